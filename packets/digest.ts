@@ -1,0 +1,30 @@
+import { hash } from "node:crypto";
+import { REF_BYTES } from "./layout.ts";
+
+/** The 32 bytes that name a chunk, stream or program: the SHA-256 of its plain bytes. */
+export type Ref = Uint8Array;
+
+/** SHA-256 of `bytes`, 32 bytes in a buffer of their own. */
+export function sha256(bytes: Uint8Array): Ref {
+  return hash("sha256", bytes, "buffer");
+}
+
+/** A ref as 64 hexadecimal digits: what people see and what maps are keyed by. */
+export function refToHex(ref: Ref): string {
+  return Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("hex");
+}
+
+/** The ref that `hex` spells, or undefined when it is not 64 hexadecimal digits. */
+export function refFromHex(hex: string): Ref | undefined {
+  return /^[0-9a-f]{64}$/i.test(hex) ? Buffer.from(hex, "hex") : undefined;
+}
+
+/** Equality of two byte strings. Not constant-time: refs are public. */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.byteLength === b.byteLength && Buffer.compare(a, b) === 0;
+}
+
+/** The `index`-th of refs that stand back to back. A view, not a copy. */
+export function refAt(refs: Uint8Array, index: number): Ref {
+  return refs.subarray(index * REF_BYTES, (index + 1) * REF_BYTES);
+}

@@ -1,0 +1,42 @@
+/** The error codes that a FAULT packet carries in `from`, and the stable string that each has in errors and JSON. */
+export const FaultCode = {
+  /** The program threw; the message is its own text, bounded. */
+  threw: 1,
+  /** The packet ran longer than its program's time limit. */
+  timeLimit: 2,
+  /** The packet needed more memory than its program's limit. */
+  memoryLimit: 3,
+  /** The packet yielded more bytes than its program's limit. */
+  outputLimit: 4,
+  /** The packet ended its executor process twice, the second time while it ran alone. */
+  quarantined: 5,
+  /** Bytes of the input could not be read anywhere. */
+  inputMissing: 6,
+  /** A record is longer than the limit, or is not what the reader declares (bad JSON, bad CSV). */
+  badRecord: 7,
+  /** The program does not load: a syntax error, no default export, a declaration that makes no sense. */
+  badProgram: 8,
+  /** The job was cancelled before the packet ran. */
+  cancelled: 9,
+  /** A defect of PacketFS, not of the program. */
+  internal: 10,
+} as const;
+export type FaultCode = (typeof FaultCode)[keyof typeof FaultCode];
+
+const ERROR_CODES: Readonly<Record<FaultCode, string>> = {
+  [FaultCode.threw]: "PFS_PROGRAM_THREW",
+  [FaultCode.timeLimit]: "PFS_PROGRAM_TIME_LIMIT",
+  [FaultCode.memoryLimit]: "PFS_PROGRAM_MEMORY_LIMIT",
+  [FaultCode.outputLimit]: "PFS_PROGRAM_OUTPUT_LIMIT",
+  [FaultCode.quarantined]: "PFS_PACKET_QUARANTINED",
+  [FaultCode.inputMissing]: "PFS_INPUT_MISSING",
+  [FaultCode.badRecord]: "PFS_RECORD_INVALID",
+  [FaultCode.badProgram]: "PFS_PROGRAM_INVALID",
+  [FaultCode.cancelled]: "PFS_CANCELLED",
+  [FaultCode.internal]: "PFS_INTERNAL",
+};
+
+/** The stable string for a FAULT's number; a number from a newer peer is an internal error. */
+export function faultErrorCode(code: number): string {
+  return ERROR_CODES[code as FaultCode] ?? ERROR_CODES[FaultCode.internal];
+}

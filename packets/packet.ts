@@ -1,0 +1,150 @@
+/**
+ * Packets as values, one at a time, for code that is not hot; frames of packets are plain bytes and are read field by
+ * field with `opAt`, `atOf` and their neighbours.
+ */
+import { packetCheck } from "./crc32.ts";
+import type { Ref } from "./digest.ts";
+import { PacketError, PacketErrorCode } from "./errors.ts";
+import { Offset, PACKET_BYTES, REF_BYTES } from "./layout.ts";
+import type { Op } from "./layout.ts";
+import { invalidPacket } from "./validate.ts";
+
+/** A packet's fields. `length` and `from` are bytes; `ref` is 32 bytes, or inline payload of up to 32. */
+export interface Packet {
+  readonly op: Op;
+  readonly flags: number;
+  readonly lane: number;
+  readonly at: number;
+  readonly length: number;
+  readonly from: number;
+  readonly ref: Ref;
+}
+
+/** The fields that are not zero. */
+export type PacketFields = Pick<Packet, "op"> & Partial<Omit<Packet, "op">>;
+
+const TWO_32 = 0x1_0000_0000;
+
+function writeInteger(bytes: Uint8Array, offset: number, value: number): void {
+  const low = value >>> 0;
+  const high = ((value - low) / TWO_32) >>> 0;
+  bytes[offset] = low;
+  bytes[offset + 1] = low >>> 8;
+  bytes[offset + 2] = low >>> 16;
+  bytes[offset + 3] = low >>> 24;
+  bytes[offset + 4] = high;
+  bytes[offset + 5] = high >>> 8;
+  bytes[offset + 6] = high >>> 16;
+  bytes[offset + 7] = high >>> 24;
+}
+
+/** The unsigned 64-bit integer at `offset`; above 2^53 - 1 it is inexact, and such a packet is invalid. */
+export function readInteger(bytes: Uint8Array, offset: number): number {
+  const low =
+    (bytes[offset]! | (bytes[offset + 1]! << 8) | (bytes[offset + 2]! << 16) | (bytes[offset + 3]! << 24)) >>>
+    0;
+  const high =
+    (bytes[offset + 4]! |
+      (bytes[offset + 5]! << 8) |
+      (bytes[offset + 6]! << 16) |
+      (bytes[offset + 7]! << 24)) >>>
+    0;
+  return high * TWO_32 + low;
+}
+
+/** Writes a packet at `index` of a frame, its check included. The caller vouches for the fields. */
+export function writePacket(frame: Uint8Array, index: number, fields: PacketFields): void {
+  const start = index * PACKET_BYTES;
+  const { op, flags = 0, lane = 0, at = 0, length = 0, from = 0, ref } = fields;
+  frame.fill(0, start + Offset.ref, start + PACKET_BYTES);
+  frame[start] = op;
+  frame[start + Offset.flags] = flags;
+  frame[start + Offset.lane] = lane;
+  frame[start + Offset.lane + 1] = lane >>> 8;
+  writeInteger(frame, start + Offset.at, at);
+  writeInteger(frame, start + Offset.length, length);
+  writeInteger(frame, start + Offset.from, from);
+  if (ref !== undefined) frame.set(ref, start + Offset.ref);
+  sealPacket(frame, index);
+}
+
+/** Recomputes the check of the packet at `index`, after a field was changed in place. */
+export function sealPacket(frame: Uint8Array, index: number): void {
+  const start = index * PACKET_BYTES;
+  const check = packetCheck(frame, start);
+  frame[start + Offset.check] = check;
+  frame[start + Offset.check + 1] = check >>> 8;
+  frame[start + Offset.check + 2] = check >>> 16;
+  frame[start + Offset.check + 3] = check >>> 24;
+}
+
+/** One packet in bytes of its own. */
+export function encodePacket(fields: PacketFields): Uint8Array {
+  const bytes = new Uint8Array(PACKET_BYTES);
+  writePacket(bytes, 0, fields);
+  return bytes;
+}
+
+/** Packets back to back. */
+export function encodeFrame(packets: readonly PacketFields[]): Uint8Array {
+  const frame = new Uint8Array(packets.length * PACKET_BYTES);
+  packets.forEach((fields, index) => writePacket(frame, index, fields));
+  return frame;
+}
+
+/** Reads the packet at `index`. `ref` is a view into the frame. Throws PFS_PACKET_INVALID. */
+export function decodePacket(frame: Uint8Array, index = 0): Packet {
+  const reason = invalidPacket(frame, index);
+  if (reason !== null) {
+    throw new PacketError(PacketErrorCode.invalidPacket, `packet ${index} is invalid: ${reason}`, {
+      index,
+      reason,
+    });
+  }
+  const start = index * PACKET_BYTES;
+  return {
+    op: opAt(frame, index),
+    flags: flagsAt(frame, index),
+    lane: laneAt(frame, index),
+    at: atOf(frame, index),
+    length: lengthAt(frame, index),
+    from: fromAt(frame, index),
+    ref: frame.subarray(start + Offset.ref, start + Offset.ref + REF_BYTES),
+  };
+}
+
+/** How many whole packets `frame` holds. */
+export function packetCount(frame: Uint8Array): number {
+  return Math.floor(frame.byteLength / PACKET_BYTES);
+}
+
+export function opAt(frame: Uint8Array, index: number): Op {
+  return frame[index * PACKET_BYTES] as Op;
+}
+
+export function flagsAt(frame: Uint8Array, index: number): number {
+  return frame[index * PACKET_BYTES + Offset.flags]!;
+}
+
+export function laneAt(frame: Uint8Array, index: number): number {
+  const offset = index * PACKET_BYTES + Offset.lane;
+  return frame[offset]! | (frame[offset + 1]! << 8);
+}
+
+export function atOf(frame: Uint8Array, index: number): number {
+  return readInteger(frame, index * PACKET_BYTES + Offset.at);
+}
+
+export function lengthAt(frame: Uint8Array, index: number): number {
+  return readInteger(frame, index * PACKET_BYTES + Offset.length);
+}
+
+export function fromAt(frame: Uint8Array, index: number): number {
+  return readInteger(frame, index * PACKET_BYTES + Offset.from);
+}
+
+/** The ref of the packet at `index`: a view, not a copy. */
+export function refOf(frame: Uint8Array, index: number): Ref {
+  const start = index * PACKET_BYTES + Offset.ref;
+  return frame.subarray(start, start + REF_BYTES);
+}

@@ -1,0 +1,1 @@
+throw new Error("gl is not installed: PacketFS reaches GPUs through WebGPU");

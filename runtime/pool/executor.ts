@@ -1,0 +1,44 @@
+/**
+ * Whatever executes EXEC packets: executor processes on this machine, a machine behind a wire, a GPU. The scheduler
+ * knows nothing else and cannot tell them apart.
+ */
+import type { Ref } from "../../packets/digest.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
+
+export interface Executor {
+  /** Unique among the executors of a scheduler; a node's id or "local". */
+  readonly id: string;
+  /** For people. */
+  readonly label: string;
+  /** Packets with large inputs that it works on at once. */
+  readonly width: number;
+  /**
+   * Loads the program whose manifest chunk is `manifest` into a lane of its own and says when it is ready.
+   * Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING or PFS_NODE_LOST.
+   */
+  load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane>;
+  /** One byte (0 or 1) per 32-byte ref: which chunks are there already. */
+  has(refs: Uint8Array): Promise<Uint8Array>;
+}
+
+export interface Lane {
+  /**
+   * Executes a frame of EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX). Their lane fields are set by the lane.
+   * Answers come to the listener, in any order, one RETURN or FAULT per packet, `at` as in the EXEC.
+   * The caller bounds what is in flight: an executor may refuse more than LANE_PACKETS_MAX with a `lost`.
+   */
+  exec(frame: Uint8Array): void;
+  /** Frees the lane; packets in flight are dropped without an answer. */
+  close(): Promise<void>;
+}
+
+export interface LaneListener {
+  /** RETURN and FAULT packets, n × 64 bytes; the buffer is the listener's. */
+  returned(frame: Uint8Array): void;
+  /** Console output of the program, bounded by its limits. `at` is the packet's task index. */
+  logged(at: number, text: string): void;
+  /** Something a person watching the job wants to know (an executor process was killed and why). */
+  noted(text: string): void;
+  /** The lane is gone, and every packet in flight with it. Called at most once; nothing follows it. */
+  lost(error: PacketfsError): void;
+}

@@ -1,0 +1,43 @@
+/** The seams between chunks and everything that reads or writes them. */
+import type { Ref } from "../../packets/digest.ts";
+
+/** Where chunks are read from: a store, a peer, or a chain of both. */
+export interface ChunkSource {
+  /**
+   * The plain bytes of each chunk, in the order asked, every one verified against its ref.
+   * Rejects with PFS_CHUNK_MISSING {ref} or PFS_CHUNK_DAMAGED {ref}; nothing is returned then.
+   */
+  read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]>;
+}
+
+/** Where chunks are written to. */
+export interface ChunkSink {
+  /**
+   * Takes chunks that stand back to back in `block`, `lengths[i]` bytes the i-th. The block's buffer is transferred:
+   * the caller must not touch it again. Resolves with the chunks' refs, 32 bytes each, back to back. Calls may
+   * overlap; how many is the caller's bound on memory.
+   */
+  write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks>;
+}
+
+export interface WrittenChunks {
+  /** n × 32 bytes. */
+  readonly refs: Uint8Array;
+  /** Chunks that were not there before, their plain bytes, and the bytes they took at rest (or on the wire). */
+  readonly newChunks: number;
+  readonly newBytes: number;
+  readonly storedBytes: number;
+}
+
+/** One version of one name. */
+export interface NameRecord {
+  readonly name: string;
+  /** The stream that the name points to. */
+  readonly root: Ref;
+  /** Bytes that the stream yields. */
+  readonly length: number;
+  /** 1 for a name's first version. */
+  readonly version: number;
+  /** Milliseconds since 1970, as the machine that stored it told the time. */
+  readonly storedAt: number;
+}

@@ -1,0 +1,18 @@
+import { defineConfig } from "vitest/config";
+import type { ViteUserConfig } from "vitest/config";
+
+if (!process.versions.node.startsWith("24.")) {
+  throw new Error(`tests need Node 24, this is ${process.version}; run them with "npm test"`);
+}
+
+const config: ViteUserConfig = defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    pool: "forks",
+    // isolated-vm needs this flag in the process that loads it.
+    execArgv: ["--no-node-snapshot"],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
+export default config;
