@@ -28,7 +28,13 @@ export interface Lane {
    * The caller bounds what is in flight: an executor may refuse more than LANE_PACKETS_MAX with a `lost`.
    */
   exec(frame: Uint8Array): void;
-  /** Frees the lane; packets in flight are dropped without an answer. */
+  /**
+   * Makes outputs outlive the lane: stores, durably and under `name` in the executor's own catalog, a stream of the
+   * outputs that these RETURN packets (n × 64 bytes, made by this lane) stand for, in their order. The bytes stay where
+   * they were made. Resolves with the stream's root.
+   */
+  keep(name: string, returns: Uint8Array): Promise<Ref>;
+  /** Frees the lane; packets in flight are dropped without an answer, results that were not kept may be collected. */
   close(): Promise<void>;
 }
 

@@ -29,6 +29,19 @@ export interface WrittenChunks {
   readonly storedBytes: number;
 }
 
+/**
+ * A sink whose chunks are safe from gc until it is closed, and durable once flushed or named. One per put or lane;
+ * several may be open at once.
+ */
+export interface WriteSession extends ChunkSink {
+  /** Everything written through this session is durable when it resolves. */
+  flush(): Promise<void>;
+  /** Flushes, then binds the name to the root: durable, and in that order. */
+  setName(name: string, root: Ref, length: number): Promise<NameRecord>;
+  /** Ends the protection; what no name reaches may be collected from now on. */
+  close(): Promise<void>;
+}
+
 /** One version of one name. */
 export interface NameRecord {
   readonly name: string;

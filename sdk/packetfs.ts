@@ -1,0 +1,189 @@
+/**
+ * What a program that uses PacketFS sees: the same interface whether it was opened on a directory (`openLocal`) or
+ * connected to a hub (`connect`). Files are named by a catalog name or by their root, 64 hexadecimal digits.
+ */
+import type { ErrorJson } from "../packets/errors.ts";
+import type { Yields } from "../runtime/sandbox/program.ts";
+
+export interface PacketFS extends AsyncDisposable {
+  /** Stores a file: the path of one, or bytes in any form. Durable when it resolves. */
+  put(source: FileSource, options?: PutOptions): Promise<PutResult>;
+  /** The bytes of a file or a range of them, in order, verified. Rejects with PFS_NOT_FOUND. */
+  get(file: string, options?: GetOptions): AsyncIterable<Uint8Array>;
+  /** Rejects with PFS_NOT_FOUND. */
+  stat(file: string): Promise<FileInfo>;
+  /** Names that begin with `prefix`, in byte order. */
+  list(options?: { readonly prefix?: string }): AsyncIterable<FileInfo>;
+  /** Removes a name; its bytes go with the next gc. Rejects with PFS_NOT_FOUND. */
+  remove(name: string): Promise<void>;
+  /** The file's stream chunks, the top one first, each followed by those it calls. */
+  packets(file: string): AsyncIterable<StreamPart>;
+  /** Runs a program over files: one job. Rejects with the first fault when a packet fails for good. */
+  run(program: ProgramSource, files: readonly string[], options?: RunOptions): Promise<JobResult>;
+  /** Executes a frame of EXEC packets (n × 64 bytes) and resolves with n RETURN or FAULT packets in the same order. */
+  exec(program: ProgramSource, frame: Uint8Array, options?: ExecOptions): Promise<Uint8Array>;
+  nodes(): Promise<NodeInfo[]>;
+  jobs(): Promise<JobInfo[]>;
+  /** Rejects with PFS_NOT_FOUND when no such job is running. */
+  cancel(job: string): Promise<void>;
+  /** Reads every chunk that is stored and checks it. */
+  verify(options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
+  /** Frees the space of chunks that no name needs. */
+  gc(options?: { readonly signal?: AbortSignal }): Promise<GcReport>;
+  close(): Promise<void>;
+}
+
+export type FileSource = { readonly path: string } | Uint8Array | AsyncIterable<Uint8Array>;
+
+/** A module's path, its source text, or one that `bundleProgram` made. */
+export type ProgramSource = { readonly path: string } | { readonly source: string } | ProgramBundle;
+
+export interface ProgramBundle {
+  /** For people: the file's base name. */
+  readonly name: string;
+  /** One ES module without imports, UTF-8. */
+  readonly code: Uint8Array;
+}
+
+export interface PutOptions {
+  /** Without one the file is stored under no name, and the next gc frees it. */
+  readonly name?: string;
+  readonly signal?: AbortSignal;
+  /** Called with the bytes taken in so far. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+export interface PutResult {
+  readonly name?: string;
+  readonly root: string;
+  /** Bytes of the file. */
+  readonly length: number;
+  readonly packets: number;
+  readonly chunks: number;
+  /** What was not there yet: chunks (streams included), their bytes, and the bytes that they took at rest or on the wire. */
+  readonly newChunks: number;
+  readonly newBytes: number;
+  readonly storedBytes: number;
+}
+
+export interface GetOptions {
+  /** Bytes `start` to `end`, the end not included. */
+  readonly range?: { readonly start: number; readonly end?: number };
+  readonly signal?: AbortSignal;
+}
+
+export interface FileInfo {
+  readonly name: string;
+  readonly root: string;
+  readonly length: number;
+  readonly version: number;
+  readonly storedAt: number;
+}
+
+export interface StreamPart {
+  readonly ref: string;
+  /** 0 for the file's own stream. */
+  readonly depth: number;
+  /** Where the part's output begins in the file. */
+  readonly at: number;
+  /** The packets, HALT included. */
+  readonly frame: Uint8Array;
+}
+
+export interface RunOptions {
+  /** JSON value that the program's functions get. */
+  readonly args?: unknown;
+  /** Stores the result under this name instead of returning it. */
+  readonly out?: string;
+  /** Bytes of input per EXEC packet; the default follows from the input and the number of lanes. */
+  readonly splitBytes?: number;
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: JobEvent) => void;
+}
+
+export interface ExecOptions {
+  readonly args?: unknown;
+  readonly signal?: AbortSignal;
+}
+
+export type JobEvent =
+  | { readonly kind: "started"; readonly job: string; readonly tasks: number; readonly inputBytes: number }
+  | {
+      readonly kind: "progress";
+      readonly job: string;
+      readonly done: number;
+      readonly tasks: number;
+      readonly doneBytes: number;
+      readonly inputBytes: number;
+    }
+  /** Console output of the program. */
+  | {
+      readonly kind: "log";
+      readonly job: string;
+      readonly at: number;
+      readonly node: string;
+      readonly text: string;
+    }
+  /** Something worth knowing that did not end the job: a node was lost, an executor killed, a packet tried again. */
+  | { readonly kind: "note"; readonly job: string; readonly text: string };
+
+export interface JobResult {
+  readonly job: string;
+  readonly yields: Yields;
+  /** The value, or [key, value] pairs sorted by key; undefined when the result was stored as a file. */
+  readonly value?: unknown;
+  /** The file that holds the result, when `out` was given or the program yields bytes. */
+  readonly file?: { readonly name?: string; readonly root: string; readonly length: number };
+  readonly statistics: JobStatistics;
+}
+
+export interface JobStatistics {
+  readonly tasks: number;
+  readonly inputBytes: number;
+  readonly milliseconds: number;
+  /** Packets that were placed again after a node or an executor was lost. */
+  readonly retries: number;
+  /** Packets finished by each node, by its label. */
+  readonly byNode: Readonly<Record<string, number>>;
+  readonly notes: readonly string[];
+}
+
+export interface NodeInfo {
+  readonly id: string;
+  readonly label: string;
+  readonly role: "hub" | "node" | "local";
+  /** HOST:PORT where peers reach it, if it listens. */
+  readonly address?: string;
+  /** Packets with large inputs that it works on at once. */
+  readonly width: number;
+  readonly inFlight: number;
+  /** Packets finished since it came. */
+  readonly done: number;
+  readonly lastSeenMs: number;
+}
+
+export interface JobInfo {
+  readonly job: string;
+  readonly program: string;
+  readonly state: "running" | "done" | "failed" | "cancelled";
+  readonly startedAt: number;
+  readonly milliseconds: number;
+  readonly done: number;
+  readonly tasks: number;
+  readonly error?: ErrorJson;
+}
+
+export interface VerifyReport {
+  readonly chunks: number;
+  readonly bytes: number;
+  /** Refs of damaged chunks, as hex. */
+  readonly damaged: readonly string[];
+  /** Names whose streams miss a chunk. */
+  readonly incomplete: readonly string[];
+}
+
+export interface GcReport {
+  readonly keptChunks: number;
+  readonly freedChunks: number;
+  readonly freedBytes: number;
+}
