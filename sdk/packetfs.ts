@@ -20,8 +20,8 @@ export interface PacketFS extends AsyncDisposable {
   packets(file: string): AsyncIterable<StreamPart>;
   /** Runs a program over files: one job. Rejects with the first fault when a packet fails for good. */
   run(program: ProgramSource, files: readonly string[], options?: RunOptions): Promise<JobResult>;
-  /** Executes a frame of EXEC packets (n × 64 bytes) and resolves with n RETURN or FAULT packets in the same order. */
-  exec(program: ProgramSource, frame: Uint8Array, options?: ExecOptions): Promise<Uint8Array>;
+  /** Loads a program into lanes that stay, for code that makes its EXEC packets itself. */
+  load(program: ProgramSource, options?: LoadOptions): Promise<LoadedProgram>;
   nodes(): Promise<NodeInfo[]>;
   jobs(): Promise<JobInfo[]>;
   /** Rejects with PFS_NOT_FOUND when no such job is running. */
@@ -101,9 +101,19 @@ export interface RunOptions {
   readonly onEvent?: (event: JobEvent) => void;
 }
 
-export interface ExecOptions {
+export interface LoadOptions {
   readonly args?: unknown;
   readonly signal?: AbortSignal;
+}
+
+/** A program in lanes: on every node that has room, from its first packet on until it is closed. */
+export interface LoadedProgram extends AsyncDisposable {
+  /**
+   * Executes EXEC packets (n × 64 bytes) and resolves with n RETURN or FAULT packets, the i-th for the i-th. Calls may
+   * overlap. `lane` and `at` of what is given are not looked at.
+   */
+  exec(frame: Uint8Array): Promise<Uint8Array>;
+  close(): Promise<void>;
 }
 
 export type JobEvent =
