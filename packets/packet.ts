@@ -5,6 +5,7 @@
 import { packetCheck } from "./crc32.ts";
 import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
+import { readInteger, writeInteger, writeInteger32 } from "./integer.ts";
 import { Offset, PACKET_BYTES, REF_BYTES } from "./layout.ts";
 import type { Op } from "./layout.ts";
 import { invalidPacket } from "./validate.ts";
@@ -23,34 +24,7 @@ export interface Packet {
 /** The fields that are not zero. */
 export type PacketFields = Pick<Packet, "op"> & Partial<Omit<Packet, "op">>;
 
-const TWO_32 = 0x1_0000_0000;
-
-function writeInteger(bytes: Uint8Array, offset: number, value: number): void {
-  const low = value >>> 0;
-  const high = ((value - low) / TWO_32) >>> 0;
-  bytes[offset] = low;
-  bytes[offset + 1] = low >>> 8;
-  bytes[offset + 2] = low >>> 16;
-  bytes[offset + 3] = low >>> 24;
-  bytes[offset + 4] = high;
-  bytes[offset + 5] = high >>> 8;
-  bytes[offset + 6] = high >>> 16;
-  bytes[offset + 7] = high >>> 24;
-}
-
-/** The unsigned 64-bit integer at `offset`; above 2^53 - 1 it is inexact, and such a packet is invalid. */
-export function readInteger(bytes: Uint8Array, offset: number): number {
-  const low =
-    (bytes[offset]! | (bytes[offset + 1]! << 8) | (bytes[offset + 2]! << 16) | (bytes[offset + 3]! << 24)) >>>
-    0;
-  const high =
-    (bytes[offset + 4]! |
-      (bytes[offset + 5]! << 8) |
-      (bytes[offset + 6]! << 16) |
-      (bytes[offset + 7]! << 24)) >>>
-    0;
-  return high * TWO_32 + low;
-}
+export { readInteger } from "./integer.ts";
 
 /** Writes a packet at `index` of a frame, its check included. The caller vouches for the fields. */
 export function writePacket(frame: Uint8Array, index: number, fields: PacketFields): void {
@@ -71,11 +45,7 @@ export function writePacket(frame: Uint8Array, index: number, fields: PacketFiel
 /** Recomputes the check of the packet at `index`, after a field was changed in place. */
 export function sealPacket(frame: Uint8Array, index: number): void {
   const start = index * PACKET_BYTES;
-  const check = packetCheck(frame, start);
-  frame[start + Offset.check] = check;
-  frame[start + Offset.check + 1] = check >>> 8;
-  frame[start + Offset.check + 2] = check >>> 16;
-  frame[start + Offset.check + 3] = check >>> 24;
+  writeInteger32(frame, start + Offset.check, packetCheck(frame, start));
 }
 
 /** One packet in bytes of its own. */

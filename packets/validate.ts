@@ -3,6 +3,7 @@
  * from outside goes through here before a field of it is believed.
  */
 import { packetCheck } from "./crc32.ts";
+import { readInteger, readInteger32 } from "./integer.ts";
 import {
   FLAGS_ALLOWED,
   Flag,
@@ -14,7 +15,6 @@ import {
   REF_BYTES,
 } from "./layout.ts";
 import { CHUNK_BYTES_MAX } from "./limits.ts";
-import { readInteger } from "./packet.ts";
 
 export function invalidPacket(frame: Uint8Array, index: number): string | null {
   const start = index * PACKET_BYTES;
@@ -22,9 +22,7 @@ export function invalidPacket(frame: Uint8Array, index: number): string | null {
   const op = frame[start]! as Op;
   const name = OP_NAMES[op];
   if (name === undefined) return "unknown op";
-  const stored =
-    frame[start + 4]! | (frame[start + 5]! << 8) | (frame[start + 6]! << 16) | (frame[start + 7]! << 24);
-  if (stored >>> 0 !== packetCheck(frame, start)) return "check does not match";
+  if (readInteger32(frame, start + Offset.check) !== packetCheck(frame, start)) return "check does not match";
   const flags = frame[start + Offset.flags]!;
   if ((flags & ~FLAGS_ALLOWED[name]) !== 0) return "undefined flag";
   const at = readInteger(frame, start + Offset.at);
@@ -71,12 +69,18 @@ function invalidForOp(
       return from + length > CHUNK_BYTES_MAX ? "reads beyond the largest chunk" : null;
     case Op.RETURN:
       if (from !== 0) return "unused field is not zero";
-      if ((flags & Flag.INLINE) === 0) return length > 0 ? null : "an empty result is inline";
+      if ((flags & Flag.INLINE) === 0) {
+        if (length === 0) return "an empty result is inline";
+        return (flags & Flag.STREAM) === 0 && length > CHUNK_BYTES_MAX
+          ? "longer than the largest chunk"
+          : null;
+      }
       if (flags & Flag.STREAM) return "INLINE and STREAM exclude each other";
       if (length > INLINE_BYTES_MAX) return "inline bytes above 32";
       return isZero(frame, ref, length) ? null : "unused field is not zero";
     case Op.FAULT:
-      if ((flags & Flag.INLINE) === 0) return null;
+      if ((flags & Flag.INLINE) === 0)
+        return length > CHUNK_BYTES_MAX ? "longer than the largest chunk" : null;
       if (length > INLINE_BYTES_MAX) return "inline bytes above 32";
       return isZero(frame, ref, length) ? null : "unused field is not zero";
     case Op.HALT:
