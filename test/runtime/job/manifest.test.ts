@@ -1,0 +1,121 @@
+import { describe, expect, it } from "vitest";
+import { encodeManifest, parseManifest } from "../../../runtime/job/manifest.ts";
+import type { Manifest, ReaderSpec } from "../../../runtime/sandbox/program.ts";
+
+const READERS: readonly ReaderSpec[] = [
+  { kind: "bytes" },
+  { kind: "bytes", size: 16 },
+  { kind: "blocks" },
+  { kind: "lines" },
+  { kind: "json-lines" },
+  { kind: "csv", separator: "😀", header: true },
+  { kind: "columns", fields: [{ name: "x", type: "f64" }] },
+];
+
+function manifestOf(reader: ReaderSpec): Manifest {
+  return {
+    version: 1,
+    kind: "js",
+    name: "count",
+    code: "ab".repeat(32),
+    entry: "map",
+    description: {
+      reader,
+      yields: "groups",
+      hasCombine: true,
+      hasReduce: false,
+      limits: { timeMs: 1000, memoryBytes: 64, outputBytes: 32, logBytes: 16 },
+    },
+    args: '{"a":[1,null]}',
+  };
+}
+
+function encoded(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
+}
+
+describe("a manifest", () => {
+  it("survives its chunk, with every reader", () => {
+    for (const reader of READERS) {
+      const manifest = manifestOf(reader);
+      expect(parseManifest(encodeManifest(manifest))).toEqual(manifest);
+    }
+  });
+
+  it("has the same bytes whatever order its keys were written in", () => {
+    for (const reader of READERS) {
+      const manifest = manifestOf(reader);
+      expect(encodeManifest(reversed(manifest))).toEqual(encodeManifest(manifest));
+      expect(Object.keys(reversed(manifest))[0]).toBe("args");
+    }
+  });
+
+  it("is refused when a part of it is not what it should be", () => {
+    const good = manifestOf({ kind: "lines" });
+    const { limits } = good.description;
+    const bad: readonly unknown[] = [
+      null,
+      [],
+      {},
+      { ...good, version: 2 },
+      { ...good, kind: "wasm" },
+      { ...good, extra: 1 },
+      { ...good, name: "" },
+      { ...good, name: "ü".repeat(513) },
+      { ...good, code: "AB".repeat(32) },
+      { ...good, code: "ab" },
+      { ...good, entry: "reduce" },
+      { ...good, args: "{" },
+      { ...good, args: {} },
+      { ...good, description: { ...good.description, yields: "text" } },
+      { ...good, description: { ...good.description, hasReduce: 1 } },
+      ...[0, -1, 1.5, 2 ** 53, "1", null].map((timeMs) => ({
+        ...good,
+        description: { ...good.description, limits: { ...limits, timeMs } },
+      })),
+      ...[
+        { kind: "pages" },
+        { kind: "lines", size: 1 },
+        { kind: "bytes", size: 0 },
+        { kind: "bytes", size: 1024 * 1024 + 1 },
+        { kind: "csv", separator: '"', header: true },
+        { kind: "csv", separator: "\n", header: true },
+        { kind: "csv", separator: "ab", header: true },
+        { kind: "csv", separator: "", header: true },
+        { kind: "csv", separator: "," },
+        { kind: "columns", fields: [] },
+        { kind: "columns", fields: [{ name: "a", type: "u128" }] },
+        {
+          kind: "columns",
+          fields: [
+            { name: "a", type: "u8" },
+            { name: "a", type: "u8" },
+          ],
+        },
+      ].map((reader) => ({ ...good, description: { ...good.description, reader } })),
+    ];
+    for (const value of bad) {
+      expect(() => parseManifest(encoded(value)), JSON.stringify(value)).toThrow(
+        expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }),
+      );
+    }
+    for (const bytes of [new Uint8Array(), new Uint8Array([0xff, 0xfe]), encoded(good).subarray(1)]) {
+      expect(() => parseManifest(bytes)).toThrow(expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }));
+    }
+  });
+
+  it("is refused when it is larger than a chunk", () => {
+    const args = JSON.stringify("x".repeat(1024 * 1024));
+    expect(() => encodeManifest({ ...manifestOf({ kind: "lines" }), args })).toThrow(
+      expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }),
+    );
+  });
+});
+
+/** The same value with the keys of its objects in the opposite order. */
+function reversed<T>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((item: unknown) => reversed(item)) as T;
+  const entries = Object.entries(value).toReversed();
+  return Object.fromEntries(entries.map(([key, item]: [string, unknown]) => [key, reversed(item)])) as T;
+}
