@@ -4,9 +4,13 @@ import { REF_BYTES } from "./layout.ts";
 /** The 32 bytes that name a chunk, stream or program: the SHA-256 of its plain bytes. */
 export type Ref = Uint8Array;
 
-/** SHA-256 of `bytes`, 32 bytes in a buffer of their own. */
+/**
+ * SHA-256 of `bytes`, 32 bytes in a buffer of their own. No Buffer: a Buffer's `slice` shares memory where a Uint8Array's
+ * copies, and the two are never deeply equal.
+ */
 export function sha256(bytes: Uint8Array): Ref {
-  return hash("sha256", bytes, "buffer");
+  const digest = hash("sha256", bytes, "buffer");
+  return new Uint8Array(digest.buffer, digest.byteOffset, digest.byteLength);
 }
 
 /** A ref as 64 hexadecimal digits: what people see and what maps are keyed by. */
@@ -16,7 +20,7 @@ export function refToHex(ref: Ref): string {
 
 /** The ref that `hex` spells, or undefined when it is not 64 hexadecimal digits. */
 export function refFromHex(hex: string): Ref | undefined {
-  return /^[0-9a-f]{64}$/i.test(hex) ? Buffer.from(hex, "hex") : undefined;
+  return /^[0-9a-f]{64}$/i.test(hex) ? new Uint8Array(Buffer.from(hex, "hex")) : undefined;
 }
 
 /** Equality of two byte strings. Not constant-time: refs are public. */

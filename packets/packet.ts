@@ -64,13 +64,7 @@ export function encodeFrame(packets: readonly PacketFields[]): Uint8Array {
 
 /** Reads the packet at `index`. `ref` is a view into the frame. Throws PFS_PACKET_INVALID. */
 export function decodePacket(frame: Uint8Array, index = 0): Packet {
-  const reason = invalidPacket(frame, index);
-  if (reason !== null) {
-    throw new PacketError(PacketErrorCode.invalidPacket, `packet ${index} is invalid: ${reason}`, {
-      index,
-      reason,
-    });
-  }
+  requirePacket(frame, index);
   const start = index * PACKET_BYTES;
   return {
     op: opAt(frame, index),
@@ -81,6 +75,16 @@ export function decodePacket(frame: Uint8Array, index = 0): Packet {
     from: fromAt(frame, index),
     ref: frame.subarray(start + Offset.ref, start + Offset.ref + REF_BYTES),
   };
+}
+
+/** Throws PFS_PACKET_INVALID {index, reason} when the 64 bytes at `index` are no packet. */
+export function requirePacket(frame: Uint8Array, index: number): void {
+  const reason = invalidPacket(frame, index);
+  if (reason === null) return;
+  throw new PacketError(PacketErrorCode.invalidPacket, `packet ${index} is invalid: ${reason}`, {
+    index,
+    reason,
+  });
 }
 
 /** How many whole packets `frame` holds. */

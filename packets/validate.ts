@@ -31,7 +31,9 @@ export function invalidPacket(frame: Uint8Array, index: number): string | null {
   if (!Number.isSafeInteger(at) || !Number.isSafeInteger(length) || !Number.isSafeInteger(from)) {
     return "integer above 2^53 - 1";
   }
-  if (!Number.isSafeInteger(at + length) || !Number.isSafeInteger(from + length)) return "end above 2^53 - 1";
+  // Only packets that yield bytes have them at `at`; elsewhere it counts tasks or packets.
+  const end = op <= Op.CALL ? at + length : length;
+  if (!Number.isSafeInteger(end) || !Number.isSafeInteger(from + length)) return "end above 2^53 - 1";
   const lane = frame[start + Offset.lane]! | (frame[start + Offset.lane + 1]! << 8);
   const usesLane = op >= Op.LOAD && op <= Op.FAULT;
   if (usesLane !== lane > 0) return usesLane ? "no lane" : "lane on a packet that uses none";
