@@ -14,3 +14,5 @@ export const LANES_MAX = 65_535;
 export const NAME_BYTES_MAX = 1024;
 /** MessagePack metadata of one wire message. */
 export const META_BYTES_MAX: number = 64 * 1024;
+/** Chunk bytes of one wire message. */
+export const MESSAGE_CHUNK_BYTES_MAX: number = 8 * 1024 * 1024;
