@@ -1,28 +1,40 @@
 #!/usr/bin/env node
-// Plain JavaScript that any Node can parse: finds a Node 24 to run the CLI with, this one or the one npm installed.
+// Plain JavaScript that any Node can parse: runs the CLI here if this is a Node 24, otherwise in the one npm installed.
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
-const NODE_MAJOR = 24;
-// isolated-vm needs this flag in the process that loads it; executors inherit the need, not the flag.
-const FLAGS = ["--no-node-snapshot", "--disable-warning=ExperimentalWarning"];
+const MAJOR = 24;
+const MINOR_LEAST = 15;
 
-function findNode() {
-  if (Number(process.versions.node.split(".")[0]) === NODE_MAJOR) return process.execPath;
+const cli = new URL("../cli/main.ts", import.meta.url);
+const [major, minor] = process.versions.node.split(".").map(Number);
+
+if (major === MAJOR && minor >= MINOR_LEAST) await import(cli.href);
+else runWith(pinnedNode());
+
+function pinnedNode() {
   const system = process.platform === "win32" ? "win" : process.platform;
   const file = process.platform === "win32" ? "bin/node.exe" : "bin/node";
   try {
     return createRequire(import.meta.url).resolve(`node-${system}-${process.arch}/${file}`);
   } catch {
-    console.error(`pfs needs Node ${NODE_MAJOR}; this is ${process.version} and no pinned one is installed.`);
+    console.error(
+      `pfs needs Node ${MAJOR}.${MINOR_LEAST} or a later ${MAJOR}; this is ${process.version} and none is installed with it.`,
+    );
     process.exit(1);
   }
 }
 
-const cli = fileURLToPath(new URL("../cli/main.ts", import.meta.url));
-const child = spawn(findNode(), [...FLAGS, cli, ...process.argv.slice(2)], { stdio: "inherit" });
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
-child.on("exit", (code, signal) => {
-  process.exitCode = code ?? (signal === "SIGINT" ? 130 : signal === "SIGTERM" ? 143 : 1);
-});
+function runWith(node) {
+  const child = spawn(node, [fileURLToPath(cli), ...process.argv.slice(2)], { stdio: "inherit" });
+  // The terminal sends Ctrl-C to both; the CLI takes the two that it then gets for one.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  child.on("error", (error) => {
+    console.error(`pfs cannot start ${node}: ${error.message}`);
+    process.exit(1);
+  });
+  child.on("exit", (code, signal) => {
+    process.exitCode = code ?? (signal === "SIGINT" ? 130 : signal === "SIGTERM" ? 143 : 1);
+  });
+}

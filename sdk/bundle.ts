@@ -1,0 +1,149 @@
+/**
+ * Makes a program one ES module without imports: its own code and that of what it imports. The same sources give the
+ * same bytes on every machine, because a program is named by its hash.
+ */
+import { access, constants, readFile, stat } from "node:fs/promises";
+import { builtinModules } from "node:module";
+import { basename, dirname, resolve } from "node:path";
+import { build } from "esbuild";
+import type { BuildFailure, BuildOptions, Message, Metafile, Plugin } from "esbuild";
+import { PROGRAM_BYTES_MAX } from "./limits.ts";
+import { fileError, SdkError, SdkErrorCode } from "./errors.ts";
+import type { ProgramBundle, ProgramSource } from "./packetfs.ts";
+
+const AUTHORING_API = new URL("./program.ts", import.meta.url);
+const SOURCE_NAME = "program.ts";
+const OUTPUT_NAME = "program.js";
+/** Where a program given as text lies: nowhere, so that it finds no neighbours on this machine. */
+const NOWHERE = resolve("/nowhere");
+const BUILTINS = new Set(builtinModules);
+
+/** What a program may not import, and what to tell its author. */
+const ABSENT: readonly (readonly [RegExp, string])[] = [
+  [/^(fs|path|os)(\/|$)/, "programs have no file system"],
+  [/^(net|tls|http|https|http2|dgram|dns)(\/|$)/, "programs have no network"],
+  [/^(child_process|cluster|worker_threads)$/, "programs start no processes or threads"],
+];
+
+/**
+ * Bundles a program; a bundle is returned as it is. Rejects with PFS_PROGRAM_INVALID {file, line?, column?} when the
+ * source is wrong, and with PFS_FILE_NOT_FOUND {path} when it is not there.
+ */
+export async function bundleProgram(source: ProgramSource): Promise<ProgramBundle> {
+  if ("code" in source) return source;
+  const path = "path" in source ? resolve(source.path) : undefined;
+  const name = path === undefined ? SOURCE_NAME : basename(path);
+  if (path !== undefined) await checkReadable(path, "path" in source ? source.path : path);
+  const result = await build(buildOptions(source, path)).catch((error: unknown) => {
+    throw isBuildFailure(error) ? bundleError(error.errors, name) : error;
+  });
+  const code = result.outputFiles.find((file) => file.path.endsWith(OUTPUT_NAME))!.contents;
+  const { exports, imports } = result.metafile.outputs[OUTPUT_NAME]!;
+  checkImports(imports, name);
+  if (!exports.includes("default")) {
+    throw invalid(`${name} has no default export: end it with "export default defineProgram({ … })"`, name);
+  }
+  if (code.byteLength > PROGRAM_BYTES_MAX) {
+    throw invalid(`${name} is ${code.byteLength} bytes with its imports, over ${PROGRAM_BYTES_MAX}`, name);
+  }
+  return { name, code };
+}
+
+type Options = BuildOptions & { readonly write: false; readonly metafile: true };
+
+function buildOptions(source: ProgramSource, path: string | undefined): Options {
+  return {
+    ...(path === undefined
+      ? {
+          stdin: {
+            contents: "source" in source ? source.source : "",
+            sourcefile: SOURCE_NAME,
+            resolveDir: NOWHERE,
+            loader: "ts",
+          },
+          absWorkingDir: NOWHERE,
+        }
+      : // Paths in comments and messages are relative to here, so they are the same wherever the program lies.
+        { entryPoints: [path], absWorkingDir: dirname(path) }),
+    bundle: true,
+    write: false,
+    metafile: true,
+    outfile: OUTPUT_NAME,
+    format: "esm",
+    platform: "neutral",
+    mainFields: ["module", "main"],
+    target: "es2024",
+    charset: "utf8",
+    treeShaking: true,
+    legalComments: "none",
+    logLevel: "silent",
+    // A tsconfig.json that happens to lie above the program must not change what it means.
+    tsconfigRaw: {},
+    plugins: [sandboxImports],
+  };
+}
+
+/** "packetfs" is the authoring API and nothing else; what the sandbox lacks is an error that says so. */
+const sandboxImports: Plugin = {
+  name: "packetfs-sandbox",
+  setup(plugin) {
+    plugin.onResolve({ filter: /^packetfs$/ }, () => ({ path: SOURCE_NAME, namespace: "packetfs" }));
+    plugin.onLoad({ filter: /.*/, namespace: "packetfs" }, async () => ({
+      contents: await readFile(AUTHORING_API, "utf8"),
+      loader: "ts",
+    }));
+    plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, ({ path }) => {
+      const builtin = path.replace(/^node:/, "");
+      if (!path.startsWith("node:") && !BUILTINS.has(path)) return undefined;
+      const absent = ABSENT.find(([pattern]) => pattern.test(builtin))?.[1] ?? "programs have no Node.js";
+      return { errors: [{ text: `${absent}: "${path}" cannot be imported` }] };
+    });
+  },
+};
+
+async function checkReadable(path: string, shown: string): Promise<void> {
+  try {
+    await access(path, constants.R_OK);
+    if ((await stat(path)).isFile()) return;
+  } catch (error) {
+    throw fileError(error, "read", shown);
+  }
+  throw new SdkError(SdkErrorCode.fileFailed, `cannot read ${shown}: it is not a file`, { path: shown });
+}
+
+/** esbuild leaves URLs and a few others outside of the bundle; in the sandbox they lead nowhere. */
+function checkImports(imports: Metafile["outputs"][string]["imports"], name: string): void {
+  const outside = imports.find((entry) => entry.external === true);
+  if (outside !== undefined)
+    throw invalid(`${name} imports "${outside.path}", which cannot be bundled`, name);
+}
+
+function bundleError(messages: readonly Message[], name: string): SdkError {
+  const [first] = messages;
+  if (first === undefined) return invalid(`${name} cannot be bundled`, name);
+  const more = messages.length === 1 ? "" : ` (and ${messages.length - 1} more)`;
+  const text = explain(first.text);
+  if (first.location === null) return invalid(`${name}: ${text}${more}`, name);
+  const { file, line, column } = first.location;
+  return invalid(`${file}:${line}:${column + 1}: ${text}${more}`, file, { line, column: column + 1 });
+}
+
+/** esbuild's sentence, in PacketFS's words where its own would puzzle the author. */
+function explain(text: string): string {
+  const missing = /^No matching export in "packetfs:[^"]*" for import "([^"]+)"$/.exec(text);
+  return missing === null
+    ? text
+    : `"${missing[1]}" is not part of what a program can import from "packetfs" (defineProgram and the readers)`;
+}
+
+function invalid(
+  message: string,
+  file: string,
+  place: { readonly line?: number; readonly column?: number } = {},
+): SdkError {
+  return new SdkError(SdkErrorCode.programInvalid, message, { file, ...place });
+}
+
+function isBuildFailure(error: unknown): error is BuildFailure {
+  return error instanceof Error && "errors" in error && Array.isArray(error.errors);
+}

@@ -1,0 +1,157 @@
+import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { bundleProgram } from "../../sdk/bundle.ts";
+import { PacketfsError } from "../../packets/errors.ts";
+import { PROGRAM_BYTES_MAX } from "../../sdk/limits.ts";
+import type { ProgramBundle, ProgramSource } from "../../sdk/packetfs.ts";
+
+const COUNT = `import { defineProgram, lines } from "packetfs";
+import { weigh } from "./weigh.ts";
+export default defineProgram({ input: lines(), map: (line) => weigh(line), combine: (a, b) => a + b });
+`;
+const WEIGH = `export function weigh(line: string): number { return line.length; }
+export function unused(): string { return "this is not needed"; }
+`;
+
+let directory: string;
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "pfs-bundle-"));
+});
+afterAll(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function write(name: string, text: string): Promise<string> {
+  const path = join(directory, name);
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, text);
+  return path;
+}
+
+async function failure(source: ProgramSource): Promise<PacketfsError> {
+  const error = await bundleProgram(source).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (!(error instanceof PacketfsError)) throw new Error(`no error of ours: ${String(error)}`);
+  return error;
+}
+
+/** Runs the bundle as the module that it is. */
+async function load(bundle: ProgramBundle): Promise<Record<string, unknown>> {
+  const url = `data:text/javascript;base64,${Buffer.from(bundle.code).toString("base64")}`;
+  const loaded = (await import(url)) as { readonly default: Record<string, unknown> };
+  return loaded.default;
+}
+
+describe("a program's bundle", () => {
+  it("is one module with what the program imports, and nothing else", async () => {
+    await write("one/weigh.ts", WEIGH);
+    const bundle = await bundleProgram({ path: await write("one/count.ts", COUNT) });
+    const text = Buffer.from(bundle.code).toString();
+    expect(bundle.name).toBe("count.ts");
+    expect(text).not.toMatch(/^\s*import\b/m);
+    expect(text).not.toContain("this is not needed");
+    const program = await load(bundle);
+    expect(program["input"]).toEqual({ kind: "lines" });
+    expect((program["map"] as (line: string) => number)("four")).toBe(4);
+  });
+
+  it("has the same bytes wherever the sources lie", async () => {
+    await write("here/weigh.ts", WEIGH);
+    await write("far/away/from/it/weigh.ts", WEIGH);
+    // A tsconfig.json that happens to be there must not change what the program means.
+    await write("far/away/tsconfig.json", '{"compilerOptions":{"target":"es5","jsx":"react"}}');
+    const here = await bundleProgram({ path: await write("here/count.ts", COUNT) });
+    const away = await bundleProgram({ path: await write("far/away/from/it/count.ts", COUNT) });
+    expect(Buffer.from(away.code).toString()).toBe(Buffer.from(here.code).toString());
+    expect(Buffer.from(here.code).toString()).not.toContain(directory);
+  });
+
+  it("is made of text, too, and a bundle is returned as it is", async () => {
+    const source = COUNT.replace(/import .*weigh.*\n/, "").replace("weigh(line)", "line.length");
+    const bundle = await bundleProgram({ source });
+    expect((await load(bundle))["input"]).toEqual({ kind: "lines" });
+    expect(await bundleProgram(bundle)).toBe(bundle);
+  });
+
+  it("takes packages that are installed beside the program, and JSON", async () => {
+    await write("pack/node_modules/tiny/package.json", '{"name":"tiny","main":"tiny.js"}');
+    await write("pack/node_modules/tiny/tiny.js", "module.exports.triple = (x) => 3 * x;");
+    await write("pack/words.json", '["a","b"]');
+    const path = await write(
+      "pack/program.ts",
+      'import { triple } from "tiny"; import words from "./words.json"; export default { n: triple(words.length) };',
+    );
+    expect(await load(await bundleProgram({ path }))).toEqual({ n: 6 });
+  });
+});
+
+describe("a program that cannot be bundled", () => {
+  it("is told where its syntax is wrong", async () => {
+    const path = await write("wordcount.ts", 'import { lines } from "packetfs";\n\nconst x = lines( let;\n');
+    const error = await failure({ path });
+    expect(error.code).toBe("PFS_PROGRAM_INVALID");
+    expect(error.message).toMatch(/^wordcount\.ts:3:21: Expected "\)" but found ";"/);
+    expect(error.data).toMatchObject({ file: "wordcount.ts", line: 3, column: 21 });
+  });
+
+  it("is told where, in a file that it imports", async () => {
+    await write("broken/part.ts", "export const = 1;");
+    const error = await failure({ path: await write("broken/main.ts", 'import "./part.ts";') });
+    expect(error.message).toMatch(/^part\.ts:1:14: /);
+  });
+
+  it.each([
+    ["node:fs", "programs have no file system"],
+    ["fs/promises", "programs have no file system"],
+    ["node:net", "programs have no network"],
+    ["child_process", "programs start no processes"],
+    ["node:crypto", "programs have no Node.js"],
+    ["node:sqlite", "programs have no Node.js"],
+  ])("is told that %s is not there", async (name, reason) => {
+    const error = await failure({ source: `import * as x from "${name}"; export default x;` });
+    expect(error.code).toBe("PFS_PROGRAM_INVALID");
+    expect(error.message).toContain(reason);
+    expect(error.message).toContain(`"${name}"`);
+  });
+
+  it.each([
+    [
+      "what is not part of the authoring API",
+      'import { openLocal } from "packetfs"; export default openLocal;',
+      "openLocal",
+    ],
+    ["a file that is not there", 'import x from "./nowhere.ts"; export default x;', "./nowhere.ts"],
+    [
+      "a package that is not installed",
+      'import x from "no-such-package"; export default x;',
+      "no-such-package",
+    ],
+    ["a URL", 'import x from "https://example.org/x.js"; export default x;', "https://example.org/x.js"],
+    ["whatever matches a pattern", "export default await import(`./${globalThis.x}.ts`);", "import("],
+  ])("is told when it imports %s", async (_what, source, mentions) => {
+    const error = await failure({ source });
+    expect(error.code).toBe("PFS_PROGRAM_INVALID");
+    expect(error.message).toContain(mentions);
+  });
+
+  it("is told when it exports nothing by default", async () => {
+    const error = await failure({ source: "export const map = 1;" });
+    expect(error.message).toContain("no default export");
+  });
+
+  it("is told when it is too big", async () => {
+    const source = `export default ${JSON.stringify("x".repeat(PROGRAM_BYTES_MAX))};`;
+    expect((await failure({ source })).message).toContain(String(PROGRAM_BYTES_MAX));
+  });
+
+  it("may not be there at all, or be no file", async () => {
+    const missing = await failure({ path: join(directory, "missing.ts") });
+    expect(missing.code).toBe("PFS_FILE_NOT_FOUND");
+    expect(missing.message).toBe(`no such file: ${join(directory, "missing.ts")}`);
+    expect((await failure({ path: directory })).code).toBe("PFS_FILE_FAILED");
+  });
+});

@@ -1,0 +1,98 @@
+/** What `defineProgram` infers is checked by the compiler; this file compiling is half of the test. */
+import { describe, expect, expectTypeOf, it } from "vitest";
+import { blocks, bytes, columns, csv, defineProgram, jsonLines, lines } from "../../sdk/program.ts";
+
+describe("readers", () => {
+  it("are plain data, as the sandbox takes it", () => {
+    expect(bytes()).toEqual({ kind: "bytes" });
+    expect(bytes(64)).toEqual({ kind: "bytes", size: 64 });
+    expect(blocks()).toEqual({ kind: "blocks" });
+    expect(lines()).toEqual({ kind: "lines" });
+    expect(jsonLines()).toEqual({ kind: "json-lines" });
+    expect(csv()).toEqual({ kind: "csv", header: true, separator: "," });
+    expect(csv({ header: false, separator: ";" })).toEqual({ kind: "csv", header: false, separator: ";" });
+    expect(columns({ id: "u32", x: "f64" })).toEqual({
+      kind: "columns",
+      fields: [
+        { name: "id", type: "u32" },
+        { name: "x", type: "f64" },
+      ],
+    });
+  });
+
+  it("give records their type", () => {
+    defineProgram({
+      input: columns({ id: "u64", x: "f64" }),
+      map: (row) => {
+        expectTypeOf(row).toEqualTypeOf<{ readonly id: bigint; readonly x: number }>();
+        return row.x;
+      },
+      combine: (a, b) => a + b,
+    });
+    defineProgram({
+      input: csv({ header: false }),
+      map: (row) => {
+        expectTypeOf(row).toEqualTypeOf<string[]>();
+        return row.length;
+      },
+      combine: (a, b) => a + b,
+    });
+    defineProgram({
+      input: csv(),
+      yields: "bytes",
+      map: (row, context) => {
+        expectTypeOf(row).toEqualTypeOf<Readonly<Record<string, string>>>();
+        context.write(row["name"] ?? "");
+      },
+    });
+    defineProgram({
+      input: jsonLines<{ readonly n: number }>(),
+      map: (row) => row.n,
+      combine: (a, b) => a + b,
+    });
+  });
+});
+
+describe("defineProgram", () => {
+  it("returns the program unchanged", () => {
+    const program = { input: lines(), map: (line: string) => line.length, combine: Math.max };
+    expect(defineProgram(program)).toBe(program);
+  });
+
+  it("infers arguments and state from init, and values from combine", () => {
+    defineProgram({
+      input: lines(),
+      yields: "groups",
+      init: (args: { readonly pattern: string }) => new RegExp(args.pattern),
+      map: (line, context) => {
+        expectTypeOf(context.args).toEqualTypeOf<{ readonly pattern: string }>();
+        expectTypeOf(context.state).toEqualTypeOf<RegExp>();
+        if (context.state.test(line)) context.emit(line, 1);
+        // @ts-expect-error values are numbers, because combine says so
+        context.emit(line, "1");
+        // @ts-expect-error only programs that yield bytes write
+        context.write(line);
+      },
+      combine: (a: number, b: number) => a + b,
+      reduce: (key, values, args) => {
+        expectTypeOf(key).toEqualTypeOf<string>();
+        expectTypeOf(values).toEqualTypeOf<number[]>();
+        expectTypeOf(args).toEqualTypeOf<{ readonly pattern: string }>();
+        return values.length;
+      },
+    });
+  });
+
+  it("knows no emit where one value is wanted", () => {
+    defineProgram({
+      input: lines(),
+      map: (line, context) => {
+        // @ts-expect-error only programs that yield groups emit
+        expectTypeOf(context.emit).toBeNever();
+        expectTypeOf(context.offset).toEqualTypeOf<number>();
+        return line === "" ? undefined : line.length;
+      },
+      combine: (a, b) => a + b,
+    });
+  });
+});
