@@ -15,7 +15,8 @@
  *   28     4    meta       bytes of the MessagePack frame; 0 = there is none
  *   32     4    packets    bytes of the packet frame, a multiple of 64; 0 = there is none
  *   36     4    chunks     bytes of the chunk frame; 0 = there is none
- *   40     8    reserved   zero
+ *   40     8    counter    the message's number within its session, from 1 without gaps, so that none is taken twice; 0 before
+ *                          there is a session
  *   48     16   trace      an id that follows a job or file across machines; zero = none
  */
 import { packetCheck } from "./crc32.ts";
@@ -47,7 +48,7 @@ export const EnvelopeOffset = {
   meta: 28,
   packets: 32,
   chunks: 36,
-  reserved: 40,
+  counter: 40,
   trace: 48,
 } as const;
 
@@ -70,6 +71,7 @@ export interface Envelope {
   readonly metaBytes: number;
   readonly packetBytes: number;
   readonly chunkBytes: number;
+  readonly counter: number;
   /** 16 bytes. */
   readonly trace: Uint8Array;
 }
@@ -94,6 +96,7 @@ export function encodeEnvelope(fields: EnvelopeFields): Uint8Array {
   writeInteger32(bytes, EnvelopeOffset.meta, fields.metaBytes ?? 0);
   writeInteger32(bytes, EnvelopeOffset.packets, fields.packetBytes ?? 0);
   writeInteger32(bytes, EnvelopeOffset.chunks, fields.chunkBytes ?? 0);
+  writeInteger(bytes, EnvelopeOffset.counter, fields.counter ?? 0);
   if (fields.trace !== undefined) bytes.set(fields.trace, EnvelopeOffset.trace);
   writeInteger32(bytes, EnvelopeOffset.check, packetCheck(bytes, 0));
   return bytes;
@@ -109,7 +112,7 @@ export function invalidEnvelope(bytes: Uint8Array): string | null {
   if ((bytes[EnvelopeOffset.flags]! & ~FLAGS_ALLOWED) !== 0) return "undefined flag";
   if (bytes[EnvelopeOffset.priority]! > PRIORITY_MAX) return "unknown priority";
   if (!Number.isSafeInteger(readInteger(bytes, EnvelopeOffset.request))) return "integer above 2^53 - 1";
-  if (readInteger(bytes, EnvelopeOffset.reserved) !== 0) return "reserved bytes are not zero";
+  if (!Number.isSafeInteger(readInteger(bytes, EnvelopeOffset.counter))) return "integer above 2^53 - 1";
   if (readInteger32(bytes, EnvelopeOffset.meta) > META_BYTES_MAX) return "meta frame above its limit";
   const packets = readInteger32(bytes, EnvelopeOffset.packets);
   if (packets % PACKET_BYTES !== 0) return "packet frame is not a multiple of 64";
@@ -134,6 +137,7 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
     metaBytes: readInteger32(bytes, EnvelopeOffset.meta),
     packetBytes: readInteger32(bytes, EnvelopeOffset.packets),
     chunkBytes: readInteger32(bytes, EnvelopeOffset.chunks),
+    counter: readInteger(bytes, EnvelopeOffset.counter),
     trace: bytes.subarray(EnvelopeOffset.trace, EnvelopeOffset.trace + TRACE_BYTES),
   };
 }
