@@ -9,6 +9,10 @@ export const SdkErrorCode = {
   fileNotFound: "PFS_FILE_NOT_FOUND",
   /** A file of this machine cannot be read or written; data: path, system. */
   fileFailed: "PFS_FILE_FAILED",
+  /** Nothing is stored under that name or root; data: file. */
+  notFound: "PFS_NOT_FOUND",
+  /** A text cannot name a file; data: reason. */
+  nameInvalid: "PFS_NAME_INVALID",
   /** The program cannot be bundled; data: file, line and column where they are known. */
   programInvalid: "PFS_PROGRAM_INVALID",
   /** Ended because the caller or a signal said so. */
