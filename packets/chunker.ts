@@ -20,7 +20,8 @@ export interface ChunkerParameters {
   readonly maxBytes: number;
   /**
    * A secret that keys the gear table, so that chunk lengths do not tell strangers which known file this is. Stores with
-   * different salts share no cuts.
+   * different salts share no cuts. It stops comparing, not an attacker who has files of their choice stored and sees the
+   * lengths: the table can be worked out from those.
    */
   readonly salt?: Uint8Array;
 }

@@ -63,7 +63,7 @@ export const PacketErrorCode = {
   invalidPacket: "PFS_PACKET_INVALID",
   /** Valid packets that do not make a stream: gaps, no HALT, sums that do not add up; data: reason. */
   invalidStream: "PFS_STREAM_INVALID",
-  /** Valid, but more than the caller's limit allows; data: limit, actual. */
+  /** Valid, but more than the caller's limit allows; data: limit, actual, of ("bytes" or "depth"). */
   overLimit: "PFS_STREAM_OVER_LIMIT",
   /** A wire envelope is malformed; data: reason. */
   invalidEnvelope: "PFS_ENVELOPE_INVALID",

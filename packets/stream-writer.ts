@@ -122,6 +122,7 @@ export class StreamWriter {
       throw new PacketError(PacketErrorCode.overLimit, "a stream yields at most 2^53 - 1 bytes", {
         limit: Number.MAX_SAFE_INTEGER,
         actual: this.#length + length,
+        of: "bytes",
       });
     }
     this.#length += length;
