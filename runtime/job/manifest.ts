@@ -5,11 +5,17 @@
 import * as v from "valibot";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { RECORD_BYTES_MAX } from "../limits.ts";
-import type { Manifest, ReaderSpec } from "../sandbox/program.ts";
+import { PROGRAM_LIMITS_MAX, PROGRAM_LIMITS_MIN, RECORD_BYTES_MAX } from "../limits.ts";
+import type { Manifest, ProgramLimits, ReaderSpec } from "../sandbox/program.ts";
 import { rowBytes } from "./record-borders.ts";
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+
+function limit(name: keyof ProgramLimits): v.GenericSchema<unknown, number> {
+  const { [name]: least } = PROGRAM_LIMITS_MIN;
+  const { [name]: most } = PROGRAM_LIMITS_MAX;
+  return v.pipe(v.number(), v.safeInteger(), v.minValue(least), v.maxValue(most));
+}
 
 const column = v.strictObject({
   name: v.pipe(v.string(), v.nonEmpty()),
@@ -57,7 +63,12 @@ const manifest = v.strictObject({
     yields: v.picklist(["value", "groups", "bytes"]),
     hasCombine: v.boolean(),
     hasReduce: v.boolean(),
-    limits: v.strictObject({ timeMs: count, memoryBytes: count, outputBytes: count, logBytes: count }),
+    limits: v.strictObject({
+      timeMs: limit("timeMs"),
+      memoryBytes: limit("memoryBytes"),
+      outputBytes: limit("outputBytes"),
+      logBytes: limit("logBytes"),
+    }),
   }),
   args: v.pipe(v.string(), v.check(isJson, "arguments are JSON text")),
 });

@@ -35,7 +35,7 @@ export type ReadBytes = (start: number, end: number) => Promise<Uint8Array>;
 
 /** Where a split's records are. An empty range where it has none. */
 export interface SplitRecords extends ByteRange {
-  /** The header record of a CSV that the records themselves do not begin with; empty otherwise. */
+  /** The header record of a CSV, for splits that begin behind it; empty otherwise. */
   readonly header: ByteRange;
 }
 
@@ -52,6 +52,7 @@ const LIMITS: BorderLimits = {
 };
 
 const LF = 0x0a;
+const CR = 0x0d;
 const QUOTE = 0x22;
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf] as const;
 const COLUMN_BYTES: Readonly<Record<ColumnType, number>> = {
@@ -143,8 +144,9 @@ class TextBorders {
     const behind = await this.#behindDelimiter(end - 1, Math.min(total, limit));
     if (behind === undefined && limit < total) throw this.#tooLong(end);
     const records = { start: first, end: behind ?? total };
-    if (!withHeader || first === textStart) return { ...records, header: NOWHERE };
-    return { ...records, header: { start: textStart, end: await this.#headerEnd(textStart) } };
+    const header = withHeader && first > textStart ? await this.#header(textStart) : NOWHERE;
+    // Empty lines may stand before the header, and this split begin in them.
+    return { ...records, header: header.end <= first ? header : NOWHERE };
   }
 
   /** Where the first record begins: behind the byte order mark, if there is one. */
@@ -157,12 +159,20 @@ class TextBorders {
     return BYTE_ORDER_MARK.every((byte, index) => head[index] === byte) ? markBytes : 0;
   }
 
-  async #headerEnd(textStart: number): Promise<number> {
+  /** The first record that is no empty line, and the empty lines before it. */
+  async #header(textStart: number): Promise<ByteRange> {
     this.#quoted = false;
-    const limit = Math.min(this.#split.total, textStart + this.#limits.recordBytesMax);
-    const end = await this.#behindDelimiter(textStart, limit);
-    if (end === undefined) throw this.#tooLong(textStart);
-    return end;
+    const { total } = this.#split;
+    const limit = Math.min(total, textStart + this.#limits.recordBytesMax);
+    for (let start = textStart; ;) {
+      const end = await this.#behindDelimiter(start, limit);
+      if (end === undefined && limit < total) throw this.#tooLong(textStart);
+      if (end === undefined) return { start: textStart, end: total };
+      const line = end - start <= 2 ? await this.#read(start, end) : undefined;
+      const isEmpty = line !== undefined && (line.byteLength === 1 || line[0] === CR);
+      if (!isEmpty) return { start: textStart, end };
+      start = end;
+    }
   }
 
   /**

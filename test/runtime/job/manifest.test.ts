@@ -24,7 +24,7 @@ function manifestOf(reader: ReaderSpec): Manifest {
       yields: "groups",
       hasCombine: true,
       hasReduce: false,
-      limits: { timeMs: 1000, memoryBytes: 64, outputBytes: 32, logBytes: 16 },
+      limits: { timeMs: 1000, memoryBytes: 1 << 26, outputBytes: 32, logBytes: 16 },
     },
     args: '{"a":[1,null]}',
   };
@@ -69,7 +69,7 @@ describe("a manifest", () => {
       { ...good, args: {} },
       { ...good, description: { ...good.description, yields: "text" } },
       { ...good, description: { ...good.description, hasReduce: 1 } },
-      ...[0, -1, 1.5, 2 ** 53, "1", null].map((timeMs) => ({
+      ...[0, -1, 1.5, 10 ** 9, 2 ** 53, "1", null].map((timeMs) => ({
         ...good,
         description: { ...good.description, limits: { ...limits, timeMs } },
       })),

@@ -69,6 +69,15 @@ function wholeOf(reader: ReaderSpec, input: Uint8Array): Whole {
   return { borders, quoted };
 }
 
+/** Everything up to the end of the first record that is no empty line. */
+function headerOf(input: Uint8Array, borders: readonly number[]): { start: number; end: number } {
+  const texts = borders.map((border, index) =>
+    Buffer.from(input.subarray(border, borders[index + 1])).toString(),
+  );
+  const index = texts.findIndex((text) => text !== "\n" && text !== "\r\n");
+  return { start: borders[0]!, end: borders[index + 1]! };
+}
+
 /** Checks each of the splits that `cuts` make against what the whole input says. */
 async function expectSplits(
   reader: ReaderSpec,
@@ -95,8 +104,9 @@ async function expectSplits(
     expect([records.start, records.end], where).toEqual(expected);
     expect(records.start, where).toBe(covered);
     covered = records.end;
-    if (reader.kind === "csv" && reader.header && first > 0) {
-      expect(records.header, where).toEqual({ start: whole.borders[0], end: whole.borders[1] });
+    const header = reader.kind === "csv" && reader.header ? headerOf(input, whole.borders) : undefined;
+    if (header !== undefined && whole.borders[first]! >= header.end) {
+      expect(records.header, where).toEqual(header);
     } else {
       expect(records.header.end, where).toBe(records.header.start);
     }
@@ -149,6 +159,9 @@ const CSV_INPUTS = [
   'a,"\r\n"\r\n"",\r\n"x"',
   '""""\n""\n"',
   `${BOM}"h",i\n"\n",2\n3,4`,
+  `${BOM}\n\r\n\nh,i\n\n1,2\n`,
+  "\r\n\n",
+  "\r\r\nh\n1\n",
 ];
 
 describe("records of a split", () => {
