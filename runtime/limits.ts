@@ -1,10 +1,116 @@
 /** Every limit and default of one machine on one page, the unit last in the name. */
+import type { ProgramLimits } from "./sandbox/program.ts";
 
 // ── store ────────────────────────────────────────────────────────────────────────────────────────────────────────
+/** A segment is closed when the next record would make it longer. */
+export const SEGMENT_BYTES_MAX: number = 256 * 1024 * 1024;
+/** Bytes of chunks in one call to a store's `write`. */
+export const WRITE_BLOCK_BYTES_MAX: number = 64 * 1024 * 1024;
+/** So much is written, or so many records, before what is there is made durable without anybody having asked. */
+export const COMMIT_BYTES: number = 64 * 1024 * 1024;
+export const COMMIT_RECORDS = 8192;
+/** A writer waits for the disk when so many of those have piled up. */
+export const COMMITS_BEHIND_MAX = 4;
+/** Records that stand near each other are read at once, up to so many bytes, */
+export const READ_RUN_BYTES_MAX: number = 4 * 1024 * 1024;
+/** over gaps of at most so many. */
+export const READ_GAP_BYTES_MAX: number = 16 * 1024;
+/** Segments that a process keeps open for reading. */
+export const SEGMENTS_OPEN_MAX = 64;
+/** A second writer waits so long for the first one to end. */
+export const LOCK_WAIT_MS = 5000;
+/** Versions of a name that stay readable, the latest included. */
+export const NAME_VERSIONS_MAX = 10;
+/** Names that one read of the catalog fetches. */
+export const CATALOG_PAGE_NAMES = 256;
+/** Rows that one step of gc or verify looks at. */
+export const INDEX_PAGE_ROWS = 4096;
+/** A chunk is kept compressed when that saves at least this share of it. */
+export const COMPRESSION_GAIN_MIN = 0.06;
+/** While nothing shrinks, compression is tried on one chunk in so many. */
+export const COMPRESSION_SKIP_CHUNKS_MAX = 64;
+/** A segment is rewritten by gc when at least this share of it is of no use, */
+export const GC_DEAD_SHARE_MIN = 0.05;
+/** or any of it when the segment has at most so many bytes. */
+export const GC_SMALL_SEGMENT_BYTES: number = 16 * 1024 * 1024;
+/** Chunks that a session found present and thereby protects; beyond it gc frees nothing while the session is open. */
+export const SESSION_REFS_MAX: number = 4 * 1024 * 1024;
+/** What ingest hands to a store at once, */
+export const INGEST_BLOCK_BYTES: number = 4 * 1024 * 1024;
+/** and how many of these it has handed over without having got their refs back. */
+export const INGEST_BLOCKS_MAX = 3;
 
 // ── machine ──────────────────────────────────────────────────────────────────────────────────────────────────────
+/** Bytes that are being read while as many before them are being yielded. */
+export const READ_AHEAD_BYTES: number = 4 * 1024 * 1024;
+/** Chunks in one batch of them. */
+export const READ_AHEAD_CHUNKS = 1024;
+/** Smaller pieces are yielded together, in buffers of so many bytes. */
+export const PIECE_BYTES_MIN: number = 4 * 1024;
+/** What a FILL yields at once. */
+export const FILL_BLOCK_BYTES: number = 256 * 1024;
+/** Sub-streams that an execution keeps parsed: one per level of the CALL tree, and some that are called again. */
+export const STREAMS_CACHED = 32;
+/** Stream chunks that a walk reads at once. */
+export const WALK_STREAMS = 16;
+/** Refs in one batch of a walk. */
+export const WALK_REFS = 4096;
 
 // ── sandbox ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What a program gets when it asks for nothing else, per packet. */
+export const PROGRAM_LIMITS_DEFAULT: ProgramLimits = {
+  timeMs: 10_000,
+  memoryBytes: 256 * 1024 * 1024,
+  outputBytes: 64 * 1024 * 1024,
+  logBytes: 16 * 1024,
+};
+/** The least and the most that a program may ask for. An isolate needs some memory for itself. */
+export const PROGRAM_LIMITS_MIN: ProgramLimits = {
+  timeMs: 1,
+  memoryBytes: 16 * 1024 * 1024,
+  outputBytes: 1,
+  logBytes: 0,
+};
+export const PROGRAM_LIMITS_MAX: ProgramLimits = {
+  timeMs: 10 * 60 * 1000,
+  memoryBytes: 2 * 1024 * 1024 * 1024,
+  outputBytes: 256 * 1024 * 1024,
+  logBytes: 1024 * 1024,
+};
+/** A program's module, as text, and the JSON text of its arguments. */
+export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
+export const PROGRAM_ARGS_BYTES_MAX: number = 1024 * 1024;
+/** What a program's module may take to evaluate, unless the caller says otherwise. */
+export const PROGRAM_LOAD_TIME_MS = 2_000;
+/** Columns of a reader, and UTF-16 units of a column's name. */
+export const READER_COLUMNS_MAX = 1_024;
+export const READER_COLUMN_NAME_MAX = 256;
+/** The text of a fault, UTF-8. */
+export const FAULT_TEXT_BYTES_MAX = 2_048;
+/** A frame whose results or logs reach this many bytes ends early; the packets that are left run in another. */
+export const FRAME_OUTPUT_BYTES: number = 16 * 1024 * 1024;
+export const FRAME_LOG_BYTES: number = 1024 * 1024;
+/** Threads of one executor process. */
+export const EXECUTOR_THREADS_MAX = 64;
+/** Programs that a thread keeps isolates for; the one used least recently goes first. */
+export const THREAD_ISOLATES_MAX = 8;
+/** Calls of one executor process that wait for their turn. */
+export const EXECUTOR_QUEUE_MAX = 4_096;
+/** How long a process may take to start. */
+export const EXECUTOR_START_MS = 15_000;
+/** How much longer than its time limit a frame may take before its process is ended. */
+export const EXECUTOR_GRACE_MS = 500;
+/** How often the memory of an executor process is looked at. */
+export const EXECUTOR_RSS_POLL_MS = 20;
+/** What a process may say on stderr before it dies; only the end is kept. */
+export const EXECUTOR_STDERR_BYTES = 4_096;
+/** How long taking over what a frame did until it was stopped may take. */
+export const COLLECT_TIME_MS = 100;
+/** How long a window stays empty before its memory is given back. */
+export const WINDOW_IDLE_MS = 200;
+/** How long after a spare process was taken the next one is started, so that it does not slow the first packets. */
+export const SPARE_DELAY_MS = 250;
 
 // ── pool ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -14,5 +120,61 @@ export const RECORD_BYTES_MAX: number = 1024 * 1024;
 export const BORDER_STEP_BYTES: number = 64 * 1024;
 /** One read while counting the quotes of a CSV split. */
 export const QUOTE_STEP_BYTES: number = 1024 * 1024;
+/** Packets that a lane takes before it has answered them. */
+export const LANE_PACKETS_MAX = 65_536;
+/** Packets of one frame that goes to an executor process. */
+export const RUN_PACKETS_MAX = 1024;
+/** Input of one frame of several packets; a packet with a larger input goes alone. */
+export const RUN_INPUT_BYTES_MAX: number = 1024 * 1024;
+/** How long a frame should run: long enough to hide what sending it costs, short enough to find a stuck packet in. */
+export const RUN_AIM_MS = 20;
+/** Verified chunks that stay in memory for the inputs of packets to come. */
+export const INPUT_CACHE_BYTES: number = 32 * 1024 * 1024;
+/** Streams whose length and beginning are remembered. */
+export const INPUT_STREAMS_MAX = 256;
+/** One write of result chunks into the store. */
+export const RESULT_BLOCK_BYTES: number = 4 * 1024 * 1024;
+/** The whole sentence of a FAULT, UTF-8: the text of the fault and what it happened to. */
+export const FAULT_MESSAGE_BYTES_MAX: number = 4 * 1024;
+/** Memory that the inputs of one lane's packets in flight share. */
+export const WINDOW_BYTES: number = 256 * 1024 * 1024;
+/** What an executor process may use beside its packets' memory: its threads, V8, and inputs and results on their way. */
+export const EXECUTOR_BASE_BYTES: number = 192 * 1024 * 1024;
+/** Executor processes that may end one after the other with nothing done in between; then the lane is lost. */
+export const IDLE_DEATHS_MAX = 5;
 
 // ── schedule and job ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Time that passes between two looks at stragglers, pauses and loads that hang. */
+export const SCHEDULE_TICK_MS = 100;
+/** Work that an executor holds for one program, as long as its packets are small enough. */
+export const LANE_HOLDS_MS = 500;
+/** Packets that a lane holds at most, however fast they are answered. */
+export const LANE_WINDOW_PACKETS_MAX = 8192;
+/** Packets of one frame to a lane. */
+export const SEND_PACKETS_MAX = 1024;
+/** Input of all packets in flight on an executor, per slot; the last packet may go beyond it. */
+export const EXECUTOR_SLOT_BYTES_MAX: number = 32 * 1024 * 1024;
+/** Slots that are believed of an executor. */
+export const EXECUTOR_WIDTH_MAX = 4096;
+/** Lost lanes after which a task that was in them is given up. */
+export const TASK_LOSSES_MAX = 6;
+/** Executors on which a task may fail for want of its input or by a defect, before that is its answer. */
+export const TASK_FAULTS_MAX = 3;
+/** Lanes lost in a row, with nothing answered in between, after which an executor gets no more of that program. */
+export const LANE_LOSSES_MAX = 8;
+/** Pause before a lost lane is loaded again, twice as long each time. */
+export const LANE_PAUSE_MS = 100;
+export const LANE_PAUSE_MS_MAX = 10_000;
+/** A lane that loads for longer is not counted on any more, and given up after the second. */
+export const LANE_LOAD_MS_PATIENCE = 5_000;
+export const LANE_LOAD_MS_MAX = 60_000;
+/** So long at most, tasks wait for the executor that has their bytes to load their program. */
+export const STEAL_GRACE_MS = 1_000;
+/** Packets that take less are no stragglers, and those of a batch that never answered have this long. */
+export const STRAGGLER_MS_MIN = 1_000;
+export const STRAGGLER_MS_BLIND = 15_000;
+/** How long a batch waits for a first executor. */
+export const EXECUTORS_WAIT_MS = 120_000;
+/** How old the sum of a program's windows may be. */
+export const WEIGHT_STALE_MS = 50;

@@ -1,0 +1,42 @@
+/**
+ * What the scheduler wants done. Executors, programs, batches and lanes are numbers that are never used again for another
+ * one, so an answer that comes late can be told from one that is awaited.
+ */
+export type Action =
+  /** Load the program's manifest on the executor; then `laneReady` or `laneFailed`. */
+  | {
+      readonly kind: "load";
+      readonly lane: number;
+      readonly executor: number;
+      readonly program: number;
+    }
+  /** Send these tasks' packets to the lane in one frame. Indexes within the batch, ascending unless they were stolen. */
+  | { readonly kind: "send"; readonly lane: number; readonly batch: number; readonly tasks: Uint32Array }
+  /** Close the lane, or stop loading it: nothing that it still says is listened to. */
+  | { readonly kind: "close"; readonly lane: number }
+  /** The task is given up: the executors it was placed on were lost, TASK_LOSSES_MAX of them. */
+  | { readonly kind: "lost"; readonly batch: number; readonly task: number }
+  /** Every task of the batch is answered or given up. */
+  | { readonly kind: "done"; readonly batch: number }
+  /** Nothing can run the batch: no executor came in time, or none could load its program. */
+  | { readonly kind: "stuck"; readonly batch: number; readonly reason: "no executor" | "not loadable" };
+
+/** What an executor said of a task. */
+export const Outcome = {
+  /** A result, or a failure that is the program's own: it would fail everywhere. */
+  final: 0,
+  /** A failure that another executor may not have: its input was missing there, or it has a defect. */
+  elsewhere: 1,
+} as const;
+export type Outcome = (typeof Outcome)[keyof typeof Outcome];
+
+/** What the scheduler makes of an answer. */
+export const Verdict = {
+  /** The task's one answer. */
+  accepted: 0,
+  /** Somebody else answered before, or the task is not placed there any more. */
+  ignored: 1,
+  /** The task is placed again. */
+  again: 2,
+} as const;
+export type Verdict = (typeof Verdict)[keyof typeof Verdict];

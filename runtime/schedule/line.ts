@@ -1,0 +1,147 @@
+/**
+ * The tasks of a batch that wait for an executor, and where their bytes are. Three ways through them:
+ *
+ *   local   tasks whose bytes are on this executor           ─▶ lowest first
+ *   free    tasks whose bytes are nowhere in particular      ─▶ lowest first
+ *   any     all tasks, also those another executor has       ◀─ highest first
+ *
+ * so that an executor with nothing of its own begins where the ones that have the bytes come last. Each way remembers how
+ * far it is: walking a whole batch costs one look at each word.
+ */
+import { addToSet, emptySet, highestTask, isInSet, lowestTask, removeFromSet } from "./bits.ts";
+
+/** The tasks of which an executor holds at least half. */
+interface Home {
+  readonly set: Int32Array;
+  /** No task that is in line stands in a word of the set before this one. */
+  word: number;
+}
+
+/** What one executor may be given in one frame, and what it was given. */
+export interface Take {
+  readonly executor: number;
+  readonly lane: number;
+  readonly now: number;
+  readonly packetsMax: number;
+  /** Reached or overstepped by the last task, so that a task of any size can be placed. */
+  readonly bytesMax: number;
+  /** Tasks that failed on this executor may come back to it: there is no other. */
+  readonly mayRepeat: boolean;
+  readonly into: Uint32Array;
+  count: number;
+  bytes: number;
+  isFull: boolean;
+}
+
+/** Takes the task out of the line for good; false when it must not go there. */
+export type Accept = (take: Take, task: number) => boolean;
+
+export class Line {
+  count = 0;
+  readonly #set: Int32Array;
+  /** Tasks that are in any home. */
+  readonly #homed: Int32Array;
+  readonly #homes = new Map<number, Home>();
+  readonly #accept: Accept;
+  #freeWord = 0;
+  #topWord = 0;
+
+  constructor(tasks: number, accept: Accept) {
+    this.#set = emptySet(tasks);
+    this.#homed = emptySet(tasks);
+    this.#accept = accept;
+  }
+
+  has(task: number): boolean {
+    return isInSet(this.#set, task);
+  }
+
+  /** The tasks in line among the 32 of a word. */
+  wordAt(word: number): number {
+    return this.#set[word]!;
+  }
+
+  add(task: number): void {
+    addToSet(this.#set, task);
+    this.count++;
+    const word = task >>> 5;
+    this.#freeWord = Math.min(this.#freeWord, word);
+    this.#topWord = Math.max(this.#topWord, word);
+    for (const home of this.#homes.values()) home.word = Math.min(home.word, word);
+  }
+
+  remove(task: number): void {
+    removeFromSet(this.#set, task);
+    this.count--;
+  }
+
+  /** The tasks of `set` have their bytes on the executor. Replaces what was known of it. */
+  setHome(executor: number, set: Int32Array): void {
+    this.#homes.set(executor, { set, word: 0 });
+    this.#unite();
+  }
+
+  dropHome(executor: number): void {
+    if (this.#homes.delete(executor)) this.#unite();
+  }
+
+  homes(): IterableIterator<number> {
+    return this.#homes.keys();
+  }
+
+  /** Whether the bytes of a task in line are on the executor. */
+  hasLocal(executor: number): boolean {
+    const home = this.#homes.get(executor);
+    if (home === undefined) return false;
+    while (home.word < home.set.length && (home.set[home.word]! & this.#set[home.word]!) === 0) home.word++;
+    return home.word < home.set.length;
+  }
+
+  takeLocal(take: Take): void {
+    const home = this.#homes.get(take.executor);
+    if (home !== undefined) home.word = this.#ascend(take, home.word, home.set, 0);
+  }
+
+  takeFree(take: Take): void {
+    this.#freeWord = this.#ascend(take, this.#freeWord, this.#homed, -1);
+  }
+
+  takeAny(take: Take): void {
+    let isClean = true;
+    for (let word = this.#topWord; word >= 0; word--) {
+      let bits = this.#set[word]!;
+      while (bits !== 0 && !take.isFull) {
+        const task = highestTask(word, bits);
+        bits &= ~(1 << (task & 31));
+        if (!this.#accept(take, task)) isClean = false;
+      }
+      if (take.isFull) return;
+      if (isClean) this.#topWord = Math.max(0, word - 1);
+    }
+  }
+
+  /** Offers the tasks in line that `set`, or with `invert` = -1 its complement, holds. Returns where to go on. */
+  #ascend(take: Take, from: number, set: Int32Array, invert: number): number {
+    let cursor = from;
+    let isClean = true;
+    for (let word = from; word < this.#set.length; word++) {
+      let bits = this.#set[word]! & (set[word]! ^ invert);
+      while (bits !== 0 && !take.isFull) {
+        const task = lowestTask(word, bits);
+        bits &= bits - 1;
+        if (!this.#accept(take, task)) isClean = false;
+      }
+      if (take.isFull) return cursor;
+      if (isClean) cursor = word + 1;
+    }
+    return cursor;
+  }
+
+  #unite(): void {
+    this.#homed.fill(0);
+    for (const { set } of this.#homes.values()) {
+      for (let word = 0; word < set.length; word++) this.#homed[word]! |= set[word]!;
+    }
+    this.#freeWord = 0;
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Which packets go where, now. An executor is filled in two rounds: first with tasks whose bytes it has or whose bytes are
+ * nowhere in particular, up to its windows; then, if it is less than half full, with tasks whose bytes others have. Between
+ * groups the one that was served least is next, so that jobs share executors by time and not by how many packets they have.
+ */
+import { SEND_PACKETS_MAX, STEAL_GRACE_MS } from "../limits.ts";
+import type { LaneState } from "./lanes.ts";
+import type { Take } from "./line.ts";
+import { bytesFree, occupancyOf } from "./state.ts";
+import type { BatchState, ExecutorState, State } from "./state.ts";
+
+type Reach = "own" | "any";
+
+/** Up to which occupancy each round fills an executor. */
+const OCCUPANCY_MAX: Readonly<Record<Reach, number>> = { own: 1, any: 0.5 };
+/** Lanes that share an executor take turns of this part of their window; and smaller frames are not worth their cost. */
+const TURN = 1 / 8;
+
+interface Choice {
+  readonly batch: BatchState;
+  readonly lane: LaneState;
+  readonly packets: number;
+}
+
+const scratch = new Uint32Array(SEND_PACKETS_MAX);
+
+/** Fills these executors as far as there is work for them. */
+export function place(state: State, executors: Iterable<ExecutorState>, now: number): void {
+  const all = [...executors];
+  for (const executor of all) fill(state, executor, "own", now);
+  for (const executor of all) fill(state, executor, "any", now);
+}
+
+function fill(state: State, executor: ExecutorState, reach: Reach, now: number): void {
+  const barren: BatchState[] = [];
+  for (;;) {
+    const choice = choose(state, executor, reach, barren, now);
+    if (choice === undefined) return;
+    state.clock = Math.max(state.clock, choice.batch.group.served);
+    if (!send(state, executor, choice, reach, now)) barren.push(choice.batch);
+  }
+}
+
+/** The batch whose turn it is among those that have something for the executor and room on it. */
+function choose(
+  state: State,
+  executor: ExecutorState,
+  reach: Reach,
+  barren: readonly BatchState[],
+  now: number,
+): Choice | undefined {
+  const occupancy = occupancyOf(executor);
+  let batch: BatchState | undefined;
+  let best: LaneState | undefined;
+  let packets = 0;
+  let rivals = 0;
+  for (const lane of executor.lanes.values()) {
+    if (!lane.isOpen(now)) continue;
+    for (const other of state.programs.get(lane.program)!.batches) {
+      if (other.tasks.line.count === 0 || barren.includes(other)) continue;
+      if (reach === "any" && expectsHome(state, other, now)) continue;
+      const room = roomFor(state, other, lane, executor, OCCUPANCY_MAX[reach] - occupancy, now);
+      if (room < 1) continue;
+      rivals++;
+      if (batch !== undefined && !goesBefore(other, batch)) continue;
+      batch = other;
+      best = lane;
+      packets = room;
+    }
+  }
+  if (batch === undefined || best === undefined) return undefined;
+  if (rivals > 1) packets = Math.min(packets, Math.max(1, Math.floor(best.window * TURN)));
+  return { batch, lane: best, packets };
+}
+
+function goesBefore(a: BatchState, b: BatchState): boolean {
+  if (a.group !== b.group) return a.group.served < b.group.served;
+  return a.rank > b.rank;
+}
+
+/** How many packets of the batch the lane may be sent. */
+function roomFor(
+  state: State,
+  batch: BatchState,
+  lane: LaneState,
+  executor: ExecutorState,
+  free: number,
+  now: number,
+): number {
+  if (bytesFree(executor) <= 0) return 0;
+  // One packet always counts as fitting, or lanes with small windows would wait for room that others take at once.
+  let room = free < TURN ? 0 : Math.max(1, Math.floor(free * lane.window));
+  // Whoever has nothing on an executor need not wait until others leave room: their packets may take long.
+  if (lane.inFlight === 0) room = Math.max(1, room);
+  if (room < 1) {
+    lane.isLimited = true;
+    return 0;
+  }
+  // Towards the end everyone gets their share of what is left, so that all finish together.
+  const { tasks } = batch;
+  const left = tasks.line.count + tasks.placedCount;
+  const least = tasks.line.hasLocal(executor.id) ? executor.width : 1;
+  const share = Math.max(least, Math.ceil(left * state.shareOf(lane, batch.program, now)));
+  return Math.min(room, share - (batch.inFlight.get(lane.id) ?? 0), SEND_PACKETS_MAX);
+}
+
+/** Whether an executor that has the batch's bytes is about to be ready for them: it is not robbed meanwhile. */
+function expectsHome(state: State, batch: BatchState, now: number): boolean {
+  if (now - batch.waitsSince >= STEAL_GRACE_MS) return false;
+  for (const home of batch.tasks.line.homes()) {
+    const executor = state.executors.get(home);
+    if (executor === undefined || !batch.tasks.line.hasLocal(home)) continue;
+    const lane = executor.lanes.get(batch.program.id);
+    if (lane?.phase === "loading") return true;
+  }
+  return false;
+}
+
+function send(state: State, executor: ExecutorState, choice: Choice, reach: Reach, now: number): boolean {
+  const { batch, lane, packets } = choice;
+  const { line } = batch.tasks;
+  const take: Take = {
+    executor: executor.id,
+    lane: lane.id,
+    now,
+    packetsMax: packets,
+    bytesMax: bytesFree(executor),
+    mayRepeat: !isElsewherePossible(state, batch, executor),
+    into: scratch,
+    count: 0,
+    bytes: 0,
+    isFull: false,
+  };
+  if (reach === "any") line.takeAny(take);
+  else {
+    line.takeLocal(take);
+    if (!take.isFull) line.takeFree(take);
+  }
+  if (take.count === 0) return false;
+  depart(state, batch, lane, scratch.slice(0, take.count), take.bytes);
+  return true;
+}
+
+/** Accounts for packets that are sent to the lane. */
+export function depart(
+  state: State,
+  batch: BatchState,
+  lane: LaneState,
+  tasks: Uint32Array,
+  bytes: number,
+): void {
+  lane.inFlight += tasks.length;
+  lane.inFlightBytes += bytes;
+  batch.inFlight.set(lane.id, (batch.inFlight.get(lane.id) ?? 0) + tasks.length);
+  batch.group.served += (tasks.length * lane.width) / lane.window / batch.group.weight;
+  state.actions.push({ kind: "send", lane: lane.id, batch: batch.id, tasks });
+}
+
+/** Whether an executor other than this one can be expected to run the batch's program. */
+function isElsewherePossible(state: State, batch: BatchState, executor: ExecutorState): boolean {
+  if (batch.tasks.repeatCount === 0) return true;
+  for (const other of state.executors.values()) {
+    if (other !== executor && other.lanes.get(batch.program.id)?.phase !== "given-up") return true;
+  }
+  return false;
+}

@@ -1,0 +1,249 @@
+/**
+ * The scheduler: told what happens, it says what to do. It has no clock, no timers and no promises of its own, so a test
+ * can run a year of it in a second and every run is the same. `now` is milliseconds of any monotonic clock.
+ *
+ * After each call, take the actions and do them in order. Call `tick` about every SCHEDULE_TICK_MS while batches run.
+ */
+import { EXECUTOR_WIDTH_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
+import { Verdict } from "./actions.ts";
+import type { Action } from "./actions.ts";
+import { clearOff, receive } from "./answers.ts";
+import type { LaneState } from "./lanes.ts";
+import { place } from "./placement.ts";
+import { staff, stuckFor } from "./staffing.ts";
+import { State, inFlightOf } from "./state.ts";
+import type { BatchOptions, BatchState, ExecutorState } from "./state.ts";
+import { copyStragglers } from "./stragglers.ts";
+
+export interface BatchNumbers {
+  readonly done: number;
+  readonly inLine: number;
+  readonly placed: number;
+  readonly retries: number;
+  readonly copies: number;
+}
+
+export class Scheduler {
+  readonly #state: State;
+
+  constructor(now: number) {
+    this.#state = new State(now);
+  }
+
+  /** What is to be done since the last time it was asked. */
+  takeActions(): Action[] {
+    return this.#state.actions.splice(0);
+  }
+
+  // ── executors ──
+
+  join(width: number, now: number): number {
+    const state = this.#state;
+    const slots = Math.min(EXECUTOR_WIDTH_MAX, Math.max(1, Math.floor(width)));
+    const executor: ExecutorState = { id: state.nextId(), width: slots, lanes: new Map() };
+    state.executors.set(executor.id, executor);
+    for (const batch of state.batches.values()) staff(state, batch, now);
+    return executor.id;
+  }
+
+  /** The executor is gone, with its lanes and all that was in flight. */
+  leave(id: number, now: number): void {
+    const state = this.#state;
+    const executor = state.executors.get(id);
+    if (executor === undefined) return;
+    state.executors.delete(id);
+    if (state.executors.size === 0) state.emptySince = now;
+    for (const lane of executor.lanes.values()) {
+      state.programs.get(lane.program)!.lanes.delete(id);
+      this.#strip(lane);
+    }
+    for (const { tasks } of state.batches.values()) tasks.line.dropHome(id);
+    this.#placeAll(now);
+  }
+
+  inFlight(executor: number): { readonly packets: number; readonly bytes: number } {
+    const state = this.#state.executors.get(executor);
+    return state === undefined ? { packets: 0, bytes: 0 } : inFlightOf(state);
+  }
+
+  // ── lanes ──
+
+  laneReady(id: number, now: number): void {
+    const lane = this.#state.lanes.get(id);
+    if (lane?.phase !== "loading") return;
+    lane.enter("ready", now);
+    place(this.#state, [this.#state.executors.get(lane.executor)!], now);
+  }
+
+  /** The lane did not load, or is gone with all that was in flight in it. */
+  laneLost(id: number, now: number): void {
+    const lane = this.#state.lanes.get(id);
+    if (lane === undefined) return;
+    lane.goDown(now);
+    this.#strip(lane);
+    this.#placeAll(now);
+  }
+
+  // ── programs and batches ──
+
+  openProgram(): number {
+    const id = this.#state.nextId();
+    this.#state.programs.set(id, { id, lanes: new Map(), batches: new Set(), weight: 0, weighedAt: 0 });
+    return id;
+  }
+
+  /** Closes the program's lanes. Its batches must have been removed. */
+  closeProgram(id: number): void {
+    const state = this.#state;
+    const program = state.programs.get(id);
+    if (program === undefined) return;
+    if (program.batches.size > 0) throw new Error("the program still has batches");
+    state.programs.delete(id);
+    for (const lane of program.lanes.values()) {
+      state.executors.get(lane.executor)!.lanes.delete(id);
+      if (state.lanes.delete(lane.id)) state.actions.push({ kind: "close", lane: lane.id });
+    }
+  }
+
+  /** Its tasks wait until they are released. */
+  addBatch(options: BatchOptions, now: number): number {
+    const program = this.#state.programs.get(options.program);
+    if (program === undefined) throw new Error("no such program");
+    if (options.bytes.length === 0) throw new Error("a batch has tasks");
+    return this.#state.addBatch(program, options, now).id;
+  }
+
+  /** `held[task]` bytes of each task's input are on the executor. May come before the release, or any time later. */
+  located(batch: number, executor: number, held: Float64Array): void {
+    if (!this.#state.executors.has(executor)) return;
+    this.#state.batches.get(batch)?.tasks.setHome(executor, held);
+  }
+
+  /** These tasks may run now; all of them by default. */
+  release(id: number, now: number, tasks?: Iterable<number>): void {
+    this.#change(id, now, (batch) => {
+      if (tasks !== undefined) for (const task of tasks) batch.tasks.release(task);
+      else for (let task = 0; task < batch.tasks.count; task++) batch.tasks.release(task);
+    });
+  }
+
+  /** The inputs of these tasks are gone: they wait for their release again, also those that were done. */
+  withdraw(id: number, now: number, tasks: Iterable<number>): void {
+    this.#change(id, now, (batch) => {
+      for (const task of tasks) batch.tasks.withdraw(task);
+    });
+  }
+
+  /** The results of these tasks are gone: they run again. */
+  redo(id: number, now: number, tasks: Iterable<number>): void {
+    this.#change(id, now, (batch) => {
+      for (const task of tasks) batch.tasks.redo(task);
+    });
+  }
+
+  /** Done with or cancelled: what is in flight is not waited for. */
+  removeBatch(id: number, now: number): void {
+    const batch = this.#state.batches.get(id);
+    if (batch === undefined) return;
+    this.#state.removeBatch(batch);
+    for (const [lane, packets] of batch.inFlight) {
+      const state = this.#state.lanes.get(lane);
+      if (state !== undefined) state.writtenOff += packets;
+    }
+    this.#placeAll(now);
+  }
+
+  numbersOf(id: number): BatchNumbers | undefined {
+    const batch = this.#state.batches.get(id);
+    if (batch === undefined) return undefined;
+    const { tasks, retries, copies } = batch;
+    return { done: tasks.doneCount, inLine: tasks.line.count, placed: tasks.placedCount, retries, copies };
+  }
+
+  // ── answers and time ──
+
+  /**
+   * The lane answered these tasks of the batch. `outcomes` has an Outcome per task and is overwritten with a Verdict for
+   * each: only what is accepted counts.
+   */
+  returned(id: number, batchId: number, tasks: Uint32Array, outcomes: Uint8Array, now: number): void {
+    const state = this.#state;
+    const lane = state.lanes.get(id);
+    const batch = state.batches.get(batchId);
+    if (lane === undefined || batch === undefined) {
+      outcomes.fill(Verdict.ignored);
+      if (lane !== undefined) this.stray(id, tasks.length, now);
+      return;
+    }
+    const retries = batch.retries;
+    const executor = state.executors.get(lane.executor)!;
+    receive(batch, lane, executor, tasks, outcomes, now);
+    this.#settled(batch);
+    if (batch.retries > retries) this.#placeAll(now);
+    else place(state, [executor], now);
+  }
+
+  /** The lane answered packets that belong to no batch any more. */
+  stray(id: number, packets: number, now: number): void {
+    const lane = this.#state.lanes.get(id);
+    if (lane === undefined) return;
+    clearOff(lane, packets);
+    place(this.#state, [this.#state.executors.get(lane.executor)!], now);
+  }
+
+  tick(now: number): void {
+    const state = this.#state;
+    for (const lane of state.lanes.values()) {
+      if (lane.phase !== "loading" || now - lane.since < LANE_LOAD_MS_MAX) continue;
+      state.actions.push({ kind: "close", lane: lane.id });
+      lane.goDown(now);
+      this.#strip(lane);
+    }
+    this.#placeAll(now);
+    for (const batch of state.batches.values()) {
+      copyStragglers(state, batch, now);
+      const reason = stuckFor(state, batch, now);
+      if (reason !== undefined) state.actions.push({ kind: "stuck", batch: batch.id, reason });
+    }
+  }
+
+  #change(id: number, now: number, change: (batch: BatchState) => void): void {
+    const batch = this.#state.batches.get(id);
+    if (batch === undefined) return;
+    const isIdle = batch.tasks.line.count === 0;
+    change(batch);
+    if (isIdle && batch.tasks.line.count > 0) {
+      batch.waitsSince = now;
+      this.#state.wake(batch.group);
+    }
+    this.#settled(batch);
+    this.#placeAll(now);
+  }
+
+  #placeAll(now: number): void {
+    for (const batch of this.#state.batches.values()) staff(this.#state, batch, now);
+    place(this.#state, this.#state.executors.values(), now);
+  }
+
+  /** The lane is gone: what was in flight in it goes back into line. */
+  #strip(lane: LaneState): void {
+    const state = this.#state;
+    if (!state.lanes.delete(lane.id)) return;
+    const program = state.programs.get(lane.program)!;
+    program.weight = 0;
+    for (const batch of program.batches) {
+      if (lane.phase === "given-up") batch.tasks.line.dropHome(lane.executor);
+      batch.inFlight.delete(lane.id);
+      batch.retries += batch.tasks.laneLost(lane.id, (task) =>
+        state.actions.push({ kind: "lost", batch: batch.id, task }),
+      );
+      this.#settled(batch);
+    }
+  }
+
+  #settled(batch: BatchState): void {
+    const isDone = batch.tasks.doneCount === batch.tasks.count;
+    if (isDone && !batch.isDone) this.#state.actions.push({ kind: "done", batch: batch.id });
+    batch.isDone = isDone;
+  }
+}

@@ -1,0 +1,168 @@
+/** What the scheduler knows: executors, the programs on them, and the batches of tasks that run those programs. */
+import { EXECUTOR_SLOT_BYTES_MAX, WEIGHT_STALE_MS } from "../limits.ts";
+import type { Action } from "./actions.ts";
+import type { LaneState } from "./lanes.ts";
+import { Latencies } from "./latencies.ts";
+import { TaskTable } from "./tasks.ts";
+
+export interface ExecutorState {
+  readonly id: number;
+  /** Large packets that it works on at once. */
+  readonly width: number;
+  /** By program: the lane that is there, is coming, or was lost. */
+  readonly lanes: Map<number, LaneState>;
+}
+
+/** Batches that share a program share its lanes. */
+export interface ProgramState {
+  readonly id: number;
+  readonly lanes: Map<number, LaneState>;
+  readonly batches: Set<BatchState>;
+  /** Sum of the windows of its lanes, as of `weighedAt`. */
+  weight: number;
+  weighedAt: number;
+}
+
+/** Whose turn it is: batches of one group (one job) share what the group gets. */
+export interface GroupState {
+  readonly id: number;
+  /** A group of weight 2 gets twice as much as one of weight 1. */
+  readonly weight: number;
+  /** Slots × LANE_HOLDS_MS that it was given, divided by its weight. The group with the least is next. */
+  served: number;
+  batches: number;
+}
+
+export interface BatchOptions {
+  readonly program: number;
+  /** Batches of one job have one group; groups share the executors by weight, 1 where the first one does not say. */
+  readonly group: number;
+  readonly weight?: number;
+  /** Within a group, higher ranks go first. 0 by default. */
+  readonly rank?: number;
+  /** Input bytes of each task; the scheduler's from now on. */
+  readonly bytes: Float64Array;
+}
+
+export interface BatchState {
+  readonly id: number;
+  readonly program: ProgramState;
+  readonly group: GroupState;
+  /** Within a group, higher ranks go first. */
+  readonly rank: number;
+  readonly tasks: TaskTable;
+  /** Packets of the batch in flight, by lane. */
+  readonly inFlight: Map<number, number>;
+  readonly latencies: Latencies;
+  /** When it last had nothing to wait for but executors. */
+  waitsSince: number;
+  isDone: boolean;
+  /** Tasks that were placed again after a lane was lost or failed them. */
+  retries: number;
+  /** Second copies of tasks that took long. */
+  copies: number;
+}
+
+export class State {
+  readonly executors: Map<number, ExecutorState> = new Map();
+  readonly programs: Map<number, ProgramState> = new Map();
+  readonly groups: Map<number, GroupState> = new Map();
+  readonly batches: Map<number, BatchState> = new Map();
+  /** Loading and ready lanes. */
+  readonly lanes: Map<number, LaneState> = new Map();
+  readonly actions: Action[] = [];
+  /** What the group that was served last had been given: groups that come or wake up begin there. */
+  clock = 0;
+  /** When the last executor left, or the beginning. */
+  emptySince: number;
+  #lastId = 0;
+
+  constructor(now: number) {
+    this.emptySince = now;
+  }
+
+  /** Numbers from 1 on: 0 means none. */
+  nextId(): number {
+    return ++this.#lastId;
+  }
+
+  addBatch(
+    program: ProgramState,
+    { group: groupId, weight = 1, rank = 0, bytes }: BatchOptions,
+    now: number,
+  ): BatchState {
+    let group = this.groups.get(groupId);
+    if (group === undefined) {
+      group = { id: groupId, weight, served: this.clock, batches: 0 };
+      this.groups.set(group.id, group);
+    }
+    group.batches++;
+    const batch: BatchState = {
+      id: this.nextId(),
+      program,
+      group,
+      rank,
+      tasks: new TaskTable(bytes),
+      inFlight: new Map(),
+      latencies: new Latencies(),
+      waitsSince: now,
+      isDone: false,
+      retries: 0,
+      copies: 0,
+    };
+    program.batches.add(batch);
+    this.batches.set(batch.id, batch);
+    return batch;
+  }
+
+  removeBatch(batch: BatchState): void {
+    this.batches.delete(batch.id);
+    batch.program.batches.delete(batch);
+    if (--batch.group.batches === 0) this.groups.delete(batch.group.id);
+  }
+
+  /** A group that was idle does not make up for it. */
+  wake(group: GroupState): void {
+    group.served = Math.max(group.served, this.clock);
+  }
+
+  /** The lane's part of what the program's lanes can hold together, above 0 and at most 1. */
+  shareOf(lane: LaneState, program: ProgramState, now: number): number {
+    if (program.weight === 0 || now - program.weighedAt >= WEIGHT_STALE_MS) {
+      program.weight = 0;
+      program.weighedAt = now;
+      for (const { phase, window } of program.lanes.values()) {
+        if (phase === "ready" || phase === "loading") program.weight += window;
+      }
+    }
+    return Math.min(1, lane.window / program.weight);
+  }
+}
+
+/** How full the executor is: each lane's packets in flight as a part of its window, added up. */
+export function occupancyOf(executor: ExecutorState): number {
+  let occupancy = 0;
+  for (const lane of executor.lanes.values()) occupancy += lane.inFlight / lane.window;
+  return occupancy;
+}
+
+export function inFlightOf(executor: ExecutorState): { readonly packets: number; readonly bytes: number } {
+  let packets = 0;
+  let bytes = 0;
+  for (const lane of executor.lanes.values()) {
+    packets += lane.inFlight;
+    bytes += lane.inFlightBytes;
+  }
+  return { packets, bytes };
+}
+
+export function windowsOf(executor: ExecutorState): number {
+  let windows = 0;
+  for (const lane of executor.lanes.values()) windows += lane.window;
+  return windows;
+}
+
+/** Input bytes that may still be put in flight on the executor. */
+export function bytesFree(executor: ExecutorState): number {
+  return executor.width * EXECUTOR_SLOT_BYTES_MAX - inFlightOf(executor).bytes;
+}

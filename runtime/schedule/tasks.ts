@@ -1,0 +1,229 @@
+/**
+ * What becomes of each task of a batch, as columns of numbers: a million tasks cost about 30 MB and no objects.
+ *
+ *              release            take                 answered
+ *   waiting ───────────▶ in line ─────────▶ placed ──────────────▶ done
+ *      ▲                    ▲  ▲              │ │ lane lost,          │
+ *      │                    │  └──────────────┘ │ failed there        │ redo: its result is gone
+ *      │  withdraw          └───────────────────┼─────────────────────┘
+ *      └────────────────────────────────────────┘
+ *
+ * A placed task has one lane, or two while a second copy runs. A task that is done or withdrawn keeps the lane whose answer
+ * is still to come, so that the answer is known when it arrives.
+ */
+import { TASK_FAULTS_MAX, TASK_LOSSES_MAX } from "../limits.ts";
+import { addToSet, emptySet, fillSet, isInSet, lowestTask, removeFromSet } from "./bits.ts";
+import { Line } from "./line.ts";
+import type { Take } from "./line.ts";
+
+/** From here on, copies follow each other at the same distance. */
+const COPIES_COUNTED = 16;
+
+/** What an answer finds: nothing that awaits it, a task that needs it no more, a task that needs it. */
+export const Awaited = { no: 0, late: 1, yes: 2 } as const;
+export type Awaited = (typeof Awaited)[keyof typeof Awaited];
+
+export class TaskTable {
+  readonly count: number;
+  /** Input bytes of each task. */
+  readonly bytes: Float64Array;
+  readonly line: Line;
+  placedCount = 0;
+  doneCount = 0;
+  /** Tasks in line that should not run where they failed. */
+  repeatCount = 0;
+  readonly #waiting: Int32Array;
+  readonly #done: Int32Array;
+  readonly #lane: Int32Array;
+  readonly #copyLane: Int32Array;
+  readonly #placedAt: Float64Array;
+  /** The executor where a task in line failed, 0 = none. */
+  readonly #failedOn: Int32Array;
+  readonly #losses: Uint8Array;
+  readonly #faults: Uint8Array;
+  readonly #copies: Uint8Array;
+  /** All tasks before this word are done. */
+  #openWord = 0;
+
+  /** All tasks are waiting at first. `bytes` is the table's from now on. */
+  constructor(bytes: Float64Array) {
+    const count = bytes.length;
+    this.count = count;
+    this.bytes = bytes;
+    this.line = new Line(count, (take, task) => this.#take(take, task));
+    this.#waiting = emptySet(count);
+    fillSet(this.#waiting, count);
+    this.#done = emptySet(count);
+    this.#lane = new Int32Array(count);
+    this.#copyLane = new Int32Array(count);
+    this.#placedAt = new Float64Array(count);
+    this.#failedOn = new Int32Array(count);
+    this.#losses = new Uint8Array(count);
+    this.#faults = new Uint8Array(count);
+    this.#copies = new Uint8Array(count);
+  }
+
+  isDone(task: number): boolean {
+    return isInSet(this.#done, task);
+  }
+
+  /** When the task was placed last, in the caller's milliseconds. */
+  placedAt(task: number): number {
+    return this.#placedAt[task]!;
+  }
+
+  /** Second copies since it was placed. */
+  copiesOf(task: number): number {
+    return this.#copies[task]!;
+  }
+
+  /** The lane that has the task, and the one that has its second copy; 0 = none. */
+  laneOf(task: number): number {
+    return this.#lane[task]!;
+  }
+
+  copyLaneOf(task: number): number {
+    return this.#copyLane[task]!;
+  }
+
+  /** A waiting task may run; any other is left as it is. */
+  release(task: number): void {
+    if (!isInSet(this.#waiting, task)) return;
+    removeFromSet(this.#waiting, task);
+    if (this.#lane[task] === 0 && !this.isDone(task)) this.#enter(task);
+  }
+
+  /** The task's input is gone: it runs no more until it is released again. An answer under way still counts. */
+  withdraw(task: number): void {
+    this.#undo(task);
+    if (this.line.has(task)) this.#leave(task);
+    addToSet(this.#waiting, task);
+    this.#faults[task] = 0;
+  }
+
+  /** The task's result is gone: it runs again. */
+  redo(task: number): void {
+    if (!this.isDone(task)) return;
+    this.#undo(task);
+    if (this.#lane[task] === 0 && !isInSet(this.#waiting, task)) this.#enter(task);
+  }
+
+  /** `held[task]` bytes of each task's input are on the executor. Replaces what was known of it. */
+  setHome(executor: number, held: Float64Array): void {
+    const set = emptySet(this.count);
+    for (let task = 0; task < this.count; task++) {
+      if (held[task]! > 0 && held[task]! * 2 >= this.bytes[task]!) addToSet(set, task);
+    }
+    this.line.setHome(executor, set);
+  }
+
+  /**
+   * A second copy of a placed task is sent to `lane`. With two out already the older one is written off: its lane is
+   * returned, otherwise 0.
+   */
+  copy(task: number, lane: number, now: number): number {
+    const writtenOff = this.#copyLane[task] === 0 ? 0 : this.#lane[task]!;
+    if (writtenOff !== 0) this.#lane[task] = this.#copyLane[task]!;
+    this.#copyLane[task] = lane;
+    this.#copies[task] = Math.min(COPIES_COUNTED, this.#copies[task]! + 1);
+    this.#placedAt[task] = now;
+    return writtenOff;
+  }
+
+  /** Placed tasks that take longer than `patience` milliseconds, twice that for each copy. Returns how many. */
+  overdue(now: number, patience: number, into: Uint32Array): number {
+    let count = 0;
+    while (this.#openWord < this.#done.length && this.#done[this.#openWord] === -1) this.#openWord++;
+    for (let word = this.#openWord; word < this.#done.length; word++) {
+      let bits = ~(this.#done[word]! | this.line.wordAt(word) | this.#waiting[word]!);
+      while (bits !== 0) {
+        const task = lowestTask(word, bits);
+        bits &= bits - 1;
+        if (task >= this.count) continue;
+        if (now - this.#placedAt[task]! <= patience * 2 ** this.#copies[task]!) continue;
+        if (count === into.length) return count;
+        into[count++] = task;
+      }
+    }
+    return count;
+  }
+
+  /** `lane` said something of the task. */
+  answered(task: number, lane: number): Awaited {
+    if (this.#lane[task] === lane) this.#lane[task] = this.#copyLane[task]!;
+    else if (this.#copyLane[task] !== lane) return Awaited.no;
+    this.#copyLane[task] = 0;
+    if (this.isDone(task)) return Awaited.late;
+    if (this.#lane[task] === 0) this.placedCount--;
+    return Awaited.yes;
+  }
+
+  /** After an answer that is accepted, or when the task is given up. */
+  settle(task: number): void {
+    if (this.#lane[task] !== 0) this.placedCount--;
+    removeFromSet(this.#waiting, task);
+    addToSet(this.#done, task);
+    this.doneCount++;
+  }
+
+  /** After a failure that another executor may not have. False when the task had enough of them. */
+  again(task: number, executor: number): boolean {
+    if (++this.#faults[task]! >= TASK_FAULTS_MAX) return false;
+    if (this.#lane[task] !== 0 || isInSet(this.#waiting, task)) return true;
+    this.#failedOn[task] = executor;
+    this.#enter(task);
+    return true;
+  }
+
+  /** The lane is gone. Tasks that only it had are in line again, or given up. Returns how many are in line again. */
+  laneLost(lane: number, givenUp: (task: number) => void): number {
+    let again = 0;
+    for (let task = 0; task < this.count; task++) {
+      if (this.#lane[task] !== lane && this.#copyLane[task] !== lane) continue;
+      if (this.answered(task, lane) !== Awaited.yes || this.#lane[task] !== 0) continue;
+      if (isInSet(this.#waiting, task)) continue;
+      if (++this.#losses[task]! >= TASK_LOSSES_MAX) {
+        this.settle(task);
+        givenUp(task);
+      } else {
+        this.#enter(task);
+        again++;
+      }
+    }
+    return again;
+  }
+
+  #take(take: Take, task: number): boolean {
+    if (this.#failedOn[task] === take.executor && !take.mayRepeat) return false;
+    this.#leave(task);
+    this.#lane[task] = take.lane;
+    this.#copyLane[task] = 0;
+    this.#copies[task] = 0;
+    this.#placedAt[task] = take.now;
+    this.placedCount++;
+    take.into[take.count++] = task;
+    take.bytes += this.bytes[task]!;
+    take.isFull = take.count >= take.packetsMax || take.bytes >= take.bytesMax;
+    return true;
+  }
+
+  #enter(task: number): void {
+    this.line.add(task);
+    if (this.#failedOn[task] !== 0) this.repeatCount++;
+  }
+
+  #leave(task: number): void {
+    this.line.remove(task);
+    if (this.#failedOn[task] === 0) return;
+    this.repeatCount--;
+    this.#failedOn[task] = 0;
+  }
+
+  #undo(task: number): void {
+    if (!this.isDone(task)) return;
+    removeFromSet(this.#done, task);
+    this.doneCount--;
+    this.#openWord = Math.min(this.#openWord, task >>> 5);
+    if (this.#lane[task] !== 0) this.placedCount++;
+  }
+}

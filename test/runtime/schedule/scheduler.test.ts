@@ -1,0 +1,184 @@
+import { describe, expect, test } from "vitest";
+import { LANE_WINDOW_PACKETS_MAX, SEND_PACKETS_MAX } from "../../../runtime/limits.ts";
+import { Outcome, Verdict } from "../../../runtime/schedule/actions.ts";
+import type { Action } from "../../../runtime/schedule/actions.ts";
+import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
+
+type Of<Kind extends Action["kind"]> = Action & { readonly kind: Kind };
+
+function actionsOf<Kind extends Action["kind"]>(actions: readonly Action[], kind: Kind): Of<Kind>[] {
+  return actions.filter((action): action is Of<Kind> => action.kind === kind);
+}
+
+/** A scheduler, a batch of `tasks` alike, and lanes that are ready at once. */
+class Bench {
+  readonly scheduler = new Scheduler(0);
+  readonly program = this.scheduler.openProgram();
+  readonly sends: Of<"send">[] = [];
+  isDone = false;
+  now = 0;
+
+  add(tasks: number, bytes = 100): number {
+    const { scheduler, program } = this;
+    const batch = scheduler.addBatch(
+      { program, group: 1, bytes: new Float64Array(tasks).fill(bytes) },
+      this.now,
+    );
+    scheduler.release(batch, this.now);
+    this.drain();
+    return batch;
+  }
+
+  drain(): void {
+    for (
+      let actions = this.scheduler.takeActions();
+      actions.length > 0;
+      actions = this.scheduler.takeActions()
+    ) {
+      for (const { lane } of actionsOf(actions, "load")) this.scheduler.laneReady(lane, this.now);
+      this.sends.push(...actionsOf(actions, "send"));
+      this.isDone ||= actionsOf(actions, "done").length > 0;
+    }
+  }
+
+  /** All that is in flight is answered, after `milliseconds`. */
+  answer(milliseconds: number): number[] {
+    this.now += milliseconds;
+    const sends = this.sends.splice(0);
+    for (const { lane, batch, tasks } of sends) {
+      this.scheduler.returned(lane, batch, tasks, new Uint8Array(tasks.length), this.now);
+    }
+    this.drain();
+    return sends.map(({ tasks }) => tasks.length);
+  }
+}
+
+describe("windows", () => {
+  test("packets with long answers: two a slot, whatever there is to do", () => {
+    const bench = new Bench();
+    bench.scheduler.join(4, 0);
+    bench.add(1000);
+    for (let round = 0; round < 20; round++) expect(bench.answer(1000).reduce((a, b) => a + b, 0)).toBe(8);
+  });
+
+  test("packets that are answered at once: thousands, in frames", () => {
+    const bench = new Bench();
+    bench.scheduler.join(2, 0);
+    bench.add(200_000);
+    let largest = 0;
+    let most = 0;
+    while (!bench.isDone) {
+      const frames = bench.answer(1);
+      largest = Math.max(largest, ...frames);
+      most = Math.max(
+        most,
+        frames.reduce((a, b) => a + b, 0),
+      );
+    }
+    expect(largest).toBe(SEND_PACKETS_MAX);
+    expect(most).toBe(LANE_WINDOW_PACKETS_MAX);
+  });
+
+  test("towards the end nobody takes more than its share", () => {
+    const bench = new Bench();
+    for (let executor = 0; executor < 4; executor++) bench.scheduler.join(2, 0);
+    bench.add(8);
+    expect(bench.answer(10)).toEqual([2, 2, 2, 2]);
+    expect(bench.isDone).toBe(true);
+  });
+
+  test("bytes in flight are bounded, however many packets they are", () => {
+    const bench = new Bench();
+    const executor = bench.scheduler.join(2, 0);
+    bench.add(100, 48 * 1024 * 1024);
+    expect(bench.scheduler.inFlight(executor)).toEqual({ packets: 2, bytes: 96 * 1024 * 1024 });
+  });
+});
+
+describe("lanes", () => {
+  test("as many executors load a program as have something to do", () => {
+    const scheduler = new Scheduler(0);
+    for (let executor = 0; executor < 10; executor++) scheduler.join(2, 0);
+    const program = scheduler.openProgram();
+    const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(3) }, 0);
+    scheduler.release(batch, 0);
+    expect(actionsOf(scheduler.takeActions(), "load")).toHaveLength(2);
+  });
+
+  test("the one that has the bytes loads first", () => {
+    const scheduler = new Scheduler(0);
+    const executors = Array.from({ length: 5 }, () => scheduler.join(2, 0));
+    const program = scheduler.openProgram();
+    const batch = scheduler.addBatch({ program, group: 1, bytes: Float64Array.of(10) }, 0);
+    scheduler.located(batch, executors[3]!, Float64Array.of(10));
+    scheduler.release(batch, 0);
+    expect(actionsOf(scheduler.takeActions(), "load").map(({ executor }) => executor)).toEqual([
+      executors[3],
+    ]);
+  });
+
+  test("batches of one program share its lanes, and closing it closes them", () => {
+    const bench = new Bench();
+    bench.scheduler.join(2, 0);
+    const first = bench.add(4);
+    const second = bench.add(4);
+    const lanes = new Set<number>();
+    while (bench.sends.length > 0) {
+      for (const { lane } of bench.sends) lanes.add(lane);
+      bench.answer(1);
+    }
+    expect(lanes.size).toBe(1);
+    bench.scheduler.removeBatch(first, bench.now);
+    expect(() => bench.scheduler.closeProgram(bench.program)).toThrow("still has batches");
+    bench.scheduler.removeBatch(second, bench.now);
+    bench.scheduler.closeProgram(bench.program);
+    expect(bench.scheduler.takeActions()).toEqual([{ kind: "close", lane: [...lanes][0] }]);
+  });
+});
+
+describe("fencing", () => {
+  test("what a lost lane still says is ignored, the new lane's answer counts", () => {
+    const bench = new Bench();
+    bench.scheduler.join(1, 0);
+    const batch = bench.add(1);
+    const [old] = bench.sends.splice(0);
+    bench.scheduler.laneLost(old!.lane, 10);
+    const outcomes = Uint8Array.of(Outcome.final);
+    bench.scheduler.returned(old!.lane, batch, old!.tasks, outcomes, 20);
+    expect(outcomes[0]).toBe(Verdict.ignored);
+    bench.now = 1000;
+    bench.scheduler.tick(1000);
+    bench.drain();
+    expect(bench.sends[0]!.lane).not.toBe(old!.lane);
+    bench.answer(1);
+    expect(bench.isDone).toBe(true);
+    expect(bench.scheduler.numbersOf(batch)!.retries).toBe(1);
+  });
+
+  test("tasks that were never sent, or are no tasks, are ignored", () => {
+    const bench = new Bench();
+    bench.scheduler.join(1, 0);
+    const batch = bench.add(10);
+    const { lane } = bench.sends[0]!;
+    const outcomes = new Uint8Array(3);
+    bench.scheduler.returned(lane, batch, Uint32Array.of(9, 10, 0xffff_ffff), outcomes, 1);
+    expect([...outcomes]).toEqual([Verdict.ignored, Verdict.ignored, Verdict.ignored]);
+    expect(bench.scheduler.numbersOf(batch)!.done).toBe(0);
+  });
+
+  test("answers of a removed batch free their place", () => {
+    const bench = new Bench();
+    const executor = bench.scheduler.join(1, 0);
+    const batch = bench.add(10);
+    const other = bench.add(10);
+    const mine = bench.sends.splice(0).filter((send) => send.batch === batch);
+    bench.scheduler.removeBatch(batch, 1);
+    const before = bench.scheduler.inFlight(executor).packets;
+    for (const { lane, tasks } of mine)
+      bench.scheduler.returned(lane, batch, tasks, new Uint8Array(tasks.length), 2);
+    bench.drain();
+    expect(before).toBe(2);
+    expect(bench.sends.every((send) => send.batch === other)).toBe(true);
+    expect(bench.sends.length).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,211 @@
+import { describe, expect, test } from "vitest";
+import { TASK_FAULTS_MAX, TASK_LOSSES_MAX } from "../../../runtime/limits.ts";
+import {
+  addToSet,
+  emptySet,
+  fillSet,
+  highestTask,
+  isInSet,
+  lowestTask,
+} from "../../../runtime/schedule/bits.ts";
+import type { Take } from "../../../runtime/schedule/line.ts";
+import { Awaited, TaskTable } from "../../../runtime/schedule/tasks.ts";
+
+function takeFor(executor: number, options: Partial<Take> = {}): Take {
+  return {
+    executor,
+    lane: executor * 10,
+    now: 0,
+    packetsMax: 1000,
+    bytesMax: Infinity,
+    mayRepeat: false,
+    into: new Uint32Array(1000),
+    count: 0,
+    bytes: 0,
+    isFull: false,
+    ...options,
+  };
+}
+
+function taken(take: Take): number[] {
+  return [...take.into.subarray(0, take.count)];
+}
+
+function tableOf(count: number, bytes = 1): TaskTable {
+  const table = new TaskTable(new Float64Array(count).fill(bytes));
+  for (let task = 0; task < count; task++) table.release(task);
+  return table;
+}
+
+describe("sets", () => {
+  test("every task of every word, the top bit included", () => {
+    for (const count of [1, 31, 32, 33, 64, 100]) {
+      const set = emptySet(count);
+      fillSet(set, count);
+      expect(Array.from({ length: count + 20 }, (_, task) => isInSet(set, task)).lastIndexOf(true)).toBe(
+        count - 1,
+      );
+    }
+    const set = emptySet(64);
+    addToSet(set, 63);
+    addToSet(set, 32);
+    expect([lowestTask(1, set[1]!), highestTask(1, set[1]!)]).toEqual([32, 63]);
+  });
+});
+
+describe("the line", () => {
+  test("own tasks first, then those of nobody; others' from the far end", () => {
+    const table = tableOf(100);
+    const held = new Float64Array(100);
+    table.setHome(
+      1,
+      held.map((_, task) => (task >= 60 ? 1 : 0)),
+    );
+    table.setHome(
+      2,
+      held.map((_, task) => (task < 20 ? 1 : 0)),
+    );
+    const own = takeFor(1, { packetsMax: 3 });
+    table.line.takeLocal(own);
+    expect(taken(own)).toEqual([60, 61, 62]);
+    const free = takeFor(1, { packetsMax: 2 });
+    table.line.takeFree(free);
+    expect(taken(free)).toEqual([20, 21]);
+    const any = takeFor(2, { packetsMax: 2 });
+    table.line.takeAny(any);
+    expect(taken(any)).toEqual([99, 98]);
+    const rest = takeFor(2);
+    table.line.takeLocal(rest);
+    table.line.takeFree(rest);
+    table.line.takeAny(rest);
+    expect(rest.count).toBe(93);
+    expect(table.line.count).toBe(0);
+    expect(table.placedCount).toBe(100);
+  });
+
+  test("when an executor leaves, its tasks are nobody's, also those already passed over", () => {
+    const table = tableOf(70);
+    table.setHome(1, new Float64Array(70).fill(1));
+    const nothing = takeFor(2);
+    table.line.takeFree(nothing);
+    expect(nothing.count).toBe(0);
+    table.line.dropHome(1);
+    const all = takeFor(2);
+    table.line.takeFree(all);
+    expect(all.count).toBe(70);
+  });
+
+  test("less than half of a task's bytes is no home", () => {
+    const table = tableOf(2, 100);
+    table.setHome(1, Float64Array.of(49, 50));
+    const own = takeFor(1);
+    table.line.takeLocal(own);
+    expect(taken(own)).toEqual([1]);
+  });
+
+  test("bytes bound a frame, but never below one task", () => {
+    const table = tableOf(5, 100);
+    const take = takeFor(1, { bytesMax: 150 });
+    table.line.takeFree(take);
+    expect(taken(take)).toEqual([0, 1]);
+    const tight = takeFor(1, { bytesMax: 1 });
+    table.line.takeFree(tight);
+    expect(taken(tight)).toEqual([2]);
+  });
+});
+
+describe("answers", () => {
+  test("the first answer wins, a copy's comes late, a third is unknown", () => {
+    const table = tableOf(1);
+    table.line.takeFree(takeFor(1));
+    expect(table.copy(0, 20, 5)).toBe(0);
+    expect(table.answered(0, 99)).toBe(Awaited.no);
+    expect(table.answered(0, 20)).toBe(Awaited.yes);
+    table.settle(0);
+    expect([table.doneCount, table.placedCount]).toEqual([1, 0]);
+    expect(table.answered(0, 20)).toBe(Awaited.no);
+    expect(table.answered(0, 10)).toBe(Awaited.late);
+    expect(table.answered(0, 10)).toBe(Awaited.no);
+  });
+
+  test("a third copy writes off the first", () => {
+    const table = tableOf(1);
+    table.line.takeFree(takeFor(1));
+    table.copy(0, 20, 5);
+    expect(table.copy(0, 30, 9)).toBe(10);
+    expect(table.answered(0, 10)).toBe(Awaited.no);
+    expect(table.answered(0, 20)).toBe(Awaited.yes);
+  });
+
+  test("a task that failed somewhere does not go back there, unless it may; after some failures that is its answer", () => {
+    const table = tableOf(1);
+    table.line.takeFree(takeFor(1));
+    for (let fault = 1; fault < TASK_FAULTS_MAX; fault++) {
+      expect(table.answered(0, 10)).toBe(Awaited.yes);
+      expect(table.again(0, 1)).toBe(true);
+      expect(table.repeatCount).toBe(1);
+      const refused = takeFor(1);
+      table.line.takeFree(refused);
+      expect(refused.count).toBe(0);
+      const repeated = takeFor(1, { mayRepeat: true });
+      table.line.takeFree(repeated);
+      expect(repeated.count).toBe(1);
+    }
+    table.answered(0, 10);
+    expect(table.again(0, 1)).toBe(false);
+  });
+
+  test("a lost lane puts its tasks back, not those with a copy elsewhere; too many losses give a task up", () => {
+    const table = tableOf(3);
+    const givenUp: number[] = [];
+    table.line.takeFree(takeFor(1));
+    table.copy(1, 20, 0);
+    expect(table.laneLost(10, (task) => givenUp.push(task))).toBe(2);
+    expect(table.laneLost(20, (task) => givenUp.push(task))).toBe(1);
+    for (let loss = 1; loss < TASK_LOSSES_MAX; loss++) {
+      table.line.takeFree(takeFor(1));
+      table.laneLost(10, (task) => givenUp.push(task));
+    }
+    expect(givenUp).toEqual([0, 1, 2]);
+    expect([table.doneCount, table.placedCount, table.line.count]).toEqual([3, 0, 0]);
+  });
+});
+
+describe("results that are gone", () => {
+  test("redo puts a done task back into line", () => {
+    const table = tableOf(2);
+    table.line.takeFree(takeFor(1));
+    table.answered(0, 10);
+    table.settle(0);
+    table.redo(0);
+    table.redo(1);
+    expect([table.doneCount, table.line.count, table.placedCount]).toEqual([0, 1, 1]);
+  });
+
+  test("a withdrawn task waits for its release in every state, and an answer under way still counts", () => {
+    const table = tableOf(3);
+    table.line.takeFree(takeFor(1, { packetsMax: 2 }));
+    table.answered(0, 10);
+    table.settle(0);
+    for (const task of [0, 1, 2]) table.withdraw(task);
+    expect([table.doneCount, table.line.count, table.placedCount]).toEqual([0, 0, 1]);
+    expect(table.answered(1, 10)).toBe(Awaited.yes);
+    table.settle(1);
+    for (const task of [0, 1, 2]) table.release(task);
+    expect([table.doneCount, table.line.count, table.placedCount]).toEqual([1, 2, 0]);
+  });
+
+  test("a withdrawn task whose lane is lost, or that fails, stays out of line", () => {
+    const table = tableOf(2);
+    table.line.takeFree(takeFor(1));
+    table.withdraw(0);
+    table.withdraw(1);
+    table.answered(1, 10);
+    expect(table.again(1, 1)).toBe(true);
+    expect(table.laneLost(10, () => {})).toBe(0);
+    expect([table.line.count, table.placedCount]).toEqual([0, 0]);
+    table.release(0);
+    table.release(1);
+    expect(table.line.count).toBe(2);
+  });
+});
