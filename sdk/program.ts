@@ -33,18 +33,18 @@ export interface ProgramContext<Args, State> {
   readonly state: State;
   /** Where the record begins: bytes from the start of its file. */
   readonly offset: number;
-  /** The number of the record's split in the job, from 0. */
+  /** The number of the record in its split, from 0. */
   readonly index: number;
 }
 
 export interface GroupsContext<Args, State, Value> extends ProgramContext<Args, State> {
   /** Adds a value under a key. Values of one key are combined within the split, and again between splits. */
-  emit(key: string, value: Value): void;
+  readonly emit: (key: string, value: Value) => void;
 }
 
 export interface BytesContext<Args, State> extends ProgramContext<Args, State> {
   /** Appends to the split's output; a string is written as UTF-8. */
-  write(output: Uint8Array | string): void;
+  readonly write: (output: Uint8Array | string) => void;
 }
 
 interface ProgramParts<Rec, State, Args> {
@@ -55,11 +55,11 @@ interface ProgramParts<Rec, State, Args> {
    * `args` a type: `init: (args: { pattern: string }) => new RegExp(args.pattern)`.
    */
   readonly init?: (args: Args) => State;
-  /** What a packet of this program may use; the defaults suit most. */
+  /** What one packet may use: by default 10 s, 256 MiB of memory, 64 MiB of output and 16 KiB of console output. */
   readonly limits?: Partial<ProgramLimits>;
 }
 
-/** A job gives one value: what `map` returned for every record, folded by `combine`. */
+/** A job gives one value: what `map` returned for every record, folded by `combine`; null when it returned nothing. */
 export interface ValueProgram<Rec, Value, State, Args, Result> extends ProgramParts<Rec, State, Args> {
   readonly yields?: "value";
   /** Undefined means that the record adds nothing. */
@@ -68,6 +68,16 @@ export interface ValueProgram<Rec, Value, State, Args, Result> extends ProgramPa
   readonly combine: (a: Value, b: Value) => Value;
   /** Makes the job's result of the last value. */
   readonly reduce?: (value: Value, args: Args) => Result;
+}
+
+/** A job gives a list: what `map` returned, in the order of the input. All of it travels, so it had better be little. */
+export interface ListProgram<Rec, Value, State, Args, Result> extends ProgramParts<Rec, State, Args> {
+  readonly yields?: "value";
+  /** Undefined means that the record adds nothing. */
+  readonly map: (record: Rec, context: ProgramContext<Args, State>) => Value | undefined;
+  readonly combine?: undefined;
+  /** Makes the job's result of the list. */
+  readonly reduce?: (values: Value[], args: Args) => Result;
 }
 
 /** A job gives pairs of key and value, sorted by key: what `map` emitted. */
@@ -83,16 +93,19 @@ export interface GroupsProgram<Rec, Value, State, Args, Result> extends ProgramP
   readonly reduce?: (key: string, values: Value[], args: Args) => Result;
 }
 
-/** A job gives bytes: what `map` wrote, in the order of the input. They are stored as a file. */
+/** A job gives bytes: what `map` wrote or returned, in the order of the input. They are stored as a file. */
 export interface BytesProgram<Rec, State, Args> extends ProgramParts<Rec, State, Args> {
   readonly yields: "bytes";
-  readonly map: (record: Rec, context: BytesContext<Args, State>) => void;
+  readonly map: (record: Rec, context: BytesContext<Args, State>) => Uint8Array | string | void;
 }
 
 /** Says what a program is. Returns it unchanged; its use is the types, and that it reads well. */
 export function defineProgram<Rec, Value, State = undefined, Args = unknown, Result = Value>(
   program: ValueProgram<Rec, Value, State, Args, Result>,
 ): ValueProgram<Rec, Value, State, Args, Result>;
+export function defineProgram<Rec, Value, State = undefined, Args = unknown, Result = Value[]>(
+  program: ListProgram<Rec, Value, State, Args, Result>,
+): ListProgram<Rec, Value, State, Args, Result>;
 export function defineProgram<Rec, Value, State = undefined, Args = unknown, Result = Value>(
   program: GroupsProgram<Rec, Value, State, Args, Result>,
 ): GroupsProgram<Rec, Value, State, Args, Result>;

@@ -95,4 +95,26 @@ describe("defineProgram", () => {
       combine: (a, b) => a + b,
     });
   });
+
+  it("gives reduce a list where nothing combines", () => {
+    defineProgram({
+      input: lines(),
+      map: (line) => (line.startsWith("#") ? line.length : undefined),
+      reduce: (lengths) => {
+        expectTypeOf(lengths).toEqualTypeOf<number[]>();
+        return lengths.length;
+      },
+    });
+  });
+
+  it("takes bytes that are returned as well as written", () => {
+    defineProgram({
+      input: lines(),
+      yields: "bytes",
+      map: (line, { index, write }) => {
+        if (index === 0) write("first\n");
+        return `${line}\n`;
+      },
+    });
+  });
 });
