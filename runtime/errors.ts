@@ -21,6 +21,12 @@ export const PoolErrorCode = {
   laneOverfull: "PFS_LANE_OVERFULL",
   /** The lane was closed while it was still being used. */
   laneClosed: "PFS_LANE_CLOSED",
+  /** Every lane of the executor is taken; data: max. */
+  lanesFull: "PFS_LANES_FULL",
+  /** No executor process stays alive for the lane, or its results cannot be stored; data: reason. */
+  laneBroken: "PFS_LANE_BROKEN",
+  /** A packet reads beyond the end of its input; data: end, available. */
+  inputMissing: "PFS_INPUT_MISSING",
 } as const;
 export type PoolErrorCode = (typeof PoolErrorCode)[keyof typeof PoolErrorCode];
 
@@ -43,5 +49,112 @@ export const JobErrorCode = {
   invalidRecord: "PFS_RECORD_INVALID",
   /** A manifest is not what it should be; data: reason. */
   invalidProgram: "PFS_PROGRAM_INVALID",
+  /** More packets, jobs, or bytes of a result than a limit allows; data: max, and tasks, jobs or bytes. */
+  overLimit: "PFS_JOB_OVER_LIMIT",
+  /** Nothing can run the program: no executor came in time, or none could load it; data: job, reason. */
+  noExecutor: "PFS_NO_EXECUTOR",
+  /** A packet was given up because too many executors were lost with it; data: job, task, node, program. */
+  nodeLost: "PFS_NODE_LOST",
+  /** The job was cancelled by its user or its runner was closed; data: job. */
+  cancelled: "PFS_CANCELLED",
+  /** What a packet of the program failed with; data: job, task, node, program. */
+  programThrew: "PFS_PROGRAM_THREW",
+  timeLimit: "PFS_PROGRAM_TIME_LIMIT",
+  memoryLimit: "PFS_PROGRAM_MEMORY_LIMIT",
+  outputLimit: "PFS_PROGRAM_OUTPUT_LIMIT",
+  quarantined: "PFS_PACKET_QUARANTINED",
+  inputMissing: "PFS_INPUT_MISSING",
+  /** The result cannot have this name; data: reason. */
+  invalidName: "PFS_NAME_INVALID",
+  /** A defect of PacketFS. */
+  internal: "PFS_INTERNAL",
 } as const;
 export type JobErrorCode = (typeof JobErrorCode)[keyof typeof JobErrorCode];
+
+/** A program that does not load, or an executor process that is no longer there. */
+export class SandboxError extends PacketfsError {
+  override readonly name: string = "SandboxError";
+
+  constructor(
+    code: SandboxErrorCode,
+    message: string,
+    data: ErrorData = {},
+    options?: { readonly cause?: unknown },
+  ) {
+    super(code, message, data, options);
+  }
+}
+
+export const SandboxErrorCode = {
+  /** The program has a syntax error, throws when it is loaded, or declares what makes no sense; data: reason. */
+  invalidProgram: "PFS_PROGRAM_INVALID",
+  /** The executor process did not come up; data: reason. */
+  startFailed: "PFS_EXECUTOR_START_FAILED",
+  /** The executor process ended before it answered; data: reason (closed, memory, deadline, crash), detail. */
+  ended: "PFS_EXECUTOR_ENDED",
+  /** This very call did not end in its time, and its executor process was killed for it; data: limitMs. */
+  deadline: "PFS_EXECUTOR_DEADLINE",
+  /** More calls wait than EXECUTOR_QUEUE_MAX; data: max. */
+  busy: "PFS_EXECUTOR_BUSY",
+  /** The memory that input bytes cross in cannot be made or written; data: reason. */
+  windowFailed: "PFS_WINDOW_FAILED",
+} as const;
+export type SandboxErrorCode = (typeof SandboxErrorCode)[keyof typeof SandboxErrorCode];
+
+/** What a store cannot do: bytes that are gone or wrong, a directory that is no store, a disk that refuses. */
+export class StoreError extends PacketfsError {
+  override readonly name: string = "StoreError";
+
+  constructor(
+    code: StoreErrorCode,
+    message: string,
+    data: ErrorData = {},
+    options?: { readonly cause?: unknown },
+  ) {
+    super(code, message, data, options);
+  }
+}
+
+export const StoreErrorCode = {
+  /** No such chunk here; data: ref. */
+  chunkMissing: "PFS_CHUNK_MISSING",
+  /** The chunk's bytes at rest are not those that its ref names, or cannot be read; data: ref. */
+  chunkDamaged: "PFS_CHUNK_DAMAGED",
+  /** The directory is not a store, or of a version that this program does not know; data: directory, reason. */
+  unreadable: "PFS_STORE_UNREADABLE",
+  /** Another process writes to the store; data: directory, pid (0 when it is not known). */
+  busy: "PFS_STORE_BUSY",
+  /** The disk or a quota is full; nothing was acknowledged; data: system. */
+  full: "PFS_STORE_FULL",
+  /** The operating system refused to read or write; nothing was acknowledged; data: system. */
+  io: "PFS_STORE_IO",
+  /** The store, or the session, was closed before. */
+  closed: "PFS_STORE_CLOSED",
+  /** The store was opened for reading only. */
+  readOnly: "PFS_STORE_READ_ONLY",
+  /** A name is empty, longer than its limit, or no Unicode text; data: reason. */
+  invalidName: "PFS_NAME_INVALID",
+} as const;
+export type StoreErrorCode = (typeof StoreErrorCode)[keyof typeof StoreErrorCode];
+
+/** A stream that cannot be executed as it was asked for. */
+export class MachineError extends PacketfsError {
+  override readonly name: string = "MachineError";
+
+  constructor(
+    code: MachineErrorCode,
+    message: string,
+    data: ErrorData = {},
+    options?: { readonly cause?: unknown },
+  ) {
+    super(code, message, data, options);
+  }
+}
+
+export const MachineErrorCode = {
+  /** The range does not lie inside the file; data: start, end, length. */
+  invalidRange: "PFS_RANGE_INVALID",
+  /** Every chunk was right, yet the whole is not what HALT's digest says; data: ref. */
+  wrongDigest: "PFS_DIGEST_WRONG",
+} as const;
+export type MachineErrorCode = (typeof MachineErrorCode)[keyof typeof MachineErrorCode];

@@ -38,15 +38,21 @@ export const SESSION_REFS_MAX: number = 4 * 1024 * 1024;
 /** What ingest hands to a store at once, */
 export const INGEST_BLOCK_BYTES: number = 4 * 1024 * 1024;
 /** and how many of these it has handed over without having got their refs back. */
-export const INGEST_BLOCKS_MAX = 3;
+export const INGEST_BLOCKS_MAX = 4;
+/** What a file is read in where it is not read into such blocks. */
+export const FILE_READ_BYTES: number = 1024 * 1024;
 
 // ── machine ──────────────────────────────────────────────────────────────────────────────────────────────────────
 /** Bytes that are being read while as many before them are being yielded. */
 export const READ_AHEAD_BYTES: number = 4 * 1024 * 1024;
-/** Chunks in one batch of them. */
-export const READ_AHEAD_CHUNKS = 1024;
-/** Smaller pieces are yielded together, in buffers of so many bytes. */
+/** Chunks in one batch of them: little may be wanted of each, but each is read whole. */
+export const READ_AHEAD_CHUNKS = 64;
+/** Packets in one batch. */
+export const READ_AHEAD_PACKETS = 4096;
+/** Smaller pieces are yielded together, */
 export const PIECE_BYTES_MIN: number = 4 * 1024;
+/** in buffers of so many bytes. */
+export const PIECE_BUFFER_BYTES: number = 64 * 1024;
 /** What a FILL yields at once. */
 export const FILL_BLOCK_BYTES: number = 256 * 1024;
 /** Sub-streams that an execution keeps parsed: one per level of the CALL tree, and some that are called again. */
@@ -178,3 +184,41 @@ export const STRAGGLER_MS_BLIND = 15_000;
 export const EXECUTORS_WAIT_MS = 120_000;
 /** How old the sum of a program's windows may be. */
 export const WEIGHT_STALE_MS = 50;
+
+/** Tasks of one job, and packets of one `exec`. */
+export const JOB_TASKS_MAX: number = 1024 * 1024;
+/** Jobs that run at once; more are refused. And `exec` calls. */
+export const JOBS_MAX = 64;
+export const EXECS_MAX = 1024;
+/** Finished jobs that are remembered. */
+export const JOBS_REMEMBERED = 256;
+/** Splits that a slot of the executors gets of a job, unless that makes them too small or too large. */
+export const SPLITS_PER_SLOT = 6;
+export const SPLIT_BYTES_MIN: number = 64 * 1024;
+export const SPLIT_BYTES_MAX: number = 16 * 1024 * 1024;
+/** Splits begin at multiples of this, unless the user or the records say otherwise. */
+export const SPLIT_BYTES_STEP: number = 4 * 1024;
+/** Partial results that one packet merges. */
+export const MERGE_FAN_IN = 16;
+/** Inputs of merges that are written at once. */
+export const MERGE_WRITES_MAX = 8;
+/** Bytes of a result that is given back as a value. */
+export const RESULT_BYTES_MAX: number = 64 * 1024 * 1024;
+/** Chunks of a job's inputs of which executors are asked whether they have them. */
+export const LOCALITY_REFS_MAX = 4096;
+/** Of these at most so many in one split. */
+export const LOCALITY_REFS_PER_SPLIT = 16;
+/** So long at most, a job waits for what executors say they have. */
+export const LOCALITY_WAIT_MS = 1_000;
+/** How often a result is made again because it was lost before it was read or kept. */
+export const RESULT_ATTEMPTS_MAX = 4;
+/** How long the text of a fault may take to be read. */
+export const FAULT_WAIT_MS = 5_000;
+/** Time between two progress events. */
+export const PROGRESS_MS = 100;
+/** Notes of a job that are kept, each cut to so many characters. */
+export const JOB_NOTES_MAX = 100;
+export const JOB_NOTE_CHARS_MAX = 1024;
+/** How long the lanes of an `exec` stay for the next one, and how many programs at once. */
+export const EXEC_IDLE_MS = 10_000;
+export const EXEC_IDLE_PROGRAMS_MAX = 8;

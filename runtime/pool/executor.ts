@@ -14,7 +14,8 @@ export interface Executor {
   readonly width: number;
   /**
    * Loads the program whose manifest chunk is `manifest` into a lane of its own and says when it is ready.
-   * Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING or PFS_NODE_LOST.
+   * Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING or PFS_NODE_LOST, or with the signal's reason. Once there, a lane
+   * does not look at the signal any more: it lives until it is closed or lost.
    */
   load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane>;
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already. */
@@ -26,6 +27,8 @@ export interface Lane {
    * Executes a frame of EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX). Their lane fields are set by the lane.
    * Answers come to the listener, in any order, one RETURN or FAULT per packet, `at` as in the EXEC.
    * The caller bounds what is in flight: an executor may refuse more than LANE_PACKETS_MAX with a `lost`.
+   * Throws PFS_PACKET_INVALID for what is no frame of EXEC packets, and runs nothing of it. Once the lane is closed or
+   * lost, nothing happens.
    */
   exec(frame: Uint8Array): void;
   /**

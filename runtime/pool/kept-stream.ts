@@ -1,0 +1,56 @@
+/** Results that shall outlive their lane, as one stream: what RETURN packets stand for, in their order. */
+import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
+import { Flag, INLINE_BYTES_MAX, Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
+import { flagsAt, lengthAt, opAt, packetCount, refOf, requirePacket } from "../../packets/packet.ts";
+import { StreamWriter } from "../../packets/stream-writer.ts";
+import type { StreamSummary } from "../../packets/stream-writer.ts";
+import { RESULT_BLOCK_BYTES } from "../limits.ts";
+import type { ChunkSink } from "../store/types.ts";
+import { writeChunks } from "./chunk-blocks.ts";
+
+/**
+ * Writes the stream's chunks into the sink. Rejects with PFS_PACKET_INVALID when `returns` holds anything but RETURN
+ * packets, and with what the sink rejects with.
+ */
+export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Promise<StreamSummary> {
+  let chunks: Uint8Array[] = [];
+  let bytes = 0;
+  const writer = new StreamWriter((_ref, chunk) => {
+    chunks.push(chunk);
+    bytes += chunk.byteLength;
+  });
+  const flush = async (): Promise<void> => {
+    const full = chunks;
+    chunks = [];
+    bytes = 0;
+    if (full.length > 0) await writeChunks(sink, full);
+  };
+  if (returns.byteLength % PACKET_BYTES !== 0) throw notReturn(packetCount(returns), "shorter than 64 bytes");
+  for (let index = 0; index < packetCount(returns); index++) {
+    append(writer, returns, index);
+    if (bytes > RESULT_BLOCK_BYTES) await flush();
+  }
+  const summary = writer.finish();
+  await flush();
+  return summary;
+}
+
+function append(writer: StreamWriter, returns: Uint8Array, index: number): void {
+  requirePacket(returns, index);
+  if (opAt(returns, index) !== Op.RETURN) throw notReturn(index, "not a RETURN");
+  const flags = flagsAt(returns, index);
+  const length = lengthAt(returns, index);
+  const ref = refOf(returns, index);
+  if (flags & Flag.INLINE) writer.data(ref.subarray(0, Math.min(length, INLINE_BYTES_MAX)));
+  else if (flags & Flag.STREAM) writer.call(ref, 0, length);
+  else if (length <= CHUNK_BYTES_MAX) writer.copy(ref, 0, length);
+  else throw notReturn(index, "more bytes than a chunk holds");
+}
+
+function notReturn(index: number, reason: string): PacketError {
+  return new PacketError(PacketErrorCode.invalidPacket, `packet ${index} is no result: ${reason}`, {
+    index,
+    reason,
+  });
+}

@@ -1,0 +1,74 @@
+/**
+ * One stream read in ranges: what is read in order is read ahead of, because packets with small inputs follow one another
+ * through a stream; what is read here and there costs what it reads. One per frame; the stream's beginning, which CSV
+ * headers are read from, is shared by all.
+ */
+import type { Ref } from "../../packets/digest.ts";
+import { BORDER_STEP_BYTES, RUN_INPUT_BYTES_MAX } from "../limits.ts";
+import { execute } from "../machine/execute.ts";
+import type { ChunkSource } from "../store/types.ts";
+import { unwrittenBytes } from "./staging-buffer.ts";
+
+/** What is remembered of a stream from frame to frame. */
+export interface StreamFacts {
+  readonly root: Ref;
+  /** Bytes that it yields. */
+  readonly length: number;
+  /** Its first bytes, once somebody read them. */
+  head: Uint8Array | undefined;
+}
+
+export class StreamInput {
+  readonly #source: ChunkSource;
+  readonly #facts: StreamFacts;
+  readonly #signal: AbortSignal;
+  #region: Uint8Array = new Uint8Array(0);
+  #regionStart = -1;
+
+  constructor(source: ChunkSource, facts: StreamFacts, signal: AbortSignal) {
+    this.#source = source;
+    this.#facts = facts;
+    this.#signal = signal;
+  }
+
+  get root(): Ref {
+    return this.#facts.root;
+  }
+
+  get length(): number {
+    return this.#facts.length;
+  }
+
+  /** Bytes `start` to `end` as a view that stays valid. Rejects with what the machine rejects with. */
+  async read(start: number, end: number): Promise<Uint8Array> {
+    const { head } = this.#facts;
+    if (head !== undefined && end <= head.byteLength) return head.subarray(start, end);
+    const regionEnd = this.#regionStart + this.#region.byteLength;
+    if (start >= this.#regionStart && end <= regionEnd) {
+      return this.#region.subarray(start - this.#regionStart, end - this.#regionStart);
+    }
+    const inOrder = start >= this.#regionStart && start <= regionEnd;
+    const ahead = inOrder ? RUN_INPUT_BYTES_MAX : start === 0 ? BORDER_STEP_BYTES : 0;
+    const stop = Math.min(this.#facts.length, Math.max(end, start + ahead));
+    this.#region = await this.#collect(start, stop);
+    this.#regionStart = start;
+    if (start === 0 && head === undefined) this.#facts.head = this.#region.slice(0, BORDER_STEP_BYTES);
+    return this.#region.subarray(0, end - start);
+  }
+
+  /** Bytes `start` to `end` in pieces, for ranges that are too large to hold. */
+  pieces(start: number, end: number): AsyncIterable<Uint8Array> {
+    return execute(this.#source, this.#facts.root, { start, end, signal: this.#signal });
+  }
+
+  async #collect(start: number, end: number): Promise<Uint8Array> {
+    const bytes = unwrittenBytes(end - start);
+    let at = 0;
+    for await (const piece of this.pieces(start, end)) {
+      bytes.set(piece, at);
+      at += piece.byteLength;
+    }
+    if (at !== bytes.byteLength) throw new Error(`a range of ${bytes.byteLength} bytes yielded ${at}`);
+    return bytes;
+  }
+}

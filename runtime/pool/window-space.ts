@@ -1,0 +1,77 @@
+/**
+ * The free space of an executor process's window, waited for: inputs are staged as far as it reaches and no further.
+ * Who asked first is served first, so that a large input is not overtaken for ever by small ones.
+ */
+export interface Window {
+  /** An offset, or undefined when there is no room now. */
+  alloc(bytes: number): number | undefined;
+  free(offset: number): void;
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+}
+
+interface Waiter {
+  readonly bytes: number;
+  readonly resolve: (offset: number | undefined) => void;
+  readonly reject: (error: WindowGone) => void;
+}
+
+/** The process that read from the window ended: what was staged for it is staged again for the next. */
+export class WindowGone extends Error {
+  override readonly name: string = "WindowGone";
+}
+
+export class WindowSpace {
+  readonly #window: Window;
+  readonly #waiters: Waiter[] = [];
+  #extents = 0;
+  #closed = false;
+
+  constructor(window: Window) {
+    this.#window = window;
+  }
+
+  /**
+   * Resolves with an offset once there is room, or with undefined when even the empty window has too little. Rejects with
+   * WindowGone.
+   */
+  alloc(bytes: number): Promise<number | undefined> {
+    if (this.#closed) return Promise.reject(new WindowGone());
+    const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+    this.#waiters.push({ bytes, resolve, reject });
+    this.#serve();
+    return promise;
+  }
+
+  /** Rejects with WindowGone when the window was closed by then, whatever the reason that writing failed for. */
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    try {
+      if (!this.#closed) return await this.#window.write(offset, bytes);
+    } catch (error) {
+      if (!this.#closed) throw error;
+    }
+    throw new WindowGone();
+  }
+
+  free(offset: number): void {
+    if (this.#closed) return;
+    this.#window.free(offset);
+    this.#extents--;
+    this.#serve();
+  }
+
+  /** The process ended: nothing is waited for any more. */
+  close(): void {
+    this.#closed = true;
+    for (const { reject } of this.#waiters.splice(0)) reject(new WindowGone());
+  }
+
+  #serve(): void {
+    for (let next = this.#waiters[0]; next !== undefined; next = this.#waiters[0]) {
+      const offset = this.#window.alloc(next.bytes);
+      if (offset === undefined && this.#extents > 0) return;
+      if (offset !== undefined) this.#extents++;
+      this.#waiters.shift();
+      next.resolve(offset);
+    }
+  }
+}

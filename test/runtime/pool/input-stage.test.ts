@@ -1,0 +1,213 @@
+import { describe, expect, it } from "vitest";
+import { sha256 } from "../../../packets/digest.ts";
+import type { Ref } from "../../../packets/digest.ts";
+import { FaultCode } from "../../../packets/faults.ts";
+import { Flag } from "../../../packets/layout.ts";
+import { encodeFrame } from "../../../packets/packet.ts";
+import type { PacketFields } from "../../../packets/packet.ts";
+import { InputSource } from "../../../runtime/pool/input-source.ts";
+import { InputStage } from "../../../runtime/pool/input-stage.ts";
+import type { StagedFrame } from "../../../runtime/pool/input-stage.ts";
+import { WindowSpace } from "../../../runtime/pool/window-space.ts";
+import type { ReaderSpec } from "../../../runtime/sandbox/program.ts";
+import { ingest } from "../../../runtime/store/ingest.ts";
+import type { ChunkSource } from "../../../runtime/store/types.ts";
+import { ZERO_REF, atsOf, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
+import { MemoryChunks } from "./memory-chunks.ts";
+
+const WINDOW_BYTES = 8 * 1024 * 1024;
+const never = new AbortController().signal;
+
+/** A stage over chunks in memory, and what it put into its window. */
+class Bench {
+  readonly chunks: MemoryChunks = new MemoryChunks();
+  /** Calls of the window's `write`. */
+  writes = 0;
+  readonly #memory = new Uint8Array(WINDOW_BYTES);
+  readonly #space: WindowSpace;
+  readonly #stage: InputStage;
+  #next = 64;
+
+  constructor(reader?: ReaderSpec, signal: AbortSignal = never, source?: ChunkSource) {
+    this.#stage = new InputStage(new InputSource(source ?? this.chunks), reader, signal);
+    this.#space = new WindowSpace({
+      alloc: (bytes) => {
+        if (this.#next + bytes > WINDOW_BYTES) return undefined;
+        this.#next += bytes;
+        return this.#next - bytes;
+      },
+      free: () => undefined,
+      write: async (offset, bytes) => {
+        this.writes++;
+        // Whoever changes bytes while they are being written is found out.
+        await new Promise((resolve) => setImmediate(resolve));
+        this.#memory.set(bytes, offset);
+      },
+    });
+  }
+
+  async put(bytes: Uint8Array): Promise<Ref> {
+    return (await ingest(this.chunks, once(bytes))).root;
+  }
+
+  stage(packets: readonly PacketFields[]): Promise<StagedFrame> {
+    return this.#stage.stage(encodeFrame(packets), this.#space);
+  }
+
+  /** What a staged packet finds in the window: its prefix, its records, and where these stand in the input. */
+  input({ extents }: StagedFrame, index: number): { prefix: string; text: string; position: number } {
+    const [offset, bytes, position, prefixBytes] = extents.subarray(
+      index * 4,
+      index * 4 + 4,
+    ) as unknown as number[];
+    const text = Buffer.from(this.#memory.subarray(offset, offset! + bytes!));
+    return {
+      prefix: text.subarray(0, prefixBytes).toString(),
+      text: text.subarray(prefixBytes).toString(),
+      position: position!,
+    };
+  }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+function bytesOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+describe("InputStage", () => {
+  it("gives packets that name the same bytes the same place, and writes once a frame", async () => {
+    const bench = new Bench();
+    const ref = bench.chunks.put(bytesOf("abcdef"));
+    const other = bench.chunks.put(bytesOf("ghi"));
+    const ranges = [
+      [ref, 1, 2],
+      [ref, 1, 2],
+      [ref, 1, 2],
+      [other, 1, 2],
+      [ref, 1, 2],
+      [ZERO_REF, 0, 0],
+      [other, 0, 3],
+    ] as const;
+    const staged = await bench.stage(
+      ranges.map(([chunk, from, length], at) => exec(at, chunk, from, length)),
+    );
+    const inputs = ranges.map((_, index) => bench.input(staged, index));
+    expect(inputs.map(({ text }) => text)).toEqual(["bc", "bc", "bc", "hi", "bc", "", "ghi"]);
+    expect(inputs.map(({ position }) => position)).toEqual([1, 1, 1, 1, 1, 0, 0]);
+    expect(staged.extents[0]).toBe(staged.extents[8]);
+    expect(staged.extents[0]).not.toBe(staged.extents[16]);
+    expect([bench.writes, bench.chunks.reads]).toEqual([1, 1]);
+  });
+
+  it("reads small ranges of a stream ahead, not one by one", async () => {
+    const bench = new Bench();
+    const bytes = seededBytes(200_000, 1);
+    const root = await bench.put(bytes);
+    bench.chunks.reads = 0;
+    const packets = Array.from({ length: 1000 }, (_, at) => execStream(at, root, at * 200, 200));
+    const staged = await bench.stage(packets);
+    for (const at of packets.keys()) {
+      const expected = Buffer.from(bytes.subarray(at * 200, at * 200 + 200)).toString();
+      expect(bench.input(staged, at)).toEqual({ prefix: "", text: expected, position: at * 200 });
+    }
+    expect(bench.chunks.reads).toBeLessThan(10);
+  });
+
+  it("leaves out packets whose input is not there, and says why", async () => {
+    const bench = new Bench();
+    const ref = bench.chunks.put(bytesOf("abc"));
+    const missing = sha256(bytesOf("missing"));
+    const staged = await bench.stage([
+      exec(0, missing, 0, 3),
+      exec(1, missing, 0, 3),
+      exec(2, ref, 0, 3),
+      exec(3, ref, 2, 2),
+      execStream(4, missing, 0, 1),
+      exec(5, ref, 1, 1),
+    ]);
+    expect(atsOf(staged.frame)).toEqual([2, 5]);
+    expect([bench.input(staged, 0).text, bench.input(staged, 1).text]).toEqual(["abc", "b"]);
+    expect(staged.refused.map(({ packet }) => atsOf(packet)[0])).toEqual([0, 1, 3, 4]);
+    expect(new Set(staged.refused.map(({ code }) => code))).toEqual(new Set([FaultCode.inputMissing]));
+    expect(staged.refused[2]!.detail).toBe("it reads to byte 4 of an input of 3 bytes");
+  });
+
+  it("finds the records of a split, with the header that they need", async () => {
+    const bench = new Bench({ kind: "csv", separator: ",", header: true });
+    const text = 'name,note\nada,"one\ntwo"\nbob,x\n';
+    const root = await bench.put(bytesOf(text));
+    const quoted = text.indexOf("two");
+    const staged = await bench.stage([
+      execStream(0, root, 0, 12),
+      execStream(1, root, 12, 4),
+      execStream(2, root, quoted, text.length - quoted, Flag.QUOTED),
+    ]);
+    expect(staged.refused).toEqual([]);
+    expect([0, 1, 2].map((index) => bench.input(staged, index))).toEqual([
+      { prefix: "", text: 'name,note\nada,"one\ntwo"\n', position: 0 },
+      { prefix: "", text: "", position: 12 },
+      { prefix: "name,note\n", text: "bob,x\n", position: text.indexOf("bob") },
+    ]);
+  });
+
+  it("takes ranges of chunks as they are, and those of streams where it has no reader", async () => {
+    for (const reader of [undefined, { kind: "lines" }] as const) {
+      const bench = new Bench(reader);
+      const ref = bench.chunks.put(bytesOf("one\ntwo\n"));
+      const root = await bench.put(bytesOf("one\ntwo\n"));
+      const staged = await bench.stage([exec(0, ref, 1, 4), execStream(1, root, 1, 4)]);
+      const texts = [bench.input(staged, 0).text, bench.input(staged, 1).text];
+      expect(texts).toEqual(["ne\nt", reader === undefined ? "ne\nt" : "two\n"]);
+    }
+  });
+
+  it("writes an input that is too large for memory piece by piece, records and all", async () => {
+    const bench = new Bench({ kind: "csv", separator: ",", header: true });
+    const header = "a,b\n";
+    const row = `${"x".repeat(70)},"${"y\n".repeat(20)}"\n`;
+    const text = header + row.repeat(20_000);
+    const root = await bench.put(bytesOf(text));
+    const from = header.length + row.length * 100 + 7;
+    const length = row.length * 15_000;
+    const staged = await bench.stage([execStream(0, root, from, length)]);
+    const { prefix, text: records, position } = bench.input(staged, 0);
+    expect(prefix).toBe(header);
+    expect(position).toBe(header.length + row.length * 101);
+    expect(records === row.repeat(15_000)).toBe(true);
+    expect(bench.writes).toBeGreaterThan(5);
+  });
+
+  it("leaves packets for the next frame when headers make this one too large", async () => {
+    const bench = new Bench({ kind: "csv", separator: ",", header: true });
+    const text = `${"h".repeat(100_000)}\n${"1\n".repeat(1000)}`;
+    const root = await bench.put(bytesOf(text));
+    const packets = Array.from({ length: 200 }, (_, at) => execStream(at, root, 100_001 + at * 2, 2));
+    const staged = await bench.stage(packets);
+    const taken = atsOf(staged.frame);
+    expect(taken.length).toBeGreaterThan(10);
+    expect(taken.length).toBeLessThan(40);
+    expect([...taken, ...atsOf(staged.rest)]).toEqual([...packets.keys()]);
+  });
+
+  it("refuses what is more than the whole window", async () => {
+    const bench = new Bench();
+    const root = await bench.put(new Uint8Array(WINDOW_BYTES));
+    const staged = await bench.stage([execStream(0, root, 0, WINDOW_BYTES)]);
+    expect(staged.frame.byteLength).toBe(0);
+    expect(staged.refused).toMatchObject([{ code: FaultCode.memoryLimit }]);
+  });
+
+  it("rejects with the signal's reason, and with what is nobody's input's fault", async () => {
+    const abort = new AbortController();
+    const bench = new Bench(undefined, abort.signal);
+    const root = await bench.put(seededBytes(3_000_000, 2));
+    abort.abort(new Error("enough"));
+    await expect(bench.stage([execStream(0, root, 0, 3_000_000)])).rejects.toThrow("enough");
+    const broken = new Bench(undefined, never, { read: () => Promise.reject(new TypeError("a defect")) });
+    await expect(broken.stage([exec(0, root, 0, 1)])).rejects.toThrow("a defect");
+    await expect(broken.stage([execStream(0, root, 0, 1)])).rejects.toThrow("a defect");
+  });
+});

@@ -1,0 +1,146 @@
+/** A LocalExecutor over a store of its own, for the executor's suite and for tests of what only the local one does. */
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { refAt, refToHex } from "../../../packets/digest.ts";
+import type { Ref } from "../../../packets/digest.ts";
+import { SandboxError, SandboxErrorCode, StoreError, StoreErrorCode } from "../../../runtime/errors.ts";
+import { encodeManifest } from "../../../runtime/job/manifest.ts";
+import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
+import { execute } from "../../../runtime/machine/execute.ts";
+import { LocalExecutor, inspectProgram } from "../../../runtime/pool/local-executor.ts";
+import { processOptions } from "../../../runtime/pool/process-start.ts";
+import type { ExecutorOptions, ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
+import type { ProgramDescription } from "../../../runtime/sandbox/program.ts";
+import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
+import { ingest } from "../../../runtime/store/ingest.ts";
+import { Store } from "../../../runtime/store/store.ts";
+import type { WriteSession } from "../../../runtime/store/types.ts";
+import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
+
+export interface LocalHarnessOptions {
+  readonly threads?: number;
+  readonly windowBytes?: number;
+}
+
+export class LocalHarness implements ExecutorHarness {
+  readonly executor: LocalExecutor;
+  /** Every process that a lane was ever given, the latest last. */
+  readonly processes: ExecutorProcess[] = [];
+  /** Sessions for results that are open. */
+  sessions = 0;
+  /** Lets writing results fail, and taking a process. */
+  sinkFails = false;
+  takeFails = false;
+  readonly #store: Store;
+  /** What tests put in stays protected until the end. */
+  readonly #session: WriteSession;
+  readonly #spares: SpareExecutors;
+  readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
+
+  private constructor(store: Store, session: WriteSession, options: LocalHarnessOptions) {
+    const { threads = 2, windowBytes = 32 * 1024 * 1024 } = options;
+    this.#store = store;
+    this.#session = session;
+    this.#spares = new SpareExecutors(processOptions(PROGRAM_LIMITS_DEFAULT, threads, windowBytes));
+    this.executor = new LocalExecutor({
+      id: "local",
+      label: "this machine",
+      source: store,
+      sessions: () => this.#open(),
+      has: (refs) => store.has(refs),
+      spares: { take: (wanted) => this.#take(wanted) },
+      threads,
+      windowBytes,
+    });
+  }
+
+  static async open(options: LocalHarnessOptions = {}): Promise<LocalHarness> {
+    const store = await Store.open(mkdtempSync(join(tmpdir(), "packetfs-pool-")));
+    return new LocalHarness(store, await store.session(), options);
+  }
+
+  async putFile(bytes: Uint8Array): Promise<Ref> {
+    return (await ingest(this.#session, once(bytes))).root;
+  }
+
+  async putChunk(bytes: Uint8Array): Promise<Ref> {
+    const block = new Uint8Array(bytes);
+    const { refs } = await this.#session.write(block, Uint32Array.of(bytes.byteLength));
+    return refAt(refs, 0).slice();
+  }
+
+  async putProgram(source: string, options: ProgramOptions = {}): Promise<Ref> {
+    const { name = "program", entry = "map", args = null } = options;
+    const code = new TextEncoder().encode(source);
+    // Tests load the same few programs again and again.
+    const known = this.#descriptions.get(source) ?? inspectProgram(this.#spares, code);
+    this.#descriptions.set(source, known);
+    const manifest = encodeManifest({
+      version: 1,
+      kind: "js",
+      name,
+      code: refToHex(await this.putFile(code)),
+      entry,
+      description: await known,
+      args: JSON.stringify(args),
+    });
+    return this.putChunk(manifest);
+  }
+
+  async readChunk(ref: Ref): Promise<Uint8Array> {
+    return (await this.#store.read([ref]))[0]!;
+  }
+
+  async readStream(root: Ref): Promise<Uint8Array> {
+    const parts: Uint8Array[] = [];
+    for await (const part of execute(this.#store, root)) parts.push(part.slice());
+    return new Uint8Array(Buffer.concat(parts));
+  }
+
+  async readName(name: string): Promise<Uint8Array> {
+    const record = this.#store.resolve(name);
+    if (record === undefined) throw new Error(`no name ${name}`);
+    const bytes = await this.readStream(record.root);
+    if (bytes.byteLength !== record.length) throw new Error(`${name} has another length`);
+    return bytes;
+  }
+
+  async close(): Promise<void> {
+    await this.executor.close();
+    await this.#spares.close();
+    await this.#session.close();
+    await this.#store.close();
+    await rm(this.#store.directory, { recursive: true, force: true });
+  }
+
+  async #take(options?: ExecutorOptions): Promise<ExecutorProcess> {
+    if (this.takeFails) throw new SandboxError(SandboxErrorCode.startFailed, "no process can be started");
+    const process = await this.#spares.take(options);
+    this.processes.push(process);
+    return process;
+  }
+
+  async #open(): Promise<WriteSession> {
+    const session = await this.#store.session();
+    this.sessions++;
+    return {
+      write: (block, lengths) =>
+        this.sinkFails
+          ? Promise.reject(new StoreError(StoreErrorCode.full, "the disk is full"))
+          : session.write(block, lengths),
+      claim: (refs) => session.claim(refs),
+      flush: () => session.flush(),
+      setName: (name, root, length) => session.setName(name, root, length),
+      close: async () => {
+        this.sessions--;
+        await session.close();
+      },
+    };
+  }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
