@@ -1,0 +1,213 @@
+/**
+ * One executor process, as the node uses it. It belongs to one tenant, and its programs run in lanes.
+ *
+ *   starting ──▶ ready ──▶ ended: closed | memory | deadline | crash
+ */
+import { PACKET_BYTES } from "../../packets/layout.ts";
+import { FRAME_PACKETS_MAX } from "../../packets/limits.ts";
+import {
+  EXECUTOR_THREADS_MAX,
+  FAULT_TEXT_BYTES_MAX,
+  FRAME_LOG_BYTES,
+  FRAME_OUTPUT_BYTES,
+  PROGRAM_ARGS_BYTES_MAX,
+  PROGRAM_CODE_BYTES_MAX,
+  PROGRAM_LOAD_TIME_MS,
+} from "../limits.ts";
+import { invalidProgram, parseDescription } from "./description.ts";
+import { ExecutorLink } from "./executor-link.ts";
+import type { EndReason, ExecutorEnd } from "./executor-link.ts";
+import { EXTENT_NUMBERS } from "./extents.ts";
+import { MemoryWatch } from "./memory-watch.ts";
+import { decodeOutcome, outcomeBytesMax } from "./outcome.ts";
+import type { FrameOutcome } from "./outcome.ts";
+import { encodeImage } from "./program-image.ts";
+import type { Entry, ProgramDescription, ProgramLimits } from "./program.ts";
+import { MessageKind } from "./protocol.ts";
+import { startProcess } from "./start.ts";
+import type { StartedProcess } from "./start.ts";
+import { Window } from "./window.ts";
+
+export interface ExecutorOptions {
+  /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */
+  readonly threads: number;
+  /** The process is killed when it has more memory resident. An idle one has about 80 MiB. */
+  readonly rssBytesMax: number;
+  readonly windowBytes: number;
+  /** What evaluating a program's module may take; PROGRAM_LOAD_TIME_MS unless given. */
+  readonly loadTimeMs?: number;
+}
+
+export interface LaneProgram {
+  /** For people. */
+  readonly name: string;
+  /** One ES module without imports, UTF-8. */
+  readonly code: Uint8Array;
+  readonly entry: Entry;
+  readonly description: ProgramDescription;
+  /** JSON text. */
+  readonly args: string;
+}
+
+const DESCRIPTION_BYTES_MAX = 1024 * 1024;
+const REASON_BYTES_MAX = 64 * 1024;
+
+interface LoadedLane {
+  readonly limits: ProgramLimits;
+  /** What loading the program on another thread may add to a frame. */
+  readonly loadMs: number;
+}
+
+export class ExecutorProcess implements AsyncDisposable {
+  readonly pid: number;
+  readonly threads: number;
+  readonly window: Window;
+  /** What stands between the process and the system, for people. */
+  readonly walls: readonly string[];
+  /** Resolves when the process is gone. Never rejects. */
+  readonly ended: Promise<ExecutorEnd>;
+  readonly #link: ExecutorLink;
+  readonly #loadTimeMs: number;
+  readonly #lanes = new Map<number, LoadedLane>();
+
+  private constructor(options: ExecutorOptions, window: Window, { child, walls }: StartedProcess) {
+    this.pid = child.pid!;
+    this.threads = options.threads;
+    this.window = window;
+    this.walls = walls;
+    this.#loadTimeMs = options.loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
+    this.#link = new ExecutorLink(child, options.threads, options.rssBytesMax);
+    this.ended = this.#link.ended.finally(() => window.close());
+  }
+
+  /** Resolves when the process is ready. Rejects with PFS_EXECUTOR_START_FAILED or PFS_WINDOW_FAILED. */
+  static async start(options: ExecutorOptions): Promise<ExecutorProcess> {
+    const { threads, rssBytesMax, windowBytes } = options;
+    if (!(Number.isInteger(threads) && threads >= 1 && threads <= EXECUTOR_THREADS_MAX)) {
+      throw new Error(`an executor has 1 to ${EXECUTOR_THREADS_MAX} threads`);
+    }
+    const window = new Window(windowBytes);
+    try {
+      const started = await startProcess({
+        threads,
+        rssBytesMax: MemoryWatch.supported ? 0 : rssBytesMax,
+        windowDescriptor: window.childDescriptor,
+      });
+      window.closeChildDescriptor();
+      return new ExecutorProcess(options, window, started);
+    } catch (error) {
+      window.close();
+      throw error;
+    }
+  }
+
+  /** Whether it has ended, or is about to. */
+  get closed(): boolean {
+    return this.#link.end !== undefined;
+  }
+
+  /** Calls that have no answer yet. */
+  get pending(): number {
+    return this.#link.pending;
+  }
+
+  /** What a program's module declares. Runs nothing of it but the module itself. Rejects with PFS_PROGRAM_INVALID {reason}. */
+  async inspect(code: Uint8Array): Promise<ProgramDescription> {
+    checkCode(code);
+    const message = await this.#link.call(MessageKind.inspect, this.#loadTimeMs, [code], {
+      limitMs: this.#loadTimeMs,
+      bodyBytesMax: DESCRIPTION_BYTES_MAX,
+      kinds: [MessageKind.described, MessageKind.invalid],
+    });
+    const text = Buffer.from(message.body).toString();
+    if (message.kind === MessageKind.invalid) throw invalidProgram(text);
+    return parseDescription(text);
+  }
+
+  /** Loads a program into a lane, 1 to 65,535, in place of what was there. Rejects with PFS_PROGRAM_INVALID {reason}. */
+  async load(lane: number, program: LaneProgram): Promise<void> {
+    const { name, code, entry, description, args } = program;
+    checkCode(code);
+    if (Buffer.byteLength(args) > PROGRAM_ARGS_BYTES_MAX) {
+      throw invalidProgram(`its arguments have more than ${PROGRAM_ARGS_BYTES_MAX} bytes`);
+    }
+    const loadTimeMs = this.#loadTimeMs;
+    const image = encodeImage({ name, entry, description, args, loadTimeMs }, code);
+    const message = await this.#link.call(MessageKind.load, lane, [image], {
+      limitMs: loadTimeMs,
+      bodyBytesMax: REASON_BYTES_MAX,
+      kinds: [MessageKind.loaded, MessageKind.invalid],
+    });
+    if (message.kind === MessageKind.invalid) throw invalidProgram(Buffer.from(message.body).toString());
+    this.#lanes.set(lane, { limits: description.limits, loadMs: Math.min(message.word, loadTimeMs) });
+  }
+
+  /**
+   * Runs a frame of n EXEC packets in a loaded lane. `extents` has 4 numbers per packet (extents.ts). Neither array may
+   * change until it resolves. Packets that failed have a status; the outcome has fewer packets than the frame when one of
+   * several ran out of time or memory, or the frame's results are large. Rejects with PFS_EXECUTOR_DEADLINE {limitMs} when
+   * this frame did not end in its time, and with PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything
+   * else.
+   */
+  async run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<FrameOutcome> {
+    const loaded = this.#lanes.get(lane);
+    if (loaded === undefined) throw new Error(`lane ${lane} is not loaded`);
+    const packets = frame.byteLength / PACKET_BYTES;
+    this.#checkFrame(packets, extents);
+    const { limits, loadMs } = loaded;
+    const outputBytes = FRAME_OUTPUT_BYTES + Math.max(limits.outputBytes, FAULT_TEXT_BYTES_MAX * 4);
+    const logBytes = FRAME_LOG_BYTES + limits.logBytes + 64;
+    const numbers = new Uint8Array(extents.buffer, extents.byteOffset, extents.byteLength);
+    let outcome: FrameOutcome | undefined;
+    await this.#link.call(MessageKind.run, lane, [numbers, frame], {
+      limitMs: limits.timeMs + loadMs,
+      bodyBytesMax: outcomeBytesMax(packets, outputBytes, logBytes),
+      kinds: [MessageKind.ran],
+      check: ({ body }) => (outcome = decodeOutcome(body, packets)) !== undefined,
+    });
+    return outcome!;
+  }
+
+  /** Frees a lane. Frames that are still in flight end as if it had not been. */
+  unload(lane: number): void {
+    if (this.#lanes.delete(lane)) this.#link.tell(MessageKind.unload, lane);
+  }
+
+  /** Ends the process at once. Calls in flight reject with PFS_EXECUTOR_ENDED. */
+  kill(reason: EndReason, detail = "it was killed"): void {
+    this.#link.kill(reason, detail);
+  }
+
+  async close(): Promise<void> {
+    this.#link.kill("closed", "it was closed");
+    await this.ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #checkFrame(packets: number, extents: Float64Array): void {
+    if (!Number.isInteger(packets) || packets < 1 || packets > FRAME_PACKETS_MAX) {
+      throw new Error(`a frame has 1 to ${FRAME_PACKETS_MAX} packets`);
+    }
+    if (extents.length !== packets * EXTENT_NUMBERS) throw new Error("a packet has four numbers of extents");
+    let total = 0;
+    for (let at = 0; at < extents.length; at += EXTENT_NUMBERS) {
+      const offset = extents[at]!;
+      const length = extents[at + 1]!;
+      const prefix = extents[at + 3]!;
+      total += length;
+      const within = offset >= 0 && length >= 0 && offset + length <= this.window.bytesMax;
+      if (!within || !(prefix >= 0 && prefix <= length)) {
+        throw new Error("an extent lies outside of the window");
+      }
+    }
+    if (total > this.window.bytesMax) throw new Error("the inputs of a frame are more than the window");
+  }
+}
+
+function checkCode(code: Uint8Array): void {
+  if (code.byteLength <= PROGRAM_CODE_BYTES_MAX) return;
+  throw invalidProgram(`its code has more than ${PROGRAM_CODE_BYTES_MAX} bytes`);
+}

@@ -1,0 +1,228 @@
+/**
+ * One isolate with one program. It bounds time and memory as far as V8 does; what V8 does not bound ends with the
+ * process. Only text, numbers and buffers cross.
+ */
+import ivm from "isolated-vm";
+import { FaultCode } from "../../packets/faults.ts";
+import {
+  COLLECT_TIME_MS,
+  FAULT_TEXT_BYTES_MAX,
+  FRAME_LOG_BYTES,
+  FRAME_OUTPUT_BYTES,
+  PROGRAM_LIMITS_DEFAULT,
+} from "../limits.ts";
+import type { Prelude, PreludeConfig } from "./guest/prelude.ts";
+import { preludeSource } from "./guest/source.ts";
+import type { StagedFrame } from "./input-stage.ts";
+import { emptyOutcome, faultOutcome } from "./outcome.ts";
+import type { ProgramImage } from "./program-image.ts";
+
+const MIB = 1024 * 1024;
+const PROGRAM_FILE = "program.js";
+const PRELUDE = preludeSource();
+const TIMED_OUT = "Script execution timed out.";
+/** Made by this very code from the prelude, so V8 may believe it. */
+let compiledPrelude: ivm.ExternalCopy<ArrayBuffer> | undefined;
+
+/** A program that does not load; the message says why. */
+export class LoadFailure extends Error {}
+
+type Call<Name extends keyof Prelude> = ivm.Reference<Prelude[Name]>;
+
+export class GuestIsolate {
+  readonly #isolate: ivm.Isolate;
+  readonly #image: ProgramImage;
+  readonly #prelude: ivm.Reference<Prelude>;
+  readonly #namespace: ivm.Reference<Record<string, unknown>>;
+  readonly #run: Call<"run">;
+  readonly #collect: Call<"collect">;
+  #frame = 0;
+  #broken = false;
+
+  /** Throws LoadFailure. */
+  constructor(image: ProgramImage, code: string) {
+    this.#image = image;
+    const { memoryBytes } = image.description.limits;
+    this.#isolate = new ivm.Isolate({ memoryLimit: Math.ceil(memoryBytes / MIB) });
+    try {
+      const context = this.#isolate.createContextSync();
+      this.#prelude = bootPrelude(this.#isolate, context, image);
+      this.#run = this.#prelude.getSync("run", { reference: true }) as Call<"run">;
+      this.#collect = this.#prelude.getSync("collect", { reference: true }) as Call<"collect">;
+      this.#namespace = this.#evaluate(context, code);
+    } catch (error) {
+      const failure = this.#loadFailure(error);
+      this.dispose();
+      throw failure;
+    }
+  }
+
+  /** It must not be used again: it was stopped in the middle of something, or has run out of memory. */
+  get broken(): boolean {
+    return this.#broken || this.#isolate.isDisposed;
+  }
+
+  /** What the module declares, as JSON text. Throws LoadFailure. */
+  inspect(): string {
+    return this.#ask("inspect");
+  }
+
+  /** Makes the program ready to run. Throws LoadFailure. */
+  load(): void {
+    const reason = this.#ask("load");
+    if (reason !== "") throw new LoadFailure(reason);
+  }
+
+  /** Runs a frame and returns its outcome (outcome.ts). */
+  run({ packets, meta, text, bytes }: StagedFrame): Uint8Array<ArrayBuffer> {
+    const frame = ++this.#frame;
+    const { timeMs } = this.#image.description.limits;
+    let failure: unknown;
+    try {
+      const input = bytes === undefined ? undefined : transferred(bytes);
+      this.#run.applySync(undefined, [frame, packets, transferred(meta), text, input] as never, {
+        timeout: timeMs,
+      });
+    } catch (error) {
+      failure = error;
+    }
+    const alone = packets === 1;
+    if (this.#isolate.isDisposed) return alone ? this.#outOfMemory() : emptyOutcome();
+    const late = failure !== undefined && messageOf(failure) === TIMED_OUT;
+    if (late) this.#broken = true;
+    const outcome = this.#collected(frame, late && alone);
+    if (outcome !== undefined && (new Uint32Array(outcome.buffer, 0, 1)[0]! > 0 || !alone)) return outcome;
+    // Nothing was handed out for the only packet: it never began, or what it left running did not end.
+    this.#broken = true;
+    if (!alone) return emptyOutcome();
+    if (this.#isolate.isDisposed || /allocation failed/.test(messageOf(failure))) return this.#outOfMemory();
+    return faultOutcome(FaultCode.timeLimit, this.#timeText());
+  }
+
+  dispose(): void {
+    this.#broken = true;
+    if (!this.#isolate.isDisposed) this.#isolate.dispose();
+  }
+
+  #evaluate(context: ivm.Context, code: string): ivm.Reference<Record<string, unknown>> {
+    const module = this.#isolate.compileModuleSync(code, { filename: PROGRAM_FILE });
+    const [specifier] = module.dependencySpecifiers;
+    if (specifier !== undefined) {
+      throw new LoadFailure(`it imports "${specifier.slice(0, 200)}", and programs are one module`);
+    }
+    module.instantiateSync(context, () => {
+      throw new LoadFailure("programs are one module");
+    });
+    module.evaluateSync({ timeout: this.#image.loadTimeMs });
+    return module.namespace as ivm.Reference<Record<string, unknown>>;
+  }
+
+  #ask(name: "inspect" | "load"): string {
+    try {
+      const call = this.#prelude.getSync(name, { reference: true }) as Call<"inspect">;
+      const answer: unknown = call.applySync(undefined, [this.#namespace.derefInto()] as never, {
+        timeout: this.#image.loadTimeMs,
+      });
+      return String(answer);
+    } catch (error) {
+      throw this.#loadFailure(error);
+    }
+  }
+
+  #loadFailure(error: unknown): LoadFailure {
+    if (error instanceof LoadFailure) return error;
+    const message = messageOf(error);
+    if (this.#isolate.isDisposed) return new LoadFailure("it needs more memory than its limit to load");
+    if (message === TIMED_OUT) {
+      return new LoadFailure(`it takes longer to load than ${this.#image.loadTimeMs} ms`);
+    }
+    const stack =
+      error instanceof Error && typeof error.stack === "string" ? error.stack.slice(0, 64_000) : "";
+    const lines = stack
+      .split("\n")
+      .filter((line) => line.startsWith("    at ") && line.includes(PROGRAM_FILE));
+    const name = error instanceof Error ? `${error.name.slice(0, 64)}: ` : "threw ";
+    return new LoadFailure([name + message.slice(0, 1024), ...lines.slice(0, 8)].join("\n"));
+  }
+
+  /** What the frame yielded, or undefined when the guest cannot say. */
+  #collected(frame: number, late: boolean): Uint8Array<ArrayBuffer> | undefined {
+    // A rejected promise that nobody handles is thrown by the call after which it is found: then the next one answers.
+    for (let attempt = 0; attempt < 2 && !this.#isolate.isDisposed; attempt++) {
+      try {
+        const result: unknown = this.#collect.applySync(
+          undefined,
+          [frame, late ? FaultCode.timeLimit : 0, this.#timeText()],
+          { timeout: COLLECT_TIME_MS, result: { copy: true } },
+        );
+        if (result instanceof ArrayBuffer && result.byteLength >= 8) return new Uint8Array(result);
+        return undefined;
+      } catch (error) {
+        if (messageOf(error) === TIMED_OUT) return undefined;
+      }
+    }
+    return undefined;
+  }
+
+  #timeText(): string {
+    return `ran longer than its limit of ${this.#image.description.limits.timeMs} ms`;
+  }
+
+  #outOfMemory(): Uint8Array<ArrayBuffer> {
+    const { memoryBytes } = this.#image.description.limits;
+    return faultOutcome(FaultCode.memoryLimit, `needed more memory than its limit of ${memoryBytes} bytes`);
+  }
+}
+
+/** What a program is inspected with, when nothing is known of it yet. */
+export function inspectionImage(loadTimeMs: number): ProgramImage {
+  const limits = PROGRAM_LIMITS_DEFAULT;
+  const description = {
+    reader: { kind: "lines" },
+    yields: "value",
+    hasCombine: false,
+    hasReduce: false,
+    limits,
+  } as const;
+  return { name: "program", entry: "map", description, args: "null", loadTimeMs };
+}
+
+function bootPrelude(
+  isolate: ivm.Isolate,
+  context: ivm.Context,
+  image: ProgramImage,
+): ivm.Reference<Prelude> {
+  const cached = compiledPrelude;
+  const script = isolate.compileScriptSync(PRELUDE, {
+    filename: "packetfs:prelude",
+    ...(cached === undefined ? { produceCachedData: true } : { cachedData: cached }),
+  }) as ivm.Script & ivm.CachedDataResult;
+  compiledPrelude ??= script.cachedData;
+  const { entry, description, args } = image;
+  const config: PreludeConfig = {
+    entry,
+    description,
+    args,
+    faultTextMax: FAULT_TEXT_BYTES_MAX,
+    frameOutputBytes: FRAME_OUTPUT_BYTES,
+    frameLogBytes: FRAME_LOG_BYTES,
+    codes: {
+      threw: FaultCode.threw,
+      memoryLimit: FaultCode.memoryLimit,
+      outputLimit: FaultCode.outputLimit,
+      badRecord: FaultCode.badRecord,
+    },
+  };
+  const boot = script.runSync(context, { reference: true }) as ivm.Reference<(config: string) => Prelude>;
+  return boot.applySync(undefined, [JSON.stringify(config)], {
+    result: { reference: true },
+  }) as ivm.Reference<Prelude>;
+}
+
+function transferred(buffer: ArrayBuffer): ivm.Copy<ArrayBuffer> {
+  return new ivm.ExternalCopy(buffer, { transferOut: true }).copyInto({ transferIn: true, release: true });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? String(error.message) : String(error);
+}

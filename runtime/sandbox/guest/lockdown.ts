@@ -1,0 +1,63 @@
+/**
+ * Makes the globals deterministic and bounded. The clock stands still, randomness follows from the packet, and what is
+ * gone is what can take memory that nobody counts (WebAssembly, shared and growing buffers), tell time or the garbage
+ * collector's doings (Atomics, WeakRef, FinalizationRegistry), or differs between machines (Intl). `eval` stays: code
+ * made of strings can do no more than other code in an isolate that holds nothing but the program.
+ */
+import type { Primordials } from "./primordials.ts";
+
+export function lockDown(p: Primordials): void {
+  // 2000-01-01T00:00:00Z
+  const NOW = 946684800000;
+  const GONE = [
+    "WebAssembly",
+    "SharedArrayBuffer",
+    "Atomics",
+    "WeakRef",
+    "FinalizationRegistry",
+    "Intl",
+  ] as const;
+  for (let index = 0; index < GONE.length; index++)
+    delete (globalThis as Record<string, unknown>)[GONE[index]!];
+
+  // This one cannot be deleted.
+  if ("gc" in globalThis) p.defineProperty(globalThis, "gc", { value: undefined, writable: false });
+
+  const define = (target: object, name: PropertyKey, value: unknown): void => {
+    p.defineProperty(target, name, { value, writable: true, configurable: true, enumerable: false });
+  };
+
+  const RealDate = Date;
+  const FrozenDate = function Date(this: unknown, ...parts: unknown[]): unknown {
+    const given = new.target === undefined || parts.length === 0 ? [NOW] : parts;
+    const date = p.construct(RealDate, given, new.target ?? RealDate) as Date;
+    return new.target === undefined ? date.toString() : date;
+  };
+  define(FrozenDate, "length", 7);
+  FrozenDate.prototype = RealDate.prototype;
+  define(FrozenDate, "now", () => NOW);
+  define(FrozenDate, "parse", RealDate.parse);
+  define(FrozenDate, "UTC", RealDate.UTC);
+  define(RealDate.prototype, "constructor", FrozenDate);
+  define(globalThis, "Date", FrozenDate);
+
+  // Buffers that grow are memory that isolated-vm does not count; a buffer that is taken away could be a later packet's.
+  const RealBuffer = ArrayBuffer;
+  const buffers = RealBuffer.prototype as unknown as Record<string, unknown>;
+  for (const name of ["resize", "transfer", "transferToFixedLength"]) delete buffers[name];
+  const FixedBuffer = function ArrayBuffer(this: unknown, length?: unknown): unknown {
+    if (new.target === undefined) throw new p.TypeError("ArrayBuffer is a constructor");
+    return p.construct(RealBuffer, [length], new.target);
+  };
+  FixedBuffer.prototype = RealBuffer.prototype;
+  const { isView } = RealBuffer as { isView: unknown };
+  define(FixedBuffer, "isView", isView);
+  p.defineProperty(FixedBuffer, Symbol.species, {
+    get(this: unknown) {
+      return this;
+    },
+    configurable: true,
+  });
+  define(RealBuffer.prototype, "constructor", FixedBuffer);
+  define(globalThis, "ArrayBuffer", FixedBuffer);
+}

@@ -1,0 +1,117 @@
+/**
+ * The built-ins that the prelude uses, taken before a line of the program runs: what the program does to its prototypes
+ * afterwards breaks the program and not the prelude.
+ *
+ * Functions in this folder are carried into the isolate as source text (source.ts), so each stands alone: whatever it
+ * uses comes in through its parameters.
+ */
+type AnyFunction = (...args: never[]) => unknown;
+
+export interface Primordials {
+  readonly apply: (target: AnyFunction, self: unknown, args: readonly unknown[]) => unknown;
+  readonly construct: typeof Reflect.construct;
+  readonly defineProperty: typeof Object.defineProperty;
+  readonly freeze: typeof Object.freeze;
+  readonly keys: (value: object) => string[];
+  readonly isArray: typeof Array.isArray;
+  readonly isFinite: (value: number) => boolean;
+  readonly parse: (text: string) => unknown;
+  /** Undefined for what JSON cannot say. */
+  readonly stringify: (value: unknown) => string | undefined;
+  readonly fromCharCode: typeof String.fromCharCode;
+  readonly charCodeAt: (text: string, index: number) => number;
+  readonly indexOf: (text: string, part: string, from?: number) => number;
+  readonly slice: (text: string, start: number, end?: number) => string;
+  readonly split: (text: string, separator: string) => string[];
+  readonly Map: typeof Map;
+  readonly mapGet: <Key, Value>(map: Map<Key, Value>, key: Key) => Value | undefined;
+  readonly mapSet: <Key, Value>(map: Map<Key, Value>, key: Key, value: Value) => unknown;
+  readonly mapSize: (map: Map<unknown, unknown>) => number;
+  readonly mapForEach: <Key, Value>(map: Map<Key, Value>, visit: (value: Value, key: Key) => void) => void;
+  /** By UTF-16 units, in place. */
+  readonly sort: (list: string[]) => string[];
+  readonly ArrayBuffer: typeof ArrayBuffer;
+  readonly DataView: typeof DataView;
+  readonly Uint8Array: typeof Uint8Array;
+  readonly Uint32Array: typeof Uint32Array;
+  readonly Float64Array: typeof Float64Array;
+  readonly bytesIndexOf: (bytes: Uint8Array, byte: number, from?: number) => number;
+  readonly bytesSet: (bytes: Uint8Array, source: Uint8Array, at?: number) => void;
+  readonly bytesLength: (bytes: Uint8Array) => number;
+  readonly bufferLength: (buffer: ArrayBuffer) => number;
+  /** Takes a buffer's memory away at once. */
+  readonly bufferDetach: (buffer: ArrayBuffer) => void;
+  /** A full collection, where the process was started with --expose-gc. */
+  readonly collectGarbage: () => void;
+  /** The name of a typed array's class, undefined for anything else: cannot be faked. */
+  readonly arrayKind: (value: unknown) => string | undefined;
+  readonly isPromise: (value: unknown) => boolean;
+  readonly Function: typeof Function;
+  readonly Error: typeof Error;
+  readonly TypeError: typeof TypeError;
+  readonly RangeError: typeof RangeError;
+  readonly imul: typeof Math.imul;
+}
+
+export function capturePrimordials(): Primordials {
+  const { call, bind } = Function.prototype as unknown as Readonly<Record<"call" | "bind", object>>;
+  /** Binds `call` to a method: a function that takes the method's `this` first. */
+  const uncurry = Reflect.apply(bind as typeof Function.prototype.bind, bind, [call]) as (
+    method: unknown,
+  ) => AnyFunction;
+  const method = <Taken>(prototype: object, name: PropertyKey): Taken =>
+    uncurry((prototype as Record<PropertyKey, unknown>)[name]) as Taken;
+  const getter = (prototype: object, name: PropertyKey): ((self: unknown) => never) => {
+    const { get } = Object.getOwnPropertyDescriptor(prototype, name) as { get?: unknown };
+    return uncurry(get) as (self: unknown) => never;
+  };
+  const isPrototypeOf: (self: object, value: unknown) => boolean = method(Object.prototype, "isPrototypeOf");
+  const transfer: (self: ArrayBuffer, bytes: number) => ArrayBuffer = method(
+    ArrayBuffer.prototype,
+    "transfer",
+  );
+  const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+  const promise = Promise.prototype;
+  const { gc } = globalThis as { gc?: () => void };
+  const { parse, stringify } = JSON;
+  return {
+    apply: Reflect.apply as Primordials["apply"],
+    construct: Reflect.construct,
+    defineProperty: Object.defineProperty,
+    freeze: Object.freeze,
+    keys: Object.keys,
+    isArray: Array.isArray,
+    isFinite: Number.isFinite,
+    parse: (text) => parse(text) as unknown,
+    stringify: (value) => stringify(value) as string | undefined,
+    fromCharCode: String.fromCharCode,
+    charCodeAt: method(String.prototype, "charCodeAt"),
+    indexOf: method(String.prototype, "indexOf"),
+    slice: method(String.prototype, "slice"),
+    split: method(String.prototype, "split"),
+    Map,
+    mapGet: method(Map.prototype, "get"),
+    mapSet: method(Map.prototype, "set"),
+    mapSize: getter(Map.prototype, "size"),
+    mapForEach: method(Map.prototype, "forEach"),
+    sort: method(Array.prototype, "sort"),
+    ArrayBuffer,
+    DataView,
+    Uint8Array,
+    Uint32Array,
+    Float64Array,
+    bytesIndexOf: method(Uint8Array.prototype, "indexOf"),
+    bytesSet: method(Uint8Array.prototype, "set"),
+    bytesLength: getter(typedArray, "length"),
+    bufferLength: getter(ArrayBuffer.prototype, "byteLength"),
+    bufferDetach: (buffer) => void transfer(buffer, 0),
+    collectGarbage: () => gc?.(),
+    arrayKind: getter(typedArray, Symbol.toStringTag),
+    isPromise: (value) => isPrototypeOf(promise, value),
+    Function,
+    Error,
+    TypeError,
+    RangeError,
+    imul: Math.imul,
+  };
+}

@@ -1,0 +1,44 @@
+/**
+ * The prelude as a script for isolates. It is written and checked like any other code here; what an isolate gets is the
+ * text of these functions, which for that reason use nothing but what they are given.
+ */
+import { installConsole } from "./console.ts";
+import { makeCsvParser } from "./csv.ts";
+import { makeEntry } from "./entries.ts";
+import { makeFaults } from "./faults.ts";
+import { makeFrameLoop } from "./frame-loop.ts";
+import { lockDown } from "./lockdown.ts";
+import { makeOutput } from "./output.ts";
+import { makePrelude } from "./prelude.ts";
+import type { PreludeParts } from "./prelude.ts";
+import { capturePrimordials } from "./primordials.ts";
+import { installRandom } from "./random.ts";
+import { makeReader } from "./readers.ts";
+import { makeTextCodec } from "./text-codec.ts";
+import { installTextGlobals } from "./text-globals.ts";
+import { makeValues } from "./values.ts";
+
+const PARTS: PreludeParts = {
+  makeTextCodec,
+  makeFaults,
+  makeOutput,
+  makeFrameLoop,
+  installConsole,
+  lockDown,
+  installRandom,
+  installTextGlobals,
+  makeCsvParser,
+  makeReader,
+  makeValues,
+  makeEntry,
+};
+
+/** A script whose value is a function from PreludeConfig, as JSON text, to the Prelude of its context. */
+export function preludeSource(): string {
+  const parts = Object.entries(PARTS).map(([name, part]) => `${name}: ${String(part)}`);
+  return [
+    '"use strict";',
+    "(config) =>",
+    `(${String(makePrelude)})((${String(capturePrimordials)})(), {${parts.join(",\n")}}, JSON.parse(config))`,
+  ].join("\n");
+}

@@ -1,0 +1,119 @@
+/**
+ * Starts the process of an executor behind as many walls as the system allows:
+ *
+ *   no environment        nothing to read there but the time zone, which is UTC for all programs
+ *   permission model      Node's own: no files but the sources, no child processes. A seat belt, no wall
+ *   no network            a network namespace of its own, empty
+ *   other user            nobody, with all capabilities dropped
+ *   no new privileges     nothing that it executes can gain any
+ */
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, extname, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export interface Wall {
+  /** What is in force, for people. */
+  readonly names: readonly string[];
+  /** A command that executes the rest of its arguments in its own process. */
+  readonly command: readonly string[];
+  /** Whether Node's permission model is on. */
+  readonly permission: boolean;
+}
+
+export interface LaunchOptions {
+  readonly threads: number;
+  /** Bytes of memory that the process watches for itself; 0 where its parent does. */
+  readonly rssBytesMax: number;
+  readonly windowDescriptor: number;
+}
+
+const MAIN = fileURLToPath(new URL(`./executor-main${extname(import.meta.url)}`, import.meta.url));
+const NOBODY = 65_534;
+const NODE_WALLS: Wall = { names: ["no environment", "permission model"], command: [], permission: true };
+/** Unusual layouts of node_modules are not readable under the permission model. */
+const NO_WALLS: Wall = { names: ["no environment"], command: [], permission: false };
+
+/** What may be tried, the strongest first; the last always works. */
+export function possibleWalls(): Wall[] {
+  const setpriv = process.platform === "linux" ? findProgram("setpriv") : undefined;
+  const unshare = findProgram("unshare");
+  if (setpriv === undefined) return [NODE_WALLS, NO_WALLS];
+  const noPrivileges = add(NODE_WALLS, ["no new privileges"], [setpriv, "--no-new-privs"]);
+  const root = process.getuid?.() === 0;
+  const drop = [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"];
+  const capabilities = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"];
+  const nobody = add(NODE_WALLS, ["other user", "no new privileges"], [setpriv, ...drop, ...capabilities]);
+  const walls = root ? [nobody, noPrivileges] : [noPrivileges];
+  if (unshare === undefined) return [...walls, NODE_WALLS, NO_WALLS];
+  const cut = root ? [unshare, "--net"] : [unshare, "--user", "--map-current-user", "--net"];
+  return [...walls.flatMap((wall) => [add(wall, ["no network"], cut), wall]), NODE_WALLS, NO_WALLS];
+}
+
+function add(wall: Wall, names: readonly string[], command: readonly string[]): Wall {
+  return { ...wall, names: [...wall.names, ...names], command: [...command, ...wall.command] };
+}
+
+/** The pipe is `stdio[3]` of what it returns. */
+export function launch({ threads, rssBytesMax, windowDescriptor }: LaunchOptions, wall: Wall): ChildProcess {
+  const node = [
+    process.execPath,
+    "--no-node-snapshot",
+    "--expose-gc",
+    "--no-warnings",
+    ...(wall.permission ? permissionFlags() : []),
+    MAIN,
+    String(threads),
+    String(rssBytesMax),
+  ];
+  const [command, ...args] = [...wall.command, ...node];
+  return spawn(command!, args, {
+    cwd: dirname(MAIN),
+    env: environment(),
+    stdio: ["ignore", "ignore", "pipe", "pipe", windowDescriptor],
+    // In a group of its own: Ctrl-C is for the node to deal with.
+    detached: process.platform !== "win32",
+    windowsHide: true,
+  });
+}
+
+function environment(): NodeJS.ProcessEnv {
+  const { SystemRoot } = process.env;
+  return process.platform === "win32" ? { TZ: "UTC", SystemRoot } : { TZ: "UTC" };
+}
+
+function permissionFlags(): string[] {
+  const sources = fileURLToPath(new URL("../../", import.meta.url));
+  const require = createRequire(import.meta.url);
+  const isolatedVm = require.resolve("isolated-vm");
+  const packages = [
+    packageFolder(require.resolve("piscina"), "piscina"),
+    packageFolder(isolatedVm, "isolated-vm"),
+    packageFolder(createRequire(isolatedVm).resolve("node-gyp-build"), "node-gyp-build"),
+  ];
+  const folders = [
+    `${sources}runtime${sep}`,
+    `${sources}packets${sep}`,
+    `${sources}package.json`,
+    // How node-gyp-build tells which C library isolated-vm's binary must be for.
+    "/etc/alpine-release",
+    ...packages,
+  ];
+  return [
+    "--permission",
+    "--allow-addons",
+    "--allow-worker",
+    ...folders.map((folder) => `--allow-fs-read=${folder}`),
+  ];
+}
+
+function packageFolder(file: string, name: string): string {
+  const folder = `${sep}node_modules${sep}${name}${sep}`;
+  return file.slice(0, file.lastIndexOf(folder) + folder.length);
+}
+
+function findProgram(name: string): string | undefined {
+  return ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map((folder) => `${folder}/${name}`).find(existsSync);
+}

@@ -1,0 +1,64 @@
+/** Keeps one process warm, so that a new tenant's first packet does not wait for one to start. */
+import { SandboxError, SandboxErrorCode } from "../errors.ts";
+import { SPARE_DELAY_MS } from "../limits.ts";
+import { ExecutorProcess } from "./executor-process.ts";
+import type { ExecutorOptions } from "./executor-process.ts";
+
+export class SpareExecutors implements AsyncDisposable {
+  readonly #options: ExecutorOptions;
+  #spare: Promise<ExecutorProcess> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options;
+    this.#start();
+  }
+
+  /**
+   * A process of the caller's own. Options that differ from the spare's cost the start of another. Rejects with
+   * PFS_EXECUTOR_START_FAILED or PFS_WINDOW_FAILED, and with PFS_EXECUTOR_ENDED when this is closed.
+   */
+  async take(options: ExecutorOptions = this.#options): Promise<ExecutorProcess> {
+    if (this.#closed) {
+      const data = { reason: "closed", detail: "no more executors are started" };
+      throw new SandboxError(SandboxErrorCode.ended, data.detail, data);
+    }
+    if (!sameOptions(options, this.#options)) return ExecutorProcess.start(options);
+    const spare = this.#spare;
+    this.#spare = undefined;
+    this.#timer ??= setTimeout(() => this.#start(), SPARE_DELAY_MS).unref();
+    const executor = await spare?.catch(() => undefined);
+    // It may have been killed while it waited, by whoever needed the memory.
+    return executor === undefined || executor.closed ? ExecutorProcess.start(options) : executor;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    const spare = this.#spare;
+    this.#spare = undefined;
+    await (await spare?.catch(() => undefined))?.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #start(): void {
+    this.#timer = undefined;
+    if (this.#closed || this.#spare !== undefined) return;
+    this.#spare = ExecutorProcess.start(this.#options);
+    // Whoever takes it tries again and hears of it then.
+    this.#spare.catch(() => undefined);
+  }
+}
+
+function sameOptions(a: ExecutorOptions, b: ExecutorOptions): boolean {
+  return (
+    a.threads === b.threads &&
+    a.rssBytesMax === b.rssBytesMax &&
+    a.windowBytes === b.windowBytes &&
+    a.loadTimeMs === b.loadTimeMs
+  );
+}

@@ -1,0 +1,209 @@
+/**
+ * The way in for bytes: a file on tmpfs that nobody else can open, whose descriptor the executor process inherits. Bytes
+ * are written here once and read there once, at memory speed, and packets say where they stand.
+ *
+ *   parent ── write(offset, bytes) ──▶ [ used | hole | used | hole … ] ──▶ read(offset, length) ── executor process
+ *
+ * Space is given by first fit out of a list of holes; what is next to each other and free is one hole.
+ */
+import { randomUUID } from "node:crypto";
+import {
+  closeSync,
+  constants,
+  ftruncateSync,
+  openSync,
+  statfsSync,
+  unlinkSync,
+  write,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SandboxError, SandboxErrorCode } from "../errors.ts";
+import { WINDOW_IDLE_MS } from "../limits.ts";
+
+const SHARED_MEMORY = "/dev/shm";
+/** Inputs begin at multiples of this, so that typed views of them are aligned. */
+const ALIGNMENT = 64;
+/** Less than this is written faster than another thread could be asked to. */
+const WRITE_SYNC_BYTES_MAX = 64 * 1024;
+
+interface Hole {
+  offset: number;
+  bytes: number;
+}
+
+export class Window {
+  readonly bytesMax: number;
+  /** Read-only and of no use here: the executor process inherits it. */
+  readonly childDescriptor: number;
+  readonly #descriptor: number;
+  /** In order of their offsets, never two side by side. */
+  readonly #holes: Hole[];
+  /** Bytes taken, by offset. */
+  readonly #taken = new Map<number, number>();
+  #idle: NodeJS.Timeout | undefined;
+  #writing = 0;
+  #childClosed = false;
+  #closed = false;
+
+  /** Throws PFS_WINDOW_FAILED when no such file can be made. */
+  constructor(bytesMax: number) {
+    if (!Number.isSafeInteger(bytesMax) || bytesMax < ALIGNMENT)
+      throw new Error("a window has at least 64 bytes");
+    this.bytesMax = bytesMax - (bytesMax % ALIGNMENT);
+    this.#holes = [{ offset: 0, bytes: this.bytesMax }];
+    [this.#descriptor, this.childDescriptor] = openUnlinked(this.bytesMax);
+  }
+
+  /** Where `bytes` (at least one) may be written, or undefined when there is no room now. */
+  alloc(bytes: number): number | undefined {
+    if (!(bytes > 0)) throw new Error("nothing needs no room in a window");
+    const rounded = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    const index = this.#holes.findIndex((hole) => hole.bytes >= rounded);
+    const hole = this.#holes[index];
+    if (hole === undefined || this.#closed) return undefined;
+    const { offset } = hole;
+    hole.offset += rounded;
+    hole.bytes -= rounded;
+    if (hole.bytes === 0) this.#holes.splice(index, 1);
+    this.#taken.set(offset, rounded);
+    return offset;
+  }
+
+  /** Gives back what `alloc` gave. */
+  free(offset: number): void {
+    const bytes = this.#taken.get(offset);
+    if (bytes === undefined) throw new Error(`nothing is allocated at ${offset}`);
+    this.#taken.delete(offset);
+    const found = this.#holes.findIndex((hole) => hole.offset > offset);
+    const index = found < 0 ? this.#holes.length : found;
+    const before = this.#holes[index - 1];
+    const after = this.#holes[index];
+    if (before !== undefined && before.offset + before.bytes === offset) {
+      before.bytes += bytes;
+      if (after !== undefined && before.offset + before.bytes === after.offset) {
+        before.bytes += after.bytes;
+        this.#holes.splice(index, 1);
+      }
+    } else if (after !== undefined && offset + bytes === after.offset) {
+      after.offset = offset;
+      after.bytes += bytes;
+    } else {
+      this.#holes.splice(index, 0, { offset, bytes });
+    }
+    if (this.#taken.size === 0) this.#restWhenIdle();
+  }
+
+  /**
+   * Writes bytes at an offset that `alloc` gave, or behind it within its bytes. Rejects with PFS_WINDOW_FAILED when the
+   * memory is used up.
+   */
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    if (offset < 0 || offset + bytes.byteLength > this.bytesMax) throw new Error("beyond the window");
+    let done = 0;
+    while (done < bytes.byteLength) done += await this.#writeSome(offset + done, bytes, done);
+  }
+
+  /** The child has it now. */
+  closeChildDescriptor(): void {
+    if (!this.#childClosed) closeSync(this.childDescriptor);
+    this.#childClosed = true;
+  }
+
+  /** Frees the memory, once the executor process has closed its side or ended. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#idle);
+    this.closeChildDescriptor();
+    this.#closeWhenQuiet();
+  }
+
+  async #writeSome(offset: number, bytes: Uint8Array, done: number): Promise<number> {
+    if (this.#closed) throw windowError("it is closed");
+    const length = bytes.byteLength - done;
+    this.#writing++;
+    try {
+      if (length <= WRITE_SYNC_BYTES_MAX) return writeSync(this.#descriptor, bytes, done, length, offset);
+      return await writeLater(this.#descriptor, bytes, done, length, offset);
+    } catch (error) {
+      throw windowError(error instanceof Error ? error.message : String(error), error);
+    } finally {
+      this.#writing--;
+      if (this.#closed) this.#closeWhenQuiet();
+    }
+  }
+
+  /** A descriptor's number may name another file as soon as it is closed, and a write on its way would go there. */
+  #closeWhenQuiet(): void {
+    if (this.#writing === 0) closeSync(this.#descriptor);
+  }
+
+  /** An empty file keeps its memory until it is cut; cutting it at once would make busy windows pay for each page again. */
+  #restWhenIdle(): void {
+    if (this.#idle !== undefined) return void this.#idle.refresh();
+    this.#idle = setTimeout(() => {
+      if (this.#taken.size === 0 && !this.#closed) ftruncateSync(this.#descriptor, 0);
+    }, WINDOW_IDLE_MS).unref();
+  }
+}
+
+function writeLater(
+  descriptor: number,
+  bytes: Uint8Array,
+  from: number,
+  length: number,
+  offset: number,
+): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  write(descriptor, bytes, from, length, offset, (error, written) => {
+    if (error === null) resolve(written);
+    else reject(error);
+  });
+  return promise;
+}
+
+/** Descriptors of one new file that no longer has a name: to read and write, and to read. */
+function openUnlinked(bytesMax: number): [number, number] {
+  if (sharedMemoryHolds(bytesMax)) {
+    try {
+      return openIn(SHARED_MEMORY);
+    } catch {
+      // The disk's page cache is the next best.
+    }
+  }
+  try {
+    return openIn(tmpdir());
+  } catch (error) {
+    throw windowError(error instanceof Error ? error.message : String(error), error);
+  }
+}
+
+function openIn(folder: string): [number, number] {
+  const path = join(folder, `packetfs-window-${randomUUID()}`);
+  const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  try {
+    return [descriptor, openSync(path, constants.O_RDONLY)];
+  } catch (error) {
+    closeSync(descriptor);
+    throw error;
+  } finally {
+    unlinkSync(path);
+  }
+}
+
+/** Shared memory is often small in containers. */
+function sharedMemoryHolds(bytes: number): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(SHARED_MEMORY);
+    return bavail * bsize >= bytes;
+  } catch {
+    return false;
+  }
+}
+
+function windowError(reason: string, cause?: unknown): SandboxError {
+  const message = `the executor's window failed: ${reason}`;
+  return new SandboxError(SandboxErrorCode.windowFailed, message, { reason }, { cause });
+}

@@ -1,0 +1,112 @@
+/** Runs programs in real executor processes. */
+import { encodeFrame } from "../../../packets/packet.ts";
+import { Op } from "../../../packets/layout.ts";
+import { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
+import type { ExecutorOptions } from "../../../runtime/sandbox/executor-process.ts";
+import type { Entry } from "../../../runtime/sandbox/program.ts";
+
+const MIB = 1024 * 1024;
+
+export function startExecutor(options: Partial<ExecutorOptions> = {}): Promise<ExecutorProcess> {
+  return ExecutorProcess.start({ threads: 1, rssBytesMax: 600 * MIB, windowBytes: 64 * MIB, ...options });
+}
+
+export interface PacketSource {
+  readonly bytes: Uint8Array | string;
+  /** Where the first byte behind the prefix stands in the file. */
+  readonly place?: number;
+  readonly prefix?: number;
+  /** What the packet's `from` says; `place` unless given. */
+  readonly from?: number;
+  readonly ref?: number;
+}
+
+export interface PacketResult {
+  readonly status: number;
+  readonly text: string;
+  readonly log: string | undefined;
+}
+
+export interface RunOptions {
+  readonly entry?: Entry;
+  readonly args?: unknown;
+  readonly lane?: number;
+}
+
+let lastLane = 0;
+
+/** Inspects and loads a module into a lane of its own. */
+export async function loadProgram(
+  executor: ExecutorProcess,
+  source: string,
+  { entry = "map", args = null, lane = ++lastLane }: RunOptions = {},
+): Promise<number> {
+  const code = new TextEncoder().encode(source);
+  const description = await executor.inspect(code);
+  await executor.load(lane, { name: "test.js", code, entry, description, args: JSON.stringify(args) });
+  return lane;
+}
+
+/** Runs one frame; the answers may be fewer than the packets. */
+export async function runFrame(
+  executor: ExecutorProcess,
+  lane: number,
+  sources: readonly PacketSource[],
+): Promise<PacketResult[]> {
+  const extents = new Float64Array(sources.length * 4);
+  const taken: number[] = [];
+  const frame = encodeFrame(
+    sources.map(({ place = 0, from = place, ref = 7, bytes }, at) => ({
+      op: Op.EXEC,
+      lane,
+      at,
+      length: Buffer.byteLength(bytes),
+      from,
+      ref: new Uint8Array(32).fill(ref),
+    })),
+  );
+  for (const [index, { bytes, place = 0, prefix = 0 }] of sources.entries()) {
+    const input = Buffer.from(bytes);
+    if (input.byteLength === 0) {
+      extents.set([0, 0, place, prefix], index * 4);
+      continue;
+    }
+    const offset = executor.window.alloc(input.byteLength)!;
+    taken.push(offset);
+    await executor.window.write(offset, input);
+    extents.set([offset, input.byteLength, place, prefix], index * 4);
+  }
+  try {
+    const { statuses, offsets, lengths, output, logs } = await executor.run(lane, frame, extents);
+    return Array.from(statuses, (status, index) => {
+      const bytes = output.subarray(offsets[index], offsets[index]! + lengths[index]!);
+      const log = logs.find((entry) => entry.index === index)?.text;
+      return { status, text: Buffer.from(bytes).toString(), log };
+    });
+  } finally {
+    if (!executor.closed) for (const offset of taken) executor.window.free(offset);
+  }
+}
+
+/** The whole of it for one packet. */
+export async function runOnce(
+  executor: ExecutorProcess,
+  source: string,
+  input: PacketSource | string | Uint8Array,
+  options: RunOptions = {},
+): Promise<PacketResult> {
+  const lane = await loadProgram(executor, source, options);
+  try {
+    const packet = typeof input === "string" || input instanceof Uint8Array ? { bytes: input } : input;
+    const [result] = await runFrame(executor, lane, [packet]);
+    return result!;
+  } finally {
+    executor.unload(lane);
+  }
+}
+
+/** What `collect` pushed with console.log(JSON.stringify(...)), a line each. */
+export function logged({ status, text, log }: PacketResult): unknown[] {
+  if (status !== 0) throw new Error(`fault ${status}: ${text}`);
+  return log === undefined ? [] : log.split("\n").map((line) => JSON.parse(line) as unknown);
+}

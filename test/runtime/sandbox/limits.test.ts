@@ -1,0 +1,242 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { FaultCode } from "../../../packets/faults.ts";
+import type { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
+import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
+
+let executor: ExecutorProcess;
+beforeAll(async () => {
+  executor = await startExecutor({ rssBytesMax: 900 * 1024 * 1024 });
+});
+afterAll(async () => {
+  await executor.close();
+});
+
+function program(limits: string, body: string): string {
+  return `export default { input: { kind: "lines" }, limits: { ${limits} }, ${body} };`;
+}
+
+const HONEST = `export default { input: { kind: "lines" }, map: (line) => line.length, combine: (a, b) => a + b };`;
+
+async function stillWorks(): Promise<void> {
+  expect(await runOnce(executor, HONEST, "abc\nd")).toMatchObject({
+    status: 0,
+    text: '{"k":[""],"v":[4]}\n',
+  });
+}
+
+describe("time", () => {
+  const slow = program(
+    "timeMs: 200",
+    `map(line) { if (line === "slow") for (;;); return line; }, combine: (a) => a`,
+  );
+
+  it("fails a packet that is alone, and the lane goes on", async () => {
+    const lane = await loadProgram(executor, slow);
+    const late = await runFrame(executor, lane, [{ bytes: "slow" }]);
+    expect(late).toMatchObject([
+      { status: FaultCode.timeLimit, text: "ran longer than its limit of 200 ms" },
+    ]);
+    const next = await runFrame(executor, lane, [{ bytes: "quick" }]);
+    expect(next).toMatchObject([{ status: 0, text: '{"k":[""],"v":["quick"]}\n' }]);
+  });
+
+  it("hands out what the packets before it yielded when it is one of several", async () => {
+    const lane = await loadProgram(executor, slow);
+    const sources = ["a", "b", "slow", "c"].map((bytes) => ({ bytes }));
+    const results = await runFrame(executor, lane, sources);
+    expect(results.map(({ status, text }) => [status, text])).toEqual([
+      [0, '{"k":[""],"v":["a"]}\n'],
+      [0, '{"k":[""],"v":["b"]}\n'],
+    ]);
+    expect(await runFrame(executor, lane, sources.slice(3))).toMatchObject([{ status: 0 }]);
+  });
+
+  it("keeps the log of the packet that ran out of it", async () => {
+    const source = program("timeMs: 100", `map() { console.log("here"); for (;;); }`);
+    expect(await runOnce(executor, source, "a")).toMatchObject({ status: FaultCode.timeLimit, log: "here" });
+  });
+
+  it("bounds loading", async () => {
+    await using impatient = await startExecutor({ loadTimeMs: 150 });
+    const code = Buffer.from("for (;;); export default {}");
+    const reason = "it takes longer to load than 150 ms";
+    await expect(impatient.inspect(code)).rejects.toMatchObject({
+      code: "PFS_PROGRAM_INVALID",
+      data: { reason },
+    });
+    await expect(loadProgram(impatient, HONEST)).resolves.toBeGreaterThan(0);
+  });
+});
+
+describe("memory", () => {
+  it("fails a packet when its isolate is full, and the lane goes on", async () => {
+    const source = program(
+      "memoryBytes: 33554432, timeMs: 5000",
+      `map(line) {
+        if (line !== "big") return 1;
+        let head = null;
+        for (;;) head = { head };
+      }, combine: (a, b) => a + b`,
+    );
+    const lane = await loadProgram(executor, source);
+    const full = await runFrame(executor, lane, [{ bytes: "big" }]);
+    expect(full).toMatchObject([{ status: FaultCode.memoryLimit }]);
+    expect(full[0]!.text).toBe("needed more memory than its limit of 33554432 bytes");
+    expect(await runFrame(executor, lane, [{ bytes: "a" }])).toMatchObject([{ status: 0 }]);
+    const some = await runFrame(executor, lane, [{ bytes: "a" }, { bytes: "big" }, { bytes: "b" }]);
+    expect(some.length).toBeLessThan(2);
+    expect(await runFrame(executor, lane, [{ bytes: "b" }])).toMatchObject([{ status: 0 }]);
+  });
+
+  it("fails a packet that allocates a buffer beyond it", async () => {
+    const source = program("memoryBytes: 33554432", `map() { return new ArrayBuffer(1 << 30).byteLength; }`);
+    expect(await runOnce(executor, source, "a")).toMatchObject({ status: FaultCode.memoryLimit });
+    await stillWorks();
+  });
+
+  it("does not grow with the text that frames bring", async () => {
+    const lane = await loadProgram(executor, HONEST);
+    const text = "0123456789abcde\n".repeat(256 * 1024);
+    const offset = executor.window.alloc(text.length)!;
+    await executor.window.write(offset, Buffer.from(text));
+    const extents = new Float64Array([offset, text.length, 0, 0]);
+    const frame = Buffer.alloc(64);
+    // 800 MiB of text; a process that kept it would be killed.
+    for (let round = 0; round < 200; round++) {
+      const { statuses } = await executor.run(lane, frame, extents);
+      expect(statuses[0]).toBe(0);
+    }
+    executor.window.free(offset);
+    expect(executor.closed).toBe(false);
+  });
+});
+
+describe("output", () => {
+  it.each([
+    ["bytes", `yields: "bytes", map(l, c) { for (;;) c.write("0123456789"); }`],
+    ["one text", `yields: "bytes", map(l, c) { c.write("é".repeat(600)); }`],
+    ["one array", `yields: "bytes", map(l, c) { c.write(new Uint8Array(1001)); }`],
+    ["groups", `yields: "groups", map(l, c) { for (let i = 0; i < 1000; i++) c.emit("k" + i, 1); }`],
+    ["a value", `map: () => "x".repeat(1000)`],
+  ])("is bounded: %s", async (_name, body) => {
+    const result = await runOnce(executor, program("outputBytes: 1000", body), "a");
+    expect(result).toMatchObject({
+      status: FaultCode.outputLimit,
+      text: "yielded more than its limit of 1000 bytes",
+    });
+  });
+
+  it("counts even when the program catches what stops it", async () => {
+    const body = `yields: "bytes", map(l, c) { try { c.write("x".repeat(1001)); } catch {} c.write("ok"); }`;
+    expect(await runOnce(executor, program("outputBytes: 1000", body), "a")).toMatchObject({
+      status: FaultCode.outputLimit,
+    });
+    const exact = `yields: "bytes", map(l, c) { c.write("é".repeat(500)); }`;
+    expect((await runOnce(executor, program("outputBytes: 1000", exact), "a")).text).toBe("é".repeat(500));
+  });
+
+  it("ends a frame early when it is large", async () => {
+    const source = program("", `yields: "bytes", map(l, c) { c.write("x".repeat(5000000)); }`);
+    const lane = await loadProgram(executor, source);
+    const results = await runFrame(
+      executor,
+      lane,
+      Array.from({ length: 10 }, () => ({ bytes: "a" })),
+    );
+    expect(results.map(({ status, text }) => [status, text.length])).toEqual(
+      Array.from({ length: 4 }, () => [0, 5_000_000]),
+    );
+  });
+});
+
+describe("logs", () => {
+  it("are cut at their budget, in whole characters", async () => {
+    const body = `map() { for (let i = 0; i < 1e5; i++) console.log("é".repeat(7)); return 1; }`;
+    const { status, log } = await runOnce(executor, program("logBytes: 100", body), "a");
+    expect(status).toBe(0);
+    expect(log).toMatch(/^(é{7}\n)+é*… \(log limit reached\)$/);
+    expect(Buffer.byteLength(log!)).toBeLessThan(200);
+  });
+
+  it("show any value", async () => {
+    const body = `map() {
+      const loop = {}; loop.loop = loop;
+      console.log("text", 1, -0, 2n, true, null, undefined, { a: [1] }, Symbol("s"), () => 1, loop);
+      console.warn(new Error("oops"));
+      console.error();
+    }`;
+    const { log } = await runOnce(executor, program("", body), "a");
+    const [first, second] = log!.split("\n");
+    expect(first).toBe('text 1 0 2n true null undefined {"a":[1]} [symbol] [function] [object]');
+    expect(second).toBe("Error: oops");
+  });
+
+  it("are absent where the budget is nothing", async () => {
+    expect((await runOnce(executor, program("logBytes: 0", `map() { console.log("x"); }`), "a")).log).toBe(
+      undefined,
+    );
+  });
+});
+
+describe("declarations", () => {
+  it.each([
+    ["syntax", "export default {", "SyntaxError"],
+    ["a throw", `throw new Error("at load"); export default {};`, "Error: at load\n    at program.js:1:7"],
+    ["a thrown string", `throw "words"; export default {};`, "words"],
+    ["no default", "export const map = 1;", "no default export"],
+    ["a function", "export default function () {}", "no default export"],
+    ["no map", "export default { input: { kind: 'lines' } };", "has no map"],
+    ["map no function", "export default { map: 1 };", "map is not a function"],
+    ["an import", `import fs from "node:fs"; export default { map() {} };`, 'imports "node:fs"'],
+    ["no reader", "export default { map() {} };", "input is a reader"],
+    ["another reader", "export default { map() {}, input: { kind: 'xml' } };", "input is a reader"],
+    ["size", "export default { map() {}, input: { kind: 'bytes', size: 0 } };", "input.size"],
+    [
+      "separator",
+      "export default { map() {}, input: { kind: 'csv', separator: '', header: true } };",
+      "separator",
+    ],
+    ["columns", "export default { map() {}, input: { kind: 'columns', fields: [] } };", "no columns"],
+    [
+      "column twice",
+      "const f = { name: 'a', type: 'u8' }; export default { map() {}, input: { kind: 'columns', fields: [f, f] } };",
+      "named twice",
+    ],
+    ["yields", "export default { map() {}, input: { kind: 'lines' }, yields: 'rows' };", "yields is"],
+    [
+      "limits",
+      "export default { map() {}, input: { kind: 'lines' }, limits: { timeMs: 1e9 } };",
+      "limits.timeMs",
+    ],
+    [
+      "limits' type",
+      "export default { map() {}, input: { kind: 'lines' }, limits: { timeMs: '1' } };",
+      "limits.timeMs",
+    ],
+    ["a bigint", "export default { map() {}, input: { kind: 'bytes', size: 1n } };", "BigInt"],
+    ["a getter that throws", "export default { get map() { throw new Error('no'); } };", "Error: no"],
+    ["waiting for ever", "await new Promise(() => {}); export default { map() {} };", "ReferenceError"],
+  ])("refuse %s", async (_name, source, reason) => {
+    const error: unknown = await executor.inspect(Buffer.from(source)).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "PFS_PROGRAM_INVALID" });
+    expect((error as Error).message).toContain(reason);
+  });
+
+  it("fill in defaults and keep nothing that is not known", async () => {
+    const source = `await 0; export default { map() {}, input: { kind: "lines", extra: 1 }, extra: 2, limits: { timeMs: 5 } };`;
+    expect(await executor.inspect(Buffer.from(source))).toEqual({
+      reader: { kind: "lines" },
+      yields: "value",
+      hasCombine: false,
+      hasReduce: false,
+      limits: { timeMs: 5, memoryBytes: 268435456, outputBytes: 67108864, logBytes: 16384 },
+    });
+  });
+
+  it("that are not the program's are refused when it is loaded", async () => {
+    const description = { ...(await executor.inspect(Buffer.from(HONEST))), hasReduce: true };
+    const code = Buffer.from(HONEST);
+    const load = executor.load(9_000, { name: "x", code, entry: "map", description, args: "null" });
+    await expect(load).rejects.toMatchObject({ code: "PFS_PROGRAM_INVALID" });
+  });
+});
