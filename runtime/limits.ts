@@ -131,7 +131,9 @@ export const LANE_PACKETS_MAX = 65_536;
 /** Packets of one frame that goes to an executor process. */
 export const RUN_PACKETS_MAX = 1024;
 /** Input of one frame of several packets; a packet with a larger input goes alone. */
-export const RUN_INPUT_BYTES_MAX: number = 1024 * 1024;
+export const RUN_INPUT_BYTES_MAX: number = 256 * 1024;
+/** Inputs up to this size are gathered in memory, larger ones written to the window piece by piece. */
+export const GATHER_BYTES_MAX: number = 64 * 1024;
 /** How long a frame should run: long enough to hide what sending it costs, short enough to find a stuck packet in. */
 export const RUN_AIM_MS = 20;
 /** Verified chunks that stay in memory for the inputs of packets to come. */
@@ -187,9 +189,10 @@ export const WEIGHT_STALE_MS = 50;
 
 /** Tasks of one job, and packets of one `exec`. */
 export const JOB_TASKS_MAX: number = 1024 * 1024;
-/** Jobs that run at once; more are refused. And `exec` calls. */
+/** Jobs that run at once, programs that are open, and frames that one of those executes; more are refused. */
 export const JOBS_MAX = 64;
-export const EXECS_MAX = 1024;
+export const PROGRAMS_OPEN_MAX = 256;
+export const PROGRAM_FRAMES_MAX = 1024;
 /** Finished jobs that are remembered. */
 export const JOBS_REMEMBERED = 256;
 /** Splits that a slot of the executors gets of a job, unless that makes them too small or too large. */
@@ -219,6 +222,3 @@ export const PROGRESS_MS = 100;
 /** Notes of a job that are kept, each cut to so many characters. */
 export const JOB_NOTES_MAX = 100;
 export const JOB_NOTE_CHARS_MAX = 1024;
-/** How long the lanes of an `exec` stay for the next one, and how many programs at once. */
-export const EXEC_IDLE_MS = 10_000;
-export const EXEC_IDLE_PROGRAMS_MAX = 8;

@@ -27,6 +27,8 @@ export interface WrittenChunks {
   readonly newChunks: number;
   readonly newBytes: number;
   readonly storedBytes: number;
+  /** The block's buffer, where the sink has no more use for it: fresh memory costs more than the copying it saves. */
+  readonly buffer?: ArrayBuffer;
 }
 
 /**

@@ -1,0 +1,77 @@
+/** Walks the CALL tree over a range of a stream's output, and says in batches what the range is made of. */
+import type { Ref } from "../../packets/digest.ts";
+import { Op } from "../../packets/layout.ts";
+import { fromAt, opAt, refOf } from "../../packets/packet.ts";
+import { checkCall, planRange, skipAt, takeAt } from "../../packets/plan.ts";
+import type { PlanLimits, RangePlan } from "../../packets/plan.ts";
+import type { Stream } from "../../packets/stream-reader.ts";
+import type { StreamCache } from "./stream-cache.ts";
+import type { PieceBatch } from "./piece-batch.ts";
+
+/** A stream that is being executed, and how far. */
+interface Level {
+  readonly stream: Stream;
+  readonly plan: RangePlan;
+  /** The next packet. */
+  index: number;
+}
+
+export class Cursor {
+  readonly #streams: StreamCache;
+  readonly #limits: PlanLimits;
+  /** The top stream, then what calls what. */
+  readonly #levels: Level[];
+
+  constructor(streams: StreamCache, limits: PlanLimits, top: Stream, start: number, length: number) {
+    this.#streams = streams;
+    this.#limits = limits;
+    this.#levels = [levelOf(top, start, length)];
+  }
+
+  get isDone(): boolean {
+    return this.#levels.length === 0;
+  }
+
+  /**
+   * Adds the pieces that come next until the batch is full or nothing is left. Rejects with PFS_STREAM_INVALID,
+   * PFS_STREAM_OVER_LIMIT, PFS_STREAM_NOT_PLAIN, or as reading a sub-stream does.
+   */
+  async fill(batch: PieceBatch): Promise<void> {
+    while (!batch.isFull) {
+      const level = this.#levels.at(-1);
+      if (level === undefined) return;
+      if (level.index === level.plan.end) {
+        this.#levels.pop();
+        continue;
+      }
+      const { frame } = level.stream;
+      const index = level.index++;
+      const skip = skipAt(level.plan, index);
+      const take = takeAt(level.plan, frame, index);
+      switch (opAt(frame, index)) {
+        case Op.NOP:
+          break;
+        case Op.COPY:
+          batch.copy(refOf(frame, index), fromAt(frame, index) + skip, take, index);
+          break;
+        case Op.CALL:
+          await this.#call(frame, index, skip, take);
+          break;
+        default:
+          batch.literal(frame, index, skip, take);
+      }
+    }
+  }
+
+  async #call(frame: Uint8Array, index: number, skip: number, take: number): Promise<void> {
+    const ref: Ref = refOf(frame, index);
+    const callee = await this.#streams.get(ref);
+    checkCall(frame, index, callee, this.#levels.length, this.#limits);
+    this.#levels.push(levelOf(callee, fromAt(frame, index) + skip, take));
+  }
+}
+
+function levelOf(stream: Stream, from: number, length: number): Level {
+  const plan = planRange(stream, from, length);
+  return { stream, plan, index: plan.first };
+}

@@ -1,0 +1,108 @@
+/**
+ * Executes plain streams: DATA, FILL, COPY and CALL become bytes. While a batch of chunks is being yielded, the next one is
+ * being read; a range costs the packets and chunks that it touches.
+ */
+import { createHash } from "node:crypto";
+import { refToHex, sameBytes } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
+import { checkPlan } from "../../packets/plan.ts";
+import { MachineError, MachineErrorCode } from "../errors.ts";
+import { READ_AHEAD_BYTES } from "../limits.ts";
+import type { ChunkSource } from "../store/types.ts";
+import { Cursor } from "./cursor.ts";
+import { PieceBatch } from "./piece-batch.ts";
+import { StreamCache } from "./stream-cache.ts";
+
+export interface ExecuteOptions {
+  /** Bytes `start` to `end`, the end not included; the whole, if left out. */
+  readonly start?: number | undefined;
+  readonly end?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Refuses what yields more, before it yields a byte. */
+  readonly outputBytesMax?: number | undefined;
+  /** CALL within CALL. */
+  readonly depthMax?: number | undefined;
+  /** Bytes that are read at once. Twice as many are in memory. */
+  readonly readAheadBytes?: number | undefined;
+}
+
+/** A batch and its chunks. */
+interface ReadBatch {
+  readonly batch: PieceBatch;
+  readonly chunks: readonly Uint8Array[];
+}
+
+/**
+ * Yields the stream's bytes in order, verified. Buffers may be views of larger ones and of each other's memory: they are
+ * for reading. Throws PFS_RANGE_INVALID, PFS_STREAM_INVALID, PFS_STREAM_NOT_PLAIN, PFS_STREAM_OVER_LIMIT,
+ * PFS_DIGEST_WRONG (when the stream has a digest and all of it was read), or what the source rejects with.
+ */
+export async function* execute(
+  source: ChunkSource,
+  root: Ref,
+  options: ExecuteOptions = {},
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const stop = new AbortController();
+  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+  signal.throwIfAborted();
+  const streams = new StreamCache(source, signal);
+  const top = await streams.get(root);
+  const limits = {
+    outputBytesMax: options.outputBytesMax ?? Number.MAX_SAFE_INTEGER,
+    depthMax: options.depthMax ?? CALL_DEPTH_MAX,
+  };
+  checkPlan(top, limits, 0);
+  const { start = 0, end = top.length } = options;
+  checkRange(start, end, top.length);
+  checkPlan(top, limits, end - start);
+  const digest = start === 0 && end === top.length ? top.digest : undefined;
+  const hash = digest === undefined ? undefined : createHash("sha256");
+  const cursor = new Cursor(streams, limits, top, start, end - start);
+  const read = async (): Promise<ReadBatch> => {
+    const batch = new PieceBatch(options.readAheadBytes ?? READ_AHEAD_BYTES);
+    await cursor.fill(batch);
+    return { batch, chunks: batch.refs.length === 0 ? [] : await source.read(batch.refs, signal) };
+  };
+  let next: Promise<ReadBatch> | undefined = read();
+  try {
+    while (next !== undefined) {
+      const { batch, chunks }: ReadBatch = await next;
+      next = cursor.isDone ? undefined : read();
+      // Its failure is met when its turn comes, after what is good was yielded.
+      next?.catch(() => {});
+      for (const bytes of batch.output(chunks)) {
+        signal.throwIfAborted();
+        hash?.update(bytes);
+        yield bytes;
+      }
+    }
+    if (hash !== undefined && !sameBytes(hash.digest(), digest!)) throw wrongDigest(root);
+  } finally {
+    stop.abort();
+  }
+}
+
+function checkRange(start: number, end: number, length: number): void {
+  if (
+    Number.isSafeInteger(start) &&
+    Number.isSafeInteger(end) &&
+    0 <= start &&
+    start <= end &&
+    end <= length
+  ) {
+    return;
+  }
+  throw new MachineError(
+    MachineErrorCode.invalidRange,
+    `the bytes ${start} to ${end} are no range of ${length} bytes`,
+    { start, end, length },
+  );
+}
+
+function wrongDigest(root: Ref): MachineError {
+  const ref = refToHex(root);
+  return new MachineError(MachineErrorCode.wrongDigest, `stream ${ref} does not yield what its digest says`, {
+    ref,
+  });
+}

@@ -1,0 +1,87 @@
+/**
+ * A run of pieces of output and the chunks that they are cut from, each chunk once. Pieces are rows of numbers in parallel
+ * lists: a batch of patches may have thousands.
+ */
+import type { Ref } from "../../packets/digest.ts";
+import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
+import { literalBlocks } from "../../packets/plan.ts";
+import { FILL_BLOCK_BYTES, READ_AHEAD_CHUNKS, READ_AHEAD_PACKETS } from "../limits.ts";
+import { JoinedPieces } from "./joined-pieces.ts";
+
+const NO_CHUNK = -1;
+const NO_FRAME = new Uint8Array(0);
+
+export class PieceBatch {
+  /** The chunks to be read, in the order in which they are needed first. */
+  readonly refs: Ref[] = [];
+  readonly #bytesMax: number;
+  readonly #indexes: Map<string, number> = new Map();
+  /** Per piece: which of the chunks, or NO_CHUNK and the packet that holds it itself. */
+  readonly #chunks: number[] = [];
+  readonly #frames: Uint8Array[] = [];
+  readonly #packets: number[] = [];
+  /** Per piece: where it begins in its source, and its bytes. */
+  readonly #from: number[] = [];
+  readonly #take: number[] = [];
+  #bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get isFull(): boolean {
+    const { length } = this.refs;
+    return (
+      this.#bytes >= this.#bytesMax || length >= READ_AHEAD_CHUNKS || this.#take.length >= READ_AHEAD_PACKETS
+    );
+  }
+
+  /** `packet` is the packet's index in its stream, for an error's sake. */
+  copy(ref: Ref, from: number, take: number, packet: number): void {
+    const key = Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("latin1");
+    let chunk = this.#indexes.get(key);
+    if (chunk === undefined) {
+      chunk = this.refs.push(ref) - 1;
+      this.#indexes.set(key, chunk);
+    }
+    this.#push(chunk, NO_FRAME, packet, from, take);
+    this.#bytes += take;
+  }
+
+  /** What the DATA or FILL at `index` yields from `skip` on. It is made when it is yielded, so a long FILL fills no batch. */
+  literal(frame: Uint8Array, index: number, skip: number, take: number): void {
+    this.#push(NO_CHUNK, frame, index, skip, take);
+  }
+
+  /** The pieces' bytes in order, given the chunks of `refs`. Small pieces come together. Throws PFS_STREAM_INVALID. */
+  *output(chunks: readonly Uint8Array[]): Generator<Uint8Array, void, undefined> {
+    const joined = new JoinedPieces();
+    for (let piece = 0; piece < this.#take.length; piece++) {
+      const from = this.#from[piece]!;
+      const take = this.#take[piece]!;
+      const packet = this.#packets[piece]!;
+      const chunk = chunks[this.#chunks[piece]!];
+      if (chunk === undefined) {
+        const blocks = literalBlocks(this.#frames[piece]!, packet, from, take, FILL_BLOCK_BYTES);
+        for (const block of blocks) yield* joined.add(block);
+      } else {
+        if (from + take > chunk.byteLength) throw beyondChunk(packet);
+        yield* joined.add(chunk.subarray(from, from + take));
+      }
+    }
+    yield* joined.rest();
+  }
+
+  #push(chunk: number, frame: Uint8Array, packet: number, from: number, take: number): void {
+    this.#chunks.push(chunk);
+    this.#frames.push(frame);
+    this.#packets.push(packet);
+    this.#from.push(from);
+    this.#take.push(take);
+  }
+}
+
+function beyondChunk(index: number): PacketError {
+  const reason = "COPY reads beyond the end of its chunk";
+  return new PacketError(PacketErrorCode.invalidStream, `this is no stream: ${reason}`, { reason, index });
+}

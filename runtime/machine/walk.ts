@@ -1,0 +1,182 @@
+/** Goes through the CALL tree of a stream without reading the chunks that its bytes are in. */
+import { refFromHex, refToHex, sameBytes } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { PacketfsError } from "../../packets/errors.ts";
+import { Flag, Op, REF_BYTES } from "../../packets/layout.ts";
+import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
+import { atOf, flagsAt, opAt, refOf } from "../../packets/packet.ts";
+import { checkCall } from "../../packets/plan.ts";
+import { Stream } from "../../packets/stream-reader.ts";
+import { parseManifest } from "../job/manifest.ts";
+import { WALK_REFS, WALK_STREAMS } from "../limits.ts";
+import type { ChunkSource } from "../store/types.ts";
+import { readStream } from "./stream-cache.ts";
+
+export interface WalkedStream {
+  readonly ref: Ref;
+  /** 0 for the top stream. */
+  readonly depth: number;
+  /** Where, in the top stream's output, that of the CALL begins. */
+  readonly at: number;
+  /** The packets, HALT included. */
+  readonly frame: Uint8Array;
+}
+
+/**
+ * Yields the top stream, then each sub-stream where it is called, before what it calls itself: one that is called twice comes
+ * twice. Throws PFS_STREAM_INVALID, PFS_STREAM_OVER_LIMIT, PFS_STREAM_NOT_PLAIN, or what reading rejects with.
+ */
+export async function* walkStreams(
+  source: ChunkSource,
+  root: Ref,
+  signal?: AbortSignal,
+): AsyncGenerator<WalkedStream, void, undefined> {
+  const top = await readStream(source, root, signal);
+  yield { ref: root, depth: 0, at: 0, frame: top.frame };
+  yield* walkCalls(source, top, 1, 0, signal);
+}
+
+const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
+
+async function* walkCalls(
+  source: ChunkSource,
+  stream: Stream,
+  depth: number,
+  base: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<WalkedStream, void, undefined> {
+  const { frame, count } = stream;
+  for (let from = 0; from < count;) {
+    const { calls, next } = callsFrom(stream, from);
+    from = next;
+    const chunks =
+      calls.length === 0
+        ? []
+        : await source.read(
+            calls.map((index) => refOf(frame, index)),
+            signal,
+          );
+    for (const [position, index] of calls.entries()) {
+      const callee = Stream.parse(chunks[position]!);
+      checkCall(frame, index, callee, depth, LIMITS);
+      const at = base + atOf(frame, index);
+      yield { ref: refOf(frame, index), depth, at, frame: callee.frame };
+      yield* walkCalls(source, callee, depth + 1, at, signal);
+    }
+  }
+}
+
+/** The indexes of the next few CALLs from `from` on, and where to go on. */
+function callsFrom({ frame, count }: Stream, from: number): { calls: number[]; next: number } {
+  const calls: number[] = [];
+  let next = from;
+  for (; next < count && calls.length < WALK_STREAMS; next++)
+    if (opAt(frame, next) === Op.CALL) calls.push(next);
+  return { calls, next };
+}
+
+export interface ReachableOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Streams, as hex, that need no second look, and those that got their first: to go through many roots with little work. */
+  readonly seen?: Set<string>;
+}
+
+/**
+ * Yields the refs of everything that the streams need to be executed, themselves included, n × 32 bytes at a time: chunks,
+ * sub-streams, and the programs of derived streams. Streams come once; a chunk as often as it is named. Rejects as reading
+ * and parsing streams does.
+ */
+export async function* reachable(
+  source: ChunkSource,
+  roots: Ref | readonly Ref[],
+  { signal, seen = new Set() }: ReachableOptions = {},
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const found = new FoundRefs();
+  const streams: Ref[] = [];
+  const programs: Ref[] = [];
+  const meet: Meet = {
+    stream: (ref) => {
+      const key = refToHex(ref);
+      if (seen.has(key)) return;
+      seen.add(key);
+      found.add(ref);
+      streams.push(ref);
+    },
+    program: (ref) => {
+      found.add(ref);
+      programs.push(ref);
+    },
+    chunk: (ref) => found.add(ref),
+  };
+  for (const root of roots instanceof Uint8Array ? [roots] : roots) meet.stream(root);
+  while (streams.length + programs.length > 0) {
+    // From the end: depth first, so that what waits stays as little as a few branches of the tree.
+    for (const bytes of await source.read(streams.splice(-WALK_STREAMS), signal)) {
+      meetNames(Stream.parse(bytes), meet);
+      yield* found.takeFull();
+    }
+    for (const bytes of await source.read(programs.splice(-WALK_STREAMS), signal)) {
+      const code = codeOf(bytes);
+      if (code !== undefined) meet.stream(code);
+    }
+  }
+  yield* found.takeAll();
+}
+
+interface Meet {
+  readonly stream: (ref: Ref) => void;
+  readonly program: (ref: Ref) => void;
+  readonly chunk: (ref: Ref) => void;
+}
+
+function meetNames({ frame, count }: Stream, meet: Meet): void {
+  let last: Ref | undefined;
+  for (let index = 0; index < count; index++) {
+    const op = opAt(frame, index);
+    const flags = flagsAt(frame, index);
+    const ref = refOf(frame, index);
+    if (op === Op.CALL || (op === Op.EXEC && (flags & Flag.STREAM) !== 0)) meet.stream(ref);
+    else if (op === Op.LOAD && (flags & Flag.INLINE) === 0) meet.program(ref);
+    else if (op === Op.COPY || op === Op.EXEC) {
+      // A patch takes many pieces of one chunk in a row.
+      if (last === undefined || !sameBytes(last, ref)) meet.chunk(ref);
+      last = ref;
+    }
+  }
+}
+
+/** The root of a program's code; undefined when the chunk is no manifest, so that no code can be loaded through it. */
+function codeOf(manifest: Uint8Array): Ref | undefined {
+  try {
+    return refFromHex(parseManifest(manifest).code);
+  } catch (error) {
+    if (error instanceof PacketfsError) return undefined;
+    throw error;
+  }
+}
+
+/** Refs back to back, in buffers of WALK_REFS. */
+class FoundRefs {
+  #full: Uint8Array[] = [];
+  #buffer: Uint8Array = new Uint8Array(WALK_REFS * REF_BYTES);
+  #used = 0;
+
+  add(ref: Ref): void {
+    this.#buffer.set(ref, this.#used);
+    this.#used += REF_BYTES;
+    if (this.#used < this.#buffer.byteLength) return;
+    this.#full.push(this.#buffer);
+    this.#buffer = new Uint8Array(WALK_REFS * REF_BYTES);
+    this.#used = 0;
+  }
+
+  *takeFull(): Generator<Uint8Array, void, undefined> {
+    yield* this.#full;
+    this.#full = [];
+  }
+
+  *takeAll(): Generator<Uint8Array, void, undefined> {
+    yield* this.takeFull();
+    if (this.#used > 0) yield this.#buffer.subarray(0, this.#used);
+  }
+}

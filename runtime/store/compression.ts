@@ -1,0 +1,47 @@
+/** Which chunks are kept compressed. */
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { COMPRESSION_GAIN_MIN, COMPRESSION_SKIP_CHUNKS_MAX } from "../limits.ts";
+import { Codec } from "./segment-format.ts";
+
+const LEVEL_1 = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+/** A frame of zstd has about so many bytes of its own. */
+const CHUNK_BYTES_MIN = 64;
+
+/**
+ * Compresses what shrinks. Bytes that do not (media, archives, ciphertext) come in long rows, so after each chunk that did
+ * not shrink twice as many are kept as they are before the next attempt, and the first success ends that.
+ */
+export class Compressor {
+  #skip = 0;
+  #skipNext = 1;
+
+  /** The compressed chunk, or undefined when it is to be kept plain. */
+  compress(chunk: Uint8Array): Uint8Array | undefined {
+    if (chunk.byteLength < CHUNK_BYTES_MIN) return undefined;
+    if (this.#skip > 0) {
+      this.#skip--;
+      return undefined;
+    }
+    const packed = zstdCompressSync(chunk, LEVEL_1);
+    if (packed.byteLength <= chunk.byteLength * (1 - COMPRESSION_GAIN_MIN)) {
+      this.#skipNext = 1;
+      return packed;
+    }
+    this.#skip = this.#skipNext;
+    this.#skipNext = Math.min(this.#skipNext * 2, COMPRESSION_SKIP_CHUNKS_MAX);
+    return undefined;
+  }
+}
+
+/** The plain bytes of a record's body, or undefined when it is not what `codec` and `plainBytes` say. */
+export function decompress(body: Uint8Array, codec: number, plainBytes: number): Uint8Array | undefined {
+  if (codec === Codec.plain) return body.byteLength === plainBytes ? body : undefined;
+  if (codec !== Codec.zstd) return undefined;
+  try {
+    const plain = zstdDecompressSync(body, { maxOutputLength: Math.max(1, plainBytes) });
+    return plain.byteLength === plainBytes ? plain : undefined;
+  } catch {
+    // Damaged bytes are no zstd frame, or one of another length. The caller says which chunk it was.
+    return undefined;
+  }
+}

@@ -1,0 +1,112 @@
+/** The few file operations that a writer's promises rest on, behind an interface so that tests can make each of them fail. */
+import { open, unlink } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { PacketfsError } from "../../packets/errors.ts";
+import { StoreError, StoreErrorCode } from "../errors.ts";
+
+export interface Disk {
+  /** A new file. Rejects when it exists. */
+  create(path: string): Promise<DiskFile>;
+  open(path: string): Promise<DiskFile>;
+  remove(path: string): Promise<void>;
+  /** Makes the creation and removal of files in `path` durable. */
+  syncDirectory(path: string): Promise<void>;
+}
+
+export interface DiskFile {
+  /** Writes all of `buffers`, back to back, at `position`. When it rejects, some of them may have been written. */
+  write(buffers: readonly Uint8Array[], position: number): Promise<void>;
+  /** What was written before the call is durable when it resolves. */
+  sync(): Promise<void>;
+  truncate(length: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export const nodeDisk: Disk = {
+  create: async (path) => new NodeFile(await open(path, "wx")),
+  open: async (path) => new NodeFile(await open(path, "r+")),
+  remove: (path) => unlink(path),
+  syncDirectory: async (path) => {
+    // Windows has no such thing: there a directory's entries are as durable as its files.
+    if (process.platform === "win32") return;
+    const directory = await open(path, "r");
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+  },
+};
+
+class NodeFile implements DiskFile {
+  readonly #handle: FileHandle;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
+    let rest: readonly Uint8Array[] = buffers;
+    let at = position;
+    while (rest.length > 0) {
+      const { bytesWritten } = await this.#handle.writev(rest as Uint8Array[], at);
+      if (bytesWritten === 0)
+        throw new StoreError(StoreErrorCode.full, "the disk takes no more bytes", { system: "" });
+      at += bytesWritten;
+      rest = withoutFirst(rest, bytesWritten);
+    }
+  }
+
+  async sync(): Promise<void> {
+    await this.#handle.datasync();
+  }
+
+  async truncate(length: number): Promise<void> {
+    await this.#handle.truncate(length);
+    await this.#handle.sync();
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+/** What is left of `buffers` behind their first `count` bytes. A full disk takes a part before it refuses the rest. */
+function withoutFirst(buffers: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  let skipped = count;
+  for (let index = 0; index < buffers.length; index++) {
+    const buffer = buffers[index]!;
+    if (skipped < buffer.byteLength) return [buffer.subarray(skipped), ...buffers.slice(index + 1)];
+    skipped -= buffer.byteLength;
+  }
+  return [];
+}
+
+const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** A refusal of the operating system or of SQLite as an error for the world; any other error as it is. */
+export function diskError(error: unknown): Error {
+  if (!(error instanceof Error) || error instanceof PacketfsError) return error as Error;
+  const system = systemCode(error);
+  if (sqliteCode(error) === 0 && !/^E[A-Z0-9]+$/.test(system)) return error;
+  const isFull = FULL.has(system) || sqliteCode(error) === SQLITE_FULL;
+  return new StoreError(
+    isFull ? StoreErrorCode.full : StoreErrorCode.io,
+    isFull ? "the disk is full" : `the disk refuses: ${error.message}`,
+    { system },
+    { cause: error },
+  );
+}
+
+const SQLITE_FULL = 13;
+
+/** SQLite's primary result code, or 0 when the error is not one of SQLite's. */
+export function sqliteCode(error: unknown): number {
+  if (!(error instanceof Error) || !("errcode" in error) || typeof error.errcode !== "number") return 0;
+  return error.errcode & 0xff;
+}
+
+/** The operating system's name of an error (ENOENT), or the empty string. */
+export function systemCode(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}

@@ -1,0 +1,90 @@
+/** The index's tables on one connection. */
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { Catalog } from "./catalog.ts";
+import { ChunkIndex } from "./chunk-index.ts";
+
+export interface SegmentRow {
+  readonly number: number;
+  /** Every record before this offset is in the tables and durable. */
+  readonly committedBytes: number;
+  /** gc has emptied it: its file may still be there and is to be deleted. */
+  readonly isDropped: boolean;
+}
+
+export interface StoreStatistics {
+  readonly chunks: number;
+  /** Bytes of the chunks, and what is stored of them. */
+  readonly plainBytes: number;
+  readonly storedBytes: number;
+  readonly names: number;
+  readonly segments: number;
+  /** Bytes of the segments: the stored chunks, headers, names, and what gc would free. */
+  readonly segmentBytes: number;
+}
+
+export class IndexTables {
+  readonly database: DatabaseSync;
+  readonly chunks: ChunkIndex;
+  readonly catalog: Catalog;
+  readonly #segments: StatementSync;
+  readonly #putSegment: StatementSync;
+  readonly #removeSegment: StatementSync;
+  readonly #sequence: StatementSync;
+  readonly #setSequence: StatementSync;
+
+  constructor(database: DatabaseSync) {
+    this.database = database;
+    this.chunks = new ChunkIndex(database);
+    this.catalog = new Catalog(database);
+    this.#segments = database.prepare("select number, committed, dropped from segments order by number");
+    this.#putSegment = database.prepare("insert or replace into segments values (?, ?, ?)");
+    this.#removeSegment = database.prepare("delete from segments where number = ?");
+    this.#sequence = database.prepare("select sequence from counters");
+    this.#setSequence = database.prepare("update counters set sequence = ?");
+  }
+
+  segments(): SegmentRow[] {
+    return this.#segments.all().map((row) => ({
+      number: Number(row["number"]),
+      committedBytes: Number(row["committed"]),
+      isDropped: row["dropped"] !== 0,
+    }));
+  }
+
+  putSegment(row: SegmentRow): void {
+    this.#putSegment.run(row.number, row.committedBytes, row.isDropped ? 1 : 0);
+  }
+
+  removeSegment(number: number): void {
+    this.#removeSegment.run(number);
+  }
+
+  /** The largest sequence that a committed record has. */
+  get sequence(): number {
+    return Number(this.#sequence.get()?.["sequence"] ?? 0);
+  }
+
+  set sequence(value: number) {
+    this.#setSequence.run(value);
+  }
+
+  /** Reads the whole index. */
+  statistics(): StoreStatistics {
+    const [chunks = 0, plainBytes = 0, storedBytes = 0] = this.#numbers(
+      "select count(*), coalesce(sum(plain), 0), coalesce(sum(stored), 0) from chunks",
+    );
+    const [segments = 0, segmentBytes = 0] = this.#numbers(
+      "select count(*), coalesce(sum(committed), 0) from segments where dropped = 0",
+    );
+    const names = this.catalog.liveCount();
+    return { chunks, plainBytes, storedBytes, names, segments, segmentBytes };
+  }
+
+  #numbers(sql: string): number[] {
+    return Object.values(this.database.prepare(sql).get() ?? {}).map(Number);
+  }
+
+  close(): void {
+    this.database.close();
+  }
+}

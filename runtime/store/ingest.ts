@@ -1,0 +1,91 @@
+/**
+ * Turns bytes into chunks and a stream of packets that names them. Memory stays flat: a block is read, one is cut, and a few
+ * are on their way to the sink.
+ *
+ *   source ─▶ block (4 MiB) ─▶ cuts ─▶ sink.write ─▶ refs, in order ─▶ StreamWriter ─▶ stream chunks ─▶ sink.write ─▶ root
+ */
+import { Chunker } from "../../packets/chunker.ts";
+import type { ChunkerParameters } from "../../packets/chunker.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { INGEST_BLOCK_BYTES } from "../limits.ts";
+import { BlockSource } from "./block-source.ts";
+import { cutBlock } from "./block-cut.ts";
+import { StreamAssembly } from "./stream-assembly.ts";
+import type { ChunkSink } from "./types.ts";
+
+export { fileSource } from "./file-source.ts";
+
+export interface IngestOptions {
+  readonly chunker?: Partial<ChunkerParameters>;
+  readonly signal?: AbortSignal;
+  /** Called with the bytes taken in so far. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+export interface Ingested {
+  readonly root: Ref;
+  /** Bytes taken in. */
+  readonly length: number;
+  /** Packets of all its streams. */
+  readonly packets: number;
+  /** Chunks that were written, streams included, one that repeats counted each time. */
+  readonly chunks: number;
+  /** What of that was not there before; see WrittenChunks. */
+  readonly newChunks: number;
+  readonly newBytes: number;
+  readonly storedBytes: number;
+}
+
+/**
+ * Writes the source's bytes to the sink. What rejects, the source, the sink or the signal, rejects this, and the source is
+ * closed. Chunks are durable when the sink has been flushed.
+ */
+export async function ingest(
+  sink: ChunkSink,
+  source: AsyncIterable<Uint8Array>,
+  options: IngestOptions = {},
+): Promise<Ingested> {
+  const { signal, onProgress } = options;
+  const chunker = new Chunker(options.chunker);
+  const { maxBytes } = chunker.parameters;
+  const blocks = new BlockSource(source, maxBytes, INGEST_BLOCK_BYTES);
+  const assembly = new StreamAssembly(sink, (buffer) => blocks.reuse(buffer));
+  let rest: Uint8Array = new Uint8Array(0);
+  let length = 0;
+  try {
+    for (;;) {
+      const block = await unlessAborted(blocks.next(), signal);
+      const start = block.start - rest.byteLength;
+      block.buffer.set(rest, start);
+      length += block.end - block.start;
+      const cut = cutBlock(chunker, block.buffer, start, block.end, block.isLast);
+      // Copied out, since the buffer is given away.
+      rest = block.buffer.slice(cut.end, block.end);
+      await unlessAborted(assembly.add(block.buffer, start, cut), signal);
+      onProgress?.(length);
+      if (block.isLast) break;
+    }
+    return { ...(await assembly.finish()), length };
+  } catch (error) {
+    await assembly.abandon();
+    throw error;
+  } finally {
+    await blocks.close();
+  }
+}
+
+/** What `work` resolves with, or the signal's reason as soon as there is one. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(signal.reason as Error);
+  if (signal.aborted) abort();
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+    work.catch(() => {});
+    aborted.catch(() => {});
+  }
+}

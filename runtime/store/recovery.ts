@@ -1,0 +1,169 @@
+/** Brings a store's index and segments to one state when a writer opens it, whatever happened to the one before. */
+import { existsSync, rmSync, statSync } from "node:fs";
+import { SEGMENT_BYTES_MAX } from "../limits.ts";
+import type { Disk } from "./disk.ts";
+import {
+  isIndexDamage,
+  isSound,
+  matchesIndexCheck,
+  openIndexForWriting,
+  transaction,
+} from "./index-database.ts";
+import { IndexTables } from "./index-tables.ts";
+import { addRecords, rebuildIndex } from "./rebuild.ts";
+import { SEGMENT_HEADER_BYTES } from "./segment-format.ts";
+import { scanSegment } from "./segment-scan.ts";
+import type { SegmentPosition } from "./segment-tail.ts";
+import { listSegments, segmentPath } from "./store-directory.ts";
+import type { StorePaths } from "./store-directory.ts";
+
+export interface Recovered {
+  readonly tables: IndexTables;
+  /** Where to go on writing; undefined to begin a segment. */
+  readonly position: SegmentPosition | undefined;
+  /** The first number that no segment has or had. */
+  readonly nextSegment: number;
+  /** What was found and done, for people. */
+  readonly notes: readonly string[];
+}
+
+/** Records that no transaction covers are at most those of a few commits and one step of gc; more means an old index. */
+const UNCOMMITTED_BYTES_MAX = 4 * SEGMENT_BYTES_MAX;
+
+export async function recover(paths: StorePaths, seed: number, disk: Disk): Promise<Recovered> {
+  const notes: string[] = [];
+  let tables = openOrRebuild(paths, seed, notes);
+  // From here on the file changes: were it left, a later damage would be measured against an old check.
+  rmSync(paths.indexCheck, { force: true });
+  await disk.syncDirectory(paths.directory);
+  if (uncommittedBytes(tables, paths) > UNCOMMITTED_BYTES_MAX) {
+    notes.push("the index was older than the segments and was built again");
+    tables.close();
+    rebuildIndex(paths, seed);
+    tables = new IndexTables(openIndexForWriting(paths.index));
+  }
+  await finishDropping(tables, paths, disk);
+  const committed = new Map(tables.segments().map((row) => [row.number, row.committedBytes]));
+  for (const number of listSegments(paths)) {
+    await replayTail({ tables, paths, seed, disk, notes }, number, committed.get(number) ?? 0);
+  }
+  return { tables, ...nextPosition(tables, paths, notes), notes };
+}
+
+function openOrRebuild(paths: StorePaths, seed: number, notes: string[]): IndexTables {
+  if (!existsSync(paths.index)) {
+    if (listSegments(paths).length > 0)
+      notes.push("the index was lost and was built again from the segments");
+    rebuildIndex(paths, seed);
+    return new IndexTables(openIndexForWriting(paths.index));
+  }
+  const tables = openSound(paths);
+  if (tables !== undefined) return tables;
+  notes.push("the index was damaged and was built again from the segments");
+  rebuildIndex(paths, seed);
+  return new IndexTables(openIndexForWriting(paths.index));
+}
+
+function openSound(paths: StorePaths): IndexTables | undefined {
+  try {
+    const matches = matchesIndexCheck(paths);
+    if (matches === false) return undefined;
+    const database = openIndexForWriting(paths.index);
+    // An index that was not closed in order has no check beside it, but SQLite can tell whether its pages fit together.
+    if (matches === true || isSound(database)) return new IndexTables(database);
+    database.close();
+    return undefined;
+  } catch (error) {
+    if (isIndexDamage(error)) return undefined;
+    throw error;
+  }
+}
+
+function uncommittedBytes(tables: IndexTables, paths: StorePaths): number {
+  const rows = new Map(tables.segments().map((row) => [row.number, row]));
+  let bytes = 0;
+  for (const number of listSegments(paths)) {
+    const row = rows.get(number);
+    if (row?.isDropped !== true) bytes += sizeOf(paths, number) - (row?.committedBytes ?? 0);
+  }
+  return bytes;
+}
+
+/** Deletes the segments that gc had emptied when the process ended. */
+async function finishDropping(tables: IndexTables, paths: StorePaths, disk: Disk): Promise<void> {
+  for (const row of tables.segments().filter(({ isDropped }) => isDropped)) {
+    rmSync(segmentPath(paths, row.number), { force: true });
+    await disk.syncDirectory(paths.segments);
+    tables.removeSegment(row.number);
+  }
+}
+
+interface Replay {
+  readonly tables: IndexTables;
+  readonly paths: StorePaths;
+  readonly seed: number;
+  readonly disk: Disk;
+  readonly notes: string[];
+}
+
+/** Takes over what was written and not committed, and cuts off what was not written whole: nobody was told that it is there. */
+async function replayTail(replay: Replay, number: number, committed: number): Promise<void> {
+  const { tables, paths, seed, disk, notes } = replay;
+  const path = segmentPath(paths, number);
+  const size = sizeOf(paths, number);
+  if (committed === 0 && size <= SEGMENT_HEADER_BYTES) return disk.remove(path);
+  if (size <= committed) return;
+  const options = {
+    path,
+    segment: number,
+    seed,
+    from: committed,
+    damage: "stop",
+    checksChunks: true,
+  } as const;
+  // The bytes may be in the system's memory alone; the index must not know of them before the disk does.
+  const file = await disk.open(path);
+  try {
+    await file.sync();
+    const end = transaction(tables.database, () => {
+      const reached = addRecords(tables, scanSegment(options), (event, sequence) =>
+        tables.catalog.append(event, sequence, number),
+      );
+      tables.putSegment({ number, committedBytes: reached, isDropped: false });
+      return reached;
+    });
+    if (end < size) {
+      notes.push(
+        `segment ${number} ended in ${size - end} bytes that were never acknowledged; they were cut off`,
+      );
+      await file.truncate(end);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+function nextPosition(
+  tables: IndexTables,
+  paths: StorePaths,
+  notes: string[],
+): { position: SegmentPosition | undefined; nextSegment: number } {
+  const rows = tables.segments();
+  for (const row of rows) {
+    const missing = row.committedBytes - sizeOf(paths, row.number);
+    if (missing > 0) notes.push(`segment ${row.number} misses its last ${missing} bytes`);
+  }
+  const last = rows.at(-1);
+  const nextSegment = (last?.number ?? 0) + 1;
+  // What was cut off by somebody else is not written over: the index knows what was there.
+  const goesOn =
+    last !== undefined &&
+    last.committedBytes >= SEGMENT_HEADER_BYTES &&
+    last.committedBytes < SEGMENT_BYTES_MAX &&
+    sizeOf(paths, last.number) === last.committedBytes;
+  return { position: goesOn ? { segment: last.number, bytes: last.committedBytes } : undefined, nextSegment };
+}
+
+function sizeOf(paths: StorePaths, number: number): number {
+  return statSync(segmentPath(paths, number), { throwIfNoEntry: false })?.size ?? 0;
+}

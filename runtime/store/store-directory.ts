@@ -1,0 +1,151 @@
+/** A store's directory: what is in it, what it is called, and whether it is one. */
+import { randomBytes } from "node:crypto";
+import { closeSync, existsSync, openSync, readFileSync, readSync, readdirSync } from "node:fs";
+import { mkdir, open, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { StoreError, StoreErrorCode } from "../errors.ts";
+import type { Disk } from "./disk.ts";
+import { systemCode } from "./disk.ts";
+import {
+  SEGMENT_HEADER_BYTES,
+  SEGMENT_NUMBER_MAX,
+  STORE_ID_BYTES,
+  storeIdOfSegment,
+} from "./segment-format.ts";
+
+const FORMAT = "packetfs-store";
+const VERSION = 1;
+
+export interface StorePaths {
+  readonly directory: string;
+  /** Says that this is a store, of which version, and its id. */
+  readonly format: string;
+  readonly segments: string;
+  readonly index: string;
+  /** Size and check of an index that was closed in order. */
+  readonly indexCheck: string;
+  readonly lock: string;
+  readonly pid: string;
+}
+
+export function storePaths(directory: string): StorePaths {
+  return {
+    directory,
+    format: join(directory, "format.json"),
+    segments: join(directory, "segments"),
+    index: join(directory, "index.db"),
+    indexCheck: join(directory, "index.check"),
+    lock: join(directory, "writer.lock"),
+    pid: join(directory, "writer.pid"),
+  };
+}
+
+export function segmentPath(paths: StorePaths, number: number): string {
+  return join(paths.segments, `${String(number).padStart(8, "0")}.seg`);
+}
+
+/** The numbers of the segment files that are there, ascending. */
+export function listSegments(paths: StorePaths): number[] {
+  const numbers: number[] = [];
+  for (const entry of readdirSync(paths.segments)) {
+    const match = /^(\d{8})\.seg$/.exec(entry);
+    const number = Number(match?.[1]);
+    if (number >= 1 && number <= SEGMENT_NUMBER_MAX) numbers.push(number);
+  }
+  return numbers.toSorted((a, b) => a - b);
+}
+
+/**
+ * The id of the store in the directory; undefined when the directory is missing or empty, so that one can be made there.
+ * Throws PFS_STORE_UNREADABLE {directory, reason} for anything else.
+ */
+export function readStoreId(paths: StorePaths): Buffer | undefined {
+  try {
+    if (!existsSync(paths.directory)) return undefined;
+    const entries = readdirSync(paths.directory);
+    if (entries.includes("format.json")) return idFromFormat(paths) ?? idFromSegments(paths);
+    if (entries.includes("segments")) return idFromSegments(paths);
+    // The lock is what a writer makes first: one that was killed then has left a directory that is still empty.
+    if (entries.every((entry) => entry.startsWith("writer.") || entry.startsWith("format.json.")))
+      return undefined;
+  } catch (error) {
+    if (error instanceof StoreError) throw error;
+    throw unreadable(paths, systemCode(error) || String(error), error);
+  }
+  throw unreadable(paths, "the directory is not empty and not a store");
+}
+
+/** Makes a store in the directory, durably, and returns its id. */
+export async function createStore(paths: StorePaths, disk: Disk): Promise<Buffer> {
+  const id = randomBytes(STORE_ID_BYTES);
+  await mkdir(paths.segments, { recursive: true });
+  await writeFormat(paths, id, disk);
+  return id;
+}
+
+/** Puts a format file back whose store was recognised by its segments. */
+export async function repairFormat(paths: StorePaths, id: Buffer, disk: Disk): Promise<void> {
+  if (existsSync(paths.format) && idFromFormat(paths) !== undefined) return;
+  await writeFormat(paths, id, disk);
+}
+
+async function writeFormat(paths: StorePaths, id: Buffer, disk: Disk): Promise<void> {
+  const temporary = `${paths.format}.new`;
+  const file = await open(temporary, "w");
+  try {
+    const fields = { format: FORMAT, version: VERSION, id: id.toString("hex") };
+    await file.writeFile(`${JSON.stringify({ ...fields, check: check(fields.version, fields.id) })}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, paths.format);
+  await disk.syncDirectory(paths.directory);
+}
+
+/** Undefined when the file is damaged. Throws when it is whole and of another version. */
+function idFromFormat(paths: StorePaths): Buffer | undefined {
+  const { format, version, id, check: expected } = parseObject(readFileSync(paths.format, "utf8"));
+  if (format !== FORMAT || typeof version !== "number" || typeof id !== "string") return undefined;
+  if (check(version, id) !== expected) return undefined;
+  if (version === VERSION) return Buffer.from(id, "hex");
+  throw unreadable(paths, `the store has version ${version}, this program knows version ${VERSION}`);
+}
+
+function check(version: number, id: string): number {
+  return crc32(`${FORMAT} ${version} ${id}`);
+}
+
+function parseObject(text: string): Partial<Record<"format" | "version" | "id" | "check", unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? value : {};
+  } catch {
+    return {};
+  }
+}
+
+function idFromSegments(paths: StorePaths): Buffer {
+  const header = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  for (const number of listSegments(paths)) {
+    const file = openSync(segmentPath(paths, number), "r");
+    try {
+      readSync(file, header, 0, SEGMENT_HEADER_BYTES, 0);
+    } finally {
+      closeSync(file);
+    }
+    const id = storeIdOfSegment(header);
+    if (id !== undefined) return id;
+  }
+  throw unreadable(paths, "its format file is missing or damaged");
+}
+
+function unreadable(paths: StorePaths, reason: string, cause?: unknown): StoreError {
+  return new StoreError(
+    StoreErrorCode.unreadable,
+    `${paths.directory} cannot be opened as a store: ${reason}`,
+    { directory: paths.directory, reason },
+    { cause },
+  );
+}

@@ -1,0 +1,199 @@
+/**
+ * The blob of one machine: chunks by their hash, and names for the streams among them.
+ *
+ *   put ─▶ WriteSession ─▶ writer thread ─▶ segments (the truth) ─▶ index (can be built again)
+ *   get ◀─ ChunkReader ◀─────────────────── segments ◀──────────── index
+ *
+ * One process writes; others may read beside it.
+ */
+import { resolve } from "node:path";
+import type { Ref } from "../../packets/digest.ts";
+import { StoreError, StoreErrorCode } from "../errors.ts";
+import { LOCK_WAIT_MS } from "../limits.ts";
+import { ChunkReader } from "./chunk-reader.ts";
+import { collectGarbage } from "./collector.ts";
+import type { GcResult } from "./collector.ts";
+import { IndexReader } from "./index-reader.ts";
+import type { StoreStatistics } from "./index-tables.ts";
+import { listNames, nameHistory, resolveName } from "./names.ts";
+import { PendingPlaces } from "./pending-places.ts";
+import { SegmentFiles } from "./segment-files.ts";
+import { checkSeed } from "./segment-format.ts";
+import { readStoreId, storePaths } from "./store-directory.ts";
+import type { StorePaths } from "./store-directory.ts";
+import type { ChunkSource, NameRecord } from "./types.ts";
+import { verifyStore } from "./verifier.ts";
+import type { StoreReport } from "./verifier.ts";
+import { StoreSession } from "./write-session.ts";
+import { WriterClient } from "./writer-client.ts";
+
+export interface StoreOptions {
+  /** Makes no file and takes no lock; sees what a writer in another process has made durable. */
+  readonly readOnly?: boolean;
+  /** How long to wait for another writer to end. */
+  readonly lockWaitMs?: number;
+}
+
+export class Store implements ChunkSource, AsyncDisposable {
+  readonly directory: string;
+  readonly #notes: string[] = [];
+  readonly #pending: PendingPlaces = new PendingPlaces();
+  readonly #files: SegmentFiles;
+  readonly #index: IndexReader;
+  readonly #reader: ChunkReader;
+  #writer: WriterClient | undefined;
+  /** Rises each time the writer builds the index again. */
+  #generation = 0;
+  #gc: Promise<unknown> = Promise.resolve();
+  #closed: Promise<void> | undefined;
+
+  private constructor(paths: StorePaths, storeId: Uint8Array, writer: WriterClient | undefined) {
+    this.directory = paths.directory;
+    this.#writer = writer;
+    this.#files = new SegmentFiles(paths);
+    this.#index = new IndexReader({
+      paths,
+      seed: checkSeed(storeId),
+      repair: writer && (() => writer.repair(this.#generation)),
+      onNote: (note) => this.#notes.push(note),
+    });
+    this.#reader = new ChunkReader({
+      index: this.#index,
+      pending: this.#pending,
+      files: this.#files,
+      // Best effort: whoever reads them next finds out again.
+      onDamaged: (refs) => void writer?.call({ kind: "damaged", refs }).catch(() => {}),
+    });
+  }
+
+  /**
+   * Opens the store in a directory; makes one where nothing is. Rejects with PFS_STORE_UNREADABLE {directory, reason},
+   * PFS_STORE_BUSY {directory, pid}, PFS_STORE_FULL or PFS_STORE_IO.
+   */
+  static async open(directory: string, options: StoreOptions = {}): Promise<Store> {
+    const paths = storePaths(resolve(directory));
+    if (options.readOnly === true) return Store.#openReadOnly(paths);
+    const data = { directory: paths.directory, lockWaitMs: options.lockWaitMs ?? LOCK_WAIT_MS };
+    // The writer speaks only after it is open, and the store is made before it is heard.
+    let store: Store | undefined;
+    const { client, storeId, notes } = await WriterClient.open(data, {
+      onCommitted: (place) => store!.#pending.committed(place),
+      onRepaired: (generation, note) => store!.#onRepaired(generation, note),
+    });
+    store = new Store(paths, storeId, client);
+    store.#notes.push(...notes);
+    return store;
+  }
+
+  static #openReadOnly(paths: StorePaths): Store {
+    const storeId = readStoreId(paths);
+    if (storeId === undefined) {
+      const { directory } = paths;
+      const reason = "there is none";
+      throw new StoreError(StoreErrorCode.unreadable, `no store in ${directory}: ${reason}`, {
+        directory,
+        reason,
+      });
+    }
+    const store = new Store(paths, storeId, undefined);
+    store.#index.use(() => {});
+    return store;
+  }
+
+  /** What was found wrong and put right since the store was opened, for people. */
+  get notes(): readonly string[] {
+    return this.#notes;
+  }
+
+  /** Begins to write. Rejects with PFS_STORE_READ_ONLY. */
+  async session(): Promise<StoreSession> {
+    const writer = this.#requireWriter();
+    return new StoreSession(writer, this.#pending, await writer.call({ kind: "open-session" }));
+  }
+
+  /** One byte (0 or 1) per 32-byte ref: which chunks are here. */
+  has(refs: Uint8Array): Uint8Array {
+    return this.#reader.has(refs);
+  }
+
+  read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
+    return this.#reader.read(refs, signal);
+  }
+
+  resolve(name: string): NameRecord | undefined {
+    return this.#index.use(({ catalog }) => resolveName(catalog, name));
+  }
+
+  /** The name's versions that are still kept (NAME_VERSIONS_MAX), the latest first; none after it was removed. */
+  history(name: string): NameRecord[] {
+    return this.#index.use(({ catalog }) => nameHistory(catalog, name));
+  }
+
+  /** The names that begin with `prefix` and come after `after`, in the order of their UTF-8 bytes. */
+  list(prefix = "", after = ""): IterableIterator<NameRecord> {
+    return listNames(this.#index, prefix, after);
+  }
+
+  /** Removes a name and its history, durably. False when there is no such name. */
+  async remove(name: string): Promise<boolean> {
+    return this.#requireWriter().call({ kind: "remove-name", name });
+  }
+
+  /** Reads and checks every chunk, and looks whether every name's stream has all of its own. */
+  verify(signal?: AbortSignal): Promise<StoreReport> {
+    return verifyStore({ index: this.#index, reader: this.#reader, names: () => this.list(), signal });
+  }
+
+  /**
+   * Frees what neither a name (its kept versions included) nor an open session needs. One that is asked for while another
+   * runs follows it. Rejects with PFS_CHUNK_MISSING or PFS_CHUNK_DAMAGED {name} while a name is incomplete: what its
+   * stream needs is not known then.
+   */
+  async gc(signal?: AbortSignal): Promise<GcResult> {
+    const writer = this.#requireWriter();
+    const options = { index: this.#index, source: this.#reader, writer, signal };
+    const collected = this.#gc.then(() => collectGarbage(options));
+    this.#gc = collected.catch(() => {});
+    return collected;
+  }
+
+  statistics(): StoreStatistics {
+    return this.#index.use((tables) => tables.statistics());
+  }
+
+  /** Makes what was written durable, and lets another process write. Reads under way end well. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const writer = this.#writer;
+    this.#writer = undefined;
+    // The writer's connection has to be the last one: it takes over the log and removes it.
+    this.#index.close();
+    this.#files.close();
+    await writer?.close();
+  }
+
+  #requireWriter(): WriterClient {
+    if (this.#closed !== undefined) throw new StoreError(StoreErrorCode.closed, "the store is closed");
+    if (this.#writer === undefined) {
+      throw new StoreError(
+        StoreErrorCode.readOnly,
+        `the store ${this.directory} was opened for reading only`,
+      );
+    }
+    return this.#writer;
+  }
+
+  #onRepaired(generation: number, note: string): void {
+    this.#generation = generation;
+    this.#notes.push(note);
+    this.#index.reopen();
+  }
+}
