@@ -71,6 +71,12 @@ export class ExecutorLink {
     return this.#calls.size;
   }
 
+  /** Another limit of memory from now on. Returns false where the process watches itself. */
+  limitMemory(bytesMax: number): boolean {
+    if (this.#memory !== undefined) this.#memory.bytesMax = bytesMax;
+    return this.#memory !== undefined;
+  }
+
   /** Asks, and resolves with the answer. The parts of the body may not change until then. */
   call(kind: MessageKind, word: number, body: readonly Uint8Array[], expected: Expected): Promise<Message> {
     if (this.#end !== undefined) return Promise.reject(endedError(this.#end));
@@ -132,7 +138,7 @@ export class ExecutorLink {
 
   #watchMemory(bytesMax: number): MemoryWatch {
     return new MemoryWatch(this.#child.pid!, bytesMax, (bytes) => {
-      this.kill("memory", `it had ${bytes} bytes of memory, over ${bytesMax}`);
+      this.kill("memory", `it had ${bytes} bytes of memory, more than it may`);
     });
   }
 

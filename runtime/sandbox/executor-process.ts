@@ -67,7 +67,7 @@ export class ExecutorProcess implements AsyncDisposable {
   /** Resolves when the process is gone. Never rejects. */
   readonly ended: Promise<ExecutorEnd>;
   readonly #link: ExecutorLink;
-  readonly #loadTimeMs: number;
+  #loadTimeMs: number;
   readonly #lanes = new Map<number, LoadedLane>();
 
   private constructor(options: ExecutorOptions, window: Window, { child, walls }: StartedProcess) {
@@ -99,6 +99,18 @@ export class ExecutorProcess implements AsyncDisposable {
       window.close();
       throw error;
     }
+  }
+
+  /**
+   * Takes other options than it was started with, as long as nothing was loaded. Returns false when it cannot: other
+   * threads or a larger window need another process.
+   */
+  adapt({ threads, rssBytesMax, windowBytes, loadTimeMs }: ExecutorOptions): boolean {
+    if (threads !== this.threads || windowBytes > this.window.capacity || this.closed) return false;
+    if (this.#lanes.size > 0 || !this.#link.limitMemory(rssBytesMax)) return false;
+    this.window.limit(windowBytes);
+    this.#loadTimeMs = loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
+    return true;
   }
 
   /** Whether it has ended, or is about to. */

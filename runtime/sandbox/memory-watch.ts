@@ -11,14 +11,16 @@ export class MemoryWatch {
   readonly #descriptor: number;
   readonly #text = Buffer.alloc(128);
   readonly #timer: NodeJS.Timeout;
+  bytesMax: number;
   #closed = false;
 
   /** Calls `over` once with the resident bytes when they are more than `bytesMax`. */
   constructor(pid: number, bytesMax: number, over: (bytes: number) => void) {
+    this.bytesMax = bytesMax;
     this.#descriptor = openSync(`/proc/${pid}/statm`, "r");
     this.#timer = setInterval(() => {
       const bytes = this.#resident();
-      if (bytes <= bytesMax) return;
+      if (bytes <= this.bytesMax) return;
       this.close();
       over(bytes);
     }, EXECUTOR_RSS_POLL_MS).unref();

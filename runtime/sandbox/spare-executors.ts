@@ -16,21 +16,23 @@ export class SpareExecutors implements AsyncDisposable {
   }
 
   /**
-   * A process of the caller's own. Options that differ from the spare's cost the start of another. Rejects with
-   * PFS_EXECUTOR_START_FAILED or PFS_WINDOW_FAILED, and with PFS_EXECUTOR_ENDED when this is closed.
+   * A process of the caller's own. Options that ask for other threads or a larger window than the spare's cost the start
+   * of another. Rejects with PFS_EXECUTOR_START_FAILED or PFS_WINDOW_FAILED, and with PFS_EXECUTOR_ENDED when this is
+   * closed.
    */
   async take(options: ExecutorOptions = this.#options): Promise<ExecutorProcess> {
-    if (this.#closed) {
-      const data = { reason: "closed", detail: "no more executors are started" };
-      throw new SandboxError(SandboxErrorCode.ended, data.detail, data);
-    }
-    if (!sameOptions(options, this.#options)) return ExecutorProcess.start(options);
-    const spare = this.#spare;
+    if (this.#closed) throw closedError();
+    const fits =
+      options.threads === this.#options.threads && options.windowBytes <= this.#options.windowBytes;
+    const spare = fits ? this.#spare : undefined;
+    if (spare === undefined) return ExecutorProcess.start(options);
     this.#spare = undefined;
     this.#timer ??= setTimeout(() => this.#start(), SPARE_DELAY_MS).unref();
-    const executor = await spare?.catch(() => undefined);
-    // It may have been killed while it waited, by whoever needed the memory.
-    return executor === undefined || executor.closed ? ExecutorProcess.start(options) : executor;
+    const executor = await spare.catch(() => undefined);
+    if (executor?.adapt(options) === true) return executor;
+    // It did not start, or has ended while it waited.
+    await executor?.close();
+    return ExecutorProcess.start(options);
   }
 
   async close(): Promise<void> {
@@ -54,11 +56,7 @@ export class SpareExecutors implements AsyncDisposable {
   }
 }
 
-function sameOptions(a: ExecutorOptions, b: ExecutorOptions): boolean {
-  return (
-    a.threads === b.threads &&
-    a.rssBytesMax === b.rssBytesMax &&
-    a.windowBytes === b.windowBytes &&
-    a.loadTimeMs === b.loadTimeMs
-  );
+function closedError(): SandboxError {
+  const detail = "no more executor processes are started";
+  return new SandboxError(SandboxErrorCode.ended, detail, { reason: "closed", detail });
 }

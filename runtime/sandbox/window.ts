@@ -34,7 +34,8 @@ interface Hole {
 }
 
 export class Window {
-  readonly bytesMax: number;
+  /** What it was made for. */
+  readonly capacity: number;
   /** Read-only and of no use here: the executor process inherits it. */
   readonly childDescriptor: number;
   readonly #descriptor: number;
@@ -42,6 +43,7 @@ export class Window {
   readonly #holes: Hole[];
   /** Bytes taken, by offset. */
   readonly #taken = new Map<number, number>();
+  #bytesMax: number;
   #idle: NodeJS.Timeout | undefined;
   #writing = 0;
   #childClosed = false;
@@ -51,9 +53,24 @@ export class Window {
   constructor(bytesMax: number) {
     if (!Number.isSafeInteger(bytesMax) || bytesMax < ALIGNMENT)
       throw new Error("a window has at least 64 bytes");
-    this.bytesMax = bytesMax - (bytesMax % ALIGNMENT);
-    this.#holes = [{ offset: 0, bytes: this.bytesMax }];
-    [this.#descriptor, this.childDescriptor] = openUnlinked(this.bytesMax);
+    this.capacity = bytesMax - (bytesMax % ALIGNMENT);
+    this.#bytesMax = this.capacity;
+    this.#holes = [{ offset: 0, bytes: this.capacity }];
+    [this.#descriptor, this.childDescriptor] = openUnlinked(this.capacity);
+  }
+
+  /** Bytes that can be allocated together. */
+  get bytesMax(): number {
+    return this.#bytesMax;
+  }
+
+  /** Makes it smaller than its capacity, or that large again. Nothing may be allocated. */
+  limit(bytesMax: number): void {
+    if (this.#taken.size > 0 || bytesMax < ALIGNMENT || bytesMax > this.capacity) {
+      throw new Error("only an empty window can be limited, and to less than its capacity");
+    }
+    this.#bytesMax = bytesMax - (bytesMax % ALIGNMENT);
+    this.#holes.splice(0, this.#holes.length, { offset: 0, bytes: this.#bytesMax });
   }
 
   /** Where `bytes` (at least one) may be written, or undefined when there is no room now. */

@@ -1,0 +1,119 @@
+/** Processes that do not keep to the protocol: what an executor process that was taken over could do. */
+import { spawn } from "node:child_process";
+import { describe, expect, it } from "vitest";
+import { ExecutorLink } from "../../../runtime/sandbox/executor-link.ts";
+import { decodeOutcome, emptyOutcome, faultOutcome } from "../../../runtime/sandbox/outcome.ts";
+import { MessageKind, MessageReader, encodeHeader } from "../../../runtime/sandbox/protocol.ts";
+import type { Message } from "../../../runtime/sandbox/protocol.ts";
+
+/** Starts a script that answers the first message with what `answer` (JavaScript) makes of its call's number. */
+function liar(answer: string): ExecutorLink {
+  const script = `
+    const { Socket } = require("node:net");
+    const pipe = new Socket({ fd: 3, readable: true, writable: true });
+    const message = (kind, call, length, body = Buffer.alloc(length)) => {
+      const header = Buffer.alloc(16);
+      [kind, call, 0, length].forEach((value, index) => header.writeUInt32LE(value, index * 4));
+      pipe.write(Buffer.concat([header, body]));
+    };
+    pipe.once("data", (data) => { const call = data.readUInt32LE(4); ${answer} });
+    setTimeout(() => undefined, 1e9);`;
+  const child = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
+  return new ExecutorLink(child, 1, 1e9);
+}
+
+function ask(link: ExecutorLink): Promise<Message> {
+  return link.call(MessageKind.run, 1, [new Uint8Array(96)], {
+    limitMs: 400,
+    bodyBytesMax: 100,
+    kinds: [MessageKind.ran],
+    check: ({ body }) => decodeOutcome(body, 1) !== undefined,
+  });
+}
+
+describe("an executor process is killed when it", () => {
+  it.each([
+    ["announces more than it may", "message(9, call, 101);", "more than it may"],
+    ["announces gigabytes", "message(9, call, 4294967295, Buffer.alloc(0));", "more than it may"],
+    ["answers what was not asked", "message(9, call + 1, 0);", "more than it may"],
+    ["answers with another kind", "message(6, call, 8);", "nonsense"],
+    ["gives an outcome that is none", "message(9, call, 9, Buffer.alloc(9, 1));", "nonsense"],
+    ["answers twice", "message(9, call, 8); message(9, call, 8);", "more than it may"],
+    ["hangs up", "pipe.destroy(); process.exit();", ""],
+    ["writes garbage", "pipe.write(Buffer.alloc(1e6, 255));", "more than it may"],
+  ])("%s", async (_name, answer, detail) => {
+    const link = liar(answer);
+    await ask(link).catch((error: unknown) => {
+      expect(error).toMatchObject({ code: "PFS_EXECUTOR_ENDED", data: { reason: "crash" } });
+    });
+    const end = await link.ended;
+    expect(end.reason).toBe("crash");
+    expect(end.detail).toContain(detail);
+    await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED" });
+  });
+
+  it.each([
+    ["says nothing", ""],
+    ["begins a header", "pipe.write(Buffer.alloc(8));"],
+    ["begins a body", "message(9, call, 100, Buffer.alloc(99));"],
+    [
+      "trickles",
+      "const h = Buffer.alloc(16); h.writeUInt32LE(9); h.writeUInt32LE(call, 4); h.writeUInt32LE(100, 12); pipe.write(h); setInterval(() => pipe.write(Buffer.alloc(1)), 50);",
+    ],
+  ])("%s", async (_name, answer) => {
+    const link = liar(answer);
+    await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_DEADLINE", data: { limitMs: 400 } });
+    expect((await link.ended).reason).toBe("deadline");
+  });
+});
+
+describe("messages", () => {
+  it("are put together from any pieces", () => {
+    const bodies = [0, 1, 5, 0, 0, 300].map((length, index) => Buffer.alloc(length, index));
+    const bytes = Buffer.concat(
+      bodies.flatMap((body, index) => [encodeHeader(9, index, 7, body.byteLength), body]),
+    );
+    for (const size of [1, 2, 3, 15, 16, 17, 33, 1000]) {
+      const messages: Message[] = [];
+      const reader = new MessageReader(
+        () => 300,
+        (message) => messages.push(message),
+      );
+      for (let at = 0; at < bytes.length; at += size)
+        expect(reader.push(bytes.subarray(at, at + size))).toBe(true);
+      expect(messages.map(({ call, body }) => [call, Buffer.from(body)])).toEqual(
+        bodies.map((body, index) => [index, body]),
+      );
+    }
+  });
+});
+
+describe("outcomes", () => {
+  it("are read back", () => {
+    const fault = decodeOutcome(faultOutcome(2, "late ü"), 1)!;
+    expect([fault.completed, [...fault.statuses], [...fault.lengths]]).toEqual([1, [2], [7]]);
+    expect(Buffer.from(fault.output).toString()).toBe("late ü");
+    expect(decodeOutcome(emptyOutcome(), 5)).toMatchObject({ completed: 0 });
+  });
+
+  it("are refused or harmless whatever bit is flipped or cut off", () => {
+    const bytes = Buffer.from(
+      // Two packets, one log of 3 bytes, outputs of 1 and 2 bytes.
+      [2, 1, 1, 2, 1, 3].flatMap((value) => [value, 0, 0, 0]).concat([0, 1, 97, 98, 99, 120, 121, 122]),
+    );
+    expect(decodeOutcome(bytes, 2)).toMatchObject({ logs: [{ index: 1, text: "abc" }], completed: 2 });
+    expect(decodeOutcome(bytes, 1)).toBe(undefined);
+    for (let length = 0; length < bytes.length; length++) {
+      expect(decodeOutcome(bytes.subarray(0, length), 2)).toBe(undefined);
+    }
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      const flipped = Buffer.from(bytes);
+      flipped[bit >> 3]! ^= 1 << (bit & 7);
+      const outcome = decodeOutcome(flipped, 2);
+      if (outcome === undefined) continue;
+      const { completed, statuses, lengths, offsets, output } = outcome;
+      expect([statuses.length, lengths.length, offsets.length]).toEqual([completed, completed, completed]);
+      expect(lengths.reduce((sum, length) => sum + length, 0)).toBe(output.byteLength);
+    }
+  });
+});
