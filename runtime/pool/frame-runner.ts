@@ -42,7 +42,13 @@ export class FrameRunner {
       return { refused: [] };
     }
     if (staged.rest.byteLength > 0) this.#work.putBack(staged.rest, work);
-    if (staged.frame.byteLength === 0) return { refused: staged.refused };
+    const { refused } = staged;
+    if (staged.frame.byteLength === 0) return { refused };
+    if (!seat.alive || seat.process.closed) {
+      // It died while this was staged, and not of it.
+      this.#work.putBack(staged.frame, work);
+      return { refused };
+    }
     return this.#send(staged, work, seat);
   }
 

@@ -1,5 +1,6 @@
 /** Where the inputs of EXEC packets come from: chunks and streams, those that were read last kept in memory. */
 import type { Ref } from "../../packets/digest.ts";
+import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import { INPUT_CACHE_BYTES, INPUT_STREAMS_MAX } from "../limits.ts";
 import { describeStream } from "../machine/describe.ts";
 import type { ChunkSource } from "../store/types.ts";
@@ -35,7 +36,12 @@ export class InputSource {
 
   async #describe(root: Ref, signal: AbortSignal): Promise<StreamFacts> {
     const own = root.slice();
-    const { length } = await describeStream(this.#source, own, signal);
+    const { length, isPlain } = await describeStream(this.#source, own, signal);
+    if (!isPlain) {
+      throw new PacketError(PacketErrorCode.notPlain, "it is a stream that has to be computed first", {
+        op: "EXEC",
+      });
+    }
     return { root: own, length, head: undefined };
   }
 }

@@ -8,7 +8,7 @@ import { sameBytes } from "../../packets/digest.ts";
 import { PoolError, PoolErrorCode } from "../errors.ts";
 import { recordsOfSplit } from "../job/record-borders.ts";
 import type { SplitRecords } from "../job/record-borders.ts";
-import { RUN_INPUT_BYTES_MAX } from "../limits.ts";
+import { GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { ReaderSpec } from "../sandbox/program.ts";
 import { FrameChunks } from "./frame-chunks.ts";
 import { FrameInputs } from "./frame-inputs.ts";
@@ -43,7 +43,7 @@ export class InputStage {
 
   /** Waits for room in the window. Rejects with WindowGone, with the signal's reason, and with defects. */
   async stage(frame: Uint8Array, window: WindowSpace): Promise<StagedFrame> {
-    if (packetCount(frame) === 1 && lengthAt(frame, 0) > RUN_INPUT_BYTES_MAX) {
+    if (isLarge(frame)) {
       return this.#stageLarge(frame, window);
     }
     const inputs = new FrameInputs(frame, Math.min(inputBytes(frame), RUN_INPUT_BYTES_MAX));
@@ -129,6 +129,12 @@ export class InputStage {
 }
 
 const NO_PACKETS = new Uint8Array(0);
+
+/** A chunk is in memory as a whole, so its range is not worth it. */
+function isLarge(frame: Uint8Array): boolean {
+  if (packetCount(frame) !== 1 || (flagsAt(frame, 0) & Flag.STREAM) === 0) return false;
+  return lengthAt(frame, 0) > GATHER_BYTES_MAX;
+}
 
 function addRange(frame: Uint8Array, index: number, chunk: Uint8Array, inputs: FrameInputs): void {
   const from = fromAt(frame, index);

@@ -93,18 +93,21 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
       }
     }
 
+    function share(program: string, options: ProgramOptions = {}): Promise<SharedLane> {
+      const key = program + JSON.stringify(options);
+      const lane = shared.get(key) ?? load(program, options);
+      shared.set(key, lane);
+      return lane;
+    }
+
     /** The answers to the packets, in their order. Their `at` is chosen here. */
     async function run(
       program: string,
       packets: readonly PacketFields[],
-      options: ProgramOptions = {},
+      options?: ProgramOptions,
     ): Promise<Packet[]> {
-      const key = program + JSON.stringify(options);
-      const loading = shared.get(key) ?? load(program, options);
-      shared.set(key, loading);
-      const entry = await loading;
-      const { lane, collector } = entry;
-      const first = entry.sent;
+      const entry = await share(program, options);
+      const { lane, collector, sent: first } = entry;
       entry.sent += packets.length;
       lane.exec(encodeFrame(packets.map((packet, index) => ({ ...packet, at: first + index }))));
       const isDone = (): boolean => packets.every((_, index) => collector.answers.has(first + index));
@@ -251,14 +254,13 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
 
     it("passes on what packets log", async () => {
       const root = await harness.putFile(new Uint8Array([2, 7, 0, 8, 2, 9]));
-      await withLane(MOODY, async (lane, collector) => {
-        lane.exec(encodeFrame([0, 1, 2].map((at) => execStream(100 + at, root, at * 2, 2))));
-        await collector.answered(3);
-        expect(collector.logs.toSorted((a, b) => a.at - b.at)).toMatchObject([{ at: 100 }, { at: 102 }]);
-        expect(collector.logs.map(({ text }) => text).join()).toMatch(
-          /log of 7.*log of 9|log of 9.*log of 7/s,
-        );
-      });
+      const packets = [0, 1, 2].map((index) => execStream(0, root, index * 2, 2));
+      const [first, , third] = await run(MOODY, packets, { name: "moody" });
+      const { logs } = (await share(MOODY, { name: "moody" })).collector;
+      const texts = logs.toSorted((a, b) => a.at - b.at);
+      expect(texts).toMatchObject([{ at: first!.at }, { at: third!.at }]);
+      expect(texts[0]!.text).toContain("log of 7");
+      expect(texts[1]!.text).toContain("log of 9");
     });
 
     it("fails packets whose input cannot be read, and no other", async () => {
@@ -347,17 +349,16 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
 
     it("refuses frames that are none, and runs nothing of them", async () => {
       const chunk = await harness.putChunk(new Uint8Array([9]));
-      await withLane(ECHO, async (lane, collector) => {
-        const frame = encodeFrame([exec(0, chunk, 0, 1), exec(1, chunk, 0, 1)]);
-        const flipped = frame.slice();
-        flipped[64 + 8] = 5;
-        for (const bad of [frame.subarray(0, 65), flipped, encodeFrame([{ op: Op.NOP }])]) {
-          expect(() => lane.exec(bad)).toThrow(expect.objectContaining({ code: "PFS_PACKET_INVALID" }));
-        }
-        lane.exec(encodeFrame([exec(7, chunk, 0, 1)]));
-        await collector.answered(1);
-        expect([...collector.answers.keys()]).toEqual([7]);
-      });
+      const { lane, collector, sent } = await share(ECHO);
+      const frame = encodeFrame([exec(sent, chunk, 0, 1), exec(sent + 1, chunk, 0, 1)]);
+      const flipped = frame.slice();
+      flipped[64 + 14] = 5;
+      for (const bad of [frame.subarray(0, 65), flipped, encodeFrame([{ op: Op.NOP }])]) {
+        expect(() => lane.exec(bad)).toThrow(expect.objectContaining({ code: "PFS_PACKET_INVALID" }));
+      }
+      const [answer] = await run(ECHO, [exec(0, chunk, 0, 1)]);
+      expect(await bytesOf(answer!)).toEqual(new Uint8Array([9]));
+      expect(collector.answers.size).toBe(sent + 1);
     });
 
     it("says nothing more once a lane is closed, and leaves the others alone", async () => {
