@@ -36,6 +36,8 @@ export const MessageType = {
   STORED: 25,
   // Results to keep.
   KEEP: 26,
+  // A store's verify and gc.
+  UPKEEP: 27,
 } as const;
 export type MessageType = (typeof MessageType)[keyof typeof MessageType];
 export type MessageTypeName = keyof typeof MessageType;

@@ -1,0 +1,189 @@
+/** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
+import * as v from "valibot";
+import { MessageType } from "../packets/envelope.ts";
+import type { Ref } from "../packets/digest.ts";
+import type { JobEvent, JobInfo, JobOutcome } from "../runtime/job/job-types.ts";
+import type { GcResult } from "../runtime/store/collector.ts";
+import type { StoreReport } from "../runtime/store/verifier.ts";
+import { WireError, WireErrorCode } from "./errors.ts";
+import { JobOpenedMeta, NodeStatuses } from "./messages.ts";
+import type { JobMeta, NodeStatus } from "./messages.ts";
+import { RemoteCatalog } from "./remote-catalog.ts";
+import { RemoteChunks } from "./transfer/remote-chunks.ts";
+import { dial } from "./wire/dial.ts";
+import { Identity } from "./wire/keys.ts";
+import type { Link, WireMessage } from "./wire/link.ts";
+import { readMeta } from "./wire/meta.ts";
+import { parseToken } from "./wire/token.ts";
+
+/** A machine that bytes are stored at and read from. */
+export interface DataPeer {
+  readonly link: Link;
+  readonly chunks: RemoteChunks;
+  readonly catalog: RemoteCatalog;
+}
+
+export interface RemoteJob {
+  readonly program: string;
+  /** Root of the bundle's stream, stored at the hub. */
+  readonly code: Ref;
+  readonly args?: unknown;
+  readonly files: readonly string[];
+  readonly out?: string;
+  readonly splitBytes?: number;
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: JobEvent) => void;
+}
+
+const LABEL = "client";
+
+export class Hub {
+  readonly data: DataPeer;
+  readonly #identity: Identity;
+
+  private constructor(link: Link, identity: Identity) {
+    this.data = dataPeer(link);
+    this.#identity = identity;
+  }
+
+  /** Rejects with PFS_TOKEN_INVALID and as `dial` does. */
+  static async connect(token: string, signal?: AbortSignal): Promise<Hub> {
+    const { curveKey, signingKey, secret, address } = parseToken(token, "client");
+    const identity = Identity.fromSecret(secret);
+    const server = { curveKey, signingKey };
+    const link = await dial({
+      address,
+      server,
+      identity,
+      role: "client",
+      label: LABEL,
+      ...withSignal(signal),
+    });
+    return new Hub(link, identity);
+  }
+
+  /** A session with one of the hub's nodes. Rejects with PFS_NOT_FOUND, or PFS_PEER_UNREACHABLE when it does not listen. */
+  async dialNode(wanted: string, signal?: AbortSignal): Promise<DataPeer> {
+    const node = (await this.nodes()).find(({ id, label }) => id === wanted || label === wanted);
+    if (node === undefined) {
+      throw new WireError(WireErrorCode.notFound, `the hub has no node called “${wanted}”`, { node: wanted });
+    }
+    if (node.role === "hub") return this.data;
+    if (node.address === undefined) {
+      const message = `node “${wanted}” does not listen: it joined without --listen`;
+      throw new WireError(WireErrorCode.unreachable, message, { node: wanted });
+    }
+    const server = {
+      curveKey: Buffer.from(node.curveKey, "hex"),
+      signingKey: Buffer.from(node.signingKey, "hex"),
+    };
+    const { address } = node;
+    const identity = this.#identity;
+    return dataPeer(
+      await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) }),
+    );
+  }
+
+  async run({
+    program,
+    code,
+    args,
+    files,
+    out,
+    splitBytes,
+    signal,
+    onEvent,
+  }: RemoteJob): Promise<JobOutcome> {
+    const meta: JobMeta = {
+      op: "run",
+      program,
+      code,
+      args: toJson(args),
+      files: [...files],
+      out,
+      splitBytes,
+    };
+    const value: Uint8Array[] = [];
+    for await (const message of this.data.link.stream({ type: MessageType.JOB, meta }, withSignal(signal))) {
+      if (message.type === MessageType.JOB_EVENT) onEvent?.(message.meta as JobEvent);
+      else if (message.type === MessageType.FILE_DATA) value.push(message.chunks);
+      else return outcomeOf(message, value);
+    }
+    throw new WireError(WireErrorCode.messageInvalid, "the hub ended a job without its outcome", {});
+  }
+
+  /** Loads a program into lanes that stay until it is closed. */
+  async open(options: { readonly program: string; readonly code: Ref; readonly args?: unknown }): Promise<{
+    exec(frame: Uint8Array): Promise<Uint8Array>;
+    close(): Promise<void>;
+    [Symbol.asyncDispose](): Promise<void>;
+  }> {
+    const { program, code, args } = options;
+    const { session } = readMeta(
+      JobOpenedMeta,
+      await this.#ask({ op: "open", program, code, args: toJson(args) }),
+    );
+    const close = async (): Promise<void> => void (await this.#ask({ op: "close", session }));
+    return {
+      exec: async (packets) => (await this.#ask({ op: "exec", session }, packets)).packets,
+      close,
+      [Symbol.asyncDispose]: close,
+    };
+  }
+
+  async nodes(): Promise<NodeStatus[]> {
+    const reply = await this.data.link.request({ type: MessageType.ROSTER });
+    return v.parse(NodeStatuses, jsonOf(reply));
+  }
+
+  async jobs(): Promise<JobInfo[]> {
+    return jsonOf(await this.#ask({ op: "list" })) as JobInfo[];
+  }
+
+  async cancel(job: string): Promise<void> {
+    await this.#ask({ op: "cancel", job });
+  }
+
+  async verify(signal?: AbortSignal): Promise<StoreReport> {
+    return jsonOf(await this.#upkeep("verify", signal)) as StoreReport;
+  }
+
+  async gc(signal?: AbortSignal): Promise<GcResult> {
+    return jsonOf(await this.#upkeep("gc", signal)) as GcResult;
+  }
+
+  async close(): Promise<void> {
+    await this.data.link.close();
+  }
+
+  async #ask(meta: JobMeta, packets?: Uint8Array): Promise<WireMessage> {
+    const message = { type: MessageType.JOB, meta, ...(packets === undefined ? {} : { packets }) };
+    return await this.data.link.request(message);
+  }
+
+  async #upkeep(op: "verify" | "gc", signal: AbortSignal | undefined): Promise<WireMessage> {
+    return await this.data.link.request({ type: MessageType.UPKEEP, meta: { op } }, withSignal(signal));
+  }
+}
+
+function dataPeer(link: Link): DataPeer {
+  return { link, chunks: new RemoteChunks(link, { here: false }), catalog: new RemoteCatalog(link) };
+}
+
+/** The hub is trusted with what a job is and how it went: whoever has its token gave it the program. */
+function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutcome {
+  const { hasValue, ...outcome } = message.meta as JobOutcome & { hasValue: boolean };
+  return hasValue ? { ...outcome, value: JSON.parse(Buffer.concat(value).toString()) as unknown } : outcome;
+}
+
+function jsonOf(message: WireMessage): unknown {
+  return JSON.parse(Buffer.from(message.chunks).toString());
+}
+
+function toJson(args: unknown): string {
+  return JSON.stringify(args ?? null);
+}
+
+function withSignal(signal: AbortSignal | undefined): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}

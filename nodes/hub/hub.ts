@@ -1,0 +1,256 @@
+/**
+ * A hub: the machine that keeps the names and schedules the jobs of a network, and stores and computes like a node.
+ *
+ *   client ──▶ chunks, names, jobs ──▶ hub ◀── chunks, lanes ──▶ node
+ */
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { refFromHex } from "../../packets/digest.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
+import { ExecutorList } from "../../runtime/job/executor-set.ts";
+import { JobRunner } from "../../runtime/job/runner.ts";
+import type { JobInput } from "../../runtime/job/splits.ts";
+import { describeStream } from "../../runtime/machine/describe.ts";
+import type { Executor } from "../../runtime/pool/executor.ts";
+import { Runtime } from "../../runtime/runtime.ts";
+import type { NodeStatus } from "../messages.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
+import { CatalogService } from "../serve/catalog-service.ts";
+import { ChunkService } from "../serve/chunk-service.ts";
+import { JobService } from "../serve/job-service.ts";
+import { PutSessions } from "../serve/put-sessions.ts";
+import { RosterService } from "../serve/roster-service.ts";
+import { serve } from "../serve/service.ts";
+import { UpkeepService } from "../serve/upkeep-service.ts";
+import { hasAnywhere } from "../transfer/anywhere.ts";
+import { PeerSource } from "../transfer/peer-source.ts";
+import type { Address } from "../wire/address.ts";
+import { Role } from "../wire/link.ts";
+import type { Link } from "../wire/link.ts";
+import type { Roster } from "../wire/roster.ts";
+import { WireServer } from "../wire/server.ts";
+import { describeWireEvent } from "../wire-news.ts";
+import { Members } from "./members.ts";
+import type { ExecutorLoad } from "./members.ts";
+import { pushRoster } from "./roster-push.ts";
+import { readRoster, RosterWriter } from "./roster-file.ts";
+import { loadSecrets, makeTokens } from "./tokens.ts";
+import type { HubSecrets, HubTokens } from "./tokens.ts";
+
+export interface HubOptions {
+  /** The store's directory; what else the hub keeps stands in it too. */
+  readonly store: string;
+  readonly listen: Address;
+  /** Its name for people; the host's by default. */
+  readonly label?: string;
+  /** Packets that it works on itself at once; 0 for a hub that only coordinates. By default one per core. */
+  readonly workers?: number;
+  /** Ends the hub. */
+  readonly signal?: AbortSignal;
+  /** News for people: who came, who went, who was refused. */
+  readonly onEvent?: (text: string) => void;
+}
+
+/** Rejects as `Store.open` does, with PFS_PORT_UNAVAILABLE, PFS_IDENTITY_INVALID or PFS_ROSTER_INVALID. */
+export async function startHub(options: HubOptions): Promise<Hub> {
+  const { store: directory, label = hostname(), workers } = options;
+  const members = new Members(new ExecutorList());
+  const peers = async (): Promise<Members["chunks"]> => members.chunks;
+  const runtime = await Runtime.open({
+    directory,
+    id: "hub",
+    label,
+    workers,
+    source: (store) => new PeerSource({ store, peers }),
+  });
+  try {
+    const secrets = await loadSecrets(directory);
+    const rosterFile = join(directory, "roster.json");
+    const roster = await readRoster(rosterFile);
+    const { client, invite } = secrets;
+    roster.add({
+      signingKey: client.signingKey,
+      curveKey: client.curveKey,
+      role: Role.client,
+      label: "client",
+    });
+    roster.add({
+      signingKey: invite.signingKey,
+      curveKey: invite.curveKey,
+      role: Role.invite,
+      label: "invite",
+    });
+    const hub = new Hub({ ...options, label }, { runtime, members, secrets, roster, rosterFile });
+    await hub.open(options.listen);
+    return hub;
+  } catch (error) {
+    await runtime.close();
+    throw error;
+  }
+}
+
+interface HubParts {
+  readonly runtime: Runtime;
+  readonly members: Members;
+  readonly secrets: HubSecrets;
+  readonly roster: Roster;
+  readonly rosterFile: string;
+}
+
+export class Hub implements AsyncDisposable {
+  /** Resolves when the hub has ended, with the reason when nobody asked for it. */
+  readonly closed: Promise<PacketfsError | undefined>;
+  readonly #options: HubOptions & { readonly label: string };
+  readonly #parts: HubParts;
+  readonly #runner: JobRunner;
+  readonly #server: WireServer;
+  #tokens: HubTokens | undefined;
+  #ending: Promise<void> | undefined;
+  #resolveClosed!: (error: PacketfsError | undefined) => void;
+
+  constructor(options: HubOptions & { readonly label: string }, parts: HubParts) {
+    this.#options = options;
+    this.#parts = parts;
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    const { runtime, members, roster, rosterFile, secrets } = parts;
+    const rosterWriter = new RosterWriter(rosterFile, roster);
+    if (runtime.executor !== undefined) members.executors.add(runtime.executor);
+    this.#runner = new JobRunner({
+      source: runtime.source,
+      sessions: () => runtime.store.session(),
+      executors: members.executors,
+    });
+    this.#server = new WireServer({
+      identity: secrets.hub,
+      roster,
+      role: "hub",
+      label: options.label,
+      onLink: (link) => this.#welcome(link),
+      onJoin: () => rosterWriter.save(),
+      onEvent: (event) => options.onEvent?.(describeWireEvent(event)),
+    });
+  }
+
+  /** Opens the port. */
+  async open({ host, port }: Address): Promise<void> {
+    await this.#server.bind(host, port);
+    this.#parts.runtime.warm();
+    const { signal } = this.#options;
+    signal?.addEventListener("abort", () => void this.close(), { once: true });
+    void this.#server.closed.then((error) => this.#end(error));
+    if (signal?.aborted === true) await this.close();
+  }
+
+  /** HOST:PORT. */
+  get address(): string {
+    return this.#server.address;
+  }
+
+  get clientToken(): string {
+    return this.#makeTokens().clientToken;
+  }
+
+  get joinToken(): string {
+    return this.#makeTokens().joinToken;
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close();
+    await this.#end(undefined);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #makeTokens(): HubTokens {
+    return (this.#tokens ??= makeTokens(this.#parts.secrets, this.address));
+  }
+
+  #end(error: PacketfsError | undefined): Promise<void> {
+    this.#ending ??= (async () => {
+      await this.#runner.close();
+      await this.#parts.runtime.close();
+      this.#resolveClosed(error?.code === WireErrorCode.closed ? undefined : error);
+    })();
+    return this.#ending;
+  }
+
+  #welcome(link: Link): void {
+    if (link.peer.role === Role.node) this.#welcomeNode(link);
+    else this.#welcomeClient(link);
+  }
+
+  #welcomeNode(link: Link): void {
+    const { runtime, members, roster } = this.#parts;
+    const { label } = link.peer;
+    // A machine that moved, or listens elsewhere now.
+    const { signingKey, curveKey, address } = link.peer;
+    roster.add({
+      signingKey,
+      curveKey,
+      role: Role.node,
+      label,
+      ...(address === undefined ? {} : { address }),
+    });
+    const executor = members.add(link);
+    const chunks = new ChunkService({
+      store: runtime.store,
+      source: runtime.source,
+      hasAnywhere: (refs) => this.#hasAnywhere(refs),
+    });
+    serve(link, executor === undefined ? [chunks] : [chunks, executor]);
+    this.#options.onEvent?.(`${label} is here`);
+    pushRoster(this.#parts.secrets.hub, roster, members.links);
+    void link.closed.then((error) => this.#options.onEvent?.(`${label} is gone: ${error.message}`));
+  }
+
+  #welcomeClient(link: Link): void {
+    const { runtime } = this.#parts;
+    const { store, source } = runtime;
+    const shared = { store, source, hasAnywhere: (refs: Uint8Array) => this.#hasAnywhere(refs) };
+    const puts = new PutSessions(() => store.session());
+    serve(link, [
+      new ChunkService({ ...shared, puts }),
+      new CatalogService({ ...shared, puts }),
+      new JobService({ runtime, runner: this.#runner, find: (file) => this.#find(file) }),
+      new RosterService(() => this.#nodes()),
+      new UpkeepService(shared),
+    ]);
+  }
+
+  async #hasAnywhere(refs: Uint8Array): Promise<Uint8Array> {
+    const { runtime, members } = this.#parts;
+    return await hasAnywhere({ store: runtime.store, peers: async () => members.chunks }, refs);
+  }
+
+  async #find(file: string): Promise<JobInput> {
+    const { runtime } = this.#parts;
+    const record = runtime.store.resolve(file);
+    if (record !== undefined) return { name: file, root: record.root, length: record.length };
+    const root = refFromHex(file);
+    if (root === undefined) {
+      throw new WireError(WireErrorCode.notFound, `there is no file called “${file}”`, { file });
+    }
+    const { length } = await describeStream(runtime.source, root);
+    return { name: file, root, length };
+  }
+
+  #nodes(): NodeStatus[] {
+    const { secrets, runtime, members } = this.#parts;
+    const loadOf = (executor: Executor | undefined): ExecutorLoad =>
+      executor === undefined ? { inFlight: 0, done: 0 } : this.#runner.loadOf(executor);
+    const self: NodeStatus = {
+      id: secrets.hub.id,
+      label: this.#options.label,
+      role: "hub",
+      address: this.address,
+      curveKey: Buffer.from(secrets.hub.curveKey).toString("hex"),
+      signingKey: Buffer.from(secrets.hub.signingKey).toString("hex"),
+      width: runtime.executor?.width ?? 0,
+      ...loadOf(runtime.executor),
+      lastSeenMs: 0,
+    };
+    return [self, ...members.statuses(loadOf)];
+  }
+}

@@ -1,0 +1,69 @@
+/** The nodes that are connected to a hub now: their links, their chunks, and the executors that they lend. */
+import { ExecutorList } from "../../runtime/job/executor-set.ts";
+import type { Executor } from "../../runtime/pool/executor.ts";
+import type { NodeStatus } from "../messages.ts";
+import { RemoteExecutor } from "../remote-executor.ts";
+import { RemoteChunks } from "../transfer/remote-chunks.ts";
+import type { Link } from "../wire/link.ts";
+import { widthOf } from "../width.ts";
+
+export interface ExecutorLoad {
+  readonly inFlight: number;
+  readonly done: number;
+}
+
+interface Member {
+  readonly link: Link;
+  readonly chunks: RemoteChunks;
+  /** Undefined for a machine that lends no workers. */
+  readonly executor: RemoteExecutor | undefined;
+  readonly since: number;
+}
+
+export class Members {
+  /** What jobs run on; the hub adds its own executor to it. */
+  readonly executors: ExecutorList;
+  readonly #members = new Map<Link, Member>();
+
+  constructor(executors: ExecutorList) {
+    this.executors = executors;
+  }
+
+  /** Takes a node in until its link closes. Returns its executor, whose messages are to be served. */
+  add(link: Link): RemoteExecutor | undefined {
+    const width = widthOf(link.peer.features);
+    const executor = width === 0 ? undefined : new RemoteExecutor(link, width);
+    const chunks = new RemoteChunks(link, { here: true });
+    this.#members.set(link, { link, chunks, executor, since: performance.now() });
+    if (executor !== undefined) this.executors.add(executor);
+    void link.closed.then(() => {
+      this.#members.delete(link);
+      if (executor !== undefined) this.executors.remove(executor);
+    });
+    return executor;
+  }
+
+  get links(): readonly Link[] {
+    return [...this.#members.keys()];
+  }
+
+  /** Whom to ask for chunks that the hub lacks. */
+  get chunks(): readonly RemoteChunks[] {
+    return [...this.#members.values()].map(({ chunks }) => chunks);
+  }
+
+  statuses(loadOf: (executor: Executor | undefined) => ExecutorLoad): NodeStatus[] {
+    return [...this.#members.values()].map(({ link: { peer }, executor }) => ({
+      id: peer.id,
+      label: peer.label,
+      role: "node",
+      ...(peer.address === undefined ? {} : { address: peer.address }),
+      curveKey: Buffer.from(peer.curveKey).toString("hex"),
+      signingKey: Buffer.from(peer.signingKey).toString("hex"),
+      width: executor?.width ?? 0,
+      ...loadOf(executor),
+      // A node that says nothing for PEER_LOST_MS is no member any more.
+      lastSeenMs: 0,
+    }));
+  }
+}

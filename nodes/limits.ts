@@ -1,0 +1,109 @@
+/** Every limit and default of machines that speak with each other on one page, the unit last in the name. */
+
+// ── wire ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** How long a dial waits for a session, from the name's lookup to WELCOME. */
+export const CONNECT_TIMEOUT_MS = 5_000;
+/** How long a connection may take for its encrypted handshake before ZeroMQ ends it. */
+export const HANDSHAKE_TIMEOUT_MS = 3_000;
+/** How long a connection may take from then on for its signed HELLO. */
+export const HELLO_TIMEOUT_MS = 5_000;
+/** Pauses between dials: the first, and the longest, each twice as long as the one before. */
+export const RECONNECT_MS_MIN = 250;
+export const RECONNECT_MS_MAX = 10_000;
+/** A side that has said nothing for this long says PING. */
+export const PING_INTERVAL_MS = 1_000;
+/** A peer that has said nothing for this long is lost. */
+export const PEER_LOST_MS = 3_500;
+/** Before a message that may take long on a slow line, the peer is told how long: at this speed, up to this long. */
+export const SLOW_LINE_BYTES_PER_SECOND: number = 256 * 1024;
+export const SILENCE_MS_MAX = 60_000;
+/** Messages with bodies up to this many bytes are not announced. */
+export const UNANNOUNCED_BYTES_MAX: number = 768 * 1024;
+/** How often time passes for a link: what its timeouts are accurate to. */
+export const TICK_MS = 100;
+/** How long a link that closes tries to get rid of what it has to say. */
+export const CLOSE_FLUSH_MS = 1_000;
+
+/** How long a closed socket keeps what was written to it. Above half a second zeromq.js complains when a process ends. */
+export const SOCKET_LINGER_MS = 300;
+
+/** Bytes that may be under way to a peer without it having said that they came. */
+export const LINK_WINDOW_BYTES: number = 16 * 1024 * 1024;
+/** On a slow line fewer are, so that a control message does not wait behind them: what the line moves in this time. */
+export const LINK_WINDOW_MS = 250;
+export const LINK_WINDOW_BYTES_MIN: number = 1024 * 1024;
+/** The receiver says what came at least this often. */
+export const GRANT_BYTES: number = 256 * 1024;
+/** What a message counts for in windows and queues beside its bytes. */
+export const MESSAGE_COST_BYTES = 1024;
+/** Bytes that a link holds for a slow peer: with more the session ends. New requests are refused earlier. */
+export const ASK_QUEUE_BYTES_MAX: number = 48 * 1024 * 1024;
+export const LINK_QUEUE_BYTES_MAX: number = 64 * 1024 * 1024;
+/** `drained` resolves below this. */
+export const LINK_QUEUE_LOW_BYTES: number = 8 * 1024 * 1024;
+/** Bytes of requests that wait for their answers on the other side; further ones wait on this side. */
+export const REQUEST_WINDOW_BYTES: number = 32 * 1024 * 1024;
+/** Requests of one side that wait for their answers. */
+export const REQUESTS_PER_LINK_MAX = 4096;
+/** Bytes of a stream's replies that its reader has not taken yet. */
+export const STREAM_WINDOW_BYTES: number = 4 * 1024 * 1024;
+/** Requests that came before somebody said who answers them. */
+export const EARLY_REQUESTS_MAX = 256;
+
+/** Bytes that encryption and framing add to a frame at most; ZeroMQ counts them. */
+export const FRAME_OVERHEAD_BYTES = 4096;
+/** ZeroMQ's own bound on messages per peer. The windows keep below it. */
+export const SOCKET_MESSAGES_MAX: number = 32 * 1024;
+/** Metadata of a HELLO, CHALLENGE or WELCOME. */
+export const HELLO_BYTES_MAX: number = 8 * 1024;
+export const FEATURES_MAX = 32;
+export const FEATURE_CHARACTERS_MAX = 32;
+export const ADDRESS_CHARACTERS_MAX = 262;
+/** Connections of a port, and those of one key among them. */
+export const CONNECTIONS_MAX = 8192;
+export const CONNECTIONS_PER_KEY_MAX = 512;
+export const ROSTER_ENTRIES_MAX = 65_536;
+/** Reports of refusals per second; those beyond are counted only. */
+export const REFUSAL_REPORTS_PER_SECOND = 5;
+/** How long the port waits for a connection that it admitted to appear. */
+export const ADMISSION_MS = 500;
+/** How long a key is kept out that attacked the port. */
+export const SUSPENSION_MS = 600_000;
+/** How long the proof that the port is guarded may take. */
+export const PROOF_TIMEOUT_MS = 5_000;
+
+/** Depth of nesting and number of values in the metadata of a message. */
+export const META_DEPTH_MAX = 32;
+export const META_ITEMS_MAX: number = 16 * 1024;
+
+// ── transfer and services ────────────────────────────────────────────────────────────────────────────────────────
+
+/** Plain bytes of chunks in one message. */
+export const BATCH_BYTES_MAX: number = 4 * 1024 * 1024;
+/** Refs in one request for chunks, and in one question for which are there. */
+export const REFS_PER_REQUEST_MAX = 256;
+export const REFS_PER_WANT_MAX = 4096;
+/** Requests for chunks that a reader keeps under way to one peer. */
+export const FILE_REQUESTS_IN_FLIGHT = 3;
+/** Puts that one peer may have open. */
+export const PUTS_PER_LINK_MAX = 64;
+/** What was fetched from peers is safe from gc for this long after the last fetch. */
+export const CACHE_SESSION_IDLE_MS = 30_000;
+/** Names in one answer to a listing. */
+export const LIST_ENTRIES_MAX = 128;
+/** Characters of a label that people give a node, and of one log or note that a node sends. */
+export const LABEL_CHARACTERS_MAX = 128;
+export const LOG_CHARACTERS_MAX: number = 16 * 1024;
+/** How long a node may take to load a program: to fetch it and start an executor process. */
+export const LOAD_TIMEOUT_MS = 30_000;
+/** Files that one job reads. */
+export const JOB_FILES_MAX = 256;
+/** Characters of a program's arguments as JSON. */
+export const PROGRAM_ARGS_CHARACTERS_MAX: number = 32 * 1024;
+/** Programs that one client may have loaded. */
+export const PROGRAMS_PER_LINK_MAX = 16;
+/** Bytes of a job's value in one message. */
+export const RESULT_PART_BYTES: number = 1024 * 1024;
+/** A node that could not be reached is not tried again for this long. */
+export const PEER_RETRY_MS = 10_000;

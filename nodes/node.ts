@@ -1,0 +1,224 @@
+/** A node: lends its workers and its store to a hub, and fetches what it lacks from whoever has it. */
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { PacketfsError } from "../packets/errors.ts";
+import { MessageType } from "../packets/envelope.ts";
+import { Runtime } from "../runtime/runtime.ts";
+import { PeerLinks } from "./peer-links.ts";
+import { CatalogService } from "./serve/catalog-service.ts";
+import { ChunkService } from "./serve/chunk-service.ts";
+import { LaneService } from "./serve/lane-service.ts";
+import { PutSessions } from "./serve/put-sessions.ts";
+import { serve } from "./serve/service.ts";
+import type { Service } from "./serve/service.ts";
+import { hasAnywhere } from "./transfer/anywhere.ts";
+import { PeerSource } from "./transfer/peer-source.ts";
+import { widthFeature } from "./width.ts";
+import type { Address } from "./wire/address.ts";
+import { loadIdentity } from "./wire/identity-file.ts";
+import { Identity } from "./wire/keys.ts";
+import { Role } from "./wire/link.ts";
+import type { Link } from "./wire/link.ts";
+import { Redialer } from "./wire/redialer.ts";
+import { Roster } from "./wire/roster.ts";
+import { WireServer } from "./wire/server.ts";
+import { parseToken } from "./wire/token.ts";
+import { describeWireEvent } from "./wire-news.ts";
+
+export interface JoinOptions {
+  /** The join token that the hub printed. */
+  readonly token: string;
+  /** The store's directory; the node's identity stands in it too. */
+  readonly store: string;
+  /** Where other nodes reach it; without, the hub relays what it has. */
+  readonly listen?: Address;
+  /** Its name for people; the host's by default. */
+  readonly label?: string;
+  /** Packets that it works on at once; one per core by default. */
+  readonly workers?: number;
+  /** Ends the node. */
+  readonly signal?: AbortSignal;
+  /** News for people. */
+  readonly onEvent?: (text: string) => void;
+}
+
+/**
+ * Joins a hub, and stays joined: a lost session is dialed again. Rejects with PFS_TOKEN_INVALID, as `Store.open` does,
+ * with PFS_PORT_UNAVAILABLE, and with what the first dial rejects with (PFS_PEER_UNREACHABLE, PFS_PEER_REFUSED).
+ */
+export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
+  const token = parseToken(options.token, "join");
+  const { store: directory, label = hostname(), workers } = options;
+  const roster = new Roster();
+  let links: PeerLinks | undefined;
+  const peers = async (): Promise<Awaited<ReturnType<PeerLinks["chunks"]>>> => (await links?.chunks()) ?? [];
+  const runtime = await Runtime.open({
+    directory,
+    id: "node",
+    label,
+    workers,
+    source: (store) => new PeerSource({ store, peers }),
+  });
+  try {
+    const identity = await loadIdentity(join(directory, "node.identity"));
+    links = new PeerLinks({ identity, label, roster });
+    const node = new JoinedNode({ ...options, label }, { runtime, identity, roster, links });
+    await node.join(token);
+    return node;
+  } catch (error) {
+    await runtime.close();
+    throw error;
+  }
+}
+
+interface NodeParts {
+  readonly runtime: Runtime;
+  readonly identity: Identity;
+  readonly roster: Roster;
+  readonly links: PeerLinks;
+}
+
+export class JoinedNode implements AsyncDisposable {
+  readonly label: string;
+  readonly id: string;
+  /** Resolves when the node has ended. */
+  readonly closed: Promise<void>;
+  readonly #options: JoinOptions;
+  readonly #parts: NodeParts;
+  #server: WireServer | undefined;
+  #redialer: Redialer | undefined;
+  #ending: Promise<void> | undefined;
+  #resolveClosed!: () => void;
+
+  constructor(options: JoinOptions & { readonly label: string }, parts: NodeParts) {
+    this.label = options.label;
+    this.id = parts.identity.id;
+    this.#options = options;
+    this.#parts = parts;
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+  }
+
+  /** Opens the port, if it is to listen, and dials the hub. */
+  async join(token: ReturnType<typeof parseToken>): Promise<void> {
+    const { listen, signal } = this.#options;
+    if (listen !== undefined) await this.#listen(listen);
+    try {
+      await this.#dial(token);
+    } catch (error) {
+      await this.#server?.close();
+      throw error;
+    }
+    this.#parts.runtime.warm();
+    signal?.addEventListener("abort", () => void this.close(), { once: true });
+    if (signal?.aborted === true) await this.close();
+  }
+
+  close(): Promise<void> {
+    this.#ending ??= (async () => {
+      await this.#redialer?.close();
+      await this.#server?.close();
+      await this.#parts.links[Symbol.asyncDispose]();
+      await this.#parts.runtime.close();
+      this.#resolveClosed();
+    })();
+    return this.#ending;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #listen({ host, port }: Address): Promise<void> {
+    const { identity, roster } = this.#parts;
+    this.#server = new WireServer({
+      identity,
+      roster,
+      role: "node",
+      label: this.label,
+      onLink: (link) => serve(link, this.#peerServices(link)),
+      onEvent: (event) => this.#options.onEvent?.(describeWireEvent(event)),
+    });
+    await this.#server.bind(host, port);
+  }
+
+  /** Resolves when the hub has taken this node in. */
+  #dial({ address, curveKey, signingKey, secret }: ReturnType<typeof parseToken>): Promise<void> {
+    const { runtime, identity, links } = this.#parts;
+    return new Promise((resolve, reject) => {
+      let hasJoined = false;
+      this.#redialer = new Redialer({
+        address,
+        server: { curveKey, signingKey },
+        identity: Identity.fromSecret(secret),
+        joining: identity,
+        role: Role.node,
+        label: this.label,
+        features: [widthFeature(runtime.executor?.width ?? 0)],
+        listen: this.#server?.address,
+        onLink: (link) => {
+          links.setHub(link);
+          serve(link, this.#hubServices(link));
+          if (hasJoined) this.#options.onEvent?.("the hub is here again");
+          hasJoined = true;
+          resolve();
+        },
+        onFailure: (error: PacketfsError, retryMs: number) => {
+          links.setHub(undefined);
+          if (hasJoined) {
+            this.#options.onEvent?.(`${error.message}; dialing again in ${(retryMs / 1000).toFixed(1)} s`);
+            return;
+          }
+          void this.#redialer?.close();
+          reject(error);
+        },
+      });
+    });
+  }
+
+  #hubServices(link: Link): Service[] {
+    const { runtime, roster } = this.#parts;
+    const learnRoster: Service = {
+      handlers: new Map([
+        [
+          MessageType.ROSTER,
+          async ({ chunks }) => {
+            replaceRoster(roster, Roster.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
+            return undefined;
+          },
+        ],
+      ]),
+      [Symbol.asyncDispose]: async () => undefined,
+    };
+    const services: Service[] = [this.#chunkService(undefined), learnRoster];
+    return runtime.executor === undefined ? services : [...services, new LaneService(link, runtime.executor)];
+  }
+
+  #peerServices(link: Link): Service[] {
+    const { store, source } = this.#parts.runtime;
+    if (link.peer.role !== Role.client) return [this.#chunkService(undefined)];
+    const puts = new PutSessions(() => store.session());
+    const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
+    return [this.#chunkService(puts), new CatalogService({ store, source, hasAnywhere: anywhere, puts })];
+  }
+
+  #chunkService(puts: PutSessions | undefined): ChunkService {
+    const { store, source } = this.#parts.runtime;
+    return new ChunkService({
+      store,
+      source,
+      hasAnywhere: (refs) => this.#hasAnywhere(refs),
+      ...(puts === undefined ? {} : { puts }),
+    });
+  }
+
+  #hasAnywhere(refs: Uint8Array): Promise<Uint8Array> {
+    const { runtime, links } = this.#parts;
+    return hasAnywhere({ store: runtime.store, peers: () => links.chunks() }, refs);
+  }
+}
+
+/** What the hub says replaces what it said before; sessions of those that it left out end. */
+function replaceRoster(roster: Roster, next: Roster): void {
+  for (const { id } of roster.entries()) if (next.byId(id) === undefined) roster.remove(id);
+  for (const entry of next.entries()) roster.add(entry);
+}

@@ -1,0 +1,91 @@
+/** A node's sessions with other nodes, made when a chunk is wanted that the hub itself has not. */
+import { RemoteChunks } from "./transfer/remote-chunks.ts";
+import { PEER_RETRY_MS } from "./limits.ts";
+import { dial } from "./wire/dial.ts";
+import type { Identity } from "./wire/keys.ts";
+import { Role } from "./wire/link.ts";
+import type { Link } from "./wire/link.ts";
+import type { Roster, RosterEntry } from "./wire/roster.ts";
+import { serve } from "./serve/service.ts";
+
+export interface PeerLinksOptions {
+  readonly identity: Identity;
+  readonly label: string;
+  readonly roster: Roster;
+}
+
+interface PeerLink {
+  readonly link: Link;
+  readonly chunks: RemoteChunks;
+}
+
+export class PeerLinks implements AsyncDisposable {
+  readonly #options: PeerLinksOptions;
+  readonly #links = new Map<string, PeerLink>();
+  readonly #dialing = new Map<string, Promise<void>>();
+  /** When a peer that could not be reached may be tried again. */
+  readonly #retryAt = new Map<string, number>();
+  #hub: Link | undefined;
+
+  constructor(options: PeerLinksOptions) {
+    this.#options = options;
+  }
+
+  /** The session with the hub, while there is one. */
+  setHub(hub: Link | undefined): void {
+    this.#hub = hub;
+  }
+
+  /** Whom to ask for chunks, in this order: the hub for its own, nodes for theirs, the hub for what only it can reach. */
+  async chunks(): Promise<readonly RemoteChunks[]> {
+    await Promise.all(this.#reachable().map((entry) => this.#ensure(entry)));
+    const nodes = [...this.#links.values()].map(({ chunks }) => chunks);
+    const hub = this.#hub;
+    if (hub === undefined) return nodes;
+    return [new RemoteChunks(hub, { here: true }), ...nodes, new RemoteChunks(hub, { here: false })];
+  }
+
+  #reachable(): RosterEntry[] {
+    const { roster, identity } = this.#options;
+    const now = performance.now();
+    return roster
+      .entries()
+      .filter(
+        ({ id, role, address }) =>
+          role === Role.node &&
+          address !== undefined &&
+          id !== identity.id &&
+          !this.#links.has(id) &&
+          (this.#retryAt.get(id) ?? 0) <= now,
+      );
+  }
+
+  async #ensure(entry: RosterEntry): Promise<void> {
+    let dialing = this.#dialing.get(entry.id);
+    if (dialing === undefined) {
+      dialing = this.#dial(entry).finally(() => this.#dialing.delete(entry.id));
+      this.#dialing.set(entry.id, dialing);
+    }
+    await dialing;
+  }
+
+  async #dial(entry: RosterEntry): Promise<void> {
+    const { identity, label } = this.#options;
+    const { id, address, curveKey, signingKey } = entry;
+    try {
+      const server = { curveKey, signingKey };
+      const link = await dial({ address: address!, server, identity, role: Role.node, label });
+      serve(link, []);
+      this.#links.set(id, { link, chunks: new RemoteChunks(link, { here: true }) });
+      void link.closed.then(() => this.#links.delete(id));
+    } catch {
+      // The hub relays what this peer has, and it is tried again later.
+      this.#retryAt.set(id, performance.now() + PEER_RETRY_MS);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#dialing.values());
+    await Promise.all([...this.#links.values()].map(({ link }) => link.close()));
+  }
+}

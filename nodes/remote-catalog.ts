@@ -1,0 +1,51 @@
+/** The names of a hub or node, over a link. */
+import { MessageType } from "../packets/envelope.ts";
+import type { Ref } from "../packets/digest.ts";
+import type { NameRecord } from "../runtime/store/types.ts";
+import { NamesMeta } from "./messages.ts";
+import type { NameMeta } from "./messages.ts";
+import type { Link } from "./wire/link.ts";
+import { readMeta } from "./wire/meta.ts";
+
+export class RemoteCatalog {
+  readonly #link: Link;
+
+  constructor(link: Link) {
+    this.#link = link;
+  }
+
+  async resolve(name: string): Promise<NameRecord | undefined> {
+    return (await this.#ask({ op: "resolve", name })).records[0];
+  }
+
+  /** Live names that begin with `prefix`, in byte order. */
+  async *list(prefix: string): AsyncGenerator<NameRecord> {
+    for (let after = ""; ;) {
+      const { records, more } = await this.#ask({ op: "list", prefix, after });
+      yield* records;
+      const last = records.at(-1);
+      if (!more || last === undefined) return;
+      after = last.name;
+    }
+  }
+
+  /** Binds a name to what was stored in `put`; durable when it resolves. */
+  async bind(name: string, root: Ref, length: number, put: string): Promise<NameRecord> {
+    const { records } = await this.#ask({ op: "set", name, root, length, put });
+    return records[0]!;
+  }
+
+  /** Rejects with PFS_NOT_FOUND. */
+  async remove(name: string): Promise<void> {
+    await this.#ask({ op: "remove", name });
+  }
+
+  /** From now on gc may collect what was stored in `put` and no name reaches. */
+  async endPut(put: string): Promise<void> {
+    await this.#ask({ op: "end", put });
+  }
+
+  async #ask(meta: NameMeta): Promise<{ records: NameRecord[]; more: boolean }> {
+    return readMeta(NamesMeta, await this.#link.request({ type: MessageType.NAME, meta }));
+  }
+}

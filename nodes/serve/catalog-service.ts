@@ -1,0 +1,106 @@
+/** Answers for names. A name is bound only to a file whose every chunk is somewhere in the network. */
+import { MessageType } from "../../packets/envelope.ts";
+import { invalidName } from "../../packets/name.ts";
+import { refToHex } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { describeStream } from "../../runtime/machine/describe.ts";
+import { reachable } from "../../runtime/machine/walk.ts";
+import type { Store } from "../../runtime/store/store.ts";
+import type { ChunkSource, NameRecord } from "../../runtime/store/types.ts";
+import { WireError } from "../errors.ts";
+import { LIST_ENTRIES_MAX } from "../limits.ts";
+import { NameMeta } from "../messages.ts";
+import { readMeta } from "../wire/meta.ts";
+import type { OutMessage, WireMessage } from "../wire/link.ts";
+import type { PutSessions } from "./put-sessions.ts";
+import type { Handler, Service } from "./service.ts";
+
+export interface CatalogServiceOptions {
+  readonly store: Store;
+  readonly source: ChunkSource;
+  readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
+  readonly puts: PutSessions;
+}
+
+export class CatalogService implements Service {
+  readonly handlers: ReadonlyMap<MessageType, Handler>;
+  readonly #options: CatalogServiceOptions;
+
+  constructor(options: CatalogServiceOptions) {
+    this.#options = options;
+    this.handlers = new Map([[MessageType.NAME, (message: WireMessage) => this.#answer(message)]]);
+  }
+
+  async #answer(message: WireMessage): Promise<OutMessage> {
+    const request = readMeta(NameMeta, message);
+    const { store, puts } = this.#options;
+    switch (request.op) {
+      case "set": {
+        const record = await this.#bind(request.name, request.root, request.length, request.put);
+        return names([record]);
+      }
+      case "resolve": {
+        const record = store.resolve(request.name);
+        return names(record === undefined ? [] : [record]);
+      }
+      case "list":
+        return this.#list(request.prefix, request.after);
+      case "remove":
+        if (!(await store.remove(request.name))) throw notFound(request.name);
+        return names([]);
+      case "end":
+        await puts.end(request.put);
+        return names([]);
+    }
+  }
+
+  async #bind(name: string, root: Ref, length: number, put: string): Promise<NameRecord> {
+    const reason = invalidName(name);
+    if (reason !== null)
+      throw new WireError("PFS_NAME_INVALID", `“${name}” is no name for a file: ${reason}`, { reason });
+    await this.#assertComplete(root, length);
+    const session = await this.#options.puts.get(put);
+    return await session.setName(name, root, length);
+  }
+
+  async #assertComplete(root: Ref, length: number): Promise<void> {
+    const { source, hasAnywhere } = this.#options;
+    const described = await describeStream(source, root);
+    if (described.length !== length) {
+      throw new WireError(
+        "PFS_MESSAGE_INVALID",
+        `the stream yields ${described.length} bytes, not ${length}`,
+        {},
+      );
+    }
+    for await (const refs of reachable(source, root)) {
+      const missing = (await hasAnywhere(refs)).indexOf(0);
+      if (missing === -1) continue;
+      const ref = refToHex(refs.subarray(missing * 32, missing * 32 + 32));
+      throw new WireError("PFS_CHUNK_MISSING", `the file is not complete: chunk ${ref} is on no node`, {
+        ref,
+      });
+    }
+  }
+
+  #list(prefix: string, after: string): OutMessage {
+    const records: NameRecord[] = [];
+    for (const record of this.#options.store.list(prefix, after)) {
+      if (records.length === LIST_ENTRIES_MAX) return names(records, true);
+      records.push(record);
+    }
+    return names(records);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#options.puts[Symbol.asyncDispose]();
+  }
+}
+
+function names(records: readonly NameRecord[], more = false): OutMessage {
+  return { type: MessageType.OK, meta: { records, more } };
+}
+
+function notFound(name: string): WireError {
+  return new WireError("PFS_NOT_FOUND", `no file is named “${name}”`, { name });
+}

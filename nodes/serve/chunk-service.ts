@@ -1,0 +1,144 @@
+/** Answers for chunks: which are here, here they are, and (for those who may) here are new ones. */
+import { MessageType, Priority } from "../../packets/envelope.ts";
+import { refAt, sameBytes } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { hasCode } from "../../packets/errors.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
+import type { ChunkSource, WriteSession } from "../../runtime/store/types.ts";
+import { WireError } from "../errors.ts";
+import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
+import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
+import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
+import type { Chunk } from "../transfer/chunk-batch.ts";
+import { readMeta } from "../wire/meta.ts";
+import type { OutMessage, WireMessage } from "../wire/link.ts";
+import type { PutSessions } from "./put-sessions.ts";
+import type { Handler, Service } from "./service.ts";
+
+export interface ChunkServiceOptions {
+  /** What this machine has itself. */
+  readonly store: ChunkSource & { has(refs: Uint8Array): Uint8Array };
+  /** What it can get, from others too. */
+  readonly source: ChunkSource;
+  /** Which chunks are somewhere in the network, one byte per ref. */
+  readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
+  /** Present when the peer may write. */
+  readonly puts?: PutSessions;
+}
+
+/** Chunks that are read at once while a reply is being filled: bounds what a reply may overshoot in memory. */
+const READ_STEP = 16;
+
+export class ChunkService implements Service {
+  readonly handlers: ReadonlyMap<MessageType, Handler>;
+  readonly #options: ChunkServiceOptions;
+  readonly #packer = new ChunkPacker();
+
+  constructor(options: ChunkServiceOptions) {
+    this.#options = options;
+    const handlers = new Map<MessageType, Handler>([
+      [MessageType.WANT, (message) => this.#want(message)],
+      [MessageType.FILE_REQUEST, (message) => this.#send(message)],
+    ]);
+    const puts = options.puts;
+    if (puts !== undefined) handlers.set(MessageType.STORE, (message) => this.#store(message, puts));
+    this.handlers = handlers;
+  }
+
+  async #want(message: WireMessage): Promise<OutMessage> {
+    const { put, here } = readMeta(WantMeta, message);
+    const refs = checkedRefs(message.chunks, REFS_PER_WANT_MAX);
+    const { puts, store, hasAnywhere } = this.#options;
+    if (put !== undefined && puts !== undefined) {
+      const session = await puts.get(put);
+      return { type: MessageType.HAVE, chunks: await session.claim(refs) };
+    }
+    return { type: MessageType.HAVE, chunks: here === true ? store.has(refs) : await hasAnywhere(refs) };
+  }
+
+  async #send(message: WireMessage): Promise<OutMessage> {
+    const { here } = readMeta(FileRequestMeta, message);
+    const refs = checkedRefs(message.chunks, REFS_PER_REQUEST_MAX);
+    const source = here ? this.#options.store : this.#options.source;
+    const all = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
+    const chunks: Chunk[] = [];
+    const missing: number[] = [];
+    let bytes = 0;
+    for (let start = 0; start < all.length && bytes < BATCH_BYTES_MAX; start += READ_STEP) {
+      const step = all.slice(start, start + READ_STEP);
+      const found = await readSome(source, step);
+      for (const [index, chunk] of found.entries()) {
+        if (chunk === undefined) missing.push(start + index);
+        else if (chunks.length === 0 || bytes + chunk.byteLength <= BATCH_BYTES_MAX) {
+          chunks.push({ ref: step[index]!, bytes: chunk });
+          bytes += chunk.byteLength;
+        } else {
+          bytes = BATCH_BYTES_MAX;
+          break;
+        }
+      }
+    }
+    const { packets, body, codec } = this.#packer.pack(chunks);
+    const meta = { codec, missing };
+    return { type: MessageType.FILE_DATA, priority: Priority.bulk, meta, packets, chunks: body };
+  }
+
+  async #store(message: WireMessage, puts: PutSessions): Promise<OutMessage> {
+    const { put, codec } = readMeta(StoreMeta, message);
+    const chunks = unpackChunks({ packets: message.packets, body: message.chunks, codec });
+    const written = await writeChunks(await puts.get(put), chunks);
+    return { type: MessageType.STORED, meta: written };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#options.puts?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Writes chunks that were verified already; the store hashes them again, as it does everything. */
+async function writeChunks(
+  session: WriteSession,
+  chunks: readonly Chunk[],
+): Promise<{ newChunks: number; newBytes: number; storedBytes: number }> {
+  const block = new Uint8Array(chunks.reduce((sum, { bytes }) => sum + bytes.byteLength, 0));
+  let at = 0;
+  for (const { bytes } of chunks) {
+    block.set(bytes, at);
+    at += bytes.byteLength;
+  }
+  const lengths = Uint32Array.from(chunks, ({ bytes }) => bytes.byteLength);
+  const { refs, newChunks, newBytes, storedBytes } = await session.write(block, lengths);
+  chunks.forEach(({ ref }, index) => {
+    if (!sameBytes(ref, refAt(refs, index))) throw new Error("the store hashed a verified chunk differently");
+  });
+  return { newChunks, newBytes, storedBytes };
+}
+
+/** Each chunk, or undefined where it is nowhere. The quick way first: mostly all are there. */
+async function readSome(source: ChunkSource, refs: readonly Ref[]): Promise<(Uint8Array | undefined)[]> {
+  try {
+    return await source.read(refs);
+  } catch (error) {
+    if (!hasCode(error, "PFS_CHUNK_MISSING") && !hasCode(error, "PFS_CHUNK_DAMAGED")) throw error;
+  }
+  const found: (Uint8Array | undefined)[] = [];
+  for (const ref of refs) {
+    try {
+      found.push(...(await source.read([ref])));
+    } catch (error) {
+      if (!hasCode(error, "PFS_CHUNK_MISSING") && !hasCode(error, "PFS_CHUNK_DAMAGED")) throw error;
+      found.push(undefined);
+    }
+  }
+  return found;
+}
+
+function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {
+  const count = refs.byteLength / REF_BYTES;
+  if (!Number.isInteger(count) || count < 1 || count > countMax) {
+    throw new WireError("PFS_MESSAGE_INVALID", `a request names 1 to ${countMax} refs of 32 bytes`, {
+      bytes: refs.byteLength,
+    });
+  }
+  return refs;
+}

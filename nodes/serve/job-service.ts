@@ -1,0 +1,155 @@
+/** Runs clients' programs on the hub's scheduler, and lets them watch. */
+import { randomBytes } from "node:crypto";
+import { MessageType, Priority } from "../../packets/envelope.ts";
+import type { Ref } from "../../packets/digest.ts";
+import type { JobRunner, OpenProgram } from "../../runtime/job/runner.ts";
+import type { ProgramSpec } from "../../runtime/job/job-types.ts";
+import type { JobInput } from "../../runtime/job/splits.ts";
+import { reachable } from "../../runtime/machine/walk.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
+import type { WriteSession } from "../../runtime/store/types.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
+import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
+import { JobMeta } from "../messages.ts";
+import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
+import { readMeta } from "../wire/meta.ts";
+import type { Handler, Service } from "./service.ts";
+
+export interface JobServiceOptions {
+  readonly runtime: Runtime;
+  readonly runner: JobRunner;
+  /** The stored file that a name or root in hexadecimal digits means. Rejects with PFS_NOT_FOUND. */
+  readonly find: (file: string) => Promise<JobInput>;
+}
+
+interface OpenedProgram {
+  readonly program: OpenProgram;
+  readonly session: WriteSession;
+}
+
+export class JobService implements Service {
+  readonly handlers: ReadonlyMap<MessageType, Handler>;
+  readonly #options: JobServiceOptions;
+  readonly #open = new Map<string, OpenedProgram>();
+  readonly #closing = new AbortController();
+
+  constructor(options: JobServiceOptions) {
+    this.#options = options;
+    this.handlers = new Map<MessageType, Handler>([
+      [MessageType.JOB, (message, reply) => this.#answer(message, reply)],
+    ]);
+  }
+
+  async #answer(message: WireMessage, reply: Reply): Promise<OutMessage> {
+    const request = readMeta(JobMeta, message);
+    const { runner } = this.#options;
+    switch (request.op) {
+      case "run":
+        return await this.#run(request, reply);
+      case "open":
+        return await this.#openProgram(request);
+      case "exec": {
+        const answers = await this.#opened(request.session).program.exec(message.packets);
+        return { type: MessageType.RETURN, packets: answers };
+      }
+      case "close": {
+        await this.#closeProgram(request.session);
+        return { type: MessageType.OK };
+      }
+      case "list":
+        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(runner.jobs())) };
+      case "cancel":
+        if (!runner.cancel(request.job)) {
+          throw new WireError(WireErrorCode.notFound, `no job ${request.job} is running`, {
+            job: request.job,
+          });
+        }
+        return { type: MessageType.OK };
+    }
+  }
+
+  async #run(request: JobMeta & { op: "run" }, reply: Reply): Promise<OutMessage> {
+    const { runner, find } = this.#options;
+    const { spec, session } = await this.#prepare(request);
+    try {
+      const inputs = await Promise.all(request.files.map(find));
+      const outcome = await runner.run(
+        {
+          ...spec,
+          id: randomBytes(4).toString("hex"),
+          inputs,
+          ...(request.splitBytes === undefined ? {} : { splitBytes: request.splitBytes }),
+          ...(request.out === undefined ? {} : { out: request.out }),
+        },
+        {
+          // The client's own cancellation, or the loss of its link: nobody would get the result.
+          signal: AbortSignal.any([reply.signal, this.#closing.signal]),
+          onEvent: (event) => reply({ type: MessageType.JOB_EVENT, meta: event }, false),
+        },
+      );
+      const { value, ...meta } = outcome;
+      if (value !== undefined) await sendValue(Buffer.from(JSON.stringify(value)), reply);
+      return { type: MessageType.OK, meta: { ...meta, hasValue: value !== undefined } };
+    } finally {
+      await session.close();
+    }
+  }
+
+  async #openProgram(request: JobMeta & { op: "open" }): Promise<OutMessage> {
+    if (this.#open.size >= PROGRAMS_PER_LINK_MAX) {
+      const max = PROGRAMS_PER_LINK_MAX;
+      throw new WireError(WireErrorCode.quota, `a client may have ${max} programs loaded at a time`, { max });
+    }
+    const { spec, session } = await this.#prepare(request);
+    const id = randomBytes(8).toString("hex");
+    this.#open.set(id, { program: await this.#options.runner.open(spec), session });
+    return { type: MessageType.OK, meta: { session: id } };
+  }
+
+  /** What the program says of itself; its code stays in the store until the session is closed. */
+  async #prepare(request: {
+    readonly program: string;
+    readonly code: Ref;
+    readonly args: string;
+  }): Promise<{ spec: ProgramSpec; session: WriteSession }> {
+    const { runtime } = this.#options;
+    const { program: name, code, args } = request;
+    const session = await runtime.store.session();
+    try {
+      for await (const refs of reachable(runtime.source, code)) await session.claim(refs);
+      return { spec: { name, code, args, description: await runtime.inspect(code) }, session };
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  #opened(session: string): OpenedProgram {
+    const opened = this.#open.get(session);
+    if (opened === undefined) {
+      throw new WireError(WireErrorCode.notFound, `no program is loaded as ${session}`, { session });
+    }
+    return opened;
+  }
+
+  async #closeProgram(id: string): Promise<void> {
+    const opened = this.#open.get(id);
+    this.#open.delete(id);
+    await opened?.program.close();
+    await opened?.session.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new WireError(WireErrorCode.cancelled, "the client is gone"));
+    for (const id of this.#open.keys()) await this.#closeProgram(id);
+  }
+}
+
+/** A value's JSON, in as many messages as it takes. */
+async function sendValue(json: Uint8Array, reply: Reply): Promise<void> {
+  for (let at = 0; at < json.byteLength; at += RESULT_PART_BYTES) {
+    await reply.room();
+    const chunks = json.subarray(at, at + RESULT_PART_BYTES);
+    reply({ type: MessageType.FILE_DATA, priority: Priority.bulk, chunks }, false);
+  }
+}

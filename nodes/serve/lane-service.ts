@@ -1,0 +1,100 @@
+/** Lets a hub run packets here: LOAD, EXEC, KEEP and CANCEL reach this node's own executor, RETURN and LOG go back. */
+import { MessageType, Priority } from "../../packets/envelope.ts";
+import { errorToJson } from "../../packets/errors.ts";
+import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { decodePacket } from "../../packets/packet.ts";
+import type { Executor, Lane } from "../../runtime/pool/executor.ts";
+import { WireError } from "../errors.ts";
+import { LOG_CHARACTERS_MAX } from "../limits.ts";
+import { KeepMeta, LaneMeta } from "../messages.ts";
+import type { LaneNews } from "../messages.ts";
+import { readMeta } from "../wire/meta.ts";
+import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
+import type { Handler, Service } from "./service.ts";
+
+export class LaneService implements Service {
+  readonly handlers: ReadonlyMap<MessageType, Handler>;
+  readonly #link: Link;
+  readonly #executor: Executor;
+  readonly #lanes = new Map<number, Lane>();
+  readonly #closing = new AbortController();
+
+  constructor(link: Link, executor: Executor) {
+    this.#link = link;
+    this.#executor = executor;
+    this.handlers = new Map<MessageType, Handler>([
+      [MessageType.LOAD, (message) => this.#load(message)],
+      [MessageType.EXEC, (message) => this.#exec(message)],
+      [MessageType.KEEP, (message) => this.#keep(message)],
+      [MessageType.CANCEL, (message) => this.#cancel(message)],
+    ]);
+  }
+
+  async #load(message: WireMessage): Promise<OutMessage> {
+    const { op, flags, lane, ref } = decodePacket(message.packets);
+    if (op !== Op.LOAD || (flags & Flag.INLINE) !== 0 || message.packets.byteLength !== PACKET_BYTES) {
+      throw new WireError(
+        "PFS_MESSAGE_INVALID",
+        "a LOAD message carries one LOAD packet that names a manifest",
+        {},
+      );
+    }
+    if (this.#lanes.has(lane)) {
+      throw new WireError("PFS_MESSAGE_INVALID", `lane ${lane} is loaded already`, { lane });
+    }
+    const listener = {
+      returned: (frame: Uint8Array): void =>
+        this.#link.notify({
+          type: MessageType.RETURN,
+          priority: Priority.interactive,
+          meta: { lane },
+          packets: frame,
+        }),
+      logged: (at: number, text: string): void => this.#tell({ kind: "log", lane, at, text: bounded(text) }),
+      noted: (text: string): void => this.#tell({ kind: "note", lane, text: bounded(text) }),
+      lost: (error: unknown): void => {
+        this.#lanes.delete(lane);
+        this.#tell({ kind: "lost", lane, error: errorToJson(error) });
+      },
+    };
+    const loaded = await this.#executor.load(ref, listener, this.#closing.signal);
+    if (this.#closing.signal.aborted) await loaded.close();
+    else this.#lanes.set(lane, loaded);
+    return { type: MessageType.LOADED };
+  }
+
+  async #exec(message: WireMessage): Promise<undefined> {
+    const { lane } = readMeta(LaneMeta, message);
+    // A frame may still be under way when its lane is lost or closed: the sender places its packets again by itself.
+    this.#lanes.get(lane)?.exec(message.packets);
+  }
+
+  async #keep(message: WireMessage): Promise<OutMessage> {
+    const { lane: number, name } = readMeta(KeepMeta, message);
+    const lane = this.#lanes.get(number);
+    if (lane === undefined) throw new WireError("PFS_NODE_LOST", `lane ${number} is gone`, { lane: number });
+    return { type: MessageType.OK, meta: { root: await lane.keep(name, message.packets) } };
+  }
+
+  async #cancel(message: WireMessage): Promise<undefined> {
+    const { lane: number } = readMeta(LaneMeta, message);
+    const lane = this.#lanes.get(number);
+    this.#lanes.delete(number);
+    await lane?.close();
+  }
+
+  #tell(news: LaneNews): void {
+    this.#link.notify({ type: MessageType.LOG, meta: news });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    const lanes = [...this.#lanes.values()];
+    this.#lanes.clear();
+    await Promise.all(lanes.map((lane) => lane.close()));
+  }
+}
+
+function bounded(text: string): string {
+  return text.length > LOG_CHARACTERS_MAX ? text.slice(0, LOG_CHARACTERS_MAX) : text;
+}

@@ -1,0 +1,127 @@
+/**
+ * Chunks from this machine's store, and those that it lacks from its peers. What a peer sent is verified (by
+ * `RemoteChunks`), stored, and only then passed on, so a chunk crosses the wire once.
+ */
+import { refToHex } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { hasCode } from "../../packets/errors.ts";
+import type { ChunkSource, WriteSession } from "../../runtime/store/types.ts";
+import { WireError } from "../errors.ts";
+import { CACHE_SESSION_IDLE_MS } from "../limits.ts";
+import type { RemoteChunks } from "./remote-chunks.ts";
+
+export interface LocalChunks extends ChunkSource {
+  has(refs: Uint8Array): Uint8Array;
+  session(): Promise<WriteSession>;
+}
+
+export interface PeerSourceOptions {
+  readonly store: LocalChunks;
+  /** The peers to ask, the most promising first. Looked up at each read: they come and go. */
+  readonly peers: () => Promise<readonly RemoteChunks[]>;
+}
+
+export class PeerSource implements ChunkSource, AsyncDisposable {
+  readonly #store: LocalChunks;
+  readonly #peers: () => Promise<readonly RemoteChunks[]>;
+  /** Chunks being fetched, so that two readers of one chunk ask for it once. */
+  readonly #fetching = new Map<string, Promise<Uint8Array>>();
+  #session: Promise<WriteSession> | undefined;
+  #idle: NodeJS.Timeout | undefined;
+
+  constructor({ store, peers }: PeerSourceOptions) {
+    this.#store = store;
+    this.#peers = peers;
+  }
+
+  async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
+    const here = this.#store.has(Buffer.concat(refs));
+    if (!here.includes(0)) return await this.#store.read(refs, signal);
+    const local = refs.filter((_, index) => here[index] === 1);
+    const lacking = refs.filter((_, index) => here[index] === 0);
+    const [found, fetched] = await Promise.all([
+      this.#store.read(local, signal),
+      this.#fetch(lacking, signal),
+    ]);
+    let nextFound = 0;
+    let nextFetched = 0;
+    return refs.map((_, index) => (here[index] === 1 ? found[nextFound++]! : fetched[nextFetched++]!));
+  }
+
+  /** Chunks that are not in the store. Overlapping calls share what they have in common. */
+  async #fetch(refs: readonly Ref[], signal: AbortSignal | undefined): Promise<Uint8Array[]> {
+    const fresh = new Map<string, Ref>();
+    for (const ref of refs) {
+      const hex = refToHex(ref);
+      if (!this.#fetching.has(hex)) fresh.set(hex, ref);
+    }
+    if (fresh.size > 0) {
+      const batch = this.#fetchFromPeers([...fresh.values()]);
+      let index = 0;
+      for (const hex of fresh.keys()) {
+        const position = index++;
+        const one = batch.then((chunks) => chunks[position]!);
+        // A reader that went away must not turn a failed fetch into an unhandled rejection.
+        one.catch(() => undefined).finally(() => this.#fetching.delete(hex));
+        this.#fetching.set(hex, one);
+      }
+    }
+    const chunks = await Promise.all(refs.map((ref) => this.#fetching.get(refToHex(ref))!));
+    signal?.throwIfAborted();
+    return chunks;
+  }
+
+  async #fetchFromPeers(refs: readonly Ref[]): Promise<Uint8Array[]> {
+    const results = new Map<string, Uint8Array>();
+    let lacking = refs;
+    let failure: unknown;
+    for (const peer of await this.#peers()) {
+      if (lacking.length === 0) break;
+      try {
+        const there = await peer.has(Buffer.concat(lacking));
+        const held = lacking.filter((_, index) => there[index] === 1);
+        if (held.length === 0) continue;
+        const chunks = await peer.read(held);
+        held.forEach((ref, index) => results.set(refToHex(ref), chunks[index]!));
+        await this.#keep(chunks);
+      } catch (error) {
+        // Another peer may do better: one that is gone or lies must not end the read.
+        failure = error;
+      }
+      lacking = lacking.filter((ref) => !results.has(refToHex(ref)));
+    }
+    if (lacking.length > 0) {
+      if (failure !== undefined && !hasCode(failure, "PFS_CHUNK_MISSING")) throw failure;
+      const ref = refToHex(lacking[0]!);
+      throw new WireError("PFS_CHUNK_MISSING", `chunk ${ref} is neither here nor on a node that answers`, {
+        ref,
+      });
+    }
+    return refs.map((ref) => results.get(refToHex(ref))!);
+  }
+
+  async #keep(chunks: readonly Uint8Array[]): Promise<void> {
+    this.#session ??= this.#store.session();
+    const session = await this.#session;
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => void this.#closeSession(), CACHE_SESSION_IDLE_MS);
+    this.#idle.unref();
+    const block = new Uint8Array(Buffer.concat(chunks));
+    await session.write(
+      block,
+      Uint32Array.from(chunks, (chunk) => chunk.byteLength),
+    );
+  }
+
+  /** From then on gc may collect what was fetched and no name reaches. */
+  async #closeSession(): Promise<void> {
+    const session = this.#session;
+    this.#session = undefined;
+    await (await session)?.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#idle);
+    await this.#closeSession();
+  }
+}

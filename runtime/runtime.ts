@@ -1,0 +1,83 @@
+/** One machine: its store, and (unless it lends no workers) the executor that runs packets in sandboxes beside it. */
+import { availableParallelism } from "node:os";
+import type { Ref } from "../packets/digest.ts";
+import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "./limits.ts";
+import { execute } from "./machine/execute.ts";
+import { LocalExecutor, inspectProgram } from "./pool/local-executor.ts";
+import { processOptions } from "./pool/process-start.ts";
+import type { ProcessSource } from "./pool/process-start.ts";
+import type { ProgramDescription } from "./sandbox/program.ts";
+import { SpareExecutors } from "./sandbox/spare-executors.ts";
+import { Store } from "./store/store.ts";
+import type { ChunkSource } from "./store/types.ts";
+
+export interface RuntimeOptions {
+  /** The store's directory; it is made when there is none. */
+  readonly directory: string;
+  readonly id: string;
+  readonly label: string;
+  /** Packets with large inputs to work on at once; 0 for a machine that only stores. By default one per core. */
+  readonly workers?: number | undefined;
+  /** Where chunks come from that the store may lack; the store itself by default. */
+  readonly source?: ((store: Store) => ChunkSource) | undefined;
+}
+
+export class Runtime implements AsyncDisposable {
+  readonly store: Store;
+  readonly source: ChunkSource;
+  readonly executor: LocalExecutor | undefined;
+  readonly #threads: number;
+  readonly #processes: ProcessSource = { take: (options) => this.#warmSpares().take(options) };
+  #spares: SpareExecutors | undefined;
+
+  private constructor(store: Store, options: RuntimeOptions) {
+    const { id, label, workers = availableParallelism() } = options;
+    this.store = store;
+    this.source = options.source?.(store) ?? store;
+    // A machine without workers still looks into programs for others.
+    this.#threads = Math.max(1, workers);
+    if (workers === 0) return;
+    this.executor = new LocalExecutor({
+      id,
+      label,
+      source: this.source,
+      sessions: () => store.session(),
+      has: (refs) => store.has(refs),
+      spares: this.#processes,
+      threads: workers,
+    });
+  }
+
+  /** Rejects as `Store.open` does. */
+  static async open(options: RuntimeOptions): Promise<Runtime> {
+    return new Runtime(await Store.open(options.directory), options);
+  }
+
+  /** Starts a spare executor process now, so that the first program does not wait for one. */
+  warm(): void {
+    this.#warmSpares();
+  }
+
+  /** What the program whose bundle's stream is `code` says of itself. Rejects with PFS_PROGRAM_INVALID. */
+  async inspect(code: Ref): Promise<ProgramDescription> {
+    const parts: Uint8Array[] = [];
+    for await (const part of execute(this.source, code, { outputBytesMax: PROGRAM_CODE_BYTES_MAX }))
+      parts.push(part);
+    return await inspectProgram(this.#processes, Buffer.concat(parts));
+  }
+
+  #warmSpares(): SpareExecutors {
+    const limits = PROGRAM_LIMITS_DEFAULT;
+    return (this.#spares ??= new SpareExecutors(processOptions(limits, this.#threads, WINDOW_BYTES)));
+  }
+
+  async close(): Promise<void> {
+    await this.executor?.close();
+    await this.#spares?.close();
+    await this.store.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

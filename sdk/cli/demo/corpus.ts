@@ -1,0 +1,82 @@
+/** Real input that every checkout has: the source text that its installed packages bring, as one file. */
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const PACKAGES = fileURLToPath(new URL("../../../node_modules/", import.meta.url));
+const CORPUS_BYTES_MAX: number = 48 * 1024 * 1024;
+const TEXT = /\.(?:[cm]?[jt]s|md|json)$/;
+/** Minified files are not what anybody would count words in. */
+const LINE_BYTES_MAX: number = 32 * 1024;
+const NEWLINE = 10;
+
+export interface Corpus {
+  readonly bytes: Uint8Array;
+  readonly files: number;
+}
+
+/** The text files of all installed packages, in the order of their paths, up to 48 MiB. */
+export function readCorpus(): Corpus {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for (const path of textFiles(PACKAGES)) {
+    const text = readFileSync(path);
+    if (length + text.byteLength > CORPUS_BYTES_MAX || hasLongLine(text)) continue;
+    parts.push(text);
+    length += text.byteLength;
+  }
+  return { bytes: new Uint8Array(Buffer.concat(parts, length)), files: parts.length };
+}
+
+function* textFiles(directory: string): Generator<string> {
+  const entries = readdirSync(directory, { withFileTypes: true });
+  for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory() && !entry.name.startsWith(".")) yield* textFiles(path);
+    else if (entry.isFile() && TEXT.test(entry.name)) yield path;
+  }
+}
+
+function hasLongLine(text: Buffer): boolean {
+  for (let start = 0; start < text.length;) {
+    const end = text.indexOf(NEWLINE, start);
+    if ((end === -1 ? text.length : end) - start > LINE_BYTES_MAX) return true;
+    if (end === -1) return false;
+    start = end + 1;
+  }
+  return false;
+}
+
+/** The corpus with a sentence put in here and there, as an editor would leave it. */
+export function editCorpus(bytes: Uint8Array): Uint8Array {
+  const sentence = Buffer.from("This sentence was not here before.\n");
+  const places = [0.1, 0.5, 0.9].map((share) => Math.floor(bytes.byteLength * share));
+  const parts = places.flatMap((place, index) => [bytes.subarray(places[index - 1] ?? 0, place), sentence]);
+  return new Uint8Array(Buffer.concat([...parts, bytes.subarray(places.at(-1))]));
+}
+
+/** The plain way: one thread, no PacketFS. Words are what stands between bytes up to 32. */
+export function countWordsPlainly(bytes: Uint8Array): Map<string, number> {
+  const counts = new Map<string, number>();
+  const decoder = new TextDecoder();
+  const keys = new Map<string, string>();
+  for (let at = 0; at < bytes.length;) {
+    while (at < bytes.length && bytes[at]! <= 32) at++;
+    const start = at;
+    while (at < bytes.length && bytes[at]! > 32) at++;
+    if (at === start) continue;
+    const raw = Buffer.from(bytes.buffer, bytes.byteOffset + start, at - start);
+    const key = raw.toString("latin1");
+    let word = keys.get(key);
+    if (word === undefined) keys.set(key, (word = decoder.decode(raw)));
+    counts.set(word, (counts.get(word) ?? 0) + 1);
+  }
+  return counts;
+}
+
+export function sha256Hex(parts: Iterable<Uint8Array>): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest("hex");
+}

@@ -1,0 +1,99 @@
+/** A hub and nodes as processes of their own, started by the commands that people type. */
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const PFS = fileURLToPath(new URL("../../bin/pfs.mjs", import.meta.url));
+
+export interface Network {
+  readonly clientToken: string;
+  readonly joinToken: string;
+  readonly hub: ChildProcess;
+  readonly nodes: readonly { readonly label: string; readonly process: ChildProcess }[];
+  stop(): Promise<void>;
+}
+
+export interface NetworkOptions {
+  readonly nodes: number;
+  readonly workers: number;
+  /** The hub's own workers; by default it only coordinates. */
+  readonly hubWorkers?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Resolves when every node has joined. The stores are in a temporary folder that `stop` removes. */
+export async function startNetwork({
+  nodes,
+  workers,
+  hubWorkers = 0,
+  signal,
+}: NetworkOptions): Promise<Network> {
+  const directory = mkdtempSync(join(tmpdir(), "pfs-network-"));
+  const processes: ChildProcess[] = [];
+  const stop = async (): Promise<void> => {
+    for (const child of processes.toReversed()) await end(child);
+    rmSync(directory, { recursive: true, force: true });
+  };
+  try {
+    const hub = start(processes, [
+      "up",
+      "--listen",
+      "127.0.0.1:0",
+      "--workers",
+      `${hubWorkers}`,
+      "--store",
+      join(directory, "hub"),
+    ]);
+    const { clientToken, joinToken } = await firstObject(hub);
+    const joined = [];
+    for (let index = 0; index < nodes; index++) {
+      signal?.throwIfAborted();
+      const label = `node-${index + 1}`;
+      const store = join(directory, label);
+      const listen = ["--listen", "127.0.0.1:0"];
+      const child = start(processes, [
+        "join",
+        joinToken!,
+        ...listen,
+        "--label",
+        label,
+        "--workers",
+        `${workers}`,
+        "--store",
+        store,
+      ]);
+      await firstObject(child);
+      joined.push({ label, process: child });
+    }
+    return { clientToken: clientToken!, joinToken: joinToken!, hub, nodes: joined, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function start(processes: ChildProcess[], words: readonly string[]): ChildProcess {
+  const child = spawn(process.execPath, [PFS, ...words, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
+  processes.push(child);
+  return child;
+}
+
+/** The first line that the process prints, which says that it is ready. */
+async function firstObject(child: ChildProcess): Promise<Record<string, string>> {
+  const lines = createInterface({ input: child.stdout! });
+  const line = await Promise.race([once(lines, "line"), once(child, "exit").then(() => undefined)]);
+  if (line === undefined)
+    throw new Error(`"pfs ${child.spawnargs.slice(2).join(" ")}" ended before it was ready`);
+  return JSON.parse(String(line[0])) as Record<string, string>;
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill("SIGTERM");
+  await once(child, "exit");
+}

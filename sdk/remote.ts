@@ -1,0 +1,167 @@
+/** PacketFS over a hub: names and jobs are the hub's, bytes go to it or to one of its nodes. */
+import { randomUUID } from "node:crypto";
+import { refToHex } from "../packets/digest.ts";
+import { Hub } from "../nodes/hub-client.ts";
+import type { DataPeer } from "../nodes/hub-client.ts";
+import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
+import { ingest } from "../runtime/store/ingest.ts";
+import type { Ingested } from "../runtime/store/ingest.ts";
+import { bundleProgram } from "./bundle.ts";
+import { checkName, fileInfo, findFile, readFile, sourceBytes, streamParts } from "./files.ts";
+import type { FileAccess } from "./files.ts";
+import type {
+  FileInfo,
+  FileSource,
+  GcReport,
+  GetOptions,
+  JobInfo,
+  JobResult,
+  LoadedProgram,
+  LoadOptions,
+  NodeInfo,
+  PacketFS,
+  ProgramSource,
+  PutOptions,
+  PutResult,
+  RunOptions,
+  StreamPart,
+  VerifyReport,
+} from "./packetfs.ts";
+
+export interface ConnectOptions {
+  /** A node's label or id: bytes are stored at it and read from it, instead of the hub. */
+  readonly node?: string;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Connects to the hub that a client token names. Rejects with PFS_TOKEN_INVALID, PFS_PEER_UNREACHABLE,
+ * PFS_PEER_REFUSED, or PFS_NOT_FOUND when the network has no such node.
+ */
+export async function connect(token: string, options: ConnectOptions = {}): Promise<PacketFS> {
+  const hub = await Hub.connect(token, options.signal);
+  try {
+    return new RemotePacketFS(hub, options.node === undefined ? hub.data : await hub.dialNode(options.node));
+  } catch (error) {
+    await hub.close();
+    throw error;
+  }
+}
+
+class RemotePacketFS implements PacketFS {
+  readonly #hub: Hub;
+  /** Where bytes go to and come from: the hub itself, or the node that was asked for. */
+  readonly #data: DataPeer;
+  readonly #files: FileAccess;
+
+  constructor(hub: Hub, data: DataPeer) {
+    this.#hub = hub;
+    this.#data = data;
+    this.#files = { source: data.chunks, resolve: (name) => hub.data.catalog.resolve(name) };
+  }
+
+  async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
+    const { name } = options;
+    checkName(name);
+    const put = randomUUID();
+    try {
+      const stored = await this.#store(put, source, options);
+      if (name !== undefined) {
+        await this.#data.catalog.bind(name, stored.root, stored.length, put);
+        if (this.#data !== this.#hub.data) {
+          await this.#hub.data.catalog.bind(name, stored.root, stored.length, put);
+        }
+      }
+      return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
+    } finally {
+      await this.#data.catalog.endPut(put).catch(() => undefined);
+    }
+  }
+
+  async #store(put: string, source: FileSource, { signal, onProgress }: PutOptions): Promise<Ingested> {
+    return await ingest(new RemoteSink(this.#data.link, put), sourceBytes(source, signal), {
+      ...(signal === undefined ? {} : { signal }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+  }
+
+  get(file: string, options?: GetOptions): AsyncIterable<Uint8Array> {
+    return readFile(this.#files, file, options);
+  }
+
+  async stat(file: string): Promise<FileInfo> {
+    return fileInfo(await findFile(this.#files, file));
+  }
+
+  async *list(options: { readonly prefix?: string } = {}): AsyncGenerator<FileInfo> {
+    for await (const record of this.#hub.data.catalog.list(options.prefix ?? "")) yield fileInfo(record);
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#hub.data.catalog.remove(name);
+  }
+
+  packets(file: string): AsyncIterable<StreamPart> {
+    return streamParts(this.#files, file);
+  }
+
+  async run(program: ProgramSource, files: readonly string[], options: RunOptions = {}): Promise<JobResult> {
+    checkName(options.out);
+    return await this.#withProgram(program, (name, code) =>
+      this.#hub.run({ program: name, code, files, ...options }),
+    );
+  }
+
+  async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
+    return await this.#withProgram(program, (name, code) =>
+      this.#hub.open({ program: name, code, ...options }),
+    );
+  }
+
+  /** Stores the program's bundle at the hub for as long as `use` takes. */
+  async #withProgram<T>(
+    source: ProgramSource,
+    use: (name: string, code: Uint8Array) => Promise<T>,
+  ): Promise<T> {
+    const { name, code } = await bundleProgram(source);
+    const put = randomUUID();
+    try {
+      const { root } = await ingest(new RemoteSink(this.#hub.data.link, put), sourceBytes(code, undefined));
+      return await use(name, root);
+    } finally {
+      await this.#hub.data.catalog.endPut(put).catch(() => undefined);
+    }
+  }
+
+  async nodes(): Promise<NodeInfo[]> {
+    return (await this.#hub.nodes()).map(({ address, ...node }) => ({
+      ...node,
+      ...(address === undefined ? {} : { address }),
+    }));
+  }
+
+  async jobs(): Promise<JobInfo[]> {
+    return await this.#hub.jobs();
+  }
+
+  async cancel(job: string): Promise<void> {
+    await this.#hub.cancel(job);
+  }
+
+  async verify(options: { readonly signal?: AbortSignal } = {}): Promise<VerifyReport> {
+    return await this.#hub.verify(options.signal);
+  }
+
+  async gc(options: { readonly signal?: AbortSignal } = {}): Promise<GcReport> {
+    return await this.#hub.gc(options.signal);
+  }
+
+  async close(): Promise<void> {
+    if (this.#data !== this.#hub.data) await this.#data.link.close();
+    await this.#hub.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,58 @@
+/** How long a new tenant waits for its first result when a spare executor process is warm, and when none is. */
+import { setTimeout } from "node:timers/promises";
+import { encodeFrame } from "../../../packets/packet.ts";
+import { Op } from "../../../packets/layout.ts";
+import { PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "../../../runtime/limits.ts";
+import { processOptions } from "../../../runtime/pool/process-start.ts";
+import { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
+import type { ProgramDescription } from "../../../runtime/sandbox/program.ts";
+import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
+import type { Row } from "../harness.ts";
+
+const OPTIONS = processOptions(PROGRAM_LIMITS_DEFAULT, 2, WINDOW_BYTES);
+const CODE = new TextEncoder().encode(
+  `export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`,
+);
+const DESCRIPTION: ProgramDescription = {
+  reader: { kind: "bytes" },
+  yields: "bytes",
+  hasCombine: false,
+  hasReduce: false,
+  limits: PROGRAM_LIMITS_DEFAULT,
+};
+const FRAME = encodeFrame([{ op: Op.EXEC, lane: 1 }]);
+/** Long enough for the next spare to be warm. */
+const PAUSE_MS = 1000;
+
+export function startRow(rounds: number): { readonly row: Row; readonly stop: () => Promise<void> } {
+  const spares = new SpareExecutors(OPTIONS);
+  const row: Row = {
+    question: "an executor's first result",
+    unit: "ms",
+    ours: {
+      name: "from a warm spare",
+      measure: async () => {
+        await setTimeout(PAUSE_MS);
+        return await firstResultMs(() => spares.take());
+      },
+    },
+    rivals: [
+      {
+        name: "from a process that has to start",
+        measure: () => firstResultMs(() => ExecutorProcess.start(OPTIONS)),
+      },
+    ],
+    rounds: Math.max(rounds, 5),
+    goal: { figureMax: 20 },
+  };
+  return { row, stop: () => spares.close() };
+}
+
+async function firstResultMs(start: () => Promise<ExecutorProcess>): Promise<number> {
+  const began = performance.now();
+  await using process = await start();
+  const program = { name: "noop", code: CODE, entry: "map", description: DESCRIPTION, args: "null" } as const;
+  await process.load(1, program);
+  await process.run(1, FRAME, new Float64Array(4));
+  return performance.now() - began;
+}
