@@ -31,7 +31,8 @@ export interface Expected {
   readonly check?: (message: Message) => boolean;
 }
 
-const OUT_OF_MEMORY = /out of memory|is_heap_oom|allocation failed|heap limit/i;
+/** What V8, isolated-vm and C++ say before they abort for lack of memory. */
+const OUT_OF_MEMORY = /out of memory|is_heap_oom|allocation failed|heap limit|last few GCs|bad_alloc/i;
 
 export class ExecutorLink {
   /** Resolves when the process is gone. Never rejects. */
@@ -60,7 +61,8 @@ export class ExecutorLink {
     this.#pipe.on("data", (piece: Buffer) => {
       if (this.#end === undefined && !reader.push(piece)) this.kill("crash", "it answered more than it may");
     });
-    this.#pipe.on("error", () => this.kill("crash", "its pipe broke"));
+    // Without its pipe it is of no use; mostly it has ended already, and will be asked why.
+    this.#pipe.on("error", () => this.#child.kill("SIGKILL"));
   }
 
   get end(): ExecutorEnd | undefined {
