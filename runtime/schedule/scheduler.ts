@@ -10,7 +10,7 @@ import type { Action } from "./actions.ts";
 import { clearOff, receive } from "./answers.ts";
 import type { LaneState } from "./lanes.ts";
 import { place } from "./placement.ts";
-import { staff, stuckFor } from "./staffing.ts";
+import { hire, staff, stuckFor } from "./staffing.ts";
 import { State, inFlightOf } from "./state.ts";
 import type { BatchOptions, BatchState, ExecutorState } from "./state.ts";
 import { copyStragglers } from "./stragglers.ts";
@@ -111,6 +111,12 @@ export class Scheduler {
     if (program === undefined) throw new Error("no such program");
     if (options.bytes.length === 0) throw new Error("a batch has tasks");
     return this.#state.addBatch(program, options, now).id;
+  }
+
+  /** Loads the batch's program somewhere ahead of its first task, unless it is loaded already. */
+  prepare(id: number, now: number): void {
+    const batch = this.#state.batches.get(id);
+    if (batch !== undefined && batch.program.lanes.size === 0) hire(this.#state, batch, now);
   }
 
   /** `held[task]` bytes of each task's input are on the executor. May come before the release, or any time later. */

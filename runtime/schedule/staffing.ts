@@ -14,7 +14,13 @@ export function staff(state: State, batch: BatchState, now: number): void {
     if (!isPromising(lane, now)) continue;
     lanes++;
     slots += slotsOf(state, lane);
-    if (slots >= line.count && (repeatCount === 0 || lanes > 1)) return;
+  }
+  for (const home of line.homes()) {
+    const executor = state.executors.get(home);
+    if (lanes >= line.count || executor === undefined || !line.hasLocal(home)) continue;
+    if (!mayLoad(executor, batch, now)) continue;
+    lanes++;
+    slots += slotsOf(state, load(state, batch, executor, now));
   }
   // A task that failed somewhere needs a second place to go to.
   while (slots < line.count || (repeatCount > 0 && lanes < 2)) {
@@ -33,18 +39,20 @@ export function hire(
   except: readonly number[] = [],
 ): LaneState | undefined {
   let best: ExecutorState | undefined;
-  let bestLoad = Infinity;
+  let least = Infinity;
   for (const executor of state.executors.values()) {
-    if (except.includes(executor.id)) continue;
-    const lane = executor.lanes.get(batch.program.id);
-    if (lane !== undefined && !lane.mayReload(now)) continue;
-    const load =
-      inFlightOf(executor).packets / executor.width - (batch.tasks.line.hasLocal(executor.id) ? 1e9 : 0);
-    if (load >= bestLoad) continue;
+    if (except.includes(executor.id) || !mayLoad(executor, batch, now)) continue;
+    const busy = inFlightOf(executor).packets / executor.width;
+    if (busy >= least) continue;
     best = executor;
-    bestLoad = load;
+    least = busy;
   }
   return best === undefined ? undefined : load(state, batch, best, now);
+}
+
+function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boolean {
+  const lane = executor.lanes.get(batch.program.id);
+  return lane === undefined || lane.mayReload(now);
 }
 
 function load(state: State, batch: BatchState, executor: ExecutorState, now: number): LaneState {
