@@ -1,0 +1,114 @@
+/** A batch of EXEC packets that the dispatcher runs, and what comes of it. */
+import { writeInteger } from "../../packets/integer.ts";
+import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
+import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
+import type { Executor } from "../pool/executor.ts";
+
+/** Told at once, in the middle of other things: it must not wait for anything. */
+export interface BatchListener {
+  /** These tasks were answered, for good unless they are redone. The array is the caller's again afterwards. */
+  settled(tasks: Uint32Array, executor: Executor): void;
+  /** No executor survives the task. */
+  givenUp(task: number): void;
+  /** Every task is settled or given up. Again after a redo. */
+  finished(): void;
+  /** A lane that this batch was placed on is gone: results made there may be, too. */
+  laneLost(): void;
+  /** The batch cannot run at all. */
+  failed(error: PacketfsError): void;
+  logged(task: number, executor: Executor, text: string): void;
+  noted(text: string): void;
+}
+
+export interface BatchPlan {
+  readonly program: number;
+  /** Batches of one job have one group, which no other job has. */
+  readonly group: number;
+  readonly rank?: number;
+  /** EXEC packets, n × 64 bytes. Packets of tasks that wait may still be changed. */
+  readonly frame: Uint8Array;
+  /**
+   * The `at` of the first packet; the i-th has base + i, and its answer i. Batches that share a program at the same time,
+   * or one after the other with packets still in flight, have ranges of their own.
+   */
+  readonly base?: number;
+  readonly listener: BatchListener;
+}
+
+export class Batch {
+  readonly id: number;
+  readonly program: number;
+  readonly count: number;
+  readonly base: number;
+  readonly frame: Uint8Array;
+  /** Input bytes of each task. Those of a task that waits may still be changed. */
+  readonly bytes: Float64Array;
+  /** The answer to each settled task: a RETURN or FAULT packet, n × 64 bytes. */
+  readonly answers: Uint8Array;
+  /** The lane that each answer came from; 0 = none. */
+  readonly makers: Int32Array;
+  readonly listener: BatchListener;
+
+  constructor(id: number, plan: BatchPlan, bytes: Float64Array) {
+    this.id = id;
+    this.program = plan.program;
+    this.count = packetCount(plan.frame);
+    this.base = plan.base ?? 0;
+    this.frame = plan.frame;
+    this.bytes = bytes;
+    this.answers = new Uint8Array(this.count * PACKET_BYTES);
+    this.makers = new Int32Array(this.count);
+    this.listener = plan.listener;
+  }
+
+  /** The packets of these tasks, in a buffer of their own. */
+  packetsOf(tasks: Uint32Array): Uint8Array {
+    const packets = new Uint8Array(tasks.length * PACKET_BYTES);
+    copyPackets(this.frame, tasks, packets, undefined, tasks.length);
+    return packets;
+  }
+
+  /** Takes over `count` answers: `source` holds them at `indexes`, they are the tasks' own. */
+  accept(source: Uint8Array, indexes: Uint32Array, tasks: Uint32Array, count: number, maker: number): void {
+    copyPackets(source, indexes, this.answers, tasks, count);
+    for (let index = 0; index < count; index++) {
+      const task = tasks[index]!;
+      this.makers[task] = maker;
+      if (this.base === 0) continue;
+      writeInteger(this.answers, task * PACKET_BYTES + Offset.at, task);
+      sealPacket(this.answers, task);
+    }
+  }
+}
+
+export function inputBytes(frame: Uint8Array): Float64Array {
+  const bytes = new Float64Array(packetCount(frame));
+  for (let index = 0; index < bytes.length; index++) bytes[index] = lengthAt(frame, index);
+  return bytes;
+}
+
+/** Copies packets from places `from` to places `to` (or one behind the other), neighbours together. */
+function copyPackets(
+  source: Uint8Array,
+  from: Uint32Array,
+  target: Uint8Array,
+  to: Uint32Array | undefined,
+  count: number,
+): void {
+  for (let first = 0; first < count;) {
+    const start = from[first]!;
+    const place = to === undefined ? first : to[first]!;
+    let run = 1;
+    while (
+      first + run < count &&
+      from[first + run] === start + run &&
+      (to === undefined || to[first + run] === place + run)
+    ) {
+      run++;
+    }
+    const bytes = source.subarray(start * PACKET_BYTES, (start + run) * PACKET_BYTES);
+    target.set(bytes, place * PACKET_BYTES);
+    first += run;
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * Between the scheduler, which only decides, and the executors, which only do: carries out the one's actions and reports
+ * the others' answers. All jobs of a runner share one.
+ */
+import { hasCode } from "../../packets/errors.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { JobErrorCode } from "../errors.ts";
+import { SCHEDULE_TICK_MS } from "../limits.ts";
+import type { Executor } from "../pool/executor.ts";
+import { Verdict } from "../schedule/actions.ts";
+import type { Action } from "../schedule/actions.ts";
+import { Scheduler } from "../schedule/scheduler.ts";
+import type { BatchNumbers } from "../schedule/scheduler.ts";
+import { Batch, inputBytes } from "./batch.ts";
+import type { BatchPlan } from "./batch.ts";
+import { asPacketfsError, stuckError } from "./dispatch-errors.ts";
+import type { ExecutorSet } from "./executor-set.ts";
+import { LaneBook } from "./lane-book.ts";
+import type { AnswerRun, LaneEvents, LaneLink } from "./lane-link.ts";
+import { ProgramLink } from "./program-link.ts";
+import { Roster } from "./roster.ts";
+import type { SetTimer } from "./time.ts";
+
+export interface DispatcherOptions {
+  readonly executors: ExecutorSet;
+  /** Milliseconds of a monotonic clock. */
+  readonly now: () => number;
+  readonly setTimer: SetTimer;
+}
+
+export class Dispatcher implements LaneEvents {
+  readonly #now: () => number;
+  readonly #setTimer: SetTimer;
+  readonly #scheduler: Scheduler;
+  readonly #roster: Roster;
+  readonly roster: Pick<Roster, "executors" | "onJoined">;
+  readonly #programs = new Map<number, ProgramLink>();
+  readonly #batches = new Map<number, Batch>();
+  readonly #lanes = new LaneBook();
+  #cancelTimer: (() => void) | undefined;
+  #isPerforming = false;
+
+  constructor({ executors, now, setTimer }: DispatcherOptions) {
+    this.#now = now;
+    this.#setTimer = setTimer;
+    this.#scheduler = new Scheduler(now());
+    this.#roster = new Roster(executors, {
+      joined: (executor) => this.#scheduler.join(executor.width, now()),
+      left: (number, executor) => this.#left(number, executor),
+      synced: () => this.#perform(),
+    });
+    this.roster = this.#roster;
+    this.#roster.sync();
+  }
+
+  openProgram(name: string, manifest: Ref): number {
+    const number = this.#scheduler.openProgram();
+    this.#programs.set(number, new ProgramLink(number, name, manifest));
+    return number;
+  }
+
+  /** Removes the program's batches and closes its lanes; what was made there and not kept may be gone then. */
+  closeProgram(number: number): void {
+    const program = this.#programs.get(number);
+    if (program === undefined) return;
+    for (const batch of program.batches) this.remove(batch);
+    this.#programs.delete(number);
+    this.#tell((scheduler) => scheduler.closeProgram(number));
+  }
+
+  /** All tasks wait until they are released. */
+  start(plan: BatchPlan): Batch {
+    const program = this.#programs.get(plan.program);
+    if (program === undefined) throw new Error("no such program");
+    const bytes = inputBytes(plan.frame);
+    const batch = new Batch(this.#scheduler.addBatch({ ...plan, bytes }, this.#now()), plan, bytes);
+    program.add(batch);
+    this.#batches.set(batch.id, batch);
+    this.#cancelTimer ??= this.#setTimer(() => this.#tick(), SCHEDULE_TICK_MS);
+    return batch;
+  }
+
+  /** Loads the batch's program ahead of its first task. */
+  prepare(batch: Batch): void {
+    this.#tell((scheduler, now) => scheduler.prepare(batch.id, now));
+  }
+
+  release(batch: Batch, tasks?: Iterable<number>): void {
+    this.#tell((scheduler, now) => scheduler.release(batch.id, now, tasks));
+  }
+
+  withdraw(batch: Batch, tasks: Iterable<number>): void {
+    this.#tell((scheduler, now) => scheduler.withdraw(batch.id, now, tasks));
+  }
+
+  redo(batch: Batch, tasks: Iterable<number>): void {
+    this.#tell((scheduler, now) => scheduler.redo(batch.id, now, tasks));
+  }
+
+  /** `held[task]` bytes of each task's input are on the executor. */
+  located(batch: Batch, executor: number, held: Float64Array): void {
+    this.#tell((scheduler) => scheduler.located(batch.id, executor, held));
+  }
+
+  numbersOf(batch: Batch): BatchNumbers | undefined {
+    return this.#scheduler.numbersOf(batch.id);
+  }
+
+  /** Nobody hears of its tasks any more. */
+  remove(batch: Batch): void {
+    if (!this.#batches.delete(batch.id)) return;
+    this.#programs.get(batch.program)?.batches.delete(batch);
+    this.#tell((scheduler, now) => scheduler.removeBatch(batch.id, now));
+  }
+
+  /** Packets in flight on the executor, and those it has finished since it came. */
+  loadOf(executor: Executor): { readonly inFlight: number; readonly done: number } {
+    const number = this.#roster.numberOf(executor);
+    const inFlight = number === undefined ? 0 : this.#scheduler.inFlight(number).packets;
+    return { inFlight, done: this.#roster.finishedBy(executor) };
+  }
+
+  /** The lane that an answer came from, as long as it is there; and with it whatever it made. */
+  laneOf(maker: number): LaneLink | undefined {
+    const link = this.#lanes.get(maker);
+    return link?.isReady === true ? link : undefined;
+  }
+
+  /** Gives a lane up that is of no use any more. */
+  dropLane(maker: number, error: unknown): void {
+    this.#lanes.get(maker)?.lost(asPacketfsError(error));
+  }
+
+  /** Resolves when every lane is closed. */
+  async close(): Promise<void> {
+    this.#roster.close();
+    this.#cancelTimer?.();
+    for (const number of this.#programs.keys()) this.closeProgram(number);
+    await this.#lanes.closed();
+  }
+
+  // ── what lanes say ──
+
+  ready({ number }: LaneLink): void {
+    this.#tell((scheduler, now) => scheduler.laneReady(number, now));
+  }
+
+  lost(link: LaneLink, error: unknown, wasReady: boolean): void {
+    if (!this.#lanes.forget(link.number)) return;
+    const { program, executor } = link;
+    if (!wasReady) program.loadError = error;
+    const what = `${wasReady ? "lost its lane of" : "cannot load"} "${program.name}"`;
+    this.#note(program, `node "${executor.label}" ${what}: ${asPacketfsError(error).message}`);
+    // It would fail everywhere alike.
+    const isFinal = !wasReady && hasCode(error, JobErrorCode.invalidProgram);
+    if (isFinal) for (const { listener } of program.batches) listener.failed(error);
+    this.#scheduler.laneLost(link.number, this.#now());
+    if (wasReady) for (const { listener } of program.batches) listener.laneLost();
+    this.#perform();
+  }
+
+  answered(link: LaneLink, batch: Batch | undefined, run: AnswerRun): void {
+    if (batch === undefined) this.#scheduler.stray(link.number, run.count, this.#now());
+    else {
+      const outcomes = run.outcomes.subarray(0, run.count);
+      const tasks = run.tasks.subarray(0, run.count);
+      this.#scheduler.returned(link.number, batch.id, tasks, outcomes, this.#now());
+      let accepted = 0;
+      for (let index = 0; index < run.count; index++) {
+        if (outcomes[index] !== Verdict.accepted) continue;
+        run.indexes[accepted] = run.indexes[index]!;
+        run.tasks[accepted++] = run.tasks[index]!;
+      }
+      batch.accept(run.frame, run.indexes, run.tasks, accepted, link.number);
+      this.#roster.finished(link.executor, accepted);
+      if (accepted > 0) batch.listener.settled(run.tasks.subarray(0, accepted), link.executor);
+    }
+    this.#perform();
+  }
+
+  logged({ program, executor }: LaneLink, at: number, text: string): void {
+    const batch = program.batchAt(at);
+    batch?.listener.logged(at - batch.base, executor, text);
+  }
+
+  noted({ program, executor }: LaneLink, text: string): void {
+    this.#note(program, `node "${executor.label}": ${text}`);
+  }
+
+  #note(program: ProgramLink, text: string): void {
+    for (const { listener } of program.batches) listener.noted(text);
+  }
+
+  // ── executors and time ──
+
+  #left(number: number, executor: Executor): void {
+    const programs = this.#lanes.closeAll(executor);
+    this.#scheduler.leave(number, this.#now());
+    for (const program of programs) {
+      this.#note(program, `node "${executor.label}" is gone`);
+      for (const batch of program.batches) batch.listener.laneLost();
+    }
+  }
+
+  #tick(): void {
+    this.#cancelTimer = undefined;
+    if (this.#batches.size > 0) this.#cancelTimer = this.#setTimer(() => this.#tick(), SCHEDULE_TICK_MS);
+    this.#tell((scheduler, now) => scheduler.tick(now));
+  }
+
+  // ── what the scheduler wants ──
+
+  #tell(event: (scheduler: Scheduler, now: number) => void): void {
+    event(this.#scheduler, this.#now());
+    this.#perform();
+  }
+
+  #perform(): void {
+    // Whatever an action leads to at once is done after it, by the loop that is running.
+    if (this.#isPerforming) return;
+    this.#isPerforming = true;
+    try {
+      for (let actions = this.#scheduler.takeActions(); actions.length > 0;) {
+        for (const action of actions) this.#do(action);
+        actions = this.#scheduler.takeActions();
+      }
+    } finally {
+      this.#isPerforming = false;
+    }
+  }
+
+  #do(action: Action): void {
+    if (action.kind === "load") {
+      const executor = this.#roster.executors.get(action.executor);
+      const program = this.#programs.get(action.program);
+      if (executor !== undefined && program !== undefined) {
+        this.#lanes.open(action.lane, executor, program, this);
+      }
+      return;
+    }
+    if (action.kind === "close") {
+      const link = this.#lanes.close(action.lane);
+      if (link !== undefined) link.program.loadError ??= new Error("it took too long");
+      return;
+    }
+    const batch = this.#batches.get(action.batch);
+    if (batch === undefined) return;
+    switch (action.kind) {
+      case "send":
+        return this.#lanes.get(action.lane)?.exec(batch.packetsOf(action.tasks));
+      case "lost":
+        return batch.listener.givenUp(action.task);
+      case "done":
+        return batch.listener.finished();
+      case "stuck":
+        return batch.listener.failed(stuckError(this.#programs.get(batch.program)!, action.reason));
+    }
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * One job from its inputs to its result.
+ *
+ *   plan splits ─▶ (CSV: scan) ─▶ maps ─▶ merges ─▶ finish ─▶ value or file
+ *                                   ╰───── bytes ─────────▶ file, left where it was made
+ */
+import { refToHex } from "../../packets/digest.ts";
+import { PACKET_BYTES } from "../../packets/layout.ts";
+import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import type { Entry } from "../sandbox/program.ts";
+import { ingest } from "../store/ingest.ts";
+import type { ChunkSource, WriteSession } from "../store/types.ts";
+import { JobError } from "../errors.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { SetTimer } from "./time.ts";
+import { Failure } from "./failure.ts";
+import type { JobOutcome, JobSpec } from "./job-types.ts";
+import { sampleSplits } from "./leaf-refs.ts";
+import { Locality } from "./locality.ts";
+import { MergeTree } from "./merge-tree.ts";
+import { writeOutputFile } from "./output-file.ts";
+import { writeManifests } from "./programs.ts";
+import { parseQuoteCount, quotedSplits, selectSplits, splitsToScan } from "./quoted-splits.ts";
+import type { JobRecord } from "./record.ts";
+import { resultPieces, resultText, resultValue } from "./result.ts";
+import { encodeSplits, planSplits } from "./splits.ts";
+import type { Splits } from "./splits.ts";
+import { JobEvents } from "./job-events.ts";
+import { TreeRun } from "./tree-run.ts";
+
+/** What all jobs of a runner share. */
+export interface JobContext {
+  readonly source: ChunkSource;
+  readonly sessions: () => Promise<WriteSession>;
+  readonly dispatcher: Dispatcher;
+  readonly setTimer: SetTimer;
+}
+
+interface ResultFile {
+  readonly name?: string;
+  readonly root: string;
+  readonly length: number;
+}
+
+type Result = Pick<JobOutcome, "value" | "file">;
+
+export class Job {
+  readonly #context: JobContext;
+  readonly #spec: JobSpec;
+  readonly #record: JobRecord;
+  readonly #group: number;
+  readonly #failure = new Failure();
+  readonly #trees: TreeRun[] = [];
+  readonly #programs: number[] = [];
+  #session!: WriteSession;
+  #retries = 0;
+
+  /** `group`: no other job of the dispatcher has it. */
+  constructor(context: JobContext, spec: JobSpec, record: JobRecord, group: number) {
+    this.#context = context;
+    this.#spec = spec;
+    this.#record = record;
+    this.#group = group;
+  }
+
+  /** Ends the job with this error, unless it has ended. */
+  fail(error: unknown): void {
+    this.#failure.fail(error);
+  }
+
+  /** Rejects with the first thing that went wrong for good. */
+  async run(): Promise<JobOutcome> {
+    const { sessions, dispatcher } = this.#context;
+    this.#session = await this.#failure.race(sessions());
+    try {
+      const splits = this.#plan();
+      const result = await this.#failure.race(this.#work(splits));
+      const { id: job, description } = this.#spec;
+      const statistics = this.#record.statistics(this.#retries);
+      return { job, yields: description.yields, ...result, statistics };
+    } catch (error) {
+      this.#failure.fail(error);
+      throw error;
+    } finally {
+      for (const tree of this.#trees) tree.close();
+      for (const program of this.#programs) dispatcher.closeProgram(program);
+      await this.#session.close();
+    }
+  }
+
+  #plan(): Splits {
+    const { inputs, splitBytes, description } = this.#spec;
+    let slots = 0;
+    for (const { width } of this.#context.dispatcher.roster.executors.values()) slots += width;
+    const options = { reader: description.reader, slots };
+    return planSplits(inputs, splitBytes === undefined ? options : { ...options, splitBytes });
+  }
+
+  async #work(splits: Splits): Promise<Result> {
+    const { description, inputs } = this.#spec;
+    const { yields, hasCombine, reader } = description;
+    const scanned = reader.kind === "csv" ? splitsToScan(splits) : new Uint32Array(0);
+    const tree = new MergeTree(splits.count, { top: yields !== "bytes", merges: hasCombine });
+    const entries = tree.counts.map((_, level): Entry => {
+      return level === 0 ? "map" : level === tree.top ? "finish" : "merge";
+    });
+    const programs = await this.#open([
+      ...new Set<Entry>(entries),
+      ...(scanned.length > 0 ? ["scan" as const] : []),
+    ]);
+    this.#record.started(splits.count, splits.bytes);
+    const scan = programs.get("scan");
+    const quoted = scan === undefined ? undefined : await this.#scan(scan, splits, scanned);
+    const maps = encodeSplits(splits, inputs, quoted);
+    const run = this.#treeRun(
+      tree,
+      entries.map((entry) => programs.get(entry)!),
+      maps,
+      splits,
+      true,
+    );
+    const locality = await this.#locate(run, splits);
+    try {
+      run.start();
+      return yields === "bytes" ? await this.#file(run) : await this.#value(run);
+    } finally {
+      locality?.close();
+      this.#retries += run.retries;
+    }
+  }
+
+  /** Loads nothing yet: lanes come with the first packets for them. */
+  async #open(entries: readonly Entry[]): Promise<Map<Entry, number>> {
+    const refs = await writeManifests(this.#session, this.#spec, entries);
+    const programs = new Map<Entry, number>();
+    this.#failure.throwIfFailed();
+    for (const [index, entry] of entries.entries()) {
+      const program = this.#context.dispatcher.openProgram(this.#spec.name, refs[index]!);
+      this.#programs.push(program);
+      programs.set(entry, program);
+    }
+    return programs;
+  }
+
+  #treeRun(
+    tree: MergeTree,
+    programs: readonly number[],
+    maps: Uint8Array,
+    splits: Splits,
+    counts: boolean,
+  ): TreeRun {
+    this.#failure.throwIfFailed();
+    const { dispatcher } = this.#context;
+    const events = new JobEvents({
+      ...this.#context,
+      spec: this.#spec,
+      record: this.#record,
+      failure: this.#failure,
+      splits,
+      tree,
+      counts,
+      stop: () => run.close(),
+    });
+    const options = { dispatcher, tree, programs, group: this.#group, maps, sink: this.#session, events };
+    const run: TreeRun = new TreeRun(options);
+    this.#trees.push(run);
+    return run;
+  }
+
+  /** Which splits begin inside a quoted field. */
+  async #scan(program: number, splits: Splits, scanned: Uint32Array): Promise<Uint8Array> {
+    const selected = selectSplits(splits, scanned);
+    const packets = encodeSplits(selected, this.#spec.inputs);
+    const tree = new MergeTree(selected.count, { top: false, merges: false });
+    const run = this.#treeRun(tree, [program], packets, selected, false);
+    run.start();
+    await run.whenDone();
+    const counts = new Float64Array(selected.count);
+    for (let task = 0; task < counts.length; task++) {
+      counts[task] = parseQuoteCount(resultText(answerOf(run, task)));
+    }
+    this.#retries += run.retries;
+    run.close();
+    return quotedSplits(splits, scanned, counts);
+  }
+
+  async #locate(run: TreeRun, splits: Splits): Promise<Locality | undefined> {
+    const { dispatcher, setTimer, source } = this.#context;
+    if (run.maps === undefined) return undefined;
+    const sample = (): ReturnType<typeof sampleSplits> =>
+      sampleSplits(source, splits, this.#spec.inputs, this.#failure.signal);
+    const locality = new Locality(dispatcher, setTimer, run.maps, sample);
+    await locality.known();
+    return locality;
+  }
+
+  /** The value, or the file that it is stored in. */
+  async #value(run: TreeRun): Promise<Result> {
+    const { source } = this.#context;
+    const { signal } = this.#failure;
+    for (let attempt = 1; ; attempt++) {
+      await run.whenDone();
+      const answer = answerOf(run, 0);
+      try {
+        if (this.#spec.out === undefined) return { value: await resultValue(source, answer, signal) };
+        const file = await ingest(this.#session, resultPieces(source, answer, signal), { signal });
+        return { file: await this.#name(file) };
+      } catch (error) {
+        // What is wrong with the result itself stays wrong; what cannot be read is made again, elsewhere if need be.
+        if (error instanceof JobError || signal.aborted || attempt === RESULT_ATTEMPTS_MAX) throw error;
+        this.#record.noted(
+          `the result is made again: ${error instanceof Error ? error.message : String(error)}`,
+        );
+        run.remakeTop();
+      }
+    }
+  }
+
+  async #file(run: TreeRun): Promise<Result> {
+    const { dispatcher } = this.#context;
+    const { id, out = `job-${id}` } = this.#spec;
+    for (let attempt = 1; ; attempt++) {
+      await run.whenDone();
+      if (run.last === undefined) return { file: await this.#name(await ingest(this.#session, nothing())) };
+      const file = await writeOutputFile(dispatcher, this.#session, run.last, out);
+      if (file !== undefined && run.isDone) return { file: await this.#name(file) };
+      if (attempt === RESULT_ATTEMPTS_MAX) throw this.#failure.lostOutputs(this.#spec);
+    }
+  }
+
+  /** Makes the file durable, under the job's `out` if it has one. */
+  async #name({ root, length }: { readonly root: Uint8Array; readonly length: number }): Promise<ResultFile> {
+    this.#failure.throwIfFailed();
+    const { out } = this.#spec;
+    if (out === undefined) await this.#session.flush();
+    else await this.#session.setName(out, root, length);
+    const file = { root: refToHex(root), length };
+    return out === undefined ? file : { name: out, ...file };
+  }
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+/** The answer to a task on top, in bytes of its own. */
+function answerOf(run: TreeRun, task: number): Uint8Array {
+  return run.last!.answers.slice(task * PACKET_BYTES, (task + 1) * PACKET_BYTES);
+}

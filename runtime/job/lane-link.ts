@@ -1,0 +1,161 @@
+/** One lane of one executor, from the moment it is asked for until it is closed or lost. */
+import { FaultCode } from "../../packets/faults.ts";
+import { Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
+import { invalidPacket } from "../../packets/validate.ts";
+import type { Ref } from "../../packets/digest.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
+import type { Executor, Lane, LaneListener } from "../pool/executor.ts";
+import { Outcome } from "../schedule/actions.ts";
+import type { Batch } from "./batch.ts";
+import type { ProgramLink } from "./program-link.ts";
+
+/** Answers that are looked at together. */
+const ANSWERS_AT_ONCE = 4096;
+
+/** What the lane tells the dispatcher. */
+export interface LaneEvents {
+  ready(link: LaneLink): void;
+  /** Gone, or not even loaded; nothing follows. */
+  lost(link: LaneLink, error: unknown, wasReady: boolean): void;
+  /** Answers to packets of one batch, or of none that is still there. */
+  answered(link: LaneLink, batch: Batch | undefined, run: AnswerRun): void;
+  logged(link: LaneLink, at: number, text: string): void;
+  noted(link: LaneLink, text: string): void;
+}
+
+/** Answers of one frame that belong to one batch. */
+export interface AnswerRun {
+  readonly frame: Uint8Array;
+  count: number;
+  /** Places in the frame, tasks in the batch, and an Outcome each. */
+  readonly indexes: Uint32Array;
+  readonly tasks: Uint32Array;
+  readonly outcomes: Uint8Array;
+}
+
+export class LaneLink implements LaneListener {
+  readonly number: number;
+  readonly executor: Executor;
+  readonly program: ProgramLink;
+  readonly #events: LaneEvents;
+  readonly #abort = new AbortController();
+  #lane: Lane | undefined;
+  #isOver = false;
+
+  constructor(number: number, executor: Executor, program: ProgramLink, events: LaneEvents) {
+    this.number = number;
+    this.executor = executor;
+    this.program = program;
+    this.#events = events;
+  }
+
+  /** Never rejects. */
+  async load(): Promise<void> {
+    try {
+      const lane = await this.executor.load(this.program.manifest, this, this.#abort.signal);
+      this.#lane = lane;
+      if (this.#isOver) await lane.close();
+      else this.#events.ready(this);
+    } catch (error) {
+      this.#lose(error);
+    }
+  }
+
+  get isReady(): boolean {
+    return this.#lane !== undefined && !this.#isOver;
+  }
+
+  /** Rejects when the lane is lost or closed before its outputs are kept. */
+  async keep(name: string, returns: Uint8Array): Promise<Ref> {
+    const { signal } = this.#abort;
+    signal.throwIfAborted();
+    let stop = (): void => {};
+    const gone = new Promise<never>((_, reject) => {
+      stop = () => reject(signal.reason as Error);
+      signal.addEventListener("abort", stop);
+    });
+    try {
+      return await Promise.race([this.#lane!.keep(name, returns), gone]);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  exec(frame: Uint8Array): void {
+    try {
+      this.#lane!.exec(frame);
+    } catch (error) {
+      this.#lose(error);
+    }
+  }
+
+  /** Nothing that the lane still says is listened to. Never rejects: what closing reports concerns nobody. */
+  async close(reason: unknown): Promise<void> {
+    this.#isOver = true;
+    this.#abort.abort(reason);
+    await this.#lane?.close().catch(() => undefined);
+  }
+
+  returned(frame: Uint8Array): void {
+    let batch: Batch | undefined;
+    const count = packetCount(frame);
+    const run = answerRun(frame, Math.min(count, ANSWERS_AT_ONCE));
+    for (let index = 0; index < count && !this.#isOver; index++) {
+      const op = invalidPacket(frame, index) === null ? opAt(frame, index) : Op.NOP;
+      if (op !== Op.RETURN && op !== Op.FAULT) {
+        this.#lose(new Error("it sent something that is no answer"));
+        return;
+      }
+      const at = atOf(frame, index);
+      if (batch === undefined || run.count === ANSWERS_AT_ONCE || !isIn(batch, at)) {
+        this.#flush(batch, run);
+        batch = this.program.batchAt(at);
+      }
+      run.indexes[run.count] = index;
+      run.tasks[run.count] = batch === undefined ? 0 : at - batch.base;
+      run.outcomes[run.count++] = op === Op.FAULT ? outcomeOf(fromAt(frame, index)) : Outcome.final;
+    }
+    if (frame.byteLength % PACKET_BYTES === 0) this.#flush(batch, run);
+    else this.#lose(new Error("it sent a frame that is cut off"));
+  }
+
+  logged(at: number, text: string): void {
+    if (!this.#isOver) this.#events.logged(this, at, text);
+  }
+
+  noted(text: string): void {
+    if (!this.#isOver) this.#events.noted(this, text);
+  }
+
+  lost(error: PacketfsError): void {
+    this.#lose(error);
+  }
+
+  #flush(batch: Batch | undefined, run: AnswerRun): void {
+    if (run.count > 0 && !this.#isOver) this.#events.answered(this, batch, run);
+    run.count = 0;
+  }
+
+  #lose(error: unknown): void {
+    if (this.#isOver) return;
+    const wasReady = this.isReady;
+    void this.close(error);
+    this.#events.lost(this, error, wasReady);
+  }
+}
+
+function answerRun(frame: Uint8Array, count: number): AnswerRun {
+  const indexes = new Uint32Array(count);
+  return { frame, count: 0, indexes, tasks: new Uint32Array(count), outcomes: new Uint8Array(count) };
+}
+
+function isIn(batch: Batch, at: number): boolean {
+  return at >= batch.base && at < batch.base + batch.count;
+}
+
+function outcomeOf(code: number): Outcome {
+  const isHere =
+    code === FaultCode.inputMissing || code === FaultCode.internal || code === FaultCode.cancelled;
+  return isHere ? Outcome.elsewhere : Outcome.final;
+}

@@ -1,0 +1,95 @@
+/**
+ * Where the inputs of tasks are: a sample of the chunks of each is looked up in the inputs' streams, and executors are
+ * asked which of those they have. A hint: whatever goes wrong here costs speed and nothing else.
+ */
+import { REF_BYTES } from "../../packets/layout.ts";
+import { LOCALITY_REFS_MAX, LOCALITY_REFS_PER_SPLIT, LOCALITY_WAIT_MS } from "../limits.ts";
+import type { Executor } from "../pool/executor.ts";
+import type { Batch } from "./batch.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { SetTimer } from "./time.ts";
+
+/** Chunks that tasks read. */
+export interface Samples {
+  /** n × 32 bytes, those of a task next to each other. */
+  readonly refs: Uint8Array;
+  /** Refs of each sampled task. */
+  readonly perTask: number;
+  /** Tasks that each sampled one stands for: itself and those behind it. */
+  readonly stride: number;
+}
+
+/** How many tasks to sample, so that not too many chunks are looked up. */
+export function sampleShape(tasks: number): { readonly perTask: number; readonly stride: number } {
+  const stride = Math.ceil(tasks / LOCALITY_REFS_MAX);
+  const sampled = Math.ceil(tasks / stride);
+  const perTask = Math.max(1, Math.min(LOCALITY_REFS_PER_SPLIT, Math.floor(LOCALITY_REFS_MAX / sampled)));
+  return { perTask, stride };
+}
+
+/** The bytes of each task that are on the executor which said so of the samples. */
+export function heldBytes(samples: Samples, has: Uint8Array, bytes: Float64Array): Float64Array {
+  const { perTask, stride } = samples;
+  return bytes.map((length, task) => {
+    const first = Math.floor(task / stride) * perTask;
+    let held = 0;
+    for (let index = first; index < first + perTask; index++) held += has[index] === 1 ? 1 : 0;
+    return (length * held) / perTask;
+  });
+}
+
+export class Locality {
+  readonly #dispatcher: Dispatcher;
+  readonly #setTimer: SetTimer;
+  readonly #batch: Batch;
+  readonly #sample: () => Promise<Samples>;
+  #samples: Promise<Samples> | undefined;
+  #isOver = false;
+  readonly #stopListening: () => void;
+
+  /** `sample` is not called as long as there is one executor only. */
+  constructor(dispatcher: Dispatcher, setTimer: SetTimer, batch: Batch, sample: () => Promise<Samples>) {
+    this.#dispatcher = dispatcher;
+    this.#setTimer = setTimer;
+    this.#batch = batch;
+    this.#sample = sample;
+    this.#stopListening = dispatcher.roster.onJoined((number, executor) => {
+      if (dispatcher.roster.executors.size === 2) void this.#askAll();
+      else if (dispatcher.roster.executors.size > 2) void this.#ask(number, executor);
+    });
+  }
+
+  /** Resolves when all executors said what they have, or when that takes too long. What they say later counts too. */
+  async known(): Promise<void> {
+    if (this.#dispatcher.roster.executors.size < 2) return;
+    let cancel = (): void => {};
+    const late = new Promise<void>((resolve) => {
+      cancel = this.#setTimer(resolve, LOCALITY_WAIT_MS);
+    });
+    await Promise.race([this.#askAll(), late]);
+    cancel();
+  }
+
+  close(): void {
+    this.#isOver = true;
+    this.#stopListening();
+  }
+
+  async #askAll(): Promise<void> {
+    const { executors } = this.#dispatcher.roster;
+    await Promise.all([...executors].map(([number, executor]) => this.#ask(number, executor)));
+  }
+
+  /** Never rejects. */
+  async #ask(number: number, executor: Executor): Promise<void> {
+    try {
+      this.#samples ??= this.#sample();
+      const samples = await this.#samples;
+      const has = await executor.has(samples.refs);
+      if (this.#isOver || has.byteLength * REF_BYTES !== samples.refs.byteLength) return;
+      this.#dispatcher.located(this.#batch, number, heldBytes(samples, has, this.#batch.bytes));
+    } catch {
+      // Then the executor is one that has nothing.
+    }
+  }
+}

@@ -1,0 +1,157 @@
+/** A program whose lanes stay, for callers that make their EXEC packets themselves. */
+import { packetCheck } from "../../packets/crc32.ts";
+import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
+import { FaultCode } from "../../packets/faults.ts";
+import { readInteger32, writeInteger } from "../../packets/integer.ts";
+import { Flag, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { opAt, packetCount, requirePacket, sealPacket, writePacket } from "../../packets/packet.ts";
+import { JobError, JobErrorCode } from "../errors.ts";
+import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
+import type { WriteSession } from "../store/types.ts";
+import type { Batch, BatchListener } from "./batch.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { SetTimer } from "./time.ts";
+import { samplePackets } from "./leaf-refs.ts";
+import { Locality } from "./locality.ts";
+
+const LOST_TEXT = new TextEncoder().encode("every node that ran it died");
+
+export interface OpenProgramOptions {
+  readonly dispatcher: Dispatcher;
+  readonly setTimer: SetTimer;
+  /** The dispatcher's number for it; closed with the program. */
+  readonly program: number;
+  readonly group: () => number;
+  /** Holds the manifest; closed with the program. */
+  readonly session: WriteSession;
+  readonly closed: () => void;
+}
+
+export class OpenProgram implements AsyncDisposable {
+  readonly #options: OpenProgramOptions;
+  readonly #abort = new AbortController();
+  #frames = 0;
+  /** The `at` of the next packet: answers to packets that nobody waits for any more must not fit later ones. */
+  #base = 0;
+  #hasAbandoned = false;
+
+  constructor(options: OpenProgramOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Executes EXEC packets (n × 64 bytes) and resolves with n RETURN or FAULT packets, the i-th for the i-th and with i as
+   * its `at`. `lane` and `at` of what is given are not looked at. What results refer to is there as long as the program is
+   * open. Rejects with PFS_PACKET_INVALID, PFS_JOB_OVER_LIMIT, PFS_PROGRAM_INVALID, PFS_NO_EXECUTOR, PFS_CANCELLED, or the
+   * signal's reason.
+   */
+  async exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+    const either = signal === undefined ? this.#abort.signal : AbortSignal.any([signal, this.#abort.signal]);
+    either.throwIfAborted();
+    const own = takeIn(frame, this.#base);
+    const count = packetCount(own);
+    if (count === 0) return own;
+    if (this.#frames >= PROGRAM_FRAMES_MAX) throw overLimit("frames", this.#frames + 1, PROGRAM_FRAMES_MAX);
+    this.#frames++;
+    const base = this.#base;
+    this.#base += count;
+    try {
+      return await this.#run(own, base, either);
+    } catch (error) {
+      this.#hasAbandoned = true;
+      throw error;
+    } finally {
+      if (--this.#frames === 0 && !this.#hasAbandoned) this.#base = 0;
+    }
+  }
+
+  async #run(frame: Uint8Array, base: number, signal: AbortSignal): Promise<Uint8Array> {
+    const { dispatcher, program, group, setTimer } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const abort = (): void => reject(signal.reason as Error);
+    signal.addEventListener("abort", abort);
+    const listener = listenerFor(() => batch, resolve, reject);
+    const batch: Batch = dispatcher.start({ program, group: group(), frame, base, listener });
+    const locality = new Locality(dispatcher, setTimer, batch, async () => samplePackets(frame, batch.count));
+    try {
+      await Promise.race([locality.known(), promise]);
+      dispatcher.release(batch);
+      await promise;
+      return batch.answers;
+    } finally {
+      signal.removeEventListener("abort", abort);
+      locality.close();
+      dispatcher.remove(batch);
+    }
+  }
+
+  /** Frees the lanes; frames that are being executed reject with PFS_CANCELLED. */
+  async close(): Promise<void> {
+    if (this.#abort.signal.aborted) return;
+    this.#abort.abort(new JobError(JobErrorCode.cancelled, "the program was closed"));
+    const { dispatcher, program, session, closed } = this.#options;
+    dispatcher.closeProgram(program);
+    closed();
+    await session.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function listenerFor(
+  batch: () => Batch,
+  resolve: () => void,
+  reject: (error: PacketfsError) => void,
+): BatchListener {
+  return {
+    settled: () => {},
+    givenUp: (task) => {
+      const fields = { op: Op.FAULT, flags: Flag.INLINE, lane: 1, at: task, from: FaultCode.internal };
+      writePacket(batch().answers, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
+    },
+    finished: resolve,
+    laneLost: () => {},
+    failed: reject,
+    logged: () => {},
+    noted: () => {},
+  };
+}
+
+/** A copy of the frame whose packets are numbered from `base` on. Throws PFS_PACKET_INVALID, PFS_JOB_OVER_LIMIT. */
+function takeIn(frame: Uint8Array, base: number): Uint8Array {
+  const count = packetCount(frame);
+  if (count * PACKET_BYTES !== frame.byteLength) throw refused(count, "shorter than 64 bytes");
+  if (count > JOB_TASKS_MAX) throw overLimit("tasks", count, JOB_TASKS_MAX);
+  const own = new Uint8Array(frame);
+  for (let index = 0; index < count; index++) {
+    const start = index * PACKET_BYTES;
+    if (readInteger32(own, start + Offset.check) !== packetCheck(own, start)) {
+      throw refused(index, "check does not match");
+    }
+    own[start + Offset.lane] = 1;
+    own[start + Offset.lane + 1] = 0;
+    writeInteger(own, start + Offset.at, base + index);
+    sealPacket(own, index);
+    requirePacket(own, index);
+    if (opAt(own, index) !== Op.EXEC) throw refused(index, "not an EXEC");
+  }
+  return own;
+}
+
+function refused(index: number, reason: string): PacketError {
+  return new PacketError(PacketErrorCode.invalidPacket, `packet ${index} cannot be executed: ${reason}`, {
+    index,
+    reason,
+  });
+}
+
+function overLimit(what: "frames" | "tasks", actual: number, max: number): JobError {
+  return new JobError(
+    JobErrorCode.overLimit,
+    `${actual} ${what === "tasks" ? "packets" : "frames at once"} are more than ${max}`,
+    { [what]: actual, max },
+  );
+}

@@ -1,0 +1,260 @@
+/**
+ * Runs a merge tree: each level is a batch of the dispatcher, and as soon as the inputs of a merge are there they are
+ * written as one stream and the merge is released, while maps still run. Results that get lost with the executor that made
+ * them are made again, as far as somebody still needs them.
+ */
+import type { PacketfsError } from "../../packets/errors.ts";
+import { FaultCode } from "../../packets/faults.ts";
+import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { flagsAt, fromAt, opAt, writePacket } from "../../packets/packet.ts";
+import { MERGE_WRITES_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import type { Executor } from "../pool/executor.ts";
+import { writeKeptStream } from "../pool/kept-stream.ts";
+import type { ChunkSink } from "../store/types.ts";
+import type { Batch, BatchListener } from "./batch.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import type { MergeTree, TaskRef } from "./merge-tree.ts";
+
+export interface TreeRunEvents {
+  /** These tasks of a level have a result. */
+  settled(level: number, tasks: Uint32Array, executor: Executor): void;
+  /** The results of these tasks were lost and are made again. */
+  reopened(level: number, tasks: readonly number[]): void;
+  /** A task has no result and never will. */
+  faulted(place: TaskRef, answer: Uint8Array, executor: Executor): void;
+  givenUp(place: TaskRef): void;
+  failed(error: unknown): void;
+  logged(place: TaskRef, executor: Executor, text: string): void;
+  noted(text: string): void;
+}
+
+export interface TreeRunOptions {
+  readonly dispatcher: Dispatcher;
+  readonly tree: MergeTree;
+  /** By level. */
+  readonly programs: readonly number[];
+  readonly group: number;
+  /** The EXEC packets of the maps. */
+  readonly maps: Uint8Array;
+  /** Where the inputs of merges are written. */
+  readonly sink: ChunkSink;
+  readonly events: TreeRunEvents;
+}
+
+export class TreeRun {
+  readonly #dispatcher: Dispatcher;
+  readonly #tree: MergeTree;
+  readonly #sink: ChunkSink;
+  readonly #events: TreeRunEvents;
+  /** By level; a level without tasks has none. */
+  readonly #batches: readonly (Batch | undefined)[];
+  /** Tasks that have a result. */
+  readonly #done: readonly Uint8Array[];
+  /** Tasks whose inputs are there but not written as a stream yet. */
+  readonly #unwritten: TaskRef[] = [];
+  #writing = 0;
+  #doneOnTop = 0;
+  #remakes = 0;
+  #waiters: (() => void)[] = [];
+  #isOver = false;
+
+  constructor({ dispatcher, tree, programs, group, maps, sink, events }: TreeRunOptions) {
+    this.#dispatcher = dispatcher;
+    this.#tree = tree;
+    this.#sink = sink;
+    this.#events = events;
+    this.#done = tree.counts.map((count) => new Uint8Array(count));
+    this.#batches = tree.counts.map((count, level) => {
+      if (count === 0) return undefined;
+      const frame = level === 0 ? maps : new Uint8Array(count * PACKET_BYTES);
+      const program = programs[level]!;
+      // Levels of merges share a program.
+      const base = tree.counts.slice(0, level).reduce((sum, tasks) => sum + tasks, 0);
+      const listener = this.#listenerOf(level);
+      return dispatcher.start({ program, group, rank: level, frame, base, listener });
+    });
+    if (tree.counts[0] === 0 && tree.top > 0) this.#unwritten.push({ level: 1, task: 0 });
+  }
+
+  /** The batch of the maps, for what is known of their inputs. */
+  get maps(): Batch | undefined {
+    return this.#batches[0];
+  }
+
+  /** The batch on top; undefined without tasks. */
+  get last(): Batch | undefined {
+    return this.#batches.at(-1);
+  }
+
+  get isDone(): boolean {
+    return this.#doneOnTop === this.#done.at(-1)!.length;
+  }
+
+  /** Lets the maps run, and has what follows them loaded meanwhile. */
+  start(): void {
+    const [maps, ...above] = this.#batches;
+    if (maps !== undefined) this.#dispatcher.release(maps);
+    for (const batch of above) if (batch !== undefined) this.#dispatcher.prepare(batch);
+    this.#write();
+  }
+
+  /** Resolves when every task on top has a result; that may change again when a lane is lost. Not after `close`. */
+  async whenDone(): Promise<void> {
+    while (!this.isDone) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+
+  /** Packets that were placed again so far. */
+  get retries(): number {
+    const batches = this.#batches.filter((batch) => batch !== undefined);
+    return batches.reduce((sum, batch) => sum + (this.#dispatcher.numbersOf(batch)?.retries ?? 0), 0);
+  }
+
+  /** The result of the task on top could not be read: it is made again. */
+  remakeTop(): void {
+    this.#reopen([{ level: this.#tree.top, task: 0 }], "redo");
+  }
+
+  /** Nothing more is run or told. */
+  close(): void {
+    this.#isOver = true;
+    for (const batch of this.#batches) if (batch !== undefined) this.#dispatcher.remove(batch);
+  }
+
+  #listenerOf(level: number): BatchListener {
+    return {
+      settled: (tasks, executor) => this.#settled(level, tasks, executor),
+      givenUp: (task) => this.#events.givenUp({ level, task }),
+      finished: () => {},
+      laneLost: () => this.#repair(),
+      failed: (error: PacketfsError) => this.#events.failed(error),
+      logged: (task, executor, text) => this.#events.logged({ level, task }, executor, text),
+      noted: (text) => this.#events.noted(text),
+    };
+  }
+
+  #settled(level: number, tasks: Uint32Array, executor: Executor): void {
+    const { answers } = this.#batches[level]!;
+    const done = this.#done[level]!;
+    let count = 0;
+    for (const task of tasks) {
+      if (this.#isOver) return;
+      if (opAt(answers, task) === Op.FAULT) {
+        this.#faulted({ level, task }, answers, executor);
+        continue;
+      }
+      tasks[count++] = task;
+      done[task] = 1;
+      if (level === this.#tree.top) this.#doneOnTop++;
+      const consumer = this.#tree.settled(level, task);
+      if (consumer >= 0) this.#unwritten.push({ level: level + 1, task: consumer });
+    }
+    if (count > 0) this.#events.settled(level, tasks.subarray(0, count), executor);
+    this.#write();
+    if (this.isDone) this.#wake();
+  }
+
+  #faulted(place: TaskRef, answers: Uint8Array, executor: Executor): void {
+    const { level, task } = place;
+    const isInputOurs = level > 0 && fromAt(answers, task) === FaultCode.inputMissing;
+    if (isInputOurs && this.#remake(place)) return;
+    const start = task * PACKET_BYTES;
+    this.#events.faulted(place, answers.slice(start, start + PACKET_BYTES), executor);
+  }
+
+  /** Makes the inputs of a task again, which turned out to be nowhere. False when that was done too often. */
+  #remake({ level, task }: TaskRef): boolean {
+    if (level === 0) return false;
+    if (++this.#remakes > RESULT_ATTEMPTS_MAX) return false;
+    const inputs: TaskRef[] = [];
+    for (
+      let input = this.#tree.inputsStart(level, task);
+      input < this.#tree.inputsEnd(level, task);
+      input++
+    ) {
+      if (this.#isStored(level - 1, input)) inputs.push({ level: level - 1, task: input });
+    }
+    if (inputs.length === 0) return false;
+    for (const input of inputs) this.#tree.reopened(input.level, input.task);
+    this.#reopen([{ level, task }], "withdraw");
+    this.#reopen(inputs, "redo");
+    return true;
+  }
+
+  #repair(): void {
+    if (this.#isOver) return;
+    const { redo, withdraw } = this.#tree.repair(
+      (level, task) => this.#done[level]![task] === 1,
+      (level, task) => this.#isGone(level, task),
+    );
+    this.#reopen(withdraw, "withdraw");
+    this.#reopen(redo, "redo");
+  }
+
+  #reopen(places: readonly TaskRef[], how: "redo" | "withdraw"): void {
+    for (const [level, batch] of this.#batches.entries()) {
+      const tasks = places.filter((place) => place.level === level).map(({ task }) => task);
+      if (batch === undefined || tasks.length === 0) continue;
+      const done = this.#done[level]!;
+      const lost = tasks.filter((task) => done[task] === 1);
+      for (const task of lost) done[task] = 0;
+      if (level === this.#tree.top) this.#doneOnTop -= lost.length;
+      if (lost.length > 0) this.#events.reopened(level, lost);
+      this.#dispatcher[how](batch, tasks);
+    }
+  }
+
+  /** Whether the task has a result that stands somewhere else than in its answer. */
+  #isStored(level: number, task: number): boolean {
+    return (
+      this.#done[level]![task] === 1 && (flagsAt(this.#batches[level]!.answers, task) & Flag.INLINE) === 0
+    );
+  }
+
+  #isGone(level: number, task: number): boolean {
+    const maker = this.#batches[level]!.makers[task]!;
+    return this.#isStored(level, task) && this.#dispatcher.laneOf(maker) === undefined;
+  }
+
+  #write(): void {
+    while (this.#writing < MERGE_WRITES_MAX && !this.#isOver) {
+      const place = this.#unwritten.shift();
+      if (place === undefined) return;
+      this.#writing++;
+      void this.#writeInput(place).finally(() => {
+        this.#writing--;
+        this.#write();
+      });
+    }
+  }
+
+  /** Never rejects. */
+  async #writeInput({ level, task }: TaskRef): Promise<void> {
+    try {
+      const start = this.#tree.inputsStart(level, task) * PACKET_BYTES;
+      const end = this.#tree.inputsEnd(level, task) * PACKET_BYTES;
+      const answers = this.#batches[level - 1]?.answers ?? new Uint8Array(0);
+      const { root, length } = await writeKeptStream(this.#sink, answers.subarray(start, end));
+      const batch = this.#batches[level]!;
+      // Results that were lost meanwhile bring it here again.
+      if (this.#isOver || !this.#tree.isReady(level, task)) return;
+      writePacket(batch.frame, task, {
+        op: Op.EXEC,
+        flags: Flag.STREAM,
+        lane: 1,
+        at: batch.base + task,
+        length,
+        ref: root,
+      });
+      batch.bytes[task] = length;
+      this.#dispatcher.release(batch, [task]);
+    } catch (error) {
+      if (!this.#isOver) this.#events.failed(error);
+    }
+  }
+
+  #wake(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const resolve of waiters) resolve();
+  }
+}

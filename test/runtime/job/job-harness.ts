@@ -1,0 +1,116 @@
+/** A JobRunner over a real store and real local executors. */
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { refFromHex } from "../../../packets/digest.ts";
+import { ExecutorList } from "../../../runtime/job/executor-set.ts";
+import type { JobEvent, JobOutcome, JobSpec, ProgramSpec } from "../../../runtime/job/job-types.ts";
+import { JobRunner } from "../../../runtime/job/runner.ts";
+import type { RunJobOptions } from "../../../runtime/job/runner.ts";
+import type { JobInput } from "../../../runtime/job/splits.ts";
+import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
+import { execute } from "../../../runtime/machine/execute.ts";
+import { LocalExecutor, inspectProgram } from "../../../runtime/pool/local-executor.ts";
+import { processOptions } from "../../../runtime/pool/process-start.ts";
+import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
+import { ingest } from "../../../runtime/store/ingest.ts";
+import { Store } from "../../../runtime/store/store.ts";
+import type { WriteSession } from "../../../runtime/store/types.ts";
+
+const THREADS = 2;
+const WINDOW_BYTES = 8 * 1024 * 1024;
+
+export class JobHarness {
+  readonly executors: ExecutorList = new ExecutorList();
+  readonly runner: JobRunner;
+  readonly store: Store;
+  readonly #session: WriteSession;
+  readonly #spares = new SpareExecutors(processOptions(PROGRAM_LIMITS_DEFAULT, THREADS, WINDOW_BYTES));
+  readonly #made: LocalExecutor[] = [];
+  #jobs = 0;
+
+  private constructor(store: Store, session: WriteSession) {
+    this.store = store;
+    this.#session = session;
+    this.runner = new JobRunner({
+      source: store,
+      sessions: () => store.session(),
+      executors: this.executors,
+    });
+  }
+
+  static async open(): Promise<JobHarness> {
+    const store = await Store.open(mkdtempSync(join(tmpdir(), "packetfs-job-")));
+    return new JobHarness(store, await store.session());
+  }
+
+  /** An executor over the harness's store. */
+  addExecutor(id: string): LocalExecutor {
+    const executor = new LocalExecutor({
+      id,
+      label: `node ${id}`,
+      source: this.store,
+      sessions: () => this.store.session(),
+      has: (refs) => this.store.has(refs),
+      spares: this.#spares,
+      threads: THREADS,
+      windowBytes: WINDOW_BYTES,
+    });
+    this.#made.push(executor);
+    this.executors.add(executor);
+    return executor;
+  }
+
+  async putFile(name: string, content: string | Uint8Array): Promise<JobInput> {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    const { root, length } = await ingest(this.#session, once(bytes));
+    return { name, root, length };
+  }
+
+  async putProgram(name: string, source: string, args: unknown = null): Promise<ProgramSpec> {
+    const code = new TextEncoder().encode(source);
+    const { root } = await ingest(this.#session, once(code));
+    const description = await inspectProgram(this.#spares, code);
+    return { name, code: root, description, args: JSON.stringify(args) };
+  }
+
+  async run(
+    program: ProgramSpec,
+    inputs: readonly JobInput[],
+    spec: Partial<JobSpec> = {},
+    options: RunJobOptions = {},
+  ): Promise<JobOutcome> {
+    const id = `job${++this.#jobs}`;
+    return await this.runner.run({ id, ...program, inputs, ...spec }, options);
+  }
+
+  /** What a file yields, by its root in hexadecimal digits. */
+  async read(root: string): Promise<string> {
+    const parts: Uint8Array[] = [];
+    for await (const part of execute(this.store, refFromHex(root)!)) parts.push(part.slice());
+    return new TextDecoder().decode(Buffer.concat(parts));
+  }
+
+  async close(): Promise<void> {
+    await this.runner.close();
+    for (const executor of this.#made) await executor.close();
+    await this.#spares.close();
+    await this.#session.close();
+    await this.store.close();
+    await rm(this.store.directory, { recursive: true, force: true });
+  }
+}
+
+/** Resolves with the first event that `wanted` accepts, and what to pass as `onEvent`. */
+export function nextEvent(wanted: (event: JobEvent) => boolean): {
+  readonly onEvent: (event: JobEvent) => void;
+  readonly happened: Promise<void>;
+} {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { onEvent: (event) => wanted(event) && resolve(), happened: promise };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}

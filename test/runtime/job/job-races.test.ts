@@ -1,0 +1,377 @@
+import { describe, expect, test } from "vitest";
+import { refFromHex } from "../../../packets/digest.ts";
+import { FaultCode } from "../../../packets/faults.ts";
+import { Flag, Op } from "../../../packets/layout.ts";
+import { decodePacket, encodeFrame } from "../../../packets/packet.ts";
+import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
+import { EXECUTORS_WAIT_MS, JOBS_REMEMBERED, JOB_NOTES_MAX } from "../../../runtime/limits.ts";
+import type { ScriptedExecutor, Waiting } from "./scripted-executor.ts";
+import { ScriptedWorld, settle } from "./scripted-world.ts";
+
+/** More than fits into an answer, so that it is gone with the executor that made it. */
+function long(text: string): string {
+  return text.padEnd(40, ".");
+}
+
+/** What a real program would: maps yield their range, everything above the ranges of its input. */
+function ranges({ packet, entry }: Waiting): string {
+  return entry === "finish" ? '"result"' : long(`${entry} ${packet.at}`);
+}
+
+function notesOf(world: ScriptedWorld): string[] {
+  return world.events.flatMap((event) => (event.kind === "note" ? [event.text] : []));
+}
+
+describe("an executor is lost", () => {
+  test("packets in flight run elsewhere, and their late answers count for nothing", async () => {
+    const world = new ScriptedWorld();
+    const [first, second] = [world.add("a"), world.add("b")];
+    const running = world.run({ inputs: [await world.putFile("x", 800)], splitBytes: 100 });
+    await settle();
+    expect(first.waiting.length).toBeGreaterThan(0);
+    const lost = first.waiting.splice(0);
+    world.executors.remove(first);
+    for (const { lane, packet } of lost) lane.answer(packet, "wrong");
+    while (second.waiting.length > 0) {
+      second.answerAll(() => "1");
+      await settle();
+    }
+    const { value, statistics } = await running;
+    expect(value).toBe(1);
+    expect(statistics.retries).toBeGreaterThanOrEqual(lost.filter(({ entry }) => entry === "map").length);
+    expect(statistics.byNode).toEqual({ "node b": 8 });
+    expect(statistics.notes).toContain('node "node a" is gone');
+    expect(first.lanes.every(({ isClosed }) => isClosed)).toBe(true);
+    expect(world.sessions).toBe(1);
+  });
+
+  test("results that only it had are made again, those that stand in their answers are not", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a", {}, 20);
+    const running = world.run({ inputs: [await world.putFile("x", 400)], splitBytes: 100 });
+    await settle();
+    first.answerAll((waiting) => (waiting.packet.at < 2 ? "3" : long("map")));
+    await settle();
+    expect(first.waiting.map(({ entry }) => entry)).toEqual(["finish"]);
+    const second = world.add("b", {}, 20);
+    world.executors.remove(first);
+    await settle();
+    expect(second.waiting.map(({ entry, packet }) => [entry, packet.at])).toEqual([
+      ["map", 2],
+      ["map", 3],
+    ]);
+    second.answerAll(() => long("map"));
+    await settle();
+    expect(second.waiting.map(({ entry }) => entry)).toEqual(["finish"]);
+    second.answerAll(() => "7");
+    expect((await running).value).toBe(7);
+  });
+
+  test("merges of merges: only what is still needed is repeated", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a", {}, 400);
+    const running = world.run({ inputs: [await world.putFile("x", 300)], splitBytes: 1 });
+    await settle();
+    first.answerAll(ranges);
+    await settle();
+    first.answerAll(ranges);
+    await settle();
+    // 300 maps and 19 merges are done; two merges of merges wait on the executor.
+    expect(first.waiting.map(({ entry }) => entry)).toEqual(["merge", "merge"]);
+    const second = world.add("b", {}, 400);
+    world.executors.remove(first);
+    let repeated = 0;
+    for (let round = 0; round < 6; round++) {
+      await settle();
+      repeated += second.waiting.filter(({ entry }) => entry === "map").length;
+      second.answerAll(ranges);
+    }
+    expect(repeated).toBe(300);
+    expect((await running).value).toBe("result");
+  });
+
+  test("the finish is made again when its result cannot be read", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a");
+    const running = world.run({ inputs: [await world.putFile("x", 1)] });
+    await settle();
+    first.answerAll(() => "1");
+    await settle();
+    first.answerAll(() => `"${long("lost")}"`);
+    first.chunks.clear();
+    await settle();
+    expect(first.waiting.map(({ entry }) => entry)).toEqual(["finish"]);
+    first.answerAll(() => `"${long("found")}"`);
+    expect((await running).value).toBe(long("found"));
+    expect(notesOf(world).join()).toContain("made again");
+  });
+
+  test("a merge that finds its input nowhere has it made again", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a");
+    const running = world.run({ inputs: [await world.putFile("x", 200)], splitBytes: 100 });
+    await settle();
+    first.answerAll(ranges);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      await settle();
+      const [finish] = first.waiting.splice(0);
+      expect(finish!.entry).toBe("finish");
+      finish!.lane.fault(finish!.packet, FaultCode.inputMissing);
+    }
+    await settle();
+    expect(first.waiting.map(({ entry, packet }) => [entry, packet.at])).toEqual([
+      ["map", 0],
+      ["map", 1],
+    ]);
+    first.answerAll(ranges);
+    await settle();
+    first.answerAll(ranges);
+    expect((await running).value).toBe("result");
+  });
+});
+
+describe("executors that misbehave", () => {
+  test("garbage, answers to nothing and cut frames cost the lane, not the job", async () => {
+    for (const garbage of [new Uint8Array(64), new Uint8Array(10), encodeFrame([{ op: Op.HALT }])]) {
+      const world = new ScriptedWorld();
+      const bad = world.add("bad", {
+        taken: ({ lane }) => queueMicrotask(() => lane.listener.returned(garbage)),
+      });
+      const running = world.run({ inputs: [await world.putFile("x", 10)] });
+      await settle();
+      expect(bad.lanes[0]!.isClosed).toBe(true);
+      const good = world.add("good", {
+        taken: ({ lane, packet }) => queueMicrotask(() => lane.answer(packet, "5")),
+      });
+      await world.pass(60_000);
+      expect((await running).value).toBe(5);
+      expect(good.lanes.length).toBeGreaterThan(0);
+    }
+  });
+
+  test("answers that were not asked for, or come twice, are ignored", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a");
+    const running = world.run({ inputs: [await world.putFile("x", 200)], splitBytes: 100 });
+    await settle();
+    const [one, two] = first.waiting.splice(0);
+    one!.lane.answer({ ...one!.packet, at: 77 }, "0");
+    one!.lane.answer({ ...one!.packet, at: 2 ** 53 - 1 }, "0");
+    one!.lane.answer(one!.packet, "1");
+    one!.lane.answer(one!.packet, "0");
+    two!.lane.answer(two!.packet, "2");
+    await settle();
+    const [finish] = first.waiting.splice(0);
+    const input = await world.read(finish!.packet.ref);
+    expect(input).toBe("12");
+    finish!.lane.answer(finish!.packet, "3");
+    expect((await running).value).toBe(3);
+  });
+
+  test("a defect of one executor is tried on another, and its own fault ends the job at once", async () => {
+    const world = new ScriptedWorld();
+    const broken = world.add("broken");
+    const running = world.run({ inputs: [await world.putFile("x", 1)] });
+    await settle();
+    const [map] = broken.waiting.splice(0);
+    const good = world.add("good");
+    map!.lane.fault(map!.packet, FaultCode.internal, "disk full");
+    await settle();
+    expect(good.waiting.map(({ entry }) => entry)).toEqual(["map"]);
+    const [again] = good.waiting.splice(0);
+    again!.lane.fault(again!.packet, FaultCode.threw, "its own fault");
+    await expect(running).rejects.toMatchObject({
+      code: "PFS_PROGRAM_THREW",
+      message: 'its own fault (bytes 0 to 1 of "x", on node "node good")',
+    });
+    expect([...broken.lanes, ...good.lanes].every(({ isClosed }) => isClosed)).toBe(true);
+  });
+
+  test("a program that no executor can load", async () => {
+    const world = new ScriptedWorld();
+    const refuse = async (): Promise<void> => {
+      throw new JobError(JobErrorCode.internal, "no room");
+    };
+    world.add("a", { loaded: refuse });
+    const running = expect(world.run({ inputs: [await world.putFile("x", 1)] })).rejects.toMatchObject({
+      code: "PFS_NO_EXECUTOR",
+      message: expect.stringContaining("no room"),
+    });
+    await world.pass(60_000);
+    await running;
+  });
+
+  test("notes are bounded, however often something happens", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a");
+    const running = world.run({ inputs: [await world.putFile("x", 1)] });
+    await settle();
+    const [map] = first.waiting.splice(0);
+    for (let note = 0; note < 1000; note++) map!.lane.listener.noted("x".repeat(5000));
+    map!.lane.answer(map!.packet, "1");
+    await settle();
+    first.answerAll(() => "1");
+    const { notes } = (await running).statistics;
+    expect(notes).toHaveLength(JOB_NOTES_MAX);
+    expect(notes.at(-1)).toBe("more notes followed");
+    expect(Math.max(...notes.map(({ length }) => length))).toBeLessThan(1100);
+  });
+});
+
+describe("no executors", () => {
+  test("a job waits for the first one, but not for ever", async () => {
+    const world = new ScriptedWorld();
+    const inputs = [await world.putFile("x", 1)];
+    const waiting = world.run({ inputs, id: "lucky" });
+    await world.pass(EXECUTORS_WAIT_MS / 2);
+    const only = world.add("a", {
+      taken: ({ lane, packet }) => queueMicrotask(() => lane.answer(packet, "1")),
+    });
+    expect((await waiting).value).toBe(1);
+    world.executors.remove(only);
+    const running = expect(world.run({ inputs })).rejects.toMatchObject({ code: "PFS_NO_EXECUTOR" });
+    await world.pass(EXECUTORS_WAIT_MS + 1000);
+    await running;
+  });
+});
+
+describe("output files", () => {
+  /** Answers maps with their own range, upper case. */
+  function shout(world: ScriptedWorld): (executor: ScriptedExecutor) => Promise<void> {
+    return async (executor) => {
+      for (const { lane, packet } of executor.waiting.splice(0)) {
+        const text = (await world.read(packet.ref)).slice(packet.from, packet.from + packet.length);
+        lane.answer(packet, text.toUpperCase());
+      }
+    };
+  }
+
+  test("are called from every executor that made a part, neighbours together", async () => {
+    const world = new ScriptedWorld();
+    const executors = [world.add("a"), world.add("b"), world.add("c")];
+    const input = await world.putFile("x", 2000);
+    const bytes = { yields: "bytes", hasCombine: false } as const;
+    const running = world.run({ inputs: [input], splitBytes: 50, out: "y" }, bytes);
+    for (let round = 0; round < 40; round++) {
+      await settle();
+      await shout(world)(executors[round % 3]!);
+    }
+    const { file } = await running;
+    expect(await world.read(refFromHex(file!.root)!)).toBe((await world.read(input.root)).toUpperCase());
+    expect(world.names.get("y")).toMatchObject({ length: 2000 });
+    for (const { id, names } of executors) expect([...names.keys()]).toEqual([`.parts/y/${id}`]);
+  });
+
+  test("what cannot be kept is made again elsewhere", async () => {
+    const world = new ScriptedWorld();
+    const fails = world.add("fails", {
+      keeps: async () => {
+        throw new JobError(JobErrorCode.internal, "disk full");
+      },
+    });
+    const input = await world.putFile("x", 500);
+    const bytes = { yields: "bytes", hasCombine: false } as const;
+    const running = world.run({ inputs: [input], splitBytes: 100, out: "y" }, bytes);
+    await settle();
+    const good = world.add("good");
+    for (let round = 0; round < 30 && world.names.size === 0; round++) {
+      await shout(world)(fails);
+      await shout(world)(good);
+      await world.pass(50);
+      if (round === 5) world.executors.remove(fails);
+    }
+    const { file, statistics } = await running;
+    expect(await world.read(refFromHex(file!.root)!)).toBe((await world.read(input.root)).toUpperCase());
+    expect(statistics.notes.join()).toContain("disk full");
+  });
+});
+
+describe("locality", () => {
+  test("splits go to the executor that has their chunks", async () => {
+    const world = new ScriptedWorld();
+    const [left, right] = [await world.putFile("left", 40), await world.putFile("right", 41)];
+    const leaf = async (root: Uint8Array): Promise<Uint8Array> => {
+      const [stream] = await world.source.read([root]);
+      return decodePacket(stream!).ref;
+    };
+    const [leftLeaf, rightLeaf] = [await leaf(left.root), await leaf(right.root)];
+    const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+    const a = world.add("a", { has: (ref) => same(ref, rightLeaf) }, 10);
+    const b = world.add("b", { has: (ref) => same(ref, leftLeaf) }, 10);
+    const running = world.run({ inputs: [left, right], splitBytes: 10 });
+    await settle();
+    const maps = (executor: ScriptedExecutor): number[] =>
+      executor.waiting.filter(({ entry }) => entry === "map").map(({ packet }) => packet.at);
+    expect(maps(b)).toEqual([0, 1, 2, 3]);
+    expect(maps(a)).toEqual([4, 5, 6, 7, 8]);
+    a.answerAll(() => "1");
+    b.answerAll(() => "1");
+    await settle();
+    a.answerAll(() => "9");
+    b.answerAll(() => "9");
+    expect((await running).value).toBe(9);
+  });
+
+  test("an executor that never says what it has holds a job up for a moment only", async () => {
+    const world = new ScriptedWorld();
+    const answers = { taken: ({ lane, packet }: Waiting) => queueMicrotask(() => lane.answer(packet, "1")) };
+    world.add("a", answers);
+    const mute = world.add("mute", answers);
+    mute.has = () => new Promise(() => {});
+    const running = world.run({ inputs: [await world.putFile("x", 10)] });
+    await settle();
+    await world.pass(2_000);
+    expect((await running).value).toBe(1);
+  });
+});
+
+describe("what is remembered", () => {
+  test("finished jobs, the newest first, and not more than a limit", async () => {
+    const world = new ScriptedWorld();
+    world.add("a", { taken: ({ lane, packet }) => queueMicrotask(() => lane.answer(packet, "1")) });
+    for (let job = 0; job < JOBS_REMEMBERED + 5; job++) await world.run({ id: `job ${job}` });
+    const jobs = world.runner.jobs();
+    expect(jobs).toHaveLength(JOBS_REMEMBERED);
+    expect(jobs[0]).toMatchObject({ job: `job ${JOBS_REMEMBERED + 4}`, state: "done" });
+  });
+
+  test("progress is told at most every hundred milliseconds, and at the end", async () => {
+    const world = new ScriptedWorld();
+    const only = world.add("a");
+    const running = world.run({ inputs: [await world.putFile("x", 100)], splitBytes: 1 });
+    await settle();
+    while (world.runner.jobs()[0]!.state === "running") {
+      for (const { entry, lane, packet } of only.waiting.splice(0)) {
+        if (entry === "map") world.now += 10;
+        lane.answer(packet, "1");
+      }
+      await settle();
+    }
+    await running;
+    const progress = world.events.filter(({ kind }) => kind === "progress");
+    expect(progress.length).toBeGreaterThan(5);
+    expect(progress.length).toBeLessThan(14);
+    expect(progress.at(-1)).toMatchObject({ done: 100, tasks: 100 });
+  });
+
+  test("a closed runner cancels what runs and takes nothing on", async () => {
+    const world = new ScriptedWorld();
+    const only = world.add("a");
+    const running = expect(world.run({ inputs: [await world.putFile("x", 1)] })).rejects.toMatchObject({
+      code: "PFS_CANCELLED",
+    });
+    const program = await world.runner.open(world.program());
+    await settle();
+    const exec = { op: Op.EXEC, flags: Flag.STREAM, lane: 1, length: 1 } as const;
+    const executing = expect(program.exec(encodeFrame([exec]))).rejects.toMatchObject({
+      code: "PFS_CANCELLED",
+    });
+    await settle();
+    await world.runner.close();
+    await running;
+    await executing;
+    expect(only.lanes.every(({ isClosed }) => isClosed)).toBe(true);
+    await expect(world.run({})).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+    await expect(world.runner.open(world.program())).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+  });
+});

@@ -1,0 +1,296 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { FaultCode } from "../../../packets/faults.ts";
+import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
+import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
+import type { JobEvent } from "../../../runtime/job/job-types.ts";
+import { JobHarness, nextEvent } from "./job-harness.ts";
+
+let harness: JobHarness;
+beforeAll(async () => {
+  harness = await JobHarness.open();
+  harness.addExecutor("a");
+});
+afterAll(() => harness.close());
+
+const COUNT = `export default { input: { kind: "lines" }, map: () => 1, combine: (a, b) => a + b }`;
+const JOIN = `export default { input: { kind: "lines" }, map: (line) => line, combine: (a, b) => a + "," + b }`;
+const WORDS = `export default {
+  input: { kind: "lines" },
+  yields: "groups",
+  map(line, { emit }) { for (const word of line.split(" ")) emit(word, 1); },
+  combine: (a, b) => a + b,
+}`;
+const UPPER = `export default {
+  input: { kind: "lines" },
+  yields: "bytes",
+  map: (line, { write }) => write(line.toUpperCase() + "\\n"),
+}`;
+
+function linesOf(count: number): string {
+  return Array.from({ length: count }, (_, index) => `line ${index}\n`).join("");
+}
+
+describe("results", () => {
+  test("a value: maps, merges of merges and a finish give what one pass would, in order", async () => {
+    const events: JobEvent[] = [];
+    const lines = Array.from({ length: 3000 }, (_, index) => `${index}`);
+    const file = await harness.putFile("numbers", lines.join("\n"));
+    const program = await harness.putProgram("join", JOIN);
+    const onEvent = (event: JobEvent): void => void events.push(event);
+    const outcome = await harness.run(program, [file, file], { splitBytes: 64 }, { onEvent });
+    expect(outcome.value).toBe([...lines, ...lines].join(","));
+    const tasks = Math.ceil(file.length / 64) * 2;
+    expect(tasks).toBeGreaterThan(16 * 16);
+    expect(outcome.statistics).toMatchObject({
+      tasks,
+      inputBytes: file.length * 2,
+      retries: 0,
+      byNode: { "node a": tasks },
+    });
+    expect(events[0]).toMatchObject({ kind: "started", tasks, inputBytes: file.length * 2 });
+    expect(events.at(-1)).toMatchObject({ kind: "progress", done: tasks, doneBytes: file.length * 2 });
+    expect(harness.runner.jobs()[0]).toMatchObject({ state: "done", done: tasks, tasks, program: "join" });
+  });
+
+  test("groups, sorted by key; as a file where one is asked for", async () => {
+    const program = await harness.putProgram("words", WORDS);
+    const file = await harness.putFile("text", "b a\nc a\na b\n".repeat(50));
+    const expected = [
+      ["a", 150],
+      ["b", 100],
+      ["c", 50],
+    ];
+    expect((await harness.run(program, [file], { splitBytes: 100 })).value).toEqual(expected);
+    const stored = await harness.run(program, [file], { splitBytes: 100, out: "counts/words.json" });
+    expect(stored.value).toBeUndefined();
+    expect(stored.file).toMatchObject({ name: "counts/words.json" });
+    expect(JSON.parse(await harness.read(stored.file!.root))).toEqual(expected);
+    expect(harness.store.resolve("counts/words.json")).toMatchObject({ length: stored.file!.length });
+  });
+
+  test("bytes: a file in the order of the input, called from where it was made", async () => {
+    const program = await harness.putProgram("upper", UPPER);
+    const text = linesOf(2000);
+    const file = await harness.putFile("text", text);
+    const { file: out, value } = await harness.run(program, [file], { splitBytes: 1000, out: "upper" });
+    expect(value).toBeUndefined();
+    expect(await harness.read(out!.root)).toBe(text.toUpperCase());
+    expect(out).toMatchObject({ name: "upper", length: text.length });
+    expect(harness.store.resolve(".parts/upper/a")).toMatchObject({ length: text.length });
+    const nameless = await harness.run(program, [file]);
+    expect(nameless.file).toEqual({ root: expect.any(String) as string, length: text.length });
+  });
+
+  test("nothing: no input, and inputs without bytes", async () => {
+    const empty = await harness.putFile("empty", "");
+    const count = await harness.putProgram("count", COUNT);
+    expect(await harness.run(count, [])).toMatchObject({ value: null, statistics: { tasks: 0 } });
+    expect((await harness.run(count, [empty, empty])).value).toBe(null);
+    const upper = await harness.putProgram("upper", UPPER);
+    const { file } = await harness.run(upper, [empty], { out: "nothing" });
+    expect(file).toMatchObject({ length: 0 });
+    expect(await harness.read(file!.root)).toBe("");
+  });
+
+  test("a CSV whose quoted fields straddle splits, by scanning them first", async () => {
+    const source = `export default {
+      input: { kind: "csv", separator: ",", header: true },
+      map: ({ id, text }) => id + ":" + text.length,
+      combine: (a, b) => a + " " + b,
+    }`;
+    const rows = Array.from({ length: 200 }, (_, id) => [`${id}`, `"a\n,""${"x\n".repeat(id % 40)}"`]);
+    const lengths = rows.map(([id, field]) => `${id}:${field!.length - 3}`);
+    const file = await harness.putFile("rows.csv", `id,text\n${rows.map((row) => row.join(",")).join("\n")}`);
+    const program = await harness.putProgram("csv", source);
+    const outcome = await harness.run(program, [file, file], { splitBytes: 97 });
+    expect(outcome.value).toBe([...lengths, ...lengths].join(" "));
+    expect(outcome.statistics.tasks).toBe(Math.ceil(file.length / 97) * 2);
+  });
+});
+
+describe("failures", () => {
+  const PICKY = `export default {
+    input: { kind: "lines" },
+    map: (line) => { if (line === "bad") throw new Error("no good: " + line); return 1; },
+    combine: (a, b) => a + b,
+  }`;
+
+  test("the first fault ends the job and says what failed where", async () => {
+    const program = await harness.putProgram("picky", PICKY);
+    const good = await harness.putFile("good.txt", "ok\n".repeat(100));
+    const file = await harness.putFile("input.txt", `${"ok\n".repeat(100)}bad\n`);
+    const failed = harness.run(program, [good, file], { splitBytes: 100, id: "failing" });
+    await expect(failed).rejects.toMatchObject({
+      code: "PFS_PROGRAM_THREW",
+      message: expect.stringMatching(
+        /"picky".*no good: bad.*bytes 300 to 304 of "input.txt", on node "node a"/s,
+      ),
+      data: { job: "failing", task: 6, node: "node a", program: "picky" },
+    });
+    expect(harness.runner.jobs()[0]).toMatchObject({
+      job: "failing",
+      state: "failed",
+      error: { code: "PFS_PROGRAM_THREW" },
+    });
+  });
+
+  test("a merge that fails is told as one", async () => {
+    const source = `export default {
+      input: { kind: "lines" }, map: () => 1,
+      combine: (a, b) => { if (a + b > 20) throw new Error("too much"); return a + b; },
+    }`;
+    const program = await harness.putProgram("greedy", source);
+    const file = await harness.putFile("x", "a\n".repeat(40));
+    await expect(harness.run(program, [file], { splitBytes: 2 })).rejects.toMatchObject({
+      code: "PFS_PROGRAM_THREW",
+      message: expect.stringMatching(/too much.*finish of results 0 to 2/s),
+    });
+  });
+
+  test("a bundle that does not load, although it was described", async () => {
+    const { description, args } = await harness.putProgram("fine", COUNT);
+    const { root } = await harness.putFile("broken.js", "export default {");
+    const broken = { name: "broken", code: root, description, args };
+    const file = await harness.putFile("x", "a\n");
+    await expect(harness.run(broken, [file])).rejects.toMatchObject({ code: "PFS_PROGRAM_INVALID" });
+    await expect((await harness.runner.open(broken)).exec(frameOf([file]))).rejects.toMatchObject({
+      code: "PFS_PROGRAM_INVALID",
+    });
+  });
+
+  test("an input that is nowhere", async () => {
+    const program = await harness.putProgram("count", COUNT);
+    const missing = { name: "gone", root: new Uint8Array(32).fill(7), length: 100 };
+    await expect(harness.run(program, [missing])).rejects.toMatchObject({
+      code: "PFS_INPUT_MISSING",
+      message: expect.stringContaining('bytes 0 to 100 of "gone"'),
+    });
+  });
+
+  test("splits that are too small, and a name that is none, are refused before anything runs", async () => {
+    const program = await harness.putProgram("count", COUNT);
+    const huge = { name: "huge", root: new Uint8Array(32), length: 2 ** 40 };
+    await expect(harness.run(program, [huge], { splitBytes: 1 })).rejects.toMatchObject({
+      code: "PFS_JOB_OVER_LIMIT",
+    });
+    await expect(harness.run(program, [], { out: "../x" })).rejects.toMatchObject({
+      code: "PFS_NAME_INVALID",
+    });
+  });
+
+  test("a listener that throws ends its job", async () => {
+    const program = await harness.putProgram("count", COUNT);
+    const file = await harness.putFile("x", "a\n");
+    const onEvent = (): void => {
+      throw new Error("listener");
+    };
+    await expect(harness.run(program, [file], {}, { onEvent })).rejects.toThrow("listener");
+  });
+});
+
+describe("cancelling", () => {
+  const ENDLESS = `export default { input: { kind: "lines" }, map() { console.log("began"); for (;;); } }`;
+
+  test("by signal and by id, while packets run", async () => {
+    const program = await harness.putProgram("endless", ENDLESS);
+    const file = await harness.putFile("x", "a\n");
+    for (const how of ["signal", "id"]) {
+      const abort = new AbortController();
+      const { onEvent, happened } = nextEvent(({ kind }) => kind === "started");
+      const running = harness.run(program, [file], { id: how }, { signal: abort.signal, onEvent });
+      await happened;
+      expect(harness.runner.jobs()[0]).toMatchObject({ job: how, state: "running" });
+      if (how === "signal") abort.abort();
+      else expect(harness.runner.cancel(how)).toBe(true);
+      await expect(running).rejects.toMatchObject(
+        how === "signal" ? { name: "AbortError" } : { code: "PFS_CANCELLED", data: { job: "id" } },
+      );
+      expect(harness.runner.jobs()[0]).toMatchObject({ job: how, state: "cancelled" });
+      expect(harness.runner.cancel(how)).toBe(false);
+    }
+    const signal = AbortSignal.abort(new Error("before"));
+    await expect(harness.run(program, [file], {}, { signal })).rejects.toThrow("before");
+  });
+});
+
+describe("console output", () => {
+  test("comes as events with its packet and node", async () => {
+    const logs: JobEvent[] = [];
+    const source = `export default { input: { kind: "lines" }, map: (line) => { console.log("saw", line); } }`;
+    const program = await harness.putProgram("chatty", source);
+    const file = await harness.putFile("x", "one\ntwo\n");
+    const onEvent = (event: JobEvent): void => void (event.kind === "log" && logs.push(event));
+    await harness.run(program, [file], { splitBytes: 4 }, { onEvent });
+    expect(logs).toHaveLength(2);
+    expect(logs).toContainEqual(
+      expect.objectContaining({ at: 1, node: "node a", text: expect.stringContaining("saw two") }),
+    );
+  });
+});
+
+function frameOf(files: readonly { readonly root: Uint8Array; readonly length: number }[]): Uint8Array {
+  return encodeFrame(
+    files.map(({ root, length }) => {
+      return { op: Op.EXEC, flags: Flag.STREAM, lane: 7, at: 99, length, ref: root } as const;
+    }),
+  );
+}
+
+describe("open programs", () => {
+  test("frames that overlap: each answer at the place of its packet, faults among them", async () => {
+    const source = `export default {
+      input: { kind: "bytes" }, yields: "bytes",
+      map: (bytes, { write }) => { if (bytes.length === 3) throw new Error("three"); write(bytes); },
+    }`;
+    const program = await harness.runner.open(await harness.putProgram("echo", source));
+    const texts = ["a", "bb", "ccc", "d".repeat(100)];
+    const files = await Promise.all(texts.map((text) => harness.putFile("x", text)));
+    const wanted = [[0, 1, 2, 3, 1], [2, 2], [], [3, 0]];
+    const frames = wanted.map((picks) => program.exec(frameOf(picks.map((pick) => files[pick]!))));
+    for (const [index, answers] of (await Promise.all(frames)).entries()) {
+      expect(packetCount(answers)).toBe(wanted[index]!.length);
+      wanted[index]!.forEach((pick, at) => {
+        const answer = decodePacket(answers, at);
+        expect(answer).toMatchObject(
+          pick === 2
+            ? { op: Op.FAULT, at, from: FaultCode.threw }
+            : { op: Op.RETURN, at, length: texts[pick]!.length },
+        );
+        if (pick < 2)
+          expect(new TextDecoder().decode(answer.ref.subarray(0, answer.length))).toBe(texts[pick]);
+      });
+    }
+    const again = await program.exec(frameOf([files[1]!]));
+    expect(decodePacket(again)).toMatchObject({ op: Op.RETURN, at: 0, length: 2 });
+    const broken = frameOf(files);
+    broken[PACKET_BYTES + 20]! ^= 1;
+    await expect(program.exec(broken)).rejects.toMatchObject({
+      code: "PFS_PACKET_INVALID",
+      data: { index: 1 },
+    });
+    await expect(program.exec(broken.subarray(0, 70))).rejects.toMatchObject({ code: "PFS_PACKET_INVALID" });
+    const halt = encodeFrame([{ op: Op.LOAD, lane: 1 }]);
+    await expect(program.exec(halt)).rejects.toMatchObject({ code: "PFS_PACKET_INVALID" });
+    await program.close();
+    await expect(program.exec(frameOf(files))).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+  });
+
+  test("an aborted frame leaves the others alone, and closing ends what runs", async () => {
+    const source = `export default { input: { kind: "bytes" }, limits: { timeMs: 60000 }, map: (bytes) => { if (bytes.length > 1) for (;;); return bytes.length; } }`;
+    const program = await harness.runner.open(await harness.putProgram("stuck", source));
+    const short = await harness.putFile("x", "a");
+    const long = await harness.putFile("x", "aa");
+    const abort = new AbortController();
+    const aborted = program.exec(frameOf([long]), abort.signal);
+    expect(decodePacket(await program.exec(frameOf([short, short])), 1)).toMatchObject({
+      op: Op.RETURN,
+      at: 1,
+    });
+    abort.abort(new Error("enough"));
+    await expect(aborted).rejects.toThrow("enough");
+    expect(decodePacket(await program.exec(frameOf([short])))).toMatchObject({ op: Op.RETURN, at: 0 });
+    const running = expect(program.exec(frameOf([long]))).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+    await program.close();
+    await running;
+  });
+});

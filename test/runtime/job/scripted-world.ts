@@ -1,0 +1,123 @@
+/** A JobRunner over chunks in memory, scripted executors, and a clock that the test moves. */
+import { refToHex } from "../../../packets/digest.ts";
+import type { Ref } from "../../../packets/digest.ts";
+import { ExecutorList } from "../../../runtime/job/executor-set.ts";
+import type { JobEvent, JobOutcome, JobSpec, ProgramSpec } from "../../../runtime/job/job-types.ts";
+import { JobRunner } from "../../../runtime/job/runner.ts";
+import type { JobInput } from "../../../runtime/job/splits.ts";
+import { execute } from "../../../runtime/machine/execute.ts";
+import type { ProgramDescription } from "../../../runtime/sandbox/program.ts";
+import { ingest } from "../../../runtime/store/ingest.ts";
+import type { ChunkSource, NameRecord, WriteSession } from "../../../runtime/store/types.ts";
+import { MemoryChunks } from "../pool/memory-chunks.ts";
+import { ScriptedExecutor } from "./scripted-executor.ts";
+import type { Script } from "./scripted-executor.ts";
+
+const LIMITS = { timeMs: 1000, memoryBytes: 1e8, outputBytes: 1e8, logBytes: 1000 };
+
+export class ScriptedWorld {
+  readonly chunks: MemoryChunks = new MemoryChunks();
+  readonly executors: ExecutorList = new ExecutorList();
+  readonly names: Map<string, { readonly root: Ref; readonly length: number }> = new Map();
+  readonly events: JobEvent[] = [];
+  /** Reads the runner's chunks, and those of every executor that is there. */
+  readonly source: ChunkSource;
+  readonly runner: JobRunner;
+  sessions = 0;
+  now = 0;
+  readonly #timers = new Set<{ readonly at: number; readonly run: () => void }>();
+
+  constructor() {
+    this.source = { read: async (refs) => refs.map((ref) => this.#read(ref)) };
+    this.runner = new JobRunner({
+      source: this.source,
+      sessions: async () => this.#session(),
+      executors: this.executors,
+      now: () => this.now,
+      setTimer: (run, milliseconds) => {
+        const timer = { at: this.now + milliseconds, run };
+        this.#timers.add(timer);
+        return () => void this.#timers.delete(timer);
+      },
+    });
+  }
+
+  add(id: string, script: Script = {}, width = 2): ScriptedExecutor {
+    const executor = new ScriptedExecutor(id, this.source, script, width);
+    this.executors.add(executor);
+    return executor;
+  }
+
+  async putFile(name: string, length: number): Promise<JobInput> {
+    const content = new Uint8Array(length).map((_, index) => 97 + (index % 26));
+    const { root } = await ingest(this.#session(), once(content));
+    return { name, root, length };
+  }
+
+  async run(spec: Partial<JobSpec>, description: Partial<ProgramDescription> = {}): Promise<JobOutcome> {
+    const full = { id: "job", ...this.program(description), inputs: [], ...spec };
+    return await this.runner.run(full, { onEvent: (event) => void this.events.push(event) });
+  }
+
+  program(description: Partial<ProgramDescription> = {}): ProgramSpec {
+    const fixed = {
+      reader: { kind: "blocks" },
+      yields: "value",
+      hasCombine: true,
+      hasReduce: false,
+    } as const;
+    const code = this.chunks.put(new Uint8Array(64));
+    return { name: "script", code, description: { ...fixed, limits: LIMITS, ...description }, args: "null" };
+  }
+
+  /** Lets time pass, in steps in which everything that follows happens. */
+  async pass(milliseconds: number): Promise<void> {
+    const end = this.now + milliseconds;
+    while (this.now < end) {
+      this.now = Math.min(end, this.now + 50);
+      for (const timer of this.#timers) {
+        if (timer.at > this.now) continue;
+        this.#timers.delete(timer);
+        timer.run();
+      }
+      await settle();
+    }
+  }
+
+  async read(root: Ref): Promise<string> {
+    const parts: Uint8Array[] = [];
+    for await (const part of execute(this.source, root)) parts.push(part.slice());
+    return new TextDecoder().decode(Buffer.concat(parts));
+  }
+
+  #read(ref: Ref): Uint8Array {
+    for (const executor of this.executors.list()) {
+      const bytes = executor instanceof ScriptedExecutor ? executor.chunks.get(refToHex(ref)) : undefined;
+      if (bytes !== undefined) return bytes;
+    }
+    return this.chunks.get(ref);
+  }
+
+  #session(): WriteSession {
+    this.sessions++;
+    return {
+      write: (block, lengths) => this.chunks.write(block, lengths),
+      claim: async (refs) => new Uint8Array(refs.byteLength / 32),
+      flush: async () => {},
+      setName: async (name, root, length): Promise<NameRecord> => {
+        this.names.set(name, { root, length });
+        return { name, root, length, version: 1, storedAt: 0 };
+      },
+      close: async () => void this.sessions--,
+    };
+  }
+}
+
+/** Lets everything happen that needs no time. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
