@@ -66,7 +66,6 @@ async function inspect(call: number, code: Uint8Array, loadTimeMs: number): Prom
 
 /** The same program in several lanes is loaded once: lanes are many, isolates are not. */
 async function load(call: number, lane: number, body: Uint8Array): Promise<void> {
-  const begun = performance.now();
   const hash = createHash("sha256").update(body).digest("hex");
   let program = programsByHash.get(hash);
   if (program === undefined) {
@@ -78,15 +77,16 @@ async function load(call: number, lane: number, body: Uint8Array): Promise<void>
     program = { ...shared, hash, prepared: prepare(shared), lanes: 0 };
     programsByHash.set(hash, program);
   }
-  unload(lane);
+  // Counted before the old one is let go, which may be the same.
   program.lanes++;
+  unload(lane);
   lanes.set(lane, program);
   const answer = await program.prepared;
   if (answer.kind === "invalid") {
     if (lanes.get(lane) === program) unload(lane);
     send(MessageKind.invalid, call, 0, Buffer.from(answer.reason));
-  } else {
-    send(MessageKind.loaded, call, Math.ceil(performance.now() - begun), new Uint8Array());
+  } else if (answer.kind === "prepared") {
+    send(MessageKind.loaded, call, Math.ceil(answer.milliseconds), new Uint8Array());
   }
 }
 

@@ -31,7 +31,7 @@ import { Window } from "./window.ts";
 export interface ExecutorOptions {
   /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */
   readonly threads: number;
-  /** The process is killed when it has more memory resident. An idle one has about 80 MiB. */
+  /** The process is killed when it has more memory resident. An idle one has 100 MiB and 25 MiB a thread. */
   readonly rssBytesMax: number;
   readonly windowBytes: number;
   /** What evaluating a program's module may take; PROGRAM_LOAD_TIME_MS unless given. */

@@ -1,4 +1,5 @@
 /** A thread of the executor process: the handler that Piscina calls, one frame a task. */
+import { constants } from "node:buffer";
 import { move } from "piscina";
 import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
@@ -29,7 +30,7 @@ export type ThreadTask =
 
 export type ThreadAnswer =
   | { readonly kind: "described"; readonly json: string }
-  | { readonly kind: "prepared" }
+  | { readonly kind: "prepared"; readonly milliseconds: number }
   | { readonly kind: "invalid"; readonly reason: string }
   | { readonly kind: "swept" };
 
@@ -73,9 +74,10 @@ function inspect(code: Uint8Array, loadTimeMs: number): ThreadAnswer {
 }
 
 function prepare(program: SharedProgram): ThreadAnswer {
+  const begun = performance.now();
   try {
     loaded(program);
-    return { kind: "prepared" };
+    return { kind: "prepared", milliseconds: performance.now() - begun };
   } catch (error) {
     return invalid(error);
   }
@@ -99,12 +101,23 @@ function runFrame(program: SharedProgram, body: Uint8Array<ArrayBuffer>): Uint8A
     return packets === 1 ? faultOutcome(FaultCode.badProgram, error.message) : emptyOutcome();
   }
   const { image, guest } = ready;
+  if (isTextual(image) && inputBytes(extents) > constants.MAX_STRING_LENGTH) {
+    return packets === 1
+      ? faultOutcome(FaultCode.memoryLimit, "its input is too long for text")
+      : emptyOutcome();
+  }
   const staged = inputs.stage(extents, frame, isTextual(image));
   if (guest === undefined) return scan(staged.bytes, extents);
   const outcome = guest.run(staged);
   if (guest.broken) forget(program.id, ready);
   collectGarbage(staged.text?.length ?? 0);
   return outcome;
+}
+
+function inputBytes(extents: Float64Array): number {
+  let total = 0;
+  for (let index = 1; index < extents.length; index += EXTENT_NUMBERS) total += extents[index]! + 1;
+  return total;
 }
 
 /** Long texts are memory outside of V8's heap, which it is slow to notice. They die young, so little is looked at. */

@@ -38,8 +38,8 @@ export interface ValuesTools {
 export function makeValues(p: Primordials, { faults, output, program, badRecord }: ValuesTools): Values {
   const LINE_UNITS = 65536;
   const combines = program.combine !== undefined;
-  /** Values as they are when they are folded, otherwise the JSON texts of them, joined by commas. */
-  let byKey = new p.Map<string, unknown>();
+  /** One lookup finds what there is and changes it. */
+  let byKey = new p.Map<string, { value: unknown }>();
   /** The key "" apart, since programs that yield one value use no other. */
   let has = false;
   let single: unknown;
@@ -59,29 +59,27 @@ export function makeValues(p: Primordials, { faults, output, program, badRecord 
     return text;
   }
 
-  function joined(before: unknown, value: unknown): unknown {
-    if (combines) {
-      const folded = program.combine!(before, value);
-      if (folded === undefined) throw new p.TypeError("combine returned undefined");
-      return folded;
-    }
-    return (before as string) + "," + json(value, "a value");
+  /** A first value as it is kept: as it is where it will be folded, otherwise as JSON text, joined by commas. */
+  function first(value: unknown): unknown {
+    return combines ? value : json(value, "a value");
   }
 
-  function put(key: string, value: unknown): void {
-    if (key === "") {
-      single = value;
-      has = true;
-    } else {
-      p.mapSet(byKey, key, value);
-    }
+  function joined(before: unknown, value: unknown): unknown {
+    if (!combines) return (before as string) + "," + json(value, "a value");
+    const folded = program.combine!(before, value);
+    if (folded === undefined) throw new p.TypeError("combine returned undefined");
+    return folded;
   }
 
   function add(key: string, value: unknown): void {
-    const before = key === "" ? (has ? single : undefined) : p.mapGet(byKey, key);
-    if (before !== undefined) put(key, joined(before, value));
-    else if (combines) put(key, value);
-    else put(key, json(value, "a value"));
+    if (key === "") {
+      single = has ? joined(single, value) : first(value);
+      has = true;
+      return;
+    }
+    const cell = p.mapGet(byKey, key);
+    if (cell === undefined) p.mapSet(byKey, key, { value: first(value) });
+    else cell.value = joined(cell.value, value);
   }
 
   function valueText(value: unknown): string {
@@ -104,7 +102,7 @@ export function makeValues(p: Primordials, { faults, output, program, badRecord 
       if (keys.length + values.length > LINE_UNITS) flush();
     };
     if (has) write(single, "");
-    p.mapForEach(byKey, write);
+    p.mapForEach(byKey, (cell, key) => write(cell.value, key));
     flush();
   }
 
@@ -156,12 +154,12 @@ export function makeValues(p: Primordials, { faults, output, program, badRecord 
     const keys: string[] = [];
     let count = 0;
     if (has) keys[count++] = "";
-    p.mapForEach(byKey, (_value, key) => (keys[count++] = key));
+    p.mapForEach(byKey, (_cell, key) => (keys[count++] = key));
     p.sort(keys);
     output.text("[");
     for (let index = 0; index < count; index++) {
       const key = keys[index]!;
-      const value = key === "" ? single : p.mapGet(byKey, key);
+      const value = key === "" ? single : p.mapGet(byKey, key)!.value;
       const comma = index === 0 ? "" : ",";
       output.text(comma + "[" + p.stringify(key)! + "," + groupText(key, value, args) + "]");
     }
