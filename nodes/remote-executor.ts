@@ -7,6 +7,8 @@ import { Op } from "../packets/layout.ts";
 import { LANES_MAX } from "../packets/limits.ts";
 import { encodePacket } from "../packets/packet.ts";
 import type { Executor, Lane, LaneListener } from "../runtime/pool/executor.ts";
+import { PoolError, PoolErrorCode } from "../runtime/errors.ts";
+import { takeIn } from "../runtime/pool/lane-intake.ts";
 import { WireError } from "./errors.ts";
 import { LOAD_TIMEOUT_MS } from "./limits.ts";
 import { KeptMeta, LaneMeta, LaneNews } from "./messages.ts";
@@ -57,14 +59,18 @@ export class RemoteExecutor implements Executor, Service {
 
   #lane(lane: number): Lane {
     return {
-      exec: (frame) =>
+      exec: (frame) => {
+        if (!this.#listeners.has(lane)) return;
+        const packets = takeIn(frame, lane);
         this.#link.notify({
           type: MessageType.EXEC,
           priority: Priority.interactive,
           meta: { lane },
-          packets: frame,
-        }),
+          packets,
+        });
+      },
       keep: async (name, packets) => {
+        if (!this.#listeners.has(lane)) throw new PoolError(PoolErrorCode.laneClosed, "the lane is closed");
         const reply = await this.#link.request({ type: MessageType.KEEP, meta: { lane, name }, packets });
         return readMeta(KeptMeta, reply).root;
       },

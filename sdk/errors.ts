@@ -15,6 +15,8 @@ export const SdkErrorCode = {
   nameInvalid: "PFS_NAME_INVALID",
   /** The program cannot be bundled; data: file, line and column where they are known. */
   programInvalid: "PFS_PROGRAM_INVALID",
+  /** The demo got an answer that is not right. */
+  demoFailed: "PFS_DEMO_FAILED",
   /** Ended because the caller or a signal said so. */
   cancelled: "PFS_CANCELLED",
 } as const;

@@ -36,5 +36,5 @@ function figure({ median, min, max }: Spread, unit: string): string {
 /** Three digits that matter. */
 function round(value: number): string {
   if (value >= 1000) return Math.round(value).toLocaleString("en");
-  return value.toPrecision(3).replace(/\.?0+$/, "");
+  return String(Number(value.toPrecision(3)));
 }

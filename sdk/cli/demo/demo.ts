@@ -70,7 +70,7 @@ async function demo({ output, signal }: Session): Promise<void> {
 
     await step(5, "Check it against a plain count in one thread");
     const plainAt = performance.now();
-    const plain = countWordsPlainly(corpus.bytes);
+    const plain = await countWordsPlainly(corpus.bytes);
     const isSame =
       counted.length === plain.size && counted.every(([word, count]) => plain.get(word) === count);
     await say(`   ${tick(isSame)} the same ${formatCount(plain.size)} counts; plain took ${since(plainAt)}`);

@@ -49,7 +49,7 @@ export async function startNetwork({
       "--store",
       join(directory, "hub"),
     ]);
-    const { clientToken, joinToken } = await firstObject(hub);
+    const { clientToken, joinToken } = await readyLine(hub);
     const joined = [];
     for (let index = 0; index < nodes; index++) {
       signal?.throwIfAborted();
@@ -67,7 +67,7 @@ export async function startNetwork({
         "--store",
         store,
       ]);
-      await firstObject(child);
+      await readyLine(child);
       joined.push({ label, process: child });
     }
     return { clientToken: clientToken!, joinToken: joinToken!, hub, nodes: joined, stop };
@@ -83,13 +83,17 @@ function start(processes: ChildProcess[], words: readonly string[]): ChildProces
   return child;
 }
 
-/** The first line that the process prints, which says that it is ready. */
-async function firstObject(child: ChildProcess): Promise<Record<string, string>> {
-  const lines = createInterface({ input: child.stdout! });
-  const line = await Promise.race([once(lines, "line"), once(child, "exit").then(() => undefined)]);
-  if (line === undefined)
-    throw new Error(`"pfs ${child.spawnargs.slice(2).join(" ")}" ended before it was ready`);
-  return JSON.parse(String(line[0])) as Record<string, string>;
+/** The line in which the process says that it is ready; other news may come before it. */
+async function readyLine(child: ChildProcess): Promise<Record<string, string>> {
+  for await (const line of createInterface({ input: child.stdout! })) {
+    const said = JSON.parse(line) as Record<string, string>;
+    if (said["event"] === "listening" || said["event"] === "joined") {
+      // Nobody reads on, and a full pipe must not stop it.
+      child.stdout!.resume();
+      return said;
+    }
+  }
+  throw new Error(`"pfs ${child.spawnargs.slice(2).join(" ")}" ended before it was ready`);
 }
 
 async function end(child: ChildProcess): Promise<void> {
