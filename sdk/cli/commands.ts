@@ -1,0 +1,52 @@
+/** The commands, in the groups and the order in which help tells of them. */
+import { Command } from "commander";
+import packageJson from "../../package.json" with { type: "json" };
+import { completionCommand } from "./completion.ts";
+import { demoCommand } from "./demo/demo.ts";
+import { doctorCommand } from "./doctor.ts";
+import { catCommand, getCommand } from "./get.ts";
+import { formatCommand, formatTour, styleTitle } from "./help.ts";
+import { cancelCommand, jobsCommand, nodesCommand } from "./jobs.ts";
+import { lsCommand, rmCommand, statCommand } from "./names.ts";
+import { joinCommand, upCommand } from "./network.ts";
+import { addGlobalOptions } from "./options.ts";
+import { packetsCommand } from "./packets.ts";
+import { putCommand } from "./put.ts";
+import { runCommand } from "./run.ts";
+import type { Host } from "./session.ts";
+import { gcCommand, verifyCommand } from "./upkeep.ts";
+
+type MakeCommand = (host: Host) => Command;
+
+const GROUPS: readonly (readonly [string, readonly MakeCommand[]])[] = [
+  ["Files", [putCommand, getCommand, catCommand, lsCommand, statCommand, rmCommand, packetsCommand]],
+  ["Programs", [runCommand, jobsCommand, cancelCommand]],
+  ["Machines", [upCommand, joinCommand, nodesCommand, demoCommand]],
+  ["Upkeep", [verifyCommand, gcCommand, doctorCommand, completionCommand]],
+];
+
+/** The whole command line. Parsing it throws CommanderError instead of ending the process. */
+export function createProgram(host: Host): Command {
+  const program = new Command("pfs")
+    .description("files as streams of executable 64-byte packets")
+    .version(packageJson.version, "--version", "print the version")
+    .helpCommand(false);
+  addGlobalOptions(program);
+  for (const [heading, makers] of GROUPS) {
+    program.commandsGroup(heading);
+    for (const make of makers) program.addCommand(make(host));
+  }
+  for (const command of program.commands)
+    settle(command, host).configureHelp({ styleTitle, formatHelp: formatCommand });
+  return settle(program, host).configureHelp({ styleTitle, formatHelp: formatTour });
+}
+
+function settle(command: Command, { output }: Host): Command {
+  return (
+    command
+      .exitOverride()
+      .helpOption("--help", "print help")
+      // Errors are thrown, and told in one place with their exit status.
+      .configureOutput({ outputError: () => undefined, writeErr: (text) => output.complain(text.trimEnd()) })
+  );
+}

@@ -1,0 +1,81 @@
+/**
+ * Writes a file so that it is there whole or not at all: into a temporary one beside it, synced, then renamed over the
+ * target. What is no regular file (a device, a pipe) is written to directly, for it must not be replaced.
+ */
+import { randomBytes } from "node:crypto";
+import { open, realpath, rename, rm, stat } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileError, systemCode, UsageError } from "../errors.ts";
+
+/** Resolves with the bytes written. On failure the target is as it was. */
+export async function writeWhole(path: string, content: AsyncIterable<Uint8Array>): Promise<number> {
+  const target = await findTarget(path);
+  const written = target.direct ? target.path : join(dirname(target.path), temporaryName());
+  let handle: FileHandle;
+  try {
+    handle = await open(written, target.direct ? "w" : "wx");
+  } catch (error) {
+    throw fileError(error, "write", path);
+  }
+  try {
+    const bytes = await fill(handle, content, path);
+    if (!target.direct) {
+      await handle.sync();
+      await rename(written, target.path);
+    }
+    return bytes;
+  } catch (error) {
+    if (!target.direct) await rm(written, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Rejects when `path` cannot be written to, before anything is fetched for it. */
+export async function checkTarget(path: string): Promise<void> {
+  const { path: target } = await findTarget(path);
+  try {
+    if ((await stat(dirname(target))).isDirectory()) return;
+  } catch (error) {
+    throw fileError(error, "write", path);
+  }
+  throw new UsageError(`cannot write ${path}: ${dirname(target)} is not a directory`);
+}
+
+interface Target {
+  readonly path: string;
+  readonly direct: boolean;
+}
+
+async function findTarget(path: string): Promise<Target> {
+  try {
+    const found = await stat(path);
+    if (found.isDirectory()) throw new UsageError(`${path} is a directory; name a file in it`);
+    // What a symbolic link points to is replaced, not the link.
+    return { path: await realpath(path), direct: !found.isFile() };
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return { path, direct: false };
+    throw fileError(error, "write", path);
+  }
+}
+
+async function fill(handle: FileHandle, content: AsyncIterable<Uint8Array>, path: string): Promise<number> {
+  let bytes = 0;
+  for await (const piece of content) {
+    try {
+      for (let at = 0; at < piece.byteLength;) {
+        at += (await handle.write(piece, at, piece.byteLength - at)).bytesWritten;
+      }
+    } catch (error) {
+      throw fileError(error, "write", path);
+    }
+    bytes += piece.byteLength;
+  }
+  return bytes;
+}
+
+function temporaryName(): string {
+  return `.pfs-${randomBytes(8).toString("hex")}.part`;
+}

@@ -1,0 +1,36 @@
+/** Runs the command line: understands it, does it, and leaves with the right exit status. */
+import { ExitCode } from "./exit-codes.ts";
+import { createProgram } from "./commands.ts";
+import { switchIsOn, tidyEnvironment } from "./options.ts";
+import { Output } from "./output.ts";
+import { reportError } from "./report.ts";
+import { listenForSignals } from "./signals.ts";
+
+async function main(words: readonly string[]): Promise<ExitCode> {
+  tidyEnvironment(process.env);
+  const output = new Output({
+    json: switchIsOn("json", words),
+    quiet: switchIsOn("quiet", words),
+    verbose: switchIsOn("verbose", words),
+  });
+  const signals = listenForSignals(() => output.status(""));
+  let exitCode: ExitCode = ExitCode.ok;
+  const program = createProgram({
+    output,
+    signal: AbortSignal.any([signals.signal, output.readerGone]),
+    finish: (code) => {
+      exitCode = code;
+    },
+  });
+  try {
+    const done = program.parseAsync(words.length === 0 ? ["--help"] : words, { from: "user" });
+    await Promise.race([done, signals.overdue]);
+  } catch (error) {
+    exitCode = await reportError(error, output, signals);
+  }
+  await output.flush();
+  return exitCode;
+}
+
+// Ends the process even if a library forgot a handle: nobody should wait at a prompt for one.
+process.exit(await main(process.argv.slice(2)));

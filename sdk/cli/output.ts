@@ -1,0 +1,169 @@
+/**
+ * Where a command's words go: stdout carries data and nothing else, stderr is talk. With --json, stdout carries one
+ * JSON object, or one per line for lists and events, each with the number of the schema that it follows.
+ */
+import { once } from "node:events";
+import { styleText } from "node:util";
+import { columnWidths, tableLine } from "./table.ts";
+import type { Column } from "./table.ts";
+
+/** Raised when a field of the JSON output is renamed, removed or changes its meaning. */
+export const JSON_SCHEMA = 1;
+
+const BATCH_ROWS = 1000;
+const BATCH_BYTES = 64 * 1024;
+const WIDTH_UNKNOWN = 100;
+
+export interface OutputOptions {
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+}
+
+/** What a listing shows of one item: cells for people, a record for machines. */
+export interface ListItem {
+  readonly cells: readonly string[];
+  readonly json: Readonly<Record<string, unknown>>;
+}
+
+/** A JSON object as --json prints it. */
+export function jsonText(value: Readonly<Record<string, unknown>>): string {
+  return JSON.stringify({ schema: JSON_SCHEMA, ...value });
+}
+
+export class Output {
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  /** stdout is a terminal: aligned tables with headings; otherwise tab-separated lines. */
+  readonly isTerminal: boolean = process.stdout.isTTY === true;
+  /** stderr is a terminal that a progress line can be drawn on. */
+  readonly showsProgress: boolean;
+  /** Whoever read stdout has gone; nothing that is written arrives. */
+  readonly readerGone: AbortSignal;
+  /** stdout carries the bytes of a file, so that JSON must go to stderr. */
+  carriesBytes = false;
+  #status = "";
+
+  constructor(options: OutputOptions) {
+    this.json = options.json;
+    this.quiet = options.quiet;
+    this.verbose = options.verbose;
+    const { CI, TERM } = process.env;
+    this.showsProgress =
+      process.stderr.isTTY === true && !options.quiet && TERM !== "dumb" && (CI === undefined || CI === "");
+    const gone = new AbortController();
+    this.readerGone = gone.signal;
+    process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE" && error.code !== "EOF") throw error;
+      gone.abort();
+    });
+  }
+
+  /** Columns of the terminal that stdout is. */
+  get width(): number {
+    return process.stdout.isTTY ? process.stdout.columns : WIDTH_UNKNOWN;
+  }
+
+  /** Bytes or text to stdout; resolves when there is room for more. */
+  async write(data: Uint8Array | string): Promise<void> {
+    if (this.readerGone.aborted) return;
+    if (this.isTerminal) this.#erase();
+    if (process.stdout.write(data)) return;
+    await once(process.stdout, "drain", { signal: this.readerGone }).catch(() => undefined);
+  }
+
+  /** A line of data. */
+  line(text: string): Promise<void> {
+    return this.write(`${text}\n`);
+  }
+
+  /** A JSON object, on a line of its own. */
+  object(value: Readonly<Record<string, unknown>>): Promise<void> {
+    return this.line(jsonText(value));
+  }
+
+  /** A list of any length: a table on a terminal, tab-separated lines in a pipe, NDJSON with --json. */
+  async list(columns: readonly Column[], items: AsyncIterable<ListItem> | Iterable<ListItem>): Promise<void> {
+    let widths: number[] | undefined;
+    let batch: ListItem[] = [];
+    const writeBatch = async (): Promise<void> => {
+      const { width } = this;
+      if (this.isTerminal && !this.json && widths === undefined) {
+        // The first rows settle the widths, so that a list of any length can be shown as it comes.
+        widths = columnWidths(
+          columns,
+          batch.map((item) => item.cells),
+          width,
+        );
+        const titles = columns.map((column) => column.title);
+        await this.line(styleText("dim", tableLine(columns, widths, titles), { stream: process.stdout }));
+      }
+      await this.#lines(batch.map((item) => this.#listLine(columns, widths, item)));
+      batch = [];
+    };
+    for await (const item of items) {
+      batch.push(item);
+      if (batch.length === BATCH_ROWS) await writeBatch();
+      if (this.readerGone.aborted) return;
+    }
+    if (batch.length > 0) await writeBatch();
+  }
+
+  #listLine(columns: readonly Column[], widths: number[] | undefined, item: ListItem): string {
+    if (this.json) return jsonText(item.json);
+    return widths === undefined ? item.cells.join("\t") : tableLine(columns, widths, item.cells);
+  }
+
+  async #lines(lines: readonly string[]): Promise<void> {
+    let text = "";
+    for (const line of lines) {
+      text += `${line}\n`;
+      if (text.length < BATCH_BYTES) continue;
+      await this.write(text);
+      text = "";
+    }
+    if (text !== "") await this.write(text);
+  }
+
+  /** Something for people, on stderr; not with --quiet. */
+  talk(text: string): void {
+    if (!this.quiet) this.#toStderr(text);
+  }
+
+  /** Something for people who asked for details. */
+  detail(text: string): void {
+    if (this.verbose) this.#toStderr(styleText("dim", text, { stream: process.stderr }));
+  }
+
+  /** What --quiet does not silence: errors. */
+  complain(text: string): void {
+    this.#toStderr(text);
+  }
+
+  /** The line at the bottom of the terminal that shows how far things are; "" removes it. */
+  status(text: string): void {
+    if (!this.showsProgress || text === this.#status) return;
+    process.stderr.write(text === "" ? "\r\u001b[K" : `\r${text}\u001b[K`);
+    this.#status = text;
+  }
+
+  /** Resolves when everything has left the process. */
+  async flush(): Promise<void> {
+    this.status("");
+    if (!this.readerGone.aborted)
+      await new Promise<void>((resolve) => process.stdout.write("", () => resolve()));
+    await new Promise<void>((resolve) => process.stderr.write("", () => resolve()));
+  }
+
+  #toStderr(text: string): void {
+    const status = this.#status;
+    this.#erase();
+    process.stderr.write(`${text}\n`);
+    this.status(status);
+  }
+
+  #erase(): void {
+    if (this.#status !== "") this.status("");
+  }
+}

@@ -1,0 +1,105 @@
+/** pfs run */
+import { Command } from "commander";
+import { UsageError } from "../errors.ts";
+import type { JobEvent, JobResult } from "../packetfs.ts";
+import { formatBytes, formatDuration, plural, printable } from "./format.ts";
+import { example } from "./help.ts";
+import { checkName, option, parseSize } from "./options.ts";
+import type { Output } from "./output.ts";
+import { Progress } from "./progress.ts";
+import { writeResult } from "./result.ts";
+import { onRun } from "./session.ts";
+import type { Host, Session } from "./session.ts";
+
+interface RunCommandOptions {
+  readonly args?: string;
+  readonly out?: string;
+  readonly split?: number;
+}
+
+export function runCommand(host: Host): Command {
+  const command = new Command("run")
+    .summary("run a program over stored files")
+    .description(
+      "Run a program over stored files, on every core and node there is. The program is a TypeScript or JavaScript module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout; what the program logs goes to stderr.",
+    )
+    .argument("<PROGRAM>", "a path to the program's module")
+    .argument("<NAME...>", "names or roots of the files it reads")
+    .addOption(option("--args <JSON>", "a JSON value for the program: its context.args", "PACKETFS_ARGS"))
+    .addOption(
+      option("--out <NAME>", "store the result under this name instead of printing it", "PACKETFS_OUT"),
+    )
+    .addOption(
+      option(
+        "--split <BYTES>",
+        "input per packet, such as 4MiB (default: chosen)",
+        "PACKETFS_SPLIT",
+      ).argParser(parseSize),
+    )
+    .addHelpText("after", example('pfs run examples/grep.ts access.log --args \'{"pattern":"timeout"}\''));
+  return onRun<RunCommandOptions>(command, host, run);
+}
+
+async function run(
+  session: Session,
+  [path = "", ...files]: readonly string[],
+  options: RunCommandOptions,
+): Promise<void> {
+  const { output, signal } = session;
+  const args = options.args === undefined ? undefined : parseArgs(options.args);
+  if (options.out !== undefined) checkName(options.out);
+  // Bundled first: a program that is wrong shows before anything is opened.
+  const { bundleProgram } = await import("../bundle.ts");
+  const program = await bundleProgram({ path });
+  const pfs = await session.open();
+  const progress = new Progress(output, program.name);
+  const result = await pfs.run(program, files, {
+    ...(args === undefined ? {} : { args }),
+    ...(options.out === undefined ? {} : { out: options.out }),
+    ...(options.split === undefined ? {} : { splitBytes: options.split }),
+    signal,
+    onEvent: (event) => show(event, output, progress),
+  });
+  progress.end();
+  await writeResult(session, pfs, result);
+  if (!output.json) output.talk(summary(result));
+}
+
+function show(event: JobEvent, output: Output, progress: Progress): void {
+  switch (event.kind) {
+    case "started":
+      return output.detail(
+        `job ${event.job}: ${plural(event.tasks, "packet")}, ${formatBytes(event.inputBytes)}`,
+      );
+    case "progress":
+      return progress.update(event.doneBytes, event.inputBytes, `${event.done}/${event.tasks} packets`);
+    case "log":
+      for (const line of event.text.replace(/\n$/, "").split("\n")) {
+        output.talk(`[${event.at} ${printable(event.node)}] ${printable(line)}`);
+      }
+      return;
+    case "note":
+      return output.talk(`note: ${printable(event.text)}`);
+  }
+}
+
+function summary({ job, statistics }: JobResult): string {
+  const { tasks, inputBytes, milliseconds, retries, byNode } = statistics;
+  const speed = milliseconds > 0 ? `, ${formatBytes((inputBytes / milliseconds) * 1000)}/s` : "";
+  const nodes = Object.entries(byNode);
+  return [
+    `job ${job}: ${formatBytes(inputBytes)} in ${formatDuration(milliseconds)}${speed}`,
+    plural(tasks, "packet"),
+    ...(nodes.length > 1 ? [nodes.map(([label, done]) => `${printable(label)} ${done}`).join(", ")] : []),
+    ...(retries > 0 ? [`${retries} placed again`] : []),
+  ].join("; ");
+}
+
+function parseArgs(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`--args is not JSON: ${printable(reason)}`);
+  }
+}

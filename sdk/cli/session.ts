@@ -1,0 +1,89 @@
+/** What a command works with: where its words go, what ends it early, and the store or hub it was told to use. */
+import { stat } from "node:fs/promises";
+import type { Command } from "commander";
+import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
+import type { PacketFS } from "../packetfs.ts";
+import type { ExitCode } from "./exit-codes.ts";
+import { storeDirectory } from "./options.ts";
+import type { GlobalOptions } from "./options.ts";
+import type { Output } from "./output.ts";
+
+/** The same for the whole process. */
+export interface Host {
+  readonly output: Output;
+  /** Aborted by the first signal, or when whoever read stdout has gone. */
+  readonly signal: AbortSignal;
+  /** The command did what it was told, and its exit status says what it found. */
+  readonly finish: (exitCode: ExitCode) => void;
+}
+
+export interface Session extends Host {
+  readonly options: GlobalOptions;
+  /** The embedded store or the hub, opened once and closed when the command ends. */
+  readonly open: (how?: OpenHow) => Promise<PacketFS>;
+}
+
+export interface OpenHow {
+  /** The command makes the store if there is none. Default false. */
+  readonly creates?: boolean;
+  /** The command can talk to one node of a hub's network. Default false. */
+  readonly reachesNodes?: boolean;
+}
+
+type Handler<Options> = (session: Session, operands: readonly string[], options: Options) => Promise<void>;
+
+/** Makes `handler` what the command does. Operands are given as they were typed. */
+export function onRun<Options extends object>(
+  command: Command,
+  host: Host,
+  handler: Handler<Options>,
+): Command {
+  return command.action(async () => {
+    const options = command.optsWithGlobals<Options & GlobalOptions>();
+    let opened: PacketFS | undefined;
+    const open = async (how: OpenHow = {}): Promise<PacketFS> => {
+      opened ??= await openPacketFS(options, how, host.signal);
+      return opened;
+    };
+    try {
+      await handler({ ...host, options, open }, command.args, options);
+    } finally {
+      host.output.status("");
+      await opened?.close();
+    }
+  });
+}
+
+async function openPacketFS(options: GlobalOptions, how: OpenHow, signal: AbortSignal): Promise<PacketFS> {
+  signal.throwIfAborted();
+  if (options.node !== undefined && how.reachesNodes !== true) {
+    throw new UsageError("--node goes with put, get, cat and stat only");
+  }
+  if (options.at !== undefined) {
+    const { connect } = await import("../remote.ts");
+    return connect(options.at, { signal, ...(options.node === undefined ? {} : { node: options.node }) });
+  }
+  if (options.node !== undefined)
+    throw new UsageError("--node needs --at: the token of the hub it belongs to");
+  const directory = storeDirectory(options);
+  if (how.creates !== true) await checkIsThere(directory);
+  const { openLocal } = await import("../local.ts");
+  return openLocal(directory);
+}
+
+/** A mistyped directory is an error, not an empty store. */
+async function checkIsThere(directory: string): Promise<void> {
+  try {
+    if ((await stat(directory)).isDirectory()) return;
+  } catch (error) {
+    const known = fileError(error, "read", directory);
+    if (!(known instanceof SdkError) || known.code !== SdkErrorCode.fileNotFound) throw known;
+    throw new SdkError(
+      SdkErrorCode.fileNotFound,
+      `there is no store at ${directory}; "pfs put" makes one`,
+      { path: directory },
+      { cause: error },
+    );
+  }
+  throw new UsageError(`the store ${directory} is a file; --store takes a directory`);
+}

@@ -1,0 +1,58 @@
+/** Everything that a program which uses PacketFS imports. What a program *for* PacketFS may import is program.ts. */
+
+// Opening a store, or connecting to a hub: both give a PacketFS.
+export { openLocal } from "./local.ts";
+export { connect } from "./remote.ts";
+
+// Writing programs.
+export { blocks, bytes, columns, csv, defineProgram, jsonLines, lines } from "./program.ts";
+export { bundleProgram } from "./bundle.ts";
+
+// Errors: match them by code.
+export { errorToJson, hasCode, PacketfsError } from "../packets/errors.ts";
+export { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
+
+// Packets, for those who make or read them themselves.
+export { disassemble, packetToJson } from "../packets/disassemble.ts";
+export { refFromHex, refToHex } from "../packets/digest.ts";
+export { faultErrorCode } from "../packets/faults.ts";
+export { Flag, Op, PACKET_BYTES } from "../packets/layout.ts";
+export { decodePacket, encodeFrame, packetCount } from "../packets/packet.ts";
+
+export type {
+  FileInfo,
+  FileSource,
+  GcReport,
+  GetOptions,
+  JobEvent,
+  JobInfo,
+  JobResult,
+  JobStatistics,
+  LoadedProgram,
+  LoadOptions,
+  NodeInfo,
+  PacketFS,
+  ProgramBundle,
+  ProgramSource,
+  PutOptions,
+  PutResult,
+  RunOptions,
+  StreamPart,
+  VerifyReport,
+} from "./packetfs.ts";
+export type {
+  BytesContext,
+  BytesProgram,
+  ColumnsRecord,
+  CsvOptions,
+  GroupsContext,
+  GroupsProgram,
+  ListProgram,
+  ProgramContext,
+  Reader,
+  ValueProgram,
+} from "./program.ts";
+export type { ErrorData, ErrorJson } from "../packets/errors.ts";
+export type { Ref } from "../packets/digest.ts";
+export type { Packet, PacketFields } from "../packets/packet.ts";
+export type { ColumnType, ProgramLimits, ReaderSpec, Yields } from "../runtime/sandbox/program.ts";

@@ -1,0 +1,108 @@
+import { describe, expect, it } from "vitest";
+import {
+  displayWidth,
+  formatBytes,
+  formatDuration,
+  parseBytes,
+  plural,
+  printable,
+  truncate,
+} from "../../../sdk/cli/format.ts";
+import { columnWidths, tableLine } from "../../../sdk/cli/table.ts";
+import type { Column } from "../../../sdk/cli/table.ts";
+
+describe("sizes and times", () => {
+  it.each([
+    [0, "0 B"],
+    [999, "999 B"],
+    [1000, "1.00 kB"],
+    [12_345_678, "12.3 MB"],
+    [999_600, "1.00 MB"],
+    [1e9, "1.00 GB"],
+    [2 ** 53 - 1, "9.01 PB"],
+  ])("%d bytes are %s", (bytes, text) => {
+    expect(formatBytes(bytes)).toBe(text);
+  });
+
+  it.each([
+    [42, "42 ms"],
+    [999.6, "1.0 s"],
+    [4200, "4.2 s"],
+    [59_600, "1 min 0 s"],
+    [185_000, "3 min 5 s"],
+    [7_800_000, "2 h 10 min"],
+    [4 * 86_400_000, "4 d"],
+  ])("%d ms are %s", (milliseconds, text) => {
+    expect(formatDuration(milliseconds)).toBe(text);
+  });
+
+  it.each([
+    ["65536", 65_536],
+    ["64KiB", 65_536],
+    ["64 kb", 64_000],
+    ["4M", 4_000_000],
+    ["1.5MiB", 1_572_864],
+    ["1g", 1e9],
+  ])("%s is read as %d bytes", (text, bytes) => {
+    expect(parseBytes(text)).toBe(bytes);
+  });
+
+  it.each(["", "0", "-1", "1e9", "four", "4 MB of it", "99999999999G", "0.0001"])("%j is no size", (text) => {
+    expect(() => parseBytes(text)).toThrow(expect.objectContaining({ code: "PFS_USAGE" }) as Error);
+  });
+
+  it("counts in the singular and the plural", () => {
+    expect([plural(0, "chunk"), plural(1, "chunk"), plural(1234, "chunk")]).toEqual([
+      "0 chunks",
+      "1 chunk",
+      "1,234 chunks",
+    ]);
+  });
+});
+
+describe("foreign text", () => {
+  it("cannot steer the terminal or look like another line", () => {
+    expect(printable("a\u001b[31mb\rc\nd\te")).toBe("a\\x1b[31mb\\x0dc\\nd\\te");
+    expect(printable("exe\u202egpj.\u2066x")).toBe("exe\\u202egpj.\\u2066x");
+    expect(printable("naïve 名前 🙂")).toBe("naïve 名前 🙂");
+  });
+
+  it("is measured in columns of the terminal, and cut at them", () => {
+    expect([displayWidth("abc"), displayWidth("名前"), displayWidth("e\u0301"), displayWidth("🙂")]).toEqual([
+      3, 4, 1, 2,
+    ]);
+    expect(truncate("名前.txt", 6)).toBe("名前.…");
+    expect(truncate("short", 5)).toBe("short");
+  });
+});
+
+describe("a table", () => {
+  const columns: readonly Column[] = [
+    { title: "NAME", shrinks: true },
+    { title: "SIZE", align: "right" },
+    { title: "NOTE", shrinks: true },
+  ];
+  const rows = [
+    ["名前.txt", "5 B", ""],
+    ["a name that is long, and longer than others", "12.3 MB", "some note that is long, too"],
+  ];
+
+  it("aligns its columns, and leaves no trailing spaces", () => {
+    const widths = columnWidths(columns, rows, 200);
+    expect(rows.map((row) => tableLine(columns, widths, row))).toEqual([
+      "名前.txt                                         5 B",
+      "a name that is long, and longer than others  12.3 MB  some note that is long, too",
+    ]);
+  });
+
+  it("fits the terminal by cutting what may be cut", () => {
+    const widths = columnWidths(columns, rows, 40);
+    const line = tableLine(columns, widths, rows[1]!);
+    expect(displayWidth(line)).toBe(40);
+    expect(line).toBe("a name that i…  12.3 MB  some note that…");
+  });
+
+  it("stays readable in a terminal that is far too narrow", () => {
+    expect(columnWidths(columns, rows, 3)).toEqual([8, 7, 8]);
+  });
+});

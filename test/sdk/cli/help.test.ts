@@ -1,0 +1,52 @@
+import { describe, expect, it } from "vitest";
+import { createProgram } from "../../../sdk/cli/commands.ts";
+import { Output } from "../../../sdk/cli/output.ts";
+import { pfs } from "./run-pfs.ts";
+
+const output = new Output({ json: false, quiet: true, verbose: false });
+
+function helpOf(name?: string): string {
+  const program = createProgram({ output, signal: new AbortController().signal, finish: () => undefined });
+  const command = name === undefined ? program : program.commands.find((each) => each.name() === name)!;
+  let text = "";
+  command.configureOutput({ writeOut: (part) => (text += part), getOutHelpWidth: () => 80 });
+  command.outputHelp();
+  return text;
+}
+
+function commandNames(): string[] {
+  return [...helpOf().matchAll(/^ {2}([a-z]+)(?: [A-Z[].*?)? {2,}\S/gm)].map(([, name]) => name!);
+}
+
+describe("help", () => {
+  it("is data: pfs alone, and pfs --help", async () => {
+    const [alone, asked] = await Promise.all([pfs([]), pfs(["--help"])]);
+    expect([asked.status, asked.err]).toEqual([0, ""]);
+    expect(asked.out).toContain("A tour\n  pfs put");
+    expect(alone).toEqual(asked);
+  });
+
+  it("names every command, its operands and what it does", () => {
+    const wanted = "put get cat ls stat rm packets run jobs cancel up join nodes verify gc doctor";
+    expect(commandNames()).toEqual(expect.arrayContaining(wanted.split(" ")));
+    expect(helpOf()).toMatch(/^ {2}run PROGRAM NAME… {2,}run a program over stored files$/m);
+  });
+
+  it("of every command has an example, and the variable of every option", () => {
+    for (const name of commandNames()) {
+      const text = helpOf(name);
+      expect(text).toMatch(new RegExp(`^Usage: pfs ${name}[ A-Z]`));
+      expect(text).toMatch(/\nExample\n {2}.*pfs /);
+      const [, options = ""] = text.split(/\n(?:Options|On every command)\n/);
+      const items = options.split(/\n(?= {2}-)/).filter((item) => /^ {2}--?\w/.test(item));
+      for (const item of items) expect(item).toMatch(/PACKETFS_[A-Z]+|--version/);
+    }
+  });
+
+  it("fits a terminal of 80 columns", () => {
+    for (const name of [undefined, ...commandNames()]) {
+      const [text] = helpOf(name).split("\nExample\n");
+      for (const line of text!.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
+    }
+  });
+});

@@ -1,0 +1,60 @@
+/** pfs run: what a program yields is data, what it logs is talk, and its failures have a status of their own. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { makePlace, TEXT } from "./run-pfs.ts";
+
+describe.concurrent("programs", () => {
+  const COUNT = `import { defineProgram, lines } from "packetfs";
+    export default defineProgram({
+      input: lines(), yields: "groups",
+      init: (args: { by: number }) => args.by,
+      map: (line, { state, emit }) => { emit("last digit " + (line.length % state), 1); },
+      combine: (a: number, b: number) => a + b,
+    });`;
+
+  it("run, and their result is data", async () => {
+    const { cwd, run, json } = await makePlace();
+    await run(["put", "text.txt"]);
+    await writeFile(join(cwd, "count.ts"), COUNT);
+    const words = ["run", "count.ts", "text.txt", "--args", '{"by":2}', "--split", "64KiB"];
+    const { out, err, status } = await run(words);
+    expect(status).toBe(0);
+    const counts = [0, 0];
+    for (const line of TEXT.trimEnd().split("\n")) counts[line.length % 2]!++;
+    expect(out).toBe(`last digit 0\t${counts[0]}\nlast digit 1\t${counts[1]}\n`);
+    expect(err).toMatch(/^job \S+: 449 kB in /);
+
+    const [result] = await json(words);
+    expect(result).toMatchObject({
+      schema: 1,
+      yields: "groups",
+      value: [
+        ["last digit 0", counts[0]],
+        ["last digit 1", counts[1]],
+      ],
+      statistics: { inputBytes: TEXT.length, retries: 0 },
+    });
+  });
+
+  it("say what they log on stderr, and fail with 6", async () => {
+    const { cwd, run } = await makePlace();
+    await run(["put", "text.txt"]);
+    await writeFile(
+      join(cwd, "fails.ts"),
+      `import { defineProgram, lines } from "packetfs";
+       export default defineProgram({
+         input: lines(),
+         map: (line) => { console.log("seen\\u001b[31m " + line); throw new TypeError("it is too much"); },
+         combine: (a: number, b: number) => a + b,
+       });`,
+    );
+    const failed = await run(["run", "fails.ts", "text.txt"]);
+    expect(failed.status).toBe(6);
+    expect(failed.out).toBe("");
+    expect(failed.err).toMatch(/\[\d+ [^\]]+\] seen\\x1b\[31m line 0/);
+    expect(failed.err.trimEnd().split("\n").at(-1)).toMatch(/^pfs: .*it is too much/);
+    const unknown = await run(["run", "fails.ts", "nope"]);
+    expect([unknown.status, unknown.out]).toEqual([3, ""]);
+  });
+});

@@ -1,0 +1,116 @@
+/** Called wrongly, every command says so in one sentence, with the right exit status, and leaves nothing half done. */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { pfs, temporaryDirectory } from "./run-pfs.ts";
+
+interface Case {
+  readonly words: readonly string[];
+  readonly status: number;
+  readonly says: RegExp;
+}
+
+const CASES: readonly Case[] = [
+  { words: ["frobnicate"], status: 2, says: /unknown command 'frobnicate'/ },
+  { words: ["lss"], status: 2, says: /unknown command 'lss' \(Did you mean ls\?\)/ },
+  { words: ["ls", "--frob"], status: 2, says: /unknown option '--frob'/ },
+  { words: ["get"], status: 2, says: /missing required argument 'NAME\|ROOT'/ },
+  { words: ["get", "a", "b"], status: 2, says: /too many arguments/ },
+  { words: ["ls", "--store"], status: 2, says: /'--store <DIR>' argument missing/ },
+  { words: ["put", "missing.txt"], status: 3, says: /^pfs: no such file: missing\.txt$/ },
+  { words: ["put", "folder"], status: 2, says: /folder is a directory; put takes one file/ },
+  { words: ["put", "text.txt/part"], status: 1, says: /a part of the path is not a directory/ },
+  { words: ["put", "-"], status: 2, says: /needs a name: add --name NAME/ },
+  { words: ["put", "text.txt", "--name", "../up"], status: 2, says: /component ".."/ },
+  { words: ["put", "text.txt", "--name", ""], status: 2, says: /it is empty/ },
+  { words: ["put", "text.txt", "--name", "a\nb"], status: 2, says: /control characters/ },
+  { words: ["get", "a", "--range", "nonsense"], status: 2, says: /"nonsense" is not a range: write 100-200/ },
+  { words: ["get", "a", "--range", "9-3"], status: 2, says: /the range 9-3 ends before it begins/ },
+  { words: ["get", "a", "--range", "-5"], status: 2, says: /"-5" is not a range/ },
+  { words: ["get", "a", "--range", "0-99999999999999999999"], status: 2, says: /is not a range/ },
+  {
+    words: ["get", "a", "-o", "nowhere/out.txt"],
+    status: 3,
+    says: /no such directory for nowhere\/out\.txt/,
+  },
+  { words: ["get", "a", "-o", "folder"], status: 2, says: /folder is a directory; name a file in it/ },
+  { words: ["get", "a", "-o", "text.txt/out"], status: 1, says: /a part of the path is not a directory/ },
+  { words: ["get", "text.txt"], status: 2, says: /text\.txt exists already; add -o text\.txt/ },
+  { words: ["get", "0".repeat(64)], status: 2, says: /a root has no file name; add -o FILE/ },
+  {
+    words: ["ls", "--store", "nowhere"],
+    status: 3,
+    says: /there is no store at nowhere; "pfs put" makes one/,
+  },
+  { words: ["ls", "--store", "text.txt"], status: 2, says: /the store text\.txt is a file/ },
+  { words: ["put", "text.txt", "--node", "attic"], status: 2, says: /--node needs --at/ },
+  {
+    words: ["ls", "--node", "attic", "--at", "x"],
+    status: 2,
+    says: /--node goes with put, get, cat and stat/,
+  },
+  { words: ["run", "missing.ts", "a"], status: 3, says: /^pfs: no such file: missing\.ts$/ },
+  { words: ["run", "broken.ts", "a"], status: 6, says: /^pfs: broken\.ts:2:9: / },
+  { words: ["run", "fs.ts", "a"], status: 6, says: /fs\.ts:1:\d+: programs have no file system: "node:fs"/ },
+  { words: ["run", "fs.ts", "a", "--args", "{oops"], status: 2, says: /--args is not JSON: / },
+  {
+    words: ["run", "fs.ts", "a", "--split", "some"],
+    status: 2,
+    says: /'--split <BYTES>' argument 'some' is invalid/,
+  },
+  { words: ["run", "fs.ts"], status: 2, says: /missing required argument 'NAME'/ },
+  { words: ["packets", "a", "--depth", "deep"], status: 2, says: /Expected a whole number/ },
+  { words: ["up", "--listen", "nonsense"], status: 2, says: /"nonsense" is not HOST:PORT/ },
+  { words: ["up", "--listen", "127.0.0.1:70000"], status: 2, says: /is not HOST:PORT/ },
+];
+
+let cwd: string;
+beforeAll(async () => {
+  cwd = await temporaryDirectory();
+  await mkdir(join(cwd, "folder"));
+  await writeFile(join(cwd, "text.txt"), "some text\n");
+  await writeFile(join(cwd, "broken.ts"), "const a = 1;\nconst b c = 2;\n");
+  await writeFile(
+    join(cwd, "fs.ts"),
+    'import { readFileSync } from "node:fs";\nexport default readFileSync;\n',
+  );
+});
+
+describe.concurrent("called wrongly", () => {
+  it.each(CASES.map((each) => [each.words.join(" "), each] as const))(
+    "pfs %s",
+    async (_name, { words, status, says }) => {
+      const finished = await pfs(words, { cwd });
+      const lines = finished.err.trimEnd().split("\n");
+      expect(lines).toHaveLength(1);
+      expect(lines[0]).toMatch(says);
+      expect(lines[0]).toMatch(/^pfs: /);
+      expect(finished.out).toBe("");
+      expect(finished.status).toBe(status);
+    },
+  );
+
+  it("tells as JSON what is wrong, when it is asked to", async () => {
+    for (const words of [["lss"], ["get", "a", "--range", "x"], ["put", "missing.txt"]]) {
+      const { out, err, status } = await pfs([...words, "--json"], { cwd });
+      const { schema, error } = JSON.parse(out) as { schema: number; error: Record<string, unknown> };
+      expect(schema).toBe(1);
+      expect(error).toMatchObject({ code: expect.stringMatching(/^PFS_/), message: expect.any(String) });
+      expect(err).toBe("");
+      expect(status).toBe(words[0] === "put" ? 3 : 2);
+    }
+  });
+
+  it("does not count an empty or switched-off variable", async () => {
+    const environment = { PACKETFS_JSON: "0", PACKETFS_STORE: "", PACKETFS_QUIET: "false" };
+    const { out, err } = await pfs(["get", "a", "--range", "x"], { cwd, environment });
+    expect(out).toBe("");
+    expect(err).toContain("is not a range");
+  });
+
+  it("takes an option's variable for the option", async () => {
+    const { status, err } = await pfs(["ls"], { cwd, environment: { PACKETFS_STORE: "not-there" } });
+    expect(err).toContain("there is no store at not-there");
+    expect(status).toBe(3);
+  });
+});
