@@ -177,6 +177,8 @@ export const LANE_PAUSE_MS_MAX = 10_000;
 /** A lane that loads for longer is not counted on any more, and given up after the second. */
 export const LANE_LOAD_MS_PATIENCE = 5_000;
 export const LANE_LOAD_MS_MAX = 60_000;
+/** How long closing waits for lanes to be closed. */
+export const LANES_CLOSE_MS_MAX = 10_000;
 /** So long at most, tasks wait for the executor that has their bytes to load their program. */
 export const STEAL_GRACE_MS = 1_000;
 /** Packets that take less are no stragglers, and those of a batch that never answered have this long. */

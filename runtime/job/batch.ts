@@ -4,6 +4,17 @@ import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { Executor } from "../pool/executor.ts";
+import { Verdict } from "../schedule/actions.ts";
+
+/** Answers of one frame that belong to one batch. */
+export interface AnswerRun {
+  readonly frame: Uint8Array;
+  count: number;
+  /** Places in the frame, tasks in the batch, and an Outcome each, which the scheduler turns into a Verdict. */
+  readonly indexes: Uint32Array;
+  readonly tasks: Uint32Array;
+  readonly outcomes: Uint8Array;
+}
 
 /** Told at once, in the middle of other things: it must not wait for anything. */
 export interface BatchListener {
@@ -69,16 +80,29 @@ export class Batch {
     return packets;
   }
 
-  /** Takes over `count` answers: `source` holds them at `indexes`, they are the tasks' own. */
-  accept(source: Uint8Array, indexes: Uint32Array, tasks: Uint32Array, count: number, maker: number): void {
-    copyPackets(source, indexes, this.answers, tasks, count);
-    for (let index = 0; index < count; index++) {
+  /**
+   * Takes over the answers that the scheduler accepted, whose tasks stand first in `run` then. Returns how many those are,
+   * and how many tasks run again.
+   */
+  accept(run: AnswerRun, maker: number): { readonly accepted: number; readonly again: number } {
+    const { frame, indexes, tasks, outcomes } = run;
+    let accepted = 0;
+    let again = 0;
+    for (let index = 0; index < run.count; index++) {
+      if (outcomes[index] === Verdict.again) again++;
+      if (outcomes[index] !== Verdict.accepted) continue;
+      indexes[accepted] = indexes[index]!;
+      tasks[accepted++] = tasks[index]!;
+    }
+    copyPackets(frame, indexes, this.answers, tasks, accepted);
+    for (let index = 0; index < accepted; index++) {
       const task = tasks[index]!;
       this.makers[task] = maker;
       if (this.base === 0) continue;
       writeInteger(this.answers, task * PACKET_BYTES + Offset.at, task);
       sealPacket(this.answers, task);
     }
+    return { accepted, again };
   }
 }
 

@@ -7,16 +7,15 @@ import type { Ref } from "../../packets/digest.ts";
 import { JobErrorCode } from "../errors.ts";
 import { SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Executor } from "../pool/executor.ts";
-import { Verdict } from "../schedule/actions.ts";
 import type { Action } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";
 import { Batch, inputBytes } from "./batch.ts";
-import type { BatchPlan } from "./batch.ts";
+import type { AnswerRun, BatchPlan } from "./batch.ts";
 import { asPacketfsError, stuckError } from "./dispatch-errors.ts";
 import type { ExecutorSet } from "./executor-set.ts";
 import { LaneBook } from "./lane-book.ts";
-import type { AnswerRun, LaneEvents, LaneLink } from "./lane-link.ts";
+import type { LaneEvents, LaneLink } from "./lane-link.ts";
 import { ProgramLink } from "./program-link.ts";
 import { Roster } from "./roster.ts";
 import type { SetTimer } from "./time.ts";
@@ -136,7 +135,7 @@ export class Dispatcher implements LaneEvents {
     this.#roster.close();
     this.#cancelTimer?.();
     for (const number of this.#programs.keys()) this.closeProgram(number);
-    await this.#lanes.closed();
+    await this.#lanes.closed(this.#setTimer);
   }
 
   // ── what lanes say ──
@@ -165,14 +164,12 @@ export class Dispatcher implements LaneEvents {
       const outcomes = run.outcomes.subarray(0, run.count);
       const tasks = run.tasks.subarray(0, run.count);
       this.#scheduler.returned(link.number, batch.id, tasks, outcomes, this.#now());
-      let accepted = 0;
-      for (let index = 0; index < run.count; index++) {
-        if (outcomes[index] !== Verdict.accepted) continue;
-        run.indexes[accepted] = run.indexes[index]!;
-        run.tasks[accepted++] = run.tasks[index]!;
-      }
-      batch.accept(run.frame, run.indexes, run.tasks, accepted, link.number);
+      const { accepted, again } = batch.accept(run, link.number);
       this.#roster.finished(link.executor, accepted);
+      if (again > 0) {
+        const text = `node "${link.executor.label}" could not run ${again} packets, which are tried again`;
+        batch.listener.noted(text);
+      }
       if (accepted > 0) batch.listener.settled(run.tasks.subarray(0, accepted), link.executor);
     }
     this.#perform();

@@ -1,9 +1,11 @@
 /** The lanes that were asked for and are not over yet, by the number that the scheduler knows them by. */
 import { JobError, JobErrorCode } from "../errors.ts";
+import { LANES_CLOSE_MS_MAX } from "../limits.ts";
 import type { Executor } from "../pool/executor.ts";
 import { LaneLink } from "./lane-link.ts";
 import type { LaneEvents } from "./lane-link.ts";
 import type { ProgramLink } from "./program-link.ts";
+import type { SetTimer } from "./time.ts";
 
 export class LaneBook {
   readonly #lanes = new Map<number, LaneLink>();
@@ -44,8 +46,11 @@ export class LaneBook {
     return programs;
   }
 
-  /** Resolves when no lane is being closed. */
-  async closed(): Promise<void> {
-    await Promise.all(this.#closing);
+  /** Resolves when no lane is being closed, or when one that is far away takes too long. */
+  async closed(setTimer: SetTimer): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = setTimer(resolve, LANES_CLOSE_MS_MAX);
+    await Promise.race([Promise.all(this.#closing), promise]);
+    cancel();
   }
 }

@@ -7,7 +7,7 @@ import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { Executor, Lane, LaneListener } from "../pool/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
-import type { Batch } from "./batch.ts";
+import type { AnswerRun, Batch } from "./batch.ts";
 import type { ProgramLink } from "./program-link.ts";
 
 /** Answers that are looked at together. */
@@ -22,16 +22,6 @@ export interface LaneEvents {
   answered(link: LaneLink, batch: Batch | undefined, run: AnswerRun): void;
   logged(link: LaneLink, at: number, text: string): void;
   noted(link: LaneLink, text: string): void;
-}
-
-/** Answers of one frame that belong to one batch. */
-export interface AnswerRun {
-  readonly frame: Uint8Array;
-  count: number;
-  /** Places in the frame, tasks in the batch, and an Outcome each. */
-  readonly indexes: Uint32Array;
-  readonly tasks: Uint32Array;
-  readonly outcomes: Uint8Array;
 }
 
 export class LaneLink implements LaneListener {

@@ -3,6 +3,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import type { JobEvent } from "../../../runtime/job/job-types.ts";
+import type { Executor } from "../../../runtime/pool/executor.ts";
 import { JobHarness, nextEvent } from "./job-harness.ts";
 
 let harness: JobHarness;
@@ -210,6 +211,35 @@ describe("cancelling", () => {
     }
     const signal = AbortSignal.abort(new Error("before"));
     await expect(harness.run(program, [file], {}, { signal })).rejects.toThrow("before");
+  });
+});
+
+describe("executors that come and go", () => {
+  test("one that joins helps, and when the other leaves the job goes on", async () => {
+    const source = `export default {
+      input: { kind: "lines" },
+      map: (line) => { let x = 0; for (let i = 0; i < 2e6; i++) x += i % 7; return [line, x][0]; },
+      combine: (a, b) => a + "," + b,
+    }`;
+    const program = await harness.putProgram("slow", source);
+    const lines = Array.from({ length: 120 }, (_, index) => `${100 + index}`);
+    const file = await harness.putFile("x", lines.join("\n"));
+    const [first] = harness.executors.list();
+    let later: Executor | undefined;
+    const onEvent = (event: JobEvent): void => {
+      if (event.kind !== "progress") return;
+      later ??= harness.addExecutor("b");
+      if (event.done >= 60) harness.executors.remove(first!);
+    };
+    try {
+      const outcome = await harness.run(program, [file], { splitBytes: 4 }, { onEvent });
+      expect(outcome.value).toBe(lines.join(","));
+      expect(outcome.statistics.byNode).toMatchObject({ "node b": expect.any(Number) });
+      expect(outcome.statistics.notes).toContain('node "node a" is gone');
+    } finally {
+      if (later !== undefined) harness.executors.remove(later);
+      if (!harness.executors.list().includes(first!)) harness.executors.add(first!);
+    }
   });
 });
 

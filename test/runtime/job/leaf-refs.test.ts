@@ -1,0 +1,108 @@
+import { describe, expect, test } from "vitest";
+import { refAt, refToHex, sha256 } from "../../../packets/digest.ts";
+import { StreamWriter } from "../../../packets/stream-writer.ts";
+import { leafRefs, samplePackets, sampleSplits } from "../../../runtime/job/leaf-refs.ts";
+import { heldBytes, sampleShape } from "../../../runtime/job/locality.ts";
+import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
+import { LOCALITY_REFS_MAX } from "../../../runtime/limits.ts";
+import { Random } from "../../sim/random.ts";
+import { MemoryChunks } from "../pool/memory-chunks.ts";
+
+const never = new AbortController().signal;
+const NONE = new Uint8Array(32);
+
+/** A stream of several levels, and the chunk that each of its bytes is in. */
+function longStream(chunks: MemoryChunks): {
+  root: Uint8Array;
+  length: number;
+  readonly leafAt: (at: number) => Uint8Array;
+} {
+  const random = new Random(1);
+  const writer = new StreamWriter((_ref, bytes) => void chunks.put(bytes));
+  const pieces: { readonly end: number; readonly ref: Uint8Array }[] = [];
+  for (let piece = 0; piece < 6000; piece++) {
+    if (random.chance(0.1)) {
+      writer.data(new Uint8Array(random.integer(1, 32)).fill(piece));
+      pieces.push({ end: writer.length, ref: NONE });
+    } else {
+      const ref = sha256(Uint8Array.of(piece, piece >>> 8));
+      writer.copy(ref, random.integer(0, 9), random.integer(1, 1000));
+      pieces.push({ end: writer.length, ref });
+    }
+  }
+  const { root, length, streams } = writer.finish();
+  expect(streams).toBeGreaterThan(3);
+  return { root, length, leafAt: (at) => pieces.find(({ end }) => at < end)?.ref ?? NONE };
+}
+
+describe("the chunks at positions", () => {
+  test("are found by reading the streams on the way, each once", async () => {
+    const chunks = new MemoryChunks();
+    const { root, length, leafAt } = longStream(chunks);
+    const random = new Random(2);
+    const positions = Array.from({ length: 500 }, () => random.integer(0, length));
+    const found = await leafRefs(
+      chunks,
+      positions.map((position) => ({ root, position })),
+      never,
+    );
+    positions.forEach((position, index) => {
+      expect(refToHex(refAt(found, index))).toBe(refToHex(leafAt(position)));
+    });
+    expect(chunks.reads).toBeLessThan(5);
+  });
+
+  test("also through a range of another stream", async () => {
+    const chunks = new MemoryChunks();
+    const inner = longStream(chunks);
+    const writer = new StreamWriter((_ref, bytes) => void chunks.put(bytes));
+    writer.data(Uint8Array.of(1, 2, 3));
+    writer.call(inner.root, 5000, 10_000);
+    const { root } = writer.finish();
+    const at = [0, 3, 4000, 10_002];
+    const found = await leafRefs(
+      chunks,
+      at.map((position) => ({ root, position })),
+      never,
+    );
+    expect(refAt(found, 0).every((byte) => byte === 0)).toBe(true);
+    for (const index of [1, 2, 3]) {
+      expect(refToHex(refAt(found, index))).toBe(refToHex(inner.leafAt(at[index]! - 3 + 5000)));
+    }
+  });
+
+  test("a stream that is not there rejects", async () => {
+    const missing = leafRefs(new MemoryChunks(), [{ root: NONE, position: 0 }], never);
+    await expect(missing).rejects.toMatchObject({ code: "PFS_CHUNK_MISSING" });
+  });
+});
+
+describe("samples", () => {
+  test("are few, however many tasks there are, and stand for their neighbours", () => {
+    for (const tasks of [1, 10, 255, 256, 257, 4096, 4097, 1_000_000]) {
+      const { perTask, stride } = sampleShape(tasks);
+      expect(Math.ceil(tasks / stride) * perTask).toBeLessThanOrEqual(LOCALITY_REFS_MAX);
+      expect(perTask).toBeGreaterThanOrEqual(1);
+    }
+    const samples = { refs: new Uint8Array(6 * 32), perTask: 2, stride: 3 };
+    const has = Uint8Array.of(1, 1, 1, 0, 0, 0);
+    const held = heldBytes(samples, has, new Float64Array(9).fill(100));
+    expect([...held]).toEqual([100, 100, 100, 50, 50, 50, 0, 0, 0]);
+  });
+
+  test("of splits lie in them; of packets they are what the packets name", async () => {
+    const chunks = new MemoryChunks();
+    const { root, length, leafAt } = longStream(chunks);
+    const inputs = [{ name: "x", root, length }];
+    const splits = planSplits(inputs, { reader: { kind: "lines" }, slots: 2, splitBytes: 500_000 });
+    const { refs, perTask, stride } = await sampleSplits(chunks, splits, inputs, never);
+    expect(stride).toBe(1);
+    for (let task = 0; task < splits.count; task++) {
+      const first = Math.floor(splits.from[task]! + splits.length[task]! / 2 / perTask);
+      expect(refToHex(refAt(refs, task * perTask))).toBe(refToHex(leafAt(first)));
+    }
+    const packets = samplePackets(encodeSplits(splits, inputs), splits.count);
+    expect(packets).toMatchObject({ perTask: 1, stride: 1 });
+    expect(refToHex(refAt(packets.refs, splits.count - 1))).toBe(refToHex(root));
+  });
+});
