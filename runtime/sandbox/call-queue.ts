@@ -24,6 +24,11 @@ export interface Call {
   readonly reject: (error: Error) => void;
 }
 
+/** What has no answer, but its place among the calls. */
+interface Notice {
+  readonly parts: readonly Uint8Array[];
+}
+
 interface Sent {
   readonly call: Call;
   deadline: NodeJS.Timeout | undefined;
@@ -33,7 +38,7 @@ export class CallQueue {
   readonly #threads: number;
   readonly #send: (parts: readonly Uint8Array[]) => void;
   readonly #late: (call: Call) => void;
-  readonly #waiting: Call[] = [];
+  readonly #waiting: (Call | Notice)[] = [];
   /** In the order they were sent; the first `#running` of them have a thread. */
   readonly #sent = new Map<number, Sent>();
   #running = 0;
@@ -51,6 +56,12 @@ export class CallQueue {
 
   add(call: Call): void {
     this.#waiting.push(call);
+    this.#advance();
+  }
+
+  /** Sends something behind all calls that came before it. */
+  tell(parts: readonly Uint8Array[]): void {
+    this.#waiting.push({ parts });
     this.#advance();
   }
 
@@ -74,18 +85,20 @@ export class CallQueue {
       clearTimeout(deadline);
       return call;
     });
-    calls.push(...this.#waiting.splice(0));
+    for (const waiting of this.#waiting.splice(0)) if ("id" in waiting) calls.push(waiting);
     this.#sent.clear();
     this.#running = 0;
     return calls;
   }
 
   #advance(): void {
-    while (this.#sent.size < this.#threads * 2) {
-      const call = this.#waiting.shift();
-      if (call === undefined) break;
-      this.#sent.set(call.id, { call, deadline: undefined });
-      this.#send(call.parts);
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if ("id" in next) {
+        if (this.#sent.size >= this.#threads * 2) break;
+        this.#sent.set(next.id, { call: next, deadline: undefined });
+      }
+      this.#waiting.shift();
+      this.#send(next.parts);
     }
     if (this.#running === this.#threads) return;
     for (const sent of this.#sent.values()) {

@@ -102,9 +102,9 @@ export class ExecutorLink {
     return promise;
   }
 
-  /** Says what has no answer. */
+  /** Says what has no answer, behind all calls that came before it. */
   tell(kind: MessageKind, word: number): void {
-    if (this.#end === undefined) this.#write([encodeHeader(kind, 0, word, 0)]);
+    if (this.#end === undefined) this.#calls.tell([encodeHeader(kind, 0, word, 0)]);
   }
 
   /** Ends the process at once. Calls in flight reject with PFS_EXECUTOR_ENDED. */
