@@ -223,7 +223,9 @@ export class Job {
       await run.whenDone();
       if (run.last === undefined) return { file: await this.#name(await ingest(this.#session, nothing())) };
       const file = await writeOutputFile(dispatcher, this.#session, run.last, out);
-      if (file !== undefined && run.isDone) return { file: await this.#name(file) };
+      const named = file !== undefined && run.isDone ? await this.#name(file) : undefined;
+      // A part that was lost meanwhile is made again, and the name moves to the file that has it.
+      if (named !== undefined && run.isDone) return { file: named };
       if (attempt === RESULT_ATTEMPTS_MAX) throw this.#failure.lostOutputs(this.#spec);
     }
   }

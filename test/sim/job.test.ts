@@ -1,0 +1,123 @@
+import { describe, test } from "vitest";
+import { refFromHex } from "../../packets/digest.ts";
+import { FaultCode } from "../../packets/faults.ts";
+import { execute } from "../../runtime/machine/execute.ts";
+import type { JobOutcome } from "../../runtime/job/job-types.ts";
+import type { ScriptedExecutor, Waiting } from "../runtime/job/scripted-executor.ts";
+import { ScriptedWorld, settle } from "../runtime/job/scripted-world.ts";
+import { Random } from "./random.ts";
+import { assert } from "./scheduler-world.ts";
+
+/** `PACKETFS_SIM_SEEDS` runs more of them, `PACKETFS_SIM_SEED` a single one. */
+const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 40);
+const ONLY = process.env["PACKETFS_SIM_SEED"];
+const STEPS_MAX = 5_000;
+
+describe("whole jobs among executors that come, go and fail, by seed", () => {
+  test(`${SEEDS} seeds: the result is the input, whatever happened to it on its way`, async () => {
+    const seeds =
+      ONLY === undefined ? Array.from({ length: SEEDS }, (_, index) => index + 1) : [Number(ONLY)];
+    for (const seed of seeds) {
+      try {
+        await new Turmoil(seed).run();
+      } catch (error) {
+        throw new Error(`PACKETFS_SIM_SEED=${seed}: ${(error as Error).message}`, { cause: error });
+      }
+    }
+  });
+});
+
+/** A job whose maps copy their range and whose merges join what they get. */
+class Turmoil {
+  readonly #random: Random;
+  readonly #world = new ScriptedWorld();
+  readonly #executors: ScriptedExecutor[] = [];
+  #made = 0;
+
+  constructor(seed: number) {
+    this.#random = new Random(seed);
+    for (let count = this.#random.integer(1, 4); count > 0; count--) this.#join();
+  }
+
+  async run(): Promise<void> {
+    const random = this.#random;
+    const yieldsBytes = random.chance(0.4);
+    const input = await this.#world.putFile("x", random.integer(0, 6_000));
+    const description = yieldsBytes
+      ? ({ yields: "bytes", hasCombine: false } as const)
+      : ({ yields: "value", hasCombine: random.chance(0.7) } as const);
+    let outcome: JobOutcome | undefined;
+    let failure: unknown;
+    this.#world
+      .run({ inputs: [input], splitBytes: random.integer(15, 60) }, description)
+      .then((result) => (outcome = result))
+      .catch((error: unknown) => (failure = error));
+    let mishaps = random.integer(0, 5);
+    for (let step = 0; outcome === undefined && failure === undefined; step++) {
+      assert(step < STEPS_MAX, "the job does not end");
+      await this.#step();
+      const isRunning = this.#world.runner.jobs()[0]!.state === "running";
+      if (isRunning && mishaps > 0 && random.chance(0.25)) {
+        mishaps--;
+        this.#mishap();
+      }
+    }
+    if (failure !== undefined) throw failure as Error;
+    const expected = await this.#world.read(input.root);
+    const { file, value } = outcome!;
+    const result = yieldsBytes ? await this.#world.read(refFromHex(file!.root)!) : value;
+    assert(result === expected, "the result is not the input");
+    await this.#world.runner.close();
+    assert(this.#world.sessions === 1, "a session is left open");
+    for (const { lanes } of this.#executors)
+      assert(
+        lanes.every(({ isClosed }) => isClosed),
+        "a lane is left open",
+      );
+  }
+
+  /** Somebody does a few packets; sometimes time passes. */
+  async #step(): Promise<void> {
+    const random = this.#random;
+    const executor = this.#executors[random.integer(0, this.#executors.length - 1)]!;
+    const count = random.integer(0, executor.waiting.length);
+    for (const waiting of executor.waiting.splice(0, count)) await this.#work(executor, waiting);
+    if (random.chance(0.5)) await this.#world.pass(random.integer(50, 500));
+    else await settle();
+  }
+
+  async #work(executor: ScriptedExecutor, { entry, lane, packet }: Waiting): Promise<void> {
+    const random = this.#random;
+    if (random.chance(0.01)) return lane.fault(packet, FaultCode.internal, "a defect");
+    try {
+      const { from, length } = packet;
+      const parts: Uint8Array[] = [];
+      const range = { start: from, end: from + length };
+      for await (const part of execute(this.#world.source, packet.ref, range)) parts.push(part.slice());
+      const text = new TextDecoder().decode(Buffer.concat(parts));
+      lane.answer(packet, entry === "finish" ? JSON.stringify(text) : text);
+      if (random.chance(0.05)) lane.answer(packet, "a second answer");
+    } catch {
+      lane.fault(packet, FaultCode.inputMissing, "nowhere");
+    }
+    assert(executor.waiting.length < 20_000, "too many packets in flight");
+  }
+
+  #mishap(): void {
+    const random = this.#random;
+    const index = random.integer(0, this.#executors.length - 1);
+    const executor = this.#executors[index]!;
+    const open = executor.lanes.filter(({ isClosed }) => !isClosed);
+    if (random.chance(0.3)) return this.#join();
+    if (random.chance(0.4)) return open[random.integer(0, open.length - 1)]?.lose();
+    this.#world.executors.remove(executor);
+    this.#executors.splice(index, 1);
+    // What it says from now on is too late.
+    for (const { lane, packet } of executor.waiting.splice(0)) lane.answer(packet, "too late");
+    if (this.#executors.length === 0 || random.chance(0.5)) this.#join();
+  }
+
+  #join(): void {
+    this.#executors.push(this.#world.add(`n${++this.#made}`, {}, this.#random.integer(1, 8)));
+  }
+}
