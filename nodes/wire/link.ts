@@ -1,0 +1,101 @@
+/**
+ * A link is a session with one peer, the same from both ends: whoever dialed, both may ask and both may answer. It ends once;
+ * what a new session with the same peer brings is another link.
+ */
+import type { MessageType, Priority } from "../../packets/envelope.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
+
+/** What a peer is in the network. An invite lets its bearer become a node, and nothing else. */
+export const Role = { hub: "hub", node: "node", client: "client", invite: "invite" } as const;
+export type Role = (typeof Role)[keyof typeof Role];
+
+/** The peer as its signed HELLO (or WELCOME) said and its keys proved. */
+export interface PeerInfo {
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  readonly role: Role;
+  readonly label: string;
+  /** HOST:PORT where it says that others reach it. */
+  readonly address?: string;
+  readonly features: readonly string[];
+  readonly version: number;
+  readonly signingKey: Uint8Array;
+  readonly curveKey: Uint8Array;
+}
+
+/** What a peer said. The byte arrays are the receiver's own; packets and chunks are not validated yet. */
+export interface WireMessage {
+  readonly type: MessageType;
+  /** EnvelopeFlag bits. */
+  readonly flags: number;
+  readonly priority: Priority;
+  /** The asker's number, 0 when nothing was asked. */
+  readonly requestId: number;
+  /** Milliseconds from arrival within which an answer is of use; 0 for none. */
+  readonly deadlineMs: number;
+  /** Decoded MessagePack of unknown shape: read it with `readMeta`. */
+  readonly meta: unknown;
+  /** n × 64 bytes. */
+  readonly packets: Uint8Array;
+  readonly chunks: Uint8Array;
+  /** 16 bytes that follow a job or a file across machines. */
+  readonly trace: Uint8Array;
+}
+
+/**
+ * What to say. The link owns the bytes from then on: they leave without a copy, so they must not change afterwards. The
+ * default priority is interactive.
+ */
+export interface OutMessage {
+  readonly type: MessageType;
+  readonly priority?: Priority;
+  readonly meta?: unknown;
+  readonly packets?: Uint8Array;
+  readonly chunks?: Uint8Array;
+  readonly trace?: Uint8Array;
+}
+
+export interface RequestOptions {
+  /** Withdraws the request; it rejects with PFS_CANCELLED. */
+  readonly signal?: AbortSignal;
+  /** Without one it waits as long as the session lives. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Answers one request. `last` (the default) ends it. All replies to a request travel in the class of the first. An ERROR reply rejects the request on the other side with the error
+ * that its metadata holds. Answering a notification, or once more after the last reply, does nothing.
+ */
+export interface Reply {
+  (message: OutMessage, last?: boolean): void;
+  /** Resolves when the asker has room for another reply. Await it between the replies of a stream. */
+  room(): Promise<void>;
+  /** Aborted when the asker withdrew the request or the session ended. */
+  readonly signal: AbortSignal;
+}
+
+/** What it throws or rejects with is the answer; a notification that makes it throw ends the session. */
+export type RequestHandler = (message: WireMessage, reply: Reply) => void | Promise<void>;
+
+export interface Link {
+  readonly peer: PeerInfo;
+  /**
+   * Resolves with the reply. Rejects with the peer's own error, PFS_REQUEST_TIMEOUT, PFS_CANCELLED, PFS_PEER_SLOW,
+   * PFS_MESSAGE_TOO_LARGE, or with what ended the session (PFS_NODE_LOST, PFS_LINK_CLOSED).
+   */
+  request(message: OutMessage, options?: RequestOptions): Promise<WireMessage>;
+  /** Like `request`, with several replies in order, the last one included. Not taking them slows the peer down. */
+  stream(message: OutMessage, options?: RequestOptions): AsyncIterable<WireMessage>;
+  /** Says something that wants no answer. After the session's end it does nothing; a full queue ends the session. */
+  notify(message: OutMessage): void;
+  /** Who answers the peer. Requests that came earlier are kept for it. */
+  onRequest(handler: RequestHandler): void;
+  /** Bytes that wait to be sent. */
+  readonly bufferedBytes: number;
+  /** Resolves when few bytes wait to be sent, at once when that is so already or the session is over. */
+  drained(): Promise<void>;
+  /** Resolves, never rejects, with the reason when the session is over. */
+  readonly closed: Promise<PacketfsError>;
+  /** Sends what was handed over (within a second), tells the peer, and ends the session. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,254 @@
+/**
+ * A guarded port: a ROUTER and the authenticator without which it is never open. It turns ZeroMQ's messages into
+ * connections that appear, speak and disappear, each with the key that it was let in with.
+ *
+ *   open: ZAP ─▶ ROUTER on the loopback ─▶ proof ─▶ ROUTER on the port ── authenticator ends, or close ─▶ closed
+ *                   ▲                                     │
+ *                   └───────────── reopen ────────────────┘ a peer forged a routing id
+ */
+import { randomBytes } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
+import type { Context, Router } from "zeromq";
+import { PacketfsError } from "../../packets/errors.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
+import { endpointPort, formatAddress, resolveEndpoint } from "./address.ts";
+import type { Address, Endpoint } from "./address.ts";
+import { Authenticator } from "./authenticator.ts";
+import type { Stranger } from "./authenticator.ts";
+import { Door, connectionOf, routingIdOf } from "./door.ts";
+import type { Admission } from "./door.ts";
+import type { Identity } from "./keys.ts";
+import { proveGuarded } from "./proof.ts";
+import type { WriteResult } from "./pump.ts";
+import type { Roster } from "./roster.ts";
+import { createContext, createRouter } from "./sockets.ts";
+import { systemCode } from "./system-code.ts";
+
+export interface PortListener {
+  appeared(connection: number, admission: Admission): void;
+  disappeared(connection: number): void;
+  received(connection: number, parts: readonly Uint8Array[]): void;
+  /** A connection that may not stay, because it chose its routing id or came unexpectedly. */
+  refused(routingId: Uint8Array, admission: Admission | undefined): void;
+  /** All connections are gone, because a peer attacked the port; it opens again. */
+  reopened(culprit: Admission | undefined): void;
+  /** The port is closed for good, and not because it was asked to. */
+  failed(error: PacketfsError): void;
+}
+
+export interface PortOptions {
+  readonly identity: Identity;
+  readonly roster: Roster;
+  readonly listener: PortListener;
+  readonly onStranger?: ((stranger: Stranger) => void) | undefined;
+}
+
+const REBIND_TRIES = 60;
+const REBIND_MS = 50;
+const SECRET_BYTES = 24;
+
+export class Port {
+  readonly #options: PortOptions;
+  readonly #context: Context = createContext();
+  readonly #door = new Door();
+  #authenticator: Authenticator | undefined;
+  #router: Router | undefined;
+  #address: Address = { host: "", port: 0 };
+  #endpoint: Endpoint | undefined;
+  /** Connections that appeared and did not disappear: the key by the routing id, and how many each key has. */
+  readonly #live = new Map<string, string>();
+  readonly #countOfKey = new Map<string, number>();
+  #disconnected: Buffer = Buffer.alloc(0);
+  #isClosed = false;
+
+  constructor(options: PortOptions) {
+    this.#options = options;
+  }
+
+  /** Opens the port; 0 lets the system choose. Resolves with HOST:PORT. Rejects with PFS_PORT_UNAVAILABLE. */
+  async open(host: string, port: number): Promise<string> {
+    this.#address = { host, port };
+    try {
+      this.#endpoint = await resolveEndpoint(this.#address);
+      this.#startAuthenticator();
+      await this.#openRouter(1);
+      return formatAddress(this.#address);
+    } catch (error) {
+      this.close();
+      throw error instanceof PacketfsError ? error : this.#unavailable(error);
+    }
+  }
+
+  /** Writes one message to a connection. */
+  async write(connection: number, parts: readonly Uint8Array[]): Promise<WriteResult> {
+    return await this.writeTo(routingIdOf(connection), parts);
+  }
+
+  async writeTo(routingId: Uint8Array, parts: readonly Uint8Array[]): Promise<WriteResult> {
+    const router = this.#router;
+    if (router === undefined || router.closed) return "gone";
+    try {
+      await router.send([routingId, ...parts]);
+      return "written";
+    } catch (error) {
+      return systemCode(error) === "EAGAIN" ? "later" : "gone";
+    }
+  }
+
+  /** Keeps a key out for a while, and closes nothing. */
+  suspend(curveKey: Uint8Array): void {
+    this.#authenticator?.suspend(curveKey);
+  }
+
+  /** What was written still leaves, within SOCKET_LINGER_MS. */
+  close(): void {
+    this.#isClosed = true;
+    this.#router?.close();
+    this.#authenticator?.close();
+  }
+
+  #startAuthenticator(): void {
+    const { roster, onStranger } = this.#options;
+    const authenticator = Authenticator.start({
+      context: this.#context,
+      roster,
+      door: this.#door,
+      connections: (key) => ({ ofKey: this.#countOfKey.get(key) ?? 0, all: this.#live.size }),
+      onStranger,
+    });
+    this.#authenticator = authenticator;
+    void authenticator.ended.then(() => {
+      const message = "the port was closed because its authenticator ended";
+      this.#fail(new WireError(WireErrorCode.authenticatorLost, message));
+    });
+  }
+
+  async #openRouter(tries: number): Promise<void> {
+    const { identity } = this.#options;
+    const { endpoint, ipv6 } = this.#endpoint!;
+    const authenticator = this.#authenticator!;
+    this.#door.reset();
+    authenticator.admitOnly(identity.curveKey);
+    this.#disconnected = randomBytes(SECRET_BYTES);
+    const router = createRouter({ context: this.#context, identity, disconnected: this.#disconnected, ipv6 });
+    this.#router = router;
+    // Never `bind` and `unbind`: they work in another thread, while a socket is for one thread at a time.
+    router.bindSync(ipv6 ? "tcp://[::1]:*" : "tcp://127.0.0.1:*");
+    const loopback = router.lastEndpoint ?? "";
+    void this.#receive(router);
+    const hasRefused = (curveKey: Uint8Array): boolean => authenticator.hasRefused(curveKey);
+    const calibrated = this.#door.calibrated();
+    await proveGuarded({ context: this.#context, endpoint: loopback, identity, hasRefused, calibrated });
+    // Unbinds: in libzmq both are the same. zeromq.js 6.8.0's own `unbindSync` binds.
+    router.disconnect(loopback);
+    await bindAgain(router, endpoint, tries);
+    if (this.#isClosed) throw new WireError(WireErrorCode.closed, "the port was closed while it opened");
+    // When it opens again, it is the same port.
+    this.#endpoint = { endpoint: router.lastEndpoint ?? endpoint, ipv6 };
+    this.#address = { host: this.#address.host, port: endpointPort(this.#endpoint.endpoint) };
+    authenticator.admitRoster();
+  }
+
+  async #receive(router: Router): Promise<void> {
+    try {
+      for (;;) {
+        const [routingId, ...parts] = await router.receive();
+        // What an old ROUTER still has to say concerns connections that are gone.
+        if (router !== this.#router) return;
+        this.#sort(routingId!, parts);
+      }
+    } catch (error) {
+      if (!this.#isClosed && router === this.#router) this.#fail(this.#unavailable(error));
+    }
+  }
+
+  #sort(routingId: Buffer, parts: readonly Buffer[]): void {
+    const name = routingId.toString("latin1");
+    const [first] = parts;
+    // The ROUTER announces a connection before anything that comes over it.
+    if (!this.#live.has(name)) return this.#appeared(name, routingId);
+    const connection = connectionOf(routingId);
+    if (parts.length === 1 && this.#disconnected.equals(first!)) {
+      this.#count(this.#live.get(name) ?? "", -1);
+      this.#live.delete(name);
+      if (connection !== undefined) this.#options.listener.disappeared(connection);
+      return;
+    }
+    // Peers that chose their routing ids are not spoken with.
+    if (connection !== undefined) this.#options.listener.received(connection, parts);
+  }
+
+  #count(key: string, difference: number): void {
+    const count = (this.#countOfKey.get(key) ?? 0) + difference;
+    if (count === 0) this.#countOfKey.delete(key);
+    else this.#countOfKey.set(key, count);
+  }
+
+  #appeared(name: string, routingId: Buffer): void {
+    const { listener } = this.#options;
+    const appearance = this.#door.appeared(routingId);
+    const admission = appearance.kind === "unexpected" ? undefined : appearance.admission;
+    const key = admission === undefined ? "" : Buffer.from(admission.curveKey).toString("hex");
+    this.#live.set(name, key);
+    this.#count(key, 1);
+    switch (appearance.kind) {
+      case "admitted":
+        // The port's own connection has shown where the counter stands, and that is all.
+        if (appearance.admission.entry === undefined) return;
+        return listener.appeared(appearance.connection, appearance.admission);
+      case "forged":
+        return this.#reopen(appearance.admission);
+      case "named":
+        return listener.refused(routingId, appearance.admission);
+      case "unexpected":
+        return listener.refused(routingId, undefined);
+    }
+  }
+
+  /** Gets rid of a connection whose id is dangerous. All others go with it, for ZeroMQ cannot close a single one. */
+  #reopen(culprit: Admission | undefined): void {
+    if (culprit !== undefined) this.suspend(culprit.curveKey);
+    // Nobody else may be let in while that connection lives.
+    this.#authenticator?.admitOnly(this.#options.identity.curveKey);
+    this.#closeRouter();
+    this.#options.listener.reopened(culprit);
+    this.#openRouter(REBIND_TRIES).catch((error: unknown) => {
+      this.#fail(error instanceof PacketfsError ? error : this.#unavailable(error));
+    });
+  }
+
+  #closeRouter(): void {
+    const router = this.#router;
+    this.#router = undefined;
+    this.#live.clear();
+    this.#countOfKey.clear();
+    if (router === undefined) return;
+    router.linger = 0;
+    router.close();
+  }
+
+  #unavailable(cause: unknown): WireError {
+    const address = formatAddress(this.#address);
+    const system = systemCode(cause);
+    const message = `the port ${address} cannot be opened: ${cause instanceof Error ? cause.message : system}`;
+    return new WireError(WireErrorCode.portUnavailable, message, { address, system }, { cause });
+  }
+
+  #fail(error: PacketfsError): void {
+    if (this.#isClosed) return;
+    this.close();
+    this.#options.listener.failed(error);
+  }
+}
+
+/** A port that was just given up may take a moment to be free again. */
+async function bindAgain(router: Router, endpoint: string, tries: number): Promise<void> {
+  for (let tried = 1; ; tried++) {
+    try {
+      return router.bindSync(endpoint);
+    } catch (error) {
+      if (tried >= tries || systemCode(error) !== "EADDRINUSE") throw error;
+      await setTimeout(REBIND_MS);
+    }
+  }
+}

@@ -1,0 +1,53 @@
+/** Two links joined without sockets, for tests of what links promise and of what is built on them. */
+import { TICK_MS } from "../../../nodes/limits.ts";
+import { Identity } from "../../../nodes/wire/keys.ts";
+import type { Link, PeerInfo, Role } from "../../../nodes/wire/link.ts";
+import { SessionLink } from "../../../nodes/wire/session-link.ts";
+
+export interface MemoryPair {
+  readonly near: Link;
+  readonly far: Link;
+  /** The connection breaks; both sides notice. */
+  readonly cut: () => void;
+}
+
+export function memoryPair(roles: { near?: Role; far?: Role } = {}): MemoryPair {
+  const ends: SessionLink[] = [];
+  const end = (index: number, peer: PeerInfo): SessionLink => {
+    let isAwake = false;
+    const run = (): void => {
+      isAwake = false;
+      for (let parts = ends[index]!.next(); parts !== undefined; parts = ends[index]!.next()) {
+        // A copy, as it would be on another machine.
+        const copy = parts.map((part) => Uint8Array.from(part));
+        queueMicrotask(() => ends[1 - index]!.receive(copy));
+      }
+    };
+    const wake = (): void => {
+      if (isAwake) return;
+      isAwake = true;
+      setImmediate(run);
+    };
+    const ticker = setInterval(() => ends[index]!.tick(), TICK_MS).unref();
+    return new SessionLink({
+      peer,
+      now: () => performance.now(),
+      port: { wake, over: () => clearInterval(ticker) },
+    });
+  };
+  ends.push(end(0, somebody("far", roles.far ?? "hub")), end(1, somebody("near", roles.near ?? "node")));
+  const [near, far] = ends as [SessionLink, SessionLink];
+  return {
+    near,
+    far,
+    cut: () => {
+      near.lose("cut");
+      far.lose("cut");
+    },
+  };
+}
+
+function somebody(label: string, role: Role): PeerInfo {
+  const { id, signingKey, curveKey } = Identity.create();
+  return { id, role, label, features: [], version: 1, signingKey, curveKey };
+}
