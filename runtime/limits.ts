@@ -197,6 +197,8 @@ export const PROGRAMS_OPEN_MAX = 256;
 export const PROGRAM_FRAMES_MAX = 1024;
 /** Finished jobs that are remembered. */
 export const JOBS_REMEMBERED = 256;
+/** Packets of everything that a runner works on at one time; each costs about 200 bytes of memory. */
+export const RUNNER_PACKETS_MAX: number = 4 * 1024 * 1024;
 /** Splits that a slot of the executors gets of a job, unless that makes them too small or too large. */
 export const SPLITS_PER_SLOT = 6;
 export const SPLIT_BYTES_MIN: number = 64 * 1024;

@@ -11,6 +11,7 @@ import type { Entry } from "../sandbox/program.ts";
 import { ingest } from "../store/ingest.ts";
 import type { ChunkSource, WriteSession } from "../store/types.ts";
 import { JobError } from "../errors.ts";
+import type { PacketBudget } from "./budget.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./time.ts";
 import { Failure } from "./failure.ts";
@@ -34,14 +35,10 @@ export interface JobContext {
   readonly sessions: () => Promise<WriteSession>;
   readonly dispatcher: Dispatcher;
   readonly setTimer: SetTimer;
+  readonly budget: PacketBudget;
 }
 
-interface ResultFile {
-  readonly name?: string;
-  readonly root: string;
-  readonly length: number;
-}
-
+type ResultFile = NonNullable<JobOutcome["file"]>;
 type Result = Pick<JobOutcome, "value" | "file">;
 
 export class Job {
@@ -70,22 +67,33 @@ export class Job {
 
   /** Rejects with the first thing that went wrong for good. */
   async run(): Promise<JobOutcome> {
-    const { sessions, dispatcher } = this.#context;
-    this.#session = await this.#failure.race(sessions());
+    const { sessions, budget } = this.#context;
+    const splits = this.#plan();
+    budget.take(splits.count);
     try {
-      const splits = this.#plan();
-      const result = await this.#failure.race(this.#work(splits));
-      const { id: job, description } = this.#spec;
-      const statistics = this.#record.statistics(this.#retries);
-      return { job, yields: description.yields, ...result, statistics };
+      this.#session = await sessions();
+      return await this.#failure.race(this.#outcome(splits));
     } catch (error) {
+      // Whatever is still being waited for is not needed any more.
       this.#failure.fail(error);
       throw error;
     } finally {
-      for (const tree of this.#trees) tree.close();
-      for (const program of this.#programs) dispatcher.closeProgram(program);
-      await this.#session.close();
+      await this.#end();
+      budget.give(splits.count);
     }
+  }
+
+  async #end(): Promise<void> {
+    for (const tree of this.#trees) tree.close();
+    for (const program of this.#programs) this.#context.dispatcher.closeProgram(program);
+    await this.#session?.close();
+  }
+
+  async #outcome(splits: Splits): Promise<JobOutcome> {
+    this.#failure.throwIfFailed();
+    const { id: job, description } = this.#spec;
+    const result = await this.#work(splits);
+    return { job, yields: description.yields, ...result, statistics: this.#record.statistics(this.#retries) };
   }
 
   #plan(): Splits {

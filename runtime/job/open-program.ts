@@ -10,6 +10,7 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
 import type { WriteSession } from "../store/types.ts";
 import type { Batch, BatchListener } from "./batch.ts";
+import type { PacketBudget } from "./budget.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./time.ts";
 import { samplePackets } from "./leaf-refs.ts";
@@ -23,6 +24,7 @@ export interface OpenProgramOptions {
   /** The dispatcher's number for it; closed with the program. */
   readonly program: number;
   readonly group: () => number;
+  readonly budget: PacketBudget;
   /** Holds the manifest; closed with the program. */
   readonly session: WriteSession;
   readonly closed: () => void;
@@ -53,6 +55,8 @@ export class OpenProgram implements AsyncDisposable {
     const count = packetCount(own);
     if (count === 0) return own;
     if (this.#frames >= PROGRAM_FRAMES_MAX) throw overLimit("frames", this.#frames + 1, PROGRAM_FRAMES_MAX);
+    const { budget } = this.#options;
+    budget.take(count);
     this.#frames++;
     const base = this.#base;
     this.#base += count;
@@ -62,6 +66,7 @@ export class OpenProgram implements AsyncDisposable {
       this.#hasAbandoned = true;
       throw error;
     } finally {
+      budget.give(count);
       if (--this.#frames === 0 && !this.#hasAbandoned) this.#base = 0;
     }
   }

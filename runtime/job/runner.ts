@@ -1,9 +1,10 @@
 /** Runs jobs and programs on whatever executors there are, all through one scheduler. */
 import { invalidName } from "../../packets/name.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX } from "../limits.ts";
+import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX, RUNNER_PACKETS_MAX } from "../limits.ts";
 import type { Executor } from "../pool/executor.ts";
 import type { ChunkSource, WriteSession } from "../store/types.ts";
+import { PacketBudget } from "./budget.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { ExecutorSet } from "./executor-set.ts";
 import { Job } from "./job.ts";
@@ -47,6 +48,7 @@ export class JobRunner implements AsyncDisposable {
   /** Oldest first. */
   readonly #finished: JobRecord[] = [];
   readonly #programs = new Set<OpenProgram>();
+  readonly #budget = new PacketBudget(RUNNER_PACKETS_MAX);
   #lastGroup = 0;
   #isClosed = false;
 
@@ -85,6 +87,7 @@ export class JobRunner implements AsyncDisposable {
       sessions: this.#options.sessions,
       dispatcher: this.#dispatcher,
       setTimer: this.#setTimer,
+      budget: this.#budget,
     };
     const job: Job = new Job(context, spec, record, ++this.#lastGroup);
     const abort = (): void => job.fail(signal!.reason);
@@ -117,6 +120,7 @@ export class JobRunner implements AsyncDisposable {
         setTimer: this.#setTimer,
         program: this.#dispatcher.openProgram(spec.name, manifest!),
         group: () => ++this.#lastGroup,
+        budget: this.#budget,
         session,
         closed: () => void this.#programs.delete(program),
       });

@@ -3,8 +3,9 @@ import { refFromHex } from "../../../packets/digest.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame } from "../../../packets/packet.ts";
+import { PacketBudget } from "../../../runtime/job/budget.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
-import { EXECUTORS_WAIT_MS, JOBS_REMEMBERED, JOB_NOTES_MAX } from "../../../runtime/limits.ts";
+import { EXECUTORS_WAIT_MS, JOBS_MAX, JOBS_REMEMBERED, JOB_NOTES_MAX } from "../../../runtime/limits.ts";
 import type { ScriptedExecutor, Waiting } from "./scripted-executor.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
 
@@ -322,6 +323,28 @@ describe("locality", () => {
     await settle();
     await world.pass(2_000);
     expect((await running).value).toBe(1);
+  });
+});
+
+describe("what is taken on", () => {
+  test("so many jobs at once, so many packets of all together, and no more", async () => {
+    const world = new ScriptedWorld();
+    const inputs = [await world.putFile("x", 1)];
+    const waiting = Array.from({ length: JOBS_MAX }, (_, job) => world.run({ inputs, id: `${job}` }));
+    await expect(world.run({ inputs })).rejects.toMatchObject({
+      code: "PFS_JOB_OVER_LIMIT",
+      data: { jobs: JOBS_MAX, max: JOBS_MAX },
+    });
+    const ended = Promise.allSettled(waiting);
+    await world.runner.close();
+    await ended;
+    const budget = new PacketBudget(10);
+    budget.take(6);
+    expect(() => budget.take(5)).toThrow(
+      expect.objectContaining({ code: "PFS_JOB_OVER_LIMIT", data: { tasks: 11, max: 10 } }),
+    );
+    budget.give(1);
+    budget.take(5);
   });
 });
 
