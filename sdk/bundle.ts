@@ -6,7 +6,7 @@ import { access, constants, readFile, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
 import { build } from "esbuild";
-import type { BuildFailure, BuildOptions, Message, Metafile, Plugin } from "esbuild";
+import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
 import { PROGRAM_BYTES_MAX } from "./limits.ts";
 import { fileError, SdkError, SdkErrorCode } from "./errors.ts";
 import type { ProgramBundle, ProgramSource } from "./packetfs.ts";
@@ -37,7 +37,7 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   const result = await build(buildOptions(source, path)).catch((error: unknown) => {
     throw isBuildFailure(error) ? bundleError(error.errors, name) : error;
   });
-  const code = result.outputFiles.find((file) => file.path.endsWith(OUTPUT_NAME))!.contents;
+  const code = outputOf(result.outputFiles, OUTPUT_NAME).contents;
   const { exports, imports } = result.metafile.outputs[OUTPUT_NAME]!;
   checkImports(imports, name);
   if (!exports.includes("default")) {
@@ -46,7 +46,11 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   if (code.byteLength > PROGRAM_BYTES_MAX) {
     throw invalid(`${name} is ${code.byteLength} bytes with its imports, over ${PROGRAM_BYTES_MAX}`, name);
   }
-  return { name, code };
+  return { name, code, sourceMap: outputOf(result.outputFiles, `${OUTPUT_NAME}.map`).text };
+}
+
+function outputOf(files: readonly OutputFile[], name: string): OutputFile {
+  return files.find((file) => file.path.endsWith(name))!;
 }
 
 type Options = BuildOptions & { readonly write: false; readonly metafile: true };
@@ -76,6 +80,8 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
     charset: "utf8",
     treeShaking: true,
     legalComments: "none",
+    sourcemap: "external",
+    sourcesContent: false,
     logLevel: "silent",
     // A tsconfig.json that happens to lie above the program must not change what it means.
     tsconfigRaw: {},

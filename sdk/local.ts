@@ -31,6 +31,7 @@ import type {
   StreamPart,
   VerifyReport,
 } from "./packetfs.ts";
+import { inSourcePlaces } from "./source-places.ts";
 
 export interface LocalOptions {
   /** Packets with large inputs to work on at once; one per core by default. */
@@ -99,10 +100,10 @@ class LocalPacketFS implements PacketFS {
   async run(program: ProgramSource, files: readonly string[], options: RunOptions = {}): Promise<JobResult> {
     const { args, out, splitBytes, signal, onEvent } = options;
     checkName(out);
-    const { name, code } = await bundleProgram(program);
+    const bundle = await bundleProgram(program);
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
-    return await this.#withProgram(name, code, args, (spec, runner) =>
+    const done = this.#withProgram(bundle.name, bundle.code, args, (spec, runner) =>
       runner.run(
         {
           ...spec,
@@ -117,6 +118,7 @@ class LocalPacketFS implements PacketFS {
         },
       ),
     );
+    return await inSourcePlaces(bundle, done);
   }
 
   async load(program: ProgramSource, { args }: LoadOptions = {}): Promise<LoadedProgram> {

@@ -43,6 +43,8 @@ export interface ProgramBundle {
   readonly name: string;
   /** One ES module without imports, UTF-8. */
   readonly code: Uint8Array;
+  /** JSON: which line of which file each line of the code comes from. It stays with the caller. */
+  readonly sourceMap?: string;
 }
 
 export interface PutOptions {

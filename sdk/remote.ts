@@ -27,6 +27,7 @@ import type {
   StreamPart,
   VerifyReport,
 } from "./packetfs.ts";
+import { inSourcePlaces } from "./source-places.ts";
 
 export interface ConnectOptions {
   /** A node's label or id: bytes are stored at it and read from it, instead of the hub. */
@@ -123,11 +124,12 @@ class RemotePacketFS implements PacketFS {
     source: ProgramSource,
     use: (name: string, code: Uint8Array) => Promise<T>,
   ): Promise<T> {
-    const { name, code } = await bundleProgram(source);
+    const bundle = await bundleProgram(source);
+    const { name, code } = bundle;
     const put = randomUUID();
     try {
       const { root } = await ingest(new RemoteSink(this.#hub.data.link, put), sourceBytes(code, undefined));
-      return await use(name, root);
+      return await inSourcePlaces(bundle, use(name, root));
     } finally {
       await this.#hub.data.catalog.endPut(put).catch(() => undefined);
     }

@@ -65,32 +65,33 @@ export function cancelCommand(host: Host): Command {
 }
 
 function nodeItem(node: NodeInfo): ListItem {
+  const { id, label, role, address, width, inFlight, done, lastSeenMs } = node;
   return {
-    json: { ...node },
+    json: { id, label, role, address, width, inFlight, done, lastSeenMs },
     cells: [
-      printable(node.label),
-      node.role,
-      node.address ?? "-",
-      String(node.width),
-      String(node.inFlight),
-      formatCount(node.done),
-      node.lastSeenMs < 1000 ? "now" : `${formatDuration(node.lastSeenMs)} ago`,
-      node.id,
+      printable(label),
+      role,
+      address ?? "-",
+      String(width),
+      String(inFlight),
+      formatCount(done),
+      lastSeenMs < 1000 ? "now" : `${formatDuration(lastSeenMs)} ago`,
+      id,
     ],
   };
 }
 
-function jobItem(job: JobInfo): ListItem {
+function jobItem({ job, program, state, startedAt, milliseconds, done, tasks, error }: JobInfo): ListItem {
   return {
-    json: { ...job },
+    json: { job, program, state, startedAt, milliseconds, done, tasks, error },
     cells: [
-      job.job,
-      printable(job.program),
-      job.state,
-      `${job.done}/${job.tasks}`,
-      formatDuration(job.milliseconds),
-      formatTime(job.startedAt),
-      printable(job.error?.message ?? ""),
+      job,
+      printable(program),
+      state,
+      `${done}/${tasks}`,
+      formatDuration(milliseconds),
+      formatTime(startedAt),
+      printable(error?.message ?? ""),
     ],
   };
 }

@@ -4,7 +4,9 @@ import { displayWidth, formatBytes, formatDuration, truncate } from "./format.ts
 import type { Output } from "./output.ts";
 
 const REDRAW_MS = 100;
-const BAR_COLUMNS = 24;
+const BAR_COLUMNS_MAX = 24;
+const BAR_COLUMNS_MIN = 8;
+const LABEL_COLUMNS_MAX = 32;
 /** Before this much time has passed a guess of what is left would only jump about. */
 const ESTIMATE_AFTER_MS = 1000;
 
@@ -46,20 +48,20 @@ export class Progress {
       parts.push(formatBytes(done), `${formatBytes(perSecond)}/s`);
     }
     if (note !== "") parts.push(note);
-    const label = truncate(this.#label, 32);
+    const label = truncate(this.#label, LABEL_COLUMNS_MAX);
     const room = process.stderr.columns - 1;
     const numbers = parts.join("  ");
-    const bar = total === undefined || total === 0 ? "" : `${drawBar(Math.min(1, done / total))} `;
-    const withBar = displayWidth(label) + BAR_COLUMNS + displayWidth(numbers) + 3 <= room;
-    return withBar ? `${label}  ${bar}${numbers}` : truncate(`${label}  ${numbers}`, room);
+    const bar = Math.min(BAR_COLUMNS_MAX, room - displayWidth(label) - displayWidth(numbers) - 3);
+    return total === undefined || total === 0 || bar < BAR_COLUMNS_MIN
+      ? truncate(`${label}  ${numbers}`, room)
+      : `${label}  ${drawBar(Math.min(1, done / total), bar)} ${numbers}`;
   }
 }
 
-function drawBar(share: number): string {
-  const filled = Math.round(share * BAR_COLUMNS);
+function drawBar(share: number, columns: number): string {
+  const filled = Math.round(share * columns);
   const options = { stream: process.stderr };
   return (
-    styleText("green", "━".repeat(filled), options) +
-    styleText("dim", "─".repeat(BAR_COLUMNS - filled), options)
+    styleText("green", "━".repeat(filled), options) + styleText("dim", "─".repeat(columns - filled), options)
   );
 }

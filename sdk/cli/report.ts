@@ -2,7 +2,7 @@
 import { CommanderError } from "commander";
 import { errorToJson, PacketfsError } from "../../packets/errors.ts";
 import type { ErrorJson } from "../../packets/errors.ts";
-import { SdkErrorCode, systemError, UsageError } from "../errors.ts";
+import { systemError, UsageError } from "../errors.ts";
 import { ExitCode, exitCodeOf } from "./exit-codes.ts";
 import { printable } from "./format.ts";
 import { jsonText } from "./output.ts";
@@ -16,10 +16,8 @@ export async function reportError(error: unknown, output: Output, signals: Signa
   if (output.readerGone.aborted) return ExitCode.ok;
   const asked = signals.exitCode();
   const known = understand(error);
-  const cancelled =
-    asked !== undefined && (isAbort(error) || errorToJson(known).code === SdkErrorCode.cancelled);
-  await say(known, output, cancelled);
-  return cancelled ? asked : exitCodeOf(known);
+  await say(known, output, asked !== undefined);
+  return asked ?? exitCodeOf(known);
 }
 
 async function say(error: unknown, output: Output, cancelled: boolean): Promise<void> {
@@ -30,10 +28,17 @@ async function say(error: unknown, output: Output, cancelled: boolean): Promise<
     else await output.line(text);
     return;
   }
-  if (cancelled) return output.talk("pfs: cancelled");
-  output.complain(`pfs: ${describe(json)}`);
+  const [sentence, ...trace] = describe(json);
+  if (cancelled) {
+    output.talk("pfs: cancelled");
+    output.detail(`  ${sentence}`);
+    return;
+  }
+  output.complain(`pfs: ${sentence}`);
+  // Where in the program it happened.
+  for (const line of trace) output.complain(line);
   for (let cause = json.cause; cause !== undefined; cause = cause.cause) {
-    output.detail(`  because: ${describe(cause)}`);
+    output.detail(`  because: ${describe(cause)[0]}`);
   }
   if (Object.keys(json.data).length > 0) output.detail(`  ${json.code} ${JSON.stringify(json.data)}`);
   if (error instanceof Error && !(error instanceof PacketfsError)) output.detail(error.stack ?? "");
@@ -54,12 +59,8 @@ function hint(error: CommanderError): string {
   return '; "pfs --help" lists what there is';
 }
 
-function describe(json: ErrorJson): string {
-  return json.code === "PFS_INTERNAL"
-    ? `${printable(json.message)} (a defect of PacketFS; --verbose says more)`
-    : printable(json.message);
-}
-
-function isAbort(error: unknown): boolean {
-  return error instanceof Error && error.name === "AbortError";
+/** The message's lines, harmless for a terminal. */
+function describe({ code, message }: ErrorJson): string[] {
+  const lines = message.split("\n").map(printable);
+  return code === "PFS_INTERNAL" ? [`${lines[0]} (a defect of PacketFS; --verbose says more)`] : lines;
 }

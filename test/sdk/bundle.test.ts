@@ -6,6 +6,7 @@ import { bundleProgram } from "../../sdk/bundle.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { PROGRAM_BYTES_MAX } from "../../sdk/limits.ts";
 import type { ProgramBundle, ProgramSource } from "../../sdk/packetfs.ts";
+import { withSourcePlaces } from "../../sdk/source-places.ts";
 
 const COUNT = `import { defineProgram, lines } from "packetfs";
 import { weigh } from "./weigh.ts";
@@ -86,6 +87,23 @@ describe("a program's bundle", () => {
       'import { triple } from "tiny"; import words from "./words.json"; export default { n: triple(words.length) };',
     );
     expect(await load(await bundleProgram({ path }))).toEqual({ n: 6 });
+  });
+});
+
+describe("a place in a bundle", () => {
+  it("is told as the place in the author's file that it comes from", async () => {
+    await write(
+      "places/weigh.ts",
+      `// A comment.\n\nexport function weigh(line: string): number {\n  return line.length;\n}\n`,
+    );
+    const bundle = await bundleProgram({ path: await write("places/count.ts", COUNT) });
+    const lines = Buffer.from(bundle.code).toString().split("\n");
+    const line = lines.findIndex((each) => each.includes("return line.length")) + 1;
+    const told = withSourcePlaces(`Error: no\n    at weigh (program.js:${line}:3)`, bundle);
+    expect(told).toBe("Error: no\n    at weigh (weigh.ts:4:3)");
+    expect(withSourcePlaces("at program.js:9999:1, or not", bundle)).toContain("or not");
+    const { sourceMap: _, ...mapless } = bundle;
+    expect(withSourcePlaces("at program.js:1:1", mapless)).toBe("at program.js:1:1");
   });
 });
 

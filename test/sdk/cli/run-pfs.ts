@@ -1,9 +1,11 @@
 /** Runs the command line as people do: a process of its own, its two outputs and its exit status. */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, expect } from "vitest";
 
@@ -32,17 +34,17 @@ export interface RunOptions {
   readonly whileRunning?: (child: ChildProcess) => void;
 }
 
-/** `pfs words…`, with nothing of this process's own settings but the path. */
+/** Nothing of this process's own settings but the path. */
+async function environment(): Promise<Record<string, string | undefined>> {
+  const home = await cacheDirectory();
+  return { PATH: process.env["PATH"], XDG_CACHE_HOME: home, XDG_DATA_HOME: join(home, "data"), CI: "1" };
+}
+
+/** `pfs words…`, to its end. */
 export async function pfs(words: readonly string[], options: RunOptions = {}): Promise<Finished> {
   const child = spawn(process.execPath, [PFS, ...words], {
     cwd: options.cwd,
-    env: {
-      PATH: process.env["PATH"],
-      XDG_CACHE_HOME: await cacheDirectory(),
-      XDG_DATA_HOME: join(await cacheDirectory(), "data"),
-      CI: "1",
-      ...options.environment,
-    },
+    env: { ...(await environment()), ...options.environment },
   });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
@@ -58,6 +60,30 @@ export async function pfs(words: readonly string[], options: RunOptions = {}): P
   });
   const all = Buffer.concat(stdout);
   return { status, stdout: all, out: all.toString(), err: Buffer.concat(stderr).toString() };
+}
+
+export interface Server {
+  /** The first line that it printed, an object. */
+  readonly said: Record<string, unknown>;
+  /** Sends the signal and resolves with the exit status. */
+  readonly stop: (signal: NodeJS.Signals) => Promise<number | null>;
+}
+
+/** `pfs words…` that goes on: resolves when it has said its first line. */
+export async function serve(words: readonly string[], cwd: string): Promise<Server> {
+  const child = spawn(process.execPath, [PFS, ...words], { cwd, env: await environment() });
+  const exited = new Promise<number | null>((resolve) => child.on("exit", resolve));
+  let err = "";
+  child.stderr.on("data", (piece: Buffer) => (err += piece.toString()));
+  const lines = createInterface({ input: child.stdout });
+  const ended = exited.then((status) => Promise.reject(new Error(`pfs ended with ${status}: ${err}`)));
+  const first = await Promise.race([once(lines, "line") as Promise<[string]>, ended]);
+  ended.catch(() => undefined);
+  const stop: Server["stop"] = (signal) => {
+    child.kill(signal);
+    return exited;
+  };
+  return { said: JSON.parse(first[0]) as Record<string, unknown>, stop };
 }
 
 const directories: string[] = [];
@@ -90,8 +116,8 @@ export interface Place {
 
 export async function makePlace(): Promise<Place> {
   const cwd = await temporaryDirectory();
-  const environment = { PACKETFS_STORE: join(cwd, "store") };
-  const run: Place["run"] = (words, options = {}) => pfs(words, { cwd, environment, ...options });
+  const settings = { PACKETFS_STORE: join(cwd, "store") };
+  const run: Place["run"] = (words, options = {}) => pfs(words, { cwd, environment: settings, ...options });
   const json: Place["json"] = async (words) => {
     const { out, err, status } = await run([...words, "--json"]);
     expect({ words, status, err }).toEqual({ words, status: 0, err: "" });

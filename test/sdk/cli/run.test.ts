@@ -52,8 +52,11 @@ describe.concurrent("programs", () => {
     const failed = await run(["run", "fails.ts", "text.txt"]);
     expect(failed.status).toBe(6);
     expect(failed.out).toBe("");
-    expect(failed.err).toMatch(/\[\d+ [^\]]+\] seen\\x1b\[31m line 0/);
-    expect(failed.err.trimEnd().split("\n").at(-1)).toMatch(/^pfs: .*it is too much/);
+    expect(failed.err).toMatch(/\[\d+ [^\]]+\] seen\\x1b\[31m line \d+/);
+    const [sentence, place] = failed.err.slice(failed.err.indexOf("pfs: ")).split("\n");
+    expect(sentence).toMatch(/^pfs: program "fails\.ts" failed on packet \d+: TypeError: it is too much$/);
+    // The place in the author's file, not in the bundle.
+    expect(place).toMatch(/^ +at .*\(fails\.ts:4:\d+\)/);
     const unknown = await run(["run", "fails.ts", "nope"]);
     expect([unknown.status, unknown.out]).toEqual([3, ""]);
   });
