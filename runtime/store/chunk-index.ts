@@ -1,7 +1,9 @@
 /** Where each chunk is: the rows of the index's `chunks` table. One instance per connection. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { readInteger32 } from "../../packets/integer.ts";
+import { INDEX_PAGE_ROWS } from "../limits.ts";
 import { IndexDamaged } from "./index-database.ts";
+import { placeOf } from "./segment-format.ts";
 
 /** Set in a row's codec when the chunk's bytes were found to be wrong: it then counts as absent, and may be written again. */
 const DAMAGED = 0x80;
@@ -64,6 +66,20 @@ export class ChunkIndex {
   /** Up to `limit` rows from `place` on, in the order of their places. */
   page(place: number, limit: number): ChunkRowWithRef[] {
     return (this.#page.all(place, limit) as unknown as unknown[][]).map(decode);
+  }
+
+  /** The rows of a segment, in the order of their places; read a page at a time, so that they may be changed meanwhile. */
+  *inSegment(segment: number): Generator<ChunkRowWithRef, void, undefined> {
+    const end = placeOf(segment + 1, 0);
+    for (let place = placeOf(segment, 0); ;) {
+      const page = this.page(place, INDEX_PAGE_ROWS);
+      for (const row of page) {
+        if (row.place >= end) return;
+        yield row;
+      }
+      if (page.length === 0) return;
+      place = page.at(-1)!.place + 1;
+    }
   }
 
   count(): number {

@@ -34,9 +34,10 @@ const SCHEMA = `
     listed integer not null, mark integer not null, primary key (name, sequence)
   ) without rowid;
   create index names_by_segment on names (segment);
-  create table segments (number integer primary key, committed integer not null, dropped integer not null);
-  create table counters (id integer primary key check (id = 1), sequence integer not null);
-  insert into counters values (1, 0);
+  create table segments (
+    number integer primary key, committed integer not null, dropped integer not null, mark integer not null
+  );
+  create table counters (id integer primary key check (id = 1), sequence integer not null, mark integer not null);
   pragma user_version = ${SCHEMA_VERSION};
 `;
 
@@ -107,9 +108,12 @@ function requireSchema(database: DatabaseSync): void {
   if (version !== SCHEMA_VERSION) throw new IndexDamaged(`the index has schema ${String(version)}`);
 }
 
-/** Whether SQLite finds the file's structure sound. Reads all of it. */
+/**
+ * Whether the file's pages fit together and its trees name the same rows, which finds a key that changed. Reads all of it:
+ * 2.5 seconds for a million chunks.
+ */
 export function isSound(database: DatabaseSync): boolean {
-  return database.prepare("pragma quick_check(1)").get()?.["quick_check"] === "ok";
+  return database.prepare("pragma integrity_check(1)").get()?.["integrity_check"] === "ok";
 }
 
 /** Runs `work` in one durable transaction; all of it or nothing. */

@@ -1,7 +1,9 @@
 /** The index's tables on one connection. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { crc32 } from "node:zlib";
 import { Catalog } from "./catalog.ts";
 import { ChunkIndex } from "./chunk-index.ts";
+import { IndexDamaged } from "./index-database.ts";
 
 export interface SegmentRow {
   readonly number: number;
@@ -36,23 +38,26 @@ export class IndexTables {
     this.database = database;
     this.chunks = new ChunkIndex(database);
     this.catalog = new Catalog(database);
-    this.#segments = database.prepare("select number, committed, dropped from segments order by number");
-    this.#putSegment = database.prepare("insert or replace into segments values (?, ?, ?)");
+    this.#segments = database.prepare(
+      "select number, committed, dropped, mark from segments order by number",
+    );
+    this.#putSegment = database.prepare("insert or replace into segments values (?, ?, ?, ?)");
     this.#removeSegment = database.prepare("delete from segments where number = ?");
-    this.#sequence = database.prepare("select sequence from counters");
-    this.#setSequence = database.prepare("update counters set sequence = ?");
+    this.#sequence = database.prepare("select sequence, mark from counters");
+    this.#setSequence = database.prepare("insert or replace into counters values (1, ?, ?)");
   }
 
   segments(): SegmentRow[] {
-    return this.#segments.all().map((row) => ({
-      number: Number(row["number"]),
-      committedBytes: Number(row["committed"]),
-      isDropped: row["dropped"] !== 0,
-    }));
+    return this.#segments.all().map(({ number, committed, dropped, mark }) => {
+      if (mark !== markOf(number, committed, dropped))
+        throw new IndexDamaged("a segment's row does not match its check");
+      return { number: Number(number), committedBytes: Number(committed), isDropped: dropped !== 0 };
+    });
   }
 
-  putSegment(row: SegmentRow): void {
-    this.#putSegment.run(row.number, row.committedBytes, row.isDropped ? 1 : 0);
+  putSegment({ number, committedBytes, isDropped }: SegmentRow): void {
+    const dropped = isDropped ? 1 : 0;
+    this.#putSegment.run(number, committedBytes, dropped, markOf(number, committedBytes, dropped));
   }
 
   removeSegment(number: number): void {
@@ -61,11 +66,15 @@ export class IndexTables {
 
   /** The largest sequence that a committed record has. */
   get sequence(): number {
-    return Number(this.#sequence.get()?.["sequence"] ?? 0);
+    const row = this.#sequence.get();
+    if (row === undefined) return 0;
+    if (row["mark"] !== markOf(row["sequence"]))
+      throw new IndexDamaged("the sequence does not match its check");
+    return Number(row["sequence"]);
   }
 
   set sequence(value: number) {
-    this.#setSequence.run(value);
+    this.#setSequence.run(value, markOf(value));
   }
 
   /** Reads the whole index. */
@@ -87,4 +96,8 @@ export class IndexTables {
   close(): void {
     this.database.close();
   }
+}
+
+function markOf(...values: readonly unknown[]): number {
+  return crc32(values.join(" "));
 }

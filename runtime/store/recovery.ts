@@ -11,7 +11,7 @@ import {
 } from "./index-database.ts";
 import { IndexTables } from "./index-tables.ts";
 import { addRecords, rebuildIndex } from "./rebuild.ts";
-import { SEGMENT_HEADER_BYTES } from "./segment-format.ts";
+import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "./segment-format.ts";
 import { scanSegment } from "./segment-scan.ts";
 import type { SegmentPosition } from "./segment-tail.ts";
 import { listSegments, segmentPath } from "./store-directory.ts";
@@ -19,6 +19,8 @@ import type { StorePaths } from "./store-directory.ts";
 
 export interface Recovered {
   readonly tables: IndexTables;
+  /** The largest that a record has. */
+  readonly sequence: number;
   /** Where to go on writing; undefined to begin a segment. */
   readonly position: SegmentPosition | undefined;
   /** The first number that no segment has or had. */
@@ -32,36 +34,62 @@ const UNCOMMITTED_BYTES_MAX = 4 * SEGMENT_BYTES_MAX;
 
 export async function recover(paths: StorePaths, seed: number, disk: Disk): Promise<Recovered> {
   const notes: string[] = [];
-  let tables = openOrRebuild(paths, seed, notes);
+  const tables = openOrRebuild(paths, seed, notes);
+  try {
+    return await settle({ tables, paths, seed, disk, notes });
+  } catch (error) {
+    tables.close();
+    if (!isIndexDamage(error)) throw error;
+    notes.push(DAMAGED_NOTE);
+    return settle({ tables: rebuilt(paths, seed), paths, seed, disk, notes });
+  }
+}
+
+interface Recovery {
+  readonly tables: IndexTables;
+  readonly paths: StorePaths;
+  readonly seed: number;
+  readonly disk: Disk;
+  readonly notes: string[];
+}
+
+/** Makes index and segments agree. Throws what `isIndexDamage` recognises when the index is worse than it looked. */
+async function settle(recovery: Recovery): Promise<Recovered> {
+  const { paths, seed, disk, notes } = recovery;
+  let { tables } = recovery;
   // From here on the file changes: were it left, a later damage would be measured against an old check.
   rmSync(paths.indexCheck, { force: true });
   await disk.syncDirectory(paths.directory);
   if (uncommittedBytes(tables, paths) > UNCOMMITTED_BYTES_MAX) {
     notes.push("the index was older than the segments and was built again");
     tables.close();
-    rebuildIndex(paths, seed);
-    tables = new IndexTables(openIndexForWriting(paths.index));
+    tables = rebuilt(paths, seed);
   }
   await finishDropping(tables, paths, disk);
   const committed = new Map(tables.segments().map((row) => [row.number, row.committedBytes]));
   for (const number of listSegments(paths)) {
-    await replayTail({ tables, paths, seed, disk, notes }, number, committed.get(number) ?? 0);
+    await replayTail({ ...recovery, tables }, number, committed.get(number) ?? 0);
   }
-  return { tables, ...nextPosition(tables, paths, notes), notes };
+  markMissing(tables, paths, notes);
+  return { tables, sequence: tables.sequence, ...nextPosition(tables, paths), notes };
+}
+
+const DAMAGED_NOTE = "the index was damaged and was built again from the segments";
+
+function rebuilt(paths: StorePaths, seed: number): IndexTables {
+  rebuildIndex(paths, seed);
+  return new IndexTables(openIndexForWriting(paths.index));
 }
 
 function openOrRebuild(paths: StorePaths, seed: number, notes: string[]): IndexTables {
-  if (!existsSync(paths.index)) {
-    if (listSegments(paths).length > 0)
-      notes.push("the index was lost and was built again from the segments");
-    rebuildIndex(paths, seed);
-    return new IndexTables(openIndexForWriting(paths.index));
+  if (existsSync(paths.index)) {
+    const tables = openSound(paths);
+    if (tables !== undefined) return tables;
+    notes.push(DAMAGED_NOTE);
+  } else if (listSegments(paths).length > 0) {
+    notes.push("the index was lost and was built again from the segments");
   }
-  const tables = openSound(paths);
-  if (tables !== undefined) return tables;
-  notes.push("the index was damaged and was built again from the segments");
-  rebuildIndex(paths, seed);
-  return new IndexTables(openIndexForWriting(paths.index));
+  return rebuilt(paths, seed);
 }
 
 function openSound(paths: StorePaths): IndexTables | undefined {
@@ -69,7 +97,7 @@ function openSound(paths: StorePaths): IndexTables | undefined {
     const matches = matchesIndexCheck(paths);
     if (matches === false) return undefined;
     const database = openIndexForWriting(paths.index);
-    // An index that was not closed in order has no check beside it, but SQLite can tell whether its pages fit together.
+    // An index that was not closed in order has no check beside it, but SQLite can tell whether its keys agree.
     if (matches === true || isSound(database)) return new IndexTables(database);
     database.close();
     return undefined;
@@ -98,16 +126,8 @@ async function finishDropping(tables: IndexTables, paths: StorePaths, disk: Disk
   }
 }
 
-interface Replay {
-  readonly tables: IndexTables;
-  readonly paths: StorePaths;
-  readonly seed: number;
-  readonly disk: Disk;
-  readonly notes: string[];
-}
-
 /** Takes over what was written and not committed, and cuts off what was not written whole: nobody was told that it is there. */
-async function replayTail(replay: Replay, number: number, committed: number): Promise<void> {
+async function replayTail(replay: Recovery, number: number, committed: number): Promise<void> {
   const { tables, paths, seed, disk, notes } = replay;
   const path = segmentPath(paths, number);
   const size = sizeOf(paths, number);
@@ -143,17 +163,23 @@ async function replayTail(replay: Replay, number: number, committed: number): Pr
   }
 }
 
-function nextPosition(
-  tables: IndexTables,
-  paths: StorePaths,
-  notes: string[],
-): { position: SegmentPosition | undefined; nextSegment: number } {
-  const rows = tables.segments();
-  for (const row of rows) {
-    const missing = row.committedBytes - sizeOf(paths, row.number);
-    if (missing > 0) notes.push(`segment ${row.number} misses its last ${missing} bytes`);
+/** Finds what was acknowledged and is gone, so that it counts as absent and can be written again. */
+function markMissing(tables: IndexTables, paths: StorePaths, notes: string[]): void {
+  for (const { number, committedBytes } of tables.segments()) {
+    const size = sizeOf(paths, number);
+    if (size >= committedBytes) continue;
+    notes.push(`segment ${number} misses its last ${committedBytes - size} bytes`);
+    transaction(tables.database, () => {
+      for (const row of tables.chunks.inSegment(number)) {
+        const end = offsetOf(row.place) + recordBytes(row.storedBytes);
+        if (end > size && !row.isDamaged) tables.chunks.put(row.ref, row, true);
+      }
+    });
   }
-  const last = rows.at(-1);
+}
+
+function nextPosition(tables: IndexTables, paths: StorePaths): Pick<Recovered, "position" | "nextSegment"> {
+  const last = tables.segments().at(-1);
   const nextSegment = (last?.number ?? 0) + 1;
   // What was cut off by somebody else is not written over: the index knows what was there.
   const goesOn =

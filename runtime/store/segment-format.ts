@@ -148,7 +148,7 @@ export function decodeRecordHeader(
     sequence: readInteger(view, Record.sequence),
     segment: readInteger32(view, Record.segment),
     offset: readInteger32(view, Record.offset),
-    ref: Buffer.from(view.subarray(Record.ref, Record.ref + REF_BYTES)),
+    ref: Uint8Array.from(view.subarray(Record.ref, Record.ref + REF_BYTES)),
   };
   const belongs = header.segment === place.segment && header.offset === place.offset;
   const bounded = header.storedBytes <= CHUNK_BYTES_MAX && header.plainBytes <= CHUNK_BYTES_MAX;

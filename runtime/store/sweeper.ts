@@ -15,7 +15,7 @@ import type { ChunkRowWithRef } from "./chunk-index.ts";
 import { transaction } from "./index-database.ts";
 import { systemCode } from "./disk.ts";
 import { RefSet } from "./ref-set.ts";
-import { SEGMENT_HEADER_BYTES, placeOf, recordBytes, segmentOf } from "./segment-format.ts";
+import { SEGMENT_HEADER_BYTES, recordBytes, segmentOf } from "./segment-format.ts";
 import { SegmentMove } from "./segment-move.ts";
 import { segmentPath } from "./store-directory.ts";
 import type { WriterContext } from "./writer-context.ts";
@@ -128,7 +128,7 @@ export class Sweeper {
     const move = new SegmentMove(this.#store, number);
     try {
       let dead: ChunkRowWithRef[] = [];
-      for (const row of this.#rowsOf(number)) {
+      for (const row of this.#store.tables.chunks.inSegment(number)) {
         if (!this.#isLive(row)) dead.push(row);
         else if (!(await move.add(row))) return NOTHING_FREED;
       }
@@ -161,18 +161,5 @@ export class Sweeper {
     await disk.syncDirectory(paths.segments);
     this.#store.tables.removeSegment(number);
     return { chunks, bytes: committedBytes - move.bytes };
-  }
-
-  *#rowsOf(segment: number): Generator<ChunkRowWithRef, void, undefined> {
-    const end = placeOf(segment + 1, 0);
-    for (let place = placeOf(segment, 0); ;) {
-      const page = this.#store.tables.chunks.page(place, INDEX_PAGE_ROWS);
-      for (const row of page) {
-        if (row.place >= end) return;
-        yield row;
-      }
-      if (page.length === 0) return;
-      place = page.at(-1)!.place + 1;
-    }
   }
 }

@@ -59,7 +59,7 @@ export class StoreWriter implements WriterContext {
     this.paths = paths;
     this.disk = disk;
     this.notes = recovered.notes;
-    this.#sequence = recovered.tables.sequence;
+    this.#sequence = recovered.sequence;
     const seed = checkSeed(storeId);
     const { position, nextSegment } = recovered;
     const { segmentBytesMax } = options;

@@ -1,0 +1,62 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { Store } from "../../../runtime/store/store.ts";
+import { Random } from "../../packets/seed.ts";
+import { REMOVED, bytesOf } from "./put-content.ts";
+import { get, temporaryDirectory } from "./store-fixture.ts";
+
+const CHILD = fileURLToPath(new URL("./putting-child.ts", import.meta.url));
+const KILLS = 10;
+
+/** Runs a child that puts files, kills it some time after its first word, and returns its words. */
+async function putAndKill(directory: string, run: number, milliseconds: number): Promise<string[]> {
+  const child = spawn(process.execPath, [CHILD, directory, String(run)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let output = "";
+  let kill: NodeJS.Timeout | undefined;
+  child.stdout.setEncoding("utf8");
+  child.stdout.on("data", (text: string) => {
+    output += text;
+    kill ??= setTimeout(() => child.kill("SIGKILL"), milliseconds);
+  });
+  await once(child, "close");
+  return output.split("\n").slice(0, -1);
+}
+
+/** What a name holds, as the child would put it. */
+async function contentOf(store: Store, name: string, candidates: readonly string[]): Promise<string> {
+  if (store.resolve(name) === undefined) return REMOVED;
+  const bytes = await get(store, name);
+  const same = (content: string): boolean =>
+    content !== REMOVED && Buffer.compare(bytesOf(content), bytes) === 0;
+  return candidates.find(same) ?? "something else";
+}
+
+test(`what was acknowledged is there after each of ${KILLS} kills`, async () => {
+  await using directory = await temporaryDirectory();
+  const random = new Random(20_261_120);
+  /** By name, what it may hold: what was acknowledged last, and what was begun after that. */
+  const allowed = new Map<string, string[]>();
+  let acknowledged = 0;
+  for (let run = 0; run < KILLS; run++) {
+    const milliseconds = random.below(300);
+    for (const line of await putAndKill(directory.path, run, milliseconds)) {
+      const [word, name = "", content = ""] = line.split(" ");
+      const before = allowed.get(name) ?? [REMOVED];
+      allowed.set(name, word === "done" ? [content] : [...before, content]);
+      if (word === "done") acknowledged++;
+    }
+    await using store = await Store.open(directory.path);
+    const when = `run ${run}, killed after ${milliseconds} ms`;
+    expect(await store.verify(), when).toMatchObject({ damaged: [], incomplete: [] });
+    for (const [name, candidates] of allowed) {
+      const content = await contentOf(store, name, candidates);
+      expect(candidates, `${name}, ${when}`).toContain(content);
+      allowed.set(name, [content]);
+    }
+  }
+  expect(acknowledged).toBeGreaterThan(KILLS);
+}, 120_000);

@@ -1,0 +1,171 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { hasCode } from "../../../packets/errors.ts";
+import { Store } from "../../../runtime/store/store.ts";
+import type { StoreWriter } from "../../../runtime/store/writer.ts";
+import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
+import type { DiskOperation } from "./faulty-disk.ts";
+import { get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";
+
+/** Small segments, so that a few chunks fill some. */
+const SEGMENT_BYTES = 60_000;
+const PUTS = 12;
+/** 1 tries each operation; the others are left to the next run with another remainder. */
+const STEP = Number(process.env["PACKETFS_TEST_STEP"] ?? 4);
+
+/** What a store has acknowledged: a name and the chunk that it points to. */
+type Acknowledged = Map<string, Buffer>;
+
+function chunkOf(index: number): Uint8Array<ArrayBuffer> {
+  return randomBytes(`fault ${index}`, 9000 + index);
+}
+
+/** Puts chunks under names, one by one, until one fails; then goes on once. Returns the errors. */
+async function putSome(writer: StoreWriter, from: number, acknowledged: Acknowledged): Promise<unknown[]> {
+  const errors: unknown[] = [];
+  for (let index = from; index < from + PUTS && errors.length < 2; index++) {
+    const session = writer.openSession();
+    try {
+      const chunks = [chunkOf(index), chunkOf(index + 1)];
+      const block = Uint8Array.from(Buffer.concat(chunks));
+      const { refs } = await writer.write(
+        session,
+        block,
+        Uint32Array.from(chunks, ({ length }) => length),
+      );
+      const root = Buffer.from(refs.subarray(0, 32));
+      await writer.setName(session, `n/${index}`, root, chunks[0]!.length);
+      acknowledged.set(`n/${index}`, root);
+    } catch (error) {
+      errors.push(error);
+    } finally {
+      writer.closeSession(session);
+    }
+  }
+  return errors;
+}
+
+async function expectAll(directory: string, acknowledged: Acknowledged, when: string): Promise<void> {
+  await using store = await Store.open(directory);
+  for (const [name, root] of acknowledged) {
+    const record = store.resolve(name);
+    expect(record && refToHex(record.root), `${name} ${when}`).toBe(refToHex(root));
+    const [chunk] = await store.read([root]);
+    expect(chunk!.byteLength).toBe(record!.length);
+  }
+  expect((await store.verify()).damaged, when).toEqual([]);
+}
+
+describe.each([
+  ["the disk is full", "ENOSPC", "PFS_STORE_FULL", 0],
+  ["the disk does not write", "EIO", "PFS_STORE_IO", 1],
+])("when %s", (_what, system, code, remainder) => {
+  test("at any moment, what failed was said so, and what did not is there", async () => {
+    for (let failing = 4 + remainder; failing < 45; failing += STEP) {
+      await using directory = await temporaryDirectory();
+      const hit: DiskOperation[] = [];
+      const disk = new FaultyDisk((operation, number) => {
+        if (number !== failing) return;
+        hit.push(operation);
+        throw systemError(system);
+      });
+      const { writer, abandon } = await openWriter(directory.path, { disk, segmentBytesMax: SEGMENT_BYTES });
+      const acknowledged: Acknowledged = new Map();
+      const errors = await putSome(writer, 0, acknowledged);
+      const when = `after operation ${failing} (${hit.join()}) failed`;
+      expect(hit, when).toHaveLength(1);
+      // A segment's closing sync and a clean-up may fail without any put being concerned.
+      expect(errors.length, when).toBeLessThanOrEqual(1);
+      for (const error of errors) expect(hasCode(error, code), `${String(error)} ${when}`).toBe(true);
+      expect(acknowledged.size, when).toBe(PUTS - errors.length);
+      await abandon();
+      await expectAll(directory.path, acknowledged, when);
+    }
+  });
+
+  test("and stays so, nothing is acknowledged, and when it ends the store goes on", async () => {
+    await using directory = await temporaryDirectory();
+    let isFull = false;
+    const disk = new FaultyDisk((operation) => {
+      if (isFull && operation !== "truncate" && operation !== "remove") throw systemError(system);
+    });
+    const { writer, abandon } = await openWriter(directory.path, { disk, segmentBytesMax: SEGMENT_BYTES });
+    const acknowledged: Acknowledged = new Map();
+    await putSome(writer, 0, acknowledged);
+    isFull = true;
+    const before = new Map(acknowledged);
+    expect(await putSome(writer, 100, acknowledged)).toHaveLength(2);
+    expect(await putSome(writer, 200, acknowledged)).toHaveLength(2);
+    expect(acknowledged).toEqual(before);
+    isFull = false;
+    expect(await putSome(writer, 300, acknowledged)).toEqual([]);
+    await abandon();
+    await expectAll(directory.path, acknowledged, "after the disk was full for a while");
+  });
+});
+
+test("a sync that fails takes back what sessions were told, and they learn of it", async () => {
+  await using directory = await temporaryDirectory();
+  let fails = false;
+  const disk = new FaultyDisk((operation) => {
+    if (fails && operation === "sync") throw systemError("EIO");
+  });
+  const { writer, abandon } = await openWriter(directory.path, { disk });
+  const [first, second, bystander] = [writer.openSession(), writer.openSession(), writer.openSession()];
+  const chunk = chunkOf(1);
+  const write = (session: number): Promise<{ newChunks: number }> =>
+    writer.write(session, chunk.slice(), Uint32Array.of(chunk.length));
+  expect(await write(first)).toMatchObject({ newChunks: 1 });
+  // It found the chunk that the other session wrote, and relies on it.
+  expect(await write(second)).toMatchObject({ newChunks: 0 });
+  fails = true;
+  await expect(writer.flush(first)).rejects.toMatchObject({ code: "PFS_STORE_IO" });
+  fails = false;
+  await expect(writer.flush(second)).rejects.toMatchObject({ code: "PFS_STORE_IO" });
+  await expect(write(first)).rejects.toMatchObject({ code: "PFS_STORE_IO" });
+  await writer.flush(bystander);
+  // The chunk is not there any more, so it is written again.
+  expect(await write(bystander)).toMatchObject({ newChunks: 1 });
+  await writer.flush(bystander);
+  await writer.setName(bystander, "kept", sha256(chunk), chunk.length);
+  await abandon();
+  await expectAll(directory.path, new Map([["kept", Buffer.from(sha256(chunk))]]), "after a failed sync");
+});
+
+const CHILD = fileURLToPath(new URL("./filling-child.ts", import.meta.url));
+
+test.skipIf(process.platform === "win32")(
+  "a process whose files may not grow says so, and goes on reading",
+  async () => {
+    await using directory = await temporaryDirectory();
+    {
+      await using store = await Store.open(directory.path);
+      await put(store, "before", randomBytes("before", 1_000_000));
+    }
+    // In blocks of 512 or 1,024 bytes, as the shell has it.
+    const limited = `ulimit -f 4000; exec "$0" "$@"`;
+    const child = spawn("sh", ["-c", limited, process.execPath, CHILD, directory.path], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let output = "";
+    child.stdout.setEncoding("utf8");
+    child.stdout.on("data", (text: string) => (output += text));
+    await once(child, "close");
+    const { codes, acknowledged, before } = JSON.parse(output) as {
+      codes: string[];
+      acknowledged: string[];
+      before: number;
+    };
+    expect(new Set(codes)).toEqual(new Set(["PFS_STORE_FULL"]));
+    expect(before).toBe(1_000_000);
+    await using store = await Store.open(directory.path);
+    for (const name of acknowledged) {
+      expect(Buffer.compare(await get(store, name), randomBytes(name, 700_000))).toBe(0);
+    }
+    expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
+    await put(store, "after", randomBytes("after", 3_000_000));
+  },
+);

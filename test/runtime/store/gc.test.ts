@@ -1,0 +1,250 @@
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { NAME_VERSIONS_MAX } from "../../../runtime/limits.ts";
+import { ingest } from "../../../runtime/store/ingest.ts";
+import { Store } from "../../../runtime/store/store.ts";
+import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
+import {
+  failure,
+  filesIn,
+  get,
+  inPieces,
+  put,
+  randomBytes,
+  readAll,
+  segmentOf,
+  temporaryDirectory,
+} from "./store-fixture.ts";
+
+/** 1 crashes at each operation. */
+const STEP = Number(process.env["PACKETFS_TEST_STEP"] ?? 7);
+
+function bytesAtRest(directory: string): number {
+  const sizes = Object.entries(filesIn(directory)).filter(([path]) => path.startsWith("segments"));
+  return sizes.reduce((sum, [, size]) => sum + size, 0);
+}
+
+describe("gc", () => {
+  test("frees what no name needs, and nothing else", async () => {
+    await using directory = await temporaryDirectory();
+    const shared = randomBytes("gc shared", 400_000);
+    const kept = Buffer.concat([shared, randomBytes("gc kept", 700_000)]);
+    {
+      await using store = await Store.open(directory.path);
+      await put(store, "kept", kept);
+      const { chunks } = await put(store, "gone", Buffer.concat([shared, randomBytes("gc gone", 2_000_000)]));
+      expect(await store.gc()).toMatchObject({ freedChunks: 0, freedBytes: 0 });
+      const before = bytesAtRest(directory.path);
+      await store.remove("gone");
+      const { freedChunks, freedBytes, keptChunks } = await store.gc();
+      expect(freedChunks).toBeGreaterThan(chunks / 2);
+      expect(freedBytes).toBeGreaterThan(1_900_000);
+      expect(bytesAtRest(directory.path)).toBeLessThan(before - 1_900_000);
+      expect(store.statistics().chunks).toBe(keptChunks);
+      expect(Buffer.compare(await get(store, "kept"), kept)).toBe(0);
+      expect(await store.gc()).toMatchObject({ freedChunks: 0, freedBytes: 0 });
+    }
+    await using store = await Store.open(directory.path);
+    expect(store.notes).toEqual([]);
+    expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
+    expect(Buffer.compare(await get(store, "kept"), kept)).toBe(0);
+  });
+
+  test("frees everything when nothing has a name", async () => {
+    await using directory = await temporaryDirectory();
+    await using store = await Store.open(directory.path);
+    await put(store, "gone", randomBytes("all", 1_000_000));
+    await store.remove("gone");
+    expect(await store.gc()).toMatchObject({ keptChunks: 0 });
+    expect(bytesAtRest(directory.path)).toBeLessThan(1000);
+    await put(store, "next", randomBytes("all", 1_000_000));
+    expect((await get(store, "next")).byteLength).toBe(1_000_000);
+  });
+
+  test("keeps the versions that a name still lists, and frees those before them", async () => {
+    await using directory = await temporaryDirectory();
+    await using store = await Store.open(directory.path);
+    const roots: Uint8Array[] = [];
+    for (let version = 0; version < NAME_VERSIONS_MAX + 2; version++) {
+      roots.push((await put(store, "a", randomBytes(`version ${version}`, 20_000))).root);
+    }
+    // Each version is one chunk and its stream.
+    expect(await store.gc()).toMatchObject({ freedChunks: 4, keptChunks: 2 * NAME_VERSIONS_MAX });
+    for (const [version, root] of roots.entries()) {
+      if (version < 2) {
+        expect(await failure(readAll(store, root))).toMatchObject({ code: "PFS_CHUNK_MISSING" });
+      } else expect((await readAll(store, root)).byteLength).toBe(20_000);
+    }
+  });
+
+  test("frees nothing while it cannot tell what a name needs", async () => {
+    await using directory = await temporaryDirectory();
+    {
+      await using store = await Store.open(directory.path);
+      await put(store, "whole", randomBytes("whole", 100_000));
+      await put(store, "broken", randomBytes("broken", 100_000));
+      await put(store, "gone", randomBytes("gone", 100_000));
+      await store.remove("gone");
+      const { root } = store.resolve("broken")!;
+      const segment = readFileSync(segmentOf(directory.path));
+      segment[segment.indexOf(root) + 60]! ^= 1;
+      writeFileSync(segmentOf(directory.path), segment);
+    }
+    await using store = await Store.open(directory.path);
+    const error = await failure(store.gc());
+    expect(error).toMatchObject({ code: "PFS_CHUNK_DAMAGED", data: { name: "broken" } });
+    await store.remove("broken");
+    expect((await store.gc()).freedChunks).toBeGreaterThan(0);
+    expect((await get(store, "whole")).byteLength).toBe(100_000);
+  });
+
+  test("ends when it is told to, and the store goes on", async () => {
+    await using directory = await temporaryDirectory();
+    await using store = await Store.open(directory.path);
+    await put(store, "a", randomBytes("abort", 1_000_000));
+    await expect(store.gc(AbortSignal.abort(new Error("enough")))).rejects.toThrow("enough");
+    const controller = new AbortController();
+    const collected = store.gc(controller.signal);
+    controller.abort(new Error("enough"));
+    await expect(collected).rejects.toThrow("enough");
+    await store.remove("a");
+    expect(await store.gc()).toMatchObject({ keptChunks: 0 });
+  });
+});
+
+describe("gc beside open sessions", () => {
+  test("leaves alone what they wrote, what they found and what they claimed, until they are closed", async () => {
+    await using directory = await temporaryDirectory();
+    await using store = await Store.open(directory.path);
+    const found = randomBytes("found", 300_000);
+    const claimed = randomBytes("claimed", 50_000);
+    await put(store, "found", found);
+    const { root: claimedRoot } = await put(store, "claimed", claimed);
+    const session = await store.session();
+    const written = await ingest(session, inPieces(randomBytes("written", 600_000), 100_000));
+    expect(await ingest(session, inPieces(found, 100_000))).toMatchObject({ newChunks: 0 });
+    const claimedRefs = Buffer.concat([claimedRoot, sha256(claimed)]);
+    expect(await session.claim(claimedRefs)).toEqual(Uint8Array.of(1, 1));
+    await store.remove("found");
+    await store.remove("claimed");
+    expect(await store.gc()).toMatchObject({ freedChunks: 0 });
+    expect((await readAll(store, written.root)).byteLength).toBe(600_000);
+    expect(Buffer.compare(await readAll(store, claimedRoot), claimed)).toBe(0);
+    await session.setName("written", written.root, written.length);
+    await session.close();
+    expect((await store.gc()).freedChunks).toBeGreaterThan(4);
+    expect((await get(store, "written")).byteLength).toBe(600_000);
+    expect(store.has(claimedRefs)).toEqual(Uint8Array.of(0, 0));
+  });
+
+  test("again and again, while files come and go, never loses one that has a name", async () => {
+    await using directory = await temporaryDirectory();
+    await using store = await Store.open(directory.path);
+    const base = randomBytes("busy base", 400_000);
+    const expected = new Map<string, Buffer>();
+    let isRunning = true;
+    const puts = async (lane: number): Promise<void> => {
+      for (let index = 0; index < 14; index++) {
+        const name = `${lane}/${index % 4}`;
+        const bytes = Buffer.concat([
+          base.subarray(0, index * 20_000),
+          randomBytes(`${lane} ${index}`, 30_000),
+        ]);
+        await put(store, name, bytes);
+        expected.set(name, bytes);
+        if (index % 3 === 2) {
+          expected.delete(name);
+          await store.remove(name);
+        }
+      }
+    };
+    const collecting = (async (): Promise<number> => {
+      let freed = 0;
+      while (isRunning) freed += (await store.gc()).freedChunks;
+      return freed;
+    })();
+    await Promise.all([puts(0), puts(1), puts(2)]);
+    isRunning = false;
+    expect(await collecting).toBeGreaterThan(0);
+    for (const [name, bytes] of expected) expect(Buffer.compare(await get(store, name), bytes)).toBe(0);
+    expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
+  });
+});
+
+describe("a crash in the middle of gc", () => {
+  const chunkOf = (index: number): Uint8Array<ArrayBuffer> => randomBytes(`crash ${index}`, 9000);
+  const FILES = 20;
+
+  /**
+   * Names single chunks over several segments, removes every other name and binds some of those again, then collects. From
+   * the `crashAt`-th operation of the gc on, the disk does nothing any more. Returns how many operations there were.
+   */
+  async function collectAndCrash(directory: string, crashAt: number): Promise<number> {
+    let countdown = Infinity;
+    const disk = new FaultyDisk(() => {
+      if (--countdown < 0) throw systemError("EIO");
+    });
+    const { writer, abandon } = await openWriter(directory, { disk, segmentBytesMax: 40_000 });
+    const session = writer.openSession();
+    const name = async (file: number, chunk: number): Promise<void> => {
+      const { refs } = await writer.write(session, chunkOf(chunk), Uint32Array.of(9000));
+      await writer.setName(session, `f${file}`, refs, 9000);
+    };
+    for (let index = 0; index < FILES; index++) await name(index, index);
+    for (let index = 0; index < FILES; index += 2) await writer.removeName(`f${index}`);
+    for (let index = 0; index < FILES; index += 6) await name(index, index + 100);
+    writer.closeSession(session);
+    const begun = disk.operations;
+    countdown = crashAt;
+    try {
+      await writer.beginGc();
+      for (const [, chunk] of liveFiles()) writer.markLive(sha256(chunkOf(chunk)));
+      await writer.sweep();
+    } catch (error) {
+      expect(error).toMatchObject({ code: "PFS_STORE_IO" });
+    }
+    await abandon();
+    return disk.operations - begun;
+  }
+
+  function liveFiles(): [name: string, chunk: number][] {
+    const live: [string, number][] = [];
+    for (let index = 0; index < FILES; index++) {
+      if (index % 6 === 0) live.push([`f${index}`, index + 100]);
+      else if (index % 2 === 1) live.push([`f${index}`, index]);
+    }
+    return live.toSorted(([a], [b]) => (a < b ? -1 : 1));
+  }
+
+  async function expectLive(directory: string, readOnly: boolean, when: string): Promise<void> {
+    await using store = await Store.open(directory, { readOnly });
+    const live = liveFiles();
+    expect(
+      [...store.list()].map(({ name }) => name),
+      when,
+    ).toEqual(live.map(([name]) => name));
+    for (const [name, chunk] of live) {
+      const expected = chunkOf(chunk);
+      expect(refToHex(store.resolve(name)!.root), `${name} ${when}`).toBe(refToHex(sha256(expected)));
+      const [bytes] = await store.read([sha256(expected)]);
+      expect(Buffer.compare(bytes!, expected)).toBe(0);
+    }
+  }
+
+  test("loses nothing that is live and brings back nothing that was removed, with the index and without", async () => {
+    for (let crashAt = 0; ; crashAt += STEP) {
+      await using directory = await temporaryDirectory();
+      const operations = await collectAndCrash(directory.path, crashAt);
+      const when = `after a crash at operation ${crashAt} of the gc`;
+      await expectLive(directory.path, false, when);
+      rmSync(join(directory.path, "index.db"));
+      await expectLive(directory.path, true, `${when} and without the index`);
+      if (operations > crashAt) continue;
+      // It was not hit at all: what is left is what is live.
+      expect(readdirSync(join(directory.path, "segments")).length).toBeLessThan(7);
+      return;
+    }
+  });
+});

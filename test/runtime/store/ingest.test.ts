@@ -1,0 +1,249 @@
+import { mkdirSync, openSync, closeSync, ftruncateSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CHUNKER_DEFAULTS } from "../../../packets/chunker.ts";
+import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { Op } from "../../../packets/layout.ts";
+import { opAt, packetCount } from "../../../packets/packet.ts";
+import { INGEST_BLOCK_BYTES } from "../../../runtime/limits.ts";
+import { walkStreams } from "../../../runtime/machine/walk.ts";
+import { fileSource, ingest } from "../../../runtime/store/ingest.ts";
+import type { Ingested } from "../../../runtime/store/ingest.ts";
+import { Store } from "../../../runtime/store/store.ts";
+import type { ChunkSink, WriteSession } from "../../../runtime/store/types.ts";
+import {
+  collect,
+  failure,
+  get,
+  inPieces,
+  put,
+  randomBytes,
+  readAll,
+  temporaryDirectory,
+  textBytes,
+} from "./store-fixture.ts";
+import type { TemporaryDirectory } from "./store-fixture.ts";
+
+let directory: TemporaryDirectory;
+let store: Store;
+let session: WriteSession;
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  store = await Store.open(join(directory.path, "store"));
+  session = await store.session();
+});
+afterAll(async () => {
+  await store.close();
+  await directory[Symbol.asyncDispose]();
+});
+
+const { minBytes, maxBytes } = CHUNKER_DEFAULTS;
+
+/** Names of the packets of all streams. */
+async function ops(root: Uint8Array): Promise<number[]> {
+  const found: number[] = [];
+  for await (const { frame } of walkStreams(store, root)) {
+    for (let index = 0; index < packetCount(frame); index++) found.push(opAt(frame, index));
+  }
+  return found;
+}
+
+async function roundTrip(bytes: Uint8Array, pieceBytes = 100_000): Promise<Ingested> {
+  const ingested = await ingest(session, inPieces(bytes, pieceBytes));
+  expect(ingested.length).toBe(bytes.byteLength);
+  expect(Buffer.compare(await readAll(store, ingested.root), bytes)).toBe(0);
+  return ingested;
+}
+
+describe("what goes in comes out", () => {
+  const borders = [minBytes, maxBytes, INGEST_BLOCK_BYTES].flatMap((size) => [size - 1, size, size + 1]);
+  const sizes = [1, 31, 32, 33, 64, 1000, 9_000_001, ...borders];
+  test.each(sizes)("%i random bytes", async (size) => {
+    await roundTrip(randomBytes(`size ${size}`, size), size > 1_000_000 ? 3_333_333 : 777);
+  });
+
+  test.each([1, 32, 33, 40_000, INGEST_BLOCK_BYTES + 70_000])("%i bytes of text", async (size) => {
+    await roundTrip(textBytes(size));
+  });
+
+  test.each([1, 32, 33, maxBytes, maxBytes + 1, 3 * INGEST_BLOCK_BYTES + 1])("%i zeros", async (size) => {
+    await roundTrip(new Uint8Array(size), 1_000_000);
+  });
+
+  test("nothing, which is a stream of a HALT alone", async () => {
+    const { root, packets, chunks } = await roundTrip(new Uint8Array(0));
+    expect({ packets, chunks, ops: await ops(root) }).toEqual({ packets: 1, chunks: 1, ops: [Op.HALT] });
+  });
+
+  test("pieces of any size, empty ones too", async () => {
+    const bytes = randomBytes("pieces", 300_000);
+    async function* pieces(): AsyncGenerator<Uint8Array> {
+      for (let at = 0, size = 0; at < bytes.length; at += size, size = (size * 7 + 1) % 20_011) {
+        yield bytes.subarray(at, at + size);
+      }
+    }
+    const { root } = await ingest(session, pieces());
+    expect(Buffer.compare(await readAll(store, root), bytes)).toBe(0);
+  });
+
+  test("random bytes and runs of one byte among each other", async () => {
+    const parts: Uint8Array[] = [];
+    for (let index = 0; index < 24; index++) {
+      parts.push(new Uint8Array(index * 40_000).fill(index % 3), randomBytes(`run ${index}`, index * 11_000));
+    }
+    const bytes = Buffer.concat(parts);
+    const { root } = await roundTrip(bytes, 1_234_567);
+    expect(await ops(root)).toContain(Op.FILL);
+  });
+});
+
+describe("a stream", () => {
+  test("does not depend on how its bytes came in", async () => {
+    const bytes = Buffer.concat([randomBytes("same", 6_000_000), new Uint8Array(500_000), textBytes(70_000)]);
+    const path = join(directory.path, "same.bin");
+    writeFileSync(path, bytes);
+    const roots = await Promise.all([
+      ingest(session, inPieces(bytes, 1000)),
+      ingest(session, inPieces(bytes, 999_999)),
+      ingest(session, inPieces(bytes, bytes.length)),
+      ingest(session, fileSource(path)),
+      ingest(session, collectLater(fileSource(path))),
+    ]);
+    expect(new Set(roots.map(({ root }) => refToHex(root))).size).toBe(1);
+  });
+
+  test("has the last bytes in it when they are too few for a chunk, and runs as FILL", async () => {
+    expect(await ops((await roundTrip(randomBytes("tiny", 32))).root)).toEqual([Op.DATA, Op.HALT]);
+    expect(await ops((await roundTrip(new Uint8Array(32))).root)).toEqual([Op.DATA, Op.HALT]);
+    expect(await ops((await roundTrip(randomBytes("tiny", 33))).root)).toEqual([Op.COPY, Op.HALT]);
+    expect(await ops((await roundTrip(new Uint8Array(40_000_000))).root)).toEqual([Op.FILL, Op.HALT]);
+  });
+
+  test("is cut by the chunker that was asked for", async () => {
+    const chunker = { minBytes: 256, averageBytes: 1024, maxBytes: 4096, salt: Uint8Array.of(1) };
+    const { root, chunks, packets } = await ingest(
+      session,
+      inPieces(randomBytes("small", 3_000_000), 65_536),
+      {
+        chunker,
+      },
+    );
+    expect(chunks).toBeGreaterThan(1500);
+    expect(packets).toBeGreaterThan(chunks);
+    expect(await ops(root)).toContain(Op.CALL);
+    expect(Buffer.compare(await readAll(store, root), randomBytes("small", 3_000_000))).toBe(0);
+  });
+});
+
+describe("what is there already", () => {
+  test("is not stored again", async () => {
+    const bytes = randomBytes("dedupe", 5_000_000);
+    const first = await ingest(session, inPieces(bytes, 100_000));
+    expect(first).toMatchObject({ newChunks: first.chunks });
+    expect(first.storedBytes).toBeGreaterThanOrEqual(5_000_000);
+    expect(await ingest(session, inPieces(bytes, 100_000))).toMatchObject({
+      root: first.root,
+      newChunks: 0,
+      newBytes: 0,
+      storedBytes: 0,
+    });
+    const edited = Buffer.concat([bytes.subarray(0, 2_500_000), Buffer.from("!"), bytes.subarray(2_500_000)]);
+    const second = await ingest(session, inPieces(edited, 100_000));
+    expect(second.newChunks).toBeLessThanOrEqual(4);
+    expect(Buffer.compare(await readAll(store, second.root), edited)).toBe(0);
+  });
+
+  test("is stored smaller when it shrinks", async () => {
+    const { newBytes, storedBytes } = await ingest(session, inPieces(textBytes(3_000_000), 100_000));
+    expect(storedBytes).toBeLessThan(newBytes / 3);
+  });
+});
+
+describe("a source or a sink that fails", () => {
+  test("leaves nothing behind that has a name, and is closed", async () => {
+    let closed = false;
+    async function* failing(): AsyncGenerator<Uint8Array> {
+      try {
+        for (let index = 0; ; index++) {
+          if (index === 5) throw new Error("the cable was pulled");
+          yield randomBytes(`fail ${index}`, 2_000_000);
+        }
+      } finally {
+        closed = true;
+      }
+    }
+    await expect(ingest(session, failing())).rejects.toThrow("the cable was pulled");
+    expect(closed).toBe(true);
+    expect([...store.list()]).toEqual([]);
+    await put(store, "after", randomBytes("after", 10_000));
+    expect((await get(store, "after")).byteLength).toBe(10_000);
+    await store.remove("after");
+  });
+
+  test("is told of by the sink's own error, and its source is closed", async () => {
+    let writes = 0;
+    const sink: ChunkSink = {
+      write: (block, lengths) =>
+        ++writes > 2 ? Promise.reject(new Error("no room")) : session.write(block, lengths),
+    };
+    let closed = false;
+    async function* endless(): AsyncGenerator<Uint8Array> {
+      try {
+        for (let index = 0; ; index++) yield randomBytes(`endless ${index}`, 2_000_000);
+      } finally {
+        closed = true;
+      }
+    }
+    await expect(ingest(sink, endless())).rejects.toThrow("no room");
+    expect(closed).toBe(true);
+  });
+
+  test("is not waited for after an abort", async () => {
+    const controller = new AbortController();
+    async function* stuck(): AsyncGenerator<Uint8Array> {
+      yield randomBytes("stuck", 5_000_000);
+      queueMicrotask(() => controller.abort(new Error("enough")));
+      await new Promise(() => {});
+    }
+    await expect(ingest(session, stuck(), { signal: controller.signal })).rejects.toThrow("enough");
+    const aborted = { signal: AbortSignal.abort(new Error("before")) };
+    await expect(ingest(session, inPieces(textBytes(10), 1), aborted)).rejects.toThrow("before");
+    const file = join(directory.path, "aborted.bin");
+    writeFileSync(file, "x");
+    await expect(collect(fileSource(file, aborted.signal))).rejects.toThrow("before");
+  });
+
+  test("is no file, or none that can be read", async () => {
+    const nowhere = join(directory.path, "nowhere");
+    expect(await failure(ingest(session, fileSource(nowhere)))).toMatchObject({ code: "ENOENT" });
+    mkdirSync(nowhere);
+    expect(await failure(ingest(session, fileSource(nowhere)))).toMatchObject({ code: "EISDIR" });
+    expect(await failure(collect(fileSource(nowhere)))).toMatchObject({ code: "EISDIR" });
+  });
+});
+
+test("a file with holes is mostly one packet, and quick", async () => {
+  const path = join(directory.path, "sparse.bin");
+  const file = openSync(path, "w");
+  ftruncateSync(file, 200_000_000);
+  writeSync(file, randomBytes("island", 500_000), 0, 500_000, 100_000_000);
+  closeSync(file);
+  let progress = 0;
+  const { root, length, chunks } = await ingest(session, fileSource(path), {
+    onProgress: (bytes) => {
+      expect(bytes).toBeGreaterThanOrEqual(progress);
+      progress = bytes;
+    },
+  });
+  expect({ length, progress }).toEqual({ length: 200_000_000, progress: 200_000_000 });
+  expect(chunks).toBeLessThan(40);
+  const island = await readAll(store, root, { start: 99_999_990, end: 100_500_010 });
+  const zeros = new Uint8Array(10);
+  expect(sha256(island)).toEqual(sha256(Buffer.concat([zeros, randomBytes("island", 500_000), zeros])));
+});
+
+/** The pieces of a source as an iterable that is nothing else. */
+async function* collectLater(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield* source;
+}
