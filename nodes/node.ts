@@ -189,13 +189,17 @@ export class JoinedNode implements AsyncDisposable {
       ]),
       [Symbol.asyncDispose]: async () => undefined,
     };
-    const services: Service[] = [this.#chunkService(undefined), learnRoster];
+    const services = [...this.#storeServices(), learnRoster];
     return runtime.executor === undefined ? services : [...services, new LaneService(link, runtime.executor)];
   }
 
+  /** Other nodes may read; clients store and name files here too. */
   #peerServices(link: Link): Service[] {
+    return link.peer.role === Role.client ? this.#storeServices() : [this.#chunkService(undefined)];
+  }
+
+  #storeServices(): Service[] {
     const { store, source } = this.#parts.runtime;
-    if (link.peer.role !== Role.client) return [this.#chunkService(undefined)];
     const puts = new PutSessions(() => store.session());
     const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
     return [this.#chunkService(puts), new CatalogService({ store, source, hasAnywhere: anywhere, puts })];

@@ -147,7 +147,9 @@ export const FAULT_MESSAGE_BYTES_MAX: number = 4 * 1024;
 /** Memory that the inputs of one lane's packets in flight share. */
 export const WINDOW_BYTES: number = 256 * 1024 * 1024;
 /** What an executor process may use beside its packets' memory: its threads, V8, and inputs and results on their way. */
-export const EXECUTOR_BASE_BYTES: number = 192 * 1024 * 1024;
+export const EXECUTOR_BASE_BYTES: number = 128 * 1024 * 1024;
+/** and so much more for each of its threads. */
+export const EXECUTOR_THREAD_BYTES: number = 40 * 1024 * 1024;
 /** Executor processes that may end one after the other with nothing done in between; then the lane is lost. */
 export const IDLE_DEATHS_MAX = 5;
 

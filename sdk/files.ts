@@ -2,6 +2,7 @@
 import { refFromHex, refToHex } from "../packets/digest.ts";
 
 import { invalidName } from "../packets/name.ts";
+import { PARTS_PREFIX } from "../runtime/job/output-file.ts";
 import { describeStream } from "../runtime/machine/describe.ts";
 import { execute } from "../runtime/machine/execute.ts";
 import { walkStreams } from "../runtime/machine/walk.ts";
@@ -47,6 +48,11 @@ export async function* streamParts(access: FileAccess, file: string): AsyncGener
   for await (const { ref, depth, at, frame } of walkStreams(access.source, root)) {
     yield { ref: refToHex(ref), depth, at, frame };
   }
+}
+
+/** What jobs keep for their output files is listed only for those who ask for it by prefix. */
+export function isListed(name: string, prefix = ""): boolean {
+  return !name.startsWith(PARTS_PREFIX) || prefix.startsWith(PARTS_PREFIX);
 }
 
 export function fileInfo({ name, root, length, version, storedAt }: NameRecord): FileInfo {

@@ -4,6 +4,7 @@ import { availableParallelism, hostname } from "node:os";
 import { refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import { ExecutorList } from "../runtime/job/executor-set.ts";
+import { partName } from "../runtime/job/output-file.ts";
 import { JobRunner } from "../runtime/job/runner.ts";
 import type { ProgramSpec } from "../runtime/job/job-types.ts";
 import { Runtime } from "../runtime/runtime.ts";
@@ -11,7 +12,16 @@ import { ingest } from "../runtime/store/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { WriteSession } from "../runtime/store/types.ts";
 import { bundleProgram } from "./bundle.ts";
-import { checkName, fileInfo, findFile, notFound, readFile, sourceBytes, streamParts } from "./files.ts";
+import {
+  checkName,
+  fileInfo,
+  findFile,
+  isListed,
+  notFound,
+  readFile,
+  sourceBytes,
+  streamParts,
+} from "./files.ts";
 import type { FileAccess } from "./files.ts";
 import type {
   FileInfo,
@@ -85,12 +95,15 @@ class LocalPacketFS implements PacketFS {
   }
 
   async *list(options: { readonly prefix?: string } = {}): AsyncGenerator<FileInfo> {
-    for (const record of (await this.#readable()).list(options.prefix)) yield fileInfo(record);
+    for (const record of (await this.#readable()).list(options.prefix)) {
+      if (isListed(record.name, options.prefix)) yield fileInfo(record);
+    }
   }
 
   async remove(name: string): Promise<void> {
     const { store } = await this.#writable();
     if (!(await store.remove(name))) throw notFound(name);
+    await store.remove(partName(name, NODE_ID));
   }
 
   async *packets(file: string): AsyncGenerator<StreamPart> {

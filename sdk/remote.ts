@@ -7,7 +7,7 @@ import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
 import { ingest } from "../runtime/store/ingest.ts";
 import type { Ingested } from "../runtime/store/ingest.ts";
 import { bundleProgram } from "./bundle.ts";
-import { checkName, fileInfo, findFile, readFile, sourceBytes, streamParts } from "./files.ts";
+import { checkName, fileInfo, findFile, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
 import type { FileAccess } from "./files.ts";
 import type {
   FileInfo,
@@ -95,7 +95,9 @@ class RemotePacketFS implements PacketFS {
   }
 
   async *list(options: { readonly prefix?: string } = {}): AsyncGenerator<FileInfo> {
-    for await (const record of this.#hub.data.catalog.list(options.prefix ?? "")) yield fileInfo(record);
+    for await (const record of this.#hub.data.catalog.list(options.prefix ?? "")) {
+      if (isListed(record.name, options.prefix)) yield fileInfo(record);
+    }
   }
 
   async remove(name: string): Promise<void> {

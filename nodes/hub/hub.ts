@@ -5,24 +5,14 @@
  */
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { refFromHex } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { ExecutorList } from "../../runtime/job/executor-set.ts";
 import { JobRunner } from "../../runtime/job/runner.ts";
-import type { JobInput } from "../../runtime/job/splits.ts";
-import { describeStream } from "../../runtime/machine/describe.ts";
 import type { Executor } from "../../runtime/pool/executor.ts";
 import { Runtime } from "../../runtime/runtime.ts";
 import type { NodeStatus } from "../messages.ts";
-import { WireError, WireErrorCode } from "../errors.ts";
-import { CatalogService } from "../serve/catalog-service.ts";
-import { ChunkService } from "../serve/chunk-service.ts";
-import { JobService } from "../serve/job-service.ts";
-import { PutSessions } from "../serve/put-sessions.ts";
-import { RosterService } from "../serve/roster-service.ts";
+import { WireErrorCode } from "../errors.ts";
 import { serve } from "../serve/service.ts";
-import { UpkeepService } from "../serve/upkeep-service.ts";
-import { hasAnywhere } from "../transfer/anywhere.ts";
 import { PeerSource } from "../transfer/peer-source.ts";
 import type { Address } from "../wire/address.ts";
 import { Role } from "../wire/link.ts";
@@ -30,6 +20,7 @@ import type { Link } from "../wire/link.ts";
 import type { Roster } from "../wire/roster.ts";
 import { WireServer } from "../wire/server.ts";
 import { describeWireEvent } from "../wire-news.ts";
+import { HUB_ID, HubServices } from "./hub-services.ts";
 import { Members } from "./members.ts";
 import type { ExecutorLoad } from "./members.ts";
 import { pushRoster } from "./roster-push.ts";
@@ -58,7 +49,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   const peers = async (): Promise<Members["chunks"]> => members.chunks;
   const runtime = await Runtime.open({
     directory,
-    id: "hub",
+    id: HUB_ID,
     label,
     workers,
     source: (store) => new PeerSource({ store, peers }),
@@ -103,6 +94,7 @@ export class Hub implements AsyncDisposable {
   readonly #options: HubOptions & { readonly label: string };
   readonly #parts: HubParts;
   readonly #runner: JobRunner;
+  readonly #services: HubServices;
   readonly #server: WireServer;
   #tokens: HubTokens | undefined;
   #ending: Promise<void> | undefined;
@@ -120,6 +112,7 @@ export class Hub implements AsyncDisposable {
       sessions: () => runtime.store.session(),
       executors: members.executors,
     });
+    this.#services = new HubServices({ runtime, members, runner: this.#runner });
     this.#server = new WireServer({
       identity: secrets.hub,
       roster,
@@ -178,14 +171,17 @@ export class Hub implements AsyncDisposable {
 
   #welcome(link: Link): void {
     if (link.peer.role === Role.node) this.#welcomeNode(link);
-    else this.#welcomeClient(link);
+    else
+      serve(
+        link,
+        this.#services.forClient(() => this.#nodes()),
+      );
   }
 
   #welcomeNode(link: Link): void {
-    const { runtime, members, roster } = this.#parts;
-    const { label } = link.peer;
+    const { members, roster, secrets } = this.#parts;
     // A machine that moved, or listens elsewhere now.
-    const { signingKey, curveKey, address } = link.peer;
+    const { label, signingKey, curveKey, address } = link.peer;
     roster.add({
       signingKey,
       curveKey,
@@ -194,46 +190,10 @@ export class Hub implements AsyncDisposable {
       ...(address === undefined ? {} : { address }),
     });
     const executor = members.add(link);
-    const chunks = new ChunkService({
-      store: runtime.store,
-      source: runtime.source,
-      hasAnywhere: (refs) => this.#hasAnywhere(refs),
-    });
-    serve(link, executor === undefined ? [chunks] : [chunks, executor]);
+    serve(link, this.#services.forNode(executor));
     this.#options.onEvent?.(`${label} is here`);
-    pushRoster(this.#parts.secrets.hub, roster, members.links);
+    pushRoster(secrets.hub, roster, members.links);
     void link.closed.then((error) => this.#options.onEvent?.(`${label} is gone: ${error.message}`));
-  }
-
-  #welcomeClient(link: Link): void {
-    const { runtime } = this.#parts;
-    const { store, source } = runtime;
-    const shared = { store, source, hasAnywhere: (refs: Uint8Array) => this.#hasAnywhere(refs) };
-    const puts = new PutSessions(() => store.session());
-    serve(link, [
-      new ChunkService({ ...shared, puts }),
-      new CatalogService({ ...shared, puts }),
-      new JobService({ runtime, runner: this.#runner, find: (file) => this.#find(file) }),
-      new RosterService(() => this.#nodes()),
-      new UpkeepService(shared),
-    ]);
-  }
-
-  async #hasAnywhere(refs: Uint8Array): Promise<Uint8Array> {
-    const { runtime, members } = this.#parts;
-    return await hasAnywhere({ store: runtime.store, peers: async () => members.chunks }, refs);
-  }
-
-  async #find(file: string): Promise<JobInput> {
-    const { runtime } = this.#parts;
-    const record = runtime.store.resolve(file);
-    if (record !== undefined) return { name: file, root: record.root, length: record.length };
-    const root = refFromHex(file);
-    if (root === undefined) {
-      throw new WireError(WireErrorCode.notFound, `there is no file called “${file}”`, { file });
-    }
-    const { length } = await describeStream(runtime.source, root);
-    return { name: file, root, length };
   }
 
   #nodes(): NodeStatus[] {

@@ -1,7 +1,9 @@
 /** The nodes that are connected to a hub now: their links, their chunks, and the executors that they lend. */
 import { ExecutorList } from "../../runtime/job/executor-set.ts";
+import { partName } from "../../runtime/job/output-file.ts";
 import type { Executor } from "../../runtime/pool/executor.ts";
 import type { NodeStatus } from "../messages.ts";
+import { RemoteCatalog } from "../remote-catalog.ts";
 import { RemoteExecutor } from "../remote-executor.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
 import type { Link } from "../wire/link.ts";
@@ -50,6 +52,14 @@ export class Members {
   /** Whom to ask for chunks that the hub lacks. */
   get chunks(): readonly RemoteChunks[] {
     return [...this.#members.values()].map(({ chunks }) => chunks);
+  }
+
+  /** Frees what the nodes keep for an output file that was removed. Those that are away keep it. */
+  async removeParts(file: string): Promise<void> {
+    const removals = this.links.map(async (link) => {
+      await new RemoteCatalog(link).remove(partName(file, link.peer.id)).catch(() => undefined);
+    });
+    await Promise.all(removals);
   }
 
   statuses(loadOf: (executor: Executor | undefined) => ExecutorLoad): NodeStatus[] {

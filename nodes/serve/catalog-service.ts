@@ -20,6 +20,8 @@ export interface CatalogServiceOptions {
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   readonly puts: PutSessions;
+  /** Frees what stands elsewhere under a name that was removed. */
+  readonly removed?: (name: string) => Promise<void>;
 }
 
 export class CatalogService implements Service {
@@ -47,6 +49,7 @@ export class CatalogService implements Service {
         return this.#list(request.prefix, request.after);
       case "remove":
         if (!(await store.remove(request.name))) throw notFound(request.name);
+        await this.#options.removed?.(request.name);
         return names([]);
       case "end":
         await puts.end(request.put);

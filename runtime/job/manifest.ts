@@ -5,52 +5,8 @@
 import * as v from "valibot";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { PROGRAM_LIMITS_MAX, PROGRAM_LIMITS_MIN, RECORD_BYTES_MAX } from "../limits.ts";
-import type { Manifest, ProgramLimits, ReaderSpec } from "../sandbox/program.ts";
-import { rowBytes } from "./record-borders.ts";
-
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
-
-function limit(name: keyof ProgramLimits): v.GenericSchema<unknown, number> {
-  const { [name]: least } = PROGRAM_LIMITS_MIN;
-  const { [name]: most } = PROGRAM_LIMITS_MAX;
-  return v.pipe(v.number(), v.safeInteger(), v.minValue(least), v.maxValue(most));
-}
-
-const column = v.strictObject({
-  name: v.pipe(v.string(), v.nonEmpty()),
-  type: v.picklist(["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"]),
-});
-
-const reader = v.variant("kind", [
-  v.strictObject({
-    kind: v.literal("bytes"),
-    size: v.exactOptional(v.pipe(count, v.maxValue(RECORD_BYTES_MAX))),
-  }),
-  v.strictObject({ kind: v.literal("blocks") }),
-  v.strictObject({ kind: v.literal("lines") }),
-  v.strictObject({ kind: v.literal("json-lines") }),
-  v.strictObject({
-    kind: v.literal("csv"),
-    separator: v.pipe(
-      v.string(),
-      v.regex(/^[^"\r\n]$/u, "a separator is one character and no quote or line end"),
-    ),
-    header: v.boolean(),
-  }),
-  v.strictObject({
-    kind: v.literal("columns"),
-    fields: v.pipe(
-      v.array(column),
-      v.nonEmpty(),
-      v.check(
-        (fields) => new Set(fields.map(({ name }) => name)).size === fields.length,
-        "a column is named twice",
-      ),
-      v.check((fields) => rowBytes({ kind: "columns", fields }) <= RECORD_BYTES_MAX, "a row is too long"),
-    ),
-  }),
-]);
+import { description } from "../sandbox/description.ts";
+import type { Manifest, ReaderSpec } from "../sandbox/program.ts";
 
 const manifest = v.strictObject({
   version: v.literal(1),
@@ -58,18 +14,7 @@ const manifest = v.strictObject({
   name: v.pipe(v.string(), v.nonEmpty(), v.maxBytes(NAME_BYTES_MAX)),
   code: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "a root is 64 hexadecimal digits")),
   entry: v.picklist(["map", "merge", "finish", "scan"]),
-  description: v.strictObject({
-    reader,
-    yields: v.picklist(["value", "groups", "bytes"]),
-    hasCombine: v.boolean(),
-    hasReduce: v.boolean(),
-    limits: v.strictObject({
-      timeMs: limit("timeMs"),
-      memoryBytes: limit("memoryBytes"),
-      outputBytes: limit("outputBytes"),
-      logBytes: limit("logBytes"),
-    }),
-  }),
+  description,
   args: v.pipe(v.string(), v.check(isJson, "arguments are JSON text")),
 });
 

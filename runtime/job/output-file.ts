@@ -64,12 +64,15 @@ export async function writeOutputFile(
   return { root, length };
 }
 
+/** What executors keep for output files stands under names that begin like this. */
+export const PARTS_PREFIX = ".parts/";
+
 /** The name of a part in its executor's catalog: a job with the same `out` replaces it. */
 export function partName(out: string, executor: string): string {
-  const name = `.parts/${out}/${executor}`;
+  const name = `${PARTS_PREFIX}${out}/${executor}`;
   if (invalidName(name) === null) return name;
   const hash = (text: string): string => createHash("sha256").update(text).digest("hex");
-  return `.parts/${hash(out)}/${hash(executor)}`;
+  return `${PARTS_PREFIX}${hash(out)}/${hash(executor)}`;
 }
 
 function partsOf(batch: Batch): Map<number, Part> {

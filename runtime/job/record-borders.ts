@@ -13,7 +13,8 @@
  */
 import { JobError, JobErrorCode } from "../errors.ts";
 import { BORDER_STEP_BYTES, QUOTE_STEP_BYTES, RECORD_BYTES_MAX } from "../limits.ts";
-import type { ColumnType, ReaderSpec } from "../sandbox/program.ts";
+import { rowBytes } from "../sandbox/columns.ts";
+import type { ReaderSpec } from "../sandbox/program.ts";
 import { hasOddQuotes } from "./quote-parity.ts";
 
 /** Bytes `start` to `end` of an input of `total` bytes. */
@@ -55,18 +56,6 @@ const LF = 0x0a;
 const CR = 0x0d;
 const QUOTE = 0x22;
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf] as const;
-const COLUMN_BYTES: Readonly<Record<ColumnType, number>> = {
-  u8: 1,
-  i8: 1,
-  u16: 2,
-  i16: 2,
-  u32: 4,
-  i32: 4,
-  u64: 8,
-  i64: 8,
-  f32: 4,
-  f64: 8,
-};
 const NOWHERE: ByteRange = { start: 0, end: 0 };
 
 /**
@@ -94,11 +83,6 @@ export async function recordsOfSplit(
     case "csv":
       return new TextBorders(split, read, limits, true).records(reader.header);
   }
-}
-
-/** Bytes of one row: its fields stand back to back. */
-export function rowBytes(reader: ReaderSpec & { readonly kind: "columns" }): number {
-  return reader.fields.reduce((bytes, { type }) => bytes + COLUMN_BYTES[type], 0);
 }
 
 function rowsOfSplit(size: number, { start, end, total }: Split): SplitRecords {

@@ -71,10 +71,10 @@ export class JobRecord {
     this.#options.onEvent({ kind: "log", job: this.#options.job, at, node, text });
   }
 
-  /** Notes beyond the limit are counted, not kept. */
+  /** What was said before is not said again. Notes beyond the limit are dropped. */
   noted(text: string): void {
     const note = text.length > JOB_NOTE_CHARS_MAX ? `${text.slice(0, JOB_NOTE_CHARS_MAX)}…` : text;
-    if (this.#notes.length >= JOB_NOTES_MAX) return;
+    if (this.#notes.length >= JOB_NOTES_MAX || this.#notes.includes(note)) return;
     this.#notes.push(this.#notes.length + 1 < JOB_NOTES_MAX ? note : "more notes followed");
     this.#options.onEvent({ kind: "note", job: this.#options.job, text: this.#notes.at(-1)! });
   }

@@ -11,7 +11,7 @@ import {
   SPLIT_BYTES_STEP,
 } from "../limits.ts";
 import type { ReaderSpec } from "../sandbox/program.ts";
-import { rowBytes } from "./record-borders.ts";
+import { rowBytes } from "../sandbox/columns.ts";
 
 export interface JobInput {
   /** For people. */

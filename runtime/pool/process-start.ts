@@ -1,7 +1,7 @@
 /** Takes an executor process and does the first thing with a program in it, which a hostile module may not survive. */
 import { hasCode } from "../../packets/errors.ts";
 import { SandboxError, SandboxErrorCode } from "../errors.ts";
-import { EXECUTOR_BASE_BYTES } from "../limits.ts";
+import { EXECUTOR_BASE_BYTES, EXECUTOR_THREAD_BYTES } from "../limits.ts";
 import type { ExecutorOptions, ExecutorProcess } from "../sandbox/executor-process.ts";
 import type { ProgramLimits } from "../sandbox/program.ts";
 
@@ -13,7 +13,8 @@ export interface ProcessSource {
 
 /** What the executor process of a lane may use: a packet's memory for each thread, and what the process itself needs. */
 export function processOptions(limits: ProgramLimits, threads: number, windowBytes: number): ExecutorOptions {
-  return { threads, windowBytes, rssBytesMax: EXECUTOR_BASE_BYTES + threads * limits.memoryBytes };
+  const rssBytesMax = EXECUTOR_BASE_BYTES + threads * (EXECUTOR_THREAD_BYTES + limits.memoryBytes);
+  return { threads, windowBytes, rssBytesMax };
 }
 
 /**

@@ -1,4 +1,4 @@
-/** Checks what a program's module declares. It comes out of a sandbox, so nothing of it is believed. */
+/** Checks what a program's module declares. It comes out of a sandbox or from a peer, so nothing of it is believed. */
 import * as v from "valibot";
 import { SandboxError, SandboxErrorCode } from "../errors.ts";
 import {
@@ -9,12 +9,13 @@ import {
   READER_COLUMNS_MAX,
   RECORD_BYTES_MAX,
 } from "../limits.ts";
+import { rowBytes } from "./columns.ts";
 import type { ProgramDescription, ProgramLimits } from "./program.ts";
 
 const READERS = ["bytes", "blocks", "lines", "json-lines", "csv", "columns"];
 const TYPES = ["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"] as const;
 
-const column = v.object({
+const column = v.strictObject({
   name: v.pipe(
     v.string("a column's name is a string"),
     v.nonEmpty("a column has no name"),
@@ -26,7 +27,7 @@ const column = v.object({
 const reader = v.variant(
   "kind",
   [
-    v.object({
+    v.strictObject({
       kind: v.literal("bytes"),
       size: v.exactOptional(
         v.pipe(
@@ -37,10 +38,10 @@ const reader = v.variant(
         ),
       ),
     }),
-    v.object({ kind: v.literal("blocks") }),
-    v.object({ kind: v.literal("lines") }),
-    v.object({ kind: v.literal("json-lines") }),
-    v.object({
+    v.strictObject({ kind: v.literal("blocks") }),
+    v.strictObject({ kind: v.literal("lines") }),
+    v.strictObject({ kind: v.literal("json-lines") }),
+    v.strictObject({
       kind: v.literal("csv"),
       separator: v.pipe(
         v.string("input.separator is a string"),
@@ -48,7 +49,7 @@ const reader = v.variant(
       ),
       header: v.boolean("input.header is true or false"),
     }),
-    v.object({
+    v.strictObject({
       kind: v.literal("columns"),
       fields: v.pipe(
         v.array(column, "input.fields is an array"),
@@ -57,6 +58,10 @@ const reader = v.variant(
         v.check(
           (fields) => new Set(fields.map(({ name }) => name)).size === fields.length,
           "a column is named twice",
+        ),
+        v.check(
+          (fields) => rowBytes({ fields }) <= RECORD_BYTES_MAX,
+          `a row has at most ${RECORD_BYTES_MAX} bytes`,
         ),
       ),
     }),
@@ -73,7 +78,7 @@ function limit(name: keyof ProgramLimits): v.OptionalSchema<v.GenericSchema<numb
   );
 }
 
-const description = v.object(
+export const description: v.GenericSchema<unknown, ProgramDescription> = v.object(
   {
     reader,
     yields: v.optional(

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { recordsOfSplit, rowBytes } from "../../../runtime/job/record-borders.ts";
+import { recordsOfSplit } from "../../../runtime/job/record-borders.ts";
+import { rowBytes } from "../../../runtime/sandbox/columns.ts";
 import type { BorderLimits, ReadBytes, Split } from "../../../runtime/job/record-borders.ts";
 import { hasOddQuotes } from "../../../runtime/job/quote-parity.ts";
 import type { ReaderSpec } from "../../../runtime/sandbox/program.ts";

@@ -1,0 +1,80 @@
+/** What a hub does for those who are connected to it: everything for clients, chunks and lanes for nodes. */
+import { refFromHex } from "../../packets/digest.ts";
+import { partName } from "../../runtime/job/output-file.ts";
+import type { JobRunner } from "../../runtime/job/runner.ts";
+import type { JobInput } from "../../runtime/job/splits.ts";
+import { describeStream } from "../../runtime/machine/describe.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
+import type { NodeStatus } from "../messages.ts";
+import type { RemoteExecutor } from "../remote-executor.ts";
+import { CatalogService } from "../serve/catalog-service.ts";
+import { ChunkService } from "../serve/chunk-service.ts";
+import { JobService } from "../serve/job-service.ts";
+import { PutSessions } from "../serve/put-sessions.ts";
+import { RosterService } from "../serve/roster-service.ts";
+import type { Service } from "../serve/service.ts";
+import { UpkeepService } from "../serve/upkeep-service.ts";
+import { hasAnywhere } from "../transfer/anywhere.ts";
+import type { Members } from "./members.ts";
+
+/** The hub's own executor among those of its nodes, which have their peer ids. */
+export const HUB_ID = "hub";
+
+export interface HubServicesOptions {
+  readonly runtime: Runtime;
+  readonly members: Members;
+  readonly runner: JobRunner;
+}
+
+export class HubServices {
+  readonly #options: HubServicesOptions;
+
+  constructor(options: HubServicesOptions) {
+    this.#options = options;
+  }
+
+  /** A node may read what the hub has or can get, and answers for the lanes that it lends. */
+  forNode(executor: RemoteExecutor | undefined): Service[] {
+    const chunks = new ChunkService(this.#shared());
+    return executor === undefined ? [chunks] : [chunks, executor];
+  }
+
+  forClient(nodes: () => readonly NodeStatus[]): Service[] {
+    const { runtime, runner } = this.#options;
+    const shared = this.#shared();
+    const puts = new PutSessions(() => runtime.store.session());
+    return [
+      new ChunkService({ ...shared, puts }),
+      new CatalogService({ ...shared, puts, removed: (name) => this.#removeParts(name) }),
+      new JobService({ runtime, runner, find: (file) => this.#find(file) }),
+      new RosterService(nodes),
+      new UpkeepService(shared),
+    ];
+  }
+
+  #shared(): Pick<Runtime, "store" | "source"> & { hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array> } {
+    const { runtime, members } = this.#options;
+    const { store, source } = runtime;
+    const peers = async (): Promise<Members["chunks"]> => members.chunks;
+    return { store, source, hasAnywhere: (refs) => hasAnywhere({ store, peers }, refs) };
+  }
+
+  async #removeParts(file: string): Promise<void> {
+    const { runtime, members } = this.#options;
+    await runtime.store.remove(partName(file, HUB_ID));
+    await members.removeParts(file);
+  }
+
+  async #find(file: string): Promise<JobInput> {
+    const { store, source } = this.#options.runtime;
+    const record = store.resolve(file);
+    if (record !== undefined) return { name: file, root: record.root, length: record.length };
+    const root = refFromHex(file);
+    if (root === undefined) {
+      throw new WireError(WireErrorCode.notFound, `there is no file called “${file}”`, { file });
+    }
+    const { length } = await describeStream(source, root);
+    return { name: file, root, length };
+  }
+}
