@@ -1,9 +1,11 @@
 /** PacketFS on a directory: no daemon, no ports. Programs run on this machine's own cores. */
 import { randomBytes } from "node:crypto";
 import { availableParallelism, hostname } from "node:os";
+import { join } from "node:path";
 import { refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import { ExecutorList } from "../runtime/job/executor-set.ts";
+import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
 import { partName } from "../runtime/job/output-file.ts";
 import { JobRunner } from "../runtime/job/runner.ts";
 import type { ProgramSpec } from "../runtime/job/job-types.ts";
@@ -62,6 +64,7 @@ class LocalPacketFS implements PacketFS {
   readonly #directory: string;
   readonly #options: LocalOptions;
   readonly #executors: ExecutorList = new ExecutorList();
+  readonly #history: JobHistory;
   /** Opened for reading until something is written. */
   #reading: Promise<Store> | undefined;
   #runtime: Promise<Runtime> | undefined;
@@ -70,6 +73,7 @@ class LocalPacketFS implements PacketFS {
   constructor(directory: string, options: LocalOptions) {
     this.#directory = directory;
     this.#options = options;
+    this.#history = new JobHistory(join(directory, JOB_HISTORY_FILE));
   }
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
@@ -168,7 +172,7 @@ class LocalPacketFS implements PacketFS {
   }
 
   async jobs(): Promise<JobInfo[]> {
-    return this.#runner?.jobs() ?? [];
+    return (await this.#runner?.jobs()) ?? (await this.#history.list());
   }
 
   async cancel(job: string): Promise<void> {
@@ -238,7 +242,12 @@ class LocalPacketFS implements PacketFS {
     if (this.#runner === undefined) {
       if (executor !== undefined) this.#executors.add(executor);
       const sessions = (): Promise<WriteSession> => store.session();
-      this.#runner = new JobRunner({ source: store, sessions, executors: this.#executors });
+      this.#runner = new JobRunner({
+        source: store,
+        sessions,
+        executors: this.#executors,
+        history: this.#history,
+      });
     }
     return this.#runner;
   }

@@ -11,19 +11,20 @@ const MINOR_LEAST = 15;
 const cli = new URL("../cli/main.ts", import.meta.url);
 const [major, minor] = process.versions.node.split(".").map(Number);
 
-if (major === MAJOR && minor >= MINOR_LEAST) {
-  await rememberCompiledCode();
-  await import(cli.href);
-} else {
-  runWith(pinnedNode());
-}
+await rememberCompiledCode();
+if (major === MAJOR && minor >= MINOR_LEAST) await import(cli.href);
+else runWith(pinnedNode());
 
-/** Makes starts after the first three times as fast. The cache is the user's own: nobody else may write code into it. */
+/**
+ * Makes starts after the first three times as fast, and those of worker threads: they go by the variable. The cache is
+ * the user's own, for nobody else may write code into it.
+ */
 async function rememberCompiledCode() {
   try {
-    const { enableCompileCache } = await import("node:module");
     const { default: envPaths } = await import("env-paths");
-    enableCompileCache(join(envPaths("packetfs", { suffix: "" }).cache, "code"));
+    process.env.NODE_COMPILE_CACHE ??= join(envPaths("packetfs", { suffix: "" }).cache, "code");
+    const { enableCompileCache } = await import("node:module");
+    enableCompileCache?.();
   } catch {
     // Without it everything works, only later.
   }

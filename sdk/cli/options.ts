@@ -97,5 +97,7 @@ export function parseEndpoint(text: string, defaultHost: string): Endpoint {
 export function checkName(name: string): void {
   const reason = invalidName(name);
   if (reason === null) return;
-  throw new SdkError(SdkErrorCode.nameInvalid, `"${name}" cannot name a file: ${reason}`, { reason });
+  throw new SdkError(SdkErrorCode.nameInvalid, `${JSON.stringify(name)} cannot name a file: ${reason}`, {
+    reason,
+  });
 }

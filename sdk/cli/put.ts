@@ -1,5 +1,5 @@
 /** pfs put */
-import { stat } from "node:fs/promises";
+import { access, constants, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { Command } from "commander";
 import { fileError, UsageError } from "../errors.ts";
@@ -68,6 +68,7 @@ async function openSource(path: string, name: string | undefined): Promise<Sourc
   try {
     const found = await stat(path);
     if (found.isDirectory()) throw new UsageError(`${path} is a directory; put takes one file`);
+    await access(path, constants.R_OK);
     const total = found.isFile() ? found.size : undefined;
     return { source: { path }, total, name: name ?? basename(path) };
   } catch (error) {
