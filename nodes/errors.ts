@@ -81,7 +81,7 @@ export type WireErrorCode = (typeof WireErrorCode)[keyof typeof WireErrorCode];
 
 /** Why a peer was refused: `data.reason` of PFS_PEER_REFUSED. */
 export const RefusalReason = {
-  /** The port does not know the key that the connection was made with. */
+  /** The port does not let in the key that the connection was made with: it is unknown, kept out, or has too many. */
   key: "unknown-key",
   /** The port does not hold the key that was expected of it, or is no PacketFS port. */
   server: "wrong-server",
@@ -94,8 +94,6 @@ export const RefusalReason = {
   replayed: "replayed-hello",
   /** No version of the protocol in common. */
   version: "no-common-version",
-  /** Too many sessions. */
-  full: "too-many-sessions",
   /** The peer chose its own routing id. */
   routing: "chosen-routing-id",
   /** A HELLO that makes no sense. */

@@ -119,9 +119,7 @@ class Call {
         if (this.#link === undefined) this.#say(this.#caller.hello());
         return;
       case "handshake:error:auth":
-        return this.fail(
-          refused(this.#address, RefusalReason.key, "does not know this key, or has removed it"),
-        );
+        return this.fail(refused(this.#address, RefusalReason.key, "does not let this identity in"));
       case "disconnect":
         return this.#disconnected();
       default:

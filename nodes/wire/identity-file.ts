@@ -36,7 +36,8 @@ async function readIdentity(file: string): Promise<Identity> {
     : Buffer.alloc(0);
   const secret = bytes.subarray(0, SECRET_BYTES);
   const check = bytes.subarray(SECRET_BYTES);
-  if (bytes.byteLength !== SECRET_BYTES + CHECK_BYTES || !check.equals(checkOf(secret))) {
+  const isWhole = bytes.byteLength === SECRET_BYTES + CHECK_BYTES && check.equals(checkOf(secret));
+  if (!isWhole || text !== PREFIX + bytes.toString("base64url")) {
     throw invalid(file, `${file} does not hold an identity, or is damaged`);
   }
   return Identity.fromSecret(secret);

@@ -3,7 +3,8 @@ import type { Dealer } from "zeromq";
 import { dial } from "../../../nodes/wire/dial.ts";
 import type { DialOptions } from "../../../nodes/wire/dial.ts";
 import { Identity } from "../../../nodes/wire/keys.ts";
-import type { Link } from "../../../nodes/wire/link.ts";
+import type { PublicIdentity } from "../../../nodes/wire/keys.ts";
+import type { Link, Role } from "../../../nodes/wire/link.ts";
 import { Roster } from "../../../nodes/wire/roster.ts";
 import { WireServer } from "../../../nodes/wire/server.ts";
 import type { WireServerOptions } from "../../../nodes/wire/server.ts";
@@ -30,6 +31,11 @@ export interface Network {
 }
 
 const context = createContext();
+
+/** Puts an identity on a roster. */
+export function list(roster: Roster, { signingKey, curveKey }: PublicIdentity, role: Role): void {
+  roster.add({ signingKey, curveKey, role, label: "listed" });
+}
 
 export async function openNetwork(options: Partial<WireServerOptions> = {}): Promise<Network> {
   const hub = options.identity ?? Identity.create();
@@ -62,7 +68,7 @@ export async function openNetwork(options: Partial<WireServerOptions> = {}): Pro
       const identity = dialOptions.identity ?? Identity.create();
       const role = dialOptions.role ?? "client";
       const isListed = roster.byId(identity.id) !== undefined;
-      if (!unlisted && !isListed) roster.add({ ...identity, role, label: "listed" });
+      if (!unlisted && !isListed) list(roster, identity, role);
       const link = await dial({
         address: server.address,
         server: hub,

@@ -1,0 +1,147 @@
+/** What keeps a port guarded: the authenticator, the door, and what happens when a peer attacks the port itself. */
+import { connect } from "node:net";
+import { setTimeout } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { MessageType } from "../../../packets/envelope.ts";
+import { Door, connectionOf, routingIdOf } from "../../../nodes/wire/door.ts";
+import type { Admission } from "../../../nodes/wire/door.ts";
+import { parseAddress } from "../../../nodes/wire/address.ts";
+import { Identity } from "../../../nodes/wire/keys.ts";
+import { Roster } from "../../../nodes/wire/roster.ts";
+import { createContext, createDealer, createRouter } from "../../../nodes/wire/sockets.ts";
+import { list, openNetwork } from "./network.ts";
+import { RawPeer, chooseRoutingId } from "./raw-peer.ts";
+
+/** Whether anybody listens there. */
+async function isOpen(address: string): Promise<boolean> {
+  const { host, port } = parseAddress(address);
+  const socket = connect(port, host);
+  const answer = await new Promise<boolean>((resolve) => {
+    socket.on("connect", () => resolve(true));
+    socket.on("error", () => resolve(false));
+  });
+  socket.destroy();
+  return answer;
+}
+
+async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await isTrue())) await setTimeout(10);
+}
+
+class BreakableRoster extends Roster {
+  isBroken = false;
+
+  override byCurveKey(curveKey: Uint8Array): ReturnType<Roster["byCurveKey"]> {
+    if (this.isBroken) throw new Error("a defect");
+    return super.byCurveKey(curveKey);
+  }
+}
+
+test("when the authenticator ends, the port closes and its sessions end", async () => {
+  const roster = new BreakableRoster();
+  const network = await openNetwork({ roster });
+  const link = await network.dial();
+  expect(await isOpen(network.address)).toBe(true);
+  roster.isBroken = true;
+  const late = network.dial({ identity: Identity.create(), timeoutMs: 1_000 });
+  await expect(late).rejects.toMatchObject({ code: /PFS_PEER_(UNREACHABLE|REFUSED)/ });
+  expect(await network.server.closed).toMatchObject({ code: "PFS_AUTHENTICATOR_LOST" });
+  expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+  await until(async () => !(await isOpen(network.address)));
+  await network.close();
+});
+
+test("a socket without an authenticator lets nobody in, not even its own key", async () => {
+  const context = createContext();
+  const identity = Identity.create();
+  const router = createRouter({ context, identity, disconnected: new Uint8Array(8), ipv6: false });
+  router.bindSync("tcp://127.0.0.1:*");
+  router.receiveTimeout = 400;
+  const dealer = createDealer({ context, identity, serverKey: identity.curveKey, ipv6: false });
+  dealer.linger = 0;
+  dealer.sendTimeout = 300;
+  dealer.connect(router.lastEndpoint!);
+  await expect(dealer.send("hello")).rejects.toMatchObject({ code: "EAGAIN" });
+  await expect(router.receive()).rejects.toMatchObject({ code: "EAGAIN" });
+  dealer.close();
+  router.close();
+});
+
+test("a port that is taken says so", async () => {
+  const network = await openNetwork();
+  const { port } = parseAddress(network.address);
+  const second = openNetwork({ identity: Identity.create() });
+  const taken = (await second).server;
+  await expect(taken.bind("127.0.0.1", port)).rejects.toMatchObject({
+    code: "PFS_PORT_UNAVAILABLE",
+    data: { address: network.address, system: "EADDRINUSE" },
+  });
+  await network.close();
+  await (await second).close();
+});
+
+test("a peer that names itself is refused and told so", async () => {
+  const network = await openNetwork();
+  const identity = Identity.create();
+  list(network.roster, identity, "client");
+  const socket = createDealer({
+    context: createContext(),
+    identity,
+    serverKey: network.hub.curveKey,
+    ipv6: false,
+  });
+  socket.routingId = "me";
+  socket.connect(`tcp://${network.address}`);
+  expect(await new RawPeer(socket).hearError()).toMatchObject({ data: { reason: "chosen-routing-id" } });
+  const { id } = identity;
+  await until(() => network.events.some((event) => event.kind === "refused" && event.id === id));
+  await (await network.dial()).close();
+  socket.close();
+  await network.close();
+});
+
+test("a peer that takes a routing id which the port may assign is thrown out and kept out", async () => {
+  const network = await openNetwork({
+    onLink: (link) => link.onRequest((_, reply) => reply({ type: MessageType.OK })),
+  });
+  const honest = await network.dial();
+  const identity = Identity.create();
+  list(network.roster, identity, "client");
+  const context = createContext();
+  const squatter = createDealer({ context, identity, serverKey: network.hub.curveKey, ipv6: false });
+  squatter.linger = 0;
+  chooseRoutingId(squatter, routingIdOf(12_345));
+  squatter.connect(`tcp://${network.address}`);
+  await until(() => network.events.some((event) => event.kind === "attacked"));
+  expect(network.events.find((event) => event.kind === "attacked")).toMatchObject({ id: identity.id });
+  // The port opens again under the same address; the others come back, the attacker does not.
+  expect(await honest.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+  const again = await network.dial();
+  await again.request({ type: MessageType.OK });
+  await expect(network.dial({ identity })).rejects.toMatchObject({ data: { reason: "unknown-key" } });
+  squatter.close();
+  await network.close();
+});
+
+test("the door knows assigned routing ids from chosen ones", () => {
+  const admission: Admission = { curveKey: new Uint8Array(32), entry: undefined, address: "" };
+  const door = new Door();
+  const come = (routingId: Uint8Array, isExpected = true): string => {
+    if (isExpected) void door.expect(admission);
+    return door.appeared(routingId).kind;
+  };
+  expect(come(routingIdOf(0xffff_fffe))).toBe("admitted");
+  expect(come(routingIdOf(0xffff_ffff))).toBe("admitted");
+  expect(come(routingIdOf(0))).toBe("admitted");
+  expect(come(routingIdOf(0))).toBe("forged");
+  expect(come(routingIdOf(2))).toBe("forged");
+  expect(come(Buffer.from("name"))).toBe("named");
+  expect(come(Uint8Array.of(0, 0, 0, 0, 1, 0))).toBe("named");
+  expect(come(routingIdOf(1), false)).toBe("unexpected");
+  expect(come(routingIdOf(2))).toBe("admitted");
+  door.reset();
+  expect(come(routingIdOf(77))).toBe("admitted");
+  for (const connection of [0, 1, 0x8000_0000, 0xffff_ffff]) {
+    expect(connectionOf(routingIdOf(connection))).toBe(connection);
+  }
+});

@@ -1,0 +1,82 @@
+/** A peer that is let in and says hello as it must, and from then on says whatever a test wants. */
+import { randomBytes } from "node:crypto";
+import type { Dealer } from "zeromq";
+import { MessageType } from "../../../packets/envelope.ts";
+import type { PacketfsError } from "../../../packets/errors.ts";
+import { Caller } from "../../../nodes/wire/caller.ts";
+import { errorOf } from "../../../nodes/wire/error-frame.ts";
+import { fromParts, outFrame, toParts } from "../../../nodes/wire/frames.ts";
+import type { Identity } from "../../../nodes/wire/keys.ts";
+import type { OutMessage, Role, WireMessage } from "../../../nodes/wire/link.ts";
+import { list } from "./network.ts";
+import type { Network } from "./network.ts";
+
+export class RawPeer {
+  readonly socket: Dealer;
+  /** Everything that it said in its handshake. */
+  readonly said: Uint8Array[][] = [];
+  counter = 0;
+
+  constructor(socket: Dealer) {
+    this.socket = socket;
+  }
+
+  /** Sends a well-formed message with the next counter. */
+  async say(message: OutMessage, fields: { request?: number; flags?: number } = {}): Promise<void> {
+    await this.send(toParts(outFrame(message, fields), ++this.counter, 0));
+  }
+
+  async send(parts: readonly Uint8Array[]): Promise<void> {
+    await this.socket.send([...parts]);
+  }
+
+  /** The next message that is neither PING nor CREDIT. */
+  async hear(): Promise<WireMessage> {
+    for (;;) {
+      const received = fromParts(await this.socket.receive());
+      if (received.kind !== "message") throw new Error("the server said something invalid");
+      const { type } = received.message;
+      if (type !== MessageType.PING && type !== MessageType.CREDIT) return received.message;
+    }
+  }
+
+  /** What the server says when it ends the session or refuses it. */
+  async hearError(): Promise<PacketfsError> {
+    for (;;) {
+      const message = await this.hear();
+      if (message.type === MessageType.ERROR) return errorOf(message);
+    }
+  }
+}
+
+/** Sets a routing id of any bytes, which `routingId` does not take. */
+export function chooseRoutingId(socket: Dealer, routingId: Uint8Array): void {
+  const ZMQ_ROUTING_ID = 5;
+  const options = socket as unknown as { setStringOption(option: number, value: Buffer): void };
+  options.setStringOption(ZMQ_ROUTING_ID, Buffer.from(routingId));
+}
+
+/** Says hello; the peer is in a session when this resolves. Rejects with the server's error. */
+export async function rawPeer(network: Network, identity: Identity, role: Role = "client"): Promise<RawPeer> {
+  if (network.roster.byId(identity.id) === undefined) list(network.roster, identity, role);
+  const peer = new RawPeer(network.socket(identity));
+  const caller = new Caller({
+    address: network.address,
+    server: network.hub,
+    identity,
+    role,
+    self: { label: "raw", features: [] },
+    random: () => randomBytes(32),
+  });
+  const say = async (parts: Uint8Array[]): Promise<void> => {
+    peer.said.push(parts);
+    await peer.send(parts);
+  };
+  await say(caller.hello());
+  for (;;) {
+    const step = caller.receive(await peer.socket.receive());
+    if (step.kind === "failed") throw step.error;
+    if (step.kind === "welcomed") return peer;
+    await say(step.parts);
+  }
+}

@@ -1,0 +1,196 @@
+/** What becomes of sessions: joining, removal, expiry, and coming back. */
+import { setTimeout } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { MessageType } from "../../../packets/envelope.ts";
+import type { PacketfsError } from "../../../packets/errors.ts";
+import { parseAddress } from "../../../nodes/wire/address.ts";
+import { Identity } from "../../../nodes/wire/keys.ts";
+import type { Link } from "../../../nodes/wire/link.ts";
+import { Redialer } from "../../../nodes/wire/redialer.ts";
+import { Roster } from "../../../nodes/wire/roster.ts";
+import type { RosterEntry } from "../../../nodes/wire/roster.ts";
+import { WireServer } from "../../../nodes/wire/server.ts";
+import { list, openNetwork } from "./network.ts";
+import { rawPeer } from "./raw-peer.ts";
+
+const { OK, WANT } = MessageType;
+
+async function until(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) await setTimeout(5);
+}
+
+test("both sides know who the other is", async () => {
+  const network = await openNetwork({ features: ["swarm"] });
+  const identity = Identity.create();
+  const near = await network.dial({
+    identity,
+    role: "node",
+    label: "küche",
+    listen: "10.0.0.1:7000",
+    features: ["gpu", "zstd"],
+  });
+  const far = await network.accepted(near);
+  const { id, signingKey, curveKey } = identity;
+  expect({ ...far.peer, signingKey: hex(far.peer.signingKey), curveKey: hex(far.peer.curveKey) }).toEqual({
+    id,
+    signingKey: hex(signingKey),
+    curveKey: hex(curveKey),
+    role: "node",
+    label: "küche",
+    address: "10.0.0.1:7000",
+    features: ["gpu", "zstd"],
+    version: 1,
+  });
+  expect(near.peer).toMatchObject({ id: network.hub.id, role: "hub", label: "hub", features: ["swarm"] });
+  expect(network.server.links).toEqual([far]);
+  await network.close();
+});
+
+function hex(key: Uint8Array): string {
+  return Buffer.from(key).toString("hex");
+}
+
+test("a machine joins with an invite, and from then on comes back as itself", async () => {
+  const joined: [RosterEntry, RosterEntry][] = [];
+  const network = await openNetwork({ onJoin: (entry, invite) => void joined.push([entry, invite]) });
+  const [invite, joining] = [Identity.create(), Identity.create()];
+  list(network.roster, invite, "invite");
+  const options = { identity: invite, role: "node", joining, label: "attic", listen: "attic:7000" } as const;
+  const far = await network.accepted(await network.dial(options));
+  expect(far.peer).toMatchObject({ id: joining.id, role: "node", label: "attic" });
+  expect(joined).toHaveLength(1);
+  expect(joined[0]![0]).toMatchObject({
+    id: joining.id,
+    role: "node",
+    label: "attic",
+    address: "attic:7000",
+  });
+  expect(joined[0]![1].id).toBe(invite.id);
+  expect(network.events).toContainEqual({
+    kind: "joined",
+    id: joining.id,
+    label: "attic",
+    address: "127.0.0.1",
+  });
+  // An invite may be of use once; the session and the machine stay.
+  network.roster.remove(invite.id);
+  await expect(network.dial({ ...options, unlisted: true })).rejects.toMatchObject({
+    code: "PFS_PEER_REFUSED",
+  });
+  const restored = Roster.fromJSON(JSON.parse(JSON.stringify(network.roster)));
+  const second = await openNetwork({ identity: network.hub, roster: restored });
+  const again = await second.dial({ identity: joining, role: "node" });
+  expect((await second.accepted(again)).peer.id).toBe(joining.id);
+  await second.close();
+  await network.close();
+});
+
+test("a machine that its owner declines is not on the roster", async () => {
+  const network = await openNetwork({
+    onJoin: async () => {
+      await setTimeout(10);
+      throw new Error("this token was used already");
+    },
+  });
+  const [invite, joining] = [Identity.create(), Identity.create()];
+  list(network.roster, invite, "invite");
+  await expect(network.dial({ identity: invite, role: "node", joining })).rejects.toMatchObject({
+    code: "PFS_PEER_REFUSED",
+    data: { reason: "declined" },
+    message: expect.stringContaining("used already"),
+  });
+  expect(network.roster.byId(joining.id)).toBeUndefined();
+  await network.close();
+});
+
+test("who is removed from the roster is out at once", async () => {
+  const network = await openNetwork();
+  const identity = Identity.create();
+  const [first, second, other] = [
+    await network.dial({ identity }),
+    await network.dial({ identity }),
+    await network.dial(),
+  ];
+  expect(network.roster.remove(identity.id)).toBe(true);
+  for (const link of [first, second]) {
+    expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST", data: { reason: "PFS_PEER_REFUSED" } });
+  }
+  const again = network.dial({ identity, unlisted: true });
+  await expect(again).rejects.toMatchObject({ data: { reason: "unknown-key" } });
+  (await network.accepted(other)).onRequest((_, reply) => reply({ type: OK }));
+  await other.request({ type: WANT });
+  await network.close();
+});
+
+test("a peer whose session expired is told so, and not waited for", async () => {
+  const network = await openNetwork();
+  const peer = await rawPeer(network, Identity.create());
+  const link = network.links.at(-1)!;
+  // It says nothing, as if it had stood still.
+  expect(await link.closed).toMatchObject({
+    code: "PFS_NODE_LOST",
+    message: expect.stringContaining("silent"),
+  });
+  await peer.say({ type: WANT }, { request: 1 });
+  expect(await peer.hearError()).toMatchObject({ code: "PFS_SESSION_UNKNOWN" });
+  await network.close();
+});
+
+test("a link whose session the server forgot ends at once", async () => {
+  const network = await openNetwork();
+  const near = await network.dial();
+  const far = await network.accepted(near);
+  await far.close();
+  expect(await near.closed).toMatchObject({ code: "PFS_NODE_LOST", data: { reason: "PFS_LINK_CLOSED" } });
+  await network.close();
+});
+
+test("a redialer comes back when the server does, and says hello anew", async () => {
+  const [hub, identity] = [Identity.create(), Identity.create()];
+  const roster = new Roster();
+  list(roster, identity, "node");
+  const start = async (port: number): Promise<WireServer> => {
+    const onLink = (link: Link): void => link.onRequest((_, reply) => reply({ type: OK }));
+    const server = new WireServer({ identity: hub, roster, role: "hub", label: "hub", onLink });
+    await server.bind("127.0.0.1", port);
+    return server;
+  };
+  const first = await start(0);
+  const links: Link[] = [];
+  const failures: PacketfsError[] = [];
+  const redialer = new Redialer({
+    address: first.address,
+    server: hub,
+    identity,
+    role: "node",
+    label: "node",
+    timeoutMs: 300,
+    onLink: (link) => links.push(link),
+    onFailure: (error) => failures.push(error),
+  });
+  await until(() => links.length === 1);
+  await redialer.link!.request({ type: WANT });
+  first.kill();
+  expect(await links[0]!.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+  await until(() => failures.length >= 2);
+  expect(failures[0]).toMatchObject({ code: "PFS_NODE_LOST" });
+  expect(failures[1]).toMatchObject({ code: "PFS_PEER_UNREACHABLE" });
+  const second = await start(parseAddress(first.address).port);
+  await until(() => links.length === 2);
+  await links[1]!.request({ type: WANT });
+  await redialer.close();
+  expect(redialer.link).toBeUndefined();
+  await second.close();
+});
+
+test("many sessions share a port fairly and end with it", async () => {
+  const network = await openNetwork({ onLink: (link) => link.onRequest((_, reply) => reply({ type: OK })) });
+  const identity = Identity.create();
+  list(network.roster, identity, "client");
+  const links = await Promise.all(Array.from({ length: 40 }, () => network.dial({ identity })));
+  await Promise.all(links.map((link) => link.request({ type: WANT, chunks: new Uint8Array(100_000) })));
+  expect(network.server.links).toHaveLength(40);
+  await network.server.close();
+  for (const link of links) expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+  await network.close();
+});
