@@ -172,7 +172,7 @@ class LocalPacketFS implements PacketFS {
   }
 
   async jobs(): Promise<JobInfo[]> {
-    return (await this.#runner?.jobs()) ?? (await this.#history.list());
+    return await this.#history.list(this.#runner);
   }
 
   async cancel(job: string): Promise<void> {

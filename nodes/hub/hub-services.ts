@@ -1,6 +1,7 @@
 /** What a hub does for those who are connected to it: everything for clients, chunks and lanes for nodes. */
 import { refFromHex } from "../../packets/digest.ts";
 import { partName } from "../../runtime/job/output-file.ts";
+import type { JobHistory } from "../../runtime/job/job-history.ts";
 import type { JobRunner } from "../../runtime/job/runner.ts";
 import type { JobInput } from "../../runtime/job/splits.ts";
 import { describeStream } from "../../runtime/machine/describe.ts";
@@ -25,6 +26,7 @@ export interface HubServicesOptions {
   readonly runtime: Runtime;
   readonly members: Members;
   readonly runner: JobRunner;
+  readonly history: JobHistory;
 }
 
 export class HubServices {
@@ -41,13 +43,13 @@ export class HubServices {
   }
 
   forClient(nodes: () => readonly NodeStatus[]): Service[] {
-    const { runtime, runner } = this.#options;
+    const { runtime, runner, history } = this.#options;
     const shared = this.#shared();
     const puts = new PutSessions(() => runtime.store.session());
     return [
       new ChunkService({ ...shared, puts }),
       new CatalogService({ ...shared, puts, removed: (name) => this.#removeParts(name) }),
-      new JobService({ runtime, runner, find: (file) => this.#find(file) }),
+      new JobService({ runtime, runner, history, find: (file) => this.#find(file) }),
       new RosterService(nodes),
       new UpkeepService(shared),
     ];

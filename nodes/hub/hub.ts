@@ -7,6 +7,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { ExecutorList } from "../../runtime/job/executor-set.ts";
+import { JOB_HISTORY_FILE, JobHistory } from "../../runtime/job/job-history.ts";
 import { JobRunner } from "../../runtime/job/runner.ts";
 import type { Executor } from "../../runtime/pool/executor.ts";
 import { Runtime } from "../../runtime/runtime.ts";
@@ -107,12 +108,14 @@ export class Hub implements AsyncDisposable {
     const { runtime, members, roster, rosterFile, secrets } = parts;
     const rosterWriter = new RosterWriter(rosterFile, roster);
     if (runtime.executor !== undefined) members.executors.add(runtime.executor);
+    const history = new JobHistory(join(runtime.store.directory, JOB_HISTORY_FILE));
     this.#runner = new JobRunner({
       source: runtime.source,
       sessions: () => runtime.store.session(),
       executors: members.executors,
+      history,
     });
-    this.#services = new HubServices({ runtime, members, runner: this.#runner });
+    this.#services = new HubServices({ runtime, members, runner: this.#runner, history });
     this.#server = new WireServer({
       identity: secrets.hub,
       roster,

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { Ref } from "../../packets/digest.ts";
+import type { JobHistory } from "../../runtime/job/job-history.ts";
 import type { JobRunner, OpenProgram } from "../../runtime/job/runner.ts";
 import type { ProgramSpec } from "../../runtime/job/job-types.ts";
 import type { JobInput } from "../../runtime/job/splits.ts";
@@ -18,6 +19,7 @@ import type { Handler, Service } from "./service.ts";
 export interface JobServiceOptions {
   readonly runtime: Runtime;
   readonly runner: JobRunner;
+  readonly history: JobHistory;
   /** The stored file that a name or root in hexadecimal digits means. Rejects with PFS_NOT_FOUND. */
   readonly find: (file: string) => Promise<JobInput>;
 }
@@ -42,7 +44,7 @@ export class JobService implements Service {
 
   async #answer(message: WireMessage, reply: Reply): Promise<OutMessage> {
     const request = readMeta(JobMeta, message);
-    const { runner } = this.#options;
+    const { runner, history } = this.#options;
     switch (request.op) {
       case "run":
         return await this.#run(request, reply);
@@ -57,7 +59,7 @@ export class JobService implements Service {
         return { type: MessageType.OK };
       }
       case "list":
-        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(runner.jobs())) };
+        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(await history.list(runner))) };
       case "cancel":
         if (!runner.cancel(request.job)) {
           throw new WireError(WireErrorCode.notFound, `no job ${request.job} is running`, {

@@ -8,6 +8,7 @@ import { PacketBudget } from "./budget.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { ExecutorSet } from "./executor-set.ts";
 import { Job } from "./job.ts";
+import type { JobHistory } from "./job-history.ts";
 import type { JobEvent, JobInfo, JobOutcome, JobSpec, ProgramSpec } from "./job-types.ts";
 import { OpenProgram } from "./open-program.ts";
 import { writeManifests } from "./programs.ts";
@@ -26,6 +27,8 @@ export interface JobRunnerOptions {
   /** Milliseconds of a monotonic clock; the process's own by default. */
   readonly now?: () => number;
   readonly setTimer?: SetTimer;
+  /** Where ended jobs are remembered beyond this runner's life. */
+  readonly history?: JobHistory | undefined;
 }
 
 export interface RunJobOptions {
@@ -101,6 +104,7 @@ export class JobRunner implements AsyncDisposable {
       this.#running.delete(spec.id);
       this.#finished.push(record);
       if (this.#finished.length > JOBS_REMEMBERED) this.#finished.shift();
+      await this.#options.history?.add(record.info());
     }
   }
 

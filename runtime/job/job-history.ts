@@ -1,0 +1,65 @@
+/** Finished jobs, kept beside the store so that people can ask for them later: a JSON line each, the last ones only. */
+import { appendFile, readFile, rename, writeFile } from "node:fs/promises";
+import * as v from "valibot";
+import { JOBS_REMEMBERED } from "../limits.ts";
+import type { JobInfo } from "./job-types.ts";
+
+/** Its name in a store's directory. */
+export const JOB_HISTORY_FILE = "jobs.jsonl";
+
+const line = v.object({
+  job: v.string(),
+  program: v.string(),
+  state: v.picklist(["done", "failed", "cancelled"]),
+  startedAt: v.number(),
+  milliseconds: v.number(),
+  done: v.number(),
+  tasks: v.number(),
+  error: v.exactOptional(
+    v.object({ code: v.string(), message: v.string(), data: v.record(v.string(), v.any()) }),
+  ),
+});
+
+export class JobHistory {
+  readonly #file: string;
+  #last: Promise<void> = Promise.resolve();
+  #lines: number | undefined;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** Remembers a job that has ended. A file that cannot be written costs the memory of the job, not the job. */
+  add(info: JobInfo): Promise<void> {
+    this.#last = this.#last.then(() => this.#add(info)).catch(() => undefined);
+    return this.#last;
+  }
+
+  /** The jobs that `runner` is running, then those that ended, the newest first. Damaged lines are left out. */
+  async list(runner?: { jobs(): JobInfo[] }): Promise<JobInfo[]> {
+    await this.#last;
+    const running = runner?.jobs().filter(({ state }) => state === "running") ?? [];
+    return [...running, ...(await this.#read()).toReversed().slice(0, JOBS_REMEMBERED)];
+  }
+
+  async #add(info: JobInfo): Promise<void> {
+    this.#lines ??= (await this.#read()).length;
+    await appendFile(this.#file, `${JSON.stringify(info)}\n`);
+    if (++this.#lines <= 2 * JOBS_REMEMBERED) return;
+    const kept = (await this.#read()).slice(-JOBS_REMEMBERED);
+    await writeFile(`${this.#file}.new`, kept.map((job) => `${JSON.stringify(job)}\n`).join(""));
+    await rename(`${this.#file}.new`, this.#file);
+    this.#lines = kept.length;
+  }
+
+  async #read(): Promise<JobInfo[]> {
+    const text = await readFile(this.#file, "utf8").catch(() => "");
+    return text.split("\n").flatMap((json) => {
+      try {
+        return [v.parse(line, JSON.parse(json)) as JobInfo];
+      } catch {
+        return [];
+      }
+    });
+  }
+}

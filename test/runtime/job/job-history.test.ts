@@ -1,0 +1,56 @@
+import { appendFile, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { JobHistory } from "../../../runtime/job/job-history.ts";
+import type { JobInfo } from "../../../runtime/job/job-types.ts";
+import { JOBS_REMEMBERED } from "../../../runtime/limits.ts";
+
+let directory: string;
+let file: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "pfs-history-"));
+  file = join(directory, "jobs.jsonl");
+});
+afterEach(async () => await rm(directory, { recursive: true }));
+
+function ended(job: string, state: JobInfo["state"] = "done"): JobInfo {
+  return { job, program: "p.ts", state, startedAt: 1, milliseconds: 2, done: 3, tasks: 3 };
+}
+
+describe("the history of jobs", () => {
+  it("is empty before there is a file", async () => {
+    expect(await new JobHistory(file).list()).toEqual([]);
+  });
+
+  it("tells another process what ended, the newest first, behind what runs", async () => {
+    const history = new JobHistory(file);
+    await history.add(ended("a"));
+    await history.add({ ...ended("b", "failed"), error: { code: "PFS_X", message: "m", data: { task: 1 } } });
+    const runner = { jobs: () => [ended("c", "running"), ended("b", "failed")] };
+    const listed = await new JobHistory(file).list(runner);
+    expect(listed.map(({ job }) => job)).toEqual(["c", "b", "a"]);
+    expect(listed[1]!.error?.code).toBe("PFS_X");
+  });
+
+  it("leaves damaged lines out and goes on", async () => {
+    const history = new JobHistory(file);
+    await history.add(ended("a"));
+    await appendFile(file, '{"job":"torn\n{"job":5}\n');
+    await history.add(ended("b"));
+    expect((await history.list()).map(({ job }) => job)).toEqual(["b", "a"]);
+  });
+
+  it("does not grow without end", async () => {
+    const history = new JobHistory(file);
+    for (let job = 0; job < 3 * JOBS_REMEMBERED; job++) await history.add(ended(`j${job}`));
+    expect((await history.list())[0]!.job).toBe(`j${3 * JOBS_REMEMBERED - 1}`);
+    const lines = (await readFile(file, "utf8")).trim().split("\n");
+    expect(lines.length).toBeLessThanOrEqual(2 * JOBS_REMEMBERED);
+  });
+
+  it("does not fail a job when the file cannot be written", async () => {
+    await new JobHistory(join(directory, "nowhere", "jobs.jsonl")).add(ended("a"));
+  });
+});
