@@ -138,10 +138,12 @@ class RemotePacketFS implements PacketFS {
   }
 
   async nodes(): Promise<NodeInfo[]> {
-    return (await this.#hub.nodes()).map(({ address, ...node }) => ({
-      ...node,
-      ...(address === undefined ? {} : { address }),
-    }));
+    return (await this.#hub.nodes()).map(
+      ({ id, label, role, address, width, inFlight, done, lastSeenMs }) => ({
+        ...{ id, label, role, width, inFlight, done, lastSeenMs },
+        ...(address === undefined ? {} : { address }),
+      }),
+    );
   }
 
   async jobs(): Promise<JobInfo[]> {
