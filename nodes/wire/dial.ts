@@ -98,8 +98,8 @@ class Call {
   /** The error for a call that takes too long. */
   timeout(): WireError {
     if (this.#hasShakenHands) return unreachable(this.#address, "it does not finish its handshake");
-    if (this.#hasConnected) return this.#wrongServer();
-    return unreachable(this.#address, "nobody answers there");
+    if (this.#brokenHandshakes > 0) return this.#wrongServer();
+    return unreachable(this.#address, this.#hasConnected ? "it does not answer" : "nobody listens there");
   }
 
   fail(error: PacketfsError): void {

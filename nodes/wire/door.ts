@@ -5,6 +5,7 @@
  * the peer; and when an assigned id meets one that a peer chose before, libzmq ends the whole process (an assertion). So
  * the door lets one connection in at a time: the authenticator admits a key, then waits until the ROUTER has announced
  * the connection. Its id must be the next number of the counter; what is not was chosen by the holder of that very key.
+ * Only who guesses the next number is not noticed here: that is made a poor bet by `scatterRoutingIds`.
  *
  *     ZAP: key K? ── expect(K) ─▶ 200 ─▶ ROUTER: new connection, id ── appeared(id) ─▶ K has connection id
  *                        └──────────────── waits ────────────────────────┘

@@ -21,7 +21,8 @@ import type { Identity } from "./keys.ts";
 import { proveGuarded } from "./proof.ts";
 import type { WriteResult } from "./pump.ts";
 import type { Roster } from "./roster.ts";
-import { createContext, createRouter } from "./sockets.ts";
+import { scatterRoutingIds } from "./scatter.ts";
+import { createContext, createRouter, unbind } from "./sockets.ts";
 import { systemCode } from "./system-code.ts";
 
 export interface PortListener {
@@ -130,7 +131,8 @@ export class Port {
     this.#door.reset();
     authenticator.admitOnly(identity.curveKey);
     this.#disconnected = randomBytes(SECRET_BYTES);
-    const router = createRouter({ context: this.#context, identity, disconnected: this.#disconnected, ipv6 });
+    const options = { context: this.#context, identity, disconnected: this.#disconnected, ipv6 };
+    const router = scatterRoutingIds(this.#context, () => createRouter(options));
     this.#router = router;
     // Never `bind` and `unbind`: they work in another thread, while a socket is for one thread at a time.
     router.bindSync(ipv6 ? "tcp://[::1]:*" : "tcp://127.0.0.1:*");
@@ -139,8 +141,7 @@ export class Port {
     const hasRefused = (curveKey: Uint8Array): boolean => authenticator.hasRefused(curveKey);
     const calibrated = this.#door.calibrated();
     await proveGuarded({ context: this.#context, endpoint: loopback, identity, hasRefused, calibrated });
-    // Unbinds: in libzmq both are the same. zeromq.js 6.8.0's own `unbindSync` binds.
-    router.disconnect(loopback);
+    unbind(router, loopback);
     await bindAgain(router, endpoint, tries);
     if (this.#isClosed) throw new WireError(WireErrorCode.closed, "the port was closed while it opened");
     // When it opens again, it is the same port.
@@ -164,16 +165,17 @@ export class Port {
 
   #sort(routingId: Buffer, parts: readonly Buffer[]): void {
     const name = routingId.toString("latin1");
-    const [first] = parts;
-    // The ROUTER announces a connection before anything that comes over it.
-    if (!this.#live.has(name)) return this.#appeared(name, routingId);
     const connection = connectionOf(routingId);
-    if (parts.length === 1 && this.#disconnected.equals(first!)) {
-      this.#count(this.#live.get(name) ?? "", -1);
+    const key = this.#live.get(name);
+    if (parts.length === 1 && this.#disconnected.equals(parts[0]!)) {
+      if (key === undefined) return;
       this.#live.delete(name);
+      this.#count(key, -1);
       if (connection !== undefined) this.#options.listener.disappeared(connection);
       return;
     }
+    // The ROUTER announces a connection before anything that comes over it.
+    if (key === undefined) return this.#appeared(name, routingId);
     // Peers that chose their routing ids are not spoken with.
     if (connection !== undefined) this.#options.listener.received(connection, parts);
   }

@@ -65,6 +65,11 @@ export function createRouter({ context, identity, disconnected, ipv6 }: RouterOp
   return router;
 }
 
+/** Unbinds at once. zeromq.js 6.8.0's own `unbindSync` binds; in libzmq, unbinding and disconnecting are the same. */
+export function unbind(socket: Router, endpoint: string): void {
+  socket.disconnect(endpoint);
+}
+
 export interface DealerOptions {
   readonly context: Context;
   readonly identity: Identity;

@@ -12,10 +12,8 @@ const Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=
 function z85Decode(text: string): Uint8Array {
   const bytes = Buffer.alloc((text.length / 5) * 4);
   for (let at = 0; at < text.length; at += 5) {
-    const value = [...text.slice(at, at + 5)].reduce(
-      (sum, character) => sum * 85 + Z85.indexOf(character),
-      0,
-    );
+    let value = 0;
+    for (let index = at; index < at + 5; index++) value = value * 85 + Z85.indexOf(text[index]!);
     bytes.writeUInt32BE(value, (at / 5) * 4);
   }
   return bytes;

@@ -26,7 +26,11 @@ const plain = fc.letrec((tie) => ({
 })).value;
 
 test("plain values survive, numbers beyond 32 bits and bytes too", () => {
-  fc.assert(fc.property(plain, (value) => void expect(decodeMeta(encodeMeta(value))).toEqual(value)));
+  fc.assert(
+    fc.property(plain, (value) => {
+      expect(decodeMeta(encodeMeta(value))).toEqual(value);
+    }),
+  );
   expect(decodeMeta(encodeMeta({ bytes: Uint8Array.of(1, 2), gone: undefined }))).toEqual({
     bytes: Uint8Array.of(1, 2),
   });
@@ -47,7 +51,11 @@ test("the scan accepts what the decoder does, and never reads past the end", () 
     }),
     { numRuns: 3000 },
   );
-  fc.assert(fc.property(plain, (value) => void expect(invalidMeta(encode(value))).toBeNull()));
+  fc.assert(
+    fc.property(plain, (value) => {
+      expect(invalidMeta(encode(value))).toBeNull();
+    }),
+  );
 });
 
 test("any cut of valid metadata is refused", () => {

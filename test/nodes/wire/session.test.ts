@@ -1,6 +1,6 @@
 /** What becomes of sessions: joining, removal, expiry, and coming back. */
 import { setTimeout } from "node:timers/promises";
-import { expect, test } from "vitest";
+import { test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { parseAddress } from "../../../nodes/wire/address.ts";
@@ -19,7 +19,7 @@ async function until(isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await setTimeout(5);
 }
 
-test("both sides know who the other is", async () => {
+test.concurrent("both sides know who the other is", async ({ expect }) => {
   const network = await openNetwork({ features: ["swarm"] });
   const identity = Identity.create();
   const near = await network.dial({
@@ -50,7 +50,9 @@ function hex(key: Uint8Array): string {
   return Buffer.from(key).toString("hex");
 }
 
-test("a machine joins with an invite, and from then on comes back as itself", async () => {
+test.concurrent("a machine joins with an invite, and from then on comes back as itself", async ({
+  expect,
+}) => {
   const joined: [RosterEntry, RosterEntry][] = [];
   const network = await openNetwork({ onJoin: (entry, invite) => void joined.push([entry, invite]) });
   const [invite, joining] = [Identity.create(), Identity.create()];
@@ -85,7 +87,7 @@ test("a machine joins with an invite, and from then on comes back as itself", as
   await network.close();
 });
 
-test("a machine that its owner declines is not on the roster", async () => {
+test.concurrent("a machine that its owner declines is not on the roster", async ({ expect }) => {
   const network = await openNetwork({
     onJoin: async () => {
       await setTimeout(10);
@@ -103,7 +105,7 @@ test("a machine that its owner declines is not on the roster", async () => {
   await network.close();
 });
 
-test("who is removed from the roster is out at once", async () => {
+test.concurrent("who is removed from the roster is out at once", async ({ expect }) => {
   const network = await openNetwork();
   const identity = Identity.create();
   const [first, second, other] = [
@@ -122,7 +124,7 @@ test("who is removed from the roster is out at once", async () => {
   await network.close();
 });
 
-test("a peer whose session expired is told so, and not waited for", async () => {
+test.concurrent("a peer whose session expired is told so, and not waited for", async ({ expect }) => {
   const network = await openNetwork();
   const peer = await rawPeer(network, Identity.create());
   const link = network.links.at(-1)!;
@@ -136,7 +138,7 @@ test("a peer whose session expired is told so, and not waited for", async () => 
   await network.close();
 });
 
-test("a link whose session the server forgot ends at once", async () => {
+test.concurrent("a link whose session the server forgot ends at once", async ({ expect }) => {
   const network = await openNetwork();
   const near = await network.dial();
   const far = await network.accepted(near);
@@ -145,7 +147,7 @@ test("a link whose session the server forgot ends at once", async () => {
   await network.close();
 });
 
-test("a redialer comes back when the server does, and says hello anew", async () => {
+test.concurrent("a redialer comes back when the server does, and says hello anew", async ({ expect }) => {
   const [hub, identity] = [Identity.create(), Identity.create()];
   const roster = new Roster();
   list(roster, identity, "node");
@@ -183,7 +185,7 @@ test("a redialer comes back when the server does, and says hello anew", async ()
   await second.close();
 });
 
-test("many sessions share a port fairly and end with it", async () => {
+test.concurrent("many sessions share a port fairly and end with it", async ({ expect }) => {
   const network = await openNetwork({ onLink: (link) => link.onRequest((_, reply) => reply({ type: OK })) });
   const identity = Identity.create();
   list(network.roster, identity, "client");

@@ -1,0 +1,85 @@
+/** One side of a link in a process of its own, for tests that kill or stop it. Talks with its parent over IPC. */
+import { MessageType } from "../../../packets/envelope.ts";
+import { dial } from "../../../nodes/wire/dial.ts";
+import { connectionOf } from "../../../nodes/wire/door.ts";
+import { Identity } from "../../../nodes/wire/keys.ts";
+import { Roster } from "../../../nodes/wire/roster.ts";
+import { scatterRoutingIds } from "../../../nodes/wire/scatter.ts";
+import { WireServer } from "../../../nodes/wire/server.ts";
+import { createContext, createDealer, createRouter } from "../../../nodes/wire/sockets.ts";
+import { Authenticator } from "../../../nodes/wire/authenticator.ts";
+import { Door } from "../../../nodes/wire/door.ts";
+
+const { OK, WANT, FILE_REQUEST, FILE_DATA } = MessageType;
+/** Fixed, so that both processes know all keys. */
+export const HUB_SECRET: Uint8Array = new Uint8Array(32).fill(1);
+export const CLIENT_SECRET: Uint8Array = new Uint8Array(32).fill(2);
+
+async function serve(port: number): Promise<void> {
+  const roster = new Roster();
+  const { signingKey, curveKey } = Identity.fromSecret(CLIENT_SECRET);
+  roster.add({ signingKey, curveKey, role: "client", label: "client" });
+  const server = new WireServer({
+    identity: Identity.fromSecret(HUB_SECRET),
+    roster,
+    role: "hub",
+    label: "hub",
+    onLink: (link) =>
+      link.onRequest(async ({ type, meta, chunks }, reply) => {
+        if (type === WANT) return reply({ type: OK, meta: meta ?? chunks.byteLength });
+        if (type !== FILE_REQUEST) return void process.send?.("asked");
+        for (let part = 0; part < 64; part++) {
+          reply({ type: FILE_DATA, priority: 2, chunks: new Uint8Array(1024 * 1024).fill(part) }, false);
+          await reply.room();
+        }
+        reply({ type: OK });
+      }),
+  });
+  await server.bind("127.0.0.1", port);
+  process.send?.(server.address);
+}
+
+async function ask(address: string): Promise<void> {
+  const identity = Identity.fromSecret(CLIENT_SECRET);
+  const link = await dial({
+    address,
+    server: Identity.fromSecret(HUB_SECRET),
+    identity,
+    role: "client",
+    label: "child",
+  });
+  await link.request({ type: WANT }).catch(() => undefined);
+  process.send?.("answered");
+}
+
+/** The first routing id that a ROUTER of a fresh process assigns. */
+async function firstRoutingId(): Promise<void> {
+  const context = createContext();
+  const identity = Identity.fromSecret(HUB_SECRET);
+  const roster = new Roster();
+  Authenticator.start({
+    context,
+    roster,
+    door: new Door(),
+    connections: () => ({ ofKey: 0, all: 0 }),
+  }).admitOnly(identity.curveKey);
+  const disconnected = Buffer.from("disconnected");
+  const router = scatterRoutingIds(context, () =>
+    createRouter({ context, identity, disconnected, ipv6: false }),
+  );
+  router.bindSync("tcp://127.0.0.1:*");
+  createDealer({ context, identity, serverKey: identity.curveKey, ipv6: false }).connect(
+    router.lastEndpoint!,
+  );
+  for (;;) {
+    const [routingId, first] = await router.receive();
+    if (first!.byteLength > 0) continue;
+    process.send?.(String(connectionOf(routingId!)));
+    process.exit();
+  }
+}
+
+const [mode, argument = ""] = process.argv.slice(2);
+if (mode === "serve") await serve(Number(argument));
+if (mode === "ask") await ask(argument);
+if (mode === "first-routing-id") await firstRoutingId();

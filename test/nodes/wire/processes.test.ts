@@ -1,0 +1,150 @@
+/** Links between processes: what is noticed when one is killed, stopped, started again or attacked. */
+import { fork } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { setTimeout } from "node:timers/promises";
+import { afterEach, expect, test } from "vitest";
+import { MessageType } from "../../../packets/envelope.ts";
+import { parseAddress } from "../../../nodes/wire/address.ts";
+import { dial } from "../../../nodes/wire/dial.ts";
+import { routingIdOf } from "../../../nodes/wire/door.ts";
+import { Identity } from "../../../nodes/wire/keys.ts";
+import type { Link } from "../../../nodes/wire/link.ts";
+import { Redialer } from "../../../nodes/wire/redialer.ts";
+import { createContext, createDealer } from "../../../nodes/wire/sockets.ts";
+import { list, openNetwork } from "./network.ts";
+import { CLIENT_SECRET, HUB_SECRET } from "./peer-process.ts";
+import { chooseRoutingId } from "./raw-peer.ts";
+
+const { OK, WANT, EXEC, FILE_REQUEST } = MessageType;
+const hub = Identity.fromSecret(HUB_SECRET);
+const client = Identity.fromSecret(CLIENT_SECRET);
+const children: ChildProcess[] = [];
+
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+});
+
+/** Starts a process and resolves with the first thing that it says. */
+async function start(mode: string, argument = ""): Promise<{ child: ChildProcess; said: string }> {
+  const script = fileURLToPath(new URL("./peer-process.ts", import.meta.url));
+  const child = fork(script, [mode, argument], { execArgv: [] });
+  children.push(child);
+  const [said] = (await once(child, "message")) as [string];
+  return { child, said };
+}
+
+async function connect(address: string): Promise<Link> {
+  return await dial({ address, server: hub, identity: client, role: "client", label: "test" });
+}
+
+test("bytes between processes arrive whole and in order", async () => {
+  const { said: address } = await start("serve", "0");
+  const link = await connect(address);
+  const chunks = new Uint8Array(1024 * 1024).fill(5);
+  const replies = await Promise.all(
+    Array.from({ length: 32 }, () => link.request({ type: WANT, priority: 2, chunks })),
+  );
+  expect(replies.every(({ meta }) => meta === chunks.byteLength)).toBe(true);
+  let part = 0;
+  for await (const { type, chunks: bytes } of link.stream({ type: FILE_REQUEST })) {
+    if (type === OK) continue;
+    expect(bytes.byteLength).toBe(1024 * 1024);
+    expect([bytes[0], bytes[777_777], bytes.at(-1)]).toEqual([part, part, part]);
+    part++;
+  }
+  expect(part).toBe(64);
+  await link.close();
+});
+
+test("a server killed in mid-request is a lost node within four seconds", async () => {
+  const { child, said: address } = await start("serve", "0");
+  const link = await connect(address);
+  const asked = link.request({ type: EXEC });
+  await once(child, "message");
+  const killedAt = performance.now();
+  child.kill("SIGKILL");
+  await expect(asked).rejects.toMatchObject({ code: "PFS_NODE_LOST" });
+  expect(performance.now() - killedAt).toBeLessThan(4_000);
+});
+
+test("a client killed in mid-request is noticed by the server, and its request withdrawn", async () => {
+  const network = await openNetwork({ identity: hub });
+  list(network.roster, client, "client");
+  const started = start("ask", network.address);
+  started.catch(() => undefined);
+  while (network.links.length === 0) await setTimeout(5);
+  const withdrawn = new Promise<void>((resolve) => {
+    network.links[0]!.onRequest((_, reply) => {
+      reply.signal.addEventListener("abort", () => resolve());
+      children[0]!.kill("SIGKILL");
+    });
+  });
+  await withdrawn;
+  expect(await network.links[0]!.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+  await network.close();
+});
+
+test("a server that stands still is lost after a few seconds, and can be dialed again when it goes on", async () => {
+  const { child, said: address } = await start("serve", "0");
+  const link = await connect(address);
+  const asked = link.request({ type: EXEC });
+  await once(child, "message");
+  child.kill("SIGSTOP");
+  const stoppedAt = performance.now();
+  await expect(asked).rejects.toMatchObject({ code: "PFS_NODE_LOST" });
+  expect(performance.now() - stoppedAt).toBeLessThan(6_000);
+  const late = dial({
+    address,
+    server: hub,
+    identity: client,
+    role: "client",
+    label: "test",
+    timeoutMs: 300,
+  });
+  await expect(late).rejects.toMatchObject({ code: "PFS_PEER_UNREACHABLE" });
+  child.kill("SIGCONT");
+  const again = await connect(address);
+  expect((await again.request({ type: WANT, meta: "again" })).meta).toBe("again");
+  await again.close();
+});
+
+test("a server that is killed and started again under the same address gets its nodes back", async () => {
+  const { child, said: address } = await start("serve", "0");
+  const links: Link[] = [];
+  const options = { address, server: hub, identity: client, role: "client", label: "test" } as const;
+  const redialer = new Redialer({ ...options, onLink: (link) => links.push(link) });
+  while (links.length < 1) await setTimeout(5);
+  child.kill("SIGKILL");
+  await links[0]!.closed;
+  expect((await start("serve", String(parseAddress(address).port))).said).toBe(address);
+  while (links.length < 2) await setTimeout(5);
+  expect((await links[1]!.request({ type: WANT, meta: 2 })).meta).toBe(2);
+  await redialer.close();
+});
+
+test("a fresh process does not assign the routing id that libzmq would", async () => {
+  const said = await Promise.all([start("first-routing-id"), start("first-routing-id")]);
+  const ids = new Set(said.map(({ said: id }) => id));
+  // What glibc's rand() begins with when nobody seeds it.
+  expect(ids).not.toContain(String(0x6b8b4567));
+  expect(ids.size).toBe(2);
+});
+
+test("peers that choose routing ids and others that do not, all at once, do not end a server", async () => {
+  const { child, said: address } = await start("serve", "0");
+  const context = createContext();
+  const sockets = [0x6b8b4567, 0x6b8b4568, 0x6b8b4569, 1, 2].map((id) => {
+    const socket = createDealer({ context, identity: client, serverKey: hub.curveKey, ipv6: false });
+    socket.linger = 0;
+    chooseRoutingId(socket, routingIdOf(id));
+    socket.connect(`tcp://${address}`);
+    return socket;
+  });
+  const dials = await Promise.allSettled(Array.from({ length: 10 }, () => connect(address)));
+  for (const dialed of dials) if (dialed.status === "fulfilled") await dialed.value.close();
+  for (const socket of sockets) socket.close();
+  expect(child.exitCode).toBeNull();
+  expect(child.signalCode).toBeNull();
+});
