@@ -41,7 +41,7 @@ export const WireErrorCode = {
   slow: "PFS_PEER_SLOW",
   /** The peer has too many requests of ours in progress; data: peer. */
   busy: "PFS_PEER_BUSY",
-  /** No answer within the request's own time limit; data: peer, timeoutMs. */
+  /** No answer within the request's own time limit; data: peer. */
   timeout: "PFS_REQUEST_TIMEOUT",
   /** The request's signal was aborted. */
   cancelled: "PFS_CANCELLED",

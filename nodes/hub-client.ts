@@ -1,19 +1,27 @@
 /** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
-import * as v from "valibot";
 import { MessageType } from "../packets/envelope.ts";
 import type { Ref } from "../packets/digest.ts";
 import type { JobEvent, JobInfo, JobOutcome } from "../runtime/job/job-types.ts";
 import type { GcResult } from "../runtime/store/collector.ts";
 import type { StoreReport } from "../runtime/store/verifier.ts";
 import { WireError, WireErrorCode } from "./errors.ts";
-import { JobOpenedMeta, NodeStatuses } from "./messages.ts";
-import type { JobMeta, NodeStatus } from "./messages.ts";
+import {
+  GcResultJson,
+  JobEventMeta,
+  JobInfos,
+  JobOpenedMeta,
+  OutcomeJson,
+  StoreReportJson,
+} from "./job-messages.ts";
+import type { JobMeta } from "./job-messages.ts";
+import { NodeStatuses } from "./messages.ts";
+import type { NodeStatus } from "./messages.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
 import { RemoteChunks } from "./transfer/remote-chunks.ts";
 import { dial } from "./wire/dial.ts";
 import { Identity } from "./wire/keys.ts";
-import type { Link, WireMessage } from "./wire/link.ts";
-import { readMeta } from "./wire/meta.ts";
+import type { Link, OutMessage, WireMessage } from "./wire/link.ts";
+import { readJson, readMeta } from "./wire/meta.ts";
 import { parseToken } from "./wire/token.ts";
 
 /** A machine that bytes are stored at and read from. */
@@ -37,7 +45,7 @@ export interface RemoteJob {
 
 const LABEL = "client";
 
-export class Hub {
+export class HubClient {
   readonly data: DataPeer;
   readonly #identity: Identity;
 
@@ -47,7 +55,7 @@ export class Hub {
   }
 
   /** Rejects with PFS_TOKEN_INVALID and as `dial` does. */
-  static async connect(token: string, signal?: AbortSignal): Promise<Hub> {
+  static async connect(token: string, signal?: AbortSignal): Promise<HubClient> {
     const { curveKey, signingKey, secret, address } = parseToken(token, "client");
     const identity = Identity.fromSecret(secret);
     const server = { curveKey, signingKey };
@@ -59,7 +67,7 @@ export class Hub {
       label: LABEL,
       ...withSignal(signal),
     });
-    return new Hub(link, identity);
+    return new HubClient(link, identity);
   }
 
   /** A session with one of the hub's nodes. Rejects with PFS_NOT_FOUND, or PFS_PEER_UNREACHABLE when it does not listen. */
@@ -98,14 +106,14 @@ export class Hub {
       op: "run",
       program,
       code,
-      args: toJson(args),
       files: [...files],
       out,
       splitBytes,
     };
+    const request = { type: MessageType.JOB, meta, chunks: argsJson(args) };
     const value: Uint8Array[] = [];
-    for await (const message of this.data.link.stream({ type: MessageType.JOB, meta }, withSignal(signal))) {
-      if (message.type === MessageType.JOB_EVENT) onEvent?.(message.meta as JobEvent);
+    for await (const message of this.data.link.stream(request, withSignal(signal))) {
+      if (message.type === MessageType.JOB_EVENT) onEvent?.(readMeta(JobEventMeta, message));
       else if (message.type === MessageType.FILE_DATA) value.push(message.chunks);
       else return outcomeOf(message, value);
     }
@@ -121,11 +129,11 @@ export class Hub {
     const { program, code, args } = options;
     const { session } = readMeta(
       JobOpenedMeta,
-      await this.#ask({ op: "open", program, code, args: toJson(args) }),
+      await this.#ask({ op: "open", program, code }, { chunks: argsJson(args) }),
     );
     const close = async (): Promise<void> => void (await this.#ask({ op: "close", session }));
     return {
-      exec: async (packets) => (await this.#ask({ op: "exec", session }, packets)).packets,
+      exec: async (packets) => (await this.#ask({ op: "exec", session }, { packets })).packets,
       close,
       [Symbol.asyncDispose]: close,
     };
@@ -133,11 +141,11 @@ export class Hub {
 
   async nodes(): Promise<NodeStatus[]> {
     const reply = await this.data.link.request({ type: MessageType.ROSTER });
-    return v.parse(NodeStatuses, jsonOf(reply));
+    return readJson(NodeStatuses, reply);
   }
 
   async jobs(): Promise<JobInfo[]> {
-    return jsonOf(await this.#ask({ op: "list" })) as JobInfo[];
+    return readJson(JobInfos, await this.#ask({ op: "list" }));
   }
 
   async cancel(job: string): Promise<void> {
@@ -145,20 +153,19 @@ export class Hub {
   }
 
   async verify(signal?: AbortSignal): Promise<StoreReport> {
-    return jsonOf(await this.#upkeep("verify", signal)) as StoreReport;
+    return readJson(StoreReportJson, await this.#upkeep("verify", signal));
   }
 
   async gc(signal?: AbortSignal): Promise<GcResult> {
-    return jsonOf(await this.#upkeep("gc", signal)) as GcResult;
+    return readJson(GcResultJson, await this.#upkeep("gc", signal));
   }
 
   async close(): Promise<void> {
     await this.data.link.close();
   }
 
-  async #ask(meta: JobMeta, packets?: Uint8Array): Promise<WireMessage> {
-    const message = { type: MessageType.JOB, meta, ...(packets === undefined ? {} : { packets }) };
-    return await this.data.link.request(message);
+  async #ask(meta: JobMeta, body: Pick<OutMessage, "packets" | "chunks"> = {}): Promise<WireMessage> {
+    return await this.data.link.request({ type: MessageType.JOB, meta, ...body });
   }
 
   async #upkeep(op: "verify" | "gc", signal: AbortSignal | undefined): Promise<WireMessage> {
@@ -170,18 +177,13 @@ function dataPeer(link: Link): DataPeer {
   return { link, chunks: new RemoteChunks(link, { here: false }), catalog: new RemoteCatalog(link) };
 }
 
-/** The hub is trusted with what a job is and how it went: whoever has its token gave it the program. */
 function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutcome {
-  const { hasValue, ...outcome } = message.meta as JobOutcome & { hasValue: boolean };
+  const { hasValue, ...outcome } = readJson(OutcomeJson, message);
   return hasValue ? { ...outcome, value: JSON.parse(Buffer.concat(value).toString()) as unknown } : outcome;
 }
 
-function jsonOf(message: WireMessage): unknown {
-  return JSON.parse(Buffer.from(message.chunks).toString());
-}
-
-function toJson(args: unknown): string {
-  return JSON.stringify(args ?? null);
+function argsJson(args: unknown): Uint8Array {
+  return Buffer.from(JSON.stringify(args ?? null));
 }
 
 function withSignal(signal: AbortSignal | undefined): { signal?: AbortSignal } {

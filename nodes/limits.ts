@@ -70,6 +70,10 @@ export const REFUSAL_REPORTS_PER_SECOND = 5;
 export const ADMISSION_MS = 500;
 /** How long a key is kept out that attacked the port. */
 export const SUSPENSION_MS = 600_000;
+/** A connection floods the port when memory grew by so much since it said its last word, and it does not answer. */
+export const FLOOD_BYTES: number = 192 * 1024 * 1024;
+export const FLOOD_SILENCE_MS = 200;
+export const FLOOD_ANSWER_MS = 500;
 /** How long the proof that the port is guarded may take. */
 export const PROOF_TIMEOUT_MS = 5_000;
 
@@ -90,8 +94,9 @@ export const FILE_REQUESTS_IN_FLIGHT = 3;
 export const PUTS_PER_LINK_MAX = 64;
 /** What was fetched from peers is safe from gc for this long after the last fetch. */
 export const CACHE_SESSION_IDLE_MS = 30_000;
-/** Names in one answer to a listing. */
-export const LIST_ENTRIES_MAX = 128;
+/** Names in one answer to a listing, and UTF-16 units of them all. */
+export const LIST_ENTRIES_MAX = 256;
+export const LIST_CHARACTERS_MAX: number = 8 * 1024;
 /** Characters of a label that people give a node, and of one log or note that a node sends. */
 export const LABEL_CHARACTERS_MAX = 128;
 export const LOG_CHARACTERS_MAX: number = 16 * 1024;
@@ -99,8 +104,6 @@ export const LOG_CHARACTERS_MAX: number = 16 * 1024;
 export const LOAD_TIMEOUT_MS = 30_000;
 /** Files that one job reads. */
 export const JOB_FILES_MAX = 256;
-/** Characters of a program's arguments as JSON. */
-export const PROGRAM_ARGS_CHARACTERS_MAX: number = 32 * 1024;
 /** Programs that one client may have loaded. */
 export const PROGRAMS_PER_LINK_MAX = 16;
 /** Bytes of a job's value in one message. */

@@ -6,20 +6,14 @@
 import * as v from "valibot";
 import { NAME_BYTES_MAX } from "../packets/limits.ts";
 import type { NameRecord } from "../runtime/store/types.ts";
-import {
-  JOB_FILES_MAX,
-  LABEL_CHARACTERS_MAX,
-  LIST_ENTRIES_MAX,
-  LOG_CHARACTERS_MAX,
-  PROGRAM_ARGS_CHARACTERS_MAX,
-} from "./limits.ts";
+import { LABEL_CHARACTERS_MAX, LIST_ENTRIES_MAX, LOG_CHARACTERS_MAX } from "./limits.ts";
 
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const milliseconds = v.pipe(v.number(), v.finite(), v.minValue(0));
-const name = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX));
-const id = v.pipe(v.string(), v.regex(/^[0-9a-zA-Z._-]{1,64}$/));
-const label = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
-const ref = v.pipe(
+export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+export const milliseconds: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.finite(), v.minValue(0));
+export const name: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX));
+export const id: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.regex(/^[0-9a-zA-Z._-]{1,64}$/));
+export const label: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
+export const ref: v.GenericSchema<unknown, Uint8Array> = v.pipe(
   v.instance(Uint8Array),
   v.check((bytes) => bytes.byteLength === 32, "a ref has 32 bytes"),
 );
@@ -65,12 +59,14 @@ export type NameMeta =
   | { op: "resolve"; name: string }
   | { op: "list"; prefix: string; after: string }
   | { op: "remove"; name: string }
+  | { op: "flush"; put: string }
   | { op: "end"; put: string };
 export const NameMeta: v.GenericSchema<unknown, NameMeta> = v.variant("op", [
   v.object({ op: v.literal("set"), name, root: ref, length: count, put: id }),
   v.object({ op: v.literal("resolve"), name }),
   v.object({ op: v.literal("list"), prefix: name, after: name }),
   v.object({ op: v.literal("remove"), name }),
+  v.object({ op: v.literal("flush"), put: id }),
   v.object({ op: v.literal("end"), put: id }),
 ]);
 
@@ -108,45 +104,6 @@ export const LaneNews: v.GenericSchema<unknown, LaneNews> = v.variant("kind", [
 /** EXEC, RETURN: packets = the frame. CANCEL: the lane is not needed any more. */
 export const LaneMeta: v.GenericSchema<unknown, { lane: number }> = v.object({ lane: count });
 
-/** JOB: what a client asks of the hub's scheduler. `code` is the root of the program's bundle, stored under `put`. */
-const program = {
-  program: label,
-  code: ref,
-  args: v.pipe(v.string(), v.maxLength(PROGRAM_ARGS_CHARACTERS_MAX)),
-};
-export type JobMeta =
-  | {
-      op: "run";
-      program: string;
-      code: Uint8Array;
-      args: string;
-      files: string[];
-      out?: string | undefined;
-      splitBytes?: number | undefined;
-    }
-  | { op: "open"; program: string; code: Uint8Array; args: string }
-  | { op: "exec"; session: string }
-  | { op: "close"; session: string }
-  | { op: "list" }
-  | { op: "cancel"; job: string };
-export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
-  v.object({
-    op: v.literal("run"),
-    ...program,
-    files: v.pipe(v.array(name), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
-    out: v.optional(name),
-    splitBytes: v.optional(v.pipe(count, v.minValue(1))),
-  }),
-  v.object({ op: v.literal("open"), ...program }),
-  v.object({ op: v.literal("exec"), session: id }),
-  v.object({ op: v.literal("close"), session: id }),
-  v.object({ op: v.literal("list") }),
-  v.object({ op: v.literal("cancel"), job: id }),
-]);
-
-/** The answer to `open`. */
-export const JobOpenedMeta: v.GenericSchema<unknown, { session: string }> = v.object({ session: id });
-
 /** ROSTER: chunks = JSON. From a hub to its nodes it is the roster itself, as an answer to a client the nodes there are. */
 export interface NodeStatus {
   readonly id: string;
@@ -176,8 +133,3 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     lastSeenMs: milliseconds,
   }),
 );
-
-/** UPKEEP: verify or gc of the store behind the link; the answer is JSON in chunks. */
-export const UpkeepMeta: v.GenericSchema<unknown, { op: "verify" | "gc" }> = v.object({
-  op: v.picklist(["verify", "gc"]),
-});

@@ -11,6 +11,7 @@ import { LaneService } from "./serve/lane-service.ts";
 import { PutSessions } from "./serve/put-sessions.ts";
 import { serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
+import { UpkeepService } from "./serve/upkeep-service.ts";
 import { hasAnywhere } from "./transfer/anywhere.ts";
 import { PeerSource } from "./transfer/peer-source.ts";
 import { widthFeature } from "./width.ts";
@@ -189,7 +190,7 @@ export class JoinedNode implements AsyncDisposable {
       ]),
       [Symbol.asyncDispose]: async () => undefined,
     };
-    const services = [...this.#storeServices(), learnRoster];
+    const services = [...this.#storeServices(), this.#upkeepService(), learnRoster];
     return runtime.executor === undefined ? services : [...services, new LaneService(link, runtime.executor)];
   }
 
@@ -203,6 +204,11 @@ export class JoinedNode implements AsyncDisposable {
     const puts = new PutSessions(() => store.session());
     const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
     return [this.#chunkService(puts), new CatalogService({ store, source, hasAnywhere: anywhere, puts })];
+  }
+
+  #upkeepService(): UpkeepService {
+    const { store, source } = this.#parts.runtime;
+    return new UpkeepService({ store, source, hasAnywhere: (refs) => this.#hasAnywhere(refs) });
   }
 
   #chunkService(puts: PutSessions | undefined): ChunkService {

@@ -40,6 +40,11 @@ export class RemoteCatalog {
     await this.#ask({ op: "remove", name });
   }
 
+  /** What was stored in `put` is durable when this resolves. */
+  async flush(put: string): Promise<void> {
+    await this.#ask({ op: "flush", put });
+  }
+
   /** From now on gc may collect what was stored in `put` and no name reaches. */
   async endPut(put: string): Promise<void> {
     await this.#ask({ op: "end", put });

@@ -49,11 +49,11 @@ export const JobErrorCode = {
   invalidRecord: "PFS_RECORD_INVALID",
   /** A manifest is not what it should be; data: reason. */
   invalidProgram: "PFS_PROGRAM_INVALID",
-  /** More packets, jobs, or bytes of a result than a limit allows; data: max, and tasks, jobs or bytes. */
+  /** More packets, jobs, or bytes of a result than a limit allows; data: max, and tasks, jobs, programs, frames or bytes. */
   overLimit: "PFS_JOB_OVER_LIMIT",
-  /** Nothing can run the program: no executor came in time, or none could load it; data: job, reason. */
+  /** Nothing can run the program: no executor came in time, or none could load it; data: reason, program. */
   noExecutor: "PFS_NO_EXECUTOR",
-  /** A packet was given up because too many executors were lost with it; data: job, task, node, program. */
+  /** A packet was given up because too many executors were lost with it; data: job, task, program. */
   nodeLost: "PFS_NODE_LOST",
   /** The job was cancelled by its user or its runner was closed; data: job. */
   cancelled: "PFS_CANCELLED",

@@ -18,13 +18,13 @@ export interface RuntimeOptions {
   readonly label: string;
   /** Packets with large inputs to work on at once; 0 for a machine that only stores. By default one per core. */
   readonly workers?: number | undefined;
-  /** Where chunks come from that the store may lack; the store itself by default. */
-  readonly source?: ((store: Store) => ChunkSource) | undefined;
+  /** Where chunks come from that the store may lack, closed with it; the store itself by default. */
+  readonly source?: ((store: Store) => ChunkSource & AsyncDisposable) | undefined;
 }
 
 export class Runtime implements AsyncDisposable {
   readonly store: Store;
-  readonly source: ChunkSource;
+  readonly source: ChunkSource & AsyncDisposable;
   readonly executor: LocalExecutor | undefined;
   readonly #threads: number;
   readonly #processes: ProcessSource = { take: (options) => this.#warmSpares().take(options) };
@@ -74,6 +74,7 @@ export class Runtime implements AsyncDisposable {
   async close(): Promise<void> {
     await this.executor?.close();
     await this.#spares?.close();
+    await this.source[Symbol.asyncDispose]();
     await this.store.close();
   }
 

@@ -7,7 +7,7 @@ import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
 import { build } from "esbuild";
 import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
-import { PROGRAM_BYTES_MAX } from "./limits.ts";
+import { PROGRAM_CODE_BYTES_MAX } from "../runtime/limits.ts";
 import { fileError, SdkError, SdkErrorCode } from "./errors.ts";
 import type { ProgramBundle, ProgramSource } from "./packetfs.ts";
 
@@ -43,8 +43,11 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   if (!exports.includes("default")) {
     throw invalid(`${name} has no default export: end it with "export default defineProgram({ … })"`, name);
   }
-  if (code.byteLength > PROGRAM_BYTES_MAX) {
-    throw invalid(`${name} is ${code.byteLength} bytes with its imports, over ${PROGRAM_BYTES_MAX}`, name);
+  if (code.byteLength > PROGRAM_CODE_BYTES_MAX) {
+    throw invalid(
+      `${name} is ${code.byteLength} bytes with its imports, over ${PROGRAM_CODE_BYTES_MAX}`,
+      name,
+    );
   }
   return { name, code, sourceMap: outputOf(result.outputFiles, `${OUTPUT_NAME}.map`).text };
 }

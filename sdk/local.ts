@@ -1,14 +1,7 @@
 /** PacketFS on a directory: no daemon, no ports. Programs run on this machine's own cores. */
-import { randomBytes } from "node:crypto";
 import { availableParallelism, hostname } from "node:os";
-import { join } from "node:path";
 import { refToHex } from "../packets/digest.ts";
-import type { Ref } from "../packets/digest.ts";
-import { ExecutorList } from "../runtime/job/executor-set.ts";
-import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
 import { partName } from "../runtime/job/output-file.ts";
-import { JobRunner } from "../runtime/job/runner.ts";
-import type { ProgramSpec } from "../runtime/job/job-types.ts";
 import { Runtime } from "../runtime/runtime.ts";
 import { ingest } from "../runtime/store/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
@@ -25,6 +18,7 @@ import {
   streamParts,
 } from "./files.ts";
 import type { FileAccess } from "./files.ts";
+import { LOCAL_ID, LocalJobs } from "./local-jobs.ts";
 import type {
   FileInfo,
   FileSource,
@@ -58,22 +52,18 @@ export async function openLocal(directory: string, options: LocalOptions = {}): 
   return new LocalPacketFS(directory, options);
 }
 
-const NODE_ID = "local";
-
 class LocalPacketFS implements PacketFS {
   readonly #directory: string;
   readonly #options: LocalOptions;
-  readonly #executors: ExecutorList = new ExecutorList();
-  readonly #history: JobHistory;
+  readonly #jobs: LocalJobs;
   /** Opened for reading until something is written. */
   #reading: Promise<Store> | undefined;
   #runtime: Promise<Runtime> | undefined;
-  #runner: JobRunner | undefined;
 
   constructor(directory: string, options: LocalOptions) {
     this.#directory = directory;
     this.#options = options;
-    this.#history = new JobHistory(join(directory, JOB_HISTORY_FILE));
+    this.#jobs = new LocalJobs(directory, () => this.#writable());
   }
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
@@ -107,7 +97,7 @@ class LocalPacketFS implements PacketFS {
   async remove(name: string): Promise<void> {
     const { store } = await this.#writable();
     if (!(await store.remove(name))) throw notFound(name);
-    await store.remove(partName(name, NODE_ID));
+    await store.remove(partName(name, LOCAL_ID));
   }
 
   async *packets(file: string): AsyncGenerator<StreamPart> {
@@ -115,68 +105,37 @@ class LocalPacketFS implements PacketFS {
   }
 
   async run(program: ProgramSource, files: readonly string[], options: RunOptions = {}): Promise<JobResult> {
-    const { args, out, splitBytes, signal, onEvent } = options;
-    checkName(out);
+    checkName(options.out);
+    // Bundled first: a program that is wrong shows before anything is opened.
     const bundle = await bundleProgram(program);
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
-    const done = this.#withProgram(bundle.name, bundle.code, args, (spec, runner) =>
-      runner.run(
-        {
-          ...spec,
-          id: randomBytes(4).toString("hex"),
-          inputs,
-          ...(splitBytes === undefined ? {} : { splitBytes }),
-          ...(out === undefined ? {} : { out }),
-        },
-        {
-          ...(signal === undefined ? {} : { signal }),
-          ...(onEvent === undefined ? {} : { onEvent }),
-        },
-      ),
-    );
-    return await inSourcePlaces(bundle, done);
+    return await inSourcePlaces(bundle, this.#jobs.run(bundle, inputs, options));
   }
 
-  async load(program: ProgramSource, { args }: LoadOptions = {}): Promise<LoadedProgram> {
-    const { name, code } = await bundleProgram(program);
-    const { store } = await this.#writable();
-    const session = await store.session();
-    try {
-      const opened = await (await this.#jobRunner()).open(await this.#store(session, name, code, args));
-      const close = async (): Promise<void> => {
-        await opened.close();
-        await session.close();
-      };
-      return { exec: (frame) => opened.exec(frame), close, [Symbol.asyncDispose]: close };
-    } catch (error) {
-      await session.close();
-      throw error;
-    }
+  async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
+    return await this.#jobs.load(await bundleProgram(program), options);
   }
 
   async nodes(): Promise<NodeInfo[]> {
-    const [executor] = this.#executors.list();
-    const load = executor === undefined ? undefined : this.#runner?.loadOf(executor);
     return [
       {
-        id: NODE_ID,
+        id: LOCAL_ID,
         label: hostname(),
         role: "local",
         width: this.#options.workers ?? availableParallelism(),
-        inFlight: load?.inFlight ?? 0,
-        done: load?.done ?? 0,
+        ...this.#jobs.numbers(),
         lastSeenMs: 0,
       },
     ];
   }
 
   async jobs(): Promise<JobInfo[]> {
-    return await this.#history.list(this.#runner);
+    return await this.#jobs.list();
   }
 
   async cancel(job: string): Promise<void> {
-    if (this.#runner?.cancel(job) !== true) throw notFound(job);
+    if (!this.#jobs.cancel(job)) throw notFound(job);
   }
 
   async verify(options: { readonly signal?: AbortSignal } = {}): Promise<VerifyReport> {
@@ -188,32 +147,13 @@ class LocalPacketFS implements PacketFS {
   }
 
   async close(): Promise<void> {
-    await this.#runner?.close();
+    await this.#jobs.close();
     await (await this.#runtime?.catch(() => undefined))?.close();
     await (await this.#reading?.catch(() => undefined))?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
-  }
-
-  /** Stores the bundle and finds out what it is, for as long as `use` takes. */
-  async #withProgram<T>(
-    name: string,
-    code: Uint8Array,
-    args: unknown,
-    use: (spec: ProgramSpec, runner: JobRunner) => Promise<T>,
-  ): Promise<T> {
-    const { store } = await this.#writable();
-    await using session = closing(await store.session());
-    const spec = await this.#store(session.value, name, code, args);
-    return await use(spec, await this.#jobRunner());
-  }
-
-  async #store(session: WriteSession, name: string, code: Uint8Array, args: unknown): Promise<ProgramSpec> {
-    const { root }: { root: Ref } = await ingest(session, sourceBytes(code, undefined));
-    const description = await (await this.#writable()).inspect(root);
-    return { name, code: root, description, args: JSON.stringify(args ?? null) };
   }
 
   async #files(): Promise<FileAccess> {
@@ -230,26 +170,11 @@ class LocalPacketFS implements PacketFS {
   async #writable(): Promise<Runtime> {
     this.#runtime ??= Runtime.open({
       directory: this.#directory,
-      id: NODE_ID,
+      id: LOCAL_ID,
       label: hostname(),
       workers: this.#options.workers,
     });
     return await this.#runtime;
-  }
-
-  async #jobRunner(): Promise<JobRunner> {
-    const { store, executor } = await this.#writable();
-    if (this.#runner === undefined) {
-      if (executor !== undefined) this.#executors.add(executor);
-      const sessions = (): Promise<WriteSession> => store.session();
-      this.#runner = new JobRunner({
-        source: store,
-        sessions,
-        executors: this.#executors,
-        history: this.#history,
-      });
-    }
-    return this.#runner;
   }
 }
 

@@ -1,7 +1,7 @@
 /** PacketFS over a hub: names and jobs are the hub's, bytes go to it or to one of its nodes. */
 import { randomUUID } from "node:crypto";
 import { refToHex } from "../packets/digest.ts";
-import { Hub } from "../nodes/hub-client.ts";
+import { HubClient } from "../nodes/hub-client.ts";
 import type { DataPeer } from "../nodes/hub-client.ts";
 import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
 import { ingest } from "../runtime/store/ingest.ts";
@@ -40,7 +40,7 @@ export interface ConnectOptions {
  * PFS_PEER_REFUSED, or PFS_NOT_FOUND when the network has no such node.
  */
 export async function connect(token: string, options: ConnectOptions = {}): Promise<PacketFS> {
-  const hub = await Hub.connect(token, options.signal);
+  const hub = await HubClient.connect(token, options.signal);
   try {
     return new RemotePacketFS(hub, options.node === undefined ? hub.data : await hub.dialNode(options.node));
   } catch (error) {
@@ -50,12 +50,12 @@ export async function connect(token: string, options: ConnectOptions = {}): Prom
 }
 
 class RemotePacketFS implements PacketFS {
-  readonly #hub: Hub;
+  readonly #hub: HubClient;
   /** Where bytes go to and come from: the hub itself, or the node that was asked for. */
   readonly #data: DataPeer;
   readonly #files: FileAccess;
 
-  constructor(hub: Hub, data: DataPeer) {
+  constructor(hub: HubClient, data: DataPeer) {
     this.#hub = hub;
     this.#data = data;
     this.#files = { source: data.chunks, resolve: (name) => hub.data.catalog.resolve(name) };
@@ -65,17 +65,17 @@ class RemotePacketFS implements PacketFS {
     const { name } = options;
     checkName(name);
     const put = randomUUID();
+    // A node keeps what it was given under the name too, so that its own gc knows.
+    const peers = new Set([this.#data, this.#hub.data]);
     try {
       const stored = await this.#store(put, source, options);
-      if (name !== undefined) {
-        await this.#data.catalog.bind(name, stored.root, stored.length, put);
-        if (this.#data !== this.#hub.data) {
-          await this.#hub.data.catalog.bind(name, stored.root, stored.length, put);
-        }
+      for (const { catalog } of peers) {
+        if (name === undefined) await catalog.flush(put);
+        else await catalog.bind(name, stored.root, stored.length, put);
       }
       return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
     } finally {
-      await this.#data.catalog.endPut(put).catch(() => undefined);
+      for (const { catalog } of peers) await catalog.endPut(put).catch(() => undefined);
     }
   }
 
@@ -140,7 +140,13 @@ class RemotePacketFS implements PacketFS {
   async nodes(): Promise<NodeInfo[]> {
     return (await this.#hub.nodes()).map(
       ({ id, label, role, address, width, inFlight, done, lastSeenMs }) => ({
-        ...{ id, label, role, width, inFlight, done, lastSeenMs },
+        id,
+        label,
+        role,
+        width,
+        inFlight,
+        done,
+        lastSeenMs,
         ...(address === undefined ? {} : { address }),
       }),
     );

@@ -6,6 +6,7 @@ import type { JobRunner } from "../../runtime/job/runner.ts";
 import type { JobInput } from "../../runtime/job/splits.ts";
 import { describeStream } from "../../runtime/machine/describe.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
+import type { NameRecord } from "../../runtime/store/types.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import type { NodeStatus } from "../messages.ts";
 import type { RemoteExecutor } from "../remote-executor.ts";
@@ -43,15 +44,21 @@ export class HubServices {
   }
 
   forClient(nodes: () => readonly NodeStatus[]): Service[] {
-    const { runtime, runner, history } = this.#options;
+    const { runtime, members, runner, history } = this.#options;
     const shared = this.#shared();
     const puts = new PutSessions(() => runtime.store.session());
     return [
       new ChunkService({ ...shared, puts }),
-      new CatalogService({ ...shared, puts, removed: (name) => this.#removeParts(name) }),
-      new JobService({ runtime, runner, history, find: (file) => this.#find(file) }),
+      new CatalogService({ ...shared, puts, removed: (record) => this.#removed(record) }),
+      new JobService({
+        runtime,
+        runner,
+        history,
+        find: (file) => this.#find(file),
+        removeParts: (out) => this.#removeParts(out),
+      }),
       new RosterService(nodes),
-      new UpkeepService(shared),
+      new UpkeepService({ ...shared, others: () => members.links }),
     ];
   }
 
@@ -60,6 +67,12 @@ export class HubServices {
     const { store, source } = runtime;
     const peers = async (): Promise<Members["chunks"]> => members.chunks;
     return { store, source, hasAnywhere: (refs) => hasAnywhere({ store, peers }, refs) };
+  }
+
+  /** A file that was put at a node has its name there too. */
+  async #removed(record: NameRecord): Promise<void> {
+    await this.#options.members.removeCopies(record);
+    await this.#removeParts(record.name);
   }
 
   async #removeParts(file: string): Promise<void> {

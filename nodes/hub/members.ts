@@ -1,7 +1,9 @@
 /** The nodes that are connected to a hub now: their links, their chunks, and the executors that they lend. */
+import { sameBytes } from "../../packets/digest.ts";
 import { ExecutorList } from "../../runtime/job/executor-set.ts";
 import { partName } from "../../runtime/job/output-file.ts";
 import type { Executor } from "../../runtime/pool/executor.ts";
+import type { NameRecord } from "../../runtime/store/types.ts";
 import type { NodeStatus } from "../messages.ts";
 import { RemoteCatalog } from "../remote-catalog.ts";
 import { RemoteExecutor } from "../remote-executor.ts";
@@ -56,10 +58,21 @@ export class Members {
 
   /** Frees what the nodes keep for an output file that was removed. Those that are away keep it. */
   async removeParts(file: string): Promise<void> {
-    const removals = this.links.map(async (link) => {
-      await new RemoteCatalog(link).remove(partName(file, link.peer.id)).catch(() => undefined);
+    await this.#everyCatalog((catalog, id) => catalog.remove(partName(file, id)));
+  }
+
+  /** Removes the name where it means the same file: it was put at that node. Those that are away keep it. */
+  async removeCopies({ name, root }: NameRecord): Promise<void> {
+    await this.#everyCatalog(async (catalog) => {
+      const copy = await catalog.resolve(name);
+      if (copy !== undefined && sameBytes(copy.root, root)) await catalog.remove(name);
     });
-    await Promise.all(removals);
+  }
+
+  async #everyCatalog(change: (catalog: RemoteCatalog, id: string) => Promise<void>): Promise<void> {
+    const changes = this.links.map((link) => change(new RemoteCatalog(link), link.peer.id));
+    // What is not there needs no removal, and a node that does not answer keeps what it has.
+    await Promise.allSettled(changes);
   }
 
   statuses(loadOf: (executor: Executor | undefined) => ExecutorLoad): NodeStatus[] {

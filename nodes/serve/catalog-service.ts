@@ -8,7 +8,7 @@ import { reachable } from "../../runtime/machine/walk.ts";
 import type { Store } from "../../runtime/store/store.ts";
 import type { ChunkSource, NameRecord } from "../../runtime/store/types.ts";
 import { WireError } from "../errors.ts";
-import { LIST_ENTRIES_MAX } from "../limits.ts";
+import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
 import { readMeta } from "../wire/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
@@ -21,7 +21,7 @@ export interface CatalogServiceOptions {
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   readonly puts: PutSessions;
   /** Frees what stands elsewhere under a name that was removed. */
-  readonly removed?: (name: string) => Promise<void>;
+  readonly removed?: (record: NameRecord) => Promise<void>;
 }
 
 export class CatalogService implements Service {
@@ -47,9 +47,14 @@ export class CatalogService implements Service {
       }
       case "list":
         return this.#list(request.prefix, request.after);
-      case "remove":
-        if (!(await store.remove(request.name))) throw notFound(request.name);
-        await this.#options.removed?.(request.name);
+      case "remove": {
+        const record = store.resolve(request.name);
+        if (record === undefined || !(await store.remove(request.name))) throw notFound(request.name);
+        await this.#options.removed?.(record);
+        return names([]);
+      }
+      case "flush":
+        await (await puts.get(request.put)).flush();
         return names([]);
       case "end":
         await puts.end(request.put);
@@ -88,9 +93,12 @@ export class CatalogService implements Service {
 
   #list(prefix: string, after: string): OutMessage {
     const records: NameRecord[] = [];
+    let characters = 0;
     for (const record of this.#options.store.list(prefix, after)) {
-      if (records.length === LIST_ENTRIES_MAX) return names(records, true);
+      if (records.length === LIST_ENTRIES_MAX || characters >= LIST_CHARACTERS_MAX)
+        return names(records, true);
       records.push(record);
+      characters += record.name.length;
     }
     return names(records);
   }

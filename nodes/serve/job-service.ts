@@ -5,13 +5,15 @@ import type { Ref } from "../../packets/digest.ts";
 import type { JobHistory } from "../../runtime/job/job-history.ts";
 import type { JobRunner, OpenProgram } from "../../runtime/job/runner.ts";
 import type { ProgramSpec } from "../../runtime/job/job-types.ts";
+import { unnamedOut } from "../../runtime/job/output-file.ts";
 import type { JobInput } from "../../runtime/job/splits.ts";
 import { reachable } from "../../runtime/machine/walk.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { WriteSession } from "../../runtime/store/types.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
-import { JobMeta } from "../messages.ts";
+import { JobMeta } from "../job-messages.ts";
+import type { OutcomeJson } from "../job-messages.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/meta.ts";
 import type { Handler, Service } from "./service.ts";
@@ -20,6 +22,8 @@ export interface JobServiceOptions {
   readonly runtime: Runtime;
   readonly runner: JobRunner;
   readonly history: JobHistory;
+  /** Frees what executors keep for an output file. */
+  readonly removeParts: (out: string) => Promise<void>;
   /** The stored file that a name or root in hexadecimal digits means. Rejects with PFS_NOT_FOUND. */
   readonly find: (file: string) => Promise<JobInput>;
 }
@@ -33,6 +37,8 @@ export class JobService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #options: JobServiceOptions;
   readonly #open = new Map<string, OpenedProgram>();
+  /** Outputs that nobody named: they are there to be read as long as the client is. */
+  readonly #unnamed: string[] = [];
   readonly #closing = new AbortController();
 
   constructor(options: JobServiceOptions) {
@@ -47,9 +53,9 @@ export class JobService implements Service {
     const { runner, history } = this.#options;
     switch (request.op) {
       case "run":
-        return await this.#run(request, reply);
+        return await this.#run(request, message.chunks, reply);
       case "open":
-        return await this.#openProgram(request);
+        return await this.#openProgram(request, message.chunks);
       case "exec": {
         const answers = await this.#opened(request.session).program.exec(message.packets);
         return { type: MessageType.RETURN, packets: answers };
@@ -70,9 +76,9 @@ export class JobService implements Service {
     }
   }
 
-  async #run(request: JobMeta & { op: "run" }, reply: Reply): Promise<OutMessage> {
+  async #run(request: JobMeta & { op: "run" }, args: Uint8Array, reply: Reply): Promise<OutMessage> {
     const { runner, find } = this.#options;
-    const { spec, session } = await this.#prepare(request);
+    const { spec, session } = await this.#prepare(request, args);
     try {
       const inputs = await Promise.all(request.files.map(find));
       const outcome = await runner.run(
@@ -89,33 +95,34 @@ export class JobService implements Service {
           onEvent: (event) => reply({ type: MessageType.JOB_EVENT, meta: event }, false),
         },
       );
-      const { value, ...meta } = outcome;
+      const { value, ...rest } = outcome;
+      if (rest.file !== undefined && request.out === undefined) this.#unnamed.push(unnamedOut(rest.job));
       if (value !== undefined) await sendValue(Buffer.from(JSON.stringify(value)), reply);
-      return { type: MessageType.OK, meta: { ...meta, hasValue: value !== undefined } };
+      const json: OutcomeJson = { ...rest, hasValue: value !== undefined };
+      return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(json)) };
     } finally {
       await session.close();
     }
   }
 
-  async #openProgram(request: JobMeta & { op: "open" }): Promise<OutMessage> {
+  async #openProgram(request: JobMeta & { op: "open" }, args: Uint8Array): Promise<OutMessage> {
     if (this.#open.size >= PROGRAMS_PER_LINK_MAX) {
       const max = PROGRAMS_PER_LINK_MAX;
       throw new WireError(WireErrorCode.quota, `a client may have ${max} programs loaded at a time`, { max });
     }
-    const { spec, session } = await this.#prepare(request);
+    const { spec, session } = await this.#prepare(request, args);
     const id = randomBytes(8).toString("hex");
     this.#open.set(id, { program: await this.#options.runner.open(spec), session });
     return { type: MessageType.OK, meta: { session: id } };
   }
 
   /** What the program says of itself; its code stays in the store until the session is closed. */
-  async #prepare(request: {
-    readonly program: string;
-    readonly code: Ref;
-    readonly args: string;
-  }): Promise<{ spec: ProgramSpec; session: WriteSession }> {
+  async #prepare(
+    { program: name, code }: { readonly program: string; readonly code: Ref },
+    argsJson: Uint8Array,
+  ): Promise<{ spec: ProgramSpec; session: WriteSession }> {
     const { runtime } = this.#options;
-    const { program: name, code, args } = request;
+    const args = new TextDecoder().decode(argsJson);
     const session = await runtime.store.session();
     try {
       for await (const refs of reachable(runtime.source, code)) await session.claim(refs);
@@ -144,6 +151,7 @@ export class JobService implements Service {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new WireError(WireErrorCode.cancelled, "the client is gone"));
     for (const id of this.#open.keys()) await this.#closeProgram(id);
+    for (const out of this.#unnamed) await this.#options.removeParts(out);
   }
 }
 

@@ -16,21 +16,22 @@ export class LaneService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #link: Link;
   readonly #executor: Executor;
-  readonly #lanes = new Map<number, Lane>();
+  /** By the hub's number; undefined while a lane is being loaded. */
+  readonly #lanes = new Map<number, Lane | undefined>();
   readonly #closing = new AbortController();
 
   constructor(link: Link, executor: Executor) {
     this.#link = link;
     this.#executor = executor;
     this.handlers = new Map<MessageType, Handler>([
-      [MessageType.LOAD, (message) => this.#load(message)],
+      [MessageType.LOAD, (message, reply) => this.#load(message, reply.signal)],
       [MessageType.EXEC, (message) => this.#exec(message)],
       [MessageType.KEEP, (message) => this.#keep(message)],
       [MessageType.CANCEL, (message) => this.#cancel(message)],
     ]);
   }
 
-  async #load(message: WireMessage): Promise<OutMessage> {
+  async #load(message: WireMessage, withdrawn: AbortSignal): Promise<OutMessage> {
     const { op, flags, lane, ref } = decodePacket(message.packets);
     if (op !== Op.LOAD || (flags & Flag.INLINE) !== 0 || message.packets.byteLength !== PACKET_BYTES) {
       throw new WireError(
@@ -57,9 +58,18 @@ export class LaneService implements Service {
         this.#tell({ kind: "lost", lane, error: errorToJson(error) });
       },
     };
-    const loaded = await this.#executor.load(ref, listener, this.#closing.signal);
-    if (this.#closing.signal.aborted) await loaded.close();
-    else this.#lanes.set(lane, loaded);
+    // Whoever gave up waiting does not close what it does not know of.
+    const signal = AbortSignal.any([withdrawn, this.#closing.signal]);
+    this.#lanes.set(lane, undefined);
+    try {
+      const loaded = await this.#executor.load(ref, listener, signal);
+      if (signal.aborted) await loaded.close();
+      signal.throwIfAborted();
+      this.#lanes.set(lane, loaded);
+    } catch (error) {
+      this.#lanes.delete(lane);
+      throw error;
+    }
     return { type: MessageType.LOADED };
   }
 
@@ -91,7 +101,7 @@ export class LaneService implements Service {
     this.#closing.abort();
     const lanes = [...this.#lanes.values()];
     this.#lanes.clear();
-    await Promise.all(lanes.map((lane) => lane.close()));
+    await Promise.all(lanes.map(async (lane) => await lane?.close()));
   }
 }
 

@@ -1,18 +1,22 @@
-/** Lets a client look after the store behind the link. */
+/** Looks after the store behind the link, and (a hub) after those of its nodes. */
+import type * as v from "valibot";
 import { MessageType } from "../../packets/envelope.ts";
 import { reachable } from "../../runtime/machine/walk.ts";
+import type { GcResult } from "../../runtime/store/collector.ts";
 import type { Store } from "../../runtime/store/store.ts";
 import type { ChunkSource } from "../../runtime/store/types.ts";
 import type { StoreReport } from "../../runtime/store/verifier.ts";
-import { UpkeepMeta } from "../messages.ts";
-import { readMeta } from "../wire/meta.ts";
-import type { OutMessage, WireMessage } from "../wire/link.ts";
+import { GcResultJson, StoreReportJson, UpkeepMeta } from "../job-messages.ts";
+import { readJson, readMeta } from "../wire/meta.ts";
+import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface UpkeepServiceOptions {
   readonly store: Store;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
+  /** The machines behind a hub, whose stores are looked after with its own. */
+  readonly others?: () => readonly Link[];
 }
 
 export class UpkeepService implements Service {
@@ -27,13 +31,44 @@ export class UpkeepService implements Service {
 
   async #answer(message: WireMessage): Promise<OutMessage> {
     const { op } = readMeta(UpkeepMeta, message);
-    const { store } = this.#options;
-    const report = op === "gc" ? await store.gc(this.#closing.signal) : await this.#verify();
+    const report = op === "gc" ? await this.#gc() : await this.#verify();
     return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(report)) };
   }
 
-  /** A name is incomplete here only when no node has what this store lacks: files may stay where they were made. */
+  async #gc(): Promise<GcResult> {
+    const own = await this.#options.store.gc(this.#closing.signal);
+    const others = await this.#askOthers("gc", GcResultJson);
+    return [own, ...others].reduce((sum, { keptChunks, freedChunks, freedBytes }) => ({
+      keptChunks: sum.keptChunks + keptChunks,
+      freedChunks: sum.freedChunks + freedChunks,
+      freedBytes: sum.freedBytes + freedBytes,
+    }));
+  }
+
   async #verify(): Promise<StoreReport> {
+    const own = await this.#verifyOwn();
+    const others = await this.#askOthers("verify", StoreReportJson);
+    return [own, ...others].reduce((sum, { chunks, bytes, damaged, incomplete }) => ({
+      chunks: sum.chunks + chunks,
+      bytes: sum.bytes + bytes,
+      damaged: [...new Set([...sum.damaged, ...damaged])],
+      incomplete: [...new Set([...sum.incomplete, ...incomplete])],
+    }));
+  }
+
+  /** The answers of the nodes behind a hub. One that does not answer is left out. */
+  async #askOthers<Answer>(op: "verify" | "gc", schema: v.GenericSchema<unknown, Answer>): Promise<Answer[]> {
+    const links = this.#options.others?.() ?? [];
+    const asked = links.map(async (link) => {
+      const request = { type: MessageType.UPKEEP, meta: { op } };
+      return readJson(schema, await link.request(request, { signal: this.#closing.signal }));
+    });
+    const answers = await Promise.allSettled(asked);
+    return answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+  }
+
+  /** A name is incomplete here only when no node has what this store lacks: files may stay where they were made. */
+  async #verifyOwn(): Promise<StoreReport> {
     const { store } = this.#options;
     const report = await store.verify(this.#closing.signal);
     const incomplete: string[] = [];

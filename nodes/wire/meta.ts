@@ -49,7 +49,22 @@ export function decodeMeta(bytes: Uint8Array): unknown {
 
 /** What the message's metadata says, in the shape that `schema` asks for. Throws PFS_META_INVALID. */
 export function readMeta<Output>(schema: v.GenericSchema<unknown, Output>, message: WireMessage): Output {
-  const result = v.safeParse(schema, message.meta, { abortEarly: true });
+  return checked(schema, message.meta);
+}
+
+/** What the message's chunks say as JSON, for answers that may be longer than metadata. Throws PFS_META_INVALID. */
+export function readJson<Output>(schema: v.GenericSchema<unknown, Output>, message: WireMessage): Output {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(message.chunks));
+  } catch {
+    throw metaInvalid("it is not JSON");
+  }
+  return checked(schema, value);
+}
+
+function checked<Output>(schema: v.GenericSchema<unknown, Output>, value: unknown): Output {
+  const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success) return result.output;
   const issue = result.issues[0];
   const path = issue.path?.map(({ key }) => String(key)).join(".") ?? "";

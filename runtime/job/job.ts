@@ -19,7 +19,7 @@ import type { JobOutcome, JobSpec } from "./job-types.ts";
 import { sampleSplits } from "./leaf-refs.ts";
 import { Locality } from "./locality.ts";
 import { MergeTree } from "./merge-tree.ts";
-import { writeOutputFile } from "./output-file.ts";
+import { unnamedOut, writeOutputFile } from "./output-file.ts";
 import { writeManifests } from "./programs.ts";
 import { parseQuoteCount, quotedSplits, selectSplits, splitsToScan } from "./quoted-splits.ts";
 import type { JobRecord } from "./record.ts";
@@ -226,7 +226,7 @@ export class Job {
 
   async #file(run: TreeRun): Promise<Result> {
     const { dispatcher } = this.#context;
-    const { id, out = `job-${id}` } = this.#spec;
+    const { id, out = unnamedOut(id) } = this.#spec;
     for (let attempt = 1; ; attempt++) {
       await run.whenDone();
       if (run.last === undefined) return { file: await this.#name(await ingest(this.#session, nothing())) };

@@ -67,6 +67,11 @@ export async function writeOutputFile(
 /** What executors keep for output files stands under names that begin like this. */
 export const PARTS_PREFIX = ".parts/";
 
+/** What stands in for `out` in the names of parts when a job has none. Whoever started the job frees them. */
+export function unnamedOut(job: string): string {
+  return `job-${job}`;
+}
+
 /** The name of a part in its executor's catalog: a job with the same `out` replaces it. */
 export function partName(out: string, executor: string): string {
   const name = `${PARTS_PREFIX}${out}/${executor}`;

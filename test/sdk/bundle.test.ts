@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bundleProgram } from "../../sdk/bundle.ts";
 import { PacketfsError } from "../../packets/errors.ts";
-import { PROGRAM_BYTES_MAX } from "../../sdk/limits.ts";
+import { PROGRAM_CODE_BYTES_MAX } from "../../runtime/limits.ts";
 import type { ProgramBundle, ProgramSource } from "../../sdk/packetfs.ts";
 import { withSourcePlaces } from "../../sdk/source-places.ts";
 
@@ -162,8 +162,8 @@ describe("a program that cannot be bundled", () => {
   });
 
   it("is told when it is too big", async () => {
-    const source = `export default ${JSON.stringify("x".repeat(PROGRAM_BYTES_MAX))};`;
-    expect((await failure({ source })).message).toContain(String(PROGRAM_BYTES_MAX));
+    const source = `export default ${JSON.stringify("x".repeat(PROGRAM_CODE_BYTES_MAX))};`;
+    expect((await failure({ source })).message).toContain(String(PROGRAM_CODE_BYTES_MAX));
   });
 
   it("may not be there at all, or be no file", async () => {

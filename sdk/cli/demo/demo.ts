@@ -1,4 +1,5 @@
 /** pfs demo: the main job on real input, from an empty folder to a result, told as it happens. */
+import { fileURLToPath } from "node:url";
 import { styleText } from "node:util";
 import { Command } from "commander";
 import { disassemble } from "../../../packets/disassemble.ts";
@@ -15,7 +16,7 @@ import { countWordsPlainly, editCorpus, readCorpus, sha256Hex } from "./corpus.t
 import { startNetwork } from "./network.ts";
 
 const FILE = "corpus.txt";
-const PROGRAM = new URL("../../../examples/word-count.ts", import.meta.url).pathname;
+const PROGRAM = fileURLToPath(new URL("../../../examples/word-count.ts", import.meta.url));
 const PACKETS_SHOWN = 6;
 const WORDS_SHOWN = 8;
 

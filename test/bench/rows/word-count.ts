@@ -1,5 +1,6 @@
 /** Counting words in a stored text with sandboxed programs, against bare worker threads with the same kernel. */
 import { statSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { openLocal } from "../../../sdk/index.ts";
 import type { Row } from "../harness.ts";
@@ -7,7 +8,7 @@ import { seconds } from "../harness.ts";
 
 const WORKERS = 2;
 const RANGE_BYTES: number = 16 * 1024 * 1024;
-const PROGRAM = { path: new URL("../../../examples/word-count.ts", import.meta.url).pathname };
+const PROGRAM = { path: fileURLToPath(new URL("../../../examples/word-count.ts", import.meta.url)) };
 
 export async function wordCountRow(store: string, text: string, rounds: number): Promise<Row> {
   const length = statSync(text).size;

@@ -1,10 +1,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { EXIT_CODES, ExitCode, exitCodeOf } from "../../../sdk/cli/exit-codes.ts";
 
-const ROOT = new URL("../../../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** Every error code that stands in a table of codes: the errors.ts of each layer, and the faults of packets. */
 function codesOfTheSource(): Set<string> {

@@ -1,0 +1,112 @@
+/** Programs and jobs on this machine's own cores. */
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { ExecutorList } from "../runtime/job/executor-set.ts";
+import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
+import type { JobInfo, JobOutcome, ProgramSpec } from "../runtime/job/job-types.ts";
+import { partName, unnamedOut } from "../runtime/job/output-file.ts";
+import { JobRunner } from "../runtime/job/runner.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { ingest } from "../runtime/store/ingest.ts";
+import type { NameRecord, WriteSession } from "../runtime/store/types.ts";
+import { sourceBytes } from "./files.ts";
+import type { LoadedProgram, LoadOptions, ProgramBundle, RunOptions } from "./packetfs.ts";
+
+/** The id of this machine's only executor. */
+export const LOCAL_ID = "local";
+
+export class LocalJobs {
+  readonly #runtime: () => Promise<Runtime>;
+  readonly #history: JobHistory;
+  readonly #executors: ExecutorList = new ExecutorList();
+  /** Outputs that nobody named: they are there to be read until this is closed. */
+  readonly #unnamed: string[] = [];
+  #runner: JobRunner | undefined;
+
+  /** `runtime` opens the store for writing, once. */
+  constructor(directory: string, runtime: () => Promise<Runtime>) {
+    this.#runtime = runtime;
+    this.#history = new JobHistory(join(directory, JOB_HISTORY_FILE));
+  }
+
+  async run(bundle: ProgramBundle, inputs: readonly NameRecord[], options: RunOptions): Promise<JobOutcome> {
+    const { args, out, splitBytes, signal, onEvent } = options;
+    const { store } = await this.#runtime();
+    const session = await store.session();
+    try {
+      const program = await this.#store(session, bundle, args);
+      const spec = {
+        ...program,
+        id: randomBytes(4).toString("hex"),
+        inputs,
+        ...(splitBytes === undefined ? {} : { splitBytes }),
+        ...(out === undefined ? {} : { out }),
+      };
+      const outcome = await (await this.#jobRunner()).run(spec, { signal, onEvent });
+      if (outcome.file !== undefined && out === undefined) this.#unnamed.push(unnamedOut(spec.id));
+      return outcome;
+    } finally {
+      await session.close();
+    }
+  }
+
+  async load(bundle: ProgramBundle, { args }: LoadOptions): Promise<LoadedProgram> {
+    const { store } = await this.#runtime();
+    const session = await store.session();
+    try {
+      const opened = await (await this.#jobRunner()).open(await this.#store(session, bundle, args));
+      const close = async (): Promise<void> => {
+        await opened.close();
+        await session.close();
+      };
+      return { exec: (frame) => opened.exec(frame), close, [Symbol.asyncDispose]: close };
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  async list(): Promise<JobInfo[]> {
+    return await this.#history.list(this.#runner);
+  }
+
+  /** False when this process runs no such job. */
+  cancel(job: string): boolean {
+    return this.#runner?.cancel(job) ?? false;
+  }
+
+  /** Packets in flight, and those finished since the first program ran. */
+  numbers(): { readonly inFlight: number; readonly done: number } {
+    const [executor] = this.#executors.list();
+    const load = executor === undefined ? undefined : this.#runner?.loadOf(executor);
+    return load ?? { inFlight: 0, done: 0 };
+  }
+
+  /** Ends what runs, and frees what nobody named. The runtime stays open. */
+  async close(): Promise<void> {
+    await this.#runner?.close();
+    for (const out of this.#unnamed) await (await this.#runtime()).store.remove(partName(out, LOCAL_ID));
+  }
+
+  /** Stores the bundle, which stays as long as the session is open, and finds out what it is. */
+  async #store(session: WriteSession, { name, code }: ProgramBundle, args: unknown): Promise<ProgramSpec> {
+    const { root } = await ingest(session, sourceBytes(code, undefined));
+    const description = await (await this.#runtime()).inspect(root);
+    return { name, code: root, description, args: JSON.stringify(args ?? null) };
+  }
+
+  async #jobRunner(): Promise<JobRunner> {
+    const { store, executor } = await this.#runtime();
+    if (this.#runner === undefined) {
+      if (executor !== undefined) this.#executors.add(executor);
+      const sessions = (): Promise<WriteSession> => store.session();
+      this.#runner = new JobRunner({
+        source: store,
+        sessions,
+        executors: this.#executors,
+        history: this.#history,
+      });
+    }
+    return this.#runner;
+  }
+}
