@@ -99,6 +99,7 @@ export const StoreReportJson: v.GenericSchema<unknown, StoreReport> = v.object({
   bytes: count,
   damaged: v.array(v.string()),
   incomplete: v.array(v.string()),
+  lostRecords: count,
 });
 export const GcResultJson: v.GenericSchema<unknown, GcResult> = v.object({
   keptChunks: count,

@@ -1,5 +1,5 @@
 /** Every limit and default of one machine on one page, the unit last in the name. */
-import type { ProgramLimits } from "./sandbox/program.ts";
+import type { ProgramLimits } from "./program/program.ts";
 
 // ── store ────────────────────────────────────────────────────────────────────────────────────────────────────────
 /** A segment is closed when the next record would make it longer. */

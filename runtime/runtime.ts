@@ -6,7 +6,7 @@ import { execute } from "./machine/execute.ts";
 import { LocalExecutor, inspectProgram } from "./pool/local-executor.ts";
 import { processOptions } from "./pool/process-start.ts";
 import type { ProcessSource } from "./pool/process-start.ts";
-import type { ProgramDescription } from "./sandbox/program.ts";
+import type { ProgramDescription } from "./program/program.ts";
 import { SpareExecutors } from "./sandbox/spare-executors.ts";
 import { Store } from "./store/store.ts";
 import type { ChunkSource } from "./store/types.ts";

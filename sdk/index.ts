@@ -55,4 +55,4 @@ export type {
 export type { ErrorData, ErrorJson } from "../packets/errors.ts";
 export type { Ref } from "../packets/digest.ts";
 export type { Packet, PacketFields } from "../packets/packet.ts";
-export type { ColumnType, ProgramLimits, ReaderSpec, Yields } from "../runtime/sandbox/program.ts";
+export type { ColumnType, ProgramLimits, ReaderSpec, Yields } from "../runtime/program/program.ts";

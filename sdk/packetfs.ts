@@ -3,7 +3,7 @@
  * connected to a hub (`connect`). Files are named by a catalog name or by their root, 64 hexadecimal digits.
  */
 import type { ErrorJson } from "../packets/errors.ts";
-import type { Yields } from "../runtime/sandbox/program.ts";
+import type { Yields } from "../runtime/program/program.ts";
 
 export interface PacketFS extends AsyncDisposable {
   /** Stores a file: the path of one, or bytes in any form. Durable when it resolves. */

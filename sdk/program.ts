@@ -17,7 +17,7 @@
  * Programs are deterministic: no clock, no randomness but a seeded one, no files, no network. What they yield must
  * survive JSON, but for the bytes that `context.write` takes.
  */
-import type { ColumnType, ProgramLimits, ReaderSpec } from "../runtime/sandbox/program.ts";
+import type { ColumnType, ProgramLimits, ReaderSpec } from "../runtime/program/program.ts";
 
 /** Carries the type of a reader's records; never set. */
 declare const record: unique symbol;

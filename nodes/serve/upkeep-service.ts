@@ -48,11 +48,12 @@ export class UpkeepService implements Service {
   async #verify(): Promise<StoreReport> {
     const own = await this.#verifyOwn();
     const others = await this.#askOthers("verify", StoreReportJson);
-    return [own, ...others].reduce((sum, { chunks, bytes, damaged, incomplete }) => ({
+    return [own, ...others].reduce((sum, { chunks, bytes, damaged, incomplete, lostRecords }) => ({
       chunks: sum.chunks + chunks,
       bytes: sum.bytes + bytes,
       damaged: [...new Set([...sum.damaged, ...damaged])],
       incomplete: [...new Set([...sum.incomplete, ...incomplete])],
+      lostRecords: sum.lostRecords + lostRecords,
     }));
   }
 

@@ -1,7 +1,7 @@
 /** What jobs are made of, and what they tell. */
 import type { ErrorJson } from "../../packets/errors.ts";
 import type { Ref } from "../../packets/digest.ts";
-import type { ProgramDescription, Yields } from "../sandbox/program.ts";
+import type { ProgramDescription, Yields } from "../program/program.ts";
 import type { JobInput } from "./splits.ts";
 
 /** A program with its arguments. */

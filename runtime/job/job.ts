@@ -7,7 +7,7 @@
 import { refToHex } from "../../packets/digest.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
-import type { Entry } from "../sandbox/program.ts";
+import type { Entry } from "../program/program.ts";
 import { ingest } from "../store/ingest.ts";
 import type { ChunkSource, WriteSession } from "../store/types.ts";
 import { JobError } from "../errors.ts";

@@ -2,10 +2,10 @@
 import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { writeChunks } from "../pool/chunk-blocks.ts";
-import type { Entry } from "../sandbox/program.ts";
+import type { Entry } from "../program/program.ts";
 import type { ChunkSink } from "../store/types.ts";
 import type { ProgramSpec } from "./job-types.ts";
-import { encodeManifest } from "./manifest.ts";
+import { encodeManifest } from "../program/manifest.ts";
 
 /** The manifest's bytes: what tells one program with its arguments from another. */
 export function manifestBytes({ name, code, description, args }: ProgramSpec, entry: Entry): Uint8Array {

@@ -10,8 +10,8 @@ import {
   SPLIT_BYTES_MIN,
   SPLIT_BYTES_STEP,
 } from "../limits.ts";
-import type { ReaderSpec } from "../sandbox/program.ts";
-import { rowBytes } from "../sandbox/columns.ts";
+import type { ReaderSpec } from "../program/program.ts";
+import { rowBytes } from "../program/columns.ts";
 
 export interface JobInput {
   /** For people. */

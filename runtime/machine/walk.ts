@@ -7,7 +7,7 @@ import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, flagsAt, opAt, refOf } from "../../packets/packet.ts";
 import { checkCall } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
-import { parseManifest } from "../job/manifest.ts";
+import { parseManifest } from "../program/manifest.ts";
 import { WALK_REFS, WALK_STREAMS } from "../limits.ts";
 import type { ChunkSource } from "../store/types.ts";
 import { readStream } from "./stream-cache.ts";

@@ -1,7 +1,7 @@
 /** The sentence that a FAULT carries: which program, which packet, what happened. */
 import { FaultCode } from "../../packets/faults.ts";
 import { FAULT_MESSAGE_BYTES_MAX } from "../limits.ts";
-import type { Manifest } from "../sandbox/program.ts";
+import type { Manifest } from "../program/program.ts";
 
 /** `text` is the program's own, or the runtime's for a packet that did not run to its end. At most FAULT_MESSAGE_BYTES_MAX. */
 export function faultText(manifest: Manifest, at: number, code: number, text: string): Uint8Array {

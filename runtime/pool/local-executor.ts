@@ -3,7 +3,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { PoolError, PoolErrorCode } from "../errors.ts";
 import { WINDOW_BYTES } from "../limits.ts";
-import type { ProgramDescription } from "../sandbox/program.ts";
+import type { ProgramDescription } from "../program/program.ts";
 import type { ChunkSource, WriteSession } from "../store/types.ts";
 import type { Executor, Lane, LaneListener } from "./executor.ts";
 import { InputSource } from "./input-source.ts";

@@ -7,7 +7,7 @@ import { INLINE_BYTES_MAX } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { atOf } from "../../packets/packet.ts";
 import type { FrameOutcome } from "../sandbox/outcome.ts";
-import type { Manifest } from "../sandbox/program.ts";
+import type { Manifest } from "../program/program.ts";
 import { ingest } from "../store/ingest.ts";
 import type { ChunkSink } from "../store/types.ts";
 import { AnswerFrame } from "./answer-frame.ts";

@@ -2,9 +2,9 @@
 import { refFromHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { parseManifest } from "../job/manifest.ts";
+import { parseManifest } from "../program/manifest.ts";
 import { PROGRAM_CODE_BYTES_MAX } from "../limits.ts";
-import type { Manifest } from "../sandbox/program.ts";
+import type { Manifest } from "../program/program.ts";
 import type { InputSource } from "./input-source.ts";
 
 export interface StoredProgram {

@@ -14,7 +14,7 @@ import {
   PROGRAM_CODE_BYTES_MAX,
   PROGRAM_LOAD_TIME_MS,
 } from "../limits.ts";
-import { invalidProgram, parseDescription } from "./description.ts";
+import { invalidProgram, parseDescription } from "../program/description.ts";
 import { ExecutorLink } from "./executor-link.ts";
 import type { EndReason, ExecutorEnd } from "./executor-link.ts";
 import { EXTENT_NUMBERS } from "./extents.ts";
@@ -22,7 +22,7 @@ import { MemoryWatch } from "./memory-watch.ts";
 import { decodeOutcome, outcomeBytesMax } from "./outcome.ts";
 import type { FrameOutcome } from "./outcome.ts";
 import { encodeImage } from "./program-image.ts";
-import type { Entry, ProgramDescription, ProgramLimits } from "./program.ts";
+import type { Entry, ProgramDescription, ProgramLimits } from "../program/program.ts";
 import { MessageKind } from "./protocol.ts";
 import { startProcess } from "./start.ts";
 import type { StartedProcess } from "./start.ts";

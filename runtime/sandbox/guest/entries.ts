@@ -3,7 +3,7 @@ import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { PacketInput, ReadRecords, Visit } from "./readers.ts";
 import type { ProgramFunctions, Values } from "./values.ts";
-import type { Entry, Yields } from "../program.ts";
+import type { Entry, Yields } from "../../program/program.ts";
 
 export type RunEntry = (input: PacketInput) => void;
 

@@ -15,7 +15,7 @@ import type { makeReader } from "./readers.ts";
 import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
 import type { makeValues, ProgramFunctions } from "./values.ts";
-import type { Entry, ProgramDescription } from "../program.ts";
+import type { Entry, ProgramDescription } from "../../program/program.ts";
 
 export interface PreludeParts {
   readonly makeTextCodec: typeof makeTextCodec;

@@ -5,7 +5,7 @@ import { Op } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "../../../runtime/limits.ts";
 import { processOptions } from "../../../runtime/pool/process-start.ts";
 import { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
-import type { ProgramDescription } from "../../../runtime/sandbox/program.ts";
+import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
 import type { Row } from "../harness.ts";
 

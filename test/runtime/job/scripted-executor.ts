@@ -10,9 +10,9 @@ import { decodePacket, encodePacket, packetCount } from "../../../packets/packet
 import type { Packet, PacketFields } from "../../../packets/packet.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
-import { parseManifest } from "../../../runtime/job/manifest.ts";
+import { parseManifest } from "../../../runtime/program/manifest.ts";
 import type { Executor, Lane, LaneListener } from "../../../runtime/pool/executor.ts";
-import type { Entry } from "../../../runtime/sandbox/program.ts";
+import type { Entry } from "../../../runtime/program/program.ts";
 import type { ChunkSource } from "../../../runtime/store/types.ts";
 
 /** A packet that waits to be answered. */

@@ -6,7 +6,7 @@ import type { JobEvent, JobOutcome, JobSpec, ProgramSpec } from "../../../runtim
 import { JobRunner } from "../../../runtime/job/runner.ts";
 import type { JobInput } from "../../../runtime/job/splits.ts";
 import { execute } from "../../../runtime/machine/execute.ts";
-import type { ProgramDescription } from "../../../runtime/sandbox/program.ts";
+import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/store/ingest.ts";
 import type { ChunkSource, NameRecord, WriteSession } from "../../../runtime/store/types.ts";
 import { MemoryChunks } from "../pool/memory-chunks.ts";

@@ -3,7 +3,7 @@ import { refAt, refToHex, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
-import { encodeManifest } from "../../../runtime/job/manifest.ts";
+import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { reachable, walkStreams } from "../../../runtime/machine/walk.ts";
 import type { ReachableOptions } from "../../../runtime/machine/walk.ts";

@@ -9,7 +9,7 @@ import { InputSource } from "../../../runtime/pool/input-source.ts";
 import { InputStage } from "../../../runtime/pool/input-stage.ts";
 import type { StagedFrame } from "../../../runtime/pool/input-stage.ts";
 import { WindowSpace } from "../../../runtime/pool/window-space.ts";
-import type { ReaderSpec } from "../../../runtime/sandbox/program.ts";
+import type { ReaderSpec } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/store/ingest.ts";
 import type { ChunkSource } from "../../../runtime/store/types.ts";
 import { ZERO_REF, atsOf, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";

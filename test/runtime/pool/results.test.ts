@@ -8,7 +8,7 @@ import { writeKeptStream } from "../../../runtime/pool/kept-stream.ts";
 import { takeIn } from "../../../runtime/pool/lane-intake.ts";
 import { ResultStore } from "../../../runtime/pool/result-store.ts";
 import type { FrameOutcome } from "../../../runtime/sandbox/outcome.ts";
-import type { Manifest } from "../../../runtime/sandbox/program.ts";
+import type { Manifest } from "../../../runtime/program/program.ts";
 import { ZERO_REF, atsOf, emptyFrame, exec } from "../../suites/exec-packets.ts";
 import { MemoryChunks } from "./memory-chunks.ts";
 

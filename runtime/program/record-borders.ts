@@ -13,8 +13,8 @@
  */
 import { JobError, JobErrorCode } from "../errors.ts";
 import { BORDER_STEP_BYTES, QUOTE_STEP_BYTES, RECORD_BYTES_MAX } from "../limits.ts";
-import { rowBytes } from "../sandbox/columns.ts";
-import type { ReaderSpec } from "../sandbox/program.ts";
+import { rowBytes } from "./columns.ts";
+import type { ReaderSpec } from "./program.ts";
 import { hasOddQuotes } from "./quote-parity.ts";
 
 /** Bytes `start` to `end` of an input of `total` bytes. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { encodeManifest, parseManifest } from "../../../runtime/job/manifest.ts";
-import type { Manifest, ReaderSpec } from "../../../runtime/sandbox/program.ts";
+import { encodeManifest, parseManifest } from "../../../runtime/program/manifest.ts";
+import type { Manifest, ReaderSpec } from "../../../runtime/program/program.ts";
 
 const READERS: readonly ReaderSpec[] = [
   { kind: "bytes" },

@@ -5,8 +5,8 @@
 import * as v from "valibot";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { description } from "../sandbox/description.ts";
-import type { Manifest, ReaderSpec } from "../sandbox/program.ts";
+import { description } from "./description.ts";
+import type { Manifest, ReaderSpec } from "./program.ts";
 
 const manifest = v.strictObject({
   version: v.literal(1),
