@@ -7,7 +7,7 @@
  *     notify ────────────┘                                      └──▶ withdrawn, room, closed
  *     tick ──▶ heartbeats, timeouts
  */
-import { EnvelopeFlag, MessageType, Priority } from "../../packets/envelope.ts";
+import { EnvelopeFlag, MessageType } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { ASK_QUEUE_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_QUEUE_LOW_BYTES } from "../limits.ts";
 import { AnswerBook } from "./answer-book.ts";
@@ -20,15 +20,13 @@ import type { LinkAction } from "./link-action.ts";
 import { busy, endedBy, expired, lost, offence, slow, unknownType } from "./link-errors.ts";
 import type { OutMessage, WireMessage } from "./link.ts";
 import { Outbox } from "./outbox.ts";
+import { PING, PONG, streamCredit } from "./own-frames.ts";
 import { Pulse } from "./pulse.ts";
 
 export interface AskOptions {
   readonly isStream?: boolean;
   readonly timeoutMs?: number | undefined;
 }
-
-const PING: OutFrame = outFrame({ type: MessageType.PING, priority: Priority.control });
-const PONG: OutFrame = outFrame({ type: MessageType.PONG, priority: Priority.control });
 
 export class LinkCore {
   readonly #peer: string;
@@ -97,11 +95,8 @@ export class LinkCore {
 
   /** A stream's reader took a reply of this cost. */
   taken(request: number, cost: number): void {
-    const streamCreditBytes = this.#asks.taken(request, cost);
-    if (streamCreditBytes === 0) return;
-    this.#push(
-      outFrame({ type: MessageType.CREDIT, priority: Priority.control }, { request, streamCreditBytes }),
-    );
+    const bytes = this.#asks.taken(request, cost);
+    if (bytes > 0) this.#push(streamCredit(request, bytes));
   }
 
   /** Throws PFS_MESSAGE_TOO_LARGE. */
@@ -189,6 +184,11 @@ export class LinkCore {
     if (this.#pulse.isLost(now)) return this.lose("it has been silent for too long");
     if (this.#pulse.isPingDue(now)) this.#push(PING);
     for (const request of this.#asks.expired(now)) this.withdraw(request, expired(this.#peer));
+  }
+
+  /** Makes the peer answer. */
+  ping(): void {
+    this.#push(PING);
   }
 
   /** The parts of the next message to send; undefined when there is none, or when the peer must take some first. */

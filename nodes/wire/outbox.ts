@@ -1,13 +1,12 @@
 /** What leaves a session, in which order and when: classes, window, counters, credit that rides along, the goodbye. */
-import { MessageType, Priority } from "../../packets/envelope.ts";
+import { Priority } from "../../packets/envelope.ts";
 import { UNANNOUNCED_BYTES_MAX } from "../limits.ts";
-import { outFrame, toParts } from "./frames.ts";
+import { toParts } from "./frames.ts";
 import type { OutFrame } from "./frames.ts";
+import { CREDIT } from "./own-frames.ts";
 import { Pulse } from "./pulse.ts";
 import { SendQueue } from "./send-queue.ts";
 import { ReceiveWindow, SendWindow } from "./window.ts";
-
-const CREDIT: OutFrame = outFrame({ type: MessageType.CREDIT, priority: Priority.control });
 
 export class Outbox {
   readonly sendWindow: SendWindow = new SendWindow();

@@ -15,6 +15,7 @@ import { endpointPort, formatAddress, resolveEndpoint } from "./address.ts";
 import type { Address, Endpoint } from "./address.ts";
 import { Authenticator } from "./authenticator.ts";
 import type { Stranger } from "./authenticator.ts";
+import { Connections, nativeMemory } from "./connections.ts";
 import { Door, connectionOf, routingIdOf } from "./door.ts";
 import type { Admission } from "./door.ts";
 import type { Identity } from "./keys.ts";
@@ -31,8 +32,10 @@ export interface PortListener {
   received(connection: number, parts: readonly Uint8Array[]): void;
   /** A connection that may not stay, because it chose its routing id or came unexpectedly. */
   refused(routingId: Uint8Array, admission: Admission | undefined): void;
+  /** A connection is asked to say something, because it may be one that never says anything whole. */
+  silent(connection: number): void;
   /** All connections are gone, because a peer attacked the port; it opens again. */
-  reopened(culprit: Admission | undefined): void;
+  reopened(culprit: Admission | undefined, reason: string): void;
   /** The port is closed for good, and not because it was asked to. */
   failed(error: PacketfsError): void;
 }
@@ -56,9 +59,7 @@ export class Port {
   #router: Router | undefined;
   #address: Address = { host: "", port: 0 };
   #endpoint: Endpoint | undefined;
-  /** Connections that appeared and did not disappear: the key by the routing id, and how many each key has. */
-  readonly #live = new Map<string, string>();
-  readonly #countOfKey = new Map<string, number>();
+  readonly #connections = new Connections({ memory: nativeMemory, now: () => performance.now() });
   #disconnected: Buffer = Buffer.alloc(0);
   #isClosed = false;
 
@@ -96,9 +97,13 @@ export class Port {
     }
   }
 
-  /** Keeps a key out for a while, and closes nothing. */
-  suspend(curveKey: Uint8Array): void {
-    this.#authenticator?.suspend(curveKey);
+  /** To be called every TICK_MS. */
+  tick(): void {
+    const flood = this.#connections.findFlood((name) => {
+      const connection = connectionOf(Buffer.from(name, "latin1"));
+      if (connection !== undefined) this.#options.listener.silent(connection);
+    });
+    if (flood !== undefined) this.#reopen(flood, "a message without end");
   }
 
   /** What was written still leaves, within SOCKET_LINGER_MS. */
@@ -114,7 +119,7 @@ export class Port {
       context: this.#context,
       roster,
       door: this.#door,
-      connections: (key) => ({ ofKey: this.#countOfKey.get(key) ?? 0, all: this.#live.size }),
+      connections: (key) => ({ ofKey: this.#connections.countOf(key), all: this.#connections.size }),
       onStranger,
     });
     this.#authenticator = authenticator;
@@ -166,40 +171,29 @@ export class Port {
   #sort(routingId: Buffer, parts: readonly Buffer[]): void {
     const name = routingId.toString("latin1");
     const connection = connectionOf(routingId);
-    const key = this.#live.get(name);
+    const isKnown = this.#connections.hear(name);
     if (parts.length === 1 && this.#disconnected.equals(parts[0]!)) {
-      if (key === undefined) return;
-      this.#live.delete(name);
-      this.#count(key, -1);
-      if (connection !== undefined) this.#options.listener.disappeared(connection);
+      this.#connections.remove(name);
+      if (isKnown && connection !== undefined) this.#options.listener.disappeared(connection);
       return;
     }
     // The ROUTER announces a connection before anything that comes over it.
-    if (key === undefined) return this.#appeared(name, routingId);
+    if (!isKnown) return this.#appeared(name, routingId);
     // Peers that chose their routing ids are not spoken with.
     if (connection !== undefined) this.#options.listener.received(connection, parts);
-  }
-
-  #count(key: string, difference: number): void {
-    const count = (this.#countOfKey.get(key) ?? 0) + difference;
-    if (count === 0) this.#countOfKey.delete(key);
-    else this.#countOfKey.set(key, count);
   }
 
   #appeared(name: string, routingId: Buffer): void {
     const { listener } = this.#options;
     const appearance = this.#door.appeared(routingId);
-    const admission = appearance.kind === "unexpected" ? undefined : appearance.admission;
-    const key = admission === undefined ? "" : Buffer.from(admission.curveKey).toString("hex");
-    this.#live.set(name, key);
-    this.#count(key, 1);
+    this.#connections.add(name, appearance.kind === "unexpected" ? undefined : appearance.admission);
     switch (appearance.kind) {
       case "admitted":
         // The port's own connection has shown where the counter stands, and that is all.
         if (appearance.admission.entry === undefined) return;
         return listener.appeared(appearance.connection, appearance.admission);
       case "forged":
-        return this.#reopen(appearance.admission);
+        return this.#reopen(appearance.admission, "a forged routing id");
       case "named":
         return listener.refused(routingId, appearance.admission);
       case "unexpected":
@@ -207,13 +201,13 @@ export class Port {
     }
   }
 
-  /** Gets rid of a connection whose id is dangerous. All others go with it, for ZeroMQ cannot close a single one. */
-  #reopen(culprit: Admission | undefined): void {
-    if (culprit !== undefined) this.suspend(culprit.curveKey);
+  /** Gets rid of a dangerous connection. All others go with it, for ZeroMQ cannot close a single one. */
+  #reopen(culprit: Admission | undefined, reason: string): void {
+    if (culprit !== undefined) this.#authenticator?.suspend(culprit.curveKey);
     // Nobody else may be let in while that connection lives.
     this.#authenticator?.admitOnly(this.#options.identity.curveKey);
     this.#closeRouter();
-    this.#options.listener.reopened(culprit);
+    this.#options.listener.reopened(culprit, reason);
     this.#openRouter(REBIND_TRIES).catch((error: unknown) => {
       this.#fail(error instanceof PacketfsError ? error : this.#unavailable(error));
     });
@@ -222,8 +216,7 @@ export class Port {
   #closeRouter(): void {
     const router = this.#router;
     this.#router = undefined;
-    this.#live.clear();
-    this.#countOfKey.clear();
+    this.#connections.clear();
     if (router === undefined) return;
     router.linger = 0;
     router.close();

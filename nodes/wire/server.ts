@@ -67,7 +67,8 @@ export class WireServer implements AsyncDisposable {
         disappeared: (connection) => this.#disappeared(connection),
         received: (connection, parts) => this.#received(connection, parts),
         refused: (routingId, admission) => this.#refusedAtDoor(routingId, admission),
-        reopened: (culprit) => this.#reopened(culprit),
+        silent: (connection) => this.#sessions.get(connection)?.ping(),
+        reopened: (culprit, reason) => this.#reopened(culprit, reason),
         failed: (error) => this.#end(error),
       },
     });
@@ -178,9 +179,9 @@ export class WireServer implements AsyncDisposable {
     this.#options.onEvent?.({ kind: "refused", id, address, reason: error.message });
   }
 
-  #reopened(culprit: Admission | undefined): void {
+  #reopened(culprit: Admission | undefined, reason: string): void {
     const [id, address] = [culprit?.entry?.id ?? "", culprit?.address ?? ""];
-    this.#options.onEvent?.({ kind: "attacked", id, address, reason: "a forged routing id" });
+    this.#options.onEvent?.({ kind: "attacked", id, address, reason });
     this.#lobby.clear();
     this.#loseAll("its port had to be opened anew");
     this.#over.clear();
@@ -198,6 +199,7 @@ export class WireServer implements AsyncDisposable {
   }
 
   #tick(): void {
+    this.#port.tick();
     this.#lobby.tick();
     for (const link of this.#connections.keys()) link.tick();
   }

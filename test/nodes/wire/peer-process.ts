@@ -1,14 +1,15 @@
 /** One side of a link in a process of its own, for tests that kill or stop it. Talks with its parent over IPC. */
+import { randomBytes } from "node:crypto";
 import { MessageType } from "../../../packets/envelope.ts";
+import { Authenticator } from "../../../nodes/wire/authenticator.ts";
+import { Caller } from "../../../nodes/wire/caller.ts";
 import { dial } from "../../../nodes/wire/dial.ts";
-import { connectionOf } from "../../../nodes/wire/door.ts";
+import { Door, connectionOf } from "../../../nodes/wire/door.ts";
 import { Identity } from "../../../nodes/wire/keys.ts";
 import { Roster } from "../../../nodes/wire/roster.ts";
 import { scatterRoutingIds } from "../../../nodes/wire/scatter.ts";
 import { WireServer } from "../../../nodes/wire/server.ts";
 import { createContext, createDealer, createRouter } from "../../../nodes/wire/sockets.ts";
-import { Authenticator } from "../../../nodes/wire/authenticator.ts";
-import { Door } from "../../../nodes/wire/door.ts";
 
 const { OK, WANT, FILE_REQUEST, FILE_DATA } = MessageType;
 /** Fixed, so that both processes know all keys. */
@@ -52,6 +53,34 @@ async function ask(address: string): Promise<void> {
   process.send?.("answered");
 }
 
+/** Says hello as it must, and then a message of very many parts. The parts are the same bytes, so it costs this side nothing. */
+async function bomb(address: string): Promise<void> {
+  const identity = Identity.fromSecret(CLIENT_SECRET);
+  const hub = Identity.fromSecret(HUB_SECRET);
+  const socket = createDealer({ context: createContext(), identity, serverKey: hub.curveKey, ipv6: false });
+  socket.connect(`tcp://${address}`);
+  const self = { label: "bomb", features: [] };
+  const caller = new Caller({
+    address,
+    server: hub,
+    identity,
+    role: "client",
+    self,
+    random: () => randomBytes(32),
+  });
+  await socket.send(caller.hello());
+  for (;;) {
+    const step = caller.receive(await socket.receive());
+    if (step.kind === "failed") throw step.error;
+    if (step.kind === "welcomed") break;
+    await socket.send(step.parts);
+  }
+  process.send?.("in");
+  const part = new Uint8Array(1024 * 1024);
+  await socket.send(Array.from({ length: 4_000 }, () => part));
+  for (;;) await socket.receive();
+}
+
 /** The first routing id that a ROUTER of a fresh process assigns. */
 async function firstRoutingId(): Promise<void> {
   const context = createContext();
@@ -81,5 +110,6 @@ async function firstRoutingId(): Promise<void> {
 
 const [mode, argument = ""] = process.argv.slice(2);
 if (mode === "serve") await serve(Number(argument));
+if (mode === "bomb") await bomb(argument);
 if (mode === "ask") await ask(argument);
 if (mode === "first-routing-id") await firstRoutingId();

@@ -124,6 +124,27 @@ test("a server that is killed and started again under the same address gets its 
   await redialer.close();
 });
 
+test("a message of parts without end is noticed before it fills memory, and its sender kept out", async () => {
+  const network = await openNetwork({
+    identity: hub,
+    onLink: (link) => link.onRequest((_, reply) => reply({ type: OK })),
+  });
+  list(network.roster, client, "client");
+  const honest = await network.dial();
+  const before = process.memoryUsage.rss();
+  let peak = 0;
+  const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 10);
+  await start("bomb", network.address);
+  while (!network.events.some(({ kind }) => kind === "attacked")) await setTimeout(10);
+  clearInterval(watch);
+  expect(network.events.find(({ kind }) => kind === "attacked")).toMatchObject({ id: client.id });
+  expect(peak - before).toBeLessThan(1024 * 1024 * 1024);
+  expect(await honest.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+  await (await network.dial()).request({ type: WANT });
+  await expect(connect(network.address)).rejects.toMatchObject({ code: "PFS_PEER_REFUSED" });
+  await network.close();
+});
+
 test("a fresh process does not assign the routing id that libzmq would", async () => {
   const said = await Promise.all([start("first-routing-id"), start("first-routing-id")]);
   const ids = new Set(said.map(({ said: id }) => id));
