@@ -1,0 +1,189 @@
+/** The handshake without sockets: what each side believes, and what it does not. */
+import { expect, test } from "vitest";
+import { MessageType } from "../../../packets/envelope.ts";
+import { Caller } from "../../../nodes/wire/caller.ts";
+import type { CallerStep } from "../../../nodes/wire/caller.ts";
+import { fromParts, outFrame, toParts } from "../../../nodes/wire/frames.ts";
+import type { SignedHello, Welcome } from "../../../nodes/wire/handshake-messages.ts";
+import { ownerOf, signWelcome } from "../../../nodes/wire/handshake.ts";
+import { Identity } from "../../../nodes/wire/keys.ts";
+import type { OutMessage } from "../../../nodes/wire/link.ts";
+import { receiveGuest } from "../../../nodes/wire/reception.ts";
+import type { Guest, Verdict } from "../../../nodes/wire/reception.ts";
+import { Roster } from "../../../nodes/wire/roster.ts";
+import { Random } from "../../packets/seed.ts";
+import { list } from "./network.ts";
+
+const random = new Random(1);
+const nonce = (): Uint8Array => random.fill(new Uint8Array(32));
+const hub = Identity.create();
+const client = Identity.create();
+const roster = new Roster();
+list(roster, client, "client");
+const reception = { server: hub, roster, random: nonce };
+
+function callerTo(server: { curveKey: Uint8Array; signingKey: Uint8Array }, identity = client): Caller {
+  const self = { label: "me", features: ["a", "b"], address: "me:1" };
+  return new Caller({ address: "hub:1", server, identity, role: "client", self, random: nonce });
+}
+
+function guestOf(identity: Identity): Guest {
+  const { curveKey } = identity;
+  return {
+    admission: { curveKey, entry: roster.byId(identity.id), address: "10.0.0.1" },
+    challenge: undefined,
+  };
+}
+
+function partsOf(message: OutMessage): Uint8Array[] {
+  return toParts(outFrame(message), 0, 0);
+}
+
+function metaOf(parts: readonly Uint8Array[]): unknown {
+  const received = fromParts(parts);
+  return received.kind === "message" ? received.message.meta : undefined;
+}
+
+/** Goes as far as the signed HELLO. */
+function signedHello(caller: Caller, guest: Guest): SignedHello {
+  const challenged = receiveGuest(guest, caller.hello(), reception);
+  if (challenged.kind !== "challenged") throw new Error(challenged.kind);
+  const step = caller.receive(partsOf(challenged.answer));
+  if (step.kind !== "say") throw new Error(step.kind);
+  return metaOf(step.parts) as SignedHello;
+}
+
+function decide(guest: Guest, hello: unknown): Verdict {
+  return receiveGuest(guest, partsOf({ type: MessageType.HELLO, meta: hello }), reception);
+}
+
+function reasonOf(verdict: Verdict): unknown {
+  return verdict.kind === "refused" ? verdict.error.data["reason"] : verdict.kind;
+}
+
+test("a HELLO that is signed as it must be is accepted, once", () => {
+  const guest = guestOf(client);
+  const hello = signedHello(callerTo(hub), guest);
+  const verdict = decide(guest, hello);
+  expect(verdict).toMatchObject({ kind: "accepted", version: 1, entry: { id: client.id } });
+  expect(reasonOf(decide(guest, hello))).toBe("replayed-hello");
+  expect(reasonOf(decide(guestOf(client), hello))).toBe("replayed-hello");
+});
+
+test("every field of a HELLO is under its signature", () => {
+  const changes: Partial<Record<keyof SignedHello, unknown>> = {
+    versions: [1, 2],
+    features: ["a", "b", "c"],
+    label: "somebody",
+    address: "other:1",
+    nonce: nonce(),
+    signature: new Uint8Array(64).fill(1),
+  };
+  for (const [field, value] of Object.entries(changes)) {
+    const guest = guestOf(client);
+    const hello = signedHello(callerTo(hub), guest);
+    expect([field, reasonOf(decide(guest, { ...hello, [field]: value }))]).toEqual([field, "bad-signature"]);
+  }
+  for (const other of [{ role: "node" }, { challenge: nonce() }, { signingKey: hub.signingKey }]) {
+    const guest = guestOf(client);
+    const hello = signedHello(callerTo(hub), guest);
+    expect(decide(guest, { ...hello, ...other }).kind).toBe("refused");
+  }
+});
+
+test("a HELLO that was signed for another server is of no use here", () => {
+  const relay = Identity.create();
+  const guest = guestOf(client);
+  // The relay has the client dial it, and passes everything on.
+  const hello = signedHello(callerTo(relay), guest);
+  expect(reasonOf(decide(guest, hello))).toBe("bad-signature");
+});
+
+test("a HELLO in no version that is spoken here is refused with that reason", () => {
+  const hello = metaOf(callerTo(hub).hello()) as object;
+  expect(reasonOf(decide(guestOf(client), { ...hello, versions: [2, 3] }))).toBe("no-common-version");
+});
+
+test("what is no HELLO is refused", () => {
+  const bad = [
+    null,
+    {},
+    { versions: [1] },
+    { ...(metaOf(callerTo(hub).hello()) as object), nonce: new Uint8Array(31) },
+  ];
+  for (const meta of bad) expect(reasonOf(decide(guestOf(client), meta))).toBe("malformed-hello");
+  const padded = { ...(metaOf(callerTo(hub).hello()) as object), padding: "x".repeat(20_000) };
+  expect(reasonOf(decide(guestOf(client), padded))).toBe("malformed-hello");
+  const other = partsOf({ type: MessageType.EXEC });
+  expect(reasonOf(receiveGuest(guestOf(client), other, reception))).toBe("malformed-hello");
+});
+
+test("a WELCOME is believed from the holder of the expected key, for this very HELLO", () => {
+  const answer = (change: (hello: SignedHello) => Welcome): CallerStep => {
+    const caller = callerTo(hub);
+    const welcome = change(signedHello(caller, guestOf(client)));
+    return caller.receive(partsOf({ type: MessageType.WELCOME, meta: welcome }));
+  };
+  const plain = { version: 1, features: [], role: "hub", label: "hub", you: client.id } as const;
+  expect(answer((hello) => signWelcome(plain, hello, hub))).toMatchObject({
+    kind: "welcomed",
+    peer: { id: hub.id, role: "hub", label: "hub" },
+  });
+  const wrongServer = {
+    kind: "failed",
+    error: { code: "PFS_PEER_REFUSED", data: { reason: "wrong-server" } },
+  };
+  expect(answer((hello) => signWelcome(plain, hello, Identity.create()))).toMatchObject(wrongServer);
+  expect(answer((hello) => signWelcome(plain, { ...hello, nonce: nonce() }, hub))).toMatchObject(wrongServer);
+  expect(answer((hello) => ({ ...signWelcome(plain, hello, hub), role: "node" }))).toMatchObject(wrongServer);
+  expect(answer((hello) => signWelcome({ ...plain, you: hub.id }, hello, hub))).toMatchObject(wrongServer);
+  expect(answer((hello) => signWelcome({ ...plain, version: 9 }, hello, hub))).toMatchObject(wrongServer);
+});
+
+test("a server that talks nonsense is left", () => {
+  const nonsense = [
+    { type: MessageType.WELCOME, meta: {} },
+    { type: MessageType.CHALLENGE, meta: { challenge: new Uint8Array(3) } },
+    { type: MessageType.OK },
+  ];
+  for (const message of nonsense) {
+    const caller = callerTo(hub);
+    caller.hello();
+    expect(caller.receive(partsOf(message))).toMatchObject({
+      kind: "failed",
+      error: { code: "PFS_PEER_REFUSED" },
+    });
+  }
+  expect(callerTo(hub).receive([new Uint8Array(5)]).kind).toBe("failed");
+});
+
+test("a joiner proves its own keys too, and cannot borrow another's", () => {
+  const [invite, joining, victim] = [Identity.create(), Identity.create(), Identity.create()];
+  list(roster, invite, "invite");
+  const self = { label: "new", features: [] };
+  const call = (own: Identity): Caller =>
+    new Caller({
+      address: "h:1",
+      server: hub,
+      identity: invite,
+      role: "node",
+      self,
+      joining: own,
+      random: nonce,
+    });
+  const guest = guestOf(invite);
+  const hello = signedHello(call(joining), guest);
+  expect(ownerOf(hello).id).toBe(joining.id);
+  expect(decide(guest, hello).kind).toBe("accepted");
+  for (const borrowed of [{ signingKey: victim.signingKey }, { curveKey: victim.curveKey }]) {
+    const other = guestOf(invite);
+    const made = signedHello(call(joining), other);
+    expect(reasonOf(decide(other, { ...made, joiner: { ...made.joiner, ...borrowed } }))).toBe(
+      "bad-signature",
+    );
+  }
+  // Nor can it take over an identity that the roster has in another role, or its CURVE key.
+  list(roster, victim, "client");
+  const again = guestOf(invite);
+  expect(reasonOf(decide(again, signedHello(call(victim), again)))).toBe("wrong-role");
+});
