@@ -86,9 +86,10 @@ export class IndexReader {
 
   #open(): IndexTables {
     if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the store is closed");
-    if (this.#tables !== undefined && this.#mode !== "live" && this.isStale) this.reopen();
-    if (this.#tables !== undefined) return this.#tables;
     const { paths, repair } = this.#options;
+    // Where there is a writer to ask it also says when it replaced the file.
+    if (repair === undefined && this.isStale) this.reopen();
+    if (this.#tables !== undefined) return this.#tables;
     this.#mode = repair !== undefined || hasWal(paths.index) ? "live" : "immutable";
     this.#stamp = this.#look();
     this.#tables = this.#openFile();

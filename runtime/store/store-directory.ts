@@ -127,18 +127,23 @@ function parseObject(text: string): Partial<Record<"format" | "version" | "id" |
 }
 
 function idFromSegments(paths: StorePaths): Buffer {
-  const header = Buffer.alloc(SEGMENT_HEADER_BYTES);
   for (const number of listSegments(paths)) {
-    const file = openSync(segmentPath(paths, number), "r");
-    try {
-      readSync(file, header, 0, SEGMENT_HEADER_BYTES, 0);
-    } finally {
-      closeSync(file);
-    }
-    const id = storeIdOfSegment(header);
+    const id = idFromSegment(paths, number);
     if (id !== undefined) return id;
   }
   throw unreadable(paths, "its format file is missing or damaged");
+}
+
+/** The store's id as a segment has it; undefined when its header is damaged. */
+export function idFromSegment(paths: StorePaths, number: number): Buffer | undefined {
+  const header = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  const file = openSync(segmentPath(paths, number), "r");
+  try {
+    readSync(file, header, 0, SEGMENT_HEADER_BYTES, 0);
+  } finally {
+    closeSync(file);
+  }
+  return storeIdOfSegment(header);
 }
 
 function unreadable(paths: StorePaths, reason: string, cause?: unknown): StoreError {

@@ -36,6 +36,7 @@ export interface StoreOptions {
 
 export class Store implements ChunkSource, AsyncDisposable {
   readonly directory: string;
+  readonly #identity: { readonly paths: StorePaths; readonly seed: number };
   readonly #notes: string[] = [];
   readonly #pending: PendingPlaces = new PendingPlaces();
   readonly #files: SegmentFiles;
@@ -44,16 +45,16 @@ export class Store implements ChunkSource, AsyncDisposable {
   #writer: WriterClient | undefined;
   /** Rises each time the writer builds the index again. */
   #generation = 0;
-  #gc: Promise<unknown> = Promise.resolve();
+  #last: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
   private constructor(paths: StorePaths, storeId: Uint8Array, writer: WriterClient | undefined) {
     this.directory = paths.directory;
+    this.#identity = { paths, seed: checkSeed(storeId) };
     this.#writer = writer;
     this.#files = new SegmentFiles(paths);
     this.#index = new IndexReader({
-      paths,
-      seed: checkSeed(storeId),
+      ...this.#identity,
       repair: writer && (() => writer.repair(this.#generation)),
       onNote: (note) => this.#notes.push(note),
     });
@@ -139,9 +140,18 @@ export class Store implements ChunkSource, AsyncDisposable {
     return this.#requireWriter().call({ kind: "remove-name", name });
   }
 
-  /** Reads and checks every chunk, and looks whether every name's stream has all of its own. */
+  /**
+   * Reads and checks every chunk, looks whether every name's stream has all of its own, and whether the index could be built
+   * again as it is; where it could not, the segments are mended.
+   */
   verify(signal?: AbortSignal): Promise<StoreReport> {
-    return verifyStore({ index: this.#index, reader: this.#reader, names: () => this.list(), signal });
+    const rewrite = async (segment: number): Promise<void> => {
+      const writer = this.#writer;
+      if (writer !== undefined) await this.#alone(() => writer.call({ kind: "rewrite", segment }));
+    };
+    const { paths, seed } = this.#identity;
+    const names = (): Iterable<NameRecord> => this.list();
+    return verifyStore({ index: this.#index, reader: this.#reader, paths, seed, names, rewrite, signal });
   }
 
   /**
@@ -152,9 +162,7 @@ export class Store implements ChunkSource, AsyncDisposable {
   async gc(signal?: AbortSignal): Promise<GcResult> {
     const writer = this.#requireWriter();
     const options = { index: this.#index, source: this.#reader, writer, signal };
-    const collected = this.#gc.then(() => collectGarbage(options));
-    this.#gc = collected.catch(() => {});
-    return collected;
+    return this.#alone(() => collectGarbage(options));
   }
 
   statistics(): StoreStatistics {
@@ -178,6 +186,13 @@ export class Store implements ChunkSource, AsyncDisposable {
     this.#index.close();
     this.#files.close();
     await writer?.close();
+  }
+
+  /** Of what rewrites segments, one thing at a time. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => {});
+    return done;
   }
 
   #requireWriter(): WriterClient {

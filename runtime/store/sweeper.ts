@@ -85,13 +85,23 @@ export class Sweeper {
     return { roots, keptChunks: this.#store.tables.chunks.count(), freedChunks, freedBytes };
   }
 
+  /** Copies everything that the index knows of a segment into another one. Not while a gc runs. */
+  async rewrite(number: number): Promise<void> {
+    if (this.#marks !== undefined) throw new Error("a gc is running");
+    await this.#finish([number]);
+    await this.#sweepSegment(number);
+    await this.#store.commits.durable();
+  }
+
+  /** Without marks everything is. */
   #isLive(row: ChunkRowWithRef): boolean {
-    return this.#marks!.has(row.ref) || this.#store.sessions.isProtected(row.ref, row.place);
+    if (this.#marks === undefined || this.#marks.has(row.ref)) return true;
+    return this.#store.sessions.isProtected(row.ref, row.place);
   }
 
   /** Segments that are worth rewriting, those with the least to copy first: they make room for the others. */
   async #candidates(): Promise<number[]> {
-    const { segments, commits, tables } = this.#store;
+    const { tables } = this.#store;
     const live = await this.#liveBytes();
     const candidates: { readonly number: number; readonly liveBytes: number }[] = [];
     for (const { number, committedBytes, isDropped } of tables.segments()) {
@@ -101,11 +111,17 @@ export class Sweeper {
       const isWorth = isSmall || deadBytes >= committedBytes * GC_DEAD_SHARE_MIN;
       if (!isDropped && deadBytes > 0 && isWorth) candidates.push({ number, liveBytes });
     }
-    if (candidates.some(({ number }) => number === segments.segment)) {
-      await segments.finishSegment();
-      await commits.durable();
-    }
-    return candidates.toSorted((a, b) => a.liveBytes - b.liveBytes).map(({ number }) => number);
+    const numbers = candidates.toSorted((a, b) => a.liveBytes - b.liveBytes).map(({ number }) => number);
+    await this.#finish(numbers);
+    return numbers;
+  }
+
+  /** Begins another segment when one of these is being appended to. */
+  async #finish(numbers: readonly number[]): Promise<void> {
+    const { segments, commits } = this.#store;
+    if (!numbers.includes(segments.segment)) return;
+    await segments.finishSegment();
+    await commits.durable();
   }
 
   /** Bytes of live records, by segment. */

@@ -7,7 +7,8 @@ import { INDEX_PAGE_ROWS, READ_RUN_BYTES_MAX } from "../limits.ts";
 import { reachable } from "../machine/walk.ts";
 import type { ChunkRowWithRef } from "./chunk-index.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
-import type { IndexReader } from "./index-reader.ts";
+import { scrubSegments } from "./scrub.ts";
+import type { ScrubOptions } from "./scrub.ts";
 import type { NameRecord } from "./types.ts";
 
 export interface StoreReport {
@@ -18,6 +19,8 @@ export interface StoreReport {
   readonly damaged: readonly string[];
   /** Names whose streams miss a chunk, or cannot be read. */
   readonly incomplete: readonly string[];
+  /** Headers and names that were damaged in the segments and that the index still knew: a store that is written to has them again. */
+  readonly lostRecords: number;
 }
 
 interface Verified {
@@ -33,11 +36,11 @@ const STREAM_FAULTS: ReadonlySet<string> = new Set([
   PacketErrorCode.invalidStream,
 ]);
 
-export interface VerifierOptions {
-  readonly index: IndexReader;
+export interface VerifierOptions extends ScrubOptions {
   readonly reader: ChunkReader;
   readonly names: () => Iterable<NameRecord>;
-  readonly signal: AbortSignal | undefined;
+  /** Writes the records of a segment anew from what the index knows. */
+  readonly rewrite: (segment: number) => Promise<void>;
 }
 
 export async function verifyStore(options: VerifierOptions): Promise<StoreReport> {
@@ -52,7 +55,12 @@ export async function verifyStore(options: VerifierOptions): Promise<StoreReport
     // What an incomplete stream calls has to be looked at again for every other name that calls it.
     for (const key of [...seen].slice(before)) seen.delete(key);
   }
-  return { chunks, bytes, damaged: [...damaged], incomplete };
+  let lostRecords = 0;
+  for await (const lost of scrubSegments(options)) {
+    lostRecords += lost.lostRecords;
+    await options.rewrite(lost.segment);
+  }
+  return { chunks, bytes, damaged: [...damaged], incomplete, lostRecords };
 }
 
 async function verifyChunks({ index, reader, signal }: VerifierOptions): Promise<Verified> {

@@ -1,8 +1,9 @@
 /** The calling thread's side of a store's writer: calls, answers, and what becomes of them when the writer ends. */
 import { extname } from "node:path";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { PacketfsError } from "../../packets/errors.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
+import { startThread } from "./source-thread.ts";
 import type { FromWriter, ToWriter, WriterAnswers, WriterData, WriterRequest } from "./writer-protocol.ts";
 
 export interface WriterEvents {
@@ -34,7 +35,7 @@ export class WriterClient {
     events: WriterEvents,
   ): Promise<{ client: WriterClient; storeId: Uint8Array; notes: readonly string[] }> {
     const url = new URL(`./writer-worker${extname(import.meta.url)}`, import.meta.url);
-    const worker = new Worker(url, { workerData: data, execArgv: [], name: "packetfs-store" });
+    const worker = startThread(url, { workerData: data, execArgv: [], name: "packetfs-store" });
     const client = new WriterClient(worker);
     return new Promise((resolve, reject) => {
       worker.on("message", (message: FromWriter) => {

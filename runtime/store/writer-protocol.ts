@@ -30,6 +30,7 @@ export type WriterRequest =
   | { readonly kind: "remove-name"; readonly name: string }
   /** These chunks were read and their bytes are wrong: n × 32 bytes. */
   | { readonly kind: "damaged"; readonly refs: Uint8Array }
+  | { readonly kind: "rewrite"; readonly segment: number }
   | { readonly kind: "gc-begin" }
   /** Chunks that are to be kept, n × 32 bytes. */
   | { readonly kind: "gc-mark"; readonly refs: Uint8Array }
@@ -71,6 +72,7 @@ export interface WriterAnswers {
   readonly "set-name": NameRecord;
   readonly "remove-name": boolean;
   readonly damaged: undefined;
+  readonly rewrite: undefined;
   readonly "gc-begin": undefined;
   readonly "gc-mark": undefined;
   readonly "gc-sweep": SweepAnswer;

@@ -81,6 +81,8 @@ async function answer(writer: StoreWriter, request: WriterRequest): Promise<unkn
       return writer.removeName(request.name);
     case "damaged":
       return writer.markDamaged(request.refs);
+    case "rewrite":
+      return writer.rewrite(request.segment);
     case "gc-begin":
       return writer.beginGc();
     case "gc-mark":

@@ -188,6 +188,11 @@ export class StoreWriter implements WriterContext {
     });
   }
 
+  /** Writes the records of a segment anew, in others. Not while a gc runs. */
+  rewrite(segment: number): Promise<void> {
+    return this.#index.attempt(() => this.#sweeper.rewrite(segment));
+  }
+
   beginGc(): Promise<void> {
     return this.#index.attempt(async () => {
       this.#sweeper.begin();

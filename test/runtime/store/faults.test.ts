@@ -14,7 +14,7 @@ import { get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";
 const SEGMENT_BYTES = 60_000;
 const PUTS = 12;
 /** 1 tries each operation; the others are left to the next run with another remainder. */
-const STEP = Number(process.env["PACKETFS_TEST_STEP"] ?? 4);
+const STEP = Number(process.env["PACKETFS_TEST_STEP"] ?? 6);
 
 /** What a store has acknowledged: a name and the chunk that it points to. */
 type Acknowledged = Map<string, Buffer>;

@@ -19,7 +19,7 @@ import {
 } from "./store-fixture.ts";
 
 /** 1 crashes at each operation. */
-const STEP = Number(process.env["PACKETFS_TEST_STEP"] ?? 7);
+const STEP = Number(process.env["PACKETFS_TEST_STEP"] ?? 11);
 
 function bytesAtRest(directory: string): number {
   const sizes = Object.entries(filesIn(directory)).filter(([path]) => path.startsWith("segments"));

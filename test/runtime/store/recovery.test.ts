@@ -78,7 +78,7 @@ describe.each([
     expect(await survives((directory) => rmSync(join(directory, "index.db")), readOnly)).toHaveLength(1);
   });
 
-  test.each([0, 1, 100, 4096, 10_000, 0.5, 0.9])("is built again after it was cut to %f", async (cut) => {
+  test.each([0, 100, 4096, 0.9])("is built again after it was cut to %f", async (cut) => {
     const notes = await survives((directory) => {
       const path = join(directory, "index.db");
       truncateSync(path, cut < 1 && cut > 0 ? Math.floor(statSync(path).size * cut) : cut);
@@ -88,7 +88,7 @@ describe.each([
 
   test("is built again after a bit of it has flipped, anywhere", async () => {
     const random = new Random(readOnly ? 1 : 2);
-    for (let flip = 0; flip < 12; flip++) {
+    for (let flip = 0; flip < 6; flip++) {
       const notes = await survives((directory) => flipBit(join(directory, "index.db"), random), readOnly);
       expect(notes).toHaveLength(1);
     }
@@ -112,7 +112,7 @@ function flipBit(path: string, random: Random): void {
 
 test("an index that was not closed in order is believed row by row", async () => {
   const random = new Random(3);
-  for (let flip = 0; flip < 25; flip++) {
+  for (let flip = 0; flip < 12; flip++) {
     await survives((directory) => {
       rmSync(join(directory, "index.check"));
       flipBit(join(directory, "index.db"), random);
@@ -215,7 +215,7 @@ test("a stored segment is not taken for records when the index is built again", 
   // Every header in turn is hit, so that the search for the next one goes through the bodies.
   for (
     let at = segment.indexOf("PFSR"), count = 0;
-    at !== -1 && count < 6;
+    at !== -1 && count < 4;
     at = segment.indexOf("PFSR", at + 1), count++
   ) {
     const hit = Buffer.from(segment);
