@@ -12,7 +12,7 @@ export const COMMIT_RECORDS = 8192;
 /** A writer waits for the disk when so many of those have piled up. */
 export const COMMITS_BEHIND_MAX = 4;
 /** Records that stand near each other are read at once, up to so many bytes, */
-export const READ_RUN_BYTES_MAX: number = 4 * 1024 * 1024;
+export const READ_RUN_BYTES_MAX: number = 1024 * 1024;
 /** over gaps of at most so many. */
 export const READ_GAP_BYTES_MAX: number = 16 * 1024;
 /** Segments that a process keeps open for reading. */
@@ -150,6 +150,10 @@ export const WINDOW_BYTES: number = 256 * 1024 * 1024;
 export const EXECUTOR_BASE_BYTES: number = 128 * 1024 * 1024;
 /** and so much more for each of its threads. */
 export const EXECUTOR_THREAD_BYTES: number = 40 * 1024 * 1024;
+/** Lanes that find room in the window of one process: a program's map, merge and finish, and its scan before them. */
+export const LANES_PER_PROCESS = 3;
+/** How long the process that a program was looked into in waits for the program to be run. */
+export const INSPECTED_KEPT_MS = 2_000;
 /** Executor processes that may end one after the other with nothing done in between; then the lane is lost. */
 export const IDLE_DEATHS_MAX = 5;
 

@@ -3,9 +3,10 @@ import { availableParallelism } from "node:os";
 import type { Ref } from "../packets/digest.ts";
 import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "./limits.ts";
 import { execute } from "./machine/execute.ts";
-import { LocalExecutor, inspectProgram } from "./pool/local-executor.ts";
+import { LocalExecutor } from "./pool/local-executor.ts";
 import { processOptions } from "./pool/process-start.ts";
 import type { ProcessSource } from "./pool/process-start.ts";
+import { inspectProgram, sharedOptions } from "./pool/tenant-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
 import { SpareExecutors } from "./sandbox/spare-executors.ts";
 import { Store } from "./store/store.ts";
@@ -63,12 +64,14 @@ export class Runtime implements AsyncDisposable {
     const parts: Uint8Array[] = [];
     for await (const part of execute(this.source, code, { outputBytesMax: PROGRAM_CODE_BYTES_MAX }))
       parts.push(part);
-    return await inspectProgram(this.#processes, Buffer.concat(parts));
+    const bundle = Buffer.concat(parts);
+    return (await this.executor?.inspect(bundle)) ?? (await inspectProgram(this.#processes, bundle));
   }
 
   #warmSpares(): SpareExecutors {
     const limits = PROGRAM_LIMITS_DEFAULT;
-    return (this.#spares ??= new SpareExecutors(processOptions(limits, this.#threads, WINDOW_BYTES)));
+    const options = sharedOptions(processOptions(limits, this.#threads, WINDOW_BYTES));
+    return (this.#spares ??= new SpareExecutors(options));
   }
 
   async close(): Promise<void> {

@@ -9,14 +9,13 @@
 import { hasCode } from "../../packets/errors.ts";
 import { PoolError, PoolErrorCode, SandboxErrorCode } from "../errors.ts";
 import { IDLE_DEATHS_MAX } from "../limits.ts";
-import type { ExecutorOptions, ExecutorProcess } from "../sandbox/executor-process.ts";
 import { startWith } from "./process-start.ts";
-import type { ProcessSource } from "./process-start.ts";
+import type { Tenancy } from "./tenant-processes.ts";
 import { WindowSpace } from "./window-space.ts";
 
 /** One process with the lane's program in it. */
 export interface Seat {
-  readonly process: ExecutorProcess;
+  readonly process: Tenancy;
   readonly space: WindowSpace;
   /** Whether frames may be sent to it. A call that failed can tell that it died before the process's end is known. */
   alive: boolean;
@@ -36,25 +35,18 @@ export interface SeatEvents {
 }
 
 export class ExecutorSeat {
-  readonly #source: ProcessSource;
-  readonly #options: ExecutorOptions;
-  readonly #load: (process: ExecutorProcess) => Promise<void>;
+  readonly #take: () => Promise<Tenancy>;
+  readonly #load: (process: Tenancy) => Promise<void>;
   readonly #events: SeatEvents;
   #seat: Seat | undefined;
   /** A process that is not seated yet. */
-  #coming: ExecutorProcess | undefined;
+  #coming: Tenancy | undefined;
   #deaths = 0;
   #closed = false;
   #starting: Promise<void> = Promise.resolve();
 
-  constructor(
-    source: ProcessSource,
-    options: ExecutorOptions,
-    load: (process: ExecutorProcess) => Promise<void>,
-    events: SeatEvents,
-  ) {
-    this.#source = source;
-    this.#options = options;
+  constructor(take: () => Promise<Tenancy>, load: (process: Tenancy) => Promise<void>, events: SeatEvents) {
+    this.#take = take;
     this.#load = load;
     this.#events = events;
   }
@@ -86,8 +78,7 @@ export class ExecutorSeat {
 
   async #start(): Promise<void> {
     const { process } = await startWith(
-      this.#source,
-      this.#options,
+      this.#take,
       (coming) => (this.#closed ? coming.close() : this.#load(coming)),
       (coming) => (this.#coming = coming),
     );

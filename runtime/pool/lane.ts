@@ -24,9 +24,9 @@ import type { InputSource } from "./input-source.ts";
 import { writeKeptStream } from "./kept-stream.ts";
 import { takeIn } from "./lane-intake.ts";
 import { processOptions } from "./process-start.ts";
-import type { ProcessSource } from "./process-start.ts";
 import type { StoredProgram } from "./stored-program.ts";
 import { ResultStore } from "./result-store.ts";
+import type { TenantProcesses } from "./tenant-processes.ts";
 import { WorkQueue } from "./work-queue.ts";
 import type { Work } from "./work-queue.ts";
 
@@ -37,7 +37,7 @@ export interface LaneContext {
   readonly inputs: InputSource;
   /** The lane's own; it closes it. */
   readonly session: WriteSession;
-  readonly processes: ProcessSource;
+  readonly processes: TenantProcesses;
   readonly threads: number;
   readonly windowBytes: number;
   readonly listener: LaneListener;
@@ -68,8 +68,12 @@ export class LocalLane implements Lane {
     this.#context = context;
     this.#work = new WorkQueue(manifest.description.limits.timeMs);
     this.#seat = new ExecutorSeat(
-      processes,
-      processOptions(manifest.description.limits, threads, windowBytes),
+      () =>
+        processes.take({
+          tenant: tenantOf(program),
+          code,
+          options: processOptions(manifest.description.limits, threads, windowBytes),
+        }),
       (process) => process.load(number, { ...manifest, code }),
       {
         seated: () => this.#pump(),
@@ -218,6 +222,12 @@ export class LocalLane implements Lane {
     this.#unanswered -= packetCount(answers);
     this.#context.listener.returned(answers);
   }
+}
+
+/** Lanes of the same code, arguments and limits are one tenant. */
+function tenantOf({ manifest }: StoredProgram): string {
+  const { code, args, description } = manifest;
+  return JSON.stringify([code, args, description]);
 }
 
 function overfull(packets: number): PoolError {

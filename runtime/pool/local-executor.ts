@@ -1,4 +1,4 @@
-/** Executes packets on this machine: each lane in an executor process of its own, so that tenants share nothing. */
+/** Executes packets on this machine: each program in an executor process of its own, so that tenants share nothing. */
 import type { Ref } from "../../packets/digest.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { PoolError, PoolErrorCode } from "../errors.ts";
@@ -9,8 +9,8 @@ import type { Executor, Lane, LaneListener } from "./executor.ts";
 import { InputSource } from "./input-source.ts";
 import { readProgram } from "./stored-program.ts";
 import { LocalLane } from "./lane.ts";
-import { startWith } from "./process-start.ts";
 import type { ProcessSource } from "./process-start.ts";
+import { TenantProcesses } from "./tenant-processes.ts";
 
 export interface LocalExecutorOptions {
   readonly id: string;
@@ -35,6 +35,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   readonly width: number;
   readonly #options: LocalExecutorOptions;
   readonly #inputs: InputSource;
+  readonly #processes: TenantProcesses;
   readonly #abort = new AbortController();
   /** By lane number; undefined while a lane is being loaded. */
   readonly #lanes = new Map<number, LocalLane | undefined>();
@@ -47,6 +48,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.width = options.threads;
     this.#options = options;
     this.#inputs = new InputSource(options.source);
+    this.#processes = new TenantProcesses(options.spares);
   }
 
   async load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
@@ -71,12 +73,18 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     return this.#options.has(refs);
   }
 
+  /** What a program says of itself. Rejects with PFS_PROGRAM_INVALID. */
+  inspect(code: Uint8Array): Promise<ProgramDescription> {
+    return this.#processes.inspect(code);
+  }
+
   /** Ends every lane. Nobody is told: whoever loaded a lane knows, or closes it too. */
   async close(): Promise<void> {
     this.#abort.abort(new PoolError(PoolErrorCode.laneClosed, "the executor is closed"));
     await Promise.allSettled(this.#loading);
     const lanes = [...this.#lanes.values()].filter((lane) => lane !== undefined);
     await Promise.all(lanes.map((lane) => lane.close()));
+    await this.#processes.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -89,14 +97,14 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     listener: LaneListener,
     signal: AbortSignal,
   ): Promise<LocalLane> {
-    const { sessions, spares, threads, windowBytes = WINDOW_BYTES } = this.#options;
+    const { sessions, threads, windowBytes = WINDOW_BYTES } = this.#options;
     const program = await readProgram(manifest, this.#inputs, signal);
     const context = {
       number,
       program,
       inputs: this.#inputs,
       session: await sessions(),
-      processes: spares,
+      processes: this.#processes,
       threads,
       windowBytes,
       listener,
@@ -117,14 +125,4 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.#lanes.set(this.#lastLane, undefined);
     return this.#lastLane;
   }
-}
-
-/** What a program says of itself, found out in a process of its own. Rejects with PFS_PROGRAM_INVALID. */
-export async function inspectProgram(
-  processes: ProcessSource,
-  code: Uint8Array,
-): Promise<ProgramDescription> {
-  const { process, result } = await startWith(processes, undefined, (started) => started.inspect(code));
-  await process.close();
-  return result;
 }

@@ -22,14 +22,13 @@ export function processOptions(limits: ProgramLimits, threads: number, windowByt
  * with what `begin` rejects with, and with PFS_PROGRAM_INVALID when the process does not survive it: it was stuck, or
  * ended twice.
  */
-export async function startWith<T>(
-  source: ProcessSource,
-  options: ExecutorOptions | undefined,
-  begin: (process: ExecutorProcess) => Promise<T>,
-  taken: (process: ExecutorProcess) => void = () => undefined,
-): Promise<{ readonly process: ExecutorProcess; readonly result: T }> {
+export async function startWith<P extends { close(): Promise<void> }, T>(
+  take: () => Promise<P>,
+  begin: (process: P) => Promise<T>,
+  taken: (process: P) => void = () => undefined,
+): Promise<{ readonly process: P; readonly result: T }> {
   for (let attempt = 1; ; attempt++) {
-    const process = await source.take(options);
+    const process = await take();
     taken(process);
     try {
       return { process, result: await begin(process) };

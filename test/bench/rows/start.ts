@@ -4,12 +4,13 @@ import { encodeFrame } from "../../../packets/packet.ts";
 import { Op } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "../../../runtime/limits.ts";
 import { processOptions } from "../../../runtime/pool/process-start.ts";
+import { sharedOptions } from "../../../runtime/pool/tenant-processes.ts";
 import { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
 import type { Row } from "../harness.ts";
 
-const OPTIONS = processOptions(PROGRAM_LIMITS_DEFAULT, 2, WINDOW_BYTES);
+const OPTIONS = sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, 2, WINDOW_BYTES));
 const CODE = new TextEncoder().encode(
   `export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`,
 );

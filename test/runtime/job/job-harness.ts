@@ -11,7 +11,8 @@ import type { RunJobOptions } from "../../../runtime/job/runner.ts";
 import type { JobInput } from "../../../runtime/job/splits.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/machine/execute.ts";
-import { LocalExecutor, inspectProgram } from "../../../runtime/pool/local-executor.ts";
+import { LocalExecutor } from "../../../runtime/pool/local-executor.ts";
+import { inspectProgram, sharedOptions } from "../../../runtime/pool/tenant-processes.ts";
 import { processOptions } from "../../../runtime/pool/process-start.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
 import { ingest } from "../../../runtime/store/ingest.ts";
@@ -26,7 +27,9 @@ export class JobHarness {
   readonly runner: JobRunner;
   readonly store: Store;
   readonly #session: WriteSession;
-  readonly #spares = new SpareExecutors(processOptions(PROGRAM_LIMITS_DEFAULT, THREADS, WINDOW_BYTES));
+  readonly #spares = new SpareExecutors(
+    sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, THREADS, WINDOW_BYTES)),
+  );
   readonly #made: LocalExecutor[] = [];
   #jobs = 0;
 

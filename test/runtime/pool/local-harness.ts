@@ -9,7 +9,8 @@ import { SandboxError, SandboxErrorCode, StoreError, StoreErrorCode } from "../.
 import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/machine/execute.ts";
-import { LocalExecutor, inspectProgram } from "../../../runtime/pool/local-executor.ts";
+import { LocalExecutor } from "../../../runtime/pool/local-executor.ts";
+import { inspectProgram, sharedOptions } from "../../../runtime/pool/tenant-processes.ts";
 import { processOptions } from "../../../runtime/pool/process-start.ts";
 import type { ExecutorOptions, ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
@@ -43,7 +44,9 @@ export class LocalHarness implements ExecutorHarness {
     const { threads = 2, windowBytes = 32 * 1024 * 1024 } = options;
     this.#store = store;
     this.#session = session;
-    this.#spares = new SpareExecutors(processOptions(PROGRAM_LIMITS_DEFAULT, threads, windowBytes));
+    this.#spares = new SpareExecutors(
+      sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, windowBytes)),
+    );
     this.executor = new LocalExecutor({
       id: "local",
       label: "this machine",

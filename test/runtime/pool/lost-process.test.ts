@@ -168,7 +168,9 @@ describe("a lane", () => {
     const before = descriptors();
     const processes = harness.processes.length;
     for (let round = 0; round < 3; round++) {
-      const other = await harness.executor.load(await harness.putProgram(ECHO), new Collector(), never);
+      // A program of its own each time, and so a process of its own.
+      const program = await harness.putProgram(`${ECHO}\n// ${round}`);
+      const other = await harness.executor.load(program, new Collector(), never);
       other.exec(encodeFrame(Array.from({ length: 500 }, (_, at) => execStream(at, root, at, 100))));
       if (round === 1) process.kill(harness.processes.at(-1)!.pid, "SIGKILL");
       await other.close();
