@@ -1,5 +1,5 @@
 /** Reads chunks: finds them, reads neighbours at once, and returns nothing that does not match its ref. */
-import { refToHex, sameBytes, sha256 } from "../../packets/digest.ts";
+import { refAt, refToHex, sameBytes, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
@@ -28,6 +28,11 @@ interface Wanted extends ChunkRow {
   readonly index: number;
 }
 
+interface Fetched {
+  readonly damaged: readonly Ref[];
+  readonly missing: Ref | undefined;
+}
+
 /** gc may move a chunk between looking it up and reading it, but not again and again. */
 const ATTEMPTS_MAX = 4;
 /** The file is gone or the medium cannot read it: as bad as wrong bytes. */
@@ -42,72 +47,75 @@ export class ChunkReader implements ChunkSource {
 
   /** One byte per ref: whether a chunk is there whose bytes are not known to be wrong. */
   has(refs: Uint8Array): Uint8Array {
-    const present = new Uint8Array(refs.byteLength / REF_BYTES);
-    for (let index = 0; index < present.length; index++) {
-      const row = this.#find(refs.subarray(index * REF_BYTES, (index + 1) * REF_BYTES));
-      if (row !== undefined && !row.isDamaged) present[index] = 1;
-    }
-    return present;
+    const each = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
+    return Uint8Array.from(this.#find(each), (row) => (row === undefined || row.isDamaged ? 0 : 1));
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
     const chunks: Uint8Array[] = Array.from({ length: refs.length });
-    const [damaged] = await this.#fetch(
-      refs.map((ref, index) => this.#locate(ref, index)),
-      chunks,
-      signal,
-    );
-    if (damaged === undefined) return chunks;
-    const ref = refToHex(damaged.ref);
+    const { damaged, missing } = await this.#fetch(refs, chunks, signal);
+    if (missing !== undefined) {
+      const ref = refToHex(missing);
+      throw new StoreError(StoreErrorCode.chunkMissing, `chunk ${ref} is not here`, { ref });
+    }
+    if (damaged.length === 0) return chunks;
+    const ref = refToHex(damaged[0]!);
     throw new StoreError(StoreErrorCode.chunkDamaged, `the bytes of chunk ${ref} are damaged`, { ref });
   }
 
   /** Which of the chunks are damaged. One that is not there is not. */
-  async check(refs: readonly Ref[], signal?: AbortSignal): Promise<Ref[]> {
-    const wanted: Wanted[] = [];
-    for (const [index, ref] of refs.entries()) {
-      const row = this.#find(ref);
-      if (row !== undefined) wanted.push({ ...row, ref, index });
+  async check(refs: readonly Ref[], signal?: AbortSignal): Promise<readonly Ref[]> {
+    for (;;) {
+      const present = this.#find(refs).flatMap((row, index) => (row === undefined ? [] : [refs[index]!]));
+      const { damaged, missing } = await this.#fetch(present, [], signal);
+      // Freed between the two looks.
+      if (missing === undefined) return damaged;
     }
-    return (await this.#fetch(wanted, [], signal)).map(({ ref }) => ref);
   }
 
-  /** Puts the chunks into `chunks`, each where it belongs, and returns those that are damaged. */
-  async #fetch(rows: readonly Wanted[], chunks: Uint8Array[], signal?: AbortSignal): Promise<Wanted[]> {
-    const damaged: Wanted[] = [];
-    let wanted = rows;
-    for (let attempt = 1; wanted.length > 0; attempt++) {
+  /** Puts the chunks into `chunks` and says which are damaged, or which one is missing: then the others may not be there. */
+  async #fetch(refs: readonly Ref[], chunks: Uint8Array[], signal?: AbortSignal): Promise<Fetched> {
+    const damaged: Ref[] = [];
+    let { wanted, missing } = this.#locate(refs.map((ref, index) => ({ ref, index })));
+    for (let attempt = 1; wanted.length > 0 && missing === undefined; attempt++) {
       const failed = await this.#readAll(wanted, chunks, signal);
       for (const { place } of failed) this.#options.files.forget(segmentOf(place));
-      const again: Wanted[] = [];
-      for (const row of failed) {
-        const found = this.#locate(row.ref, row.index);
-        // A second look through a file opened anew, then only at what has moved meanwhile.
-        const isWorthIt = attempt === 1 || (found.place !== row.place && attempt < ATTEMPTS_MAX);
-        (isWorthIt ? again : damaged).push(found);
-      }
-      wanted = again;
+      const before = new Map(failed.map(({ index, place }) => [index, place]));
+      const again = this.#locate(failed);
+      // A second look through a file opened anew, then only at what has moved meanwhile.
+      const isWorthIt = ({ index, place }: Wanted): boolean =>
+        attempt === 1 || (before.get(index) !== place && attempt < ATTEMPTS_MAX);
+      damaged.push(...again.wanted.filter((row) => !isWorthIt(row)).map(({ ref }) => ref));
+      wanted = again.wanted.filter(isWorthIt);
+      missing = again.missing;
     }
-    if (damaged.length > 0) this.#options.onDamaged(Buffer.concat(damaged.map(({ ref }) => ref)));
-    return damaged;
+    if (damaged.length > 0) this.#options.onDamaged(Buffer.concat(damaged));
+    return { damaged, missing };
   }
 
-  #find(ref: Ref): ChunkRow | undefined {
+  #find(refs: readonly Ref[]): (ChunkRow | undefined)[] {
     const { index, pending } = this.#options;
-    const row = index.use((tables) => tables.chunks.find(ref));
-    if (row !== undefined && !row.isDamaged) return row;
-    return pending.find(ref) ?? row;
+    const rows = index.use(({ chunks }) => refs.map((ref) => chunks.find(ref)));
+    return rows.map((row, position) =>
+      row === undefined || row.isDamaged ? (pending.find(refs[position]!) ?? row) : row,
+    );
   }
 
-  #locate(ref: Ref, index: number): Wanted {
-    let row = this.#find(ref);
-    if (row === undefined && this.#options.index.isStale) {
+  /** Where the chunks are, or the first that is nowhere. */
+  #locate(chunks: readonly Pick<Wanted, "ref" | "index">[]): { wanted: Wanted[]; missing: Ref | undefined } {
+    const refs = chunks.map(({ ref }) => ref);
+    let rows = this.#find(refs);
+    if (rows.includes(undefined) && this.#options.index.isStale) {
       this.#options.index.reopen();
-      row = this.#find(ref);
+      rows = this.#find(refs);
     }
-    if (row !== undefined) return { ...row, ref, index };
-    const hex = refToHex(ref);
-    throw new StoreError(StoreErrorCode.chunkMissing, `chunk ${hex} is not here`, { ref: hex });
+    const wanted: Wanted[] = [];
+    for (const [position, row] of rows.entries()) {
+      const { ref, index } = chunks[position]!;
+      if (row === undefined) return { wanted, missing: ref };
+      wanted.push({ ...row, ref, index });
+    }
+    return { wanted, missing: undefined };
   }
 
   /** Puts what it could read into `chunks` and returns the rest. */

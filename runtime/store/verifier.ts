@@ -3,7 +3,7 @@ import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketErrorCode, PacketfsError } from "../../packets/errors.ts";
 import { StoreErrorCode } from "../errors.ts";
-import { INDEX_PAGE_ROWS, READ_RUN_BYTES_MAX } from "../limits.ts";
+import { INDEX_PAGE_ROWS, READ_AHEAD_BYTES } from "../limits.ts";
 import { reachable } from "../machine/walk.ts";
 import type { ChunkRowWithRef } from "./chunk-index.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
@@ -94,7 +94,7 @@ function* inBatches(page: readonly ChunkRowWithRef[]): Generator<ChunkRowWithRef
   for (const row of page) {
     batch.push(row);
     bytes += row.plainBytes;
-    if (bytes < READ_RUN_BYTES_MAX) continue;
+    if (bytes < READ_AHEAD_BYTES) continue;
     yield batch;
     batch = [];
     bytes = 0;
