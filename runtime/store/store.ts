@@ -185,6 +185,9 @@ export class Store implements ChunkSource, AsyncDisposable {
     // The writer's connection has to be the last one: it takes over the log and removes it.
     this.#index.close();
     this.#files.close();
+    // A gc that runs has lost its reader by now, or ends after the segment that it is at.
+    await writer?.call({ kind: "gc-stop" }).catch(() => {});
+    await this.#last;
     await writer?.close();
   }
 

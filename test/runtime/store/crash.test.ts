@@ -12,7 +12,7 @@ const KILLS = 10;
 
 /** Runs a child that puts files, kills it some time after its first word, and returns its words. */
 async function putAndKill(directory: string, run: number, milliseconds: number): Promise<string[]> {
-  const child = spawn(process.execPath, [CHILD, directory, String(run)], {
+  using child = spawn(process.execPath, [CHILD, directory, String(run)], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let output = "";

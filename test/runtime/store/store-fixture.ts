@@ -58,7 +58,7 @@ export function readAll(source: ChunkSource, root: Ref, options?: ExecuteOptions
 }
 
 /** The bytes of a name. */
-export function get(store: Store, name: string): Promise<Buffer> {
+export async function get(store: Store, name: string): Promise<Buffer> {
   const record = store.resolve(name);
   if (record === undefined) throw new Error(`no ${name}`);
   return readAll(store, record.root);
