@@ -1,4 +1,5 @@
 /** Counting words in a stored text with sandboxed programs, against bare worker threads with the same kernel. */
+import { once } from "node:events";
 import { statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
@@ -53,11 +54,8 @@ async function countBare(path: string, length: number): Promise<Map<string, numb
       });
       while (next < length) {
         const range = [next, Math.min(length, (next += RANGE_BYTES))];
-        const entries = await new Promise<[string, number][]>((resolve, reject) => {
-          worker.once("message", resolve);
-          worker.once("error", reject);
-          worker.postMessage(range);
-        });
+        worker.postMessage(range);
+        const [entries] = (await once(worker, "message")) as [[string, number][]];
         for (const [word, count] of entries) counts.set(word, (counts.get(word) ?? 0) + count);
       }
       await worker.terminate();
