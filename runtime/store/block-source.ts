@@ -18,14 +18,19 @@ export interface SourceBlock {
 }
 
 const SPARE_BLOCKS_MAX = 2;
+/** Most files are small, so the first block is, and the next ones grow. */
+const FIRST_BYTES = 64 * 1024;
+const GROWTH = 8;
 
 export class BlockSource {
   readonly #source: FillingSource;
   readonly #room: number;
   readonly #bytes: number;
   #next: Promise<SourceBlock> | undefined;
+  #nextBytes = FIRST_BYTES;
   readonly #spare: ArrayBuffer[] = [];
 
+  /** `room` is what a block may leave over, `bytes` what it reads at most. */
   constructor(source: AsyncIterable<Uint8Array>, room: number, bytes: number) {
     this.#source = isFilling(source) ? source : new IterableFilling(source);
     this.#room = room;
@@ -34,8 +39,8 @@ export class BlockSource {
 
   /** The next block; the one after it is being read already. */
   async next(): Promise<SourceBlock> {
-    const block = await (this.#next ?? this.#read());
-    this.#next = block.isLast ? undefined : this.#read();
+    const block = await (this.#next ?? this.#read(0));
+    this.#next = block.isLast ? undefined : this.#read(this.#room);
     // Its failure is met when it is asked for.
     this.#next?.catch(() => {});
     return block;
@@ -52,10 +57,14 @@ export class BlockSource {
     await this.#source.close();
   }
 
-  async #read(): Promise<SourceBlock> {
-    const buffer = new Uint8Array(this.#spare.pop() ?? new ArrayBuffer(this.#room + this.#bytes));
-    const filled = await this.#source.fill(buffer.subarray(this.#room));
-    return { buffer, start: this.#room, end: this.#room + filled, isLast: filled < this.#bytes };
+  async #read(room: number): Promise<SourceBlock> {
+    const bytes = this.#nextBytes;
+    this.#nextBytes = Math.min(bytes * GROWTH, this.#bytes);
+    const spare = bytes === this.#bytes ? this.#spare.pop() : undefined;
+    // Not zeroed: only what was read into it is looked at.
+    const buffer = new Uint8Array(spare ?? Buffer.allocUnsafeSlow(room + bytes).buffer);
+    const filled = await this.#source.fill(buffer.subarray(room));
+    return { buffer, start: room, end: room + filled, isLast: filled < bytes };
   }
 }
 

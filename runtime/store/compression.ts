@@ -7,9 +7,15 @@ const LEVEL_1 = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 /** A frame of zstd has about so many bytes of its own. */
 const CHUNK_BYTES_MIN = 64;
 
+/** So many bytes are looked at in so many places of a chunk, */
+const SAMPLE_BYTES = 64;
+const SAMPLES = 2;
+/** and when they have fewer values than this it is tried: 128 random ones have 101, give or take 4. */
+const VALUES_MIN = 84;
+
 /**
  * Compresses what shrinks. Bytes that do not (media, archives, ciphertext) come in long rows, so after each chunk that did
- * not shrink twice as many are kept as they are before the next attempt, and the first success ends that.
+ * not shrink twice as many are kept as they are before the next attempt; unless a glance says that these are others.
  */
 export class Compressor {
   #skip = 0;
@@ -18,7 +24,7 @@ export class Compressor {
   /** The compressed chunk, or undefined when it is to be kept plain. */
   compress(chunk: Uint8Array): Uint8Array | undefined {
     if (chunk.byteLength < CHUNK_BYTES_MIN) return undefined;
-    if (this.#skip > 0) {
+    if (this.#skip > 0 && looksRandom(chunk)) {
       this.#skip--;
       return undefined;
     }
@@ -31,6 +37,21 @@ export class Compressor {
     this.#skipNext = Math.min(this.#skipNext * 2, COMPRESSION_SKIP_CHUNKS_MAX);
     return undefined;
   }
+}
+
+/** A microsecond's worth of a look, against a hundred for an attempt. */
+function looksRandom(chunk: Uint8Array): boolean {
+  const seen = new Uint8Array(256);
+  const step = Math.max(SAMPLE_BYTES, Math.floor(chunk.byteLength / SAMPLES));
+  let values = 0;
+  for (let from = 0; from + SAMPLE_BYTES <= chunk.byteLength; from += step) {
+    for (let at = from; at < from + SAMPLE_BYTES; at++) {
+      const value = chunk[at]!;
+      values += 1 - seen[value]!;
+      seen[value] = 1;
+    }
+  }
+  return values >= VALUES_MIN;
 }
 
 /** The plain bytes of a record's body, or undefined when it is not what `codec` and `plainBytes` say. */

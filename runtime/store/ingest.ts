@@ -36,6 +36,9 @@ export interface Ingested {
   readonly storedBytes: number;
 }
 
+/** Its tables cost more to make than a small file to cut. */
+const DEFAULT_CHUNKER = new Chunker();
+
 /**
  * Writes the source's bytes to the sink. What rejects, the source, the sink or the signal, rejects this, and the source is
  * closed. Chunks are durable when the sink has been flushed.
@@ -46,7 +49,7 @@ export async function ingest(
   options: IngestOptions = {},
 ): Promise<Ingested> {
   const { signal, onProgress } = options;
-  const chunker = new Chunker(options.chunker);
+  const chunker = options.chunker === undefined ? DEFAULT_CHUNKER : new Chunker(options.chunker);
   const { maxBytes } = chunker.parameters;
   const blocks = new BlockSource(source, maxBytes, INGEST_BLOCK_BYTES);
   const assembly = new StreamAssembly(sink, (buffer) => blocks.reuse(buffer));
@@ -55,13 +58,15 @@ export async function ingest(
   try {
     for (;;) {
       const block = await unlessAborted(blocks.next(), signal);
+      const isOnly = block.isLast && length === 0;
       const start = block.start - rest.byteLength;
       block.buffer.set(rest, start);
       length += block.end - block.start;
       const cut = cutBlock(chunker, block.buffer, start, block.end, block.isLast);
       // Copied out, since the buffer is given away.
       rest = block.buffer.slice(cut.end, block.end);
-      await unlessAborted(assembly.add(block.buffer, start, cut), signal);
+      if (isOnly) assembly.addOnly(block.buffer, start, cut);
+      else await unlessAborted(assembly.add(block.buffer, start, cut), signal);
       onProgress?.(length);
       if (block.isLast) break;
     }

@@ -1,6 +1,7 @@
 /** Hands blocks of chunks to a sink, a few at a time, and writes the stream that names the chunks in their order. */
-import { refAt } from "../../packets/digest.ts";
+import { refAt, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { StreamWriter } from "../../packets/stream-writer.ts";
 import { INGEST_BLOCKS_MAX } from "../limits.ts";
@@ -29,7 +30,7 @@ export class StreamAssembly {
   readonly #onReturned: (buffer: ArrayBuffer) => void;
   /** Blocks whose refs have not been taken over, in order. */
   #sent: Sent[] = [];
-  /** Stream chunks that were cut and not yet handed over. */
+  /** Stream chunks that were cut and not yet handed over, behind the chunks of a file that is small. */
   #streams: Uint8Array[] = [];
   #streamBytes = 0;
   #chunks = 0;
@@ -58,6 +59,22 @@ export class StreamAssembly {
     while (this.#sent.length >= INGEST_BLOCKS_MAX) await this.#settle();
   }
 
+  /**
+   * Takes the only block of a small file: its refs are computed here, so that chunks and stream go to the sink together and
+   * are waited for once.
+   */
+  addOnly(buffer: Uint8Array<ArrayBuffer>, start: number, cut: BlockCut): void {
+    const refs = new Uint8Array(cut.lengths.length * REF_BYTES);
+    let at = start;
+    for (const [index, length] of cut.lengths.entries()) {
+      const chunk = buffer.subarray(at, (at += length));
+      refs.set(sha256(chunk), index * REF_BYTES);
+      this.#streams.push(chunk);
+    }
+    this.#streamBytes += cut.bytes;
+    this.#append(cut, refs);
+  }
+
   /** Everything is in the sink when it resolves. */
   async finish(): Promise<Assembled> {
     while (this.#sent.length > 0) await this.#settle();
@@ -84,14 +101,19 @@ export class StreamAssembly {
     this.#sent.shift();
     if (chunks !== undefined) this.#count(chunks, cut.lengths.length);
     if (chunks?.buffer !== undefined) this.#onReturned(chunks.buffer);
+    this.#append(cut, chunks?.refs);
+    if (this.#streamBytes >= CHUNK_BYTES_MAX) await this.#writeStreams();
+  }
+
+  /** Writes what a block yields into the stream. `refs` are those of its stored chunks. */
+  #append(cut: BlockCut, refs: Uint8Array | undefined): void {
     let stored = 0;
     for (const [piece, kind] of cut.kinds.entries()) {
       const length = cut.sizes[piece]!;
-      if (kind === IS_STORED) this.#writer.copy(refAt(chunks!.refs, stored++), 0, length);
+      if (kind === IS_STORED) this.#writer.copy(refAt(refs!, stored++), 0, length);
       else this.#writer.fill(Uint8Array.of(kind), length);
     }
     if (cut.tail !== undefined) this.#writer.data(cut.tail);
-    if (this.#streamBytes >= CHUNK_BYTES_MAX) await this.#writeStreams();
   }
 
   async #writeStreams(): Promise<void> {

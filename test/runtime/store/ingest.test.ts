@@ -57,7 +57,12 @@ async function roundTrip(bytes: Uint8Array, pieceBytes = 100_000): Promise<Inges
 }
 
 describe("what goes in comes out", () => {
-  const borders = [minBytes, maxBytes, INGEST_BLOCK_BYTES].flatMap((size) => [size - 1, size, size + 1]);
+  const firstBlocks = [65_536, 65_536 + 524_288];
+  const borders = [minBytes, maxBytes, ...firstBlocks, INGEST_BLOCK_BYTES].flatMap((size) => [
+    size - 1,
+    size,
+    size + 1,
+  ]);
   const sizes = [1, 31, 32, 33, 64, 1000, 9_000_001, ...borders];
   test.each(sizes)("%i random bytes", async (size) => {
     await roundTrip(randomBytes(`size ${size}`, size), size > 1_000_000 ? 3_333_333 : 777);
@@ -120,6 +125,18 @@ describe("a stream", () => {
     expect(await ops((await roundTrip(new Uint8Array(40_000_000))).root)).toEqual([Op.FILL, Op.HALT]);
   });
 
+  test.each([4096, 65_536, 1_048_576])(
+    "is cut by a chunker with chunks of up to %i bytes",
+    async (maxBytes) => {
+      const chunker = { minBytes: 1024, averageBytes: 4096, maxBytes };
+      for (const size of [65_535, 65_536, 65_537, 131_072, 700_000]) {
+        const bytes = Buffer.concat([randomBytes(`odd ${size}`, size >> 1), textBytes(size - (size >> 1))]);
+        const { root } = await ingest(session, inPieces(bytes, 10_000), { chunker });
+        expect(Buffer.compare(await readAll(store, root), bytes)).toBe(0);
+      }
+    },
+  );
+
   test("is cut by the chunker that was asked for", async () => {
     const chunker = { minBytes: 256, averageBytes: 1024, maxBytes: 4096, salt: Uint8Array.of(1) };
     const { root, chunks, packets } = await ingest(
@@ -155,7 +172,9 @@ describe("what is there already", () => {
   });
 
   test("is stored smaller when it shrinks", async () => {
-    const { newBytes, storedBytes } = await ingest(session, inPieces(textBytes(3_000_000), 100_000));
+    const lines = Array.from({ length: 150_000 }, (_, index) => `line ${index} shrinks\n`).join("");
+    const { newBytes, storedBytes } = await ingest(session, inPieces(Buffer.from(lines), 100_000));
+    expect(newBytes).toBeGreaterThan(lines.length);
     expect(storedBytes).toBeLessThan(newBytes / 3);
   });
 });
