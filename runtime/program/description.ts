@@ -15,7 +15,7 @@ import type { ProgramDescription, ProgramLimits } from "./program.ts";
 const READERS = ["bytes", "blocks", "lines", "json-lines", "csv", "columns"];
 const TYPES = ["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"] as const;
 
-const column = v.strictObject({
+const column = v.object({
   name: v.pipe(
     v.string("a column's name is a string"),
     v.nonEmpty("a column has no name"),
@@ -27,7 +27,7 @@ const column = v.strictObject({
 const reader = v.variant(
   "kind",
   [
-    v.strictObject({
+    v.object({
       kind: v.literal("bytes"),
       size: v.exactOptional(
         v.pipe(
@@ -38,10 +38,10 @@ const reader = v.variant(
         ),
       ),
     }),
-    v.strictObject({ kind: v.literal("blocks") }),
-    v.strictObject({ kind: v.literal("lines") }),
-    v.strictObject({ kind: v.literal("json-lines") }),
-    v.strictObject({
+    v.object({ kind: v.literal("blocks") }),
+    v.object({ kind: v.literal("lines") }),
+    v.object({ kind: v.literal("json-lines") }),
+    v.object({
       kind: v.literal("csv"),
       separator: v.pipe(
         v.string("input.separator is a string"),
@@ -49,7 +49,7 @@ const reader = v.variant(
       ),
       header: v.boolean("input.header is true or false"),
     }),
-    v.strictObject({
+    v.object({
       kind: v.literal("columns"),
       fields: v.pipe(
         v.array(column, "input.fields is an array"),

@@ -3,6 +3,7 @@
  * same program with the same arguments has the same ref everywhere and results can be remembered by it.
  */
 import * as v from "valibot";
+import { sameBytes } from "../../packets/digest.ts";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { description } from "./description.ts";
@@ -47,7 +48,10 @@ export function parseManifest(bytes: Uint8Array): Manifest {
   } catch {
     throw invalid("it is not JSON");
   }
-  return validManifest(value);
+  const parsed = validManifest(value);
+  // One spelling: keys that mean nothing, or another order, would give one program several refs.
+  if (!sameBytes(encodeManifest(parsed), bytes)) throw invalid("it is not written as it must be");
+  return parsed;
 }
 
 function validManifest(value: unknown): Manifest {

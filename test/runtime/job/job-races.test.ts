@@ -5,7 +5,7 @@ import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame } from "../../../packets/packet.ts";
 import { PacketBudget } from "../../../runtime/job/budget.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
-import { EXECUTORS_WAIT_MS, JOBS_MAX, JOBS_REMEMBERED, JOB_NOTES_MAX } from "../../../runtime/limits.ts";
+import { EXECUTORS_WAIT_MS, JOBS_MAX, JOBS_REMEMBERED } from "../../../runtime/limits.ts";
 import type { ScriptedExecutor, Waiting } from "./scripted-executor.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
 
@@ -200,35 +200,6 @@ describe("executors that misbehave", () => {
     });
     await world.pass(60_000);
     await running;
-  });
-
-  test("what was noted is not noted again", async () => {
-    const world = new ScriptedWorld();
-    const first = world.add("a");
-    const running = world.run({ inputs: [await world.putFile("x", 1)] });
-    await settle();
-    const [map] = first.waiting.splice(0);
-    for (let note = 0; note < 10; note++) map!.lane.listener.noted(note % 2 === 0 ? "even" : "odd");
-    map!.lane.answer(map!.packet, "1");
-    await settle();
-    first.answerAll(() => "1");
-    expect((await running).statistics.notes).toEqual([`node "node a": even`, `node "node a": odd`]);
-  });
-
-  test("notes are bounded, however often something happens", async () => {
-    const world = new ScriptedWorld();
-    const first = world.add("a");
-    const running = world.run({ inputs: [await world.putFile("x", 1)] });
-    await settle();
-    const [map] = first.waiting.splice(0);
-    for (let note = 0; note < 1000; note++) map!.lane.listener.noted(`${note} ${"x".repeat(5000)}`);
-    map!.lane.answer(map!.packet, "1");
-    await settle();
-    first.answerAll(() => "1");
-    const { notes } = (await running).statistics;
-    expect(notes).toHaveLength(JOB_NOTES_MAX);
-    expect(notes.at(-1)).toBe("more notes followed");
-    expect(Math.max(...notes.map(({ length }) => length))).toBeLessThan(1100);
   });
 });
 
