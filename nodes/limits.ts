@@ -13,8 +13,11 @@ export const RECONNECT_MS_MIN = 250;
 export const RECONNECT_MS_MAX = 10_000;
 /** A side that has said nothing for this long says PING. */
 export const PING_INTERVAL_MS = 1_000;
-/** A peer that has said nothing for this long is lost. */
-export const PEER_LOST_MS = 3_500;
+/**
+ * A peer that has said nothing for this long is lost. A process that dies is noticed at once, by its connection; this is
+ * for machines that hang or vanish, and longer than an event loop that computes should be busy.
+ */
+export const PEER_LOST_MS = 10_000;
 /** Before a message that may take long on a slow line, the peer is told how long: at this speed, up to this long. */
 export const SLOW_LINE_BYTES_PER_SECOND: number = 256 * 1024;
 export const SILENCE_MS_MAX = 60_000;

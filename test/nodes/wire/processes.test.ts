@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { setTimeout } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
+import { PEER_LOST_MS } from "../../../nodes/limits.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { parseAddress } from "../../../nodes/wire/address.ts";
 import { dial } from "../../../nodes/wire/dial.ts";
@@ -86,7 +87,7 @@ test("a client killed in mid-request is noticed by the server, and its request w
   await network.close();
 });
 
-test("a server that stands still is lost after a few seconds, and can be dialed again when it goes on", async () => {
+test("a server that stands still is lost after a while, and can be dialed again when it goes on", async () => {
   const { child, said: address } = await start("serve", "0");
   const link = await connect(address);
   const asked = link.request({ type: EXEC });
@@ -94,7 +95,7 @@ test("a server that stands still is lost after a few seconds, and can be dialed 
   child.kill("SIGSTOP");
   const stoppedAt = performance.now();
   await expect(asked).rejects.toMatchObject({ code: "PFS_NODE_LOST" });
-  expect(performance.now() - stoppedAt).toBeLessThan(6_000);
+  expect(performance.now() - stoppedAt).toBeLessThan(PEER_LOST_MS + 2_500);
   const late = dial({
     address,
     server: hub,
