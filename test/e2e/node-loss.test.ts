@@ -1,0 +1,69 @@
+/** Word counts on two nodes equal a plain count exactly, whatever becomes of the nodes meanwhile. */
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startNetwork } from "../../sdk/cli/demo/network.ts";
+import type { Network } from "../../sdk/cli/demo/network.ts";
+import { connect } from "../../sdk/index.ts";
+import type { JobEvent, JobResult } from "../../sdk/index.ts";
+import { joinNode } from "./daemon.ts";
+import { prose, wordCounts } from "./inputs.ts";
+
+const MIB = 1024 * 1024;
+const WORD_COUNT = { path: fileURLToPath(new URL("../../examples/word-count.ts", import.meta.url)) };
+const PATIENCE_MS = 150_000;
+
+const text = prose(24 * MIB, 5);
+const expected = wordCounts(text);
+
+/** Counts words at the hub; `onProgress` is called once, when the first packets are done and others are not. */
+async function count(token: string, onProgress?: () => void): Promise<JobResult> {
+  await using pfs = await connect(token);
+  let told = false;
+  return await pfs.run(WORD_COUNT, ["prose.txt"], {
+    splitBytes: MIB,
+    onEvent: (event: JobEvent) => {
+      if (told || event.kind !== "progress" || event.done === 0 || event.done === event.tasks) return;
+      told = true;
+      onProgress?.();
+    },
+  });
+}
+
+describe("word counts on two nodes", () => {
+  let network: Network;
+  beforeAll(async () => {
+    network = await startNetwork({ nodes: 2, workers: 1 });
+    await using pfs = await connect(network.clientToken);
+    await pfs.put(text, { name: "prose.txt" });
+  });
+  afterAll(() => network.stop());
+
+  it("are those of a plain count", async () => {
+    const { value, statistics } = await count(network.clientToken);
+    expect(value).toEqual(expected);
+    expect(statistics).toMatchObject({ inputBytes: text.length, retries: 0, notes: [] });
+  });
+
+  it("are the same when a node is killed in the middle", { timeout: PATIENCE_MS }, async () => {
+    const [victim] = network.nodes;
+    const { value, statistics } = await count(network.clientToken, () => victim!.process.kill("SIGKILL"));
+    expect(victim!.process.signalCode).toBe("SIGKILL");
+    expect(value).toEqual(expected);
+    expect(statistics.notes.join("\n")).toMatch(/node-1\b.*\blost/);
+  });
+
+  it("are the same when nobody is left, and another node joins later", { timeout: PATIENCE_MS }, async () => {
+    // The other was killed before.
+    const last = network.nodes[1]!.process;
+    let late: Promise<unknown> | undefined;
+    const { value, statistics } = await count(network.clientToken, () => {
+      last.kill("SIGKILL");
+      late = once(last, "exit").then(() => joinNode(network.joinToken, "node-3"));
+    });
+    await late;
+    expect(value).toEqual(expected);
+    expect(statistics.byNode["node-3"]).toBeGreaterThan(0);
+    expect(statistics.notes.join("\n")).toMatch(/\blost/);
+  });
+});
