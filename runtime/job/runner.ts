@@ -1,4 +1,5 @@
 /** Runs jobs and programs on whatever executors there are, all through one scheduler. */
+import { hasCode } from "../../packets/errors.ts";
 import { invalidName } from "../../packets/name.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX, RUNNER_PACKETS_MAX } from "../limits.ts";
@@ -202,6 +203,6 @@ function cancelled(message: string, job?: string): JobError {
 
 /** Ours, or what an AbortController says by default. */
 function isCancellation(error: unknown): boolean {
-  if (error instanceof JobError) return error.code === JobErrorCode.cancelled;
+  if (hasCode(error, JobErrorCode.cancelled)) return true;
   return error instanceof Error && error.name === "AbortError";
 }

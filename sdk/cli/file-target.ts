@@ -7,6 +7,7 @@ import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileError, systemCode, UsageError } from "../errors.ts";
+import { writePieces } from "./write-pieces.ts";
 
 /** Resolves with the bytes written. On failure the target is as it was. */
 export async function writeWhole(path: string, content: AsyncIterable<Uint8Array>): Promise<number> {
@@ -19,7 +20,7 @@ export async function writeWhole(path: string, content: AsyncIterable<Uint8Array
     throw fileError(error, "write", path);
   }
   try {
-    const bytes = await fill(handle, content, path);
+    const bytes = await writePieces(handle, content, (error) => fileError(error, "write", path));
     if (!target.direct) {
       await handle.sync();
       await rename(written, target.path);
@@ -59,21 +60,6 @@ async function findTarget(path: string): Promise<Target> {
     if (systemCode(error) === "ENOENT") return { path, direct: false };
     throw fileError(error, "write", path);
   }
-}
-
-async function fill(handle: FileHandle, content: AsyncIterable<Uint8Array>, path: string): Promise<number> {
-  let bytes = 0;
-  for await (const piece of content) {
-    try {
-      for (let at = 0; at < piece.byteLength;) {
-        at += (await handle.write(piece, at, piece.byteLength - at)).bytesWritten;
-      }
-    } catch (error) {
-      throw fileError(error, "write", path);
-    }
-    bytes += piece.byteLength;
-  }
-  return bytes;
 }
 
 function temporaryName(): string {

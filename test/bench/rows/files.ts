@@ -10,10 +10,11 @@ import {
   readSync,
   rmSync,
   statSync,
-  writeSync,
 } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { openLocal } from "../../../sdk/index.ts";
+import { writePieces } from "../../../sdk/cli/write-pieces.ts";
 import type { Row, Side } from "../harness.ts";
 import { seconds } from "../harness.ts";
 
@@ -62,10 +63,10 @@ async function measureGet(directory: string, file: string, megabytes: number): P
   return (
     megabytes /
     (await seconds(async () => {
-      const output = openSync(target, "w");
-      for await (const bytes of pfs.get("random")) writeSync(output, bytes);
-      fsyncSync(output);
-      closeSync(output);
+      const output = await open(target, "w");
+      await writePieces(output, pfs.get("random"));
+      await output.sync();
+      await output.close();
     }))
   );
 }
