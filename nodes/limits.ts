@@ -111,5 +111,7 @@ export const JOB_FILES_MAX = 256;
 export const PROGRAMS_PER_LINK_MAX = 16;
 /** Bytes of a job's value in one message. */
 export const RESULT_PART_BYTES: number = 1024 * 1024;
+/** How long a read waits for a session with another node before it asks somebody else. */
+export const PEER_DIAL_MS = 1_000;
 /** A node that could not be reached is not tried again for this long. */
 export const PEER_RETRY_MS = 10_000;

@@ -1,6 +1,6 @@
 /** A node's sessions with other nodes, made when a chunk is wanted that the hub itself has not. */
 import { RemoteChunks } from "./transfer/remote-chunks.ts";
-import { PEER_RETRY_MS } from "./limits.ts";
+import { PEER_DIAL_MS, PEER_RETRY_MS } from "./limits.ts";
 import { dial } from "./wire/dial.ts";
 import type { Identity } from "./wire/keys.ts";
 import { Role } from "./wire/link.ts";
@@ -74,7 +74,8 @@ export class PeerLinks implements AsyncDisposable {
     const { id, address, curveKey, signingKey } = entry;
     try {
       const server = { curveKey, signingKey };
-      const link = await dial({ address: address!, server, identity, role: Role.node, label });
+      const timeoutMs = PEER_DIAL_MS;
+      const link = await dial({ address: address!, server, identity, role: Role.node, label, timeoutMs });
       serve(link, []);
       this.#links.set(id, { link, chunks: new RemoteChunks(link, { here: true }) });
       void link.closed.then(() => this.#links.delete(id));

@@ -1,6 +1,7 @@
 /** Reading files, the same for a directory and a hub: only where names and chunks come from differs. */
 import { refFromHex, refToHex } from "../packets/digest.ts";
 
+import { hasCode } from "../packets/errors.ts";
 import { invalidName } from "../packets/name.ts";
 import { PARTS_PREFIX } from "../runtime/job/output-file.ts";
 import { describeStream } from "../runtime/machine/describe.ts";
@@ -23,7 +24,12 @@ export async function findFile(access: FileAccess, file: string): Promise<NameRe
   if (record !== undefined) return record;
   const root = refFromHex(file);
   if (root === undefined) throw notFound(file);
-  const { length } = await describeStream(access.source, root);
+  const { length } = await describeStream(access.source, root).catch((error: unknown) => {
+    // Its first chunk is nowhere: nothing is stored under this root.
+    throw hasCode(error, "PFS_CHUNK_MISSING") && error.data["ref"] === file.toLowerCase()
+      ? notFound(file)
+      : error;
+  });
   return { name: file, root, length, version: 0, storedAt: 0 };
 }
 

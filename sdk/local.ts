@@ -7,6 +7,7 @@ import { ingest } from "../runtime/store/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { WriteSession } from "../runtime/store/types.ts";
 import { bundleProgram } from "./bundle.ts";
+import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
   checkName,
   fileInfo,
@@ -135,7 +136,8 @@ class LocalPacketFS implements PacketFS {
   }
 
   async cancel(job: string): Promise<void> {
-    if (!this.#jobs.cancel(job)) throw notFound(job);
+    if (this.#jobs.cancel(job)) return;
+    throw new SdkError(SdkErrorCode.notFound, `no job ${job} is running in this process`, { job });
   }
 
   async verify(options: { readonly signal?: AbortSignal } = {}): Promise<VerifyReport> {

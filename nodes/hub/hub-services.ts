@@ -1,4 +1,5 @@
 /** What a hub does for those who are connected to it: everything for clients, chunks and lanes for nodes. */
+import { hasCode } from "../../packets/errors.ts";
 import { refFromHex } from "../../packets/digest.ts";
 import { partName } from "../../runtime/job/output-file.ts";
 import type { JobHistory } from "../../runtime/job/job-history.ts";
@@ -86,10 +87,16 @@ export class HubServices {
     const record = store.resolve(file);
     if (record !== undefined) return { name: file, root: record.root, length: record.length };
     const root = refFromHex(file);
-    if (root === undefined) {
-      throw new WireError(WireErrorCode.notFound, `there is no file called “${file}”`, { file });
-    }
-    const { length } = await describeStream(source, root);
+    if (root === undefined) throw notFound(file);
+    const { length } = await describeStream(source, root).catch((error: unknown) => {
+      throw hasCode(error, WireErrorCode.chunkMissing) && error.data["ref"] === file.toLowerCase()
+        ? notFound(file)
+        : error;
+    });
     return { name: file, root, length };
   }
+}
+
+function notFound(file: string): WireError {
+  return new WireError(WireErrorCode.notFound, `there is no file called "${file}"`, { file });
 }

@@ -76,7 +76,10 @@ export async function faultError(
   const code = faultErrorCode(fromAt(answer, 0)) as JobErrorCode;
   const text = await faultText(source, answer, signal).catch(() => "");
   const what = text === "" ? `program "${place.program}" failed on packet ${place.task}` : text;
-  return new JobError(code, `${what} (${packet}, on node "${place.node}")`, { ...place });
+  // What it was and where stand in one sentence; the program's own stack comes behind it.
+  const [sentence, ...stack] = what.split("\n");
+  const message = [`${sentence} (${packet}, on node "${place.node}")`, ...stack].join("\n");
+  return new JobError(code, message, { ...place });
 }
 
 async function faultText(source: ChunkSource, answer: Uint8Array, signal: AbortSignal): Promise<string> {

@@ -106,9 +106,10 @@ export class InputStage {
       const prefix = await stream.read(header.start, header.end);
       const bytes = prefix.byteLength + end - start;
       offset = bytes === 0 ? undefined : await window.alloc(bytes);
-      inputs.add(0, 0, bytes, start, prefix.byteLength);
       if (offset !== undefined) await fill(window, offset, prefix, stream.pieces(start, end));
-      else if (bytes > 0) inputs.refuseAll(tooLarge(bytes));
+      // Only now: a packet whose input was not read to its end must not run on what lies in the window.
+      inputs.add(0, 0, bytes, start, prefix.byteLength);
+      if (offset === undefined && bytes > 0) inputs.refuseAll(tooLarge(bytes));
     } catch (error) {
       if (offset !== undefined) window.free(offset);
       offset = undefined;

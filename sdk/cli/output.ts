@@ -4,6 +4,8 @@
  */
 import { once } from "node:events";
 import { styleText } from "node:util";
+import { fileError } from "../errors.ts";
+import { ExitCode } from "./exit-codes.ts";
 import { columnWidths, tableLine } from "./table.ts";
 import type { Column } from "./table.ts";
 
@@ -55,8 +57,11 @@ export class Output {
     const gone = new AbortController();
     this.readerGone = gone.signal;
     process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE" && error.code !== "EOF") throw error;
-      gone.abort();
+      if (error.code === "EPIPE" || error.code === "EOF") return gone.abort();
+      // A full disk behind a redirection, say. Nothing that is printed from now on arrives.
+      const told = fileError(error, "write", "to stdout");
+      this.complain(`pfs: ${told instanceof Error ? told.message : String(told)}`);
+      process.exit(ExitCode.failed);
     });
   }
 

@@ -54,7 +54,9 @@ describe.concurrent("programs", () => {
     expect(failed.out).toBe("");
     expect(failed.err).toMatch(/\[\d+ [^\]]+\] seen\\x1b\[31m line \d+/);
     const [sentence, place] = failed.err.slice(failed.err.indexOf("pfs: ")).split("\n");
-    expect(sentence).toMatch(/^pfs: program "fails\.ts" failed on packet \d+: TypeError: it is too much$/);
+    expect(sentence).toMatch(
+      /^pfs: program "fails\.ts" failed on packet \d+: TypeError: it is too much \(bytes /,
+    );
     // The place in the author's file, not in the bundle.
     expect(place).toMatch(/^ +at .*\(fails\.ts:4:\d+\)/);
     const unknown = await run(["run", "fails.ts", "nope"]);

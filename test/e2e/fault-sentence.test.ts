@@ -1,0 +1,23 @@
+/** What a program throws is told in one sentence; where it was thrown may stand below, and nothing comes after that. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { makePlace } from "../sdk/cli/run-pfs.ts";
+
+const THROWS = `import { defineProgram, lines } from "packetfs";
+  export default defineProgram({
+    input: lines(),
+    map: (line) => { throw new RangeError("too much of it"); },
+  });`;
+
+it("what a program throws is told in one sentence, with its stack below", async () => {
+  const { cwd, run } = await makePlace();
+  await run(["put", "text.txt"]);
+  await writeFile(join(cwd, "throws.ts"), THROWS);
+  const { err, status } = await run(["run", "throws.ts", "text.txt"]);
+  expect(status).toBe(6);
+  const [sentence, ...stack] = err.trimEnd().split("\n");
+  expect(sentence).toMatch(/^pfs: program "throws\.ts" failed on packet \d.*RangeError: too much of it/);
+  expect(sentence).toMatch(/bytes \d+ to \d+ of "text\.txt"/);
+  for (const line of stack) expect(line).toMatch(/^ +at [^ ]+ \([^ ]+\)$/);
+});
