@@ -16,6 +16,8 @@ interface OpenSegment {
 export class SegmentFiles {
   readonly #paths: StorePaths;
   readonly #openMax: number;
+  /** The read that the next one waits for. */
+  #last: Promise<unknown> = Promise.resolve();
   /** In the order of their last use. */
   readonly #open: Map<number, OpenSegment> = new Map();
 
@@ -29,14 +31,11 @@ export class SegmentFiles {
     const file = this.#use(segment);
     try {
       const handle = await file.handle;
-      const buffer = Buffer.allocUnsafeSlow(length);
-      let done = 0;
-      while (done < length) {
-        const { bytesRead } = await handle.read(buffer, done, length - done, offset + done);
-        if (bytesRead === 0) break;
-        done += bytesRead;
-      }
-      return buffer.subarray(0, done);
+      // One at a time: reads beside each other fault in their fresh buffers at a third of the speed, and what was read
+      // is hashed while the next one is under way.
+      const read = this.#last.then(() => readFully(handle, offset, length));
+      this.#last = read.catch(() => undefined);
+      return await read;
     } finally {
       file.readers--;
       if (file.isForgotten) closeUnused(file);
@@ -77,6 +76,17 @@ export class SegmentFiles {
     if (this.#open.size > this.#openMax) this.forget(this.#open.keys().next().value!);
     return file;
   }
+}
+
+async function readFully(handle: FileHandle, offset: number, length: number): Promise<Buffer<ArrayBuffer>> {
+  const buffer = Buffer.allocUnsafeSlow(length);
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await handle.read(buffer, done, length - done, offset + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return buffer.subarray(0, done);
 }
 
 function closeUnused(file: OpenSegment): void {

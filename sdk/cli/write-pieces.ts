@@ -2,7 +2,7 @@
 import type { FileHandle } from "node:fs/promises";
 
 /** Bytes that are written at once; as many may be on their way before them. */
-const WRITE_BYTES: number = 2 * 1024 * 1024;
+const WRITE_BYTES: number = 1 * 1024 * 1024;
 
 /** Resolves with the bytes written. A write that fails rejects with what `failed` makes of its error. */
 export async function writePieces(
