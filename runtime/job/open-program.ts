@@ -1,13 +1,11 @@
 /** A program whose lanes stay, for callers that make their EXEC packets themselves. */
-import { packetCheck } from "../../packets/crc32.ts";
-import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
-import { readInteger32, writeInteger } from "../../packets/integer.ts";
-import { Flag, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { opAt, packetCount, requirePacket, sealPacket, writePacket } from "../../packets/packet.ts";
+import { Flag, Op } from "../../packets/layout.ts";
+import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
+import { copyExecs } from "../pool/lane-intake.ts";
 import type { WriteSession } from "../store/types.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { PacketBudget } from "./budget.ts";
@@ -128,29 +126,8 @@ function listenerFor(
 /** A copy of the frame whose packets are numbered from `base` on. Throws PFS_PACKET_INVALID, PFS_JOB_OVER_LIMIT. */
 function takeIn(frame: Uint8Array, base: number): Uint8Array {
   const count = packetCount(frame);
-  if (count * PACKET_BYTES !== frame.byteLength) throw refused(count, "shorter than 64 bytes");
   if (count > JOB_TASKS_MAX) throw overLimit("tasks", count, JOB_TASKS_MAX);
-  const own = new Uint8Array(frame);
-  for (let index = 0; index < count; index++) {
-    const start = index * PACKET_BYTES;
-    if (readInteger32(own, start + Offset.check) !== packetCheck(own, start)) {
-      throw refused(index, "check does not match");
-    }
-    own[start + Offset.lane] = 1;
-    own[start + Offset.lane + 1] = 0;
-    writeInteger(own, start + Offset.at, base + index);
-    sealPacket(own, index);
-    requirePacket(own, index);
-    if (opAt(own, index) !== Op.EXEC) throw refused(index, "not an EXEC");
-  }
-  return own;
-}
-
-function refused(index: number, reason: string): PacketError {
-  return new PacketError(PacketErrorCode.invalidPacket, `packet ${index} cannot be executed: ${reason}`, {
-    index,
-    reason,
-  });
+  return copyExecs(frame, 1, base);
 }
 
 function overLimit(what: "frames" | "tasks", actual: number, max: number): JobError {

@@ -1,5 +1,5 @@
 /**
- * Whatever executes EXEC packets: executor processes on this machine, a machine behind a wire, a GPU. The scheduler
+ * Whatever executes EXEC packets: executor processes on this machine, a machine behind a wire. The scheduler
  * knows nothing else and cannot tell them apart.
  */
 import type { Ref } from "../../packets/digest.ts";

@@ -1,1 +1,1 @@
-throw new Error("gl is not installed: PacketFS reaches GPUs through WebGPU");
+throw new Error("gl is not installed: the real one would be downloaded and built, and nothing here needs it");
