@@ -5,7 +5,7 @@
  */
 import * as v from "valibot";
 import { NAME_BYTES_MAX } from "../packets/limits.ts";
-import type { NameRecord } from "../runtime/store/types.ts";
+import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import { LABEL_CHARACTERS_MAX, LIST_ENTRIES_MAX, LOG_CHARACTERS_MAX } from "./limits.ts";
 
 export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safeInteger(), v.minValue(0));

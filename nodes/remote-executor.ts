@@ -6,7 +6,7 @@ import type { ErrorJson } from "../packets/errors.ts";
 import { Op } from "../packets/layout.ts";
 import { LANES_MAX } from "../packets/limits.ts";
 import { encodePacket } from "../packets/packet.ts";
-import type { Executor, Lane, LaneListener } from "../runtime/pool/executor.ts";
+import type { Executor, Lane, LaneListener } from "../runtime/contracts/executor.ts";
 import { PoolError, PoolErrorCode } from "../runtime/errors.ts";
 import { takeIn } from "../runtime/pool/lane-intake.ts";
 import { WireError } from "./errors.ts";

@@ -10,7 +10,7 @@ import { inspectProgram, sharedOptions } from "./pool/tenant-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
 import { SpareExecutors } from "./sandbox/spare-executors.ts";
 import { Store } from "./store/store.ts";
-import type { ChunkSource } from "./store/types.ts";
+import type { ChunkSource } from "./contracts/chunks.ts";
 
 export interface RuntimeOptions {
   /** The store's directory; it is made when there is none. */

@@ -8,7 +8,8 @@ import { partName, unnamedOut } from "../runtime/job/output-file.ts";
 import { JobRunner } from "../runtime/job/runner.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { ingest } from "../runtime/store/ingest.ts";
-import type { NameRecord, WriteSession } from "../runtime/store/types.ts";
+import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { WriteSession } from "../runtime/contracts/chunks.ts";
 import { sourceBytes } from "./files.ts";
 import type { LoadedProgram, LoadOptions, ProgramBundle, RunOptions } from "./packetfs.ts";
 

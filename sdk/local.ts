@@ -5,7 +5,7 @@ import { partName } from "../runtime/job/output-file.ts";
 import { Runtime } from "../runtime/runtime.ts";
 import { ingest } from "../runtime/store/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
-import type { WriteSession } from "../runtime/store/types.ts";
+import type { WriteSession } from "../runtime/contracts/chunks.ts";
 import { bundleProgram } from "./bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {

@@ -7,7 +7,7 @@ import type { JobRunner } from "../../runtime/job/runner.ts";
 import type { JobInput } from "../../runtime/job/splits.ts";
 import { describeStream } from "../../runtime/machine/describe.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
-import type { NameRecord } from "../../runtime/store/types.ts";
+import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import type { NodeStatus } from "../messages.ts";
 import type { RemoteExecutor } from "../remote-executor.ts";

@@ -9,7 +9,7 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { ExecutorList } from "../../runtime/job/executor-set.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../../runtime/job/job-history.ts";
 import { JobRunner } from "../../runtime/job/runner.ts";
-import type { Executor } from "../../runtime/pool/executor.ts";
+import type { Executor } from "../../runtime/contracts/executor.ts";
 import { Runtime } from "../../runtime/runtime.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";

@@ -2,8 +2,8 @@
 import { sameBytes } from "../../packets/digest.ts";
 import { ExecutorList } from "../../runtime/job/executor-set.ts";
 import { partName } from "../../runtime/job/output-file.ts";
-import type { Executor } from "../../runtime/pool/executor.ts";
-import type { NameRecord } from "../../runtime/store/types.ts";
+import type { Executor } from "../../runtime/contracts/executor.ts";
+import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { NodeStatus } from "../messages.ts";
 import { RemoteCatalog } from "../remote-catalog.ts";
 import { RemoteExecutor } from "../remote-executor.ts";

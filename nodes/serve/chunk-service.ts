@@ -4,7 +4,7 @@ import { refAt, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import type { ChunkSource, WriteSession } from "../../runtime/store/types.ts";
+import type { ChunkSource, WriteSession } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";

@@ -9,7 +9,7 @@ import { unnamedOut } from "../../runtime/job/output-file.ts";
 import type { JobInput } from "../../runtime/job/splits.ts";
 import { reachable } from "../../runtime/machine/walk.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
-import type { WriteSession } from "../../runtime/store/types.ts";
+import type { WriteSession } from "../../runtime/contracts/chunks.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../job-messages.ts";

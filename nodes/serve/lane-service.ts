@@ -3,7 +3,7 @@ import { MessageType, Priority } from "../../packets/envelope.ts";
 import { errorToJson } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { decodePacket } from "../../packets/packet.ts";
-import type { Executor, Lane } from "../../runtime/pool/executor.ts";
+import type { Executor, Lane } from "../../runtime/contracts/executor.ts";
 import { WireError } from "../errors.ts";
 import { LOG_CHARACTERS_MAX } from "../limits.ts";
 import { KeepMeta, LaneMeta } from "../messages.ts";

@@ -1,5 +1,5 @@
 /** The write sessions that a peer has open here, by the name that the peer gave each put. Gone with the peer's link. */
-import type { WriteSession } from "../../runtime/store/types.ts";
+import type { WriteSession } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { PUTS_PER_LINK_MAX } from "../limits.ts";
 

@@ -4,7 +4,7 @@ import { MessageType } from "../../packets/envelope.ts";
 import { reachable } from "../../runtime/machine/walk.ts";
 import type { GcResult } from "../../runtime/store/collector.ts";
 import type { Store } from "../../runtime/store/store.ts";
-import type { ChunkSource } from "../../runtime/store/types.ts";
+import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import type { StoreReport } from "../../runtime/store/verifier.ts";
 import { GcResultJson, StoreReportJson, UpkeepMeta } from "../job-messages.ts";
 import { readJson, readMeta } from "../wire/meta.ts";

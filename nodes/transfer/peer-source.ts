@@ -5,7 +5,7 @@
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
-import type { ChunkSource, WriteSession } from "../../runtime/store/types.ts";
+import type { ChunkSource, WriteSession } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { CACHE_SESSION_IDLE_MS } from "../limits.ts";
 import type { RemoteChunks } from "./remote-chunks.ts";

@@ -3,7 +3,7 @@ import { MessageType, Priority } from "../../packets/envelope.ts";
 import { refAt, refToHex, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import type { ChunkSink, ChunkSource, WrittenChunks } from "../../runtime/store/types.ts";
+import type { ChunkSink, ChunkSource, WrittenChunks } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import {
   BATCH_BYTES_MAX,

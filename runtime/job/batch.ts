@@ -3,7 +3,7 @@ import { writeInteger } from "../../packets/integer.ts";
 import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import type { Executor } from "../pool/executor.ts";
+import type { Executor } from "../contracts/executor.ts";
 import { Verdict } from "../schedule/actions.ts";
 
 /** Answers of one frame that belong to one batch. */

@@ -6,7 +6,7 @@ import { hasCode } from "../../packets/errors.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { JobErrorCode } from "../errors.ts";
 import { SCHEDULE_TICK_MS } from "../limits.ts";
-import type { Executor } from "../pool/executor.ts";
+import type { Executor } from "../contracts/executor.ts";
 import type { Action } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";

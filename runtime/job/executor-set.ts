@@ -1,5 +1,5 @@
 /** The executors that jobs run on. They come and go while jobs run. */
-import type { Executor } from "../pool/executor.ts";
+import type { Executor } from "../contracts/executor.ts";
 
 export interface ExecutorSet {
   /** Those that are there now. One that was lost and is back is another object. */

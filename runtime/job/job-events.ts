@@ -1,8 +1,8 @@
 /** What happens to a job's packets, as its record and its failure have it. */
 import { JobError, JobErrorCode } from "../errors.ts";
 import { FAULT_WAIT_MS } from "../limits.ts";
-import type { Executor } from "../pool/executor.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { Executor } from "../contracts/executor.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import type { SetTimer } from "./time.ts";
 import type { Failure } from "./failure.ts";
 import type { JobSpec } from "./job-types.ts";

@@ -9,7 +9,7 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { Entry } from "../program/program.ts";
 import { ingest } from "../store/ingest.ts";
-import type { ChunkSource, WriteSession } from "../store/types.ts";
+import type { ChunkSource, WriteSession } from "../contracts/chunks.ts";
 import { JobError } from "../errors.ts";
 import type { PacketBudget } from "./budget.ts";
 import type { Dispatcher } from "./dispatcher.ts";

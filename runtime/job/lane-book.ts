@@ -1,7 +1,7 @@
 /** The lanes that were asked for and are not over yet, by the number that the scheduler knows them by. */
 import { JobError, JobErrorCode } from "../errors.ts";
 import { LANES_CLOSE_MS_MAX } from "../limits.ts";
-import type { Executor } from "../pool/executor.ts";
+import type { Executor } from "../contracts/executor.ts";
 import { LaneLink } from "./lane-link.ts";
 import type { LaneEvents } from "./lane-link.ts";
 import type { ProgramLink } from "./program-link.ts";

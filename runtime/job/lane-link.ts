@@ -5,7 +5,7 @@ import { atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import type { Executor, Lane, LaneListener } from "../pool/executor.ts";
+import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
 import type { AnswerRun, Batch } from "./batch.ts";
 import type { ProgramLink } from "./program-link.ts";

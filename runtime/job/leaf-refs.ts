@@ -5,7 +5,7 @@ import { Op, REF_BYTES } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, fromAt, opAt, refOf } from "../../packets/packet.ts";
 import { Stream } from "../../packets/stream-reader.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import { sampleShape } from "./locality.ts";
 import type { Samples } from "./locality.ts";
 import type { JobInput, Splits } from "./splits.ts";

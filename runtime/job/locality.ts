@@ -4,7 +4,7 @@
  */
 import { REF_BYTES } from "../../packets/layout.ts";
 import { LOCALITY_REFS_MAX, LOCALITY_REFS_PER_SPLIT, LOCALITY_WAIT_MS } from "../limits.ts";
-import type { Executor } from "../pool/executor.ts";
+import type { Executor } from "../contracts/executor.ts";
 import type { Batch } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./time.ts";

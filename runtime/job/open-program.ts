@@ -6,7 +6,7 @@ import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
 import { copyExecs } from "../pool/lane-intake.ts";
-import type { WriteSession } from "../store/types.ts";
+import type { WriteSession } from "../contracts/chunks.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { PacketBudget } from "./budget.ts";
 import type { Dispatcher } from "./dispatcher.ts";

@@ -3,7 +3,7 @@ import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { writeChunks } from "../pool/chunk-blocks.ts";
 import type { Entry } from "../program/program.ts";
-import type { ChunkSink } from "../store/types.ts";
+import type { ChunkSink } from "../contracts/chunks.ts";
 import type { ProgramSpec } from "./job-types.ts";
 import { encodeManifest } from "../program/manifest.ts";
 

@@ -6,7 +6,7 @@ import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX } from "../limits.ts";
 import { execute } from "../machine/execute.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 
 /** The bytes of a result, in pieces. Rejects with what the source rejects with. */
 export async function* resultPieces(

@@ -1,5 +1,5 @@
 /** The executors that are there, by the number that the scheduler knows them by. */
-import type { Executor } from "../pool/executor.ts";
+import type { Executor } from "../contracts/executor.ts";
 import type { ExecutorSet } from "./executor-set.ts";
 
 export interface RosterEvents {

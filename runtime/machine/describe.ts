@@ -1,5 +1,5 @@
 import type { Ref } from "../../packets/digest.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import { readStream } from "./stream-cache.ts";
 
 export interface StreamDescription {

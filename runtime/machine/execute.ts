@@ -9,7 +9,7 @@ import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { checkPlan } from "../../packets/plan.ts";
 import { MachineError, MachineErrorCode } from "../errors.ts";
 import { READ_AHEAD_BYTES } from "../limits.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import { Cursor } from "./cursor.ts";
 import { PieceBatch } from "./piece-batch.ts";
 import { StreamCache } from "./stream-cache.ts";

@@ -3,7 +3,7 @@ import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { STREAMS_CACHED } from "../limits.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 
 export class StreamCache {
   readonly #source: ChunkSource;

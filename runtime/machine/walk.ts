@@ -9,7 +9,7 @@ import { checkCall } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { parseManifest } from "../program/manifest.ts";
 import { WALK_REFS, WALK_STREAMS } from "../limits.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import { readStream } from "./stream-cache.ts";
 
 export interface WalkedStream {

@@ -1,6 +1,6 @@
 /** Chunks of any sizes, written into a sink in few calls. */
 import { RESULT_BLOCK_BYTES } from "../limits.ts";
-import type { ChunkSink } from "../store/types.ts";
+import type { ChunkSink } from "../contracts/chunks.ts";
 import { unwrittenBytes } from "./staging-buffer.ts";
 
 /** Writes the chunks (1 byte to CHUNK_BYTES_MAX each) and resolves with their refs, 32 bytes each, back to back. */

@@ -3,7 +3,7 @@
  * ones, stream chunks above all. Least recently used chunks go first.
  */
 import type { Ref } from "../../packets/digest.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 
 export class ChunkCache implements ChunkSource {
   readonly #source: ChunkSource;

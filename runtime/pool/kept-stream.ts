@@ -6,7 +6,7 @@ import { flagsAt, lengthAt, opAt, packetCount, refOf, requirePacket } from "../.
 import { StreamWriter } from "../../packets/stream-writer.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { RESULT_BLOCK_BYTES } from "../limits.ts";
-import type { ChunkSink } from "../store/types.ts";
+import type { ChunkSink } from "../contracts/chunks.ts";
 import { writeChunks } from "./chunk-blocks.ts";
 
 /**

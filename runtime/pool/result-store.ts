@@ -9,7 +9,7 @@ import { atOf } from "../../packets/packet.ts";
 import type { FrameOutcome } from "../sandbox/outcome.ts";
 import type { Manifest } from "../program/program.ts";
 import { ingest } from "../store/ingest.ts";
-import type { ChunkSink } from "../store/types.ts";
+import type { ChunkSink } from "../contracts/chunks.ts";
 import { AnswerFrame } from "./answer-frame.ts";
 import { writeChunks } from "./chunk-blocks.ts";
 import { faultText, reasonOf } from "./fault-text.ts";

@@ -6,7 +6,7 @@
 import type { Ref } from "../../packets/digest.ts";
 import { BORDER_STEP_BYTES, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import { execute } from "../machine/execute.ts";
-import type { ChunkSource } from "../store/types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import { unwrittenBytes } from "./staging-buffer.ts";
 
 /** What is remembered of a stream from frame to frame. */

@@ -12,7 +12,7 @@ import { bodyInRun, planRuns } from "./read-runs.ts";
 import type { ReadRun } from "./read-runs.ts";
 import { segmentOf } from "./segment-format.ts";
 import type { SegmentFiles } from "./segment-files.ts";
-import type { ChunkSource } from "./types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 
 export interface ChunkReaderOptions {
   readonly index: IndexReader;

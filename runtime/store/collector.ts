@@ -11,7 +11,7 @@ import { reachable } from "../machine/walk.ts";
 import type { NameRow } from "./catalog.ts";
 import type { IndexReader } from "./index-reader.ts";
 import { nameFromBytes } from "./name-format.ts";
-import type { ChunkSource } from "./types.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import type { WriterClient } from "./writer-client.ts";
 
 export interface GcResult {

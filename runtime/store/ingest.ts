@@ -11,7 +11,7 @@ import { INGEST_BLOCK_BYTES } from "../limits.ts";
 import { BlockSource } from "./block-source.ts";
 import { cutBlock } from "./block-cut.ts";
 import { StreamAssembly } from "./stream-assembly.ts";
-import type { ChunkSink } from "./types.ts";
+import type { ChunkSink } from "../contracts/chunks.ts";
 
 export { fileSource } from "./file-source.ts";
 

@@ -7,7 +7,7 @@ import { NameAction, encodeName, nameToBytes } from "./name-format.ts";
 import type { NameEvent } from "./name-format.ts";
 import { Codec, RecordKind } from "./segment-format.ts";
 import type { Session } from "./sessions.ts";
-import type { NameRecord } from "./types.ts";
+import type { NameRecord } from "../contracts/catalog.ts";
 import type { WriterContext } from "./writer-context.ts";
 
 export class NameWriter {

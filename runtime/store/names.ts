@@ -2,7 +2,7 @@
 import type { Catalog, NameRow } from "./catalog.ts";
 import type { IndexReader } from "./index-reader.ts";
 import { NameAction, nameFromBytes, nameToBytes } from "./name-format.ts";
-import type { NameRecord } from "./types.ts";
+import type { NameRecord } from "../contracts/catalog.ts";
 
 export function resolveName(catalog: Catalog, name: string): NameRecord | undefined {
   const row = catalog.latest(nameToBytes(name));

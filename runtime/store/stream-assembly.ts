@@ -7,7 +7,7 @@ import { StreamWriter } from "../../packets/stream-writer.ts";
 import { INGEST_BLOCKS_MAX } from "../limits.ts";
 import type { BlockCut } from "./block-cut.ts";
 import { IS_STORED } from "./block-cut.ts";
-import type { ChunkSink, WrittenChunks } from "./types.ts";
+import type { ChunkSink, WrittenChunks } from "../contracts/chunks.ts";
 
 export interface Assembled {
   readonly root: Ref;

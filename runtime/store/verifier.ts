@@ -9,7 +9,7 @@ import type { ChunkRowWithRef } from "./chunk-index.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
 import { scrubSegments } from "./scrub.ts";
 import type { ScrubOptions } from "./scrub.ts";
-import type { NameRecord } from "./types.ts";
+import type { NameRecord } from "../contracts/catalog.ts";
 
 export interface StoreReport {
   /** Chunks that were read, and the plain bytes of those that are sound. */

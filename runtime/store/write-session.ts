@@ -5,7 +5,8 @@ import { StoreError, StoreErrorCode } from "../errors.ts";
 import { WRITE_BLOCK_BYTES_MAX } from "../limits.ts";
 import { invalidBlock } from "./block-append.ts";
 import type { PendingPlaces } from "./pending-places.ts";
-import type { NameRecord, WriteSession, WrittenChunks } from "./types.ts";
+import type { NameRecord } from "../contracts/catalog.ts";
+import type { WriteSession, WrittenChunks } from "../contracts/chunks.ts";
 import type { WriteAnswer } from "./writer-protocol.ts";
 import type { WriterClient } from "./writer-client.ts";
 

@@ -1,6 +1,7 @@
 /** What the thread that uses a store and the thread that writes it say to each other. */
 import type { ErrorJson } from "../../packets/errors.ts";
-import type { NameRecord, WrittenChunks } from "./types.ts";
+import type { NameRecord } from "../contracts/catalog.ts";
+import type { WrittenChunks } from "../contracts/chunks.ts";
 
 export interface WriterData {
   readonly directory: string;

@@ -20,7 +20,7 @@ import type { Session } from "./sessions.ts";
 import { Sessions } from "./sessions.ts";
 import type { StorePaths } from "./store-directory.ts";
 import { Sweeper } from "./sweeper.ts";
-import type { NameRecord } from "./types.ts";
+import type { NameRecord } from "../contracts/catalog.ts";
 import type { WriterContext } from "./writer-context.ts";
 import type { SweepAnswer, WriteAnswer } from "./writer-protocol.ts";
 

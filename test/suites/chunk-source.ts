@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { refToHex, sha256 } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
-import type { ChunkSource } from "../../runtime/store/types.ts";
+import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 
 export interface ChunkSourceHarness {
   readonly source: ChunkSource;

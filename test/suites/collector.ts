@@ -3,7 +3,7 @@ import { invalidPacket } from "../../packets/validate.ts";
 import { atOf, decodePacket, packetCount } from "../../packets/packet.ts";
 import type { Packet } from "../../packets/packet.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import type { LaneListener } from "../../runtime/pool/executor.ts";
+import type { LaneListener } from "../../runtime/contracts/executor.ts";
 
 export class Collector implements LaneListener {
   /** By `at`. */

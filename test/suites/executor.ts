@@ -6,7 +6,7 @@ import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Op } from "../../packets/layout.ts";
 import { encodeFrame } from "../../packets/packet.ts";
 import type { Packet, PacketFields } from "../../packets/packet.ts";
-import type { Executor, Lane } from "../../runtime/pool/executor.ts";
+import type { Executor, Lane } from "../../runtime/contracts/executor.ts";
 import type { Entry } from "../../runtime/program/program.ts";
 import { Collector } from "./collector.ts";
 import { ZERO_REF, exec, execStream, seededBytes } from "./exec-packets.ts";

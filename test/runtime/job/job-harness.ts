@@ -17,7 +17,7 @@ import { processOptions } from "../../../runtime/pool/process-start.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
 import { ingest } from "../../../runtime/store/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { WriteSession } from "../../../runtime/store/types.ts";
+import type { WriteSession } from "../../../runtime/contracts/chunks.ts";
 
 const THREADS = 2;
 const WINDOW_BYTES = 8 * 1024 * 1024;

@@ -3,7 +3,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import type { JobEvent } from "../../../runtime/job/job-types.ts";
-import type { Executor } from "../../../runtime/pool/executor.ts";
+import type { Executor } from "../../../runtime/contracts/executor.ts";
 import { JobHarness, nextEvent } from "./job-harness.ts";
 
 let harness: JobHarness;

@@ -11,9 +11,9 @@ import type { Packet, PacketFields } from "../../../packets/packet.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
 import { parseManifest } from "../../../runtime/program/manifest.ts";
-import type { Executor, Lane, LaneListener } from "../../../runtime/pool/executor.ts";
+import type { Executor, Lane, LaneListener } from "../../../runtime/contracts/executor.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
-import type { ChunkSource } from "../../../runtime/store/types.ts";
+import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 
 /** A packet that waits to be answered. */
 export interface Waiting {

@@ -2,7 +2,7 @@
 import { refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { StoreError, StoreErrorCode } from "../../../runtime/errors.ts";
-import type { ChunkSource } from "../../../runtime/store/types.ts";
+import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { Shelf } from "../../packets/execute.ts";
 
 export class ShelfSource implements ChunkSource {

@@ -4,7 +4,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
-import type { Lane } from "../../../runtime/pool/executor.ts";
+import type { Lane } from "../../../runtime/contracts/executor.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream } from "../../suites/exec-packets.ts";
 import { LocalHarness } from "./local-harness.ts";

@@ -11,7 +11,7 @@ import type { StagedFrame } from "../../../runtime/pool/input-stage.ts";
 import { WindowSpace } from "../../../runtime/pool/window-space.ts";
 import type { ReaderSpec } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/store/ingest.ts";
-import type { ChunkSource } from "../../../runtime/store/types.ts";
+import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { ZERO_REF, atsOf, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { MemoryChunks } from "./memory-chunks.ts";
 

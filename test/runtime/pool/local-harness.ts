@@ -17,7 +17,7 @@ import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
 import { ingest } from "../../../runtime/store/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { WriteSession } from "../../../runtime/store/types.ts";
+import type { WriteSession } from "../../../runtime/contracts/chunks.ts";
 import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
 
 export interface LocalHarnessOptions {

@@ -5,7 +5,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { LANE_PACKETS_MAX } from "../../../runtime/limits.ts";
-import type { Lane } from "../../../runtime/pool/executor.ts";
+import type { Lane } from "../../../runtime/contracts/executor.ts";
 import { Collector } from "../../suites/collector.ts";
 import { emptyFrame, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { ECHO } from "../../suites/executor.ts";

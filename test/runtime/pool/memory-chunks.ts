@@ -2,7 +2,7 @@
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { StoreError, StoreErrorCode } from "../../../runtime/errors.ts";
-import type { ChunkSink, ChunkSource, WrittenChunks } from "../../../runtime/store/types.ts";
+import type { ChunkSink, ChunkSource, WrittenChunks } from "../../../runtime/contracts/chunks.ts";
 
 export class MemoryChunks implements ChunkSource, ChunkSink {
   /** Calls of `read` and `write`. */

@@ -10,7 +10,7 @@ import { walkStreams } from "../../../runtime/machine/walk.ts";
 import { fileSource, ingest } from "../../../runtime/store/ingest.ts";
 import type { Ingested } from "../../../runtime/store/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { ChunkSink, WriteSession } from "../../../runtime/store/types.ts";
+import type { ChunkSink, WriteSession } from "../../../runtime/contracts/chunks.ts";
 import {
   collect,
   failure,

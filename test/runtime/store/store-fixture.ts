@@ -10,7 +10,7 @@ import type { ExecuteOptions } from "../../../runtime/machine/execute.ts";
 import { ingest } from "../../../runtime/store/ingest.ts";
 import type { Ingested } from "../../../runtime/store/ingest.ts";
 import type { Store } from "../../../runtime/store/store.ts";
-import type { ChunkSource } from "../../../runtime/store/types.ts";
+import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 
 export interface TemporaryDirectory extends AsyncDisposable {
   readonly path: string;

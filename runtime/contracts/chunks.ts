@@ -1,5 +1,6 @@
 /** The seams between chunks and everything that reads or writes them. */
 import type { Ref } from "../../packets/digest.ts";
+import type { NameRecord } from "./catalog.ts";
 
 /** Where chunks are read from: a store, a peer, or a chain of both. */
 export interface ChunkSource {
@@ -47,17 +48,4 @@ export interface WriteSession extends ChunkSink {
   setName(name: string, root: Ref, length: number): Promise<NameRecord>;
   /** Ends the protection; what no name reaches may be collected from now on. */
   close(): Promise<void>;
-}
-
-/** One version of one name. */
-export interface NameRecord {
-  readonly name: string;
-  /** The stream that the name points to. */
-  readonly root: Ref;
-  /** Bytes that the stream yields. */
-  readonly length: number;
-  /** 1 for a name's first version. */
-  readonly version: number;
-  /** Milliseconds since 1970, as the machine that stored it told the time. */
-  readonly storedAt: number;
 }
