@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { PacketfsError } from "../packets/errors.ts";
 import { MessageType } from "../packets/envelope.ts";
-import { Runtime } from "../runtime/runtime.ts";
+import { Runtime } from "../runtime/machine.ts";
 import { PeerLinks } from "./peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService } from "./serve/chunk-service.ts";

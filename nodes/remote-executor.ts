@@ -8,7 +8,7 @@ import { LANES_MAX } from "../packets/limits.ts";
 import { encodePacket } from "../packets/packet.ts";
 import type { Executor, Lane, LaneListener } from "../runtime/contracts/executor.ts";
 import { PoolError, PoolErrorCode } from "../runtime/errors.ts";
-import { takeIn } from "../runtime/pool/lane-intake.ts";
+import { takeIn } from "../packets/exec-frame.ts";
 import { WireError } from "./errors.ts";
 import { LOAD_TIMEOUT_MS } from "./limits.ts";
 import { KeptMeta, LaneMeta, LaneNews } from "./messages.ts";

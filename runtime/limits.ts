@@ -25,10 +25,6 @@ export const NAME_VERSIONS_MAX = 10;
 export const CATALOG_PAGE_NAMES = 256;
 /** Rows that one step of gc or verify looks at. */
 export const INDEX_PAGE_ROWS = 4096;
-/** A chunk is kept compressed when that saves at least this share of it. */
-export const COMPRESSION_GAIN_MIN = 0.06;
-/** While nothing shrinks, compression is tried on one chunk in so many. */
-export const COMPRESSION_SKIP_CHUNKS_MAX = 128;
 /** A segment is rewritten by gc when at least this share of it is of no use, */
 export const GC_DEAD_SHARE_MIN = 0.05;
 /** or any of it when the segment has at most so many bytes. */

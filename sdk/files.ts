@@ -4,14 +4,14 @@ import { refFromHex, refToHex } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
 import { invalidName } from "../packets/name.ts";
 import { PARTS_PREFIX } from "../runtime/job/output-file.ts";
-import { describeStream } from "../runtime/machine/describe.ts";
-import { execute } from "../runtime/machine/execute.ts";
-import { walkStreams } from "../runtime/machine/walk.ts";
+import { describeStream } from "../runtime/stream/describe.ts";
+import { execute } from "../runtime/stream/execute.ts";
+import { walkStreams } from "../runtime/stream/walk.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../runtime/contracts/chunks.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
 import type { FileInfo, FileSource, GetOptions, StreamPart } from "./packetfs.ts";
-import { fileSource } from "../runtime/store/ingest.ts";
+import { fileSource } from "../runtime/stream/ingest.ts";
 
 /** Where names and chunks come from. */
 export interface FileAccess {

@@ -2,8 +2,8 @@
 import { availableParallelism, hostname } from "node:os";
 import { refToHex } from "../packets/digest.ts";
 import { partName } from "../runtime/job/output-file.ts";
-import { Runtime } from "../runtime/runtime.ts";
-import { ingest } from "../runtime/store/ingest.ts";
+import { Runtime } from "../runtime/machine.ts";
+import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { WriteSession } from "../runtime/contracts/chunks.ts";
 import { bundleProgram } from "./bundle.ts";

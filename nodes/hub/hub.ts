@@ -10,7 +10,7 @@ import { ExecutorList } from "../../runtime/job/executor-set.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../../runtime/job/job-history.ts";
 import { JobRunner } from "../../runtime/job/runner.ts";
 import type { Executor } from "../../runtime/contracts/executor.ts";
-import { Runtime } from "../../runtime/runtime.ts";
+import { Runtime } from "../../runtime/machine.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
 import { serve } from "../serve/service.ts";

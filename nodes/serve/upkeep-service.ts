@@ -1,7 +1,7 @@
 /** Looks after the store behind the link, and (a hub) after those of its nodes. */
 import type * as v from "valibot";
 import { MessageType } from "../../packets/envelope.ts";
-import { reachable } from "../../runtime/machine/walk.ts";
+import { reachable } from "../../runtime/stream/walk.ts";
 import type { GcResult } from "../../runtime/store/collector.ts";
 import type { Store } from "../../runtime/store/store.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";

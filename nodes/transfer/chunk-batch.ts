@@ -3,7 +3,7 @@
  * compressed together when that pays. Chunks of one file lie next to each other, so compressing them together finds
  * more than compressing each.
  */
-import { zstdCompressSync, zstdDecompressSync, constants } from "node:zlib";
+import { Codec, Compressor, decompress } from "../../packets/codec.ts";
 import { sameBytes, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
@@ -12,9 +12,6 @@ import { decodePacket, packetCount, writePacket } from "../../packets/packet.ts"
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX } from "../limits.ts";
-
-export const Codec = { plain: 0, zstd: 1 } as const;
-export type Codec = (typeof Codec)[keyof typeof Codec];
 
 export interface ChunkBatch {
   /** COPY packets, one per chunk; `at` is where the chunk begins in the plain body. */
@@ -28,14 +25,9 @@ export interface Chunk {
   readonly bytes: Uint8Array;
 }
 
-/** Compression is given up for a while where it saves less than this share. */
-const SAVING_MIN = 0.06;
-const SKIPS_MAX = 64;
-
 /** Packs chunks for one link. It remembers whether compression paid lately, so that random bytes cost next to nothing. */
 export class ChunkPacker {
-  #skips = 0;
-  #nextSkips = 1;
+  readonly #compressor: Compressor = new Compressor();
 
   pack(chunks: readonly Chunk[]): ChunkBatch {
     const packets = new Uint8Array(chunks.length * PACKET_BYTES);
@@ -51,22 +43,10 @@ export class ChunkPacker {
             chunks.map(({ bytes }) => bytes),
             at,
           );
-    return { packets, ...this.#compress(plain) };
-  }
-
-  #compress(plain: Uint8Array): { body: Uint8Array; codec: Codec } {
-    if (this.#skips > 0) {
-      this.#skips--;
-      return { body: plain, codec: Codec.plain };
-    }
-    const packed = zstdCompressSync(plain, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
-    if (packed.byteLength <= plain.byteLength * (1 - SAVING_MIN)) {
-      this.#nextSkips = 1;
-      return { body: packed, codec: Codec.zstd };
-    }
-    this.#skips = this.#nextSkips;
-    this.#nextSkips = Math.min(SKIPS_MAX, this.#nextSkips * 2);
-    return { body: plain, codec: Codec.plain };
+    const packed = this.#compressor.compress(plain);
+    return packed === undefined
+      ? { packets, body: plain, codec: Codec.plain }
+      : { packets, body: packed, codec: Codec.zstd };
   }
 }
 
@@ -87,8 +67,8 @@ export function unpackChunks(batch: ChunkBatch): Chunk[] {
     total += length;
   }
   if (total > BATCH_BYTES_MAX) throw invalid(`${total} bytes in one message`);
-  const plain = batch.codec === Codec.zstd ? decompress(batch.body, total) : batch.body;
-  if (plain.byteLength !== total) throw invalid(`${plain.byteLength} bytes where ${total} were announced`);
+  const plain = decompress(batch.body, batch.codec, total);
+  if (plain === undefined) throw invalid(`its body is not the ${total} bytes that were announced`);
   return spans.map(({ ref, at, length }) => {
     const bytes = plain.subarray(at, at + length);
     if (!sameBytes(sha256(bytes), ref)) {
@@ -97,15 +77,6 @@ export function unpackChunks(batch: ChunkBatch): Chunk[] {
     }
     return { ref, bytes };
   });
-}
-
-function decompress(body: Uint8Array, total: number): Uint8Array {
-  try {
-    // One byte more than announced is enough to see that there is more.
-    return zstdDecompressSync(body, { maxOutputLength: total + 1 });
-  } catch (error) {
-    throw invalid(error instanceof Error ? error.message : "not zstd");
-  }
 }
 
 function invalid(reason: string): WireError {

@@ -8,7 +8,7 @@ import { refToHex } from "../../packets/digest.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { Entry } from "../program/program.ts";
-import { ingest } from "../store/ingest.ts";
+import { ingest } from "../stream/ingest.ts";
 import type { ChunkSource, WriteSession } from "../contracts/chunks.ts";
 import { JobError } from "../errors.ts";
 import type { PacketBudget } from "./budget.ts";

@@ -5,7 +5,7 @@ import { Flag, Op } from "../../packets/layout.ts";
 import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
-import { copyExecs } from "../pool/lane-intake.ts";
+import { copyExecs } from "../../packets/exec-frame.ts";
 import type { WriteSession } from "../contracts/chunks.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { PacketBudget } from "./budget.ts";

@@ -5,7 +5,7 @@ import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX } from "../limits.ts";
-import { execute } from "../machine/execute.ts";
+import { execute } from "../stream/execute.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 
 /** The bytes of a result, in pieces. Rejects with what the source rejects with. */

@@ -3,8 +3,8 @@ import { Flag, Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { flagsAt, lengthAt, packetCount, refOf } from "../../packets/packet.ts";
-import { chunkKey } from "./chunk-cache.ts";
-import type { InputSource } from "./input-source.ts";
+import { chunkKey } from "../stream/chunk-cache.ts";
+import type { InputSource } from "../stream/input-source.ts";
 
 const NO_BYTES = new Uint8Array(0);
 

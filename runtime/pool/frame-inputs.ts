@@ -5,7 +5,7 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { packetCount } from "../../packets/packet.ts";
 import { JobErrorCode, SandboxErrorCode } from "../errors.ts";
 import { repeatsInput } from "./packet-queue.ts";
-import { StagingBuffer } from "./staging-buffer.ts";
+import { StagingBuffer } from "../stream/staging-buffer.ts";
 
 /** Numbers per packet: window offset, bytes, position in the input of the first byte behind the prefix, prefix bytes. */
 const EXTENT_NUMBERS = 4;

@@ -13,8 +13,8 @@ import type { ReaderSpec } from "../program/program.ts";
 import { FrameChunks } from "./frame-chunks.ts";
 import { FrameInputs } from "./frame-inputs.ts";
 import type { Refusal } from "./frame-inputs.ts";
-import type { InputSource } from "./input-source.ts";
-import type { StreamInput } from "./stream-input.ts";
+import type { InputSource } from "../stream/input-source.ts";
+import type { StreamInput } from "../stream/stream-input.ts";
 import type { WindowSpace } from "./window-space.ts";
 
 export interface StagedFrame {

@@ -2,8 +2,9 @@
 import { sha256 } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
-import type { Compressor } from "./compression.ts";
-import { Codec, RecordKind } from "./segment-format.ts";
+import type { Compressor } from "../../packets/codec.ts";
+import { Codec } from "../../packets/codec.ts";
+import { RecordKind } from "./segment-format.ts";
 import type { Session } from "./sessions.ts";
 import type { WriterContext } from "./writer-context.ts";
 import { PLACE_NUMBERS } from "./writer-protocol.ts";

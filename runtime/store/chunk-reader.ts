@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import type { ChunkRow } from "./chunk-index.ts";
-import { decompress } from "./compression.ts";
+import { decompress } from "../../packets/codec.ts";
 import { diskError, systemCode } from "./disk.ts";
 import type { IndexReader } from "./index-reader.ts";
 import type { PendingPlaces } from "./pending-places.ts";

@@ -7,7 +7,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { PacketErrorCode, PacketfsError } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
-import { reachable } from "../machine/walk.ts";
+import { reachable } from "../stream/walk.ts";
 import type { NameRow } from "./catalog.ts";
 import type { IndexReader } from "./index-reader.ts";
 import { nameFromBytes } from "./name-format.ts";

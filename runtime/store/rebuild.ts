@@ -1,6 +1,7 @@
 /** Builds the index again from the segments, which hold everything that it says. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
-import { Codec, RecordKind, placeOf } from "./segment-format.ts";
+import { Codec } from "../../packets/codec.ts";
+import { RecordKind, placeOf } from "./segment-format.ts";
 import { createIndex, transaction } from "./index-database.ts";
 import { IndexTables } from "./index-tables.ts";
 import { decodeName } from "./name-format.ts";

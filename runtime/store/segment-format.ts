@@ -28,6 +28,7 @@
  * The body needs no CRC of its own: its hash is in the header. Id, segment and offset are part of the check, so that a
  * chunk which is itself (a copy of) a segment is never mistaken for records when damage makes recovery search for them.
  */
+import type { Codec } from "../../packets/codec.ts";
 import { crc32 } from "node:zlib";
 import type { Ref } from "../../packets/digest.ts";
 import { readInteger, readInteger32, writeInteger, writeInteger32 } from "../../packets/integer.ts";
@@ -40,9 +41,6 @@ export const STORE_ID_BYTES = 16;
 
 export const RecordKind = { chunk: 1, name: 2 } as const;
 export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
-
-export const Codec = { plain: 0, zstd: 1 } as const;
-export type Codec = (typeof Codec)[keyof typeof Codec];
 
 export interface RecordHeader {
   readonly kind: RecordKind;

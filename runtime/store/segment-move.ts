@@ -6,8 +6,9 @@ import type { ChunkRowWithRef } from "./chunk-index.ts";
 import type { IndexTables } from "./index-tables.ts";
 import { NameAction, encodeName } from "./name-format.ts";
 import { bodyInRun, planRuns } from "./read-runs.ts";
-import { Codec, RecordKind, recordBytes, segmentOf } from "./segment-format.ts";
-import type { Codec as CodecType } from "./segment-format.ts";
+import { Codec } from "../../packets/codec.ts";
+import { RecordKind, recordBytes, segmentOf } from "./segment-format.ts";
+import type { Codec as CodecType } from "../../packets/codec.ts";
 import { SegmentFiles } from "./segment-files.ts";
 import type { WriterContext } from "./writer-context.ts";
 

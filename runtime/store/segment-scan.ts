@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { sameBytes, sha256 } from "../../packets/digest.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
-import { decompress } from "./compression.ts";
+import { decompress } from "../../packets/codec.ts";
 import {
   RECORD_HEADER_BYTES,
   RECORD_MAGIC,

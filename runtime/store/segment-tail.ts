@@ -1,5 +1,6 @@
 /** Where the next record goes, and the bytes of those that are not handed to a file yet. All in memory. */
-import type { Codec, RecordKind } from "./segment-format.ts";
+import type { Codec } from "../../packets/codec.ts";
+import type { RecordKind } from "./segment-format.ts";
 import {
   RECORD_HEADER_BYTES,
   SEGMENT_HEADER_BYTES,

@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { PacketErrorCode, PacketfsError } from "../../packets/errors.ts";
 import { StoreErrorCode } from "../errors.ts";
 import { INDEX_PAGE_ROWS, READ_AHEAD_BYTES } from "../limits.ts";
-import { reachable } from "../machine/walk.ts";
+import { reachable } from "../stream/walk.ts";
 import type { ChunkRowWithRef } from "./chunk-index.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
 import { scrubSegments } from "./scrub.ts";

@@ -5,7 +5,7 @@
 import { REF_BYTES } from "../../packets/layout.ts";
 import { appendBlock, findPlace } from "./block-append.ts";
 import { Commits } from "./commits.ts";
-import { Compressor } from "./compression.ts";
+import { Compressor } from "../../packets/codec.ts";
 import type { Disk } from "./disk.ts";
 import { hasWal, transaction, writeIndexCheck } from "./index-database.ts";
 import { IndexKeeper } from "./index-keeper.ts";

@@ -10,12 +10,12 @@ import { JobRunner } from "../../../runtime/job/runner.ts";
 import type { RunJobOptions } from "../../../runtime/job/runner.ts";
 import type { JobInput } from "../../../runtime/job/splits.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
-import { execute } from "../../../runtime/machine/execute.ts";
+import { execute } from "../../../runtime/stream/execute.ts";
 import { LocalExecutor } from "../../../runtime/pool/local-executor.ts";
 import { inspectProgram, sharedOptions } from "../../../runtime/pool/tenant-processes.ts";
 import { processOptions } from "../../../runtime/pool/process-start.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
-import { ingest } from "../../../runtime/store/ingest.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { WriteSession } from "../../../runtime/contracts/chunks.ts";
 

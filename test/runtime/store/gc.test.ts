@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { NAME_VERSIONS_MAX } from "../../../runtime/limits.ts";
-import { ingest } from "../../../runtime/store/ingest.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
 import {

@@ -2,12 +2,13 @@ import { mkdirSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { sha256 } from "../../../packets/digest.ts";
-import { COMPRESSION_SKIP_CHUNKS_MAX, READ_RUN_BYTES_MAX } from "../../../runtime/limits.ts";
-import { Compressor, decompress } from "../../../runtime/store/compression.ts";
+import { COMPRESSION_SKIP_CHUNKS_MAX } from "../../../packets/codec.ts";
+import { READ_RUN_BYTES_MAX } from "../../../runtime/limits.ts";
+import { Compressor, decompress } from "../../../packets/codec.ts";
 import { planRuns } from "../../../runtime/store/read-runs.ts";
 import { RefSet } from "../../../runtime/store/ref-set.ts";
+import { Codec } from "../../../packets/codec.ts";
 import {
-  Codec,
   RECORD_HEADER_BYTES,
   RecordKind,
   checkSeed,

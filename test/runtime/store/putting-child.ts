@@ -3,7 +3,7 @@
  * what it is about to do with a name, and that the store has acknowledged it: `start|done <name> <content>` a line.
  */
 import { writeSync } from "node:fs";
-import { ingest } from "../../../runtime/store/ingest.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { bytesOf, REMOVED } from "./put-content.ts";
 import { inPieces } from "./store-fixture.ts";

@@ -5,10 +5,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Ref } from "../../../packets/digest.ts";
-import { execute } from "../../../runtime/machine/execute.ts";
-import type { ExecuteOptions } from "../../../runtime/machine/execute.ts";
-import { ingest } from "../../../runtime/store/ingest.ts";
-import type { Ingested } from "../../../runtime/store/ingest.ts";
+import { execute } from "../../../runtime/stream/execute.ts";
+import type { ExecuteOptions } from "../../../runtime/stream/execute.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import type { Ingested } from "../../../runtime/stream/ingest.ts";
 import type { Store } from "../../../runtime/store/store.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 

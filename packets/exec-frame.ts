@@ -1,10 +1,10 @@
 /** The way into a lane: what the caller sends is checked, copied and made the lane's own. */
-import { packetCheck } from "../../packets/crc32.ts";
-import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
-import { readInteger32, writeInteger } from "../../packets/integer.ts";
-import { Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { FRAME_PACKETS_MAX } from "../../packets/limits.ts";
-import { opAt, packetCount, requirePacket, sealPacket } from "../../packets/packet.ts";
+import { packetCheck } from "./crc32.ts";
+import { PacketError, PacketErrorCode } from "./errors.ts";
+import { readInteger32, writeInteger } from "./integer.ts";
+import { Offset, Op, PACKET_BYTES } from "./layout.ts";
+import { FRAME_PACKETS_MAX } from "./limits.ts";
+import { opAt, packetCount, requirePacket, sealPacket } from "./packet.ts";
 
 /**
  * A copy of the frame whose packets have `lane` as their lane; which one they had does not matter. Throws

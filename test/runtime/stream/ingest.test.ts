@@ -6,9 +6,9 @@ import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { Op } from "../../../packets/layout.ts";
 import { opAt, packetCount } from "../../../packets/packet.ts";
 import { INGEST_BLOCK_BYTES } from "../../../runtime/limits.ts";
-import { walkStreams } from "../../../runtime/machine/walk.ts";
-import { fileSource, ingest } from "../../../runtime/store/ingest.ts";
-import type { Ingested } from "../../../runtime/store/ingest.ts";
+import { walkStreams } from "../../../runtime/stream/walk.ts";
+import { fileSource, ingest } from "../../../runtime/stream/ingest.ts";
+import type { Ingested } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { ChunkSink, WriteSession } from "../../../runtime/contracts/chunks.ts";
 import {
@@ -21,8 +21,8 @@ import {
   readAll,
   temporaryDirectory,
   textBytes,
-} from "./store-fixture.ts";
-import type { TemporaryDirectory } from "./store-fixture.ts";
+} from "../store/store-fixture.ts";
+import type { TemporaryDirectory } from "../store/store-fixture.ts";
 
 let directory: TemporaryDirectory;
 let store: Store;

@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import type { Ref } from "../packets/digest.ts";
 import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "./limits.ts";
-import { execute } from "./machine/execute.ts";
+import { execute } from "./stream/execute.ts";
 import { LocalExecutor } from "./pool/local-executor.ts";
 import { processOptions } from "./pool/process-start.ts";
 import type { ProcessSource } from "./pool/process-start.ts";

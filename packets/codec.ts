@@ -1,7 +1,13 @@
-/** Which chunks are kept compressed. */
+/** How the bytes of chunks may be written, at rest and on the wire, and when compressing them pays. */
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { COMPRESSION_GAIN_MIN, COMPRESSION_SKIP_CHUNKS_MAX } from "../limits.ts";
-import { Codec } from "./segment-format.ts";
+
+export const Codec = { plain: 0, zstd: 1 } as const;
+export type Codec = (typeof Codec)[keyof typeof Codec];
+
+/** Bytes are kept compressed when that saves at least this share of them. */
+const COMPRESSION_GAIN_MIN = 0.06;
+/** While nothing shrinks, compression is tried on one piece in so many. */
+export const COMPRESSION_SKIP_CHUNKS_MAX = 128;
 
 const LEVEL_1 = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 /** A frame of zstd has about so many bytes of its own. */

@@ -10,7 +10,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { INGEST_BLOCK_BYTES } from "../limits.ts";
 import { BlockSource } from "./block-source.ts";
 import { cutBlock } from "./block-cut.ts";
-import { StreamAssembly } from "./stream-assembly.ts";
+import { StreamAssembly } from "./assembly.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 
 export { fileSource } from "./file-source.ts";

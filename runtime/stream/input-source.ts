@@ -2,7 +2,7 @@
 import type { Ref } from "../../packets/digest.ts";
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import { INPUT_CACHE_BYTES, INPUT_STREAMS_MAX } from "../limits.ts";
-import { describeStream } from "../machine/describe.ts";
+import { describeStream } from "./describe.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { ChunkCache, chunkKey } from "./chunk-cache.ts";
 import { StreamInput } from "./stream-input.ts";

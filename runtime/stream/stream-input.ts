@@ -5,7 +5,7 @@
  */
 import type { Ref } from "../../packets/digest.ts";
 import { BORDER_STEP_BYTES, RUN_INPUT_BYTES_MAX } from "../limits.ts";
-import { execute } from "../machine/execute.ts";
+import { execute } from "./execute.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { unwrittenBytes } from "./staging-buffer.ts";
 
