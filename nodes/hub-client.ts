@@ -2,8 +2,8 @@
 import { MessageType } from "../packets/envelope.ts";
 import type { Ref } from "../packets/digest.ts";
 import type { JobEvent, JobInfo, JobOutcome } from "../runtime/job/job-types.ts";
-import type { GcResult } from "../runtime/store/collector.ts";
-import type { StoreReport } from "../runtime/store/verifier.ts";
+import type { GcResult } from "../runtime/store/maintenance/collector.ts";
+import type { StoreReport } from "../runtime/store/maintenance/verifier.ts";
 import { WireError, WireErrorCode } from "./errors.ts";
 import {
   GcResultJson,

@@ -1,8 +1,8 @@
 /** What clients and hubs say about jobs and about a store's upkeep. */
 import * as v from "valibot";
 import type { JobEvent, JobInfo, JobOutcome } from "../runtime/job/job-types.ts";
-import type { GcResult } from "../runtime/store/collector.ts";
-import type { StoreReport } from "../runtime/store/verifier.ts";
+import type { GcResult } from "../runtime/store/maintenance/collector.ts";
+import type { StoreReport } from "../runtime/store/maintenance/verifier.ts";
 import { JOB_FILES_MAX } from "./limits.ts";
 import { count, id, label, milliseconds, name, ref } from "./messages.ts";
 

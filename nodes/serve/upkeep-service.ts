@@ -2,10 +2,10 @@
 import type * as v from "valibot";
 import { MessageType } from "../../packets/envelope.ts";
 import { reachable } from "../../runtime/stream/walk.ts";
-import type { GcResult } from "../../runtime/store/collector.ts";
+import type { GcResult } from "../../runtime/store/maintenance/collector.ts";
 import type { Store } from "../../runtime/store/store.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
-import type { StoreReport } from "../../runtime/store/verifier.ts";
+import type { StoreReport } from "../../runtime/store/maintenance/verifier.ts";
 import { GcResultJson, StoreReportJson, UpkeepMeta } from "../job-messages.ts";
 import { readJson, readMeta } from "../wire/meta.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";

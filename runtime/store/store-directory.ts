@@ -12,7 +12,7 @@ import {
   SEGMENT_NUMBER_MAX,
   STORE_ID_BYTES,
   storeIdOfSegment,
-} from "./segment-format.ts";
+} from "./segments/segment-format.ts";
 
 const FORMAT = "packetfs-store";
 const VERSION = 1;

@@ -10,23 +10,23 @@ import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { LOCK_WAIT_MS } from "../limits.ts";
-import { ChunkReader } from "./chunk-reader.ts";
-import { collectGarbage } from "./collector.ts";
-import type { GcResult } from "./collector.ts";
-import { IndexReader } from "./index-reader.ts";
-import type { StoreStatistics } from "./index-tables.ts";
-import { listNames, nameHistory, resolveName } from "./names.ts";
-import { PendingPlaces } from "./pending-places.ts";
-import { SegmentFiles } from "./segment-files.ts";
-import { checkSeed } from "./segment-format.ts";
+import { ChunkReader } from "./segments/chunk-reader.ts";
+import { collectGarbage } from "./maintenance/collector.ts";
+import type { GcResult } from "./maintenance/collector.ts";
+import { IndexReader } from "./index/index-reader.ts";
+import type { StoreStatistics } from "./index/index-tables.ts";
+import { listNames, nameHistory, resolveName } from "./index/names.ts";
+import { PendingPlaces } from "./index/pending-places.ts";
+import { SegmentFiles } from "./segments/segment-files.ts";
+import { checkSeed } from "./segments/segment-format.ts";
 import { readStoreId, storePaths } from "./store-directory.ts";
 import type { StorePaths } from "./store-directory.ts";
 import type { NameRecord } from "../contracts/catalog.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { verifyStore } from "./verifier.ts";
-import type { StoreReport } from "./verifier.ts";
-import { StoreSession } from "./write-session.ts";
-import { WriterClient } from "./writer-client.ts";
+import { verifyStore } from "./maintenance/verifier.ts";
+import type { StoreReport } from "./maintenance/verifier.ts";
+import { StoreSession } from "./writer/write-session.ts";
+import { WriterClient } from "./writer/writer-client.ts";
 
 export interface StoreOptions {
   /** Makes no file and takes no lock; sees what a writer in another process has made durable. */

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { hasCode } from "../../../packets/errors.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { StoreWriter } from "../../../runtime/store/writer.ts";
+import type { StoreWriter } from "../../../runtime/store/writer/writer.ts";
 import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
 import type { DiskOperation } from "./faulty-disk.ts";
 import { get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";

@@ -5,8 +5,8 @@ import { sha256 } from "../../../packets/digest.ts";
 import { COMPRESSION_SKIP_CHUNKS_MAX } from "../../../packets/codec.ts";
 import { READ_RUN_BYTES_MAX } from "../../../runtime/limits.ts";
 import { Compressor, decompress } from "../../../packets/codec.ts";
-import { planRuns } from "../../../runtime/store/read-runs.ts";
-import { RefSet } from "../../../runtime/store/ref-set.ts";
+import { planRuns } from "../../../runtime/store/segments/read-runs.ts";
+import { RefSet } from "../../../runtime/store/maintenance/ref-set.ts";
 import { Codec } from "../../../packets/codec.ts";
 import {
   RECORD_HEADER_BYTES,
@@ -17,8 +17,8 @@ import {
   offsetOf,
   placeOf,
   segmentOf,
-} from "../../../runtime/store/segment-format.ts";
-import { SegmentFiles } from "../../../runtime/store/segment-files.ts";
+} from "../../../runtime/store/segments/segment-format.ts";
+import { SegmentFiles } from "../../../runtime/store/segments/segment-files.ts";
 import { segmentPath, storePaths } from "../../../runtime/store/store-directory.ts";
 import { failure, randomBytes, temporaryDirectory, textBytes } from "./store-fixture.ts";
 

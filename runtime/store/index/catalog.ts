@@ -1,0 +1,184 @@
+/**
+ * The names: rows of the index's `names` table, one per event (a name was bound to a root, or removed).
+ *
+ *   notes.txt   bind 1   bind 2   remove   bind 1   bind 2 … bind 11   bind 12
+ *               └─────────── unlisted ───────────────────┘   └─ listed: the latest NAME_VERSIONS_MAX since the last removal
+ *
+ * A row stays until the segment that holds its record is gone, also when it is unlisted: only so is it known when the record
+ * of a removal may go as well. Before that, an index built again from the segments would bring the removed name back.
+ */
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { crc32 } from "node:zlib";
+import { REF_BYTES } from "../../../packets/layout.ts";
+import { CATALOG_PAGE_NAMES, NAME_VERSIONS_MAX } from "../../limits.ts";
+import { IndexDamaged } from "./index-database.ts";
+import { NameAction, encodeName, nameRecordBytes } from "../segments/name-format.ts";
+import type { NameEvent } from "../segments/name-format.ts";
+
+/** An event and where its record is. */
+export interface NameRow extends NameEvent {
+  readonly sequence: number;
+  readonly segment: number;
+  readonly isListed: boolean;
+}
+
+const COLUMNS = "name, sequence, action, version, stored_at, length, root, segment, listed, mark";
+const IS_LATEST = "sequence = (select max(sequence) from names other where other.name = names.name)";
+
+export class Catalog {
+  readonly #insert: StatementSync;
+  readonly #unlist: StatementSync;
+  readonly #move: StatementSync;
+  readonly #remove: StatementSync;
+  readonly #newest: StatementSync;
+  readonly #live: StatementSync;
+  readonly #liveCount: StatementSync;
+  readonly #listed: StatementSync;
+  readonly #segment: StatementSync;
+  readonly #elsewhere: StatementSync;
+  readonly #names: StatementSync;
+  readonly #needed: StatementSync;
+
+  constructor(database: DatabaseSync) {
+    const rows = (sql: string): StatementSync => {
+      const statement = database.prepare(sql);
+      statement.setReturnArrays(true);
+      return statement;
+    };
+    this.#insert = database.prepare("insert or ignore into names values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    this.#unlist = database.prepare("update names set listed = 0, mark = ? where name = ? and sequence = ?");
+    this.#move = database.prepare("update names set segment = ?, mark = ? where name = ? and sequence = ?");
+    this.#remove = database.prepare("delete from names where name = ? and sequence = ?");
+    this.#newest = rows(`select ${COLUMNS} from names where name = ? order by sequence desc limit ?`);
+    this.#live = rows(
+      `select ${COLUMNS} from names where name > ? and action = ${NameAction.bind} and ${IS_LATEST} order by name limit ?`,
+    );
+    this.#liveCount = rows(`select count(*) from names where action = ${NameAction.bind} and ${IS_LATEST}`);
+    this.#listed = rows(
+      `select ${COLUMNS} from names where (name, sequence) > (?, ?) and listed = 1 order by name, sequence limit ?`,
+    );
+    this.#segment = rows(`select ${COLUMNS} from names where segment = ?`);
+    this.#elsewhere = rows("select 1 from names where name = ? and sequence < ? and segment <> ? limit 1");
+    this.#needed = rows(
+      `select segment, count(*), sum(length(name)) from names where listed = 1 or action = ${NameAction.remove} group by segment`,
+    );
+    this.#names = rows("select distinct name from names where name > ? order by name limit ?");
+  }
+
+  /** The name's latest event, a removal included; undefined for a name that never was. */
+  latest(name: Uint8Array): NameRow | undefined {
+    return this.#newestRows(name, 1)[0];
+  }
+
+  /** The listed versions, the latest first. */
+  history(name: Uint8Array): NameRow[] {
+    return this.#newestRows(name, NAME_VERSIONS_MAX).filter((row) => row.isListed);
+  }
+
+  /** Up to a page of live names after `name`, in byte order. */
+  live(after: Uint8Array): NameRow[] {
+    return decodeAll(this.#live.all(after, CATALOG_PAGE_NAMES));
+  }
+
+  liveCount(): number {
+    return (this.#liveCount.get() as unknown as [number])[0];
+  }
+
+  /** Up to a page of versions that are listed, after a row, by name and age: what gc keeps. */
+  listed(after: Pick<NameRow, "name" | "sequence">): NameRow[] {
+    return decodeAll(this.#listed.all(after.name, after.sequence, CATALOG_PAGE_NAMES));
+  }
+
+  /** All rows whose records are in a segment. */
+  inSegment(segment: number): NameRow[] {
+    return decodeAll(this.#segment.all(segment));
+  }
+
+  /** Whether older events of the row's name are in other segments than its own. */
+  hasOlderElsewhere(row: NameRow): boolean {
+    return this.#elsewhere.get(row.name, row.sequence, row.segment) !== undefined;
+  }
+
+  /** By segment, the bytes of the records that gc keeps. Removals count as kept, which at worst delays a rewrite. */
+  neededBytes(): [segment: number, bytes: number][] {
+    const groups = this.#needed.all() as unknown as [number, number, number][];
+    return groups.map(([segment, count, nameBytes]) => [segment, count * nameRecordBytes(0) + nameBytes]);
+  }
+
+  /** Adds the name's newest event. One that is there already is left as it is. */
+  append(event: NameEvent, sequence: number, segment: number): void {
+    this.insert(event, sequence, segment);
+    this.#relist(event.name, NAME_VERSIONS_MAX + 2);
+  }
+
+  /** Adds an event in any order; `relistAll` has to follow. */
+  insert(event: NameEvent, sequence: number, segment: number): void {
+    const { name, action, version, storedAt, length, root } = event;
+    const listed = action === NameAction.bind ? 1 : 0;
+    const mark = markOf(event, sequence, segment, listed);
+    this.#insert.run(name, sequence, action, version, storedAt, length, root, segment, listed, mark);
+  }
+
+  relistAll(): void {
+    let after: Uint8Array = new Uint8Array(0);
+    for (;;) {
+      const page = this.#names.all(after, CATALOG_PAGE_NAMES) as unknown as [Uint8Array][];
+      if (page.length === 0) return;
+      for (const [name] of page) this.#relist(name, -1);
+      after = page.at(-1)![0];
+    }
+  }
+
+  move(row: NameRow, segment: number): void {
+    const mark = markOf(row, row.sequence, segment, row.isListed ? 1 : 0);
+    this.#move.run(segment, mark, row.name, row.sequence);
+  }
+
+  remove(row: NameRow): void {
+    this.#remove.run(row.name, row.sequence);
+  }
+
+  /** Unlists what a removal or too many newer versions hide, among the name's newest `limit` rows. */
+  #relist(name: Uint8Array, limit: number): void {
+    let versions = 0;
+    for (const row of this.#newestRows(name, limit)) {
+      if (row.action === NameAction.remove) versions = NAME_VERSIONS_MAX;
+      else if (++versions > NAME_VERSIONS_MAX && row.isListed) {
+        this.#unlist.run(markOf(row, row.sequence, row.segment, 0), name, row.sequence);
+      }
+    }
+  }
+
+  #newestRows(name: Uint8Array, limit: number): NameRow[] {
+    return decodeAll(this.#newest.all(name, limit));
+  }
+}
+
+function decodeAll(rows: unknown): NameRow[] {
+  return (rows as unknown[][]).map(decode);
+}
+
+function decode(row: unknown[]): NameRow {
+  const [name, sequence, action, version, storedAt, length, root, segment, listed, mark] = row as [
+    Uint8Array,
+    number,
+    NameAction,
+    number,
+    number,
+    number,
+    Uint8Array,
+    number,
+    number,
+    number,
+  ];
+  const event: NameEvent = { action, name, version, storedAt, length, root };
+  const isWhole = name instanceof Uint8Array && root instanceof Uint8Array && root.byteLength === REF_BYTES;
+  if (!isWhole || mark !== markOf(event, sequence, segment, listed)) {
+    throw new IndexDamaged("a name's row does not match its check");
+  }
+  return { ...event, sequence, segment, isListed: listed === 1 };
+}
+
+function markOf(event: NameEvent, sequence: number, segment: number, listed: number): number {
+  return crc32(encodeName(event), crc32(`${sequence} ${segment} ${listed}`));
+}

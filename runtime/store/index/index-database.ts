@@ -1,0 +1,169 @@
+/**
+ * The index: an SQLite file that says where chunks are and what names there are. It holds nothing that the segments do not,
+ * so whenever it is damaged it is thrown away and built again.
+ *
+ * SQLite does not check what it reads back, so each row carries a check of its own, and a file that was closed in order
+ * has a check beside it.
+ */
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readSync,
+  readFileSync,
+  writeFileSync,
+  fsyncSync,
+} from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { pathToFileURL } from "node:url";
+import { crc32 } from "node:zlib";
+import { sqliteCode } from "../disk.ts";
+import type { StorePaths } from "../store-directory.ts";
+
+const SCHEMA_VERSION = 1;
+const SCHEMA = `
+  create table chunks (
+    ref blob primary key, place integer not null, stored integer not null, plain integer not null,
+    codec integer not null, mark integer not null
+  ) without rowid;
+  create index chunks_by_place on chunks (place);
+  create table names (
+    name blob not null, sequence integer not null, action integer not null, version integer not null,
+    stored_at integer not null, length integer not null, root blob not null, segment integer not null,
+    listed integer not null, mark integer not null, primary key (name, sequence)
+  ) without rowid;
+  create index names_by_segment on names (segment);
+  create table segments (
+    number integer primary key, committed integer not null, dropped integer not null, mark integer not null
+  );
+  create table counters (id integer primary key check (id = 1), sequence integer not null, mark integer not null);
+  pragma user_version = ${SCHEMA_VERSION};
+`;
+
+/** The index cannot be believed. Never leaves the store: it is answered by building the index again. */
+export class IndexDamaged extends Error {
+  override readonly name: string = "IndexDamaged";
+}
+
+const DAMAGE_CODES: ReadonlySet<number> = new Set([
+  // "no such table": the file is valid and empty, or its schema was hit.
+  1,
+  // SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_MISMATCH
+  11, 26, 20,
+]);
+const SQLITE_IOERR_SHORT_READ = 522;
+
+/** Whether an error says that the index is damaged, as opposed to the disk being full or our mistake. */
+export function isIndexDamage(error: unknown): boolean {
+  if (error instanceof IndexDamaged) return true;
+  if (!(error instanceof Error)) return false;
+  // An integer beyond 2^53, where only smaller ones were written.
+  if ("code" in error && error.code === "ERR_OUT_OF_RANGE") return true;
+  if ("errcode" in error && error.errcode === SQLITE_IOERR_SHORT_READ) return true;
+  return DAMAGE_CODES.has(sqliteCode(error));
+}
+
+/** Opens the writer's connection. Throws what `isIndexDamage` recognises when the file is no index of ours. */
+export function openIndexForWriting(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: 5000 });
+  try {
+    database.exec("pragma journal_mode = wal; pragma synchronous = full; pragma cache_size = -32768");
+    requireSchema(database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/**
+ * Opens a connection for reading. `immutable` is for a file that no process writes to: SQLite then neither makes nor needs
+ * the files beside it, and the caller has to notice when that is no longer so.
+ */
+export function openIndexForReading(path: string, immutable: boolean): DatabaseSync {
+  const url = pathToFileURL(path);
+  if (immutable) url.searchParams.set("immutable", "1");
+  const database = new DatabaseSync(url, { readOnly: true, timeout: 5000 });
+  try {
+    database.exec("pragma cache_size = -16384");
+    requireSchema(database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** A new, empty index. Not durable until it is closed and synchronised: it is for building under another name. */
+export function createIndex(path: string): DatabaseSync {
+  const database = new DatabaseSync(path);
+  database.exec("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -65536");
+  database.exec(SCHEMA);
+  return database;
+}
+
+function requireSchema(database: DatabaseSync): void {
+  const version = database.prepare("pragma user_version").get()?.["user_version"];
+  if (version !== SCHEMA_VERSION) throw new IndexDamaged(`the index has schema ${String(version)}`);
+}
+
+/**
+ * Whether the file's pages fit together and its trees name the same rows, which finds a key that changed. Reads all of it:
+ * 2.5 seconds for a million chunks.
+ */
+export function isSound(database: DatabaseSync): boolean {
+  return database.prepare("pragma integrity_check(1)").get()?.["integrity_check"] === "ok";
+}
+
+/** Runs `work` in one durable transaction; all of it or nothing. */
+export function transaction<T>(database: DatabaseSync, work: () => T): T {
+  database.exec("begin immediate");
+  try {
+    const result = work();
+    database.exec("commit");
+    return result;
+  } catch (error) {
+    if (database.isTransaction) database.exec("rollback");
+    throw error;
+  }
+}
+
+export function hasWal(path: string): boolean {
+  return existsSync(`${path}-wal`);
+}
+
+const CHECK_READ_BYTES = 1024 * 1024;
+
+/** "size crc" of a file. */
+function fileCheck(path: string): string {
+  const file = openSync(path, "r");
+  try {
+    const { size } = fstatSync(file);
+    const buffer = Buffer.allocUnsafe(CHECK_READ_BYTES);
+    let crc = 0;
+    for (let at = 0; at < size;) {
+      const count = readSync(file, buffer, 0, CHECK_READ_BYTES, at);
+      if (count === 0) break;
+      crc = crc32(buffer.subarray(0, count), crc);
+      at += count;
+    }
+    return `${size} ${crc}`;
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Writes down what the index looks like, after it was closed in order. */
+export function writeIndexCheck(paths: StorePaths): void {
+  writeFileSync(paths.indexCheck, fileCheck(paths.index));
+  const file = openSync(paths.indexCheck, "r+");
+  fsyncSync(file);
+  closeSync(file);
+}
+
+/** Whether the index is what it was when it was closed; undefined when it was not closed in order. */
+export function matchesIndexCheck(paths: StorePaths): boolean | undefined {
+  if (!existsSync(paths.indexCheck) || hasWal(paths.index)) return undefined;
+  return readFileSync(paths.indexCheck, "utf8") === fileCheck(paths.index);
+}

@@ -1,0 +1,135 @@
+/**
+ * The index as a process sees it that does not write to it: in the writer's own process beside the writer's thread, or in
+ * another one, with or without a writer somewhere.
+ *
+ *   live       a writer is there, or was killed: an ordinary connection, which sees each commit
+ *   immutable  no writer: the file alone, nothing is made beside it; opened again as soon as the file is not what it was
+ *   memory     the file is lost or damaged and nobody is there to build it again: built from the segments for this process
+ */
+import { existsSync, statSync } from "node:fs";
+import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { sqliteCode } from "../disk.ts";
+import {
+  IndexDamaged,
+  hasWal,
+  isIndexDamage,
+  matchesIndexCheck,
+  openIndexForReading,
+} from "./index-database.ts";
+import { IndexTables } from "./index-tables.ts";
+import { buildIndexInMemory } from "./rebuild.ts";
+import type { StorePaths } from "../store-directory.ts";
+
+export interface IndexReaderOptions {
+  readonly paths: StorePaths;
+  /** The store's check seed. */
+  readonly seed: number;
+  /** Has the writer build the index again, and returns when that is done. Undefined where there is no writer to ask. */
+  readonly repair: (() => void) | undefined;
+  readonly onNote: (note: string) => void;
+}
+
+type Mode = "live" | "immutable" | "memory";
+
+/** Opening the file and finding it changed is tried so often before it is called a failure. */
+const ATTEMPTS_MAX = 5;
+/** SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN: a log is there and may not be used. */
+const REFUSED = new Set([3, 8, 14]);
+
+export class IndexReader {
+  readonly #options: IndexReaderOptions;
+  #tables: IndexTables | undefined;
+  #mode: Mode = "live";
+  /** What the file looked like when it was opened. */
+  #stamp = "";
+  #isClosed = false;
+
+  constructor(options: IndexReaderOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Runs `work` on the tables, maybe more than once: when the index turns out to be damaged, or was replaced meanwhile.
+   * Throws PFS_STORE_CLOSED.
+   */
+  use<T>(work: (tables: IndexTables) => T): T {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const tables = this.#open();
+        const result = work(tables);
+        if (this.#mode === "live" || this.#stamp === this.#look()) return result;
+      } catch (error) {
+        if (!isIndexDamage(error) || attempt === ATTEMPTS_MAX) throw error;
+        this.#repair();
+        continue;
+      }
+      this.reopen();
+      if (attempt === ATTEMPTS_MAX) throw new IndexDamaged("the index changes all the time");
+    }
+  }
+
+  /** The next use opens the file anew. */
+  reopen(): void {
+    this.#tables?.close();
+    this.#tables = undefined;
+  }
+
+  /** Whether the file was replaced or written to since it was opened, so that what was not found may be there. */
+  get isStale(): boolean {
+    return this.#tables !== undefined && this.#look() !== this.#stamp;
+  }
+
+  close(): void {
+    this.reopen();
+    this.#isClosed = true;
+  }
+
+  #open(): IndexTables {
+    if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the store is closed");
+    const { paths, repair } = this.#options;
+    // Where there is a writer to ask it also says when it replaced the file.
+    if (repair === undefined && this.isStale) this.reopen();
+    if (this.#tables !== undefined) return this.#tables;
+    this.#mode = repair !== undefined || hasWal(paths.index) ? "live" : "immutable";
+    this.#stamp = this.#look();
+    this.#tables = this.#openFile();
+    return this.#tables;
+  }
+
+  #openFile(): IndexTables {
+    const { paths, repair } = this.#options;
+    if (repair !== undefined) return new IndexTables(openIndexForReading(paths.index, false));
+    const isUsable =
+      existsSync(paths.index) && (this.#mode === "immutable" || existsSync(`${paths.index}-shm`));
+    if (!isUsable || matchesIndexCheck(paths) === false) return this.#build();
+    try {
+      return new IndexTables(openIndexForReading(paths.index, this.#mode === "immutable"));
+    } catch (error) {
+      if (isIndexDamage(error) || REFUSED.has(sqliteCode(error))) return this.#build();
+      throw error;
+    }
+  }
+
+  #build(): IndexTables {
+    this.#mode = "memory";
+    this.#stamp = this.#look();
+    this.#options.onNote("the index cannot be used and was built in memory from the segments");
+    return buildIndexInMemory(this.#options.paths, this.#options.seed);
+  }
+
+  #repair(): void {
+    this.reopen();
+    const { repair } = this.#options;
+    if (repair === undefined) this.#tables = this.#build();
+    else repair();
+  }
+
+  #look(): string {
+    const { index } = this.#options.paths;
+    const status = statSync(index, { throwIfNoEntry: false });
+    if (status === undefined) return "none";
+    // Beside a writer the file changes all the time; what matters then is whether it is still the same file.
+    if (this.#mode === "live") return String(status.ino);
+    return `${status.ino} ${status.size} ${status.mtimeMs} ${hasWal(index)}`;
+  }
+}

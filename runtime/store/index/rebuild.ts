@@ -1,0 +1,80 @@
+/** Builds the index again from the segments, which hold everything that it says. */
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { Codec } from "../../../packets/codec.ts";
+import { RecordKind, placeOf } from "../segments/segment-format.ts";
+import { createIndex, transaction } from "./index-database.ts";
+import { IndexTables } from "./index-tables.ts";
+import { decodeName } from "../segments/name-format.ts";
+import { scanSegment } from "../segments/segment-scan.ts";
+import type { ScannedRecord } from "../segments/segment-scan.ts";
+import { listSegments, segmentPath } from "../store-directory.ts";
+import type { StorePaths } from "../store-directory.ts";
+
+/** Replaces the index file. No connection may be open. A crash on the way leaves the old one, or none. */
+export function rebuildIndex(paths: StorePaths, seed: number): void {
+  const temporary = `${paths.index}.new`;
+  rmSync(temporary, { force: true });
+  const tables = new IndexTables(createIndex(temporary));
+  try {
+    fill(tables, paths, seed);
+  } finally {
+    tables.close();
+  }
+  const file = openSync(temporary, "r+");
+  fsyncSync(file);
+  closeSync(file);
+  // What the old index had not yet taken over from its log must not be applied to the new one.
+  for (const suffix of ["-wal", "-shm"]) rmSync(`${paths.index}${suffix}`, { force: true });
+  rmSync(paths.indexCheck, { force: true });
+  renameSync(temporary, paths.index);
+}
+
+/** An index in memory, for a process that may not write and finds none that it can use. */
+export function buildIndexInMemory(paths: StorePaths, seed: number): IndexTables {
+  const tables = new IndexTables(createIndex(":memory:"));
+  fill(tables, paths, seed);
+  return tables;
+}
+
+function fill(tables: IndexTables, paths: StorePaths, seed: number): void {
+  const numbers = listSegments(paths);
+  for (const segment of numbers) {
+    // A segment is durable before the next one is begun: only in the last one can a crash have torn a chunk.
+    const isLast = segment === numbers.at(-1);
+    const path = segmentPath(paths, segment);
+    const options = { path, segment, seed, from: 0, damage: "search", checksChunks: isLast } as const;
+    transaction(tables.database, () => {
+      const end = addRecords(tables, scanSegment(options), (event, sequence) =>
+        tables.catalog.insert(event, sequence, segment),
+      );
+      const committedBytes = isLast ? end : statSync(path).size;
+      tables.putSegment({ number: segment, committedBytes, isDropped: false });
+    });
+  }
+  transaction(tables.database, () => tables.catalog.relistAll());
+}
+
+/** Adds what a scan finds and returns where it ended. A chunk that is found twice is where it was found last. */
+export function addRecords(
+  tables: IndexTables,
+  records: Generator<ScannedRecord, number, undefined>,
+  addName: (event: NonNullable<ReturnType<typeof decodeName>>, sequence: number) => void,
+): number {
+  let sequence = tables.sequence;
+  let next = records.next();
+  for (; next.done !== true; next = records.next()) {
+    const { header, body } = next.value;
+    sequence = Math.max(sequence, header.sequence);
+    if (header.kind === RecordKind.chunk) {
+      const { storedBytes, plainBytes } = header;
+      const codec = header.codec === Codec.zstd ? Codec.zstd : Codec.plain;
+      const place = placeOf(header.segment, header.offset);
+      tables.chunks.put(header.ref, { place, storedBytes, plainBytes, codec });
+    } else if (header.kind === RecordKind.name && body !== undefined) {
+      const event = decodeName(body);
+      if (event !== undefined) addName(event, header.sequence);
+    }
+  }
+  tables.sequence = sequence;
+  return next.value;
+}

@@ -1,0 +1,181 @@
+/**
+ * The writer's half of gc: it knows which chunks are live (marked by the other half, or protected by a session) and rewrites
+ * segments without the rest.
+ *
+ *   segment 3 │ live │ dead │ live │        1. the live records are appended to the current segment, and synchronised
+ *                │             │            2. one transaction: their rows point to the copies, the dead rows are gone
+ *   segment 9    └────▶ │ live │ live │     3. segment 3 is deleted, durably, before the next one is looked at
+ *
+ * A crash after 1 leaves copies that nothing points to, after 2 a file that recovery deletes. Meanwhile chunks are written
+ * and found present: what a session begins to rely on before 2 is copied too.
+ */
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { GC_DEAD_SHARE_MIN, GC_SMALL_SEGMENT_BYTES, INDEX_PAGE_ROWS } from "../../limits.ts";
+import type { ChunkRowWithRef } from "../index/chunk-index.ts";
+import { transaction } from "../index/index-database.ts";
+import { systemCode } from "../disk.ts";
+import { RefSet } from "./ref-set.ts";
+import { SEGMENT_HEADER_BYTES, recordBytes, segmentOf } from "../segments/segment-format.ts";
+import { SegmentMove } from "./segment-move.ts";
+import { segmentPath } from "../store-directory.ts";
+import type { WriterContext } from "../writer/writer-context.ts";
+import type { SweepAnswer } from "../writer/writer-protocol.ts";
+
+interface Freed {
+  readonly chunks: number;
+  readonly bytes: number;
+}
+
+const NOTHING_FREED: Freed = { chunks: 0, bytes: 0 };
+
+export class Sweeper {
+  readonly #store: WriterContext;
+  #marks: RefSet | undefined;
+  /** Roots that got a name since the gc began. */
+  #named: Uint8Array[] = [];
+  #isStopped = false;
+
+  constructor(store: WriterContext) {
+    this.#store = store;
+  }
+
+  /** From here on nothing that a session protects, or gives a name to, is swept. */
+  begin(): void {
+    if (this.#marks !== undefined) throw new Error("a gc is running");
+    this.#marks = new RefSet(this.#store.tables.chunks.count());
+    this.#named = [];
+    this.#isStopped = false;
+    this.#store.sessions.hold();
+  }
+
+  mark(refs: Uint8Array): void {
+    this.#marks?.addAll(refs);
+  }
+
+  named(root: Uint8Array): void {
+    if (this.#marks !== undefined) this.#named.push(root);
+  }
+
+  /** A running sweep ends after the segment that it is at. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /** Must not be called while a sweep runs. */
+  end(): void {
+    this.#marks = undefined;
+    this.#named = [];
+    this.#store.sessions.release();
+  }
+
+  /** Rewrites segments, unless roots were named since: then it only says which. */
+  async sweep(): Promise<SweepAnswer> {
+    const roots = Buffer.concat(this.#named);
+    this.#named = [];
+    if (roots.byteLength > 0) return { roots, keptChunks: 0, freedChunks: 0, freedBytes: 0 };
+    let freedChunks = 0;
+    let freedBytes = 0;
+    for (const number of await this.#candidates()) {
+      if (this.#isStopped) break;
+      const freed = await this.#sweepSegment(number);
+      freedChunks += freed.chunks;
+      freedBytes += freed.bytes;
+    }
+    await this.#store.commits.durable();
+    return { roots, keptChunks: this.#store.tables.chunks.count(), freedChunks, freedBytes };
+  }
+
+  /** Copies everything that the index knows of a segment into another one. Not while a gc runs. */
+  async rewrite(number: number): Promise<void> {
+    if (this.#marks !== undefined) throw new Error("a gc is running");
+    await this.#finish([number]);
+    await this.#sweepSegment(number);
+    await this.#store.commits.durable();
+  }
+
+  /** Without marks everything is. */
+  #isLive(row: ChunkRowWithRef): boolean {
+    if (this.#marks === undefined || this.#marks.has(row.ref)) return true;
+    return this.#store.sessions.isProtected(row.ref, row.place);
+  }
+
+  /** Segments that are worth rewriting, those with the least to copy first: they make room for the others. */
+  async #candidates(): Promise<number[]> {
+    const { tables } = this.#store;
+    const live = await this.#liveBytes();
+    const candidates: { readonly number: number; readonly liveBytes: number }[] = [];
+    for (const { number, committedBytes, isDropped } of tables.segments()) {
+      const liveBytes = live.get(number) ?? 0;
+      const deadBytes = committedBytes - SEGMENT_HEADER_BYTES - liveBytes;
+      const isSmall = committedBytes <= GC_SMALL_SEGMENT_BYTES;
+      const isWorth = isSmall || deadBytes >= committedBytes * GC_DEAD_SHARE_MIN;
+      if (!isDropped && deadBytes > 0 && isWorth) candidates.push({ number, liveBytes });
+    }
+    const numbers = candidates.toSorted((a, b) => a.liveBytes - b.liveBytes).map(({ number }) => number);
+    await this.#finish(numbers);
+    return numbers;
+  }
+
+  /** Begins another segment when one of these is being appended to. */
+  async #finish(numbers: readonly number[]): Promise<void> {
+    const { segments, commits } = this.#store;
+    if (!numbers.includes(segments.segment)) return;
+    await segments.finishSegment();
+    await commits.durable();
+  }
+
+  /** Bytes of live records, by segment. */
+  async #liveBytes(): Promise<Map<number, number>> {
+    const live = new Map(this.#store.tables.catalog.neededBytes());
+    for (let place = 0; ;) {
+      const page = this.#store.tables.chunks.page(place, INDEX_PAGE_ROWS);
+      if (page.length === 0) return live;
+      for (const row of page) {
+        if (!this.#isLive(row)) continue;
+        const segment = segmentOf(row.place);
+        live.set(segment, (live.get(segment) ?? 0) + recordBytes(row.storedBytes));
+      }
+      place = page.at(-1)!.place + 1;
+      await nextTurn();
+    }
+  }
+
+  async #sweepSegment(number: number): Promise<Freed> {
+    const move = new SegmentMove(this.#store, number);
+    try {
+      let dead: ChunkRowWithRef[] = [];
+      for (const row of this.#store.tables.chunks.inSegment(number)) {
+        if (!this.#isLive(row)) dead.push(row);
+        else if (!(await move.add(row))) return NOTHING_FREED;
+      }
+      for (;;) {
+        if (!(await move.finish())) return NOTHING_FREED;
+        await this.#store.segments.sync();
+        const wanted = new Set(dead.filter((row) => this.#isLive(row)));
+        // No turn of the event loop between this answer and the transaction.
+        if (wanted.size === 0) return await this.#drop(number, move, dead);
+        dead = dead.filter((row) => !wanted.has(row));
+        for (const row of wanted) if (!(await move.add(row))) return NOTHING_FREED;
+      }
+    } finally {
+      move.close();
+    }
+  }
+
+  async #drop(number: number, move: SegmentMove, dead: readonly ChunkRowWithRef[]): Promise<Freed> {
+    const { tables, disk, paths } = this.#store;
+    const committedBytes = tables.segments().find((row) => row.number === number)?.committedBytes ?? 0;
+    let chunks = 0;
+    transaction(tables.database, () => {
+      move.commit(tables);
+      for (const row of dead) if (tables.chunks.remove(row.ref, row.place)) chunks++;
+      tables.putSegment({ number, committedBytes, isDropped: true });
+    });
+    await disk.remove(segmentPath(paths, number)).catch((error: unknown) => {
+      if (systemCode(error) !== "ENOENT") throw error;
+    });
+    await disk.syncDirectory(paths.segments);
+    this.#store.tables.removeSegment(number);
+    return { chunks, bytes: committedBytes - move.bytes };
+  }
+}

@@ -1,0 +1,158 @@
+/** Reads chunks: finds them, reads neighbours at once, and returns nothing that does not match its ref. */
+import { refAt, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
+import type { Ref } from "../../../packets/digest.ts";
+import { REF_BYTES } from "../../../packets/layout.ts";
+import { StoreError, StoreErrorCode } from "../../errors.ts";
+import type { ChunkRow } from "../index/chunk-index.ts";
+import { decompress } from "../../../packets/codec.ts";
+import { diskError, systemCode } from "../disk.ts";
+import type { IndexReader } from "../index/index-reader.ts";
+import type { PendingPlaces } from "../index/pending-places.ts";
+import { bodyInRun, planRuns } from "./read-runs.ts";
+import type { ReadRun } from "./read-runs.ts";
+import { segmentOf } from "./segment-format.ts";
+import type { SegmentFiles } from "./segment-files.ts";
+import type { ChunkSource } from "../../contracts/chunks.ts";
+
+export interface ChunkReaderOptions {
+  readonly index: IndexReader;
+  readonly pending: PendingPlaces;
+  readonly files: SegmentFiles;
+  /** These chunks' bytes are not what they should be, or not there: n × 32 bytes. */
+  readonly onDamaged: (refs: Uint8Array) => void;
+}
+
+/** A chunk that is asked for, at one of the places of the answer. */
+interface Wanted extends ChunkRow {
+  readonly ref: Ref;
+  readonly index: number;
+}
+
+interface Fetched {
+  readonly damaged: readonly Ref[];
+  readonly missing: Ref | undefined;
+}
+
+/** gc may move a chunk between looking it up and reading it, but not again and again. */
+const ATTEMPTS_MAX = 4;
+/** The file is gone or the medium cannot read it: as bad as wrong bytes. */
+const LOST = new Set(["ENOENT", "EIO"]);
+
+export class ChunkReader implements ChunkSource {
+  readonly #options: ChunkReaderOptions;
+
+  constructor(options: ChunkReaderOptions) {
+    this.#options = options;
+  }
+
+  /** One byte per ref: whether a chunk is there whose bytes are not known to be wrong. */
+  has(refs: Uint8Array): Uint8Array {
+    const each = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
+    return Uint8Array.from(this.#find(each), (row) => (row === undefined || row.isDamaged ? 0 : 1));
+  }
+
+  async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
+    const chunks: Uint8Array[] = Array.from({ length: refs.length });
+    const { damaged, missing } = await this.#fetch(refs, chunks, signal);
+    if (missing !== undefined) {
+      const ref = refToHex(missing);
+      throw new StoreError(StoreErrorCode.chunkMissing, `chunk ${ref} is not here`, { ref });
+    }
+    if (damaged.length === 0) return chunks;
+    const ref = refToHex(damaged[0]!);
+    throw new StoreError(StoreErrorCode.chunkDamaged, `the bytes of chunk ${ref} are damaged`, { ref });
+  }
+
+  /** Which of the chunks are damaged. One that is not there is not. */
+  async check(refs: readonly Ref[], signal?: AbortSignal): Promise<readonly Ref[]> {
+    for (;;) {
+      const present = this.#find(refs).flatMap((row, index) => (row === undefined ? [] : [refs[index]!]));
+      const { damaged, missing } = await this.#fetch(present, [], signal);
+      // Freed between the two looks.
+      if (missing === undefined) return damaged;
+    }
+  }
+
+  /** Puts the chunks into `chunks` and says which are damaged, or which one is missing: then the others may not be there. */
+  async #fetch(refs: readonly Ref[], chunks: Uint8Array[], signal?: AbortSignal): Promise<Fetched> {
+    const damaged: Ref[] = [];
+    let { wanted, missing } = this.#locate(refs.map((ref, index) => ({ ref, index })));
+    for (let attempt = 1; wanted.length > 0 && missing === undefined; attempt++) {
+      const failed = await this.#readAll(wanted, chunks, signal);
+      for (const { place } of failed) this.#options.files.forget(segmentOf(place));
+      const before = new Map(failed.map(({ index, place }) => [index, place]));
+      const again = this.#locate(failed);
+      // A second look through a file opened anew, then only at what has moved meanwhile.
+      const isWorthIt = ({ index, place }: Wanted): boolean =>
+        attempt === 1 || (before.get(index) !== place && attempt < ATTEMPTS_MAX);
+      damaged.push(...again.wanted.filter((row) => !isWorthIt(row)).map(({ ref }) => ref));
+      wanted = again.wanted.filter(isWorthIt);
+      missing = again.missing;
+    }
+    if (damaged.length > 0) this.#options.onDamaged(Buffer.concat(damaged));
+    return { damaged, missing };
+  }
+
+  #find(refs: readonly Ref[]): (ChunkRow | undefined)[] {
+    const { index, pending } = this.#options;
+    const rows = index.use(({ chunks }) => refs.map((ref) => chunks.find(ref)));
+    return rows.map((row, position) =>
+      row === undefined || row.isDamaged ? (pending.find(refs[position]!) ?? row) : row,
+    );
+  }
+
+  /** Where the chunks are, or the first that is nowhere. */
+  #locate(chunks: readonly Pick<Wanted, "ref" | "index">[]): { wanted: Wanted[]; missing: Ref | undefined } {
+    const refs = chunks.map(({ ref }) => ref);
+    let rows = this.#find(refs);
+    if (rows.includes(undefined) && this.#options.index.isStale) {
+      this.#options.index.reopen();
+      rows = this.#find(refs);
+    }
+    const wanted: Wanted[] = [];
+    for (const [position, row] of rows.entries()) {
+      const { ref, index } = chunks[position]!;
+      if (row === undefined) return { wanted, missing: ref };
+      wanted.push({ ...row, ref, index });
+    }
+    return { wanted, missing: undefined };
+  }
+
+  /** Puts what it could read into `chunks` and returns the rest. */
+  async #readAll(wanted: readonly Wanted[], chunks: Uint8Array[], signal?: AbortSignal): Promise<Wanted[]> {
+    const sorted = wanted.toSorted((a, b) => a.place - b.place);
+    const runs = planRuns(sorted).map((run) =>
+      this.#readRun(run, sorted.slice(run.first, run.end), chunks, signal),
+    );
+    return (await Promise.all(runs)).flat();
+  }
+
+  async #readRun(
+    run: ReadRun,
+    wanted: readonly Wanted[],
+    chunks: Uint8Array[],
+    signal?: AbortSignal,
+  ): Promise<readonly Wanted[]> {
+    let bytes: Buffer<ArrayBuffer>;
+    try {
+      signal?.throwIfAborted();
+      bytes = await this.#options.files.read(run.segment, run.offset, run.length);
+    } catch (error) {
+      if (LOST.has(systemCode(error))) return wanted;
+      throw diskError(error);
+    }
+    signal?.throwIfAborted();
+    let last: Wanted | undefined;
+    return wanted.filter((row) => {
+      if (row.place === last?.place) {
+        chunks[row.index] = chunks[last.index]!;
+        return false;
+      }
+      const chunk = decompress(bodyInRun(bytes, run, row), row.codec, row.plainBytes);
+      if (chunk === undefined || !sameBytes(sha256(chunk), row.ref)) return true;
+      chunks[row.index] = chunk;
+      last = row;
+      return false;
+    });
+  }
+}

@@ -1,0 +1,96 @@
+/** Segments that are open for reading, the least recently used closed first. */
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { SEGMENTS_OPEN_MAX } from "../../limits.ts";
+import { segmentPath } from "../store-directory.ts";
+import type { StorePaths } from "../store-directory.ts";
+
+interface OpenSegment {
+  readonly handle: Promise<FileHandle>;
+  /** Reads under way. */
+  readers: number;
+  /** To be closed when the last of them ends. */
+  isForgotten: boolean;
+}
+
+export class SegmentFiles {
+  readonly #paths: StorePaths;
+  readonly #openMax: number;
+  /** The read that the next one waits for. */
+  #last: Promise<unknown> = Promise.resolve();
+  /** In the order of their last use. */
+  readonly #open: Map<number, OpenSegment> = new Map();
+
+  constructor(paths: StorePaths, openMax: number = SEGMENTS_OPEN_MAX) {
+    this.#paths = paths;
+    this.#openMax = openMax;
+  }
+
+  /** `length` bytes at `offset`, in a buffer of their own; fewer at the end of the file. Rejects as the system does. */
+  async read(segment: number, offset: number, length: number): Promise<Buffer<ArrayBuffer>> {
+    const file = this.#use(segment);
+    try {
+      const handle = await file.handle;
+      // One at a time: reads beside each other fault in their fresh buffers at a third of the speed, and what was read
+      // is hashed while the next one is under way.
+      const read = this.#last.then(() => readFully(handle, offset, length));
+      this.#last = read.catch(() => undefined);
+      return await read;
+    } finally {
+      file.readers--;
+      if (file.isForgotten) closeUnused(file);
+    }
+  }
+
+  /** The next read opens the file again: it was removed, or its bytes are not believed. */
+  forget(segment: number): void {
+    const file = this.#open.get(segment);
+    if (file === undefined) return;
+    this.#open.delete(segment);
+    file.isForgotten = true;
+    closeUnused(file);
+  }
+
+  /** Reads under way still end well. */
+  close(): void {
+    for (const segment of this.#open.keys()) this.forget(segment);
+  }
+
+  #use(segment: number): OpenSegment {
+    let file = this.#open.get(segment);
+    if (file === undefined) {
+      const opened: OpenSegment = {
+        handle: open(segmentPath(this.#paths, segment), "r"),
+        readers: 0,
+        isForgotten: false,
+      };
+      // A file that could not be opened is not remembered as one: the next reader tries again.
+      opened.handle.catch(() => {
+        if (this.#open.get(segment) === opened) this.#open.delete(segment);
+      });
+      file = opened;
+    }
+    this.#open.delete(segment);
+    this.#open.set(segment, file);
+    file.readers++;
+    if (this.#open.size > this.#openMax) this.forget(this.#open.keys().next().value!);
+    return file;
+  }
+}
+
+async function readFully(handle: FileHandle, offset: number, length: number): Promise<Buffer<ArrayBuffer>> {
+  const buffer = Buffer.allocUnsafeSlow(length);
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await handle.read(buffer, done, length - done, offset + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return buffer.subarray(0, done);
+}
+
+function closeUnused(file: OpenSegment): void {
+  if (file.readers > 0) return;
+  // Closing what was only read cannot lose anything.
+  file.handle.then((handle) => handle.close()).catch(() => {});
+}

@@ -1,0 +1,121 @@
+/** Reads records out of segment files when the index does not say what is there: after a crash, or when it is lost. */
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { sameBytes, sha256 } from "../../../packets/digest.ts";
+import { CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
+import { decompress } from "../../../packets/codec.ts";
+import {
+  RECORD_HEADER_BYTES,
+  RECORD_MAGIC,
+  RecordKind,
+  SEGMENT_HEADER_BYTES,
+  decodeRecordHeader,
+} from "./segment-format.ts";
+import type { RecordHeader } from "./segment-format.ts";
+
+export interface ScanOptions {
+  readonly path: string;
+  readonly segment: number;
+  /** The store's check seed. */
+  readonly seed: number;
+  /** Where the first record is expected. */
+  readonly from: number;
+  /**
+   * What to do behind a record that is damaged. `stop`: nothing behind it counts; for what was never acknowledged. `search`:
+   * look for the next record; for what was.
+   */
+  readonly damage: "stop" | "search";
+  /** Whether the bodies of chunks are read and compared with their hashes. Those of other records always are. */
+  readonly checksChunks: boolean;
+}
+
+export interface ScannedRecord {
+  readonly header: RecordHeader;
+  /** The plain body; only of records that are no chunks. Valid until the next record is asked for. */
+  readonly body: Uint8Array | undefined;
+}
+
+const WINDOW_BYTES = 4 * CHUNK_BYTES_MAX;
+/** Enough for a header or a name, where bodies of chunks are passed over. */
+const HEADER_WINDOW_BYTES = 4096;
+
+/** Yields the whole records of a segment, in order, and returns the offset behind the last of them. */
+export function* scanSegment(options: ScanOptions): Generator<ScannedRecord, number, undefined> {
+  const { segment, seed } = options;
+  const window = new Window(options.path, options.checksChunks ? WINDOW_BYTES : HEADER_WINDOW_BYTES);
+  try {
+    let at = Math.max(options.from, SEGMENT_HEADER_BYTES);
+    let end = at;
+    while (at + RECORD_HEADER_BYTES <= window.size) {
+      const header = decodeRecordHeader(window.at(at, RECORD_HEADER_BYTES), 0, { segment, offset: at }, seed);
+      const next = header === undefined ? 0 : at + RECORD_HEADER_BYTES + header.storedBytes;
+      if (header === undefined || next > window.size) {
+        if (options.damage === "stop") return end;
+        at = window.find(RECORD_MAGIC, at + 1);
+        continue;
+      }
+      const isChunk = header.kind === RecordKind.chunk;
+      const body = isChunk && !options.checksChunks ? undefined : wholeBody(window, at, header);
+      if (body !== undefined || (isChunk && !options.checksChunks)) {
+        yield { header, body: isChunk ? undefined : body };
+        end = next;
+      } else if (options.damage === "stop") return end;
+      at = next;
+    }
+    return end;
+  } finally {
+    window.close();
+  }
+}
+
+function wholeBody(window: Window, at: number, header: RecordHeader): Uint8Array | undefined {
+  const stored = window.at(at + RECORD_HEADER_BYTES, header.storedBytes);
+  const plain = decompress(stored, header.codec, header.plainBytes);
+  return plain !== undefined && sameBytes(sha256(plain), header.ref) ? plain : undefined;
+}
+
+/** A file read through a buffer that slides over it. */
+class Window {
+  readonly size: number;
+  readonly #file: number;
+  readonly #buffer: Buffer;
+  #start = 0;
+  #length = 0;
+
+  constructor(path: string, bytes: number) {
+    this.#buffer = Buffer.allocUnsafeSlow(bytes);
+    this.#file = openSync(path, "r");
+    this.size = fstatSync(this.#file).size;
+  }
+
+  /** The `length` bytes at `offset`, fewer at the end of the file. Valid until the next call. */
+  at(offset: number, length: number): Uint8Array {
+    if (offset < this.#start || offset + length > this.#start + this.#length) this.#load(offset);
+    const from = offset - this.#start;
+    return this.#buffer.subarray(from, Math.min(from + length, this.#length));
+  }
+
+  /** Where `pattern` is found next, from `offset` on; the file's size when nowhere. */
+  find(pattern: Uint8Array, offset: number): number {
+    for (let from = offset; from < this.size; from += this.#buffer.byteLength - pattern.byteLength) {
+      this.#load(from);
+      const found = this.#buffer.subarray(0, this.#length).indexOf(pattern);
+      if (found !== -1) return from + found;
+    }
+    return this.size;
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  #load(offset: number): void {
+    this.#start = offset;
+    this.#length = 0;
+    while (this.#length < this.#buffer.byteLength) {
+      const room = this.#buffer.byteLength - this.#length;
+      const count = readSync(this.#file, this.#buffer, this.#length, room, offset + this.#length);
+      if (count === 0) return;
+      this.#length += count;
+    }
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * Appends records to segments. Places are given out at once, in memory; what stands at them is written behind, in order:
+ *
+ *   append, append, … ──▶ batch ── flush() ──▶ queue of batches ──▶ file ── sync() ──▶ disk
+ *
+ * When a write fails, it and what is queued behind it are lost; when a sync fails, everything since the last one that did
+ * not. The file is then cut back to what is good, and the next append begins a new segment.
+ */
+import { SEGMENT_BYTES_MAX } from "../../limits.ts";
+import type { Disk, DiskFile } from "../disk.ts";
+import { diskError } from "../disk.ts";
+import { SEGMENT_HEADER_BYTES, offsetOf, segmentOf } from "./segment-format.ts";
+import { SegmentTail } from "./segment-tail.ts";
+import type { RecordToAppend, SegmentPart, SegmentPosition } from "./segment-tail.ts";
+import { segmentPath } from "../store-directory.ts";
+import type { StorePaths } from "../store-directory.ts";
+
+export interface SegmentWriterOptions {
+  readonly paths: StorePaths;
+  readonly disk: Disk;
+  readonly storeId: Uint8Array;
+  readonly seed: number;
+  readonly position: SegmentPosition | undefined;
+  readonly nextSegment: number;
+  /**
+   * What was appended at or behind `place` is gone. `wasWritten` says that some of it had been flushed with success before,
+   * so that a caller was told that it is there.
+   */
+  readonly onLost: (place: number, error: Error, wasWritten: boolean) => void;
+  readonly segmentBytesMax?: number | undefined;
+}
+
+export class SegmentWriter {
+  /** Where segments ended that nothing is appended to any more. Whoever has written that down takes them out. */
+  readonly ends: SegmentPosition[] = [];
+  readonly #options: SegmentWriterOptions;
+  readonly #tail: SegmentTail;
+  #queue: Promise<void> = Promise.resolve();
+  /** Rises with every failure: what was queued before it is not written any more. */
+  #failures = 0;
+  #failure: Error | undefined;
+  #syncs: Promise<unknown> = Promise.resolve();
+  #syncFailures = 0;
+  #file: DiskFile | undefined;
+  #fileSegment = 0;
+  /** Everything before it is in the file, and everything before `#syncedPlace` on the disk. */
+  #writtenPlace: number;
+  #syncedPlace: number;
+
+  constructor(options: SegmentWriterOptions) {
+    this.#options = options;
+    this.#tail = new SegmentTail({
+      ...options,
+      segmentBytesMax: options.segmentBytesMax ?? SEGMENT_BYTES_MAX,
+    });
+    this.#writtenPlace = this.#tail.place;
+    this.#syncedPlace = this.#writtenPlace;
+  }
+
+  /** Where the next record will stand, or a place before it. */
+  get place(): number {
+    return this.#tail.place;
+  }
+
+  /** The segment that records are being appended to. */
+  get segment(): number {
+    return this.#tail.segment;
+  }
+
+  /** Puts a record behind all others and returns its place. `flush` has to follow in the same turn of the event loop. */
+  append(record: RecordToAppend): number {
+    return this.#tail.append(record);
+  }
+
+  /** Begins another segment; resolves when this one is complete on the disk and its end is among `ends`. */
+  async finishSegment(): Promise<void> {
+    this.#tail.roll();
+    await this.flush();
+    const finished = this.#queue.then(async () => {
+      if (this.#file !== undefined && this.#fileSegment !== this.segment) await this.#finishFile();
+    });
+    this.#queue = finished.catch(() => {});
+    await finished;
+  }
+
+  /** Resolves when everything appended so far is in the file, where other processes can read it. */
+  flush(): Promise<void> {
+    const batch = this.#tail.takeParts();
+    const failures = this.#failures;
+    const written = this.#queue.then(async () => {
+      if (failures !== this.#failures) throw this.#failure!;
+      await this.#write(batch);
+    });
+    // Whoever called gets the failure; the queue itself goes on.
+    this.#queue = written.catch(() => {});
+    return written;
+  }
+
+  /** Resolves with the place before which everything is on the disk; at least what was appended before the call. */
+  sync(): Promise<number> {
+    const synced = this.#syncs.then(() => this.#sync());
+    this.#syncs = synced.catch(() => {});
+    return synced;
+  }
+
+  async close(): Promise<void> {
+    await this.#queue;
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+
+  async #sync(): Promise<number> {
+    await this.flush();
+    const place = this.#writtenPlace;
+    const failures = this.#syncFailures;
+    try {
+      if (place > this.#syncedPlace) await this.#file?.sync();
+    } catch (error) {
+      // In the queue, since a write to the same file may be under way.
+      await (this.#queue = this.#queue.then(() => this.#loseUnsynced(error, failures)));
+    }
+    // The system tells of a failed write-back once; it may have told another call for the same file.
+    if (failures !== this.#syncFailures) throw this.#failure!;
+    this.#syncedPlace = Math.max(this.#syncedPlace, place);
+    return place;
+  }
+
+  async #write(batch: readonly SegmentPart[]): Promise<void> {
+    for (const part of batch) {
+      if (this.#file !== undefined && this.#fileSegment !== segmentOf(part.place)) await this.#finishFile();
+      try {
+        this.#file ??= await this.#open(part.place);
+        await this.#file.write(part.buffers, offsetOf(part.place));
+      } catch (error) {
+        await this.#lose(error, part.place, false);
+        throw this.#failure!;
+      }
+      this.#writtenPlace = part.place + part.bytes;
+    }
+  }
+
+  async #open(place: number): Promise<DiskFile> {
+    const { disk, paths } = this.#options;
+    this.#fileSegment = segmentOf(place);
+    const path = segmentPath(paths, this.#fileSegment);
+    if (offsetOf(place) > 0) return disk.open(path);
+    const file = await disk.create(path);
+    try {
+      await disk.syncDirectory(paths.segments);
+      return file;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** A segment is complete on the disk before the next one is begun. */
+  async #finishFile(): Promise<void> {
+    const failures = this.#syncFailures;
+    try {
+      await this.#file!.sync();
+    } catch (error) {
+      await this.#loseUnsynced(error, failures);
+    }
+    if (failures !== this.#syncFailures) throw this.#failure!;
+    this.#syncedPlace = Math.max(this.#syncedPlace, this.#writtenPlace);
+    this.ends.push({ segment: this.#fileSegment, bytes: offsetOf(this.#writtenPlace) });
+    const file = this.#file!;
+    this.#file = undefined;
+    // Its bytes are on the disk: nothing can be lost any more.
+    await file.close().catch(() => {});
+  }
+
+  async #loseUnsynced(error: unknown, failures: number): Promise<void> {
+    if (failures !== this.#syncFailures) return;
+    this.#syncFailures++;
+    await this.#lose(error, this.#syncedPlace, true);
+  }
+
+  /** Everything from `place` on is lost. Runs in the queue: nothing is written meanwhile. */
+  async #lose(error: unknown, place: number, wasWritten: boolean): Promise<void> {
+    const file = this.#file;
+    const { disk, paths, onLost } = this.#options;
+    this.#failures++;
+    this.#failure = diskError(error);
+    this.#tail.abandon();
+    this.#file = undefined;
+    this.#writtenPlace = place;
+    onLost(place, this.#failure, wasWritten);
+    if (segmentOf(place) !== this.#fileSegment || offsetOf(place) <= SEGMENT_HEADER_BYTES) {
+      await file?.close().catch(() => {});
+      await disk.remove(segmentPath(paths, this.#fileSegment)).catch(() => {});
+      return;
+    }
+    try {
+      await file?.truncate(offsetOf(place));
+      this.#syncedPlace = place;
+      this.ends.push({ segment: this.#fileSegment, bytes: offsetOf(place) });
+    } catch {
+      // Then what stands before `place` and was not synchronised cannot be any more. Recovery will cut the file.
+      if (place > this.#syncedPlace) {
+        this.#syncFailures++;
+        this.#writtenPlace = this.#syncedPlace;
+        onLost(this.#syncedPlace, this.#failure, true);
+      }
+    }
+    await file?.close().catch(() => {});
+  }
+}

@@ -1,0 +1,78 @@
+/** Binds and removes names: a record each, and the one sync that makes it durable together with its chunks. */
+import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { REF_BYTES } from "../../../packets/layout.ts";
+import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { findPlace } from "./block-append.ts";
+import { NameAction, encodeName, nameToBytes } from "../segments/name-format.ts";
+import type { NameEvent } from "../segments/name-format.ts";
+import { Codec } from "../../../packets/codec.ts";
+import { RecordKind } from "../segments/segment-format.ts";
+import type { Session } from "./write-sessions.ts";
+import type { NameRecord } from "../../contracts/catalog.ts";
+import type { WriterContext } from "./writer-context.ts";
+
+export class NameWriter {
+  readonly #store: WriterContext;
+  readonly #durable: () => Promise<void>;
+
+  /** `durable` resolves when everything appended before is durable and in the index. */
+  constructor(store: WriterContext, durable: () => Promise<void>) {
+    this.#store = store;
+    this.#durable = durable;
+  }
+
+  /** Rejects with PFS_NAME_INVALID {reason}, or PFS_CHUNK_MISSING {ref} when the root is not here. */
+  async bind(session: Session, name: string, root: Uint8Array, length: number): Promise<NameRecord> {
+    const bytes = nameToBytes(name);
+    if (findPlace(this.#store, root) === undefined) throw missingRoot(root);
+    const latest = this.#latest(bytes);
+    const version = latest?.action === NameAction.bind ? latest.version + 1 : 1;
+    const storedAt = Date.now();
+    await this.#append(session, { action: NameAction.bind, name: bytes, version, storedAt, length, root });
+    return { name, root, length, version, storedAt };
+  }
+
+  /** Whether there was such a name. */
+  async remove(name: string): Promise<boolean> {
+    const bytes = nameToBytes(name);
+    const latest = this.#latest(bytes);
+    if (latest?.action !== NameAction.bind) return false;
+    const { sessions, segments } = this.#store;
+    const session = sessions.open(segments.place);
+    try {
+      const root = new Uint8Array(REF_BYTES);
+      const removal = { action: NameAction.remove, name: bytes, version: latest.version, length: 0, root };
+      await this.#append(session, { ...removal, storedAt: Date.now() });
+      return true;
+    } finally {
+      sessions.close(session.id);
+    }
+  }
+
+  #latest(name: Uint8Array): NameEvent | undefined {
+    return this.#store.commits.latest(name) ?? this.#store.tables.catalog.latest(name);
+  }
+
+  /** Durable when it resolves, and everything appended before it. */
+  async #append(session: Session, event: NameEvent): Promise<void> {
+    const { segments, commits, sessions } = this.#store;
+    const body = encodeName(event);
+    const sequence = this.#store.nextSequence();
+    const record = { kind: RecordKind.name, codec: Codec.plain, plainBytes: body.byteLength, body };
+    // One sync makes the chunks and the name durable: recovery stops at the first record that is not whole, so it never
+    // finds a name whose chunks did not reach the disk.
+    const place = segments.append({ ...record, sequence, ref: sha256(body) });
+    commits.addName({ event, sequence, place });
+    sessions.touch(session);
+    await segments.flush();
+    await this.#durable();
+    if (session.failure !== undefined) throw session.failure;
+  }
+}
+
+function missingRoot(root: Uint8Array): StoreError {
+  const ref = refToHex(root);
+  return new StoreError(StoreErrorCode.chunkMissing, `a name cannot point to ${ref}, which is not here`, {
+    ref,
+  });
+}

@@ -1,0 +1,195 @@
+/** Brings a store's index and segments to one state when a writer opens it, whatever happened to the one before. */
+import { existsSync, rmSync, statSync } from "node:fs";
+import { SEGMENT_BYTES_MAX } from "../../limits.ts";
+import type { Disk } from "../disk.ts";
+import {
+  isIndexDamage,
+  isSound,
+  matchesIndexCheck,
+  openIndexForWriting,
+  transaction,
+} from "../index/index-database.ts";
+import { IndexTables } from "../index/index-tables.ts";
+import { addRecords, rebuildIndex } from "../index/rebuild.ts";
+import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/segment-format.ts";
+import { scanSegment } from "../segments/segment-scan.ts";
+import type { SegmentPosition } from "../segments/segment-tail.ts";
+import { listSegments, segmentPath } from "../store-directory.ts";
+import type { StorePaths } from "../store-directory.ts";
+
+export interface Recovered {
+  readonly tables: IndexTables;
+  /** The largest that a record has. */
+  readonly sequence: number;
+  /** Where to go on writing; undefined to begin a segment. */
+  readonly position: SegmentPosition | undefined;
+  /** The first number that no segment has or had. */
+  readonly nextSegment: number;
+  /** What was found and done, for people. */
+  readonly notes: readonly string[];
+}
+
+/** Records that no transaction covers are at most those of a few commits and one step of gc; more means an old index. */
+const UNCOMMITTED_BYTES_MAX = 4 * SEGMENT_BYTES_MAX;
+
+export async function recover(paths: StorePaths, seed: number, disk: Disk): Promise<Recovered> {
+  const notes: string[] = [];
+  const tables = openOrRebuild(paths, seed, notes);
+  try {
+    return await settle({ tables, paths, seed, disk, notes });
+  } catch (error) {
+    tables.close();
+    if (!isIndexDamage(error)) throw error;
+    notes.push(DAMAGED_NOTE);
+    return settle({ tables: rebuilt(paths, seed), paths, seed, disk, notes });
+  }
+}
+
+interface Recovery {
+  readonly tables: IndexTables;
+  readonly paths: StorePaths;
+  readonly seed: number;
+  readonly disk: Disk;
+  readonly notes: string[];
+}
+
+/** Makes index and segments agree. Throws what `isIndexDamage` recognises when the index is worse than it looked. */
+async function settle(recovery: Recovery): Promise<Recovered> {
+  const { paths, seed, disk, notes } = recovery;
+  let { tables } = recovery;
+  // From here on the file changes: were it left, a later damage would be measured against an old check.
+  rmSync(paths.indexCheck, { force: true });
+  await disk.syncDirectory(paths.directory);
+  if (uncommittedBytes(tables, paths) > UNCOMMITTED_BYTES_MAX) {
+    notes.push("the index was older than the segments and was built again");
+    tables.close();
+    tables = rebuilt(paths, seed);
+  }
+  await finishDropping(tables, paths, disk);
+  const committed = new Map(tables.segments().map((row) => [row.number, row.committedBytes]));
+  for (const number of listSegments(paths)) {
+    await replayTail({ ...recovery, tables }, number, committed.get(number) ?? 0);
+  }
+  markMissing(tables, paths, notes);
+  return { tables, sequence: tables.sequence, ...nextPosition(tables, paths), notes };
+}
+
+const DAMAGED_NOTE = "the index was damaged and was built again from the segments";
+
+function rebuilt(paths: StorePaths, seed: number): IndexTables {
+  rebuildIndex(paths, seed);
+  return new IndexTables(openIndexForWriting(paths.index));
+}
+
+function openOrRebuild(paths: StorePaths, seed: number, notes: string[]): IndexTables {
+  if (existsSync(paths.index)) {
+    const tables = openSound(paths);
+    if (tables !== undefined) return tables;
+    notes.push(DAMAGED_NOTE);
+  } else if (listSegments(paths).length > 0) {
+    notes.push("the index was lost and was built again from the segments");
+  }
+  return rebuilt(paths, seed);
+}
+
+function openSound(paths: StorePaths): IndexTables | undefined {
+  try {
+    const matches = matchesIndexCheck(paths);
+    if (matches === false) return undefined;
+    const database = openIndexForWriting(paths.index);
+    // An index that was not closed in order has no check beside it, but SQLite can tell whether its keys agree.
+    if (matches === true || isSound(database)) return new IndexTables(database);
+    database.close();
+    return undefined;
+  } catch (error) {
+    if (isIndexDamage(error)) return undefined;
+    throw error;
+  }
+}
+
+function uncommittedBytes(tables: IndexTables, paths: StorePaths): number {
+  const rows = new Map(tables.segments().map((row) => [row.number, row]));
+  let bytes = 0;
+  for (const number of listSegments(paths)) {
+    const row = rows.get(number);
+    if (row?.isDropped !== true) bytes += sizeOf(paths, number) - (row?.committedBytes ?? 0);
+  }
+  return bytes;
+}
+
+/** Deletes the segments that gc had emptied when the process ended. */
+async function finishDropping(tables: IndexTables, paths: StorePaths, disk: Disk): Promise<void> {
+  for (const row of tables.segments().filter(({ isDropped }) => isDropped)) {
+    rmSync(segmentPath(paths, row.number), { force: true });
+    await disk.syncDirectory(paths.segments);
+    tables.removeSegment(row.number);
+  }
+}
+
+/** Takes over what was written and not committed, and cuts off what was not written whole: nobody was told that it is there. */
+async function replayTail(replay: Recovery, number: number, committed: number): Promise<void> {
+  const { tables, paths, seed, disk, notes } = replay;
+  const path = segmentPath(paths, number);
+  const size = sizeOf(paths, number);
+  if (committed === 0 && size <= SEGMENT_HEADER_BYTES) return disk.remove(path);
+  if (size <= committed) return;
+  const options = {
+    path,
+    segment: number,
+    seed,
+    from: committed,
+    damage: "stop",
+    checksChunks: true,
+  } as const;
+  // The bytes may be in the system's memory alone; the index must not know of them before the disk does.
+  const file = await disk.open(path);
+  try {
+    await file.sync();
+    const end = transaction(tables.database, () => {
+      const reached = addRecords(tables, scanSegment(options), (event, sequence) =>
+        tables.catalog.append(event, sequence, number),
+      );
+      tables.putSegment({ number, committedBytes: reached, isDropped: false });
+      return reached;
+    });
+    if (end < size) {
+      notes.push(
+        `segment ${number} ended in ${size - end} bytes that were never acknowledged; they were cut off`,
+      );
+      await file.truncate(end);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Finds what was acknowledged and is gone, so that it counts as absent and can be written again. */
+function markMissing(tables: IndexTables, paths: StorePaths, notes: string[]): void {
+  for (const { number, committedBytes } of tables.segments()) {
+    const size = sizeOf(paths, number);
+    if (size >= committedBytes) continue;
+    notes.push(`segment ${number} misses its last ${committedBytes - size} bytes`);
+    transaction(tables.database, () => {
+      for (const row of tables.chunks.inSegment(number)) {
+        const end = offsetOf(row.place) + recordBytes(row.storedBytes);
+        if (end > size && !row.isDamaged) tables.chunks.put(row.ref, row, true);
+      }
+    });
+  }
+}
+
+function nextPosition(tables: IndexTables, paths: StorePaths): Pick<Recovered, "position" | "nextSegment"> {
+  const last = tables.segments().at(-1);
+  const nextSegment = (last?.number ?? 0) + 1;
+  // What was cut off by somebody else is not written over: the index knows what was there.
+  const goesOn =
+    last !== undefined &&
+    last.committedBytes >= SEGMENT_HEADER_BYTES &&
+    last.committedBytes < SEGMENT_BYTES_MAX &&
+    sizeOf(paths, last.number) === last.committedBytes;
+  return { position: goesOn ? { segment: last.number, bytes: last.committedBytes } : undefined, nextSegment };
+}
+
+function sizeOf(paths: StorePaths, number: number): number {
+  return statSync(segmentPath(paths, number), { throwIfNoEntry: false })?.size ?? 0;
+}

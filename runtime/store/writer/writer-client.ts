@@ -1,0 +1,121 @@
+/** The calling thread's side of a store's writer: calls, answers, and what becomes of them when the writer ends. */
+import { extname } from "node:path";
+import type { Worker } from "node:worker_threads";
+import { PacketfsError } from "../../../packets/errors.ts";
+import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { startThread } from "./source-thread.ts";
+import type { FromWriter, ToWriter, WriterAnswers, WriterData, WriterRequest } from "./writer-protocol.ts";
+
+export interface WriterEvents {
+  readonly onCommitted: (place: number) => void;
+  readonly onRepaired: (generation: number, note: string) => void;
+}
+
+/** Building the index of terabytes takes minutes; a writer that ended without an answer must not hold up its process. */
+const REPAIR_WAIT_MS = 30 * 60 * 1000;
+
+interface Call {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class WriterClient {
+  readonly #worker: Worker;
+  readonly #calls: Map<number, Call> = new Map();
+  #nextId = 1;
+  #ended: Error | undefined;
+
+  private constructor(worker: Worker) {
+    this.#worker = worker;
+  }
+
+  /** Starts a writer. Rejects with PFS_STORE_UNREADABLE, PFS_STORE_BUSY, PFS_STORE_FULL or PFS_STORE_IO. */
+  static open(
+    data: WriterData,
+    events: WriterEvents,
+  ): Promise<{ client: WriterClient; storeId: Uint8Array; notes: readonly string[] }> {
+    const url = new URL(`./writer-worker${extname(import.meta.url)}`, import.meta.url);
+    const worker = startThread(url, { workerData: data, execArgv: [], name: "packetfs-store" });
+    const client = new WriterClient(worker);
+    return new Promise((resolve, reject) => {
+      worker.on("message", (message: FromWriter) => {
+        switch (message.kind) {
+          case "opened":
+            client.#idle();
+            return resolve({ client, storeId: message.id, notes: message.notes });
+          case "not-opened":
+            return reject(PacketfsError.fromJSON(message.error));
+          case "answer":
+            return client.#take(message.id)?.resolve(message.value);
+          case "failed":
+            return client.#take(message.id)?.reject(PacketfsError.fromJSON(message.error));
+          case "committed":
+            return events.onCommitted(message.place);
+          case "repaired":
+            return events.onRepaired(message.generation, message.note);
+        }
+      });
+      worker.on("error", (error) => {
+        client.#end(new StoreError(StoreErrorCode.io, "the store's writer failed", {}, { cause: error }));
+        reject(client.#ended!);
+      });
+      worker.on("exit", () => client.#end(closedError()));
+    });
+  }
+
+  /** Rejects with the writer's error, or PFS_STORE_CLOSED. What is in `transfer` must not be used any more. */
+  call<K extends WriterRequest["kind"]>(
+    request: Extract<WriterRequest, { kind: K }>,
+    transfer: readonly ArrayBuffer[] = [],
+  ): Promise<WriterAnswers[K]> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    const id = this.#nextId++;
+    return new Promise<unknown>((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject });
+      // A process with nothing else to do ends, but not before it has its answers.
+      if (this.#calls.size === 1) this.#worker.ref();
+      this.#worker.postMessage({ id, request } satisfies ToWriter, transfer);
+    }) as Promise<WriterAnswers[K]>;
+  }
+
+  /** Has the index built again and stands still until it is. Throws PFS_STORE_IO. */
+  repair(generation: number): void {
+    const done = new Int32Array(new SharedArrayBuffer(4));
+    this.call({ kind: "repair", generation, done }).catch(() => {});
+    Atomics.wait(done, 0, 0, REPAIR_WAIT_MS);
+    if (Atomics.load(done, 0) === 1) return;
+    throw new StoreError(StoreErrorCode.io, "the index is damaged and could not be built again");
+  }
+
+  /** Makes everything durable, ends the writer and frees the store for others. */
+  async close(): Promise<void> {
+    const exited = new Promise((resolve) => this.#worker.once("exit", resolve));
+    try {
+      await this.call({ kind: "close" });
+    } finally {
+      this.#worker.ref();
+      await exited;
+    }
+  }
+
+  #take(id: number): Call | undefined {
+    const call = this.#calls.get(id);
+    this.#calls.delete(id);
+    this.#idle();
+    return call;
+  }
+
+  #idle(): void {
+    if (this.#calls.size === 0) this.#worker.unref();
+  }
+
+  #end(error: Error): void {
+    this.#ended ??= error;
+    for (const { reject } of this.#calls.values()) reject(this.#ended);
+    this.#calls.clear();
+  }
+}
+
+export function closedError(): StoreError {
+  return new StoreError(StoreErrorCode.closed, "the store is closed");
+}

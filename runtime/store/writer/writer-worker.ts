@@ -1,0 +1,144 @@
+/** The thread that writes a store: opens it, then answers calls until it is told to close. */
+import { mkdirSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { errorToJson } from "../../../packets/errors.ts";
+import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { diskError, nodeDisk, sqliteCode, systemCode } from "../disk.ts";
+import { WriterLock } from "./lock.ts";
+import { createStore, readStoreId, repairFormat, storePaths } from "../store-directory.ts";
+import type { StorePaths } from "../store-directory.ts";
+import { StoreWriter } from "./writer.ts";
+import type { FromWriter, ToWriter, WriterData, WriterRequest } from "./writer-protocol.ts";
+
+const port = parentPort!;
+
+function post(message: FromWriter, transfer: readonly ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer);
+}
+
+async function openWriter({ directory, lockWaitMs }: WriterData): Promise<StoreWriter> {
+  const paths = storePaths(directory);
+  try {
+    readStoreId(paths);
+    mkdirSync(directory, { recursive: true });
+    const lock = WriterLock.acquire(paths, lockWaitMs);
+    try {
+      return await openLocked(paths, lock);
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
+  } catch (error) {
+    throw openError(paths, error);
+  }
+}
+
+async function openLocked(paths: StorePaths, lock: WriterLock): Promise<StoreWriter> {
+  const storeId = readStoreId(paths) ?? (await createStore(paths, nodeDisk));
+  await repairFormat(paths, storeId, nodeDisk);
+  return StoreWriter.open({
+    paths,
+    storeId,
+    disk: nodeDisk,
+    lock,
+    onCommitted: (place) => post({ kind: "committed", place }),
+    onRepaired: (generation, note) => post({ kind: "repaired", generation, note }),
+  });
+}
+
+const REFUSALS = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "ENOENT"]);
+/** SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN */
+const SQLITE_REFUSALS = new Set([3, 8, 14]);
+
+function openError(paths: StorePaths, error: unknown): unknown {
+  const isRefusal = REFUSALS.has(systemCode(error)) || SQLITE_REFUSALS.has(sqliteCode(error));
+  if (!isRefusal || !(error instanceof Error)) return diskError(error);
+  const { directory } = paths;
+  const reason = error.message;
+  return new StoreError(
+    StoreErrorCode.unreadable,
+    `${directory} cannot be opened as a store: ${reason}`,
+    { directory, reason },
+    { cause: error },
+  );
+}
+
+async function answer(writer: StoreWriter, request: WriterRequest): Promise<unknown> {
+  switch (request.kind) {
+    case "open-session":
+      return writer.openSession();
+    case "close-session":
+      return writer.closeSession(request.session);
+    case "write":
+      return writer.write(request.session, request.block, request.lengths);
+    case "claim":
+      return writer.claim(request.session, request.refs);
+    case "flush":
+      return writer.flush(request.session);
+    case "set-name":
+      return writer.setName(request.session, request.name, request.root, request.length);
+    case "remove-name":
+      return writer.removeName(request.name);
+    case "damaged":
+      return writer.markDamaged(request.refs);
+    case "rewrite":
+      return writer.rewrite(request.segment);
+    case "gc-begin":
+      return writer.beginGc();
+    case "gc-mark":
+      return writer.markLive(request.refs);
+    case "gc-sweep":
+      return writer.sweep();
+    case "gc-stop":
+      return writer.stopGc();
+    case "gc-end":
+      return writer.endGc();
+    case "repair":
+      return repair(writer, request.generation, request.done);
+    case "close":
+      return writer.close();
+  }
+}
+
+/** The other thread stands still until `done` says something, whatever happens here. */
+async function repair(
+  writer: StoreWriter,
+  generation: number,
+  done: Int32Array<SharedArrayBuffer>,
+): Promise<void> {
+  let result = 2;
+  try {
+    await writer.repair(generation);
+    result = 1;
+  } finally {
+    Atomics.store(done, 0, result);
+    Atomics.notify(done, 0);
+  }
+}
+
+/** What of an answer is handed over instead of copied; the block of a write goes back to where it came from. */
+function transferOf(value: unknown): ArrayBuffer[] {
+  if (typeof value !== "object" || value === null) return [];
+  const buffers: ArrayBuffer[] = [];
+  if ("refs" in value && value.refs instanceof Uint8Array) buffers.push(value.refs.buffer as ArrayBuffer);
+  if ("buffer" in value && value.buffer instanceof ArrayBuffer) buffers.push(value.buffer);
+  return buffers;
+}
+
+async function serve(writer: StoreWriter, { id, request }: ToWriter): Promise<void> {
+  try {
+    const value = await answer(writer, request);
+    post({ kind: "answer", id, value }, transferOf(value));
+  } catch (error) {
+    post({ kind: "failed", id, error: errorToJson(error) });
+  }
+  if (request.kind === "close") port.close();
+}
+
+try {
+  const writer = await openWriter(workerData as WriterData);
+  port.on("message", (message: ToWriter) => void serve(writer, message));
+  post({ kind: "opened", id: writer.storeId, notes: writer.notes });
+} catch (error) {
+  post({ kind: "not-opened", error: errorToJson(error) });
+}

@@ -1,0 +1,255 @@
+/**
+ * The one writer of a store: it takes blocks of chunks, finds out which are new, appends those and names to segments, and
+ * answers when what was asked for is true. It lives in a worker thread, since hashing and the disk would block any other.
+ */
+import { REF_BYTES } from "../../../packets/layout.ts";
+import { appendBlock, findPlace } from "./block-append.ts";
+import { Commits } from "./commits.ts";
+import { Compressor } from "../../../packets/codec.ts";
+import type { Disk } from "../disk.ts";
+import { hasWal, transaction, writeIndexCheck } from "../index/index-database.ts";
+import { IndexKeeper } from "../index/index-keeper.ts";
+import type { IndexTables } from "../index/index-tables.ts";
+import type { WriterLock } from "./lock.ts";
+import { NameWriter } from "./name-writer.ts";
+import { recover } from "./recovery.ts";
+import type { Recovered } from "./recovery.ts";
+import { checkSeed } from "../segments/segment-format.ts";
+import { SegmentWriter } from "../segments/segment-writer.ts";
+import type { Session } from "./write-sessions.ts";
+import { Sessions } from "./write-sessions.ts";
+import type { StorePaths } from "../store-directory.ts";
+import { Sweeper } from "../maintenance/sweeper.ts";
+import type { NameRecord } from "../../contracts/catalog.ts";
+import type { WriterContext } from "./writer-context.ts";
+import type { SweepAnswer, WriteAnswer } from "./writer-protocol.ts";
+
+export interface WriterOptions {
+  readonly paths: StorePaths;
+  readonly storeId: Buffer;
+  readonly disk: Disk;
+  readonly lock: WriterLock;
+  /** Every chunk before the place is in the index. */
+  readonly onCommitted: (place: number) => void;
+  /** The index file was replaced. */
+  readonly onRepaired: (generation: number, note: string) => void;
+  readonly segmentBytesMax?: number;
+}
+
+export class StoreWriter implements WriterContext {
+  readonly notes: readonly string[];
+  readonly paths: StorePaths;
+  readonly disk: Disk;
+  readonly segments: SegmentWriter;
+  readonly commits: Commits;
+  readonly sessions: Sessions = new Sessions();
+  readonly #options: WriterOptions;
+  readonly #compressor: Compressor = new Compressor();
+  readonly #sweeper: Sweeper;
+  readonly #index: IndexKeeper;
+  readonly #names: NameWriter;
+  #sequence: number;
+  /** The sessions' clock when the last successful commit began, and when the running one did. */
+  #durableClock = 0;
+  #commitClock = 0;
+
+  private constructor(options: WriterOptions, recovered: Recovered) {
+    const { paths, storeId, disk } = options;
+    this.#options = options;
+    this.paths = paths;
+    this.disk = disk;
+    this.notes = recovered.notes;
+    this.#sequence = recovered.sequence;
+    const seed = checkSeed(storeId);
+    const { position, nextSegment } = recovered;
+    const { segmentBytesMax } = options;
+    this.segments = new SegmentWriter({
+      paths,
+      disk,
+      storeId,
+      seed,
+      position,
+      nextSegment,
+      segmentBytesMax,
+      onLost: (place, error, wasWritten) => {
+        this.commits.lose(place);
+        if (wasWritten) this.sessions.failSince(this.#durableClock, error);
+      },
+    });
+    this.commits = new Commits({
+      segments: this.segments,
+      tables: () => this.tables,
+      sequence: () => this.#sequence,
+      onPhase: (isDone) => {
+        if (isDone) this.#durableClock = this.#commitClock;
+        else this.#commitClock = this.sessions.clock;
+      },
+      onCommitted: options.onCommitted,
+    });
+    this.#index = new IndexKeeper({
+      paths,
+      seed,
+      tables: recovered.tables,
+      settle: () => this.segments.sync(),
+      onRepaired: options.onRepaired,
+    });
+    this.#names = new NameWriter(this, () => this.#durable());
+    this.#sweeper = new Sweeper(this);
+  }
+
+  /** Recovers the store first. The directory, its format file and its lock are the caller's. */
+  static async open(options: WriterOptions): Promise<StoreWriter> {
+    return new StoreWriter(options, await recover(options.paths, checkSeed(options.storeId), options.disk));
+  }
+
+  get storeId(): Uint8Array {
+    return this.#options.storeId;
+  }
+
+  get tables(): IndexTables {
+    return this.#index.tables;
+  }
+
+  nextSequence(): number {
+    return ++this.#sequence;
+  }
+
+  openSession(): number {
+    return this.sessions.open(this.segments.place).id;
+  }
+
+  closeSession(id: number): void {
+    this.sessions.close(id);
+  }
+
+  /** Resolves when the chunks can be read; `flush` makes them durable. The block has been found valid. */
+  write(id: number, block: Uint8Array<ArrayBuffer>, lengths: Uint32Array): Promise<WriteAnswer> {
+    return this.#index.attempt(async () => {
+      const session = this.#session(id);
+      const answer = appendBlock(this, session, this.#compressor, block, lengths);
+      await this.segments.flush();
+      if (this.commits.behind >= 1) {
+        const durable = this.#durable();
+        // The next flush tells of a failure: what could not be committed now is tried again then.
+        if (this.commits.isFarBehind) await durable;
+        else durable.catch(() => {});
+      }
+      return { ...answer, buffer: block.buffer };
+    });
+  }
+
+  claim(id: number, refs: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#index.attempt(async () => {
+      const session = this.#session(id);
+      const present = new Uint8Array(refs.byteLength / REF_BYTES);
+      for (let index = 0; index < present.length; index++) {
+        const ref = refs.subarray(index * REF_BYTES, (index + 1) * REF_BYTES);
+        const place = findPlace(this, ref);
+        if (place === undefined) continue;
+        this.sessions.rely(session, ref, place);
+        present[index] = 1;
+      }
+      await this.segments.flush();
+      return present;
+    });
+  }
+
+  flush(id: number): Promise<void> {
+    return this.#index.attempt(async () => {
+      this.#session(id);
+      await this.#durable();
+      this.#session(id);
+    });
+  }
+
+  setName(id: number, name: string, root: Uint8Array, length: number): Promise<NameRecord> {
+    return this.#index.attempt(async () => {
+      const session = this.#session(id);
+      this.#sweeper.named(root);
+      return this.#names.bind(session, name, root, length);
+    });
+  }
+
+  /** Whether there was such a name. */
+  removeName(name: string): Promise<boolean> {
+    return this.#index.attempt(() => this.#names.remove(name));
+  }
+
+  /** Lets chunks with wrong bytes be written again. */
+  markDamaged(refs: Uint8Array): Promise<void> {
+    return this.#index.attempt(async () => {
+      transaction(this.tables.database, () => {
+        for (let at = 0; at < refs.byteLength; at += REF_BYTES) {
+          const ref = refs.subarray(at, at + REF_BYTES);
+          const row = this.tables.chunks.find(ref);
+          if (row !== undefined && !row.isDamaged) this.tables.chunks.put(ref, row, true);
+        }
+      });
+    });
+  }
+
+  /** Writes the records of a segment anew, in others. Not while a gc runs. */
+  rewrite(segment: number): Promise<void> {
+    return this.#index.attempt(() => this.#sweeper.rewrite(segment));
+  }
+
+  beginGc(): Promise<void> {
+    return this.#index.attempt(async () => {
+      this.#sweeper.begin();
+      await this.#durable();
+    });
+  }
+
+  markLive(refs: Uint8Array): void {
+    this.#sweeper.mark(refs);
+  }
+
+  sweep(): Promise<SweepAnswer> {
+    return this.#index.attempt(() => this.#sweeper.sweep());
+  }
+
+  stopGc(): void {
+    this.#sweeper.stop();
+  }
+
+  endGc(): void {
+    this.#sweeper.end();
+  }
+
+  /** Builds the index again, unless that has been done since it had this generation. */
+  repair(generation: number): Promise<void> {
+    return this.#index.repair(generation);
+  }
+
+  /** What is not durable yet becomes so; then the store is another's. Rejects when it could not, and is closed all the same. */
+  async close(): Promise<void> {
+    try {
+      await this.#durable();
+      await this.segments.close();
+    } finally {
+      this.tables.close();
+      this.#writeCheck();
+      this.#options.lock.release();
+    }
+  }
+
+  #session(id: number): Session {
+    const session = this.sessions.get(id);
+    if (session.failure !== undefined) throw session.failure;
+    return session;
+  }
+
+  /** As a step of its own: what was appended before it must not be appended again when the index has to be repaired. */
+  #durable(): Promise<void> {
+    return this.#index.attempt(() => this.commits.durable());
+  }
+
+  #writeCheck(): void {
+    try {
+      // Another process reads the index as long as its log is there: then nothing can be said about the file.
+      if (!hasWal(this.paths.index)) writeIndexCheck(this.paths);
+    } catch {
+      // Without a check the next writer looks at the index itself.
+    }
+  }
+}
