@@ -8,7 +8,7 @@ import { processOptions } from "./pool/process-start.ts";
 import type { ProcessSource } from "./pool/process-start.ts";
 import { inspectProgram, sharedOptions } from "./pool/tenant-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
-import { SpareExecutors } from "./sandbox/spare-executors.ts";
+import { SpareExecutors } from "./sandbox/process/spare-executors.ts";
 import { Store } from "./store/store.ts";
 import type { ChunkSource } from "./contracts/chunks.ts";
 

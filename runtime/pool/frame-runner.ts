@@ -4,7 +4,7 @@ import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { packetCount } from "../../packets/packet.ts";
 import { SandboxErrorCode } from "../errors.ts";
-import type { FrameOutcome } from "../sandbox/outcome.ts";
+import type { FrameOutcome } from "../sandbox/process/outcome.ts";
 import type { Seat } from "./executor-seat.ts";
 import type { Refusal } from "./frame-inputs.ts";
 import type { InputStage, StagedFrame } from "./input-stage.ts";

@@ -2,7 +2,7 @@
 import { hasCode } from "../../packets/errors.ts";
 import { SandboxError, SandboxErrorCode } from "../errors.ts";
 import { EXECUTOR_BASE_BYTES, EXECUTOR_THREAD_BYTES } from "../limits.ts";
-import type { ExecutorOptions, ExecutorProcess } from "../sandbox/executor-process.ts";
+import type { ExecutorOptions, ExecutorProcess } from "../sandbox/process/executor-process.ts";
 import type { ProgramLimits } from "../program/program.ts";
 
 /** Where processes come from: SpareExecutors, or whoever starts them otherwise. */

@@ -6,7 +6,7 @@ import { refAt } from "../../packets/digest.ts";
 import { INLINE_BYTES_MAX } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { atOf } from "../../packets/packet.ts";
-import type { FrameOutcome } from "../sandbox/outcome.ts";
+import type { FrameOutcome } from "../sandbox/process/outcome.ts";
 import type { Manifest } from "../program/program.ts";
 import { ingest } from "../stream/ingest.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";

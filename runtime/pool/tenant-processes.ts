@@ -8,9 +8,9 @@
 import { refToHex, sha256 } from "../../packets/digest.ts";
 import { INSPECTED_KEPT_MS, LANES_PER_PROCESS } from "../limits.ts";
 import type { ProgramDescription } from "../program/program.ts";
-import type { ExecutorOptions, ExecutorProcess } from "../sandbox/executor-process.ts";
-import type { LaneProgram } from "../sandbox/executor-process.ts";
-import type { FrameOutcome } from "../sandbox/outcome.ts";
+import type { ExecutorOptions, ExecutorProcess } from "../sandbox/process/executor-process.ts";
+import type { LaneProgram } from "../sandbox/process/executor-process.ts";
+import type { FrameOutcome } from "../sandbox/process/outcome.ts";
 import { startWith } from "./process-start.ts";
 import type { ProcessSource } from "./process-start.ts";
 import type { Window } from "./window-space.ts";

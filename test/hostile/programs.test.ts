@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PacketfsError } from "../../packets/errors.ts";
-import type { ExecutorProcess } from "../../runtime/sandbox/executor-process.ts";
-import { SpareExecutors } from "../../runtime/sandbox/spare-executors.ts";
+import type { ExecutorProcess } from "../../runtime/sandbox/process/executor-process.ts";
+import { SpareExecutors } from "../../runtime/sandbox/process/spare-executors.ts";
 import { loadProgram, runFrame, startExecutor } from "../runtime/sandbox/harness.ts";
 import { HOSTILE_PROGRAMS } from "./programs.ts";
 import type { HostileEnd, HostileProgram } from "./programs.ts";

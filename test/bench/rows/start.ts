@@ -5,9 +5,9 @@ import { Op } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "../../../runtime/limits.ts";
 import { processOptions } from "../../../runtime/pool/process-start.ts";
 import { sharedOptions } from "../../../runtime/pool/tenant-processes.ts";
-import { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
+import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
-import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
+import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import type { Row } from "../harness.ts";
 
 const OPTIONS = sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, 2, WINDOW_BYTES));

@@ -14,7 +14,7 @@ import { execute } from "../../../runtime/stream/execute.ts";
 import { LocalExecutor } from "../../../runtime/pool/local-executor.ts";
 import { inspectProgram, sharedOptions } from "../../../runtime/pool/tenant-processes.ts";
 import { processOptions } from "../../../runtime/pool/process-start.ts";
-import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
+import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { WriteSession } from "../../../runtime/contracts/chunks.ts";

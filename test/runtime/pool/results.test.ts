@@ -7,7 +7,7 @@ import { Stream } from "../../../packets/stream-reader.ts";
 import { writeKeptStream } from "../../../runtime/stream/kept-stream.ts";
 import { takeIn } from "../../../packets/exec-frame.ts";
 import { ResultStore } from "../../../runtime/pool/result-store.ts";
-import type { FrameOutcome } from "../../../runtime/sandbox/outcome.ts";
+import type { FrameOutcome } from "../../../runtime/sandbox/process/outcome.ts";
 import type { Manifest } from "../../../runtime/program/program.ts";
 import { ZERO_REF, atsOf, emptyFrame, exec } from "../../suites/exec-packets.ts";
 import { MemoryChunks } from "./memory-chunks.ts";

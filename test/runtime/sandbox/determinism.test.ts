@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
+import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { loadProgram, logged, runFrame, runOnce, startExecutor } from "./harness.ts";
 
 let executor: ExecutorProcess;

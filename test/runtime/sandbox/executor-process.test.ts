@@ -4,8 +4,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
-import { SpareExecutors } from "../../../runtime/sandbox/spare-executors.ts";
+import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
+import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 
 const ECHO = `export default { input: { kind: "lines" }, yields: "bytes", map(line, c) { c.write(line); } };`;

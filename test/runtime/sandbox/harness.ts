@@ -1,8 +1,8 @@
 /** Runs programs in real executor processes. */
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Op } from "../../../packets/layout.ts";
-import { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
-import type { ExecutorOptions } from "../../../runtime/sandbox/executor-process.ts";
+import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
+import type { ExecutorOptions } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
 
 const MIB = 1024 * 1024;

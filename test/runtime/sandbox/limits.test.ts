@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
-import type { ExecutorProcess } from "../../../runtime/sandbox/executor-process.ts";
+import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 
 let executor: ExecutorProcess;

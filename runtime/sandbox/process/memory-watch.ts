@@ -3,7 +3,7 @@
  * them. The file is opened once: it keeps naming this process even when its number is given to another.
  */
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
-import { EXECUTOR_RSS_POLL_MS } from "../limits.ts";
+import { EXECUTOR_RSS_POLL_MS } from "../../limits.ts";
 
 let pageBytes: number | undefined;
 

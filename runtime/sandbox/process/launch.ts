@@ -30,7 +30,7 @@ export interface LaunchOptions {
   readonly windowDescriptor: number;
 }
 
-const MAIN = fileURLToPath(new URL(`./executor-main${extname(import.meta.url)}`, import.meta.url));
+const MAIN = fileURLToPath(new URL(`../thread/executor-main${extname(import.meta.url)}`, import.meta.url));
 const NOBODY = 65_534;
 const NODE_WALLS: Wall = { names: ["no environment", "permission model"], command: [], permission: true };
 /** Unusual layouts of node_modules are not readable under the permission model. */
@@ -85,7 +85,7 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 function permissionFlags(): string[] {
-  const sources = fileURLToPath(new URL("../../", import.meta.url));
+  const sources = fileURLToPath(new URL("../../..", import.meta.url));
   const require = createRequire(import.meta.url);
   const isolatedVm = require.resolve("isolated-vm");
   const packages = [

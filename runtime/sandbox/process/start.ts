@@ -1,8 +1,8 @@
 /** Starts executor processes until they answer, behind the strongest walls that have worked on this machine. */
 import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
-import { SandboxError, SandboxErrorCode } from "../errors.ts";
-import { EXECUTOR_START_MS, EXECUTOR_STDERR_BYTES } from "../limits.ts";
+import { SandboxError, SandboxErrorCode } from "../../errors.ts";
+import { EXECUTOR_START_MS, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
 import { PIPE_DESCRIPTOR } from "./descriptors.ts";
 import { launch, possibleWalls } from "./launch.ts";
 import type { LaunchOptions, Wall } from "./launch.ts";

@@ -10,8 +10,8 @@
  *   8+4c+8l    c    statuses
  *   …               the logs, then the outputs, back to back
  */
-import { FaultCode } from "../../packets/faults.ts";
-import { PROGRAM_LIMITS_MAX } from "../limits.ts";
+import { FaultCode } from "../../../packets/faults.ts";
+import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
 
 export interface FrameOutcome {
   /** 0, or the FaultCode of a packet that failed. One for each of the `completed` packets. */

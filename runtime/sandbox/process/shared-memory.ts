@@ -19,8 +19,8 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SandboxError, SandboxErrorCode } from "../errors.ts";
-import { WINDOW_IDLE_MS } from "../limits.ts";
+import { SandboxError, SandboxErrorCode } from "../../errors.ts";
+import { WINDOW_IDLE_MS } from "../../limits.ts";
 
 const SHARED_MEMORY = "/dev/shm";
 /** Inputs begin at multiples of this, so that typed views of them are aligned. */

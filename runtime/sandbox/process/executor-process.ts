@@ -3,8 +3,8 @@
  *
  *   starting ──▶ ready ──▶ ended: closed | memory | deadline | crash
  */
-import { PACKET_BYTES } from "../../packets/layout.ts";
-import { FRAME_PACKETS_MAX } from "../../packets/limits.ts";
+import { PACKET_BYTES } from "../../../packets/layout.ts";
+import { FRAME_PACKETS_MAX } from "../../../packets/limits.ts";
 import {
   EXECUTOR_THREADS_MAX,
   FAULT_TEXT_BYTES_MAX,
@@ -13,20 +13,20 @@ import {
   PROGRAM_ARGS_BYTES_MAX,
   PROGRAM_CODE_BYTES_MAX,
   PROGRAM_LOAD_TIME_MS,
-} from "../limits.ts";
-import { invalidProgram, parseDescription } from "../program/description.ts";
-import { ExecutorLink } from "./executor-link.ts";
-import type { EndReason, ExecutorEnd } from "./executor-link.ts";
+} from "../../limits.ts";
+import { invalidProgram, parseDescription } from "../../program/description.ts";
+import { ExecutorLink } from "./executor-pipe.ts";
+import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
 import { EXTENT_NUMBERS } from "./extents.ts";
 import { MemoryWatch } from "./memory-watch.ts";
 import { decodeOutcome, outcomeBytesMax } from "./outcome.ts";
 import type { FrameOutcome } from "./outcome.ts";
 import { encodeImage } from "./program-image.ts";
-import type { Entry, ProgramDescription, ProgramLimits } from "../program/program.ts";
+import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
 import { MessageKind } from "./protocol.ts";
 import { startProcess } from "./start.ts";
 import type { StartedProcess } from "./start.ts";
-import { Window } from "./window.ts";
+import { Window } from "./shared-memory.ts";
 
 export interface ExecutorOptions {
   /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */

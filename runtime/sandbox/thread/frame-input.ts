@@ -4,8 +4,8 @@
  */
 import { isAscii } from "node:buffer";
 import { readSync } from "node:fs";
-import { PACKET_BYTES } from "../../packets/layout.ts";
-import { EXTENT_NUMBERS } from "./extents.ts";
+import { PACKET_BYTES } from "../../../packets/layout.ts";
+import { EXTENT_NUMBERS } from "../process/extents.ts";
 
 /** Numbers per packet that the guest gets: start, length, file offset, prefix bytes, start and length in the bytes. */
 const META_NUMBERS = 6;

@@ -1,16 +1,16 @@
 /** A thread of the executor process: the handler that Piscina calls, one frame a task. */
 import { constants } from "node:buffer";
 import { move } from "piscina";
-import { FaultCode } from "../../packets/faults.ts";
-import { PACKET_BYTES } from "../../packets/layout.ts";
-import { PROGRAM_LIMITS_MAX, THREAD_ISOLATES_MAX } from "../limits.ts";
-import { WINDOW_DESCRIPTOR } from "./descriptors.ts";
-import { EXTENT_NUMBERS } from "./extents.ts";
+import { FaultCode } from "../../../packets/faults.ts";
+import { PACKET_BYTES } from "../../../packets/layout.ts";
+import { PROGRAM_LIMITS_MAX, THREAD_ISOLATES_MAX } from "../../limits.ts";
+import { WINDOW_DESCRIPTOR } from "../process/descriptors.ts";
+import { EXTENT_NUMBERS } from "../process/extents.ts";
 import { GuestIsolate, inspectionImage, LoadFailure } from "./guest-isolate.ts";
-import { InputStage } from "./input-stage.ts";
-import { emptyOutcome, faultOutcome } from "./outcome.ts";
-import { decodeImage } from "./program-image.ts";
-import type { ProgramImage } from "./program-image.ts";
+import { InputStage } from "./frame-input.ts";
+import { emptyOutcome, faultOutcome } from "../process/outcome.ts";
+import { decodeImage } from "../process/program-image.ts";
+import type { ProgramImage } from "../process/program-image.ts";
 
 /** A program as all threads share it. */
 export interface SharedProgram {

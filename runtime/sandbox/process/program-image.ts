@@ -1,5 +1,5 @@
 /** A program as an executor process gets it: the length of the JSON text, what it is told, and the module's text. */
-import type { Entry, ProgramDescription } from "../program/program.ts";
+import type { Entry, ProgramDescription } from "../../program/program.ts";
 
 export interface ProgramImage {
   readonly name: string;

@@ -4,8 +4,8 @@
  */
 import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
-import { SandboxError, SandboxErrorCode } from "../errors.ts";
-import { EXECUTOR_QUEUE_MAX, EXECUTOR_STDERR_BYTES } from "../limits.ts";
+import { SandboxError, SandboxErrorCode } from "../../errors.ts";
+import { EXECUTOR_QUEUE_MAX, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
 import { CallQueue } from "./call-queue.ts";
 import type { Call } from "./call-queue.ts";
 import { PIPE_DESCRIPTOR } from "./descriptors.ts";

@@ -1,10 +1,10 @@
 /** Processes that do not keep to the protocol: what an executor process that was taken over could do. */
 import { spawn } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { ExecutorLink } from "../../../runtime/sandbox/executor-link.ts";
-import { decodeOutcome, emptyOutcome, faultOutcome } from "../../../runtime/sandbox/outcome.ts";
-import { MessageKind, MessageReader, encodeHeader } from "../../../runtime/sandbox/protocol.ts";
-import type { Message } from "../../../runtime/sandbox/protocol.ts";
+import { ExecutorLink } from "../../../runtime/sandbox/process/executor-pipe.ts";
+import { decodeOutcome, emptyOutcome, faultOutcome } from "../../../runtime/sandbox/process/outcome.ts";
+import { MessageKind, MessageReader, encodeHeader } from "../../../runtime/sandbox/process/protocol.ts";
+import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 
 /** Starts a script that answers the first message with what `answer` (JavaScript) makes of its call's number. */
 function liar(answer: string): ExecutorLink {

@@ -5,7 +5,7 @@
  *   waiting ──▶ sent ──▶ running ──▶ answered
  *   (bounded)   (as many again as there are threads)
  */
-import { EXECUTOR_GRACE_MS } from "../limits.ts";
+import { EXECUTOR_GRACE_MS } from "../../limits.ts";
 import type { Message } from "./protocol.ts";
 
 /** Lets answers that have come meanwhile be read, in case that this process was busy and not the other. */

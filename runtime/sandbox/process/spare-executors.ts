@@ -1,6 +1,6 @@
 /** Keeps one process warm, so that a new tenant's first packet does not wait for one to start. */
-import { SandboxError, SandboxErrorCode } from "../errors.ts";
-import { SPARE_DELAY_MS } from "../limits.ts";
+import { SandboxError, SandboxErrorCode } from "../../errors.ts";
+import { SPARE_DELAY_MS } from "../../limits.ts";
 import { ExecutorProcess } from "./executor-process.ts";
 import type { ExecutorOptions } from "./executor-process.ts";
 

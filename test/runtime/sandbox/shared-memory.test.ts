@@ -1,7 +1,7 @@
 import { fstatSync, readSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { Window } from "../../../runtime/sandbox/window.ts";
+import { Window } from "../../../runtime/sandbox/process/shared-memory.ts";
 
 const windows: Window[] = [];
 afterEach(() => {

@@ -3,19 +3,19 @@
  * process. Only text, numbers and buffers cross.
  */
 import ivm from "isolated-vm";
-import { FaultCode } from "../../packets/faults.ts";
+import { FaultCode } from "../../../packets/faults.ts";
 import {
   COLLECT_TIME_MS,
   FAULT_TEXT_BYTES_MAX,
   FRAME_LOG_BYTES,
   FRAME_OUTPUT_BYTES,
   PROGRAM_LIMITS_DEFAULT,
-} from "../limits.ts";
-import type { Prelude, PreludeConfig } from "./guest/prelude.ts";
-import { preludeSource } from "./guest/source.ts";
-import type { StagedFrame } from "./input-stage.ts";
-import { emptyOutcome, faultOutcome } from "./outcome.ts";
-import type { ProgramImage } from "./program-image.ts";
+} from "../../limits.ts";
+import type { Prelude, PreludeConfig } from "../guest/prelude.ts";
+import { preludeSource } from "../guest/source.ts";
+import type { StagedFrame } from "./frame-input.ts";
+import { emptyOutcome, faultOutcome } from "../process/outcome.ts";
+import type { ProgramImage } from "../process/program-image.ts";
 
 const MIB = 1024 * 1024;
 const PROGRAM_FILE = "program.js";
