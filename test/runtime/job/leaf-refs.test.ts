@@ -6,7 +6,7 @@ import { heldBytes, sampleShape } from "../../../runtime/job/locality.ts";
 import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
 import { LOCALITY_REFS_MAX } from "../../../runtime/limits.ts";
 import { Random } from "../../sim/random.ts";
-import { MemoryChunks } from "../pool/memory-chunks.ts";
+import { MemoryChunks } from "../executor/memory-chunks.ts";
 
 const never = new AbortController().signal;
 const NONE = new Uint8Array(32);

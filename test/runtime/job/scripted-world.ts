@@ -10,7 +10,7 @@ import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { NameRecord } from "../../../runtime/contracts/catalog.ts";
 import type { ChunkSource, WriteSession } from "../../../runtime/contracts/chunks.ts";
-import { MemoryChunks } from "../pool/memory-chunks.ts";
+import { MemoryChunks } from "../executor/memory-chunks.ts";
 import { ScriptedExecutor } from "./scripted-executor.ts";
 import type { Script } from "./scripted-executor.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ChunkCache } from "../../../runtime/stream/chunk-cache.ts";
-import { MemoryChunks } from "../pool/memory-chunks.ts";
+import { MemoryChunks } from "../executor/memory-chunks.ts";
 
 describe("ChunkCache", () => {
   it("reads what it does not have, once, and answers in the order asked", async () => {

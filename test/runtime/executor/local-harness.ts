@@ -9,9 +9,9 @@ import { SandboxError, SandboxErrorCode, StoreError, StoreErrorCode } from "../.
 import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
-import { LocalExecutor } from "../../../runtime/pool/local-executor.ts";
-import { inspectProgram, sharedOptions } from "../../../runtime/pool/tenant-processes.ts";
-import { processOptions } from "../../../runtime/pool/process-start.ts";
+import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
+import { inspectProgram, sharedOptions } from "../../../runtime/executor/tenant-processes.ts";
+import { processOptions } from "../../../runtime/executor/process-start.ts";
 import type { ExecutorOptions, ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { WindowGone, WindowSpace } from "../../../runtime/pool/window-space.ts";
-import type { Window } from "../../../runtime/pool/window-space.ts";
+import { WindowGone, WindowSpace } from "../../../runtime/executor/window-space.ts";
+import type { Window } from "../../../runtime/executor/window-space.ts";
 
 /** A window of so many bytes that gives and takes counts only. */
 function windowOf(bytesMax: number): Window & { broken: boolean; written: number } {

@@ -3,10 +3,10 @@ import { describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { encodeFrame, packetCount } from "../../../packets/packet.ts";
 import { RUN_PACKETS_MAX } from "../../../runtime/limits.ts";
-import { PacketQueue } from "../../../runtime/pool/packet-queue.ts";
-import { RunPace } from "../../../runtime/pool/run-pace.ts";
-import { WorkQueue } from "../../../runtime/pool/work-queue.ts";
-import type { Work } from "../../../runtime/pool/work-queue.ts";
+import { PacketQueue } from "../../../runtime/executor/packet-queue.ts";
+import { RunPace } from "../../../runtime/executor/run-pace.ts";
+import { WorkQueue } from "../../../runtime/executor/work-queue.ts";
+import type { Work } from "../../../runtime/executor/work-queue.ts";
 import { ZERO_REF, atsOf, emptyFrame, exec } from "../../suites/exec-packets.ts";
 
 describe("PacketQueue", () => {
