@@ -18,11 +18,11 @@ import { NodeStatuses } from "./messages.ts";
 import type { NodeStatus } from "./messages.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
 import { RemoteChunks } from "./transfer/remote-chunks.ts";
-import { dial } from "./wire/dial.ts";
-import { Identity } from "./wire/keys.ts";
+import { dial } from "./wire/zeromq/dial.ts";
+import { Identity } from "./wire/trust/keys.ts";
 import type { Link, OutMessage, WireMessage } from "./wire/link.ts";
-import { readJson, readMeta } from "./wire/meta.ts";
-import { parseToken } from "./wire/token.ts";
+import { readJson, readMeta } from "./wire/session/meta.ts";
+import { parseToken } from "./wire/trust/token.ts";
 
 /** A machine that bytes are stored at and read from. */
 export interface DataPeer {

@@ -11,19 +11,19 @@ import { LaneService } from "./serve/lane-service.ts";
 import { PutSessions } from "./serve/put-sessions.ts";
 import { serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
-import { UpkeepService } from "./serve/upkeep-service.ts";
+import { UpkeepService } from "./serve/maintenance-service.ts";
 import { hasAnywhere } from "./transfer/anywhere.ts";
 import { PeerSource } from "./transfer/peer-source.ts";
 import { widthFeature } from "./width.ts";
-import type { Address } from "./wire/address.ts";
-import { loadIdentity } from "./wire/identity-file.ts";
-import { Identity } from "./wire/keys.ts";
+import type { Address } from "./wire/trust/address.ts";
+import { loadIdentity } from "./wire/trust/identity-file.ts";
+import { Identity } from "./wire/trust/keys.ts";
 import { Role } from "./wire/link.ts";
 import type { Link } from "./wire/link.ts";
-import { Redialer } from "./wire/redialer.ts";
-import { Roster } from "./wire/roster.ts";
-import { WireServer } from "./wire/server.ts";
-import { parseToken } from "./wire/token.ts";
+import { Redialer } from "./wire/zeromq/redialer.ts";
+import { Roster } from "./wire/trust/allow-list.ts";
+import { WireServer } from "./wire/zeromq/server.ts";
+import { parseToken } from "./wire/trust/token.ts";
 import { describeWireEvent } from "./wire-news.ts";
 
 export interface JoinOptions {

@@ -1,11 +1,11 @@
 /** A node's sessions with other nodes, made when a chunk is wanted that the hub itself has not. */
 import { RemoteChunks } from "./transfer/remote-chunks.ts";
 import { PEER_DIAL_MS, PEER_RETRY_MS } from "./limits.ts";
-import { dial } from "./wire/dial.ts";
-import type { Identity } from "./wire/keys.ts";
+import { dial } from "./wire/zeromq/dial.ts";
+import type { Identity } from "./wire/trust/keys.ts";
 import { Role } from "./wire/link.ts";
 import type { Link } from "./wire/link.ts";
-import type { Roster, RosterEntry } from "./wire/roster.ts";
+import type { Roster, RosterEntry } from "./wire/trust/allow-list.ts";
 import { serve } from "./serve/service.ts";
 
 export interface PeerLinksOptions {

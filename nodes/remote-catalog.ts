@@ -5,7 +5,7 @@ import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import { NamesMeta } from "./messages.ts";
 import type { NameMeta } from "./messages.ts";
 import type { Link } from "./wire/link.ts";
-import { readMeta } from "./wire/meta.ts";
+import { readMeta } from "./wire/session/meta.ts";
 
 export class RemoteCatalog {
   readonly #link: Link;

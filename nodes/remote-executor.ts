@@ -14,7 +14,7 @@ import { LOAD_TIMEOUT_MS } from "./limits.ts";
 import { KeptMeta, LaneMeta, LaneNews } from "./messages.ts";
 import type { Handler, Service } from "./serve/service.ts";
 import { RemoteChunks } from "./transfer/remote-chunks.ts";
-import { readMeta } from "./wire/meta.ts";
+import { readMeta } from "./wire/session/meta.ts";
 import type { Link, WireMessage } from "./wire/link.ts";
 
 export class RemoteExecutor implements Executor, Service {

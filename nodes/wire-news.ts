@@ -1,5 +1,5 @@
 /** What a port reports, in words for the person who watches it. */
-import type { WireEvent } from "./wire/wire-event.ts";
+import type { WireEvent } from "./wire/zeromq/wire-event.ts";
 
 export function describeWireEvent(event: WireEvent): string {
   const { address } = event;

@@ -15,9 +15,9 @@ import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService } from "../serve/chunk-service.ts";
 import { JobService } from "../serve/job-service.ts";
 import { PutSessions } from "../serve/put-sessions.ts";
-import { RosterService } from "../serve/roster-service.ts";
+import { RosterService } from "../serve/members-service.ts";
 import type { Service } from "../serve/service.ts";
-import { UpkeepService } from "../serve/upkeep-service.ts";
+import { UpkeepService } from "../serve/maintenance-service.ts";
 import { hasAnywhere } from "../transfer/anywhere.ts";
 import type { Members } from "./members.ts";
 

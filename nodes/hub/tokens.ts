@@ -1,10 +1,10 @@
 /** What a hub keeps beside its store: who it is, and the secrets of the two tokens that it gives out. */
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
-import { loadIdentity } from "../wire/identity-file.ts";
-import type { Identity } from "../wire/keys.ts";
-import { formatAddress, parseAddress } from "../wire/address.ts";
-import { formatToken } from "../wire/token.ts";
+import { loadIdentity } from "../wire/trust/identity-file.ts";
+import type { Identity } from "../wire/trust/keys.ts";
+import { formatAddress, parseAddress } from "../wire/trust/address.ts";
+import { formatToken } from "../wire/trust/token.ts";
 
 export interface HubSecrets {
   readonly hub: Identity;

@@ -11,7 +11,7 @@ import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
-import { readMeta } from "../wire/meta.ts";
+import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
 import type { PutSessions } from "./put-sessions.ts";
 import type { Handler, Service } from "./service.ts";

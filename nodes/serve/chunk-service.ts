@@ -10,7 +10,7 @@ import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../lim
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
 import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
-import { readMeta } from "../wire/meta.ts";
+import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
 import type { PutSessions } from "./put-sessions.ts";
 import type { Handler, Service } from "./service.ts";

@@ -15,7 +15,7 @@ import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../job-messages.ts";
 import type { OutcomeJson } from "../job-messages.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
-import { readMeta } from "../wire/meta.ts";
+import { readMeta } from "../wire/session/meta.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface JobServiceOptions {

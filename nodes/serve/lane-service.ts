@@ -8,7 +8,7 @@ import { WireError } from "../errors.ts";
 import { LOG_CHARACTERS_MAX } from "../limits.ts";
 import { KeepMeta, LaneMeta } from "../messages.ts";
 import type { LaneNews } from "../messages.ts";
-import { readMeta } from "../wire/meta.ts";
+import { readMeta } from "../wire/session/meta.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
 

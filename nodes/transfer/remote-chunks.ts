@@ -12,7 +12,7 @@ import {
   REFS_PER_WANT_MAX,
 } from "../limits.ts";
 import { FileDataMeta, StoredMeta } from "../messages.ts";
-import { readMeta } from "../wire/meta.ts";
+import { readMeta } from "../wire/session/meta.ts";
 import type { Link } from "../wire/link.ts";
 import { ChunkPacker, unpackChunks } from "./chunk-batch.ts";
 import type { Chunk } from "./chunk-batch.ts";

@@ -1,16 +1,16 @@
 /** The handshake without sockets: what each side believes, and what it does not. */
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
-import { Caller } from "../../../nodes/wire/caller.ts";
-import type { CallerStep } from "../../../nodes/wire/caller.ts";
-import { fromParts, outFrame, toParts } from "../../../nodes/wire/frames.ts";
-import type { SignedHello, Welcome } from "../../../nodes/wire/handshake-messages.ts";
-import { ownerOf, signWelcome } from "../../../nodes/wire/handshake.ts";
-import { Identity } from "../../../nodes/wire/keys.ts";
+import { Caller } from "../../../nodes/wire/handshake/client-handshake.ts";
+import type { CallerStep } from "../../../nodes/wire/handshake/client-handshake.ts";
+import { fromParts, outFrame, toParts } from "../../../nodes/wire/session/message.ts";
+import type { SignedHello, Welcome } from "../../../nodes/wire/handshake/handshake-messages.ts";
+import { ownerOf, signWelcome } from "../../../nodes/wire/handshake/signed-hello.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { OutMessage } from "../../../nodes/wire/link.ts";
-import { receiveGuest } from "../../../nodes/wire/reception.ts";
-import type { Guest, Verdict } from "../../../nodes/wire/reception.ts";
-import { Roster } from "../../../nodes/wire/roster.ts";
+import { receiveGuest } from "../../../nodes/wire/handshake/server-handshake.ts";
+import type { Guest, Verdict } from "../../../nodes/wire/handshake/server-handshake.ts";
+import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
 import { Random } from "../../packets/seed.ts";
 import { list } from "./network.ts";
 

@@ -4,7 +4,7 @@ import { EnvelopeOffset, MessageType, encodeEnvelope } from "../../../packets/en
 import { packetCheck } from "../../../packets/crc32.ts";
 import { writeInteger32 } from "../../../packets/integer.ts";
 import { FRAME_PACKETS_MAX, MESSAGE_CHUNK_BYTES_MAX, META_BYTES_MAX } from "../../../packets/limits.ts";
-import { Identity } from "../../../nodes/wire/keys.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { openNetwork } from "./network.ts";
 import type { Network } from "./network.ts";

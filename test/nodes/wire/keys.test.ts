@@ -4,8 +4,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { curveKeyPair } from "zeromq";
-import { loadIdentity } from "../../../nodes/wire/identity-file.ts";
-import { Identity, curvePublicKey, isSignedBy, peerId, z85Encode } from "../../../nodes/wire/keys.ts";
+import { loadIdentity } from "../../../nodes/wire/trust/identity-file.ts";
+import { Identity, curvePublicKey, isSignedBy, peerId, z85Encode } from "../../../nodes/wire/trust/keys.ts";
 
 const Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 

@@ -1,4 +1,4 @@
-import { Identity } from "../../../nodes/wire/keys.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { linkSuite } from "../../suites/link.ts";
 import { memoryPair } from "./memory-pair.ts";
 import { openNetwork } from "./network.ts";

@@ -1,8 +1,8 @@
 /** Two links joined without sockets, for tests of what links promise and of what is built on them. */
 import { TICK_MS } from "../../../nodes/limits.ts";
-import { Identity } from "../../../nodes/wire/keys.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link, PeerInfo, Role } from "../../../nodes/wire/link.ts";
-import { SessionLink } from "../../../nodes/wire/session-link.ts";
+import { SessionLink } from "../../../nodes/wire/session/session-link.ts";
 
 export interface MemoryPair {
   readonly near: Link;

@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { describe, expect, test } from "vitest";
 import { META_BYTES_MAX } from "../../../packets/limits.ts";
 import { META_DEPTH_MAX, META_ITEMS_MAX } from "../../../nodes/limits.ts";
-import { decodeMeta, encodeMeta, invalidMeta, readMeta } from "../../../nodes/wire/meta.ts";
+import { decodeMeta, encodeMeta, invalidMeta, readMeta } from "../../../nodes/wire/session/meta.ts";
 import type { WireMessage } from "../../../nodes/wire/link.ts";
 
 const plain = fc.letrec((tie) => ({

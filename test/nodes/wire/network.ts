@@ -1,15 +1,15 @@
 /** A server and those who dial it, in one process but over real sockets. */
 import type { Dealer } from "zeromq";
-import { dial } from "../../../nodes/wire/dial.ts";
-import type { DialOptions } from "../../../nodes/wire/dial.ts";
-import { Identity } from "../../../nodes/wire/keys.ts";
-import type { PublicIdentity } from "../../../nodes/wire/keys.ts";
+import { dial } from "../../../nodes/wire/zeromq/dial.ts";
+import type { DialOptions } from "../../../nodes/wire/zeromq/dial.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import type { PublicIdentity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link, Role } from "../../../nodes/wire/link.ts";
-import { Roster } from "../../../nodes/wire/roster.ts";
-import { WireServer } from "../../../nodes/wire/server.ts";
-import type { WireServerOptions } from "../../../nodes/wire/server.ts";
-import type { WireEvent } from "../../../nodes/wire/wire-event.ts";
-import { createContext, createDealer } from "../../../nodes/wire/sockets.ts";
+import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
+import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
+import type { WireServerOptions } from "../../../nodes/wire/zeromq/server.ts";
+import type { WireEvent } from "../../../nodes/wire/zeromq/wire-event.ts";
+import { createContext, createDealer } from "../../../nodes/wire/zeromq/sockets.ts";
 
 export interface Network {
   readonly hub: Identity;

@@ -1,15 +1,15 @@
 /** One side of a link in a process of its own, for tests that kill or stop it. Talks with its parent over IPC. */
 import { randomBytes } from "node:crypto";
 import { MessageType } from "../../../packets/envelope.ts";
-import { Authenticator } from "../../../nodes/wire/authenticator.ts";
-import { Caller } from "../../../nodes/wire/caller.ts";
-import { dial } from "../../../nodes/wire/dial.ts";
-import { Door, connectionOf } from "../../../nodes/wire/door.ts";
-import { Identity } from "../../../nodes/wire/keys.ts";
-import { Roster } from "../../../nodes/wire/roster.ts";
-import { scatterRoutingIds } from "../../../nodes/wire/scatter.ts";
-import { WireServer } from "../../../nodes/wire/server.ts";
-import { createContext, createDealer, createRouter } from "../../../nodes/wire/sockets.ts";
+import { Authenticator } from "../../../nodes/wire/zeromq/authenticator.ts";
+import { Caller } from "../../../nodes/wire/handshake/client-handshake.ts";
+import { dial } from "../../../nodes/wire/zeromq/dial.ts";
+import { Door, connectionOf } from "../../../nodes/wire/zeromq/admission.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
+import { scatterRoutingIds } from "../../../nodes/wire/zeromq/scatter.ts";
+import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
+import { createContext, createDealer, createRouter } from "../../../nodes/wire/zeromq/sockets.ts";
 
 const { OK, WANT, FILE_REQUEST, FILE_DATA } = MessageType;
 /** Fixed, so that both processes know all keys. */

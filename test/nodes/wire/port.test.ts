@@ -3,12 +3,12 @@ import { connect } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
-import { Door, connectionOf, routingIdOf } from "../../../nodes/wire/door.ts";
-import type { Admission } from "../../../nodes/wire/door.ts";
-import { parseAddress } from "../../../nodes/wire/address.ts";
-import { Identity } from "../../../nodes/wire/keys.ts";
-import { Roster } from "../../../nodes/wire/roster.ts";
-import { createContext, createDealer, createRouter } from "../../../nodes/wire/sockets.ts";
+import { Door, connectionOf, routingIdOf } from "../../../nodes/wire/zeromq/admission.ts";
+import type { Admission } from "../../../nodes/wire/zeromq/admission.ts";
+import { parseAddress } from "../../../nodes/wire/trust/address.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
+import { createContext, createDealer, createRouter } from "../../../nodes/wire/zeromq/sockets.ts";
 import { list, openNetwork } from "./network.ts";
 import { RawPeer, chooseRoutingId } from "./raw-peer.ts";
 

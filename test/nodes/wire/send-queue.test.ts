@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { Priority } from "../../../packets/envelope.ts";
 import { LINK_WINDOW_BYTES, LINK_WINDOW_BYTES_MIN } from "../../../nodes/limits.ts";
-import { SendQueue } from "../../../nodes/wire/send-queue.ts";
-import { ReceiveWindow, SendWindow } from "../../../nodes/wire/window.ts";
+import { SendQueue } from "../../../nodes/wire/session/send-queue.ts";
+import { ReceiveWindow, SendWindow } from "../../../nodes/wire/session/window.ts";
 
 const { control, interactive, bulk } = Priority;
 

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { formatAddress, parseAddress } from "../../../nodes/wire/address.ts";
-import { Identity } from "../../../nodes/wire/keys.ts";
-import { formatToken, parseToken } from "../../../nodes/wire/token.ts";
-import type { Token } from "../../../nodes/wire/token.ts";
+import { formatAddress, parseAddress } from "../../../nodes/wire/trust/address.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import { formatToken, parseToken } from "../../../nodes/wire/trust/token.ts";
+import type { Token } from "../../../nodes/wire/trust/token.ts";
 import { hasCode } from "../../../packets/errors.ts";
 
 const hub = Identity.create();

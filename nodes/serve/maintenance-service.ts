@@ -1,0 +1,96 @@
+/** Looks after the store behind the link, and (a hub) after those of its nodes. */
+import type * as v from "valibot";
+import { MessageType } from "../../packets/envelope.ts";
+import { reachable } from "../../runtime/stream/walk.ts";
+import type { GcResult } from "../../runtime/store/maintenance/collector.ts";
+import type { Store } from "../../runtime/store/store.ts";
+import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
+import type { StoreReport } from "../../runtime/store/maintenance/verifier.ts";
+import { GcResultJson, StoreReportJson, UpkeepMeta } from "../job-messages.ts";
+import { readJson, readMeta } from "../wire/session/meta.ts";
+import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
+import type { Handler, Service } from "./service.ts";
+
+export interface UpkeepServiceOptions {
+  readonly store: Store;
+  readonly source: ChunkSource;
+  readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
+  /** The machines behind a hub, whose stores are looked after with its own. */
+  readonly others?: () => readonly Link[];
+}
+
+export class UpkeepService implements Service {
+  readonly handlers: ReadonlyMap<MessageType, Handler>;
+  readonly #options: UpkeepServiceOptions;
+  readonly #closing = new AbortController();
+
+  constructor(options: UpkeepServiceOptions) {
+    this.#options = options;
+    this.handlers = new Map([[MessageType.UPKEEP, (message: WireMessage) => this.#answer(message)]]);
+  }
+
+  async #answer(message: WireMessage): Promise<OutMessage> {
+    const { op } = readMeta(UpkeepMeta, message);
+    const report = op === "gc" ? await this.#gc() : await this.#verify();
+    return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(report)) };
+  }
+
+  async #gc(): Promise<GcResult> {
+    const own = await this.#options.store.gc(this.#closing.signal);
+    const others = await this.#askOthers("gc", GcResultJson);
+    return [own, ...others].reduce((sum, { keptChunks, freedChunks, freedBytes }) => ({
+      keptChunks: sum.keptChunks + keptChunks,
+      freedChunks: sum.freedChunks + freedChunks,
+      freedBytes: sum.freedBytes + freedBytes,
+    }));
+  }
+
+  async #verify(): Promise<StoreReport> {
+    const own = await this.#verifyOwn();
+    const others = await this.#askOthers("verify", StoreReportJson);
+    return [own, ...others].reduce((sum, { chunks, bytes, damaged, incomplete, lostRecords }) => ({
+      chunks: sum.chunks + chunks,
+      bytes: sum.bytes + bytes,
+      damaged: [...new Set([...sum.damaged, ...damaged])],
+      incomplete: [...new Set([...sum.incomplete, ...incomplete])],
+      lostRecords: sum.lostRecords + lostRecords,
+    }));
+  }
+
+  /** The answers of the nodes behind a hub. One that does not answer is left out. */
+  async #askOthers<Answer>(op: "verify" | "gc", schema: v.GenericSchema<unknown, Answer>): Promise<Answer[]> {
+    const links = this.#options.others?.() ?? [];
+    const asked = links.map(async (link) => {
+      const request = { type: MessageType.UPKEEP, meta: { op } };
+      return readJson(schema, await link.request(request, { signal: this.#closing.signal }));
+    });
+    const answers = await Promise.allSettled(asked);
+    return answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+  }
+
+  /** A name is incomplete here only when no node has what this store lacks: files may stay where they were made. */
+  async #verifyOwn(): Promise<StoreReport> {
+    const { store } = this.#options;
+    const report = await store.verify(this.#closing.signal);
+    const incomplete: string[] = [];
+    for (const name of report.incomplete) if (!(await this.#isComplete(name))) incomplete.push(name);
+    return { ...report, incomplete };
+  }
+
+  async #isComplete(name: string): Promise<boolean> {
+    const { store, source, hasAnywhere } = this.#options;
+    const root = store.resolve(name)?.root;
+    if (root === undefined) return true;
+    try {
+      for await (const refs of reachable(source, root))
+        if ((await hasAnywhere(refs)).includes(0)) return false;
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+  }
+}

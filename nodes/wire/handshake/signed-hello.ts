@@ -1,0 +1,135 @@
+/**
+ * How two sides prove who they are, inside a connection that is encrypted and let in already.
+ *
+ *     dialing side                                     port
+ *     HELLO (who I say I am, nonce) ──────────────────▶
+ *                        ◀────────────────── CHALLENGE (32 random bytes, of use once)
+ *     HELLO (the same, signed over the challenge, ────▶ the roster knows the key, in this role; the challenge is the
+ *            both sides' keys and every field)          one that this connection got, and was not used yet
+ *                        ◀────────────────── WELCOME (signed over nonce and challenge), or ERROR with a reason
+ *
+ * What is signed begins with words that say what it is, and every field has its length in front of it, so that no
+ * signature can be taken for another. This file is pure: it makes and checks these messages.
+ */
+import type { Hello, SignedHello, Welcome } from "./handshake-messages.ts";
+import { isSignedBy, peerId } from "../trust/keys.ts";
+import type { Identity, PublicIdentity } from "../trust/keys.ts";
+
+export const WIRE_VERSIONS: readonly number[] = [1];
+
+/** A port's public keys. */
+export interface ServerKeys {
+  readonly curveKey: Uint8Array;
+  readonly signingKey: Uint8Array;
+}
+
+/** Signs a HELLO for the challenge. `joiner` is the joining machine's own identity when `identity` is an invite's. */
+export function signHello(
+  hello: Hello,
+  challenge: Uint8Array,
+  server: ServerKeys,
+  identity: Identity,
+  joining?: Identity,
+): SignedHello {
+  const text = helloText(hello, challenge, server, joining);
+  const signed = { ...hello, challenge, signature: identity.sign(text) };
+  if (joining === undefined) return signed;
+  const { signingKey, curveKey } = joining;
+  const signature = joining.sign(joinText(text));
+  return { ...signed, joiner: { signingKey, curveKey, signature } };
+}
+
+/** Whether a HELLO is signed by its key, and by the joiner's if there is one. */
+export function isHelloSigned(hello: SignedHello, server: ServerKeys): boolean {
+  const text = helloText(hello, hello.challenge, server, hello.joiner);
+  if (!isSignedBy(hello.signingKey, text, hello.signature)) return false;
+  const { joiner: joining } = hello;
+  return joining === undefined || isSignedBy(joining.signingKey, joinText(text), joining.signature);
+}
+
+/** Signs the answer to a signed HELLO. */
+export function signWelcome(
+  welcome: Omit<Welcome, "signature">,
+  hello: { readonly nonce: Uint8Array; readonly challenge: Uint8Array },
+  identity: Identity,
+): Welcome {
+  return { ...welcome, signature: identity.sign(welcomeText(welcome, hello)) };
+}
+
+/** Whether the WELCOME is the answer of this port to this HELLO. */
+export function isWelcomeSigned(
+  welcome: Welcome,
+  hello: { readonly nonce: Uint8Array; readonly challenge: Uint8Array },
+  server: ServerKeys,
+): boolean {
+  return isSignedBy(server.signingKey, welcomeText(welcome, hello), welcome.signature);
+}
+
+/** The newest version that both sides speak, or undefined. */
+export function commonVersion(versions: readonly number[]): number | undefined {
+  return versions.filter((version) => WIRE_VERSIONS.includes(version)).toSorted((a, b) => b - a)[0];
+}
+
+/** Who the session belongs to. */
+export function ownerOf(hello: SignedHello): PublicIdentity {
+  const { signingKey, curveKey } = hello.joiner ?? hello;
+  return { id: peerId(signingKey), signingKey, curveKey };
+}
+
+function helloText(
+  hello: Hello,
+  challenge: Uint8Array,
+  server: ServerKeys,
+  joining: ServerKeys | undefined,
+): Uint8Array {
+  const none = new Uint8Array(0);
+  return framed([
+    "packetfs 1 hello",
+    server.signingKey,
+    server.curveKey,
+    challenge,
+    hello.nonce,
+    hello.versions.join(" "),
+    hello.features.join(" "),
+    String(hello.features.length),
+    hello.role,
+    hello.label,
+    hello.address ?? "",
+    hello.signingKey,
+    hello.curveKey,
+    joining?.signingKey ?? none,
+    joining?.curveKey ?? none,
+  ]);
+}
+
+function joinText(text: Uint8Array): Uint8Array {
+  return framed(["packetfs 1 join", text]);
+}
+
+function welcomeText(
+  welcome: Omit<Welcome, "signature">,
+  hello: { readonly nonce: Uint8Array; readonly challenge: Uint8Array },
+): Uint8Array {
+  return framed([
+    "packetfs 1 welcome",
+    hello.nonce,
+    hello.challenge,
+    String(welcome.version),
+    welcome.features.join(" "),
+    String(welcome.features.length),
+    welcome.role,
+    welcome.label,
+    welcome.you,
+  ]);
+}
+
+function framed(fields: readonly (string | Uint8Array)[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (const field of fields) {
+    const body = typeof field === "string" ? Buffer.from(field, "utf8") : field;
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(body.byteLength);
+    parts.push(length, body);
+  }
+  return Buffer.concat(parts);
+}

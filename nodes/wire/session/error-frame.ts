@@ -1,0 +1,62 @@
+/** Errors as they cross the wire: an ERROR message whose metadata is the error's JSON, bounded and checked. */
+import * as v from "valibot";
+import { EnvelopeFlag, MessageType, Priority } from "../../../packets/envelope.ts";
+import { PacketfsError } from "../../../packets/errors.ts";
+import type { ErrorData, ErrorJson } from "../../../packets/errors.ts";
+import { outFrame } from "./message.ts";
+import type { OutFrame } from "./message.ts";
+import type { OutMessage, WireMessage } from "../link.ts";
+
+const MESSAGE_CHARACTERS_MAX = 4096;
+const DATA_ENTRIES_MAX = 32;
+const DATA_CHARACTERS_MAX = 512;
+const CAUSES_MAX = 4;
+
+const errorJson = v.object({
+  code: v.pipe(v.string(), v.regex(/^PFS_[A-Z0-9_]{1,60}$/)),
+  message: v.pipe(v.string(), v.maxLength(MESSAGE_CHARACTERS_MAX)),
+  data: v.optional(
+    v.record(v.pipe(v.string(), v.maxLength(64)), v.union([v.string(), v.number(), v.boolean()])),
+    {},
+  ),
+  cause: v.optional(v.unknown()),
+});
+
+/** The message that says `error`: as a reply, or about the session itself when it belongs to no request. */
+export function errorMessage(error: PacketfsError): OutMessage {
+  return { type: MessageType.ERROR, priority: Priority.control, meta: bounded(error.toJSON(), 0) };
+}
+
+/** The same, ready to leave. */
+export function errorFrame(error: PacketfsError, request: number, isReply: boolean): OutFrame {
+  return outFrame(errorMessage(error), { request, flags: isReply ? EnvelopeFlag.REPLY : 0 });
+}
+
+/** The error that an ERROR message says. What a peer made up badly becomes PFS_INTERNAL. */
+export function errorOf(message: WireMessage): PacketfsError {
+  return readError(message.meta, 0);
+}
+
+function readError(json: unknown, depth: number): PacketfsError {
+  const result = v.safeParse(errorJson, json);
+  if (!result.success)
+    return new PacketfsError("PFS_INTERNAL", "the peer reported an error that cannot be read");
+  const { code, message, data, cause } = result.output;
+  const hasCause = cause !== undefined && depth < CAUSES_MAX;
+  return new PacketfsError(
+    code,
+    message,
+    data,
+    hasCause ? { cause: readError(cause, depth + 1) } : undefined,
+  );
+}
+
+function bounded(json: ErrorJson, depth: number): ErrorJson {
+  const data: Record<string, ErrorData[string]> = {};
+  for (const [key, value] of Object.entries(json.data).slice(0, DATA_ENTRIES_MAX)) {
+    data[key.slice(0, 64)] = typeof value === "string" ? value.slice(0, DATA_CHARACTERS_MAX) : value;
+  }
+  const short = { code: json.code, message: json.message.slice(0, MESSAGE_CHARACTERS_MAX), data };
+  if (json.cause === undefined || depth === CAUSES_MAX) return short;
+  return { ...short, cause: bounded(json.cause, depth + 1) };
+}

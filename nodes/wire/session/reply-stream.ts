@@ -1,0 +1,78 @@
+import type { PacketfsError } from "../../../packets/errors.ts";
+import type { WireMessage } from "../link.ts";
+
+export interface ReplyStreamOptions {
+  /** The reader took a reply of this cost. */
+  readonly taken: (cost: number) => void;
+  /** The reader went away before the end. */
+  readonly left: () => void;
+}
+
+/** The replies of one request, in order. How many may wait here is the link's business: it gives the peer credit. */
+export class ReplyStream implements AsyncIterator<WireMessage, undefined> {
+  readonly #options: ReplyStreamOptions;
+  readonly #waiting: { readonly message: WireMessage; readonly cost: number }[] = [];
+  readonly #readers: {
+    readonly resolve: (result: IteratorResult<WireMessage, undefined>) => void;
+    readonly reject: (error: PacketfsError) => void;
+  }[] = [];
+  #isComplete = false;
+  #error: PacketfsError | undefined;
+
+  constructor(options: ReplyStreamOptions) {
+    this.#options = options;
+  }
+
+  answered(message: WireMessage, isLast: boolean, cost: number): void {
+    this.#isComplete = isLast;
+    const reader = this.#readers.shift();
+    if (reader === undefined) {
+      this.#waiting.push({ message, cost });
+    } else {
+      reader.resolve({ value: message, done: false });
+      if (!isLast) this.#options.taken(cost);
+    }
+    if (isLast) this.#endReaders();
+  }
+
+  failed(error: PacketfsError): void {
+    this.#isComplete = true;
+    this.#error = error;
+    this.#endReaders();
+  }
+
+  next(): Promise<IteratorResult<WireMessage, undefined>> {
+    const first = this.#waiting.shift();
+    if (first !== undefined) {
+      this.#options.taken(first.cost);
+      return Promise.resolve({ value: first.message, done: false });
+    }
+    if (!this.#isComplete) {
+      return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
+    }
+    const error = this.#error;
+    this.#error = undefined;
+    return error === undefined ? Promise.resolve({ value: undefined, done: true }) : Promise.reject(error);
+  }
+
+  return(): Promise<IteratorResult<WireMessage, undefined>> {
+    this.#waiting.length = 0;
+    this.#error = undefined;
+    if (!this.#isComplete) {
+      this.#isComplete = true;
+      this.#options.left();
+      this.#error = undefined;
+      this.#endReaders();
+    }
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  #endReaders(): void {
+    for (const { resolve, reject } of this.#readers.splice(0)) {
+      const error = this.#error;
+      this.#error = undefined;
+      if (error === undefined) resolve({ value: undefined, done: true });
+      else reject(error);
+    }
+  }
+}

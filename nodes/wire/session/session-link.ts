@@ -1,0 +1,247 @@
+/** A `Link` around a `LinkCore`: promises, signals and iterators in front, a port with a socket behind. */
+import { PacketfsError, errorToJson } from "../../../packets/errors.ts";
+import { CLOSE_FLUSH_MS, EARLY_REQUESTS_MAX } from "../../limits.ts";
+import { errorMessage } from "./error-frame.ts";
+import type { LinkAction } from "./link-action.ts";
+import { LinkCore } from "./session-core.ts";
+import { busy, cancelled, closedHere, offence } from "./link-errors.ts";
+import type { Link, OutMessage, PeerInfo, RequestHandler, RequestOptions, WireMessage } from "../link.ts";
+import { Replier } from "./replier.ts";
+import { ReplyStream } from "./reply-stream.ts";
+
+/** The socket behind a link. */
+export interface LinkPort {
+  /** There may be something to send: call `next` until it says that there is not. */
+  wake(): void;
+  /** The session is over, and what was left to say has left, or could not within CLOSE_FLUSH_MS. Called once. */
+  over(): void;
+}
+
+interface Waiter {
+  answered(message: WireMessage, isLast: boolean, cost: number): void;
+  failed(error: PacketfsError): void;
+}
+
+export class SessionLink implements Link {
+  readonly peer: PeerInfo;
+  readonly closed: Promise<PacketfsError>;
+  readonly core: LinkCore;
+  readonly #port: LinkPort;
+  readonly #now: () => number;
+  readonly #waiters = new Map<number, Waiter>();
+  readonly #replier: Replier;
+  readonly #early: LinkAction[] = [];
+  #rooms: { readonly isThere: () => boolean; readonly resolve: () => void }[] = [];
+  #handler: RequestHandler | undefined;
+  #resolveClosed!: (error: PacketfsError) => void;
+  #resolveOver!: () => void;
+  readonly #over: Promise<void>;
+  /** When the session ended; what is left to say must leave soon after. */
+  #closedAt = Number.POSITIVE_INFINITY;
+  #isOver = false;
+
+  constructor(options: { readonly peer: PeerInfo; readonly port: LinkPort; readonly now: () => number }) {
+    const { peer, port, now } = options;
+    this.peer = peer;
+    this.core = new LinkCore(`${peer.label} (${peer.id.slice(0, 8)})`, now());
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    this.#over = new Promise((resolve) => (this.#resolveOver = resolve));
+    this.#port = port;
+    this.#replier = new Replier({
+      answer: (request, message, isLast) => this.#do(() => this.core.answer(request, message, isLast)),
+      isWanted: (request) => this.core.isWanted(request),
+      room: (request) => this.#room(() => this.core.hasRoom(request)),
+    });
+    this.#now = now;
+  }
+
+  async request(message: OutMessage, options: RequestOptions = {}): Promise<WireMessage> {
+    return await new Promise((resolve, reject) => {
+      const waiter: Waiter = { answered: resolve, failed: reject };
+      this.#ask(message, options, false, waiter);
+    });
+  }
+
+  stream(message: OutMessage, options: RequestOptions = {}): AsyncIterable<WireMessage> {
+    return {
+      [Symbol.asyncIterator]: () => {
+        let request = 0;
+        const stream = new ReplyStream({
+          taken: (cost) => this.#do(() => this.core.taken(request, cost)),
+          left: () => this.#do(() => this.core.withdraw(request, cancelled())),
+        });
+        request = this.#ask(message, options, true, stream);
+        return stream;
+      },
+    };
+  }
+
+  notify(message: OutMessage): void {
+    this.#do(() => this.core.notify(message));
+  }
+
+  onRequest(handler: RequestHandler): void {
+    this.#handler = handler;
+    for (const action of this.#early.splice(0)) this.#act(action);
+  }
+
+  get bufferedBytes(): number {
+    return this.core.bufferedBytes;
+  }
+
+  async drained(): Promise<void> {
+    await this.#room(() => this.core.hasFewBuffered);
+  }
+
+  async close(): Promise<void> {
+    this.#do(() => this.core.close(closedHere()));
+    await this.#over;
+  }
+
+  /** For the port: a message of this session came. */
+  receive(parts: readonly Uint8Array[]): void {
+    this.#do(() => this.core.receive(parts, this.#now()));
+  }
+
+  /** For the port: the connection is gone. */
+  lose(reason: string): void {
+    this.#do(() => this.core.lose(reason));
+  }
+
+  /** For the port: ends the session with a reason that the peer is told. */
+  end(error: PacketfsError): void {
+    this.#do(() => this.core.end(error));
+  }
+
+  /** For the port: makes the peer say something. */
+  ping(): void {
+    this.#do(() => this.core.ping());
+  }
+
+  /** For the port: called every TICK_MS. */
+  tick(): void {
+    this.#do(() => this.core.tick(this.#now()));
+    this.#checkOver();
+  }
+
+  /** For the port: the next message to send. */
+  next(): Uint8Array[] | undefined {
+    const parts = this.core.next(this.#now());
+    this.#actAll();
+    if (parts === undefined) this.#checkOver();
+    return parts;
+  }
+
+  #ask(message: OutMessage, options: RequestOptions, isStream: boolean, waiter: Waiter): number {
+    const { signal, timeoutMs } = options;
+    let request: number;
+    try {
+      if (signal?.aborted === true) throw cancelled();
+      request = this.core.ask(message, { isStream, timeoutMs }, this.#now());
+    } catch (error) {
+      if (!(error instanceof PacketfsError)) throw error;
+      waiter.failed(error);
+      return 0;
+    }
+    if (signal === undefined) {
+      this.#waiters.set(request, waiter);
+    } else {
+      const abort = (): void => this.#do(() => this.core.withdraw(request, cancelled()));
+      const done = (): void => signal.removeEventListener("abort", abort);
+      signal.addEventListener("abort", abort, { once: true });
+      this.#waiters.set(request, withEnd(waiter, done));
+    }
+    this.#port.wake();
+    return request;
+  }
+
+  /** Runs something on the core, and then what it wants done. */
+  #do(event: () => void): void {
+    event();
+    this.#actAll();
+    if (this.core.closed === undefined || !this.core.isFlushed) this.#port.wake();
+    else this.#checkOver();
+  }
+
+  #checkOver(): void {
+    const isOver = this.core.closed !== undefined && this.core.isFlushed;
+    if (this.#isOver || (!isOver && this.#now() < this.#closedAt + CLOSE_FLUSH_MS)) return;
+    this.#isOver = true;
+    this.#port.over();
+    this.#resolveOver();
+  }
+
+  #actAll(): void {
+    for (const action of this.core.takeActions()) this.#act(action);
+  }
+
+  #act(action: LinkAction): void {
+    switch (action.kind) {
+      case "asked":
+      case "notified":
+        return this.#handle(action);
+      case "answered": {
+        const waiter = this.#waiters.get(action.request);
+        if (action.isLast) this.#waiters.delete(action.request);
+        return waiter?.answered(action.message, action.isLast, action.cost);
+      }
+      case "failed": {
+        const waiter = this.#waiters.get(action.request);
+        this.#waiters.delete(action.request);
+        return waiter?.failed(action.error);
+      }
+      case "withdrawn":
+        return this.#replier.withdrawn(action.request);
+      case "room": {
+        const ready = this.#rooms.filter(({ isThere }) => isThere());
+        this.#rooms = this.#rooms.filter((room) => !ready.includes(room));
+        for (const { resolve } of ready) resolve();
+        return;
+      }
+      case "closed":
+        this.#early.length = 0;
+        this.#closedAt = this.#now();
+        return this.#resolveClosed(action.error);
+    }
+  }
+
+  #handle(action: LinkAction & { kind: "asked" | "notified" }): void {
+    const handler = this.#handler;
+    const request = action.kind === "asked" ? action.request : 0;
+    if (handler === undefined) {
+      if (this.#early.length < EARLY_REQUESTS_MAX) this.#early.push(action);
+      else if (request !== 0) this.core.answer(request, errorMessage(busy("this side")), true);
+      return;
+    }
+    const reply = this.#replier.make(request);
+    const fail = (error: unknown): void => {
+      if (request !== 0) reply(errorMessage(PacketfsError.fromJSON(errorToJson(error))));
+      // Nobody waits for an answer, so the session is what is left to end.
+      else this.end(offence(this.peer.label, error instanceof Error ? error.message : String(error)));
+    };
+    try {
+      const done = handler(action.message, reply);
+      if (done !== undefined) done.catch(fail);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  #room(isThere: () => boolean): Promise<void> {
+    if (isThere()) return Promise.resolve();
+    return new Promise((resolve) => this.#rooms.push({ isThere, resolve }));
+  }
+}
+
+function withEnd(waiter: Waiter, done: () => void): Waiter {
+  return {
+    answered: (message, isLast, cost) => {
+      if (isLast) done();
+      waiter.answered(message, isLast, cost);
+    },
+    failed: (error) => {
+      done();
+      waiter.failed(error);
+    },
+  };
+}

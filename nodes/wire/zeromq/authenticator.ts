@@ -1,0 +1,204 @@
+/**
+ * Decides which keys may connect: the ZAP handler (ZeroMQ RFC 27) of one context. It admits a CURVE key that the roster
+ * has and nothing else, one connection at a time (see `Door`). Ports of the context are open only while it lives.
+ */
+import { Reply } from "zeromq";
+import type { Context } from "zeromq";
+import {
+  ADMISSION_MS,
+  CONNECTIONS_MAX,
+  CONNECTIONS_PER_KEY_MAX,
+  REFUSAL_REPORTS_PER_SECOND,
+  SUSPENSION_MS,
+} from "../../limits.ts";
+import type { Admission, Door } from "./admission.ts";
+import { KEY_BYTES } from "../trust/keys.ts";
+import type { Roster } from "../trust/allow-list.ts";
+
+export const ZAP_ENDPOINT = "inproc://zeromq.zap.01";
+export const ZAP_DOMAIN = "packetfs";
+
+/** Somebody whom the port does not know. */
+export interface Stranger {
+  /** CURVE public key, 64 hexadecimal digits; empty when the connection had none. */
+  readonly curveKey: string;
+  /** IP address. */
+  readonly address: string;
+  /** Refusals since the last report, this one included: reports are rate-limited. */
+  readonly refusals: number;
+}
+
+export interface AuthenticatorOptions {
+  readonly context: Context;
+  readonly roster: Roster;
+  readonly door: Door;
+  /** How many connections a key has, and how many there are. */
+  readonly connections: (curveKey: string) => { readonly ofKey: number; readonly all: number };
+  readonly onStranger?: ((stranger: Stranger) => void) | undefined;
+}
+
+interface Suspect {
+  /** Admitted connections that never appeared, since the first of them. */
+  stalls: number;
+  suspendedUntil: number;
+}
+
+const STALLS_MAX = 3;
+const SUSPECTS_MAX = 4096;
+const REFUSED_KEPT = 64;
+
+export class Authenticator {
+  /** Resolves when it has ended, for whatever reason. From then on its context's ports must be closed. */
+  readonly ended: Promise<void>;
+  readonly #options: AuthenticatorOptions;
+  readonly #socket: Reply;
+  readonly #suspects = new Map<string, Suspect>();
+  readonly #refused = new Set<string>();
+  #only: Uint8Array | undefined;
+  #refusals = 0;
+  #unreported = 0;
+  #reportTokens = REFUSAL_REPORTS_PER_SECOND;
+  #reportedAt = 0;
+
+  private constructor(options: AuthenticatorOptions, socket: Reply) {
+    this.#options = options;
+    this.#socket = socket;
+    this.ended = this.#run();
+  }
+
+  /** It answers from then on. */
+  static start(options: AuthenticatorOptions): Authenticator {
+    const socket = new Reply({ context: options.context, linger: 0 });
+    socket.bindSync(ZAP_ENDPOINT);
+    return new Authenticator(options, socket);
+  }
+
+  /** Connections refused so far. */
+  get refusals(): number {
+    return this.#refusals;
+  }
+
+  /** Whether this key was among the last ones that were refused. */
+  hasRefused(curveKey: Uint8Array): boolean {
+    return this.#refused.has(hex(curveKey));
+  }
+
+  /** Admits this key alone until `admitRoster`. */
+  admitOnly(curveKey: Uint8Array): void {
+    this.#only = curveKey;
+  }
+
+  admitRoster(): void {
+    this.#only = undefined;
+  }
+
+  /** Keeps a key out for a while. */
+  suspend(curveKey: Uint8Array): void {
+    this.#suspect(hex(curveKey)).suspendedUntil = performance.now() + SUSPENSION_MS;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        const request = await this.#socket.receive();
+        const admission = this.#judge(request);
+        if (admission === undefined) {
+          await this.#socket.send(response(request, "400", "not in the roster"));
+        } else {
+          const appeared = this.#options.door.expect(admission);
+          await this.#socket.send(response(request, "200", "OK"));
+          await this.#awaitAppearance(admission, appeared);
+        }
+      }
+    } catch {
+      // A closed or broken socket ends the task; `ended` says so to whoever must close the ports.
+    } finally {
+      this.#options.door.forget();
+      this.#socket.close();
+    }
+  }
+
+  #judge(request: readonly Uint8Array[]): Admission | undefined {
+    const [version, , , address, , mechanism, credentials] = request;
+    const from = text(address);
+    if (text(version) !== "1.0" || text(mechanism) !== "CURVE" || credentials?.byteLength !== KEY_BYTES) {
+      return this.#refuse("", from);
+    }
+    const key = hex(credentials);
+    if (this.#only !== undefined) {
+      const isOwn = Buffer.compare(credentials, this.#only) === 0;
+      return isOwn ? { curveKey: this.#only, entry: undefined, address: from } : this.#refuse(key, from);
+    }
+    const entry = this.#options.roster.byCurveKey(credentials);
+    const { ofKey, all } = this.#options.connections(key);
+    const isFull = ofKey >= CONNECTIONS_PER_KEY_MAX || all >= CONNECTIONS_MAX;
+    if (entry === undefined || isFull || this.#isSuspended(key)) return this.#refuse(key, from);
+    return { curveKey: entry.curveKey, entry, address: from };
+  }
+
+  #refuse(curveKey: string, address: string): undefined {
+    this.#refusals++;
+    this.#refused.add(curveKey);
+    if (this.#refused.size > REFUSED_KEPT) this.#refused.delete(this.#refused.values().next().value!);
+    // The proof's own stranger is no news.
+    if (this.#only !== undefined) return;
+    this.#unreported++;
+    const now = performance.now();
+    const refill = ((now - this.#reportedAt) / 1000) * REFUSAL_REPORTS_PER_SECOND;
+    const tokens = Math.min(REFUSAL_REPORTS_PER_SECOND, this.#reportTokens + refill);
+    if (tokens < 1) return;
+    this.#reportTokens = tokens - 1;
+    this.#reportedAt = now;
+    const refusals = this.#unreported;
+    this.#unreported = 0;
+    this.#options.onStranger?.({ curveKey, address, refusals });
+  }
+
+  /** A connection that ends between its admission and its appearance must not keep the others out. */
+  async #awaitAppearance(admission: Admission, appeared: Promise<void>): Promise<void> {
+    let stalled = false;
+    const timer = setTimeout(() => {
+      stalled = true;
+      this.#options.door.forget();
+    }, ADMISSION_MS);
+    await appeared;
+    clearTimeout(timer);
+    if (!stalled) return;
+    const suspect = this.#suspect(hex(admission.curveKey));
+    if (++suspect.stalls < STALLS_MAX) return;
+    suspect.stalls = 0;
+    suspect.suspendedUntil = performance.now() + SUSPENSION_MS;
+  }
+
+  #suspect(key: string): Suspect {
+    const known = this.#suspects.get(key);
+    if (known !== undefined) return known;
+    // The oldest is forgotten: keys that are suspended are few, for they must be in the roster.
+    if (this.#suspects.size >= SUSPECTS_MAX) this.#suspects.delete(this.#suspects.keys().next().value!);
+    const suspect = { stalls: 0, suspendedUntil: 0 };
+    this.#suspects.set(key, suspect);
+    return suspect;
+  }
+
+  #isSuspended(key: string): boolean {
+    const suspect = this.#suspects.get(key);
+    return suspect !== undefined && performance.now() < suspect.suspendedUntil;
+  }
+}
+
+function response(request: readonly Uint8Array[], status: string, reason: string): (string | Uint8Array)[] {
+  const [version = "1.0", requestId = ""] = request;
+  return [version, requestId, status, reason, "", ""];
+}
+
+function text(bytes: Uint8Array | undefined): string {
+  return bytes === undefined ? "" : Buffer.from(bytes).toString("latin1");
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}

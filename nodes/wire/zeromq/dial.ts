@@ -1,0 +1,219 @@
+/** The dialing side of the wire: one call, one session. `Redialer` makes a new one whenever one is lost. */
+import { randomBytes } from "node:crypto";
+import type { Context, Dealer, Event } from "zeromq";
+import type { PacketfsError } from "../../../packets/errors.ts";
+import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
+import { CONNECT_TIMEOUT_MS, TICK_MS } from "../../limits.ts";
+import { parseAddress, resolveEndpoint } from "../trust/address.ts";
+import { Caller } from "../handshake/client-handshake.ts";
+import { NONCE_BYTES } from "../handshake/handshake-messages.ts";
+import type { ServerKeys } from "../handshake/signed-hello.ts";
+import type { Identity } from "../trust/keys.ts";
+import { cancelled } from "../session/link-errors.ts";
+import type { Link, PeerInfo, Role } from "../link.ts";
+import { Pump } from "./pump.ts";
+import { SessionLink } from "../session/session-link.ts";
+import { watchEvents } from "./socket-events.ts";
+import { createContext, createDealer } from "./sockets.ts";
+import { systemCode } from "./system-code.ts";
+
+export interface DialOptions {
+  /** HOST:PORT. */
+  readonly address: string;
+  /** The keys that the other side must hold, as its token or roster entry says. */
+  readonly server: ServerKeys;
+  /** Who dials; an invite's identity when a machine joins. */
+  readonly identity: Identity;
+  readonly role: Role;
+  readonly label: string;
+  readonly features?: readonly string[];
+  /** HOST:PORT where others reach this side, if it listens. */
+  readonly listen?: string | undefined;
+  /** The machine's own identity when `identity` is an invite's: the session is then this one's. */
+  readonly joining?: Identity | undefined;
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Contexts own threads and live until the process ends, so all dials share one. */
+let context: Context | undefined;
+
+/** Connections that end this often before they are encrypted are not worth waiting for. */
+const BROKEN_HANDSHAKES_MAX = 3;
+
+/**
+ * Opens a session. Rejects with PFS_PEER_UNREACHABLE when nobody answers in time, PFS_PEER_REFUSED {reason} when the port
+ * or its keys are not what they must be or it says no, PFS_HELLO_REPLAYED, PFS_ADDRESS_INVALID, and PFS_CANCELLED.
+ */
+export async function dial(options: DialOptions): Promise<Link> {
+  const { address, server, identity, signal, timeoutMs = CONNECT_TIMEOUT_MS } = options;
+  const { endpoint, ipv6 } = await resolveEndpoint(parseAddress(address)).catch((cause: unknown) => {
+    if (cause instanceof WireError) throw cause;
+    throw unreachable(address, "its name is not known", cause);
+  });
+  if (signal?.aborted === true) throw cancelled();
+  context ??= createContext();
+  const dealer = createDealer({ context, identity, serverKey: server.curveKey, ipv6 });
+  const call = new Call(dealer, options);
+  const timer = setTimeout(() => call.fail(call.timeout()), timeoutMs);
+  const abort = (): void => call.fail(cancelled());
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    dealer.connect(endpoint);
+    return await call.answered;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** One dialing socket, from its first connection to the end of its session. */
+class Call {
+  readonly answered: Promise<Link>;
+  readonly #dealer: Dealer;
+  readonly #address: string;
+  readonly #caller: Caller;
+  #resolve!: (link: Link) => void;
+  #reject!: (error: PacketfsError) => void;
+  #link: SessionLink | undefined;
+  #hasConnected = false;
+  #hasShakenHands = false;
+  #brokenHandshakes = 0;
+
+  constructor(dealer: Dealer, options: DialOptions) {
+    const { address, server, identity, role, label, features = [], listen, joining } = options;
+    this.#dealer = dealer;
+    this.#address = address;
+    const self = { label, features, ...(listen === undefined ? {} : { address: listen }) };
+    const random = (): Uint8Array => randomBytes(NONCE_BYTES);
+    this.#caller = new Caller({ address, server, identity, role, self, joining, random });
+    this.answered = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    watchEvents(dealer, (event) => this.#happened(event));
+    void this.#receive();
+  }
+
+  /** The error for a call that takes too long. */
+  timeout(): WireError {
+    if (this.#hasShakenHands) return unreachable(this.#address, "it does not finish its handshake");
+    if (this.#brokenHandshakes > 0) return this.#wrongServer();
+    return unreachable(this.#address, this.#hasConnected ? "it does not answer" : "nobody listens there");
+  }
+
+  fail(error: PacketfsError): void {
+    if (this.#link !== undefined) return;
+    this.#reject(error);
+    if (!this.#dealer.closed) this.#dealer.linger = 0;
+    this.#dealer.close();
+  }
+
+  #happened({ type }: Event): void {
+    switch (type) {
+      case "connect":
+        this.#hasConnected = true;
+        return;
+      case "handshake":
+        this.#hasShakenHands = true;
+        if (this.#link === undefined) this.#say(this.#caller.hello());
+        return;
+      case "handshake:error:auth":
+        return this.fail(refused(this.#address, RefusalReason.key, "does not let this identity in"));
+      case "disconnect":
+        return this.#disconnected();
+      default:
+    }
+  }
+
+  #disconnected(): void {
+    const link = this.#link;
+    if (link !== undefined) return this.#loseWhenRead(link);
+    // A port that holds another key ends each connection in the middle of its handshake.
+    if (!this.#hasShakenHands && ++this.#brokenHandshakes >= BROKEN_HANDSHAKES_MAX)
+      this.fail(this.#wrongServer());
+  }
+
+  /** What came before the connection ended is still to be read; a goodbye may be among it. */
+  #loseWhenRead(link: SessionLink): void {
+    if (!this.#dealer.closed && this.#dealer.readable) setImmediate(() => this.#loseWhenRead(link));
+    else link.lose("its connection ended");
+  }
+
+  #say(parts: Uint8Array[]): void {
+    // A failed write shows as a lost connection or as the end of the timeout.
+    this.#dealer.send(parts).catch(() => undefined);
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      for (;;) {
+        const parts = await this.#dealer.receive();
+        if (this.#link === undefined) this.#step(parts);
+        else this.#link.receive(parts);
+      }
+    } catch (error) {
+      // The socket was closed: by a failure that was told, or because the session is over.
+      this.#link?.lose(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #step(parts: readonly Uint8Array[]): void {
+    const step = this.#caller.receive(parts);
+    switch (step.kind) {
+      case "say":
+        return this.#say(step.parts);
+      case "failed":
+        return this.fail(step.error);
+      case "welcomed":
+        this.#link = this.#begin(step.peer);
+        return this.#resolve(this.#link);
+    }
+  }
+
+  #begin(peer: PeerInfo): SessionLink {
+    const dealer = this.#dealer;
+    const pump = new Pump<SessionLink>({
+      write: async (_link, parts) => {
+        try {
+          await dealer.send(parts);
+          return "written";
+        } catch (error) {
+          return systemCode(error) === "EAGAIN" ? "later" : "gone";
+        }
+      },
+      onGone: (gone) => gone.lose("its connection is gone"),
+    });
+    const link: SessionLink = new SessionLink({
+      peer,
+      now: () => performance.now(),
+      port: {
+        wake: () => pump.wake(link),
+        over: () => {
+          clearInterval(ticker);
+          pump.close();
+          dealer.close();
+        },
+      },
+    });
+    const ticker = setInterval(() => link.tick(), TICK_MS).unref();
+    return link;
+  }
+
+  #wrongServer(): WireError {
+    return refused(
+      this.#address,
+      RefusalReason.server,
+      "does not hold the expected key, or is no PacketFS port",
+    );
+  }
+}
+
+function unreachable(address: string, reason: string, cause?: unknown): WireError {
+  const message = `${address} cannot be reached: ${reason}`;
+  return new WireError(WireErrorCode.unreachable, message, { address, reason }, { cause });
+}
+
+function refused(address: string, reason: RefusalReason, text: string): WireError {
+  return new WireError(WireErrorCode.refused, `${address} ${text}`, { address, reason });
+}

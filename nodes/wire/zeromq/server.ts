@@ -1,0 +1,216 @@
+/**
+ * The listening side of the wire: a guarded port whose connections become sessions, each a `Link`.
+ *
+ *     appeared ─▶ lobby ──signed HELLO──▶ session ──lost, closed──▶ over
+ *                   └──refused───────────────────────────────────▶ over: not spoken with any more
+ */
+import { EnvelopeOffset, MessageType } from "../../../packets/envelope.ts";
+import { hasCode } from "../../../packets/errors.ts";
+import type { PacketfsError } from "../../../packets/errors.ts";
+import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
+import { TICK_MS } from "../../limits.ts";
+import type { Admission } from "./admission.ts";
+import { errorMessage } from "../session/error-frame.ts";
+import { outFrame, toParts } from "../session/message.ts";
+import type { Identity } from "../trust/keys.ts";
+import { closedHere } from "../session/link-errors.ts";
+import type { Link, PeerInfo } from "../link.ts";
+import { Lobby } from "./pending-connections.ts";
+import { Port } from "./port.ts";
+import { Pump } from "./pump.ts";
+import { refusal, replayedHello } from "../handshake/server-handshake.ts";
+import type { Roster, RosterEntry } from "../trust/allow-list.ts";
+import { SessionLink } from "../session/session-link.ts";
+import type { WireEvent } from "./wire-event.ts";
+
+export interface WireServerOptions {
+  readonly identity: Identity;
+  /** Asked at every connection; removing an entry ends its sessions. */
+  readonly roster: Roster;
+  readonly role: "hub" | "node";
+  readonly label: string;
+  readonly features?: readonly string[];
+  /** A session began. Say who answers it (`onRequest`) before the first await. */
+  readonly onLink: (link: Link) => void;
+  /** A machine has joined the roster; keep it. When this rejects, the machine is removed again and refused. */
+  readonly onJoin?: (joined: RosterEntry, invite: RosterEntry) => void | Promise<void>;
+  readonly onEvent?: (event: WireEvent) => void;
+}
+
+export class WireServer implements AsyncDisposable {
+  /** Resolves with the reason when the port is closed. */
+  readonly closed: Promise<PacketfsError>;
+  readonly #options: WireServerOptions;
+  readonly #port: Port;
+  readonly #lobby: Lobby;
+  readonly #pump: Pump<SessionLink>;
+  readonly #sessions = new Map<number, SessionLink>();
+  readonly #connections = new Map<SessionLink, number>();
+  /** Connections whose sessions are over, though the peers may not know. */
+  readonly #over = new Set<number>();
+  readonly #ignoreRemovals: () => void;
+  readonly #ticker: NodeJS.Timeout;
+  #address: string | undefined;
+  #resolveClosed!: (error: PacketfsError) => void;
+
+  constructor(options: WireServerOptions) {
+    this.#options = options;
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    const { identity, roster, role, label, features = [], onJoin } = options;
+    const onEvent = (event: WireEvent): void => options.onEvent?.(event);
+    this.#port = new Port({
+      identity,
+      roster,
+      onStranger: (stranger) => onEvent({ kind: "stranger", ...stranger }),
+      listener: {
+        appeared: (connection, admission) => this.#lobby.appeared(connection, admission),
+        disappeared: (connection) => this.#disappeared(connection),
+        received: (connection, parts) => this.#received(connection, parts),
+        refused: (routingId, admission) => this.#refusedAtDoor(routingId, admission),
+        silent: (connection) => this.#sessions.get(connection)?.ping(),
+        reopened: (culprit, reason) => this.#reopened(culprit, reason),
+        failed: (error) => this.#end(error),
+      },
+    });
+    this.#lobby = new Lobby({
+      identity,
+      roster,
+      role,
+      label,
+      features,
+      onJoin,
+      onEvent,
+      // The socket never makes these wait, and a guest that has no room for them is no loss.
+      write: (connection, parts) => void this.#port.write(connection, parts),
+      onSession: (connection, peer, admission) => this.#begin(connection, peer, admission),
+    });
+    this.#pump = new Pump<SessionLink>({
+      write: async (link, parts) => {
+        const connection = this.#connections.get(link);
+        return connection === undefined ? "gone" : await this.#port.write(connection, parts);
+      },
+      onGone: (link) => link.lose("its connection is gone"),
+    });
+    this.#ignoreRemovals = roster.onRemoval((entry) => this.#removed(entry));
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS).unref();
+  }
+
+  /** Opens the port, once; 0 lets the system choose. Rejects with PFS_PORT_UNAVAILABLE or PFS_AUTHENTICATOR_LOST. */
+  async bind(host: string, port: number): Promise<void> {
+    this.#address = await this.#port.open(host, port);
+  }
+
+  /** HOST:PORT. */
+  get address(): string {
+    if (this.#address === undefined) throw new Error("the server is not bound");
+    return this.#address;
+  }
+
+  /** The sessions there are. */
+  get links(): Link[] {
+    return [...this.#connections.keys()].filter((link) => link.core.closed === undefined);
+  }
+
+  /** Ends all sessions, telling the peers, and closes the port. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#connections.keys()].map((link) => link.close()));
+    this.#end(closedHere());
+  }
+
+  /** Closes the port at once, without a word to the peers: what a crash would do. */
+  kill(): void {
+    this.#end(closedHere());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #begin(connection: number, peer: PeerInfo, admission: Admission): void {
+    const link: SessionLink = new SessionLink({
+      peer,
+      now: () => performance.now(),
+      port: { wake: () => this.#pump.wake(link), over: () => this.#forget(link) },
+    });
+    this.#sessions.set(connection, link);
+    this.#connections.set(link, connection);
+    void link.closed.then((error) => {
+      if (!hasCode(error, WireErrorCode.offence) && !hasCode(error, WireErrorCode.helloReplayed)) return;
+      const { address } = admission;
+      this.#options.onEvent?.({ kind: "offence", id: peer.id, address, reason: error.message });
+    });
+    this.#options.onLink(link);
+  }
+
+  #disappeared(connection: number): void {
+    this.#lobby.disappeared(connection);
+    const link = this.#sessions.get(connection);
+    this.#sessions.delete(connection);
+    link?.lose("its connection ended");
+    this.#over.delete(connection);
+  }
+
+  #received(connection: number, parts: readonly Uint8Array[]): void {
+    const link = this.#sessions.get(connection);
+    if (link === undefined) {
+      if (this.#lobby.received(connection, parts) || !this.#over.delete(connection)) return;
+      // Told once. It must connect again to be listened to.
+      const error = new WireError(WireErrorCode.sessionUnknown, "the session is over; say HELLO again");
+      void this.#port.write(connection, toParts(outFrame(errorMessage(error)), 0, 0));
+    } else if (parts[0]?.[EnvelopeOffset.type] === MessageType.HELLO) {
+      link.end(replayedHello());
+    } else {
+      link.receive(parts);
+    }
+  }
+
+  #forget(link: SessionLink): void {
+    this.#pump.forget(link);
+    const connection = this.#connections.get(link);
+    this.#connections.delete(link);
+    if (connection === undefined || !this.#sessions.delete(connection)) return;
+    this.#over.add(connection);
+  }
+
+  #refusedAtDoor(routingId: Uint8Array, admission: Admission | undefined): void {
+    const error = refusal(RefusalReason.routing, "routing ids are assigned, not chosen");
+    void this.#port.writeTo(routingId, toParts(outFrame(errorMessage(error)), 0, 0));
+    const [id, address] = [admission?.entry?.id ?? "", admission?.address ?? ""];
+    this.#options.onEvent?.({ kind: "refused", id, address, reason: error.message });
+  }
+
+  #reopened(culprit: Admission | undefined, reason: string): void {
+    const [id, address] = [culprit?.entry?.id ?? "", culprit?.address ?? ""];
+    this.#options.onEvent?.({ kind: "attacked", id, address, reason });
+    this.#lobby.clear();
+    this.#loseAll("its port had to be opened anew");
+    this.#over.clear();
+  }
+
+  #removed(entry: RosterEntry): void {
+    for (const link of this.#connections.keys()) {
+      if (link.peer.id === entry.id)
+        link.end(refusal(RefusalReason.key, "the identity was removed from the roster"));
+    }
+  }
+
+  #loseAll(reason: string): void {
+    for (const link of this.#connections.keys()) link.lose(reason);
+  }
+
+  #tick(): void {
+    this.#port.tick();
+    this.#lobby.tick();
+    for (const link of this.#connections.keys()) link.tick();
+  }
+
+  #end(error: PacketfsError): void {
+    clearInterval(this.#ticker);
+    this.#ignoreRemovals();
+    this.#lobby.clear();
+    this.#loseAll(error.message);
+    this.#pump.close();
+    this.#port.close();
+    this.#resolveClosed(error);
+  }
+}

@@ -1,0 +1,101 @@
+/** ZeroMQ sockets with every option that the wire relies on. */
+import { Context, Dealer, Router } from "zeromq";
+import { MESSAGE_CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
+import {
+  CONNECT_TIMEOUT_MS,
+  FRAME_OVERHEAD_BYTES,
+  HANDSHAKE_TIMEOUT_MS,
+  RECONNECT_MS_MAX,
+  RECONNECT_MS_MIN,
+  SOCKET_LINGER_MS,
+  SOCKET_MESSAGES_MAX,
+} from "../../limits.ts";
+import { ZAP_DOMAIN } from "./authenticator.ts";
+import { z85Encode } from "../trust/keys.ts";
+import type { Identity } from "../trust/keys.ts";
+
+const FRAME_BYTES_MAX = MESSAGE_CHUNK_BYTES_MAX + FRAME_OVERHEAD_BYTES;
+
+// libzmq 4.3.5, zmq.h: options that the binding has no names for.
+const ZMQ_ROUTER_NOTIFY = 97;
+const ZMQ_NOTIFY_CONNECT = 1;
+const ZMQ_DISCONNECT_MSG = 111;
+
+/** A context whose sockets do not keep the process from ending. */
+export function createContext(): Context {
+  return new Context({ blocky: false });
+}
+
+/** A ROUTER that says when a peer connects (an empty message) and disconnects (a message that nobody else knows). */
+class AnnouncingRouter extends Router {
+  announce(disconnected: Uint8Array): void {
+    this.setInt32Option(ZMQ_ROUTER_NOTIFY, ZMQ_NOTIFY_CONNECT);
+    this.setStringOption(ZMQ_DISCONNECT_MSG, Buffer.from(disconnected));
+  }
+}
+
+export interface RouterOptions {
+  readonly context: Context;
+  readonly identity: Identity;
+  /** The message that a disconnected peer leaves behind: secret, so that no peer can say it. */
+  readonly disconnected: Uint8Array;
+  readonly ipv6: boolean;
+}
+
+/** A server's socket, not bound. Without a live authenticator in its context it refuses everybody. */
+export function createRouter({ context, identity, disconnected, ipv6 }: RouterOptions): Router {
+  const router = new AnnouncingRouter({
+    context,
+    curveServer: true,
+    curveSecretKey: identity.curveSecretZ85(),
+    zapDomain: ZAP_DOMAIN,
+    zapEnforceDomain: true,
+    mandatory: true,
+    handshakeInterval: HANDSHAKE_TIMEOUT_MS,
+    maxMessageSize: FRAME_BYTES_MAX,
+    sendHighWaterMark: SOCKET_MESSAGES_MAX,
+    receiveHighWaterMark: SOCKET_MESSAGES_MAX,
+    // A slow peer must not make the others wait: a message that it has no room for is tried again later.
+    sendTimeout: 0,
+    linger: SOCKET_LINGER_MS,
+    backlog: 512,
+    ipv6,
+  });
+  router.announce(disconnected);
+  return router;
+}
+
+/** Unbinds at once. zeromq.js 6.8.0's own `unbindSync` binds; in libzmq, unbinding and disconnecting are the same. */
+export function unbind(socket: Router, endpoint: string): void {
+  socket.disconnect(endpoint);
+}
+
+export interface DealerOptions {
+  readonly context: Context;
+  readonly identity: Identity;
+  /** The CURVE key that the other side must hold. */
+  readonly serverKey: Uint8Array;
+  readonly ipv6: boolean;
+}
+
+/** A dialing socket, not connected. */
+export function createDealer({ context, identity, serverKey, ipv6 }: DealerOptions): Dealer {
+  return new Dealer({
+    context,
+    curveServerKey: z85Encode(serverKey),
+    curvePublicKey: z85Encode(identity.curveKey),
+    curveSecretKey: identity.curveSecretZ85(),
+    // Nothing is queued for a connection that does not exist yet.
+    immediate: true,
+    reconnectInterval: RECONNECT_MS_MIN,
+    reconnectMaxInterval: RECONNECT_MS_MAX,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    handshakeInterval: HANDSHAKE_TIMEOUT_MS,
+    maxMessageSize: FRAME_BYTES_MAX,
+    sendHighWaterMark: SOCKET_MESSAGES_MAX,
+    receiveHighWaterMark: SOCKET_MESSAGES_MAX,
+    sendTimeout: CONNECT_TIMEOUT_MS,
+    linger: SOCKET_LINGER_MS,
+    ipv6,
+  });
+}
