@@ -47,6 +47,8 @@ export type {
   CsvOptions,
   GroupsContext,
   GroupsProgram,
+  JobArgs,
+  JobValue,
   ListProgram,
   ProgramContext,
   Reader,

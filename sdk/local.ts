@@ -38,6 +38,7 @@ import type {
   StreamPart,
   VerifyReport,
 } from "./packetfs.ts";
+import type { JobArgs, JobValue } from "./program.ts";
 import { inSourcePlaces } from "./source-places.ts";
 
 export interface LocalOptions {
@@ -105,13 +106,18 @@ class LocalPacketFS implements PacketFS {
     yield* streamParts(await this.#files(), file);
   }
 
-  async run(program: ProgramSource, files: readonly string[], options: RunOptions = {}): Promise<JobResult> {
+  async run<Program>(
+    program: ProgramSource,
+    files: readonly string[],
+    options: RunOptions<JobArgs<Program>> = {},
+  ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
     // Bundled first: a program that is wrong shows before anything is opened.
     const bundle = await bundleProgram(program);
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
-    return await inSourcePlaces(bundle, this.#jobs.run(bundle, inputs, options));
+    const outcome = await inSourcePlaces(bundle, this.#jobs.run(bundle, inputs, options));
+    return outcome as JobResult<JobValue<Program>>;
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {

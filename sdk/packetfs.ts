@@ -4,6 +4,7 @@
  */
 import type { ErrorJson } from "../packets/errors.ts";
 import type { Yields } from "../runtime/program/program.ts";
+import type { JobArgs, JobValue } from "./program.ts";
 
 export interface PacketFS extends AsyncDisposable {
   /** Stores a file: the path of one, or bytes in any form. Durable when it resolves. */
@@ -18,8 +19,18 @@ export interface PacketFS extends AsyncDisposable {
   remove(name: string): Promise<void>;
   /** The file's stream chunks, the top one first, each followed by those it calls. */
   packets(file: string): AsyncIterable<StreamPart>;
-  /** Runs a program over files: one job. Rejects with the first fault when a packet fails for good. */
-  run(program: ProgramSource, files: readonly string[], options?: RunOptions): Promise<JobResult>;
+  /**
+   * Runs a program over files: one job. Rejects with the first fault when a packet fails for good. Told the program's
+   * type, it knows what `args` has to be and what `value` is:
+   *
+   *   import type longestLine from "./longest-line.ts";
+   *   const { value } = await pfs.run<typeof longestLine>({ path: "longest-line.ts" }, ["book.txt"]); // number | null
+   */
+  run<Program = unknown>(
+    program: ProgramSource,
+    files: readonly string[],
+    options?: RunOptions<JobArgs<Program>>,
+  ): Promise<JobResult<JobValue<Program>>>;
   /** Loads a program into lanes that stay, for code that makes its EXEC packets itself. */
   load(program: ProgramSource, options?: LoadOptions): Promise<LoadedProgram>;
   nodes(): Promise<NodeInfo[]>;
@@ -92,9 +103,9 @@ export interface StreamPart {
   readonly frame: Uint8Array;
 }
 
-export interface RunOptions {
+export interface RunOptions<Args = unknown> {
   /** JSON value that the program's functions get. */
-  readonly args?: unknown;
+  readonly args?: Args;
   /** Stores the result under this name instead of returning it. */
   readonly out?: string;
   /** Bytes of input per EXEC packet; the default follows from the input and the number of lanes. */
@@ -139,11 +150,11 @@ export type JobEvent =
   /** Something worth knowing that did not end the job: a node was lost, an executor killed, a packet tried again. */
   | { readonly kind: "note"; readonly job: string; readonly text: string };
 
-export interface JobResult {
+export interface JobResult<Value = unknown> {
   readonly job: string;
   readonly yields: Yields;
   /** The value, or [key, value] pairs sorted by key; undefined when the result was stored as a file. */
-  readonly value?: unknown;
+  readonly value?: Value;
   /** The file that holds the result, when `out` was given or the program yields bytes. */
   readonly file?: { readonly name?: string; readonly root: string; readonly length: number };
   readonly statistics: JobStatistics;

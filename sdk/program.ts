@@ -22,6 +22,18 @@ import type { ColumnType, ProgramLimits, ReaderSpec } from "../runtime/program/p
 /** Carries the type of a reader's records; never set. */
 declare const record: unique symbol;
 
+/** Carries the types of a program's arguments and of its job's value; never set. */
+declare const job: unique symbol;
+
+interface JobTypes<Args, Value> {
+  readonly [job]?: { readonly args: Args; readonly value: Value };
+}
+
+/** What `context.args` of the program is. */
+export type JobArgs<Program> = Program extends JobTypes<infer Args, unknown> ? Args : unknown;
+/** What the program's job gives as its value: see `PacketFS.run`. */
+export type JobValue<Program> = Program extends JobTypes<unknown, infer Value> ? Value : unknown;
+
 /** How the bytes of a file become records of type `Rec`. */
 export type Reader<Rec> = ReaderSpec & { readonly [record]?: Rec };
 
@@ -60,7 +72,8 @@ interface ProgramParts<Rec, State, Args> {
 }
 
 /** A job gives one value: what `map` returned for every record, folded by `combine`; null when it returned nothing. */
-export interface ValueProgram<Rec, Value, State, Args, Result> extends ProgramParts<Rec, State, Args> {
+export interface ValueProgram<Rec, Value, State, Args, Result>
+  extends ProgramParts<Rec, State, Args>, JobTypes<Args, Result | null> {
   readonly yields?: "value";
   /** Undefined means that the record adds nothing. */
   readonly map: (record: Rec, context: ProgramContext<Args, State>) => Value | undefined;
@@ -71,7 +84,8 @@ export interface ValueProgram<Rec, Value, State, Args, Result> extends ProgramPa
 }
 
 /** A job gives a list: what `map` returned, in the order of the input. All of it travels, so it had better be little. */
-export interface ListProgram<Rec, Value, State, Args, Result> extends ProgramParts<Rec, State, Args> {
+export interface ListProgram<Rec, Value, State, Args, Result>
+  extends ProgramParts<Rec, State, Args>, JobTypes<Args, Result> {
   readonly yields?: "value";
   /** Undefined means that the record adds nothing. */
   readonly map: (record: Rec, context: ProgramContext<Args, State>) => Value | undefined;
@@ -81,7 +95,8 @@ export interface ListProgram<Rec, Value, State, Args, Result> extends ProgramPar
 }
 
 /** A job gives pairs of key and value, sorted by key: what `map` emitted. */
-export interface GroupsProgram<Rec, Value, State, Args, Result> extends ProgramParts<Rec, State, Args> {
+export interface GroupsProgram<Rec, Value, State, Args, Result>
+  extends ProgramParts<Rec, State, Args>, JobTypes<Args, [key: string, value: Result][]> {
   readonly yields: "groups";
   readonly map: (record: Rec, context: GroupsContext<Args, State, Value>) => void;
   /**
@@ -94,7 +109,8 @@ export interface GroupsProgram<Rec, Value, State, Args, Result> extends ProgramP
 }
 
 /** A job gives bytes: what `map` wrote or returned, in the order of the input. They are stored as a file. */
-export interface BytesProgram<Rec, State, Args> extends ProgramParts<Rec, State, Args> {
+export interface BytesProgram<Rec, State, Args>
+  extends ProgramParts<Rec, State, Args>, JobTypes<Args, undefined> {
   readonly yields: "bytes";
   readonly map: (record: Rec, context: BytesContext<Args, State>) => Uint8Array | string | void;
 }

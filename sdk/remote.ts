@@ -27,6 +27,7 @@ import type {
   StreamPart,
   VerifyReport,
 } from "./packetfs.ts";
+import type { JobArgs, JobValue } from "./program.ts";
 import { inSourcePlaces } from "./source-places.ts";
 
 export interface ConnectOptions {
@@ -108,11 +109,16 @@ class RemotePacketFS implements PacketFS {
     return streamParts(this.#files, file);
   }
 
-  async run(program: ProgramSource, files: readonly string[], options: RunOptions = {}): Promise<JobResult> {
+  async run<Program>(
+    program: ProgramSource,
+    files: readonly string[],
+    options: RunOptions<JobArgs<Program>> = {},
+  ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
-    return await this.#withProgram(program, (name, code) =>
+    const outcome = await this.#withProgram(program, (name, code) =>
       this.#hub.run({ program: name, code, files, ...options }),
     );
+    return outcome as JobResult<JobValue<Program>>;
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {

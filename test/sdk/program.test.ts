@@ -1,5 +1,6 @@
 /** What `defineProgram` infers is checked by the compiler; this file compiling is half of the test. */
 import { describe, expect, expectTypeOf, it } from "vitest";
+import type { JobResult, PacketFS } from "../../sdk/packetfs.ts";
 import { blocks, bytes, columns, csv, defineProgram, jsonLines, lines } from "../../sdk/program.ts";
 
 describe("readers", () => {
@@ -116,5 +117,44 @@ describe("defineProgram", () => {
         return `${line}\n`;
       },
     });
+  });
+});
+
+describe("a job that is told its program's type", () => {
+  // Never called: what it compiles to is the test.
+  async function typed(pfs: PacketFS): Promise<void> {
+    const longest = defineProgram({
+      input: lines(),
+      init: (args: { readonly least: number }) => args.least,
+      map: (line, { state }) => Math.max(state, line.length),
+      combine: (a: number, b: number) => Math.max(a, b),
+    });
+    const options = { args: { least: 3 } };
+    const result = await pfs.run<typeof longest>({ path: "x.ts" }, ["f"], options);
+    expectTypeOf(result).toEqualTypeOf<JobResult<number | null>>();
+    // @ts-expect-error the program wants another shape of arguments
+    await pfs.run<typeof longest>({ path: "x.ts" }, ["f"], { args: { most: 3 } });
+
+    const counts = defineProgram({
+      input: lines(),
+      yields: "groups",
+      map: (line, { emit }) => emit(line, 1),
+      combine: (a: number, b: number) => a + b,
+      reduce: (key, [count]) => `${key}: ${count}`,
+    });
+    const groups = await pfs.run<typeof counts>({ path: "x.ts" }, ["f"]);
+    expectTypeOf(groups.value).toEqualTypeOf<[key: string, value: string][] | undefined>();
+
+    const list = defineProgram({ input: lines(), map: (line) => line.length });
+    expectTypeOf((await pfs.run<typeof list>({ path: "x.ts" }, ["f"])).value).toEqualTypeOf<
+      number[] | undefined
+    >();
+    const output = defineProgram({ input: lines(), yields: "bytes", map: (line) => line });
+    expectTypeOf((await pfs.run<typeof output>({ path: "x.ts" }, ["f"])).value).toEqualTypeOf<undefined>();
+    expectTypeOf((await pfs.run({ path: "x.ts" }, ["f"])).value).toEqualTypeOf<unknown>();
+  }
+
+  it("knows its arguments and its value", () => {
+    expect(typed).toBeTypeOf("function");
   });
 });
