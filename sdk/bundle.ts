@@ -85,6 +85,8 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
     legalComments: "none",
     sourcemap: "external",
     sourcesContent: false,
+    // Many packages ask for it, and there is no process to ask.
+    define: { "process.env.NODE_ENV": '"production"' },
     logLevel: "silent",
     // A tsconfig.json that happens to lie above the program must not change what it means.
     tsconfigRaw: {},
@@ -92,7 +94,14 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
   };
 }
 
-/** "packetfs" is the authoring API and nothing else; what the sandbox lacks is an error that says so. */
+/** Marks a resolution that this plugin asked for itself. */
+const ASKED = Symbol("asked by the sandbox's own resolution");
+
+/**
+ * "packetfs" is the authoring API and nothing else. A package that is called like one of Node's own modules is taken where
+ * it is installed; what is not there and is imported is an error that says so, and what is only required is a module that
+ * throws it when it is reached: packages guard such a call, or make it in functions that nobody calls here.
+ */
 const sandboxImports: Plugin = {
   name: "packetfs-sandbox",
   setup(plugin) {
@@ -101,14 +110,36 @@ const sandboxImports: Plugin = {
       contents: await readFile(AUTHORING_API, "utf8"),
       loader: "ts",
     }));
-    plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, ({ path }) => {
-      const builtin = path.replace(/^node:/, "");
-      if (!path.startsWith("node:") && !BUILTINS.has(path)) return undefined;
-      const absent = ABSENT.find(([pattern]) => pattern.test(builtin))?.[1] ?? "programs have no Node.js";
-      return { errors: [{ text: `${absent}: "${path}" cannot be imported` }] };
+    plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, async (args) => {
+      const { path, kind, importer, resolveDir, namespace } = args;
+      if (args.pluginData === ASKED) return undefined;
+      if (!path.startsWith("node:")) {
+        if (!BUILTINS.has(path)) return undefined;
+        const installed = await plugin.resolve(path, {
+          kind,
+          importer,
+          namespace,
+          resolveDir,
+          pluginData: ASKED,
+        });
+        if (installed.errors.length === 0 && !installed.external) return { path: installed.path };
+      }
+      const text = absence(path);
+      if (kind === "require-call" || kind === "require-resolve") return { path, namespace: "absent" };
+      return { errors: [{ text }] };
     });
+    plugin.onLoad({ filter: /.*/, namespace: "absent" }, ({ path }) => ({
+      contents: `throw new Error(${JSON.stringify(absence(path))});`,
+      loader: "js",
+    }));
   },
 };
+
+function absence(path: string): string {
+  const builtin = path.replace(/^node:/, "");
+  const absent = ABSENT.find(([pattern]) => pattern.test(builtin))?.[1] ?? "programs have no Node.js";
+  return `${absent}: "${path}" cannot be imported`;
+}
 
 async function checkReadable(path: string, shown: string): Promise<void> {
   try {

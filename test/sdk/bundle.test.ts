@@ -90,6 +90,52 @@ describe("a program's bundle", () => {
   });
 });
 
+describe("a package called like one of Node's modules", () => {
+  it("is bundled where it is installed, from the program and from other packages", async () => {
+    await write("named/node_modules/events/package.json", '{"name":"events","main":"events.js"}');
+    await write(
+      "named/node_modules/events/events.js",
+      "exports.EventEmitter = class { kind() { return 'ours'; } };",
+    );
+    await write("named/node_modules/uses/package.json", '{"name":"uses","main":"uses.js"}');
+    await write(
+      "named/node_modules/uses/uses.js",
+      "module.exports = new (require('events').EventEmitter)().kind();",
+    );
+    const path = await write(
+      "named/program.ts",
+      'import { EventEmitter } from "events"; import used from "uses"; export default { own: new EventEmitter().kind(), used };',
+    );
+    expect(await load(await bundleProgram({ path }))).toEqual({ own: "ours", used: "ours" });
+    const node = await write(
+      "named/node.ts",
+      'import { EventEmitter } from "node:events"; export default EventEmitter;',
+    );
+    expect((await failure({ path: node })).message).toContain('"node:events" cannot be imported');
+  });
+
+  it("throws when it is reached, where it is only required and not there", async () => {
+    await write("guarded/node_modules/parse/package.json", '{"name":"parse","main":"parse.js"}');
+    await write(
+      "guarded/node_modules/parse/parse.js",
+      `exports.mode = process.env.NODE_ENV;
+exports.parse = (text) => text.split(",");
+exports.stream = () => new (require("stream").Duplex)();
+try { exports.fast = require("fs"); } catch (error) { exports.reason = error.message; }`,
+    );
+    const path = await write(
+      "guarded/program.ts",
+      'import parse from "parse"; let late = ""; try { parse.stream(); } catch (error) { late = error.message; }\nexport default { ...parse, late, parts: parse.parse("a,b") };',
+    );
+    expect(await load(await bundleProgram({ path }))).toMatchObject({
+      mode: "production",
+      parts: ["a", "b"],
+      late: 'programs have no Node.js: "stream" cannot be imported',
+      reason: 'programs have no file system: "fs" cannot be imported',
+    });
+  });
+});
+
 describe("a place in a bundle", () => {
   it("is told as the place in the author's file that it comes from", async () => {
     await write(
