@@ -11,7 +11,8 @@ import { Output } from "../sdk/cli/output.ts";
 import { LAYERS, ROOT, sourcesIn } from "./source-tree.ts";
 
 const ROOT_FILES = readdirSync(ROOT, { withFileTypes: true })
-  .filter((entry) => entry.isFile())
+  // In a worktree of its own, .git is a file, and not one of the project.
+  .filter((entry) => entry.isFile() && entry.name !== ".git")
   .map(({ name }) => name)
   .toSorted();
 const DOCUMENTS = [...ROOT_FILES.filter((name) => name.endsWith(".md")), "packets/SPEC.md"];
