@@ -96,7 +96,7 @@ export const FILE_REQUESTS_IN_FLIGHT = 3;
 /** Puts that one peer may have open. */
 export const PUTS_PER_LINK_MAX = 64;
 /** What was fetched from peers is safe from gc for this long after the last fetch. */
-export const CACHE_SESSION_IDLE_MS = 30_000;
+export const CACHE_WRITER_IDLE_MS = 30_000;
 /** Names in one answer to a listing, and UTF-16 units of them all. */
 export const LIST_ENTRIES_MAX = 256;
 export const LIST_CHARACTERS_MAX: number = 8 * 1024;

@@ -8,7 +8,7 @@ import { PeerLinks } from "./peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService } from "./serve/chunk-service.ts";
 import { LaneService } from "./serve/lane-service.ts";
-import { PutSessions } from "./serve/put-sessions.ts";
+import { PutWriters } from "./serve/put-writers.ts";
 import { serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
 import { UpkeepService } from "./serve/maintenance-service.ts";
@@ -201,7 +201,7 @@ export class JoinedNode implements AsyncDisposable {
 
   #storeServices(): Service[] {
     const { store, source } = this.#parts.runtime;
-    const puts = new PutSessions(() => store.session());
+    const puts = new PutWriters(() => store.openWriter());
     const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
     return [this.#chunkService(puts), new CatalogService({ store, source, hasAnywhere: anywhere, puts })];
   }
@@ -211,7 +211,7 @@ export class JoinedNode implements AsyncDisposable {
     return new UpkeepService({ store, source, hasAnywhere: (refs) => this.#hasAnywhere(refs) });
   }
 
-  #chunkService(puts: PutSessions | undefined): ChunkService {
+  #chunkService(puts: PutWriters | undefined): ChunkService {
     const { store, source } = this.#parts.runtime;
     return new ChunkService({
       store,

@@ -128,7 +128,7 @@ export const StoreErrorCode = {
   full: "PFS_STORE_FULL",
   /** The operating system refused to read or write; nothing was acknowledged; data: system. */
   io: "PFS_STORE_IO",
-  /** The store, or the session, was closed before. */
+  /** The store, or the writer, was closed before. */
   closed: "PFS_STORE_CLOSED",
   /** The store was opened for reading only. */
   readOnly: "PFS_STORE_READ_ONLY",

@@ -29,8 +29,8 @@ export const INDEX_PAGE_ROWS = 4096;
 export const GC_DEAD_SHARE_MIN = 0.05;
 /** or any of it when the segment has at most so many bytes. */
 export const GC_SMALL_SEGMENT_BYTES: number = 16 * 1024 * 1024;
-/** Chunks that a session found present and thereby protects; beyond it gc frees nothing while the session is open. */
-export const SESSION_REFS_MAX: number = 4 * 1024 * 1024;
+/** Chunks that a writer found present and thereby protects; beyond it gc frees nothing while the writer is open. */
+export const WRITER_REFS_MAX: number = 4 * 1024 * 1024;
 /** What ingest hands to a store at once, */
 export const INGEST_BLOCK_BYTES: number = 4 * 1024 * 1024;
 /** and how many of these it has handed over without having got their refs back. */

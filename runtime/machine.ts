@@ -42,7 +42,7 @@ export class Runtime implements AsyncDisposable {
       id,
       label,
       source: this.source,
-      sessions: () => store.session(),
+      openWriter: () => store.openWriter(),
       has: (refs) => store.has(refs),
       spares: this.#processes,
       threads: workers,

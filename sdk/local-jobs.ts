@@ -9,7 +9,7 @@ import { JobRunner } from "../runtime/job/runner.ts";
 import type { Runtime } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
-import type { WriteSession } from "../runtime/contracts/chunks.ts";
+import type { StoreWriter } from "../runtime/contracts/chunks.ts";
 import { sourceBytes } from "./files.ts";
 import type { LoadedProgram, LoadOptions, ProgramBundle, RunOptions } from "./packetfs.ts";
 
@@ -33,9 +33,9 @@ export class LocalJobs {
   async run(bundle: ProgramBundle, inputs: readonly NameRecord[], options: RunOptions): Promise<JobOutcome> {
     const { args, out, splitBytes, signal, onEvent } = options;
     const { store } = await this.#runtime();
-    const session = await store.session();
+    const writer = await store.openWriter();
     try {
-      const program = await this.#store(session, bundle, args);
+      const program = await this.#store(writer, bundle, args);
       const spec = {
         ...program,
         id: randomBytes(4).toString("hex"),
@@ -47,22 +47,22 @@ export class LocalJobs {
       if (outcome.file !== undefined && out === undefined) this.#unnamed.push(unnamedOut(spec.id));
       return outcome;
     } finally {
-      await session.close();
+      await writer.close();
     }
   }
 
   async load(bundle: ProgramBundle, { args }: LoadOptions): Promise<LoadedProgram> {
     const { store } = await this.#runtime();
-    const session = await store.session();
+    const writer = await store.openWriter();
     try {
-      const opened = await (await this.#jobRunner()).open(await this.#store(session, bundle, args));
+      const opened = await (await this.#jobRunner()).open(await this.#store(writer, bundle, args));
       const close = async (): Promise<void> => {
         await opened.close();
-        await session.close();
+        await writer.close();
       };
       return { exec: (frame) => opened.exec(frame), close, [Symbol.asyncDispose]: close };
     } catch (error) {
-      await session.close();
+      await writer.close();
       throw error;
     }
   }
@@ -89,9 +89,9 @@ export class LocalJobs {
     for (const out of this.#unnamed) await (await this.#runtime()).store.remove(partName(out, LOCAL_ID));
   }
 
-  /** Stores the bundle, which stays as long as the session is open, and finds out what it is. */
-  async #store(session: WriteSession, { name, code }: ProgramBundle, args: unknown): Promise<ProgramSpec> {
-    const { root } = await ingest(session, sourceBytes(code, undefined));
+  /** Stores the bundle, which stays as long as the writer is open, and finds out what it is. */
+  async #store(writer: StoreWriter, { name, code }: ProgramBundle, args: unknown): Promise<ProgramSpec> {
+    const { root } = await ingest(writer, sourceBytes(code, undefined));
     const description = await (await this.#runtime()).inspect(root);
     return { name, code: root, description, args: JSON.stringify(args ?? null) };
   }
@@ -100,10 +100,10 @@ export class LocalJobs {
     const { store, executor } = await this.#runtime();
     if (this.#runner === undefined) {
       if (executor !== undefined) this.#executors.add(executor);
-      const sessions = (): Promise<WriteSession> => store.session();
+      const openWriter = (): Promise<StoreWriter> => store.openWriter();
       this.#runner = new JobRunner({
         source: store,
-        sessions,
+        openWriter,
         executors: this.#executors,
         history: this.#history,
       });

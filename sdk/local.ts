@@ -5,7 +5,7 @@ import { partName } from "../runtime/job/output-file.ts";
 import { Runtime } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
-import type { WriteSession } from "../runtime/contracts/chunks.ts";
+import type { StoreWriter } from "../runtime/contracts/chunks.ts";
 import { bundleProgram } from "./bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
@@ -72,13 +72,13 @@ class LocalPacketFS implements PacketFS {
     const { name, signal, onProgress } = options;
     checkName(name);
     const { store } = await this.#writable();
-    await using session = closing(await store.session());
-    const stored = await ingest(session.value, sourceBytes(source, signal), {
+    await using writer = closing(await store.openWriter());
+    const stored = await ingest(writer.value, sourceBytes(source, signal), {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    if (name === undefined) await session.value.flush();
-    else await session.value.setName(name, stored.root, stored.length);
+    if (name === undefined) await writer.value.flush();
+    else await writer.value.setName(name, stored.root, stored.length);
     return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
   }
 
@@ -186,7 +186,7 @@ class LocalPacketFS implements PacketFS {
   }
 }
 
-/** A session that `await using` closes. */
-function closing(session: WriteSession): AsyncDisposable & { readonly value: WriteSession } {
-  return { value: session, [Symbol.asyncDispose]: () => session.close() };
+/** A writer that `await using` closes. */
+function closing(writer: StoreWriter): AsyncDisposable & { readonly value: StoreWriter } {
+  return { value: writer, [Symbol.asyncDispose]: () => writer.close() };
 }

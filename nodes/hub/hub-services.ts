@@ -14,7 +14,7 @@ import type { RemoteExecutor } from "../remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService } from "../serve/chunk-service.ts";
 import { JobService } from "../serve/job-service.ts";
-import { PutSessions } from "../serve/put-sessions.ts";
+import { PutWriters } from "../serve/put-writers.ts";
 import { RosterService } from "../serve/members-service.ts";
 import type { Service } from "../serve/service.ts";
 import { UpkeepService } from "../serve/maintenance-service.ts";
@@ -47,7 +47,7 @@ export class HubServices {
   forClient(nodes: () => readonly NodeStatus[]): Service[] {
     const { runtime, members, runner, history } = this.#options;
     const shared = this.#shared();
-    const puts = new PutSessions(() => runtime.store.session());
+    const puts = new PutWriters(() => runtime.store.openWriter());
     return [
       new ChunkService({ ...shared, puts }),
       new CatalogService({ ...shared, puts, removed: (record) => this.#removed(record) }),

@@ -111,7 +111,7 @@ export class Hub implements AsyncDisposable {
     const history = new JobHistory(join(runtime.store.directory, JOB_HISTORY_FILE));
     this.#runner = new JobRunner({
       source: runtime.source,
-      sessions: () => runtime.store.session(),
+      openWriter: () => runtime.store.openWriter(),
       executors: members.executors,
       history,
     });

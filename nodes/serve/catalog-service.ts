@@ -13,14 +13,14 @@ import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
-import type { PutSessions } from "./put-sessions.ts";
+import type { PutWriters } from "./put-writers.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface CatalogServiceOptions {
   readonly store: Store;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
-  readonly puts: PutSessions;
+  readonly puts: PutWriters;
   /** Frees what stands elsewhere under a name that was removed. */
   readonly removed?: (record: NameRecord) => Promise<void>;
 }
@@ -68,8 +68,8 @@ export class CatalogService implements Service {
     if (reason !== null)
       throw new WireError("PFS_NAME_INVALID", `“${name}” is no name for a file: ${reason}`, { reason });
     await this.#assertComplete(root, length);
-    const session = await this.#options.puts.get(put);
-    return await session.setName(name, root, length);
+    const writer = await this.#options.puts.get(put);
+    return await writer.setName(name, root, length);
   }
 
   async #assertComplete(root: Ref, length: number): Promise<void> {

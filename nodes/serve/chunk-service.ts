@@ -4,7 +4,7 @@ import { refAt, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import type { ChunkSource, WriteSession } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSource, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
@@ -12,7 +12,7 @@ import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
-import type { PutSessions } from "./put-sessions.ts";
+import type { PutWriters } from "./put-writers.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface ChunkServiceOptions {
@@ -23,7 +23,7 @@ export interface ChunkServiceOptions {
   /** Which chunks are somewhere in the network, one byte per ref. */
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   /** Present when the peer may write. */
-  readonly puts?: PutSessions;
+  readonly puts?: PutWriters;
 }
 
 /** Chunks that are read at once while a reply is being filled: bounds what a reply may overshoot in memory. */
@@ -50,8 +50,8 @@ export class ChunkService implements Service {
     const refs = checkedRefs(message.chunks, REFS_PER_WANT_MAX);
     const { puts, store, hasAnywhere } = this.#options;
     if (put !== undefined && puts !== undefined) {
-      const session = await puts.get(put);
-      return { type: MessageType.HAVE, chunks: await session.claim(refs) };
+      const writer = await puts.get(put);
+      return { type: MessageType.HAVE, chunks: await writer.claim(refs) };
     }
     return { type: MessageType.HAVE, chunks: here === true ? store.has(refs) : await hasAnywhere(refs) };
   }
@@ -83,7 +83,7 @@ export class ChunkService implements Service {
     return { type: MessageType.FILE_DATA, priority: Priority.bulk, meta, packets, chunks: body };
   }
 
-  async #store(message: WireMessage, puts: PutSessions): Promise<OutMessage> {
+  async #store(message: WireMessage, puts: PutWriters): Promise<OutMessage> {
     const { put, codec } = readMeta(StoreMeta, message);
     const chunks = unpackChunks({ packets: message.packets, body: message.chunks, codec });
     const written = await writeChunks(await puts.get(put), chunks);
@@ -97,7 +97,7 @@ export class ChunkService implements Service {
 
 /** Writes chunks that were verified already; the store hashes them again, as it does everything. */
 async function writeChunks(
-  session: WriteSession,
+  writer: StoreWriter,
   chunks: readonly Chunk[],
 ): Promise<{ newChunks: number; newBytes: number; storedBytes: number }> {
   const block = new Uint8Array(chunks.reduce((sum, { bytes }) => sum + bytes.byteLength, 0));
@@ -107,7 +107,7 @@ async function writeChunks(
     at += bytes.byteLength;
   }
   const lengths = Uint32Array.from(chunks, ({ bytes }) => bytes.byteLength);
-  const { refs, newChunks, newBytes, storedBytes } = await session.write(block, lengths);
+  const { refs, newChunks, newBytes, storedBytes } = await writer.write(block, lengths);
   chunks.forEach(({ ref }, index) => {
     if (!sameBytes(ref, refAt(refs, index))) throw new Error("the store hashed a verified chunk differently");
   });

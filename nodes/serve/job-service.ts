@@ -9,7 +9,7 @@ import { unnamedOut } from "../../runtime/job/output-file.ts";
 import type { JobInput } from "../../runtime/job/splits.ts";
 import { reachable } from "../../runtime/stream/walk.ts";
 import type { Runtime } from "../../runtime/machine.ts";
-import type { WriteSession } from "../../runtime/contracts/chunks.ts";
+import type { StoreWriter } from "../../runtime/contracts/chunks.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../job-messages.ts";
@@ -30,7 +30,7 @@ export interface JobServiceOptions {
 
 interface OpenedProgram {
   readonly program: OpenProgram;
-  readonly session: WriteSession;
+  readonly writer: StoreWriter;
 }
 
 export class JobService implements Service {
@@ -78,7 +78,7 @@ export class JobService implements Service {
 
   async #run(request: JobMeta & { op: "run" }, args: Uint8Array, reply: Reply): Promise<OutMessage> {
     const { runner, find } = this.#options;
-    const { spec, session } = await this.#prepare(request, args);
+    const { spec, writer } = await this.#prepare(request, args);
     try {
       const inputs = await Promise.all(request.files.map(find));
       const outcome = await runner.run(
@@ -101,7 +101,7 @@ export class JobService implements Service {
       const json: OutcomeJson = { ...rest, hasValue: value !== undefined };
       return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(json)) };
     } finally {
-      await session.close();
+      await writer.close();
     }
   }
 
@@ -110,25 +110,25 @@ export class JobService implements Service {
       const max = PROGRAMS_PER_LINK_MAX;
       throw new WireError(WireErrorCode.quota, `a client may have ${max} programs loaded at a time`, { max });
     }
-    const { spec, session } = await this.#prepare(request, args);
+    const { spec, writer } = await this.#prepare(request, args);
     const id = randomBytes(8).toString("hex");
-    this.#open.set(id, { program: await this.#options.runner.open(spec), session });
+    this.#open.set(id, { program: await this.#options.runner.open(spec), writer });
     return { type: MessageType.OK, meta: { session: id } };
   }
 
-  /** What the program says of itself; its code stays in the store until the session is closed. */
+  /** What the program says of itself; its code stays in the store until the writer is closed. */
   async #prepare(
     { program: name, code }: { readonly program: string; readonly code: Ref },
     argsJson: Uint8Array,
-  ): Promise<{ spec: ProgramSpec; session: WriteSession }> {
+  ): Promise<{ spec: ProgramSpec; writer: StoreWriter }> {
     const { runtime } = this.#options;
     const args = new TextDecoder().decode(argsJson);
-    const session = await runtime.store.session();
+    const writer = await runtime.store.openWriter();
     try {
-      for await (const refs of reachable(runtime.source, code)) await session.claim(refs);
-      return { spec: { name, code, args, description: await runtime.inspect(code) }, session };
+      for await (const refs of reachable(runtime.source, code)) await writer.claim(refs);
+      return { spec: { name, code, args, description: await runtime.inspect(code) }, writer };
     } catch (error) {
-      await session.close();
+      await writer.close();
       throw error;
     }
   }
@@ -145,7 +145,7 @@ export class JobService implements Service {
     const opened = this.#open.get(id);
     this.#open.delete(id);
     await opened?.program.close();
-    await opened?.session.close();
+    await opened?.writer.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

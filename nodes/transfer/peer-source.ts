@@ -5,14 +5,14 @@
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
-import type { ChunkSource, WriteSession } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSource, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
-import { CACHE_SESSION_IDLE_MS } from "../limits.ts";
+import { CACHE_WRITER_IDLE_MS } from "../limits.ts";
 import type { RemoteChunks } from "./remote-chunks.ts";
 
 export interface LocalChunks extends ChunkSource {
   has(refs: Uint8Array): Uint8Array;
-  session(): Promise<WriteSession>;
+  openWriter(): Promise<StoreWriter>;
 }
 
 export interface PeerSourceOptions {
@@ -26,7 +26,7 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
   readonly #peers: () => Promise<readonly RemoteChunks[]>;
   /** Chunks being fetched, so that two readers of one chunk ask for it once. */
   readonly #fetching = new Map<string, Promise<Uint8Array>>();
-  #session: Promise<WriteSession> | undefined;
+  #writer: Promise<StoreWriter> | undefined;
   #idle: NodeJS.Timeout | undefined;
 
   constructor({ store, peers }: PeerSourceOptions) {
@@ -101,27 +101,27 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
   }
 
   async #keep(chunks: readonly Uint8Array[]): Promise<void> {
-    this.#session ??= this.#store.session();
-    const session = await this.#session;
+    this.#writer ??= this.#store.openWriter();
+    const writer = await this.#writer;
     clearTimeout(this.#idle);
-    this.#idle = setTimeout(() => void this.#closeSession(), CACHE_SESSION_IDLE_MS);
+    this.#idle = setTimeout(() => void this.#closeWriter(), CACHE_WRITER_IDLE_MS);
     this.#idle.unref();
     const block = new Uint8Array(Buffer.concat(chunks));
-    await session.write(
+    await writer.write(
       block,
       Uint32Array.from(chunks, (chunk) => chunk.byteLength),
     );
   }
 
   /** From then on gc may collect what was fetched and no name reaches. */
-  async #closeSession(): Promise<void> {
-    const session = this.#session;
-    this.#session = undefined;
-    await (await session)?.close();
+  async #closeWriter(): Promise<void> {
+    const writer = this.#writer;
+    this.#writer = undefined;
+    await (await writer)?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#idle);
-    await this.#closeSession();
+    await this.#closeWriter();
   }
 }

@@ -36,13 +36,13 @@ export interface WrittenChunks {
  * A sink whose chunks are safe from gc until it is closed, and durable once flushed or named. One per put or lane;
  * several may be open at once.
  */
-export interface WriteSession extends ChunkSink {
+export interface StoreWriter extends ChunkSink {
   /**
    * One byte (0 or 1) per 32-byte ref: which chunks are there already. Those that are, are safe from gc as if this
-   * session had written them: so a peer may leave out what it was told is there.
+   * writer had written them: so a peer may leave out what it was told is there.
    */
   claim(refs: Uint8Array): Promise<Uint8Array>;
-  /** Everything written through this session is durable when it resolves. */
+  /** Everything written through this writer is durable when it resolves. */
   flush(): Promise<void>;
   /** Flushes, then binds the name to the root: durable, and in that order. */
   setName(name: string, root: Ref, length: number): Promise<NameRecord>;

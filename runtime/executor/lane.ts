@@ -13,7 +13,7 @@ import { PacketfsError } from "../../packets/errors.ts";
 import { atOf, packetCount } from "../../packets/packet.ts";
 import { PoolError, PoolErrorCode } from "../errors.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
-import type { WriteSession } from "../contracts/chunks.ts";
+import type { StoreWriter } from "../contracts/chunks.ts";
 import { ExecutorSeat } from "./executor-seat.ts";
 import type { Seat } from "./executor-seat.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
@@ -36,7 +36,7 @@ export interface LaneContext {
   readonly program: StoredProgram;
   readonly inputs: InputSource;
   /** The lane's own; it closes it. */
-  readonly session: WriteSession;
+  readonly writer: StoreWriter;
   readonly processes: TenantProcesses;
   readonly threads: number;
   readonly windowBytes: number;
@@ -63,7 +63,7 @@ export class LocalLane implements Lane {
   #closing: Promise<void> | undefined;
 
   private constructor(context: LaneContext) {
-    const { program, inputs, session, processes, threads, windowBytes, number } = context;
+    const { program, inputs, writer, processes, threads, windowBytes, number } = context;
     const { manifest, code } = program;
     this.#context = context;
     this.#work = new WorkQueue(manifest.description.limits.timeMs);
@@ -84,7 +84,7 @@ export class LocalLane implements Lane {
     const reader = manifest.entry === "map" ? manifest.description.reader : undefined;
     const stage = new InputStage(inputs, reader, this.#abort.signal);
     this.#runner = new FrameRunner(number, stage, this.#work);
-    this.#results = new ResultStore(session, manifest);
+    this.#results = new ResultStore(writer, manifest);
   }
 
   /** Rejects when the program does not load or the signal fires before it did; nothing is left open then. */
@@ -122,10 +122,10 @@ export class LocalLane implements Lane {
 
   async keep(name: string, returns: Uint8Array): Promise<Ref> {
     if (this.#ended) throw new PoolError(PoolErrorCode.laneClosed, "the lane is closed");
-    const { session } = this.#context;
+    const { writer } = this.#context;
     return this.#track(
-      writeKeptStream(session, returns).then(async ({ root, length }) => {
-        await session.setName(name, root, length);
+      writeKeptStream(writer, returns).then(async ({ root, length }) => {
+        await writer.setName(name, root, length);
         return root;
       }),
     );
@@ -140,7 +140,7 @@ export class LocalLane implements Lane {
     this.#end();
     await this.#seat.close();
     await Promise.allSettled(this.#pending);
-    await this.#context.session.close();
+    await this.#context.writer.close();
     this.#context.closed();
   }
 

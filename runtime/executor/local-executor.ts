@@ -4,7 +4,7 @@ import { LANES_MAX } from "../../packets/limits.ts";
 import { PoolError, PoolErrorCode } from "../errors.ts";
 import { WINDOW_BYTES } from "../limits.ts";
 import type { ProgramDescription } from "../program/program.ts";
-import type { ChunkSource, WriteSession } from "../contracts/chunks.ts";
+import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
 import { InputSource } from "../stream/input-source.ts";
 import { readProgram } from "./stored-program.ts";
@@ -17,8 +17,8 @@ export interface LocalExecutorOptions {
   readonly label: string;
   /** Where manifests, code and inputs are read from. */
   readonly source: ChunkSource;
-  /** Opens a session for the results of a lane. */
-  readonly sessions: () => Promise<WriteSession>;
+  /** Opens a writer for the results of a lane. */
+  readonly openWriter: () => Promise<StoreWriter>;
   /** One byte (0 or 1) per 32-byte ref. */
   readonly has: (refs: Uint8Array) => Uint8Array | Promise<Uint8Array>;
   /** Not closed with the executor: others may use it too. */
@@ -97,13 +97,13 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     listener: LaneListener,
     signal: AbortSignal,
   ): Promise<LocalLane> {
-    const { sessions, threads, windowBytes = WINDOW_BYTES } = this.#options;
+    const { openWriter, threads, windowBytes = WINDOW_BYTES } = this.#options;
     const program = await readProgram(manifest, this.#inputs, signal);
     const context = {
       number,
       program,
       inputs: this.#inputs,
-      session: await sessions(),
+      writer: await openWriter(),
       processes: this.#processes,
       threads,
       windowBytes,

@@ -9,7 +9,7 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { Entry } from "../program/program.ts";
 import { ingest } from "../stream/ingest.ts";
-import type { ChunkSource, WriteSession } from "../contracts/chunks.ts";
+import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import { JobError } from "../errors.ts";
 import type { PacketBudget } from "./budget.ts";
 import type { Dispatcher } from "./dispatcher.ts";
@@ -32,7 +32,7 @@ import { TreeRun } from "./tree-run.ts";
 /** What all jobs of a runner share. */
 export interface JobContext {
   readonly source: ChunkSource;
-  readonly sessions: () => Promise<WriteSession>;
+  readonly openWriter: () => Promise<StoreWriter>;
   readonly dispatcher: Dispatcher;
   readonly setTimer: SetTimer;
   readonly budget: PacketBudget;
@@ -49,7 +49,7 @@ export class Job {
   readonly #failure = new Failure();
   readonly #trees: TreeRun[] = [];
   readonly #programs: number[] = [];
-  #session!: WriteSession;
+  #writer!: StoreWriter;
   #retries = 0;
 
   /** `group`: no other job of the dispatcher has it. */
@@ -67,11 +67,11 @@ export class Job {
 
   /** Rejects with the first thing that went wrong for good. */
   async run(): Promise<JobOutcome> {
-    const { sessions, budget } = this.#context;
+    const { openWriter, budget } = this.#context;
     const splits = this.#plan();
     budget.take(splits.count);
     try {
-      this.#session = await sessions();
+      this.#writer = await openWriter();
       return await this.#failure.race(this.#outcome(splits));
     } catch (error) {
       // Whatever is still being waited for is not needed any more.
@@ -86,7 +86,7 @@ export class Job {
   async #end(): Promise<void> {
     for (const tree of this.#trees) tree.close();
     for (const program of this.#programs) this.#context.dispatcher.closeProgram(program);
-    await this.#session?.close();
+    await this.#writer?.close();
   }
 
   async #outcome(splits: Splits): Promise<JobOutcome> {
@@ -139,7 +139,7 @@ export class Job {
 
   /** Loads nothing yet: lanes come with the first packets for them. */
   async #open(entries: readonly Entry[]): Promise<Map<Entry, number>> {
-    const refs = await writeManifests(this.#session, this.#spec, entries);
+    const refs = await writeManifests(this.#writer, this.#spec, entries);
     const programs = new Map<Entry, number>();
     this.#failure.throwIfFailed();
     for (const [index, entry] of entries.entries()) {
@@ -169,7 +169,7 @@ export class Job {
       counts,
       stop: () => run.close(),
     });
-    const options = { dispatcher, tree, programs, group: this.#group, maps, sink: this.#session, events };
+    const options = { dispatcher, tree, programs, group: this.#group, maps, sink: this.#writer, events };
     const run: TreeRun = new TreeRun(options);
     this.#trees.push(run);
     return run;
@@ -211,7 +211,7 @@ export class Job {
       const answer = answerOf(run, 0);
       try {
         if (this.#spec.out === undefined) return { value: await resultValue(source, answer, signal) };
-        const file = await ingest(this.#session, resultPieces(source, answer, signal), { signal });
+        const file = await ingest(this.#writer, resultPieces(source, answer, signal), { signal });
         return { file: await this.#name(file) };
       } catch (error) {
         // What is wrong with the result itself stays wrong; what cannot be read is made again, elsewhere if need be.
@@ -229,8 +229,8 @@ export class Job {
     const { id, out = unnamedOut(id) } = this.#spec;
     for (let attempt = 1; ; attempt++) {
       await run.whenDone();
-      if (run.last === undefined) return { file: await this.#name(await ingest(this.#session, nothing())) };
-      const file = await writeOutputFile(dispatcher, this.#session, run.last, out);
+      if (run.last === undefined) return { file: await this.#name(await ingest(this.#writer, nothing())) };
+      const file = await writeOutputFile(dispatcher, this.#writer, run.last, out);
       const named = file !== undefined && run.isDone ? await this.#name(file) : undefined;
       // A part that was lost meanwhile is made again, and the name moves to the file that has it.
       if (named !== undefined && run.isDone) return { file: named };
@@ -242,8 +242,8 @@ export class Job {
   async #name({ root, length }: { readonly root: Uint8Array; readonly length: number }): Promise<ResultFile> {
     this.#failure.throwIfFailed();
     const { out } = this.#spec;
-    if (out === undefined) await this.#session.flush();
-    else await this.#session.setName(out, root, length);
+    if (out === undefined) await this.#writer.flush();
+    else await this.#writer.setName(out, root, length);
     const file = { root: refToHex(root), length };
     return out === undefined ? file : { name: out, ...file };
   }

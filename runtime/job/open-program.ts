@@ -6,7 +6,7 @@ import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
 import { copyExecs } from "../../packets/exec-frame.ts";
-import type { WriteSession } from "../contracts/chunks.ts";
+import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { PacketBudget } from "./budget.ts";
 import type { Dispatcher } from "./dispatcher.ts";
@@ -24,7 +24,7 @@ export interface OpenProgramOptions {
   readonly group: () => number;
   readonly budget: PacketBudget;
   /** Holds the manifest; closed with the program. */
-  readonly session: WriteSession;
+  readonly writer: StoreWriter;
   readonly closed: () => void;
 }
 
@@ -93,10 +93,10 @@ export class OpenProgram implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#abort.signal.aborted) return;
     this.#abort.abort(new JobError(JobErrorCode.cancelled, "the program was closed"));
-    const { dispatcher, program, session, closed } = this.#options;
+    const { dispatcher, program, writer, closed } = this.#options;
     dispatcher.closeProgram(program);
     closed();
-    await session.close();
+    await writer.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

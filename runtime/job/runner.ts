@@ -4,7 +4,7 @@ import { invalidName } from "../../packets/name.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX, RUNNER_PACKETS_MAX } from "../limits.ts";
 import type { Executor } from "../contracts/executor.ts";
-import type { ChunkSource, WriteSession } from "../contracts/chunks.ts";
+import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import { PacketBudget } from "./budget.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { ExecutorSet } from "./executor-set.ts";
@@ -22,8 +22,8 @@ export type { OpenProgram } from "./open-program.ts";
 export interface JobRunnerOptions {
   /** Reads whatever executors made, wherever it is. */
   readonly source: ChunkSource;
-  /** Opens a session for what jobs write themselves: manifests, inputs of merges, files. */
-  readonly sessions: () => Promise<WriteSession>;
+  /** Opens a writer for what jobs write themselves: manifests, inputs of merges, files. */
+  readonly openWriter: () => Promise<StoreWriter>;
   readonly executors: ExecutorSet;
   /** Milliseconds of a monotonic clock; the process's own by default. */
   readonly now?: () => number;
@@ -88,7 +88,7 @@ export class JobRunner implements AsyncDisposable {
     });
     const context = {
       source: this.#options.source,
-      sessions: this.#options.sessions,
+      openWriter: this.#options.openWriter,
       dispatcher: this.#dispatcher,
       setTimer: this.#setTimer,
       budget: this.#budget,
@@ -116,9 +116,9 @@ export class JobRunner implements AsyncDisposable {
       const max = PROGRAMS_OPEN_MAX;
       throw new JobError(JobErrorCode.overLimit, `${max} programs are open already`, { programs: max, max });
     }
-    const session = await this.#options.sessions();
+    const writer = await this.#options.openWriter();
     try {
-      const [manifest] = await writeManifests(session, spec, ["map"]);
+      const [manifest] = await writeManifests(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("the runner is closed");
       const program = new OpenProgram({
         dispatcher: this.#dispatcher,
@@ -126,13 +126,13 @@ export class JobRunner implements AsyncDisposable {
         program: this.#dispatcher.openProgram(spec.name, manifest!),
         group: () => ++this.#lastGroup,
         budget: this.#budget,
-        session,
+        writer,
         closed: () => void this.#programs.delete(program),
       });
       this.#programs.add(program);
       return program;
     } catch (error) {
-      await session.close();
+      await writer.close();
       throw error;
     }
   }

@@ -1,7 +1,7 @@
 /**
  * The blob of one machine: chunks by their hash, and names for the streams among them.
  *
- *   put ─▶ WriteSession ─▶ writer thread ─▶ segments (the truth) ─▶ index (can be built again)
+ *   put ─▶ StoreWriter ─▶ writer thread ─▶ segments (the truth) ─▶ index (can be built again)
  *   get ◀─ ChunkReader ◀─────────────────── segments ◀──────────── index
  *
  * One process writes; others may read beside it.
@@ -25,7 +25,7 @@ import type { NameRecord } from "../contracts/catalog.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { verifyStore } from "./maintenance/verifier.ts";
 import type { StoreReport } from "./maintenance/verifier.ts";
-import { StoreSession } from "./writer/write-session.ts";
+import { ClientWriter } from "./writer/client-writer.ts";
 import { WriterClient } from "./writer/writer-client.ts";
 
 export interface StoreOptions {
@@ -108,9 +108,9 @@ export class Store implements ChunkSource, AsyncDisposable {
   }
 
   /** Begins to write. Rejects with PFS_STORE_READ_ONLY. */
-  async session(): Promise<StoreSession> {
+  async openWriter(): Promise<ClientWriter> {
     const writer = this.#requireWriter();
-    return new StoreSession(writer, this.#pending, await writer.call({ kind: "open-session" }));
+    return new ClientWriter(writer, this.#pending, await writer.call({ kind: "open-writer" }));
   }
 
   /** One byte (0 or 1) per 32-byte ref: which chunks are here. */
@@ -156,7 +156,7 @@ export class Store implements ChunkSource, AsyncDisposable {
   }
 
   /**
-   * Frees what neither a name (its kept versions included) nor an open session needs. One that is asked for while another
+   * Frees what neither a name (its kept versions included) nor an open writer needs. One that is asked for while another
    * runs follows it. Rejects with PFS_CHUNK_MISSING or PFS_CHUNK_DAMAGED {name} while a name is incomplete: what its
    * stream needs is not known then.
    */

@@ -68,7 +68,7 @@ class Turmoil {
     const result = yieldsBytes ? await this.#world.read(refFromHex(file!.root)!) : value;
     assert(result === expected, "the result is not the input");
     await this.#world.runner.close();
-    assert(this.#world.sessions === 1, "a session is left open");
+    assert(this.#world.writers === 1, "a writer is left open");
     for (const { lanes } of this.#executors)
       assert(
         lanes.every(({ isClosed }) => isClosed),

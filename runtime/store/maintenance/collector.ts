@@ -1,6 +1,6 @@
 /**
  * Gc as the store's users see it: mark what names reach, from this thread, then let the writer sweep. Names that are bound
- * meanwhile are marked before anything is swept, and from then on sessions protect what they use (see sweeper.ts).
+ * meanwhile are marked before anything is swept, and from then on writers protect what they use (see sweeper.ts).
  */
 import { refAt, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";

@@ -1,5 +1,5 @@
 /**
- * The writer's half of gc: it knows which chunks are live (marked by the other half, or protected by a session) and rewrites
+ * The writer's half of gc: it knows which chunks are live (marked by the other half, or protected by a writer) and rewrites
  * segments without the rest.
  *
  *   segment 3 │ live │ dead │ live │        1. the live records are appended to the current segment, and synchronised
@@ -7,7 +7,7 @@
  *   segment 9    └────▶ │ live │ live │     3. segment 3 is deleted, durably, before the next one is looked at
  *
  * A crash after 1 leaves copies that nothing points to, after 2 a file that recovery deletes. Meanwhile chunks are written
- * and found present: what a session begins to rely on before 2 is copied too.
+ * and found present: what a writer begins to rely on before 2 is copied too.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { GC_DEAD_SHARE_MIN, GC_SMALL_SEGMENT_BYTES, INDEX_PAGE_ROWS } from "../../limits.ts";
@@ -39,13 +39,13 @@ export class Sweeper {
     this.#store = store;
   }
 
-  /** From here on nothing that a session protects, or gives a name to, is swept. */
+  /** From here on nothing that a writer protects, or gives a name to, is swept. */
   begin(): void {
     if (this.#marks !== undefined) throw new Error("a gc is running");
     this.#marks = new RefSet(this.#store.tables.chunks.count());
     this.#named = [];
     this.#isStopped = false;
-    this.#store.sessions.hold();
+    this.#store.writers.hold();
   }
 
   mark(refs: Uint8Array): void {
@@ -65,7 +65,7 @@ export class Sweeper {
   end(): void {
     this.#marks = undefined;
     this.#named = [];
-    this.#store.sessions.release();
+    this.#store.writers.release();
   }
 
   /** Rewrites segments, unless roots were named since: then it only says which. */
@@ -96,7 +96,7 @@ export class Sweeper {
   /** Without marks everything is. */
   #isLive(row: ChunkRowWithRef): boolean {
     if (this.#marks === undefined || this.#marks.has(row.ref)) return true;
-    return this.#store.sessions.isProtected(row.ref, row.place);
+    return this.#store.writers.isProtected(row.ref, row.place);
   }
 
   /** Segments that are worth rewriting, those with the least to copy first: they make room for the others. */

@@ -5,7 +5,7 @@ import { CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import type { Compressor } from "../../../packets/codec.ts";
 import { Codec } from "../../../packets/codec.ts";
 import { RecordKind } from "../segments/segment-format.ts";
-import type { Session } from "./write-sessions.ts";
+import type { OpenWriter } from "./open-writers.ts";
 import type { WriterContext } from "./writer-context.ts";
 import { PLACE_NUMBERS } from "./writer-protocol.ts";
 import type { WriteAnswer } from "./writer-protocol.ts";
@@ -29,7 +29,7 @@ export function invalidBlock(block: Uint8Array, lengths: Uint32Array): string | 
 /** Appends the chunks of a valid block that are nowhere yet. The caller flushes the segments. */
 export function appendBlock(
   store: WriterContext,
-  session: Session,
+  writer: OpenWriter,
   compressor: Compressor,
   block: Uint8Array<ArrayBuffer>,
   lengths: Uint32Array,
@@ -46,7 +46,7 @@ export function appendBlock(
     const key = refKey(ref);
     const found = findPlace(store, ref, key);
     if (found !== undefined) {
-      store.sessions.rely(session, ref, found);
+      store.writers.rely(writer, ref, found);
       continue;
     }
     const packed = compressor.compress(chunk);
@@ -61,7 +61,7 @@ export function appendBlock(
       plainBytes: chunk.byteLength,
       codec,
     });
-    store.sessions.rely(session, ref, place);
+    store.writers.rely(writer, ref, place);
     places.push(index, place, body.byteLength, chunk.byteLength, codec);
     newBytes += chunk.byteLength;
     storedBytes += body.byteLength;

@@ -7,7 +7,7 @@ import { NameAction, encodeName, nameToBytes } from "../segments/name-format.ts"
 import type { NameEvent } from "../segments/name-format.ts";
 import { Codec } from "../../../packets/codec.ts";
 import { RecordKind } from "../segments/segment-format.ts";
-import type { Session } from "./write-sessions.ts";
+import type { OpenWriter } from "./open-writers.ts";
 import type { NameRecord } from "../../contracts/catalog.ts";
 import type { WriterContext } from "./writer-context.ts";
 
@@ -22,13 +22,13 @@ export class NameWriter {
   }
 
   /** Rejects with PFS_NAME_INVALID {reason}, or PFS_CHUNK_MISSING {ref} when the root is not here. */
-  async bind(session: Session, name: string, root: Uint8Array, length: number): Promise<NameRecord> {
+  async bind(writer: OpenWriter, name: string, root: Uint8Array, length: number): Promise<NameRecord> {
     const bytes = nameToBytes(name);
     if (findPlace(this.#store, root) === undefined) throw missingRoot(root);
     const latest = this.#latest(bytes);
     const version = latest?.action === NameAction.bind ? latest.version + 1 : 1;
     const storedAt = Date.now();
-    await this.#append(session, { action: NameAction.bind, name: bytes, version, storedAt, length, root });
+    await this.#append(writer, { action: NameAction.bind, name: bytes, version, storedAt, length, root });
     return { name, root, length, version, storedAt };
   }
 
@@ -37,15 +37,15 @@ export class NameWriter {
     const bytes = nameToBytes(name);
     const latest = this.#latest(bytes);
     if (latest?.action !== NameAction.bind) return false;
-    const { sessions, segments } = this.#store;
-    const session = sessions.open(segments.place);
+    const { writers, segments } = this.#store;
+    const writer = writers.open(segments.place);
     try {
       const root = new Uint8Array(REF_BYTES);
       const removal = { action: NameAction.remove, name: bytes, version: latest.version, length: 0, root };
-      await this.#append(session, { ...removal, storedAt: Date.now() });
+      await this.#append(writer, { ...removal, storedAt: Date.now() });
       return true;
     } finally {
-      sessions.close(session.id);
+      writers.close(writer.id);
     }
   }
 
@@ -54,8 +54,8 @@ export class NameWriter {
   }
 
   /** Durable when it resolves, and everything appended before it. */
-  async #append(session: Session, event: NameEvent): Promise<void> {
-    const { segments, commits, sessions } = this.#store;
+  async #append(writer: OpenWriter, event: NameEvent): Promise<void> {
+    const { segments, commits, writers } = this.#store;
     const body = encodeName(event);
     const sequence = this.#store.nextSequence();
     const record = { kind: RecordKind.name, codec: Codec.plain, plainBytes: body.byteLength, body };
@@ -63,10 +63,10 @@ export class NameWriter {
     // finds a name whose chunks did not reach the disk.
     const place = segments.append({ ...record, sequence, ref: sha256(body) });
     commits.addName({ event, sequence, place });
-    sessions.touch(session);
+    writers.touch(writer);
     await segments.flush();
     await this.#durable();
-    if (session.failure !== undefined) throw session.failure;
+    if (writer.failure !== undefined) throw writer.failure;
   }
 }
 

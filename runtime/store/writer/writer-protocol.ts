@@ -10,20 +10,20 @@ export interface WriterData {
 
 /** One call. `id` comes back with its answer. */
 export type WriterRequest =
-  | { readonly kind: "open-session" }
-  | { readonly kind: "close-session"; readonly session: number }
+  | { readonly kind: "open-writer" }
+  | { readonly kind: "close-writer"; readonly writer: number }
   | {
       readonly kind: "write";
-      readonly session: number;
+      readonly writer: number;
       /** Its buffer is transferred. */
       readonly block: Uint8Array<ArrayBuffer>;
       readonly lengths: Uint32Array<ArrayBuffer>;
     }
-  | { readonly kind: "claim"; readonly session: number; readonly refs: Uint8Array }
-  | { readonly kind: "flush"; readonly session: number }
+  | { readonly kind: "claim"; readonly writer: number; readonly refs: Uint8Array }
+  | { readonly kind: "flush"; readonly writer: number }
   | {
       readonly kind: "set-name";
-      readonly session: number;
+      readonly writer: number;
       readonly name: string;
       readonly root: Uint8Array;
       readonly length: number;
@@ -65,8 +65,8 @@ export interface SweepAnswer {
 
 /** What each kind of call answers with. */
 export interface WriterAnswers {
-  readonly "open-session": number;
-  readonly "close-session": undefined;
+  readonly "open-writer": number;
+  readonly "close-writer": undefined;
   readonly write: WriteAnswer;
   readonly claim: Uint8Array<ArrayBuffer>;
   readonly flush: undefined;

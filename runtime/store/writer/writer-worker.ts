@@ -7,7 +7,7 @@ import { diskError, nodeDisk, sqliteCode, systemCode } from "../disk.ts";
 import { WriterLock } from "./lock.ts";
 import { createStore, readStoreId, repairFormat, storePaths } from "../store-directory.ts";
 import type { StorePaths } from "../store-directory.ts";
-import { StoreWriter } from "./writer.ts";
+import { WriterThread } from "./writer-thread.ts";
 import type { FromWriter, ToWriter, WriterData, WriterRequest } from "./writer-protocol.ts";
 
 const port = parentPort!;
@@ -16,7 +16,7 @@ function post(message: FromWriter, transfer: readonly ArrayBuffer[] = []): void 
   port.postMessage(message, transfer);
 }
 
-async function openWriter({ directory, lockWaitMs }: WriterData): Promise<StoreWriter> {
+async function openWriter({ directory, lockWaitMs }: WriterData): Promise<WriterThread> {
   const paths = storePaths(directory);
   try {
     readStoreId(paths);
@@ -33,10 +33,10 @@ async function openWriter({ directory, lockWaitMs }: WriterData): Promise<StoreW
   }
 }
 
-async function openLocked(paths: StorePaths, lock: WriterLock): Promise<StoreWriter> {
+async function openLocked(paths: StorePaths, lock: WriterLock): Promise<WriterThread> {
   const storeId = readStoreId(paths) ?? (await createStore(paths, nodeDisk));
   await repairFormat(paths, storeId, nodeDisk);
-  return StoreWriter.open({
+  return WriterThread.open({
     paths,
     storeId,
     disk: nodeDisk,
@@ -63,20 +63,20 @@ function openError(paths: StorePaths, error: unknown): unknown {
   );
 }
 
-async function answer(writer: StoreWriter, request: WriterRequest): Promise<unknown> {
+async function answer(writer: WriterThread, request: WriterRequest): Promise<unknown> {
   switch (request.kind) {
-    case "open-session":
-      return writer.openSession();
-    case "close-session":
-      return writer.closeSession(request.session);
+    case "open-writer":
+      return writer.openWriter();
+    case "close-writer":
+      return writer.closeWriter(request.writer);
     case "write":
-      return writer.write(request.session, request.block, request.lengths);
+      return writer.write(request.writer, request.block, request.lengths);
     case "claim":
-      return writer.claim(request.session, request.refs);
+      return writer.claim(request.writer, request.refs);
     case "flush":
-      return writer.flush(request.session);
+      return writer.flush(request.writer);
     case "set-name":
-      return writer.setName(request.session, request.name, request.root, request.length);
+      return writer.setName(request.writer, request.name, request.root, request.length);
     case "remove-name":
       return writer.removeName(request.name);
     case "damaged":
@@ -102,7 +102,7 @@ async function answer(writer: StoreWriter, request: WriterRequest): Promise<unkn
 
 /** The other thread stands still until `done` says something, whatever happens here. */
 async function repair(
-  writer: StoreWriter,
+  writer: WriterThread,
   generation: number,
   done: Int32Array<SharedArrayBuffer>,
 ): Promise<void> {
@@ -125,7 +125,7 @@ function transferOf(value: unknown): ArrayBuffer[] {
   return buffers;
 }
 
-async function serve(writer: StoreWriter, { id, request }: ToWriter): Promise<void> {
+async function serve(writer: WriterThread, { id, request }: ToWriter): Promise<void> {
   try {
     const value = await answer(writer, request);
     post({ kind: "answer", id, value }, transferOf(value));

@@ -17,7 +17,7 @@ import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { WriteSession } from "../../../runtime/contracts/chunks.ts";
+import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
 
 export interface LocalHarnessOptions {
@@ -29,21 +29,21 @@ export class LocalHarness implements ExecutorHarness {
   readonly executor: LocalExecutor;
   /** Every process that a lane was ever given, the latest last. */
   readonly processes: ExecutorProcess[] = [];
-  /** Sessions for results that are open. */
-  sessions = 0;
+  /** Writers for results that are open. */
+  writers = 0;
   /** Lets writing results fail, and taking a process. */
   sinkFails = false;
   takeFails = false;
   readonly #store: Store;
   /** What tests put in stays protected until the end. */
-  readonly #session: WriteSession;
+  readonly #writer: StoreWriter;
   readonly #spares: SpareExecutors;
   readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
 
-  private constructor(store: Store, session: WriteSession, options: LocalHarnessOptions) {
+  private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
     const { threads = 2, windowBytes = 32 * 1024 * 1024 } = options;
     this.#store = store;
-    this.#session = session;
+    this.#writer = writer;
     this.#spares = new SpareExecutors(
       sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, windowBytes)),
     );
@@ -51,7 +51,7 @@ export class LocalHarness implements ExecutorHarness {
       id: "local",
       label: "this machine",
       source: store,
-      sessions: () => this.#open(),
+      openWriter: () => this.#open(),
       has: (refs) => store.has(refs),
       spares: { take: (wanted) => this.#take(wanted) },
       threads,
@@ -61,16 +61,16 @@ export class LocalHarness implements ExecutorHarness {
 
   static async open(options: LocalHarnessOptions = {}): Promise<LocalHarness> {
     const store = await Store.open(mkdtempSync(join(tmpdir(), "packetfs-pool-")));
-    return new LocalHarness(store, await store.session(), options);
+    return new LocalHarness(store, await store.openWriter(), options);
   }
 
   async putFile(bytes: Uint8Array): Promise<Ref> {
-    return (await ingest(this.#session, once(bytes))).root;
+    return (await ingest(this.#writer, once(bytes))).root;
   }
 
   async putChunk(bytes: Uint8Array): Promise<Ref> {
     const block = new Uint8Array(bytes);
-    const { refs } = await this.#session.write(block, Uint32Array.of(bytes.byteLength));
+    const { refs } = await this.#writer.write(block, Uint32Array.of(bytes.byteLength));
     return refAt(refs, 0).slice();
   }
 
@@ -113,7 +113,7 @@ export class LocalHarness implements ExecutorHarness {
   async close(): Promise<void> {
     await this.executor.close();
     await this.#spares.close();
-    await this.#session.close();
+    await this.#writer.close();
     await this.#store.close();
     await rm(this.#store.directory, { recursive: true, force: true });
   }
@@ -125,20 +125,20 @@ export class LocalHarness implements ExecutorHarness {
     return process;
   }
 
-  async #open(): Promise<WriteSession> {
-    const session = await this.#store.session();
-    this.sessions++;
+  async #open(): Promise<StoreWriter> {
+    const writer = await this.#store.openWriter();
+    this.writers++;
     return {
       write: (block, lengths) =>
         this.sinkFails
           ? Promise.reject(new StoreError(StoreErrorCode.full, "the disk is full"))
-          : session.write(block, lengths),
-      claim: (refs) => session.claim(refs),
-      flush: () => session.flush(),
-      setName: (name, root, length) => session.setName(name, root, length),
+          : writer.write(block, lengths),
+      claim: (refs) => writer.claim(refs),
+      flush: () => writer.flush(),
+      setName: (name, root, length) => writer.setName(name, root, length),
       close: async () => {
-        this.sessions--;
-        await session.close();
+        this.writers--;
+        await writer.close();
       },
     };
   }

@@ -17,7 +17,7 @@ import { processOptions } from "../../../runtime/executor/process-start.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { WriteSession } from "../../../runtime/contracts/chunks.ts";
+import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
 
 const THREADS = 2;
 const WINDOW_BYTES = 8 * 1024 * 1024;
@@ -26,26 +26,26 @@ export class JobHarness {
   readonly executors: ExecutorList = new ExecutorList();
   readonly runner: JobRunner;
   readonly store: Store;
-  readonly #session: WriteSession;
+  readonly #writer: StoreWriter;
   readonly #spares = new SpareExecutors(
     sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, THREADS, WINDOW_BYTES)),
   );
   readonly #made: LocalExecutor[] = [];
   #jobs = 0;
 
-  private constructor(store: Store, session: WriteSession) {
+  private constructor(store: Store, writer: StoreWriter) {
     this.store = store;
-    this.#session = session;
+    this.#writer = writer;
     this.runner = new JobRunner({
       source: store,
-      sessions: () => store.session(),
+      openWriter: () => store.openWriter(),
       executors: this.executors,
     });
   }
 
   static async open(): Promise<JobHarness> {
     const store = await Store.open(mkdtempSync(join(tmpdir(), "packetfs-job-")));
-    return new JobHarness(store, await store.session());
+    return new JobHarness(store, await store.openWriter());
   }
 
   /** An executor over the harness's store. */
@@ -54,7 +54,7 @@ export class JobHarness {
       id,
       label: `node ${id}`,
       source: this.store,
-      sessions: () => this.store.session(),
+      openWriter: () => this.store.openWriter(),
       has: (refs) => this.store.has(refs),
       spares: this.#spares,
       threads: THREADS,
@@ -67,13 +67,13 @@ export class JobHarness {
 
   async putFile(name: string, content: string | Uint8Array): Promise<JobInput> {
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
-    const { root, length } = await ingest(this.#session, once(bytes));
+    const { root, length } = await ingest(this.#writer, once(bytes));
     return { name, root, length };
   }
 
   async putProgram(name: string, source: string, args: unknown = null): Promise<ProgramSpec> {
     const code = new TextEncoder().encode(source);
-    const { root } = await ingest(this.#session, once(code));
+    const { root } = await ingest(this.#writer, once(code));
     const description = await inspectProgram(this.#spares, code);
     return { name, code: root, description, args: JSON.stringify(args) };
   }
@@ -99,7 +99,7 @@ export class JobHarness {
     await this.runner.close();
     for (const executor of this.#made) await executor.close();
     await this.#spares.close();
-    await this.#session.close();
+    await this.#writer.close();
     await this.store.close();
     await rm(this.store.directory, { recursive: true, force: true });
   }

@@ -43,7 +43,7 @@ describe("an executor is lost", () => {
     expect(statistics.byNode).toEqual({ "node b": 8 });
     expect(statistics.notes).toContain('node "node a" is gone');
     expect(first.lanes.every(({ isClosed }) => isClosed)).toBe(true);
-    expect(world.sessions).toBe(1);
+    expect(world.writers).toBe(1);
   });
 
   test("results that only it had are made again, those that stand in their answers are not", async () => {

@@ -9,7 +9,7 @@ import { execute } from "../../../runtime/stream/execute.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { NameRecord } from "../../../runtime/contracts/catalog.ts";
-import type { ChunkSource, WriteSession } from "../../../runtime/contracts/chunks.ts";
+import type { ChunkSource, StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import { MemoryChunks } from "../executor/memory-chunks.ts";
 import { ScriptedExecutor } from "./scripted-executor.ts";
 import type { Script } from "./scripted-executor.ts";
@@ -24,7 +24,7 @@ export class ScriptedWorld {
   /** Reads the runner's chunks, and those of every executor that is there. */
   readonly source: ChunkSource;
   readonly runner: JobRunner;
-  sessions = 0;
+  writers = 0;
   now = 0;
   readonly #timers = new Set<{ readonly at: number; readonly run: () => void }>();
 
@@ -32,7 +32,7 @@ export class ScriptedWorld {
     this.source = { read: async (refs) => refs.map((ref) => this.#read(ref)) };
     this.runner = new JobRunner({
       source: this.source,
-      sessions: async () => this.#session(),
+      openWriter: async () => this.#writer(),
       executors: this.executors,
       now: () => this.now,
       setTimer: (run, milliseconds) => {
@@ -51,7 +51,7 @@ export class ScriptedWorld {
 
   async putFile(name: string, length: number): Promise<JobInput> {
     const content = new Uint8Array(length).map((_, index) => 97 + (index % 26));
-    const { root } = await ingest(this.#session(), once(content));
+    const { root } = await ingest(this.#writer(), once(content));
     return { name, root, length };
   }
 
@@ -99,8 +99,8 @@ export class ScriptedWorld {
     return this.chunks.get(ref);
   }
 
-  #session(): WriteSession {
-    this.sessions++;
+  #writer(): StoreWriter {
+    this.writers++;
     return {
       write: (block, lengths) => this.chunks.write(block, lengths),
       claim: async (refs) => new Uint8Array(refs.byteLength / 32),
@@ -109,7 +109,7 @@ export class ScriptedWorld {
         this.names.set(name, { root, length });
         return { name, root, length, version: 1, storedAt: 0 };
       },
-      close: async () => void this.sessions--,
+      close: async () => void this.writers--,
     };
   }
 }

@@ -131,8 +131,8 @@ test("a damaged chunk counts as absent from when it was found, and is whole agai
     const error = await failure(get(store, "a"));
     expect(error).toMatchObject({ code: "PFS_CHUNK_DAMAGED" });
     const ref = refFromHex((error.data as { ref: string }).ref)!;
-    await using session = await store.session();
-    expect(await session.claim(ref)).toEqual(Uint8Array.of(0));
+    await using writer = await store.openWriter();
+    expect(await writer.claim(ref)).toEqual(Uint8Array.of(0));
     expect(store.has(ref)).toEqual(Uint8Array.of(0));
     const again = await put(store, "again", FILES.get("a")!);
     expect(again.newChunks).toBe(1);
@@ -167,10 +167,10 @@ test("refs that are nobody's chunk are missing, and bytes that are no stream are
     code: "PFS_CHUNK_MISSING",
     data: { ref: refToHex(nowhere) },
   });
-  await using session = await store.session();
-  const { refs } = await session.write(new Uint8Array(64).fill(9), Uint32Array.of(64));
+  await using writer = await store.openWriter();
+  const { refs } = await writer.write(new Uint8Array(64).fill(9), Uint32Array.of(64));
   expect(await failure(readAll(store, refs))).toMatchObject({ code: "PFS_PACKET_INVALID" });
-  await session.setName("no stream", refs, 64);
+  await writer.setName("no stream", refs, 64);
   expect(await store.verify()).toMatchObject({ incomplete: ["no stream"] });
   await store.gc();
   expect(store.has(refs)).toEqual(Uint8Array.of(1));

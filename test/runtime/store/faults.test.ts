@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { hasCode } from "../../../packets/errors.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { StoreWriter } from "../../../runtime/store/writer/writer.ts";
+import type { WriterThread } from "../../../runtime/store/writer/writer-thread.ts";
 import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
 import type { DiskOperation } from "./faulty-disk.ts";
 import { get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";
@@ -24,25 +24,25 @@ function chunkOf(index: number): Uint8Array<ArrayBuffer> {
 }
 
 /** Puts chunks under names, one by one, until one fails; then goes on once. Returns the errors. */
-async function putSome(writer: StoreWriter, from: number, acknowledged: Acknowledged): Promise<unknown[]> {
+async function putSome(writer: WriterThread, from: number, acknowledged: Acknowledged): Promise<unknown[]> {
   const errors: unknown[] = [];
   for (let index = from; index < from + PUTS && errors.length < 2; index++) {
-    const session = writer.openSession();
+    const id = writer.openWriter();
     try {
       const chunks = [chunkOf(index), chunkOf(index + 1)];
       const block = Uint8Array.from(Buffer.concat(chunks));
       const { refs } = await writer.write(
-        session,
+        id,
         block,
         Uint32Array.from(chunks, ({ length }) => length),
       );
       const root = Buffer.from(refs.subarray(0, 32));
-      await writer.setName(session, `n/${index}`, root, chunks[0]!.length);
+      await writer.setName(id, `n/${index}`, root, chunks[0]!.length);
       acknowledged.set(`n/${index}`, root);
     } catch (error) {
       errors.push(error);
     } finally {
-      writer.closeSession(session);
+      writer.closeWriter(id);
     }
   }
   return errors;
@@ -107,19 +107,19 @@ describe.each([
   });
 });
 
-test("a sync that fails takes back what sessions were told, and they learn of it", async () => {
+test("a sync that fails takes back what writers were told, and they learn of it", async () => {
   await using directory = await temporaryDirectory();
   let fails = false;
   const disk = new FaultyDisk((operation) => {
     if (fails && operation === "sync") throw systemError("EIO");
   });
   const { writer, abandon } = await openWriter(directory.path, { disk });
-  const [first, second, bystander] = [writer.openSession(), writer.openSession(), writer.openSession()];
+  const [first, second, bystander] = [writer.openWriter(), writer.openWriter(), writer.openWriter()];
   const chunk = chunkOf(1);
-  const write = (session: number): Promise<{ newChunks: number }> =>
-    writer.write(session, chunk.slice(), Uint32Array.of(chunk.length));
+  const write = (id: number): Promise<{ newChunks: number }> =>
+    writer.write(id, chunk.slice(), Uint32Array.of(chunk.length));
   expect(await write(first)).toMatchObject({ newChunks: 1 });
-  // It found the chunk that the other session wrote, and relies on it.
+  // It found the chunk that the other writer wrote, and relies on it.
   expect(await write(second)).toMatchObject({ newChunks: 0 });
   fails = true;
   await expect(writer.flush(first)).rejects.toMatchObject({ code: "PFS_STORE_IO" });

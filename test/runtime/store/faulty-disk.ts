@@ -4,7 +4,7 @@ import { nodeDisk } from "../../../runtime/store/disk.ts";
 import type { Disk, DiskFile } from "../../../runtime/store/disk.ts";
 import { WriterLock } from "../../../runtime/store/writer/lock.ts";
 import { createStore, readStoreId, storePaths } from "../../../runtime/store/store-directory.ts";
-import { StoreWriter } from "../../../runtime/store/writer/writer.ts";
+import { WriterThread } from "../../../runtime/store/writer/writer-thread.ts";
 
 export type DiskOperation = "create" | "open" | "remove" | "sync-directory" | "write" | "sync" | "truncate";
 
@@ -90,12 +90,12 @@ export interface OpenWriterOptions {
 export async function openWriter(
   directory: string,
   options: OpenWriterOptions,
-): Promise<{ writer: StoreWriter; abandon: () => Promise<void> }> {
+): Promise<{ writer: WriterThread; abandon: () => Promise<void> }> {
   const paths = storePaths(directory);
   mkdirSync(paths.directory, { recursive: true });
   const lock = WriterLock.acquire(paths, 1000);
   const storeId = readStoreId(paths) ?? (await createStore(paths, nodeDisk));
-  const writer = await StoreWriter.open({
+  const writer = await WriterThread.open({
     ...options,
     paths,
     storeId,

@@ -114,7 +114,7 @@ describe("gc", () => {
   });
 });
 
-describe("gc beside open sessions", () => {
+describe("gc beside open writers", () => {
   test("leaves alone what they wrote, what they found and what they claimed, until they are closed", async () => {
     await using directory = await temporaryDirectory();
     await using store = await Store.open(directory.path);
@@ -122,18 +122,18 @@ describe("gc beside open sessions", () => {
     const claimed = randomBytes("claimed", 50_000);
     await put(store, "found", found);
     const { root: claimedRoot } = await put(store, "claimed", claimed);
-    const session = await store.session();
-    const written = await ingest(session, inPieces(randomBytes("written", 600_000), 100_000));
-    expect(await ingest(session, inPieces(found, 100_000))).toMatchObject({ newChunks: 0 });
+    const writer = await store.openWriter();
+    const written = await ingest(writer, inPieces(randomBytes("written", 600_000), 100_000));
+    expect(await ingest(writer, inPieces(found, 100_000))).toMatchObject({ newChunks: 0 });
     const claimedRefs = Buffer.concat([claimedRoot, sha256(claimed)]);
-    expect(await session.claim(claimedRefs)).toEqual(Uint8Array.of(1, 1));
+    expect(await writer.claim(claimedRefs)).toEqual(Uint8Array.of(1, 1));
     await store.remove("found");
     await store.remove("claimed");
     expect(await store.gc()).toMatchObject({ freedChunks: 0 });
     expect((await readAll(store, written.root)).byteLength).toBe(600_000);
     expect(Buffer.compare(await readAll(store, claimedRoot), claimed)).toBe(0);
-    await session.setName("written", written.root, written.length);
-    await session.close();
+    await writer.setName("written", written.root, written.length);
+    await writer.close();
     expect((await store.gc()).freedChunks).toBeGreaterThan(4);
     expect((await get(store, "written")).byteLength).toBe(600_000);
     expect(store.has(claimedRefs)).toEqual(Uint8Array.of(0, 0));
@@ -187,15 +187,15 @@ describe("a crash in the middle of gc", () => {
       if (--countdown < 0) throw systemError("EIO");
     });
     const { writer, abandon } = await openWriter(directory, { disk, segmentBytesMax: 40_000 });
-    const session = writer.openSession();
+    const id = writer.openWriter();
     const name = async (file: number, chunk: number): Promise<void> => {
-      const { refs } = await writer.write(session, chunkOf(chunk), Uint32Array.of(9000));
-      await writer.setName(session, `f${file}`, refs, 9000);
+      const { refs } = await writer.write(id, chunkOf(chunk), Uint32Array.of(9000));
+      await writer.setName(id, `f${file}`, refs, 9000);
     };
     for (let index = 0; index < FILES; index++) await name(index, index);
     for (let index = 0; index < FILES; index += 2) await writer.removeName(`f${index}`);
     for (let index = 0; index < FILES; index += 6) await name(index, index + 100);
-    writer.closeSession(session);
+    writer.closeWriter(id);
     const begun = disk.operations;
     countdown = crashAt;
     try {

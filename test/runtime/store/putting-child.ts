@@ -19,10 +19,10 @@ async function say(name: string, content: string, work: () => Promise<unknown>):
 
 async function putOne(name: string, content: string): Promise<void> {
   const bytes = bytesOf(content);
-  const session = await store.session();
-  const { root } = await ingest(session, inPieces(bytes, 500_000));
-  await session.setName(name, root, bytes.byteLength);
-  await session.close();
+  const writer = await store.openWriter();
+  const { root } = await ingest(writer, inPieces(bytes, 500_000));
+  await writer.setName(name, root, bytes.byteLength);
+  await writer.close();
 }
 
 async function putForever(lane: number): Promise<void> {

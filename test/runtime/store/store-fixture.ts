@@ -41,9 +41,9 @@ export async function* inPieces(bytes: Uint8Array, size: number): AsyncGenerator
 
 /** Stores bytes under a name. */
 export async function put(store: Store, name: string, bytes: Uint8Array): Promise<Ingested> {
-  await using session = await store.session();
-  const ingested = await ingest(session, inPieces(bytes, 300_000));
-  await session.setName(name, ingested.root, ingested.length);
+  await using writer = await store.openWriter();
+  const ingested = await ingest(writer, inPieces(bytes, 300_000));
+  await writer.setName(name, ingested.root, ingested.length);
   return ingested;
 }
 

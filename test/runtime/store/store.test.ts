@@ -22,13 +22,13 @@ chunkSourceSuite("a store", async () => {
   return {
     source: store,
     put: async (chunks) => {
-      await using session = await store.session();
+      await using writer = await store.openWriter();
       const block = new Uint8Array(Buffer.concat(chunks));
-      await session.write(
+      await writer.write(
         block,
         Uint32Array.from(chunks, (chunk) => chunk.byteLength),
       );
-      await session.flush();
+      await writer.flush();
     },
     damage: async (chunk) => {
       const segment = readFileSync(segmentOf(directory.path));
@@ -130,7 +130,7 @@ describe("for reading only", () => {
     expect([...reader.list()].map(({ name }) => name)).toEqual(["a"]);
     expect(await reader.verify()).toMatchObject({ damaged: [], incomplete: [] });
     expect(filesIn(path)).toEqual(before);
-    expect(await failure(reader.session())).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
+    expect(await failure(reader.openWriter())).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
     expect(await failure(reader.remove("a"))).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
     expect(await failure(reader.gc())).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
   });
@@ -182,15 +182,15 @@ test("only one writes at a time, and the second learns who does", async () => {
 test("a store that is closed says so, however often", async () => {
   await using directory = await temporaryDirectory();
   const store = await Store.open(directory.path);
-  const session = await store.session();
+  const writer = await store.openWriter();
   await store.close();
   await store.close();
   const closed = { code: "PFS_STORE_CLOSED" };
-  expect(await failure(session.flush())).toMatchObject(closed);
-  expect(await failure(store.session())).toMatchObject(closed);
+  expect(await failure(writer.flush())).toMatchObject(closed);
+  expect(await failure(store.openWriter())).toMatchObject(closed);
   expect(await failure(store.read([sha256(Buffer.from("x"))]))).toMatchObject(closed);
   expect(() => store.resolve("a")).toThrow("closed");
-  await session.close();
+  await writer.close();
 });
 
 describe("names", () => {
@@ -217,11 +217,11 @@ describe("names", () => {
   test("are listed in the order of their bytes, from a prefix and after a name", async () => {
     await using directory = await temporaryDirectory();
     await using store = await Store.open(directory.path);
-    await using session = await store.session();
+    await using writer = await store.openWriter();
     const { root } = await put(store, "seed", randomBytes("list", 10));
     const many = Array.from({ length: 600 }, (_, index) => `m/${String(index).padStart(4, "0")}`);
     const names = ["Z", "a", "a/b", "a/c", "ab", "é", "\u{1F600}", "\uFFFD", "a/é", ...many];
-    await Promise.all(names.map((name) => session.setName(name, root, 10)));
+    await Promise.all(names.map((name) => writer.setName(name, root, 10)));
     await store.remove("ab");
     const byBytes = [...names, "seed"]
       .filter((name) => name !== "ab")
@@ -241,13 +241,13 @@ describe("names", () => {
   test("are checked, and point only to what is there", async () => {
     await using directory = await temporaryDirectory();
     await using store = await Store.open(directory.path);
-    await using session = await store.session();
+    await using writer = await store.openWriter();
     const { root } = await put(store, "a", randomBytes("check", 10));
     for (const name of ["", "../a", "a\nb", "\ud800", "x".repeat(1025)]) {
-      expect(await failure(session.setName(name, root, 10))).toMatchObject({ code: "PFS_NAME_INVALID" });
+      expect(await failure(writer.setName(name, root, 10))).toMatchObject({ code: "PFS_NAME_INVALID" });
     }
     const nowhere = sha256(Buffer.from("nowhere"));
-    expect(await failure(session.setName("b", nowhere, 10))).toMatchObject({
+    expect(await failure(writer.setName("b", nowhere, 10))).toMatchObject({
       code: "PFS_CHUNK_MISSING",
       data: { ref: refToHex(nowhere) },
     });
@@ -255,42 +255,40 @@ describe("names", () => {
   });
 });
 
-describe("a session", () => {
+describe("a writer", () => {
   test("refuses blocks that its lengths do not cut into chunks", async () => {
     await using directory = await temporaryDirectory();
     await using store = await Store.open(directory.path);
-    await using session = await store.session();
+    await using writer = await store.openWriter();
     for (const [size, lengths] of [
       [10, [5]],
       [10, [5, 6]],
       [10, [10, 0]],
       [1_048_577, [1_048_577]],
     ] as const) {
-      await expect(session.write(new Uint8Array(size), Uint32Array.from(lengths))).rejects.toThrow(
-        RangeError,
-      );
+      await expect(writer.write(new Uint8Array(size), Uint32Array.from(lengths))).rejects.toThrow(RangeError);
     }
-    expect(await session.write(new Uint8Array(0), new Uint32Array(0))).toMatchObject({ newChunks: 0 });
+    expect(await writer.write(new Uint8Array(0), new Uint32Array(0))).toMatchObject({ newChunks: 0 });
   });
 
   test("stores a chunk once: in a block, in another, after it is in the index", async () => {
     await using directory = await temporaryDirectory();
     await using store = await Store.open(directory.path);
-    await using session = await store.session();
+    await using writer = await store.openWriter();
     const chunk = randomBytes("once", 1000);
     const block = (): Uint8Array<ArrayBuffer> => Uint8Array.from(Buffer.concat([chunk, chunk]));
     const lengths = (): Uint32Array<ArrayBuffer> => Uint32Array.of(1000, 1000);
-    expect(await session.write(block(), lengths())).toMatchObject({ newChunks: 1, newBytes: 1000 });
-    const again = await Promise.all([session.write(block(), lengths()), session.write(block(), lengths())]);
+    expect(await writer.write(block(), lengths())).toMatchObject({ newChunks: 1, newBytes: 1000 });
+    const again = await Promise.all([writer.write(block(), lengths()), writer.write(block(), lengths())]);
     expect(again.map(({ newChunks }) => newChunks)).toEqual([0, 0]);
     const ref = sha256(chunk);
     expect(Buffer.from(again[0]!.refs)).toEqual(Buffer.concat([ref, ref]));
     expect(store.has(ref)).toEqual(Uint8Array.of(1));
     expect(await store.read([ref])).toEqual([Buffer.from(chunk)]);
-    await session.flush();
-    expect(await session.write(block(), lengths())).toMatchObject({ newChunks: 0 });
+    await writer.flush();
+    expect(await writer.write(block(), lengths())).toMatchObject({ newChunks: 0 });
     const refs = Buffer.concat([ref, sha256(Buffer.from("nowhere"))]);
-    expect(await session.claim(refs)).toEqual(Uint8Array.of(1, 0));
+    expect(await writer.claim(refs)).toEqual(Uint8Array.of(1, 0));
     expect(store.has(refs)).toEqual(Uint8Array.of(1, 0));
   });
 });

@@ -10,7 +10,7 @@ import { walkStreams } from "../../../runtime/stream/walk.ts";
 import { fileSource, ingest } from "../../../runtime/stream/ingest.ts";
 import type { Ingested } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { ChunkSink, WriteSession } from "../../../runtime/contracts/chunks.ts";
+import type { ChunkSink, StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import {
   collect,
   failure,
@@ -26,12 +26,12 @@ import type { TemporaryDirectory } from "../store/store-fixture.ts";
 
 let directory: TemporaryDirectory;
 let store: Store;
-let session: WriteSession;
+let writer: StoreWriter;
 
 beforeAll(async () => {
   directory = await temporaryDirectory();
   store = await Store.open(join(directory.path, "store"));
-  session = await store.session();
+  writer = await store.openWriter();
 });
 afterAll(async () => {
   await store.close();
@@ -50,7 +50,7 @@ async function ops(root: Uint8Array): Promise<number[]> {
 }
 
 async function roundTrip(bytes: Uint8Array, pieceBytes = 100_000): Promise<Ingested> {
-  const ingested = await ingest(session, inPieces(bytes, pieceBytes));
+  const ingested = await ingest(writer, inPieces(bytes, pieceBytes));
   expect(ingested.length).toBe(bytes.byteLength);
   expect(Buffer.compare(await readAll(store, ingested.root), bytes)).toBe(0);
   return ingested;
@@ -88,7 +88,7 @@ describe("what goes in comes out", () => {
         yield bytes.subarray(at, at + size);
       }
     }
-    const { root } = await ingest(session, pieces());
+    const { root } = await ingest(writer, pieces());
     expect(Buffer.compare(await readAll(store, root), bytes)).toBe(0);
   });
 
@@ -109,11 +109,11 @@ describe("a stream", () => {
     const path = join(directory.path, "same.bin");
     writeFileSync(path, bytes);
     const roots = await Promise.all([
-      ingest(session, inPieces(bytes, 1000)),
-      ingest(session, inPieces(bytes, 999_999)),
-      ingest(session, inPieces(bytes, bytes.length)),
-      ingest(session, fileSource(path)),
-      ingest(session, collectLater(fileSource(path))),
+      ingest(writer, inPieces(bytes, 1000)),
+      ingest(writer, inPieces(bytes, 999_999)),
+      ingest(writer, inPieces(bytes, bytes.length)),
+      ingest(writer, fileSource(path)),
+      ingest(writer, collectLater(fileSource(path))),
     ]);
     expect(new Set(roots.map(({ root }) => refToHex(root))).size).toBe(1);
   });
@@ -131,7 +131,7 @@ describe("a stream", () => {
       const chunker = { minBytes: 1024, averageBytes: 4096, maxBytes };
       for (const size of [65_535, 65_536, 65_537, 131_072, 700_000]) {
         const bytes = Buffer.concat([randomBytes(`odd ${size}`, size >> 1), textBytes(size - (size >> 1))]);
-        const { root } = await ingest(session, inPieces(bytes, 10_000), { chunker });
+        const { root } = await ingest(writer, inPieces(bytes, 10_000), { chunker });
         expect(Buffer.compare(await readAll(store, root), bytes)).toBe(0);
       }
     },
@@ -140,7 +140,7 @@ describe("a stream", () => {
   test("is cut by the chunker that was asked for", async () => {
     const chunker = { minBytes: 256, averageBytes: 1024, maxBytes: 4096, salt: Uint8Array.of(1) };
     const { root, chunks, packets } = await ingest(
-      session,
+      writer,
       inPieces(randomBytes("small", 3_000_000), 65_536),
       {
         chunker,
@@ -156,24 +156,24 @@ describe("a stream", () => {
 describe("what is there already", () => {
   test("is not stored again", async () => {
     const bytes = randomBytes("dedupe", 5_000_000);
-    const first = await ingest(session, inPieces(bytes, 100_000));
+    const first = await ingest(writer, inPieces(bytes, 100_000));
     expect(first).toMatchObject({ newChunks: first.chunks });
     expect(first.storedBytes).toBeGreaterThanOrEqual(5_000_000);
-    expect(await ingest(session, inPieces(bytes, 100_000))).toMatchObject({
+    expect(await ingest(writer, inPieces(bytes, 100_000))).toMatchObject({
       root: first.root,
       newChunks: 0,
       newBytes: 0,
       storedBytes: 0,
     });
     const edited = Buffer.concat([bytes.subarray(0, 2_500_000), Buffer.from("!"), bytes.subarray(2_500_000)]);
-    const second = await ingest(session, inPieces(edited, 100_000));
+    const second = await ingest(writer, inPieces(edited, 100_000));
     expect(second.newChunks).toBeLessThanOrEqual(4);
     expect(Buffer.compare(await readAll(store, second.root), edited)).toBe(0);
   });
 
   test("is stored smaller when it shrinks", async () => {
     const lines = Array.from({ length: 150_000 }, (_, index) => `line ${index} shrinks\n`).join("");
-    const { newBytes, storedBytes } = await ingest(session, inPieces(Buffer.from(lines), 100_000));
+    const { newBytes, storedBytes } = await ingest(writer, inPieces(Buffer.from(lines), 100_000));
     expect(newBytes).toBeGreaterThan(lines.length);
     expect(storedBytes).toBeLessThan(newBytes / 3);
   });
@@ -192,7 +192,7 @@ describe("a source or a sink that fails", () => {
         closed = true;
       }
     }
-    await expect(ingest(session, failing())).rejects.toThrow("the cable was pulled");
+    await expect(ingest(writer, failing())).rejects.toThrow("the cable was pulled");
     expect(closed).toBe(true);
     expect([...store.list()]).toEqual([]);
     await put(store, "after", randomBytes("after", 10_000));
@@ -204,7 +204,7 @@ describe("a source or a sink that fails", () => {
     let writes = 0;
     const sink: ChunkSink = {
       write: (block, lengths) =>
-        ++writes > 2 ? Promise.reject(new Error("no room")) : session.write(block, lengths),
+        ++writes > 2 ? Promise.reject(new Error("no room")) : writer.write(block, lengths),
     };
     let closed = false;
     async function* endless(): AsyncGenerator<Uint8Array> {
@@ -225,9 +225,9 @@ describe("a source or a sink that fails", () => {
       queueMicrotask(() => controller.abort(new Error("enough")));
       await new Promise(() => {});
     }
-    await expect(ingest(session, stuck(), { signal: controller.signal })).rejects.toThrow("enough");
+    await expect(ingest(writer, stuck(), { signal: controller.signal })).rejects.toThrow("enough");
     const aborted = { signal: AbortSignal.abort(new Error("before")) };
-    await expect(ingest(session, inPieces(textBytes(10), 1), aborted)).rejects.toThrow("before");
+    await expect(ingest(writer, inPieces(textBytes(10), 1), aborted)).rejects.toThrow("before");
     const file = join(directory.path, "aborted.bin");
     writeFileSync(file, "x");
     await expect(collect(fileSource(file, aborted.signal))).rejects.toThrow("before");
@@ -235,9 +235,9 @@ describe("a source or a sink that fails", () => {
 
   test("is no file, or none that can be read", async () => {
     const nowhere = join(directory.path, "nowhere");
-    expect(await failure(ingest(session, fileSource(nowhere)))).toMatchObject({ code: "ENOENT" });
+    expect(await failure(ingest(writer, fileSource(nowhere)))).toMatchObject({ code: "ENOENT" });
     mkdirSync(nowhere);
-    expect(await failure(ingest(session, fileSource(nowhere)))).toMatchObject({ code: "EISDIR" });
+    expect(await failure(ingest(writer, fileSource(nowhere)))).toMatchObject({ code: "EISDIR" });
     expect(await failure(collect(fileSource(nowhere)))).toMatchObject({ code: "EISDIR" });
   });
 });
@@ -249,7 +249,7 @@ test("a file with holes is mostly one packet, and quick", async () => {
   writeSync(file, randomBytes("island", 500_000), 0, 500_000, 100_000_000);
   closeSync(file);
   let progress = 0;
-  const { root, length, chunks } = await ingest(session, fileSource(path), {
+  const { root, length, chunks } = await ingest(writer, fileSource(path), {
     onProgress: (bytes) => {
       expect(bytes).toBeGreaterThanOrEqual(progress);
       progress = bytes;

@@ -1,4 +1,4 @@
-/** A write session as its users hold it; the writer knows it by its number. */
+/** A writer as its users hold it; the thread knows it by its number. */
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
@@ -6,11 +6,11 @@ import { WRITE_BLOCK_BYTES_MAX } from "../../limits.ts";
 import { invalidBlock } from "./block-append.ts";
 import type { PendingPlaces } from "../index/pending-places.ts";
 import type { NameRecord } from "../../contracts/catalog.ts";
-import type { WriteSession, WrittenChunks } from "../../contracts/chunks.ts";
+import type { StoreWriter, WrittenChunks } from "../../contracts/chunks.ts";
 import type { WriteAnswer } from "./writer-protocol.ts";
 import type { WriterClient } from "./writer-client.ts";
 
-export class StoreSession implements WriteSession, AsyncDisposable {
+export class ClientWriter implements StoreWriter, AsyncDisposable {
   readonly #writer: WriterClient;
   readonly #pending: PendingPlaces;
   readonly #id: number;
@@ -23,14 +23,14 @@ export class StoreSession implements WriteSession, AsyncDisposable {
   }
 
   async write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks> {
-    const session = this.#open();
+    const writer = this.#open();
     const reason = invalidBlock(block, lengths);
     if (reason !== null) throw new RangeError(reason);
     if (block.byteLength > WRITE_BLOCK_BYTES_MAX) {
       throw new RangeError(`a block has at most ${WRITE_BLOCK_BYTES_MAX} bytes, not ${block.byteLength}`);
     }
     const { places, ...written }: WriteAnswer = await this.#writer.call(
-      { kind: "write", session, block, lengths },
+      { kind: "write", writer, block, lengths },
       [block.buffer],
     );
     this.#pending.add(written.refs, places);
@@ -38,24 +38,24 @@ export class StoreSession implements WriteSession, AsyncDisposable {
   }
 
   async claim(refs: Uint8Array): Promise<Uint8Array> {
-    return this.#writer.call({ kind: "claim", session: this.#open(), refs });
+    return this.#writer.call({ kind: "claim", writer: this.#open(), refs });
   }
 
   async flush(): Promise<void> {
-    return this.#writer.call({ kind: "flush", session: this.#open() });
+    return this.#writer.call({ kind: "flush", writer: this.#open() });
   }
 
   async setName(name: string, root: Ref, length: number): Promise<NameRecord> {
     if (root.byteLength !== REF_BYTES) throw new RangeError(`a root has ${REF_BYTES} bytes`);
     if (!Number.isSafeInteger(length) || length < 0) throw new RangeError(`no file has ${length} bytes`);
-    return this.#writer.call({ kind: "set-name", session: this.#open(), name, root, length });
+    return this.#writer.call({ kind: "set-name", writer: this.#open(), name, root, length });
   }
 
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await this.#writer.call({ kind: "close-session", session: this.#id }).catch((error: unknown) => {
-      // A store that was closed first has ended its sessions too.
+    await this.#writer.call({ kind: "close-writer", writer: this.#id }).catch((error: unknown) => {
+      // A store that was closed first has ended its writers too.
       if (!(error instanceof StoreError && error.code === StoreErrorCode.closed)) throw error;
     });
   }
@@ -65,7 +65,7 @@ export class StoreSession implements WriteSession, AsyncDisposable {
   }
 
   #open(): number {
-    if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the write session is closed");
+    if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the writer is closed");
     return this.#id;
   }
 }

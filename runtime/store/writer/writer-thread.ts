@@ -16,8 +16,8 @@ import { recover } from "./recovery.ts";
 import type { Recovered } from "./recovery.ts";
 import { checkSeed } from "../segments/segment-format.ts";
 import { SegmentWriter } from "../segments/segment-writer.ts";
-import type { Session } from "./write-sessions.ts";
-import { Sessions } from "./write-sessions.ts";
+import type { OpenWriter } from "./open-writers.ts";
+import { OpenWriters } from "./open-writers.ts";
 import type { StorePaths } from "../store-directory.ts";
 import { Sweeper } from "../maintenance/sweeper.ts";
 import type { NameRecord } from "../../contracts/catalog.ts";
@@ -36,20 +36,20 @@ export interface WriterOptions {
   readonly segmentBytesMax?: number;
 }
 
-export class StoreWriter implements WriterContext {
+export class WriterThread implements WriterContext {
   readonly notes: readonly string[];
   readonly paths: StorePaths;
   readonly disk: Disk;
   readonly segments: SegmentWriter;
   readonly commits: Commits;
-  readonly sessions: Sessions = new Sessions();
+  readonly writers: OpenWriters = new OpenWriters();
   readonly #options: WriterOptions;
   readonly #compressor: Compressor = new Compressor();
   readonly #sweeper: Sweeper;
   readonly #index: IndexKeeper;
   readonly #names: NameWriter;
   #sequence: number;
-  /** The sessions' clock when the last successful commit began, and when the running one did. */
+  /** The writers' clock when the last successful commit began, and when the running one did. */
   #durableClock = 0;
   #commitClock = 0;
 
@@ -73,7 +73,7 @@ export class StoreWriter implements WriterContext {
       segmentBytesMax,
       onLost: (place, error, wasWritten) => {
         this.commits.lose(place);
-        if (wasWritten) this.sessions.failSince(this.#durableClock, error);
+        if (wasWritten) this.writers.failSince(this.#durableClock, error);
       },
     });
     this.commits = new Commits({
@@ -82,7 +82,7 @@ export class StoreWriter implements WriterContext {
       sequence: () => this.#sequence,
       onPhase: (isDone) => {
         if (isDone) this.#durableClock = this.#commitClock;
-        else this.#commitClock = this.sessions.clock;
+        else this.#commitClock = this.writers.clock;
       },
       onCommitted: options.onCommitted,
     });
@@ -98,8 +98,8 @@ export class StoreWriter implements WriterContext {
   }
 
   /** Recovers the store first. The directory, its format file and its lock are the caller's. */
-  static async open(options: WriterOptions): Promise<StoreWriter> {
-    return new StoreWriter(options, await recover(options.paths, checkSeed(options.storeId), options.disk));
+  static async open(options: WriterOptions): Promise<WriterThread> {
+    return new WriterThread(options, await recover(options.paths, checkSeed(options.storeId), options.disk));
   }
 
   get storeId(): Uint8Array {
@@ -114,19 +114,19 @@ export class StoreWriter implements WriterContext {
     return ++this.#sequence;
   }
 
-  openSession(): number {
-    return this.sessions.open(this.segments.place).id;
+  openWriter(): number {
+    return this.writers.open(this.segments.place).id;
   }
 
-  closeSession(id: number): void {
-    this.sessions.close(id);
+  closeWriter(id: number): void {
+    this.writers.close(id);
   }
 
   /** Resolves when the chunks can be read; `flush` makes them durable. The block has been found valid. */
   write(id: number, block: Uint8Array<ArrayBuffer>, lengths: Uint32Array): Promise<WriteAnswer> {
     return this.#index.attempt(async () => {
-      const session = this.#session(id);
-      const answer = appendBlock(this, session, this.#compressor, block, lengths);
+      const writer = this.#writer(id);
+      const answer = appendBlock(this, writer, this.#compressor, block, lengths);
       await this.segments.flush();
       if (this.commits.behind >= 1) {
         const durable = this.#durable();
@@ -140,13 +140,13 @@ export class StoreWriter implements WriterContext {
 
   claim(id: number, refs: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
     return this.#index.attempt(async () => {
-      const session = this.#session(id);
+      const writer = this.#writer(id);
       const present = new Uint8Array(refs.byteLength / REF_BYTES);
       for (let index = 0; index < present.length; index++) {
         const ref = refs.subarray(index * REF_BYTES, (index + 1) * REF_BYTES);
         const place = findPlace(this, ref);
         if (place === undefined) continue;
-        this.sessions.rely(session, ref, place);
+        this.writers.rely(writer, ref, place);
         present[index] = 1;
       }
       await this.segments.flush();
@@ -156,17 +156,17 @@ export class StoreWriter implements WriterContext {
 
   flush(id: number): Promise<void> {
     return this.#index.attempt(async () => {
-      this.#session(id);
+      this.#writer(id);
       await this.#durable();
-      this.#session(id);
+      this.#writer(id);
     });
   }
 
   setName(id: number, name: string, root: Uint8Array, length: number): Promise<NameRecord> {
     return this.#index.attempt(async () => {
-      const session = this.#session(id);
+      const writer = this.#writer(id);
       this.#sweeper.named(root);
-      return this.#names.bind(session, name, root, length);
+      return this.#names.bind(writer, name, root, length);
     });
   }
 
@@ -233,10 +233,10 @@ export class StoreWriter implements WriterContext {
     }
   }
 
-  #session(id: number): Session {
-    const session = this.sessions.get(id);
-    if (session.failure !== undefined) throw session.failure;
-    return session;
+  #writer(id: number): OpenWriter {
+    const writer = this.writers.get(id);
+    if (writer.failure !== undefined) throw writer.failure;
+    return writer;
   }
 
   /** As a step of its own: what was appended before it must not be appended again when the index has to be repaired. */
