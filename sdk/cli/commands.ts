@@ -13,8 +13,8 @@ import { addGlobalOptions } from "./options.ts";
 import { packetsCommand } from "./packets.ts";
 import { putCommand } from "./put.ts";
 import { runCommand } from "./run.ts";
-import type { Host } from "./session.ts";
-import { gcCommand, verifyCommand } from "./upkeep.ts";
+import type { Host } from "./context.ts";
+import { gcCommand, verifyCommand } from "./maintenance.ts";
 
 type MakeCommand = (host: Host) => Command;
 
@@ -22,7 +22,7 @@ const GROUPS: readonly (readonly [string, readonly MakeCommand[]])[] = [
   ["Files", [putCommand, getCommand, catCommand, lsCommand, statCommand, rmCommand, packetsCommand]],
   ["Programs", [runCommand, jobsCommand, cancelCommand]],
   ["Machines", [upCommand, joinCommand, nodesCommand, demoCommand]],
-  ["Upkeep", [verifyCommand, gcCommand, doctorCommand, completionCommand]],
+  ["Maintenance", [verifyCommand, gcCommand, doctorCommand, completionCommand]],
 ];
 
 /** The whole command line. Parsing it throws CommanderError instead of ending the process. */

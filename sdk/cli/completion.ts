@@ -1,8 +1,8 @@
 /** pfs completion: what a shell needs to complete commands, options, stored names and paths. */
 import { Argument, Command } from "commander";
 import { example } from "./help.ts";
-import { onRun } from "./session.ts";
-import type { Host } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Host } from "./context.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof SHELLS)[number];

@@ -1,23 +1,37 @@
-/** pfs doctor: what a maintainer asks for first. */
-import { styleText } from "node:util";
+/** pfs doctor: what a maintainer asks for first. Each check says what it found, and what to do where that is not good enough. */
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { access, constants, mkdtemp, readFile, rm, stat, statfs, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { arch, availableParallelism, cpus, freemem, platform, release, tmpdir, totalmem } from "node:os";
+import { dirname, join } from "node:path";
+import { promisify, styleText } from "node:util";
 import { Command } from "commander";
-import {
-  environmentChecks,
-  isolateCheck,
-  machineChecks,
-  networkChecks,
-  programCheck,
-  sharedMemoryCheck,
-  storeChecks,
-  versionChecks,
-} from "./checks.ts";
-import type { Check } from "./checks.ts";
+import packageJson from "../../package.json" with { type: "json" };
+import { errorToJson, hasCode } from "../../packets/errors.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { plural, printable } from "./format.ts";
+import { formatBytes, plural, printable } from "./format.ts";
 import { storeDirectory } from "./options.ts";
 import { example } from "./help.ts";
-import { onRun } from "./session.ts";
-import type { Host, Session } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Host, Context } from "./context.ts";
+
+interface Check {
+  readonly topic: string;
+  readonly name: string;
+  readonly found: string;
+  /** Anything else than "ok" says what follows from it. */
+  readonly state: "ok" | "warning" | "failure";
+  readonly advice?: string;
+}
+
+const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "esbuild", "@msgpack/msgpack", "commander"];
+const SHARED_MEMORY = "/dev/shm";
+const MEMORY_BYTES_LEAST = 1024 ** 3;
+const DISK_BYTES_LEAST = 1024 ** 3;
+const CHILD_TIMEOUT_MS = 20_000;
+const run = promisify(execFile);
+const require = createRequire(import.meta.url);
 
 const MARKS = { ok: " ", warning: "!", failure: "✗" } as const;
 const COLOURS = { ok: "green", warning: "yellow", failure: "red" } as const;
@@ -33,7 +47,7 @@ export function doctorCommand(host: Host): Command {
   return onRun(command, host, doctor);
 }
 
-async function doctor({ output, options, signal, finish }: Session): Promise<void> {
+async function doctor({ output, options, signal, finish }: Context): Promise<void> {
   const checks: Check[] = [];
   const steps: readonly (() => Promise<Check[]> | Check[])[] = [
     versionChecks,
@@ -73,4 +87,183 @@ function topicLines(checks: readonly Check[]): string[] {
       return advice === undefined ? [line] : [line, `  ${" ".repeat(NAME_WIDTH)}→ ${advice}`];
     }),
   ];
+}
+
+async function versionChecks(): Promise<Check[]> {
+  const versions = await Promise.all(DEPENDENCIES.map(async (name) => `${name} ${await versionOf(name)}`));
+  return [
+    ok("versions", "packetfs", packageJson.version),
+    ok("versions", "node", `${process.version} (${process.execPath})`),
+    ok(
+      "versions",
+      "V8, OpenSSL, SQLite",
+      ["v8", "openssl", "sqlite"].map((of) => process.versions[of]).join(", "),
+    ),
+    ok("versions", "dependencies", versions.join(", ")),
+  ];
+}
+
+function machineChecks(): Check[] {
+  const memory = process.constrainedMemory();
+  const limit = memory > 0 && memory < totalmem() ? memory : totalmem();
+  const found = `${formatBytes(limit)}, ${formatBytes(freemem())} free`;
+  return [
+    ok("machine", "platform", `${platform()} ${arch()}, kernel ${release()}`),
+    ok(
+      "machine",
+      "cores",
+      `${availableParallelism()} of ${cpus().length}, ${cpus()[0]?.model.trim() ?? "unknown"}`,
+    ),
+    limit >= MEMORY_BYTES_LEAST
+      ? ok("machine", "memory", found)
+      : warning("machine", "memory", found, "programs that need much memory will be ended early"),
+  ];
+}
+
+async function storeChecks(directory: string): Promise<Check[]> {
+  const exists = await stat(directory).then(
+    () => true,
+    () => false,
+  );
+  if (!exists) return [ok("store", "directory", `${directory} (not there yet: the first put makes it)`)];
+  const checks: Check[] = [ok("store", "directory", directory), await diskCheck(directory)];
+  try {
+    const { openLocal } = await import("../local.ts");
+    await using pfs = await openLocal(directory);
+    let names = 0;
+    let bytes = 0;
+    for await (const file of pfs.list()) {
+      names++;
+      bytes += file.length;
+    }
+    checks.push(ok("store", "content", `${plural(names, "name")}, ${formatBytes(bytes)}`));
+  } catch (error) {
+    const { message } = errorToJson(error);
+    checks.push(
+      failure("store", "content", message, "another pfs may use it, or it belongs to someone else"),
+    );
+  }
+  return checks;
+}
+
+async function diskCheck(directory: string): Promise<Check> {
+  try {
+    await access(directory, constants.R_OK | constants.W_OK);
+    const { bavail, bsize } = await statfs(directory);
+    const found = `${formatBytes(bavail * bsize)} free`;
+    return bavail * bsize >= DISK_BYTES_LEAST
+      ? ok("store", "disk", found)
+      : warning("store", "disk", found, "little room is left: pfs rm and pfs gc free some");
+  } catch (error) {
+    return failure("store", "disk", errorToJson(error).message, "the store must be readable and writable");
+  }
+}
+
+/** Loads isolated-vm in a process of its own, as executors do: where it does not fit it may end the process. */
+async function isolateCheck(): Promise<Check> {
+  const script =
+    'const { Isolate } = require("isolated-vm"); const isolate = new Isolate({ memoryLimit: 8 });' +
+    'process.stdout.write(String(isolate.createContextSync().evalSync("6 * 7")));';
+  try {
+    const { stdout } = await run(process.execPath, ["--no-node-snapshot", "-e", script], {
+      cwd: dirname(require.resolve("../../package.json")),
+      timeout: CHILD_TIMEOUT_MS,
+    });
+    if (stdout === "42") return ok("sandbox", "isolated-vm", "works");
+    return failure("sandbox", "isolated-vm", `answers ${JSON.stringify(stdout)}`, "no programs will run");
+  } catch (error) {
+    const [reason = ""] = errorToJson(error).message.split("\n");
+    return failure(
+      "sandbox",
+      "isolated-vm",
+      reason,
+      "no programs will run: npm ci installs its prebuilt binary",
+    );
+  }
+}
+
+/** Runs a program over a file, from an empty store to its result. */
+async function programCheck(): Promise<Check> {
+  const directory = await mkdtemp(join(tmpdir(), "pfs-doctor-"));
+  try {
+    const { openLocal } = await import("../local.ts");
+    await using pfs = await openLocal(join(directory, "store"));
+    await pfs.put(Buffer.from("one\ntwo\n"), { name: "lines" });
+    const source =
+      'import { defineProgram, lines } from "packetfs";' +
+      "export default defineProgram({ input: lines(), map: () => 1, combine: (a, b) => a + b });";
+    const startedAt = performance.now();
+    const { value } = await pfs.run({ source }, ["lines"]);
+    const took = `${Math.round(performance.now() - startedAt)} ms`;
+    if (value === 2) return ok("sandbox", "a program", `runs, in ${took}`);
+    return failure(
+      "sandbox",
+      "a program",
+      `gives ${JSON.stringify(value)} instead of 2`,
+      "results are not to be trusted",
+    );
+  } catch (error) {
+    const { message, code } = errorToJson(error);
+    const advice = hasCode(error, "PFS_PROGRAM_TIME_LIMIT") ? "the machine is very slow or very busy" : code;
+    return failure("sandbox", "a program", message, advice);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** Where the windows lie through which programs get their bytes. */
+async function sharedMemoryCheck(): Promise<Check> {
+  const path = join(SHARED_MEMORY, `pfs-doctor-${randomBytes(8).toString("hex")}`);
+  try {
+    await writeFile(path, "x", { flag: "wx" });
+    const { bavail, bsize } = await statfs(SHARED_MEMORY);
+    return ok("sandbox", "tmpfs", `${SHARED_MEMORY}, ${formatBytes(bavail * bsize)} free`);
+  } catch (error) {
+    const advice = "bytes reach programs through a file on disk instead, more slowly";
+    return warning("sandbox", "tmpfs", errorToJson(error).message, advice);
+  } finally {
+    await rm(path, { force: true });
+  }
+}
+
+async function networkChecks(): Promise<Check[]> {
+  try {
+    const { capability, curveKeyPair, version } = await import("zeromq");
+    curveKeyPair();
+    const zeromq = ok("network", "zeromq", `libzmq ${version}`);
+    return capability.curve === true
+      ? [zeromq, ok("network", "encryption", "CURVE")]
+      : [zeromq, failure("network", "encryption", "no CURVE", "pfs up, join and --at will not work")];
+  } catch (error) {
+    return [failure("network", "zeromq", errorToJson(error).message, "pfs up, join and --at will not work")];
+  }
+}
+
+/** Which variables speak for options; what tokens say is nobody's business. */
+function environmentChecks(): Check[] {
+  const names = Object.keys(process.env).filter((name) => /^(PACKETFS_|NODE_OPTIONS$)/.test(name));
+  const shown = names.map((name) => (name === "PACKETFS_AT" ? `${name}=…` : `${name}=${process.env[name]}`));
+  return [ok("environment", "variables", names.length === 0 ? "none" : shown.join(" "))];
+}
+
+async function versionOf(name: string): Promise<string> {
+  try {
+    const path = new URL(`../../node_modules/${name}/package.json`, import.meta.url);
+    const { version } = JSON.parse(await readFile(path, "utf8")) as { readonly version: string };
+    return version;
+  } catch {
+    return "?";
+  }
+}
+
+function ok(topic: string, name: string, found: string): Check {
+  return { topic, name, found, state: "ok" };
+}
+
+function warning(topic: string, name: string, found: string, advice: string): Check {
+  return { topic, name, found, state: "warning", advice };
+}
+
+function failure(topic: string, name: string, found: string, advice: string): Check {
+  return { topic, name, found, state: "failure", advice };
 }

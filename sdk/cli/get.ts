@@ -10,8 +10,8 @@ import { example } from "./help.ts";
 import { option } from "./options.ts";
 import { jsonText } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { onRun } from "./session.ts";
-import type { Host, Session } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Host, Context } from "./context.ts";
 
 interface GetCommandOptions {
   readonly output?: string;
@@ -51,16 +51,16 @@ export function catCommand(host: Host): Command {
 }
 
 async function get(
-  session: Session,
+  context: Context,
   [file = ""]: readonly string[],
   options: GetCommandOptions,
 ): Promise<void> {
-  const { output } = session;
+  const { output } = context;
   const range = options.range === undefined ? undefined : parseRange(options.range);
   const path = options.output ?? (await defaultTarget(file));
   output.carriesBytes = path === "-";
   if (path !== "-") await checkTarget(path);
-  const pfs = await session.open({ reachesNodes: true });
+  const pfs = await context.open({ reachesNodes: true });
   const info = await pfs.stat(file);
   if (range !== undefined && range.start > info.length) {
     throw new UsageError(
@@ -68,8 +68,8 @@ async function get(
     );
   }
   const startedAt = performance.now();
-  const content = read(session, pfs, file, info, range);
-  const length = path === "-" ? await toStdout(session, content) : await writeWhole(path, content);
+  const content = read(context, pfs, file, info, range);
+  const length = path === "-" ? await toStdout(context, content) : await writeWhole(path, content);
   const milliseconds = Math.round(performance.now() - startedAt);
   const report = { name: info.name, root: info.root, path, length, milliseconds };
   if (output.json) return path === "-" ? output.complain(jsonText(report)) : output.object(report);
@@ -79,19 +79,19 @@ async function get(
   );
 }
 
-async function cat(session: Session, files: readonly string[]): Promise<void> {
-  session.output.carriesBytes = true;
-  const pfs = await session.open({ reachesNodes: true });
+async function cat(context: Context, files: readonly string[]): Promise<void> {
+  context.output.carriesBytes = true;
+  const pfs = await context.open({ reachesNodes: true });
   // All are looked up first: a name that is missing shows before the first byte, not in the middle.
   const infos: FileInfo[] = [];
   for (const file of files) infos.push(await pfs.stat(file));
   for (const [index, file] of files.entries()) {
-    await toStdout(session, read(session, pfs, file, infos[index]!, undefined));
+    await toStdout(context, read(context, pfs, file, infos[index]!, undefined));
   }
 }
 
 async function* read(
-  { output, signal }: Session,
+  { output, signal }: Context,
   pfs: PacketFS,
   file: string,
   info: FileInfo,
@@ -110,7 +110,7 @@ async function* read(
   progress.end();
 }
 
-async function toStdout({ output }: Session, content: AsyncIterable<Uint8Array>): Promise<number> {
+async function toStdout({ output }: Context, content: AsyncIterable<Uint8Array>): Promise<number> {
   let bytes = 0;
   for await (const piece of content) {
     await output.write(piece);

@@ -4,9 +4,9 @@ import type { JobInfo, NodeInfo } from "../packetfs.ts";
 import { formatCount, formatDuration, formatTime, printable } from "./format.ts";
 import type { ListItem } from "./output.ts";
 import { example } from "./help.ts";
-import { onRun } from "./session.ts";
-import type { Host } from "./session.ts";
-import type { Column } from "./table.ts";
+import { onRun } from "./context.ts";
+import type { Host } from "./context.ts";
+import type { Column } from "./output.ts";
 
 const NODE_COLUMNS: readonly Column[] = [
   { title: "LABEL", shrinks: true },

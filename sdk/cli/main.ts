@@ -3,8 +3,7 @@ import { ExitCode } from "./exit-codes.ts";
 import { createProgram } from "./commands.ts";
 import { switchIsOn, tidyEnvironment } from "./options.ts";
 import { Output } from "./output.ts";
-import { reportError } from "./report.ts";
-import { listenForSignals } from "./signals.ts";
+import { listenForSignals, reportError } from "./ending.ts";
 
 async function main(words: readonly string[]): Promise<ExitCode> {
   tidyEnvironment(process.env);

@@ -4,9 +4,9 @@ import type { FileInfo } from "../packetfs.ts";
 import { formatBytes, formatTime, plural, printable } from "./format.ts";
 import type { ListItem } from "./output.ts";
 import { example } from "./help.ts";
-import { onRun } from "./session.ts";
-import type { Host, Session } from "./session.ts";
-import type { Column } from "./table.ts";
+import { onRun } from "./context.ts";
+import type { Host, Context } from "./context.ts";
+import type { Column } from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
   { title: "NAME", shrinks: true },
@@ -23,10 +23,10 @@ export function lsCommand(host: Host): Command {
     .description("List stored files by name. In a pipe: name, bytes, version, time and root, tab-separated.")
     .argument("[PREFIX]", "only names that begin with this")
     .addHelpText("after", example("pfs ls logs/2026-"));
-  return onRun(command, host, async (session, [prefix]) => {
-    const pfs = await session.open();
+  return onRun(command, host, async (context, [prefix]) => {
+    const pfs = await context.open();
     const files = pfs.list(prefix === undefined ? {} : { prefix });
-    await session.output.list(COLUMNS, items(session, files, true));
+    await context.output.list(COLUMNS, items(context, files, true));
   });
 }
 
@@ -36,11 +36,11 @@ export function statCommand(host: Host): Command {
     .description("Show length, version, time and root of stored files, as ls does.")
     .argument("<NAME...>", "names or roots")
     .addHelpText("after", example("pfs stat access.log --json"));
-  return onRun(command, host, async (session, names) => {
-    const pfs = await session.open({ reachesNodes: true });
+  return onRun(command, host, async (context, names) => {
+    const pfs = await context.open({ reachesNodes: true });
     const infos: FileInfo[] = [];
     for (const name of names) infos.push(await pfs.stat(name));
-    await session.output.list(COLUMNS, items(session, infos, false));
+    await context.output.list(COLUMNS, items(context, infos, false));
   });
 }
 
@@ -50,9 +50,9 @@ export function rmCommand(host: Host): Command {
     .description('Remove names. The bytes that no other name needs go with the next "pfs gc".')
     .argument("<NAME...>", "names")
     .addHelpText("after", example("pfs rm old.log older.log && pfs gc"));
-  return onRun(command, host, async (session, names) => {
-    const { output } = session;
-    const pfs = await session.open();
+  return onRun(command, host, async (context, names) => {
+    const { output } = context;
+    const pfs = await context.open();
     const unique = [...new Set(names)];
     // All are looked up first: with one name mistyped none is removed.
     for (const name of unique) await pfs.stat(name);
@@ -63,7 +63,7 @@ export function rmCommand(host: Host): Command {
 }
 
 async function* items(
-  { output }: Session,
+  { output }: Context,
   files: AsyncIterable<FileInfo> | Iterable<FileInfo>,
   shortens: boolean,
 ): AsyncGenerator<ListItem> {

@@ -6,8 +6,8 @@ import { example } from "./help.ts";
 import { option, parseCount, parseEndpoint, storeDirectory } from "./options.ts";
 import type { GlobalOptions } from "./options.ts";
 import { printable } from "./format.ts";
-import { onRun } from "./session.ts";
-import type { Host, Session } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Host, Context } from "./context.ts";
 
 interface NetworkOptions extends GlobalOptions {
   readonly listen?: string;
@@ -61,11 +61,11 @@ function addOptions(command: Command): Command {
     );
 }
 
-async function up(session: Session, _operands: readonly string[], options: NetworkOptions): Promise<void> {
-  const { output } = session;
+async function up(context: Context, _operands: readonly string[], options: NetworkOptions): Promise<void> {
+  const { output } = context;
   const listen = options.listen === undefined ? HUB_LISTENS : parseEndpoint(options.listen, LOOPBACK);
   const { startHub } = await import("../../nodes/hub/hub.ts");
-  await using hub = await startHub({ ...common(session, options), listen });
+  await using hub = await startHub({ ...common(context, options), listen });
   const { address, clientToken, joinToken } = hub;
   if (output.json) {
     await output.object({ event: "listening", address, clientToken, joinToken });
@@ -80,14 +80,14 @@ async function up(session: Session, _operands: readonly string[], options: Netwo
 }
 
 async function join(
-  session: Session,
+  context: Context,
   [token = ""]: readonly string[],
   options: NetworkOptions,
 ): Promise<void> {
-  const { output } = session;
+  const { output } = context;
   const listen = options.listen === undefined ? {} : { listen: parseEndpoint(options.listen, LOOPBACK) };
   const { joinHub } = await import("../../nodes/node.ts");
-  await using node = await joinHub({ ...common(session, options), ...listen, token });
+  await using node = await joinHub({ ...common(context, options), ...listen, token });
   if (output.json) await output.object({ event: "joined", label: node.label, id: node.id });
   else output.talk(`joined as ${printable(node.label)}; Ctrl-C ends it`);
   await node.closed;
@@ -95,7 +95,7 @@ async function join(
 
 /** What hubs and nodes are both told. */
 function common(
-  { output, signal }: Session,
+  { output, signal }: Context,
   options: NetworkOptions,
 ): { store: string; label?: string; workers?: number; signal: AbortSignal; onEvent: (text: string) => void } {
   return {

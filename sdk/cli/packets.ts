@@ -11,8 +11,8 @@ import { example } from "./help.ts";
 import { option, parseCount } from "./options.ts";
 import type { Output } from "./output.ts";
 import { jsonText } from "./output.ts";
-import { onRun } from "./session.ts";
-import type { Host, Session } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Host, Context } from "./context.ts";
 
 interface PacketsCommandOptions {
   readonly depth?: number;
@@ -42,12 +42,12 @@ export function packetsCommand(host: Host): Command {
 }
 
 async function showPackets(
-  session: Session,
+  context: Context,
   [file = ""]: readonly string[],
   { depth = Number.POSITIVE_INFINITY, limit = Number.POSITIVE_INFINITY }: PacketsCommandOptions,
 ): Promise<void> {
-  const { output, signal } = session;
-  const pfs = await session.open();
+  const { output, signal } = context;
+  const pfs = await context.open();
   const { name, root, length } = await pfs.stat(file);
   if (output.json) await output.object({ name, root, length });
   else await output.line(`${printable(file)}: ${formatCount(length)} bytes, root ${root}`);

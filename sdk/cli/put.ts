@@ -8,8 +8,8 @@ import { formatBytes, formatDuration, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option } from "./options.ts";
 import { Progress } from "./progress.ts";
-import { onRun } from "./session.ts";
-import type { Host, Session } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Host, Context } from "./context.ts";
 
 interface PutCommandOptions {
   readonly name?: string;
@@ -28,14 +28,14 @@ export function putCommand(host: Host): Command {
 }
 
 async function put(
-  session: Session,
+  context: Context,
   [path = ""]: readonly string[],
   options: PutCommandOptions,
 ): Promise<void> {
-  const { output, signal } = session;
+  const { output, signal } = context;
   const { source, total, name } = await openSource(path, options.name);
   checkName(name);
-  const pfs = await session.open({ creates: true, reachesNodes: true });
+  const pfs = await context.open({ creates: true, reachesNodes: true });
   const progress = new Progress(output, printable(name));
   const startedAt = performance.now();
   const result = await pfs.put(source, {

@@ -1,15 +1,17 @@
 /** pfs run */
 import { Command } from "commander";
 import { UsageError } from "../errors.ts";
-import type { JobEvent, JobResult } from "../packetfs.ts";
+import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
 import { formatBytes, formatDuration, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option, parseSize } from "./options.ts";
 import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { writeResult } from "./result.ts";
-import { onRun } from "./session.ts";
-import type { Host, Session } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Context, Host } from "./context.ts";
+import type { Column } from "./output.ts";
+
+const GROUP_COLUMNS: readonly Column[] = [{ title: "KEY", shrinks: true }, { title: "VALUE" }];
 
 interface RunCommandOptions {
   readonly args?: string;
@@ -41,17 +43,17 @@ export function runCommand(host: Host): Command {
 }
 
 async function run(
-  session: Session,
+  context: Context,
   [path = "", ...files]: readonly string[],
   options: RunCommandOptions,
 ): Promise<void> {
-  const { output, signal } = session;
+  const { output, signal } = context;
   const args = options.args === undefined ? undefined : parseArgs(options.args);
   if (options.out !== undefined) checkName(options.out);
   // Bundled first: a program that is wrong shows before anything is opened.
   const { bundleProgram } = await import("../bundle.ts");
   const program = await bundleProgram({ path });
-  const pfs = await session.open();
+  const pfs = await context.open();
   const progress = new Progress(output, program.name);
   const result = await pfs.run(program, files, {
     ...(args === undefined ? {} : { args }),
@@ -61,7 +63,7 @@ async function run(
     onEvent: (event) => show(event, output, progress),
   });
   progress.end();
-  await writeResult(session, pfs, result);
+  await writeResult(context, pfs, result);
   if (!output.json) output.talk(summary(result));
 }
 
@@ -81,6 +83,38 @@ function show(event: JobEvent, output: Output, progress: Progress): void {
     case "note":
       return output.talk(`note: ${printable(event.text)}`);
   }
+}
+
+/** A file's root, groups as two columns, a value as JSON, or bytes. */
+async function writeResult(context: Context, pfs: PacketFS, result: JobResult): Promise<void> {
+  const { output, signal } = context;
+  const { job, yields, value, file, statistics } = result;
+  if (output.json) return output.object({ job, yields, value, file, statistics });
+  if (file?.name !== undefined) return output.line(`${file.root}  ${printable(file.name)}`);
+  if (file !== undefined) {
+    output.carriesBytes = true;
+    for await (const piece of pfs.get(file.root, { signal })) {
+      await output.write(piece);
+      if (output.readerGone.aborted) return;
+    }
+    return;
+  }
+  if (yields === "groups" && isPairs(value)) {
+    return output.list(
+      GROUP_COLUMNS,
+      value.map(([key, of]) => ({ json: {}, cells: [printable(key), cell(of)] })),
+    );
+  }
+  await output.line(JSON.stringify(value ?? null, null, output.isTerminal ? 2 : undefined));
+}
+
+function isPairs(value: unknown): value is [string, unknown][] {
+  return Array.isArray(value) && value.every((pair) => Array.isArray(pair) && typeof pair[0] === "string");
+}
+
+/** Text as it is, everything else as JSON. */
+function cell(value: unknown): string {
+  return typeof value === "string" ? printable(value) : (JSON.stringify(value) ?? "null");
 }
 
 function summary({ job, statistics }: JobResult): string {

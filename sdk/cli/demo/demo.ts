@@ -10,8 +10,8 @@ import { formatBytes, formatCount, formatDuration, plural } from "../format.ts";
 import { example } from "../help.ts";
 import type { Output } from "../output.ts";
 import { Progress } from "../progress.ts";
-import { onRun } from "../session.ts";
-import type { Host, Session } from "../session.ts";
+import { onRun } from "../context.ts";
+import type { Host, Context } from "../context.ts";
 import { countWordsPlainly, editCorpus, readCorpus, sha256Hex } from "./corpus.ts";
 import { startNetwork } from "./network.ts";
 
@@ -30,7 +30,7 @@ export function demoCommand(host: Host): Command {
   return onRun(command, host, demo);
 }
 
-async function demo({ output, signal }: Session): Promise<void> {
+async function demo({ output, signal }: Context): Promise<void> {
   // Only now: every other command starts faster without it.
   const { connect } = await import("../../remote.ts");
   const startedAt = performance.now();

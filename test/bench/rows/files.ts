@@ -15,7 +15,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { openLocal } from "../../../sdk/index.ts";
 import type { PacketFS } from "../../../sdk/index.ts";
-import { writePieces } from "../../../sdk/cli/write-pieces.ts";
+import { writePieces } from "../../../sdk/cli/file-target.ts";
 import type { Row, Side } from "../harness.ts";
 import { seconds } from "../harness.ts";
 

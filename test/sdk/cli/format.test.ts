@@ -8,8 +8,8 @@ import {
   printable,
   truncate,
 } from "../../../sdk/cli/format.ts";
-import { columnWidths, tableLine } from "../../../sdk/cli/table.ts";
-import type { Column } from "../../../sdk/cli/table.ts";
+import { columnWidths, tableLine } from "../../../sdk/cli/output.ts";
+import type { Column } from "../../../sdk/cli/output.ts";
 
 describe("sizes and times", () => {
   it.each([

@@ -17,7 +17,7 @@ export interface Host {
   readonly finish: (exitCode: ExitCode) => void;
 }
 
-export interface Session extends Host {
+export interface Context extends Host {
   readonly options: GlobalOptions;
   /** The embedded store or the hub, opened once and closed when the command ends. */
   readonly open: (how?: OpenHow) => Promise<PacketFS>;
@@ -30,7 +30,7 @@ export interface OpenHow {
   readonly reachesNodes?: boolean;
 }
 
-type Handler<Options> = (session: Session, operands: readonly string[], options: Options) => Promise<void>;
+type Handler<Options> = (context: Context, operands: readonly string[], options: Options) => Promise<void>;
 
 /** Makes `handler` what the command does. Operands are given as they were typed. */
 export function onRun<Options extends object>(

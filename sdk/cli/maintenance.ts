@@ -3,8 +3,8 @@ import { Command } from "commander";
 import { ExitCode } from "./exit-codes.ts";
 import { formatBytes, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
-import { onRun } from "./session.ts";
-import type { Host } from "./session.ts";
+import { onRun } from "./context.ts";
+import type { Host } from "./context.ts";
 
 export function verifyCommand(host: Host): Command {
   const command = new Command("verify")

@@ -1,13 +1,61 @@
-/** How a command's failure is told: one sentence on stderr, or one JSON object on stdout, and an exit status. */
+/**
+ * How a command ends before its end: a signal (the first asks it to clean up and to end, the second ends it at once), or
+ * a failure, told in one sentence on stderr or as one JSON object on stdout. Either gives an exit status.
+ */
 import { CommanderError } from "commander";
 import { errorToJson, PacketfsError } from "../../packets/errors.ts";
 import type { ErrorJson } from "../../packets/errors.ts";
-import { systemError, UsageError } from "../errors.ts";
+import { SdkError, SdkErrorCode, systemError, UsageError } from "../errors.ts";
 import { ExitCode, exitCodeOf } from "./exit-codes.ts";
 import { printable } from "./format.ts";
 import { jsonText } from "./output.ts";
 import type { Output } from "./output.ts";
-import type { Signals } from "./signals.ts";
+
+/** A terminal's Ctrl-C reaches the launcher and the command, and the launcher passes its own on: these two are one. */
+const SAME_SIGNAL_MS = 200;
+
+/** How long a command may take to end after the first signal. */
+const GRACE_MS = 10_000;
+
+const EXIT_CODES = {
+  SIGINT: ExitCode.interrupted,
+  SIGTERM: ExitCode.terminated,
+  SIGHUP: ExitCode.terminated,
+} as const;
+
+export interface Signals {
+  /** Aborted by the first signal; its reason has the code PFS_CANCELLED. */
+  readonly signal: AbortSignal;
+  /** Rejects with the signal's reason when the command has not ended some time after it. */
+  readonly overdue: Promise<never>;
+  /** The exit status that the signal asks for, once there was one. */
+  exitCode(): ExitCode | undefined;
+}
+
+/** Listens until the process ends. */
+export function listenForSignals(onFirst: () => void): Signals {
+  const controller = new AbortController();
+  let exitCode: ExitCode | undefined;
+  let firstAt = 0;
+  for (const name of Object.keys(EXIT_CODES) as (keyof typeof EXIT_CODES)[]) {
+    process.on(name, () => {
+      const now = performance.now();
+      if (exitCode === undefined) {
+        firstAt = now;
+        exitCode = EXIT_CODES[name];
+        onFirst();
+        controller.abort(new SdkError(SdkErrorCode.cancelled, `ended by ${name}`, { signal: name }));
+      } else if (now - firstAt > SAME_SIGNAL_MS) {
+        process.exit(EXIT_CODES[name]);
+      }
+    });
+  }
+  const { signal } = controller;
+  const overdue = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => setTimeout(() => reject(signal.reason), GRACE_MS).unref());
+  });
+  return { signal, overdue, exitCode: () => exitCode };
+}
 
 /** Says what went wrong and gives the exit status. */
 export async function reportError(error: unknown, output: Output, signals: Signals): Promise<ExitCode> {
