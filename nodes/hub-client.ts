@@ -1,7 +1,8 @@
 /** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
 import { MessageType } from "../packets/envelope.ts";
 import type { Ref } from "../packets/digest.ts";
-import type { JobEvent, JobInfo, JobOutcome } from "../runtime/job/job-types.ts";
+import type { JobEvent } from "../runtime/contracts/events.ts";
+import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult } from "../runtime/store/maintenance/collector.ts";
 import type { StoreReport } from "../runtime/store/maintenance/verifier.ts";
 import { WireError, WireErrorCode } from "./errors.ts";

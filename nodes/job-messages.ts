@@ -1,6 +1,7 @@
 /** What clients and hubs say about jobs and about a store's upkeep. */
 import * as v from "valibot";
-import type { JobEvent, JobInfo, JobOutcome } from "../runtime/job/job-types.ts";
+import type { JobEvent } from "../runtime/contracts/events.ts";
+import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult } from "../runtime/store/maintenance/collector.ts";
 import type { StoreReport } from "../runtime/store/maintenance/verifier.ts";
 import { JOB_FILES_MAX } from "./limits.ts";

@@ -1,4 +1,5 @@
 /** One machine: its store, and (unless it lends no workers) the executor that runs packets in sandboxes beside it. */
+import { EventEmitter } from "node:events";
 import { availableParallelism } from "node:os";
 import type { Ref } from "../packets/digest.ts";
 import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "./limits.ts";
@@ -11,6 +12,7 @@ import type { ProgramDescription } from "./program/program.ts";
 import { SpareExecutors } from "./sandbox/process/spare-executors.ts";
 import { Store } from "./store/store.ts";
 import type { ChunkSource } from "./contracts/chunks.ts";
+import type { EventMap, Events } from "./contracts/events.ts";
 
 export interface RuntimeOptions {
   /** The store's directory; it is made when there is none. */
@@ -26,6 +28,8 @@ export interface RuntimeOptions {
 export class Runtime implements AsyncDisposable {
   readonly store: Store;
   readonly source: ChunkSource & AsyncDisposable;
+  /** What happens here, for whoever wants to watch. */
+  readonly events: Events = new EventEmitter<EventMap>();
   readonly executor: LocalExecutor | undefined;
   readonly #threads: number;
   readonly #processes: ProcessSource = { take: (options) => this.#warmSpares().take(options) };

@@ -3,7 +3,8 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { ExecutorList } from "../runtime/job/executor-set.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
-import type { JobInfo, JobOutcome, ProgramSpec } from "../runtime/job/job-types.ts";
+import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
+import type { ProgramSpec } from "../runtime/job/programs.ts";
 import { partName, unnamedOut } from "../runtime/job/output-file.ts";
 import { JobRunner } from "../runtime/job/runner.ts";
 import type { Runtime } from "../runtime/machine.ts";
@@ -97,7 +98,7 @@ export class LocalJobs {
   }
 
   async #jobRunner(): Promise<JobRunner> {
-    const { store, executor } = await this.#runtime();
+    const { store, executor, events } = await this.#runtime();
     if (this.#runner === undefined) {
       if (executor !== undefined) this.#executors.add(executor);
       const openWriter = (): Promise<StoreWriter> => store.openWriter();
@@ -105,6 +106,7 @@ export class LocalJobs {
         source: store,
         openWriter,
         executors: this.#executors,
+        events,
         history: this.#history,
       });
     }

@@ -2,9 +2,12 @@
  * What a program that uses PacketFS sees: the same interface whether it was opened on a directory (`openLocal`) or
  * connected to a hub (`connect`). Files are named by a catalog name or by their root, 64 hexadecimal digits.
  */
-import type { ErrorJson } from "../packets/errors.ts";
-import type { Yields } from "../runtime/program/program.ts";
+import type { JobEvent } from "../runtime/contracts/events.ts";
+import type { JobInfo, JobOutcome as JobResult } from "../runtime/contracts/jobs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
+
+export type { JobEvent } from "../runtime/contracts/events.ts";
+export type { JobInfo, JobOutcome as JobResult, JobStatistics } from "../runtime/contracts/jobs.ts";
 
 export interface PacketFS extends AsyncDisposable {
   /** Stores a file: the path of one, or bytes in any form. Durable when it resolves. */
@@ -129,48 +132,6 @@ export interface LoadedProgram extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-export type JobEvent =
-  | { readonly kind: "started"; readonly job: string; readonly tasks: number; readonly inputBytes: number }
-  | {
-      readonly kind: "progress";
-      readonly job: string;
-      readonly done: number;
-      readonly tasks: number;
-      readonly doneBytes: number;
-      readonly inputBytes: number;
-    }
-  /** Console output of the program. */
-  | {
-      readonly kind: "log";
-      readonly job: string;
-      readonly at: number;
-      readonly node: string;
-      readonly text: string;
-    }
-  /** Something worth knowing that did not end the job: a node was lost, an executor killed, a packet tried again. */
-  | { readonly kind: "note"; readonly job: string; readonly text: string };
-
-export interface JobResult<Value = unknown> {
-  readonly job: string;
-  readonly yields: Yields;
-  /** The value, or [key, value] pairs sorted by key; undefined when the result was stored as a file. */
-  readonly value?: Value;
-  /** The file that holds the result, when `out` was given or the program yields bytes. */
-  readonly file?: { readonly name?: string; readonly root: string; readonly length: number };
-  readonly statistics: JobStatistics;
-}
-
-export interface JobStatistics {
-  readonly tasks: number;
-  readonly inputBytes: number;
-  readonly milliseconds: number;
-  /** Packets that were placed again after a node or an executor was lost. */
-  readonly retries: number;
-  /** Packets finished by each node, by its label. */
-  readonly byNode: Readonly<Record<string, number>>;
-  readonly notes: readonly string[];
-}
-
 export interface NodeInfo {
   readonly id: string;
   readonly label: string;
@@ -183,17 +144,6 @@ export interface NodeInfo {
   /** Packets finished since it came. */
   readonly done: number;
   readonly lastSeenMs: number;
-}
-
-export interface JobInfo {
-  readonly job: string;
-  readonly program: string;
-  readonly state: "running" | "done" | "failed" | "cancelled";
-  readonly startedAt: number;
-  readonly milliseconds: number;
-  readonly done: number;
-  readonly tasks: number;
-  readonly error?: ErrorJson;
 }
 
 export interface VerifyReport {

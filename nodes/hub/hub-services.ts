@@ -4,7 +4,7 @@ import { refFromHex } from "../../packets/digest.ts";
 import { partName } from "../../runtime/job/output-file.ts";
 import type { JobHistory } from "../../runtime/job/job-history.ts";
 import type { JobRunner } from "../../runtime/job/runner.ts";
-import type { JobInput } from "../../runtime/job/splits.ts";
+import type { JobInput } from "../../runtime/contracts/jobs.ts";
 import { describeStream } from "../../runtime/stream/describe.ts";
 import type { Runtime } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";

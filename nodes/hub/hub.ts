@@ -113,6 +113,7 @@ export class Hub implements AsyncDisposable {
       source: runtime.source,
       openWriter: () => runtime.store.openWriter(),
       executors: members.executors,
+      events: runtime.events,
       history,
     });
     this.#services = new HubServices({ runtime, members, runner: this.#runner, history });

@@ -6,6 +6,7 @@ import { hasCode } from "../../packets/errors.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { JobErrorCode } from "../errors.ts";
 import { SCHEDULE_TICK_MS } from "../limits.ts";
+import type { Events } from "../contracts/events.ts";
 import type { Executor } from "../contracts/executor.ts";
 import type { Action } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
@@ -22,6 +23,7 @@ import type { SetTimer } from "./time.ts";
 
 export interface DispatcherOptions {
   readonly executors: ExecutorSet;
+  readonly events?: Events | undefined;
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
   readonly setTimer: SetTimer;
@@ -39,13 +41,20 @@ export class Dispatcher implements LaneEvents {
   #cancelTimer: (() => void) | undefined;
   #isPerforming = false;
 
-  constructor({ executors, now, setTimer }: DispatcherOptions) {
+  constructor({ executors, events, now, setTimer }: DispatcherOptions) {
     this.#now = now;
     this.#setTimer = setTimer;
     this.#scheduler = new Scheduler(now());
     this.#roster = new Roster(executors, {
-      joined: (executor) => this.#scheduler.join(executor.width, now()),
-      left: (number, executor) => this.#left(number, executor),
+      joined: (executor) => {
+        const { id: node, label, width } = executor;
+        events?.emit("node", { kind: "joined", node, label, width });
+        return this.#scheduler.join(width, now());
+      },
+      left: (number, executor) => {
+        events?.emit("node", { kind: "left", node: executor.id, label: executor.label });
+        this.#left(number, executor);
+      },
       synced: () => this.#perform(),
     });
     this.roster = this.#roster;

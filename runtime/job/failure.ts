@@ -1,6 +1,6 @@
 /** The first thing that goes wrong for good: whoever is waiting for anything stops waiting. */
 import { JobError, JobErrorCode } from "../errors.ts";
-import type { JobSpec } from "./job-types.ts";
+import type { JobSpec } from "./job.ts";
 
 export class Failure {
   readonly #abort = new AbortController();

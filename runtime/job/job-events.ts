@@ -5,7 +5,7 @@ import type { Executor } from "../contracts/executor.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import type { SetTimer } from "./time.ts";
 import type { Failure } from "./failure.ts";
-import type { JobSpec } from "./job-types.ts";
+import type { JobSpec } from "./job.ts";
 import type { MergeTree, TaskRef } from "./merge-tree.ts";
 import type { JobRecord } from "./record.ts";
 import { faultError } from "./result.ts";

@@ -2,7 +2,7 @@
 import { appendFile, readFile, rename, writeFile } from "node:fs/promises";
 import * as v from "valibot";
 import { JOBS_REMEMBERED } from "../limits.ts";
-import type { JobInfo } from "./job-types.ts";
+import type { JobInfo } from "../contracts/jobs.ts";
 
 /** Its name in a store's directory. */
 export const JOB_HISTORY_FILE = "jobs.jsonl";

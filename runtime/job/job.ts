@@ -15,12 +15,13 @@ import type { PacketBudget } from "./budget.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./time.ts";
 import { Failure } from "./failure.ts";
-import type { JobOutcome, JobSpec } from "./job-types.ts";
+import type { JobInput, JobOutcome } from "../contracts/jobs.ts";
 import { sampleSplits } from "./leaf-refs.ts";
 import { Locality } from "./locality.ts";
 import { MergeTree } from "./merge-tree.ts";
 import { unnamedOut, writeOutputFile } from "./output-file.ts";
 import { writeManifests } from "./programs.ts";
+import type { ProgramSpec } from "./programs.ts";
 import { parseQuoteCount, quotedSplits, selectSplits, splitsToScan } from "./quoted-splits.ts";
 import type { JobRecord } from "./record.ts";
 import { resultPieces, resultText, resultValue } from "./result.ts";
@@ -28,6 +29,16 @@ import { encodeSplits, planSplits } from "./splits.ts";
 import type { Splits } from "./splits.ts";
 import { JobEvents } from "./job-events.ts";
 import { TreeRun } from "./tree-run.ts";
+
+export interface JobSpec extends ProgramSpec {
+  /** No other running job has it. */
+  readonly id: string;
+  readonly inputs: readonly JobInput[];
+  /** Bytes of input per EXEC packet; the default follows from the input and the executors. */
+  readonly splitBytes?: number;
+  /** Stores the result under this name instead of returning it. */
+  readonly out?: string;
+}
 
 /** What all jobs of a runner share. */
 export interface JobContext {

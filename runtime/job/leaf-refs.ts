@@ -8,7 +8,8 @@ import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { sampleShape } from "./locality.ts";
 import type { Samples } from "./locality.ts";
-import type { JobInput, Splits } from "./splits.ts";
+import type { JobInput } from "../contracts/jobs.ts";
+import type { Splits } from "./splits.ts";
 
 /** Streams that are read together. */
 const STREAMS_AT_ONCE = 64;

@@ -2,10 +2,21 @@
 import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { writeChunks } from "../stream/chunk-blocks.ts";
-import type { Entry } from "../program/program.ts";
+import type { Entry, ProgramDescription } from "../program/program.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
-import type { ProgramSpec } from "./job-types.ts";
+
 import { encodeManifest } from "../program/manifest.ts";
+
+/** A program with its arguments. */
+export interface ProgramSpec {
+  /** The program's, for people. */
+  readonly name: string;
+  /** Root of the bundle's stream, which is stored already. */
+  readonly code: Ref;
+  readonly description: ProgramDescription;
+  /** JSON text. */
+  readonly args: string;
+}
 
 /** The manifest's bytes: what tells one program with its arguments from another. */
 export function manifestBytes({ name, code, description, args }: ProgramSpec, entry: Entry): Uint8Array {

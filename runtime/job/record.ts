@@ -2,7 +2,8 @@
 import { errorToJson } from "../../packets/errors.ts";
 import type { ErrorJson } from "../../packets/errors.ts";
 import { JOB_NOTES_MAX, JOB_NOTE_CHARS_MAX, PROGRESS_MS } from "../limits.ts";
-import type { JobEvent, JobInfo, JobStatistics } from "./job-types.ts";
+import type { JobEvent } from "../contracts/events.ts";
+import type { JobInfo, JobStatistics } from "../contracts/jobs.ts";
 
 export interface RecordOptions {
   readonly job: string;

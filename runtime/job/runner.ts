@@ -5,12 +5,16 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX, RUNNER_PACKETS_MAX } from "../limits.ts";
 import type { Executor } from "../contracts/executor.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
+import type { Events } from "../contracts/events.ts";
 import { PacketBudget } from "./budget.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { ExecutorSet } from "./executor-set.ts";
 import { Job } from "./job.ts";
 import type { JobHistory } from "./job-history.ts";
-import type { JobEvent, JobInfo, JobOutcome, JobSpec, ProgramSpec } from "./job-types.ts";
+import type { JobEvent } from "../contracts/events.ts";
+import type { JobInfo, JobOutcome } from "../contracts/jobs.ts";
+import type { JobSpec } from "./job.ts";
+import type { ProgramSpec } from "./programs.ts";
 import { OpenProgram } from "./open-program.ts";
 import { writeManifests } from "./programs.ts";
 import { JobRecord } from "./record.ts";
@@ -28,6 +32,8 @@ export interface JobRunnerOptions {
   /** Milliseconds of a monotonic clock; the process's own by default. */
   readonly now?: () => number;
   readonly setTimer?: SetTimer;
+  /** Told of all jobs, and of executors that come and go. */
+  readonly events?: Events | undefined;
   /** Where ended jobs are remembered beyond this runner's life. */
   readonly history?: JobHistory | undefined;
 }
@@ -60,8 +66,8 @@ export class JobRunner implements AsyncDisposable {
     this.#options = options;
     this.#now = options.now ?? monotonic;
     this.#setTimer = options.setTimer ?? processTimer;
-    const { executors } = options;
-    this.#dispatcher = new Dispatcher({ executors, now: this.#now, setTimer: this.#setTimer });
+    const { executors, events } = options;
+    this.#dispatcher = new Dispatcher({ executors, events, now: this.#now, setTimer: this.#setTimer });
   }
 
   /**
@@ -81,6 +87,7 @@ export class JobRunner implements AsyncDisposable {
         // A listener that throws ends its job, not the others.
         try {
           onEvent(event);
+          this.#options.events?.emit("job", event);
         } catch (error) {
           job.fail(error);
         }

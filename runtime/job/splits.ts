@@ -1,5 +1,4 @@
 /** How the bytes of a job's inputs are dealt out: one EXEC packet a split, in the order of the inputs. */
-import type { Ref } from "../../packets/digest.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
@@ -10,16 +9,9 @@ import {
   SPLIT_BYTES_MIN,
   SPLIT_BYTES_STEP,
 } from "../limits.ts";
+import type { JobInput } from "../contracts/jobs.ts";
 import type { ReaderSpec } from "../program/program.ts";
 import { rowBytes } from "../program/columns.ts";
-
-export interface JobInput {
-  /** For people. */
-  readonly name: string;
-  readonly root: Ref;
-  /** Bytes that the stream yields. */
-  readonly length: number;
-}
 
 /** Splits in the order of their tasks: task `i` reads `length[i]` bytes of input `input[i]` from `from[i]` on. */
 export interface Splits {

@@ -1,5 +1,7 @@
 /** What a program says of itself, and what the sandbox needs to run it. Plain data: it crosses processes and machines. */
 
+import type { Yields } from "../contracts/jobs.ts";
+
 /** How the bytes of a split become records. Borders are settled outside the sandbox; inside, records are whole. */
 export type ReaderSpec =
   /** `size` bytes a record; without `size` the split's bytes are one record. */
@@ -19,9 +21,6 @@ export type ReaderSpec =
     };
 
 export type ColumnType = "u8" | "i8" | "u16" | "i16" | "u32" | "i32" | "u64" | "i64" | "f32" | "f64";
-
-/** What a job of the program gives: one value, a value per key, or bytes. */
-export type Yields = "value" | "groups" | "bytes";
 
 /** What a program may use, per packet. */
 export interface ProgramLimits {

@@ -2,7 +2,7 @@ import { describe, test } from "vitest";
 import { refFromHex } from "../../packets/digest.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { execute } from "../../runtime/stream/execute.ts";
-import type { JobOutcome } from "../../runtime/job/job-types.ts";
+import type { JobOutcome } from "../../runtime/contracts/jobs.ts";
 import type { ScriptedExecutor, Waiting } from "../runtime/job/scripted-executor.ts";
 import { ScriptedWorld, settle } from "../runtime/job/scripted-world.ts";
 import { Random } from "./random.ts";

@@ -3,7 +3,8 @@ import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { PacketInput, ReadRecords, Visit } from "./readers.ts";
 import type { ProgramFunctions, Values } from "./values.ts";
-import type { Entry, Yields } from "../../program/program.ts";
+import type { Entry } from "../../program/program.ts";
+import type { Yields } from "../../contracts/jobs.ts";
 
 export type RunEntry = (input: PacketInput) => void;
 

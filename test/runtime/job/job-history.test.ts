@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { JobHistory } from "../../../runtime/job/job-history.ts";
-import type { JobInfo } from "../../../runtime/job/job-types.ts";
+import type { JobInfo } from "../../../runtime/contracts/jobs.ts";
 import { JOBS_REMEMBERED } from "../../../runtime/limits.ts";
 
 let directory: string;

@@ -2,6 +2,18 @@ import { describe, expect, test } from "vitest";
 import { JOB_NOTES_MAX } from "../../../runtime/limits.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
 
+test("who watches a runner hears of all its jobs and of executors that come and go", async () => {
+  const world = new ScriptedWorld();
+  const heard: unknown[] = [];
+  world.watched.on("job", (event) => heard.push(event));
+  world.watched.on("node", ({ kind, node }) => heard.push(`${node} ${kind}`));
+  const first = world.add("a", { taken: ({ lane, packet }) => lane.answer(packet, "1") }, 3);
+  await world.run({ inputs: [await world.putFile("x", 1)] });
+  world.executors.remove(first);
+  expect(heard).toEqual(["a joined", ...world.events, "a left"]);
+  expect(world.events.map(({ kind }) => kind)).toContain("progress");
+});
+
 describe("notes of a job", () => {
   test("what was noted is not noted again", async () => {
     const world = new ScriptedWorld();

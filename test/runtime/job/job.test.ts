@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
-import type { JobEvent } from "../../../runtime/job/job-types.ts";
+import type { JobEvent } from "../../../runtime/contracts/events.ts";
 import type { Executor } from "../../../runtime/contracts/executor.ts";
 import { JobHarness, nextEvent } from "./job-harness.ts";
 

@@ -1,10 +1,14 @@
 /** A JobRunner over chunks in memory, scripted executors, and a clock that the test moves. */
+import { EventEmitter } from "node:events";
 import { refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { ExecutorList } from "../../../runtime/job/executor-set.ts";
-import type { JobEvent, JobOutcome, JobSpec, ProgramSpec } from "../../../runtime/job/job-types.ts";
+import type { EventMap, Events, JobEvent } from "../../../runtime/contracts/events.ts";
+import type { JobOutcome } from "../../../runtime/contracts/jobs.ts";
+import type { JobSpec } from "../../../runtime/job/job.ts";
+import type { ProgramSpec } from "../../../runtime/job/programs.ts";
 import { JobRunner } from "../../../runtime/job/runner.ts";
-import type { JobInput } from "../../../runtime/job/splits.ts";
+import type { JobInput } from "../../../runtime/contracts/jobs.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
@@ -20,7 +24,10 @@ export class ScriptedWorld {
   readonly chunks: MemoryChunks = new MemoryChunks();
   readonly executors: ExecutorList = new ExecutorList();
   readonly names: Map<string, { readonly root: Ref; readonly length: number }> = new Map();
+  /** What the job told its caller. */
   readonly events: JobEvent[] = [];
+  /** What the runner told whoever watches. */
+  readonly watched: Events = new EventEmitter<EventMap>();
   /** Reads the runner's chunks, and those of every executor that is there. */
   readonly source: ChunkSource;
   readonly runner: JobRunner;
@@ -34,6 +41,7 @@ export class ScriptedWorld {
       source: this.source,
       openWriter: async () => this.#writer(),
       executors: this.executors,
+      events: this.watched,
       now: () => this.now,
       setTimer: (run, milliseconds) => {
         const timer = { at: this.now + milliseconds, run };

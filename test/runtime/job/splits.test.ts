@@ -9,7 +9,8 @@ import {
   splitsToScan,
 } from "../../../runtime/job/quoted-splits.ts";
 import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
-import type { JobInput, SplitOptions, Splits } from "../../../runtime/job/splits.ts";
+import type { JobInput } from "../../../runtime/contracts/jobs.ts";
+import type { SplitOptions, Splits } from "../../../runtime/job/splits.ts";
 
 const LINES: SplitOptions = { reader: { kind: "lines" }, slots: 2 };
 

@@ -1,0 +1,49 @@
+/** What goes into jobs and what comes out of them, the same whoever runs them: this machine, or a hub for its clients. */
+import type { ErrorJson } from "../../packets/errors.ts";
+import type { Ref } from "../../packets/digest.ts";
+
+/** What a job of a program gives: one value, a value per key, or bytes. */
+export type Yields = "value" | "groups" | "bytes";
+
+export interface JobInput {
+  /** For people. */
+  readonly name: string;
+  readonly root: Ref;
+  /** Bytes that the stream yields. */
+  readonly length: number;
+}
+
+export interface JobOutcome<Value = unknown> {
+  readonly job: string;
+  readonly yields: Yields;
+  /** The value, or [key, value] pairs sorted by key; undefined when the result was stored as a file. */
+  readonly value?: Value;
+  /** The file that holds the result, when `out` was given or the program yields bytes; `root` is hexadecimal. */
+  readonly file?: { readonly name?: string; readonly root: string; readonly length: number };
+  readonly statistics: JobStatistics;
+}
+
+export interface JobStatistics {
+  /** Splits of the input. Packets that scan, merge and finish are not counted. */
+  readonly tasks: number;
+  readonly inputBytes: number;
+  readonly milliseconds: number;
+  /** Packets that were placed again after an executor was lost, or could not do them. */
+  readonly retries: number;
+  /** Splits finished by each node, by its label. */
+  readonly byNode: Readonly<Record<string, number>>;
+  readonly notes: readonly string[];
+}
+
+export interface JobInfo {
+  readonly job: string;
+  readonly program: string;
+  readonly state: "running" | "done" | "failed" | "cancelled";
+  /** Milliseconds since 1970, by the clock of whoever runs it. */
+  readonly startedAt: number;
+  readonly milliseconds: number;
+  /** Splits that are finished, of how many. */
+  readonly done: number;
+  readonly tasks: number;
+  readonly error?: ErrorJson;
+}
