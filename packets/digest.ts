@@ -13,9 +13,14 @@ export function sha256(bytes: Uint8Array): Ref {
   return new Uint8Array(digest.buffer, digest.byteOffset, digest.byteLength);
 }
 
-/** A ref as 64 hexadecimal digits: what people see and what maps are keyed by. */
+/** A ref as 64 hexadecimal digits: what people see. */
 export function refToHex(ref: Ref): string {
   return Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("hex");
+}
+
+/** A ref as the key of a map, cheaper to make than hexadecimal digits: one character a byte. */
+export function refKey(ref: Ref): string {
+  return Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("latin1");
 }
 
 /** The ref that `hex` spells, or undefined when it is not 64 hexadecimal digits. */

@@ -5,7 +5,7 @@ import { partName } from "../../runtime/job/output-file.ts";
 import type { JobHistory } from "../../runtime/job/job-history.ts";
 import type { JobRunner } from "../../runtime/job/runner.ts";
 import type { JobInput } from "../../runtime/contracts/jobs.ts";
-import { describeStream } from "../../runtime/stream/describe.ts";
+import { describeStream } from "../../runtime/stream/execute.ts";
 import type { Runtime } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { WireError, WireErrorCode } from "../errors.ts";

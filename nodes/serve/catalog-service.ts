@@ -3,7 +3,7 @@ import { MessageType } from "../../packets/envelope.ts";
 import { invalidName } from "../../packets/name.ts";
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { describeStream } from "../../runtime/stream/describe.ts";
+import { describeStream } from "../../runtime/stream/execute.ts";
 import { reachable } from "../../runtime/stream/walk.ts";
 import type { Store } from "../../runtime/store/store.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";

@@ -1,10 +1,10 @@
 /** The chunks that the packets of a frame name, read together: a frame often names one chunk many times. */
 import { Flag, Offset, PACKET_BYTES } from "../../packets/layout.ts";
+import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { flagsAt, lengthAt, packetCount, refOf } from "../../packets/packet.ts";
-import { chunkKey } from "../stream/chunk-cache.ts";
-import type { InputSource } from "../stream/input-source.ts";
+import type { InputSource } from "../stream/inputs.ts";
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -30,7 +30,7 @@ export class FrameChunks {
         continue;
       }
       const ref = refOf(frame, index);
-      const key = chunkKey(ref);
+      const key = refKey(ref);
       let slot = slots.get(key);
       if (slot === undefined) {
         slot = refs.push(ref);

@@ -13,8 +13,7 @@ import type { ReaderSpec } from "../program/program.ts";
 import { FrameChunks } from "./frame-chunks.ts";
 import { FrameInputs } from "./frame-inputs.ts";
 import type { Refusal } from "./frame-inputs.ts";
-import type { InputSource } from "../stream/input-source.ts";
-import type { StreamInput } from "../stream/stream-input.ts";
+import type { InputSource, StreamInput } from "../stream/inputs.ts";
 import type { WindowSpace } from "./window-space.ts";
 
 export interface StagedFrame {

@@ -6,7 +6,7 @@ import { WINDOW_BYTES } from "../limits.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
-import { InputSource } from "../stream/input-source.ts";
+import { InputSource } from "../stream/inputs.ts";
 import { readProgram } from "./stored-program.ts";
 import { LocalLane } from "./lane.ts";
 import type { ProcessSource } from "./process-start.ts";

@@ -8,10 +8,9 @@ import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { atOf } from "../../packets/packet.ts";
 import type { FrameOutcome } from "../sandbox/process/outcome.ts";
 import type { Manifest } from "../program/program.ts";
-import { ingest } from "../stream/ingest.ts";
+import { ingest, writeChunks } from "../stream/ingest.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import { AnswerFrame } from "./answer-frame.ts";
-import { writeChunks } from "../stream/chunk-blocks.ts";
 import { faultText, reasonOf } from "./fault-text.ts";
 import type { Refusal } from "./frame-inputs.ts";
 

@@ -5,7 +5,7 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { parseManifest } from "../program/manifest.ts";
 import { PROGRAM_CODE_BYTES_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
-import type { InputSource } from "../stream/input-source.ts";
+import type { InputSource } from "../stream/inputs.ts";
 
 export interface StoredProgram {
   readonly manifest: Manifest;

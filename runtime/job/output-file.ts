@@ -12,7 +12,7 @@ import { Flag, PACKET_BYTES } from "../../packets/layout.ts";
 import { invalidName } from "../../packets/name.ts";
 import { flagsAt, lengthAt, refOf } from "../../packets/packet.ts";
 import { StreamWriter } from "../../packets/stream-writer.ts";
-import { writeChunks } from "../stream/chunk-blocks.ts";
+import { writeChunks } from "../stream/ingest.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Batch } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";

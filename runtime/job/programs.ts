@@ -1,7 +1,7 @@
 /** The manifests of a program's entries, written where executors can read them. */
 import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { writeChunks } from "../stream/chunk-blocks.ts";
+import { writeChunks } from "../stream/ingest.ts";
 import type { Entry, ProgramDescription } from "../program/program.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 

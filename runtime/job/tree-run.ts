@@ -9,7 +9,7 @@ import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { flagsAt, fromAt, opAt, writePacket } from "../../packets/packet.ts";
 import { MERGE_WRITES_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { Executor } from "../contracts/executor.ts";
-import { writeKeptStream } from "../stream/kept-stream.ts";
+import { writeKeptStream } from "../stream/ingest.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";

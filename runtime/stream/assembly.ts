@@ -5,9 +5,9 @@ import { REF_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { StreamWriter } from "../../packets/stream-writer.ts";
 import { INGEST_BLOCKS_MAX } from "../limits.ts";
-import type { BlockCut } from "./block-cut.ts";
-import { IS_STORED } from "./block-cut.ts";
 import type { ChunkSink, WrittenChunks } from "../contracts/chunks.ts";
+import { IS_STORED } from "./blocks.ts";
+import type { BlockCut } from "./blocks.ts";
 
 export interface Assembled {
   readonly root: Ref;

@@ -2,6 +2,7 @@
  * The chunks that were read last, verified when they came: packets of one frame and of the next often read the same
  * ones, stream chunks above all. Least recently used chunks go first.
  */
+import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 
@@ -18,11 +19,11 @@ export class ChunkCache implements ChunkSource {
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
-    const found = refs.map((ref) => this.#touch(chunkKey(ref)));
+    const found = refs.map((ref) => this.#touch(refKey(ref)));
     const missing = refs.filter((_ref, index) => found[index] === undefined);
     if (missing.length === 0) return found as Uint8Array[];
     const fetched = await this.#source.read(missing, signal);
-    missing.forEach((ref, index) => this.#keep(chunkKey(ref), fetched[index]!));
+    missing.forEach((ref, index) => this.#keep(refKey(ref), fetched[index]!));
     let next = 0;
     return found.map((bytes) => bytes ?? fetched[next++]!);
   }
@@ -47,9 +48,4 @@ export class ChunkCache implements ChunkSource {
       this.#bytes -= byteLength;
     }
   }
-}
-
-/** A key for maps, cheaper to make than hexadecimal digits. */
-export function chunkKey(ref: Ref): string {
-  return Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("latin1");
 }

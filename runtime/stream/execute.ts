@@ -1,5 +1,5 @@
 /**
- * Executes plain streams: DATA, FILL, COPY and CALL become bytes. While a batch of chunks is being yielded, the next one is
+ * What a stream says of itself, and its bytes: DATA, FILL, COPY and CALL become bytes. While a batch of chunks is being yielded, the next one is
  * being read; a range costs the packets and chunks that it touches.
  */
 import { createHash } from "node:crypto";
@@ -12,7 +12,7 @@ import { READ_AHEAD_BYTES } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { Cursor } from "./cursor.ts";
 import { PieceBatch } from "./piece-batch.ts";
-import { StreamCache } from "./stream-cache.ts";
+import { StreamCache, readStream } from "./stream-cache.ts";
 
 export interface ExecuteOptions {
   /** Bytes `start` to `end`, the end not included; the whole, if left out. */
@@ -105,4 +105,26 @@ function wrongDigest(root: Ref): MachineError {
   return new MachineError(MachineErrorCode.wrongDigest, `stream ${ref} does not yield what its digest says`, {
     ref,
   });
+}
+
+export interface StreamDescription {
+  /** Bytes that it yields; 0 when that is not known before it is computed. */
+  readonly length: number;
+  /** Packets of the top stream, its HALT included. */
+  readonly packets: number;
+  /** Whether reading it takes no computing. */
+  readonly isPlain: boolean;
+  /** SHA-256 of the whole output, where the stream says it. */
+  readonly digest?: Ref;
+}
+
+/** What the top stream says of itself. Rejects as reading and parsing it does. */
+export async function describeStream(
+  source: ChunkSource,
+  root: Ref,
+  signal?: AbortSignal,
+): Promise<StreamDescription> {
+  const { length, count, isPlain, digest } = await readStream(source, root, signal);
+  const description = { length, packets: count + 1, isPlain };
+  return digest === undefined ? description : { ...description, digest: Uint8Array.from(digest) };
 }

@@ -8,12 +8,12 @@ import { Chunker } from "../../packets/chunker.ts";
 import type { ChunkerParameters } from "../../packets/chunker.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { INGEST_BLOCK_BYTES } from "../limits.ts";
-import { BlockSource } from "./block-source.ts";
-import { cutBlock } from "./block-cut.ts";
+import { BlockSource, cutBlock } from "./blocks.ts";
 import { StreamAssembly } from "./assembly.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 
 export { fileSource } from "./file-source.ts";
+export { writeChunks, writeKeptStream } from "./results.ts";
 
 export interface IngestOptions {
   readonly chunker?: Partial<ChunkerParameters>;

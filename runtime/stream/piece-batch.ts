@@ -2,11 +2,17 @@
  * A run of pieces of output and the chunks that they are cut from, each chunk once. Pieces are rows of numbers in parallel
  * lists: a batch of patches may have thousands.
  */
+import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import { literalBlocks } from "../../packets/plan.ts";
-import { FILL_BLOCK_BYTES, READ_AHEAD_CHUNKS, READ_AHEAD_PACKETS } from "../limits.ts";
-import { JoinedPieces } from "./joined-pieces.ts";
+import {
+  FILL_BLOCK_BYTES,
+  PIECE_BUFFER_BYTES,
+  PIECE_BYTES_MIN,
+  READ_AHEAD_CHUNKS,
+  READ_AHEAD_PACKETS,
+} from "../limits.ts";
 
 const NO_CHUNK = -1;
 const NO_FRAME = new Uint8Array(0);
@@ -38,7 +44,7 @@ export class PieceBatch {
 
   /** `packet` is the packet's index in its stream, for an error's sake. */
   copy(ref: Ref, from: number, take: number, packet: number): void {
-    const key = Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("latin1");
+    const key = refKey(ref);
     let chunk = this.#indexes.get(key);
     if (chunk === undefined) {
       chunk = this.refs.push(ref) - 1;
@@ -84,4 +90,31 @@ export class PieceBatch {
 function beyondChunk(index: number): PacketError {
   const reason = "COPY reads beyond the end of its chunk";
   return new PacketError(PacketErrorCode.invalidStream, `this is no stream: ${reason}`, { reason, index });
+}
+
+/** Collects small pieces, so that an output of many of them does not cost its reader a turn each. */
+class JoinedPieces {
+  #buffer: Uint8Array<ArrayBuffer> | undefined;
+  #used = 0;
+
+  /** What is to be yielded now that `piece` has come. */
+  *add(piece: Uint8Array): Generator<Uint8Array, void, undefined> {
+    if (piece.byteLength >= PIECE_BYTES_MIN) {
+      yield* this.rest();
+      yield piece;
+      return;
+    }
+    if (this.#used + piece.byteLength > PIECE_BUFFER_BYTES) yield* this.rest();
+    this.#buffer ??= new Uint8Array(PIECE_BUFFER_BYTES);
+    this.#buffer.set(piece, this.#used);
+    this.#used += piece.byteLength;
+  }
+
+  /** What has come and was not yielded yet. */
+  *rest(): Generator<Uint8Array, void, undefined> {
+    if (this.#used === 0) return;
+    yield this.#buffer!.subarray(0, this.#used);
+    this.#buffer = undefined;
+    this.#used = 0;
+  }
 }

@@ -1,10 +1,11 @@
-/** Stream chunks that were read and parsed, the least recently used forgotten first. */
+/** Stream chunks, read and parsed. */
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { STREAMS_CACHED } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 
+/** Those that were parsed last, the least recently used forgotten first. */
 export class StreamCache {
   readonly #source: ChunkSource;
   readonly #signal: AbortSignal | undefined;

@@ -1,10 +1,9 @@
 /** pfs up and pfs join: this machine as a hub, or as a node of one. Both serve until a signal ends them. */
 import { Command } from "commander";
 import type { PacketfsError } from "../../packets/errors.ts";
-import type { Endpoint } from "./options.ts";
+import type { Endpoint, GlobalOptions } from "./options.ts";
 import { example } from "./help.ts";
 import { option, parseCount, parseEndpoint, storeDirectory } from "./options.ts";
-import type { GlobalOptions } from "./options.ts";
 import { printable } from "./format.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";

@@ -2,8 +2,7 @@
  * Chunks that this process has written and that are not in the index yet, so that they can be read at once. Kept as the
  * blocks they came in; they are looked into only when somebody asks for a chunk that the index does not know.
  */
-import { refAt } from "../../../packets/digest.ts";
-import { refKey } from "../writer/block-append.ts";
+import { refAt, refKey } from "../../../packets/digest.ts";
 import type { ChunkRow } from "./chunk-index.ts";
 import { PLACE_NUMBERS } from "../writer/writer-protocol.ts";
 

@@ -1,5 +1,5 @@
 /** The hot path of a put: which chunks of a block are new, and their records. */
-import { sha256 } from "../../../packets/digest.ts";
+import { refKey, sha256 } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import type { Compressor } from "../../../packets/codec.ts";
@@ -9,11 +9,6 @@ import type { OpenWriter } from "./open-writers.ts";
 import type { WriterContext } from "./writer-context.ts";
 import { PLACE_NUMBERS } from "./writer-protocol.ts";
 import type { WriteAnswer } from "./writer-protocol.ts";
-
-/** A ref as the key of a map: one character a byte. */
-export function refKey(ref: Uint8Array): string {
-  return Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("latin1");
-}
 
 /** Why `lengths` do not cut `block` into chunks, or null. */
 export function invalidBlock(block: Uint8Array, lengths: Uint32Array): string | null {

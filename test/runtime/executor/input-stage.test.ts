@@ -5,7 +5,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Flag } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
-import { InputSource } from "../../../runtime/stream/input-source.ts";
+import { InputSource } from "../../../runtime/stream/inputs.ts";
 import { InputStage } from "../../../runtime/executor/input-stage.ts";
 import type { StagedFrame } from "../../../runtime/executor/input-stage.ts";
 import { WindowSpace } from "../../../runtime/executor/window-space.ts";

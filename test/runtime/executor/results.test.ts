@@ -4,7 +4,7 @@ import { sha256 } from "../../../packets/digest.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount, sealPacket } from "../../../packets/packet.ts";
 import { Stream } from "../../../packets/stream-reader.ts";
-import { writeKeptStream } from "../../../runtime/stream/kept-stream.ts";
+import { writeKeptStream } from "../../../runtime/stream/ingest.ts";
 import { takeIn } from "../../../packets/exec-frame.ts";
 import { ResultStore } from "../../../runtime/executor/result-store.ts";
 import type { FrameOutcome } from "../../../runtime/sandbox/process/outcome.ts";

@@ -1,4 +1,4 @@
-/** Results that shall outlive their lane, as one stream: what RETURN packets stand for, in their order. */
+/** Writes what programs gave: chunks of any sizes, and streams of results that shall outlive their lane. */
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import { Flag, INLINE_BYTES_MAX, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
@@ -7,11 +7,34 @@ import { StreamWriter } from "../../packets/stream-writer.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { RESULT_BLOCK_BYTES } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
-import { writeChunks } from "./chunk-blocks.ts";
+
+/** Writes the chunks (1 byte to CHUNK_BYTES_MAX each) and resolves with their refs, 32 bytes each, back to back. */
+export async function writeChunks(sink: ChunkSink, chunks: readonly Uint8Array[]): Promise<Uint8Array> {
+  const refs: Uint8Array[] = [];
+  for (let first = 0; first < chunks.length;) {
+    let end = first;
+    let bytes = 0;
+    while (end < chunks.length && (end === first || bytes + chunks[end]!.byteLength <= RESULT_BLOCK_BYTES)) {
+      bytes += chunks[end++]!.byteLength;
+    }
+    const block = new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
+    const lengths = new Uint32Array(end - first);
+    let at = 0;
+    for (let index = first; index < end; index++) {
+      const chunk = chunks[index]!;
+      block.set(chunk, at);
+      at += chunk.byteLength;
+      lengths[index - first] = chunk.byteLength;
+    }
+    refs.push((await sink.write(block, lengths)).refs);
+    first = end;
+  }
+  return refs.length === 1 ? refs[0]! : Buffer.concat(refs);
+}
 
 /**
- * Writes the stream's chunks into the sink. Rejects with PFS_PACKET_INVALID when `returns` holds anything but RETURN
- * packets, and with what the sink rejects with.
+ * Writes one stream of what the RETURN packets stand for, in their order. Rejects with PFS_PACKET_INVALID when `returns`
+ * holds anything but RETURN packets, and with what the sink rejects with.
  */
 export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Promise<StreamSummary> {
   let chunks: Uint8Array[] = [];

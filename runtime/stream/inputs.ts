@@ -1,16 +1,52 @@
-/**
- * One stream read in ranges: what is read in order is read ahead of, because packets with small inputs follow one another
- * through a stream; what is read here and there costs what it reads. One per frame; the stream's beginning, which CSV
- * headers are read from, is shared by all.
- */
+/** Where the inputs of EXEC packets come from: chunks and streams, those that were read last kept in memory. */
+import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { BORDER_STEP_BYTES, RUN_INPUT_BYTES_MAX } from "../limits.ts";
-import { execute } from "./execute.ts";
+import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
+import { BORDER_STEP_BYTES, INPUT_CACHE_BYTES, INPUT_STREAMS_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { unwrittenBytes } from "./staging-buffer.ts";
+import { ChunkCache } from "./chunk-cache.ts";
+import { describeStream, execute } from "./execute.ts";
+
+export class InputSource {
+  readonly #source: ChunkSource;
+  readonly #streams = new Map<string, StreamFacts>();
+
+  constructor(source: ChunkSource) {
+    this.#source = new ChunkCache(source, INPUT_CACHE_BYTES);
+  }
+
+  /** Chunks in the order asked. Rejects with PFS_CHUNK_MISSING or PFS_CHUNK_DAMAGED. */
+  chunks(refs: readonly Ref[], signal: AbortSignal): Promise<Uint8Array[]> {
+    return this.#source.read(refs, signal);
+  }
+
+  /** The stream `root`, to be read in ranges. Rejects with what describing it rejects with. */
+  async stream(root: Ref, signal: AbortSignal): Promise<StreamInput> {
+    const key = refKey(root);
+    const facts = this.#streams.get(key) ?? (await this.#describe(root, signal));
+    this.#streams.delete(key);
+    this.#streams.set(key, facts);
+    for (const oldest of this.#streams.keys()) {
+      if (this.#streams.size <= INPUT_STREAMS_MAX) break;
+      this.#streams.delete(oldest);
+    }
+    return new StreamInput(this.#source, facts, signal);
+  }
+
+  async #describe(root: Ref, signal: AbortSignal): Promise<StreamFacts> {
+    const own = root.slice();
+    const { length, isPlain } = await describeStream(this.#source, own, signal);
+    if (!isPlain) {
+      throw new PacketError(PacketErrorCode.notPlain, "it is a stream that has to be computed first", {
+        op: "EXEC",
+      });
+    }
+    return { root: own, length, head: undefined };
+  }
+}
 
 /** What is remembered of a stream from frame to frame. */
-export interface StreamFacts {
+interface StreamFacts {
   readonly root: Ref;
   /** Bytes that it yields. */
   readonly length: number;
@@ -18,6 +54,11 @@ export interface StreamFacts {
   head: Uint8Array | undefined;
 }
 
+/**
+ * One stream read in ranges: what is read in order is read ahead of, because packets with small inputs follow one another
+ * through a stream; what is read here and there costs what it reads. One per frame; the stream's beginning, which CSV
+ * headers are read from, is shared by all.
+ */
 export class StreamInput {
   readonly #source: ChunkSource;
   readonly #facts: StreamFacts;
@@ -62,7 +103,7 @@ export class StreamInput {
   }
 
   async #collect(start: number, end: number): Promise<Uint8Array> {
-    const bytes = unwrittenBytes(end - start);
+    const bytes = new Uint8Array(Buffer.allocUnsafeSlow(end - start).buffer);
     let at = 0;
     for await (const piece of this.pieces(start, end)) {
       bytes.set(piece, at);
