@@ -160,7 +160,7 @@ export const SCHEDULE_TICK_MS = 100;
 /** Work that an executor holds for one program, as long as its packets are small enough. */
 export const LANE_HOLDS_MS = 500;
 /** Packets that a lane holds at most, however fast they are answered. */
-export const LANE_WINDOW_PACKETS_MAX = 8192;
+export const LANE_IN_FLIGHT_MAX = 8192;
 /** Packets of one frame to a lane. */
 export const SEND_PACKETS_MAX = 1024;
 /** Input of all packets in flight on an executor, per slot; the last packet may go beyond it. */

@@ -1,5 +1,5 @@
 /**
- * A program on an executor: whether its lane is there, and how much it may hold. The window is the number of packets
+ * A program on an executor: whether its lane is there, and how much it may have in flight: the number of packets
  * that the lane would hold if the executor worked for it alone: about LANE_HOLDS_MS of work, and never so few that a slot
  * of the executor waits while the next packet is under way.
  *
@@ -7,16 +7,20 @@
  *   loading ──────────▶ ready ─────────────────────────────────▶ down ──▶ (a new lane after a pause) | given-up
  */
 import {
+  EXECUTORS_WAIT_MS,
   LANE_HOLDS_MS,
+  LANE_LOAD_MS_PATIENCE,
   LANE_LOSSES_MAX,
   LANE_PAUSE_MS,
   LANE_PAUSE_MS_MAX,
-  LANE_WINDOW_PACKETS_MAX,
+  LANE_IN_FLIGHT_MAX,
 } from "../limits.ts";
+import { inFlightOf } from "./state.ts";
+import type { BatchState, ExecutorState, State } from "./state.ts";
 
 /** Failures in a row after which a lane pauses: one bad packet says nothing about an executor. */
 const FAULTS_IN_ROW = 3;
-/** What a window shrinks to when its packets take a little too long. */
+/** What a lane may have in flight shrinks to this part when its packets take a little too long. */
 const DECREASE = 0.8;
 
 export type LanePhase = "loading" | "ready" | "down" | "given-up";
@@ -29,7 +33,8 @@ export class LaneState {
   phase: LanePhase = "loading";
   /** When the phase began. */
   since: number;
-  window: number;
+  /** Packets that it may have in flight. */
+  inFlightMax: number;
   /** Packets sent and not answered, those nobody waits for any more included. */
   inFlight = 0;
   inFlightBytes = 0;
@@ -39,7 +44,7 @@ export class LaneState {
   pausedUntil = 0;
   /** How often in a row the program's lane was lost on this executor. */
   losses: number;
-  /** More packets would have been sent, had the window been larger. */
+  /** More packets would have been sent, had `inFlightMax` been larger. */
   isLimited = false;
   #adjustedAt = 0;
   /** How long the packet took that was answered last. */
@@ -58,7 +63,7 @@ export class LaneState {
     this.width = place.width;
     this.losses = losses;
     this.since = now;
-    this.window = place.width * 2;
+    this.inFlightMax = place.width * 2;
   }
 
   enter(phase: LanePhase, now: number): void {
@@ -76,23 +81,23 @@ export class LaneState {
   }
 
   /**
-   * An answer came to a packet sent at `placedAt`. Once per round trip the window moves towards what the lane does in
+   * An answer came to a packet sent at `placedAt`. Once per round trip `inFlightMax` moves towards what the lane does in
    * LANE_HOLDS_MS: close to it by `step` upwards. Returns the factor by which it has to shrink, 1 when it need not.
    */
   measure(placedAt: number, now: number, step: number): number {
     this.#lastMs = Math.max(1, now - placedAt);
     if (placedAt < this.#adjustedAt) return 1;
     if (this.#lastMs > LANE_HOLDS_MS) {
-      return this.window === this.width * 2 ? 1 : Math.min(DECREASE, LANE_HOLDS_MS / this.#lastMs);
+      return this.inFlightMax === this.width * 2 ? 1 : Math.min(DECREASE, LANE_HOLDS_MS / this.#lastMs);
     }
     if (this.isLimited)
-      this.#adjust(this.#lastMs < LANE_HOLDS_MS / 2 ? this.window * 2 : this.window + step, now);
+      this.#adjust(this.#lastMs < LANE_HOLDS_MS / 2 ? this.inFlightMax * 2 : this.inFlightMax + step, now);
     return 1;
   }
 
   /** Its own packets took too long, or those of another lane of the executor did and its own not much less. */
   shrink(factor: number, now: number): void {
-    if (this.#lastMs > LANE_HOLDS_MS / 2) this.#adjust(this.window * Math.max(0.5, factor), now);
+    if (this.#lastMs > LANE_HOLDS_MS / 2) this.#adjust(this.inFlightMax * Math.max(0.5, factor), now);
   }
 
   succeeded(): void {
@@ -103,7 +108,7 @@ export class LaneState {
   /** An executor that fails everything fast would draw all packets to itself. */
   failed(now: number): void {
     this.#faultsInRow++;
-    this.window = this.width * 2;
+    this.inFlightMax = this.width * 2;
     if (this.#faultsInRow >= FAULTS_IN_ROW)
       this.pausedUntil = now + pauseMs(this.#faultsInRow - FAULTS_IN_ROW);
   }
@@ -118,9 +123,9 @@ export class LaneState {
     this.writtenOff = 0;
   }
 
-  #adjust(window: number, now: number): void {
+  #adjust(packets: number, now: number): void {
     const least = this.width * 2;
-    this.window = Math.min(Math.max(least, LANE_WINDOW_PACKETS_MAX), Math.max(least, window));
+    this.inFlightMax = Math.min(Math.max(least, LANE_IN_FLIGHT_MAX), Math.max(least, packets));
     this.isLimited = false;
     this.#adjustedAt = now;
   }
@@ -128,4 +133,97 @@ export class LaneState {
 
 function pauseMs(times: number): number {
   return Math.min(LANE_PAUSE_MS_MAX, LANE_PAUSE_MS * 2 ** times);
+}
+
+// ── on which executors a program is loaded: as many as have work to do, those that have its bytes first ──
+
+/** Loads the batch's program wherever its queued tasks need it. */
+export function loadWhereNeeded(state: State, batch: BatchState, now: number): void {
+  const { queue, repeatCount } = batch.tasks;
+  if (queue.count === 0) return;
+  let slots = 0;
+  let lanes = 0;
+  for (const lane of batch.program.lanes.values()) {
+    if (!isPromising(lane, now)) continue;
+    lanes++;
+    slots += slotsOf(state, lane);
+  }
+  for (const home of queue.homes()) {
+    const executor = state.executors.get(home);
+    if (lanes >= queue.count || executor === undefined || !queue.hasLocal(home)) continue;
+    if (!mayLoad(executor, batch, now)) continue;
+    lanes++;
+    slots += slotsOf(state, load(state, batch, executor, now));
+  }
+  // A task that failed somewhere needs a second place to go to.
+  while (slots < queue.count || (repeatCount > 0 && lanes < 2)) {
+    const lane = loadOneMore(state, batch, now);
+    if (lane === undefined) return;
+    lanes++;
+    slots += slotsOf(state, lane);
+  }
+}
+
+/** Loads the batch's program on one more executor, not one of `except`. Undefined when there is none. */
+export function loadOneMore(
+  state: State,
+  batch: BatchState,
+  now: number,
+  except: readonly number[] = [],
+): LaneState | undefined {
+  let best: ExecutorState | undefined;
+  let least = Infinity;
+  for (const executor of state.executors.values()) {
+    if (except.includes(executor.id) || !mayLoad(executor, batch, now)) continue;
+    const busy = inFlightOf(executor).packets / executor.width;
+    if (busy >= least) continue;
+    best = executor;
+    least = busy;
+  }
+  return best === undefined ? undefined : load(state, batch, best, now);
+}
+
+function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boolean {
+  const lane = executor.lanes.get(batch.program.id);
+  return lane === undefined || lane.mayReload(now);
+}
+
+function load(state: State, batch: BatchState, executor: ExecutorState, now: number): LaneState {
+  const { program } = batch;
+  const losses = executor.lanes.get(program.id)?.losses ?? 0;
+  const place = { executor: executor.id, program: program.id, width: executor.width };
+  const lane = new LaneState(state.nextId(), place, losses, now);
+  executor.lanes.set(program.id, lane);
+  program.lanes.set(executor.id, lane);
+  program.weight = 0;
+  state.lanes.set(lane.id, lane);
+  state.actions.push({ kind: "load", lane: lane.id, executor: executor.id, program: program.id });
+  return lane;
+}
+
+/** Why nothing will ever run the batch's queued tasks, or undefined when something may. */
+export function stuckFor(
+  { executors, emptySince }: State,
+  batch: BatchState,
+  now: number,
+): "no executor" | "not loadable" | undefined {
+  if (batch.tasks.queue.count === 0) return undefined;
+  if (executors.size === 0) {
+    const since = Math.max(emptySince, batch.waitsSince);
+    return now - since >= EXECUTORS_WAIT_MS ? "no executor" : undefined;
+  }
+  for (const { lanes } of executors.values()) {
+    if (lanes.get(batch.program.id)?.phase !== "given-up") return undefined;
+  }
+  return "not loadable";
+}
+
+/** Whether tasks will run in the lane without anything else happening. */
+function isPromising(lane: LaneState, now: number): boolean {
+  return lane.phase === "ready" || (lane.phase === "loading" && now - lane.since < LANE_LOAD_MS_PATIENCE);
+}
+
+function slotsOf(state: State, lane: LaneState): number {
+  const executor = state.executors.get(lane.executor)!;
+  return Math.max(lane.inFlight === 0 ? 1 : 0, executor.width - inFlightOf(executor).packets);
 }

@@ -1,11 +1,12 @@
 /**
  * Which packets go where, now. An executor is filled in two rounds: first with tasks whose bytes it has or whose bytes are
- * nowhere in particular, up to its windows; then, if it is less than half full, with tasks whose bytes others have. Between
+ * nowhere in particular, up to what its lanes may have in flight; then, if it is less than half full, with tasks whose bytes others have. Between
  * groups the one that was served least is next, so that jobs share executors by time and not by how many packets they have.
  */
-import { SEND_PACKETS_MAX, STEAL_GRACE_MS } from "../limits.ts";
+import { SEND_PACKETS_MAX, STEAL_GRACE_MS, STRAGGLER_MS_BLIND, STRAGGLER_MS_MIN } from "../limits.ts";
+import { loadOneMore } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
-import type { Take } from "./line.ts";
+import type { Take } from "./task-queue.ts";
 import { bytesFree, occupancyOf } from "./state.ts";
 import type { BatchState, ExecutorState, State } from "./state.ts";
 
@@ -13,8 +14,15 @@ type Reach = "own" | "any";
 
 /** Up to which occupancy each round fills an executor. */
 const OCCUPANCY_MAX: Readonly<Record<Reach, number>> = { own: 1, any: 0.5 };
-/** Lanes that share an executor take turns of this part of their window; and smaller frames are not worth their cost. */
+/** Lanes that share an executor take turns of this part of what they may have in flight; and smaller frames are not worth their cost. */
 const TURN = 1 / 8;
+
+/** How much longer than the middle packet is too long. */
+const STRAGGLER_MEDIANS = 3;
+/** Copies sent out for one batch at one time. */
+const COPIES_AT_ONCE = 64;
+/** Executors less full than this have time for copies. */
+const COPIES_OCCUPANCY_MAX = 0.5;
 
 interface Choice {
   readonly batch: BatchState;
@@ -23,6 +31,7 @@ interface Choice {
 }
 
 const scratch = new Uint32Array(SEND_PACKETS_MAX);
+const overdue = new Uint32Array(COPIES_AT_ONCE);
 
 /** Fills these executors as far as there is work for them. */
 export function place(state: State, executors: Iterable<ExecutorState>, now: number): void {
@@ -57,7 +66,7 @@ function choose(
   for (const lane of executor.lanes.values()) {
     if (!lane.isOpen(now)) continue;
     for (const other of state.programs.get(lane.program)!.batches) {
-      if (other.tasks.line.count === 0 || barren.includes(other)) continue;
+      if (other.tasks.queue.count === 0 || barren.includes(other)) continue;
       if (reach === "any" && expectsHome(state, other, now)) continue;
       const room = roomFor(state, other, lane, executor, OCCUPANCY_MAX[reach] - occupancy, now);
       if (room < 1) continue;
@@ -69,7 +78,7 @@ function choose(
     }
   }
   if (batch === undefined || best === undefined) return undefined;
-  if (rivals > 1) packets = Math.min(packets, Math.max(1, Math.floor(best.window * TURN)));
+  if (rivals > 1) packets = Math.min(packets, Math.max(1, Math.floor(best.inFlightMax * TURN)));
   return { batch, lane: best, packets };
 }
 
@@ -88,8 +97,8 @@ function roomFor(
   now: number,
 ): number {
   if (bytesFree(executor) <= 0) return 0;
-  // One packet always counts as fitting, or lanes with small windows would wait for room that others take at once.
-  let room = free < TURN ? 0 : Math.max(1, Math.floor(free * lane.window));
+  // One packet always counts as fitting, or lanes that may have few in flight would wait for room that others take at once.
+  let room = free < TURN ? 0 : Math.max(1, Math.floor(free * lane.inFlightMax));
   // Whoever has nothing on an executor need not wait until others leave room: their packets may take long.
   if (lane.inFlight === 0) room = Math.max(1, room);
   if (room < 1) {
@@ -98,8 +107,8 @@ function roomFor(
   }
   // Towards the end everyone gets their share of what is left, so that all finish together.
   const { tasks } = batch;
-  const left = tasks.line.count + tasks.placedCount;
-  const least = tasks.line.hasLocal(executor.id) ? executor.width : 1;
+  const left = tasks.queue.count + tasks.placedCount;
+  const least = tasks.queue.hasLocal(executor.id) ? executor.width : 1;
   const share = Math.max(least, Math.ceil(left * state.shareOf(lane, batch.program, now)));
   return Math.min(room, share - (batch.inFlight.get(lane.id) ?? 0), SEND_PACKETS_MAX);
 }
@@ -107,9 +116,9 @@ function roomFor(
 /** Whether an executor that has the batch's bytes is about to be ready for them: it is not robbed meanwhile. */
 function expectsHome(state: State, batch: BatchState, now: number): boolean {
   if (now - batch.waitsSince >= STEAL_GRACE_MS) return false;
-  for (const home of batch.tasks.line.homes()) {
+  for (const home of batch.tasks.queue.homes()) {
     const executor = state.executors.get(home);
-    if (executor === undefined || !batch.tasks.line.hasLocal(home)) continue;
+    if (executor === undefined || !batch.tasks.queue.hasLocal(home)) continue;
     const lane = executor.lanes.get(batch.program.id);
     if (lane?.phase === "loading") return true;
   }
@@ -118,7 +127,7 @@ function expectsHome(state: State, batch: BatchState, now: number): boolean {
 
 function send(state: State, executor: ExecutorState, choice: Choice, reach: Reach, now: number): boolean {
   const { batch, lane, packets } = choice;
-  const { line } = batch.tasks;
+  const { queue } = batch.tasks;
   const take: Take = {
     executor: executor.id,
     lane: lane.id,
@@ -131,10 +140,10 @@ function send(state: State, executor: ExecutorState, choice: Choice, reach: Reac
     bytes: 0,
     isFull: false,
   };
-  if (reach === "any") line.takeAny(take);
+  if (reach === "any") queue.takeAny(take);
   else {
-    line.takeLocal(take);
-    if (!take.isFull) line.takeFree(take);
+    queue.takeLocal(take);
+    if (!take.isFull) queue.takeFree(take);
   }
   if (take.count === 0) return false;
   depart(state, batch, lane, scratch.slice(0, take.count), take.bytes);
@@ -152,7 +161,7 @@ export function depart(
   lane.inFlight += tasks.length;
   lane.inFlightBytes += bytes;
   batch.inFlight.set(lane.id, (batch.inFlight.get(lane.id) ?? 0) + tasks.length);
-  batch.group.served += (tasks.length * lane.width) / lane.window / batch.group.weight;
+  batch.group.served += (tasks.length * lane.width) / lane.inFlightMax / batch.group.weight;
   state.actions.push({ kind: "send", lane: lane.id, batch: batch.id, tasks });
 }
 
@@ -162,5 +171,72 @@ function isElsewherePossible(state: State, batch: BatchState, executor: Executor
   for (const other of state.executors.values()) {
     if (other !== executor && other.lanes.get(batch.program.id)?.phase !== "given-up") return true;
   }
+  return false;
+}
+
+/**
+ * Sends second copies of packets that take far longer than their like to executors that have nothing else to do. The first
+ * answer wins; a node that swallows packets costs the tasks it holds a wait, and nothing more.
+ */
+export function copyStragglers(state: State, batch: BatchState, now: number): void {
+  const { tasks, latencies } = batch;
+  if (tasks.placedCount === 0) return;
+  const median = latencies.median();
+  const patience =
+    median === undefined ? STRAGGLER_MS_BLIND : Math.max(STRAGGLER_MEDIANS * median, STRAGGLER_MS_MIN);
+  const count = tasks.overdue(now, patience, overdue);
+  let isHelpComing = isLoading(batch);
+  for (let index = 0; index < count; index++) {
+    const task = overdue[index]!;
+    const busy = executorsOf(state, batch, task);
+    let lane = freestLane(state, batch, busy, false, now);
+    // One new lane at a time: it takes more than one copy once it is ready.
+    if (lane === undefined && !isHelpComing)
+      isHelpComing = loadOneMore(state, batch, now, busy) !== undefined;
+    if (lane === undefined && !isHelpComing) lane = freestLane(state, batch, busy, true, now);
+    if (lane !== undefined) copyTo(state, batch, task, lane, now);
+  }
+}
+
+function copyTo(state: State, batch: BatchState, task: number, lane: LaneState, now: number): void {
+  const writtenOff = state.lanes.get(batch.tasks.copy(task, lane.id, now));
+  if (writtenOff !== undefined) {
+    writtenOff.writtenOff++;
+    batch.inFlight.set(writtenOff.id, (batch.inFlight.get(writtenOff.id) ?? 1) - 1);
+  }
+  batch.copies++;
+  depart(state, batch, lane, Uint32Array.of(task), batch.tasks.bytes[task]!);
+}
+
+/** The executors that have the task already. */
+function executorsOf(state: State, batch: BatchState, task: number): readonly number[] {
+  const lanes = [batch.tasks.laneOf(task), batch.tasks.copyLaneOf(task)];
+  return lanes.flatMap((id) => state.lanes.get(id)?.executor ?? []);
+}
+
+/** `mayBeSuspect`: also lanes that still owe answers which were given to others meanwhile. */
+function freestLane(
+  state: State,
+  batch: BatchState,
+  except: readonly number[],
+  mayBeSuspect: boolean,
+  now: number,
+): LaneState | undefined {
+  let freest: LaneState | undefined;
+  let least = COPIES_OCCUPANCY_MAX;
+  for (const lane of batch.program.lanes.values()) {
+    if (!lane.isOpen(now) || except.includes(lane.executor)) continue;
+    if (lane.writtenOff > 0 && !mayBeSuspect) continue;
+    const executor = state.executors.get(lane.executor)!;
+    const occupancy = occupancyOf(executor);
+    if (occupancy >= least || bytesFree(executor) <= 0) continue;
+    least = occupancy;
+    freest = lane;
+  }
+  return freest;
+}
+
+function isLoading(batch: BatchState): boolean {
+  for (const { phase } of batch.program.lanes.values()) if (phase === "loading") return true;
   return false;
 }

@@ -5,19 +5,21 @@
  * After each call, take the actions and do them in order. Call `tick` about every SCHEDULE_TICK_MS while batches run.
  */
 import { EXECUTOR_WIDTH_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
-import { Verdict } from "./actions.ts";
+import { Outcome, Verdict } from "./actions.ts";
 import type { Action } from "./actions.ts";
-import { clearOff, receive } from "./answers.ts";
+import { loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
-import { place } from "./placement.ts";
-import { hire, staff, stuckFor } from "./staffing.ts";
-import { State, inFlightOf } from "./state.ts";
+import { copyStragglers, place } from "./placement.ts";
+import { State, inFlightMaxOf, inFlightOf } from "./state.ts";
 import type { BatchOptions, BatchState, ExecutorState } from "./state.ts";
-import { copyStragglers } from "./stragglers.ts";
+import { Awaited } from "./tasks.ts";
+
+/** What a lane may have in flight grows by this part of what all lanes of its executor may. */
+const GROWTH_STEPS = 8;
 
 export interface BatchNumbers {
   readonly done: number;
-  readonly inLine: number;
+  readonly queued: number;
   readonly placed: number;
   readonly retries: number;
   readonly copies: number;
@@ -42,7 +44,7 @@ export class Scheduler {
     const slots = Math.min(EXECUTOR_WIDTH_MAX, Math.max(1, Math.floor(width)));
     const executor: ExecutorState = { id: state.nextId(), width: slots, lanes: new Map() };
     state.executors.set(executor.id, executor);
-    for (const batch of state.batches.values()) staff(state, batch, now);
+    for (const batch of state.batches.values()) loadWhereNeeded(state, batch, now);
     return executor.id;
   }
 
@@ -57,7 +59,7 @@ export class Scheduler {
       state.programs.get(lane.program)!.lanes.delete(id);
       this.#strip(lane);
     }
-    for (const { tasks } of state.batches.values()) tasks.line.dropHome(id);
+    for (const { tasks } of state.batches.values()) tasks.queue.dropHome(id);
     this.#placeAll(now);
   }
 
@@ -116,7 +118,7 @@ export class Scheduler {
   /** Loads the batch's program somewhere ahead of its first task, unless it is loaded already. */
   prepare(id: number, now: number): void {
     const batch = this.#state.batches.get(id);
-    if (batch !== undefined && batch.program.lanes.size === 0) hire(this.#state, batch, now);
+    if (batch !== undefined && batch.program.lanes.size === 0) loadOneMore(this.#state, batch, now);
   }
 
   /** `held[task]` bytes of each task's input are on the executor. May come before the release, or any time later. */
@@ -163,7 +165,7 @@ export class Scheduler {
     const batch = this.#state.batches.get(id);
     if (batch === undefined) return undefined;
     const { tasks, retries, copies } = batch;
-    return { done: tasks.doneCount, inLine: tasks.line.count, placed: tasks.placedCount, retries, copies };
+    return { done: tasks.doneCount, queued: tasks.queue.count, placed: tasks.placedCount, retries, copies };
   }
 
   // ── answers and time ──
@@ -216,9 +218,9 @@ export class Scheduler {
   #change(id: number, now: number, change: (batch: BatchState) => void): void {
     const batch = this.#state.batches.get(id);
     if (batch === undefined) return;
-    const isIdle = batch.tasks.line.count === 0;
+    const isIdle = batch.tasks.queue.count === 0;
     change(batch);
-    if (isIdle && batch.tasks.line.count > 0) {
+    if (isIdle && batch.tasks.queue.count > 0) {
       batch.waitsSince = now;
       this.#state.wake(batch.group);
     }
@@ -227,18 +229,18 @@ export class Scheduler {
   }
 
   #placeAll(now: number): void {
-    for (const batch of this.#state.batches.values()) staff(this.#state, batch, now);
+    for (const batch of this.#state.batches.values()) loadWhereNeeded(this.#state, batch, now);
     place(this.#state, this.#state.executors.values(), now);
   }
 
-  /** The lane is gone: what was in flight in it goes back into line. */
+  /** The lane is gone: what was in flight in it is queued again. */
   #strip(lane: LaneState): void {
     const state = this.#state;
     if (!state.lanes.delete(lane.id)) return;
     const program = state.programs.get(lane.program)!;
     program.weight = 0;
     for (const batch of program.batches) {
-      if (lane.phase === "given-up") batch.tasks.line.dropHome(lane.executor);
+      if (lane.phase === "given-up") batch.tasks.queue.dropHome(lane.executor);
       batch.inFlight.delete(lane.id);
       batch.retries += batch.tasks.laneLost(lane.id, (task) =>
         state.actions.push({ kind: "lost", batch: batch.id, task }),
@@ -252,4 +254,59 @@ export class Scheduler {
     if (isDone && !batch.isDone) this.#state.actions.push({ kind: "done", batch: batch.id });
     batch.isDone = isDone;
   }
+}
+
+/** Takes the answers of one frame; `outcomes` becomes verdicts. */
+function receive(
+  batch: BatchState,
+  lane: LaneState,
+  executor: ExecutorState,
+  answers: Uint32Array,
+  outcomes: Uint8Array,
+  now: number,
+): void {
+  const { tasks } = batch;
+  let packets = 0;
+  let bytes = 0;
+  let sample = -1;
+  for (let index = 0; index < answers.length; index++) {
+    const task = answers[index]!;
+    const outcome = outcomes[index]!;
+    outcomes[index] = Verdict.ignored;
+    const awaited = tasks.answered(task, lane.id);
+    if (awaited === Awaited.no) continue;
+    packets++;
+    bytes += tasks.bytes[task]!;
+    if (awaited === Awaited.late) continue;
+    if (outcome === Outcome.elsewhere && tasks.again(task, lane.executor)) {
+      outcomes[index] = Verdict.again;
+      batch.retries++;
+      lane.failed(now);
+      continue;
+    }
+    tasks.settle(task);
+    outcomes[index] = Verdict.accepted;
+    sample = task;
+  }
+  lane.inFlight -= packets;
+  lane.inFlightBytes = lane.inFlight === 0 ? 0 : lane.inFlightBytes - bytes;
+  batch.inFlight.set(lane.id, (batch.inFlight.get(lane.id) ?? packets) - packets);
+  if (packets < answers.length) clearOff(lane, answers.length - packets);
+  if (sample < 0) return;
+  lane.succeeded();
+  if (tasks.copiesOf(sample) > 0) return;
+  batch.latencies.add(now - tasks.placedAt(sample));
+  const factor = lane.measure(tasks.placedAt(sample), now, inFlightMaxOf(executor) / GROWTH_STEPS);
+  // Lanes that grow by the same steps and shrink together become equal (Chiu and Jain, "Analysis of the Increase and
+  // Decrease Algorithms for Congestion Avoidance", 1989): jobs that came first have no lasting advantage.
+  if (factor < 1) for (const other of executor.lanes.values()) other.shrink(factor, now);
+}
+
+/** Packets that nobody waited for came back after all; anything beyond those was never in flight. */
+function clearOff(lane: LaneState, packets: number): void {
+  const cleared = Math.min(packets, lane.writtenOff);
+  if (cleared === 0) return;
+  lane.inFlightBytes -= (lane.inFlightBytes / lane.inFlight) * cleared;
+  lane.writtenOff -= cleared;
+  lane.inFlight -= cleared;
 }

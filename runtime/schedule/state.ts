@@ -2,8 +2,10 @@
 import { EXECUTOR_SLOT_BYTES_MAX, WEIGHT_STALE_MS } from "../limits.ts";
 import type { Action } from "./actions.ts";
 import type { LaneState } from "./lanes.ts";
-import { Latencies } from "./latencies.ts";
 import { TaskTable } from "./tasks.ts";
+
+/** Packets whose times are remembered. */
+const SAMPLES = 64;
 
 export interface ExecutorState {
   readonly id: number;
@@ -18,7 +20,7 @@ export interface ProgramState {
   readonly id: number;
   readonly lanes: Map<number, LaneState>;
   readonly batches: Set<BatchState>;
-  /** Sum of the windows of its lanes, as of `weighedAt`. */
+  /** Packets that its lanes may have in flight together, as of `weighedAt`. */
   weight: number;
   weighedAt: number;
 }
@@ -131,18 +133,18 @@ export class State {
     if (program.weight === 0 || now - program.weighedAt >= WEIGHT_STALE_MS) {
       program.weight = 0;
       program.weighedAt = now;
-      for (const { phase, window } of program.lanes.values()) {
-        if (phase === "ready" || phase === "loading") program.weight += window;
+      for (const { phase, inFlightMax } of program.lanes.values()) {
+        if (phase === "ready" || phase === "loading") program.weight += inFlightMax;
       }
     }
-    return Math.min(1, lane.window / program.weight);
+    return Math.min(1, lane.inFlightMax / program.weight);
   }
 }
 
-/** How full the executor is: each lane's packets in flight as a part of its window, added up. */
+/** How full the executor is: each lane's packets in flight as a part of what it may have, added up. */
 export function occupancyOf(executor: ExecutorState): number {
   let occupancy = 0;
-  for (const lane of executor.lanes.values()) occupancy += lane.inFlight / lane.window;
+  for (const lane of executor.lanes.values()) occupancy += lane.inFlight / lane.inFlightMax;
   return occupancy;
 }
 
@@ -156,13 +158,30 @@ export function inFlightOf(executor: ExecutorState): { readonly packets: number;
   return { packets, bytes };
 }
 
-export function windowsOf(executor: ExecutorState): number {
-  let windows = 0;
-  for (const lane of executor.lanes.values()) windows += lane.window;
-  return windows;
+export function inFlightMaxOf(executor: ExecutorState): number {
+  let packets = 0;
+  for (const lane of executor.lanes.values()) packets += lane.inFlightMax;
+  return packets;
 }
 
 /** Input bytes that may still be put in flight on the executor. */
 export function bytesFree(executor: ExecutorState): number {
   return executor.width * EXECUTOR_SLOT_BYTES_MAX - inFlightOf(executor).bytes;
+}
+
+/** How long the last packets of a batch took from being placed to being answered. */
+export class Latencies {
+  readonly #samples = new Float64Array(SAMPLES);
+  #count = 0;
+
+  add(milliseconds: number): void {
+    this.#samples[this.#count++ % SAMPLES] = milliseconds;
+  }
+
+  /** The middle one, or undefined before the first. */
+  median(): number | undefined {
+    if (this.#count === 0) return undefined;
+    const known = this.#samples.slice(0, Math.min(this.#count, SAMPLES)).sort();
+    return known[known.length >>> 1];
+  }
 }

@@ -2,7 +2,7 @@
  * What becomes of each task of a batch, as columns of numbers: a million tasks cost about 30 MB and no objects.
  *
  *              release            take                 answered
- *   waiting ───────────▶ in line ─────────▶ placed ──────────────▶ done
+ *   waiting ───────────▶ queued ──────────▶ placed ──────────────▶ done
  *      ▲                    ▲  ▲              │ │ lane lost,          │
  *      │                    │  └──────────────┘ │ failed there        │ redo: its result is gone
  *      │  withdraw          └───────────────────┼─────────────────────┘
@@ -12,9 +12,8 @@
  * is still to come, so that the answer is known when it arrives.
  */
 import { TASK_FAULTS_MAX, TASK_LOSSES_MAX } from "../limits.ts";
-import { addToSet, emptySet, fillSet, isInSet, lowestTask, removeFromSet } from "./bits.ts";
-import { Line } from "./line.ts";
-import type { Take } from "./line.ts";
+import { TaskQueue, addToSet, emptySet, fillSet, isInSet, lowestTask, removeFromSet } from "./task-queue.ts";
+import type { Take } from "./task-queue.ts";
 
 /** From here on, copies follow each other at the same distance. */
 const COPIES_COUNTED = 16;
@@ -27,17 +26,17 @@ export class TaskTable {
   readonly count: number;
   /** Input bytes of each task. */
   readonly bytes: Float64Array;
-  readonly line: Line;
+  readonly queue: TaskQueue;
   placedCount = 0;
   doneCount = 0;
-  /** Tasks in line that should not run where they failed. */
+  /** Queued tasks that should not run where they failed. */
   repeatCount = 0;
   readonly #waiting: Int32Array;
   readonly #done: Int32Array;
   readonly #lane: Int32Array;
   readonly #copyLane: Int32Array;
   readonly #placedAt: Float64Array;
-  /** The executor where a task in line failed, 0 = none. */
+  /** The executor where a queued task failed, 0 = none. */
   readonly #failedOn: Int32Array;
   readonly #losses: Uint8Array;
   readonly #faults: Uint8Array;
@@ -50,7 +49,7 @@ export class TaskTable {
     const count = bytes.length;
     this.count = count;
     this.bytes = bytes;
-    this.line = new Line(count, (take, task) => this.#take(take, task));
+    this.queue = new TaskQueue(count, (take, task) => this.#take(take, task));
     this.#waiting = emptySet(count);
     fillSet(this.#waiting, count);
     this.#done = emptySet(count);
@@ -96,7 +95,7 @@ export class TaskTable {
   /** The task's input is gone: it runs no more until it is released again. An answer under way still counts. */
   withdraw(task: number): void {
     this.#undo(task);
-    if (this.line.has(task)) this.#leave(task);
+    if (this.queue.has(task)) this.#leave(task);
     addToSet(this.#waiting, task);
     this.#faults[task] = 0;
   }
@@ -114,7 +113,7 @@ export class TaskTable {
     for (let task = 0; task < this.count; task++) {
       if (held[task]! > 0 && held[task]! * 2 >= this.bytes[task]!) addToSet(set, task);
     }
-    this.line.setHome(executor, set);
+    this.queue.setHome(executor, set);
   }
 
   /**
@@ -135,7 +134,7 @@ export class TaskTable {
     let count = 0;
     while (this.#openWord < this.#done.length && this.#done[this.#openWord] === -1) this.#openWord++;
     for (let word = this.#openWord; word < this.#done.length; word++) {
-      let bits = ~(this.#done[word]! | this.line.wordAt(word) | this.#waiting[word]!);
+      let bits = ~(this.#done[word]! | this.queue.wordAt(word) | this.#waiting[word]!);
       while (bits !== 0) {
         const task = lowestTask(word, bits);
         bits &= bits - 1;
@@ -175,7 +174,7 @@ export class TaskTable {
     return true;
   }
 
-  /** The lane is gone. Tasks that only it had are in line again, or given up. Returns how many are in line again. */
+  /** The lane is gone. Tasks that only it had are queued again, or given up. Returns how many are queued again. */
   laneLost(lane: number, givenUp: (task: number) => void): number {
     let again = 0;
     for (let task = 0; task < this.count; task++) {
@@ -208,12 +207,12 @@ export class TaskTable {
   }
 
   #enter(task: number): void {
-    this.line.add(task);
+    this.queue.add(task);
     if (this.#failedOn[task] !== 0) this.repeatCount++;
   }
 
   #leave(task: number): void {
-    this.line.remove(task);
+    this.queue.remove(task);
     if (this.#failedOn[task] === 0) return;
     this.repeatCount--;
     this.#failedOn[task] = 0;

@@ -4,7 +4,7 @@
  */
 import {
   EXECUTOR_SLOT_BYTES_MAX,
-  LANE_WINDOW_PACKETS_MAX,
+  LANE_IN_FLIGHT_MAX,
   SCHEDULE_TICK_MS,
   SEND_PACKETS_MAX,
 } from "../../runtime/limits.ts";
@@ -232,7 +232,7 @@ export class SchedulerWorld {
     const inFlight = this.scheduler.inFlight(lane.executor);
     const largest = batch.bytes.reduce((a, b) => Math.max(a, b), 0);
     assert(
-      inFlight.packets <= Math.max(LANE_WINDOW_PACKETS_MAX, width * 2) + this.#lanes.size,
+      inFlight.packets <= Math.max(LANE_IN_FLIGHT_MAX, width * 2) + this.#lanes.size,
       "too many packets",
     );
     assert(inFlight.bytes <= width * EXECUTOR_SLOT_BYTES_MAX + largest * 2, "too many bytes in flight");

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { LANE_WINDOW_PACKETS_MAX, SEND_PACKETS_MAX } from "../../../runtime/limits.ts";
+import { LANE_IN_FLIGHT_MAX, SEND_PACKETS_MAX } from "../../../runtime/limits.ts";
 import { Outcome, Verdict } from "../../../runtime/schedule/actions.ts";
 import type { Action } from "../../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
@@ -53,7 +53,7 @@ class Bench {
   }
 }
 
-describe("windows", () => {
+describe("packets in flight", () => {
   test("packets with long answers: two a slot, whatever there is to do", () => {
     const bench = new Bench();
     bench.scheduler.join(4, 0);
@@ -76,7 +76,7 @@ describe("windows", () => {
       );
     }
     expect(largest).toBe(SEND_PACKETS_MAX);
-    expect(most).toBe(LANE_WINDOW_PACKETS_MAX);
+    expect(most).toBe(LANE_IN_FLIGHT_MAX);
   });
 
   test("towards the end nobody takes more than its share", () => {

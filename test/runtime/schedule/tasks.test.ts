@@ -7,8 +7,8 @@ import {
   highestTask,
   isInSet,
   lowestTask,
-} from "../../../runtime/schedule/bits.ts";
-import type { Take } from "../../../runtime/schedule/line.ts";
+} from "../../../runtime/schedule/task-queue.ts";
+import type { Take } from "../../../runtime/schedule/task-queue.ts";
 import { Awaited, TaskTable } from "../../../runtime/schedule/tasks.ts";
 
 function takeFor(executor: number, options: Partial<Take> = {}): Take {
@@ -66,20 +66,20 @@ describe("the line", () => {
       held.map((_, task) => (task < 20 ? 1 : 0)),
     );
     const own = takeFor(1, { packetsMax: 3 });
-    table.line.takeLocal(own);
+    table.queue.takeLocal(own);
     expect(taken(own)).toEqual([60, 61, 62]);
     const free = takeFor(1, { packetsMax: 2 });
-    table.line.takeFree(free);
+    table.queue.takeFree(free);
     expect(taken(free)).toEqual([20, 21]);
     const any = takeFor(2, { packetsMax: 2 });
-    table.line.takeAny(any);
+    table.queue.takeAny(any);
     expect(taken(any)).toEqual([99, 98]);
     const rest = takeFor(2);
-    table.line.takeLocal(rest);
-    table.line.takeFree(rest);
-    table.line.takeAny(rest);
+    table.queue.takeLocal(rest);
+    table.queue.takeFree(rest);
+    table.queue.takeAny(rest);
     expect(rest.count).toBe(93);
-    expect(table.line.count).toBe(0);
+    expect(table.queue.count).toBe(0);
     expect(table.placedCount).toBe(100);
   });
 
@@ -87,11 +87,11 @@ describe("the line", () => {
     const table = tableOf(70);
     table.setHome(1, new Float64Array(70).fill(1));
     const nothing = takeFor(2);
-    table.line.takeFree(nothing);
+    table.queue.takeFree(nothing);
     expect(nothing.count).toBe(0);
-    table.line.dropHome(1);
+    table.queue.dropHome(1);
     const all = takeFor(2);
-    table.line.takeFree(all);
+    table.queue.takeFree(all);
     expect(all.count).toBe(70);
   });
 
@@ -99,17 +99,17 @@ describe("the line", () => {
     const table = tableOf(2, 100);
     table.setHome(1, Float64Array.of(49, 50));
     const own = takeFor(1);
-    table.line.takeLocal(own);
+    table.queue.takeLocal(own);
     expect(taken(own)).toEqual([1]);
   });
 
   test("bytes bound a frame, but never below one task", () => {
     const table = tableOf(5, 100);
     const take = takeFor(1, { bytesMax: 150 });
-    table.line.takeFree(take);
+    table.queue.takeFree(take);
     expect(taken(take)).toEqual([0, 1]);
     const tight = takeFor(1, { bytesMax: 1 });
-    table.line.takeFree(tight);
+    table.queue.takeFree(tight);
     expect(taken(tight)).toEqual([2]);
   });
 });
@@ -117,7 +117,7 @@ describe("the line", () => {
 describe("answers", () => {
   test("the first answer wins, a copy's comes late, a third is unknown", () => {
     const table = tableOf(1);
-    table.line.takeFree(takeFor(1));
+    table.queue.takeFree(takeFor(1));
     expect(table.copy(0, 20, 5)).toBe(0);
     expect(table.answered(0, 99)).toBe(Awaited.no);
     expect(table.answered(0, 20)).toBe(Awaited.yes);
@@ -130,7 +130,7 @@ describe("answers", () => {
 
   test("a third copy writes off the first", () => {
     const table = tableOf(1);
-    table.line.takeFree(takeFor(1));
+    table.queue.takeFree(takeFor(1));
     table.copy(0, 20, 5);
     expect(table.copy(0, 30, 9)).toBe(10);
     expect(table.answered(0, 10)).toBe(Awaited.no);
@@ -139,16 +139,16 @@ describe("answers", () => {
 
   test("a task that failed somewhere does not go back there, unless it may; after some failures that is its answer", () => {
     const table = tableOf(1);
-    table.line.takeFree(takeFor(1));
+    table.queue.takeFree(takeFor(1));
     for (let fault = 1; fault < TASK_FAULTS_MAX; fault++) {
       expect(table.answered(0, 10)).toBe(Awaited.yes);
       expect(table.again(0, 1)).toBe(true);
       expect(table.repeatCount).toBe(1);
       const refused = takeFor(1);
-      table.line.takeFree(refused);
+      table.queue.takeFree(refused);
       expect(refused.count).toBe(0);
       const repeated = takeFor(1, { mayRepeat: true });
-      table.line.takeFree(repeated);
+      table.queue.takeFree(repeated);
       expect(repeated.count).toBe(1);
     }
     table.answered(0, 10);
@@ -158,54 +158,54 @@ describe("answers", () => {
   test("a lost lane puts its tasks back, not those with a copy elsewhere; too many losses give a task up", () => {
     const table = tableOf(3);
     const givenUp: number[] = [];
-    table.line.takeFree(takeFor(1));
+    table.queue.takeFree(takeFor(1));
     table.copy(1, 20, 0);
     expect(table.laneLost(10, (task) => givenUp.push(task))).toBe(2);
     expect(table.laneLost(20, (task) => givenUp.push(task))).toBe(1);
     for (let loss = 1; loss < TASK_LOSSES_MAX; loss++) {
-      table.line.takeFree(takeFor(1));
+      table.queue.takeFree(takeFor(1));
       table.laneLost(10, (task) => givenUp.push(task));
     }
     expect(givenUp).toEqual([0, 1, 2]);
-    expect([table.doneCount, table.placedCount, table.line.count]).toEqual([3, 0, 0]);
+    expect([table.doneCount, table.placedCount, table.queue.count]).toEqual([3, 0, 0]);
   });
 });
 
 describe("results that are gone", () => {
   test("redo puts a done task back into line", () => {
     const table = tableOf(2);
-    table.line.takeFree(takeFor(1));
+    table.queue.takeFree(takeFor(1));
     table.answered(0, 10);
     table.settle(0);
     table.redo(0);
     table.redo(1);
-    expect([table.doneCount, table.line.count, table.placedCount]).toEqual([0, 1, 1]);
+    expect([table.doneCount, table.queue.count, table.placedCount]).toEqual([0, 1, 1]);
   });
 
   test("a withdrawn task waits for its release in every state, and an answer under way still counts", () => {
     const table = tableOf(3);
-    table.line.takeFree(takeFor(1, { packetsMax: 2 }));
+    table.queue.takeFree(takeFor(1, { packetsMax: 2 }));
     table.answered(0, 10);
     table.settle(0);
     for (const task of [0, 1, 2]) table.withdraw(task);
-    expect([table.doneCount, table.line.count, table.placedCount]).toEqual([0, 0, 1]);
+    expect([table.doneCount, table.queue.count, table.placedCount]).toEqual([0, 0, 1]);
     expect(table.answered(1, 10)).toBe(Awaited.yes);
     table.settle(1);
     for (const task of [0, 1, 2]) table.release(task);
-    expect([table.doneCount, table.line.count, table.placedCount]).toEqual([1, 2, 0]);
+    expect([table.doneCount, table.queue.count, table.placedCount]).toEqual([1, 2, 0]);
   });
 
   test("a withdrawn task whose lane is lost, or that fails, stays out of line", () => {
     const table = tableOf(2);
-    table.line.takeFree(takeFor(1));
+    table.queue.takeFree(takeFor(1));
     table.withdraw(0);
     table.withdraw(1);
     table.answered(1, 10);
     expect(table.again(1, 1)).toBe(true);
     expect(table.laneLost(10, () => {})).toBe(0);
-    expect([table.line.count, table.placedCount]).toEqual([0, 0]);
+    expect([table.queue.count, table.placedCount]).toEqual([0, 0]);
     table.release(0);
     table.release(1);
-    expect(table.line.count).toBe(2);
+    expect(table.queue.count).toBe(2);
   });
 });

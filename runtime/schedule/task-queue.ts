@@ -8,12 +8,11 @@
  * so that an executor with nothing of its own begins where the ones that have the bytes come last. Each way remembers how
  * far it is: walking a whole batch costs one look at each word.
  */
-import { addToSet, emptySet, highestTask, isInSet, lowestTask, removeFromSet } from "./bits.ts";
 
 /** The tasks of which an executor holds at least half. */
 interface Home {
   readonly set: Int32Array;
-  /** No task that is in line stands in a word of the set before this one. */
+  /** No queued task stands in a word of the set before this one. */
   word: number;
 }
 
@@ -33,10 +32,10 @@ export interface Take {
   isFull: boolean;
 }
 
-/** Takes the task out of the line for good; false when it must not go there. */
+/** Takes the task out of the queue for good; false when it must not go there. */
 export type Accept = (take: Take, task: number) => boolean;
 
-export class Line {
+export class TaskQueue {
   count = 0;
   readonly #set: Int32Array;
   /** Tasks that are in any home. */
@@ -56,7 +55,7 @@ export class Line {
     return isInSet(this.#set, task);
   }
 
-  /** The tasks in line among the 32 of a word. */
+  /** The queued tasks among the 32 of a word. */
   wordAt(word: number): number {
     return this.#set[word]!;
   }
@@ -89,7 +88,7 @@ export class Line {
     return this.#homes.keys();
   }
 
-  /** Whether the bytes of a task in line are on the executor. */
+  /** Whether the bytes of a queued task are on the executor. */
   hasLocal(executor: number): boolean {
     const home = this.#homes.get(executor);
     if (home === undefined) return false;
@@ -120,7 +119,7 @@ export class Line {
     }
   }
 
-  /** Offers the tasks in line that `set`, or with `invert` = -1 its complement, holds. Returns where to go on. */
+  /** Offers the queued tasks that `set`, or with `invert` = -1 its complement, holds. Returns where to go on. */
   #ascend(take: Take, from: number, set: Int32Array, invert: number): number {
     let cursor = from;
     let isClean = true;
@@ -144,4 +143,40 @@ export class Line {
     }
     this.#freeWord = 0;
   }
+}
+
+// ── sets of task indexes: one bit a task, so that a million tasks are 128 KiB and whole words are skipped at once ──
+
+/** An empty set over `count` tasks. */
+export function emptySet(count: number): Int32Array {
+  return new Int32Array((count + 31) >>> 5);
+}
+
+/** Puts all of `count` tasks in. */
+export function fillSet(set: Int32Array, count: number): void {
+  set.fill(-1);
+  const used = count & 31;
+  if (used !== 0) set[set.length - 1] = 2 ** used - 1;
+}
+
+export function isInSet(set: Int32Array, task: number): boolean {
+  return (set[task >>> 5]! & (1 << (task & 31))) !== 0;
+}
+
+export function addToSet(set: Int32Array, task: number): void {
+  set[task >>> 5]! |= 1 << (task & 31);
+}
+
+export function removeFromSet(set: Int32Array, task: number): void {
+  set[task >>> 5]! &= ~(1 << (task & 31));
+}
+
+/** The lowest task in the word `bits`, which is not zero and stands at `word`. */
+export function lowestTask(word: number, bits: number): number {
+  return word * 32 + 31 - Math.clz32(bits & -bits);
+}
+
+/** The highest task in the word `bits`, which is not zero and stands at `word`. */
+export function highestTask(word: number, bits: number): number {
+  return word * 32 + 31 - Math.clz32(bits);
 }
