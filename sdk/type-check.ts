@@ -1,0 +1,288 @@
+/**
+ * Checks the types of a program before it runs: a misspelt property would otherwise be `undefined`, and the answer null.
+ * The compiler is the `typescript` that is installed beside PacketFS: the user's project's, or that of a checkout. Never
+ * one that lies beside the program, which need not be trusted.
+ */
+import { spawn } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { existsSync, realpathSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import envPaths from "env-paths";
+import { sha256 } from "../packets/digest.ts";
+import { SdkError, SdkErrorCode } from "./errors.ts";
+import type { ProgramBundle } from "./packetfs.ts";
+
+/** Why a program's types were not looked at, for people; undefined when they were, and are right. */
+export type SkippedBecause = string | undefined;
+
+export interface TypeCheckOptions {
+  /** Where verdicts are remembered; the user's cache by default. */
+  readonly cache?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** A compiler that works longer than this on types, which may be as hostile as any code, is ended. */
+const CHECK_MS_MAX = 120_000;
+const OUTPUT_BYTES_MAX: number = 8 * 1024 * 1024;
+const VERDICTS_MAX = 256;
+const PROBLEMS_SHOWN_MAX = 10;
+/** TypeScript 5.4 brought `module: "preserve"`. */
+const OLDEST_COMPILER: readonly [major: number, minor: number] = [5, 4];
+
+/** What an isolate has beside the language. */
+const GLOBALS = `interface Console {
+  log(...values: unknown[]): void; info(...values: unknown[]): void; debug(...values: unknown[]): void;
+  warn(...values: unknown[]): void; error(...values: unknown[]): void;
+}
+declare var console: Console;
+interface TextDecoder {
+  readonly encoding: string; readonly fatal: boolean; readonly ignoreBOM: boolean;
+  decode(source?: ArrayBuffer | ArrayBufferView, options?: { stream?: boolean }): string;
+}
+declare var TextDecoder: { new (label?: string, options?: { fatal?: boolean; ignoreBOM?: boolean }): TextDecoder };
+interface TextEncoder {
+  readonly encoding: string;
+  encode(text?: string): Uint8Array<ArrayBuffer>;
+  encodeInto(text: string, target: Uint8Array): { read: number; written: number };
+}
+declare var TextEncoder: { new (): TextEncoder };
+declare var process: { readonly env: { readonly NODE_ENV: "production" } };
+`;
+
+const COMPILER_OPTIONS = {
+  noEmit: true,
+  strict: true,
+  // What a package without types exports is any; a program may use it all the same.
+  noImplicitAny: false,
+  target: "es2024",
+  lib: ["es2024", "esnext.disposable"],
+  module: "preserve",
+  moduleResolution: "bundler",
+  moduleDetection: "force",
+  allowImportingTsExtensions: true,
+  resolveJsonModule: true,
+  skipLibCheck: true,
+  types: [],
+};
+
+interface Compiler {
+  /** The script that Node runs. */
+  readonly path: string;
+  readonly version: string;
+}
+
+interface Problem {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  readonly text: string;
+}
+
+/** A file that the compiler read, as it was then. */
+interface ReadFile {
+  readonly path: string;
+  readonly bytes: number;
+  readonly changedMs: number;
+  readonly hash: string;
+}
+
+interface Verdict {
+  readonly files: readonly ReadFile[];
+  readonly problems: readonly Problem[];
+}
+
+/**
+ * Checks the TypeScript program at `path`, of which `bundle` was made. Resolves with the reason when there is nothing to
+ * check it with. Rejects with PFS_PROGRAM_INVALID {file, line, column} when its types are wrong. The verdict is
+ * remembered by the program's hash, together with what else the compiler read.
+ */
+export async function checkTypes(
+  path: string,
+  bundle: ProgramBundle,
+  options: TypeCheckOptions = {},
+): Promise<SkippedBecause> {
+  if (!/\.[cm]?tsx?$/.test(path)) return undefined;
+  const compiler = await findCompiler();
+  if (typeof compiler === "string") return compiler;
+  const program = realpathSync(resolve(path));
+  const cache = options.cache ?? join(envPaths("packetfs", { suffix: "" }).cache, "type-checks");
+  const key = [compiler.version, JSON.stringify(COMPILER_OPTIONS), GLOBALS, program, hashOf(bundle.code)];
+  const file = join(cache, `${hashOf(Buffer.from(key.join("\0")))}.json`);
+  let verdict = await remembered(file);
+  if (verdict === undefined) {
+    const checked = await compile(compiler, program, options.signal);
+    if (typeof checked === "string") return checked;
+    verdict = checked;
+    await remember(cache, file, verdict);
+  }
+  if (verdict.problems.length > 0) throw wrongTypes(verdict.problems);
+  return undefined;
+}
+
+async function findCompiler(): Promise<Compiler | string> {
+  const missing = 'there is no TypeScript beside PacketFS ("npm install typescript" brings one)';
+  try {
+    const manifest = createRequire(import.meta.url).resolve("typescript/package.json");
+    const { version, bin } = JSON.parse(await readFile(manifest, "utf8")) as {
+      readonly version: string;
+      readonly bin: { readonly tsc: string };
+    };
+    const [major = 0, minor = 0] = version.split(".").map(Number);
+    const [oldestMajor, oldestMinor] = OLDEST_COMPILER;
+    if (major < oldestMajor || (major === oldestMajor && minor < oldestMinor)) {
+      return `TypeScript ${version} is older than ${OLDEST_COMPILER.join(".")}`;
+    }
+    return { path: join(dirname(manifest), bin.tsc), version };
+  } catch {
+    return missing;
+  }
+}
+
+async function compile(
+  compiler: Compiler,
+  program: string,
+  signal?: AbortSignal,
+): Promise<Verdict | string> {
+  const directory = await mkdtemp(join(realpathSync(tmpdir()), "packetfs-types-"));
+  try {
+    const globals = join(directory, "globals.d.ts");
+    const config = join(directory, "tsconfig.json");
+    const compilerOptions = { ...COMPILER_OPTIONS, paths: { packetfs: [authoringApi()] } };
+    await writeFile(globals, GLOBALS);
+    await writeFile(config, JSON.stringify({ compilerOptions, files: [program, globals] }));
+    const output = await run(compiler, config, dirname(program), signal);
+    if (typeof output === "string") return output;
+    return await verdictOf(output.lines, program, directory);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** What programs import as "packetfs": its source in a checkout, its declarations where it is installed. */
+function authoringApi(): string {
+  const source = fileURLToPath(new URL("./program.ts", import.meta.url));
+  return existsSync(source) ? source : source.replace(/\.ts$/, ".d.ts");
+}
+
+/** The compiler's lines, or why there are none. */
+async function run(
+  compiler: Compiler,
+  config: string,
+  cwd: string,
+  signal?: AbortSignal,
+): Promise<{ readonly lines: readonly string[] } | string> {
+  const words = [compiler.path, "--project", config, "--listFiles", "--pretty", "false"];
+  const child = spawn(process.execPath, words, {
+    cwd,
+    stdio: ["ignore", "pipe", "ignore"],
+    timeout: CHECK_MS_MAX,
+    killSignal: "SIGKILL",
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  child.stdout.on("data", (part: Buffer) => {
+    bytes += part.byteLength;
+    if (bytes <= OUTPUT_BYTES_MAX) parts.push(part);
+    else child.kill("SIGKILL");
+  });
+  const ended = await new Promise<NodeJS.Signals | Error | null>((done) => {
+    child.on("error", done);
+    child.on("close", (_code, killedBy) => done(killedBy));
+  });
+  signal?.throwIfAborted();
+  if (ended instanceof Error) return `the compiler did not start: ${ended.message}`;
+  if (ended !== null) return "the compiler did not come to an end";
+  return { lines: Buffer.concat(parts).toString().split(/\r?\n/) };
+}
+
+async function verdictOf(
+  lines: readonly string[],
+  program: string,
+  directory: string,
+): Promise<Verdict | string> {
+  const own = dirname(program);
+  const problems: Problem[] = [];
+  const paths: string[] = [];
+  for (const line of lines) {
+    const [, at, row, column, text] = /^(.+)\((\d+),(\d+)\): error TS\d+: (.*)$/.exec(line) ?? [];
+    if (at !== undefined) {
+      const path = resolve(own, at);
+      // What others have written, its author cannot mend.
+      if (isForeign(path, directory)) continue;
+      problems.push({ file: relative(own, path), line: Number(row), column: Number(column), text: text! });
+    } else if (line.startsWith("error TS")) {
+      return `the compiler says "${line}"`;
+    } else if (line.startsWith(sep) || /^[A-Za-z]:[\\/]/.test(line)) {
+      if (!line.startsWith(directory) && !isCompilersOwn(line)) paths.push(line);
+    }
+  }
+  if (!paths.some((path) => resolve(path) === program)) return "the compiler did not read the program";
+  return { files: await Promise.all(paths.map(describeFile)), problems };
+}
+
+function isForeign(path: string, directory: string): boolean {
+  return path.startsWith(directory) || path.includes(`${sep}node_modules${sep}`) || path === authoringApi();
+}
+
+/** The declarations of the language itself change with the compiler's version only. */
+function isCompilersOwn(path: string): boolean {
+  return /[\\/]lib\.[a-z0-9.]+\.d\.ts$/.test(path);
+}
+
+async function describeFile(path: string): Promise<ReadFile> {
+  const { size, mtimeMs } = await stat(path);
+  return { path, bytes: size, changedMs: mtimeMs, hash: hashOf(await readFile(path)) };
+}
+
+async function isUnchanged(file: ReadFile): Promise<boolean> {
+  const { size, mtimeMs } = await stat(file.path);
+  if (size !== file.bytes) return false;
+  return mtimeMs === file.changedMs || hashOf(await readFile(file.path)) === file.hash;
+}
+
+/** The verdict, if what it was made of is still the same. */
+async function remembered(path: string): Promise<Verdict | undefined> {
+  try {
+    const verdict = JSON.parse(await readFile(path, "utf8")) as Verdict;
+    const unchanged = await Promise.all(verdict.files.map(isUnchanged));
+    return unchanged.every(Boolean) ? verdict : undefined;
+  } catch {
+    // Not there, or half written, or a file of it is gone: it is checked again.
+    return undefined;
+  }
+}
+
+/** Best effort: a cache that cannot be written costs the next run another check. */
+async function remember(cache: string, path: string, verdict: Verdict): Promise<void> {
+  try {
+    await mkdir(cache, { recursive: true, mode: 0o700 });
+    const part = `${path}.${process.pid}`;
+    await writeFile(part, JSON.stringify(verdict), { mode: 0o600 });
+    await rename(part, path);
+    const names = await readdir(cache);
+    if (names.length <= VERDICTS_MAX) return;
+    const ages = await Promise.all(
+      names.map(async (name) => ({ name, age: (await stat(join(cache, name))).mtimeMs })),
+    );
+    const oldest = ages.toSorted((a, b) => a.age - b.age).slice(0, names.length - VERDICTS_MAX);
+    await Promise.all(oldest.map(({ name }) => rm(join(cache, name), { force: true })));
+  } catch {
+    // See above.
+  }
+}
+
+function wrongTypes(problems: readonly Problem[]): SdkError {
+  const lines = problems.map(({ file, line, column, text }) => `${file}:${line}:${column}: ${text}`);
+  const more = lines.length - PROBLEMS_SHOWN_MAX;
+  const shown = [...lines.slice(0, PROBLEMS_SHOWN_MAX), ...(more > 0 ? [`and ${more} more`] : [])];
+  const { file, line, column } = problems[0]!;
+  return new SdkError(SdkErrorCode.programInvalid, shown.join("\n"), { file, line, column });
+}
+
+function hashOf(bytes: Uint8Array): string {
+  return Buffer.from(sha256(bytes)).toString("hex");
+}

@@ -1,0 +1,147 @@
+import { existsSync } from "node:fs";
+import { mkdtemp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { bundleProgram } from "../../sdk/bundle.ts";
+import { checkTypes } from "../../sdk/type-check.ts";
+import { pfs } from "./cli/run-pfs.ts";
+
+let directory: string;
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "pfs types "));
+});
+afterAll(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function write(name: string, text: string): Promise<string> {
+  const path = join(directory, name);
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, text);
+  return path;
+}
+
+const cacheOf = (name: string): string => join(directory, "caches", name);
+
+async function check(path: string, cache: string): Promise<string | undefined> {
+  return await checkTypes(path, await bundleProgram({ path }), { cache: cacheOf(cache) });
+}
+
+const COUNT = `import { defineProgram, lines } from "packetfs";
+import type { Weight } from "./weight.ts";
+const weigh = (line: string): Weight => ({ grams: line.length });
+export default defineProgram({
+  input: lines(),
+  map: (line) => weigh(line).grams,
+  combine: (a: number, b: number) => a + b,
+});
+`;
+
+describe("a program's types", () => {
+  it("are told where they are wrong, all of them, and first what its author can mend", async () => {
+    const path = await write(
+      "wrong/count.ts",
+      `import { defineProgram, lines } from "packetfs";
+export default defineProgram({
+  input: lines(),
+  map: (line) => line.lenght,
+  combine: (a: number, b: number) => a + b,
+});
+setTimeout(() => {}, 1);
+`,
+    );
+    const error = await check(path, "wrong").catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      code: "PFS_PROGRAM_INVALID",
+      data: { file: "count.ts", line: 4, column: 23 },
+    });
+    const [first, second, ...more] = (error as Error).message.split("\n");
+    expect(first).toBe(
+      "count.ts:4:23: Property 'lenght' does not exist on type 'string'. Did you mean 'length'?",
+    );
+    expect(second).toMatch(/^count\.ts:7:1: .*setTimeout/);
+    expect(more).toEqual([]);
+  });
+
+  it("are right when they are, with what the sandbox has and packages without types", async () => {
+    await write("right/node_modules/plain/package.json", '{"name":"plain","main":"plain.js"}');
+    await write("right/node_modules/plain/plain.js", "module.exports = (x) => x;");
+    const path = await write(
+      "right/program.ts",
+      `import { columns, defineProgram } from "packetfs";
+import plain from "plain";
+console.log(process.env.NODE_ENV, new TextEncoder().encode("x").length, new TextDecoder().decode());
+export default defineProgram({
+  input: columns({ id: "u64", x: "f64" }),
+  yields: "groups",
+  map: (row, { emit }) => emit(String(row.id), plain(row.x)),
+  combine: (a: number, b: number) => a + b,
+});
+`,
+    );
+    expect(await check(path, "right")).toBe(undefined);
+  });
+
+  it("are not looked at in JavaScript", async () => {
+    const path = await write("script/p.js", "export default { map: (line) => line.lenght };");
+    expect(await check(path, "script")).toBe(undefined);
+    expect(existsSync(cacheOf("script"))).toBe(false);
+  });
+
+  it("are checked once, and again when anything that was read has changed, a type too", async () => {
+    await write("once/weight.ts", "export interface Weight { readonly grams: number }\n");
+    const path = await write("once/count.ts", COUNT);
+    expect(await check(path, "once")).toBe(undefined);
+    const [name = "", ...others] = await readdir(cacheOf("once"));
+    expect(others).toEqual([]);
+    // Another verdict is planted, so that it shows that it is read.
+    const file = join(cacheOf("once"), name);
+    const verdict = JSON.parse(await readFile(file, "utf8")) as object;
+    const planted = { file: "planted.ts", line: 1, column: 1, text: "remembered" };
+    await writeFile(file, JSON.stringify({ ...verdict, problems: [planted] }));
+    await expect(check(path, "once")).rejects.toThrow("planted.ts:1:1: remembered");
+    // The bundle stays the same: types leave nothing in it.
+    await write("once/weight.ts", "export interface Weight { readonly ounces: number }\n");
+    await expect(check(path, "once")).rejects.toThrow("count.ts:3:44: ");
+    await write("once/weight.ts", "export interface Weight { readonly grams: number }\n");
+    expect(await check(path, "once")).toBe(undefined);
+  });
+
+  it("are never checked by a compiler that lies beside the program", async () => {
+    const trace = join(directory, "it-ran");
+    const evil = `require("node:fs").writeFileSync(${JSON.stringify(trace)}, "");`;
+    const manifest = '{"name":"typescript","version":"9.9.9","bin":{"tsc":"tsc.js"}}';
+    await write("evil/node_modules/typescript/package.json", manifest);
+    await write("evil/node_modules/typescript/tsc.js", evil);
+    await write("evil/weight.ts", "export interface Weight { readonly grams: number }\n");
+    expect(await check(await write("evil/count.ts", COUNT), "evil")).toBe(undefined);
+    expect(existsSync(trace)).toBe(false);
+  });
+});
+
+describe("pfs run", () => {
+  it("refuses a program whose types are wrong, and runs it when told not to look, and says so", async () => {
+    const store = join(directory, "store");
+    const input = await write("input.txt", "ab\ncde\n");
+    expect((await pfs(["--store", store, "put", input])).status).toBe(0);
+    const path = await write(
+      "longest.ts",
+      `import { defineProgram, lines } from "packetfs";
+export default defineProgram({
+  input: lines(),
+  map: (line) => (line as { lenght: number } & string).length + Number(line.lenght === undefined),
+  combine: (a: number, b: number) => Math.max(a, b),
+});
+`,
+    );
+    const refused = await pfs(["--store", store, "run", path, "input.txt"]);
+    expect(refused.err).toContain("longest.ts:4:");
+    expect(refused.err).toContain("lenght");
+    expect(refused.out).toBe("");
+    expect(refused.status).not.toBe(0);
+    const ran = await pfs(["--store", store, "run", "--no-check", path, "input.txt"]);
+    expect(ran.out).toBe("4\n");
+    expect(ran.err).toContain("types were not checked: --no-check");
+  });
+});
