@@ -68,6 +68,11 @@ const COMPILER_OPTIONS = {
   types: [],
 };
 
+/** What "packetfs" is made of: the authoring API leads the compiler through it. */
+const OWN_FOLDERS: readonly string[] = ["packets", "runtime", "nodes", "sdk"].map((folder) =>
+  fileURLToPath(new URL(`../${folder}/`, import.meta.url)),
+);
+
 interface Compiler {
   /** The script that Node runs. */
   readonly path: string;
@@ -141,11 +146,7 @@ async function findCompiler(): Promise<Compiler | string> {
   }
 }
 
-async function compile(
-  compiler: Compiler,
-  program: string,
-  signal?: AbortSignal,
-): Promise<Verdict | string> {
+async function compile(compiler: Compiler, program: string, signal?: AbortSignal): Promise<Verdict | string> {
   const directory = await mkdtemp(join(realpathSync(tmpdir()), "packetfs-types-"));
   try {
     const globals = join(directory, "globals.d.ts");
@@ -225,7 +226,8 @@ async function verdictOf(
 }
 
 function isForeign(path: string, directory: string): boolean {
-  return path.startsWith(directory) || path.includes(`${sep}node_modules${sep}`) || path === authoringApi();
+  if (path.startsWith(directory) || path.includes(`${sep}node_modules${sep}`)) return true;
+  return OWN_FOLDERS.some((folder) => path.startsWith(folder));
 }
 
 /** The declarations of the language itself change with the compiler's version only. */

@@ -17,6 +17,7 @@ interface RunCommandOptions {
   readonly args?: string;
   readonly out?: string;
   readonly split?: number;
+  readonly check: boolean;
 }
 
 export function runCommand(host: Host): Command {
@@ -38,6 +39,9 @@ export function runCommand(host: Host): Command {
         "PACKETFS_SPLIT",
       ).argParser(parseSize),
     )
+    .addOption(
+      option("--no-check", "do not check the types of a TypeScript program first", "PACKETFS_NO_CHECK"),
+    )
     .addHelpText("after", example('pfs run examples/grep.ts access.log --args \'{"pattern":"timeout"}\''));
   return onRun<RunCommandOptions>(command, host, run);
 }
@@ -51,8 +55,13 @@ async function run(
   const args = options.args === undefined ? undefined : parseArgs(options.args);
   if (options.out !== undefined) checkName(options.out);
   // Bundled first: a program that is wrong shows before anything is opened.
-  const { bundleProgram } = await import("../bundle.ts");
+  const [{ bundleProgram }, { checkTypes }] = await Promise.all([
+    import("../bundle.ts"),
+    import("../type-check.ts"),
+  ]);
   const program = await bundleProgram({ path });
+  const skipped = options.check ? await checkTypes(path, program, { signal }) : "--no-check";
+  if (skipped !== undefined) output.talk(`types were not checked: ${printable(skipped)}`);
   const pfs = await context.open();
   const progress = new Progress(output, program.name);
   const result = await pfs.run(program, files, {
