@@ -154,7 +154,7 @@ export class JoinedNode implements AsyncDisposable {
         joining: identity,
         role: Role.node,
         label: this.label,
-        features: [widthFeature(runtime.executor?.width ?? 0)],
+        features: [widthFeature(runtime.executor?.capacity.js ?? 0)],
         listen: this.#server?.address,
         onLink: (link) => {
           links.setHub(link);

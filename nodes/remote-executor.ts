@@ -6,7 +6,7 @@ import type { ErrorJson } from "../packets/errors.ts";
 import { Op } from "../packets/layout.ts";
 import { LANES_MAX } from "../packets/limits.ts";
 import { encodePacket } from "../packets/packet.ts";
-import type { Executor, Lane, LaneListener } from "../runtime/contracts/executor.ts";
+import type { Capacity, Executor, Lane, LaneListener } from "../runtime/contracts/executor.ts";
 import { PoolError, PoolErrorCode } from "../runtime/errors.ts";
 import { takeIn } from "../packets/exec-frame.ts";
 import { WireError } from "./errors.ts";
@@ -20,17 +20,17 @@ import type { Link, WireMessage } from "./wire/link.ts";
 export class RemoteExecutor implements Executor, Service {
   readonly id: string;
   readonly label: string;
-  readonly width: number;
+  readonly capacity: Capacity;
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #link: Link;
   readonly #chunks: RemoteChunks;
   readonly #listeners = new Map<number, LaneListener>();
   #lastLane = 0;
 
-  constructor(link: Link, width: number) {
+  constructor(link: Link, capacity: Capacity) {
     this.id = link.peer.id;
     this.label = link.peer.label;
-    this.width = width;
+    this.capacity = capacity;
     this.#link = link;
     this.#chunks = new RemoteChunks(link, { here: true });
     this.handlers = new Map<MessageType, Handler>([

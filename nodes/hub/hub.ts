@@ -211,7 +211,7 @@ export class Hub implements AsyncDisposable {
       address: this.address,
       curveKey: Buffer.from(secrets.hub.curveKey).toString("hex"),
       signingKey: Buffer.from(secrets.hub.signingKey).toString("hex"),
-      width: runtime.executor?.width ?? 0,
+      width: runtime.executor?.capacity.js ?? 0,
       ...loadOf(runtime.executor),
       lastSeenMs: 0,
     };

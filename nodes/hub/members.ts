@@ -36,7 +36,7 @@ export class Members {
   /** Takes a node in until its link closes. Returns its executor, whose messages are to be served. */
   add(link: Link): RemoteExecutor | undefined {
     const width = widthOf(link.peer.features);
-    const executor = width === 0 ? undefined : new RemoteExecutor(link, width);
+    const executor = width === 0 ? undefined : new RemoteExecutor(link, { js: width });
     const chunks = new RemoteChunks(link, { here: true });
     this.#members.set(link, { link, chunks, executor, since: performance.now() });
     if (executor !== undefined) this.executors.add(executor);
@@ -83,7 +83,7 @@ export class Members {
       ...(peer.address === undefined ? {} : { address: peer.address }),
       curveKey: Buffer.from(peer.curveKey).toString("hex"),
       signingKey: Buffer.from(peer.signingKey).toString("hex"),
-      width: executor?.width ?? 0,
+      width: executor?.capacity.js ?? 0,
       ...loadOf(executor),
       // A node that says nothing for PEER_LOST_MS is no member any more.
       lastSeenMs: 0,

@@ -1,19 +1,28 @@
 /**
- * Whatever executes EXEC packets: executor processes on this machine, a machine behind a wire. The scheduler
- * knows nothing else and cannot tell them apart.
+ * Whatever executes EXEC packets: executor processes on this machine, a machine behind a wire. The scheduler knows nothing
+ * else and cannot tell them apart. A machine may have several, each for the kinds of program that it can run.
  */
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
+
+/** What a program is made of, as its manifest says it: "js" is one ES module. */
+export type ProgramKind = "js";
+
+/**
+ * By kind of program: packets with large inputs that are worked on at once, at least 1. A kind that is not here cannot be
+ * loaded, and no packet of such a program is sent.
+ */
+export type Capacity = Readonly<Partial<Record<ProgramKind, number>>>;
 
 export interface Executor {
   /** Unique among the executors of a scheduler; a node's id or "local". */
   readonly id: string;
   /** For people. */
   readonly label: string;
-  /** Packets with large inputs that it works on at once. */
-  readonly width: number;
+  readonly capacity: Capacity;
   /**
-   * Loads the program whose manifest chunk is `manifest` into a lane of its own and says when it is ready.
+   * Loads the program whose manifest chunk is `manifest`, of a kind that it has capacity for, into a lane of its own and
+   * says when it is ready.
    * Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING or PFS_NODE_LOST, or with the signal's reason. Once there, a lane
    * does not look at the signal any more: it lives until it is closed or lost.
    */

@@ -5,7 +5,7 @@ import { PoolError, PoolErrorCode } from "../errors.ts";
 import { WINDOW_BYTES } from "../limits.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
+import type { Capacity, Executor, Lane, LaneListener } from "../contracts/executor.ts";
 import { InputSource } from "../stream/inputs.ts";
 import { readProgram } from "./stored-program.ts";
 import { LocalLane } from "./lane.ts";
@@ -32,7 +32,7 @@ export interface LocalExecutorOptions {
 export class LocalExecutor implements Executor, AsyncDisposable {
   readonly id: string;
   readonly label: string;
-  readonly width: number;
+  readonly capacity: Capacity;
   readonly #options: LocalExecutorOptions;
   readonly #inputs: InputSource;
   readonly #processes: TenantProcesses;
@@ -45,7 +45,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   constructor(options: LocalExecutorOptions) {
     this.id = options.id;
     this.label = options.label;
-    this.width = options.threads;
+    this.capacity = { js: options.threads };
     this.#options = options;
     this.#inputs = new InputSource(options.source);
     this.#processes = new TenantProcesses(options.spares);

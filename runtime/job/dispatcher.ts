@@ -47,7 +47,8 @@ export class Dispatcher implements LaneEvents {
     this.#scheduler = new Scheduler(now());
     this.#roster = new Roster(executors, {
       joined: (executor) => {
-        const { id: node, label, width } = executor;
+        const { id: node, label, capacity } = executor;
+        const width = capacity.js ?? 0;
         events?.emit("node", { kind: "joined", node, label, width });
         return this.#scheduler.join(width, now());
       },

@@ -110,7 +110,7 @@ export class Job {
   #plan(): Splits {
     const { inputs, splitBytes, description } = this.#spec;
     let slots = 0;
-    for (const { width } of this.#context.dispatcher.roster.executors.values()) slots += width;
+    for (const { capacity } of this.#context.dispatcher.roster.executors.values()) slots += capacity.js ?? 0;
     const options = { reader: description.reader, slots };
     return planSplits(inputs, splitBytes === undefined ? options : { ...options, splitBytes });
   }

@@ -1,5 +1,6 @@
 /** What a program says of itself, and what the sandbox needs to run it. Plain data: it crosses processes and machines. */
 
+import type { ProgramKind } from "../contracts/executor.ts";
 import type { Yields } from "../contracts/jobs.ts";
 
 /** How the bytes of a split become records. Borders are settled outside the sandbox; inside, records are whole. */
@@ -62,7 +63,7 @@ export type Entry = "map" | "merge" | "finish" | "scan";
 /** The content of a manifest chunk, which a LOAD packet's ref names. `code` is the root of the bundle's stream, as hex. */
 export interface Manifest {
   readonly version: 1;
-  readonly kind: "js";
+  readonly kind: ProgramKind;
   readonly name: string;
   readonly code: string;
   readonly entry: Entry;

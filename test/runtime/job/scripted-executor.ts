@@ -11,7 +11,7 @@ import type { Packet, PacketFields } from "../../../packets/packet.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
 import { parseManifest } from "../../../runtime/program/manifest.ts";
-import type { Executor, Lane, LaneListener } from "../../../runtime/contracts/executor.ts";
+import type { Capacity, Executor, Lane, LaneListener } from "../../../runtime/contracts/executor.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 
@@ -34,7 +34,7 @@ export interface Script {
 export class ScriptedExecutor implements Executor {
   readonly id: string;
   readonly label: string;
-  readonly width: number;
+  readonly capacity: Capacity;
   readonly waiting: Waiting[] = [];
   readonly lanes: ScriptedLane[] = [];
   /** Its own chunks, by ref as hex. */
@@ -47,7 +47,7 @@ export class ScriptedExecutor implements Executor {
   constructor(id: string, source: ChunkSource, script: Script = {}, width = 2) {
     this.id = id;
     this.label = `node ${id}`;
-    this.width = width;
+    this.capacity = { js: width };
     this.script = script;
     this.#source = source;
   }
