@@ -57,5 +57,6 @@ export type {
 export type { ErrorData, ErrorJson } from "../packets/errors.ts";
 export type { Ref } from "../packets/digest.ts";
 export type { Packet, PacketFields } from "../packets/packet.ts";
-export type { ColumnType, ProgramLimits, ReaderSpec } from "../runtime/program/program.ts";
 export type { Yields } from "../runtime/contracts/jobs.ts";
+export type { ProgramLimits } from "../runtime/program/program.ts";
+export type { ColumnType, ReaderSpec } from "../runtime/program/readers.ts";

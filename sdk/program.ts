@@ -17,7 +17,8 @@
  * Programs are deterministic: no clock, no randomness but a seeded one, no files, no network. What they yield must
  * survive JSON, but for the bytes that `context.write` takes.
  */
-import type { ColumnType, ProgramLimits, ReaderSpec } from "../runtime/program/program.ts";
+import type { ProgramLimits } from "../runtime/program/program.ts";
+import type { ColumnType, ReaderSpec } from "../runtime/program/readers.ts";
 
 /** Carries the type of a reader's records; never set. */
 declare const record: unique symbol;

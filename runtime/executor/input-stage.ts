@@ -9,7 +9,7 @@ import { PoolError, PoolErrorCode } from "../errors.ts";
 import { recordsOfSplit } from "../program/record-borders.ts";
 import type { SplitRecords } from "../program/record-borders.ts";
 import { GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
-import type { ReaderSpec } from "../program/program.ts";
+import type { ReaderSpec } from "../program/readers.ts";
 import { FrameChunks } from "./frame-chunks.ts";
 import { FrameInputs } from "./frame-inputs.ts";
 import type { Refusal } from "./frame-inputs.ts";

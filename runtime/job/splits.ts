@@ -10,8 +10,8 @@ import {
   SPLIT_BYTES_STEP,
 } from "../limits.ts";
 import type { JobInput } from "../contracts/jobs.ts";
-import type { ReaderSpec } from "../program/program.ts";
-import { rowBytes } from "../program/columns.ts";
+import { rowBytes } from "../program/readers.ts";
+import type { ReaderSpec } from "../program/readers.ts";
 
 /** Splits in the order of their tasks: task `i` reads `length[i]` bytes of input `input[i]` from `from[i]` on. */
 export interface Splits {

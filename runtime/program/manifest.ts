@@ -1,13 +1,48 @@
 /**
- * The manifest chunk, which says all that a lane needs to know of a program. Its keys stand in one order, so that the
- * same program with the same arguments has the same ref everywhere and results can be remembered by it.
+ * What a program declares, and the manifest chunk, which says all that a lane needs to know of a program. Its keys stand in
+ * one order, so that the same program with the same arguments has one ref everywhere and results can be remembered by it.
  */
 import * as v from "valibot";
 import { sameBytes } from "../../packets/digest.ts";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
-import { JobError, JobErrorCode } from "../errors.ts";
-import { description } from "./description.ts";
-import type { Manifest, ReaderSpec } from "./program.ts";
+import { JobError, JobErrorCode, SandboxError, SandboxErrorCode } from "../errors.ts";
+import { PROGRAM_LIMITS_DEFAULT, PROGRAM_LIMITS_MAX, PROGRAM_LIMITS_MIN } from "../limits.ts";
+import type { Manifest, ProgramDescription, ProgramLimits } from "./program.ts";
+import { readerSchema } from "./readers.ts";
+
+function limit(name: keyof ProgramLimits): v.OptionalSchema<v.GenericSchema<number>, number> {
+  const [least, most] = [PROGRAM_LIMITS_MIN[name], PROGRAM_LIMITS_MAX[name]];
+  const message = `limits.${name} is a whole number from ${least} to ${most}`;
+  return v.optional(
+    v.pipe(v.number(message), v.safeInteger(message), v.minValue(least, message), v.maxValue(most, message)),
+    PROGRAM_LIMITS_DEFAULT[name],
+  );
+}
+
+const description: v.GenericSchema<unknown, ProgramDescription> = v.object(
+  {
+    reader: readerSchema,
+    yields: v.optional(
+      v.picklist(["value", "groups", "bytes"], 'yields is "value", "groups" or "bytes"'),
+      "value",
+    ),
+    hasCombine: v.boolean(),
+    hasReduce: v.boolean(),
+    limits: v.optional(
+      v.object(
+        {
+          timeMs: limit("timeMs"),
+          memoryBytes: limit("memoryBytes"),
+          outputBytes: limit("outputBytes"),
+          logBytes: limit("logBytes"),
+        },
+        "limits is an object",
+      ),
+      {},
+    ),
+  },
+  "the program's declaration is not an object",
+);
 
 const manifest = v.strictObject({
   version: v.literal(1),
@@ -21,20 +56,8 @@ const manifest = v.strictObject({
 
 /** The manifest's chunk. Throws PFS_PROGRAM_INVALID when it is not what `parseManifest` takes. */
 export function encodeManifest(value: Manifest): Uint8Array {
-  const { version, kind, name, code, entry, description, args } = validManifest(value);
-  const { yields, hasCombine, hasReduce } = description;
-  const { timeMs, memoryBytes, outputBytes, logBytes } = description.limits;
-  const limits = { timeMs, memoryBytes, outputBytes, logBytes };
-  const ordered: Manifest = {
-    version,
-    kind,
-    name,
-    code,
-    entry,
-    description: { reader: orderedReader(description.reader), yields, hasCombine, hasReduce, limits },
-    args,
-  };
-  const bytes = new TextEncoder().encode(JSON.stringify(ordered));
+  // The schema writes keys in its own order.
+  const bytes = new TextEncoder().encode(JSON.stringify(validManifest(value)));
   if (bytes.byteLength > CHUNK_BYTES_MAX)
     throw invalid(`${bytes.byteLength} bytes are more than a chunk holds`);
   return bytes;
@@ -62,17 +85,26 @@ function validManifest(value: unknown): Manifest {
   throw invalid(path === null ? issue.message : `${path}: ${issue.message}`);
 }
 
-function orderedReader(spec: ReaderSpec): ReaderSpec {
-  switch (spec.kind) {
-    case "bytes":
-      return spec.size === undefined ? { kind: spec.kind } : { kind: spec.kind, size: spec.size };
-    case "csv":
-      return { kind: spec.kind, separator: spec.separator, header: spec.header };
-    case "columns":
-      return { kind: spec.kind, fields: spec.fields.map(({ name, type }) => ({ name, type })) };
-    default:
-      return { kind: spec.kind };
+/** The description in JSON text that the guest made. Throws PFS_PROGRAM_INVALID {reason}. */
+export function parseDescription(json: string): ProgramDescription {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch {
+    throw invalidProgram("its declaration cannot be read");
   }
+  if (typeof value === "object" && value !== null && "reason" in value) {
+    throw invalidProgram(String(value.reason).slice(0, 2048));
+  }
+  const result = v.safeParse(description, value, { abortEarly: true });
+  if (!result.success) throw invalidProgram(result.issues[0].message);
+  return result.output;
+}
+
+export function invalidProgram(reason: string): SandboxError {
+  return new SandboxError(SandboxErrorCode.invalidProgram, `the program does not load: ${reason}`, {
+    reason,
+  });
 }
 
 function isJson(text: string): boolean {

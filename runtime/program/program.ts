@@ -1,27 +1,7 @@
 /** What a program says of itself, and what the sandbox needs to run it. Plain data: it crosses processes and machines. */
-
 import type { ProgramKind } from "../contracts/executor.ts";
 import type { Yields } from "../contracts/jobs.ts";
-
-/** How the bytes of a split become records. Borders are settled outside the sandbox; inside, records are whole. */
-export type ReaderSpec =
-  /** `size` bytes a record; without `size` the split's bytes are one record. */
-  | { readonly kind: "bytes"; readonly size?: number }
-  /** All lines of a split as one Uint8Array, for programs that scan bytes themselves. */
-  | { readonly kind: "blocks" }
-  /** One line as a string, without its line end (LF or CRLF). */
-  | { readonly kind: "lines" }
-  /** One JSON value a line; empty lines are skipped. */
-  | { readonly kind: "json-lines" }
-  /** RFC 4180. With `header`, records are objects by column name, otherwise arrays of strings. */
-  | { readonly kind: "csv"; readonly separator: string; readonly header: boolean }
-  /** Fixed-size binary rows, little-endian, fields back to back. Records are objects by field name. */
-  | {
-      readonly kind: "columns";
-      readonly fields: readonly { readonly name: string; readonly type: ColumnType }[];
-    };
-
-export type ColumnType = "u8" | "i8" | "u16" | "i16" | "u32" | "i32" | "u64" | "i64" | "f32" | "f64";
+import type { ReaderSpec } from "./readers.ts";
 
 /** What a program may use, per packet. */
 export interface ProgramLimits {

@@ -13,9 +13,9 @@
  */
 import { JobError, JobErrorCode } from "../errors.ts";
 import { BORDER_STEP_BYTES, QUOTE_STEP_BYTES, RECORD_BYTES_MAX } from "../limits.ts";
-import { rowBytes } from "./columns.ts";
-import type { ReaderSpec } from "./program.ts";
 import { hasOddQuotes } from "./quote-parity.ts";
+import { rowBytes } from "./readers.ts";
+import type { ReaderSpec } from "./readers.ts";
 
 /** Bytes `start` to `end` of an input of `total` bytes. */
 export interface Split {

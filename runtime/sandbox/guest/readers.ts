@@ -6,7 +6,7 @@
 import type { CsvParser } from "./csv.ts";
 import type { Faults } from "./faults.ts";
 import type { Primordials } from "./primordials.ts";
-import type { ColumnType, ReaderSpec } from "../../program/program.ts";
+import type { ColumnType, ReaderSpec } from "../../program/readers.ts";
 
 /** One packet's part of the frame. `start` and `end` count UTF-16 units of `text`. */
 export interface PacketInput {

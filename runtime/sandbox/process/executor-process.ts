@@ -14,7 +14,7 @@ import {
   PROGRAM_CODE_BYTES_MAX,
   PROGRAM_LOAD_TIME_MS,
 } from "../../limits.ts";
-import { invalidProgram, parseDescription } from "../../program/description.ts";
+import { invalidProgram, parseDescription } from "../../program/manifest.ts";
 import { ExecutorLink } from "./executor-pipe.ts";
 import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
 import { EXTENT_NUMBERS } from "./extents.ts";

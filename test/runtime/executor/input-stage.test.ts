@@ -9,7 +9,7 @@ import { InputSource } from "../../../runtime/stream/inputs.ts";
 import { InputStage } from "../../../runtime/executor/input-stage.ts";
 import type { StagedFrame } from "../../../runtime/executor/input-stage.ts";
 import { WindowSpace } from "../../../runtime/executor/window-space.ts";
-import type { ReaderSpec } from "../../../runtime/program/program.ts";
+import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { ZERO_REF, atsOf, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";

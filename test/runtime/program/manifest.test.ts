@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { encodeManifest, parseManifest } from "../../../runtime/program/manifest.ts";
-import type { Manifest, ReaderSpec } from "../../../runtime/program/program.ts";
+import type { Manifest } from "../../../runtime/program/program.ts";
+import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 
 const READERS: readonly ReaderSpec[] = [
   { kind: "bytes" },

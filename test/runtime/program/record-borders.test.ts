@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { recordsOfSplit } from "../../../runtime/program/record-borders.ts";
-import { rowBytes } from "../../../runtime/program/columns.ts";
+import { rowBytes } from "../../../runtime/program/readers.ts";
 import type { BorderLimits, ReadBytes, Split } from "../../../runtime/program/record-borders.ts";
 import { hasOddQuotes } from "../../../runtime/program/quote-parity.ts";
-import type { ReaderSpec } from "../../../runtime/program/program.ts";
+import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 
 type Csv = ReaderSpec & { kind: "csv" };
 type Columns = ReaderSpec & { kind: "columns" };

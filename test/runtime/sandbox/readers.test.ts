@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
-import type { ReaderSpec } from "../../../runtime/program/program.ts";
+import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import { loadProgram, logged, runFrame, runOnce, startExecutor } from "./harness.ts";
 import type { PacketSource } from "./harness.ts";
 
