@@ -23,8 +23,8 @@ export const WireErrorCode = {
   identityInvalid: "PFS_IDENTITY_INVALID",
   /** A text is not HOST:PORT; data: address. */
   addressInvalid: "PFS_ADDRESS_INVALID",
-  /** A roster is malformed, or an entry contradicts another; data: reason. */
-  rosterInvalid: "PFS_ROSTER_INVALID",
+  /** An allow list is malformed, or an entry contradicts another; data: reason. */
+  allowListInvalid: "PFS_ALLOW_LIST_INVALID",
   /** The port cannot be opened; data: address, system. */
   portUnavailable: "PFS_PORT_UNAVAILABLE",
   /** The port was closed because nothing checks keys any more. */
@@ -85,10 +85,10 @@ export const RefusalReason = {
   key: "unknown-key",
   /** The port does not hold the key that was expected of it, or is no PacketFS port. */
   server: "wrong-server",
-  /** The signing key is in no entry of the roster, or in one with another CURVE key. */
+  /** The signing key is in no entry of the allow list, or in one with another CURVE key. */
   identity: "unknown-identity",
   signature: "bad-signature",
-  /** The roster knows the key in another role than the one it asks for. */
+  /** The allow list knows the key in another role than the one it asks for. */
   role: "wrong-role",
   /** The challenge was used before, or is another session's. */
   replayed: "replayed-hello",
@@ -102,3 +102,8 @@ export const RefusalReason = {
   declined: "declined",
 } as const;
 export type RefusalReason = (typeof RefusalReason)[keyof typeof RefusalReason];
+
+/** The code of a system error ("EADDRINUSE"), or an empty text. */
+export function systemCode(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}

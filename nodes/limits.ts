@@ -37,11 +37,11 @@ export const LINK_WINDOW_BYTES: number = 16 * 1024 * 1024;
 export const LINK_WINDOW_MS = 250;
 export const LINK_WINDOW_BYTES_MIN: number = 1024 * 1024;
 /** The receiver says what came at least this often. */
-export const GRANT_BYTES: number = 256 * 1024;
+export const CREDIT_BYTES: number = 256 * 1024;
 /** What a message counts for in windows and queues beside its bytes. */
 export const MESSAGE_COST_BYTES = 1024;
 /** Bytes that a link holds for a slow peer: with more the session ends. New requests are refused earlier. */
-export const ASK_QUEUE_BYTES_MAX: number = 48 * 1024 * 1024;
+export const REQUEST_QUEUE_BYTES_MAX: number = 48 * 1024 * 1024;
 export const LINK_QUEUE_BYTES_MAX: number = 64 * 1024 * 1024;
 /** `drained` resolves below this. */
 export const LINK_QUEUE_LOW_BYTES: number = 8 * 1024 * 1024;
@@ -66,7 +66,7 @@ export const ADDRESS_CHARACTERS_MAX = 262;
 /** Connections of a port, and those of one key among them. */
 export const CONNECTIONS_MAX = 8192;
 export const CONNECTIONS_PER_KEY_MAX = 512;
-export const ROSTER_ENTRIES_MAX = 65_536;
+export const ALLOW_LIST_ENTRIES_MAX = 65_536;
 /** Reports of refusals per second; those beyond are counted only. */
 export const REFUSAL_REPORTS_PER_SECOND = 5;
 /** How long the port waits for a connection that it admitted to appear. */
@@ -77,8 +77,8 @@ export const SUSPENSION_MS = 600_000;
 export const FLOOD_BYTES: number = 192 * 1024 * 1024;
 export const FLOOD_SILENCE_MS = 200;
 export const FLOOD_ANSWER_MS = 500;
-/** How long the proof that the port is guarded may take. */
-export const PROOF_TIMEOUT_MS = 5_000;
+/** How long the check that the port is guarded may take. */
+export const PORT_CHECK_TIMEOUT_MS = 5_000;
 
 /** Depth of nesting and number of values in the metadata of a message. */
 export const META_DEPTH_MAX = 32;

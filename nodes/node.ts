@@ -4,27 +4,25 @@ import { join } from "node:path";
 import type { PacketfsError } from "../packets/errors.ts";
 import { MessageType } from "../packets/envelope.ts";
 import { Runtime } from "../runtime/machine.ts";
-import { PeerLinks } from "./peer-links.ts";
+import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
-import { ChunkService } from "./serve/chunk-service.ts";
+import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
 import { LaneService } from "./serve/lane-service.ts";
-import { PutWriters } from "./serve/put-writers.ts";
-import { serve } from "./serve/service.ts";
+import { answering, serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
-import { UpkeepService } from "./serve/maintenance-service.ts";
-import { hasAnywhere } from "./transfer/anywhere.ts";
-import { PeerSource } from "./transfer/peer-source.ts";
+import { MaintenanceService } from "./serve/maintenance-service.ts";
+import { hasAnywhere, PeerSource } from "./transfer/peer-source.ts";
 import { widthFeature } from "./width.ts";
 import type { Address } from "./wire/trust/address.ts";
 import { loadIdentity } from "./wire/trust/identity-file.ts";
 import { Identity } from "./wire/trust/keys.ts";
 import { Role } from "./wire/link.ts";
 import type { Link } from "./wire/link.ts";
-import { Redialer } from "./wire/zeromq/redialer.ts";
-import { Roster } from "./wire/trust/allow-list.ts";
+import { Redialer } from "./wire/zeromq/dial.ts";
+import { AllowList } from "./wire/trust/allow-list.ts";
 import { WireServer } from "./wire/zeromq/server.ts";
 import { parseToken } from "./wire/trust/token.ts";
-import { describeWireEvent } from "./wire-news.ts";
+import { describeWireEvent } from "./wire/zeromq/events.ts";
 
 export interface JoinOptions {
   /** The join token that the hub printed. */
@@ -50,7 +48,7 @@ export interface JoinOptions {
 export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
   const token = parseToken(options.token, "join");
   const { store: directory, label = hostname(), workers } = options;
-  const roster = new Roster();
+  const allowList = new AllowList();
   let links: PeerLinks | undefined;
   const peers = async (): Promise<Awaited<ReturnType<PeerLinks["chunks"]>>> => (await links?.chunks()) ?? [];
   const runtime = await Runtime.open({
@@ -62,8 +60,8 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
   });
   try {
     const identity = await loadIdentity(join(directory, "node.identity"));
-    links = new PeerLinks({ identity, label, roster });
-    const node = new JoinedNode({ ...options, label }, { runtime, identity, roster, links });
+    links = new PeerLinks({ identity, label, allowList, onLink: (link) => serve(link, []) });
+    const node = new JoinedNode({ ...options, label }, { runtime, identity, allowList, links });
     await node.join(token);
     return node;
   } catch (error) {
@@ -75,7 +73,7 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
 interface NodeParts {
   readonly runtime: Runtime;
   readonly identity: Identity;
-  readonly roster: Roster;
+  readonly allowList: AllowList;
   readonly links: PeerLinks;
 }
 
@@ -130,10 +128,10 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   async #listen({ host, port }: Address): Promise<void> {
-    const { identity, roster } = this.#parts;
+    const { identity, allowList } = this.#parts;
     this.#server = new WireServer({
       identity,
-      roster,
+      allowList,
       role: "node",
       label: this.label,
       onLink: (link) => serve(link, this.#peerServices(link)),
@@ -177,20 +175,12 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #hubServices(link: Link): Service[] {
-    const { runtime, roster } = this.#parts;
-    const learnRoster: Service = {
-      handlers: new Map([
-        [
-          MessageType.ROSTER,
-          async ({ chunks }) => {
-            replaceRoster(roster, Roster.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
-            return undefined;
-          },
-        ],
-      ]),
-      [Symbol.asyncDispose]: async () => undefined,
-    };
-    const services = [...this.#storeServices(), this.#upkeepService(), learnRoster];
+    const { runtime, allowList } = this.#parts;
+    const learnMembers = answering(MessageType.MEMBERS, async ({ chunks }) => {
+      replaceAllowList(allowList, AllowList.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
+      return undefined;
+    });
+    const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers];
     return runtime.executor === undefined ? services : [...services, new LaneService(link, runtime.executor)];
   }
 
@@ -206,9 +196,9 @@ export class JoinedNode implements AsyncDisposable {
     return [this.#chunkService(puts), new CatalogService({ store, source, hasAnywhere: anywhere, puts })];
   }
 
-  #upkeepService(): UpkeepService {
+  #maintenanceService(): MaintenanceService {
     const { store, source } = this.#parts.runtime;
-    return new UpkeepService({ store, source, hasAnywhere: (refs) => this.#hasAnywhere(refs) });
+    return new MaintenanceService({ store, source, hasAnywhere: (refs) => this.#hasAnywhere(refs) });
   }
 
   #chunkService(puts: PutWriters | undefined): ChunkService {
@@ -228,7 +218,7 @@ export class JoinedNode implements AsyncDisposable {
 }
 
 /** What the hub says replaces what it said before; sessions of those that it left out end. */
-function replaceRoster(roster: Roster, next: Roster): void {
-  for (const { id } of roster.entries()) if (next.byId(id) === undefined) roster.remove(id);
-  for (const entry of next.entries()) roster.add(entry);
+function replaceAllowList(allowList: AllowList, next: AllowList): void {
+  for (const { id } of allowList.entries()) if (next.byId(id) === undefined) allowList.remove(id);
+  for (const entry of next.entries()) allowList.add(entry);
 }

@@ -29,7 +29,7 @@ export const MessageType = {
   PONG: 19,
   ERROR: 20,
   CREDIT: 21,
-  ROSTER: 22,
+  MEMBERS: 22,
   OK: 23,
   // Chunks to keep.
   STORE: 24,
@@ -37,7 +37,7 @@ export const MessageType = {
   // Results to keep.
   KEEP: 26,
   // A store's verify and gc.
-  UPKEEP: 27,
+  MAINTENANCE: 27,
 } as const;
 export type MessageType = (typeof MessageType)[keyof typeof MessageType];
 export type MessageTypeName = keyof typeof MessageType;

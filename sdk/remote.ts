@@ -1,8 +1,8 @@
 /** PacketFS over a hub: names and jobs are the hub's, bytes go to it or to one of its nodes. */
 import { randomUUID } from "node:crypto";
 import { refToHex } from "../packets/digest.ts";
-import { HubClient } from "../nodes/hub-client.ts";
-import type { DataPeer } from "../nodes/hub-client.ts";
+import { HubClient } from "../nodes/remote/hub-client.ts";
+import type { DataPeer } from "../nodes/remote/hub-client.ts";
 import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import type { Ingested } from "../runtime/stream/ingest.ts";

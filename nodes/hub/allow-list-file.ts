@@ -1,50 +1,50 @@
-/** The roster on disk, so that a machine joins once and a hub that starts again knows it. */
+/** The allow list on disk, so that a machine joins once and a hub that starts again knows it. */
 import { open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
-import { WireError, WireErrorCode } from "../errors.ts";
-import { Roster } from "../wire/trust/allow-list.ts";
+import { WireError, WireErrorCode, systemCode } from "../errors.ts";
+import { AllowList } from "../wire/trust/allow-list.ts";
 
-/** The roster that `file` holds; an empty one when there is no such file. Rejects with PFS_ROSTER_INVALID. */
-export async function readRoster(file: string): Promise<Roster> {
+/** The allow list that `file` holds; an empty one when there is no such file. Rejects with PFS_ALLOW_LIST_INVALID. */
+export async function readAllowList(file: string): Promise<AllowList> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return new Roster();
+    if (systemCode(error) === "ENOENT") return new AllowList();
     throw error;
   }
   try {
-    return Roster.fromJSON(JSON.parse(text));
+    return AllowList.fromJSON(JSON.parse(text));
   } catch (error) {
-    const message = `the roster ${file} is damaged: ${error instanceof Error ? error.message : String(error)}`;
-    throw new WireError(WireErrorCode.rosterInvalid, message, { reason: "damaged" }, { cause: error });
+    const message = `the allow list ${file} is damaged: ${error instanceof Error ? error.message : String(error)}`;
+    throw new WireError(WireErrorCode.allowListInvalid, message, { reason: "damaged" }, { cause: error });
   }
 }
 
-/** Writes a roster to its file, one write at a time: machines may join at the same moment. */
-export class RosterWriter {
+/** Writes an allow list to its file, one write at a time: machines may join at the same moment. */
+export class AllowListWriter {
   readonly #file: string;
-  readonly #roster: Roster;
+  readonly #allowList: AllowList;
   #last: Promise<void> = Promise.resolve();
 
-  constructor(file: string, roster: Roster) {
+  constructor(file: string, allowList: AllowList) {
     this.#file = file;
-    this.#roster = roster;
+    this.#allowList = allowList;
   }
 
-  /** The roster as it is now is durable when this resolves; a crash leaves the old file or the new one. */
+  /** The allow list as it is now is durable when this resolves; a crash leaves the old file or the new one. */
   save(): Promise<void> {
-    const saved = this.#last.then(() => writeRoster(this.#file, this.#roster));
+    const saved = this.#last.then(() => writeAllowList(this.#file, this.#allowList));
     this.#last = saved.catch(() => undefined);
     return saved;
   }
 }
 
-async function writeRoster(file: string, roster: Roster): Promise<void> {
+async function writeAllowList(file: string, allowList: AllowList): Promise<void> {
   const temporary = `${file}.new`;
   const handle = await open(temporary, "w", 0o600);
   try {
-    await handle.writeFile(`${JSON.stringify(roster, undefined, 1)}\n`);
+    await handle.writeFile(`${JSON.stringify(allowList, undefined, 1)}\n`);
     await handle.sync();
   } finally {
     await handle.close();

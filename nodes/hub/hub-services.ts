@@ -10,15 +10,15 @@ import type { Runtime } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import type { NodeStatus } from "../messages.ts";
-import type { RemoteExecutor } from "../remote-executor.ts";
+import type { RemoteExecutor } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
-import { ChunkService } from "../serve/chunk-service.ts";
+import { ChunkService, PutWriters } from "../serve/chunk-service.ts";
 import { JobService } from "../serve/job-service.ts";
-import { PutWriters } from "../serve/put-writers.ts";
-import { RosterService } from "../serve/members-service.ts";
+import { answering } from "../serve/service.ts";
 import type { Service } from "../serve/service.ts";
-import { UpkeepService } from "../serve/maintenance-service.ts";
-import { hasAnywhere } from "../transfer/anywhere.ts";
+import { MessageType } from "../../packets/envelope.ts";
+import { MaintenanceService } from "../serve/maintenance-service.ts";
+import { hasAnywhere } from "../transfer/peer-source.ts";
 import type { Members } from "./members.ts";
 
 /** The hub's own executor among those of its nodes, which have their peer ids. */
@@ -58,8 +58,11 @@ export class HubServices {
         find: (file) => this.#find(file),
         removeParts: (out) => this.#removeParts(out),
       }),
-      new RosterService(nodes),
-      new UpkeepService({ ...shared, others: () => members.links }),
+      answering(MessageType.MEMBERS, async () => ({
+        type: MessageType.OK,
+        chunks: Buffer.from(JSON.stringify(nodes())),
+      })),
+      new MaintenanceService({ ...shared, others: () => members.links }),
     ];
   }
 

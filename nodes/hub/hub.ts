@@ -18,14 +18,13 @@ import { PeerSource } from "../transfer/peer-source.ts";
 import type { Address } from "../wire/trust/address.ts";
 import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
-import type { Roster } from "../wire/trust/allow-list.ts";
+import type { AllowList } from "../wire/trust/allow-list.ts";
 import { WireServer } from "../wire/zeromq/server.ts";
-import { describeWireEvent } from "../wire-news.ts";
+import { describeWireEvent } from "../wire/zeromq/events.ts";
 import { HUB_ID, HubServices } from "./hub-services.ts";
-import { Members } from "./members.ts";
+import { Members, pushMembers } from "./members.ts";
 import type { ExecutorLoad } from "./members.ts";
-import { pushRoster } from "./members-push.ts";
-import { readRoster, RosterWriter } from "./allow-list-file.ts";
+import { readAllowList, AllowListWriter } from "./allow-list-file.ts";
 import { loadSecrets, makeTokens } from "./tokens.ts";
 import type { HubSecrets, HubTokens } from "./tokens.ts";
 
@@ -43,7 +42,7 @@ export interface HubOptions {
   readonly onEvent?: (text: string) => void;
 }
 
-/** Rejects as `Store.open` does, with PFS_PORT_UNAVAILABLE, PFS_IDENTITY_INVALID or PFS_ROSTER_INVALID. */
+/** Rejects as `Store.open` does, with PFS_PORT_UNAVAILABLE, PFS_IDENTITY_INVALID or PFS_ALLOW_LIST_INVALID. */
 export async function startHub(options: HubOptions): Promise<Hub> {
   const { store: directory, label = hostname(), workers } = options;
   const members = new Members(new ExecutorList());
@@ -57,22 +56,22 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   });
   try {
     const secrets = await loadSecrets(directory);
-    const rosterFile = join(directory, "roster.json");
-    const roster = await readRoster(rosterFile);
+    const allowListFile = join(directory, "allow-list.json");
+    const allowList = await readAllowList(allowListFile);
     const { client, invite } = secrets;
-    roster.add({
+    allowList.add({
       signingKey: client.signingKey,
       curveKey: client.curveKey,
       role: Role.client,
       label: "client",
     });
-    roster.add({
+    allowList.add({
       signingKey: invite.signingKey,
       curveKey: invite.curveKey,
       role: Role.invite,
       label: "invite",
     });
-    const hub = new Hub({ ...options, label }, { runtime, members, secrets, roster, rosterFile });
+    const hub = new Hub({ ...options, label }, { runtime, members, secrets, allowList, allowListFile });
     await hub.open(options.listen);
     return hub;
   } catch (error) {
@@ -85,8 +84,8 @@ interface HubParts {
   readonly runtime: Runtime;
   readonly members: Members;
   readonly secrets: HubSecrets;
-  readonly roster: Roster;
-  readonly rosterFile: string;
+  readonly allowList: AllowList;
+  readonly allowListFile: string;
 }
 
 export class Hub implements AsyncDisposable {
@@ -105,8 +104,8 @@ export class Hub implements AsyncDisposable {
     this.#options = options;
     this.#parts = parts;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
-    const { runtime, members, roster, rosterFile, secrets } = parts;
-    const rosterWriter = new RosterWriter(rosterFile, roster);
+    const { runtime, members, allowList, allowListFile, secrets } = parts;
+    const allowListWriter = new AllowListWriter(allowListFile, allowList);
     if (runtime.executor !== undefined) members.executors.add(runtime.executor);
     const history = new JobHistory(join(runtime.store.directory, JOB_HISTORY_FILE));
     this.#runner = new JobRunner({
@@ -119,11 +118,11 @@ export class Hub implements AsyncDisposable {
     this.#services = new HubServices({ runtime, members, runner: this.#runner, history });
     this.#server = new WireServer({
       identity: secrets.hub,
-      roster,
+      allowList,
       role: "hub",
       label: options.label,
       onLink: (link) => this.#welcome(link),
-      onJoin: () => rosterWriter.save(),
+      onJoin: () => allowListWriter.save(),
       onEvent: (event) => options.onEvent?.(describeWireEvent(event)),
     });
   }
@@ -183,10 +182,10 @@ export class Hub implements AsyncDisposable {
   }
 
   #welcomeNode(link: Link): void {
-    const { members, roster, secrets } = this.#parts;
+    const { members, allowList, secrets } = this.#parts;
     // A machine that moved, or listens elsewhere now.
     const { label, signingKey, curveKey, address } = link.peer;
-    roster.add({
+    allowList.add({
       signingKey,
       curveKey,
       role: Role.node,
@@ -196,7 +195,7 @@ export class Hub implements AsyncDisposable {
     const executor = members.add(link);
     serve(link, this.#services.forNode(executor));
     this.#options.onEvent?.(`${label} is here`);
-    pushRoster(secrets.hub, roster, members.links);
+    pushMembers(secrets.hub, allowList, members.links);
     void link.closed.then((error) => this.#options.onEvent?.(`${label} is gone: ${error.message}`));
   }
 

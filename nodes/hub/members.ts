@@ -1,15 +1,19 @@
 /** The nodes that are connected to a hub now: their links, their chunks, and the executors that they lend. */
 import { sameBytes } from "../../packets/digest.ts";
+import { MessageType, Priority } from "../../packets/envelope.ts";
+import type { NameRecord } from "../../runtime/contracts/catalog.ts";
+import type { Executor } from "../../runtime/contracts/executor.ts";
 import { ExecutorList } from "../../runtime/job/executor-set.ts";
 import { partName } from "../../runtime/job/output-file.ts";
-import type { Executor } from "../../runtime/contracts/executor.ts";
-import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { NodeStatus } from "../messages.ts";
-import { RemoteCatalog } from "../remote-catalog.ts";
-import { RemoteExecutor } from "../remote-executor.ts";
+import { RemoteCatalog } from "../remote/remote-catalog.ts";
+import { RemoteExecutor } from "../remote/remote-executor.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
-import type { Link } from "../wire/link.ts";
 import { widthOf } from "../width.ts";
+import { Role } from "../wire/link.ts";
+import type { Link } from "../wire/link.ts";
+import type { AllowList } from "../wire/trust/allow-list.ts";
+import type { Identity } from "../wire/trust/keys.ts";
 
 export interface ExecutorLoad {
   readonly inFlight: number;
@@ -89,4 +93,18 @@ export class Members {
       lastSeenMs: 0,
     }));
   }
+}
+
+/**
+ * Tells nodes who else belongs to the network, so that they let each other and clients in. Invites stay with the hub: a machine joins there and nowhere else.
+ */
+export function pushMembers(hub: Identity, allowList: AllowList, links: readonly Link[]): void {
+  const entries = allowList.toJSON().filter(({ role }) => role !== Role.invite);
+  const self = { signingKey: hex(hub.signingKey), curveKey: hex(hub.curveKey), role: Role.hub, label: "hub" };
+  const chunks = Buffer.from(JSON.stringify([self, ...entries]));
+  for (const link of links) link.notify({ type: MessageType.MEMBERS, priority: Priority.control, chunks });
+}
+
+function hex(key: Uint8Array): string {
+  return Buffer.from(key).toString("hex");
 }

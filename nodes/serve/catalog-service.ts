@@ -13,7 +13,7 @@ import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
-import type { PutWriters } from "./put-writers.ts";
+import type { PutWriters } from "./chunk-service.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface CatalogServiceOptions {

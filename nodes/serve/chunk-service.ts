@@ -1,18 +1,17 @@
 /** Answers for chunks: which are here, here they are, and (for those who may) here are new ones. */
-import { MessageType, Priority } from "../../packets/envelope.ts";
 import { refAt, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
+import { MessageType, Priority } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import type { ChunkSource, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
-import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
+import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX, PUTS_PER_LINK_MAX } from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
 import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
-import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
-import type { PutWriters } from "./put-writers.ts";
+import { readMeta } from "../wire/session/meta.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface ChunkServiceOptions {
@@ -141,4 +140,38 @@ function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {
     });
   }
   return refs;
+}
+
+/** The writers that a peer has open here, by the name that the peer gave each put. Gone with the peer's link. */
+export class PutWriters implements AsyncDisposable {
+  readonly #open: () => Promise<StoreWriter>;
+  readonly #writers = new Map<string, Promise<StoreWriter>>();
+
+  constructor(open: () => Promise<StoreWriter>) {
+    this.#open = open;
+  }
+
+  /** The put's writer, opened when it is new. Rejects with PFS_PEER_QUOTA beyond PUTS_PER_LINK_MAX. */
+  async get(put: string): Promise<StoreWriter> {
+    const existing = this.#writers.get(put);
+    if (existing !== undefined) return await existing;
+    if (this.#writers.size >= PUTS_PER_LINK_MAX) {
+      throw new WireError("PFS_PEER_QUOTA", `a peer may have ${PUTS_PER_LINK_MAX} puts open at a time`, {
+        max: PUTS_PER_LINK_MAX,
+      });
+    }
+    const opened = this.#open();
+    this.#writers.set(put, opened);
+    return await opened;
+  }
+
+  async end(put: string): Promise<void> {
+    const writer = this.#writers.get(put);
+    this.#writers.delete(put);
+    await (await writer)?.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const put of this.#writers.keys()) await this.end(put);
+  }
 }

@@ -6,12 +6,12 @@ import type { GcResult } from "../../runtime/store/maintenance/collector.ts";
 import type { Store } from "../../runtime/store/store.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import type { StoreReport } from "../../runtime/store/maintenance/verifier.ts";
-import { GcResultJson, StoreReportJson, UpkeepMeta } from "../job-messages.ts";
+import { GcResultJson, StoreReportJson, MaintenanceMeta } from "../messages.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
 
-export interface UpkeepServiceOptions {
+export interface MaintenanceServiceOptions {
   readonly store: Store;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
@@ -19,18 +19,18 @@ export interface UpkeepServiceOptions {
   readonly others?: () => readonly Link[];
 }
 
-export class UpkeepService implements Service {
+export class MaintenanceService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
-  readonly #options: UpkeepServiceOptions;
+  readonly #options: MaintenanceServiceOptions;
   readonly #closing = new AbortController();
 
-  constructor(options: UpkeepServiceOptions) {
+  constructor(options: MaintenanceServiceOptions) {
     this.#options = options;
-    this.handlers = new Map([[MessageType.UPKEEP, (message: WireMessage) => this.#answer(message)]]);
+    this.handlers = new Map([[MessageType.MAINTENANCE, (message: WireMessage) => this.#answer(message)]]);
   }
 
   async #answer(message: WireMessage): Promise<OutMessage> {
-    const { op } = readMeta(UpkeepMeta, message);
+    const { op } = readMeta(MaintenanceMeta, message);
     const report = op === "gc" ? await this.#gc() : await this.#verify();
     return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(report)) };
   }
@@ -61,7 +61,7 @@ export class UpkeepService implements Service {
   async #askOthers<Answer>(op: "verify" | "gc", schema: v.GenericSchema<unknown, Answer>): Promise<Answer[]> {
     const links = this.#options.others?.() ?? [];
     const asked = links.map(async (link) => {
-      const request = { type: MessageType.UPKEEP, meta: { op } };
+      const request = { type: MessageType.MAINTENANCE, meta: { op } };
       return readJson(schema, await link.request(request, { signal: this.#closing.signal }));
     });
     const answers = await Promise.allSettled(asked);

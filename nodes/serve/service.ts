@@ -14,6 +14,11 @@ export interface Service extends AsyncDisposable {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
 }
 
+/** A service that holds nothing and answers messages of one type. */
+export function answering(type: MessageType, handler: Handler): Service {
+  return { handlers: new Map([[type, handler]]), [Symbol.asyncDispose]: async () => undefined };
+}
+
 /** Answers a link's requests with these services until it closes; then they are disposed of. */
 export function serve(link: Link, services: readonly Service[]): void {
   const handlers = new Map(services.flatMap((service) => [...service.handlers]));

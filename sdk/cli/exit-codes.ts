@@ -75,7 +75,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_RANGE_INVALID: usage,
   PFS_RECORD_INVALID: program,
   PFS_REQUEST_TIMEOUT: unreachable,
-  PFS_ROSTER_INVALID: failed,
+  PFS_ALLOW_LIST_INVALID: failed,
   PFS_SESSION_UNKNOWN: unreachable,
   PFS_STORE_BUSY: failed,
   PFS_STORE_CLOSED: failed,

@@ -8,17 +8,15 @@ import { MessageType, Priority } from "../../../packets/envelope.ts";
 import { hasCode } from "../../../packets/errors.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
-import { errorOf } from "../session/error-frame.ts";
+import { errorOf } from "../session/errors.ts";
 import { fromParts, outFrame, toParts } from "../session/message.ts";
-import { Challenge, Welcome } from "./handshake-messages.ts";
-import type { Hello, SelfDescription, SignedHello } from "./handshake-messages.ts";
-import { WIRE_VERSIONS, isWelcomeSigned, ownerOf, signHello } from "./signed-hello.ts";
-import type { ServerKeys } from "./signed-hello.ts";
+import { Challenge, Welcome, WIRE_VERSIONS, isWelcomeSigned, ownerOf, signHello } from "./messages.ts";
+import type { Hello, SelfDescription, SignedHello, ServerKeys } from "./messages.ts";
 import { peerId } from "../trust/keys.ts";
 import type { Identity } from "../trust/keys.ts";
 import type { PeerInfo, Role } from "../link.ts";
 
-export interface CallerOptions {
+export interface ClientHandshakeOptions {
   /** HOST:PORT, for errors. */
   readonly address: string;
   readonly server: ServerKeys;
@@ -30,17 +28,17 @@ export interface CallerOptions {
   readonly random: () => Uint8Array;
 }
 
-export type CallerStep =
+export type ClientStep =
   | { readonly kind: "say"; readonly parts: Uint8Array[] }
   | { readonly kind: "welcomed"; readonly peer: PeerInfo }
   | { readonly kind: "failed"; readonly error: PacketfsError };
 
-export class Caller {
-  readonly #options: CallerOptions;
+export class ClientHandshake {
+  readonly #options: ClientHandshakeOptions;
   #hello: Hello | undefined;
   #signed: SignedHello | undefined;
 
-  constructor(options: CallerOptions) {
+  constructor(options: ClientHandshakeOptions) {
     this.#options = options;
   }
 
@@ -53,7 +51,7 @@ export class Caller {
     return say(this.#hello);
   }
 
-  receive(parts: readonly Uint8Array[]): CallerStep {
+  receive(parts: readonly Uint8Array[]): ClientStep {
     const received = fromParts(parts);
     if (received.kind !== "message") return this.#nonsense("a message that cannot be read");
     const { message } = received;
@@ -69,7 +67,7 @@ export class Caller {
     }
   }
 
-  #challenged(meta: unknown): CallerStep {
+  #challenged(meta: unknown): ClientStep {
     const parsed = v.safeParse(Challenge, meta);
     const hello = this.#hello;
     if (!parsed.success || hello === undefined || this.#signed !== undefined)
@@ -79,7 +77,7 @@ export class Caller {
     return { kind: "say", parts: say(this.#signed) };
   }
 
-  #welcomed(meta: unknown): CallerStep {
+  #welcomed(meta: unknown): ClientStep {
     const parsed = v.safeParse(Welcome, meta);
     const signed = this.#signed;
     const { server } = this.#options;
@@ -110,7 +108,7 @@ export class Caller {
     });
   }
 
-  #nonsense(what: string): CallerStep {
+  #nonsense(what: string): ClientStep {
     return { kind: "failed", error: this.#error(RefusalReason.hello, `answered with ${what}`) };
   }
 

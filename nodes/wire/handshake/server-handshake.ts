@@ -1,6 +1,6 @@
 /**
  * The port's side of the handshake: decides whether a connection becomes a session, and as whom. It sends nothing and
- * changes nothing but the guest's challenge.
+ * changes nothing but the connection's challenge.
  *
  *     connection ──HELLO──▶ challenged ──signed HELLO──▶ accepted        anything else, or nothing in time ──▶ refused
  */
@@ -9,42 +9,45 @@ import { sameBytes } from "../../../packets/digest.ts";
 import { MessageType, Priority } from "../../../packets/envelope.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
 import { HELLO_BYTES_MAX } from "../../limits.ts";
-import type { Admission } from "../zeromq/admission.ts";
+import type { Admission } from "../zeromq/authenticator.ts";
 import { fromParts } from "../session/message.ts";
-import { Hello, SignedHello } from "./handshake-messages.ts";
-import { commonVersion, isHelloSigned, ownerOf } from "./signed-hello.ts";
-import type { ServerKeys } from "./signed-hello.ts";
+import { Hello, SignedHello, commonVersion, isHelloSigned, ownerOf } from "./messages.ts";
+import type { ServerKeys } from "./messages.ts";
 import { peerId } from "../trust/keys.ts";
 import { Role } from "../link.ts";
 import type { OutMessage } from "../link.ts";
-import type { Roster, RosterEntry } from "../trust/allow-list.ts";
+import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 
 /** A connection that is no session yet. */
-export interface Guest {
+export interface PendingConnection {
   readonly admission: Admission;
   /** What it must sign; gone when it was used. */
   challenge: Uint8Array | undefined;
 }
 
-export type Verdict =
+export type ServerStep =
   | { readonly kind: "challenged"; readonly answer: OutMessage }
   | {
       readonly kind: "accepted";
       readonly hello: SignedHello;
       readonly version: number;
-      /** The roster's entry of the HELLO's key: an invite when a machine joins. */
-      readonly entry: RosterEntry;
+      /** The allow list's entry of the HELLO's key: an invite when a machine joins. */
+      readonly entry: AllowListEntry;
     }
   | { readonly kind: "refused"; readonly error: WireError };
 
-export interface ReceptionOptions {
+export interface ServerHandshakeOptions {
   readonly server: ServerKeys;
-  readonly roster: Roster;
+  readonly allowList: AllowList;
   readonly random: () => Uint8Array;
 }
 
-/** Takes the next message of a guest. */
-export function receiveGuest(guest: Guest, parts: readonly Uint8Array[], options: ReceptionOptions): Verdict {
+/** Takes the next message of a connection that is no session yet. */
+export function receiveHello(
+  connection: PendingConnection,
+  parts: readonly Uint8Array[],
+  options: ServerHandshakeOptions,
+): ServerStep {
   const received = fromParts(parts);
   if (received.kind !== "message" || received.message.type !== MessageType.HELLO) {
     return refused(RefusalReason.hello, "a connection begins with HELLO");
@@ -52,40 +55,44 @@ export function receiveGuest(guest: Guest, parts: readonly Uint8Array[], options
   const { meta } = received.message;
   if (received.cost > HELLO_BYTES_MAX) return refused(RefusalReason.hello, "the HELLO is too long");
   const signed = v.safeParse(SignedHello, meta);
-  if (signed.success) return receiveSigned(guest, signed.output, options);
+  if (signed.success) return receiveSigned(connection, signed.output, options);
   const hello = v.safeParse(Hello, meta);
   if (!hello.success) return refused(RefusalReason.hello, hello.issues[0].message);
   if (commonVersion(hello.output.versions) === undefined) {
     return refused(RefusalReason.version, "no version of the protocol in common; update the older side");
   }
-  guest.challenge = options.random();
+  connection.challenge = options.random();
   const answer = {
     type: MessageType.CHALLENGE,
     priority: Priority.control,
-    meta: { challenge: guest.challenge },
+    meta: { challenge: connection.challenge },
   };
   return { kind: "challenged", answer };
 }
 
-function receiveSigned(guest: Guest, hello: SignedHello, { server, roster }: ReceptionOptions): Verdict {
-  const challenge = guest.challenge;
-  guest.challenge = undefined;
+function receiveSigned(
+  connection: PendingConnection,
+  hello: SignedHello,
+  { server, allowList }: ServerHandshakeOptions,
+): ServerStep {
+  const challenge = connection.challenge;
+  connection.challenge = undefined;
   if (challenge === undefined || !sameBytes(challenge, hello.challenge))
     return { kind: "refused", error: replayedHello() };
   const version = commonVersion(hello.versions);
   if (version === undefined) return refused(RefusalReason.version, "no version of the protocol in common");
-  const entry = roster.byId(peerId(hello.signingKey));
-  const isAdmitted = sameBytes(guest.admission.curveKey, hello.curveKey);
+  const entry = allowList.byId(peerId(hello.signingKey));
+  const isAdmitted = sameBytes(connection.admission.curveKey, hello.curveKey);
   if (entry === undefined || !sameBytes(entry.curveKey, hello.curveKey) || !isAdmitted) {
-    return refused(RefusalReason.identity, "the roster does not know this identity");
+    return refused(RefusalReason.identity, "the allow list does not know this identity");
   }
   if (!isHelloSigned(hello, server)) return refused(RefusalReason.signature, "the signature is not valid");
-  const reason = wrongRole(hello, entry, roster);
+  const reason = wrongRole(hello, entry, allowList);
   return reason === null ? { kind: "accepted", hello, version, entry } : refused(RefusalReason.role, reason);
 }
 
-/** Why the roster's entry does not let its bearer be what the HELLO asks for, or null. */
-function wrongRole(hello: SignedHello, entry: RosterEntry, roster: Roster): string | null {
+/** Why the allow list's entry does not let its bearer be what the HELLO asks for, or null. */
+function wrongRole(hello: SignedHello, entry: AllowListEntry, allowList: AllowList): string | null {
   if (hello.joiner === undefined) {
     if (entry.role === Role.invite) return "a join token lets a machine join, and nothing else";
     return hello.role === entry.role ? null : `this identity is a ${entry.role}, not a ${hello.role}`;
@@ -94,10 +101,10 @@ function wrongRole(hello: SignedHello, entry: RosterEntry, roster: Roster): stri
     return `a ${entry.role} cannot let another machine join; that takes a join token`;
   if (hello.role !== Role.node) return "a join token makes nodes, and nothing else";
   const owner = ownerOf(hello);
-  const known = roster.byId(owner.id);
+  const known = allowList.byId(owner.id);
   if (known !== undefined && known.role !== Role.node)
     return `this machine is known as a ${known.role} already`;
-  const holder = roster.byCurveKey(owner.curveKey);
+  const holder = allowList.byCurveKey(owner.curveKey);
   return holder === undefined || holder.id === owner.id ? null : "its CURVE key belongs to another identity";
 }
 
@@ -112,6 +119,6 @@ export function refusal(reason: RefusalReason, text: string): WireError {
   return new WireError(WireErrorCode.refused, `the connection was refused: ${text}`, { reason });
 }
 
-function refused(reason: RefusalReason, text: string): Verdict {
+function refused(reason: RefusalReason, text: string): ServerStep {
   return { kind: "refused", error: refusal(reason, text) };
 }

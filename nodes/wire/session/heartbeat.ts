@@ -7,7 +7,7 @@ import {
   TICK_MS,
 } from "../../limits.ts";
 
-export class Pulse {
+export class Heartbeat {
   #heardAt: number;
   #saidAt: number;
   #tickedAt: number;

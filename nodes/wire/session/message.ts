@@ -17,8 +17,8 @@ import { PACKET_BYTES } from "../../../packets/layout.ts";
 import { FRAME_PACKETS_MAX, MESSAGE_CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { MESSAGE_COST_BYTES } from "../../limits.ts";
-import { decodeMeta, encodeMeta } from "./meta.ts";
 import type { OutMessage, WireMessage } from "../link.ts";
+import { decodeMeta, encodeMeta } from "./meta.ts";
 
 /** Envelope, metadata, packets, chunks. */
 export const PARTS_MAX = 4;
@@ -177,4 +177,17 @@ export function fromParts(parts: readonly Uint8Array[]): Received {
   } catch (error) {
     return { kind: "invalid", reason: error instanceof Error ? error.message : String(error) };
   }
+}
+
+const { control: priority } = Priority;
+
+/** What links say to each other about themselves. */
+export const PING: OutFrame = outFrame({ type: MessageType.PING, priority });
+export const PONG: OutFrame = outFrame({ type: MessageType.PONG, priority });
+/** Carries what the window has to tell when nothing else does. */
+export const CREDIT: OutFrame = outFrame({ type: MessageType.CREDIT, priority });
+
+/** The reader of a stream has room for so many bytes more. */
+export function streamCredit(request: number, streamCreditBytes: number): OutFrame {
+  return outFrame({ type: MessageType.CREDIT, priority }, { request, streamCreditBytes });
 }

@@ -1,5 +1,5 @@
 /**
- * The requests of this side that are not answered for good. Those whose bytes would be too many for the peer at once wait
+ * What one session is asked and asks. `Requests` are those of this side that are not answered for good. Those whose bytes would be too many for the peer at once wait
  * here (held) until others are answered, so that a request's bytes are never in nobody's budget.
  *
  *   held ──▶ queued ──▶ sent ──▶ settled
@@ -8,9 +8,9 @@ import type { Priority } from "../../../packets/envelope.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { REQUESTS_PER_LINK_MAX, REQUEST_WINDOW_BYTES, STREAM_WINDOW_BYTES } from "../../limits.ts";
 import type { OutFrame } from "./message.ts";
-import { SendQueue } from "./send-queue.ts";
+import { PriorityQueue } from "./send-queue.ts";
 
-interface Ask {
+interface OpenRequest {
   readonly frame: OutFrame;
   readonly isStream: boolean;
   readonly deadline: number;
@@ -25,9 +25,9 @@ interface Ask {
 const STREAM_BYTES_MAX = STREAM_WINDOW_BYTES * 4;
 const LOWEST: Priority = 2;
 
-export class AskBook {
-  readonly #asks = new Map<number, Ask>();
-  readonly #held = new SendQueue<number>();
+export class Requests {
+  readonly #requests = new Map<number, OpenRequest>();
+  readonly #held = new PriorityQueue<number>();
   #lastRequest = 0;
   #outstandingBytes = 0;
   #earliestDeadline = Number.POSITIVE_INFINITY;
@@ -38,7 +38,7 @@ export class AskBook {
 
   /** A number for a new request. Throws PFS_PEER_BUSY when there are too many. */
   nextRequest(peer: string): number {
-    if (this.#asks.size >= REQUESTS_PER_LINK_MAX) {
+    if (this.#requests.size >= REQUESTS_PER_LINK_MAX) {
       const message = `${peer} has ${REQUESTS_PER_LINK_MAX} unanswered requests from here already`;
       throw new WireError(WireErrorCode.busy, message, { peer });
     }
@@ -50,7 +50,7 @@ export class AskBook {
     const mayGo = this.#mayGo(frame.cost);
     const { isStream, deadline } = options;
     const state = mayGo ? "queued" : "held";
-    this.#asks.set(frame.request, { frame, isStream, deadline, state, waiting: 0, untold: 0 });
+    this.#requests.set(frame.request, { frame, isStream, deadline, state, waiting: 0, untold: 0 });
     this.#earliestDeadline = Math.min(this.#earliestDeadline, deadline);
     if (mayGo) this.#outstandingBytes += frame.cost;
     else this.#held.push(frame.request, frame.priority, frame.cost);
@@ -59,22 +59,22 @@ export class AskBook {
 
   /** The request's frame leaves. Whether it still should: it may have been withdrawn. */
   leaves(request: number): boolean {
-    const ask = this.#asks.get(request);
-    if (ask !== undefined) ask.state = "sent";
-    return ask !== undefined;
+    const entry = this.#requests.get(request);
+    if (entry !== undefined) entry.state = "sent";
+    return entry !== undefined;
   }
 
   has(request: number): boolean {
-    return this.#asks.has(request);
+    return this.#requests.has(request);
   }
 
   /** Forgets a request. Whether the peer knows of it; undefined when there is no such request. */
   settle(request: number): boolean | undefined {
-    const ask = this.#asks.get(request);
-    if (ask === undefined) return undefined;
-    this.#asks.delete(request);
-    if (ask.state !== "held") this.#outstandingBytes -= ask.frame.cost;
-    return ask.state === "sent";
+    const entry = this.#requests.get(request);
+    if (entry === undefined) return undefined;
+    this.#requests.delete(request);
+    if (entry.state !== "held") this.#outstandingBytes -= entry.frame.cost;
+    return entry.state === "sent";
   }
 
   /** The next held request that may go now. */
@@ -82,35 +82,35 @@ export class AskBook {
     for (;;) {
       const request = this.#held.take(LOWEST, (cost) => this.#mayGo(cost));
       if (request === undefined) return undefined;
-      const ask = this.#asks.get(request);
-      if (ask === undefined) continue;
-      ask.state = "queued";
-      this.#outstandingBytes += ask.frame.cost;
-      return ask.frame;
+      const entry = this.#requests.get(request);
+      if (entry === undefined) continue;
+      entry.state = "queued";
+      this.#outstandingBytes += entry.frame.cost;
+      return entry.frame;
     }
   }
 
   /** A reply came that is not the last. Whether the peer kept to the stream's window. */
   replied(request: number, cost: number): boolean {
-    const ask = this.#asks.get(request);
-    if (ask === undefined) return true;
-    ask.waiting += cost;
-    return ask.waiting <= STREAM_BYTES_MAX;
+    const entry = this.#requests.get(request);
+    if (entry === undefined) return true;
+    entry.waiting += cost;
+    return entry.waiting <= STREAM_BYTES_MAX;
   }
 
   isStream(request: number): boolean {
-    return this.#asks.get(request)?.isStream === true;
+    return this.#requests.get(request)?.isStream === true;
   }
 
   /** Replies were taken. The bytes to tell the peer about, 0 when that can wait. */
   taken(request: number, cost: number): number {
-    const ask = this.#asks.get(request);
-    if (ask === undefined) return 0;
-    ask.waiting -= cost;
-    ask.untold += cost;
-    if (ask.untold < STREAM_WINDOW_BYTES / 4) return 0;
-    const credit = ask.untold;
-    ask.untold = 0;
+    const entry = this.#requests.get(request);
+    if (entry === undefined) return 0;
+    entry.waiting -= cost;
+    entry.untold += cost;
+    if (entry.untold < STREAM_WINDOW_BYTES / 4) return 0;
+    const credit = entry.untold;
+    entry.untold = 0;
     return credit;
   }
 
@@ -119,7 +119,7 @@ export class AskBook {
     if (now < this.#earliestDeadline) return [];
     const over: number[] = [];
     this.#earliestDeadline = Number.POSITIVE_INFINITY;
-    for (const [request, { deadline }] of this.#asks) {
+    for (const [request, { deadline }] of this.#requests) {
       if (deadline <= now) over.push(request);
       else this.#earliestDeadline = Math.min(this.#earliestDeadline, deadline);
     }
@@ -128,13 +128,110 @@ export class AskBook {
 
   /** Forgets everything, and says what it was. */
   clear(): number[] {
-    const requests = [...this.#asks.keys()];
-    this.#asks.clear();
+    const requests = [...this.#requests.keys()];
+    this.#requests.clear();
     this.#held.clear();
     return requests;
   }
 
   #mayGo(cost: number): boolean {
     return this.#outstandingBytes === 0 || this.#outstandingBytes + cost <= REQUEST_WINDOW_BYTES;
+  }
+}
+
+interface OpenResponse {
+  /** Bytes that the reader still has room for; below zero by the last message that began while there was room. */
+  room: number;
+  readonly held: OutFrame[];
+  /** The class of the first reply, and so of all: in different classes they would overtake each other. */
+  priority: Priority | undefined;
+  /** Whether the last reply was given, though it may be held. */
+  isComplete: boolean;
+}
+
+/**
+ * The peer's requests that are not answered for good. Replies of a stream beyond what its reader has room for wait here,
+ * in order, until the reader takes some.
+ */
+export class Responses {
+  readonly #responses = new Map<number, OpenResponse>();
+  #heldBytes = 0;
+
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** Writes a request of the peer down, unless there are too many, or one under that number already. */
+  open(request: number): "opened" | "full" | "repeated" {
+    if (this.#responses.has(request)) return "repeated";
+    if (this.#responses.size >= REQUESTS_PER_LINK_MAX) return "full";
+    this.#responses.set(request, {
+      room: STREAM_WINDOW_BYTES,
+      held: [],
+      priority: undefined,
+      isComplete: false,
+    });
+    return "opened";
+  }
+
+  /** Whether an answer is still wanted. */
+  isOpen(request: number): boolean {
+    return this.#responses.get(request)?.isComplete === false;
+  }
+
+  hasRoom(request: number): boolean {
+    const answer = this.#responses.get(request);
+    return answer === undefined || (answer.room > 0 && answer.held.length === 0);
+  }
+
+  /** Answers; the frames that may leave now. */
+  answer(request: number, frame: OutFrame, isLast: boolean): OutFrame[] {
+    const answer = this.#responses.get(request);
+    if (answer === undefined) return [];
+    answer.isComplete = isLast;
+    answer.priority ??= frame.priority;
+    answer.held.push(answer.priority === frame.priority ? frame : { ...frame, priority: answer.priority });
+    this.#heldBytes += frame.cost;
+    return this.#release(request, answer);
+  }
+
+  /** The reader took `bytes`; the frames that may leave now. */
+  credited(request: number, bytes: number): OutFrame[] {
+    const answer = this.#responses.get(request);
+    if (answer === undefined) return [];
+    answer.room = Math.min(STREAM_WINDOW_BYTES, answer.room + bytes);
+    return this.#release(request, answer);
+  }
+
+  /** The asker does not want the answer any more. Whether it was still missing. */
+  withdraw(request: number): boolean {
+    const answer = this.#responses.get(request);
+    if (answer === undefined) return false;
+    this.#responses.delete(request);
+    for (const frame of answer.held) this.#heldBytes -= frame.cost;
+    return !answer.isComplete;
+  }
+
+  /** Forgets everything, and says what was not answered. */
+  clear(): number[] {
+    const requests = [...this.#responses]
+      .filter(([, { isComplete }]) => !isComplete)
+      .map(([request]) => request);
+    this.#responses.clear();
+    this.#heldBytes = 0;
+    return requests;
+  }
+
+  #release(request: number, answer: OpenResponse): OutFrame[] {
+    const frames: OutFrame[] = [];
+    // The last reply ends the stream, so it needs no room of its own.
+    while (answer.held.length > 0 && (answer.room > 0 || (answer.isComplete && answer.held.length === 1))) {
+      const frame = answer.held.shift()!;
+      this.#heldBytes -= frame.cost;
+      answer.room -= frame.cost;
+      frames.push(frame);
+    }
+    if (answer.isComplete && answer.held.length === 0) this.#responses.delete(request);
+    return frames;
   }
 }

@@ -2,54 +2,71 @@
  * The logic of a session, without sockets, timers or clock: events go in with the time they happened at, messages to send
  * and actions to take come out. Both ends of a session run this same code.
  *
- *     ask ──▶ ask book ──┐                      receive ──▶ inbox ──▶ asked, notified
- *     answer ▶ answer book ──▶ outbox ──▶ next                  │         answered, failed
- *     notify ────────────┘                                      └──▶ withdrawn, room, closed
+ *     ask ────▶ requests ──┐                       receive ──▶ receiver ──▶ asked, notified
+ *     answer ─▶ responses ─┼─▶ send queue ──▶ next                 │         answered, failed
+ *     notify ──────────────┘                                       └──▶ withdrawn, room, closed
  *     tick ──▶ heartbeats, timeouts
  */
 import { EnvelopeFlag, MessageType } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
-import { ASK_QUEUE_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_QUEUE_LOW_BYTES } from "../../limits.ts";
-import { AnswerBook } from "./responses.ts";
-import { AskBook } from "./requests.ts";
-import { errorFrame, errorOf } from "./error-frame.ts";
-import { isRequest, outFrame } from "./message.ts";
-import type { OutFrame } from "./message.ts";
-import { Inbox } from "./inbox.ts";
-import type { LinkAction } from "./link-action.ts";
-import { busy, endedBy, expired, lost, offence, slow, unknownType } from "./link-errors.ts";
+import { REQUEST_QUEUE_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_QUEUE_LOW_BYTES } from "../../limits.ts";
 import type { OutMessage, WireMessage } from "../link.ts";
-import { Outbox } from "./outbox.ts";
-import { PING, PONG, streamCredit } from "./own-frames.ts";
-import { Pulse } from "./heartbeat.ts";
+import { errorFrame, errorOf, busy, endedBy, expired, lost, offence, slow, unknownType } from "./errors.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { isRequest, outFrame, PING, PONG, streamCredit } from "./message.ts";
+import type { OutFrame } from "./message.ts";
+import { Receiver } from "./receiver.ts";
+import { Responses, Requests } from "./requests.ts";
+import { SendQueue } from "./send-queue.ts";
+
+/** What the core of a session wants the shell around it to do. */
+export type SessionAction =
+  /** The peer asks; `answer` the request. */
+  | { readonly kind: "asked"; readonly request: number; readonly message: WireMessage }
+  | { readonly kind: "notified"; readonly message: WireMessage }
+  /** A reply to what was asked here. What a stream's reader took is to be given back with `taken`. */
+  | {
+      readonly kind: "answered";
+      readonly request: number;
+      readonly message: WireMessage;
+      readonly isLast: boolean;
+      readonly cost: number;
+    }
+  | { readonly kind: "failed"; readonly request: number; readonly error: PacketfsError }
+  /** The asker does not want the answer any more. */
+  | { readonly kind: "withdrawn"; readonly request: number }
+  /** Who waits for room may look again. */
+  | { readonly kind: "room" }
+  /** The session is over; nothing comes after this. */
+  | { readonly kind: "closed"; readonly error: PacketfsError };
 
 export interface AskOptions {
   readonly isStream?: boolean;
   readonly timeoutMs?: number | undefined;
 }
 
-export class LinkCore {
+export class SessionCore {
   readonly #peer: string;
-  readonly #actions: LinkAction[] = [];
-  readonly #asks = new AskBook();
-  readonly #answers = new AnswerBook();
-  readonly #outbox = new Outbox((frame) => !isRequest(frame) || this.#asks.leaves(frame.request));
-  readonly #pulse: Pulse;
-  readonly #inbox: Inbox;
+  readonly #actions: SessionAction[] = [];
+  readonly #requests = new Requests();
+  readonly #responses = new Responses();
+  readonly #sendQueue = new SendQueue((frame) => !isRequest(frame) || this.#requests.leaves(frame.request));
+  readonly #heartbeat: Heartbeat;
+  readonly #receiver: Receiver;
   #hadFewBuffered = true;
   #closed: PacketfsError | undefined;
 
   /** `peer` names the peer in errors. */
   constructor(peer: string, now: number) {
     this.#peer = peer;
-    this.#pulse = new Pulse(now);
-    const { sendWindow, receiveWindow } = this.#outbox;
-    this.#inbox = new Inbox({ pulse: this.#pulse, sendWindow, receiveWindow });
+    this.#heartbeat = new Heartbeat(now);
+    const { sendWindow, receiveWindow } = this.#sendQueue;
+    this.#receiver = new Receiver({ heartbeat: this.#heartbeat, sendWindow, receiveWindow });
   }
 
   /** Bytes that wait to be sent. */
   get bufferedBytes(): number {
-    return this.#outbox.bytes + this.#asks.heldBytes + this.#answers.heldBytes;
+    return this.#sendQueue.bytes + this.#requests.heldBytes + this.#responses.heldBytes;
   }
 
   get hasFewBuffered(): boolean {
@@ -63,39 +80,39 @@ export class LinkCore {
 
   /** Whether everything that was to be said has left, a goodbye included. */
   get isFlushed(): boolean {
-    return this.#outbox.isEmpty;
+    return this.#sendQueue.isEmpty;
   }
 
-  takeActions(): LinkAction[] {
+  takeActions(): SessionAction[] {
     return this.#actions.splice(0);
   }
 
   /** Asks the peer; the number names the request from then on. Throws PFS_PEER_SLOW, PFS_PEER_BUSY, or the session's end. */
   ask(message: OutMessage, { isStream = false, timeoutMs }: AskOptions, now: number): number {
     if (this.#closed !== undefined) throw this.#closed;
-    const request = this.#asks.nextRequest(this.#peer);
+    const request = this.#requests.nextRequest(this.#peer);
     const frame = outFrame(message, {
       request,
       deadlineMs: Math.min(0xffff_ffff, Math.ceil(timeoutMs ?? 0)),
     });
-    if (this.bufferedBytes + frame.cost > ASK_QUEUE_BYTES_MAX) throw slow(this.#peer, this.bufferedBytes);
+    if (this.bufferedBytes + frame.cost > REQUEST_QUEUE_BYTES_MAX) throw slow(this.#peer, this.bufferedBytes);
     const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : now + timeoutMs;
-    if (this.#asks.open(frame, { isStream, deadline })) this.#push(frame);
+    if (this.#requests.open(frame, { isStream, deadline })) this.#push(frame);
     return request;
   }
 
   /** The answer is not wanted any more: the request fails with `error`, and the peer is told if it knows of it. */
   withdraw(request: number, error: PacketfsError): void {
-    const wasSent = this.#asks.settle(request);
+    const wasSent = this.#requests.settle(request);
     if (wasSent === undefined) return;
     this.#actions.push({ kind: "failed", request, error });
     if (wasSent) this.#push(errorFrame(error, request, false));
-    this.#releaseAsks();
+    this.#releaseRequests();
   }
 
   /** A stream's reader took a reply of this cost. */
   taken(request: number, cost: number): void {
-    const bytes = this.#asks.taken(request, cost);
+    const bytes = this.#requests.taken(request, cost);
     if (bytes > 0) this.#push(streamCredit(request, bytes));
   }
 
@@ -107,46 +124,46 @@ export class LinkCore {
 
   /** Answers the peer's request, unless it was withdrawn or answered for good. */
   answer(request: number, message: OutMessage, isLast: boolean): void {
-    if (this.#closed !== undefined || !this.#answers.isOpen(request)) return;
+    if (this.#closed !== undefined || !this.#responses.isOpen(request)) return;
     const flags = EnvelopeFlag.REPLY | (isLast ? 0 : EnvelopeFlag.MORE);
     const frame = outFrame(message, { request, flags });
-    for (const ready of this.#answers.answer(request, frame, isLast)) this.#push(ready);
+    for (const ready of this.#responses.answer(request, frame, isLast)) this.#push(ready);
     this.#checkBuffered();
   }
 
   /** Whether the peer still waits for an answer to its request. */
   isWanted(request: number): boolean {
-    return this.#answers.isOpen(request);
+    return this.#responses.isOpen(request);
   }
 
   /** Whether the asker takes another reply of a stream now. */
   hasRoom(request: number): boolean {
-    return this.#closed !== undefined || (this.#answers.hasRoom(request) && this.hasFewBuffered);
+    return this.#closed !== undefined || (this.#responses.hasRoom(request) && this.hasFewBuffered);
   }
 
   /** Ends the session in order: what waits still leaves, then the reason. */
   close(error: PacketfsError): void {
     if (this.#closed !== undefined) return;
-    this.#outbox.pushGoodbye(errorFrame(error, 0, false));
+    this.#sendQueue.pushGoodbye(errorFrame(error, 0, false));
     this.#finish(error);
   }
 
   /** Ends the session at once, with nothing but the reason. */
   end(error: PacketfsError): void {
-    this.#outbox.clear();
+    this.#sendQueue.clear();
     this.close(error);
   }
 
   /** The session is over, and nothing can be said any more. */
   lose(reason: string): void {
-    this.#outbox.clear();
+    this.#sendQueue.clear();
     if (this.#closed === undefined) this.#finish(lost(this.#peer, reason));
   }
 
   /** Takes a message's parts, as they came. */
   receive(parts: readonly Uint8Array[], now: number): void {
     if (this.#closed !== undefined) return;
-    const arrival = this.#inbox.take(parts, now);
+    const arrival = this.#receiver.take(parts, now);
     switch (arrival.kind) {
       case "nothing":
         return;
@@ -155,17 +172,17 @@ export class LinkCore {
       case "gap":
         return this.lose("messages were lost on the way");
       case "goodbye":
-        this.#outbox.clear();
+        this.#sendQueue.clear();
         return this.#finish(endedBy(this.#peer, arrival.error));
       case "unknown":
         return this.#push(errorFrame(unknownType(arrival.type), arrival.request, true));
       case "ping":
         return this.#push(PONG);
       case "credit":
-        for (const frame of this.#answers.credited(arrival.request, arrival.bytes)) this.#push(frame);
+        for (const frame of this.#responses.credited(arrival.request, arrival.bytes)) this.#push(frame);
         return void this.#actions.push({ kind: "room" });
       case "withdrawal":
-        if (this.#answers.withdraw(arrival.request)) {
+        if (this.#responses.withdraw(arrival.request)) {
           this.#actions.push({ kind: "withdrawn", request: arrival.request });
         }
         return;
@@ -181,9 +198,9 @@ export class LinkCore {
   /** Time passes: requests expire, silence is broken or means loss. */
   tick(now: number): void {
     if (this.#closed !== undefined) return;
-    if (this.#pulse.isLost(now)) return this.lose("it has been silent for too long");
-    if (this.#pulse.isPingDue(now)) this.#push(PING);
-    for (const request of this.#asks.expired(now)) this.withdraw(request, expired(this.#peer));
+    if (this.#heartbeat.isLost(now)) return this.lose("it has been silent for too long");
+    if (this.#heartbeat.isPingDue(now)) this.#push(PING);
+    for (const request of this.#requests.expired(now)) this.withdraw(request, expired(this.#peer));
   }
 
   /** Makes the peer answer. */
@@ -193,15 +210,15 @@ export class LinkCore {
 
   /** The parts of the next message to send; undefined when there is none, or when the peer must take some first. */
   next(now: number): Uint8Array[] | undefined {
-    const parts = this.#outbox.next(now);
-    if (parts !== undefined) this.#pulse.said(now);
+    const parts = this.#sendQueue.next(now);
+    if (parts !== undefined) this.#heartbeat.said(now);
     this.#noticeRoom();
     return parts;
   }
 
   #asked(message: WireMessage): void {
     const request = message.requestId;
-    const opened = this.#answers.open(request);
+    const opened = this.#responses.open(request);
     if (opened === "repeated") return this.end(offence(this.#peer, "a request's number is taken already"));
     if (opened === "full") return this.#push(errorFrame(busy(this.#peer), request, true));
     this.#actions.push({ kind: "asked", request, message });
@@ -211,24 +228,24 @@ export class LinkCore {
     const { requestId: request, type } = message;
     const isLast = hasNoMore || type === MessageType.ERROR;
     // What was withdrawn may be answered while the peer does not know that yet.
-    if (!this.#asks.has(request)) return;
+    if (!this.#requests.has(request)) return;
     if (isLast) {
-      this.#asks.settle(request);
-      this.#releaseAsks();
+      this.#requests.settle(request);
+      this.#releaseRequests();
     } else {
-      if (!this.#asks.replied(request, cost)) {
+      if (!this.#requests.replied(request, cost)) {
         return this.end(offence(this.#peer, "more replies than there was room for"));
       }
       // Who wants one reply gets the last one.
-      if (!this.#asks.isStream(request)) return this.taken(request, cost);
+      if (!this.#requests.isStream(request)) return this.taken(request, cost);
     }
     if (type === MessageType.ERROR) this.#actions.push({ kind: "failed", request, error: errorOf(message) });
     else this.#actions.push({ kind: "answered", request, message, isLast, cost });
   }
 
-  #releaseAsks(): void {
+  #releaseRequests(): void {
     for (;;) {
-      const frame = this.#asks.released();
+      const frame = this.#requests.released();
       if (frame === undefined) return;
       this.#push(frame);
     }
@@ -236,7 +253,7 @@ export class LinkCore {
 
   #push(frame: OutFrame): void {
     if (this.#closed !== undefined) return;
-    this.#outbox.push(frame);
+    this.#sendQueue.push(frame);
     this.#noticeRoom();
     this.#checkBuffered();
   }
@@ -253,8 +270,8 @@ export class LinkCore {
 
   #finish(error: PacketfsError): void {
     this.#closed = error;
-    for (const request of this.#asks.clear()) this.#actions.push({ kind: "failed", request, error });
-    for (const request of this.#answers.clear()) this.#actions.push({ kind: "withdrawn", request });
+    for (const request of this.#requests.clear()) this.#actions.push({ kind: "failed", request, error });
+    for (const request of this.#responses.clear()) this.#actions.push({ kind: "withdrawn", request });
     this.#actions.push({ kind: "room" }, { kind: "closed", error });
   }
 }

@@ -1,13 +1,11 @@
-/** A `Link` around a `LinkCore`: promises, signals and iterators in front, a port with a socket behind. */
+/** A `Link` around a `SessionCore`: promises, signals and iterators in front, a port with a socket behind. */
 import { PacketfsError, errorToJson } from "../../../packets/errors.ts";
 import { CLOSE_FLUSH_MS, EARLY_REQUESTS_MAX } from "../../limits.ts";
-import { errorMessage } from "./error-frame.ts";
-import type { LinkAction } from "./link-action.ts";
-import { LinkCore } from "./session-core.ts";
-import { busy, cancelled, closedHere, offence } from "./link-errors.ts";
+import { errorMessage, busy, cancelled, closedHere, offence } from "./errors.ts";
+import type { SessionAction } from "./session-core.ts";
+import { SessionCore } from "./session-core.ts";
 import type { Link, OutMessage, PeerInfo, RequestHandler, RequestOptions, WireMessage } from "../link.ts";
-import { Replier } from "./replier.ts";
-import { ReplyStream } from "./reply-stream.ts";
+import { Replier, ReplyStream } from "./replies.ts";
 
 /** The socket behind a link. */
 export interface LinkPort {
@@ -25,12 +23,12 @@ interface Waiter {
 export class SessionLink implements Link {
   readonly peer: PeerInfo;
   readonly closed: Promise<PacketfsError>;
-  readonly core: LinkCore;
+  readonly core: SessionCore;
   readonly #port: LinkPort;
   readonly #now: () => number;
   readonly #waiters = new Map<number, Waiter>();
   readonly #replier: Replier;
-  readonly #early: LinkAction[] = [];
+  readonly #early: SessionAction[] = [];
   #rooms: { readonly isThere: () => boolean; readonly resolve: () => void }[] = [];
   #handler: RequestHandler | undefined;
   #resolveClosed!: (error: PacketfsError) => void;
@@ -43,7 +41,7 @@ export class SessionLink implements Link {
   constructor(options: { readonly peer: PeerInfo; readonly port: LinkPort; readonly now: () => number }) {
     const { peer, port, now } = options;
     this.peer = peer;
-    this.core = new LinkCore(`${peer.label} (${peer.id.slice(0, 8)})`, now());
+    this.core = new SessionCore(`${peer.label} (${peer.id.slice(0, 8)})`, now());
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#over = new Promise((resolve) => (this.#resolveOver = resolve));
     this.#port = port;
@@ -175,7 +173,7 @@ export class SessionLink implements Link {
     for (const action of this.core.takeActions()) this.#act(action);
   }
 
-  #act(action: LinkAction): void {
+  #act(action: SessionAction): void {
     switch (action.kind) {
       case "asked":
       case "notified":
@@ -205,7 +203,7 @@ export class SessionLink implements Link {
     }
   }
 
-  #handle(action: LinkAction & { kind: "asked" | "notified" }): void {
+  #handle(action: SessionAction & { kind: "asked" | "notified" }): void {
     const handler = this.#handler;
     const request = action.kind === "asked" ? action.request : 0;
     if (handler === undefined) {

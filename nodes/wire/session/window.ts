@@ -2,7 +2,7 @@
  * How many bytes may be under way to a peer. Bytes that were handed to ZeroMQ cannot be overtaken, so there must be few of
  * them, yet enough to keep the line busy: what it moves in a quarter of a second. The peer says what came (credit).
  */
-import { GRANT_BYTES, LINK_WINDOW_BYTES, LINK_WINDOW_BYTES_MIN, LINK_WINDOW_MS } from "../../limits.ts";
+import { CREDIT_BYTES, LINK_WINDOW_BYTES, LINK_WINDOW_BYTES_MIN, LINK_WINDOW_MS } from "../../limits.ts";
 
 const START_BYTES = 4 * 1024 * 1024;
 /** A line's speed is measured over at least this long. */
@@ -55,7 +55,7 @@ export class ReceiveWindow {
 
   /** Whether there is so much to tell that it should not wait for another message to ride on. */
   get due(): boolean {
-    return this.#untold >= GRANT_BYTES;
+    return this.#untold >= CREDIT_BYTES;
   }
 
   /** Bytes to tell the peer about, from then on told. */

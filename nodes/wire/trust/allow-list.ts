@@ -1,11 +1,11 @@
 /** Who may connect, and as what: the allow-list that the port asks before it lets a key in. */
 import * as v from "valibot";
 import { WireError, WireErrorCode } from "../../errors.ts";
-import { ADDRESS_CHARACTERS_MAX, LABEL_CHARACTERS_MAX, ROSTER_ENTRIES_MAX } from "../../limits.ts";
+import { ADDRESS_CHARACTERS_MAX, LABEL_CHARACTERS_MAX, ALLOW_LIST_ENTRIES_MAX } from "../../limits.ts";
 import { KEY_BYTES, peerId } from "./keys.ts";
 import { Role } from "../link.ts";
 
-export interface RosterEntry {
+export interface AllowListEntry {
   /** Follows from the signing key. */
   readonly id: string;
   readonly signingKey: Uint8Array;
@@ -18,7 +18,7 @@ export interface RosterEntry {
 }
 
 /** An entry as JSON: keys as hexadecimal digits, the id left out because it follows. */
-export interface RosterEntryJson {
+export interface AllowListEntryJson {
   readonly signingKey: string;
   readonly curveKey: string;
   readonly role: Role;
@@ -34,32 +34,32 @@ const entryJson = v.object({
   label: v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX)),
   address: v.optional(v.pipe(v.string(), v.maxLength(ADDRESS_CHARACTERS_MAX))),
 });
-const rosterJson = v.pipe(v.array(entryJson), v.maxLength(ROSTER_ENTRIES_MAX));
+const allowListJson = v.pipe(v.array(entryJson), v.maxLength(ALLOW_LIST_ENTRIES_MAX));
 
-export class Roster {
-  readonly #byId = new Map<string, RosterEntry>();
-  readonly #byCurveKey = new Map<string, RosterEntry>();
-  readonly #removalListeners = new Set<(entry: RosterEntry) => void>();
+export class AllowList {
+  readonly #byId = new Map<string, AllowListEntry>();
+  readonly #byCurveKey = new Map<string, AllowListEntry>();
+  readonly #removalListeners = new Set<(entry: AllowListEntry) => void>();
 
-  /** The roster that `toJSON` wrote. Throws PFS_ROSTER_INVALID. */
-  static fromJSON(json: unknown): Roster {
-    const result = v.safeParse(rosterJson, json);
+  /** The allow list that `toJSON` wrote. Throws PFS_ALLOW_LIST_INVALID. */
+  static fromJSON(json: unknown): AllowList {
+    const result = v.safeParse(allowListJson, json);
     if (!result.success) throw invalid(result.issues[0].message);
-    const roster = new Roster();
+    const allowList = new AllowList();
     for (const { signingKey, curveKey, role, label, address } of result.output) {
       const keys = { signingKey: Buffer.from(signingKey, "hex"), curveKey: Buffer.from(curveKey, "hex") };
-      roster.add({ ...keys, role, label, ...(address === undefined ? {} : { address }) });
+      allowList.add({ ...keys, role, label, ...(address === undefined ? {} : { address }) });
     }
-    return roster;
+    return allowList;
   }
 
-  /** Adds an entry, or replaces the one with the same id. Throws PFS_ROSTER_INVALID when another id has its CURVE key. */
-  add(entry: Omit<RosterEntry, "id">): RosterEntry {
+  /** Adds an entry, or replaces the one with the same id. Throws PFS_ALLOW_LIST_INVALID when another id has its CURVE key. */
+  add(entry: Omit<AllowListEntry, "id">): AllowListEntry {
     if (entry.signingKey.byteLength !== KEY_BYTES || entry.curveKey.byteLength !== KEY_BYTES) {
       throw invalid("a key has 32 bytes");
     }
     const { role, label, address } = entry;
-    const added: RosterEntry = {
+    const added: AllowListEntry = {
       id: peerId(entry.signingKey),
       signingKey: Uint8Array.from(entry.signingKey),
       curveKey: Uint8Array.from(entry.curveKey),
@@ -70,8 +70,8 @@ export class Roster {
     const owner = this.#byCurveKey.get(hex(added.curveKey));
     if (owner !== undefined && owner.id !== added.id) throw invalid("two entries have the same CURVE key");
     const previous = this.#byId.get(added.id);
-    if (previous === undefined && this.#byId.size >= ROSTER_ENTRIES_MAX) {
-      throw invalid(`more than ${ROSTER_ENTRIES_MAX} entries`);
+    if (previous === undefined && this.#byId.size >= ALLOW_LIST_ENTRIES_MAX) {
+      throw invalid(`more than ${ALLOW_LIST_ENTRIES_MAX} entries`);
     }
     if (previous !== undefined) this.#byCurveKey.delete(hex(previous.curveKey));
     this.#byId.set(added.id, added);
@@ -89,25 +89,25 @@ export class Roster {
     return true;
   }
 
-  byId(id: string): RosterEntry | undefined {
+  byId(id: string): AllowListEntry | undefined {
     return this.#byId.get(id);
   }
 
-  byCurveKey(curveKey: Uint8Array): RosterEntry | undefined {
+  byCurveKey(curveKey: Uint8Array): AllowListEntry | undefined {
     return this.#byCurveKey.get(hex(curveKey));
   }
 
-  entries(): RosterEntry[] {
+  entries(): AllowListEntry[] {
     return [...this.#byId.values()];
   }
 
   /** Calls `listener` with each entry that is removed from now on. Returns what ends that. */
-  onRemoval(listener: (entry: RosterEntry) => void): () => void {
+  onRemoval(listener: (entry: AllowListEntry) => void): () => void {
     this.#removalListeners.add(listener);
     return () => void this.#removalListeners.delete(listener);
   }
 
-  toJSON(): RosterEntryJson[] {
+  toJSON(): AllowListEntryJson[] {
     return this.entries().map(({ signingKey, curveKey, role, label, address }) => ({
       signingKey: hex(signingKey),
       curveKey: hex(curveKey),
@@ -123,5 +123,5 @@ function hex(key: Uint8Array): string {
 }
 
 function invalid(reason: string): WireError {
-  return new WireError(WireErrorCode.rosterInvalid, `the roster is invalid: ${reason}`, { reason });
+  return new WireError(WireErrorCode.allowListInvalid, `the allow list is invalid: ${reason}`, { reason });
 }

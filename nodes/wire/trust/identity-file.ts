@@ -3,9 +3,8 @@ import { constants } from "node:fs";
 import { link, open, readFile, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { sha256 } from "../../../packets/digest.ts";
-import { WireError, WireErrorCode } from "../../errors.ts";
+import { WireError, WireErrorCode, systemCode } from "../../errors.ts";
 import { Identity, SECRET_BYTES } from "./keys.ts";
-import { systemCode } from "../zeromq/system-code.ts";
 
 const PREFIX = "pfs1.identity.";
 const CHECK_BYTES = 4;

@@ -19,7 +19,7 @@ const PRIVATE_ED25519 = Buffer.from("302e020100300506032b657004220420", "hex");
 const PRIVATE_X25519 = Buffer.from("302e020100300506032b656e04220420", "hex");
 const PUBLIC_ED25519 = Buffer.from("302a300506032b6570032100", "hex");
 
-/** The public half of an identity: what a roster and a HELLO hold. */
+/** The public half of an identity: what an allow list and a HELLO hold. */
 export interface PublicIdentity {
   /** 32 hexadecimal digits. */
   readonly id: string;

@@ -1,26 +1,25 @@
-/** The dialing side of the wire: one call, one session. `Redialer` makes a new one whenever one is lost. */
+/** The dialing side of the wire: one dial, one session. `Redialer` makes a new one whenever one is lost. */
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Context, Dealer, Event } from "zeromq";
-import type { PacketfsError } from "../../../packets/errors.ts";
-import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
-import { CONNECT_TIMEOUT_MS, TICK_MS } from "../../limits.ts";
-import { parseAddress, resolveEndpoint } from "../trust/address.ts";
-import { Caller } from "../handshake/client-handshake.ts";
-import { NONCE_BYTES } from "../handshake/handshake-messages.ts";
-import type { ServerKeys } from "../handshake/signed-hello.ts";
-import type { Identity } from "../trust/keys.ts";
-import { cancelled } from "../session/link-errors.ts";
+import { PacketfsError } from "../../../packets/errors.ts";
+import { RefusalReason, WireError, WireErrorCode, systemCode } from "../../errors.ts";
+import { CONNECT_TIMEOUT_MS, TICK_MS, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from "../../limits.ts";
+import { ClientHandshake } from "../handshake/client-handshake.ts";
+import { NONCE_BYTES } from "../handshake/messages.ts";
+import type { ServerKeys } from "../handshake/messages.ts";
 import type { Link, PeerInfo, Role } from "../link.ts";
-import { Pump } from "./pump.ts";
+import { cancelled } from "../session/errors.ts";
 import { SessionLink } from "../session/session-link.ts";
-import { watchEvents } from "./socket-events.ts";
-import { createContext, createDealer } from "./sockets.ts";
-import { systemCode } from "./system-code.ts";
+import { parseAddress, resolveEndpoint } from "../trust/address.ts";
+import type { Identity } from "../trust/keys.ts";
+import { SocketWriter } from "./socket-writer.ts";
+import { watchEvents, createContext, createDealer } from "./sockets.ts";
 
 export interface DialOptions {
   /** HOST:PORT. */
   readonly address: string;
-  /** The keys that the other side must hold, as its token or roster entry says. */
+  /** The keys that the other side must hold, as its token or allow list entry says. */
   readonly server: ServerKeys;
   /** Who dials; an invite's identity when a machine joins. */
   readonly identity: Identity;
@@ -54,13 +53,13 @@ export async function dial(options: DialOptions): Promise<Link> {
   if (signal?.aborted === true) throw cancelled();
   context ??= createContext();
   const dealer = createDealer({ context, identity, serverKey: server.curveKey, ipv6 });
-  const call = new Call(dealer, options);
-  const timer = setTimeout(() => call.fail(call.timeout()), timeoutMs);
-  const abort = (): void => call.fail(cancelled());
+  const connection = new DialedConnection(dealer, options);
+  const timer = setTimeout(() => connection.fail(connection.timeout()), timeoutMs);
+  const abort = (): void => connection.fail(cancelled());
   signal?.addEventListener("abort", abort, { once: true });
   try {
     dealer.connect(endpoint);
-    return await call.answered;
+    return await connection.answered;
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", abort);
@@ -68,11 +67,11 @@ export async function dial(options: DialOptions): Promise<Link> {
 }
 
 /** One dialing socket, from its first connection to the end of its session. */
-class Call {
+class DialedConnection {
   readonly answered: Promise<Link>;
   readonly #dealer: Dealer;
   readonly #address: string;
-  readonly #caller: Caller;
+  readonly #handshake: ClientHandshake;
   #resolve!: (link: Link) => void;
   #reject!: (error: PacketfsError) => void;
   #link: SessionLink | undefined;
@@ -86,7 +85,7 @@ class Call {
     this.#address = address;
     const self = { label, features, ...(listen === undefined ? {} : { address: listen }) };
     const random = (): Uint8Array => randomBytes(NONCE_BYTES);
-    this.#caller = new Caller({ address, server, identity, role, self, joining, random });
+    this.#handshake = new ClientHandshake({ address, server, identity, role, self, joining, random });
     this.answered = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -95,7 +94,7 @@ class Call {
     void this.#receive();
   }
 
-  /** The error for a call that takes too long. */
+  /** The error for a dial that takes too long. */
   timeout(): WireError {
     if (this.#hasShakenHands) return unreachable(this.#address, "it does not finish its handshake");
     if (this.#brokenHandshakes > 0) return this.#wrongServer();
@@ -116,7 +115,7 @@ class Call {
         return;
       case "handshake":
         this.#hasShakenHands = true;
-        if (this.#link === undefined) this.#say(this.#caller.hello());
+        if (this.#link === undefined) this.#say(this.#handshake.hello());
         return;
       case "handshake:error:auth":
         return this.fail(refused(this.#address, RefusalReason.key, "does not let this identity in"));
@@ -159,7 +158,7 @@ class Call {
   }
 
   #step(parts: readonly Uint8Array[]): void {
-    const step = this.#caller.receive(parts);
+    const step = this.#handshake.receive(parts);
     switch (step.kind) {
       case "say":
         return this.#say(step.parts);
@@ -173,7 +172,7 @@ class Call {
 
   #begin(peer: PeerInfo): SessionLink {
     const dealer = this.#dealer;
-    const pump = new Pump<SessionLink>({
+    const writer = new SocketWriter<SessionLink>({
       write: async (_link, parts) => {
         try {
           await dealer.send(parts);
@@ -188,10 +187,10 @@ class Call {
       peer,
       now: () => performance.now(),
       port: {
-        wake: () => pump.wake(link),
+        wake: () => writer.wake(link),
         over: () => {
           clearInterval(ticker);
-          pump.close();
+          writer.close();
           dealer.close();
         },
       },
@@ -216,4 +215,69 @@ function unreachable(address: string, reason: string, cause?: unknown): WireErro
 
 function refused(address: string, reason: RefusalReason, text: string): WireError {
   return new WireError(WireErrorCode.refused, `${address} ${text}`, { address, reason });
+}
+
+export interface RedialerOptions extends Omit<DialOptions, "signal"> {
+  /** A session began. Say who answers it (`onRequest`) before the first await. */
+  readonly onLink: (link: Link) => void;
+  /** A dial failed, or the session was lost; it is tried again in `retryMs`. */
+  readonly onFailure?: (error: PacketfsError, retryMs: number) => void;
+}
+
+/** Keeps one session with a peer alive: dials, and dials again after ¼ s, ½ s, 1 s … 10 s when it is lost or refused. */
+export class Redialer implements AsyncDisposable {
+  readonly #options: RedialerOptions;
+  readonly #closing = new AbortController();
+  readonly #done: Promise<void>;
+  #link: Link | undefined;
+
+  constructor(options: RedialerOptions) {
+    this.#options = options;
+    this.#done = this.#run();
+  }
+
+  /** The present session, if there is one. */
+  get link(): Link | undefined {
+    return this.#link;
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#link?.close();
+    await this.#done;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closing;
+    let pauseMs = RECONNECT_MS_MIN;
+    while (!signal.aborted) {
+      const error = await this.#session(() => (pauseMs = RECONNECT_MS_MIN));
+      if (signal.aborted) return;
+      // Peers that lost the same hub at the same moment must not come back at the same moment.
+      const retryMs = pauseMs * (0.75 + Math.random() / 2);
+      this.#options.onFailure?.(error, retryMs);
+      await sleep(retryMs, undefined, { signal }).catch(() => undefined);
+      pauseMs = Math.min(RECONNECT_MS_MAX, pauseMs * 2);
+    }
+  }
+
+  /** Resolves with what ended the session, or with why there was none. */
+  async #session(begun: () => void): Promise<PacketfsError> {
+    try {
+      const link = await dial({ ...this.#options, signal: this.#closing.signal });
+      this.#link = link;
+      begun();
+      this.#options.onLink(link);
+      return await link.closed;
+    } catch (error) {
+      if (error instanceof PacketfsError) return error;
+      throw error;
+    } finally {
+      this.#link = undefined;
+    }
+  }
 }

@@ -1,55 +1,54 @@
 /**
- * Where connections wait that are no sessions yet. It carries out what `reception` decides: challenges, refusals, and the
- * WELCOME, with which a guest leaves the lobby.
+ * Where connections wait that are no sessions yet. It carries out what the server handshake decides: challenges, refusals, and the
+ * WELCOME, with which a connection becomes a session.
  */
 import { randomBytes } from "node:crypto";
 import { MessageType, Priority } from "../../../packets/envelope.ts";
 import { RefusalReason, WireErrorCode } from "../../errors.ts";
 import type { WireError } from "../../errors.ts";
 import { HELLO_TIMEOUT_MS } from "../../limits.ts";
-import type { Admission } from "./admission.ts";
-import { errorMessage } from "../session/error-frame.ts";
+import type { Admission } from "./authenticator.ts";
+import { errorMessage } from "../session/errors.ts";
 import { outFrame, toParts } from "../session/message.ts";
-import { NONCE_BYTES } from "../handshake/handshake-messages.ts";
-import type { SignedHello } from "../handshake/handshake-messages.ts";
-import { ownerOf, signWelcome } from "../handshake/signed-hello.ts";
+import { NONCE_BYTES, ownerOf, signWelcome } from "../handshake/messages.ts";
+import type { SignedHello } from "../handshake/messages.ts";
 import type { Identity } from "../trust/keys.ts";
 import { Role } from "../link.ts";
 import type { OutMessage, PeerInfo } from "../link.ts";
-import { receiveGuest, refusal } from "../handshake/server-handshake.ts";
-import type { Guest, Verdict } from "../handshake/server-handshake.ts";
-import type { Roster, RosterEntry } from "../trust/allow-list.ts";
-import type { WireEvent } from "./wire-event.ts";
+import { receiveHello, refusal } from "../handshake/server-handshake.ts";
+import type { PendingConnection, ServerStep } from "../handshake/server-handshake.ts";
+import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
+import type { WireEvent } from "./events.ts";
 
-export interface LobbyOptions {
+export interface PendingConnectionsOptions {
   readonly identity: Identity;
-  readonly roster: Roster;
+  readonly allowList: AllowList;
   readonly role: "hub" | "node";
   readonly label: string;
   readonly features: readonly string[];
-  readonly onJoin: ((joined: RosterEntry, invite: RosterEntry) => void | Promise<void>) | undefined;
+  readonly onJoin: ((joined: AllowListEntry, invite: AllowListEntry) => void | Promise<void>) | undefined;
   readonly onEvent: (event: WireEvent) => void;
   readonly write: (connection: number, parts: readonly Uint8Array[]) => void;
-  /** A guest was welcomed: from now on the connection is a session with this peer. */
+  /** A connection was welcomed: from now on the connection is a session with this peer. */
   readonly onSession: (connection: number, peer: PeerInfo, admission: Admission) => void;
 }
 
-interface Waiting extends Guest {
+interface Waiting extends PendingConnection {
   readonly since: number;
   /** Whether a signed HELLO is being decided about; what comes meanwhile is not listened to. */
   isBusy: boolean;
 }
 
-export class Lobby {
-  readonly #options: LobbyOptions;
-  readonly #guests = new Map<number, Waiting>();
+export class PendingConnections {
+  readonly #options: PendingConnectionsOptions;
+  readonly #pending = new Map<number, Waiting>();
 
-  constructor(options: LobbyOptions) {
+  constructor(options: PendingConnectionsOptions) {
     this.#options = options;
   }
 
   appeared(connection: number, admission: Admission): void {
-    this.#guests.set(connection, {
+    this.#pending.set(connection, {
       admission,
       challenge: undefined,
       since: performance.now(),
@@ -58,57 +57,65 @@ export class Lobby {
   }
 
   disappeared(connection: number): void {
-    this.#guests.delete(connection);
+    this.#pending.delete(connection);
   }
 
-  /** Whether the message was a guest's. */
+  /** Whether the message was for this side of a handshake. */
   received(connection: number, parts: readonly Uint8Array[]): boolean {
-    const guest = this.#guests.get(connection);
-    if (guest === undefined) return false;
-    if (guest.isBusy) return true;
-    const { identity, roster } = this.#options;
+    const pending = this.#pending.get(connection);
+    if (pending === undefined) return false;
+    if (pending.isBusy) return true;
+    const { identity, allowList } = this.#options;
     const random = (): Uint8Array => randomBytes(NONCE_BYTES);
-    this.#carryOut(connection, guest, receiveGuest(guest, parts, { server: identity, roster, random }));
+    this.#carryOut(
+      connection,
+      pending,
+      receiveHello(pending, parts, { server: identity, allowList, random }),
+    );
     return true;
   }
 
   tick(): void {
     const oldest = performance.now() - HELLO_TIMEOUT_MS;
-    for (const [connection, guest] of this.#guests) {
-      if (guest.since < oldest)
-        this.#refuse(connection, guest, refusal(RefusalReason.hello, "no HELLO in time"));
+    for (const [connection, pending] of this.#pending) {
+      if (pending.since < oldest)
+        this.#refuse(connection, pending, refusal(RefusalReason.hello, "no HELLO in time"));
     }
   }
 
   clear(): void {
-    this.#guests.clear();
+    this.#pending.clear();
   }
 
-  #carryOut(connection: number, guest: Waiting, verdict: Verdict): void {
-    switch (verdict.kind) {
+  #carryOut(connection: number, pending: Waiting, step: ServerStep): void {
+    switch (step.kind) {
       case "challenged":
-        return this.#say(connection, verdict.answer);
+        return this.#say(connection, step.answer);
       case "refused":
-        return this.#refuse(connection, guest, verdict.error);
+        return this.#refuse(connection, pending, step.error);
       case "accepted":
-        guest.isBusy = true;
-        return void this.#accept(connection, guest, verdict);
+        pending.isBusy = true;
+        return void this.#accept(connection, pending, step);
     }
   }
 
-  async #accept(connection: number, guest: Waiting, verdict: Verdict & { kind: "accepted" }): Promise<void> {
-    const { hello, version, entry } = verdict;
+  async #accept(
+    connection: number,
+    pending: Waiting,
+    step: ServerStep & { kind: "accepted" },
+  ): Promise<void> {
+    const { hello, version, entry } = step;
     if (hello.joiner !== undefined) {
       try {
-        await this.#join(hello, entry, guest.admission.address);
+        await this.#join(hello, entry, pending.admission.address);
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
-        return this.#refuse(connection, guest, refusal(RefusalReason.declined, text));
+        return this.#refuse(connection, pending, refusal(RefusalReason.declined, text));
       }
       // It may have gone while it was decided about.
-      if (!this.#guests.has(connection)) return;
+      if (!this.#pending.has(connection)) return;
     }
-    this.#guests.delete(connection);
+    this.#pending.delete(connection);
     const { identity, role, label, features } = this.#options;
     const owner = ownerOf(hello);
     const welcome = signWelcome({ version, features, role, label, you: owner.id }, hello, identity);
@@ -121,15 +128,15 @@ export class Lobby {
       features: hello.features,
       version,
     };
-    this.#options.onSession(connection, peer, guest.admission);
+    this.#options.onSession(connection, peer, pending.admission);
   }
 
-  async #join(hello: SignedHello, invite: RosterEntry, from: string): Promise<void> {
-    const { roster, onJoin, onEvent } = this.#options;
+  async #join(hello: SignedHello, invite: AllowListEntry, from: string): Promise<void> {
+    const { allowList, onJoin, onEvent } = this.#options;
     const owner = ownerOf(hello);
     const { label, address } = hello;
-    const wasKnown = roster.byId(owner.id) !== undefined;
-    const joined = roster.add({
+    const wasKnown = allowList.byId(owner.id) !== undefined;
+    const joined = allowList.add({
       ...owner,
       role: Role.node,
       label,
@@ -138,17 +145,17 @@ export class Lobby {
     try {
       await onJoin?.(joined, invite);
     } catch (error) {
-      if (!wasKnown) roster.remove(joined.id);
+      if (!wasKnown) allowList.remove(joined.id);
       throw error;
     }
     onEvent({ kind: "joined", id: joined.id, label, address: from });
   }
 
-  #refuse(connection: number, guest: Waiting, error: WireError): void {
-    this.#guests.delete(connection);
+  #refuse(connection: number, pending: Waiting, error: WireError): void {
+    this.#pending.delete(connection);
     this.#say(connection, errorMessage(error));
-    const id = guest.admission.entry?.id ?? "";
-    const { address } = guest.admission;
+    const id = pending.admission.entry?.id ?? "";
+    const { address } = pending.admission;
     if (error.code === WireErrorCode.helloReplayed) this.#options.onEvent({ kind: "replayed", id, address });
     else this.#options.onEvent({ kind: "refused", id, address, reason: error.message });
   }

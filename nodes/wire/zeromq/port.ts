@@ -2,29 +2,32 @@
  * A guarded port: a ROUTER and the authenticator without which it is never open. It turns ZeroMQ's messages into
  * connections that appear, speak and disappear, each with the key that it was let in with.
  *
- *   open: ZAP ─▶ ROUTER on the loopback ─▶ proof ─▶ ROUTER on the port ── authenticator ends, or close ─▶ closed
+ *   open: ZAP ─▶ ROUTER on the loopback ─▶ check ─▶ ROUTER on the port ── authenticator ends, or close ─▶ closed
  *                   ▲                                     │
  *                   └───────────── reopen ────────────────┘ a peer forged a routing id
  */
 import { randomBytes } from "node:crypto";
-import { setTimeout } from "node:timers/promises";
-import type { Context, Router } from "zeromq";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Context, Router, Dealer } from "zeromq";
 import { PacketfsError } from "../../../packets/errors.ts";
-import { WireError, WireErrorCode } from "../../errors.ts";
+import { WireError, WireErrorCode, systemCode } from "../../errors.ts";
+import { PORT_CHECK_TIMEOUT_MS } from "../../limits.ts";
 import { endpointPort, formatAddress, resolveEndpoint } from "../trust/address.ts";
 import type { Address, Endpoint } from "../trust/address.ts";
-import { Authenticator } from "./authenticator.ts";
-import type { Stranger } from "./authenticator.ts";
-import { Connections, nativeMemory } from "./connections.ts";
-import { Door, connectionOf, routingIdOf } from "./admission.ts";
-import type { Admission } from "./admission.ts";
-import type { Identity } from "../trust/keys.ts";
-import { proveGuarded } from "./port-check.ts";
-import type { WriteResult } from "./pump.ts";
-import type { Roster } from "../trust/allow-list.ts";
-import { scatterRoutingIds } from "./scatter.ts";
-import { createContext, createRouter, unbind } from "./sockets.ts";
-import { systemCode } from "./system-code.ts";
+import type { AllowList } from "../trust/allow-list.ts";
+import { Identity } from "../trust/keys.ts";
+import { Authenticator, AdmissionControl, connectionOf, routingIdOf } from "./authenticator.ts";
+import type { Stranger, Admission } from "./authenticator.ts";
+import { Connections, nativeMemory } from "./floods.ts";
+import type { WriteResult } from "./socket-writer.ts";
+import {
+  randomizeRoutingIds,
+  createContext,
+  createRouter,
+  unbind,
+  watchEvents,
+  createDealer,
+} from "./sockets.ts";
 
 export interface PortListener {
   appeared(connection: number, admission: Admission): void;
@@ -42,7 +45,7 @@ export interface PortListener {
 
 export interface PortOptions {
   readonly identity: Identity;
-  readonly roster: Roster;
+  readonly allowList: AllowList;
   readonly listener: PortListener;
   readonly onStranger?: ((stranger: Stranger) => void) | undefined;
 }
@@ -54,7 +57,7 @@ const SECRET_BYTES = 24;
 export class Port {
   readonly #options: PortOptions;
   readonly #context: Context = createContext();
-  readonly #door = new Door();
+  readonly #admissions = new AdmissionControl();
   #authenticator: Authenticator | undefined;
   #router: Router | undefined;
   #address: Address = { host: "", port: 0 };
@@ -114,11 +117,11 @@ export class Port {
   }
 
   #startAuthenticator(): void {
-    const { roster, onStranger } = this.#options;
+    const { allowList, onStranger } = this.#options;
     const authenticator = Authenticator.start({
       context: this.#context,
-      roster,
-      door: this.#door,
+      allowList,
+      admissions: this.#admissions,
       connections: (key) => ({ ofKey: this.#connections.countOf(key), all: this.#connections.size }),
       onStranger,
     });
@@ -133,26 +136,26 @@ export class Port {
     const { identity } = this.#options;
     const { endpoint, ipv6 } = this.#endpoint!;
     const authenticator = this.#authenticator!;
-    this.#door.reset();
+    this.#admissions.reset();
     authenticator.admitOnly(identity.curveKey);
     this.#disconnected = randomBytes(SECRET_BYTES);
     const options = { context: this.#context, identity, disconnected: this.#disconnected, ipv6 };
-    const router = scatterRoutingIds(this.#context, () => createRouter(options));
+    const router = randomizeRoutingIds(this.#context, () => createRouter(options));
     this.#router = router;
     // Never `bind` and `unbind`: they work in another thread, while a socket is for one thread at a time.
     router.bindSync(ipv6 ? "tcp://[::1]:*" : "tcp://127.0.0.1:*");
     const loopback = router.lastEndpoint ?? "";
     void this.#receive(router);
     const hasRefused = (curveKey: Uint8Array): boolean => authenticator.hasRefused(curveKey);
-    const calibrated = this.#door.calibrated();
-    await proveGuarded({ context: this.#context, endpoint: loopback, identity, hasRefused, calibrated });
+    const calibrated = this.#admissions.calibrated();
+    await checkGuarded({ context: this.#context, endpoint: loopback, identity, hasRefused, calibrated });
     unbind(router, loopback);
     await bindAgain(router, endpoint, tries);
     if (this.#isClosed) throw new WireError(WireErrorCode.closed, "the port was closed while it opened");
     // When it opens again, it is the same port.
     this.#endpoint = { endpoint: router.lastEndpoint ?? endpoint, ipv6 };
     this.#address = { host: this.#address.host, port: endpointPort(this.#endpoint.endpoint) };
-    authenticator.admitRoster();
+    authenticator.admitListed();
   }
 
   async #receive(router: Router): Promise<void> {
@@ -185,7 +188,7 @@ export class Port {
 
   #appeared(name: string, routingId: Buffer): void {
     const { listener } = this.#options;
-    const appearance = this.#door.appeared(routingId);
+    const appearance = this.#admissions.appeared(routingId);
     this.#connections.add(name, appearance.kind === "unexpected" ? undefined : appearance.admission);
     switch (appearance.kind) {
       case "admitted":
@@ -243,7 +246,59 @@ async function bindAgain(router: Router, endpoint: string, tries: number): Promi
       return router.bindSync(endpoint);
     } catch (error) {
       if (tried >= tries || systemCode(error) !== "EADDRINUSE") throw error;
-      await setTimeout(REBIND_MS);
+      await sleep(REBIND_MS);
     }
   }
+}
+
+interface PortCheckOptions {
+  readonly context: Context;
+  /** A `tcp://` endpoint on the loopback that leads to the port's socket. */
+  readonly endpoint: string;
+  readonly identity: Identity;
+  /** Whether the authenticator has refused this key. */
+  readonly hasRefused: (curveKey: Uint8Array) => boolean;
+  /** Resolves when the port has seen the connection made with its own key. */
+  readonly calibrated: Promise<void>;
+}
+
+/**
+ * Checks that a port is guarded before the world can reach it: a stranger is refused, and the port's own key is not.
+ * Rejects with PFS_AUTHENTICATOR_LOST when a stranger is let in, or when nobody answers.
+ */
+async function checkGuarded(options: PortCheckOptions): Promise<void> {
+  const { context, endpoint, identity, hasRefused, calibrated } = options;
+  const ipv6 = endpoint.includes("[");
+  const probe = async (from: Identity, letIn?: Promise<void>): Promise<string> => {
+    const dealer = createDealer({ context, identity: from, serverKey: identity.curveKey, ipv6 });
+    dealer.linger = 0;
+    return await outcomeOf(dealer, endpoint, letIn);
+  };
+  const stranger = Identity.create();
+  const outcome = await probe(stranger);
+  if (outcome !== "refused" || !hasRefused(stranger.curveKey)) throw unguarded(`a stranger was ${outcome}`);
+  const own = await probe(identity, calibrated);
+  if (own !== "let in") throw unguarded(`the port's own key was ${own}`);
+}
+
+async function outcomeOf(dealer: Dealer, endpoint: string, letIn?: Promise<void>): Promise<string> {
+  return await new Promise((resolve) => {
+    watchEvents(dealer, ({ type }) => {
+      if (type === "handshake" && letIn === undefined) settle("let in");
+      if (type === "handshake:error:auth") settle("refused");
+    });
+    const settle = (outcome: string): void => {
+      clearTimeout(timer);
+      dealer.close();
+      resolve(outcome);
+    };
+    const timer = setTimeout(settle, PORT_CHECK_TIMEOUT_MS, "not answered");
+    void letIn?.then(() => settle("let in"));
+    dealer.connect(endpoint);
+  });
+}
+
+function unguarded(reason: string): WireError {
+  const message = `the port was not opened, because it does not check keys as it must: ${reason}`;
+  return new WireError(WireErrorCode.authenticatorLost, message, { reason });
 }

@@ -1,7 +1,7 @@
 /**
  * The listening side of the wire: a guarded port whose connections become sessions, each a `Link`.
  *
- *     appeared ─▶ lobby ──signed HELLO──▶ session ──lost, closed──▶ over
+ *     appeared ─▶ pending ─signed HELLO──▶ session ──lost, closed──▶ over
  *                   └──refused───────────────────────────────────▶ over: not spoken with any more
  */
 import { EnvelopeOffset, MessageType } from "../../../packets/envelope.ts";
@@ -9,31 +9,30 @@ import { hasCode } from "../../../packets/errors.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
 import { TICK_MS } from "../../limits.ts";
-import type { Admission } from "./admission.ts";
-import { errorMessage } from "../session/error-frame.ts";
+import type { Admission } from "./authenticator.ts";
+import { errorMessage, closedHere } from "../session/errors.ts";
 import { outFrame, toParts } from "../session/message.ts";
 import type { Identity } from "../trust/keys.ts";
-import { closedHere } from "../session/link-errors.ts";
 import type { Link, PeerInfo } from "../link.ts";
-import { Lobby } from "./pending-connections.ts";
+import { PendingConnections } from "./pending-connections.ts";
 import { Port } from "./port.ts";
-import { Pump } from "./pump.ts";
+import { SocketWriter } from "./socket-writer.ts";
 import { refusal, replayedHello } from "../handshake/server-handshake.ts";
-import type { Roster, RosterEntry } from "../trust/allow-list.ts";
+import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 import { SessionLink } from "../session/session-link.ts";
-import type { WireEvent } from "./wire-event.ts";
+import type { WireEvent } from "./events.ts";
 
 export interface WireServerOptions {
   readonly identity: Identity;
   /** Asked at every connection; removing an entry ends its sessions. */
-  readonly roster: Roster;
+  readonly allowList: AllowList;
   readonly role: "hub" | "node";
   readonly label: string;
   readonly features?: readonly string[];
   /** A session began. Say who answers it (`onRequest`) before the first await. */
   readonly onLink: (link: Link) => void;
-  /** A machine has joined the roster; keep it. When this rejects, the machine is removed again and refused. */
-  readonly onJoin?: (joined: RosterEntry, invite: RosterEntry) => void | Promise<void>;
+  /** A machine has joined the allow list; keep it. When this rejects, the machine is removed again and refused. */
+  readonly onJoin?: (joined: AllowListEntry, invite: AllowListEntry) => void | Promise<void>;
   readonly onEvent?: (event: WireEvent) => void;
 }
 
@@ -42,8 +41,8 @@ export class WireServer implements AsyncDisposable {
   readonly closed: Promise<PacketfsError>;
   readonly #options: WireServerOptions;
   readonly #port: Port;
-  readonly #lobby: Lobby;
-  readonly #pump: Pump<SessionLink>;
+  readonly #pending: PendingConnections;
+  readonly #writer: SocketWriter<SessionLink>;
   readonly #sessions = new Map<number, SessionLink>();
   readonly #connections = new Map<SessionLink, number>();
   /** Connections whose sessions are over, though the peers may not know. */
@@ -56,42 +55,42 @@ export class WireServer implements AsyncDisposable {
   constructor(options: WireServerOptions) {
     this.#options = options;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
-    const { identity, roster, role, label, features = [], onJoin } = options;
+    const { identity, allowList, role, label, features = [], onJoin } = options;
     const onEvent = (event: WireEvent): void => options.onEvent?.(event);
     this.#port = new Port({
       identity,
-      roster,
+      allowList,
       onStranger: (stranger) => onEvent({ kind: "stranger", ...stranger }),
       listener: {
-        appeared: (connection, admission) => this.#lobby.appeared(connection, admission),
+        appeared: (connection, admission) => this.#pending.appeared(connection, admission),
         disappeared: (connection) => this.#disappeared(connection),
         received: (connection, parts) => this.#received(connection, parts),
-        refused: (routingId, admission) => this.#refusedAtDoor(routingId, admission),
+        refused: (routingId, admission) => this.#refusedAtAdmission(routingId, admission),
         silent: (connection) => this.#sessions.get(connection)?.ping(),
         reopened: (culprit, reason) => this.#reopened(culprit, reason),
         failed: (error) => this.#end(error),
       },
     });
-    this.#lobby = new Lobby({
+    this.#pending = new PendingConnections({
       identity,
-      roster,
+      allowList,
       role,
       label,
       features,
       onJoin,
       onEvent,
-      // The socket never makes these wait, and a guest that has no room for them is no loss.
+      // The socket never makes these wait, and a connection that has no room for them is no loss.
       write: (connection, parts) => void this.#port.write(connection, parts),
       onSession: (connection, peer, admission) => this.#begin(connection, peer, admission),
     });
-    this.#pump = new Pump<SessionLink>({
+    this.#writer = new SocketWriter<SessionLink>({
       write: async (link, parts) => {
         const connection = this.#connections.get(link);
         return connection === undefined ? "gone" : await this.#port.write(connection, parts);
       },
       onGone: (link) => link.lose("its connection is gone"),
     });
-    this.#ignoreRemovals = roster.onRemoval((entry) => this.#removed(entry));
+    this.#ignoreRemovals = allowList.onRemoval((entry) => this.#removed(entry));
     this.#ticker = setInterval(() => this.#tick(), TICK_MS).unref();
   }
 
@@ -130,7 +129,7 @@ export class WireServer implements AsyncDisposable {
     const link: SessionLink = new SessionLink({
       peer,
       now: () => performance.now(),
-      port: { wake: () => this.#pump.wake(link), over: () => this.#forget(link) },
+      port: { wake: () => this.#writer.wake(link), over: () => this.#forget(link) },
     });
     this.#sessions.set(connection, link);
     this.#connections.set(link, connection);
@@ -143,7 +142,7 @@ export class WireServer implements AsyncDisposable {
   }
 
   #disappeared(connection: number): void {
-    this.#lobby.disappeared(connection);
+    this.#pending.disappeared(connection);
     const link = this.#sessions.get(connection);
     this.#sessions.delete(connection);
     link?.lose("its connection ended");
@@ -153,7 +152,7 @@ export class WireServer implements AsyncDisposable {
   #received(connection: number, parts: readonly Uint8Array[]): void {
     const link = this.#sessions.get(connection);
     if (link === undefined) {
-      if (this.#lobby.received(connection, parts) || !this.#over.delete(connection)) return;
+      if (this.#pending.received(connection, parts) || !this.#over.delete(connection)) return;
       // Told once. It must connect again to be listened to.
       const error = new WireError(WireErrorCode.sessionUnknown, "the session is over; say HELLO again");
       void this.#port.write(connection, toParts(outFrame(errorMessage(error)), 0, 0));
@@ -165,14 +164,14 @@ export class WireServer implements AsyncDisposable {
   }
 
   #forget(link: SessionLink): void {
-    this.#pump.forget(link);
+    this.#writer.forget(link);
     const connection = this.#connections.get(link);
     this.#connections.delete(link);
     if (connection === undefined || !this.#sessions.delete(connection)) return;
     this.#over.add(connection);
   }
 
-  #refusedAtDoor(routingId: Uint8Array, admission: Admission | undefined): void {
+  #refusedAtAdmission(routingId: Uint8Array, admission: Admission | undefined): void {
     const error = refusal(RefusalReason.routing, "routing ids are assigned, not chosen");
     void this.#port.writeTo(routingId, toParts(outFrame(errorMessage(error)), 0, 0));
     const [id, address] = [admission?.entry?.id ?? "", admission?.address ?? ""];
@@ -182,15 +181,15 @@ export class WireServer implements AsyncDisposable {
   #reopened(culprit: Admission | undefined, reason: string): void {
     const [id, address] = [culprit?.entry?.id ?? "", culprit?.address ?? ""];
     this.#options.onEvent?.({ kind: "attacked", id, address, reason });
-    this.#lobby.clear();
+    this.#pending.clear();
     this.#loseAll("its port had to be opened anew");
     this.#over.clear();
   }
 
-  #removed(entry: RosterEntry): void {
+  #removed(entry: AllowListEntry): void {
     for (const link of this.#connections.keys()) {
       if (link.peer.id === entry.id)
-        link.end(refusal(RefusalReason.key, "the identity was removed from the roster"));
+        link.end(refusal(RefusalReason.key, "the identity was removed from the allow list"));
     }
   }
 
@@ -200,16 +199,16 @@ export class WireServer implements AsyncDisposable {
 
   #tick(): void {
     this.#port.tick();
-    this.#lobby.tick();
+    this.#pending.tick();
     for (const link of this.#connections.keys()) link.tick();
   }
 
   #end(error: PacketfsError): void {
     clearInterval(this.#ticker);
     this.#ignoreRemovals();
-    this.#lobby.clear();
+    this.#pending.clear();
     this.#loseAll(error.message);
-    this.#pump.close();
+    this.#writer.close();
     this.#port.close();
     this.#resolveClosed(error);
   }

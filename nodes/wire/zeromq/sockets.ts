@@ -1,5 +1,7 @@
-/** ZeroMQ sockets with every option that the wire relies on. */
-import { Context, Dealer, Router } from "zeromq";
+/** ZeroMQ sockets with every option that the wire relies on, what happens to them, and routing ids that are hard to guess. */
+import { randomInt } from "node:crypto";
+import { Context, Dealer, Router, Request } from "zeromq";
+import type { Event, Observer } from "zeromq";
 import { MESSAGE_CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import {
   CONNECT_TIMEOUT_MS,
@@ -10,9 +12,9 @@ import {
   SOCKET_LINGER_MS,
   SOCKET_MESSAGES_MAX,
 } from "../../limits.ts";
-import { ZAP_DOMAIN } from "./authenticator.ts";
 import { z85Encode } from "../trust/keys.ts";
 import type { Identity } from "../trust/keys.ts";
+import { ZAP_DOMAIN } from "./authenticator.ts";
 
 const FRAME_BYTES_MAX = MESSAGE_CHUNK_BYTES_MAX + FRAME_OVERHEAD_BYTES;
 
@@ -98,4 +100,55 @@ export function createDealer({ context, identity, serverKey, ipv6 }: DealerOptio
     linger: SOCKET_LINGER_MS,
     ipv6,
   });
+}
+
+/**
+ * Contexts of sockets that still report. A context that is collected as garbage is shut down, and then its observers wait
+ * for ever and keep the process from ending.
+ */
+const reporting = new Map<Observer, Context>();
+
+/**
+ * Calls `listener` with what happens to a socket's connections until the socket is closed. zeromq.js has an emitter for this,
+ * which ends the process with an unhandled rejection when the socket closes at the wrong moment. Never close the observer
+ * before its socket: libzmq's I/O thread would wait for ever to report to it.
+ */
+export function watchEvents(socket: Dealer, listener: (event: Event) => void): void {
+  const { events, context } = socket;
+  reporting.set(events, context);
+  void follow(events, listener).finally(() => reporting.delete(events));
+}
+
+async function follow(events: Observer, listener: (event: Event) => void): Promise<void> {
+  try {
+    while (!events.closed) {
+      // Undefined when it was closed while waiting, whatever its type says.
+      const event = (await events.receive()) as Event | undefined;
+      if (event === undefined || event.type === "end") return;
+      listener(event);
+    }
+  } catch {
+    // Closed: there is nothing to tell any more.
+  }
+}
+
+/** How far each of the two ways of `randomizeRoutingIds` goes at most: together they make a quarter of a million starting points. */
+const STEPS_MAX = 512;
+const ROUTING_IDS_ENDPOINT = "inproc://packetfs.routing-ids";
+
+/**
+ * Creates a ROUTER whose next routing id is hard to guess. libzmq starts its counter with `rand()`, which nobody
+ * seeded, so a fresh process always begins with the same id; and a peer that chose the very id that is assigned next ends
+ * the process (see `AdmissionControl`). Who guesses wrong is thrown out, so a guess must be a poor bet: an unknown number of random
+ * numbers is used up, and the counter is moved on by an unknown number of connections.
+ */
+export function randomizeRoutingIds(context: Context, createRouter: () => Router): Router {
+  for (let steps = randomInt(STEPS_MAX); steps > 0; steps--) new Request({ context, linger: 0 }).close();
+  const router = createRouter();
+  router.bindSync(ROUTING_IDS_ENDPOINT);
+  const dealer = new Dealer({ context, linger: 0 });
+  for (let steps = randomInt(STEPS_MAX); steps > 0; steps--) dealer.connect(ROUTING_IDS_ENDPOINT);
+  dealer.close();
+  unbind(router, ROUTING_IDS_ENDPOINT);
+  return router;
 }

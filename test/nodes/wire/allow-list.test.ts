@@ -1,63 +1,65 @@
 import { expect, test } from "vitest";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
-import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
-import type { RosterEntry } from "../../../nodes/wire/trust/allow-list.ts";
+import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
+import type { AllowListEntry } from "../../../nodes/wire/trust/allow-list.ts";
 
-function entryOf({ signingKey, curveKey }: Identity, label = "x"): Omit<RosterEntry, "id"> {
+function entryOf({ signingKey, curveKey }: Identity, label = "x"): Omit<AllowListEntry, "id"> {
   return { signingKey, curveKey, role: "node", label };
 }
 
 test("is looked up by id and by CURVE key, and survives JSON", () => {
-  const roster = new Roster();
+  const allowList = new AllowList();
   const [a, b] = [Identity.create(), Identity.create()];
-  expect(roster.add({ ...entryOf(a), address: "a:1" }).id).toBe(a.id);
-  roster.add({ ...entryOf(b), role: "client" });
-  expect(roster.byId(a.id)).toMatchObject({ label: "x", role: "node", address: "a:1" });
-  expect(roster.byCurveKey(b.curveKey)).toMatchObject({ id: b.id, role: "client" });
-  expect(roster.byCurveKey(new Uint8Array(32))).toBeUndefined();
-  const restored = Roster.fromJSON(JSON.parse(JSON.stringify(roster)));
+  expect(allowList.add({ ...entryOf(a), address: "a:1" }).id).toBe(a.id);
+  allowList.add({ ...entryOf(b), role: "client" });
+  expect(allowList.byId(a.id)).toMatchObject({ label: "x", role: "node", address: "a:1" });
+  expect(allowList.byCurveKey(b.curveKey)).toMatchObject({ id: b.id, role: "client" });
+  expect(allowList.byCurveKey(new Uint8Array(32))).toBeUndefined();
+  const restored = AllowList.fromJSON(JSON.parse(JSON.stringify(allowList)));
   expect(restored.entries().map(({ id }) => id)).toEqual([a.id, b.id]);
-  expect(JSON.stringify(restored)).toBe(JSON.stringify(roster));
+  expect(JSON.stringify(restored)).toBe(JSON.stringify(allowList));
 });
 
 test("an entry is replaced by one with the same id, its old CURVE key with it", () => {
-  const roster = new Roster();
+  const allowList = new AllowList();
   const [a, b] = [Identity.create(), Identity.create()];
-  roster.add(entryOf(a));
-  roster.add({ ...entryOf(a, "new"), curveKey: b.curveKey });
-  expect(roster.byCurveKey(a.curveKey)).toBeUndefined();
-  expect(roster.byCurveKey(b.curveKey)).toMatchObject({ id: a.id, label: "new" });
+  allowList.add(entryOf(a));
+  allowList.add({ ...entryOf(a, "new"), curveKey: b.curveKey });
+  expect(allowList.byCurveKey(a.curveKey)).toBeUndefined();
+  expect(allowList.byCurveKey(b.curveKey)).toMatchObject({ id: a.id, label: "new" });
   // Nobody may get another's connections.
-  expect(() => roster.add(entryOf(b))).toThrow(expect.objectContaining({ code: "PFS_ROSTER_INVALID" }));
-  expect(roster.entries()).toHaveLength(1);
+  expect(() => allowList.add(entryOf(b))).toThrow(
+    expect.objectContaining({ code: "PFS_ALLOW_LIST_INVALID" }),
+  );
+  expect(allowList.entries()).toHaveLength(1);
 });
 
 test("says who was removed", () => {
-  const roster = new Roster();
+  const allowList = new AllowList();
   const identity = Identity.create();
-  roster.add(entryOf(identity));
+  allowList.add(entryOf(identity));
   const removed: string[] = [];
-  const stop = roster.onRemoval(({ id }) => removed.push(id));
-  expect(roster.remove(identity.id)).toBe(true);
-  expect(roster.remove(identity.id)).toBe(false);
+  const stop = allowList.onRemoval(({ id }) => removed.push(id));
+  expect(allowList.remove(identity.id)).toBe(true);
+  expect(allowList.remove(identity.id)).toBe(false);
   stop();
-  roster.add(entryOf(identity));
-  roster.remove(identity.id);
+  allowList.add(entryOf(identity));
+  allowList.remove(identity.id);
   expect(removed).toEqual([identity.id]);
-  expect(roster.byCurveKey(identity.curveKey)).toBeUndefined();
+  expect(allowList.byCurveKey(identity.curveKey)).toBeUndefined();
 });
 
 test("what it holds is its own", () => {
-  const roster = new Roster();
+  const allowList = new AllowList();
   const identity = Identity.create();
   const curveKey = Uint8Array.from(identity.curveKey);
-  roster.add({ ...entryOf(identity), curveKey });
+  allowList.add({ ...entryOf(identity), curveKey });
   curveKey.fill(0);
-  expect(roster.byCurveKey(identity.curveKey)).toBeDefined();
+  expect(allowList.byCurveKey(identity.curveKey)).toBeDefined();
 });
 
-test("refuses what is no roster", () => {
-  const [good] = JSON.parse(JSON.stringify(rosterOf(Identity.create()))) as Record<string, unknown>[];
+test("refuses what is no allow list", () => {
+  const [good] = JSON.parse(JSON.stringify(allowListOf(Identity.create()))) as Record<string, unknown>[];
   const bad = [
     null,
     {},
@@ -67,12 +69,14 @@ test("refuses what is no roster", () => {
     [{ ...good, label: 1 }],
   ];
   for (const json of bad) {
-    expect(() => Roster.fromJSON(json)).toThrow(expect.objectContaining({ code: "PFS_ROSTER_INVALID" }));
+    expect(() => AllowList.fromJSON(json)).toThrow(
+      expect.objectContaining({ code: "PFS_ALLOW_LIST_INVALID" }),
+    );
   }
 });
 
-function rosterOf(identity: Identity): Roster {
-  const roster = new Roster();
-  roster.add(entryOf(identity));
-  return roster;
+function allowListOf(identity: Identity): AllowList {
+  const allowList = new AllowList();
+  allowList.add(entryOf(identity));
+  return allowList;
 }

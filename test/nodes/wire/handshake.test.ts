@@ -1,16 +1,16 @@
 /** The handshake without sockets: what each side believes, and what it does not. */
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
-import { Caller } from "../../../nodes/wire/handshake/client-handshake.ts";
-import type { CallerStep } from "../../../nodes/wire/handshake/client-handshake.ts";
+import { ClientHandshake } from "../../../nodes/wire/handshake/client-handshake.ts";
+import type { ClientStep } from "../../../nodes/wire/handshake/client-handshake.ts";
 import { fromParts, outFrame, toParts } from "../../../nodes/wire/session/message.ts";
-import type { SignedHello, Welcome } from "../../../nodes/wire/handshake/handshake-messages.ts";
-import { ownerOf, signWelcome } from "../../../nodes/wire/handshake/signed-hello.ts";
+import type { SignedHello, Welcome } from "../../../nodes/wire/handshake/messages.ts";
+import { ownerOf, signWelcome } from "../../../nodes/wire/handshake/messages.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { OutMessage } from "../../../nodes/wire/link.ts";
-import { receiveGuest } from "../../../nodes/wire/handshake/server-handshake.ts";
-import type { Guest, Verdict } from "../../../nodes/wire/handshake/server-handshake.ts";
-import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
+import { receiveHello } from "../../../nodes/wire/handshake/server-handshake.ts";
+import type { PendingConnection, ServerStep } from "../../../nodes/wire/handshake/server-handshake.ts";
+import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import { Random } from "../../packets/seed.ts";
 import { list } from "./network.ts";
 
@@ -18,19 +18,22 @@ const random = new Random(1);
 const nonce = (): Uint8Array => random.fill(new Uint8Array(32));
 const hub = Identity.create();
 const client = Identity.create();
-const roster = new Roster();
-list(roster, client, "client");
-const reception = { server: hub, roster, random: nonce };
+const allowList = new AllowList();
+list(allowList, client, "client");
+const reception = { server: hub, allowList, random: nonce };
 
-function callerTo(server: { curveKey: Uint8Array; signingKey: Uint8Array }, identity = client): Caller {
+function callerTo(
+  server: { curveKey: Uint8Array; signingKey: Uint8Array },
+  identity = client,
+): ClientHandshake {
   const self = { label: "me", features: ["a", "b"], address: "me:1" };
-  return new Caller({ address: "hub:1", server, identity, role: "client", self, random: nonce });
+  return new ClientHandshake({ address: "hub:1", server, identity, role: "client", self, random: nonce });
 }
 
-function guestOf(identity: Identity): Guest {
+function guestOf(identity: Identity): PendingConnection {
   const { curveKey } = identity;
   return {
-    admission: { curveKey, entry: roster.byId(identity.id), address: "10.0.0.1" },
+    admission: { curveKey, entry: allowList.byId(identity.id), address: "10.0.0.1" },
     challenge: undefined,
   };
 }
@@ -45,19 +48,19 @@ function metaOf(parts: readonly Uint8Array[]): unknown {
 }
 
 /** Goes as far as the signed HELLO. */
-function signedHello(caller: Caller, guest: Guest): SignedHello {
-  const challenged = receiveGuest(guest, caller.hello(), reception);
+function signedHello(handshake: ClientHandshake, guest: PendingConnection): SignedHello {
+  const challenged = receiveHello(guest, handshake.hello(), reception);
   if (challenged.kind !== "challenged") throw new Error(challenged.kind);
-  const step = caller.receive(partsOf(challenged.answer));
+  const step = handshake.receive(partsOf(challenged.answer));
   if (step.kind !== "say") throw new Error(step.kind);
   return metaOf(step.parts) as SignedHello;
 }
 
-function decide(guest: Guest, hello: unknown): Verdict {
-  return receiveGuest(guest, partsOf({ type: MessageType.HELLO, meta: hello }), reception);
+function decide(guest: PendingConnection, hello: unknown): ServerStep {
+  return receiveHello(guest, partsOf({ type: MessageType.HELLO, meta: hello }), reception);
 }
 
-function reasonOf(verdict: Verdict): unknown {
+function reasonOf(verdict: ServerStep): unknown {
   return verdict.kind === "refused" ? verdict.error.data["reason"] : verdict.kind;
 }
 
@@ -115,14 +118,14 @@ test("what is no HELLO is refused", () => {
   const padded = { ...(metaOf(callerTo(hub).hello()) as object), padding: "x".repeat(20_000) };
   expect(reasonOf(decide(guestOf(client), padded))).toBe("malformed-hello");
   const other = partsOf({ type: MessageType.EXEC });
-  expect(reasonOf(receiveGuest(guestOf(client), other, reception))).toBe("malformed-hello");
+  expect(reasonOf(receiveHello(guestOf(client), other, reception))).toBe("malformed-hello");
 });
 
 test("a WELCOME is believed from the holder of the expected key, for this very HELLO", () => {
-  const answer = (change: (hello: SignedHello) => Welcome): CallerStep => {
-    const caller = callerTo(hub);
-    const welcome = change(signedHello(caller, guestOf(client)));
-    return caller.receive(partsOf({ type: MessageType.WELCOME, meta: welcome }));
+  const answer = (change: (hello: SignedHello) => Welcome): ClientStep => {
+    const handshake = callerTo(hub);
+    const welcome = change(signedHello(handshake, guestOf(client)));
+    return handshake.receive(partsOf({ type: MessageType.WELCOME, meta: welcome }));
   };
   const plain = { version: 1, features: [], role: "hub", label: "hub", you: client.id } as const;
   expect(answer((hello) => signWelcome(plain, hello, hub))).toMatchObject({
@@ -147,9 +150,9 @@ test("a server that talks nonsense is left", () => {
     { type: MessageType.OK },
   ];
   for (const message of nonsense) {
-    const caller = callerTo(hub);
-    caller.hello();
-    expect(caller.receive(partsOf(message))).toMatchObject({
+    const handshake = callerTo(hub);
+    handshake.hello();
+    expect(handshake.receive(partsOf(message))).toMatchObject({
       kind: "failed",
       error: { code: "PFS_PEER_REFUSED" },
     });
@@ -159,10 +162,10 @@ test("a server that talks nonsense is left", () => {
 
 test("a joiner proves its own keys too, and cannot borrow another's", () => {
   const [invite, joining, victim] = [Identity.create(), Identity.create(), Identity.create()];
-  list(roster, invite, "invite");
+  list(allowList, invite, "invite");
   const self = { label: "new", features: [] };
-  const call = (own: Identity): Caller =>
-    new Caller({
+  const call = (own: Identity): ClientHandshake =>
+    new ClientHandshake({
       address: "h:1",
       server: hub,
       identity: invite,
@@ -182,8 +185,8 @@ test("a joiner proves its own keys too, and cannot borrow another's", () => {
       "bad-signature",
     );
   }
-  // Nor can it take over an identity that the roster has in another role, or its CURVE key.
-  list(roster, victim, "client");
+  // Nor can it take over an identity that the allow list has in another role, or its CURVE key.
+  list(allowList, victim, "client");
   const again = guestOf(invite);
   expect(reasonOf(decide(again, signedHello(call(victim), again)))).toBe("wrong-role");
 });

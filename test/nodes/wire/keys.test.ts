@@ -31,7 +31,7 @@ test("CURVE keys are ZeroMQ's own", () => {
 
 test("one secret is one identity, in every process and for ever", () => {
   const identity = Identity.fromSecret(new Uint8Array(32).fill(7));
-  // Stored rosters and tokens hold these; whoever changes the derivation locks everybody out.
+  // Stored allow lists and tokens hold these; whoever changes the derivation locks everybody out.
   expect(identity.id).toBe("c224a7ca8bd3d7f7b649eb1f8d1734e1");
   expect(Buffer.from(identity.curveKey).toString("hex")).toBe(
     "609124705a66f6325a54d33d13a1dbc7dcc226a5698bc438c0233e726ab29526",

@@ -5,21 +5,21 @@ import type { DialOptions } from "../../../nodes/wire/zeromq/dial.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { PublicIdentity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link, Role } from "../../../nodes/wire/link.ts";
-import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
+import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
 import type { WireServerOptions } from "../../../nodes/wire/zeromq/server.ts";
-import type { WireEvent } from "../../../nodes/wire/zeromq/wire-event.ts";
+import type { WireEvent } from "../../../nodes/wire/zeromq/events.ts";
 import { createContext, createDealer } from "../../../nodes/wire/zeromq/sockets.ts";
 
 export interface Network {
   readonly hub: Identity;
-  readonly roster: Roster;
+  readonly allowList: AllowList;
   readonly server: WireServer;
   readonly address: string;
   /** What the server reported, and the links that it accepted. */
   readonly events: WireEvent[];
   readonly links: Link[];
-  /** Dials as `identity` (a fresh one by default), which is put on the roster in its role unless it is there. */
+  /** Dials as `identity` (a fresh one by default), which is put on the allow list in its role unless it is there. */
   dial(options?: Partial<DialOptions> & { readonly unlisted?: boolean }): Promise<Link>;
   /** The server's end of a link. */
   accepted(link: Link): Promise<Link>;
@@ -32,21 +32,21 @@ export interface Network {
 
 const context = createContext();
 
-/** Puts an identity on a roster. */
-export function list(roster: Roster, { signingKey, curveKey }: PublicIdentity, role: Role): void {
-  roster.add({ signingKey, curveKey, role, label: "listed" });
+/** Puts an identity on an allow list. */
+export function list(allowList: AllowList, { signingKey, curveKey }: PublicIdentity, role: Role): void {
+  allowList.add({ signingKey, curveKey, role, label: "listed" });
 }
 
 export async function openNetwork(options: Partial<WireServerOptions> = {}): Promise<Network> {
   const hub = options.identity ?? Identity.create();
-  const roster = options.roster ?? new Roster();
+  const allowList = options.allowList ?? new AllowList();
   const events: WireEvent[] = [];
   const links: Link[] = [];
   const dialed: Link[] = [];
   const sockets: Dealer[] = [];
   const server = new WireServer({
     identity: hub,
-    roster,
+    allowList,
     role: "hub",
     label: "hub",
     onEvent: (event) => events.push(event),
@@ -59,7 +59,7 @@ export async function openNetwork(options: Partial<WireServerOptions> = {}): Pro
   await server.bind("127.0.0.1", 0);
   return {
     hub,
-    roster,
+    allowList,
     server,
     address: server.address,
     events,
@@ -67,8 +67,8 @@ export async function openNetwork(options: Partial<WireServerOptions> = {}): Pro
     dial: async ({ unlisted = false, ...dialOptions } = {}) => {
       const identity = dialOptions.identity ?? Identity.create();
       const role = dialOptions.role ?? "client";
-      const isListed = roster.byId(identity.id) !== undefined;
-      if (!unlisted && !isListed) list(roster, identity, role);
+      const isListed = allowList.byId(identity.id) !== undefined;
+      if (!unlisted && !isListed) list(allowList, identity, role);
       const link = await dial({
         address: server.address,
         server: hub,

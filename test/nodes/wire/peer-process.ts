@@ -1,15 +1,18 @@
 /** One side of a link in a process of its own, for tests that kill or stop it. Talks with its parent over IPC. */
 import { randomBytes } from "node:crypto";
 import { MessageType } from "../../../packets/envelope.ts";
-import { Authenticator } from "../../../nodes/wire/zeromq/authenticator.ts";
-import { Caller } from "../../../nodes/wire/handshake/client-handshake.ts";
+import { Authenticator, AdmissionControl, connectionOf } from "../../../nodes/wire/zeromq/authenticator.ts";
+import { ClientHandshake } from "../../../nodes/wire/handshake/client-handshake.ts";
 import { dial } from "../../../nodes/wire/zeromq/dial.ts";
-import { Door, connectionOf } from "../../../nodes/wire/zeromq/admission.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
-import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
-import { scatterRoutingIds } from "../../../nodes/wire/zeromq/scatter.ts";
+import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
+import {
+  randomizeRoutingIds,
+  createContext,
+  createDealer,
+  createRouter,
+} from "../../../nodes/wire/zeromq/sockets.ts";
 import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
-import { createContext, createDealer, createRouter } from "../../../nodes/wire/zeromq/sockets.ts";
 
 const { OK, WANT, FILE_REQUEST, FILE_DATA } = MessageType;
 /** Fixed, so that both processes know all keys. */
@@ -17,12 +20,12 @@ export const HUB_SECRET: Uint8Array = new Uint8Array(32).fill(1);
 export const CLIENT_SECRET: Uint8Array = new Uint8Array(32).fill(2);
 
 async function serve(port: number): Promise<void> {
-  const roster = new Roster();
+  const allowList = new AllowList();
   const { signingKey, curveKey } = Identity.fromSecret(CLIENT_SECRET);
-  roster.add({ signingKey, curveKey, role: "client", label: "client" });
+  allowList.add({ signingKey, curveKey, role: "client", label: "client" });
   const server = new WireServer({
     identity: Identity.fromSecret(HUB_SECRET),
-    roster,
+    allowList,
     role: "hub",
     label: "hub",
     onLink: (link) =>
@@ -60,7 +63,7 @@ async function bomb(address: string): Promise<void> {
   const socket = createDealer({ context: createContext(), identity, serverKey: hub.curveKey, ipv6: false });
   socket.connect(`tcp://${address}`);
   const self = { label: "bomb", features: [] };
-  const caller = new Caller({
+  const handshake = new ClientHandshake({
     address,
     server: hub,
     identity,
@@ -68,9 +71,9 @@ async function bomb(address: string): Promise<void> {
     self,
     random: () => randomBytes(32),
   });
-  await socket.send(caller.hello());
+  await socket.send(handshake.hello());
   for (;;) {
-    const step = caller.receive(await socket.receive());
+    const step = handshake.receive(await socket.receive());
     if (step.kind === "failed") throw step.error;
     if (step.kind === "welcomed") break;
     await socket.send(step.parts);
@@ -81,25 +84,29 @@ async function bomb(address: string): Promise<void> {
   for (;;) await socket.receive();
 }
 
+const kept: unknown[] = [];
+
 /** The first routing id that a ROUTER of a fresh process assigns. */
 async function firstRoutingId(): Promise<void> {
   const context = createContext();
   const identity = Identity.fromSecret(HUB_SECRET);
-  const roster = new Roster();
-  Authenticator.start({
+  const allowList = new AllowList();
+  const authenticator = Authenticator.start({
     context,
-    roster,
-    door: new Door(),
+    allowList,
+    admissions: new AdmissionControl(),
     connections: () => ({ ofKey: 0, all: 0 }),
-  }).admitOnly(identity.curveKey);
+  });
+  authenticator.admitOnly(identity.curveKey);
   const disconnected = Buffer.from("disconnected");
-  const router = scatterRoutingIds(context, () =>
+  const router = randomizeRoutingIds(context, () =>
     createRouter({ context, identity, disconnected, ipv6: false }),
   );
   router.bindSync("tcp://127.0.0.1:*");
-  createDealer({ context, identity, serverKey: identity.curveKey, ipv6: false }).connect(
-    router.lastEndpoint!,
-  );
+  const dealer = createDealer({ context, identity, serverKey: identity.curveKey, ipv6: false });
+  dealer.connect(router.lastEndpoint!);
+  // A socket that nothing refers to is closed when garbage is collected, and then nobody would ever connect.
+  kept.push(authenticator, dealer);
   for (;;) {
     const [routingId, first] = await router.receive();
     if (first!.byteLength > 0) continue;

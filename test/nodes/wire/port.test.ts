@@ -1,13 +1,13 @@
-/** What keeps a port guarded: the authenticator, the door, and what happens when a peer attacks the port itself. */
+/** What keeps a port guarded: the authenticator, the admissions, and what happens when a peer attacks the port itself. */
 import { connect } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
-import { Door, connectionOf, routingIdOf } from "../../../nodes/wire/zeromq/admission.ts";
-import type { Admission } from "../../../nodes/wire/zeromq/admission.ts";
+import { AdmissionControl, connectionOf, routingIdOf } from "../../../nodes/wire/zeromq/authenticator.ts";
+import type { Admission } from "../../../nodes/wire/zeromq/authenticator.ts";
 import { parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
-import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
+import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import { createContext, createDealer, createRouter } from "../../../nodes/wire/zeromq/sockets.ts";
 import { list, openNetwork } from "./network.ts";
 import { RawPeer, chooseRoutingId } from "./raw-peer.ts";
@@ -28,21 +28,21 @@ async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await isTrue())) await setTimeout(10);
 }
 
-class BreakableRoster extends Roster {
+class BreakableAllowList extends AllowList {
   isBroken = false;
 
-  override byCurveKey(curveKey: Uint8Array): ReturnType<Roster["byCurveKey"]> {
+  override byCurveKey(curveKey: Uint8Array): ReturnType<AllowList["byCurveKey"]> {
     if (this.isBroken) throw new Error("a defect");
     return super.byCurveKey(curveKey);
   }
 }
 
 test("when the authenticator ends, the port closes and its sessions end", async () => {
-  const roster = new BreakableRoster();
-  const network = await openNetwork({ roster });
+  const allowList = new BreakableAllowList();
+  const network = await openNetwork({ allowList });
   const link = await network.dial();
   expect(await isOpen(network.address)).toBe(true);
-  roster.isBroken = true;
+  allowList.isBroken = true;
   const late = network.dial({ identity: Identity.create(), timeoutMs: 1_000 });
   await expect(late).rejects.toMatchObject({ code: /PFS_PEER_(UNREACHABLE|REFUSED)/ });
   expect(await network.server.closed).toMatchObject({ code: "PFS_AUTHENTICATOR_LOST" });
@@ -83,7 +83,7 @@ test("a port that is taken says so", async () => {
 test("a peer that names itself is refused and told so", async () => {
   const network = await openNetwork();
   const identity = Identity.create();
-  list(network.roster, identity, "client");
+  list(network.allowList, identity, "client");
   const socket = createDealer({
     context: createContext(),
     identity,
@@ -106,7 +106,7 @@ test("a peer that takes a routing id which the port may assign is thrown out and
   });
   const honest = await network.dial();
   const identity = Identity.create();
-  list(network.roster, identity, "client");
+  list(network.allowList, identity, "client");
   const context = createContext();
   const squatter = createDealer({ context, identity, serverKey: network.hub.curveKey, ipv6: false });
   squatter.linger = 0;
@@ -123,12 +123,12 @@ test("a peer that takes a routing id which the port may assign is thrown out and
   await network.close();
 });
 
-test("the door knows assigned routing ids from chosen ones", () => {
+test("the admissions knows assigned routing ids from chosen ones", () => {
   const admission: Admission = { curveKey: new Uint8Array(32), entry: undefined, address: "" };
-  const door = new Door();
+  const admissions = new AdmissionControl();
   const come = (routingId: Uint8Array, isExpected = true): string => {
-    if (isExpected) void door.expect(admission);
-    return door.appeared(routingId).kind;
+    if (isExpected) void admissions.expect(admission);
+    return admissions.appeared(routingId).kind;
   };
   expect(come(routingIdOf(0xffff_fffe))).toBe("admitted");
   expect(come(routingIdOf(0xffff_ffff))).toBe("admitted");
@@ -139,7 +139,7 @@ test("the door knows assigned routing ids from chosen ones", () => {
   expect(come(Uint8Array.of(0, 0, 0, 0, 1, 0))).toBe("named");
   expect(come(routingIdOf(1), false)).toBe("unexpected");
   expect(come(routingIdOf(2))).toBe("admitted");
-  door.reset();
+  admissions.reset();
   expect(come(routingIdOf(77))).toBe("admitted");
   for (const connection of [0, 1, 0x8000_0000, 0xffff_ffff]) {
     expect(connectionOf(routingIdOf(connection))).toBe(connection);

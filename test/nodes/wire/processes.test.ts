@@ -8,11 +8,10 @@ import { afterEach, expect, test } from "vitest";
 import { PEER_LOST_MS } from "../../../nodes/limits.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { parseAddress } from "../../../nodes/wire/trust/address.ts";
-import { dial } from "../../../nodes/wire/zeromq/dial.ts";
-import { routingIdOf } from "../../../nodes/wire/zeromq/admission.ts";
+import { dial, Redialer } from "../../../nodes/wire/zeromq/dial.ts";
+import { routingIdOf } from "../../../nodes/wire/zeromq/authenticator.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
-import { Redialer } from "../../../nodes/wire/zeromq/redialer.ts";
 import { createContext, createDealer } from "../../../nodes/wire/zeromq/sockets.ts";
 import { list, openNetwork } from "./network.ts";
 import { CLIENT_SECRET, HUB_SECRET } from "./peer-process.ts";
@@ -72,7 +71,7 @@ test("a server killed in mid-request is a lost node within four seconds", async 
 
 test("a client killed in mid-request is noticed by the server, and its request withdrawn", async () => {
   const network = await openNetwork({ identity: hub });
-  list(network.roster, client, "client");
+  list(network.allowList, client, "client");
   const started = start("ask", network.address);
   started.catch(() => undefined);
   while (network.links.length === 0) await setTimeout(5);
@@ -130,7 +129,7 @@ test("a message of parts without end is noticed before it fills memory, and its 
     identity: hub,
     onLink: (link) => link.onRequest((_, reply) => reply({ type: OK })),
   });
-  list(network.roster, client, "client");
+  list(network.allowList, client, "client");
   const honest = await network.dial();
   const before = process.memoryUsage.rss();
   let peak = 0;

@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import type { Dealer } from "zeromq";
 import { MessageType } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
-import { Caller } from "../../../nodes/wire/handshake/client-handshake.ts";
-import { errorOf } from "../../../nodes/wire/session/error-frame.ts";
+import { ClientHandshake } from "../../../nodes/wire/handshake/client-handshake.ts";
+import { errorOf } from "../../../nodes/wire/session/errors.ts";
 import { fromParts, outFrame, toParts } from "../../../nodes/wire/session/message.ts";
 import type { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { OutMessage, Role, WireMessage } from "../../../nodes/wire/link.ts";
@@ -58,9 +58,9 @@ export function chooseRoutingId(socket: Dealer, routingId: Uint8Array): void {
 
 /** Says hello; the peer is in a session when this resolves. Rejects with the server's error. */
 export async function rawPeer(network: Network, identity: Identity, role: Role = "client"): Promise<RawPeer> {
-  if (network.roster.byId(identity.id) === undefined) list(network.roster, identity, role);
+  if (network.allowList.byId(identity.id) === undefined) list(network.allowList, identity, role);
   const peer = new RawPeer(network.socket(identity));
-  const caller = new Caller({
+  const handshake = new ClientHandshake({
     address: network.address,
     server: network.hub,
     identity,
@@ -72,9 +72,9 @@ export async function rawPeer(network: Network, identity: Identity, role: Role =
     peer.said.push(parts);
     await peer.send(parts);
   };
-  await say(caller.hello());
+  await say(handshake.hello());
   for (;;) {
-    const step = caller.receive(await peer.socket.receive());
+    const step = handshake.receive(await peer.socket.receive());
     if (step.kind === "failed") throw step.error;
     if (step.kind === "welcomed") return peer;
     await say(step.parts);

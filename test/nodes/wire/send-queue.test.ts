@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { Priority } from "../../../packets/envelope.ts";
 import { LINK_WINDOW_BYTES, LINK_WINDOW_BYTES_MIN } from "../../../nodes/limits.ts";
-import { SendQueue } from "../../../nodes/wire/session/send-queue.ts";
+import { PriorityQueue } from "../../../nodes/wire/session/send-queue.ts";
 import { ReceiveWindow, SendWindow } from "../../../nodes/wire/session/window.ts";
 
 const { control, interactive, bulk } = Priority;
 
 test("a higher class goes first, each in its own order", () => {
-  const queue = new SendQueue<string>();
+  const queue = new PriorityQueue<string>();
   queue.push("b1", bulk, 10);
   queue.push("i1", interactive, 10);
   queue.push("c1", control, 10);
@@ -20,7 +20,7 @@ test("a higher class goes first, each in its own order", () => {
 });
 
 test("no class starves the ones below it", () => {
-  const queue = new SendQueue<Priority>();
+  const queue = new PriorityQueue<Priority>();
   const size = 64 * 1024;
   const sent = [0, 0, 0];
   for (let round = 0; round < 3000; round++) {
@@ -35,7 +35,7 @@ test("no class starves the ones below it", () => {
 });
 
 test("what does not fit waits, and what may not go stays", () => {
-  const queue = new SendQueue<string>();
+  const queue = new PriorityQueue<string>();
   queue.push("b", bulk, 100);
   expect(queue.take(control)).toBeUndefined();
   expect(queue.take(bulk, (bytes) => bytes < 100)).toBeUndefined();
@@ -43,7 +43,7 @@ test("what does not fit waits, and what may not go stays", () => {
 });
 
 test("a long queue keeps its order", () => {
-  const queue = new SendQueue<number>();
+  const queue = new PriorityQueue<number>();
   let next = 0;
   let taken = 0;
   for (let round = 0; round < 20_000; round++) {

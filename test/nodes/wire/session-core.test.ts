@@ -7,8 +7,8 @@ import { MessageType } from "../../../packets/envelope.ts";
 import type { Priority } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { LINK_WINDOW_BYTES, PEER_LOST_MS, TICK_MS } from "../../../nodes/limits.ts";
-import { LinkCore } from "../../../nodes/wire/session/session-core.ts";
-import { closedHere } from "../../../nodes/wire/session/link-errors.ts";
+import { SessionCore } from "../../../nodes/wire/session/session-core.ts";
+import { closedHere } from "../../../nodes/wire/session/errors.ts";
 import { Random } from "../../packets/seed.ts";
 
 const { OK, WANT, FILE_DATA, EXEC } = MessageType;
@@ -26,7 +26,7 @@ interface Outcome {
 }
 
 class Side {
-  readonly core: LinkCore;
+  readonly core: SessionCore;
   readonly outcomes = new Map<string, Outcome>();
   readonly #names = new Map<number, string>();
   readonly answered = new Set<string>();
@@ -36,7 +36,7 @@ class Side {
   readonly #random: Random;
 
   constructor(name: string, random: Random) {
-    this.core = new LinkCore(name, 0);
+    this.core = new SessionCore(name, 0);
     this.#random = random;
   }
 
@@ -187,7 +187,7 @@ describe("by seed", () => {
 });
 
 /** Hands everything that one side has to say to the other. */
-function deliver(from: LinkCore, to: LinkCore, now: number): number {
+function deliver(from: SessionCore, to: SessionCore, now: number): number {
   let messages = 0;
   for (let parts = from.next(now); parts !== undefined; parts = from.next(now)) {
     to.receive(parts, now);
@@ -197,7 +197,7 @@ function deliver(from: LinkCore, to: LinkCore, now: number): number {
 }
 
 test("silence is broken every second, and is loss after three and a half", () => {
-  const [a, b] = [new LinkCore("b", 0), new LinkCore("a", 0)];
+  const [a, b] = [new SessionCore("b", 0), new SessionCore("a", 0)];
   for (let now = 0; now <= 20_000; now += TICK_MS) {
     a.tick(now);
     b.tick(now);
@@ -218,7 +218,7 @@ test("silence is broken every second, and is loss after three and a half", () =>
 });
 
 test("a process that stood still does not take its own silence for the peer's", () => {
-  const core = new LinkCore("peer", 0);
+  const core = new SessionCore("peer", 0);
   core.tick(100);
   core.tick(60_000);
   expect(core.closed).toBeUndefined();
@@ -227,7 +227,7 @@ test("a process that stood still does not take its own silence for the peer's", 
 });
 
 test("a message that takes long on a slow line is announced, and waited for", () => {
-  const [a, b] = [new LinkCore("b", 0), new LinkCore("a", 0)];
+  const [a, b] = [new SessionCore("b", 0), new SessionCore("a", 0)];
   a.notify({ type: EXEC, chunks: new Uint8Array(4 * 1024 * 1024) });
   const announcement = a.next(0)!;
   expect(announcement).toHaveLength(1);
@@ -241,7 +241,7 @@ test("a message that takes long on a slow line is announced, and waited for", ()
 });
 
 test("control passes when the window is closed", () => {
-  const [a, b] = [new LinkCore("b", 0), new LinkCore("a", 0)];
+  const [a, b] = [new SessionCore("b", 0), new SessionCore("a", 0)];
   for (let count = 0; count < 20; count++)
     a.notify({ type: EXEC, priority: 2, chunks: new Uint8Array(1024 * 1024) });
   while (a.next(0) !== undefined);
@@ -253,7 +253,7 @@ test("control passes when the window is closed", () => {
 });
 
 test("a peer that never takes anything is too slow in the end", () => {
-  const core = new LinkCore("peer", 0);
+  const core = new SessionCore("peer", 0);
   const chunks = new Uint8Array(4 * 1024 * 1024);
   for (let count = 0; count < 40 && core.closed === undefined; count++) core.notify({ type: EXEC, chunks });
   expect(core.closed).toMatchObject({ code: "PFS_PEER_SLOW", data: { peer: "peer" } });
@@ -262,7 +262,7 @@ test("a peer that never takes anything is too slow in the end", () => {
 });
 
 test("a request that was withdrawn before it left does not leave", () => {
-  const core = new LinkCore("peer", 0);
+  const core = new SessionCore("peer", 0);
   const request = core.ask({ type: WANT }, {}, 0);
   core.withdraw(request, closedHere());
   expect(core.next(0)).toBeUndefined();
@@ -275,7 +275,7 @@ test("a request that was withdrawn before it left does not leave", () => {
 });
 
 test("requests beyond the window wait on this side until others are answered", () => {
-  const [a, b] = [new LinkCore("b", 0), new LinkCore("a", 0)];
+  const [a, b] = [new SessionCore("b", 0), new SessionCore("a", 0)];
   const chunks = new Uint8Array(4 * 1024 * 1024);
   for (let count = 0; count < 11; count++) a.ask({ type: WANT, chunks }, {}, 0);
   const waiting: number[] = [];

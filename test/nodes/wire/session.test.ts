@@ -6,9 +6,9 @@ import type { PacketfsError } from "../../../packets/errors.ts";
 import { parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
-import { Redialer } from "../../../nodes/wire/zeromq/redialer.ts";
-import { Roster } from "../../../nodes/wire/trust/allow-list.ts";
-import type { RosterEntry } from "../../../nodes/wire/trust/allow-list.ts";
+import { Redialer } from "../../../nodes/wire/zeromq/dial.ts";
+import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
+import type { AllowListEntry } from "../../../nodes/wire/trust/allow-list.ts";
 import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
 import { list, openNetwork } from "./network.ts";
 import { rawPeer } from "./raw-peer.ts";
@@ -53,10 +53,10 @@ function hex(key: Uint8Array): string {
 test.concurrent("a machine joins with an invite, and from then on comes back as itself", async ({
   expect,
 }) => {
-  const joined: [RosterEntry, RosterEntry][] = [];
+  const joined: [AllowListEntry, AllowListEntry][] = [];
   const network = await openNetwork({ onJoin: (entry, invite) => void joined.push([entry, invite]) });
   const [invite, joining] = [Identity.create(), Identity.create()];
-  list(network.roster, invite, "invite");
+  list(network.allowList, invite, "invite");
   const options = { identity: invite, role: "node", joining, label: "attic", listen: "attic:7000" } as const;
   const far = await network.accepted(await network.dial(options));
   expect(far.peer).toMatchObject({ id: joining.id, role: "node", label: "attic" });
@@ -75,19 +75,19 @@ test.concurrent("a machine joins with an invite, and from then on comes back as 
     address: "127.0.0.1",
   });
   // An invite may be of use once; the session and the machine stay.
-  network.roster.remove(invite.id);
+  network.allowList.remove(invite.id);
   await expect(network.dial({ ...options, unlisted: true })).rejects.toMatchObject({
     code: "PFS_PEER_REFUSED",
   });
-  const restored = Roster.fromJSON(JSON.parse(JSON.stringify(network.roster)));
-  const second = await openNetwork({ identity: network.hub, roster: restored });
+  const restored = AllowList.fromJSON(JSON.parse(JSON.stringify(network.allowList)));
+  const second = await openNetwork({ identity: network.hub, allowList: restored });
   const again = await second.dial({ identity: joining, role: "node" });
   expect((await second.accepted(again)).peer.id).toBe(joining.id);
   await second.close();
   await network.close();
 });
 
-test.concurrent("a machine that its owner declines is not on the roster", async ({ expect }) => {
+test.concurrent("a machine that its owner declines is not on the allow list", async ({ expect }) => {
   const network = await openNetwork({
     onJoin: async () => {
       await setTimeout(10);
@@ -95,17 +95,17 @@ test.concurrent("a machine that its owner declines is not on the roster", async 
     },
   });
   const [invite, joining] = [Identity.create(), Identity.create()];
-  list(network.roster, invite, "invite");
+  list(network.allowList, invite, "invite");
   await expect(network.dial({ identity: invite, role: "node", joining })).rejects.toMatchObject({
     code: "PFS_PEER_REFUSED",
     data: { reason: "declined" },
     message: expect.stringContaining("used already"),
   });
-  expect(network.roster.byId(joining.id)).toBeUndefined();
+  expect(network.allowList.byId(joining.id)).toBeUndefined();
   await network.close();
 });
 
-test.concurrent("who is removed from the roster is out at once", async ({ expect }) => {
+test.concurrent("who is removed from the allow list is out at once", async ({ expect }) => {
   const network = await openNetwork();
   const identity = Identity.create();
   const [first, second, other] = [
@@ -113,7 +113,7 @@ test.concurrent("who is removed from the roster is out at once", async ({ expect
     await network.dial({ identity }),
     await network.dial(),
   ];
-  expect(network.roster.remove(identity.id)).toBe(true);
+  expect(network.allowList.remove(identity.id)).toBe(true);
   for (const link of [first, second]) {
     expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST", data: { reason: "PFS_PEER_REFUSED" } });
   }
@@ -149,11 +149,11 @@ test.concurrent("a link whose session the server forgot ends at once", async ({ 
 
 test.concurrent("a redialer comes back when the server does, and says hello anew", async ({ expect }) => {
   const [hub, identity] = [Identity.create(), Identity.create()];
-  const roster = new Roster();
-  list(roster, identity, "node");
+  const allowList = new AllowList();
+  list(allowList, identity, "node");
   const start = async (port: number): Promise<WireServer> => {
     const onLink = (link: Link): void => link.onRequest((_, reply) => reply({ type: OK }));
-    const server = new WireServer({ identity: hub, roster, role: "hub", label: "hub", onLink });
+    const server = new WireServer({ identity: hub, allowList, role: "hub", label: "hub", onLink });
     await server.bind("127.0.0.1", port);
     return server;
   };
@@ -188,7 +188,7 @@ test.concurrent("a redialer comes back when the server does, and says hello anew
 test.concurrent("many sessions share a port fairly and end with it", async ({ expect }) => {
   const network = await openNetwork({ onLink: (link) => link.onRequest((_, reply) => reply({ type: OK })) });
   const identity = Identity.create();
-  list(network.roster, identity, "client");
+  list(network.allowList, identity, "client");
   const links = await Promise.all(Array.from({ length: 40 }, () => network.dial({ identity })));
   await Promise.all(links.map((link) => link.request({ type: WANT, chunks: new Uint8Array(100_000) })));
   expect(network.server.links).toHaveLength(40);

@@ -74,7 +74,7 @@ test("a token of another hub is refused by this one", async () => {
   const identity = Identity.fromSecret(token.secret);
   const options = { address: token.address, server: token, identity, role: "client", label: "" } as const;
   await expect(dial(options)).rejects.toMatchObject({ code: "PFS_PEER_REFUSED" });
-  list(network.roster, identity, "client");
+  list(network.allowList, identity, "client");
   const link = await dial(options);
   expect(link.peer).toMatchObject({
     id: network.hub.id,
@@ -106,17 +106,17 @@ test("nobody there, nobody known, and no address", async () => {
 
 test.each(["node", "hub"] as const)("a client cannot become a %s", async (role) => {
   const identity = Identity.create();
-  list(network.roster, identity, "client");
+  list(network.allowList, identity, "client");
   const refused = { code: "PFS_PEER_REFUSED", data: { reason: "wrong-role" } };
   await expect(network.dial({ identity, role })).rejects.toMatchObject(refused);
   const joining = Identity.create();
   await expect(network.dial({ identity, role: "node", joining })).rejects.toMatchObject(refused);
-  expect(network.roster.byId(joining.id)).toBeUndefined();
+  expect(network.allowList.byId(joining.id)).toBeUndefined();
 });
 
 test("the invite of a join token joins, and does nothing else", async () => {
   const invite = Identity.create();
-  list(network.roster, invite, "invite");
+  list(network.allowList, invite, "invite");
   const refused = { code: "PFS_PEER_REFUSED", data: { reason: "wrong-role" } };
   for (const role of ["client", "node", "hub", "invite"] as const) {
     await expect(network.dial({ identity: invite, role })).rejects.toMatchObject(refused);
@@ -129,8 +129,8 @@ test("the invite of a join token joins, and does nothing else", async () => {
 
 test("one identity cannot use the connection of another", async () => {
   const [own, other] = [Identity.create(), Identity.create()];
-  list(network.roster, own, "client");
-  list(network.roster, other, "client");
+  list(network.allowList, own, "client");
+  list(network.allowList, other, "client");
   // Let in as itself, it says hello as the other, rightly signed.
   const impostor = rawPeer({ ...network, socket: () => network.socket(own) }, other);
   await expect(impostor).rejects.toMatchObject({
@@ -160,7 +160,7 @@ test("a signed HELLO that was recorded is of no use on another connection", asyn
 
 test("a connection that begins with something else than HELLO is told to leave", async () => {
   const identity = Identity.create();
-  list(network.roster, identity, "client");
+  list(network.allowList, identity, "client");
   const peer = new RawPeer(network.socket(identity));
   await peer.send([new Uint8Array(1)]);
   expect(await peer.hearError()).toMatchObject({

@@ -1,5 +1,7 @@
-import type { PacketfsError } from "../../../packets/errors.ts";
-import type { WireMessage } from "../link.ts";
+/** Replies as users of a link hold them: the stream that an asker reads, and what a handler answers with. */
+import { PacketfsError } from "../../../packets/errors.ts";
+import type { WireMessage, OutMessage, Reply } from "../link.ts";
+import { errorMessage, cancelled } from "./errors.ts";
 
 export interface ReplyStreamOptions {
   /** The reader took a reply of this cost. */
@@ -74,5 +76,54 @@ export class ReplyStream implements AsyncIterator<WireMessage, undefined> {
       if (error === undefined) resolve({ value: undefined, done: true });
       else reject(error);
     }
+  }
+}
+
+export interface ReplierOptions {
+  /** Answers a request; throws PFS_MESSAGE_TOO_LARGE. */
+  readonly answer: (request: number, message: OutMessage, isLast: boolean) => void;
+  readonly isWanted: (request: number) => boolean;
+  readonly room: (request: number) => Promise<void>;
+}
+
+/** Makes what handlers answer with. A signal is made only for those who ask for it. */
+export class Replier {
+  readonly #options: ReplierOptions;
+  readonly #controllers = new Map<number, AbortController>();
+
+  constructor(options: ReplierOptions) {
+    this.#options = options;
+  }
+
+  /** The reply to a request; 0 is a notification, which nobody waits for an answer to. */
+  make(request: number): Reply {
+    const { answer, room } = this.#options;
+    const reply = (message: OutMessage, last = true): void => {
+      if (request === 0) return;
+      if (last) this.#controllers.delete(request);
+      try {
+        answer(request, message, last);
+      } catch (error) {
+        if (!(error instanceof PacketfsError)) throw error;
+        answer(request, errorMessage(error), true);
+      }
+    };
+    const whole = Object.assign(reply, { room: () => room(request) });
+    return Object.defineProperty(whole, "signal", { get: () => this.#signal(request) }) as Reply;
+  }
+
+  /** The asker does not want the answer any more. */
+  withdrawn(request: number): void {
+    this.#controllers.get(request)?.abort(cancelled());
+    this.#controllers.delete(request);
+  }
+
+  #signal(request: number): AbortSignal {
+    const existing = this.#controllers.get(request);
+    if (existing !== undefined) return existing.signal;
+    const controller = new AbortController();
+    if (this.#options.isWanted(request)) this.#controllers.set(request, controller);
+    else if (request !== 0) controller.abort(cancelled());
+    return controller.signal;
   }
 }

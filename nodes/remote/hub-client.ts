@@ -1,11 +1,11 @@
 /** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
-import { MessageType } from "../packets/envelope.ts";
-import type { Ref } from "../packets/digest.ts";
-import type { JobEvent } from "../runtime/contracts/events.ts";
-import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
-import type { GcResult } from "../runtime/store/maintenance/collector.ts";
-import type { StoreReport } from "../runtime/store/maintenance/verifier.ts";
-import { WireError, WireErrorCode } from "./errors.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { MessageType } from "../../packets/envelope.ts";
+import type { JobEvent } from "../../runtime/contracts/events.ts";
+import type { JobInfo, JobOutcome } from "../../runtime/contracts/jobs.ts";
+import type { GcResult } from "../../runtime/store/maintenance/collector.ts";
+import type { StoreReport } from "../../runtime/store/maintenance/verifier.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
 import {
   GcResultJson,
   JobEventMeta,
@@ -13,17 +13,16 @@ import {
   JobOpenedMeta,
   OutcomeJson,
   StoreReportJson,
-} from "./job-messages.ts";
-import type { JobMeta } from "./job-messages.ts";
-import { NodeStatuses } from "./messages.ts";
-import type { NodeStatus } from "./messages.ts";
+  NodeStatuses,
+} from "../messages.ts";
+import type { JobMeta, NodeStatus } from "../messages.ts";
+import { RemoteChunks } from "../transfer/remote-chunks.ts";
+import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
+import { readJson, readMeta } from "../wire/session/meta.ts";
+import { Identity } from "../wire/trust/keys.ts";
+import { parseToken } from "../wire/trust/token.ts";
+import { dial } from "../wire/zeromq/dial.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
-import { RemoteChunks } from "./transfer/remote-chunks.ts";
-import { dial } from "./wire/zeromq/dial.ts";
-import { Identity } from "./wire/trust/keys.ts";
-import type { Link, OutMessage, WireMessage } from "./wire/link.ts";
-import { readJson, readMeta } from "./wire/session/meta.ts";
-import { parseToken } from "./wire/trust/token.ts";
 
 /** A machine that bytes are stored at and read from. */
 export interface DataPeer {
@@ -141,7 +140,7 @@ export class HubClient {
   }
 
   async nodes(): Promise<NodeStatus[]> {
-    const reply = await this.data.link.request({ type: MessageType.ROSTER });
+    const reply = await this.data.link.request({ type: MessageType.MEMBERS });
     return readJson(NodeStatuses, reply);
   }
 
@@ -154,11 +153,11 @@ export class HubClient {
   }
 
   async verify(signal?: AbortSignal): Promise<StoreReport> {
-    return readJson(StoreReportJson, await this.#upkeep("verify", signal));
+    return readJson(StoreReportJson, await this.#maintenance("verify", signal));
   }
 
   async gc(signal?: AbortSignal): Promise<GcResult> {
-    return readJson(GcResultJson, await this.#upkeep("gc", signal));
+    return readJson(GcResultJson, await this.#maintenance("gc", signal));
   }
 
   async close(): Promise<void> {
@@ -169,8 +168,8 @@ export class HubClient {
     return await this.data.link.request({ type: MessageType.JOB, meta, ...body });
   }
 
-  async #upkeep(op: "verify" | "gc", signal: AbortSignal | undefined): Promise<WireMessage> {
-    return await this.data.link.request({ type: MessageType.UPKEEP, meta: { op } }, withSignal(signal));
+  async #maintenance(op: "verify" | "gc", signal: AbortSignal | undefined): Promise<WireMessage> {
+    return await this.data.link.request({ type: MessageType.MAINTENANCE, meta: { op } }, withSignal(signal));
   }
 }
 

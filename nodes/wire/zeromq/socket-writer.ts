@@ -10,7 +10,7 @@ export interface Source {
 /** "later": there is no room for it; the same message is tried again. "gone": the source cannot be written to any more. */
 export type WriteResult = "written" | "later" | "gone";
 
-export interface PumpOptions<S extends Source> {
+export interface SocketWriterOptions<S extends Source> {
   readonly write: (source: S, parts: Uint8Array[]) => Promise<WriteResult>;
   /** Called once for a source that is gone. */
   readonly onGone: (source: S) => void;
@@ -19,15 +19,15 @@ export interface PumpOptions<S extends Source> {
 const TURN_BYTES = 256 * 1024;
 const RETRY_MS = 5;
 
-export class Pump<S extends Source> {
-  readonly #options: PumpOptions<S>;
+export class SocketWriter<S extends Source> {
+  readonly #options: SocketWriterOptions<S>;
   readonly #awake = new Set<S>();
   readonly #blocked = new Map<S, Uint8Array[]>();
   #retry: NodeJS.Timeout | undefined;
   #isRunning = false;
   #isClosed = false;
 
-  constructor(options: PumpOptions<S>) {
+  constructor(options: SocketWriterOptions<S>) {
     this.#options = options;
   }
 

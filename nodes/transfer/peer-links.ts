@@ -1,17 +1,18 @@
 /** A node's sessions with other nodes, made when a chunk is wanted that the hub itself has not. */
-import { RemoteChunks } from "./transfer/remote-chunks.ts";
-import { PEER_DIAL_MS, PEER_RETRY_MS } from "./limits.ts";
-import { dial } from "./wire/zeromq/dial.ts";
-import type { Identity } from "./wire/trust/keys.ts";
-import { Role } from "./wire/link.ts";
-import type { Link } from "./wire/link.ts";
-import type { Roster, RosterEntry } from "./wire/trust/allow-list.ts";
-import { serve } from "./serve/service.ts";
+import { PEER_DIAL_MS, PEER_RETRY_MS } from "../limits.ts";
+import { Role } from "../wire/link.ts";
+import type { Link } from "../wire/link.ts";
+import type { AllowList, AllowListEntry } from "../wire/trust/allow-list.ts";
+import type { Identity } from "../wire/trust/keys.ts";
+import { dial } from "../wire/zeromq/dial.ts";
+import { RemoteChunks } from "./remote-chunks.ts";
 
 export interface PeerLinksOptions {
   readonly identity: Identity;
   readonly label: string;
-  readonly roster: Roster;
+  readonly allowList: AllowList;
+  /** A session with a node began. Say who answers it before the first await. */
+  readonly onLink: (link: Link) => void;
 }
 
 interface PeerLink {
@@ -45,10 +46,10 @@ export class PeerLinks implements AsyncDisposable {
     return [new RemoteChunks(hub, { here: true }), ...nodes, new RemoteChunks(hub, { here: false })];
   }
 
-  #reachable(): RosterEntry[] {
-    const { roster, identity } = this.#options;
+  #reachable(): AllowListEntry[] {
+    const { allowList, identity } = this.#options;
     const now = performance.now();
-    return roster
+    return allowList
       .entries()
       .filter(
         ({ id, role, address }) =>
@@ -60,7 +61,7 @@ export class PeerLinks implements AsyncDisposable {
       );
   }
 
-  async #ensure(entry: RosterEntry): Promise<void> {
+  async #ensure(entry: AllowListEntry): Promise<void> {
     let dialing = this.#dialing.get(entry.id);
     if (dialing === undefined) {
       dialing = this.#dial(entry).finally(() => this.#dialing.delete(entry.id));
@@ -69,14 +70,14 @@ export class PeerLinks implements AsyncDisposable {
     await dialing;
   }
 
-  async #dial(entry: RosterEntry): Promise<void> {
+  async #dial(entry: AllowListEntry): Promise<void> {
     const { identity, label } = this.#options;
     const { id, address, curveKey, signingKey } = entry;
     try {
       const server = { curveKey, signingKey };
       const timeoutMs = PEER_DIAL_MS;
       const link = await dial({ address: address!, server, identity, role: Role.node, label, timeoutMs });
-      serve(link, []);
+      this.#options.onLink(link);
       this.#links.set(id, { link, chunks: new RemoteChunks(link, { here: true }) });
       void link.closed.then(() => this.#links.delete(id));
     } catch {

@@ -1,11 +1,11 @@
 /** The names of a hub or node, over a link. */
-import { MessageType } from "../packets/envelope.ts";
-import type { Ref } from "../packets/digest.ts";
-import type { NameRecord } from "../runtime/contracts/catalog.ts";
-import { NamesMeta } from "./messages.ts";
-import type { NameMeta } from "./messages.ts";
-import type { Link } from "./wire/link.ts";
-import { readMeta } from "./wire/session/meta.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { MessageType } from "../../packets/envelope.ts";
+import type { NameRecord } from "../../runtime/contracts/catalog.ts";
+import { NamesMeta } from "../messages.ts";
+import type { NameMeta } from "../messages.ts";
+import type { Link } from "../wire/link.ts";
+import { readMeta } from "../wire/session/meta.ts";
 
 export class RemoteCatalog {
   readonly #link: Link;

@@ -1,10 +1,10 @@
 /** What arrives in a session, taken once each and in order, and sorted by who it is for: the link itself or its user. */
 import { EnvelopeFlag, MessageType, Priority } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
-import { errorOf } from "./error-frame.ts";
-import { fromParts } from "./message.ts";
 import type { WireMessage } from "../link.ts";
-import type { Pulse } from "./heartbeat.ts";
+import { errorOf } from "./errors.ts";
+import type { Heartbeat } from "./heartbeat.ts";
+import { fromParts } from "./message.ts";
 import type { ReceiveWindow, SendWindow } from "./window.ts";
 
 export type Arrival =
@@ -24,17 +24,17 @@ export type Arrival =
 
 const NOTHING: Arrival = { kind: "nothing" };
 
-export interface InboxOptions {
-  readonly pulse: Pulse;
+export interface ReceiverOptions {
+  readonly heartbeat: Heartbeat;
   readonly sendWindow: SendWindow;
   readonly receiveWindow: ReceiveWindow;
 }
 
-export class Inbox {
-  readonly #options: InboxOptions;
+export class Receiver {
+  readonly #options: ReceiverOptions;
   #counter = 0;
 
-  constructor(options: InboxOptions) {
+  constructor(options: ReceiverOptions) {
     this.#options = options;
   }
 
@@ -51,15 +51,15 @@ export class Inbox {
     // A connection neither loses nor reorders, so a gap says that it is not the one that the session began on.
     if (counter > this.#counter + 1) return { kind: "gap" };
     this.#counter = counter;
-    const { pulse, sendWindow, receiveWindow } = this.#options;
+    const { heartbeat, sendWindow, receiveWindow } = this.#options;
     if (received.kind === "unknown") {
-      pulse.heard(now);
+      heartbeat.heard(now);
       return request === 0 || isReply ? NOTHING : { kind: "unknown", request, type };
     }
     const { envelope, message, cost } = received;
     // With metadata it is the user's.
     const isOwnCredit = type === MessageType.CREDIT && message.meta === undefined;
-    pulse.heard(now, isOwnCredit ? envelope.deadlineMs : 0);
+    heartbeat.heard(now, isOwnCredit ? envelope.deadlineMs : 0);
     if (envelope.priority !== Priority.control) receiveWindow.received(cost);
     if (isOwnCredit && request !== 0) return { kind: "credit", request, bytes: envelope.creditBytes };
     if (envelope.creditBytes > 0) sendWindow.acknowledged(envelope.creditBytes, now);

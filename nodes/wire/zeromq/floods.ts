@@ -5,7 +5,7 @@
  * it does not answer a question either.
  */
 import { FLOOD_ANSWER_MS, FLOOD_BYTES, FLOOD_SILENCE_MS } from "../../limits.ts";
-import type { Admission } from "./admission.ts";
+import type { Admission } from "./authenticator.ts";
 
 interface Connection {
   readonly admission: Admission | undefined;

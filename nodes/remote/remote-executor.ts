@@ -1,21 +1,21 @@
 /** An `Executor` whose lanes are on the other side of a link. The scheduler cannot tell it from a local one. */
-import { MessageType, Priority } from "../packets/envelope.ts";
-import type { Ref } from "../packets/digest.ts";
-import { PacketfsError } from "../packets/errors.ts";
-import type { ErrorJson } from "../packets/errors.ts";
-import { Op } from "../packets/layout.ts";
-import { LANES_MAX } from "../packets/limits.ts";
-import { encodePacket } from "../packets/packet.ts";
-import type { Capacity, Executor, Lane, LaneListener } from "../runtime/contracts/executor.ts";
-import { PoolError, PoolErrorCode } from "../runtime/errors.ts";
-import { takeIn } from "../packets/exec-frame.ts";
-import { WireError } from "./errors.ts";
-import { LOAD_TIMEOUT_MS } from "./limits.ts";
-import { KeptMeta, LaneMeta, LaneNews } from "./messages.ts";
-import type { Handler, Service } from "./serve/service.ts";
-import { RemoteChunks } from "./transfer/remote-chunks.ts";
-import { readMeta } from "./wire/session/meta.ts";
-import type { Link, WireMessage } from "./wire/link.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { MessageType, Priority } from "../../packets/envelope.ts";
+import { PacketfsError } from "../../packets/errors.ts";
+import type { ErrorJson } from "../../packets/errors.ts";
+import { takeIn } from "../../packets/exec-frame.ts";
+import { Op } from "../../packets/layout.ts";
+import { LANES_MAX } from "../../packets/limits.ts";
+import { encodePacket } from "../../packets/packet.ts";
+import type { Capacity, Executor, Lane, LaneListener } from "../../runtime/contracts/executor.ts";
+import { PoolError, PoolErrorCode } from "../../runtime/errors.ts";
+import { WireError } from "../errors.ts";
+import { LOAD_TIMEOUT_MS } from "../limits.ts";
+import { KeptMeta, LaneMeta, LaneNews } from "../messages.ts";
+import type { Handler, Service } from "../serve/service.ts";
+import { RemoteChunks } from "../transfer/remote-chunks.ts";
+import type { Link, WireMessage } from "../wire/link.ts";
+import { readMeta } from "../wire/session/meta.ts";
 
 export class RemoteExecutor implements Executor, Service {
   readonly id: string;
