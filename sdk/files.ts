@@ -3,7 +3,7 @@ import { refFromHex, refToHex } from "../packets/digest.ts";
 
 import { hasCode } from "../packets/errors.ts";
 import { invalidName } from "../packets/name.ts";
-import { PARTS_PREFIX } from "../runtime/job/output-file.ts";
+import { PARTS_PREFIX } from "../runtime/job/results.ts";
 import { describeStream, execute } from "../runtime/stream/execute.ts";
 import { walkStreams } from "../runtime/stream/walk.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";

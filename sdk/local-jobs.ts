@@ -1,11 +1,11 @@
 /** Programs and jobs on this machine's own cores. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { ExecutorList } from "../runtime/job/executor-set.ts";
+import { ExecutorList } from "../runtime/job/candidates.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
-import type { ProgramSpec } from "../runtime/job/programs.ts";
-import { partName, unnamedOut } from "../runtime/job/output-file.ts";
+import type { ProgramSpec } from "../runtime/job/loaded-program.ts";
+import { partName, unnamedOut } from "../runtime/job/results.ts";
 import { JobRunner } from "../runtime/job/runner.ts";
 import type { Runtime } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";

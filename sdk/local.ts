@@ -1,7 +1,7 @@
 /** PacketFS on a directory: no daemon, no ports. Programs run on this machine's own cores. */
 import { availableParallelism, hostname } from "node:os";
 import { refToHex } from "../packets/digest.ts";
-import { partName } from "../runtime/job/output-file.ts";
+import { partName } from "../runtime/job/results.ts";
 import { Runtime } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";

@@ -1,7 +1,7 @@
 /** What a hub does for those who are connected to it: everything for clients, chunks and lanes for nodes. */
 import { hasCode } from "../../packets/errors.ts";
 import { refFromHex } from "../../packets/digest.ts";
-import { partName } from "../../runtime/job/output-file.ts";
+import { partName } from "../../runtime/job/results.ts";
 import type { JobHistory } from "../../runtime/job/job-history.ts";
 import type { JobRunner } from "../../runtime/job/runner.ts";
 import type { JobInput } from "../../runtime/contracts/jobs.ts";

@@ -6,7 +6,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { ExecutorList } from "../../runtime/job/executor-set.ts";
+import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../../runtime/job/job-history.ts";
 import { JobRunner } from "../../runtime/job/runner.ts";
 import type { Executor } from "../../runtime/contracts/executor.ts";

@@ -3,9 +3,9 @@ import { randomBytes } from "node:crypto";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { JobHistory } from "../../runtime/job/job-history.ts";
-import type { JobRunner, OpenProgram } from "../../runtime/job/runner.ts";
-import type { ProgramSpec } from "../../runtime/job/programs.ts";
-import { unnamedOut } from "../../runtime/job/output-file.ts";
+import type { JobRunner, LoadedProgram } from "../../runtime/job/runner.ts";
+import type { ProgramSpec } from "../../runtime/job/loaded-program.ts";
+import { unnamedOut } from "../../runtime/job/results.ts";
 import type { JobInput } from "../../runtime/contracts/jobs.ts";
 import { reachable } from "../../runtime/stream/walk.ts";
 import type { Runtime } from "../../runtime/machine.ts";
@@ -29,7 +29,7 @@ export interface JobServiceOptions {
 }
 
 interface OpenedProgram {
-  readonly program: OpenProgram;
+  readonly program: LoadedProgram;
   readonly writer: StoreWriter;
 }
 

@@ -1,8 +1,9 @@
-/** A batch of EXEC packets that the dispatcher runs, and what comes of it. */
+/** What the dispatcher runs: batches of EXEC packets, and the programs that they are for. */
+import type { Ref } from "../../packets/digest.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
 import { writeInteger } from "../../packets/integer.ts";
 import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
-import type { PacketfsError } from "../../packets/errors.ts";
 import type { Executor } from "../contracts/executor.ts";
 import { Verdict } from "../schedule/actions.ts";
 
@@ -134,5 +135,36 @@ function copyPackets(
     const bytes = source.subarray(start * PACKET_BYTES, (start + run) * PACKET_BYTES);
     target.set(bytes, place * PACKET_BYTES);
     first += run;
+  }
+}
+
+/** A program that batches run, with the manifest that lanes load it by. */
+export class DispatchedProgram {
+  readonly number: number;
+  /** For people. */
+  readonly name: string;
+  readonly manifest: Ref;
+  readonly batches: Set<Batch> = new Set();
+  /** Why it could not be loaded the last time. */
+  loadError: unknown;
+
+  constructor(number: number, name: string, manifest: Ref) {
+    this.number = number;
+    this.name = name;
+    this.manifest = manifest;
+  }
+
+  add(batch: Batch): void {
+    for (const { base, count } of this.batches) {
+      if (batch.base < base + count && base < batch.base + batch.count)
+        throw new Error("two batches share packets");
+    }
+    this.batches.add(batch);
+  }
+
+  /** The batch that a packet with this `at` belongs to. */
+  batchAt(at: number): Batch | undefined {
+    for (const batch of this.batches) if (at >= batch.base && at < batch.base + batch.count) return batch;
+    return undefined;
   }
 }

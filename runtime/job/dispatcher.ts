@@ -2,24 +2,24 @@
  * Between the scheduler, which only decides, and the executors, which only do: carries out the one's actions and reports
  * the others' answers. All jobs of a runner share one.
  */
-import { hasCode } from "../../packets/errors.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { JobErrorCode } from "../errors.ts";
-import { SCHEDULE_TICK_MS } from "../limits.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
+import { JobError, JobErrorCode } from "../errors.ts";
+import { RUNNER_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Events } from "../contracts/events.ts";
 import type { Executor } from "../contracts/executor.ts";
 import type { Action } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";
-import { Batch, inputBytes } from "./batch.ts";
+import { Batch, DispatchedProgram, inputBytes } from "./batch.ts";
 import type { AnswerRun, BatchPlan } from "./batch.ts";
-import { asPacketfsError, stuckError } from "./dispatch-errors.ts";
-import type { ExecutorSet } from "./executor-set.ts";
-import { LaneBook } from "./lane-book.ts";
-import type { LaneEvents, LaneLink } from "./lane-link.ts";
-import { ProgramLink } from "./program-link.ts";
-import { Roster } from "./roster.ts";
-import type { SetTimer } from "./time.ts";
+import { Candidates } from "./candidates.ts";
+import type { ExecutorSet } from "./candidates.ts";
+import { DispatchedLanes } from "./lanes.ts";
+import type { DispatchedLane, LaneEvents } from "./lanes.ts";
+
+/** Runs `run` once after so many milliseconds, unless the returned function is called before. */
+export type SetTimer = (run: () => void, milliseconds: number) => () => void;
 
 export interface DispatcherOptions {
   readonly executors: ExecutorSet;
@@ -33,11 +33,12 @@ export class Dispatcher implements LaneEvents {
   readonly #now: () => number;
   readonly #setTimer: SetTimer;
   readonly #scheduler: Scheduler;
-  readonly #roster: Roster;
-  readonly roster: Pick<Roster, "executors" | "onJoined">;
-  readonly #programs = new Map<number, ProgramLink>();
+  /** Packets in memory, of everything that runs here. */
+  readonly budget: PacketBudget = new PacketBudget(RUNNER_PACKETS_MAX);
+  readonly #candidates: Candidates;
+  readonly #programs = new Map<number, DispatchedProgram>();
   readonly #batches = new Map<number, Batch>();
-  readonly #lanes = new LaneBook();
+  readonly #lanes = new DispatchedLanes();
   #cancelTimer: (() => void) | undefined;
   #isPerforming = false;
 
@@ -45,7 +46,7 @@ export class Dispatcher implements LaneEvents {
     this.#now = now;
     this.#setTimer = setTimer;
     this.#scheduler = new Scheduler(now());
-    this.#roster = new Roster(executors, {
+    this.#candidates = new Candidates(executors, {
       joined: (executor) => {
         const { id: node, label, capacity } = executor;
         const width = capacity.js ?? 0;
@@ -58,13 +59,17 @@ export class Dispatcher implements LaneEvents {
       },
       synced: () => this.#perform(),
     });
-    this.roster = this.#roster;
-    this.#roster.sync();
+    this.#candidates.sync();
+  }
+
+  /** The executors that are there, by the number that the scheduler knows them by. */
+  get candidates(): Pick<Candidates, "executors" | "onJoined"> {
+    return this.#candidates;
   }
 
   openProgram(name: string, manifest: Ref): number {
     const number = this.#scheduler.openProgram();
-    this.#programs.set(number, new ProgramLink(number, name, manifest));
+    this.#programs.set(number, new DispatchedProgram(number, name, manifest));
     return number;
   }
 
@@ -124,15 +129,15 @@ export class Dispatcher implements LaneEvents {
 
   /** Packets in flight on the executor, and those it has finished since it came. */
   loadOf(executor: Executor): { readonly inFlight: number; readonly done: number } {
-    const number = this.#roster.numberOf(executor);
+    const number = this.#candidates.numberOf(executor);
     const inFlight = number === undefined ? 0 : this.#scheduler.inFlight(number).packets;
-    return { inFlight, done: this.#roster.finishedBy(executor) };
+    return { inFlight, done: this.#candidates.finishedBy(executor) };
   }
 
   /** The lane that an answer came from, as long as it is there; and with it whatever it made. */
-  laneOf(maker: number): LaneLink | undefined {
-    const link = this.#lanes.get(maker);
-    return link?.isReady === true ? link : undefined;
+  laneOf(maker: number): DispatchedLane | undefined {
+    const lane = this.#lanes.get(maker);
+    return lane?.isReady === true ? lane : undefined;
   }
 
   /** Gives a lane up that is of no use any more. */
@@ -142,7 +147,7 @@ export class Dispatcher implements LaneEvents {
 
   /** Resolves when every lane is closed. */
   async close(): Promise<void> {
-    this.#roster.close();
+    this.#candidates.close();
     this.#cancelTimer?.();
     for (const number of this.#programs.keys()) this.closeProgram(number);
     await this.#lanes.closed(this.#setTimer);
@@ -150,51 +155,51 @@ export class Dispatcher implements LaneEvents {
 
   // ── what lanes say ──
 
-  ready({ number }: LaneLink): void {
+  ready({ number }: DispatchedLane): void {
     this.#tell((scheduler, now) => scheduler.laneReady(number, now));
   }
 
-  lost(link: LaneLink, error: unknown, wasReady: boolean): void {
-    if (!this.#lanes.forget(link.number)) return;
-    const { program, executor } = link;
+  lost(lane: DispatchedLane, error: unknown, wasReady: boolean): void {
+    if (!this.#lanes.forget(lane.number)) return;
+    const { program, executor } = lane;
     if (!wasReady) program.loadError = error;
     const what = `${wasReady ? "lost its lane of" : "cannot load"} "${program.name}"`;
     this.#note(program, `node "${executor.label}" ${what}: ${asPacketfsError(error).message}`);
     // It would fail everywhere alike.
     const isFinal = !wasReady && hasCode(error, JobErrorCode.invalidProgram);
     if (isFinal) for (const { listener } of program.batches) listener.failed(error);
-    this.#scheduler.laneLost(link.number, this.#now());
+    this.#scheduler.laneLost(lane.number, this.#now());
     if (wasReady) for (const { listener } of program.batches) listener.laneLost();
     this.#perform();
   }
 
-  answered(link: LaneLink, batch: Batch | undefined, run: AnswerRun): void {
-    if (batch === undefined) this.#scheduler.stray(link.number, run.count, this.#now());
+  answered(lane: DispatchedLane, batch: Batch | undefined, run: AnswerRun): void {
+    if (batch === undefined) this.#scheduler.stray(lane.number, run.count, this.#now());
     else {
       const outcomes = run.outcomes.subarray(0, run.count);
       const tasks = run.tasks.subarray(0, run.count);
-      this.#scheduler.returned(link.number, batch.id, tasks, outcomes, this.#now());
-      const { accepted, again } = batch.accept(run, link.number);
-      this.#roster.finished(link.executor, accepted);
+      this.#scheduler.returned(lane.number, batch.id, tasks, outcomes, this.#now());
+      const { accepted, again } = batch.accept(run, lane.number);
+      this.#candidates.finished(lane.executor, accepted);
       if (again > 0) {
-        const text = `node "${link.executor.label}" could not run ${again} packets, which are tried again`;
+        const text = `node "${lane.executor.label}" could not run ${again} packets, which are tried again`;
         batch.listener.noted(text);
       }
-      if (accepted > 0) batch.listener.settled(run.tasks.subarray(0, accepted), link.executor);
+      if (accepted > 0) batch.listener.settled(run.tasks.subarray(0, accepted), lane.executor);
     }
     this.#perform();
   }
 
-  logged({ program, executor }: LaneLink, at: number, text: string): void {
+  logged({ program, executor }: DispatchedLane, at: number, text: string): void {
     const batch = program.batchAt(at);
     batch?.listener.logged(at - batch.base, executor, text);
   }
 
-  noted({ program, executor }: LaneLink, text: string): void {
+  noted({ program, executor }: DispatchedLane, text: string): void {
     this.#note(program, `node "${executor.label}": ${text}`);
   }
 
-  #note(program: ProgramLink, text: string): void {
+  #note(program: DispatchedProgram, text: string): void {
     for (const { listener } of program.batches) listener.noted(text);
   }
 
@@ -238,7 +243,7 @@ export class Dispatcher implements LaneEvents {
 
   #do(action: Action): void {
     if (action.kind === "load") {
-      const executor = this.#roster.executors.get(action.executor);
+      const executor = this.#candidates.executors.get(action.executor);
       const program = this.#programs.get(action.program);
       if (executor !== undefined && program !== undefined) {
         this.#lanes.open(action.lane, executor, program, this);
@@ -246,8 +251,8 @@ export class Dispatcher implements LaneEvents {
       return;
     }
     if (action.kind === "close") {
-      const link = this.#lanes.close(action.lane);
-      if (link !== undefined) link.program.loadError ??= new Error("it took too long");
+      const lane = this.#lanes.close(action.lane);
+      if (lane !== undefined) lane.program.loadError ??= new Error("it took too long");
       return;
     }
     const batch = this.#batches.get(action.batch);
@@ -262,5 +267,51 @@ export class Dispatcher implements LaneEvents {
       case "stuck":
         return batch.listener.failed(stuckError(this.#programs.get(batch.program)!, action.reason));
     }
+  }
+}
+
+function stuckError(program: DispatchedProgram, reason: "no executor" | "not loadable"): JobError {
+  const why =
+    reason === "no executor"
+      ? "there is no executor"
+      : `no executor can load it: ${asPacketfsError(program.loadError).message}`;
+  return new JobError(
+    JobErrorCode.noExecutor,
+    `program "${program.name}" cannot run: ${why}`,
+    { reason, program: program.name },
+    program.loadError === undefined ? undefined : { cause: program.loadError },
+  );
+}
+
+/** One of ours as it is; anything else as a defect. */
+function asPacketfsError(error: unknown): PacketfsError {
+  if (error instanceof PacketfsError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  return new JobError(JobErrorCode.internal, text, {}, { cause: error });
+}
+
+/** Packets that a runner has in memory, of all its jobs and programs together. */
+export class PacketBudget {
+  readonly #max: number;
+  #taken = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** Throws PFS_JOB_OVER_LIMIT {tasks, max} when there is no room for them now. */
+  take(packets: number): void {
+    if (this.#taken + packets > this.#max) {
+      throw new JobError(
+        JobErrorCode.overLimit,
+        `${packets} packets more than the ${this.#taken} that are being worked on are more than ${this.#max}`,
+        { tasks: this.#taken + packets, max: this.#max },
+      );
+    }
+    this.#taken += packets;
+  }
+
+  give(packets: number): void {
+    this.#taken -= packets;
   }
 }

@@ -6,28 +6,29 @@
  */
 import { refToHex } from "../../packets/digest.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
+import { JobError } from "../errors.ts";
 import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
+import type { JobInput, JobOutcome } from "../contracts/jobs.ts";
 import type { Entry } from "../program/program.ts";
 import { ingest } from "../stream/ingest.ts";
-import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import { JobError } from "../errors.ts";
-import type { PacketBudget } from "./budget.ts";
-import type { Dispatcher } from "./dispatcher.ts";
-import type { SetTimer } from "./time.ts";
-import { Failure } from "./failure.ts";
-import type { JobInput, JobOutcome } from "../contracts/jobs.ts";
-import { sampleSplits } from "./leaf-refs.ts";
-import { Locality } from "./locality.ts";
+import type { Dispatcher, SetTimer } from "./dispatcher.ts";
+import { writeManifests } from "./loaded-program.ts";
+import type { ProgramSpec } from "./loaded-program.ts";
+import { Locality, sampleSplits } from "./locality.ts";
 import { MergeTree } from "./merge-tree.ts";
-import { unnamedOut, writeOutputFile } from "./output-file.ts";
-import { writeManifests } from "./programs.ts";
-import type { ProgramSpec } from "./programs.ts";
-import { parseQuoteCount, quotedSplits, selectSplits, splitsToScan } from "./quoted-splits.ts";
+import { Failure, JobReporter } from "./record.ts";
 import type { JobRecord } from "./record.ts";
-import { resultPieces, resultText, resultValue } from "./result.ts";
-import { encodeSplits, planSplits } from "./splits.ts";
+import { resultPieces, resultText, resultValue, unnamedOut, writeOutputFile } from "./results.ts";
+import {
+  encodeSplits,
+  parseQuoteCount,
+  planSplits,
+  quotedSplits,
+  selectSplits,
+  splitsToScan,
+} from "./splits.ts";
 import type { Splits } from "./splits.ts";
-import { JobEvents } from "./job-events.ts";
 import { TreeRun } from "./tree-run.ts";
 
 export interface JobSpec extends ProgramSpec {
@@ -46,7 +47,6 @@ export interface JobContext {
   readonly openWriter: () => Promise<StoreWriter>;
   readonly dispatcher: Dispatcher;
   readonly setTimer: SetTimer;
-  readonly budget: PacketBudget;
 }
 
 type ResultFile = NonNullable<JobOutcome["file"]>;
@@ -78,9 +78,9 @@ export class Job {
 
   /** Rejects with the first thing that went wrong for good. */
   async run(): Promise<JobOutcome> {
-    const { openWriter, budget } = this.#context;
+    const { openWriter, dispatcher } = this.#context;
     const splits = this.#plan();
-    budget.take(splits.count);
+    dispatcher.budget.take(splits.count);
     try {
       this.#writer = await openWriter();
       return await this.#failure.race(this.#outcome(splits));
@@ -90,7 +90,7 @@ export class Job {
       throw error;
     } finally {
       await this.#end();
-      budget.give(splits.count);
+      dispatcher.budget.give(splits.count);
     }
   }
 
@@ -110,7 +110,8 @@ export class Job {
   #plan(): Splits {
     const { inputs, splitBytes, description } = this.#spec;
     let slots = 0;
-    for (const { capacity } of this.#context.dispatcher.roster.executors.values()) slots += capacity.js ?? 0;
+    for (const { capacity } of this.#context.dispatcher.candidates.executors.values())
+      slots += capacity.js ?? 0;
     const options = { reader: description.reader, slots };
     return planSplits(inputs, splitBytes === undefined ? options : { ...options, splitBytes });
   }
@@ -170,7 +171,7 @@ export class Job {
   ): TreeRun {
     this.#failure.throwIfFailed();
     const { dispatcher } = this.#context;
-    const events = new JobEvents({
+    const events = new JobReporter({
       ...this.#context,
       spec: this.#spec,
       record: this.#record,

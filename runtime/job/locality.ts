@@ -2,12 +2,17 @@
  * Where the inputs of tasks are: a sample of the chunks of each is looked up in the inputs' streams, and executors are
  * asked which of those they have. A hint: whatever goes wrong here costs speed and nothing else.
  */
+import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
+import { refOf } from "../../packets/packet.ts";
 import { LOCALITY_REFS_MAX, LOCALITY_REFS_PER_SPLIT, LOCALITY_WAIT_MS } from "../limits.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
+import type { JobInput } from "../contracts/jobs.ts";
+import { leafRefs } from "../stream/leaf-refs.ts";
 import type { Batch } from "./batch.ts";
-import type { Dispatcher } from "./dispatcher.ts";
-import type { SetTimer } from "./time.ts";
+import type { Dispatcher, SetTimer } from "./dispatcher.ts";
+import type { Splits } from "./splits.ts";
 
 /** Chunks that tasks read. */
 export interface Samples {
@@ -25,6 +30,34 @@ export function sampleShape(tasks: number): { readonly perTask: number; readonly
   const sampled = Math.ceil(tasks / stride);
   const perTask = Math.max(1, Math.min(LOCALITY_REFS_PER_SPLIT, Math.floor(LOCALITY_REFS_MAX / sampled)));
   return { perTask, stride };
+}
+
+/** Samples for splits of inputs, evenly over each. */
+export async function sampleSplits(
+  source: ChunkSource,
+  splits: Splits,
+  inputs: readonly JobInput[],
+  signal: AbortSignal,
+): Promise<Samples> {
+  const { perTask, stride } = sampleShape(splits.count);
+  function* positions(): Generator<{ root: Ref; position: number }> {
+    for (let task = 0; task < splits.count; task += stride) {
+      const { root } = inputs[splits.input[task]!]!;
+      for (let index = 0; index < perTask; index++) {
+        const part = (index + 0.5) / perTask;
+        yield { root, position: Math.floor(splits.from[task]! + splits.length[task]! * part) };
+      }
+    }
+  }
+  return { refs: await leafRefs(source, positions(), signal), perTask, stride };
+}
+
+/** Samples for packets as they are: what each names itself stands for what it reads. */
+export function samplePackets(frame: Uint8Array, count: number): Samples {
+  const { stride } = sampleShape(count);
+  const refs = new Uint8Array(Math.ceil(count / stride) * REF_BYTES);
+  for (let task = 0; task < count; task += stride) refs.set(refOf(frame, task), (task / stride) * REF_BYTES);
+  return { refs, perTask: 1, stride };
 }
 
 /** The bytes of each task that are on the executor which said so of the samples. */
@@ -53,15 +86,15 @@ export class Locality {
     this.#setTimer = setTimer;
     this.#batch = batch;
     this.#sample = sample;
-    this.#stopListening = dispatcher.roster.onJoined((number, executor) => {
-      if (dispatcher.roster.executors.size === 2) void this.#askAll();
-      else if (dispatcher.roster.executors.size > 2) void this.#ask(number, executor);
+    this.#stopListening = dispatcher.candidates.onJoined((number, executor) => {
+      if (dispatcher.candidates.executors.size === 2) void this.#askAll();
+      else if (dispatcher.candidates.executors.size > 2) void this.#ask(number, executor);
     });
   }
 
   /** Resolves when all executors said what they have, or when that takes too long. What they say later counts too. */
   async known(): Promise<void> {
-    if (this.#dispatcher.roster.executors.size < 2) return;
+    if (this.#dispatcher.candidates.executors.size < 2) return;
     let cancel = (): void => {};
     const late = new Promise<void>((resolve) => {
       cancel = this.#setTimer(resolve, LOCALITY_WAIT_MS);
@@ -76,7 +109,7 @@ export class Locality {
   }
 
   async #askAll(): Promise<void> {
-    const { executors } = this.#dispatcher.roster;
+    const { executors } = this.#dispatcher.candidates;
     await Promise.all([...executors].map(([number, executor]) => this.#ask(number, executor)));
   }
 

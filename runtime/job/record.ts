@@ -1,9 +1,18 @@
-/** What is known of a job while it runs and after: its numbers, its notes, and the events that people see. */
+/** What is known of a job while it runs and after: its numbers, its notes, what went wrong, and what people are told. */
 import { errorToJson } from "../../packets/errors.ts";
 import type { ErrorJson } from "../../packets/errors.ts";
-import { JOB_NOTES_MAX, JOB_NOTE_CHARS_MAX, PROGRESS_MS } from "../limits.ts";
+import { JobError, JobErrorCode } from "../errors.ts";
+import { FAULT_WAIT_MS, JOB_NOTES_MAX, JOB_NOTE_CHARS_MAX, PROGRESS_MS } from "../limits.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
 import type { JobEvent } from "../contracts/events.ts";
+import type { Executor } from "../contracts/executor.ts";
 import type { JobInfo, JobStatistics } from "../contracts/jobs.ts";
+import type { SetTimer } from "./dispatcher.ts";
+import type { JobSpec } from "./job.ts";
+import type { MergeTree, TaskRef } from "./merge-tree.ts";
+import { faultError } from "./results.ts";
+import type { Splits } from "./splits.ts";
+import type { TreeRunEvents } from "./tree-run.ts";
 
 export interface RecordOptions {
   readonly job: string;
@@ -113,5 +122,139 @@ export class JobRecord {
 
   #milliseconds(): number {
     return Math.round((this.#ended ?? this.#options.now()) - this.#began);
+  }
+}
+
+export class Failure {
+  readonly #abort = new AbortController();
+  readonly #failed: Promise<never>;
+  #reject!: (error: unknown) => void;
+
+  constructor() {
+    this.#failed = new Promise<never>((_, reject) => {
+      this.#reject = reject;
+    });
+    // Whoever does not race with it hears of it through the signal.
+    this.#failed.catch(() => {});
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** Only the first one counts. */
+  fail(error: unknown): void {
+    this.#reject(error);
+    this.#abort.abort(error);
+  }
+
+  throwIfFailed(): void {
+    this.#abort.signal.throwIfAborted();
+  }
+
+  /** What the promise resolves with, unless something fails before. */
+  race<T>(promise: Promise<T>): Promise<T> {
+    return Promise.race([promise, this.#failed]);
+  }
+
+  lostOutputs({ id, name }: JobSpec): JobError {
+    return new JobError(
+      JobErrorCode.nodeLost,
+      `what "${name}" made was lost again and again before it was kept`,
+      { job: id, program: name },
+    );
+  }
+}
+
+export interface JobReporterOptions {
+  readonly source: ChunkSource;
+  readonly setTimer: SetTimer;
+  readonly spec: JobSpec;
+  readonly record: JobRecord;
+  readonly failure: Failure;
+  readonly splits: Splits;
+  readonly tree: MergeTree;
+  /** Whether its maps are the splits that people see. */
+  readonly counts: boolean;
+  /** Drops all packets in flight. */
+  readonly stop: () => void;
+}
+
+export class JobReporter implements TreeRunEvents {
+  readonly #options: JobReporterOptions;
+
+  constructor(options: JobReporterOptions) {
+    this.#options = options;
+  }
+
+  settled(level: number, tasks: Uint32Array, executor: Executor): void {
+    const { record, splits, counts } = this.#options;
+    if (level > 0 || !counts) return;
+    let bytes = 0;
+    for (const task of tasks) bytes += splits.length[task]!;
+    record.settled(tasks.length, bytes, executor.label);
+  }
+
+  reopened(level: number, tasks: readonly number[]): void {
+    const { record, splits, counts } = this.#options;
+    if (level > 0 || !counts) return;
+    record.reopened(
+      tasks.length,
+      tasks.reduce((sum, task) => sum + splits.length[task]!, 0),
+    );
+  }
+
+  /** The job's other packets are dropped at once; the error follows when its text is read. */
+  faulted(place: TaskRef, answer: Uint8Array, executor: Executor): void {
+    const { source, setTimer, spec, failure, stop } = this.#options;
+    stop();
+    const late = new AbortController();
+    const cancel = setTimer(() => late.abort(), FAULT_WAIT_MS);
+    const where = {
+      job: spec.id,
+      task: place.task,
+      node: executor.label,
+      program: spec.name,
+      packet: this.#describe(place),
+    };
+    const signal = AbortSignal.any([late.signal, failure.signal]);
+    void faultError(source, answer, where, signal).then((error) => {
+      cancel();
+      failure.fail(error);
+    });
+  }
+
+  givenUp(place: TaskRef): void {
+    const { spec, failure } = this.#options;
+    const packet = this.#describe(place);
+    failure.fail(
+      new JobError(
+        JobErrorCode.nodeLost,
+        `program "${spec.name}" lost every node that ran packet ${place.task} (${packet})`,
+        { job: spec.id, task: place.task, program: spec.name },
+      ),
+    );
+  }
+
+  failed(error: unknown): void {
+    this.#options.failure.fail(error);
+  }
+
+  logged(place: TaskRef, executor: Executor, text: string): void {
+    this.#options.record.logged(place.task, executor.label, text);
+  }
+
+  noted(text: string): void {
+    this.#options.record.noted(text);
+  }
+
+  #describe({ level, task }: TaskRef): string {
+    const { splits, spec, tree } = this.#options;
+    if (level === 0) {
+      const from = splits.from[task]!;
+      return `bytes ${from} to ${from + splits.length[task]!} of "${spec.inputs[splits.input[task]!]!.name}"`;
+    }
+    const what = level === tree.top ? "finish" : "merge";
+    return `${what} of results ${tree.inputsStart(level, task)} to ${tree.inputsEnd(level, task) - 1}`;
   }
 }

@@ -2,26 +2,22 @@
 import { hasCode } from "../../packets/errors.ts";
 import { invalidName } from "../../packets/name.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX, RUNNER_PACKETS_MAX } from "../limits.ts";
-import type { Executor } from "../contracts/executor.ts";
+import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import type { Events } from "../contracts/events.ts";
-import { PacketBudget } from "./budget.ts";
-import { Dispatcher } from "./dispatcher.ts";
-import type { ExecutorSet } from "./executor-set.ts";
-import { Job } from "./job.ts";
-import type { JobHistory } from "./job-history.ts";
-import type { JobEvent } from "../contracts/events.ts";
+import type { Events, JobEvent } from "../contracts/events.ts";
+import type { Executor } from "../contracts/executor.ts";
 import type { JobInfo, JobOutcome } from "../contracts/jobs.ts";
+import type { ExecutorSet } from "./candidates.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import type { SetTimer } from "./dispatcher.ts";
+import type { JobHistory } from "./job-history.ts";
+import { Job } from "./job.ts";
 import type { JobSpec } from "./job.ts";
-import type { ProgramSpec } from "./programs.ts";
-import { OpenProgram } from "./open-program.ts";
-import { writeManifests } from "./programs.ts";
+import { LoadedProgram, writeManifests } from "./loaded-program.ts";
+import type { ProgramSpec } from "./loaded-program.ts";
 import { JobRecord } from "./record.ts";
-import { monotonic, processTimer } from "./time.ts";
-import type { SetTimer } from "./time.ts";
 
-export type { OpenProgram } from "./open-program.ts";
+export type { LoadedProgram } from "./loaded-program.ts";
 
 export interface JobRunnerOptions {
   /** Reads whatever executors made, wherever it is. */
@@ -57,8 +53,7 @@ export class JobRunner implements AsyncDisposable {
   readonly #running = new Map<string, RunningJob>();
   /** Oldest first. */
   readonly #finished: JobRecord[] = [];
-  readonly #programs = new Set<OpenProgram>();
-  readonly #budget = new PacketBudget(RUNNER_PACKETS_MAX);
+  readonly #programs = new Set<LoadedProgram>();
   #lastGroup = 0;
   #isClosed = false;
 
@@ -98,7 +93,6 @@ export class JobRunner implements AsyncDisposable {
       openWriter: this.#options.openWriter,
       dispatcher: this.#dispatcher,
       setTimer: this.#setTimer,
-      budget: this.#budget,
     };
     const job: Job = new Job(context, spec, record, ++this.#lastGroup);
     const abort = (): void => job.fail(signal!.reason);
@@ -117,7 +111,7 @@ export class JobRunner implements AsyncDisposable {
   }
 
   /** Opens a program for callers that make its EXEC packets themselves. */
-  async open(spec: ProgramSpec): Promise<OpenProgram> {
+  async open(spec: ProgramSpec): Promise<LoadedProgram> {
     if (this.#isClosed) throw cancelled("the runner is closed");
     if (this.#programs.size >= PROGRAMS_OPEN_MAX) {
       const max = PROGRAMS_OPEN_MAX;
@@ -127,12 +121,11 @@ export class JobRunner implements AsyncDisposable {
     try {
       const [manifest] = await writeManifests(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("the runner is closed");
-      const program = new OpenProgram({
+      const program = new LoadedProgram({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
         program: this.#dispatcher.openProgram(spec.name, manifest!),
         group: () => ++this.#lastGroup,
-        budget: this.#budget,
         writer,
         closed: () => void this.#programs.delete(program),
       });
@@ -212,4 +205,14 @@ function cancelled(message: string, job?: string): JobError {
 function isCancellation(error: unknown): boolean {
   if (hasCode(error, JobErrorCode.cancelled)) return true;
   return error instanceof Error && error.name === "AbortError";
+}
+
+/** Milliseconds of the process's monotonic clock. */
+function monotonic(): number {
+  return performance.now();
+}
+
+function processTimer(run: () => void, milliseconds: number): () => void {
+  const timer = setTimeout(run, milliseconds);
+  return () => clearTimeout(timer);
 }

@@ -2,11 +2,11 @@
 import { EventEmitter } from "node:events";
 import { refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
-import { ExecutorList } from "../../../runtime/job/executor-set.ts";
+import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { EventMap, Events, JobEvent } from "../../../runtime/contracts/events.ts";
 import type { JobOutcome } from "../../../runtime/contracts/jobs.ts";
 import type { JobSpec } from "../../../runtime/job/job.ts";
-import type { ProgramSpec } from "../../../runtime/job/programs.ts";
+import type { ProgramSpec } from "../../../runtime/job/loaded-program.ts";
 import { JobRunner } from "../../../runtime/job/runner.ts";
 import type { JobInput } from "../../../runtime/contracts/jobs.ts";
 import { execute } from "../../../runtime/stream/execute.ts";

@@ -2,12 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket } from "../../../packets/packet.ts";
 import { JOB_TASKS_MAX, SPLIT_BYTES_MAX, SPLIT_BYTES_MIN } from "../../../runtime/limits.ts";
-import {
-  parseQuoteCount,
-  quotedSplits,
-  selectSplits,
-  splitsToScan,
-} from "../../../runtime/job/quoted-splits.ts";
+import { parseQuoteCount, quotedSplits, selectSplits, splitsToScan } from "../../../runtime/job/splits.ts";
 import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
 import type { JobInput } from "../../../runtime/contracts/jobs.ts";
 import type { SplitOptions, Splits } from "../../../runtime/job/splits.ts";

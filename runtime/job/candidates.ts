@@ -1,24 +1,63 @@
-/** The executors that are there, by the number that the scheduler knows them by. */
+/** The executors that jobs run on, which come and go while jobs run: the scheduler chooses among them. */
 import type { Executor } from "../contracts/executor.ts";
-import type { ExecutorSet } from "./executor-set.ts";
 
-export interface RosterEvents {
+export interface ExecutorSet {
+  /** Those that are there now. One that was lost and is back is another object. */
+  list(): readonly Executor[];
+  /** Calls `changed` after each change, until the returned function is called. */
+  subscribe(changed: () => void): () => void;
+}
+
+/** A set that others add to and remove from. */
+export class ExecutorList implements ExecutorSet {
+  readonly #executors = new Set<Executor>();
+  readonly #listeners = new Set<() => void>();
+
+  constructor(executors: Iterable<Executor> = []) {
+    for (const executor of executors) this.#executors.add(executor);
+  }
+
+  list(): readonly Executor[] {
+    return [...this.#executors];
+  }
+
+  subscribe(changed: () => void): () => void {
+    this.#listeners.add(changed);
+    return () => void this.#listeners.delete(changed);
+  }
+
+  add(executor: Executor): void {
+    this.#executors.add(executor);
+    this.#changed();
+  }
+
+  /** Everything in flight on it is placed again elsewhere. */
+  remove(executor: Executor): void {
+    if (this.#executors.delete(executor)) this.#changed();
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+interface CandidateEvents {
   /** Returns the executor's number. */
   joined(executor: Executor): number;
   left(number: number, executor: Executor): void;
-  /** The roster is as it should be. */
+  /** All that came and went has been told. */
   synced(): void;
 }
 
-export class Roster {
+export class Candidates {
   readonly #set: ExecutorSet;
-  readonly #events: RosterEvents;
+  readonly #events: CandidateEvents;
   readonly #executors = new Map<number, Executor>();
   readonly #finished = new WeakMap<Executor, number>();
   readonly #joined = new Set<(number: number, executor: Executor) => void>();
   readonly #unsubscribe: () => void;
 
-  constructor(set: ExecutorSet, events: RosterEvents) {
+  constructor(set: ExecutorSet, events: CandidateEvents) {
     this.#set = set;
     this.#events = events;
     this.#unsubscribe = set.subscribe(() => this.sync());

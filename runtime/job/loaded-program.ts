@@ -1,42 +1,43 @@
-/** A program whose lanes stay, for callers that make their EXEC packets themselves. */
+/** Programs that lanes load: their manifests, and one whose lanes stay for callers that make EXEC packets themselves. */
+import { refAt, refToHex } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
+import { copyExecs } from "../../packets/exec-frame.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Op } from "../../packets/layout.ts";
 import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
-import { copyExecs } from "../../packets/exec-frame.ts";
-import type { StoreWriter } from "../contracts/chunks.ts";
+import type { ChunkSink, StoreWriter } from "../contracts/chunks.ts";
+import { encodeManifest } from "../program/manifest.ts";
+import type { Entry, ProgramDescription } from "../program/program.ts";
+import { writeChunks } from "../stream/ingest.ts";
 import type { Batch, BatchListener } from "./batch.ts";
-import type { PacketBudget } from "./budget.ts";
-import type { Dispatcher } from "./dispatcher.ts";
-import type { SetTimer } from "./time.ts";
-import { samplePackets } from "./leaf-refs.ts";
-import { Locality } from "./locality.ts";
+import type { Dispatcher, SetTimer } from "./dispatcher.ts";
+import { Locality, samplePackets } from "./locality.ts";
 
 const LOST_TEXT = new TextEncoder().encode("every node that ran it died");
 
-export interface OpenProgramOptions {
+export interface LoadedProgramOptions {
   readonly dispatcher: Dispatcher;
   readonly setTimer: SetTimer;
   /** The dispatcher's number for it; closed with the program. */
   readonly program: number;
   readonly group: () => number;
-  readonly budget: PacketBudget;
   /** Holds the manifest; closed with the program. */
   readonly writer: StoreWriter;
   readonly closed: () => void;
 }
 
-export class OpenProgram implements AsyncDisposable {
-  readonly #options: OpenProgramOptions;
+export class LoadedProgram implements AsyncDisposable {
+  readonly #options: LoadedProgramOptions;
   readonly #abort = new AbortController();
   #frames = 0;
   /** The `at` of the next packet: answers to packets that nobody waits for any more must not fit later ones. */
   #base = 0;
   #hasAbandoned = false;
 
-  constructor(options: OpenProgramOptions) {
+  constructor(options: LoadedProgramOptions) {
     this.#options = options;
   }
 
@@ -53,7 +54,7 @@ export class OpenProgram implements AsyncDisposable {
     const count = packetCount(own);
     if (count === 0) return own;
     if (this.#frames >= PROGRAM_FRAMES_MAX) throw overLimit("frames", this.#frames + 1, PROGRAM_FRAMES_MAX);
-    const { budget } = this.#options;
+    const { budget } = this.#options.dispatcher;
     budget.take(count);
     this.#frames++;
     const base = this.#base;
@@ -136,4 +137,41 @@ function overLimit(what: "frames" | "tasks", actual: number, max: number): JobEr
     `${actual} ${what === "tasks" ? "packets" : "frames at once"} are more than ${max}`,
     { [what]: actual, max },
   );
+}
+
+/** A program with its arguments. */
+export interface ProgramSpec {
+  /** The program's, for people. */
+  readonly name: string;
+  /** Root of the bundle's stream, which is stored already. */
+  readonly code: Ref;
+  readonly description: ProgramDescription;
+  /** JSON text. */
+  readonly args: string;
+}
+
+/** The manifest's bytes: what tells one program with its arguments from another. */
+export function manifestBytes({ name, code, description, args }: ProgramSpec, entry: Entry): Uint8Array {
+  return encodeManifest({
+    version: 1,
+    kind: "js",
+    name,
+    code: refToHex(code),
+    entry,
+    description,
+    args,
+  });
+}
+
+/** The refs of the entries' manifests, in their order. Rejects with PFS_PROGRAM_INVALID, or with what the sink rejects with. */
+export async function writeManifests(
+  sink: ChunkSink,
+  spec: ProgramSpec,
+  entries: readonly Entry[],
+): Promise<Ref[]> {
+  const refs = await writeChunks(
+    sink,
+    entries.map((entry) => manifestBytes(spec, entry)),
+  );
+  return entries.map((_, index) => refAt(refs, index));
 }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { refAt, refToHex, sha256 } from "../../../packets/digest.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
-import { leafRefs, samplePackets, sampleSplits } from "../../../runtime/job/leaf-refs.ts";
-import { heldBytes, sampleShape } from "../../../runtime/job/locality.ts";
+import { leafRefs } from "../../../runtime/stream/leaf-refs.ts";
+import { heldBytes, samplePackets, sampleShape, sampleSplits } from "../../../runtime/job/locality.ts";
 import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
 import { LOCALITY_REFS_MAX } from "../../../runtime/limits.ts";
 import { Random } from "../../sim/random.ts";

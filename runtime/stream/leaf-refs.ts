@@ -6,10 +6,6 @@ import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, fromAt, opAt, refOf } from "../../packets/packet.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { sampleShape } from "./locality.ts";
-import type { Samples } from "./locality.ts";
-import type { JobInput } from "../contracts/jobs.ts";
-import type { Splits } from "./splits.ts";
 
 /** Streams that are read together. */
 const STREAMS_AT_ONCE = 64;
@@ -49,34 +45,6 @@ export async function leafRefs(
     visits = below;
   }
   return found;
-}
-
-/** Samples for splits of inputs, evenly over each. */
-export async function sampleSplits(
-  source: ChunkSource,
-  splits: Splits,
-  inputs: readonly JobInput[],
-  signal: AbortSignal,
-): Promise<Samples> {
-  const { perTask, stride } = sampleShape(splits.count);
-  function* positions(): Generator<{ root: Ref; position: number }> {
-    for (let task = 0; task < splits.count; task += stride) {
-      const { root } = inputs[splits.input[task]!]!;
-      for (let index = 0; index < perTask; index++) {
-        const part = (index + 0.5) / perTask;
-        yield { root, position: Math.floor(splits.from[task]! + splits.length[task]! * part) };
-      }
-    }
-  }
-  return { refs: await leafRefs(source, positions(), signal), perTask, stride };
-}
-
-/** Samples for packets as they are: what each names itself stands for what it reads. */
-export function samplePackets(frame: Uint8Array, count: number): Samples {
-  const { stride } = sampleShape(count);
-  const refs = new Uint8Array(Math.ceil(count / stride) * REF_BYTES);
-  for (let task = 0; task < count; task += stride) refs.set(refOf(frame, task), (task / stride) * REF_BYTES);
-  return { refs, perTask: 1, stride };
 }
 
 function descend(visit: Visit, stream: Stream, found: Uint8Array, below: Map<string, Visit>): void {

@@ -1,39 +1,41 @@
-/** One lane of one executor, from the moment it is asked for until it is closed or lost. */
+/** Lanes as the dispatcher has them: each from the moment it is asked for until it is closed or lost. */
+import type { Ref } from "../../packets/digest.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
-import type { Ref } from "../../packets/digest.ts";
-import type { PacketfsError } from "../../packets/errors.ts";
+import { JobError, JobErrorCode } from "../errors.ts";
+import { LANES_CLOSE_MS_MAX } from "../limits.ts";
 import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
-import type { AnswerRun, Batch } from "./batch.ts";
-import type { ProgramLink } from "./program-link.ts";
+import type { AnswerRun, Batch, DispatchedProgram } from "./batch.ts";
+import type { SetTimer } from "./dispatcher.ts";
 
 /** Answers that are looked at together. */
 const ANSWERS_AT_ONCE = 4096;
 
 /** What the lane tells the dispatcher. */
 export interface LaneEvents {
-  ready(link: LaneLink): void;
+  ready(lane: DispatchedLane): void;
   /** Gone, or not even loaded; nothing follows. */
-  lost(link: LaneLink, error: unknown, wasReady: boolean): void;
+  lost(lane: DispatchedLane, error: unknown, wasReady: boolean): void;
   /** Answers to packets of one batch, or of none that is still there. */
-  answered(link: LaneLink, batch: Batch | undefined, run: AnswerRun): void;
-  logged(link: LaneLink, at: number, text: string): void;
-  noted(link: LaneLink, text: string): void;
+  answered(lane: DispatchedLane, batch: Batch | undefined, run: AnswerRun): void;
+  logged(lane: DispatchedLane, at: number, text: string): void;
+  noted(lane: DispatchedLane, text: string): void;
 }
 
-export class LaneLink implements LaneListener {
+export class DispatchedLane implements LaneListener {
   readonly number: number;
   readonly executor: Executor;
-  readonly program: ProgramLink;
+  readonly program: DispatchedProgram;
   readonly #events: LaneEvents;
   readonly #abort = new AbortController();
   #lane: Lane | undefined;
   #isOver = false;
 
-  constructor(number: number, executor: Executor, program: ProgramLink, events: LaneEvents) {
+  constructor(number: number, executor: Executor, program: DispatchedProgram, events: LaneEvents) {
     this.number = number;
     this.executor = executor;
     this.program = program;
@@ -148,4 +150,53 @@ function outcomeOf(code: number): Outcome {
   const isHere =
     code === FaultCode.inputMissing || code === FaultCode.internal || code === FaultCode.cancelled;
   return isHere ? Outcome.elsewhere : Outcome.final;
+}
+
+/** The lanes that were asked for and are not over yet, by the number that the scheduler knows them by. */
+export class DispatchedLanes {
+  readonly #lanes = new Map<number, DispatchedLane>();
+  readonly #closing = new Set<Promise<void>>();
+
+  /** Begins to load the program. */
+  open(number: number, executor: Executor, program: DispatchedProgram, events: LaneEvents): void {
+    const lane = new DispatchedLane(number, executor, program, events);
+    this.#lanes.set(number, lane);
+    void lane.load();
+  }
+
+  get(number: number): DispatchedLane | undefined {
+    return this.#lanes.get(number);
+  }
+
+  /** The lane is over by itself. False when that is known. */
+  forget(number: number): boolean {
+    return this.#lanes.delete(number);
+  }
+
+  close(number: number): DispatchedLane | undefined {
+    const lane = this.#lanes.get(number);
+    if (lane === undefined) return undefined;
+    this.#lanes.delete(number);
+    const closing = lane.close(new JobError(JobErrorCode.cancelled, "the lane is not needed any more"));
+    this.#closing.add(closing);
+    void closing.then(() => this.#closing.delete(closing));
+    return lane;
+  }
+
+  /** Closes all lanes of an executor. Returns the programs that they ran. */
+  closeAll(executor: Executor): Set<DispatchedProgram> {
+    const programs = new Set<DispatchedProgram>();
+    for (const lane of this.#lanes.values()) {
+      if (lane.executor === executor) programs.add(this.close(lane.number)!.program);
+    }
+    return programs;
+  }
+
+  /** Resolves when no lane is being closed, or when one that is far away takes too long. */
+  async closed(setTimer: SetTimer): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = setTimer(resolve, LANES_CLOSE_MS_MAX);
+    await Promise.race([Promise.all(this.#closing), promise]);
+    cancel();
+  }
 }

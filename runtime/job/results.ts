@@ -1,0 +1,196 @@
+/** What RETURN and FAULT packets stand for, read wherever it is. */
+import { createHash } from "node:crypto";
+import type { Ref } from "../../packets/digest.ts";
+import { faultErrorCode } from "../../packets/faults.ts";
+import { Flag, INLINE_BYTES_MAX, PACKET_BYTES } from "../../packets/layout.ts";
+import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
+import { invalidName } from "../../packets/name.ts";
+import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
+import { StreamWriter } from "../../packets/stream-writer.ts";
+import { JobError, JobErrorCode } from "../errors.ts";
+import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX } from "../limits.ts";
+import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
+import { execute } from "../stream/execute.ts";
+import { writeChunks } from "../stream/ingest.ts";
+import type { Batch } from "./batch.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+
+/** The bytes of a result, in pieces. Rejects with what the source rejects with. */
+export async function* resultPieces(
+  source: ChunkSource,
+  answer: Uint8Array,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const flags = flagsAt(answer, 0);
+  const length = lengthAt(answer, 0);
+  const ref = refOf(answer, 0);
+  if (flags & Flag.INLINE) yield ref.subarray(0, length);
+  else if (flags & Flag.STREAM) {
+    yield* execute(source, ref, { end: length, outputBytesMax: length, signal });
+  } else {
+    const [chunk] = await source.read([ref], signal);
+    yield chunk!.subarray(0, length);
+  }
+}
+
+/** The JSON value of a result. Rejects with PFS_JOB_OVER_LIMIT {bytes, max} when it is too long to be one. */
+export async function resultValue(
+  source: ChunkSource,
+  answer: Uint8Array,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const bytes = lengthAt(answer, 0);
+  if (bytes > RESULT_BYTES_MAX) {
+    throw new JobError(
+      JobErrorCode.overLimit,
+      `the result has ${bytes} bytes, a value has at most ${RESULT_BYTES_MAX}: store it as a file`,
+      { bytes, max: RESULT_BYTES_MAX },
+    );
+  }
+  const pieces: Uint8Array[] = [];
+  for await (const piece of resultPieces(source, answer, signal)) pieces.push(piece.slice());
+  const text = new TextDecoder().decode(Buffer.concat(pieces));
+  try {
+    return text === "" ? undefined : JSON.parse(text);
+  } catch (cause) {
+    throw new JobError(JobErrorCode.internal, "the result is not JSON", { bytes }, { cause });
+  }
+}
+
+/** The text of a result that stands in its answer; empty for any other. */
+export function resultText(answer: Uint8Array): string {
+  if ((flagsAt(answer, 0) & Flag.INLINE) === 0) return "";
+  return new TextDecoder().decode(refOf(answer, 0).subarray(0, lengthAt(answer, 0)));
+}
+
+/** Where a fault happened, for people. */
+export interface FaultPlace {
+  readonly job: string;
+  readonly task: number;
+  readonly node: string;
+  readonly program: string;
+  /** The packet in words: `bytes 0 to 100 of "a.csv"`. */
+  readonly packet: string;
+}
+
+/** The error for a FAULT packet, with the fault's own text if it can still be read. Never rejects. */
+export async function faultError(
+  source: ChunkSource,
+  answer: Uint8Array,
+  { packet, ...place }: FaultPlace,
+  signal: AbortSignal,
+): Promise<JobError> {
+  const code = faultErrorCode(fromAt(answer, 0)) as JobErrorCode;
+  const text = await faultText(source, answer, signal).catch(() => "");
+  const what = text === "" ? `program "${place.program}" failed on packet ${place.task}` : text;
+  // What it was and where stand in one sentence; the program's own stack comes behind it.
+  const [sentence, ...stack] = what.split("\n");
+  const message = [`${sentence} (${packet}, on node "${place.node}")`, ...stack].join("\n");
+  return new JobError(code, message, { ...place });
+}
+
+async function faultText(source: ChunkSource, answer: Uint8Array, signal: AbortSignal): Promise<string> {
+  const length = lengthAt(answer, 0);
+  const ref = refOf(answer, 0);
+  const isInline = (flagsAt(answer, 0) & Flag.INLINE) !== 0;
+  if (isInline) return new TextDecoder().decode(ref.subarray(0, Math.min(length, INLINE_BYTES_MAX)));
+  if (length > CHUNK_BYTES_MAX) return "";
+  const [chunk] = await source.read([ref], signal);
+  return new TextDecoder().decode(chunk!.subarray(0, Math.min(length, FAULT_MESSAGE_BYTES_MAX)));
+}
+
+/** What one lane made. */
+interface Part {
+  readonly maker: number;
+  readonly tasks: number[];
+  root: Ref | undefined;
+}
+
+export interface OutputFile {
+  readonly root: Ref;
+  readonly length: number;
+}
+
+/**
+ * Has every lane keep what it made and writes the file that calls it. Undefined when a lane was lost with what it made:
+ * its tasks run again then, and this has to be called again after them.
+ */
+export async function writeOutputFile(
+  dispatcher: Dispatcher,
+  sink: ChunkSink,
+  batch: Batch,
+  name: string,
+): Promise<OutputFile | undefined> {
+  const parts = partsOf(batch);
+  const kept = await Promise.all([...parts.values()].map((part) => keep(dispatcher, batch, part, name)));
+  if (kept.includes(false)) return undefined;
+  let chunks: Uint8Array[] = [];
+  const writer = new StreamWriter((_ref, chunk) => chunks.push(chunk));
+  const offsets = new Map<number, number>();
+  for (let task = 0; task < batch.count; task++) {
+    const length = lengthAt(batch.answers, task);
+    const maker = batch.makers[task]!;
+    if (isInline(batch, task)) writer.data(refOf(batch.answers, task).subarray(0, length));
+    else {
+      const offset = offsets.get(maker) ?? 0;
+      writer.call(parts.get(maker)!.root!, offset, length);
+      offsets.set(maker, offset + length);
+    }
+    if (chunks.length > 0) {
+      await writeChunks(sink, chunks);
+      chunks = [];
+    }
+  }
+  const { root, length } = writer.finish();
+  await writeChunks(sink, chunks);
+  return { root, length };
+}
+
+/** What executors keep for output files stands under names that begin like this. */
+export const PARTS_PREFIX = ".parts/";
+
+/** What stands in for `out` in the names of parts when a job has none. Whoever started the job frees them. */
+export function unnamedOut(job: string): string {
+  return `job-${job}`;
+}
+
+/** The name of a part in its executor's catalog: a job with the same `out` replaces it. */
+export function partName(out: string, executor: string): string {
+  const name = `${PARTS_PREFIX}${out}/${executor}`;
+  if (invalidName(name) === null) return name;
+  const hash = (text: string): string => createHash("sha256").update(text).digest("hex");
+  return `${PARTS_PREFIX}${hash(out)}/${hash(executor)}`;
+}
+
+function partsOf(batch: Batch): Map<number, Part> {
+  const parts = new Map<number, Part>();
+  for (let task = 0; task < batch.count; task++) {
+    if (isInline(batch, task)) continue;
+    const maker = batch.makers[task]!;
+    const part = parts.get(maker);
+    if (part === undefined) parts.set(maker, { maker, tasks: [task], root: undefined });
+    else part.tasks.push(task);
+  }
+  return parts;
+}
+
+/** False when the lane is gone, which loses it for good. */
+async function keep(dispatcher: Dispatcher, batch: Batch, part: Part, out: string): Promise<boolean> {
+  const lane = dispatcher.laneOf(part.maker);
+  if (lane === undefined) return false;
+  const returns = new Uint8Array(part.tasks.length * PACKET_BYTES);
+  for (const [index, task] of part.tasks.entries()) {
+    returns.set(batch.answers.subarray(task * PACKET_BYTES, (task + 1) * PACKET_BYTES), index * PACKET_BYTES);
+  }
+  try {
+    part.root = await lane.keep(partName(out, lane.executor.id), returns);
+    return true;
+  } catch (error) {
+    dispatcher.dropLane(part.maker, error);
+    return false;
+  }
+}
+
+function isInline(batch: Batch, task: number): boolean {
+  return (flagsAt(batch.answers, task) & Flag.INLINE) !== 0;
+}
