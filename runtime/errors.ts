@@ -97,7 +97,7 @@ export const SandboxErrorCode = {
   /** More calls wait than EXECUTOR_QUEUE_MAX; data: max. */
   busy: "PFS_EXECUTOR_BUSY",
   /** The memory that input bytes cross in cannot be made or written; data: reason. */
-  windowFailed: "PFS_WINDOW_FAILED",
+  sharedMemoryFailed: "PFS_SHARED_MEMORY_FAILED",
 } as const;
 export type SandboxErrorCode = (typeof SandboxErrorCode)[keyof typeof SandboxErrorCode];
 

@@ -109,8 +109,8 @@ export const EXECUTOR_RSS_POLL_MS = 20;
 export const EXECUTOR_STDERR_BYTES = 4_096;
 /** How long taking over what a frame did until it was stopped may take. */
 export const COLLECT_TIME_MS = 100;
-/** How long a window stays empty before its memory is given back. */
-export const WINDOW_IDLE_MS = 200;
+/** How long shared memory stays empty before its memory is given back. */
+export const SHARED_MEMORY_IDLE_MS = 200;
 /** How long after a spare process was taken the next one is started, so that it does not slow the first packets. */
 export const SPARE_DELAY_MS = 250;
 
@@ -128,7 +128,7 @@ export const LANE_PACKETS_MAX = 65_536;
 export const RUN_PACKETS_MAX = 1024;
 /** Input of one frame of several packets; a packet with a larger input goes alone. */
 export const RUN_INPUT_BYTES_MAX: number = 256 * 1024;
-/** Inputs up to this size are gathered in memory, larger ones written to the window piece by piece. */
+/** Inputs up to this size are gathered in memory, larger ones written to shared memory piece by piece. */
 export const GATHER_BYTES_MAX: number = 64 * 1024;
 /** How long a frame should run: long enough to hide what sending it costs, short enough to find a stuck packet in. */
 export const RUN_AIM_MS = 20;
@@ -141,12 +141,12 @@ export const RESULT_BLOCK_BYTES: number = 4 * 1024 * 1024;
 /** The whole sentence of a FAULT, UTF-8: the text of the fault and what it happened to. */
 export const FAULT_MESSAGE_BYTES_MAX: number = 4 * 1024;
 /** Memory that the inputs of one lane's packets in flight share. */
-export const WINDOW_BYTES: number = 256 * 1024 * 1024;
+export const LANE_INPUT_BYTES: number = 256 * 1024 * 1024;
 /** What an executor process may use beside its packets' memory: its threads, V8, and inputs and results on their way. */
 export const EXECUTOR_BASE_BYTES: number = 128 * 1024 * 1024;
 /** and so much more for each of its threads. */
 export const EXECUTOR_THREAD_BYTES: number = 40 * 1024 * 1024;
-/** Lanes that find room in the window of one process: a program's map, merge and finish, and its scan before them. */
+/** Lanes that find room in the shared memory of one process: a program's map, merge and finish, and its scan before them. */
 export const LANES_PER_PROCESS = 3;
 /** How long the process that a program was looked into in waits for the program to be run. */
 export const INSPECTED_KEPT_MS = 2_000;

@@ -2,12 +2,11 @@
 import { EventEmitter } from "node:events";
 import { availableParallelism } from "node:os";
 import type { Ref } from "../packets/digest.ts";
-import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "./limits.ts";
+import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, LANE_INPUT_BYTES } from "./limits.ts";
 import { execute } from "./stream/execute.ts";
 import { LocalExecutor } from "./executor/local-executor.ts";
-import { processOptions } from "./executor/process-start.ts";
-import type { ProcessSource } from "./executor/process-start.ts";
-import { inspectProgram, sharedOptions } from "./executor/tenant-processes.ts";
+import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
+import type { ProcessSource } from "./executor/shared-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
 import { SpareExecutors } from "./sandbox/process/spare-executors.ts";
 import { Store } from "./store/store.ts";
@@ -74,7 +73,7 @@ export class Runtime implements AsyncDisposable {
 
   #warmSpares(): SpareExecutors {
     const limits = PROGRAM_LIMITS_DEFAULT;
-    const options = sharedOptions(processOptions(limits, this.#threads, WINDOW_BYTES));
+    const options = sharedOptions(processOptions(limits, this.#threads, LANE_INPUT_BYTES));
     return (this.#spares ??= new SpareExecutors(options));
   }
 

@@ -9,26 +9,29 @@
  * memory stays bounded.
  */
 import type { Ref } from "../../packets/digest.ts";
-import { PacketfsError } from "../../packets/errors.ts";
-import { atOf, packetCount } from "../../packets/packet.ts";
-import { PoolError, PoolErrorCode } from "../errors.ts";
-import { LANE_PACKETS_MAX } from "../limits.ts";
-import type { StoreWriter } from "../contracts/chunks.ts";
-import { ExecutorSeat } from "./executor-seat.ts";
-import type { Seat } from "./executor-seat.ts";
-import type { Lane, LaneListener } from "../contracts/executor.ts";
-import { FrameRunner } from "./frame-runner.ts";
-import type { Landing } from "./frame-runner.ts";
-import { InputStage } from "./input-stage.ts";
-import type { InputSource } from "../stream/inputs.ts";
-import { writeKeptStream } from "../stream/ingest.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { takeIn } from "../../packets/exec-frame.ts";
-import { processOptions } from "./process-start.ts";
-import type { StoredProgram } from "./stored-program.ts";
-import { ResultStore } from "./result-store.ts";
-import type { TenantProcesses } from "./tenant-processes.ts";
-import { WorkQueue } from "./work-queue.ts";
-import type { Work } from "./work-queue.ts";
+import { FaultCode } from "../../packets/faults.ts";
+import { PACKET_BYTES } from "../../packets/layout.ts";
+import { atOf, packetCount } from "../../packets/packet.ts";
+import type { StoreWriter } from "../contracts/chunks.ts";
+import type { Lane, LaneListener } from "../contracts/executor.ts";
+import { PoolError, PoolErrorCode, SandboxErrorCode } from "../errors.ts";
+import { SupervisedProcess } from "./supervised-process.ts";
+import type { Running } from "./supervised-process.ts";
+import { InputStage } from "./input-staging.ts";
+import type { Refusal, StagedFrame } from "./input-staging.ts";
+import { LaneQueue } from "./lane-queue.ts";
+import type { Work } from "./lane-queue.ts";
+import { processOptions } from "./shared-processes.ts";
+import { ResultStore } from "./results.ts";
+import type { StoredProgram } from "./local-executor.ts";
+import type { SharedProcesses } from "./shared-processes.ts";
+import { ProcessGone } from "./input-buffer.ts";
+import { LANE_PACKETS_MAX } from "../limits.ts";
+import type { FrameOutcome } from "../sandbox/process/executor-process.ts";
+import { writeKeptStream } from "../stream/ingest.ts";
+import type { InputSource } from "../stream/inputs.ts";
 
 export interface LaneContext {
   /** The lane's number, 1 to 65,535. */
@@ -37,9 +40,9 @@ export interface LaneContext {
   readonly inputs: InputSource;
   /** The lane's own; it closes it. */
   readonly writer: StoreWriter;
-  readonly processes: TenantProcesses;
+  readonly processes: SharedProcesses;
   readonly threads: number;
-  readonly windowBytes: number;
+  readonly inputBytes: number;
   readonly listener: LaneListener;
   /** Called once, when everything that the lane held is free again. */
   readonly closed: () => void;
@@ -47,37 +50,37 @@ export interface LaneContext {
 
 export class LocalLane implements Lane {
   readonly #context: LaneContext;
-  readonly #seat: ExecutorSeat;
+  readonly #process: SupervisedProcess;
   readonly #runner: FrameRunner;
   readonly #results: ResultStore;
-  readonly #work: WorkQueue;
+  readonly #work: LaneQueue;
   readonly #abort = new AbortController();
   /** Everything that has to end before the lane is closed. */
   readonly #pending = new Set<Promise<unknown>>();
   /** Frames that are being staged or run, and frames whose results are being stored. */
-  #flights = 0;
-  #landings = 0;
+  #inFlight = 0;
+  #storing = 0;
   #unanswered = 0;
   #pumping = false;
   #ended = false;
   #closing: Promise<void> | undefined;
 
   private constructor(context: LaneContext) {
-    const { program, inputs, writer, processes, threads, windowBytes, number } = context;
+    const { program, inputs, writer, processes, threads, inputBytes, number } = context;
     const { manifest, code } = program;
     this.#context = context;
-    this.#work = new WorkQueue(manifest.description.limits.timeMs);
-    this.#seat = new ExecutorSeat(
+    this.#work = new LaneQueue(manifest.description.limits.timeMs);
+    this.#process = new SupervisedProcess(
       () =>
         processes.take({
-          tenant: tenantOf(program),
+          program: keyOf(program),
           code,
-          options: processOptions(manifest.description.limits, threads, windowBytes),
+          options: processOptions(manifest.description.limits, threads, inputBytes),
         }),
       (process) => process.load(number, { ...manifest, code }),
       {
-        seated: () => this.#pump(),
-        ended: (seat, reason, detail) => this.#processEnded(seat, reason, detail),
+        started: () => this.#pump(),
+        ended: (running, reason, detail) => this.#processEnded(running, reason, detail),
         lost: (error) => this.#lose(error),
       },
     );
@@ -93,7 +96,7 @@ export class LocalLane implements Lane {
     const abort = (): void => void lane.close();
     signal.addEventListener("abort", abort);
     try {
-      await lane.#seat.open();
+      await lane.#process.open();
       signal.throwIfAborted();
       return lane;
     } catch (error) {
@@ -138,7 +141,7 @@ export class LocalLane implements Lane {
 
   async #close(): Promise<void> {
     this.#end();
-    await this.#seat.close();
+    await this.#process.close();
     await Promise.allSettled(this.#pending);
     await this.#context.writer.close();
     this.#context.closed();
@@ -167,7 +170,7 @@ export class LocalLane implements Lane {
     }
   }
 
-  #processEnded({ process }: Seat, reason: string, detail: string): void {
+  #processEnded({ process }: Running, reason: string, detail: string): void {
     const { listener, program } = this.#context;
     const why = detail === "" ? reason : `${reason}: ${detail}`;
     listener.noted(`executor process ${process.pid} of program "${program.manifest.name}" ended (${why})`);
@@ -175,39 +178,39 @@ export class LocalLane implements Lane {
 
   #pump(): void {
     const most = this.#context.threads + 1;
-    while (!this.#ended && this.#flights < most && this.#landings <= most) {
-      const seat = this.#seat.current;
-      const work = seat && this.#work.next(this.#flights);
+    while (!this.#ended && this.#inFlight < most && this.#storing <= most) {
+      const running = this.#process.current;
+      const work = running && this.#work.next(this.#inFlight);
       if (work === undefined) return;
-      this.#flights++;
-      void this.#track(this.#fly(work, seat!));
+      this.#inFlight++;
+      void this.#track(this.#runFrame(work, running!));
     }
   }
 
   /** Takes one frame all the way. Never rejects: a defect loses the lane. */
-  async #fly(work: Work, seat: Seat): Promise<void> {
-    let landing: Landing;
+  async #runFrame(work: Work, running: Running): Promise<void> {
+    let result: FrameResult;
     try {
-      landing = await this.#runner.run(work, seat);
+      result = await this.#runner.run(work, running);
     } catch (error) {
       return this.#lose(error);
     } finally {
-      this.#flights--;
+      this.#inFlight--;
       this.#work.over(work);
     }
-    if (landing.ran !== undefined || landing.refused.length > 0) this.#seat.progressed();
-    this.#landings++;
+    if (result.ran !== undefined || result.refused.length > 0) this.#process.progressed();
+    this.#storing++;
     this.#pump();
     try {
-      await this.#answer(landing);
+      await this.#answer(result);
     } catch (error) {
       this.#lose(error);
     }
-    this.#landings--;
+    this.#storing--;
     this.#pump();
   }
 
-  async #answer({ ran, refused }: Landing): Promise<void> {
+  async #answer({ ran, refused }: FrameResult): Promise<void> {
     if (this.#ended) return;
     const { listener } = this.#context;
     if (ran !== undefined) {
@@ -224,8 +227,8 @@ export class LocalLane implements Lane {
   }
 }
 
-/** Lanes of the same code, arguments and limits are one tenant. */
-function tenantOf({ manifest }: StoredProgram): string {
+/** Lanes of the same code, arguments and limits share a process. */
+function keyOf({ manifest }: StoredProgram): string {
   const { code, args, description } = manifest;
   return JSON.stringify([code, args, description]);
 }
@@ -241,4 +244,90 @@ function overfull(packets: number): PoolError {
 function broken(cause: unknown): PoolError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new PoolError(PoolErrorCode.laneBroken, `the lane is lost: ${reason}`, { reason }, { cause });
+}
+
+/** What came of a frame: the program's answers, and packets that end with a FAULT of the runtime's. */
+export interface FrameResult {
+  readonly ran?: { readonly frame: Uint8Array; readonly outcome: FrameOutcome };
+  readonly refused: readonly Refusal[];
+}
+
+export class FrameRunner {
+  readonly #lane: number;
+  readonly #stage: InputStage;
+  readonly #work: LaneQueue;
+
+  constructor(lane: number, stage: InputStage, work: LaneQueue) {
+    this.#lane = lane;
+    this.#stage = stage;
+    this.#work = work;
+  }
+
+  /**
+   * Stages and runs a frame. Packets that got no answer and are not refused are in the work queue again. Rejects with
+   * defects, and with what the stage rejects with.
+   */
+  async run(work: Work, running: Running): Promise<FrameResult> {
+    let staged: StagedFrame;
+    try {
+      staged = await this.#stage.stage(work.frame, running.space);
+    } catch (error) {
+      if (!(error instanceof ProcessGone)) throw error;
+      this.#work.putBack(work.frame, work);
+      return { refused: [] };
+    }
+    if (staged.rest.byteLength > 0) this.#work.putBack(staged.rest, work);
+    const { refused } = staged;
+    if (staged.frame.byteLength === 0) return { refused };
+    if (!running.alive || running.process.closed) {
+      // It died while this was staged, and not of it.
+      this.#work.putBack(staged.frame, work);
+      return { refused };
+    }
+    return this.#send(staged, work, running);
+  }
+
+  async #send(
+    { frame, extents, offset, refused }: StagedFrame,
+    work: Work,
+    running: Running,
+  ): Promise<FrameResult> {
+    const packets = packetCount(frame);
+    running.framesSent++;
+    running.packetsInFlight += packets;
+    const startedAt = performance.now();
+    let outcome: FrameOutcome;
+    try {
+      outcome = await running.process.run(this.#lane, frame, extents);
+    } catch (error) {
+      return { refused: [...refused, ...this.#failed(error, frame, work, running)] };
+    } finally {
+      if (offset !== undefined) running.space.free(offset);
+    }
+    running.packetsInFlight -= packets;
+    this.#work.size.ran(packets, performance.now() - startedAt);
+    if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
+    this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
+    return { ran: { frame, outcome }, refused };
+  }
+
+  /** Puts the packets where they run again; returns those that do not. */
+  #failed(error: unknown, frame: Uint8Array, work: Work, running: Running): readonly Refusal[] {
+    running.alive = false;
+    if (hasCode(error, SandboxErrorCode.deadline)) {
+      if (packetCount(frame) === 1) return [{ packet: frame, code: FaultCode.timeLimit, detail: "" }];
+      this.#work.separate(frame);
+      return [];
+    }
+    if (!hasCode(error, SandboxErrorCode.ended)) throw error;
+    const { reason, detail = "" } = error.data;
+    if (reason !== "memory" && reason !== "crash") {
+      // Another frame's deadline: these packets did nothing.
+      this.#work.putBack(frame, work);
+      return [];
+    }
+    const alone = running.packetsInFlight === 1;
+    const faults = this.#work.died(frame, work, { reason, alone, fresh: running.framesSent === 1 });
+    return faults.map(({ packet, code }) => ({ packet, code, detail: String(detail) }));
+  }
 }

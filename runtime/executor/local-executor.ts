@@ -1,16 +1,17 @@
 /** Executes packets on this machine: each program in an executor process of its own, so that tenants share nothing. */
+import { refFromHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
-import { PoolError, PoolErrorCode } from "../errors.ts";
-import { WINDOW_BYTES } from "../limits.ts";
-import type { ProgramDescription } from "../program/program.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, Lane, LaneListener } from "../contracts/executor.ts";
-import { InputSource } from "../stream/inputs.ts";
-import { readProgram } from "./stored-program.ts";
+import { JobError, JobErrorCode, PoolError, PoolErrorCode } from "../errors.ts";
 import { LocalLane } from "./lane.ts";
-import type { ProcessSource } from "./process-start.ts";
-import { TenantProcesses } from "./tenant-processes.ts";
+import type { ProcessSource } from "./shared-processes.ts";
+import { SharedProcesses } from "./shared-processes.ts";
+import { PROGRAM_CODE_BYTES_MAX, LANE_INPUT_BYTES } from "../limits.ts";
+import { parseManifest } from "../program/manifest.ts";
+import type { Manifest, ProgramDescription } from "../program/program.ts";
+import { InputSource } from "../stream/inputs.ts";
 
 export interface LocalExecutorOptions {
   readonly id: string;
@@ -26,7 +27,7 @@ export interface LocalExecutorOptions {
   /** Threads of each lane's process. */
   readonly threads: number;
   /** Memory that the inputs of one lane's packets in flight share. */
-  readonly windowBytes?: number;
+  readonly inputBytes?: number;
 }
 
 export class LocalExecutor implements Executor, AsyncDisposable {
@@ -35,7 +36,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   readonly capacity: Capacity;
   readonly #options: LocalExecutorOptions;
   readonly #inputs: InputSource;
-  readonly #processes: TenantProcesses;
+  readonly #processes: SharedProcesses;
   readonly #abort = new AbortController();
   /** By lane number; undefined while a lane is being loaded. */
   readonly #lanes = new Map<number, LocalLane | undefined>();
@@ -48,7 +49,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.capacity = { js: options.threads };
     this.#options = options;
     this.#inputs = new InputSource(options.source);
-    this.#processes = new TenantProcesses(options.spares);
+    this.#processes = new SharedProcesses(options.spares);
   }
 
   async load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
@@ -97,7 +98,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     listener: LaneListener,
     signal: AbortSignal,
   ): Promise<LocalLane> {
-    const { openWriter, threads, windowBytes = WINDOW_BYTES } = this.#options;
+    const { openWriter, threads, inputBytes = LANE_INPUT_BYTES } = this.#options;
     const program = await readProgram(manifest, this.#inputs, signal);
     const context = {
       number,
@@ -106,7 +107,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
       writer: await openWriter(),
       processes: this.#processes,
       threads,
-      windowBytes,
+      inputBytes,
       listener,
       closed: () => void this.#lanes.delete(number),
     };
@@ -125,4 +126,26 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.#lanes.set(this.#lastLane, undefined);
     return this.#lastLane;
   }
+}
+
+export interface StoredProgram {
+  readonly manifest: Manifest;
+  /** The bundle: one ES module, UTF-8. */
+  readonly code: Uint8Array;
+}
+
+/** Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING, and what else reading chunks and streams rejects with. */
+export async function readProgram(
+  ref: Ref,
+  inputs: InputSource,
+  signal: AbortSignal,
+): Promise<StoredProgram> {
+  const [chunk] = await inputs.chunks([ref], signal);
+  const manifest = parseManifest(chunk!);
+  const stream = await inputs.stream(refFromHex(manifest.code)!, signal);
+  if (stream.length > PROGRAM_CODE_BYTES_MAX) {
+    const reason = `its code has ${stream.length} bytes, more than ${PROGRAM_CODE_BYTES_MAX}`;
+    throw new JobError(JobErrorCode.invalidProgram, `the program cannot be loaded: ${reason}`, { reason });
+  }
+  return { manifest, code: await stream.read(0, stream.length) };
 }

@@ -88,7 +88,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_STREAM_OVER_LIMIT: failed,
   PFS_TOKEN_INVALID: usage,
   PFS_USAGE: usage,
-  PFS_WINDOW_FAILED: failed,
+  PFS_SHARED_MEMORY_FAILED: failed,
 };
 
 /** The exit status for an error, by its code. */

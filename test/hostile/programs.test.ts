@@ -40,7 +40,12 @@ async function watchNeighbour(): Promise<number> {
 
 beforeAll(async () => {
   neighbour = await startExecutor();
-  spares = new SpareExecutors({ threads: 1, rssBytesMax: 350 * MIB, windowBytes: MIB, loadTimeMs: LIMIT_MS });
+  spares = new SpareExecutors({
+    threads: 1,
+    rssBytesMax: 350 * MIB,
+    sharedMemoryBytes: MIB,
+    loadTimeMs: LIMIT_MS,
+  });
   watched = watchNeighbour();
   watched.catch(() => undefined);
 });

@@ -15,25 +15,25 @@ import {
   PROGRAM_LOAD_TIME_MS,
 } from "../../limits.ts";
 import { invalidProgram, parseDescription } from "../../program/manifest.ts";
-import { ExecutorLink } from "./executor-pipe.ts";
+import { ExecutorPipe } from "./executor-pipe.ts";
 import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
-import { EXTENT_NUMBERS } from "./extents.ts";
+import { EXTENT_NUMBERS, decodeOutcome, outcomeBytesMax, encodeImage, MessageKind } from "./protocol.ts";
 import { MemoryWatch } from "./memory-watch.ts";
-import { decodeOutcome, outcomeBytesMax } from "./outcome.ts";
-import type { FrameOutcome } from "./outcome.ts";
-import { encodeImage } from "./program-image.ts";
+import type { FrameOutcome } from "./protocol.ts";
 import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
-import { MessageKind } from "./protocol.ts";
-import { startProcess } from "./start.ts";
-import type { StartedProcess } from "./start.ts";
-import { Window } from "./shared-memory.ts";
+import { startProcess } from "./launch.ts";
+import type { StartedProcess } from "./launch.ts";
+import { SharedMemory } from "./shared-memory.ts";
+
+export { EXTENT_NUMBERS } from "./protocol.ts";
+export type { FrameOutcome } from "./protocol.ts";
 
 export interface ExecutorOptions {
   /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */
   readonly threads: number;
   /** The process is killed when it has more memory resident. An idle one has 100 MiB and 25 MiB a thread. */
   readonly rssBytesMax: number;
-  readonly windowBytes: number;
+  readonly sharedMemoryBytes: number;
   /** What evaluating a program's module may take; PROGRAM_LOAD_TIME_MS unless given. */
   readonly loadTimeMs?: number;
 }
@@ -61,54 +61,59 @@ interface LoadedLane {
 export class ExecutorProcess implements AsyncDisposable {
   readonly pid: number;
   readonly threads: number;
-  readonly window: Window;
+  readonly sharedMemory: SharedMemory;
   /** What stands between the process and the system, for people. */
   readonly walls: readonly string[];
   /** Resolves when the process is gone. Never rejects. */
   readonly ended: Promise<ExecutorEnd>;
-  readonly #link: ExecutorLink;
+  readonly #link: ExecutorPipe;
   #loadTimeMs: number;
   readonly #lanes = new Map<number, LoadedLane>();
 
-  private constructor(options: ExecutorOptions, window: Window, { child, walls }: StartedProcess) {
+  private constructor(
+    options: ExecutorOptions,
+    sharedMemory: SharedMemory,
+    { child, walls }: StartedProcess,
+  ) {
     this.pid = child.pid!;
     this.threads = options.threads;
-    this.window = window;
+    this.sharedMemory = sharedMemory;
     this.walls = walls;
     this.#loadTimeMs = options.loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
-    this.#link = new ExecutorLink(child, options.threads, options.rssBytesMax);
-    this.ended = this.#link.ended.finally(() => window.close());
+    this.#link = new ExecutorPipe(child, options.threads, options.rssBytesMax);
+    this.ended = this.#link.ended.finally(() => sharedMemory.close());
   }
 
-  /** Resolves when the process is ready. Rejects with PFS_EXECUTOR_START_FAILED or PFS_WINDOW_FAILED. */
+  /** Resolves when the process is ready. Rejects with PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED. */
   static async start(options: ExecutorOptions): Promise<ExecutorProcess> {
-    const { threads, rssBytesMax, windowBytes } = options;
+    const { threads, rssBytesMax, sharedMemoryBytes } = options;
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= EXECUTOR_THREADS_MAX)) {
       throw new Error(`an executor has 1 to ${EXECUTOR_THREADS_MAX} threads`);
     }
-    const window = new Window(windowBytes);
+    const sharedMemory = new SharedMemory(sharedMemoryBytes);
     try {
       const started = await startProcess({
         threads,
         rssBytesMax: MemoryWatch.supported ? 0 : rssBytesMax,
-        windowDescriptor: window.childDescriptor,
+        sharedMemoryDescriptor: sharedMemory.childDescriptor,
       });
-      window.closeChildDescriptor();
-      return new ExecutorProcess(options, window, started);
+      sharedMemory.closeChildDescriptor();
+      return new ExecutorProcess(options, sharedMemory, started);
     } catch (error) {
-      window.close();
+      sharedMemory.close();
       throw error;
     }
   }
 
   /**
    * Takes other options than it was started with, as long as nothing was loaded. Returns false when it cannot: other
-   * threads or a larger window need another process.
+   * threads or more shared memory need another process.
    */
-  adapt({ threads, rssBytesMax, windowBytes, loadTimeMs }: ExecutorOptions): boolean {
-    if (threads !== this.threads || windowBytes > this.window.capacity || this.closed) return false;
+  adapt({ threads, rssBytesMax, sharedMemoryBytes, loadTimeMs }: ExecutorOptions): boolean {
+    if (threads !== this.threads || sharedMemoryBytes > this.sharedMemory.capacity || this.closed)
+      return false;
     if (this.#lanes.size > 0 || !this.#link.limitMemory(rssBytesMax)) return false;
-    this.window.limit(windowBytes);
+    this.sharedMemory.limit(sharedMemoryBytes);
     this.#loadTimeMs = loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
     return true;
   }
@@ -210,12 +215,13 @@ export class ExecutorProcess implements AsyncDisposable {
       const length = extents[at + 1]!;
       const prefix = extents[at + 3]!;
       total += length;
-      const within = offset >= 0 && length >= 0 && offset + length <= this.window.bytesMax;
+      const within = offset >= 0 && length >= 0 && offset + length <= this.sharedMemory.bytesMax;
       if (!within || !(prefix >= 0 && prefix <= length)) {
-        throw new Error("an extent lies outside of the window");
+        throw new Error("an extent lies outside of the shared memory");
       }
     }
-    if (total > this.window.bytesMax) throw new Error("the inputs of a frame are more than the window");
+    if (total > this.sharedMemory.bytesMax)
+      throw new Error("the inputs of a frame are more than the shared memory");
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Starts the process of an executor behind as many walls as the system allows:
+ * Starts the process of an executor behind as many walls as the system allows, the strongest that have worked on this machine:
  *
  *   no environment        nothing to read there but the time zone, which is UTC for all programs
  *   permission model      Node's own: no files but the sources, no child processes. A seat belt, no wall
@@ -11,8 +11,12 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import type { Socket } from "node:net";
 import { dirname, extname, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { SandboxError, SandboxErrorCode } from "../../errors.ts";
+import { EXECUTOR_START_MS, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
+import { MessageKind, MessageReader, PIPE_DESCRIPTOR } from "./protocol.ts";
 
 export interface Wall {
   /** What is in force, for people. */
@@ -27,7 +31,7 @@ export interface LaunchOptions {
   readonly threads: number;
   /** Bytes of memory that the process watches for itself; 0 where its parent does. */
   readonly rssBytesMax: number;
-  readonly windowDescriptor: number;
+  readonly sharedMemoryDescriptor: number;
 }
 
 const MAIN = fileURLToPath(new URL(`../thread/executor-main${extname(import.meta.url)}`, import.meta.url));
@@ -57,7 +61,10 @@ function add(wall: Wall, names: readonly string[], command: readonly string[]): 
 }
 
 /** The pipe is `stdio[3]` of what it returns. */
-export function launch({ threads, rssBytesMax, windowDescriptor }: LaunchOptions, wall: Wall): ChildProcess {
+export function launch(
+  { threads, rssBytesMax, sharedMemoryDescriptor }: LaunchOptions,
+  wall: Wall,
+): ChildProcess {
   const node = [
     process.execPath,
     "--no-node-snapshot",
@@ -72,7 +79,7 @@ export function launch({ threads, rssBytesMax, windowDescriptor }: LaunchOptions
   return spawn(command!, args, {
     cwd: dirname(MAIN),
     env: environment(),
-    stdio: ["ignore", "ignore", "pipe", "pipe", windowDescriptor],
+    stdio: ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor],
     // In a group of its own: Ctrl-C is for the node to deal with.
     detached: process.platform !== "win32",
     windowsHide: true,
@@ -116,4 +123,63 @@ function packageFolder(file: string, name: string): string {
 
 function findProgram(name: string): string | undefined {
   return ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map((folder) => `${folder}/${name}`).find(existsSync);
+}
+
+export interface StartedProcess {
+  readonly child: ChildProcess;
+  readonly walls: readonly string[];
+}
+
+/** Those that may still work; the first of them did, once a process has started. */
+let candidates: readonly Wall[] | undefined;
+
+/** Rejects with PFS_EXECUTOR_START_FAILED {reason}. */
+export async function startProcess(options: LaunchOptions): Promise<StartedProcess> {
+  candidates ??= possibleWalls();
+  let reason = "";
+  for (const wall of candidates) {
+    const child = launch(options, wall);
+    const failure = await untilReady(child);
+    if (failure === undefined) {
+      candidates = candidates.slice(candidates.indexOf(wall));
+      return { child, walls: wall.names };
+    }
+    reason = failure;
+  }
+  const message = `an executor process did not start: ${reason}`;
+  throw new SandboxError(SandboxErrorCode.startFailed, message, { reason });
+}
+
+/** Resolves with why it did not start, or with undefined when it did. */
+function untilReady(child: ChildProcess): Promise<string | undefined> {
+  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  const pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
+  let said = "";
+  const hear = (text: Buffer): void => {
+    said = (said + text.toString("latin1")).slice(-EXECUTOR_STDERR_BYTES);
+  };
+  const settle = (failure: string | undefined): void => {
+    clearTimeout(timer);
+    child.removeAllListeners();
+    child.stderr?.removeListener("data", hear);
+    pipe?.removeAllListeners("data");
+    if (failure !== undefined) {
+      child.on("error", () => undefined);
+      pipe?.on("error", () => undefined).destroy();
+      child.kill("SIGKILL");
+    }
+    resolve(failure);
+  };
+  const timer = setTimeout(() => settle(`it took longer than ${EXECUTOR_START_MS} ms`), EXECUTOR_START_MS);
+  const reader = new MessageReader(
+    () => 0,
+    ({ kind }) => settle(kind === MessageKind.ready ? undefined : "it is not an executor"),
+  );
+  child.on("error", (error) => settle(error.message));
+  child.on("close", (code) => settle(said.trim() === "" ? `it ended with code ${code}` : said.trim()));
+  child.stderr?.on("data", hear);
+  pipe?.on("data", (piece: Buffer) => {
+    if (!reader.push(piece)) settle("it is not an executor");
+  });
+  return promise;
 }

@@ -1,5 +1,6 @@
 /**
- * What a node and its executor process say to each other over a pipe: messages of a header and a body.
+ * What a node and its executor process say to each other over a pipe, and the bytes that it is said in: messages of a header
+ * and a body.
  *
  *   OFFSET SIZE HEADER
  *   0      4    kind
@@ -9,17 +10,38 @@
  *
  *   kind          body
  *   inspect    ▶  the module's text, UTF-8
- *   load       ▶  a program image (program-image.ts)
+ *   load       ▶  a program image: the length of its JSON text, the text, and the module's text
  *   run        ▶  n × 4 float64 of extents, then n × 64 bytes of packets
  *   unload     ▶  nothing, and there is no answer
  *   ready      ◀  nothing, and there was no call
  *   described  ◀  ProgramDescription as JSON
  *   loaded     ◀  nothing; the word says how long it took
  *   invalid    ◀  why the program does not load, as text: the answer to inspect or load
- *   ran        ◀  a frame's outcome (outcome.ts)
+ *   ran        ◀  a frame's outcome
  *
- * The executor process is not believed: the node bounds each length before the body is taken.
+ * Where a packet's input is, in a run:
+ *
+ *   0  offset  where the input stands in the shared memory
+ *   1  length  its bytes, the prefix included
+ *   2  place   where the first byte behind the prefix stands in its file: what `context.offset` counts from
+ *   3  prefix  bytes at the beginning that are not of that place: the header record of a CSV
+ *
+ * What became of a frame, written by the guest, passed on untouched, and read by the node:
+ *
+ *   OFFSET     SIZE OUTCOME
+ *   0          4    c, packets that have an answer: the first c of the frame
+ *   4          4    l, packets of these that logged something
+ *   8          4c   how many bytes each of the c yielded
+ *   8+4c       8l   index of a packet, and the bytes of its log
+ *   8+4c+8l    c    statuses
+ *   …               the logs, then the outputs, back to back
+ *
+ * The executor process is not believed: the node bounds each length before the body is taken, and checks each outcome.
  */
+import { FaultCode } from "../../../packets/faults.ts";
+import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
+import type { Entry, ProgramDescription } from "../../program/program.ts";
+
 export const HEADER_BYTES = 16;
 
 export const MessageKind = {
@@ -112,4 +134,115 @@ export class MessageReader {
       body,
     });
   }
+}
+
+/** The descriptors that an executor process is started with, beside the three that every process has. */
+export const PIPE_DESCRIPTOR = 3;
+export const SHARED_MEMORY_DESCRIPTOR = 4;
+
+/** Numbers per packet that say where its input is. */
+export const EXTENT_NUMBERS = 4;
+
+/** A program as an executor process gets it, beside the module's text. */
+export interface ProgramImage {
+  readonly name: string;
+  readonly entry: Entry;
+  readonly description: ProgramDescription;
+  /** JSON text. */
+  readonly args: string;
+  /** What evaluating the module may take. */
+  readonly loadTimeMs: number;
+}
+
+const LENGTH_BYTES = 4;
+
+export function encodeImage(image: ProgramImage, code: Uint8Array): Uint8Array {
+  const text = Buffer.from(JSON.stringify(image));
+  const bytes = new Uint8Array(LENGTH_BYTES + text.byteLength + code.byteLength);
+  new DataView(bytes.buffer).setUint32(0, text.byteLength, true);
+  bytes.set(text, LENGTH_BYTES);
+  bytes.set(code, LENGTH_BYTES + text.byteLength);
+  return bytes;
+}
+
+export function decodeImage(bytes: Uint8Array): { image: ProgramImage; code: string } {
+  const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const behind = LENGTH_BYTES + whole.readUInt32LE(0);
+  const image = JSON.parse(whole.toString("utf8", LENGTH_BYTES, behind)) as ProgramImage;
+  return { image, code: whole.toString("utf8", behind) };
+}
+
+export interface FrameOutcome {
+  /** 0, or the FaultCode of a packet that failed. One for each of the `completed` packets. */
+  readonly statuses: Uint8Array;
+  /** Where each of the `completed` packets' bytes stand in `output`: its result, or the text of its fault. */
+  readonly offsets: Uint32Array;
+  readonly lengths: Uint32Array;
+  readonly output: Uint8Array;
+  /** What packets logged, by their index in the frame. */
+  readonly logs: readonly { readonly index: number; readonly text: string }[];
+  /** Packets that have an answer. When it is less than the frame has, the rest must run one packet a frame. */
+  readonly completed: number;
+}
+
+const HEAD_BYTES = 8;
+const STATUS_MAX: number = Math.max(...Object.values(FaultCode));
+
+/** The bytes that an outcome of `packets` packets can have, when their outputs have `outputBytes` and logs `logBytes`. */
+export function outcomeBytesMax(packets: number, outputBytes: number, logBytes: number): number {
+  return HEAD_BYTES + packets * 13 + outputBytes + logBytes;
+}
+
+/** One packet's fault. */
+export function faultOutcome(code: FaultCode, text: string): Uint8Array<ArrayBuffer> {
+  const message = Buffer.from(text);
+  const bytes = new Uint8Array(HEAD_BYTES + 5 + message.byteLength);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 1, true);
+  view.setUint32(HEAD_BYTES, message.byteLength, true);
+  bytes[HEAD_BYTES + 4] = code;
+  bytes.set(message, HEAD_BYTES + 5);
+  return bytes;
+}
+
+/** No packet has an answer. */
+export function emptyOutcome(): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(HEAD_BYTES);
+}
+
+/** Reads the outcome of a frame of `packets` packets; undefined when it is not one. `output` is a view. */
+export function decodeOutcome(bytes: Uint8Array, packets: number): FrameOutcome | undefined {
+  if (bytes.byteLength < HEAD_BYTES) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const completed = view.getUint32(0, true);
+  const logCount = view.getUint32(4, true);
+  if (completed > packets || logCount > completed) return undefined;
+  const logsAt = HEAD_BYTES + completed * 4;
+  const statusesAt = logsAt + logCount * 8;
+  const textAt = statusesAt + completed;
+  if (textAt > bytes.byteLength) return undefined;
+  const statuses = bytes.subarray(statusesAt, textAt);
+  if (!statuses.every((status) => status <= STATUS_MAX)) return undefined;
+  const logs: { index: number; text: string }[] = [];
+  let at = textAt;
+  for (let entry = logsAt; entry < statusesAt; entry += 8) {
+    const index = view.getUint32(entry, true);
+    const length = view.getUint32(entry + 4, true);
+    if (index >= completed || at + length > bytes.byteLength) return undefined;
+    logs.push({ index, text: Buffer.from(bytes.buffer, bytes.byteOffset + at, length).toString() });
+    at += length;
+  }
+  const output = bytes.subarray(at);
+  const offsets = new Uint32Array(completed);
+  const lengths = new Uint32Array(completed);
+  let end = 0;
+  for (let index = 0; index < completed; index++) {
+    const length = view.getUint32(HEAD_BYTES + index * 4, true);
+    if (length > PROGRAM_LIMITS_MAX.outputBytes) return undefined;
+    offsets[index] = end;
+    lengths[index] = length;
+    end += length;
+  }
+  if (end !== output.byteLength) return undefined;
+  return { statuses, offsets, lengths, output, logs, completed };
 }

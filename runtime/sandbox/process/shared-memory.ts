@@ -20,9 +20,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
-import { WINDOW_IDLE_MS } from "../../limits.ts";
+import { SHARED_MEMORY_IDLE_MS } from "../../limits.ts";
 
-const SHARED_MEMORY = "/dev/shm";
+const SHARED_MEMORY_FOLDER = "/dev/shm";
 /** Inputs begin at multiples of this, so that typed views of them are aligned. */
 const ALIGNMENT = 64;
 /** Less than this is written faster than another thread could be asked to. */
@@ -33,7 +33,7 @@ interface Hole {
   bytes: number;
 }
 
-export class Window {
+export class SharedMemory {
   /** What it was made for. */
   readonly capacity: number;
   /** Read-only and of no use here: the executor process inherits it. */
@@ -49,10 +49,10 @@ export class Window {
   #childClosed = false;
   #closed = false;
 
-  /** Throws PFS_WINDOW_FAILED when no such file can be made. */
+  /** Throws PFS_SHARED_MEMORY_FAILED when no such file can be made. */
   constructor(bytesMax: number) {
     if (!Number.isSafeInteger(bytesMax) || bytesMax < ALIGNMENT)
-      throw new Error("a window has at least 64 bytes");
+      throw new Error("shared memory has at least 64 bytes");
     this.capacity = bytesMax - (bytesMax % ALIGNMENT);
     this.#bytesMax = this.capacity;
     this.#holes = [{ offset: 0, bytes: this.capacity }];
@@ -67,7 +67,7 @@ export class Window {
   /** Makes it smaller than its capacity, or that large again. Nothing may be allocated. */
   limit(bytesMax: number): void {
     if (this.#taken.size > 0 || bytesMax < ALIGNMENT || bytesMax > this.capacity) {
-      throw new Error("only an empty window can be limited, and to less than its capacity");
+      throw new Error("only empty memory can be limited, and to less than its capacity");
     }
     this.#bytesMax = bytesMax - (bytesMax % ALIGNMENT);
     this.#holes.splice(0, this.#holes.length, { offset: 0, bytes: this.#bytesMax });
@@ -75,7 +75,7 @@ export class Window {
 
   /** Where `bytes` (at least one) may be written, or undefined when there is no room now. */
   alloc(bytes: number): number | undefined {
-    if (!(bytes > 0)) throw new Error("nothing needs no room in a window");
+    if (!(bytes > 0)) throw new Error("nothing needs no room in it");
     const rounded = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
     const index = this.#holes.findIndex((hole) => hole.bytes >= rounded);
     const hole = this.#holes[index];
@@ -113,11 +113,11 @@ export class Window {
   }
 
   /**
-   * Writes bytes at an offset that `alloc` gave, or behind it within its bytes. Rejects with PFS_WINDOW_FAILED when the
+   * Writes bytes at an offset that `alloc` gave, or behind it within its bytes. Rejects with PFS_SHARED_MEMORY_FAILED when the
    * memory is used up.
    */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
-    if (offset < 0 || offset + bytes.byteLength > this.bytesMax) throw new Error("beyond the window");
+    if (offset < 0 || offset + bytes.byteLength > this.bytesMax) throw new Error("beyond the shared memory");
     let done = 0;
     while (done < bytes.byteLength) done += await this.#writeSome(offset + done, bytes, done);
   }
@@ -138,14 +138,14 @@ export class Window {
   }
 
   async #writeSome(offset: number, bytes: Uint8Array, done: number): Promise<number> {
-    if (this.#closed) throw windowError("it is closed");
+    if (this.#closed) throw memoryError("it is closed");
     const length = bytes.byteLength - done;
     this.#writing++;
     try {
       if (length <= WRITE_SYNC_BYTES_MAX) return writeSync(this.#descriptor, bytes, done, length, offset);
       return await writeLater(this.#descriptor, bytes, done, length, offset);
     } catch (error) {
-      throw windowError(error instanceof Error ? error.message : String(error), error);
+      throw memoryError(error instanceof Error ? error.message : String(error), error);
     } finally {
       this.#writing--;
       if (this.#closed) this.#closeWhenQuiet();
@@ -157,12 +157,12 @@ export class Window {
     if (this.#writing === 0) closeSync(this.#descriptor);
   }
 
-  /** An empty file keeps its memory until it is cut; cutting it at once would make busy windows pay for each page again. */
+  /** An empty file keeps its memory until it is cut; cutting it at once would make busy memory pay for each page again. */
   #restWhenIdle(): void {
     if (this.#idle !== undefined) return void this.#idle.refresh();
     this.#idle = setTimeout(() => {
       if (this.#taken.size === 0 && !this.#closed) ftruncateSync(this.#descriptor, 0);
-    }, WINDOW_IDLE_MS).unref();
+    }, SHARED_MEMORY_IDLE_MS).unref();
   }
 }
 
@@ -185,7 +185,7 @@ function writeLater(
 function openUnlinked(bytesMax: number): [number, number] {
   if (sharedMemoryHolds(bytesMax)) {
     try {
-      return openIn(SHARED_MEMORY);
+      return openIn(SHARED_MEMORY_FOLDER);
     } catch {
       // The disk's page cache is the next best.
     }
@@ -193,12 +193,12 @@ function openUnlinked(bytesMax: number): [number, number] {
   try {
     return openIn(tmpdir());
   } catch (error) {
-    throw windowError(error instanceof Error ? error.message : String(error), error);
+    throw memoryError(error instanceof Error ? error.message : String(error), error);
   }
 }
 
 function openIn(folder: string): [number, number] {
-  const path = join(folder, `packetfs-window-${randomUUID()}`);
+  const path = join(folder, `packetfs-input-${randomUUID()}`);
   const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {
     return [descriptor, openSync(path, constants.O_RDONLY)];
@@ -213,14 +213,14 @@ function openIn(folder: string): [number, number] {
 /** Shared memory is often small in containers. */
 function sharedMemoryHolds(bytes: number): boolean {
   try {
-    const { bavail, bsize } = statfsSync(SHARED_MEMORY);
+    const { bavail, bsize } = statfsSync(SHARED_MEMORY_FOLDER);
     return bavail * bsize >= bytes;
   } catch {
     return false;
   }
 }
 
-function windowError(reason: string, cause?: unknown): SandboxError {
-  const message = `the executor's window failed: ${reason}`;
-  return new SandboxError(SandboxErrorCode.windowFailed, message, { reason }, { cause });
+function memoryError(reason: string, cause?: unknown): SandboxError {
+  const message = `the executor's shared memory failed: ${reason}`;
+  return new SandboxError(SandboxErrorCode.sharedMemoryFailed, message, { reason }, { cause });
 }

@@ -16,14 +16,15 @@ export class SpareExecutors implements AsyncDisposable {
   }
 
   /**
-   * A process of the caller's own. Options that ask for other threads or a larger window than the spare's cost the start
-   * of another. Rejects with PFS_EXECUTOR_START_FAILED or PFS_WINDOW_FAILED, and with PFS_EXECUTOR_ENDED when this is
+   * A process of the caller's own. Options that ask for other threads or more shared memory than the spare's cost the start
+   * of another. Rejects with PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED, and with PFS_EXECUTOR_ENDED when this is
    * closed.
    */
   async take(options: ExecutorOptions = this.#options): Promise<ExecutorProcess> {
     if (this.#closed) throw closedError();
     const fits =
-      options.threads === this.#options.threads && options.windowBytes <= this.#options.windowBytes;
+      options.threads === this.#options.threads &&
+      options.sharedMemoryBytes <= this.#options.sharedMemoryBytes;
     const spare = fits ? this.#spare : undefined;
     if (spare === undefined) return ExecutorProcess.start(options);
     this.#spare = undefined;

@@ -9,9 +9,8 @@ import { Socket } from "node:net";
 import { extname } from "node:path";
 import { Piscina } from "piscina";
 import { EXECUTOR_RSS_POLL_MS, PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../limits.ts";
-import { PIPE_DESCRIPTOR } from "../process/descriptors.ts";
+import { PIPE_DESCRIPTOR, encodeHeader, MessageKind, MessageReader } from "../process/protocol.ts";
 import type { SharedProgram, ThreadAnswer, ThreadTask } from "./executor-thread.ts";
-import { encodeHeader, MessageKind, MessageReader } from "../process/protocol.ts";
 import type { Message } from "../process/protocol.ts";
 
 interface LoadedProgram extends SharedProgram {

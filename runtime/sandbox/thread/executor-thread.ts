@@ -4,13 +4,16 @@ import { move } from "piscina";
 import { FaultCode } from "../../../packets/faults.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_MAX, THREAD_ISOLATES_MAX } from "../../limits.ts";
-import { WINDOW_DESCRIPTOR } from "../process/descriptors.ts";
-import { EXTENT_NUMBERS } from "../process/extents.ts";
+import {
+  SHARED_MEMORY_DESCRIPTOR,
+  EXTENT_NUMBERS,
+  emptyOutcome,
+  faultOutcome,
+  decodeImage,
+} from "../process/protocol.ts";
 import { GuestIsolate, inspectionImage, LoadFailure } from "./guest-isolate.ts";
-import { InputStage } from "./frame-input.ts";
-import { emptyOutcome, faultOutcome } from "../process/outcome.ts";
-import { decodeImage } from "../process/program-image.ts";
-import type { ProgramImage } from "../process/program-image.ts";
+import { InputReader } from "./frame-input.ts";
+import type { ProgramImage } from "../process/protocol.ts";
 
 /** A program as all threads share it. */
 export interface SharedProgram {
@@ -43,7 +46,7 @@ interface Loaded {
 
 /** By id, the one used least recently first. */
 const programs = new Map<number, Loaded>();
-const inputs = new InputStage(WINDOW_DESCRIPTOR);
+const inputs = new InputReader(SHARED_MEMORY_DESCRIPTOR);
 const GARBAGE_UNITS = 16 * 1024 * 1024;
 let garbage = 0;
 

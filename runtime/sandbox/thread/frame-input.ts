@@ -1,11 +1,11 @@
 /**
- * Reads a frame's input out of the window and gives it the form that the guest takes: text where the reader reads text,
+ * Reads a frame's input out of the shared memory and gives it the form that the guest takes: text where the reader reads text,
  * because the host decodes UTF-8 many times faster than an isolate could, bytes otherwise.
  */
 import { isAscii } from "node:buffer";
 import { readSync } from "node:fs";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
-import { EXTENT_NUMBERS } from "../process/extents.ts";
+import { EXTENT_NUMBERS } from "../process/protocol.ts";
 
 /** Numbers per packet that the guest gets: start, length, file offset, prefix bytes, start and length in the bytes. */
 const META_NUMBERS = 6;
@@ -21,12 +21,12 @@ export interface StagedFrame {
   readonly bytes: ArrayBuffer | undefined;
 }
 
-export class InputStage {
+export class InputReader {
   readonly #descriptor: number;
   #kept: Buffer<ArrayBuffer> = Buffer.alloc(0);
 
-  constructor(windowDescriptor: number) {
-    this.#descriptor = windowDescriptor;
+  constructor(sharedMemoryDescriptor: number) {
+    this.#descriptor = sharedMemoryDescriptor;
   }
 
   stage(extents: Float64Array, frame: Uint8Array, textual: boolean): StagedFrame {
@@ -62,7 +62,7 @@ export class InputStage {
     return this.#kept.subarray(0, bytes);
   }
 
-  /** Extents that follow each other in the window are read at once: frames of small inputs are mostly such. */
+  /** Extents that follow each other in the shared memory are read at once: frames of small inputs are mostly such. */
   #fill(input: Buffer, extents: Float64Array, layout: Float64Array, gap: number): void {
     const packets = layout.length / META_NUMBERS;
     let index = 0;
@@ -86,7 +86,7 @@ export class InputStage {
   #read(input: Buffer, start: number, bytes: number, offset: number): void {
     for (let done = 0; done < bytes;) {
       const read = readSync(this.#descriptor, input, start + done, bytes - done, offset + done);
-      if (read === 0) throw new Error("the window is shorter than the packets say");
+      if (read === 0) throw new Error("the shared memory is shorter than the packets say");
       done += read;
     }
   }

@@ -14,8 +14,8 @@ import {
 import type { Prelude, PreludeConfig } from "../guest/prelude.ts";
 import { preludeSource } from "../guest/source.ts";
 import type { StagedFrame } from "./frame-input.ts";
-import { emptyOutcome, faultOutcome } from "../process/outcome.ts";
-import type { ProgramImage } from "../process/program-image.ts";
+import { emptyOutcome, faultOutcome } from "../process/protocol.ts";
+import type { ProgramImage } from "../process/protocol.ts";
 
 const MIB = 1024 * 1024;
 const PROGRAM_FILE = "program.js";

@@ -2,15 +2,14 @@
 import { setTimeout } from "node:timers/promises";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Op } from "../../../packets/layout.ts";
-import { PROGRAM_LIMITS_DEFAULT, WINDOW_BYTES } from "../../../runtime/limits.ts";
-import { processOptions } from "../../../runtime/executor/process-start.ts";
-import { sharedOptions } from "../../../runtime/executor/tenant-processes.ts";
+import { PROGRAM_LIMITS_DEFAULT, LANE_INPUT_BYTES } from "../../../runtime/limits.ts";
+import { processOptions, sharedOptions } from "../../../runtime/executor/shared-processes.ts";
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import type { Row } from "../harness.ts";
 
-const OPTIONS = sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, 2, WINDOW_BYTES));
+const OPTIONS = sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, 2, LANE_INPUT_BYTES));
 const CODE = new TextEncoder().encode(
   `export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`,
 );

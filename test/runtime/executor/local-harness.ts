@@ -10,8 +10,7 @@ import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
-import { inspectProgram, sharedOptions } from "../../../runtime/executor/tenant-processes.ts";
-import { processOptions } from "../../../runtime/executor/process-start.ts";
+import { inspectProgram, sharedOptions, processOptions } from "../../../runtime/executor/shared-processes.ts";
 import type { ExecutorOptions, ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
@@ -22,7 +21,7 @@ import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
 
 export interface LocalHarnessOptions {
   readonly threads?: number;
-  readonly windowBytes?: number;
+  readonly inputBytes?: number;
 }
 
 export class LocalHarness implements ExecutorHarness {
@@ -41,11 +40,11 @@ export class LocalHarness implements ExecutorHarness {
   readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
 
   private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
-    const { threads = 2, windowBytes = 32 * 1024 * 1024 } = options;
+    const { threads = 2, inputBytes = 32 * 1024 * 1024 } = options;
     this.#store = store;
     this.#writer = writer;
     this.#spares = new SpareExecutors(
-      sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, windowBytes)),
+      sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, inputBytes)),
     );
     this.executor = new LocalExecutor({
       id: "local",
@@ -55,7 +54,7 @@ export class LocalHarness implements ExecutorHarness {
       has: (refs) => store.has(refs),
       spares: { take: (wanted) => this.#take(wanted) },
       threads,
-      windowBytes,
+      inputBytes,
     });
   }
 

@@ -11,7 +11,7 @@ import { emptyFrame, exec, execStream, seededBytes } from "../../suites/exec-pac
 import { ECHO } from "../../suites/executor.ts";
 import { LocalHarness } from "./local-harness.ts";
 
-const WINDOW_BYTES = 4 * 1024 * 1024;
+const INPUT_BYTES = 4 * 1024 * 1024;
 const never = new AbortController().signal;
 
 /** Takes a millisecond or so per byte of its input, and yields it. */
@@ -48,7 +48,7 @@ describe("a lane", () => {
   }
 
   beforeAll(async () => {
-    harness = await LocalHarness.open({ windowBytes: WINDOW_BYTES });
+    harness = await LocalHarness.open({ inputBytes: INPUT_BYTES });
   });
   afterEach(async () => {
     harness.sinkFails = false;
@@ -135,7 +135,7 @@ describe("a lane", () => {
     expect(collector.error).toMatchObject({ code: "PFS_STORE_FULL" });
   });
 
-  it("works on inputs that are together far more than the window", async () => {
+  it("works on inputs that are together far more than there is room for", async () => {
     await open(ECHO);
     const bytes = seededBytes(3 * 1024 * 1024, 3);
     const root = await harness.putFile(bytes);
@@ -148,10 +148,10 @@ describe("a lane", () => {
     }
   });
 
-  it("fails a packet whose input is more than the window, and no other", async () => {
+  it("fails a packet whose input is more than there is room for, and no other", async () => {
     await open(ECHO);
     const root = await harness.putFile(seededBytes(6_000_000, 4));
-    const lengths = [10, 5_000_000, WINDOW_BYTES + 1, WINDOW_BYTES, 20];
+    const lengths = [10, 5_000_000, INPUT_BYTES + 1, INPUT_BYTES, 20];
     lane.exec(encodeFrame(lengths.map((length, at) => execStream(at, root, 0, length))));
     await collector.answered(lengths.length);
     const codes = lengths.map((_, at) =>

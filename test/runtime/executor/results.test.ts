@@ -6,8 +6,8 @@ import { decodePacket, encodeFrame, packetCount, sealPacket } from "../../../pac
 import { Stream } from "../../../packets/stream-reader.ts";
 import { writeKeptStream } from "../../../runtime/stream/ingest.ts";
 import { takeIn } from "../../../packets/exec-frame.ts";
-import { ResultStore } from "../../../runtime/executor/result-store.ts";
-import type { FrameOutcome } from "../../../runtime/sandbox/process/outcome.ts";
+import { ResultStore } from "../../../runtime/executor/results.ts";
+import type { FrameOutcome } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { Manifest } from "../../../runtime/program/program.ts";
 import { ZERO_REF, atsOf, emptyFrame, exec } from "../../suites/exec-packets.ts";
 import { MemoryChunks } from "./memory-chunks.ts";

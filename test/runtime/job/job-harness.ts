@@ -6,24 +6,22 @@ import { join } from "node:path";
 import { refFromHex } from "../../../packets/digest.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { JobEvent } from "../../../runtime/contracts/events.ts";
-import type { JobOutcome } from "../../../runtime/contracts/jobs.ts";
+import type { JobOutcome, JobInput } from "../../../runtime/contracts/jobs.ts";
 import type { JobSpec } from "../../../runtime/job/job.ts";
 import type { ProgramSpec } from "../../../runtime/job/loaded-program.ts";
 import { JobRunner } from "../../../runtime/job/runner.ts";
 import type { RunJobOptions } from "../../../runtime/job/runner.ts";
-import type { JobInput } from "../../../runtime/contracts/jobs.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
-import { inspectProgram, sharedOptions } from "../../../runtime/executor/tenant-processes.ts";
-import { processOptions } from "../../../runtime/executor/process-start.ts";
+import { inspectProgram, sharedOptions, processOptions } from "../../../runtime/executor/shared-processes.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
 
 const THREADS = 2;
-const WINDOW_BYTES = 8 * 1024 * 1024;
+const LANE_INPUT_BYTES = 8 * 1024 * 1024;
 
 export class JobHarness {
   readonly executors: ExecutorList = new ExecutorList();
@@ -31,7 +29,7 @@ export class JobHarness {
   readonly store: Store;
   readonly #writer: StoreWriter;
   readonly #spares = new SpareExecutors(
-    sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, THREADS, WINDOW_BYTES)),
+    sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, THREADS, LANE_INPUT_BYTES)),
   );
   readonly #made: LocalExecutor[] = [];
   #jobs = 0;
@@ -61,7 +59,7 @@ export class JobHarness {
       has: (refs) => this.store.has(refs),
       spares: this.#spares,
       threads: THREADS,
-      windowBytes: WINDOW_BYTES,
+      inputBytes: LANE_INPUT_BYTES,
     });
     this.#made.push(executor);
     this.executors.add(executor);

@@ -1,13 +1,19 @@
 /** Processes that do not keep to the protocol: what an executor process that was taken over could do. */
 import { spawn } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { ExecutorLink } from "../../../runtime/sandbox/process/executor-pipe.ts";
-import { decodeOutcome, emptyOutcome, faultOutcome } from "../../../runtime/sandbox/process/outcome.ts";
-import { MessageKind, MessageReader, encodeHeader } from "../../../runtime/sandbox/process/protocol.ts";
+import { ExecutorPipe } from "../../../runtime/sandbox/process/executor-pipe.ts";
+import {
+  decodeOutcome,
+  emptyOutcome,
+  faultOutcome,
+  MessageKind,
+  MessageReader,
+  encodeHeader,
+} from "../../../runtime/sandbox/process/protocol.ts";
 import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 
 /** Starts a script that answers the first message with what `answer` (JavaScript) makes of its call's number. */
-function liar(answer: string): ExecutorLink {
+function liar(answer: string): ExecutorPipe {
   const script = `
     const { Socket } = require("node:net");
     const pipe = new Socket({ fd: 3, readable: true, writable: true });
@@ -19,10 +25,10 @@ function liar(answer: string): ExecutorLink {
     pipe.once("data", (data) => { const call = data.readUInt32LE(4); ${answer} });
     setTimeout(() => undefined, 1e9);`;
   const child = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
-  return new ExecutorLink(child, 1, 1e9);
+  return new ExecutorPipe(child, 1, 1e9);
 }
 
-function ask(link: ExecutorLink): Promise<Message> {
+function ask(link: ExecutorPipe): Promise<Message> {
   return link.call(MessageKind.run, 1, [new Uint8Array(96)], {
     limitMs: 400,
     bodyBytesMax: 100,

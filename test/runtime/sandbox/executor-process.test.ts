@@ -165,9 +165,9 @@ describe("lanes", () => {
     expect(refused[0]!.reason).toMatchObject({ code: "PFS_EXECUTOR_BUSY" });
   });
 
-  it("are refused what lies outside of the window", async () => {
+  it("are refused what lies outside of the shared memory", async () => {
     const lane = await loadProgram(executor, ECHO);
-    const { bytesMax } = executor.window;
+    const { bytesMax } = executor.sharedMemory;
     for (const extents of [
       [-1, 1, 0, 0],
       [0, bytesMax + 1, 0, 0],
@@ -201,14 +201,18 @@ describe("walls", () => {
 
 describe("spares", () => {
   it("are ready, and another one follows", async () => {
-    await using spares = new SpareExecutors({ threads: 1, rssBytesMax: 500_000_000, windowBytes: 1 << 20 });
+    await using spares = new SpareExecutors({
+      threads: 1,
+      rssBytesMax: 500_000_000,
+      sharedMemoryBytes: 1 << 20,
+    });
     const first = await spares.take();
-    const second = await spares.take({ threads: 1, rssBytesMax: 600_000_000, windowBytes: 1 << 16 });
+    const second = await spares.take({ threads: 1, rssBytesMax: 600_000_000, sharedMemoryBytes: 1 << 16 });
     expect(second.pid).not.toBe(first.pid);
-    expect(second.window.bytesMax).toBe(1 << 16);
+    expect(second.sharedMemory.bytesMax).toBe(1 << 16);
     expect((await runOnce(first, ECHO, "a")).text).toBe("a");
     await Promise.all([first.close(), second.close()]);
-    const third = await spares.take({ threads: 2, rssBytesMax: 600_000_000, windowBytes: 1 << 20 });
+    const third = await spares.take({ threads: 2, rssBytesMax: 600_000_000, sharedMemoryBytes: 1 << 20 });
     expect(third.threads).toBe(2);
     await third.close();
     await spares.close();
@@ -216,7 +220,11 @@ describe("spares", () => {
   });
 
   it("that died while they waited are replaced", async () => {
-    await using spares = new SpareExecutors({ threads: 1, rssBytesMax: 500_000_000, windowBytes: 1 << 20 });
+    await using spares = new SpareExecutors({
+      threads: 1,
+      rssBytesMax: 500_000_000,
+      sharedMemoryBytes: 1 << 20,
+    });
     const first = await spares.take();
     await first.close();
     const second = await spares.take();
@@ -226,7 +234,7 @@ describe("spares", () => {
 });
 
 it("says why a process cannot be started", async () => {
-  await expect(ExecutorProcess.start({ threads: 0, rssBytesMax: 1, windowBytes: 64 })).rejects.toThrow(
+  await expect(ExecutorProcess.start({ threads: 0, rssBytesMax: 1, sharedMemoryBytes: 64 })).rejects.toThrow(
     "threads",
   );
 });

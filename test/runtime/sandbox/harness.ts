@@ -8,7 +8,12 @@ import type { Entry } from "../../../runtime/program/program.ts";
 const MIB = 1024 * 1024;
 
 export function startExecutor(options: Partial<ExecutorOptions> = {}): Promise<ExecutorProcess> {
-  return ExecutorProcess.start({ threads: 1, rssBytesMax: 600 * MIB, windowBytes: 64 * MIB, ...options });
+  return ExecutorProcess.start({
+    threads: 1,
+    rssBytesMax: 600 * MIB,
+    sharedMemoryBytes: 64 * MIB,
+    ...options,
+  });
 }
 
 export interface PacketSource {
@@ -71,9 +76,9 @@ export async function runFrame(
       extents.set([0, 0, place, prefix], index * 4);
       continue;
     }
-    const offset = executor.window.alloc(input.byteLength)!;
+    const offset = executor.sharedMemory.alloc(input.byteLength)!;
     taken.push(offset);
-    await executor.window.write(offset, input);
+    await executor.sharedMemory.write(offset, input);
     extents.set([offset, input.byteLength, place, prefix], index * 4);
   }
   try {
@@ -84,7 +89,7 @@ export async function runFrame(
       return { status, text: Buffer.from(bytes).toString(), log };
     });
   } finally {
-    if (!executor.closed) for (const offset of taken) executor.window.free(offset);
+    if (!executor.closed) for (const offset of taken) executor.sharedMemory.free(offset);
   }
 }
 

@@ -97,8 +97,8 @@ describe("memory", () => {
   it("does not grow with the text that frames bring", async () => {
     const lane = await loadProgram(executor, HONEST);
     const text = "0123456789abcde\n".repeat(256 * 1024);
-    const offset = executor.window.alloc(text.length)!;
-    await executor.window.write(offset, Buffer.from(text));
+    const offset = executor.sharedMemory.alloc(text.length)!;
+    await executor.sharedMemory.write(offset, Buffer.from(text));
     const extents = new Float64Array([offset, text.length, 0, 0]);
     const frame = Buffer.alloc(64);
     // 800 MiB of text; a process that kept it would be killed.
@@ -106,7 +106,7 @@ describe("memory", () => {
       const { statuses } = await executor.run(lane, frame, extents);
       expect(statuses[0]).toBe(0);
     }
-    executor.window.free(offset);
+    executor.sharedMemory.free(offset);
     expect(executor.closed).toBe(false);
   });
 });

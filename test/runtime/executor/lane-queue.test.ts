@@ -3,10 +3,8 @@ import { describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { encodeFrame, packetCount } from "../../../packets/packet.ts";
 import { RUN_PACKETS_MAX } from "../../../runtime/limits.ts";
-import { PacketQueue } from "../../../runtime/executor/packet-queue.ts";
-import { RunPace } from "../../../runtime/executor/run-pace.ts";
-import { WorkQueue } from "../../../runtime/executor/work-queue.ts";
-import type { Work } from "../../../runtime/executor/work-queue.ts";
+import { PacketQueue, FrameSize, LaneQueue } from "../../../runtime/executor/lane-queue.ts";
+import type { Work } from "../../../runtime/executor/lane-queue.ts";
 import { ZERO_REF, atsOf, emptyFrame, exec } from "../../suites/exec-packets.ts";
 
 describe("PacketQueue", () => {
@@ -58,60 +56,60 @@ describe("PacketQueue", () => {
   });
 });
 
-describe("RunPace", () => {
+describe("FrameSize", () => {
   it("begins with one packet and doubles while frames are quick", () => {
-    const pace = new RunPace(10_000);
+    const size = new FrameSize(10_000);
     const sizes: number[] = [];
     for (let step = 0; step < 12; step++) {
-      sizes.push(pace.packets);
-      pace.ran(pace.packets, 0.2);
+      sizes.push(size.packets);
+      size.ran(size.packets, 0.2);
     }
     expect(sizes).toEqual([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024]);
     expect(Math.max(...sizes)).toBe(RUN_PACKETS_MAX);
   });
 
   it("comes down to what fits when frames are slow, and stays where they are right", () => {
-    const pace = new RunPace(10_000);
-    for (let step = 0; step < 8; step++) pace.ran(pace.packets, 1);
-    expect(pace.packets).toBe(256);
-    pace.ran(256, 256);
-    expect(pace.packets).toBe(20);
-    pace.ran(20, 15);
-    expect(pace.packets).toBe(20);
-    pace.ran(1, 100_000);
-    expect(pace.packets).toBe(1);
+    const size = new FrameSize(10_000);
+    for (let step = 0; step < 8; step++) size.ran(size.packets, 1);
+    expect(size.packets).toBe(256);
+    size.ran(256, 256);
+    expect(size.packets).toBe(20);
+    size.ran(20, 15);
+    expect(size.packets).toBe(20);
+    size.ran(1, 100_000);
+    expect(size.packets).toBe(1);
   });
 
   it("stays far below a short time limit", () => {
-    const pace = new RunPace(8);
-    for (let step = 0; step < 8; step++) pace.ran(pace.packets, 0.5);
-    expect(pace.packets).toBe(256);
-    pace.ran(256, 4);
-    expect(pace.packets).toBe(128);
+    const size = new FrameSize(8);
+    for (let step = 0; step < 8; step++) size.ran(size.packets, 0.5);
+    expect(size.packets).toBe(256);
+    size.ran(256, 4);
+    expect(size.packets).toBe(128);
   });
 
   it("learns nothing from frames that were not full", () => {
-    const pace = new RunPace(10_000);
-    for (let step = 0; step < 8; step++) pace.ran(pace.packets, 1);
-    pace.ran(3, 1);
-    expect(pace.packets).toBe(256);
-    pace.reset();
-    expect(pace.packets).toBe(1);
+    const size = new FrameSize(10_000);
+    for (let step = 0; step < 8; step++) size.ran(size.packets, 1);
+    size.ran(3, 1);
+    expect(size.packets).toBe(256);
+    size.reset();
+    expect(size.packets).toBe(1);
   });
 });
 
-describe("WorkQueue", () => {
+describe("LaneQueue", () => {
   const together = { reason: "crash", alone: false, fresh: false } as const;
   const alone = { reason: "crash", alone: true, fresh: true } as const;
 
-  function filled(count: number): WorkQueue {
-    const queue = new WorkQueue(10_000);
+  function filled(count: number): LaneQueue {
+    const queue = new LaneQueue(10_000);
     queue.add(emptyFrame(count));
-    queue.pace.ran(RUN_PACKETS_MAX, 1);
+    queue.size.ran(RUN_PACKETS_MAX, 1);
     return queue;
   }
 
-  function take(queue: WorkQueue, flights: number): Work {
+  function take(queue: LaneQueue, flights: number): Work {
     const work = queue.next(flights);
     if (work === undefined) throw new Error("there is no work");
     return work;
@@ -200,11 +198,11 @@ describe("WorkQueue", () => {
     expect(queue.next(0)).toBeUndefined();
   });
 
-  it("forgets what it knew of the pace with the process", () => {
+  it("forgets what it knew of the size with the process", () => {
     const queue = filled(5);
     const work = take(queue, 0);
     queue.died(work.frame, work, together);
-    expect(queue.pace.packets).toBe(1);
+    expect(queue.size.packets).toBe(1);
     queue.clear();
     queue.over(work);
     expect(queue.next(0)).toBeUndefined();

@@ -1,25 +1,33 @@
 /**
- * Executor processes by tenant: the lanes of one program with one set of arguments (its map, merge and finish) share a
- * process, since a process costs more to start than many a job takes. Lanes of different programs share nothing.
+ * Executor processes that lanes share: those of one program with one set of arguments (its map, merge and finish), since a
+ * process costs more to start than many a job takes. Lanes of different programs share nothing.
  *
- *   lane ──▶ Tenancy ──┐
- *   lane ──▶ Tenancy ──┼──▶ ExecutorProcess, until the last one is closed or the process ends
+ *   lane ──▶ LaneProcess ──┐
+ *   lane ──▶ LaneProcess ──┼──▶ ExecutorProcess, until the last one is closed or the process ends
  */
 import { refToHex, sha256 } from "../../packets/digest.ts";
-import { INSPECTED_KEPT_MS, LANES_PER_PROCESS } from "../limits.ts";
-import type { ProgramDescription } from "../program/program.ts";
-import type { ExecutorOptions, ExecutorProcess } from "../sandbox/process/executor-process.ts";
-import type { LaneProgram } from "../sandbox/process/executor-process.ts";
-import type { FrameOutcome } from "../sandbox/process/outcome.ts";
-import { startWith } from "./process-start.ts";
-import type { ProcessSource } from "./process-start.ts";
-import type { Window } from "./window-space.ts";
+import { hasCode } from "../../packets/errors.ts";
+import { SandboxError, SandboxErrorCode } from "../errors.ts";
+import type { InputMemory } from "./input-buffer.ts";
+import {
+  EXECUTOR_BASE_BYTES,
+  EXECUTOR_THREAD_BYTES,
+  INSPECTED_KEPT_MS,
+  LANES_PER_PROCESS,
+} from "../limits.ts";
+import type { ProgramDescription, ProgramLimits } from "../program/program.ts";
+import type {
+  ExecutorOptions,
+  ExecutorProcess,
+  LaneProgram,
+  FrameOutcome,
+} from "../sandbox/process/executor-process.ts";
 
 type EndReason = Awaited<ExecutorProcess["ended"]>;
 
 interface Shared {
   readonly process: Promise<ExecutorProcess>;
-  tenancies: number;
+  lanes: number;
 }
 
 /** The process that a program was looked into in. Nothing but that program has run there. */
@@ -31,12 +39,12 @@ interface Inspected {
 
 export interface Wanted {
   /** Whoever has the same shares a process. */
-  readonly tenant: string;
+  readonly program: string;
   readonly code: Uint8Array;
   readonly options: ExecutorOptions;
 }
 
-export class TenantProcesses {
+export class SharedProcesses {
   readonly #source: ProcessSource;
   readonly #shared = new Map<string, Shared>();
   #inspected: Inspected | undefined;
@@ -57,15 +65,15 @@ export class TenantProcesses {
     return result;
   }
 
-  /** A lane's part in the tenant's process, which is started when there is none. Rejects as the source does. */
-  async take({ tenant, code, options }: Wanted): Promise<Tenancy> {
-    const shared = this.#shared.get(tenant) ?? this.#start(tenant, this.#takeProcess(code, options));
-    shared.tenancies++;
+  /** A lane's part in the program's process, which is started when there is none. Rejects as the source does. */
+  async take({ program, code, options }: Wanted): Promise<LaneProcess> {
+    const shared = this.#shared.get(program) ?? this.#start(program, this.#takeProcess(code, options));
+    shared.lanes++;
     try {
       const process = await shared.process;
-      return new Tenancy(process, options.windowBytes, () => this.#release(tenant, shared));
+      return new LaneProcess(process, options.sharedMemoryBytes, () => this.#release(program, shared));
     } catch (error) {
-      await this.#release(tenant, shared);
+      await this.#release(program, shared);
       throw error;
     }
   }
@@ -92,20 +100,20 @@ export class TenantProcesses {
     await inspected?.process.close();
   }
 
-  #start(tenant: string, process: Promise<ExecutorProcess>): Shared {
-    const shared: Shared = { process, tenancies: 0 };
-    this.#shared.set(tenant, shared);
+  #start(program: string, process: Promise<ExecutorProcess>): Shared {
+    const shared: Shared = { process, lanes: 0 };
+    this.#shared.set(program, shared);
     const forget = (): void => {
-      if (this.#shared.get(tenant) === shared) this.#shared.delete(tenant);
+      if (this.#shared.get(program) === shared) this.#shared.delete(program);
     };
     // Whoever takes next gets another one.
     process.then(({ ended }) => ended.then(forget), forget);
     return shared;
   }
 
-  async #release(tenant: string, shared: Shared): Promise<void> {
-    if (--shared.tenancies > 0) return;
-    if (this.#shared.get(tenant) === shared) this.#shared.delete(tenant);
+  async #release(program: string, shared: Shared): Promise<void> {
+    if (--shared.lanes > 0) return;
+    if (this.#shared.get(program) === shared) this.#shared.delete(program);
     await (await shared.process.catch(() => undefined))?.close();
   }
 }
@@ -131,30 +139,30 @@ function codeKey(code: Uint8Array): string {
   return refToHex(sha256(code));
 }
 
-/** What a process is started with so that several lanes find room in its window. */
+/** What a process is started with so that several lanes find room in its shared memory. */
 export function sharedOptions(options: ExecutorOptions): ExecutorOptions {
-  return { ...options, windowBytes: options.windowBytes * LANES_PER_PROCESS };
+  return { ...options, sharedMemoryBytes: options.sharedMemoryBytes * LANES_PER_PROCESS };
 }
 
 /** A process as one of its lanes sees it: closing it closes what the lane has there. */
-export class Tenancy {
-  readonly window: Window;
+export class LaneProcess {
+  readonly memory: InputMemory;
   /** Resolves when the process has ended or this was closed. */
   readonly ended: Promise<EndReason>;
   readonly #process: ExecutorProcess;
-  readonly #part: WindowPart;
+  readonly #part: LaneMemory;
   readonly #release: () => Promise<void>;
   readonly #resolveEnded: (reason: EndReason) => void;
   #lane: number | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(process: ExecutorProcess, windowBytes: number, release: () => Promise<void>) {
+  constructor(process: ExecutorProcess, sharedMemoryBytes: number, release: () => Promise<void>) {
     const { promise, resolve } = Promise.withResolvers<EndReason>();
     this.#process = process;
-    this.#part = new WindowPart(process, windowBytes);
+    this.#part = new LaneMemory(process, sharedMemoryBytes);
     this.#release = release;
     this.#resolveEnded = resolve;
-    this.window = this.#part;
+    this.memory = this.#part;
     this.ended = promise;
     void process.ended.then(resolve);
   }
@@ -189,8 +197,8 @@ export class Tenancy {
   }
 }
 
-/** What one lane has in a window, up to its share, so that no lane waits for another one's inputs. */
-class WindowPart implements Window {
+/** What one lane has in the shared memory, up to its share, so that no lane waits for another one's inputs. */
+class LaneMemory implements InputMemory {
   readonly #process: ExecutorProcess;
   readonly #bytesMax: number;
   readonly #extents = new Map<number, number>();
@@ -203,7 +211,7 @@ class WindowPart implements Window {
 
   alloc(bytes: number): number | undefined {
     if (this.#bytes + bytes > this.#bytesMax) return undefined;
-    const offset = this.#process.window.alloc(bytes);
+    const offset = this.#process.sharedMemory.alloc(bytes);
     if (offset === undefined) return undefined;
     this.#extents.set(offset, bytes);
     this.#bytes += bytes;
@@ -215,14 +223,68 @@ class WindowPart implements Window {
     if (bytes === undefined) return;
     this.#extents.delete(offset);
     this.#bytes -= bytes;
-    this.#process.window.free(offset);
+    this.#process.sharedMemory.free(offset);
   }
 
   write(offset: number, bytes: Uint8Array): Promise<void> {
-    return this.#process.window.write(offset, bytes);
+    return this.#process.sharedMemory.write(offset, bytes);
   }
 
   freeAll(): void {
     for (const offset of this.#extents.keys()) this.free(offset);
   }
+}
+
+/** Where processes come from: SpareExecutors, or whoever starts them otherwise. */
+export interface ProcessSource {
+  /** A process of the caller's own, like the source's others unless options are given. */
+  take(options?: ExecutorOptions): Promise<ExecutorProcess>;
+}
+
+/** What the executor process of a lane may use: a packet's memory for each thread, and what the process itself needs. */
+export function processOptions(
+  limits: ProgramLimits,
+  threads: number,
+  sharedMemoryBytes: number,
+): ExecutorOptions {
+  const rssBytesMax = EXECUTOR_BASE_BYTES + threads * (EXECUTOR_THREAD_BYTES + limits.memoryBytes);
+  return { threads, sharedMemoryBytes, rssBytesMax };
+}
+
+/**
+ * A process in which `begin` succeeded, and its result. `taken` is told of each process as soon as there is one. Rejects
+ * with what `begin` rejects with, and with PFS_PROGRAM_INVALID when the process does not survive it: it was stuck, or
+ * ended twice.
+ */
+export async function startWith<P extends { close(): Promise<void> }, T>(
+  take: () => Promise<P>,
+  begin: (process: P) => Promise<T>,
+  taken: (process: P) => void = () => undefined,
+): Promise<{ readonly process: P; readonly result: T }> {
+  for (let attempt = 1; ; attempt++) {
+    const process = await take();
+    taken(process);
+    try {
+      return { process, result: await begin(process) };
+    } catch (error) {
+      await process.close();
+      const blame = blameOf(error);
+      if (blame === undefined) throw error;
+      if (blame === "once" && attempt === 1) continue;
+      const reason = `its executor process does not survive loading it: ${(error as Error).message}`;
+      throw new SandboxError(
+        SandboxErrorCode.invalidProgram,
+        `the program cannot be loaded: ${reason}`,
+        { reason },
+        { cause: error },
+      );
+    }
+  }
+}
+
+/** Whether the program is to blame: at once for a stuck process, at the second time for one that ended. */
+function blameOf(error: unknown): "at once" | "once" | undefined {
+  if (hasCode(error, SandboxErrorCode.deadline)) return "at once";
+  if (!hasCode(error, SandboxErrorCode.ended) || error.data["reason"] === "closed") return undefined;
+  return "once";
 }

@@ -1,22 +1,22 @@
 /**
  * The executor process of a lane, replaced when it ends:
  *
- *   starting ──▶ seated ──▶ starting …      the process ended, and another takes its place
+ *   starting ──▶ started ──▶ starting …      the process ended, and another takes its place
  *      │           │
  *      ▼           ▼
  *     lost       closed
  */
 import { hasCode } from "../../packets/errors.ts";
 import { PoolError, PoolErrorCode, SandboxErrorCode } from "../errors.ts";
+import { InputBuffer } from "./input-buffer.ts";
+import { startWith } from "./shared-processes.ts";
+import type { LaneProcess } from "./shared-processes.ts";
 import { IDLE_DEATHS_MAX } from "../limits.ts";
-import { startWith } from "./process-start.ts";
-import type { Tenancy } from "./tenant-processes.ts";
-import { WindowSpace } from "./window-space.ts";
 
 /** One process with the lane's program in it. */
-export interface Seat {
-  readonly process: Tenancy;
-  readonly space: WindowSpace;
+export interface Running {
+  readonly process: LaneProcess;
+  readonly space: InputBuffer;
   /** Whether frames may be sent to it. A call that failed can tell that it died before the process's end is known. */
   alive: boolean;
   /** Frames that were ever sent to it. */
@@ -25,35 +25,39 @@ export interface Seat {
   packetsInFlight: number;
 }
 
-export interface SeatEvents {
+export interface SupervisionEvents {
   /** A process is there, with the program loaded. */
-  seated(seat: Seat): void;
+  started(running: Running): void;
   /** The process ended by itself or was ended; another is being started. */
-  ended(seat: Seat, reason: string, detail: string): void;
+  ended(running: Running, reason: string, detail: string): void;
   /** None stays alive. Nothing follows. */
   lost(error: unknown): void;
 }
 
-export class ExecutorSeat {
-  readonly #take: () => Promise<Tenancy>;
-  readonly #load: (process: Tenancy) => Promise<void>;
-  readonly #events: SeatEvents;
-  #seat: Seat | undefined;
-  /** A process that is not seated yet. */
-  #coming: Tenancy | undefined;
+export class SupervisedProcess {
+  readonly #take: () => Promise<LaneProcess>;
+  readonly #load: (process: LaneProcess) => Promise<void>;
+  readonly #events: SupervisionEvents;
+  #running: Running | undefined;
+  /** A process that is not started yet. */
+  #coming: LaneProcess | undefined;
   #deaths = 0;
   #closed = false;
   #starting: Promise<void> = Promise.resolve();
 
-  constructor(take: () => Promise<Tenancy>, load: (process: Tenancy) => Promise<void>, events: SeatEvents) {
+  constructor(
+    take: () => Promise<LaneProcess>,
+    load: (process: LaneProcess) => Promise<void>,
+    events: SupervisionEvents,
+  ) {
     this.#take = take;
     this.#load = load;
     this.#events = events;
   }
 
   /** The process that frames may be sent to now, if there is one. */
-  get current(): Seat | undefined {
-    return this.#seat?.alive ? this.#seat : undefined;
+  get current(): Running | undefined {
+    return this.#running?.alive ? this.#running : undefined;
   }
 
   /** Takes the first process. Rejects when the program does not load. */
@@ -69,10 +73,10 @@ export class ExecutorSeat {
   /** Ends the process, whatever it is doing. */
   async close(): Promise<void> {
     this.#closed = true;
-    const seat = this.#seat;
-    this.#seat = undefined;
+    const running = this.#running;
+    this.#running = undefined;
     await this.#coming?.close();
-    if (seat !== undefined) await endProcess(seat);
+    if (running !== undefined) await endProcess(running);
     await this.#starting;
   }
 
@@ -83,20 +87,20 @@ export class ExecutorSeat {
       (coming) => (this.#coming = coming),
     );
     this.#coming = undefined;
-    const space = new WindowSpace(process.window);
-    const seat: Seat = { process, space, alive: true, framesSent: 0, packetsInFlight: 0 };
-    if (this.#closed) return endProcess(seat);
-    this.#seat = seat;
-    void process.ended.then(({ reason, detail }) => this.#ended(seat, reason, detail));
-    this.#events.seated(seat);
+    const space = new InputBuffer(process.memory);
+    const running: Running = { process, space, alive: true, framesSent: 0, packetsInFlight: 0 };
+    if (this.#closed) return endProcess(running);
+    this.#running = running;
+    void process.ended.then(({ reason, detail }) => this.#ended(running, reason, detail));
+    this.#events.started(running);
   }
 
-  #ended(seat: Seat, reason: string, detail: string): void {
-    seat.alive = false;
-    seat.space.close();
-    if (this.#seat !== seat) return;
-    this.#seat = undefined;
-    this.#events.ended(seat, reason, detail);
+  #ended(running: Running, reason: string, detail: string): void {
+    running.alive = false;
+    running.space.close();
+    if (this.#running !== running) return;
+    this.#running = undefined;
+    this.#events.ended(running, reason, detail);
     this.#starting = this.#replace();
   }
 
@@ -121,9 +125,9 @@ function mayComeUp(error: unknown): boolean {
   return hasCode(error, SandboxErrorCode.ended) && error.data["reason"] !== "closed";
 }
 
-async function endProcess(seat: Seat): Promise<void> {
-  seat.space.close();
-  await seat.process.close();
+async function endProcess(running: Running): Promise<void> {
+  running.space.close();
+  await running.process.close();
 }
 
 function tooManyDeaths(): PoolError {

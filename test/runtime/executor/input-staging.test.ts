@@ -6,33 +6,33 @@ import { Flag } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
 import { InputSource } from "../../../runtime/stream/inputs.ts";
-import { InputStage } from "../../../runtime/executor/input-stage.ts";
-import type { StagedFrame } from "../../../runtime/executor/input-stage.ts";
-import { WindowSpace } from "../../../runtime/executor/window-space.ts";
+import { InputStage } from "../../../runtime/executor/input-staging.ts";
+import type { StagedFrame } from "../../../runtime/executor/input-staging.ts";
+import { InputBuffer } from "../../../runtime/executor/input-buffer.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { ZERO_REF, atsOf, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { MemoryChunks } from "./memory-chunks.ts";
 
-const WINDOW_BYTES = 8 * 1024 * 1024;
+const LANE_INPUT_BYTES = 8 * 1024 * 1024;
 const never = new AbortController().signal;
 
-/** A stage over chunks in memory, and what it put into its window. */
+/** A stage over chunks in memory, and what it put into its buffer. */
 class Bench {
   readonly chunks: MemoryChunks = new MemoryChunks();
-  /** Calls of the window's `write`. */
+  /** Calls of the buffer's `write`. */
   writes = 0;
-  readonly #memory = new Uint8Array(WINDOW_BYTES);
-  readonly #space: WindowSpace;
+  readonly #memory = new Uint8Array(LANE_INPUT_BYTES);
+  readonly #space: InputBuffer;
   readonly #stage: InputStage;
   #next = 64;
 
   constructor(reader?: ReaderSpec, signal: AbortSignal = never, source?: ChunkSource) {
     this.#stage = new InputStage(new InputSource(source ?? this.chunks), reader, signal);
-    this.#space = new WindowSpace({
+    this.#space = new InputBuffer({
       alloc: (bytes) => {
-        if (this.#next + bytes > WINDOW_BYTES) return undefined;
+        if (this.#next + bytes > LANE_INPUT_BYTES) return undefined;
         this.#next += bytes;
         return this.#next - bytes;
       },
@@ -54,7 +54,7 @@ class Bench {
     return this.#stage.stage(encodeFrame(packets), this.#space);
   }
 
-  /** What a staged packet finds in the window: its prefix, its records, and where these stand in the input. */
+  /** What a staged packet finds in the buffer: its prefix, its records, and where these stand in the input. */
   input({ extents }: StagedFrame, index: number): { prefix: string; text: string; position: number } {
     const [offset, bytes, position, prefixBytes] = extents.subarray(
       index * 4,
@@ -192,10 +192,10 @@ describe("InputStage", () => {
     expect([...taken, ...atsOf(staged.rest)]).toEqual([...packets.keys()]);
   });
 
-  it("refuses what is more than the whole window", async () => {
+  it("refuses what is more than the whole buffer", async () => {
     const bench = new Bench();
-    const root = await bench.put(new Uint8Array(WINDOW_BYTES));
-    const staged = await bench.stage([execStream(0, root, 0, WINDOW_BYTES)]);
+    const root = await bench.put(new Uint8Array(LANE_INPUT_BYTES));
+    const staged = await bench.stage([execStream(0, root, 0, LANE_INPUT_BYTES)]);
     expect(staged.frame.byteLength).toBe(0);
     expect(staged.refused).toMatchObject([{ code: FaultCode.memoryLimit }]);
   });

@@ -1,8 +1,10 @@
 /**
- * The free space of an executor process's window, waited for: inputs are staged as far as it reaches and no further.
+ * The free space of an executor process's shared memory, waited for: inputs are staged as far as it reaches and no further.
  * Who asked first is served first, so that a large input is not overtaken for ever by small ones.
  */
-export interface Window {
+
+/** Memory that inputs are written to. */
+export interface InputMemory {
   /** An offset, or undefined when there is no room now. */
   alloc(bytes: number): number | undefined;
   free(offset: number): void;
@@ -12,49 +14,49 @@ export interface Window {
 interface Waiter {
   readonly bytes: number;
   readonly resolve: (offset: number | undefined) => void;
-  readonly reject: (error: WindowGone) => void;
+  readonly reject: (error: ProcessGone) => void;
 }
 
-/** The process that read from the window ended: what was staged for it is staged again for the next. */
-export class WindowGone extends Error {
-  override readonly name: string = "WindowGone";
+/** The process that read from the memory ended: what was staged for it is staged again for the next. */
+export class ProcessGone extends Error {
+  override readonly name: string = "ProcessGone";
 }
 
-export class WindowSpace {
-  readonly #window: Window;
+export class InputBuffer {
+  readonly #memory: InputMemory;
   readonly #waiters: Waiter[] = [];
   #extents = 0;
   #closed = false;
 
-  constructor(window: Window) {
-    this.#window = window;
+  constructor(memory: InputMemory) {
+    this.#memory = memory;
   }
 
   /**
-   * Resolves with an offset once there is room, or with undefined when even the empty window has too little. Rejects with
-   * WindowGone.
+   * Resolves with an offset once there is room, or with undefined when even the empty memory has too little. Rejects with
+   * ProcessGone.
    */
   alloc(bytes: number): Promise<number | undefined> {
-    if (this.#closed) return Promise.reject(new WindowGone());
+    if (this.#closed) return Promise.reject(new ProcessGone());
     const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
     this.#waiters.push({ bytes, resolve, reject });
     this.#serve();
     return promise;
   }
 
-  /** Rejects with WindowGone when the window was closed by then, whatever the reason that writing failed for. */
+  /** Rejects with ProcessGone when the process had ended by then, whatever the reason that writing failed for. */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     try {
-      if (!this.#closed) return await this.#window.write(offset, bytes);
+      if (!this.#closed) return await this.#memory.write(offset, bytes);
     } catch (error) {
       if (!this.#closed) throw error;
     }
-    throw new WindowGone();
+    throw new ProcessGone();
   }
 
   free(offset: number): void {
     if (this.#closed) return;
-    this.#window.free(offset);
+    this.#memory.free(offset);
     this.#extents--;
     this.#serve();
   }
@@ -62,12 +64,12 @@ export class WindowSpace {
   /** The process ended: nothing is waited for any more. */
   close(): void {
     this.#closed = true;
-    for (const { reject } of this.#waiters.splice(0)) reject(new WindowGone());
+    for (const { reject } of this.#waiters.splice(0)) reject(new ProcessGone());
   }
 
   #serve(): void {
     for (let next = this.#waiters[0]; next !== undefined; next = this.#waiters[0]) {
-      const offset = this.#window.alloc(next.bytes);
+      const offset = this.#memory.alloc(next.bytes);
       if (offset === undefined && this.#extents > 0) return;
       if (offset !== undefined) this.#extents++;
       this.#waiters.shift();

@@ -1,0 +1,256 @@
+/**
+ * What a lane runs next: suspects before all, one at a time with nothing beside them; then packets that must run one a
+ * frame; then the others in frames as large as they turned out to be quick. Pure: the lane runs the packets and measures.
+ *
+ * A process that died says that it died, not of what: so each packet that was in flight becomes a suspect and runs again,
+ * alone in a process, where a second death is its own.
+ *
+ *   waiting ──▶ in flight ──▶ answered
+ *                 │ process died
+ *                 ▼
+ *               suspect ──▶ alone in flight ──▶ answered
+ *                             │ process died
+ *                             ▼
+ *                           FAULT: memory limit when memory was the reason both times, otherwise quarantined
+ */
+import { FaultCode } from "../../packets/faults.ts";
+import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
+import { lengthAt, packetCount } from "../../packets/packet.ts";
+import { RUN_AIM_MS, RUN_INPUT_BYTES_MAX, RUN_PACKETS_MAX } from "../limits.ts";
+
+/** Packets that go in one frame; `trial` where it is one packet that must. */
+export interface Work {
+  readonly frame: Uint8Array;
+  readonly trial?: Trial;
+}
+
+export type Fault = Verdict & { readonly kind: "fault" } & { readonly packet: Uint8Array };
+
+export class LaneQueue {
+  readonly size: FrameSize;
+  readonly #packets = new PacketQueue();
+  readonly #singles: Trial[] = [];
+  readonly #suspects: Trial[] = [];
+  #suspectRuns = false;
+
+  /** `limitMs` is the time limit of a packet. */
+  constructor(limitMs: number) {
+    this.size = new FrameSize(limitMs);
+  }
+
+  add(frame: Uint8Array): void {
+    this.#packets.push(frame);
+  }
+
+  /** Work that may begin beside `inFlight` others, or undefined when there is none now. */
+  next(inFlight: number): Work | undefined {
+    if (this.#suspectRuns) return undefined;
+    if (this.#suspects.length > 0) {
+      if (inFlight > 0) return undefined;
+      this.#suspectRuns = true;
+      return workOf(this.#suspects.shift()!);
+    }
+    const single = this.#singles.shift();
+    if (single !== undefined) return workOf(single);
+    if (this.#packets.count === 0) return undefined;
+    return { frame: this.#packets.take(this.size.packets, RUN_INPUT_BYTES_MAX) };
+  }
+
+  /** The work that `next` gave is over, however it went. */
+  over({ trial }: Work): void {
+    if (trial !== undefined && isSuspect(trial)) this.#suspectRuns = false;
+  }
+
+  /** Packets of `work` that did not run and are as innocent as before: they come next again. */
+  putBack(frame: Uint8Array, { trial }: Work): void {
+    if (trial === undefined) this.#packets.unshift(frame);
+    else if (isSuspect(trial)) this.#suspects.unshift(trial);
+    else this.#singles.unshift(trial);
+  }
+
+  /** Lets each of the packets run in a frame of its own. */
+  separate(frame: Uint8Array): void {
+    for (const packet of packetsOf(frame)) this.#singles.push({ packet, deaths: [] });
+  }
+
+  /** The process died while these packets of `work` were in flight. Those that are not tried again are returned. */
+  died(frame: Uint8Array, { trial }: Work, circumstances: Circumstances): Fault[] {
+    this.size.reset();
+    const faults: Fault[] = [];
+    for (const packet of packetsOf(frame)) {
+      const verdict = afterDeath(trial ?? { packet, deaths: [] }, circumstances);
+      if (verdict.kind === "retry") this.#suspects.push(verdict.trial);
+      else faults.push({ ...verdict, packet });
+    }
+    return faults;
+  }
+
+  clear(): void {
+    this.#packets.clear();
+    this.#singles.length = 0;
+    this.#suspects.length = 0;
+  }
+}
+
+function workOf(trial: Trial): Work {
+  return { frame: trial.packet, trial };
+}
+
+function* packetsOf(frame: Uint8Array): Generator<Uint8Array> {
+  for (let index = 0; index < packetCount(frame); index++) {
+    // A copy: the frame it came in need not live as long.
+    yield frame.slice(index * PACKET_BYTES, (index + 1) * PACKET_BYTES);
+  }
+}
+
+/** EXEC packets that wait for their turn, in order. Frames go in and frames come out, cut and joined as needed. */
+export class PacketQueue {
+  /** Packets that wait. */
+  count = 0;
+  readonly #frames: Uint8Array[] = [];
+
+  /** Adds packets at the end. The frame is the queue's from now on. */
+  push(frame: Uint8Array): void {
+    if (frame.byteLength === 0) return;
+    this.#frames.push(frame);
+    this.count += packetCount(frame);
+  }
+
+  /** Puts packets back in front of all others. */
+  unshift(frame: Uint8Array): void {
+    if (frame.byteLength === 0) return;
+    this.#frames.unshift(frame);
+    this.count += packetCount(frame);
+  }
+
+  /**
+   * Takes the next packets: as many as there are, but at most `packetsMax`, and no more than have `inputBytesMax` bytes of
+   * input together, repeated ones not counted; yet one at least. Empty when nothing waits.
+   */
+  take(packetsMax: number, inputBytesMax: number): Uint8Array {
+    const parts: Uint8Array[] = [];
+    let packets = 0;
+    let inputBytes = 0;
+    while (this.#frames.length > 0 && packets < packetsMax) {
+      const frame = this.#frames[0]!;
+      const frameCount = packetCount(frame);
+      let taken = 0;
+      while (taken < frameCount && packets < packetsMax) {
+        if (taken === 0 || !repeatsInput(frame, taken)) inputBytes += lengthAt(frame, taken);
+        if (inputBytes > inputBytesMax && packets > 0) break;
+        packets++;
+        taken++;
+      }
+      if (taken > 0) parts.push(frame.subarray(0, taken * PACKET_BYTES));
+      if (taken < frameCount) {
+        this.#frames[0] = frame.subarray(taken * PACKET_BYTES);
+        break;
+      }
+      this.#frames.shift();
+    }
+    this.count -= packets;
+    return joined(parts, packets);
+  }
+
+  /** Forgets everything that waits. */
+  clear(): void {
+    this.#frames.length = 0;
+    this.count = 0;
+  }
+}
+
+function joined(parts: readonly Uint8Array[], packets: number): Uint8Array {
+  if (parts.length === 1) return parts[0]!;
+  const frame = new Uint8Array(packets * PACKET_BYTES);
+  let at = 0;
+  for (const part of parts) {
+    frame.set(part, at);
+    at += part.byteLength;
+  }
+  return frame;
+}
+
+/** Whether the packet at `index` reads the same bytes in the same way as the one before it. */
+export function repeatsInput(frame: Uint8Array, index: number): boolean {
+  const start = index * PACKET_BYTES;
+  if (frame[start + Offset.flags] !== frame[start + Offset.flags - PACKET_BYTES]) return false;
+  for (let at = start + Offset.length; at < start + PACKET_BYTES; at++) {
+    if (frame[at] !== frame[at - PACKET_BYTES]) return false;
+  }
+  return true;
+}
+
+/** A frame is stopped when it reaches the time limit of one packet, so it should stay far below. */
+const SHARE_OF_LIMIT = 0.25;
+
+/**
+ * How many packets a frame may have. Nothing is known of a program at first, so its frames begin with one packet and
+ * double while they are quick: a program that gets stuck is found in a small frame, and one that does little per packet
+ * soon goes in frames that hide what a border costs.
+ */
+export class FrameSize {
+  readonly #aimMs: number;
+  #packets = 1;
+
+  /** `limitMs` is the time limit of a packet. */
+  constructor(limitMs: number) {
+    this.#aimMs = Math.min(RUN_AIM_MS, limitMs * SHARE_OF_LIMIT);
+  }
+
+  /** Packets that the next frame may have, 1 to RUN_PACKETS_MAX. */
+  get packets(): number {
+    return this.#packets;
+  }
+
+  /** Learns from a frame of `packets` packets that took `milliseconds`. */
+  ran(packets: number, milliseconds: number): void {
+    if (milliseconds > this.#aimMs) {
+      const fitting = Math.floor((packets * this.#aimMs) / milliseconds);
+      this.#packets = Math.max(1, Math.min(this.#packets, fitting));
+    } else if (milliseconds < this.#aimMs / 2) {
+      // A frame that was not full says nothing about fuller ones than twice itself.
+      this.#packets = Math.max(this.#packets, Math.min(RUN_PACKETS_MAX, packets * 2));
+    }
+  }
+
+  /** Begins small again: what was known ended with a process that was killed. */
+  reset(): void {
+    this.#packets = 1;
+  }
+}
+
+/** `crash` is any end that was nobody's decision: an abort inside V8, a signal from outside. */
+export type DeathReason = "memory" | "crash";
+
+/** A packet (64 bytes) that runs one a frame from now on, and the deaths that it was in flight at. */
+export interface Trial {
+  readonly packet: Uint8Array;
+  readonly deaths: readonly DeathReason[];
+}
+
+export interface Circumstances {
+  readonly reason: DeathReason;
+  /** No other packet was in flight in the process. */
+  readonly alone: boolean;
+  /** Nor had one run in it before. */
+  readonly fresh: boolean;
+}
+
+/** Another try, or the code of the FAULT that the packet ends with. */
+export type Verdict =
+  | { readonly kind: "retry"; readonly trial: Trial }
+  | { readonly kind: "fault"; readonly code: FaultCode };
+
+export function afterDeath(trial: Trial, { reason, alone, fresh }: Circumstances): Verdict {
+  const deaths = [...trial.deaths, reason];
+  // Memory that was taken while the packet was the only one that ever ran there can be nobody else's.
+  if (reason === "memory" && alone && fresh) return { kind: "fault", code: FaultCode.memoryLimit };
+  if (!alone || deaths.length < 2) return { kind: "retry", trial: { packet: trial.packet, deaths } };
+  const byMemory = deaths.every((death) => death === "memory");
+  return { kind: "fault", code: byMemory ? FaultCode.memoryLimit : FaultCode.quarantined };
+}
+
+/** Whether the packet must run with no other beside it. */
+export function isSuspect(trial: Trial): boolean {
+  return trial.deaths.length > 0;
+}

@@ -1,0 +1,164 @@
+/**
+ * What packets yielded, as answers: up to 32 bytes stand in the answer itself, more goes into the sink, as a chunk as long
+ * as it fits in one and as a stream beyond. All chunks of a frame are written together.
+ */
+import { refAt } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { FaultCode } from "../../packets/faults.ts";
+import { writeInteger } from "../../packets/integer.ts";
+import { Flag, INLINE_BYTES_MAX, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
+import { atOf, sealPacket } from "../../packets/packet.ts";
+import type { ChunkSink } from "../contracts/chunks.ts";
+import type { Refusal } from "./input-staging.ts";
+import { FAULT_MESSAGE_BYTES_MAX } from "../limits.ts";
+import type { Manifest } from "../program/program.ts";
+import type { FrameOutcome } from "../sandbox/process/executor-process.ts";
+import { ingest, writeChunks } from "../stream/ingest.ts";
+
+/** Bytes that are too many for their answer. */
+interface StoredAnswer {
+  readonly index: number;
+  readonly status: number;
+  readonly bytes: Uint8Array;
+}
+
+export class ResultStore {
+  readonly #sink: ChunkSink;
+  readonly #manifest: Manifest;
+
+  constructor(sink: ChunkSink, manifest: Manifest) {
+    this.#sink = sink;
+    this.#manifest = manifest;
+  }
+
+  /** The answers to the first `outcome.completed` packets of `frame`. Rejects with what the sink rejects with. */
+  async answers(frame: Uint8Array, outcome: FrameOutcome): Promise<Uint8Array> {
+    const { completed, statuses, offsets, lengths, output } = outcome;
+    const answers = new AnswerFrame(frame, completed);
+    const stored: StoredAnswer[] = [];
+    for (let index = 0; index < completed; index++) {
+      const status = statuses[index]!;
+      const offset = offsets[index]!;
+      const length = lengths[index]!;
+      if (status === 0 && length <= INLINE_BYTES_MAX) {
+        answers.inline(index, status, output, offset, length);
+        continue;
+      }
+      const bytes = output.subarray(offset, offset + length);
+      stored.push({
+        index,
+        status,
+        bytes: status === 0 ? bytes : this.#faultText(frame, index, status, new TextDecoder().decode(bytes)),
+      });
+    }
+    if (stored.length > 0) await this.#store(answers, stored);
+    return answers.bytes;
+  }
+
+  /** The FAULT packets for packets that have no outcome. */
+  async faults(refusals: readonly Refusal[]): Promise<Uint8Array> {
+    const frame = Buffer.concat(refusals.map(({ packet }) => packet));
+    const answers = new AnswerFrame(frame, refusals.length);
+    const stored = refusals.map(({ code, detail }, index) => {
+      const text = [reasonOf(this.#manifest, code), detail].filter((part) => part !== "").join(": ");
+      return { index, status: code, bytes: this.#faultText(frame, index, code, text) };
+    });
+    await this.#store(answers, stored);
+    return answers.bytes;
+  }
+
+  #faultText(frame: Uint8Array, index: number, status: number, detail: string): Uint8Array {
+    return faultText(this.#manifest, atOf(frame, index), status, detail);
+  }
+
+  async #store(answers: AnswerFrame, stored: readonly StoredAnswer[]): Promise<void> {
+    const small = stored.filter(({ bytes }) => bytes.byteLength <= CHUNK_BYTES_MAX);
+    const refs = await writeChunks(
+      this.#sink,
+      small.map(({ bytes }) => bytes),
+    );
+    small.forEach(({ index, status, bytes }, at) => {
+      answers.reference(index, status, bytes.byteLength, refAt(refs, at), false);
+    });
+    for (const { index, status, bytes } of stored) {
+      if (bytes.byteLength <= CHUNK_BYTES_MAX) continue;
+      const { root } = await ingest(this.#sink, inPieces(bytes));
+      answers.reference(index, status, bytes.byteLength, root, true);
+    }
+  }
+}
+
+async function* inPieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.byteLength; at += CHUNK_BYTES_MAX)
+    yield bytes.subarray(at, at + CHUNK_BYTES_MAX);
+}
+
+/**
+ * RETURN and FAULT packets for a frame of EXEC packets. An answer is its question with other fields: lane and `at` stay
+ * where they are. A status of 0 is a RETURN, any other the code of a FAULT.
+ */
+class AnswerFrame {
+  /** n × 64 bytes, complete once every packet got its answer. */
+  readonly bytes: Uint8Array;
+
+  /** The first `count` packets of `frame` will be answered. The frame stays as it is. */
+  constructor(frame: Uint8Array, count: number) {
+    this.bytes = new Uint8Array(frame.subarray(0, count * PACKET_BYTES));
+  }
+
+  /** Answers with `length` ≤ 32 bytes of `source` from `from` on. */
+  inline(index: number, status: number, source: Uint8Array, from: number, length: number): void {
+    const ref = this.#begin(index, status, Flag.INLINE, length);
+    for (let at = 0; at < length; at++) this.bytes[ref + at] = source[from + at]!;
+    this.bytes.fill(0, ref + length, ref + INLINE_BYTES_MAX);
+    sealPacket(this.bytes, index);
+  }
+
+  /** Answers with `length` bytes in the chunk or stream `target`. */
+  reference(index: number, status: number, length: number, target: Ref, isStream: boolean): void {
+    const ref = this.#begin(index, status, isStream ? Flag.STREAM : 0, length);
+    this.bytes.set(target, ref);
+    sealPacket(this.bytes, index);
+  }
+
+  #begin(index: number, status: number, flags: number, length: number): number {
+    const start = index * PACKET_BYTES;
+    this.bytes[start] = status === 0 ? Op.RETURN : Op.FAULT;
+    this.bytes[start + Offset.flags] = flags;
+    writeInteger(this.bytes, start + Offset.length, length);
+    writeInteger(this.bytes, start + Offset.from, status);
+    return start + Offset.ref;
+  }
+}
+
+/** `text` is the program's own, or the runtime's for a packet that did not run to its end. At most FAULT_MESSAGE_BYTES_MAX. */
+function faultText(manifest: Manifest, at: number, code: number, text: string): Uint8Array {
+  const reason = text === "" ? reasonOf(manifest, code) : text;
+  const bytes = new TextEncoder().encode(`program "${manifest.name}" failed on packet ${at}: ${reason}`);
+  if (bytes.byteLength <= FAULT_MESSAGE_BYTES_MAX) return bytes;
+  let end = FAULT_MESSAGE_BYTES_MAX;
+  // Not in the middle of a character.
+  while ((bytes[end]! & 0xc0) === 0x80) end--;
+  return bytes.slice(0, end);
+}
+
+/** What a code means where the program has not said it itself. */
+function reasonOf({ description: { limits } }: Manifest, code: number): string {
+  switch (code) {
+    case FaultCode.timeLimit:
+      return `ran longer than its limit of ${limits.timeMs} ms`;
+    case FaultCode.memoryLimit:
+      return `needed more memory than its limit of ${limits.memoryBytes} bytes`;
+    case FaultCode.outputLimit:
+      return `yielded more than its limit of ${limits.outputBytes} bytes`;
+    case FaultCode.quarantined:
+      return "ended its executor process twice, the second time while it ran alone";
+    case FaultCode.inputMissing:
+      return "its input cannot be read";
+    case FaultCode.badRecord:
+      return "its input is not what the program's reader takes";
+    default:
+      return "it has no answer";
+  }
+}
