@@ -2,10 +2,10 @@
  * Packets as people read them, one line each:
  *
  *      0  DATA    at 0                               6 bytes  "hello\n"
- *      1  FILL    at 6                           1 024 bytes  of 0x00
- *      2  COPY    at 1 030                      65 536 bytes  from 0 of chunk 2cf24dba5fb0…
- *      3  CALL    at 66 566                268 435 456 bytes  from 0 of stream 486ea46224d1…
- *      4  HALT    after 4 packets          268 502 022 bytes  in all
+ *      1  FILL    at 6                           1,024 bytes  of 0x00
+ *      2  COPY    at 1,030                      65,536 bytes  from 0 of chunk 2cf24dba5fb0…
+ *      3  CALL    at 66,566                268,435,456 bytes  from 0 of stream 486ea46224d1…
+ *      4  HALT    after 4 packets          268,502,022 bytes  in all
  *
  * A malformed packet is a line too, since looking at damaged streams is what this is for.
  */
@@ -169,9 +169,9 @@ function readableByte(byte: number, hex: string): string {
   return ESCAPES.get(byte) ?? (printable ? String.fromCharCode(byte) : `\\x${hex}`);
 }
 
-/** "1 048 576": thousands apart, so that sizes can be compared at a glance. */
+/** "1,048,576": thousands apart, as the command line has them, so that sizes can be compared at a glance. */
 function grouped(value: number): string {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, " ");
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** "1 byte " is as wide as "1 bytes" would be, so that the columns hold. */

@@ -2,6 +2,7 @@
 // Plain JavaScript that any Node can parse: runs the CLI here if this is a Node 24, otherwise in the one npm installed.
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -43,15 +44,24 @@ function pinnedNode() {
   }
 }
 
+/**
+ * The command runs as a child that ends when this process ends, however that is: it sees the channel close. Signals go
+ * through the channel, for a terminal sends its Ctrl-C to both, and the child must not take it for two.
+ */
 function runWith(node) {
-  const child = spawn(node, [fileURLToPath(cli), ...process.argv.slice(2)], { stdio: "inherit" });
-  // The terminal sends Ctrl-C to both; the CLI takes the two that it then gets for one.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  const child = spawn(node, [fileURLToPath(cli), ...process.argv.slice(2)], {
+    stdio: ["inherit", "inherit", "inherit", "ipc"],
+    env: { ...process.env, PACKETFS_LAUNCHED: "1" },
+  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+    // The child may be about to end by itself: then there is nobody to tell.
+    process.on(signal, () => child.connected && child.send({ signal }, () => undefined));
+  }
   child.on("error", (error) => {
     console.error(`pfs cannot start ${node}: ${error.message}`);
     process.exit(1);
   });
   child.on("exit", (code, signal) => {
-    process.exitCode = code ?? (signal === "SIGINT" ? 130 : signal === "SIGTERM" ? 143 : 1);
+    process.exitCode = code ?? 128 + constants.signals[signal];
   });
 }

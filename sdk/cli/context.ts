@@ -19,6 +19,8 @@ export interface Host {
 
 export interface Context extends Host {
   readonly options: GlobalOptions;
+  /** Rejects with the signal's reason: to race with what may hang at a pipe or a device, whatever the signal says. */
+  readonly aborted: Promise<never>;
   /** The embedded store or the hub, opened once and closed when the command ends. */
   readonly open: (how?: OpenHow) => Promise<PacketFS>;
 }
@@ -46,12 +48,21 @@ export function onRun<Options extends object>(
       return opened;
     };
     try {
-      await handler({ ...host, options, open }, command.args, options);
+      const aborted = rejectedWhen(host.signal);
+      await handler({ ...host, options, aborted, open }, command.args, options);
     } finally {
       host.output.status("");
       await opened?.close();
     }
   });
+}
+
+function rejectedWhen(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  // Most commands do not wait for it.
+  promise.catch(() => undefined);
+  return promise;
 }
 
 async function openPacketFS(options: GlobalOptions, how: OpenHow, signal: AbortSignal): Promise<PacketFS> {

@@ -10,7 +10,7 @@ import { Command } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { errorToJson, hasCode } from "../../packets/errors.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { formatBytes, plural, printable } from "./format.ts";
+import { formatBytes, formatDuration, plural, printable } from "./format.ts";
 import { storeDirectory } from "./options.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
@@ -194,7 +194,7 @@ async function programCheck(): Promise<Check> {
       "export default defineProgram({ input: lines(), map: () => 1, combine: (a, b) => a + b });";
     const startedAt = performance.now();
     const { value } = await pfs.run({ source }, ["lines"]);
-    const took = `${Math.round(performance.now() - startedAt)} ms`;
+    const took = formatDuration(performance.now() - startedAt);
     if (value === 2) return ok("sandbox", "a program", `runs, in ${took}`);
     return failure(
       "sandbox",

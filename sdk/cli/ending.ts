@@ -11,9 +11,6 @@ import { printable } from "./format.ts";
 import { jsonText } from "./output.ts";
 import type { Output } from "./output.ts";
 
-/** A terminal's Ctrl-C reaches the launcher and the command, and the launcher passes its own on: these two are one. */
-const SAME_SIGNAL_MS = 200;
-
 /** How long a command may take to end after the first signal. */
 const GRACE_MS = 10_000;
 
@@ -22,6 +19,7 @@ const EXIT_CODES = {
   SIGTERM: ExitCode.terminated,
   SIGHUP: ExitCode.terminated,
 } as const;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export interface Signals {
   /** Aborted by the first signal; its reason has the code PFS_CANCELLED. */
@@ -32,29 +30,51 @@ export interface Signals {
   exitCode(): ExitCode | undefined;
 }
 
+type SignalName = keyof typeof EXIT_CODES;
+
 /** Listens until the process ends. */
 export function listenForSignals(onFirst: () => void): Signals {
   const controller = new AbortController();
   let exitCode: ExitCode | undefined;
-  let firstAt = 0;
-  for (const name of Object.keys(EXIT_CODES) as (keyof typeof EXIT_CODES)[]) {
-    process.on(name, () => {
-      const now = performance.now();
-      if (exitCode === undefined) {
-        firstAt = now;
-        exitCode = EXIT_CODES[name];
-        onFirst();
-        controller.abort(new SdkError(SdkErrorCode.cancelled, `ended by ${name}`, { signal: name }));
-      } else if (now - firstAt > SAME_SIGNAL_MS) {
-        process.exit(EXIT_CODES[name]);
-      }
-    });
+  const end = (name: SignalName): void => {
+    if (exitCode !== undefined) leave(EXIT_CODES[name]);
+    exitCode = EXIT_CODES[name];
+    onFirst();
+    controller.abort(new SdkError(SdkErrorCode.cancelled, `ended by ${name}`, { signal: name }));
+  };
+  // A terminal sends its signals to the launcher too, which passes on what it gets: the n-th of either is the n-th.
+  const counts = { heard: 0, told: 0 };
+  const count = (way: keyof typeof counts, name: SignalName): void => {
+    const known = Math.max(counts.heard, counts.told);
+    if (++counts[way] > known) end(name);
+  };
+  for (const name of SIGNALS) process.on(name, () => count("heard", name));
+  if (process.env["PACKETFS_LAUNCHED"] !== undefined) {
+    delete process.env["PACKETFS_LAUNCHED"];
+    process.on("message", ({ signal }: { readonly signal: SignalName }) => count("told", signal));
+    // The launcher is gone, and was not able to say so: nobody waits for what is done here.
+    const orphaned = (): void => end("SIGHUP");
+    if (process.connected) process.on("disconnect", orphaned);
+    else orphaned();
   }
   const { signal } = controller;
   const overdue = new Promise<never>((_, reject) => {
     signal.addEventListener("abort", () => setTimeout(() => reject(signal.reason), GRACE_MS).unref());
   });
   return { signal, overdue, exitCode: () => exitCode };
+}
+
+/**
+ * Ends the process with this status, now. Node waits for calls to the operating system that are under way, and one that
+ * opens or reads a pipe or a device may never return: then another program takes the process over to end it.
+ */
+export function leave(exitCode: ExitCode): never {
+  const waits = process.getActiveResourcesInfo().some((name) => /^(FSReq|GetAddrInfo)/.test(name));
+  if (waits && process.platform !== "win32") {
+    process.emit("exit", exitCode);
+    process.execve!("/bin/sh", ["sh", "-c", `exit ${exitCode}`], {});
+  }
+  process.exit(exitCode);
 }
 
 /** Says what went wrong and gives the exit status. */

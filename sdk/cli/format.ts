@@ -1,7 +1,9 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
+import measure from "fast-string-truncated-width";
+import prettyBytes from "pretty-bytes";
+import prettyMilliseconds from "pretty-ms";
 import { UsageError } from "../errors.ts";
 
-const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 const SUFFIXES: Readonly<Record<string, number>> = {
   "": 1,
   b: 1,
@@ -18,13 +20,12 @@ const SUFFIXES: Readonly<Record<string, number>> = {
 
 /** "12.3 MB": decimal units, three digits. */
 export function formatBytes(bytes: number): string {
-  let value = bytes;
-  let unit = 0;
-  while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toPrecision(3)} ${UNITS[unit]}`;
+  return prettyBytes(bytes);
+}
+
+/** "12.3 MB/s". */
+export function formatRate(bytes: number, milliseconds: number): string {
+  return `${prettyBytes((bytes / milliseconds) * 1000)}/s`;
 }
 
 /** "1,234,567". */
@@ -37,24 +38,15 @@ export function plural(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** "42 ms", "4.2 s", "3 min 5 s", "2 h 10 min", "4 d". */
+/** "42ms", "4.2s", "3m 5s", "2h 10m", "4d": two units, tenths of seconds below a minute. */
 export function formatDuration(milliseconds: number): string {
-  if (milliseconds < 999.5) return `${Math.round(milliseconds)} ms`;
-  const seconds = milliseconds / 1000;
-  if (seconds < 9.95) return `${seconds.toPrecision(2)} s`;
-  if (seconds < 59.5) return `${Math.round(seconds)} s`;
-  const minutes = Math.floor(Math.round(seconds) / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds) % 60} s`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d`;
+  const secondsDecimalDigits = milliseconds < 60_000 ? 1 : 0;
+  return prettyMilliseconds(milliseconds, { unitCount: 2, secondsDecimalDigits });
 }
 
 /** "2026-11-20 10:14", local time. */
 export function formatTime(millisecondsSince1970: number): string {
-  const at = new Date(millisecondsSince1970);
-  const two = (value: number): string => String(value).padStart(2, "0");
-  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}`;
+  return new Date(millisecondsSince1970).toLocaleString("sv-SE", { dateStyle: "short", timeStyle: "short" });
 }
 
 /** Bytes as people write them: "65536", "64KiB", "4M". Throws PFS_USAGE. */
@@ -79,29 +71,19 @@ export function printable(text: string): string {
   });
 }
 
-const WIDE =
-  /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}/u;
-const NARROW = /\p{Mn}|\p{Me}|\u200d|\ufe0f/u;
-
 /** How many columns of a terminal the text takes. */
 export function displayWidth(text: string): number {
-  let width = 0;
-  for (const character of text) {
-    if (character < "\u0300") width += 1;
-    else if (!NARROW.test(character)) width += WIDE.test(character) ? 2 : 1;
-  }
-  return width;
+  return measure(text).width;
 }
 
 /** The text cut to `width` columns of a terminal, with an ellipsis where something is missing. */
 export function truncate(text: string, width: number): string {
-  if (displayWidth(text) <= width) return text;
-  let kept = "";
-  let used = 0;
-  for (const character of text) {
-    used += displayWidth(character);
-    if (used > width - 1) break;
-    kept += character;
-  }
-  return `${kept}…`;
+  const { index, truncated } = measure(text, { limit: width, ellipsis: "…" });
+  return truncated ? `${text.slice(0, index)}…` : text;
+}
+
+/** The text and spaces up to `width` columns of a terminal. */
+export function pad(text: string, width: number, align: "left" | "right" = "left"): string {
+  const spaces = " ".repeat(Math.max(0, width - displayWidth(text)));
+  return align === "left" ? text + spaces : spaces + text;
 }

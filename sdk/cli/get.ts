@@ -105,7 +105,7 @@ async function* read(
   for await (const piece of pfs.get(info.root, { signal, ...(range === undefined ? {} : { range }) })) {
     yield piece;
     done += piece.byteLength;
-    if (!output.isTerminal || !output.carriesBytes) progress.update(done, total);
+    progress.update(done, total);
   }
   progress.end();
 }

@@ -3,7 +3,7 @@ import { ExitCode } from "./exit-codes.ts";
 import { createProgram } from "./commands.ts";
 import { switchIsOn, tidyEnvironment } from "./options.ts";
 import { Output } from "./output.ts";
-import { listenForSignals, reportError } from "./ending.ts";
+import { leave, listenForSignals, reportError } from "./ending.ts";
 
 async function main(words: readonly string[]): Promise<ExitCode> {
   tidyEnvironment(process.env);
@@ -32,4 +32,4 @@ async function main(words: readonly string[]): Promise<ExitCode> {
 }
 
 // Ends the process even if a library forgot a handle: nobody should wait at a prompt for one.
-process.exit(await main(process.argv.slice(2)));
+leave(await main(process.argv.slice(2)));

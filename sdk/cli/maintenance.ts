@@ -1,7 +1,7 @@
 /** pfs verify and pfs gc: keeping a store sound and small. */
 import { Command } from "commander";
 import { ExitCode } from "./exit-codes.ts";
-import { formatBytes, plural, printable } from "./format.ts";
+import { formatBytes, formatCount, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host } from "./context.ts";
@@ -40,6 +40,8 @@ export function gcCommand(host: Host): Command {
     const report = await (await open()).gc({ signal });
     if (output.json) return output.object({ ...report });
     const { keptChunks, freedChunks, freedBytes } = report;
-    output.talk(`freed ${plural(freedChunks, "chunk")}, ${formatBytes(freedBytes)}; kept ${keptChunks}`);
+    output.talk(
+      `freed ${plural(freedChunks, "chunk")}, ${formatBytes(freedBytes)}; kept ${formatCount(keptChunks)}`,
+    );
   });
 }

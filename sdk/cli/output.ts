@@ -3,10 +3,11 @@
  * JSON object, or one per line for lists and events, each with the number of the schema that it follows.
  */
 import { once } from "node:events";
+import { fstatSync } from "node:fs";
 import { styleText } from "node:util";
 import { fileError } from "../errors.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { displayWidth, truncate } from "./format.ts";
+import { displayWidth, pad, truncate } from "./format.ts";
 
 /** Raised when a field of the JSON output is renamed, removed or changes its meaning. */
 export const JSON_SCHEMA = 1;
@@ -71,6 +72,11 @@ export class Output {
       this.complain(`pfs: ${told instanceof Error ? told.message : String(told)}`);
       process.exit(ExitCode.failed);
     });
+  }
+
+  /** The bytes of a file go where they cannot mix with a line at the bottom of the terminal. */
+  get drawsBesideBytes(): boolean {
+    return !this.carriesBytes || fstatSync(process.stdout.fd).isFile();
   }
 
   /** Columns of the terminal that stdout is. */
@@ -181,18 +187,18 @@ export class Output {
   }
 }
 
-/** The widths of columns for these rows, at most `width` in all if what shrinks can make it so. */
+/** The widths of columns for these rows. Cells are cut only where that makes all lines fit into `width` columns. */
 export function columnWidths(
   columns: readonly Column[],
   rows: readonly (readonly string[])[],
   width: number,
 ): number[] {
-  const widths = columns.map((column, index) =>
+  const wanted = columns.map((column, index) =>
     rows.reduce((most, row) => Math.max(most, displayWidth(row[index]!)), displayWidth(column.title)),
   );
-  const total = (): number => widths.reduce((sum, each) => sum + each, GAP.length * (columns.length - 1));
-  for (;;) {
-    const excess = total() - width;
+  const widths = [...wanted];
+  let excess = wanted.reduce((sum, each) => sum + each, GAP.length * (columns.length - 1)) - width;
+  for (; excess > 0; excess--) {
     const widest = columns.reduce(
       (best, column, index) =>
         column.shrinks === true &&
@@ -202,10 +208,11 @@ export function columnWidths(
           : best,
       -1,
     );
-    if (excess <= 0 || widest < 0) return widths;
+    if (widest < 0) return wanted;
     // One step per turn, so that several wide columns end up alike.
-    widths[widest] = widths[widest]! - 1;
+    widths[widest]!--;
   }
+  return widths;
 }
 
 /** One row as a line without trailing spaces. */
@@ -214,12 +221,8 @@ export function tableLine(
   widths: readonly number[],
   row: readonly string[],
 ): string {
-  return row
-    .map((cell, index) => {
-      const text = truncate(cell, widths[index]!);
-      const padding = " ".repeat(Math.max(0, widths[index]! - displayWidth(text)));
-      return columns[index]!.align === "right" ? padding + text : text + padding;
-    })
-    .join(GAP)
-    .trimEnd();
+  const cells = row.map((cell, index) =>
+    pad(truncate(cell, widths[index]!), widths[index]!, columns[index]!.align),
+  );
+  return cells.join(GAP).trimEnd();
 }

@@ -1,32 +1,45 @@
 /** One line at the bottom of the terminal: how much is done, how fast, how long still. Silent where stderr is no terminal. */
 import { styleText } from "node:util";
-import { displayWidth, formatBytes, formatDuration, truncate } from "./format.ts";
+import { displayWidth, formatBytes, formatDuration, formatRate, pad, truncate } from "./format.ts";
 import type { Output } from "./output.ts";
 
 const REDRAW_MS = 100;
 const BAR_COLUMNS_MAX = 24;
 const BAR_COLUMNS_MIN = 8;
-const LABEL_COLUMNS_MAX = 32;
-/** Before this much time has passed a guess of what is left would only jump about. */
-const ESTIMATE_AFTER_MS = 1000;
+const LABEL_COLUMNS_MAX = 24;
+/** What amounts and rates take at most, so that the line does not jump about. */
+const BYTES_COLUMNS = "12.3 MB".length;
+const RATE_COLUMNS = "12.3 MB/s".length;
+/** Before work has gone on by so many steps, over so much time, a guess of what is left would only jump about. */
+const ESTIMATE_AFTER_STEPS = 10;
+const ESTIMATE_AFTER_MS = 1500;
 
 export class Progress {
   readonly #output: Output;
   readonly #label: string;
-  readonly #startedAt = performance.now();
   #drawnAt = 0;
+  /** When the first bytes were done, and how many: what came before was no work on them. */
+  #first: { readonly at: number; readonly done: number } | undefined;
+  #done = 0;
+  #steps = 0;
 
   constructor(output: Output, label: string) {
     this.#output = output;
-    this.#label = label;
+    this.#label = truncate(label, LABEL_COLUMNS_MAX);
   }
 
-  /** `total` in the same bytes as `done`; without it there is no bar. `note` stands at the end of the line. */
+  /** `total` in the same bytes as `done`; without it there is no bar. `note` stands behind the numbers. */
   update(done: number, total?: number, note = ""): void {
+    if (!this.#output.showsProgress || !this.#output.drawsBesideBytes) return;
     const now = performance.now();
-    if (!this.#output.showsProgress || now - this.#drawnAt < REDRAW_MS) return;
+    if (done > this.#done) {
+      this.#first ??= { at: now, done };
+      this.#done = done;
+      this.#steps++;
+    }
+    if (now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
-    this.#output.status(this.#text(done, total, now - this.#startedAt, note));
+    this.#output.status(this.#text(total, now, note));
   }
 
   /** Removes the line. */
@@ -34,27 +47,27 @@ export class Progress {
     this.#output.status("");
   }
 
-  #text(done: number, total: number | undefined, elapsedMs: number, note: string): string {
-    const perSecond = elapsedMs > 0 ? (done / elapsedMs) * 1000 : 0;
-    const parts: string[] = [];
-    if (total !== undefined && total > 0) {
-      const share = Math.min(1, done / total);
-      parts.push(`${String(Math.floor(share * 100)).padStart(3)} %`);
-      parts.push(`${formatBytes(done)} of ${formatBytes(total)}`, `${formatBytes(perSecond)}/s`);
-      if (elapsedMs > ESTIMATE_AFTER_MS && share > 0 && share < 1) {
-        parts.push(`${formatDuration((elapsedMs / share) * (1 - share))} left`);
-      }
-    } else {
-      parts.push(formatBytes(done), `${formatBytes(perSecond)}/s`);
-    }
-    if (note !== "") parts.push(note);
-    const label = truncate(this.#label, LABEL_COLUMNS_MAX);
+  #text(total: number | undefined, now: number, note: string): string {
+    const done = this.#done;
+    const { at, done: before } = this.#first ?? { at: now, done };
+    const rate = now > at && done > before ? formatRate(done - before, now - at) : "";
+    const numbers = [pad(rate, RATE_COLUMNS, "right"), ...(note === "" ? [] : [note])];
     const room = process.stderr.columns - 1;
-    const numbers = parts.join("  ");
-    const bar = Math.min(BAR_COLUMNS_MAX, room - displayWidth(label) - displayWidth(numbers) - 3);
-    return total === undefined || total === 0 || bar < BAR_COLUMNS_MIN
-      ? truncate(`${label}  ${numbers}`, room)
-      : `${label}  ${drawBar(Math.min(1, done / total), bar)} ${numbers}`;
+    if (total === undefined || total === 0) {
+      return truncate([this.#label, formatBytes(done), ...numbers].join("  "), room);
+    }
+    const isKnown = this.#steps >= ESTIMATE_AFTER_STEPS && now - at >= ESTIMATE_AFTER_MS && done < total;
+    if (isKnown) numbers.push(`${formatDuration(((now - at) / (done - before)) * (total - done))} left`);
+    const share = Math.min(1, done / total);
+    const text = [
+      `${String(Math.floor(share * 100)).padStart(3)} %`,
+      `${formatBytes(done).padStart(BYTES_COLUMNS)} of ${formatBytes(total)}`,
+      ...numbers,
+    ].join("  ");
+    const bar = Math.min(BAR_COLUMNS_MAX, room - displayWidth(this.#label) - displayWidth(text) - 3);
+    return bar < BAR_COLUMNS_MIN
+      ? truncate(`${this.#label}  ${text}`, room)
+      : `${this.#label}  ${drawBar(share, bar)} ${text}`;
   }
 }
 

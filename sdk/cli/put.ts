@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import { Command } from "commander";
 import { fileError, UsageError } from "../errors.ts";
 import type { FileSource } from "../packetfs.ts";
-import { formatBytes, formatDuration, plural, printable } from "./format.ts";
+import { formatBytes, formatCount, formatDuration, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option } from "./options.ts";
 import { Progress } from "./progress.ts";
@@ -32,24 +32,23 @@ async function put(
   [path = ""]: readonly string[],
   options: PutCommandOptions,
 ): Promise<void> {
-  const { output, signal } = context;
+  const { output, signal, aborted } = context;
   const { source, total, name } = await openSource(path, options.name);
   checkName(name);
   const pfs = await context.open({ creates: true, reachesNodes: true });
   const progress = new Progress(output, printable(name));
   const startedAt = performance.now();
-  const result = await pfs.put(source, {
-    name,
-    signal,
-    onProgress: (bytes) => progress.update(bytes, total),
-  });
+  const result = await Promise.race([
+    pfs.put(source, { name, signal, onProgress: (bytes) => progress.update(bytes, total) }),
+    aborted,
+  ]);
   progress.end();
   const milliseconds = Math.round(performance.now() - startedAt);
   if (output.json) return output.object({ ...result, name, milliseconds });
   await output.line(`${result.root}  ${printable(name)}`);
   output.talk(
     `stored ${formatBytes(result.length)} in ${formatDuration(milliseconds)}: ` +
-      `${plural(result.chunks, "chunk")}, ${result.newChunks} new, ${formatBytes(result.storedBytes)} at rest`,
+      `${plural(result.chunks, "chunk")}, ${formatCount(result.newChunks)} new, ${formatBytes(result.storedBytes)} at rest`,
   );
 }
 

@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import { UsageError } from "../errors.ts";
 import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
-import { formatBytes, formatDuration, plural, printable } from "./format.ts";
+import { formatBytes, formatCount, formatDuration, formatRate, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option, parseSize } from "./options.ts";
 import type { Output } from "./output.ts";
@@ -83,7 +83,11 @@ function show(event: JobEvent, output: Output, progress: Progress): void {
         `job ${event.job}: ${plural(event.tasks, "packet")}, ${formatBytes(event.inputBytes)}`,
       );
     case "progress":
-      return progress.update(event.doneBytes, event.inputBytes, `${event.done}/${event.tasks} packets`);
+      return progress.update(
+        event.doneBytes,
+        event.inputBytes,
+        `${formatCount(event.done)}/${plural(event.tasks, "packet")}`,
+      );
     case "log":
       for (const line of event.text.replace(/\n$/, "").split("\n")) {
         output.talk(`[${event.at} ${printable(event.node)}] ${printable(line)}`);
@@ -128,7 +132,7 @@ function cell(value: unknown): string {
 
 function summary({ job, statistics }: JobResult): string {
   const { tasks, inputBytes, milliseconds, retries, byNode } = statistics;
-  const speed = milliseconds > 0 ? `, ${formatBytes((inputBytes / milliseconds) * 1000)}/s` : "";
+  const speed = milliseconds > 0 ? `, ${formatRate(inputBytes, milliseconds)}` : "";
   const nodes = Object.entries(byNode);
   return [
     `job ${job}: ${formatBytes(inputBytes)} in ${formatDuration(milliseconds)}${speed}`,

@@ -147,7 +147,11 @@ async function countWords(
     signal,
     onEvent: (event) => {
       if (event.kind !== "progress") return;
-      progress.update(event.doneBytes, event.inputBytes, `${event.done}/${event.tasks} packets`);
+      progress.update(
+        event.doneBytes,
+        event.inputBytes,
+        `${formatCount(event.done)}/${plural(event.tasks, "packet")}`,
+      );
     },
   });
   progress.end();

@@ -88,7 +88,7 @@ describe.concurrent("files", () => {
     const [head, ...lines] = out.trimEnd().split("\n");
     expect(head).toMatch(/^text\.txt: 448,890 bytes, root [0-9a-f]{64}$/);
     expect(lines[0]).toMatch(/^ +0 {2}COPY {4}at 0 /);
-    expect(lines.at(-1)).toMatch(/HALT .* 448 890 bytes {2}in all/);
+    expect(lines.at(-1)).toMatch(/HALT .* 448,890 bytes {2}in all/);
 
     const [header, ...packets] = await json(["packets", "text.txt"]);
     expect(header).toMatchObject({ schema: 1, name: "text.txt", length: TEXT.length });

@@ -1,8 +1,29 @@
-/** How commands end early: when nobody reads any more, and when a signal says so. */
-import { existsSync } from "node:fs";
+/** How commands end early: when nobody reads any more, when a signal says so, and when who started them is gone. */
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { makePlace } from "./run-pfs.ts";
+import { descendantsOf, HAS_PROC, runningOf } from "../../e2e/processes.ts";
+import { makePlace, serve } from "./run-pfs.ts";
+import type { Place } from "./run-pfs.ts";
+
+const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
+/** Makes the launcher think that it is no Node 24, so that it starts the pinned one. */
+const OLD_NODE = `data:text/javascript,${encodeURIComponent(
+  'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.11.0" } });',
+)}`;
+const LAUNCHERS = [
+  ["in the process that was started", []],
+  ["in the pinned Node", ["--import", OLD_NODE]],
+] as const;
+
+async function makeFifo({ cwd }: Place): Promise<string> {
+  const path = join(cwd, "fifo");
+  expect(spawnSync("mkfifo", [path]).status).toBe(0);
+  return path;
+}
 
 describe.concurrent("ends", () => {
   it("quietly when nobody reads what it writes", async () => {
@@ -36,4 +57,68 @@ describe.concurrent("ends", () => {
     expect((await run(["ls"])).out).not.toContain("endless");
     expect((await run(["verify"])).status).toBe(0);
   });
+});
+
+describe.runIf(HAS_PROC).each(LAUNCHERS)("a command %s", (_, execArgv) => {
+  it.each([
+    ["put", "SIGINT", 130],
+    ["put", "SIGTERM", 143],
+    ["get", "SIGTERM", 143],
+  ] as const)("that %ss a pipe which nobody else opens ends on %s", async (word, signal, status) => {
+    const place = await makePlace();
+    await place.json(["put", "text.txt"]);
+    const fifo = await makeFifo(place);
+    const words = word === "put" ? ["put", fifo] : ["get", "text.txt", "-o", fifo];
+    const finished = await place.run(words, {
+      execArgv,
+      whileRunning: (child) => {
+        void (async () => {
+          while (child.exitCode === null && !(await isIdle(child.pid!))) await sleep(100);
+          child.kill(signal);
+        })();
+      },
+    });
+    expect(finished).toMatchObject({ status, out: "", err: "pfs: cancelled\n" });
+  });
+
+  it("works without stdin, stdout or stderr, and ends with the right status", async () => {
+    const { cwd, json } = await makePlace();
+    await json(["put", "text.txt"]);
+    const env = { PATH: process.env["PATH"], HOME: cwd, PACKETFS_STORE: join(cwd, "store") };
+    for (const closed of ["<&-", ">&-", "2>&-"]) {
+      for (const [words, status] of [
+        ["put text.txt", 0],
+        ["stat nope", 3],
+      ] as const) {
+        const script = `exec "$@" ${words} ${closed}`;
+        const shell = spawnSync("/bin/sh", ["-c", script, "sh", process.execPath, ...execArgv, PFS], {
+          cwd,
+          env,
+        });
+        expect([closed, words, shell.status]).toEqual([closed, words, status]);
+      }
+    }
+  });
+});
+
+/** Whether the process listens for signals, and seems to wait for something together with those below it. */
+async function isIdle(pid: number): Promise<boolean> {
+  const caught = /^SigCgt:\s+([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  const SIGTERM_BIT = 1n << 14n;
+  if ((BigInt(`0x${caught ?? "0"}`) & SIGTERM_BIT) === 0n) return false;
+  const processorTimes = (): string =>
+    [pid, ...descendantsOf(pid)].map((each) => readFileSync(`/proc/${each}/schedstat`, "utf8")).join();
+  const before = processorTimes();
+  await sleep(400);
+  return before === processorTimes();
+}
+
+it.runIf(HAS_PROC)("a hub does not outlive a launcher that is killed", async () => {
+  const { cwd } = await makePlace();
+  const words = ["up", "--listen", "127.0.0.1:0", "--workers", "0", "--store", "hub", "--json"];
+  const launcher = await serve(words, cwd, ["--import", OLD_NODE]);
+  const hub = descendantsOf(launcher.pid);
+  expect(hub.length).toBeGreaterThan(0);
+  await launcher.stop("SIGKILL");
+  while (runningOf(hub).length > 0) await sleep(50);
 });

@@ -3,6 +3,8 @@ import {
   displayWidth,
   formatBytes,
   formatDuration,
+  formatRate,
+  pad,
   parseBytes,
   plural,
   printable,
@@ -15,25 +17,29 @@ describe("sizes and times", () => {
   it.each([
     [0, "0 B"],
     [999, "999 B"],
-    [1000, "1.00 kB"],
+    [1000, "1 kB"],
     [12_345_678, "12.3 MB"],
-    [999_600, "1.00 MB"],
-    [1e9, "1.00 GB"],
+    [999_600, "1 MB"],
+    [1e9, "1 GB"],
     [2 ** 53 - 1, "9.01 PB"],
   ])("%d bytes are %s", (bytes, text) => {
     expect(formatBytes(bytes)).toBe(text);
   });
 
   it.each([
-    [42, "42 ms"],
-    [999.6, "1.0 s"],
-    [4200, "4.2 s"],
-    [59_600, "1 min 0 s"],
-    [185_000, "3 min 5 s"],
-    [7_800_000, "2 h 10 min"],
-    [4 * 86_400_000, "4 d"],
+    [42, "42ms"],
+    [4200, "4.2s"],
+    [59_600, "59.6s"],
+    [65_432, "1m 5s"],
+    [185_000, "3m 5s"],
+    [7_830_000, "2h 10m"],
+    [4 * 86_400_000, "4d"],
   ])("%d ms are %s", (milliseconds, text) => {
     expect(formatDuration(milliseconds)).toBe(text);
+  });
+
+  it("a rate has no more digits than a size", () => {
+    expect([formatRate(925, 17_000), formatRate(3e9, 2000)]).toEqual(["54.4 B/s", "1.5 GB/s"]);
   });
 
   it.each([
@@ -73,6 +79,8 @@ describe("foreign text", () => {
     ]);
     expect(truncate("名前.txt", 6)).toBe("名前.…");
     expect(truncate("short", 5)).toBe("short");
+    expect(displayWidth("👩‍👩‍👧")).toBe(2);
+    expect([pad("名", 4), pad("名", 4, "right"), pad("longer", 3)]).toEqual(["名  ", "  名", "longer"]);
   });
 });
 
@@ -102,7 +110,12 @@ describe("a table", () => {
     expect(line).toBe("a name that i…  12.3 MB  some note that…");
   });
 
-  it("stays readable in a terminal that is far too narrow", () => {
-    expect(columnWidths(columns, rows, 3)).toEqual([8, 7, 8]);
+  it("is not cut where the lines would not fit all the same", () => {
+    const values = ["a key of some length", "12345", "x".repeat(50)];
+    const wide: readonly Column[] = [...columns.slice(0, 2), { title: "VALUE" }];
+    expect(columnWidths(wide, [values], 40)).toEqual([20, 5, 50]);
+    expect(tableLine(wide, columnWidths(wide, [values], 40), values)).toContain(
+      "a key of some length  12345",
+    );
   });
 });

@@ -30,6 +30,8 @@ export interface RunOptions {
   /** stdin does not end before the process does. */
   readonly keepsInputOpen?: boolean;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Options for Node itself. */
+  readonly execArgv?: readonly string[];
   /** Called once the process runs. */
   readonly whileRunning?: (child: ChildProcess) => void;
 }
@@ -42,7 +44,7 @@ async function environment(): Promise<Record<string, string | undefined>> {
 
 /** `pfs words…`, to its end. */
 export async function pfs(words: readonly string[], options: RunOptions = {}): Promise<Finished> {
-  const child = spawn(process.execPath, [PFS, ...words], {
+  const child = spawn(process.execPath, [...(options.execArgv ?? []), PFS, ...words], {
     cwd: options.cwd,
     env: { ...(await environment()), ...options.environment },
   });
@@ -63,6 +65,7 @@ export async function pfs(words: readonly string[], options: RunOptions = {}): P
 }
 
 export interface Server {
+  readonly pid: number;
   /** The first line that it printed, an object. */
   readonly said: Record<string, unknown>;
   /** Sends the signal and resolves with the exit status. */
@@ -70,8 +73,12 @@ export interface Server {
 }
 
 /** `pfs words…` that goes on: resolves when it has said its first line. */
-export async function serve(words: readonly string[], cwd: string): Promise<Server> {
-  const child = spawn(process.execPath, [PFS, ...words], { cwd, env: await environment() });
+export async function serve(
+  words: readonly string[],
+  cwd: string,
+  execArgv: readonly string[] = [],
+): Promise<Server> {
+  const child = spawn(process.execPath, [...execArgv, PFS, ...words], { cwd, env: await environment() });
   const exited = new Promise<number | null>((resolve) => child.on("exit", resolve));
   let err = "";
   child.stderr.on("data", (piece: Buffer) => (err += piece.toString()));
@@ -83,7 +90,7 @@ export async function serve(words: readonly string[], cwd: string): Promise<Serv
     child.kill(signal);
     return exited;
   };
-  return { said: JSON.parse(first[0]) as Record<string, unknown>, stop };
+  return { pid: child.pid!, said: JSON.parse(first[0]) as Record<string, unknown>, stop };
 }
 
 const directories: string[] = [];
