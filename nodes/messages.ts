@@ -8,8 +8,8 @@ import { NAME_BYTES_MAX } from "../packets/limits.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
-import type { GcResult } from "../runtime/store/maintenance/collector.ts";
-import type { StoreReport } from "../runtime/store/maintenance/verifier.ts";
+import type { GcResult } from "../runtime/contracts/maintenance.ts";
+import type { StoreReport } from "../runtime/contracts/maintenance.ts";
 import { LABEL_CHARACTERS_MAX, LIST_ENTRIES_MAX, LOG_CHARACTERS_MAX, JOB_FILES_MAX } from "./limits.ts";
 
 export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safeInteger(), v.minValue(0));

@@ -193,12 +193,20 @@ export class JoinedNode implements AsyncDisposable {
     const { store, source } = this.#parts.runtime;
     const puts = new PutWriters(() => store.openWriter());
     const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
-    return [this.#chunkService(puts), new CatalogService({ store, source, hasAnywhere: anywhere, puts })];
+    return [
+      this.#chunkService(puts),
+      new CatalogService({ catalog: store.catalog, source, hasAnywhere: anywhere, puts }),
+    ];
   }
 
   #maintenanceService(): MaintenanceService {
     const { store, source } = this.#parts.runtime;
-    return new MaintenanceService({ store, source, hasAnywhere: (refs) => this.#hasAnywhere(refs) });
+    return new MaintenanceService({
+      store,
+      catalog: store.catalog,
+      source,
+      hasAnywhere: (refs) => this.#hasAnywhere(refs),
+    });
   }
 
   #chunkService(puts: PutWriters | undefined): ChunkService {

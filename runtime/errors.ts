@@ -134,6 +134,8 @@ export const StoreErrorCode = {
   readOnly: "PFS_STORE_READ_ONLY",
   /** A name is empty, longer than its limit, or no Unicode text; data: reason. */
   invalidName: "PFS_NAME_INVALID",
+  /** A name has another version than the caller expected, and is left as it is; data: name, expected, version (0 for none). */
+  nameChanged: "PFS_NAME_CHANGED",
 } as const;
 export type StoreErrorCode = (typeof StoreErrorCode)[keyof typeof StoreErrorCode];
 

@@ -87,7 +87,8 @@ export class LocalJobs {
   /** Ends what runs, and frees what nobody named. The runtime stays open. */
   async close(): Promise<void> {
     await this.#runner?.close();
-    for (const out of this.#unnamed) await (await this.#runtime()).store.remove(partName(out, LOCAL_ID));
+    for (const out of this.#unnamed)
+      await (await this.#runtime()).store.catalog.remove(partName(out, LOCAL_ID));
   }
 
   /** Stores the bundle, which stays as long as the writer is open, and finds out what it is. */

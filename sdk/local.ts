@@ -5,7 +5,6 @@ import { partName } from "../runtime/job/results.ts";
 import { Runtime } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
-import type { StoreWriter } from "../runtime/contracts/chunks.ts";
 import { bundleProgram } from "./bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
@@ -72,13 +71,13 @@ class LocalPacketFS implements PacketFS {
     const { name, signal, onProgress } = options;
     checkName(name);
     const { store } = await this.#writable();
-    await using writer = closing(await store.openWriter());
-    const stored = await ingest(writer.value, sourceBytes(source, signal), {
+    await using writer = await store.openWriter();
+    const stored = await ingest(writer, sourceBytes(source, signal), {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    if (name === undefined) await writer.value.flush();
-    else await writer.value.setName(name, stored.root, stored.length);
+    if (name === undefined) await writer.flush();
+    else await writer.bind({ name, root: stored.root, length: stored.length });
     return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
   }
 
@@ -91,15 +90,15 @@ class LocalPacketFS implements PacketFS {
   }
 
   async *list(options: { readonly prefix?: string } = {}): AsyncGenerator<FileInfo> {
-    for (const record of (await this.#readable()).list(options.prefix)) {
+    for await (const record of (await this.#readable()).catalog.list(options.prefix)) {
       if (isListed(record.name, options.prefix)) yield fileInfo(record);
     }
   }
 
   async remove(name: string): Promise<void> {
     const { store } = await this.#writable();
-    if (!(await store.remove(name))) throw notFound(name);
-    await store.remove(partName(name, LOCAL_ID));
+    if (!(await store.catalog.remove(name))) throw notFound(name);
+    await store.catalog.remove(partName(name, LOCAL_ID));
   }
 
   async *packets(file: string): AsyncGenerator<StreamPart> {
@@ -166,7 +165,7 @@ class LocalPacketFS implements PacketFS {
 
   async #files(): Promise<FileAccess> {
     const store = await this.#readable();
-    return { source: store, resolve: async (name) => store.resolve(name) };
+    return { source: store, resolve: (name) => store.catalog.resolve(name) };
   }
 
   async #readable(): Promise<Store> {
@@ -184,9 +183,4 @@ class LocalPacketFS implements PacketFS {
     });
     return await this.#runtime;
   }
-}
-
-/** A writer that `await using` closes. */
-function closing(writer: StoreWriter): AsyncDisposable & { readonly value: StoreWriter } {
-  return { value: writer, [Symbol.asyncDispose]: () => writer.close() };
 }

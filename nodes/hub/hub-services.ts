@@ -47,10 +47,11 @@ export class HubServices {
   forClient(nodes: () => readonly NodeStatus[]): Service[] {
     const { runtime, members, runner, history } = this.#options;
     const shared = this.#shared();
+    const { catalog } = runtime.store;
     const puts = new PutWriters(() => runtime.store.openWriter());
     return [
       new ChunkService({ ...shared, puts }),
-      new CatalogService({ ...shared, puts, removed: (record) => this.#removed(record) }),
+      new CatalogService({ ...shared, catalog, puts, removed: (record) => this.#removed(record) }),
       new JobService({
         runtime,
         runner,
@@ -62,7 +63,7 @@ export class HubServices {
         type: MessageType.OK,
         chunks: Buffer.from(JSON.stringify(nodes())),
       })),
-      new MaintenanceService({ ...shared, others: () => members.links }),
+      new MaintenanceService({ ...shared, catalog, others: () => members.links }),
     ];
   }
 
@@ -81,13 +82,13 @@ export class HubServices {
 
   async #removeParts(file: string): Promise<void> {
     const { runtime, members } = this.#options;
-    await runtime.store.remove(partName(file, HUB_ID));
+    await runtime.store.catalog.remove(partName(file, HUB_ID));
     await members.removeParts(file);
   }
 
   async #find(file: string): Promise<JobInput> {
     const { store, source } = this.#options.runtime;
-    const record = store.resolve(file);
+    const record = await store.catalog.resolve(file);
     if (record !== undefined) return { name: file, root: record.root, length: record.length };
     const root = refFromHex(file);
     if (root === undefined) throw notFound(file);

@@ -3,8 +3,8 @@ import type { Ref } from "../../packets/digest.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../../runtime/contracts/jobs.ts";
-import type { GcResult } from "../../runtime/store/maintenance/collector.ts";
-import type { StoreReport } from "../../runtime/store/maintenance/verifier.ts";
+import type { GcResult } from "../../runtime/contracts/maintenance.ts";
+import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import {
   GcResultJson,

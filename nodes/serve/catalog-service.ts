@@ -5,8 +5,7 @@ import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
 import { reachable } from "../../runtime/stream/walk.ts";
-import type { Store } from "../../runtime/store/store.ts";
-import type { NameRecord } from "../../runtime/contracts/catalog.ts";
+import type { Catalog, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
@@ -17,7 +16,7 @@ import type { PutWriters } from "./chunk-service.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface CatalogServiceOptions {
-  readonly store: Store;
+  readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   readonly puts: PutWriters;
@@ -36,21 +35,21 @@ export class CatalogService implements Service {
 
   async #answer(message: WireMessage): Promise<OutMessage> {
     const request = readMeta(NameMeta, message);
-    const { store, puts } = this.#options;
+    const { catalog, puts } = this.#options;
     switch (request.op) {
       case "set": {
         const record = await this.#bind(request.name, request.root, request.length, request.put);
         return names([record]);
       }
       case "resolve": {
-        const record = store.resolve(request.name);
+        const record = await catalog.resolve(request.name);
         return names(record === undefined ? [] : [record]);
       }
       case "list":
         return this.#list(request.prefix, request.after);
       case "remove": {
-        const record = store.resolve(request.name);
-        if (record === undefined || !(await store.remove(request.name))) throw notFound(request.name);
+        const record = await catalog.resolve(request.name);
+        if (record === undefined || !(await catalog.remove(request.name))) throw notFound(request.name);
         await this.#options.removed?.(record);
         return names([]);
       }
@@ -69,7 +68,7 @@ export class CatalogService implements Service {
       throw new WireError("PFS_NAME_INVALID", `“${name}” is no name for a file: ${reason}`, { reason });
     await this.#assertComplete(root, length);
     const writer = await this.#options.puts.get(put);
-    return await writer.setName(name, root, length);
+    return await writer.bind({ name, root, length });
   }
 
   async #assertComplete(root: Ref, length: number): Promise<void> {
@@ -92,10 +91,10 @@ export class CatalogService implements Service {
     }
   }
 
-  #list(prefix: string, after: string): OutMessage {
+  async #list(prefix: string, after: string): Promise<OutMessage> {
     const records: NameRecord[] = [];
     let characters = 0;
-    for (const record of this.#options.store.list(prefix, after)) {
+    for await (const record of this.#options.catalog.list(prefix, after)) {
       if (records.length === LIST_ENTRIES_MAX || characters >= LIST_CHARACTERS_MAX)
         return names(records, true);
       records.push(record);

@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import type { ChunkSource, StoreWriter } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX, PUTS_PER_LINK_MAX } from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
@@ -16,7 +16,7 @@ import type { Handler, Service } from "./service.ts";
 
 export interface ChunkServiceOptions {
   /** What this machine has itself. */
-  readonly store: ChunkSource & { has(refs: Uint8Array): Uint8Array };
+  readonly store: Pick<ChunkStore, "read" | "has">;
   /** What it can get, from others too. */
   readonly source: ChunkSource;
   /** Which chunks are somewhere in the network, one byte per ref. */
@@ -52,7 +52,10 @@ export class ChunkService implements Service {
       const writer = await puts.get(put);
       return { type: MessageType.HAVE, chunks: await writer.claim(refs) };
     }
-    return { type: MessageType.HAVE, chunks: here === true ? store.has(refs) : await hasAnywhere(refs) };
+    return {
+      type: MessageType.HAVE,
+      chunks: here === true ? await store.has(refs) : await hasAnywhere(refs),
+    };
   }
 
   async #send(message: WireMessage): Promise<OutMessage> {

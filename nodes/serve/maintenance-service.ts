@@ -2,17 +2,18 @@
 import type * as v from "valibot";
 import { MessageType } from "../../packets/envelope.ts";
 import { reachable } from "../../runtime/stream/walk.ts";
-import type { GcResult } from "../../runtime/store/maintenance/collector.ts";
-import type { Store } from "../../runtime/store/store.ts";
+import type { GcResult, Maintenance } from "../../runtime/contracts/maintenance.ts";
+import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
-import type { StoreReport } from "../../runtime/store/maintenance/verifier.ts";
+import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { GcResultJson, StoreReportJson, MaintenanceMeta } from "../messages.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface MaintenanceServiceOptions {
-  readonly store: Store;
+  readonly store: Maintenance;
+  readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   /** The machines behind a hub, whose stores are looked after with its own. */
@@ -78,8 +79,8 @@ export class MaintenanceService implements Service {
   }
 
   async #isComplete(name: string): Promise<boolean> {
-    const { store, source, hasAnywhere } = this.#options;
-    const root = store.resolve(name)?.root;
+    const { catalog, source, hasAnywhere } = this.#options;
+    const root = (await catalog.resolve(name))?.root;
     if (root === undefined) return true;
     try {
       for await (const refs of reachable(source, root))

@@ -6,24 +6,19 @@ import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import type { ChunkSource, StoreWriter } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { CACHE_WRITER_IDLE_MS } from "../limits.ts";
 import type { RemoteChunks } from "./remote-chunks.ts";
 
-export interface LocalChunks extends ChunkSource {
-  has(refs: Uint8Array): Uint8Array;
-  openWriter(): Promise<StoreWriter>;
-}
-
 export interface PeerSourceOptions {
-  readonly store: LocalChunks;
+  readonly store: Pick<ChunkStore, "read" | "has" | "openWriter">;
   /** The peers to ask, the most promising first. Looked up at each read: they come and go. */
   readonly peers: () => Promise<readonly RemoteChunks[]>;
 }
 
 export class PeerSource implements ChunkSource, AsyncDisposable {
-  readonly #store: LocalChunks;
+  readonly #store: PeerSourceOptions["store"];
   readonly #peers: () => Promise<readonly RemoteChunks[]>;
   /** Chunks being fetched, so that two readers of one chunk ask for it once. */
   readonly #fetching = new Map<string, Promise<Uint8Array>>();
@@ -36,7 +31,7 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
-    const here = this.#store.has(Buffer.concat(refs));
+    const here = await this.#store.has(Buffer.concat(refs));
     if (!here.includes(0)) return await this.#store.read(refs, signal);
     const local = refs.filter((_, index) => here[index] === 1);
     const lacking = refs.filter((_, index) => here[index] === 0);
@@ -128,13 +123,13 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
 }
 
 export interface AnywhereOptions {
-  readonly store: { has(refs: Uint8Array): Uint8Array };
+  readonly store: Pick<ChunkStore, "has">;
   readonly peers: () => Promise<readonly RemoteChunks[]>;
 }
 
 /** Which chunks are somewhere among a machine and its peers: one byte (0 or 1) per ref. A peer that does not answer has nothing. */
 export async function hasAnywhere({ store, peers }: AnywhereOptions, refs: Uint8Array): Promise<Uint8Array> {
-  const found = Uint8Array.from(store.has(refs));
+  const found = await store.has(refs);
   for (const peer of await peers()) {
     const open = indexesOf(found, 0);
     if (open.length === 0) break;

@@ -1,14 +1,36 @@
 /** The seams between chunks and everything that reads or writes them. */
+import type { Codec } from "../../packets/codec.ts";
 import type { Ref } from "../../packets/digest.ts";
-import type { NameRecord } from "./catalog.ts";
+import type { Binding, NameCondition, NameRecord } from "./catalog.ts";
 
-/** Where chunks are read from: a store, a peer, or a chain of both. */
+/**
+ * Where chunks are read from: a store, a peer, or a chain of both. A call whose signal is aborted rejects with the signal's
+ * own reason.
+ */
 export interface ChunkSource {
   /**
    * The plain bytes of each chunk, in the order asked, every one verified against its ref.
    * Rejects with PFS_CHUNK_MISSING {ref} or PFS_CHUNK_DAMAGED {ref}; nothing is returned then.
    */
   read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]>;
+}
+
+/** A chunk as it is kept, so that it need not be decompressed and compressed again on its way to another store. */
+export interface StoredChunk {
+  readonly codec: Codec;
+  readonly plainBytes: number;
+  /** What `codec` made of the chunk; its plain bytes where that did not make them fewer. */
+  readonly bytes: Uint8Array;
+}
+
+/** Where chunks are kept: a store, or the store of a peer. */
+export interface ChunkStore extends ChunkSource {
+  /** One byte (0 or 1) per 32-byte ref: which chunks are there already, those with damaged bytes not counted. */
+  has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
+  /** As `read`, but the chunks as they are kept. They are verified too: whoever passes on wrong bytes is taken for a liar. */
+  readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]>;
+  /** Begins to write. Rejects with PFS_STORE_READ_ONLY or PFS_STORE_CLOSED. */
+  openWriter(): Promise<StoreWriter>;
 }
 
 /** Where chunks are written to. */
@@ -32,20 +54,41 @@ export interface WrittenChunks {
   readonly buffer?: ArrayBuffer;
 }
 
-/**
- * A sink whose chunks are safe from gc until it is closed, and durable once flushed or named. One per put or lane;
- * several may be open at once.
- */
-export interface StoreWriter extends ChunkSink {
+/** Protects chunks from gc until it is closed. */
+export interface Lease extends AsyncDisposable {
   /**
-   * One byte (0 or 1) per 32-byte ref: which chunks are there already. Those that are, are safe from gc as if this
-   * writer had written them: so a peer may leave out what it was told is there.
+   * One byte (0 or 1) per 32-byte ref: which chunks are there already. Those that are, are safe from gc from now on: so a
+   * peer may leave out what it was told is there.
    */
   claim(refs: Uint8Array): Promise<Uint8Array>;
+  /** What no name reaches and nothing else protects may be collected from now on. */
+  close(): Promise<void>;
+}
+
+/**
+ * Writes chunks, which are safe from gc until it is closed, and durable once flushed or named. One per put or lane; several
+ * may be open at once.
+ */
+export interface StoreWriter extends ChunkSink, Lease {
+  /**
+   * As `write`, of chunks in the form in which another store keeps them, back to back: they are decompressed to be verified,
+   * and kept as they came. Rejects with PFS_CHUNK_DAMAGED {ref} for bytes that are not what `ref` says; nothing of the
+   * block is kept then.
+   */
+  writeStored(block: Uint8Array<ArrayBuffer>, chunks: StoredForms): Promise<WrittenChunks>;
   /** Everything written through this writer is durable when it resolves. */
   flush(): Promise<void>;
-  /** Flushes, then binds the name to the root: durable, and in that order. */
-  setName(name: string, root: Ref, length: number): Promise<NameRecord>;
-  /** Ends the protection; what no name reaches may be collected from now on. */
-  close(): Promise<void>;
+  /** Flushes, then binds the name as the store's catalog does: durable, and in that order. */
+  bind(binding: Binding, condition?: NameCondition): Promise<NameRecord>;
+}
+
+/** What the chunks of a block are, each a row of the lists. */
+export interface StoredForms {
+  /** n × 32 bytes. */
+  readonly refs: Uint8Array;
+  /** Bytes in the block, and those that they yield. */
+  readonly lengths: Uint32Array<ArrayBuffer>;
+  readonly plainLengths: Uint32Array<ArrayBuffer>;
+  /** A `Codec` each. */
+  readonly codecs: Uint8Array<ArrayBuffer>;
 }

@@ -128,7 +128,7 @@ export class LocalLane implements Lane {
     const { writer } = this.#context;
     return this.#track(
       writeKeptStream(writer, returns).then(async ({ root, length }) => {
-        await writer.setName(name, root, length);
+        await writer.bind({ name, root, length });
         return root;
       }),
     );

@@ -255,7 +255,7 @@ export class Job {
     this.#failure.throwIfFailed();
     const { out } = this.#spec;
     if (out === undefined) await this.#writer.flush();
-    else await this.#writer.setName(out, root, length);
+    else await this.#writer.bind({ name: out, root, length });
     const file = { root: refToHex(root), length };
     return out === undefined ? file : { name: out, ...file };
   }

@@ -8,23 +8,23 @@
  */
 import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
+import type { Events } from "../contracts/events.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { LOCK_WAIT_MS } from "../limits.ts";
 import { ChunkReader } from "./segments/chunk-reader.ts";
 import { collectGarbage } from "./maintenance/collector.ts";
-import type { GcResult } from "./maintenance/collector.ts";
 import { IndexReader } from "./index/index-reader.ts";
 import type { StoreStatistics } from "./index/index-tables.ts";
-import { listNames, nameHistory, resolveName } from "./index/names.ts";
 import { PendingPlaces } from "./index/pending-places.ts";
 import { SegmentFiles } from "./segments/segment-files.ts";
 import { checkSeed } from "./segments/segment-format.ts";
 import { readStoreId, storePaths } from "./store-directory.ts";
 import type { StorePaths } from "./store-directory.ts";
-import type { NameRecord } from "../contracts/catalog.ts";
-import type { ChunkSource } from "../contracts/chunks.ts";
+import type { Catalog } from "../contracts/catalog.ts";
+import type { ChunkStore, StoredChunk, StoreWriter } from "../contracts/chunks.ts";
+import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
+import { StoreCatalog } from "./catalog.ts";
 import { verifyStore } from "./maintenance/verifier.ts";
-import type { StoreReport } from "./maintenance/verifier.ts";
 import { ClientWriter } from "./writer/client-writer.ts";
 import { WriterClient } from "./writer/writer-client.ts";
 
@@ -33,12 +33,15 @@ export interface StoreOptions {
   readonly readOnly?: boolean;
   /** How long to wait for another writer to end. */
   readonly lockWaitMs?: number;
+  /** Hears as "repair" of what was found wrong and put right, while opening too. */
+  readonly events?: Events | undefined;
 }
 
-export class Store implements ChunkSource, AsyncDisposable {
+export class Store implements ChunkStore, Maintenance, AsyncDisposable {
   readonly directory: string;
+  readonly catalog: Catalog;
   readonly #identity: { readonly paths: StorePaths; readonly seed: number };
-  readonly #notes: string[] = [];
+  readonly #events: Events | undefined;
   readonly #pending: PendingPlaces = new PendingPlaces();
   readonly #files: SegmentFiles;
   readonly #index: IndexReader;
@@ -49,16 +52,23 @@ export class Store implements ChunkSource, AsyncDisposable {
   #last: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
-  private constructor(paths: StorePaths, storeId: Uint8Array, writer: WriterClient | undefined) {
+  private constructor(
+    paths: StorePaths,
+    storeId: Uint8Array,
+    writer: WriterClient | undefined,
+    events: Events | undefined,
+  ) {
     this.directory = paths.directory;
     this.#identity = { paths, seed: checkSeed(storeId) };
     this.#writer = writer;
+    this.#events = events;
     this.#files = new SegmentFiles(paths);
     this.#index = new IndexReader({
       ...this.#identity,
       repair: writer && (() => writer.repair(this.#generation)),
-      onNote: (note) => this.#notes.push(note),
+      onNote: (text) => this.#tell(text),
     });
+    this.catalog = new StoreCatalog(this.#index, () => this.#requireWriter());
     this.#reader = new ChunkReader({
       index: this.#index,
       pending: this.#pending,
@@ -74,7 +84,7 @@ export class Store implements ChunkSource, AsyncDisposable {
    */
   static async open(directory: string, options: StoreOptions = {}): Promise<Store> {
     const paths = storePaths(resolve(directory));
-    if (options.readOnly === true) return Store.#openReadOnly(paths);
+    if (options.readOnly === true) return Store.#openReadOnly(paths, options.events);
     const data = { directory: paths.directory, lockWaitMs: options.lockWaitMs ?? LOCK_WAIT_MS };
     // The writer speaks only after it is open, and the store is made before it is heard.
     let store: Store | undefined;
@@ -82,12 +92,12 @@ export class Store implements ChunkSource, AsyncDisposable {
       onCommitted: (place) => store!.#pending.committed(place),
       onRepaired: (generation, note) => store!.#onRepaired(generation, note),
     });
-    store = new Store(paths, storeId, client);
-    store.#notes.push(...notes);
+    store = new Store(paths, storeId, client, options.events);
+    for (const note of notes) store.#tell(note);
     return store;
   }
 
-  static #openReadOnly(paths: StorePaths): Store {
+  static #openReadOnly(paths: StorePaths, events: Events | undefined): Store {
     const storeId = readStoreId(paths);
     if (storeId === undefined) {
       const { directory } = paths;
@@ -97,24 +107,18 @@ export class Store implements ChunkSource, AsyncDisposable {
         reason,
       });
     }
-    const store = new Store(paths, storeId, undefined);
+    const store = new Store(paths, storeId, undefined, events);
     store.#index.use(() => {});
     return store;
   }
 
-  /** What was found wrong and put right since the store was opened, for people. */
-  get notes(): readonly string[] {
-    return this.#notes;
-  }
-
-  /** Begins to write. Rejects with PFS_STORE_READ_ONLY. */
-  async openWriter(): Promise<ClientWriter> {
+  async openWriter(): Promise<StoreWriter> {
     const writer = this.#requireWriter();
     return new ClientWriter(writer, this.#pending, await writer.call({ kind: "open-writer" }));
   }
 
-  /** One byte (0 or 1) per 32-byte ref: which chunks are here. */
-  has(refs: Uint8Array): Uint8Array {
+  async has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+    signal?.throwIfAborted();
     return this.#reader.has(refs);
   }
 
@@ -122,48 +126,24 @@ export class Store implements ChunkSource, AsyncDisposable {
     return this.#reader.read(refs, signal);
   }
 
-  resolve(name: string): NameRecord | undefined {
-    return this.#index.use(({ catalog }) => resolveName(catalog, name));
+  readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]> {
+    return this.#reader.readStored(refs, signal);
   }
 
-  /** The name's versions that are still kept (NAME_VERSIONS_MAX), the latest first; none after it was removed. */
-  history(name: string): NameRecord[] {
-    return this.#index.use(({ catalog }) => nameHistory(catalog, name));
-  }
-
-  /** The names that begin with `prefix` and come after `after`, in the order of their UTF-8 bytes. */
-  list(prefix = "", after = ""): IterableIterator<NameRecord> {
-    return listNames(this.#index, prefix, after);
-  }
-
-  /** Removes a name and its history, durably. False when there is no such name. */
-  async remove(name: string): Promise<boolean> {
-    return this.#requireWriter().call({ kind: "remove-name", name });
-  }
-
-  /**
-   * Reads and checks every chunk, looks whether every name's stream has all of its own, and whether the index could be built
-   * again as it is; where it could not, the segments are mended.
-   */
   verify(signal?: AbortSignal): Promise<StoreReport> {
     const rewrite = async (segment: number): Promise<void> => {
       const writer = this.#writer;
       if (writer !== undefined) await this.#alone(() => writer.call({ kind: "rewrite", segment }));
     };
     const { paths, seed } = this.#identity;
-    const names = (): Iterable<NameRecord> => this.list();
-    return verifyStore({ index: this.#index, reader: this.#reader, paths, seed, names, rewrite, signal });
+    const { catalog } = this;
+    return verifyStore({ index: this.#index, reader: this.#reader, paths, seed, catalog, rewrite, signal });
   }
 
-  /**
-   * Frees what neither a name (its kept versions included) nor an open writer needs. One that is asked for while another
-   * runs follows it. Rejects with PFS_CHUNK_MISSING or PFS_CHUNK_DAMAGED {name} while a name is incomplete: what its
-   * stream needs is not known then.
-   */
   async gc(signal?: AbortSignal): Promise<GcResult> {
     const writer = this.#requireWriter();
-    const options = { index: this.#index, source: this.#reader, writer, signal };
-    return this.#alone(() => collectGarbage(options));
+    const { catalog } = this;
+    return this.#alone(() => collectGarbage({ catalog, source: this.#reader, writer, signal }));
   }
 
   statistics(): StoreStatistics {
@@ -212,7 +192,11 @@ export class Store implements ChunkSource, AsyncDisposable {
 
   #onRepaired(generation: number, note: string): void {
     this.#generation = generation;
-    this.#notes.push(note);
+    this.#tell(note);
     this.#index.reopen();
+  }
+
+  #tell(text: string): void {
+    this.#events?.emit("repair", { kind: "note", text });
   }
 }

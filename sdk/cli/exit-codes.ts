@@ -53,6 +53,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_MESSAGE_TOO_LARGE: failed,
   PFS_MESSAGE_UNKNOWN: failed,
   PFS_META_INVALID: failed,
+  PFS_NAME_CHANGED: failed,
   PFS_NAME_INVALID: usage,
   PFS_NODE_LOST: unreachable,
   PFS_NO_EXECUTOR: failed,

@@ -1,7 +1,7 @@
 /** The index's tables on one connection. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
-import { Catalog } from "./catalog.ts";
+import { NameTable } from "./name-table.ts";
 import { ChunkIndex } from "./chunk-index.ts";
 import { IndexDamaged } from "./index-database.ts";
 
@@ -27,7 +27,7 @@ export interface StoreStatistics {
 export class IndexTables {
   readonly database: DatabaseSync;
   readonly chunks: ChunkIndex;
-  readonly catalog: Catalog;
+  readonly names: NameTable;
   readonly #segments: StatementSync;
   readonly #putSegment: StatementSync;
   readonly #removeSegment: StatementSync;
@@ -37,7 +37,7 @@ export class IndexTables {
   constructor(database: DatabaseSync) {
     this.database = database;
     this.chunks = new ChunkIndex(database);
-    this.catalog = new Catalog(database);
+    this.names = new NameTable(database);
     this.#segments = database.prepare(
       "select number, committed, dropped, mark from segments order by number",
     );
@@ -85,7 +85,7 @@ export class IndexTables {
     const [segments = 0, segmentBytes = 0] = this.#numbers(
       "select count(*), coalesce(sum(committed), 0) from segments where dropped = 0",
     );
-    const names = this.catalog.liveCount();
+    const names = this.names.liveCount();
     return { chunks, plainBytes, storedBytes, names, segments, segmentBytes };
   }
 

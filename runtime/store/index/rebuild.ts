@@ -45,13 +45,13 @@ function fill(tables: IndexTables, paths: StorePaths, seed: number): void {
     const options = { path, segment, seed, from: 0, damage: "search", checksChunks: isLast } as const;
     transaction(tables.database, () => {
       const end = addRecords(tables, scanSegment(options), (event, sequence) =>
-        tables.catalog.insert(event, sequence, segment),
+        tables.names.insert(event, sequence, segment),
       );
       const committedBytes = isLast ? end : statSync(path).size;
       tables.putSegment({ number: segment, committedBytes, isDropped: false });
     });
   }
-  transaction(tables.database, () => tables.catalog.relistAll());
+  transaction(tables.database, () => tables.names.relistAll());
 }
 
 /** Adds what a scan finds and returns where it ended. A chunk that is found twice is where it was found last. */

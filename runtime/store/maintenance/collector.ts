@@ -8,21 +8,13 @@ import { PacketErrorCode, PacketfsError } from "../../../packets/errors.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { reachable } from "../../stream/walk.ts";
-import type { NameRow } from "../index/catalog.ts";
-import type { IndexReader } from "../index/index-reader.ts";
-import { nameFromBytes } from "../segments/name-format.ts";
+import type { Catalog, NameRecord } from "../../contracts/catalog.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
+import type { GcResult } from "../../contracts/maintenance.ts";
 import type { WriterClient } from "../writer/writer-client.ts";
 
-export interface GcResult {
-  readonly keptChunks: number;
-  readonly freedChunks: number;
-  /** Bytes of the disk. */
-  readonly freedBytes: number;
-}
-
 export interface CollectorOptions {
-  readonly index: IndexReader;
+  readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly writer: WriterClient;
   readonly signal: AbortSignal | undefined;
@@ -66,13 +58,7 @@ class Marker {
   }
 
   async markNames(): Promise<void> {
-    let last: Pick<NameRow, "name" | "sequence"> = { name: new Uint8Array(0), sequence: 0 };
-    for (;;) {
-      const page = this.#options.index.use(({ catalog }) => catalog.listed(last));
-      if (page.length === 0) return;
-      await this.#markPage(page);
-      last = page.at(-1)!;
-    }
+    for await (const page of this.#options.catalog.roots()) await this.#markPage(page);
   }
 
   /** Rejects when a stream cannot be read: then nobody knows what it needs. */
@@ -85,7 +71,7 @@ class Marker {
     }
   }
 
-  async #markPage(page: readonly NameRow[]): Promise<void> {
+  async #markPage(page: readonly NameRecord[]): Promise<void> {
     try {
       await this.mark(page.map(({ root }) => root));
     } catch (error) {
@@ -97,7 +83,7 @@ class Marker {
     }
   }
 
-  async #markOne(row: NameRow): Promise<void> {
+  async #markOne(row: NameRecord): Promise<void> {
     try {
       await this.mark([row.root]);
     } catch (error) {
@@ -107,10 +93,9 @@ class Marker {
         throw error;
       }
       if (!INCOMPLETE.has(error.code)) throw error;
-      const latest = this.#options.index.use(({ catalog }) => catalog.latest(row.name));
+      const { name, version } = row;
       // An earlier version that cannot be read whole any more does not keep gc from all others.
-      if (latest?.sequence !== row.sequence) return;
-      const name = nameFromBytes(row.name);
+      if ((await this.#options.catalog.resolve(name))?.version !== version) return;
       throw new StoreError(
         error.code as StoreErrorCode,
         `gc frees nothing while ${JSON.stringify(name)} is incomplete: ${error.message}; store it again or remove it`,

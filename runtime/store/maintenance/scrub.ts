@@ -61,13 +61,13 @@ async function lostIn(row: SegmentRow, { index, paths, seed, signal }: ScrubOpti
     if (systemCode(error) === "ENOENT") return 0;
     throw error;
   }
-  const lostRows = index.use(({ chunks, catalog }) => {
+  const lostRows = index.use(({ chunks, names }) => {
     let rows = 0;
     for (const { place, isDamaged } of chunks.inSegment(segment)) {
       const offset = offsetOf(place);
       if (!isDamaged && offset < row.committedBytes && !offsets.has(offset)) rows++;
     }
-    for (const name of catalog.inSegment(segment)) {
+    for (const name of names.inSegment(segment)) {
       if (name.sequence <= sequence && !sequences.has(name.sequence)) rows++;
     }
     return rows;

@@ -1,7 +1,7 @@
 /** Copies what is still needed of one segment behind all others, for gc. */
 import { sha256 } from "../../../packets/digest.ts";
 import { READ_RUN_BYTES_MAX } from "../../limits.ts";
-import type { NameRow } from "../index/catalog.ts";
+import type { NameRow } from "../index/name-table.ts";
 import type { ChunkRowWithRef } from "../index/chunk-index.ts";
 import type { IndexTables } from "../index/index-tables.ts";
 import { NameAction, encodeName } from "../segments/name-format.ts";
@@ -43,7 +43,7 @@ export class SegmentMove {
     if (!(await this.#copy())) return false;
     if (this.#hasNames) return true;
     this.#hasNames = true;
-    for (const row of this.#store.tables.catalog.inSegment(this.#segment)) {
+    for (const row of this.#store.tables.names.inSegment(this.#segment)) {
       if (this.#isNeeded(row)) this.#appendName(row);
     }
     await this.#store.segments.flush();
@@ -53,8 +53,8 @@ export class SegmentMove {
   /** Makes the copies the ones that count. Inside a transaction. */
   commit(tables: IndexTables): void {
     for (const { row, place } of this.#moved) tables.chunks.move(row, place);
-    for (const { row, segment } of this.#names) tables.catalog.move(row, segment);
-    for (const row of tables.catalog.inSegment(this.#segment)) tables.catalog.remove(row);
+    for (const { row, segment } of this.#names) tables.names.move(row, segment);
+    for (const row of tables.names.inSegment(this.#segment)) tables.names.remove(row);
   }
 
   close(): void {
@@ -64,7 +64,7 @@ export class SegmentMove {
   /** A removal is needed as long as a segment has an older record of the name, which it has to outlive. */
   #isNeeded(row: NameRow): boolean {
     if (row.action === NameAction.bind) return row.isListed;
-    return this.#store.tables.catalog.hasOlderElsewhere(row);
+    return this.#store.tables.names.hasOlderElsewhere(row);
   }
 
   #appendName(row: NameRow): void {

@@ -126,7 +126,7 @@ export class Sweeper {
 
   /** Bytes of live records, by segment. */
   async #liveBytes(): Promise<Map<number, number>> {
-    const live = new Map(this.#store.tables.catalog.neededBytes());
+    const live = new Map(this.#store.tables.names.neededBytes());
     for (let place = 0; ;) {
       const page = this.#store.tables.chunks.page(place, INDEX_PAGE_ROWS);
       if (page.length === 0) return live;

@@ -9,19 +9,8 @@ import type { ChunkRowWithRef } from "../index/chunk-index.ts";
 import type { ChunkReader } from "../segments/chunk-reader.ts";
 import { scrubSegments } from "./scrub.ts";
 import type { ScrubOptions } from "./scrub.ts";
-import type { NameRecord } from "../../contracts/catalog.ts";
-
-export interface StoreReport {
-  /** Chunks that were read, and the plain bytes of those that are sound. */
-  readonly chunks: number;
-  readonly bytes: number;
-  /** Refs of damaged chunks, as hex. */
-  readonly damaged: readonly string[];
-  /** Names whose streams miss a chunk, or cannot be read. */
-  readonly incomplete: readonly string[];
-  /** Headers and names that were damaged in the segments and that the index still knew: a store that is written to has them again. */
-  readonly lostRecords: number;
-}
+import type { Catalog } from "../../contracts/catalog.ts";
+import type { StoreReport } from "../../contracts/maintenance.ts";
 
 interface Verified {
   readonly chunks: number;
@@ -38,7 +27,7 @@ const STREAM_FAULTS: ReadonlySet<string> = new Set([
 
 export interface VerifierOptions extends ScrubOptions {
   readonly reader: ChunkReader;
-  readonly names: () => Iterable<NameRecord>;
+  readonly catalog: Catalog;
   /** Writes the records of a segment anew from what the index knows. */
   readonly rewrite: (segment: number) => Promise<void>;
 }
@@ -47,7 +36,7 @@ export async function verifyStore(options: VerifierOptions): Promise<StoreReport
   const { chunks, bytes, damaged } = await verifyChunks(options);
   const incomplete: string[] = [];
   const seen: Set<string> = new Set();
-  for (const { name, root } of options.names()) {
+  for await (const { name, root } of options.catalog.list()) {
     options.signal?.throwIfAborted();
     const before = seen.size;
     if (await isComplete(options, root, damaged, seen)) continue;

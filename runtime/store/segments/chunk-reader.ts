@@ -5,6 +5,7 @@ import { REF_BYTES } from "../../../packets/layout.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import type { ChunkRow } from "../index/chunk-index.ts";
 import { decompress } from "../../../packets/codec.ts";
+import type { Codec } from "../../../packets/codec.ts";
 import { diskError, systemCode } from "../disk.ts";
 import type { IndexReader } from "../index/index-reader.ts";
 import type { PendingPlaces } from "../index/pending-places.ts";
@@ -12,7 +13,7 @@ import { bodyInRun, planRuns } from "./read-runs.ts";
 import type { ReadRun } from "./read-runs.ts";
 import { segmentOf } from "./segment-format.ts";
 import type { SegmentFiles } from "./segment-files.ts";
-import type { ChunkSource } from "../../contracts/chunks.ts";
+import type { ChunkSource, StoredChunk } from "../../contracts/chunks.ts";
 
 export interface ChunkReaderOptions {
   readonly index: IndexReader;
@@ -27,6 +28,9 @@ interface Wanted extends ChunkRow {
   readonly ref: Ref;
   readonly index: number;
 }
+
+/** Gets a chunk that was read and verified, for one of the places of the answer. */
+type Take = (index: number, plain: Uint8Array, row: ChunkRow, body: Uint8Array) => void;
 
 interface Fetched {
   readonly damaged: readonly Ref[];
@@ -53,32 +57,45 @@ export class ChunkReader implements ChunkSource {
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
     const chunks: Uint8Array[] = Array.from({ length: refs.length });
-    const { damaged, missing } = await this.#fetch(refs, chunks, signal);
+    await this.#readTo(refs, (index, plain) => void (chunks[index] = plain), signal);
+    return chunks;
+  }
+
+  /** The chunks as they are kept, verified all the same. */
+  async readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]> {
+    const chunks: StoredChunk[] = Array.from({ length: refs.length });
+    const take: Take = (index, { byteLength }, { codec }, bytes) => {
+      chunks[index] = { codec: codec as Codec, plainBytes: byteLength, bytes };
+    };
+    await this.#readTo(refs, take, signal);
+    return chunks;
+  }
+
+  async #readTo(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<void> {
+    const { damaged, missing } = await this.#fetch(refs, take, signal);
     if (missing !== undefined) {
       const ref = refToHex(missing);
       throw new StoreError(StoreErrorCode.chunkMissing, `chunk ${ref} is not here`, { ref });
     }
-    if (damaged.length === 0) return chunks;
-    const ref = refToHex(damaged[0]!);
-    throw new StoreError(StoreErrorCode.chunkDamaged, `the bytes of chunk ${ref} are damaged`, { ref });
+    if (damaged.length > 0) throw damagedChunk(damaged[0]!);
   }
 
   /** Which of the chunks are damaged. One that is not there is not. */
   async check(refs: readonly Ref[], signal?: AbortSignal): Promise<readonly Ref[]> {
     for (;;) {
       const present = this.#find(refs).flatMap((row, index) => (row === undefined ? [] : [refs[index]!]));
-      const { damaged, missing } = await this.#fetch(present, [], signal);
+      const { damaged, missing } = await this.#fetch(present, () => {}, signal);
       // Freed between the two looks.
       if (missing === undefined) return damaged;
     }
   }
 
-  /** Puts the chunks into `chunks` and says which are damaged, or which one is missing: then the others may not be there. */
-  async #fetch(refs: readonly Ref[], chunks: Uint8Array[], signal?: AbortSignal): Promise<Fetched> {
+  /** Hands out the chunks and says which are damaged, or which one is missing: then the others may not have been handed out. */
+  async #fetch(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<Fetched> {
     const damaged: Ref[] = [];
     let { wanted, missing } = this.#locate(refs.map((ref, index) => ({ ref, index })));
     for (let attempt = 1; wanted.length > 0 && missing === undefined; attempt++) {
-      const failed = await this.#readAll(wanted, chunks, signal);
+      const failed = await this.#readAll(wanted, take, signal);
       for (const { place } of failed) this.#options.files.forget(segmentOf(place));
       const before = new Map(failed.map(({ index, place }) => [index, place]));
       const again = this.#locate(failed);
@@ -118,11 +135,11 @@ export class ChunkReader implements ChunkSource {
     return { wanted, missing: undefined };
   }
 
-  /** Puts what it could read into `chunks` and returns the rest. */
-  async #readAll(wanted: readonly Wanted[], chunks: Uint8Array[], signal?: AbortSignal): Promise<Wanted[]> {
+  /** Hands out what it could read and returns the rest. */
+  async #readAll(wanted: readonly Wanted[], take: Take, signal?: AbortSignal): Promise<Wanted[]> {
     const sorted = wanted.toSorted((a, b) => a.place - b.place);
     const runs = planRuns(sorted).map((run) =>
-      this.#readRun(run, sorted.slice(run.first, run.end), chunks, signal),
+      this.#readRun(run, sorted.slice(run.first, run.end), take, signal),
     );
     return (await Promise.all(runs)).flat();
   }
@@ -130,7 +147,7 @@ export class ChunkReader implements ChunkSource {
   async #readRun(
     run: ReadRun,
     wanted: readonly Wanted[],
-    chunks: Uint8Array[],
+    take: Take,
     signal?: AbortSignal,
   ): Promise<readonly Wanted[]> {
     let bytes: Buffer<ArrayBuffer>;
@@ -142,17 +159,24 @@ export class ChunkReader implements ChunkSource {
       throw diskError(error);
     }
     signal?.throwIfAborted();
-    let last: Wanted | undefined;
+    let place = -1;
+    let plain: Uint8Array | undefined;
     return wanted.filter((row) => {
-      if (row.place === last?.place) {
-        chunks[row.index] = chunks[last.index]!;
-        return false;
+      const body = bodyInRun(bytes, run, row);
+      // The same chunk again needs no second look.
+      if (row.place !== place) {
+        plain = decompress(body, row.codec, row.plainBytes);
+        if (plain !== undefined && !sameBytes(sha256(plain), row.ref)) plain = undefined;
+        place = row.place;
       }
-      const chunk = decompress(bodyInRun(bytes, run, row), row.codec, row.plainBytes);
-      if (chunk === undefined || !sameBytes(sha256(chunk), row.ref)) return true;
-      chunks[row.index] = chunk;
-      last = row;
+      if (plain === undefined) return true;
+      take(row.index, plain, row, body);
       return false;
     });
   }
+}
+
+export function damagedChunk(ref: Ref): StoreError {
+  const hex = refToHex(ref);
+  return new StoreError(StoreErrorCode.chunkDamaged, `the bytes of chunk ${hex} are damaged`, { ref: hex });
 }

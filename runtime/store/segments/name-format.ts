@@ -75,6 +75,11 @@ export function nameToBytes(name: string): Uint8Array {
   );
 }
 
+/** The bytes under which a name would be found. Undefined when none can be: older stores have names that are refused now. */
+export function nameToSearch(name: string): Uint8Array | undefined {
+  return name === "" || !name.isWellFormed() ? undefined : Buffer.from(name, "utf8");
+}
+
 export function nameFromBytes(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
 }

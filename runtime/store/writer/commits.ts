@@ -117,7 +117,7 @@ export class Commits {
     const sorted = chunks.toSorted((a, b) => Buffer.compare(a.ref, b.ref));
     transaction(tables.database, () => {
       for (const chunk of sorted) tables.chunks.put(chunk.ref, chunk);
-      for (const name of names) tables.catalog.append(name.event, name.sequence, segmentOf(name.place));
+      for (const name of names) tables.names.append(name.event, name.sequence, segmentOf(name.place));
       const ends = [...segments.ends, { segment: segmentOf(place), bytes: offsetOf(place) }];
       for (const { segment, bytes } of ends) {
         if (bytes > 0) tables.putSegment({ number: segment, committedBytes: bytes, isDropped: false });

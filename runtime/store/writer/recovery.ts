@@ -147,7 +147,7 @@ async function replayTail(replay: Recovery, number: number, committed: number): 
     await file.sync();
     const end = transaction(tables.database, () => {
       const reached = addRecords(tables, scanSegment(options), (event, sequence) =>
-        tables.catalog.append(event, sequence, number),
+        tables.names.append(event, sequence, number),
       );
       tables.putSegment({ number, committedBytes: reached, isDropped: false });
       return reached;

@@ -1,7 +1,7 @@
 /** What the thread that uses a store and the thread that writes it say to each other. */
 import type { ErrorJson } from "../../../packets/errors.ts";
 import type { NameRecord } from "../../contracts/catalog.ts";
-import type { WrittenChunks } from "../../contracts/chunks.ts";
+import type { StoredForms, WrittenChunks } from "../../contracts/chunks.ts";
 
 export interface WriterData {
   readonly directory: string;
@@ -19,16 +19,24 @@ export type WriterRequest =
       readonly block: Uint8Array<ArrayBuffer>;
       readonly lengths: Uint32Array<ArrayBuffer>;
     }
+  | {
+      readonly kind: "write-stored";
+      readonly writer: number;
+      /** Its buffer is transferred. */
+      readonly block: Uint8Array<ArrayBuffer>;
+      readonly chunks: StoredForms;
+    }
   | { readonly kind: "claim"; readonly writer: number; readonly refs: Uint8Array }
   | { readonly kind: "flush"; readonly writer: number }
   | {
-      readonly kind: "set-name";
+      readonly kind: "bind";
       readonly writer: number;
       readonly name: string;
       readonly root: Uint8Array;
       readonly length: number;
+      readonly expected: number | undefined;
     }
-  | { readonly kind: "remove-name"; readonly name: string }
+  | { readonly kind: "remove-name"; readonly name: string; readonly expected: number | undefined }
   /** These chunks were read and their bytes are wrong: n × 32 bytes. */
   | { readonly kind: "damaged"; readonly refs: Uint8Array }
   | { readonly kind: "rewrite"; readonly segment: number }
@@ -68,9 +76,10 @@ export interface WriterAnswers {
   readonly "open-writer": number;
   readonly "close-writer": undefined;
   readonly write: WriteAnswer;
+  readonly "write-stored": WriteAnswer;
   readonly claim: Uint8Array<ArrayBuffer>;
   readonly flush: undefined;
-  readonly "set-name": NameRecord;
+  readonly bind: NameRecord;
   readonly "remove-name": boolean;
   readonly damaged: undefined;
   readonly rewrite: undefined;

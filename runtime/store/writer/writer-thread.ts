@@ -3,7 +3,7 @@
  * answers when what was asked for is true. It lives in a worker thread, since hashing and the disk would block any other.
  */
 import { REF_BYTES } from "../../../packets/layout.ts";
-import { appendBlock, findPlace } from "./block-append.ts";
+import { appendBlock, appendStored, findPlace } from "./block-append.ts";
 import { Commits } from "./commits.ts";
 import { Compressor } from "../../../packets/codec.ts";
 import type { Disk } from "../disk.ts";
@@ -20,7 +20,8 @@ import type { OpenWriter } from "./open-writers.ts";
 import { OpenWriters } from "./open-writers.ts";
 import type { StorePaths } from "../store-directory.ts";
 import { Sweeper } from "../maintenance/sweeper.ts";
-import type { NameRecord } from "../../contracts/catalog.ts";
+import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
+import type { StoredForms } from "../../contracts/chunks.ts";
 import type { WriterContext } from "./writer-context.ts";
 import type { SweepAnswer, WriteAnswer } from "./writer-protocol.ts";
 
@@ -127,13 +128,16 @@ export class WriterThread implements WriterContext {
     return this.#index.attempt(async () => {
       const writer = this.#writer(id);
       const answer = appendBlock(this, writer, this.#compressor, block, lengths);
-      await this.segments.flush();
-      if (this.commits.behind >= 1) {
-        const durable = this.#durable();
-        // The next flush tells of a failure: what could not be committed now is tried again then.
-        if (this.commits.isFarBehind) await durable;
-        else durable.catch(() => {});
-      }
+      await this.#settle();
+      return { ...answer, buffer: block.buffer };
+    });
+  }
+
+  /** As `write`. Rejects with PFS_CHUNK_DAMAGED {ref}. */
+  writeStored(id: number, block: Uint8Array<ArrayBuffer>, chunks: StoredForms): Promise<WriteAnswer> {
+    return this.#index.attempt(async () => {
+      const answer = appendStored(this, this.#writer(id), block, chunks);
+      await this.#settle();
       return { ...answer, buffer: block.buffer };
     });
   }
@@ -162,17 +166,17 @@ export class WriterThread implements WriterContext {
     });
   }
 
-  setName(id: number, name: string, root: Uint8Array, length: number): Promise<NameRecord> {
+  bind(id: number, binding: Binding, condition: NameCondition): Promise<NameRecord> {
     return this.#index.attempt(async () => {
       const writer = this.#writer(id);
-      this.#sweeper.named(root);
-      return this.#names.bind(writer, name, root, length);
+      this.#sweeper.named(binding.root);
+      return this.#names.bind(writer, binding, condition);
     });
   }
 
   /** Whether there was such a name. */
-  removeName(name: string): Promise<boolean> {
-    return this.#index.attempt(() => this.#names.remove(name));
+  removeName(name: string, condition: NameCondition): Promise<boolean> {
+    return this.#index.attempt(() => this.#names.remove(name, condition));
   }
 
   /** Lets chunks with wrong bytes be written again. */
@@ -231,6 +235,16 @@ export class WriterThread implements WriterContext {
       this.#writeCheck();
       this.#options.lock.release();
     }
+  }
+
+  /** Resolves when what was appended can be read, and, when much of it is not durable yet, when that has changed. */
+  async #settle(): Promise<void> {
+    await this.segments.flush();
+    if (this.commits.behind < 1) return;
+    const durable = this.#durable();
+    // The next flush tells of a failure: what could not be committed now is tried again then.
+    if (this.commits.isFarBehind) await durable;
+    else durable.catch(() => {});
   }
 
   #writer(id: number): OpenWriter {

@@ -71,14 +71,16 @@ async function answer(writer: WriterThread, request: WriterRequest): Promise<unk
       return writer.closeWriter(request.writer);
     case "write":
       return writer.write(request.writer, request.block, request.lengths);
+    case "write-stored":
+      return writer.writeStored(request.writer, request.block, request.chunks);
     case "claim":
       return writer.claim(request.writer, request.refs);
     case "flush":
       return writer.flush(request.writer);
-    case "set-name":
-      return writer.setName(request.writer, request.name, request.root, request.length);
+    case "bind":
+      return writer.bind(request.writer, request, request);
     case "remove-name":
-      return writer.removeName(request.name);
+      return writer.removeName(request.name, request);
     case "damaged":
       return writer.markDamaged(request.refs);
     case "rewrite":

@@ -102,7 +102,7 @@ export class LocalHarness implements ExecutorHarness {
   }
 
   async readName(name: string): Promise<Uint8Array> {
-    const record = this.#store.resolve(name);
+    const record = await this.#store.catalog.resolve(name);
     if (record === undefined) throw new Error(`no name ${name}`);
     const bytes = await this.readStream(record.root);
     if (bytes.byteLength !== record.length) throw new Error(`${name} has another length`);
@@ -127,6 +127,10 @@ export class LocalHarness implements ExecutorHarness {
   async #open(): Promise<StoreWriter> {
     const writer = await this.#store.openWriter();
     this.writers++;
+    const close = async (): Promise<void> => {
+      this.writers--;
+      await writer.close();
+    };
     return {
       write: (block, lengths) =>
         this.sinkFails
@@ -134,11 +138,10 @@ export class LocalHarness implements ExecutorHarness {
           : writer.write(block, lengths),
       claim: (refs) => writer.claim(refs),
       flush: () => writer.flush(),
-      setName: (name, root, length) => writer.setName(name, root, length),
-      close: async () => {
-        this.writers--;
-        await writer.close();
-      },
+      writeStored: (block, chunks) => writer.writeStored(block, chunks),
+      bind: (binding) => writer.bind(binding),
+      close,
+      [Symbol.asyncDispose]: close,
     };
   }
 }

@@ -66,7 +66,9 @@ describe("results", () => {
     expect(stored.value).toBeUndefined();
     expect(stored.file).toMatchObject({ name: "counts/words.json" });
     expect(JSON.parse(await harness.read(stored.file!.root))).toEqual(expected);
-    expect(harness.store.resolve("counts/words.json")).toMatchObject({ length: stored.file!.length });
+    expect(await harness.store.catalog.resolve("counts/words.json")).toMatchObject({
+      length: stored.file!.length,
+    });
   });
 
   test("bytes: a file in the order of the input, called from where it was made", async () => {
@@ -77,7 +79,7 @@ describe("results", () => {
     expect(value).toBeUndefined();
     expect(await harness.read(out!.root)).toBe(text.toUpperCase());
     expect(out).toMatchObject({ name: "upper", length: text.length });
-    expect(harness.store.resolve(".parts/upper/a")).toMatchObject({ length: text.length });
+    expect(await harness.store.catalog.resolve(".parts/upper/a")).toMatchObject({ length: text.length });
     const nameless = await harness.run(program, [file]);
     expect(nameless.file).toEqual({ root: expect.any(String) as string, length: text.length });
   });

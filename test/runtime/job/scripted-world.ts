@@ -109,15 +109,18 @@ export class ScriptedWorld {
 
   #writer(): StoreWriter {
     this.writers++;
+    const close = async (): Promise<void> => void this.writers--;
     return {
       write: (block, lengths) => this.chunks.write(block, lengths),
       claim: async (refs) => new Uint8Array(refs.byteLength / 32),
       flush: async () => {},
-      setName: async (name, root, length): Promise<NameRecord> => {
+      writeStored: () => Promise.reject(new Error("nobody sends stored chunks here")),
+      bind: async ({ name, root, length }): Promise<NameRecord> => {
         this.names.set(name, { root, length });
         return { name, root, length, version: 1, storedAt: 0 };
       },
-      close: async () => void this.writers--,
+      close,
+      [Symbol.asyncDispose]: close,
     };
   }
 }

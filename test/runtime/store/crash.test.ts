@@ -28,7 +28,7 @@ async function putAndKill(directory: string, run: number, milliseconds: number):
 
 /** What a name holds, as the child would put it. */
 async function contentOf(store: Store, name: string, candidates: readonly string[]): Promise<string> {
-  if (store.resolve(name) === undefined) return REMOVED;
+  if ((await store.catalog.resolve(name)) === undefined) return REMOVED;
   const bytes = await get(store, name);
   const same = (content: string): boolean =>
     content !== REMOVED && Buffer.compare(bytesOf(content), bytes) === 0;

@@ -37,7 +37,7 @@ async function putSome(writer: WriterThread, from: number, acknowledged: Acknowl
         Uint32Array.from(chunks, ({ length }) => length),
       );
       const root = Buffer.from(refs.subarray(0, 32));
-      await writer.setName(id, `n/${index}`, root, chunks[0]!.length);
+      await writer.bind(id, { name: `n/${index}`, root, length: chunks[0]!.length }, {});
       acknowledged.set(`n/${index}`, root);
     } catch (error) {
       errors.push(error);
@@ -51,7 +51,7 @@ async function putSome(writer: WriterThread, from: number, acknowledged: Acknowl
 async function expectAll(directory: string, acknowledged: Acknowledged, when: string): Promise<void> {
   await using store = await Store.open(directory);
   for (const [name, root] of acknowledged) {
-    const record = store.resolve(name);
+    const record = await store.catalog.resolve(name);
     expect(record && refToHex(record.root), `${name} ${when}`).toBe(refToHex(root));
     const [chunk] = await store.read([root]);
     expect(chunk!.byteLength).toBe(record!.length);
@@ -130,7 +130,7 @@ test("a sync that fails takes back what writers were told, and they learn of it"
   // The chunk is not there any more, so it is written again.
   expect(await write(bystander)).toMatchObject({ newChunks: 1 });
   await writer.flush(bystander);
-  await writer.setName(bystander, "kept", sha256(chunk), chunk.length);
+  await writer.bind(bystander, { name: "kept", root: sha256(chunk), length: chunk.length }, {});
   await abandon();
   await expectAll(directory.path, new Map([["kept", Buffer.from(sha256(chunk))]]), "after a failed sync");
 });

@@ -11,9 +11,11 @@ import {
   filesIn,
   get,
   inPieces,
+  namesOf,
   put,
   randomBytes,
   readAll,
+  repairNotes,
   segmentOf,
   temporaryDirectory,
 } from "./store-fixture.ts";
@@ -37,7 +39,7 @@ describe("gc", () => {
       const { chunks } = await put(store, "gone", Buffer.concat([shared, randomBytes("gc gone", 2_000_000)]));
       expect(await store.gc()).toMatchObject({ freedChunks: 0, freedBytes: 0 });
       const before = bytesAtRest(directory.path);
-      await store.remove("gone");
+      await store.catalog.remove("gone");
       const { freedChunks, freedBytes, keptChunks } = await store.gc();
       expect(freedChunks).toBeGreaterThan(chunks / 2);
       expect(freedBytes).toBeGreaterThan(1_900_000);
@@ -46,8 +48,9 @@ describe("gc", () => {
       expect(Buffer.compare(await get(store, "kept"), kept)).toBe(0);
       expect(await store.gc()).toMatchObject({ freedChunks: 0, freedBytes: 0 });
     }
-    await using store = await Store.open(directory.path);
-    expect(store.notes).toEqual([]);
+    const { events, notes } = repairNotes();
+    await using store = await Store.open(directory.path, { events });
+    expect(notes).toEqual([]);
     expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
     expect(Buffer.compare(await get(store, "kept"), kept)).toBe(0);
   });
@@ -56,7 +59,7 @@ describe("gc", () => {
     await using directory = await temporaryDirectory();
     await using store = await Store.open(directory.path);
     await put(store, "gone", randomBytes("all", 1_000_000));
-    await store.remove("gone");
+    await store.catalog.remove("gone");
     expect(await store.gc()).toMatchObject({ keptChunks: 0 });
     expect(bytesAtRest(directory.path)).toBeLessThan(1000);
     await put(store, "next", randomBytes("all", 1_000_000));
@@ -86,8 +89,8 @@ describe("gc", () => {
       await put(store, "whole", randomBytes("whole", 100_000));
       await put(store, "broken", randomBytes("broken", 100_000));
       await put(store, "gone", randomBytes("gone", 100_000));
-      await store.remove("gone");
-      const { root } = store.resolve("broken")!;
+      await store.catalog.remove("gone");
+      const { root } = (await store.catalog.resolve("broken"))!;
       const segment = readFileSync(segmentOf(directory.path));
       segment[segment.indexOf(root) + 60]! ^= 1;
       writeFileSync(segmentOf(directory.path), segment);
@@ -95,7 +98,7 @@ describe("gc", () => {
     await using store = await Store.open(directory.path);
     const error = await failure(store.gc());
     expect(error).toMatchObject({ code: "PFS_CHUNK_DAMAGED", data: { name: "broken" } });
-    await store.remove("broken");
+    await store.catalog.remove("broken");
     expect((await store.gc()).freedChunks).toBeGreaterThan(0);
     expect((await get(store, "whole")).byteLength).toBe(100_000);
   });
@@ -109,7 +112,7 @@ describe("gc", () => {
     const collected = store.gc(controller.signal);
     controller.abort(new Error("enough"));
     await expect(collected).rejects.toThrow("enough");
-    await store.remove("a");
+    await store.catalog.remove("a");
     expect(await store.gc()).toMatchObject({ keptChunks: 0 });
   });
 });
@@ -127,16 +130,16 @@ describe("gc beside open writers", () => {
     expect(await ingest(writer, inPieces(found, 100_000))).toMatchObject({ newChunks: 0 });
     const claimedRefs = Buffer.concat([claimedRoot, sha256(claimed)]);
     expect(await writer.claim(claimedRefs)).toEqual(Uint8Array.of(1, 1));
-    await store.remove("found");
-    await store.remove("claimed");
+    await store.catalog.remove("found");
+    await store.catalog.remove("claimed");
     expect(await store.gc()).toMatchObject({ freedChunks: 0 });
     expect((await readAll(store, written.root)).byteLength).toBe(600_000);
     expect(Buffer.compare(await readAll(store, claimedRoot), claimed)).toBe(0);
-    await writer.setName("written", written.root, written.length);
+    await writer.bind({ name: "written", root: written.root, length: written.length });
     await writer.close();
     expect((await store.gc()).freedChunks).toBeGreaterThan(4);
     expect((await get(store, "written")).byteLength).toBe(600_000);
-    expect(store.has(claimedRefs)).toEqual(Uint8Array.of(0, 0));
+    expect(await store.has(claimedRefs)).toEqual(Uint8Array.of(0, 0));
   });
 
   test("again and again, while files come and go, never loses one that has a name", async () => {
@@ -156,7 +159,7 @@ describe("gc beside open writers", () => {
         expected.set(name, bytes);
         if (index % 3 === 2) {
           expected.delete(name);
-          await store.remove(name);
+          await store.catalog.remove(name);
         }
       }
     };
@@ -190,10 +193,10 @@ describe("a crash in the middle of gc", () => {
     const id = writer.openWriter();
     const name = async (file: number, chunk: number): Promise<void> => {
       const { refs } = await writer.write(id, chunkOf(chunk), Uint32Array.of(9000));
-      await writer.setName(id, `f${file}`, refs, 9000);
+      await writer.bind(id, { name: `f${file}`, root: refs, length: 9000 }, {});
     };
     for (let index = 0; index < FILES; index++) await name(index, index);
-    for (let index = 0; index < FILES; index += 2) await writer.removeName(`f${index}`);
+    for (let index = 0; index < FILES; index += 2) await writer.removeName(`f${index}`, {});
     for (let index = 0; index < FILES; index += 6) await name(index, index + 100);
     writer.closeWriter(id);
     const begun = disk.operations;
@@ -221,13 +224,12 @@ describe("a crash in the middle of gc", () => {
   async function expectLive(directory: string, readOnly: boolean, when: string): Promise<void> {
     await using store = await Store.open(directory, { readOnly });
     const live = liveFiles();
-    expect(
-      [...store.list()].map(({ name }) => name),
-      when,
-    ).toEqual(live.map(([name]) => name));
+    expect(await namesOf(store), when).toEqual(live.map(([name]) => name));
     for (const [name, chunk] of live) {
       const expected = chunkOf(chunk);
-      expect(refToHex(store.resolve(name)!.root), `${name} ${when}`).toBe(refToHex(sha256(expected)));
+      expect(refToHex((await store.catalog.resolve(name))!.root), `${name} ${when}`).toBe(
+        refToHex(sha256(expected)),
+      );
       const [bytes] = await store.read([sha256(expected)]);
       expect(Buffer.compare(bytes!, expected)).toBe(0);
     }

@@ -21,7 +21,7 @@ async function putOne(name: string, content: string): Promise<void> {
   const bytes = bytesOf(content);
   const writer = await store.openWriter();
   const { root } = await ingest(writer, inPieces(bytes, 500_000));
-  await writer.setName(name, root, bytes.byteLength);
+  await writer.bind({ name, root, length: bytes.byteLength });
   await writer.close();
 }
 
@@ -34,7 +34,7 @@ async function putForever(lane: number): Promise<void> {
       ? `base-${lane}/${2_000_000 + index}`
       : `${run}-${lane}-${index}/${(index * 7919) % 90_000}`;
     await say(name, content, () => putOne(name, content));
-    if (index % 5 === 4) await say(name, REMOVED, () => store.remove(name));
+    if (index % 5 === 4) await say(name, REMOVED, () => store.catalog.remove(name));
     if (lane === 0 && index % 6 === 5) await store.gc();
   }
 }

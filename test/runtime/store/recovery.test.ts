@@ -18,8 +18,10 @@ import {
   failure,
   filesIn,
   get,
+  namesOf,
   put,
   randomBytes,
+  repairNotes,
   segmentOf,
   temporaryDirectory,
   textBytes,
@@ -36,10 +38,14 @@ const FILES: readonly (readonly [name: string, bytes: Uint8Array])[] = [
 let original: TemporaryDirectory;
 
 /** Everything that the catalog says. */
-function catalogOf(store: Store): unknown[] {
-  return [...store.list()].flatMap(({ name }) =>
-    store.history(name).map((record) => ({ ...record, root: refToHex(record.root) })),
-  );
+async function catalogOf(store: Store): Promise<unknown[]> {
+  const records: unknown[] = [];
+  for (const name of await namesOf(store)) {
+    for (const record of await store.catalog.history(name)) {
+      records.push({ ...record, root: refToHex(record.root) });
+    }
+  }
+  return records;
 }
 let expected: unknown[];
 
@@ -50,8 +56,8 @@ beforeAll(async () => {
   await put(store, "text", textBytes(300_000));
   await put(store, "text", textBytes(400_000));
   await put(store, "gone", randomBytes("gone", 100_000));
-  await store.remove("gone");
-  expected = catalogOf(store);
+  await store.catalog.remove("gone");
+  expected = await catalogOf(store);
 });
 afterAll(() => original[Symbol.asyncDispose]());
 
@@ -62,12 +68,13 @@ async function survives(damage: (directory: string) => void, readOnly = false): 
   cpSync(join(original.path, "store"), directory, { recursive: true });
   damage(directory);
   const files = readOnly ? filesIn(directory) : undefined;
-  await using store = await Store.open(directory, { readOnly });
-  expect(catalogOf(store)).toEqual(expected);
+  const { events, notes } = repairNotes();
+  await using store = await Store.open(directory, { readOnly, events });
+  expect(await catalogOf(store)).toEqual(expected);
   for (const [name, bytes] of FILES) expect(Buffer.compare(await get(store, name), bytes)).toBe(0);
   expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
   if (readOnly) expect(filesIn(directory)).toEqual(files);
-  return store.notes;
+  return notes;
 }
 
 describe.each([
@@ -122,7 +129,8 @@ test("an index that was not closed in order is believed row by row", async () =>
 
 test("an index that is damaged while it is used is built again", async () => {
   await using directory = await temporaryDirectory();
-  await using store = await Store.open(directory.path);
+  const { events, notes } = repairNotes();
+  await using store = await Store.open(directory.path, { events });
   const bytes = randomBytes("in use", 2_000_000);
   const { root } = await put(store, "a", bytes);
   // Another process writes nonsense into rows: through SQLite, so that everyone sees it at once.
@@ -132,17 +140,17 @@ test("an index that is damaged while it is used is built again", async () => {
   };
   vandal("update chunks set place = place + 1");
   expect(Buffer.compare(await get(store, "a"), bytes)).toBe(0);
-  expect(store.notes).toHaveLength(1);
+  expect(notes).toHaveLength(1);
   vandal("update names set root = zeroblob(32)");
-  expect(refToHex(store.resolve("a")!.root)).toBe(refToHex(root));
+  expect(refToHex((await store.catalog.resolve("a"))!.root)).toBe(refToHex(root));
   vandal("update chunks set stored = 5; update names set length = 1");
   await put(store, "b", bytes);
-  expect(store.history("a")).toHaveLength(1);
-  expect(store.resolve("a")!.length).toBe(2_000_000);
+  expect(await store.catalog.history("a")).toHaveLength(1);
+  expect((await store.catalog.resolve("a"))!.length).toBe(2_000_000);
   expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
   vandal("drop table names");
   await put(store, "c", bytes);
-  expect([...store.list()].map(({ name }) => name)).toEqual(["a", "b", "c"]);
+  expect(await namesOf(store)).toEqual(["a", "b", "c"]);
 });
 
 describe("a segment's end", () => {
@@ -174,9 +182,10 @@ describe("a segment's end", () => {
       copyFileSync(join(directory.path, "index.db"), join(path, "index.db"));
       rmSync(join(path, "index.check"), { force: true });
       writeFileSync(segmentOf(path), ending);
-      await using store = await Store.open(path);
-      expect(store.notes.join()).toContain("cut off");
-      expect([...store.list()].map(({ name }) => name)).toEqual(["a"]);
+      const { events, notes } = repairNotes();
+      await using store = await Store.open(path, { events });
+      expect(notes.join()).toContain("cut off");
+      expect(await namesOf(store)).toEqual(["a"]);
       expect(Buffer.compare(await get(store, "a"), randomBytes("torn a", 100_000))).toBe(0);
       expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
       await put(store, "c", randomBytes("torn c", 1000));
@@ -191,8 +200,9 @@ describe("a segment's end", () => {
       await put(store, "a", randomBytes("cut a", 300_000));
     }
     truncateSync(segmentOf(directory.path), 250_000);
-    await using store = await Store.open(directory.path);
-    expect(store.notes.join()).toContain("misses its last");
+    const { events, notes } = repairNotes();
+    await using store = await Store.open(directory.path, { events });
+    expect(notes.join()).toContain("misses its last");
     expect(await failure(get(store, "a"))).toMatchObject({ code: "PFS_CHUNK_DAMAGED" });
     await put(store, "b", randomBytes("cut b", 300_000));
     expect(Buffer.compare(await get(store, "b"), randomBytes("cut b", 300_000))).toBe(0);
@@ -209,7 +219,7 @@ test("a stored segment is not taken for records when the index is built again", 
     await using store = await Store.open(path);
     await put(store, "secret", randomBytes("secret", 5000));
     await put(store, "copy", readFileSync(segmentOf(path)));
-    await store.remove("secret");
+    await store.catalog.remove("secret");
   }
   const segment = readFileSync(segmentOf(path));
   // Every header in turn is hit, so that the search for the next one goes through the bodies.
@@ -223,7 +233,7 @@ test("a stored segment is not taken for records when the index is built again", 
     writeFileSync(segmentOf(path), hit);
     rmSync(join(path, "index.db"));
     await using store = await Store.open(path);
-    const names = [...store.list()].map(({ name }) => name);
+    const names = await namesOf(store);
     expect(names.filter((name) => name !== "copy" && name !== "secret")).toEqual([]);
   }
 });

@@ -1,5 +1,6 @@
 /** Directories that go away after a test, bytes of every kind, and the shortest ways in and out of a store. */
 import { createCipheriv, createHash } from "node:crypto";
+import { EventEmitter } from "node:events";
 import { readdirSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,6 +11,7 @@ import type { ExecuteOptions } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { Ingested } from "../../../runtime/stream/ingest.ts";
 import type { Store } from "../../../runtime/store/store.ts";
+import type { EventMap, Events } from "../../../runtime/contracts/events.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 
 export interface TemporaryDirectory extends AsyncDisposable {
@@ -43,7 +45,7 @@ export async function* inPieces(bytes: Uint8Array, size: number): AsyncGenerator
 export async function put(store: Store, name: string, bytes: Uint8Array): Promise<Ingested> {
   await using writer = await store.openWriter();
   const ingested = await ingest(writer, inPieces(bytes, 300_000));
-  await writer.setName(name, ingested.root, ingested.length);
+  await writer.bind({ name, root: ingested.root, length: ingested.length });
   return ingested;
 }
 
@@ -57,9 +59,24 @@ export function readAll(source: ChunkSource, root: Ref, options?: ExecuteOptions
   return collect(execute(source, root, options));
 }
 
+/** The names that a store lists. */
+export async function namesOf(store: Store, prefix?: string, after?: string): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name } of store.catalog.list(prefix, after)) names.push(name);
+  return names;
+}
+
+/** Something for a store to tell what it found wrong, and what it told. */
+export function repairNotes(): { readonly events: Events; readonly notes: readonly string[] } {
+  const events: Events = new EventEmitter<EventMap>();
+  const notes: string[] = [];
+  events.on("repair", ({ text }) => notes.push(text));
+  return { events, notes };
+}
+
 /** The bytes of a name. */
 export async function get(store: Store, name: string): Promise<Buffer> {
-  const record = store.resolve(name);
+  const record = await store.catalog.resolve(name);
   if (record === undefined) throw new Error(`no ${name}`);
   return readAll(store, record.root);
 }

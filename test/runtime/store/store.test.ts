@@ -9,9 +9,11 @@ import {
   failure,
   filesIn,
   get,
+  namesOf,
   put,
   randomBytes,
   readAll,
+  repairNotes,
   segmentOf,
   temporaryDirectory,
 } from "./store-fixture.ts";
@@ -52,8 +54,9 @@ describe("opening", () => {
       await using store = await Store.open(path);
       await put(store, "a", bytes);
     }
-    await using store = await Store.open(path);
-    expect(store.notes).toEqual([]);
+    const { events, notes } = repairNotes();
+    await using store = await Store.open(path, { events });
+    expect(notes).toEqual([]);
     expect(Buffer.compare(await get(store, "a"), bytes)).toBe(0);
   });
 
@@ -127,11 +130,11 @@ describe("for reading only", () => {
     const before = filesIn(path);
     await using reader = await Store.open(path, { readOnly: true });
     expect(Buffer.compare(await get(reader, "a"), bytes)).toBe(0);
-    expect([...reader.list()].map(({ name }) => name)).toEqual(["a"]);
+    expect(await namesOf(reader)).toEqual(["a"]);
     expect(await reader.verify()).toMatchObject({ damaged: [], incomplete: [] });
     expect(filesIn(path)).toEqual(before);
     expect(await failure(reader.openWriter())).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
-    expect(await failure(reader.remove("a"))).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
+    expect(await failure(reader.catalog.remove("a"))).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
     expect(await failure(reader.gc())).toMatchObject({ code: "PFS_STORE_READ_ONLY" });
   });
 
@@ -139,8 +142,9 @@ describe("for reading only", () => {
     await using directory = await temporaryDirectory();
     const path = join(directory.path, "store");
     await (await Store.open(path)).close();
-    await using reader = await Store.open(path, { readOnly: true });
-    expect(reader.resolve("a")).toBeUndefined();
+    const { events, notes } = repairNotes();
+    await using reader = await Store.open(path, { readOnly: true, events });
+    expect(await reader.catalog.resolve("a")).toBeUndefined();
     const first = randomBytes("reader 1", 700_000);
     const second = randomBytes("reader 2", 700_000);
     {
@@ -149,8 +153,8 @@ describe("for reading only", () => {
       expect(Buffer.compare(await get(reader, "a"), first)).toBe(0);
       await put(writer, "b", second);
       expect(Buffer.compare(await get(reader, "b"), second)).toBe(0);
-      await writer.remove("a");
-      expect(reader.resolve("a")).toBeUndefined();
+      await writer.catalog.remove("a");
+      expect(await reader.catalog.resolve("a")).toBeUndefined();
       expect((await writer.gc()).freedChunks).toBeGreaterThan(0);
       expect(Buffer.compare(await get(reader, "b"), second)).toBe(0);
     }
@@ -160,7 +164,7 @@ describe("for reading only", () => {
       await put(writer, "c", first);
     }
     expect(Buffer.compare(await get(reader, "c"), first)).toBe(0);
-    expect(reader.notes).toEqual([]);
+    expect(notes).toEqual([]);
   });
 });
 
@@ -176,7 +180,7 @@ test("only one writes at a time, and the second learns who does", async () => {
   await put(first, "a", randomBytes("busy", 1000));
   await first.close();
   await using second = await waiting;
-  expect(second.resolve("a")).toBeDefined();
+  expect(await second.catalog.resolve("a")).toBeDefined();
 });
 
 test("a store that is closed says so, however often", async () => {
@@ -189,7 +193,7 @@ test("a store that is closed says so, however often", async () => {
   expect(await failure(writer.flush())).toMatchObject(closed);
   expect(await failure(store.openWriter())).toMatchObject(closed);
   expect(await failure(store.read([sha256(Buffer.from("x"))]))).toMatchObject(closed);
-  expect(() => store.resolve("a")).toThrow("closed");
+  expect(await failure(store.catalog.resolve("a"))).toMatchObject(closed);
   await writer.close();
 });
 
@@ -201,17 +205,17 @@ describe("names", () => {
     for (let version = 1; version <= NAME_VERSIONS_MAX + 3; version++) {
       roots.push(refToHex((await put(store, "a", randomBytes(`v${version}`, 5000))).root));
     }
-    const history = store.history("a");
+    const history = await store.catalog.history("a");
     expect(history.map(({ version }) => version)).toEqual([13, 12, 11, 10, 9, 8, 7, 6, 5, 4]);
     expect(history.map(({ root }) => refToHex(root))).toEqual(roots.toReversed().slice(0, NAME_VERSIONS_MAX));
-    expect(store.resolve("a")).toEqual(history[0]);
+    expect(await store.catalog.resolve("a")).toEqual(history[0]);
     expect((await readAll(store, history.at(-1)!.root)).byteLength).toBe(5000);
-    expect(await store.remove("a")).toBe(true);
-    expect(store.resolve("a")).toBeUndefined();
-    expect(store.history("a")).toEqual([]);
-    expect(await store.remove("a")).toBe(false);
+    expect(await store.catalog.remove("a")).toBe(true);
+    expect(await store.catalog.resolve("a")).toBeUndefined();
+    expect(await store.catalog.history("a")).toEqual([]);
+    expect(await store.catalog.remove("a")).toBe(false);
     await put(store, "a", randomBytes("again", 10));
-    expect(store.history("a").map(({ version }) => version)).toEqual([1]);
+    expect((await store.catalog.history("a")).map(({ version }) => version)).toEqual([1]);
   });
 
   test("are listed in the order of their bytes, from a prefix and after a name", async () => {
@@ -221,20 +225,20 @@ describe("names", () => {
     const { root } = await put(store, "seed", randomBytes("list", 10));
     const many = Array.from({ length: 600 }, (_, index) => `m/${String(index).padStart(4, "0")}`);
     const names = ["Z", "a", "a/b", "a/c", "ab", "é", "\u{1F600}", "\uFFFD", "a/é", ...many];
-    await Promise.all(names.map((name) => writer.setName(name, root, 10)));
-    await store.remove("ab");
+    await Promise.all(names.map((name) => writer.bind({ name, root, length: 10 })));
+    await store.catalog.remove("ab");
     const byBytes = [...names, "seed"]
       .filter((name) => name !== "ab")
       .toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-    const listed = (prefix?: string, after?: string): string[] =>
-      [...store.list(prefix, after)].map(({ name }) => name);
-    expect(listed()).toEqual(byBytes);
-    expect(listed("a")).toEqual(["a", "a/b", "a/c", "a/é"]);
-    expect(listed("a/", "a/b")).toEqual(["a/c", "a/é"]);
-    expect(listed("m/")).toEqual(many);
-    expect(listed("m/", "m/0597")).toEqual(many.slice(598));
-    expect(listed("nothing")).toEqual([]);
-    expect(listed("\u{1F600}")).toEqual(["\u{1F600}"]);
+    const listed = async (prefix?: string, after?: string): Promise<string[]> =>
+      await namesOf(store, prefix, after);
+    expect(await listed()).toEqual(byBytes);
+    expect(await listed("a")).toEqual(["a", "a/b", "a/c", "a/é"]);
+    expect(await listed("a/", "a/b")).toEqual(["a/c", "a/é"]);
+    expect(await listed("m/")).toEqual(many);
+    expect(await listed("m/", "m/0597")).toEqual(many.slice(598));
+    expect(await listed("nothing")).toEqual([]);
+    expect(await listed("\u{1F600}")).toEqual(["\u{1F600}"]);
     expect(store.statistics().names).toBe(byBytes.length);
   });
 
@@ -244,14 +248,16 @@ describe("names", () => {
     await using writer = await store.openWriter();
     const { root } = await put(store, "a", randomBytes("check", 10));
     for (const name of ["", "../a", "a\nb", "\ud800", "x".repeat(1025)]) {
-      expect(await failure(writer.setName(name, root, 10))).toMatchObject({ code: "PFS_NAME_INVALID" });
+      expect(await failure(writer.bind({ name, root, length: 10 }))).toMatchObject({
+        code: "PFS_NAME_INVALID",
+      });
     }
     const nowhere = sha256(Buffer.from("nowhere"));
-    expect(await failure(writer.setName("b", nowhere, 10))).toMatchObject({
+    expect(await failure(writer.bind({ name: "b", root: nowhere, length: 10 }))).toMatchObject({
       code: "PFS_CHUNK_MISSING",
       data: { ref: refToHex(nowhere) },
     });
-    expect([...store.list()].map(({ name }) => name)).toEqual(["a"]);
+    expect(await namesOf(store)).toEqual(["a"]);
   });
 });
 
@@ -283,12 +289,12 @@ describe("a writer", () => {
     expect(again.map(({ newChunks }) => newChunks)).toEqual([0, 0]);
     const ref = sha256(chunk);
     expect(Buffer.from(again[0]!.refs)).toEqual(Buffer.concat([ref, ref]));
-    expect(store.has(ref)).toEqual(Uint8Array.of(1));
+    expect(await store.has(ref)).toEqual(Uint8Array.of(1));
     expect(await store.read([ref])).toEqual([Buffer.from(chunk)]);
     await writer.flush();
     expect(await writer.write(block(), lengths())).toMatchObject({ newChunks: 0 });
     const refs = Buffer.concat([ref, sha256(Buffer.from("nowhere"))]);
     expect(await writer.claim(refs)).toEqual(Uint8Array.of(1, 0));
-    expect(store.has(refs)).toEqual(Uint8Array.of(1, 0));
+    expect(await store.has(refs)).toEqual(Uint8Array.of(1, 0));
   });
 });

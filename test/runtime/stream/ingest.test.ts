@@ -16,6 +16,7 @@ import {
   failure,
   get,
   inPieces,
+  namesOf,
   put,
   randomBytes,
   readAll,
@@ -194,10 +195,10 @@ describe("a source or a sink that fails", () => {
     }
     await expect(ingest(writer, failing())).rejects.toThrow("the cable was pulled");
     expect(closed).toBe(true);
-    expect([...store.list()]).toEqual([]);
+    expect(await namesOf(store)).toEqual([]);
     await put(store, "after", randomBytes("after", 10_000));
     expect((await get(store, "after")).byteLength).toBe(10_000);
-    await store.remove("after");
+    await store.catalog.remove("after");
   });
 
   test("is told of by the sink's own error, and its source is closed", async () => {

@@ -25,7 +25,7 @@ export interface NameRow extends NameEvent {
 const COLUMNS = "name, sequence, action, version, stored_at, length, root, segment, listed, mark";
 const IS_LATEST = "sequence = (select max(sequence) from names other where other.name = names.name)";
 
-export class Catalog {
+export class NameTable {
   readonly #insert: StatementSync;
   readonly #unlist: StatementSync;
   readonly #move: StatementSync;
