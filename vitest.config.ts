@@ -1,9 +1,13 @@
+import { createRequire } from "node:module";
 import { defineConfig } from "vitest/config";
 import type { ViteUserConfig } from "vitest/config";
 
 if (!process.versions.node.startsWith("24.")) {
   throw new Error(`tests need Node 24, this is ${process.version}; run them with "npm test"`);
 }
+
+// What tests start in threads and processes is built; once here, and not by each of their files.
+(createRequire(import.meta.url)("./tools/build.mjs") as { builtFolder: () => string }).builtFolder();
 
 const config: ViteUserConfig = defineConfig({
   test: {

@@ -7,11 +7,11 @@ import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
 import { build } from "esbuild";
 import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
+import { builtUrl } from "../runtime/built.ts";
 import { PROGRAM_CODE_BYTES_MAX } from "../runtime/limits.ts";
 import { fileError, SdkError, SdkErrorCode } from "./errors.ts";
 import type { ProgramBundle, ProgramSource } from "./packetfs.ts";
 
-const AUTHORING_API = new URL("./program.ts", import.meta.url);
 const SOURCE_NAME = "program.ts";
 const OUTPUT_NAME = "program.js";
 /** Where a program given as text lies: nowhere, so that it finds no neighbours on this machine. */
@@ -107,8 +107,8 @@ const sandboxImports: Plugin = {
   setup(plugin) {
     plugin.onResolve({ filter: /^packetfs$/ }, () => ({ path: SOURCE_NAME, namespace: "packetfs" }));
     plugin.onLoad({ filter: /.*/, namespace: "packetfs" }, async () => ({
-      contents: await readFile(AUTHORING_API, "utf8"),
-      loader: "ts",
+      contents: await readFile(builtUrl(new URL("./program.ts", import.meta.url)), "utf8"),
+      loader: "js",
     }));
     plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, async (args) => {
       const { path, kind, importer, resolveDir, namespace } = args;

@@ -39,8 +39,9 @@ const IMPURE =
 
 /** Files that something outside the source names, and what that is. */
 const ENTRIES = new Map([
-  ["sdk/index.ts", "package.json, exports"],
-  ["sdk/cli/main.ts", "sdk/bin/pfs.mjs"],
+  ["sdk/index.ts", "tools/build.mjs"],
+  ["sdk/cli/main.ts", "tools/build.mjs"],
+  ["sdk/bin/index.mjs", "package.json, exports"],
   ["sdk/bin/pfs.mjs", "package.json, bin"],
   ["sdk/bin/ensure-installed.mjs", "package.json, scripts"],
   ["runtime/accelerator/gl-absent/index.js", "package.json, dependencies"],

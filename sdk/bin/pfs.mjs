@@ -1,35 +1,15 @@
 #!/usr/bin/env node
-// Plain JavaScript that any Node can parse: runs the CLI here if this is a Node 24, otherwise in the one npm installed.
+// Plain JavaScript that any Node can parse: runs the CLI here if this Node is new enough, otherwise in the one that a
+// checkout brings.
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { constants } from "node:os";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { builtFile, whyTooOld } from "./built.mjs";
 
-const MAJOR = 24;
-const MINOR_LEAST = 15;
-
-const cli = new URL("../cli/main.ts", import.meta.url);
-const [major, minor] = process.versions.node.split(".").map(Number);
-
-await rememberCompiledCode();
-if (major === MAJOR && minor >= MINOR_LEAST) await import(cli.href);
+const tooOld = whyTooOld();
+if (tooOld === undefined) await import(builtFile("cli.js").href);
 else runWith(pinnedNode());
-
-/**
- * Makes starts after the first three times as fast, and those of worker threads: they go by the variable. The cache is
- * the user's own, for nobody else may write code into it.
- */
-async function rememberCompiledCode() {
-  try {
-    const { default: envPaths } = await import("env-paths");
-    process.env.NODE_COMPILE_CACHE ??= join(envPaths("packetfs", { suffix: "" }).cache, "code");
-    const { enableCompileCache } = await import("node:module");
-    enableCompileCache?.();
-  } catch {
-    // Without it everything works, only later.
-  }
-}
 
 function pinnedNode() {
   const system = process.platform === "win32" ? "win" : process.platform;
@@ -37,9 +17,7 @@ function pinnedNode() {
   try {
     return createRequire(import.meta.url).resolve(`node-${system}-${process.arch}/${file}`);
   } catch {
-    console.error(
-      `pfs needs Node ${MAJOR}.${MINOR_LEAST} or a later ${MAJOR}; this is ${process.version} and none is installed with it.`,
-    );
+    console.error(`pfs: ${tooOld}`);
     process.exit(1);
   }
 }
@@ -49,7 +27,7 @@ function pinnedNode() {
  * through the channel, for a terminal sends its Ctrl-C to both, and the child must not take it for two.
  */
 function runWith(node) {
-  const child = spawn(node, [fileURLToPath(cli), ...process.argv.slice(2)], {
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
     stdio: ["inherit", "inherit", "inherit", "ipc"],
     env: { ...process.env, PACKETFS_LAUNCHED: "1" },
   });

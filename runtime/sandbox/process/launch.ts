@@ -2,7 +2,7 @@
  * Starts the process of an executor behind as many walls as the system allows, the strongest that have worked on this machine:
  *
  *   no environment        nothing to read there but the time zone, which is UTC for all programs
- *   permission model      Node's own: no files but the sources, no child processes. A seat belt, no wall
+ *   permission model      Node's own: no files but what it is made of, no child processes. A seat belt, no wall
  *   no network            a network namespace of its own, empty
  *   other user            nobody, with all capabilities dropped
  *   no new privileges     nothing that it executes can gain any
@@ -12,8 +12,9 @@ import type { ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
-import { dirname, extname, sep } from "node:path";
+import { dirname, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { builtUrl } from "../../built.ts";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import { EXECUTOR_START_MS, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
 import { MessageKind, MessageReader, PIPE_DESCRIPTOR } from "./protocol.ts";
@@ -34,7 +35,6 @@ export interface LaunchOptions {
   readonly sharedMemoryDescriptor: number;
 }
 
-const MAIN = fileURLToPath(new URL(`../thread/executor-main${extname(import.meta.url)}`, import.meta.url));
 const NOBODY = 65_534;
 const NODE_WALLS: Wall = { names: ["no environment", "permission model"], command: [], permission: true };
 /** Unusual layouts of node_modules are not readable under the permission model. */
@@ -65,19 +65,21 @@ export function launch(
   { threads, rssBytesMax, sharedMemoryDescriptor }: LaunchOptions,
   wall: Wall,
 ): ChildProcess {
+  const main = fileURLToPath(builtUrl(new URL("../thread/executor-main.ts", import.meta.url)));
+  const folder = dirname(main);
   const node = [
     process.execPath,
     "--no-node-snapshot",
     "--expose-gc",
     "--no-warnings",
-    ...(wall.permission ? permissionFlags() : []),
-    MAIN,
+    ...(wall.permission ? permissionFlags(folder) : []),
+    main,
     String(threads),
     String(rssBytesMax),
   ];
   const [command, ...args] = [...wall.command, ...node];
   return spawn(command!, args, {
-    cwd: dirname(MAIN),
+    cwd: folder,
     env: environment(),
     stdio: ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor],
     // In a group of its own: Ctrl-C is for the node to deal with.
@@ -91,8 +93,7 @@ function environment(): NodeJS.ProcessEnv {
   return process.platform === "win32" ? { TZ: "UTC", SystemRoot } : { TZ: "UTC" };
 }
 
-function permissionFlags(): string[] {
-  const sources = fileURLToPath(new URL("../../..", import.meta.url));
+function permissionFlags(built: string): string[] {
   const require = createRequire(import.meta.url);
   const isolatedVm = require.resolve("isolated-vm");
   const packages = [
@@ -101,9 +102,7 @@ function permissionFlags(): string[] {
     packageFolder(createRequire(isolatedVm).resolve("node-gyp-build"), "node-gyp-build"),
   ];
   const folders = [
-    `${sources}runtime${sep}`,
-    `${sources}packets${sep}`,
-    `${sources}package.json`,
+    `${built}${sep}`,
     // How node-gyp-build tells which C library isolated-vm's binary must be for.
     "/etc/alpine-release",
     ...packages,

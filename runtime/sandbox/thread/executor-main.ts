@@ -6,8 +6,8 @@
 import { createHash } from "node:crypto";
 import { writeSync } from "node:fs";
 import { Socket } from "node:net";
-import { extname } from "node:path";
 import { Piscina } from "piscina";
+import { builtUrl } from "../../built.ts";
 import { EXECUTOR_RSS_POLL_MS, PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../limits.ts";
 import { PIPE_DESCRIPTOR, encodeHeader, MessageKind, MessageReader } from "../process/protocol.ts";
 import type { SharedProgram, ThreadAnswer, ThreadTask } from "./executor-thread.ts";
@@ -25,7 +25,7 @@ const rssBytesMax = Number(process.argv[3]);
 const BODY_BYTES_MAX = PROGRAM_CODE_BYTES_MAX + PROGRAM_ARGS_BYTES_MAX + 4 * 1024 * 1024;
 
 const pool = new Piscina<ThreadTask, ThreadAnswer | ArrayBuffer>({
-  filename: new URL(`./executor-thread${extname(import.meta.url)}`, import.meta.url).href,
+  filename: builtUrl(new URL("./executor-thread.ts", import.meta.url)).href,
   minThreads: threads,
   maxThreads: threads,
   idleTimeout: Infinity,

@@ -1,9 +1,8 @@
 /** The calling thread's side of a store's writer: calls, answers, and what becomes of them when the writer ends. */
-import { extname } from "node:path";
-import type { Worker } from "node:worker_threads";
+import { Worker } from "node:worker_threads";
 import { PacketfsError } from "../../../packets/errors.ts";
+import { builtUrl } from "../../built.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
-import { startThread } from "./source-thread.ts";
 import type { FromWriter, ToWriter, WriterAnswers, WriterData, WriterRequest } from "./writer-protocol.ts";
 
 export interface WriterEvents {
@@ -34,8 +33,8 @@ export class WriterClient {
     data: WriterData,
     events: WriterEvents,
   ): Promise<{ client: WriterClient; storeId: Uint8Array; notes: readonly string[] }> {
-    const url = new URL(`./writer-worker${extname(import.meta.url)}`, import.meta.url);
-    const worker = startThread(url, { workerData: data, execArgv: [], name: "packetfs-store" });
+    const url = builtUrl(new URL("./writer-worker.ts", import.meta.url));
+    const worker = new Worker(url, { workerData: data, execArgv: [], name: "packetfs-store" });
     const client = new WriterClient(worker);
     return new Promise((resolve, reject) => {
       worker.on("message", (message: FromWriter) => {

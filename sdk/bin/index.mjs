@@ -1,0 +1,39 @@
+// What `import … from "packetfs"` gets. Plain JavaScript that any Node can parse, so that one which is too old says so;
+// what is exported is in sdk/index.ts.
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { builtFile, whyTooOld } from "./built.mjs";
+
+const tooOld = whyTooOld();
+if (tooOld !== undefined) throw new Error(tooOld);
+
+// Not with await, so that CommonJS may require this.
+export const {
+  Flag,
+  Op,
+  PACKET_BYTES,
+  PacketfsError,
+  SdkError,
+  SdkErrorCode,
+  UsageError,
+  blocks,
+  bundleProgram,
+  bytes,
+  columns,
+  connect,
+  csv,
+  decodePacket,
+  defineProgram,
+  disassemble,
+  encodeFrame,
+  errorToJson,
+  faultErrorCode,
+  hasCode,
+  jsonLines,
+  lines,
+  openLocal,
+  packetCount,
+  packetToJson,
+  refFromHex,
+  refToHex,
+} = createRequire(import.meta.url)(fileURLToPath(builtFile("index.js")));
