@@ -1,0 +1,282 @@
+/** What every `PacketFS` must do, whether it is a directory or a hub with nodes. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { hasCode } from "../../packets/errors.ts";
+import type { JobEvent, PacketFS, ProgramSource } from "../../sdk/packetfs.ts";
+
+export interface PacketFSHarness {
+  readonly pfs: PacketFS;
+  close(): Promise<void>;
+}
+
+const SUM: ProgramSource = {
+  source: `import { defineProgram, lines } from "packetfs";
+    export default defineProgram({ input: lines(), map: Number, combine: (a, b) => a + b });`,
+};
+const COUNT: ProgramSource = {
+  source: `import { defineProgram, lines } from "packetfs";
+    export default defineProgram({
+      input: lines(), yields: "groups",
+      map: (line, { emit }) => emit(line.slice(-1), 1),
+      combine: (a, b) => a + b,
+    });`,
+};
+const UPPER: ProgramSource = {
+  source: `import { defineProgram, lines } from "packetfs";
+    export default defineProgram({
+      input: lines(), yields: "bytes", map: (line) => line.toUpperCase() + "\\n",
+    });`,
+};
+const ENDLESS: ProgramSource = {
+  source: `import { defineProgram, lines } from "packetfs";
+    export default defineProgram({
+      input: lines(), limits: { timeMs: 120_000 },
+      map: () => { for (;;); }, combine: (a) => a,
+    });`,
+};
+
+const NUMBERS = Array.from({ length: 30_000 }, (_, index) => index + 1);
+const TEXT = Buffer.from(`${NUMBERS.join("\n")}\n`);
+
+async function bytesOf(pieces: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const piece of pieces) parts.push(Uint8Array.from(piece));
+  return Buffer.concat(parts);
+}
+
+async function* endlessBytes(given: () => void): AsyncGenerator<Uint8Array> {
+  for (let piece = 0; ; piece++) {
+    yield new Uint8Array(65_536).fill(piece);
+    if (piece === 4) given();
+  }
+}
+
+export function describePacketFS(name: string, open: () => Promise<PacketFSHarness>): void {
+  describe(name, () => {
+    let harness: PacketFSHarness;
+    let pfs: PacketFS;
+    let directory: string;
+
+    beforeAll(async () => {
+      directory = await mkdtemp(join(tmpdir(), "pfs-suite-"));
+      harness = await open();
+      pfs = harness.pfs;
+      await pfs.put(TEXT, { name: "numbers.txt" });
+    });
+    afterAll(async () => {
+      await harness.close();
+      await rm(directory, { recursive: true, force: true });
+    });
+
+    async function codeOf(work: Promise<unknown> | AsyncIterable<unknown>): Promise<string> {
+      try {
+        if (Symbol.asyncIterator in work) for await (const _ of work);
+        else await work;
+      } catch (error) {
+        return hasCode(error, (error as { code: string }).code)
+          ? (error as { code: string }).code
+          : String(error);
+      }
+      return "no error";
+    }
+
+    describe("files", () => {
+      it("come out as they went in, from a path, bytes or a stream, under one root", async () => {
+        const path = join(directory, "numbers.txt");
+        await writeFile(path, TEXT);
+        async function* pieces(): AsyncGenerator<Uint8Array> {
+          for (let at = 0; at < TEXT.length; at += 999) yield TEXT.subarray(at, at + 999);
+        }
+        const stored = await Promise.all([
+          pfs.put({ path }, { name: "from/path" }),
+          pfs.put(TEXT, { name: "from/bytes" }),
+          pfs.put(pieces(), { name: "from/pieces" }),
+        ]);
+        expect(new Set(stored.map(({ root }) => root)).size).toBe(1);
+        for (const { name: file, root, length } of stored) {
+          expect(length).toBe(TEXT.length);
+          expect((await bytesOf(pfs.get(file!))).equals(TEXT)).toBe(true);
+          expect((await bytesOf(pfs.get(root))).equals(TEXT)).toBe(true);
+        }
+      });
+
+      it("can be empty, and read in ranges", async () => {
+        await pfs.put(new Uint8Array(0), { name: "empty" });
+        expect(await bytesOf(pfs.get("empty"))).toHaveLength(0);
+        for (const [start, end] of [
+          [0, 0],
+          [0, 1],
+          [99_999, 100_001],
+          [TEXT.length - 1, TEXT.length],
+          [TEXT.length, TEXT.length],
+        ] as const) {
+          const range = await bytesOf(pfs.get("numbers.txt", { range: { start, end } }));
+          expect(range.equals(TEXT.subarray(start, end))).toBe(true);
+        }
+        expect(await codeOf(pfs.get("numbers.txt", { range: { start: TEXT.length + 1 } }))).toBe("PFS_USAGE");
+      });
+
+      it("are listed by name, in order, and their versions count up", async () => {
+        await pfs.put(Buffer.from("1"), { name: "list/b" });
+        await pfs.put(Buffer.from("2"), { name: "list/a" });
+        await pfs.put(Buffer.from("3"), { name: "list/b" });
+        const listed: string[] = [];
+        for await (const info of pfs.list({ prefix: "list/" })) listed.push(`${info.name} ${info.version}`);
+        expect(listed).toEqual(["list/a 1", "list/b 2"]);
+        expect(await pfs.stat("list/b")).toMatchObject({ name: "list/b", length: 1, version: 2 });
+      });
+
+      it("are gone once removed, and missing ones are told by one code", async () => {
+        const { root } = await pfs.put(Buffer.from("soon gone"), { name: "gone" });
+        await pfs.remove("gone");
+        const unknown = "0123456789abcdef".repeat(4);
+        expect(await codeOf(pfs.stat("gone"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.get("gone"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.remove("gone"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.stat(unknown))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.get(unknown))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.packets("gone"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.run(SUM, ["gone"]))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.cancel("no-such-job"))).toBe("PFS_NOT_FOUND");
+        expect(root).toMatch(/^[0-9a-f]{64}$/);
+      });
+
+      it("have names, and a root is none", async () => {
+        const { root } = await pfs.put(Buffer.from("one"), { name: "foo" });
+        for (const bad of ["", "a\0b", "x".repeat(2_000), root, root.toUpperCase()]) {
+          expect(await codeOf(pfs.put(Buffer.from("two"), { name: bad }))).toBe("PFS_NAME_INVALID");
+          expect(await codeOf(pfs.run(SUM, ["numbers.txt"], { out: bad }))).toBe("PFS_NAME_INVALID");
+        }
+        expect((await bytesOf(pfs.get("foo"))).toString()).toBe("one");
+        expect((await bytesOf(pfs.get(root))).toString()).toBe("one");
+      });
+
+      it("are streams of packets, the top one first", async () => {
+        const parts = [];
+        for await (const part of pfs.packets("numbers.txt")) parts.push(part);
+        const { root } = await pfs.stat("numbers.txt");
+        expect(parts[0]).toMatchObject({ ref: root, depth: 0, at: 0 });
+        expect(parts[0]!.frame.byteLength % 64).toBe(0);
+      });
+    });
+
+    describe("jobs", () => {
+      it("give a value, groups or a file, and say how it went", async () => {
+        const events: JobEvent[] = [];
+        const sum = await pfs.run(SUM, ["numbers.txt"], { onEvent: (event) => events.push(event) });
+        expect(sum.value).toBe(NUMBERS.reduce((a, b) => a + b, 0));
+        expect(sum.statistics).toMatchObject({ inputBytes: TEXT.length });
+        expect(events[0]).toMatchObject({ kind: "started", job: sum.job });
+        expect(events.at(-1)).toMatchObject({ kind: "progress", done: sum.statistics.tasks });
+        const { value } = await pfs.run(COUNT, ["numbers.txt", "numbers.txt"]);
+        expect(value).toEqual(Array.from("0123456789", (digit) => [digit, 6_000]));
+        const { file } = await pfs.run(UPPER, ["numbers.txt"], { out: "out/upper" });
+        expect(file).toMatchObject({ name: "out/upper", length: TEXT.length });
+        expect((await bytesOf(pfs.get("out/upper"))).equals(TEXT)).toBe(true);
+        const states = (await pfs.jobs()).map(({ state }) => state);
+        expect(states.filter((state) => state === "done").length).toBeGreaterThanOrEqual(3);
+      });
+
+      it("give the same answer however they are split", async () => {
+        const answers = [];
+        for (const splitBytes of [1_000, 4_096, 50_000, 1_000_000]) {
+          answers.push((await pfs.run(COUNT, ["numbers.txt"], { splitBytes })).value);
+        }
+        expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1);
+      });
+
+      it("fail by what the program did, with its code", async () => {
+        const failing: ProgramSource = {
+          source: `import { defineProgram, lines } from "packetfs";
+            export default defineProgram({ input: lines(), map: () => { throw new Error("mine") }, combine: (a) => a });`,
+        };
+        await expect(pfs.run(failing, ["numbers.txt"])).rejects.toThrow("mine");
+        expect(await codeOf(pfs.run(failing, ["numbers.txt"]))).toBe("PFS_PROGRAM_THREW");
+        expect(await codeOf(pfs.run({ source: "export default 1;" }, ["numbers.txt"]))).toBe(
+          "PFS_PROGRAM_INVALID",
+        );
+        expect(await codeOf(pfs.run({ source: "export const" }, ["numbers.txt"]))).toBe(
+          "PFS_PROGRAM_INVALID",
+        );
+      });
+
+      it("run on nodes that are listed", async () => {
+        const { statistics } = await pfs.run(SUM, ["numbers.txt"]);
+        const labels = (await pfs.nodes()).map(({ label }) => label);
+        expect(labels).toEqual(expect.arrayContaining(Object.keys(statistics.byNode)));
+      });
+    });
+
+    describe("what is given up", () => {
+      /** Its own object, so that no other error can be taken for it. */
+      const reasonOf = (what: string): Error => new Error(`${what} was given up`);
+
+      it("rejects with the signal's own reason at once where it was given up before", async () => {
+        const reason = reasonOf("it");
+        const signal = AbortSignal.abort(reason);
+        await expect(pfs.put(TEXT, { name: "never", signal })).rejects.toBe(reason);
+        await expect(bytesOf(pfs.get("numbers.txt", { signal }))).rejects.toBe(reason);
+        await expect(pfs.run(SUM, ["numbers.txt"], { signal })).rejects.toBe(reason);
+        await expect(pfs.verify({ signal })).rejects.toBe(reason);
+        await expect(pfs.gc({ signal })).rejects.toBe(reason);
+        expect(await codeOf(pfs.stat("never"))).toBe("PFS_NOT_FOUND");
+      });
+
+      it("is a put in the middle", async () => {
+        const given = new AbortController();
+        const reason = reasonOf("the put");
+        const put = pfs.put(
+          endlessBytes(() => given.abort(reason)),
+          { name: "endless", signal: given.signal },
+        );
+        await expect(put).rejects.toBe(reason);
+        expect(await codeOf(pfs.stat("endless"))).toBe("PFS_NOT_FOUND");
+      });
+
+      it("is a get in the middle", async () => {
+        const big = Buffer.alloc(8 * 1024 * 1024, (TEXT.toString() + "x").slice(0, 9_973));
+        await pfs.put(big, { name: "big" });
+        const given = new AbortController();
+        const reason = reasonOf("the get");
+        const reading = async (): Promise<void> => {
+          for await (const _ of pfs.get("big", { signal: given.signal })) given.abort(reason);
+        };
+        await expect(reading()).rejects.toBe(reason);
+      });
+
+      it("is a job that runs, and it ends as cancelled", async () => {
+        const given = new AbortController();
+        const reason = reasonOf("the job");
+        let job = "";
+        const running = pfs.run(ENDLESS, ["numbers.txt"], {
+          signal: given.signal,
+          onEvent: (event) => {
+            job = event.job;
+            given.abort(reason);
+          },
+        });
+        await expect(running).rejects.toBe(reason);
+        await expect
+          .poll(async () => (await pfs.jobs()).find((each) => each.job === job)?.state, { timeout: 30_000 })
+          .toBe("cancelled");
+      });
+
+      it("is a job that somebody else cancels by its id", async () => {
+        const running = pfs.run(ENDLESS, ["numbers.txt"], {
+          onEvent: (event) => {
+            if (event.kind === "started") void pfs.cancel(event.job);
+          },
+        });
+        expect(await codeOf(running)).toBe("PFS_CANCELLED");
+      });
+    });
+
+    it("looks after itself: verify finds nothing wrong, and gc keeps what has a name", async () => {
+      expect(await pfs.verify()).toMatchObject({ damaged: [], incomplete: [] });
+      await pfs.gc();
+      expect((await bytesOf(pfs.get("numbers.txt"))).equals(TEXT)).toBe(true);
+    });
+  });
+}
