@@ -1,19 +1,9 @@
 /** The errors of machines that speak with each other. Match them by `code`: `instanceof` does not survive the wire. */
 import { PacketfsError } from "../packets/errors.ts";
-import type { ErrorData } from "../packets/errors.ts";
 
 /** Something about the wire (keys, tokens, the port, a peer, a session, a message), or a request that came over it. */
-export class WireError extends PacketfsError {
+export class WireError extends PacketfsError<WireErrorCode> {
   override readonly name: string = "WireError";
-
-  constructor(
-    code: WireErrorCode,
-    message: string,
-    data: ErrorData = {},
-    options?: { readonly cause?: unknown },
-  ) {
-    super(code, message, data, options);
-  }
 }
 
 export const WireErrorCode = {

@@ -13,12 +13,13 @@ export interface ErrorJson {
 /** What an error carries beside its sentence. Values are plain, so that they survive JSON and MessagePack. */
 export type ErrorData = Readonly<Record<string, string | number | boolean>>;
 
-export class PacketfsError extends Error {
+/** A layer's or part's own errors extend it with its table of codes. */
+export class PacketfsError<Code extends string = string> extends Error {
   override readonly name: string = "PacketfsError";
-  readonly code: string;
+  readonly code: Code;
   readonly data: ErrorData;
 
-  constructor(code: string, message: string, data: ErrorData = {}, options?: { readonly cause?: unknown }) {
+  constructor(code: Code, message: string, data: ErrorData = {}, options?: { readonly cause?: unknown }) {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.data = data;
@@ -50,12 +51,8 @@ export function hasCode(error: unknown, code: string): error is PacketfsError {
 }
 
 /** A packet, stream or envelope that is not what SPEC.md says. */
-export class PacketError extends PacketfsError {
+export class PacketError extends PacketfsError<PacketErrorCode> {
   override readonly name: string = "PacketError";
-
-  constructor(code: PacketErrorCode, message: string, data: ErrorData = {}) {
-    super(code, message, data);
-  }
 }
 
 export const PacketErrorCode = {

@@ -1,22 +1,12 @@
 /** What goes wrong on one machine and is meant for the world: a class per part, each with its table of codes. */
 import { PacketfsError } from "../packets/errors.ts";
-import type { ErrorData } from "../packets/errors.ts";
 
 /** A lane that cannot go on. */
-export class PoolError extends PacketfsError {
-  override readonly name: string = "PoolError";
-
-  constructor(
-    code: PoolErrorCode,
-    message: string,
-    data: ErrorData = {},
-    options?: { readonly cause?: unknown },
-  ) {
-    super(code, message, data, options);
-  }
+export class LaneError extends PacketfsError<LaneErrorCode> {
+  override readonly name: string = "LaneError";
 }
 
-export const PoolErrorCode = {
+export const LaneErrorCode = {
   /** More packets were sent to a lane than it takes; data: packets, max. */
   laneOverfull: "PFS_LANE_OVERFULL",
   /** The lane was closed while it was still being used. */
@@ -28,20 +18,11 @@ export const PoolErrorCode = {
   /** A packet reads beyond the end of its input; data: end, available. */
   inputMissing: "PFS_INPUT_MISSING",
 } as const;
-export type PoolErrorCode = (typeof PoolErrorCode)[keyof typeof PoolErrorCode];
+export type LaneErrorCode = (typeof LaneErrorCode)[keyof typeof LaneErrorCode];
 
 /** A job that cannot be planned or run as it was asked for. */
-export class JobError extends PacketfsError {
+export class JobError extends PacketfsError<JobErrorCode> {
   override readonly name: string = "JobError";
-
-  constructor(
-    code: JobErrorCode,
-    message: string,
-    data: ErrorData = {},
-    options?: { readonly cause?: unknown },
-  ) {
-    super(code, message, data, options);
-  }
 }
 
 export const JobErrorCode = {
@@ -72,17 +53,8 @@ export const JobErrorCode = {
 export type JobErrorCode = (typeof JobErrorCode)[keyof typeof JobErrorCode];
 
 /** A program that does not load, or an executor process that is no longer there. */
-export class SandboxError extends PacketfsError {
+export class SandboxError extends PacketfsError<SandboxErrorCode> {
   override readonly name: string = "SandboxError";
-
-  constructor(
-    code: SandboxErrorCode,
-    message: string,
-    data: ErrorData = {},
-    options?: { readonly cause?: unknown },
-  ) {
-    super(code, message, data, options);
-  }
 }
 
 export const SandboxErrorCode = {
@@ -102,17 +74,8 @@ export const SandboxErrorCode = {
 export type SandboxErrorCode = (typeof SandboxErrorCode)[keyof typeof SandboxErrorCode];
 
 /** What a store cannot do: bytes that are gone or wrong, a directory that is no store, a disk that refuses. */
-export class StoreError extends PacketfsError {
+export class StoreError extends PacketfsError<StoreErrorCode> {
   override readonly name: string = "StoreError";
-
-  constructor(
-    code: StoreErrorCode,
-    message: string,
-    data: ErrorData = {},
-    options?: { readonly cause?: unknown },
-  ) {
-    super(code, message, data, options);
-  }
 }
 
 export const StoreErrorCode = {
@@ -140,23 +103,14 @@ export const StoreErrorCode = {
 export type StoreErrorCode = (typeof StoreErrorCode)[keyof typeof StoreErrorCode];
 
 /** A stream that cannot be executed as it was asked for. */
-export class MachineError extends PacketfsError {
-  override readonly name: string = "MachineError";
-
-  constructor(
-    code: MachineErrorCode,
-    message: string,
-    data: ErrorData = {},
-    options?: { readonly cause?: unknown },
-  ) {
-    super(code, message, data, options);
-  }
+export class StreamError extends PacketfsError<StreamErrorCode> {
+  override readonly name: string = "StreamError";
 }
 
-export const MachineErrorCode = {
+export const StreamErrorCode = {
   /** The range does not lie inside the file; data: start, end, length. */
   invalidRange: "PFS_RANGE_INVALID",
   /** Every chunk was right, yet the whole is not what HALT's digest says; data: ref. */
   wrongDigest: "PFS_DIGEST_WRONG",
 } as const;
-export type MachineErrorCode = (typeof MachineErrorCode)[keyof typeof MachineErrorCode];
+export type StreamErrorCode = (typeof StreamErrorCode)[keyof typeof StreamErrorCode];

@@ -22,17 +22,8 @@ export const SdkErrorCode = {
 } as const;
 export type SdkErrorCode = (typeof SdkErrorCode)[keyof typeof SdkErrorCode];
 
-export class SdkError extends PacketfsError {
+export class SdkError extends PacketfsError<SdkErrorCode> {
   override readonly name: string = "SdkError";
-
-  constructor(
-    code: SdkErrorCode,
-    message: string,
-    data: ErrorData = {},
-    options?: { readonly cause?: unknown },
-  ) {
-    super(code, message, data, options);
-  }
 }
 
 /** The caller's mistake, in one sentence that says what would be right. */

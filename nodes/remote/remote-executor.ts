@@ -8,7 +8,7 @@ import { Op } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { encodePacket } from "../../packets/packet.ts";
 import type { Capacity, Executor, Lane, LaneListener } from "../../runtime/contracts/executor.ts";
-import { PoolError, PoolErrorCode } from "../../runtime/errors.ts";
+import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LOAD_TIMEOUT_MS } from "../limits.ts";
 import { KeptMeta, LaneMeta, LaneNews } from "../messages.ts";
@@ -70,7 +70,7 @@ export class RemoteExecutor implements Executor, Service {
         });
       },
       keep: async (name, packets) => {
-        if (!this.#listeners.has(lane)) throw new PoolError(PoolErrorCode.laneClosed, "the lane is closed");
+        if (!this.#listeners.has(lane)) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");
         const reply = await this.#link.request({ type: MessageType.KEEP, meta: { lane, name }, packets });
         return readMeta(KeptMeta, reply).root;
       },

@@ -8,7 +8,7 @@ import { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { flagsAt, fromAt, lengthAt, packetCount, refOf } from "../../packets/packet.ts";
-import { JobErrorCode, PoolError, PoolErrorCode, SandboxErrorCode } from "../errors.ts";
+import { JobErrorCode, LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { repeatsInput } from "./lane-queue.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
@@ -147,8 +147,8 @@ function addRange(frame: Uint8Array, index: number, chunk: Uint8Array, inputs: F
 
 function requireRange(end: number, available: number): void {
   if (end <= available) return;
-  throw new PoolError(
-    PoolErrorCode.inputMissing,
+  throw new LaneError(
+    LaneErrorCode.inputMissing,
     `it reads to byte ${end} of an input of ${available} bytes`,
     {
       end,

@@ -16,7 +16,7 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, packetCount } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
-import { PoolError, PoolErrorCode, SandboxErrorCode } from "../errors.ts";
+import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { SupervisedProcess } from "./supervised-process.ts";
 import type { Running } from "./supervised-process.ts";
 import { InputStage } from "./input-staging.ts";
@@ -124,7 +124,7 @@ export class LocalLane implements Lane {
   }
 
   async keep(name: string, returns: Uint8Array): Promise<Ref> {
-    if (this.#ended) throw new PoolError(PoolErrorCode.laneClosed, "the lane is closed");
+    if (this.#ended) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");
     const { writer } = this.#context;
     return this.#track(
       writeKeptStream(writer, returns).then(async ({ root, length }) => {
@@ -150,7 +150,7 @@ export class LocalLane implements Lane {
   #end(): void {
     this.#ended = true;
     this.#work.clear();
-    this.#abort.abort(new PoolError(PoolErrorCode.laneClosed, "the lane is closed"));
+    this.#abort.abort(new LaneError(LaneErrorCode.laneClosed, "the lane is closed"));
   }
 
   #lose(error: unknown): void {
@@ -233,17 +233,17 @@ function keyOf({ manifest }: StoredProgram): string {
   return JSON.stringify([code, args, description]);
 }
 
-function overfull(packets: number): PoolError {
-  return new PoolError(
-    PoolErrorCode.laneOverfull,
+function overfull(packets: number): LaneError {
+  return new LaneError(
+    LaneErrorCode.laneOverfull,
     `${packets} packets are in flight, a lane takes ${LANE_PACKETS_MAX}`,
     { packets, max: LANE_PACKETS_MAX },
   );
 }
 
-function broken(cause: unknown): PoolError {
+function broken(cause: unknown): LaneError {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new PoolError(PoolErrorCode.laneBroken, `the lane is lost: ${reason}`, { reason }, { cause });
+  return new LaneError(LaneErrorCode.laneBroken, `the lane is lost: ${reason}`, { reason }, { cause });
 }
 
 /** What came of a frame: the program's answers, and packets that end with a FAULT of the runtime's. */

@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, Lane, LaneListener } from "../contracts/executor.ts";
-import { JobError, JobErrorCode, PoolError, PoolErrorCode } from "../errors.ts";
+import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import { LocalLane } from "./lane.ts";
 import type { ProcessSource } from "./shared-processes.ts";
 import { SharedProcesses } from "./shared-processes.ts";
@@ -81,7 +81,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
 
   /** Ends every lane. Nobody is told: whoever loaded a lane knows, or closes it too. */
   async close(): Promise<void> {
-    this.#abort.abort(new PoolError(PoolErrorCode.laneClosed, "the executor is closed"));
+    this.#abort.abort(new LaneError(LaneErrorCode.laneClosed, "the executor is closed"));
     await Promise.allSettled(this.#loading);
     const lanes = [...this.#lanes.values()].filter((lane) => lane !== undefined);
     await Promise.all(lanes.map((lane) => lane.close()));
@@ -119,7 +119,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   /** A lane number that is free. */
   #reserve(): number {
     if (this.#lanes.size === LANES_MAX) {
-      throw new PoolError(PoolErrorCode.lanesFull, `all ${LANES_MAX} lanes are taken`, { max: LANES_MAX });
+      throw new LaneError(LaneErrorCode.lanesFull, `all ${LANES_MAX} lanes are taken`, { max: LANES_MAX });
     }
     do this.#lastLane = (this.#lastLane % LANES_MAX) + 1;
     while (this.#lanes.has(this.#lastLane));

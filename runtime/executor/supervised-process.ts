@@ -7,7 +7,7 @@
  *     lost       closed
  */
 import { hasCode } from "../../packets/errors.ts";
-import { PoolError, PoolErrorCode, SandboxErrorCode } from "../errors.ts";
+import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { startWith } from "./shared-processes.ts";
 import type { LaneProcess } from "./shared-processes.ts";
@@ -130,7 +130,7 @@ async function endProcess(running: Running): Promise<void> {
   await running.process.close();
 }
 
-function tooManyDeaths(): PoolError {
+function tooManyDeaths(): LaneError {
   const reason = `${IDLE_DEATHS_MAX} executor processes ended one after the other and nothing got done`;
-  return new PoolError(PoolErrorCode.laneBroken, `the lane is lost: ${reason}`, { reason });
+  return new LaneError(LaneErrorCode.laneBroken, `the lane is lost: ${reason}`, { reason });
 }

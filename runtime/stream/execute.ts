@@ -7,7 +7,7 @@ import { refToHex, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { checkPlan } from "../../packets/plan.ts";
-import { MachineError, MachineErrorCode } from "../errors.ts";
+import { StreamError, StreamErrorCode } from "../errors.ts";
 import { READ_AHEAD_BYTES } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { Cursor } from "./cursor.ts";
@@ -93,16 +93,16 @@ function checkRange(start: number, end: number, length: number): void {
   ) {
     return;
   }
-  throw new MachineError(
-    MachineErrorCode.invalidRange,
+  throw new StreamError(
+    StreamErrorCode.invalidRange,
     `the bytes ${start} to ${end} are no range of ${length} bytes`,
     { start, end, length },
   );
 }
 
-function wrongDigest(root: Ref): MachineError {
+function wrongDigest(root: Ref): StreamError {
   const ref = refToHex(root);
-  return new MachineError(MachineErrorCode.wrongDigest, `stream ${ref} does not yield what its digest says`, {
+  return new StreamError(StreamErrorCode.wrongDigest, `stream ${ref} does not yield what its digest says`, {
     ref,
   });
 }
