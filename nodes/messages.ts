@@ -138,7 +138,7 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
   }),
 );
 
-/** JOB `run` and `open`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream. */
+/** JOB `run` and `load`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream. */
 const program = { program: label, code: ref };
 export type JobMeta =
   | {
@@ -149,10 +149,10 @@ export type JobMeta =
       out?: string | undefined;
       splitBytes?: number | undefined;
     }
-  | { op: "open"; program: string; code: Uint8Array }
+  | { op: "load"; program: string; code: Uint8Array }
   /** packets = EXEC, answered by RETURN and FAULT. */
-  | { op: "exec"; session: string }
-  | { op: "close"; session: string }
+  | { op: "exec"; loaded: string }
+  | { op: "unload"; loaded: string }
   | { op: "list" }
   | { op: "cancel"; job: string };
 export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
@@ -163,15 +163,15 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
     out: v.optional(name),
     splitBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),
-  v.object({ op: v.literal("open"), ...program }),
-  v.object({ op: v.literal("exec"), session: id }),
-  v.object({ op: v.literal("close"), session: id }),
+  v.object({ op: v.literal("load"), ...program }),
+  v.object({ op: v.literal("exec"), loaded: id }),
+  v.object({ op: v.literal("unload"), loaded: id }),
   v.object({ op: v.literal("list") }),
   v.object({ op: v.literal("cancel"), job: id }),
 ]);
 
-/** The answer to `open`. */
-export const JobOpenedMeta: v.GenericSchema<unknown, { session: string }> = v.object({ session: id });
+/** The answer to `load`. */
+export const LoadedMeta: v.GenericSchema<unknown, { loaded: string }> = v.object({ loaded: id });
 
 /** JOB_EVENT, before the last answer to `run`. */
 export const JobEventMeta: v.GenericSchema<unknown, JobEvent> = v.variant("kind", [

@@ -1,6 +1,7 @@
 /** One machine: its store, and (unless it lends no workers) the executor that runs packets in sandboxes beside it. */
 import { EventEmitter } from "node:events";
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
 import type { Ref } from "../packets/digest.ts";
 import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, LANE_INPUT_BYTES } from "./limits.ts";
 import { execute } from "./stream/execute.ts";
@@ -10,6 +11,10 @@ import type { ProcessSource } from "./executor/shared-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
 import { SpareExecutors } from "./sandbox/process/spare-executors.ts";
 import { Store } from "./store/store.ts";
+import { ExecutorList } from "./job/candidates.ts";
+import { JOB_HISTORY_FILE, JobHistory } from "./job/job-history.ts";
+import { Jobs } from "./job/jobs.ts";
+import { partName } from "./job/results.ts";
 import type { ChunkSource } from "./contracts/chunks.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
 
@@ -30,6 +35,7 @@ export class Runtime implements AsyncDisposable {
   /** What happens here, for whoever wants to watch. */
   readonly events: Events = new EventEmitter<EventMap>();
   readonly executor: LocalExecutor | undefined;
+  readonly #id: string;
   readonly #threads: number;
   readonly #processes: ProcessSource = { take: (options) => this.#warmSpares().take(options) };
   #spares: SpareExecutors | undefined;
@@ -37,6 +43,7 @@ export class Runtime implements AsyncDisposable {
   private constructor(store: Store, options: RuntimeOptions) {
     const { id, label, workers = availableParallelism() } = options;
     this.store = store;
+    this.#id = id;
     this.source = options.source?.(store) ?? store;
     // A machine without workers still looks into programs for others.
     this.#threads = Math.max(1, workers);
@@ -69,6 +76,34 @@ export class Runtime implements AsyncDisposable {
       parts.push(part);
     const bundle = Buffer.concat(parts);
     return (await this.executor?.inspect(bundle)) ?? (await inspectProgram(this.#processes, bundle));
+  }
+
+  /**
+   * Jobs on this machine's executor, if it lends one, and on those that others add to `executors`. `removeParts` frees what
+   * other machines keep for an output file. To be closed before the runtime is.
+   */
+  openJobs(
+    executors: ExecutorList = new ExecutorList(),
+    removeParts: (out: string) => Promise<void> = async () => {},
+  ): Jobs {
+    if (this.executor !== undefined) executors.add(this.executor);
+    return new Jobs({
+      source: this.source,
+      openWriter: () => this.store.openWriter(),
+      executors,
+      events: this.events,
+      history: new JobHistory(join(this.store.directory, JOB_HISTORY_FILE)),
+      inspect: (code) => this.inspect(code),
+      removeParts: async (out) => {
+        await this.removeParts(out);
+        await removeParts(out);
+      },
+    });
+  }
+
+  /** Frees what this machine's executor keeps for the output file `out`. */
+  async removeParts(out: string): Promise<void> {
+    await this.store.catalog.remove(partName(out, this.#id));
   }
 
   #warmSpares(): SpareExecutors {

@@ -1,10 +1,13 @@
 /** PacketFS on a directory: no daemon, no ports. Programs run on this machine's own cores. */
 import { availableParallelism, hostname } from "node:os";
+import { join } from "node:path";
 import { refToHex } from "../packets/digest.ts";
-import { partName } from "../runtime/job/results.ts";
+import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
+import type { Jobs } from "../runtime/job/jobs.ts";
 import { Runtime } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
+import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { bundleProgram } from "./bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
@@ -18,7 +21,6 @@ import {
   streamParts,
 } from "./files.ts";
 import type { FileAccess } from "./files.ts";
-import { LOCAL_ID, LocalJobs } from "./local-jobs.ts";
 import type {
   FileInfo,
   FileSource,
@@ -30,6 +32,7 @@ import type {
   LoadOptions,
   NodeInfo,
   PacketFS,
+  ProgramBundle,
   ProgramSource,
   PutOptions,
   PutResult,
@@ -39,6 +42,9 @@ import type {
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { inSourcePlaces } from "./source-places.ts";
+
+/** The id of this machine's only executor. */
+const LOCAL_ID = "local";
 
 export interface LocalOptions {
   /** Packets with large inputs to work on at once; one per core by default. */
@@ -56,15 +62,15 @@ export async function openLocal(directory: string, options: LocalOptions = {}): 
 class LocalPacketFS implements PacketFS {
   readonly #directory: string;
   readonly #options: LocalOptions;
-  readonly #jobs: LocalJobs;
   /** Opened for reading until something is written. */
   #reading: Promise<Store> | undefined;
   #runtime: Promise<Runtime> | undefined;
+  /** There with the first program. */
+  #jobs: Jobs | undefined;
 
   constructor(directory: string, options: LocalOptions) {
     this.#directory = directory;
     this.#options = options;
-    this.#jobs = new LocalJobs(directory, () => this.#writable());
   }
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
@@ -96,9 +102,9 @@ class LocalPacketFS implements PacketFS {
   }
 
   async remove(name: string): Promise<void> {
-    const { store } = await this.#writable();
-    if (!(await store.catalog.remove(name))) throw notFound(name);
-    await store.catalog.remove(partName(name, LOCAL_ID));
+    const runtime = await this.#writable();
+    if (!(await runtime.store.catalog.remove(name))) throw notFound(name);
+    await runtime.removeParts(name);
   }
 
   async *packets(file: string): AsyncGenerator<StreamPart> {
@@ -115,33 +121,39 @@ class LocalPacketFS implements PacketFS {
     const bundle = await bundleProgram(program);
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
-    const outcome = await inSourcePlaces(bundle, this.#jobs.run(bundle, inputs, options));
-    return outcome as JobResult<JobValue<Program>>;
+    const { args, out, splitBytes, signal, onEvent } = options;
+    const work = this.#withProgram(bundle, args, (jobs, stored) =>
+      jobs.run({ ...stored, inputs, splitBytes, out }, { signal, onEvent }),
+    );
+    return (await inSourcePlaces(bundle, work)) as JobResult<JobValue<Program>>;
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
-    return await this.#jobs.load(await bundleProgram(program), options);
+    return await this.#withProgram(await bundleProgram(program), options.args, (jobs, stored) =>
+      jobs.load(stored),
+    );
   }
 
   async nodes(): Promise<NodeInfo[]> {
+    const executor = this.#jobs === undefined ? undefined : (await this.#runtime)?.executor;
     return [
       {
         id: LOCAL_ID,
         label: hostname(),
         role: "local",
         width: this.#options.workers ?? availableParallelism(),
-        ...this.#jobs.numbers(),
+        ...(executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs!.loadOf(executor)),
         lastSeenMs: 0,
       },
     ];
   }
 
   async jobs(): Promise<JobInfo[]> {
-    return await this.#jobs.list();
+    return await (this.#jobs ?? new JobHistory(join(this.#directory, JOB_HISTORY_FILE))).list();
   }
 
   async cancel(job: string): Promise<void> {
-    if (this.#jobs.cancel(job)) return;
+    if (this.#jobs?.cancel(job) === true) return;
     throw new SdkError(SdkErrorCode.notFound, `no job ${job} is running in this process`, { job });
   }
 
@@ -154,13 +166,26 @@ class LocalPacketFS implements PacketFS {
   }
 
   async close(): Promise<void> {
-    await this.#jobs.close();
+    await this.#jobs?.close();
     await (await this.#runtime?.catch(() => undefined))?.close();
     await (await this.#reading?.catch(() => undefined))?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** Stores the bundle, which is safe from gc while it is worked with. */
+  async #withProgram<Result>(
+    { name, code }: ProgramBundle,
+    args: unknown,
+    work: (jobs: Jobs, stored: StoredProgram) => Promise<Result>,
+  ): Promise<Result> {
+    const runtime = await this.#writable();
+    this.#jobs ??= runtime.openJobs();
+    await using writer = await runtime.store.openWriter();
+    const { root } = await ingest(writer, sourceBytes(code, undefined));
+    return await work(this.#jobs, { name, code: root, args: JSON.stringify(args ?? null) });
   }
 
   async #files(): Promise<FileAccess> {

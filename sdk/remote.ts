@@ -123,7 +123,7 @@ class RemotePacketFS implements PacketFS {
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
     return await this.#withProgram(program, (name, code) =>
-      this.#hub.open({ program: name, code, ...options }),
+      this.#hub.load({ program: name, code, ...options }),
     );
   }
 

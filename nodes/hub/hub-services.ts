@@ -1,9 +1,7 @@
 /** What a hub does for those who are connected to it: everything for clients, chunks and lanes for nodes. */
 import { hasCode } from "../../packets/errors.ts";
 import { refFromHex } from "../../packets/digest.ts";
-import { partName } from "../../runtime/job/results.ts";
-import type { JobHistory } from "../../runtime/job/job-history.ts";
-import type { JobRunner } from "../../runtime/job/runner.ts";
+import type { Jobs } from "../../runtime/job/jobs.ts";
 import type { JobInput } from "../../runtime/contracts/jobs.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
 import type { Runtime } from "../../runtime/machine.ts";
@@ -27,8 +25,7 @@ export const HUB_ID = "hub";
 export interface HubServicesOptions {
   readonly runtime: Runtime;
   readonly members: Members;
-  readonly runner: JobRunner;
-  readonly history: JobHistory;
+  readonly jobs: Jobs;
 }
 
 export class HubServices {
@@ -45,20 +42,14 @@ export class HubServices {
   }
 
   forClient(nodes: () => readonly NodeStatus[]): Service[] {
-    const { runtime, members, runner, history } = this.#options;
+    const { runtime, members, jobs } = this.#options;
     const shared = this.#shared();
     const { catalog } = runtime.store;
     const puts = new PutWriters(() => runtime.store.openWriter());
     return [
       new ChunkService({ ...shared, puts }),
       new CatalogService({ ...shared, catalog, puts, removed: (record) => this.#removed(record) }),
-      new JobService({
-        runtime,
-        runner,
-        history,
-        find: (file) => this.#find(file),
-        removeParts: (out) => this.#removeParts(out),
-      }),
+      new JobService(jobs, (file) => this.#find(file)),
       answering(MessageType.MEMBERS, async () => ({
         type: MessageType.OK,
         chunks: Buffer.from(JSON.stringify(nodes())),
@@ -76,14 +67,10 @@ export class HubServices {
 
   /** A file that was put at a node has its name there too. */
   async #removed(record: NameRecord): Promise<void> {
-    await this.#options.members.removeCopies(record);
-    await this.#removeParts(record.name);
-  }
-
-  async #removeParts(file: string): Promise<void> {
     const { runtime, members } = this.#options;
-    await runtime.store.catalog.remove(partName(file, HUB_ID));
-    await members.removeParts(file);
+    await members.removeCopies(record);
+    await runtime.removeParts(record.name);
+    await members.removeParts(record.name);
   }
 
   async #find(file: string): Promise<JobInput> {

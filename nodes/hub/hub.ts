@@ -7,8 +7,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
-import { JOB_HISTORY_FILE, JobHistory } from "../../runtime/job/job-history.ts";
-import { JobRunner } from "../../runtime/job/runner.ts";
+import type { Jobs } from "../../runtime/job/jobs.ts";
 import type { Executor } from "../../runtime/contracts/executor.ts";
 import { Runtime } from "../../runtime/machine.ts";
 import type { NodeStatus } from "../messages.ts";
@@ -93,7 +92,7 @@ export class Hub implements AsyncDisposable {
   readonly closed: Promise<PacketfsError | undefined>;
   readonly #options: HubOptions & { readonly label: string };
   readonly #parts: HubParts;
-  readonly #runner: JobRunner;
+  readonly #jobs: Jobs;
   readonly #services: HubServices;
   readonly #server: WireServer;
   #tokens: HubTokens | undefined;
@@ -106,16 +105,8 @@ export class Hub implements AsyncDisposable {
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     const { runtime, members, allowList, allowListFile, secrets } = parts;
     const allowListWriter = new AllowListWriter(allowListFile, allowList);
-    if (runtime.executor !== undefined) members.executors.add(runtime.executor);
-    const history = new JobHistory(join(runtime.store.directory, JOB_HISTORY_FILE));
-    this.#runner = new JobRunner({
-      source: runtime.source,
-      openWriter: () => runtime.store.openWriter(),
-      executors: members.executors,
-      events: runtime.events,
-      history,
-    });
-    this.#services = new HubServices({ runtime, members, runner: this.#runner, history });
+    this.#jobs = runtime.openJobs(members.executors, (out) => members.removeParts(out));
+    this.#services = new HubServices({ runtime, members, jobs: this.#jobs });
     this.#server = new WireServer({
       identity: secrets.hub,
       allowList,
@@ -165,7 +156,7 @@ export class Hub implements AsyncDisposable {
 
   #end(error: PacketfsError | undefined): Promise<void> {
     this.#ending ??= (async () => {
-      await this.#runner.close();
+      await this.#jobs.close();
       await this.#parts.runtime.close();
       this.#resolveClosed(error?.code === WireErrorCode.closed ? undefined : error);
     })();
@@ -202,7 +193,7 @@ export class Hub implements AsyncDisposable {
   #nodes(): NodeStatus[] {
     const { secrets, runtime, members } = this.#parts;
     const loadOf = (executor: Executor | undefined): ExecutorLoad =>
-      executor === undefined ? { inFlight: 0, done: 0 } : this.#runner.loadOf(executor);
+      executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs.loadOf(executor);
     const self: NodeStatus = {
       id: secrets.hub.id,
       label: this.#options.label,

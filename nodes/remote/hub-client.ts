@@ -10,7 +10,7 @@ import {
   GcResultJson,
   JobEventMeta,
   JobInfos,
-  JobOpenedMeta,
+  LoadedMeta,
   OutcomeJson,
   StoreReportJson,
   NodeStatuses,
@@ -121,19 +121,19 @@ export class HubClient {
   }
 
   /** Loads a program into lanes that stay until it is closed. */
-  async open(options: { readonly program: string; readonly code: Ref; readonly args?: unknown }): Promise<{
+  async load(options: { readonly program: string; readonly code: Ref; readonly args?: unknown }): Promise<{
     exec(frame: Uint8Array): Promise<Uint8Array>;
     close(): Promise<void>;
     [Symbol.asyncDispose](): Promise<void>;
   }> {
     const { program, code, args } = options;
-    const { session } = readMeta(
-      JobOpenedMeta,
-      await this.#ask({ op: "open", program, code }, { chunks: argsJson(args) }),
+    const { loaded } = readMeta(
+      LoadedMeta,
+      await this.#ask({ op: "load", program, code }, { chunks: argsJson(args) }),
     );
-    const close = async (): Promise<void> => void (await this.#ask({ op: "close", session }));
+    const close = async (): Promise<void> => void (await this.#ask({ op: "unload", loaded }));
     return {
-      exec: async (packets) => (await this.#ask({ op: "exec", session }, { packets })).packets,
+      exec: async (packets) => (await this.#ask({ op: "exec", loaded }, { packets })).packets,
       close,
       [Symbol.asyncDispose]: close,
     };

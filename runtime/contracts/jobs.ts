@@ -13,6 +13,26 @@ export interface JobInput {
   readonly length: number;
 }
 
+/** A program with its arguments. */
+export interface StoredProgram {
+  /** The program's, for people. */
+  readonly name: string;
+  /** Root of the bundle's stream, which is stored already. */
+  readonly code: Ref;
+  /** JSON text. */
+  readonly args: string;
+}
+
+export interface JobRequest extends StoredProgram {
+  /** No other running job has it; one is made up by default. */
+  readonly id?: string | undefined;
+  readonly inputs: readonly JobInput[];
+  /** Bytes of input per EXEC packet; the default follows from the input. */
+  readonly splitBytes?: number | undefined;
+  /** Stores the result under this name instead of returning it. */
+  readonly out?: string | undefined;
+}
+
 export interface JobOutcome<Value = unknown> {
   readonly job: string;
   readonly yields: Yields;

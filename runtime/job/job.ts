@@ -9,7 +9,7 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { JobError } from "../errors.ts";
 import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import type { JobInput, JobOutcome } from "../contracts/jobs.ts";
+import type { JobOutcome, JobRequest } from "../contracts/jobs.ts";
 import type { Entry } from "../program/program.ts";
 import { ingest } from "../stream/ingest.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
@@ -31,20 +31,15 @@ import {
 import type { Splits } from "./splits.ts";
 import { TreeRun } from "./tree-run.ts";
 
-export interface JobSpec extends ProgramSpec {
+export interface JobSpec extends JobRequest, ProgramSpec {
   /** No other running job has it. */
   readonly id: string;
-  readonly inputs: readonly JobInput[];
-  /** Bytes of input per EXEC packet; the default follows from the input and the executors. */
-  readonly splitBytes?: number;
-  /** Stores the result under this name instead of returning it. */
-  readonly out?: string;
 }
 
-/** What all jobs of a runner share. */
 export interface JobContext {
   readonly source: ChunkSource;
-  readonly openWriter: () => Promise<StoreWriter>;
+  /** For what the job writes itself; closed at its end. */
+  readonly writer: StoreWriter;
   readonly dispatcher: Dispatcher;
   readonly setTimer: SetTimer;
 }
@@ -60,12 +55,15 @@ export class Job {
   readonly #failure = new Failure();
   readonly #trees: TreeRun[] = [];
   readonly #programs: number[] = [];
-  #writer!: StoreWriter;
+  readonly #writer: StoreWriter;
+  /** Packets that its splits have taken of the budget. */
+  #packets = 0;
   #retries = 0;
 
   /** `group`: no other job of the dispatcher has it. */
   constructor(context: JobContext, spec: JobSpec, record: JobRecord, group: number) {
     this.#context = context;
+    this.#writer = context.writer;
     this.#spec = spec;
     this.#record = record;
     this.#group = group;
@@ -78,31 +76,30 @@ export class Job {
 
   /** Rejects with the first thing that went wrong for good. */
   async run(): Promise<JobOutcome> {
-    const { openWriter, dispatcher } = this.#context;
-    const splits = this.#plan();
-    dispatcher.budget.take(splits.count);
     try {
-      this.#writer = await openWriter();
-      return await this.#failure.race(this.#outcome(splits));
+      return await this.#failure.race(this.#outcome());
     } catch (error) {
       // Whatever is still being waited for is not needed any more.
       this.#failure.fail(error);
       throw error;
     } finally {
       await this.#end();
-      dispatcher.budget.give(splits.count);
     }
   }
 
   async #end(): Promise<void> {
     for (const tree of this.#trees) tree.close();
-    for (const program of this.#programs) this.#context.dispatcher.closeProgram(program);
-    await this.#writer?.close();
+    const { dispatcher } = this.#context;
+    for (const program of this.#programs) dispatcher.closeProgram(program);
+    dispatcher.budget.give(this.#packets);
+    await this.#writer.close();
   }
 
-  async #outcome(splits: Splits): Promise<JobOutcome> {
-    this.#failure.throwIfFailed();
+  async #outcome(): Promise<JobOutcome> {
     const { id: job, description } = this.#spec;
+    const splits = this.#plan();
+    this.#context.dispatcher.budget.take(splits.count);
+    this.#packets = splits.count;
     const result = await this.#work(splits);
     return { job, yields: description.yields, ...result, statistics: this.#record.statistics(this.#retries) };
   }

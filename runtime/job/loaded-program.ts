@@ -9,6 +9,7 @@ import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
 import type { ChunkSink, StoreWriter } from "../contracts/chunks.ts";
+import type { StoredProgram } from "../contracts/jobs.ts";
 import { encodeManifest } from "../program/manifest.ts";
 import type { Entry, ProgramDescription } from "../program/program.ts";
 import { writeChunks } from "../stream/ingest.ts";
@@ -139,15 +140,9 @@ function overLimit(what: "frames" | "tasks", actual: number, max: number): JobEr
   );
 }
 
-/** A program with its arguments. */
-export interface ProgramSpec {
-  /** The program's, for people. */
-  readonly name: string;
-  /** Root of the bundle's stream, which is stored already. */
-  readonly code: Ref;
+/** A program with its arguments and what it says of itself. */
+export interface ProgramSpec extends StoredProgram {
   readonly description: ProgramDescription;
-  /** JSON text. */
-  readonly args: string;
 }
 
 /** The manifest's bytes: what tells one program with its arguments from another. */

@@ -56,7 +56,7 @@ class Turmoil {
     for (let step = 0; outcome === undefined && failure === undefined; step++) {
       assert(step < STEPS_MAX, "the job does not end");
       await this.#step();
-      const isRunning = this.#world.runner.jobs()[0]!.state === "running";
+      const isRunning = this.#world.jobs.jobs()[0]!.state === "running";
       if (isRunning && mishaps > 0 && random.chance(0.25)) {
         mishaps--;
         this.#mishap();
@@ -67,7 +67,7 @@ class Turmoil {
     const { file, value } = outcome!;
     const result = yieldsBytes ? await this.#world.read(refFromHex(file!.root)!) : value;
     assert(result === expected, "the result is not the input");
-    await this.#world.runner.close();
+    await this.#world.jobs.close();
     assert(this.#world.writers === 1, "a writer is left open");
     for (const { lanes } of this.#executors)
       assert(

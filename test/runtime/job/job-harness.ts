@@ -1,16 +1,16 @@
-/** A JobRunner over a real store and real local executors. */
+/** Jobs over a real store and real local executors. */
 import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { refFromHex } from "../../../packets/digest.ts";
+import { refFromHex, refToHex } from "../../../packets/digest.ts";
+import type { Ref } from "../../../packets/digest.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { JobEvent } from "../../../runtime/contracts/events.ts";
-import type { JobOutcome, JobInput } from "../../../runtime/contracts/jobs.ts";
-import type { JobSpec } from "../../../runtime/job/job.ts";
-import type { ProgramSpec } from "../../../runtime/job/loaded-program.ts";
-import { JobRunner } from "../../../runtime/job/runner.ts";
-import type { RunJobOptions } from "../../../runtime/job/runner.ts";
+import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../../runtime/contracts/jobs.ts";
+import type { ProgramDescription } from "../../../runtime/program/program.ts";
+import { Jobs } from "../../../runtime/job/jobs.ts";
+import type { RunJobOptions } from "../../../runtime/job/jobs.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
@@ -25,22 +25,26 @@ const LANE_INPUT_BYTES = 8 * 1024 * 1024;
 
 export class JobHarness {
   readonly executors: ExecutorList = new ExecutorList();
-  readonly runner: JobRunner;
+  readonly jobs: Jobs;
   readonly store: Store;
+  /** What is believed of a program without looking into it, by its code's root in hexadecimal digits. */
+  readonly described: Map<string, ProgramDescription> = new Map();
   readonly #writer: StoreWriter;
   readonly #spares = new SpareExecutors(
     sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, THREADS, LANE_INPUT_BYTES)),
   );
   readonly #made: LocalExecutor[] = [];
-  #jobs = 0;
+  #started = 0;
 
   private constructor(store: Store, writer: StoreWriter) {
     this.store = store;
     this.#writer = writer;
-    this.runner = new JobRunner({
+    this.jobs = new Jobs({
       source: store,
       openWriter: () => store.openWriter(),
       executors: this.executors,
+      inspect: (code) => this.inspect(code),
+      removeParts: async () => {},
     });
   }
 
@@ -72,32 +76,39 @@ export class JobHarness {
     return { name, root, length };
   }
 
-  async putProgram(name: string, source: string, args: unknown = null): Promise<ProgramSpec> {
-    const code = new TextEncoder().encode(source);
-    const { root } = await ingest(this.#writer, once(code));
-    const description = await inspectProgram(this.#spares, code);
-    return { name, code: root, description, args: JSON.stringify(args) };
+  async putProgram(name: string, source: string, args: unknown = null): Promise<StoredProgram> {
+    const { root } = await ingest(this.#writer, once(new TextEncoder().encode(source)));
+    return { name, code: root, args: JSON.stringify(args) };
   }
 
   async run(
-    program: ProgramSpec,
+    program: StoredProgram,
     inputs: readonly JobInput[],
-    spec: Partial<JobSpec> = {},
+    spec: Partial<JobRequest> = {},
     options: RunJobOptions = {},
   ): Promise<JobOutcome> {
-    const id = `job${++this.#jobs}`;
-    return await this.runner.run({ id, ...program, inputs, ...spec }, options);
+    const id = `job${++this.#started}`;
+    return await this.jobs.run({ id, ...program, inputs, ...spec }, options);
   }
 
   /** What a file yields, by its root in hexadecimal digits. */
   async read(root: string): Promise<string> {
+    return new TextDecoder().decode(await this.#bytes(refFromHex(root)!));
+  }
+
+  async inspect(code: Ref): Promise<ProgramDescription> {
+    const described = this.described.get(refToHex(code));
+    return described ?? (await inspectProgram(this.#spares, await this.#bytes(code)));
+  }
+
+  async #bytes(root: Ref): Promise<Uint8Array> {
     const parts: Uint8Array[] = [];
-    for await (const part of execute(this.store, refFromHex(root)!)) parts.push(part.slice());
-    return new TextDecoder().decode(Buffer.concat(parts));
+    for await (const part of execute(this.store, root)) parts.push(part.slice());
+    return Buffer.concat(parts);
   }
 
   async close(): Promise<void> {
-    await this.runner.close();
+    await this.jobs.close();
     for (const executor of this.#made) await executor.close();
     await this.#spares.close();
     await this.#writer.close();

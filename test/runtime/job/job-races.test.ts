@@ -320,7 +320,7 @@ describe("what is taken on", () => {
       data: { jobs: JOBS_MAX, max: JOBS_MAX },
     });
     const ended = Promise.allSettled(waiting);
-    await world.runner.close();
+    await world.jobs.close();
     await ended;
     const budget = new PacketBudget(10);
     budget.take(6);
@@ -332,12 +332,30 @@ describe("what is taken on", () => {
   });
 });
 
+describe("results without a name", () => {
+  test("stay until their job is released, or everything ends, and are freed once", async () => {
+    const world = new ScriptedWorld();
+    world.add("a", { taken: ({ lane, packet }) => lane.answer(packet, "x".repeat(100)) });
+    const inputs = [await world.putFile("x", 1)];
+    const bytes = { yields: "bytes", hasCombine: false } as const;
+    for (const id of ["one", "two"]) await world.run({ id, inputs }, bytes);
+    await world.run({ id: "named", inputs, out: "there" }, bytes);
+    expect(world.freed).toEqual([]);
+    await world.jobs.release("one");
+    await world.jobs.release("one");
+    await world.jobs.release("named");
+    expect(world.freed).toEqual(["job-one"]);
+    await world.jobs.close();
+    expect(world.freed).toEqual(["job-one", "job-two"]);
+  });
+});
+
 describe("what is remembered", () => {
   test("finished jobs, the newest first, and not more than a limit", async () => {
     const world = new ScriptedWorld();
     world.add("a", { taken: ({ lane, packet }) => queueMicrotask(() => lane.answer(packet, "1")) });
     for (let job = 0; job < JOBS_REMEMBERED + 5; job++) await world.run({ id: `job ${job}` });
-    const jobs = world.runner.jobs();
+    const jobs = world.jobs.jobs();
     expect(jobs).toHaveLength(JOBS_REMEMBERED);
     expect(jobs[0]).toMatchObject({ job: `job ${JOBS_REMEMBERED + 4}`, state: "done" });
   });
@@ -347,7 +365,7 @@ describe("what is remembered", () => {
     const only = world.add("a");
     const running = world.run({ inputs: [await world.putFile("x", 100)], splitBytes: 1 });
     await settle();
-    while (world.runner.jobs()[0]!.state === "running") {
+    while (world.jobs.jobs()[0]!.state === "running") {
       for (const { entry, lane, packet } of only.waiting.splice(0)) {
         if (entry === "map") world.now += 10;
         lane.answer(packet, "1");
@@ -367,18 +385,18 @@ describe("what is remembered", () => {
     const running = expect(world.run({ inputs: [await world.putFile("x", 1)] })).rejects.toMatchObject({
       code: "PFS_CANCELLED",
     });
-    const program = await world.runner.open(world.program());
+    const program = await world.jobs.load(world.program());
     await settle();
     const exec = { op: Op.EXEC, flags: Flag.STREAM, lane: 1, length: 1 } as const;
     const executing = expect(program.exec(encodeFrame([exec]))).rejects.toMatchObject({
       code: "PFS_CANCELLED",
     });
     await settle();
-    await world.runner.close();
+    await world.jobs.close();
     await running;
     await executing;
     expect(only.lanes.every(({ isClosed }) => isClosed)).toBe(true);
     await expect(world.run({})).rejects.toMatchObject({ code: "PFS_CANCELLED" });
-    await expect(world.runner.open(world.program())).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+    await expect(world.jobs.load(world.program())).rejects.toMatchObject({ code: "PFS_CANCELLED" });
   });
 });

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { refToHex } from "../../../packets/digest.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
@@ -50,7 +51,7 @@ describe("results", () => {
     });
     expect(events[0]).toMatchObject({ kind: "started", tasks, inputBytes: file.length * 2 });
     expect(events.at(-1)).toMatchObject({ kind: "progress", done: tasks, doneBytes: file.length * 2 });
-    expect(harness.runner.jobs()[0]).toMatchObject({ state: "done", done: tasks, tasks, program: "join" });
+    expect(harness.jobs.jobs()[0]).toMatchObject({ state: "done", done: tasks, tasks, program: "join" });
   });
 
   test("groups, sorted by key; as a file where one is asked for", async () => {
@@ -130,7 +131,7 @@ describe("failures", () => {
       ),
       data: { job: "failing", task: 6, node: "node a", program: "picky" },
     });
-    expect(harness.runner.jobs()[0]).toMatchObject({
+    expect(harness.jobs.jobs()[0]).toMatchObject({
       job: "failing",
       state: "failed",
       error: { code: "PFS_PROGRAM_THREW" },
@@ -151,12 +152,13 @@ describe("failures", () => {
   });
 
   test("a bundle that does not load, although it was described", async () => {
-    const { description, args } = await harness.putProgram("fine", COUNT);
+    const { code, args } = await harness.putProgram("fine", COUNT);
     const { root } = await harness.putFile("broken.js", "export default {");
-    const broken = { name: "broken", code: root, description, args };
+    harness.described.set(refToHex(root), await harness.inspect(code));
+    const broken = { name: "broken", code: root, args };
     const file = await harness.putFile("x", "a\n");
     await expect(harness.run(broken, [file])).rejects.toMatchObject({ code: "PFS_PROGRAM_INVALID" });
-    await expect((await harness.runner.open(broken)).exec(frameOf([file]))).rejects.toMatchObject({
+    await expect((await harness.jobs.load(broken)).exec(frameOf([file]))).rejects.toMatchObject({
       code: "PFS_PROGRAM_INVALID",
     });
   });
@@ -202,14 +204,14 @@ describe("cancelling", () => {
       const { onEvent, happened } = nextEvent(({ kind }) => kind === "started");
       const running = harness.run(program, [file], { id: how }, { signal: abort.signal, onEvent });
       await happened;
-      expect(harness.runner.jobs()[0]).toMatchObject({ job: how, state: "running" });
+      expect(harness.jobs.jobs()[0]).toMatchObject({ job: how, state: "running" });
       if (how === "signal") abort.abort();
-      else expect(harness.runner.cancel(how)).toBe(true);
+      else expect(harness.jobs.cancel(how)).toBe(true);
       await expect(running).rejects.toMatchObject(
         how === "signal" ? { name: "AbortError" } : { code: "PFS_CANCELLED", data: { job: "id" } },
       );
-      expect(harness.runner.jobs()[0]).toMatchObject({ job: how, state: "cancelled" });
-      expect(harness.runner.cancel(how)).toBe(false);
+      expect(harness.jobs.jobs()[0]).toMatchObject({ job: how, state: "cancelled" });
+      expect(harness.jobs.cancel(how)).toBe(false);
     }
     const signal = AbortSignal.abort(new Error("before"));
     await expect(harness.run(program, [file], {}, { signal })).rejects.toThrow("before");
@@ -274,7 +276,7 @@ describe("open programs", () => {
       input: { kind: "bytes" }, yields: "bytes",
       map: (bytes, { write }) => { if (bytes.length === 3) throw new Error("three"); write(bytes); },
     }`;
-    const program = await harness.runner.open(await harness.putProgram("echo", source));
+    const program = await harness.jobs.load(await harness.putProgram("echo", source));
     const texts = ["a", "bb", "ccc", "d".repeat(100)];
     const files = await Promise.all(texts.map((text) => harness.putFile("x", text)));
     const wanted = [[0, 1, 2, 3, 1], [2, 2], [], [3, 0]];
@@ -309,7 +311,7 @@ describe("open programs", () => {
 
   test("an aborted frame leaves the others alone, and closing ends what runs", async () => {
     const source = `export default { input: { kind: "bytes" }, limits: { timeMs: 60000 }, map: (bytes) => { if (bytes.length > 1) for (;;); return bytes.length; } }`;
-    const program = await harness.runner.open(await harness.putProgram("stuck", source));
+    const program = await harness.jobs.load(await harness.putProgram("stuck", source));
     const short = await harness.putFile("x", "a");
     const long = await harness.putFile("x", "aa");
     const abort = new AbortController();

@@ -1,14 +1,12 @@
-/** A JobRunner over chunks in memory, scripted executors, and a clock that the test moves. */
+/** Jobs over chunks in memory, scripted executors, and a clock that the test moves. */
 import { EventEmitter } from "node:events";
-import { refToHex } from "../../../packets/digest.ts";
+import { refToHex, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { EventMap, Events, JobEvent } from "../../../runtime/contracts/events.ts";
-import type { JobOutcome } from "../../../runtime/contracts/jobs.ts";
-import type { JobSpec } from "../../../runtime/job/job.ts";
-import type { ProgramSpec } from "../../../runtime/job/loaded-program.ts";
-import { JobRunner } from "../../../runtime/job/runner.ts";
-import type { JobInput } from "../../../runtime/contracts/jobs.ts";
+import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../../runtime/contracts/jobs.ts";
+import { Jobs } from "../../../runtime/job/jobs.ts";
+import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
@@ -30,17 +28,22 @@ export class ScriptedWorld {
   readonly watched: Events = new EventEmitter<EventMap>();
   /** Reads the runner's chunks, and those of every executor that is there. */
   readonly source: ChunkSource;
-  readonly runner: JobRunner;
+  readonly jobs: Jobs;
+  /** What was freed of unnamed results. */
+  readonly freed: string[] = [];
+  readonly #descriptions = new Map<string, ProgramDescription>();
   writers = 0;
   now = 0;
   readonly #timers = new Set<{ readonly at: number; readonly run: () => void }>();
 
   constructor() {
     this.source = { read: async (refs) => refs.map((ref) => this.#read(ref)) };
-    this.runner = new JobRunner({
+    this.jobs = new Jobs({
       source: this.source,
       openWriter: async () => this.#writer(),
       executors: this.executors,
+      inspect: async (code) => this.#descriptions.get(refToHex(code))!,
+      removeParts: async (out) => void this.freed.push(out),
       events: this.watched,
       now: () => this.now,
       setTimer: (run, milliseconds) => {
@@ -63,20 +66,24 @@ export class ScriptedWorld {
     return { name, root, length };
   }
 
-  async run(spec: Partial<JobSpec>, description: Partial<ProgramDescription> = {}): Promise<JobOutcome> {
+  async run(spec: Partial<JobRequest>, description: Partial<ProgramDescription> = {}): Promise<JobOutcome> {
     const full = { id: "job", ...this.program(description), inputs: [], ...spec };
-    return await this.runner.run(full, { onEvent: (event) => void this.events.push(event) });
+    return await this.jobs.run(full, { onEvent: (event) => void this.events.push(event) });
   }
 
-  program(description: Partial<ProgramDescription> = {}): ProgramSpec {
+  program(description: Partial<ProgramDescription> = {}): StoredProgram {
     const fixed = {
       reader: { kind: "blocks" },
       yields: "value",
       hasCombine: true,
       hasReduce: false,
     } as const;
-    const code = this.chunks.put(new Uint8Array(64));
-    return { name: "script", code, description: { ...fixed, limits: LIMITS, ...description }, args: "null" };
+    const whole = { ...fixed, limits: LIMITS, ...description };
+    const writer = new StreamWriter((_ref, bytes) => void this.chunks.put(bytes));
+    writer.data(sha256(new TextEncoder().encode(JSON.stringify(whole))));
+    const { root: code } = writer.finish();
+    this.#descriptions.set(refToHex(code), whole);
+    return { name: "script", code, args: "null" };
   }
 
   /** Lets time pass, in steps in which everything that follows happens. */

@@ -1,4 +1,9 @@
-/** Runs jobs and programs on whatever executors there are, all through one scheduler. */
+/**
+ * Jobs and loaded programs on whatever executors there are, all through one scheduler: what the embedded SDK has for
+ * itself, and a hub for its clients.
+ */
+import { randomBytes } from "node:crypto";
+import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { invalidName } from "../../packets/name.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
@@ -6,31 +11,37 @@ import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Events, JobEvent } from "../contracts/events.ts";
 import type { Executor } from "../contracts/executor.ts";
-import type { JobInfo, JobOutcome } from "../contracts/jobs.ts";
+import type { JobInfo, JobOutcome, JobRequest, StoredProgram } from "../contracts/jobs.ts";
+import type { ProgramDescription } from "../program/program.ts";
+import { reachable } from "../stream/walk.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
-import type { JobSpec } from "./job.ts";
 import { LoadedProgram, writeManifests } from "./loaded-program.ts";
 import type { ProgramSpec } from "./loaded-program.ts";
 import { JobRecord } from "./record.ts";
+import { unnamedOut } from "./results.ts";
 
 export type { LoadedProgram } from "./loaded-program.ts";
 
-export interface JobRunnerOptions {
+export interface JobsOptions {
   /** Reads whatever executors made, wherever it is. */
   readonly source: ChunkSource;
   /** Opens a writer for what jobs write themselves: manifests, inputs of merges, files. */
   readonly openWriter: () => Promise<StoreWriter>;
   readonly executors: ExecutorSet;
+  /** What the program whose bundle's stream is `code` says of itself. Rejects with PFS_PROGRAM_INVALID. */
+  readonly inspect: (code: Ref) => Promise<ProgramDescription>;
+  /** Frees what executors keep for the output file `out`. */
+  readonly removeParts: (out: string) => Promise<void>;
   /** Milliseconds of a monotonic clock; the process's own by default. */
   readonly now?: () => number;
   readonly setTimer?: SetTimer;
   /** Told of all jobs, and of executors that come and go. */
   readonly events?: Events | undefined;
-  /** Where ended jobs are remembered beyond this runner's life. */
+  /** Where ended jobs are remembered beyond the life of this. */
   readonly history?: JobHistory | undefined;
 }
 
@@ -45,8 +56,8 @@ interface RunningJob {
   readonly ended: Promise<unknown>;
 }
 
-export class JobRunner implements AsyncDisposable {
-  readonly #options: JobRunnerOptions;
+export class Jobs implements AsyncDisposable {
+  readonly #options: JobsOptions;
   readonly #now: () => number;
   readonly #setTimer: SetTimer;
   readonly #dispatcher: Dispatcher;
@@ -54,10 +65,12 @@ export class JobRunner implements AsyncDisposable {
   /** Oldest first. */
   readonly #finished: JobRecord[] = [];
   readonly #programs = new Set<LoadedProgram>();
+  /** Ended jobs whose results have no name and stay until they are released. */
+  readonly #leases = new Set<string>();
   #lastGroup = 0;
   #isClosed = false;
 
-  constructor(options: JobRunnerOptions) {
+  constructor(options: JobsOptions) {
     this.#options = options;
     this.#now = options.now ?? monotonic;
     this.#setTimer = options.setTimer ?? processTimer;
@@ -66,16 +79,25 @@ export class JobRunner implements AsyncDisposable {
   }
 
   /**
-   * Runs a job to its end. Rejects with the first fault of the program (its code as in FAULT packets; data: job, task,
-   * node, program), PFS_NODE_LOST, PFS_NO_EXECUTOR, PFS_JOB_OVER_LIMIT, PFS_NAME_INVALID, PFS_CANCELLED, or the
-   * signal's reason.
+   * Runs a job to its end. A result that is a file without a name stays until the job is released. Rejects with
+   * PFS_PROGRAM_INVALID, the first fault of the program (its code as in FAULT packets; data: job, task, node, program),
+   * PFS_NODE_LOST, PFS_NO_EXECUTOR, PFS_JOB_OVER_LIMIT, PFS_NAME_INVALID, PFS_CANCELLED, or the signal's reason.
    */
-  async run(spec: JobSpec, { signal, onEvent = () => {} }: RunJobOptions = {}): Promise<JobOutcome> {
+  async run(request: JobRequest, { signal, onEvent = () => {} }: RunJobOptions = {}): Promise<JobOutcome> {
     signal?.throwIfAborted();
-    this.#admit(spec);
+    const { id = randomBytes(4).toString("hex") } = request;
+    this.#admit(id, request.out);
+    const { description, writer } = await this.#prepare(request);
+    try {
+      signal?.throwIfAborted();
+      this.#admit(id, request.out);
+    } catch (error) {
+      await writer.close();
+      throw error;
+    }
     const record = new JobRecord({
-      job: spec.id,
-      program: spec.name,
+      job: id,
+      program: request.name,
       now: this.#now,
       startedAt: Date.now(),
       onEvent: (event) => {
@@ -88,39 +110,41 @@ export class JobRunner implements AsyncDisposable {
         }
       },
     });
-    const context = {
-      source: this.#options.source,
-      openWriter: this.#options.openWriter,
-      dispatcher: this.#dispatcher,
-      setTimer: this.#setTimer,
-    };
-    const job: Job = new Job(context, spec, record, ++this.#lastGroup);
+    const { source } = this.#options;
+    const context = { source, writer, dispatcher: this.#dispatcher, setTimer: this.#setTimer };
+    const job: Job = new Job(context, { ...request, id, description }, record, ++this.#lastGroup);
     const abort = (): void => job.fail(signal!.reason);
     signal?.addEventListener("abort", abort);
     const ended = this.#follow(job, record);
-    this.#running.set(spec.id, { job, record, ended });
+    this.#running.set(id, { job, record, ended });
     try {
-      return await ended;
+      const outcome = await ended;
+      if (outcome.file !== undefined && request.out === undefined) this.#leases.add(id);
+      return outcome;
     } finally {
       signal?.removeEventListener("abort", abort);
-      this.#running.delete(spec.id);
+      this.#running.delete(id);
       this.#finished.push(record);
       if (this.#finished.length > JOBS_REMEMBERED) this.#finished.shift();
       await this.#options.history?.add(record.info());
     }
   }
 
-  /** Opens a program for callers that make its EXEC packets themselves. */
-  async open(spec: ProgramSpec): Promise<LoadedProgram> {
-    if (this.#isClosed) throw cancelled("the runner is closed");
+  /**
+   * Loads a program for callers that make its EXEC packets themselves. Rejects with PFS_PROGRAM_INVALID,
+   * PFS_JOB_OVER_LIMIT or PFS_CANCELLED.
+   */
+  async load(stored: StoredProgram): Promise<LoadedProgram> {
+    if (this.#isClosed) throw cancelled("no program is loaded any more");
     if (this.#programs.size >= PROGRAMS_OPEN_MAX) {
       const max = PROGRAMS_OPEN_MAX;
       throw new JobError(JobErrorCode.overLimit, `${max} programs are open already`, { programs: max, max });
     }
-    const writer = await this.#options.openWriter();
+    const { description, writer } = await this.#prepare(stored);
     try {
+      const spec: ProgramSpec = { ...stored, description };
       const [manifest] = await writeManifests(writer, spec, ["map"]);
-      if (this.#isClosed) throw cancelled("the runner is closed");
+      if (this.#isClosed) throw cancelled("no program is loaded any more");
       const program = new LoadedProgram({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
@@ -137,7 +161,17 @@ export class JobRunner implements AsyncDisposable {
     }
   }
 
-  /** Running jobs, and those that ended last, newest first. */
+  /** Nobody reads the job's unnamed result any more: what executors keep for it is freed. */
+  async release(job: string): Promise<void> {
+    if (this.#leases.delete(job)) await this.#options.removeParts(unnamedOut(job));
+  }
+
+  /** Jobs that are running, then those that ended, the newest first; beyond the life of this where there is a history. */
+  async list(): Promise<JobInfo[]> {
+    return (await this.#options.history?.list(this)) ?? this.jobs();
+  }
+
+  /** Running jobs, and those that ended here last, newest first. */
   jobs(): JobInfo[] {
     const running = [...this.#running.values()].map(({ record }) => record);
     return [...running, ...this.#finished.toReversed()].map((record) => record.info());
@@ -155,7 +189,7 @@ export class JobRunner implements AsyncDisposable {
     return running !== undefined;
   }
 
-  /** Cancels everything and resolves when it has ended and every lane is closed. */
+  /** Cancels everything and resolves when it has ended, every lane is closed and every unnamed result freed. */
   async close(): Promise<void> {
     this.#isClosed = true;
     const running = [...this.#running.keys()].map((id) => {
@@ -166,14 +200,29 @@ export class JobRunner implements AsyncDisposable {
     await Promise.allSettled(running);
     for (const program of this.#programs) await program.close();
     await this.#dispatcher.close();
+    for (const job of this.#leases) await this.release(job);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
+  /** What the program says of itself, and the writer that keeps its code safe from gc until it is closed. */
+  async #prepare({
+    code,
+  }: StoredProgram): Promise<{ readonly description: ProgramDescription; readonly writer: StoreWriter }> {
+    const writer = await this.#options.openWriter();
+    try {
+      for await (const refs of reachable(this.#options.source, code)) await writer.claim(refs);
+      return { description: await this.#options.inspect(code), writer };
+    } catch (error) {
+      await writer.close();
+      throw error;
+    }
+  }
+
   /** Throws when the job cannot be taken on. */
-  #admit({ id, out }: JobSpec): void {
+  #admit(id: string, out: string | undefined): void {
     if (this.#isClosed) throw cancelled("the runner is closed", id);
     if (this.#running.has(id)) throw new Error(`a job ${id} is running already`);
     if (this.#running.size >= JOBS_MAX) {
