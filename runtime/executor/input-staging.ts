@@ -94,7 +94,9 @@ export class InputStage {
     const records = await stream.read(start, end);
     const at = inputs.buffer.append(prefix, 0, prefix.byteLength);
     inputs.buffer.append(records, 0, records.byteLength);
-    inputs.add(index, at, prefix.byteLength + records.byteLength, start, prefix.byteLength);
+    const prefixBytes = prefix.byteLength;
+    const bytes = prefixBytes + records.byteLength;
+    inputs.add(index, { at, bytes, place: start, prefixBytes, tailBytes: 0 });
   }
 
   /** One input, written piece by piece: it is never in this process's memory as a whole. */
@@ -109,7 +111,8 @@ export class InputStage {
       offset = bytes === 0 ? undefined : await buffer.alloc(bytes);
       if (offset !== undefined) await fill(buffer, offset, prefix, stream.pieces(start, end));
       // Only now: a packet whose input was not read to its end must not run on what lies in the buffer.
-      inputs.add(0, 0, bytes, start, prefix.byteLength);
+      const prefixBytes = prefix.byteLength;
+      inputs.add(0, { at: 0, bytes, place: start, prefixBytes, tailBytes: 0 });
       if (offset === undefined && bytes > 0) inputs.refuseAll(tooLarge(bytes));
     } catch (error) {
       if (offset !== undefined) buffer.free(offset);
@@ -142,7 +145,8 @@ function addRange(frame: Uint8Array, index: number, chunk: Uint8Array, inputs: F
   const from = fromAt(frame, index);
   const length = lengthAt(frame, index);
   if (length > 0) requireRange(from + length, chunk.byteLength);
-  inputs.add(index, inputs.buffer.append(chunk, from, length), length, from, 0);
+  const at = inputs.buffer.append(chunk, from, length);
+  inputs.add(index, { at, bytes: length, place: from, prefixBytes: 0, tailBytes: 0 });
 }
 
 function requireRange(end: number, available: number): void {
@@ -204,6 +208,17 @@ export interface Refusal {
   readonly packet: Uint8Array;
   readonly code: FaultCode;
   readonly detail: string;
+  /** The byte of the input that is to blame, if one is. */
+  readonly place?: number;
+}
+
+/** What a packet reads, as protocol.ts says; `at` is its place among the bytes of the frame. */
+interface PacketExtent {
+  readonly at: number;
+  readonly bytes: number;
+  readonly place: number;
+  readonly prefixBytes: number;
+  readonly tailBytes: number;
 }
 
 /** What becomes of the packets of one frame while their inputs are gathered: extents of those that can run, and the rest. */
@@ -234,13 +249,14 @@ class FrameInputs {
     return true;
   }
 
-  /** Gives packet `index` bytes that begin `position` bytes into the input; the first `prefixBytes` of them do not count. */
-  add(index: number, at: number, bytes: number, position: number, prefixBytes: number): void {
+  /** Gives packet `index` its bytes. */
+  add(index: number, { at, bytes, place, prefixBytes, tailBytes }: PacketExtent): void {
     const start = this.#kept * EXTENT_NUMBERS;
     this.#extents[start] = at;
     this.#extents[start + 1] = bytes;
-    this.#extents[start + 2] = position;
+    this.#extents[start + 2] = place;
     this.#extents[start + 3] = prefixBytes;
+    this.#extents[start + 4] = tailBytes;
     this.#indexes[this.#kept++] = index;
   }
 
@@ -249,7 +265,9 @@ class FrameInputs {
     if (!(error instanceof PacketfsError) || error.code === SandboxErrorCode.sharedMemoryFailed) throw error;
     const isRecord = error.code === JobErrorCode.invalidRecord;
     const code = isRecord ? FaultCode.badRecord : FaultCode.inputMissing;
-    this.refused.push({ packet: packetAt(this.#frame, index), code, detail: error.message });
+    const refusal = { packet: packetAt(this.#frame, index), code, detail: error.message };
+    const { at } = error.data;
+    this.refused.push(isRecord && typeof at === "number" ? { ...refusal, place: at } : refusal);
   }
 
   /** Lets every packet that could run end with a FAULT: their inputs are more than there is room for. */

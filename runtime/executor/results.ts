@@ -13,7 +13,8 @@ import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Refusal } from "./input-staging.ts";
 import { FAULT_MESSAGE_BYTES_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
-import type { FrameOutcome } from "../sandbox/process/executor-process.ts";
+import { parseFault } from "../sandbox/process/executor-process.ts";
+import type { Fault, FrameOutcome } from "../sandbox/process/executor-process.ts";
 import { ingest, writeChunks } from "../stream/ingest.ts";
 
 /** Bytes that are too many for their answer. */
@@ -49,7 +50,7 @@ export class ResultStore {
       stored.push({
         index,
         status,
-        bytes: status === 0 ? bytes : this.#faultText(frame, index, status, new TextDecoder().decode(bytes)),
+        bytes: status === 0 ? bytes : this.#faultText(frame, index, status, parseFault(bytes)),
       });
     }
     if (stored.length > 0) await this.#store(answers, stored);
@@ -60,16 +61,17 @@ export class ResultStore {
   async faults(refusals: readonly Refusal[]): Promise<Uint8Array> {
     const frame = Buffer.concat(refusals.map(({ packet }) => packet));
     const answers = new AnswerFrame(frame, refusals.length);
-    const stored = refusals.map(({ code, detail }, index) => {
+    const stored = refusals.map(({ code, detail, place }, index) => {
       const text = [reasonOf(this.#manifest, code), detail].filter((part) => part !== "").join(": ");
-      return { index, status: code, bytes: this.#faultText(frame, index, code, text) };
+      const fault = place === undefined ? { text } : { text, place };
+      return { index, status: code, bytes: this.#faultText(frame, index, code, fault) };
     });
     await this.#store(answers, stored);
     return answers.bytes;
   }
 
-  #faultText(frame: Uint8Array, index: number, status: number, detail: string): Uint8Array {
-    return faultText(this.#manifest, atOf(frame, index), status, detail);
+  #faultText(frame: Uint8Array, index: number, status: number, fault: Fault): Uint8Array {
+    return faultText(this.#manifest, atOf(frame, index), status, fault);
   }
 
   async #store(answers: AnswerFrame, stored: readonly StoredAnswer[]): Promise<void> {
@@ -132,10 +134,14 @@ class AnswerFrame {
   }
 }
 
-/** `text` is the program's own, or the runtime's for a packet that did not run to its end. At most FAULT_MESSAGE_BYTES_MAX. */
-function faultText(manifest: Manifest, at: number, code: number, text: string): Uint8Array {
+/**
+ * `text` is the program's own, or the runtime's for a packet that did not run to its end. At most FAULT_MESSAGE_BYTES_MAX.
+ * The byte of the input stands where job/results.ts looks for it: before anything that a program can have said.
+ */
+function faultText(manifest: Manifest, at: number, code: number, { text, place }: Fault): Uint8Array {
   const reason = text === "" ? reasonOf(manifest, code) : text;
-  const bytes = new TextEncoder().encode(`program "${manifest.name}" failed on packet ${at}: ${reason}`);
+  const where = place === undefined ? `packet ${at}` : `packet ${at} at byte ${place}`;
+  const bytes = new TextEncoder().encode(`program "${manifest.name}" failed on ${where}: ${reason}`);
   if (bytes.byteLength <= FAULT_MESSAGE_BYTES_MAX) return bytes;
   let end = FAULT_MESSAGE_BYTES_MAX;
   // Not in the middle of a character.

@@ -11,6 +11,7 @@ import type { SetTimer } from "./dispatcher.ts";
 import type { JobSpec } from "./job.ts";
 import type { MergeTree, TaskRef } from "./merge-tree.ts";
 import { faultError } from "./results.ts";
+import type { FaultPlace } from "./results.ts";
 import type { Splits } from "./splits.ts";
 import type { TreeRunEvents } from "./tree-run.ts";
 
@@ -216,6 +217,7 @@ export class JobReporter implements TreeRunEvents {
       node: executor.label,
       program: spec.name,
       packet: this.#describe(place),
+      ...this.#input(place),
     };
     const signal = AbortSignal.any([late.signal, failure.signal]);
     void faultError(source, answer, where, signal).then((error) => {
@@ -246,6 +248,12 @@ export class JobReporter implements TreeRunEvents {
 
   noted(text: string): void {
     this.#options.record.noted(text);
+  }
+
+  #input({ level, task }: TaskRef): Pick<FaultPlace, "input"> {
+    const { splits, spec } = this.#options;
+    if (level > 0) return {};
+    return { input: { file: spec.inputs[splits.input[task]!]!, reader: spec.description.reader } };
   }
 
   #describe({ level, task }: TaskRef): string {

@@ -10,6 +10,9 @@ import { StreamWriter } from "../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
+import type { JobInput } from "../contracts/jobs.ts";
+import { lineCounter } from "../program/readers.ts";
+import type { ReaderSpec } from "../program/readers.ts";
 import { execute } from "../stream/execute.ts";
 import { writeChunks } from "../stream/ingest.ts";
 import type { Batch } from "./batch.ts";
@@ -71,13 +74,18 @@ export interface FaultPlace {
   readonly program: string;
   /** The packet in words: `bytes 0 to 100 of "a.csv"`. */
   readonly packet: string;
+  /** What the packet reads, unless that is other packets' results. */
+  readonly input?: { readonly file: JobInput; readonly reader: ReaderSpec };
 }
 
-/** The error for a FAULT packet, with the fault's own text if it can still be read. Never rejects. */
+/**
+ * The error for a FAULT packet, with the fault's own text if it can still be read, and the record that it is about: data
+ * has `file`, `at` (its byte) and, for readers of lines, `line`, as far as they are known. Never rejects.
+ */
 export async function faultError(
   source: ChunkSource,
   answer: Uint8Array,
-  { packet, ...place }: FaultPlace,
+  { packet, input, ...place }: FaultPlace,
   signal: AbortSignal,
 ): Promise<JobError> {
   const code = faultErrorCode(fromAt(answer, 0)) as JobErrorCode;
@@ -85,8 +93,40 @@ export async function faultError(
   const what = text === "" ? `program "${place.program}" failed on packet ${place.task}` : text;
   // What it was and where stand in one sentence; the program's own stack comes behind it.
   const [sentence, ...stack] = what.split("\n");
-  const message = [`${sentence} (${packet}, on node "${place.node}")`, ...stack].join("\n");
-  return new JobError(code, message, { ...place });
+  const at = input === undefined ? undefined : recordPlace(sentence!, place.program);
+  if (input === undefined || at === undefined) {
+    const message = [`${sentence} (${packet}, on node "${place.node}")`, ...stack].join("\n");
+    return new JobError(code, message, { ...place });
+  }
+  const { file, reader } = input;
+  const line = await lineAt(source, file.root, at, reader, signal).catch(() => undefined);
+  const record = `${line === undefined ? "" : `line ${line}, `}byte ${at} of "${file.name}"`;
+  const told = sentence!.replace(` at byte ${at}: `, ": ");
+  const message = [`${told} (${record}, on node "${place.node}")`, ...stack].join("\n");
+  const data = { ...place, file: file.name, at };
+  return new JobError(code, message, line === undefined ? data : { ...data, line });
+}
+
+/** The byte that executor/results.ts names in front of whatever the program itself can have said. */
+function recordPlace(sentence: string, program: string): number | undefined {
+  const head = `program "${program}" failed on packet `;
+  if (!sentence.startsWith(head)) return undefined;
+  const place = /^\d+ at byte (\d{1,15}): /.exec(sentence.slice(head.length));
+  return place === null ? undefined : Number(place[1]);
+}
+
+/** The number of the line that begins at byte `at`, from 1, by reading all that stands before it. */
+async function lineAt(
+  source: ChunkSource,
+  root: Ref,
+  at: number,
+  reader: ReaderSpec,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const counter = lineCounter(reader);
+  if (counter === undefined) return undefined;
+  for await (const piece of execute(source, root, { end: at, signal })) counter.push(piece);
+  return counter.line;
 }
 
 async function faultText(source: ChunkSource, answer: Uint8Array, signal: AbortSignal): Promise<string> {

@@ -1,5 +1,6 @@
 /** Readers: what a program may declare as its input, and what everybody outside of the sandbox knows of each. */
 import * as v from "valibot";
+import type { Entry, ProgramDescription } from "./program.ts";
 import { READER_COLUMN_NAME_MAX, READER_COLUMNS_MAX, RECORD_BYTES_MAX } from "../limits.ts";
 
 /** How the bytes of a split become records. Borders are settled outside the sandbox; inside, records are whole. */
@@ -20,7 +21,44 @@ export type ReaderSpec =
       readonly fields: readonly { readonly name: string; readonly type: ColumnType }[];
     };
 
+/** Encodings of text. Whatever is not of its encoding is a fault; nothing is replaced. */
+export type TextEncoding = "utf-8" | "latin1" | "utf-16le" | "utf-16be";
+
 export type ColumnType = "u8" | "i8" | "u16" | "i16" | "u32" | "i32" | "u64" | "i64" | "f32" | "f64";
+
+/** How a packet's input is decoded for the guest; undefined where it takes bytes. */
+export function inputEncoding(
+  entry: Entry,
+  { reader, yields }: Pick<ProgramDescription, "reader" | "yields">,
+): TextEncoding | undefined {
+  if (entry === "scan") return undefined;
+  // Partial results are text of the guest's own.
+  if (entry !== "map") return yields === "bytes" ? undefined : "utf-8";
+  return reader.kind === "lines" || reader.kind === "json-lines" || reader.kind === "csv"
+    ? "utf-8"
+    : undefined;
+}
+
+/** Counts lines as people's editors do. */
+export interface LineCounter {
+  push(bytes: Uint8Array): void;
+  /** The number of the line that what was pushed ends in, from 1. */
+  readonly line: number;
+}
+
+/** Undefined where records are no lines of text. */
+export function lineCounter({ kind }: ReaderSpec): LineCounter | undefined {
+  if (kind === "bytes" || kind === "columns") return undefined;
+  return new LineFeeds();
+}
+
+class LineFeeds implements LineCounter {
+  line = 1;
+
+  push(bytes: Uint8Array): void {
+    for (let at = bytes.indexOf(0x0a); at >= 0; at = bytes.indexOf(0x0a, at + 1)) this.line++;
+  }
+}
 
 const COLUMN_BYTES: Readonly<Record<ColumnType, number>> = {
   u8: 1,

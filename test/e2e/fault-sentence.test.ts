@@ -18,6 +18,6 @@ it("what a program throws is told in one sentence, with its stack below", async 
   expect(status).toBe(6);
   const [sentence, ...stack] = err.trimEnd().split("\n");
   expect(sentence).toMatch(/^pfs: program "throws\.ts" failed on packet \d.*RangeError: too much of it/);
-  expect(sentence).toMatch(/bytes \d+ to \d+ of "text\.txt"/);
+  expect(sentence).toMatch(/line \d+, byte \d+ of "text\.txt"/);
   for (const line of stack) expect(line).toMatch(/^ +at [^ ]+ \([^ ]+\)$/);
 });

@@ -5,11 +5,11 @@
  */
 import type { Faults } from "./faults.ts";
 import type { Primordials } from "./primordials.ts";
-import type { PacketInput, Visit } from "./readers.ts";
+import type { PacketInput, Place, Visit } from "./readers.ts";
 
 export type CsvParser = (input: PacketInput, separator: string, header: boolean, visit: Visit) => void;
 
-export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number): CsvParser {
+export function makeCsvParser(p: Primordials, faults: Faults, place: Place, badRecord: number): CsvParser {
   const QUOTE = '"';
   const LF = 10;
   const CR = 13;
@@ -20,7 +20,7 @@ export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number)
   let text = "";
   let end = 0;
   let at = 0;
-  let line = 0;
+  let recordStart = 0;
   let separator = ",";
   let separatorUnit = 44;
   let lastHeader: string | undefined;
@@ -28,7 +28,8 @@ export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number)
   let lastCount = 0;
 
   function bad(reason: string): never {
-    return faults.fail(badRecord, `line ${line + 1} of the packet's CSV: ${reason}`);
+    place.move(recordStart);
+    return faults.fail(badRecord, reason);
   }
 
   function isSeparator(position: number): boolean {
@@ -44,7 +45,6 @@ export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number)
       const close = p.indexOf(text, QUOTE, from);
       if (close < 0 || close >= end) bad("a quoted field has no closing quote");
       const part = p.slice(text, from, close);
-      for (let lf = p.indexOf(part, "\n"); lf >= 0; lf = p.indexOf(part, "\n", lf + 1)) line++;
       value += part;
       at = close + 1;
       if (at >= end || p.charCodeAt(text, at) !== 34) return value;
@@ -83,7 +83,6 @@ export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number)
       if (unit === CR && at + 1 < end && p.charCodeAt(text, at + 1) === LF) at++;
       else if (unit !== LF) bad("a closing quote is followed by text");
       at++;
-      line++;
       return fields;
     }
   }
@@ -131,14 +130,13 @@ export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number)
     text = input.text;
     end = input.end;
     at = input.start;
-    line = 0;
     separator = separatorText;
     separatorUnit = p.charCodeAt(separator, 0);
     let named: Named | undefined;
     let quote = -1;
     while (at < end) {
       const start = at;
-      const startLine = line;
+      recordStart = start - input.start;
       const found = p.indexOf(text, "\n", at);
       const whole = found >= 0 && found < end;
       const stop = whole ? found : end;
@@ -147,7 +145,6 @@ export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number)
       if (quote > stop) {
         const cut = whole && stop > at && p.charCodeAt(text, stop - 1) === CR ? stop - 1 : stop;
         at = stop + 1;
-        line++;
         if (cut === start) continue;
         fields = p.split(p.slice(text, start, cut), separator);
       } else {
@@ -156,13 +153,12 @@ export function makeCsvParser(p: Primordials, faults: Faults, badRecord: number)
       if (header && named === undefined) {
         named = namesOf(fields);
       } else if (named === undefined) {
-        visit(fields, start - input.start, startLine);
+        visit(fields, recordStart);
       } else {
         if (fields.length > lastCount) {
-          line = startLine;
           bad(`a row has ${fields.length} fields, the header ${lastCount}`);
         }
-        visit(named(fields), start - input.start, startLine);
+        visit(named(fields), recordStart);
       }
     }
   };

@@ -1,20 +1,12 @@
 /** What a packet runs, by entry: the program's map over records, or its combine and reduce over partial results. */
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
-import type { PacketInput, ReadRecords, Visit } from "./readers.ts";
+import type { PacketInput, Place, ReadRecords, Visit } from "./readers.ts";
 import type { ProgramFunctions, Values } from "./values.ts";
 import type { Entry } from "../../program/program.ts";
 import type { Yields } from "../../contracts/jobs.ts";
 
 export type RunEntry = (input: PacketInput) => void;
-
-/** Where the record is that the program looks at. */
-export interface Place {
-  /** Byte position in the file. */
-  offset(): number;
-  /** The record begins at `position` of its packet, behind `line` line ends. */
-  move(position: number, line: number): void;
-}
 
 export interface EntryTools {
   readonly entry: Entry;
@@ -63,8 +55,8 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
     write,
   });
 
-  const visit: Visit = (record, position, line) => {
-    place.move(position, line);
+  const visit: Visit = (record, position) => {
+    place.move(position);
     const value = program.map(record, context);
     if (value !== undefined) {
       if (yields === "bytes") write(value);
@@ -78,6 +70,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
     index = 0;
     state = program.init === undefined ? undefined : program.init(args);
     read(input, visit);
+    place.move(-1);
     state = undefined;
     if (yields !== "bytes") values.partial();
   }

@@ -3,12 +3,14 @@
  * a frame which is stopped anywhere still hands out what its finished packets yielded.
  */
 import type { PacketLog } from "./console.ts";
-import type { Place, RunEntry } from "./entries.ts";
+import type { RunEntry } from "./entries.ts";
 import type { Faults } from "./faults.ts";
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { Randomness } from "./random.ts";
+import type { Place } from "./readers.ts";
 import type { TextCodec } from "./text-codec.ts";
+import type { TextEncoding } from "../../program/readers.ts";
 
 export interface FrameLoopTools {
   readonly codec: TextCodec;
@@ -22,6 +24,10 @@ export interface FrameLoopTools {
   /** Where a frame ends early. */
   readonly frameOutputBytes: number;
   readonly frameLogBytes: number;
+  /** Of the input, where it is text. */
+  readonly encoding: TextEncoding | undefined;
+  /** FaultCode. */
+  readonly badRecord: number;
 }
 
 /** The input of a frame: see Prelude.run. */
@@ -40,8 +46,9 @@ export interface FrameLoop {
 }
 
 export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop {
-  const { codec, faults, output, log, random } = tools;
-  const META = 6;
+  const { codec, faults, output, log, random, encoding } = tools;
+  const isWide = encoding === "utf-16le" || encoding === "utf-16be";
+  const META = 7;
   const NO_BYTES = new p.ArrayBuffer(0);
   // Text of this length has come since garbage was last collected. V8 does not count what text from outside takes.
   const GARBAGE_UNITS = 16777216;
@@ -59,35 +66,55 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   let logBytes = 0;
   let memory = NO_BYTES;
   let source = new p.Uint8Array(memory);
-  let measured = false;
+  let text = "";
   // What to go back to when a packet does not finish.
   let startOutput = 0;
   let startLogs = 0;
   let startLogBytes = 0;
-  // Where the record is. Text that is not ASCII is measured in the bytes it was made of, by their line ends.
+  // Where the record is. UTF-8 that is not ASCII is measured from the record that was last asked for.
   let position = 0;
-  let line = 0;
-  let countedLine = 0;
-  let countedByte = 0;
+  let countedUnits = 0;
+  let countedBytes = 0;
+
+  /** The bytes that the packet's first `units` units of text were made of. */
+  function bytesBefore(units: number): number {
+    const at = next * META;
+    if (encoding === undefined || layout[at + 1] === layout[at + 5]) return units;
+    if (isWide) return units * 2;
+    const start = layout[at]!;
+    if (units < countedUnits) countedUnits = countedBytes = 0;
+    countedBytes += codec.encodedLength(p.slice(text, start + countedUnits, start + units));
+    countedUnits = units;
+    return countedBytes;
+  }
 
   const place: Place = {
-    move(recordPosition, recordLine) {
+    move(recordPosition) {
       position = recordPosition;
-      line = recordLine;
     },
     offset() {
+      if (position < 0) return -1;
       const at = next * META;
-      let inPacket = position;
-      if (measured) {
-        const bytesAt = layout[at + 4]!;
-        for (; countedLine < line; countedLine++) {
-          countedByte = p.bytesIndexOf(source, 10, bytesAt + countedByte) + 1 - bytesAt;
-        }
-        inPacket = countedByte;
-      }
-      return layout[at + 2]! + inPacket - layout[at + 3]!;
+      const prefixBytes = layout[at + 3]!;
+      const bytes = bytesBefore(position);
+      // What stands in a prefix stands at the beginning of the file.
+      return bytes < prefixBytes ? bytes : layout[at + 2]! + bytes - prefixBytes;
     },
   };
+
+  /** The line before a fault's text (outcome.ts): where it happened. */
+  function faultPlace(): string {
+    const wrongAt = layout[next * META + 6]!;
+    const at = wrongAt >= 0 ? wrongAt : place.offset();
+    return at < 0 ? "\n" : `${at}\n`;
+  }
+
+  function notOfItsEncoding(): never {
+    const what = isWide
+      ? "the text ends in the middle of a character"
+      : "the bytes are not UTF-8: name their encoding, or read them as bytes";
+    return faults.fail(tools.badRecord, what);
+  }
 
   function bytesOf(start: number, length: number): Uint8Array<ArrayBuffer> {
     if (count === 1) return source;
@@ -105,10 +132,9 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     log.begin();
     random.begin(words, next * 16 + 4);
     output.begin(tools.outputBytes);
-    countedLine = 0;
-    countedByte = 0;
-    position = 0;
-    line = 0;
+    countedUnits = 0;
+    countedBytes = 0;
+    position = -1;
     running = true;
   }
 
@@ -117,14 +143,14 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     if (code !== 0) {
       output.cut(startOutput);
       output.begin(tools.faultTextMax * 4);
-      output.text(faults.text());
+      output.text(faultPlace() + faults.text());
     }
     statuses[next] = code;
     lengths[next] = output.length() - startOutput;
-    const text = log.text();
-    if (text !== "") {
-      const bytes = codec.encodedLength(text);
-      logs[logCount++] = { index: next, text, bytes };
+    const logged = log.text();
+    if (logged !== "") {
+      const bytes = codec.encodedLength(logged);
+      logs[logCount++] = { index: next, text: logged, bytes };
       logBytes += bytes;
     }
     next++;
@@ -152,18 +178,21 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     const words = new p.Uint32Array(meta, packets * META * 8, packets * 16);
     statuses = new p.Uint8Array(packets);
     lengths = new p.Uint32Array(packets);
-    const text = input.text ?? "";
+    text = input.text ?? "";
     memory = input.bytes ?? NO_BYTES;
     source = new p.Uint8Array(memory);
     const hasText = input.text !== undefined;
-    measured = hasText && input.bytes !== undefined;
     while (next < count) {
-      const start = layout[next * META]!;
-      const byteLength = layout[next * META + 1]!;
+      const at = next * META;
+      const start = layout[at]!;
+      const length = layout[at + 1]!;
       beginPacket(words);
       try {
-        const bytes = hasText ? source : bytesOf(start, byteLength);
-        runEntry({ text, start, end: start + byteLength, bytes, byteLength });
+        if (layout[at + 6]! >= 0) notOfItsEncoding();
+        const bytes = hasText ? source : bytesOf(start, length);
+        const end = start + length;
+        const prefixBytes = layout[at + 3]!;
+        runEntry({ text, start, end, bytes, byteLength: length, prefixBytes, tail: layout[at + 4]! });
       } catch (error) {
         faults.caught(error);
       }
@@ -174,18 +203,19 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     source = new p.Uint8Array(memory);
     if (input.bytes !== undefined) p.bufferDetach(input.bytes);
     garbage += text.length;
+    text = "";
     if (garbage < GARBAGE_UNITS) return;
     garbage = 0;
     p.collectGarbage();
   }
 
-  function collect(wanted: number, code: number, text: string): ArrayBuffer {
+  function collect(wanted: number, code: number, reason: string): ArrayBuffer {
     if (wanted !== frame) return new p.ArrayBuffer(8);
     if (running) undoPacket();
     if (running && code !== 0) {
       faults.clear();
       try {
-        faults.fail(code, text);
+        faults.fail(code, reason);
       } catch {
         finishPacket();
       }

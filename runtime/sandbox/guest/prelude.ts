@@ -16,6 +16,7 @@ import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
 import type { makeValues, ProgramFunctions } from "./values.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
+import type { TextEncoding } from "../../program/readers.ts";
 
 export interface PreludeParts {
   readonly makeTextCodec: typeof makeTextCodec;
@@ -37,6 +38,8 @@ export interface PreludeConfig {
   readonly description: ProgramDescription;
   /** JSON text. */
   readonly args: string;
+  /** Of the input, where it is text. */
+  readonly encoding?: TextEncoding;
   readonly faultTextMax: number;
   readonly frameOutputBytes: number;
   readonly frameLogBytes: number;
@@ -55,9 +58,10 @@ export interface Prelude {
   /** Takes over the program's functions: "" when all is well, otherwise why it is no program. */
   load(namespace: unknown): string;
   /**
-   * Runs a frame, which has a number of its own from 1. `meta`: n × 6 float64 (start and length in the text, or else in
-   * the bytes; file offset; prefix bytes; start and length in the bytes that the text was made of), then n × 64 bytes of
-   * packets. Text alone when it is ASCII, text and the bytes it was made of when it is not, or bytes alone.
+   * Runs a frame, which has a number of its own from 1. `meta`: n × 7 float64 (start and length in the text, or else in
+   * the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail, in text or bytes;
+   * bytes; the file offset of the first byte that is not of the text's encoding, or -1), then n × 64 bytes of packets.
+   * Either text or bytes.
    */
   run(frame: number, packets: number, meta: ArrayBuffer, text?: string, bytes?: ArrayBuffer): void;
   /**
@@ -88,6 +92,8 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     faultTextMax,
     frameOutputBytes,
     frameLogBytes,
+    encoding: config.encoding,
+    badRecord: codes.badRecord,
   });
   let runEntry: RunEntry | undefined;
 
@@ -154,10 +160,10 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
       });
       const args = frozen(p.parse(config.args));
       const { badRecord } = codes;
-      const parseCsv = parts.makeCsvParser(p, faults, badRecord);
-      const read = parts.makeReader(p, { faults, parseCsv, spec: description.reader, badRecord });
-      const values = parts.makeValues(p, { faults, output, program, badRecord });
       const { place } = loop;
+      const parseCsv = parts.makeCsvParser(p, faults, place, badRecord);
+      const read = parts.makeReader(p, { faults, place, parseCsv, spec: description.reader, badRecord });
+      const values = parts.makeValues(p, { faults, output, program, badRecord });
       runEntry = parts.makeEntry(p, { entry, yields, program, args, read, place, values, output });
       return "";
     } catch (error) {

@@ -16,14 +16,27 @@ export interface PacketInput {
   /** The packet's bytes in a buffer of their own, for readers of bytes. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly byteLength: number;
+  /** Bytes at the beginning that are the file's first, and no records. */
+  readonly prefixBytes: number;
+  /** Units or bytes at the end in which no record begins. */
+  readonly tail: number;
 }
 
-/** Takes a record and where it begins in the packet: its first unit or byte, and how many line ends are before it. */
-export type Visit = (record: unknown, position: number, line: number) => void;
+/** Where the record is that is being looked at, which faults and `context.offset` name. */
+export interface Place {
+  /** A record begins at this unit or byte of its packet; -1: no record is being looked at. */
+  move(position: number): void;
+  /** Byte position in the file of what `move` was told last, -1 where there is no record. */
+  offset(): number;
+}
+
+/** Takes a record and where it begins in the packet: its first unit or byte. */
+export type Visit = (record: unknown, position: number) => void;
 export type ReadRecords = (input: PacketInput, visit: Visit) => void;
 
 export interface ReaderTools {
   readonly faults: Faults;
+  readonly place: Place;
   readonly parseCsv: CsvParser;
   readonly spec: ReaderSpec;
   /** FaultCode. */
@@ -31,20 +44,19 @@ export interface ReaderTools {
 }
 
 export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
-  const { faults, parseCsv, spec, badRecord } = tools;
+  const { faults, place, parseCsv, spec, badRecord } = tools;
   const LF = "\n";
   const CR = 13;
 
   /** Lines without their ends. A CR belongs to the end only in front of an LF. */
   const lines: ReadRecords = ({ text, start, end }, visit) => {
-    let line = 0;
-    for (let at = start; at < end; line++) {
+    for (let at = start; at < end;) {
       const found = p.indexOf(text, LF, at);
       const whole = found >= 0 && found < end;
       let stop = whole ? found : end;
       const next = stop + 1;
       if (whole && stop > at && p.charCodeAt(text, stop - 1) === CR) stop--;
-      visit(p.slice(text, at, stop), at - start, line);
+      visit(p.slice(text, at, stop), at - start);
       at = next;
     }
   };
@@ -58,16 +70,17 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
   }
 
   const jsonLines: ReadRecords = (input, visit) => {
-    lines(input, (record, position, line) => {
+    lines(input, (record, position) => {
       const text = record as string;
       let value: unknown;
       try {
         value = p.parse(text);
       } catch (error) {
         if (isBlank(text)) return;
-        faults.fail(badRecord, `line ${line + 1} of the packet is not JSON: ${(error as Error).message}`);
+        place.move(position);
+        faults.fail(badRecord, `the line is not JSON: ${(error as Error).message}`);
       }
-      visit(value, position, line);
+      visit(value, position);
     });
   };
 
@@ -80,7 +93,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
   function fixed(size: number): ReadRecords {
     return ({ bytes, byteLength }, visit) => {
       wholeRows(byteLength, size);
-      for (let at = 0; at < byteLength; at += size) visit(new p.Uint8Array(bytes.buffer, at, size), at, 0);
+      for (let at = 0; at < byteLength; at += size) visit(new p.Uint8Array(bytes.buffer, at, size), at);
     };
   }
 
@@ -113,7 +126,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
     return ({ bytes, byteLength }, visit) => {
       wholeRows(byteLength, size);
       const view = new p.DataView(bytes.buffer, 0, byteLength);
-      for (let at = 0; at < byteLength; at += size) visit(row(view, at), at, 0);
+      for (let at = 0; at < byteLength; at += size) visit(row(view, at), at);
     };
   }
 
@@ -128,9 +141,9 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       return columns(spec.fields);
     case "blocks":
       return ({ bytes, byteLength }, visit) => {
-        if (byteLength > 0) visit(bytes, 0, 0);
+        if (byteLength > 0) visit(bytes, 0);
       };
     case "bytes":
-      return spec.size === undefined ? ({ bytes }, visit) => visit(bytes, 0, 0) : fixed(spec.size);
+      return spec.size === undefined ? ({ bytes }, visit) => visit(bytes, 0) : fixed(spec.size);
   }
 }

@@ -20,13 +20,14 @@ import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
 import { EXTENT_NUMBERS, decodeOutcome, outcomeBytesMax, encodeImage, MessageKind } from "./protocol.ts";
 import { MemoryWatch } from "./memory-watch.ts";
 import type { FrameOutcome } from "./protocol.ts";
+import { inputEncoding } from "../../program/readers.ts";
 import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
 import { startProcess } from "./launch.ts";
 import type { StartedProcess } from "./launch.ts";
 import { SharedMemory } from "./shared-memory.ts";
 
-export { EXTENT_NUMBERS } from "./protocol.ts";
-export type { FrameOutcome } from "./protocol.ts";
+export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
+export type { Fault, FrameOutcome } from "./protocol.ts";
 
 export interface ExecutorOptions {
   /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */
@@ -149,7 +150,9 @@ export class ExecutorProcess implements AsyncDisposable {
       throw invalidProgram(`its arguments have more than ${PROGRAM_ARGS_BYTES_MAX} bytes`);
     }
     const loadTimeMs = this.#loadTimeMs;
-    const image = encodeImage({ name, entry, description, args, loadTimeMs }, code);
+    const encoding = inputEncoding(entry, description);
+    const plain = { name, entry, description, args, loadTimeMs };
+    const image = encodeImage(encoding === undefined ? plain : { ...plain, encoding }, code);
     const message = await this.#link.call(MessageKind.load, lane, [image], {
       limitMs: loadTimeMs,
       bodyBytesMax: REASON_BYTES_MAX,
@@ -160,7 +163,7 @@ export class ExecutorProcess implements AsyncDisposable {
   }
 
   /**
-   * Runs a frame of n EXEC packets in a loaded lane. `extents` has 4 numbers per packet (extents.ts). Neither array may
+   * Runs a frame of n EXEC packets in a loaded lane. `extents`: see extents.ts. Neither array may
    * change until it resolves. Packets that failed have a status; the outcome has fewer packets than the frame when one of
    * several ran out of time or memory, or the frame's results are large. Rejects with PFS_EXECUTOR_DEADLINE {limitMs} when
    * this frame did not end in its time, and with PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything
@@ -208,15 +211,16 @@ export class ExecutorProcess implements AsyncDisposable {
     if (!Number.isInteger(packets) || packets < 1 || packets > FRAME_PACKETS_MAX) {
       throw new Error(`a frame has 1 to ${FRAME_PACKETS_MAX} packets`);
     }
-    if (extents.length !== packets * EXTENT_NUMBERS) throw new Error("a packet has four numbers of extents");
+    if (extents.length !== packets * EXTENT_NUMBERS) throw new Error("a packet has five numbers of extents");
     let total = 0;
     for (let at = 0; at < extents.length; at += EXTENT_NUMBERS) {
       const offset = extents[at]!;
       const length = extents[at + 1]!;
       const prefix = extents[at + 3]!;
+      const tail = extents[at + 4]!;
       total += length;
       const within = offset >= 0 && length >= 0 && offset + length <= this.sharedMemory.bytesMax;
-      if (!within || !(prefix >= 0 && prefix <= length)) {
+      if (!within || !(prefix >= 0 && tail >= 0 && prefix + tail <= length)) {
         throw new Error("an extent lies outside of the shared memory");
       }
     }

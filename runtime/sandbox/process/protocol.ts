@@ -11,7 +11,7 @@
  *   kind          body
  *   inspect    ▶  the module's text, UTF-8
  *   load       ▶  a program image: the length of its JSON text, the text, and the module's text
- *   run        ▶  n × 4 float64 of extents, then n × 64 bytes of packets
+ *   run        ▶  n × 5 float64 of extents, then n × 64 bytes of packets
  *   unload     ▶  nothing, and there is no answer
  *   ready      ◀  nothing, and there was no call
  *   described  ◀  ProgramDescription as JSON
@@ -22,9 +22,10 @@
  * Where a packet's input is, in a run:
  *
  *   0  offset  where the input stands in the shared memory
- *   1  length  its bytes, the prefix included
+ *   1  length  its bytes, prefix and tail included
  *   2  place   where the first byte behind the prefix stands in its file: what `context.offset` counts from
- *   3  prefix  bytes at the beginning that are not of that place: the header record of a CSV
+ *   3  prefix  bytes at the beginning that are the file's first, and no records: what stands before the rows of a CSV
+ *   4  tail    bytes at the end in which no record begins: what the last records overlap
  *
  * What became of a frame, written by the guest, passed on untouched, and read by the node:
  *
@@ -41,6 +42,7 @@
 import { FaultCode } from "../../../packets/faults.ts";
 import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
+import type { TextEncoding } from "../../program/readers.ts";
 
 export const HEADER_BYTES = 16;
 
@@ -141,7 +143,7 @@ export const PIPE_DESCRIPTOR = 3;
 export const SHARED_MEMORY_DESCRIPTOR = 4;
 
 /** Numbers per packet that say where its input is. */
-export const EXTENT_NUMBERS = 4;
+export const EXTENT_NUMBERS = 5;
 
 /** A program as an executor process gets it, beside the module's text. */
 export interface ProgramImage {
@@ -152,6 +154,8 @@ export interface ProgramImage {
   readonly args: string;
   /** What evaluating the module may take. */
   readonly loadTimeMs: number;
+  /** How its input is decoded; absent where it takes bytes. */
+  readonly encoding?: TextEncoding;
 }
 
 const LENGTH_BYTES = 4;
@@ -175,7 +179,7 @@ export function decodeImage(bytes: Uint8Array): { image: ProgramImage; code: str
 export interface FrameOutcome {
   /** 0, or the FaultCode of a packet that failed. One for each of the `completed` packets. */
   readonly statuses: Uint8Array;
-  /** Where each of the `completed` packets' bytes stand in `output`: its result, or the text of its fault. */
+  /** Where each of the `completed` packets' bytes stand in `output`: its result, or its fault (parseFault). */
   readonly offsets: Uint32Array;
   readonly lengths: Uint32Array;
   readonly output: Uint8Array;
@@ -193,9 +197,27 @@ export function outcomeBytesMax(packets: number, outputBytes: number, logBytes: 
   return HEAD_BYTES + packets * 13 + outputBytes + logBytes;
 }
 
+/**
+ * What a packet that failed has instead of a result: a line with the byte of its input that it failed at, empty where
+ * nothing is known, and the text of its fault.
+ */
+export interface Fault {
+  readonly text: string;
+  readonly place?: number;
+}
+
+/** Never throws: what the guest wrote may be anything. */
+export function parseFault(bytes: Uint8Array): Fault {
+  const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
+  const lineEnd = whole.indexOf("\n");
+  const text = whole.slice(lineEnd + 1);
+  const line = whole.slice(0, Math.max(0, lineEnd));
+  return /^\d{1,15}$/.test(line) ? { text, place: Number(line) } : { text };
+}
+
 /** One packet's fault. */
 export function faultOutcome(code: FaultCode, text: string): Uint8Array<ArrayBuffer> {
-  const message = Buffer.from(text);
+  const message = Buffer.from(`\n${text}`);
   const bytes = new Uint8Array(HEAD_BYTES + 5 + message.byteLength);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, 1, true);

@@ -104,12 +104,12 @@ function runFrame(program: SharedProgram, body: Uint8Array<ArrayBuffer>): Uint8A
     return packets === 1 ? faultOutcome(FaultCode.badProgram, error.message) : emptyOutcome();
   }
   const { image, guest } = ready;
-  if (isTextual(image) && inputBytes(extents) > constants.MAX_STRING_LENGTH) {
+  if (image.encoding !== undefined && inputBytes(extents) > constants.MAX_STRING_LENGTH) {
     return packets === 1
       ? faultOutcome(FaultCode.memoryLimit, "its input is too long for text")
       : emptyOutcome();
   }
-  const staged = inputs.stage(extents, frame, isTextual(image));
+  const staged = inputs.stage(extents, frame, image.encoding);
   if (guest === undefined) return scan(staged.bytes, extents);
   const outcome = guest.run(staged);
   if (guest.broken) forget(program.id, ready);
@@ -129,14 +129,6 @@ function collectGarbage(units: number): void {
   if (garbage < GARBAGE_UNITS) return;
   garbage = 0;
   globalThis.gc?.({ type: "minor" });
-}
-
-/** Whether the guest gets its input as text. */
-function isTextual({ entry, description }: ProgramImage): boolean {
-  if (entry === "scan") return false;
-  if (entry !== "map") return description.yields !== "bytes";
-  const { kind } = description.reader;
-  return kind === "lines" || kind === "json-lines" || kind === "csv";
 }
 
 function loaded(program: SharedProgram): Loaded {

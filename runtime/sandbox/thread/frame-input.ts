@@ -1,14 +1,17 @@
 /**
- * Reads a frame's input out of the shared memory and gives it the form that the guest takes: text where the reader reads text,
- * because the host decodes UTF-8 many times faster than an isolate could, bytes otherwise.
+ * Reads a frame's input out of the shared memory and gives it the form that the guest takes: text where the reader reads
+ * text, because the host decodes many times faster than an isolate could, bytes otherwise. Text is never altered on the
+ * way: a packet whose bytes are not of its encoding is not run.
  */
-import { isAscii } from "node:buffer";
+import { isAscii, isUtf8 } from "node:buffer";
 import { readSync } from "node:fs";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
+import type { TextEncoding } from "../../program/readers.ts";
 import { EXTENT_NUMBERS } from "../process/protocol.ts";
 
-/** Numbers per packet that the guest gets: start, length, file offset, prefix bytes, start and length in the bytes. */
-const META_NUMBERS = 6;
+/** Numbers per packet that the guest gets; Prelude.run says which. */
+const META_NUMBERS = 7;
+const NOWHERE = -1;
 /** A buffer that is kept for the next frame. */
 const KEEP_BYTES = 8 * 1024 * 1024;
 const LF = 0x0a;
@@ -29,13 +32,14 @@ export class InputReader {
     this.#descriptor = sharedMemoryDescriptor;
   }
 
-  stage(extents: Float64Array, frame: Uint8Array, textual: boolean): StagedFrame {
+  /** Without an encoding the guest gets bytes. */
+  stage(extents: Float64Array, frame: Uint8Array, encoding: TextEncoding | undefined): StagedFrame {
     const packets = frame.byteLength / PACKET_BYTES;
     const meta = new ArrayBuffer(packets * (META_NUMBERS * 8 + PACKET_BYTES));
     new Uint8Array(meta, packets * META_NUMBERS * 8).set(frame);
     const layout = new Float64Array(meta, 0, packets * META_NUMBERS);
     // A line end behind each packet's text keeps a search for one from running on through the whole frame.
-    const gap = textual && packets > 1 ? 1 : 0;
+    const gap = encoding !== undefined && packets > 1 ? 1 : 0;
     let total = 0;
     for (let index = 0; index < packets; index++) {
       const extent = index * EXTENT_NUMBERS;
@@ -45,15 +49,19 @@ export class InputReader {
       layout[at + 1] = length;
       layout[at + 2] = extents[extent + 2]!;
       layout[at + 3] = extents[extent + 3]!;
-      layout[at + 4] = total;
+      layout[at + 4] = extents[extent + 4]!;
       layout[at + 5] = length;
+      layout[at + 6] = NOWHERE;
       total += length + gap;
     }
-    const input = textual ? this.#buffer(total) : Buffer.from(new ArrayBuffer(total));
+    const input = encoding === undefined ? Buffer.from(new ArrayBuffer(total)) : this.#buffer(total);
     this.#fill(input, extents, layout, gap);
-    if (!textual) return { packets, meta, text: undefined, bytes: total === 0 ? undefined : input.buffer };
-    if (isAscii(input)) return { packets, meta, text: input.toString("latin1"), bytes: undefined };
-    return { packets, meta, text: decodeParts(input, layout), bytes: new Uint8Array(input).buffer };
+    if (encoding === undefined) {
+      return { packets, meta, text: undefined, bytes: total === 0 ? undefined : input.buffer };
+    }
+    const isSingle = encoding === "latin1" || (encoding === "utf-8" && isAscii(input));
+    const text = isSingle ? input.toString("latin1") : decodeParts(input, layout, encoding);
+    return { packets, meta, text, bytes: undefined };
   }
 
   #buffer(bytes: number): Buffer<ArrayBuffer> {
@@ -92,21 +100,79 @@ export class InputReader {
   }
 }
 
-/** Each packet's text decoded by itself, since one that ends in the middle of a character must not take from the next. */
-function decodeParts(input: Buffer, layout: Float64Array): string {
-  const packets = layout.length / META_NUMBERS;
-  if (packets === 1) {
-    const text = input.toString("utf8");
-    layout[1] = text.length;
-    return text;
-  }
+/** Each packet's text decoded by itself: its tail may end in the middle of a character, which is left off. */
+function decodeParts(
+  input: Buffer,
+  layout: Float64Array,
+  encoding: "utf-8" | "utf-16le" | "utf-16be",
+): string {
+  const gap = layout.length > META_NUMBERS ? "\n" : "";
   let text = "";
   for (let at = 0; at < layout.length; at += META_NUMBERS) {
     const start = layout[at]!;
-    const part = input.toString("utf8", start, start + layout[at + 1]!);
+    const tailBytes = layout[at + 4]!;
+    const whole = input.subarray(start, start + layout[at + 1]!);
+    const cutOff = tailBytes === 0 ? 0 : cutOffBytes(whole, encoding);
+    const bytes = whole.subarray(0, whole.byteLength - Math.min(cutOff, tailBytes));
+    const own = bytes.subarray(0, whole.byteLength - tailBytes);
+    const wrong =
+      encoding === "utf-8" ? invalidUtf8At(bytes) : bytes.byteLength % 2 === 1 ? bytes.byteLength - 1 : -1;
     layout[at] = text.length;
-    layout[at + 1] = part.length;
-    text += part + "\n";
+    layout[at + 5] = bytes.byteLength;
+    if (wrong >= 0) {
+      const prefixBytes = layout[at + 3]!;
+      // What stands in a prefix stands at the beginning of the file.
+      layout[at + 6] = wrong < prefixBytes ? wrong : layout[at + 2]! + wrong - prefixBytes;
+      layout[at + 1] = 0;
+      layout[at + 4] = 0;
+    } else {
+      const ownText = decode(own, encoding);
+      const tailText = decode(bytes.subarray(own.byteLength), encoding);
+      layout[at + 1] = ownText.length + tailText.length;
+      layout[at + 4] = tailText.length;
+      text += ownText + tailText;
+    }
+    text += gap;
   }
   return text;
+}
+
+function decode(bytes: Buffer, encoding: "utf-8" | "utf-16le" | "utf-16be"): string {
+  if (bytes.byteLength === 0) return "";
+  if (encoding === "utf-8") return bytes.toString("utf8");
+  return encoding === "utf-16le"
+    ? bytes.toString("utf16le")
+    : Buffer.from(bytes).swap16().toString("utf16le");
+}
+
+/** Bytes at the end that are the beginning of a character. */
+function cutOffBytes(bytes: Uint8Array, encoding: "utf-8" | "utf-16le" | "utf-16be"): number {
+  if (encoding !== "utf-8") return bytes.byteLength % 2;
+  for (let back = 1; back <= 3 && back <= bytes.byteLength; back++) {
+    const byte = bytes[bytes.byteLength - back]!;
+    if (byte < 0x80) return 0;
+    if (byte >= 0xc0) return back < (byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4) ? back : 0;
+  }
+  return 0;
+}
+
+/** Where the first character begins that is none, -1 where all are. */
+function invalidUtf8At(bytes: Uint8Array): number {
+  if (isUtf8(bytes)) return -1;
+  // Halved as long as the front half, which may end in the middle of a character, is not to blame.
+  let from = 0;
+  let to = bytes.byteLength;
+  while (to - from > 8) {
+    let middle = (from + to) >>> 1;
+    while (middle > from && (bytes[middle]! & 0xc0) === 0x80) middle--;
+    if (middle === from) break;
+    if (isUtf8(bytes.subarray(from, middle))) from = middle;
+    else to = middle;
+  }
+  // A character has at most four bytes.
+  for (;;) {
+    const size = [1, 2, 3, 4].find((length) => isUtf8(bytes.subarray(from, from + length)));
+    if (size === undefined || from + size > bytes.byteLength) return from;
+    from += size;
+  }
 }

@@ -198,11 +198,12 @@ function bootPrelude(
     ...(cached === undefined ? { produceCachedData: true } : { cachedData: cached }),
   }) as ivm.Script & ivm.CachedDataResult;
   compiledPrelude ??= script.cachedData;
-  const { entry, description, args } = image;
+  const { entry, description, args, encoding } = image;
   const config: PreludeConfig = {
     entry,
     description,
     args,
+    ...(encoding === undefined ? {} : { encoding }),
     faultTextMax: FAULT_TEXT_BYTES_MAX,
     frameOutputBytes: FRAME_OUTPUT_BYTES,
     frameLogBytes: FRAME_LOG_BYTES,

@@ -53,6 +53,6 @@ async function firstResultMs(start: () => Promise<ExecutorProcess>): Promise<num
   await using process = await start();
   const program = { name: "noop", code: CODE, entry: "map", description: DESCRIPTION, args: "null" } as const;
   await process.load(1, program);
-  await process.run(1, FRAME, new Float64Array(4));
+  await process.run(1, FRAME, new Float64Array(5));
   return performance.now() - began;
 }

@@ -57,8 +57,8 @@ class Bench {
   /** What a staged packet finds in the buffer: its prefix, its records, and where these stand in the input. */
   input({ extents }: StagedFrame, index: number): { prefix: string; text: string; position: number } {
     const [offset, bytes, position, prefixBytes] = extents.subarray(
-      index * 4,
-      index * 4 + 4,
+      index * 5,
+      index * 5 + 5,
     ) as unknown as number[];
     const text = Buffer.from(this.#memory.subarray(offset, offset! + bytes!));
     return {
@@ -97,8 +97,8 @@ describe("InputStage", () => {
     const inputs = ranges.map((_, index) => bench.input(staged, index));
     expect(inputs.map(({ text }) => text)).toEqual(["bc", "bc", "bc", "hi", "bc", "", "ghi"]);
     expect(inputs.map(({ position }) => position)).toEqual([1, 1, 1, 1, 1, 0, 0]);
-    expect(staged.extents[0]).toBe(staged.extents[8]);
-    expect(staged.extents[0]).not.toBe(staged.extents[16]);
+    expect(staged.extents[0]).toBe(staged.extents[10]);
+    expect(staged.extents[0]).not.toBe(staged.extents[20]);
     expect([bench.writes, bench.chunks.reads]).toEqual([1, 1]);
   });
 

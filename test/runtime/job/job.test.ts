@@ -127,15 +127,40 @@ describe("failures", () => {
     await expect(failed).rejects.toMatchObject({
       code: "PFS_PROGRAM_THREW",
       message: expect.stringMatching(
-        /"picky".*no good: bad.*bytes 300 to 304 of "input.txt", on node "node a"/s,
+        /"picky".*no good: bad.*line 101, byte 300 of "input.txt", on node "node a"/s,
       ),
-      data: { job: "failing", task: 6, node: "node a", program: "picky" },
+      data: {
+        job: "failing",
+        task: 6,
+        node: "node a",
+        program: "picky",
+        file: "input.txt",
+        at: 300,
+        line: 101,
+      },
     });
     expect(harness.jobs.jobs()[0]).toMatchObject({
       job: "failing",
       state: "failed",
       error: { code: "PFS_PROGRAM_THREW" },
     });
+  });
+
+  test("names the record, whichever split it is in and whatever a program says", async () => {
+    const thrown = "throw new Error(`at byte 7: no good: ${line}`)";
+    const source = `export default {
+      input: { kind: "lines" }, map: (line) => { if (line === "x") ${thrown}; return 1; },
+      combine: (a, b) => a + b,
+    }`;
+    const program = await harness.putProgram("numbers at byte 9: x", source);
+    const file = await harness.putFile("n", `${"1\n".repeat(3_000)}ü\nx\n`);
+    for (const splitBytes of [64, 4096, 10_000]) {
+      const failed = harness.run(program, [file], { splitBytes });
+      await expect(failed).rejects.toMatchObject({ data: { file: "n", at: 6003, line: 3002 } });
+      await expect(failed).rejects.toThrow(
+        /packet \d+: Error: at byte 7: no good: x \(line 3002, byte 6003 of "n", on node "node a"\)/,
+      );
+    }
   });
 
   test("a merge that fails is told as one", async () => {

@@ -9,6 +9,7 @@ import {
   MessageKind,
   MessageReader,
   encodeHeader,
+  parseFault,
 } from "../../../runtime/sandbox/process/protocol.ts";
 import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 
@@ -97,8 +98,12 @@ describe("messages", () => {
 describe("outcomes", () => {
   it("are read back", () => {
     const fault = decodeOutcome(faultOutcome(2, "late ü"), 1)!;
-    expect([fault.completed, [...fault.statuses], [...fault.lengths]]).toEqual([1, [2], [7]]);
-    expect(Buffer.from(fault.output).toString()).toBe("late ü");
+    expect([fault.completed, [...fault.statuses], [...fault.lengths]]).toEqual([1, [2], [8]]);
+    expect(parseFault(fault.output)).toEqual({ text: "late ü" });
+    const parse = (text: string): unknown => parseFault(Buffer.from(text));
+    expect(parse("12\n1\nx")).toEqual({ text: "1\nx", place: 12 });
+    for (const line of ["", "-1", "1e3", "9".repeat(16)]) expect(parse(`${line}\nx`)).toEqual({ text: "x" });
+    expect([parse("12"), parse("")]).toEqual([{ text: "12" }, { text: "" }]);
     expect(decodeOutcome(emptyOutcome(), 5)).toMatchObject({ completed: 0 });
   });
 

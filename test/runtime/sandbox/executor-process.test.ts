@@ -129,7 +129,7 @@ describe("lanes", () => {
   it("can be freed while they run, and loaded again", async () => {
     const source = `export default { input: { kind: "bytes" }, yields: "bytes", map(record, c) { c.write("a"); } };`;
     const lane = await loadProgram(executor, source);
-    const runs = Array.from({ length: 20 }, () => executor.run(lane, Buffer.alloc(64), new Float64Array(4)));
+    const runs = Array.from({ length: 20 }, () => executor.run(lane, Buffer.alloc(64), new Float64Array(5)));
     executor.unload(lane);
     const texts = (await Promise.all(runs)).map(({ output }) => Buffer.from(output).toString());
     expect(texts).toEqual(Array.from({ length: 20 }, () => "a"));
@@ -157,7 +157,7 @@ describe("lanes", () => {
   it("wait in a queue that is bounded", async () => {
     const lane = await loadProgram(executor, ECHO);
     const frame = Buffer.alloc(64);
-    const extents = new Float64Array(4);
+    const extents = new Float64Array(5);
     const runs = Array.from({ length: 4_100 }, () => executor.run(lane, frame, extents));
     const settled = await Promise.allSettled(runs);
     const refused = settled.filter(({ status }) => status === "rejected") as PromiseRejectedResult[];
@@ -169,16 +169,17 @@ describe("lanes", () => {
     const lane = await loadProgram(executor, ECHO);
     const { bytesMax } = executor.sharedMemory;
     for (const extents of [
-      [-1, 1, 0, 0],
-      [0, bytesMax + 1, 0, 0],
-      [bytesMax, 1, 0, 0],
-      [0, 1, 0, 2],
-      [NaN, 1, 0, 0],
+      [-1, 1, 0, 0, 0],
+      [0, bytesMax + 1, 0, 0, 0],
+      [bytesMax, 1, 0, 0, 0],
+      [0, 1, 0, 2, 0],
+      [0, 2, 0, 1, 2],
+      [NaN, 1, 0, 0, 0],
       [0, 1],
     ]) {
       await expect(executor.run(lane, Buffer.alloc(64), new Float64Array(extents))).rejects.toThrow(/extent/);
     }
-    await expect(executor.run(lane, Buffer.alloc(63), new Float64Array(4))).rejects.toThrow("a frame has");
+    await expect(executor.run(lane, Buffer.alloc(63), new Float64Array(5))).rejects.toThrow("a frame has");
     expect((await runFrame(executor, lane, [{ bytes: "ok" }]))[0]!.text).toBe("ok");
   });
 });

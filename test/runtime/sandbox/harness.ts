@@ -3,6 +3,7 @@ import { encodeFrame } from "../../../packets/packet.ts";
 import { Op } from "../../../packets/layout.ts";
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { ExecutorOptions } from "../../../runtime/sandbox/process/executor-process.ts";
+import { parseFault } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
 
 const MIB = 1024 * 1024;
@@ -21,6 +22,7 @@ export interface PacketSource {
   /** Where the first byte behind the prefix stands in the file. */
   readonly place?: number;
   readonly prefix?: number;
+  readonly tail?: number;
   /** What the packet's `from` says; `place` unless given. */
   readonly from?: number;
   readonly ref?: number;
@@ -29,6 +31,8 @@ export interface PacketSource {
 export interface PacketResult {
   readonly status: number;
   readonly text: string;
+  /** The byte that a fault names. */
+  readonly at: number | undefined;
   readonly log: string | undefined;
 }
 
@@ -58,7 +62,7 @@ export async function runFrame(
   lane: number,
   sources: readonly PacketSource[],
 ): Promise<PacketResult[]> {
-  const extents = new Float64Array(sources.length * 4);
+  const extents = new Float64Array(sources.length * 5);
   const taken: number[] = [];
   const frame = encodeFrame(
     sources.map(({ place = 0, from = place, ref = 7, bytes }, at) => ({
@@ -70,23 +74,25 @@ export async function runFrame(
       ref: new Uint8Array(32).fill(ref),
     })),
   );
-  for (const [index, { bytes, place = 0, prefix = 0 }] of sources.entries()) {
+  for (const [index, { bytes, place = 0, prefix = 0, tail = 0 }] of sources.entries()) {
     const input = Buffer.from(bytes);
     if (input.byteLength === 0) {
-      extents.set([0, 0, place, prefix], index * 4);
+      extents.set([0, 0, place, prefix, 0], index * 5);
       continue;
     }
     const offset = executor.sharedMemory.alloc(input.byteLength)!;
     taken.push(offset);
     await executor.sharedMemory.write(offset, input);
-    extents.set([offset, input.byteLength, place, prefix], index * 4);
+    extents.set([offset, input.byteLength, place, prefix, tail], index * 5);
   }
   try {
     const { statuses, offsets, lengths, output, logs } = await executor.run(lane, frame, extents);
     return Array.from(statuses, (status, index) => {
       const bytes = output.subarray(offsets[index], offsets[index]! + lengths[index]!);
       const log = logs.find((entry) => entry.index === index)?.text;
-      return { status, text: Buffer.from(bytes).toString(), log };
+      if (status === 0) return { status, text: Buffer.from(bytes).toString(), at: undefined, log };
+      const { text, place } = parseFault(bytes);
+      return { status, text, at: place, log };
     });
   } finally {
     if (!executor.closed) for (const offset of taken) executor.sharedMemory.free(offset);

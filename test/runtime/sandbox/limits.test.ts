@@ -99,7 +99,7 @@ describe("memory", () => {
     const text = "0123456789abcde\n".repeat(256 * 1024);
     const offset = executor.sharedMemory.alloc(text.length)!;
     await executor.sharedMemory.write(offset, Buffer.from(text));
-    const extents = new Float64Array([offset, text.length, 0, 0]);
+    const extents = new Float64Array([offset, text.length, 0, 0, 0]);
     const frame = Buffer.alloc(64);
     // 800 MiB of text; a process that kept it would be killed.
     for (let round = 0; round < 200; round++) {

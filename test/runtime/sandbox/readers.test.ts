@@ -60,19 +60,20 @@ describe("lines", () => {
     ]);
   });
 
-  it("replaces invalid UTF-8 as the WHATWG says, and keeps counting bytes", async () => {
-    const bytes = Buffer.concat([
-      Buffer.from([0x61, 0xff, 0x0a]),
-      Buffer.from([0xf0, 0x9f, 0x0a]),
-      Buffer.from([0xed, 0xa0, 0x80, 0x0a]),
-      Buffer.from("z\n"),
-    ]);
-    expect(await records(lines, bytes)).toEqual([
-      ["a\ufffd", 0, 0],
-      ["\ufffd", 3, 1],
-      ["\ufffd\ufffd\ufffd", 6, 2],
-      ["z", 10, 3],
-    ]);
+  it.each([
+    [[0xff], 0],
+    [[0xf0, 0x9f, 0x0a], 0],
+    [[0x41, 0xed, 0xa0, 0x80, 0x0a], 1],
+    [[0xc3, 0xa4, 0xc0, 0x80], 2],
+    [[0xe2, 0x82, 0xac, 0x0a, 0xe2, 0x82], 4],
+    [[...Buffer.from("ü€😀".repeat(5000)), 0x80, ...Buffer.from("ü".repeat(9000))], 45_000],
+    [[...Buffer.alloc(70_000, 0x80)], 0],
+  ])("names the byte that is not UTF-8 and runs nothing: %#", async (bytes, at) => {
+    const result = await runOnce(executor, shows(lines), { bytes: Uint8Array.from(bytes), place: 100 });
+    expect(result).toMatchObject({ status: FaultCode.badRecord, at: 100 + at, log: undefined });
+    expect(result.text).toContain("not UTF-8");
+    // A replacement character that stands in the file is a character like any other.
+    expect(await records(lines, "\ufffd")).toEqual([["\ufffd", 0, 0]]);
   });
 
   it("keeps each packet of a frame to itself", async () => {
@@ -95,15 +96,14 @@ describe("lines", () => {
     ]);
     const cut = [
       { bytes: new Uint8Array([0x41, 0xe2, 0x82]), place: 0 },
-      { bytes: new Uint8Array([0xac, 0x0a, 0x42]), place: 3 },
+      { bytes: "ü\nB", place: 3 },
+      { bytes: new Uint8Array([0xac, 0x0a, 0x42]), place: 7 },
     ];
-    const results = await runFrame(executor, lane, cut);
-    expect(results.map((result) => logged(result))).toEqual([
-      [["A\ufffd", 0, 0]],
-      [
-        ["\ufffd", 3, 0],
-        ["B", 5, 1],
-      ],
+    const [first, second, third] = await runFrame(executor, lane, cut);
+    expect([first!.at, third!.at]).toEqual([1, 7]);
+    expect(logged(second!)).toEqual([
+      ["ü", 3, 0],
+      ["B", 6, 1],
     ]);
   });
 
@@ -128,9 +128,10 @@ describe("json-lines", () => {
   });
 
   it("says which line is not JSON", async () => {
-    const { status, text } = await runOnce(executor, shows(jsonLines), "1\n{oops}\n");
-    expect(status).toBe(FaultCode.badRecord);
-    expect(text).toMatch(/^line 2 of the packet is not JSON: /);
+    const bytes = { bytes: '"ü"\n{oops}\n', place: 50 };
+    const { status, at, text } = await runOnce(executor, shows(jsonLines), bytes);
+    expect([status, at]).toEqual([FaultCode.badRecord, 55]);
+    expect(text).toMatch(/^the line is not JSON: /);
   });
 });
 
@@ -189,16 +190,17 @@ describe("csv", () => {
   ])("refuses %j", async (text, reason) => {
     const result = await runOnce(executor, shows(plain), `ok,1\n${text}`);
     expect(result.status).toBe(FaultCode.badRecord);
-    expect(result.text).toContain("line 2 ");
+    expect(result.at).toBe(5);
     expect(result.text).toContain(reason);
   });
 
   it("refuses rows longer than the header and columns named twice", async () => {
     const long = await runOnce(executor, shows(named), "a,b\n1,2,3\n");
-    expect([long.status, long.text]).toEqual([
-      FaultCode.badRecord,
-      "line 2 of the packet's CSV: a row has 3 fields, the header 2",
-    ]);
+    expect(long).toMatchObject({
+      status: FaultCode.badRecord,
+      at: 4,
+      text: "a row has 3 fields, the header 2",
+    });
     const twice = await runOnce(executor, shows(named), "a,a\n1,2\n");
     expect(twice.text).toContain('the header names the column "a" twice');
   });
