@@ -62,6 +62,11 @@ export const SOCKET_MESSAGES_MAX: number = 32 * 1024;
 export const HELLO_BYTES_MAX: number = 8 * 1024;
 export const FEATURES_MAX = 32;
 export const FEATURE_CHARACTERS_MAX = 32;
+/** Executors that one machine offers, their names, and packets that one works on at once. */
+export const OFFERS_MAX = 16;
+export const OFFER_NAME_CHARACTERS_MAX = 16;
+export const OFFER_CAPACITY_MAX = 4096;
+export const EDITION_CHARACTERS_MAX = 64;
 export const ADDRESS_CHARACTERS_MAX = 262;
 /** Connections of a port, and those of one key among them. */
 export const CONNECTIONS_MAX = 8192;

@@ -87,7 +87,10 @@ export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: 
   more: v.boolean(),
 });
 
-/** LOAD: packets = one LOAD packet, its lane chosen by the sender. KEEP: packets = RETURN packets. */
+/** LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers. */
+export const LoadMeta: v.GenericSchema<unknown, { executor: string }> = v.object({ executor: id });
+
+/** KEEP: packets = RETURN packets. */
 export const KeepMeta: v.GenericSchema<unknown, { lane: number; name: string }> = v.object({
   lane: count,
   name,
@@ -118,6 +121,8 @@ export interface NodeStatus {
   readonly curveKey: string;
   readonly signingKey: string;
   readonly width: number;
+  /** Of its executors; a job runs on one of them. */
+  readonly editions: readonly string[];
   readonly inFlight: number;
   readonly done: number;
   readonly lastSeenMs: number;
@@ -132,6 +137,7 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     curveKey: key,
     signingKey: key,
     width: count,
+    editions: v.array(label),
     inFlight: count,
     done: count,
     lastSeenMs: milliseconds,

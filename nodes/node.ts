@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import type { PacketfsError } from "../packets/errors.ts";
 import { MessageType } from "../packets/envelope.ts";
+import type { Executor } from "../runtime/contracts/executor.ts";
 import { Runtime } from "../runtime/machine.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
@@ -12,12 +13,11 @@ import { answering, serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
 import { MaintenanceService } from "./serve/maintenance-service.ts";
 import { hasAnywhere, PeerSource } from "./transfer/peer-source.ts";
-import { widthFeature } from "./width.ts";
 import type { Address } from "./wire/trust/address.ts";
 import { loadIdentity } from "./wire/trust/identity-file.ts";
 import { Identity } from "./wire/trust/keys.ts";
 import { Role } from "./wire/link.ts";
-import type { Link } from "./wire/link.ts";
+import type { ExecutorOffer, Link } from "./wire/link.ts";
 import { Redialer } from "./wire/zeromq/dial.ts";
 import { AllowList } from "./wire/trust/allow-list.ts";
 import { WireServer } from "./wire/zeromq/server.ts";
@@ -152,7 +152,7 @@ export class JoinedNode implements AsyncDisposable {
         joining: identity,
         role: Role.node,
         label: this.label,
-        features: [widthFeature(runtime.executor?.capacity.js ?? 0)],
+        executors: runtime.executors.map(offerOf),
         listen: this.#server?.address,
         onLink: (link) => {
           links.setHub(link);
@@ -181,7 +181,7 @@ export class JoinedNode implements AsyncDisposable {
       return undefined;
     });
     const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers];
-    return runtime.executor === undefined ? services : [...services, new LaneService(link, runtime.executor)];
+    return [...services, new LaneService(link, runtime.executors)];
   }
 
   /** Other nodes may read; clients store and name files here too. */
@@ -223,6 +223,11 @@ export class JoinedNode implements AsyncDisposable {
     const { runtime, links } = this.#parts;
     return hasAnywhere({ store: runtime.store, peers: () => links.chunks() }, refs);
   }
+}
+
+/** An executor as HELLO says it. A machine's executors are called by their ids there. */
+function offerOf({ id: name, capacity, edition }: Executor): ExecutorOffer {
+  return { name, capacity, edition };
 }
 
 /** What the hub says replaces what it said before; sessions of those that it left out end. */

@@ -16,6 +16,7 @@ import { JOB_HISTORY_FILE, JobHistory } from "./job/job-history.ts";
 import { Jobs } from "./job/jobs.ts";
 import { partName } from "./job/results.ts";
 import type { ChunkSource } from "./contracts/chunks.ts";
+import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
 
 export interface RuntimeOptions {
@@ -62,6 +63,11 @@ export class Runtime implements AsyncDisposable {
   /** Rejects as `Store.open` does. */
   static async open(options: RuntimeOptions): Promise<Runtime> {
     return new Runtime(await Store.open(options.directory), options);
+  }
+
+  /** Those that run packets here: none on a machine that only stores. */
+  get executors(): readonly Executor[] {
+    return this.executor === undefined ? [] : [this.executor];
   }
 
   /** Starts a spare executor process now, so that the first program does not wait for one. */

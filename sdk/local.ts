@@ -8,6 +8,7 @@ import { Runtime } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
+import { guestEdition } from "../runtime/sandbox/edition.ts";
 import { bundleProgram } from "./bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
@@ -143,6 +144,7 @@ class LocalPacketFS implements PacketFS {
         role: "local",
         width: this.#options.workers ?? availableParallelism(),
         ...(executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs!.loadOf(executor)),
+        editions: [guestEdition()],
         lastSeenMs: 0,
       },
     ];

@@ -140,6 +140,8 @@ export interface NodeInfo {
   readonly address?: string;
   /** Packets with large inputs that it works on at once. */
   readonly width: number;
+  /** Of its engine and of the code around programs. A job runs on one edition, so others get no packets of it. */
+  readonly editions: readonly string[];
   readonly inFlight: number;
   /** Packets finished since it came. */
   readonly done: number;

@@ -145,11 +145,12 @@ class RemotePacketFS implements PacketFS {
 
   async nodes(): Promise<NodeInfo[]> {
     return (await this.#hub.nodes()).map(
-      ({ id, label, role, address, width, inFlight, done, lastSeenMs }) => ({
+      ({ id, label, role, address, width, editions, inFlight, done, lastSeenMs }) => ({
         id,
         label,
         role,
         width,
+        editions,
         inFlight,
         done,
         lastSeenMs,

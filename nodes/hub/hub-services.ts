@@ -8,7 +8,7 @@ import type { Runtime } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import type { NodeStatus } from "../messages.ts";
-import type { RemoteExecutor } from "../remote/remote-executor.ts";
+import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "../serve/chunk-service.ts";
 import { JobService } from "../serve/job-service.ts";
@@ -36,9 +36,9 @@ export class HubServices {
   }
 
   /** A node may read what the hub has or can get, and answers for the lanes that it lends. */
-  forNode(executor: RemoteExecutor | undefined): Service[] {
+  forNode(lanes: RemoteExecutors): Service[] {
     const chunks = new ChunkService(this.#shared());
-    return executor === undefined ? [chunks] : [chunks, executor];
+    return [chunks, lanes];
   }
 
   forClient(nodes: () => readonly NodeStatus[]): Service[] {

@@ -21,7 +21,7 @@ import type { AllowList } from "../wire/trust/allow-list.ts";
 import { WireServer } from "../wire/zeromq/server.ts";
 import { describeWireEvent } from "../wire/zeromq/events.ts";
 import { HUB_ID, HubServices } from "./hub-services.ts";
-import { Members, pushMembers } from "./members.ts";
+import { Members, lentBy, pushMembers } from "./members.ts";
 import type { ExecutorLoad } from "./members.ts";
 import { readAllowList, AllowListWriter } from "./allow-list-file.ts";
 import { loadSecrets, makeTokens } from "./tokens.ts";
@@ -183,8 +183,7 @@ export class Hub implements AsyncDisposable {
       label,
       ...(address === undefined ? {} : { address }),
     });
-    const executor = members.add(link);
-    serve(link, this.#services.forNode(executor));
+    serve(link, this.#services.forNode(members.add(link)));
     this.#options.onEvent?.(`${label} is here`);
     pushMembers(secrets.hub, allowList, members.links);
     void link.closed.then((error) => this.#options.onEvent?.(`${label} is gone: ${error.message}`));
@@ -192,8 +191,7 @@ export class Hub implements AsyncDisposable {
 
   #nodes(): NodeStatus[] {
     const { secrets, runtime, members } = this.#parts;
-    const loadOf = (executor: Executor | undefined): ExecutorLoad =>
-      executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs.loadOf(executor);
+    const loadOf = (executor: Executor): ExecutorLoad => this.#jobs.loadOf(executor);
     const self: NodeStatus = {
       id: secrets.hub.id,
       label: this.#options.label,
@@ -201,8 +199,7 @@ export class Hub implements AsyncDisposable {
       address: this.address,
       curveKey: Buffer.from(secrets.hub.curveKey).toString("hex"),
       signingKey: Buffer.from(secrets.hub.signingKey).toString("hex"),
-      width: runtime.executor?.capacity.js ?? 0,
-      ...loadOf(runtime.executor),
+      ...lentBy(runtime.executors, loadOf),
       lastSeenMs: 0,
     };
     return [self, ...members.statuses(loadOf)];

@@ -7,9 +7,8 @@ import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
 import type { NodeStatus } from "../messages.ts";
 import { RemoteCatalog } from "../remote/remote-catalog.ts";
-import { RemoteExecutor } from "../remote/remote-executor.ts";
+import { RemoteExecutors } from "../remote/remote-executor.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
-import { widthOf } from "../width.ts";
 import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
 import type { AllowList } from "../wire/trust/allow-list.ts";
@@ -23,8 +22,7 @@ export interface ExecutorLoad {
 interface Member {
   readonly link: Link;
   readonly chunks: RemoteChunks;
-  /** Undefined for a machine that lends no workers. */
-  readonly executor: RemoteExecutor | undefined;
+  readonly lanes: RemoteExecutors;
   readonly since: number;
 }
 
@@ -37,18 +35,17 @@ export class Members {
     this.executors = executors;
   }
 
-  /** Takes a node in until its link closes. Returns its executor, whose messages are to be served. */
-  add(link: Link): RemoteExecutor | undefined {
-    const width = widthOf(link.peer.features);
-    const executor = width === 0 ? undefined : new RemoteExecutor(link, { js: width });
+  /** Takes a node in until its link closes. Returns what it lends, whose messages are to be served. */
+  add(link: Link): RemoteExecutors {
+    const lanes = new RemoteExecutors(link);
     const chunks = new RemoteChunks(link, { here: true });
-    this.#members.set(link, { link, chunks, executor, since: performance.now() });
-    if (executor !== undefined) this.executors.add(executor);
+    this.#members.set(link, { link, chunks, lanes, since: performance.now() });
+    for (const executor of lanes.executors) this.executors.add(executor);
     void link.closed.then(() => {
       this.#members.delete(link);
-      if (executor !== undefined) this.executors.remove(executor);
+      for (const executor of lanes.executors) this.executors.remove(executor);
     });
-    return executor;
+    return lanes;
   }
 
   get links(): readonly Link[] {
@@ -62,7 +59,9 @@ export class Members {
 
   /** Frees what the nodes keep for an output file that was removed. Those that are away keep it. */
   async removeParts(file: string): Promise<void> {
-    await this.#everyCatalog((catalog, id) => catalog.remove(partName(file, id)));
+    await this.#everyCatalog(async (catalog, { lanes }) => {
+      await Promise.allSettled(lanes.executors.map(({ id }) => catalog.remove(partName(file, id))));
+    });
   }
 
   /** Removes the name where it means the same file: it was put at that node. Those that are away keep it. */
@@ -73,26 +72,42 @@ export class Members {
     });
   }
 
-  async #everyCatalog(change: (catalog: RemoteCatalog, id: string) => Promise<void>): Promise<void> {
-    const changes = this.links.map((link) => change(new RemoteCatalog(link), link.peer.id));
+  async #everyCatalog(change: (catalog: RemoteCatalog, member: Member) => Promise<void>): Promise<void> {
+    const changes = [...this.#members.values()].map((member) =>
+      change(new RemoteCatalog(member.link), member),
+    );
     // What is not there needs no removal, and a node that does not answer keeps what it has.
     await Promise.allSettled(changes);
   }
 
-  statuses(loadOf: (executor: Executor | undefined) => ExecutorLoad): NodeStatus[] {
-    return [...this.#members.values()].map(({ link: { peer }, executor }) => ({
+  statuses(loadOf: (executor: Executor) => ExecutorLoad): NodeStatus[] {
+    return [...this.#members.values()].map(({ link: { peer }, lanes }) => ({
       id: peer.id,
       label: peer.label,
       role: "node",
       ...(peer.address === undefined ? {} : { address: peer.address }),
       curveKey: Buffer.from(peer.curveKey).toString("hex"),
       signingKey: Buffer.from(peer.signingKey).toString("hex"),
-      width: executor?.capacity.js ?? 0,
-      ...loadOf(executor),
+      ...lentBy(lanes.executors, loadOf),
       // A node that says nothing for PEER_LOST_MS is no member any more.
       lastSeenMs: 0,
     }));
   }
+}
+
+/** What executors of one machine are, and have to do, together. */
+export function lentBy(
+  executors: readonly Executor[],
+  loadOf: (executor: Executor) => ExecutorLoad,
+): Pick<NodeStatus, "width" | "editions" | "inFlight" | "done"> {
+  const lent = { width: 0, inFlight: 0, done: 0 };
+  for (const executor of executors) {
+    const { inFlight, done } = loadOf(executor);
+    lent.width += executor.capacity.js ?? 0;
+    lent.inFlight += inFlight;
+    lent.done += done;
+  }
+  return { ...lent, editions: [...new Set(executors.map(({ edition }) => edition))] };
 }
 
 /**

@@ -1,4 +1,4 @@
-/** An `Executor` whose lanes are on the other side of a link. The scheduler cannot tell it from a local one. */
+/** The executors that a node lends, as a hub has them: the scheduler cannot tell them from one of its own. */
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { PacketfsError } from "../../packets/errors.ts";
@@ -14,25 +14,29 @@ import { LOAD_TIMEOUT_MS } from "../limits.ts";
 import { KeptMeta, LaneMeta, LaneNews } from "../messages.ts";
 import type { Handler, Service } from "../serve/service.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
-import type { Link, WireMessage } from "../wire/link.ts";
+import type { ExecutorOffer, Link, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 
-export class RemoteExecutor implements Executor, Service {
-  readonly id: string;
-  readonly label: string;
-  readonly capacity: Capacity;
+/** All lanes of one link, whichever executor they are of, and what the node says about them. */
+export class RemoteExecutors implements Service {
+  /** One for each that the node offers, in its order, but for those of kinds that this version does not know. */
+  readonly executors: readonly Executor[];
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #link: Link;
-  readonly #chunks: RemoteChunks;
   readonly #listeners = new Map<number, LaneListener>();
   #lastLane = 0;
 
-  constructor(link: Link, capacity: Capacity) {
-    this.id = link.peer.id;
-    this.label = link.peer.label;
-    this.capacity = capacity;
+  constructor(link: Link) {
     this.#link = link;
-    this.#chunks = new RemoteChunks(link, { here: true });
+    const chunks = new RemoteChunks(link, { here: true });
+    const offers = link.peer.executors.filter(({ capacity }) => Object.keys(capacity).length > 0);
+    this.executors = offers.map((offer, index) => {
+      // A machine's first executor has its id, as that of a machine that has only one.
+      const id = index === 0 ? link.peer.id : `${link.peer.id}.${offer.name}`;
+      const load: Executor["load"] = (manifest, listener, signal) =>
+        this.#load(offer.name, manifest, listener, signal);
+      return new RemoteExecutor({ id, label: link.peer.label, offer, chunks, load });
+    });
     this.handlers = new Map<MessageType, Handler>([
       [MessageType.RETURN, (message) => this.#returned(message)],
       [MessageType.LOG, (message) => this.#heard(message)],
@@ -40,21 +44,18 @@ export class RemoteExecutor implements Executor, Service {
     void link.closed.then((error) => this.#lose(error));
   }
 
-  async load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
+  async #load(executor: string, manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
     const lane = this.#freeLane();
     this.#listeners.set(lane, listener);
     const packets = encodePacket({ op: Op.LOAD, lane, ref: manifest });
+    const request = { type: MessageType.LOAD, meta: { executor }, packets };
     try {
-      await this.#link.request({ type: MessageType.LOAD, packets }, { signal, timeoutMs: LOAD_TIMEOUT_MS });
+      await this.#link.request(request, { signal, timeoutMs: LOAD_TIMEOUT_MS });
     } catch (error) {
       this.#listeners.delete(lane);
       throw error;
     }
     return this.#lane(lane);
-  }
-
-  async has(refs: Uint8Array): Promise<Uint8Array> {
-    return await this.#chunks.has(refs);
   }
 
   #lane(lane: number): Lane {
@@ -85,7 +86,7 @@ export class RemoteExecutor implements Executor, Service {
       this.#lastLane = (this.#lastLane % LANES_MAX) + 1;
       if (!this.#listeners.has(this.#lastLane)) return this.#lastLane;
     }
-    throw new WireError("PFS_PEER_QUOTA", `all ${LANES_MAX} lanes of ${this.label} are taken`, {
+    throw new WireError("PFS_PEER_QUOTA", `all ${LANES_MAX} lanes of ${this.#link.peer.label} are taken`, {
       max: LANES_MAX,
     });
   }
@@ -113,5 +114,35 @@ export class RemoteExecutor implements Executor, Service {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // Its lanes end with the link.
+  }
+}
+
+interface RemoteExecutorOptions {
+  readonly id: string;
+  readonly label: string;
+  readonly offer: ExecutorOffer;
+  readonly chunks: RemoteChunks;
+  readonly load: Executor["load"];
+}
+
+class RemoteExecutor implements Executor {
+  readonly id: string;
+  readonly label: string;
+  readonly capacity: Capacity;
+  readonly edition: string;
+  readonly load: Executor["load"];
+  readonly #chunks: RemoteChunks;
+
+  constructor({ id, label, offer, chunks, load }: RemoteExecutorOptions) {
+    this.id = id;
+    this.label = label;
+    this.capacity = offer.capacity;
+    this.edition = offer.edition;
+    this.load = load;
+    this.#chunks = chunks;
+  }
+
+  async has(refs: Uint8Array): Promise<Uint8Array> {
+    return await this.#chunks.has(refs);
   }
 }

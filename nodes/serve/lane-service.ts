@@ -1,4 +1,4 @@
-/** Lets a hub run packets here: LOAD, EXEC, KEEP and CANCEL reach this node's own executor, RETURN and LOG go back. */
+/** Lets a hub run packets here: LOAD, EXEC, KEEP and CANCEL reach this node's own executors, RETURN and LOG go back. */
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { errorToJson } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
@@ -6,7 +6,7 @@ import { decodePacket } from "../../packets/packet.ts";
 import type { Executor, Lane } from "../../runtime/contracts/executor.ts";
 import { WireError } from "../errors.ts";
 import { LOG_CHARACTERS_MAX } from "../limits.ts";
-import { KeepMeta, LaneMeta } from "../messages.ts";
+import { KeepMeta, LaneMeta, LoadMeta } from "../messages.ts";
 import type { LaneNews } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
@@ -15,14 +15,15 @@ import type { Handler, Service } from "./service.ts";
 export class LaneService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #link: Link;
-  readonly #executor: Executor;
+  readonly #executors: readonly Executor[];
   /** By the hub's number; undefined while a lane is being loaded. */
   readonly #lanes = new Map<number, Lane | undefined>();
   readonly #closing = new AbortController();
 
-  constructor(link: Link, executor: Executor) {
+  /** A LOAD names one of them by its id. */
+  constructor(link: Link, executors: readonly Executor[]) {
     this.#link = link;
-    this.#executor = executor;
+    this.#executors = executors;
     this.handlers = new Map<MessageType, Handler>([
       [MessageType.LOAD, (message, reply) => this.#load(message, reply.signal)],
       [MessageType.EXEC, (message) => this.#exec(message)],
@@ -32,6 +33,10 @@ export class LaneService implements Service {
   }
 
   async #load(message: WireMessage, withdrawn: AbortSignal): Promise<OutMessage> {
+    const { executor: id } = readMeta(LoadMeta, message);
+    const executor = this.#executors.find((one) => one.id === id);
+    if (executor === undefined)
+      throw new WireError("PFS_NOT_FOUND", `there is no executor ${id} here`, { executor: id });
     const { op, flags, lane, ref } = decodePacket(message.packets);
     if (op !== Op.LOAD || (flags & Flag.INLINE) !== 0 || message.packets.byteLength !== PACKET_BYTES) {
       throw new WireError(
@@ -62,7 +67,7 @@ export class LaneService implements Service {
     const signal = AbortSignal.any([withdrawn, this.#closing.signal]);
     this.#lanes.set(lane, undefined);
     try {
-      const loaded = await this.#executor.load(ref, listener, signal);
+      const loaded = await executor.load(ref, listener, signal);
       if (signal.aborted) await loaded.close();
       signal.throwIfAborted();
       this.#lanes.set(lane, loaded);

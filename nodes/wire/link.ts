@@ -4,10 +4,19 @@
  */
 import type { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
+import type { Capacity } from "../../runtime/contracts/executor.ts";
 
 /** What a peer is in the network. An invite lets its bearer become a node, and nothing else. */
 export const Role = { hub: "hub", node: "node", client: "client", invite: "invite" } as const;
 export type Role = (typeof Role)[keyof typeof Role];
+
+/** An executor that a machine lends, as its HELLO says. */
+export interface ExecutorOffer {
+  /** Unique on its machine. */
+  readonly name: string;
+  readonly capacity: Capacity;
+  readonly edition: string;
+}
 
 /** The peer as its signed HELLO (or WELCOME) said and its keys proved. */
 export interface PeerInfo {
@@ -18,6 +27,8 @@ export interface PeerInfo {
   /** HOST:PORT where it says that others reach it. */
   readonly address?: string;
   readonly features: readonly string[];
+  /** What it lends; none for a machine that only stores. */
+  readonly executors: readonly ExecutorOffer[];
   readonly version: number;
   readonly signingKey: Uint8Array;
   readonly curveKey: Uint8Array;

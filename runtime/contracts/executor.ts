@@ -21,6 +21,11 @@ export interface Executor {
   readonly label: string;
   readonly capacity: Capacity;
   /**
+   * What answers depend on beside the program and its input: executors of one edition give the same bytes. All packets of a
+   * job run on one. At most 64 of A-Z, a-z, 0-9, ".", "_" and "-".
+   */
+  readonly edition: string;
+  /**
    * Loads the program whose manifest chunk is `manifest`, of a kind that it has capacity for, into a lane of its own and
    * says when it is ready.
    * Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING or PFS_NODE_LOST, or with the signal's reason. Once there, a lane

@@ -1,6 +1,7 @@
 /** Executes packets on this machine: each program in an executor process of its own, so that tenants share nothing. */
 import { refFromHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
+import { guestEdition } from "../sandbox/edition.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, Lane, LaneListener } from "../contracts/executor.ts";
@@ -34,6 +35,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   readonly id: string;
   readonly label: string;
   readonly capacity: Capacity;
+  readonly edition: string = guestEdition();
   readonly #options: LocalExecutorOptions;
   readonly #inputs: InputSource;
   readonly #processes: SharedProcesses;

@@ -1,4 +1,5 @@
 /** What the dispatcher runs: batches of EXEC packets, and the programs that they are for. */
+import type { EditionChoice } from "../schedule/state.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { writeInteger } from "../../packets/integer.ts";
@@ -144,14 +145,16 @@ export class DispatchedProgram {
   /** For people. */
   readonly name: string;
   readonly manifest: Ref;
+  readonly choice: EditionChoice;
   readonly batches: Set<Batch> = new Set();
   /** Why it could not be loaded the last time. */
   loadError: unknown;
 
-  constructor(number: number, name: string, manifest: Ref) {
+  constructor(number: number, name: string, manifest: Ref, choice: EditionChoice) {
     this.number = number;
     this.name = name;
     this.manifest = manifest;
+    this.choice = choice;
   }
 
   add(batch: Batch): void {

@@ -11,6 +11,7 @@ import type { Executor } from "../contracts/executor.ts";
 import type { Action } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";
+import type { EditionChoice } from "../schedule/state.ts";
 import { Batch, DispatchedProgram, inputBytes } from "./batch.ts";
 import type { AnswerRun, BatchPlan } from "./batch.ts";
 import { Candidates } from "./candidates.ts";
@@ -51,7 +52,8 @@ export class Dispatcher implements LaneEvents {
         const { id: node, label, capacity } = executor;
         const width = capacity.js ?? 0;
         events?.emit("node", { kind: "joined", node, label, width });
-        return this.#scheduler.join(width, now());
+        for (const program of this.#programs.values()) this.#noteEdition(program, executor);
+        return this.#scheduler.join(width, now(), executor.edition);
       },
       left: (number, executor) => {
         events?.emit("node", { kind: "left", node: executor.id, label: executor.label });
@@ -67,9 +69,14 @@ export class Dispatcher implements LaneEvents {
     return this.#candidates;
   }
 
-  openProgram(name: string, manifest: Ref): number {
-    const number = this.#scheduler.openProgram();
-    this.#programs.set(number, new DispatchedProgram(number, name, manifest));
+  /** Which edition a job's packets run on; to be given to all its programs. */
+  chooseEdition(): EditionChoice {
+    return this.#scheduler.chooseEdition();
+  }
+
+  openProgram(name: string, manifest: Ref, choice: EditionChoice = this.chooseEdition()): number {
+    const number = this.#scheduler.openProgram(choice);
+    this.#programs.set(number, new DispatchedProgram(number, name, manifest, choice));
     return number;
   }
 
@@ -90,6 +97,7 @@ export class Dispatcher implements LaneEvents {
     const batch = new Batch(this.#scheduler.addBatch({ ...plan, bytes }, this.#now()), plan, bytes);
     program.add(batch);
     this.#batches.set(batch.id, batch);
+    for (const executor of this.#candidates.executors.values()) this.#noteEdition(program, executor);
     this.#cancelTimer ??= this.#setTimer(() => this.#tick(), SCHEDULE_TICK_MS);
     return batch;
   }
@@ -197,6 +205,16 @@ export class Dispatcher implements LaneEvents {
 
   noted({ program, executor }: DispatchedLane, text: string): void {
     this.#note(program, `node "${executor.label}": ${text}`);
+  }
+
+  /** A node that runs another edition would give other bytes, so it gets no packets; who watches is told. */
+  #noteEdition(program: DispatchedProgram, { label, edition }: Executor): void {
+    const chosen = program.choice.edition;
+    if (chosen === undefined || chosen === edition) return;
+    this.#note(
+      program,
+      `node "${label}" gets no packets of this job, which runs on ${chosen}: it has ${edition}`,
+    );
   }
 
   #note(program: DispatchedProgram, text: string): void {

@@ -29,6 +29,7 @@ import {
   splitsToScan,
 } from "./splits.ts";
 import type { Splits } from "./splits.ts";
+import type { EditionChoice } from "../schedule/state.ts";
 import { TreeRun } from "./tree-run.ts";
 
 export interface JobSpec extends JobRequest, ProgramSpec {
@@ -58,6 +59,8 @@ export class Job {
   readonly #writer: StoreWriter;
   /** Packets that its splits have taken of the budget. */
   #packets = 0;
+  /** Of all its packets: a job gives the same bytes wherever they run. */
+  readonly #edition: EditionChoice;
   #retries = 0;
 
   /** `group`: no other job of the dispatcher has it. */
@@ -67,6 +70,7 @@ export class Job {
     this.#spec = spec;
     this.#record = record;
     this.#group = group;
+    this.#edition = context.dispatcher.chooseEdition();
   }
 
   /** Ends the job with this error, unless it has ended. */
@@ -152,7 +156,7 @@ export class Job {
     const programs = new Map<Entry, number>();
     this.#failure.throwIfFailed();
     for (const [index, entry] of entries.entries()) {
-      const program = this.#context.dispatcher.openProgram(this.#spec.name, refs[index]!);
+      const program = this.#context.dispatcher.openProgram(this.#spec.name, refs[index]!, this.#edition);
       this.#programs.push(program);
       programs.set(entry, program);
     }

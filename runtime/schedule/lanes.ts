@@ -184,14 +184,21 @@ export function loadOneMore(
 }
 
 function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boolean {
+  if (!isEligible(executor, batch)) return false;
   const lane = executor.lanes.get(batch.program.id);
   return lane === undefined || lane.mayReload(now);
+}
+
+/** Whether the executor may run the batch's packets at all. */
+function isEligible({ edition }: ExecutorState, { program }: BatchState): boolean {
+  return program.choice.edition === undefined || program.choice.edition === edition;
 }
 
 function load(state: State, batch: BatchState, executor: ExecutorState, now: number): LaneState {
   const { program } = batch;
   const losses = executor.lanes.get(program.id)?.losses ?? 0;
   const place = { executor: executor.id, program: program.id, width: executor.width };
+  program.choice.edition ??= executor.edition;
   const lane = new LaneState(state.nextId(), place, losses, now);
   executor.lanes.set(program.id, lane);
   program.lanes.set(executor.id, lane);
@@ -203,16 +210,19 @@ function load(state: State, batch: BatchState, executor: ExecutorState, now: num
 
 /** Why nothing will ever run the batch's queued tasks, or undefined when something may. */
 export function stuckFor(
-  { executors, emptySince }: State,
+  state: State,
   batch: BatchState,
   now: number,
 ): "no executor" | "not loadable" | undefined {
   if (batch.tasks.queue.count === 0) return undefined;
-  if (executors.size === 0) {
-    const since = Math.max(emptySince, batch.waitsSince);
+  const eligible = [...state.executors.values()].filter((executor) => isEligible(executor, batch));
+  if (eligible.length === 0) {
+    const { edition } = batch.program.choice;
+    const gone = edition === undefined ? [...state.goneSince.values()] : [state.goneSince.get(edition) ?? 0];
+    const since = Math.max(state.began, batch.waitsSince, ...gone);
     return now - since >= EXECUTORS_WAIT_MS ? "no executor" : undefined;
   }
-  for (const { lanes } of executors.values()) {
+  for (const { lanes } of eligible) {
     if (lanes.get(batch.program.id)?.phase !== "given-up") return undefined;
   }
   return "not loadable";

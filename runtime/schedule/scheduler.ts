@@ -11,7 +11,7 @@ import { loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import { copyStragglers, place } from "./placement.ts";
 import { State, inFlightMaxOf, inFlightOf } from "./state.ts";
-import type { BatchOptions, BatchState, ExecutorState } from "./state.ts";
+import type { BatchOptions, BatchState, EditionChoice, ExecutorState } from "./state.ts";
 import { Awaited } from "./tasks.ts";
 
 /** What a lane may have in flight grows by this part of what all lanes of its executor may. */
@@ -39,11 +39,12 @@ export class Scheduler {
 
   // ── executors ──
 
-  join(width: number, now: number): number {
+  join(width: number, now: number, edition: string = ""): number {
     const state = this.#state;
     const slots = Math.min(EXECUTOR_WIDTH_MAX, Math.max(1, Math.floor(width)));
-    const executor: ExecutorState = { id: state.nextId(), width: slots, lanes: new Map() };
+    const executor: ExecutorState = { id: state.nextId(), width: slots, edition, lanes: new Map() };
     state.executors.set(executor.id, executor);
+    state.goneSince.delete(edition);
     for (const batch of state.batches.values()) loadWhereNeeded(state, batch, now);
     return executor.id;
   }
@@ -54,7 +55,10 @@ export class Scheduler {
     const executor = state.executors.get(id);
     if (executor === undefined) return;
     state.executors.delete(id);
-    if (state.executors.size === 0) state.emptySince = now;
+    const { edition } = executor;
+    if (![...state.executors.values()].some((other) => other.edition === edition)) {
+      state.goneSince.set(edition, now);
+    }
     for (const lane of executor.lanes.values()) {
       state.programs.get(lane.program)!.lanes.delete(id);
       this.#strip(lane);
@@ -88,9 +92,24 @@ export class Scheduler {
 
   // ── programs and batches ──
 
-  openProgram(): number {
+  /** The edition with the most slots now, for a job that begins. */
+  chooseEdition(): EditionChoice {
+    const slots = new Map<string, number>();
+    for (const { edition, width } of this.#state.executors.values()) {
+      slots.set(edition, (slots.get(edition) ?? 0) + width);
+    }
+    let choice: string | undefined;
+    for (const [edition, width] of slots) {
+      if (choice === undefined || width > slots.get(choice)!) choice = edition;
+    }
+    return { edition: choice };
+  }
+
+  /** Programs of one job share its choice. */
+  openProgram(choice: EditionChoice = this.chooseEdition()): number {
     const id = this.#state.nextId();
-    this.#state.programs.set(id, { id, lanes: new Map(), batches: new Set(), weight: 0, weighedAt: 0 });
+    const program = { id, choice, lanes: new Map(), batches: new Set<BatchState>(), weight: 0, weighedAt: 0 };
+    this.#state.programs.set(id, program);
     return id;
   }
 

@@ -7,10 +7,19 @@ import { TaskTable } from "./tasks.ts";
 /** Packets whose times are remembered. */
 const SAMPLES = 64;
 
+/**
+ * What the programs of a job share: all their packets run on executors of one edition. It is undefined until there is an
+ * executor to choose, and that of the first one that is given something to load from then on.
+ */
+export interface EditionChoice {
+  edition: string | undefined;
+}
+
 export interface ExecutorState {
   readonly id: number;
   /** Large packets that it works on at once. */
   readonly width: number;
+  readonly edition: string;
   /** By program: the lane that is there, is coming, or was lost. */
   readonly lanes: Map<number, LaneState>;
 }
@@ -18,6 +27,7 @@ export interface ExecutorState {
 /** Batches that share a program share its lanes. */
 export interface ProgramState {
   readonly id: number;
+  readonly choice: EditionChoice;
   readonly lanes: Map<number, LaneState>;
   readonly batches: Set<BatchState>;
   /** Packets that its lanes may have in flight together, as of `weighedAt`. */
@@ -75,12 +85,13 @@ export class State {
   readonly actions: Action[] = [];
   /** What the group that was served last had been given: groups that come or wake up begin there. */
   clock = 0;
-  /** When the last executor left, or the beginning. */
-  emptySince: number;
+  readonly began: number;
+  /** When the last executor of an edition left, by edition. */
+  readonly goneSince: Map<string, number> = new Map();
   #lastId = 0;
 
   constructor(now: number) {
-    this.emptySince = now;
+    this.began = now;
   }
 
   /** Numbers from 1 on: 0 means none. */

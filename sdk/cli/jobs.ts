@@ -37,6 +37,14 @@ export function nodesCommand(host: Host): Command {
   return onRun(command, host, async ({ output, open }) => {
     const nodes = await (await open()).nodes();
     await output.list(NODE_COLUMNS, nodes.map(nodeItem));
+    const [first] = nodes.flatMap(({ editions }) => editions);
+    for (const { label, editions } of nodes) {
+      const others = editions.filter((edition) => edition !== first);
+      if (others.length === 0) continue;
+      output.talk(
+        `${printable(label)} runs ${others.join(", ")}, not ${first}: a job runs on one of them alone`,
+      );
+    }
   });
 }
 
@@ -65,9 +73,9 @@ export function cancelCommand(host: Host): Command {
 }
 
 function nodeItem(node: NodeInfo): ListItem {
-  const { id, label, role, address, width, inFlight, done, lastSeenMs } = node;
+  const { id, label, role, address, width, editions, inFlight, done, lastSeenMs } = node;
   return {
-    json: { id, label, role, address, width, inFlight, done, lastSeenMs },
+    json: { id, label, role, address, width, editions, inFlight, done, lastSeenMs },
     cells: [
       printable(label),
       role,

@@ -92,7 +92,7 @@ export class ClientHandshake {
       return { kind: "failed", error };
     }
     const { role, label, features, version } = welcome;
-    const peer = { id: peerId(server.signingKey), ...server, role, label, features, version };
+    const peer = { id: peerId(server.signingKey), ...server, role, label, features, executors: [], version };
     return { kind: "welcomed", peer: { ...peer, address: this.#options.address } };
   }
 

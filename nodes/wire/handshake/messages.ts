@@ -18,8 +18,13 @@ import {
   FEATURES_MAX,
   FEATURE_CHARACTERS_MAX,
   LABEL_CHARACTERS_MAX,
+  EDITION_CHARACTERS_MAX,
+  OFFERS_MAX,
+  OFFER_CAPACITY_MAX,
+  OFFER_NAME_CHARACTERS_MAX,
 } from "../../limits.ts";
 import { Role } from "../link.ts";
+import type { ExecutorOffer } from "../link.ts";
 import { KEY_BYTES, SIGNATURE_BYTES, isSignedBy, peerId } from "../trust/keys.ts";
 import type { Identity, PublicIdentity } from "../trust/keys.ts";
 
@@ -37,16 +42,32 @@ const label = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
 const feature = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+$/), v.maxLength(FEATURE_CHARACTERS_MAX));
 const features = v.pipe(v.array(feature), v.maxLength(FEATURES_MAX));
 
+const offer: v.GenericSchema<unknown, ExecutorOffer> = v.object({
+  name: v.pipe(v.string(), v.regex(/^[a-z0-9-]+$/), v.maxLength(OFFER_NAME_CHARACTERS_MAX)),
+  // A kind of program that this version does not know is left out.
+  capacity: v.object({
+    js: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(OFFER_CAPACITY_MAX))),
+  }),
+  edition: v.pipe(v.string(), v.regex(/^[A-Za-z0-9._-]+$/), v.maxLength(EDITION_CHARACTERS_MAX)),
+});
+const executors: v.GenericSchema<unknown, ExecutorOffer[]> = v.pipe(
+  v.array(offer),
+  v.maxLength(OFFERS_MAX),
+  v.check((offers) => new Set(offers.map(({ name }) => name)).size === offers.length, "a name stands twice"),
+);
+
 /** What a side says about itself. */
 export interface SelfDescription {
   readonly label: string;
   readonly features: readonly string[];
+  readonly executors: readonly ExecutorOffer[];
   readonly address?: string | undefined;
 }
 const address = v.optional(v.pipe(v.string(), v.maxLength(ADDRESS_CHARACTERS_MAX)));
 export const SelfDescription: v.GenericSchema<unknown, SelfDescription> = v.object({
   label,
   features,
+  executors,
   address,
 });
 
@@ -65,6 +86,7 @@ const joiner: v.GenericSchema<unknown, Joiner> = v.object({
 const helloFields = {
   versions: v.pipe(v.array(v.pipe(v.number(), v.safeInteger())), v.minLength(1), v.maxLength(16)),
   features,
+  executors,
   role: v.picklist(Object.values(Role)),
   label,
   address,
@@ -77,6 +99,7 @@ const helloFields = {
 export interface Hello {
   readonly versions: readonly number[];
   readonly features: readonly string[];
+  readonly executors: readonly ExecutorOffer[];
   readonly role: Role;
   readonly label: string;
   readonly address?: string | undefined;
@@ -199,6 +222,8 @@ function helloText(
     hello.versions.join(" "),
     hello.features.join(" "),
     String(hello.features.length),
+    ...hello.executors.flatMap(offerFields),
+    String(hello.executors.length),
     hello.role,
     hello.label,
     hello.address ?? "",
@@ -207,6 +232,10 @@ function helloText(
     joining?.signingKey ?? none,
     joining?.curveKey ?? none,
   ]);
+}
+
+function offerFields({ name, capacity, edition }: ExecutorOffer): string[] {
+  return [name, String(capacity.js ?? 0), edition];
 }
 
 function joinText(text: Uint8Array): Uint8Array {

@@ -8,7 +8,7 @@ import { CONNECT_TIMEOUT_MS, TICK_MS, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from 
 import { ClientHandshake } from "../handshake/client-handshake.ts";
 import { NONCE_BYTES } from "../handshake/messages.ts";
 import type { ServerKeys } from "../handshake/messages.ts";
-import type { Link, PeerInfo, Role } from "../link.ts";
+import type { ExecutorOffer, Link, PeerInfo, Role } from "../link.ts";
 import { cancelled } from "../session/errors.ts";
 import { SessionLink } from "../session/session-link.ts";
 import { parseAddress, resolveEndpoint } from "../trust/address.ts";
@@ -26,6 +26,8 @@ export interface DialOptions {
   readonly role: Role;
   readonly label: string;
   readonly features?: readonly string[];
+  /** What this side lends. */
+  readonly executors?: readonly ExecutorOffer[];
   /** HOST:PORT where others reach this side, if it listens. */
   readonly listen?: string | undefined;
   /** The machine's own identity when `identity` is an invite's: the session is then this one's. */
@@ -80,10 +82,20 @@ class DialedConnection {
   #brokenHandshakes = 0;
 
   constructor(dealer: Dealer, options: DialOptions) {
-    const { address, server, identity, role, label, features = [], listen, joining } = options;
+    const {
+      address,
+      server,
+      identity,
+      role,
+      label,
+      features = [],
+      executors = [],
+      listen,
+      joining,
+    } = options;
     this.#dealer = dealer;
     this.#address = address;
-    const self = { label, features, ...(listen === undefined ? {} : { address: listen }) };
+    const self = { label, features, executors, ...(listen === undefined ? {} : { address: listen }) };
     const random = (): Uint8Array => randomBytes(NONCE_BYTES);
     this.#handshake = new ClientHandshake({ address, server, identity, role, self, joining, random });
     this.answered = new Promise((resolve, reject) => {

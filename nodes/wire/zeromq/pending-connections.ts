@@ -126,6 +126,7 @@ export class PendingConnections {
       label: hello.label,
       ...(hello.address === undefined ? {} : { address: hello.address }),
       features: hello.features,
+      executors: hello.executors,
       version,
     };
     this.#options.onSession(connection, peer, pending.admission);

@@ -20,17 +20,22 @@ const hub = Identity.create();
 const client = Identity.create();
 const allowList = new AllowList();
 list(allowList, client, "client");
-const reception = { server: hub, allowList, random: nonce };
+const options = { server: hub, allowList, random: nonce };
 
-function callerTo(
+function dialing(
   server: { curveKey: Uint8Array; signingKey: Uint8Array },
   identity = client,
 ): ClientHandshake {
-  const self = { label: "me", features: ["a", "b"], address: "me:1" };
+  const self = {
+    label: "me",
+    features: ["a", "b"],
+    executors: [{ name: "cpu", capacity: { js: 4 }, edition: "e1" }],
+    address: "me:1",
+  };
   return new ClientHandshake({ address: "hub:1", server, identity, role: "client", self, random: nonce });
 }
 
-function guestOf(identity: Identity): PendingConnection {
+function connectionOf(identity: Identity): PendingConnection {
   const { curveKey } = identity;
   return {
     admission: { curveKey, entry: allowList.byId(identity.id), address: "10.0.0.1" },
@@ -48,63 +53,67 @@ function metaOf(parts: readonly Uint8Array[]): unknown {
 }
 
 /** Goes as far as the signed HELLO. */
-function signedHello(handshake: ClientHandshake, guest: PendingConnection): SignedHello {
-  const challenged = receiveHello(guest, handshake.hello(), reception);
+function signedHello(handshake: ClientHandshake, connection: PendingConnection): SignedHello {
+  const challenged = receiveHello(connection, handshake.hello(), options);
   if (challenged.kind !== "challenged") throw new Error(challenged.kind);
   const step = handshake.receive(partsOf(challenged.answer));
   if (step.kind !== "say") throw new Error(step.kind);
   return metaOf(step.parts) as SignedHello;
 }
 
-function decide(guest: PendingConnection, hello: unknown): ServerStep {
-  return receiveHello(guest, partsOf({ type: MessageType.HELLO, meta: hello }), reception);
+function decide(connection: PendingConnection, hello: unknown): ServerStep {
+  return receiveHello(connection, partsOf({ type: MessageType.HELLO, meta: hello }), options);
 }
 
-function reasonOf(verdict: ServerStep): unknown {
-  return verdict.kind === "refused" ? verdict.error.data["reason"] : verdict.kind;
+function reasonOf(step: ServerStep): unknown {
+  return step.kind === "refused" ? step.error.data["reason"] : step.kind;
 }
 
 test("a HELLO that is signed as it must be is accepted, once", () => {
-  const guest = guestOf(client);
-  const hello = signedHello(callerTo(hub), guest);
-  const verdict = decide(guest, hello);
-  expect(verdict).toMatchObject({ kind: "accepted", version: 1, entry: { id: client.id } });
-  expect(reasonOf(decide(guest, hello))).toBe("replayed-hello");
-  expect(reasonOf(decide(guestOf(client), hello))).toBe("replayed-hello");
+  const connection = connectionOf(client);
+  const hello = signedHello(dialing(hub), connection);
+  const step = decide(connection, hello);
+  expect(step).toMatchObject({ kind: "accepted", version: 1, entry: { id: client.id } });
+  expect(reasonOf(decide(connection, hello))).toBe("replayed-hello");
+  expect(reasonOf(decide(connectionOf(client), hello))).toBe("replayed-hello");
 });
 
 test("every field of a HELLO is under its signature", () => {
   const changes: Partial<Record<keyof SignedHello, unknown>> = {
     versions: [1, 2],
     features: ["a", "b", "c"],
+    executors: [{ name: "cpu", capacity: { js: 4 }, edition: "e2" }],
     label: "somebody",
     address: "other:1",
     nonce: nonce(),
     signature: new Uint8Array(64).fill(1),
   };
   for (const [field, value] of Object.entries(changes)) {
-    const guest = guestOf(client);
-    const hello = signedHello(callerTo(hub), guest);
-    expect([field, reasonOf(decide(guest, { ...hello, [field]: value }))]).toEqual([field, "bad-signature"]);
+    const connection = connectionOf(client);
+    const hello = signedHello(dialing(hub), connection);
+    expect([field, reasonOf(decide(connection, { ...hello, [field]: value }))]).toEqual([
+      field,
+      "bad-signature",
+    ]);
   }
   for (const other of [{ role: "node" }, { challenge: nonce() }, { signingKey: hub.signingKey }]) {
-    const guest = guestOf(client);
-    const hello = signedHello(callerTo(hub), guest);
-    expect(decide(guest, { ...hello, ...other }).kind).toBe("refused");
+    const connection = connectionOf(client);
+    const hello = signedHello(dialing(hub), connection);
+    expect(decide(connection, { ...hello, ...other }).kind).toBe("refused");
   }
 });
 
 test("a HELLO that was signed for another server is of no use here", () => {
   const relay = Identity.create();
-  const guest = guestOf(client);
+  const connection = connectionOf(client);
   // The relay has the client dial it, and passes everything on.
-  const hello = signedHello(callerTo(relay), guest);
-  expect(reasonOf(decide(guest, hello))).toBe("bad-signature");
+  const hello = signedHello(dialing(relay), connection);
+  expect(reasonOf(decide(connection, hello))).toBe("bad-signature");
 });
 
 test("a HELLO in no version that is spoken here is refused with that reason", () => {
-  const hello = metaOf(callerTo(hub).hello()) as object;
-  expect(reasonOf(decide(guestOf(client), { ...hello, versions: [2, 3] }))).toBe("no-common-version");
+  const hello = metaOf(dialing(hub).hello()) as object;
+  expect(reasonOf(decide(connectionOf(client), { ...hello, versions: [2, 3] }))).toBe("no-common-version");
 });
 
 test("what is no HELLO is refused", () => {
@@ -112,19 +121,19 @@ test("what is no HELLO is refused", () => {
     null,
     {},
     { versions: [1] },
-    { ...(metaOf(callerTo(hub).hello()) as object), nonce: new Uint8Array(31) },
+    { ...(metaOf(dialing(hub).hello()) as object), nonce: new Uint8Array(31) },
   ];
-  for (const meta of bad) expect(reasonOf(decide(guestOf(client), meta))).toBe("malformed-hello");
-  const padded = { ...(metaOf(callerTo(hub).hello()) as object), padding: "x".repeat(20_000) };
-  expect(reasonOf(decide(guestOf(client), padded))).toBe("malformed-hello");
+  for (const meta of bad) expect(reasonOf(decide(connectionOf(client), meta))).toBe("malformed-hello");
+  const padded = { ...(metaOf(dialing(hub).hello()) as object), padding: "x".repeat(20_000) };
+  expect(reasonOf(decide(connectionOf(client), padded))).toBe("malformed-hello");
   const other = partsOf({ type: MessageType.EXEC });
-  expect(reasonOf(receiveHello(guestOf(client), other, reception))).toBe("malformed-hello");
+  expect(reasonOf(receiveHello(connectionOf(client), other, options))).toBe("malformed-hello");
 });
 
 test("a WELCOME is believed from the holder of the expected key, for this very HELLO", () => {
   const answer = (change: (hello: SignedHello) => Welcome): ClientStep => {
-    const handshake = callerTo(hub);
-    const welcome = change(signedHello(handshake, guestOf(client)));
+    const handshake = dialing(hub);
+    const welcome = change(signedHello(handshake, connectionOf(client)));
     return handshake.receive(partsOf({ type: MessageType.WELCOME, meta: welcome }));
   };
   const plain = { version: 1, features: [], role: "hub", label: "hub", you: client.id } as const;
@@ -150,20 +159,20 @@ test("a server that talks nonsense is left", () => {
     { type: MessageType.OK },
   ];
   for (const message of nonsense) {
-    const handshake = callerTo(hub);
+    const handshake = dialing(hub);
     handshake.hello();
     expect(handshake.receive(partsOf(message))).toMatchObject({
       kind: "failed",
       error: { code: "PFS_PEER_REFUSED" },
     });
   }
-  expect(callerTo(hub).receive([new Uint8Array(5)]).kind).toBe("failed");
+  expect(dialing(hub).receive([new Uint8Array(5)]).kind).toBe("failed");
 });
 
 test("a joiner proves its own keys too, and cannot borrow another's", () => {
   const [invite, joining, victim] = [Identity.create(), Identity.create(), Identity.create()];
   list(allowList, invite, "invite");
-  const self = { label: "new", features: [] };
+  const self = { label: "new", features: [], executors: [] };
   const call = (own: Identity): ClientHandshake =>
     new ClientHandshake({
       address: "h:1",
@@ -174,12 +183,12 @@ test("a joiner proves its own keys too, and cannot borrow another's", () => {
       joining: own,
       random: nonce,
     });
-  const guest = guestOf(invite);
-  const hello = signedHello(call(joining), guest);
+  const connection = connectionOf(invite);
+  const hello = signedHello(call(joining), connection);
   expect(ownerOf(hello).id).toBe(joining.id);
-  expect(decide(guest, hello).kind).toBe("accepted");
+  expect(decide(connection, hello).kind).toBe("accepted");
   for (const borrowed of [{ signingKey: victim.signingKey }, { curveKey: victim.curveKey }]) {
-    const other = guestOf(invite);
+    const other = connectionOf(invite);
     const made = signedHello(call(joining), other);
     expect(reasonOf(decide(other, { ...made, joiner: { ...made.joiner, ...borrowed } }))).toBe(
       "bad-signature",
@@ -187,6 +196,6 @@ test("a joiner proves its own keys too, and cannot borrow another's", () => {
   }
   // Nor can it take over an identity that the allow list has in another role, or its CURVE key.
   list(allowList, victim, "client");
-  const again = guestOf(invite);
+  const again = connectionOf(invite);
   expect(reasonOf(decide(again, signedHello(call(victim), again)))).toBe("wrong-role");
 });

@@ -49,5 +49,5 @@ export function memoryPair(roles: { near?: Role; far?: Role } = {}): MemoryPair 
 
 function somebody(label: string, role: Role): PeerInfo {
   const { id, signingKey, curveKey } = Identity.create();
-  return { id, role, label, features: [], version: 1, signingKey, curveKey };
+  return { id, role, label, features: [], executors: [], version: 1, signingKey, curveKey };
 }

@@ -62,7 +62,7 @@ async function bomb(address: string): Promise<void> {
   const hub = Identity.fromSecret(HUB_SECRET);
   const socket = createDealer({ context: createContext(), identity, serverKey: hub.curveKey, ipv6: false });
   socket.connect(`tcp://${address}`);
-  const self = { label: "bomb", features: [] };
+  const self = { label: "bomb", features: [], executors: [] };
   const handshake = new ClientHandshake({
     address,
     server: hub,

@@ -65,7 +65,7 @@ export async function rawPeer(network: Network, identity: Identity, role: Role =
     server: network.hub,
     identity,
     role,
-    self: { label: "raw", features: [] },
+    self: { label: "raw", features: [], executors: [] },
     random: () => randomBytes(32),
   });
   const say = async (parts: Uint8Array[]): Promise<void> => {

@@ -35,6 +35,7 @@ export class ScriptedExecutor implements Executor {
   readonly id: string;
   readonly label: string;
   readonly capacity: Capacity;
+  readonly edition: string;
   readonly waiting: Waiting[] = [];
   readonly lanes: ScriptedLane[] = [];
   /** Its own chunks, by ref as hex. */
@@ -44,10 +45,11 @@ export class ScriptedExecutor implements Executor {
   readonly script: Script;
   readonly #source: ChunkSource;
 
-  constructor(id: string, source: ChunkSource, script: Script = {}, width = 2) {
+  constructor(id: string, source: ChunkSource, script: Script = {}, width = 2, edition = "test") {
     this.id = id;
     this.label = `node ${id}`;
     this.capacity = { js: width };
+    this.edition = edition;
     this.script = script;
     this.#source = source;
   }

@@ -54,8 +54,8 @@ export class ScriptedWorld {
     });
   }
 
-  add(id: string, script: Script = {}, width = 2): ScriptedExecutor {
-    const executor = new ScriptedExecutor(id, this.source, script, width);
+  add(id: string, script: Script = {}, width = 2, edition?: string): ScriptedExecutor {
+    const executor = new ScriptedExecutor(id, this.source, script, width, edition);
     this.executors.add(executor);
     return executor;
   }
