@@ -57,10 +57,15 @@ export const StoredMeta: v.GenericSchema<unknown, StoredMeta> = v.object({
   storedBytes: count,
 });
 
+const rootDigits = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,64}$/));
+const atMostListed = v.pipe(count, v.maxValue(LIST_ENTRIES_MAX));
+
 /** NAME: one question about the catalog or one change of it. */
 export type NameMeta =
   | { op: "set"; name: string; root: Uint8Array; length: number; put: string }
   | { op: "resolve"; name: string }
+  | { op: "history"; name: string }
+  | { op: "find-roots"; digits: string; limit: number }
   | { op: "list"; prefix: string; after: string }
   | { op: "remove"; name: string }
   | { op: "flush"; put: string }
@@ -68,6 +73,8 @@ export type NameMeta =
 export const NameMeta: v.GenericSchema<unknown, NameMeta> = v.variant("op", [
   v.object({ op: v.literal("set"), name, root: ref, length: count, put: id }),
   v.object({ op: v.literal("resolve"), name }),
+  v.object({ op: v.literal("history"), name }),
+  v.object({ op: v.literal("find-roots"), digits: rootDigits, limit: atMostListed }),
   v.object({ op: v.literal("list"), prefix: name, after: name }),
   v.object({ op: v.literal("remove"), name }),
   v.object({ op: v.literal("flush"), put: id }),

@@ -1,4 +1,5 @@
 /** Which names a file may have in a catalog. A name is data: it is stored byte for byte and never opened as a path. */
+import { refFromHex } from "./digest.ts";
 import { NAME_BYTES_MAX } from "./limits.ts";
 
 /** C0 and C1 controls, DEL, and the two characters that end a line in Unicode. */
@@ -17,6 +18,8 @@ export function invalidName(name: string): string | null {
   if (name.length > NAME_BYTES_MAX || encoder.encode(name).length > NAME_BYTES_MAX) {
     return `it is longer than ${NAME_BYTES_MAX} bytes`;
   }
+  if (refFromHex(name) !== undefined)
+    return "64 hexadecimal digits are a root, which names the bytes themselves";
   if (CONTROL.test(name)) return "it has control characters";
   if (BIDI.test(name)) return "it has characters that change the direction of text";
   for (const component of name.split("/")) {

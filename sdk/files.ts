@@ -1,12 +1,12 @@
 /** Reading files, the same for a directory and a hub: only where names and chunks come from differs. */
 import { refFromHex, refToHex } from "../packets/digest.ts";
-
+import type { Ref } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
 import { invalidName } from "../packets/name.ts";
 import { PARTS_PREFIX } from "../runtime/job/results.ts";
 import { describeStream, execute } from "../runtime/stream/execute.ts";
 import { walkStreams } from "../runtime/stream/walk.ts";
-import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { Catalog, NameRecord } from "../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../runtime/contracts/chunks.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
 import type { FileInfo, FileSource, GetOptions, StreamPart } from "./packetfs.ts";
@@ -15,22 +15,70 @@ import { fileSource } from "../runtime/stream/ingest.ts";
 /** Where names and chunks come from. */
 export interface FileAccess {
   readonly source: ChunkSource;
-  resolve(name: string): Promise<NameRecord | undefined>;
+  readonly catalog: Pick<Catalog, "resolve" | "history" | "findRoots">;
 }
 
-/** A name, or a root as 64 hexadecimal digits; a name goes first. Rejects with PFS_NOT_FOUND. */
+/** A root's first digits name it where so many are given and no other root begins with them. */
+const ROOT_DIGITS_LEAST = 8;
+const SHORT_ROOT = new RegExp(`^[0-9a-f]{${ROOT_DIGITS_LEAST},63}$`, "i");
+const VERSION_OF_NAME = /^(.+)@([1-9]\d{0,14})$/s;
+const CANDIDATES_MAX = 8;
+
+/**
+ * What a text names. 64 hexadecimal digits are a root and nothing else. Otherwise a name comes first, then `NAME@3`, a kept
+ * version of a name, then a root by its first digits. Rejects with PFS_NOT_FOUND and PFS_ROOT_AMBIGUOUS.
+ */
 export async function findFile(access: FileAccess, file: string): Promise<NameRecord> {
-  const record = invalidName(file) === null ? await access.resolve(file) : undefined;
-  if (record !== undefined) return record;
   const root = refFromHex(file);
-  if (root === undefined) throw notFound(file);
+  if (root !== undefined) return await findRoot(access, root, file);
+  const record = invalidName(file) === null ? await access.catalog.resolve(file) : undefined;
+  return record ?? (await findVersion(access, file)) ?? (await findShortRoot(access, file));
+}
+
+/** Whether a text may name a version or a root by its first digits; it may be a name all the same. */
+export function isVersionOrShortRoot(file: string): boolean {
+  return VERSION_OF_NAME.test(file) || SHORT_ROOT.test(file);
+}
+
+/** The versions of a name that are still kept, the latest first. Rejects with PFS_NOT_FOUND. */
+export async function fileHistory(access: FileAccess, name: string): Promise<FileInfo[]> {
+  const records = invalidName(name) === null ? await access.catalog.history(name) : [];
+  if (records.length === 0) throw notFound(name);
+  return records.map(fileInfo);
+}
+
+async function findRoot(access: FileAccess, root: Ref, file: string): Promise<NameRecord> {
   const { length } = await describeStream(access.source, root).catch((error: unknown) => {
     // Its first chunk is nowhere: nothing is stored under this root.
-    throw hasCode(error, "PFS_CHUNK_MISSING") && error.data["ref"] === file.toLowerCase()
+    throw hasCode(error, "PFS_CHUNK_MISSING") && error.data["ref"] === refToHex(root)
       ? notFound(file)
       : error;
   });
-  return { name: file, root, length, version: 0, storedAt: 0 };
+  return { name: refToHex(root), root, length, version: 0, storedAt: 0 };
+}
+
+async function findVersion(access: FileAccess, file: string): Promise<NameRecord | undefined> {
+  const [, name = "", version] = VERSION_OF_NAME.exec(file) ?? [];
+  if (invalidName(name) !== null) return undefined;
+  const kept = await access.catalog.history(name);
+  const record = kept.find((each) => each.version === Number(version));
+  if (record !== undefined || kept.length === 0) return record;
+  const numbers = kept.map((each) => each.version).join(", ");
+  throw notFound(file, `version ${version} of ${JSON.stringify(name)} is not kept; there is ${numbers}`);
+}
+
+async function findShortRoot(access: FileAccess, file: string): Promise<NameRecord> {
+  const digits = file.toLowerCase();
+  const found = SHORT_ROOT.test(file) ? await access.catalog.findRoots(digits, CANDIDATES_MAX) : [];
+  const [record] = found;
+  if (record === undefined) throw notFound(file);
+  if (found.length === 1) return { ...record, name: refToHex(record.root), version: 0, storedAt: 0 };
+  const candidates = found.map(({ root }) => refToHex(root)).join(" ");
+  const shown = found.map(({ root, name }) => `${refToHex(root).slice(0, digits.length + 4)} (${name})`);
+  throw new SdkError(SdkErrorCode.rootAmbiguous, `several roots begin with ${file}: ${shown.join(", ")}`, {
+    file,
+    candidates,
+  });
 }
 
 export async function* readFile(
@@ -86,6 +134,9 @@ export function checkName(name: string | undefined): void {
     });
 }
 
-export function notFound(file: string): SdkError {
-  return new SdkError(SdkErrorCode.notFound, `there is no file called ${JSON.stringify(file)}`, { file });
+export function notFound(
+  file: string,
+  message: string = `there is no file called ${JSON.stringify(file)}`,
+): SdkError {
+  return new SdkError(SdkErrorCode.notFound, message, { file });
 }

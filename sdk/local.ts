@@ -13,6 +13,7 @@ import { bundleProgram } from "./bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
   checkName,
+  fileHistory,
   fileInfo,
   findFile,
   isListed,
@@ -94,6 +95,10 @@ class LocalPacketFS implements PacketFS {
 
   async stat(file: string): Promise<FileInfo> {
     return fileInfo(await findFile(await this.#files(), file));
+  }
+
+  async history(name: string): Promise<FileInfo[]> {
+    return fileHistory(await this.#files(), name);
   }
 
   async *list(options: { readonly prefix?: string } = {}): AsyncGenerator<FileInfo> {
@@ -192,7 +197,7 @@ class LocalPacketFS implements PacketFS {
 
   async #files(): Promise<FileAccess> {
     const store = await this.#readable();
-    return { source: store, resolve: (name) => store.catalog.resolve(name) };
+    return { source: store, catalog: store.catalog };
   }
 
   async #readable(): Promise<Store> {

@@ -1,6 +1,7 @@
 /**
  * What a program that uses PacketFS sees: the same interface whether it was opened on a directory (`openLocal`) or
- * connected to a hub (`connect`). Files are named by a catalog name or by their root, 64 hexadecimal digits.
+ * connected to a hub (`connect`). A file is named by a catalog name (`notes.txt`), a version of one (`notes.txt@3`), or its root:
+ * 64 hexadecimal digits, or the first eight or more of them where no other root begins with them.
  */
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome as JobResult } from "../runtime/contracts/jobs.ts";
@@ -16,6 +17,8 @@ export interface PacketFS extends AsyncDisposable {
   get(file: string, options?: GetOptions): AsyncIterable<Uint8Array>;
   /** Rejects with PFS_NOT_FOUND. */
   stat(file: string): Promise<FileInfo>;
+  /** The versions of a name that are still kept, the latest first. Rejects with PFS_NOT_FOUND. */
+  history(name: string): Promise<FileInfo[]>;
   /** Names that begin with `prefix`, in byte order. */
   list(options?: { readonly prefix?: string }): AsyncIterable<FileInfo>;
   /** Removes a name; its bytes go with the next gc. Rejects with PFS_NOT_FOUND. */

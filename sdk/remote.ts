@@ -7,7 +7,17 @@ import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import type { Ingested } from "../runtime/stream/ingest.ts";
 import { bundleProgram } from "./bundle.ts";
-import { checkName, fileInfo, findFile, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
+import {
+  checkName,
+  fileHistory,
+  fileInfo,
+  findFile,
+  isListed,
+  isVersionOrShortRoot,
+  readFile,
+  sourceBytes,
+  streamParts,
+} from "./files.ts";
 import type { FileAccess } from "./files.ts";
 import type {
   FileInfo,
@@ -59,7 +69,7 @@ class RemotePacketFS implements PacketFS {
   constructor(hub: HubClient, data: DataPeer) {
     this.#hub = hub;
     this.#data = data;
-    this.#files = { source: data.chunks, resolve: (name) => hub.data.catalog.resolve(name) };
+    this.#files = { source: data.chunks, catalog: hub.data.catalog };
   }
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
@@ -95,6 +105,10 @@ class RemotePacketFS implements PacketFS {
     return fileInfo(await findFile(this.#files, file));
   }
 
+  history(name: string): Promise<FileInfo[]> {
+    return fileHistory(this.#files, name);
+  }
+
   async *list(options: { readonly prefix?: string } = {}): AsyncGenerator<FileInfo> {
     for await (const record of this.#hub.data.catalog.list(options.prefix ?? "")) {
       if (isListed(record.name, options.prefix)) yield fileInfo(record);
@@ -115,8 +129,9 @@ class RemotePacketFS implements PacketFS {
     options: RunOptions<JobArgs<Program>> = {},
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
+    const inputs = await Promise.all(files.map((file) => this.#input(file)));
     const outcome = await this.#withProgram(program, (name, code) =>
-      this.#hub.run({ program: name, code, files, ...options }),
+      this.#hub.run({ program: name, code, files: inputs, ...options }),
     );
     return outcome as JobResult<JobValue<Program>>;
   }
@@ -125,6 +140,13 @@ class RemotePacketFS implements PacketFS {
     return await this.#withProgram(program, (name, code) =>
       this.#hub.load({ program: name, code, ...options }),
     );
+  }
+
+  /** What a file is called at the hub, which knows names and roots: there a version and a short root are its root. */
+  async #input(file: string): Promise<string> {
+    if (!isVersionOrShortRoot(file)) return file;
+    const { name, root } = await findFile(this.#files, file);
+    return name === file ? file : refToHex(root);
   }
 
   /** Stores the program's bundle at the hub for as long as `use` takes. */

@@ -75,10 +75,12 @@ export class HubServices {
 
   async #find(file: string): Promise<JobInput> {
     const { store, source } = this.#options.runtime;
-    const record = await store.catalog.resolve(file);
-    if (record !== undefined) return { name: file, root: record.root, length: record.length };
     const root = refFromHex(file);
-    if (root === undefined) throw notFound(file);
+    if (root === undefined) {
+      const record = await store.catalog.resolve(file);
+      if (record === undefined) throw notFound(file);
+      return { name: file, root: record.root, length: record.length };
+    }
     const { length } = await describeStream(source, root).catch((error: unknown) => {
       throw hasCode(error, WireErrorCode.chunkMissing) && error.data["ref"] === file.toLowerCase()
         ? notFound(file)

@@ -18,6 +18,16 @@ export class RemoteCatalog {
     return (await this.#ask({ op: "resolve", name })).records[0];
   }
 
+  /** The name's versions that are still kept, the latest first. */
+  async history(name: string): Promise<readonly NameRecord[]> {
+    return (await this.#ask({ op: "history", name })).records;
+  }
+
+  /** Kept versions whose roots begin with these hexadecimal digits: one for each root, at most `limit`. */
+  async findRoots(digits: string, limit: number): Promise<readonly NameRecord[]> {
+    return (await this.#ask({ op: "find-roots", digits, limit })).records;
+  }
+
   /** Live names that begin with `prefix`, in byte order. */
   async *list(prefix: string): AsyncGenerator<NameRecord> {
     for (let after = ""; ;) {

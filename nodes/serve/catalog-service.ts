@@ -45,6 +45,10 @@ export class CatalogService implements Service {
         const record = await catalog.resolve(request.name);
         return names(record === undefined ? [] : [record]);
       }
+      case "history":
+        return names(await catalog.history(request.name));
+      case "find-roots":
+        return names(await catalog.findRoots(request.digits, request.limit));
       case "list":
         return this.#list(request.prefix, request.after);
       case "remove": {

@@ -35,6 +35,8 @@ export interface Catalog {
   resolve(name: string, version?: number): Promise<NameRecord | undefined>;
   /** The name's versions that are still kept (NAME_VERSIONS_MAX), the latest first; none after it was removed. */
   history(name: string): Promise<readonly NameRecord[]>;
+  /** Kept versions whose roots begin with these hexadecimal digits, in lower case: one for each root, at most `limit`. */
+  findRoots(digits: string, limit: number): Promise<readonly NameRecord[]>;
   /**
    * The names that begin with `prefix` and come after `after`, in the order of their UTF-8 bytes. What is named or removed
    * meanwhile may or may not be seen.

@@ -28,6 +28,11 @@ export class StoreCatalog implements Catalog {
     return bytes === undefined ? [] : this.#index.use(({ names }) => names.history(bytes)).map(recordOf);
   }
 
+  async findRoots(digits: string, limit: number): Promise<NameRecord[]> {
+    const bound = (digit: string): Uint8Array => Buffer.from(digits.padEnd(REF_BYTES * 2, digit), "hex");
+    return this.#index.use(({ names }) => names.withRoots(bound("0"), bound("f"), limit)).map(recordOf);
+  }
+
   async *list(prefix = "", after = ""): AsyncGenerator<NameRecord, void, undefined> {
     const start = Buffer.from(prefix, "utf8");
     let last: Uint8Array = Buffer.from(after, "utf8");

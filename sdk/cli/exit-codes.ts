@@ -77,6 +77,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_RECORD_INVALID: program,
   PFS_REQUEST_TIMEOUT: unreachable,
   PFS_ALLOW_LIST_INVALID: failed,
+  PFS_ROOT_AMBIGUOUS: usage,
   PFS_SESSION_UNKNOWN: unreachable,
   PFS_STORE_BUSY: failed,
   PFS_STORE_CLOSED: failed,

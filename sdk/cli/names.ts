@@ -1,12 +1,13 @@
 /** pfs ls, pfs stat and pfs rm: what is stored under which name. */
 import { Command } from "commander";
-import type { FileInfo } from "../packetfs.ts";
-import { formatBytes, formatTime, plural, printable } from "./format.ts";
-import type { ListItem } from "./output.ts";
-import { example } from "./help.ts";
+import { UsageError } from "../errors.ts";
+import type { FileInfo, PacketFS } from "../packetfs.ts";
 import { onRun } from "./context.ts";
-import type { Host, Context } from "./context.ts";
-import type { Column } from "./output.ts";
+import type { Context, Host } from "./context.ts";
+import { formatBytes, formatCount, formatTime, pad, plural, printable } from "./format.ts";
+import { example } from "./help.ts";
+import { option } from "./options.ts";
+import type { Column, ListItem } from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
   { title: "NAME", shrinks: true },
@@ -15,39 +16,56 @@ const COLUMNS: readonly Column[] = [
   { title: "STORED" },
   { title: "ROOT" },
 ];
-const REF_DIGITS = 12;
+/** Enough of a root to name a file by it. */
+const ROOT_DIGITS = 12;
+
+/** What the titles of a card take, with the gap behind them. */
+const CARD_COLUMNS = "version  ".length;
+
+interface LsCommandOptions {
+  readonly versions?: boolean;
+}
 
 export function lsCommand(host: Host): Command {
   const command = new Command("ls")
     .summary("list stored files")
-    .description("List stored files by name. In a pipe: name, bytes, version, time and root, tab-separated.")
+    .description(
+      "List stored files by name. In a pipe: name, bytes, version, time and root, tab-separated. NAME@3 names a version of a file wherever a name can stand, and so do the first eight or more digits of its root.",
+    )
     .argument("[PREFIX]", "only names that begin with this")
+    .addOption(option("--versions", "the kept versions of the one name that is given", "PACKETFS_VERSIONS"))
     .addHelpText("after", example("pfs ls logs/2026-"));
-  return onRun(command, host, async (context, [prefix]) => {
+  return onRun<LsCommandOptions>(command, host, async (context, [prefix], { versions }) => {
+    if (versions === true && prefix === undefined) throw new UsageError("--versions needs a name");
     const pfs = await context.open();
-    const files = pfs.list(prefix === undefined ? {} : { prefix });
-    await context.output.list(COLUMNS, items(context, files, true));
+    const files =
+      versions === true ? await pfs.history(prefix!) : pfs.list(prefix === undefined ? {} : { prefix });
+    await context.output.list(COLUMNS, items(context, files));
   });
 }
 
 export function statCommand(host: Host): Command {
   const command = new Command("stat")
     .summary("show what is known of stored files")
-    .description("Show length, version, time and root of stored files, as ls does.")
+    .description("Show length, version, time and root of stored files. In a pipe, as ls does.")
     .argument("<NAME...>", "names or roots")
     .addHelpText("after", example("pfs stat access.log --json"));
   return onRun(command, host, async (context, names) => {
+    const { output } = context;
     const pfs = await context.open({ reachesNodes: true });
     const infos: FileInfo[] = [];
     for (const name of names) infos.push(await pfs.stat(name));
-    await context.output.list(COLUMNS, items(context, infos, false));
+    if (!output.isTerminal || output.json) return output.list(COLUMNS, items(context, infos));
+    await output.line(infos.map(card).join("\n\n"));
   });
 }
 
 export function rmCommand(host: Host): Command {
   const command = new Command("rm")
     .summary("remove names")
-    .description('Remove names. The bytes that no other name needs go with the next "pfs gc".')
+    .description(
+      'Remove names with all their versions. The bytes that no other name needs go with the next "pfs gc".',
+    )
     .argument("<NAME...>", "names")
     .addHelpText("after", example("pfs rm old.log older.log && pfs gc"));
   return onRun(command, host, async (context, names) => {
@@ -55,19 +73,24 @@ export function rmCommand(host: Host): Command {
     const pfs = await context.open();
     const unique = [...new Set(names)];
     // All are looked up first: with one name mistyped none is removed.
-    for (const name of unique) await pfs.stat(name);
+    for (const name of unique) await checkIsName(pfs, name);
     for (const name of unique) await pfs.remove(name);
     if (output.json) return output.object({ removed: unique });
     output.talk(`removed ${plural(unique.length, "name")}`);
   });
 }
 
+async function checkIsName(pfs: PacketFS, name: string): Promise<void> {
+  const found = await pfs.stat(name);
+  if (found.name === name && found.version > 0) return;
+  const what = found.version > 0 ? "a version of a name" : "a root";
+  throw new UsageError(`${printable(name)} is ${what}; rm takes names, and removes all their versions`);
+}
+
 async function* items(
-  { output }: Context,
+  { output: { isTerminal } }: Context,
   files: AsyncIterable<FileInfo> | Iterable<FileInfo>,
-  shortens: boolean,
 ): AsyncGenerator<ListItem> {
-  const { isTerminal } = output;
   for await (const file of files) {
     const { name, root, length, version, storedAt } = file;
     yield {
@@ -78,8 +101,21 @@ async function* items(
         // A root was given: which version of which name it is, if any, is not known.
         version === 0 ? "-" : String(version),
         version === 0 ? "-" : isTerminal ? formatTime(storedAt) : new Date(storedAt).toISOString(),
-        isTerminal && shortens ? `${root.slice(0, REF_DIGITS)}…` : root,
+        isTerminal ? root.slice(0, ROOT_DIGITS) : root,
       ],
     };
   }
+}
+
+/** All of a file on lines of their own, for a terminal that has no room for a root in a row. */
+function card({ name, root, length, version, storedAt }: FileInfo): string {
+  const size = formatBytes(length);
+  const rows: [string, string][] = [
+    ["name", version === 0 ? "-" : printable(name)],
+    ["size", length < 1000 ? size : `${size} (${plural(length, "byte")})`],
+    ["version", version === 0 ? "-" : formatCount(version)],
+    ["stored", version === 0 ? "-" : formatTime(storedAt)],
+    ["root", root],
+  ];
+  return rows.map(([title, text]) => pad(title, CARD_COLUMNS) + text).join("\n");
 }

@@ -45,7 +45,7 @@ export function addGlobalOptions(program: Command): void {
 export function tidyEnvironment(environment: NodeJS.ProcessEnv): void {
   for (const [name, value] of Object.entries(environment)) {
     if (!name.startsWith("PACKETFS_")) continue;
-    const isSwitch = /_(JSON|QUIET|VERBOSE)$/.test(name);
+    const isSwitch = /_(JSON|QUIET|VERBOSE|VERSIONS|NO_CHECK)$/.test(name);
     if (value === "" || (isSwitch && (value === "0" || value === "false"))) delete environment[name];
   }
 }

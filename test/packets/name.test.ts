@@ -38,4 +38,5 @@ test.each([
   ["x".repeat(NAME_BYTES_MAX + 1), `it is longer than ${NAME_BYTES_MAX} bytes`],
   ["é".repeat(NAME_BYTES_MAX / 2 + 1), `it is longer than ${NAME_BYTES_MAX} bytes`],
   ["x".repeat(1_000_000), `it is longer than ${NAME_BYTES_MAX} bytes`],
+  ["0123456789abcDEF".repeat(4), "64 hexadecimal digits are a root, which names the bytes themselves"],
 ])("%j is none", (name, reason) => expect(invalidName(name)).toBe(reason));

@@ -38,6 +38,7 @@ export class NameTable {
   readonly #elsewhere: StatementSync;
   readonly #names: StatementSync;
   readonly #needed: StatementSync;
+  readonly #roots: StatementSync;
 
   constructor(database: DatabaseSync) {
     const rows = (sql: string): StatementSync => {
@@ -61,6 +62,9 @@ export class NameTable {
     this.#elsewhere = rows("select 1 from names where name = ? and sequence < ? and segment <> ? limit 1");
     this.#needed = rows(
       `select segment, count(*), sum(length(name)) from names where listed = 1 or action = ${NameAction.remove} group by segment`,
+    );
+    this.#roots = rows(
+      `select ${COLUMNS} from names where listed = 1 and root between ? and ? group by root order by root limit ?`,
     );
     this.#names = rows("select distinct name from names where name > ? order by name limit ?");
   }
@@ -87,6 +91,11 @@ export class NameTable {
   /** Up to a page of versions that are listed, after a row, by name and age: what gc keeps. */
   listed(after: Pick<NameRow, "name" | "sequence">): NameRow[] {
     return decodeAll(this.#listed.all(after.name, after.sequence, CATALOG_PAGE_NAMES));
+  }
+
+  /** Listed versions whose roots lie between two, one for each root. */
+  withRoots(first: Uint8Array, last: Uint8Array, limit: number): NameRow[] {
+    return decodeAll(this.#roots.all(first, last, limit));
   }
 
   /** All rows whose records are in a segment. */
