@@ -28,11 +28,8 @@ export interface NameCondition {
 }
 
 export interface Catalog {
-  /**
-   * A name's latest version, or the one that is asked for if it is still kept. Undefined when there is no such name, or what
-   * is asked for cannot be one.
-   */
-  resolve(name: string, version?: number): Promise<NameRecord | undefined>;
+  /** A name's latest version. Undefined when there is no such name, or what is asked for cannot be one. */
+  resolve(name: string): Promise<NameRecord | undefined>;
   /** The name's versions that are still kept (NAME_VERSIONS_MAX), the latest first; none after it was removed. */
   history(name: string): Promise<readonly NameRecord[]>;
   /** Kept versions whose roots begin with these hexadecimal digits, in lower case: one for each root, at most `limit`. */

@@ -16,8 +16,7 @@ export class StoreCatalog implements Catalog {
     this.#writer = writer;
   }
 
-  async resolve(name: string, version?: number): Promise<NameRecord | undefined> {
-    if (version !== undefined) return (await this.history(name)).find((record) => record.version === version);
+  async resolve(name: string): Promise<NameRecord | undefined> {
     const bytes = nameToSearch(name);
     const row = bytes && this.#index.use(({ names }) => names.latest(bytes));
     return row?.action === NameAction.bind ? recordOf(row) : undefined;

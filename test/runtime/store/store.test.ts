@@ -1,24 +1,39 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { refToHex, sha256 } from "../../../packets/digest.ts";
-import { NAME_VERSIONS_MAX } from "../../../runtime/limits.ts";
+import { sha256 } from "../../../packets/digest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import { chunkSourceSuite } from "../../suites/chunk-source.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import { catalogSuite } from "../../suites/catalog.ts";
+import { chunkStoreSuite } from "../../suites/chunk-source.ts";
 import {
   failure,
   filesIn,
   get,
+  inPieces,
   namesOf,
   put,
   randomBytes,
-  readAll,
   repairNotes,
   segmentOf,
   temporaryDirectory,
 } from "./store-fixture.ts";
 
-chunkSourceSuite("a store", async () => {
+catalogSuite("a store", async () => {
+  const directory = await temporaryDirectory();
+  const store = await Store.open(directory.path);
+  const writer = await store.openWriter();
+  return {
+    catalog: store.catalog,
+    put: (bytes) => ingest(writer, inPieces(bytes, 1000)),
+    close: async () => {
+      await store.close();
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+});
+
+chunkStoreSuite("a store", async () => {
   const directory = await temporaryDirectory();
   const store = await Store.open(directory.path);
   return {
@@ -195,106 +210,4 @@ test("a store that is closed says so, however often", async () => {
   expect(await failure(store.read([sha256(Buffer.from("x"))]))).toMatchObject(closed);
   expect(await failure(store.catalog.resolve("a"))).toMatchObject(closed);
   await writer.close();
-});
-
-describe("names", () => {
-  test("keep their latest versions, and start again after they were removed", async () => {
-    await using directory = await temporaryDirectory();
-    await using store = await Store.open(directory.path);
-    const roots: string[] = [];
-    for (let version = 1; version <= NAME_VERSIONS_MAX + 3; version++) {
-      roots.push(refToHex((await put(store, "a", randomBytes(`v${version}`, 5000))).root));
-    }
-    const history = await store.catalog.history("a");
-    expect(history.map(({ version }) => version)).toEqual([13, 12, 11, 10, 9, 8, 7, 6, 5, 4]);
-    expect(history.map(({ root }) => refToHex(root))).toEqual(roots.toReversed().slice(0, NAME_VERSIONS_MAX));
-    expect(await store.catalog.resolve("a")).toEqual(history[0]);
-    expect((await readAll(store, history.at(-1)!.root)).byteLength).toBe(5000);
-    expect(await store.catalog.remove("a")).toBe(true);
-    expect(await store.catalog.resolve("a")).toBeUndefined();
-    expect(await store.catalog.history("a")).toEqual([]);
-    expect(await store.catalog.remove("a")).toBe(false);
-    await put(store, "a", randomBytes("again", 10));
-    expect((await store.catalog.history("a")).map(({ version }) => version)).toEqual([1]);
-  });
-
-  test("are listed in the order of their bytes, from a prefix and after a name", async () => {
-    await using directory = await temporaryDirectory();
-    await using store = await Store.open(directory.path);
-    await using writer = await store.openWriter();
-    const { root } = await put(store, "seed", randomBytes("list", 10));
-    const many = Array.from({ length: 600 }, (_, index) => `m/${String(index).padStart(4, "0")}`);
-    const names = ["Z", "a", "a/b", "a/c", "ab", "é", "\u{1F600}", "\uFFFD", "a/é", ...many];
-    await Promise.all(names.map((name) => writer.bind({ name, root, length: 10 })));
-    await store.catalog.remove("ab");
-    const byBytes = [...names, "seed"]
-      .filter((name) => name !== "ab")
-      .toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-    const listed = async (prefix?: string, after?: string): Promise<string[]> =>
-      await namesOf(store, prefix, after);
-    expect(await listed()).toEqual(byBytes);
-    expect(await listed("a")).toEqual(["a", "a/b", "a/c", "a/é"]);
-    expect(await listed("a/", "a/b")).toEqual(["a/c", "a/é"]);
-    expect(await listed("m/")).toEqual(many);
-    expect(await listed("m/", "m/0597")).toEqual(many.slice(598));
-    expect(await listed("nothing")).toEqual([]);
-    expect(await listed("\u{1F600}")).toEqual(["\u{1F600}"]);
-    expect(store.statistics().names).toBe(byBytes.length);
-  });
-
-  test("are checked, and point only to what is there", async () => {
-    await using directory = await temporaryDirectory();
-    await using store = await Store.open(directory.path);
-    await using writer = await store.openWriter();
-    const { root } = await put(store, "a", randomBytes("check", 10));
-    for (const name of ["", "../a", "a\nb", "\ud800", "x".repeat(1025)]) {
-      expect(await failure(writer.bind({ name, root, length: 10 }))).toMatchObject({
-        code: "PFS_NAME_INVALID",
-      });
-    }
-    const nowhere = sha256(Buffer.from("nowhere"));
-    expect(await failure(writer.bind({ name: "b", root: nowhere, length: 10 }))).toMatchObject({
-      code: "PFS_CHUNK_MISSING",
-      data: { ref: refToHex(nowhere) },
-    });
-    expect(await namesOf(store)).toEqual(["a"]);
-  });
-});
-
-describe("a writer", () => {
-  test("refuses blocks that its lengths do not cut into chunks", async () => {
-    await using directory = await temporaryDirectory();
-    await using store = await Store.open(directory.path);
-    await using writer = await store.openWriter();
-    for (const [size, lengths] of [
-      [10, [5]],
-      [10, [5, 6]],
-      [10, [10, 0]],
-      [1_048_577, [1_048_577]],
-    ] as const) {
-      await expect(writer.write(new Uint8Array(size), Uint32Array.from(lengths))).rejects.toThrow(RangeError);
-    }
-    expect(await writer.write(new Uint8Array(0), new Uint32Array(0))).toMatchObject({ newChunks: 0 });
-  });
-
-  test("stores a chunk once: in a block, in another, after it is in the index", async () => {
-    await using directory = await temporaryDirectory();
-    await using store = await Store.open(directory.path);
-    await using writer = await store.openWriter();
-    const chunk = randomBytes("once", 1000);
-    const block = (): Uint8Array<ArrayBuffer> => Uint8Array.from(Buffer.concat([chunk, chunk]));
-    const lengths = (): Uint32Array<ArrayBuffer> => Uint32Array.of(1000, 1000);
-    expect(await writer.write(block(), lengths())).toMatchObject({ newChunks: 1, newBytes: 1000 });
-    const again = await Promise.all([writer.write(block(), lengths()), writer.write(block(), lengths())]);
-    expect(again.map(({ newChunks }) => newChunks)).toEqual([0, 0]);
-    const ref = sha256(chunk);
-    expect(Buffer.from(again[0]!.refs)).toEqual(Buffer.concat([ref, ref]));
-    expect(await store.has(ref)).toEqual(Uint8Array.of(1));
-    expect(await store.read([ref])).toEqual([Buffer.from(chunk)]);
-    await writer.flush();
-    expect(await writer.write(block(), lengths())).toMatchObject({ newChunks: 0 });
-    const refs = Buffer.concat([ref, sha256(Buffer.from("nowhere"))]);
-    expect(await writer.claim(refs)).toEqual(Uint8Array.of(1, 0));
-    expect(await store.has(refs)).toEqual(Uint8Array.of(1, 0));
-  });
 });
