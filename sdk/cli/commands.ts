@@ -1,11 +1,13 @@
 /** The commands, in the groups and the order in which help tells of them. */
 import { Command } from "commander";
+import type { CommanderError } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { completionCommand } from "./completion.ts";
 import { demoCommand } from "./demo/demo.ts";
 import { doctorCommand } from "./doctor.ts";
 import { catCommand, getCommand } from "./get.ts";
-import { formatCommand, formatTour, styleTitle } from "./help.ts";
+import { UsageError } from "../errors.ts";
+import { formatCommand, formatTour, helpCommand, styleTitle } from "./help.ts";
 import { cancelCommand, jobsCommand, nodesCommand } from "./jobs.ts";
 import { lsCommand, rmCommand, statCommand } from "./names.ts";
 import { joinCommand, upCommand } from "./network.ts";
@@ -22,10 +24,10 @@ const GROUPS: readonly (readonly [string, readonly MakeCommand[]])[] = [
   ["Files", [putCommand, getCommand, catCommand, lsCommand, statCommand, rmCommand, packetsCommand]],
   ["Programs", [runCommand, jobsCommand, cancelCommand]],
   ["Machines", [upCommand, joinCommand, nodesCommand, demoCommand]],
-  ["Maintenance", [verifyCommand, gcCommand, doctorCommand, completionCommand]],
+  ["Maintenance", [verifyCommand, gcCommand, doctorCommand, completionCommand, helpCommand]],
 ];
 
-/** The whole command line. Parsing it throws CommanderError instead of ending the process. */
+/** The whole command line. Parsing it throws UsageError for what it does not understand, and CommanderError after help. */
 export function createProgram(host: Host): Command {
   const program = new Command("pfs")
     .description("files as streams of executable 64-byte packets")
@@ -44,9 +46,23 @@ export function createProgram(host: Host): Command {
 function settle(command: Command, { output }: Host): Command {
   return (
     command
-      .exitOverride()
-      .helpOption("--help", "print help")
+      .exitOverride((error) => {
+        throw error.exitCode === 0 ? error : usageError(error, command);
+      })
+      .helpOption("-h, --help", "print help")
       // Errors are thrown, and told in one place with their exit status.
       .configureOutput({ outputError: () => undefined, writeErr: (text) => output.complain(text.trimEnd()) })
   );
+}
+
+/** What commander says, in our way of quoting, and where to read more. */
+function usageError({ message }: CommanderError, command: Command): UsageError {
+  const [sentence = ""] = message.replace(/^error: /, "").split("\n");
+  const suggestion = /\(Did you mean [^)]*\)/.exec(message)?.[0];
+  const hint =
+    command.parent === null
+      ? '; "pfs help" lists what there is'
+      : `; "pfs help ${command.name()}" says what it takes`;
+  const text = sentence.replace(/\.$/, "").replaceAll(/'([^']*)'/g, '"$1"');
+  return new UsageError(text + (suggestion === undefined ? hint : ` ${suggestion}`));
 }

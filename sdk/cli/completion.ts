@@ -8,7 +8,7 @@ const SHELLS = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof SHELLS)[number];
 
 /** Commands whose operands are names of stored files. */
-const TAKE_NAMES = ["get", "cat", "stat", "rm", "packets", "run"];
+const TAKE_NAMES = ["get", "cat", "ls", "stat", "rm", "packets", "run"];
 /** Stored names, one a line. */
 const LIST_NAMES = "pfs ls --quiet 2>/dev/null | cut -f1";
 
@@ -40,25 +40,27 @@ function longOptions(command: Command): string[] {
   return command.options.map((option) => option.long ?? "").filter((long) => long !== "");
 }
 
+/** Names are data that others may have chosen: compgen would run what stands in them, so they are only compared and quoted. */
 function bashScript(program: Command): string {
   const everywhere = longOptions(program).join(" ");
   const cases = program.commands.map((command) => {
     const words = [...longOptions(command), everywhere].join(" ");
-    const names = TAKE_NAMES.includes(command.name()) ? `; names="$(${LIST_NAMES})"` : "";
-    return `    ${command.name()}) words="${words}"${names} ;;`;
+    const takesNames = TAKE_NAMES.includes(command.name()) ? " takes_names=1" : "";
+    return `    ${command.name()}) words="${words}"${takesNames} ;;`;
   });
   return `_pfs() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" words names=""
+  local current="\${COMP_WORDS[COMP_CWORD]}" words takes_names="" name
   case "\${COMP_WORDS[1]}" in
 ${cases.join("\n")}
     *) words="${program.commands.map((command) => command.name()).join(" ")} ${everywhere}" ;;
   esac
-  [ "$COMP_CWORD" = 1 ] && names=""
-  if [[ "$current" == -* ]]; then names=""; elif [ "$COMP_CWORD" -gt 1 ]; then words=""; fi
+  [[ "$COMP_CWORD" -gt 1 && "$current" != -* ]] && words=""
   local IFS=$' \\n'
   COMPREPLY=($(compgen -W "$words" -- "$current"))
-  IFS=$'\\n'
-  COMPREPLY+=($(compgen -W "$names" -- "$current"))
+  [[ -z "$takes_names" || "$COMP_CWORD" = 1 || "$current" = -* ]] && return
+  while IFS= read -r name; do
+    [[ "$name" = "\${current//\\\\/}"* ]] && COMPREPLY+=("$(printf %q "$name")")
+  done < <(${LIST_NAMES})
 }
 complete -o default -F _pfs pfs
 `;

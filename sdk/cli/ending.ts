@@ -5,7 +5,7 @@
 import { CommanderError } from "commander";
 import { errorToJson, PacketfsError } from "../../packets/errors.ts";
 import type { ErrorJson } from "../../packets/errors.ts";
-import { SdkError, SdkErrorCode, systemError, UsageError } from "../errors.ts";
+import { SdkError, SdkErrorCode, systemError } from "../errors.ts";
 import { ExitCode, exitCodeOf } from "./exit-codes.ts";
 import { printable } from "./format.ts";
 import { jsonText } from "./output.ts";
@@ -83,7 +83,7 @@ export async function reportError(error: unknown, output: Output, signals: Signa
   // Whoever read our output has had enough: not a failure, and nobody is left to tell.
   if (output.readerGone.aborted) return ExitCode.ok;
   const asked = signals.exitCode();
-  const known = understand(error);
+  const known = systemError(error);
   await say(known, output, asked !== undefined);
   return asked ?? exitCodeOf(known);
 }
@@ -110,21 +110,6 @@ async function say(error: unknown, output: Output, cancelled: boolean): Promise<
   }
   if (Object.keys(json.data).length > 0) output.detail(`  ${json.code} ${JSON.stringify(json.data)}`);
   if (error instanceof Error && !(error instanceof PacketfsError)) output.detail(error.stack ?? "");
-}
-
-/** The error as one of ours where we know what it means. */
-function understand(error: unknown): unknown {
-  if (error instanceof CommanderError) {
-    const [sentence = ""] = error.message.replace(/^error: /, "").split("\n");
-    return new UsageError(`${sentence.replace(/\.$/, "")}${hint(error)}`);
-  }
-  return systemError(error);
-}
-
-function hint(error: CommanderError): string {
-  const suggestion = /\(Did you mean [^)]*\)/.exec(error.message)?.[0];
-  if (suggestion !== undefined) return ` ${suggestion}`;
-  return '; "pfs --help" lists what there is';
 }
 
 /** The message's lines, harmless for a terminal. */

@@ -1,72 +1,176 @@
 /**
- * Writes a file so that it is there whole or not at all: into a temporary one beside it, synced, then renamed over the
- * target. What is no regular file (a device, a pipe) is written to directly, for it must not be replaced.
+ * Where "get" writes, treated as cp treats it: links are followed, and what stands there keeps its mode and its owner. A
+ * file is as it was until all bytes have come:
+ *
+ *   no file yet, or one that can be replaced                 a temporary file beside it, synced, renamed over it
+ *   a file with other names, a mount point, another's file   a temporary file, copied into it
+ *   a device, a pipe, a descriptor                           written to while the bytes come
  */
 import { randomBytes } from "node:crypto";
-import { open, realpath, rename, rm, stat } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { access, constants, lstat, open, readlink, realpath, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
 import { fileError, systemCode, UsageError } from "../errors.ts";
 
-/** Resolves with the bytes written. On failure the target is as it was. */
-export async function writeWhole(path: string, content: AsyncIterable<Uint8Array>): Promise<number> {
-  const target = await findTarget(path);
-  const written = target.direct ? target.path : join(dirname(target.path), temporaryName());
-  let handle: FileHandle;
+/** Bytes that are written at once; as many may be on their way before them. */
+const WRITE_BYTES: number = 1 * 1024 * 1024;
+const NEW_FILE_MODE = 0o666;
+const PRIVATE_MODE = 0o600;
+const MODE_BITS = 0o7777;
+/** Paths of open files. What they lead to may be a file without that name, or of which somebody has written a part. */
+const DESCRIPTOR = /^\/dev\/(stdin|stdout|stderr|fd\/\d+)$|^\/proc\/(self|\d+)\/fd\/\d+$/;
+/** What replacing a file fails with where writing into it may not: a mount point, a sticky directory, another's file. */
+const NOT_REPLACED = ["EBUSY", "EXDEV", "EPERM", "EACCES"];
+const NOTHING_BESIDE = ["EACCES", "EPERM", "EROFS"];
+
+/** Where bytes can be written to. */
+export interface FileTarget {
+  /** Resolves with the bytes written. */
+  write(content: AsyncIterable<Uint8Array>): Promise<number>;
+}
+
+/**
+ * Looks at `path` before anything is fetched for it. Rejects with PFS_FILE_FAILED, PFS_FILE_NOT_FOUND or PFS_USAGE where it
+ * cannot be written to. `aborted` rejects when nobody waits any more: a pipe that nobody reads would keep it for ever.
+ */
+export async function findTarget(path: string, aborted: Promise<never>): Promise<FileTarget> {
   try {
-    handle = await open(written, target.direct ? "w" : "wx");
+    const found = await statOf(path);
+    if (found === undefined) return await newFile(await endOfLinks(path), path);
+    if (found.isDirectory()) throw new UsageError(`${path} is a directory; name a file in it`);
+    await access(path, constants.W_OK);
+    if (found.isFile() && !DESCRIPTOR.test(path)) return oldFile(await realpath(path), path, found);
+    return { write: (content) => Promise.race([writeInto(path, path, content), aborted]) };
   } catch (error) {
     throw fileError(error, "write", path);
   }
+}
+
+/** Whether files can be written into `path`, or it is spelled as if they could. */
+export async function isDirectory(path: string): Promise<boolean> {
+  return path.endsWith("/") || (await statOf(path).catch(() => undefined))?.isDirectory() === true;
+}
+
+async function newFile(path: string, shown: string): Promise<FileTarget> {
+  const directory = dirname(path);
+  if (!(await stat(directory)).isDirectory()) {
+    throw new UsageError(`cannot write ${shown}: ${directory} is not a directory`);
+  }
+  return {
+    write: async (content) => {
+      await using temporary = await openTemporary([directory], NEW_FILE_MODE, shown);
+      const bytes = await temporary.fill(content);
+      await temporary.rename(path).catch((error: unknown) => {
+        throw fileError(error, "write", shown);
+      });
+      return bytes;
+    },
+  };
+}
+
+function oldFile(path: string, shown: string, found: Stats): FileTarget {
+  return {
+    write: async (content) => {
+      await using temporary = await openTemporary([dirname(path), tmpdir()], PRIVATE_MODE, shown);
+      const bytes = await temporary.fill(content);
+      // Its other names are to show the new bytes too.
+      const isReplaced = found.nlink === 1 && (await replace(path, shown, found, temporary));
+      if (!isReplaced) await writeInto(path, shown, temporary.read());
+      return bytes;
+    },
+  };
+}
+
+/** Puts the new file where the old one is, with its mode and owner. False where that cannot be. */
+async function replace(path: string, shown: string, old: Stats, temporary: Temporary): Promise<boolean> {
+  const { handle } = temporary;
   try {
-    const bytes = await writePieces(handle, content, (error) => fileError(error, "write", path));
-    if (!target.direct) {
-      await handle.sync();
-      await rename(written, target.path);
-    }
-    return bytes;
+    const { uid, gid } = await handle.stat();
+    if (uid !== old.uid || gid !== old.gid) await handle.chown(old.uid, old.gid);
+    await handle.chmod(old.mode & MODE_BITS);
+    await temporary.rename(path);
+    return true;
   } catch (error) {
-    if (!target.direct) await rm(written, { force: true });
-    throw error;
+    if (NOT_REPLACED.includes(systemCode(error) ?? "")) return false;
+    throw fileError(error, "write", shown);
+  }
+}
+
+/** A file that is gone when it is disposed of, unless it was renamed. */
+interface Temporary extends AsyncDisposable {
+  readonly handle: FileHandle;
+  /** Resolves with the bytes, which are durable then. */
+  fill(content: AsyncIterable<Uint8Array>): Promise<number>;
+  read(): AsyncIterable<Uint8Array>;
+  rename(path: string): Promise<void>;
+}
+
+/** In the first of the directories that lets it. */
+async function openTemporary(
+  [directory, ...others]: readonly [string, ...string[]],
+  mode: number,
+  shown: string,
+): Promise<Temporary> {
+  const path = join(directory, `.pfs-${randomBytes(8).toString("hex")}.part`);
+  const failed = (error: unknown): unknown => fileError(error, "write", shown);
+  let handle: FileHandle;
+  try {
+    handle = await open(path, "wx+", mode);
+  } catch (error) {
+    const [next, ...rest] = others;
+    if (next === undefined || !NOTHING_BESIDE.includes(systemCode(error) ?? "")) throw failed(error);
+    return openTemporary([next, ...rest], mode, shown);
+  }
+  let isKept = false;
+  return {
+    handle,
+    fill: async (content) => {
+      const bytes = await writePieces(handle, content, failed);
+      await handle.sync();
+      return bytes;
+    },
+    read: () => handle.createReadStream({ start: 0, autoClose: false, highWaterMark: WRITE_BYTES }),
+    rename: async (target) => {
+      await rename(path, target);
+      isKept = true;
+    },
+    [Symbol.asyncDispose]: async () => {
+      await handle.close();
+      if (!isKept) await rm(path, { force: true });
+    },
+  };
+}
+
+/** Writes into what is there, which then holds these bytes and no others. */
+async function writeInto(path: string, shown: string, content: AsyncIterable<Uint8Array>): Promise<number> {
+  const failed = (error: unknown): unknown => fileError(error, "write", shown);
+  const handle = await open(path, "w").catch((error: unknown) => {
+    throw failed(error);
+  });
+  try {
+    return await writePieces(handle, content, failed);
   } finally {
     await handle.close();
   }
 }
 
-/** Rejects when `path` cannot be written to, before anything is fetched for it. */
-export async function checkTarget(path: string): Promise<void> {
-  const { path: target } = await findTarget(path);
+async function statOf(path: string): Promise<Stats | undefined> {
   try {
-    if ((await stat(dirname(target))).isDirectory()) return;
+    return await stat(path);
   } catch (error) {
-    throw fileError(error, "write", path);
-  }
-  throw new UsageError(`cannot write ${path}: ${dirname(target)} is not a directory`);
-}
-
-interface Target {
-  readonly path: string;
-  readonly direct: boolean;
-}
-
-async function findTarget(path: string): Promise<Target> {
-  try {
-    const found = await stat(path);
-    if (found.isDirectory()) throw new UsageError(`${path} is a directory; name a file in it`);
-    // What a symbolic link points to is replaced, not the link.
-    return { path: await realpath(path), direct: !found.isFile() };
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return { path, direct: false };
-    throw fileError(error, "write", path);
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw error;
   }
 }
 
-function temporaryName(): string {
-  return `.pfs-${randomBytes(8).toString("hex")}.part`;
+/** Where a link leads that leads to nothing yet; another path is its own end. */
+async function endOfLinks(path: string): Promise<string> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found?.isSymbolicLink() !== true) return path;
+  return endOfLinks(resolve(dirname(path), await readlink(path)));
 }
-
-/** Bytes that are written at once; as many may be on their way before them. */
-const WRITE_BYTES: number = 1 * 1024 * 1024;
 
 /**
  * Writes pieces of bytes to a file: many at a time, and the next ones are fetched meanwhile. Resolves with the bytes

@@ -1,17 +1,17 @@
 /** pfs get and pfs cat: bytes of stored files, verified on the way. */
 import { access } from "node:fs/promises";
-import { basename } from "node:path";
+import { basename, join } from "node:path";
 import { Command } from "commander";
 import { UsageError } from "../errors.ts";
 import type { FileInfo, GetOptions, PacketFS } from "../packetfs.ts";
-import { checkTarget, writeWhole } from "./file-target.ts";
+import { onRun } from "./context.ts";
+import type { Context, Host } from "./context.ts";
+import { findTarget, isDirectory } from "./file-target.ts";
 import { formatBytes, formatDuration, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { option } from "./options.ts";
 import { jsonText } from "./output.ts";
 import { Progress } from "./progress.ts";
-import { onRun } from "./context.ts";
-import type { Host, Context } from "./context.ts";
 
 interface GetCommandOptions {
   readonly output?: string;
@@ -20,24 +20,31 @@ interface GetCommandOptions {
 
 type Range = NonNullable<GetOptions["range"]>;
 
+/** Another spelling of "-". Opened anew, what stands behind it would be written over from its beginning. */
+const STDOUT = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
 export function getCommand(host: Host): Command {
   const command = new Command("get")
-    .summary("write a stored file to disk")
+    .summary("write stored files to disk")
     .description(
-      "Write a stored file, or a range of it, to disk or to stdout. Every byte is verified; the target is replaced when all have come, and untouched when not.",
+      "Write stored files, or a range of one, to disk or to stdout. Every byte is verified. A file that is there is replaced when all bytes have come, untouched when not; it keeps its mode and owner, and links to it are followed.",
     )
-    .argument("<NAME|ROOT>", "a name, or a root (64 hexadecimal digits)")
+    .argument("<NAME...>", "names or roots")
     .addOption(
       option(
-        "-o, --output <FILE|->",
-        "write here; - is stdout (default: the name's last part)",
+        "-o, --output <FILE|DIR|->",
+        "write here, - is stdout (default: the name's last part, which must not be there yet; a range: stdout)",
         "PACKETFS_OUTPUT",
       ),
     )
     .addOption(
-      option("--range <A-B>", "bytes A up to B, B not included; A- reaches to the end", "PACKETFS_RANGE"),
+      option(
+        "--range <A-B>",
+        "bytes A up to B of one file, B not included; A- reaches to the end",
+        "PACKETFS_RANGE",
+      ),
     )
-    .addHelpText("after", example("pfs get access.log --range 0-4096 -o head.log"));
+    .addHelpText("after", example("pfs get access.log error.log -o logs/"));
   return onRun<GetCommandOptions>(command, host, get);
 }
 
@@ -50,33 +57,62 @@ export function catCommand(host: Host): Command {
   return onRun(command, host, cat);
 }
 
-async function get(
-  context: Context,
-  [file = ""]: readonly string[],
-  options: GetCommandOptions,
-): Promise<void> {
-  const { output } = context;
+async function get(context: Context, files: readonly string[], options: GetCommandOptions): Promise<void> {
+  const { output, aborted } = context;
   const range = options.range === undefined ? undefined : parseRange(options.range);
-  const path = options.output ?? (await defaultTarget(file));
-  output.carriesBytes = path === "-";
-  if (path !== "-") await checkTarget(path);
+  const to = options.output ?? (range === undefined ? undefined : "-");
+  const isToStdout = to !== undefined && STDOUT.includes(to);
+  if (files.length > 1 && range !== undefined) throw new UsageError("--range goes with one file");
+  if (files.length > 1 && isToStdout) throw new UsageError('several files go to stdout with "pfs cat"');
+  output.carriesBytes = isToStdout;
   const pfs = await context.open({ reachesNodes: true });
-  const info = await pfs.stat(file);
-  if (range !== undefined && range.start > info.length) {
+  // All are looked up first: what is mistyped or cannot be written shows before the first byte has come.
+  const infos: FileInfo[] = [];
+  for (const file of files) infos.push(await pfs.stat(file));
+  const [{ length }] = infos as [FileInfo];
+  if (range !== undefined && range.start > length) {
     throw new UsageError(
-      `the range begins at byte ${range.start}, but ${printable(file)} has ${info.length}`,
+      `the range begins at byte ${range.start}, but ${printable(files[0]!)} has ${length}`,
     );
   }
-  const startedAt = performance.now();
-  const content = read(context, pfs, file, info, range);
-  const length = path === "-" ? await toStdout(context, content) : await writeWhole(path, content);
-  const milliseconds = Math.round(performance.now() - startedAt);
-  const report = { name: info.name, root: info.root, path, length, milliseconds };
-  if (output.json) return path === "-" ? output.complain(jsonText(report)) : output.object(report);
+  const paths = isToStdout ? ["-"] : await targetPaths(infos, to);
+  const targets = isToStdout ? [] : await Promise.all(paths.map((path) => findTarget(path, aborted)));
+  for (const [index, info] of infos.entries()) {
+    const startedAt = performance.now();
+    const content = read(context, pfs, files[index]!, info, range);
+    const bytes = await (targets[index]?.write(content) ?? toStdout(context, content));
+    const milliseconds = Math.round(performance.now() - startedAt);
+    await report(context, files[index]!, info, { path: paths[index]!, length: bytes, milliseconds });
+  }
+}
+
+interface Written {
+  readonly path: string;
+  readonly length: number;
+  readonly milliseconds: number;
+}
+
+async function report({ output }: Context, file: string, info: FileInfo, written: Written): Promise<void> {
+  const { path, length, milliseconds } = written;
+  const json = { name: info.name, root: info.root, ...written };
+  if (output.json) return output.carriesBytes ? output.complain(jsonText(json)) : output.object(json);
   output.talk(
     `${printable(file)}: ${formatBytes(length)} in ${formatDuration(milliseconds)}, verified` +
-      (path === "-" ? "" : ` → ${path}`),
+      (output.carriesBytes ? "" : ` → ${path}`),
   );
+}
+
+/** A path for each of the files: in a directory, the one that is given, or in the current directory. */
+async function targetPaths(infos: readonly FileInfo[], to: string | undefined): Promise<string[]> {
+  if (to !== undefined && !(await isDirectory(to))) {
+    if (infos.length === 1) return [to];
+    throw new UsageError(`${to} is not a directory, which several files need`);
+  }
+  const paths = infos.map((info) => join(to ?? "", lastPart(info)));
+  const repeated = paths.find((path, index) => paths.indexOf(path) < index);
+  if (repeated !== undefined) throw new UsageError(`several of the files would be written to ${repeated}`);
+  for (const path of to === undefined ? paths : []) await checkIsNotThere(path);
+  return paths;
 }
 
 async function cat(context: Context, files: readonly string[]): Promise<void> {
@@ -132,15 +168,16 @@ function parseRange(text: string): Range {
   return end === undefined ? { start } : { start, end };
 }
 
-/** The last part of the name, in the current directory. What is there already is not replaced unasked. */
-async function defaultTarget(file: string): Promise<string> {
-  if (/^[0-9a-f]{64}$/i.test(file))
-    throw new UsageError("a root has no file name; add -o FILE, or -o - for stdout");
-  const path = basename(file);
+function lastPart({ name, version }: FileInfo): string {
+  if (version === 0) throw new UsageError("a root has no file name; add -o FILE, or -o - for stdout");
+  return basename(name);
+}
+
+/** What is there already is not replaced unasked. */
+async function checkIsNotThere(path: string): Promise<void> {
   const isThere = await access(path).then(
     () => true,
     () => false,
   );
   if (isThere) throw new UsageError(`${path} exists already; add -o ${path} to replace it`);
-  return path;
 }

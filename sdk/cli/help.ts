@@ -1,6 +1,9 @@
 /** What --help says: of the whole command line a tour, of a command what it takes and an example. */
 import { styleText } from "node:util";
-import type { Argument, Command, Help, Option } from "commander";
+import { Command } from "commander";
+import type { Argument, Help, Option } from "commander";
+import { onRun } from "./context.ts";
+import type { Host } from "./context.ts";
 
 const TOUR: readonly Item[] = [
   ["pfs put access.log", "store a file; what is there already costs nothing"],
@@ -29,6 +32,22 @@ const INDENT = "  ";
 const TEXT_COLUMNS_MIN = 24;
 const WIDTH_MAX = 110;
 
+export function helpCommand(host: Host): Command {
+  const command = new Command("help")
+    .summary("print help, of a command more")
+    .description("Print help: of the whole command line, or all of one command.")
+    .argument("[COMMAND]", "such as put")
+    .addHelpText("after", example("pfs help run"));
+  return onRun(command, host, async (_context, [name]) => {
+    const program = command.parent!;
+    if (name === undefined) return program.outputHelp();
+    const asked = program.commands.find((each) => each.name() === name);
+    if (asked !== undefined) return asked.outputHelp();
+    // Says that there is none, and which was meant.
+    await program.parseAsync([name], { from: "user" });
+  });
+}
+
 /** The help of the whole command line. */
 export function formatTour(program: Command, help: Help): string {
   const groups = new Map<string, Item[]>();
@@ -45,7 +64,7 @@ export function formatTour(program: Command, help: Help): string {
     ],
     tail: [
       [help.styleTitle("Exit status"), wrap(help, EXIT_STATUS, INDENT)].join("\n"),
-      `"pfs COMMAND --help" says more, with an example.`,
+      `"pfs help COMMAND" says more, with an example.`,
     ],
   });
 }

@@ -22,7 +22,7 @@ async function main(words: readonly string[]): Promise<ExitCode> {
     },
   });
   try {
-    const done = program.parseAsync(words.length === 0 ? ["--help"] : words, { from: "user" });
+    const done = program.parseAsync(words.length === 0 ? ["help"] : words, { from: "user" });
     await Promise.race([done, signals.overdue]);
   } catch (error) {
     exitCode = await reportError(error, output, signals);

@@ -3,13 +3,13 @@ import { access, constants, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { Command } from "commander";
 import { fileError, UsageError } from "../errors.ts";
-import type { FileSource } from "../packetfs.ts";
+import type { FileSource, PacketFS } from "../packetfs.ts";
+import { onRun } from "./context.ts";
+import type { Context, Host } from "./context.ts";
 import { formatBytes, formatCount, formatDuration, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option } from "./options.ts";
 import { Progress } from "./progress.ts";
-import { onRun } from "./context.ts";
-import type { Host, Context } from "./context.ts";
 
 interface PutCommandOptions {
   readonly name?: string;
@@ -17,25 +17,38 @@ interface PutCommandOptions {
 
 export function putCommand(host: Host): Command {
   const command = new Command("put")
-    .summary("store a file")
+    .summary("store files")
     .description(
-      "Store a file, or what comes from stdin (-). It is durable when the command ends. Prints the root, which names exactly these bytes, and the name. Chunks that are stored already are not stored again.",
+      "Store files, or what comes from stdin (-). Each is durable when its root is printed, which names exactly these bytes. Chunks that are stored already are not stored again.",
     )
-    .argument("<FILE|->", "a path, or - for stdin")
+    .argument("<FILE...>", "paths, or - for stdin")
     .addOption(option("--name <NAME>", "store it under this name (default: the file's own)", "PACKETFS_NAME"))
     .addHelpText("after", example("pg_dump shop | pfs put - --name backups/shop.sql"));
   return onRun<PutCommandOptions>(command, host, put);
 }
 
-async function put(
-  context: Context,
-  [path = ""]: readonly string[],
-  options: PutCommandOptions,
-): Promise<void> {
-  const { output, signal, aborted } = context;
-  const { source, total, name } = await openSource(path, options.name);
-  checkName(name);
+async function put(context: Context, paths: readonly string[], { name }: PutCommandOptions): Promise<void> {
+  if (name !== undefined && paths.length > 1) throw new UsageError("--name goes with one file");
+  // All are looked at first: with one path mistyped none is stored.
+  const sources: Source[] = [];
+  for (const path of paths) sources.push(await openSource(path, name));
+  const names = sources.map((source) => source.name);
+  for (const each of names) checkName(each);
+  const repeated = names.find((each, index) => names.indexOf(each) < index);
+  if (repeated !== undefined) {
+    throw new UsageError(
+      `several of the files would be called ${printable(repeated)}: store them one by one, with --name`,
+    );
+  }
   const pfs = await context.open({ creates: true, reachesNodes: true });
+  for (const source of sources) await store(context, pfs, source);
+}
+
+async function store(
+  { output, signal, aborted }: Context,
+  pfs: PacketFS,
+  { source, total, name }: Source,
+): Promise<void> {
   const progress = new Progress(output, printable(name));
   const startedAt = performance.now();
   const result = await Promise.race([
@@ -66,11 +79,21 @@ async function openSource(path: string, name: string | undefined): Promise<Sourc
   }
   try {
     const found = await stat(path);
-    if (found.isDirectory()) throw new UsageError(`${path} is a directory; put takes one file`);
+    const own = basename(path);
+    if (found.isDirectory()) throw directoryError(path, own);
     await access(path, constants.R_OK);
     const total = found.isFile() ? found.size : undefined;
-    return { source: { path }, total, name: name ?? basename(path) };
+    return { source: { path }, total, name: name ?? own };
   } catch (error) {
     throw fileError(error, "read", path);
   }
+}
+
+/** PacketFS stores files; what to do with a folder is for its owner to say. */
+function directoryError(path: string, own: string): UsageError {
+  const name = /^\.*$/.test(own) ? "folder" : own;
+  return new UsageError(
+    `${path} is a directory; store it as one file with "tar c ${path} | pfs put - --name ${name}.tar", ` +
+      `or the files in it with "pfs put ${path.replace(/\/+$/, "")}/*"`,
+  );
 }

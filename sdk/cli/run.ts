@@ -1,6 +1,7 @@
 /** pfs run */
+import { readFile } from "node:fs/promises";
 import { Command } from "commander";
-import { UsageError } from "../errors.ts";
+import { fileError, UsageError } from "../errors.ts";
 import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
 import { formatBytes, formatCount, formatDuration, formatRate, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
@@ -27,8 +28,14 @@ export function runCommand(host: Host): Command {
       "Run a program over stored files, on every core and node there is. The program is a TypeScript or JavaScript module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout; what the program logs goes to stderr.",
     )
     .argument("<PROGRAM>", "a path to the program's module")
-    .argument("<NAME...>", "names or roots of the files it reads")
-    .addOption(option("--args <JSON>", "a JSON value for the program: its context.args", "PACKETFS_ARGS"))
+    .argument("<NAME...>", "names or roots of the files that it reads")
+    .addOption(
+      option(
+        "--args <JSON|@FILE>",
+        "a JSON value for the program, or a file with one: its context.args",
+        "PACKETFS_ARGS",
+      ),
+    )
     .addOption(
       option("--out <NAME>", "store the result under this name instead of printing it", "PACKETFS_OUT"),
     )
@@ -52,7 +59,7 @@ async function run(
   options: RunCommandOptions,
 ): Promise<void> {
   const { output, signal } = context;
-  const args = options.args === undefined ? undefined : parseArgs(options.args);
+  const args = options.args === undefined ? undefined : await readArgs(options.args);
   if (options.out !== undefined) checkName(options.out);
   // Bundled first: a program that is wrong shows before anything is opened.
   const [{ bundleProgram }, { checkTypes }] = await Promise.all([
@@ -142,11 +149,22 @@ function summary({ job, statistics }: JobResult): string {
   ].join("; ");
 }
 
-function parseArgs(text: string): unknown {
+/** JSON as it is, or in a file: what is long does not fit into a command line. */
+async function readArgs(text: string): Promise<unknown> {
+  const path = text.startsWith("@") ? text.slice(1) : undefined;
+  const json = path === undefined ? text : await readText(path);
   try {
-    return JSON.parse(text);
+    return JSON.parse(json);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new UsageError(`--args is not JSON: ${printable(reason)}`);
+    throw new UsageError(`${path ?? "--args"} is not JSON: ${printable(reason)}`);
+  }
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    throw fileError(error, "read", path);
   }
 }

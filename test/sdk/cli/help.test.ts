@@ -1,7 +1,13 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { createProgram } from "../../../sdk/cli/commands.ts";
 import { Output } from "../../../sdk/cli/output.ts";
-import { pfs } from "./run-pfs.ts";
+import { makePlace, pfs } from "./run-pfs.ts";
+
+const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
 
 const output = new Output({ json: false, quiet: true, verbose: false });
 
@@ -48,5 +54,42 @@ describe("help", () => {
       const [text] = helpOf(name).split("\nExample\n");
       for (const line of text!.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
     }
+  });
+});
+
+it("completion quotes names, and runs nothing that stands in them", async () => {
+  const { cwd, run, json } = await makePlace();
+  const name = 'a $(touch "$HOME/ran") `touch ran` b';
+  await json(["put", "text.txt", "--name", name]);
+  writeFileSync(join(cwd, "pfs.bash"), (await run(["completion", "bash"])).out);
+  const script = `pfs() { "$NODE" "$PFS" "$@"; }; . ./pfs.bash
+    COMP_WORDS=(pfs get a); COMP_CWORD=2; _pfs; eval "printf '%s\\n' \${COMPREPLY[0]}"
+    COMP_WORDS=(pfs ver); COMP_CWORD=1; _pfs; echo "\${COMPREPLY[@]}"`;
+  const env = {
+    PATH: process.env["PATH"],
+    HOME: cwd,
+    NODE: process.execPath,
+    PFS,
+    PACKETFS_STORE: join(cwd, "store"),
+  };
+  expect(execFileSync("bash", ["-c", script], { cwd, env, encoding: "utf8" })).toBe(`${name}\nverify\n`);
+  expect(existsSync(join(cwd, "ran"))).toBe(false);
+});
+
+it("help is of a command where one is named, by every way to ask", async () => {
+  const [help, flag, short] = await Promise.all([
+    pfs(["help", "get"]),
+    pfs(["get", "--help"]),
+    pfs(["get", "-h"]),
+  ]);
+  expect(help).toMatchObject({ status: 0, err: "" });
+  expect(help.out).toMatch(/^Usage: pfs get NAME…/);
+  expect([flag, short]).toEqual([help, help]);
+  expect(await pfs(["help"])).toEqual(await pfs([]));
+  const unknown = await pfs(["help", "gte"]);
+  expect(unknown).toMatchObject({
+    status: 2,
+    out: "",
+    err: 'pfs: unknown command "gte" (Did you mean get?)\n',
   });
 });

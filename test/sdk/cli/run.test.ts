@@ -55,7 +55,7 @@ describe.concurrent("programs", () => {
     expect(failed.err).toMatch(/\[\d+ [^\]]+\] seen\\x1b\[31m line \d+/);
     const [sentence, place] = failed.err.slice(failed.err.indexOf("pfs: ")).split("\n");
     expect(sentence).toMatch(
-      /^pfs: program "fails\.ts" failed on packet \d+: TypeError: it is too much \(bytes /,
+      /^pfs: program "fails\.ts" failed on packet \d+: TypeError: it is too much \(line \d+, byte \d+ of /,
     );
     // The place in the author's file, not in the bundle.
     expect(place).toMatch(/^ +at .*\(fails\.ts:4:\d+\)/);
