@@ -110,6 +110,10 @@ export class StreamError extends PacketfsError<StreamErrorCode> {
 export const StreamErrorCode = {
   /** The range does not lie inside the file; data: start, end, length. */
   invalidRange: "PFS_RANGE_INVALID",
+  /** A file changed while it was read to be stored; data: path, reason. */
+  inputChanged: "PFS_INPUT_CHANGED",
+  /** What is to be stored is no bytes, nor anything that has some; data: reason. */
+  invalidInput: "PFS_INPUT_INVALID",
   /** Every chunk was right, yet the whole is not what HALT's digest says; data: ref. */
   wrongDigest: "PFS_DIGEST_WRONG",
 } as const;

@@ -37,6 +37,8 @@ export const INGEST_BLOCK_BYTES: number = 4 * 1024 * 1024;
 export const INGEST_BLOCKS_MAX = 4;
 /** What a file is read in where it is not read into such blocks. */
 export const FILE_READ_BYTES: number = 1024 * 1024;
+/** How long a device that has nothing to read yet is left alone. */
+export const DEVICE_RETRY_MS = 20;
 
 // ── machine ──────────────────────────────────────────────────────────────────────────────────────────────────────
 /** Bytes that are being read while as many before them are being yielded. */

@@ -10,7 +10,7 @@ import type { Catalog, NameRecord } from "../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../runtime/contracts/chunks.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
 import type { FileInfo, FileSource, GetOptions, StreamPart } from "./packetfs.ts";
-import { fileSource } from "../runtime/stream/ingest.ts";
+import { fileSource, invalidInput } from "../runtime/stream/ingest.ts";
 
 /** Where names and chunks come from. */
 export interface FileAccess {
@@ -113,11 +113,14 @@ export function fileInfo({ name, root, length, version, storedAt }: NameRecord):
   return { name, root: refToHex(root), length, version, storedAt };
 }
 
-/** The bytes of a source, in pieces. */
+/** The bytes of a source, in pieces. Throws PFS_INPUT_INVALID for what has none, which only the compiler refuses. */
 export function sourceBytes(source: FileSource, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
   if (source instanceof Uint8Array) return oneOf(source);
+  if (typeof source !== "object" || source === null)
+    throw invalidInput(`it is ${source === null ? "null" : `a ${typeof source}`}`);
   if (Symbol.asyncIterator in source) return source;
-  return fileSource(source.path, signal);
+  if (typeof source.path === "string") return fileSource(source.path, signal);
+  throw invalidInput("it is another object");
 }
 
 async function* oneOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -8,8 +8,8 @@
  */
 import type { Chunker } from "../../packets/chunker.ts";
 import { INLINE_BYTES_MAX } from "../../packets/layout.ts";
-import { isFilling } from "./file-source.ts";
-import type { FillingSource } from "./file-source.ts";
+import { fillingFrom } from "./sources.ts";
+import type { FillingSource } from "./sources.ts";
 
 export interface SourceBlock {
   readonly buffer: Uint8Array<ArrayBuffer>;
@@ -35,7 +35,7 @@ export class BlockSource {
 
   /** `room` is what a block may leave over, `bytes` what it reads at most. */
   constructor(source: AsyncIterable<Uint8Array>, room: number, bytes: number) {
-    this.#source = isFilling(source) ? source : new IterableFilling(source);
+    this.#source = fillingFrom(source);
     this.#room = room;
     this.#bytes = bytes;
   }
@@ -68,53 +68,6 @@ export class BlockSource {
     const buffer = new Uint8Array(spare ?? Buffer.allocUnsafeSlow(room + bytes).buffer);
     const filled = await this.#source.fill(buffer.subarray(room));
     return { buffer, start: room, end: room + filled, isLast: filled < bytes };
-  }
-}
-
-/** Pieces of any size as a source that fills buffers. */
-class IterableFilling implements FillingSource {
-  readonly #iterator: AsyncIterator<Uint8Array>;
-  #piece: Uint8Array = new Uint8Array(0);
-  #isDone = false;
-  #isWaiting = false;
-
-  constructor(source: AsyncIterable<Uint8Array>) {
-    this.#iterator = source[Symbol.asyncIterator]();
-  }
-
-  async fill(target: Uint8Array): Promise<number> {
-    let filled = 0;
-    while (filled < target.byteLength) {
-      if (this.#piece.byteLength === 0 && !(await this.#advance())) break;
-      const part = this.#piece.subarray(0, target.byteLength - filled);
-      target.set(part, filled);
-      filled += part.byteLength;
-      this.#piece = this.#piece.subarray(part.byteLength);
-    }
-    return filled;
-  }
-
-  async close(): Promise<void> {
-    if (this.#isDone) return;
-    this.#isDone = true;
-    const returned = this.#iterator.return?.();
-    // A generator that waits for something hears of it when that comes; nobody has to wait with it.
-    if (this.#isWaiting) returned?.catch(() => {});
-    else await returned;
-  }
-
-  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
-    return this.#iterator;
-  }
-
-  /** False at the end. */
-  async #advance(): Promise<boolean> {
-    if (this.#isDone) return false;
-    this.#isWaiting = true;
-    const result = await this.#iterator.next().finally(() => (this.#isWaiting = false));
-    if (result.done === true) this.#isDone = true;
-    else this.#piece = result.value;
-    return result.done !== true;
   }
 }
 

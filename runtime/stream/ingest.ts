@@ -12,7 +12,7 @@ import { BlockSource, cutBlock } from "./blocks.ts";
 import { StreamAssembly } from "./assembly.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 
-export { fileSource } from "./file-source.ts";
+export { fileSource, invalidInput } from "./sources.ts";
 export { writeChunks, writeKeptStream } from "./results.ts";
 
 export interface IngestOptions {

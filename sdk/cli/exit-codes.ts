@@ -41,6 +41,8 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_FILE_NOT_FOUND: notFound,
   PFS_HELLO_REPLAYED: failed,
   PFS_IDENTITY_INVALID: failed,
+  PFS_INPUT_CHANGED: failed,
+  PFS_INPUT_INVALID: usage,
   PFS_INPUT_MISSING: integrity,
   PFS_INTERNAL: failed,
   PFS_JOB_OVER_LIMIT: program,
