@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** Everything that a program which uses PacketFS imports. What a program *for* PacketFS may import is program.ts. */
 
 // Opening a store, or connecting to a hub: both give a PacketFS.

@@ -165,7 +165,8 @@ async function compile(compiler: Compiler, program: string, signal?: AbortSignal
 /** What programs import as "packetfs": its source in a checkout, its declarations where it is installed. */
 function authoringApi(): string {
   const source = fileURLToPath(new URL("./program.ts", import.meta.url));
-  return existsSync(source) ? source : source.replace(/\.ts$/, ".d.ts");
+  if (existsSync(source)) return source;
+  return fileURLToPath(new URL("../dist/sdk/program.d.ts", import.meta.url));
 }
 
 /** The compiler's lines, or why there are none. */

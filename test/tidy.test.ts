@@ -44,7 +44,6 @@ const ENTRIES = new Map([
   ["sdk/bin/index.mjs", "package.json, exports"],
   ["sdk/bin/pfs.mjs", "package.json, bin"],
   ["sdk/bin/ensure-installed.mjs", "package.json, scripts"],
-  ["runtime/accelerator/gl-absent/index.js", "package.json, dependencies"],
 ]);
 
 const sources = LAYERS.flatMap(sourcesIn);

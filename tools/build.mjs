@@ -38,15 +38,18 @@ const DIST = join(ROOT, "dist");
 const LAYERS = ["packets", "runtime", "nodes", "sdk"];
 /** By the name of what is built, the source of entries that nothing in the sources names by URL. */
 const ENTRIES = { cli: "sdk/cli/main.ts", index: "sdk/index.ts" };
-/** Becomes part of programs, as text, so it is one file without imports. */
 const AUTHORING_API = "sdk/program.ts";
+/**
+ * Entries that are read as text, so that each is one file, and the same bytes in a checkout and where it is installed: what
+ * becomes part of programs, and what runs around them, which names the edition of their answers.
+ */
+const TEXTS = [AUTHORING_API, "runtime/sandbox/guest/source.ts"];
 /** Knows what is built by where it lies itself. */
 const LOCATOR = "runtime/built.ts";
 const NAMED_ENTRY = /\bbuiltUrl\(\s*new URL\(\s*"([^"]+\.ts)"/g;
 const MODULE_URL = /\bimport\.meta\.url\b/g;
 /** In declarations, what follows `from` or stands in `import()`. */
 const RELATIVE_TYPES = /(?:\bfrom |\bimport\()"(\.{1,2}\/[^"]+\.ts)"/g;
-const TARGET = "node24";
 /** Builds that a process was started from lately stay: it may run on, and start others. */
 const BUILDS_MAX = 32;
 const UNUSED_MS_MAX = 7 * 24 * 3600 * 1000;
@@ -114,7 +117,7 @@ function entries() {
     for (const [, url] of readFileSync(join(ROOT, path), "utf8").matchAll(NAMED_ENTRY)) {
       const source = posix.join(posix.dirname(path), url);
       const name = basename(source, ".ts");
-      if (source === AUTHORING_API) continue;
+      if (TEXTS.includes(source)) continue;
       if ((found.get(name) ?? source) !== source) throw new Error(`two entries are called ${name}`);
       found.set(name, source);
     }
@@ -145,8 +148,8 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
     bundle: true,
     format: "esm",
     platform: "node",
-    target: TARGET,
-    // The text of functions is carried into isolates: nothing may be added to it.
+    // The text of functions is carried into isolates: nothing may be added to it, so nothing is rewritten for others.
+    target: "esnext",
     minify: false,
     keepNames: false,
     packages: "external",
@@ -163,7 +166,11 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
       entryPoints: [...entries()].map(([out, path]) => ({ in: `./${path}`, out })),
       splitting: true,
     }),
-    esbuild.build({ ...options, entryPoints: { program: `./${AUTHORING_API}` }, sourcemap: false }),
+    esbuild.build({
+      ...options,
+      entryPoints: TEXTS.map((path) => ({ in: `./${path}`, out: basename(path, ".ts") })),
+      sourcemap: false,
+    }),
   ]);
   writeFileSync(join(folder, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
 }
@@ -251,15 +258,15 @@ function declareTypes() {
     for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
       if (done.has(path)) continue;
       done.add(path);
-      const text = readFileSync(join(all, path), "utf8");
-      for (const [, specifier] of text.matchAll(RELATIVE_TYPES)) {
-        waiting.push(posix.join(posix.dirname(path), specifier.replace(/\.ts$/, ".d.ts")));
-      }
+      const text = readFileSync(join(all, path), "utf8").replaceAll(RELATIVE_TYPES, (found, specifier) => {
+        const declared = posix.join(posix.dirname(path), specifier.replace(/\.ts$/, ".d.ts"));
+        // A comment may show the import of a file of the reader's own.
+        if (!existsSync(join(all, declared))) return found;
+        waiting.push(declared);
+        return found.replace(/\.ts"$/, '.js"');
+      });
       mkdirSync(join(DIST, dirname(path)), { recursive: true });
-      writeFileSync(
-        join(DIST, path),
-        text.replaceAll(RELATIVE_TYPES, (found) => found.replace(/\.ts"$/, '.js"')),
-      );
+      writeFileSync(join(DIST, path), text);
     }
   } finally {
     rmSync(all, { recursive: true, force: true });

@@ -3,10 +3,9 @@
  * code of ours that runs around a program.
  */
 import { createHash } from "node:crypto";
-import { readFileSync, readdirSync } from "node:fs";
-import { extname } from "node:path";
+import { readFileSync } from "node:fs";
+import { builtUrl } from "../built.ts";
 
-const GUEST = new URL("./guest/", import.meta.url);
 const DIGEST_CHARACTERS = 12;
 
 let edition: string | undefined;
@@ -17,14 +16,9 @@ export function guestEdition(): string {
 }
 
 function makeEdition(): string {
-  const digest = createHash("sha256");
-  // The text of the files, because loading them takes longer than anything else that a short command does.
-  const ending = extname(import.meta.url);
-  for (const file of readdirSync(GUEST).sort()) {
-    if (!file.endsWith(ending) || file.endsWith(".d.ts")) continue;
-    digest.update(`${file.slice(0, -ending.length)}\0`).update(readFileSync(new URL(file, GUEST)));
-  }
-  const guest = digest.digest("hex").slice(0, DIGEST_CHARACTERS);
+  // As text, because loading it takes longer than anything else that a short command does.
+  const code = readFileSync(builtUrl(new URL("./guest/source.ts", import.meta.url)));
+  const guest = createHash("sha256").update(code).digest("hex").slice(0, DIGEST_CHARACTERS);
   const v8 = process.versions.v8.replace(/-.*$/, "");
   return `v8-${v8}-icu-${process.versions["icu"] ?? "none"}-${guest}`;
 }

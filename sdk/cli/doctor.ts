@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { access, constants, mkdtemp, readFile, rm, stat, statfs, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { createRequire, findPackageJSON } from "node:module";
 import { arch, availableParallelism, cpus, freemem, platform, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify, styleText } from "node:util";
@@ -25,7 +25,7 @@ interface Check {
   readonly advice?: string;
 }
 
-const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "esbuild", "@msgpack/msgpack", "commander"];
+const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "@msgpack/msgpack", "commander"];
 const SHARED_MEMORY = "/dev/shm";
 const MEMORY_BYTES_LEAST = 1024 ** 3;
 const DISK_BYTES_LEAST = 1024 ** 3;
@@ -91,6 +91,8 @@ function topicLines(checks: readonly Check[]): string[] {
 
 async function versionChecks(): Promise<Check[]> {
   const versions = await Promise.all(DEPENDENCIES.map(async (name) => `${name} ${await versionOf(name)}`));
+  // Published along, so that it is no package of its own everywhere.
+  versions.push(`esbuild ${(await import("esbuild")).version}`);
   return [
     ok("versions", "packetfs", packageJson.version),
     ok("versions", "node", `${process.version} (${process.execPath})`),
@@ -248,7 +250,7 @@ function environmentChecks(): Check[] {
 
 async function versionOf(name: string): Promise<string> {
   try {
-    const path = new URL(`../../node_modules/${name}/package.json`, import.meta.url);
+    const path = findPackageJSON(name, import.meta.url)!;
     const { version } = JSON.parse(await readFile(path, "utf8")) as { readonly version: string };
     return version;
   } catch {

@@ -1,11 +1,10 @@
-/** Real input that every checkout has: the source text that its installed packages bring, as one file. */
+/** Real input that is there wherever PacketFS is: the text that the packages installed with it bring, as one file. */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { findPackageJSON } from "node:module";
+import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 
-const PACKAGES = fileURLToPath(new URL("../../../node_modules/", import.meta.url));
 const CORPUS_BYTES_MAX: number = 64 * 1024 * 1024;
 const TEXT = /\.(?:h|cc|md|d\.[cm]?ts)$/;
 /** Minified files are not what anybody would count words in. */
@@ -21,13 +20,19 @@ export interface Corpus {
 export function readCorpus(): Corpus {
   const parts: Uint8Array[] = [];
   let length = 0;
-  for (const path of textFiles(PACKAGES)) {
+  for (const path of textFiles(packagesFolder())) {
     const text = readFileSync(path);
     if (length + text.byteLength > CORPUS_BYTES_MAX || hasLongLine(text)) continue;
     parts.push(text);
     length += text.byteLength;
   }
   return { bytes: new Uint8Array(Buffer.concat(parts, length)), files: parts.length };
+}
+
+/** The folder in which npm has put what PacketFS uses: its own, or that of the project it is installed in. */
+function packagesFolder(): string {
+  const manifest = findPackageJSON("isolated-vm", import.meta.url)!;
+  return dirname(dirname(manifest));
 }
 
 function* textFiles(directory: string): Generator<string> {

@@ -1,0 +1,105 @@
+/** What tools/build.mjs makes of a checkout, in a copy of it. */
+import { execFile } from "node:child_process";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import packageJson from "../../package.json" with { type: "json" };
+import { LAYERS, ROOT } from "../source-tree.ts";
+
+const run = promisify(execFile);
+const checkout = realpathSync(mkdtempSync(join(tmpdir(), "pfs-checkout-")));
+const cache = join(checkout, "node_modules/.cache/packetfs");
+const DAY_MS = 24 * 3600 * 1000;
+
+beforeAll(() => {
+  for (const name of [...LAYERS, "tools", "package.json"]) {
+    cpSync(join(ROOT, name), join(checkout, name), { recursive: true });
+  }
+  mkdirSync(join(checkout, "node_modules"));
+  for (const name of readdirSync(join(ROOT, "node_modules"))) {
+    if (!name.startsWith("."))
+      symlinkSync(join(ROOT, "node_modules", name), join(checkout, "node_modules", name));
+  }
+});
+afterAll(() => rmSync(checkout, { recursive: true, force: true }));
+
+async function build(): Promise<string> {
+  const { stdout } = await run(process.execPath, [join(checkout, "tools/build.mjs")]);
+  return stdout.trim();
+}
+
+describe("a build", () => {
+  test("is made once, by whichever of several processes is first, and is whole", async () => {
+    const folders = await Promise.all([build(), build(), build(), build()]);
+    expect(new Set(folders).size).toBe(1);
+    expect(readdirSync(cache)).toHaveLength(1);
+    const pfs = join(checkout, "sdk/bin/pfs.mjs");
+    const { stdout } = await run(process.execPath, [pfs, "--version"]);
+    expect(stdout.trim()).toBe(packageJson.version);
+    expect(readdirSync(cache)).toHaveLength(1);
+  });
+
+  test("is another one when a source changes, and the same one when that is taken back", async () => {
+    const before = await build();
+    const path = join(checkout, "sdk/cli/main.ts");
+    const source = readFileSync(path, "utf8");
+    writeFileSync(path, `${source}\n`);
+    expect(await build()).not.toBe(before);
+    writeFileSync(path, source);
+    expect(await build()).toBe(before);
+  });
+
+  test("goes when nobody has used it for long", async () => {
+    const old = join(cache, "0".repeat(32));
+    const lately = join(cache, "1".repeat(32));
+    for (const [folder, days] of [
+      [old, 8],
+      [lately, 6],
+    ] as const) {
+      mkdirSync(folder);
+      const at = new Date(Date.now() - days * DAY_MS);
+      utimesSync(folder, at, at);
+    }
+    const path = join(checkout, "sdk/index.ts");
+    writeFileSync(path, `${readFileSync(path, "utf8")}\n`);
+    await build();
+    const left = readdirSync(cache).map((name) => join(cache, name));
+    expect(left).not.toContain(old);
+    expect(left).toContain(lately);
+  });
+
+  test("that fails says why, and leaves nothing", async () => {
+    const path = join(checkout, "sdk/index.ts");
+    const source = readFileSync(path, "utf8");
+    const before = readdirSync(cache);
+    writeFileSync(path, `${source}\nexport const = 1;\n`);
+    const pfs = run(process.execPath, [join(checkout, "sdk/bin/pfs.mjs"), "--version"]);
+    await expect(pfs).rejects.toThrow(/sdk\/index\.ts:\d+:\d+/);
+    expect(readdirSync(cache)).toEqual(before);
+    writeFileSync(path, source);
+  });
+
+  test("adds nothing to the text of functions, which is carried into isolates", async () => {
+    const folder = await build();
+    const scripts = readdirSync(folder).filter((name) => name.endsWith(".js"));
+    const texts = scripts.map((name) => readFileSync(join(folder, name), "utf8"));
+    expect(texts.join("\n")).toContain("function capturePrimordials(");
+    // What esbuild would add for names, fields, disposal and generators of older languages.
+    const added =
+      /\b__(name|publicField|private\w+|using|callDispose|async|await\w*|spread\w+|decorate\w*)\b/g;
+    expect(texts.flatMap((text) => text.match(added) ?? [])).toEqual([]);
+  });
+});

@@ -1,0 +1,1 @@
+throw new Error("webgpu is not installed: nothing here uses a GPU");
