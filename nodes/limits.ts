@@ -96,6 +96,8 @@ export const BATCH_BYTES_MAX: number = 4 * 1024 * 1024;
 /** Refs in one request for chunks, and in one question for which are there. */
 export const REFS_PER_REQUEST_MAX = 256;
 export const REFS_PER_WANT_MAX = 4096;
+/** Chunks that one peer is asked to send at a time, all readers together. */
+export const FETCH_REFS_IN_FLIGHT_MAX = 768;
 /** Requests for chunks that a reader keeps under way to one peer. */
 export const FILE_REQUESTS_IN_FLIGHT = 3;
 /** Puts that one peer may have open. */

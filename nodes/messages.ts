@@ -24,11 +24,14 @@ export const ref: v.GenericSchema<unknown, Uint8Array> = v.pipe(
 const codec = v.picklist([0, 1]);
 
 /** WANT: chunks = refs. Which are there? With `put`, those that are stay until the put ends. */
-export const WantMeta: v.GenericSchema<unknown, { put?: string | undefined; here?: boolean | undefined }> =
-  v.object({
-    put: v.optional(id),
-    here: v.optional(v.boolean()),
-  });
+export interface WantMeta {
+  readonly put?: string | undefined;
+  readonly here?: boolean | undefined;
+}
+export const WantMeta: v.GenericSchema<unknown, WantMeta> = v.object({
+  put: v.optional(id),
+  here: v.optional(v.boolean()),
+});
 
 /** FILE_REQUEST: chunks = refs. `here` forbids the node to ask others for what it lacks. */
 export const FileRequestMeta: v.GenericSchema<unknown, { here: boolean }> = v.object({ here: v.boolean() });

@@ -56,7 +56,7 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
     id: "node",
     label,
     workers,
-    source: (store) => new PeerSource({ store, peers }),
+    source: (store, events) => new PeerSource({ store, peers, events }),
   });
   try {
     const identity = await loadIdentity(join(directory, "node.identity"));

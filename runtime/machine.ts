@@ -27,7 +27,7 @@ export interface RuntimeOptions {
   /** Packets with large inputs to work on at once; 0 for a machine that only stores. By default one per core. */
   readonly workers?: number | undefined;
   /** Where chunks come from that the store may lack, closed with it; the store itself by default. */
-  readonly source?: ((store: Store) => ChunkSource & AsyncDisposable) | undefined;
+  readonly source?: ((store: Store, events: Events) => ChunkSource & AsyncDisposable) | undefined;
 }
 
 export class Runtime implements AsyncDisposable {
@@ -45,7 +45,7 @@ export class Runtime implements AsyncDisposable {
     const { id, label, workers = availableParallelism() } = options;
     this.store = store;
     this.#id = id;
-    this.source = options.source?.(store) ?? store;
+    this.source = options.source?.(store, this.events) ?? store;
     // A machine without workers still looks into programs for others.
     this.#threads = Math.max(1, workers);
     if (workers === 0) return;

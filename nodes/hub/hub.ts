@@ -51,7 +51,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     id: HUB_ID,
     label,
     workers,
-    source: (store) => new PeerSource({ store, peers }),
+    source: (store, events) => new PeerSource({ store, peers, events }),
   });
   try {
     const secrets = await loadSecrets(directory);

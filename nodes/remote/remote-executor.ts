@@ -1,8 +1,7 @@
 /** The executors that a node lends, as a hub has them: the scheduler cannot tell them from one of its own. */
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
-import { PacketfsError } from "../../packets/errors.ts";
-import type { ErrorJson } from "../../packets/errors.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
 import { takeIn } from "../../packets/exec-frame.ts";
 import { Op } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
@@ -15,6 +14,7 @@ import { KeptMeta, LaneMeta, LaneNews } from "../messages.ts";
 import type { Handler, Service } from "../serve/service.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
 import type { ExecutorOffer, Link, WireMessage } from "../wire/link.ts";
+import { readError } from "../wire/session/errors.ts";
 import { readMeta } from "../wire/session/meta.ts";
 
 /** All lanes of one link, whichever executor they are of, and what the node says about them. */
@@ -45,6 +45,7 @@ export class RemoteExecutors implements Service {
   }
 
   async #load(executor: string, manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
+    signal.throwIfAborted();
     const lane = this.#freeLane();
     this.#listeners.set(lane, listener);
     const packets = encodePacket({ op: Op.LOAD, lane, ref: manifest });
@@ -53,6 +54,7 @@ export class RemoteExecutors implements Service {
       await this.#link.request(request, { signal, timeoutMs: LOAD_TIMEOUT_MS });
     } catch (error) {
       this.#listeners.delete(lane);
+      signal.throwIfAborted();
       throw error;
     }
     return this.#lane(lane);
@@ -102,7 +104,7 @@ export class RemoteExecutors implements Service {
     else if (news.kind === "note") listener?.noted(news.text);
     else {
       this.#listeners.delete(news.lane);
-      listener?.lost(PacketfsError.fromJSON(news.error as ErrorJson));
+      listener?.lost(readError(news.error));
     }
   }
 

@@ -95,7 +95,9 @@ export class LaneService implements Service {
     const { lane: number } = readMeta(LaneMeta, message);
     const lane = this.#lanes.get(number);
     this.#lanes.delete(number);
-    await lane?.close();
+    // What closing reports concerns nobody: the hub has no lane of that number any more.
+    await lane?.close().catch(() => undefined);
+    return undefined;
   }
 
   #tell(news: LaneNews): void {

@@ -1,5 +1,4 @@
 /** What a node does for its peers: a service answers some message types, a peer's role decides which services it gets. */
-import { errorToJson } from "../../packets/errors.ts";
 import { MessageType, messageTypeName } from "../../packets/envelope.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import type { Link, OutMessage, Reply, WireMessage } from "../wire/link.ts";
@@ -19,31 +18,22 @@ export function answering(type: MessageType, handler: Handler): Service {
   return { handlers: new Map([[type, handler]]), [Symbol.asyncDispose]: async () => undefined };
 }
 
-/** Answers a link's requests with these services until it closes; then they are disposed of. */
+/**
+ * Answers a link's requests with these services until it closes; then they are disposed of. What a handler rejects with is
+ * the answer; of a notification, which nobody waits for an answer to, it ends the session.
+ */
 export function serve(link: Link, services: readonly Service[]): void {
   const handlers = new Map(services.flatMap((service) => [...service.handlers]));
-  link.onRequest((message, reply) => {
-    const handler = handlers.get(message.type);
+  link.onRequest(async (message, reply) => {
+    const { type } = message;
+    const handler = handlers.get(type);
     if (handler === undefined) {
-      const type = message.type;
-      const name = messageTypeName(type);
-      const { role } = link.peer;
-      const refusal = new WireError(WireErrorCode.notAllowed, `a ${role} may not ask for ${name} here`, {
-        type,
-      });
-      reply(errorReply(refusal));
-      return;
+      const text = `a ${link.peer.role} may not ask for ${messageTypeName(type)} here`;
+      throw new WireError(WireErrorCode.notAllowed, text, { type });
     }
-    handler(message, reply).then(
-      (last) => reply(last ?? { type: MessageType.OK }),
-      (error: unknown) => reply(errorReply(error)),
-    );
+    reply((await handler(message, reply)) ?? { type: MessageType.OK });
   });
   void link.closed.then(async () => {
     for (const service of services) await service[Symbol.asyncDispose]();
   });
-}
-
-function errorReply(error: unknown): OutMessage {
-  return { type: MessageType.ERROR, meta: errorToJson(error) };
 }

@@ -26,7 +26,8 @@ export class PeerLinks implements AsyncDisposable {
   readonly #dialing = new Map<string, Promise<void>>();
   /** When a peer that could not be reached may be tried again. */
   readonly #retryAt = new Map<string, number>();
-  #hub: Link | undefined;
+  /** The hub's own chunks, and what only it can reach. */
+  #hub: readonly [RemoteChunks, RemoteChunks] | undefined;
 
   constructor(options: PeerLinksOptions) {
     this.#options = options;
@@ -34,7 +35,10 @@ export class PeerLinks implements AsyncDisposable {
 
   /** The session with the hub, while there is one. */
   setHub(hub: Link | undefined): void {
-    this.#hub = hub;
+    this.#hub =
+      hub === undefined
+        ? undefined
+        : [new RemoteChunks(hub, { here: true }), new RemoteChunks(hub, { here: false })];
   }
 
   /** Whom to ask for chunks, in this order: the hub for its own, nodes for theirs, the hub for what only it can reach. */
@@ -43,7 +47,8 @@ export class PeerLinks implements AsyncDisposable {
     const nodes = [...this.#links.values()].map(({ chunks }) => chunks);
     const hub = this.#hub;
     if (hub === undefined) return nodes;
-    return [new RemoteChunks(hub, { here: true }), ...nodes, new RemoteChunks(hub, { here: false })];
+    const [own, relayed] = hub;
+    return [own, ...nodes, relayed];
   }
 
   #reachable(): AllowListEntry[] {

@@ -2,43 +2,58 @@
  * Chunks from this machine's store, and those that it lacks from its peers. What a peer sent is verified (by
  * `RemoteChunks`), stored, and only then passed on, so a chunk crosses the wire once.
  */
-import { refToHex } from "../../packets/digest.ts";
+import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
+import type { Events } from "../../runtime/contracts/events.ts";
 import { WireError } from "../errors.ts";
 import { CACHE_WRITER_IDLE_MS } from "../limits.ts";
+import { FetchPlan } from "./fetch-plan.ts";
+import type { FetchAction } from "./fetch-plan.ts";
 import type { RemoteChunks } from "./remote-chunks.ts";
 
 export interface PeerSourceOptions {
   readonly store: Pick<ChunkStore, "read" | "has" | "openWriter">;
-  /** The peers to ask, the most promising first. Looked up at each read: they come and go. */
+  /**
+   * The peers to ask, the most promising first. Looked up at each read: they come and go. One that is there still is the
+   * same object.
+   */
   readonly peers: () => Promise<readonly RemoteChunks[]>;
+  readonly events?: Events | undefined;
+}
+
+/** A chunk that readers wait for. */
+interface Awaited {
+  readonly ref: Ref;
+  readonly promise: Promise<Uint8Array>;
+  readonly resolve: (bytes: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
+  readers: number;
 }
 
 export class PeerSource implements ChunkSource, AsyncDisposable {
-  readonly #store: PeerSourceOptions["store"];
-  readonly #peers: () => Promise<readonly RemoteChunks[]>;
-  /** Chunks being fetched, so that two readers of one chunk ask for it once. */
-  readonly #fetching = new Map<string, Promise<Uint8Array>>();
+  readonly #options: PeerSourceOptions;
+  readonly #plan = new FetchPlan<RemoteChunks>();
+  /** By ref as hexadecimal digits, so that two readers of one chunk ask for it once. */
+  readonly #awaited = new Map<string, Awaited>();
+  readonly #requests = new Map<number, AbortController>();
   #writer: Promise<StoreWriter> | undefined;
   #idle: NodeJS.Timeout | undefined;
 
-  constructor({ store, peers }: PeerSourceOptions) {
-    this.#store = store;
-    this.#peers = peers;
+  constructor(options: PeerSourceOptions) {
+    this.#options = options;
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
-    const here = await this.#store.has(Buffer.concat(refs));
-    if (!here.includes(0)) return await this.#store.read(refs, signal);
+    signal?.throwIfAborted();
+    const { store } = this.#options;
+    const here = await store.has(Buffer.concat(refs), signal);
+    if (!here.includes(0)) return await store.read(refs, signal);
     const local = refs.filter((_, index) => here[index] === 1);
     const lacking = refs.filter((_, index) => here[index] === 0);
-    const [found, fetched] = await Promise.all([
-      this.#store.read(local, signal),
-      this.#fetch(lacking, signal),
-    ]);
+    const [found, fetched] = await Promise.all([store.read(local, signal), this.#fetch(lacking, signal)]);
     let nextFound = 0;
     let nextFetched = 0;
     return refs.map((_, index) => (here[index] === 1 ? found[nextFound++]! : fetched[nextFetched++]!));
@@ -46,58 +61,118 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
 
   /** Chunks that are not in the store. Overlapping calls share what they have in common. */
   async #fetch(refs: readonly Ref[], signal: AbortSignal | undefined): Promise<Uint8Array[]> {
-    const fresh = new Map<string, Ref>();
-    for (const ref of refs) {
-      const hex = refToHex(ref);
-      if (!this.#fetching.has(hex)) fresh.set(hex, ref);
-    }
-    if (fresh.size > 0) {
-      const batch = this.#fetchFromPeers([...fresh.values()]);
-      let index = 0;
-      for (const hex of fresh.keys()) {
-        const position = index++;
-        const one = batch.then((chunks) => chunks[position]!);
-        // A reader that went away must not turn a failed fetch into an unhandled rejection.
-        one.catch(() => undefined).finally(() => this.#fetching.delete(hex));
-        this.#fetching.set(hex, one);
-      }
-    }
-    const chunks = await Promise.all(refs.map((ref) => this.#fetching.get(refToHex(ref))!));
     signal?.throwIfAborted();
-    return chunks;
+    const names = refs.map(refToHex);
+    const distinct = new Set(names);
+    const fresh: string[] = [];
+    names.forEach((name, index) => {
+      if (!this.#awaited.has(name)) {
+        this.#await(name, refs[index]!);
+        fresh.push(name);
+      }
+    });
+    const waits = names.map((name) => this.#awaited.get(name)!.promise);
+    for (const name of distinct) this.#awaited.get(name)!.readers++;
+    const aborted = Promise.withResolvers<never>();
+    const abort = (): void => aborted.reject(signal!.reason);
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      if (fresh.length > 0) await Promise.race([this.#want(fresh), aborted.promise]);
+      return await Promise.race([Promise.all(waits), aborted.promise]);
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      this.#release(distinct);
+    }
   }
 
-  async #fetchFromPeers(refs: readonly Ref[]): Promise<Uint8Array[]> {
-    const results = new Map<string, Uint8Array>();
-    let lacking = refs;
-    let failure: unknown;
-    for (const peer of await this.#peers()) {
-      if (lacking.length === 0) break;
-      try {
-        const there = await peer.has(Buffer.concat(lacking));
-        const held = lacking.filter((_, index) => there[index] === 1);
-        if (held.length === 0) continue;
-        const chunks = await peer.read(held);
-        held.forEach((ref, index) => results.set(refToHex(ref), chunks[index]!));
-        await this.#keep(chunks);
-      } catch (error) {
-        // Another peer may do better: one that is gone or lies must not end the read.
-        failure = error;
+  #await(name: string, ref: Ref): void {
+    const entry = { ref, ...Promise.withResolvers<Uint8Array>(), readers: 0 };
+    // A reader that went away must not turn a failed fetch into an unhandled rejection.
+    entry.promise.catch(() => undefined);
+    this.#awaited.set(name, entry);
+  }
+
+  async #want(names: readonly string[]): Promise<void> {
+    let peers: readonly RemoteChunks[];
+    try {
+      peers = await this.#options.peers();
+    } catch (error) {
+      for (const name of names) this.#settle(name, ({ reject }) => reject(error));
+      return;
+    }
+    this.#tell((now) => {
+      // Whoever wanted some of them may have gone meanwhile.
+      const wanted = names.filter((name) => this.#awaited.has(name));
+      this.#plan.want(wanted, peers, now);
+    });
+  }
+
+  /** One reader less; what no other waits for is not fetched any more. */
+  #release(names: Iterable<string>): void {
+    const dropped: string[] = [];
+    for (const name of names) {
+      const entry = this.#awaited.get(name);
+      if (entry === undefined || --entry.readers > 0) continue;
+      this.#awaited.delete(name);
+      dropped.push(name);
+    }
+    if (dropped.length > 0) this.#tell((now) => this.#plan.drop(dropped, now));
+  }
+
+  #settle(name: string, settle: (entry: Awaited) => void): void {
+    const entry = this.#awaited.get(name);
+    this.#awaited.delete(name);
+    if (entry !== undefined) settle(entry);
+  }
+
+  /** Tells the plan something, and does what it wants done. */
+  #tell(event: (now: number) => void): void {
+    event(performance.now());
+    for (const action of this.#plan.takeActions()) this.#do(action);
+  }
+
+  #do(action: FetchAction<RemoteChunks>): void {
+    switch (action.kind) {
+      case "ask":
+      case "fetch":
+        return void this.#request(action);
+      case "cancel":
+        return this.#requests.get(action.request)?.abort();
+      case "gone":
+        return this.#settle(action.chunk, ({ ref, reject }) => reject(errorOf(ref, action.failure)));
+    }
+  }
+
+  async #request(action: FetchAction<RemoteChunks> & { kind: "ask" | "fetch" }): Promise<void> {
+    const { kind, request, peer, chunks: names } = action;
+    const controller = new AbortController();
+    this.#requests.set(request, controller);
+    const refs = Buffer.from(names.join(""), "hex");
+    try {
+      if (kind === "ask") {
+        const bits = await peer.has(refs, controller.signal);
+        this.#tell((now) => this.#plan.answered(request, bits, now));
+      } else {
+        const each = names.map((_, index) => refAt(refs, index));
+        const { chunks, wireBytes } = await peer.fetch(each, controller.signal);
+        // Not kept, it is read all the same: a full store must not keep a program from its input.
+        await this.#keep(chunks).catch(() => undefined);
+        const transfer = { kind: "fetched", from: peer.id, chunks: chunks.length, bytes: wireBytes } as const;
+        this.#options.events?.emit("transfer", transfer);
+        this.#tell((now) => this.#plan.fetched(request, now));
+        names.forEach((name, index) => this.#settle(name, ({ resolve }) => resolve(chunks[index]!)));
       }
-      lacking = lacking.filter((ref) => !results.has(refToHex(ref)));
+    } catch (error) {
+      // Another peer may do better: one that is gone or lies must not end the read.
+      const lacking = hasCode(error, "PFS_CHUNK_MISSING") ? String(error.data["ref"]) : undefined;
+      this.#tell((now) => this.#plan.failed(request, error, now, lacking));
+    } finally {
+      this.#requests.delete(request);
     }
-    if (lacking.length > 0) {
-      if (failure !== undefined && !hasCode(failure, "PFS_CHUNK_MISSING")) throw failure;
-      const ref = refToHex(lacking[0]!);
-      throw new WireError("PFS_CHUNK_MISSING", `chunk ${ref} is neither here nor on a node that answers`, {
-        ref,
-      });
-    }
-    return refs.map((ref) => results.get(refToHex(ref))!);
   }
 
   async #keep(chunks: readonly Uint8Array[]): Promise<void> {
-    this.#writer ??= this.#store.openWriter();
+    this.#writer ??= this.#options.store.openWriter();
     const writer = await this.#writer;
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => void this.#closeWriter(), CACHE_WRITER_IDLE_MS);
@@ -118,8 +193,17 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#idle);
+    for (const controller of this.#requests.values()) controller.abort();
     await this.#closeWriter();
   }
+}
+
+function errorOf(ref: Ref, failure: unknown): unknown {
+  if (failure !== undefined && !hasCode(failure, "PFS_CHUNK_MISSING")) return failure;
+  const hex = refToHex(ref);
+  return new WireError("PFS_CHUNK_MISSING", `chunk ${hex} is neither here nor on a node that answers`, {
+    ref: hex,
+  });
 }
 
 export interface AnywhereOptions {

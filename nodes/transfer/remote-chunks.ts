@@ -12,6 +12,7 @@ import {
   REFS_PER_WANT_MAX,
 } from "../limits.ts";
 import { FileDataMeta, StoredMeta } from "../messages.ts";
+import type { WantMeta } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { Link } from "../wire/link.ts";
 import { ChunkPacker, unpackChunks } from "./chunk-batch.ts";
@@ -22,93 +23,137 @@ export interface RemoteChunksOptions {
   readonly here: boolean;
 }
 
+/** Chunks that came from a peer, and what they were on the wire. */
+export interface FetchedChunks {
+  /** In the order asked, every one verified. */
+  readonly chunks: Uint8Array[];
+  readonly wireBytes: number;
+}
+
 export class RemoteChunks implements ChunkSource {
+  /** The peer's id. */
+  readonly id: string;
   readonly #link: Link;
   readonly #here: boolean;
 
   constructor(link: Link, { here }: RemoteChunksOptions) {
+    this.id = link.peer.id;
     this.#link = link;
     this.#here = here;
   }
 
-  /** One byte (0 or 1) per ref. With `put`, the peer keeps those it has until that put ends. */
-  async has(refs: Uint8Array, put?: string): Promise<Uint8Array> {
-    const count = refs.byteLength / REF_BYTES;
-    const answers = new Uint8Array(count);
-    const asked: Promise<void>[] = [];
-    for (let start = 0; start < count; start += REFS_PER_WANT_MAX) {
-      const chunks = refs.subarray(start * REF_BYTES, (start + REFS_PER_WANT_MAX) * REF_BYTES);
-      const meta = { here: this.#here, ...(put === undefined ? {} : { put }) };
-      asked.push(
-        this.#link.request({ type: MessageType.WANT, meta, chunks }).then(({ chunks: bits }) => {
-          answers.set(bits.subarray(0, Math.min(REFS_PER_WANT_MAX, count - start)), start);
-        }),
-      );
-    }
-    await Promise.all(asked);
-    return answers;
+  /** One byte (0 or 1) per ref: which the peer says that it has. */
+  async has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+    return await this.#ask(refs, { here: this.#here }, signal);
+  }
+
+  /** The same, and the peer keeps those that it has until the put ends. */
+  async claim(refs: Uint8Array, put: string): Promise<Uint8Array> {
+    return await this.#ask(refs, { here: this.#here, put }, undefined);
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
-    const results: Uint8Array[] = Array.from({ length: refs.length });
+    return (await this.fetch(refs, signal)).chunks;
+  }
+
+  /** As `read`. */
+  async fetch(refs: readonly Ref[], signal?: AbortSignal): Promise<FetchedChunks> {
+    signal?.throwIfAborted();
+    const failed = new AbortController();
+    const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+    const chunks: Uint8Array[] = Array.from({ length: refs.length });
+    let wireBytes = 0;
     let next = 0;
     const worker = async (): Promise<void> => {
       while (next < refs.length) {
         const start = next;
         next = Math.min(refs.length, start + REFS_PER_REQUEST_MAX);
-        await this.#readSpan(refs, start, next, results, signal);
+        wireBytes += await this.#readSpan(refs.slice(start, next), chunks, start, either);
       }
     };
-    await Promise.all(Array.from({ length: FILE_REQUESTS_IN_FLIGHT }, worker));
-    return results;
+    try {
+      await Promise.all(Array.from({ length: FILE_REQUESTS_IN_FLIGHT }, worker));
+      return { chunks, wireBytes };
+    } catch (error) {
+      // What the other workers have asked for is of no use any more.
+      failed.abort();
+      signal?.throwIfAborted();
+      throw error;
+    }
   }
 
-  /** Asks until every ref of the span is here: a peer sends as many at a time as fit one message. */
+  async #ask(refs: Uint8Array, meta: WantMeta, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    signal?.throwIfAborted();
+    const count = refs.byteLength / REF_BYTES;
+    const answers = new Uint8Array(count);
+    const ask = async (start: number): Promise<void> => {
+      const chunks = refs.subarray(start * REF_BYTES, (start + REFS_PER_WANT_MAX) * REF_BYTES);
+      const request = { type: MessageType.WANT, meta, chunks };
+      const { chunks: bits } = await this.#link.request(request, signal === undefined ? {} : { signal });
+      if (bits.byteLength !== chunks.byteLength / REF_BYTES || bits.some((bit) => bit > 1)) {
+        throw batchInvalid("does not say of each chunk whether it has it");
+      }
+      answers.set(bits, start);
+    };
+    try {
+      const starts = Array.from({ length: Math.ceil(count / REFS_PER_WANT_MAX) }, (_, index) => index);
+      await Promise.all(starts.map((index) => ask(index * REFS_PER_WANT_MAX)));
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
+    }
+    return answers;
+  }
+
+  /**
+   * Asks until all of `refs` are in `results` from `at` on: a peer sends as many at a time as fit one message. Resolves
+   * with the bytes that crossed the wire.
+   */
   async #readSpan(
     refs: readonly Ref[],
-    start: number,
-    end: number,
     results: Uint8Array[],
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+    at: number,
+    signal: AbortSignal,
+  ): Promise<number> {
     const wanted = new Map<string, number[]>();
-    for (let index = start; index < end; index++) {
-      const hex = refToHex(refs[index]!);
+    for (const [index, ref] of refs.entries()) {
+      const hex = refToHex(ref);
       const indexes = wanted.get(hex);
-      if (indexes === undefined) wanted.set(hex, [index]);
-      else indexes.push(index);
+      if (indexes === undefined) wanted.set(hex, [at + index]);
+      else indexes.push(at + index);
     }
+    let wireBytes = 0;
     while (wanted.size > 0) {
       const asked = [...wanted.keys()];
-      const reply = await this.#link.request(
-        {
-          type: MessageType.FILE_REQUEST,
-          priority: Priority.bulk,
-          meta: { here: this.#here },
-          chunks: Buffer.from(asked.join(""), "hex"),
-        },
-        signal === undefined ? {} : { signal },
-      );
+      const request = {
+        type: MessageType.FILE_REQUEST,
+        priority: Priority.bulk,
+        meta: { here: this.#here },
+        chunks: Buffer.from(asked.join(""), "hex"),
+      };
+      const reply = await this.#link.request(request, { signal });
       const { codec, missing } = readMeta(FileDataMeta, reply);
-      if (missing.length > 0) {
-        const ref = asked[missing[0]!] ?? "";
+      const [lacking] = missing;
+      if (lacking !== undefined) {
+        const ref = asked[lacking];
+        if (ref === undefined) throw batchInvalid("says that it lacks what it was not asked for");
         throw new WireError("PFS_CHUNK_MISSING", `chunk ${ref} is on no node that answers`, { ref });
       }
-      const before = wanted.size;
+      wireBytes += reply.packets.byteLength + reply.chunks.byteLength;
       for (const { ref, bytes } of unpackChunks({ packets: reply.packets, body: reply.chunks, codec })) {
         const hex = refToHex(ref);
         for (const index of wanted.get(hex) ?? []) results[index] = bytes;
         wanted.delete(hex);
       }
-      if (wanted.size === before) {
-        throw new WireError(
-          "PFS_CHUNK_BATCH_INVALID",
-          "a peer answered a request for chunks without any",
-          {},
-        );
-      }
+      if (wanted.size === asked.length)
+        throw batchInvalid("answered a request for chunks without any of them");
     }
+    return wireBytes;
   }
+}
+
+function batchInvalid(what: string): WireError {
+  return new WireError("PFS_CHUNK_BATCH_INVALID", `a peer ${what}`, { reason: what });
 }
 
 /** Writes through a link: asks what the peer lacks and sends just that. One per put. */
@@ -134,7 +179,7 @@ export class RemoteSink implements ChunkSink {
       chunks.push({ ref: refAt(refs, index), bytes });
       at += length;
     });
-    const there = await this.#chunks.has(refs, this.#put);
+    const there = await this.#chunks.claim(refs, this.#put);
     const sent = new Set<string>();
     const lacking = chunks.filter(({ ref }, index) => {
       const hex = refToHex(ref);
@@ -165,6 +210,9 @@ export class RemoteSink implements ChunkSink {
         chunks: body,
       });
       const stored = readMeta(StoredMeta, reply);
+      if (stored.newChunks > end - start || stored.newBytes > bytes) {
+        throw batchInvalid("says that it stored more than it was sent");
+      }
       total.newChunks += stored.newChunks;
       total.newBytes += stored.newBytes;
       // What the put cost is what crossed the wire.

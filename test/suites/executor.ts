@@ -118,7 +118,7 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
 
     async function bytesOf(answer: Packet): Promise<Uint8Array> {
       if (answer.op !== Op.RETURN) throw new Error(`packet ${answer.at} failed: ${await textOf(answer)}`);
-      if (answer.flags & Flag.INLINE) return answer.ref.slice(0, answer.length);
+      if (answer.flags & Flag.INLINE) return Uint8Array.from(answer.ref.subarray(0, answer.length));
       const isStream = (answer.flags & Flag.STREAM) !== 0;
       const bytes = await (isStream ? harness.readStream(answer.ref) : harness.readChunk(answer.ref));
       expect(bytes.byteLength).toBe(answer.length);

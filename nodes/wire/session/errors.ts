@@ -78,12 +78,13 @@ export function errorFrame(error: PacketfsError, request: number, isReply: boole
   return outFrame(errorMessage(error), { request, flags: isReply ? EnvelopeFlag.REPLY : 0 });
 }
 
-/** The error that an ERROR message says. What a peer made up badly becomes PFS_INTERNAL. */
+/** The error that an ERROR message says. */
 export function errorOf(message: WireMessage): PacketfsError {
-  return readError(message.meta, 0);
+  return readError(message.meta);
 }
 
-function readError(json: unknown, depth: number): PacketfsError {
+/** The error that a peer told as JSON. What it made up badly becomes PFS_INTERNAL. */
+export function readError(json: unknown, depth: number = 0): PacketfsError {
   const result = v.safeParse(errorJson, json);
   if (!result.success)
     return new PacketfsError("PFS_INTERNAL", "the peer reported an error that cannot be read");

@@ -1,7 +1,7 @@
 /** Two links joined without sockets, for tests of what links promise and of what is built on them. */
 import { TICK_MS } from "../../../nodes/limits.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
-import type { Link, PeerInfo, Role } from "../../../nodes/wire/link.ts";
+import type { Link, PeerInfo } from "../../../nodes/wire/link.ts";
 import { SessionLink } from "../../../nodes/wire/session/session-link.ts";
 
 export interface MemoryPair {
@@ -11,7 +11,10 @@ export interface MemoryPair {
   readonly cut: () => void;
 }
 
-export function memoryPair(roles: { near?: Role; far?: Role } = {}): MemoryPair {
+/** `near` and `far` are what each side says of itself to the other. */
+export function memoryPair(
+  sides: { readonly near?: Partial<PeerInfo>; readonly far?: Partial<PeerInfo> } = {},
+): MemoryPair {
   const ends: SessionLink[] = [];
   const end = (index: number, peer: PeerInfo): SessionLink => {
     let isAwake = false;
@@ -35,7 +38,8 @@ export function memoryPair(roles: { near?: Role; far?: Role } = {}): MemoryPair 
       port: { wake, over: () => clearInterval(ticker) },
     });
   };
-  ends.push(end(0, somebody("far", roles.far ?? "hub")), end(1, somebody("near", roles.near ?? "node")));
+  ends.push(end(0, somebody({ label: "far", role: "hub", ...sides.far })));
+  ends.push(end(1, somebody({ label: "near", role: "node", ...sides.near })));
   const [near, far] = ends as [SessionLink, SessionLink];
   return {
     near,
@@ -47,7 +51,7 @@ export function memoryPair(roles: { near?: Role; far?: Role } = {}): MemoryPair 
   };
 }
 
-function somebody(label: string, role: Role): PeerInfo {
+function somebody(said: Pick<PeerInfo, "label" | "role"> & Partial<PeerInfo>): PeerInfo {
   const { id, signingKey, curveKey } = Identity.create();
-  return { id, role, label, features: [], executors: [], version: 1, signingKey, curveKey };
+  return { id, features: [], executors: [], version: 1, signingKey, curveKey, ...said };
 }

@@ -33,7 +33,7 @@ export class LocalHarness implements ExecutorHarness {
   /** Lets writing results fail, and taking a process. */
   sinkFails = false;
   takeFails = false;
-  readonly #store: Store;
+  readonly store: Store;
   /** What tests put in stays protected until the end. */
   readonly #writer: StoreWriter;
   readonly #spares: SpareExecutors;
@@ -41,7 +41,7 @@ export class LocalHarness implements ExecutorHarness {
 
   private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
     const { threads = 2, inputBytes = 32 * 1024 * 1024 } = options;
-    this.#store = store;
+    this.store = store;
     this.#writer = writer;
     this.#spares = new SpareExecutors(
       sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, inputBytes)),
@@ -92,17 +92,17 @@ export class LocalHarness implements ExecutorHarness {
   }
 
   async readChunk(ref: Ref): Promise<Uint8Array> {
-    return (await this.#store.read([ref]))[0]!;
+    return (await this.store.read([ref]))[0]!;
   }
 
   async readStream(root: Ref): Promise<Uint8Array> {
     const parts: Uint8Array[] = [];
-    for await (const part of execute(this.#store, root)) parts.push(part.slice());
+    for await (const part of execute(this.store, root)) parts.push(part.slice());
     return new Uint8Array(Buffer.concat(parts));
   }
 
   async readName(name: string): Promise<Uint8Array> {
-    const record = await this.#store.catalog.resolve(name);
+    const record = await this.store.catalog.resolve(name);
     if (record === undefined) throw new Error(`no name ${name}`);
     const bytes = await this.readStream(record.root);
     if (bytes.byteLength !== record.length) throw new Error(`${name} has another length`);
@@ -113,8 +113,8 @@ export class LocalHarness implements ExecutorHarness {
     await this.executor.close();
     await this.#spares.close();
     await this.#writer.close();
-    await this.#store.close();
-    await rm(this.#store.directory, { recursive: true, force: true });
+    await this.store.close();
+    await rm(this.store.directory, { recursive: true, force: true });
   }
 
   async #take(options?: ExecutorOptions): Promise<ExecutorProcess> {
@@ -125,7 +125,7 @@ export class LocalHarness implements ExecutorHarness {
   }
 
   async #open(): Promise<StoreWriter> {
-    const writer = await this.#store.openWriter();
+    const writer = await this.store.openWriter();
     this.writers++;
     const close = async (): Promise<void> => {
       this.writers--;
