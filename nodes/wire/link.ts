@@ -67,7 +67,7 @@ export interface OutMessage {
 }
 
 export interface RequestOptions {
-  /** Withdraws the request; it rejects with PFS_CANCELLED. */
+  /** Withdraws the request; it rejects with the signal's own reason. */
   readonly signal?: AbortSignal;
   /** Without one it waits as long as the session lives. */
   readonly timeoutMs?: number;
@@ -91,8 +91,8 @@ export type RequestHandler = (message: WireMessage, reply: Reply) => void | Prom
 export interface Link {
   readonly peer: PeerInfo;
   /**
-   * Resolves with the reply. Rejects with the peer's own error, PFS_REQUEST_TIMEOUT, PFS_CANCELLED, PFS_PEER_SLOW,
-   * PFS_MESSAGE_TOO_LARGE, or with what ended the session (PFS_NODE_LOST, PFS_LINK_CLOSED).
+   * Resolves with the reply. Rejects with the peer's own error, PFS_REQUEST_TIMEOUT, PFS_PEER_SLOW,
+   * PFS_MESSAGE_TOO_LARGE, the signal's own reason, or with what ended the session (PFS_NODE_LOST, PFS_LINK_CLOSED).
    */
   request(message: OutMessage, options?: RequestOptions): Promise<WireMessage>;
   /** Like `request`, with several replies in order, the last one included. Not taking them slows the peer down. */

@@ -115,7 +115,7 @@ export class Jobs implements AsyncDisposable {
     const job: Job = new Job(context, { ...request, id, description }, record, ++this.#lastGroup);
     const abort = (): void => job.fail(signal!.reason);
     signal?.addEventListener("abort", abort);
-    const ended = this.#follow(job, record);
+    const ended = this.#follow(job, record, signal);
     this.#running.set(id, { job, record, ended });
     try {
       const outcome = await ended;
@@ -234,13 +234,15 @@ export class Jobs implements AsyncDisposable {
     throw new JobError(JobErrorCode.invalidName, `the result cannot have this name: ${reason}`, { reason });
   }
 
-  async #follow(job: Job, record: JobRecord): Promise<JobOutcome> {
+  async #follow(job: Job, record: JobRecord, signal: AbortSignal | undefined): Promise<JobOutcome> {
     try {
       const outcome = await job.run();
       record.ended("done");
       return outcome;
     } catch (error) {
-      record.ended(isCancellation(error) ? "cancelled" : "failed", error);
+      const isCancelled =
+        hasCode(error, JobErrorCode.cancelled) || (signal?.aborted === true && error === signal.reason);
+      record.ended(isCancelled ? "cancelled" : "failed", error);
       throw error;
     }
   }
@@ -248,12 +250,6 @@ export class Jobs implements AsyncDisposable {
 
 function cancelled(message: string, job?: string): JobError {
   return new JobError(JobErrorCode.cancelled, message, job === undefined ? {} : { job });
-}
-
-/** Ours, or what an AbortController says by default. */
-function isCancellation(error: unknown): boolean {
-  if (hasCode(error, JobErrorCode.cancelled)) return true;
-  return error instanceof Error && error.name === "AbortError";
 }
 
 /** Milliseconds of the process's monotonic clock. */

@@ -16,10 +16,10 @@ export class ReplyStream implements AsyncIterator<WireMessage, undefined> {
   readonly #waiting: { readonly message: WireMessage; readonly cost: number }[] = [];
   readonly #readers: {
     readonly resolve: (result: IteratorResult<WireMessage, undefined>) => void;
-    readonly reject: (error: PacketfsError) => void;
+    readonly reject: (error: unknown) => void;
   }[] = [];
   #isComplete = false;
-  #error: PacketfsError | undefined;
+  #error: unknown;
 
   constructor(options: ReplyStreamOptions) {
     this.#options = options;
@@ -37,7 +37,7 @@ export class ReplyStream implements AsyncIterator<WireMessage, undefined> {
     if (isLast) this.#endReaders();
   }
 
-  failed(error: PacketfsError): void {
+  failed(error: unknown): void {
     this.#isComplete = true;
     this.#error = error;
     this.#endReaders();

@@ -17,7 +17,8 @@ export interface LinkPort {
 
 interface Waiter {
   answered(message: WireMessage, isLast: boolean, cost: number): void;
-  failed(error: PacketfsError): void;
+  /** With one of ours, or with the reason of the request's signal. */
+  failed(error: unknown): void;
 }
 
 export class SessionLink implements Link {
@@ -134,17 +135,21 @@ export class SessionLink implements Link {
     const { signal, timeoutMs } = options;
     let request: number;
     try {
-      if (signal?.aborted === true) throw cancelled();
+      signal?.throwIfAborted();
       request = this.core.ask(message, { isStream, timeoutMs }, this.#now());
     } catch (error) {
-      if (!(error instanceof PacketfsError)) throw error;
+      if (!(error instanceof PacketfsError) && signal?.aborted !== true) throw error;
       waiter.failed(error);
       return 0;
     }
     if (signal === undefined) {
       this.#waiters.set(request, waiter);
     } else {
-      const abort = (): void => this.#do(() => this.core.withdraw(request, cancelled()));
+      const abort = (): void => {
+        this.#waiters.delete(request);
+        waiter.failed(signal.reason);
+        this.#do(() => this.core.withdraw(request, cancelled()));
+      };
       const done = (): void => signal.removeEventListener("abort", abort);
       signal.addEventListener("abort", abort, { once: true });
       this.#waiters.set(request, withEnd(waiter, done));

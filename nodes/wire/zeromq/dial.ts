@@ -9,7 +9,6 @@ import { ClientHandshake } from "../handshake/client-handshake.ts";
 import { NONCE_BYTES } from "../handshake/messages.ts";
 import type { ServerKeys } from "../handshake/messages.ts";
 import type { ExecutorOffer, Link, PeerInfo, Role } from "../link.ts";
-import { cancelled } from "../session/errors.ts";
 import { SessionLink } from "../session/session-link.ts";
 import { parseAddress, resolveEndpoint } from "../trust/address.ts";
 import type { Identity } from "../trust/keys.ts";
@@ -44,7 +43,7 @@ const BROKEN_HANDSHAKES_MAX = 3;
 
 /**
  * Opens a session. Rejects with PFS_PEER_UNREACHABLE when nobody answers in time, PFS_PEER_REFUSED {reason} when the port
- * or its keys are not what they must be or it says no, PFS_HELLO_REPLAYED, PFS_ADDRESS_INVALID, and PFS_CANCELLED.
+ * or its keys are not what they must be or it says no, PFS_HELLO_REPLAYED, PFS_ADDRESS_INVALID, and with the signal's own reason.
  */
 export async function dial(options: DialOptions): Promise<Link> {
   const { address, server, identity, signal, timeoutMs = CONNECT_TIMEOUT_MS } = options;
@@ -52,12 +51,12 @@ export async function dial(options: DialOptions): Promise<Link> {
     if (cause instanceof WireError) throw cause;
     throw unreachable(address, "its name is not known", cause);
   });
-  if (signal?.aborted === true) throw cancelled();
+  signal?.throwIfAborted();
   context ??= createContext();
   const dealer = createDealer({ context, identity, serverKey: server.curveKey, ipv6 });
   const connection = new DialedConnection(dealer, options);
   const timer = setTimeout(() => connection.fail(connection.timeout()), timeoutMs);
-  const abort = (): void => connection.fail(cancelled());
+  const abort = (): void => connection.fail(signal!.reason);
   signal?.addEventListener("abort", abort, { once: true });
   try {
     dealer.connect(endpoint);
@@ -75,7 +74,7 @@ class DialedConnection {
   readonly #address: string;
   readonly #handshake: ClientHandshake;
   #resolve!: (link: Link) => void;
-  #reject!: (error: PacketfsError) => void;
+  #reject!: (error: unknown) => void;
   #link: SessionLink | undefined;
   #hasConnected = false;
   #hasShakenHands = false;
@@ -113,7 +112,7 @@ class DialedConnection {
     return unreachable(this.#address, this.#hasConnected ? "it does not answer" : "nobody listens there");
   }
 
-  fail(error: PacketfsError): void {
+  fail(error: unknown): void {
     if (this.#link !== undefined) return;
     this.#reject(error);
     if (!this.#dealer.closed) this.#dealer.linger = 0;
