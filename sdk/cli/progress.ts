@@ -56,8 +56,9 @@ export class Progress {
     if (total === undefined || total === 0) {
       return truncate([this.#label, formatBytes(done), ...numbers].join("  "), room);
     }
+    const left = ((now - at) / (done - before)) * (total - done);
     const isKnown = this.#steps >= ESTIMATE_AFTER_STEPS && now - at >= ESTIMATE_AFTER_MS && done < total;
-    if (isKnown) numbers.push(`${formatDuration(((now - at) / (done - before)) * (total - done))} left`);
+    if (isKnown) numbers.push(`${formatDuration(Math.ceil(left / 1000) * 1000)} left`);
     const share = Math.min(1, done / total);
     const text = [
       `${String(Math.floor(share * 100)).padStart(3)} %`,

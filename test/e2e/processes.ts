@@ -26,15 +26,36 @@ export function runningOf(pids: readonly number[]): number[] {
   });
 }
 
-/** Resolves with those that still run when some time has passed in which they should have ended. */
-export async function leftOf(pids: readonly number[], milliseconds: number): Promise<number[]> {
-  const deadline = Date.now() + milliseconds;
-  let left = runningOf(pids);
-  while (left.length > 0 && Date.now() < deadline) {
+/** Resolves when none of the processes runs any more. */
+export async function goneAll(pids: readonly number[]): Promise<void> {
+  while (runningOf(pids).length > 0) await sleep(50);
+}
+
+/** Resolves when a process below this one has used so much more of a processor than it had when it was first seen. */
+export async function burning(pid: number, milliseconds: number): Promise<void> {
+  const first = new Map<number, number>();
+  while (runningOf([pid]).length > 0) {
+    for (const child of descendantsOf(pid)) {
+      const used = processorMillisecondsOf(child);
+      if (!first.has(child)) first.set(child, used);
+      if (used - first.get(child)! >= milliseconds) return;
+    }
     await sleep(50);
-    left = runningOf(left);
   }
-  return left;
+}
+
+/** What the process has had of processors; 0 when it is gone. */
+function processorMillisecondsOf(pid: number): number {
+  try {
+    const MILLISECONDS_PER_TICK = 10;
+    // Behind the name, which may have spaces, utime and stime are the 12th and the 13th.
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return (Number(fields[11]) + Number(fields[12])) * MILLISECONDS_PER_TICK;
+  } catch {
+    return 0;
+  }
 }
 
 /** The most memory that a running process has had, in bytes; 0 when it is gone. */
