@@ -35,7 +35,7 @@ export const CHUNKER_DEFAULTS: ChunkerParameters = {
 const AVERAGE_BYTES_MIN = 64;
 const NORMALISATION_BITS = 2;
 /** A byte is shifted out of the 32-bit hash after as many bytes. */
-const WINDOW_BYTES = 32;
+const HASH_REACH_BYTES = 32;
 
 if (new Uint8Array(Uint32Array.of(1).buffer)[0] !== 1) {
   throw new Error("the chunker reads four bytes as a little-endian word; this machine is big-endian");
@@ -80,9 +80,9 @@ export class Chunker {
     const last = Math.min(end, start + maxBytes);
     if (first < last) {
       const middle = Math.min(last, start + averageBytes);
-      const window: Window = { bytes, first, words: alignedWords(bytes, first, last), gear: this.#gear };
+      const searched: Searched = { bytes, first, words: alignedWords(bytes, first, last), gear: this.#gear };
       const found =
-        scan(window, this.#strictMask, first, middle) || scan(window, this.#laxMask, middle, last);
+        scan(searched, this.#strictMask, first, middle) || scan(searched, this.#laxMask, middle, last);
       if (found !== 0) return found;
     }
     return last === start + maxBytes || final ? last : 0;
@@ -90,7 +90,7 @@ export class Chunker {
 }
 
 /** What a scan looks at: `bytes` from `first` on, as bytes and as words. */
-interface Window {
+interface Searched {
   readonly bytes: Uint8Array;
   readonly first: number;
   readonly words: Int32Array;
@@ -108,11 +108,11 @@ function alignedWords(bytes: Uint8Array, first: number, last: number): Int32Arra
  * Where, in from..to, the first run of bytes ends that leaves the mask's bits of the hash zero; 0 for nowhere.
  * A word costs one load and one bounds check for four bytes, which makes this 2 times faster than going byte by byte.
  */
-function scan({ bytes, first, words, gear }: Window, mask: number, from: number, to: number): number {
+function scan({ bytes, first, words, gear }: Searched, mask: number, from: number, to: number): number {
   const wordsAt = words.byteOffset - bytes.byteOffset;
   let hash = 0;
   // Older bytes have left the hash: this is the state of a scan that began at `first`.
-  for (let at = Math.max(first, from - WINDOW_BYTES); at < from; at++) {
+  for (let at = Math.max(first, from - HASH_REACH_BYTES); at < from; at++) {
     hash = ((hash << 1) + gear[bytes[at]!]!) | 0;
   }
   let at = from;

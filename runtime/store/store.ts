@@ -8,25 +8,23 @@
  */
 import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
+import type { Catalog } from "../contracts/catalog.ts";
+import type { ChunkStore, StoreWriter, StoredChunk } from "../contracts/chunks.ts";
 import type { Events } from "../contracts/events.ts";
+import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { LOCK_WAIT_MS } from "../limits.ts";
-import { ChunkReader } from "./segments/chunk-reader.ts";
-import { collectGarbage } from "./maintenance/collector.ts";
-import { IndexReader } from "./index/index-reader.ts";
-import type { StoreStatistics } from "./index/index-tables.ts";
-import { PendingPlaces } from "./index/pending-places.ts";
-import { SegmentFiles } from "./segments/segment-files.ts";
-import { checkSeed } from "./segments/segment-format.ts";
-import { readStoreId, storePaths } from "./store-directory.ts";
-import type { StorePaths } from "./store-directory.ts";
-import type { Catalog } from "../contracts/catalog.ts";
-import type { ChunkStore, StoredChunk, StoreWriter } from "../contracts/chunks.ts";
-import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
 import { StoreCatalog } from "./catalog.ts";
+import { readStoreId, storePaths } from "./directory.ts";
+import type { StorePaths } from "./directory.ts";
+import { IndexReader, PendingPlaces } from "./index/reader.ts";
+import type { StoreStatistics } from "./index/tables.ts";
+import { collectGarbage } from "./maintenance/collector.ts";
 import { verifyStore } from "./maintenance/verifier.ts";
-import { ClientWriter } from "./writer/client-writer.ts";
-import { WriterClient } from "./writer/writer-client.ts";
+import { ChunkReader } from "./segments/chunk-reader.ts";
+import { SegmentFiles } from "./segments/files.ts";
+import { checkSeed } from "./segments/format.ts";
+import { ClientWriter, WriterClient } from "./writer/client.ts";
 
 export interface StoreOptions {
   /** Makes no file and takes no lock; sees what a writer in another process has made durable. */

@@ -5,7 +5,7 @@ import { fromAt, opAt, refOf } from "../../packets/packet.ts";
 import { checkCall, planRange, skipAt, takeAt } from "../../packets/plan.ts";
 import type { PlanLimits, RangePlan } from "../../packets/plan.ts";
 import type { Stream } from "../../packets/stream-reader.ts";
-import type { StreamCache } from "./stream-cache.ts";
+import type { StreamCache } from "./caches.ts";
 import type { PieceBatch } from "./piece-batch.ts";
 
 /** A stream that is being executed, and how far. */

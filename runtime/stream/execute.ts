@@ -12,7 +12,7 @@ import { READ_AHEAD_BYTES } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { Cursor } from "./cursor.ts";
 import { PieceBatch } from "./piece-batch.ts";
-import { StreamCache, readStream } from "./stream-cache.ts";
+import { StreamCache, readStream } from "./caches.ts";
 
 export interface ExecuteOptions {
   /** Bytes `start` to `end`, the end not included; the whole, if left out. */

@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import { BORDER_STEP_BYTES, INPUT_CACHE_BYTES, INPUT_STREAMS_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { ChunkCache } from "./chunk-cache.ts";
+import { ChunkCache } from "./caches.ts";
 import { describeStream, execute } from "./execute.ts";
 
 export class InputSource {

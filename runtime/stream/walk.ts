@@ -10,7 +10,7 @@ import { Stream } from "../../packets/stream-reader.ts";
 import { parseManifest } from "../program/manifest.ts";
 import { WALK_REFS, WALK_STREAMS } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { readStream } from "./stream-cache.ts";
+import { readStream } from "./caches.ts";
 
 export interface WalkedStream {
   readonly ref: Ref;

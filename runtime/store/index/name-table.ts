@@ -11,9 +11,9 @@ import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import { CATALOG_PAGE_NAMES, NAME_VERSIONS_MAX } from "../../limits.ts";
-import { IndexDamaged } from "./index-database.ts";
-import { NameAction, encodeName, nameRecordBytes } from "../segments/name-format.ts";
-import type { NameEvent } from "../segments/name-format.ts";
+import { IndexDamaged } from "./database.ts";
+import { NameAction, encodeName, nameRecordBytes } from "../segments/format.ts";
+import type { NameEvent } from "../segments/format.ts";
 
 /** An event and where its record is. */
 export interface NameRow extends NameEvent {

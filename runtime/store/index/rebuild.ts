@@ -1,14 +1,14 @@
-/** Builds the index again from the segments, which hold everything that it says. */
+/** Builds the index again from the segments, which hold everything that it says: when it is lost, or found damaged while it is used. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { Codec } from "../../../packets/codec.ts";
-import { RecordKind, placeOf } from "../segments/segment-format.ts";
-import { createIndex, transaction } from "./index-database.ts";
-import { IndexTables } from "./index-tables.ts";
-import { decodeName } from "../segments/name-format.ts";
-import { scanSegment } from "../segments/segment-scan.ts";
-import type { ScannedRecord } from "../segments/segment-scan.ts";
-import { listSegments, segmentPath } from "../store-directory.ts";
-import type { StorePaths } from "../store-directory.ts";
+import { listSegments, segmentPath } from "../directory.ts";
+import type { StorePaths } from "../directory.ts";
+import { diskError } from "../disk.ts";
+import { RecordKind, decodeName, placeOf } from "../segments/format.ts";
+import { scanSegment } from "../segments/scan.ts";
+import type { ScannedRecord } from "../segments/scan.ts";
+import { createIndex, isIndexDamage, openIndexForWriting, transaction } from "./database.ts";
+import { IndexTables } from "./tables.ts";
 
 /** Replaces the index file. No connection may be open. A crash on the way leaves the old one, or none. */
 export function rebuildIndex(paths: StorePaths, seed: number): void {
@@ -77,4 +77,63 @@ export function addRecords(
   }
   tables.sequence = sequence;
   return next.value;
+}
+
+export interface IndexKeeperOptions {
+  readonly paths: StorePaths;
+  readonly seed: number;
+  readonly tables: IndexTables;
+  /** Resolves when what was appended is on the disk: an index must not know of anything else. */
+  readonly settle: () => Promise<unknown>;
+  readonly onRepaired: (generation: number, note: string) => void;
+}
+
+/** The writer's connection to the index, and how it gets a new one when the old one turns out to be damaged. */
+export class IndexKeeper {
+  readonly #options: IndexKeeperOptions;
+  #tables: IndexTables;
+  #generation = 0;
+  #repairing: Promise<void> | undefined;
+
+  constructor(options: IndexKeeperOptions) {
+    this.#options = options;
+    this.#tables = options.tables;
+  }
+
+  get tables(): IndexTables {
+    return this.#tables;
+  }
+
+  /** Runs `work`; once more when it came upon a damaged index. What it rejects with is an error for the world. */
+  async attempt<T>(work: () => Promise<T>): Promise<T> {
+    const generation = this.#generation;
+    try {
+      return await work();
+    } catch (error) {
+      if (!isIndexDamage(error)) throw diskError(error);
+    }
+    try {
+      await this.repair(generation);
+      return await work();
+    } catch (error) {
+      throw diskError(error);
+    }
+  }
+
+  /** Builds the index again, unless that has been done since it had this generation. */
+  async repair(generation: number): Promise<void> {
+    if (generation !== this.#generation) return;
+    this.#repairing ??= this.#rebuild().finally(() => (this.#repairing = undefined));
+    await this.#repairing;
+  }
+
+  async #rebuild(): Promise<void> {
+    const { paths, seed, settle, onRepaired } = this.#options;
+    await settle();
+    this.#tables.close();
+    rebuildIndex(paths, seed);
+    this.#tables = new IndexTables(openIndexForWriting(paths.index));
+    this.#generation++;
+    onRepaired(this.#generation, "the index was found damaged and was built again from the segments");
+  }
 }

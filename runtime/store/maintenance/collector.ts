@@ -11,7 +11,7 @@ import { reachable } from "../../stream/walk.ts";
 import type { Catalog, NameRecord } from "../../contracts/catalog.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
 import type { GcResult } from "../../contracts/maintenance.ts";
-import type { WriterClient } from "../writer/writer-client.ts";
+import type { WriterClient } from "../writer/client.ts";
 
 export interface CollectorOptions {
   readonly catalog: Catalog;

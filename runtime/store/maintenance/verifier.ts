@@ -1,16 +1,21 @@
 /** Reads everything that a store holds and says what of it is not what it should be. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { refAt, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { PacketErrorCode, PacketfsError } from "../../../packets/errors.ts";
+import type { Catalog } from "../../contracts/catalog.ts";
+import type { StoreReport } from "../../contracts/maintenance.ts";
 import { StoreErrorCode } from "../../errors.ts";
 import { INDEX_PAGE_ROWS, READ_AHEAD_BYTES } from "../../limits.ts";
 import { reachable } from "../../stream/walk.ts";
-import type { ChunkRowWithRef } from "../index/chunk-index.ts";
+import { idFromSegment, segmentPath } from "../directory.ts";
+import type { StorePaths } from "../directory.ts";
+import { systemCode } from "../disk.ts";
+import type { IndexReader } from "../index/reader.ts";
+import type { ChunkRowWithRef, SegmentRow } from "../index/tables.ts";
 import type { ChunkReader } from "../segments/chunk-reader.ts";
-import { scrubSegments } from "./scrub.ts";
-import type { ScrubOptions } from "./scrub.ts";
-import type { Catalog } from "../../contracts/catalog.ts";
-import type { StoreReport } from "../../contracts/maintenance.ts";
+import { RecordKind, offsetOf } from "../segments/format.ts";
+import { scanSegment } from "../segments/scan.ts";
 
 interface Verified {
   readonly chunks: number;
@@ -109,4 +114,69 @@ async function isComplete(
     if (error instanceof PacketfsError && STREAM_FAULTS.has(error.code)) return false;
     throw error;
   }
+}
+
+interface ScrubOptions {
+  readonly index: IndexReader;
+  readonly paths: StorePaths;
+  /** The store's check seed. */
+  readonly seed: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+interface ScrubbedSegment {
+  readonly segment: number;
+  /** Records that the index knows and a scan does not find; the segment's own header counts as one. */
+  readonly lostRecords: number;
+}
+
+const RECORDS_PER_TURN = 2048;
+
+/**
+ * Yields the segments in which records are lost that nothing reads as long as the index is there: headers of chunks, and
+ * names. Damage to them would be found only when the index has to be built again from them, and then it is too late.
+ */
+async function* scrubSegments(options: ScrubOptions): AsyncGenerator<ScrubbedSegment, void, undefined> {
+  for (const row of options.index.use((tables) => tables.segments())) {
+    if (row.isDropped) continue;
+    const lostRecords = await lostIn(row, options);
+    if (lostRecords > 0) yield { segment: row.number, lostRecords };
+  }
+}
+
+async function lostIn(row: SegmentRow, { index, paths, seed, signal }: ScrubOptions): Promise<number> {
+  const segment = row.number;
+  // What is appended from now on is not looked for.
+  const sequence = index.use((tables) => tables.sequence);
+  const offsets: Set<number> = new Set();
+  const sequences: Set<number> = new Set();
+  const scan = { path: segmentPath(paths, segment), segment, seed, from: 0 };
+  let lost = 0;
+  try {
+    if (idFromSegment(paths, segment) === undefined) lost++;
+    let records = 0;
+    for (const { header } of scanSegment({ ...scan, damage: "search", checksChunks: false })) {
+      if (header.kind === RecordKind.chunk) offsets.add(header.offset);
+      else sequences.add(header.sequence);
+      if (++records % RECORDS_PER_TURN !== 0) continue;
+      await nextTurn();
+      signal?.throwIfAborted();
+    }
+  } catch (error) {
+    // A segment that is gone is gone in the index by now, or all its chunks are damaged and were found to be.
+    if (systemCode(error) === "ENOENT") return 0;
+    throw error;
+  }
+  const lostRows = index.use(({ chunks, names }) => {
+    let rows = 0;
+    for (const { place, isDamaged } of chunks.inSegment(segment)) {
+      const offset = offsetOf(place);
+      if (!isDamaged && offset < row.committedBytes && !offsets.has(offset)) rows++;
+    }
+    for (const name of names.inSegment(segment)) {
+      if (name.sequence <= sequence && !sequences.has(name.sequence)) rows++;
+    }
+    return rows;
+  });
+  return lost + lostRows;
 }

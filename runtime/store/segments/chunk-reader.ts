@@ -1,19 +1,17 @@
 /** Reads chunks: finds them, reads neighbours at once, and returns nothing that does not match its ref. */
+import { decompress } from "../../../packets/codec.ts";
+import type { Codec } from "../../../packets/codec.ts";
 import { refAt, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
-import { StoreError, StoreErrorCode } from "../../errors.ts";
-import type { ChunkRow } from "../index/chunk-index.ts";
-import { decompress } from "../../../packets/codec.ts";
-import type { Codec } from "../../../packets/codec.ts";
-import { diskError, systemCode } from "../disk.ts";
-import type { IndexReader } from "../index/index-reader.ts";
-import type { PendingPlaces } from "../index/pending-places.ts";
-import { bodyInRun, planRuns } from "./read-runs.ts";
-import type { ReadRun } from "./read-runs.ts";
-import { segmentOf } from "./segment-format.ts";
-import type { SegmentFiles } from "./segment-files.ts";
 import type { ChunkSource, StoredChunk } from "../../contracts/chunks.ts";
+import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { diskError, systemCode } from "../disk.ts";
+import type { IndexReader, PendingPlaces } from "../index/reader.ts";
+import type { ChunkRow } from "../index/tables.ts";
+import { bodyInRun, planRuns } from "./files.ts";
+import type { ReadRun, SegmentFiles } from "./files.ts";
+import { segmentOf } from "./format.ts";
 
 export interface ChunkReaderOptions {
   readonly index: IndexReader;

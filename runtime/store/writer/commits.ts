@@ -4,12 +4,11 @@
  */
 import { sameBytes } from "../../../packets/digest.ts";
 import { COMMITS_BEHIND_MAX, COMMIT_BYTES, COMMIT_RECORDS } from "../../limits.ts";
-import type { ChunkRowWithRef } from "../index/chunk-index.ts";
-import { transaction } from "../index/index-database.ts";
-import type { IndexTables } from "../index/index-tables.ts";
-import type { NameEvent } from "../segments/name-format.ts";
-import { offsetOf, segmentOf } from "../segments/segment-format.ts";
-import type { SegmentWriter } from "../segments/segment-writer.ts";
+import { transaction } from "../index/database.ts";
+import type { ChunkRowWithRef, IndexTables } from "../index/tables.ts";
+import type { SegmentAppender } from "../segments/appender.ts";
+import { offsetOf, segmentOf } from "../segments/format.ts";
+import type { NameEvent } from "../segments/format.ts";
 
 export type PendingChunk = Omit<ChunkRowWithRef, "isDamaged">;
 
@@ -20,7 +19,7 @@ export interface PendingName {
 }
 
 export interface CommitsOptions {
-  readonly segments: SegmentWriter;
+  readonly segments: SegmentAppender;
   readonly tables: () => IndexTables;
   /** The sequence of the newest record. */
   readonly sequence: () => number;

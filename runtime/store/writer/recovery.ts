@@ -8,14 +8,14 @@ import {
   matchesIndexCheck,
   openIndexForWriting,
   transaction,
-} from "../index/index-database.ts";
-import { IndexTables } from "../index/index-tables.ts";
+} from "../index/database.ts";
+import { IndexTables } from "../index/tables.ts";
 import { addRecords, rebuildIndex } from "../index/rebuild.ts";
-import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/segment-format.ts";
-import { scanSegment } from "../segments/segment-scan.ts";
-import type { SegmentPosition } from "../segments/segment-tail.ts";
-import { listSegments, segmentPath } from "../store-directory.ts";
-import type { StorePaths } from "../store-directory.ts";
+import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/format.ts";
+import { scanSegment } from "../segments/scan.ts";
+import type { SegmentPosition } from "../segments/appender.ts";
+import { listSegments, segmentPath } from "../directory.ts";
+import type { StorePaths } from "../directory.ts";
 
 export interface Recovered {
   readonly tables: IndexTables;

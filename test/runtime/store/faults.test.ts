@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { hasCode } from "../../../packets/errors.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { WriterThread } from "../../../runtime/store/writer/writer-thread.ts";
+import type { WriterThread } from "../../../runtime/store/writer/thread.ts";
 import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
 import type { DiskOperation } from "./faulty-disk.ts";
 import { get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";

@@ -2,9 +2,9 @@
 import { mkdirSync } from "node:fs";
 import { nodeDisk } from "../../../runtime/store/disk.ts";
 import type { Disk, DiskFile } from "../../../runtime/store/disk.ts";
-import { WriterLock } from "../../../runtime/store/writer/lock.ts";
-import { createStore, readStoreId, storePaths } from "../../../runtime/store/store-directory.ts";
-import { WriterThread } from "../../../runtime/store/writer/writer-thread.ts";
+import { WriterLock } from "../../../runtime/store/directory.ts";
+import { createStore, readStoreId, storePaths } from "../../../runtime/store/directory.ts";
+import { WriterThread } from "../../../runtime/store/writer/thread.ts";
 
 export type DiskOperation = "create" | "open" | "remove" | "sync-directory" | "write" | "sync" | "truncate";
 

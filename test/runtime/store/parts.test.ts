@@ -5,7 +5,7 @@ import { sha256 } from "../../../packets/digest.ts";
 import { COMPRESSION_SKIP_CHUNKS_MAX } from "../../../packets/codec.ts";
 import { READ_RUN_BYTES_MAX } from "../../../runtime/limits.ts";
 import { Compressor, decompress } from "../../../packets/codec.ts";
-import { planRuns } from "../../../runtime/store/segments/read-runs.ts";
+import { planRuns } from "../../../runtime/store/segments/files.ts";
 import { RefSet } from "../../../runtime/store/maintenance/ref-set.ts";
 import { Codec } from "../../../packets/codec.ts";
 import {
@@ -17,9 +17,9 @@ import {
   offsetOf,
   placeOf,
   segmentOf,
-} from "../../../runtime/store/segments/segment-format.ts";
-import { SegmentFiles } from "../../../runtime/store/segments/segment-files.ts";
-import { segmentPath, storePaths } from "../../../runtime/store/store-directory.ts";
+} from "../../../runtime/store/segments/format.ts";
+import { SegmentFiles } from "../../../runtime/store/segments/files.ts";
+import { segmentPath, storePaths } from "../../../runtime/store/directory.ts";
 import { failure, randomBytes, temporaryDirectory, textBytes } from "./store-fixture.ts";
 
 describe("a set of refs", () => {

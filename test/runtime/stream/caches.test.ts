@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ChunkCache } from "../../../runtime/stream/chunk-cache.ts";
+import { ChunkCache } from "../../../runtime/stream/caches.ts";
 import { MemoryChunks } from "../executor/memory-chunks.ts";
 
 describe("ChunkCache", () => {

@@ -2,28 +2,26 @@
  * The one writer of a store: it takes blocks of chunks, finds out which are new, appends those and names to segments, and
  * answers when what was asked for is true. It lives in a worker thread, since hashing and the disk would block any other.
  */
-import { REF_BYTES } from "../../../packets/layout.ts";
-import { appendBlock, appendStored, findPlace } from "./block-append.ts";
-import { Commits } from "./commits.ts";
 import { Compressor } from "../../../packets/codec.ts";
-import type { Disk } from "../disk.ts";
-import { hasWal, transaction, writeIndexCheck } from "../index/index-database.ts";
-import { IndexKeeper } from "../index/index-keeper.ts";
-import type { IndexTables } from "../index/index-tables.ts";
-import type { WriterLock } from "./lock.ts";
-import { NameWriter } from "./name-writer.ts";
-import { recover } from "./recovery.ts";
-import type { Recovered } from "./recovery.ts";
-import { checkSeed } from "../segments/segment-format.ts";
-import { SegmentWriter } from "../segments/segment-writer.ts";
-import type { OpenWriter } from "./open-writers.ts";
-import { OpenWriters } from "./open-writers.ts";
-import type { StorePaths } from "../store-directory.ts";
-import { Sweeper } from "../maintenance/sweeper.ts";
+import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredForms } from "../../contracts/chunks.ts";
-import type { WriterContext } from "./writer-context.ts";
-import type { SweepAnswer, WriteAnswer } from "./writer-protocol.ts";
+import type { StorePaths, WriterLock } from "../directory.ts";
+import type { Disk } from "../disk.ts";
+import { hasWal, transaction, writeIndexCheck } from "../index/database.ts";
+import { IndexKeeper } from "../index/rebuild.ts";
+import type { IndexTables } from "../index/tables.ts";
+import { Sweeper } from "../maintenance/sweeper.ts";
+import { SegmentAppender } from "../segments/appender.ts";
+import { checkSeed } from "../segments/format.ts";
+import { NameWriter, appendBlock, appendStored, findPlace } from "./append.ts";
+import type { WriterContext } from "./append.ts";
+import { Commits } from "./commits.ts";
+import { OpenWriters } from "./open-writers.ts";
+import type { OpenWriter } from "./open-writers.ts";
+import type { SweepAnswer, WriteAnswer } from "./protocol.ts";
+import { recover } from "./recovery.ts";
+import type { Recovered } from "./recovery.ts";
 
 export interface WriterOptions {
   readonly paths: StorePaths;
@@ -41,7 +39,7 @@ export class WriterThread implements WriterContext {
   readonly notes: readonly string[];
   readonly paths: StorePaths;
   readonly disk: Disk;
-  readonly segments: SegmentWriter;
+  readonly segments: SegmentAppender;
   readonly commits: Commits;
   readonly writers: OpenWriters = new OpenWriters();
   readonly #options: WriterOptions;
@@ -64,7 +62,7 @@ export class WriterThread implements WriterContext {
     const seed = checkSeed(storeId);
     const { position, nextSegment } = recovered;
     const { segmentBytesMax } = options;
-    this.segments = new SegmentWriter({
+    this.segments = new SegmentAppender({
       paths,
       disk,
       storeId,

@@ -9,8 +9,8 @@ import {
   RecordKind,
   SEGMENT_HEADER_BYTES,
   decodeRecordHeader,
-} from "./segment-format.ts";
-import type { RecordHeader } from "./segment-format.ts";
+} from "./format.ts";
+import type { RecordHeader } from "./format.ts";
 
 export interface ScanOptions {
   readonly path: string;
@@ -34,27 +34,27 @@ export interface ScannedRecord {
   readonly body: Uint8Array | undefined;
 }
 
-const WINDOW_BYTES = 4 * CHUNK_BYTES_MAX;
+const SCAN_BYTES = 4 * CHUNK_BYTES_MAX;
 /** Enough for a header or a name, where bodies of chunks are passed over. */
-const HEADER_WINDOW_BYTES = 4096;
+const HEADER_SCAN_BYTES = 4096;
 
 /** Yields the whole records of a segment, in order, and returns the offset behind the last of them. */
 export function* scanSegment(options: ScanOptions): Generator<ScannedRecord, number, undefined> {
   const { segment, seed } = options;
-  const window = new Window(options.path, options.checksChunks ? WINDOW_BYTES : HEADER_WINDOW_BYTES);
+  const buffer = new SlidingBuffer(options.path, options.checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES);
   try {
     let at = Math.max(options.from, SEGMENT_HEADER_BYTES);
     let end = at;
-    while (at + RECORD_HEADER_BYTES <= window.size) {
-      const header = decodeRecordHeader(window.at(at, RECORD_HEADER_BYTES), 0, { segment, offset: at }, seed);
+    while (at + RECORD_HEADER_BYTES <= buffer.size) {
+      const header = decodeRecordHeader(buffer.at(at, RECORD_HEADER_BYTES), 0, { segment, offset: at }, seed);
       const next = header === undefined ? 0 : at + RECORD_HEADER_BYTES + header.storedBytes;
-      if (header === undefined || next > window.size) {
+      if (header === undefined || next > buffer.size) {
         if (options.damage === "stop") return end;
-        at = window.find(RECORD_MAGIC, at + 1);
+        at = buffer.find(RECORD_MAGIC, at + 1);
         continue;
       }
       const isChunk = header.kind === RecordKind.chunk;
-      const body = isChunk && !options.checksChunks ? undefined : wholeBody(window, at, header);
+      const body = isChunk && !options.checksChunks ? undefined : wholeBody(buffer, at, header);
       if (body !== undefined || (isChunk && !options.checksChunks)) {
         yield { header, body: isChunk ? undefined : body };
         end = next;
@@ -63,18 +63,18 @@ export function* scanSegment(options: ScanOptions): Generator<ScannedRecord, num
     }
     return end;
   } finally {
-    window.close();
+    buffer.close();
   }
 }
 
-function wholeBody(window: Window, at: number, header: RecordHeader): Uint8Array | undefined {
-  const stored = window.at(at + RECORD_HEADER_BYTES, header.storedBytes);
+function wholeBody(buffer: SlidingBuffer, at: number, header: RecordHeader): Uint8Array | undefined {
+  const stored = buffer.at(at + RECORD_HEADER_BYTES, header.storedBytes);
   const plain = decompress(stored, header.codec, header.plainBytes);
   return plain !== undefined && sameBytes(sha256(plain), header.ref) ? plain : undefined;
 }
 
 /** A file read through a buffer that slides over it. */
-class Window {
+class SlidingBuffer {
   readonly size: number;
   readonly #file: number;
   readonly #buffer: Buffer;

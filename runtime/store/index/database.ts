@@ -19,7 +19,7 @@ import { DatabaseSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
 import { crc32 } from "node:zlib";
 import { sqliteCode } from "../disk.ts";
-import type { StorePaths } from "../store-directory.ts";
+import type { StorePaths } from "../directory.ts";
 
 const SCHEMA_VERSION = 1;
 const SCHEMA = `

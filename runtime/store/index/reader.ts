@@ -9,16 +9,13 @@
 import { existsSync, statSync } from "node:fs";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { sqliteCode } from "../disk.ts";
-import {
-  IndexDamaged,
-  hasWal,
-  isIndexDamage,
-  matchesIndexCheck,
-  openIndexForReading,
-} from "./index-database.ts";
-import { IndexTables } from "./index-tables.ts";
+import { IndexDamaged, hasWal, isIndexDamage, matchesIndexCheck, openIndexForReading } from "./database.ts";
+import { IndexTables } from "./tables.ts";
 import { buildIndexInMemory } from "./rebuild.ts";
-import type { StorePaths } from "../store-directory.ts";
+import type { StorePaths } from "../directory.ts";
+import { refAt, refKey } from "../../../packets/digest.ts";
+import type { ChunkRow } from "./tables.ts";
+import { PLACE_NUMBERS } from "../writer/protocol.ts";
 
 export interface IndexReaderOptions {
   readonly paths: StorePaths;
@@ -131,5 +128,46 @@ export class IndexReader {
     // Beside a writer the file changes all the time; what matters then is whether it is still the same file.
     if (this.#mode === "live") return String(status.ino);
     return `${status.ino} ${status.size} ${status.mtimeMs} ${hasWal(index)}`;
+  }
+}
+
+/** What a write was answered. */
+interface Answer {
+  readonly refs: Uint8Array;
+  readonly places: Float64Array;
+}
+
+/**
+ * Chunks that this process has written and that are not in the index yet, so that they can be read at once. Kept as the
+ * blocks they came in; they are looked into only when somebody asks for a chunk that the index does not know.
+ */
+export class PendingPlaces {
+  /** Answers that nobody has looked into yet. */
+  #answers: Answer[] = [];
+  readonly #rows: Map<string, ChunkRow> = new Map();
+
+  /** Refs and places as a write answers them. */
+  add(refs: Uint8Array, places: Float64Array): void {
+    if (places.length > 0) this.#answers.push({ refs, places });
+  }
+
+  find(ref: Uint8Array): ChunkRow | undefined {
+    for (const answer of this.#answers) this.#unpack(answer);
+    this.#answers = [];
+    return this.#rows.get(refKey(ref));
+  }
+
+  /** Everything before `place` is in the index now. */
+  committed(place: number): void {
+    this.#answers = this.#answers.filter(({ places }) => places[places.length - PLACE_NUMBERS + 1]! >= place);
+    for (const [key, row] of this.#rows) if (row.place < place) this.#rows.delete(key);
+  }
+
+  #unpack({ refs, places }: Answer): void {
+    for (let at = 0; at < places.length; at += PLACE_NUMBERS) {
+      const [index, place, storedBytes, plainBytes, codec] = places.subarray(at, at + PLACE_NUMBERS);
+      const row = { place: place!, storedBytes: storedBytes!, plainBytes: plainBytes!, codec: codec! };
+      this.#rows.set(refKey(refAt(refs, index!)), { ...row, isDamaged: false });
+    }
   }
 }

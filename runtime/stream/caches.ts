@@ -1,11 +1,11 @@
-/**
- * The chunks that were read last, verified when they came: packets of one frame and of the next often read the same
- * ones, stream chunks above all. Least recently used chunks go first.
- */
-import { refKey } from "../../packets/digest.ts";
+/** What was read last, the least recently used forgotten first: chunks as they were verified, and streams as they were parsed. */
+import { refKey, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
+import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
+import { STREAMS_CACHED } from "../limits.ts";
 
+/** Packets of one frame and of the next often read the same chunks, stream chunks above all. */
 export class ChunkCache implements ChunkSource {
   readonly #source: ChunkSource;
   readonly #bytesMax: number;
@@ -48,4 +48,31 @@ export class ChunkCache implements ChunkSource {
       this.#bytes -= byteLength;
     }
   }
+}
+
+export class StreamCache {
+  readonly #source: ChunkSource;
+  readonly #signal: AbortSignal | undefined;
+  /** By ref as hex, in the order of their last use. */
+  readonly #streams: Map<string, Stream> = new Map();
+
+  constructor(source: ChunkSource, signal: AbortSignal | undefined) {
+    this.#source = source;
+    this.#signal = signal;
+  }
+
+  /** Rejects with PFS_CHUNK_MISSING, PFS_CHUNK_DAMAGED, PFS_PACKET_INVALID or PFS_STREAM_INVALID. */
+  async get(ref: Ref): Promise<Stream> {
+    const key = refToHex(ref);
+    const stream = this.#streams.get(key) ?? (await readStream(this.#source, ref, this.#signal));
+    this.#streams.delete(key);
+    this.#streams.set(key, stream);
+    if (this.#streams.size > STREAMS_CACHED) this.#streams.delete(this.#streams.keys().next().value!);
+    return stream;
+  }
+}
+
+export async function readStream(source: ChunkSource, ref: Ref, signal?: AbortSignal): Promise<Stream> {
+  const [bytes] = await source.read([ref], signal);
+  return Stream.parse(bytes!);
 }

@@ -1,9 +1,108 @@
-/** Where each chunk is: the rows of the index's `chunks` table. One instance per connection. */
+/** The index's tables on one connection. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { crc32 } from "node:zlib";
 import { readInteger32 } from "../../../packets/integer.ts";
 import { INDEX_PAGE_ROWS } from "../../limits.ts";
-import { IndexDamaged } from "./index-database.ts";
-import { placeOf } from "../segments/segment-format.ts";
+import { placeOf } from "../segments/format.ts";
+import { IndexDamaged } from "./database.ts";
+import { NameTable } from "./name-table.ts";
+
+export interface SegmentRow {
+  readonly number: number;
+  /** Every record before this offset is in the tables and durable. */
+  readonly committedBytes: number;
+  /** gc has emptied it: its file may still be there and is to be deleted. */
+  readonly isDropped: boolean;
+}
+
+export interface StoreStatistics {
+  readonly chunks: number;
+  /** Bytes of the chunks, and what is stored of them. */
+  readonly plainBytes: number;
+  readonly storedBytes: number;
+  readonly names: number;
+  readonly segments: number;
+  /** Bytes of the segments: the stored chunks, headers, names, and what gc would free. */
+  readonly segmentBytes: number;
+}
+
+export class IndexTables {
+  readonly database: DatabaseSync;
+  readonly chunks: ChunkTable;
+  readonly names: NameTable;
+  readonly #segments: StatementSync;
+  readonly #putSegment: StatementSync;
+  readonly #removeSegment: StatementSync;
+  readonly #sequence: StatementSync;
+  readonly #setSequence: StatementSync;
+
+  constructor(database: DatabaseSync) {
+    this.database = database;
+    this.chunks = new ChunkTable(database);
+    this.names = new NameTable(database);
+    this.#segments = database.prepare(
+      "select number, committed, dropped, mark from segments order by number",
+    );
+    this.#putSegment = database.prepare("insert or replace into segments values (?, ?, ?, ?)");
+    this.#removeSegment = database.prepare("delete from segments where number = ?");
+    this.#sequence = database.prepare("select sequence, mark from counters");
+    this.#setSequence = database.prepare("insert or replace into counters values (1, ?, ?)");
+  }
+
+  segments(): SegmentRow[] {
+    return this.#segments.all().map(({ number, committed, dropped, mark }) => {
+      if (mark !== checkOf(number, committed, dropped))
+        throw new IndexDamaged("a segment's row does not match its check");
+      return { number: Number(number), committedBytes: Number(committed), isDropped: dropped !== 0 };
+    });
+  }
+
+  putSegment({ number, committedBytes, isDropped }: SegmentRow): void {
+    const dropped = isDropped ? 1 : 0;
+    this.#putSegment.run(number, committedBytes, dropped, checkOf(number, committedBytes, dropped));
+  }
+
+  removeSegment(number: number): void {
+    this.#removeSegment.run(number);
+  }
+
+  /** The largest sequence that a committed record has. */
+  get sequence(): number {
+    const row = this.#sequence.get();
+    if (row === undefined) return 0;
+    if (row["mark"] !== checkOf(row["sequence"]))
+      throw new IndexDamaged("the sequence does not match its check");
+    return Number(row["sequence"]);
+  }
+
+  set sequence(value: number) {
+    this.#setSequence.run(value, checkOf(value));
+  }
+
+  /** Reads the whole index. */
+  statistics(): StoreStatistics {
+    const [chunks = 0, plainBytes = 0, storedBytes = 0] = this.#numbers(
+      "select count(*), coalesce(sum(plain), 0), coalesce(sum(stored), 0) from chunks",
+    );
+    const [segments = 0, segmentBytes = 0] = this.#numbers(
+      "select count(*), coalesce(sum(committed), 0) from segments where dropped = 0",
+    );
+    const names = this.names.liveCount();
+    return { chunks, plainBytes, storedBytes, names, segments, segmentBytes };
+  }
+
+  #numbers(sql: string): number[] {
+    return Object.values(this.database.prepare(sql).get() ?? {}).map(Number);
+  }
+
+  close(): void {
+    this.database.close();
+  }
+}
+
+function checkOf(...values: readonly unknown[]): number {
+  return crc32(values.join(" "));
+}
 
 /** Set in a row's codec when the chunk's bytes were found to be wrong: it then counts as absent, and may be written again. */
 const DAMAGED = 0x80;
@@ -24,7 +123,8 @@ export interface ChunkRowWithRef extends ChunkRow {
 
 const COLUMNS = "ref, place, stored, plain, codec, mark";
 
-export class ChunkIndex {
+/** Where each chunk is: the rows of the `chunks` table. */
+export class ChunkTable {
   readonly #find: StatementSync;
   readonly #put: StatementSync;
   readonly #move: StatementSync;

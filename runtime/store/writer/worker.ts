@@ -3,12 +3,11 @@ import { mkdirSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { errorToJson } from "../../../packets/errors.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { WriterLock, createStore, readStoreId, repairFormat, storePaths } from "../directory.ts";
+import type { StorePaths } from "../directory.ts";
 import { diskError, nodeDisk, sqliteCode, systemCode } from "../disk.ts";
-import { WriterLock } from "./lock.ts";
-import { createStore, readStoreId, repairFormat, storePaths } from "../store-directory.ts";
-import type { StorePaths } from "../store-directory.ts";
-import { WriterThread } from "./writer-thread.ts";
-import type { FromWriter, ToWriter, WriterData, WriterRequest } from "./writer-protocol.ts";
+import type { FromWriter, ToWriter, WriterData, WriterRequest } from "./protocol.ts";
+import { WriterThread } from "./thread.ts";
 
 const port = parentPort!;
 

@@ -1,0 +1,235 @@
+/** What a writer appends: the chunks of a block that are new (the hot path of a put), and what happens to names. */
+import { Codec, decompress } from "../../../packets/codec.ts";
+import type { Compressor } from "../../../packets/codec.ts";
+import { refAt, refKey, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
+import { REF_BYTES } from "../../../packets/layout.ts";
+import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
+import type { StoredForms } from "../../contracts/chunks.ts";
+import { StoreError, StoreErrorCode } from "../../errors.ts";
+import type { StorePaths } from "../directory.ts";
+import type { Disk } from "../disk.ts";
+import type { IndexTables } from "../index/tables.ts";
+import type { SegmentAppender } from "../segments/appender.ts";
+import { damagedChunk } from "../segments/chunk-reader.ts";
+import { NameAction, RecordKind, encodeName, nameToBytes, nameToSearch } from "../segments/format.ts";
+import type { NameEvent } from "../segments/format.ts";
+import type { Commits } from "./commits.ts";
+import type { OpenWriter, OpenWriters } from "./open-writers.ts";
+import { PLACE_NUMBERS } from "./protocol.ts";
+import type { WriteAnswer } from "./protocol.ts";
+
+/** What the parts of a store's writer share. */
+export interface WriterContext {
+  readonly paths: StorePaths;
+  readonly disk: Disk;
+  readonly segments: SegmentAppender;
+  readonly commits: Commits;
+  readonly writers: OpenWriters;
+  /** Another object after the index was built again: read it anew after each await. */
+  readonly tables: IndexTables;
+  /** A sequence for the next record. */
+  nextSequence(): number;
+}
+
+/** Appends the chunks of a valid block that are nowhere yet. The caller flushes the segments. */
+export function appendBlock(
+  store: WriterContext,
+  writer: OpenWriter,
+  compressor: Compressor,
+  block: Uint8Array<ArrayBuffer>,
+  lengths: Uint32Array,
+): WriteAnswer {
+  const append = new BlockAppend(store, writer, lengths.length);
+  let start = 0;
+  for (const length of lengths) {
+    const chunk = block.subarray(start, (start += length));
+    const ref = sha256(chunk);
+    const key = refKey(ref);
+    if (append.finds(ref, key)) continue;
+    const packed = compressor.compress(chunk);
+    const codec = packed === undefined ? Codec.plain : Codec.zstd;
+    append.add(ref, key, packed ?? chunk, length, codec);
+  }
+  return append.answer();
+}
+
+/**
+ * Appends chunks as they came, those that compressing made larger as plain bytes. All of them are verified before one is
+ * appended: throws PFS_CHUNK_DAMAGED {ref}. The caller flushes the segments.
+ */
+export function appendStored(
+  store: WriterContext,
+  writer: OpenWriter,
+  block: Uint8Array<ArrayBuffer>,
+  { refs, lengths, plainLengths, codecs }: StoredForms,
+): WriteAnswer {
+  const bodies: Uint8Array[] = [];
+  let start = 0;
+  for (const [index, length] of lengths.entries()) {
+    const body = block.subarray(start, (start += length));
+    const ref = refAt(refs, index);
+    const plain = decompress(body, codecs[index]!, plainLengths[index]!);
+    if (plain === undefined || !sameBytes(sha256(plain), ref)) throw damagedChunk(ref);
+    bodies.push(plain.byteLength <= length ? plain : body);
+  }
+  const append = new BlockAppend(store, writer, lengths.length);
+  for (const [index, body] of bodies.entries()) {
+    // The list of refs may be reused by whoever called; the records need their own.
+    const ref = refAt(refs, index).slice();
+    const key = refKey(ref);
+    if (append.finds(ref, key)) continue;
+    const plainBytes = plainLengths[index]!;
+    append.add(ref, key, body, plainBytes, body.byteLength === plainBytes ? Codec.plain : Codec.zstd);
+  }
+  return append.answer();
+}
+
+/** The chunks of one block, in their order, and what became of them. */
+class BlockAppend {
+  readonly #store: WriterContext;
+  readonly #writer: OpenWriter;
+  readonly #refs: Uint8Array<ArrayBuffer>;
+  readonly #places: number[] = [];
+  #next = 0;
+  #newBytes = 0;
+  #storedBytes = 0;
+
+  constructor(store: WriterContext, writer: OpenWriter, count: number) {
+    this.#store = store;
+    this.#writer = writer;
+    this.#refs = new Uint8Array(count * REF_BYTES);
+  }
+
+  /** Takes the next chunk if it is there already; `add` has to follow otherwise. */
+  finds(ref: Uint8Array, key: string): boolean {
+    this.#refs.set(ref, this.#next * REF_BYTES);
+    const place = findPlace(this.#store, ref, key);
+    if (place === undefined) return false;
+    this.#store.writers.rely(this.#writer, ref, place);
+    this.#next++;
+    return true;
+  }
+
+  add(ref: Uint8Array, key: string, body: Uint8Array, plainBytes: number, codec: Codec): void {
+    const { segments, commits, writers } = this.#store;
+    const record = { kind: RecordKind.chunk, codec, plainBytes, ref, body };
+    const place = segments.append({ ...record, sequence: this.#store.nextSequence() });
+    commits.addChunk(key, { ref, place, storedBytes: body.byteLength, plainBytes, codec });
+    writers.rely(this.#writer, ref, place);
+    this.#places.push(this.#next++, place, body.byteLength, plainBytes, codec);
+    this.#newBytes += plainBytes;
+    this.#storedBytes += body.byteLength;
+  }
+
+  answer(): WriteAnswer {
+    const places = Float64Array.from(this.#places);
+    const newChunks = places.length / PLACE_NUMBERS;
+    return {
+      refs: this.#refs,
+      newChunks,
+      newBytes: this.#newBytes,
+      storedBytes: this.#storedBytes,
+      places,
+    };
+  }
+}
+
+/** Where a chunk is, undefined when it is nowhere, or only with wrong bytes. */
+export function findPlace(
+  store: WriterContext,
+  ref: Uint8Array,
+  key: string = refKey(ref),
+): number | undefined {
+  const pending = store.commits.find(key);
+  if (pending !== undefined) return pending.place;
+  const row = store.tables.chunks.find(ref);
+  return row === undefined || row.isDamaged ? undefined : row.place;
+}
+
+/** Binds and removes names: a record each, and the one sync that makes it durable together with its chunks. */
+export class NameWriter {
+  readonly #store: WriterContext;
+  readonly #durable: () => Promise<void>;
+
+  /** `durable` resolves when everything appended before is durable and in the index. */
+  constructor(store: WriterContext, durable: () => Promise<void>) {
+    this.#store = store;
+    this.#durable = durable;
+  }
+
+  /** Rejects with PFS_NAME_INVALID {reason}, PFS_NAME_CHANGED {name, expected, version}, or PFS_CHUNK_MISSING {ref} when the root is not here. */
+  async bind(
+    writer: OpenWriter,
+    { name, root, length }: Binding,
+    { expected }: NameCondition,
+  ): Promise<NameRecord> {
+    const bytes = nameToBytes(name);
+    if (findPlace(this.#store, root) === undefined) throw missingRoot(root);
+    const now = versionOf(this.#latest(bytes));
+    if (expected !== undefined && expected !== now) throw changed(name, expected, now);
+    const version = now + 1;
+    const storedAt = Date.now();
+    await this.#append(writer, { action: NameAction.bind, name: bytes, version, storedAt, length, root });
+    return { name, root, length, version, storedAt };
+  }
+
+  /** Whether there was such a name. */
+  async remove(name: string, { expected }: NameCondition): Promise<boolean> {
+    const bytes = nameToSearch(name);
+    const latest = bytes && this.#latest(bytes);
+    const version = versionOf(latest);
+    if (expected !== undefined && expected !== version) throw changed(name, expected, version);
+    if (bytes === undefined || version === 0) return false;
+    const { writers, segments } = this.#store;
+    const writer = writers.open(segments.place);
+    try {
+      const root = new Uint8Array(REF_BYTES);
+      const removal = { action: NameAction.remove, name: bytes, version, length: 0, root };
+      await this.#append(writer, { ...removal, storedAt: Date.now() });
+      return true;
+    } finally {
+      writers.close(writer.id);
+    }
+  }
+
+  #latest(name: Uint8Array): NameEvent | undefined {
+    return this.#store.commits.latest(name) ?? this.#store.tables.names.latest(name);
+  }
+
+  /** Durable when it resolves, and everything appended before it. */
+  async #append(writer: OpenWriter, event: NameEvent): Promise<void> {
+    const { segments, commits, writers } = this.#store;
+    const body = encodeName(event);
+    const sequence = this.#store.nextSequence();
+    const record = { kind: RecordKind.name, codec: Codec.plain, plainBytes: body.byteLength, body };
+    // One sync makes the chunks and the name durable: recovery stops at the first record that is not whole, so it never
+    // finds a name whose chunks did not reach the disk.
+    const place = segments.append({ ...record, sequence, ref: sha256(body) });
+    commits.addName({ event, sequence, place });
+    writers.touch(writer);
+    await segments.flush();
+    await this.#durable();
+    if (writer.failure !== undefined) throw writer.failure;
+  }
+}
+
+/** 0 when the name is not bound. */
+function versionOf(latest: NameEvent | undefined): number {
+  return latest?.action === NameAction.bind ? latest.version : 0;
+}
+
+function changed(name: string, expected: number, version: number): StoreError {
+  const now = version === 0 ? "there is none now" : `it has version ${version} now`;
+  return new StoreError(
+    StoreErrorCode.nameChanged,
+    `${JSON.stringify(name)} was changed meanwhile: version ${expected} was expected, ${now}`,
+    { name, expected, version },
+  );
+}
+
+function missingRoot(root: Uint8Array): StoreError {
+  const ref = refToHex(root);
+  return new StoreError(StoreErrorCode.chunkMissing, `a name cannot point to ${ref}, which is not here`, {
+    ref,
+  });
+}
