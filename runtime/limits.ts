@@ -203,12 +203,21 @@ export const PROGRAM_FRAMES_MAX = 1024;
 export const JOBS_REMEMBERED = 256;
 /** Packets of everything that a runner works on at one time; each costs about 200 bytes of memory. */
 export const RUNNER_PACKETS_MAX: number = 4 * 1024 * 1024;
-/** Splits that a slot of the executors gets of a job, unless that makes them too small or too large. */
-export const SPLITS_PER_SLOT = 6;
+/** Splits of a job's input as long as that makes none of them larger or smaller than these, */
+export const SPLITS = 32;
+export const SPLIT_BYTES: number = 1024 * 1024;
 export const SPLIT_BYTES_MIN: number = 64 * 1024;
+/** and of programs that yield groups. */
+export const GROUPS_SPLITS = 16;
+export const GROUPS_SPLIT_BYTES: number = 4 * 1024 * 1024;
+export const GROUPS_SPLIT_BYTES_MIN: number = 256 * 1024;
+/** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX. */
+export const SPLITS_MANY = 4096;
 export const SPLIT_BYTES_MAX: number = 16 * 1024 * 1024;
-/** Splits begin at multiples of this, unless the user or the records say otherwise. */
-export const SPLIT_BYTES_STEP: number = 4 * 1024;
+/** A split may be so much longer or shorter in order to end where leaves of its stream meet, or an eighth of its size. */
+export const SPLIT_SLACK_BYTES: number = 128 * 1024;
+/** Packets of all inputs' streams that are looked at for such places. */
+export const PLAN_PACKETS_MAX: number = 512 * 1024;
 /** Partial results that one packet merges. */
 export const MERGE_FAN_IN = 16;
 /** Inputs of merges that are written at once. */

@@ -5,13 +5,16 @@
  *                                   ╰───── bytes ─────────▶ file, left where it was made
  */
 import { refToHex } from "../../packets/digest.ts";
+import { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { JobError } from "../errors.ts";
-import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import { JobError, JobErrorCode } from "../errors.ts";
+import { PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import type { JobOutcome, JobRequest } from "../contracts/jobs.ts";
+import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
 import type { Entry } from "../program/program.ts";
 import { ingest } from "../stream/ingest.ts";
+import { leafBorders } from "../stream/leaves.ts";
+import type { LeafBorders } from "../stream/leaves.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
 import { writeManifests } from "./loaded-program.ts";
 import type { ProgramSpec } from "./loaded-program.ts";
@@ -23,6 +26,7 @@ import { resultPieces, resultText, resultValue, unnamedOut, writeOutputFile } fr
 import {
   encodeSplits,
   parseQuoteCount,
+  inputsToCut,
   planSplits,
   quotedSplits,
   selectSplits,
@@ -101,20 +105,41 @@ export class Job {
 
   async #outcome(): Promise<JobOutcome> {
     const { id: job, description } = this.#spec;
-    const splits = this.#plan();
+    const splits = await this.#plan();
     this.#context.dispatcher.budget.take(splits.count);
     this.#packets = splits.count;
     const result = await this.#work(splits);
     return { job, yields: description.yields, ...result, statistics: this.#record.statistics(this.#retries) };
   }
 
-  #plan(): Splits {
+  /** The places where inputs may be split are read from their streams. */
+  async #plan(): Promise<Splits> {
     const { inputs, splitBytes, description } = this.#spec;
-    let slots = 0;
-    for (const { capacity } of this.#context.dispatcher.candidates.executors.values())
-      slots += capacity.js ?? 0;
-    const options = { reader: description.reader, slots };
-    return planSplits(inputs, splitBytes === undefined ? options : { ...options, splitBytes });
+    const { reader, yields } = description;
+    const options = { reader, yields, splitBytes };
+    const borders: (LeafBorders | undefined)[] = [];
+    let packets = PLAN_PACKETS_MAX;
+    for (const index of inputsToCut(inputs, options)) {
+      if (packets <= 0) break;
+      borders[index] = await this.#bordersOf(inputs[index]!, packets);
+      packets -= borders[index].at.length + 1;
+    }
+    return planSplits(inputs, options, borders);
+  }
+
+  async #bordersOf({ name, root }: JobInput, packetsMax: number): Promise<LeafBorders> {
+    const { signal } = this.#failure;
+    try {
+      return await leafBorders(this.#context.source, root, packetsMax, signal);
+    } catch (cause) {
+      if (signal.aborted || !(cause instanceof PacketfsError)) throw cause;
+      throw new JobError(
+        JobErrorCode.inputMissing,
+        `the stream of "${name}" cannot be read: ${cause.message}`,
+        { job: this.#spec.id, program: this.#spec.name },
+        { cause },
+      );
+    }
   }
 
   async #work(splits: Splits): Promise<Result> {

@@ -9,7 +9,7 @@ import { LOCALITY_REFS_MAX, LOCALITY_REFS_PER_SPLIT, LOCALITY_WAIT_MS } from "..
 import type { ChunkSource } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
 import type { JobInput } from "../contracts/jobs.ts";
-import { leafRefs } from "../stream/leaf-refs.ts";
+import { leafRefs } from "../stream/leaves.ts";
 import type { Batch } from "./batch.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
 import type { Splits } from "./splits.ts";

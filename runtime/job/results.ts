@@ -1,12 +1,12 @@
 /** What RETURN and FAULT packets stand for, read wherever it is. */
 import { createHash } from "node:crypto";
-import type { Ref } from "../../packets/digest.ts";
 import { faultErrorCode } from "../../packets/faults.ts";
 import { Flag, INLINE_BYTES_MAX, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { invalidName } from "../../packets/name.ts";
 import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
-import { StreamWriter } from "../../packets/stream-writer.ts";
+import type { Ref } from "../../packets/digest.ts";
+import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
@@ -14,7 +14,7 @@ import type { JobInput } from "../contracts/jobs.ts";
 import { lineCounter } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
 import { execute } from "../stream/execute.ts";
-import { writeChunks } from "../stream/ingest.ts";
+import { writeKeptStream } from "../stream/ingest.ts";
 import type { Batch } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 
@@ -143,47 +143,21 @@ async function faultText(source: ChunkSource, answer: Uint8Array, signal: AbortS
 interface Part {
   readonly maker: number;
   readonly tasks: number[];
-  root: Ref | undefined;
-}
-
-export interface OutputFile {
-  readonly root: Ref;
-  readonly length: number;
 }
 
 /**
- * Has every lane keep what it made and writes the file that calls it. Undefined when a lane was lost with what it made:
- * its tasks run again then, and this has to be called again after them.
+ * Has every lane keep what it made, and writes the file: the results of the tasks in their order, so that the same job gives
+ * the same root whoever made what. Undefined when a lane was lost with what it made: its tasks run again then, and this has
+ * to be called again after them.
  */
 export async function writeOutputFile(
   dispatcher: Dispatcher,
   sink: ChunkSink,
   batch: Batch,
   name: string,
-): Promise<OutputFile | undefined> {
-  const parts = partsOf(batch);
-  const kept = await Promise.all([...parts.values()].map((part) => keep(dispatcher, batch, part, name)));
-  if (kept.includes(false)) return undefined;
-  let chunks: Uint8Array[] = [];
-  const writer = new StreamWriter((_ref, chunk) => chunks.push(chunk));
-  const offsets = new Map<number, number>();
-  for (let task = 0; task < batch.count; task++) {
-    const length = lengthAt(batch.answers, task);
-    const maker = batch.makers[task]!;
-    if (isInline(batch, task)) writer.data(refOf(batch.answers, task).subarray(0, length));
-    else {
-      const offset = offsets.get(maker) ?? 0;
-      writer.call(parts.get(maker)!.root!, offset, length);
-      offsets.set(maker, offset + length);
-    }
-    if (chunks.length > 0) {
-      await writeChunks(sink, chunks);
-      chunks = [];
-    }
-  }
-  const { root, length } = writer.finish();
-  await writeChunks(sink, chunks);
-  return { root, length };
+): Promise<StreamSummary | undefined> {
+  const kept = await Promise.all(partsOf(batch).map((part) => keep(dispatcher, batch, part, name)));
+  return kept.includes(false) ? undefined : await writeKeptStream(sink, batch.answers);
 }
 
 /** What executors keep for output files stands under names that begin like this. */
@@ -202,16 +176,16 @@ export function partName(out: string, executor: string): string {
   return `${PARTS_PREFIX}${hash(out)}/${hash(executor)}`;
 }
 
-function partsOf(batch: Batch): Map<number, Part> {
+function partsOf(batch: Batch): Part[] {
   const parts = new Map<number, Part>();
   for (let task = 0; task < batch.count; task++) {
-    if (isInline(batch, task)) continue;
+    if ((flagsAt(batch.answers, task) & Flag.INLINE) !== 0) continue;
     const maker = batch.makers[task]!;
     const part = parts.get(maker);
-    if (part === undefined) parts.set(maker, { maker, tasks: [task], root: undefined });
+    if (part === undefined) parts.set(maker, { maker, tasks: [task] });
     else part.tasks.push(task);
   }
-  return parts;
+  return [...parts.values()];
 }
 
 /** False when the lane is gone, which loses it for good. */
@@ -223,14 +197,10 @@ async function keep(dispatcher: Dispatcher, batch: Batch, part: Part, out: strin
     returns.set(batch.answers.subarray(task * PACKET_BYTES, (task + 1) * PACKET_BYTES), index * PACKET_BYTES);
   }
   try {
-    part.root = await lane.keep(partName(out, lane.executor.id), returns);
+    await lane.keep(partName(out, lane.executor.id), returns);
     return true;
   } catch (error) {
     dispatcher.dropLane(part.maker, error);
     return false;
   }
-}
-
-function isInline(batch: Batch, task: number): boolean {
-  return (flagsAt(batch.answers, task) & Flag.INLINE) !== 0;
 }

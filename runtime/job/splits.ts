@@ -1,17 +1,32 @@
-/** How the bytes of a job's inputs are dealt out: one EXEC packet a split, in the order of the inputs. */
+/**
+ * How the bytes of a job's inputs are dealt out: one EXEC packet a split, in the order of the inputs.
+ *
+ *   │ size            │ size       │ …           │ half  │ half │      the last quarter of all bytes in halves, so that
+ *   ├──────┴┬─┴─┬──┴──┼──┬──┴──┬───┼─┴──┬──┴─ …  ┼──┬──┴┬─┴─┬──┤      nobody waits long for the last one
+ *    leaves of the stream: a split ends where two of them meet
+ *
+ * The plan follows from the inputs, the program and the options, and from nothing else: not from who is there to work. So
+ * a job that adds up decimals gives the same digits on a laptop and in a network, and after a node died.
+ */
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import {
+  GROUPS_SPLITS,
+  GROUPS_SPLIT_BYTES,
+  GROUPS_SPLIT_BYTES_MIN,
   JOB_TASKS_MAX,
-  SPLITS_PER_SLOT,
+  SPLITS,
+  SPLITS_MANY,
+  SPLIT_BYTES,
   SPLIT_BYTES_MAX,
   SPLIT_BYTES_MIN,
-  SPLIT_BYTES_STEP,
+  SPLIT_SLACK_BYTES,
 } from "../limits.ts";
-import type { JobInput } from "../contracts/jobs.ts";
+import type { JobInput, Yields } from "../contracts/jobs.ts";
 import { rowBytes } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
+import type { LeafBorders } from "../stream/leaves.ts";
 
 /** Splits in the order of their tasks: task `i` reads `length[i]` bytes of input `input[i]` from `from[i]` on. */
 export interface Splits {
@@ -24,39 +39,155 @@ export interface Splits {
 
 export interface SplitOptions {
   readonly reader: ReaderSpec;
-  /** Packets that all executors together work on at once. */
-  readonly slots: number;
+  readonly yields: Yields;
+  /** Asked for by the user: every split has as many, whatever the content. */
+  readonly splitBytes?: number | undefined;
+}
+
+/** The sizes that splits are to have. */
+interface Sizes {
+  /** Of one in the first three quarters of all bytes; half of it later. Infinity where `exact` counts. */
+  readonly whole: number;
   /** Asked for by the user. */
-  readonly splitBytes?: number;
+  readonly exact: number | undefined;
+  /** Splits begin at a multiple of this: no record of fixed size straddles them. */
+  readonly unit: number;
 }
 
 /**
- * Every input is split on its own, an empty one not at all. Throws PFS_JOB_OVER_LIMIT {tasks, max} when the size asked
- * for makes too many tasks.
+ * Every input is split on its own, an empty one not at all. `borders[i]` are those of the leaves of input `i`, as far as
+ * they are known; beyond them sizes alone decide. Throws PFS_JOB_OVER_LIMIT {tasks, max} when the size asked for, or the
+ * number of inputs, makes too many tasks.
  */
-export function planSplits(inputs: readonly JobInput[], options: SplitOptions): Splits {
-  const bytes = inputs.reduce((sum, { length }) => sum + length, 0);
-  const size = splitBytesFor(bytes, inputs, options);
-  const count = inputs.reduce((sum, { length }) => sum + Math.ceil(length / size), 0);
-  if (count > JOB_TASKS_MAX) {
-    throw new JobError(
-      JobErrorCode.overLimit,
-      `splits of ${size} bytes make ${count} packets, a job has at most ${JOB_TASKS_MAX}`,
-      { tasks: count, max: JOB_TASKS_MAX },
-    );
-  }
-  const input = new Uint32Array(count);
-  const from = new Float64Array(count);
-  const length = new Float64Array(count);
-  let task = 0;
-  inputs.forEach(({ length: end }, index) => {
-    for (let at = 0; at < end; at += size, task++) {
-      input[task] = index;
-      from[task] = at;
-      length[task] = Math.min(size, end - at);
+export function planSplits(
+  inputs: readonly JobInput[],
+  options: SplitOptions,
+  borders: readonly (LeafBorders | undefined)[] = [],
+): Splits {
+  const bytes = bytesOf(inputs);
+  const sizes = sizesFor(inputs, options);
+  const { exact } = sizes;
+  if (exact !== undefined) checkCount(inputs.reduce((sum, { length }) => sum + Math.ceil(length / exact), 0));
+  const input: number[] = [];
+  const from: number[] = [];
+  const lengths: number[] = [];
+  let before = 0;
+  for (const [index, { length }] of inputs.entries()) {
+    const places = new Places(borders[index]);
+    for (let at = 0; at < length;) {
+      const left = length - at;
+      const size = exact ?? sizeAt(sizes, bytes - before - at, bytes);
+      const slack = exact === undefined ? slackOf(size) : 0;
+      // What is left over would not be worth a split of its own.
+      const end = left <= size + slack ? length : at + aligned(places.nearest(at, size, slack) - at, sizes);
+      input.push(index);
+      from.push(at);
+      lengths.push(end - at);
+      at = end;
     }
-  });
-  return { count, bytes, input, from, length };
+    before += length;
+    checkCount(input.length);
+  }
+  return {
+    count: input.length,
+    bytes,
+    input: Uint32Array.from(input),
+    from: Float64Array.from(from),
+    length: Float64Array.from(lengths),
+  };
+}
+
+/** The indexes of the inputs that are split where their leaves meet: `planSplits` wants to know those borders. */
+export function inputsToCut(inputs: readonly JobInput[], options: SplitOptions): number[] {
+  const { whole, exact } = sizesFor(inputs, options);
+  if (exact !== undefined) return [];
+  const undivided = whole / 2 + slackOf(whole / 2);
+  return [...inputs.keys()].filter((index) => inputs[index]!.length > undivided);
+}
+
+/** Places where a split may end, gone through in ascending order. */
+class Places {
+  readonly #at: Float64Array;
+  readonly #rank: Uint32Array;
+  #next = 0;
+
+  constructor({ at, rank }: LeafBorders = { at: new Float64Array(0), rank: new Uint32Array(0) }) {
+    this.#at = at;
+    this.#rank = rank;
+  }
+
+  /**
+   * Of the places at most `slack` off `start + size`, the one with the lowest rank: the content chooses it, so two files
+   * that differ before soon have the same again. `start + size` where there is none.
+   */
+  nearest(start: number, size: number, slack: number): number {
+    let best = start + size;
+    let lowest = Infinity;
+    while (this.#next < this.#at.length && this.#at[this.#next]! < start + size - slack) this.#next++;
+    for (let index = this.#next; index < this.#at.length; index++) {
+      if (this.#at[index]! > start + size + slack) break;
+      if (this.#rank[index]! >= lowest) continue;
+      lowest = this.#rank[index]!;
+      best = this.#at[index]!;
+    }
+    return best;
+  }
+}
+
+/**
+ * Powers of two, so that a file that has grown a little is split as before. A partial result of many groups costs what some
+ * megabytes of input cost, so programs that yield groups get larger splits.
+ */
+function sizesFor(inputs: readonly JobInput[], { reader, yields, splitBytes }: SplitOptions): Sizes {
+  const unit = recordBytesOf(reader);
+  if (splitBytes !== undefined) {
+    return { whole: Infinity, exact: Math.max(unit, splitBytes - (splitBytes % unit)), unit };
+  }
+  const bytes = bytesOf(inputs);
+  const [splits, most, least] =
+    yields === "groups"
+      ? [GROUPS_SPLITS, GROUPS_SPLIT_BYTES, GROUPS_SPLIT_BYTES_MIN]
+      : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN];
+  const usual = Math.min(most, Math.max(least, nearestPower(bytes / splits)));
+  const many = Math.min(SPLIT_BYTES_MAX, nearestPower(bytes / SPLITS_MANY));
+  // A quarter of all bytes in halves, all of them as small as they may be, and one more split for each input.
+  const possible = (1.5 * bytes) / Math.max(1, JOB_TASKS_MAX - inputs.length);
+  return { whole: Math.max(usual, many, 2 ** Math.ceil(Math.log2(possible))), exact: undefined, unit };
+}
+
+function sizeAt({ whole }: Sizes, left: number, bytes: number): number {
+  return left * 4 <= bytes ? whole / 2 : whole;
+}
+
+/** How much longer or shorter than `size` a split may be. */
+function slackOf(size: number): number {
+  return Math.min(size / 2, Math.max(size / 8, SPLIT_SLACK_BYTES));
+}
+
+function aligned(length: number, { unit }: Sizes): number {
+  return Math.max(unit, length - (length % unit));
+}
+
+function nearestPower(value: number): number {
+  return 2 ** Math.round(Math.log2(Math.max(1, value)));
+}
+
+function bytesOf(inputs: readonly JobInput[]): number {
+  return inputs.reduce((sum, { length }) => sum + length, 0);
+}
+
+function recordBytesOf(reader: ReaderSpec): number {
+  if (reader.kind === "columns") return rowBytes(reader);
+  return reader.kind === "bytes" ? (reader.size ?? 1) : 1;
+}
+
+function checkCount(count: number): void {
+  if (count <= JOB_TASKS_MAX) return;
+  throw new JobError(
+    JobErrorCode.overLimit,
+    `this makes ${count} packets, a job has at most ${JOB_TASKS_MAX}: ask for larger splits`,
+    { tasks: count, max: JOB_TASKS_MAX },
+  );
 }
 
 /** The splits as EXEC packets, those with `quoted[task]` = 1 flagged as beginning inside a quoted field. */
@@ -74,31 +205,6 @@ export function encodeSplits(splits: Splits, inputs: readonly JobInput[], quoted
     });
   }
   return frame;
-}
-
-/** Several splits a slot, so that none waits long for the last one; large enough that a packet's cost does not show. */
-function splitBytesFor(
-  bytes: number,
-  inputs: readonly JobInput[],
-  { reader, slots, splitBytes }: SplitOptions,
-): number {
-  const record = recordBytesOf(reader);
-  if (splitBytes !== undefined) return Math.max(record, splitBytes - (splitBytes % record));
-  const even = bytes / (Math.max(1, slots) * SPLITS_PER_SLOT);
-  const size = Math.min(SPLIT_BYTES_MAX, Math.max(SPLIT_BYTES_MIN, even));
-  // Each input may end with a split that is not full: so many packets are spoken for.
-  const full = Math.max(1, JOB_TASKS_MAX - inputs.length);
-  return roundUp(roundUp(Math.max(size, bytes / full), SPLIT_BYTES_STEP), record);
-}
-
-/** Splits begin at a multiple of this: no record of fixed size straddles them. */
-function recordBytesOf(reader: ReaderSpec): number {
-  if (reader.kind === "columns") return rowBytes(reader);
-  return reader.kind === "bytes" ? (reader.size ?? 1) : 1;
-}
-
-function roundUp(value: number, unit: number): number {
-  return Math.ceil(value / unit) * unit;
 }
 
 // ── CSV ──

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { refAt, refToHex, sha256 } from "../../../packets/digest.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
-import { leafRefs } from "../../../runtime/stream/leaf-refs.ts";
+import { leafBorders, leafRefs } from "../../../runtime/stream/leaves.ts";
 import { heldBytes, samplePackets, sampleShape, sampleSplits } from "../../../runtime/job/locality.ts";
 import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
 import { LOCALITY_REFS_MAX } from "../../../runtime/limits.ts";
@@ -77,6 +77,48 @@ describe("the chunks at positions", () => {
   });
 });
 
+describe("the borders of leaves", () => {
+  test("are where leaves meet, also within a range of another stream, with what ranks them", async () => {
+    const chunks = new MemoryChunks();
+    const inner = longStream(chunks);
+    const whole = await leafBorders(chunks, inner.root, Infinity, never);
+    expect(whole.at.length).toBeGreaterThan(5900);
+    for (const index of [0, 1000, whole.at.length - 1]) {
+      const ref = inner.leafAt(whole.at[index]!);
+      expect(refToHex(inner.leafAt(whole.at[index]! - 1))).not.toBe(refToHex(ref));
+      if (ref !== NONE) expect(whole.rank[index]).toBe(new DataView(ref.slice().buffer).getUint32(0, true));
+    }
+    const writer = new StreamWriter((_ref, bytes) => void chunks.put(bytes));
+    writer.data(Uint8Array.of(1, 2, 3));
+    writer.call(inner.root, 5000, 10_000);
+    writer.data(Uint8Array.of(4));
+    const { root } = writer.finish();
+    const { at } = await leafBorders(chunks, root, Infinity, never);
+    const inside = [...whole.at].filter((place) => place > 5000 && place < 15_000);
+    expect([...at]).toEqual([3, ...inside.map((place) => place - 5000 + 3), 10_003]);
+  });
+
+  test("are not looked for without end in a stream that calls one of its own many times", async () => {
+    const chunks = new MemoryChunks();
+    let root = chunks.put(Uint8Array.of(1));
+    let length = 1;
+    for (let level = 0; level < 7; level++) {
+      const writer = new StreamWriter((_ref, bytes) => void chunks.put(bytes));
+      for (let call = 0; call < 64; call++) {
+        if (level === 0) writer.copy(root, 0, length);
+        else writer.call(root, 0, length);
+      }
+      ({ root, length } = writer.finish());
+    }
+    expect(length).toBe(64 ** 7);
+    const reads = chunks.reads;
+    const { at } = await leafBorders(chunks, root, 10_000, never);
+    expect(at.length).toBeLessThan(10_000);
+    expect(at.length).toBeGreaterThan(9000);
+    expect(chunks.reads - reads).toBeLessThan(10);
+  });
+});
+
 describe("samples", () => {
   test("are few, however many tasks there are, and stand for their neighbours", () => {
     for (const tasks of [1, 10, 255, 256, 257, 4096, 4097, 1_000_000]) {
@@ -94,7 +136,7 @@ describe("samples", () => {
     const chunks = new MemoryChunks();
     const { root, length, leafAt } = longStream(chunks);
     const inputs = [{ name: "x", root, length }];
-    const splits = planSplits(inputs, { reader: { kind: "lines" }, slots: 2, splitBytes: 500_000 });
+    const splits = planSplits(inputs, { reader: { kind: "lines" }, yields: "value", splitBytes: 500_000 });
     const { refs, perTask, stride } = await sampleSplits(chunks, splits, inputs, never);
     expect(stride).toBe(1);
     for (let task = 0; task < splits.count; task++) {

@@ -1,27 +1,65 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket } from "../../../packets/packet.ts";
-import { JOB_TASKS_MAX, SPLIT_BYTES_MAX, SPLIT_BYTES_MIN } from "../../../runtime/limits.ts";
-import { parseQuoteCount, quotedSplits, selectSplits, splitsToScan } from "../../../runtime/job/splits.ts";
-import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
+import {
+  GROUPS_SPLIT_BYTES_MIN,
+  JOB_TASKS_MAX,
+  SPLITS_MANY,
+  SPLIT_BYTES_MAX,
+  SPLIT_BYTES_MIN,
+} from "../../../runtime/limits.ts";
+import {
+  encodeSplits,
+  inputsToCut,
+  parseQuoteCount,
+  planSplits,
+  quotedSplits,
+  selectSplits,
+  splitsToScan,
+} from "../../../runtime/job/splits.ts";
 import type { JobInput } from "../../../runtime/contracts/jobs.ts";
+import type { LeafBorders } from "../../../runtime/stream/leaves.ts";
+import { Random } from "../../sim/random.ts";
 import type { SplitOptions, Splits } from "../../../runtime/job/splits.ts";
 
-const LINES: SplitOptions = { reader: { kind: "lines" }, slots: 2 };
+const LINES: SplitOptions = { reader: { kind: "lines" }, yields: "value" };
 
 function inputOf(length: number, fill = 1): JobInput {
   return { name: `${fill}`, root: new Uint8Array(32).fill(fill), length };
 }
 
+/** Leaves as long as a chunker makes them. */
+function leavesOf(length: number, seed: number): LeafBorders {
+  const random = new Random(seed);
+  const at: number[] = [];
+  for (let place = random.integer(16_384, 110_000); place < length; place += random.integer(16_384, 110_000))
+    at.push(place);
+  const rank = Uint32Array.from(at, () => random.integer(0, 2 ** 32 - 1));
+  return { at: Float64Array.from(at), rank };
+}
+
+/** The leaves after `bytes` were inserted at `place`: the one there is another, and one more. */
+function inserted({ at, rank }: LeafBorders, place: number, bytes: number, random: Random): LeafBorders {
+  const index = at.findIndex((border) => border > place);
+  const places = [...at].map((border) => (border > place ? border + bytes : border));
+  const ranks = [...rank];
+  ranks[index - 1] = random.integer(0, 2 ** 32 - 1);
+  places.splice(index, 0, place + bytes / 2);
+  ranks.splice(index, 0, random.integer(0, 2 ** 32 - 1));
+  return { at: Float64Array.from(places), rank: Uint32Array.from(ranks) };
+}
+
 /** Each input is covered by its splits, in order and without gaps. */
 function expectCovered(splits: Splits, inputs: readonly JobInput[]): void {
   const ends = inputs.map(() => 0);
+  const wrong: number[] = [];
   for (let task = 0; task < splits.count; task++) {
     const input = splits.input[task]!;
-    expect(splits.from[task]).toBe(ends[input]);
-    expect(splits.length[task]).toBeGreaterThan(0);
+    if (splits.from[task] !== ends[input] || !(splits.length[task]! > 0)) wrong.push(task);
     ends[input]! += splits.length[task]!;
   }
+  expect(wrong).toEqual([]);
   expect(ends).toEqual(inputs.map(({ length }) => length));
 }
 
@@ -31,19 +69,18 @@ describe("the size of splits", () => {
     expect(planSplits([inputOf(0), inputOf(0)], LINES)).toMatchObject({ count: 0, bytes: 0 });
   });
 
-  test("several a slot, and neither tiny nor huge", () => {
-    for (const length of [1, 1000, 100_000, 3_000_000, 50_000_000, 5_000_000_000]) {
-      for (const slots of [1, 4, 64]) {
+  test("follow from the length: about so many while that makes them neither tiny nor huge", () => {
+    for (const yields of ["value", "groups", "bytes"] as const) {
+      for (let length = 1; length < 2 ** 40; length = Math.ceil(length * 2.3)) {
         const inputs = [inputOf(length)];
-        const splits = planSplits(inputs, { ...LINES, slots });
+        const splits = planSplits(inputs, { ...LINES, yields });
         expectCovered(splits, inputs);
         const largest = splits.length.reduce((a, b) => Math.max(a, b), 0);
-        expect(largest).toBeLessThanOrEqual(SPLIT_BYTES_MAX);
-        if (splits.count > 1) expect(largest).toBeGreaterThanOrEqual(SPLIT_BYTES_MIN);
-        if (largest > SPLIT_BYTES_MIN && largest < SPLIT_BYTES_MAX) {
-          expect(splits.count / slots).toBeGreaterThanOrEqual(4);
-          expect(splits.count / slots).toBeLessThanOrEqual(8);
-        }
+        const least = yields === "groups" ? GROUPS_SPLIT_BYTES_MIN : SPLIT_BYTES_MIN;
+        if (length > 3 * least) expect(largest).toBeGreaterThanOrEqual(least);
+        if (length > 64 * least) expect(splits.count).toBeGreaterThan(10);
+        if (length < SPLITS_MANY * SPLIT_BYTES_MAX) expect(splits.count).toBeLessThan(2 * SPLITS_MANY);
+        expect(largest).toBeLessThanOrEqual(1.5 * SPLIT_BYTES_MAX);
       }
     }
   });
@@ -64,18 +101,20 @@ describe("the size of splits", () => {
       ],
     } as const;
     for (const splitBytes of [undefined, 1, 100, 70_000]) {
-      const options = { reader, slots: 4, ...(splitBytes === undefined ? {} : { splitBytes }) };
-      const splits = planSplits([inputOf(9 * 100_000)], options);
+      const inputs = [inputOf(9 * 100_000)];
+      const splits = planSplits(inputs, { reader, yields: "value", splitBytes }, [leavesOf(900_000, 5)]);
+      expectCovered(splits, inputs);
       expect(splits.from.every((from) => from % 9 === 0)).toBe(true);
     }
-    const sized = planSplits([inputOf(1_000_000)], { reader: { kind: "bytes", size: 1000 }, slots: 4 });
+    const reading = { reader: { kind: "bytes", size: 1000 }, yields: "value" } as const;
+    const sized = planSplits([inputOf(1_000_000)], reading);
     expect(sized.from.every((from) => from % 1000 === 0)).toBe(true);
   });
 
   test("petabytes make as many tasks as a job may have, and no more", () => {
     const splits = planSplits([inputOf(2 ** 50), inputOf(1)], LINES);
     expect(splits.count).toBeLessThanOrEqual(JOB_TASKS_MAX);
-    expect(splits.count).toBeGreaterThan(JOB_TASKS_MAX / 2);
+    expect(splits.count).toBeGreaterThan(JOB_TASKS_MAX / 4);
   });
 
   test("a size that makes too many tasks is refused before anything is allocated", () => {
@@ -96,6 +135,78 @@ describe("the size of splits", () => {
       { op: Op.EXEC, flags: Flag.STREAM | Flag.QUOTED, at: 1, from: 8, length: 2, ref: inputs[0]!.root },
       { op: Op.EXEC, flags: Flag.STREAM, at: 2, from: 0, length: 5, ref: inputs[1]!.root },
     ]);
+  });
+});
+
+describe("the plan", () => {
+  const shapes = fc.record({
+    lengths: fc.array(fc.integer({ min: 0, max: 80_000_000 }), { minLength: 1, maxLength: 4 }),
+    yields: fc.constantFrom("value" as const, "groups" as const, "bytes" as const),
+    reader: fc.constantFrom<SplitOptions["reader"]>(
+      { kind: "lines" },
+      { kind: "blocks" },
+      { kind: "csv", separator: ",", header: true },
+      { kind: "bytes", size: 1000 },
+    ),
+    splitBytes: fc.option(fc.integer({ min: 50_000, max: 9_000_000 }), { nil: undefined }),
+    seed: fc.integer({ min: 1, max: 1000 }),
+  });
+
+  test("is a function of lengths, leaves, reader and options: covers everything, within its sizes, always alike", () => {
+    fc.assert(
+      fc.property(shapes, ({ lengths, seed, ...options }) => {
+        const inputs = lengths.map((length, index) => inputOf(length, index + 1));
+        const borders = lengths.map((length, index) => leavesOf(length, seed + index));
+        const splits = planSplits(inputs, options, borders);
+        expectCovered(splits, inputs);
+        expect(planSplits(inputs, options, borders)).toEqual(splits);
+        // Only the borders that were asked for matter.
+        const asked = inputsToCut(inputs, options);
+        const some = borders.map((each, index) => (asked.includes(index) ? each : undefined));
+        expect(planSplits(inputs, options, some)).toEqual(splits);
+        if (options.splitBytes !== undefined) expect(asked).toEqual([]);
+        // Neither names nor roots do.
+        const renamed = inputs.map((input) => ({ ...input, name: "x", root: new Uint8Array(32) }));
+        expect(planSplits(renamed, options, borders)).toEqual(splits);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("ends splits where leaves meet, so an insertion moves a border or two and not all", () => {
+    const seeds = 100;
+    for (const length of [3_000_000, 20_000_000, 300_000_000]) {
+      for (const yields of ["value", "groups"] as const) {
+        let moved = 0;
+        for (let seed = 1; seed <= seeds; seed++) {
+          const leaves = leavesOf(length, seed);
+          const options = { ...LINES, yields };
+          const before = planSplits([inputOf(length)], options, [leaves]);
+          const met = new Set(leaves.at);
+          const elsewhere = [...before.from].filter((from) => from > 0 && !met.has(from));
+          expect(elsewhere.length).toBeLessThan(before.count / 4);
+          const place = 10_000 + leaves.at[Math.floor(leaves.at.length * 0.4)]!;
+          const more = inserted(leaves, place, 1000, new Random(seed));
+          const after = planSplits([inputOf(length + 1000)], options, [more]);
+          const known = new Set([...before.from].map((from) => (from > place ? from + 1000 : from)));
+          moved += [...after.from].filter((from) => !known.has(from)).length;
+        }
+        expect(moved / seeds).toBeLessThan(2);
+      }
+    }
+  });
+
+  test("keeps 64 lanes at least 80 % busy on 256 MB, and two lanes with few splits", () => {
+    for (const yields of ["value", "groups"] as const) {
+      for (let seed = 1; seed <= 20; seed++) {
+        const length = 256_000_000;
+        const splits = planSplits([inputOf(length)], { ...LINES, yields }, [leavesOf(length, seed)]);
+        const lanes = new Float64Array(64);
+        for (const bytes of splits.length) lanes[lanes.indexOf(Math.min(...lanes))]! += bytes;
+        expect(length / (64 * Math.max(...lanes))).toBeGreaterThanOrEqual(0.8);
+        expect(splits.count).toBeLessThan(yields === "groups" ? 100 : 400);
+      }
+    }
   });
 });
 

@@ -1,11 +1,16 @@
-/** Which chunks of a stream hold the bytes at some positions, found by going down its tree and nowhere else. */
+/**
+ * The leaves of a stream: the packets that yield bytes themselves, wherever in its tree they stand. Found by reading streams,
+ * and none of the chunks that the bytes are in.
+ */
 import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { Op, REF_BYTES } from "../../packets/layout.ts";
+import { readInteger32 } from "../../packets/integer.ts";
+import { Offset, Op, PACKET_BYTES, REF_BYTES } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
-import { atOf, fromAt, opAt, refOf } from "../../packets/packet.ts";
+import { atOf, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
+import { StreamCache } from "./stream-cache.ts";
 
 /** Streams that are read together. */
 const STREAMS_AT_ONCE = 64;
@@ -45,6 +50,55 @@ export async function leafRefs(
     visits = below;
   }
   return found;
+}
+
+/** Where the leaves of a stream meet. */
+export interface LeafBorders {
+  /** Positions in what the stream yields, ascending: one leaf ends there and the next begins. */
+  readonly at: Float64Array;
+  /** The first four bytes of the ref of each leaf that begins there: as good as chance, and the same wherever it stands. */
+  readonly rank: Uint32Array;
+}
+
+/**
+ * The borders of a stream's leaves, those of its first `packetsMax` packets: further ones are not looked for. Rejects as
+ * reading and parsing streams does.
+ */
+export async function leafBorders(
+  source: ChunkSource,
+  root: Ref,
+  packetsMax: number,
+  signal: AbortSignal,
+): Promise<LeafBorders> {
+  const streams = new StreamCache(source, signal);
+  const at: number[] = [];
+  const rank: number[] = [];
+  let packets = 0;
+
+  /** The bytes `from` to `end` of a stream stand from `base` on. */
+  const visit = async (ref: Ref, from: number, end: number, base: number, depth: number): Promise<void> => {
+    const stream = await streams.get(ref);
+    const { frame } = stream;
+    const first = stream.find(from);
+    for (let index = Math.max(0, first); first >= 0 && index < stream.count; index++) {
+      const start = Math.max(from, atOf(frame, index));
+      if (start >= end || packets >= packetsMax) return;
+      packets++;
+      const op = opAt(frame, index);
+      const position = base + start - from;
+      if (op === Op.CALL && depth < CALL_DEPTH_MAX) {
+        const inside = fromAt(frame, index) + start - atOf(frame, index);
+        const stop = fromAt(frame, index) + Math.min(lengthAt(frame, index), end - atOf(frame, index));
+        await visit(refOf(frame, index), inside, stop, position, depth + 1);
+      } else if (lengthAt(frame, index) > 0 && position > 0) {
+        at.push(position);
+        rank.push(readInteger32(frame, index * PACKET_BYTES + Offset.ref));
+      }
+    }
+  };
+
+  await visit(root, 0, Number.MAX_SAFE_INTEGER, 0, 0);
+  return { at: Float64Array.from(at), rank: Uint32Array.from(rank) };
 }
 
 function descend(visit: Visit, stream: Stream, found: Uint8Array, below: Map<string, Visit>): void {
