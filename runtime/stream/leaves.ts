@@ -10,7 +10,7 @@ import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { StreamCache } from "./stream-cache.ts";
+import { StreamCache } from "./caches.ts";
 
 /** Streams that are read together. */
 const STREAMS_AT_ONCE = 64;
