@@ -19,10 +19,17 @@ import { CHUNK_BYTES_MAX } from "./limits.ts";
 export function invalidPacket(frame: Uint8Array, index: number): string | null {
   const start = index * PACKET_BYTES;
   if (start + PACKET_BYTES > frame.byteLength) return "shorter than 64 bytes";
+  if (OP_NAMES[frame[start]! as Op] === undefined) return "unknown op";
+  if (readInteger32(frame, start + Offset.check) !== packetCheck(frame, start)) return "check does not match";
+  return invalidFields(frame, index);
+}
+
+/** The same for 64 bytes that are there and whose check was compared before a field of them was changed. */
+export function invalidFields(frame: Uint8Array, index: number): string | null {
+  const start = index * PACKET_BYTES;
   const op = frame[start]! as Op;
   const name = OP_NAMES[op];
   if (name === undefined) return "unknown op";
-  if (readInteger32(frame, start + Offset.check) !== packetCheck(frame, start)) return "check does not match";
   const flags = frame[start + Offset.flags]!;
   if ((flags & ~FLAGS_ALLOWED[name]) !== 0) return "undefined flag";
   const at = readInteger(frame, start + Offset.at);

@@ -2,7 +2,7 @@
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { takeIn } from "../../packets/exec-frame.ts";
+import { execFrame } from "../../packets/exec-frame.ts";
 import { Op } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { encodePacket } from "../../packets/packet.ts";
@@ -64,7 +64,7 @@ export class RemoteExecutors implements Service {
     return {
       exec: (frame) => {
         if (!this.#listeners.has(lane)) return;
-        const packets = takeIn(frame, lane);
+        const packets = execFrame(frame, lane);
         this.#link.notify({
           type: MessageType.EXEC,
           priority: Priority.interactive,

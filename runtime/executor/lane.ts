@@ -10,7 +10,7 @@
  */
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
-import { takeIn } from "../../packets/exec-frame.ts";
+import { execFrame } from "../../packets/exec-frame.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, packetCount } from "../../packets/packet.ts";
@@ -109,7 +109,7 @@ export class LocalLane implements Lane {
 
   exec(frame: Uint8Array): void {
     if (this.#ended) return;
-    const own = takeIn(frame, this.#context.number);
+    const own = execFrame(frame, this.#context.number);
     const packets = this.#unanswered + packetCount(own);
     if (packets > LANE_PACKETS_MAX) return this.#lose(overfull(packets));
     this.#unanswered = packets;

@@ -2,7 +2,7 @@
 import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { copyExecs } from "../../packets/exec-frame.ts";
+import { execPackets } from "../../packets/exec-frame.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Op } from "../../packets/layout.ts";
 import { packetCount, writePacket } from "../../packets/packet.ts";
@@ -51,7 +51,7 @@ export class LoadedProgram implements AsyncDisposable {
   async exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
     const either = signal === undefined ? this.#abort.signal : AbortSignal.any([signal, this.#abort.signal]);
     either.throwIfAborted();
-    const own = takeIn(frame, this.#base);
+    const own = execFrame(frame, this.#base);
     const count = packetCount(own);
     if (count === 0) return own;
     if (this.#frames >= PROGRAM_FRAMES_MAX) throw overLimit("frames", this.#frames + 1, PROGRAM_FRAMES_MAX);
@@ -126,10 +126,10 @@ function listenerFor(
 }
 
 /** A copy of the frame whose packets are numbered from `base` on. Throws PFS_PACKET_INVALID, PFS_JOB_OVER_LIMIT. */
-function takeIn(frame: Uint8Array, base: number): Uint8Array {
+function execFrame(frame: Uint8Array, base: number): Uint8Array {
   const count = packetCount(frame);
   if (count > JOB_TASKS_MAX) throw overLimit("tasks", count, JOB_TASKS_MAX);
-  return copyExecs(frame, 1, base);
+  return execPackets(frame, 1, base);
 }
 
 function overLimit(what: "frames" | "tasks", actual: number, max: number): JobError {

@@ -5,7 +5,7 @@ import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount, sealPacket } from "../../../packets/packet.ts";
 import { Stream } from "../../../packets/stream-reader.ts";
 import { writeKeptStream } from "../../../runtime/stream/ingest.ts";
-import { takeIn } from "../../../packets/exec-frame.ts";
+import { execFrame } from "../../../packets/exec-frame.ts";
 import { ResultStore } from "../../../runtime/executor/results.ts";
 import type { FrameOutcome } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { Manifest } from "../../../runtime/program/program.ts";
@@ -154,11 +154,11 @@ describe("writeKeptStream", () => {
   });
 });
 
-describe("takeIn", () => {
+describe("execFrame", () => {
   it("makes a copy with the lane's number, whatever lane the packets had", () => {
     for (const lane of [0, 1, 65_535]) {
       const frame = encodeFrame([{ ...exec(5, ZERO_REF, 0, 0), lane }]);
-      const own = takeIn(frame, 777);
+      const own = execFrame(frame, 777);
       expect(decodePacket(own)).toMatchObject({ lane: 777, at: 5 });
       expect(own.buffer).not.toBe(frame.buffer);
     }
@@ -177,7 +177,7 @@ describe("takeIn", () => {
       encodeFrame([{ op: Op.NOP }]),
       emptyFrame(4097),
     ]) {
-      expect(() => takeIn(frame, 1)).toThrow(expect.objectContaining({ code: "PFS_PACKET_INVALID" }));
+      expect(() => execFrame(frame, 1)).toThrow(expect.objectContaining({ code: "PFS_PACKET_INVALID" }));
     }
   });
 });
