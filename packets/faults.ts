@@ -20,6 +20,8 @@ export const FaultCode = {
   cancelled: 9,
   /** A defect of PacketFS, not of the program. */
   internal: 10,
+  /** The packet did not end for very long, twice, though it used little CPU time: its machine is stopped or overloaded. */
+  stalled: 11,
 } as const;
 export type FaultCode = (typeof FaultCode)[keyof typeof FaultCode];
 
@@ -34,6 +36,7 @@ const ERROR_CODES: Readonly<Record<FaultCode, string>> = {
   [FaultCode.badProgram]: "PFS_PROGRAM_INVALID",
   [FaultCode.cancelled]: "PFS_CANCELLED",
   [FaultCode.internal]: "PFS_INTERNAL",
+  [FaultCode.stalled]: "PFS_PACKET_STALLED",
 };
 
 /** The stable string for a FAULT's number; a number from a newer peer is an internal error. */

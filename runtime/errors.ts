@@ -44,6 +44,7 @@ export const JobErrorCode = {
   memoryLimit: "PFS_PROGRAM_MEMORY_LIMIT",
   outputLimit: "PFS_PROGRAM_OUTPUT_LIMIT",
   quarantined: "PFS_PACKET_QUARANTINED",
+  stalled: "PFS_PACKET_STALLED",
   inputMissing: "PFS_INPUT_MISSING",
   /** The result cannot have this name; data: reason. */
   invalidName: "PFS_NAME_INVALID",
@@ -64,8 +65,10 @@ export const SandboxErrorCode = {
   startFailed: "PFS_EXECUTOR_START_FAILED",
   /** The executor process ended before it answered; data: reason (closed, memory, deadline, crash), detail. */
   ended: "PFS_EXECUTOR_ENDED",
-  /** This very call did not end in its time, and its executor process was killed for it; data: limitMs. */
+  /** This very call used more CPU time than it may, and its executor process was killed for it; data: limitMs, cpuMs. */
   deadline: "PFS_EXECUTOR_DEADLINE",
+  /** This very call did not end for very long, though it used little CPU time; data: ceilingMs, limitMs, cpuMs. */
+  stalled: "PFS_EXECUTOR_STALLED",
   /** More calls wait than EXECUTOR_QUEUE_MAX; data: max. */
   busy: "PFS_EXECUTOR_BUSY",
   /** The memory that input bytes cross in cannot be made or written; data: reason. */

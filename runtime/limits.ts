@@ -62,7 +62,7 @@ export const WALK_REFS = 4096;
 
 // ── sandbox ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a program gets when it asks for nothing else, per packet. */
+/** What a program gets when it asks for nothing else, per packet. Time is CPU time of the thread that it runs on. */
 export const PROGRAM_LIMITS_DEFAULT: ProgramLimits = {
   timeMs: 10_000,
   memoryBytes: 256 * 1024 * 1024,
@@ -85,7 +85,7 @@ export const PROGRAM_LIMITS_MAX: ProgramLimits = {
 /** A program's module, as text, and the JSON text of its arguments. */
 export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
 export const PROGRAM_ARGS_BYTES_MAX: number = 1024 * 1024;
-/** What a program's module may take to evaluate, unless the caller says otherwise. */
+/** CPU time that a program's module may take to evaluate, unless the caller says otherwise. */
 export const PROGRAM_LOAD_TIME_MS = 2_000;
 /** Columns of a reader, and UTF-16 units of a column's name. */
 export const READER_COLUMNS_MAX = 1_024;
@@ -101,16 +101,20 @@ export const EXECUTOR_THREADS_MAX = 64;
 export const THREAD_ISOLATES_MAX = 8;
 /** Calls of one executor process that wait for their turn. */
 export const EXECUTOR_QUEUE_MAX = 4_096;
-/** How long a process may take to start. */
-export const EXECUTOR_START_MS = 15_000;
-/** How much longer than its time limit a frame may take before its process is ended. */
-export const EXECUTOR_GRACE_MS = 500;
+/** How long a process may take to start. Only as a backstop: a machine that is busy, or was suspended, starts it slowly. */
+export const EXECUTOR_START_MS = 150_000;
+/** CPU time of its thread that a frame may take beside its program's: reading its inputs, taking over what it yielded. */
+export const EXECUTOR_GRACE_MS = 250;
+/**
+ * Wall-clock time after which a call of an executor process is given up although it used little CPU: so many times what it
+ * may use of that, but at least so long.
+ */
+export const WALL_CEILING_TIMES = 10;
+export const WALL_CEILING_MS_MIN = 30_000;
 /** How often the memory of an executor process is looked at. */
 export const EXECUTOR_RSS_POLL_MS = 20;
 /** What a process may say on stderr before it dies; only the end is kept. */
 export const EXECUTOR_STDERR_BYTES = 4_096;
-/** How long taking over what a frame did until it was stopped may take. */
-export const COLLECT_TIME_MS = 100;
 /** How long shared memory stays empty before its memory is given back. */
 export const SHARED_MEMORY_IDLE_MS = 200;
 /** How long after a spare process was taken the next one is started, so that it does not slow the first packets. */
@@ -132,7 +136,7 @@ export const RUN_PACKETS_MAX = 1024;
 export const RUN_INPUT_BYTES_MAX: number = 256 * 1024;
 /** Inputs up to this size are gathered in memory, larger ones written to shared memory piece by piece. */
 export const GATHER_BYTES_MAX: number = 64 * 1024;
-/** How long a frame should run: long enough to hide what sending it costs, short enough to find a stuck packet in. */
+/** CPU time that a frame should take: long enough to hide what sending it costs, short enough to find a stuck packet in. */
 export const RUN_AIM_MS = 20;
 /** Verified chunks that stay in memory for the inputs of packets to come. */
 export const INPUT_CACHE_BYTES: number = 32 * 1024 * 1024;

@@ -12,6 +12,9 @@
  *                             │ process died
  *                             ▼
  *                           FAULT: memory limit when memory was the reason both times, otherwise quarantined
+ *
+ * One that did not end for very long although it used little CPU time is not to blame either: it runs again, alone, and only
+ * the second time that is its answer.
  */
 import { FaultCode } from "../../packets/faults.ts";
 import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
@@ -202,12 +205,12 @@ export class FrameSize {
     return this.#packets;
   }
 
-  /** Learns from a frame of `packets` packets that took `milliseconds`. */
-  ran(packets: number, milliseconds: number): void {
-    if (milliseconds > this.#aimMs) {
-      const fitting = Math.floor((packets * this.#aimMs) / milliseconds);
+  /** Learns from a frame of `packets` packets that took `cpuMs` of CPU time. */
+  ran(packets: number, cpuMs: number): void {
+    if (cpuMs > this.#aimMs) {
+      const fitting = Math.floor((packets * this.#aimMs) / cpuMs);
       this.#packets = Math.max(1, Math.min(this.#packets, fitting));
-    } else if (milliseconds < this.#aimMs / 2) {
+    } else if (cpuMs < this.#aimMs / 2) {
       // A frame that was not full says nothing about fuller ones than twice itself.
       this.#packets = Math.max(this.#packets, Math.min(RUN_PACKETS_MAX, packets * 2));
     }
@@ -219,8 +222,8 @@ export class FrameSize {
   }
 }
 
-/** `crash` is any end that was nobody's decision: an abort inside V8, a signal from outside. */
-export type DeathReason = "memory" | "crash";
+/** `crash` is any end that was nobody's decision: an abort inside V8, a signal from outside. `stall` is no end for too long. */
+export type DeathReason = "memory" | "crash" | "stall";
 
 /** A packet (64 bytes) that runs one a frame from now on, and the deaths that it was in flight at. */
 export interface Trial {
@@ -245,8 +248,11 @@ export function afterDeath(trial: Trial, { reason, alone, fresh }: Circumstances
   const deaths = [...trial.deaths, reason];
   // Memory that was taken while the packet was the only one that ever ran there can be nobody else's.
   if (reason === "memory" && alone && fresh) return { kind: "fault", code: FaultCode.memoryLimit };
-  if (!alone || deaths.length < 2) return { kind: "retry", trial: { packet: trial.packet, deaths } };
-  const byMemory = deaths.every((death) => death === "memory");
+  // A stall is nobody's doing, so it makes no other death the second one.
+  const alike = deaths.filter((death) => (death === "stall") === (reason === "stall"));
+  if (!alone || alike.length < 2) return { kind: "retry", trial: { packet: trial.packet, deaths } };
+  if (reason === "stall") return { kind: "fault", code: FaultCode.stalled };
+  const byMemory = alike.every((death) => death === "memory");
   return { kind: "fault", code: byMemory ? FaultCode.memoryLimit : FaultCode.quarantined };
 }
 

@@ -29,7 +29,7 @@ import type { StoredProgram } from "./local-executor.ts";
 import type { SharedProcesses } from "./shared-processes.ts";
 import { ProcessGone } from "./input-buffer.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
-import type { FrameOutcome } from "../sandbox/process/executor-process.ts";
+import type { FrameOutcome, RanFrame } from "../sandbox/process/executor-process.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import type { InputSource } from "../stream/inputs.ts";
 
@@ -295,8 +295,7 @@ export class FrameRunner {
     const packets = packetCount(frame);
     running.framesSent++;
     running.packetsInFlight += packets;
-    const startedAt = performance.now();
-    let outcome: FrameOutcome;
+    let outcome: RanFrame;
     try {
       outcome = await running.process.run(this.#lane, frame, extents);
     } catch (error) {
@@ -305,7 +304,7 @@ export class FrameRunner {
       if (offset !== undefined) running.space.free(offset);
     }
     running.packetsInFlight -= packets;
-    this.#work.size.ran(packets, performance.now() - startedAt);
+    this.#work.size.ran(packets, outcome.cpuMs);
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
     this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
     return { ran: { frame, outcome }, refused };
@@ -319,10 +318,9 @@ export class FrameRunner {
       this.#work.separate(frame);
       return [];
     }
-    if (!hasCode(error, SandboxErrorCode.ended)) throw error;
-    const { reason, detail = "" } = error.data;
-    if (reason !== "memory" && reason !== "crash") {
-      // Another frame's deadline: these packets did nothing.
+    const { reason, detail } = deathOf(error);
+    if (reason !== "memory" && reason !== "crash" && reason !== "stall") {
+      // Another frame's deadline, or its stall: these packets did nothing.
       this.#work.putBack(frame, work);
       return [];
     }
@@ -330,4 +328,12 @@ export class FrameRunner {
     const faults = this.#work.died(frame, work, { reason, alone, fresh: running.framesSent === 1 });
     return faults.map(({ packet, code }) => ({ packet, code, detail: String(detail) }));
   }
+}
+
+/** What the process died of while a frame was in flight. Rethrows what is no death. */
+function deathOf(error: unknown): { readonly reason: unknown; readonly detail: unknown } {
+  if (hasCode(error, SandboxErrorCode.stalled)) return { reason: "stall", detail: error.message };
+  if (!hasCode(error, SandboxErrorCode.ended)) throw error;
+  const { reason, detail = "" } = error.data;
+  return { reason, detail };
 }

@@ -160,6 +160,8 @@ function reasonOf({ description: { limits } }: Manifest, code: number): string {
       return `yielded more than its limit of ${limits.outputBytes} bytes`;
     case FaultCode.quarantined:
       return "ended its executor process twice, the second time while it ran alone";
+    case FaultCode.stalled:
+      return `did not end for very long, twice, though it used little of its ${limits.timeMs} ms of CPU time`;
     case FaultCode.inputMissing:
       return "its input cannot be read";
     case FaultCode.badRecord:

@@ -7,10 +7,12 @@
  */
 import { refToHex, sha256 } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
 import { SandboxError, SandboxErrorCode } from "../errors.ts";
 import type { InputMemory } from "./input-buffer.ts";
 import {
   EXECUTOR_BASE_BYTES,
+  IDLE_DEATHS_MAX,
   EXECUTOR_THREAD_BYTES,
   INSPECTED_KEPT_MS,
   LANES_PER_PROCESS,
@@ -20,7 +22,7 @@ import type {
   ExecutorOptions,
   ExecutorProcess,
   LaneProgram,
-  FrameOutcome,
+  RanFrame,
 } from "../sandbox/process/executor-process.ts";
 
 type EndReason = Awaited<ExecutorProcess["ended"]>;
@@ -180,7 +182,7 @@ export class LaneProcess {
     await this.#process.load(lane, program);
   }
 
-  run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<FrameOutcome> {
+  run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<RanFrame> {
     return this.#process.run(lane, frame, extents);
   }
 
@@ -253,14 +255,14 @@ export function processOptions(
 
 /**
  * A process in which `begin` succeeded, and its result. `taken` is told of each process as soon as there is one. Rejects
- * with what `begin` rejects with, and with PFS_PROGRAM_INVALID when the process does not survive it: it was stuck, or
- * ended twice.
+ * with what `begin` rejects with, and with PFS_PROGRAM_INVALID when two processes in a row did not survive it.
  */
 export async function startWith<P extends { close(): Promise<void> }, T>(
   take: () => Promise<P>,
   begin: (process: P) => Promise<T>,
   taken: (process: P) => void = () => undefined,
 ): Promise<{ readonly process: P; readonly result: T }> {
+  let deaths = 0;
   for (let attempt = 1; ; attempt++) {
     const process = await take();
     taken(process);
@@ -268,9 +270,10 @@ export async function startWith<P extends { close(): Promise<void> }, T>(
       return { process, result: await begin(process) };
     } catch (error) {
       await process.close();
-      const blame = blameOf(error);
-      if (blame === undefined) throw error;
-      if (blame === "once" && attempt === 1) continue;
+      if (!mayBeAccident(error)) throw error;
+      if (diedOfItself(error)) deaths++;
+      else if (attempt > IDLE_DEATHS_MAX) throw error;
+      if (deaths < 2) continue;
       const reason = `its executor process does not survive loading it: ${(error as Error).message}`;
       throw new SandboxError(
         SandboxErrorCode.invalidProgram,
@@ -282,9 +285,14 @@ export async function startWith<P extends { close(): Promise<void> }, T>(
   }
 }
 
-/** Whether the program is to blame: at once for a stuck process, at the second time for one that ended. */
-function blameOf(error: unknown): "at once" | "once" | undefined {
-  if (hasCode(error, SandboxErrorCode.deadline)) return "at once";
-  if (!hasCode(error, SandboxErrorCode.ended) || error.data["reason"] === "closed") return undefined;
-  return "once";
+/** Not of a machine that is stopped or overloaded, nor of what another lane of its process did: these say nothing. */
+function diedOfItself(error: PacketfsError): boolean {
+  const { reason } = error.data;
+  return hasCode(error, SandboxErrorCode.ended) && (reason === "memory" || reason === "crash");
+}
+
+/** Whether it may go well the next time: the process ended although nobody wanted it to, or did not get on. */
+export function mayBeAccident(error: unknown): error is PacketfsError {
+  if (hasCode(error, SandboxErrorCode.stalled)) return true;
+  return hasCode(error, SandboxErrorCode.ended) && error.data["reason"] !== "closed";
 }

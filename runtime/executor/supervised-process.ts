@@ -9,7 +9,7 @@
 import { hasCode } from "../../packets/errors.ts";
 import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { InputBuffer } from "./input-buffer.ts";
-import { startWith } from "./shared-processes.ts";
+import { mayBeAccident, startWith } from "./shared-processes.ts";
 import type { LaneProcess } from "./shared-processes.ts";
 import { IDLE_DEATHS_MAX } from "../limits.ts";
 
@@ -121,8 +121,7 @@ export class SupervisedProcess {
 
 /** Whether another try can help: the process did not start, or ended when nobody wanted it to. */
 function mayComeUp(error: unknown): boolean {
-  if (hasCode(error, SandboxErrorCode.startFailed)) return true;
-  return hasCode(error, SandboxErrorCode.ended) && error.data["reason"] !== "closed";
+  return hasCode(error, SandboxErrorCode.startFailed) || mayBeAccident(error);
 }
 
 async function endProcess(running: Running): Promise<void> {

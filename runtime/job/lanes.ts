@@ -148,7 +148,10 @@ function isIn(batch: Batch, at: number): boolean {
 
 function outcomeOf(code: number): Outcome {
   const isHere =
-    code === FaultCode.inputMissing || code === FaultCode.internal || code === FaultCode.cancelled;
+    code === FaultCode.inputMissing ||
+    code === FaultCode.internal ||
+    code === FaultCode.cancelled ||
+    code === FaultCode.stalled;
   return isHere ? Outcome.elsewhere : Outcome.final;
 }
 

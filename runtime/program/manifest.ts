@@ -101,10 +101,9 @@ export function parseDescription(json: string): ProgramDescription {
   return result.output;
 }
 
-export function invalidProgram(reason: string): SandboxError {
-  return new SandboxError(SandboxErrorCode.invalidProgram, `the program does not load: ${reason}`, {
-    reason,
-  });
+export function invalidProgram(reason: string, cause?: unknown): SandboxError {
+  const message = `the program does not load: ${reason}`;
+  return new SandboxError(SandboxErrorCode.invalidProgram, message, { reason }, { cause });
 }
 
 function isJson(text: string): boolean {

@@ -53,7 +53,7 @@ async function doctor({ output, options, signal, finish }: Context): Promise<voi
     versionChecks,
     machineChecks,
     () => storeChecks(storeDirectory(options)),
-    async () => [await sharedMemoryCheck(), await isolateCheck(), await programCheck()],
+    async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
     networkChecks,
     environmentChecks,
   ];
@@ -213,7 +213,16 @@ async function programCheck(): Promise<Check> {
   }
 }
 
-/** Where the windows lie through which programs get their bytes. */
+/** What the time limits of programs count here. */
+async function timeCheck(): Promise<Check> {
+  const { TIME_SOURCE } = await import("../../runtime/sandbox/process/executor-process.ts");
+  if (TIME_SOURCE === "CPU time") return ok("sandbox", "time limits", "count CPU time");
+  const advice =
+    "this system does not tell the CPU time of threads, so a busy machine costs programs some of theirs";
+  return warning("sandbox", "time limits", `count ${TIME_SOURCE}`, advice);
+}
+
+/** Where the shared memory lies through which programs get their bytes. */
 async function sharedMemoryCheck(): Promise<Check> {
   const path = join(SHARED_MEMORY, `pfs-doctor-${randomBytes(8).toString("hex")}`);
   try {

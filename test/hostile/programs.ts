@@ -18,7 +18,7 @@ export interface HostileProgram {
   readonly yields?: string;
 }
 
-const LATE = [FaultCode.timeLimit, "PFS_EXECUTOR_DEADLINE"] as const;
+const LATE = ["PFS_EXECUTOR_DEADLINE"] as const;
 const FULL = [FaultCode.memoryLimit, "PFS_EXECUTOR_ENDED"] as const;
 /** Memory that is asked for faster than it can be given takes time instead. */
 const FULL_OR_LATE = [...FULL, ...LATE, FaultCode.threw] as const;

@@ -42,7 +42,7 @@ export interface FrameInput {
 export interface FrameLoop {
   readonly place: Place;
   run(input: FrameInput, runEntry: RunEntry): void;
-  collect(frame: number, code: number, text: string): ArrayBuffer;
+  collect(frame: number): ArrayBuffer;
 }
 
 export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop {
@@ -209,21 +209,13 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     p.collectGarbage();
   }
 
-  function collect(wanted: number, code: number, reason: string): ArrayBuffer {
+  function collect(wanted: number): ArrayBuffer {
     if (wanted !== frame) return new p.ArrayBuffer(8);
     if (running) undoPacket();
-    if (running && code !== 0) {
-      faults.clear();
-      try {
-        faults.fail(code, reason);
-      } catch {
-        finishPacket();
-      }
-    }
     return pack();
   }
 
-  /** The outcome's bytes: outcome.ts says what stands where. */
+  /** The outcome's bytes: protocol.ts says what stands where. */
   function pack(): ArrayBuffer {
     const statusesAt = 8 + next * 4 + logCount * 8;
     const result = new p.ArrayBuffer(statusesAt + next + logBytes + output.length());

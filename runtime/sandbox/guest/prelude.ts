@@ -1,6 +1,6 @@
 /**
  * The prelude: what an isolate holds beside the program. It is called once a frame, loops over the packets in here, and
- * leaves their results in one buffer (outcome.ts), so that nothing crosses the isolate's border per packet.
+ * leaves their results in one buffer (protocol.ts), so that nothing crosses the isolate's border per packet.
  */
 import type { installConsole } from "./console.ts";
 import type { makeCsvParser } from "./csv.ts";
@@ -64,11 +64,8 @@ export interface Prelude {
    * Either text or bytes.
    */
   run(frame: number, packets: number, meta: ArrayBuffer, text?: string, bytes?: ArrayBuffer): void;
-  /**
-   * What the frame yielded so far (outcome.ts). With a `code` the packet that was stopped in its middle ends with that
-   * fault.
-   */
-  collect(frame: number, code: number, text: string): ArrayBuffer;
+  /** What the frame's packets yielded (protocol.ts). One that did not end is not among them. */
+  collect(frame: number): ArrayBuffer;
 }
 
 export function makePrelude(p: Primordials, parts: PreludeParts, config: PreludeConfig): Prelude {
@@ -175,6 +172,6 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     inspect,
     load,
     run: (frame, packets, meta, text, bytes) => loop.run({ frame, packets, meta, text, bytes }, runEntry!),
-    collect: (frame, code, text) => loop.collect(frame, code, text),
+    collect: (frame) => loop.collect(frame),
   };
 }

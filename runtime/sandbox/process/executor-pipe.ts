@@ -2,21 +2,29 @@
  * The node's end of an executor process: its pipe, its calls and its end. Anything that goes wrong ends the process, by
  * SIGKILL, because nothing else is sure to.
  *
- * A few more calls are sent than the process has threads, so that no thread waits for the pipe; a call's deadline runs from
- * when a thread is free for it.
+ * A call runs on a thread that is chosen here, so that this side knows, without asking, whose CPU time it is that the thread
+ * uses. A thread that answers quickly gets a second call ahead, so that it does not wait for the pipe.
  *
- *   waiting ──▶ sent ──▶ running ──▶ answered
- *   (bounded)   (as many again as there are threads)
+ *   waiting ──▶ sent to a thread ──▶ running there ──▶ answered
+ *   (bounded)   (one ahead)                └──▶ too much CPU time: deadline. Too long, yet little of it: stalled
  */
 import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
-import { EXECUTOR_GRACE_MS, EXECUTOR_QUEUE_MAX, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
-import { MemoryWatch } from "./memory-watch.ts";
+import {
+  EXECUTOR_GRACE_MS,
+  EXECUTOR_QUEUE_MAX,
+  EXECUTOR_STDERR_BYTES,
+  RUN_AIM_MS,
+  WALL_CEILING_MS_MIN,
+  WALL_CEILING_TIMES,
+} from "../../limits.ts";
 import { MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "./protocol.ts";
 import type { Message, MessageKind } from "./protocol.ts";
+import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
+import type { ThreadClock } from "./usage.ts";
 
-export type EndReason = "closed" | "memory" | "deadline" | "crash";
+export type EndReason = "closed" | "memory" | "deadline" | "stalled" | "crash";
 
 export interface ExecutorEnd {
   readonly reason: EndReason;
@@ -25,8 +33,10 @@ export interface ExecutorEnd {
 }
 
 export interface Expected {
-  /** What the call may take on a thread, without the grace. */
+  /** CPU time that the call may take on its thread, without the grace. */
   readonly limitMs: number;
+  /** Wall-clock time after which it is given up whatever it used; a generous one by default. */
+  readonly ceilingMs?: number;
   /** Bytes that the answer's body may have. */
   readonly bodyBytesMax: number;
   readonly kinds: readonly MessageKind[];
@@ -34,6 +44,48 @@ export interface Expected {
   readonly check?: (message: Message) => boolean;
 }
 
+export interface Answer {
+  readonly message: Message;
+  readonly thread: number;
+  /** CPU time of the thread since it began, or since the answer before it was read. */
+  readonly cpuMs: number;
+}
+
+interface Call extends Required<Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax">> {
+  readonly id: number;
+  readonly kind: MessageKind;
+  readonly word: number;
+  readonly body: readonly Uint8Array[];
+  /** Returns false when this is no answer to it. */
+  readonly answer: (answer: Answer) => boolean;
+  readonly reject: (error: Error) => void;
+}
+
+/** What has no answer, but its place among the calls. */
+type Notice = Pick<Call, "kind" | "word">;
+
+/** One thread of the process, and the calls that were given to it. */
+interface Thread {
+  readonly index: number;
+  readonly clock: Pick<ThreadClock, "read" | "close">;
+  /** Calls for this very thread, which go before all others. */
+  readonly bound: Call[];
+  /** The first of them runs. */
+  readonly sent: Call[];
+  /** When the first of them began, in wall-clock time and in the thread's own. */
+  beganAt: number;
+  usedBefore: number;
+  /** Whether it gets calls ahead: its last answer took little. */
+  quick: boolean;
+  timer: NodeJS.Timeout | undefined;
+  /** Bytes that had been read when the first of them was found to be late; the answer may be among what was not read yet. */
+  readWhenLate: number | undefined;
+}
+
+/** Lets answers that have come meanwhile be read, in case that this process was busy and not the other. */
+const READ_ON_MS = 25;
+/** Between two looks at a thread that is near its limit. */
+const LOOK_AGAIN_MS_MIN = 10;
 /** What V8, isolated-vm and C++ say before they abort for lack of memory. */
 const OUT_OF_MEMORY = /out of memory|is_heap_oom|allocation failed|heap limit|last few GCs|bad_alloc/i;
 
@@ -42,23 +94,38 @@ export class ExecutorPipe {
   readonly ended: Promise<ExecutorEnd>;
   readonly #child: ChildProcess;
   readonly #pipe: Socket;
-  readonly #calls: CallQueue;
+  readonly #threads: readonly Thread[];
+  readonly #waiting: (Call | Notice)[] = [];
+  /** By call, where it was sent to. */
+  readonly #sent = new Map<number, Thread>();
   readonly #memory: MemoryWatch | undefined;
+  #bound = 0;
   #lastCall = 0;
   #end: ExecutorEnd | undefined;
 
-  constructor(child: ChildProcess, threads: number, rssBytesMax: number) {
+  /** The clocks are those of the process's threads, in their order; they are closed with it. */
+  constructor(
+    child: ChildProcess,
+    clocks: readonly Pick<ThreadClock, "read" | "close">[],
+    rssBytesMax: number,
+  ) {
     this.#child = child;
     this.#pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
-    this.#calls = new CallQueue(
-      threads,
-      (parts) => this.#write(parts),
-      (call) => this.#expire(call),
-    );
+    this.#threads = clocks.map((clock, index) => ({
+      index,
+      clock,
+      bound: [],
+      sent: [],
+      beganAt: 0,
+      usedBefore: 0,
+      quick: false,
+      timer: undefined,
+      readWhenLate: undefined,
+    }));
     this.ended = this.#watchEnd();
     this.#memory = MemoryWatch.supported ? this.#watchMemory(rssBytesMax) : undefined;
     const reader = new MessageReader(
-      (_kind, call) => this.#calls.find(call)?.bodyBytesMax ?? -1,
+      (_kind, call) => this.#bodyBytesMax(call),
       (message) => this.#take(message),
     );
     this.#pipe.on("data", (piece: Buffer) => {
@@ -72,8 +139,9 @@ export class ExecutorPipe {
     return this.#end;
   }
 
+  /** Calls that have no answer yet. */
   get pending(): number {
-    return this.#calls.size;
+    return this.#waiting.length + this.#bound + this.#sent.size;
   }
 
   /** Another limit of memory from now on. Returns false where the process watches itself. */
@@ -82,32 +150,43 @@ export class ExecutorPipe {
     return this.#memory !== undefined;
   }
 
-  /** Asks, and resolves with the answer. The parts of the body may not change until then. */
-  call(kind: MessageKind, word: number, body: readonly Uint8Array[], expected: Expected): Promise<Message> {
+  /**
+   * Asks, on a thread that has time or on the one that is given, and resolves with the answer. The parts of the body may not
+   * change until then.
+   */
+  call(
+    kind: MessageKind,
+    word: number,
+    body: readonly Uint8Array[],
+    expected: Expected,
+    thread?: number,
+  ): Promise<Answer> {
     if (this.#end !== undefined) return Promise.reject(endedError(this.#end));
-    if (this.#calls.size >= EXECUTOR_QUEUE_MAX) return Promise.reject(busyError());
+    if (this.pending >= EXECUTOR_QUEUE_MAX) return Promise.reject(busyError());
+    const { limitMs, ceilingMs = ceilingOf(limitMs), bodyBytesMax, kinds, check } = expected;
     const id = (this.#lastCall = (this.#lastCall % 0xffff_ffff) + 1);
-    const length = body.reduce((bytes, part) => bytes + part.byteLength, 0);
-    const { promise, resolve, reject } = Promise.withResolvers<Message>();
-    this.#calls.add({
-      id,
-      limitMs: expected.limitMs,
-      bodyBytesMax: expected.bodyBytesMax,
-      parts: [encodeHeader(kind, id, word, length), ...body],
-      answer: (message) => {
-        if (!expected.kinds.some((wanted) => wanted === message.kind)) return false;
-        if (expected.check?.(message) === false) return false;
-        resolve(message);
-        return true;
-      },
-      reject,
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    const answer = (given: Answer): boolean => {
+      const { message } = given;
+      if (!kinds.some((wanted) => wanted === message.kind) || check?.(message) === false) return false;
+      resolve(given);
+      return true;
+    };
+    const call = { id, kind, word, body, limitMs, ceilingMs, bodyBytesMax, answer, reject };
+    if (thread === undefined) this.#waiting.push(call);
+    else {
+      this.#threads[thread]!.bound.push(call);
+      this.#bound++;
+    }
+    this.#advance();
     return promise;
   }
 
-  /** Says what has no answer, behind all calls that came before it. */
+  /** Says what has no answer, behind all calls that came before it and were for no thread in particular. */
   tell(kind: MessageKind, word: number): void {
-    if (this.#end === undefined) this.#calls.tell([encodeHeader(kind, 0, word, 0)]);
+    if (this.#end !== undefined) return;
+    this.#waiting.push({ kind, word });
+    this.#advance();
   }
 
   /** Ends the process at once. Calls in flight reject with PFS_EXECUTOR_ENDED. */
@@ -117,7 +196,53 @@ export class ExecutorPipe {
     this.#end = end;
     this.#child.kill("SIGKILL");
     this.#pipe.destroy();
-    for (const call of this.#calls.clear()) call.reject(endedError(end));
+    const calls: Call[] = [];
+    this.#sent.clear();
+    for (const { timer, clock, sent, bound } of this.#threads) {
+      clearTimeout(timer);
+      clock.close();
+      calls.push(...sent.splice(0), ...bound.splice(0));
+    }
+    for (const waiting of this.#waiting.splice(0)) if ("id" in waiting) calls.push(waiting);
+    for (const call of calls) call.reject(endedError(end));
+  }
+
+  #advance(): void {
+    for (const thread of this.#threads) {
+      while (thread.bound.length > 0 && hasRoom(thread)) {
+        this.#bound--;
+        this.#send(thread.bound.shift()!, thread);
+      }
+    }
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if ("id" in next) {
+        const thread = this.#freest();
+        if (thread === undefined) return;
+        this.#send(next, thread);
+      } else {
+        this.#write([encodeHeader(next.kind, 0, 0, next.word, 0)]);
+      }
+      this.#waiting.shift();
+    }
+  }
+
+  /** The thread with the fewest calls that takes another. */
+  #freest(): Thread | undefined {
+    let best: Thread | undefined;
+    for (const thread of this.#threads) {
+      if (thread.sent.length === 0) return thread;
+      if (hasRoom(thread)) best ??= thread;
+    }
+    return best;
+  }
+
+  #send(call: Call, thread: Thread): void {
+    const { id, kind, word, body } = call;
+    const length = body.reduce((bytes, part) => bytes + part.byteLength, 0);
+    this.#sent.set(id, thread);
+    thread.sent.push(call);
+    if (thread.sent.length === 1) this.#begin(thread, thread.clock.read());
+    this.#write([encodeHeader(kind, id, thread.index, word, length), ...body]);
   }
 
   #write(parts: readonly Uint8Array[]): void {
@@ -126,19 +251,73 @@ export class ExecutorPipe {
     this.#pipe.uncork();
   }
 
-  #take(message: Message): void {
-    if (this.#end !== undefined) return;
-    const call = this.#calls.find(message.call);
-    if (call === undefined || !call.answer(message)) return this.kill("crash", "it answered nonsense");
-    this.#calls.remove(call.id);
+  /** Only what was sent can be answered, and only the first call of its thread. */
+  #bodyBytesMax(call: number): number {
+    const first = this.#sent.get(call)?.sent[0];
+    return first?.id === call ? first.bodyBytesMax : -1;
   }
 
-  #expire(late: Call): void {
+  #take(message: Message): void {
     if (this.#end !== undefined) return;
-    const { limitMs } = late;
-    const message = `the executor process did not answer within ${limitMs} ms and was killed`;
-    late.reject(new SandboxError(SandboxErrorCode.deadline, message, { limitMs }));
-    this.kill("deadline", `a call took longer than ${limitMs} ms`);
+    const thread = this.#sent.get(message.call);
+    const call = thread?.sent[0];
+    // A thread answers its calls in their order.
+    if (thread === undefined || call?.id !== message.call) return this.kill("crash", "it answered nonsense");
+    const used = thread.clock.read();
+    const cpuMs = used - thread.usedBefore;
+    if (!call.answer({ message, thread: thread.index, cpuMs }))
+      return this.kill("crash", "it answered nonsense");
+    this.#sent.delete(call.id);
+    thread.sent.shift();
+    thread.quick = cpuMs <= 2 * RUN_AIM_MS;
+    clearTimeout(thread.timer);
+    if (thread.sent.length > 0) this.#begin(thread, used);
+    this.#advance();
+  }
+
+  /** The first call of the thread runs from now on. */
+  #begin(thread: Thread, used: number): void {
+    thread.beganAt = performance.now();
+    thread.usedBefore = used;
+    thread.readWhenLate = undefined;
+    this.#lookIn(thread, thread.sent[0]!.limitMs + EXECUTOR_GRACE_MS);
+  }
+
+  #lookIn(thread: Thread, ms: number): void {
+    thread.timer = setTimeout(() => this.#look(thread), Math.max(ms, LOOK_AGAIN_MS_MIN));
+  }
+
+  /** Whether the first call of the thread is late. Nothing that it waited for is held against it. */
+  #look(thread: Thread): void {
+    const { limitMs, ceilingMs } = thread.sent[0]!;
+    const cpuMs = thread.clock.read() - thread.usedBefore;
+    const cpuLeft = limitMs + EXECUTOR_GRACE_MS - cpuMs;
+    const wallLeft = ceilingMs - (performance.now() - thread.beganAt);
+    if (cpuLeft > 0 && wallLeft > 0) {
+      thread.readWhenLate = undefined;
+      return this.#lookIn(thread, Math.min(cpuLeft, wallLeft));
+    }
+    // While answers come in, the thread may long be at its next call.
+    const { bytesRead } = this.#pipe;
+    if (thread.readWhenLate === undefined || (wallLeft > 0 && thread.readWhenLate !== bytesRead)) {
+      thread.readWhenLate = bytesRead;
+      return this.#lookIn(thread, READ_ON_MS);
+    }
+    if (cpuLeft <= 0) this.#deadline(thread.sent[0]!, Math.round(cpuMs));
+    else this.#stalled(thread.sent[0]!, Math.round(cpuMs));
+  }
+
+  #deadline({ limitMs, reject }: Call, cpuMs: number): void {
+    const message = `the executor process used more than ${limitMs} ms of ${TIME_SOURCE} for a call and was killed`;
+    reject(new SandboxError(SandboxErrorCode.deadline, message, { limitMs, cpuMs }));
+    this.kill("deadline", `a call took more than ${limitMs} ms of ${TIME_SOURCE}`);
+  }
+
+  #stalled({ limitMs, ceilingMs, reject }: Call, cpuMs: number): void {
+    const used = `it used ${cpuMs} of ${limitMs} ms of CPU time`;
+    const message = `the executor process did not answer within ${ceilingMs} ms, though ${used}, and was killed`;
+    reject(new SandboxError(SandboxErrorCode.stalled, message, { ceilingMs, limitMs, cpuMs }));
+    this.kill("stalled", `a call did not end within ${ceilingMs} ms, though ${used}`);
   }
 
   #watchMemory(bytesMax: number): MemoryWatch {
@@ -164,6 +343,15 @@ export class ExecutorPipe {
   }
 }
 
+/** Wall-clock time after which a call is given up that may use so much CPU time: only as a backstop. */
+export function ceilingOf(limitMs: number): number {
+  return Math.max(WALL_CEILING_MS_MIN, limitMs * WALL_CEILING_TIMES);
+}
+
+function hasRoom({ sent, quick }: Thread): boolean {
+  return sent.length === 0 || (sent.length === 1 && quick);
+}
+
 function endedError({ reason, detail }: ExecutorEnd): SandboxError {
   const message = `the executor process ended (${reason}): ${detail}`;
   return new SandboxError(SandboxErrorCode.ended, message, { reason, detail });
@@ -172,110 +360,4 @@ function endedError({ reason, detail }: ExecutorEnd): SandboxError {
 function busyError(): SandboxError {
   const message = `more than ${EXECUTOR_QUEUE_MAX} calls wait for an executor process`;
   return new SandboxError(SandboxErrorCode.busy, message, { max: EXECUTOR_QUEUE_MAX });
-}
-
-/** Lets answers that have come meanwhile be read, in case that this process was busy and not the other. */
-const READ_ON_MS = 25;
-
-export interface Call {
-  readonly id: number;
-  /** What it may take on a thread, without the grace. */
-  readonly limitMs: number;
-  /** Bytes that the body of its answer may have. */
-  readonly bodyBytesMax: number;
-  /** Header and body. */
-  readonly parts: readonly Uint8Array[];
-  /** Returns false when this is no answer to it. */
-  readonly answer: (message: Message) => boolean;
-  readonly reject: (error: Error) => void;
-}
-
-/** What has no answer, but its place among the calls. */
-interface Notice {
-  readonly parts: readonly Uint8Array[];
-}
-
-interface Sent {
-  readonly call: Call;
-  deadline: NodeJS.Timeout | undefined;
-}
-
-export class CallQueue {
-  readonly #threads: number;
-  readonly #send: (parts: readonly Uint8Array[]) => void;
-  readonly #late: (call: Call) => void;
-  readonly #waiting: (Call | Notice)[] = [];
-  /** In the order they were sent; the first `#running` of them have a thread. */
-  readonly #sent = new Map<number, Sent>();
-  #running = 0;
-
-  constructor(threads: number, send: (parts: readonly Uint8Array[]) => void, late: (call: Call) => void) {
-    this.#threads = threads;
-    this.#send = send;
-    this.#late = late;
-  }
-
-  /** Calls that have no answer yet. */
-  get size(): number {
-    return this.#waiting.length + this.#sent.size;
-  }
-
-  add(call: Call): void {
-    this.#waiting.push(call);
-    this.#advance();
-  }
-
-  /** Sends something behind all calls that came before it. */
-  tell(parts: readonly Uint8Array[]): void {
-    this.#waiting.push({ parts });
-    this.#advance();
-  }
-
-  /** The call that an answer is for. Only what was sent can be answered. */
-  find(id: number): Call | undefined {
-    return this.#sent.get(id)?.call;
-  }
-
-  remove(id: number): void {
-    const sent = this.#sent.get(id);
-    if (sent === undefined) return;
-    this.#sent.delete(id);
-    if (sent.deadline !== undefined) this.#running--;
-    clearTimeout(sent.deadline);
-    this.#advance();
-  }
-
-  /** Empties it: every call that has no answer, in order. */
-  clear(): Call[] {
-    const calls = [...this.#sent.values()].map(({ call, deadline }) => {
-      clearTimeout(deadline);
-      return call;
-    });
-    for (const waiting of this.#waiting.splice(0)) if ("id" in waiting) calls.push(waiting);
-    this.#sent.clear();
-    this.#running = 0;
-    return calls;
-  }
-
-  #advance(): void {
-    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      if ("id" in next) {
-        if (this.#sent.size >= this.#threads * 2) break;
-        this.#sent.set(next.id, { call: next, deadline: undefined });
-      }
-      this.#waiting.shift();
-      this.#send(next.parts);
-    }
-    if (this.#running === this.#threads) return;
-    for (const sent of this.#sent.values()) {
-      if (sent.deadline !== undefined) continue;
-      if (this.#running === this.#threads) break;
-      this.#running++;
-      sent.deadline = setTimeout(() => this.#expire(sent), sent.call.limitMs + EXECUTOR_GRACE_MS);
-    }
-  }
-
-  #expire(sent: Sent): void {
-    sent.deadline = setTimeout(() => this.#late(sent.call), READ_ON_MS);
-  }
 }

@@ -1,8 +1,9 @@
 /**
  * One executor process, as the node uses it. It belongs to one tenant, and its programs run in lanes.
  *
- *   starting ──▶ ready ──▶ ended: closed | memory | deadline | crash
+ *   starting ──▶ ready ──▶ ended: closed | memory | deadline | stalled | crash
  */
+import { hasCode } from "../../../packets/errors.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
 import { FRAME_PACKETS_MAX } from "../../../packets/limits.ts";
 import {
@@ -14,20 +15,24 @@ import {
   PROGRAM_CODE_BYTES_MAX,
   PROGRAM_LOAD_TIME_MS,
 } from "../../limits.ts";
+import { SandboxErrorCode } from "../../errors.ts";
 import { invalidProgram, parseDescription } from "../../program/manifest.ts";
 import { ExecutorPipe } from "./executor-pipe.ts";
-import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
+import type { Answer, EndReason, ExecutorEnd } from "./executor-pipe.ts";
 import { EXTENT_NUMBERS, decodeOutcome, outcomeBytesMax, encodeImage, MessageKind } from "./protocol.ts";
-import { MemoryWatch } from "./memory-watch.ts";
 import type { FrameOutcome } from "./protocol.ts";
 import { inputEncoding } from "../../program/readers.ts";
 import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
 import { startProcess } from "./launch.ts";
 import type { StartedProcess } from "./launch.ts";
 import { SharedMemory } from "./shared-memory.ts";
+import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
+
+export { TIME_SOURCE };
 
 export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";
+export type { TimeSource } from "./usage.ts";
 
 export interface ExecutorOptions {
   /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */
@@ -35,7 +40,7 @@ export interface ExecutorOptions {
   /** The process is killed when it has more memory resident. An idle one has 100 MiB and 25 MiB a thread. */
   readonly rssBytesMax: number;
   readonly sharedMemoryBytes: number;
-  /** What evaluating a program's module may take; PROGRAM_LOAD_TIME_MS unless given. */
+  /** CPU time that evaluating a program's module may take; PROGRAM_LOAD_TIME_MS unless given. */
   readonly loadTimeMs?: number;
 }
 
@@ -53,10 +58,15 @@ export interface LaneProgram {
 const DESCRIPTION_BYTES_MAX = 1024 * 1024;
 const REASON_BYTES_MAX = 64 * 1024;
 
+/** What became of a frame, and the CPU time that it took, as the process itself says. */
+export interface RanFrame extends FrameOutcome {
+  readonly cpuMs: number;
+}
+
 interface LoadedLane {
   readonly limits: ProgramLimits;
-  /** What loading the program on another thread may add to a frame. */
-  readonly loadMs: number;
+  /** CPU time that loading the program again may add to a frame, when its thread no longer has it. */
+  loadMs: number;
 }
 
 export class ExecutorProcess implements AsyncDisposable {
@@ -67,22 +77,22 @@ export class ExecutorProcess implements AsyncDisposable {
   readonly walls: readonly string[];
   /** Resolves when the process is gone. Never rejects. */
   readonly ended: Promise<ExecutorEnd>;
-  readonly #link: ExecutorPipe;
+  readonly #pipe: ExecutorPipe;
   #loadTimeMs: number;
   readonly #lanes = new Map<number, LoadedLane>();
 
   private constructor(
     options: ExecutorOptions,
     sharedMemory: SharedMemory,
-    { child, walls }: StartedProcess,
+    { child, clocks, walls }: StartedProcess,
   ) {
     this.pid = child.pid!;
     this.threads = options.threads;
     this.sharedMemory = sharedMemory;
     this.walls = walls;
     this.#loadTimeMs = options.loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
-    this.#link = new ExecutorPipe(child, options.threads, options.rssBytesMax);
-    this.ended = this.#link.ended.finally(() => sharedMemory.close());
+    this.#pipe = new ExecutorPipe(child, clocks, options.rssBytesMax);
+    this.ended = this.#pipe.ended.finally(() => sharedMemory.close());
   }
 
   /** Resolves when the process is ready. Rejects with PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED. */
@@ -113,7 +123,7 @@ export class ExecutorProcess implements AsyncDisposable {
   adapt({ threads, rssBytesMax, sharedMemoryBytes, loadTimeMs }: ExecutorOptions): boolean {
     if (threads !== this.threads || sharedMemoryBytes > this.sharedMemory.capacity || this.closed)
       return false;
-    if (this.#lanes.size > 0 || !this.#link.limitMemory(rssBytesMax)) return false;
+    if (this.#lanes.size > 0 || !this.#pipe.limitMemory(rssBytesMax)) return false;
     this.sharedMemory.limit(sharedMemoryBytes);
     this.#loadTimeMs = loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
     return true;
@@ -121,22 +131,18 @@ export class ExecutorProcess implements AsyncDisposable {
 
   /** Whether it has ended, or is about to. */
   get closed(): boolean {
-    return this.#link.end !== undefined;
+    return this.#pipe.end !== undefined;
   }
 
   /** Calls that have no answer yet. */
   get pending(): number {
-    return this.#link.pending;
+    return this.#pipe.pending;
   }
 
   /** What a program's module declares. Runs nothing of it but the module itself. Rejects with PFS_PROGRAM_INVALID {reason}. */
   async inspect(code: Uint8Array): Promise<ProgramDescription> {
     checkCode(code);
-    const message = await this.#link.call(MessageKind.inspect, this.#loadTimeMs, [code], {
-      limitMs: this.#loadTimeMs,
-      bodyBytesMax: DESCRIPTION_BYTES_MAX,
-      kinds: [MessageKind.described, MessageKind.invalid],
-    });
+    const { message } = await this.#load(MessageKind.inspect, 0, [code], DESCRIPTION_BYTES_MAX);
     const text = Buffer.from(message.body).toString();
     if (message.kind === MessageKind.invalid) throw invalidProgram(text);
     return parseDescription(text);
@@ -149,27 +155,53 @@ export class ExecutorProcess implements AsyncDisposable {
     if (Buffer.byteLength(args) > PROGRAM_ARGS_BYTES_MAX) {
       throw invalidProgram(`its arguments have more than ${PROGRAM_ARGS_BYTES_MAX} bytes`);
     }
-    const loadTimeMs = this.#loadTimeMs;
     const encoding = inputEncoding(entry, description);
-    const plain = { name, entry, description, args, loadTimeMs };
+    const plain = { name, entry, description, args };
     const image = encodeImage(encoding === undefined ? plain : { ...plain, encoding }, code);
-    const message = await this.#link.call(MessageKind.load, lane, [image], {
-      limitMs: loadTimeMs,
-      bodyBytesMax: REASON_BYTES_MAX,
-      kinds: [MessageKind.loaded, MessageKind.invalid],
-    });
-    if (message.kind === MessageKind.invalid) throw invalidProgram(Buffer.from(message.body).toString());
-    this.#lanes.set(lane, { limits: description.limits, loadMs: Math.min(message.word, loadTimeMs) });
+    const { message, thread, cpuMs } = await this.#load(MessageKind.load, lane, [image], REASON_BYTES_MAX);
+    if (message.kind === MessageKind.invalid) {
+      this.#pipe.tell(MessageKind.unload, lane);
+      throw invalidProgram(Buffer.from(message.body).toString());
+    }
+    const loaded: LoadedLane = { limits: description.limits, loadMs: Math.ceil(cpuMs) };
+    this.#lanes.set(lane, loaded);
+    // The other threads follow, ahead of whatever else they are given.
+    for (let other = 0; other < this.threads; other++) {
+      if (other === thread) continue;
+      this.#load(MessageKind.prepare, lane, [], REASON_BYTES_MAX, other).then(
+        (answer) => (loaded.loadMs = Math.max(loaded.loadMs, Math.ceil(answer.cpuMs))),
+        // What fails here fails again in the frame that needs it, and is told there.
+        () => undefined,
+      );
+    }
+  }
+
+  async #load(
+    kind: MessageKind,
+    lane: number,
+    body: readonly Uint8Array[],
+    bodyBytesMax: number,
+    thread?: number,
+  ): Promise<Answer> {
+    const limitMs = this.#loadTimeMs;
+    const wanted = kind === MessageKind.inspect ? MessageKind.described : MessageKind.loaded;
+    const kinds = [wanted, MessageKind.invalid];
+    try {
+      return await this.#pipe.call(kind, lane, body, { limitMs, bodyBytesMax, kinds }, thread);
+    } catch (error) {
+      if (!hasCode(error, SandboxErrorCode.deadline)) throw error;
+      throw invalidProgram(`it takes longer to load than ${limitMs} ms of ${TIME_SOURCE}`, error);
+    }
   }
 
   /**
-   * Runs a frame of n EXEC packets in a loaded lane. `extents`: see extents.ts. Neither array may
+   * Runs a frame of n EXEC packets in a loaded lane. `extents` has EXTENT_NUMBERS per packet. Neither array may
    * change until it resolves. Packets that failed have a status; the outcome has fewer packets than the frame when one of
-   * several ran out of time or memory, or the frame's results are large. Rejects with PFS_EXECUTOR_DEADLINE {limitMs} when
-   * this frame did not end in its time, and with PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything
-   * else.
+   * several ran out of memory, or the frame's results are large. Rejects with PFS_EXECUTOR_DEADLINE {limitMs, cpuMs} when this frame
+   * used more CPU time than one packet may, with PFS_EXECUTOR_STALLED {ceilingMs, limitMs, cpuMs} when it did not, yet did not
+   * end for very long, and with PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything else.
    */
-  async run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<FrameOutcome> {
+  async run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<RanFrame> {
     const loaded = this.#lanes.get(lane);
     if (loaded === undefined) throw new Error(`lane ${lane} is not loaded`);
     const packets = frame.byteLength / PACKET_BYTES;
@@ -179,27 +211,27 @@ export class ExecutorProcess implements AsyncDisposable {
     const logBytes = FRAME_LOG_BYTES + limits.logBytes + 64;
     const numbers = new Uint8Array(extents.buffer, extents.byteOffset, extents.byteLength);
     let outcome: FrameOutcome | undefined;
-    await this.#link.call(MessageKind.run, lane, [numbers, frame], {
+    const { message } = await this.#pipe.call(MessageKind.run, lane, [numbers, frame], {
       limitMs: limits.timeMs + loadMs,
       bodyBytesMax: outcomeBytesMax(packets, outputBytes, logBytes),
       kinds: [MessageKind.ran],
       check: ({ body }) => (outcome = decodeOutcome(body, packets)) !== undefined,
     });
-    return outcome!;
+    return { ...outcome!, cpuMs: message.word / 1000 };
   }
 
   /** Frees a lane. Frames that are still in flight end as if it had not been. */
   unload(lane: number): void {
-    if (this.#lanes.delete(lane)) this.#link.tell(MessageKind.unload, lane);
+    if (this.#lanes.delete(lane)) this.#pipe.tell(MessageKind.unload, lane);
   }
 
   /** Ends the process at once. Calls in flight reject with PFS_EXECUTOR_ENDED. */
   kill(reason: EndReason, detail = "it was killed"): void {
-    this.#link.kill(reason, detail);
+    this.#pipe.kill(reason, detail);
   }
 
   async close(): Promise<void> {
-    this.#link.kill("closed", "it was closed");
+    this.#pipe.kill("closed", "it was closed");
     await this.ended;
   }
 

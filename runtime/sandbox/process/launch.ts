@@ -18,6 +18,7 @@ import { builtUrl } from "../../built.ts";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import { EXECUTOR_START_MS, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
 import { MessageKind, MessageReader, PIPE_DESCRIPTOR } from "./protocol.ts";
+import { ThreadClock } from "./usage.ts";
 
 export interface Wall {
   /** What is in force, for people. */
@@ -97,12 +98,13 @@ function permissionFlags(built: string): string[] {
   const require = createRequire(import.meta.url);
   const isolatedVm = require.resolve("isolated-vm");
   const packages = [
-    packageFolder(require.resolve("piscina"), "piscina"),
     packageFolder(isolatedVm, "isolated-vm"),
     packageFolder(createRequire(isolatedVm).resolve("node-gyp-build"), "node-gyp-build"),
   ];
   const folders = [
     `${built}${sep}`,
+    // Where a thread learns what the system calls it.
+    "/proc/thread-self",
     // How node-gyp-build tells which C library isolated-vm's binary must be for.
     "/etc/alpine-release",
     ...packages,
@@ -126,6 +128,8 @@ function findProgram(name: string): string | undefined {
 
 export interface StartedProcess {
   readonly child: ChildProcess;
+  /** Of its threads, in their order. */
+  readonly clocks: readonly ThreadClock[];
   readonly walls: readonly string[];
 }
 
@@ -138,47 +142,74 @@ export async function startProcess(options: LaunchOptions): Promise<StartedProce
   let reason = "";
   for (const wall of candidates) {
     const child = launch(options, wall);
-    const failure = await untilReady(child);
-    if (failure === undefined) {
+    const { clocks, failure } = await untilReady(child, options.threads);
+    if (clocks !== undefined) {
       candidates = candidates.slice(candidates.indexOf(wall));
-      return { child, walls: wall.names };
+      return { child, clocks, walls: wall.names };
     }
     reason = failure;
+    // Being slow says nothing about the wall: whoever tries again tries the same.
+    if (reason === SLOW) break;
   }
   const message = `an executor process did not start: ${reason}`;
   throw new SandboxError(SandboxErrorCode.startFailed, message, { reason });
 }
 
-/** Resolves with why it did not start, or with undefined when it did. */
-function untilReady(child: ChildProcess): Promise<string | undefined> {
-  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+type Start =
+  | { readonly clocks: readonly ThreadClock[]; readonly failure?: undefined }
+  | { readonly clocks?: undefined; readonly failure: string };
+
+const SLOW = `it took longer than ${EXECUTOR_START_MS} ms`;
+const STRANGE = "it is not an executor";
+
+/** Resolves with the clocks of its threads once it is ready, or with why it did not start. */
+function untilReady(child: ChildProcess, threads: number): Promise<Start> {
+  const { promise, resolve } = Promise.withResolvers<Start>();
   const pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
   let said = "";
   const hear = (text: Buffer): void => {
     said = (said + text.toString("latin1")).slice(-EXECUTOR_STDERR_BYTES);
   };
-  const settle = (failure: string | undefined): void => {
+  const settle = (failure: string, clocks?: readonly ThreadClock[]): void => {
     clearTimeout(timer);
     child.removeAllListeners();
     child.stderr?.removeListener("data", hear);
     pipe?.removeAllListeners("data");
-    if (failure !== undefined) {
-      child.on("error", () => undefined);
-      pipe?.on("error", () => undefined).destroy();
-      child.kill("SIGKILL");
-    }
-    resolve(failure);
+    if (clocks !== undefined) return resolve({ clocks });
+    child.on("error", () => undefined);
+    pipe?.on("error", () => undefined).destroy();
+    child.kill("SIGKILL");
+    resolve({ failure });
   };
-  const timer = setTimeout(() => settle(`it took longer than ${EXECUTOR_START_MS} ms`), EXECUTOR_START_MS);
+  const timer = setTimeout(() => settle(SLOW), EXECUTOR_START_MS);
   const reader = new MessageReader(
-    () => 0,
-    ({ kind }) => settle(kind === MessageKind.ready ? undefined : "it is not an executor"),
+    () => threads * 4,
+    ({ kind, body }) => {
+      if (kind !== MessageKind.ready || body.byteLength !== threads * 4) return settle(STRANGE);
+      try {
+        settle("", clocksOf(child.pid!, new Uint32Array(body.buffer)));
+      } catch {
+        settle(STRANGE);
+      }
+    },
   );
   child.on("error", (error) => settle(error.message));
   child.on("close", (code) => settle(said.trim() === "" ? `it ended with code ${code}` : said.trim()));
   child.stderr?.on("data", hear);
   pipe?.on("data", (piece: Buffer) => {
-    if (!reader.push(piece)) settle("it is not an executor");
+    if (!reader.push(piece)) settle(STRANGE);
   });
   return promise;
+}
+
+/** Throws when one of them is no thread of the process. */
+function clocksOf(pid: number, threads: Uint32Array): ThreadClock[] {
+  const clocks: ThreadClock[] = [];
+  try {
+    for (const thread of threads) clocks.push(new ThreadClock(pid, thread));
+  } catch (error) {
+    for (const clock of clocks) clock.close();
+    throw error;
+  }
+  return clocks;
 }

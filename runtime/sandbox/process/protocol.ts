@@ -5,19 +5,21 @@
  *   OFFSET SIZE HEADER
  *   0      4    kind
  *   4      4    call    which call this asks or answers
- *   8      4    word    a lane, or milliseconds (loaded)
- *   12     4    length  bytes of the body
+ *   8      4    thread  the thread that shall do it, from 0; nothing in answers
+ *   12     4    word    a lane, or microseconds (ran)
+ *   16     4    length  bytes of the body
  *
  *   kind          body
  *   inspect    ▶  the module's text, UTF-8
  *   load       ▶  a program image: the length of its JSON text, the text, and the module's text
+ *   prepare    ▶  nothing: what was loaded into the lane shall be ready on this thread too
  *   run        ▶  n × 5 float64 of extents, then n × 64 bytes of packets
  *   unload     ▶  nothing, and there is no answer
- *   ready      ◀  nothing, and there was no call
+ *   ready      ◀  what the system calls each thread, 4 bytes; there was no call
  *   described  ◀  ProgramDescription as JSON
- *   loaded     ◀  nothing; the word says how long it took
- *   invalid    ◀  why the program does not load, as text: the answer to inspect or load
- *   ran        ◀  a frame's outcome
+ *   loaded     ◀  nothing: the answer to load or prepare
+ *   invalid    ◀  why the program does not load, as text: the answer to inspect, load or prepare
+ *   ran        ◀  a frame's outcome; the word says how much CPU time it took
  *
  * Where a packet's input is, in a run:
  *
@@ -44,7 +46,7 @@ import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 
-export const HEADER_BYTES = 16;
+export const HEADER_BYTES = 20;
 
 export const MessageKind = {
   inspect: 1,
@@ -56,12 +58,14 @@ export const MessageKind = {
   loaded: 7,
   invalid: 8,
   ran: 9,
+  prepare: 10,
 } as const;
 export type MessageKind = (typeof MessageKind)[keyof typeof MessageKind];
 
 export interface Message {
   readonly kind: number;
   readonly call: number;
+  readonly thread: number;
   readonly word: number;
   /** A buffer of its own. */
   readonly body: Uint8Array<ArrayBuffer>;
@@ -70,6 +74,7 @@ export interface Message {
 export function encodeHeader(
   kind: MessageKind,
   call: number,
+  thread: number,
   word: number,
   length: number,
 ): Uint8Array<ArrayBuffer> {
@@ -77,8 +82,9 @@ export function encodeHeader(
   const view = new DataView(header.buffer);
   view.setUint32(0, kind, true);
   view.setUint32(4, call, true);
-  view.setUint32(8, word, true);
-  view.setUint32(12, length, true);
+  view.setUint32(8, thread, true);
+  view.setUint32(12, word, true);
+  view.setUint32(16, length, true);
   return header;
 }
 
@@ -110,7 +116,7 @@ export class MessageReader {
         this.#headerBytes += bytes;
         at += bytes;
         if (this.#headerBytes < HEADER_BYTES) return true;
-        const length = this.#view.getUint32(12, true);
+        const length = this.#view.getUint32(16, true);
         if (length > this.#limit(this.#view.getUint32(0, true), this.#view.getUint32(4, true))) return false;
         this.#body = new Uint8Array(length);
         this.#bodyBytes = 0;
@@ -132,7 +138,8 @@ export class MessageReader {
     this.#take({
       kind: view.getUint32(0, true),
       call: view.getUint32(4, true),
-      word: view.getUint32(8, true),
+      thread: view.getUint32(8, true),
+      word: view.getUint32(12, true),
       body,
     });
   }
@@ -152,8 +159,6 @@ export interface ProgramImage {
   readonly description: ProgramDescription;
   /** JSON text. */
   readonly args: string;
-  /** What evaluating the module may take. */
-  readonly loadTimeMs: number;
   /** How its input is decoded; absent where it takes bytes. */
   readonly encoding?: TextEncoding;
 }
@@ -224,6 +229,17 @@ export function faultOutcome(code: FaultCode, text: string): Uint8Array<ArrayBuf
   view.setUint32(HEAD_BYTES, message.byteLength, true);
   bytes[HEAD_BYTES + 4] = code;
   bytes.set(message, HEAD_BYTES + 5);
+  return bytes;
+}
+
+/** Each packet yielded a text of ASCII. */
+export function yieldedOutcome(texts: readonly string[]): Uint8Array<ArrayBuffer> {
+  const output = Buffer.from(texts.join(""), "latin1");
+  const bytes = new Uint8Array(HEAD_BYTES + texts.length * 5 + output.byteLength);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, texts.length, true);
+  texts.forEach((text, index) => view.setUint32(HEAD_BYTES + index * 4, text.length, true));
+  bytes.set(output, HEAD_BYTES + texts.length * 5);
   return bytes;
 }
 

@@ -1,21 +1,20 @@
 /**
- * The executor process: takes messages from the pipe, gives frames to its threads, and passes their outcomes on. It owns
+ * The executor process: takes messages from the pipe, gives each to the thread that it names, and passes answers on. It owns
  * nothing that must be closed, so every end of it is a SIGKILL to itself: a thread that is stuck in a built-in would make
  * an orderly exit wait for ever.
  */
 import { createHash } from "node:crypto";
 import { writeSync } from "node:fs";
 import { Socket } from "node:net";
-import { Piscina } from "piscina";
+import { Worker } from "node:worker_threads";
 import { builtUrl } from "../../built.ts";
 import { EXECUTOR_RSS_POLL_MS, PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../limits.ts";
-import { PIPE_DESCRIPTOR, encodeHeader, MessageKind, MessageReader } from "../process/protocol.ts";
-import type { SharedProgram, ThreadAnswer, ThreadTask } from "./executor-thread.ts";
+import { MessageKind, MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "../process/protocol.ts";
 import type { Message } from "../process/protocol.ts";
+import type { SharedProgram, ThreadAnswer, ThreadTask } from "./executor-thread.ts";
 
 interface LoadedProgram extends SharedProgram {
   readonly hash: string;
-  readonly prepared: Promise<ThreadAnswer>;
   lanes: number;
 }
 
@@ -24,18 +23,21 @@ const threads = Number(process.argv[2]);
 const rssBytesMax = Number(process.argv[3]);
 const BODY_BYTES_MAX = PROGRAM_CODE_BYTES_MAX + PROGRAM_ARGS_BYTES_MAX + 4 * 1024 * 1024;
 
-const pool = new Piscina<ThreadTask, ThreadAnswer | ArrayBuffer>({
-  filename: builtUrl(new URL("./executor-thread.ts", import.meta.url)).href,
-  minThreads: threads,
-  maxThreads: threads,
-  idleTimeout: Infinity,
-  stricterFIFO: true,
-  recordTiming: false,
-});
 const pipe = new Socket({ fd: PIPE_DESCRIPTOR, readable: true, writable: true });
 const lanes = new Map<number, LoadedProgram>();
 const programsByHash = new Map<string, LoadedProgram>();
 let lastProgram = 0;
+/** What the system calls each thread, 0 until it is ready. */
+const numbers = new Uint32Array(threads);
+let starting = threads;
+const workers: readonly Worker[] = Array.from({ length: threads }, (_, thread) => {
+  const worker = new Worker(builtUrl(new URL("./executor-thread.ts", import.meta.url)));
+  worker.on("message", (answer: ThreadAnswer) => hear(thread, answer));
+  // Our defect, or the end of the thread: neither can be gone on from.
+  worker.on("error", (error: unknown) => dieOf(error));
+  worker.on("exit", () => die("a thread has ended"));
+  return worker;
+});
 
 function die(reason: string): never {
   try {
@@ -46,25 +48,31 @@ function die(reason: string): never {
   throw new Error(reason);
 }
 
+function dieOf(error: unknown): never {
+  return die(error instanceof Error ? (error.stack ?? error.message) : String(error));
+}
+
+function hear(thread: number, { kind, call, word, body }: ThreadAnswer): void {
+  if (kind !== MessageKind.ready) return send(kind, call, word, body);
+  numbers[thread] = word;
+  starting--;
+  if (starting === 0) send(MessageKind.ready, 0, 0, new Uint8Array(numbers.buffer));
+}
+
 function send(kind: MessageKind, call: number, word: number, body: Uint8Array): void {
   pipe.cork();
-  pipe.write(encodeHeader(kind, call, word, body.byteLength));
+  pipe.write(encodeHeader(kind, call, 0, word, body.byteLength));
   if (body.byteLength > 0) pipe.write(body);
   pipe.uncork();
 }
 
-function ask(task: ThreadTask, transfer?: ArrayBuffer): Promise<ThreadAnswer | ArrayBuffer> {
-  return pool.run(task, transfer === undefined ? {} : { transferList: [transfer] });
+function tell(thread: number, task: ThreadTask, transfer: readonly ArrayBuffer[] = []): void {
+  const worker = workers[thread] ?? die(`there is no thread ${thread}`);
+  worker.postMessage(task, transfer);
 }
 
-async function inspect(call: number, code: Uint8Array, loadTimeMs: number): Promise<void> {
-  const answer = (await ask({ kind: "inspect", code, loadTimeMs })) as ThreadAnswer;
-  if (answer.kind === "described") send(MessageKind.described, call, 0, Buffer.from(answer.json));
-  else if (answer.kind === "invalid") send(MessageKind.invalid, call, 0, Buffer.from(answer.reason));
-}
-
-/** The same program in several lanes is loaded once: lanes are many, isolates are not. */
-async function load(call: number, lane: number, body: Uint8Array): Promise<void> {
+/** The same program in several lanes is loaded once on each thread: lanes are many, isolates are not. */
+function load(lane: number, body: Uint8Array): void {
   const hash = createHash("sha256").update(body).digest("hex");
   let program = programsByHash.get(hash);
   if (program === undefined) {
@@ -72,28 +80,13 @@ async function load(call: number, lane: number, body: Uint8Array): Promise<void>
     new Uint8Array(image).set(body);
     const wanted = new SharedArrayBuffer(4);
     new Int32Array(wanted)[0] = 1;
-    const shared = { id: ++lastProgram, image, wanted };
-    program = { ...shared, hash, prepared: prepare(shared), lanes: 0 };
+    program = { id: ++lastProgram, image, wanted, hash, lanes: 0 };
     programsByHash.set(hash, program);
   }
   // Counted before the old one is let go, which may be the same.
   program.lanes++;
   unload(lane);
   lanes.set(lane, program);
-  const answer = await program.prepared;
-  if (answer.kind === "invalid") {
-    if (lanes.get(lane) === program) unload(lane);
-    send(MessageKind.invalid, call, 0, Buffer.from(answer.reason));
-  } else if (answer.kind === "prepared") {
-    send(MessageKind.loaded, call, Math.ceil(answer.milliseconds), new Uint8Array());
-  }
-}
-
-/** Ready as soon as one thread is; the others follow, if they have nothing else to do. */
-async function prepare(program: SharedProgram): Promise<ThreadAnswer> {
-  const task: ThreadTask = { kind: "prepare", program };
-  const answers = Array.from({ length: threads }, () => ask(task));
-  return (await Promise.race(answers)) as ThreadAnswer;
 }
 
 function unload(lane: number): void {
@@ -104,30 +97,33 @@ function unload(lane: number): void {
   if (program.lanes > 0) return;
   programsByHash.delete(program.hash);
   Atomics.store(new Int32Array(program.wanted), 0, 0);
-  for (let thread = 0; thread < threads; thread++) orDie(ask({ kind: "sweep" }));
+  for (let thread = 0; thread < threads; thread++) tell(thread, { kind: "sweep" });
 }
 
-async function run(call: number, lane: number, body: Uint8Array<ArrayBuffer>): Promise<void> {
+/** The lane's program, as threads take it. */
+function programOf(lane: number): SharedProgram | undefined {
   const program = lanes.get(lane);
-  if (program === undefined) die(`lane ${lane} has no program`);
-  const { id, image, wanted } = program;
-  const outcome = await ask({ kind: "run", program: { id, image, wanted }, body }, body.buffer);
-  send(MessageKind.ran, call, 0, new Uint8Array(outcome as ArrayBuffer));
+  return program && { id: program.id, image: program.image, wanted: program.wanted };
 }
 
-/** A task that fails is our defect or the end of a thread: neither can be gone on from. */
-function orDie(work: Promise<unknown>): void {
-  work.catch((error: unknown) =>
-    die(error instanceof Error ? (error.stack ?? error.message) : String(error)),
-  );
-}
-
-function take({ kind, call, word, body }: Message): void {
-  if (kind === MessageKind.run) orDie(run(call, word, body));
-  else if (kind === MessageKind.load) orDie(load(call, word, body));
-  else if (kind === MessageKind.inspect) orDie(inspect(call, body, word));
-  else if (kind === MessageKind.unload) unload(word);
-  else die(`unknown message ${kind}`);
+function take({ kind, call, thread, word, body }: Message): void {
+  switch (kind) {
+    case MessageKind.inspect:
+      return tell(thread, { kind: "inspect", call, code: body });
+    case MessageKind.load:
+      load(word, body);
+      return tell(thread, { kind: "prepare", call, program: programOf(word) });
+    case MessageKind.prepare:
+      return tell(thread, { kind: "prepare", call, program: programOf(word) });
+    case MessageKind.run: {
+      const program = programOf(word) ?? die(`lane ${word} has no program`);
+      return tell(thread, { kind: "run", call, program, body }, [body.buffer]);
+    }
+    case MessageKind.unload:
+      return unload(word);
+    default:
+      die(`unknown message ${kind}`);
+  }
 }
 
 const reader = new MessageReader(() => BODY_BYTES_MAX, take);
@@ -135,12 +131,9 @@ pipe.on("data", (piece: Buffer) => {
   if (!reader.push(piece)) die("a message is too long");
 });
 for (const event of ["end", "error", "close"]) pipe.on(event, () => die("the node is gone"));
-process.on("uncaughtException", (error) => die(error.stack ?? error.message));
+process.on("uncaughtException", dieOf);
 if (rssBytesMax > 0) {
   setInterval(() => {
     if (process.memoryUsage.rss() > rssBytesMax) die("out of memory: the process is over its limit");
   }, EXECUTOR_RSS_POLL_MS);
 }
-
-await Promise.all(Array.from({ length: threads }, () => ask({ kind: "sweep" })));
-send(MessageKind.ready, 0, 0, new Uint8Array());

@@ -1,118 +1,118 @@
-/** A thread of the executor process: the handler that Piscina calls, one frame a task. */
+/** A thread of the executor process: it does what it is told, one thing at a time, and answers in that order. */
 import { constants } from "node:buffer";
-import { move } from "piscina";
+import { readlinkSync } from "node:fs";
+import { parentPort } from "node:worker_threads";
 import { FaultCode } from "../../../packets/faults.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
-import { PROGRAM_LIMITS_MAX, THREAD_ISOLATES_MAX } from "../../limits.ts";
-import {
-  SHARED_MEMORY_DESCRIPTOR,
-  EXTENT_NUMBERS,
-  emptyOutcome,
-  faultOutcome,
-  decodeImage,
-} from "../process/protocol.ts";
-import { GuestIsolate, inspectionImage, LoadFailure } from "./guest-isolate.ts";
+import { THREAD_ISOLATES_MAX } from "../../limits.ts";
+import { EXTENT_NUMBERS, MessageKind, SHARED_MEMORY_DESCRIPTOR, decodeImage } from "../process/protocol.ts";
 import { InputReader } from "./frame-input.ts";
-import type { ProgramImage } from "../process/protocol.ts";
+import { GuestIsolate, LoadFailure, inspectionImage } from "./guest-isolate.ts";
+import { openGuest, refusedOutcome } from "./guest.ts";
+import type { Guest } from "./guest.ts";
 
 /** A program as all threads share it. */
 export interface SharedProgram {
   readonly id: number;
-  /** program-image.ts. */
+  /** protocol.ts. */
   readonly image: SharedArrayBuffer;
   /** One 32-bit number: 0 once no lane runs it any more. */
   readonly wanted: SharedArrayBuffer;
 }
 
 export type ThreadTask =
-  | { readonly kind: "inspect"; readonly code: Uint8Array; readonly loadTimeMs: number }
-  | { readonly kind: "prepare"; readonly program: SharedProgram }
-  | { readonly kind: "run"; readonly program: SharedProgram; readonly body: Uint8Array<ArrayBuffer> }
-  /** Frees what is no longer wanted. Also the first task of a new thread, which tells that it is there. */
+  | { readonly kind: "inspect"; readonly call: number; readonly code: Uint8Array<ArrayBuffer> }
+  /** No program where its lane was freed meanwhile. */
+  | { readonly kind: "prepare"; readonly call: number; readonly program: SharedProgram | undefined }
+  | {
+      readonly kind: "run";
+      readonly call: number;
+      readonly program: SharedProgram;
+      readonly body: Uint8Array<ArrayBuffer>;
+    }
+  /** Frees what is no longer wanted. There is no answer. */
   | { readonly kind: "sweep" };
 
-export type ThreadAnswer =
-  | { readonly kind: "described"; readonly json: string }
-  | { readonly kind: "prepared"; readonly milliseconds: number }
-  | { readonly kind: "invalid"; readonly reason: string }
-  | { readonly kind: "swept" };
+/** A message for the node (protocol.ts), its own thread's number aside. */
+export interface ThreadAnswer {
+  readonly kind: MessageKind;
+  readonly call: number;
+  readonly word: number;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
 
 interface Loaded {
   readonly wanted: Int32Array;
-  readonly image: ProgramImage;
-  /** Undefined for a scan, which runs no program. */
-  guest: GuestIsolate | undefined;
+  readonly guest: Guest;
 }
 
+const NOTHING = new Uint8Array(0);
+const GARBAGE_UNITS = 16 * 1024 * 1024;
 /** By id, the one used least recently first. */
 const programs = new Map<number, Loaded>();
 const inputs = new InputReader(SHARED_MEMORY_DESCRIPTOR);
-const GARBAGE_UNITS = 16 * 1024 * 1024;
 let garbage = 0;
 
-export default function runTask(task: ThreadTask): unknown {
+function perform(task: ThreadTask): ThreadAnswer | undefined {
   sweep();
   switch (task.kind) {
     case "inspect":
-      return inspect(task.code, task.loadTimeMs);
+      return loadAnswer(task.call, () => inspect(task.code));
     case "prepare":
-      return prepare(task.program);
+      return loadAnswer(task.call, () => {
+        if (task.program !== undefined) loaded(task.program);
+        return { kind: MessageKind.loaded, body: NOTHING };
+      });
     case "run":
-      return move(runFrame(task.program, task.body).buffer);
+      return run(task.call, task.program, task.body);
     case "sweep":
-      return { kind: "swept" } satisfies ThreadAnswer;
+      return undefined;
   }
 }
 
-function inspect(code: Uint8Array, loadTimeMs: number): ThreadAnswer {
-  let guest: GuestIsolate | undefined;
+function loadAnswer(call: number, load: () => Pick<ThreadAnswer, "kind" | "body">): ThreadAnswer {
   try {
-    guest = new GuestIsolate(inspectionImage(loadTimeMs), Buffer.from(code).toString());
-    return { kind: "described", json: guest.inspect() };
+    return { call, word: 0, ...load() };
   } catch (error) {
-    return invalid(error);
+    if (!(error instanceof LoadFailure)) throw error;
+    return { kind: MessageKind.invalid, call, word: 0, body: bytesOf(error.message) };
+  }
+}
+
+function inspect(code: Uint8Array): Pick<ThreadAnswer, "kind" | "body"> {
+  const guest = new GuestIsolate(inspectionImage(), Buffer.from(code).toString());
+  try {
+    return { kind: MessageKind.described, body: bytesOf(guest.inspect()) };
   } finally {
-    guest?.dispose();
+    guest.dispose();
   }
-}
-
-function prepare(program: SharedProgram): ThreadAnswer {
-  const begun = performance.now();
-  try {
-    loaded(program);
-    return { kind: "prepared", milliseconds: performance.now() - begun };
-  } catch (error) {
-    return invalid(error);
-  }
-}
-
-function invalid(error: unknown): ThreadAnswer {
-  if (error instanceof LoadFailure) return { kind: "invalid", reason: error.message };
-  throw error;
 }
 
 /** `body` is what protocol.ts says of a run. */
+function run(call: number, program: SharedProgram, body: Uint8Array<ArrayBuffer>): ThreadAnswer {
+  const before = process.threadCpuUsage();
+  const outcome = runFrame(program, body);
+  const { user, system } = process.threadCpuUsage(before);
+  return { kind: MessageKind.ran, call, word: user + system, body: outcome };
+}
+
 function runFrame(program: SharedProgram, body: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const packets = body.byteLength / (EXTENT_NUMBERS * 8 + PACKET_BYTES);
   const extents = new Float64Array(body.buffer, body.byteOffset, packets * EXTENT_NUMBERS);
   const frame = body.subarray(extents.byteLength);
-  let ready: Loaded;
+  let guest: Guest;
   try {
-    ready = loaded(program);
+    guest = loaded(program);
   } catch (error) {
     if (!(error instanceof LoadFailure)) throw error;
-    return packets === 1 ? faultOutcome(FaultCode.badProgram, error.message) : emptyOutcome();
+    return refusedOutcome(packets, FaultCode.badProgram, error.message);
   }
-  const { image, guest } = ready;
-  if (image.encoding !== undefined && inputBytes(extents) > constants.MAX_STRING_LENGTH) {
-    return packets === 1
-      ? faultOutcome(FaultCode.memoryLimit, "its input is too long for text")
-      : emptyOutcome();
+  if (guest.encoding !== undefined && inputBytes(extents) > constants.MAX_STRING_LENGTH) {
+    return refusedOutcome(packets, FaultCode.memoryLimit, "its input is too long for text");
   }
-  const staged = inputs.stage(extents, frame, image.encoding);
-  if (guest === undefined) return scan(staged.bytes, extents);
+  const staged = inputs.stage(extents, frame, guest.encoding);
   const outcome = guest.run(staged);
-  if (guest.broken) forget(program.id, ready);
+  if (guest.broken) forget(program.id, guest);
   collectGarbage(staged.text?.length ?? 0);
   return outcome;
 }
@@ -131,64 +131,53 @@ function collectGarbage(units: number): void {
   globalThis.gc?.({ type: "minor" });
 }
 
-function loaded(program: SharedProgram): Loaded {
+function loaded(program: SharedProgram): Guest {
   const known = programs.get(program.id);
   if (known !== undefined) {
     programs.delete(program.id);
     programs.set(program.id, known);
-    return known;
+    return known.guest;
   }
   const { image, code } = decodeImage(new Uint8Array(program.image));
-  const guest = image.entry === "scan" ? undefined : new GuestIsolate(image, code);
-  const entry = { wanted: new Int32Array(program.wanted), image, guest };
-  try {
-    guest?.load();
-  } catch (error) {
-    guest?.dispose();
-    throw error;
-  }
-  programs.set(program.id, entry);
+  const guest = openGuest(image, code);
+  programs.set(program.id, { wanted: new Int32Array(program.wanted), guest });
   for (const [id, oldest] of programs) {
     if (programs.size <= THREAD_ISOLATES_MAX) break;
-    forget(id, oldest);
+    forget(id, oldest.guest);
   }
-  return entry;
+  return guest;
 }
 
 function sweep(): void {
-  for (const [id, program] of programs) if (Atomics.load(program.wanted, 0) === 0) forget(id, program);
+  for (const [id, { wanted, guest }] of programs) if (Atomics.load(wanted, 0) === 0) forget(id, guest);
 }
 
-function forget(id: number, program: Loaded): void {
+function forget(id: number, guest: Guest): void {
   programs.delete(id);
-  program.guest?.dispose();
+  guest.dispose();
 }
 
-/** How many quotes each packet's bytes hold, as an outcome (outcome.ts). */
-function scan(bytes: ArrayBuffer | undefined, extents: Float64Array): Uint8Array<ArrayBuffer> {
-  const QUOTE = 0x22;
-  const input = bytes === undefined ? Buffer.alloc(0) : Buffer.from(bytes);
-  const counts: string[] = [];
-  let at = 0;
-  for (let index = 0; index < extents.length; index += EXTENT_NUMBERS) {
-    const end = at + extents[index + 1]!;
-    let count = 0;
-    for (; at < end; at++) if (input[at] === QUOTE) count++;
-    counts.push(String(count));
-  }
-  const text = Buffer.from(counts.join(""));
-  const outcome = Buffer.alloc(8 + counts.length * 5 + text.byteLength);
-  outcome.writeUInt32LE(counts.length, 0);
-  counts.forEach((count, index) => outcome.writeUInt32LE(count.length, 8 + index * 4));
-  text.copy(outcome, 8 + counts.length * 5);
-  return new Uint8Array(outcome);
+function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.from(text));
+}
+
+/** What the system calls this thread, 0 where it does not say. */
+function threadNumber(): number {
+  if (process.platform !== "linux") return 0;
+  return Number(/[0-9]+$/.exec(readlinkSync("/proc/thread-self"))?.[0] ?? 0);
 }
 
 /** Loads what the first program would have to wait for. */
 function warmUp(): void {
   const code = "export default { input: { kind: 'lines' }, map() {} }";
-  const guest = new GuestIsolate(inspectionImage(PROGRAM_LIMITS_MAX.timeMs), code);
-  guest.load();
-  guest.dispose();
+  GuestIsolate.open(inspectionImage(), code).dispose();
 }
+
+const port = parentPort!;
 warmUp();
+port.on("message", (task: ThreadTask) => {
+  const answer = perform(task);
+  if (answer === undefined) return;
+  port.postMessage(answer, answer.body.byteLength === 0 ? [] : [answer.body.buffer]);
+});
+port.postMessage({ kind: MessageKind.ready, call: 0, word: threadNumber(), body: NOTHING });

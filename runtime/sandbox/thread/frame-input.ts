@@ -10,7 +10,7 @@ import type { TextEncoding } from "../../program/readers.ts";
 import { EXTENT_NUMBERS } from "../process/protocol.ts";
 
 /** Numbers per packet that the guest gets; Prelude.run says which. */
-const META_NUMBERS = 7;
+export const META_NUMBERS = 7;
 const NOWHERE = -1;
 /** A buffer that is kept for the next frame. */
 const KEEP_BYTES = 8 * 1024 * 1024;

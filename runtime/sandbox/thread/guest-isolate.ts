@@ -1,26 +1,26 @@
 /**
- * One isolate with one program. It bounds time and memory as far as V8 does; what V8 does not bound ends with the
- * process. Only text, numbers and buffers cross.
+ * One isolate with one program. It bounds memory as far as V8 does; time, and what V8 does not bound, ends with the process.
+ * Only text, numbers and buffers cross.
  */
 import ivm from "isolated-vm";
 import { FaultCode } from "../../../packets/faults.ts";
 import {
-  COLLECT_TIME_MS,
   FAULT_TEXT_BYTES_MAX,
   FRAME_LOG_BYTES,
   FRAME_OUTPUT_BYTES,
   PROGRAM_LIMITS_DEFAULT,
 } from "../../limits.ts";
+import type { TextEncoding } from "../../program/readers.ts";
 import type { Prelude, PreludeConfig } from "../guest/prelude.ts";
 import { preludeSource } from "../guest/source.ts";
 import type { StagedFrame } from "./frame-input.ts";
+import type { Guest } from "./guest.ts";
 import { emptyOutcome, faultOutcome } from "../process/protocol.ts";
 import type { ProgramImage } from "../process/protocol.ts";
 
 const MIB = 1024 * 1024;
 const PROGRAM_FILE = "program.js";
 const PRELUDE = preludeSource();
-const TIMED_OUT = "Script execution timed out.";
 /** Made by this very code from the prelude, so V8 may believe it. */
 let compiledPrelude: ivm.ExternalCopy<ArrayBuffer> | undefined;
 
@@ -29,7 +29,8 @@ export class LoadFailure extends Error {}
 
 type Call<Name extends keyof Prelude> = ivm.Reference<Prelude[Name]>;
 
-export class GuestIsolate {
+export class GuestIsolate implements Guest {
+  readonly encoding: TextEncoding | undefined;
   readonly #isolate: ivm.Isolate;
   readonly #image: ProgramImage;
   readonly #prelude: ivm.Reference<Prelude>;
@@ -42,6 +43,7 @@ export class GuestIsolate {
   /** Throws LoadFailure. */
   constructor(image: ProgramImage, code: string) {
     this.#image = image;
+    this.encoding = image.encoding;
     const { memoryBytes } = image.description.limits;
     this.#isolate = new ivm.Isolate({ memoryLimit: Math.ceil(memoryBytes / MIB) });
     try {
@@ -57,7 +59,19 @@ export class GuestIsolate {
     }
   }
 
-  /** It must not be used again: it was stopped in the middle of something, or has run out of memory. */
+  /** An isolate with its program ready to run. Throws LoadFailure. */
+  static open(image: ProgramImage, code: string): GuestIsolate {
+    const guest = new GuestIsolate(image, code);
+    try {
+      guest.load();
+      return guest;
+    } catch (error) {
+      guest.dispose();
+      throw error;
+    }
+  }
+
+  /** It has run out of memory, or does not hand out what its packets yielded. */
   get broken(): boolean {
     return this.#broken || this.#isolate.isDisposed;
   }
@@ -73,30 +87,25 @@ export class GuestIsolate {
     if (reason !== "") throw new LoadFailure(reason);
   }
 
-  /** Runs a frame and returns its outcome (outcome.ts). */
+  /** Runs a frame and returns its outcome (protocol.ts). */
   run({ packets, meta, text, bytes }: StagedFrame): Uint8Array<ArrayBuffer> {
     const frame = ++this.#frame;
-    const { timeMs } = this.#image.description.limits;
     let failure: unknown;
     try {
       const input = bytes === undefined ? undefined : transferred(bytes);
-      this.#run.applySync(undefined, [frame, packets, transferred(meta), text, input] as never, {
-        timeout: timeMs,
-      });
+      this.#run.applySync(undefined, [frame, packets, transferred(meta), text, input] as never);
     } catch (error) {
       failure = error;
     }
     const alone = packets === 1;
     if (this.#isolate.isDisposed) return alone ? this.#outOfMemory() : emptyOutcome();
-    const late = failure !== undefined && messageOf(failure) === TIMED_OUT;
-    if (late) this.#broken = true;
-    const outcome = this.#collected(frame, late && alone);
+    const outcome = this.#collected(frame);
     if (outcome !== undefined && (new Uint32Array(outcome.buffer, 0, 1)[0]! > 0 || !alone)) return outcome;
-    // Nothing was handed out for the only packet: it never began, or what it left running did not end.
+    // Nothing was handed out for the only packet: it never began.
     this.#broken = true;
     if (!alone) return emptyOutcome();
     if (this.#isolate.isDisposed || /allocation failed/.test(messageOf(failure))) return this.#outOfMemory();
-    return faultOutcome(FaultCode.timeLimit, this.#timeText());
+    return faultOutcome(FaultCode.threw, messageOf(failure).slice(0, FAULT_TEXT_BYTES_MAX));
   }
 
   dispose(): void {
@@ -113,17 +122,14 @@ export class GuestIsolate {
     module.instantiateSync(context, () => {
       throw new LoadFailure("programs are one module");
     });
-    module.evaluateSync({ timeout: this.#image.loadTimeMs });
+    module.evaluateSync();
     return module.namespace as ivm.Reference<Record<string, unknown>>;
   }
 
   #ask(name: "inspect" | "load"): string {
     try {
       const call = this.#prelude.getSync(name, { reference: true }) as Call<"inspect">;
-      const answer: unknown = call.applySync(undefined, [this.#namespace.derefInto()] as never, {
-        timeout: this.#image.loadTimeMs,
-      });
-      return String(answer);
+      return String(call.applySync(undefined, [this.#namespace.derefInto()] as never));
     } catch (error) {
       throw this.#loadFailure(error);
     }
@@ -133,9 +139,6 @@ export class GuestIsolate {
     if (error instanceof LoadFailure) return error;
     const message = messageOf(error);
     if (this.#isolate.isDisposed) return new LoadFailure("it needs more memory than its limit to load");
-    if (message === TIMED_OUT) {
-      return new LoadFailure(`it takes longer to load than ${this.#image.loadTimeMs} ms`);
-    }
     const stack =
       error instanceof Error && typeof error.stack === "string" ? error.stack.slice(0, 64_000) : "";
     const lines = stack
@@ -146,26 +149,18 @@ export class GuestIsolate {
   }
 
   /** What the frame yielded, or undefined when the guest cannot say. */
-  #collected(frame: number, late: boolean): Uint8Array<ArrayBuffer> | undefined {
+  #collected(frame: number): Uint8Array<ArrayBuffer> | undefined {
     // A rejected promise that nobody handles is thrown by the call after which it is found: then the next one answers.
     for (let attempt = 0; attempt < 2 && !this.#isolate.isDisposed; attempt++) {
       try {
-        const result: unknown = this.#collect.applySync(
-          undefined,
-          [frame, late ? FaultCode.timeLimit : 0, this.#timeText()],
-          { timeout: COLLECT_TIME_MS, result: { copy: true } },
-        );
+        const result: unknown = this.#collect.applySync(undefined, [frame], { result: { copy: true } });
         if (result instanceof ArrayBuffer && result.byteLength >= 8) return new Uint8Array(result);
         return undefined;
-      } catch (error) {
-        if (messageOf(error) === TIMED_OUT) return undefined;
+      } catch {
+        continue;
       }
     }
     return undefined;
-  }
-
-  #timeText(): string {
-    return `ran longer than its limit of ${this.#image.description.limits.timeMs} ms`;
   }
 
   #outOfMemory(): Uint8Array<ArrayBuffer> {
@@ -175,7 +170,7 @@ export class GuestIsolate {
 }
 
 /** What a program is inspected with, when nothing is known of it yet. */
-export function inspectionImage(loadTimeMs: number): ProgramImage {
+export function inspectionImage(): ProgramImage {
   const limits = PROGRAM_LIMITS_DEFAULT;
   const description = {
     reader: { kind: "lines" },
@@ -184,7 +179,7 @@ export function inspectionImage(loadTimeMs: number): ProgramImage {
     hasReduce: false,
     limits,
   } as const;
-  return { name: "program", entry: "map", description, args: "null", loadTimeMs };
+  return { name: "program", entry: "map", description, args: "null" };
 }
 
 function bootPrelude(

@@ -153,6 +153,22 @@ describe("LaneQueue", () => {
     expect(queue.died(second.frame, second, alone)).toHaveLength(1);
   });
 
+  it("runs a packet again, alone, that did not end for too long, and tells it the second time", () => {
+    const queue = filled(2);
+    const stall = { reason: "stall", alone: false, fresh: false } as const;
+    const work = take(queue, 0);
+    expect(queue.died(work.frame, work, stall)).toEqual([]);
+    queue.over(work);
+    const first = take(queue, 0);
+    // A crash, and then a stall, are the first of their kind.
+    expect(queue.died(first.frame, first, alone)).toEqual([]);
+    queue.over(first);
+    const other = take(queue, 0);
+    expect(queue.died(other.frame, other, { ...stall, alone: true })).toMatchObject([
+      { code: FaultCode.stalled },
+    ]);
+  });
+
   it("tells the memory limit from other deaths", () => {
     for (const [reasons, code] of [
       [["memory", "memory"], FaultCode.memoryLimit],

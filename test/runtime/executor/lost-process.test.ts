@@ -1,11 +1,13 @@
 /** What becomes of packets when the process under them ends, or the machine cannot give what a lane needs. */
 import { readdirSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { LANE_PACKETS_MAX } from "../../../runtime/limits.ts";
 import type { Lane } from "../../../runtime/contracts/executor.ts";
+import { BusiestThread } from "../../suites/cpu-time.ts";
 import { Collector } from "../../suites/collector.ts";
 import { emptyFrame, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { ECHO } from "../../suites/executor.ts";
@@ -98,12 +100,13 @@ describe("a lane", () => {
     lane.exec(encodeFrame([exec(3, chunk, 0, 2000)]));
     const before = harness.processes.length;
     for (let death = 1; death <= 2; death++) {
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      // In the process that took the place of the one before, the packet is being worked on.
+      while (harness.processes.length < before + death - 1) await sleep(10);
+      const busiest = new BusiestThread(harness.processes.at(-1)!.pid);
+      while (busiest.milliseconds < 200) await sleep(10);
+      busiest.close();
       kill();
       await collector.until(() => collector.notes.length === death);
-      // Wait for the one that takes its place.
-      while (harness.processes.length < before + death)
-        await new Promise((resolve) => setTimeout(resolve, 10));
     }
     await collector.answered(1);
     expect(collector.answer(3)).toMatchObject({ op: Op.FAULT, from: FaultCode.quarantined });

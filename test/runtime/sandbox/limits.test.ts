@@ -1,6 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { PacketfsError } from "../../../packets/errors.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
+import { BusyLoops } from "../../suites/busy-loops.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 
 let executor: ExecutorProcess;
@@ -24,47 +27,68 @@ async function stillWorks(): Promise<void> {
   });
 }
 
+/** A process of their own: each of these ends it, or stops it. */
 describe("time", () => {
-  const slow = program(
-    "timeMs: 200",
-    `map(line) { if (line === "slow") for (;;); return line; }, combine: (a) => a`,
+  const LIMIT_MS = 300;
+  /** What ending a program may take beyond its limit, in CPU time. */
+  const BEYOND_MS = 750;
+  /** Loops when it is told to, and otherwise works for so many million steps. */
+  const worker = program(
+    `timeMs: ${LIMIT_MS}`,
+    `map(line) {
+      if (line === "loop") for (;;);
+      const steps = Number(line) * 1e6;
+      let sum = 0;
+      for (let step = 0; step < steps; step++) sum = (sum + step) | 0;
+      return sum;
+    }, combine: (a) => a`,
   );
 
-  it("fails a packet that is alone, and the lane goes on", async () => {
-    const lane = await loadProgram(executor, slow);
-    const late = await runFrame(executor, lane, [{ bytes: "slow" }]);
-    expect(late).toMatchObject([
-      { status: FaultCode.timeLimit, text: "ran longer than its limit of 200 ms" },
-    ]);
-    const next = await runFrame(executor, lane, [{ bytes: "quick" }]);
-    expect(next).toMatchObject([{ status: 0, text: '{"k":[""],"v":["quick"]}\n' }]);
+  it("ends a packet that burns more than its limit, soon after it, though the machine is busy", async () => {
+    await using loops = new BusyLoops();
+    await using hostile = await startExecutor();
+    const lane = await loadProgram(hostile, worker);
+    const late = await runFrame(hostile, lane, [{ bytes: "loop" }]).catch((error: unknown) => error);
+    expect(loops.count).toBeGreaterThan(0);
+    expect(late).toMatchObject({ code: "PFS_EXECUTOR_DEADLINE" });
+    const { limitMs, cpuMs } = (late as PacketfsError).data as { limitMs: number; cpuMs: number };
+    expect(limitMs).toBeGreaterThanOrEqual(LIMIT_MS);
+    expect(cpuMs).toBeGreaterThan(LIMIT_MS);
+    expect(cpuMs).toBeLessThan(LIMIT_MS + BEYOND_MS);
+    expect(await hostile.ended).toMatchObject({ reason: "deadline" });
   });
 
-  it("hands out what the packets before it yielded when it is one of several", async () => {
-    const lane = await loadProgram(executor, slow);
-    const sources = ["a", "b", "slow", "c"].map((bytes) => ({ bytes }));
-    const results = await runFrame(executor, lane, sources);
-    expect(results.map(({ status, text }) => [status, text])).toEqual([
-      [0, '{"k":[""],"v":["a"]}\n'],
-      [0, '{"k":[""],"v":["b"]}\n'],
-    ]);
-    expect(await runFrame(executor, lane, sources.slice(3))).toMatchObject([{ status: 0 }]);
+  it("costs a program nothing while its process is stopped, or waits for a CPU", async () => {
+    await using _loops = new BusyLoops();
+    await using stopped = await startExecutor();
+    const lane = await loadProgram(stopped, worker);
+    const running = runFrame(stopped, lane, [{ bytes: "30" }]);
+    process.kill(stopped.pid, "SIGSTOP");
+    await sleep(LIMIT_MS * 5);
+    process.kill(stopped.pid, "SIGCONT");
+    expect(await running).toMatchObject([{ status: 0 }]);
   });
 
-  it("keeps the log of the packet that ran out of it", async () => {
-    const source = program("timeMs: 100", `map() { console.log("here"); for (;;); }`);
-    expect(await runOnce(executor, source, "a")).toMatchObject({ status: FaultCode.timeLimit, log: "here" });
+  it("is that of the packet's own thread", async () => {
+    await using both = await startExecutor({ threads: 2 });
+    const lane = await loadProgram(both, worker);
+    const frames = Array.from({ length: 20 }, () => runFrame(both, lane, [{ bytes: "50" }]));
+    for (const results of await Promise.all(frames)) expect(results).toMatchObject([{ status: 0 }]);
   });
 
-  it("bounds loading", async () => {
+  it("bounds loading, in CPU time too", async () => {
     await using impatient = await startExecutor({ loadTimeMs: 150 });
-    const code = Buffer.from("for (;;); export default {}");
-    const reason = "it takes longer to load than 150 ms";
-    await expect(impatient.inspect(code)).rejects.toMatchObject({
+    const inspected = impatient.inspect(Buffer.from(HONEST));
+    process.kill(impatient.pid, "SIGSTOP");
+    await sleep(1000);
+    process.kill(impatient.pid, "SIGCONT");
+    await expect(inspected).resolves.toMatchObject({ hasCombine: true });
+    const reason = "it takes longer to load than 150 ms of CPU time";
+    await expect(impatient.inspect(Buffer.from("for (;;); export default {}"))).rejects.toMatchObject({
       code: "PFS_PROGRAM_INVALID",
       data: { reason },
     });
-    await expect(loadProgram(impatient, HONEST)).resolves.toBeGreaterThan(0);
+    expect(await impatient.ended).toMatchObject({ reason: "deadline" });
   });
 });
 
