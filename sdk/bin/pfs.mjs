@@ -8,8 +8,18 @@ import { fileURLToPath } from "node:url";
 import { builtFile, whyTooOld } from "./built.mjs";
 
 const tooOld = whyTooOld();
-if (tooOld === undefined) await import(builtFile("cli.js").href);
+if (tooOld === undefined) await import(entry().href);
 else runWith(pinnedNode());
+
+function entry() {
+  try {
+    return builtFile("cli.js");
+  } catch (error) {
+    // The sources of this checkout are not right, or what builds them is not installed.
+    console.error(`pfs: ${error.message}`);
+    process.exit(1);
+  }
+}
 
 function pinnedNode() {
   const system = process.platform === "win32" ? "win" : process.platform;

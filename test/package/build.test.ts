@@ -87,7 +87,10 @@ describe("a build", () => {
     const before = readdirSync(cache);
     writeFileSync(path, `${source}\nexport const = 1;\n`);
     const pfs = run(process.execPath, [join(checkout, "sdk/bin/pfs.mjs"), "--version"]);
-    await expect(pfs).rejects.toThrow(/sdk\/index\.ts:\d+:\d+/);
+    await expect(pfs).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^pfs: .*\bsdk\/index\.ts:\d+:\d+: ERROR: [^\n]*\n$/s) as unknown,
+    });
     expect(readdirSync(cache)).toEqual(before);
     writeFileSync(path, source);
   });

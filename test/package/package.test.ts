@@ -38,7 +38,13 @@ function environment(): NodeJS.ProcessEnv {
       !name.startsWith("npm_") || /^npm_config_(cache|registry|userconfig|globalconfig)$/.test(name),
   );
   const path = [dirname(process.execPath), process.env["PATH"]].join(delimiter);
-  return { ...Object.fromEntries(kept), PATH: path, PACKETFS_STORE: store, CI: "1" };
+  return {
+    ...Object.fromEntries(kept),
+    PATH: path,
+    PACKETFS_STORE: store,
+    XDG_CACHE_HOME: directory,
+    CI: "1",
+  };
 }
 
 interface Said {
@@ -84,6 +90,14 @@ describe("what is packed", () => {
     expect(paths.filter((path) => /^(test|tools|node_modules|\.)/.test(path))).toEqual([]);
     expect(paths.filter((path) => /\.[cm]?ts$/.test(path) && !/\.d\.ts$|^examples\//.test(path))).toEqual([]);
     expect(packed.size).toBeLessThan(PACKED_BYTES_MAX);
+  });
+
+  test("has every file that its README.md leads to", () => {
+    const readme = readFileSync(join(project, "node_modules/packetfs/README.md"), "utf8");
+    const targets = [...readme.matchAll(/\]\((?![a-z]+:)([^)#]+)\)/g)].map(([, target]) => target!);
+    expect(targets.length).toBeGreaterThan(5);
+    const missing = targets.filter((target) => !packed.files.some(({ path }) => path.startsWith(target)));
+    expect(missing).toEqual([]);
   });
 
   test("says nothing that holds for a checkout only", () => {
