@@ -8,8 +8,8 @@ import { basename, dirname, resolve } from "node:path";
 import { build } from "esbuild";
 import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
 import { builtUrl } from "../runtime/built.ts";
-import { PROGRAM_CODE_BYTES_MAX } from "../runtime/limits.ts";
-import { fileError, SdkError, SdkErrorCode } from "./errors.ts";
+import { PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../runtime/limits.ts";
+import { fileError, SdkError, SdkErrorCode, UsageError } from "./errors.ts";
 import type { ProgramBundle, ProgramSource } from "./packetfs.ts";
 
 const SOURCE_NAME = "program.ts";
@@ -186,4 +186,43 @@ function invalid(
 
 function isBuildFailure(error: unknown): error is BuildFailure {
   return error instanceof Error && "errors" in error && Array.isArray(error.errors);
+}
+
+/** Throws PFS_USAGE for arguments that JSON does not carry as they are, and for more of them than a program can be given. */
+export function checkArgs(args: unknown): void {
+  let text: string;
+  try {
+    text = JSON.stringify(
+      args ?? null,
+      function (this: Readonly<Record<string, unknown>>, key, value: unknown) {
+        const reason = unlikeJson(this[key]);
+        if (reason !== undefined)
+          throw new TypeError(key === "" ? reason : `its ${JSON.stringify(key)} is ${reason}`);
+        return value;
+      },
+    );
+  } catch (error) {
+    throw new UsageError(
+      `args must be a JSON value: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= PROGRAM_ARGS_BYTES_MAX) return;
+  throw new UsageError(
+    `args are ${bytes} bytes of JSON, over the limit of ${PROGRAM_ARGS_BYTES_MAX}: store what is large as a file`,
+    { bytes, max: PROGRAM_ARGS_BYTES_MAX },
+  );
+}
+
+/** What a value is, where JSON would make another one of it. Properties that are undefined are left out, as everywhere. */
+function unlikeJson(value: unknown): string | undefined {
+  if (typeof value === "number")
+    return Number.isFinite(value) && !Object.is(value, -0)
+      ? undefined
+      : `${Object.is(value, -0) ? "-0" : value}`;
+  if (typeof value === "bigint" || typeof value === "function" || typeof value === "symbol")
+    return `a ${typeof value}`;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype ? undefined : "an instance of a class";
 }

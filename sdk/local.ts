@@ -9,7 +9,7 @@ import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { guestEdition } from "../runtime/sandbox/edition.ts";
-import { bundleProgram } from "./bundle.ts";
+import { bundleProgram, checkArgs } from "./bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
   checkName,
@@ -123,6 +123,7 @@ class LocalPacketFS implements PacketFS {
     options: RunOptions<JobArgs<Program>> = {},
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
+    checkArgs(options.args);
     // Bundled first: a program that is wrong shows before anything is opened.
     const bundle = await bundleProgram(program);
     const access = await this.#files();
@@ -135,6 +136,7 @@ class LocalPacketFS implements PacketFS {
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
+    checkArgs(options.args);
     return await this.#withProgram(await bundleProgram(program), options.args, (jobs, stored) =>
       jobs.load(stored),
     );

@@ -6,7 +6,7 @@ import type { DataPeer } from "../nodes/remote/hub-client.ts";
 import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import type { Ingested } from "../runtime/stream/ingest.ts";
-import { bundleProgram } from "./bundle.ts";
+import { bundleProgram, checkArgs } from "./bundle.ts";
 import {
   checkName,
   fileHistory,
@@ -129,6 +129,7 @@ class RemotePacketFS implements PacketFS {
     options: RunOptions<JobArgs<Program>> = {},
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
+    checkArgs(options.args);
     const inputs = await Promise.all(files.map((file) => this.#input(file)));
     const outcome = await this.#withProgram(program, (name, code) =>
       this.#hub.run({ program: name, code, files: inputs, ...options }),
@@ -137,6 +138,7 @@ class RemotePacketFS implements PacketFS {
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
+    checkArgs(options.args);
     return await this.#withProgram(program, (name, code) =>
       this.#hub.load({ program: name, code, ...options }),
     );

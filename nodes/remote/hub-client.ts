@@ -74,11 +74,11 @@ export class HubClient {
   async dialNode(wanted: string, signal?: AbortSignal): Promise<DataPeer> {
     const node = (await this.nodes()).find(({ id, label }) => id === wanted || label === wanted);
     if (node === undefined) {
-      throw new WireError(WireErrorCode.notFound, `the hub has no node called “${wanted}”`, { node: wanted });
+      throw new WireError(WireErrorCode.notFound, `the hub has no node called "${wanted}"`, { node: wanted });
     }
     if (node.role === "hub") return this.data;
     if (node.address === undefined) {
-      const message = `node “${wanted}” does not listen: it joined without --listen`;
+      const message = `node "${wanted}" does not listen: it joined without --listen`;
       throw new WireError(WireErrorCode.unreachable, message, { node: wanted });
     }
     const server = {

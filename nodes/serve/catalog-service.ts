@@ -69,7 +69,7 @@ export class CatalogService implements Service {
   async #bind(name: string, root: Ref, length: number, put: string): Promise<NameRecord> {
     const reason = invalidName(name);
     if (reason !== null)
-      throw new WireError("PFS_NAME_INVALID", `“${name}” is no name for a file: ${reason}`, { reason });
+      throw new WireError("PFS_NAME_INVALID", `"${name}" is no name for a file: ${reason}`, { reason });
     await this.#assertComplete(root, length);
     const writer = await this.#options.puts.get(put);
     return await writer.bind({ name, root, length });
@@ -117,5 +117,5 @@ function names(records: readonly NameRecord[], more = false): OutMessage {
 }
 
 function notFound(name: string): WireError {
-  return new WireError("PFS_NOT_FOUND", `no file is named “${name}”`, { name });
+  return new WireError("PFS_NOT_FOUND", `no file is named "${name}"`, { name });
 }

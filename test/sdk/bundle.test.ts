@@ -2,7 +2,7 @@ import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { bundleProgram } from "../../sdk/bundle.ts";
+import { bundleProgram, checkArgs } from "../../sdk/bundle.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { PROGRAM_CODE_BYTES_MAX } from "../../runtime/limits.ts";
 import type { ProgramBundle, ProgramSource } from "../../sdk/packetfs.ts";
@@ -217,5 +217,40 @@ describe("a program that cannot be bundled", () => {
     expect(missing.code).toBe("PFS_FILE_NOT_FOUND");
     expect(missing.message).toBe(`no such file: ${join(directory, "missing.ts")}`);
     expect((await failure({ path: directory })).code).toBe("PFS_FILE_FAILED");
+  });
+});
+
+describe("arguments", () => {
+  it("are what JSON carries as it is, and no more than the limit", () => {
+    for (const args of [
+      undefined,
+      null,
+      0,
+      "x",
+      [1, { a: undefined }],
+      { __proto__: null, deep: [[true]] },
+    ]) {
+      expect(() => checkArgs(args)).not.toThrow();
+    }
+    const loop: unknown[] = [];
+    loop.push(loop);
+    const refused: readonly (readonly [unknown, RegExp])[] = [
+      [1n, /a bigint/],
+      [{ b: 1n }, /its "b" is a bigint/],
+      [{ a: { when: new Date(0) } }, /its "when" is an instance of a class/],
+      [[new Map()], /its "0" is an instance of a class/],
+      [{ x: Number.NaN }, /its "x" is NaN/],
+      [{ x: -0 }, /its "x" is -0/],
+      [() => 1, /a function/],
+      [loop, /circular/],
+      ["x".repeat(1024 * 1024), /1048578 bytes of JSON, over the limit of 1048576/],
+    ];
+    for (const [args, says] of refused) {
+      const refusal: unknown = expect.objectContaining({
+        code: "PFS_USAGE",
+        message: expect.stringMatching(says),
+      });
+      expect(() => checkArgs(args)).toThrow(refusal as Error);
+    }
   });
 });

@@ -21,7 +21,7 @@ export function parseAddress(text: string): Address {
     port <= 65_535 &&
     (match?.[1] === undefined || isIPv6(host));
   if (!valid) {
-    throw new WireError(WireErrorCode.addressInvalid, `“${text.slice(0, 300)}” is not HOST:PORT`, {
+    throw new WireError(WireErrorCode.addressInvalid, `"${text.slice(0, 300)}" is not HOST:PORT`, {
       address: text.slice(0, 300),
     });
   }

@@ -35,7 +35,7 @@ export function formatToken(token: Token): string {
   const address = Buffer.from(token.address, "utf8");
   parseAddress(token.address);
   if (address.byteLength > 255)
-    throw invalid("address", `the address “${token.address}” is too long for a token`);
+    throw invalid("address", `the address "${token.address}" is too long for a token`);
   const body = Buffer.concat([
     Buffer.from([VERSION, ROLE_BYTE[token.kind]]),
     token.curveKey,
@@ -59,7 +59,7 @@ export function parseToken(text: string, needed: TokenKind): Token {
     );
   const [, kind, encoded] = match as unknown as [string, string, string];
   if (kind !== TokenKind.client && kind !== TokenKind.join) {
-    throw invalid("kind", `tokens of the kind “${kind.slice(0, 20)}” are not known to this version`);
+    throw invalid("kind", `tokens of the kind "${kind.slice(0, 20)}" are not known to this version`);
   }
   if (kind !== needed)
     throw invalid("kind", `this is ${ARTICLE[kind]}, but ${ARTICLE[needed]} is needed here`);
