@@ -4,7 +4,7 @@ import { invalidName } from "../../packets/name.ts";
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
-import { reachable } from "../../runtime/stream/walk.ts";
+import { firstMissing } from "../../runtime/stream/walk.ts";
 import type { Catalog, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
@@ -85,14 +85,10 @@ export class CatalogService implements Service {
         {},
       );
     }
-    for await (const refs of reachable(source, root)) {
-      const missing = (await hasAnywhere(refs)).indexOf(0);
-      if (missing === -1) continue;
-      const ref = refToHex(refs.subarray(missing * 32, missing * 32 + 32));
-      throw new WireError("PFS_CHUNK_MISSING", `the file is not complete: chunk ${ref} is on no node`, {
-        ref,
-      });
-    }
+    const missing = await firstMissing(source, root, hasAnywhere);
+    if (missing === undefined) return;
+    const ref = refToHex(missing);
+    throw new WireError("PFS_CHUNK_MISSING", `the file is not complete: chunk ${ref} is on no node`, { ref });
   }
 
   async #list(prefix: string, after: string): Promise<OutMessage> {

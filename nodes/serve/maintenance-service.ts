@@ -1,7 +1,7 @@
 /** Looks after the store behind the link, and (a hub) after those of its nodes. */
 import type * as v from "valibot";
 import { MessageType } from "../../packets/envelope.ts";
-import { reachable } from "../../runtime/stream/walk.ts";
+import { firstMissing } from "../../runtime/stream/walk.ts";
 import type { GcResult, Maintenance } from "../../runtime/contracts/maintenance.ts";
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
@@ -83,9 +83,7 @@ export class MaintenanceService implements Service {
     const root = (await catalog.resolve(name))?.root;
     if (root === undefined) return true;
     try {
-      for await (const refs of reachable(source, root))
-        if ((await hasAnywhere(refs)).includes(0)) return false;
-      return true;
+      return (await firstMissing(source, root, hasAnywhere)) === undefined;
     } catch {
       return false;
     }

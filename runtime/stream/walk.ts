@@ -1,5 +1,8 @@
-/** Goes through the CALL tree of a stream without reading the chunks that its bytes are in. */
-import { refFromHex, refToHex, sameBytes } from "../../packets/digest.ts";
+/**
+ * Goes through the CALL tree of a stream without reading the chunks that its bytes are in: its sub-streams where they are
+ * called, and everything that it needs.
+ */
+import { refAt, refFromHex, refKey, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, REF_BYTES } from "../../packets/layout.ts";
@@ -75,16 +78,28 @@ function callsFrom({ frame, count }: Stream, from: number): { calls: number[]; n
   return { calls, next };
 }
 
+/** What a chunk is: what names it says so, its bytes alone do not. */
+export const ChunkKind = { data: "data", stream: "stream", program: "program" } as const;
+export type ChunkKind = (typeof ChunkKind)[keyof typeof ChunkKind];
+
+type Meet = (kind: ChunkKind, ref: Ref) => void;
+
+/** What the chunks of a kind name, and need to be of use. Those that are not here name nothing. */
+const NAMED_BY: ReadonlyMap<ChunkKind, (bytes: Uint8Array, meet: Meet) => void> = new Map([
+  [ChunkKind.stream, namedByStream],
+  [ChunkKind.program, namedByProgram],
+]);
+
 export interface ReachableOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Streams, as hex, that need no second look, and those that got their first: to go through many roots with little work. */
+  /** Chunks that need no second look, and those that got their first: to go through many roots with little work. */
   readonly seen?: Set<string>;
 }
 
 /**
  * Yields the refs of everything that the streams need to be executed, themselves included, n × 32 bytes at a time: chunks,
- * sub-streams, and the programs of derived streams. Streams come once; a chunk as often as it is named. Rejects as reading
- * and parsing streams does.
+ * sub-streams, and the programs of derived streams. What names others comes once; a chunk of data as often as it is named.
+ * Rejects as reading and parsing streams does.
  */
 export async function* reachable(
   source: ChunkSource,
@@ -92,66 +107,73 @@ export async function* reachable(
   { signal, seen = new Set() }: ReachableOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const found = new FoundRefs();
-  const streams: Ref[] = [];
-  const programs: Ref[] = [];
-  const meet: Meet = {
-    stream: (ref) => {
-      const key = refToHex(ref);
+  const waiting = new Map<ChunkKind, Ref[]>([...NAMED_BY.keys()].map((kind) => [kind, []]));
+  const meet: Meet = (kind, ref) => {
+    const toRead = waiting.get(kind);
+    if (toRead !== undefined) {
+      const key = `${kind} ${refKey(ref)}`;
       if (seen.has(key)) return;
       seen.add(key);
-      found.add(ref);
-      streams.push(ref);
-    },
-    program: (ref) => {
-      found.add(ref);
-      programs.push(ref);
-    },
-    chunk: (ref) => found.add(ref),
-  };
-  for (const root of roots instanceof Uint8Array ? [roots] : roots) meet.stream(root);
-  while (streams.length + programs.length > 0) {
-    // From the end: depth first, so that what waits stays as little as a few branches of the tree.
-    for (const bytes of await source.read(streams.splice(-WALK_STREAMS), signal)) {
-      meetNames(Stream.parse(bytes), meet);
-      yield* found.takeFull();
+      toRead.push(ref);
     }
-    for (const bytes of await source.read(programs.splice(-WALK_STREAMS), signal)) {
-      const code = codeOf(bytes);
-      if (code !== undefined) meet.stream(code);
+    found.add(ref);
+  };
+  for (const root of roots instanceof Uint8Array ? [roots] : roots) meet(ChunkKind.stream, root);
+  while ([...waiting.values()].some(({ length }) => length > 0)) {
+    for (const [kind, namedBy] of NAMED_BY) {
+      // From the end: depth first, so that what waits stays as little as a few branches of the tree.
+      const refs = waiting.get(kind)!.splice(-WALK_STREAMS);
+      if (refs.length === 0) continue;
+      for (const bytes of await source.read(refs, signal)) {
+        namedBy(bytes, meet);
+        yield* found.takeFull();
+      }
     }
   }
   yield* found.takeAll();
 }
 
-interface Meet {
-  readonly stream: (ref: Ref) => void;
-  readonly program: (ref: Ref) => void;
-  readonly chunk: (ref: Ref) => void;
+/**
+ * The first chunk found that a stream needs and `has` says 0 of; undefined when it has all of its own. Rejects as `reachable`
+ * does: what names others has to be read.
+ */
+export async function firstMissing(
+  source: ChunkSource,
+  root: Ref,
+  has: (refs: Uint8Array) => Promise<Uint8Array>,
+  options?: ReachableOptions,
+): Promise<Ref | undefined> {
+  for await (const refs of reachable(source, root, options)) {
+    const missing = (await has(refs)).indexOf(0);
+    if (missing !== -1) return refAt(refs, missing);
+  }
+  return undefined;
 }
 
-function meetNames({ frame, count }: Stream, meet: Meet): void {
+function namedByStream(bytes: Uint8Array, meet: Meet): void {
+  const { frame, count } = Stream.parse(bytes);
   let last: Ref | undefined;
   for (let index = 0; index < count; index++) {
     const op = opAt(frame, index);
     const flags = flagsAt(frame, index);
     const ref = refOf(frame, index);
-    if (op === Op.CALL || (op === Op.EXEC && (flags & Flag.STREAM) !== 0)) meet.stream(ref);
-    else if (op === Op.LOAD && (flags & Flag.INLINE) === 0) meet.program(ref);
+    if (op === Op.CALL || (op === Op.EXEC && (flags & Flag.STREAM) !== 0)) meet(ChunkKind.stream, ref);
+    else if (op === Op.LOAD && (flags & Flag.INLINE) === 0) meet(ChunkKind.program, ref);
     else if (op === Op.COPY || op === Op.EXEC) {
       // A patch takes many pieces of one chunk in a row.
-      if (last === undefined || !sameBytes(last, ref)) meet.chunk(ref);
+      if (last === undefined || !sameBytes(last, ref)) meet(ChunkKind.data, ref);
       last = ref;
     }
   }
 }
 
-/** The root of a program's code; undefined when the chunk is no manifest, so that no code can be loaded through it. */
-function codeOf(manifest: Uint8Array): Ref | undefined {
+/** The root of the program's code; nothing when the chunk is no manifest, so that no code can be loaded through it. */
+function namedByProgram(bytes: Uint8Array, meet: Meet): void {
   try {
-    return refFromHex(parseManifest(manifest).code);
+    const code = refFromHex(parseManifest(bytes).code);
+    if (code !== undefined) meet(ChunkKind.stream, code);
   } catch (error) {
-    if (error instanceof PacketfsError) return undefined;
-    throw error;
+    if (!(error instanceof PacketfsError)) throw error;
   }
 }
 

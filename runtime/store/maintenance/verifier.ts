@@ -7,7 +7,7 @@ import type { Catalog } from "../../contracts/catalog.ts";
 import type { StoreReport } from "../../contracts/maintenance.ts";
 import { StoreErrorCode } from "../../errors.ts";
 import { INDEX_PAGE_ROWS, READ_AHEAD_BYTES } from "../../limits.ts";
-import { reachable } from "../../stream/walk.ts";
+import { firstMissing } from "../../stream/walk.ts";
 import { idFromSegment, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { systemCode } from "../disk.ts";
@@ -103,13 +103,9 @@ async function isComplete(
   seen: Set<string>,
 ): Promise<boolean> {
   try {
-    for await (const refs of reachable(reader, root, { signal, seen })) {
-      const present = reader.has(refs);
-      for (let index = 0; index < present.length; index++) {
-        if (present[index] === 0 || damaged.has(refToHex(refAt(refs, index)))) return false;
-      }
-    }
-    return true;
+    const sound = async (refs: Uint8Array): Promise<Uint8Array> =>
+      reader.has(refs).map((isThere, index) => (damaged.has(refToHex(refAt(refs, index))) ? 0 : isThere));
+    return (await firstMissing(reader, root, sound, { signal, seen })) === undefined;
   } catch (error) {
     if (error instanceof PacketfsError && STREAM_FAULTS.has(error.code)) return false;
     throw error;

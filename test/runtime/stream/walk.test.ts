@@ -5,7 +5,7 @@ import { Flag, Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
-import { reachable, walkStreams } from "../../../runtime/stream/walk.ts";
+import { firstMissing, reachable, walkStreams } from "../../../runtime/stream/walk.ts";
 import type { ReachableOptions } from "../../../runtime/stream/walk.ts";
 import { seededBytes } from "../../packets/seed.ts";
 import { failure } from "../store/store-fixture.ts";
@@ -159,5 +159,27 @@ describe("what a stream needs", () => {
     });
     const none = source.shelf.put(seededBytes("none", 64));
     expect(await failure(reached(source, none))).toMatchObject({ code: "PFS_PACKET_INVALID" });
+  });
+
+  test("is all there, or lacks a chunk that can be told, at any depth and of any kind", async () => {
+    const source = new ShelfSource();
+    const { shelf } = source;
+    const [one, two] = [sha256(Buffer.from("one")), sha256(Buffer.from("two"))];
+    const deep = shelf.write((writer) => writer.copy(two, 0, 1));
+    const top = shelf.write((writer) => {
+      writer.copy(one, 0, 1);
+      writer.call(deep.root, 0, 1);
+    });
+    const without =
+      (...gone: Ref[]) =>
+      async (refs: Uint8Array): Promise<Uint8Array> =>
+        Uint8Array.from({ length: refs.byteLength / 32 }, (_, index) =>
+          gone.some((ref) => refToHex(ref) === refToHex(refAt(refs, index))) ? 0 : 1,
+        );
+    expect(await firstMissing(source, top.root, without())).toBeUndefined();
+    expect(await firstMissing(source, top.root, without(sha256(Buffer.from("other"))))).toBeUndefined();
+    for (const ref of [one, two, deep.root, top.root]) {
+      expect(refToHex((await firstMissing(source, top.root, without(ref)))!)).toBe(refToHex(ref));
+    }
   });
 });
