@@ -192,14 +192,20 @@ export const LoadedMeta: v.GenericSchema<unknown, { loaded: string }> = v.object
 /** JOB_EVENT, before the last answer to `run`. */
 export const JobEventMeta: v.GenericSchema<unknown, JobEvent> = v.variant("kind", [
   v.object({ kind: v.literal("started"), job: id, tasks: count, inputBytes: count }),
-  v.object({
-    kind: v.literal("progress"),
-    job: id,
-    done: count,
-    tasks: count,
-    doneBytes: count,
-    inputBytes: count,
-  }),
+  v.pipe(
+    v.object({
+      kind: v.literal("progress"),
+      job: id,
+      done: count,
+      tasks: count,
+      doneBytes: count,
+      inputBytes: count,
+    }),
+    v.check(
+      ({ done, tasks, doneBytes, inputBytes }) => done <= tasks && doneBytes <= inputBytes,
+      "more than all is done",
+    ),
+  ),
   v.object({ kind: v.literal("log"), job: id, at: count, node: v.string(), text: v.string() }),
   v.object({ kind: v.literal("note"), job: id, text: v.string() }),
 ]);
@@ -209,7 +215,7 @@ export type OutcomeJson = Omit<JobOutcome, "value"> & { readonly hasValue: boole
 export const OutcomeJson: v.GenericSchema<unknown, OutcomeJson> = v.object({
   job: id,
   yields: v.picklist(["value", "groups", "bytes"]),
-  file: v.exactOptional(v.object({ name: v.exactOptional(name), root: v.string(), length: count })),
+  file: v.exactOptional(v.object({ name: v.exactOptional(name), root: key, length: count })),
   hasValue: v.boolean(),
   statistics: v.object({
     tasks: count,

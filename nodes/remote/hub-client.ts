@@ -1,5 +1,9 @@
 /** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
 import type { Ref } from "../../packets/digest.ts";
+import { Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { atOf, opAt, packetCount } from "../../packets/packet.ts";
+import { invalidPacket } from "../../packets/validate.ts";
+import { RESULT_BYTES_MAX } from "../../runtime/limits.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../../runtime/contracts/jobs.ts";
@@ -49,7 +53,8 @@ export class HubClient {
   readonly data: DataPeer;
   readonly #identity: Identity;
 
-  private constructor(link: Link, identity: Identity) {
+  /** Over a session that is there; `identity` is what it was dialed with. */
+  constructor(link: Link, identity: Identity) {
     this.data = dataPeer(link);
     this.#identity = identity;
   }
@@ -112,12 +117,17 @@ export class HubClient {
     };
     const request = { type: MessageType.JOB, meta, chunks: argsJson(args) };
     const value: Uint8Array[] = [];
+    let valueBytes = 0;
     for await (const message of this.data.link.stream(request, withSignal(signal))) {
       if (message.type === MessageType.JOB_EVENT) onEvent?.(readMeta(JobEventMeta, message));
-      else if (message.type === MessageType.FILE_DATA) value.push(message.chunks);
-      else return outcomeOf(message, value);
+      else if (message.type !== MessageType.FILE_DATA) return outcomeOf(message, value);
+      else {
+        valueBytes += message.chunks.byteLength;
+        if (valueBytes > RESULT_BYTES_MAX) throw invalid("sends a value that is longer than one may be");
+        value.push(message.chunks);
+      }
     }
-    throw new WireError(WireErrorCode.messageInvalid, "the hub ended a job without its outcome", {});
+    throw invalid("ended a job without its outcome");
   }
 
   /** Loads a program into lanes that stay until it is closed. */
@@ -133,7 +143,10 @@ export class HubClient {
     );
     const close = async (): Promise<void> => void (await this.#ask({ op: "unload", loaded }));
     return {
-      exec: async (packets) => (await this.#ask({ op: "exec", loaded }, { packets })).packets,
+      exec: async (packets) => {
+        const { packets: answers } = await this.#ask({ op: "exec", loaded }, { packets });
+        return requireAnswers(answers, packetCount(packets));
+      },
       close,
       [Symbol.asyncDispose]: close,
     };
@@ -179,7 +192,31 @@ function dataPeer(link: Link): DataPeer {
 
 function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutcome {
   const { hasValue, ...outcome } = readJson(OutcomeJson, message);
-  return hasValue ? { ...outcome, value: JSON.parse(Buffer.concat(value).toString()) as unknown } : outcome;
+  if (!hasValue) return outcome;
+  try {
+    return { ...outcome, value: JSON.parse(Buffer.concat(value).toString()) as unknown };
+  } catch {
+    throw invalid("sent a value that cannot be read");
+  }
+}
+
+/** The answers, if they are `count` RETURN or FAULT packets, the i-th for the i-th EXEC. */
+function requireAnswers(answers: Uint8Array, count: number): Uint8Array {
+  const isRight = (index: number): boolean => {
+    const op = opAt(answers, index);
+    return (op === Op.RETURN || op === Op.FAULT) && atOf(answers, index) === index;
+  };
+  if (answers.byteLength !== count * PACKET_BYTES) throw invalid("did not answer each packet once");
+  for (let index = 0; index < count; index++) {
+    if (invalidPacket(answers, index) !== null || !isRight(index)) {
+      throw invalid(`answered packet ${index} with something else`);
+    }
+  }
+  return answers;
+}
+
+function invalid(what: string): WireError {
+  return new WireError(WireErrorCode.messageInvalid, `the hub ${what}`, { reason: what });
 }
 
 function argsJson(args: unknown): Uint8Array {

@@ -1,0 +1,328 @@
+/**
+ * Nodes that lie to their hub about answers, lanes and themselves, with one honest executor beside them: the job has its
+ * right value, or ends with a code, and the hub goes on.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { MessageType } from "../../../packets/envelope.ts";
+import { FaultCode } from "../../../packets/faults.ts";
+import { Flag, Op } from "../../../packets/layout.ts";
+import { atOf, decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
+import type { PacketFields } from "../../../packets/packet.ts";
+import { HubServices } from "../../../nodes/hub/hub-services.ts";
+import { Members } from "../../../nodes/hub/members.ts";
+import { LaneService } from "../../../nodes/serve/lane-service.ts";
+import { serve } from "../../../nodes/serve/service.ts";
+import { PeerSource } from "../../../nodes/transfer/peer-source.ts";
+import type { ExecutorOffer, Link, OutMessage, WireMessage } from "../../../nodes/wire/link.ts";
+import type { JobInput, JobOutcome, StoredProgram } from "../../../runtime/contracts/jobs.ts";
+import { ExecutorList } from "../../../runtime/job/candidates.ts";
+import type { Jobs } from "../../../runtime/job/jobs.ts";
+import { Runtime } from "../../../runtime/machine.ts";
+import { guestEdition } from "../../../runtime/sandbox/edition.ts";
+import { describeStream } from "../../../runtime/stream/execute.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { scriptedPeer } from "../scripted-peer.ts";
+import type { Script, ScriptedPeer } from "../scripted-peer.ts";
+
+const { LOAD, LOADED, EXEC, RETURN, LOG, KEEP, WANT, HAVE, NAME, OK, ERROR } = MessageType;
+
+/** The number of lines, added up. */
+const COUNT = `export default { input: { kind: "lines" }, yields: "value", map: () => 1, combine: (a, b) => a + b }`;
+const BYTES = `export default { input: { kind: "lines" }, yields: "bytes", map: (line, { write }) => write(line) }`;
+const LINES = 400;
+
+let directory: TemporaryDirectory;
+let runtime: Runtime;
+let members: Members;
+let jobs: Jobs;
+let services: HubServices;
+let input: JobInput;
+const programs = new Map<string, StoredProgram>();
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  members = new Members(new ExecutorList());
+  runtime = await Runtime.open({
+    directory: directory.path,
+    id: "hub",
+    label: "hub",
+    workers: 1,
+    source: (store, events) => new PeerSource({ store, events, peers: async () => members.chunks }),
+  });
+  jobs = runtime.openJobs(members.executors, (out) => members.removeParts(out));
+  services = new HubServices({ runtime, members, jobs });
+  const writer = await runtime.store.openWriter();
+  const put = async (text: string): Promise<{ readonly root: Uint8Array; readonly length: number }> =>
+    await ingest(writer, once(Buffer.from(text)));
+  input = {
+    name: "lines",
+    ...(await put(Array.from({ length: LINES }, (_, line) => `line ${line}\n`).join(""))),
+  };
+  for (const source of [COUNT, BYTES]) {
+    programs.set(source, { name: "program", code: (await put(source)).root, args: "null" });
+  }
+});
+
+afterAll(async () => {
+  await jobs.close();
+  await runtime.close();
+  await directory[Symbol.asyncDispose]();
+});
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+const offer: ExecutorOffer = { name: "node", capacity: { js: 4 }, edition: guestEdition() };
+const takes: Script = {
+  [LOAD]: () => ({ type: LOADED }),
+  [WANT]: ({ chunks }) => ({ type: HAVE, chunks: new Uint8Array(chunks.byteLength / 32) }),
+  [NAME]: () => ({ type: OK, meta: { records: [], more: false } }),
+};
+
+/** A node that loads whatever it is told to, and does what the test says with packets. */
+function join(script: Script, executors: readonly ExecutorOffer[] = [offer]): ScriptedPeer {
+  const node = scriptedPeer({ ...takes, ...script }, { role: "node", label: "liar", executors });
+  serve(node.link, services.forNode(members.add(node.link)));
+  return node;
+}
+
+/** What the node answers to a frame. */
+function answers(node: Link, { meta, packets }: WireMessage, made: (at: number) => PacketFields[]): void {
+  const lane = (meta as { lane: number }).lane;
+  const frame = Array.from({ length: packetCount(packets) }, (_, index) => made(atOf(packets, index))).flat();
+  node.notify({
+    type: RETURN,
+    meta: { lane },
+    packets: encodeFrame(frame.map((packet) => ({ ...packet, lane }))),
+  });
+}
+
+function value(at: number, text = "1"): PacketFields {
+  const ref = new Uint8Array(32);
+  ref.set(Buffer.from(text));
+  return { op: Op.RETURN, flags: Flag.INLINE, at, length: text.length, ref };
+}
+
+async function run(source = COUNT, extra: { readonly out?: string } = {}): Promise<JobOutcome> {
+  return await jobs.run({ ...programs.get(source)!, inputs: [input], splitBytes: 64, ...extra });
+}
+
+/** Ends the node, and waits until the hub has noticed. */
+async function leave(node: ScriptedPeer): Promise<void> {
+  node.cut();
+  await node.link.closed;
+}
+
+const AMONG_HONEST: readonly (readonly [string, (node: () => ScriptedPeer) => Script])[] = [
+  ["never answers", () => ({ [EXEC]: () => undefined })],
+  [
+    "goes away with packets in its hands",
+    (node) => ({ [EXEC]: () => void setImmediate(() => node().cut()) as undefined }),
+  ],
+  [
+    "answers packets that nobody gave it",
+    (node) => ({
+      [EXEC]: (message) => {
+        answers(node().peer, message, (at) => [value(at + 1_000_000), value(at + 2 ** 40)]);
+        node().cut();
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "answers something that is no answer",
+    (node) => ({
+      [EXEC]: (message) => {
+        answers(node().peer, message, (at) => [{ op: Op.EXEC, at }]);
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "sends answers whose checks are wrong",
+    (node) => ({
+      [EXEC]: ({ meta, packets }) => {
+        node().peer.notify({ type: RETURN, meta, packets: new Uint8Array(packets.byteLength).fill(7) });
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "says RETURN without a lane",
+    (node) => ({
+      [EXEC]: ({ packets }) => {
+        node().peer.notify({ type: RETURN, packets });
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "answers in lanes that were never loaded, and then goes",
+    (node) => ({
+      [EXEC]: (message) => {
+        for (let lane = 60_000; lane < 60_100; lane++) {
+          answers(node().peer, { ...message, meta: { lane } }, (at) => [value(at, "1000")]);
+        }
+        node().cut();
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "floods its packets with faults of its own",
+    (node) => ({
+      [EXEC]: (message) => {
+        for (let times = 0; times < 20; times++) {
+          answers(node().peer, message, (at) => [
+            { op: Op.FAULT, flags: Flag.INLINE, at, from: FaultCode.internal, length: 0 },
+          ]);
+        }
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "logs for packets that are none, and at places that are none",
+    (node) => ({
+      [EXEC]: ({ meta }) => {
+        const { lane } = meta as { lane: number };
+        for (const at of [0, 1e15, 2 ** 52]) {
+          node().peer.notify({ type: LOG, meta: { kind: "log", lane, at, text: "x".repeat(16_000) } });
+        }
+        node().peer.notify({ type: LOG, meta: { kind: "log", lane, at: -1, text: "" } });
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "says that its lane is lost, in a form that nobody can read",
+    (node) => ({
+      [EXEC]: ({ meta }) => {
+        const { lane } = meta as { lane: number };
+        node().peer.notify({ type: LOG, meta: { kind: "lost", lane, error: [1, { code: 5 }] } });
+        return undefined;
+      },
+    }),
+  ],
+  [
+    "says that it has all chunks of the input, and never answers",
+    () => ({
+      [WANT]: ({ chunks }) => ({ type: HAVE, chunks: new Uint8Array(chunks.byteLength / 32).fill(1) }),
+      [EXEC]: () => undefined,
+    }),
+  ],
+  [
+    "refuses to load with an error that cannot be read",
+    () => ({ [LOAD]: () => ({ type: ERROR, meta: "no" }) }),
+  ],
+  ["answers a LOAD with something else", () => ({ [LOAD]: () => ({ type: OK }), [EXEC]: () => undefined })],
+];
+
+describe("a job has its right value beside a node that", () => {
+  test.each(AMONG_HONEST)("%s", async (_, script) => {
+    const node: ScriptedPeer = join(script(() => node));
+    const running = run();
+    // One that is slow to be noticed must not keep the test: what it holds is placed again when it leaves.
+    const late = setTimeout(() => node.cut(), 2_000);
+    expect((await running).value).toBe(LINES);
+    clearTimeout(late);
+    await leave(node);
+  });
+
+  test("answers each packet twice, and right: it counts once", async () => {
+    const notify = (message: OutMessage): void => {
+      node.peer.notify(message);
+      if (message.type === RETURN)
+        node.peer.notify({ ...message, packets: Uint8Array.from(message.packets!) });
+    };
+    const lanes = new LaneService({ notify } as unknown as Link, [runtime.executor!]);
+    const script: Script = Object.fromEntries(lanes.handlers);
+    const node: ScriptedPeer = join(script, [{ ...offer, name: runtime.executor!.id }]);
+    const { value: lines, statistics } = await run();
+    expect(lines).toBe(LINES);
+    expect(Object.values(statistics.byNode).reduce((sum, tasks) => sum + tasks, 0)).toBe(statistics.tasks);
+    await lanes[Symbol.asyncDispose]();
+    await leave(node);
+  });
+});
+
+describe("what a node offers", () => {
+  test("in another edition is not used, and named in the job's notes", async () => {
+    const node = join({ [EXEC]: () => undefined }, [{ ...offer, capacity: { js: 1 }, edition: "other" }]);
+    // The hub's own executor and the node have one slot each: the first of them decides, and that is the hub's own.
+    const { value: lines, statistics } = await run();
+    expect(lines).toBe(LINES);
+    expect(statistics.notes.join()).toContain(`node "liar" gets no packets of this job`);
+    expect(node.asked).not.toContain(LOAD);
+    await leave(node);
+  });
+
+  test("of a kind that nobody knows is no executor", async () => {
+    const before = members.executors.list().length;
+    const node = join({}, [{ ...offer, capacity: {} }]);
+    expect(members.executors.list()).toHaveLength(before);
+    expect((await run()).value).toBe(LINES);
+    await leave(node);
+  });
+
+  test("in several executors is loaded by name, in lanes of one numbering", async () => {
+    const loads: unknown[] = [];
+    const node: ScriptedPeer = join(
+      {
+        [LOAD]: ({ meta, packets }) => {
+          loads.push({ ...(meta as object), lane: decodePacket(packets).lane });
+          return { type: LOADED };
+        },
+        [EXEC]: () => {
+          node.cut();
+          return undefined;
+        },
+      },
+      [offer, { ...offer, name: "second" }],
+    );
+    const [first, second] = members.executors.list().slice(-2);
+    expect([first!.id, second!.id]).toEqual([node.link.peer.id, `${node.link.peer.id}.second`]);
+    expect((await run()).value).toBe(LINES);
+    const lanes = loads.map((load) => (load as { lane: number }).lane);
+    expect(new Set(lanes).size).toBe(lanes.length);
+    expect(new Set(loads.map((load) => (load as { executor: string }).executor))).toEqual(
+      new Set(["node", "second"]),
+    );
+    await leave(node);
+  });
+});
+
+describe("an output file of which a node keeps a part that", () => {
+  test.each([
+    ["has no root", { root: new Uint8Array(5) }],
+    ["is on no node", { root: new Uint8Array(32).fill(9) }],
+    ["is not said", {}],
+  ])("%s is not bound to a name as long as it cannot be read", async (_, kept) => {
+    const node: ScriptedPeer = join({
+      [EXEC]: (message) => {
+        answers(node.peer, message, (at) => [value(at, "lie")]);
+        return undefined;
+      },
+      [KEEP]: () => ({ type: OK, meta: kept }),
+    });
+    const late = setTimeout(() => node.cut(), 4_000);
+    const ended = await run(BYTES, { out: "out" }).then(
+      () => "done",
+      (error: unknown) => error,
+    );
+    clearTimeout(late);
+    await leave(node);
+    const record = await runtime.store.catalog.resolve("out");
+    if (ended === "done") {
+      // Whatever was named can be read, from here alone.
+      expect((await describeStream(runtime.store, record!.root)).length).toBe(record!.length);
+      await runtime.store.catalog.remove("out");
+    } else {
+      expect(ended).toMatchObject({ code: expect.stringMatching(/^PFS_/) });
+      expect(record).toBeUndefined();
+    }
+  });
+});

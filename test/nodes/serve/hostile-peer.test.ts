@@ -1,0 +1,322 @@
+/** Peers with a session that ask a hub or a node for what they may not have, or in forms that make no sense. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Codec } from "../../../packets/codec.ts";
+import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { MessageType } from "../../../packets/envelope.ts";
+import { Flag, Op } from "../../../packets/layout.ts";
+import { encodeFrame } from "../../../packets/packet.ts";
+import { PUTS_PER_LINK_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../../../nodes/limits.ts";
+import { RemoteChunks, RemoteSink } from "../../../nodes/transfer/remote-chunks.ts";
+import { HubServices } from "../../../nodes/hub/hub-services.ts";
+import { Members } from "../../../nodes/hub/members.ts";
+import { LaneService } from "../../../nodes/serve/lane-service.ts";
+import { serve } from "../../../nodes/serve/service.ts";
+import type { Link, OutMessage } from "../../../nodes/wire/link.ts";
+import { ExecutorList } from "../../../runtime/job/candidates.ts";
+import type { Jobs } from "../../../runtime/job/jobs.ts";
+import { Runtime } from "../../../runtime/machine.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import { randomBytes, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { memoryPair } from "../wire/memory-pair.ts";
+
+const { WANT, FILE_REQUEST, STORE, NAME, LOAD, EXEC, KEEP, CANCEL, JOB, MAINTENANCE, MEMBERS, RETURN } =
+  MessageType;
+
+let directory: TemporaryDirectory;
+let runtime: Runtime;
+let jobs: Jobs;
+let services: HubServices;
+const file = Buffer.from("a file that is here\n".repeat(100));
+let root: Uint8Array;
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  const members = new Members(new ExecutorList());
+  runtime = await Runtime.open({ directory: directory.path, id: "hub", label: "hub", workers: 1 });
+  jobs = runtime.openJobs(members.executors);
+  services = new HubServices({ runtime, members, jobs });
+  await using writer = await runtime.store.openWriter();
+  ({ root } = await ingest(writer, once(file)));
+  await writer.bind({ name: "file", root, length: file.byteLength });
+});
+
+afterAll(async () => {
+  await jobs.close();
+  await runtime.close();
+  await directory[Symbol.asyncDispose]();
+});
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+function asClient(): Link {
+  const { near, far } = memoryPair({ near: { role: "client", label: "client" }, far: { role: "hub" } });
+  serve(
+    far,
+    services.forClient(() => []),
+  );
+  return near;
+}
+
+/** A node's link to the hub, or a hub's to a node that lends its executor. */
+function asNode(): Link {
+  const { near, far } = memoryPair({ near: { role: "node", label: "node" }, far: { role: "hub" } });
+  serve(far, services.forNode(new Members(new ExecutorList()).add(far)));
+  return near;
+}
+
+function asHub(): Link {
+  const { near, far } = memoryPair({ near: { role: "hub", label: "hub" }, far: { role: "node" } });
+  serve(far, [new LaneService(far, runtime.executors)]);
+  return near;
+}
+
+const refsOf = (count: number): Uint8Array => new Uint8Array(count * 32).fill(7);
+const copy = (ref: Uint8Array, length: number): Uint8Array =>
+  encodeFrame([{ op: Op.COPY, at: 0, length, ref }]);
+
+describe("a client that", () => {
+  const bytes = new Uint8Array(100).fill(3);
+  const lie = sha256(new Uint8Array(100).fill(4));
+  const REFUSED: readonly (readonly [string, OutMessage, string])[] = [
+    ["asks for no chunk", { type: WANT, meta: {} }, "PFS_MESSAGE_INVALID"],
+    ["asks for half a chunk", { type: WANT, meta: {}, chunks: new Uint8Array(33) }, "PFS_MESSAGE_INVALID"],
+    [
+      "asks about too many",
+      { type: WANT, meta: {}, chunks: refsOf(REFS_PER_WANT_MAX + 1) },
+      "PFS_MESSAGE_INVALID",
+    ],
+    [
+      "wants too many at once",
+      { type: FILE_REQUEST, meta: { here: true }, chunks: refsOf(REFS_PER_REQUEST_MAX + 1) },
+      "PFS_MESSAGE_INVALID",
+    ],
+    ["wants chunks without saying whose", { type: FILE_REQUEST, chunks: refsOf(1) }, "PFS_META_INVALID"],
+    [
+      "stores bytes under another ref",
+      { type: STORE, meta: { put: "p", codec: Codec.plain }, packets: copy(lie, 100), chunks: bytes },
+      "PFS_CHUNK_DAMAGED",
+    ],
+    [
+      "stores fewer bytes than it says",
+      {
+        type: STORE,
+        meta: { put: "p", codec: Codec.plain },
+        packets: copy(sha256(bytes), 101),
+        chunks: bytes,
+      },
+      "PFS_CHUNK_BATCH_INVALID",
+    ],
+    [
+      "stores what does not decompress",
+      {
+        type: STORE,
+        meta: { put: "p", codec: Codec.zstd },
+        packets: copy(sha256(bytes), 100),
+        chunks: bytes,
+      },
+      "PFS_CHUNK_BATCH_INVALID",
+    ],
+    [
+      "stores in a form that nobody knows",
+      { type: STORE, meta: { put: "p", codec: 7 }, packets: copy(sha256(bytes), 100), chunks: bytes },
+      "PFS_META_INVALID",
+    ],
+    [
+      "gives its put a name that is none",
+      {
+        type: STORE,
+        meta: { put: "../../etc", codec: Codec.plain },
+        packets: copy(sha256(bytes), 100),
+        chunks: bytes,
+      },
+      "PFS_META_INVALID",
+    ],
+    [
+      "names a file that is nowhere",
+      { type: NAME, meta: { op: "set", name: "x", root: refsOf(1), length: 1, put: "p" } },
+      "PFS_CHUNK_MISSING",
+    ],
+    [
+      "names bytes that are no stream",
+      { type: NAME, meta: { op: "set", name: "x", root: new Uint8Array(31), length: 1, put: "p" } },
+      "PFS_META_INVALID",
+    ],
+    ["does to names what nobody can", { type: NAME, meta: { op: "own", name: "x" } }, "PFS_META_INVALID"],
+    ["removes what is not there", { type: NAME, meta: { op: "remove", name: "x" } }, "PFS_NOT_FOUND"],
+    [
+      "runs a program on no file",
+      { type: JOB, meta: { op: "run", program: "p", code: refsOf(1), files: [] } },
+      "PFS_META_INVALID",
+    ],
+    [
+      "runs a program on a file that is nowhere",
+      { type: JOB, meta: { op: "run", program: "p", code: refsOf(1), files: ["nowhere"] } },
+      "PFS_NOT_FOUND",
+    ],
+    [
+      "runs a program that is nowhere",
+      { type: JOB, meta: { op: "run", program: "p", code: refsOf(1), files: ["file"] } },
+      "PFS_CHUNK_MISSING",
+    ],
+    [
+      "runs packets of a program that it has not loaded",
+      { type: JOB, meta: { op: "exec", loaded: "x" } },
+      "PFS_NOT_FOUND",
+    ],
+    ["cancels another's job", { type: JOB, meta: { op: "cancel", job: "x" } }, "PFS_NOT_FOUND"],
+    [
+      "looks after a store in a way that nobody knows",
+      { type: MAINTENANCE, meta: { op: "wipe" } },
+      "PFS_META_INVALID",
+    ],
+    ["lends lanes", { type: LOAD, meta: { executor: "hub" } }, "PFS_NOT_ALLOWED"],
+  ];
+
+  test.each(REFUSED)("%s is refused, and its session goes on", async (_, message, code) => {
+    const link = asClient();
+    await expect(link.request(message)).rejects.toMatchObject({ code });
+    const [bytes_] = await new RemoteChunks(link, { here: true }).read([root]);
+    expect(refToHex(sha256(bytes_!))).toBe(refToHex(root));
+    expect([...(await runtime.store.has(Buffer.concat([lie, sha256(bytes)])))]).toEqual([0, 0]);
+    expect(await runtime.store.catalog.resolve("x")).toBeUndefined();
+    await link.close();
+  });
+
+  test("names a file with another length is refused", async () => {
+    const link = asClient();
+    for (const length of [file.byteLength - 1, file.byteLength + 1, 0]) {
+      const named = link.request({ type: NAME, meta: { op: "set", name: "x", root, length, put: "p" } });
+      await expect(named).rejects.toMatchObject({ code: "PFS_MESSAGE_INVALID" });
+    }
+    expect(await runtime.store.catalog.resolve("x")).toBeUndefined();
+    await link.close();
+  });
+
+  test("names a file by what looks like a root is refused", async () => {
+    const link = asClient();
+    const meta = { op: "set", name: refToHex(root), root, length: file.byteLength, put: "p" };
+    await expect(link.request({ type: NAME, meta })).rejects.toMatchObject({ code: "PFS_NAME_INVALID" });
+    await link.close();
+  });
+
+  test("has too many puts open is refused one more, until it ends one", async () => {
+    const link = asClient();
+    const want = (put: number): Promise<unknown> =>
+      link.request({ type: WANT, meta: { put: `p${put}` }, chunks: refsOf(1) });
+    for (let put = 0; put < PUTS_PER_LINK_MAX; put++) await want(put);
+    await expect(want(PUTS_PER_LINK_MAX)).rejects.toMatchObject({ code: "PFS_PEER_QUOTA" });
+    await link.request({ type: NAME, meta: { op: "end", put: "p0" } });
+    await want(PUTS_PER_LINK_MAX);
+    await link.close();
+  });
+
+  test("goes away in the middle of a put leaves nothing that gc keeps", async () => {
+    const kept = async (): Promise<number> => (await runtime.store.gc()).keptChunks;
+    const before = await kept();
+    const link = asClient();
+    // Large beside all else that is there: gc leaves a little where it is.
+    const chunk = randomBytes("garbage", 1024 * 1024);
+    await new RemoteSink(link, "put").write(new Uint8Array(chunk), Uint32Array.of(chunk.byteLength));
+    expect(await kept()).toBe(before + 1);
+    await link.close();
+    // The far end closes the put's writer when it hears of the end.
+    while ((await kept()) > before) await new Promise((resolve) => setImmediate(resolve));
+    expect([...(await runtime.store.has(root))]).toEqual([1]);
+  });
+});
+
+describe("a node that asks its hub", () => {
+  test.each([STORE, NAME, JOB, MAINTENANCE, MEMBERS, LOAD, KEEP])(
+    "for message type %i is refused",
+    async (type) => {
+      const link = asNode();
+      await expect(link.request({ type, meta: {} })).rejects.toMatchObject({ code: "PFS_NOT_ALLOWED" });
+      await link.request({ type: WANT, meta: { here: true }, chunks: root });
+      await link.close();
+    },
+  );
+
+  test("to keep chunks for a put gets an answer, and nothing is kept", async () => {
+    const link = asNode();
+    const { chunks } = await link.request({ type: WANT, meta: { put: "p", here: true }, chunks: root });
+    expect([...chunks]).toEqual([1]);
+    await link.close();
+  });
+
+  test("nothing, but says what it may not, is put out", async () => {
+    const link = asNode();
+    link.notify({ type: EXEC, meta: { lane: 1 } });
+    expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST", data: { reason: "PFS_PEER_OFFENDED" } });
+  });
+
+  test("nothing, but answers in a form that makes no sense, is put out", async () => {
+    const link = asNode();
+    link.notify({ type: RETURN, meta: "lane 7" });
+    expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST", data: { reason: "PFS_PEER_OFFENDED" } });
+  });
+});
+
+describe("a hub that tells a node", () => {
+  const load = (packets: Uint8Array, executor = "hub"): OutMessage => ({
+    type: LOAD,
+    meta: { executor },
+    packets,
+  });
+
+  test.each([
+    ["to load nothing", { type: LOAD, meta: { executor: "hub" } }, /PFS_(PACKET|MESSAGE)_INVALID/],
+    [
+      "to load two programs at once",
+      load(encodeFrame([1, 2].map((lane) => ({ op: Op.LOAD, lane, ref: refsOf(1) })))),
+      /PFS_MESSAGE_INVALID/,
+    ],
+    [
+      "to load packet code",
+      load(encodeFrame([{ op: Op.LOAD, flags: Flag.INLINE, lane: 1, ref: refsOf(1) }])),
+      /PFS_MESSAGE_INVALID/,
+    ],
+    ["to load an EXEC", load(encodeFrame([{ op: Op.EXEC, lane: 1 }])), /PFS_MESSAGE_INVALID/],
+    [
+      "to load what is nowhere",
+      load(encodeFrame([{ op: Op.LOAD, lane: 1, ref: refsOf(1) }])),
+      /PFS_CHUNK_MISSING/,
+    ],
+    [
+      "to load a file as a program",
+      load(encodeFrame([{ op: Op.LOAD, lane: 1, ref: sha256(file) }])),
+      /PFS_(CHUNK_MISSING|PROGRAM_INVALID)/,
+    ],
+    [
+      "to use an executor that it has not",
+      load(encodeFrame([{ op: Op.LOAD, lane: 1, ref: refsOf(1) }]), "gpu"),
+      /PFS_NOT_FOUND/,
+    ],
+    [
+      "to keep what a lane made that is not there",
+      { type: KEEP, meta: { lane: 5, name: "x" } },
+      /PFS_NODE_LOST/,
+    ],
+    ["to keep something in no lane", { type: KEEP, meta: { lane: -5, name: "x" } }, /PFS_META_INVALID/],
+  ] as const)("%s is told why not", async (_, message, code) => {
+    const link = asHub();
+    await expect(link.request(message)).rejects.toMatchObject({ code: expect.stringMatching(code) });
+    await link.request({ type: CANCEL, meta: { lane: 5 } });
+    await link.close();
+  });
+
+  test("packets for a lane that is gone is not listened to", async () => {
+    const link = asHub();
+    link.notify({ type: EXEC, meta: { lane: 7 }, packets: encodeFrame([{ op: Op.EXEC, lane: 7 }]) });
+    await link.request({ type: CANCEL, meta: { lane: 7 } });
+    await link.close();
+  });
+
+  test("packets for no lane at all loses it", async () => {
+    const link = asHub();
+    link.notify({ type: EXEC, packets: encodeFrame([{ op: Op.EXEC, lane: 7 }]) });
+    expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST", data: { reason: "PFS_PEER_OFFENDED" } });
+  });
+});
