@@ -49,7 +49,10 @@ export interface Wanted {
 export class SharedProcesses {
   readonly #source: ProcessSource;
   readonly #shared = new Map<string, Shared>();
+  /** Programs that are being looked into, by their code. */
+  readonly #inspecting = new Map<string, Promise<ProgramDescription>>();
   #inspected: Inspected | undefined;
+  #closed = false;
 
   constructor(source: ProcessSource) {
     this.#source = source;
@@ -57,14 +60,15 @@ export class SharedProcesses {
 
   /**
    * What a program says of itself. Its process stays for a while: most programs that are looked into are run next.
-   * Rejects with PFS_PROGRAM_INVALID.
+   * Whoever asks about the same program meanwhile hears the same. Rejects with PFS_PROGRAM_INVALID.
    */
-  async inspect(code: Uint8Array): Promise<ProgramDescription> {
-    const { process, result } = await inspectIn(this.#source, code);
-    await this.#dropInspected();
-    const timer = setTimeout(() => void this.#dropInspected(), INSPECTED_KEPT_MS).unref();
-    this.#inspected = { code: codeKey(code), process, timer };
-    return result;
+  inspect(code: Uint8Array): Promise<ProgramDescription> {
+    const key = codeKey(code);
+    const known = this.#inspecting.get(key);
+    if (known !== undefined) return known;
+    const inspecting = this.#inspect(key, code).finally(() => this.#inspecting.delete(key));
+    this.#inspecting.set(key, inspecting);
+    return inspecting;
   }
 
   /** A lane's part in the program's process, which is started when there is none. Rejects as the source does. */
@@ -80,8 +84,25 @@ export class SharedProcesses {
     }
   }
 
+  /** Resolves when no process is left of those that programs were looked into in. */
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#dropInspected();
+    await Promise.allSettled(this.#inspecting.values());
+  }
+
+  async #inspect(key: string, code: Uint8Array): Promise<ProgramDescription> {
+    const { process, result } = await inspectIn(this.#source, code);
+    if (this.#closed) {
+      await process.close();
+      return result;
+    }
+    const before = this.#dropInspected();
+    // Before anything is waited for: another program may be looked into at the same time, and one of the two is dropped.
+    const timer = setTimeout(() => void this.#dropInspected(), INSPECTED_KEPT_MS).unref();
+    this.#inspected = { code: key, process, timer };
+    await before;
+    return result;
   }
 
   async #takeProcess(code: Uint8Array, options: ExecutorOptions): Promise<ExecutorProcess> {

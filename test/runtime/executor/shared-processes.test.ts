@@ -58,6 +58,16 @@ describe("processes of tenants", () => {
     await second.close();
   });
 
+  it("of programs that are looked into at the same time are all closed, and one program needs one", async () => {
+    const started = harness.processes.length;
+    const codes = [0, 1, 2].map((index) => new TextEncoder().encode(`${ECHO}// ${index}`));
+    await Promise.all([...codes, ...codes].map((code) => harness.executor.inspect(code)));
+    expect(harness.processes.length - started).toBe(codes.length);
+    const late = harness.executor.inspect(new TextEncoder().encode(`${ECHO}// late`));
+    await Promise.all([harness.executor.close(), late]);
+    expect(harness.processes.slice(started).map(({ closed }) => closed)).not.toContain(false);
+  });
+
   it("that a program was looked into in serve its first lane", async () => {
     const manifest = await harness.putProgram(ECHO);
     const started = harness.processes.length;
