@@ -99,7 +99,7 @@ afterAll(async () => {
 });
 
 let cache: Promise<string> | undefined;
-/** Where all runs of a test file remember their compiled code. */
+/** Where all runs of a test file remember what they do not want to find out again. */
 function cacheDirectory(): Promise<string> {
   cache ??= temporaryDirectory();
   return cache;
