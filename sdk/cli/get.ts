@@ -9,7 +9,7 @@ import type { Context, Host } from "./context.ts";
 import { findTarget, isDirectory } from "./file-target.ts";
 import { formatBytes, formatDuration, printable } from "./format.ts";
 import { example } from "./help.ts";
-import { option } from "./options.ts";
+import { FILE_OPERAND, option } from "./options.ts";
 import { jsonText } from "./output.ts";
 import { Progress } from "./progress.ts";
 
@@ -29,7 +29,7 @@ export function getCommand(host: Host): Command {
     .description(
       "Write stored files, or a range of one, to disk or to stdout. Every byte is verified. A file that is there is replaced when all bytes have come, untouched when not; it keeps its mode and owner, and links to it are followed.",
     )
-    .argument("<NAME...>", "names or roots")
+    .argument("<NAME...>", FILE_OPERAND)
     .addOption(
       option(
         "-o, --output <FILE|DIR|->",
@@ -52,7 +52,7 @@ export function catCommand(host: Host): Command {
   const command = new Command("cat")
     .summary("write stored files to stdout")
     .description("Write stored files to stdout, one after the other.")
-    .argument("<NAME...>", "names or roots")
+    .argument("<NAME...>", FILE_OPERAND)
     .addHelpText("after", example("pfs cat monday.log tuesday.log | grep timeout"));
   return onRun(command, host, cat);
 }

@@ -6,7 +6,7 @@ import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
 import { formatBytes, formatCount, formatTime, pad, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
-import { option } from "./options.ts";
+import { FILE_OPERAND, option } from "./options.ts";
 import type { Column, ListItem } from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
@@ -48,7 +48,7 @@ export function statCommand(host: Host): Command {
   const command = new Command("stat")
     .summary("show what is known of stored files")
     .description("Show length, version, time and root of stored files. In a pipe, as ls does.")
-    .argument("<NAME...>", "names or roots")
+    .argument("<NAME...>", FILE_OPERAND)
     .addHelpText("after", example("pfs stat access.log --json"));
   return onRun(command, host, async (context, names) => {
     const { output } = context;

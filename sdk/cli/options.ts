@@ -16,6 +16,9 @@ export interface GlobalOptions {
 
 const GROUP = "On every command";
 
+/** What can stand where a command takes a stored file. */
+export const FILE_OPERAND = "a name, a version of it (NAME@3), or a root or the first digits of one";
+
 /** An option and the variable that stands in for it. */
 export function option(flags: string, description: string, variable: string): Option {
   return new Option(flags, description).env(variable);

@@ -8,7 +8,7 @@ import { opAt, packetCount, refOf } from "../../packets/packet.ts";
 import type { StreamPart } from "../packetfs.ts";
 import { formatCount, printable } from "./format.ts";
 import { example } from "./help.ts";
-import { option, parseCount } from "./options.ts";
+import { FILE_OPERAND, option, parseCount } from "./options.ts";
 import type { Output } from "./output.ts";
 import { jsonText } from "./output.ts";
 import { onRun } from "./context.ts";
@@ -28,7 +28,7 @@ export function packetsCommand(host: Host): Command {
     .description(
       "Show the packets that a stored file is made of. A CALL runs another stream as a subroutine: its packets stand indented below it, and their positions count from its start.",
     )
-    .argument("<NAME|ROOT>", "a name, or a root (64 hexadecimal digits)")
+    .argument("<NAME>", FILE_OPERAND)
     .addOption(
       option(
         "--depth <N>",

@@ -5,7 +5,7 @@ import { fileError, UsageError } from "../errors.ts";
 import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
 import { formatBytes, formatCount, formatDuration, formatRate, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
-import { checkName, option, parseSize } from "./options.ts";
+import { checkName, FILE_OPERAND, option, parseSize } from "./options.ts";
 import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { onRun } from "./context.ts";
@@ -28,7 +28,7 @@ export function runCommand(host: Host): Command {
       "Run a program over stored files, on every core and node there is. The program is a TypeScript or JavaScript module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout; what the program logs goes to stderr.",
     )
     .argument("<PROGRAM>", "a path to the program's module")
-    .argument("<NAME...>", "names or roots of the files that it reads")
+    .argument("<NAME...>", `the files that it reads: ${FILE_OPERAND}`)
     .addOption(
       option(
         "--args <JSON|@FILE>",
