@@ -1,6 +1,10 @@
 /**
- * Makes a program one ES module without imports: its own code and that of what it imports. The same sources give the
- * same bytes on every machine, because a program is named by its hash.
+ * Makes a program one text without imports: its own code and that of what it imports. The same sources give the same
+ * bytes on every machine, because a program is named by its hash.
+ *
+ * The text is the body of a function, which a sandbox calls once per packet, so that nothing in a module outlives a packet:
+ * `$exports.default` is where it leaves the program, `$packetfs` has what it makes tables of data with, once for all
+ * packets (runtime/sandbox/guest/tables.ts). JSON that it imports is such a table.
  */
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";
@@ -16,6 +20,8 @@ const SOURCE_NAME = "program.ts";
 const OUTPUT_NAME = "program.js";
 /** Where a program given as text lies: nowhere, so that it finds no neighbours on this machine. */
 const NOWHERE = resolve("/nowhere");
+/** Properties of a JSON file that can be imported by their names. */
+const JSON_NAMES_MAX = 256;
 const BUILTINS = new Set(builtinModules);
 
 /** What a program may not import, and what to tell its author. */
@@ -37,12 +43,12 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   const result = await build(buildOptions(source, path)).catch((error: unknown) => {
     throw isBuildFailure(error) ? bundleError(error.errors, name) : error;
   });
-  const code = outputOf(result.outputFiles, OUTPUT_NAME).contents;
   const { exports, imports } = result.metafile.outputs[OUTPUT_NAME]!;
   checkImports(imports, name);
   if (!exports.includes("default")) {
     throw invalid(`${name} has no default export: end it with "export default defineProgram({ … })"`, name);
   }
+  const code = asFunctionBody(outputOf(result.outputFiles, OUTPUT_NAME).text);
   if (code.byteLength > PROGRAM_CODE_BYTES_MAX) {
     throw invalid(
       `${name} is ${code.byteLength} bytes with its imports, over ${PROGRAM_CODE_BYTES_MAX}`,
@@ -50,6 +56,13 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
     );
   }
   return { name, code, sourceMap: outputOf(result.outputFiles, `${OUTPUT_NAME}.map`).text };
+}
+
+/** What a module exports stands in one clause at its end. */
+function asFunctionBody(module: string): Uint8Array {
+  const end = module.lastIndexOf("\nexport {") + 1;
+  const [, local] = /^\s*(\S+) as default,?$/m.exec(module.slice(end))!;
+  return new TextEncoder().encode(`${module.slice(0, end)}$exports.default = ${local};\n`);
 }
 
 function outputOf(files: readonly OutputFile[], name: string): OutputFile {
@@ -80,6 +93,8 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
     platform: "neutral",
     mainFields: ["module", "main"],
     target: "es2024",
+    // A function that is called for each packet waits for nothing, and is no module that could have a URL.
+    supported: { "top-level-await": false, "import-meta": false },
     charset: "utf8",
     treeShaking: true,
     legalComments: "none",
@@ -128,12 +143,49 @@ const sandboxImports: Plugin = {
       if (kind === "require-call" || kind === "require-resolve") return { path, namespace: "absent" };
       return { errors: [{ text }] };
     });
+    plugin.onResolve({ filter: /\.json$/ }, async ({ pluginData, path, ...args }) => {
+      if (pluginData === ASKED) return undefined;
+      const { errors, warnings, ...found } = await plugin.resolve(path, { ...args, pluginData: ASKED });
+      if (errors.length > 0) return { errors, warnings };
+      return args.kind === "require-call" ? { ...found, suffix: "?required" } : found;
+    });
+    plugin.onLoad({ filter: /\.json$/, namespace: "file" }, async ({ path, suffix }) => {
+      const text = (await readFile(path, "utf8")).replace(/^\uFEFF/, "");
+      const contents = jsonModule(text, suffix === "?required");
+      return contents === undefined ? { contents: text, loader: "json" } : { contents, loader: "js" };
+    });
     plugin.onLoad({ filter: /.*/, namespace: "absent" }, ({ path }) => ({
       contents: `throw new Error(${JSON.stringify(absence(path))});`,
       loader: "js",
     }));
   },
 };
+
+/** A module that is a table of data; undefined when the text is no JSON, so that esbuild says where. */
+function jsonModule(text: string, isRequired: boolean): string | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const table = `/* @__PURE__ */ $packetfs.json(${JSON.stringify(JSON.stringify(value))})`;
+  if (isRequired) return `module.exports = ${table};`;
+  const names =
+    typeof value === "object" && value !== null && !Array.isArray(value) ? Object.keys(value) : [];
+  // A large table has no names that anybody would import one by one.
+  const named = names.length > JSON_NAMES_MAX ? [] : names.filter((name) => /^[A-Za-z_$][\w$]*$/.test(name));
+  return [
+    `const data = ${table};`,
+    "export default data;",
+    ...named
+      .filter((name) => name !== "default")
+      .flatMap((name, index) => [
+        `const name${index} = /* @__PURE__ */ (() => data[${JSON.stringify(name)}])();`,
+        `export { name${index} as ${name} };`,
+      ]),
+  ].join("\n");
+}
 
 function absence(path: string): string {
   const builtin = path.replace(/^node:/, "");

@@ -27,6 +27,7 @@ import { Identity } from "../wire/trust/keys.ts";
 import { parseToken } from "../wire/trust/token.ts";
 import { dial } from "../wire/zeromq/dial.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
+import { valueCodec } from "../../runtime/program/values.ts";
 
 /** A machine that bytes are stored at and read from. */
 export interface DataPeer {
@@ -194,7 +195,7 @@ function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutco
   const { hasValue, ...outcome } = readJson(OutcomeJson, message);
   if (!hasValue) return outcome;
   try {
-    return { ...outcome, value: JSON.parse(Buffer.concat(value).toString()) as unknown };
+    return { ...outcome, value: valueCodec.decode(Buffer.concat(value).toString()) };
   } catch {
     throw invalid("sent a value that cannot be read");
   }

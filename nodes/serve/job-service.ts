@@ -11,6 +11,7 @@ import type { OutcomeJson } from "../messages.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { Handler, Service } from "./service.ts";
+import { valueCodec } from "../../runtime/program/values.ts";
 
 export class JobService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
@@ -69,7 +70,7 @@ export class JobService implements Service {
       },
     );
     this.#held.push(rest.job);
-    if (value !== undefined) await sendValue(Buffer.from(JSON.stringify(value)), reply);
+    if (value !== undefined) await sendValue(Buffer.from(valueCodec.encode(value, "the result is")), reply);
     const json: OutcomeJson = { ...rest, hasValue: value !== undefined };
     return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(json)) };
   }
@@ -117,7 +118,7 @@ function stored(
   return { name: program, code, args: new TextDecoder().decode(args) };
 }
 
-/** A value's JSON, in as many messages as it takes. */
+/** A value's text, in as many messages as it takes. */
 async function sendValue(json: Uint8Array, reply: Reply): Promise<void> {
   for (let at = 0; at < json.byteLength; at += RESULT_PART_BYTES) {
     await reply.room();

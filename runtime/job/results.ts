@@ -17,6 +17,7 @@ import { execute } from "../stream/execute.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import type { Batch } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import { valueCodec } from "../program/values.ts";
 
 /** The bytes of a result, in pieces. Rejects with what the source rejects with. */
 export async function* resultPieces(
@@ -36,7 +37,7 @@ export async function* resultPieces(
   }
 }
 
-/** The JSON value of a result. Rejects with PFS_JOB_OVER_LIMIT {bytes, max} when it is too long to be one. */
+/** The value of a result. Rejects with PFS_JOB_OVER_LIMIT {bytes, max} when it is too long to be one. */
 export async function resultValue(
   source: ChunkSource,
   answer: Uint8Array,
@@ -54,9 +55,9 @@ export async function resultValue(
   for await (const piece of resultPieces(source, answer, signal)) pieces.push(piece.slice());
   const text = new TextDecoder().decode(Buffer.concat(pieces));
   try {
-    return text === "" ? undefined : JSON.parse(text);
+    return text === "" ? undefined : valueCodec.decode(text);
   } catch (cause) {
-    throw new JobError(JobErrorCode.internal, "the result is not JSON", { bytes }, { cause });
+    throw new JobError(JobErrorCode.internal, "the result is not the text of a value", { bytes }, { cause });
   }
 }
 

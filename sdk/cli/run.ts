@@ -11,6 +11,7 @@ import { Progress } from "./progress.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
 import type { Column } from "./output.ts";
+import { valueCodec } from "../../runtime/program/values.ts";
 
 const GROUP_COLUMNS: readonly Column[] = [{ title: "KEY", shrinks: true }, { title: "VALUE" }];
 
@@ -105,10 +106,11 @@ function show(event: JobEvent, output: Output, progress: Progress): void {
   }
 }
 
-/** A file's root, groups as two columns, a value as JSON, or bytes. */
+/** A file's root, groups as two columns, a value as the JSON that stands for it (runtime/program/values.ts), or bytes. */
 async function writeResult(context: Context, pfs: PacketFS, result: JobResult): Promise<void> {
   const { output, signal } = context;
-  const { job, yields, value, file, statistics } = result;
+  const { job, yields, file, statistics } = result;
+  const value = result.value === undefined ? undefined : valueCodec.json(result.value, "the result is");
   if (output.json) return output.object({ job, yields, value, file, statistics });
   if (file?.name !== undefined) return output.line(`${file.root}  ${printable(file.name)}`);
   if (file !== undefined) {

@@ -40,11 +40,17 @@ async function failure(source: ProgramSource): Promise<PacketfsError> {
   return error;
 }
 
-/** Runs the bundle as the module that it is. */
-async function load(bundle: ProgramBundle): Promise<Record<string, unknown>> {
-  const url = `data:text/javascript;base64,${Buffer.from(bundle.code).toString("base64")}`;
-  const loaded = (await import(url)) as { readonly default: Record<string, unknown> };
-  return loaded.default;
+/** Calls the bundle as a sandbox does. */
+function load({ code }: ProgramBundle): Record<string, unknown> {
+  const $exports: { default?: Record<string, unknown> } = {};
+  const $packetfs = {
+    json: (text: string): unknown => JSON.parse(text),
+    shared: (make: () => unknown) => make(),
+  };
+  const text = `"use strict";\n${Buffer.from(code).toString()}`;
+  // eslint-disable-next-line no-new-func
+  new Function("$exports", "$packetfs", text)($exports, $packetfs);
+  return $exports.default!;
 }
 
 describe("a program's bundle", () => {
@@ -55,7 +61,7 @@ describe("a program's bundle", () => {
     expect(bundle.name).toBe("count.ts");
     expect(text).not.toMatch(/^\s*import\b/m);
     expect(text).not.toContain("this is not needed");
-    const program = await load(bundle);
+    const program = load(bundle);
     expect(program["input"]).toEqual({ kind: "lines" });
     expect((program["map"] as (line: string) => number)("four")).toBe(4);
   });
@@ -74,7 +80,7 @@ describe("a program's bundle", () => {
   it("is made of text, too, and a bundle is returned as it is", async () => {
     const source = COUNT.replace(/import .*weigh.*\n/, "").replace("weigh(line)", "line.length");
     const bundle = await bundleProgram({ source });
-    expect((await load(bundle))["input"]).toEqual({ kind: "lines" });
+    expect(load(bundle)["input"]).toEqual({ kind: "lines" });
     expect(await bundleProgram(bundle)).toBe(bundle);
   });
 
@@ -86,7 +92,37 @@ describe("a program's bundle", () => {
       "pack/program.ts",
       'import { triple } from "tiny"; import words from "./words.json"; export default { n: triple(words.length) };',
     );
-    expect(await load(await bundleProgram({ path }))).toEqual({ n: 6 });
+    const bundle = await bundleProgram({ path });
+    expect(load(bundle)).toEqual({ n: 6 });
+    // Data is no code: it is made once, by whoever runs the program.
+    expect(Buffer.from(bundle.code).toString()).toContain(`$packetfs.json('["a","b"]')`);
+  });
+
+  it("takes JSON by its names, from packages too, and says where it is wrong", async () => {
+    await write("json/data.json", '\uFEFF{ "class": [1], "not a name": 2, "default": 3, "__proto__": 4 }');
+    await write("json/node_modules/uses/package.json", '{"name":"uses","main":"uses.js","version":"1.2.3"}');
+    await write("json/node_modules/uses/uses.js", "exports.version = require('./package.json').version;");
+    const path = await write(
+      "json/program.ts",
+      `import data, { class as kind } from "./data.json"; import { version } from "uses";
+export default { kind, both: data.class === kind, version, own: Object.keys(data) };`,
+    );
+    expect(load(await bundleProgram({ path }))).toEqual({
+      kind: [1],
+      both: true,
+      version: "1.2.3",
+      own: ["class", "not a name", "default", "__proto__"],
+    });
+    await write("json/wrong.json", '{\n  "a": 1,\n  b\n}');
+    const error = await failure({
+      path: await write("json/wrong.ts", 'import x from "./wrong.json"; export default x;'),
+    });
+    expect(error.message).toMatch(/^wrong\.json:3:3: /);
+  });
+
+  it("may not wait", async () => {
+    const error = await failure({ source: "await 0; export default {};" });
+    expect(error.message).toMatch(/^program\.ts:1:1: Top-level await/);
   });
 });
 
@@ -106,7 +142,7 @@ describe("a package called like one of Node's modules", () => {
       "named/program.ts",
       'import { EventEmitter } from "events"; import used from "uses"; export default { own: new EventEmitter().kind(), used };',
     );
-    expect(await load(await bundleProgram({ path }))).toEqual({ own: "ours", used: "ours" });
+    expect(load(await bundleProgram({ path }))).toEqual({ own: "ours", used: "ours" });
     const node = await write(
       "named/node.ts",
       'import { EventEmitter } from "node:events"; export default EventEmitter;',
@@ -127,7 +163,7 @@ try { exports.fast = require("fs"); } catch (error) { exports.reason = error.mes
       "guarded/program.ts",
       'import parse from "parse"; let late = ""; try { parse.stream(); } catch (error) { late = error.message; }\nexport default { ...parse, late, parts: parse.parse("a,b") };',
     );
-    expect(await load(await bundleProgram({ path }))).toMatchObject({
+    expect(load(await bundleProgram({ path }))).toMatchObject({
       mode: "production",
       parts: ["a", "b"],
       late: 'programs have no Node.js: "stream" cannot be imported',
@@ -195,7 +231,7 @@ describe("a program that cannot be bundled", () => {
       "no-such-package",
     ],
     ["a URL", 'import x from "https://example.org/x.js"; export default x;', "https://example.org/x.js"],
-    ["whatever matches a pattern", "export default await import(`./${globalThis.x}.ts`);", "import("],
+    ["whatever matches a pattern", "export default import(`./${globalThis.x}.ts`);", "import("],
   ])("is told when it imports %s", async (_what, source, mentions) => {
     const error = await failure({ source });
     expect(error.code).toBe("PFS_PROGRAM_INVALID");

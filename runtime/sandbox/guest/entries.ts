@@ -1,4 +1,5 @@
 /** What a packet runs, by entry: the program's map over records, or its combine and reduce over partial results. */
+import type { Freeze } from "./freeze.ts";
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { PacketInput, Place, ReadRecords, Visit } from "./readers.ts";
@@ -11,36 +12,65 @@ export type RunEntry = (input: PacketInput) => void;
 export interface EntryTools {
   readonly entry: Entry;
   readonly yields: Yields;
-  readonly program: ProgramFunctions;
+  /** The program, fresh for a packet. */
+  readonly program: () => ProgramFunctions;
   readonly args: unknown;
   readonly read: ReadRecords;
   readonly place: Place;
   readonly values: Values;
   readonly output: Output;
+  readonly freeze: Freeze;
+  /** Fails the packet, or the frame where it has ended: something was yielded too late to belong to a record. */
+  readonly late: (sentence: string) => never;
 }
 
 export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
-  const { entry, yields, program, args, read, place, values, output } = tools;
+  const { entry, yields, args, read, place, values, output } = tools;
+  let program: ProgramFunctions;
   let state: unknown;
   let index = 0;
+  /** Whether map is being called, and nothing else of the program within it. */
+  let isMapping = false;
+
+  function checkMapping(what: string): void {
+    if (!isMapping)
+      tools.late(`TypeError: ${what} was called after the call of map that it was given to had ended`);
+  }
 
   function emit(key: string, value: unknown): void {
-    if (typeof key !== "string") throw new p.TypeError(`emit takes a string as its key, not ${typeof key}`);
+    checkMapping("emit");
     if (yields === "bytes") throw new p.TypeError('emit is for programs that yield "groups"; use write');
-    if (yields === "value" && key !== "") throw new p.TypeError('keys are for programs that yield "groups"');
-    if (value === undefined) throw new p.TypeError("emit was called without a value");
-    values.add(key, value);
+    if (yields === "value")
+      throw new p.TypeError('emit is for programs that yield "groups"; return the value');
+    if (typeof key !== "string") throw new p.TypeError(`emit takes a string as its key, not ${typeof key}`);
+    if (value === undefined && arguments.length < 2) throw new p.TypeError("emit was called without a value");
+    // What stands in a value, and combine, are the program's too, and may not emit.
+    isMapping = false;
+    try {
+      values.add(key, value, "emit was given");
+    } finally {
+      isMapping = true;
+    }
   }
 
   function write(part: unknown): void {
+    checkMapping("write");
     if (yields !== "bytes") throw new p.TypeError('write is for programs that yield "bytes"');
+    writePart(part, "write takes a Uint8Array or a string");
+  }
+
+  function writePart(part: unknown, otherwise: string): void {
     if (typeof part === "string") return output.text(part);
     const kind = typeof part === "object" && part !== null ? p.arrayKind(part) : undefined;
-    if (kind !== "Uint8Array") throw new p.TypeError("write takes a Uint8Array or a string");
+    if (kind !== "Uint8Array") {
+      throw new p.TypeError(
+        p.isPromise(part) ? "map returned a promise, but programs are synchronous" : otherwise,
+      );
+    }
     output.bytes(part as Uint8Array, p.bytesLength(part as Uint8Array));
   }
 
-  const context = p.freeze({
+  const context = tools.freeze.deep({
     args,
     get state() {
       return state;
@@ -57,18 +87,30 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
 
   const visit: Visit = (record, position) => {
     place.move(position);
+    isMapping = true;
     const value = program.map(record, context);
+    isMapping = false;
     if (value !== undefined) {
-      if (yields === "bytes") write(value);
-      else values.add("", value);
+      if (yields === "value") values.add("", value, "map returned");
+      else if (yields === "bytes") writePart(value, "map returned neither a Uint8Array nor a string");
+      else if (p.isPromise(value))
+        throw new p.TypeError("map returned a promise, but programs are synchronous");
+      else throw new p.TypeError("map returned a value beside what it emits, which would be lost");
     }
     index++;
   };
 
+  function begin(): void {
+    isMapping = false;
+    program = tools.program();
+    values.begin(program);
+  }
+
   function map(input: PacketInput): void {
-    values.clear();
+    begin();
     index = 0;
     state = program.init === undefined ? undefined : program.init(args);
+    if (p.isPromise(state)) throw new p.TypeError("init returned a promise, but programs are synchronous");
     read(input, visit);
     place.move(-1);
     state = undefined;
@@ -77,7 +119,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
 
   /** Partial results are JSON lines; bytes have no other partial result than themselves. */
   function gather({ text, start, end }: PacketInput): void {
-    values.clear();
+    begin();
     for (let at = start; at < end;) {
       const found = p.indexOf(text, "\n", at);
       const stop = found < 0 || found > end ? end : found;

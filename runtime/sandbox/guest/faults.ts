@@ -26,7 +26,8 @@ export function makeFaults(p: Primordials, numbers: FaultNumbers, textMax: numbe
   const STACK_LINES_MAX = 8;
   const STACK_LINE_MAX = 160;
   const PROGRAM_FILE = "program.js";
-  const stop = new p.Error("the packet has failed");
+  // Programs may catch it, and must find nothing on it that others left.
+  const stop = p.freeze(new p.Error("the packet has failed"));
   let code = 0;
   let text = "";
 

@@ -18,6 +18,8 @@ export interface FrameLoopTools {
   readonly output: Output;
   readonly log: PacketLog;
   readonly random: Randomness;
+  /** FaultCode. */
+  readonly threw: number;
   /** Per packet. */
   readonly outputBytes: number;
   readonly faultTextMax: number;
@@ -41,6 +43,8 @@ export interface FrameInput {
 
 export interface FrameLoop {
   readonly place: Place;
+  /** The program yields something outside of its map: the packet fails, or whichever of the frame's it belonged to. */
+  late(sentence: string): never;
   run(input: FrameInput, runEntry: RunEntry): void;
   collect(frame: number): ArrayBuffer;
 }
@@ -67,6 +71,8 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   let memory = NO_BYTES;
   let source = new p.Uint8Array(memory);
   let text = "";
+  /** What the program did when the frame was over already: its packets run one by one then. */
+  let lateText = "";
   // What to go back to when a packet does not finish.
   let startOutput = 0;
   let startLogs = 0;
@@ -167,6 +173,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   function run(input: FrameInput, runEntry: RunEntry): void {
     const { meta, packets } = input;
     running = false;
+    lateText = "";
     frame = input.frame;
     count = packets;
     next = 0;
@@ -211,8 +218,37 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
 
   function collect(wanted: number): ArrayBuffer {
     if (wanted !== frame) return new p.ArrayBuffer(8);
-    if (running) undoPacket();
+    if (running) {
+      undoPacket();
+    } else if (lateText !== "" && next > 0) {
+      forgetPackets();
+      if (count === 1) failOnly(lateText);
+    }
     return pack();
+  }
+
+  function failOnly(reason: string): void {
+    faults.clear();
+    try {
+      faults.fail(tools.threw, reason);
+    } catch {
+      finishPacket();
+    }
+  }
+
+  function forgetPackets(): void {
+    next = 0;
+    startOutput = 0;
+    output.cut(0);
+    logs = [];
+    logCount = 0;
+    logBytes = 0;
+  }
+
+  function late(sentence: string): never {
+    if (running) return faults.fail(tools.threw, sentence);
+    lateText = sentence;
+    throw new p.TypeError(sentence);
   }
 
   /** The outcome's bytes: protocol.ts says what stands where. */
@@ -238,5 +274,5 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     return result;
   }
 
-  return { place, run, collect };
+  return { place, late, run, collect };
 }

@@ -1,5 +1,5 @@
 /**
- * Makes the globals deterministic and bounded. The clock stands still, randomness follows from the packet, and what is
+ * Makes the globals deterministic and bounded; freeze.ts makes them unwritable afterwards. The clock stands still, randomness follows from the packet, and what is
  * gone is what can take memory that nobody counts (WebAssembly, shared and growing buffers), tell time or the garbage
  * collector's doings (Atomics, WeakRef, FinalizationRegistry), or differs between machines (Intl). `eval` stays: code
  * made of strings can do no more than other code in an isolate that holds nothing but the program.
@@ -60,4 +60,46 @@ export function lockDown(p: Primordials): void {
   });
   define(RealBuffer.prototype, "constructor", FixedBuffer);
   define(globalThis, "ArrayBuffer", FixedBuffer);
+
+  // RegExp.$1 and its kin tell what somebody, somewhere, matched last.
+  const STATICS = [
+    "input",
+    "$_",
+    "lastMatch",
+    "$&",
+    "lastParen",
+    "$+",
+    "leftContext",
+    "$`",
+    "rightContext",
+    "$'",
+  ];
+  for (let group = 1; group < 10; group++) STATICS[STATICS.length] = `$${group}`;
+  for (let index = 0; index < STATICS.length; index++) {
+    const name = STATICS[index]!;
+    const absent = (): never => {
+      throw new p.TypeError(`RegExp["${name}"] is not there for programs: take what the match returns`);
+    };
+    p.defineProperty(RegExp, name, { get: absent, set: absent, configurable: true, enumerable: false });
+  }
+
+  // What the machine's language is must not show.
+  const LOCALE = "en-US";
+  const localize = (target: object, name: string, at: number): void => {
+    const method = (target as Record<string, unknown>)[name] as (...parts: unknown[]) => unknown;
+    const localized = {
+      [name](this: unknown, ...parts: unknown[]): unknown {
+        while (parts.length < at) parts[parts.length] = undefined;
+        if (parts[at] === undefined) parts[at] = LOCALE;
+        return p.apply(method as never, this, parts);
+      },
+    };
+    define(target, name, localized[name]);
+  };
+  localize(String.prototype, "localeCompare", 1);
+  for (const name of ["toLocaleLowerCase", "toLocaleUpperCase"]) localize(String.prototype, name, 0);
+  for (const target of [Number.prototype, BigInt.prototype]) localize(target, "toLocaleString", 0);
+  for (const name of ["toLocaleString", "toLocaleDateString", "toLocaleTimeString"]) {
+    localize(RealDate.prototype, name, 0);
+  }
 }

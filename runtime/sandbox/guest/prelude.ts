@@ -7,18 +7,26 @@ import type { makeCsvParser } from "./csv.ts";
 import type { makeEntry, RunEntry } from "./entries.ts";
 import type { makeFaults } from "./faults.ts";
 import type { makeFrameLoop } from "./frame-loop.ts";
+import type { makeFreeze } from "./freeze.ts";
 import type { lockDown } from "./lockdown.ts";
+import type { makeModule, ModuleFactory, ProgramModule } from "./module.ts";
 import type { makeOutput } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { installRandom } from "./random.ts";
 import type { makeReader } from "./readers.ts";
+import type { makeTables } from "./tables.ts";
 import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
-import type { makeValues, ProgramFunctions } from "./values.ts";
+import type { makeValues, ProgramFunctions, TopGroups } from "./values.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
+import type { makeValueCodec } from "../../program/values.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 
 export interface PreludeParts {
+  readonly makeFreeze: typeof makeFreeze;
+  readonly makeValueCodec: typeof makeValueCodec;
+  readonly makeTables: typeof makeTables;
+  readonly makeModule: typeof makeModule;
   readonly makeTextCodec: typeof makeTextCodec;
   readonly makeFaults: typeof makeFaults;
   readonly makeOutput: typeof makeOutput;
@@ -54,9 +62,9 @@ export interface PreludeConfig {
 
 export interface Prelude {
   /** What the module declares, as JSON text {reader, yields, …}, or {"reason"} why it is no program. */
-  inspect(namespace: unknown): string;
-  /** Takes over the program's functions: "" when all is well, otherwise why it is no program. */
-  load(namespace: unknown): string;
+  inspect(factory: ModuleFactory): string;
+  /** Takes over the program: "" when all is well, otherwise why it is no program. */
+  load(factory: ModuleFactory): string;
   /**
    * Runs a frame, which has a number of its own from 1. `meta`: n × 7 float64 (start and length in the text, or else in
    * the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail, in text or bytes;
@@ -72,6 +80,9 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const { codes, description, entry, faultTextMax, frameOutputBytes, frameLogBytes } = config;
   const { limits, yields } = description;
   const { outputBytes, logBytes } = limits;
+  const freeze = parts.makeFreeze();
+  const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
+  const tables = parts.makeTables(freeze, () => valueCodec);
   const codec = parts.makeTextCodec(p);
   const faults = parts.makeFaults(p, codes, faultTextMax);
   const output = parts.makeOutput(p, { codec, faults, outputLimit: codes.outputLimit });
@@ -79,12 +90,14 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const random = parts.installRandom(p);
   parts.lockDown(p);
   parts.installTextGlobals(p, codec);
+  freeze.realm();
   const loop = parts.makeFrameLoop(p, {
     codec,
     faults,
     output,
     log,
     random,
+    threw: codes.threw,
     outputBytes,
     faultTextMax,
     frameOutputBytes,
@@ -100,8 +113,8 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     throw new p.TypeError(`${name} is not a function`);
   }
 
-  function definitionOf(namespace: unknown): Record<string, unknown> {
-    const definition = (namespace as { default?: unknown }).default;
+  function definitionOf(module: ProgramModule): Record<string, unknown> {
+    const definition = module.evaluate();
     if (typeof definition === "object" && definition !== null) return definition as Record<string, unknown>;
     throw new p.TypeError("the module has no default export that is a program");
   }
@@ -109,18 +122,32 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   function functionsOf(definition: Record<string, unknown>): ProgramFunctions {
     const map = functionOf(definition, "map");
     if (map === undefined) throw new p.TypeError("the program has no map");
-    return {
+    return p.freeze({
       map,
       init: functionOf(definition, "init"),
       combine: functionOf(definition, "combine"),
       reduce: functionOf(definition, "reduce"),
-    } as ProgramFunctions;
+      result: topOf(definition["result"]),
+    }) as ProgramFunctions;
   }
 
-  function inspect(namespace: unknown): string {
+  function topOf(result: unknown): TopGroups | undefined {
+    if (result === undefined) return undefined;
+    const { top, by } = result as { top?: unknown; by?: unknown };
+    const isCount = typeof top === "number" && top >= 1 && top % 1 === 0;
+    if (!isCount || (by !== undefined && typeof by !== "function")) {
+      throw new p.TypeError("result is top(n): n is a whole number from 1 on, and by a function");
+    }
+    return { top, by: by as TopGroups["by"] };
+  }
+
+  function inspect(factory: ModuleFactory): string {
     try {
-      const definition = definitionOf(namespace);
-      const { combine, reduce } = functionsOf(definition);
+      const definition = definitionOf(parts.makeModule(factory, { tables, random, log }));
+      const { combine, reduce, result } = functionsOf(definition);
+      if (result !== undefined && definition["yields"] !== "groups") {
+        throw new p.TypeError('result is for programs that yield "groups"');
+      }
       return p.stringify({
         reader: definition["input"] ?? null,
         yields: definition["yields"],
@@ -133,35 +160,33 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     }
   }
 
-  /** One packet must not see what another did to the arguments. */
-  function frozen(value: unknown): unknown {
-    if (typeof value !== "object" || value === null) return value;
-    const names = p.keys(value);
-    for (let index = 0; index < names.length; index++) {
-      frozen((value as Record<string, unknown>)[names[index]!]);
-    }
-    return p.freeze(value);
-  }
-
-  function load(namespace: unknown): string {
+  function load(factory: ModuleFactory): string {
     try {
-      const { map, init, combine, reduce } = functionsOf(definitionOf(namespace));
-      if (description.hasCombine && combine === undefined)
-        throw new p.TypeError("the program has no combine");
-      if (description.hasReduce && reduce === undefined) throw new p.TypeError("the program has no reduce");
-      const program = p.freeze({
-        map,
-        init,
-        combine: description.hasCombine ? combine : undefined,
-        reduce: description.hasReduce ? reduce : undefined,
-      });
-      const args = frozen(p.parse(config.args));
+      const module = parts.makeModule(factory, { tables, random, log });
+      const program = (): ProgramFunctions => functionsOf(definitionOf(module));
+      const { combine, reduce } = program();
+      const combines = description.hasCombine;
+      if (combines !== (combine !== undefined) || description.hasReduce !== (reduce !== undefined)) {
+        throw new p.TypeError("the program is not what it was said to be: it has another combine or reduce");
+      }
+      const args = tables.readOnly(p.parse(config.args));
       const { badRecord } = codes;
-      const { place } = loop;
+      const { place, late } = loop;
       const parseCsv = parts.makeCsvParser(p, faults, place, badRecord);
       const read = parts.makeReader(p, { faults, place, parseCsv, spec: description.reader, badRecord });
-      const values = parts.makeValues(p, { faults, output, program, badRecord });
-      runEntry = parts.makeEntry(p, { entry, yields, program, args, read, place, values, output });
+      const values = parts.makeValues(p, { faults, output, codec: valueCodec, combines, badRecord });
+      runEntry = parts.makeEntry(p, {
+        entry,
+        yields,
+        program,
+        args,
+        read,
+        place,
+        values,
+        output,
+        freeze,
+        late,
+      });
       return "";
     } catch (error) {
       return faults.describe(error);

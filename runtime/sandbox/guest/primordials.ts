@@ -28,8 +28,8 @@ export interface Primordials {
   readonly mapSet: <Key, Value>(map: Map<Key, Value>, key: Key, value: Value) => unknown;
   readonly mapSize: (map: Map<unknown, unknown>) => number;
   readonly mapForEach: <Key, Value>(map: Map<Key, Value>, visit: (value: Value, key: Key) => void) => void;
-  /** By UTF-16 units, in place. */
-  readonly sort: (list: string[]) => string[];
+  /** In place, by UTF-16 units unless told how. */
+  readonly sort: (list: string[], compare?: (a: string, b: string) => number) => string[];
   readonly ArrayBuffer: typeof ArrayBuffer;
   readonly DataView: typeof DataView;
   readonly Uint8Array: typeof Uint8Array;

@@ -4,6 +4,8 @@ import type { Primordials } from "./primordials.ts";
 export interface Randomness {
   /** A packet begins: the 12 words from `at` on are its length, from and ref. */
   begin(words: Uint32Array, at: number): void;
+  /** Whether numbers follow from nothing at all, as long as a module is evaluated. */
+  fix(isFixed: boolean): void;
 }
 
 export function installRandom(p: Primordials): Randomness {
@@ -12,6 +14,7 @@ export function installRandom(p: Primordials): Randomness {
   let words: Uint32Array = NO_PACKET;
   let from = 0;
   let seeded = false;
+  let isFixed = false;
   let a = 0;
   let b = 0;
   let c = 0;
@@ -29,7 +32,7 @@ export function installRandom(p: Primordials): Randomness {
     c = 0x13198a2e;
     d = 0x03707344;
     for (let index = 0; index < 12; index++) {
-      const word = words[from + index]!;
+      const word = isFixed ? index : words[from + index]!;
       a = mix(a, word);
       b = mix(b, word ^ a);
       c = mix(c, word ^ b);
@@ -65,6 +68,10 @@ export function installRandom(p: Primordials): Randomness {
     begin(packetWords, at) {
       words = packetWords;
       from = at;
+      seeded = false;
+    },
+    fix(on) {
+      isFixed = on;
       seeded = false;
     },
   };

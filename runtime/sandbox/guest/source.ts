@@ -7,18 +7,27 @@ import { makeCsvParser } from "./csv.ts";
 import { makeEntry } from "./entries.ts";
 import { makeFaults } from "./faults.ts";
 import { makeFrameLoop } from "./frame-loop.ts";
+import { makeFreeze } from "./freeze.ts";
 import { lockDown } from "./lockdown.ts";
+import { makeModule } from "./module.ts";
 import { makeOutput } from "./output.ts";
 import { makePrelude } from "./prelude.ts";
 import type { PreludeParts } from "./prelude.ts";
 import { capturePrimordials } from "./primordials.ts";
 import { installRandom } from "./random.ts";
 import { makeReader } from "./readers.ts";
+import { makeTables } from "./tables.ts";
 import { makeTextCodec } from "./text-codec.ts";
 import { installTextGlobals } from "./text-globals.ts";
 import { makeValues } from "./values.ts";
+import { makeValueCodec } from "../../program/values.ts";
 
-const PARTS: PreludeParts = {
+/** Tests take single parts out, to see what each protects from. */
+export const PRELUDE_PARTS: PreludeParts = {
+  makeFreeze,
+  makeValueCodec,
+  makeTables,
+  makeModule,
   makeTextCodec,
   makeFaults,
   makeOutput,
@@ -34,8 +43,8 @@ const PARTS: PreludeParts = {
 };
 
 /** A script whose value is a function from PreludeConfig, as JSON text, to the Prelude of its context. */
-export function preludeSource(): string {
-  const parts = Object.entries(PARTS).map(([name, part]) => `${name}: ${String(part)}`);
+export function preludeSource(prelude: PreludeParts = PRELUDE_PARTS): string {
+  const parts = Object.entries(prelude).map(([name, part]) => `${name}: ${String(part)}`);
   return [
     '"use strict";',
     "(config) =>",

@@ -1,7 +1,9 @@
 /**
- * What a packet's records yielded, by key: folded where the program combines, otherwise kept as JSON text in the order
- * it came, so that a program may go on changing an object it has emitted.
+ * What a packet's records yielded, by key: folded where the program combines, otherwise kept as text in the order it came.
+ * A value is taken as a copy, so that combine meets the same kinds of values whether a border lies between two of them or
+ * not, and a program may go on changing what it has emitted.
  */
+import type { ValueCodec } from "../../program/values.ts";
 import type { Faults } from "./faults.ts";
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
@@ -12,78 +14,79 @@ export interface ProgramFunctions {
   readonly combine: ((left: unknown, right: unknown) => unknown) | undefined;
   /** reduce(key, values, args) for groups, reduce(value, args) for a value. */
   readonly reduce: ((...args: unknown[]) => unknown) | undefined;
+  /** What becomes of groups at the end: the largest of them. */
+  readonly result: TopGroups | undefined;
+}
+
+/** What top(n, { by }) of the authoring API makes. */
+export interface TopGroups {
+  readonly top: number;
+  readonly by: ((value: unknown, key: string) => unknown) | undefined;
 }
 
 export interface Values {
-  /** A packet begins. */
-  clear(): void;
-  /** One value of the program's. */
-  add(key: string, value: unknown): void;
+  /** A packet begins, with a program of its own. */
+  begin(program: ProgramFunctions): void;
+  /** One value of the program's; `what` says which. */
+  add(key: string, value: unknown, what: string): void;
   /** Another packet's partial result: a line of `partial`'s. */
   addPartial(line: string): void;
-  /** Writes JSON lines {"k":[keys],"v":[values]}: folded values, or an array of all values of a key. */
+  /** Writes lines {"k":[keys],"v":[values]}: folded values, or an array of all values of a key. */
   partial(): void;
-  /** Writes the result: the value, or [[key, value], …] sorted by key. */
+  /** Writes the result: the value, or [[key, value], …]. */
   result(groups: boolean, args: unknown): void;
 }
 
 export interface ValuesTools {
   readonly faults: Faults;
   readonly output: Output;
-  readonly program: ProgramFunctions;
+  readonly codec: ValueCodec;
+  /** Whether the program combines. */
+  readonly combines: boolean;
   /** FaultCode. */
   readonly badRecord: number;
 }
 
-export function makeValues(p: Primordials, { faults, output, program, badRecord }: ValuesTools): Values {
+export function makeValues(p: Primordials, tools: ValuesTools): Values {
+  const { faults, output, codec, combines, badRecord } = tools;
   const LINE_UNITS = 65536;
-  const combines = program.combine !== undefined;
+  const COMBINED = "combine returned";
+  const REDUCED = "reduce returned";
+  let program: ProgramFunctions;
   /** One lookup finds what there is and changes it. */
   let byKey = new p.Map<string, { value: unknown }>();
   /** The key "" apart, since programs that yield one value use no other. */
   let has = false;
   let single: unknown;
 
-  /** JSON text, or a TypeError that says what cannot be JSON. */
-  function json(value: unknown, what: string): string {
-    if (typeof value === "number") {
-      if (!p.isFinite(value)) throw new p.TypeError(`${what} is ${value}, which JSON cannot say`);
-      return `${value}`;
-    }
-    if (typeof value === "bigint") throw new p.TypeError(`${what} is a bigint, which JSON cannot say`);
-    if (typeof value === "object" && value !== null && p.isPromise(value)) {
-      throw new p.TypeError(`${what} is a promise, but programs are synchronous`);
-    }
-    const text = p.stringify(value);
-    if (text === undefined) throw new p.TypeError(`${what} is ${typeof value}, which JSON cannot say`);
-    return text;
+  /** A first value as it is kept: a copy where it will be folded, otherwise text, joined by commas. */
+  function first(value: unknown, what: string): unknown {
+    return combines ? codec.copy(value, what) : codec.encode(value, what);
   }
 
-  /** A first value as it is kept: as it is where it will be folded, otherwise as JSON text, joined by commas. */
-  function first(value: unknown): unknown {
-    return combines ? value : json(value, "a value");
-  }
-
-  function joined(before: unknown, value: unknown): unknown {
-    if (!combines) return (before as string) + "," + json(value, "a value");
-    const folded = program.combine!(before, value);
+  function joined(before: unknown, value: unknown, what: string): unknown {
+    if (!combines) return (before as string) + "," + codec.encode(value, what);
+    const folded = program.combine!(before, codec.copy(value, what));
     if (folded === undefined) throw new p.TypeError("combine returned undefined");
+    // What was folded in place is looked through at the packet's end: each time would take as long as all that was folded.
+    if (folded !== before) return codec.copy(folded, COMBINED);
+    codec.glance(folded, COMBINED);
     return folded;
   }
 
-  function add(key: string, value: unknown): void {
+  function add(key: string, value: unknown, what: string): void {
     if (key === "") {
-      single = has ? joined(single, value) : first(value);
+      single = has ? joined(single, value, what) : first(value, what);
       has = true;
       return;
     }
     const cell = p.mapGet(byKey, key);
-    if (cell === undefined) p.mapSet(byKey, key, { value: first(value) });
-    else cell.value = joined(cell.value, value);
+    if (cell === undefined) p.mapSet(byKey, key, { value: first(value, what) });
+    else cell.value = joined(cell.value, value, what);
   }
 
   function valueText(value: unknown): string {
-    return combines ? json(value, "what combine returned") : "[" + (value as string) + "]";
+    return combines ? codec.encode(value, COMBINED) : "[" + (value as string) + "]";
   }
 
   function partial(): void {
@@ -109,7 +112,7 @@ export function makeValues(p: Primordials, { faults, output, program, badRecord 
   function addPartial(line: string): void {
     let parsed: { k?: unknown; v?: unknown } | null | undefined;
     try {
-      parsed = p.parse(line) as { k?: unknown; v?: unknown } | null;
+      parsed = codec.decode(line) as { k?: unknown; v?: unknown } | null;
     } catch {
       parsed = undefined;
     }
@@ -121,11 +124,11 @@ export function makeValues(p: Primordials, { faults, output, program, badRecord 
       const value: unknown = values[index];
       if (typeof key !== "string") return notPartial();
       if (combines) {
-        add(key, value);
+        add(key, value, "a partial result has");
         continue;
       }
       if (!p.isArray(value)) return notPartial();
-      for (let at = 0; at < value.length; at++) add(key, value[at]);
+      for (let at = 0; at < value.length; at++) add(key, value[at], "a partial result has");
     }
   }
 
@@ -133,41 +136,91 @@ export function makeValues(p: Primordials, { faults, output, program, badRecord 
     return faults.fail(badRecord, "the input is not a partial result of this program");
   }
 
-  /** The values of a key as the reduce of groups gets them. */
+  /** The values of a key, or of a program without combine, as reduce gets them. */
   function listOf(value: unknown): unknown {
-    return combines ? [value] : p.parse("[" + (value as string) + "]");
+    if (combines) return [decoded(value)];
+    return codec.decode("[" + (value as string) + "]");
+  }
+
+  /** What reduce gets is what it would get from elsewhere. */
+  function decoded(value: unknown): unknown {
+    return codec.copy(value, COMBINED);
+  }
+
+  function valueResult(args: unknown): string {
+    if (combines) {
+      if (!has) return "null";
+      if (program.reduce === undefined) return valueText(single);
+      return codec.encode(program.reduce(decoded(single), args), REDUCED);
+    }
+    const list = has ? single : "";
+    if (program.reduce === undefined) return valueText(list);
+    return codec.encode(program.reduce(listOf(list), args), REDUCED);
   }
 
   function groupText(key: string, value: unknown, args: unknown): string {
     if (program.reduce === undefined) return valueText(value);
-    return json(program.reduce(key, listOf(value), args), "what reduce returned");
+    return codec.encode(program.reduce(key, listOf(value), args), REDUCED);
   }
 
-  function result(groups: boolean, args: unknown): void {
-    if (!groups) {
-      if (!has) output.text("null");
-      else if (program.reduce === undefined) output.text(valueText(single));
-      else
-        output.text(json(program.reduce(combines ? single : listOf(single), args), "what reduce returned"));
-      return;
+  /** How large a group is. */
+  function sizeOf(key: string, text: string, by: TopGroups["by"]): number | bigint {
+    const value = codec.decode(text);
+    const size: unknown = by === undefined ? value : by(value, key);
+    if (typeof size === "bigint" || (typeof size === "number" && size === size)) return size;
+    const what = by === undefined ? "its value" : "what by returned";
+    const kind = typeof size === "number" ? "NaN" : `a ${typeof size}`;
+    throw new p.TypeError(
+      `top cannot compare the group ${p.stringify(key)}: ${what} is ${kind}, not a number`,
+    );
+  }
+
+  /** The keys of the largest groups, the largest first; where two are as large, the one whose key is first. */
+  function largest(keys: string[], texts: ReadonlyMap<string, string>, { top, by }: TopGroups): string[] {
+    const sizes = new p.Map<string, number | bigint>();
+    for (let index = 0; index < keys.length; index++) {
+      const key = keys[index]!;
+      p.mapSet(sizes, key, sizeOf(key, p.mapGet(texts as Map<string, string>, key)!, by));
     }
+    const rank = (a: string, b: string): number => {
+      const left = p.mapGet(sizes, a)!;
+      const right = p.mapGet(sizes, b)!;
+      if (left > right) return -1;
+      // Sorting is stable, and the keys are in their order.
+      return left < right ? 1 : 0;
+    };
+    const ranked = p.sort(keys, rank);
+    if (ranked.length > top) ranked.length = top;
+    return ranked;
+  }
+
+  function groupsResult(args: unknown): void {
     const keys: string[] = [];
     let count = 0;
     if (has) keys[count++] = "";
     p.mapForEach(byKey, (_cell, key) => (keys[count++] = key));
     p.sort(keys);
+    const texts = new p.Map<string, string>();
+    const textOf = (key: string): string =>
+      groupText(key, key === "" ? single : p.mapGet(byKey, key)!.value, args);
+    const { result: top } = program;
+    let shown = keys;
+    if (top !== undefined) {
+      for (let index = 0; index < count; index++) p.mapSet(texts, keys[index]!, textOf(keys[index]!));
+      shown = largest(keys, texts, top);
+    }
     output.text("[");
-    for (let index = 0; index < count; index++) {
-      const key = keys[index]!;
-      const value = key === "" ? single : p.mapGet(byKey, key)!.value;
-      const comma = index === 0 ? "" : ",";
-      output.text(comma + "[" + p.stringify(key)! + "," + groupText(key, value, args) + "]");
+    for (let index = 0; index < shown.length; index++) {
+      const key = shown[index]!;
+      const text = top === undefined ? textOf(key) : p.mapGet(texts, key)!;
+      output.text((index === 0 ? "[" : ",[") + p.stringify(key)! + "," + text + "]");
     }
     output.text("]");
   }
 
   return {
-    clear() {
+    begin(fresh) {
+      program = fresh;
       if (p.mapSize(byKey) > 0) byKey = new p.Map();
       has = false;
       single = undefined;
@@ -175,6 +228,9 @@ export function makeValues(p: Primordials, { faults, output, program, badRecord 
     add,
     addPartial,
     partial,
-    result,
+    result(groups, args) {
+      if (groups) groupsResult(args);
+      else output.text(valueResult(args));
+    },
   };
 }

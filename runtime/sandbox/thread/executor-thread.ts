@@ -169,7 +169,7 @@ function threadNumber(): number {
 
 /** Loads what the first program would have to wait for. */
 function warmUp(): void {
-  const code = "export default { input: { kind: 'lines' }, map() {} }";
+  const code = "$exports.default = { input: { kind: 'lines' }, map() {} }";
   GuestIsolate.open(inspectionImage(), code).dispose();
 }
 

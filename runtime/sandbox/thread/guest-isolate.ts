@@ -11,6 +11,7 @@ import {
   PROGRAM_LIMITS_DEFAULT,
 } from "../../limits.ts";
 import type { TextEncoding } from "../../program/readers.ts";
+import type { ModuleFactory } from "../guest/module.ts";
 import type { Prelude, PreludeConfig } from "../guest/prelude.ts";
 import { preludeSource } from "../guest/source.ts";
 import type { StagedFrame } from "./frame-input.ts";
@@ -34,24 +35,26 @@ export class GuestIsolate implements Guest {
   readonly #isolate: ivm.Isolate;
   readonly #image: ProgramImage;
   readonly #prelude: ivm.Reference<Prelude>;
-  readonly #namespace: ivm.Reference<Record<string, unknown>>;
+  readonly #factory: ivm.Reference<ModuleFactory>;
   readonly #run: Call<"run">;
   readonly #collect: Call<"collect">;
   #frame = 0;
   #broken = false;
+  /** What a call that collects has thrown. */
+  #rejection: unknown;
 
   /** Throws LoadFailure. */
-  constructor(image: ProgramImage, code: string) {
+  constructor(image: ProgramImage, code: string, prelude: string = PRELUDE) {
     this.#image = image;
     this.encoding = image.encoding;
     const { memoryBytes } = image.description.limits;
     this.#isolate = new ivm.Isolate({ memoryLimit: Math.ceil(memoryBytes / MIB) });
     try {
       const context = this.#isolate.createContextSync();
-      this.#prelude = bootPrelude(this.#isolate, context, image);
+      this.#prelude = bootPrelude(this.#isolate, context, image, prelude);
       this.#run = this.#prelude.getSync("run", { reference: true }) as Call<"run">;
       this.#collect = this.#prelude.getSync("collect", { reference: true }) as Call<"collect">;
-      this.#namespace = this.#evaluate(context, code);
+      this.#factory = this.#compile(context, code);
     } catch (error) {
       const failure = this.#loadFailure(error);
       this.dispose();
@@ -100,6 +103,14 @@ export class GuestIsolate implements Guest {
     const alone = packets === 1;
     if (this.#isolate.isDisposed) return alone ? this.#outOfMemory() : emptyOutcome();
     const outcome = this.#collected(frame);
+    // Whatever else a call throws is a promise that was rejected and that nobody handles. Which packet's, shows when each
+    // runs alone.
+    const rejection = failure ?? this.#rejection;
+    this.#rejection = undefined;
+    if (outcome !== undefined && rejection !== undefined && !/allocation failed/.test(messageOf(rejection))) {
+      if (!alone) return emptyOutcome();
+      if (!hasFailed(outcome)) return faultOutcome(FaultCode.threw, rejectionText(rejection));
+    }
     if (outcome !== undefined && (new Uint32Array(outcome.buffer, 0, 1)[0]! > 0 || !alone)) return outcome;
     // Nothing was handed out for the only packet: it never began.
     this.#broken = true;
@@ -113,23 +124,24 @@ export class GuestIsolate implements Guest {
     if (!this.#isolate.isDisposed) this.#isolate.dispose();
   }
 
-  #evaluate(context: ivm.Context, code: string): ivm.Reference<Record<string, unknown>> {
-    const module = this.#isolate.compileModuleSync(code, { filename: PROGRAM_FILE });
-    const [specifier] = module.dependencySpecifiers;
-    if (specifier !== undefined) {
-      throw new LoadFailure(`it imports "${specifier.slice(0, 200)}", and programs are one module`);
-    }
-    module.instantiateSync(context, () => {
-      throw new LoadFailure("programs are one module");
-    });
-    module.evaluateSync();
-    return module.namespace as ivm.Reference<Record<string, unknown>>;
+  /** The module as a function, which evaluates it afresh each time that it is called: see bundle.ts. */
+  #compile(context: ivm.Context, code: string): ivm.Reference<ModuleFactory> {
+    // By itself first: text that closes the function around it would run in no function, and leave things behind.
+    this.#isolate.compileScriptSync(`"use strict";\n${code}`, { filename: PROGRAM_FILE, lineOffset: -1 });
+    const script = this.#isolate.compileScriptSync(
+      `(function ($exports, $packetfs) { "use strict";\n${code}\n})`,
+      {
+        filename: PROGRAM_FILE,
+        lineOffset: -1,
+      },
+    );
+    return script.runSync(context, { reference: true }) as ivm.Reference<ModuleFactory>;
   }
 
   #ask(name: "inspect" | "load"): string {
     try {
       const call = this.#prelude.getSync(name, { reference: true }) as Call<"inspect">;
-      return String(call.applySync(undefined, [this.#namespace.derefInto()] as never));
+      return String(call.applySync(undefined, [this.#factory.derefInto()] as never));
     } catch (error) {
       throw this.#loadFailure(error);
     }
@@ -139,13 +151,7 @@ export class GuestIsolate implements Guest {
     if (error instanceof LoadFailure) return error;
     const message = messageOf(error);
     if (this.#isolate.isDisposed) return new LoadFailure("it needs more memory than its limit to load");
-    const stack =
-      error instanceof Error && typeof error.stack === "string" ? error.stack.slice(0, 64_000) : "";
-    const lines = stack
-      .split("\n")
-      .filter((line) => line.startsWith("    at ") && line.includes(PROGRAM_FILE));
-    const name = error instanceof Error ? `${error.name.slice(0, 64)}: ` : "threw ";
-    return new LoadFailure([name + message.slice(0, 1024), ...lines.slice(0, 8)].join("\n"));
+    return new LoadFailure(thrownText(error));
   }
 
   /** What the frame yielded, or undefined when the guest cannot say. */
@@ -156,8 +162,8 @@ export class GuestIsolate implements Guest {
         const result: unknown = this.#collect.applySync(undefined, [frame], { result: { copy: true } });
         if (result instanceof ArrayBuffer && result.byteLength >= 8) return new Uint8Array(result);
         return undefined;
-      } catch {
-        continue;
+      } catch (error) {
+        this.#rejection = error;
       }
     }
     return undefined;
@@ -186,13 +192,14 @@ function bootPrelude(
   isolate: ivm.Isolate,
   context: ivm.Context,
   image: ProgramImage,
+  prelude: string,
 ): ivm.Reference<Prelude> {
-  const cached = compiledPrelude;
-  const script = isolate.compileScriptSync(PRELUDE, {
+  const cached = prelude === PRELUDE ? compiledPrelude : undefined;
+  const script = isolate.compileScriptSync(prelude, {
     filename: "packetfs:prelude",
     ...(cached === undefined ? { produceCachedData: true } : { cachedData: cached }),
   }) as ivm.Script & ivm.CachedDataResult;
-  compiledPrelude ??= script.cachedData;
+  if (prelude === PRELUDE) compiledPrelude ??= script.cachedData;
   const { entry, description, args, encoding } = image;
   const config: PreludeConfig = {
     entry,
@@ -217,6 +224,24 @@ function bootPrelude(
 
 function transferred(buffer: ArrayBuffer): ivm.Copy<ArrayBuffer> {
   return new ivm.ExternalCopy(buffer, { transferOut: true }).copyInto({ transferIn: true, release: true });
+}
+
+/** Whether the only packet of an outcome is a fault already. */
+function hasFailed(outcome: Uint8Array<ArrayBuffer>): boolean {
+  const [completed, logs] = new Uint32Array(outcome.buffer, 0, 2);
+  return completed === 0 || outcome[12 + logs! * 8] !== 0;
+}
+
+/** What a program threw, with the lines of its stack that are the program's own. */
+function thrownText(error: unknown): string {
+  const stack = error instanceof Error && typeof error.stack === "string" ? error.stack.slice(0, 64_000) : "";
+  const lines = stack.split("\n").filter((line) => line.startsWith("    at ") && line.includes(PROGRAM_FILE));
+  const name = error instanceof Error ? `${error.name.slice(0, 64)}: ` : "threw ";
+  return [name + messageOf(error).slice(0, 1024), ...lines.slice(0, 8)].join("\n");
+}
+
+function rejectionText(error: unknown): string {
+  return `a promise was rejected and nobody handled it: ${thrownText(error)}`;
 }
 
 function messageOf(error: unknown): string {

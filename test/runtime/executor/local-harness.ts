@@ -18,6 +18,7 @@ import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
+import { programCode } from "../../program-code.ts";
 
 export interface LocalHarnessOptions {
   readonly threads?: number;
@@ -75,7 +76,7 @@ export class LocalHarness implements ExecutorHarness {
 
   async putProgram(source: string, options: ProgramOptions = {}): Promise<Ref> {
     const { name = "program", entry = "map", args = null } = options;
-    const code = new TextEncoder().encode(source);
+    const code = programCode(source);
     // Tests load the same few programs again and again.
     const known = this.#descriptions.get(source) ?? inspectProgram(this.#spares, code);
     this.#descriptions.set(source, known);

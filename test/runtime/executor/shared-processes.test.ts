@@ -3,6 +3,7 @@ import { encodeFrame } from "../../../packets/packet.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { LocalHarness } from "./local-harness.ts";
+import { programCode } from "../../program-code.ts";
 
 const ECHO = `export default { input: { kind: "bytes" }, yields: "bytes", map: (bytes, { write }) => write(bytes) };`;
 const never = new AbortController().signal;
@@ -71,7 +72,7 @@ describe("processes of tenants", () => {
   it("that a program was looked into in serve its first lane", async () => {
     const manifest = await harness.putProgram(ECHO);
     const started = harness.processes.length;
-    await harness.executor.inspect(new TextEncoder().encode(ECHO));
+    await harness.executor.inspect(programCode(ECHO));
     const lane = await harness.executor.load(manifest, new Collector(), never);
     expect(harness.processes.length - started).toBe(1);
     await lane.close();

@@ -19,6 +19,7 @@ import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
+import { programCode } from "../../program-code.ts";
 
 const THREADS = 2;
 const LANE_INPUT_BYTES = 8 * 1024 * 1024;
@@ -77,7 +78,7 @@ export class JobHarness {
   }
 
   async putProgram(name: string, source: string, args: unknown = null): Promise<StoredProgram> {
-    const { root } = await ingest(this.#writer, once(new TextEncoder().encode(source)));
+    const { root } = await ingest(this.#writer, once(programCode(source)));
     return { name, code: root, args: JSON.stringify(args) };
   }
 

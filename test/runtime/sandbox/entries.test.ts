@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
+import { valueCodec } from "../../../runtime/program/values.ts";
 
 let executor: ExecutorProcess;
 beforeAll(async () => {
@@ -32,7 +33,7 @@ async function job(source: string, texts: readonly string[], args: unknown = nul
   const rest = [merged.text, ...partials.slice(2)].join("");
   const finished = await runOnce(executor, source, rest, { entry: "finish", args });
   if (finished.status !== 0) throw new Error(`finish: ${finished.text}`);
-  return JSON.parse(finished.text) as unknown;
+  return valueCodec.decode(finished.text);
 }
 
 describe("value", () => {
@@ -44,7 +45,11 @@ describe("value", () => {
   it("is null when nothing was returned", async () => {
     const source = program(`map() {}, combine: (a, b) => a + b, reduce: (v) => v`);
     expect(await job(source, ["a", ""])).toBe(null);
-    expect(await job(program(`map() {}`), [""])).toBe(null);
+  });
+
+  it("is an empty list when nothing was returned and nothing is combined, and reduce is called for it", async () => {
+    expect(await job(program(`map() {}`), [""])).toEqual([]);
+    expect(await job(program(`map() {}, reduce: (all) => all.length`), ["a"])).toBe(0);
   });
 
   it("is the array of all values without combine", async () => {
@@ -117,13 +122,34 @@ describe("groups", () => {
     ]);
   });
 
-  it("takes a value that map returns under the empty key", async () => {
-    expect(
-      await job(program(`yields: "groups", map: (line, c) => { c.emit("x", 1); return line; }`), ["v"]),
-    ).toEqual([
+  it("takes the empty key for a key", async () => {
+    expect(await job(program(`yields: "groups", map: (line, c) => c.emit("", line)`), ["v"])).toEqual([
       ["", ["v"]],
-      ["x", [1]],
     ]);
+  });
+
+  it("keeps the largest where the program wants the top of them", async () => {
+    const counted = `${words}, combine: (a, b) => a + b`;
+    const texts = ["b a b c c", "d a", "e"];
+    expect(await job(program(`${counted}, result: { top: 3 }`), texts)).toEqual([
+      ["a", 2],
+      ["b", 2],
+      ["c", 2],
+    ]);
+    expect(await job(program(`${counted}, result: { top: 9 }`), ["x"])).toEqual([["x", 1]]);
+    const by = program(`${words}, reduce: (key, all) => ({ n: all.length }),
+      result: { top: 2, by: (value, key) => BigInt(key.charCodeAt(0)) - BigInt(value.n) * 100n }`);
+    expect(await job(by, texts)).toEqual([
+      ["e", { n: 1 }],
+      ["d", { n: 1 }],
+    ]);
+    await expect(job(program(`${words}, combine: () => NaN, result: { top: 1 }`), texts)).rejects.toThrow(
+      'top cannot compare the group "a": its value is NaN, not a number',
+    );
+    for (const top of [0, 1.5, "1", -1]) {
+      const wrong = program(`${counted}, result: { top: ${JSON.stringify(top)} }`);
+      await expect(job(wrong, texts)).rejects.toThrow("result is top(n)");
+    }
   });
 
   it("writes many keys as several lines that merge reads back", async () => {
@@ -161,7 +187,7 @@ describe("bytes", () => {
 
 describe("scan", () => {
   it("counts quotes without running the program", async () => {
-    const source = `globalThis.never = 1; export default { input: { kind: "csv", separator: ",", header: true }, map() {} };`;
+    const source = `export default { input: { kind: "csv", separator: ",", header: true }, map() {} };`;
     const lane = await loadProgram(executor, source, { entry: "scan" });
     const results = await runFrame(executor, lane, [{ bytes: 'a"b""c"' }, { bytes: "" }, { bytes: '"\n"' }]);
     expect(results.map(({ status, text }) => [status, text])).toEqual([
@@ -198,16 +224,144 @@ describe("context", () => {
   });
 });
 
+describe("values", () => {
+  /** What arrives of an expression's value when it is combined in one packet, and when it crosses between packets. */
+  async function carried(expression: string): Promise<unknown> {
+    const source = program(`map: (line) => [line, ${expression}], combine: (a, b) => [...a, ...b]`);
+    const [one, many] = [await job(source, ["1\n2\n3"]), await job(source, ["1", "2", "3"])];
+    expect(one).toStrictEqual(many);
+    return (one as unknown[])[1];
+  }
+
+  it.each([
+    ["undefined", undefined],
+    ["[NaN, Infinity, -Infinity, -0, 1e-320]", [NaN, Infinity, -Infinity, -0, 1e-320]],
+    ["2n ** 200n - 1n", 2n ** 200n - 1n],
+    ["-5n", -5n],
+    ['"\\ud800 😀 \\udc00"', "\ud800 😀 \udc00"],
+    ["new Date(-62198755200000.5)", new Date(-62198755200000)],
+    ["new Date(NaN)", new Date(NaN)],
+    ["new Uint32Array([0, 1, 4294967295])", new Uint32Array([0, 1, 4294967295])],
+    ["new Float64Array([0.1, NaN, -0, Infinity])", new Float64Array([0.1, NaN, -0, Infinity])],
+    ["new BigInt64Array([-1n])", new BigInt64Array([-1n])],
+    ["new Uint8Array([1, 255]).subarray(1)", new Uint8Array([255])],
+    ["new Uint8Array([1, 255]).buffer", new Uint8Array([1, 255]).buffer],
+    ["new DataView(new Uint8Array([1, 2]).buffer, 1)", new DataView(new Uint8Array([2]).buffer)],
+    ["new Map([[{ a: 1n }, new Set([undefined])]])", new Map([[{ a: 1n }, new Set([undefined])]])],
+    [
+      'JSON.parse(\'{"__proto__":{"x":-1},"$":{"$":"Map"}}\')',
+      JSON.parse('{"__proto__":{"x":-1},"$":{"$":"Map"}}'),
+    ],
+    [
+      "Object.assign(Object.create(null), { constructor: 1 })",
+      Object.assign(Object.create(null), { constructor: 1 }),
+    ],
+  ])("carries %s", async (expression, value) => {
+    expect(await carried(expression)).toStrictEqual(value);
+  });
+
+  it("carries what a getter says once", async () => {
+    expect(
+      await carried("(() => { let n = 0; return { get n() { return n++ === 0 ? 7 : () => 1; } }; })()"),
+    ).toEqual({
+      n: 7,
+    });
+  });
+
+  it("gives combine the same kinds of values in one packet and over many", async () => {
+    const kinds = `map: () => ({ d: new Date(1), h: new Uint32Array(2), s: new Set([1]), kinds: "" }),
+      combine: (a, b) => ({ ...a, kinds: a.kinds + [b.d instanceof Date, b.h.constructor.name, b.s.has(1), b.kinds] })`;
+    expect(await job(program(kinds), ["1\n2\n3"])).toMatchObject({
+      kinds: "true,Uint32Array,true,".repeat(2),
+    });
+    expect(await job(program(kinds), ["1", "2"])).toMatchObject({ kinds: "true,Uint32Array,true," });
+  });
+
+  it("keeps two keys apart that were given one object, however they are folded", async () => {
+    const source =
+      program(`yields: "groups", map(line, c) { const o = { n: 1 }; c.emit("a", o); c.emit("b", o); },
+      combine: (a, b) => { a.n += b.n; return a; }`);
+    const expected = [
+      ["a", { n: 3 }],
+      ["b", { n: 3 }],
+    ];
+    expect(await job(source, ["1\n2\n3"])).toEqual(expected);
+    expect(await job(source, ["1", "2", "3"])).toEqual(expected);
+  });
+});
+
+describe("what comes too late", () => {
+  it.each([
+    [`Promise.resolve().then(() => c.emit("k", 1))`, "emit was called after the call of map"],
+    [
+      `(async () => { await 0; try { c.emit("k", 1); } catch {} })()`,
+      "emit was called after the call of map",
+    ],
+    [`(async () => { await 0; throw new RangeError("later"); })()`, "nobody handled it: RangeError: later"],
+    [`Promise.reject(new Error("now"))`, "nobody handled it: Error: now"],
+    [`Promise.reject("words")`, "nobody handled it: threw words"],
+  ])("fails the packet of %s and no other", async (statement, reason) => {
+    const source = program(
+      `yields: "groups", map(line, c) { c.emit("line", line); if (line === "x") { ${statement}; } }`,
+    );
+    const lane = await loadProgram(executor, source);
+    // Nobody can say whose it was in a frame of several: they run again, one by one.
+    expect(await runFrame(executor, lane, [{ bytes: "a" }, { bytes: "x" }, { bytes: "b" }])).toEqual([]);
+    const [failed] = await runFrame(executor, lane, [{ bytes: "x" }]);
+    expect(failed).toMatchObject({ status: FaultCode.threw });
+    expect(failed!.text).toContain(reason);
+    const [fine] = await runFrame(executor, lane, [{ bytes: "b" }]);
+    expect(fine).toMatchObject({ status: 0, text: '{"k":["line"],"v":[["b"]]}\n' });
+  });
+
+  it("lets a promise be that was rejected and is handled", async () => {
+    const source = program(`map(line) { Promise.reject(new Error("no")).catch(() => 0); return 1; }`);
+    expect(await job(source, ["a\nb"])).toEqual([1, 1]);
+  });
+
+  it("is what combine emits, too", async () => {
+    const source = program(`yields: "groups", map(line, c) { emit = c.emit; c.emit("k", 1); },
+      combine: (a, b) => { emit("k", 1); return a + b; }`);
+    const { text } = await runOnce(executor, `let emit; ${source}`, "a\nb");
+    expect(text).toContain("emit was called after the call of map");
+  });
+});
+
 describe("faults", () => {
   it.each([
-    ["map: () => 1n", "bigint"],
-    ["map: () => ({ a: 1n })", "BigInt"],
-    ["map: () => () => 1", "function"],
-    ["map: () => Symbol()", "symbol"],
-    ["map: () => NaN", "NaN"],
-    ["map: async () => 1", "promise"],
+    ["map: () => () => 1", "$ is a function"],
+    [
+      "map: () => ({ sum: [1, () => 1] })",
+      "map returned a value that cannot be carried: $.sum[1] is a function",
+    ],
+    ["map: () => Symbol()", "$ is a symbol"],
+    ["map: () => [1, , 2]", "$ is an array without an element 1"],
+    ["map: () => new (class Point {})()", "$ is an instance of the class Point"],
+    ["map: () => ({ at: new (class extends Map {})() })", "$.at is an instance of"],
+    ["map: () => { const a = { b: [] }; a.b.push(a); return a; }", "$.b[0] is a cycle"],
+    ["map: async () => 1", "$ is a promise, but programs are synchronous"],
+    [
+      "map: async () => 1, combine: (a, b) => 1",
+      "map returned a value that cannot be carried: $ is a promise",
+    ],
+    [
+      "map: () => 1, combine: async (a, b) => 1",
+      "combine returned a value that cannot be carried: $ is a promise",
+    ],
+    [
+      "map: () => 1, combine: (a, b) => ({ n: { f() {} } })",
+      "combine returned a value that cannot be carried: $.n.f is",
+    ],
+    ["map: () => ({}), combine: (a, b) => { a.f = () => 1; return a; }", "$.f is a function"],
+    ["init: async () => 1, map: () => 1", "init returned a promise"],
+    ['yields: "groups", map: async (l, c) => {}', "map returned a promise"],
+    ['yields: "bytes", map: async (l, c) => {}', "map returned a promise"],
+    ['yields: "groups", map: (l, c) => { c.emit("k", 1); return 1; }', "a value beside what it emits"],
+    [
+      'yields: "groups", map: (l, c) => { c.emit("k", { get x() { c.emit("k", 1); } }); }',
+      "after the call of map",
+    ],
     ["map: () => 1, combine: () => undefined", "combine returned undefined"],
-    ["map: () => 1, combine: () => Infinity", "Infinity"],
     ['map: (l, c) => c.emit("k", 1)', 'yield "groups"'],
     ['yields: "groups", map: (l, c) => c.emit(1, 1)', "string as its key"],
     ['yields: "groups", map: (l, c) => c.emit("k")', "without a value"],

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
+import { programCode } from "../../program-code.ts";
 
 const ECHO = `export default { input: { kind: "lines" }, yields: "bytes", map(line, c) { c.write(line); } };`;
 /** A built-in that V8 cannot interrupt: neither a timeout nor terminating the thread ends it. */
@@ -40,7 +41,7 @@ describe("ends", () => {
     }
     expect(await executor.ended).toMatchObject({ reason: "closed" });
     expect(isAlive(executor.pid)).toBe(false);
-    await expect(executor.inspect(Buffer.from(ECHO))).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED" });
+    await expect(executor.inspect(programCode(ECHO))).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED" });
     await executor.close();
   });
 
@@ -107,7 +108,7 @@ describe("lanes", () => {
     const lanes = Array.from({ length: 500 }, (_, index) => 65_535 - index);
     const values = Array.from({ length: 20 }, (_, index) => index);
     const source = `export default { input: { kind: "lines" }, yields: "bytes", map(line, c) { c.write(line + c.args); } };`;
-    const code = Buffer.from(source);
+    const code = programCode(source);
     const description = await executor.inspect(code);
     const program = { name: "many", code, entry: "map", description } as const;
     await Promise.all(lanes.map((lane) => executor.load(lane, { ...program, args: '"same"' })));

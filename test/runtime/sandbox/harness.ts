@@ -5,6 +5,7 @@ import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-proce
 import type { ExecutorOptions } from "../../../runtime/sandbox/process/executor-process.ts";
 import { parseFault } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
+import { programCode } from "../../program-code.ts";
 
 const MIB = 1024 * 1024;
 
@@ -50,7 +51,7 @@ export async function loadProgram(
   source: string,
   { entry = "map", args = null, lane = ++lastLane }: RunOptions = {},
 ): Promise<number> {
-  const code = new TextEncoder().encode(source);
+  const code = programCode(source);
   const description = await executor.inspect(code);
   await executor.load(lane, { name: "test.js", code, entry, description, args: JSON.stringify(args) });
   return lane;

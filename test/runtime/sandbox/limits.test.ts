@@ -5,6 +5,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { BusyLoops } from "../../suites/busy-loops.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
+import { programCode } from "../../program-code.ts";
 
 let executor: ExecutorProcess;
 beforeAll(async () => {
@@ -78,13 +79,13 @@ describe("time", () => {
 
   it("bounds loading, in CPU time too", async () => {
     await using impatient = await startExecutor({ loadTimeMs: 150 });
-    const inspected = impatient.inspect(Buffer.from(HONEST));
+    const inspected = impatient.inspect(programCode(HONEST));
     process.kill(impatient.pid, "SIGSTOP");
     await sleep(1000);
     process.kill(impatient.pid, "SIGCONT");
     await expect(inspected).resolves.toMatchObject({ hasCombine: true });
     const reason = "it takes longer to load than 150 ms of CPU time";
-    await expect(impatient.inspect(Buffer.from("for (;;); export default {}"))).rejects.toMatchObject({
+    await expect(impatient.inspect(programCode("for (;;); export default {}"))).rejects.toMatchObject({
       code: "PFS_PROGRAM_INVALID",
       data: { reason },
     });
@@ -207,11 +208,15 @@ describe("declarations", () => {
     ["syntax", "export default {", "SyntaxError"],
     ["a throw", `throw new Error("at load"); export default {};`, "Error: at load\n    at program.js:1:7"],
     ["a thrown string", `throw "words"; export default {};`, "words"],
-    ["no default", "export const map = 1;", "no default export"],
+    ["no default", "const map = 1;", "no default export"],
     ["a function", "export default function () {}", "no default export"],
     ["no map", "export default { input: { kind: 'lines' } };", "has no map"],
     ["map no function", "export default { map: 1 };", "map is not a function"],
-    ["an import", `import fs from "node:fs"; export default { map() {} };`, 'imports "node:fs"'],
+    [
+      "an import",
+      `import fs from "node:fs"; export default { map() {} };`,
+      "SyntaxError: Cannot use import statement",
+    ],
     ["no reader", "export default { map() {} };", "input is a reader"],
     ["another reader", "export default { map() {}, input: { kind: 'xml' } };", "input is a reader"],
     ["size", "export default { map() {}, input: { kind: 'bytes', size: 0 } };", "input.size"],
@@ -237,18 +242,23 @@ describe("declarations", () => {
       "export default { map() {}, input: { kind: 'lines' }, limits: { timeMs: '1' } };",
       "limits.timeMs",
     ],
+    [
+      "the end of the function around it",
+      "}); globalThis.left = 1; (function () { export default { map() {} };",
+      "SyntaxError",
+    ],
     ["a bigint", "export default { map() {}, input: { kind: 'bytes', size: 1n } };", "BigInt"],
     ["a getter that throws", "export default { get map() { throw new Error('no'); } };", "Error: no"],
-    ["waiting for ever", "await new Promise(() => {}); export default { map() {} };", "ReferenceError"],
+    ["waiting for ever", "await new Promise(() => {}); export default { map() {} };", "SyntaxError: await"],
   ])("refuse %s", async (_name, source, reason) => {
-    const error: unknown = await executor.inspect(Buffer.from(source)).catch((thrown: unknown) => thrown);
+    const error: unknown = await executor.inspect(programCode(source)).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "PFS_PROGRAM_INVALID" });
     expect((error as Error).message).toContain(reason);
   });
 
   it("fill in defaults and keep nothing that is not known", async () => {
-    const source = `await 0; export default { map() {}, input: { kind: "lines", extra: 1 }, extra: 2, limits: { timeMs: 5 } };`;
-    expect(await executor.inspect(Buffer.from(source))).toEqual({
+    const source = `export default { map() {}, input: { kind: "lines", extra: 1 }, extra: 2, limits: { timeMs: 5 } };`;
+    expect(await executor.inspect(programCode(source))).toEqual({
       reader: { kind: "lines" },
       yields: "value",
       hasCombine: false,
@@ -258,8 +268,8 @@ describe("declarations", () => {
   });
 
   it("that are not the program's are refused when it is loaded", async () => {
-    const description = { ...(await executor.inspect(Buffer.from(HONEST))), hasReduce: true };
-    const code = Buffer.from(HONEST);
+    const description = { ...(await executor.inspect(programCode(HONEST))), hasReduce: true };
+    const code = programCode(HONEST);
     const load = executor.load(9_000, { name: "x", code, entry: "map", description, args: "null" });
     await expect(load).rejects.toMatchObject({ code: "PFS_PROGRAM_INVALID" });
   });

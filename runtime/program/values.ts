@@ -1,0 +1,492 @@
+/**
+ * What a program may yield, and how it crosses borders: between packets, processes and machines, and to whoever asked.
+ * A value arrives exactly as it was, or is refused by a TypeError that names where it cannot be carried.
+ *
+ * Carried: null, undefined, booleans, strings, numbers, bigints, Date, ArrayBuffer, DataView, typed arrays, Map, Set,
+ * arrays by their elements and plain objects by their own enumerable string keys, all in copies. Refused: functions,
+ * symbols, promises, other class instances, arrays with holes, cycles.
+ *
+ * The text of a value is JSON where JSON can say it. Everything else is an object whose "$" names what it is and whose "v"
+ * says the value:
+ *
+ *   {"$":"undefined"}                                {"$":"number","v":"NaN" | "Infinity" | "-Infinity" | "-0"}
+ *   {"$":"bigint","v":"-ff"}            hexadecimal  {"$":"Date","v":"2000-01-01T00:00:00.000Z"}   null: no date
+ *   {"$":"Map","v":[[key,value],…]}                  {"$":"Set","v":[value,…]}
+ *   {"$":"Uint8Array","v":"00ff"}       hexadecimal, as ArrayBuffer and DataView
+ *   {"$":"Float64Array","v":[1,"NaN"]}  elements, as every other typed array: those that JSON lacks, and bigints, as text
+ *   {"$":"Object","v":[[key,value],…]}  a plain object with a key "$"
+ *   {"$":"null-prototype","v":[…]}      Object.create(null) and what was put in it
+ *
+ * `makeValueCodec` is carried into isolates as text, so it uses nothing but its parameters and the language's own
+ * built-ins, which it takes when it is called.
+ */
+export interface ValueCodec {
+  /** A copy that nothing else refers to: what decoding the value's text would give. `what` says what yielded it. */
+  copy(value: unknown, what: string): unknown;
+  /** Refuses what cannot be carried at its top, without looking into it. */
+  glance(value: unknown, what: string): void;
+  encode(value: unknown, what: string): string;
+  /** What the text of a value is the JSON of. */
+  json(value: unknown, what: string): unknown;
+  /** Throws SyntaxError or TypeError when the text is not a value's. */
+  decode(text: string): unknown;
+}
+
+/** `targetOf` gives the Map, Set or typed array behind a read-only view. */
+export function makeValueCodec(targetOf: (view: object) => object | undefined): ValueCodec {
+  const DEPTH_MAX = 256;
+  const HEX_BLOCK = 4096;
+  const { getPrototypeOf, getOwnPropertyDescriptor, keys, hasOwn, defineProperty } = Object;
+  const { isArray } = Array;
+  const { parse, stringify } = JSON;
+  const { apply } = Reflect;
+  const { fromCharCode } = String;
+  const RealMap = Map;
+  const RealSet = Set;
+  const RealDate = Date;
+  const RealBuffer = ArrayBuffer;
+  const RealView = DataView;
+  const RealBigInt = BigInt;
+  const Bytes = Uint8Array;
+  const Failure = TypeError;
+  const objectPrototype = Object.prototype;
+  const arrayPrototype = Array.prototype;
+  const datePrototype = Date.prototype;
+  const mapPrototype = Map.prototype;
+  const setPrototype = Set.prototype;
+  const bufferPrototype = ArrayBuffer.prototype;
+  const viewPrototype = DataView.prototype;
+  const promisePrototype = Promise.prototype;
+  const typedPrototype = getPrototypeOf(Uint8Array.prototype) as object;
+  const getter = (prototype: object, name: PropertyKey): (() => unknown) =>
+    getOwnPropertyDescriptor(prototype, name)!.get as () => unknown;
+  const kindOf = getter(typedPrototype, Symbol.toStringTag);
+  const typedLength = getter(typedPrototype, "length");
+  const bufferLength = getter(bufferPrototype, "byteLength");
+  const viewBuffer = getter(viewPrototype, "buffer");
+  const viewOffset = getter(viewPrototype, "byteOffset");
+  const viewLength = getter(viewPrototype, "byteLength");
+  const mapSize = getter(mapPrototype, "size");
+  const setSize = getter(setPrototype, "size");
+  const { getTime, toISOString } = datePrototype;
+  const mapForEach = mapPrototype.forEach;
+  const setForEach = setPrototype.forEach;
+  const bytesSet = Bytes.prototype.set;
+  const bigintText = BigInt.prototype.toString;
+
+  interface Typed {
+    readonly make: new (length: number) => Record<number, unknown> & { readonly length: number };
+    readonly prototype: object;
+    readonly isBig: boolean;
+  }
+  const typed = new RealMap<string, Typed>();
+  for (const make of [
+    Int8Array,
+    Uint8Array,
+    Uint8ClampedArray,
+    Int16Array,
+    Uint16Array,
+    Int32Array,
+    Uint32Array,
+    Float32Array,
+    Float64Array,
+    BigInt64Array,
+    BigUint64Array,
+    (globalThis as { Float16Array?: unknown }).Float16Array as Float32ArrayConstructor | undefined,
+  ]) {
+    if (make === undefined) continue;
+    const isBig = make === BigInt64Array || make === BigUint64Array;
+    typed.set(make.name, { make: make as unknown as Typed["make"], prototype: make.prototype, isBig });
+  }
+  const typedGet = typed.get.bind(typed);
+
+  const digits = new Bytes(512);
+  for (let byte = 0; byte < 256; byte++) {
+    for (let half = 0; half < 2; half++) {
+      const nibble = half === 0 ? byte >> 4 : byte & 15;
+      digits[byte * 2 + half] = nibble < 10 ? 48 + nibble : 87 + nibble;
+    }
+  }
+
+  // One walk at a time, and none calls the program but through what the program itself put into a value.
+  let textual = false;
+  let source = "";
+  const path: (string | number)[] = [];
+  const ancestors: object[] = [];
+
+  function refuse(depth: number, reason: string): never {
+    let where = "$";
+    for (let level = 0; level < depth; level++) {
+      const step = path[level]!;
+      if (typeof step === "number") where += "[" + step + "]";
+      else if (/^[A-Za-z_$][\w$]*$/.test(step)) where += "." + step;
+      else where += "[" + stringify(step.length > 64 ? step.slice(0, 64) + "…" : step) + "]";
+    }
+    throw new Failure(`${source} a value that cannot be carried: ${where} ${reason}`);
+  }
+
+  function tagged(tag: string, value?: unknown): object {
+    return value === undefined ? { $: tag } : { $: tag, v: value };
+  }
+
+  function isOdd(value: number): boolean {
+    return value - value !== 0 || (value === 0 && 1 / value < 0);
+  }
+
+  function numberText(value: number): string {
+    return value === 0 ? "-0" : `${value}`;
+  }
+
+  function bigText(value: bigint): string {
+    return apply(bigintText, value, [16]) as string;
+  }
+
+  function walk(value: unknown, depth: number): unknown {
+    switch (typeof value) {
+      case "string":
+      case "boolean":
+        return value;
+      case "number":
+        return textual && isOdd(value) ? tagged("number", numberText(value)) : value;
+      case "undefined":
+        return textual ? tagged("undefined") : value;
+      case "bigint":
+        return textual ? tagged("bigint", bigText(value)) : value;
+      case "object":
+        return value === null ? value : walkObject(value, depth);
+      default:
+        return refuse(depth, `is a ${typeof value}`);
+    }
+  }
+
+  function walkObject(value: object, depth: number): unknown {
+    if (depth >= DEPTH_MAX) refuse(0, `is more than ${DEPTH_MAX} levels deep`);
+    for (let level = 0; level < depth; level++) {
+      if (ancestors[level] === value) refuse(depth, "is a cycle: it stands within itself");
+    }
+    ancestors[depth] = value;
+    const prototype = getPrototypeOf(value) as object | null;
+    if (isArray(value)) {
+      if (prototype !== arrayPrototype) refuseInstance(value, depth);
+      return walkArray(value, depth);
+    }
+    const target = targetOf(value);
+    if (target !== undefined) return walkBuiltIn(target, depth);
+    if (prototype === objectPrototype || prototype === null) return walkPlain(value, prototype, depth);
+    return walkBuiltIn(value, depth);
+  }
+
+  /** Each property is read once, so a getter cannot say one thing to the check and another to the copy. */
+  function walkPlain(value: object, prototype: object | null, depth: number): object {
+    const copy = (prototype === null ? { __proto__: null } : {}) as Record<string, unknown>;
+    let isTag = prototype === null;
+    // No prototype has names that can be enumerated: these are the object's own.
+    for (const key in value) {
+      if (key === "$") isTag = true;
+      let child = (value as Record<string, unknown>)[key];
+      const isPlain =
+        typeof child === "string" ||
+        (typeof child === "number" && !(textual && isOdd(child))) ||
+        child === true;
+      if (!isPlain) {
+        path[depth] = key;
+        child = walk(child, depth + 1);
+      }
+      if (key === "__proto__") define(copy, key, child);
+      else copy[key] = child;
+    }
+    if (!textual || !isTag) return copy;
+    const names = keys(copy);
+    const entries: unknown[] = [];
+    for (let index = 0; index < names.length; index++) entries[index] = [names[index], copy[names[index]!]];
+    return tagged(prototype === null ? "null-prototype" : "Object", entries);
+  }
+
+  function define(object: object, key: string, value: unknown): void {
+    defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
+  }
+
+  function walkArray(value: readonly unknown[], depth: number): unknown[] {
+    const { length } = value;
+    const copy: unknown[] = [];
+    for (let index = 0; index < length; index++) {
+      const child = value[index];
+      if (child === undefined && !hasOwn(value, index))
+        refuse(depth, `is an array without an element ${index}`);
+      path[depth] = index;
+      copy[index] = walk(child, depth + 1);
+    }
+    return copy;
+  }
+
+  function walkBuiltIn(value: object, depth: number): unknown {
+    const prototype: unknown = getPrototypeOf(value);
+    const kind = apply(kindOf, value, []) as string | undefined;
+    if (kind !== undefined) {
+      if (typedGet(kind)?.prototype !== prototype) refuseInstance(value, depth);
+      return walkTyped(value as Uint8Array, kind);
+    }
+    if (keys(value).length > 0) refuseInstance(value, depth);
+    if (prototype === mapPrototype && answers(mapSize, value))
+      return walkMap(value as Map<unknown, unknown>, depth);
+    if (prototype === setPrototype && answers(setSize, value)) return walkSet(value as Set<unknown>, depth);
+    if (prototype === datePrototype && answers(getTime, value)) return walkDate(value as Date);
+    if (prototype === bufferPrototype && answers(bufferLength, value)) {
+      return walkBytes("ArrayBuffer", new Bytes(value as ArrayBuffer));
+    }
+    if (prototype === viewPrototype && answers(viewLength, value))
+      return walkView(value as DataView<ArrayBuffer>);
+    return refuseInstance(value, depth);
+  }
+
+  /** Whether a value is what its prototype says: a built-in's method throws for what only looks like one. */
+  function answers(method: () => unknown, value: object): boolean {
+    try {
+      apply(method, value, []);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  function walkMap(map: Map<unknown, unknown>, depth: number): unknown {
+    const pairs: [unknown, unknown][] = [];
+    let index = 0;
+    apply(mapForEach, map, [
+      (value: unknown, key: unknown): void => {
+        path[depth] = index;
+        path[depth + 1] = 0;
+        ancestors[depth + 1] = map;
+        const ownKey = walk(key, depth + 2);
+        path[depth + 1] = 1;
+        pairs[index++] = [ownKey, walk(value, depth + 2)];
+      },
+    ]);
+    return textual ? tagged("Map", pairs) : new RealMap(pairs);
+  }
+
+  function walkSet(set: Set<unknown>, depth: number): unknown {
+    const values: unknown[] = [];
+    let index = 0;
+    apply(setForEach, set, [
+      (value: unknown): void => {
+        path[depth] = index;
+        values[index++] = walk(value, depth + 1);
+      },
+    ]);
+    return textual ? tagged("Set", values) : new RealSet(values);
+  }
+
+  function walkDate(date: Date): unknown {
+    const time = apply(getTime, date, []) as number;
+    if (!textual) return new RealDate(time);
+    return tagged("Date", time - time === 0 ? apply(toISOString, date, []) : null);
+  }
+
+  function walkView(view: DataView<ArrayBuffer>): unknown {
+    const buffer = apply(viewBuffer, view, []) as ArrayBuffer;
+    const offset = apply(viewOffset, view, []) as number;
+    return walkBytes("DataView", new Bytes(buffer, offset, apply(viewLength, view, []) as number));
+  }
+
+  function walkBytes(tag: string, bytes: Uint8Array): unknown {
+    if (textual) return tagged(tag, hexOf(bytes));
+    const copy = new Bytes(apply(typedLength, bytes, []) as number);
+    apply(bytesSet, copy, [bytes]);
+    return ofBytes(tag, copy);
+  }
+
+  function ofBytes(tag: string, bytes: Uint8Array<ArrayBuffer>): unknown {
+    if (tag === "Uint8Array") return bytes;
+    return tag === "DataView" ? new RealView(bytes.buffer) : bytes.buffer;
+  }
+
+  /** NaN has one form here, whatever bits the machine left: they follow from how code was compiled. */
+  function walkTyped(array: Record<number, unknown>, kind: string): unknown {
+    if (kind === "Uint8Array") return walkBytes(kind, array as Uint8Array);
+    const { make, isBig } = typedGet(kind)!;
+    const length = apply(typedLength, array, []) as number;
+    const copy = textual ? ([] as unknown[]) : new make(length);
+    for (let index = 0; index < length; index++) {
+      const element = array[index];
+      if (!textual) (copy as Record<number, unknown>)[index] = element === element ? element : NaN;
+      else if (isBig) (copy as unknown[])[index] = `${element as bigint}`;
+      else {
+        const number = element as number;
+        (copy as unknown[])[index] = isOdd(number) ? numberText(number) : number;
+      }
+    }
+    return textual ? tagged(kind, copy) : copy;
+  }
+
+  function hexOf(bytes: Uint8Array): string {
+    const length = apply(typedLength, bytes, []) as number;
+    let text = "";
+    for (let start = 0; start < length; start += HEX_BLOCK) {
+      const count = length - start < HEX_BLOCK ? length - start : HEX_BLOCK;
+      const block = new Bytes(count * 2);
+      for (let index = 0; index < count; index++) {
+        const byte = bytes[start + index]!;
+        block[index * 2] = digits[byte * 2]!;
+        block[index * 2 + 1] = digits[byte * 2 + 1]!;
+      }
+      text += apply(fromCharCode, undefined, block) as string;
+    }
+    return text;
+  }
+
+  function refuseInstance(value: object, depth: number): never {
+    if (isPromise(value)) refuse(depth, "is a promise, but programs are synchronous");
+    let name = "";
+    try {
+      const { constructor } = value as { constructor?: { name?: unknown } };
+      if (typeof constructor?.name === "string") name = constructor.name.slice(0, 64);
+    } catch {
+      // It says nothing of itself.
+    }
+    return refuse(depth, name === "" ? "is an instance of a class" : `is an instance of the class ${name}`);
+  }
+
+  function isPromise(value: object): boolean {
+    let prototype = getPrototypeOf(value) as object | null;
+    for (let level = 0; prototype !== null && level < DEPTH_MAX; level++) {
+      if (prototype === promisePrototype) return true;
+      prototype = getPrototypeOf(prototype) as object | null;
+    }
+    return false;
+  }
+
+  function malformed(): never {
+    throw new Failure("the text is not a value's");
+  }
+
+  function listOf(value: unknown): unknown[] {
+    return isArray(value) ? value : malformed();
+  }
+
+  function pairsOf(value: unknown): [unknown, unknown][] {
+    const list = listOf(value);
+    for (let index = 0; index < list.length; index++) {
+      if (!isArray(list[index]) || (list[index] as unknown[]).length !== 2) malformed();
+    }
+    return list as [unknown, unknown][];
+  }
+
+  function reviveElements(list: unknown[], depth: number): unknown[] {
+    for (let index = 0; index < list.length; index++) {
+      const child = list[index];
+      if (typeof child === "object" && child !== null) list[index] = revive(child, depth + 1);
+    }
+    return list;
+  }
+
+  /** In place, but for what has a tag. Tags nest a level deeper than what they stand for. */
+  function revive(node: object, depth: number): unknown {
+    if (depth > DEPTH_MAX * 3) malformed();
+    if (isArray(node)) return reviveElements(node, depth);
+    const object = node as Record<string, unknown>;
+    if (hasOwn(object, "$")) return reviveTag(object["$"], object["v"], depth);
+    for (const key in object) {
+      const child = object[key];
+      if (typeof child === "object" && child !== null) object[key] = revive(child, depth + 1);
+    }
+    return object;
+  }
+
+  function reviveTag(tag: unknown, value: unknown, depth: number): unknown {
+    if (typeof tag !== "string") return malformed();
+    switch (tag) {
+      case "undefined":
+        return undefined;
+      case "number":
+        return typeof value === "string" ? +value : malformed();
+      case "bigint":
+        if (typeof value !== "string") return malformed();
+        return value[0] === "-" ? -RealBigInt("0x" + value.slice(1)) : RealBigInt("0x" + value);
+      case "Date":
+        return new RealDate(typeof value === "string" ? value : NaN);
+      case "Map":
+        return new RealMap(reviveElements(pairsOf(value), depth) as [unknown, unknown][]);
+      case "Set":
+        return new RealSet(reviveElements(listOf(value), depth));
+      case "Object":
+      case "null-prototype":
+        return reviveEntries(reviveElements(pairsOf(value), depth) as [unknown, unknown][], tag === "Object");
+      case "Uint8Array":
+      case "ArrayBuffer":
+      case "DataView":
+        return ofBytes(tag, bytesOf(value));
+    }
+    const kind = typedGet(tag);
+    if (kind === undefined) return malformed();
+    const list = listOf(value);
+    const array = new kind.make(list.length);
+    for (let index = 0; index < list.length; index++) {
+      const element = list[index];
+      if (kind.isBig) array[index] = typeof element === "string" ? RealBigInt(element) : malformed();
+      else array[index] = typeof element === "string" ? +element : element;
+    }
+    return array;
+  }
+
+  function reviveEntries(pairs: readonly [unknown, unknown][], ordinary: boolean): object {
+    const object = (ordinary ? {} : { __proto__: null }) as object;
+    for (let index = 0; index < pairs.length; index++) {
+      const [key, value] = pairs[index]!;
+      if (typeof key !== "string") malformed();
+      define(object, key, value);
+    }
+    return object;
+  }
+
+  function bytesOf(hex: unknown): Uint8Array<ArrayBuffer> {
+    if (typeof hex !== "string" || hex.length % 2 !== 0) return malformed();
+    const bytes = new Bytes(hex.length / 2);
+    for (let index = 0; index < bytes.length; index++) {
+      const high = nibble(hex.charCodeAt(index * 2));
+      bytes[index] = high * 16 + nibble(hex.charCodeAt(index * 2 + 1));
+    }
+    return bytes;
+  }
+
+  function nibble(unit: number): number {
+    if (unit >= 48 && unit < 58) return unit - 48;
+    return unit >= 97 && unit < 103 ? unit - 87 : malformed();
+  }
+
+  function begin(what: string, isText: boolean): void {
+    source = what;
+    textual = isText;
+  }
+
+  return {
+    copy(value, what) {
+      if (typeof value === "number" || typeof value === "string") return value;
+      begin(what, false);
+      return walk(value, 0);
+    },
+    glance(value, what) {
+      if (typeof value === "number" || typeof value === "string") return;
+      source = what;
+      if (typeof value === "function" || typeof value === "symbol") refuse(0, `is a ${typeof value}`);
+      if (typeof value === "object" && value !== null && isPromise(value)) refuseInstance(value, 0);
+    },
+    encode(value, what) {
+      if (typeof value === "number" && !isOdd(value)) return `${value}`;
+      begin(what, true);
+      return stringify(walk(value, 0));
+    },
+    json(value, what) {
+      begin(what, true);
+      return walk(value, 0);
+    },
+    decode(text) {
+      const value: unknown = parse(text);
+      const isPlain = typeof value !== "object" || value === null || text.indexOf('"$":') < 0;
+      return isPlain ? value : revive(value, 0);
+    },
+  };
+}
+
+/** The codec of this process, where nothing is shared. */
+export const valueCodec: ValueCodec = makeValueCodec(() => undefined);

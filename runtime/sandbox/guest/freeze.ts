@@ -1,0 +1,107 @@
+/**
+ * Nothing that one packet does may be seen by the next, so whatever outlives a packet is unwritable: the realm's
+ * built-ins, the global object, and what the prelude hands to programs.
+ */
+export interface Freeze {
+  /** The global object, and everything that is reachable from it or from syntax. */
+  realm(): void;
+  /** A value and everything that is reachable from it; returns the value. */
+  deep<Value>(value: Value): Value;
+  /** One object and no other. */
+  one<Value>(value: Value): Value;
+}
+
+export function makeFreeze(): Freeze {
+  const { freeze, defineProperty, getOwnPropertyDescriptor, getPrototypeOf } = Object;
+  const { ownKeys } = Reflect;
+  const Failure = TypeError;
+  const seen = new Set<object>();
+
+  function isObject(value: unknown): value is object {
+    return (typeof value === "object" && value !== null) || typeof value === "function";
+  }
+
+  /** What is reachable from `roots` and was not seen before. */
+  function reach(roots: readonly unknown[]): object[] {
+    const found: object[] = [];
+    const add = (value: unknown): void => {
+      if (!isObject(value) || seen.has(value)) return;
+      seen.add(value);
+      found[found.length] = value;
+    };
+    for (let index = 0; index < roots.length; index++) add(roots[index]);
+    for (let index = 0; index < found.length; index++) {
+      const object = found[index]!;
+      add(getPrototypeOf(object));
+      // The elements of a typed array cannot be frozen, and are no objects.
+      if (ArrayBuffer.isView(object)) continue;
+      const names = ownKeys(object);
+      for (let at = 0; at < names.length; at++) {
+        const property = getOwnPropertyDescriptor(object, names[at]!)!;
+        add(property.value);
+        add(property.get);
+        add(property.set);
+      }
+    }
+    return found;
+  }
+
+  /**
+   * A property that is frozen on a prototype could not be set on what inherits it: `error.name = "…"`, or the prototype
+   * of an old-fashioned class that gets a toString of its own. A setter lets it.
+   */
+  function letInheritorsSet(object: object, name: PropertyKey): void {
+    const property = getOwnPropertyDescriptor(object, name);
+    if (property === undefined || !("value" in property) || property.configurable !== true) return;
+    const value: unknown = property.value;
+    defineProperty(object, name, {
+      get: () => value,
+      set(this: object, own: unknown) {
+        if (this === object) throw new Failure(`${String(name)} is frozen`);
+        defineProperty(this, name, { value: own, writable: true, enumerable: true, configurable: true });
+      },
+      enumerable: property.enumerable === true,
+      configurable: false,
+    });
+  }
+
+  /** Built-ins that have no name, but syntax or a method that gives them. */
+  function nameless(): unknown[] {
+    const functions = [function* () {}, async function () {}, async function* () {}];
+    const { Iterator: iterators } = globalThis as unknown as { Iterator: { from(iterator: object): object } };
+    return [
+      ...functions,
+      [][Symbol.iterator](),
+      new Map()[Symbol.iterator](),
+      new Set()[Symbol.iterator](),
+      ""[Symbol.iterator](),
+      "".matchAll(/x/g),
+      iterators.from({ next: () => ({ done: true, value: undefined }) }),
+      ([].values() as unknown as { map(each: (value: unknown) => unknown): object }).map((value) => value),
+    ];
+  }
+
+  return {
+    realm() {
+      const found = reach([globalThis, ...nameless()]);
+      for (const object of found) {
+        const isPrototype = isObject((object as { constructor?: unknown }).constructor);
+        if (!isPrototype || typeof object === "function" || object === globalThis) continue;
+        const isCommon = object === Object.prototype || object instanceof Error || object === Error.prototype;
+        const names = isCommon ? ownKeys(object) : ["constructor", "toString", "valueOf"];
+        for (const name of names) letInheritorsSet(object, name);
+      }
+      for (const name of ownKeys(Function.prototype)) letInheritorsSet(Function.prototype, name);
+      // What the setters brought is reachable too.
+      for (const object of [...found, ...reach(found)]) freeze(object);
+      seen.clear();
+      for (const object of reach([globalThis, ...nameless()])) freeze(object);
+    },
+    deep(value) {
+      const found = reach([value]);
+      for (let index = 0; index < found.length; index++) freeze(found[index]);
+      return value;
+    },
+    one: (value) => freeze(value),
+  };
+}
