@@ -34,6 +34,7 @@ export function lockDown(p: Primordials): void {
     return new.target === undefined ? date.toString() : date;
   };
   define(FrozenDate, "length", 7);
+  p.defineProperty(FrozenDate, "name", { value: "Date" });
   FrozenDate.prototype = RealDate.prototype;
   define(FrozenDate, "now", () => NOW);
   define(FrozenDate, "parse", RealDate.parse);
@@ -51,6 +52,7 @@ export function lockDown(p: Primordials): void {
   };
   FixedBuffer.prototype = RealBuffer.prototype;
   const { isView } = RealBuffer as { isView: unknown };
+  p.defineProperty(FixedBuffer, "name", { value: "ArrayBuffer" });
   define(FixedBuffer, "isView", isView);
   p.defineProperty(FixedBuffer, Symbol.species, {
     get(this: unknown) {
