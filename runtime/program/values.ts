@@ -44,7 +44,6 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   const RealMap = Map;
   const RealSet = Set;
   const RealDate = Date;
-  const RealBuffer = ArrayBuffer;
   const RealView = DataView;
   const RealBigInt = BigInt;
   const Bytes = Uint8Array;
@@ -58,21 +57,29 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   const viewPrototype = DataView.prototype;
   const promisePrototype = Promise.prototype;
   const typedPrototype = getPrototypeOf(Uint8Array.prototype) as object;
-  const getter = (prototype: object, name: PropertyKey): (() => unknown) =>
-    getOwnPropertyDescriptor(prototype, name)!.get as () => unknown;
-  const kindOf = getter(typedPrototype, Symbol.toStringTag);
-  const typedLength = getter(typedPrototype, "length");
-  const bufferLength = getter(bufferPrototype, "byteLength");
-  const viewBuffer = getter(viewPrototype, "buffer");
-  const viewOffset = getter(viewPrototype, "byteOffset");
-  const viewLength = getter(viewPrototype, "byteLength");
-  const mapSize = getter(mapPrototype, "size");
-  const setSize = getter(setPrototype, "size");
-  const { getTime, toISOString } = datePrototype;
-  const mapForEach = mapPrototype.forEach;
-  const setForEach = setPrototype.forEach;
-  const bytesSet = Bytes.prototype.set;
-  const bigintText = BigInt.prototype.toString;
+  type Method = (...args: never[]) => unknown;
+  /** A method, or else a getter, for `apply`. */
+  const methodOf = (prototype: object, name: PropertyKey): Method => {
+    const property = getOwnPropertyDescriptor(prototype, name) as {
+      readonly value?: Method;
+      readonly get?: Method;
+    };
+    return (property.value ?? property.get)!;
+  };
+  const kindOf = methodOf(typedPrototype, Symbol.toStringTag);
+  const typedLength = methodOf(typedPrototype, "length");
+  const bufferLength = methodOf(bufferPrototype, "byteLength");
+  const viewBuffer = methodOf(viewPrototype, "buffer");
+  const viewOffset = methodOf(viewPrototype, "byteOffset");
+  const viewLength = methodOf(viewPrototype, "byteLength");
+  const mapSize = methodOf(mapPrototype, "size");
+  const setSize = methodOf(setPrototype, "size");
+  const getTime = methodOf(datePrototype, "getTime");
+  const toISOString = methodOf(datePrototype, "toISOString");
+  const mapForEach = methodOf(mapPrototype, "forEach");
+  const setForEach = methodOf(setPrototype, "forEach");
+  const bytesSet = methodOf(typedPrototype, "set");
+  const bigintText = methodOf(BigInt.prototype, "toString");
 
   interface Typed {
     readonly make: new (length: number) => Record<number, unknown> & { readonly length: number };
@@ -240,7 +247,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   }
 
   /** Whether a value is what its prototype says: a built-in's method throws for what only looks like one. */
-  function answers(method: () => unknown, value: object): boolean {
+  function answers(method: Method, value: object): boolean {
     try {
       apply(method, value, []);
       return true;

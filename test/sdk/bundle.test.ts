@@ -1,6 +1,7 @@
 import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { compileFunction } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bundleProgram, checkArgs } from "../../sdk/bundle.ts";
 import { PacketfsError } from "../../packets/errors.ts";
@@ -48,8 +49,7 @@ function load({ code }: ProgramBundle): Record<string, unknown> {
     shared: (make: () => unknown) => make(),
   };
   const text = `"use strict";\n${Buffer.from(code).toString()}`;
-  // eslint-disable-next-line no-new-func
-  new Function("$exports", "$packetfs", text)($exports, $packetfs);
+  compileFunction(text, ["$exports", "$packetfs"])($exports, $packetfs);
   return $exports.default!;
 }
 

@@ -44,7 +44,7 @@ export interface FrameInput {
 export interface FrameLoop {
   readonly place: Place;
   /** The program yields something outside of its map: the packet fails, or whichever of the frame's it belonged to. */
-  late(sentence: string): never;
+  readonly late: (sentence: string) => never;
   run(input: FrameInput, runEntry: RunEntry): void;
   collect(frame: number): ArrayBuffer;
 }

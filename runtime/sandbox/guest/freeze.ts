@@ -38,9 +38,10 @@ export function makeFreeze(): Freeze {
       const names = ownKeys(object);
       for (let at = 0; at < names.length; at++) {
         const property = getOwnPropertyDescriptor(object, names[at]!)!;
-        add(property.value);
-        add(property.get);
-        add(property.set);
+        const { value, get, set } = property as Readonly<Record<"value" | "get" | "set", unknown>>;
+        add(value);
+        add(get);
+        add(set);
       }
     }
     return found;

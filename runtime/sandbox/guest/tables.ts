@@ -28,7 +28,7 @@ export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
   const { create, defineProperty, getOwnPropertyDescriptors, keys } = Object;
   const { apply, get } = Reflect;
   const { isArray } = Array;
-  const { isView } = ArrayBuffer;
+  const { isView } = ArrayBuffer as unknown as { readonly isView: (value: unknown) => boolean };
   const { parse } = JSON;
   const Failure = TypeError;
   const RealProxy = Proxy;
@@ -73,7 +73,10 @@ export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
   /** An object with the methods of a view, and with no other way to what it shows. */
   function view(target: object, prototype: object, methods: object): object {
     const shown = create(prototype, getOwnPropertyDescriptors(methods)) as Record<PropertyKey, unknown>;
-    const properties = getOwnPropertyDescriptors(shown) as Record<PropertyKey, PropertyDescriptor>;
+    const properties = getOwnPropertyDescriptors(shown) as Record<
+      PropertyKey,
+      { value?: unknown; get?: unknown }
+    >;
     for (const name of Reflect.ownKeys(properties))
       freeze.deep([properties[name]!.value, properties[name]!.get]);
     targets.set(shown, target);

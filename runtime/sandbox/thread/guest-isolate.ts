@@ -149,7 +149,6 @@ export class GuestIsolate implements Guest {
 
   #loadFailure(error: unknown): LoadFailure {
     if (error instanceof LoadFailure) return error;
-    const message = messageOf(error);
     if (this.#isolate.isDisposed) return new LoadFailure("it needs more memory than its limit to load");
     return new LoadFailure(thrownText(error));
   }
