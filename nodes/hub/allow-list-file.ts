@@ -1,8 +1,11 @@
 /** The allow list on disk, so that a machine joins once and a hub that starts again knows it. */
-import { open, readFile, rename } from "node:fs/promises";
-import { dirname } from "node:path";
+import { readFile } from "node:fs/promises";
+import { replaceFile } from "../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { AllowList } from "../wire/trust/allow-list.ts";
+
+/** Nobody else need know who may come in. */
+const PRIVATE = 0o600;
 
 /** The allow list that `file` holds; an empty one when there is no such file. Rejects with PFS_ALLOW_LIST_INVALID. */
 export async function readAllowList(file: string): Promise<AllowList> {
@@ -34,27 +37,10 @@ export class AllowListWriter {
 
   /** The allow list as it is now is durable when this resolves; a crash leaves the old file or the new one. */
   save(): Promise<void> {
-    const saved = this.#last.then(() => writeAllowList(this.#file, this.#allowList));
+    const saved = this.#last.then(() =>
+      replaceFile(this.#file, `${JSON.stringify(this.#allowList, undefined, 1)}\n`, PRIVATE),
+    );
     this.#last = saved.catch(() => undefined);
     return saved;
-  }
-}
-
-async function writeAllowList(file: string, allowList: AllowList): Promise<void> {
-  const temporary = `${file}.new`;
-  const handle = await open(temporary, "w", 0o600);
-  try {
-    await handle.writeFile(`${JSON.stringify(allowList, undefined, 1)}\n`);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(temporary, file);
-  if (process.platform === "win32") return;
-  const directory = await open(dirname(file), "r");
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }

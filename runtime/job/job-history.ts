@@ -1,6 +1,7 @@
 /** Finished jobs, kept beside the store so that people can ask for them later: a JSON line each, the last ones only. */
-import { appendFile, readFile, rename, writeFile } from "node:fs/promises";
+import { appendFile, readFile } from "node:fs/promises";
 import * as v from "valibot";
+import { replaceFile } from "../durable-file.ts";
 import { JOBS_REMEMBERED } from "../limits.ts";
 import type { JobInfo } from "../contracts/jobs.ts";
 
@@ -47,8 +48,7 @@ export class JobHistory {
     await appendFile(this.#file, `${JSON.stringify(info)}\n`);
     if (++this.#lines <= 2 * JOBS_REMEMBERED) return;
     const kept = (await this.#read()).slice(-JOBS_REMEMBERED);
-    await writeFile(`${this.#file}.new`, kept.map((job) => `${JSON.stringify(job)}\n`).join(""));
-    await rename(`${this.#file}.new`, this.#file);
+    await replaceFile(this.#file, kept.map((job) => `${JSON.stringify(job)}\n`).join(""));
     this.#lines = kept.length;
   }
 

@@ -10,13 +10,13 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { mkdir, open, rename } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
+import { replaceFile } from "../durable-file.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { sqliteCode, systemCode } from "./disk.ts";
-import type { Disk } from "./disk.ts";
 import {
   SEGMENT_HEADER_BYTES,
   SEGMENT_NUMBER_MAX,
@@ -87,31 +87,25 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
 }
 
 /** Makes a store in the directory, durably, and returns its id. */
-export async function createStore(paths: StorePaths, disk: Disk): Promise<Buffer> {
+export async function createStore(paths: StorePaths): Promise<Buffer> {
   const id = randomBytes(STORE_ID_BYTES);
   await mkdir(paths.segments, { recursive: true });
-  await writeFormat(paths, id, disk);
+  await writeFormat(paths, id);
   return id;
 }
 
 /** Puts a format file back whose store was recognised by its segments. */
-export async function repairFormat(paths: StorePaths, id: Buffer, disk: Disk): Promise<void> {
+export async function repairFormat(paths: StorePaths, id: Buffer): Promise<void> {
   if (existsSync(paths.format) && idFromFormat(paths) !== undefined) return;
-  await writeFormat(paths, id, disk);
+  await writeFormat(paths, id);
 }
 
-async function writeFormat(paths: StorePaths, id: Buffer, disk: Disk): Promise<void> {
-  const temporary = `${paths.format}.new`;
-  const file = await open(temporary, "w");
-  try {
-    const fields = { format: FORMAT, version: VERSION, id: id.toString("hex") };
-    await file.writeFile(`${JSON.stringify({ ...fields, check: check(fields.version, fields.id) })}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, paths.format);
-  await disk.syncDirectory(paths.directory);
+async function writeFormat(paths: StorePaths, id: Buffer): Promise<void> {
+  const fields = { format: FORMAT, version: VERSION, id: id.toString("hex") };
+  await replaceFile(
+    paths.format,
+    `${JSON.stringify({ ...fields, check: check(fields.version, fields.id) })}\n`,
+  );
 }
 
 /** Undefined when the file is damaged. Throws when it is whole and of another version. */

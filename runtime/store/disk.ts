@@ -1,6 +1,7 @@
 /** The few file operations that a writer's promises rest on, behind an interface so that tests can make each of them fail. */
 import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { syncDirectory } from "../durable-file.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 
@@ -26,16 +27,7 @@ export const nodeDisk: Disk = {
   create: async (path) => new NodeFile(await open(path, "wx")),
   open: async (path) => new NodeFile(await open(path, "r+")),
   remove: (path) => unlink(path),
-  syncDirectory: async (path) => {
-    // Windows has no such thing: there a directory's entries are as durable as its files.
-    if (process.platform === "win32") return;
-    const directory = await open(path, "r");
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
-  },
+  syncDirectory,
 };
 
 class NodeFile implements DiskFile {

@@ -1,8 +1,6 @@
-import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
-import { link, open, readFile, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { readFile, stat } from "node:fs/promises";
 import { sha256 } from "../../../packets/digest.ts";
+import { createFile } from "../../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../../errors.ts";
 import { Identity, SECRET_BYTES } from "./keys.ts";
 
@@ -46,36 +44,7 @@ async function readIdentity(file: string): Promise<Identity> {
 async function writeIdentity(file: string, identity: Identity): Promise<boolean> {
   const secret = identity.exportSecret();
   const text = `${PREFIX}${Buffer.concat([secret, checkOf(secret)]).toString("base64url")}\n`;
-  const temporary = `${file}.${randomBytes(6).toString("hex")}`;
-  const handle = await open(temporary, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, MODE);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  try {
-    // Unlike a rename, a link does not replace what another process just wrote.
-    await link(temporary, file);
-  } catch (error) {
-    if (systemCode(error) === "EEXIST") return false;
-    throw error;
-  } finally {
-    await rm(temporary, { force: true });
-  }
-  await syncDirectory(dirname(file));
-  return true;
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  // Windows cannot open a directory, and keeps its entries by itself.
-  if (process.platform === "win32") return;
-  const handle = await open(directory, constants.O_RDONLY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  return await createFile(file, text, MODE);
 }
 
 function checkOf(secret: Uint8Array): Uint8Array {

@@ -33,8 +33,8 @@ async function openWriter({ directory, lockWaitMs }: WriterData): Promise<Writer
 }
 
 async function openLocked(paths: StorePaths, lock: WriterLock): Promise<WriterThread> {
-  const storeId = readStoreId(paths) ?? (await createStore(paths, nodeDisk));
-  await repairFormat(paths, storeId, nodeDisk);
+  const storeId = readStoreId(paths) ?? (await createStore(paths));
+  await repairFormat(paths, storeId);
   return WriterThread.open({
     paths,
     storeId,

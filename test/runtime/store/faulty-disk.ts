@@ -94,7 +94,7 @@ export async function openWriter(
   const paths = storePaths(directory);
   mkdirSync(paths.directory, { recursive: true });
   const lock = WriterLock.acquire(paths, 1000);
-  const storeId = readStoreId(paths) ?? (await createStore(paths, nodeDisk));
+  const storeId = readStoreId(paths) ?? (await createStore(paths));
   const writer = await WriterThread.open({
     ...options,
     paths,

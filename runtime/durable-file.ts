@@ -1,0 +1,63 @@
+/** Small files that are there whole or not at all, whatever happens while they are written. */
+import { randomBytes } from "node:crypto";
+import { link, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+
+/**
+ * Puts `content` where `path` is, durable when it resolves: whoever reads it meanwhile, or after a crash, finds the old
+ * file or the new one. Rejects as the system does; nothing is changed then.
+ */
+export async function replaceFile(path: string, content: string, mode = 0o666): Promise<void> {
+  const temporary = await writeBeside(path, content, mode);
+  try {
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** As `replaceFile`, but leaves alone what is there. Resolves with whether the file was made. */
+export async function createFile(path: string, content: string, mode = 0o666): Promise<boolean> {
+  const temporary = await writeBeside(path, content, mode);
+  try {
+    // Unlike a rename, a link does not replace what another process just wrote.
+    await link(temporary, path);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+    throw error;
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  await syncDirectory(dirname(path));
+  return true;
+}
+
+/** Makes the creation, renaming and removal of files in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  // Windows cannot open one: there a directory's entries are as durable as its files.
+  if (process.platform === "win32") return;
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** A file of a name of its own, so that two processes that write the same file do not write into each other's. */
+async function writeBeside(path: string, content: string, mode: number): Promise<string> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.new`;
+  const file = await open(temporary, "wx", mode);
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
+  return temporary;
+}

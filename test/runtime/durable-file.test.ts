@@ -1,0 +1,53 @@
+import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { createFile, replaceFile } from "../../runtime/durable-file.ts";
+import { failure, temporaryDirectory } from "./store/store-fixture.ts";
+
+const LETTERS = Array.from({ length: 10 }, (_, index) => String.fromCharCode(97 + index));
+
+test("a file that is replaced is the old one or a new one, for whoever reads it", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "file");
+  const contentOf = (letter: string): string => letter.repeat(200_000);
+  writeFileSync(path, contentOf("z"));
+  let isWriting = true;
+  const seen = new Set<string>();
+  const reading = (async (): Promise<void> => {
+    while (isWriting) {
+      const text = readFileSync(path, "utf8");
+      expect(text).toBe(contentOf(text[0]!));
+      seen.add(text[0]!);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  })();
+  await Promise.all(LETTERS.map((letter) => replaceFile(path, contentOf(letter))));
+  isWriting = false;
+  await reading;
+  expect(LETTERS).toContain(readFileSync(path, "utf8")[0]);
+  expect(seen.size).toBeGreaterThan(0);
+  expect(readdirSync(directory.path)).toEqual(["file"]);
+});
+
+test("a file is created by one of those that try at once, and the others leave it alone", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "file");
+  const created = await Promise.all(LETTERS.map((letter) => createFile(path, letter, 0o600)));
+  expect(created.filter(Boolean)).toHaveLength(1);
+  expect(readFileSync(path, "utf8")).toBe(LETTERS[created.indexOf(true)]);
+  expect(await createFile(path, "late")).toBe(false);
+  expect(readdirSync(directory.path)).toEqual(["file"]);
+  if (process.platform !== "win32") expect(statSync(path).mode & 0o777).toBe(0o600);
+});
+
+test("what cannot be written changes nothing and leaves nothing behind", async () => {
+  await using directory = await temporaryDirectory();
+  const taken = join(directory.path, "taken");
+  mkdirSync(join(taken, "full"), { recursive: true });
+  expect(await failure(replaceFile(taken, "x"))).toBeInstanceOf(Error);
+  expect(await failure(replaceFile(join(directory.path, "nowhere", "file"), "x"))).toMatchObject({
+    code: "ENOENT",
+  });
+  expect(await createFile(taken, "x")).toBe(false);
+  expect(readdirSync(directory.path)).toEqual(["taken"]);
+});
