@@ -5,7 +5,7 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { writeInteger } from "../../packets/integer.ts";
 import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
-import type { Executor } from "../contracts/executor.ts";
+import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import { Verdict } from "../schedule/actions.ts";
 
 /** Answers of one frame that belong to one batch. */
@@ -139,20 +139,28 @@ function copyPackets(
   }
 }
 
+export interface ProgramToLoad {
+  /** For people. */
+  readonly name: string;
+  readonly kind: ProgramKind;
+  readonly manifest: Ref;
+}
+
 /** A program that batches run, with the manifest that lanes load it by. */
 export class DispatchedProgram {
   readonly number: number;
-  /** For people. */
   readonly name: string;
+  readonly kind: ProgramKind;
   readonly manifest: Ref;
   readonly choice: EditionChoice;
   readonly batches: Set<Batch> = new Set();
   /** Why it could not be loaded the last time. */
   loadError: unknown;
 
-  constructor(number: number, name: string, manifest: Ref, choice: EditionChoice) {
+  constructor(number: number, { name, kind, manifest }: ProgramToLoad, choice: EditionChoice) {
     this.number = number;
     this.name = name;
+    this.kind = kind;
     this.manifest = manifest;
     this.choice = choice;
   }

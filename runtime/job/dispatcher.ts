@@ -7,13 +7,13 @@ import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { RUNNER_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Events } from "../contracts/events.ts";
-import type { Executor } from "../contracts/executor.ts";
+import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import type { Action } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";
 import type { EditionChoice } from "../schedule/state.ts";
 import { Batch, DispatchedProgram, inputBytes } from "./batch.ts";
-import type { AnswerRun, BatchPlan } from "./batch.ts";
+import type { AnswerRun, BatchPlan, ProgramToLoad } from "./batch.ts";
 import { Candidates } from "./candidates.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { DispatchedLanes } from "./lanes.ts";
@@ -50,10 +50,10 @@ export class Dispatcher implements LaneEvents {
     this.#candidates = new Candidates(executors, {
       joined: (executor) => {
         const { id: node, label, capacity } = executor;
-        const width = capacity.js ?? 0;
+        const width = Object.values(capacity).reduce((sum, packets) => sum + packets, 0);
         events?.emit("node", { kind: "joined", node, label, width });
         for (const program of this.#programs.values()) this.#noteEdition(program, executor);
-        return this.#scheduler.join(width, now(), executor.edition);
+        return this.#scheduler.join(executor, now());
       },
       left: (number, executor) => {
         events?.emit("node", { kind: "left", node: executor.id, label: executor.label });
@@ -69,14 +69,17 @@ export class Dispatcher implements LaneEvents {
     return this.#candidates;
   }
 
-  /** Which edition a job's packets run on; to be given to all its programs. */
-  chooseEdition(): EditionChoice {
-    return this.#scheduler.chooseEdition();
+  /** Which edition the packets of a job run on whose programs are of the kind; to be given to all of them. */
+  chooseEdition(kind: ProgramKind): EditionChoice {
+    return this.#scheduler.chooseEdition(kind);
   }
 
-  openProgram(name: string, manifest: Ref, choice: EditionChoice = this.chooseEdition()): number {
-    const number = this.#scheduler.openProgram(choice);
-    this.#programs.set(number, new DispatchedProgram(number, name, manifest, choice));
+  openProgram(
+    { name, kind, manifest }: ProgramToLoad,
+    choice: EditionChoice = this.chooseEdition(kind),
+  ): number {
+    const number = this.#scheduler.openProgram(kind, choice);
+    this.#programs.set(number, new DispatchedProgram(number, { name, kind, manifest }, choice));
     return number;
   }
 
@@ -208,9 +211,9 @@ export class Dispatcher implements LaneEvents {
   }
 
   /** A node that runs another edition would give other bytes, so it gets no packets; who watches is told. */
-  #noteEdition(program: DispatchedProgram, { label, edition }: Executor): void {
+  #noteEdition(program: DispatchedProgram, { label, capacity, edition }: Executor): void {
     const chosen = program.choice.edition;
-    if (chosen === undefined || chosen === edition) return;
+    if (chosen === undefined || chosen === edition || capacity[program.kind] === undefined) return;
     this.#note(
       program,
       `node "${label}" gets no packets of this job, which runs on ${chosen}: it has ${edition}`,

@@ -74,7 +74,7 @@ export class Job {
     this.#spec = spec;
     this.#record = record;
     this.#group = group;
-    this.#edition = context.dispatcher.chooseEdition();
+    this.#edition = context.dispatcher.chooseEdition(spec.kind);
   }
 
   /** Ends the job with this error, unless it has ended. */
@@ -181,7 +181,9 @@ export class Job {
     const programs = new Map<Entry, number>();
     this.#failure.throwIfFailed();
     for (const [index, entry] of entries.entries()) {
-      const program = this.#context.dispatcher.openProgram(this.#spec.name, refs[index]!, this.#edition);
+      const { name, kind } = this.#spec;
+      const toLoad = { name, kind, manifest: refs[index]! };
+      const program = this.#context.dispatcher.openProgram(toLoad, this.#edition);
       this.#programs.push(program);
       programs.set(entry, program);
     }

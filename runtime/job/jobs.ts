@@ -10,7 +10,7 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Events, JobEvent } from "../contracts/events.ts";
-import type { Executor } from "../contracts/executor.ts";
+import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import type { JobInfo, JobOutcome, JobRequest, StoredProgram } from "../contracts/jobs.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import { reachable } from "../stream/walk.ts";
@@ -25,6 +25,9 @@ import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 
 export type { LoadedProgram } from "./loaded-program.ts";
+
+/** What bundles are: ES modules. */
+const BUNDLE_KIND: ProgramKind = "js";
 
 export interface JobsOptions {
   /** Reads whatever executors made, wherever it is. */
@@ -112,7 +115,12 @@ export class Jobs implements AsyncDisposable {
     });
     const { source } = this.#options;
     const context = { source, writer, dispatcher: this.#dispatcher, setTimer: this.#setTimer };
-    const job: Job = new Job(context, { ...request, id, description }, record, ++this.#lastGroup);
+    const job: Job = new Job(
+      context,
+      { ...request, id, kind: BUNDLE_KIND, description },
+      record,
+      ++this.#lastGroup,
+    );
     const abort = (): void => job.fail(signal!.reason);
     signal?.addEventListener("abort", abort);
     const ended = this.#follow(job, record, signal);
@@ -142,13 +150,13 @@ export class Jobs implements AsyncDisposable {
     }
     const { description, writer } = await this.#prepare(stored);
     try {
-      const spec: ProgramSpec = { ...stored, description };
+      const spec: ProgramSpec = { ...stored, kind: BUNDLE_KIND, description };
       const [manifest] = await writeManifests(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("no program is loaded any more");
       const program = new LoadedProgram({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
-        program: this.#dispatcher.openProgram(spec.name, manifest!),
+        program: this.#dispatcher.openProgram({ name: spec.name, kind: spec.kind, manifest: manifest! }),
         group: () => ++this.#lastGroup,
         writer,
         closed: () => void this.#programs.delete(program),

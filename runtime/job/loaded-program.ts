@@ -9,6 +9,7 @@ import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
 import type { ChunkSink, StoreWriter } from "../contracts/chunks.ts";
+import type { ProgramKind } from "../contracts/executor.ts";
 import type { StoredProgram } from "../contracts/jobs.ts";
 import { encodeManifest } from "../program/manifest.ts";
 import type { Entry, ProgramDescription } from "../program/program.ts";
@@ -140,16 +141,20 @@ function overLimit(what: "frames" | "tasks", actual: number, max: number): JobEr
   );
 }
 
-/** A program with its arguments and what it says of itself. */
+/** A program with its arguments, what it is made of, and what it says of itself. */
 export interface ProgramSpec extends StoredProgram {
+  readonly kind: ProgramKind;
   readonly description: ProgramDescription;
 }
 
 /** The manifest's bytes: what tells one program with its arguments from another. */
-export function manifestBytes({ name, code, description, args }: ProgramSpec, entry: Entry): Uint8Array {
+export function manifestBytes(
+  { name, kind, code, description, args }: ProgramSpec,
+  entry: Entry,
+): Uint8Array {
   return encodeManifest({
     version: 1,
-    kind: "js",
+    kind,
     name,
     code: refToHex(code),
     entry,

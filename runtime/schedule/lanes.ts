@@ -189,15 +189,17 @@ function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boole
   return lane === undefined || lane.mayReload(now);
 }
 
-/** Whether the executor may run the batch's packets at all. */
-function isEligible({ edition }: ExecutorState, { program }: BatchState): boolean {
+/** Whether the executor may run the batch's packets at all: it takes the kind of program, and has the job's edition. */
+export function isEligible({ capacity, edition }: ExecutorState, { program }: BatchState): boolean {
+  if (!capacity.has(program.kind)) return false;
   return program.choice.edition === undefined || program.choice.edition === edition;
 }
 
 function load(state: State, batch: BatchState, executor: ExecutorState, now: number): LaneState {
   const { program } = batch;
   const losses = executor.lanes.get(program.id)?.losses ?? 0;
-  const place = { executor: executor.id, program: program.id, width: executor.width };
+  const width = executor.capacity.get(program.kind)!;
+  const place = { executor: executor.id, program: program.id, width };
   program.choice.edition ??= executor.edition;
   const lane = new LaneState(state.nextId(), place, losses, now);
   executor.lanes.set(program.id, lane);
@@ -234,6 +236,10 @@ function isPromising(lane: LaneState, now: number): boolean {
 }
 
 function slotsOf(state: State, lane: LaneState): number {
-  const executor = state.executors.get(lane.executor)!;
-  return Math.max(lane.inFlight === 0 ? 1 : 0, executor.width - inFlightOf(executor).packets);
+  const { kind } = state.programs.get(lane.program)!;
+  let packets = 0;
+  for (const other of state.executors.get(lane.executor)!.lanes.values()) {
+    if (state.programs.get(other.program)!.kind === kind) packets += other.inFlight;
+  }
+  return Math.max(lane.inFlight === 0 ? 1 : 0, lane.width - packets);
 }

@@ -4,7 +4,7 @@
  * groups the one that was served least is next, so that jobs share executors by time and not by how many packets they have.
  */
 import { SEND_PACKETS_MAX, STEAL_GRACE_MS, STRAGGLER_MS_BLIND, STRAGGLER_MS_MIN } from "../limits.ts";
-import { loadOneMore } from "./lanes.ts";
+import { isEligible, loadOneMore } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import type { Take } from "./task-queue.ts";
 import { bytesFree, occupancyOf } from "./state.ts";
@@ -108,7 +108,7 @@ function roomFor(
   // Towards the end everyone gets their share of what is left, so that all finish together.
   const { tasks } = batch;
   const left = tasks.queue.count + tasks.placedCount;
-  const least = tasks.queue.hasLocal(executor.id) ? executor.width : 1;
+  const least = tasks.queue.hasLocal(executor.id) ? lane.width : 1;
   const share = Math.max(least, Math.ceil(left * state.shareOf(lane, batch.program, now)));
   return Math.min(room, share - (batch.inFlight.get(lane.id) ?? 0), SEND_PACKETS_MAX);
 }
@@ -169,7 +169,8 @@ export function depart(
 function isElsewherePossible(state: State, batch: BatchState, executor: ExecutorState): boolean {
   if (batch.tasks.repeatCount === 0) return true;
   for (const other of state.executors.values()) {
-    if (other !== executor && other.lanes.get(batch.program.id)?.phase !== "given-up") return true;
+    if (other === executor || !isEligible(other, batch)) continue;
+    if (other.lanes.get(batch.program.id)?.phase !== "given-up") return true;
   }
   return false;
 }

@@ -17,6 +17,12 @@ import { Awaited } from "./tasks.ts";
 /** What a lane may have in flight grows by this part of what all lanes of its executor may. */
 const GROWTH_STEPS = 8;
 
+export interface ExecutorOptions {
+  /** By kind of program: large packets that it works on at once. */
+  readonly capacity: Readonly<Partial<Record<string, number>>>;
+  readonly edition?: string;
+}
+
 export interface BatchNumbers {
   readonly done: number;
   readonly queued: number;
@@ -39,10 +45,14 @@ export class Scheduler {
 
   // ── executors ──
 
-  join(width: number, now: number, edition: string = ""): number {
+  join({ capacity, edition = "" }: ExecutorOptions, now: number): number {
     const state = this.#state;
-    const slots = Math.min(EXECUTOR_WIDTH_MAX, Math.max(1, Math.floor(width)));
-    const executor: ExecutorState = { id: state.nextId(), width: slots, edition, lanes: new Map() };
+    const slots = new Map<string, number>();
+    for (const [kind, packets = 0] of Object.entries(capacity)) {
+      if (packets > 0) slots.set(kind, Math.min(EXECUTOR_WIDTH_MAX, Math.max(1, Math.floor(packets))));
+    }
+    const width = [...slots.values()].reduce((sum, packets) => sum + packets, 0);
+    const executor: ExecutorState = { id: state.nextId(), capacity: slots, width, edition, lanes: new Map() };
     state.executors.set(executor.id, executor);
     state.goneSince.delete(edition);
     for (const batch of state.batches.values()) loadWhereNeeded(state, batch, now);
@@ -92,11 +102,12 @@ export class Scheduler {
 
   // ── programs and batches ──
 
-  /** The edition with the most slots now, for a job that begins. */
-  chooseEdition(): EditionChoice {
+  /** The edition with the most slots now for programs of the kind, for a job that begins. */
+  chooseEdition(kind: string): EditionChoice {
     const slots = new Map<string, number>();
-    for (const { edition, width } of this.#state.executors.values()) {
-      slots.set(edition, (slots.get(edition) ?? 0) + width);
+    for (const { edition, capacity } of this.#state.executors.values()) {
+      const width = capacity.get(kind);
+      if (width !== undefined) slots.set(edition, (slots.get(edition) ?? 0) + width);
     }
     let choice: string | undefined;
     for (const [edition, width] of slots) {
@@ -106,9 +117,10 @@ export class Scheduler {
   }
 
   /** Programs of one job share its choice. */
-  openProgram(choice: EditionChoice = this.chooseEdition()): number {
+  openProgram(kind: string, choice: EditionChoice = this.chooseEdition(kind)): number {
     const id = this.#state.nextId();
-    const program = { id, choice, lanes: new Map(), batches: new Set<BatchState>(), weight: 0, weighedAt: 0 };
+    const batches = new Set<BatchState>();
+    const program = { id, kind, choice, lanes: new Map(), batches, weight: 0, weighedAt: 0 };
     this.#state.programs.set(id, program);
     return id;
   }

@@ -17,7 +17,9 @@ export interface EditionChoice {
 
 export interface ExecutorState {
   readonly id: number;
-  /** Large packets that it works on at once. */
+  /** By kind of program: large packets that it works on at once. It runs no other kinds. */
+  readonly capacity: ReadonlyMap<string, number>;
+  /** Of all kinds together. */
   readonly width: number;
   readonly edition: string;
   /** By program: the lane that is there, is coming, or was lost. */
@@ -27,6 +29,8 @@ export interface ExecutorState {
 /** Batches that share a program share its lanes. */
 export interface ProgramState {
   readonly id: number;
+  /** What it is made of; only executors with capacity for it run it. */
+  readonly kind: string;
   readonly choice: EditionChoice;
   readonly lanes: Map<number, LaneState>;
   readonly batches: Set<BatchState>;

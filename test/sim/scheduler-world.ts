@@ -67,7 +67,7 @@ export class SchedulerWorld {
 
   join(node: Node): void {
     if ([...this.#nodes.values()].includes(node)) return;
-    const id = this.scheduler.join(node.character.width, this.clock.now);
+    const id = this.scheduler.join({ capacity: { js: node.character.width } }, this.clock.now);
     this.#nodes.set(id, node);
     for (const batch of this.batches.values()) this.#locate(batch, id, node);
     this.#perform();
@@ -102,7 +102,7 @@ export class SchedulerWorld {
     options: { readonly group?: number; readonly weight?: number; readonly program?: number } = {},
     holders: readonly (Node | undefined)[] = [],
   ): SimulatedBatch {
-    const program = options.program ?? this.scheduler.openProgram();
+    const program = options.program ?? this.scheduler.openProgram("js");
     const { group = program, weight = 1 } = options;
     const id = this.scheduler.addBatch({ program, group, weight, bytes: bytes.slice() }, this.clock.now);
     const accepted = new Uint8Array(costs.length);

@@ -39,12 +39,12 @@ test("a job that begins without an executor runs on the edition of the first tha
 
 test("a batch whose edition is gone waits as long as one without any executor, and no longer", () => {
   const scheduler = new Scheduler(0);
-  const executor = scheduler.join(4, 0, "old");
-  const program = scheduler.openProgram();
+  const executor = scheduler.join({ capacity: { js: 4 }, edition: "old" }, 0);
+  const program = scheduler.openProgram("js");
   const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(2) }, 0);
   scheduler.release(batch, 0);
   expect(scheduler.takeActions().map(({ kind }) => kind)).toEqual(["load"]);
-  scheduler.join(4, 10, "new");
+  scheduler.join({ capacity: { js: 4 }, edition: "new" }, 10);
   scheduler.leave(executor, 10);
   scheduler.tick(EXECUTORS_WAIT_MS);
   expect(scheduler.takeActions()).toEqual([]);

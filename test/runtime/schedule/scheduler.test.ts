@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { LANE_IN_FLIGHT_MAX, SEND_PACKETS_MAX } from "../../../runtime/limits.ts";
+import { EXECUTORS_WAIT_MS, LANE_IN_FLIGHT_MAX, SEND_PACKETS_MAX } from "../../../runtime/limits.ts";
 import { Outcome, Verdict } from "../../../runtime/schedule/actions.ts";
 import type { Action } from "../../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
@@ -13,7 +13,7 @@ function actionsOf<Kind extends Action["kind"]>(actions: readonly Action[], kind
 /** A scheduler, a batch of `tasks` alike, and lanes that are ready at once. */
 class Bench {
   readonly scheduler = new Scheduler(0);
-  readonly program = this.scheduler.openProgram();
+  readonly program = this.scheduler.openProgram("js");
   readonly sends: Of<"send">[] = [];
   isDone = false;
   now = 0;
@@ -56,14 +56,14 @@ class Bench {
 describe("packets in flight", () => {
   test("packets with long answers: two a slot, whatever there is to do", () => {
     const bench = new Bench();
-    bench.scheduler.join(4, 0);
+    bench.scheduler.join({ capacity: { js: 4 } }, 0);
     bench.add(1000);
     for (let round = 0; round < 20; round++) expect(bench.answer(1000).reduce((a, b) => a + b, 0)).toBe(8);
   });
 
   test("packets that are answered at once: thousands, in frames", () => {
     const bench = new Bench();
-    bench.scheduler.join(2, 0);
+    bench.scheduler.join({ capacity: { js: 2 } }, 0);
     bench.add(200_000);
     let largest = 0;
     let most = 0;
@@ -81,7 +81,7 @@ describe("packets in flight", () => {
 
   test("towards the end nobody takes more than its share", () => {
     const bench = new Bench();
-    for (let executor = 0; executor < 4; executor++) bench.scheduler.join(2, 0);
+    for (let executor = 0; executor < 4; executor++) bench.scheduler.join({ capacity: { js: 2 } }, 0);
     bench.add(8);
     expect(bench.answer(10)).toEqual([2, 2, 2, 2]);
     expect(bench.isDone).toBe(true);
@@ -89,7 +89,7 @@ describe("packets in flight", () => {
 
   test("bytes in flight are bounded, however many packets they are", () => {
     const bench = new Bench();
-    const executor = bench.scheduler.join(2, 0);
+    const executor = bench.scheduler.join({ capacity: { js: 2 } }, 0);
     bench.add(100, 48 * 1024 * 1024);
     expect(bench.scheduler.inFlight(executor)).toEqual({ packets: 2, bytes: 96 * 1024 * 1024 });
   });
@@ -98,8 +98,8 @@ describe("packets in flight", () => {
 describe("lanes", () => {
   test("as many executors load a program as have something to do", () => {
     const scheduler = new Scheduler(0);
-    for (let executor = 0; executor < 10; executor++) scheduler.join(2, 0);
-    const program = scheduler.openProgram();
+    for (let executor = 0; executor < 10; executor++) scheduler.join({ capacity: { js: 2 } }, 0);
+    const program = scheduler.openProgram("js");
     const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(3) }, 0);
     scheduler.release(batch, 0);
     expect(actionsOf(scheduler.takeActions(), "load")).toHaveLength(2);
@@ -107,8 +107,8 @@ describe("lanes", () => {
 
   test("the one that has the bytes loads first", () => {
     const scheduler = new Scheduler(0);
-    const executors = Array.from({ length: 5 }, () => scheduler.join(2, 0));
-    const program = scheduler.openProgram();
+    const executors = Array.from({ length: 5 }, () => scheduler.join({ capacity: { js: 2 } }, 0));
+    const program = scheduler.openProgram("js");
     const batch = scheduler.addBatch({ program, group: 1, bytes: Float64Array.of(10) }, 0);
     scheduler.located(batch, executors[3]!, Float64Array.of(10));
     scheduler.release(batch, 0);
@@ -119,7 +119,7 @@ describe("lanes", () => {
 
   test("batches of one program share its lanes, and closing it closes them", () => {
     const bench = new Bench();
-    bench.scheduler.join(2, 0);
+    bench.scheduler.join({ capacity: { js: 2 } }, 0);
     const first = bench.add(4);
     const second = bench.add(4);
     const lanes = new Set<number>();
@@ -136,10 +136,66 @@ describe("lanes", () => {
   });
 });
 
+describe("kinds of program", () => {
+  test("run where there is capacity for them, and for as much as that", () => {
+    const scheduler = new Scheduler(0);
+    const both = scheduler.join({ capacity: { js: 2, wasm: 5 } }, 0);
+    scheduler.join({ capacity: { js: 4 } }, 0);
+    const wide = scheduler.join({ capacity: { wasm: 8 } }, 0);
+    const program = scheduler.openProgram("wasm");
+    const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(1000) }, 0);
+    scheduler.release(batch, 0);
+    const loads = actionsOf(scheduler.takeActions(), "load");
+    expect(loads.map(({ executor }) => executor).toSorted((a, b) => a - b)).toEqual([both, wide]);
+    const sent = new Map<number, number>();
+    for (const { lane, executor } of loads) {
+      scheduler.laneReady(lane, 0);
+      const packets = actionsOf(scheduler.takeActions(), "send").reduce(
+        (sum, { tasks }) => sum + tasks.length,
+        0,
+      );
+      sent.set(executor, packets);
+    }
+    expect(sent).toEqual(
+      new Map([
+        [both, 10],
+        [wide, 16],
+      ]),
+    );
+  });
+
+  test("wait for an executor that takes them, and are given up when none comes", () => {
+    const scheduler = new Scheduler(0);
+    scheduler.join({ capacity: { js: 4, wasm: 0 } }, 0);
+    const program = scheduler.openProgram("wasm");
+    const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(1) }, 0);
+    scheduler.release(batch, 0);
+    scheduler.tick(EXECUTORS_WAIT_MS - 1);
+    expect(scheduler.takeActions()).toEqual([]);
+    scheduler.tick(EXECUTORS_WAIT_MS);
+    expect(scheduler.takeActions()).toEqual([{ kind: "stuck", batch, reason: "no executor" }]);
+    const late = scheduler.join({ capacity: { wasm: 1 } }, EXECUTORS_WAIT_MS);
+    expect(actionsOf(scheduler.takeActions(), "load")).toMatchObject([{ executor: late }]);
+  });
+
+  test("a task that failed comes back to the only executor of its kind, whoever else is there", () => {
+    const bench = new Bench();
+    bench.scheduler.join({ capacity: { js: 1 } }, 0);
+    bench.scheduler.join({ capacity: { wasm: 9 } }, 0);
+    const batch = bench.add(1);
+    const [first] = bench.sends.splice(0);
+    bench.scheduler.returned(first!.lane, batch, first!.tasks, Uint8Array.of(Outcome.elsewhere), 10);
+    bench.drain();
+    expect(bench.sends).toMatchObject([{ lane: first!.lane }]);
+    bench.answer(1);
+    expect(bench.isDone).toBe(true);
+  });
+});
+
 describe("fencing", () => {
   test("what a lost lane still says is ignored, the new lane's answer counts", () => {
     const bench = new Bench();
-    bench.scheduler.join(1, 0);
+    bench.scheduler.join({ capacity: { js: 1 } }, 0);
     const batch = bench.add(1);
     const [old] = bench.sends.splice(0);
     bench.scheduler.laneLost(old!.lane, 10);
@@ -157,7 +213,7 @@ describe("fencing", () => {
 
   test("tasks that were never sent, or are no tasks, are ignored", () => {
     const bench = new Bench();
-    bench.scheduler.join(1, 0);
+    bench.scheduler.join({ capacity: { js: 1 } }, 0);
     const batch = bench.add(10);
     const { lane } = bench.sends[0]!;
     const outcomes = new Uint8Array(3);
@@ -168,7 +224,7 @@ describe("fencing", () => {
 
   test("answers of a removed batch free their place", () => {
     const bench = new Bench();
-    const executor = bench.scheduler.join(1, 0);
+    const executor = bench.scheduler.join({ capacity: { js: 1 } }, 0);
     const batch = bench.add(10);
     const other = bench.add(10);
     const mine = bench.sends.splice(0).filter((send) => send.batch === batch);
