@@ -2,7 +2,6 @@
  * Between the scheduler, which only decides, and the executors, which only do: carries out the one's actions and reports
  * the others' answers. All jobs of a runner share one.
  */
-import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { RUNNER_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
