@@ -90,7 +90,10 @@ const column = v.object({
   type: v.picklist(TYPES, `a column's type is one of ${TYPES.join(", ")}`),
 });
 
-/** Gives its keys in one order, so that one reader has one spelling. */
+/**
+ * Gives its keys in one order, so that one reader has one spelling.
+ * @internal So that the types of valibot, which are many, are not part of those that PacketFS publishes.
+ */
 export const readerSchema: v.GenericSchema<unknown, ReaderSpec> = v.variant(
   "kind",
   [

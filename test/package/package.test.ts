@@ -206,6 +206,18 @@ describe("the module", () => {
     expect(await printed(process.execPath, ["use.cjs"])).toBe("function\n");
   });
 
+  test("has types that lead to those of Node and to no others", () => {
+    const installed = join(project, "node_modules/packetfs");
+    const foreign = packed.files
+      .filter(({ path }) => path.endsWith(".d.ts"))
+      .flatMap(({ path }) => [
+        ...readFileSync(join(installed, path), "utf8").matchAll(/(?:^import .* from |import\()"([^"]+)"/gm),
+      ])
+      .map(([, specifier]) => specifier!)
+      .filter((specifier) => !/^(\.|node:)/.test(specifier));
+    expect(foreign).toEqual([]);
+  });
+
   test("has types that a strict project takes, which looks into them too", async () => {
     writeFileSync(join(project, "typed.ts"), TYPED);
     writeFileSync(join(project, "typed.cts"), TYPED);
