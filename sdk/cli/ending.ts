@@ -28,6 +28,8 @@ export interface Signals {
   readonly overdue: Promise<never>;
   /** The exit status that the signal asks for, once there was one. */
   exitCode(): ExitCode | undefined;
+  /** Ends the process, even if a library forgot a handle: nobody should wait at a prompt for one. */
+  leave(exitCode: ExitCode): never;
 }
 
 type SignalName = keyof typeof EXIT_CODES;
@@ -61,14 +63,19 @@ export function listenForSignals(onFirst: () => void): Signals {
   const overdue = new Promise<never>((_, reject) => {
     signal.addEventListener("abort", () => setTimeout(() => reject(signal.reason), GRACE_MS).unref());
   });
-  return { signal, overdue, exitCode: () => exitCode };
+  return {
+    signal,
+    overdue,
+    exitCode: () => exitCode,
+    leave: (code) => (exitCode === undefined ? process.exit(code) : leave(code)),
+  };
 }
 
 /**
- * Ends the process with this status, now. Node waits for calls to the operating system that are under way, and one that
- * opens or reads a pipe or a device may never return: then another program takes the process over to end it.
+ * Ends a process that was told to end. Node would wait for calls to the operating system that are under way, and one that
+ * opens or reads a pipe or a device may never return: then another program takes the process over, and ends at once.
  */
-export function leave(exitCode: ExitCode): never {
+function leave(exitCode: ExitCode): never {
   const waits = process.getActiveResourcesInfo().some((name) => /^(FSReq|GetAddrInfo)/.test(name));
   if (waits && process.platform !== "win32") {
     process.emit("exit", exitCode);

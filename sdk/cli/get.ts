@@ -93,6 +93,8 @@ interface Written {
 }
 
 async function report({ output }: Context, file: string, info: FileInfo, written: Written): Promise<void> {
+  // Who has had enough of the bytes is told nothing of them.
+  if (output.carriesBytes && output.readerGone.aborted) return;
   const { path, length, milliseconds } = written;
   const json = { name: info.name, root: info.root, ...written };
   if (output.json) return output.carriesBytes ? output.complain(jsonText(json)) : output.object(json);

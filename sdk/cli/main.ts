@@ -3,9 +3,9 @@ import { ExitCode } from "./exit-codes.ts";
 import { createProgram } from "./commands.ts";
 import { switchIsOn, tidyEnvironment } from "./options.ts";
 import { Output } from "./output.ts";
-import { leave, listenForSignals, reportError } from "./ending.ts";
+import { listenForSignals, reportError } from "./ending.ts";
 
-async function main(words: readonly string[]): Promise<ExitCode> {
+async function main(words: readonly string[]): Promise<never> {
   tidyEnvironment(process.env);
   const output = new Output({
     json: switchIsOn("json", words),
@@ -28,8 +28,7 @@ async function main(words: readonly string[]): Promise<ExitCode> {
     exitCode = await reportError(error, output, signals);
   }
   await output.flush();
-  return exitCode;
+  return signals.leave(exitCode);
 }
 
-// Ends the process even if a library forgot a handle: nobody should wait at a prompt for one.
-leave(await main(process.argv.slice(2)));
+await main(process.argv.slice(2));

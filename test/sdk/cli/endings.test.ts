@@ -29,10 +29,15 @@ describe.concurrent("ends", () => {
   it("quietly when nobody reads what it writes", async () => {
     const { run } = await makePlace();
     await run(["put", "-", "--name", "big"], { input: Buffer.alloc(8 << 20, "x\n") });
-    const { status, err } = await run(["cat", "big"], {
-      whileRunning: (child) => child.stdout?.once("data", () => child.stdout?.destroy()),
-    });
-    expect({ status, err }).toEqual({ status: 0, err: "" });
+    for (const words of [
+      ["cat", "big"],
+      ["get", "big", "-o", "-"],
+    ]) {
+      const { status, err } = await run(words, {
+        whileRunning: (child) => child.stdout?.once("data", () => child.stdout?.destroy()),
+      });
+      expect({ words, status, err }).toEqual({ words, status: 0, err: "" });
+    }
   });
 
   it.each([
