@@ -2,16 +2,14 @@
 import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { connect, openLocal, PacketfsError } from "../../sdk/index.ts";
 import type { PacketFS } from "../../sdk/index.ts";
-import { makePlace, pfs, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
+import { makePlace, PFS, pfs, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 import { startHub } from "./daemon.ts";
 import { bytesOf, noise, sha256 } from "./inputs.ts";
 
 const MIB = 1024 * 1024;
-const PFS = fileURLToPath(new URL("../../sdk/bin/pfs.mjs", import.meta.url));
 const PATIENCE_MS = 120_000;
 /** A shell whose files can have 8 or 16 MiB, depending on what it takes for a block; more is refused as on a full disk. */
 const LITTLE_ROOM = ["/bin/sh", "-c", 'ulimit -f 16384; exec "$@"', "sh"];

@@ -3,11 +3,8 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
-import { temporaryDirectory } from "../sdk/cli/run-pfs.ts";
-
-const PFS = fileURLToPath(new URL("../../sdk/bin/pfs.mjs", import.meta.url));
+import { PFS, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 
 /** A busy machine is slow; what has not come after so long does not come. */
 const PATIENCE_MS = 45_000;

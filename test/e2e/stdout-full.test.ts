@@ -2,11 +2,8 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
-import { makePlace } from "../sdk/cli/run-pfs.ts";
-
-const PFS = fileURLToPath(new URL("../../sdk/bin/pfs.mjs", import.meta.url));
+import { makePlace, PFS } from "../sdk/cli/run-pfs.ts";
 
 it
   .runIf(existsSync("/dev/full"))

@@ -3,13 +3,11 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { descendantsOf, HAS_PROC, runningOf } from "../../e2e/processes.ts";
-import { makePlace, serve } from "./run-pfs.ts";
+import { makePlace, PFS, serve } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
 
-const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
 /** Makes the launcher think that it is no Node 24, so that it starts the pinned one. */
 const OLD_NODE = `data:text/javascript,${encodeURIComponent(
   'Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.11.0" } });',

@@ -3,15 +3,13 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { linkSync, lstatSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { findTarget } from "../../../sdk/cli/file-target.ts";
-import { makePlace, temporaryDirectory, TEXT } from "./run-pfs.ts";
+import { makePlace, PFS, temporaryDirectory, TEXT } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
 
 const never = new Promise<never>(() => undefined);
 const IS_ROOT = process.geteuid?.() === 0;
-const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
 
 async function* inPieces(...pieces: string[]): AsyncGenerator<Uint8Array> {
   for (const piece of pieces) yield Buffer.from(piece);

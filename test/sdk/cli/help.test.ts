@@ -1,13 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { createProgram } from "../../../sdk/cli/commands.ts";
 import { Output } from "../../../sdk/cli/output.ts";
-import { makePlace, pfs } from "./run-pfs.ts";
-
-const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
+import { makePlace, PFS, pfs } from "./run-pfs.ts";
 
 const output = new Output({ json: false, quiet: true, verbose: false });
 

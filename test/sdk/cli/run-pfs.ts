@@ -9,7 +9,8 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, expect } from "vitest";
 
-const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
+/** The command, as npm links it. */
+export const PFS: string = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
 
 /** What text.txt of a place holds. */
 export const TEXT: string = Array.from({ length: 20_000 }, (_, index) => `line ${index} of the text\n`).join(

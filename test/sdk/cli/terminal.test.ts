@@ -2,14 +2,12 @@
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import { beforeAll, describe, expect, it } from "vitest";
 import { displayWidth } from "../../../sdk/cli/format.ts";
-import { makePlace, TEXT } from "./run-pfs.ts";
+import { makePlace, PFS, TEXT } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
 
-const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
 const HAS_SCRIPT = process.platform === "linux" && spawnSync("script", ["--version"]).status === 0;
 const COLUMNS = 80;
 const LONG_NAME = "größe – 名前 and other words that make a name long.bin";
