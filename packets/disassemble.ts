@@ -73,7 +73,7 @@ export function packetToJson(frame: Uint8Array, index: number): PacketJson {
     case Op.LOAD:
       return inline ? { ...head, lane, bytes: ref } : { ...head, lane, program: ref };
     case Op.EXEC:
-      return { ...head, lane, task: at, length, from, ...target, quoted: (flags & Flag.QUOTED) !== 0 };
+      return { ...head, lane, task: at, length, from, ...target, whole: (flags & Flag.WHOLE) !== 0 };
     case Op.RETURN:
       return { ...head, lane, task: at, length, ...(inline ? { bytes: bytes(length) } : target) };
     case Op.FAULT:
@@ -133,7 +133,7 @@ function source(frame: Uint8Array, index: number, op: Op, refDigits: number): st
     case Op.LOAD:
       return inline ? `packet code ${readableBytes(ref)}` : `program ${name}`;
     case Op.EXEC:
-      return `${range} ${kind} ${name}${(flags & Flag.QUOTED) !== 0 ? ", inside quotes" : ""}`;
+      return `${range} ${kind} ${name}${(flags & Flag.WHOLE) !== 0 ? ", whole records" : ""}`;
     case Op.RETURN:
       return inline ? readableBytes(ref.subarray(0, lengthAt(frame, index))) : `in ${kind} ${name}`;
     case Op.FAULT: {

@@ -51,8 +51,8 @@ export const Flag = {
   INLINE: 1,
   /** EXEC, RETURN: `ref` names a stream, not a chunk. */
   STREAM: 2,
-  /** EXEC: the range begins inside a quoted CSV field. */
-  QUOTED: 4,
+  /** EXEC: the range is whole records. */
+  WHOLE: 4,
   /** HALT: `ref` is the SHA-256 of the whole output. */
   DIGEST: 1,
   /** HALT: the total output is not known yet (derived files); `length` is zero. */
@@ -67,7 +67,7 @@ export const FLAGS_ALLOWED: Readonly<Record<OpName, number>> = {
   COPY: 0,
   CALL: 0,
   LOAD: Flag.INLINE,
-  EXEC: Flag.STREAM | Flag.QUOTED,
+  EXEC: Flag.STREAM | Flag.WHOLE,
   RETURN: Flag.INLINE | Flag.STREAM,
   FAULT: Flag.INLINE,
   HALT: Flag.DIGEST | Flag.OPEN,

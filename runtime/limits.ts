@@ -122,12 +122,17 @@ export const SPARE_DELAY_MS = 250;
 
 // ── pool ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How far beyond its split a record may reach: what is read on to finish it. Fixed-size records are at most this long. */
-export const RECORD_BYTES_MAX: number = 1024 * 1024;
+/**
+ * A record of text, its line end or separator included, wherever the borders of splits fall. It is also what is read on
+ * to finish the last record of a split.
+ */
+export const RECORD_BYTES_MAX: number = 16 * 1024 * 1024;
+/** Records of a fixed size, and what records overlap. */
+export const ROW_BYTES_MAX: number = 1024 * 1024;
+/** What separates the records of `records`. */
+export const RECORD_SEPARATOR_BYTES_MAX = 1024;
 /** One read while looking for the end of a record. */
 export const BORDER_STEP_BYTES: number = 64 * 1024;
-/** One read while counting the quotes of a CSV split. */
-export const QUOTE_STEP_BYTES: number = 1024 * 1024;
 /** Packets that a lane takes before it has answered them. */
 export const LANE_PACKETS_MAX = 65_536;
 /** Packets of one frame that goes to an executor process. */

@@ -18,7 +18,7 @@
  * survive JSON, but for the bytes that `context.write` takes.
  */
 import type { ProgramLimits } from "../runtime/program/program.ts";
-import type { ColumnType, ReaderSpec } from "../runtime/program/readers.ts";
+import type { ColumnType, RaggedRows, ReaderSpec, TextEncoding } from "../runtime/program/readers.ts";
 
 /** Carries the type of a reader's records; never set. */
 declare const record: unique symbol;
@@ -48,6 +48,11 @@ export interface ProgramContext<Args, State> {
   readonly offset: number;
   /** The number of the record in its split, from 0. */
   readonly index: number;
+  /**
+   * How much of a record of text or bytes is its own, in its own units: `record.length`, or less where the reader has
+   * `overlapBytes`. Whatever begins behind it belongs to records that follow. 0 for records that are neither.
+   */
+  readonly ownLength: number;
 }
 
 export interface GroupsContext<Args, State, Value> extends ProgramContext<Args, State> {
@@ -133,38 +138,169 @@ export function defineProgram(program: unknown): unknown {
   return program;
 }
 
-/** Records of `size` bytes each; without a size, all bytes of a split are one record. */
-export function bytes(size?: number): Reader<Uint8Array> {
-  return size === undefined ? { kind: "bytes" } : { kind: "bytes", size };
+// Readers. Records are the same whatever the splits are, but for `bytes()` and `blocks()`, whose records are splits. A line,
+// row or record of text has at most 16 MiB (RECORD_BYTES_MAX) with its end, a record of a fixed size 1 MiB. Whatever is not
+// as its reader says is PFS_RECORD_INVALID, and every fault about a record names its file, byte and, of text, line.
+
+export interface OverlapOptions {
+  /**
+   * How many bytes of what follows a record stand behind it as well, at most 1 MiB and no more than the file has: for what
+   * straddles records. `context.ownLength` says where they begin.
+   */
+  readonly overlapBytes?: number;
 }
 
-/** All lines of a split as one record, for programs that scan bytes themselves. No line is cut in two. */
+export interface TextOptions {
+  /**
+   * "utf-8" (the default), "latin1" (ISO 8859-1: a byte is a character), "utf-16le" or "utf-16be". Bytes that are not of
+   * the encoding are a fault that names the first of them, never replaced. A byte order mark at the beginning of a file is
+   * left out, and a fault where it is another encoding's; so are gzip, zip, zstd, xz and bzip2, by name.
+   */
+  readonly encoding?: TextEncoding;
+}
+
+/**
+ * Records of `size` bytes each, at most 1 MiB; the last one of a file has what is left. Without a size, all bytes of a split
+ * are one record.
+ *
+ * With `overlapBytes`, records overlap. All k-mers of a file, each once:
+ *
+ *   input: bytes(4096, { overlapBytes: k - 1 }),
+ *   map: (record, { emit }) => { for (let at = 0; at + k <= record.length; at++) … }
+ */
+export function bytes(size?: number, options: OverlapOptions = {}): Reader<Uint8Array> {
+  return size === undefined ? { kind: "bytes", ...options } : { kind: "bytes", size, ...options };
+}
+
+/** All lines of a split (they end with LF) as one record, for programs that scan bytes themselves. No line is cut in two. */
 export function blocks(): Reader<Uint8Array> {
   return { kind: "blocks" };
 }
 
-/** A line of UTF-8 text without its line end (LF or CRLF). */
-export function lines(): Reader<string> {
-  return { kind: "lines" };
+export interface LinesOptions extends TextOptions {
+  /** Records are the bytes of lines, in whatever encoding; it says how line ends look. Default false. */
+  readonly raw?: boolean;
+}
+
+/**
+ * A line of text without its line end, LF or CRLF; a CR alone ends nothing. The last line needs no end.
+ *
+ *   lines()                              // UTF-8
+ *   lines({ encoding: "utf-16le" })
+ *   lines({ raw: true })                 // Uint8Array, whatever the bytes are
+ */
+export function lines(options: LinesOptions & { readonly raw: true }): Reader<Uint8Array>;
+export function lines(options?: LinesOptions): Reader<string>;
+export function lines(options: LinesOptions = {}): ReaderSpec {
+  return { kind: "lines", ...options };
+}
+
+export interface RecordsOptions extends OverlapOptions {
+  /** What stands behind each record but the last: 1 to 1,024 bytes, or text that is written in the encoding. */
+  readonly separator: string | Uint8Array;
+}
+
+/**
+ * What stands between separators: bytes, or text where there is an `encoding` (as in `lines`). Separators that overlap one
+ * another are one: with "\n\n", however many empty lines stand between two paragraphs.
+ *
+ *   records({ separator: "\n>", encoding: "utf-8" })     // FASTA
+ *   records({ separator: new Uint8Array([0]) })
+ *
+ * With `overlapBytes`, a record goes on with its separator and that many bytes behind it, up to the last whole character:
+ * for what is longer than a record. Matches of a pattern across lines, each once:
+ *
+ *   input: records({ separator: "\n", encoding: "utf-8", overlapBytes: 1000 }),
+ *   map: (text, { ownLength }) => [...text.matchAll(pattern)].filter(({ index }) => index < ownLength).length
+ */
+export function records(options: RecordsOptions & { readonly encoding: TextEncoding }): Reader<string>;
+export function records(options: RecordsOptions): Reader<Uint8Array>;
+export function records({ separator, ...options }: RecordsOptions & TextOptions): ReaderSpec {
+  const separatorBytes =
+    typeof separator === "string" ? encoded(separator, options.encoding ?? "utf-8") : separator;
+  const hex = Array.from(separatorBytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { kind: "records", separator: hex, ...options };
+}
+
+function encoded(text: string, encoding: TextEncoding): Iterable<number> {
+  if (encoding === "utf-8") return new TextEncoder().encode(text);
+  return Array.from({ length: text.length }, (_, index) => text.charCodeAt(index)).flatMap((unit) => {
+    if (encoding === "latin1") {
+      if (unit > 255) throw new RangeError("the separator is no text in latin1");
+      return [unit];
+    }
+    return encoding === "utf-16le" ? [unit & 255, unit >> 8] : [unit >> 8, unit & 255];
+  });
+}
+
+export interface JsonLinesOptions extends TextOptions {
+  /** Integers beyond ±(2^53 - 1), which numbers would round, are bigints; all other numbers are numbers. Default false. */
+  readonly bigint?: boolean;
 }
 
 /** A JSON value per line; empty lines are skipped. `T` is believed, not checked. */
-export function jsonLines<T = unknown>(): Reader<T> {
-  return { kind: "json-lines" };
+export function jsonLines<T = unknown>(options: JsonLinesOptions = {}): Reader<T> {
+  return { kind: "json-lines", ...options };
 }
 
-export interface CsvOptions {
-  /** The first row names the columns, and records are objects by name. Default true. */
+export interface CsvOptions extends TextOptions {
+  /** The first row names the columns, and records are objects by name. Default true, but false where `columns` are given. */
   readonly header?: boolean;
-  /** One ASCII character. Default ",". */
+  /** Names of the columns. With `header: true` they stand in for those of the first row. */
+  readonly columns?: readonly string[];
+  /** One ASCII character. Default ",". A first line `sep=;`, as Excel writes it, is no row and names that of its file. */
   readonly separator?: string;
+  /** What fields that hold separators, quotes or line ends are put in. One ASCII character, or "" for none. Default '"'. */
+  readonly quote?: string;
+  /** What a quote within quotes stands behind. One ASCII character. Default: the quote, which is doubled then. */
+  readonly escape?: string;
+  /** Lines that begin with this ASCII character are skipped. Default: none. */
+  readonly comment?: string;
+  /**
+   * Takes quotes within fields that do not begin with one, and fields that go on behind their closing quote, as they
+   * stand. Default false: they are a fault.
+   */
+  readonly relaxQuotes?: boolean;
+  /** Leaves out spaces and tabs around fields, but not within quotes. Default false. */
+  readonly trim?: boolean;
+  /**
+   * What becomes of rows that do not have a field for each name. "error": a fault, but for a separator at the end of the
+   * row. "pad" (the default): fields that are missing are "", and empty ones behind the last name are left out; others there
+   * are a fault. "keep": missing ones are absent, and those behind the last name are called as unnamed columns are. Rows
+   * without names have the fields that they have.
+   */
+  readonly ragged?: RaggedRows;
 }
 
-/** Rows of CSV (RFC 4180): objects by column name, or arrays of fields where there is no header. Fields are text. */
-export function csv(options: CsvOptions & { readonly header: false }): Reader<string[]>;
-export function csv(options?: CsvOptions): Reader<Readonly<Record<string, string>>>;
-export function csv(options: CsvOptions = {}): ReaderSpec {
-  return { kind: "csv", separator: options.separator ?? ",", header: options.header ?? true };
+/** What the fields of a row are called. */
+type CsvNames<Options> = Options extends { readonly columns: readonly (infer Name extends string)[] }
+  ? Name
+  : string;
+
+/** The record of `csv(options)`. */
+export type CsvRecord<Options extends CsvOptions> = Options extends { readonly ragged: "keep" }
+  ? Readonly<Partial<Record<CsvNames<Options>, string>>>
+  : Readonly<Record<CsvNames<Options>, string>>;
+
+/**
+ * Rows of CSV: objects by column name, or arrays of fields where nothing names them. Fields are text. By default RFC 4180;
+ * rows end with LF, CR or CRLF, and empty lines are skipped. Columns whose name is empty are called `column3` by their place.
+ *
+ * Whether a line end is in quotes depends on all that stands before it, so files of several splits are read once more,
+ * to find their rows, before they are worked on; whatever the dialect, rows are whole.
+ *
+ *   csv()                                                // name,city ⏎ Ann,Bonn ⏎
+ *   csv({ separator: ";", encoding: "latin1" })
+ *   csv({ columns: ["id", "name"], quote: "'", escape: "\\" })
+ */
+export function csv(
+  options: CsvOptions & { readonly header: false; readonly columns?: never },
+): Reader<string[]>;
+export function csv<const Options extends CsvOptions = Record<never, never>>(
+  options?: Options,
+): Reader<CsvRecord<Options>>;
+export function csv({ separator = ",", header, ...options }: CsvOptions = {}): ReaderSpec {
+  return { kind: "csv", separator, header: header ?? options.columns === undefined, ...options };
 }
 
 /** The record of `columns(fields)`: 64-bit integers are bigints, every other column a number. */
@@ -172,7 +308,10 @@ export type ColumnsRecord<Fields extends Readonly<Record<string, ColumnType>>> =
   readonly [Name in keyof Fields]: Fields[Name] extends "u64" | "i64" ? bigint : number;
 };
 
-/** Fixed-size binary rows, little-endian, the fields back to back in the order given: `columns({ id: "u32", x: "f64" })`. */
+/**
+ * Fixed-size binary rows, little-endian, the fields back to back in the order given: `columns({ id: "u32", x: "f64" })`. A
+ * file that ends within a row is PFS_RECORD_INVALID.
+ */
 export function columns<const Fields extends Readonly<Record<string, ColumnType>>>(
   fields: Fields,
 ): Reader<ColumnsRecord<Fields>> {

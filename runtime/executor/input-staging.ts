@@ -13,8 +13,8 @@ import { repeatsInput } from "./lane-queue.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
 import { GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
-import type { ReaderSpec } from "../program/readers.ts";
-import { recordsOfSplit } from "../program/record-borders.ts";
+import type { Manifest } from "../program/program.ts";
+import { recordsOfSplit, scannedRange } from "../program/record-borders.ts";
 import type { SplitRecords } from "../program/record-borders.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 
@@ -32,13 +32,13 @@ export interface StagedFrame {
 
 export class InputStage {
   readonly #inputs: InputSource;
-  readonly #reader: ReaderSpec | undefined;
+  readonly #manifest: Pick<Manifest, "entry" | "description">;
   readonly #signal: AbortSignal;
 
-  /** Without a reader, the ranges of streams are taken as they are; those of chunks always are. */
-  constructor(inputs: InputSource, reader: ReaderSpec | undefined, signal: AbortSignal) {
+  /** The ranges of chunks are taken as they are, and those of streams where neither a map nor a scan reads them. */
+  constructor(inputs: InputSource, manifest: Pick<Manifest, "entry" | "description">, signal: AbortSignal) {
     this.#inputs = inputs;
-    this.#reader = reader;
+    this.#manifest = manifest;
     this.#signal = signal;
   }
 
@@ -89,14 +89,13 @@ export class InputStage {
     stream: StreamInput,
     inputs: FrameInputs,
   ): Promise<void> {
-    const { header, start, end } = await this.#records(frame, index, stream);
-    const prefix = await stream.read(header.start, header.end);
-    const records = await stream.read(start, end);
-    const at = inputs.buffer.append(prefix, 0, prefix.byteLength);
+    const { prefix, start, end, tailBytes } = await this.#records(frame, index, stream);
+    const before = await stream.read(prefix.start, prefix.end);
+    const prefixBytes = before.byteLength;
+    const at = inputs.buffer.append(before, 0, prefixBytes);
+    const records = await stream.read(start, end + tailBytes);
     inputs.buffer.append(records, 0, records.byteLength);
-    const prefixBytes = prefix.byteLength;
-    const bytes = prefixBytes + records.byteLength;
-    inputs.add(index, { at, bytes, place: start, prefixBytes, tailBytes: 0 });
+    inputs.add(index, { at, bytes: prefixBytes + records.byteLength, place: start, prefixBytes, tailBytes });
   }
 
   /** One input, written piece by piece: it is never in this process's memory as a whole. */
@@ -105,14 +104,14 @@ export class InputStage {
     let offset: number | undefined;
     try {
       const stream = await this.#inputs.stream(refOf(frame, 0), this.#signal);
-      const { header, start, end } = await this.#records(frame, 0, stream);
-      const prefix = await stream.read(header.start, header.end);
-      const bytes = prefix.byteLength + end - start;
+      const { prefix, start, end, tailBytes } = await this.#records(frame, 0, stream);
+      const before = await stream.read(prefix.start, prefix.end);
+      const prefixBytes = before.byteLength;
+      const bytes = prefixBytes + end + tailBytes - start;
       offset = bytes === 0 ? undefined : await buffer.alloc(bytes);
-      if (offset !== undefined) await fill(buffer, offset, prefix, stream.pieces(start, end));
+      if (offset !== undefined) await fill(buffer, offset, before, stream.pieces(start, end + tailBytes));
       // Only now: a packet whose input was not read to its end must not run on what lies in the buffer.
-      const prefixBytes = prefix.byteLength;
-      inputs.add(0, { at: 0, bytes, place: start, prefixBytes, tailBytes: 0 });
+      inputs.add(0, { at: 0, bytes, place: start, prefixBytes, tailBytes });
       if (offset === undefined && bytes > 0) inputs.refuseAll(tooLarge(bytes));
     } catch (error) {
       if (offset !== undefined) buffer.free(offset);
@@ -126,10 +125,14 @@ export class InputStage {
     const start = fromAt(frame, index);
     const end = start + lengthAt(frame, index);
     requireRange(end, stream.length);
-    if (this.#reader === undefined) return { start, end, header: { start, end: start } };
-    const quoted = (flagsAt(frame, index) & Flag.QUOTED) !== 0;
-    const split = { start, end, total: stream.length, quoted };
-    return recordsOfSplit(this.#reader, split, (from, to) => stream.read(from, to));
+    const { entry, description } = this.#manifest;
+    const { reader } = description;
+    const whole = (flagsAt(frame, index) & Flag.WHOLE) !== 0;
+    const split = { start, end, total: stream.length, whole };
+    const read = (from: number, to: number): Promise<Uint8Array> => stream.read(from, to);
+    if (entry === "map") return recordsOfSplit(reader, split, read);
+    if (entry === "scan" && reader.kind === "csv") return scannedRange(reader, split, read);
+    return { start, end, prefix: { start: 0, end: 0 }, tailBytes: 0 };
   }
 }
 

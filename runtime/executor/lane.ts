@@ -84,8 +84,7 @@ export class LocalLane implements Lane {
         lost: (error) => this.#lose(error),
       },
     );
-    const reader = manifest.entry === "map" ? manifest.description.reader : undefined;
-    const stage = new InputStage(inputs, reader, this.#abort.signal);
+    const stage = new InputStage(inputs, manifest, this.#abort.signal);
     this.#runner = new FrameRunner(number, stage, this.#work);
     this.#results = new ResultStore(writer, manifest);
   }

@@ -22,16 +22,8 @@ import { Locality, sampleSplits } from "./locality.ts";
 import { MergeTree } from "./merge-tree.ts";
 import { Failure, JobReporter } from "./record.ts";
 import type { JobRecord } from "./record.ts";
-import { resultPieces, resultText, resultValue, unnamedOut, writeOutputFile } from "./results.ts";
-import {
-  encodeSplits,
-  parseQuoteCount,
-  inputsToCut,
-  planSplits,
-  quotedSplits,
-  selectSplits,
-  splitsToScan,
-} from "./splits.ts";
+import { resultBytes, resultPieces, resultValue, unnamedOut, writeOutputFile } from "./results.ts";
+import { encodeSplits, inputsToCut, planSplits, scannedRows, selectSplits, splitsToScan } from "./splits.ts";
 import type { Splits } from "./splits.ts";
 import type { EditionChoice } from "../schedule/state.ts";
 import { TreeRun } from "./tree-run.ts";
@@ -156,8 +148,8 @@ export class Job {
     ]);
     this.#record.started(splits.count, splits.bytes);
     const scan = programs.get("scan");
-    const quoted = scan === undefined ? undefined : await this.#scan(scan, splits, scanned);
-    const maps = encodeSplits(splits, inputs, quoted);
+    const rows = scan === undefined ? [] : await this.#scan(scan, splits, scanned);
+    const maps = encodeSplits(splits, inputs, rows);
     const run = this.#treeRun(
       tree,
       entries.map((entry) => programs.get(entry)!),
@@ -215,21 +207,26 @@ export class Job {
     return run;
   }
 
-  /** Which splits begin inside a quoted field. */
-  async #scan(program: number, splits: Splits, scanned: Uint32Array): Promise<Uint8Array> {
+  /** Where the rows of a CSV's splits are. */
+  async #scan(
+    program: number,
+    splits: Splits,
+    scanned: Uint32Array,
+  ): Promise<ReturnType<typeof scannedRows>> {
     const selected = selectSplits(splits, scanned);
     const packets = encodeSplits(selected, this.#spec.inputs);
     const tree = new MergeTree(selected.count, { top: false, merges: false });
     const run = this.#treeRun(tree, [program], packets, selected, false);
     run.start();
     await run.whenDone();
-    const counts = new Float64Array(selected.count);
-    for (let task = 0; task < counts.length; task++) {
-      counts[task] = parseQuoteCount(resultText(answerOf(run, task)));
+    const { source } = this.#context;
+    const results: Uint8Array[] = [];
+    for (let task = 0; task < selected.count; task++) {
+      results.push(await resultBytes(source, answerOf(run, task), this.#failure.signal));
     }
     this.#retries += run.retries;
     run.close();
-    return quotedSplits(splits, scanned, counts);
+    return scannedRows(splits, scanned, results);
   }
 
   async #locate(run: TreeRun, splits: Splits): Promise<Locality | undefined> {

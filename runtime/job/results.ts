@@ -37,6 +37,17 @@ export async function* resultPieces(
   }
 }
 
+/** All of a result that is known to be little. */
+export async function resultBytes(
+  source: ChunkSource,
+  answer: Uint8Array,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of resultPieces(source, answer, signal)) pieces.push(piece.slice());
+  return Buffer.concat(pieces);
+}
+
 /** The value of a result. Rejects with PFS_JOB_OVER_LIMIT {bytes, max} when it is too long to be one. */
 export async function resultValue(
   source: ChunkSource,
@@ -51,20 +62,12 @@ export async function resultValue(
       { bytes, max: RESULT_BYTES_MAX },
     );
   }
-  const pieces: Uint8Array[] = [];
-  for await (const piece of resultPieces(source, answer, signal)) pieces.push(piece.slice());
-  const text = new TextDecoder().decode(Buffer.concat(pieces));
+  const text = new TextDecoder().decode(await resultBytes(source, answer, signal));
   try {
     return text === "" ? undefined : valueCodec.decode(text);
   } catch (cause) {
     throw new JobError(JobErrorCode.internal, "the result is not the text of a value", { bytes }, { cause });
   }
-}
-
-/** The text of a result that stands in its answer; empty for any other. */
-export function resultText(answer: Uint8Array): string {
-  if ((flagsAt(answer, 0) & Flag.INLINE) === 0) return "";
-  return new TextDecoder().decode(refOf(answer, 0).subarray(0, lengthAt(answer, 0)));
 }
 
 /** Where a fault happened, for people. */

@@ -16,6 +16,7 @@ import {
   GROUPS_SPLIT_BYTES,
   GROUPS_SPLIT_BYTES_MIN,
   JOB_TASKS_MAX,
+  RECORD_BYTES_MAX,
   SPLITS,
   SPLITS_MANY,
   SPLIT_BYTES,
@@ -24,6 +25,8 @@ import {
   SPLIT_SLACK_BYTES,
 } from "../limits.ts";
 import type { JobInput, Yields } from "../contracts/jobs.ts";
+import { decodeScan, rowRanges } from "../program/csv-rows.ts";
+import type { RowRange } from "../program/csv-rows.ts";
 import { rowBytes } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
 import type { LeafBorders } from "../stream/leaves.ts";
@@ -190,17 +193,22 @@ function checkCount(count: number): void {
   );
 }
 
-/** The splits as EXEC packets, those with `quoted[task]` = 1 flagged as beginning inside a quoted field. */
-export function encodeSplits(splits: Splits, inputs: readonly JobInput[], quoted?: Uint8Array): Uint8Array {
+/** The splits as EXEC packets; `rows` are the ranges of their whole rows, where those are known. */
+export function encodeSplits(
+  splits: Splits,
+  inputs: readonly JobInput[],
+  rows: readonly (RowRange | undefined)[] = [],
+): Uint8Array {
   const frame = new Uint8Array(splits.count * PACKET_BYTES);
   for (let task = 0; task < splits.count; task++) {
+    const range = rows[task] ?? { from: splits.from[task]!, length: splits.length[task]!, whole: false };
     writePacket(frame, task, {
       op: Op.EXEC,
-      flags: quoted?.[task] === 1 ? Flag.STREAM | Flag.QUOTED : Flag.STREAM,
+      flags: range.whole ? Flag.STREAM | Flag.WHOLE : Flag.STREAM,
       lane: 1,
       at: task,
-      length: splits.length[task]!,
-      from: splits.from[task]!,
+      length: range.length,
+      from: range.from,
       ref: inputs[splits.input[task]!]!.root,
     });
   }
@@ -209,13 +217,13 @@ export function encodeSplits(splits: Splits, inputs: readonly JobInput[], quoted
 
 // ── CSV ──
 
-/** The tasks whose quotes have to be counted. Empty where each file is one split. */
+/** The tasks that have to be scanned: those of files of several splits. */
 export function splitsToScan(splits: Splits): Uint32Array {
-  const tasks: number[] = [];
-  for (let task = 0; task + 1 < splits.count; task++) {
-    if (splits.input[task] === splits.input[task + 1]) tasks.push(task);
-  }
-  return Uint32Array.from(tasks);
+  const { count, input } = splits;
+  const tasks = Array.from({ length: count }, (_, task) => task);
+  return Uint32Array.from(
+    tasks.filter((task) => input[task] === input[task - 1] || input[task] === input[task + 1]),
+  );
 }
 
 /** The splits to scan as splits of their own. */
@@ -230,19 +238,29 @@ export function selectSplits(splits: Splits, tasks: Uint32Array): Splits {
   };
 }
 
-/** 1 for each split that begins quoted. `counts[i]` are the quotes in split `scanned[i]`. */
-export function quotedSplits(splits: Splits, scanned: Uint32Array, counts: Float64Array): Uint8Array {
-  const quoted = new Uint8Array(splits.count);
-  scanned.forEach((task, index) => {
-    // The split behind a scanned one is in the same file.
-    quoted[task + 1] = (quoted[task]! + (counts[index]! % 2)) % 2;
-  });
-  return quoted;
-}
-
-/** A scan's result: decimal text. Throws PFS_INTERNAL for anything else. */
-export function parseQuoteCount(text: string): number {
-  const count = /^\d{1,16}$/.test(text) ? Number(text) : NaN;
-  if (Number.isSafeInteger(count)) return count;
-  throw new JobError(JobErrorCode.internal, `a scan yielded no number of quotes: ${JSON.stringify(text)}`);
+/**
+ * The rows of each scanned split, by its task. `results[i]` is what the scan of `scanned[i]` yielded. Throws PFS_INTERNAL
+ * for what is no scan.
+ */
+export function scannedRows(
+  splits: Splits,
+  scanned: Uint32Array,
+  results: readonly Uint8Array[],
+): (RowRange | undefined)[] {
+  const rows: (RowRange | undefined)[] = [];
+  for (let first = 0; first < scanned.length;) {
+    let behind = first;
+    while (behind < scanned.length && splits.input[scanned[behind]!] === splits.input[scanned[first]!])
+      behind++;
+    const tasks = [...scanned.subarray(first, behind)];
+    const scans = tasks.map((task, index) => {
+      const scan = decodeScan(results[first + index]!, splits.length[task]!);
+      if (scan === undefined) throw new JobError(JobErrorCode.internal, "a scan yielded no rows");
+      return scan;
+    });
+    const ends = tasks.map((task) => splits.from[task]! + splits.length[task]!);
+    rowRanges(scans, ends, RECORD_BYTES_MAX).forEach((range, index) => (rows[tasks[index]!] = range));
+    first = behind;
+  }
+  return rows;
 }

@@ -1,20 +1,60 @@
-/** Readers: what a program may declare as its input, and what everybody outside of the sandbox knows of each. */
+/**
+ * Readers: what a program may declare as its input, and what everybody outside of the sandbox knows of each.
+ *
+ * A new reader is three places: its function for authors in sdk/program.ts, its shape, its schema and its borders here, and
+ * how its records are made in sandbox/guest/readers.ts. What it must do stands in test/runtime/program/readers.test.ts.
+ */
+import { isUtf8 } from "node:buffer";
 import * as v from "valibot";
+import {
+  READER_COLUMN_NAME_MAX,
+  READER_COLUMNS_MAX,
+  RECORD_SEPARATOR_BYTES_MAX,
+  ROW_BYTES_MAX,
+} from "../limits.ts";
+import type { CsvSpec } from "./csv-rows.ts";
 import type { Entry, ProgramDescription } from "./program.ts";
-import { READER_COLUMN_NAME_MAX, READER_COLUMNS_MAX, RECORD_BYTES_MAX } from "../limits.ts";
 
-/** How the bytes of a split become records. Borders are settled outside the sandbox; inside, records are whole. */
+/**
+ * How the bytes of a split become records. Borders are settled outside the sandbox; inside, records are whole. What is
+ * absent has its default, so that one reader has one spelling.
+ */
 export type ReaderSpec =
-  /** `size` bytes a record; without `size` the split's bytes are one record. */
-  | { readonly kind: "bytes"; readonly size?: number }
+  /**
+   * `size` bytes a record, the last one of a file as many as are left, each with `overlapBytes` of what follows it behind
+   * it; without `size` the split's bytes are one record.
+   */
+  | { readonly kind: "bytes"; readonly size?: number; readonly overlapBytes?: number }
   /** All lines of a split as one Uint8Array, for programs that scan bytes themselves. */
   | { readonly kind: "blocks" }
-  /** One line as a string, without its line end (LF or CRLF). */
-  | { readonly kind: "lines" }
-  /** One JSON value a line; empty lines are skipped. */
-  | { readonly kind: "json-lines" }
-  /** RFC 4180. With `header`, records are objects by column name, otherwise arrays of strings. */
-  | { readonly kind: "csv"; readonly separator: string; readonly header: boolean }
+  /** One line without its line end (LF or CRLF): a string, or its bytes where it is `raw`. */
+  | { readonly kind: "lines"; readonly encoding?: TextEncoding; readonly raw?: boolean }
+  /** What stands between separators (hexadecimal bytes): bytes, or a string where there is an encoding. */
+  | {
+      readonly kind: "records";
+      readonly separator: string;
+      readonly encoding?: TextEncoding;
+      readonly overlapBytes?: number;
+    }
+  /** One JSON value a line; empty lines are skipped. With `bigint`, integers that numbers cannot hold are bigints. */
+  | { readonly kind: "json-lines"; readonly encoding?: TextEncoding; readonly bigint?: boolean }
+  /**
+   * RFC 4180 and dialects of it. With names, from the first row or `columns`, records are objects, otherwise arrays of
+   * strings. `quote` is empty where nothing is quoted; `escape` is the quote unless given.
+   */
+  | {
+      readonly kind: "csv";
+      readonly separator: string;
+      readonly header: boolean;
+      readonly columns?: readonly string[];
+      readonly encoding?: TextEncoding;
+      readonly quote?: string;
+      readonly escape?: string;
+      readonly comment?: string;
+      readonly relaxQuotes?: boolean;
+      readonly trim?: boolean;
+      readonly ragged?: RaggedRows;
+    }
   /** Fixed-size binary rows, little-endian, fields back to back. Records are objects by field name. */
   | {
       readonly kind: "columns";
@@ -24,7 +64,12 @@ export type ReaderSpec =
 /** Encodings of text. Whatever is not of its encoding is a fault; nothing is replaced. */
 export type TextEncoding = "utf-8" | "latin1" | "utf-16le" | "utf-16be";
 
+/** What becomes of rows with more or fewer fields than there are names. */
+export type RaggedRows = "error" | "pad" | "keep";
+
 export type ColumnType = "u8" | "i8" | "u16" | "i16" | "u32" | "i32" | "u64" | "i64" | "f32" | "f64";
+
+const ENCODINGS = ["utf-8", "latin1", "utf-16le", "utf-16be"] as const;
 
 /** How a packet's input is decoded for the guest; undefined where it takes bytes. */
 export function inputEncoding(
@@ -34,10 +79,75 @@ export function inputEncoding(
   if (entry === "scan") return undefined;
   // Partial results are text of the guest's own.
   if (entry !== "map") return yields === "bytes" ? undefined : "utf-8";
-  return reader.kind === "lines" || reader.kind === "json-lines" || reader.kind === "csv"
-    ? "utf-8"
-    : undefined;
+  return decodedAs(reader);
 }
+
+/** The encoding that a reader decodes; undefined where its records are bytes. */
+export function decodedAs(reader: ReaderSpec): TextEncoding | undefined {
+  switch (reader.kind) {
+    case "lines":
+      return reader.raw === true ? undefined : (reader.encoding ?? "utf-8");
+    case "json-lines":
+    case "csv":
+      return reader.encoding ?? "utf-8";
+    case "records":
+      return reader.encoding;
+    default:
+      return undefined;
+  }
+}
+
+/** What settles where the records of a reader begin and end. */
+export type Borders =
+  /** Splits are records. */
+  | { readonly by: "split" }
+  /** Every so many bytes. `exact`: the file is a multiple of it. */
+  | {
+      readonly by: "size";
+      readonly size: number;
+      readonly overlapBytes: number;
+      readonly exact: boolean;
+    }
+  /** Behind each separator; the encoding's byte order mark is no part of the first record. */
+  | {
+      readonly by: "separator";
+      readonly separator: Uint8Array;
+      readonly encoding: TextEncoding | undefined;
+      readonly overlapBytes: number;
+    }
+  | { readonly by: "rows"; readonly csv: CsvSpec };
+
+export function bordersOf(reader: ReaderSpec): Borders {
+  switch (reader.kind) {
+    case "bytes": {
+      const { size, overlapBytes = 0 } = reader;
+      return size === undefined ? { by: "split" } : { by: "size", size, overlapBytes, exact: false };
+    }
+    case "columns":
+      return { by: "size", size: rowBytes(reader), overlapBytes: 0, exact: true };
+    case "blocks":
+      return { by: "separator", separator: LINE_ENDS["utf-8"], encoding: "utf-8", overlapBytes: 0 };
+    case "lines":
+    case "json-lines": {
+      const { encoding = "utf-8" } = reader;
+      return { by: "separator", separator: LINE_ENDS[encoding], encoding, overlapBytes: 0 };
+    }
+    case "records": {
+      const { separator, encoding, overlapBytes = 0 } = reader;
+      const bytes = Uint8Array.from(separator.match(/../g)!, (hex) => Number.parseInt(hex, 16));
+      return { by: "separator", separator: bytes, encoding, overlapBytes };
+    }
+    case "csv":
+      return { by: "rows", csv: reader };
+  }
+}
+
+const LINE_ENDS: Readonly<Record<TextEncoding, Uint8Array>> = {
+  "utf-8": Uint8Array.of(0x0a),
+  latin1: Uint8Array.of(0x0a),
+  "utf-16le": Uint8Array.of(0x0a, 0),
+  "utf-16be": Uint8Array.of(0, 0x0a),
+};
 
 /** Counts lines as people's editors do. */
 export interface LineCounter {
@@ -47,16 +157,40 @@ export interface LineCounter {
 }
 
 /** Undefined where records are no lines of text. */
-export function lineCounter({ kind }: ReaderSpec): LineCounter | undefined {
-  if (kind === "bytes" || kind === "columns") return undefined;
-  return new LineFeeds();
+export function lineCounter(reader: ReaderSpec): LineCounter | undefined {
+  if (reader.kind === "bytes" || reader.kind === "columns") return undefined;
+  const encoding = reader.kind === "blocks" ? "utf-8" : reader.encoding;
+  return encoding === undefined && reader.kind === "records"
+    ? undefined
+    : new LineEnds(reader.kind === "csv", encoding);
 }
 
-class LineFeeds implements LineCounter {
+class LineEnds implements LineCounter {
   line = 1;
+  readonly #endsAtCr: boolean;
+  readonly #encoding: TextEncoding | undefined;
+  #position = 0;
+  #wasCr = false;
+  #high = 0;
+
+  constructor(endsAtCr: boolean, encoding: TextEncoding | undefined) {
+    this.#endsAtCr = endsAtCr;
+    this.#encoding = encoding;
+  }
 
   push(bytes: Uint8Array): void {
-    for (let at = bytes.indexOf(0x0a); at >= 0; at = bytes.indexOf(0x0a, at + 1)) this.line++;
+    const isWide = this.#encoding === "utf-16le" || this.#encoding === "utf-16be";
+    for (const byte of bytes) {
+      if (!isWide) this.#unit(byte);
+      else if (this.#position++ % 2 === 0) this.#high = byte;
+      else this.#unit(this.#encoding === "utf-16le" ? this.#high | (byte << 8) : (this.#high << 8) | byte);
+    }
+  }
+
+  #unit(unit: number): void {
+    const isCr = this.#endsAtCr && unit === 0x0d;
+    if (isCr || (unit === 0x0a && !this.#wasCr)) this.line++;
+    this.#wasCr = isCr;
   }
 }
 
@@ -78,15 +212,66 @@ export function rowBytes({ fields }: Pick<ReaderSpec & { readonly kind: "columns
   return fields.reduce((bytes, { type }) => bytes + COLUMN_BYTES[type], 0);
 }
 
-const READERS = ["bytes", "blocks", "lines", "json-lines", "csv", "columns"];
 const TYPES = ["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"] as const;
 
+const flag = (name: string): v.GenericSchema<boolean> => v.boolean(`input.${name} is true or false`);
+const encoding = v.exactOptional(v.picklist(ENCODINGS, `input.encoding is one of ${ENCODINGS.join(", ")}`));
+const overlapBytes = v.exactOptional(bounded("overlapBytes", 1, ROW_BYTES_MAX));
+const character = (name: string): v.GenericSchema<string> =>
+  v.pipe(
+    v.string(`input.${name} is a string`),
+    v.regex(/^[^\r\n]$/u, `input.${name} is one character and no line end`),
+  );
+const columnName = v.pipe(
+  v.string("a column's name is a string"),
+  v.nonEmpty("a column has no name"),
+  v.maxLength(READER_COLUMN_NAME_MAX, "a column's name is too long"),
+);
+
+function bounded(name: string, least: number, most: number): v.GenericSchema<number> {
+  const message = `input.${name} is a whole number from ${least} to ${most}`;
+  return v.pipe(
+    v.number(message),
+    v.safeInteger(message),
+    v.minValue(least, message),
+    v.maxValue(most, message),
+  );
+}
+
+const csv = v.pipe(
+  v.object({
+    kind: v.literal("csv"),
+    separator: character("separator"),
+    header: flag("header"),
+    columns: v.exactOptional(
+      v.pipe(
+        v.array(columnName, "input.columns is an array of names"),
+        v.nonEmpty("input.columns names none"),
+        v.maxLength(READER_COLUMNS_MAX, `input.columns has more than ${READER_COLUMNS_MAX} names`),
+        v.check((names) => new Set(names).size === names.length, "a column is named twice"),
+      ),
+    ),
+    encoding,
+    quote: v.exactOptional(
+      v.union([v.literal(""), character("quote")], "input.quote is one character, or empty"),
+    ),
+    escape: v.exactOptional(character("escape")),
+    comment: v.exactOptional(character("comment")),
+    relaxQuotes: v.exactOptional(flag("relaxQuotes")),
+    trim: v.exactOptional(flag("trim")),
+    ragged: v.exactOptional(v.picklist(["error", "pad", "keep"], 'input.ragged is "error", "pad" or "keep"')),
+  }),
+  v.check(({ separator, quote = '"', escape = "", comment = "", encoding: name = "utf-8" }) => {
+    // One unit of the encoding each, so that they can be told in bytes.
+    const most = name === "utf-8" ? 0x7f : 0xff;
+    const special = [separator, quote, escape === quote ? "" : escape, comment].filter((text) => text !== "");
+    const isUnit = special.every((text) => text.length === 1 && text.charCodeAt(0) <= most);
+    return isUnit && new Set(special).size === special.length;
+  }, "input.separator, quote, escape and comment are different ASCII characters (up to U+00FF where the encoding is not utf-8)"),
+);
+
 const column = v.object({
-  name: v.pipe(
-    v.string("a column's name is a string"),
-    v.nonEmpty("a column has no name"),
-    v.maxLength(READER_COLUMN_NAME_MAX, "a column's name is too long"),
-  ),
+  name: columnName,
   type: v.picklist(TYPES, `a column's type is one of ${TYPES.join(", ")}`),
 });
 
@@ -97,28 +282,44 @@ const column = v.object({
 export const readerSchema: v.GenericSchema<unknown, ReaderSpec> = v.variant(
   "kind",
   [
-    v.object({
-      kind: v.literal("bytes"),
-      size: v.exactOptional(
-        v.pipe(
-          v.number("input.size is a number of bytes"),
-          v.safeInteger("input.size is a whole number"),
-          v.minValue(1, "input.size is 1 at least"),
-          v.maxValue(RECORD_BYTES_MAX, `input.size is at most ${RECORD_BYTES_MAX}`),
-        ),
+    v.pipe(
+      v.object({
+        kind: v.literal("bytes"),
+        size: v.exactOptional(bounded("size", 1, ROW_BYTES_MAX)),
+        overlapBytes,
+      }),
+      v.check(
+        (spec) => spec.size !== undefined || spec.overlapBytes === undefined,
+        "input.overlapBytes needs a size",
       ),
-    }),
+    ),
     v.object({ kind: v.literal("blocks") }),
-    v.object({ kind: v.literal("lines") }),
-    v.object({ kind: v.literal("json-lines") }),
-    v.object({
-      kind: v.literal("csv"),
-      separator: v.pipe(
-        v.string("input.separator is a string"),
-        v.regex(/^[^"\r\n]$/u, "input.separator is one character and no quote or line end"),
+    v.object({ kind: v.literal("lines"), encoding, raw: v.exactOptional(flag("raw")) }),
+    v.pipe(
+      v.object({
+        kind: v.literal("records"),
+        separator: v.pipe(
+          v.string("input.separator is hexadecimal bytes"),
+          v.regex(/^(?:[0-9a-f]{2})+$/, "input.separator is some bytes"),
+          v.maxLength(
+            RECORD_SEPARATOR_BYTES_MAX * 2,
+            `input.separator has at most ${RECORD_SEPARATOR_BYTES_MAX} bytes`,
+          ),
+        ),
+        encoding,
+        overlapBytes,
+      }),
+      v.check(
+        (spec) => spec.encoding !== "utf-8" || isUtf8(Buffer.from(spec.separator, "hex")),
+        "input.separator is text of the encoding",
       ),
-      header: v.boolean("input.header is true or false"),
-    }),
+      v.check(
+        (spec) => spec.encoding?.startsWith("utf-16") !== true || spec.separator.length % 4 === 0,
+        "input.separator is whole characters of the encoding",
+      ),
+    ),
+    v.object({ kind: v.literal("json-lines"), encoding, bigint: v.exactOptional(flag("bigint")) }),
+    csv,
     v.object({
       kind: v.literal("columns"),
       fields: v.pipe(
@@ -130,11 +331,11 @@ export const readerSchema: v.GenericSchema<unknown, ReaderSpec> = v.variant(
           "a column is named twice",
         ),
         v.check(
-          (fields) => rowBytes({ fields }) <= RECORD_BYTES_MAX,
-          `a row has at most ${RECORD_BYTES_MAX} bytes`,
+          (fields) => rowBytes({ fields }) <= ROW_BYTES_MAX,
+          `a row has at most ${ROW_BYTES_MAX} bytes`,
         ),
       ),
     }),
   ],
-  `input is a reader: ${READERS.join(", ")}`,
+  `input is a reader: bytes, blocks, lines, records, json-lines, csv, columns`,
 );

@@ -7,23 +7,26 @@
  *   ───────┼───────────────────────────┼──────────────── input
  *   ──┐ ┌──┼──┐ ┌───────┐ ┌────────┐ ┌─┼───────┐ ┌──────
  *     └─┘  │  └─┘       └─┘        └─┘ │       └─┘       records
- *              ╰──────── records of the split ─╯
+ *              ╰──────── records of the split ─╯╌╌╌╌╯
+ *                                                tail: what the last ones overlap
  *
- * Only the bytes around the borders are read, except in CSV, where all of a split's quotes count.
+ * Only the bytes around the borders are read. The rows of a CSV cannot be found so: their ranges were settled before, by
+ * scanning (csv-rows.ts), and are whole.
  */
 import { JobError, JobErrorCode } from "../errors.ts";
-import { BORDER_STEP_BYTES, QUOTE_STEP_BYTES, RECORD_BYTES_MAX } from "../limits.ts";
-import { hasOddQuotes } from "./quote-parity.ts";
-import { rowBytes } from "./readers.ts";
-import type { ReaderSpec } from "./readers.ts";
+import { BORDER_STEP_BYTES, RECORD_BYTES_MAX } from "../limits.ts";
+import { CSV_START, CsvRows, namedSeparator } from "./csv-rows.ts";
+import type { CsvSpec } from "./csv-rows.ts";
+import { bordersOf, decodedAs } from "./readers.ts";
+import type { Borders, ReaderSpec, TextEncoding } from "./readers.ts";
 
 /** Bytes `start` to `end` of an input of `total` bytes. */
 export interface Split {
   readonly start: number;
   readonly end: number;
   readonly total: number;
-  /** The split begins inside a quoted CSV field. */
-  readonly quoted: boolean;
+  /** The range is whole records: nothing is looked for around its ends. Otherwise that of a CSV begins with a row. */
+  readonly whole: boolean;
 }
 
 export interface ByteRange {
@@ -36,31 +39,42 @@ export type ReadBytes = (start: number, end: number) => Promise<Uint8Array>;
 
 /** Where a split's records are. An empty range where it has none. */
 export interface SplitRecords extends ByteRange {
-  /** The header record of a CSV, for splits that begin behind it; empty otherwise. */
-  readonly header: ByteRange;
+  /** The beginning of the file as far as rows need it: the line that names the separator, and the header. May be empty. */
+  readonly prefix: ByteRange;
+  /** Bytes behind `end` that the last records overlap. */
+  readonly tailBytes: number;
 }
 
 export interface BorderLimits {
   readonly stepBytes: number;
-  readonly quoteStepBytes: number;
   readonly recordBytesMax: number;
 }
 
-const LIMITS: BorderLimits = {
-  stepBytes: BORDER_STEP_BYTES,
-  quoteStepBytes: QUOTE_STEP_BYTES,
-  recordBytesMax: RECORD_BYTES_MAX,
-};
+const LIMITS: BorderLimits = { stepBytes: BORDER_STEP_BYTES, recordBytesMax: RECORD_BYTES_MAX };
 
-const LF = 0x0a;
-const CR = 0x0d;
-const QUOTE = 0x22;
-const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf] as const;
 const NOWHERE: ByteRange = { start: 0, end: 0 };
 
+/** Byte order marks, the encoding that each stands for first. */
+const MARKS: readonly (readonly [TextEncoding, readonly number[]])[] = [
+  ["utf-8", [0xef, 0xbb, 0xbf]],
+  ["utf-16le", [0xff, 0xfe]],
+  ["utf-16be", [0xfe, 0xff]],
+];
+/** What people take for text, by its first bytes. */
+const MAGIC: readonly (readonly [string, readonly number[]])[] = [
+  ["gzip", [0x1f, 0x8b, 0x08]],
+  ["zip (or what is one, such as .xlsx)", [0x50, 0x4b, 0x03, 0x04]],
+  ["zip", [0x50, 0x4b, 0x05, 0x06]],
+  ["zstd", [0x28, 0xb5, 0x2f, 0xfd]],
+  ["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
+  ["bzip2", [0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59]],
+];
+const HEAD_BYTES = 32;
+
 /**
- * The records that start in `split`. Rejects with PFS_RECORD_INVALID {at} when one of them reaches more than
- * RECORD_BYTES_MAX beyond it or a row of fixed size is cut off by the input's end; and with whatever `read` rejects with.
+ * The records that start in `split`. Rejects with PFS_RECORD_INVALID {at} when the file is not text though the reader takes
+ * text, when the record that reaches beyond the split is longer than RECORD_BYTES_MAX, or when a row of `columns` is cut off
+ * by the input's end; and with whatever `read` rejects with.
  */
 export async function recordsOfSplit(
   reader: ReaderSpec,
@@ -70,130 +84,293 @@ export async function recordsOfSplit(
 ): Promise<SplitRecords> {
   const { start, end, total } = split;
   if (!(start >= 0 && start <= end && end <= total)) throw new Error("a split lies within its input");
-  if (start === end) return { start, end: start, header: NOWHERE };
-  switch (reader.kind) {
-    case "bytes":
-      return reader.size === undefined ? { start, end, header: NOWHERE } : rowsOfSplit(reader.size, split);
-    case "columns":
-      return rowsOfSplit(rowBytes(reader), split);
-    case "blocks":
-    case "lines":
-    case "json-lines":
-      return new TextBorders(split, read, limits, false).records(false);
-    case "csv":
-      return new TextBorders(split, read, limits, true).records(reader.header);
+  if (start === end) return emptyAt(start);
+  const borders = bordersOf(reader);
+  switch (borders.by) {
+    case "split":
+      return { start, end, prefix: NOWHERE, tailBytes: 0 };
+    case "size":
+      return rowsOfSize(borders, split);
+    case "separator": {
+      const isText = decodedAs(reader) !== undefined;
+      const textStart = await textStartOf(borders.encoding, isText, total, read);
+      return new Separators(borders, textStart, split, read, limits).records();
+    }
+    case "rows":
+      return csvRecords(borders.csv, split, read, limits);
   }
 }
 
-function rowsOfSplit(size: number, { start, end, total }: Split): SplitRecords {
-  const first = Math.ceil(start / size) * size;
-  const behind = Math.ceil(end / size) * size;
-  if (first >= end) return { start, end: start, header: NOWHERE };
-  if (behind > total) {
+/** What of a split is to be scanned for rows (csv-rows.ts), the line that names the separator before it. */
+export async function scannedRange(
+  csv: CsvSpec,
+  { start, end, total }: Split,
+  read: ReadBytes,
+): Promise<SplitRecords> {
+  const head = await csvHead(csv, total, read);
+  // Characters of two bytes belong to the split that they begin in.
+  const unit = isWide(csv.encoding) ? 2 : 1;
+  const up = (at: number): number => Math.min(total - (total % unit), roundUp(at, unit));
+  const from = Math.max(up(start), head.rowsStart);
+  return { start: from, end: Math.max(from, up(end)), prefix: head.separatorLine, tailBytes: 0 };
+}
+
+function rowsOfSize(
+  { size, overlapBytes, exact }: Borders & { by: "size" },
+  { start, end, total }: Split,
+): SplitRecords {
+  const first = roundUp(start, size);
+  const behind = roundUp(end, size);
+  if (first >= end) return emptyAt(start);
+  if (exact && behind > total) {
     const at = behind - size;
-    throw new JobError(
-      JobErrorCode.invalidRecord,
-      `the input ends ${total - at} bytes into a row of ${size} bytes, which begins at byte ${at}`,
-      { at },
-    );
+    const message = `the input ends ${total - at} bytes into a row of ${size} bytes, which begins at byte ${at}`;
+    throw new JobError(JobErrorCode.invalidRecord, message, { at });
   }
-  return { start: first, end: behind, header: NOWHERE };
+  const stop = Math.min(behind, total);
+  return { start: first, end: stop, prefix: NOWHERE, tailBytes: Math.min(overlapBytes, total - stop) };
 }
 
-/** Borders of records that end with an LF; where `csv`, with one outside of quotes. A CR alone delimits nothing. */
-class TextBorders {
+/**
+ * Borders behind separators. Whether one stands anywhere is seen there alone: separators that overlap one another are one,
+ * and those of characters of two bytes stand at even bytes of the file.
+ */
+class Separators {
+  readonly #separator: Uint8Array;
+  readonly #unit: number;
+  readonly #overlapsItself: boolean;
+  readonly #overlapBytes: number;
+  readonly #textStart: number;
   readonly #split: Split;
   readonly #read: ReadBytes;
   readonly #limits: BorderLimits;
-  readonly #csv: boolean;
-  /** Whether the byte that is looked at next is quoted. Stays false unless `csv`. */
-  #quoted = false;
 
-  constructor(split: Split, read: ReadBytes, limits: BorderLimits, csv: boolean) {
+  constructor(
+    { separator, encoding, overlapBytes }: Borders & { by: "separator" },
+    textStart: number,
+    split: Split,
+    read: ReadBytes,
+    limits: BorderLimits,
+  ) {
+    this.#separator = separator;
+    this.#unit = isWide(encoding) ? 2 : 1;
+    this.#overlapBytes = overlapBytes;
+    this.#textStart = textStart;
     this.#split = split;
     this.#read = read;
     this.#limits = limits;
-    this.#csv = csv;
+    this.#overlapsItself = Array.from(separator.keys()).some(
+      (shift) => shift > 0 && separator.subarray(shift).every((byte, index) => byte === separator[index]),
+    );
   }
 
-  async records(withHeader: boolean): Promise<SplitRecords> {
-    const { start, end, total, quoted } = this.#split;
-    const textStart = await this.#textStart(withHeader);
-    this.#quoted = this.#csv && quoted;
-    // An LF just before the split, or anywhere in it but at its very end, has a record of this split behind it.
-    const first = start <= textStart ? textStart : await this.#behindDelimiter(start - 1, end - 1, start);
-    if (first === undefined || first >= end) return { start, end: start, header: NOWHERE };
-    if (this.#csv) await this.#countQuotes(first, end - 1);
-    const limit = end + this.#limits.recordBytesMax;
-    const behind = await this.#behindDelimiter(end - 1, Math.min(total, limit));
-    if (behind === undefined && limit < total) throw this.#tooLong(end);
-    const records = { start: first, end: behind ?? total };
-    const header = withHeader && first > textStart ? await this.#header(textStart) : NOWHERE;
-    // Empty lines may stand before the header, and this split begin in them.
-    return { ...records, header: header.end <= first ? header : NOWHERE };
+  async records(): Promise<SplitRecords> {
+    const { start, end, total, whole } = this.#split;
+    const first =
+      whole || start <= this.#textStart
+        ? Math.max(start, this.#textStart)
+        : await this.#border(start, end - 1);
+    if (first === undefined || first >= end) return emptyAt(start);
+    const limit = end - 1 + this.#limits.recordBytesMax;
+    const found = whole || end >= total ? end : await this.#border(end, Math.min(total, limit));
+    if (found === undefined && limit < total) throw tooLong(await this.#lastBorder(first, end), this.#limits);
+    const behind = found ?? total;
+    return {
+      start: first,
+      end: behind,
+      prefix: NOWHERE,
+      tailBytes: Math.min(this.#overlapBytes, total - behind),
+    };
   }
 
-  /** Where the first record begins: behind the byte order mark, if there is one. */
-  async #textStart(withHeader: boolean): Promise<number> {
-    const { start, total } = this.#split;
-    const markBytes = BYTE_ORDER_MARK.length;
-    // Behind the mark it makes no difference, but to the header.
-    if (total < markBytes || (start > markBytes && !withHeader)) return 0;
-    const head = await this.#read(0, markBytes);
-    return BYTE_ORDER_MARK.every((byte, index) => head[index] === byte) ? markBytes : 0;
+  /** The first border at or behind `from`, `to` at the latest. */
+  async #border(from: number, to: number): Promise<number | undefined> {
+    const length = this.#separator.byteLength;
+    let border: number | undefined;
+    let at = Math.max(this.#textStart, from - length);
+    const step = Math.max(this.#limits.stepBytes, 2 * length);
+    while (at + length <= to) {
+      const bytes = await this.#read(at, Math.min(to, at + step));
+      for (let index = this.#find(bytes, 0, at); index >= 0; index = this.#find(bytes, index + 1, at)) {
+        // A separator that begins within the one before it moves the border on.
+        if (border !== undefined && at + index >= border) return border;
+        border = at + index + length;
+        if (!this.#overlapsItself) return border;
+      }
+      const next = at + bytes.byteLength - length + 1;
+      if (border !== undefined && next >= border) return border;
+      at = next;
+    }
+    if (border === undefined || !this.#overlapsItself) return border;
+    // One that begins before the border and ends behind what was looked at moves it out of reach.
+    const begin = Math.max(at, border - length + 1);
+    const bytes = await this.#read(begin, Math.min(this.#split.total, border + length - 1));
+    return this.#find(bytes, 0, begin) >= 0 ? undefined : border;
   }
 
-  /** The first record that is no empty line, and the empty lines before it. */
-  async #header(textStart: number): Promise<ByteRange> {
-    this.#quoted = false;
-    const { total } = this.#split;
-    const limit = Math.min(total, textStart + this.#limits.recordBytesMax);
-    for (let start = textStart; ;) {
-      const end = await this.#behindDelimiter(start, limit);
-      if (end === undefined && limit < total) throw this.#tooLong(textStart);
-      if (end === undefined) return { start: textStart, end: total };
-      const line = end - start <= 2 ? await this.#read(start, end) : undefined;
-      const isEmpty = line !== undefined && (line.byteLength === 1 || line[0] === CR);
-      if (!isEmpty) return { start: textStart, end };
-      start = end;
+  async #lastBorder(from: number, to: number): Promise<number> {
+    let last = from;
+    for (;;) {
+      const next = await this.#border(last + 1, to);
+      if (next === undefined || next >= to) return last;
+      last = next;
     }
   }
 
-  /**
-   * The first position behind a delimiter that stands in `from` to `to`, or undefined. Moves the quote state along,
-   * which is the one at `known`: quotes before that change nothing.
-   */
-  async #behindDelimiter(from: number, to: number, known = from): Promise<number | undefined> {
-    for (let at = from; at < to; at += this.#limits.stepBytes) {
-      const bytes = await this.#read(at, Math.min(to, at + this.#limits.stepBytes));
-      const index = this.#csv ? this.#unquotedLf(bytes, known - at) : bytes.indexOf(LF);
-      if (index >= 0) return at + index + 1;
-    }
-    return undefined;
-  }
-
-  #unquotedLf(bytes: Uint8Array, known: number): number {
-    for (let index = 0; index < bytes.byteLength; index++) {
-      const byte = bytes[index];
-      if (byte === QUOTE && index >= known) this.#quoted = !this.#quoted;
-      else if (byte === LF && !this.#quoted) return index;
+  #find(bytes: Uint8Array, from: number, at: number): number {
+    const separator = this.#separator;
+    const first = separator[0]!;
+    for (let index = bytes.indexOf(first, from); index >= 0; index = bytes.indexOf(first, index + 1)) {
+      if (index + separator.byteLength > bytes.byteLength) return -1;
+      if (this.#unit === 2 && (at + index) % 2 === 1) continue;
+      let same = 1;
+      while (same < separator.byteLength && bytes[index + same] === separator[same]) same++;
+      if (same === separator.byteLength) return index;
     }
     return -1;
   }
+}
 
-  async #countQuotes(from: number, to: number): Promise<void> {
-    for (let at = from; at < to; at += this.#limits.quoteStepBytes) {
-      const bytes = await this.#read(at, Math.min(to, at + this.#limits.quoteStepBytes));
-      if (hasOddQuotes(bytes)) this.#quoted = !this.#quoted;
+/** The beginning of a CSV. */
+interface CsvHead {
+  /** The first line, with the byte order mark, where it names the separator. */
+  readonly separatorLine: ByteRange;
+  readonly rowsStart: number;
+  readonly rows: CsvRows;
+}
+
+async function csvHead(csv: CsvSpec, total: number, read: ReadBytes): Promise<CsvHead> {
+  const { encoding = "utf-8" } = csv;
+  const textStart = await textStartOf(encoding, true, total, read);
+  const bytes = await read(0, Math.min(total, HEAD_BYTES));
+  const rows = new CsvRows({ kind: "csv", separator: csv.separator, header: false, encoding, quote: "" });
+  // Up to the second row, there is but one line.
+  const second = rows.read(bytes.subarray(textStart), CSV_START, 1).first;
+  const end = second < 0 ? bytes.byteLength : textStart + second;
+  const separator =
+    second < 0 && total > bytes.byteLength ? undefined : namedSeparator(csv, bytes.subarray(0, end));
+  if (separator === undefined)
+    return { separatorLine: NOWHERE, rowsStart: textStart, rows: new CsvRows(csv) };
+  return { separatorLine: { start: 0, end }, rowsStart: end, rows: new CsvRows(csv, separator) };
+}
+
+async function csvRecords(
+  csv: CsvSpec,
+  { start, end, total, whole }: Split,
+  read: ReadBytes,
+  limits: BorderLimits,
+): Promise<SplitRecords> {
+  const { separatorLine, rowsStart, rows } = await csvHead(csv, total, read);
+  const first = Math.max(start, rowsStart);
+  if (first >= end) return emptyAt(start);
+  const behind = whole || end >= total ? end : await rowBehind(rows, first, end, total, read, limits);
+  let prefix = separatorLine;
+  if (csv.header && first > rowsStart) {
+    const headerEnd = await headerEndOf(csv, rows, rowsStart, total, read, limits);
+    // Empty lines may stand before the header, and this split begin in them.
+    if (headerEnd <= first) prefix = { start: 0, end: headerEnd };
+  }
+  return { start: first, end: behind, prefix, tailBytes: 0 };
+}
+
+/** The first row at or behind `end`, found from the row at `first` on. */
+async function rowBehind(
+  rows: CsvRows,
+  first: number,
+  end: number,
+  total: number,
+  read: ReadBytes,
+  limits: BorderLimits,
+): Promise<number> {
+  let state = CSV_START;
+  let lastRow = first;
+  // That a row begins is seen in its first character.
+  const limit = Math.min(total, roundUp(end - 1 + limits.recordBytesMax, 2) + 2);
+  for (let at = first; at < limit;) {
+    const bytes = await read(at, Math.min(limit, at + evenStep(limits)));
+    // Rows are looked at one by one, so that a row that is too long can be named.
+    for (let from = 0; from < bytes.byteLength;) {
+      const step = rows.read(bytes.subarray(from), state, at + from === lastRow ? 1 : 0);
+      state = step.end;
+      if (step.first < 0) break;
+      lastRow = at + from + step.first;
+      if (lastRow >= end) return lastRow;
+      from += step.first;
     }
+    at += bytes.byteLength;
   }
+  if (limit === total) return total;
+  throw tooLong(lastRow, limits, CsvRows.isQuoted(state));
+}
 
-  #tooLong(at: number): JobError {
-    const { recordBytesMax } = this.#limits;
-    return new JobError(
-      JobErrorCode.invalidRecord,
-      `a record reaches more than ${recordBytesMax} bytes beyond byte ${at}`,
-      { at },
-    );
+/** Behind the first row that is neither empty nor a comment; the input's end where there is none. */
+async function headerEndOf(
+  csv: CsvSpec,
+  rows: CsvRows,
+  rowsStart: number,
+  total: number,
+  read: ReadBytes,
+  limits: BorderLimits,
+): Promise<number> {
+  for (let start = rowsStart; start < total;) {
+    const end = await rowBehind(rows, start, start + 1, total, read, limits);
+    if (end - start > limits.recordBytesMax) throw tooLong(start, limits);
+    const beginning = await read(start, Math.min(end, start + 2));
+    const [low, high] =
+      csv.encoding === "utf-16be" ? [beginning[1], beginning[0]] : [beginning[0], beginning[1]];
+    const unit = isWide(csv.encoding) && high !== 0 ? -1 : low;
+    if (unit !== 0x0a && unit !== 0x0d && unit !== csv.comment?.charCodeAt(0)) return end;
+    start = end;
   }
+  return total;
+}
+
+/** Where text begins: behind its byte order mark. Rejects what is no text of this encoding by its first bytes. */
+async function textStartOf(
+  encoding: TextEncoding | undefined,
+  isText: boolean,
+  total: number,
+  read: ReadBytes,
+): Promise<number> {
+  if (encoding === undefined) return 0;
+  const head = await read(0, Math.min(total, HEAD_BYTES));
+  const begins = (bytes: readonly number[]): boolean => bytes.every((byte, index) => head[index] === byte);
+  const mark = MARKS.find(([, bytes]) => begins(bytes));
+  if (mark !== undefined && mark[0] === encoding) return mark[1].length;
+  if (!isText) return 0;
+  if (mark !== undefined)
+    throw notText(`this is ${mark[0]} text, read as ${encoding}: say encoding: "${mark[0]}"`);
+  const magic = MAGIC.find(([, bytes]) => begins(bytes));
+  if (magic !== undefined) throw notText(`this is ${magic[0]}, not text: decompress it first`);
+  return 0;
+}
+
+function notText(reason: string): JobError {
+  return new JobError(JobErrorCode.invalidRecord, reason, { at: 0 });
+}
+
+function tooLong(at: number, { recordBytesMax }: BorderLimits, isQuoted = false): JobError {
+  const hint = isQuoted ? ", and it ends in a quoted field that is not closed" : "";
+  return new JobError(
+    JobErrorCode.invalidRecord,
+    `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes${hint}`,
+    { at },
+  );
+}
+
+function emptyAt(start: number): SplitRecords {
+  return { start, end: start, prefix: NOWHERE, tailBytes: 0 };
+}
+
+function isWide(encoding: TextEncoding | undefined): boolean {
+  return encoding === "utf-16le" || encoding === "utf-16be";
+}
+
+/** Whole units of text. */
+function evenStep({ stepBytes }: BorderLimits): number {
+  return roundUp(stepBytes, 2);
+}
+
+function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
 }

@@ -23,7 +23,7 @@ const work = encodeFrame([
   { op: Op.LOAD, lane: 1, ref },
   { op: Op.LOAD, lane: 2, flags: Flag.INLINE, ref: new Uint8Array(32).fill(7) },
   { op: Op.EXEC, lane: 1, at: 0, length: 65_536, ref },
-  { op: Op.EXEC, lane: 65_535, at: 1_000, from: 65_536, length: 1, flags: Flag.STREAM | Flag.QUOTED, ref },
+  { op: Op.EXEC, lane: 65_535, at: 1_000, from: 65_536, length: 1, flags: Flag.STREAM | Flag.WHOLE, ref },
   { op: Op.RETURN, lane: 1, at: 0, flags: Flag.INLINE, length: 2, ref: text("42") },
   { op: Op.RETURN, lane: 1, at: 1, flags: Flag.STREAM, length: 5_000_000, ref },
   { op: Op.RETURN, lane: 1, at: 1, length: 5_000, ref },
@@ -65,7 +65,7 @@ test("so does work", () => {
          0  LOAD    lane 1                                      program 2cf24dba5fb0…
          1  LOAD    lane 2                                      packet code 0x0707070707070707070707070707070707070707070707070707070707070707
          2  EXEC    lane 1 task 0                 65,536 bytes  from 0 of chunk 2cf24dba5fb0…
-         3  EXEC    lane 65535 task 1,000              1 byte   from 65,536 of stream 2cf24dba5fb0…, inside quotes
+         3  EXEC    lane 65535 task 1,000              1 byte   from 65,536 of stream 2cf24dba5fb0…, whole records
          4  RETURN  lane 1 task 0                      2 bytes  "42"
          5  RETURN  lane 1 task 1              5,000,000 bytes  in stream 2cf24dba5fb0…
          6  RETURN  lane 1 task 1                  5,000 bytes  in chunk 2cf24dba5fb0…
@@ -178,8 +178,8 @@ test("as JSON, fields are named by what they mean", () => {
         "lane": 1,
         "length": 65536,
         "op": "EXEC",
-        "quoted": false,
         "task": 0,
+        "whole": false,
       },
       {
         "from": 65536,
@@ -187,9 +187,9 @@ test("as JSON, fields are named by what they mean", () => {
         "lane": 65535,
         "length": 1,
         "op": "EXEC",
-        "quoted": true,
         "stream": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
         "task": 1000,
+        "whole": true,
       },
       {
         "bytes": "3432",

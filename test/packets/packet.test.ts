@@ -51,7 +51,7 @@ const anyPacket: fc.Arbitrary<Packet> = fc
       .tuple(
         fc.record({ op: fc.constant(Op.EXEC), lane, ref, at: place }),
         range,
-        fc.constantFrom(0, Flag.QUOTED),
+        fc.constantFrom(0, Flag.WHOLE),
       )
       .map(([fields, r, quoted]) => ({ ...fields, ...r, flags: Flag.STREAM | quoted })),
     fc

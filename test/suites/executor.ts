@@ -7,6 +7,7 @@ import { Flag, Op } from "../../packets/layout.ts";
 import { encodeFrame } from "../../packets/packet.ts";
 import type { Packet, PacketFields } from "../../packets/packet.ts";
 import type { Executor, Lane } from "../../runtime/contracts/executor.ts";
+import { CSV_START, decodeScan } from "../../runtime/program/csv-rows.ts";
 import type { Entry } from "../../runtime/program/program.ts";
 import { Collector } from "./collector.ts";
 import { ZERO_REF, exec, execStream, seededBytes } from "./exec-packets.ts";
@@ -226,9 +227,11 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
         entry: "finish",
       });
       expect(JSON.parse(new TextDecoder().decode(finished))).toEqual({ sum: 120 });
-      const quotes = await harness.putFile(new TextEncoder().encode('"a""b",c\n'));
-      const [scanned] = await outputs(SUM, [execStream(0, quotes, 1, 6)], { entry: "scan" });
-      expect(new TextDecoder().decode(scanned)).toBe("3");
+      const quotes = await harness.putFile(new TextEncoder().encode('sep=;\na;"b\n";c\nd\n'));
+      const csv = SUM.replace("lines", 'csv", separator: ",", header: true, x: "');
+      const [scanned] = await outputs(csv, [execStream(0, quotes, 4, 6)], { entry: "scan" });
+      // The file's row begins at its byte 6, which ends within quotes at byte 10.
+      expect(decodeScan(scanned!, 6)![CSV_START]).toEqual({ end: 4, first: 2 });
     });
 
     it("fails the packet whose program throws, by name, and no other", async () => {
@@ -289,7 +292,9 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
     });
 
     it("fails a packet whose records are not what the reader says", async () => {
-      const ROWS = `export default { input: { kind: "bytes", size: 4 }, map: () => 1, combine: (a, b) => a + b }`;
+      const ROWS = `export default {
+        input: { kind: "columns", fields: [{ name: "x", type: "u32" }] }, map: () => 1, combine: (a, b) => a + b,
+      }`;
       const root = await harness.putFile(new Uint8Array(10));
       const [whole, cut] = await run(ROWS, [execStream(0, root, 0, 8), execStream(0, root, 8, 2)]);
       expect(whole!.op).toBe(Op.RETURN);

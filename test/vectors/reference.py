@@ -14,7 +14,7 @@ import struct
 import zlib
 
 OPS = {name: op for op, name in enumerate("NOP DATA FILL COPY CALL LOAD EXEC RETURN FAULT HALT".split())}
-INLINE, STREAM, QUOTED, DIGEST, OPEN = 1, 2, 4, 1, 2
+INLINE, STREAM, WHOLE, DIGEST, OPEN = 1, 2, 4, 1, 2
 LARGEST = 2**53 - 1
 
 
@@ -150,7 +150,7 @@ def packet_vectors():
         ("LOAD", {"lane": 65535, "ref": ref}),
         ("LOAD", {"lane": 1, "flags": INLINE, "ref": text}),
         ("EXEC", {"lane": 258, "at": 3, "from": 65536, "length": 65536, "ref": ref}),
-        ("EXEC", {"lane": 1, "flags": STREAM | QUOTED, "at": LARGEST, "from": 2**40, "length": 2**30, "ref": ref}),
+        ("EXEC", {"lane": 1, "flags": STREAM | WHOLE, "at": LARGEST, "from": 2**40, "length": 2**30, "ref": ref}),
         ("RETURN", {"lane": 1, "flags": INLINE, "at": 9}),
         ("RETURN", {"lane": 1, "flags": INLINE, "at": 9, "length": 2, "ref": b"42"}),
         ("RETURN", {"lane": 1, "at": 9, "length": 2**20, "ref": ref}),

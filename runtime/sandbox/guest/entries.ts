@@ -29,6 +29,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
   let program: ProgramFunctions;
   let state: unknown;
   let index = 0;
+  let ownLength = 0;
   /** Whether map is being called, and nothing else of the program within it. */
   let isMapping = false;
 
@@ -81,12 +82,16 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
     get index() {
       return index;
     },
+    get ownLength() {
+      return ownLength;
+    },
     emit,
     write,
   });
 
-  const visit: Visit = (record, position) => {
+  const visit: Visit = (record, position, own) => {
     place.move(position);
+    ownLength = own;
     isMapping = true;
     const value = program.map(record, context);
     isMapping = false;

@@ -84,12 +84,8 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
 
   /** The bytes that the packet's first `units` units of text were made of. */
   function bytesBefore(units: number): number {
-    const at = next * META;
-    if (encoding === undefined || layout[at + 1] === layout[at + 5]) return units;
-    if (isWide) return units * 2;
-    const start = layout[at]!;
     if (units < countedUnits) countedUnits = countedBytes = 0;
-    countedBytes += codec.encodedLength(p.slice(text, start + countedUnits, start + units));
+    countedBytes += place.bytesBetween(countedUnits, units);
     countedUnits = units;
     return countedBytes;
   }
@@ -105,6 +101,13 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       const bytes = bytesBefore(position);
       // What stands in a prefix stands at the beginning of the file.
       return bytes < prefixBytes ? bytes : layout[at + 2]! + bytes - prefixBytes;
+    },
+    bytesBetween(from, to) {
+      const at = next * META;
+      if (encoding === undefined || layout[at + 1] === layout[at + 5]) return to - from;
+      if (isWide) return (to - from) * 2;
+      const start = layout[at]!;
+      return codec.encodedLength(p.slice(text, start + from, start + to));
     },
   };
 

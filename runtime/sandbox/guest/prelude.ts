@@ -51,6 +51,7 @@ export interface PreludeConfig {
   readonly faultTextMax: number;
   readonly frameOutputBytes: number;
   readonly frameLogBytes: number;
+  readonly recordBytesMax: number;
   /** FaultCode. */
   readonly codes: {
     readonly threw: number;
@@ -172,8 +173,10 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
       const args = tables.readOnly(p.parse(config.args));
       const { badRecord } = codes;
       const { place, late } = loop;
-      const parseCsv = parts.makeCsvParser(p, faults, place, badRecord);
-      const read = parts.makeReader(p, { faults, place, parseCsv, spec: description.reader, badRecord });
+      const { recordBytesMax } = config;
+      const spec = description.reader;
+      const parseCsv = parts.makeCsvParser(p, { faults, place, spec, badRecord, recordBytesMax });
+      const read = parts.makeReader(p, { faults, place, parseCsv, spec, badRecord, recordBytesMax, codec });
       const values = parts.makeValues(p, { faults, output, codec: valueCodec, combines, badRecord });
       runEntry = parts.makeEntry(p, {
         entry,

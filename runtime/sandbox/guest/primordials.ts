@@ -15,7 +15,14 @@ export interface Primordials {
   readonly keys: (value: object) => string[];
   readonly isArray: typeof Array.isArray;
   readonly isFinite: (value: number) => boolean;
-  readonly parse: (text: string) => unknown;
+  readonly isSafeInteger: (value: number) => boolean;
+  readonly parseInt: (text: string, radix: number) => number;
+  readonly min: typeof Math.min;
+  readonly BigInt: typeof BigInt;
+  readonly parse: (
+    text: string,
+    reviver?: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+  ) => unknown;
   /** Undefined for what JSON cannot say. */
   readonly stringify: (value: unknown) => string | undefined;
   readonly fromCharCode: typeof String.fromCharCode;
@@ -36,6 +43,12 @@ export interface Primordials {
   readonly Uint32Array: typeof Uint32Array;
   readonly Float64Array: typeof Float64Array;
   readonly bytesIndexOf: (bytes: Uint8Array, byte: number, from?: number) => number;
+  readonly bytesLastIndexOf: (bytes: Uint8Array, byte: number, from: number) => number;
+  readonly bytesSlice: (
+    bytes: Uint8Array<ArrayBuffer>,
+    start: number,
+    end: number,
+  ) => Uint8Array<ArrayBuffer>;
   readonly bytesSet: (bytes: Uint8Array, source: Uint8Array, at?: number) => void;
   readonly bytesLength: (bytes: Uint8Array) => number;
   readonly bufferLength: (buffer: ArrayBuffer) => number;
@@ -82,7 +95,11 @@ export function capturePrimordials(): Primordials {
     keys: Object.keys,
     isArray: Array.isArray,
     isFinite: Number.isFinite,
-    parse: (text) => parse(text) as unknown,
+    isSafeInteger: Number.isSafeInteger,
+    parseInt: Number.parseInt,
+    min: Math.min,
+    BigInt,
+    parse: (text, reviver) => parse(text, reviver as never) as unknown,
     stringify: (value) => stringify(value) as string | undefined,
     fromCharCode: String.fromCharCode,
     charCodeAt: method(String.prototype, "charCodeAt"),
@@ -101,6 +118,8 @@ export function capturePrimordials(): Primordials {
     Uint32Array,
     Float64Array,
     bytesIndexOf: method(Uint8Array.prototype, "indexOf"),
+    bytesLastIndexOf: method(Uint8Array.prototype, "lastIndexOf"),
+    bytesSlice: method(Uint8Array.prototype, "slice"),
     bytesSet: method(Uint8Array.prototype, "set"),
     bytesLength: getter(typedArray, "length"),
     bufferLength: getter(ArrayBuffer.prototype, "byteLength"),

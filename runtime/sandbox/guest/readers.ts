@@ -6,6 +6,7 @@
 import type { CsvParser } from "./csv.ts";
 import type { Faults } from "./faults.ts";
 import type { Primordials } from "./primordials.ts";
+import type { TextCodec } from "./text-codec.ts";
 import type { ColumnType, ReaderSpec } from "../../program/readers.ts";
 
 /** One packet's part of the frame. `start` and `end` count UTF-16 units of `text`. */
@@ -28,10 +29,15 @@ export interface Place {
   move(position: number): void;
   /** Byte position in the file of what `move` was told last, -1 where there is no record. */
   offset(): number;
+  /** The bytes that units `from` to `to` of the packet's text were made of; bytes of bytes. */
+  bytesBetween(from: number, to: number): number;
 }
 
-/** Takes a record and where it begins in the packet: its first unit or byte. */
-export type Visit = (record: unknown, position: number) => void;
+/**
+ * Takes a record, where it begins in the packet (its first unit or byte), and how much of it, in units or bytes, is its
+ * own: the rest is what follows it in the file.
+ */
+export type Visit = (record: unknown, position: number, own: number) => void;
 export type ReadRecords = (input: PacketInput, visit: Visit) => void;
 
 export interface ReaderTools {
@@ -41,12 +47,28 @@ export interface ReaderTools {
   readonly spec: ReaderSpec;
   /** FaultCode. */
   readonly badRecord: number;
+  readonly recordBytesMax: number;
+  readonly codec: TextCodec;
 }
 
 export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
-  const { faults, place, parseCsv, spec, badRecord } = tools;
+  const { faults, place, parseCsv, spec, badRecord, recordBytesMax } = tools;
   const LF = "\n";
   const CR = 13;
+
+  function bad(position: number, reason: string): never {
+    place.move(position);
+    return faults.fail(badRecord, reason);
+  }
+
+  /** A record's limit does not depend on which packet it is in, so the longest that reaches here may be too long. */
+  function limit(from: number, to: number): void {
+    // A unit of text is three bytes at most.
+    if ((to - from) * 3 <= recordBytesMax) return;
+    const bytes = place.bytesBetween(from, to);
+    if (bytes <= recordBytesMax) return;
+    bad(from, `a record of ${bytes} bytes has more than RECORD_BYTES_MAX = ${recordBytesMax}`);
+  }
 
   /** Lines without their ends. A CR belongs to the end only in front of an LF. */
   const lines: ReadRecords = ({ text, start, end }, visit) => {
@@ -54,9 +76,10 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       const found = p.indexOf(text, LF, at);
       const whole = found >= 0 && found < end;
       let stop = whole ? found : end;
-      const next = stop + 1;
+      const next = whole ? stop + 1 : end;
       if (whole && stop > at && p.charCodeAt(text, stop - 1) === CR) stop--;
-      visit(p.slice(text, at, stop), at - start);
+      limit(at - start, next - start);
+      visit(p.slice(text, at, stop), at - start, stop - at);
       at = next;
     }
   };
@@ -69,31 +92,163 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
     return true;
   }
 
-  const jsonLines: ReadRecords = (input, visit) => {
-    lines(input, (record, position) => {
-      const text = record as string;
-      let value: unknown;
-      try {
-        value = p.parse(text);
-      } catch (error) {
-        if (isBlank(text)) return;
-        place.move(position);
-        faults.fail(badRecord, `the line is not JSON: ${(error as Error).message}`);
+  function jsonLines(bigint: boolean): ReadRecords {
+    /** Integers that a number would round, and nothing else, become bigints. */
+    const exact = (_key: string, value: unknown, { source }: { readonly source?: string }): unknown => {
+      if (typeof value !== "number" || source === undefined || p.isSafeInteger(value)) return value;
+      for (let index = p.charCodeAt(source, 0) === 45 ? 1 : 0; index < source.length; index++) {
+        const unit = p.charCodeAt(source, index);
+        if (unit < 48 || unit > 57) return value;
       }
-      visit(value, position);
-    });
-  };
+      return p.BigInt(source);
+    };
+    return (input, visit) => {
+      lines(input, (record, position, own) => {
+        const text = record as string;
+        let value: unknown;
+        try {
+          value = bigint ? p.parse(text, exact) : p.parse(text);
+        } catch (error) {
+          if (isBlank(text)) return;
+          bad(position, `the line is not JSON: ${(error as Error).message}`);
+        }
+        visit(value, position, own);
+      });
+    };
+  }
+
+  /** Records of bytes behind each of which stands `separator`, their own first byte and the next one's at a unit. */
+  function separated(
+    separator: Uint8Array,
+    unit: number,
+    overlapBytes: number,
+    trimCr: Uint8Array,
+  ): ReadRecords {
+    const length = p.bytesLength(separator);
+    const first = separator[0]!;
+    const isOne = length === 1;
+    const overlapsItself = repeatsItself(separator, length);
+
+    /** Where a separator begins, `end` where none does. */
+    function find(bytes: Uint8Array, from: number, end: number): number {
+      let at = p.bytesIndexOf(bytes, first, from);
+      if (isOne) return at < 0 || at > end ? end : at;
+      for (; at >= 0 && at + length <= end; at = p.bytesIndexOf(bytes, first, at + 1)) {
+        if (unit === 2 && (at & 1) === 1) continue;
+        let same = 1;
+        while (same < length && bytes[at + same] === separator[same]) same++;
+        if (same === length) return at;
+      }
+      return end;
+    }
+
+    return ({ bytes, byteLength, tail }, visit) => {
+      const end = byteLength - tail;
+      const trimmed = p.bytesLength(trimCr);
+      for (let at = 0; at < end;) {
+        const found = find(bytes, at, end);
+        let next = found < end ? found + length : end;
+        // Separators that overlap one another are one.
+        for (let last = found; overlapsItself && last < end;) {
+          const stop = p.min(end, next + length - 1);
+          last = find(bytes, last + 1, stop);
+          if (last === stop) break;
+          next = last + length;
+        }
+        limit(at, next);
+        if (overlapBytes > 0) {
+          const stop = p.min(byteLength, next + overlapBytes);
+          visit(p.bytesSlice(bytes, at, stop), at, next - at);
+        } else {
+          let stop = found;
+          if (trimmed > 0 && found < end && stop - at >= trimmed && endsWith(bytes, stop, trimCr))
+            stop -= trimmed;
+          visit(p.bytesSlice(bytes, at, stop), at, stop - at);
+        }
+        at = next;
+      }
+    };
+  }
+
+  function endsWith(bytes: Uint8Array, stop: number, part: Uint8Array): boolean {
+    const length = p.bytesLength(part);
+    for (let index = 0; index < length; index++) {
+      if (bytes[stop - length + index] !== part[index]) return false;
+    }
+    return true;
+  }
+
+  /** Whether some beginning of it is also an end of it. */
+  function repeatsItself(units: ArrayLike<unknown>, length: number): boolean {
+    for (let shift = 1; shift < length; shift++) {
+      let same = 0;
+      while (same < length - shift && units[same] === units[same + shift]) same++;
+      if (same === length - shift) return true;
+    }
+    return false;
+  }
+
+  /** The same of text. */
+  function separatedText(separator: string, overlapBytes: number, isUtf8: boolean): ReadRecords {
+    const length = separator.length;
+    const overlapsItself = repeatsItself(separator, length);
+    return ({ text, start, end: textEnd, tail }, visit) => {
+      const end = textEnd - tail;
+      for (let at = start; at < end;) {
+        let found = p.indexOf(text, separator, at);
+        if (found < 0 || found + length > end) found = end;
+        let next = found < end ? found + length : end;
+        for (let last = found; overlapsItself && last < end;) {
+          last = p.indexOf(text, separator, last + 1);
+          if (last < 0 || last >= next || last + length > end) break;
+          next = last + length;
+        }
+        limit(at - start, next - start);
+        if (overlapBytes > 0) {
+          let stop = start + overlapped(next - start, textEnd - start, overlapBytes);
+          // Not between the two units of a character.
+          if (isUtf8 && stop > next && (p.charCodeAt(text, stop - 1) & 0xfc00) === 0xd800) stop--;
+          visit(p.slice(text, at, stop), at - start, next - at);
+        } else {
+          visit(p.slice(text, at, found), at - start, found - at);
+        }
+        at = next;
+      }
+    };
+  }
+
+  /** As far as units of text of at most `bytes` bytes reach. */
+  function overlapped(from: number, end: number, bytes: number): number {
+    let least = from;
+    let most = p.min(end, from + bytes);
+    while (least < most) {
+      const middle = (least + most + 1) >> 1;
+      if (place.bytesBetween(from, middle) <= bytes) least = middle;
+      else most = middle - 1;
+    }
+    return least;
+  }
 
   function wholeRows(bytes: number, size: number): number {
     const over = bytes % size;
-    if (over !== 0) faults.fail(badRecord, `the input ends ${over} bytes into a row of ${size} bytes`);
+    if (over !== 0) bad(bytes - over, `the input ends ${over} bytes into a row of ${size} bytes`);
     return bytes / size;
   }
 
-  function fixed(size: number): ReadRecords {
-    return ({ bytes, byteLength }, visit) => {
-      wholeRows(byteLength, size);
-      for (let at = 0; at < byteLength; at += size) visit(new p.Uint8Array(bytes.buffer, at, size), at);
+  /** Only the last record of a file can be short, and what it overlaps is nothing. */
+  function fixed(size: number, overlapBytes: number): ReadRecords {
+    return ({ bytes, byteLength, tail }, visit) => {
+      const end = byteLength - tail;
+      for (let at = 0; at < end; at += size) {
+        const own = p.min(size, end - at);
+        const length = p.min(own + overlapBytes, byteLength - at);
+        // Records that overlap must not find each other's changes.
+        const record =
+          overlapBytes > 0
+            ? p.bytesSlice(bytes, at, at + length)
+            : new p.Uint8Array(bytes.buffer, at, length);
+        visit(record, at, own);
+      }
     };
   }
 
@@ -126,24 +281,53 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
     return ({ bytes, byteLength }, visit) => {
       wholeRows(byteLength, size);
       const view = new p.DataView(bytes.buffer, 0, byteLength);
-      for (let at = 0; at < byteLength; at += size) visit(row(view, at), at);
+      for (let at = 0; at < byteLength; at += size) visit(row(view, at), at, size);
     };
   }
 
+  /** All lines at once. That none of them is too long is seen at a few places: a line end is looked for back from each. */
+  const blocks: ReadRecords = ({ bytes, byteLength }, visit) => {
+    for (let at = 0; byteLength - at > recordBytesMax;) {
+      const lineEnd = p.bytesLastIndexOf(bytes, 10, at + recordBytesMax - 1);
+      if (lineEnd < at) bad(at, `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes`);
+      at = lineEnd + 1;
+    }
+    if (byteLength > 0) visit(bytes, 0, byteLength);
+  };
+
+  function bytesOf(hex: string): Uint8Array<ArrayBuffer> {
+    const bytes = new p.Uint8Array(hex.length / 2);
+    for (let index = 0; index < hex.length / 2; index++) {
+      bytes[index] = p.parseInt(p.slice(hex, index * 2, index * 2 + 2), 16);
+    }
+    return bytes;
+  }
+
   switch (spec.kind) {
-    case "lines":
-      return lines;
+    case "lines": {
+      if (spec.raw !== true) return lines;
+      const { encoding } = spec;
+      if (encoding === "utf-16le") return separated(bytesOf("0a00"), 2, 0, bytesOf("0d00"));
+      if (encoding === "utf-16be") return separated(bytesOf("000a"), 2, 0, bytesOf("000d"));
+      return separated(bytesOf("0a"), 1, 0, bytesOf("0d"));
+    }
+    case "records": {
+      const { overlapBytes = 0, encoding } = spec;
+      const separator = bytesOf(spec.separator);
+      if (encoding === undefined) return separated(separator, 1, overlapBytes, bytesOf(""));
+      return separatedText(tools.codec.decodeAs(separator, encoding), overlapBytes, encoding === "utf-8");
+    }
     case "json-lines":
-      return jsonLines;
+      return jsonLines(spec.bigint === true);
     case "csv":
-      return (input, visit) => parseCsv(input, spec.separator, spec.header, visit);
+      return (input, visit) => parseCsv(input, visit);
     case "columns":
       return columns(spec.fields);
     case "blocks":
-      return ({ bytes, byteLength }, visit) => {
-        if (byteLength > 0) visit(bytes, 0);
-      };
+      return blocks;
     case "bytes":
-      return spec.size === undefined ? ({ bytes }, visit) => visit(bytes, 0) : fixed(spec.size);
+      return spec.size === undefined
+        ? ({ bytes, byteLength }, visit) => visit(bytes, 0, byteLength)
+        : fixed(spec.size, spec.overlapBytes ?? 0);
   }
 }

@@ -1,9 +1,12 @@
 /** UTF-8 both ways: isolates have neither TextDecoder nor TextEncoder. Invalid bytes become U+FFFD, as the WHATWG says. */
 import type { Primordials } from "./primordials.ts";
+import type { TextEncoding } from "../../program/readers.ts";
 
 export interface TextCodec {
   /** The text of bytes `start` to `end`. */
   decode(bytes: Uint8Array, start: number, end: number): string;
+  /** The text of a few bytes in some encoding. */
+  decodeAs(bytes: Uint8Array, encoding: TextEncoding): string;
   /** How many bytes at the end of `start` to `end` begin a character that is not complete, 0 to 3. */
   cutOff(bytes: Uint8Array, start: number, end: number): number;
   /** Writes `text` at `at`, where at least 3 bytes per UTF-16 unit have room; returns where it ends. */
@@ -152,5 +155,18 @@ export function makeTextCodec(p: Primordials): TextCodec {
     return bytes;
   }
 
-  return { decode, cutOff, encode, encodedLength };
+  function decodeAs(bytes: Uint8Array, encoding: TextEncoding): string {
+    const length = p.bytesLength(bytes);
+    if (encoding === "utf-8") return decode(bytes, 0, length);
+    if (encoding === "latin1") return p.apply(p.fromCharCode as never, undefined, bytes as never) as string;
+    let text = "";
+    for (let at = 0; at + 1 < length; at += 2) {
+      const first = bytes[at]!;
+      const second = bytes[at + 1]!;
+      text += p.fromCharCode(encoding === "utf-16le" ? first | (second << 8) : (first << 8) | second);
+    }
+    return text;
+  }
+
+  return { decode, decodeAs, cutOff, encode, encodedLength };
 }

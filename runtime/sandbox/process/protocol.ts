@@ -232,15 +232,12 @@ export function faultOutcome(code: FaultCode, text: string): Uint8Array<ArrayBuf
   return bytes;
 }
 
-/** Each packet yielded a text of ASCII. */
-export function yieldedOutcome(texts: readonly string[]): Uint8Array<ArrayBuffer> {
-  const output = Buffer.from(texts.join(""), "latin1");
-  const bytes = new Uint8Array(HEAD_BYTES + texts.length * 5 + output.byteLength);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, texts.length, true);
-  texts.forEach((text, index) => view.setUint32(HEAD_BYTES + index * 4, text.length, true));
-  bytes.set(output, HEAD_BYTES + texts.length * 5);
-  return bytes;
+/** Packets that did well and logged nothing, with what each of them yielded. */
+export function yieldedOutcome(results: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const head = Buffer.alloc(HEAD_BYTES + results.length * 5);
+  head.writeUInt32LE(results.length, 0);
+  results.forEach((result, index) => head.writeUInt32LE(result.byteLength, HEAD_BYTES + index * 4));
+  return new Uint8Array(Buffer.concat([head, ...results]));
 }
 
 /** No packet has an answer. */

@@ -9,6 +9,7 @@ import {
   FRAME_LOG_BYTES,
   FRAME_OUTPUT_BYTES,
   PROGRAM_LIMITS_DEFAULT,
+  RECORD_BYTES_MAX,
 } from "../../limits.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 import type { ModuleFactory } from "../guest/module.ts";
@@ -208,6 +209,7 @@ function bootPrelude(
     faultTextMax: FAULT_TEXT_BYTES_MAX,
     frameOutputBytes: FRAME_OUTPUT_BYTES,
     frameLogBytes: FRAME_LOG_BYTES,
+    recordBytesMax: RECORD_BYTES_MAX,
     codes: {
       threw: FaultCode.threw,
       memoryLimit: FaultCode.memoryLimit,

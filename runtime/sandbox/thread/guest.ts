@@ -1,8 +1,10 @@
 /** What runs the packets of one program on one thread, whatever the program is made of. */
 import { FaultCode } from "../../../packets/faults.ts";
+import { fromAt } from "../../../packets/packet.ts";
 import { emptyOutcome, faultOutcome, yieldedOutcome } from "../process/protocol.ts";
 import type { ProgramImage } from "../process/protocol.ts";
-import type { TextEncoding } from "../../program/readers.ts";
+import { CsvRows, encodeScan, namedSeparator } from "../../program/csv-rows.ts";
+import type { ReaderSpec, TextEncoding } from "../../program/readers.ts";
 import { META_NUMBERS } from "./frame-input.ts";
 import type { StagedFrame } from "./frame-input.ts";
 import { GuestIsolate } from "./guest-isolate.ts";
@@ -19,7 +21,7 @@ export interface Guest {
 
 /** Throws LoadFailure. */
 export function openGuest(image: ProgramImage, code: string): Guest {
-  return image.entry === "scan" ? new QuoteScan() : GuestIsolate.open(image, code);
+  return image.entry === "scan" ? new RowScan(image.description.reader) : GuestIsolate.open(image, code);
 }
 
 /** What a frame comes to that its guest cannot begin with: only a packet that is alone is to blame. */
@@ -27,24 +29,35 @@ export function refusedOutcome(packets: number, code: FaultCode, reason: string)
   return packets === 1 ? faultOutcome(code, reason) : emptyOutcome();
 }
 
-/** Counts the quotes in each packet's bytes, whatever the program is: their number tells where records of a CSV begin. */
-class QuoteScan implements Guest {
+/** Finds where rows of a CSV begin in each packet's bytes, whatever the program is, and yields scans (csv-rows.ts). */
+class RowScan implements Guest {
   readonly encoding = undefined;
   readonly broken = false;
+  readonly #reader: ReaderSpec;
+
+  constructor(reader: ReaderSpec) {
+    this.#reader = reader;
+  }
 
   run({ packets, meta, bytes }: StagedFrame): Uint8Array<ArrayBuffer> {
-    const QUOTE = 0x22;
+    const reader = this.#reader;
+    // Other readers have no rows to be found.
+    if (reader.kind !== "csv") return yieldedOutcome(Array<Uint8Array>(packets).fill(new Uint8Array(0)));
     const layout = new Float64Array(meta, 0, packets * META_NUMBERS);
+    const frame = new Uint8Array(meta, layout.byteLength);
     const input = new Uint8Array(bytes ?? new ArrayBuffer(0));
-    const counts: string[] = [];
-    for (let at = 0; at < layout.length; at += META_NUMBERS) {
-      const start = layout[at]!;
-      const end = start + layout[at + 1]!;
-      let count = 0;
-      for (let index = start; index < end; index++) if (input[index] === QUOTE) count++;
-      counts.push(String(count));
+    const scans: Uint8Array[] = [];
+    for (let index = 0; index < packets; index++) {
+      const [start, length, place, prefixBytes] = layout.subarray(
+        index * META_NUMBERS,
+      ) as unknown as number[];
+      const rowsAt = start! + prefixBytes!;
+      const rows = new CsvRows(reader, namedSeparator(reader, input.subarray(start, rowsAt)));
+      const scanner = rows.scan(place! - fromAt(frame, index));
+      scanner.push(input.subarray(rowsAt, start! + length!));
+      scans.push(encodeScan(scanner.result()));
     }
-    return yieldedOutcome(counts);
+    return yieldedOutcome(scans);
   }
 
   dispose(): void {

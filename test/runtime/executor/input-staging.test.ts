@@ -9,6 +9,7 @@ import { InputSource } from "../../../runtime/stream/inputs.ts";
 import { InputStage } from "../../../runtime/executor/input-staging.ts";
 import type { StagedFrame } from "../../../runtime/executor/input-staging.ts";
 import { InputBuffer } from "../../../runtime/executor/input-buffer.ts";
+import type { Entry } from "../../../runtime/program/program.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
@@ -28,8 +29,15 @@ class Bench {
   readonly #stage: InputStage;
   #next = 64;
 
-  constructor(reader?: ReaderSpec, signal: AbortSignal = never, source?: ChunkSource) {
-    this.#stage = new InputStage(new InputSource(source ?? this.chunks), reader, signal);
+  constructor(
+    reader: ReaderSpec = { kind: "bytes" },
+    signal: AbortSignal = never,
+    source?: ChunkSource,
+    entry: Entry = "map",
+  ) {
+    const limits = { timeMs: 1, memoryBytes: 1, outputBytes: 1, logBytes: 1 };
+    const description = { reader, yields: "value", hasCombine: false, hasReduce: false, limits } as const;
+    this.#stage = new InputStage(new InputSource(source ?? this.chunks), { entry, description }, signal);
     this.#space = new InputBuffer({
       alloc: (bytes) => {
         if (this.#next + bytes > LANE_INPUT_BYTES) return undefined;
@@ -139,28 +147,28 @@ describe("InputStage", () => {
     const bench = new Bench({ kind: "csv", separator: ",", header: true });
     const text = 'name,note\nada,"one\ntwo"\nbob,x\n';
     const root = await bench.put(bytesOf(text));
-    const quoted = text.indexOf("two");
+    const bob = text.indexOf("bob");
     const staged = await bench.stage([
       execStream(0, root, 0, 12),
-      execStream(1, root, 12, 4),
-      execStream(2, root, quoted, text.length - quoted, Flag.QUOTED),
+      execStream(1, root, 10, 4),
+      execStream(2, root, bob, text.length - bob, Flag.WHOLE),
     ]);
     expect(staged.refused).toEqual([]);
     expect([0, 1, 2].map((index) => bench.input(staged, index))).toEqual([
       { prefix: "", text: 'name,note\nada,"one\ntwo"\n', position: 0 },
-      { prefix: "", text: "", position: 12 },
-      { prefix: "name,note\n", text: "bob,x\n", position: text.indexOf("bob") },
+      { prefix: "name,note\n", text: 'ada,"one\ntwo"\n', position: 10 },
+      { prefix: "name,note\n", text: "bob,x\n", position: bob },
     ]);
   });
 
-  it("takes ranges of chunks as they are, and those of streams where it has no reader", async () => {
-    for (const reader of [undefined, { kind: "lines" }] as const) {
-      const bench = new Bench(reader);
+  it("takes ranges of chunks as they are, and those of streams where no map reads them", async () => {
+    for (const entry of ["merge", "map"] as const) {
+      const bench = new Bench({ kind: "lines" }, never, undefined, entry);
       const ref = bench.chunks.put(bytesOf("one\ntwo\n"));
       const root = await bench.put(bytesOf("one\ntwo\n"));
       const staged = await bench.stage([exec(0, ref, 1, 4), execStream(1, root, 1, 4)]);
       const texts = [bench.input(staged, 0).text, bench.input(staged, 1).text];
-      expect(texts).toEqual(["ne\nt", reader === undefined ? "ne\nt" : "two\n"]);
+      expect(texts).toEqual(["ne\nt", entry === "merge" ? "ne\nt" : "two\n"]);
     }
   });
 
@@ -170,8 +178,8 @@ describe("InputStage", () => {
     const row = `${"x".repeat(70)},"${"y\n".repeat(20)}"\n`;
     const text = header + row.repeat(20_000);
     const root = await bench.put(bytesOf(text));
-    const from = header.length + row.length * 100 + 7;
-    const length = row.length * 15_000;
+    const from = header.length + row.length * 101;
+    const length = row.length * 15_000 - 7;
     const staged = await bench.stage([execStream(0, root, from, length)]);
     const { prefix, text: records, position } = bench.input(staged, 0);
     expect(prefix).toBe(header);

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket } from "../../../packets/packet.ts";
+import { CsvRows, encodeScan } from "../../../runtime/program/csv-rows.ts";
 import {
   GROUPS_SPLIT_BYTES_MIN,
   JOB_TASKS_MAX,
@@ -12,9 +13,8 @@ import {
 import {
   encodeSplits,
   inputsToCut,
-  parseQuoteCount,
   planSplits,
-  quotedSplits,
+  scannedRows,
   selectSplits,
   splitsToScan,
 } from "../../../runtime/job/splits.ts";
@@ -129,10 +129,10 @@ describe("the size of splits", () => {
   test("as packets", () => {
     const inputs = [inputOf(10, 1), inputOf(5, 2)];
     const splits = planSplits(inputs, { ...LINES, splitBytes: 8 });
-    const frame = encodeSplits(splits, inputs, Uint8Array.of(0, 1, 0));
+    const frame = encodeSplits(splits, inputs, [undefined, { from: 7, length: 3, whole: true }]);
     expect([0, 1, 2].map((task) => decodePacket(frame, task))).toMatchObject([
       { op: Op.EXEC, flags: Flag.STREAM, at: 0, from: 0, length: 8, ref: inputs[0]!.root },
-      { op: Op.EXEC, flags: Flag.STREAM | Flag.QUOTED, at: 1, from: 8, length: 2, ref: inputs[0]!.root },
+      { op: Op.EXEC, flags: Flag.STREAM | Flag.WHOLE, at: 1, from: 7, length: 3, ref: inputs[0]!.root },
       { op: Op.EXEC, flags: Flag.STREAM, at: 2, from: 0, length: 5, ref: inputs[1]!.root },
     ]);
   });
@@ -210,39 +210,56 @@ describe("the plan", () => {
   });
 });
 
-describe("quoted splits", () => {
-  /** The state at each split by counting all quotes before it in its file. */
-  function quotedByReading(splits: Splits, texts: readonly string[]): number[] {
-    return Array.from({ length: splits.count }, (_, task) => {
-      const before = texts[splits.input[task]!]!.slice(0, splits.from[task]);
-      return before.split('"').length % 2 === 0 ? 1 : 0;
-    });
-  }
-
-  test("parities add up within a file and begin anew with the next", () => {
-    const texts = ['a,"b\n"",c"\n"d\ne"\n', "", '"""x""\n",y\n', 'q"', "plain\ntext\n"];
+describe("splits of CSV", () => {
+  test("have the rows that their scans add up to, file by file", () => {
+    const spec = { kind: "csv", separator: ",", header: false } as const;
+    const texts = ['a,"b\n"",c"\n"d\ne"\r\nx', "", '"""x""\n",y\ry\n', "one split", '"q"\r\n\r'];
     for (let splitBytes = 1; splitBytes < 10; splitBytes++) {
       const inputs = texts.map((text) => inputOf(text.length));
       const splits = planSplits(inputs, { ...LINES, splitBytes });
       const scanned = splitsToScan(splits);
       const selected = selectSplits(splits, scanned);
-      const counts = Float64Array.from({ length: selected.count }, (_, index) => {
+      const results = Array.from({ length: selected.count }, (_, index) => {
         const from = selected.from[index]!;
         const part = texts[selected.input[index]!]!.slice(from, from + selected.length[index]!);
-        return part.split('"').length - 1;
+        const scanner = new CsvRows(spec).scan(0);
+        scanner.push(new TextEncoder().encode(part));
+        return encodeScan(scanner.result());
       });
-      expect([...quotedSplits(splits, scanned, counts)]).toEqual(quotedByReading(splits, texts));
+      const rows = scannedRows(splits, scanned, results);
+      texts.forEach((text, input) => {
+        const own = rows.filter((range, task) => range !== undefined && splits.input[task] === input);
+        if (text.length <= splitBytes) return expect(own).toEqual([]);
+        const parts = own.map((range) => text.slice(range!.from, range!.from + range!.length));
+        expect(parts.join("")).toBe(text);
+        // Where a part begins, so does a row: quotes are even before it, and a line end stands there.
+        own.forEach((range) => {
+          const before = text.slice(0, range!.from);
+          if (range!.length === 0 || before === "") return;
+          expect(before.split('"').length % 2).toBe(1);
+          expect(before).toMatch(/[\r\n]$/);
+          expect(before.endsWith("\r") && text[range!.from] === "\n").toBe(false);
+        });
+      });
     }
   });
 
-  test("one split a file needs no scan", () => {
+  test("that are one a file need no scan", () => {
     expect(splitsToScan(planSplits([inputOf(5), inputOf(6)], LINES))).toHaveLength(0);
   });
 
-  test("a scan that yields no number is a defect", () => {
-    expect(parseQuoteCount("12")).toBe(12);
-    for (const text of ["", "-1", "1.5", "1e3", "99999999999999999", "NaN"]) {
-      expect(() => parseQuoteCount(text)).toThrow(expect.objectContaining({ code: "PFS_INTERNAL" }));
+  test("whose scan is none are a defect", () => {
+    const splits = planSplits([inputOf(10)], { ...LINES, splitBytes: 5 });
+    const scanner = new CsvRows({ kind: "csv", separator: ",", header: false }).scan(0);
+    scanner.push(new TextEncoder().encode("ab\nc"));
+    const good = encodeScan(scanner.result());
+    const scanned = splitsToScan(splits);
+    expect(scannedRows(splits, scanned, [good, good])).toHaveLength(2);
+    const bad = [new Uint8Array(), good.subarray(1), good.with(0, 0xff), good.with(5, 9), good.with(9, 0x7f)];
+    for (const result of bad) {
+      expect(() => scannedRows(splits, scanned, [good, result]), result.join()).toThrow(
+        expect.objectContaining({ code: "PFS_INTERNAL" }),
+      );
     }
   });
 });

@@ -1,26 +1,27 @@
+/** Which records belong to which split, at every border of adversarial inputs, against readers that go byte by byte. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { recordsOfSplit } from "../../../runtime/program/record-borders.ts";
-import { rowBytes } from "../../../runtime/program/readers.ts";
-import type { BorderLimits, ReadBytes, Split } from "../../../runtime/program/record-borders.ts";
-import { hasOddQuotes } from "../../../runtime/program/quote-parity.ts";
+import type { BorderLimits, ReadBytes } from "../../../runtime/program/record-borders.ts";
+import { bordersOf } from "../../../runtime/program/readers.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 
-type Csv = ReaderSpec & { kind: "csv" };
-type Columns = ReaderSpec & { kind: "columns" };
-
-const csv: Csv = { kind: "csv", separator: ",", header: false };
-const headed: Csv = { ...csv, header: true };
-const columns: Columns = {
+const columns: ReaderSpec = {
   kind: "columns",
   fields: [
     { name: "id", type: "u16" },
     { name: "flag", type: "u8" },
   ],
 };
-const TEXT_READERS: readonly ReaderSpec[] = [{ kind: "blocks" }, { kind: "lines" }, { kind: "json-lines" }];
-const LF = 10;
-const QUOTE = 34;
+const csv = { kind: "csv", separator: ",", header: false } as const;
+const headed = { ...csv, header: true } as const;
+const LINES: readonly ReaderSpec[] = [{ kind: "blocks" }, { kind: "lines" }, { kind: "json-lines" }];
+
+function separated(separator: string, overlapBytes?: number): ReaderSpec {
+  const hex = Buffer.from(separator, "latin1").toString("hex");
+  const spec = { kind: "records", separator: hex } as const;
+  return overlapBytes === undefined ? spec : { ...spec, overlapBytes };
+}
 
 function bytesOf(text: string): Uint8Array {
   return new TextEncoder().encode(text);
@@ -34,85 +35,74 @@ function readerOf(input: Uint8Array): ReadBytes {
 }
 
 function limitsOf(stepBytes: number, recordBytesMax = 1 << 20): BorderLimits {
-  return { stepBytes, quoteStepBytes: stepBytes + 1, recordBytesMax };
+  return { stepBytes, recordBytesMax };
 }
 
-/** What a reader makes of a whole input, found the plain way: byte by byte, from the beginning. */
-interface Whole {
-  /** Where each record begins, and where the last one ends. */
-  readonly borders: readonly number[];
-  /** Per byte, whether it begins inside quotes. */
-  readonly quoted: readonly boolean[];
-}
-
-function wholeOf(reader: ReaderSpec, input: Uint8Array): Whole {
+/** Where each record begins, found the plain way, and where the last one ends. */
+function bordersIn(reader: ReaderSpec, input: Uint8Array): number[] {
   const total = input.byteLength;
-  const quoted: boolean[] = [];
-  const borders: number[] = [];
-  let size: number | undefined;
-  if (reader.kind === "bytes") size = reader.size ?? 1;
-  if (reader.kind === "columns") size = rowBytes(reader);
-  if (size !== undefined) {
-    for (let at = 0; at < total; at += size) borders.push(at);
-  } else {
-    const marked = input[0] === 0xef && input[1] === 0xbb && input[2] === 0xbf;
-    let inside = false;
-    let fresh = true;
-    for (let at = 0; at < total; at++) {
-      quoted.push(inside);
-      if (marked && at < 3) continue;
-      if (fresh) borders.push(at);
-      if (reader.kind === "csv" && input[at] === QUOTE) inside = !inside;
-      fresh = input[at] === LF && !inside;
-    }
+  const by = bordersOf(reader);
+  if (by.by === "split" || by.by === "rows") throw new Error("splits themselves say where their records are");
+  const found: number[] = [];
+  if (by.by === "size") {
+    for (let at = 0; at < total; at += by.size) found.push(at);
+    return [...found, total];
   }
-  borders.push(total);
-  return { borders, quoted };
+  const { separator, encoding } = by;
+  const marks = {
+    "utf-8": [0xef, 0xbb, 0xbf],
+    "utf-16le": [0xff, 0xfe],
+    "utf-16be": [0xfe, 0xff],
+    latin1: [],
+  };
+  const mark = encoding === undefined ? [] : marks[encoding];
+  const start = mark.every((byte, at) => input[at] === byte) ? mark.length : 0;
+  const unit = encoding?.startsWith("utf-16") === true ? 2 : 1;
+  // Bytes that separators cover; a record begins where one ends and none goes on.
+  const inside = new Uint8Array(total + 1);
+  for (let at = start; at + separator.byteLength <= total; at++) {
+    if (at % unit !== 0 || !separator.every((byte, index) => input[at + index] === byte)) continue;
+    inside[at + separator.byteLength] = Math.max(1, inside[at + separator.byteLength]!);
+    for (let index = at + 1; index < at + separator.byteLength; index++) inside[index] = 2;
+  }
+  if (start < total) found.push(start);
+  for (let at = start + 1; at < total; at++) if (inside[at] === 1) found.push(at);
+  return [...found, total];
 }
 
-/** Everything up to the end of the first record that is no empty line. */
-function headerOf(input: Uint8Array, borders: readonly number[]): { start: number; end: number } {
-  const texts = borders.map((border, index) =>
-    Buffer.from(input.subarray(border, borders[index + 1])).toString(),
-  );
-  const index = texts.findIndex((text) => text !== "\n" && text !== "\r\n");
-  return { start: borders[0]!, end: borders[index + 1]! };
-}
-
-/** Checks each of the splits that `cuts` make against what the whole input says. */
 async function expectSplits(
   reader: ReaderSpec,
   input: Uint8Array,
   cuts: readonly number[],
   limits: BorderLimits,
 ): Promise<void> {
-  const whole = wholeOf(reader, input);
-  const edges = [0, ...cuts, input.byteLength];
-  let covered = whole.borders[0]!;
+  const total = input.byteLength;
+  const borders = bordersIn(reader, input);
+  const by = bordersOf(reader);
+  const overlap = by.by === "size" || by.by === "separator" ? by.overlapBytes : 0;
+  const edges = [0, ...cuts, total];
+  let covered = borders[0]!;
   for (let index = 0; index + 1 < edges.length; index++) {
     const [start, end] = [edges[index]!, edges[index + 1]!];
-    const split: Split = { start, end, total: input.byteLength, quoted: whole.quoted[start] ?? false };
-    const records = await recordsOfSplit(reader, split, readerOf(input), limits);
-    const first = whole.borders.findIndex((border) => border >= start);
-    const behind = whole.borders.findIndex((border) => border >= end);
-    const expected = [whole.borders[first]!, whole.borders[behind]!];
-    const where = `${reader.kind} of ${JSON.stringify(Buffer.from(input).toString("latin1"))}, ${start}..${end}`;
-    if (expected[0] === expected[1] || start === end) {
+    const records = await recordsOfSplit(
+      reader,
+      { start, end, total, whole: false },
+      readerOf(input),
+      limits,
+    );
+    const first = borders.find((border) => border >= start)!;
+    const behind = borders.find((border) => border >= end)!;
+    const where = `${JSON.stringify(reader)} of ${JSON.stringify(Buffer.from(input).toString("latin1"))}, ${start}..${end}`;
+    if (first === behind || start === end) {
       expect(records.end - records.start, where).toBe(0);
-      expect(records.header.end - records.header.start, where).toBe(0);
       continue;
     }
-    expect([records.start, records.end], where).toEqual(expected);
+    expect([records.start, records.end], where).toEqual([first, behind]);
+    expect(records.tailBytes, where).toBe(Math.min(overlap, total - behind));
     expect(records.start, where).toBe(covered);
     covered = records.end;
-    const header = reader.kind === "csv" && reader.header ? headerOf(input, whole.borders) : undefined;
-    if (header !== undefined && whole.borders[first]! >= header.end) {
-      expect(records.header, where).toEqual(header);
-    } else {
-      expect(records.header.end, where).toBe(records.header.start);
-    }
   }
-  expect(covered).toBe(input.byteLength);
+  expect(covered).toBe(total);
 }
 
 /** Every way to cut the input in two and in three. */
@@ -131,7 +121,7 @@ async function expectAllSplits(
 }
 
 const BOM = "\u{feff}";
-const LINE_INPUTS = [
+const TEXTS = [
   "",
   "\n",
   "\r\n",
@@ -151,89 +141,102 @@ const LINE_INPUTS = [
   `a${BOM}\n${BOM}b\n`,
   "ü\nßé\n😀\n",
 ];
-const CSV_INPUTS = [
-  ...LINE_INPUTS,
-  'h1,h2\n1,"a\nb"\n2,c\n',
-  '"h\n1",h2\r\n1,"a""\n""b"\r\n2,c\r\n',
-  '"";"\n"\n"""\n"""\n',
-  '"\n\n\n\n"\n"\n"',
-  'a,"\r\n"\r\n"",\r\n"x"',
-  '""""\n""\n"',
-  `${BOM}"h",i\n"\n",2\n3,4`,
-  `${BOM}\n\r\n\nh,i\n\n1,2\n`,
-  "\r\n\n",
-  "\r\r\nh\n1\n",
-];
 
 describe("records of a split", () => {
   it("are those that start in it, for every border position of adversarial texts", async () => {
-    for (const text of LINE_INPUTS) {
-      for (const reader of TEXT_READERS) await expectAllSplits(reader, bytesOf(text), [1, 64]);
-    }
-    for (const text of CSV_INPUTS) {
-      for (const reader of [csv, headed]) await expectAllSplits(reader, bytesOf(text), [1, 3, 64]);
+    for (const text of TEXTS) {
+      for (const reader of LINES) await expectAllSplits(reader, bytesOf(text), [1, 64]);
     }
   });
 
-  it("are whole rows, for every border position", async () => {
-    for (let rows = 0; rows < 7; rows++) {
-      for (const reader of [columns, { kind: "bytes", size: 1 }, { kind: "bytes", size: 5 }] as const) {
-        const size = reader.kind === "columns" ? rowBytes(reader) : reader.size;
-        await expectAllSplits(reader, new Uint8Array(rows * size), [1]);
+  it.each(["aba", "aa", "\n\n", "ab", "a", "abab", "\n>"])(
+    "stand between any bytes: %j",
+    async (separator) => {
+      const texts = [
+        separator,
+        `${separator}${separator}x`,
+        "ababababa",
+        "aaaaaaa",
+        "a\n\n\n\nb\n\nc\n\n\n",
+        "xabaybabaz",
+        ">a\nC\n>b\n\n>",
+        "aab\n>a",
+      ];
+      for (const text of texts) {
+        for (const overlap of [undefined, 1, 5]) {
+          await expectAllSplits(separated(separator, overlap), bytesOf(text), [1, 64]);
+        }
       }
+    },
+  );
+
+  it.each(["utf-16le", "utf-16be"] as const)(
+    "respect the two bytes of a character in %s",
+    async (encoding) => {
+      // Characters whose bytes, shifted by one, look like line ends.
+      const text = `${BOM}a\n\u0a00\u000a\u0a0a\u0d0a\u000d\u000ab\u0a00`;
+      for (const whole of [text, text.slice(1), "", BOM, "\n", `${text}\n\n`]) {
+        const little = Buffer.from(whole, "utf16le");
+        const bytes = encoding === "utf-16le" ? little : Buffer.from(little).swap16();
+        for (const odd of [bytes, Buffer.concat([bytes, Buffer.from([0x0a])])]) {
+          await expectAllSplits({ kind: "lines", encoding }, odd, [1, 3, 64]);
+        }
+      }
+    },
+  );
+
+  it("are rows of a size, the last of bytes cut short", async () => {
+    for (let bytes = 0; bytes < 17; bytes++) {
+      for (const reader of [
+        { kind: "bytes", size: 1 },
+        { kind: "bytes", size: 5, overlapBytes: 3 },
+      ] as const) {
+        await expectAllSplits(reader, new Uint8Array(bytes), [1]);
+      }
+      if (bytes % 3 === 0) await expectAllSplits(columns, new Uint8Array(bytes), [1]);
     }
   });
 
   it("are exactly the split where bytes have no size", async () => {
-    const input = bytesOf('\n"\n');
     const read = async (): Promise<never> => Promise.reject(new Error("nothing needs to be read"));
     for (let start = 0; start <= 3; start++) {
       for (let end = start; end <= 3; end++) {
-        const split = { start, end, total: input.byteLength, quoted: false };
-        const records = await recordsOfSplit({ kind: "bytes" }, split, read);
+        const records = await recordsOfSplit({ kind: "bytes" }, { start, end, total: 3, whole: false }, read);
         expect([records.start, records.end]).toEqual([start, end]);
       }
     }
   });
 
-  it("cover any text exactly once, whatever its borders and the size of a read", async () => {
-    const text = fc.array(fc.constantFrom("\n", "\r\n", '"', '""', ",", "a", "bcdefgh", "é", BOM), {
+  it("cover any input exactly once, whatever its borders and the size of a read", async () => {
+    const parts = fc.array(fc.constantFrom("\n", "\r\n", "aa", "ab", "a", "bcdefgh", "é", BOM, "\0"), {
       maxLength: 60,
     });
-    const readers = fc.constantFrom<ReaderSpec>(...TEXT_READERS, csv, headed);
+    const separators = ["aa", "aba", "\n\n", "b"].map((separator) => separated(separator, 4));
+    const wide: ReaderSpec[] = [
+      { kind: "lines", encoding: "utf-16le" },
+      { kind: "lines", encoding: "utf-16be" },
+    ];
+    const readers = fc.constantFrom<ReaderSpec>(...LINES, ...separators, ...wide, { kind: "bytes", size: 7 });
     const cuts = fc.array(fc.nat(400), { maxLength: 12 });
     await fc.assert(
       fc.asyncProperty(
-        text,
+        parts,
         readers,
         cuts,
         fc.integer({ min: 1, max: 20 }),
-        async (parts, reader, at, step) => {
-          const input = bytesOf(parts.join(""));
+        async (texts, reader, at, step) => {
+          const input = bytesOf(texts.join(""));
+          // What is another encoding's mark is refused.
+          if (reader.kind === "lines" && reader.encoding !== undefined && input[0]! >= 0xef) return;
           const inside = at.map((cut) => cut % (input.byteLength + 1)).sort((a, b) => a - b);
           await expectSplits(reader, input, inside, limitsOf(step));
         },
       ),
-      { numRuns: 1500 },
+      { numRuns: 2000 },
     );
   });
 
-  it("cover a larger input exactly once with the real limits", async () => {
-    const lines: string[] = [];
-    for (let line = 0; line < 6000; line++) {
-      lines.push(`${line},"${"x".repeat((line * 7919) % 90)}${line % 3 === 0 ? '""\n' : ""}",${line % 7}`);
-    }
-    lines[3000] = `3000,"${"long\n".repeat(60_000)}",0`;
-    const input = bytesOf(`id,text,k\n${lines.join("\r\n")}`);
-    for (const reader of [{ kind: "lines" }, csv, headed] as const) {
-      const cuts = [...Array(40).keys()].map((n) => Math.floor((n * 48_271 * 997) % input.byteLength));
-      const sorted = cuts.sort((a, b) => a - b);
-      const limits = { stepBytes: 64 * 1024, quoteStepBytes: 1 << 20, recordBytesMax: 1 << 20 };
-      await expectSplits(reader, input, sorted, limits);
-    }
-  });
-
-  it("read what is around the borders, not the whole split", async () => {
+  it("read what is around the borders and the beginning, not the whole split", async () => {
     const line = `${"y".repeat(99)}\n`;
     const input = bytesOf(line.repeat(50_000));
     let bytesRead = 0;
@@ -241,36 +244,116 @@ describe("records of a split", () => {
       bytesRead += end - start;
       return input.subarray(start, end);
     };
-    const split = { start: 1_000_001, end: 4_000_001, total: input.byteLength, quoted: false };
+    const split = { start: 1_000_001, end: 4_000_001, total: input.byteLength, whole: false };
     const records = await recordsOfSplit({ kind: "lines" }, split, read);
     expect([records.start, records.end]).toEqual([1_000_100, 4_000_100]);
     expect(bytesRead).toBeLessThan(200_000);
   });
 });
 
-describe("records that are refused", () => {
-  const limits = limitsOf(3, 10);
-
-  function settle(reader: ReaderSpec, text: string, start: number, end: number): Promise<unknown> {
+describe("rows of CSV", () => {
+  function settle(
+    reader: ReaderSpec,
+    text: string,
+    start: number,
+    end: number,
+    whole = false,
+  ): Promise<object> {
     const input = bytesOf(text);
     return recordsOfSplit(
       reader,
-      { start, end, total: input.byteLength, quoted: false },
+      { start, end, total: input.byteLength, whole },
+      readerOf(input),
+      limitsOf(4),
+    );
+  }
+
+  it("are the whole range where a scan has settled it, behind what stands before the rows", async () => {
+    const text = `${BOM}sep=;\r\n\n"h\n1";h2\r\n1;2\r\n3;4`;
+    const header = bytesOf(text.slice(0, text.indexOf("1;2"))).byteLength;
+    const total = bytesOf(text).byteLength;
+    const line = { start: 0, end: 10 };
+    // The byte order mark, the line and the rows.
+    expect(await settle(headed, text, 0, header, true)).toEqual({
+      start: 10,
+      end: header,
+      prefix: line,
+      tailBytes: 0,
+    });
+    expect(await settle(headed, text, header, total, true)).toMatchObject({
+      start: header,
+      prefix: { start: 0, end: header },
+    });
+    expect(await settle(csv, text, header, total, true)).toMatchObject({ prefix: line });
+    // Only an empty line begins before the header.
+    expect(await settle(headed, text, 10, 11, true)).toMatchObject({ start: 10, end: 11, prefix: line });
+    expect(await settle(headed, text, 11, header, true)).toMatchObject({ prefix: line });
+  });
+
+  it("end with the first row behind a range that is not whole", async () => {
+    expect(await settle(csv, 'a,"b\n\r"\r\nc,d\n', 0, 3)).toMatchObject({ start: 0, end: 9 });
+    expect(await settle(csv, "a\rb\rc", 0, 1)).toMatchObject({ start: 0, end: 2 });
+    expect(await settle(csv, "a\r", 0, 1)).toMatchObject({ start: 0, end: 2 });
+  });
+
+  it("take a first line for the separator's only where it names one", async () => {
+    for (const line of [
+      "sep=\n",
+      "sep=;;\n",
+      'sep="\n',
+      "sep=\u{e9}\n",
+      "sep =;\n",
+      "xsep=;\n",
+      "\nsep=;\n",
+    ]) {
+      expect(await settle(csv, `${line}a,b\n`, 0, 3), line).toMatchObject({
+        start: 0,
+        prefix: { start: 0, end: 0 },
+      });
+    }
+    for (const line of ["sep=;\n", "sep=,\r", "SEP=\t\r\n", "sep= \n"]) {
+      expect(await settle(csv, `${line}a,b\n`, 0, 9), line).toMatchObject({ start: line.length });
+    }
+    expect(await settle(csv, "sep=;", 0, 5)).toMatchObject({ start: 0, end: 0 });
+  });
+});
+
+describe("records that are refused", () => {
+  const limits = limitsOf(3, 10);
+  const refused = (at: number): object => ({ code: "PFS_RECORD_INVALID", data: { at } });
+
+  function settle(
+    reader: ReaderSpec,
+    text: string | Uint8Array,
+    start: number,
+    end: number,
+  ): Promise<unknown> {
+    const input = typeof text === "string" ? bytesOf(text) : text;
+    return recordsOfSplit(
+      reader,
+      { start, end, total: input.byteLength, whole: false },
       readerOf(input),
       limits,
     );
   }
 
-  it("reach beyond their split by more than the limit, and by no byte less", async () => {
-    for (const reader of [...TEXT_READERS, csv]) {
-      // The LF is the tenth byte behind the split, then the eleventh.
-      await expect(settle(reader, `ab${"c".repeat(9)}\nd\n`, 0, 2)).resolves.toMatchObject({ end: 12 });
-      const refused = { code: "PFS_RECORD_INVALID", data: { at: 2 } };
-      await expect(settle(reader, `ab${"c".repeat(10)}\nd\n`, 0, 2)).rejects.toMatchObject(refused);
-      // At the end of the input no LF is needed.
-      await expect(settle(reader, `ab${"c".repeat(10)}`, 0, 2)).resolves.toMatchObject({ end: 12 });
-      await expect(settle(reader, `ab${"c".repeat(11)}`, 0, 2)).rejects.toMatchObject(refused);
+  it("have more bytes than RECORD_BYTES_MAX, whichever of them the border cuts", async () => {
+    for (const reader of [...LINES, csv]) {
+      for (let end = 1; end < 10; end++) {
+        await expect(settle(reader, `${"c".repeat(9)}\nd\n`, 0, end)).resolves.toMatchObject({ end: 10 });
+      }
+      // What is surely too long is refused here, the rest by the guest.
+      for (let end = 3; end < 14; end++) {
+        const start = Math.min(2, end);
+        await expect(
+          settle(reader, `x\n${"c".repeat(30)}\nd\n`, reader === csv ? 0 : start, end),
+        ).rejects.toMatchObject(refused(2));
+      }
+      await expect(settle(reader, "c".repeat(30), 0, 1)).rejects.toThrow("RECORD_BYTES_MAX = 10");
     }
+    await expect(settle(csv, `a\n"${"c".repeat(30)}\n`, 0, 3)).rejects.toThrow(
+      "quoted field that is not closed",
+    );
   });
 
   it("are those of the split they start in alone: the splits in their midst are empty", async () => {
@@ -278,16 +361,15 @@ describe("records that are refused", () => {
     expect(records).toMatchObject({ start: 8, end: 8 });
   });
 
-  it("have a header record that is too long", async () => {
+  it("have a header that is too long", async () => {
     const text = `${"h".repeat(12)}\n1\n2\n`;
-    await expect(settle(headed, text, 14, 16)).rejects.toMatchObject({ code: "PFS_RECORD_INVALID" });
+    await expect(settle(headed, text, 14, 16)).rejects.toMatchObject(refused(0));
   });
 
-  it("are rows cut off by the end of the input", async () => {
-    const split = { start: 3, end: 7, total: 8, quoted: false };
+  it("are rows of columns that the end of the input cuts off", async () => {
     const read = readerOf(new Uint8Array(8));
-    const refused = { code: "PFS_RECORD_INVALID", data: { at: 6 } };
-    await expect(recordsOfSplit(columns, split, read)).rejects.toMatchObject(refused);
+    const split = { start: 3, end: 7, total: 8, whole: false };
+    await expect(recordsOfSplit(columns, split, read)).rejects.toMatchObject(refused(6));
     await expect(recordsOfSplit(columns, { ...split, start: 0, end: 6 }, read)).resolves.toMatchObject({
       end: 6,
     });
@@ -297,25 +379,49 @@ describe("records that are refused", () => {
     });
   });
 
-  it("pass on what reading rejects with", async () => {
-    const read = async (): Promise<never> => Promise.reject(new Error("gone"));
-    const split = { start: 5, end: 10, total: 20, quoted: false };
-    for (const reader of [...TEXT_READERS, csv, headed]) {
-      await expect(recordsOfSplit(reader, split, read)).rejects.toThrow("gone");
+  it.each([
+    ["gzip", [0x1f, 0x8b, 8, 0]],
+    ["zip", [0x50, 0x4b, 3, 4]],
+    ["zip", [0x50, 0x4b, 5, 6]],
+    ["zstd", [0x28, 0xb5, 0x2f, 0xfd]],
+    ["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]],
+    ["bzip2", [0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59]],
+    ["utf-16le", [0xff, 0xfe, 0x61, 0]],
+    ["utf-16be", [0xfe, 0xff, 0, 0x61]],
+  ])("are no text but %s, in every split", async (name, magic) => {
+    const input = Uint8Array.from([...magic, 10, 10, 10, 10, 10, 10]);
+    const text: ReaderSpec[] = [
+      { kind: "lines" },
+      { kind: "json-lines" },
+      csv,
+      { ...separated("x"), encoding: "latin1" } as ReaderSpec,
+    ];
+    for (const reader of text) {
+      for (const [start, end] of [
+        [0, 2],
+        [magic.length, magic.length + 2],
+      ] as const) {
+        await expect(settle(reader, input, start, end), name).rejects.toMatchObject({
+          ...refused(0),
+          message: expect.stringContaining(`this is ${name}`),
+        });
+      }
+    }
+    for (const reader of [
+      { kind: "blocks" },
+      { kind: "lines", raw: true },
+      separated("\n"),
+      { kind: "bytes", size: 3 },
+    ] as const) {
+      await expect(settle(reader, input, 0, 2)).resolves.toBeDefined();
     }
   });
-});
 
-describe("hasOddQuotes", () => {
-  it("agrees with counting, at every alignment", () => {
-    const bytes = fc.array(fc.constantFrom(0x22, 0x21, 0x23, 0xa2, 0x02, 0, 0xff, 0x80), { maxLength: 70 });
-    fc.assert(
-      fc.property(bytes, fc.nat(5), (values, offset) => {
-        const buffer = new Uint8Array(values.length + offset);
-        buffer.set(values, offset);
-        const count = values.filter((value) => value === QUOTE).length;
-        expect(hasOddQuotes(buffer.subarray(offset))).toBe(count % 2 === 1);
-      }),
-    );
+  it("pass on what reading rejects with", async () => {
+    const read = async (): Promise<never> => Promise.reject(new Error("gone"));
+    const split = { start: 5, end: 10, total: 20, whole: false };
+    for (const reader of [...LINES, csv, headed, separated("ab")]) {
+      await expect(recordsOfSplit(reader, split, read)).rejects.toThrow("gone");
+    }
   });
 });
