@@ -65,11 +65,12 @@ export function builtFolder() {
 }
 
 function findOrBuild() {
-  const folder = join(CACHE, sourceHash());
+  let folder = join(CACHE, sourceHash());
   if (!existsSync(folder)) {
     // In a process of its own, for esbuild's plugins are asynchronous and callers are not.
-    const { status, stderr } = spawnSync(process.execPath, [SELF], { encoding: "utf8" });
+    const { status, stdout, stderr } = spawnSync(process.execPath, [SELF], { encoding: "utf8" });
     if (status !== 0) throw new Error(`the sources could not be built: ${stderr.trim()}`);
+    folder = stdout.trim();
   }
   keep(folder);
   return pathToFileURL(`${folder}/`).href;
@@ -176,7 +177,8 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
 }
 
 async function fillCache() {
-  const folder = join(CACHE, sourceHash());
+  const hash = sourceHash();
+  const folder = join(CACHE, hash);
   if (existsSync(folder)) return folder;
   mkdirSync(CACHE, { recursive: true });
   const part = mkdtempSync(join(CACHE, ".part-"));
@@ -187,11 +189,14 @@ async function fillCache() {
       urlOf: (path) => JSON.stringify(pathToFileURL(join(ROOT, path)).href),
       sourcemap: "linked",
     });
+    // Somebody may have been writing the sources: what was built of them goes by no name.
+    if (sourceHash() !== hash) return await fillCache();
     renameSync(part, folder);
   } catch (error) {
-    rmSync(part, { recursive: true, force: true });
-    // Another process has made it meanwhile.
+    // Unless another process has made it meanwhile.
     if (!existsSync(folder)) throw error;
+  } finally {
+    rmSync(part, { recursive: true, force: true });
   }
   removeUnused();
   return folder;
@@ -274,7 +279,7 @@ function declareTypes() {
 }
 
 // Without await here, so that the module can be required.
-if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === SELF) {
+if (basename(process.argv[1] ?? "") === basename(SELF) && realpathSync(process.argv[1]) === SELF) {
   const work = process.argv[2] === "--package" ? fillDist() : fillCache().then(console.log);
   work.catch((error) => {
     console.error(error.message);
