@@ -225,7 +225,7 @@ function explain(text: string): string {
   const missing = /^No matching export in "packetfs:[^"]*" for import "([^"]+)"$/.exec(text);
   return missing === null
     ? text
-    : `"${missing[1]}" is not part of what a program can import from "packetfs" (defineProgram and the readers)`;
+    : `"${missing[1]}" is not part of what a program can import from "packetfs" (defineProgram, the readers, shared and top)`;
 }
 
 function invalid(

@@ -6,7 +6,7 @@ export { openLocal } from "./local.ts";
 export { connect } from "./remote.ts";
 
 // Writing programs.
-export { blocks, bytes, columns, csv, defineProgram, jsonLines, lines } from "./program.ts";
+export { blocks, bytes, columns, csv, defineProgram, jsonLines, lines, shared, top } from "./program.ts";
 export { bundleProgram } from "./bundle.ts";
 
 // Errors: match them by code.
@@ -53,6 +53,10 @@ export type {
   ListProgram,
   ProgramContext,
   Reader,
+  Shared,
+  SharedArray,
+  Top,
+  TopBy,
   ValueProgram,
 } from "./program.ts";
 export type { ErrorData, ErrorJson } from "../packets/errors.ts";

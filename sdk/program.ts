@@ -14,8 +14,24 @@
  *     combine: (a: number, b: number) => Math.max(a, b),
  *   });
  *
- * Programs are deterministic: no clock, no randomness but a seeded one, no files, no network. What they yield must
- * survive JSON, but for the bytes that `context.write` takes.
+ * What a program may count on:
+ *
+ * A packet starts clean. Each split (and each merge) evaluates the module anew, built-ins are frozen, and arguments cannot
+ * be written to, so nothing that one split left can be seen by another: `let n = 0` in a module is 0 again for each. The
+ * clock stands still and Math.random follows from what the split reads, so an answer depends on the program, its arguments
+ * and its input alone, however often and wherever it is computed.
+ *
+ * Data is made once. JSON that a program imports, and what it wraps in `shared`, costs nothing per split.
+ *
+ * Values arrive as they were, or not at all. What `map` returns, `emit` is given and `combine` and `reduce` return is
+ * carried exactly, at any depth: `new Uint32Array(256)` is one in `job.value` too, and so are Map, Set, Date, bigints of
+ * any size, NaN, Infinity, −0 and undefined. A promise, a function, a symbol, an instance of a class, an array with holes
+ * and a cycle are faults that say where: `map returned a value that cannot be carried: $.sum is a function`. Where a value
+ * is shown as JSON, what JSON lacks is an object whose "$" names it: `{"$":"number","v":"Infinity"}`,
+ * `{"$":"Uint32Array","v":[0,1]}`, `{"$":"Map","v":[["a",1]]}`.
+ *
+ * Everything happens at once. Programs are synchronous: what is emitted or written after `map` has returned, and a promise
+ * that is rejected and nobody handles, fail their packet.
  */
 import type { ProgramLimits } from "../runtime/program/program.ts";
 import type { ColumnType, RaggedRows, ReaderSpec, TextEncoding } from "../runtime/program/readers.ts";
@@ -59,6 +75,23 @@ export interface GroupsContext<Args, State, Value> extends ProgramContext<Args, 
   /** Adds a value under a key. Values of one key are combined within the split, and again between splits. */
   readonly emit: (key: string, value: Value) => void;
 }
+
+/** Which groups a job gives: see `top`. */
+export interface Top {
+  readonly top: number;
+}
+export interface TopBy<Value> extends Top {
+  readonly by: (value: Value, key: string) => number | bigint;
+}
+
+/** Nothing, where what was computed would be lost: a promise too. */
+type Nothing = void | undefined;
+
+/** Refuses what is not there yet. */
+type Now<Value, Name extends string> =
+  Value extends PromiseLike<unknown>
+    ? { readonly [name in Name]: "programs are synchronous: no promise" }
+    : unknown;
 
 export interface BytesContext<Args, State> extends ProgramContext<Args, State> {
   /** Appends to the split's output; a string is written as UTF-8. */
@@ -104,7 +137,8 @@ export interface ListProgram<Rec, Value, State, Args, Result>
 export interface GroupsProgram<Rec, Value, State, Args, Result>
   extends ProgramParts<Rec, State, Args>, JobTypes<Args, [key: string, value: Result][]> {
   readonly yields: "groups";
-  readonly map: (record: Rec, context: GroupsContext<Args, State, Value>) => void;
+  /** Returns nothing: it emits. */
+  readonly map: (record: Rec, context: GroupsContext<Args, State, Value>) => Nothing;
   /**
    * Folds two values of one key, and must not mind the grouping. Annotate its parameters to give the values a type:
    * `combine: (a: number, b: number) => a + b`. Without it all values of a key travel to where they are reduced.
@@ -112,30 +146,103 @@ export interface GroupsProgram<Rec, Value, State, Args, Result>
   readonly combine?: (a: Value, b: Value) => Value;
   /** Makes a key's result of its values: one value where there is a `combine`, otherwise all that were emitted. */
   readonly reduce?: (key: string, values: Value[], args: Args) => Result;
+  /** Fewer groups than all: `result: top(10)`. */
+  readonly result?: Top | TopBy<Result>;
 }
 
 /** A job gives bytes: what `map` wrote or returned, in the order of the input. They are stored as a file. */
 export interface BytesProgram<Rec, State, Args>
   extends ProgramParts<Rec, State, Args>, JobTypes<Args, undefined> {
   readonly yields: "bytes";
-  readonly map: (record: Rec, context: BytesContext<Args, State>) => Uint8Array | string | void;
+  readonly map: (record: Rec, context: BytesContext<Args, State>) => Uint8Array | string | Nothing;
 }
 
 /** Says what a program is. Returns it unchanged; its use is the types, and that it reads well. */
 export function defineProgram<Rec, Value, State = undefined, Args = unknown, Result = Value>(
-  program: ValueProgram<Rec, Value, State, Args, Result>,
+  program: ValueProgram<Rec, Value, State, Args, Result> &
+    Now<Value, "map"> &
+    Now<State, "init"> &
+    Now<Result, "reduce">,
 ): ValueProgram<Rec, Value, State, Args, Result>;
 export function defineProgram<Rec, Value, State = undefined, Args = unknown, Result = Value[]>(
-  program: ListProgram<Rec, Value, State, Args, Result>,
+  program: ListProgram<Rec, Value, State, Args, Result> &
+    Now<Value, "map"> &
+    Now<State, "init"> &
+    Now<Result, "reduce">,
 ): ListProgram<Rec, Value, State, Args, Result>;
 export function defineProgram<Rec, Value, State = undefined, Args = unknown, Result = Value>(
-  program: GroupsProgram<Rec, Value, State, Args, Result>,
+  program: GroupsProgram<Rec, Value, State, Args, Result> & Now<State, "init"> & Now<Result, "reduce">,
 ): GroupsProgram<Rec, Value, State, Args, Result>;
 export function defineProgram<Rec, State = undefined, Args = unknown>(
-  program: BytesProgram<Rec, State, Args>,
+  program: BytesProgram<Rec, State, Args> & Now<State, "init">,
 ): BytesProgram<Rec, State, Args>;
 export function defineProgram(program: unknown): unknown {
   return program;
+}
+
+/**
+ * The `n` largest groups, the largest first, instead of all groups by their keys: `result: top(10)`. Groups are compared by
+ * their values (what `reduce` returned, where there is one), or by the number that `by` makes of a value and its key; of two
+ * that are as large, the one whose key comes first is the larger. NaN, and what is no number, is a fault. It is applied when
+ * everything is combined, so the answer does not depend on how the input was split.
+ */
+export function top(n: number): Top;
+export function top<Value>(
+  n: number,
+  options: { readonly by: (value: Value, key: string) => number | bigint },
+): TopBy<Value>;
+export function top(
+  n: number,
+  options: { readonly by?: (value: never, key: string) => number | bigint } = {},
+): Top {
+  return { top: n, ...options };
+}
+
+/** A typed array that nobody can write to. `at` is as fast as an index into an array, an index is slower. */
+export interface SharedArray<Element> extends Iterable<Element> {
+  readonly length: number;
+  readonly [index: number]: Element;
+  at(index: number): Element | undefined;
+  indexOf(element: Element, from?: number): number;
+}
+
+type SharedElement<Value> = Value extends BigInt64Array | BigUint64Array
+  ? bigint
+  : Value extends ArrayBufferView & { readonly BYTES_PER_ELEMENT: number }
+    ? number
+    : never;
+
+/** A table as packets see it: plain objects and arrays frozen, everything else as something that can only be read. */
+export type Shared<Value> = Value extends (...args: never[]) => unknown
+  ? never
+  : Value extends ReadonlyMap<infer Key, infer Entry>
+    ? Pick<
+        ReadonlyMap<Shared<Key>, Shared<Entry>>,
+        "get" | "has" | "size" | "keys" | "values" | "entries" | "forEach"
+      > &
+        Iterable<[Shared<Key>, Shared<Entry>]>
+    : Value extends ReadonlySet<infer Element>
+      ? Pick<ReadonlySet<Shared<Element>>, "has" | "size" | "keys" | "values" | "entries" | "forEach"> &
+          Iterable<Shared<Element>>
+      : Value extends ArrayBufferView
+        ? SharedArray<SharedElement<Value>>
+        : Value extends object
+          ? { readonly [Name in keyof Value]: Shared<Value[Name]> }
+          : Value;
+
+/** What a sandbox gives to modules: see bundle.ts. */
+declare const $packetfs: { readonly shared: (make: () => unknown) => unknown } | undefined;
+
+/**
+ * A table that is made once instead of for each split, and that nobody can write to:
+ *
+ *   const WEIGHTS = shared(() => new Map(words.map((word, index) => [word, index])));
+ *
+ * It is for the scope of a module, and for data: a function, a promise or an instance of a class in it is a fault that says
+ * where, and so is a Date, an ArrayBuffer or a DataView, which could be written to.
+ */
+export function shared<Value>(make: () => Value): Shared<Value> {
+  return (typeof $packetfs === "undefined" ? make() : $packetfs.shared(make)) as Shared<Value>;
 }
 
 // Readers. Records are the same whatever the splits are, but for `bytes()` and `blocks()`, whose records are splits. A line,

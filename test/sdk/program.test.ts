@@ -1,7 +1,18 @@
 /** What `defineProgram` infers is checked by the compiler; this file compiling is half of the test. */
 import { describe, expect, expectTypeOf, it } from "vitest";
 import type { JobResult, PacketFS } from "../../sdk/packetfs.ts";
-import { blocks, bytes, columns, csv, defineProgram, jsonLines, lines } from "../../sdk/program.ts";
+import {
+  blocks,
+  bytes,
+  columns,
+  csv,
+  defineProgram,
+  jsonLines,
+  lines,
+  shared,
+  top,
+} from "../../sdk/program.ts";
+import type { Shared, SharedArray } from "../../sdk/program.ts";
 
 describe("readers", () => {
   it("are plain data, as the sandbox takes it", () => {
@@ -51,6 +62,92 @@ describe("readers", () => {
       map: (row) => row.n,
       combine: (a, b) => a + b,
     });
+  });
+});
+
+describe("what would be lost", () => {
+  // None of these is run: each line compiles only because what it says is an error.
+  it("does not compile", () => {
+    // @ts-expect-error a promise
+    defineProgram({ input: lines(), map: async () => 1 });
+    // @ts-expect-error a promise
+    defineProgram({ input: lines(), map: async () => 1, combine: (a) => a });
+    // @ts-expect-error a promise
+    defineProgram({ input: lines(), map: () => 1, combine: async (a: number, _b: number) => a });
+    const later = async (n: number): Promise<number> => n;
+    // @ts-expect-error a promise
+    defineProgram({ input: lines(), map: () => 1, combine: Math.max, reduce: later });
+    // @ts-expect-error a promise
+    defineProgram({ input: lines(), init: async () => 1, map: () => 1 });
+    // @ts-expect-error a promise
+    defineProgram({ input: lines(), yields: "groups", map: async (_line, { emit }) => emit("k", 1) });
+    // @ts-expect-error a promise
+    defineProgram({ input: lines(), yields: "bytes", map: async (line, { write }) => write(line) });
+    // @ts-expect-error returned beside what is emitted
+    defineProgram({ input: lines(), yields: "groups", map: (line, { emit }) => (emit(line, 1), line) });
+    // @ts-expect-error returned beside what is written, and no bytes
+    defineProgram({ input: lines(), yields: "bytes", map: (line) => line.length });
+    const table = shared(() => ({ list: [1], bytes: new Uint8Array(2) }));
+    const writes = (): void => {
+      // @ts-expect-error unwritable
+      table.list[0] = 2;
+      // @ts-expect-error unwritable
+      table.bytes[0] = 2;
+    };
+    expect(writes).toBeTypeOf("function");
+  });
+
+  it("is nothing where a program emits or writes", () => {
+    defineProgram({ input: lines(), yields: "groups", map: (line, { emit }) => emit(line, 1) });
+    defineProgram({
+      input: lines(),
+      yields: "groups",
+      map: (line, { emit }) => line.split("").forEach((c) => emit(c, 1)),
+    });
+    defineProgram({
+      input: lines(),
+      yields: "groups",
+      map: (line, { emit }) => {
+        if (line === "") return;
+        emit(line, 1);
+      },
+    });
+    defineProgram({ input: lines(), yields: "bytes", map: (line, { write }) => write(line) });
+    defineProgram({ input: lines(), yields: "bytes", map: (line) => (line === "" ? undefined : line) });
+  });
+});
+
+describe("shared and top", () => {
+  it("have the types of what packets see", () => {
+    const table = shared(() => ({
+      byKey: new Map([["a", [1]]]),
+      seen: new Set(["x"]),
+      crc: new Uint32Array(2),
+    }));
+    expectTypeOf(table.byKey.get("a")).toEqualTypeOf<readonly number[] | undefined>();
+    expectTypeOf(table.seen.has("x")).toEqualTypeOf<boolean>();
+    expectTypeOf(table.crc).toEqualTypeOf<SharedArray<number>>();
+    expectTypeOf<Shared<BigInt64Array>>().toEqualTypeOf<SharedArray<bigint>>();
+    expectTypeOf<Shared<() => 1>>().toEqualTypeOf<never>();
+    expect(table.crc[1]).toBe(0);
+    const words = defineProgram({
+      input: lines(),
+      yields: "groups",
+      map: (line, { emit }) => emit(line, 1),
+      combine: (a: number, b: number) => a + b,
+      result: top(10),
+    });
+    expectTypeOf(words.result!.top).toEqualTypeOf<number>();
+    expect(words.result).toEqual({ top: 10 });
+    const sums = defineProgram({
+      input: lines(),
+      yields: "groups",
+      map: (line, { emit }) => emit(line, 1),
+      combine: (a: number, b: number) => a + b,
+      reduce: (_key, [sum]) => ({ sum: sum ?? 0 }),
+      result: top(3, { by: ({ sum }: { readonly sum: number }) => sum }),
+    });
+    expect(sums.result).toMatchObject({ top: 3 });
   });
 });
 

@@ -3,7 +3,7 @@
  * built-ins, the global object, and what the prelude hands to programs.
  */
 export interface Freeze {
-  /** The global object, and everything that is reachable from it or from syntax. */
+  /** The global object, and everything that is reachable from it or from syntax. Comes before anything else is frozen. */
   realm(): void;
   /** A value and everything that is reachable from it; returns the value. */
   deep<Value>(value: Value): Value;

@@ -82,8 +82,6 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const { limits, yields } = description;
   const { outputBytes, logBytes } = limits;
   const freeze = parts.makeFreeze();
-  const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
-  const tables = parts.makeTables(freeze, () => valueCodec);
   const codec = parts.makeTextCodec(p);
   const faults = parts.makeFaults(p, codes, faultTextMax);
   const output = parts.makeOutput(p, { codec, faults, outputLimit: codes.outputLimit });
@@ -92,6 +90,8 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   parts.lockDown(p);
   parts.installTextGlobals(p, codec);
   freeze.realm();
+  const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
+  const tables = parts.makeTables(freeze, () => valueCodec);
   const loop = parts.makeFrameLoop(p, {
     codec,
     faults,
