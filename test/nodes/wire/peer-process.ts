@@ -19,6 +19,10 @@ const { OK, WANT, FILE_REQUEST, FILE_DATA } = MessageType;
 export const HUB_SECRET: Uint8Array = new Uint8Array(32).fill(1);
 export const CLIENT_SECRET: Uint8Array = new Uint8Array(32).fill(2);
 
+/** What a bomb sends: more than a machine should take in one message. */
+export const BOMB_BYTES: number = 4 * 1024 * 1024 * 1024;
+const BOMB_PARTS = 4096;
+
 async function serve(port: number): Promise<void> {
   const allowList = new AllowList();
   const { signingKey, curveKey } = Identity.fromSecret(CLIENT_SECRET);
@@ -79,8 +83,8 @@ async function bomb(address: string): Promise<void> {
     await socket.send(step.parts);
   }
   process.send?.("in");
-  const part = new Uint8Array(1024 * 1024);
-  await socket.send(Array.from({ length: 4_000 }, () => part));
+  const part = new Uint8Array(BOMB_BYTES / BOMB_PARTS);
+  await socket.send(Array.from({ length: BOMB_PARTS }, () => part));
   for (;;) await socket.receive();
 }
 

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { setTimeout } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
-import { PEER_LOST_MS } from "../../../nodes/limits.ts";
+import { PEER_LOST_MS, PING_INTERVAL_MS } from "../../../nodes/limits.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { dial, Redialer } from "../../../nodes/wire/zeromq/dial.ts";
@@ -14,7 +14,7 @@ import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { createContext, createDealer } from "../../../nodes/wire/zeromq/sockets.ts";
 import { list, openNetwork } from "./network.ts";
-import { CLIENT_SECRET, HUB_SECRET } from "./peer-process.ts";
+import { BOMB_BYTES, CLIENT_SECRET, HUB_SECRET } from "./peer-process.ts";
 import { chooseRoutingId } from "./raw-peer.ts";
 
 const { OK, WANT, EXEC, FILE_REQUEST } = MessageType;
@@ -58,15 +58,16 @@ test("bytes between processes arrive whole and in order", async () => {
   await link.close();
 });
 
-test("a server killed in mid-request is a lost node within four seconds", async () => {
+test("a server killed in mid-request is a lost node by the end of its connection, not by its silence", async () => {
   const { child, said: address } = await start("serve", "0");
   const link = await connect(address);
   const asked = link.request({ type: EXEC });
   await once(child, "message");
-  const killedAt = performance.now();
   child.kill("SIGKILL");
-  await expect(asked).rejects.toMatchObject({ code: "PFS_NODE_LOST" });
-  expect(performance.now() - killedAt).toBeLessThan(4_000);
+  await expect(asked).rejects.toMatchObject({
+    code: "PFS_NODE_LOST",
+    data: { reason: expect.stringContaining("connection") },
+  });
 });
 
 test("a client killed in mid-request is noticed by the server, and its request withdrawn", async () => {
@@ -93,8 +94,12 @@ test("a server that stands still is lost after a while, and can be dialed again 
   await once(child, "message");
   child.kill("SIGSTOP");
   const stoppedAt = performance.now();
-  await expect(asked).rejects.toMatchObject({ code: "PFS_NODE_LOST" });
-  expect(performance.now() - stoppedAt).toBeLessThan(PEER_LOST_MS + 2_500);
+  await expect(asked).rejects.toMatchObject({
+    code: "PFS_NODE_LOST",
+    data: { reason: "it has been silent for too long" },
+  });
+  // Not before, by the clock that both go by; how long after is the machine's business.
+  expect(performance.now() - stoppedAt).toBeGreaterThan(PEER_LOST_MS - 2 * PING_INTERVAL_MS);
   const late = dial({
     address,
     server: hub,
@@ -138,7 +143,8 @@ test("a message of parts without end is noticed before it fills memory, and its 
   while (!network.events.some(({ kind }) => kind === "attacked")) await setTimeout(10);
   clearInterval(watch);
   expect(network.events.find(({ kind }) => kind === "attacked")).toMatchObject({ id: client.id });
-  expect(peak - before).toBeLessThan(1024 * 1024 * 1024);
+  // Long before all of it came.
+  expect(peak - before).toBeLessThan(BOMB_BYTES / 2);
   expect(await honest.closed).toMatchObject({ code: "PFS_NODE_LOST" });
   await (await network.dial()).request({ type: WANT });
   await expect(connect(network.address)).rejects.toMatchObject({ code: "PFS_PEER_REFUSED" });

@@ -3,15 +3,15 @@
  * get lost; whatever happens, every request ends once, with its own answer or with an error.
  */
 import { describe, expect, test } from "vitest";
-import { MessageType } from "../../../packets/envelope.ts";
+import { MessageType, encodeEnvelope } from "../../../packets/envelope.ts";
 import type { Priority } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
-import { LINK_WINDOW_BYTES, PEER_LOST_MS, TICK_MS } from "../../../nodes/limits.ts";
+import { LINK_QUEUE_BYTES_MAX, LINK_WINDOW_BYTES, PEER_LOST_MS, TICK_MS } from "../../../nodes/limits.ts";
 import { SessionCore } from "../../../nodes/wire/session/session-core.ts";
 import { closedHere } from "../../../nodes/wire/session/errors.ts";
 import { Random } from "../../packets/seed.ts";
 
-const { OK, WANT, FILE_DATA, EXEC } = MessageType;
+const { OK, WANT, FILE_DATA, EXEC, PING } = MessageType;
 
 interface Faults {
   readonly twice: number;
@@ -259,6 +259,20 @@ test("a peer that never takes anything is too slow in the end", () => {
   expect(core.closed).toMatchObject({ code: "PFS_PEER_SLOW", data: { peer: "peer" } });
   expect(core.bufferedBytes).toBe(0);
   expect(() => core.ask({ type: WANT }, {}, 0)).toThrow(expect.objectContaining({ code: "PFS_PEER_SLOW" }));
+});
+
+test("a flood of PING from a peer that does not listen ends its session before it fills memory", () => {
+  const core = new SessionCore("peer", 0);
+  let said = 0;
+  let most = 0;
+  while (core.closed === undefined && said < 1_000_000) {
+    core.receive([encodeEnvelope({ type: PING, priority: 0, counter: ++said })], 0);
+    most = Math.max(most, core.bufferedBytes);
+  }
+  expect(core.closed).toMatchObject({ code: "PFS_PEER_SLOW" });
+  expect(most).toBeGreaterThan(LINK_QUEUE_BYTES_MAX / 2);
+  expect(most).toBeLessThanOrEqual(LINK_QUEUE_BYTES_MAX);
+  expect(core.bufferedBytes).toBe(0);
 });
 
 test("a request that was withdrawn before it left does not leave", () => {

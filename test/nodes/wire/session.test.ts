@@ -22,12 +22,14 @@ async function until(isTrue: () => boolean): Promise<void> {
 test.concurrent("both sides know who the other is", async ({ expect }) => {
   const network = await openNetwork({ features: ["swarm"] });
   const identity = Identity.create();
+  const executors = [{ name: "cpu", capacity: { js: 4 }, edition: "v8-1-icu-2" }];
   const near = await network.dial({
     identity,
     role: "node",
     label: "küche",
     listen: "10.0.0.1:7000",
     features: ["gpu", "zstd"],
+    executors,
   });
   const far = await network.accepted(near);
   const { id, signingKey, curveKey } = identity;
@@ -39,6 +41,7 @@ test.concurrent("both sides know who the other is", async ({ expect }) => {
     label: "küche",
     address: "10.0.0.1:7000",
     features: ["gpu", "zstd"],
+    executors,
     version: 1,
   });
   expect(near.peer).toMatchObject({ id: network.hub.id, role: "hub", label: "hub", features: ["swarm"] });
@@ -166,7 +169,7 @@ test.concurrent("a redialer comes back when the server does, and says hello anew
     identity,
     role: "node",
     label: "node",
-    timeoutMs: 300,
+    timeoutMs: 2_000,
     onLink: (link) => links.push(link),
     onFailure: (error) => failures.push(error),
   });
