@@ -1,8 +1,10 @@
 /** A node: lends its workers and its store to a hub, and fetches what it lacks from whoever has it. */
+import { EventEmitter } from "node:events";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { PacketfsError } from "../packets/errors.ts";
 import { MessageType } from "../packets/envelope.ts";
+import type { EventMap } from "../runtime/contracts/events.ts";
 import type { Executor } from "../runtime/contracts/executor.ts";
 import { Runtime } from "../runtime/machine.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
@@ -51,12 +53,15 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
   const allowList = new AllowList();
   let links: PeerLinks | undefined;
   const peers = async (): Promise<Awaited<ReturnType<PeerLinks["chunks"]>>> => (await links?.chunks()) ?? [];
+  const events = new EventEmitter<EventMap>();
+  events.on("repair", ({ text }) => options.onEvent?.(`store: ${text}`));
   const runtime = await Runtime.open({
     directory,
+    events,
     id: "node",
     label,
     workers,
-    source: (store, events) => new PeerSource({ store, peers, events }),
+    source: (store) => new PeerSource({ store, peers, events }),
   });
   try {
     const identity = await loadIdentity(join(directory, "node.identity"));

@@ -26,6 +26,8 @@ export interface RuntimeOptions {
   readonly label: string;
   /** Packets with large inputs to work on at once; 0 for a machine that only stores. By default one per core. */
   readonly workers?: number | undefined;
+  /** Whoever wants to hear of what happens while it opens brings the emitter along. */
+  readonly events?: Events | undefined;
   /** Where chunks come from that the store may lack, closed with it; the store itself by default. */
   readonly source?: ((store: Store, events: Events) => ChunkSource & AsyncDisposable) | undefined;
 }
@@ -34,18 +36,19 @@ export class Runtime implements AsyncDisposable {
   readonly store: Store;
   readonly source: ChunkSource & AsyncDisposable;
   /** What happens here, for whoever wants to watch. */
-  readonly events: Events = new EventEmitter<EventMap>();
+  readonly events: Events;
   readonly executor: LocalExecutor | undefined;
   readonly #id: string;
   readonly #threads: number;
   readonly #processes: ProcessSource = { take: (options) => this.#warmSpares().take(options) };
   #spares: SpareExecutors | undefined;
 
-  private constructor(store: Store, options: RuntimeOptions) {
+  private constructor(store: Store, events: Events, options: RuntimeOptions) {
     const { id, label, workers = availableParallelism() } = options;
     this.store = store;
+    this.events = events;
     this.#id = id;
-    this.source = options.source?.(store, this.events) ?? store;
+    this.source = options.source?.(store, events) ?? store;
     // A machine without workers still looks into programs for others.
     this.#threads = Math.max(1, workers);
     if (workers === 0) return;
@@ -62,7 +65,8 @@ export class Runtime implements AsyncDisposable {
 
   /** Rejects as `Store.open` does. */
   static async open(options: RuntimeOptions): Promise<Runtime> {
-    return new Runtime(await Store.open(options.directory), options);
+    const events = options.events ?? new EventEmitter<EventMap>();
+    return new Runtime(await Store.open(options.directory, { events }), events, options);
   }
 
   /** Those that run packets here: none on a machine that only stores. */

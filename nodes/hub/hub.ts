@@ -3,9 +3,11 @@
  *
  *   client ──▶ chunks, names, jobs ──▶ hub ◀── chunks, lanes ──▶ node
  */
+import { EventEmitter } from "node:events";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { PacketfsError } from "../../packets/errors.ts";
+import type { EventMap } from "../../runtime/contracts/events.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import type { Jobs } from "../../runtime/job/jobs.ts";
 import type { Executor } from "../../runtime/contracts/executor.ts";
@@ -46,12 +48,15 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   const { store: directory, label = hostname(), workers } = options;
   const members = new Members(new ExecutorList());
   const peers = async (): Promise<Members["chunks"]> => members.chunks;
+  const events = new EventEmitter<EventMap>();
+  events.on("repair", ({ text }) => options.onEvent?.(`store: ${text}`));
   const runtime = await Runtime.open({
     directory,
+    events,
     id: HUB_ID,
     label,
     workers,
-    source: (store, events) => new PeerSource({ store, peers, events }),
+    source: (store) => new PeerSource({ store, peers, events }),
   });
   try {
     const secrets = await loadSecrets(directory);

@@ -191,7 +191,7 @@ test("only one writes at a time, and the second learns who does", async () => {
     code: "PFS_STORE_BUSY",
     data: { directory: directory.path, pid: process.pid },
   });
-  const waiting = Store.open(directory.path);
+  const waiting = Store.open(directory.path, { lockWaitMs: 60_000 });
   await put(first, "a", randomBytes("busy", 1000));
   await first.close();
   await using second = await waiting;
