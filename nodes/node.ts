@@ -22,9 +22,8 @@ import { Role } from "./wire/link.ts";
 import type { ExecutorOffer, Link } from "./wire/link.ts";
 import { Redialer } from "./wire/zeromq/dial.ts";
 import { AllowList } from "./wire/trust/allow-list.ts";
-import { WireServer } from "./wire/zeromq/server.ts";
+import { describeWireEvent, WireServer } from "./wire/zeromq/server.ts";
 import { parseToken } from "./wire/trust/token.ts";
-import { describeWireEvent } from "./wire/zeromq/events.ts";
 
 export interface JoinOptions {
   /** The join token that the hub printed. */

@@ -16,7 +16,6 @@ const ROOT_FILES = readdirSync(ROOT, { withFileTypes: true })
   .map(({ name }) => name)
   .toSorted();
 const DOCUMENTS = [...ROOT_FILES.filter((name) => name.endsWith(".md")), "packets/SPEC.md"];
-const SOURCES = LAYERS.flatMap(sourcesIn).map(({ path }) => path);
 
 function read(path: string): string {
   return readFileSync(join(ROOT, path), "utf8");
@@ -113,45 +112,6 @@ describe("README.md", () => {
   test("and CONTRIBUTING.md has a reason for every dependency", () => {
     const contributing = read("CONTRIBUTING.md");
     expect(Object.keys(packageJson.dependencies).filter((name) => !contributing.includes(name))).toEqual([]);
-  });
-});
-
-describe.skip("ARCHITECTURE.md", () => {
-  const text = read("ARCHITECTURE.md");
-
-  test("names files of which there is one", () => {
-    const names = new Set(text.match(/(?<![\w/-])[\w./-]+\.ts\b/g));
-    expect(names.size).toBeGreaterThan(100);
-    const wrong = [...names].flatMap((name) => {
-      if (existsSync(join(ROOT, name))) return [];
-      const found = SOURCES.filter((path) => path.endsWith(`/${name}`));
-      return found.length === 1 ? [] : [`${name}: ${found.length}`];
-    });
-    expect(wrong).toEqual([]);
-  });
-
-  test("says where to look in paths from the root", () => {
-    const [, table = ""] = text.split("## Where to look\n");
-    const rows = table
-      .split("\n")
-      .filter((line) => line.startsWith("| "))
-      .slice(1);
-    expect(rows.length).toBeGreaterThanOrEqual(20);
-    const paths = rows.flatMap((row) => [...row.matchAll(/`([\w./-]+\.[a-z]+)`/gi)].map(([, path]) => path!));
-    expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
-    for (const row of rows) expect(row).toMatch(/`[\w./-]+\.[a-z]+`/i);
-  });
-
-  test("names folders that there are", () => {
-    const [, folders = ""] = text.split("## What each folder is\n");
-    let layer = "";
-    for (const line of folders.split("\n## ")[0]!.split("\n")) {
-      layer = /^\*\*`([a-z]+\/)`\*\*/.exec(line)?.[1] ?? layer;
-      for (const [, name] of line.matchAll(/`([a-z0-9/-]+\/)`/g)) {
-        const isThere = ["", layer, `${layer}sandbox/`].some((above) => existsSync(join(ROOT, above, name!)));
-        expect({ name, isThere }).toEqual({ name, isThere: true });
-      }
-    }
   });
 });
 

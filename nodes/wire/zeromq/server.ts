@@ -22,6 +22,9 @@ import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 import { SessionLink } from "../session/session-link.ts";
 import type { WireEvent } from "./events.ts";
 
+/** What a server tells its owner beside its links, in words for people. */
+export { describeWireEvent } from "./events.ts";
+
 export interface WireServerOptions {
   readonly identity: Identity;
   /** Asked at every connection; removing an entry ends its sessions. */
