@@ -106,7 +106,7 @@ interface ProgramParts<Rec, State, Args> {
    * `args` a type: `init: (args: { pattern: string }) => new RegExp(args.pattern)`.
    */
   readonly init?: (args: Args) => State;
-  /** What one packet may use: by default 10 s, 256 MiB of memory, 64 MiB of output and 16 KiB of console output. */
+  /** What one packet may use: by default 10 s of CPU time, 256 MiB of memory, 64 MiB of output and 16 KiB of console output. */
   readonly limits?: Partial<ProgramLimits>;
 }
 

@@ -5,9 +5,12 @@ import type { ReaderSpec } from "./readers.ts";
 
 /** What a program may use, per packet. */
 export interface ProgramLimits {
+  /** CPU time: waiting for its input, or for a CPU, does not count, nor does being stopped. */
   readonly timeMs: number;
   readonly memoryBytes: number;
+  /** What it may yield, */
   readonly outputBytes: number;
+  /** and what of its console output is kept. */
   readonly logBytes: number;
 }
 

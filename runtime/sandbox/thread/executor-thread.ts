@@ -163,8 +163,11 @@ function bytesOf(text: string): Uint8Array<ArrayBuffer> {
 
 /** What the system calls this thread, 0 where it does not say. */
 function threadNumber(): number {
-  if (process.platform !== "linux") return 0;
-  return Number(/[0-9]+$/.exec(readlinkSync("/proc/thread-self"))?.[0] ?? 0);
+  try {
+    return Number(/[0-9]+$/.exec(readlinkSync("/proc/thread-self"))?.[0] ?? 0);
+  } catch {
+    return 0;
+  }
 }
 
 /** Loads what the first program would have to wait for. */
