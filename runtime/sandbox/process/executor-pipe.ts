@@ -35,8 +35,8 @@ export interface ExecutorEnd {
 export interface Expected {
   /** CPU time that the call may take on its thread, without the grace. */
   readonly limitMs: number;
-  /** Wall-clock time after which it is given up whatever it used; a generous one by default. */
-  readonly ceilingMs?: number;
+  /** Wall-clock time after which it is given up whatever it used. */
+  readonly ceilingMs: number;
   /** Bytes that the answer's body may have. */
   readonly bodyBytesMax: number;
   readonly kinds: readonly MessageKind[];
@@ -51,7 +51,7 @@ export interface Answer {
   readonly cpuMs: number;
 }
 
-interface Call extends Required<Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax">> {
+interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> {
   readonly id: number;
   readonly kind: MessageKind;
   readonly word: number;
@@ -163,7 +163,7 @@ export class ExecutorPipe {
   ): Promise<Answer> {
     if (this.#end !== undefined) return Promise.reject(endedError(this.#end));
     if (this.pending >= EXECUTOR_QUEUE_MAX) return Promise.reject(busyError());
-    const { limitMs, ceilingMs = ceilingOf(limitMs), bodyBytesMax, kinds, check } = expected;
+    const { limitMs, ceilingMs, bodyBytesMax, kinds, check } = expected;
     const id = (this.#lastCall = (this.#lastCall % 0xffff_ffff) + 1);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const answer = (given: Answer): boolean => {

@@ -17,7 +17,7 @@ import {
 } from "../../limits.ts";
 import { SandboxErrorCode } from "../../errors.ts";
 import { invalidProgram, parseDescription } from "../../program/manifest.ts";
-import { ExecutorPipe } from "./executor-pipe.ts";
+import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
 import type { Answer, EndReason, ExecutorEnd } from "./executor-pipe.ts";
 import { EXTENT_NUMBERS, decodeOutcome, outcomeBytesMax, encodeImage, MessageKind } from "./protocol.ts";
 import type { FrameOutcome } from "./protocol.ts";
@@ -42,6 +42,8 @@ export interface ExecutorOptions {
   readonly sharedMemoryBytes: number;
   /** CPU time that evaluating a program's module may take; PROGRAM_LOAD_TIME_MS unless given. */
   readonly loadTimeMs?: number;
+  /** Wall-clock time after which a call is given up, whatever it used; a generous one (ceilingOf) unless given. */
+  readonly ceilingMs?: number;
 }
 
 export interface LaneProgram {
@@ -79,6 +81,7 @@ export class ExecutorProcess implements AsyncDisposable {
   readonly ended: Promise<ExecutorEnd>;
   readonly #pipe: ExecutorPipe;
   #loadTimeMs: number;
+  #ceilingMs: number | undefined;
   readonly #lanes = new Map<number, LoadedLane>();
 
   private constructor(
@@ -91,6 +94,7 @@ export class ExecutorProcess implements AsyncDisposable {
     this.sharedMemory = sharedMemory;
     this.walls = walls;
     this.#loadTimeMs = options.loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
+    this.#ceilingMs = options.ceilingMs;
     this.#pipe = new ExecutorPipe(child, clocks, options.rssBytesMax);
     this.ended = this.#pipe.ended.finally(() => sharedMemory.close());
   }
@@ -120,12 +124,14 @@ export class ExecutorProcess implements AsyncDisposable {
    * Takes other options than it was started with, as long as nothing was loaded. Returns false when it cannot: other
    * threads or more shared memory need another process.
    */
-  adapt({ threads, rssBytesMax, sharedMemoryBytes, loadTimeMs }: ExecutorOptions): boolean {
+  adapt(options: ExecutorOptions): boolean {
+    const { threads, rssBytesMax, sharedMemoryBytes, loadTimeMs, ceilingMs } = options;
     if (threads !== this.threads || sharedMemoryBytes > this.sharedMemory.capacity || this.closed)
       return false;
     if (this.#lanes.size > 0 || !this.#pipe.limitMemory(rssBytesMax)) return false;
     this.sharedMemory.limit(sharedMemoryBytes);
     this.#loadTimeMs = loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
+    this.#ceilingMs = ceilingMs;
     return true;
   }
 
@@ -184,10 +190,11 @@ export class ExecutorProcess implements AsyncDisposable {
     thread?: number,
   ): Promise<Answer> {
     const limitMs = this.#loadTimeMs;
+    const ceilingMs = this.#ceilingMs ?? ceilingOf(limitMs);
     const wanted = kind === MessageKind.inspect ? MessageKind.described : MessageKind.loaded;
     const kinds = [wanted, MessageKind.invalid];
     try {
-      return await this.#pipe.call(kind, lane, body, { limitMs, bodyBytesMax, kinds }, thread);
+      return await this.#pipe.call(kind, lane, body, { limitMs, ceilingMs, bodyBytesMax, kinds }, thread);
     } catch (error) {
       if (!hasCode(error, SandboxErrorCode.deadline)) throw error;
       throw invalidProgram(`it takes longer to load than ${limitMs} ms of ${TIME_SOURCE}`, error);
@@ -213,6 +220,7 @@ export class ExecutorProcess implements AsyncDisposable {
     let outcome: FrameOutcome | undefined;
     const { message } = await this.#pipe.call(MessageKind.run, lane, [numbers, frame], {
       limitMs: limits.timeMs + loadMs,
+      ceilingMs: this.#ceilingMs ?? ceilingOf(limits.timeMs),
       bodyBytesMax: outcomeBytesMax(packets, outputBytes, logBytes),
       kinds: [MessageKind.ran],
       check: ({ body }) => (outcome = decodeOutcome(body, packets)) !== undefined,

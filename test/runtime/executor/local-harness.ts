@@ -34,6 +34,8 @@ export class LocalHarness implements ExecutorHarness {
   /** Lets writing results fail, and taking a process. */
   sinkFails = false;
   takeFails = false;
+  /** When a call of a process is given up whatever CPU time it used. */
+  ceilingMs: number | undefined;
   readonly store: Store;
   /** What tests put in stays protected until the end. */
   readonly #writer: StoreWriter;
@@ -120,7 +122,9 @@ export class LocalHarness implements ExecutorHarness {
 
   async #take(options?: ExecutorOptions): Promise<ExecutorProcess> {
     if (this.takeFails) throw new SandboxError(SandboxErrorCode.startFailed, "no process can be started");
-    const process = await this.#spares.take(options);
+    const { ceilingMs } = this;
+    const wanted = ceilingMs === undefined || options === undefined ? options : { ...options, ceilingMs };
+    const process = await this.#spares.take(wanted);
     this.processes.push(process);
     return process;
   }

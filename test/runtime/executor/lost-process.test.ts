@@ -55,6 +55,7 @@ describe("a lane", () => {
   afterEach(async () => {
     harness.sinkFails = false;
     harness.takeFails = false;
+    harness.ceilingMs = undefined;
     await lane.close();
     expect(collector.offences).toEqual([]);
     expect(harness.writers).toBe(0);
@@ -111,6 +112,21 @@ describe("a lane", () => {
     await collector.answered(1);
     expect(collector.answer(3)).toMatchObject({ op: Op.FAULT, from: FaultCode.quarantined });
     expect(await textOf(3)).toMatch(/^program "victim" failed on packet 3: ended its executor process twice/);
+  });
+
+  it("runs a packet again whose process stands still, and does not blame its program", async () => {
+    harness.ceilingMs = 5000;
+    await open(`${ECHO} // stands still`);
+    harness.ceilingMs = undefined;
+    const chunk = await harness.putChunk(new Uint8Array([6]));
+    const { pid } = harness.processes.at(-1)!;
+    process.kill(pid, "SIGSTOP");
+    lane.exec(encodeFrame([exec(0, chunk, 0, 1)]));
+    await collector.answered(1);
+    expect(collector.answer(0)).toMatchObject({ op: Op.RETURN, length: 1 });
+    expect(collector.notes).toEqual([
+      expect.stringMatching(`process ${pid} of .* ended .stalled: .*5000 ms`),
+    ]);
   });
 
   it("is lost when no process can be had", async () => {

@@ -33,10 +33,10 @@ function liar(answer: string): ExecutorPipe {
   return new ExecutorPipe(child, [clock], 1e9);
 }
 
-function ask(link: ExecutorPipe): Promise<Answer> {
+function ask(link: ExecutorPipe, ceilingMs = 60_000): Promise<Answer> {
   return link.call(MessageKind.run, 1, [new Uint8Array(96)], {
     limitMs: 100,
-    ceilingMs: 400,
+    ceilingMs,
     bodyBytesMax: 100,
     kinds: [MessageKind.ran],
     check: ({ body }) => decodeOutcome(body, 1) !== undefined,
@@ -74,7 +74,10 @@ describe("an executor process is killed when it", () => {
     ],
   ])("%s", async (_name, answer) => {
     const link = liar(answer);
-    await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_STALLED", data: { ceilingMs: 400 } });
+    await expect(ask(link, 400)).rejects.toMatchObject({
+      code: "PFS_EXECUTOR_STALLED",
+      data: { ceilingMs: 400 },
+    });
     expect((await link.ended).reason).toBe("stalled");
   });
 });
