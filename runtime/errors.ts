@@ -26,7 +26,7 @@ export class JobError extends PacketfsError<JobErrorCode> {
 }
 
 export const JobErrorCode = {
-  /** A record is longer than the limit, or a row is cut off; data: at (byte of the input). */
+  /** The input is not what the reader takes; data: at (byte of the input), and file and line where they are known. */
   invalidRecord: "PFS_RECORD_INVALID",
   /** A manifest is not what it should be; data: reason. */
   invalidProgram: "PFS_PROGRAM_INVALID",

@@ -6,7 +6,18 @@ export { openLocal } from "./local.ts";
 export { connect } from "./remote.ts";
 
 // Writing programs.
-export { blocks, bytes, columns, csv, defineProgram, jsonLines, lines, shared, top } from "./program.ts";
+export {
+  blocks,
+  bytes,
+  columns,
+  csv,
+  defineProgram,
+  jsonLines,
+  lines,
+  records,
+  shared,
+  top,
+} from "./program.ts";
 export { bundleProgram } from "./bundle.ts";
 
 // Errors: match them by code.

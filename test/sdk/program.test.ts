@@ -9,17 +9,40 @@ import {
   defineProgram,
   jsonLines,
   lines,
+  records,
   shared,
   top,
 } from "../../sdk/program.ts";
-import type { Shared, SharedArray } from "../../sdk/program.ts";
+import type { Reader, Shared, SharedArray } from "../../sdk/program.ts";
 
 describe("readers", () => {
   it("are plain data, as the sandbox takes it", () => {
     expect(bytes()).toEqual({ kind: "bytes" });
     expect(bytes(64)).toEqual({ kind: "bytes", size: 64 });
     expect(blocks()).toEqual({ kind: "blocks" });
+    expect(bytes(64, { overlapBytes: 3 })).toEqual({ kind: "bytes", size: 64, overlapBytes: 3 });
     expect(lines()).toEqual({ kind: "lines" });
+    expect(lines({ encoding: "latin1", raw: true })).toEqual({
+      kind: "lines",
+      encoding: "latin1",
+      raw: true,
+    });
+    expect(records({ separator: "\r\n" })).toEqual({ kind: "records", separator: "0d0a" });
+    expect(records({ separator: Uint8Array.of(0, 255), overlapBytes: 1 })).toEqual({
+      kind: "records",
+      separator: "00ff",
+      overlapBytes: 1,
+    });
+    const separatorOf = (encoding: "utf-8" | "latin1" | "utf-16le" | "utf-16be"): unknown =>
+      records({ separator: "é", encoding });
+    expect(separatorOf("utf-8")).toMatchObject({ separator: "c3a9" });
+    expect(separatorOf("latin1")).toMatchObject({ separator: "e9" });
+    expect(separatorOf("utf-16le")).toMatchObject({ separator: "e900" });
+    expect(separatorOf("utf-16be")).toMatchObject({ separator: "00e9" });
+    expect(() => records({ separator: "€", encoding: "latin1" })).toThrow(RangeError);
+    expect(jsonLines({ bigint: true })).toEqual({ kind: "json-lines", bigint: true });
+    expect(csv({ columns: ["a"] })).toEqual({ kind: "csv", header: false, separator: ",", columns: ["a"] });
+    expect(csv({ columns: ["a"], header: true })).toMatchObject({ header: true });
     expect(jsonLines()).toEqual({ kind: "json-lines" });
     expect(csv()).toEqual({ kind: "csv", header: true, separator: "," });
     expect(csv({ header: false, separator: ";" })).toEqual({ kind: "csv", header: false, separator: ";" });
@@ -57,6 +80,31 @@ describe("readers", () => {
         context.write(row["name"] ?? "");
       },
     });
+    defineProgram({
+      input: csv({ columns: ["id", "name"], ragged: "keep" }),
+      map: (row) => {
+        expectTypeOf(row).toEqualTypeOf<Readonly<Partial<Record<"id" | "name", string>>>>();
+        return row.id?.length;
+      },
+      combine: (a, b) => a + b,
+    });
+    defineProgram({
+      input: lines({ raw: true }),
+      map: (line) => {
+        expectTypeOf(line).toEqualTypeOf<Uint8Array>();
+        return line.length;
+      },
+      combine: (a, b) => a + b,
+    });
+    defineProgram({
+      input: records({ separator: "\n\n", encoding: "utf-8", overlapBytes: 10 }),
+      map: (text, { ownLength }) => {
+        expectTypeOf(text).toEqualTypeOf<string>();
+        return ownLength;
+      },
+      combine: (a, b) => a + b,
+    });
+    expectTypeOf(records({ separator: "\0" })).toEqualTypeOf<Reader<Uint8Array>>();
     defineProgram({
       input: jsonLines<{ readonly n: number }>(),
       map: (row) => row.n,

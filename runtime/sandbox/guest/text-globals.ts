@@ -3,7 +3,7 @@ import type { Primordials } from "./primordials.ts";
 import type { TextCodec } from "./text-codec.ts";
 
 export function installTextGlobals(p: Primordials, codec: TextCodec): void {
-  const NAMES = ["utf-8", "utf8", "unicode-1-1-utf-8", "UTF-8", "UTF8"];
+  const NAMES = ["utf-8", "utf8", "unicode-1-1-utf-8", "unicode11utf8", "unicode20utf8", "x-unicode20utf8"];
   const EMPTY = new p.Uint8Array(0);
 
   /** A view of the bytes of any buffer or view. */
@@ -23,10 +23,10 @@ export function installTextGlobals(p: Primordials, codec: TextCodec): void {
     #begun = false;
 
     constructor(label = "utf-8", options: { fatal?: boolean; ignoreBOM?: boolean } = {}) {
-      if (!NAMES.includes(label))
+      if (!NAMES.includes(`${label}`.trim().toLowerCase()))
         throw new p.RangeError(`the encoding "${label}" is not supported: only utf-8 is`);
-      this.fatal = options.fatal === true;
-      this.ignoreBOM = options.ignoreBOM === true;
+      this.fatal = Boolean(options.fatal);
+      this.ignoreBOM = Boolean(options.ignoreBOM);
     }
 
     decode(source?: unknown, options: { stream?: boolean } = {}): string {
