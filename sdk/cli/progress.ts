@@ -22,6 +22,8 @@ export class Progress {
   #first: { readonly at: number; readonly done: number } | undefined;
   #done = 0;
   #steps = 0;
+  /** What the text has taken at most: a bar that grew again would only distract. */
+  #textColumns = 0;
 
   constructor(output: Output, label: string) {
     this.#output = output;
@@ -65,7 +67,8 @@ export class Progress {
       `${formatBytes(done).padStart(BYTES_COLUMNS)} of ${formatBytes(total)}`,
       ...numbers,
     ].join("  ");
-    const bar = Math.min(BAR_COLUMNS_MAX, room - displayWidth(this.#label) - displayWidth(text) - 3);
+    this.#textColumns = Math.max(this.#textColumns, displayWidth(text));
+    const bar = Math.min(BAR_COLUMNS_MAX, room - displayWidth(this.#label) - this.#textColumns - 3);
     return bar < BAR_COLUMNS_MIN
       ? truncate(`${this.#label}  ${text}`, room)
       : `${this.#label}  ${drawBar(share, bar)} ${text}`;

@@ -1,0 +1,63 @@
+/** The progress line: what it says of work whose speed is known, on a clock that the test sets. */
+import { stripVTControlCharacters } from "node:util";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Output } from "../../../sdk/cli/output.ts";
+import { Progress } from "../../../sdk/cli/progress.ts";
+
+const MB = 1_000_000;
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  Object.defineProperty(process.stderr, "columns", { value: 80, configurable: true });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** What is shown of work that begins after a while and then goes on evenly; each with the seconds that were truly left. */
+function shownOf(beginsMs: number, takesMs: number, steps: number): { left: number; text: string }[] {
+  const output = new Output({ json: false, quiet: false, verbose: false });
+  const shown: { left: number; text: string }[] = [];
+  let left = 0;
+  Object.defineProperty(output, "showsProgress", { value: true });
+  output.status = (text) => void shown.push({ left, text });
+  const progress = new Progress(output, "words");
+  progress.update(0, steps * MB);
+  vi.advanceTimersByTime(beginsMs);
+  for (let step = 1; step <= steps; step++) {
+    vi.advanceTimersByTime(takesMs / steps);
+    left = (takesMs / 1000) * (1 - step / steps);
+    progress.update(step * MB, steps * MB, `${step}/${steps} packets`);
+  }
+  return shown;
+}
+
+describe("what is left", () => {
+  it("is not guessed of work that is short, or has few steps", () => {
+    for (const [beginsMs, takesMs, steps] of [
+      [1200, 1200, 50],
+      [100, 60_000, 9],
+    ] as const) {
+      const shown = shownOf(beginsMs, takesMs, steps);
+      expect(shown.length).toBeGreaterThan(5);
+      expect(shown.filter(({ text }) => text.includes("left"))).toEqual([]);
+    }
+  });
+
+  it("is what is left of long work, however late that began", () => {
+    const told = shownOf(30_000, 60_000, 100).flatMap(({ left, text }) => {
+      const [, minutes = "0", seconds = "0"] = /(?:(\d+)m)? ?(?:(\d+)s)? left$/.exec(text) ?? [];
+      return text.endsWith(" left") ? [{ left, told: Number(minutes) * 60 + Number(seconds) }] : [];
+    });
+    expect(told.length).toBeGreaterThan(80);
+    for (const { left, told: seconds } of told) expect(Math.abs(seconds - left)).toBeLessThan(1.5);
+  });
+
+  it("fits one line of the terminal, with a bar that never grows", () => {
+    const lines = shownOf(0, 600_000, 1000).map(({ text }) => stripVTControlCharacters(text));
+    for (const line of lines) expect(line.length).toBeLessThan(80);
+    const bars = lines.map((line) => /[━─]*/.exec(line.slice("words  ".length))![0].length);
+    expect(bars[0]).toBeGreaterThan(20);
+    expect(bars).toEqual(bars.toSorted((a, b) => b - a));
+  });
+});
