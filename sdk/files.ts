@@ -48,7 +48,7 @@ export async function fileHistory(access: FileAccess, name: string): Promise<Fil
 }
 
 async function findRoot(access: FileAccess, root: Ref, file: string): Promise<NameRecord> {
-  const { length } = await describeStream(access.source, root).catch((error: unknown) => {
+  const { length = 0 } = await describeStream(access.source, root).catch((error: unknown) => {
     // Its first chunk is nowhere: nothing is stored under this root.
     throw hasCode(error, "PFS_CHUNK_MISSING") && error.data["ref"] === refToHex(root)
       ? notFound(file)

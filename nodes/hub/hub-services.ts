@@ -81,7 +81,7 @@ export class HubServices {
       if (record === undefined) throw notFound(file);
       return { name: file, root: record.root, length: record.length };
     }
-    const { length } = await describeStream(source, root).catch((error: unknown) => {
+    const { length = 0 } = await describeStream(source, root).catch((error: unknown) => {
       throw hasCode(error, WireErrorCode.chunkMissing) && error.data["ref"] === file.toLowerCase()
         ? notFound(file)
         : error;

@@ -6,7 +6,7 @@ import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { StreamWriter } from "../../packets/stream-writer.ts";
 import { INGEST_BLOCKS_MAX } from "../limits.ts";
 import type { ChunkSink, WrittenChunks } from "../contracts/chunks.ts";
-import { IS_STORED } from "./blocks.ts";
+import { IS_MATCHED, IS_STORED } from "./blocks.ts";
 import type { BlockCut } from "./blocks.ts";
 
 export interface Assembled {
@@ -108,10 +108,14 @@ export class StreamAssembly {
   /** Writes what a block yields into the stream. `refs` are those of its stored chunks. */
   #append(cut: BlockCut, refs: Uint8Array | undefined): void {
     let stored = 0;
+    let matched = 0;
     for (const [piece, kind] of cut.kinds.entries()) {
       const length = cut.sizes[piece]!;
       if (kind === IS_STORED) this.#writer.copy(refAt(refs!, stored++), 0, length);
-      else this.#writer.fill(Uint8Array.of(kind), length);
+      else if (kind === IS_MATCHED) {
+        const { ref, from } = cut.matches[matched++]!;
+        this.#writer.copy(ref, from, length);
+      } else this.#writer.fill(Uint8Array.of(kind), length);
     }
     if (cut.tail !== undefined) this.#writer.data(cut.tail);
   }

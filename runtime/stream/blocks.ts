@@ -8,6 +8,7 @@
  */
 import type { Chunker } from "../../packets/chunker.ts";
 import { INLINE_BYTES_MAX } from "../../packets/layout.ts";
+import type { BaseMatch, Matcher } from "../contracts/matcher.ts";
 import { fillingFrom } from "./sources.ts";
 import type { FillingSource } from "./sources.ts";
 
@@ -76,9 +77,13 @@ export interface BlockCut {
   readonly lengths: Uint32Array<ArrayBuffer>;
   /** The bytes of all of them. */
   readonly bytes: number;
-  /** What the block yields in order: a stored chunk (IS_STORED), or a run of one byte (its value), and its length. */
+  /**
+   * What the block yields in order, and its length: a stored chunk (IS_STORED), the next of `matches` (IS_MATCHED), or a run
+   * of one byte (its value).
+   */
   readonly kinds: readonly number[];
   readonly sizes: readonly number[];
+  readonly matches: readonly BaseMatch[];
   /** The end of a file that is too short for a chunk of its own: it stands in the stream itself. */
   readonly tail: Uint8Array | undefined;
   /** What stands from here on is not a whole chunk yet. */
@@ -86,6 +91,7 @@ export interface BlockCut {
 }
 
 export const IS_STORED = -1;
+export const IS_MATCHED = -2;
 
 /** Moves bytes of `buffer` where something between chunks is left out. */
 export function cutBlock(
@@ -94,18 +100,33 @@ export function cutBlock(
   start: number,
   end: number,
   isLast: boolean,
+  matcher?: Matcher,
 ): BlockCut {
   const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   const lengths: number[] = [];
   const kinds: number[] = [];
   const sizes: number[] = [];
+  const matches: BaseMatch[] = [];
   let tail: Uint8Array | undefined;
   let stored = start;
   let run: Run | undefined;
   let from = start;
+  let match = matcher?.match(buffer, start, end);
   while (from < end) {
-    const repeated = run !== undefined && continues(bytes, run, from, end);
-    const to = repeated ? from + run!.length : chunker.cut(buffer, from, end, isLast);
+    if (from === match?.at) {
+      matches.push(match);
+      kinds.push(IS_MATCHED);
+      sizes.push(match.length);
+      run = undefined;
+      from += match.length;
+      match = matcher!.match(buffer, from, end);
+      continue;
+    }
+    const until = match?.at ?? end;
+    const repeated = run !== undefined && continues(bytes, run, from, until);
+    const to = repeated
+      ? from + run!.length
+      : chunker.cut(buffer, from, until, isLast || match !== undefined);
     if (to === 0) break;
     if (to - from <= INLINE_BYTES_MAX && isLast && to === end) tail = buffer.slice(from, to);
     else {
@@ -120,7 +141,15 @@ export function cutBlock(
     }
     from = to;
   }
-  return { lengths: Uint32Array.from(lengths), bytes: stored - start, kinds, sizes, tail, end: from };
+  return {
+    lengths: Uint32Array.from(lengths),
+    bytes: stored - start,
+    kinds,
+    sizes,
+    matches,
+    tail,
+    end: from,
+  };
 }
 
 /** A chunk of one repeated byte. */

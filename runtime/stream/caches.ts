@@ -2,6 +2,7 @@
 import { refKey, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Stream } from "../../packets/stream-reader.ts";
+import type { Evaluator } from "../contracts/evaluator.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { STREAMS_CACHED } from "../limits.ts";
 
@@ -56,15 +57,19 @@ export class StreamCache {
   /** By ref as hex, in the order of their last use. */
   readonly #streams: Map<string, Stream> = new Map();
 
-  constructor(source: ChunkSource, signal: AbortSignal | undefined) {
+  readonly #evaluator: Evaluator | undefined;
+
+  constructor(source: ChunkSource, signal: AbortSignal | undefined, evaluator?: Evaluator) {
     this.#source = source;
     this.#signal = signal;
+    this.#evaluator = evaluator;
   }
 
-  /** Rejects with PFS_CHUNK_MISSING, PFS_CHUNK_DAMAGED, PFS_PACKET_INVALID or PFS_STREAM_INVALID. */
+  /** The stream, or, where there is an evaluator, the plain one that a derived one yields. Rejects with PFS_CHUNK_MISSING, PFS_CHUNK_DAMAGED, PFS_PACKET_INVALID or PFS_STREAM_INVALID. */
   async get(ref: Ref): Promise<Stream> {
     const key = refToHex(ref);
-    const stream = this.#streams.get(key) ?? (await readStream(this.#source, ref, this.#signal));
+    const stream =
+      this.#streams.get(key) ?? (await readStream(this.#source, ref, this.#signal, this.#evaluator));
     this.#streams.delete(key);
     this.#streams.set(key, stream);
     if (this.#streams.size > STREAMS_CACHED) this.#streams.delete(this.#streams.keys().next().value!);
@@ -72,7 +77,15 @@ export class StreamCache {
   }
 }
 
-export async function readStream(source: ChunkSource, ref: Ref, signal?: AbortSignal): Promise<Stream> {
+export async function readStream(
+  source: ChunkSource,
+  ref: Ref,
+  signal?: AbortSignal,
+  evaluator?: Evaluator,
+): Promise<Stream> {
   const [bytes] = await source.read([ref], signal);
-  return Stream.parse(bytes!);
+  const stream = Stream.parse(bytes!);
+  if (stream.isPlain || evaluator === undefined) return stream;
+  // What it answers with is read as it is: one that is derived again is refused like any other.
+  return await readStream(source, await evaluator.evaluate(ref, signal), signal);
 }

@@ -9,6 +9,7 @@ import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { checkPlan } from "../../packets/plan.ts";
 import { StreamError, StreamErrorCode } from "../errors.ts";
 import { READ_AHEAD_BYTES } from "../limits.ts";
+import type { Evaluator } from "../contracts/evaluator.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { Cursor } from "./cursor.ts";
 import { PieceBatch } from "./piece-batch.ts";
@@ -23,6 +24,8 @@ export interface ExecuteOptions {
   readonly outputBytesMax?: number | undefined;
   /** CALL within CALL. */
   readonly depthMax?: number | undefined;
+  /** Computes what derived streams yield, here and below; without one they are refused. */
+  readonly evaluator?: Evaluator | undefined;
   /** Bytes that are read at once. Twice as many are in memory. */
   readonly readAheadBytes?: number | undefined;
 }
@@ -46,7 +49,7 @@ export async function* execute(
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   signal.throwIfAborted();
-  const streams = new StreamCache(source, signal);
+  const streams = new StreamCache(source, signal, options.evaluator);
   const top = await streams.get(root);
   const limits = {
     outputBytesMax: options.outputBytesMax ?? Number.MAX_SAFE_INTEGER,
@@ -108,8 +111,8 @@ function wrongDigest(root: Ref): StreamError {
 }
 
 export interface StreamDescription {
-  /** Bytes that it yields; 0 when that is not known before it is computed. */
-  readonly length: number;
+  /** Bytes that it yields; left out where that is not known before it is computed. */
+  readonly length?: number;
   /** Packets of the top stream, its HALT included. */
   readonly packets: number;
   /** Whether reading it takes no computing. */
@@ -125,6 +128,6 @@ export async function describeStream(
   signal?: AbortSignal,
 ): Promise<StreamDescription> {
   const { length, count, isPlain, digest } = await readStream(source, root, signal);
-  const description = { length, packets: count + 1, isPlain };
+  const description = { packets: count + 1, isPlain, ...(isPlain ? { length } : {}) };
   return digest === undefined ? description : { ...description, digest: Uint8Array.from(digest) };
 }

@@ -10,6 +10,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { INGEST_BLOCK_BYTES } from "../limits.ts";
 import { BlockSource, cutBlock } from "./blocks.ts";
 import { StreamAssembly } from "./assembly.ts";
+import type { Matcher } from "../contracts/matcher.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 
 export { fileSource, invalidInput } from "./sources.ts";
@@ -18,6 +19,8 @@ export { writeChunks, writeKeptStream } from "./results.ts";
 export interface IngestOptions {
   readonly chunker?: Partial<ChunkerParameters>;
   readonly signal?: AbortSignal;
+  /** Knows chunks that are there and pieces of what is coming: those are named instead of stored. */
+  readonly matcher?: Matcher;
   /** Called with the bytes taken in so far. */
   readonly onProgress?: (bytes: number) => void;
 }
@@ -48,7 +51,7 @@ export async function ingest(
   source: AsyncIterable<Uint8Array>,
   options: IngestOptions = {},
 ): Promise<Ingested> {
-  const { signal, onProgress } = options;
+  const { signal, matcher, onProgress } = options;
   const chunker = options.chunker === undefined ? DEFAULT_CHUNKER : new Chunker(options.chunker);
   const { maxBytes } = chunker.parameters;
   const blocks = new BlockSource(source, maxBytes, INGEST_BLOCK_BYTES);
@@ -62,7 +65,7 @@ export async function ingest(
       const start = block.start - rest.byteLength;
       block.buffer.set(rest, start);
       length += block.end - block.start;
-      const cut = cutBlock(chunker, block.buffer, start, block.end, block.isLast);
+      const cut = cutBlock(chunker, block.buffer, start, block.end, block.isLast, matcher);
       // Copied out, since the buffer is given away.
       rest = block.buffer.slice(cut.end, block.end);
       if (isOnly) assembly.addOnly(block.buffer, start, cut);

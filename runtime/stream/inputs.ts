@@ -35,8 +35,8 @@ export class InputSource {
 
   async #describe(root: Ref, signal: AbortSignal): Promise<StreamFacts> {
     const own = root.slice();
-    const { length, isPlain } = await describeStream(this.#source, own, signal);
-    if (!isPlain) {
+    const { length } = await describeStream(this.#source, own, signal);
+    if (length === undefined) {
       throw new PacketError(PacketErrorCode.notPlain, "it is a stream that has to be computed first", {
         op: "EXEC",
       });

@@ -4,9 +4,11 @@ import { refToHex, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../../packets/limits.ts";
-import { encodeFrame } from "../../../packets/packet.ts";
+import { encodeFrame, refOf } from "../../../packets/packet.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
+import { Stream } from "../../../packets/stream-reader.ts";
 import type { StreamWriter } from "../../../packets/stream-writer.ts";
+import type { Evaluator } from "../../../runtime/contracts/evaluator.ts";
 import { FILL_BLOCK_BYTES, READ_AHEAD_CHUNKS } from "../../../runtime/limits.ts";
 import { describeStream, execute } from "../../../runtime/stream/execute.ts";
 import { seededBytes } from "../../packets/seed.ts";
@@ -317,7 +319,49 @@ describe("a stream that is too much", () => {
     });
     const calls = streamOf(source, [{ op: Op.CALL, length: 1, ref }]);
     expect(await failure(readAll(source, calls))).toMatchObject({ code: "PFS_STREAM_NOT_PLAIN" });
-    expect(await describeStream(source, ref)).toEqual({ length: 0, packets: 3, isPlain: false });
+    expect(await describeStream(source, ref)).toEqual({ packets: 3, isPlain: false });
+  });
+
+  test("by being a program is computed by whoever can, once for each reading", async () => {
+    const derivedOf = (input: string): Uint8Array =>
+      source.shelf.put(
+        encodeFrame([
+          { op: Op.LOAD, lane: 1, ref: sha256(text("upper case")) },
+          { op: Op.EXEC, lane: 1, length: input.length, ref: source.shelf.put(text(input)) },
+          { op: Op.HALT, flags: Flag.OPEN, at: 2 },
+        ]),
+      );
+    let evaluations = 0;
+    /** Runs the one program that it knows. */
+    const evaluator: Evaluator = {
+      evaluate: async (root, signal) => {
+        evaluations++;
+        const { frame } = Stream.parse((await source.read([root], signal))[0]!);
+        const [input] = await source.read([refOf(frame, 1)], signal);
+        const output = source.shelf.put(text(Buffer.from(input!).toString().toUpperCase()));
+        return source.shelf.write((writer) => writer.copy(output, 0, input!.byteLength)).root;
+      },
+    };
+    const derived = derivedOf("computed when it is read");
+    expect(String(await readAll(source, derived, { evaluator }))).toBe("COMPUTED WHEN IT IS READ");
+    expect(String(await readAll(source, derived, { evaluator, start: 9, end: 13 }))).toBe("WHEN");
+    expect(evaluations).toBe(2);
+    const mixed = streamOf(source, [
+      { op: Op.CALL, length: 9, ref: derived },
+      { op: Op.CALL, from: 9, length: 4, ref: derived, at: 9 },
+      { op: Op.CALL, length: 4, ref: derivedOf("ever"), at: 13 },
+    ]);
+    evaluations = 0;
+    expect(String(await readAll(source, mixed, { evaluator }))).toBe("COMPUTED WHENEVER");
+    expect(evaluations).toBe(2);
+    const beyond = streamOf(source, [{ op: Op.CALL, length: 5, ref: derivedOf("ever") }]);
+    expect(await failure(readAll(source, beyond, { evaluator }))).toMatchObject({
+      code: "PFS_STREAM_INVALID",
+    });
+    const same: Evaluator = { evaluate: async (root) => root };
+    expect(await failure(readAll(source, derived, { evaluator: same }))).toMatchObject({
+      code: "PFS_STREAM_NOT_PLAIN",
+    });
   });
 });
 

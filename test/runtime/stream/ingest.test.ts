@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHUNKER_DEFAULTS } from "../../../packets/chunker.ts";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { readInteger32 } from "../../../packets/integer.ts";
 import { Op } from "../../../packets/layout.ts";
 import { opAt, packetCount } from "../../../packets/packet.ts";
 import { INGEST_BLOCK_BYTES } from "../../../runtime/limits.ts";
@@ -10,6 +11,7 @@ import { walkStreams } from "../../../runtime/stream/walk.ts";
 import { fileSource, ingest } from "../../../runtime/stream/ingest.ts";
 import type { Ingested } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
+import type { BaseMatch, Matcher } from "../../../runtime/contracts/matcher.ts";
 import type { ChunkSink, StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import {
   collect,
@@ -56,6 +58,78 @@ async function roundTrip(bytes: Uint8Array, pieceBytes = 100_000): Promise<Inges
   expect(Buffer.compare(await readAll(store, ingested.root), bytes)).toBe(0);
   return ingested;
 }
+
+/** Finds pieces of a base by the bytes that they begin with: a small one of what known-base updates need. */
+class BaseMatcher implements Matcher {
+  readonly #pieces = new Map<number, { readonly ref: Uint8Array; readonly bytes: Uint8Array }>();
+  /** What would come next if the file went on like the base. */
+  #next: { readonly ref: Uint8Array; readonly bytes: Uint8Array; readonly from: number } | undefined;
+
+  add(ref: Uint8Array, bytes: Uint8Array): void {
+    this.#pieces.set(readInteger32(bytes, 0), { ref, bytes });
+  }
+
+  match(bytes: Uint8Array, start: number, end: number): BaseMatch | undefined {
+    const next = this.#next;
+    this.#next = undefined;
+    const going = next && this.#pieceAt(next, next.from, bytes, start, end);
+    if (going !== undefined) return going;
+    for (let at = start; at + 4 <= end; at++) {
+      const piece = this.#pieces.get(readInteger32(bytes, at));
+      const match = piece && this.#pieceAt(piece, 0, bytes, at, end);
+      if (match !== undefined) return match;
+    }
+    return undefined;
+  }
+
+  #pieceAt(
+    { ref, bytes }: { readonly ref: Uint8Array; readonly bytes: Uint8Array },
+    from: number,
+    file: Uint8Array,
+    at: number,
+    end: number,
+  ): BaseMatch | undefined {
+    let length = 0;
+    while (
+      at + length < end &&
+      from + length < bytes.byteLength &&
+      file[at + length] === bytes[from + length]
+    )
+      length++;
+    if (length === 0) return undefined;
+    if (from + length < bytes.byteLength) this.#next = { ref, bytes, from: from + length };
+    return { at, ref, from, length };
+  }
+}
+
+describe("what a matcher knows", () => {
+  test("is named instead of stored, and everything else is as ever", async () => {
+    const base = Array.from({ length: 40 }, (_, index) => randomBytes(`base ${index}`, 50_000));
+    const matcher = new BaseMatcher();
+    for (const bytes of base) {
+      await writer.write(bytes.slice(), Uint32Array.of(bytes.byteLength));
+      matcher.add(sha256(bytes), bytes);
+    }
+    const fresh = randomBytes("between", 300_000);
+    const bytes = Buffer.concat([
+      ...base.slice(0, 20),
+      fresh,
+      ...base.slice(20),
+      Buffer.alloc(200_000),
+      fresh,
+    ]);
+    const known = await ingest(writer, inPieces(bytes, 70_000), { matcher });
+    expect(known.length).toBe(bytes.byteLength);
+    expect(Buffer.compare(await readAll(store, known.root), bytes)).toBe(0);
+    // What stands between is stored, the zeros at worst too, and the chunks of the stream; of the base nothing.
+    expect(known.newBytes).toBeLessThan(2 * fresh.byteLength + 210_000);
+    const plain = await ingest(writer, inPieces(bytes, 70_000));
+    expect(plain.newBytes).toBeGreaterThan(1_500_000);
+    const all = await ingest(writer, inPieces(Buffer.concat(base), 70_000), { matcher });
+    expect(Buffer.compare(await readAll(store, all.root), Buffer.concat(base))).toBe(0);
+    expect(all.newBytes).toBeLessThan(64 * 200);
+  });
+});
 
 describe("what goes in comes out", () => {
   const firstBlocks = [65_536, 65_536 + 524_288];
