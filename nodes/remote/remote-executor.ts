@@ -2,7 +2,7 @@
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { execFrame } from "../../packets/exec-frame.ts";
+import { requireExecFrame } from "../../packets/exec-frame.ts";
 import { Op } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { encodePacket } from "../../packets/packet.ts";
@@ -64,13 +64,10 @@ export class RemoteExecutors implements Service {
     return {
       exec: (frame) => {
         if (!this.#listeners.has(lane)) return;
-        const packets = execFrame(frame, lane);
-        this.#link.notify({
-          type: MessageType.EXEC,
-          priority: Priority.interactive,
-          meta: { lane },
-          packets,
-        });
+        requireExecFrame(frame);
+        // As it came: the lane over there makes it its own.
+        const { interactive: priority } = Priority;
+        this.#link.notify({ type: MessageType.EXEC, priority, meta: { lane }, packets: frame });
       },
       keep: async (name, packets) => {
         if (!this.#listeners.has(lane)) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");

@@ -38,7 +38,8 @@ export interface Executor {
 
 export interface Lane {
   /**
-   * Executes a frame of EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX). Their lane fields are set by the lane.
+   * Executes a frame of EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX), whatever lane above 0 they say. The frame must
+   * not change afterwards: it may travel as it is.
    * Answers come to the listener, in any order, one RETURN or FAULT per packet, `at` as in the EXEC.
    * The caller bounds what is in flight: an executor may refuse more than LANE_PACKETS_MAX with a `lost`.
    * Throws PFS_PACKET_INVALID for what is no frame of EXEC packets, and runs nothing of it. Once the lane is closed or
