@@ -54,6 +54,9 @@ export class CsvRows {
   readonly #unitBytes: 1 | 2;
   /** Which byte of a unit of two is the low one. */
   readonly #low: 0 | 1;
+  /** Whether, outside of quotes, a byte says which state is behind it. */
+  readonly #isSimple: boolean;
+  readonly #quote: number;
 
   /** `separator` stands for the dialect's own where the file names one. */
   constructor(spec: CsvSpec, separator: string = spec.separator) {
@@ -76,6 +79,8 @@ export class CsvRows {
     this.#next = transitions(escape === quote);
     this.#unitBytes = encoding === "utf-16le" || encoding === "utf-16be" ? 2 : 1;
     this.#low = encoding === "utf-16be" ? 1 : 0;
+    this.#isSimple = this.#unitBytes === 1 && escape === quote && comment === undefined && !trim;
+    this.#quote = quote === "" ? NONE : quote.charCodeAt(0);
   }
 
   /**
@@ -96,33 +101,30 @@ export class CsvRows {
     return { end: at, first: NONE };
   }
 
-  /** Whether a row surely begins behind what ended in this state. */
-  static isRow(state: number): boolean {
-    return state === State.row;
-  }
-
   static isQuoted(state: number): boolean {
     return state === State.quoted || state === State.escaped;
   }
 
   /** Reads a split piece by piece, from all states at once. Its first byte stands at `position`. */
   scan(position: number): CsvScanner {
-    return new CsvScanner(
-      position,
-      (bytes, from, to, state) => this.#advance(bytes, from, to, state),
-      this.#unitBytes,
-      (bytes, index) => this.#unitAt(bytes, index),
-    );
+    return new CsvScanner(this, position);
   }
 
-  #unitAt(bytes: Uint8Array, index: number): number {
-    if (this.#unitBytes === 1) return this.#units[bytes[index]!]!;
-    return bytes[index + 1 - this.#low] === 0 ? this.#units[bytes[index + this.#low]!]! : Unit.other;
+  /**
+   * Where the next quote stands, if nothing but quotes and the last byte of what is before it can say in which state that
+   * ends: then it need not be read. -1 where it must be read.
+   */
+  nextQuote(bytes: Uint8Array, from: number): number {
+    if (!this.#isSimple) return NONE;
+    const found = this.#quote === NONE ? NONE : bytes.indexOf(this.#quote, from);
+    return found < 0 ? bytes.byteLength : found;
   }
 
-  #advance(bytes: Uint8Array, from: number, to: number, state: number): number {
+  /** The state behind bytes `from` to `to`, which begin in `state`. `isPlain`: as `nextQuote` says, there is no quote. */
+  advance(bytes: Uint8Array, from: number, to: number, state: number, isPlain: boolean): number {
     const next = this.#next;
     const units = this.#units;
+    if (isPlain) return state === State.quoted ? state : next[State.plain * UNITS + units[bytes[to - 1]!]!]!;
     let at = state;
     if (this.#unitBytes === 1) {
       for (let index = from; index < to; index++) at = next[at * UNITS + units[bytes[index]!]!]!;
@@ -130,6 +132,11 @@ export class CsvRows {
       for (let index = from; index < to; index += 2) at = next[at * UNITS + this.#unitAt(bytes, index)]!;
     }
     return at;
+  }
+
+  #unitAt(bytes: Uint8Array, index: number): number {
+    if (this.#unitBytes === 1) return this.#units[bytes[index]!]!;
+    return bytes[index + 1 - this.#low] === 0 ? this.#units[bytes[index + this.#low]!]! : Unit.other;
   }
 }
 
@@ -156,45 +163,37 @@ interface Path {
   waits: boolean;
 }
 
-type Advance = (bytes: Uint8Array, from: number, to: number, state: number) => number;
-
 /**
  * States that meet have one future, so after a few bytes little more is left than two of them: within quotes and outside.
  * Each keeps the states that it began as, with the first row that each of those has seen.
  */
 export class CsvScanner {
-  readonly #advance: Advance;
-  readonly #unitBytes: number;
-  readonly #unitAt: (bytes: Uint8Array, index: number) => number;
+  readonly #rows: CsvRows;
   readonly #first = new Float64Array(STATES).fill(NONE);
   #paths: Path[];
   #position: number;
 
-  constructor(
-    position: number,
-    advance: Advance,
-    unitBytes: number,
-    unitAt: (bytes: Uint8Array, index: number) => number,
-  ) {
+  constructor(rows: CsvRows, position: number) {
+    this.#rows = rows;
     this.#position = position;
-    this.#advance = advance;
-    this.#unitBytes = unitBytes;
-    this.#unitAt = unitAt;
     this.#paths = Array.from({ length: STATES }, (_, state) => ({ state, begun: [state], waits: true }));
   }
 
   /** Whole units, in order. */
   push(bytes: Uint8Array): void {
     const BLOCK = 1024;
-    for (let from = 0; from < bytes.byteLength; from += BLOCK) {
-      const to = Math.min(bytes.byteLength, from + BLOCK);
-      for (const path of this.#paths) {
-        if (path.waits) this.#seek(path, bytes, from, to);
-        else path.state = this.#advance(bytes, from, to, path.state);
-      }
-      this.#meet();
+    const rows = this.#rows;
+    const end = bytes.byteLength;
+    for (let from = 0; from < end;) {
+      const quote = rows.nextQuote(bytes, from);
+      const isPlain = quote > from;
+      const to = isPlain ? quote : Math.min(end, quote === from ? from + 1 : from + BLOCK);
+      for (const path of this.#paths) this.#advance(path, bytes, from, to, isPlain);
+      // Two are left for long, within quotes and outside.
+      if (this.#paths.length > 2) this.#meet();
+      from = to;
     }
-    this.#position += bytes.byteLength;
+    this.#position += end;
   }
 
   result(): CsvScan {
@@ -205,21 +204,24 @@ export class CsvScanner {
     return outcomes;
   }
 
-  #seek(path: Path, bytes: Uint8Array, from: number, to: number): void {
-    for (let index = from; index < to; index += this.#unitBytes) {
-      const unit = this.#unitAt(bytes, index);
-      if (path.waits && (path.state === State.row || (path.state === State.afterCr && unit !== Unit.lf))) {
-        for (const start of path.begun) {
-          if (this.#first[start] === NONE) this.#first[start] = this.#position + index;
-        }
-        path.waits = false;
+  #advance(path: Path, bytes: Uint8Array, from: number, to: number, isPlain: boolean): void {
+    const rows = this.#rows;
+    // Within quotes, no row begins before the next one.
+    if (path.waits && !(isPlain && path.state === State.quoted)) {
+      const { end, first } = rows.read(bytes.subarray(from, to), path.state);
+      path.state = end;
+      if (first === NONE) return;
+      for (const start of path.begun) {
+        if (this.#first[start] === NONE) this.#first[start] = this.#position + from + first;
       }
-      path.state = this.#advance(bytes, index, index + this.#unitBytes, path.state);
+      path.waits = false;
+      path.state = rows.advance(bytes, from + first, to, end, isPlain);
+    } else {
+      path.state = rows.advance(bytes, from, to, path.state, isPlain);
     }
   }
 
   #meet(): void {
-    if (this.#paths.length === 1) return;
     const met: Path[] = [];
     for (const path of this.#paths) {
       const other = met.find(({ state }) => state === path.state);
