@@ -1,11 +1,11 @@
 /**
  * Packets as people read them, one line each:
  *
- *      0  DATA    at 0                               6 bytes  "hello\n"
- *      1  FILL    at 6                           1,024 bytes  of 0x00
- *      2  COPY    at 1,030                      65,536 bytes  from 0 of chunk 2cf24dba5fb0…
- *      3  CALL    at 66,566                268,435,456 bytes  from 0 of stream 486ea46224d1…
- *      4  HALT    after 4 packets          268,502,022 bytes  in all
+ *     0  DATA    at 0                       6 bytes  "hello\n"
+ *     1  FILL    at 6                   1,024 bytes  of 0x00
+ *     2  COPY    at 1,030              65,536 bytes  from 0 of chunk 2cf24dba5fb0…
+ *     3  CALL    at 66,566        268,435,456 bytes  from 0 of stream 486ea46224d1…
+ *     4  HALT    after 4 packets  268,502,022 bytes  in all
  *
  * A malformed packet is a line too, since looking at damaged streams is what this is for.
  */
@@ -18,10 +18,11 @@ import { invalidPacket } from "./validate.ts";
 /** A packet for `--json`: `index`, `op` and whatever fields its op gives a meaning to, refs and inline bytes as hex. */
 export type PacketJson = Readonly<Record<string, string | number | boolean>>;
 
-const INDEX_WIDTH = 6;
+/** A line of a file below 1 GB takes 80 columns. */
+const INDEX_WIDTH = 5;
 const OP_WIDTH = 7;
-const PLACE_WIDTH = 21;
-const LENGTH_WIDTH = 19;
+const PLACE_WIDTH = 15;
+const LENGTH_WIDTH = 17;
 const REF_DIGITS = 12;
 
 /** One line for the packet at `index`, without a line end. Refs are shown by their first `refDigits` hexadecimal digits. */

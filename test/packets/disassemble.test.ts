@@ -47,14 +47,14 @@ const listing = (frame: Uint8Array): string =>
 test("a file reads like a program", () => {
   expect(`\n${listing(file)}\n`).toMatchInlineSnapshot(`
     "
-         0  DATA    at 0                               6 bytes  "hello\\n"
-         1  FILL    at 6                           1,024 bytes  of 0x00
-         2  NOP
-         3  FILL    at 1,030                           9 bytes  of "a\\"\\\\"
-         4  DATA    at 1,039                           1 byte   0xff
-         5  COPY    at 1,040                      65,536 bytes  from 12,345 of chunk 2cf24dba5fb0…
-         6  CALL    at 66,576              1,234,567,890,123 bytes  from 0 of stream 2cf24dba5fb0…
-         7  HALT    after 7 packets        1,234,567,956,699 bytes  in all, SHA-256 2cf24dba5fb0…
+        0  DATA    at 0                       6 bytes  "hello\\n"
+        1  FILL    at 6                   1,024 bytes  of 0x00
+        2  NOP
+        3  FILL    at 1,030                   9 bytes  of "a\\"\\\\"
+        4  DATA    at 1,039                   1 byte   0xff
+        5  COPY    at 1,040              65,536 bytes  from 12,345 of chunk 2cf24dba5fb0…
+        6  CALL    at 66,576        1,234,567,890,123 bytes  from 0 of stream 2cf24dba5fb0…
+        7  HALT    after 7 packets  1,234,567,956,699 bytes  in all, SHA-256 2cf24dba5fb0…
     "
   `);
 });
@@ -62,17 +62,17 @@ test("a file reads like a program", () => {
 test("so does work", () => {
   expect(`\n${listing(work)}\n`).toMatchInlineSnapshot(`
     "
-         0  LOAD    lane 1                                      program 2cf24dba5fb0…
-         1  LOAD    lane 2                                      packet code 0x0707070707070707070707070707070707070707070707070707070707070707
-         2  EXEC    lane 1 task 0                 65,536 bytes  from 0 of chunk 2cf24dba5fb0…
-         3  EXEC    lane 65535 task 1,000              1 byte   from 65,536 of stream 2cf24dba5fb0…, whole records
-         4  RETURN  lane 1 task 0                      2 bytes  "42"
-         5  RETURN  lane 1 task 1              5,000,000 bytes  in stream 2cf24dba5fb0…
-         6  RETURN  lane 1 task 1                  5,000 bytes  in chunk 2cf24dba5fb0…
-         7  FAULT   lane 1 task 1                      4 bytes  PFS_PROGRAM_THREW: "bad\\x1b"
-         8  FAULT   lane 1 task 2                    400 bytes  PFS_PROGRAM_TIME_LIMIT: in chunk 2cf24dba5fb0…
-         9  HALT    after 9 packets                             length not known yet
-        10  HALT    after 1 packet                     1 byte   in all
+        0  LOAD    lane 1                              program 2cf24dba5fb0…
+        1  LOAD    lane 2                              packet code 0x0707070707070707070707070707070707070707070707070707070707070707
+        2  EXEC    lane 1 task 0         65,536 bytes  from 0 of chunk 2cf24dba5fb0…
+        3  EXEC    lane 65535 task 1,000            1 byte   from 65,536 of stream 2cf24dba5fb0…, whole records
+        4  RETURN  lane 1 task 0              2 bytes  "42"
+        5  RETURN  lane 1 task 1      5,000,000 bytes  in stream 2cf24dba5fb0…
+        6  RETURN  lane 1 task 1          5,000 bytes  in chunk 2cf24dba5fb0…
+        7  FAULT   lane 1 task 1              4 bytes  PFS_PROGRAM_THREW: "bad\\x1b"
+        8  FAULT   lane 1 task 2            400 bytes  PFS_PROGRAM_TIME_LIMIT: in chunk 2cf24dba5fb0…
+        9  HALT    after 9 packets                     length not known yet
+       10  HALT    after 1 packet             1 byte   in all
     "
   `);
 });
@@ -84,9 +84,9 @@ test("refs are shown whole where they are wanted whole", () => {
 test("damage is shown, not thrown", () => {
   const damaged = file.slice();
   damaged[64 + 16]! ^= 1;
-  expect(disassemble(damaged, 1)).toBe("     1  INVALID check does not match");
+  expect(disassemble(damaged, 1)).toBe("    1  INVALID check does not match");
   expect(packetToJson(damaged, 1)).toEqual({ index: 1, invalid: "check does not match" });
-  expect(disassemble(damaged, 8)).toBe("     8  INVALID shorter than 64 bytes");
+  expect(disassemble(damaged, 8)).toBe("    8  INVALID shorter than 64 bytes");
 });
 
 test("no byte of a packet reaches a terminal unescaped", () => {
