@@ -118,6 +118,16 @@ test("names are exported one by one", () => {
   expect(entries).toEqual([]);
 });
 
+test("what an old Node can parse exports what sdk/index.ts does", () => {
+  const namesIn = (lists: IterableIterator<RegExpExecArray>): string[] =>
+    [...lists].flatMap(([, names]) => names!.match(/\w+/g) ?? []).toSorted();
+  const { statements } = sources.find(({ path }) => path === "sdk/index.ts")!;
+  const published = sources.find(({ path }) => path === "sdk/bin/index.mjs")!;
+  const written = namesIn(statements.matchAll(/^export \{([^}]*)\}/gm));
+  expect(written).toContain("openLocal");
+  expect(namesIn(published.code.matchAll(/^export const \{([^}]*)\}/gm))).toEqual(written);
+});
+
 test("a file is called what it is about", () => {
   const vague = /(^|\/)(utils?|helpers?|misc|common|shared)(\.|\/)/;
   expect(everything.map(({ path }) => path).filter((path) => vague.test(path))).toEqual([]);

@@ -34,6 +34,9 @@ export const {
   openLocal,
   packetCount,
   packetToJson,
+  records,
   refFromHex,
   refToHex,
+  shared,
+  top,
 } = createRequire(import.meta.url)(fileURLToPath(builtFile("index.js")));

@@ -3,7 +3,6 @@ import { execFile } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
 import { publint } from "publint";
@@ -291,10 +290,4 @@ describe("a Node that is too old", () => {
     };
     expect(engines.node).toBe(`>=${sentence.exec(stderr)![1]!}`);
   });
-});
-
-test("what an old Node can parse exports what the sources do", async () => {
-  const published = (await import(pathToFileURL(join(ROOT, "sdk/bin/index.mjs")).href)) as object;
-  const written = await import("../../sdk/index.ts");
-  expect(Object.keys(published).toSorted()).toEqual(Object.keys(written).toSorted());
 });
