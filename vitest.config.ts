@@ -7,7 +7,7 @@ if (!process.versions.node.startsWith("24.")) {
 }
 
 // What tests start in threads and processes is built; once here, and not by each of their files.
-(createRequire(import.meta.url)("./tools/build.mjs") as { builtFolder: () => string }).builtFolder();
+(createRequire(import.meta.url)("./runtime/build/build.mjs") as { builtFolder: () => string }).builtFolder();
 
 const config: ViteUserConfig = defineConfig({
   test: {

@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { basename } from "node:path";
 
-/** What tools/build.mjs exports. It stays in the checkout: what is published is built already. */
+/** What build/build.mjs exports. It stays in the checkout: what is published is built already. */
 interface Build {
   readonly builtFolder: () => string;
 }
@@ -12,12 +12,12 @@ let folder: string | undefined;
 
 /**
  * The file that was built of an entry's source. In a checkout the first call builds what has not been built since the
- * sources changed, and throws an Error when they are not right. tools/build.mjs reads which entries there are from calls
+ * sources changed, and throws an Error when they are not right. build/build.mjs reads which entries there are from calls
  * of this function, so that they must be as plain as `builtUrl(new URL("./entry.ts", import.meta.url))`.
  */
 export function builtUrl(source: URL): URL {
   folder ??= HERE.endsWith(".ts")
-    ? (createRequire(HERE)("../tools/build.mjs") as Build).builtFolder()
+    ? (createRequire(HERE)("./build/build.mjs") as Build).builtFolder()
     : new URL("./", HERE).href;
   return new URL(`${basename(source.pathname, ".ts")}.js`, folder);
 }

@@ -39,10 +39,12 @@ const IMPURE =
 
 /** Files that something outside the source names, and what that is. */
 const ENTRIES = new Map([
-  ["sdk/index.ts", "tools/build.mjs"],
-  ["sdk/cli/main.ts", "tools/build.mjs"],
+  ["sdk/index.ts", "runtime/build/build.mjs"],
+  ["sdk/cli/main.ts", "runtime/build/build.mjs"],
   ["sdk/bin/index.mjs", "package.json, exports"],
   ["sdk/bin/pfs.mjs", "package.json, bin"],
+  ["runtime/build/absent/gl/index.js", "package.json, workspaces"],
+  ["runtime/build/absent/webgpu/index.js", "package.json, workspaces"],
   ["sdk/bin/ensure-installed.mjs", "package.json, scripts"],
 ]);
 

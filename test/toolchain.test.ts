@@ -11,7 +11,7 @@ import ivm from "isolated-vm";
 import { describe, expect, test } from "vitest";
 import { Context, Reply, Request, capability } from "zeromq";
 import packageJson from "../package.json" with { type: "json" };
-import pinnedNode from "../tools/node/package.json" with { type: "json" };
+import pinnedNode from "../runtime/build/node/package.json" with { type: "json" };
 import { ROOT } from "./source-tree.ts";
 
 const run = promisify(execFile);

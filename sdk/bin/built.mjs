@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 const MAJOR_LEAST = 24;
 const MINOR_LEAST = 15;
-const BUILDER = new URL("../../tools/build.mjs", import.meta.url);
+const BUILDER = new URL("../../runtime/build/build.mjs", import.meta.url);
 const DIST = new URL("../../dist/", import.meta.url);
 
 /** A sentence when this Node is too old for PacketFS, otherwise undefined. */

@@ -1,4 +1,4 @@
-/** What tools/build.mjs makes of a checkout, in a copy of it. */
+/** What runtime/build/build.mjs makes of a checkout, in a copy of it. */
 import { execFile } from "node:child_process";
 import {
   cpSync,
@@ -25,7 +25,7 @@ const cache = join(checkout, "node_modules/.cache/packetfs");
 const DAY_MS = 24 * 3600 * 1000;
 
 beforeAll(() => {
-  for (const name of [...LAYERS, "tools", "package.json"]) {
+  for (const name of [...LAYERS, "package.json"]) {
     cpSync(join(ROOT, name), join(checkout, name), { recursive: true });
   }
   mkdirSync(join(checkout, "node_modules"));
@@ -37,7 +37,7 @@ beforeAll(() => {
 afterAll(() => rmSync(checkout, { recursive: true, force: true }));
 
 async function build(): Promise<string> {
-  const { stdout } = await run(process.execPath, [join(checkout, "tools/build.mjs")]);
+  const { stdout } = await run(process.execPath, [join(checkout, "runtime/build/build.mjs")]);
   return stdout.trim();
 }
 

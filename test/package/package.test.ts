@@ -84,9 +84,9 @@ beforeAll(async () => {
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 describe("what is packed", () => {
-  test("is what runs, its types, and examples: no sources, no tests, no tools", () => {
+  test("is what runs, its types, and examples: no sources, no tests", () => {
     const paths = packed.files.map(({ path }) => path);
-    expect(paths.filter((path) => /^(test|tools|node_modules|\.)/.test(path))).toEqual([]);
+    expect(paths.filter((path) => /^(test|runtime|node_modules|\.)/.test(path))).toEqual([]);
     expect(paths.filter((path) => /\.[cm]?ts$/.test(path) && !/\.d\.ts$|^examples\//.test(path))).toEqual([]);
     expect(packed.size).toBeLessThan(PACKED_BYTES_MAX);
   });

@@ -6,8 +6,8 @@
  * starts a process asks for the folder of the sources as they are now, and the first makes it. `npm pack` puts the same
  * files and declarations into dist/.
  *
- *   node tools/build.mjs                     fills the cache, if it must be, and prints the folder
- *   node tools/build.mjs --package           fills dist/
+ *   node runtime/build/build.mjs                     fills the cache, if it must be, and prints the folder
+ *   node runtime/build/build.mjs --package           fills dist/
  *
  * Plain JavaScript, because what takes types away must not need it.
  */
@@ -32,7 +32,7 @@ import { basename, dirname, join, posix, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const SELF = fileURLToPath(import.meta.url);
-const ROOT = join(dirname(SELF), "..");
+const ROOT = join(dirname(SELF), "../..");
 const CACHE = join(ROOT, "node_modules/.cache/packetfs");
 const DIST = join(ROOT, "dist");
 const LAYERS = ["packets", "runtime", "nodes", "sdk"];
