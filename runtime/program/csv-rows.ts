@@ -45,10 +45,15 @@ interface Outcome {
 /** Outcomes by the state that the split begins in. */
 export type CsvScan = readonly Outcome[];
 
+/** Of a state that no split begins in. */
+const NOWHERE: Outcome = { end: State.row, first: NONE };
+
 /** The state at the beginning of a file. */
 export const CSV_START: number = State.row;
 
 export class CsvRows {
+  /** Those that a split of this dialect can begin in. */
+  readonly states: readonly number[];
   readonly #next: Uint8Array;
   readonly #units = new Uint8Array(256);
   readonly #unitBytes: 1 | 2;
@@ -79,6 +84,10 @@ export class CsvRows {
     this.#next = transitions(escape === quote);
     this.#unitBytes = encoding === "utf-16le" || encoding === "utf-16be" ? 2 : 1;
     this.#low = encoding === "utf-16be" ? 1 : 0;
+    this.states = Object.values(State).filter(
+      (state) =>
+        (state !== State.escaped || escape !== quote) && (state !== State.comment || comment !== undefined),
+    );
     this.#isSimple = this.#unitBytes === 1 && escape === quote && comment === undefined && !trim;
     this.#quote = quote === "" ? NONE : quote.charCodeAt(0);
   }
@@ -176,7 +185,7 @@ export class CsvScanner {
   constructor(rows: CsvRows, position: number) {
     this.#rows = rows;
     this.#position = position;
-    this.#paths = Array.from({ length: STATES }, (_, state) => ({ state, begun: [state], waits: true }));
+    this.#paths = rows.states.map((state) => ({ state, begun: [state], waits: true }));
   }
 
   /** Whole units, in order. */
@@ -197,7 +206,7 @@ export class CsvScanner {
   }
 
   result(): CsvScan {
-    const outcomes: Outcome[] = [];
+    const outcomes = Array.from({ length: STATES }, () => NOWHERE);
     for (const { state, begun } of this.#paths) {
       for (const start of begun) outcomes[start] = { end: state, first: this.#first[start]! };
     }

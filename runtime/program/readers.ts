@@ -171,7 +171,7 @@ class LineEnds implements LineCounter {
   readonly #encoding: TextEncoding | undefined;
   #position = 0;
   #wasCr = false;
-  #high = 0;
+  #first = 0;
 
   constructor(endsAtCr: boolean, encoding: TextEncoding | undefined) {
     this.#endsAtCr = endsAtCr;
@@ -180,10 +180,14 @@ class LineEnds implements LineCounter {
 
   push(bytes: Uint8Array): void {
     const isWide = this.#encoding === "utf-16le" || this.#encoding === "utf-16be";
+    if (!isWide && !this.#endsAtCr) {
+      for (let at = bytes.indexOf(0x0a); at >= 0; at = bytes.indexOf(0x0a, at + 1)) this.line++;
+      return;
+    }
     for (const byte of bytes) {
       if (!isWide) this.#unit(byte);
-      else if (this.#position++ % 2 === 0) this.#high = byte;
-      else this.#unit(this.#encoding === "utf-16le" ? this.#high | (byte << 8) : (this.#high << 8) | byte);
+      else if (this.#position++ % 2 === 0) this.#first = byte;
+      else this.#unit(this.#encoding === "utf-16le" ? this.#first | (byte << 8) : (this.#first << 8) | byte);
     }
   }
 

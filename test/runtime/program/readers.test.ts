@@ -17,6 +17,7 @@ import {
 } from "../../../runtime/program/csv-rows.ts";
 import { recordsOfSplit, scannedRange } from "../../../runtime/program/record-borders.ts";
 import type { ReadBytes } from "../../../runtime/program/record-borders.ts";
+import { lineCounter } from "../../../runtime/program/readers.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { csv, jsonLines, lines, records } from "../../../sdk/program.ts";
@@ -314,6 +315,28 @@ describe.each(READERS)("$name", ({ spec, inputs }) => {
       const places = expected.records.map(([, offset]) => offset);
       expect(places).toEqual([...new Set(places)].sort((a, b) => a - b));
     }
+  });
+});
+
+describe("lines of a fault", () => {
+  it.each([
+    [lines(), utf8("a\r\n\rb\nc"), 3],
+    [csv(), utf8("a\r\n\rb\nc\r\n"), 5],
+    [lines({ encoding: "utf-16le" }), utf16("a\n\u0a0a\u0a00b\n"), 3],
+    [csv({ encoding: "utf-16be" }), utf16("a\r\n\r\n\u0a0db", true), 3],
+    [records({ separator: "x", encoding: "utf-8" }), utf8("a\nb"), 2],
+  ] as const)("are counted as editors do, whatever the pieces: %#", (spec, input, line) => {
+    for (let cut = 0; cut <= input.byteLength; cut++) {
+      const counter = lineCounter(spec)!;
+      counter.push(input.subarray(0, cut));
+      counter.push(input.subarray(cut));
+      expect(counter.line).toBe(line);
+    }
+  });
+
+  it("are none where records are bytes", () => {
+    expect(lineCounter({ kind: "bytes", size: 4 })).toBeUndefined();
+    expect(lineCounter(records({ separator: "\n" }))).toBeUndefined();
   });
 });
 
