@@ -7,6 +7,8 @@ import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import { Verdict } from "../schedule/actions.ts";
+import { emptyAnswers } from "./journal.ts";
+import type { Answers } from "./journal.ts";
 
 /** Answers of one frame that belong to one batch. */
 export interface AnswerRun {
@@ -47,6 +49,8 @@ export interface BatchPlan {
    */
   readonly base?: number;
   readonly listener: BatchListener;
+  /** Where answers are put; somewhere of its own by default. */
+  readonly answers?: Answers;
 }
 
 export class Batch {
@@ -57,10 +61,8 @@ export class Batch {
   readonly frame: Uint8Array;
   /** Input bytes of each task. Those of a task that waits may still be changed. */
   readonly bytes: Float64Array;
-  /** The answer to each settled task: a RETURN or FAULT packet, n × 64 bytes. */
-  readonly answers: Uint8Array;
-  /** The lane that each answer came from; 0 = none. */
-  readonly makers: Int32Array;
+  /** Those to tasks that are not settled are of no use. */
+  readonly answers: Answers;
   readonly listener: BatchListener;
 
   constructor(id: number, plan: BatchPlan, bytes: Float64Array) {
@@ -70,8 +72,7 @@ export class Batch {
     this.base = plan.base ?? 0;
     this.frame = plan.frame;
     this.bytes = bytes;
-    this.answers = new Uint8Array(this.count * PACKET_BYTES);
-    this.makers = new Int32Array(this.count);
+    this.answers = plan.answers ?? emptyAnswers(this.count);
     this.listener = plan.listener;
   }
 
@@ -96,13 +97,14 @@ export class Batch {
       indexes[accepted] = indexes[index]!;
       tasks[accepted++] = tasks[index]!;
     }
-    copyPackets(frame, indexes, this.answers, tasks, accepted);
+    const { packets, makers } = this.answers;
+    copyPackets(frame, indexes, packets, tasks, accepted);
     for (let index = 0; index < accepted; index++) {
       const task = tasks[index]!;
-      this.makers[task] = maker;
+      makers[task] = maker;
       if (this.base === 0) continue;
-      writeInteger(this.answers, task * PACKET_BYTES + Offset.at, task);
-      sealPacket(this.answers, task);
+      writeInteger(packets, task * PACKET_BYTES + Offset.at, task);
+      sealPacket(packets, task);
     }
     return { accepted, again };
   }

@@ -290,5 +290,5 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /** The answer to a task on top, in bytes of its own. */
 function answerOf(run: TreeRun, task: number): Uint8Array {
-  return run.last!.answers.slice(task * PACKET_BYTES, (task + 1) * PACKET_BYTES);
+  return run.last!.answers.packets.slice(task * PACKET_BYTES, (task + 1) * PACKET_BYTES);
 }

@@ -84,7 +84,7 @@ export class LoadedProgram implements AsyncDisposable {
       await Promise.race([locality.known(), promise]);
       dispatcher.release(batch);
       await promise;
-      return batch.answers;
+      return batch.answers.packets;
     } finally {
       signal.removeEventListener("abort", abort);
       locality.close();
@@ -116,7 +116,7 @@ function listenerFor(
     settled: () => {},
     givenUp: (task) => {
       const fields = { op: Op.FAULT, flags: Flag.INLINE, lane: 1, at: task, from: FaultCode.internal };
-      writePacket(batch().answers, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
+      writePacket(batch().answers.packets, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
     },
     finished: resolve,
     laneLost: () => {},

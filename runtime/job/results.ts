@@ -161,7 +161,7 @@ export async function writeOutputFile(
   name: string,
 ): Promise<StreamSummary | undefined> {
   const kept = await Promise.all(partsOf(batch).map((part) => keep(dispatcher, batch, part, name)));
-  return kept.includes(false) ? undefined : await writeKeptStream(sink, batch.answers);
+  return kept.includes(false) ? undefined : await writeKeptStream(sink, batch.answers.packets);
 }
 
 /** What executors keep for output files stands under names that begin like this. */
@@ -182,9 +182,10 @@ export function partName(out: string, executor: string): string {
 
 function partsOf(batch: Batch): Part[] {
   const parts = new Map<number, Part>();
+  const { packets, makers } = batch.answers;
   for (let task = 0; task < batch.count; task++) {
-    if ((flagsAt(batch.answers, task) & Flag.INLINE) !== 0) continue;
-    const maker = batch.makers[task]!;
+    if ((flagsAt(packets, task) & Flag.INLINE) !== 0) continue;
+    const maker = makers[task]!;
     const part = parts.get(maker);
     if (part === undefined) parts.set(maker, { maker, tasks: [task] });
     else part.tasks.push(task);
@@ -198,7 +199,8 @@ async function keep(dispatcher: Dispatcher, batch: Batch, part: Part, out: strin
   if (lane === undefined) return false;
   const returns = new Uint8Array(part.tasks.length * PACKET_BYTES);
   for (const [index, task] of part.tasks.entries()) {
-    returns.set(batch.answers.subarray(task * PACKET_BYTES, (task + 1) * PACKET_BYTES), index * PACKET_BYTES);
+    const start = task * PACKET_BYTES;
+    returns.set(batch.answers.packets.subarray(start, start + PACKET_BYTES), index * PACKET_BYTES);
   }
   try {
     await lane.keep(partName(out, lane.executor.id), returns);

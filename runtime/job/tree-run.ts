@@ -6,13 +6,14 @@
 import type { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { flagsAt, fromAt, opAt, writePacket } from "../../packets/packet.ts";
+import { fromAt, opAt, writePacket } from "../../packets/packet.ts";
 import { MERGE_WRITES_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import { Journal } from "./journal.ts";
 import type { MergeTree, TaskRef } from "./merge-tree.ts";
 
 export interface TreeRunEvents {
@@ -48,12 +49,10 @@ export class TreeRun {
   readonly #events: TreeRunEvents;
   /** By level; a level without tasks has none. */
   readonly #batches: readonly (Batch | undefined)[];
-  /** Tasks that have a result. */
-  readonly #done: readonly Uint8Array[];
+  readonly #journal: Journal;
   /** Tasks whose inputs are there but not written as a stream yet. */
   readonly #unwritten: TaskRef[] = [];
   #writing = 0;
-  #doneOnTop = 0;
   #remakes = 0;
   #waiters: (() => void)[] = [];
   #isOver = false;
@@ -63,7 +62,7 @@ export class TreeRun {
     this.#tree = tree;
     this.#sink = sink;
     this.#events = events;
-    this.#done = tree.counts.map((count) => new Uint8Array(count));
+    this.#journal = new Journal(tree.counts);
     this.#batches = tree.counts.map((count, level) => {
       if (count === 0) return undefined;
       const frame = level === 0 ? maps : new Uint8Array(count * PACKET_BYTES);
@@ -71,7 +70,8 @@ export class TreeRun {
       // Levels of merges share a program.
       const base = tree.counts.slice(0, level).reduce((sum, tasks) => sum + tasks, 0);
       const listener = this.#listenerOf(level);
-      return dispatcher.start({ program, group, rank: level, frame, base, listener });
+      const answers = this.#journal.answersOf(level);
+      return dispatcher.start({ program, group, rank: level, frame, base, listener, answers });
     });
     if (tree.counts[0] === 0 && tree.top > 0) this.#unwritten.push({ level: 1, task: 0 });
   }
@@ -87,7 +87,7 @@ export class TreeRun {
   }
 
   get isDone(): boolean {
-    return this.#doneOnTop === this.#done.at(-1)!.length;
+    return this.#journal.isComplete;
   }
 
   /** Lets the maps run, and has what follows them loaded meanwhile. */
@@ -133,18 +133,16 @@ export class TreeRun {
   }
 
   #settled(level: number, tasks: Uint32Array, executor: Executor): void {
-    const { answers } = this.#batches[level]!;
-    const done = this.#done[level]!;
+    const { packets } = this.#journal.answersOf(level);
     let count = 0;
     for (const task of tasks) {
       if (this.#isOver) return;
-      if (opAt(answers, task) === Op.FAULT) {
-        this.#faulted({ level, task }, answers, executor);
+      if (opAt(packets, task) === Op.FAULT) {
+        this.#faulted({ level, task }, packets, executor);
         continue;
       }
       tasks[count++] = task;
-      done[task] = 1;
-      if (level === this.#tree.top) this.#doneOnTop++;
+      this.#journal.settle(level, task);
       const consumer = this.#tree.settled(level, task);
       if (consumer >= 0) this.#unwritten.push({ level: level + 1, task: consumer });
     }
@@ -171,7 +169,7 @@ export class TreeRun {
       input < this.#tree.inputsEnd(level, task);
       input++
     ) {
-      if (this.#isStored(level - 1, input)) inputs.push({ level: level - 1, task: input });
+      if (this.#journal.isStored(level - 1, input)) inputs.push({ level: level - 1, task: input });
     }
     if (inputs.length === 0) return false;
     for (const input of inputs) this.#tree.reopened(input.level, input.task);
@@ -183,7 +181,7 @@ export class TreeRun {
   #repair(): void {
     if (this.#isOver) return;
     const { redo, withdraw } = this.#tree.repair(
-      (level, task) => this.#done[level]![task] === 1,
+      (level, task) => this.#journal.isDone(level, task),
       (level, task) => this.#isGone(level, task),
     );
     this.#reopen(withdraw, "withdraw");
@@ -194,25 +192,15 @@ export class TreeRun {
     for (const [level, batch] of this.#batches.entries()) {
       const tasks = places.filter((place) => place.level === level).map(({ task }) => task);
       if (batch === undefined || tasks.length === 0) continue;
-      const done = this.#done[level]!;
-      const lost = tasks.filter((task) => done[task] === 1);
-      for (const task of lost) done[task] = 0;
-      if (level === this.#tree.top) this.#doneOnTop -= lost.length;
+      const lost = this.#journal.reopen(level, tasks);
       if (lost.length > 0) this.#events.reopened(level, lost);
       this.#dispatcher[how](batch, tasks);
     }
   }
 
-  /** Whether the task has a result that stands somewhere else than in its answer. */
-  #isStored(level: number, task: number): boolean {
-    return (
-      this.#done[level]![task] === 1 && (flagsAt(this.#batches[level]!.answers, task) & Flag.INLINE) === 0
-    );
-  }
-
   #isGone(level: number, task: number): boolean {
-    const maker = this.#batches[level]!.makers[task]!;
-    return this.#isStored(level, task) && this.#dispatcher.laneOf(maker) === undefined;
+    const maker = this.#journal.answersOf(level).makers[task]!;
+    return this.#journal.isStored(level, task) && this.#dispatcher.laneOf(maker) === undefined;
   }
 
   #write(): void {
@@ -230,10 +218,9 @@ export class TreeRun {
   /** Never rejects. */
   async #writeInput({ level, task }: TaskRef): Promise<void> {
     try {
-      const start = this.#tree.inputsStart(level, task) * PACKET_BYTES;
-      const end = this.#tree.inputsEnd(level, task) * PACKET_BYTES;
-      const answers = this.#batches[level - 1]?.answers ?? new Uint8Array(0);
-      const { root, length } = await writeKeptStream(this.#sink, answers.subarray(start, end));
+      const [start, end] = [this.#tree.inputsStart(level, task), this.#tree.inputsEnd(level, task)];
+      const results = this.#journal.resultsOf(level - 1, start, end);
+      const { root, length } = await writeKeptStream(this.#sink, results);
       const batch = this.#batches[level]!;
       // Results that were lost meanwhile bring it here again.
       if (this.#isOver || !this.#tree.isReady(level, task)) return;

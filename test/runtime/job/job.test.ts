@@ -54,6 +54,20 @@ describe("results", () => {
     expect(harness.jobs.jobs()[0]).toMatchObject({ state: "done", done: tasks, tasks, program: "join" });
   });
 
+  test("of no records: a list is empty, and reduce is called for it", async () => {
+    const list = `input: { kind: "lines" }, map: (line) => line || undefined`;
+    const plain = await harness.putProgram("list", `export default { ${list} }`);
+    const reduced = await harness.putProgram(
+      "size",
+      `export default { ${list}, reduce: (all) => all.length }`,
+    );
+    for (const content of ["", "\n\n\n\n"]) {
+      const file = await harness.putFile("x", content);
+      expect((await harness.run(plain, [file], { splitBytes: 1 })).value).toEqual([]);
+      expect((await harness.run(reduced, [file], { splitBytes: 1 })).value).toBe(0);
+    }
+  });
+
   test("groups, sorted by key; as a file where one is asked for", async () => {
     const program = await harness.putProgram("words", WORDS);
     const file = await harness.putFile("text", "b a\nc a\na b\n".repeat(50));

@@ -1,0 +1,76 @@
+/**
+ * What a job has so far: the answers of its tasks, level by level, which of them are there, and who made them. Together
+ * with its plan, which follows from its input, that is all that a job would need to go on somewhere else. It is kept in
+ * memory: a job ends with the process that runs it.
+ */
+import { Flag, PACKET_BYTES } from "../../packets/layout.ts";
+import { flagsAt } from "../../packets/packet.ts";
+
+/** The answers to the tasks of one level, where the batch that runs them puts them. */
+export interface Answers {
+  /** A RETURN or FAULT packet for each task that was answered, n × 64 bytes. */
+  readonly packets: Uint8Array;
+  /** The lane that each answer came from; 0 = none. */
+  readonly makers: Int32Array;
+}
+
+export function emptyAnswers(tasks: number): Answers {
+  return { packets: new Uint8Array(tasks * PACKET_BYTES), makers: new Int32Array(tasks) };
+}
+
+interface Level {
+  readonly answers: Answers;
+  /** 1 for each task whose result is there. */
+  readonly done: Uint8Array;
+  missing: number;
+}
+
+export class Journal {
+  readonly #levels: readonly Level[];
+
+  /** `counts`: tasks of each level. */
+  constructor(counts: readonly number[]) {
+    this.#levels = counts.map((count) => {
+      return { answers: emptyAnswers(count), done: new Uint8Array(count), missing: count };
+    });
+  }
+
+  answersOf(level: number): Answers {
+    return this.#levels[level]!.answers;
+  }
+
+  /** The RETURN packets of the tasks `start` to `end` of a level that are done. */
+  resultsOf(level: number, start: number, end: number): Uint8Array {
+    return this.answersOf(level).packets.subarray(start * PACKET_BYTES, end * PACKET_BYTES);
+  }
+
+  isDone(level: number, task: number): boolean {
+    return this.#levels[level]!.done[task] === 1;
+  }
+
+  /** Whether every task on top is done. */
+  get isComplete(): boolean {
+    return this.#levels.at(-1)!.missing === 0;
+  }
+
+  /** Whether the task has a result that stands somewhere else than in its answer: it can get lost. */
+  isStored(level: number, task: number): boolean {
+    return this.isDone(level, task) && (flagsAt(this.answersOf(level).packets, task) & Flag.INLINE) === 0;
+  }
+
+  /** The answer of the task is its result. */
+  settle(level: number, task: number): void {
+    const { done } = this.#levels[level]!;
+    if (done[task] === 0) this.#levels[level]!.missing--;
+    done[task] = 1;
+  }
+
+  /** Results are gone. Returns those of the tasks that had one. */
+  reopen(level: number, tasks: readonly number[]): number[] {
+    const { done } = this.#levels[level]!;
+    const lost = tasks.filter((task) => done[task] === 1);
+    for (const task of lost) done[task] = 0;
+    this.#levels[level]!.missing += lost.length;
+    return lost;
+  }
+}
