@@ -19,8 +19,8 @@ import {
   WALL_CEILING_MS_MIN,
   WALL_CEILING_TIMES,
 } from "../../limits.ts";
-import { MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "./protocol.ts";
-import type { Message, MessageKind } from "./protocol.ts";
+import { MessageKind, MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "./protocol.ts";
+import type { Message } from "./protocol.ts";
 import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
 import type { ThreadClock } from "./usage.ts";
 
@@ -75,7 +75,7 @@ interface Thread {
   /** When the first of them began, in wall-clock time and in the thread's own. */
   beganAt: number;
   usedBefore: number;
-  /** Whether it gets calls ahead: its last answer took little. */
+  /** Whether it gets calls ahead: the last it did was a frame, which took little. Loading says nothing of what runs then. */
   quick: boolean;
   timer: NodeJS.Timeout | undefined;
   /** Bytes that had been read when the first of them was found to be late; the answer may be among what was not read yet. */
@@ -269,7 +269,7 @@ export class ExecutorPipe {
       return this.kill("crash", "it answered nonsense");
     this.#sent.delete(call.id);
     thread.sent.shift();
-    thread.quick = cpuMs <= 2 * RUN_AIM_MS;
+    thread.quick = call.kind === MessageKind.run && cpuMs <= 2 * RUN_AIM_MS;
     clearTimeout(thread.timer);
     if (thread.sent.length > 0) this.#begin(thread, used);
     this.#advance();

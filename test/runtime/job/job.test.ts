@@ -355,8 +355,10 @@ describe("open programs", () => {
     const long = await harness.putFile("x", "aa");
     const abort = new AbortController();
     const aborted = program.exec(frameOf([long]), abort.signal);
-    // One packet at a time: the other thread is idle each time, so none waits behind the one that is stuck.
-    expect(decodePacket(await program.exec(frameOf([short])))).toMatchObject({ op: Op.RETURN, at: 0 });
+    expect(decodePacket(await program.exec(frameOf([short, short])), 1)).toMatchObject({
+      op: Op.RETURN,
+      at: 1,
+    });
     abort.abort(new Error("enough"));
     await expect(aborted).rejects.toThrow("enough");
     expect(decodePacket(await program.exec(frameOf([short])))).toMatchObject({ op: Op.RETURN, at: 0 });
