@@ -229,11 +229,14 @@ export class ExecutorPipe {
   /** The thread with the fewest calls that takes another. */
   #freest(): Thread | undefined {
     let best: Thread | undefined;
+    let isOneComing = false;
     for (const thread of this.#threads) {
       if (thread.sent.length === 0) return thread;
+      // It will have time at once, so nothing is put behind a frame that may turn out to be stuck.
+      if (thread.sent[0]!.kind === MessageKind.prepare) isOneComing = true;
       if (hasRoom(thread)) best ??= thread;
     }
-    return best;
+    return isOneComing ? undefined : best;
   }
 
   #send(call: Call, thread: Thread): void {
