@@ -20,6 +20,7 @@ export class ChunkCache implements ChunkSource {
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
+    signal?.throwIfAborted();
     const found = refs.map((ref) => this.#touch(refKey(ref)));
     const missing = refs.filter((_ref, index) => found[index] === undefined);
     if (missing.length === 0) return found as Uint8Array[];

@@ -46,6 +46,9 @@ function hexOf(chunks: readonly Uint8Array[]): string[] {
 async function expectAborts(call: (signal: AbortSignal) => Promise<unknown>): Promise<void> {
   const reason = new Enough("enough");
   await expect(call(AbortSignal.abort(reason)), "aborted before").rejects.toBe(reason);
+  // Reasons that look like what a disk says are reasons all the same.
+  const system = Object.assign(new Enough("enough"), { code: "EIO" });
+  await expect(call(AbortSignal.abort(system)), "aborted before").rejects.toBe(system);
   for (const turns of [0, 1, 2]) {
     const controller = new AbortController();
     const done = call(controller.signal).then(

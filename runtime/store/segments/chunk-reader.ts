@@ -70,6 +70,7 @@ export class ChunkReader implements ChunkSource {
   }
 
   async #readTo(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
     const { damaged, missing } = await this.#fetch(refs, take, signal);
     if (missing !== undefined) {
       const ref = refToHex(missing);
@@ -148,9 +149,9 @@ export class ChunkReader implements ChunkSource {
     take: Take,
     signal?: AbortSignal,
   ): Promise<readonly Wanted[]> {
+    signal?.throwIfAborted();
     let bytes: Buffer<ArrayBuffer>;
     try {
-      signal?.throwIfAborted();
       bytes = await this.#options.files.read(run.segment, run.offset, run.length);
     } catch (error) {
       if (LOST.has(systemCode(error))) return wanted;

@@ -1,6 +1,18 @@
 import { describe, expect, it } from "vitest";
 import { ChunkCache } from "../../../runtime/stream/caches.ts";
+import { chunkSourceSuite } from "../../suites/chunk-source.ts";
 import { MemoryChunks } from "../executor/memory-chunks.ts";
+import { ShelfSource } from "./shelf-source.ts";
+
+chunkSourceSuite("a cache of chunks", async () => {
+  const behind = new ShelfSource();
+  return {
+    // Too small for all of the chunks.
+    source: new ChunkCache(behind, 64 * 1024),
+    put: async (chunks) => chunks.forEach((chunk) => behind.shelf.put(chunk)),
+    close: async () => {},
+  };
+});
 
 describe("ChunkCache", () => {
   it("reads what it does not have, once, and answers in the order asked", async () => {
