@@ -114,7 +114,7 @@ export interface RunOptions<Args = unknown> {
   readonly args?: Args;
   /** Stores the result under this name instead of returning it. */
   readonly out?: string;
-  /** Bytes of input per EXEC packet; the default follows from the input and the number of lanes. */
+  /** Bytes of input per EXEC packet; the default follows from the input and the program, never from who is there to work. */
   readonly splitBytes?: number;
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: JobEvent) => void;

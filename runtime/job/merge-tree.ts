@@ -1,7 +1,8 @@
 /**
  * Who needs whose results. Level 0 are the maps; each level above merges groups of MERGE_FAN_IN results of neighbours into
  * one, until few are left for the one finish on top. Groups depend on nothing but the number of tasks, so a result is the
- * same however the work was placed.
+ * same to the last bit however the work was placed. Whoever combines results early, on a node or before they are moved, has
+ * to combine whole subtrees of this tree, each task's in their order.
  *
  *   finish             0
  *                  ╱   │   ╲
