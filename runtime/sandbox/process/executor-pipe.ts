@@ -3,10 +3,10 @@
  * SIGKILL, because nothing else is sure to.
  *
  * A call runs on a thread that is chosen here, so that this side knows, without asking, whose CPU time it is that the thread
- * uses. A thread that answers quickly gets a second call ahead, so that it does not wait for the pipe.
+ * uses. None is given a call ahead: it might have to wait there for one without end, though another thread were free.
  *
- *   waiting ──▶ sent to a thread ──▶ running there ──▶ answered
- *   (bounded)   (one ahead)                └──▶ too much CPU time: deadline. Too long, yet little of it: stalled
+ *   waiting ──▶ running on a thread ──▶ answered
+ *   (bounded)          └──▶ too much CPU time: deadline. Too long, yet little of it: stalled
  */
 import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
@@ -15,12 +15,11 @@ import {
   EXECUTOR_GRACE_MS,
   EXECUTOR_QUEUE_MAX,
   EXECUTOR_STDERR_BYTES,
-  RUN_AIM_MS,
   WALL_CEILING_MS_MIN,
   WALL_CEILING_TIMES,
 } from "../../limits.ts";
-import { MessageKind, MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "./protocol.ts";
-import type { Message } from "./protocol.ts";
+import { MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "./protocol.ts";
+import type { Message, MessageKind } from "./protocol.ts";
 import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
 import type { ThreadClock } from "./usage.ts";
 
@@ -47,7 +46,7 @@ export interface Expected {
 export interface Answer {
   readonly message: Message;
   readonly thread: number;
-  /** CPU time of the thread since it began, or since the answer before it was read. */
+  /** CPU time of the thread since it began. */
   readonly cpuMs: number;
 }
 
@@ -64,25 +63,22 @@ interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> 
 /** What has no answer, but its place among the calls. */
 type Notice = Pick<Call, "kind" | "word">;
 
-/** One thread of the process, and the calls that were given to it. */
+/** One thread of the process, and the calls that are for it. */
 interface Thread {
   readonly index: number;
   readonly clock: Pick<ThreadClock, "read" | "close">;
   /** Calls for this very thread, which go before all others. */
   readonly bound: Call[];
-  /** The first of them runs. */
-  readonly sent: Call[];
-  /** When the first of them began, in wall-clock time and in the thread's own. */
+  running: Call | undefined;
+  /** When it began, in wall-clock time and in the thread's own. */
   beganAt: number;
   usedBefore: number;
-  /** Whether it gets calls ahead: the last it did was a frame, which took little. Loading says nothing of what runs then. */
-  quick: boolean;
   timer: NodeJS.Timeout | undefined;
-  /** Bytes that had been read when the first of them was found to be late; the answer may be among what was not read yet. */
+  /** Bytes that had been read when it was found to be late; the answer may be among what was not read yet. */
   readWhenLate: number | undefined;
 }
 
-/** Lets answers that have come meanwhile be read, in case that this process was busy and not the other. */
+/** Lets answers that have come meanwhile be read. */
 const READ_ON_MS = 25;
 /** Between two looks at a thread that is near its limit. */
 const LOOK_AGAIN_MS_MIN = 10;
@@ -96,8 +92,8 @@ export class ExecutorPipe {
   readonly #pipe: Socket;
   readonly #threads: readonly Thread[];
   readonly #waiting: (Call | Notice)[] = [];
-  /** By call, where it was sent to. */
-  readonly #sent = new Map<number, Thread>();
+  /** By call, where it runs. */
+  readonly #running = new Map<number, Thread>();
   readonly #memory: MemoryWatch | undefined;
   #bound = 0;
   #lastCall = 0;
@@ -115,17 +111,16 @@ export class ExecutorPipe {
       index,
       clock,
       bound: [],
-      sent: [],
+      running: undefined,
       beganAt: 0,
       usedBefore: 0,
-      quick: false,
       timer: undefined,
       readWhenLate: undefined,
     }));
     this.ended = this.#watchEnd();
     this.#memory = MemoryWatch.supported ? this.#watchMemory(rssBytesMax) : undefined;
     const reader = new MessageReader(
-      (_kind, call) => this.#bodyBytesMax(call),
+      (_kind, call) => this.#running.get(call)?.running?.bodyBytesMax ?? -1,
       (message) => this.#take(message),
     );
     this.#pipe.on("data", (piece: Buffer) => {
@@ -141,7 +136,7 @@ export class ExecutorPipe {
 
   /** Calls that have no answer yet. */
   get pending(): number {
-    return this.#waiting.length + this.#bound + this.#sent.size;
+    return this.#waiting.length + this.#bound + this.#running.size;
   }
 
   /** Another limit of memory from now on. Returns false where the process watches itself. */
@@ -197,11 +192,12 @@ export class ExecutorPipe {
     this.#child.kill("SIGKILL");
     this.#pipe.destroy();
     const calls: Call[] = [];
-    this.#sent.clear();
-    for (const { timer, clock, sent, bound } of this.#threads) {
+    this.#running.clear();
+    for (const { timer, clock, running, bound } of this.#threads) {
       clearTimeout(timer);
       clock.close();
-      calls.push(...sent.splice(0), ...bound.splice(0));
+      if (running !== undefined) calls.push(running);
+      calls.push(...bound.splice(0));
     }
     for (const waiting of this.#waiting.splice(0)) if ("id" in waiting) calls.push(waiting);
     for (const call of calls) call.reject(endedError(end));
@@ -209,14 +205,13 @@ export class ExecutorPipe {
 
   #advance(): void {
     for (const thread of this.#threads) {
-      while (thread.bound.length > 0 && hasRoom(thread)) {
-        this.#bound--;
-        this.#send(thread.bound.shift()!, thread);
-      }
+      if (thread.bound.length === 0 || thread.running !== undefined) continue;
+      this.#bound--;
+      this.#send(thread.bound.shift()!, thread);
     }
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       if ("id" in next) {
-        const thread = this.#freest();
+        const thread = this.#threads.find(({ running }) => running === undefined);
         if (thread === undefined) return;
         this.#send(next, thread);
       } else {
@@ -226,25 +221,15 @@ export class ExecutorPipe {
     }
   }
 
-  /** The thread with the fewest calls that takes another. */
-  #freest(): Thread | undefined {
-    let best: Thread | undefined;
-    let isOneComing = false;
-    for (const thread of this.#threads) {
-      if (thread.sent.length === 0) return thread;
-      // It will have time at once, so nothing is put behind a frame that may turn out to be stuck.
-      if (thread.sent[0]!.kind === MessageKind.prepare) isOneComing = true;
-      if (hasRoom(thread)) best ??= thread;
-    }
-    return isOneComing ? undefined : best;
-  }
-
   #send(call: Call, thread: Thread): void {
     const { id, kind, word, body } = call;
     const length = body.reduce((bytes, part) => bytes + part.byteLength, 0);
-    this.#sent.set(id, thread);
-    thread.sent.push(call);
-    if (thread.sent.length === 1) this.#begin(thread, thread.clock.read());
+    this.#running.set(id, thread);
+    thread.running = call;
+    thread.beganAt = performance.now();
+    thread.usedBefore = thread.clock.read();
+    thread.readWhenLate = undefined;
+    this.#lookIn(thread, call.limitMs + EXECUTOR_GRACE_MS);
     this.#write([encodeHeader(kind, id, thread.index, word, length), ...body]);
   }
 
@@ -254,60 +239,41 @@ export class ExecutorPipe {
     this.#pipe.uncork();
   }
 
-  /** Only what was sent can be answered, and only the first call of its thread. */
-  #bodyBytesMax(call: number): number {
-    const first = this.#sent.get(call)?.sent[0];
-    return first?.id === call ? first.bodyBytesMax : -1;
-  }
-
   #take(message: Message): void {
     if (this.#end !== undefined) return;
-    const thread = this.#sent.get(message.call);
-    const call = thread?.sent[0];
-    // A thread answers its calls in their order.
-    if (thread === undefined || call?.id !== message.call) return this.kill("crash", "it answered nonsense");
-    const used = thread.clock.read();
-    const cpuMs = used - thread.usedBefore;
-    if (!call.answer({ message, thread: thread.index, cpuMs }))
+    const thread = this.#running.get(message.call);
+    const cpuMs = thread === undefined ? 0 : thread.clock.read() - thread.usedBefore;
+    if (thread?.running?.answer({ message, thread: thread.index, cpuMs }) !== true) {
       return this.kill("crash", "it answered nonsense");
-    this.#sent.delete(call.id);
-    thread.sent.shift();
-    thread.quick = call.kind === MessageKind.run && cpuMs <= 2 * RUN_AIM_MS;
+    }
+    this.#running.delete(message.call);
+    thread.running = undefined;
     clearTimeout(thread.timer);
-    if (thread.sent.length > 0) this.#begin(thread, used);
     this.#advance();
-  }
-
-  /** The first call of the thread runs from now on. */
-  #begin(thread: Thread, used: number): void {
-    thread.beganAt = performance.now();
-    thread.usedBefore = used;
-    thread.readWhenLate = undefined;
-    this.#lookIn(thread, thread.sent[0]!.limitMs + EXECUTOR_GRACE_MS);
   }
 
   #lookIn(thread: Thread, ms: number): void {
     thread.timer = setTimeout(() => this.#look(thread), Math.max(ms, LOOK_AGAIN_MS_MIN));
   }
 
-  /** Whether the first call of the thread is late. Nothing that it waited for is held against it. */
+  /** Whether the thread's call is late. Nothing that it waited for is held against it. */
   #look(thread: Thread): void {
-    const { limitMs, ceilingMs } = thread.sent[0]!;
+    const call = thread.running!;
     const cpuMs = thread.clock.read() - thread.usedBefore;
-    const cpuLeft = limitMs + EXECUTOR_GRACE_MS - cpuMs;
-    const wallLeft = ceilingMs - (performance.now() - thread.beganAt);
+    const cpuLeft = call.limitMs + EXECUTOR_GRACE_MS - cpuMs;
+    const wallLeft = call.ceilingMs - (performance.now() - thread.beganAt);
     if (cpuLeft > 0 && wallLeft > 0) {
       thread.readWhenLate = undefined;
       return this.#lookIn(thread, Math.min(cpuLeft, wallLeft));
     }
-    // While answers come in, the thread may long be at its next call.
+    // In case that this process was busy and not the other: the answer may be among what was not read yet.
     const { bytesRead } = this.#pipe;
     if (thread.readWhenLate === undefined || (wallLeft > 0 && thread.readWhenLate !== bytesRead)) {
       thread.readWhenLate = bytesRead;
       return this.#lookIn(thread, READ_ON_MS);
     }
-    if (cpuLeft <= 0) this.#deadline(thread.sent[0]!, Math.round(cpuMs));
-    else this.#stalled(thread.sent[0]!, Math.round(cpuMs));
+    if (cpuLeft <= 0) this.#deadline(call, Math.round(cpuMs));
+    else this.#stalled(call, Math.round(cpuMs));
   }
 
   #deadline({ limitMs, reject }: Call, cpuMs: number): void {
@@ -349,10 +315,6 @@ export class ExecutorPipe {
 /** Wall-clock time after which a call is given up that may use so much CPU time: only as a backstop. */
 export function ceilingOf(limitMs: number): number {
   return Math.max(WALL_CEILING_MS_MIN, limitMs * WALL_CEILING_TIMES);
-}
-
-function hasRoom({ sent, quick }: Thread): boolean {
-  return sent.length === 0 || (sent.length === 1 && quick);
 }
 
 function endedError({ reason, detail }: ExecutorEnd): SandboxError {

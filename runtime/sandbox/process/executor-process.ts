@@ -60,7 +60,7 @@ export interface LaneProgram {
 const DESCRIPTION_BYTES_MAX = 1024 * 1024;
 const REASON_BYTES_MAX = 64 * 1024;
 
-/** What became of a frame, and the CPU time that it took, as the process itself says. */
+/** What became of a frame, and the CPU time of its thread that it took. */
 export interface RanFrame extends FrameOutcome {
   readonly cpuMs: number;
 }
@@ -218,14 +218,14 @@ export class ExecutorProcess implements AsyncDisposable {
     const logBytes = FRAME_LOG_BYTES + limits.logBytes + 64;
     const numbers = new Uint8Array(extents.buffer, extents.byteOffset, extents.byteLength);
     let outcome: FrameOutcome | undefined;
-    const { message } = await this.#pipe.call(MessageKind.run, lane, [numbers, frame], {
+    const { cpuMs } = await this.#pipe.call(MessageKind.run, lane, [numbers, frame], {
       limitMs: limits.timeMs + loadMs,
       ceilingMs: this.#ceilingMs ?? ceilingOf(limits.timeMs),
       bodyBytesMax: outcomeBytesMax(packets, outputBytes, logBytes),
       kinds: [MessageKind.ran],
       check: ({ body }) => (outcome = decodeOutcome(body, packets)) !== undefined,
     });
-    return { ...outcome!, cpuMs: message.word / 1000 };
+    return { ...outcome!, cpuMs };
   }
 
   /** Frees a lane. Frames that are still in flight end as if it had not been. */

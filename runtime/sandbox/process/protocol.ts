@@ -6,7 +6,7 @@
  *   0      4    kind
  *   4      4    call    which call this asks or answers
  *   8      4    thread  the thread that shall do it, from 0; nothing in answers
- *   12     4    word    a lane, or microseconds (ran)
+ *   12     4    word    a lane; nothing in answers
  *   16     4    length  bytes of the body
  *
  *   kind          body
@@ -19,7 +19,7 @@
  *   described  ◀  ProgramDescription as JSON
  *   loaded     ◀  nothing: the answer to load or prepare
  *   invalid    ◀  why the program does not load, as text: the answer to inspect, load or prepare
- *   ran        ◀  a frame's outcome; the word says how much CPU time it took
+ *   ran        ◀  a frame's outcome
  *
  * Where a packet's input is, in a run:
  *

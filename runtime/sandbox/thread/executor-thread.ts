@@ -33,7 +33,7 @@ export type ThreadTask =
   /** Frees what is no longer wanted. There is no answer. */
   | { readonly kind: "sweep" };
 
-/** A message for the node (protocol.ts), its own thread's number aside. */
+/** A message for the node (protocol.ts). The word of `ready` is what the system calls the thread. */
 export interface ThreadAnswer {
   readonly kind: MessageKind;
   readonly call: number;
@@ -64,7 +64,7 @@ function perform(task: ThreadTask): ThreadAnswer | undefined {
         return { kind: MessageKind.loaded, body: NOTHING };
       });
     case "run":
-      return run(task.call, task.program, task.body);
+      return { kind: MessageKind.ran, call: task.call, word: 0, body: runFrame(task.program, task.body) };
     case "sweep":
       return undefined;
   }
@@ -89,13 +89,6 @@ function inspect(code: Uint8Array): Pick<ThreadAnswer, "kind" | "body"> {
 }
 
 /** `body` is what protocol.ts says of a run. */
-function run(call: number, program: SharedProgram, body: Uint8Array<ArrayBuffer>): ThreadAnswer {
-  const before = process.threadCpuUsage();
-  const outcome = runFrame(program, body);
-  const { user, system } = process.threadCpuUsage(before);
-  return { kind: MessageKind.ran, call, word: user + system, body: outcome };
-}
-
 function runFrame(program: SharedProgram, body: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const packets = body.byteLength / (EXTENT_NUMBERS * 8 + PACKET_BYTES);
   const extents = new Float64Array(body.buffer, body.byteOffset, packets * EXTENT_NUMBERS);
