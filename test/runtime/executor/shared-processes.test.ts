@@ -61,10 +61,10 @@ describe("processes of tenants", () => {
 
   it("of programs that are looked into at the same time are all closed, and one program needs one", async () => {
     const started = harness.processes.length;
-    const codes = [0, 1, 2].map((index) => new TextEncoder().encode(`${ECHO}// ${index}`));
+    const codes = [0, 1, 2].map((index) => programCode(`${ECHO}// ${index}`));
     await Promise.all([...codes, ...codes].map((code) => harness.executor.inspect(code)));
     expect(harness.processes.length - started).toBe(codes.length);
-    const late = harness.executor.inspect(new TextEncoder().encode(`${ECHO}// late`));
+    const late = harness.executor.inspect(programCode(`${ECHO}// late`));
     await Promise.all([harness.executor.close(), late]);
     expect(harness.processes.slice(started).map(({ closed }) => closed)).not.toContain(false);
   });

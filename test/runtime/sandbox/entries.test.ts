@@ -3,6 +3,9 @@ import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 import { valueCodec } from "../../../runtime/program/values.ts";
+import { CsvRows, decodeScan } from "../../../runtime/program/csv-rows.ts";
+import type { CsvSpec } from "../../../runtime/program/csv-rows.ts";
+import { programCode } from "../../program-code.ts";
 
 let executor: ExecutorProcess;
 beforeAll(async () => {
@@ -186,15 +189,22 @@ describe("bytes", () => {
 });
 
 describe("scan", () => {
-  it("counts quotes without running the program", async () => {
-    const source = `export default { input: { kind: "csv", separator: ",", header: true }, map() {} };`;
+  it("finds rows without running the program", async () => {
+    const source = `export default { input: { kind: "csv", separator: ",", header: true }, map() { for (;;); } };`;
+    const reader = (await executor.inspect(programCode(source))).reader as CsvSpec;
     const lane = await loadProgram(executor, source, { entry: "scan" });
-    const results = await runFrame(executor, lane, [{ bytes: 'a"b""c"' }, { bytes: "" }, { bytes: '"\n"' }]);
-    expect(results.map(({ status, text }) => [status, text])).toEqual([
-      [0, "4"],
-      [0, "0"],
-      [0, "2"],
-    ]);
+    const splits = ['a"b""c"', "", '"\n"', 'x,y\n1,"2\n3"\n'];
+    const results = await runFrame(
+      executor,
+      lane,
+      splits.map((bytes) => ({ bytes })),
+    );
+    for (const [index, split] of splits.entries()) {
+      const scanner = new CsvRows(reader, undefined).scan(0);
+      scanner.push(Buffer.from(split));
+      expect(results[index]!.status).toBe(0);
+      expect(decodeScan(results[index]!.bytes, split.length)).toEqual(scanner.result());
+    }
   });
 });
 

@@ -32,6 +32,8 @@ export interface PacketSource {
 export interface PacketResult {
   readonly status: number;
   readonly text: string;
+  /** What it yielded, as it is. */
+  readonly bytes: Uint8Array;
   /** The byte that a fault names. */
   readonly at: number | undefined;
   readonly log: string | undefined;
@@ -91,9 +93,9 @@ export async function runFrame(
     return Array.from(statuses, (status, index) => {
       const bytes = output.subarray(offsets[index], offsets[index]! + lengths[index]!);
       const log = logs.find((entry) => entry.index === index)?.text;
-      if (status === 0) return { status, text: Buffer.from(bytes).toString(), at: undefined, log };
+      if (status === 0) return { status, text: Buffer.from(bytes).toString(), bytes, at: undefined, log };
       const { text, place } = parseFault(bytes);
-      return { status, text, at: place, log };
+      return { status, text, bytes, at: place, log };
     });
   } finally {
     if (!executor.closed) for (const offset of taken) executor.sharedMemory.free(offset);
