@@ -209,13 +209,19 @@ async function verdictOf(
   const own = dirname(program);
   const problems: Problem[] = [];
   const paths: string[] = [];
+  let isOurs = false;
   for (const line of lines) {
     const [, at, row, column, text] = /^(.+)\((\d+),(\d+)\): error TS\d+: (.*)$/.exec(line) ?? [];
     if (at !== undefined) {
       const path = resolve(own, at);
       // What others have written, its author cannot mend.
-      if (isForeign(path, directory)) continue;
+      isOurs = !isForeign(path, directory);
+      if (!isOurs) continue;
       problems.push({ file: relative(own, path), line: Number(row), column: Number(column), text: text! });
+    } else if (/^ +\S/.test(line)) {
+      // Why it is one, said deeper and deeper below it.
+      const problem = isOurs ? problems.pop() : undefined;
+      if (problem !== undefined) problems.push({ ...problem, text: `${problem.text}\n${line}` });
     } else if (line.startsWith("error TS")) {
       return `the compiler says "${line}"`;
     } else if (line.startsWith(sep) || /^[A-Za-z]:[\\/]/.test(line)) {

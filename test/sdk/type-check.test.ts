@@ -64,6 +64,23 @@ setTimeout(() => {}, 1);
     expect(more).toEqual([]);
   });
 
+  it("are told with the reason below, where the compiler has one", async () => {
+    const path = await write(
+      "reason/count.ts",
+      `import { defineProgram, lines } from "packetfs";
+const measure: (text: string) => number = (width: number) => width;
+export default defineProgram({ input: lines(), map: (line) => measure(line) });
+`,
+    );
+    const error = await check(path, "reason").catch((thrown: unknown) => thrown);
+    const lines = (error as Error).message.split("\n");
+    expect(lines[0]).toMatch(/^count\.ts:2:7: Type '\(width: number\) => number' is not assignable to/);
+    expect(lines.slice(1)).toEqual([
+      "  Types of parameters 'width' and 'text' are incompatible.",
+      "    Type 'string' is not assignable to type 'number'.",
+    ]);
+  });
+
   it("are right when they are, with what the sandbox has and packages without types", async () => {
     await write("right/node_modules/plain/package.json", '{"name":"plain","main":"plain.js"}');
     await write("right/node_modules/plain/plain.js", "module.exports = (x) => x;");
