@@ -1,5 +1,5 @@
 /**
- * The blob of one machine: chunks by their hash, and names for the streams among them.
+ * What one machine keeps: chunks by their hash, and names for the streams among them.
  *
  *   put ─▶ StoreWriter ─▶ writer thread ─▶ segments (the truth) ─▶ index (can be built again)
  *   get ◀─ ChunkReader ◀─────────────────── segments ◀──────────── index

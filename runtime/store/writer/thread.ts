@@ -1,6 +1,6 @@
 /**
- * The one writer of a store: it takes blocks of chunks, finds out which are new, appends those and names to segments, and
- * answers when what was asked for is true. It lives in a worker thread, since hashing and the disk would block any other.
+ * The one thread that writes a store: it takes blocks of chunks, finds out which are new, appends those and names to
+ * segments, and answers when what was asked for is true. Hashing and the disk would block any other thread.
  */
 import { Compressor } from "../../../packets/codec.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
