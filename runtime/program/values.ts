@@ -58,22 +58,17 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   const promisePrototype = Promise.prototype;
   const typedPrototype = getPrototypeOf(Uint8Array.prototype) as object;
   type Method = (...args: never[]) => unknown;
-  /** A method, or else a getter, for `apply`. */
-  const methodOf = (prototype: object, name: PropertyKey): Method => {
-    const property = getOwnPropertyDescriptor(prototype, name) as {
-      readonly value?: Method;
-      readonly get?: Method;
-    };
-    return (property.value ?? property.get)!;
-  };
-  const kindOf = methodOf(typedPrototype, Symbol.toStringTag);
-  const typedLength = methodOf(typedPrototype, "length");
-  const bufferLength = methodOf(bufferPrototype, "byteLength");
-  const viewBuffer = methodOf(viewPrototype, "buffer");
-  const viewOffset = methodOf(viewPrototype, "byteOffset");
-  const viewLength = methodOf(viewPrototype, "byteLength");
-  const mapSize = methodOf(mapPrototype, "size");
-  const setSize = methodOf(setPrototype, "size");
+  const methodOf = (prototype: object, name: string): Method => (prototype as Record<string, Method>)[name]!;
+  const getterOf = (prototype: object, name: PropertyKey): Method =>
+    (getOwnPropertyDescriptor(prototype, name) as { readonly get: Method }).get;
+  const kindOf = getterOf(typedPrototype, Symbol.toStringTag);
+  const typedLength = getterOf(typedPrototype, "length");
+  const bufferLength = getterOf(bufferPrototype, "byteLength");
+  const viewBuffer = getterOf(viewPrototype, "buffer");
+  const viewOffset = getterOf(viewPrototype, "byteOffset");
+  const viewLength = getterOf(viewPrototype, "byteLength");
+  const mapSize = getterOf(mapPrototype, "size");
+  const setSize = getterOf(setPrototype, "size");
   const getTime = methodOf(datePrototype, "getTime");
   const toISOString = methodOf(datePrototype, "toISOString");
   const mapForEach = methodOf(mapPrototype, "forEach");

@@ -55,15 +55,14 @@ export function makeFreeze(): Freeze {
     const property = getOwnPropertyDescriptor(object, name);
     if (property === undefined || !("value" in property) || property.configurable !== true) return;
     const value: unknown = property.value;
-    defineProperty(object, name, {
-      get: () => value,
-      set(this: object, own: unknown) {
-        if (this === object) throw new Failure(`${String(name)} is frozen`);
-        defineProperty(this, name, { value: own, writable: true, enumerable: true, configurable: true });
-      },
-      enumerable: property.enumerable === true,
-      configurable: false,
-    });
+    const get = (): unknown => value;
+    const set = function (this: object, own: unknown): void {
+      if (this === object) throw new Failure(`${String(name)} is frozen`);
+      defineProperty(this, name, { value: own, writable: true, enumerable: true, configurable: true });
+    };
+    freeze(set.prototype);
+    seen.add(freeze(get)).add(freeze(set));
+    defineProperty(object, name, { get, set, enumerable: property.enumerable === true, configurable: false });
   }
 
   /** Built-ins that have no name, but syntax or a method that gives them. */
@@ -85,18 +84,17 @@ export function makeFreeze(): Freeze {
   return {
     realm() {
       const found = reach([globalThis, ...nameless()]);
-      for (const object of found) {
+      for (let index = 0; index < found.length; index++) {
+        const object = found[index]!;
         const isPrototype = isObject((object as { constructor?: unknown }).constructor);
         if (!isPrototype || typeof object === "function" || object === globalThis) continue;
         const isCommon = object === Object.prototype || object instanceof Error || object === Error.prototype;
         const names = isCommon ? ownKeys(object) : ["constructor", "toString", "valueOf"];
-        for (const name of names) letInheritorsSet(object, name);
+        for (let at = 0; at < names.length; at++) letInheritorsSet(object, names[at]!);
       }
-      for (const name of ownKeys(Function.prototype)) letInheritorsSet(Function.prototype, name);
-      // What the setters brought is reachable too.
-      for (const object of [...found, ...reach(found)]) freeze(object);
-      seen.clear();
-      for (const object of reach([globalThis, ...nameless()])) freeze(object);
+      const names = ownKeys(Function.prototype);
+      for (let at = 0; at < names.length; at++) letInheritorsSet(Function.prototype, names[at]!);
+      for (let index = 0; index < found.length; index++) freeze(found[index]);
     },
     deep(value) {
       const found = reach([value]);
