@@ -74,7 +74,8 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   const mapForEach = methodOf(mapPrototype, "forEach");
   const setForEach = methodOf(setPrototype, "forEach");
   const bytesSet = methodOf(typedPrototype, "set");
-  const bigintText = methodOf(BigInt.prototype, "toString");
+  // Freezing a realm makes an accessor of it, so that whoever inherits it may have one of their own.
+  const bigintText = Reflect.get(BigInt.prototype, "toString") as Method;
 
   interface Typed {
     readonly make: new (length: number) => Record<number, unknown> & { readonly length: number };

@@ -257,7 +257,8 @@ const POISONS: readonly HostileProgram[] = [
     source: program(
       `map: (line) => line.length, combine: (a, b) => a + b`,
       `const evil = () => { throw new Error("evil"); };
-       const lie = (object, ...names) => names.forEach((name) => Reflect.set(object, name, evil));
+       const lie = (object, ...names) =>
+         names.forEach((name) => { try { Reflect.set(object, name, evil); } catch {} });
        lie(Map.prototype, "set", "get", "forEach"); lie(JSON, "stringify", "parse");
        lie(String.prototype, "slice", "indexOf", "charCodeAt"); lie(Function.prototype, "call", "apply", "bind");
        lie(Uint8Array.prototype, "set"); lie(Object, "freeze", "keys", "defineProperty");
