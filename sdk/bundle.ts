@@ -4,7 +4,7 @@
  *
  * The text is the body of a function, which a sandbox calls once per packet, so that nothing in a module outlives a packet:
  * `$exports.default` is where it leaves the program, `$packetfs` has what it makes tables of data with, once for all
- * packets (runtime/sandbox/guest/tables.ts). JSON that it imports is such a table.
+ * packets (runtime/sandbox/guest/module.ts). JSON that it imports is such a table.
  */
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";

@@ -58,7 +58,7 @@ export type ProgramSource = { readonly path: string } | { readonly source: strin
 export interface ProgramBundle {
   /** For people: the file's base name. */
   readonly name: string;
-  /** One ES module without imports, UTF-8. */
+  /** The body of a function that evaluates it, UTF-8: see bundle.ts. */
   readonly code: Uint8Array;
   /** JSON: which line of which file each line of the code comes from. It stays with the caller. */
   readonly sourceMap?: string;

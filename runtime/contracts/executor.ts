@@ -5,7 +5,7 @@
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 
-/** What a program is made of, as its manifest says it: "js" is one ES module. */
+/** What a program is made of, as its manifest says it: "js" is JavaScript. */
 export type ProgramKind = "js";
 
 /**

@@ -132,7 +132,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
 
 export interface StoredProgram {
   readonly manifest: Manifest;
-  /** The bundle: one ES module, UTF-8. */
+  /** The bundle, UTF-8. */
   readonly code: Uint8Array;
 }
 

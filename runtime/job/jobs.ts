@@ -26,7 +26,7 @@ import { unnamedOut } from "./results.ts";
 
 export type { LoadedProgram } from "./loaded-program.ts";
 
-/** What bundles are: ES modules. */
+/** What bundles are: JavaScript. */
 const BUNDLE_KIND: ProgramKind = "js";
 
 export interface JobsOptions {

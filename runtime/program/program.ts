@@ -27,19 +27,19 @@ export interface ProgramDescription {
  * Which of a program's functions a lane runs.
  *  map     records of a split → a partial result, or bytes when the program yields bytes
  *  merge   partial results, back to back → one partial result, combined
- *  finish  partial results, back to back → the result as JSON: the value, or [[key, value], …] sorted by key
+ *  finish  partial results, back to back → the text of the result (values.ts): the value, or [[key, value], …]
  *  scan    the number of quote characters in the range, as decimal text: how CSV splits learn whether they begin inside
  *          a quoted field. Runs none of the program's code.
  *
- * A partial result is JSON lines {"k":[keys],"v":[values]}, each key once, the n-th value belonging to the n-th key. Where
+ * A partial result is lines {"k":[keys],"v":[values]}, each the text of such an object, each key once, the n-th value belonging to the n-th key. Where
  * the program combines, a value is what was folded for its key, left to right; where it does not, it is the array of all
  * values of its key in order. A value without a key has the key "". A partial result without values is empty, and partial
  * results that stand back to back are read in that order.
  *
  * The result of "value" is the folded value, the array of all values where the program does not combine, or what
- * reduce(value, args) makes of either; null when there was none. In "groups" a key has the folded value, the array of all
+ * reduce(value, args) makes of either; null when it combines and there was none. In "groups" a key has the folded value, the array of all
  * its values, or what reduce(key, values, args) makes of the values (one where the program combines). Keys are in the
- * order of their UTF-16 units. Merging and finishing bytes passes them on.
+ * order of their UTF-16 units, or the largest groups come first where the program wants the top of them. Merging and finishing bytes passes them on.
  */
 export type Entry = "map" | "merge" | "finish" | "scan";
 

@@ -1,10 +1,13 @@
 /**
  * The program's module, which is a function here: it is called once per packet, so that module scope and everything that
- * is reachable from it is fresh, and no packet finds what another left there.
+ * is reachable from it is fresh, and no packet finds what another left there. What its evaluations share is tables of data,
+ * which each isolate makes once and nobody can write to: plain objects and arrays are frozen; a Map, a Set or a typed array
+ * is reached through a view that only reads.
  */
 import type { PacketLog } from "./console.ts";
+import type { Freeze } from "./freeze.ts";
 import type { Randomness } from "./random.ts";
-import type { ProgramApi, Tables } from "./tables.ts";
+import type { ValueCodec } from "../../program/values.ts";
 
 /** A bundle: it leaves what the module exports by default in `exports.default`. */
 export type ModuleFactory = (exports: { default?: unknown }, packetfs: ProgramApi) => void;
@@ -37,5 +40,190 @@ export function makeModule(factory: ModuleFactory, { tables, random, log }: Modu
       }
       return exports.default;
     },
+  };
+}
+
+/** What a bundle knows as $packetfs. */
+export interface ProgramApi {
+  /** What `make` returns, from the first time that the module was evaluated. */
+  shared(make: () => unknown): unknown;
+  /** The value of JSON text. */
+  json(text: string): unknown;
+}
+
+export interface Tables {
+  readonly api: ProgramApi;
+  /** The module is evaluated from its beginning; `end` when that is over, however. */
+  begin(): void;
+  end(): void;
+  /** The same data, unwritable. Takes data that the codec copied, or that was parsed, and nobody else refers to. */
+  readOnly(value: unknown): unknown;
+  /** The Map, Set or typed array behind a view. */
+  targetOf(view: object): object | undefined;
+}
+
+export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
+  const { create, defineProperty, getOwnPropertyDescriptors, keys } = Object;
+  const { apply, get } = Reflect;
+  const { isArray } = Array;
+  const { isView } = ArrayBuffer as unknown as { readonly isView: (value: unknown) => boolean };
+  const { parse } = JSON;
+  const Failure = TypeError;
+  const RealProxy = Proxy;
+  const RealMap = Map;
+  const RealSet = Set;
+  const RealDate = Date;
+  const RealBuffer = ArrayBuffer;
+  const RealDataView = DataView;
+  const objectPrototype = Object.prototype;
+  const targets = new WeakMap<object, object>();
+  const byText = new Map<string, unknown>();
+  const made: unknown[] = [];
+  /** How many tables this evaluation has asked for; -1 while no module is evaluated. */
+  let asked = -1;
+  let isMaking = false;
+  let hasViews = false;
+
+  function readOnly(value: unknown, path = "$"): unknown {
+    if (typeof value !== "object" || value === null) return value;
+    if (value instanceof RealMap) return mapView(value, path);
+    if (value instanceof RealSet) return setView(value, path);
+    if (value instanceof RealDate) return refuse(path, "a Date");
+    if (value instanceof RealBuffer) return refuse(path, "an ArrayBuffer");
+    if (value instanceof RealDataView) return refuse(path, "a DataView");
+    if (isView(value)) return arrayView(value as Uint8Array);
+    const object = value as Record<string, unknown>;
+    const names = keys(object);
+    for (let index = 0; index < names.length; index++) {
+      const name = names[index]!;
+      const child = object[name];
+      if (typeof child !== "object" || child === null) continue;
+      const own = readOnly(child, isArray(value) ? `${path}[${name}]` : `${path}.${name}`);
+      if (own !== child) defineProperty(object, name, { value: own });
+    }
+    return freeze.one(object);
+  }
+
+  function refuse(path: string, what: string): never {
+    throw new Failure(`shared was given what could be written to: ${path} is ${what}`);
+  }
+
+  /** An object with the methods of a view, and with no other way to what it shows. */
+  function view(target: object, prototype: object, methods: object): object {
+    const shown = create(prototype, getOwnPropertyDescriptors(methods)) as Record<PropertyKey, unknown>;
+    const properties = getOwnPropertyDescriptors(shown) as Record<
+      PropertyKey,
+      { value?: unknown; get?: unknown }
+    >;
+    for (const name of Reflect.ownKeys(properties))
+      freeze.deep([properties[name]!.value, properties[name]!.get]);
+    targets.set(shown, target);
+    hasViews = true;
+    return freeze.one(shown);
+  }
+
+  function mapView(given: ReadonlyMap<unknown, unknown>, path: string): object {
+    const map = new RealMap<unknown, unknown>();
+    for (const [key, value] of given) {
+      const at = `${path}[${map.size}]`;
+      map.set(readOnly(key, `${at}[0]`), readOnly(value, `${at}[1]`));
+    }
+    const shown: object = view(map, objectPrototype, {
+      get size() {
+        return map.size;
+      },
+      get: (key: unknown) => map.get(key),
+      has: (key: unknown) => map.has(key),
+      keys: () => map.keys(),
+      values: () => map.values(),
+      entries: () => map.entries(),
+      forEach: (visit: () => void, self?: unknown) => {
+        for (const [key, value] of map) apply(visit, self, [value, key, shown]);
+      },
+      [Symbol.iterator]: () => map.entries(),
+    });
+    return shown;
+  }
+
+  function setView(given: ReadonlySet<unknown>, path: string): object {
+    const set = new RealSet<unknown>();
+    for (const value of given) set.add(readOnly(value, `${path}[${set.size}]`));
+    const shown: object = view(set, objectPrototype, {
+      get size() {
+        return set.size;
+      },
+      has: (value: unknown) => set.has(value),
+      keys: () => set.keys(),
+      values: () => set.values(),
+      entries: () => set.entries(),
+      forEach: (visit: () => void, self?: unknown) => {
+        for (const value of set) apply(visit, self, [value, value, shown]);
+      },
+      [Symbol.iterator]: () => set.values(),
+    });
+    return shown;
+  }
+
+  /** `at` is as fast as an array is; an index goes by way of the prototype, which is slower and right. */
+  function arrayView(array: Uint8Array): object {
+    const isIndex = (name: PropertyKey): name is string =>
+      typeof name === "string" && `${+name >>> 0}` === name;
+    const elements = new RealProxy(create(null) as object, {
+      get: (_, name, self: unknown) => (isIndex(name) ? array[+name] : get(objectPrototype, name, self)),
+      has: (_, name) => (isIndex(name) ? +name < array.length : name in objectPrototype),
+      set: () => false,
+      defineProperty: () => false,
+      deleteProperty: () => false,
+      setPrototypeOf: () => false,
+      preventExtensions: () => false,
+    });
+    return view(array, elements, {
+      length: array.length,
+      at: (index: number) => array[index < 0 ? array.length + index : index],
+      indexOf: (element: number, from?: number) => array.indexOf(element, from),
+      /** A copy, which may be written to. */
+      slice: (start?: number, end?: number) => array.slice(start, end),
+      [Symbol.iterator]: () => array.values(),
+    });
+  }
+
+  /**
+   * The n-th call of an evaluation is for the n-th table: nothing that a packet reads is there while a module is evaluated,
+   * so each evaluation makes the same calls.
+   */
+  function shared(make: () => unknown): unknown {
+    if (typeof make !== "function") throw new Failure("shared takes a function that makes a table");
+    if (isMaking) throw new Failure("shared was called while another table is made");
+    if (asked < 0)
+      throw new Failure("shared is for the scope of a module: it was called after that was evaluated");
+    const index = asked++;
+    if (index < made.length) return made[index];
+    isMaking = true;
+    try {
+      made[index] = readOnly(codec().copy(make(), "shared was given"));
+    } finally {
+      isMaking = false;
+    }
+    return made[index];
+  }
+
+  function json(text: string): unknown {
+    const known = byText.get(text);
+    if (known !== undefined) return known;
+    const value = readOnly(parse(text));
+    byText.set(text, value);
+    return value;
+  }
+
+  return {
+    api: freeze.deep({ shared, json }),
+    begin() {
+      asked = 0;
+    },
+    end() {
+      asked = -1;
+    },
+    readOnly,
+    targetOf: (value) => (hasViews ? targets.get(value) : undefined),
   };
 }

@@ -14,7 +14,6 @@ export interface Primordials {
   readonly freeze: typeof Object.freeze;
   readonly keys: (value: object) => string[];
   readonly isArray: typeof Array.isArray;
-  readonly isFinite: (value: number) => boolean;
   readonly isSafeInteger: (value: number) => boolean;
   readonly parseInt: (text: string, radix: number) => number;
   readonly min: typeof Math.min;
@@ -94,7 +93,6 @@ export function capturePrimordials(): Primordials {
     freeze: Object.freeze,
     keys: Object.keys,
     isArray: Array.isArray,
-    isFinite: Number.isFinite,
     isSafeInteger: Number.isSafeInteger,
     parseInt: Number.parseInt,
     min: Math.min,

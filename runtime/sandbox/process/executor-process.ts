@@ -49,7 +49,7 @@ export interface ExecutorOptions {
 export interface LaneProgram {
   /** For people. */
   readonly name: string;
-  /** One ES module without imports, UTF-8. */
+  /** The body of a function that evaluates the module, UTF-8: see guest/module.ts. */
   readonly code: Uint8Array;
   readonly entry: Entry;
   readonly description: ProgramDescription;
