@@ -4,11 +4,15 @@
  */
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { decode, encode } from "@msgpack/msgpack";
 import ivm from "isolated-vm";
-import { describe, expect, test } from "vitest";
+import { Piscina } from "piscina";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Context, Reply, Request, capability } from "zeromq";
 import packageJson from "../package.json" with { type: "json" };
 import pinnedNode from "../runtime/build/node/package.json" with { type: "json" };
@@ -101,6 +105,28 @@ describe("zeromq", () => {
     } finally {
       request.close();
       reply.close();
+    }
+  });
+});
+
+describe("piscina", () => {
+  let directory: string;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), "pfs-toolchain-"));
+    await writeFile(
+      join(directory, "double.mjs"),
+      "export default (bytes) => bytes.map((byte) => byte * 2);\n",
+    );
+  });
+  afterAll(() => rm(directory, { recursive: true, force: true }));
+
+  test("runs a task in a thread", async () => {
+    const filename = pathToFileURL(join(directory, "double.mjs")).href;
+    const pool = new Piscina<Uint8Array, Uint8Array>({ filename, maxThreads: 1, execArgv: [] });
+    try {
+      expect(await pool.run(Uint8Array.of(1, 2, 3))).toEqual(Uint8Array.of(2, 4, 6));
+    } finally {
+      await pool.destroy();
     }
   });
 });

@@ -25,7 +25,7 @@ interface Check {
   readonly advice?: string;
 }
 
-const DEPENDENCIES = ["zeromq", "isolated-vm", "@msgpack/msgpack", "commander"];
+const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "@msgpack/msgpack", "commander"];
 const SHARED_MEMORY = "/dev/shm";
 const MEMORY_BYTES_LEAST = 1024 ** 3;
 const DISK_BYTES_LEAST = 1024 ** 3;

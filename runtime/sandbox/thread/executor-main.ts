@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { writeSync } from "node:fs";
 import { Socket } from "node:net";
-import { Worker } from "node:worker_threads";
+import { Piscina } from "piscina";
 import { builtUrl } from "../../built.ts";
 import { EXECUTOR_RSS_POLL_MS, PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../limits.ts";
 import { MessageKind, MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "../process/protocol.ts";
@@ -30,14 +30,18 @@ let lastProgram = 0;
 /** What the system calls each thread, 0 until it is ready. */
 const numbers = new Uint32Array(threads);
 let starting = threads;
-const workers: readonly Worker[] = Array.from({ length: threads }, (_, thread) => {
-  const worker = new Worker(builtUrl(new URL("./executor-thread.ts", import.meta.url)));
-  worker.on("message", (answer: ThreadAnswer) => hear(thread, answer));
-  // Our defect, or the end of the thread: neither can be gone on from.
-  worker.on("error", (error: unknown) => dieOf(error));
-  worker.on("exit", () => die("a thread has ended"));
-  return worker;
-});
+/** One of each thread, so that the node chooses the thread of a call: it reads the CPU time of each from outside. */
+const pools: readonly Piscina<ThreadTask, ThreadAnswer | undefined>[] = Array.from(
+  { length: threads },
+  () =>
+    new Piscina<ThreadTask, ThreadAnswer | undefined>({
+      filename: builtUrl(new URL("./executor-thread.ts", import.meta.url)).href,
+      minThreads: 1,
+      maxThreads: 1,
+      idleTimeout: Infinity,
+      recordTiming: false,
+    }),
+);
 
 function die(reason: string): never {
   try {
@@ -52,7 +56,9 @@ function dieOf(error: unknown): never {
   return die(error instanceof Error ? (error.stack ?? error.message) : String(error));
 }
 
-function hear(thread: number, { kind, call, word, body }: ThreadAnswer): void {
+function hear(thread: number, answer: ThreadAnswer | undefined): void {
+  if (answer === undefined) return;
+  const { kind, call, word, body } = answer;
   if (kind !== MessageKind.ready) return send(kind, call, word, body);
   numbers[thread] = word;
   starting--;
@@ -66,9 +72,10 @@ function send(kind: MessageKind, call: number, word: number, body: Uint8Array): 
   pipe.uncork();
 }
 
-function tell(thread: number, task: ThreadTask, transfer: readonly ArrayBuffer[] = []): void {
-  const worker = workers[thread] ?? die(`there is no thread ${thread}`);
-  worker.postMessage(task, transfer);
+function tell(thread: number, task: ThreadTask, transferList: ArrayBuffer[] = []): void {
+  const pool = pools[thread] ?? die(`there is no thread ${thread}`);
+  // Our defect, or the end of the thread: neither can be gone on from.
+  pool.run(task, { transferList }).then((answer) => hear(thread, answer), dieOf);
 }
 
 /** The same program in several lanes is loaded once on each thread: lanes are many, isolates are not. */
@@ -137,3 +144,4 @@ if (rssBytesMax > 0) {
     if (process.memoryUsage.rss() > rssBytesMax) die("out of memory: the process is over its limit");
   }, EXECUTOR_RSS_POLL_MS);
 }
+for (let thread = 0; thread < threads; thread++) tell(thread, { kind: "start" });

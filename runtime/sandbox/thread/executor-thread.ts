@@ -1,7 +1,7 @@
-/** A thread of the executor process: it does what it is told, one thing at a time, and answers in that order. */
+/** A thread of the executor process, in a pool of its own: what Piscina calls, one thing at a time, in the order asked. */
 import { constants } from "node:buffer";
 import { readlinkSync } from "node:fs";
-import { parentPort } from "node:worker_threads";
+import { move, transferableSymbol, valueSymbol } from "piscina";
 import { FaultCode } from "../../../packets/faults.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
 import { THREAD_ISOLATES_MAX } from "../../limits.ts";
@@ -21,6 +21,8 @@ export interface SharedProgram {
 }
 
 export type ThreadTask =
+  /** Answered by `ready` and what the system calls the thread. */
+  | { readonly kind: "start" }
   | { readonly kind: "inspect"; readonly call: number; readonly code: Uint8Array<ArrayBuffer> }
   /** No program where its lane was freed meanwhile. */
   | { readonly kind: "prepare"; readonly call: number; readonly program: SharedProgram | undefined }
@@ -56,6 +58,8 @@ let garbage = 0;
 function perform(task: ThreadTask): ThreadAnswer | undefined {
   sweep();
   switch (task.kind) {
+    case "start":
+      return { kind: MessageKind.ready, call: 0, word: threadNumber(), body: NOTHING };
     case "inspect":
       return loadAnswer(task.call, () => inspect(task.code));
     case "prepare":
@@ -169,11 +173,26 @@ function warmUp(): void {
   GuestIsolate.open(inspectionImage(), code).dispose();
 }
 
-const port = parentPort!;
+/** An answer whose body is handed over and not copied. */
+class MovedAnswer {
+  readonly #answer: ThreadAnswer;
+
+  constructor(answer: ThreadAnswer) {
+    this.#answer = answer;
+  }
+
+  get [transferableSymbol](): ArrayBuffer {
+    return this.#answer.body.buffer;
+  }
+
+  get [valueSymbol](): ThreadAnswer {
+    return this.#answer;
+  }
+}
+
 warmUp();
-port.on("message", (task: ThreadTask) => {
+
+export default function handle(task: ThreadTask): unknown {
   const answer = perform(task);
-  if (answer === undefined) return;
-  port.postMessage(answer, answer.body.byteLength === 0 ? [] : [answer.body.buffer]);
-});
-port.postMessage({ kind: MessageKind.ready, call: 0, word: threadNumber(), body: NOTHING });
+  return answer === undefined || answer.body.byteLength === 0 ? answer : move(new MovedAnswer(answer));
+}
