@@ -227,8 +227,8 @@ export const SPLIT_BYTES_MAX: number = 16 * 1024 * 1024;
 export const SPLIT_SLACK_BYTES: number = 128 * 1024;
 /** Packets of all inputs' streams that are looked at for such places. */
 export const PLAN_PACKETS_MAX: number = 512 * 1024;
-/** Partial results that one packet merges. */
-export const MERGE_FAN_IN = 16;
+/** Partial results that one packet merges: as many as most jobs have splits of many groups, whose finish takes them all. */
+export const MERGE_FAN_IN = 32;
 /** Inputs of merges that are written at once. */
 export const MERGE_WRITES_MAX = 8;
 /** Bytes of a result that is given back as a value. */

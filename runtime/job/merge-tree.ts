@@ -8,7 +8,7 @@
  *                  ╱   │   ╲
  *   merges      0      1     2
  *             ╱╱╲╲   ╱╱╲╲   ╱╲
- *   maps     0 … 15 16 … 31 32 33
+ *   maps     0 … 31 32 … 63 64 65
  */
 import { MERGE_FAN_IN } from "../limits.ts";
 

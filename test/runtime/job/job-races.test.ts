@@ -70,16 +70,16 @@ describe("an executor is lost", () => {
 
   test("merges of merges: only what is still needed is repeated", async () => {
     const world = new ScriptedWorld();
-    const first = world.add("a", {}, 400);
-    const running = world.run({ inputs: [await world.putFile("x", 300)], splitBytes: 1 });
+    const first = world.add("a", {}, 1500);
+    const running = world.run({ inputs: [await world.putFile("x", 1100)], splitBytes: 1 });
     await settle();
     first.answerAll(ranges);
     await settle();
     first.answerAll(ranges);
     await settle();
-    // 300 maps and 19 merges are done; two merges of merges wait on the executor.
+    // 1100 maps and 35 merges are done; two merges of merges wait on the executor.
     expect(first.waiting.map(({ entry }) => entry)).toEqual(["merge", "merge"]);
-    const second = world.add("b", {}, 400);
+    const second = world.add("b", {}, 1500);
     world.executors.remove(first);
     let repeated = 0;
     for (let round = 0; round < 6; round++) {
@@ -87,7 +87,7 @@ describe("an executor is lost", () => {
       repeated += second.waiting.filter(({ entry }) => entry === "map").length;
       second.answerAll(ranges);
     }
-    expect(repeated).toBe(300);
+    expect(repeated).toBe(1100);
     expect((await running).value).toBe("result");
   });
 

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { MERGE_FAN_IN } from "../../../runtime/limits.ts";
 import { refToHex } from "../../../packets/digest.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
@@ -39,10 +40,10 @@ describe("results", () => {
     const file = await harness.putFile("numbers", lines.join("\n"));
     const program = await harness.putProgram("join", JOIN);
     const onEvent = (event: JobEvent): void => void events.push(event);
-    const outcome = await harness.run(program, [file, file], { splitBytes: 64 }, { onEvent });
+    const outcome = await harness.run(program, [file, file], { splitBytes: 16 }, { onEvent });
     expect(outcome.value).toBe([...lines, ...lines].join(","));
-    const tasks = Math.ceil(file.length / 64) * 2;
-    expect(tasks).toBeGreaterThan(16 * 16);
+    const tasks = Math.ceil(file.length / 16) * 2;
+    expect(tasks).toBeGreaterThan(MERGE_FAN_IN ** 2);
     expect(outcome.statistics).toMatchObject({
       tasks,
       inputBytes: file.length * 2,
@@ -180,13 +181,13 @@ describe("failures", () => {
   test("a merge that fails is told as one", async () => {
     const source = `export default {
       input: { kind: "lines" }, map: () => 1,
-      combine: (a, b) => { if (a + b > 20) throw new Error("too much"); return a + b; },
+      combine: (a, b) => { if (a + b > 35) throw new Error("too much"); return a + b; },
     }`;
     const program = await harness.putProgram("greedy", source);
     const file = await harness.putFile("x", "a\n".repeat(40));
     await expect(harness.run(program, [file], { splitBytes: 2 })).rejects.toMatchObject({
       code: "PFS_PROGRAM_THREW",
-      message: expect.stringMatching(/too much.*finish of results 0 to 2/s),
+      message: expect.stringMatching(/too much.*finish of results 0 to 1/s),
     });
   });
 

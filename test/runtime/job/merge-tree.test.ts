@@ -10,18 +10,18 @@ function key({ level, task }: TaskRef): string {
 }
 
 describe("the shape", () => {
-  test("groups of sixteen until few are left, then one finish", () => {
+  test("groups of 32 until few are left, then one finish", () => {
     expect(new MergeTree(1, FULL).counts).toEqual([1, 1]);
-    expect(new MergeTree(16, FULL).counts).toEqual([16, 1]);
-    expect(new MergeTree(17, FULL).counts).toEqual([17, 2, 1]);
-    expect(new MergeTree(1000, FULL).counts).toEqual([1000, 63, 4, 1]);
+    expect(new MergeTree(32, FULL).counts).toEqual([32, 1]);
+    expect(new MergeTree(33, FULL).counts).toEqual([33, 2, 1]);
+    expect(new MergeTree(1100, FULL).counts).toEqual([1100, 35, 2, 1]);
     expect(new MergeTree(0, FULL).counts).toEqual([0, 1]);
     expect(new MergeTree(1000, { top: true, merges: false }).counts).toEqual([1000, 1]);
     expect(new MergeTree(1000, { top: false, merges: true }).counts).toEqual([1000]);
   });
 
   test("every result has exactly one consumer, next to its neighbours", () => {
-    const tree = new MergeTree(300, FULL);
+    const tree = new MergeTree(1100, FULL);
     for (let level = 1; level <= tree.top; level++) {
       const inputs = Array.from({ length: tree.counts[level]! }, (_, task) => {
         return { first: tree.inputsStart(level, task), end: tree.inputsEnd(level, task) };
@@ -35,13 +35,13 @@ describe("the shape", () => {
 
 describe("pipelining", () => {
   test("a merge can run as soon as its group is complete, whatever the order", () => {
-    const tree = new MergeTree(40, FULL);
+    const tree = new MergeTree(80, FULL);
     const ready: string[] = [];
-    for (let task = 39; task >= 0; task--) {
+    for (let task = 79; task >= 0; task--) {
       const consumer = tree.settled(0, task);
       if (consumer >= 0) ready.push(`${consumer} after ${task}`);
     }
-    expect(ready).toEqual(["2 after 32", "1 after 16", "0 after 0"]);
+    expect(ready).toEqual(["2 after 64", "1 after 32", "0 after 0"]);
     expect(tree.settled(1, 1)).toBe(-1);
     expect(tree.settled(1, 0)).toBe(-1);
     expect(tree.settled(1, 2)).toBe(0);
@@ -51,25 +51,25 @@ describe("pipelining", () => {
 
 describe("results that are gone", () => {
   test("nothing is repeated that is not needed any more", () => {
-    const tree = new MergeTree(32, FULL);
+    const tree = new MergeTree(64, FULL);
     const done = new Set<string>();
     const settle = (ref: TaskRef): void => {
       done.add(key(ref));
       tree.settled(ref.level, ref.task);
     };
-    for (let task = 0; task < 20; task++) settle({ level: 0, task });
+    for (let task = 0; task < 36; task++) settle({ level: 0, task });
     settle({ level: 1, task: 0 });
-    // Maps 0 to 15 went into merge 0, which is still there; maps 16 to 19 are waited for by merge 1.
+    // Maps 0 to 31 went into merge 0, which is still there; maps 32 to 35 are waited for by merge 1.
     const repair = tree.repair(
       (level, task) => done.has(key({ level, task })),
       (level) => level === 0,
     );
-    expect(repair.redo.map(key)).toEqual(["0:16", "0:17", "0:18", "0:19"]);
+    expect(repair.redo.map(key)).toEqual(["0:32", "0:33", "0:34", "0:35"]);
     expect(repair.withdraw).toEqual([]);
   });
 
   test("when a merge is gone too, its inputs come first", () => {
-    const tree = new MergeTree(32, FULL);
+    const tree = new MergeTree(64, FULL);
     const done = new Set<string>();
     for (let task = 0; task < 32; task++) {
       done.add(`0:${task}`);
