@@ -87,9 +87,10 @@ export interface TopBy<Value> extends Top {
 /** Nothing, where what was computed would be lost: a promise too. */
 type Nothing = void | undefined;
 
-/** Refuses what is not there yet. */
-type Now<Value, Name extends string> =
-  Value extends PromiseLike<unknown>
+/** Refuses what is not there yet. What never comes, because it throws, is refused by nobody. */
+type Now<Value, Name extends string> = [Value] extends [never]
+  ? unknown
+  : Value extends PromiseLike<unknown>
     ? { readonly [name in Name]: "programs are synchronous: no promise" }
     : unknown;
 

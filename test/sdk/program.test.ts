@@ -116,6 +116,13 @@ describe("readers", () => {
 describe("what would be lost", () => {
   // None of these is run: each line compiles only because what it says is an error.
   it("does not compile", () => {
+    // What always throws is a program too.
+    defineProgram({
+      input: lines(),
+      map: (line) => {
+        throw new RangeError(line);
+      },
+    });
     // @ts-expect-error a promise
     defineProgram({ input: lines(), map: async () => 1 });
     // @ts-expect-error a promise
