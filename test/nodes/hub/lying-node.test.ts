@@ -21,6 +21,7 @@ import { Runtime } from "../../../runtime/machine.ts";
 import { guestEdition } from "../../../runtime/sandbox/edition.ts";
 import { describeStream } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
+import { programCode } from "../../program-code.ts";
 import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
@@ -54,14 +55,12 @@ beforeAll(async () => {
   jobs = runtime.openJobs(members.executors, (out) => members.removeParts(out));
   services = new HubServices({ runtime, members, jobs });
   const writer = await runtime.store.openWriter();
-  const put = async (text: string): Promise<{ readonly root: Uint8Array; readonly length: number }> =>
-    await ingest(writer, once(Buffer.from(text)));
-  input = {
-    name: "lines",
-    ...(await put(Array.from({ length: LINES }, (_, line) => `line ${line}\n`).join(""))),
-  };
+  const put = async (bytes: Uint8Array): Promise<{ readonly root: Uint8Array; readonly length: number }> =>
+    await ingest(writer, once(bytes));
+  const lines = Array.from({ length: LINES }, (_, line) => `line ${line}\n`);
+  input = { name: "lines", ...(await put(Buffer.from(lines.join("")))) };
   for (const source of [COUNT, BYTES]) {
-    programs.set(source, { name: "program", code: (await put(source)).root, args: "null" });
+    programs.set(source, { name: "program", code: (await put(programCode(source))).root, args: "null" });
   }
 });
 
