@@ -18,7 +18,7 @@ export {
   shared,
   top,
 } from "./program.ts";
-export { bundleProgram } from "./bundle.ts";
+export { bundleProgram } from "./programs/bundle.ts";
 
 // Errors: match them by code.
 export { errorToJson, hasCode, PacketfsError } from "../packets/errors.ts";

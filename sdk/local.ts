@@ -9,7 +9,7 @@ import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { guestEdition } from "../runtime/sandbox/edition.ts";
-import { bundleProgram, checkArgs } from "./bundle.ts";
+import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
 import {
   checkName,
@@ -43,7 +43,7 @@ import type {
   VerifyReport,
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
-import { inSourcePlaces } from "./source-places.ts";
+import { inSourcePlaces } from "./programs/source-places.ts";
 
 /** The id of this machine's only executor. */
 const LOCAL_ID = "local";

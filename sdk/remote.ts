@@ -6,7 +6,7 @@ import type { DataPeer } from "../nodes/remote/hub-client.ts";
 import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import type { Ingested } from "../runtime/stream/ingest.ts";
-import { bundleProgram, checkArgs } from "./bundle.ts";
+import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import {
   checkName,
   fileHistory,
@@ -38,7 +38,7 @@ import type {
   VerifyReport,
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
-import { inSourcePlaces } from "./source-places.ts";
+import { inSourcePlaces } from "./programs/source-places.ts";
 
 export interface ConnectOptions {
   /** A node's label or id: bytes are stored at it and read from it, instead of the hub. */

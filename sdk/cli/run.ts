@@ -64,8 +64,8 @@ async function run(
   if (options.out !== undefined) checkName(options.out);
   // Bundled first: a program that is wrong shows before anything is opened.
   const [{ bundleProgram }, { checkTypes }] = await Promise.all([
-    import("../bundle.ts"),
-    import("../type-check.ts"),
+    import("../programs/bundle.ts"),
+    import("../programs/type-check.ts"),
   ]);
   const program = await bundleProgram({ path });
   const skipped = options.check ? await checkTypes(path, program, { signal }) : "--no-check";

@@ -11,9 +11,9 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
-import { sha256 } from "../packets/digest.ts";
-import { SdkError, SdkErrorCode } from "./errors.ts";
-import type { ProgramBundle } from "./packetfs.ts";
+import { sha256 } from "../../packets/digest.ts";
+import { SdkError, SdkErrorCode } from "../errors.ts";
+import type { ProgramBundle } from "../packetfs.ts";
 
 /** Why a program's types were not looked at, for people; undefined when they were, and are right. */
 export type SkippedBecause = string | undefined;
@@ -70,7 +70,7 @@ const COMPILER_OPTIONS = {
 
 /** What "packetfs" is made of: the authoring API leads the compiler through it. */
 const OWN_FOLDERS: readonly string[] = ["packets", "runtime", "nodes", "sdk"].map((folder) =>
-  fileURLToPath(new URL(`../${folder}/`, import.meta.url)),
+  fileURLToPath(new URL(`../../${folder}/`, import.meta.url)),
 );
 
 interface Compiler {
@@ -164,7 +164,7 @@ async function compile(compiler: Compiler, program: string, signal?: AbortSignal
 
 /** What programs import as "packetfs": its source in a checkout, its declarations where it is installed. */
 function authoringApi(): string {
-  const source = fileURLToPath(new URL("./program.ts", import.meta.url));
+  const source = fileURLToPath(new URL("../program.ts", import.meta.url));
   if (existsSync(source)) return source;
   return fileURLToPath(new URL("../dist/sdk/program.d.ts", import.meta.url));
 }

@@ -3,9 +3,9 @@ import { mkdtemp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { bundleProgram } from "../../sdk/bundle.ts";
-import { checkTypes } from "../../sdk/type-check.ts";
-import { pfs } from "./cli/run-pfs.ts";
+import { bundleProgram } from "../../../sdk/programs/bundle.ts";
+import { checkTypes } from "../../../sdk/programs/type-check.ts";
+import { pfs } from "../cli/run-pfs.ts";
 
 let directory: string;
 beforeAll(async () => {

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { compileFunction } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { bundleProgram, checkArgs } from "../../sdk/bundle.ts";
-import { PacketfsError } from "../../packets/errors.ts";
-import { PROGRAM_CODE_BYTES_MAX } from "../../runtime/limits.ts";
-import type { ProgramBundle, ProgramSource } from "../../sdk/packetfs.ts";
-import { withSourcePlaces } from "../../sdk/source-places.ts";
+import { bundleProgram, checkArgs } from "../../../sdk/programs/bundle.ts";
+import { PacketfsError } from "../../../packets/errors.ts";
+import { PROGRAM_CODE_BYTES_MAX } from "../../../runtime/limits.ts";
+import type { ProgramBundle, ProgramSource } from "../../../sdk/packetfs.ts";
+import { withSourcePlaces } from "../../../sdk/programs/source-places.ts";
 
 const COUNT = `import { defineProgram, lines } from "packetfs";
 import { weigh } from "./weigh.ts";

@@ -1,8 +1,8 @@
 /** Says where in the author's own files a program failed: the sandbox knows only the bundle. */
 import { SourceMap } from "node:module";
 import type { SourceMapPayload } from "node:module";
-import { PacketfsError } from "../packets/errors.ts";
-import type { ProgramBundle } from "./packetfs.ts";
+import { PacketfsError } from "../../packets/errors.ts";
+import type { ProgramBundle } from "../packetfs.ts";
 
 /** A place as V8 writes it; the sandbox calls every program's module program.js. */
 const PLACE = /\bprogram\.js:(\d+):(\d+)/g;

@@ -11,10 +11,10 @@ import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
 import { build } from "esbuild";
 import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
-import { builtUrl } from "../runtime/built.ts";
-import { PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../runtime/limits.ts";
-import { fileError, SdkError, SdkErrorCode, UsageError } from "./errors.ts";
-import type { ProgramBundle, ProgramSource } from "./packetfs.ts";
+import { builtUrl } from "../../runtime/built.ts";
+import { PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../runtime/limits.ts";
+import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
+import type { ProgramBundle, ProgramSource } from "../packetfs.ts";
 
 const SOURCE_NAME = "program.ts";
 const OUTPUT_NAME = "program.js";
@@ -122,7 +122,7 @@ const sandboxImports: Plugin = {
   setup(plugin) {
     plugin.onResolve({ filter: /^packetfs$/ }, () => ({ path: SOURCE_NAME, namespace: "packetfs" }));
     plugin.onLoad({ filter: /.*/, namespace: "packetfs" }, async () => ({
-      contents: await readFile(builtUrl(new URL("./program.ts", import.meta.url)), "utf8"),
+      contents: await readFile(builtUrl(new URL("../program.ts", import.meta.url)), "utf8"),
       loader: "js",
     }));
     plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, async (args) => {
