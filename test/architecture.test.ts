@@ -94,7 +94,7 @@ describe("ARCHITECTURE.md", () => {
 
   test("has a line for every folder, and outsiders import only the face that it names", () => {
     const lines = [
-      ...section("The rooms").matchAll(/^- \*\*`([a-z/-]+)\/`\*\* \((face:\s+([^)]+)|open)\)/gm),
+      ...section("The folders").matchAll(/^- \*\*`([a-z/-]+)\/`\*\* \((face:\s+([^)]+)|open)\)/gm),
     ];
     expect(lines.map(([, folder = ""]) => folder).toSorted((a, b) => (a < b ? -1 : 1))).toEqual(folders);
     const wrong: string[] = [];
@@ -122,7 +122,7 @@ describe("ARCHITECTURE.md", () => {
     expect(rows.length).toBeGreaterThanOrEqual(30);
     const paths = rows.flatMap((row) => [...row.matchAll(/`([\w./-]+\.[a-z]+)`/g)].map(([, path]) => path!));
     expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
-    const names = new Set(text.replace(section("The rooms"), "").match(/(?<![\w/-])[\w./-]+\.ts\b/g));
+    const names = new Set(text.replace(section("The folders"), "").match(/(?<![\w/-])[\w./-]+\.ts\b/g));
     expect([...names].filter((name) => fileOf(name) === undefined && !existsSync(join(ROOT, name)))).toEqual(
       [],
     );
