@@ -2,7 +2,8 @@
  * Where "get" writes, treated as cp treats it: links are followed, and what stands there keeps its mode and its owner. A
  * file is as it was until all bytes have come:
  *
- *   no file yet, or one that can be replaced                 a temporary file beside it, synced, renamed over it
+ *   no file yet, or one that can be replaced                 a temporary file beside it, synced, renamed over it, and the
+ *                                                            directory synced
  *   a file with other names, a mount point, another's file   a temporary file, copied into it
  *   a device, a pipe, a descriptor                           written to while the bytes come
  */
@@ -12,6 +13,7 @@ import { access, constants, lstat, open, readlink, realpath, rename, rm, stat } 
 import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { syncDirectory } from "../../runtime/durable-file.ts";
 import { fileError, systemCode, UsageError } from "../errors.ts";
 
 /** Bytes that are written at once; as many may be on their way before them. */
@@ -24,6 +26,8 @@ const DESCRIPTOR = /^\/dev\/(stdin|stdout|stderr|fd\/\d+)$|^\/proc\/(self|\d+)\/
 /** What replacing a file fails with where writing into it may not: a mount point, a sticky directory, another's file. */
 const NOT_REPLACED = ["EBUSY", "EXDEV", "EPERM", "EACCES"];
 const NOTHING_BESIDE = ["EACCES", "EPERM", "EROFS"];
+/** What syncing a directory fails with that one may write to but not read, or whose file system has no such thing. */
+const NOT_SYNCED = ["EACCES", "EPERM", "EINVAL", "ENOTSUP"];
 
 /** Where bytes can be written to. */
 export interface FileTarget {
@@ -65,6 +69,7 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
       await temporary.rename(path).catch((error: unknown) => {
         throw fileError(error, "write", shown);
       });
+      await syncName(path, shown);
       return bytes;
     },
   };
@@ -77,7 +82,8 @@ function oldFile(path: string, shown: string, found: Stats): FileTarget {
       const bytes = await temporary.fill(content);
       // Its other names are to show the new bytes too.
       const isReplaced = found.nlink === 1 && (await replace(path, shown, found, temporary));
-      if (!isReplaced) await writeInto(path, shown, temporary.read());
+      if (isReplaced) await syncName(path, shown);
+      else await writeInto(path, shown, temporary.read());
       return bytes;
     },
   };
@@ -95,6 +101,15 @@ async function replace(path: string, shown: string, old: Stats, temporary: Tempo
   } catch (error) {
     if (NOT_REPLACED.includes(systemCode(error) ?? "")) return false;
     throw fileError(error, "write", shown);
+  }
+}
+
+/** Makes durable that the file of this name is the new one, where that can be done. */
+async function syncName(path: string, shown: string): Promise<void> {
+  try {
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    if (!NOT_SYNCED.includes(systemCode(error) ?? "")) throw fileError(error, "write", shown);
   }
 }
 
