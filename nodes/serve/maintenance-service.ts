@@ -1,7 +1,7 @@
 /** Looks after the store behind the link, and (a hub) after those of its nodes. */
 import type * as v from "valibot";
 import { MessageType } from "../../packets/envelope.ts";
-import { firstMissing } from "../../runtime/stream/walk.ts";
+import { isComplete } from "../../runtime/stream/walk.ts";
 import type { GcResult, Maintenance } from "../../runtime/contracts/maintenance.ts";
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
@@ -71,22 +71,16 @@ export class MaintenanceService implements Service {
 
   /** A name is incomplete here only when no node has what this store lacks: files may stay where they were made. */
   async #verifyOwn(): Promise<StoreReport> {
-    const { store } = this.#options;
-    const report = await store.verify(this.#closing.signal);
+    const { store, catalog, source, hasAnywhere } = this.#options;
+    const { signal } = this.#closing;
+    const report = await store.verify(signal);
     const incomplete: string[] = [];
-    for (const name of report.incomplete) if (!(await this.#isComplete(name))) incomplete.push(name);
-    return { ...report, incomplete };
-  }
-
-  async #isComplete(name: string): Promise<boolean> {
-    const { catalog, source, hasAnywhere } = this.#options;
-    const root = (await catalog.resolve(name))?.root;
-    if (root === undefined) return true;
-    try {
-      return (await firstMissing(source, root, hasAnywhere)) === undefined;
-    } catch {
-      return false;
+    for (const name of report.incomplete) {
+      const root = (await catalog.resolve(name))?.root;
+      if (root !== undefined && !(await isComplete(source, root, hasAnywhere, { signal })))
+        incomplete.push(name);
     }
+    return { ...report, incomplete };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,13 +4,14 @@
  */
 import { refAt, refFromHex, refKey, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { PacketfsError } from "../../packets/errors.ts";
+import { PacketErrorCode, PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, REF_BYTES } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, flagsAt, opAt, refOf } from "../../packets/packet.ts";
 import { checkCall } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { parseManifest } from "../program/manifest.ts";
+import { StoreErrorCode } from "../errors.ts";
 import { WALK_REFS, WALK_STREAMS } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { readStream } from "./caches.ts";
@@ -148,6 +149,32 @@ export async function firstMissing(
     if (missing !== -1) return refAt(refs, missing);
   }
   return undefined;
+}
+
+/** What reading a stream rejects with that is not all there, or is no stream. */
+const STREAM_FAULTS: ReadonlySet<string> = new Set([
+  StoreErrorCode.chunkMissing,
+  StoreErrorCode.chunkDamaged,
+  PacketErrorCode.invalidPacket,
+  PacketErrorCode.invalidStream,
+]);
+
+/**
+ * Whether everything that a stream needs can be read, or `has` says 1 of it. Rejects with what leaves that open: an abort, a
+ * disk or a peer that fails.
+ */
+export async function isComplete(
+  source: ChunkSource,
+  root: Ref,
+  has: (refs: Uint8Array) => Promise<Uint8Array>,
+  options?: ReachableOptions,
+): Promise<boolean> {
+  try {
+    return (await firstMissing(source, root, has, options)) === undefined;
+  } catch (error) {
+    if (error instanceof PacketfsError && STREAM_FAULTS.has(error.code)) return false;
+    throw error;
+  }
 }
 
 function namedByStream(bytes: Uint8Array, meet: Meet): void {

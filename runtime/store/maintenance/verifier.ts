@@ -1,13 +1,10 @@
 /** Reads everything that a store holds and says what of it is not what it should be. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { refAt, refToHex } from "../../../packets/digest.ts";
-import type { Ref } from "../../../packets/digest.ts";
-import { PacketErrorCode, PacketfsError } from "../../../packets/errors.ts";
 import type { Catalog } from "../../contracts/catalog.ts";
 import type { StoreReport } from "../../contracts/maintenance.ts";
-import { StoreErrorCode } from "../../errors.ts";
 import { INDEX_PAGE_ROWS, READ_AHEAD_BYTES } from "../../limits.ts";
-import { firstMissing } from "../../stream/walk.ts";
+import { isComplete } from "../../stream/walk.ts";
 import { idFromSegment, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { systemCode } from "../disk.ts";
@@ -23,13 +20,6 @@ interface Verified {
   readonly damaged: ReadonlySet<string>;
 }
 
-const STREAM_FAULTS: ReadonlySet<string> = new Set([
-  StoreErrorCode.chunkMissing,
-  StoreErrorCode.chunkDamaged,
-  PacketErrorCode.invalidPacket,
-  PacketErrorCode.invalidStream,
-]);
-
 export interface VerifierOptions extends ScrubOptions {
   readonly reader: ChunkReader;
   readonly catalog: Catalog;
@@ -38,13 +28,16 @@ export interface VerifierOptions extends ScrubOptions {
 }
 
 export async function verifyStore(options: VerifierOptions): Promise<StoreReport> {
+  const { reader, signal } = options;
   const { chunks, bytes, damaged } = await verifyChunks(options);
+  const isSound = async (refs: Uint8Array): Promise<Uint8Array> =>
+    reader.has(refs).map((isThere, index) => (damaged.has(refToHex(refAt(refs, index))) ? 0 : isThere));
   const incomplete: string[] = [];
   const seen: Set<string> = new Set();
   for await (const { name, root } of options.catalog.list()) {
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     const before = seen.size;
-    if (await isComplete(options, root, damaged, seen)) continue;
+    if (await isComplete(reader, root, isSound, { signal, seen })) continue;
     incomplete.push(name);
     // What an incomplete stream calls has to be looked at again for every other name that calls it.
     for (const key of [...seen].slice(before)) seen.delete(key);
@@ -94,22 +87,6 @@ function* inBatches(page: readonly ChunkRowWithRef[]): Generator<ChunkRowWithRef
     bytes = 0;
   }
   if (batch.length > 0) yield batch;
-}
-
-async function isComplete(
-  { reader, signal }: VerifierOptions,
-  root: Ref,
-  damaged: ReadonlySet<string>,
-  seen: Set<string>,
-): Promise<boolean> {
-  try {
-    const sound = async (refs: Uint8Array): Promise<Uint8Array> =>
-      reader.has(refs).map((isThere, index) => (damaged.has(refToHex(refAt(refs, index))) ? 0 : isThere));
-    return (await firstMissing(reader, root, sound, { signal, seen })) === undefined;
-  } catch (error) {
-    if (error instanceof PacketfsError && STREAM_FAULTS.has(error.code)) return false;
-    throw error;
-  }
 }
 
 interface ScrubOptions {
