@@ -60,26 +60,40 @@ export const StoredMeta: v.GenericSchema<unknown, StoredMeta> = v.object({
   storedBytes: count,
 });
 
-const rootDigits = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,64}$/));
+const rootDigits = v.pipe(v.string(), v.regex(/^[0-9a-f]{0,64}$/));
 const atMostListed = v.pipe(count, v.maxValue(LIST_ENTRIES_MAX));
 
 /** NAME: one question about the catalog or one change of it. */
 export type NameMeta =
-  | { op: "set"; name: string; root: Uint8Array; length: number; put: string }
+  | {
+      op: "set";
+      name: string;
+      root: Uint8Array;
+      length: number;
+      put?: string | undefined;
+      expected?: number | undefined;
+    }
   | { op: "resolve"; name: string }
   | { op: "history"; name: string }
   | { op: "find-roots"; digits: string; limit: number }
   | { op: "list"; prefix: string; after: string }
-  | { op: "remove"; name: string }
+  | { op: "remove"; name: string; expected?: number | undefined }
   | { op: "flush"; put: string }
   | { op: "end"; put: string };
 export const NameMeta: v.GenericSchema<unknown, NameMeta> = v.variant("op", [
-  v.object({ op: v.literal("set"), name, root: ref, length: count, put: id }),
+  v.object({
+    op: v.literal("set"),
+    name,
+    root: ref,
+    length: count,
+    put: v.optional(id),
+    expected: v.optional(count),
+  }),
   v.object({ op: v.literal("resolve"), name }),
   v.object({ op: v.literal("history"), name }),
   v.object({ op: v.literal("find-roots"), digits: rootDigits, limit: atMostListed }),
   v.object({ op: v.literal("list"), prefix: name, after: name }),
-  v.object({ op: v.literal("remove"), name }),
+  v.object({ op: v.literal("remove"), name, expected: v.optional(count) }),
   v.object({ op: v.literal("flush"), put: id }),
   v.object({ op: v.literal("end"), put: id }),
 ]);
@@ -91,7 +105,7 @@ const nameRecord: v.GenericSchema<unknown, NameRecord> = v.object({
   version: count,
   storedAt: milliseconds,
 });
-/** The answer to NAME: the records asked for; a list has more when `more` is true. */
+/** The answer to NAME: the records asked for, bound or removed; a list has more when `more` is true. */
 export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: boolean }> = v.object({
   records: v.pipe(v.array(nameRecord), v.maxLength(LIST_ENTRIES_MAX)),
   more: v.boolean(),

@@ -1,11 +1,8 @@
 /** PacketFS over a hub: names and jobs are the hub's, bytes go to it or to one of its nodes. */
-import { randomUUID } from "node:crypto";
 import { refToHex } from "../packets/digest.ts";
 import { HubClient } from "../nodes/remote/hub-client.ts";
-import type { DataPeer } from "../nodes/remote/hub-client.ts";
-import { RemoteSink } from "../nodes/transfer/remote-chunks.ts";
+import type { RemoteStore } from "../nodes/remote/remote-store.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
-import type { Ingested } from "../runtime/stream/ingest.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import {
   checkName,
@@ -14,6 +11,7 @@ import {
   findFile,
   isListed,
   isVersionOrShortRoot,
+  notFound,
   readFile,
   sourceBytes,
   streamParts,
@@ -63,38 +61,32 @@ export async function connect(token: string, options: ConnectOptions = {}): Prom
 class RemotePacketFS implements PacketFS {
   readonly #hub: HubClient;
   /** Where bytes go to and come from: the hub itself, or the node that was asked for. */
-  readonly #data: DataPeer;
+  readonly #data: RemoteStore;
   readonly #files: FileAccess;
 
-  constructor(hub: HubClient, data: DataPeer) {
+  constructor(hub: HubClient, data: RemoteStore) {
     this.#hub = hub;
     this.#data = data;
-    this.#files = { source: data.chunks, catalog: hub.data.catalog };
+    this.#files = { source: data, catalog: hub.data.catalog };
   }
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
     const { name } = options;
     checkName(name);
-    const put = randomUUID();
-    // A node keeps what it was given under the name too, so that its own gc knows.
-    const peers = new Set([this.#data, this.#hub.data]);
-    try {
-      const stored = await this.#store(put, source, options);
-      for (const { catalog } of peers) {
-        if (name === undefined) await catalog.flush(put);
-        else await catalog.bind(name, stored.root, stored.length, put);
-      }
-      return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
-    } finally {
-      for (const { catalog } of peers) await catalog.endPut(put).catch(() => undefined);
-    }
-  }
-
-  async #store(put: string, source: FileSource, { signal, onProgress }: PutOptions): Promise<Ingested> {
-    return await ingest(new RemoteSink(this.#data.link, put), sourceBytes(source, signal), {
+    await using writer = await this.#data.openWriter();
+    const { signal, onProgress } = options;
+    const stored = await ingest(writer, sourceBytes(source, signal), {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
+    if (name === undefined) await writer.flush();
+    else {
+      const binding = { name, root: stored.root, length: stored.length };
+      // A node keeps what it was given under the name too, so that its own gc knows.
+      await writer.bind(binding);
+      if (this.#data !== this.#hub.data) await this.#hub.data.catalog.bind(binding);
+    }
+    return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
   }
 
   get(file: string, options?: GetOptions): AsyncIterable<Uint8Array> {
@@ -116,7 +108,7 @@ class RemotePacketFS implements PacketFS {
   }
 
   async remove(name: string): Promise<void> {
-    await this.#hub.data.catalog.remove(name);
+    if (!(await this.#hub.data.catalog.remove(name))) throw notFound(name);
   }
 
   packets(file: string): AsyncIterable<StreamPart> {
@@ -158,13 +150,9 @@ class RemotePacketFS implements PacketFS {
   ): Promise<T> {
     const bundle = await bundleProgram(source);
     const { name, code } = bundle;
-    const put = randomUUID();
-    try {
-      const { root } = await ingest(new RemoteSink(this.#hub.data.link, put), sourceBytes(code, undefined));
-      return await inSourcePlaces(bundle, use(name, root));
-    } finally {
-      await this.#hub.data.catalog.endPut(put).catch(() => undefined);
-    }
+    await using writer = await this.#hub.data.openWriter();
+    const { root } = await ingest(writer, sourceBytes(code, undefined));
+    return await inSourcePlaces(bundle, use(name, root));
   }
 
   async nodes(): Promise<NodeInfo[]> {

@@ -68,7 +68,8 @@ export class Members {
   async removeCopies({ name, root }: NameRecord): Promise<void> {
     await this.#everyCatalog(async (catalog) => {
       const copy = await catalog.resolve(name);
-      if (copy !== undefined && sameBytes(copy.root, root)) await catalog.remove(name);
+      if (copy !== undefined && sameBytes(copy.root, root))
+        await catalog.remove(name, { expected: copy.version });
     });
   }
 

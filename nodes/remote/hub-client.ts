@@ -20,21 +20,13 @@ import {
   NodeStatuses,
 } from "../messages.ts";
 import type { JobMeta, NodeStatus } from "../messages.ts";
-import { RemoteChunks } from "../transfer/remote-chunks.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import { Identity } from "../wire/trust/keys.ts";
 import { parseToken } from "../wire/trust/token.ts";
 import { dial } from "../wire/zeromq/dial.ts";
-import { RemoteCatalog } from "./remote-catalog.ts";
+import { RemoteStore } from "./remote-store.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
-
-/** A machine that bytes are stored at and read from. */
-export interface DataPeer {
-  readonly link: Link;
-  readonly chunks: RemoteChunks;
-  readonly catalog: RemoteCatalog;
-}
 
 export interface RemoteJob {
   readonly program: string;
@@ -51,12 +43,12 @@ export interface RemoteJob {
 const LABEL = "client";
 
 export class HubClient {
-  readonly data: DataPeer;
+  readonly data: RemoteStore;
   readonly #identity: Identity;
 
   /** Over a session that is there; `identity` is what it was dialed with. */
   constructor(link: Link, identity: Identity) {
-    this.data = dataPeer(link);
+    this.data = storeOf(link);
     this.#identity = identity;
   }
 
@@ -77,7 +69,7 @@ export class HubClient {
   }
 
   /** A session with one of the hub's nodes. Rejects with PFS_NOT_FOUND, or PFS_PEER_UNREACHABLE when it does not listen. */
-  async dialNode(wanted: string, signal?: AbortSignal): Promise<DataPeer> {
+  async dialNode(wanted: string, signal?: AbortSignal): Promise<RemoteStore> {
     const node = (await this.nodes()).find(({ id, label }) => id === wanted || label === wanted);
     if (node === undefined) {
       throw new WireError(WireErrorCode.notFound, `the hub has no node called "${wanted}"`, { node: wanted });
@@ -93,7 +85,7 @@ export class HubClient {
     };
     const { address } = node;
     const identity = this.#identity;
-    return dataPeer(
+    return storeOf(
       await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) }),
     );
   }
@@ -187,8 +179,9 @@ export class HubClient {
   }
 }
 
-function dataPeer(link: Link): DataPeer {
-  return { link, chunks: new RemoteChunks(link, { here: false }), catalog: new RemoteCatalog(link) };
+/** What it lacks it fetches from the others of its network. */
+function storeOf(link: Link): RemoteStore {
+  return new RemoteStore(link, { here: false });
 }
 
 function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutcome {

@@ -5,7 +5,7 @@ import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
 import { firstMissing } from "../../runtime/stream/walk.ts";
-import type { Catalog, NameRecord } from "../../runtime/contracts/catalog.ts";
+import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
@@ -38,8 +38,8 @@ export class CatalogService implements Service {
     const { catalog, puts } = this.#options;
     switch (request.op) {
       case "set": {
-        const record = await this.#bind(request.name, request.root, request.length, request.put);
-        return names([record]);
+        const { put, expected } = request;
+        return names([await this.#bind(request, { expected }, put)]);
       }
       case "resolve": {
         const record = await catalog.resolve(request.name);
@@ -52,10 +52,12 @@ export class CatalogService implements Service {
       case "list":
         return this.#list(request.prefix, request.after);
       case "remove": {
-        const record = await catalog.resolve(request.name);
-        if (record === undefined || !(await catalog.remove(request.name))) throw notFound(request.name);
+        const { name, expected } = request;
+        const record = await catalog.resolve(name);
+        const isRemoved = await catalog.remove(name, { expected });
+        if (record === undefined || !isRemoved) return names([]);
         await this.#options.removed?.(record);
-        return names([]);
+        return names([record]);
       }
       case "flush":
         await (await puts.get(request.put)).flush();
@@ -66,13 +68,18 @@ export class CatalogService implements Service {
     }
   }
 
-  async #bind(name: string, root: Ref, length: number, put: string): Promise<NameRecord> {
+  async #bind(
+    { name, root, length }: Binding,
+    condition: NameCondition,
+    put: string | undefined,
+  ): Promise<NameRecord> {
     const reason = invalidName(name);
     if (reason !== null)
       throw new WireError("PFS_NAME_INVALID", `"${name}" is no name for a file: ${reason}`, { reason });
     await this.#assertComplete(root, length);
-    const writer = await this.#options.puts.get(put);
-    return await writer.bind({ name, root, length });
+    const { catalog, puts } = this.#options;
+    const binds = put === undefined ? catalog : await puts.get(put);
+    return await binds.bind({ name, root, length }, condition);
   }
 
   async #assertComplete(root: Ref, length: number): Promise<void> {
@@ -107,8 +114,4 @@ export class CatalogService implements Service {
 
 function names(records: readonly NameRecord[], more = false): OutMessage {
   return { type: MessageType.OK, meta: { records, more } };
-}
-
-function notFound(name: string): WireError {
-  return new WireError("PFS_NOT_FOUND", `no file is named "${name}"`, { name });
 }

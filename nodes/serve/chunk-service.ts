@@ -4,6 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
+import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX, PUTS_PER_LINK_MAX } from "../limits.ts";
@@ -102,13 +103,7 @@ async function writeChunks(
   writer: StoreWriter,
   chunks: readonly Chunk[],
 ): Promise<{ newChunks: number; newBytes: number; storedBytes: number }> {
-  const block = new Uint8Array(chunks.reduce((sum, { bytes }) => sum + bytes.byteLength, 0));
-  let at = 0;
-  for (const { bytes } of chunks) {
-    block.set(bytes, at);
-    at += bytes.byteLength;
-  }
-  const lengths = Uint32Array.from(chunks, ({ bytes }) => bytes.byteLength);
+  const { block, lengths } = blockOf(chunks.map(({ bytes }) => bytes));
   const { refs, newChunks, newBytes, storedBytes } = await writer.write(block, lengths);
   chunks.forEach(({ ref }, index) => {
     if (!sameBytes(ref, refAt(refs, index))) throw new Error("the store hashed a verified chunk differently");

@@ -6,6 +6,7 @@ import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
+import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import type { Events } from "../../runtime/contracts/events.ts";
 import { WireError } from "../errors.ts";
@@ -177,11 +178,8 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => void this.#closeWriter(), CACHE_WRITER_IDLE_MS);
     this.#idle.unref();
-    const block = new Uint8Array(Buffer.concat(chunks));
-    await writer.write(
-      block,
-      Uint32Array.from(chunks, (chunk) => chunk.byteLength),
-    );
+    const { block, lengths } = blockOf(chunks);
+    await writer.write(block, lengths);
   }
 
   /** From then on gc may collect what was fetched and no name reaches. */

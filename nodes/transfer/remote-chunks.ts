@@ -1,22 +1,16 @@
-/** The chunks of one peer, over a link: which it has, reading them, and writing those that it lacks. */
+/** The chunks of one peer, over a link: which it has, and reading them. */
 import { MessageType, Priority } from "../../packets/envelope.ts";
-import { refAt, refToHex, sha256 } from "../../packets/digest.ts";
+import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import type { ChunkSink, ChunkSource, WrittenChunks } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
-import {
-  BATCH_BYTES_MAX,
-  FILE_REQUESTS_IN_FLIGHT,
-  REFS_PER_REQUEST_MAX,
-  REFS_PER_WANT_MAX,
-} from "../limits.ts";
-import { FileDataMeta, StoredMeta } from "../messages.ts";
+import { FILE_REQUESTS_IN_FLIGHT, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
+import { FileDataMeta } from "../messages.ts";
 import type { WantMeta } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { Link } from "../wire/link.ts";
-import { ChunkPacker, unpackChunks } from "./chunk-batch.ts";
-import type { Chunk } from "./chunk-batch.ts";
+import { unpackChunks } from "./chunk-batch.ts";
 
 export interface RemoteChunksOptions {
   /** Whether the peer may answer only with what it has itself. Set between nodes, so that two cannot ask in circles. */
@@ -152,73 +146,7 @@ export class RemoteChunks implements ChunkSource {
   }
 }
 
-function batchInvalid(what: string): WireError {
+/** What a peer answered makes no sense; `what` completes "a peer …". */
+export function batchInvalid(what: string): WireError {
   return new WireError("PFS_CHUNK_BATCH_INVALID", `a peer ${what}`, { reason: what });
-}
-
-/** Writes through a link: asks what the peer lacks and sends just that. One per put. */
-export class RemoteSink implements ChunkSink {
-  readonly #link: Link;
-  readonly #put: string;
-  readonly #chunks: RemoteChunks;
-  readonly #packer = new ChunkPacker();
-
-  constructor(link: Link, put: string) {
-    this.#link = link;
-    this.#put = put;
-    this.#chunks = new RemoteChunks(link, { here: true });
-  }
-
-  async write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks> {
-    const refs = new Uint8Array(lengths.length * REF_BYTES);
-    const chunks: Chunk[] = [];
-    let at = 0;
-    lengths.forEach((length, index) => {
-      const bytes = block.subarray(at, at + length);
-      refs.set(sha256(bytes), index * REF_BYTES);
-      chunks.push({ ref: refAt(refs, index), bytes });
-      at += length;
-    });
-    const there = await this.#chunks.claim(refs, this.#put);
-    const sent = new Set<string>();
-    const lacking = chunks.filter(({ ref }, index) => {
-      const hex = refToHex(ref);
-      if (there[index] === 1 || sent.has(hex)) return false;
-      sent.add(hex);
-      return true;
-    });
-    return { refs, ...(await this.#send(lacking)) };
-  }
-
-  async #send(chunks: readonly Chunk[]): Promise<StoredMeta> {
-    const total = { newChunks: 0, newBytes: 0, storedBytes: 0 };
-    for (let start = 0; start < chunks.length;) {
-      let end = start;
-      let bytes = 0;
-      while (
-        end < chunks.length &&
-        (end === start || bytes + chunks[end]!.bytes.byteLength <= BATCH_BYTES_MAX)
-      ) {
-        bytes += chunks[end++]!.bytes.byteLength;
-      }
-      const { packets, body, codec } = this.#packer.pack(chunks.slice(start, end));
-      const reply = await this.#link.request({
-        type: MessageType.STORE,
-        priority: Priority.bulk,
-        meta: { put: this.#put, codec },
-        packets,
-        chunks: body,
-      });
-      const stored = readMeta(StoredMeta, reply);
-      if (stored.newChunks > end - start || stored.newBytes > bytes) {
-        throw batchInvalid("says that it stored more than it was sent");
-      }
-      total.newChunks += stored.newChunks;
-      total.newBytes += stored.newBytes;
-      // What the put cost is what crossed the wire.
-      total.storedBytes += body.byteLength + packets.byteLength;
-      start = end;
-    }
-    return total;
-  }
 }

@@ -46,6 +46,10 @@ export interface Catalog {
   bind(binding: Binding, condition?: NameCondition): Promise<NameRecord>;
   /** Removes a name and its history, durably. False when there is no such name. Rejects with PFS_NAME_CHANGED. */
   remove(name: string, condition?: NameCondition): Promise<boolean>;
+}
+
+/** What gc asks of the catalog beside its chunks; another machine's is not asked for it. */
+export interface GcRoots {
   /** Every version that is kept, by name and age, some hundred at a time: what gc must not free. */
   roots(): AsyncIterable<readonly NameRecord[]>;
 }

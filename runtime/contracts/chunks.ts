@@ -27,17 +27,23 @@ export interface StoredChunk {
 export interface ChunkStore extends ChunkSource {
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already, those with damaged bytes not counted. */
   has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Begins to write. Rejects, or its writer does, with PFS_STORE_READ_ONLY, PFS_STORE_CLOSED or (a peer's) PFS_NOT_ALLOWED. */
+  openWriter(): Promise<StoreWriter>;
+}
+
+/** A store that gives and takes chunks in the form in which it keeps them, too. */
+export interface StoredFormStore extends ChunkStore {
   /** As `read`, but the chunks as they are kept. They are verified too: whoever passes on wrong bytes is taken for a liar. */
   readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]>;
-  /** Begins to write. Rejects with PFS_STORE_READ_ONLY or PFS_STORE_CLOSED. */
-  openWriter(): Promise<StoreWriter>;
+  openWriter(): Promise<StoredFormWriter>;
 }
 
 /** Where chunks are written to. */
 export interface ChunkSink {
   /**
    * Takes chunks that stand back to back in `block`, `lengths[i]` bytes the i-th. The block's buffer is transferred:
-   * the caller must not touch it again. Resolves with the chunks' refs, 32 bytes each, back to back. Calls may
+   * the caller must not touch it again. Rejects with a RangeError for chunks that do not fill the block, of no bytes or more
+   * than CHUNK_BYTES_MAX, and for more than WRITE_BLOCK_BYTES_MAX. Resolves with the chunks' refs, 32 bytes each, back to back. Calls may
    * overlap; how many is the caller's bound on memory.
    */
   write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks>;
@@ -70,16 +76,20 @@ export interface Lease extends AsyncDisposable {
  * may be open at once.
  */
 export interface StoreWriter extends ChunkSink, Lease {
+  /** Everything written through this writer is durable when it resolves. */
+  flush(): Promise<void>;
+  /** Flushes, then binds the name as the store's catalog does: durable, and in that order. */
+  bind(binding: Binding, condition?: NameCondition): Promise<NameRecord>;
+}
+
+/** A writer of a store that takes chunks as another one keeps them. */
+export interface StoredFormWriter extends StoreWriter {
   /**
    * As `write`, of chunks in the form in which another store keeps them, back to back: they are decompressed to be verified,
    * and kept as they came. Rejects with PFS_CHUNK_DAMAGED {ref} for bytes that are not what `ref` says; nothing of the
    * block is kept then.
    */
   writeStored(block: Uint8Array<ArrayBuffer>, chunks: StoredForms): Promise<WrittenChunks>;
-  /** Everything written through this writer is durable when it resolves. */
-  flush(): Promise<void>;
-  /** Flushes, then binds the name as the store's catalog does: durable, and in that order. */
-  bind(binding: Binding, condition?: NameCondition): Promise<NameRecord>;
 }
 
 /** What the chunks of a block are, each a row of the lists. */

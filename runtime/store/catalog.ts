@@ -1,12 +1,12 @@
 /** The store's catalog: the index's names as its users see them, and the writer, which changes them. */
 import { REF_BYTES } from "../../packets/layout.ts";
-import type { Binding, Catalog, NameCondition, NameRecord } from "../contracts/catalog.ts";
+import type { Binding, Catalog, GcRoots, NameCondition, NameRecord } from "../contracts/catalog.ts";
 import type { IndexReader } from "./index/reader.ts";
 import type { NameRow } from "./index/name-table.ts";
 import { NameAction, nameFromBytes, nameToSearch } from "./segments/format.ts";
 import type { WriterClient } from "./writer/client.ts";
 
-export class StoreCatalog implements Catalog {
+export class StoreCatalog implements Catalog, GcRoots {
   readonly #index: IndexReader;
   readonly #writer: () => WriterClient;
 

@@ -8,8 +8,8 @@
  */
 import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
-import type { Catalog } from "../contracts/catalog.ts";
-import type { ChunkStore, StoreWriter, StoredChunk } from "../contracts/chunks.ts";
+import type { Catalog, GcRoots } from "../contracts/catalog.ts";
+import type { StoredChunk, StoredFormStore, StoredFormWriter } from "../contracts/chunks.ts";
 import type { Events } from "../contracts/events.ts";
 import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
@@ -35,9 +35,9 @@ export interface StoreOptions {
   readonly events?: Events | undefined;
 }
 
-export class Store implements ChunkStore, Maintenance, AsyncDisposable {
+export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
   readonly directory: string;
-  readonly catalog: Catalog;
+  readonly catalog: Catalog & GcRoots;
   readonly #identity: { readonly paths: StorePaths; readonly seed: number };
   readonly #events: Events | undefined;
   readonly #pending: PendingPlaces = new PendingPlaces();
@@ -110,7 +110,7 @@ export class Store implements ChunkStore, Maintenance, AsyncDisposable {
     return store;
   }
 
-  async openWriter(): Promise<StoreWriter> {
+  async openWriter(): Promise<StoredFormWriter> {
     const writer = this.#requireWriter();
     return new ClientWriter(writer, this.#pending, await writer.call({ kind: "open-writer" }));
   }

@@ -1,10 +1,16 @@
-/** What every ChunkSource, and every ChunkStore, must do, wherever its chunks are. */
+/** What every ChunkSource, every ChunkStore and every StoredFormStore must do, wherever its chunks are. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Codec, decompress } from "../../packets/codec.ts";
 import { refAt, refToHex, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
-import type { ChunkSource, ChunkStore, StoredChunk, StoredForms } from "../../runtime/contracts/chunks.ts";
+import type {
+  ChunkSource,
+  ChunkStore,
+  StoredChunk,
+  StoredForms,
+  StoredFormStore,
+} from "../../runtime/contracts/chunks.ts";
 
 export interface ChunkHarness<Source extends ChunkSource = ChunkSource> {
   readonly source: Source;
@@ -133,22 +139,6 @@ export function chunkSourceSuite(name: string, open: () => Promise<ChunkHarness>
   });
 }
 
-/** A block of chunks as they are kept elsewhere. */
-function blockOf(
-  refs: readonly Ref[],
-  chunks: readonly StoredChunk[],
-): { block: Uint8Array<ArrayBuffer>; forms: StoredForms } {
-  return {
-    block: Uint8Array.from(Buffer.concat(chunks.map(({ bytes }) => bytes))),
-    forms: {
-      refs: Uint8Array.from(Buffer.concat(refs)),
-      lengths: Uint32Array.from(chunks, ({ bytes }) => bytes.byteLength),
-      plainLengths: Uint32Array.from(chunks, ({ plainBytes }) => plainBytes),
-      codecs: Uint8Array.from(chunks, ({ codec }) => codec),
-    },
-  };
-}
-
 /** Everything that a source must do, and what a store does beyond it. `open` is called twice: for what has chunks, and anew. */
 export function chunkStoreSuite(name: string, open: () => Promise<ChunkHarness<ChunkStore>>): void {
   chunkSourceSuite(name, open);
@@ -174,6 +164,87 @@ export function chunkStoreSuite(name: string, open: () => Promise<ChunkHarness<C
       await expect(store.has(Buffer.concat(REFS), AbortSignal.abort(new Enough("enough")))).rejects.toThrow(
         Enough,
       );
+    });
+
+    it("gives writers that say what was new, and claim what is there", async () => {
+      await using writer = await store.openWriter();
+      const fresh = chunkOf(9001, 5000);
+      const block = (): Uint8Array<ArrayBuffer> =>
+        Uint8Array.from(Buffer.concat([CHUNKS[50]!, fresh, fresh]));
+      const lengths = (): Uint32Array<ArrayBuffer> => Uint32Array.of(CHUNKS[50]!.byteLength, 5000, 5000);
+      const refs = Buffer.concat([REFS[50]!, sha256(fresh), sha256(fresh)]);
+      expect(await writer.claim(refs)).toEqual(Uint8Array.of(1, 0, 0));
+      const first = await writer.write(block(), lengths());
+      expect(first).toMatchObject({ newChunks: 1, newBytes: 5000 });
+      expect(Buffer.compare(first.refs, refs)).toBe(0);
+      expect(await writer.write(block(), lengths())).toMatchObject({ newChunks: 0, newBytes: 0 });
+      expect(await writer.claim(refs)).toEqual(Uint8Array.of(1, 1, 1));
+      await writer.flush();
+      expect(hexOf(await store.read([refAt(refs, 1)]))).toEqual([refToHex(sha256(fresh))]);
+    });
+
+    it("gives writers that refuse blocks which are none", async () => {
+      await using writer = await store.openWriter();
+      for (const [size, lengths] of [
+        [10, [5]],
+        [10, [5, 6]],
+        [10, [10, 0]],
+        [CHUNK_BYTES_MAX + 1, [CHUNK_BYTES_MAX + 1]],
+      ] as const) {
+        await expect(writer.write(new Uint8Array(size), Uint32Array.from(lengths))).rejects.toThrow(
+          RangeError,
+        );
+      }
+      expect(await writer.write(new Uint8Array(0), new Uint32Array(0))).toMatchObject({ newChunks: 0 });
+    });
+
+    it("gives writers whose end is the end of their use", async () => {
+      const writer = await store.openWriter();
+      await writer.close();
+      await writer.close();
+      for (const use of [
+        () => writer.write(new Uint8Array(1), Uint32Array.of(1)),
+        () => writer.claim(REFS[0]!),
+        () => writer.flush(),
+        () => writer.bind({ name: "late", root: REFS[0]!, length: 1 }),
+      ]) {
+        await expect(use()).rejects.toMatchObject({ code: "PFS_STORE_CLOSED" });
+      }
+    });
+  });
+}
+
+/** A block of chunks as they are kept elsewhere. */
+function storedBlockOf(
+  refs: readonly Ref[],
+  chunks: readonly StoredChunk[],
+): { block: Uint8Array<ArrayBuffer>; forms: StoredForms } {
+  return {
+    block: Uint8Array.from(Buffer.concat(chunks.map(({ bytes }) => bytes))),
+    forms: {
+      refs: Uint8Array.from(Buffer.concat(refs)),
+      lengths: Uint32Array.from(chunks, ({ bytes }) => bytes.byteLength),
+      plainLengths: Uint32Array.from(chunks, ({ plainBytes }) => plainBytes),
+      codecs: Uint8Array.from(chunks, ({ codec }) => codec),
+    },
+  };
+}
+
+/** All of it, and what a store does with chunks in their stored form. `open` is called once more. */
+export function storedFormSuite(name: string, open: () => Promise<ChunkHarness<StoredFormStore>>): void {
+  chunkStoreSuite(name, open);
+
+  describe(`${name} as a store of stored forms`, () => {
+    let harness: ChunkHarness<StoredFormStore>;
+    let store: StoredFormStore;
+    beforeAll(async () => {
+      harness = await open();
+      store = harness.source;
+      await harness.put(CHUNKS);
+    });
+    afterAll(() => harness.close());
+
+    it("stops reading them with the reason of the signal that tells it to", async () => {
       await expectAborts((signal) => store.readStored(REFS, signal));
     });
 
@@ -210,7 +281,7 @@ export function chunkStoreSuite(name: string, open: () => Promise<ChunkHarness<C
       try {
         const stored = await store.readStored(REFS);
         await using writer = await other.source.openWriter();
-        const lie = blockOf(
+        const lie = storedBlockOf(
           REFS.slice(0, 20),
           stored.slice(0, 20).map((chunk, index) => (index === 13 ? stored[14]! : chunk)),
         );
@@ -220,12 +291,12 @@ export function chunkStoreSuite(name: string, open: () => Promise<ChunkHarness<C
         });
         expect(await other.source.has(Buffer.concat(REFS))).toEqual(new Uint8Array(REFS.length));
 
-        const { block, forms } = blockOf(REFS, stored);
+        const { block, forms } = storedBlockOf(REFS, stored);
         const plainBytes = CHUNKS.reduce((sum, { byteLength }) => sum + byteLength, 0);
         const written = await writer.writeStored(block, forms);
         expect(written).toMatchObject({ newChunks: REFS.length, newBytes: plainBytes });
         expect(Buffer.compare(written.refs, Buffer.concat(REFS))).toBe(0);
-        const again = blockOf(REFS, stored);
+        const again = storedBlockOf(REFS, stored);
         expect(await writer.writeStored(again.block, again.forms)).toMatchObject({
           newChunks: 0,
           newBytes: 0,
@@ -235,38 +306,6 @@ export function chunkStoreSuite(name: string, open: () => Promise<ChunkHarness<C
       } finally {
         await other.close();
       }
-    });
-
-    it("gives writers that say what was new, and claim what is there", async () => {
-      await using writer = await store.openWriter();
-      const fresh = chunkOf(9001, 5000);
-      const block = (): Uint8Array<ArrayBuffer> =>
-        Uint8Array.from(Buffer.concat([CHUNKS[50]!, fresh, fresh]));
-      const lengths = (): Uint32Array<ArrayBuffer> => Uint32Array.of(CHUNKS[50]!.byteLength, 5000, 5000);
-      const refs = Buffer.concat([REFS[50]!, sha256(fresh), sha256(fresh)]);
-      expect(await writer.claim(refs)).toEqual(Uint8Array.of(1, 0, 0));
-      const first = await writer.write(block(), lengths());
-      expect(first).toMatchObject({ newChunks: 1, newBytes: 5000 });
-      expect(Buffer.compare(first.refs, refs)).toBe(0);
-      expect(await writer.write(block(), lengths())).toMatchObject({ newChunks: 0, newBytes: 0 });
-      expect(await writer.claim(refs)).toEqual(Uint8Array.of(1, 1, 1));
-      await writer.flush();
-      expect(hexOf(await store.read([refAt(refs, 1)]))).toEqual([refToHex(sha256(fresh))]);
-    });
-
-    it("gives writers that refuse blocks which are none", async () => {
-      await using writer = await store.openWriter();
-      for (const [size, lengths] of [
-        [10, [5]],
-        [10, [5, 6]],
-        [10, [10, 0]],
-        [CHUNK_BYTES_MAX + 1, [CHUNK_BYTES_MAX + 1]],
-      ] as const) {
-        await expect(writer.write(new Uint8Array(size), Uint32Array.from(lengths))).rejects.toThrow(
-          RangeError,
-        );
-      }
-      expect(await writer.write(new Uint8Array(0), new Uint32Array(0))).toMatchObject({ newChunks: 0 });
     });
   });
 }

@@ -8,13 +8,13 @@ import { PacketErrorCode, PacketfsError } from "../../../packets/errors.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { reachable } from "../../stream/walk.ts";
-import type { Catalog, NameRecord } from "../../contracts/catalog.ts";
+import type { Catalog, GcRoots, NameRecord } from "../../contracts/catalog.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
 import type { GcResult } from "../../contracts/maintenance.ts";
 import type { WriterClient } from "../writer/client.ts";
 
 export interface CollectorOptions {
-  readonly catalog: Catalog;
+  readonly catalog: Pick<Catalog, "resolve"> & GcRoots;
   readonly source: ChunkSource;
   readonly writer: WriterClient;
   readonly signal: AbortSignal | undefined;

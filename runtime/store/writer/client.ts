@@ -2,12 +2,11 @@
 import { Worker } from "node:worker_threads";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
-import { CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
+import { checkBlock } from "../../block.ts";
 import { builtUrl } from "../../built.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
-import type { StoreWriter, StoredForms, WrittenChunks } from "../../contracts/chunks.ts";
+import type { StoredFormWriter, StoredForms, WrittenChunks } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
-import { WRITE_BLOCK_BYTES_MAX } from "../../limits.ts";
 import { checkBinding } from "../catalog.ts";
 import type { PendingPlaces } from "../index/reader.ts";
 import type {
@@ -134,7 +133,7 @@ function closedError(): StoreError {
 }
 
 /** A writer as its users hold it; the thread knows it by its number. */
-export class ClientWriter implements StoreWriter {
+export class ClientWriter implements StoredFormWriter {
   readonly #writer: WriterClient;
   readonly #pending: PendingPlaces;
   readonly #id: number;
@@ -201,18 +200,4 @@ export class ClientWriter implements StoreWriter {
     if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the writer is closed");
     return this.#id;
   }
-}
-
-/** Throws a RangeError for what is no block of chunks, or too much of it. */
-function checkBlock(block: Uint8Array, lengths: Uint32Array): void {
-  let sum = 0;
-  for (const length of lengths) {
-    if (length < 1 || length > CHUNK_BYTES_MAX)
-      throw new RangeError(`a chunk has 1 to ${CHUNK_BYTES_MAX} bytes, not ${length}`);
-    sum += length;
-  }
-  if (sum !== block.byteLength)
-    throw new RangeError(`chunks of ${sum} bytes in a block of ${block.byteLength}`);
-  if (sum > WRITE_BLOCK_BYTES_MAX)
-    throw new RangeError(`a block has at most ${WRITE_BLOCK_BYTES_MAX} bytes, not ${sum}`);
 }

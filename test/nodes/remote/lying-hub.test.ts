@@ -61,7 +61,7 @@ describe("names", () => {
     ["another root", names([record("file", { root: code })])],
     ["another length", names([record("file", { length: 6 })])],
   ])("binding is answered with %s", async (_, answer) => {
-    const bound = catalogOf(() => answer).bind("file", root, 5, "put");
+    const bound = catalogOf(() => answer).bind({ name: "file", root, length: 5 });
     await expect(bound).rejects.toMatchObject(invalidMeta);
   });
 

@@ -6,7 +6,8 @@ import { MessageType } from "../../../packets/envelope.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { PUTS_PER_LINK_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../../../nodes/limits.ts";
-import { RemoteChunks, RemoteSink } from "../../../nodes/transfer/remote-chunks.ts";
+import { RemoteStore } from "../../../nodes/remote/remote-store.ts";
+import { RemoteChunks } from "../../../nodes/transfer/remote-chunks.ts";
 import { HubServices } from "../../../nodes/hub/hub-services.ts";
 import { Members } from "../../../nodes/hub/members.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
@@ -145,7 +146,11 @@ describe("a client that", () => {
       "PFS_META_INVALID",
     ],
     ["does to names what nobody can", { type: NAME, meta: { op: "own", name: "x" } }, "PFS_META_INVALID"],
-    ["removes what is not there", { type: NAME, meta: { op: "remove", name: "x" } }, "PFS_NOT_FOUND"],
+    [
+      "removes a version that is not there",
+      { type: NAME, meta: { op: "remove", name: "x", expected: 5 } },
+      "PFS_NAME_CHANGED",
+    ],
     [
       "runs a program on no file",
       { type: JOB, meta: { op: "run", program: "p", code: refsOf(1), files: [] } },
@@ -219,7 +224,8 @@ describe("a client that", () => {
     const link = asClient();
     // Large beside all else that is there: gc leaves a little where it is.
     const chunk = randomBytes("garbage", 1024 * 1024);
-    await new RemoteSink(link, "put").write(new Uint8Array(chunk), Uint32Array.of(chunk.byteLength));
+    const writer = await new RemoteStore(link, { here: true }).openWriter();
+    await writer.write(new Uint8Array(chunk), Uint32Array.of(chunk.byteLength));
     expect(await kept()).toBe(before + 1);
     await link.close();
     // The far end closes the put's writer when it hears of the end.

@@ -7,7 +7,8 @@ import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { BATCH_BYTES_MAX } from "../../../nodes/limits.ts";
 import { hasAnywhere, PeerSource } from "../../../nodes/transfer/peer-source.ts";
-import { RemoteChunks, RemoteSink } from "../../../nodes/transfer/remote-chunks.ts";
+import { RemoteStore } from "../../../nodes/remote/remote-store.ts";
+import { RemoteChunks } from "../../../nodes/transfer/remote-chunks.ts";
 import type { OutMessage, WireMessage } from "../../../nodes/wire/link.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
@@ -306,7 +307,8 @@ describe("a put to a peer that", () => {
     ["does not say what it stored", {}, "PFS_META_INVALID"],
   ])("says that it %s is refused", async (_, stored, code) => {
     const liar = scriptedPeer({ ...nothing, [STORE]: () => ({ type: STORED, meta: stored }) });
-    await expect(new RemoteSink(liar.link, "put").write(block(), lengths())).rejects.toMatchObject({ code });
+    const writer = await new RemoteStore(liar.link, { here: true }).openWriter();
+    await expect(writer.write(block(), lengths())).rejects.toMatchObject({ code });
     await liar.link.close();
   });
 
@@ -318,7 +320,8 @@ describe("a put to a peer that", () => {
         return undefined;
       },
     });
-    await expect(new RemoteSink(gone.link, "put").write(block(), lengths())).rejects.toMatchObject({
+    const writer = await new RemoteStore(gone.link, { here: true }).openWriter();
+    await expect(writer.write(block(), lengths())).rejects.toMatchObject({
       code: "PFS_NODE_LOST",
     });
   });

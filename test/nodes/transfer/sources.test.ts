@@ -1,16 +1,20 @@
-/** Chunks of a peer, over links in memory and over sockets, do what every source of chunks must. */
+/** Chunks and names of a peer, over links in memory and over sockets, do what those of every store must. */
 import { EventEmitter } from "node:events";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import type { EventMap, TransferEvent } from "../../../runtime/contracts/events.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import { ChunkService } from "../../../nodes/serve/chunk-service.ts";
+import { RemoteStore } from "../../../nodes/remote/remote-store.ts";
+import { CatalogService } from "../../../nodes/serve/catalog-service.ts";
+import { ChunkService, PutWriters } from "../../../nodes/serve/chunk-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import { PeerSource } from "../../../nodes/transfer/peer-source.ts";
 import { RemoteChunks } from "../../../nodes/transfer/remote-chunks.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { expect, test } from "vitest";
-import { chunkSourceSuite } from "../../suites/chunk-source.ts";
-import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import { catalogSuite } from "../../suites/catalog.ts";
+import { chunkSourceSuite, chunkStoreSuite } from "../../suites/chunk-source.ts";
+import { inPieces, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 import { openNetwork } from "../wire/network.ts";
 
@@ -55,25 +59,45 @@ async function storeOf(chunks: readonly Uint8Array[] = []): Promise<{
   return { store, put, close };
 }
 
+/** A store behind a link, whose peer may do there what a client may. */
+async function storeOfPeer(connect: () => Promise<Ends>): Promise<{
+  readonly remote: RemoteStore;
+  readonly put: (chunks: readonly Uint8Array[]) => Promise<void>;
+  readonly close: () => Promise<void>;
+}> {
+  const ends = await connect();
+  const { store, put, close } = await storeOf();
+  const hasAnywhere = (refs: Uint8Array): Promise<Uint8Array> => store.has(refs);
+  const puts = new PutWriters(() => store.openWriter());
+  serve(ends.far, [
+    new ChunkService({ store, source: store, hasAnywhere, puts }),
+    new CatalogService({ catalog: store.catalog, source: store, hasAnywhere, puts }),
+  ]);
+  return {
+    remote: new RemoteStore(ends.near, { here: true }),
+    put,
+    close: async () => {
+      await ends.close();
+      await close();
+    },
+  };
+}
+
 const carriers = [
   ["in memory", inMemory],
   ["over sockets", overSockets],
 ] as const;
 
 for (const [carrier, connect] of carriers) {
-  chunkSourceSuite(`the chunks of a peer ${carrier}`, async () => {
-    const ends = await connect();
-    const { store, put, close } = await storeOf();
-    const hasAnywhere = (refs: Uint8Array): Promise<Uint8Array> => store.has(refs);
-    serve(ends.far, [new ChunkService({ store, source: store, hasAnywhere })]);
-    return {
-      source: new RemoteChunks(ends.near, { here: true }),
-      put,
-      close: async () => {
-        await ends.close();
-        await close();
-      },
-    };
+  chunkStoreSuite(`the store of a peer ${carrier}`, async () => {
+    const { remote, put, close } = await storeOfPeer(connect);
+    return { source: remote, put, close };
+  });
+
+  catalogSuite(`the names of a peer ${carrier}`, async () => {
+    const { remote, close } = await storeOfPeer(connect);
+    const writer = await remote.openWriter();
+    return { catalog: remote.catalog, put: (bytes) => ingest(writer, inPieces(bytes, 1000)), close };
   });
 
   chunkSourceSuite(`a store with peers ${carrier}`, async () => {

@@ -143,7 +143,6 @@ export class LocalHarness implements ExecutorHarness {
           : writer.write(block, lengths),
       claim: (refs) => writer.claim(refs),
       flush: () => writer.flush(),
-      writeStored: (block, chunks) => writer.writeStored(block, chunks),
       bind: (binding) => writer.bind(binding),
       close,
       [Symbol.asyncDispose]: close,

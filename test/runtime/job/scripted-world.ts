@@ -121,7 +121,6 @@ export class ScriptedWorld {
       write: (block, lengths) => this.chunks.write(block, lengths),
       claim: async (refs) => new Uint8Array(refs.byteLength / 32),
       flush: async () => {},
-      writeStored: () => Promise.reject(new Error("nobody sends stored chunks here")),
       bind: async ({ name, root, length }): Promise<NameRecord> => {
         this.names.set(name, { root, length });
         return { name, root, length, version: 1, storedAt: 0 };

@@ -4,8 +4,9 @@ import { describe, expect, test } from "vitest";
 import { sha256 } from "../../../packets/digest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
-import { catalogSuite } from "../../suites/catalog.ts";
-import { chunkStoreSuite } from "../../suites/chunk-source.ts";
+import { catalogSuite, gcRootsSuite } from "../../suites/catalog.ts";
+import type { CatalogHarness } from "../../suites/catalog.ts";
+import { storedFormSuite } from "../../suites/chunk-source.ts";
 import {
   failure,
   filesIn,
@@ -19,7 +20,7 @@ import {
   temporaryDirectory,
 } from "./store-fixture.ts";
 
-catalogSuite("a store", async () => {
+async function openCatalog(): Promise<CatalogHarness<Store["catalog"]>> {
   const directory = await temporaryDirectory();
   const store = await Store.open(directory.path);
   const writer = await store.openWriter();
@@ -31,9 +32,12 @@ catalogSuite("a store", async () => {
       await directory[Symbol.asyncDispose]();
     },
   };
-});
+}
 
-chunkStoreSuite("a store", async () => {
+catalogSuite("a store", openCatalog);
+gcRootsSuite("a store", openCatalog);
+
+storedFormSuite("a store", async () => {
   const directory = await temporaryDirectory();
   const store = await Store.open(directory.path);
   return {
