@@ -82,9 +82,10 @@ export const PROGRAM_LIMITS_MAX: ProgramLimits = {
   outputBytes: 256 * 1024 * 1024,
   logBytes: 1024 * 1024,
 };
-/** A program's module, as text, and the JSON text of its arguments. */
+/** A program's module, as text. */
 export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
-export const PROGRAM_ARGS_BYTES_MAX: number = 1024 * 1024;
+/** The JSON text of a program's arguments: they stand in its manifest, which is a chunk, beside what it declares. */
+export const PROGRAM_ARGS_BYTES_MAX = 1_000_000;
 /** CPU time that a program's module may take to evaluate, unless the caller says otherwise. */
 export const PROGRAM_LOAD_TIME_MS = 2_000;
 /** Columns of a reader, and UTF-16 units of a column's name. */

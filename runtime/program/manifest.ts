@@ -44,20 +44,21 @@ const description: v.GenericSchema<unknown, ProgramDescription> = v.object(
   "the program's declaration is not an object",
 );
 
-const manifest = v.strictObject({
+/** All but the arguments, which are any JSON value. */
+const head = v.strictObject({
   version: v.literal(1),
   kind: v.literal("js"),
   name: v.pipe(v.string(), v.nonEmpty(), v.maxBytes(NAME_BYTES_MAX)),
   code: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "a root is 64 hexadecimal digits")),
   entry: v.picklist(["map", "merge", "finish", "scan"]),
   description,
-  args: v.pipe(v.string(), v.check(isJson, "arguments are JSON text")),
 });
 
 /** The manifest's chunk. Throws PFS_PROGRAM_INVALID when it is not what `parseManifest` takes. */
-export function encodeManifest(value: Manifest): Uint8Array {
-  // The schema writes keys in its own order.
-  const bytes = new TextEncoder().encode(JSON.stringify(validManifest(value)));
+export function encodeManifest({ args, ...rest }: Manifest): Uint8Array {
+  // The schema writes keys in its own order. The arguments stand in it as what they are: as text in text they would grow.
+  const text = JSON.stringify(validHead(rest)).slice(0, -1);
+  const bytes = new TextEncoder().encode(`${text},"args":${sameJson(args)}}`);
   if (bytes.byteLength > CHUNK_BYTES_MAX)
     throw invalid(`${bytes.byteLength} bytes are more than a chunk holds`);
   return bytes;
@@ -71,18 +72,41 @@ export function parseManifest(bytes: Uint8Array): Manifest {
   } catch {
     throw invalid("it is not JSON");
   }
-  const parsed = validManifest(value);
+  if (typeof value !== "object" || value === null || !Object.hasOwn(value, "args")) {
+    throw invalid("it has no arguments");
+  }
+  const { args, ...rest } = value as { readonly args: unknown };
+  const parsed = { ...validHead(rest), args: jsonText(args) };
   // One spelling: keys that mean nothing, or another order, would give one program several refs.
   if (!sameBytes(encodeManifest(parsed), bytes)) throw invalid("it is not written as it must be");
   return parsed;
 }
 
-function validManifest(value: unknown): Manifest {
-  const result = v.safeParse(manifest, value);
+function validHead(value: unknown): Omit<Manifest, "args"> {
+  const result = v.safeParse(head, value);
   if (result.success) return result.output;
   const [issue] = result.issues;
   const path = v.getDotPath(issue);
   throw invalid(path === null ? issue.message : `${path}: ${issue.message}`);
+}
+
+/** The text in the one spelling that `JSON.stringify` has for what it says. */
+function sameJson(text: string): string {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw invalid("args: arguments are JSON text");
+  }
+  return jsonText(value);
+}
+
+function jsonText(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    throw invalid("args: they are nested too deep");
+  }
 }
 
 /** The description in JSON text that the guest made. Throws PFS_PROGRAM_INVALID {reason}. */
@@ -104,15 +128,6 @@ export function parseDescription(json: string): ProgramDescription {
 export function invalidProgram(reason: string, cause?: unknown): SandboxError {
   const message = `the program does not load: ${reason}`;
   return new SandboxError(SandboxErrorCode.invalidProgram, message, { reason }, { cause });
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function invalid(reason: string): JobError {

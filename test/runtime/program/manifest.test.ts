@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { encodeManifest, parseManifest } from "../../../runtime/program/manifest.ts";
+import { PROGRAM_ARGS_BYTES_MAX } from "../../../runtime/limits.ts";
 import type { Manifest } from "../../../runtime/program/program.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 
@@ -83,8 +84,7 @@ describe("a manifest", () => {
       { ...good, code: "AB".repeat(32) },
       { ...good, code: "ab" },
       { ...good, entry: "reduce" },
-      { ...good, args: "{" },
-      { ...good, args: {} },
+      { ...good, args: undefined },
       { ...good, description: { ...good.description, yields: "text" } },
       { ...good, description: { ...good.description, hasReduce: 1 } },
       ...[0, -1, 1.5, 10 ** 9, 2 ** 53, "1", null].map((timeMs) => ({
@@ -142,6 +142,30 @@ describe("a manifest", () => {
     }
     for (const bytes of [new Uint8Array(), new Uint8Array([0xff, 0xfe]), encoded(good).subarray(1)]) {
       expect(() => parseManifest(bytes)).toThrow(expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }));
+    }
+  });
+
+  it("holds arguments up to their limit, however they are written as text", () => {
+    for (const unit of ['"', "\\", "\n", "é", "x"]) {
+      const fits = Math.floor(
+        (PROGRAM_ARGS_BYTES_MAX - 8) / Buffer.byteLength(JSON.stringify(unit).slice(1, -1)),
+      );
+      const args = JSON.stringify([unit.repeat(fits)]);
+      expect(Buffer.byteLength(args)).toBeLessThanOrEqual(PROGRAM_ARGS_BYTES_MAX);
+      const manifest = { ...manifestOf({ kind: "lines" }), args };
+      expect(parseManifest(encodeManifest(manifest))).toEqual(manifest);
+    }
+    const args = '{ "a" : [1.0, "\\u0041"] }';
+    expect(parseManifest(encodeManifest({ ...manifestOf({ kind: "lines" }), args })).args).toBe(
+      '{"a":[1,"A"]}',
+    );
+  });
+
+  it("is refused when its arguments are no JSON, or nested without end", () => {
+    for (const args of ["{", "", "undefined", "[".repeat(100_000) + "]".repeat(100_000)]) {
+      expect(() => encodeManifest({ ...manifestOf({ kind: "lines" }), args })).toThrow(
+        expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }),
+      );
     }
   });
 

@@ -279,7 +279,7 @@ describe("arguments", () => {
       [{ x: -0 }, /its "x" is -0/],
       [() => 1, /a function/],
       [loop, /circular/],
-      ["x".repeat(1024 * 1024), /1048578 bytes of JSON, over the limit of 1048576/],
+      ["x".repeat(1024 * 1024), /1048578 bytes of JSON, over the limit of 1000000/],
     ];
     for (const [args, says] of refused) {
       const refusal: unknown = expect.objectContaining({
