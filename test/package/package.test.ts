@@ -127,14 +127,20 @@ describe("what is packed", () => {
   });
 });
 
-test("answers of programs are of the same edition as a checkout's", () => {
-  for (const url of [
-    builtUrl(new URL("../../runtime/sandbox/guest/source.ts", import.meta.url)),
-    builtUrl(new URL("../../sdk/program.ts", import.meta.url)),
-  ]) {
-    const installed = join(project, "node_modules/packetfs/dist", basename(url.pathname));
-    expect(readFileSync(installed, "utf8")).toBe(readFileSync(url, "utf8"));
-  }
+test("answers of programs are of the same edition as a checkout's", async () => {
+  writeFileSync(
+    join(project, "edition.mjs"),
+    "const { openLocal } = await import(process.argv[2]);\n" +
+      "await using pfs = await openLocal(process.argv[3]);\n" +
+      "console.log(JSON.stringify((await pfs.nodes())[0].editions));\n",
+  );
+  const editions = async (packetfs: string): Promise<string> =>
+    printed(process.execPath, ["edition.mjs", packetfs, join(directory, "edition")]);
+  expect(await editions("packetfs")).toBe(await editions(join(ROOT, "sdk/bin/index.mjs")));
+  // What programs import is none of the machine's, but runs with them.
+  const url = builtUrl(new URL("../../sdk/program.ts", import.meta.url));
+  const installed = join(project, "node_modules/packetfs/dist", basename(url.pathname));
+  expect(readFileSync(installed, "utf8")).toBe(readFileSync(url, "utf8"));
 });
 
 describe("what is installed with it", () => {
