@@ -15,6 +15,8 @@ import { LABEL_CHARACTERS_MAX, LIST_ENTRIES_MAX, LOG_CHARACTERS_MAX, JOB_FILES_M
 export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 export const milliseconds: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.finite(), v.minValue(0));
 export const name: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX));
+/** What a file is called: a name may have "@" and a version of 15 digits behind it. */
+const file = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX + 16));
 export const id: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.regex(/^[0-9a-zA-Z._-]{1,64}$/));
 export const label: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
 export const ref: v.GenericSchema<unknown, Uint8Array> = v.pipe(
@@ -189,7 +191,7 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
   v.object({
     op: v.literal("run"),
     ...program,
-    files: v.pipe(v.array(name), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
+    files: v.pipe(v.array(file), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
     out: v.optional(name),
     splitBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),

@@ -121,3 +121,16 @@ export const StreamErrorCode = {
   wrongDigest: "PFS_DIGEST_WRONG",
 } as const;
 export type StreamErrorCode = (typeof StreamErrorCode)[keyof typeof StreamErrorCode];
+
+/** A text that stands for no stored file, or for several. */
+export class FileError extends PacketfsError<FileErrorCode> {
+  override readonly name: string = "FileError";
+}
+
+export const FileErrorCode = {
+  /** Nothing is stored under that name or root; data: file. */
+  notFound: "PFS_NOT_FOUND",
+  /** The first digits of a root that several stored files' roots begin with; data: file, candidates. */
+  rootAmbiguous: "PFS_ROOT_AMBIGUOUS",
+} as const;
+export type FileErrorCode = (typeof FileErrorCode)[keyof typeof FileErrorCode];

@@ -9,10 +9,8 @@ export const SdkErrorCode = {
   fileNotFound: "PFS_FILE_NOT_FOUND",
   /** A file of this machine cannot be read or written; data: path, system. */
   fileFailed: "PFS_FILE_FAILED",
-  /** Nothing is stored under that name or root; data: file. */
+  /** No such job is running; data: job. */
   notFound: "PFS_NOT_FOUND",
-  /** The first digits of a root that several stored files' roots begin with; data: file, candidates. */
-  rootAmbiguous: "PFS_ROOT_AMBIGUOUS",
   /** A text cannot name a file; data: reason. */
   nameInvalid: "PFS_NAME_INVALID",
   /** The program cannot be bundled; data: file, line and column where they are known. */

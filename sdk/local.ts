@@ -11,18 +11,9 @@ import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { guestEdition } from "../runtime/sandbox/edition.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import { SdkError, SdkErrorCode } from "./errors.ts";
-import {
-  checkName,
-  fileHistory,
-  fileInfo,
-  findFile,
-  isListed,
-  notFound,
-  readFile,
-  sourceBytes,
-  streamParts,
-} from "./files.ts";
-import type { FileAccess } from "./files.ts";
+import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
+import { fileNotFound, findFile } from "../runtime/find-file.ts";
+import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
   FileInfo,
   FileSource,
@@ -109,7 +100,7 @@ class LocalPacketFS implements PacketFS {
 
   async remove(name: string): Promise<void> {
     const runtime = await this.#writable();
-    if (!(await runtime.store.catalog.remove(name))) throw notFound(name);
+    if (!(await runtime.store.catalog.remove(name))) throw fileNotFound(name);
     await runtime.removeParts(name);
   }
 
@@ -197,7 +188,7 @@ class LocalPacketFS implements PacketFS {
     return await work(this.#jobs, { name, code: root, args: JSON.stringify(args ?? null) });
   }
 
-  async #files(): Promise<FileAccess> {
+  async #files(): Promise<StoredFiles> {
     const store = await this.#readable();
     return { source: store, catalog: store.catalog };
   }

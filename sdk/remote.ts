@@ -4,19 +4,9 @@ import { HubClient } from "../nodes/remote/hub-client.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
-import {
-  checkName,
-  fileHistory,
-  fileInfo,
-  findFile,
-  isListed,
-  isVersionOrShortRoot,
-  notFound,
-  readFile,
-  sourceBytes,
-  streamParts,
-} from "./files.ts";
-import type { FileAccess } from "./files.ts";
+import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
+import { fileNotFound, findFile } from "../runtime/find-file.ts";
+import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
   FileInfo,
   FileSource,
@@ -62,7 +52,7 @@ class RemotePacketFS implements PacketFS {
   readonly #hub: HubClient;
   /** Where bytes go to and come from: the hub itself, or the node that was asked for. */
   readonly #data: RemoteStore;
-  readonly #files: FileAccess;
+  readonly #files: StoredFiles;
 
   constructor(hub: HubClient, data: RemoteStore) {
     this.#hub = hub;
@@ -108,7 +98,7 @@ class RemotePacketFS implements PacketFS {
   }
 
   async remove(name: string): Promise<void> {
-    if (!(await this.#hub.data.catalog.remove(name))) throw notFound(name);
+    if (!(await this.#hub.data.catalog.remove(name))) throw fileNotFound(name);
   }
 
   packets(file: string): AsyncIterable<StreamPart> {
@@ -122,9 +112,8 @@ class RemotePacketFS implements PacketFS {
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
     checkArgs(options.args);
-    const inputs = await Promise.all(files.map((file) => this.#input(file)));
     const outcome = await this.#withProgram(program, (name, code) =>
-      this.#hub.run({ program: name, code, files: inputs, ...options }),
+      this.#hub.run({ program: name, code, files, ...options }),
     );
     return outcome as JobResult<JobValue<Program>>;
   }
@@ -134,13 +123,6 @@ class RemotePacketFS implements PacketFS {
     return await this.#withProgram(program, (name, code) =>
       this.#hub.load({ program: name, code, ...options }),
     );
-  }
-
-  /** What a file is called at the hub, which knows names and roots: there a version and a short root are its root. */
-  async #input(file: string): Promise<string> {
-    if (!isVersionOrShortRoot(file)) return file;
-    const { name, root } = await findFile(this.#files, file);
-    return name === file ? file : refToHex(root);
   }
 
   /** Stores the program's bundle at the hub for as long as `use` takes. */

@@ -1,12 +1,8 @@
 /** What a hub does for those who are connected to it: everything for clients, chunks and lanes for nodes. */
-import { hasCode } from "../../packets/errors.ts";
-import { refFromHex } from "../../packets/digest.ts";
 import type { Jobs } from "../../runtime/job/jobs.ts";
-import type { JobInput } from "../../runtime/contracts/jobs.ts";
-import { describeStream } from "../../runtime/stream/execute.ts";
+import { findFile } from "../../runtime/find-file.ts";
 import type { Runtime } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
-import { WireError, WireErrorCode } from "../errors.ts";
 import type { NodeStatus } from "../messages.ts";
 import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
@@ -49,7 +45,7 @@ export class HubServices {
     return [
       new ChunkService({ ...shared, puts }),
       new CatalogService({ ...shared, catalog, puts, removed: (record) => this.#removed(record) }),
-      new JobService(jobs, (file) => this.#find(file)),
+      new JobService(jobs, (file) => findFile({ source: shared.source, catalog }, file)),
       answering(MessageType.MEMBERS, async () => ({
         type: MessageType.OK,
         chunks: Buffer.from(JSON.stringify(nodes())),
@@ -72,24 +68,4 @@ export class HubServices {
     await runtime.removeParts(record.name);
     await members.removeParts(record.name);
   }
-
-  async #find(file: string): Promise<JobInput> {
-    const { store, source } = this.#options.runtime;
-    const root = refFromHex(file);
-    if (root === undefined) {
-      const record = await store.catalog.resolve(file);
-      if (record === undefined) throw notFound(file);
-      return { name: file, root: record.root, length: record.length };
-    }
-    const { length = 0 } = await describeStream(source, root).catch((error: unknown) => {
-      throw hasCode(error, WireErrorCode.chunkMissing) && error.data["ref"] === file.toLowerCase()
-        ? notFound(file)
-        : error;
-    });
-    return { name: file, root, length };
-  }
-}
-
-function notFound(file: string): WireError {
-  return new WireError(WireErrorCode.notFound, `there is no file called "${file}"`, { file });
 }

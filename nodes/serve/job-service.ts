@@ -22,7 +22,7 @@ export class JobService implements Service {
   readonly #held: string[] = [];
   readonly #closing = new AbortController();
 
-  /** `find`: the stored file that a name or a root in hexadecimal digits means. Rejects with PFS_NOT_FOUND. */
+  /** `find`: the stored file that a text stands for. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
   constructor(jobs: Jobs, find: (file: string) => Promise<JobInput>) {
     this.#jobs = jobs;
     this.#find = find;
