@@ -1,6 +1,6 @@
 /** Small files that are there whole or not at all, whatever happens while they are written. */
 import { randomBytes } from "node:crypto";
-import { link, open, rename, rm } from "node:fs/promises";
+import { link, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /**
@@ -32,6 +32,33 @@ export async function createFile(path: string, content: string, mode = 0o666): P
   }
   await syncDirectory(dirname(path));
   return true;
+}
+
+/**
+ * Makes the directory and those above it that are missing, durable when it resolves. Rejects as the system does. Node's own
+ * `recursive` does not come to an end where a file system, /proc for one, denies that a directory can be in another.
+ */
+export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
+  if (await isDirectory(path)) return;
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    // Another process was quicker.
+    if (await isDirectory(path)) return;
+    const above = dirname(path);
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code !== "ENOENT" || above === path || (await isDirectory(above))) throw error;
+    await makeDirectory(above, mode);
+    return makeDirectory(path, mode);
+  }
+  await syncDirectory(dirname(path));
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 }
 
 /** Makes the creation, renaming and removal of files in a directory durable. */

@@ -10,11 +10,10 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
-import { replaceFile } from "../durable-file.ts";
+import { makeDirectory, replaceFile } from "../durable-file.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { sqliteCode, systemCode } from "./disk.ts";
 import {
@@ -89,7 +88,7 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
 /** Makes a store in the directory, durably, and returns its id. */
 export async function createStore(paths: StorePaths): Promise<Buffer> {
   const id = randomBytes(STORE_ID_BYTES);
-  await mkdir(paths.segments, { recursive: true });
+  await makeDirectory(paths.segments);
   await writeFormat(paths, id);
   return id;
 }

@@ -4,7 +4,7 @@
  * one that lies beside the program, which need not be trusted.
  */
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { existsSync, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -12,6 +12,7 @@ import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
 import { sha256 } from "../../packets/digest.ts";
+import { makeDirectory } from "../../runtime/durable-file.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
 import type { ProgramBundle } from "../packetfs.ts";
 
@@ -268,7 +269,7 @@ async function remembered(path: string): Promise<Verdict | undefined> {
 /** Best effort: a cache that cannot be written costs the next run another check. */
 async function remember(cache: string, path: string, verdict: Verdict): Promise<void> {
   try {
-    await mkdir(cache, { recursive: true, mode: 0o700 });
+    await makeDirectory(cache, 0o700);
     const part = `${path}.${process.pid}`;
     await writeFile(part, JSON.stringify(verdict), { mode: 0o600 });
     await rename(part, path);

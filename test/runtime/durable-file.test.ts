@@ -1,7 +1,7 @@
-import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { createFile, replaceFile } from "../../runtime/durable-file.ts";
+import { createFile, makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
 import { failure, temporaryDirectory } from "./store/store-fixture.ts";
 
 const LETTERS = Array.from({ length: 10 }, (_, index) => String.fromCharCode(97 + index));
@@ -50,4 +50,19 @@ test("what cannot be written changes nothing and leaves nothing behind", async (
   });
   expect(await createFile(taken, "x")).toBe(false);
   expect(readdirSync(directory.path)).toEqual(["taken"]);
+});
+
+test("a directory is made with those above it, by several at once, and where none can be it is said", async () => {
+  await using directory = await temporaryDirectory();
+  const deep = join(directory.path, "a/b/c");
+  await Promise.all(Array.from({ length: 5 }, () => makeDirectory(deep)));
+  expect(statSync(deep).isDirectory()).toBe(true);
+  await makeDirectory(deep);
+  writeFileSync(join(directory.path, "file"), "");
+  await expect(makeDirectory(join(directory.path, "file/x"))).rejects.toMatchObject({ code: "ENOTDIR" });
+  await expect(makeDirectory(join(directory.path, "file"))).rejects.toMatchObject({ code: "EEXIST" });
+  // Its own answer to a new directory is that there is no such one.
+  if (existsSync("/proc/self")) {
+    await expect(makeDirectory("/proc/nowhere/store")).rejects.toMatchObject({ code: "ENOENT" });
+  }
 });

@@ -1,7 +1,7 @@
 /** The thread that writes a store: opens it, then answers calls until it is told to close. */
-import { mkdirSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { errorToJson } from "../../../packets/errors.ts";
+import { makeDirectory } from "../../durable-file.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { WriterLock, createStore, readStoreId, repairFormat, storePaths } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
@@ -19,7 +19,7 @@ async function openWriter({ directory, lockWaitMs }: WriterData): Promise<Writer
   const paths = storePaths(directory);
   try {
     readStoreId(paths);
-    mkdirSync(directory, { recursive: true });
+    await makeDirectory(directory);
     const lock = WriterLock.acquire(paths, lockWaitMs);
     try {
       return await openLocked(paths, lock);
