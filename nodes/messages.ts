@@ -4,6 +4,8 @@
  * through one of these.
  */
 import * as v from "valibot";
+import { CODECS } from "../packets/codec.ts";
+import type { Codec } from "../packets/codec.ts";
 import { NAME_BYTES_MAX } from "../packets/limits.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
@@ -23,7 +25,7 @@ export const ref: v.GenericSchema<unknown, Uint8Array> = v.pipe(
   v.instance(Uint8Array),
   v.check((bytes) => bytes.byteLength === 32, "a ref has 32 bytes"),
 );
-const codec = v.picklist([0, 1]);
+const codec: v.GenericSchema<unknown, Codec> = v.picklist(CODECS);
 
 /** WANT: chunks = refs. Which are there? With `put`, those that are stay until the put ends. */
 export interface WantMeta {
@@ -39,13 +41,13 @@ export const WantMeta: v.GenericSchema<unknown, WantMeta> = v.object({
 export const FileRequestMeta: v.GenericSchema<unknown, { here: boolean }> = v.object({ here: v.boolean() });
 
 /** FILE_DATA: packets = COPY, chunks = body. `missing` are indexes of refs that are nowhere; others may be asked again. */
-export const FileDataMeta: v.GenericSchema<unknown, { codec: 0 | 1; missing: number[] }> = v.object({
+export const FileDataMeta: v.GenericSchema<unknown, { codec: Codec; missing: number[] }> = v.object({
   codec,
   missing: v.array(count),
 });
 
 /** STORE: packets = COPY, chunks = body. */
-export const StoreMeta: v.GenericSchema<unknown, { put: string; codec: 0 | 1 }> = v.object({
+export const StoreMeta: v.GenericSchema<unknown, { put: string; codec: Codec }> = v.object({
   put: id,
   codec,
 });

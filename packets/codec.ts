@@ -3,6 +3,8 @@ import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 
 export const Codec = { plain: 0, zstd: 1 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];
+/** All that bytes may be written in; a peer's or a record's that is none of these is refused. */
+export const CODECS: readonly Codec[] = Object.values(Codec);
 
 /** Bytes are kept compressed when that saves at least this share of them. */
 const COMPRESSION_GAIN_MIN = 0.06;
@@ -19,6 +21,12 @@ const SAMPLES = 2;
 /** and when they have fewer values than this it is tried: 128 random ones have 101, give or take 4. */
 const VALUES_MIN = 84;
 
+/** Bytes, and what they are written in. */
+export interface Encoded {
+  readonly codec: Codec;
+  readonly bytes: Uint8Array;
+}
+
 /**
  * Compresses what shrinks. Bytes that do not (media, archives, ciphertext) come in long rows, so after each chunk that did
  * not shrink twice as many are kept as they are before the next attempt; unless a glance says that these are others.
@@ -27,21 +35,22 @@ export class Compressor {
   #skip = 0;
   #skipNext = 1;
 
-  /** The compressed chunk, or undefined when it is to be kept plain. */
-  compress(chunk: Uint8Array): Uint8Array | undefined {
-    if (chunk.byteLength < CHUNK_BYTES_MIN) return undefined;
+  /** The chunk as it is to be written: compressed, or itself where that does not pay. */
+  compress(chunk: Uint8Array): Encoded {
+    const plain = { codec: Codec.plain, bytes: chunk };
+    if (chunk.byteLength < CHUNK_BYTES_MIN) return plain;
     if (this.#skip > 0 && looksRandom(chunk)) {
       this.#skip--;
-      return undefined;
+      return plain;
     }
     const packed = zstdCompressSync(chunk, LEVEL_1);
     if (packed.byteLength <= chunk.byteLength * (1 - COMPRESSION_GAIN_MIN)) {
       this.#skipNext = 1;
-      return packed;
+      return { codec: Codec.zstd, bytes: packed };
     }
     this.#skip = this.#skipNext;
     this.#skipNext = Math.min(this.#skipNext * 2, COMPRESSION_SKIP_CHUNKS_MAX);
-    return undefined;
+    return plain;
   }
 }
 

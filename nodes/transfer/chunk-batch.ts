@@ -3,7 +3,8 @@
  * compressed together when that pays. Chunks of one file lie next to each other, so compressing them together finds
  * more than compressing each.
  */
-import { Codec, Compressor, decompress } from "../../packets/codec.ts";
+import { Compressor, decompress } from "../../packets/codec.ts";
+import type { Codec } from "../../packets/codec.ts";
 import { sameBytes, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
@@ -43,10 +44,8 @@ export class ChunkPacker {
             chunks.map(({ bytes }) => bytes),
             at,
           );
-    const packed = this.#compressor.compress(plain);
-    return packed === undefined
-      ? { packets, body: plain, codec: Codec.plain }
-      : { packets, body: packed, codec: Codec.zstd };
+    const { codec, bytes: body } = this.#compressor.compress(plain);
+    return { packets, body, codec };
   }
 }
 

@@ -1,6 +1,5 @@
 /** Builds the index again from the segments, which hold everything that it says: when it is lost, or found damaged while it is used. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
-import { Codec } from "../../../packets/codec.ts";
 import { listSegments, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { diskError } from "../disk.ts";
@@ -66,8 +65,7 @@ export function addRecords(
     const { header, body } = next.value;
     sequence = Math.max(sequence, header.sequence);
     if (header.kind === RecordKind.chunk) {
-      const { storedBytes, plainBytes } = header;
-      const codec = header.codec === Codec.zstd ? Codec.zstd : Codec.plain;
+      const { storedBytes, plainBytes, codec } = header;
       const place = placeOf(header.segment, header.offset);
       tables.chunks.put(header.ref, { place, storedBytes, plainBytes, codec });
     } else if (header.kind === RecordKind.name && body !== undefined) {

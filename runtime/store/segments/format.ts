@@ -14,7 +14,7 @@
  *   OFFSET SIZE record header, integers little-endian
  *   0      4    magic "PFSR"
  *   4      1    kind       1 chunk, 2 name
- *   5      1    codec      0 plain, 1 zstd
+ *   5      1    codec      as in packets/codec.ts
  *   6      2    zero
  *   8      4    stored     bytes of the body
  *   12     4    plain      bytes of the body when decompressed

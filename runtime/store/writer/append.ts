@@ -1,6 +1,6 @@
 /** What a writer appends: the chunks of a block that are new (the hot path of a put), and what happens to names. */
 import { Codec, decompress } from "../../../packets/codec.ts";
-import type { Compressor } from "../../../packets/codec.ts";
+import type { Compressor, Encoded } from "../../../packets/codec.ts";
 import { refAt, refKey, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
@@ -46,9 +46,7 @@ export function appendBlock(
     const ref = sha256(chunk);
     const key = refKey(ref);
     if (append.finds(ref, key)) continue;
-    const packed = compressor.compress(chunk);
-    const codec = packed === undefined ? Codec.plain : Codec.zstd;
-    append.add(ref, key, packed ?? chunk, length, codec);
+    append.add(ref, key, compressor.compress(chunk), length);
   }
   return append.answer();
 }
@@ -63,14 +61,15 @@ export function appendStored(
   block: Uint8Array<ArrayBuffer>,
   { refs, lengths, plainLengths, codecs }: StoredForms,
 ): WriteAnswer {
-  const bodies: Uint8Array[] = [];
+  const bodies: Encoded[] = [];
   let start = 0;
   for (const [index, length] of lengths.entries()) {
     const body = block.subarray(start, (start += length));
     const ref = refAt(refs, index);
-    const plain = decompress(body, codecs[index]!, plainLengths[index]!);
+    const codec = codecs[index] as Codec;
+    const plain = decompress(body, codec, plainLengths[index]!);
     if (plain === undefined || !sameBytes(sha256(plain), ref)) throw damagedChunk(ref);
-    bodies.push(plain.byteLength <= length ? plain : body);
+    bodies.push(plain.byteLength <= length ? { codec: Codec.plain, bytes: plain } : { codec, bytes: body });
   }
   const append = new BlockAppend(store, writer, lengths.length);
   for (const [index, body] of bodies.entries()) {
@@ -78,8 +77,7 @@ export function appendStored(
     const ref = refAt(refs, index).slice();
     const key = refKey(ref);
     if (append.finds(ref, key)) continue;
-    const plainBytes = plainLengths[index]!;
-    append.add(ref, key, body, plainBytes, body.byteLength === plainBytes ? Codec.plain : Codec.zstd);
+    append.add(ref, key, body, plainLengths[index]!);
   }
   return append.answer();
 }
@@ -110,7 +108,7 @@ class BlockAppend {
     return true;
   }
 
-  add(ref: Uint8Array, key: string, body: Uint8Array, plainBytes: number, codec: Codec): void {
+  add(ref: Uint8Array, key: string, { codec, bytes: body }: Encoded, plainBytes: number): void {
     const { segments, commits, writers } = this.#store;
     const record = { kind: RecordKind.chunk, codec, plainBytes, ref, body };
     const place = segments.append({ ...record, sequence: this.#store.nextSequence() });
