@@ -36,7 +36,7 @@ export const JobErrorCode = {
   noExecutor: "PFS_NO_EXECUTOR",
   /** A packet was given up because too many executors were lost with it; data: job, task, program. */
   nodeLost: "PFS_NODE_LOST",
-  /** The job was cancelled by its user or its runner was closed; data: job. */
+  /** The job was cancelled by its user or what it ran on was closed; data: job. */
   cancelled: "PFS_CANCELLED",
   /** What a packet of the program failed with; data: job, task, node, program. */
   programThrew: "PFS_PROGRAM_THREW",

@@ -40,7 +40,7 @@ export const FILE_READ_BYTES: number = 1024 * 1024;
 /** How long a device that has nothing to read yet is left alone. */
 export const DEVICE_RETRY_MS = 20;
 
-// ── machine ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── stream ──────────────────────────────────────────────────────────────────────────────────────────────────────
 /** Bytes that are being read while as many before them are being yielded. */
 export const READ_AHEAD_BYTES: number = 4 * 1024 * 1024;
 /** Chunks in one batch of them: little may be wanted of each, but each is read whole. */
@@ -121,7 +121,7 @@ export const SHARED_MEMORY_IDLE_MS = 200;
 /** How long after a spare process was taken the next one is started, so that it does not slow the first packets. */
 export const SPARE_DELAY_MS = 250;
 
-// ── pool ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
  * A record of text, its line end or separator included, wherever the borders of splits fall. It is also what is read on
@@ -200,7 +200,7 @@ export const STRAGGLER_MS_MIN = 1_000;
 export const STRAGGLER_MS_BLIND = 15_000;
 /** How long a batch waits for a first executor. */
 export const EXECUTORS_WAIT_MS = 120_000;
-/** How old the sum of a program's windows may be. */
+/** How old the sum of what a program's lanes may have in flight may be. */
 export const WEIGHT_STALE_MS = 50;
 
 /** Tasks of one job, and packets of one `exec`. */
@@ -211,8 +211,8 @@ export const PROGRAMS_OPEN_MAX = 256;
 export const PROGRAM_FRAMES_MAX = 1024;
 /** Finished jobs that are remembered. */
 export const JOBS_REMEMBERED = 256;
-/** Packets of everything that a runner works on at one time; each costs about 200 bytes of memory. */
-export const RUNNER_PACKETS_MAX: number = 4 * 1024 * 1024;
+/** Packets of all jobs and programs of a machine together; each costs about 200 bytes of memory. */
+export const JOBS_PACKETS_MAX: number = 4 * 1024 * 1024;
 /** Splits of a job's input as long as that makes none of them larger or smaller than these, */
 export const SPLITS = 32;
 export const SPLIT_BYTES: number = 1024 * 1024;

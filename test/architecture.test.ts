@@ -29,7 +29,7 @@ const PROTOCOLS = [
   "nodes/wire/handshake/messages.ts",
   "packets/envelope.ts",
   "runtime/sandbox/process/protocol.ts",
-  "runtime/store/writer/writer-protocol.ts",
+  "runtime/store/writer/protocol.ts",
 ];
 /** Where one file says what it wants to be handed, and another is that. */
 const CONTRACTS = /^(runtime\/contracts\/|nodes\/wire\/link\.ts$|sdk\/packetfs\.ts$)/;

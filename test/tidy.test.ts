@@ -185,7 +185,7 @@ describe("errors", () => {
 describe("this test", () => {
   test("reads imports however they are written, and not in comments or strings", () => {
     const file = sourceFile(
-      "runtime/pool/x.ts",
+      "runtime/job/x.ts",
       [
         'import "./side.ts";',
         'import fs from "node:fs";',
@@ -215,7 +215,7 @@ describe("this test", () => {
       "../../packets/d.ts",
       "./late.ts",
     ]);
-    expect(entriesNamedBy(file)).toEqual(["runtime/pool/worker.ts", "runtime/pool/child.ts"]);
+    expect(entriesNamedBy(file)).toEqual(["runtime/job/worker.ts", "runtime/job/child.ts"]);
     expect(resolve(file.path, "../../packets/d.ts")).toBe("packets/d.ts");
     expect([layerOf("packets/d.ts"), layerOf("sdk/cli/main.ts"), layerOf("test/x.ts")]).toEqual([0, 3, -1]);
   });

@@ -3,7 +3,7 @@
  *
  *   exec ──▶ queue ──▶ stage inputs ──▶ run ──▶ store results ──▶ returned
  *              ▲          │              │
- *              └──────────┴── process ended: innocent packets wait again, suspects run alone (kill-ledger.ts)
+ *              └──────────┴── process ended: suspects run again alone (lane-queue.ts), the others as before
  *
  * As many frames are staged or running as the process has threads, and one more, so that no thread waits for bytes and
  * memory stays bounded.

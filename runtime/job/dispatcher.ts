@@ -1,10 +1,10 @@
 /**
  * Between the scheduler, which only decides, and the executors, which only do: carries out the one's actions and reports
- * the others' answers. All jobs of a runner share one.
+ * the others' answers. All jobs of a machine share one.
  */
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { RUNNER_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
+import { JOBS_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Events } from "../contracts/events.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import type { Action } from "../schedule/actions.ts";
@@ -34,7 +34,7 @@ export class Dispatcher implements LaneEvents {
   readonly #setTimer: SetTimer;
   readonly #scheduler: Scheduler;
   /** Packets in memory, of everything that runs here. */
-  readonly budget: PacketBudget = new PacketBudget(RUNNER_PACKETS_MAX);
+  readonly budget: PacketBudget = new PacketBudget(JOBS_PACKETS_MAX);
   readonly #candidates: Candidates;
   readonly #programs = new Map<number, DispatchedProgram>();
   readonly #batches = new Map<number, Batch>();
@@ -310,7 +310,7 @@ function asPacketfsError(error: unknown): PacketfsError {
   return new JobError(JobErrorCode.internal, text, {}, { cause: error });
 }
 
-/** Packets that a runner has in memory, of all its jobs and programs together. */
+/** Packets that a machine has in memory, of all its jobs and programs together. */
 export class PacketBudget {
   readonly #max: number;
   #taken = 0;

@@ -36,10 +36,10 @@ export class JobHistory {
     return this.#last;
   }
 
-  /** The jobs that `runner` is running, then those that ended, the newest first. Damaged lines are left out. */
-  async list(runner?: { jobs(): JobInfo[] }): Promise<JobInfo[]> {
+  /** The jobs that `jobs` runs, then those that ended, the newest first. Damaged lines are left out. */
+  async list(jobs?: { jobs(): JobInfo[] }): Promise<JobInfo[]> {
     await this.#last;
-    const running = runner?.jobs().filter(({ state }) => state === "running") ?? [];
+    const running = jobs?.jobs().filter(({ state }) => state === "running") ?? [];
     return [...running, ...(await this.#read()).toReversed().slice(0, JOBS_REMEMBERED)];
   }
 

@@ -202,7 +202,7 @@ export class Jobs implements AsyncDisposable {
     this.#isClosed = true;
     const running = [...this.#running.keys()].map((id) => {
       const { job, ended } = this.#running.get(id)!;
-      job.fail(cancelled("the runner was closed", id));
+      job.fail(cancelled("the store that it ran on was closed", id));
       return ended;
     });
     await Promise.allSettled(running);
@@ -231,7 +231,7 @@ export class Jobs implements AsyncDisposable {
 
   /** Throws when the job cannot be taken on. */
   #admit(id: string, out: string | undefined): void {
-    if (this.#isClosed) throw cancelled("the runner is closed", id);
+    if (this.#isClosed) throw cancelled("the store that it would run on is closed", id);
     if (this.#running.has(id)) throw new Error(`a job ${id} is running already`);
     if (this.#running.size >= JOBS_MAX) {
       const max = JOBS_MAX;

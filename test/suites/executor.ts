@@ -1,4 +1,4 @@
-/** What every Executor must do, wherever it runs: in this process's pool or behind a wire. */
+/** What every Executor must do, wherever it runs: on this machine or behind a wire. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";

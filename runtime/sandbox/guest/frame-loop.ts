@@ -111,7 +111,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     },
   };
 
-  /** The line before a fault's text (outcome.ts): where it happened. */
+  /** The line before a fault's text (FrameOutcome): where it happened. */
   function faultPlace(): string {
     const wrongAt = layout[next * META + 6]!;
     const at = wrongAt >= 0 ? wrongAt : place.offset();

@@ -62,7 +62,7 @@ export class LocalHarness implements ExecutorHarness {
   }
 
   static async open(options: LocalHarnessOptions = {}): Promise<LocalHarness> {
-    const store = await Store.open(mkdtempSync(join(tmpdir(), "packetfs-pool-")));
+    const store = await Store.open(mkdtempSync(join(tmpdir(), "packetfs-executor-")));
     return new LocalHarness(store, await store.openWriter(), options);
   }
 

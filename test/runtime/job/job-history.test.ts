@@ -28,8 +28,8 @@ describe("the history of jobs", () => {
     const history = new JobHistory(file);
     await history.add(ended("a"));
     await history.add({ ...ended("b", "failed"), error: { code: "PFS_X", message: "m", data: { task: 1 } } });
-    const runner = { jobs: () => [ended("c", "running"), ended("b", "failed")] };
-    const listed = await new JobHistory(file).list(runner);
+    const jobs = { jobs: () => [ended("c", "running"), ended("b", "failed")] };
+    const listed = await new JobHistory(file).list(jobs);
     expect(listed.map(({ job }) => job)).toEqual(["c", "b", "a"]);
     expect(listed[1]!.error?.code).toBe("PFS_X");
   });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { JOB_NOTES_MAX } from "../../../runtime/limits.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
 
-test("who watches a runner hears of all its jobs and of executors that come and go", async () => {
+test("who watches hears of all jobs and of executors that come and go", async () => {
   const world = new ScriptedWorld();
   const heard: unknown[] = [];
   world.watched.on("job", (event) => heard.push(event));

@@ -379,7 +379,7 @@ describe("what is remembered", () => {
     expect(progress.at(-1)).toMatchObject({ done: 100, tasks: 100 });
   });
 
-  test("a closed runner cancels what runs and takes nothing on", async () => {
+  test("closing cancels what runs and takes nothing on", async () => {
     const world = new ScriptedWorld();
     const only = world.add("a");
     const running = expect(world.run({ inputs: [await world.putFile("x", 1)] })).rejects.toMatchObject({

@@ -24,9 +24,9 @@ export class ScriptedWorld {
   readonly names: Map<string, { readonly root: Ref; readonly length: number }> = new Map();
   /** What the job told its caller. */
   readonly events: JobEvent[] = [];
-  /** What the runner told whoever watches. */
+  /** What the jobs told whoever watches. */
   readonly watched: Events = new EventEmitter<EventMap>();
-  /** Reads the runner's chunks, and those of every executor that is there. */
+  /** Reads the machine's own chunks, and those of every executor that is there. */
   readonly source: ChunkSource;
   readonly jobs: Jobs;
   /** What was freed of unnamed results. */
