@@ -46,11 +46,11 @@ export const LINK_QUEUE_BYTES_MAX: number = 64 * 1024 * 1024;
 /** `drained` resolves below this. */
 export const LINK_QUEUE_LOW_BYTES: number = 8 * 1024 * 1024;
 /** Bytes of requests that wait for their answers on the other side; further ones wait on this side. */
-export const REQUEST_WINDOW_BYTES: number = 32 * 1024 * 1024;
+export const REQUESTS_OUTSTANDING_BYTES_MAX: number = 32 * 1024 * 1024;
 /** Requests of one side that wait for their answers. */
 export const REQUESTS_PER_LINK_MAX = 4096;
 /** Bytes of a stream's replies that its reader has not taken yet. */
-export const STREAM_WINDOW_BYTES: number = 4 * 1024 * 1024;
+export const STREAM_CREDIT_BYTES: number = 4 * 1024 * 1024;
 /** Requests that came before somebody said who answers them. */
 export const EARLY_REQUESTS_MAX = 256;
 

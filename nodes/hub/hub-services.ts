@@ -32,9 +32,9 @@ export class HubServices {
   }
 
   /** A node may read what the hub has or can get, and answers for the lanes that it lends. */
-  forNode(lanes: RemoteExecutors): Service[] {
+  forNode(executors: RemoteExecutors): Service[] {
     const chunks = new ChunkService(this.#shared());
-    return [chunks, lanes];
+    return [chunks, executors];
   }
 
   forClient(nodes: () => readonly NodeStatus[]): Service[] {

@@ -22,7 +22,7 @@ export interface ExecutorLoad {
 interface Member {
   readonly link: Link;
   readonly chunks: RemoteChunks;
-  readonly lanes: RemoteExecutors;
+  readonly remote: RemoteExecutors;
   readonly since: number;
 }
 
@@ -37,15 +37,15 @@ export class Members {
 
   /** Takes a node in until its link closes. Returns what it lends, whose messages are to be served. */
   add(link: Link): RemoteExecutors {
-    const lanes = new RemoteExecutors(link);
+    const remote = new RemoteExecutors(link);
     const chunks = new RemoteChunks(link, { here: true });
-    this.#members.set(link, { link, chunks, lanes, since: performance.now() });
-    for (const executor of lanes.executors) this.executors.add(executor);
+    this.#members.set(link, { link, chunks, remote, since: performance.now() });
+    for (const executor of remote.executors) this.executors.add(executor);
     void link.closed.then(() => {
       this.#members.delete(link);
-      for (const executor of lanes.executors) this.executors.remove(executor);
+      for (const executor of remote.executors) this.executors.remove(executor);
     });
-    return lanes;
+    return remote;
   }
 
   get links(): readonly Link[] {
@@ -59,8 +59,8 @@ export class Members {
 
   /** Frees what the nodes keep for an output file that was removed. Those that are away keep it. */
   async removeParts(file: string): Promise<void> {
-    await this.#everyCatalog(async (catalog, { lanes }) => {
-      await Promise.allSettled(lanes.executors.map(({ id }) => catalog.remove(partName(file, id))));
+    await this.#everyCatalog(async (catalog, { remote }) => {
+      await Promise.allSettled(remote.executors.map(({ id }) => catalog.remove(partName(file, id))));
     });
   }
 
@@ -82,14 +82,14 @@ export class Members {
   }
 
   statuses(loadOf: (executor: Executor) => ExecutorLoad): NodeStatus[] {
-    return [...this.#members.values()].map(({ link: { peer }, lanes }) => ({
+    return [...this.#members.values()].map(({ link: { peer }, remote }) => ({
       id: peer.id,
       label: peer.label,
       role: "node",
       ...(peer.address === undefined ? {} : { address: peer.address }),
       curveKey: Buffer.from(peer.curveKey).toString("hex"),
       signingKey: Buffer.from(peer.signingKey).toString("hex"),
-      ...lentBy(lanes.executors, loadOf),
+      ...lentBy(remote.executors, loadOf),
       // A node that says nothing for PEER_LOST_MS is no member any more.
       lastSeenMs: 0,
     }));

@@ -21,19 +21,19 @@ import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount } from "../../packets/packet.ts";
 import { RUN_AIM_MS, RUN_INPUT_BYTES_MAX, RUN_PACKETS_MAX } from "../limits.ts";
 
-/** Packets that go in one frame; `trial` where it is one packet that must. */
+/** Packets that go in one frame; `lone` where it is one packet that must go alone. */
 export interface Work {
   readonly frame: Uint8Array;
-  readonly trial?: Trial;
+  readonly lone?: LonePacket;
 }
 
-export type Fault = Verdict & { readonly kind: "fault" } & { readonly packet: Uint8Array };
+export type Fault = AfterDeath & { readonly kind: "fault" } & { readonly packet: Uint8Array };
 
 export class LaneQueue {
   readonly size: FrameSize;
   readonly #packets = new PacketQueue();
-  readonly #singles: Trial[] = [];
-  readonly #suspects: Trial[] = [];
+  readonly #singles: LonePacket[] = [];
+  readonly #suspects: LonePacket[] = [];
   #suspectRuns = false;
 
   /** `limitMs` is the time limit of a packet. */
@@ -60,15 +60,15 @@ export class LaneQueue {
   }
 
   /** The work that `next` gave is over, however it went. */
-  over({ trial }: Work): void {
-    if (trial !== undefined && isSuspect(trial)) this.#suspectRuns = false;
+  over({ lone }: Work): void {
+    if (lone !== undefined && isSuspect(lone)) this.#suspectRuns = false;
   }
 
-  /** Packets of `work` that did not run and are as innocent as before: they come next again. */
-  putBack(frame: Uint8Array, { trial }: Work): void {
-    if (trial === undefined) this.#packets.unshift(frame);
-    else if (isSuspect(trial)) this.#suspects.unshift(trial);
-    else this.#singles.unshift(trial);
+  /** Packets of `work` that did not run, for no fault of theirs: they come next again. */
+  putBack(frame: Uint8Array, { lone }: Work): void {
+    if (lone === undefined) this.#packets.unshift(frame);
+    else if (isSuspect(lone)) this.#suspects.unshift(lone);
+    else this.#singles.unshift(lone);
   }
 
   /** Lets each of the packets run in a frame of its own. */
@@ -77,13 +77,13 @@ export class LaneQueue {
   }
 
   /** The process died while these packets of `work` were in flight. Those that are not tried again are returned. */
-  died(frame: Uint8Array, { trial }: Work, circumstances: Circumstances): Fault[] {
+  died(frame: Uint8Array, { lone }: Work, circumstances: Circumstances): Fault[] {
     this.size.reset();
     const faults: Fault[] = [];
     for (const packet of packetsOf(frame)) {
-      const verdict = afterDeath(trial ?? { packet, deaths: [] }, circumstances);
-      if (verdict.kind === "retry") this.#suspects.push(verdict.trial);
-      else faults.push({ ...verdict, packet });
+      const next = afterDeath(lone ?? { packet, deaths: [] }, circumstances);
+      if (next.kind === "retry") this.#suspects.push(next.lone);
+      else faults.push({ ...next, packet });
     }
     return faults;
   }
@@ -95,8 +95,8 @@ export class LaneQueue {
   }
 }
 
-function workOf(trial: Trial): Work {
-  return { frame: trial.packet, trial };
+function workOf(lone: LonePacket): Work {
+  return { frame: lone.packet, lone };
 }
 
 function* packetsOf(frame: Uint8Array): Generator<Uint8Array> {
@@ -226,7 +226,7 @@ export class FrameSize {
 export type DeathReason = "memory" | "crash" | "stall";
 
 /** A packet (64 bytes) that runs one a frame from now on, and the deaths that it was in flight at. */
-export interface Trial {
+export interface LonePacket {
   readonly packet: Uint8Array;
   readonly deaths: readonly DeathReason[];
 }
@@ -240,23 +240,23 @@ export interface Circumstances {
 }
 
 /** Another try, or the code of the FAULT that the packet ends with. */
-export type Verdict =
-  | { readonly kind: "retry"; readonly trial: Trial }
+export type AfterDeath =
+  | { readonly kind: "retry"; readonly lone: LonePacket }
   | { readonly kind: "fault"; readonly code: FaultCode };
 
-export function afterDeath(trial: Trial, { reason, alone, fresh }: Circumstances): Verdict {
-  const deaths = [...trial.deaths, reason];
+export function afterDeath(lone: LonePacket, { reason, alone, fresh }: Circumstances): AfterDeath {
+  const deaths = [...lone.deaths, reason];
   // Memory that was taken while the packet was the only one that ever ran there can be nobody else's.
   if (reason === "memory" && alone && fresh) return { kind: "fault", code: FaultCode.memoryLimit };
   // A stall is nobody's doing, so it makes no other death the second one.
   const alike = deaths.filter((death) => (death === "stall") === (reason === "stall"));
-  if (!alone || alike.length < 2) return { kind: "retry", trial: { packet: trial.packet, deaths } };
+  if (!alone || alike.length < 2) return { kind: "retry", lone: { packet: lone.packet, deaths } };
   if (reason === "stall") return { kind: "fault", code: FaultCode.stalled };
   const byMemory = alike.every((death) => death === "memory");
   return { kind: "fault", code: byMemory ? FaultCode.memoryLimit : FaultCode.quarantined };
 }
 
 /** Whether the packet must run with no other beside it. */
-export function isSuspect(trial: Trial): boolean {
-  return trial.deaths.length > 0;
+export function isSuspect(lone: LonePacket): boolean {
+  return lone.deaths.length > 0;
 }

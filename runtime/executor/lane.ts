@@ -25,7 +25,7 @@ import { LaneQueue } from "./lane-queue.ts";
 import type { Work } from "./lane-queue.ts";
 import { processOptions } from "./shared-processes.ts";
 import { ResultStore } from "./results.ts";
-import type { StoredProgram } from "./local-executor.ts";
+import type { FetchedProgram } from "./local-executor.ts";
 import type { SharedProcesses } from "./shared-processes.ts";
 import { ProcessGone } from "./input-buffer.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
@@ -36,7 +36,7 @@ import type { InputSource } from "../stream/inputs.ts";
 export interface LaneContext {
   /** The lane's number, 1 to 65,535. */
   readonly number: number;
-  readonly program: StoredProgram;
+  readonly program: FetchedProgram;
   readonly inputs: InputSource;
   /** The lane's own; it closes it. */
   readonly writer: StoreWriter;
@@ -227,7 +227,7 @@ export class LocalLane implements Lane {
 }
 
 /** Lanes of the same code, arguments and limits share a process. */
-function keyOf({ manifest }: StoredProgram): string {
+function keyOf({ manifest }: FetchedProgram): string {
   const { code, args, description } = manifest;
   return JSON.stringify([code, args, description]);
 }

@@ -130,7 +130,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   }
 }
 
-export interface StoredProgram {
+export interface FetchedProgram {
   readonly manifest: Manifest;
   /** The bundle, UTF-8. */
   readonly code: Uint8Array;
@@ -141,7 +141,7 @@ export async function readProgram(
   ref: Ref,
   inputs: InputSource,
   signal: AbortSignal,
-): Promise<StoredProgram> {
+): Promise<FetchedProgram> {
   const [chunk] = await inputs.chunks([ref], signal);
   const manifest = parseManifest(chunk!);
   const stream = await inputs.stream(refFromHex(manifest.code)!, signal);

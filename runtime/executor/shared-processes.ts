@@ -19,7 +19,7 @@ import {
 } from "../limits.ts";
 import type { ProgramDescription, ProgramLimits } from "../program/program.ts";
 import type {
-  ExecutorOptions,
+  ExecutorProcessOptions,
   ExecutorProcess,
   LaneProgram,
   RanFrame,
@@ -43,7 +43,7 @@ export interface Wanted {
   /** Whoever has the same shares a process. */
   readonly program: string;
   readonly code: Uint8Array;
-  readonly options: ExecutorOptions;
+  readonly options: ExecutorProcessOptions;
 }
 
 export class SharedProcesses {
@@ -105,7 +105,7 @@ export class SharedProcesses {
     return result;
   }
 
-  async #takeProcess(code: Uint8Array, options: ExecutorOptions): Promise<ExecutorProcess> {
+  async #takeProcess(code: Uint8Array, options: ExecutorProcessOptions): Promise<ExecutorProcess> {
     const wanted = sharedOptions(options);
     const inspected = this.#inspected;
     if (inspected?.code === codeKey(code) && inspected.process.adapt(wanted)) {
@@ -163,7 +163,7 @@ function codeKey(code: Uint8Array): string {
 }
 
 /** What a process is started with so that several lanes find room in its shared memory. */
-export function sharedOptions(options: ExecutorOptions): ExecutorOptions {
+export function sharedOptions(options: ExecutorProcessOptions): ExecutorProcessOptions {
   return { ...options, sharedMemoryBytes: options.sharedMemoryBytes * LANES_PER_PROCESS };
 }
 
@@ -261,7 +261,7 @@ class LaneMemory implements InputMemory {
 /** Where processes come from: SpareExecutors, or whoever starts them otherwise. */
 export interface ProcessSource {
   /** A process of the caller's own, like the source's others unless options are given. */
-  take(options?: ExecutorOptions): Promise<ExecutorProcess>;
+  take(options?: ExecutorProcessOptions): Promise<ExecutorProcess>;
 }
 
 /** What the executor process of a lane may use: a packet's memory for each thread, and what the process itself needs. */
@@ -269,7 +269,7 @@ export function processOptions(
   limits: ProgramLimits,
   threads: number,
   sharedMemoryBytes: number,
-): ExecutorOptions {
+): ExecutorProcessOptions {
   const rssBytesMax = EXECUTOR_BASE_BYTES + threads * (EXECUTOR_THREAD_BYTES + limits.memoryBytes);
   return { threads, sharedMemoryBytes, rssBytesMax };
 }

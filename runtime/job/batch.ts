@@ -6,7 +6,7 @@ import { writeInteger } from "../../packets/integer.ts";
 import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
-import { Verdict } from "../schedule/actions.ts";
+import { Decision } from "../schedule/actions.ts";
 import { emptyAnswers } from "./journal.ts";
 import type { Answers } from "./journal.ts";
 
@@ -14,7 +14,7 @@ import type { Answers } from "./journal.ts";
 export interface AnswerRun {
   readonly frame: Uint8Array;
   count: number;
-  /** Places in the frame, tasks in the batch, and an Outcome each, which the scheduler turns into a Verdict. */
+  /** Places in the frame, tasks in the batch, and an Outcome each, which the scheduler turns into a Decision. */
   readonly indexes: Uint32Array;
   readonly tasks: Uint32Array;
   readonly outcomes: Uint8Array;
@@ -92,8 +92,8 @@ export class Batch {
     let accepted = 0;
     let again = 0;
     for (let index = 0; index < run.count; index++) {
-      if (outcomes[index] === Verdict.again) again++;
-      if (outcomes[index] !== Verdict.accepted) continue;
+      if (outcomes[index] === Decision.again) again++;
+      if (outcomes[index] !== Decision.accepted) continue;
       indexes[accepted] = indexes[index]!;
       tasks[accepted++] = tasks[index]!;
     }

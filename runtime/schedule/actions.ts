@@ -31,7 +31,7 @@ export const Outcome = {
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 
 /** What the scheduler makes of an answer. */
-export const Verdict = {
+export const Decision = {
   /** The task's one answer. */
   accepted: 0,
   /** Somebody else answered before, or the task is not placed there any more. */
@@ -39,4 +39,4 @@ export const Verdict = {
   /** The task is placed again. */
   again: 2,
 } as const;
-export type Verdict = (typeof Verdict)[keyof typeof Verdict];
+export type Decision = (typeof Decision)[keyof typeof Decision];

@@ -41,12 +41,12 @@ export function place(state: State, executors: Iterable<ExecutorState>, now: num
 }
 
 function fill(state: State, executor: ExecutorState, reach: Reach, now: number): void {
-  const barren: BatchState[] = [];
+  const skipped: BatchState[] = [];
   for (;;) {
-    const choice = choose(state, executor, reach, barren, now);
+    const choice = choose(state, executor, reach, skipped, now);
     if (choice === undefined) return;
     state.clock = Math.max(state.clock, choice.batch.group.served);
-    if (!send(state, executor, choice, reach, now)) barren.push(choice.batch);
+    if (!send(state, executor, choice, reach, now)) skipped.push(choice.batch);
   }
 }
 
@@ -55,7 +55,7 @@ function choose(
   state: State,
   executor: ExecutorState,
   reach: Reach,
-  barren: readonly BatchState[],
+  skipped: readonly BatchState[],
   now: number,
 ): Choice | undefined {
   const occupancy = occupancyOf(executor);
@@ -66,7 +66,7 @@ function choose(
   for (const lane of executor.lanes.values()) {
     if (!lane.isOpen(now)) continue;
     for (const other of state.programs.get(lane.program)!.batches) {
-      if (other.tasks.queue.count === 0 || barren.includes(other)) continue;
+      if (other.tasks.queue.count === 0 || skipped.includes(other)) continue;
       if (reach === "any" && expectsHome(state, other, now)) continue;
       const room = roomFor(state, other, lane, executor, OCCUPANCY_MAX[reach] - occupancy, now);
       if (room < 1) continue;
@@ -113,7 +113,7 @@ function roomFor(
   return Math.min(room, share - (batch.inFlight.get(lane.id) ?? 0), SEND_PACKETS_MAX);
 }
 
-/** Whether an executor that has the batch's bytes is about to be ready for them: it is not robbed meanwhile. */
+/** Whether an executor that has the batch's bytes is about to be ready for them: nothing is stolen from it meanwhile. */
 function expectsHome(state: State, batch: BatchState, now: number): boolean {
   if (now - batch.waitsSince >= STEAL_GRACE_MS) return false;
   for (const home of batch.tasks.queue.homes()) {

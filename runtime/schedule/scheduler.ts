@@ -5,7 +5,7 @@
  * After each call, take the actions and do them in order. Call `tick` about every SCHEDULE_TICK_MS while batches run.
  */
 import { EXECUTOR_WIDTH_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
-import { Outcome, Verdict } from "./actions.ts";
+import { Outcome, Decision } from "./actions.ts";
 import type { Action } from "./actions.ts";
 import { loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
@@ -17,7 +17,7 @@ import { Awaited } from "./tasks.ts";
 /** What a lane may have in flight grows by this part of what all lanes of its executor may. */
 const GROWTH_STEPS = 8;
 
-export interface ExecutorOptions {
+export interface JoinOptions {
   /** By kind of program: large packets that it works on at once. */
   readonly capacity: Readonly<Partial<Record<string, number>>>;
   readonly edition?: string;
@@ -45,7 +45,7 @@ export class Scheduler {
 
   // ── executors ──
 
-  join({ capacity, edition = "" }: ExecutorOptions, now: number): number {
+  join({ capacity, edition = "" }: JoinOptions, now: number): number {
     const state = this.#state;
     const slots = new Map<string, number>();
     for (const [kind, packets = 0] of Object.entries(capacity)) {
@@ -202,7 +202,7 @@ export class Scheduler {
   // ── answers and time ──
 
   /**
-   * The lane answered these tasks of the batch. `outcomes` has an Outcome per task and is overwritten with a Verdict for
+   * The lane answered these tasks of the batch. `outcomes` has an Outcome per task and is overwritten with a Decision for
    * each: only what is accepted counts.
    */
   returned(id: number, batchId: number, tasks: Uint32Array, outcomes: Uint8Array, now: number): void {
@@ -210,7 +210,7 @@ export class Scheduler {
     const lane = state.lanes.get(id);
     const batch = state.batches.get(batchId);
     if (lane === undefined || batch === undefined) {
-      outcomes.fill(Verdict.ignored);
+      outcomes.fill(Decision.ignored);
       if (lane !== undefined) this.stray(id, tasks.length, now);
       return;
     }
@@ -287,7 +287,7 @@ export class Scheduler {
   }
 }
 
-/** Takes the answers of one frame; `outcomes` becomes verdicts. */
+/** Takes the answers of one frame; `outcomes` becomes decisions. */
 function receive(
   batch: BatchState,
   lane: LaneState,
@@ -303,20 +303,20 @@ function receive(
   for (let index = 0; index < answers.length; index++) {
     const task = answers[index]!;
     const outcome = outcomes[index]!;
-    outcomes[index] = Verdict.ignored;
+    outcomes[index] = Decision.ignored;
     const awaited = tasks.answered(task, lane.id);
     if (awaited === Awaited.no) continue;
     packets++;
     bytes += tasks.bytes[task]!;
     if (awaited === Awaited.late) continue;
     if (outcome === Outcome.elsewhere && tasks.again(task, lane.executor)) {
-      outcomes[index] = Verdict.again;
+      outcomes[index] = Decision.again;
       batch.retries++;
       lane.failed(now);
       continue;
     }
     tasks.settle(task);
-    outcomes[index] = Verdict.accepted;
+    outcomes[index] = Decision.accepted;
     sample = task;
   }
   lane.inFlight -= packets;

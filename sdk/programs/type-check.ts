@@ -20,7 +20,7 @@ import type { ProgramBundle } from "../packetfs.ts";
 export type SkippedBecause = string | undefined;
 
 export interface TypeCheckOptions {
-  /** Where verdicts are remembered; the user's cache by default. */
+  /** Where results are remembered; the user's cache by default. */
   readonly cache?: string;
   readonly signal?: AbortSignal;
 }
@@ -28,7 +28,7 @@ export interface TypeCheckOptions {
 /** A compiler that works longer than this on types, which may be as hostile as any code, is ended. */
 const CHECK_MS_MAX = 120_000;
 const OUTPUT_BYTES_MAX: number = 8 * 1024 * 1024;
-const VERDICTS_MAX = 256;
+const RESULTS_MAX = 256;
 const PROBLEMS_SHOWN_MAX = 10;
 /** TypeScript 5.4 brought `module: "preserve"`. */
 const OLDEST_COMPILER: readonly [major: number, minor: number] = [5, 4];
@@ -95,14 +95,14 @@ interface ReadFile {
   readonly hash: string;
 }
 
-interface Verdict {
+interface CheckResult {
   readonly files: readonly ReadFile[];
   readonly problems: readonly Problem[];
 }
 
 /**
  * Checks the TypeScript program at `path`, of which `bundle` was made. Resolves with the reason when there is nothing to
- * check it with. Rejects with PFS_PROGRAM_INVALID {file, line, column} when its types are wrong. The verdict is
+ * check it with. Rejects with PFS_PROGRAM_INVALID {file, line, column} when its types are wrong. The result is
  * remembered by the program's hash, together with what else the compiler read.
  */
 export async function checkTypes(
@@ -117,14 +117,14 @@ export async function checkTypes(
   const cache = options.cache ?? join(envPaths("packetfs", { suffix: "" }).cache, "type-checks");
   const key = [compiler.version, JSON.stringify(COMPILER_OPTIONS), GLOBALS, program, hashOf(bundle.code)];
   const file = join(cache, `${hashOf(Buffer.from(key.join("\0")))}.json`);
-  let verdict = await remembered(file);
-  if (verdict === undefined) {
+  let result = await remembered(file);
+  if (result === undefined) {
     const checked = await compile(compiler, program, options.signal);
     if (typeof checked === "string") return checked;
-    verdict = checked;
-    await remember(cache, file, verdict);
+    result = checked;
+    await remember(cache, file, result);
   }
-  if (verdict.problems.length > 0) throw wrongTypes(verdict.problems);
+  if (result.problems.length > 0) throw wrongTypes(result.problems);
   return undefined;
 }
 
@@ -147,7 +147,11 @@ async function findCompiler(): Promise<Compiler | string> {
   }
 }
 
-async function compile(compiler: Compiler, program: string, signal?: AbortSignal): Promise<Verdict | string> {
+async function compile(
+  compiler: Compiler,
+  program: string,
+  signal?: AbortSignal,
+): Promise<CheckResult | string> {
   const directory = await mkdtemp(join(realpathSync(tmpdir()), "packetfs-types-"));
   try {
     const globals = join(directory, "globals.d.ts");
@@ -157,7 +161,7 @@ async function compile(compiler: Compiler, program: string, signal?: AbortSignal
     await writeFile(config, JSON.stringify({ compilerOptions, files: [program, globals] }));
     const output = await run(compiler, config, dirname(program), signal);
     if (typeof output === "string") return output;
-    return await verdictOf(output.lines, program, directory);
+    return await resultOf(output.lines, program, directory);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
@@ -202,11 +206,11 @@ async function run(
   return { lines: Buffer.concat(parts).toString().split(/\r?\n/) };
 }
 
-async function verdictOf(
+async function resultOf(
   lines: readonly string[],
   program: string,
   directory: string,
-): Promise<Verdict | string> {
+): Promise<CheckResult | string> {
   const own = dirname(program);
   const problems: Problem[] = [];
   const paths: string[] = [];
@@ -254,12 +258,12 @@ async function isUnchanged(file: ReadFile): Promise<boolean> {
   return mtimeMs === file.changedMs || hashOf(await readFile(file.path)) === file.hash;
 }
 
-/** The verdict, if what it was made of is still the same. */
-async function remembered(path: string): Promise<Verdict | undefined> {
+/** The result, if what it was made of is still the same. */
+async function remembered(path: string): Promise<CheckResult | undefined> {
   try {
-    const verdict = JSON.parse(await readFile(path, "utf8")) as Verdict;
-    const unchanged = await Promise.all(verdict.files.map(isUnchanged));
-    return unchanged.every(Boolean) ? verdict : undefined;
+    const result = JSON.parse(await readFile(path, "utf8")) as CheckResult;
+    const unchanged = await Promise.all(result.files.map(isUnchanged));
+    return unchanged.every(Boolean) ? result : undefined;
   } catch {
     // Not there, or half written, or a file of it is gone: it is checked again.
     return undefined;
@@ -267,18 +271,18 @@ async function remembered(path: string): Promise<Verdict | undefined> {
 }
 
 /** Best effort: a cache that cannot be written costs the next run another check. */
-async function remember(cache: string, path: string, verdict: Verdict): Promise<void> {
+async function remember(cache: string, path: string, result: CheckResult): Promise<void> {
   try {
     await makeDirectory(cache, 0o700);
     const part = `${path}.${process.pid}`;
-    await writeFile(part, JSON.stringify(verdict), { mode: 0o600 });
+    await writeFile(part, JSON.stringify(result), { mode: 0o600 });
     await rename(part, path);
     const names = await readdir(cache);
-    if (names.length <= VERDICTS_MAX) return;
+    if (names.length <= RESULTS_MAX) return;
     const ages = await Promise.all(
       names.map(async (name) => ({ name, age: (await stat(join(cache, name))).mtimeMs })),
     );
-    const oldest = ages.toSorted((a, b) => a.age - b.age).slice(0, names.length - VERDICTS_MAX);
+    const oldest = ages.toSorted((a, b) => a.age - b.age).slice(0, names.length - RESULTS_MAX);
     await Promise.all(oldest.map(({ name }) => rm(join(cache, name), { force: true })));
   } catch {
     // See above.

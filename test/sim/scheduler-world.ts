@@ -8,7 +8,7 @@ import {
   SCHEDULE_TICK_MS,
   SEND_PACKETS_MAX,
 } from "../../runtime/limits.ts";
-import { Outcome, Verdict } from "../../runtime/schedule/actions.ts";
+import { Outcome, Decision } from "../../runtime/schedule/actions.ts";
 import type { Action } from "../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../runtime/schedule/scheduler.ts";
 import { SimulatedClock } from "./clock.ts";
@@ -159,9 +159,9 @@ export class SchedulerWorld {
       const tasks = Uint32Array.from(group, ({ task }) => task);
       const outcomes = Uint8Array.from(group, ({ fails }) => (fails ? Outcome.elsewhere : Outcome.final));
       this.scheduler.returned(lane, batch, tasks, outcomes, this.clock.now);
-      outcomes.forEach((verdict, index) => {
+      outcomes.forEach((decision, index) => {
         const record = this.batches.get(batch);
-        if (verdict !== Verdict.accepted) return;
+        if (decision !== Decision.accepted) return;
         assert(record !== undefined, "an answer of a removed batch was accepted");
         assert(++record.accepted[tasks[index]!]! === 1, `task ${tasks[index]} was answered twice`);
       });

@@ -6,7 +6,7 @@
  */
 import type { Priority } from "../../../packets/envelope.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
-import { REQUESTS_PER_LINK_MAX, REQUEST_WINDOW_BYTES, STREAM_WINDOW_BYTES } from "../../limits.ts";
+import { REQUESTS_PER_LINK_MAX, REQUESTS_OUTSTANDING_BYTES_MAX, STREAM_CREDIT_BYTES } from "../../limits.ts";
 import type { OutFrame } from "./message.ts";
 import { PriorityQueue } from "./send-queue.ts";
 
@@ -21,8 +21,8 @@ interface OpenRequest {
   untold: number;
 }
 
-/** A stream's replies may exceed its window by the one message that was begun while there was room. */
-const STREAM_BYTES_MAX = STREAM_WINDOW_BYTES * 4;
+/** A stream's replies may exceed its credit by the one message that was begun while there was room. */
+const STREAM_BYTES_MAX = STREAM_CREDIT_BYTES * 4;
 const LOWEST: Priority = 2;
 
 export class Requests {
@@ -90,7 +90,7 @@ export class Requests {
     }
   }
 
-  /** A reply came that is not the last. Whether the peer kept to the stream's window. */
+  /** A reply came that is not the last. Whether the peer kept to the stream's credit. */
   replied(request: number, cost: number): boolean {
     const entry = this.#requests.get(request);
     if (entry === undefined) return true;
@@ -108,7 +108,7 @@ export class Requests {
     if (entry === undefined) return 0;
     entry.waiting -= cost;
     entry.untold += cost;
-    if (entry.untold < STREAM_WINDOW_BYTES / 4) return 0;
+    if (entry.untold < STREAM_CREDIT_BYTES / 4) return 0;
     const credit = entry.untold;
     entry.untold = 0;
     return credit;
@@ -135,7 +135,7 @@ export class Requests {
   }
 
   #mayGo(cost: number): boolean {
-    return this.#outstandingBytes === 0 || this.#outstandingBytes + cost <= REQUEST_WINDOW_BYTES;
+    return this.#outstandingBytes === 0 || this.#outstandingBytes + cost <= REQUESTS_OUTSTANDING_BYTES_MAX;
   }
 }
 
@@ -166,7 +166,7 @@ export class Responses {
     if (this.#responses.has(request)) return "repeated";
     if (this.#responses.size >= REQUESTS_PER_LINK_MAX) return "full";
     this.#responses.set(request, {
-      room: STREAM_WINDOW_BYTES,
+      room: STREAM_CREDIT_BYTES,
       held: [],
       priority: undefined,
       isComplete: false,
@@ -199,7 +199,7 @@ export class Responses {
   credited(request: number, bytes: number): OutFrame[] {
     const answer = this.#responses.get(request);
     if (answer === undefined) return [];
-    answer.room = Math.min(STREAM_WINDOW_BYTES, answer.room + bytes);
+    answer.room = Math.min(STREAM_CREDIT_BYTES, answer.room + bytes);
     return this.#release(request, answer);
   }
 

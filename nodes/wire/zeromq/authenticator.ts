@@ -104,7 +104,7 @@ export class Authenticator {
     try {
       for (;;) {
         const request = await this.#socket.receive();
-        const admission = this.#judge(request);
+        const admission = this.#decide(request);
         if (admission === undefined) {
           await this.#socket.send(response(request, "400", "not in the allow list"));
         } else {
@@ -121,7 +121,7 @@ export class Authenticator {
     }
   }
 
-  #judge(request: readonly Uint8Array[]): Admission | undefined {
+  #decide(request: readonly Uint8Array[]): Admission | undefined {
     const [version, , , address, , mechanism, credentials] = request;
     const from = text(address);
     if (text(version) !== "1.0" || text(mechanism) !== "CURVE" || credentials?.byteLength !== KEY_BYTES) {

@@ -34,7 +34,7 @@ export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";
 export type { TimeSource } from "./usage.ts";
 
-export interface ExecutorOptions {
+export interface ExecutorProcessOptions {
   /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */
   readonly threads: number;
   /** The process is killed when it has more memory resident. An idle one has 100 MiB and 25 MiB a thread. */
@@ -85,7 +85,7 @@ export class ExecutorProcess implements AsyncDisposable {
   readonly #lanes = new Map<number, LoadedLane>();
 
   private constructor(
-    options: ExecutorOptions,
+    options: ExecutorProcessOptions,
     sharedMemory: SharedMemory,
     { child, clocks, walls }: StartedProcess,
   ) {
@@ -100,7 +100,7 @@ export class ExecutorProcess implements AsyncDisposable {
   }
 
   /** Resolves when the process is ready. Rejects with PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED. */
-  static async start(options: ExecutorOptions): Promise<ExecutorProcess> {
+  static async start(options: ExecutorProcessOptions): Promise<ExecutorProcess> {
     const { threads, rssBytesMax, sharedMemoryBytes } = options;
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= EXECUTOR_THREADS_MAX)) {
       throw new Error(`an executor has 1 to ${EXECUTOR_THREADS_MAX} threads`);
@@ -124,7 +124,7 @@ export class ExecutorProcess implements AsyncDisposable {
    * Takes other options than it was started with, as long as nothing was loaded. Returns false when it cannot: other
    * threads or more shared memory need another process.
    */
-  adapt(options: ExecutorOptions): boolean {
+  adapt(options: ExecutorProcessOptions): boolean {
     const { threads, rssBytesMax, sharedMemoryBytes, loadTimeMs, ceilingMs } = options;
     if (threads !== this.threads || sharedMemoryBytes > this.sharedMemory.capacity || this.closed)
       return false;

@@ -2,15 +2,15 @@
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import { SPARE_DELAY_MS } from "../../limits.ts";
 import { ExecutorProcess } from "./executor-process.ts";
-import type { ExecutorOptions } from "./executor-process.ts";
+import type { ExecutorProcessOptions } from "./executor-process.ts";
 
 export class SpareExecutors implements AsyncDisposable {
-  readonly #options: ExecutorOptions;
+  readonly #options: ExecutorProcessOptions;
   #spare: Promise<ExecutorProcess> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(options: ExecutorOptions) {
+  constructor(options: ExecutorProcessOptions) {
     this.#options = options;
     this.#start();
   }
@@ -20,7 +20,7 @@ export class SpareExecutors implements AsyncDisposable {
    * of another. Rejects with PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED, and with PFS_EXECUTOR_ENDED when this is
    * closed.
    */
-  async take(options: ExecutorOptions = this.#options): Promise<ExecutorProcess> {
+  async take(options: ExecutorProcessOptions = this.#options): Promise<ExecutorProcess> {
     if (this.#closed) throw closedError();
     const fits =
       options.threads === this.#options.threads &&

@@ -17,7 +17,7 @@ const KEEP_BYTES = 8 * 1024 * 1024;
 const LF = 0x0a;
 
 /** See Prelude.run for what these are. */
-export interface StagedFrame {
+export interface GuestFrame {
   readonly packets: number;
   readonly meta: ArrayBuffer;
   readonly text: string | undefined;
@@ -33,7 +33,7 @@ export class InputReader {
   }
 
   /** Without an encoding the guest gets bytes. */
-  stage(extents: Float64Array, frame: Uint8Array, encoding: TextEncoding | undefined): StagedFrame {
+  stage(extents: Float64Array, frame: Uint8Array, encoding: TextEncoding | undefined): GuestFrame {
     const packets = frame.byteLength / PACKET_BYTES;
     const meta = new ArrayBuffer(packets * (META_NUMBERS * 8 + PACKET_BYTES));
     new Uint8Array(meta, packets * META_NUMBERS * 8).set(frame);

@@ -15,7 +15,7 @@ import type { TextEncoding } from "../../program/readers.ts";
 import type { ModuleFactory } from "../guest/module.ts";
 import type { Prelude, PreludeConfig } from "../guest/prelude.ts";
 import { preludeSource } from "../guest/source.ts";
-import type { StagedFrame } from "./frame-input.ts";
+import type { GuestFrame } from "./frame-input.ts";
 import type { Guest } from "./guest.ts";
 import { emptyOutcome, faultOutcome } from "../process/protocol.ts";
 import type { ProgramImage } from "../process/protocol.ts";
@@ -92,7 +92,7 @@ export class GuestIsolate implements Guest {
   }
 
   /** Runs a frame and returns its outcome (protocol.ts). */
-  run({ packets, meta, text, bytes }: StagedFrame): Uint8Array<ArrayBuffer> {
+  run({ packets, meta, text, bytes }: GuestFrame): Uint8Array<ArrayBuffer> {
     const frame = ++this.#frame;
     let failure: unknown;
     try {

@@ -6,7 +6,7 @@ import type { ProgramImage } from "../process/protocol.ts";
 import { CsvRows, encodeScan, namedSeparator } from "../../program/csv-rows.ts";
 import type { ReaderSpec, TextEncoding } from "../../program/readers.ts";
 import { META_NUMBERS } from "./frame-input.ts";
-import type { StagedFrame } from "./frame-input.ts";
+import type { GuestFrame } from "./frame-input.ts";
 import { GuestIsolate } from "./guest-isolate.ts";
 
 export interface Guest {
@@ -15,7 +15,7 @@ export interface Guest {
   /** It must not be used again: it has run out of memory, or does not answer any more. */
   readonly broken: boolean;
   /** Runs a frame and returns its outcome (protocol.ts), which has fewer packets where one of several broke it. */
-  run(frame: StagedFrame): Uint8Array<ArrayBuffer>;
+  run(frame: GuestFrame): Uint8Array<ArrayBuffer>;
   dispose(): void;
 }
 
@@ -39,7 +39,7 @@ class RowScan implements Guest {
     this.#reader = reader;
   }
 
-  run({ packets, meta, bytes }: StagedFrame): Uint8Array<ArrayBuffer> {
+  run({ packets, meta, bytes }: GuestFrame): Uint8Array<ArrayBuffer> {
     const reader = this.#reader;
     // Other readers have no rows to be found.
     if (reader.kind !== "csv") return yieldedOutcome(Array<Uint8Array>(packets).fill(new Uint8Array(0)));

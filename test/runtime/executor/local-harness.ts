@@ -11,7 +11,10 @@ import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
 import { inspectProgram, sharedOptions, processOptions } from "../../../runtime/executor/shared-processes.ts";
-import type { ExecutorOptions, ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
+import type {
+  ExecutorProcessOptions,
+  ExecutorProcess,
+} from "../../../runtime/sandbox/process/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
@@ -120,7 +123,7 @@ export class LocalHarness implements ExecutorHarness {
     await rm(this.store.directory, { recursive: true, force: true });
   }
 
-  async #take(options?: ExecutorOptions): Promise<ExecutorProcess> {
+  async #take(options?: ExecutorProcessOptions): Promise<ExecutorProcess> {
     if (this.takeFails) throw new SandboxError(SandboxErrorCode.startFailed, "no process can be started");
     const { ceilingMs } = this;
     const wanted = ceilingMs === undefined || options === undefined ? options : { ...options, ceilingMs };

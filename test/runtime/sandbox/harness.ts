@@ -2,14 +2,14 @@
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Op } from "../../../packets/layout.ts";
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
-import type { ExecutorOptions } from "../../../runtime/sandbox/process/executor-process.ts";
+import type { ExecutorProcessOptions } from "../../../runtime/sandbox/process/executor-process.ts";
 import { parseFault } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
 import { programCode } from "../../program-code.ts";
 
 const MIB = 1024 * 1024;
 
-export function startExecutor(options: Partial<ExecutorOptions> = {}): Promise<ExecutorProcess> {
+export function startExecutor(options: Partial<ExecutorProcessOptions> = {}): Promise<ExecutorProcess> {
   return ExecutorProcess.start({
     threads: 1,
     rssBytesMax: 600 * MIB,

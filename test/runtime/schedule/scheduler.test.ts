@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { EXECUTORS_WAIT_MS, LANE_IN_FLIGHT_MAX, SEND_PACKETS_MAX } from "../../../runtime/limits.ts";
-import { Outcome, Verdict } from "../../../runtime/schedule/actions.ts";
+import { Outcome, Decision } from "../../../runtime/schedule/actions.ts";
 import type { Action } from "../../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
 
@@ -201,7 +201,7 @@ describe("fencing", () => {
     bench.scheduler.laneLost(old!.lane, 10);
     const outcomes = Uint8Array.of(Outcome.final);
     bench.scheduler.returned(old!.lane, batch, old!.tasks, outcomes, 20);
-    expect(outcomes[0]).toBe(Verdict.ignored);
+    expect(outcomes[0]).toBe(Decision.ignored);
     bench.now = 1000;
     bench.scheduler.tick(1000);
     bench.drain();
@@ -218,7 +218,7 @@ describe("fencing", () => {
     const { lane } = bench.sends[0]!;
     const outcomes = new Uint8Array(3);
     bench.scheduler.returned(lane, batch, Uint32Array.of(9, 10, 0xffff_ffff), outcomes, 1);
-    expect([...outcomes]).toEqual([Verdict.ignored, Verdict.ignored, Verdict.ignored]);
+    expect([...outcomes]).toEqual([Decision.ignored, Decision.ignored, Decision.ignored]);
     expect(bench.scheduler.numbersOf(batch)!.done).toBe(0);
   });
 

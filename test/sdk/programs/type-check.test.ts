@@ -112,11 +112,11 @@ export default defineProgram({
     expect(await check(path, "once")).toBe(undefined);
     const [name = "", ...others] = await readdir(cacheOf("once"));
     expect(others).toEqual([]);
-    // Another verdict is planted, so that it shows that it is read.
+    // Another result is planted, so that it shows that it is read.
     const file = join(cacheOf("once"), name);
-    const verdict = JSON.parse(await readFile(file, "utf8")) as object;
+    const result = JSON.parse(await readFile(file, "utf8")) as object;
     const planted = { file: "planted.ts", line: 1, column: 1, text: "remembered" };
-    await writeFile(file, JSON.stringify({ ...verdict, problems: [planted] }));
+    await writeFile(file, JSON.stringify({ ...result, problems: [planted] }));
     await expect(check(path, "once")).rejects.toThrow("planted.ts:1:1: remembered");
     // The bundle stays the same: types leave nothing in it.
     await write("once/weight.ts", "export interface Weight { readonly ounces: number }\n");
