@@ -148,7 +148,7 @@ export interface NodeStatus {
   /** Public keys, hexadecimal digits. */
   readonly curveKey: string;
   readonly signingKey: string;
-  readonly width: number;
+  readonly workers: number;
   /** Of its executors; a job runs on one of them. */
   readonly editions: readonly string[];
   readonly inFlight: number;
@@ -164,7 +164,7 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     address: v.optional(v.string()),
     curveKey: key,
     signingKey: key,
-    width: count,
+    workers: count,
     editions: v.array(label),
     inFlight: count,
     done: count,

@@ -178,7 +178,7 @@ export const SEND_PACKETS_MAX = 1024;
 /** Input of all packets in flight on an executor, per slot; the last packet may go beyond it. */
 export const EXECUTOR_SLOT_BYTES_MAX: number = 32 * 1024 * 1024;
 /** Slots that are believed of an executor. */
-export const EXECUTOR_WIDTH_MAX = 4096;
+export const EXECUTOR_SLOTS_MAX = 4096;
 /** Lost lanes after which a task that was in them is given up. */
 export const TASK_LOSSES_MAX = 6;
 /** Executors on which a task may fail for want of its input or by a defect, before that is its answer. */

@@ -140,7 +140,7 @@ class LocalPacketFS implements PacketFS {
         id: LOCAL_ID,
         label: hostname(),
         role: "local",
-        width: this.#options.workers ?? availableParallelism(),
+        workers: this.#options.workers ?? availableParallelism(),
         ...(executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs!.loadOf(executor)),
         editions: [guestEdition()],
         lastSeenMs: 0,

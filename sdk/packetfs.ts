@@ -142,7 +142,7 @@ export interface NodeInfo {
   /** HOST:PORT where peers reach it, if it listens. */
   readonly address?: string;
   /** Packets with large inputs that it works on at once. */
-  readonly width: number;
+  readonly workers: number;
   /** Of its engine and of the code around programs. A job runs on one edition, so others get no packets of it. */
   readonly editions: readonly string[];
   readonly inFlight: number;

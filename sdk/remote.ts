@@ -139,11 +139,11 @@ class RemotePacketFS implements PacketFS {
 
   async nodes(): Promise<NodeInfo[]> {
     return (await this.#hub.nodes()).map(
-      ({ id, label, role, address, width, editions, inFlight, done, lastSeenMs }) => ({
+      ({ id, label, role, address, workers, editions, inFlight, done, lastSeenMs }) => ({
         id,
         label,
         role,
-        width,
+        workers,
         editions,
         inFlight,
         done,

@@ -100,11 +100,11 @@ export class Members {
 export function lentBy(
   executors: readonly Executor[],
   loadOf: (executor: Executor) => ExecutorLoad,
-): Pick<NodeStatus, "width" | "editions" | "inFlight" | "done"> {
-  const lent = { width: 0, inFlight: 0, done: 0 };
+): Pick<NodeStatus, "workers" | "editions" | "inFlight" | "done"> {
+  const lent = { workers: 0, inFlight: 0, done: 0 };
   for (const executor of executors) {
     const { inFlight, done } = loadOf(executor);
-    lent.width += executor.capacity.js ?? 0;
+    lent.workers += executor.capacity.js ?? 0;
     lent.inFlight += inFlight;
     lent.done += done;
   }

@@ -49,8 +49,8 @@ export class Dispatcher implements LaneEvents {
     this.#candidates = new Candidates(executors, {
       joined: (executor) => {
         const { id: node, label, capacity } = executor;
-        const width = Object.values(capacity).reduce((sum, packets) => sum + packets, 0);
-        events?.emit("node", { kind: "joined", node, label, width });
+        const workers = Object.values(capacity).reduce((sum, packets) => sum + packets, 0);
+        events?.emit("node", { kind: "joined", node, label, workers });
         for (const program of this.#programs.values()) this.#noteEdition(program, executor);
         return this.#scheduler.join(executor, now());
       },

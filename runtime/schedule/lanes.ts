@@ -29,7 +29,7 @@ export class LaneState {
   readonly id: number;
   readonly executor: number;
   readonly program: number;
-  readonly width: number;
+  readonly slots: number;
   phase: LanePhase = "loading";
   /** When the phase began. */
   since: number;
@@ -53,17 +53,17 @@ export class LaneState {
 
   constructor(
     id: number,
-    place: { readonly executor: number; readonly program: number; readonly width: number },
+    place: { readonly executor: number; readonly program: number; readonly slots: number },
     losses: number,
     now: number,
   ) {
     this.id = id;
     this.executor = place.executor;
     this.program = place.program;
-    this.width = place.width;
+    this.slots = place.slots;
     this.losses = losses;
     this.since = now;
-    this.inFlightMax = place.width * 2;
+    this.inFlightMax = place.slots * 2;
   }
 
   enter(phase: LanePhase, now: number): void {
@@ -88,7 +88,7 @@ export class LaneState {
     this.#lastMs = Math.max(1, now - placedAt);
     if (placedAt < this.#adjustedAt) return 1;
     if (this.#lastMs > LANE_HOLDS_MS) {
-      return this.inFlightMax === this.width * 2 ? 1 : Math.min(DECREASE, LANE_HOLDS_MS / this.#lastMs);
+      return this.inFlightMax === this.slots * 2 ? 1 : Math.min(DECREASE, LANE_HOLDS_MS / this.#lastMs);
     }
     if (this.isLimited)
       this.#adjust(this.#lastMs < LANE_HOLDS_MS / 2 ? this.inFlightMax * 2 : this.inFlightMax + step, now);
@@ -108,7 +108,7 @@ export class LaneState {
   /** An executor that fails everything fast would draw all packets to itself. */
   failed(now: number): void {
     this.#faultsInRow++;
-    this.inFlightMax = this.width * 2;
+    this.inFlightMax = this.slots * 2;
     if (this.#faultsInRow >= FAULTS_IN_ROW)
       this.pausedUntil = now + pauseMs(this.#faultsInRow - FAULTS_IN_ROW);
   }
@@ -124,7 +124,7 @@ export class LaneState {
   }
 
   #adjust(packets: number, now: number): void {
-    const least = this.width * 2;
+    const least = this.slots * 2;
     this.inFlightMax = Math.min(Math.max(least, LANE_IN_FLIGHT_MAX), Math.max(least, packets));
     this.isLimited = false;
     this.#adjustedAt = now;
@@ -141,26 +141,26 @@ function pauseMs(times: number): number {
 export function loadWhereNeeded(state: State, batch: BatchState, now: number): void {
   const { queue, repeatCount } = batch.tasks;
   if (queue.count === 0) return;
-  let slots = 0;
+  let free = 0;
   let lanes = 0;
   for (const lane of batch.program.lanes.values()) {
     if (!isPromising(lane, now)) continue;
     lanes++;
-    slots += slotsOf(state, lane);
+    free += freeSlots(state, lane);
   }
   for (const home of queue.homes()) {
     const executor = state.executors.get(home);
     if (lanes >= queue.count || executor === undefined || !queue.hasLocal(home)) continue;
     if (!mayLoad(executor, batch, now)) continue;
     lanes++;
-    slots += slotsOf(state, load(state, batch, executor, now));
+    free += freeSlots(state, load(state, batch, executor, now));
   }
   // A task that failed somewhere needs a second place to go to.
-  while (slots < queue.count || (repeatCount > 0 && lanes < 2)) {
+  while (free < queue.count || (repeatCount > 0 && lanes < 2)) {
     const lane = loadOneMore(state, batch, now);
     if (lane === undefined) return;
     lanes++;
-    slots += slotsOf(state, lane);
+    free += freeSlots(state, lane);
   }
 }
 
@@ -175,7 +175,7 @@ export function loadOneMore(
   let least = Infinity;
   for (const executor of state.executors.values()) {
     if (except.includes(executor.id) || !mayLoad(executor, batch, now)) continue;
-    const busy = inFlightOf(executor).packets / executor.width;
+    const busy = inFlightOf(executor).packets / executor.slots;
     if (busy >= least) continue;
     best = executor;
     least = busy;
@@ -190,16 +190,16 @@ function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boole
 }
 
 /** Whether the executor may run the batch's packets at all: it takes the kind of program, and has the job's edition. */
-export function isEligible({ capacity, edition }: ExecutorState, { program }: BatchState): boolean {
-  if (!capacity.has(program.kind)) return false;
+export function isEligible({ slotsByKind, edition }: ExecutorState, { program }: BatchState): boolean {
+  if (!slotsByKind.has(program.kind)) return false;
   return program.choice.edition === undefined || program.choice.edition === edition;
 }
 
 function load(state: State, batch: BatchState, executor: ExecutorState, now: number): LaneState {
   const { program } = batch;
   const losses = executor.lanes.get(program.id)?.losses ?? 0;
-  const width = executor.capacity.get(program.kind)!;
-  const place = { executor: executor.id, program: program.id, width };
+  const slots = executor.slotsByKind.get(program.kind)!;
+  const place = { executor: executor.id, program: program.id, slots };
   program.choice.edition ??= executor.edition;
   const lane = new LaneState(state.nextId(), place, losses, now);
   executor.lanes.set(program.id, lane);
@@ -235,11 +235,11 @@ function isPromising(lane: LaneState, now: number): boolean {
   return lane.phase === "ready" || (lane.phase === "loading" && now - lane.since < LANE_LOAD_MS_PATIENCE);
 }
 
-function slotsOf(state: State, lane: LaneState): number {
+function freeSlots(state: State, lane: LaneState): number {
   const { kind } = state.programs.get(lane.program)!;
   let packets = 0;
   for (const other of state.executors.get(lane.executor)!.lanes.values()) {
     if (state.programs.get(other.program)!.kind === kind) packets += other.inFlight;
   }
-  return Math.max(lane.inFlight === 0 ? 1 : 0, lane.width - packets);
+  return Math.max(lane.inFlight === 0 ? 1 : 0, lane.slots - packets);
 }

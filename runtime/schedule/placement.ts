@@ -108,7 +108,7 @@ function roomFor(
   // Towards the end everyone gets their share of what is left, so that all finish together.
   const { tasks } = batch;
   const left = tasks.queue.count + tasks.placedCount;
-  const least = tasks.queue.hasLocal(executor.id) ? lane.width : 1;
+  const least = tasks.queue.hasLocal(executor.id) ? lane.slots : 1;
   const share = Math.max(least, Math.ceil(left * state.shareOf(lane, batch.program, now)));
   return Math.min(room, share - (batch.inFlight.get(lane.id) ?? 0), SEND_PACKETS_MAX);
 }
@@ -161,7 +161,7 @@ export function depart(
   lane.inFlight += tasks.length;
   lane.inFlightBytes += bytes;
   batch.inFlight.set(lane.id, (batch.inFlight.get(lane.id) ?? 0) + tasks.length);
-  batch.group.served += (tasks.length * lane.width) / lane.inFlightMax / batch.group.weight;
+  batch.group.served += (tasks.length * lane.slots) / lane.inFlightMax / batch.group.weight;
   state.actions.push({ kind: "send", lane: lane.id, batch: batch.id, tasks });
 }
 

@@ -4,7 +4,7 @@
  *
  * After each call, take the actions and do them in order. Call `tick` about every SCHEDULE_TICK_MS while batches run.
  */
-import { EXECUTOR_WIDTH_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
+import { EXECUTOR_SLOTS_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
 import { Outcome, Decision } from "./actions.ts";
 import type { Action } from "./actions.ts";
 import { loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
@@ -47,12 +47,12 @@ export class Scheduler {
 
   join({ capacity, edition = "" }: JoinOptions, now: number): number {
     const state = this.#state;
-    const slots = new Map<string, number>();
+    const slotsByKind = new Map<string, number>();
     for (const [kind, packets = 0] of Object.entries(capacity)) {
-      if (packets > 0) slots.set(kind, Math.min(EXECUTOR_WIDTH_MAX, Math.max(1, Math.floor(packets))));
+      if (packets > 0) slotsByKind.set(kind, Math.min(EXECUTOR_SLOTS_MAX, Math.max(1, Math.floor(packets))));
     }
-    const width = [...slots.values()].reduce((sum, packets) => sum + packets, 0);
-    const executor: ExecutorState = { id: state.nextId(), capacity: slots, width, edition, lanes: new Map() };
+    const slots = [...slotsByKind.values()].reduce((sum, packets) => sum + packets, 0);
+    const executor: ExecutorState = { id: state.nextId(), slotsByKind, slots, edition, lanes: new Map() };
     state.executors.set(executor.id, executor);
     state.goneSince.delete(edition);
     for (const batch of state.batches.values()) loadWhereNeeded(state, batch, now);
@@ -104,14 +104,14 @@ export class Scheduler {
 
   /** The edition with the most slots now for programs of the kind, for a job that begins. */
   chooseEdition(kind: string): EditionChoice {
-    const slots = new Map<string, number>();
-    for (const { edition, capacity } of this.#state.executors.values()) {
-      const width = capacity.get(kind);
-      if (width !== undefined) slots.set(edition, (slots.get(edition) ?? 0) + width);
+    const slotsOf = new Map<string, number>();
+    for (const { edition, slotsByKind } of this.#state.executors.values()) {
+      const slots = slotsByKind.get(kind);
+      if (slots !== undefined) slotsOf.set(edition, (slotsOf.get(edition) ?? 0) + slots);
     }
     let choice: string | undefined;
-    for (const [edition, width] of slots) {
-      if (choice === undefined || width > slots.get(choice)!) choice = edition;
+    for (const [edition, slots] of slotsOf) {
+      if (choice === undefined || slots > slotsOf.get(choice)!) choice = edition;
     }
     return { edition: choice };
   }

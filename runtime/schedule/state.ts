@@ -17,10 +17,10 @@ export interface EditionChoice {
 
 export interface ExecutorState {
   readonly id: number;
-  /** By kind of program: large packets that it works on at once. It runs no other kinds. */
-  readonly capacity: ReadonlyMap<string, number>;
+  /** By kind of program: large packets that it works on at once, as far as it is believed. It runs no other kinds. */
+  readonly slotsByKind: ReadonlyMap<string, number>;
   /** Of all kinds together. */
-  readonly width: number;
+  readonly slots: number;
   readonly edition: string;
   /** By program: the lane that is there, is coming, or was lost. */
   readonly lanes: Map<number, LaneState>;
@@ -181,7 +181,7 @@ export function inFlightMaxOf(executor: ExecutorState): number {
 
 /** Input bytes that may still be put in flight on the executor. */
 export function bytesFree(executor: ExecutorState): number {
-  return executor.width * EXECUTOR_SLOT_BYTES_MAX - inFlightOf(executor).bytes;
+  return executor.slots * EXECUTOR_SLOT_BYTES_MAX - inFlightOf(executor).bytes;
 }
 
 /** How long the last packets of a batch took from being placed to being answered. */

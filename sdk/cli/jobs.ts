@@ -12,7 +12,7 @@ const NODE_COLUMNS: readonly Column[] = [
   { title: "LABEL", shrinks: true },
   { title: "ROLE" },
   { title: "ADDRESS", shrinks: true },
-  { title: "WIDTH", align: "right" },
+  { title: "WORKERS", align: "right" },
   { title: "IN FLIGHT", align: "right" },
   { title: "DONE", align: "right" },
   { title: "SEEN" },
@@ -73,14 +73,14 @@ export function cancelCommand(host: Host): Command {
 }
 
 function nodeItem(node: NodeInfo): ListItem {
-  const { id, label, role, address, width, editions, inFlight, done, lastSeenMs } = node;
+  const { id, label, role, address, workers, editions, inFlight, done, lastSeenMs } = node;
   return {
-    json: { id, label, role, address, width, editions, inFlight, done, lastSeenMs },
+    json: { id, label, role, address, workers, editions, inFlight, done, lastSeenMs },
     cells: [
       printable(label),
       role,
       address ?? "-",
-      String(width),
+      String(workers),
       String(inFlight),
       formatCount(done),
       lastSeenMs < 1000 ? "now" : `${formatDuration(lastSeenMs)} ago`,

@@ -7,7 +7,7 @@ import type { Random } from "./random.ts";
 
 export interface Character {
   /** Packets at once. */
-  readonly width: number;
+  readonly workers: number;
   /** Its time for a packet, as a multiple of the packet's cost. */
   readonly slowness: number;
   /** Time to load a program, and how often that fails. */
@@ -26,7 +26,7 @@ export interface Character {
 }
 
 export const HONEST: Character = {
-  width: 2,
+  workers: 2,
   slowness: 1,
   loadMs: 20,
   loadFails: 0,
@@ -99,7 +99,7 @@ export class Node {
   }
 
   #work(): void {
-    while (this.#busy < this.character.width) {
+    while (this.#busy < this.character.workers) {
       const work = this.#queue.shift();
       if (work === undefined) return;
       if (this.#random.chance(this.character.swallows)) continue;

@@ -67,7 +67,7 @@ export class SchedulerWorld {
 
   join(node: Node): void {
     if ([...this.#nodes.values()].includes(node)) return;
-    const id = this.scheduler.join({ capacity: { js: node.character.width } }, this.clock.now);
+    const id = this.scheduler.join({ capacity: { js: node.character.workers } }, this.clock.now);
     this.#nodes.set(id, node);
     for (const batch of this.batches.values()) this.#locate(batch, id, node);
     this.#perform();
@@ -228,14 +228,14 @@ export class SchedulerWorld {
     assert(lane.isReady, "packets for a lane that is not ready");
     assert(tasks.length <= SEND_PACKETS_MAX, "a frame is too long");
     assert(new Set(tasks).size === tasks.length, "a task twice in one frame");
-    const { width } = lane.node.character;
+    const { workers } = lane.node.character;
     const inFlight = this.scheduler.inFlight(lane.executor);
     const largest = batch.bytes.reduce((a, b) => Math.max(a, b), 0);
     assert(
-      inFlight.packets <= Math.max(LANE_IN_FLIGHT_MAX, width * 2) + this.#lanes.size,
+      inFlight.packets <= Math.max(LANE_IN_FLIGHT_MAX, workers * 2) + this.#lanes.size,
       "too many packets",
     );
-    assert(inFlight.bytes <= width * EXECUTOR_SLOT_BYTES_MAX + largest * 2, "too many bytes in flight");
+    assert(inFlight.bytes <= workers * EXECUTOR_SLOT_BYTES_MAX + largest * 2, "too many bytes in flight");
     const holders = this.#holders.get(batchId) ?? [];
     const work = Array.from(tasks, (task): Work => {
       const foreign = holders[task] === undefined || holders[task] === lane.node ? 0 : batch.bytes[task]!;

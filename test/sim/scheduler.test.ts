@@ -30,7 +30,7 @@ function rough(seed: number): void {
   const nodes = Array.from({ length: random.integer(0, 5) }, () => world.addNode(characterOf(random)));
   // One executor is sound, so that every job has an end; it may come late.
   world.clock.after(random.chance(0.3) ? random.between(0, 20_000) : 0, () => {
-    world.addNode({ ...HONEST, width: random.integer(1, 4), networkMs: random.between(0, 200) });
+    world.addNode({ ...HONEST, workers: random.integer(1, 4), networkMs: random.between(0, 200) });
   });
   for (const node of nodes) if (random.chance(0.4)) restless(world, node);
   const batches = Array.from({ length: random.integer(1, 4) }, () => addBatch(world, nodes));
@@ -57,7 +57,7 @@ function told({ isDone, accepted, stuck }: SimulatedBatch): string {
 
 function characterOf(random: Random): Character {
   return {
-    width: random.integer(1, 8),
+    workers: random.integer(1, 8),
     slowness: random.chance(0.2) ? random.between(1, 30) : random.between(0.5, 2),
     loadMs: random.chance(0.1) ? HOUR_MS : random.between(1, 3_000),
     loadFails: random.chance(0.3) ? random.next() : 0,
@@ -220,7 +220,7 @@ describe("locality", () => {
 describe("fairness", () => {
   const share = (options: { weights: [number, number]; costs: [number, number] }): number => {
     const world = new SchedulerWorld(11);
-    const nodes = [world.addNode(HONEST), world.addNode({ ...HONEST, width: 4 })];
+    const nodes = [world.addNode(HONEST), world.addNode({ ...HONEST, workers: 4 })];
     const [first, second] = options.costs.map((cost, index) =>
       world.addBatch(new Float64Array(40_000).fill(cost), new Float64Array(40_000), {
         weight: options.weights[index]!,

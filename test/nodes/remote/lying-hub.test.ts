@@ -221,7 +221,7 @@ test.each([
   ["no JSON", "{"],
   ["no list", "{}"],
   ["a node without keys", JSON.stringify([{ id: "a", label: "a", role: "node" }])],
-  ["a node with capacity below zero", JSON.stringify([node({ width: -1 })])],
+  ["a node with capacity below zero", JSON.stringify([node({ workers: -1 })])],
   ["a node in no role", JSON.stringify([node({ role: "emperor" })])],
 ])("the list of nodes is %s", async (_, text) => {
   const client = clientOf(MEMBERS, () => ({ type: OK, chunks: Buffer.from(text) }));
@@ -236,7 +236,7 @@ function node(change: object): object {
     label: "a",
     role: "node",
     ...keys,
-    width: 1,
+    workers: 1,
     editions: [],
     inFlight: 0,
     done: 0,

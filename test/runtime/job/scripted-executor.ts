@@ -45,10 +45,10 @@ export class ScriptedExecutor implements Executor {
   readonly script: Script;
   readonly #source: ChunkSource;
 
-  constructor(id: string, source: ChunkSource, script: Script = {}, width = 2, edition = "test") {
+  constructor(id: string, source: ChunkSource, script: Script = {}, workers = 2, edition = "test") {
     this.id = id;
     this.label = `node ${id}`;
-    this.capacity = { js: width };
+    this.capacity = { js: workers };
     this.edition = edition;
     this.script = script;
     this.#source = source;

@@ -54,8 +54,8 @@ export class ScriptedWorld {
     });
   }
 
-  add(id: string, script: Script = {}, width = 2, edition?: string): ScriptedExecutor {
-    const executor = new ScriptedExecutor(id, this.source, script, width, edition);
+  add(id: string, script: Script = {}, workers = 2, edition?: string): ScriptedExecutor {
+    const executor = new ScriptedExecutor(id, this.source, script, workers, edition);
     this.executors.add(executor);
     return executor;
   }

@@ -51,8 +51,8 @@ describe("a hub and its node", () => {
 
     const nodes = (await run("nodes", "--json")).out.trimEnd().split("\n");
     expect(nodes.map((line) => JSON.parse(line) as unknown)).toMatchObject([
-      { schema: 1, label: "office", role: "hub", width: 1 },
-      { schema: 1, label: "attic", role: "node", width: 1 },
+      { schema: 1, label: "office", role: "hub", workers: 1 },
+      { schema: 1, label: "attic", role: "node", workers: 1 },
     ]);
 
     const source = `import { defineProgram, lines } from "packetfs";
