@@ -6,7 +6,7 @@ import type { PacketfsError } from "../packets/errors.ts";
 import { MessageType } from "../packets/envelope.ts";
 import type { EventMap } from "../runtime/contracts/events.ts";
 import type { Executor } from "../runtime/contracts/executor.ts";
-import { Runtime } from "../runtime/machine.ts";
+import { Machine } from "../runtime/machine.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
@@ -54,7 +54,7 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
   const peers = async (): Promise<Awaited<ReturnType<PeerLinks["chunks"]>>> => (await links?.chunks()) ?? [];
   const events = new EventEmitter<EventMap>();
   events.on("repair", ({ text }) => options.onEvent?.(`store: ${text}`));
-  const runtime = await Runtime.open({
+  const machine = await Machine.open({
     directory,
     events,
     id: "node",
@@ -65,17 +65,17 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
   try {
     const identity = await loadIdentity(join(directory, "node.identity"));
     links = new PeerLinks({ identity, label, allowList, onLink: (link) => serve(link, []) });
-    const node = new JoinedNode({ ...options, label }, { runtime, identity, allowList, links });
+    const node = new JoinedNode({ ...options, label }, { machine, identity, allowList, links });
     await node.join(token);
     return node;
   } catch (error) {
-    await runtime.close();
+    await machine.close();
     throw error;
   }
 }
 
 interface NodeParts {
-  readonly runtime: Runtime;
+  readonly machine: Machine;
   readonly identity: Identity;
   readonly allowList: AllowList;
   readonly links: PeerLinks;
@@ -111,7 +111,7 @@ export class JoinedNode implements AsyncDisposable {
       await this.#server?.close();
       throw error;
     }
-    this.#parts.runtime.warm();
+    this.#parts.machine.warm();
     signal?.addEventListener("abort", () => void this.close(), { once: true });
     if (signal?.aborted === true) await this.close();
   }
@@ -121,7 +121,7 @@ export class JoinedNode implements AsyncDisposable {
       await this.#redialer?.close();
       await this.#server?.close();
       await this.#parts.links[Symbol.asyncDispose]();
-      await this.#parts.runtime.close();
+      await this.#parts.machine.close();
       this.#resolveClosed();
     })();
     return this.#ending;
@@ -146,7 +146,7 @@ export class JoinedNode implements AsyncDisposable {
 
   /** Resolves when the hub has taken this node in. */
   #dial({ address, curveKey, signingKey, secret }: ReturnType<typeof parseToken>): Promise<void> {
-    const { runtime, identity, links } = this.#parts;
+    const { machine, identity, links } = this.#parts;
     return new Promise((resolve, reject) => {
       let hasJoined = false;
       this.#redialer = new Redialer({
@@ -156,7 +156,7 @@ export class JoinedNode implements AsyncDisposable {
         joining: identity,
         role: Role.node,
         label: this.label,
-        executors: runtime.executors.map(offerOf),
+        executors: machine.executors.map(offerOf),
         listen: this.#server?.address,
         onLink: (link) => {
           links.setHub(link);
@@ -179,13 +179,13 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #hubServices(link: Link): Service[] {
-    const { runtime, allowList } = this.#parts;
+    const { machine, allowList } = this.#parts;
     const learnMembers = answering(MessageType.MEMBERS, async ({ chunks }) => {
       replaceAllowList(allowList, AllowList.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
       return undefined;
     });
     const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers];
-    return [...services, new LaneService(link, runtime.executors)];
+    return [...services, new LaneService(link, machine.executors)];
   }
 
   /** Other nodes may read; clients store and name files here too. */
@@ -194,7 +194,7 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #storeServices(): Service[] {
-    const { store, source } = this.#parts.runtime;
+    const { store, source } = this.#parts.machine;
     const puts = new PutWriters(() => store.openWriter());
     const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
     return [
@@ -204,7 +204,7 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #maintenanceService(): MaintenanceService {
-    const { store, source } = this.#parts.runtime;
+    const { store, source } = this.#parts.machine;
     return new MaintenanceService({
       store,
       catalog: store.catalog,
@@ -214,7 +214,7 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #chunkService(puts: PutWriters | undefined): ChunkService {
-    const { store, source } = this.#parts.runtime;
+    const { store, source } = this.#parts.machine;
     return new ChunkService({
       store,
       source,
@@ -224,8 +224,8 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #hasAnywhere(refs: Uint8Array): Promise<Uint8Array> {
-    const { runtime, links } = this.#parts;
-    return hasAnywhere({ store: runtime.store, peers: () => links.chunks() }, refs);
+    const { machine, links } = this.#parts;
+    return hasAnywhere({ store: machine.store, peers: () => links.chunks() }, refs);
   }
 }
 

@@ -19,7 +19,7 @@ import type { ChunkSource } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
 
-export interface RuntimeOptions {
+export interface MachineOptions {
   /** The store's directory; it is made when there is none. */
   readonly directory: string;
   readonly id: string;
@@ -32,7 +32,7 @@ export interface RuntimeOptions {
   readonly source?: ((store: Store, events: Events) => ChunkSource & AsyncDisposable) | undefined;
 }
 
-export class Runtime implements AsyncDisposable {
+export class Machine implements AsyncDisposable {
   readonly store: Store;
   readonly source: ChunkSource & AsyncDisposable;
   /** What happens here, for whoever wants to watch. */
@@ -43,7 +43,7 @@ export class Runtime implements AsyncDisposable {
   readonly #processes: ProcessSource = { take: (options) => this.#warmSpares().take(options) };
   #spares: SpareExecutors | undefined;
 
-  private constructor(store: Store, events: Events, options: RuntimeOptions) {
+  private constructor(store: Store, events: Events, options: MachineOptions) {
     const { id, label, workers = availableParallelism() } = options;
     this.store = store;
     this.events = events;
@@ -64,9 +64,9 @@ export class Runtime implements AsyncDisposable {
   }
 
   /** Rejects as `Store.open` does. */
-  static async open(options: RuntimeOptions): Promise<Runtime> {
+  static async open(options: MachineOptions): Promise<Machine> {
     const events = options.events ?? new EventEmitter<EventMap>();
-    return new Runtime(await Store.open(options.directory, { events }), events, options);
+    return new Machine(await Store.open(options.directory, { events }), events, options);
   }
 
   /** Those that run packets here: none on a machine that only stores. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { refToHex } from "../packets/digest.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
 import type { Jobs } from "../runtime/job/jobs.ts";
-import { Runtime } from "../runtime/machine.ts";
+import { Machine } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
@@ -57,7 +57,7 @@ class LocalPacketFS implements PacketFS {
   readonly #options: LocalOptions;
   /** Opened for reading until something is written. */
   #reading: Promise<Store> | undefined;
-  #runtime: Promise<Runtime> | undefined;
+  #machine: Promise<Machine> | undefined;
   /** There with the first program. */
   #jobs: Jobs | undefined;
 
@@ -99,9 +99,9 @@ class LocalPacketFS implements PacketFS {
   }
 
   async remove(name: string): Promise<void> {
-    const runtime = await this.#writable();
-    if (!(await runtime.store.catalog.remove(name))) throw fileNotFound(name);
-    await runtime.removeParts(name);
+    const machine = await this.#writable();
+    if (!(await machine.store.catalog.remove(name))) throw fileNotFound(name);
+    await machine.removeParts(name);
   }
 
   async *packets(file: string): AsyncGenerator<StreamPart> {
@@ -134,7 +134,7 @@ class LocalPacketFS implements PacketFS {
   }
 
   async nodes(): Promise<NodeInfo[]> {
-    const executor = this.#jobs === undefined ? undefined : (await this.#runtime)?.executor;
+    const executor = this.#jobs === undefined ? undefined : (await this.#machine)?.executor;
     return [
       {
         id: LOCAL_ID,
@@ -167,7 +167,7 @@ class LocalPacketFS implements PacketFS {
 
   async close(): Promise<void> {
     await this.#jobs?.close();
-    await (await this.#runtime?.catch(() => undefined))?.close();
+    await (await this.#machine?.catch(() => undefined))?.close();
     await (await this.#reading?.catch(() => undefined))?.close();
   }
 
@@ -181,9 +181,9 @@ class LocalPacketFS implements PacketFS {
     args: unknown,
     work: (jobs: Jobs, stored: StoredProgram) => Promise<Result>,
   ): Promise<Result> {
-    const runtime = await this.#writable();
-    this.#jobs ??= runtime.openJobs();
-    await using writer = await runtime.store.openWriter();
+    const machine = await this.#writable();
+    this.#jobs ??= machine.openJobs();
+    await using writer = await machine.store.openWriter();
     const { root } = await ingest(writer, sourceBytes(code, undefined));
     return await work(this.#jobs, { name, code: root, args: JSON.stringify(args ?? null) });
   }
@@ -194,18 +194,18 @@ class LocalPacketFS implements PacketFS {
   }
 
   async #readable(): Promise<Store> {
-    if (this.#runtime !== undefined) return (await this.#runtime).store;
+    if (this.#machine !== undefined) return (await this.#machine).store;
     this.#reading ??= Store.open(this.#directory, { readOnly: true });
     return await this.#reading;
   }
 
-  async #writable(): Promise<Runtime> {
-    this.#runtime ??= Runtime.open({
+  async #writable(): Promise<Machine> {
+    this.#machine ??= Machine.open({
       directory: this.#directory,
       id: LOCAL_ID,
       label: hostname(),
       workers: this.#options.workers,
     });
-    return await this.#runtime;
+    return await this.#machine;
   }
 }

@@ -1,7 +1,7 @@
 /** What a hub does for those who are connected to it: everything for clients, chunks and lanes for nodes. */
 import type { Jobs } from "../../runtime/job/jobs.ts";
 import { findFile } from "../../runtime/find-file.ts";
-import type { Runtime } from "../../runtime/machine.ts";
+import type { Machine } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { NodeStatus } from "../messages.ts";
 import type { RemoteExecutors } from "../remote/remote-executor.ts";
@@ -19,7 +19,7 @@ import type { Members } from "./members.ts";
 export const HUB_ID = "hub";
 
 export interface HubServicesOptions {
-  readonly runtime: Runtime;
+  readonly machine: Machine;
   readonly members: Members;
   readonly jobs: Jobs;
 }
@@ -38,10 +38,10 @@ export class HubServices {
   }
 
   forClient(nodes: () => readonly NodeStatus[]): Service[] {
-    const { runtime, members, jobs } = this.#options;
+    const { machine, members, jobs } = this.#options;
     const shared = this.#shared();
-    const { catalog } = runtime.store;
-    const puts = new PutWriters(() => runtime.store.openWriter());
+    const { catalog } = machine.store;
+    const puts = new PutWriters(() => machine.store.openWriter());
     return [
       new ChunkService({ ...shared, puts }),
       new CatalogService({ ...shared, catalog, puts, removed: (record) => this.#removed(record) }),
@@ -54,18 +54,18 @@ export class HubServices {
     ];
   }
 
-  #shared(): Pick<Runtime, "store" | "source"> & { hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array> } {
-    const { runtime, members } = this.#options;
-    const { store, source } = runtime;
+  #shared(): Pick<Machine, "store" | "source"> & { hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array> } {
+    const { machine, members } = this.#options;
+    const { store, source } = machine;
     const peers = async (): Promise<Members["chunks"]> => members.chunks;
     return { store, source, hasAnywhere: (refs) => hasAnywhere({ store, peers }, refs) };
   }
 
   /** A file that was put at a node has its name there too. */
   async #removed(record: NameRecord): Promise<void> {
-    const { runtime, members } = this.#options;
+    const { machine, members } = this.#options;
     await members.removeCopies(record);
-    await runtime.removeParts(record.name);
+    await machine.removeParts(record.name);
     await members.removeParts(record.name);
   }
 }

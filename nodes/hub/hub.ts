@@ -11,7 +11,7 @@ import type { EventMap } from "../../runtime/contracts/events.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import type { Jobs } from "../../runtime/job/jobs.ts";
 import type { Executor } from "../../runtime/contracts/executor.ts";
-import { Runtime } from "../../runtime/machine.ts";
+import { Machine } from "../../runtime/machine.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
 import { serve } from "../serve/service.ts";
@@ -49,7 +49,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   const peers = async (): Promise<Members["chunks"]> => members.chunks;
   const events = new EventEmitter<EventMap>();
   events.on("repair", ({ text }) => options.onEvent?.(`store: ${text}`));
-  const runtime = await Runtime.open({
+  const machine = await Machine.open({
     directory,
     events,
     id: HUB_ID,
@@ -74,17 +74,17 @@ export async function startHub(options: HubOptions): Promise<Hub> {
       role: Role.invite,
       label: "invite",
     });
-    const hub = new Hub({ ...options, label }, { runtime, members, secrets, allowList, allowListFile });
+    const hub = new Hub({ ...options, label }, { machine, members, secrets, allowList, allowListFile });
     await hub.open(options.listen);
     return hub;
   } catch (error) {
-    await runtime.close();
+    await machine.close();
     throw error;
   }
 }
 
 interface HubParts {
-  readonly runtime: Runtime;
+  readonly machine: Machine;
   readonly members: Members;
   readonly secrets: HubSecrets;
   readonly allowList: AllowList;
@@ -107,10 +107,10 @@ export class Hub implements AsyncDisposable {
     this.#options = options;
     this.#parts = parts;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
-    const { runtime, members, allowList, allowListFile, secrets } = parts;
+    const { machine, members, allowList, allowListFile, secrets } = parts;
     const allowListWriter = new AllowListWriter(allowListFile, allowList);
-    this.#jobs = runtime.openJobs(members.executors, (out) => members.removeParts(out));
-    this.#services = new HubServices({ runtime, members, jobs: this.#jobs });
+    this.#jobs = machine.openJobs(members.executors, (out) => members.removeParts(out));
+    this.#services = new HubServices({ machine, members, jobs: this.#jobs });
     this.#server = new WireServer({
       identity: secrets.hub,
       allowList,
@@ -125,7 +125,7 @@ export class Hub implements AsyncDisposable {
   /** Opens the port. */
   async open({ host, port }: Address): Promise<void> {
     await this.#server.bind(host, port);
-    this.#parts.runtime.warm();
+    this.#parts.machine.warm();
     const { signal } = this.#options;
     signal?.addEventListener("abort", () => void this.close(), { once: true });
     void this.#server.closed.then((error) => this.#end(error));
@@ -161,7 +161,7 @@ export class Hub implements AsyncDisposable {
   #end(error: PacketfsError | undefined): Promise<void> {
     this.#ending ??= (async () => {
       await this.#jobs.close();
-      await this.#parts.runtime.close();
+      await this.#parts.machine.close();
       this.#resolveClosed(error?.code === WireErrorCode.closed ? undefined : error);
     })();
     return this.#ending;
@@ -194,7 +194,7 @@ export class Hub implements AsyncDisposable {
   }
 
   #nodes(): NodeStatus[] {
-    const { secrets, runtime, members } = this.#parts;
+    const { secrets, machine, members } = this.#parts;
     const loadOf = (executor: Executor): ExecutorLoad => this.#jobs.loadOf(executor);
     const self: NodeStatus = {
       id: secrets.hub.id,
@@ -203,7 +203,7 @@ export class Hub implements AsyncDisposable {
       address: this.address,
       curveKey: Buffer.from(secrets.hub.curveKey).toString("hex"),
       signingKey: Buffer.from(secrets.hub.signingKey).toString("hex"),
-      ...lentBy(runtime.executors, loadOf),
+      ...lentBy(machine.executors, loadOf),
       lastSeenMs: 0,
     };
     return [self, ...members.statuses(loadOf)];

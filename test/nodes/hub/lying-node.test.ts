@@ -17,7 +17,7 @@ import type { ExecutorOffer, Link, OutMessage, WireMessage } from "../../../node
 import type { JobInput, JobOutcome, StoredProgram } from "../../../runtime/contracts/jobs.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { Jobs } from "../../../runtime/job/jobs.ts";
-import { Runtime } from "../../../runtime/machine.ts";
+import { Machine } from "../../../runtime/machine.ts";
 import { guestEdition } from "../../../runtime/sandbox/edition.ts";
 import { describeStream } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
@@ -35,7 +35,7 @@ const BYTES = `export default { input: { kind: "lines" }, yields: "bytes", map: 
 const LINES = 400;
 
 let directory: TemporaryDirectory;
-let runtime: Runtime;
+let machine: Machine;
 let members: Members;
 let jobs: Jobs;
 let services: HubServices;
@@ -45,16 +45,16 @@ const programs = new Map<string, StoredProgram>();
 beforeAll(async () => {
   directory = await temporaryDirectory();
   members = new Members(new ExecutorList());
-  runtime = await Runtime.open({
+  machine = await Machine.open({
     directory: directory.path,
     id: "hub",
     label: "hub",
     workers: 1,
     source: (store, events) => new PeerSource({ store, events, peers: async () => members.chunks }),
   });
-  jobs = runtime.openJobs(members.executors, (out) => members.removeParts(out));
-  services = new HubServices({ runtime, members, jobs });
-  const writer = await runtime.store.openWriter();
+  jobs = machine.openJobs(members.executors, (out) => members.removeParts(out));
+  services = new HubServices({ machine, members, jobs });
+  const writer = await machine.store.openWriter();
   const put = async (bytes: Uint8Array): Promise<{ readonly root: Uint8Array; readonly length: number }> =>
     await ingest(writer, once(bytes));
   const lines = Array.from({ length: LINES }, (_, line) => `line ${line}\n`);
@@ -66,7 +66,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await jobs.close();
-  await runtime.close();
+  await machine.close();
   await directory[Symbol.asyncDispose]();
 });
 
@@ -237,9 +237,9 @@ describe("a job has its right value beside a node that", () => {
       if (message.type === RETURN)
         node.peer.notify({ ...message, packets: Uint8Array.from(message.packets!) });
     };
-    const lanes = new LaneService({ notify } as unknown as Link, [runtime.executor!]);
+    const lanes = new LaneService({ notify } as unknown as Link, [machine.executor!]);
     const script: Script = Object.fromEntries(lanes.handlers);
-    const node: ScriptedPeer = join(script, [{ ...offer, name: runtime.executor!.id }]);
+    const node: ScriptedPeer = join(script, [{ ...offer, name: machine.executor!.id }]);
     const { value: lines, statistics } = await run();
     expect(lines).toBe(LINES);
     expect(Object.values(statistics.byNode).reduce((sum, tasks) => sum + tasks, 0)).toBe(statistics.tasks);
@@ -314,11 +314,11 @@ describe("an output file of which a node keeps a part that", () => {
     );
     clearTimeout(late);
     await leave(node);
-    const record = await runtime.store.catalog.resolve("out");
+    const record = await machine.store.catalog.resolve("out");
     if (ended === "done") {
       // Whatever was named can be read, from here alone.
-      expect((await describeStream(runtime.store, record!.root)).length).toBe(record!.length);
-      await runtime.store.catalog.remove("out");
+      expect((await describeStream(machine.store, record!.root)).length).toBe(record!.length);
+      await machine.store.catalog.remove("out");
     } else {
       expect(ended).toMatchObject({ code: expect.stringMatching(/^PFS_/) });
       expect(record).toBeUndefined();

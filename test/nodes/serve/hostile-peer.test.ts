@@ -15,7 +15,7 @@ import { serve } from "../../../nodes/serve/service.ts";
 import type { Link, OutMessage } from "../../../nodes/wire/link.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { Jobs } from "../../../runtime/job/jobs.ts";
-import { Runtime } from "../../../runtime/machine.ts";
+import { Machine } from "../../../runtime/machine.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { randomBytes, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
@@ -25,7 +25,7 @@ const { WANT, FILE_REQUEST, STORE, NAME, LOAD, EXEC, KEEP, CANCEL, JOB, MAINTENA
   MessageType;
 
 let directory: TemporaryDirectory;
-let runtime: Runtime;
+let machine: Machine;
 let jobs: Jobs;
 let services: HubServices;
 const file = Buffer.from("a file that is here\n".repeat(100));
@@ -34,17 +34,17 @@ let root: Uint8Array;
 beforeAll(async () => {
   directory = await temporaryDirectory();
   const members = new Members(new ExecutorList());
-  runtime = await Runtime.open({ directory: directory.path, id: "hub", label: "hub", workers: 1 });
-  jobs = runtime.openJobs(members.executors);
-  services = new HubServices({ runtime, members, jobs });
-  await using writer = await runtime.store.openWriter();
+  machine = await Machine.open({ directory: directory.path, id: "hub", label: "hub", workers: 1 });
+  jobs = machine.openJobs(members.executors);
+  services = new HubServices({ machine, members, jobs });
+  await using writer = await machine.store.openWriter();
   ({ root } = await ingest(writer, once(file)));
   await writer.bind({ name: "file", root, length: file.byteLength });
 });
 
 afterAll(async () => {
   await jobs.close();
-  await runtime.close();
+  await machine.close();
   await directory[Symbol.asyncDispose]();
 });
 
@@ -70,7 +70,7 @@ function asNode(): Link {
 
 function asHub(): Link {
   const { near, far } = memoryPair({ near: { role: "hub", label: "hub" }, far: { role: "node" } });
-  serve(far, [new LaneService(far, runtime.executors)]);
+  serve(far, [new LaneService(far, machine.executors)]);
   return near;
 }
 
@@ -185,8 +185,8 @@ describe("a client that", () => {
     await expect(link.request(message)).rejects.toMatchObject({ code });
     const [bytes_] = await new RemoteChunks(link, { here: true }).read([root]);
     expect(refToHex(sha256(bytes_!))).toBe(refToHex(root));
-    expect([...(await runtime.store.has(Buffer.concat([lie, sha256(bytes)])))]).toEqual([0, 0]);
-    expect(await runtime.store.catalog.resolve("x")).toBeUndefined();
+    expect([...(await machine.store.has(Buffer.concat([lie, sha256(bytes)])))]).toEqual([0, 0]);
+    expect(await machine.store.catalog.resolve("x")).toBeUndefined();
     await link.close();
   });
 
@@ -196,7 +196,7 @@ describe("a client that", () => {
       const named = link.request({ type: NAME, meta: { op: "set", name: "x", root, length, put: "p" } });
       await expect(named).rejects.toMatchObject({ code: "PFS_MESSAGE_INVALID" });
     }
-    expect(await runtime.store.catalog.resolve("x")).toBeUndefined();
+    expect(await machine.store.catalog.resolve("x")).toBeUndefined();
     await link.close();
   });
 
@@ -219,7 +219,7 @@ describe("a client that", () => {
   });
 
   test("goes away in the middle of a put leaves nothing that gc keeps", async () => {
-    const kept = async (): Promise<number> => (await runtime.store.gc()).keptChunks;
+    const kept = async (): Promise<number> => (await machine.store.gc()).keptChunks;
     const before = await kept();
     const link = asClient();
     // Large beside all else that is there: gc leaves a little where it is.
@@ -230,7 +230,7 @@ describe("a client that", () => {
     await link.close();
     // The far end closes the put's writer when it hears of the end.
     while ((await kept()) > before) await new Promise((resolve) => setImmediate(resolve));
-    expect([...(await runtime.store.has(root))]).toEqual([1]);
+    expect([...(await machine.store.has(root))]).toEqual([1]);
   });
 });
 
