@@ -8,6 +8,8 @@ export const CONNECT_TIMEOUT_MS = 5_000;
 export const HANDSHAKE_TIMEOUT_MS = 3_000;
 /** How long a connection may take from then on for its signed HELLO. */
 export const HELLO_TIMEOUT_MS = 5_000;
+/** Connections that end this often before they are encrypted are not worth waiting for. */
+export const BROKEN_HANDSHAKES_MAX = 3;
 /** Pauses between dials: the first, and the longest, each twice as long as the one before. */
 export const RECONNECT_MS_MIN = 250;
 export const RECONNECT_MS_MAX = 10_000;
@@ -58,6 +60,10 @@ export const EARLY_REQUESTS_MAX = 256;
 export const FRAME_OVERHEAD_BYTES = 4096;
 /** ZeroMQ's own bound on messages per peer. The windows keep below it. */
 export const SOCKET_MESSAGES_MAX: number = 32 * 1024;
+/** What one peer is sent before others of the same socket have their turn, */
+export const SOCKET_TURN_BYTES: number = 256 * 1024;
+/** and when a peer for whom ZeroMQ has no room is tried again. */
+export const SOCKET_RETRY_MS = 5;
 /** Metadata of a HELLO, CHALLENGE or WELCOME. */
 export const HELLO_BYTES_MAX: number = 8 * 1024;
 export const FEATURES_MAX = 32;
@@ -76,15 +82,27 @@ export const ALLOW_LIST_ENTRIES_MAX = 65_536;
 export const REFUSAL_REPORTS_PER_SECOND = 5;
 /** How long the port waits for a connection that it admitted to appear. */
 export const ADMISSION_MS = 500;
+/** A key whose connections failed to appear this often is kept out. */
+export const STALLS_MAX = 3;
+/** Keys that are remembered for that, the latest ones. */
+export const SUSPECTS_MAX = 4096;
 /** How long a key is kept out that attacked the port. */
 export const SUSPENSION_MS = 600_000;
 /** A connection floods the port when memory grew by so much since it said its last word, and it does not answer. */
 export const FLOOD_BYTES: number = 192 * 1024 * 1024;
 export const FLOOD_SILENCE_MS = 200;
 export const FLOOD_ANSWER_MS = 500;
+/** A port that is opened again may find its address taken for a while: it tries so often, with this pause. */
+export const REBIND_TRIES = 60;
+export const REBIND_MS = 50;
 /** How long the check that the port is guarded may take. */
 export const PORT_CHECK_TIMEOUT_MS = 5_000;
 
+/** An error as it travels: characters of its message and of each text in its data, entries of that, and causes below it. */
+export const ERROR_CHARACTERS_MAX = 4096;
+export const ERROR_DATA_CHARACTERS_MAX = 512;
+export const ERROR_DATA_ENTRIES_MAX = 32;
+export const ERROR_CAUSES_MAX = 4;
 /** Depth of nesting and number of values in the metadata of a message. */
 export const META_DEPTH_MAX = 32;
 export const META_ITEMS_MAX: number = 16 * 1024;
@@ -98,6 +116,8 @@ export const REFS_PER_REQUEST_MAX = 256;
 export const REFS_PER_WANT_MAX = 4096;
 /** Chunks that one peer is asked to send at a time, all readers together. */
 export const FETCH_REFS_IN_FLIGHT_MAX = 768;
+/** A peer that lies more often is not asked again for what else it said that it has. */
+export const PEER_LIES_MAX = 3;
 /** Requests for chunks that a reader keeps under way to one peer. */
 export const FILE_REQUESTS_IN_FLIGHT = 3;
 /** Puts that one peer may have open. */

@@ -19,6 +19,13 @@ export const READ_GAP_BYTES_MAX: number = 16 * 1024;
 export const SEGMENTS_OPEN_MAX = 64;
 /** A second writer waits so long for the first one to end. */
 export const LOCK_WAIT_MS = 5000;
+/**
+ * How long a reader that found the index damaged waits until it is built again. Building that of terabytes takes minutes; a
+ * writer that ended without an answer must not hold up its process.
+ */
+export const REPAIR_WAIT_MS: number = 30 * 60 * 1000;
+/** Records that no transaction covers are at most those of a few commits and one step of gc; more means an old index. */
+export const UNCOMMITTED_BYTES_MAX: number = 4 * SEGMENT_BYTES_MAX;
 /** Versions of a name that stay readable, the latest included. */
 export const NAME_VERSIONS_MAX = 10;
 /** Names that one read of the catalog fetches. */
@@ -86,6 +93,9 @@ export const PROGRAM_LIMITS_MAX: ProgramLimits = {
 export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
 /** The JSON text of a program's arguments: they stand in its manifest, which is a chunk, beside what it declares. */
 export const PROGRAM_ARGS_BYTES_MAX = 1_000_000;
+/** What an executor process may answer when it looks into a program, and when it loads one: the reason why it does not load. */
+export const PROGRAM_DESCRIPTION_BYTES_MAX: number = 1024 * 1024;
+export const LOAD_ANSWER_BYTES_MAX: number = 64 * 1024;
 /** CPU time that a program's module may take to evaluate, unless the caller says otherwise. */
 export const PROGRAM_LOAD_TIME_MS = 2_000;
 /** Columns of a reader, and UTF-16 units of a column's name. */
@@ -112,6 +122,8 @@ export const EXECUTOR_GRACE_MS = 250;
  */
 export const WALL_CEILING_TIMES = 10;
 export const WALL_CEILING_MS_MIN = 30_000;
+/** A call that seems late has this long for an answer that has come meanwhile and was not read yet. */
+export const EXECUTOR_READ_ON_MS = 25;
 /** How often the memory of an executor process is looked at. */
 export const EXECUTOR_RSS_POLL_MS = 20;
 /** What a process may say on stderr before it dies; only the end is kept. */

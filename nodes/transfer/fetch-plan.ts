@@ -10,7 +10,7 @@
  * it is the next one asked too, and then the chunk comes from whichever has room, the faster first. After each call, take
  * the actions and do them.
  */
-import { FETCH_REFS_IN_FLIGHT_MAX, REFS_PER_REQUEST_MAX } from "../limits.ts";
+import { FETCH_REFS_IN_FLIGHT_MAX, REFS_PER_REQUEST_MAX, PEER_LIES_MAX } from "../limits.ts";
 
 export type FetchAction<Peer> =
   /** Ask the peer which of these it has, then tell `answered` or `failed`. */
@@ -58,8 +58,6 @@ interface Request<Peer> {
 
 /** How much the latest request counts in a peer's rate. */
 const RATE_WEIGHT = 0.3;
-/** A peer that lies more often is not asked again for what else it said that it has. */
-const LIES_MAX = 3;
 
 /** Peers are whatever the caller tells apart. */
 export class FetchPlan<Peer> {
@@ -156,7 +154,7 @@ export class FetchPlan<Peer> {
     if (ended === undefined) return;
     const { kind, state, open } = ended;
     const isOne =
-      kind === "fetch" && [...open].some(({ name }) => name === lacking) && ++state.lies <= LIES_MAX;
+      kind === "fetch" && [...open].some(({ name }) => name === lacking) && ++state.lies <= PEER_LIES_MAX;
     const others: WantedChunk<Peer>[] = [];
     for (const chunk of open) {
       if (isOne && chunk.name !== lacking) {

@@ -7,6 +7,12 @@ import { WireError, WireErrorCode } from "../../errors.ts";
 import type { OutMessage, WireMessage } from "../link.ts";
 import { outFrame } from "./message.ts";
 import type { OutFrame } from "./message.ts";
+import {
+  ERROR_CAUSES_MAX,
+  ERROR_CHARACTERS_MAX,
+  ERROR_DATA_CHARACTERS_MAX,
+  ERROR_DATA_ENTRIES_MAX,
+} from "../../limits.ts";
 
 export function lost(peer: string, reason: string): WireError {
   return new WireError(WireErrorCode.nodeLost, `the session with ${peer} is lost: ${reason}`, {
@@ -53,14 +59,9 @@ export function unknownType(type: number): WireError {
   return new WireError(WireErrorCode.messageUnknown, message, { type });
 }
 
-const MESSAGE_CHARACTERS_MAX = 4096;
-const DATA_ENTRIES_MAX = 32;
-const DATA_CHARACTERS_MAX = 512;
-const CAUSES_MAX = 4;
-
 const errorJson = v.object({
   code: v.pipe(v.string(), v.regex(/^PFS_[A-Z0-9_]{1,60}$/)),
-  message: v.pipe(v.string(), v.maxLength(MESSAGE_CHARACTERS_MAX)),
+  message: v.pipe(v.string(), v.maxLength(ERROR_CHARACTERS_MAX)),
   data: v.optional(
     v.record(v.pipe(v.string(), v.maxLength(64)), v.union([v.string(), v.number(), v.boolean()])),
     {},
@@ -89,7 +90,7 @@ export function readError(json: unknown, depth: number = 0): PacketfsError {
   if (!result.success)
     return new PacketfsError("PFS_INTERNAL", "the peer reported an error that cannot be read");
   const { code, message, data, cause } = result.output;
-  const hasCause = cause !== undefined && depth < CAUSES_MAX;
+  const hasCause = cause !== undefined && depth < ERROR_CAUSES_MAX;
   return new PacketfsError(
     code,
     message,
@@ -100,10 +101,10 @@ export function readError(json: unknown, depth: number = 0): PacketfsError {
 
 function bounded(json: ErrorJson, depth: number): ErrorJson {
   const data: Record<string, ErrorData[string]> = {};
-  for (const [key, value] of Object.entries(json.data).slice(0, DATA_ENTRIES_MAX)) {
-    data[key.slice(0, 64)] = typeof value === "string" ? value.slice(0, DATA_CHARACTERS_MAX) : value;
+  for (const [key, value] of Object.entries(json.data).slice(0, ERROR_DATA_ENTRIES_MAX)) {
+    data[key.slice(0, 64)] = typeof value === "string" ? value.slice(0, ERROR_DATA_CHARACTERS_MAX) : value;
   }
-  const short = { code: json.code, message: json.message.slice(0, MESSAGE_CHARACTERS_MAX), data };
-  if (json.cause === undefined || depth === CAUSES_MAX) return short;
+  const short = { code: json.code, message: json.message.slice(0, ERROR_CHARACTERS_MAX), data };
+  if (json.cause === undefined || depth === ERROR_CAUSES_MAX) return short;
   return { ...short, cause: bounded(json.cause, depth + 1) };
 }

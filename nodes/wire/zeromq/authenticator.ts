@@ -10,6 +10,8 @@ import {
   CONNECTIONS_PER_KEY_MAX,
   REFUSAL_REPORTS_PER_SECOND,
   SUSPENSION_MS,
+  STALLS_MAX,
+  SUSPECTS_MAX,
 } from "../../limits.ts";
 import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 import { KEY_BYTES } from "../trust/keys.ts";
@@ -42,8 +44,6 @@ interface Suspect {
   suspendedUntil: number;
 }
 
-const STALLS_MAX = 3;
-const SUSPECTS_MAX = 4096;
 const REFUSED_KEPT = 64;
 
 export class Authenticator {

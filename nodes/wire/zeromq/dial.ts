@@ -4,7 +4,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Context, Dealer, Event } from "zeromq";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode, systemCode } from "../../errors.ts";
-import { CONNECT_TIMEOUT_MS, TICK_MS, RECONNECT_MS_MAX, RECONNECT_MS_MIN } from "../../limits.ts";
+import {
+  CONNECT_TIMEOUT_MS,
+  TICK_MS,
+  RECONNECT_MS_MAX,
+  RECONNECT_MS_MIN,
+  BROKEN_HANDSHAKES_MAX,
+} from "../../limits.ts";
 import { ClientHandshake } from "../handshake/client-handshake.ts";
 import { NONCE_BYTES } from "../handshake/messages.ts";
 import type { ServerKeys } from "../handshake/messages.ts";
@@ -37,9 +43,6 @@ export interface DialOptions {
 
 /** Contexts own threads and live until the process ends, so all dials share one. */
 let context: Context | undefined;
-
-/** Connections that end this often before they are encrypted are not worth waiting for. */
-const BROKEN_HANDSHAKES_MAX = 3;
 
 /**
  * Opens a session. Rejects with PFS_PEER_UNREACHABLE when nobody answers in time, PFS_PEER_REFUSED {reason} when the port

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Context, Router, Dealer } from "zeromq";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { WireError, WireErrorCode, systemCode } from "../../errors.ts";
-import { PORT_CHECK_TIMEOUT_MS } from "../../limits.ts";
+import { PORT_CHECK_TIMEOUT_MS, REBIND_TRIES, REBIND_MS } from "../../limits.ts";
 import { endpointPort, formatAddress, resolveEndpoint } from "../trust/address.ts";
 import type { Address, Endpoint } from "../trust/address.ts";
 import type { AllowList } from "../trust/allow-list.ts";
@@ -50,8 +50,6 @@ export interface PortOptions {
   readonly onStranger?: ((stranger: Stranger) => void) | undefined;
 }
 
-const REBIND_TRIES = 60;
-const REBIND_MS = 50;
 const SECRET_BYTES = 24;
 
 export class Port {

@@ -1,7 +1,9 @@
 /**
  * Writes to one socket what its sessions have to say: one write at a time (zeromq.js refuses a second one), the sessions in
- * turn, a turn being a quarter of a mebibyte or one message.
+ * turn, a turn being SOCKET_TURN_BYTES or one message.
  */
+import { SOCKET_RETRY_MS, SOCKET_TURN_BYTES } from "../../limits.ts";
+
 export interface Source {
   /** The parts of the next message; undefined when there is none. */
   next(): Uint8Array[] | undefined;
@@ -15,9 +17,6 @@ export interface SocketWriterOptions<S extends Source> {
   /** Called once for a source that is gone. */
   readonly onGone: (source: S) => void;
 }
-
-const TURN_BYTES = 256 * 1024;
-const RETRY_MS = 5;
 
 export class SocketWriter<S extends Source> {
   readonly #options: SocketWriterOptions<S>;
@@ -67,7 +66,7 @@ export class SocketWriter<S extends Source> {
   /** Whether the source may have more to say. */
   async #turn(source: S): Promise<boolean> {
     let bytes = 0;
-    while (bytes < TURN_BYTES) {
+    while (bytes < SOCKET_TURN_BYTES) {
       const parts = this.#blocked.get(source) ?? source.next();
       if (parts === undefined) return false;
       const result = await this.#options.write(source, parts);
@@ -91,6 +90,6 @@ export class SocketWriter<S extends Source> {
     this.#retry ??= setTimeout(() => {
       this.#retry = undefined;
       for (const blocked of this.#blocked.keys()) this.wake(blocked);
-    }, RETRY_MS);
+    }, SOCKET_RETRY_MS);
   }
 }

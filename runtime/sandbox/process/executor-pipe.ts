@@ -17,6 +17,7 @@ import {
   EXECUTOR_STDERR_BYTES,
   WALL_CEILING_MS_MIN,
   WALL_CEILING_TIMES,
+  EXECUTOR_READ_ON_MS,
 } from "../../limits.ts";
 import { MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "./protocol.ts";
 import type { Message, MessageKind } from "./protocol.ts";
@@ -78,8 +79,6 @@ interface Thread {
   readWhenLate: number | undefined;
 }
 
-/** Lets answers that have come meanwhile be read. */
-const READ_ON_MS = 25;
 /** Between two looks at a thread that is near its limit. */
 const LOOK_AGAIN_MS_MIN = 10;
 /** What V8, isolated-vm and C++ say before they abort for lack of memory. */
@@ -270,7 +269,7 @@ export class ExecutorPipe {
     const { bytesRead } = this.#pipe;
     if (thread.readWhenLate === undefined || (wallLeft > 0 && thread.readWhenLate !== bytesRead)) {
       thread.readWhenLate = bytesRead;
-      return this.#lookIn(thread, READ_ON_MS);
+      return this.#lookIn(thread, EXECUTOR_READ_ON_MS);
     }
     if (cpuLeft <= 0) this.#deadline(call, Math.round(cpuMs));
     else this.#stalled(call, Math.round(cpuMs));

@@ -14,6 +14,8 @@ import {
   PROGRAM_ARGS_BYTES_MAX,
   PROGRAM_CODE_BYTES_MAX,
   PROGRAM_LOAD_TIME_MS,
+  PROGRAM_DESCRIPTION_BYTES_MAX,
+  LOAD_ANSWER_BYTES_MAX,
 } from "../../limits.ts";
 import { SandboxErrorCode } from "../../errors.ts";
 import { invalidProgram, parseDescription } from "../../program/manifest.ts";
@@ -56,9 +58,6 @@ export interface LaneProgram {
   /** JSON text. */
   readonly args: string;
 }
-
-const DESCRIPTION_BYTES_MAX = 1024 * 1024;
-const REASON_BYTES_MAX = 64 * 1024;
 
 /** What became of a frame, and the CPU time of its thread that it took. */
 export interface RanFrame extends FrameOutcome {
@@ -148,7 +147,7 @@ export class ExecutorProcess implements AsyncDisposable {
   /** What a program's module declares. Runs nothing of it but the module itself. Rejects with PFS_PROGRAM_INVALID {reason}. */
   async inspect(code: Uint8Array): Promise<ProgramDescription> {
     checkCode(code);
-    const { message } = await this.#load(MessageKind.inspect, 0, [code], DESCRIPTION_BYTES_MAX);
+    const { message } = await this.#load(MessageKind.inspect, 0, [code], PROGRAM_DESCRIPTION_BYTES_MAX);
     const text = Buffer.from(message.body).toString();
     if (message.kind === MessageKind.invalid) throw invalidProgram(text);
     return parseDescription(text);
@@ -164,7 +163,12 @@ export class ExecutorProcess implements AsyncDisposable {
     const encoding = inputEncoding(entry, description);
     const plain = { name, entry, description, args };
     const image = encodeImage(encoding === undefined ? plain : { ...plain, encoding }, code);
-    const { message, thread, cpuMs } = await this.#load(MessageKind.load, lane, [image], REASON_BYTES_MAX);
+    const { message, thread, cpuMs } = await this.#load(
+      MessageKind.load,
+      lane,
+      [image],
+      LOAD_ANSWER_BYTES_MAX,
+    );
     if (message.kind === MessageKind.invalid) {
       this.#pipe.tell(MessageKind.unload, lane);
       throw invalidProgram(Buffer.from(message.body).toString());
@@ -174,7 +178,7 @@ export class ExecutorProcess implements AsyncDisposable {
     // The other threads follow, ahead of whatever else they are given.
     for (let other = 0; other < this.threads; other++) {
       if (other === thread) continue;
-      this.#load(MessageKind.prepare, lane, [], REASON_BYTES_MAX, other).then(
+      this.#load(MessageKind.prepare, lane, [], LOAD_ANSWER_BYTES_MAX, other).then(
         (answer) => (loaded.loadMs = Math.max(loaded.loadMs, Math.ceil(answer.cpuMs))),
         // What fails here fails again in the frame that needs it, and is told there.
         () => undefined,

@@ -7,6 +7,7 @@ import { builtUrl } from "../../built.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredFormWriter, StoredForms, WrittenChunks } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { REPAIR_WAIT_MS } from "../../limits.ts";
 import { checkBinding } from "../catalog.ts";
 import type { PendingPlaces } from "../index/reader.ts";
 import type {
@@ -22,9 +23,6 @@ export interface WriterEvents {
   readonly onCommitted: (place: number) => void;
   readonly onRepaired: (generation: number, note: string) => void;
 }
-
-/** Building the index of terabytes takes minutes; a writer that ended without an answer must not hold up its process. */
-const REPAIR_WAIT_MS = 30 * 60 * 1000;
 
 interface Call {
   readonly resolve: (value: unknown) => void;

@@ -1,6 +1,6 @@
 /** Brings a store's index and segments to one state when a writer opens it, whatever happened to the one before. */
 import { existsSync, rmSync, statSync } from "node:fs";
-import { SEGMENT_BYTES_MAX } from "../../limits.ts";
+import { SEGMENT_BYTES_MAX, UNCOMMITTED_BYTES_MAX } from "../../limits.ts";
 import type { Disk } from "../disk.ts";
 import {
   isIndexDamage,
@@ -28,9 +28,6 @@ export interface Recovered {
   /** What was found and done, for people. */
   readonly notes: readonly string[];
 }
-
-/** Records that no transaction covers are at most those of a few commits and one step of gc; more means an old index. */
-const UNCOMMITTED_BYTES_MAX = 4 * SEGMENT_BYTES_MAX;
 
 export async function recover(paths: StorePaths, seed: number, disk: Disk): Promise<Recovered> {
   const notes: string[] = [];
