@@ -27,7 +27,7 @@ export interface Work {
   readonly lone?: LonePacket;
 }
 
-export type Fault = AfterDeath & { readonly kind: "fault" } & { readonly packet: Uint8Array };
+export type EndedPacket = AfterDeath & { readonly kind: "fault" } & { readonly packet: Uint8Array };
 
 export class LaneQueue {
   readonly size: FrameSize;
@@ -77,15 +77,15 @@ export class LaneQueue {
   }
 
   /** The process died while these packets of `work` were in flight. Those that are not tried again are returned. */
-  died(frame: Uint8Array, { lone }: Work, circumstances: Circumstances): Fault[] {
+  died(frame: Uint8Array, { lone }: Work, circumstances: Circumstances): EndedPacket[] {
     this.size.reset();
-    const faults: Fault[] = [];
+    const ended: EndedPacket[] = [];
     for (const packet of packetsOf(frame)) {
       const next = afterDeath(lone ?? { packet, deaths: [] }, circumstances);
       if (next.kind === "retry") this.#suspects.push(next.lone);
-      else faults.push({ ...next, packet });
+      else ended.push({ ...next, packet });
     }
-    return faults;
+    return ended;
   }
 
   clear(): void {

@@ -3,7 +3,7 @@
  * one, so an answer that comes late can be told from one that is awaited.
  */
 export type Action =
-  /** Load the program's manifest on the executor; then `laneReady` or `laneFailed`. */
+  /** Load the program's manifest on the executor; then `laneReady` or `laneLost`. */
   | {
       readonly kind: "load";
       readonly lane: number;

@@ -17,7 +17,7 @@ import { Awaited } from "./tasks.ts";
 /** What a lane may have in flight grows by this part of what all lanes of its executor may. */
 const GROWTH_STEPS = 8;
 
-export interface JoinOptions {
+export interface JoiningExecutor {
   /** By kind of program: large packets that it works on at once. */
   readonly capacity: Readonly<Partial<Record<string, number>>>;
   readonly edition?: string;
@@ -45,7 +45,7 @@ export class Scheduler {
 
   // ── executors ──
 
-  join({ capacity, edition = "" }: JoinOptions, now: number): number {
+  join({ capacity, edition = "" }: JoiningExecutor, now: number): number {
     const state = this.#state;
     const slotsByKind = new Map<string, number>();
     for (const [kind, packets = 0] of Object.entries(capacity)) {

@@ -1,7 +1,8 @@
 /** pfs up and pfs join: this machine as a hub, or as a node of one. Both serve until a signal ends them. */
 import { Command } from "commander";
 import type { PacketfsError } from "../../packets/errors.ts";
-import type { Endpoint, GlobalOptions } from "./options.ts";
+import type { Address } from "../../nodes/wire/trust/address.ts";
+import type { GlobalOptions } from "./options.ts";
 import { example } from "./help.ts";
 import { option, parseCount, parseEndpoint, storeDirectory } from "./options.ts";
 import { printable } from "./format.ts";
@@ -15,7 +16,7 @@ interface NetworkOptions extends GlobalOptions {
 }
 
 const LOOPBACK = "127.0.0.1";
-const HUB_LISTENS: Endpoint = { host: LOOPBACK, port: 7400 };
+const HUB_LISTENS: Address = { host: LOOPBACK, port: 7400 };
 
 export function upCommand(host: Host): Command {
   const command = new Command("up")

@@ -1,6 +1,7 @@
 /** The options that every command has, and how options and their variables are declared and read. */
 import envPaths from "env-paths";
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { Address } from "../../nodes/wire/trust/address.ts";
 import { invalidName } from "../../packets/name.ts";
 import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import { parseBytes } from "./format.ts";
@@ -81,13 +82,8 @@ export function parseSize(text: string): number {
   }
 }
 
-export interface Endpoint {
-  readonly host: string;
-  readonly port: number;
-}
-
 /** HOST:PORT, [IPV6]:PORT or PORT. Throws PFS_USAGE. */
-export function parseEndpoint(text: string, defaultHost: string): Endpoint {
+export function parseEndpoint(text: string, defaultHost: string): Address {
   const match = /^(?:(?:\[([0-9a-f:.]+)\]|([^:[\]\s]+)):)?(\d{1,5})$/i.exec(text);
   const port = Number(match?.[3]);
   if (match === null || port > 65_535) {

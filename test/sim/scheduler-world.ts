@@ -1,6 +1,6 @@
 /**
  * The real scheduler among simulated executors. Everything that must hold at any moment is checked at every step; what
- * must hold in the end is in `verdict`.
+ * must hold in the end, the tests say.
  */
 import {
   EXECUTOR_SLOT_BYTES_MAX,

@@ -13,7 +13,7 @@ import { MessageKind, MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "../pr
 import type { Message } from "../process/protocol.ts";
 import type { SharedProgram, ThreadAnswer, ThreadTask } from "./executor-thread.ts";
 
-interface LoadedProgram extends SharedProgram {
+interface RegisteredProgram extends SharedProgram {
   readonly hash: string;
   lanes: number;
 }
@@ -24,8 +24,8 @@ const rssBytesMax = Number(process.argv[3]);
 const BODY_BYTES_MAX = PROGRAM_CODE_BYTES_MAX + PROGRAM_ARGS_BYTES_MAX + 4 * 1024 * 1024;
 
 const pipe = new Socket({ fd: PIPE_DESCRIPTOR, readable: true, writable: true });
-const lanes = new Map<number, LoadedProgram>();
-const programsByHash = new Map<string, LoadedProgram>();
+const lanes = new Map<number, RegisteredProgram>();
+const programsByHash = new Map<string, RegisteredProgram>();
 let lastProgram = 0;
 /** What the system calls each thread, 0 until it is ready. */
 const numbers = new Uint32Array(threads);

@@ -22,7 +22,7 @@ import { guestEdition } from "../../../runtime/sandbox/edition.ts";
 import { describeStream } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { programCode } from "../../program-code.ts";
-import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { temporaryDirectory, inOnePiece } from "../../runtime/store/store-fixture.ts";
 import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Script, ScriptedPeer } from "../scripted-peer.ts";
@@ -56,7 +56,7 @@ beforeAll(async () => {
   services = new HubServices({ machine, members, jobs });
   const writer = await machine.store.openWriter();
   const put = async (bytes: Uint8Array): Promise<{ readonly root: Uint8Array; readonly length: number }> =>
-    await ingest(writer, once(bytes));
+    await ingest(writer, inOnePiece(bytes));
   const lines = Array.from({ length: LINES }, (_, line) => `line ${line}\n`);
   input = { name: "lines", ...(await put(Buffer.from(lines.join("")))) };
   for (const source of [COUNT, BYTES]) {
@@ -69,10 +69,6 @@ afterAll(async () => {
   await machine.close();
   await directory[Symbol.asyncDispose]();
 });
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
-}
 
 const offer: ExecutorOffer = { name: "node", capacity: { js: 4 }, edition: guestEdition() };
 const takes: Script = {

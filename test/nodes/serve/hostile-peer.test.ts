@@ -17,7 +17,7 @@ import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { Jobs } from "../../../runtime/job/jobs.ts";
 import { Machine } from "../../../runtime/machine.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
-import { randomBytes, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { randomBytes, temporaryDirectory, inOnePiece } from "../../runtime/store/store-fixture.ts";
 import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 
@@ -38,7 +38,7 @@ beforeAll(async () => {
   jobs = machine.openJobs(members.executors);
   services = new HubServices({ machine, members, jobs });
   await using writer = await machine.store.openWriter();
-  ({ root } = await ingest(writer, once(file)));
+  ({ root } = await ingest(writer, inOnePiece(file)));
   await writer.bind({ name: "file", root, length: file.byteLength });
 });
 
@@ -47,10 +47,6 @@ afterAll(async () => {
   await machine.close();
   await directory[Symbol.asyncDispose]();
 });
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
-}
 
 function asClient(): Link {
   const { near, far } = memoryPair({ near: { role: "client", label: "client" }, far: { role: "hub" } });

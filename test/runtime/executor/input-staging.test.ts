@@ -15,6 +15,7 @@ import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { ZERO_REF, atsOf, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { MemoryChunks } from "./memory-chunks.ts";
+import { inOnePiece } from "../store/store-fixture.ts";
 
 const LANE_INPUT_BYTES = 8 * 1024 * 1024;
 const never = new AbortController().signal;
@@ -55,7 +56,7 @@ class Bench {
   }
 
   async put(bytes: Uint8Array): Promise<Ref> {
-    return (await ingest(this.chunks, once(bytes))).root;
+    return (await ingest(this.chunks, inOnePiece(bytes))).root;
   }
 
   stage(packets: readonly PacketFields[]): Promise<StagedFrame> {
@@ -75,10 +76,6 @@ class Bench {
       position: position!,
     };
   }
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }
 
 function bytesOf(text: string): Uint8Array {

@@ -22,6 +22,7 @@ import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
 import { programCode } from "../../program-code.ts";
+import { inOnePiece } from "../store/store-fixture.ts";
 
 export interface LocalHarnessOptions {
   readonly threads?: number;
@@ -70,7 +71,7 @@ export class LocalHarness implements ExecutorHarness {
   }
 
   async putFile(bytes: Uint8Array): Promise<Ref> {
-    return (await ingest(this.#writer, once(bytes))).root;
+    return (await ingest(this.#writer, inOnePiece(bytes))).root;
   }
 
   async putChunk(bytes: Uint8Array): Promise<Ref> {
@@ -151,8 +152,4 @@ export class LocalHarness implements ExecutorHarness {
       [Symbol.asyncDispose]: close,
     };
   }
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }

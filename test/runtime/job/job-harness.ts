@@ -20,6 +20,7 @@ import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import { programCode } from "../../program-code.ts";
+import { inOnePiece } from "../store/store-fixture.ts";
 
 const THREADS = 2;
 const LANE_INPUT_BYTES = 8 * 1024 * 1024;
@@ -73,12 +74,12 @@ export class JobHarness {
 
   async putFile(name: string, content: string | Uint8Array): Promise<JobInput> {
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
-    const { root, length } = await ingest(this.#writer, once(bytes));
+    const { root, length } = await ingest(this.#writer, inOnePiece(bytes));
     return { name, root, length };
   }
 
   async putProgram(name: string, source: string, args: unknown = null): Promise<StoredProgram> {
-    const { root } = await ingest(this.#writer, once(programCode(source)));
+    const { root } = await ingest(this.#writer, inOnePiece(programCode(source)));
     return { name, code: root, args: JSON.stringify(args) };
   }
 
@@ -125,8 +126,4 @@ export function nextEvent(wanted: (event: JobEvent) => boolean): {
 } {
   const { promise, resolve } = Promise.withResolvers<void>();
   return { onEvent: (event) => wanted(event) && resolve(), happened: promise };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }

@@ -15,6 +15,7 @@ import type { ChunkSource, StoreWriter } from "../../../runtime/contracts/chunks
 import { MemoryChunks } from "../executor/memory-chunks.ts";
 import { ScriptedExecutor } from "./scripted-executor.ts";
 import type { Script } from "./scripted-executor.ts";
+import { inOnePiece } from "../store/store-fixture.ts";
 
 const LIMITS = { timeMs: 1000, memoryBytes: 1e8, outputBytes: 1e8, logBytes: 1000 };
 
@@ -62,7 +63,7 @@ export class ScriptedWorld {
 
   async putFile(name: string, length: number): Promise<JobInput> {
     const content = new Uint8Array(length).map((_, index) => 97 + (index % 26));
-    const { root } = await ingest(this.#writer(), once(content));
+    const { root } = await ingest(this.#writer(), inOnePiece(content));
     return { name, root, length };
   }
 
@@ -134,8 +135,4 @@ export class ScriptedWorld {
 /** Lets everything happen that needs no time. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }

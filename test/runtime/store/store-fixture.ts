@@ -37,6 +37,10 @@ export function textBytes(length: number): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(text);
 }
 
+export async function* inOnePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
 export async function* inPieces(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.byteLength; at += size) yield bytes.subarray(at, at + size);
 }
