@@ -239,7 +239,8 @@ declare const $packetfs: { readonly shared: (make: () => unknown) => unknown } |
  *
  *   const WEIGHTS = shared(() => new Map(words.map((word, index) => [word, index])));
  *
- * It is for the scope of a module, and for data: a function, a promise or an instance of a class in it is a fault that says
+ * It is made while the program is loaded, by an evaluation of the module that no split uses; what `make` throws keeps the
+ * program from loading, and what it does beside making a table is seen by no split. It is for the scope of a module, and for data: a function, a promise or an instance of a class in it is a fault that says
  * where, and so is a Date, an ArrayBuffer or a DataView, which could be written to.
  */
 export function shared<Value>(make: () => Value): Shared<Value> {

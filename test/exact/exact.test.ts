@@ -177,7 +177,7 @@ const WITHOUT: Readonly<Record<string, Partial<PreludeParts>>> = {
         evaluate: () => {
           if (exports === undefined) {
             exports = {};
-            tables.begin();
+            tables.begin(true);
             factory(exports, tables.api);
             tables.end();
           }

@@ -26,8 +26,6 @@ export function makeFaults(p: Primordials, numbers: FaultNumbers, textMax: numbe
   const STACK_LINES_MAX = 8;
   const STACK_LINE_MAX = 160;
   const PROGRAM_FILE = "program.js";
-  // Programs may catch it, and must find nothing on it that others left.
-  const stop = p.freeze(new p.Error("the packet has failed"));
   let code = 0;
   let text = "";
 
@@ -88,7 +86,8 @@ export function makeFaults(p: Primordials, numbers: FaultNumbers, textMax: numbe
         code = failure;
         text = reason;
       }
-      throw stop;
+      // Programs may catch it: one of their own, on which nobody before them has left anything.
+      throw new p.Error("the packet has failed");
     },
     caught(thrown) {
       if (code !== 0) return;

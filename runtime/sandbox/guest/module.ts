@@ -2,7 +2,8 @@
  * The program's module, which is a function here: it is called once per packet, so that module scope and everything that
  * is reachable from it is fresh, and no packet finds what another left there. What its evaluations share is tables of data,
  * which each isolate makes once and nobody can write to: plain objects and arrays are frozen; a Map, a Set or a typed array
- * is reached through a view that only reads.
+ * is reached through a view that only reads. They are made while the program is loaded, by an evaluation that no packet
+ * uses: a packet in whose evaluation a table was made would see what making it did to the module's scope.
  */
 import type { PacketLog } from "./console.ts";
 import type { Freeze } from "./freeze.ts";
@@ -13,8 +14,8 @@ import type { ValueCodec } from "../../program/values.ts";
 export type ModuleFactory = (exports: { default?: unknown }, packetfs: ProgramApi) => void;
 
 export interface ProgramModule {
-  /** Evaluates it: what it exports by default. Throws what the module throws. */
-  evaluate(): unknown;
+  /** Evaluates it: what it exports by default. Throws what the module throws. Loading makes the tables. */
+  evaluate(isLoading: boolean): unknown;
 }
 
 export interface ModuleTools {
@@ -25,18 +26,18 @@ export interface ModuleTools {
 
 export function makeModule(factory: ModuleFactory, { tables, random, log }: ModuleTools): ProgramModule {
   return {
-    evaluate() {
+    evaluate(isLoading) {
       const exports: { default?: unknown } = {};
       // What a module draws while it is evaluated does not depend on the packet that it is evaluated for.
       random.fix(true);
-      tables.begin();
+      tables.begin(isLoading);
       try {
         factory(exports, tables.api);
       } finally {
-        tables.end();
         random.fix(false);
         // Each packet would say it again.
         log.begin();
+        tables.end();
       }
       return exports.default;
     },
@@ -45,7 +46,7 @@ export function makeModule(factory: ModuleFactory, { tables, random, log }: Modu
 
 /** What a bundle knows as $packetfs. */
 export interface ProgramApi {
-  /** What `make` returns, from the first time that the module was evaluated. */
+  /** What `make` returned while the program was loaded. */
   shared(make: () => unknown): unknown;
   /** The value of JSON text. */
   json(text: string): unknown;
@@ -53,8 +54,9 @@ export interface ProgramApi {
 
 export interface Tables {
   readonly api: ProgramApi;
-  /** The module is evaluated from its beginning; `end` when that is over, however. */
-  begin(): void;
+  /** The module is evaluated from its beginning, and tables are made where that loads it. */
+  begin(isLoading: boolean): void;
+  /** That is over, however. Throws what a table's making threw, though the module has caught it. */
   end(): void;
   /** The same data, unwritable. Takes data that the codec copied, or that was parsed, and nobody else refers to. */
   readOnly(value: unknown): unknown;
@@ -62,7 +64,12 @@ export interface Tables {
   targetOf(view: object): object | undefined;
 }
 
-export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
+/** `fail` ends a packet, though the program catches what is thrown. */
+export function makeTables(
+  freeze: Freeze,
+  codec: () => ValueCodec,
+  fail: (sentence: string) => never,
+): Tables {
   const { create, defineProperty, getOwnPropertyDescriptors, keys } = Object;
   const { apply, get } = Reflect;
   const { isArray } = Array;
@@ -81,7 +88,9 @@ export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
   const made: unknown[] = [];
   /** How many tables this evaluation has asked for; -1 while no module is evaluated. */
   let asked = -1;
+  let isLoading = false;
   let isMaking = false;
+  let failure: { readonly thrown: unknown } | undefined;
   let hasViews = false;
 
   function readOnly(value: unknown, path = "$"): unknown {
@@ -188,8 +197,9 @@ export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
   }
 
   /**
-   * The n-th call of an evaluation is for the n-th table: nothing that a packet reads is there while a module is evaluated,
-   * so each evaluation makes the same calls.
+   * The n-th call of an evaluation is for the n-th table. Nothing that a packet reads is there while a module is evaluated,
+   * and none of its evaluations makes tables, so each of them makes the same calls; they are those of loading, unless
+   * making a table did more than that.
    */
   function shared(make: () => unknown): unknown {
     if (typeof make !== "function") throw new Failure("shared takes a function that makes a table");
@@ -197,10 +207,17 @@ export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
     if (asked < 0)
       throw new Failure("shared is for the scope of a module: it was called after that was evaluated");
     const index = asked++;
-    if (index < made.length) return made[index];
+    if (!isLoading) {
+      return index < made.length
+        ? made[index]
+        : fail("TypeError: shared was called for a table that was not made when the program was loaded");
+    }
     isMaking = true;
     try {
       made[index] = readOnly(codec().copy(make(), "shared was given"));
+    } catch (thrown) {
+      failure ??= { thrown };
+      throw thrown;
     } finally {
       isMaking = false;
     }
@@ -211,17 +228,26 @@ export function makeTables(freeze: Freeze, codec: () => ValueCodec): Tables {
     const known = byText.get(text);
     if (known !== undefined) return known;
     const value = readOnly(parse(text));
-    byText.set(text, value);
+    // What packets import later than their module (a require within a function) is theirs alone, and goes with them.
+    if (isLoading) byText.set(text, value);
     return value;
   }
 
   return {
     api: freeze.deep({ shared, json }),
-    begin() {
+    begin(loading) {
       asked = 0;
+      isLoading = loading;
+      if (!loading) return;
+      made.length = 0;
+      byText.clear();
+      failure = undefined;
     },
     end() {
       asked = -1;
+      const wasLoading = isLoading;
+      isLoading = false;
+      if (wasLoading && failure !== undefined) throw failure.thrown;
     },
     readOnly,
     targetOf: (value) => (hasViews ? targets.get(value) : undefined),

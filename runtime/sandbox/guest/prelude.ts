@@ -90,7 +90,11 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   parts.installTextGlobals(p, codec);
   freeze.realm();
   const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
-  const tables = parts.makeTables(freeze, () => valueCodec);
+  const tables = parts.makeTables(
+    freeze,
+    () => valueCodec,
+    (sentence) => faults.fail(codes.threw, sentence),
+  );
   const loop = parts.makeFrameLoop(p, {
     codec,
     faults,
@@ -113,8 +117,8 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     throw new p.TypeError(`${name} is not a function`);
   }
 
-  function definitionOf(module: ProgramModule): Record<string, unknown> {
-    const definition = module.evaluate();
+  function definitionOf(module: ProgramModule, isLoading: boolean): Record<string, unknown> {
+    const definition = module.evaluate(isLoading);
     if (typeof definition === "object" && definition !== null) return definition as Record<string, unknown>;
     throw new p.TypeError("the module has no default export that is a program");
   }
@@ -143,7 +147,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
 
   function inspect(factory: ModuleFactory): string {
     try {
-      const definition = definitionOf(parts.makeModule(factory, { tables, random, log }));
+      const definition = definitionOf(parts.makeModule(factory, { tables, random, log }), true);
       const { combine, reduce, result } = functionsOf(definition);
       if (result !== undefined && definition["yields"] !== "groups") {
         throw new p.TypeError('result is for programs that yield "groups"');
@@ -163,8 +167,8 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   function load(factory: ModuleFactory): string {
     try {
       const module = parts.makeModule(factory, { tables, random, log });
-      const program = (): ProgramFunctions => functionsOf(definitionOf(module));
-      const { combine, reduce } = program();
+      const program = (): ProgramFunctions => functionsOf(definitionOf(module, false));
+      const { combine, reduce } = functionsOf(definitionOf(module, true));
       const combines = description.hasCombine;
       if (combines !== (combine !== undefined) || description.hasReduce !== (reduce !== undefined)) {
         throw new p.TypeError("the program is not what it was said to be: it has another combine or reduce");
