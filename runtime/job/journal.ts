@@ -2,9 +2,14 @@
  * What a job has so far: the answers of its tasks, level by level, which of them are there, and who made them. Together
  * with its plan, which follows from its input, that is all that a job would need to go on somewhere else. It is kept in
  * memory: a job ends with the process that runs it.
+ *
+ * A job of which several tasks fail ends with the fault of the first of them, by level and then by task, whichever was
+ * answered first: as its answer, its error follows from program, arguments and inputs. So a fault is held until every task
+ * before it is done, and what comes behind it is not wanted any more.
  */
 import { Flag, PACKET_BYTES } from "../../packets/layout.ts";
 import { flagsAt } from "../../packets/packet.ts";
+import type { TaskRef } from "./merge-tree.ts";
 
 /** The answers to the tasks of one level, where the batch that runs them puts them. */
 export interface Answers {
@@ -27,6 +32,7 @@ interface Level {
 
 export class Journal {
   readonly #levels: readonly Level[];
+  #fault: TaskRef | undefined;
 
   /** `counts`: tasks of each level. */
   constructor(counts: readonly number[]) {
@@ -63,6 +69,38 @@ export class Journal {
     const { done } = this.#levels[level]!;
     if (done[task] === 0) this.#levels[level]!.missing--;
     done[task] = 1;
+  }
+
+  /** The first task that is known to fail. */
+  get fault(): TaskRef | undefined {
+    return this.#fault;
+  }
+
+  /** A task that is wanted fails: it is the first from now on. */
+  hold(place: TaskRef): void {
+    this.#fault = place;
+  }
+
+  /** Whether the job's outcome may depend on the task: neither it nor one before it is known to fail. */
+  isWanted(level: number, task: number): boolean {
+    const fault = this.#fault;
+    return fault === undefined || level < fault.level || (level === fault.level && task < fault.task);
+  }
+
+  /** Whether no task that could fail before the fault that is held is open. False without one. */
+  get isFaultFinal(): boolean {
+    const fault = this.#fault;
+    if (fault === undefined) return false;
+    const isOpen = this.#levels.slice(0, fault.level).some(({ missing }) => missing > 0);
+    return !isOpen && this.#levels[fault.level]!.done.indexOf(0) === fault.task;
+  }
+
+  /** Those of the tasks `start` to `end` of a level that are not done. */
+  openTasks(level: number, start: number, end: number): number[] {
+    const { done } = this.#levels[level]!;
+    const open: number[] = [];
+    for (let task = start; task < end; task++) if (done[task] === 0) open.push(task);
+    return open;
   }
 
   /** Results are gone. Returns those of the tasks that had one. */

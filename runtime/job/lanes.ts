@@ -146,7 +146,8 @@ function isIn(batch: Batch, at: number): boolean {
   return at >= batch.base && at < batch.base + batch.count;
 }
 
-function outcomeOf(code: number): Outcome {
+/** A fault of the program or its input is final; one of where it ran may not come elsewhere. */
+export function outcomeOf(code: number): Outcome {
   const isHere =
     code === FaultCode.inputMissing ||
     code === FaultCode.internal ||

@@ -183,6 +183,8 @@ export interface JobReporterOptions {
 
 export class JobReporter implements TreeRunEvents {
   readonly #options: JobReporterOptions;
+  /** What the job ends with, unless a task before it fails too. */
+  #fault: { readonly error: Promise<JobError>; readonly reading: AbortController } | undefined;
 
   constructor(options: JobReporterOptions) {
     this.#options = options;
@@ -205,12 +207,12 @@ export class JobReporter implements TreeRunEvents {
     );
   }
 
-  /** The job's other packets are dropped at once; the error follows when its text is read. */
+  /** Its text is read at once: who has it may be gone when the fault turns out to be the first. */
   faulted(place: TaskRef, answer: Uint8Array, executor: Executor): void {
-    const { source, setTimer, spec, failure, stop } = this.#options;
-    stop();
-    const late = new AbortController();
-    const cancel = setTimer(() => late.abort(), FAULT_WAIT_MS);
+    const { source, setTimer, spec, failure } = this.#options;
+    this.#fault?.reading.abort();
+    const reading = new AbortController();
+    const cancel = setTimer(() => reading.abort(), FAULT_WAIT_MS);
     const where = {
       job: spec.id,
       task: place.task,
@@ -219,11 +221,16 @@ export class JobReporter implements TreeRunEvents {
       packet: this.#describe(place),
       ...this.#input(place),
     };
-    const signal = AbortSignal.any([late.signal, failure.signal]);
-    void faultError(source, answer, where, signal).then((error) => {
-      cancel();
-      failure.fail(error);
-    });
+    const signal = AbortSignal.any([reading.signal, failure.signal]);
+    const error = faultError(source, answer, where, signal).finally(cancel);
+    this.#fault = { error, reading };
+  }
+
+  /** The job's other packets are dropped at once; the error follows when its text is read. */
+  faultFinal(): void {
+    const { failure, stop } = this.#options;
+    stop();
+    void this.#fault?.error.then((error) => failure.fail(error));
   }
 
   givenUp(place: TaskRef): void {

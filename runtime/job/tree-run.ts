@@ -10,10 +10,12 @@ import { fromAt, opAt, writePacket } from "../../packets/packet.ts";
 import { MERGE_WRITES_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
+import { Outcome } from "../schedule/actions.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Journal } from "./journal.ts";
+import { outcomeOf } from "./lanes.ts";
 import type { MergeTree, TaskRef } from "./merge-tree.ts";
 
 export interface TreeRunEvents {
@@ -21,8 +23,10 @@ export interface TreeRunEvents {
   settled(level: number, tasks: Uint32Array, executor: Executor): void;
   /** The results of these tasks were lost and are made again. */
   reopened(level: number, tasks: readonly number[]): void;
-  /** A task has no result and never will. */
+  /** A task has no result and never will. Told again for one that comes before it. */
   faulted(place: TaskRef, answer: Uint8Array, executor: Executor): void;
+  /** The fault that was told last is what the job ends with. */
+  faultFinal(): void;
   givenUp(place: TaskRef): void;
   failed(error: unknown): void;
   logged(place: TaskRef, executor: Executor, text: string): void;
@@ -134,9 +138,11 @@ export class TreeRun {
 
   #settled(level: number, tasks: Uint32Array, executor: Executor): void {
     const { packets } = this.#journal.answersOf(level);
+    const last = this.#journal.fault;
     let count = 0;
     for (const task of tasks) {
       if (this.#isOver) return;
+      if (!this.#journal.isWanted(level, task)) continue;
       if (opAt(packets, task) === Op.FAULT) {
         this.#faulted({ level, task }, packets, executor);
         continue;
@@ -147,16 +153,36 @@ export class TreeRun {
       if (consumer >= 0) this.#unwritten.push({ level: level + 1, task: consumer });
     }
     if (count > 0) this.#events.settled(level, tasks.subarray(0, count), executor);
+    if (this.#isOver) return;
+    const { fault } = this.#journal;
+    if (fault !== undefined && fault !== last) {
+      this.#events.faulted(fault, answerTo(packets, fault.task), executor);
+      this.#withdrawBehind(fault, last);
+    }
+    if (this.#journal.isFaultFinal) return this.#events.faultFinal();
     this.#write();
     if (this.isDone) this.#wake();
   }
 
   #faulted(place: TaskRef, answers: Uint8Array, executor: Executor): void {
     const { level, task } = place;
-    const isInputOurs = level > 0 && fromAt(answers, task) === FaultCode.inputMissing;
-    if (isInputOurs && this.#remake(place)) return;
-    const start = task * PACKET_BYTES;
-    this.#events.faulted(place, answers.slice(start, start + PACKET_BYTES), executor);
+    const code = fromAt(answers, task);
+    if (level > 0 && code === FaultCode.inputMissing && this.#remake(place)) return;
+    if (outcomeOf(code) === Outcome.final) return this.#journal.hold(place);
+    // It says nothing of the program or its input: there is nothing to wait for.
+    this.#events.faulted(place, answerTo(answers, task), executor);
+    this.#events.faultFinal();
+  }
+
+  /** What comes behind the first fault need not run; `last` was the first one until now. */
+  #withdrawBehind(fault: TaskRef, last: TaskRef | undefined): void {
+    const { counts, top } = this.#tree;
+    for (let level = fault.level; level <= (last?.level ?? top); level++) {
+      const batch = this.#batches[level];
+      const start = level === fault.level ? fault.task + 1 : 0;
+      const end = level === last?.level ? last.task : counts[level]!;
+      if (batch !== undefined) this.#dispatcher.withdraw(batch, this.#journal.openTasks(level, start, end));
+    }
   }
 
   /** Makes the inputs of a task again, which turned out to be nowhere. False when that was done too often. */
@@ -184,8 +210,9 @@ export class TreeRun {
       (level, task) => this.#journal.isDone(level, task),
       (level, task) => this.#isGone(level, task),
     );
-    this.#reopen(withdraw, "withdraw");
-    this.#reopen(redo, "redo");
+    const isWanted = ({ level, task }: TaskRef): boolean => this.#journal.isWanted(level, task);
+    this.#reopen([...withdraw, ...redo.filter((place) => !isWanted(place))], "withdraw");
+    this.#reopen(redo.filter(isWanted), "redo");
   }
 
   #reopen(places: readonly TaskRef[], how: "redo" | "withdraw"): void {
@@ -207,6 +234,7 @@ export class TreeRun {
     while (this.#writing < MERGE_WRITES_MAX && !this.#isOver) {
       const place = this.#unwritten.shift();
       if (place === undefined) return;
+      if (!this.#journal.isWanted(place.level, place.task)) continue;
       this.#writing++;
       void this.#writeInput(place).finally(() => {
         this.#writing--;
@@ -223,7 +251,7 @@ export class TreeRun {
       const { root, length } = await writeKeptStream(this.#sink, results);
       const batch = this.#batches[level]!;
       // Results that were lost meanwhile bring it here again.
-      if (this.#isOver || !this.#tree.isReady(level, task)) return;
+      if (this.#isOver || !this.#tree.isReady(level, task) || !this.#journal.isWanted(level, task)) return;
       writePacket(batch.frame, task, {
         op: Op.EXEC,
         flags: Flag.STREAM,
@@ -244,4 +272,9 @@ export class TreeRun {
     this.#waiters = [];
     for (const resolve of waiters) resolve();
   }
+}
+
+/** The answer to a task, in bytes of its own. */
+function answerTo(answers: Uint8Array, task: number): Uint8Array {
+  return answers.slice(task * PACKET_BYTES, (task + 1) * PACKET_BYTES);
 }

@@ -1,8 +1,9 @@
 import { describe, test } from "vitest";
 import { refFromHex } from "../../packets/digest.ts";
-import { FaultCode } from "../../packets/faults.ts";
+import { hasCode } from "../../packets/errors.ts";
+import { FaultCode, faultErrorCode } from "../../packets/faults.ts";
 import { execute } from "../../runtime/stream/execute.ts";
-import type { JobOutcome } from "../../runtime/contracts/jobs.ts";
+import type { JobInput, JobOutcome } from "../../runtime/contracts/jobs.ts";
 import type { ScriptedExecutor, Waiting } from "../runtime/job/scripted-executor.ts";
 import { ScriptedWorld, settle } from "../runtime/job/scripted-world.ts";
 import { Random } from "./random.ts";
@@ -15,19 +16,44 @@ const STEPS_MAX = 5_000;
 
 describe("whole jobs among executors that come, go and fail, by seed", () => {
   test(`${SEEDS} seeds: the result is what it is in peace, whatever happened to it on its way`, async () => {
-    const seeds =
-      ONLY === undefined ? Array.from({ length: SEEDS }, (_, index) => index + 1) : [Number(ONLY)];
-    for (const seed of seeds) {
-      try {
-        const [peaceful, troubled] = [new Turmoil(seed, false), new Turmoil(seed, true)];
-        const expected = await peaceful.run();
-        assert((await troubled.run()) === expected, "the answer is another one than in peace");
-      } catch (error) {
-        throw new Error(`PACKETFS_SIM_SEED=${seed}: ${(error as Error).message}`, { cause: error });
-      }
-    }
+    await forEachSeed(async (seed) => {
+      const [peaceful, troubled] = [new Turmoil(seed, false), new Turmoil(seed, true)];
+      const expected = await peaceful.run();
+      assert((await troubled.run()) === expected, "the answer is another one than in peace");
+    });
+  });
+
+  test(`${SEEDS} seeds: of several tasks that fail, the same one's error ends the job as in peace`, async () => {
+    let failed = 0;
+    await forEachSeed(async (seed) => {
+      const random = new Random(seed + 1_000_000);
+      const [every, first] = [random.integer(5, 40), random.integer(0, 4)];
+      const merges = random.chance(0.5);
+      const fails: Fails = ({ entry, packet }) => {
+        return packet.at % every === first && (entry === "map" || (merges && entry === "merge"));
+      };
+      const [peaceful, troubled] = [new Turmoil(seed, false, fails), new Turmoil(seed, true, fails)];
+      const expected = await peaceful.run();
+      if (expected.startsWith("fault")) failed++;
+      assert((await troubled.run()) === expected, "the error is another one than in peace");
+    });
+    if (ONLY === undefined) assert(failed > SEEDS / 2, "too few jobs fail for this to say much");
   });
 });
+
+async function forEachSeed(run: (seed: number) => Promise<void>): Promise<void> {
+  const seeds = ONLY === undefined ? Array.from({ length: SEEDS }, (_, index) => index + 1) : [Number(ONLY)];
+  for (const seed of seeds) {
+    try {
+      await run(seed);
+    } catch (error) {
+      throw new Error(`PACKETFS_SIM_SEED=${seed}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}
+
+/** Which packets the program itself fails on, wherever they run. */
+type Fails = (waiting: Waiting) => boolean;
 
 /**
  * A job whose maps copy their range, in brackets, and whose merges put what they get in brackets: the answer shows the input
@@ -38,14 +64,16 @@ class Turmoil {
   readonly #isTroubled: boolean;
   readonly #world = new ScriptedWorld();
   readonly #executors: ScriptedExecutor[] = [];
+  readonly #fails: Fails;
   #made = 0;
 
-  constructor(seed: number, isTroubled: boolean) {
+  constructor(seed: number, isTroubled: boolean, fails: Fails = () => false) {
     this.#random = new Random(seed);
     this.#isTroubled = isTroubled;
+    this.#fails = fails;
   }
 
-  /** Resolves with the answer: the value, or the root of the file. */
+  /** Resolves with the answer: the value, or the root of the file, or what the program failed with. */
   async run(): Promise<string> {
     const random = this.#random;
     const yieldsBytes = random.chance(0.4);
@@ -74,11 +102,7 @@ class Turmoil {
         this.#mishap();
       }
     }
-    if (failure !== undefined) throw failure as Error;
-    const { file, value } = outcome!;
-    const result = yieldsBytes ? await this.#world.read(refFromHex(file!.root)!) : (value as string);
-    const content = result.replaceAll(/[()]/g, "");
-    assert(content === (await this.#world.read(input.root)), "the result is not the input");
+    const answer = outcome === undefined ? faultOf(failure) : await this.#answerOf(outcome, input);
     await this.#world.jobs.close();
     assert(this.#world.writers === 1, "a writer is left open");
     for (const { lanes } of this.#executors)
@@ -86,7 +110,14 @@ class Turmoil {
         lanes.every(({ isClosed }) => isClosed),
         "a lane is left open",
       );
-    return yieldsBytes ? file!.root : result;
+    return answer;
+  }
+
+  async #answerOf({ file, value }: JobOutcome, input: JobInput): Promise<string> {
+    const result = file === undefined ? (value as string) : await this.#world.read(refFromHex(file.root)!);
+    const content = result.replaceAll(/[()]/g, "");
+    assert(content === (await this.#world.read(input.root)), "the result is not the input");
+    return file === undefined ? result : file.root;
   }
 
   /** Somebody does a few packets; sometimes time passes. */
@@ -104,8 +135,10 @@ class Turmoil {
     else await settle();
   }
 
-  async #work(executor: ScriptedExecutor, { entry, lane, packet }: Waiting): Promise<void> {
+  async #work(executor: ScriptedExecutor, waiting: Waiting): Promise<void> {
+    const { entry, lane, packet } = waiting;
     const random = this.#random;
+    if (this.#fails(waiting)) return lane.fault(packet, FaultCode.threw, `fault of ${entry} ${packet.at}`);
     if (this.#isTroubled && random.chance(0.01)) return lane.fault(packet, FaultCode.internal, "a defect");
     try {
       const { from, length } = packet;
@@ -138,4 +171,10 @@ class Turmoil {
   #join(): void {
     this.#executors.push(this.#world.add(`n${++this.#made}`, {}, this.#random.integer(1, 8)));
   }
+}
+
+/** What the program said, without the node that it was said on. Throws whatever is no fault of the program. */
+function faultOf(error: unknown): string {
+  if (!hasCode(error, faultErrorCode(FaultCode.threw))) throw error as Error;
+  return error.message.replace(/, on node ".*"/, "");
 }

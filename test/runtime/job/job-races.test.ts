@@ -203,6 +203,120 @@ describe("executors that misbehave", () => {
   });
 });
 
+describe("several tasks fail", () => {
+  /** The packets with these `at`, which are not there any more. */
+  function take(executor: ScriptedExecutor, ...ats: number[]): Waiting[] {
+    return ats.map((at) => {
+      const index = executor.waiting.findIndex(({ packet }) => packet.at === at);
+      return executor.waiting.splice(index, 1)[0]!;
+    });
+  }
+
+  function fail({ entry, lane, packet }: Waiting, code: FaultCode = FaultCode.threw): void {
+    lane.fault(packet, code, `fault of ${entry} ${packet.at}`);
+  }
+
+  function stateOf(world: ScriptedWorld): string {
+    return world.jobs.jobs()[0]!.state;
+  }
+
+  test("the first of them is told, whichever was answered first, and what comes behind it is not run", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a", {}, 4);
+    const running = world.run({ inputs: [await world.putFile("x", 5000)], splitBytes: 1 });
+    const told = expect(running).rejects.toMatchObject({
+      message: 'fault of map 2 (bytes 2 to 3 of "x", on node "node a")',
+      data: { task: 2 },
+    });
+    await settle();
+    const sent = first.waiting.length;
+    expect(sent).toBeLessThan(5000);
+    const [zero, one, two, three, four] = take(first, 0, 1, 2, 3, 4);
+    fail(four!);
+    await settle();
+    fail(two!);
+    fail(three!);
+    zero!.lane.answer(zero!.packet, "1");
+    // What it has already may be answered as it likes.
+    for (const waiting of first.waiting.splice(0)) {
+      if (waiting.packet.at % 2 === 0) fail(waiting);
+      else waiting.lane.answer(waiting.packet, "1");
+    }
+    await world.pass(5_000);
+    expect(stateOf(world)).toBe("running");
+    expect(first.waiting).toEqual([]);
+    one!.lane.answer(one!.packet, "1");
+    await told;
+    expect(first.lanes.every(({ isClosed }) => isClosed)).toBe(true);
+  });
+
+  test("a merge's fault waits for the maps, and gives way to that of a map", async () => {
+    for (const isMapFaulty of [false, true]) {
+      const world = new ScriptedWorld();
+      const first = world.add("a", {}, 200);
+      const running = world.run({ inputs: [await world.putFile("x", 96)], splitBytes: 1 });
+      const message = isMapFaulty ? "fault of map 95 (" : "fault of merge 97 (merge of results 32 to 63";
+      const told = expect(running).rejects.toMatchObject({ message: expect.stringContaining(message) });
+      await settle();
+      const [early, late] = take(first, 0, 95);
+      first.answerAll(() => "1");
+      await settle();
+      expect(first.waiting.map(({ packet }) => packet.at)).toEqual([97]);
+      fail(take(first, 97)[0]!);
+      await settle();
+      early!.lane.answer(early!.packet, "1");
+      await settle();
+      // The merge before it may fail, too.
+      const [merge] = take(first, 96);
+      merge!.lane.answer(merge!.packet, "1");
+      await settle();
+      expect(stateOf(world)).toBe("running");
+      if (isMapFaulty) fail(late!);
+      else late!.lane.answer(late!.packet, "1");
+      await told;
+      expect(first.waiting).toEqual([]);
+    }
+  });
+
+  test("a fault that is held outlives the node that it comes from, and results lost with it", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a", {}, 200);
+    const running = world.run({ inputs: [await world.putFile("x", 64)], splitBytes: 1 });
+    const told = expect(running).rejects.toMatchObject({
+      message: expect.stringContaining("fault of merge 65"),
+    });
+    await settle();
+    const [zero] = take(first, 0);
+    first.answerAll(() => long("map"));
+    await settle();
+    fail(take(first, 65)[0]!);
+    await settle();
+    const second = world.add("b", {}, 200);
+    world.executors.remove(first);
+    await settle();
+    second.answerAll(() => "1");
+    await settle();
+    expect(zero!.entry).toBe("map");
+    expect(second.waiting.map(({ packet }) => packet.at)).toEqual([64]);
+    second.answerAll(() => "1");
+    await told;
+  });
+
+  test("one that says nothing of the program ends the job at once", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a", {}, 200);
+    const running = world.run({ inputs: [await world.putFile("x", 4)], splitBytes: 1 });
+    const told = expect(running).rejects.toMatchObject({ code: "PFS_INPUT_MISSING", data: { task: 1 } });
+    await settle();
+    fail(take(first, 2)[0]!);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      fail(take(first, 1)[0]!, FaultCode.inputMissing);
+      await settle();
+    }
+    await told;
+  });
+});
+
 describe("no executors", () => {
   test("a job waits for the first one, but not for ever", async () => {
     const world = new ScriptedWorld();
