@@ -100,6 +100,7 @@ function permissionFlags(built: string): string[] {
   const packages = [
     packageFolder(isolatedVm, "isolated-vm"),
     packageFolder(createRequire(isolatedVm).resolve("node-gyp-build"), "node-gyp-build"),
+    packageFolder(require.resolve("piscina"), "piscina"),
   ];
   const folders = [
     `${built}${sep}`,

@@ -7,12 +7,11 @@ import { processOptions, sharedOptions } from "../../../runtime/executor/shared-
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
+import { programCode } from "../../program-code.ts";
 import type { Row } from "../harness.ts";
 
 const OPTIONS = sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, 2, LANE_INPUT_BYTES));
-const CODE = new TextEncoder().encode(
-  `export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`,
-);
+const CODE = programCode(`export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`);
 const DESCRIPTION: ProgramDescription = {
   reader: { kind: "bytes" },
   yields: "bytes",

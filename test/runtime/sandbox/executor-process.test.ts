@@ -193,6 +193,9 @@ describe("walls", () => {
     await using executor = await startExecutor();
     delete process.env["PACKETFS_CANARY"];
     expect(executor.walls).toContain("no environment");
+    // A package that the process needs and may not read would take this one away, and those that build on it.
+    expect(executor.walls).toContain("permission model");
+    if (existsSync("/usr/bin/setpriv")) expect(executor.walls).toContain("no new privileges");
     if (process.platform !== "linux" || !executor.walls.includes("other user")) return;
     const status = readFileSync(`/proc/${executor.pid}/status`, "utf8");
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
