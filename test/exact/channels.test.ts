@@ -81,3 +81,78 @@ it("what ends a packet carries nothing to the next that it ends", async () => {
     expect(logs).toEqual(frame.map(() => "false"));
   }
 });
+
+describe("promises", () => {
+  /** Statements that make one whose job sees, and says by failing, how many records the packet has had. */
+  const job = "{ if (c.index === 1) throw new Error('alone'); }";
+  const WAYS: readonly (readonly [name: string, map: string, scope?: string])[] = [
+    ["then", `Promise.resolve().then(() => ${job})`],
+    ["an async function", `(async () => { await 0; ${job} })()`],
+    ["an async generator", `(async function* () { await 0; ${job} })().next()`],
+    ["a subclass", `new Later((done) => done()).then(() => ${job})`, "class Later extends Promise {}"],
+    ["what hides its name", `globalThis["Pro" + "mise"].resolve().then(() => ${job})`],
+    [
+      "its descriptor",
+      `Object.getOwnPropertyDescriptors(globalThis)["Pro" + "mise"].get().resolve().then(() => ${job})`,
+    ],
+    ["eval", "globalThis['ev' + 'al']('(as' + 'ync (c) => { aw' + `ait 0; ${JOB} })`)(c)"],
+    ["a direct eval", "eval('(as' + 'ync () => { aw' + `ait 0; ${JOB} })`)()"],
+    ["Function", "new Function('c', '(as' + 'ync () => { aw' + `ait 0; ${JOB} })()`)(c)"],
+    [
+      "a function's constructor",
+      "(() => 1).constructor('c', '(as' + 'ync () => { aw' + `ait 0; ${JOB} })()`)(c)",
+    ],
+    [
+      "a generator's constructor",
+      "Object.getPrototypeOf(function* () {}).constructor('c', '(as' + 'ync () => { aw' + `ait 0; ${JOB} })()`)(c).next()",
+    ],
+    ["a rejection", "Promise.reject(new Error('alone'))"],
+    ["import", "import('x').then(() => 1)"],
+  ];
+
+  it.each(WAYS)("made by %s are their packet's, whoever comes next", (_name, statement, scope = "") => {
+    const source = program(
+      `const JOB = ${JSON.stringify(job)}; ${scope}`,
+      `if (line[0] === "L") { ${statement}; } return line;`,
+    );
+    const answers = answersOf(source, ["L", "a", "b\nb", "L", "L\nc"]);
+    expect(answers[0]).toMatch(new RegExp(`^${FaultCode.threw}:\n.*nobody handled it: .*`));
+    expect(answers[1]).toBe('0:{"k":[""],"v":[["a"]]}\n');
+    expect(answers[3]).toBe(answers[0]);
+  });
+
+  it("find what their packet logged and drew, and their packet waits for what they log", async () => {
+    await using executor = await startExecutor();
+    const source = program(
+      "",
+      `Promise.resolve().then(() => console.log(line, Math.random(), c.index)); return 1`,
+    );
+    const lane = await loadProgram(executor, source);
+    const packets = ["a", "b", "c"].map((bytes, ref) => ({ bytes, ref }));
+    const alone: unknown[] = [];
+    for (const packet of packets) alone.push(...(await runFrame(executor, lane, [packet])));
+    expect((alone as { log: string }[]).map(({ log }) => log.split(" ")[0])).toEqual(["a", "b", "c"]);
+    expect(await runFrame(executor, lane, packets)).toEqual(alone);
+  });
+
+  it("are reached by no way but those that are watched", () => {
+    const walk = `
+      const hidden = new Set([Promise, Promise.prototype, globalThis.eval, Function]);
+      for (const make of [function* () {}, async () => 1, async function* () {}]) hidden.add(make.constructor);
+      const queue = [globalThis, c, $packetfs, (() => 1), function* () {}, [].values(), new Map().keys(), new Set().keys(),
+        ""[Symbol.iterator](), "".matchAll(/x/g), [].values().map((x) => x), Iterator.from({ next() {} }), /x/, 1n, new Date()];
+      const seen = new Set();
+      for (const object of queue) {
+        if (Object(object) !== object || seen.has(object)) continue;
+        seen.add(object);
+        queue.push(Object.getPrototypeOf(object));
+        for (const name of Reflect.ownKeys(object)) {
+          const { value, get, set } = Object.getOwnPropertyDescriptor(object, name);
+          queue.push(value, get, set);
+        }
+      }
+      const names = [...seen].filter((object) => typeof object === "function").map(({ name }) => name);
+      return [[...seen].filter((object) => hidden.has(object)).length, names.filter((name) => /async/i.test(name)), seen.size > 500]`;
+    expect(answersOf(program("", walk), ["a"])).toEqual(['0:{"k":[""],"v":[[[0,[],true]]]}\n']);
+  });
+});

@@ -186,6 +186,13 @@ const WITHOUT: Readonly<Record<string, Partial<PreludeParts>>> = {
       };
     },
   },
+  "the wait for promises": {
+    watchPromises: () => ({
+      begin: () => undefined,
+      mayBeMade: () => false,
+      expectAlways: () => undefined,
+    }),
+  },
   "the locked globals": { lockDown: () => undefined },
   "the views of shared tables": {
     makeTables: () => {

@@ -64,6 +64,11 @@ export const MEMORIES: readonly Memory[] = [
     scope: "let done = 0;",
     recall: "(Promise.resolve().then(() => { done++; }), done)",
   },
+  {
+    name: "a promise that sees how far its packet is",
+    recall:
+      '(Promise.resolve().then(() => { if (c.index === 1 && line[0] === "é") throw new Error("alone"); }), 0)',
+  },
   counts("the global object", "globalThis"),
   counts("Array.prototype", "Array.prototype"),
   counts("Object.prototype", "Object.prototype"),

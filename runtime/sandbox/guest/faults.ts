@@ -11,6 +11,8 @@ export interface Faults {
   fail(code: number, text: string): never;
   /** Takes over whatever a program threw. */
   caught(thrown: unknown): void;
+  /** The packet left a promise rejected. */
+  reject(text: string): void;
   /** Its name, message and stack lines, bounded. */
   describe(thrown: unknown): string;
 }
@@ -88,6 +90,11 @@ export function makeFaults(p: Primordials, numbers: FaultNumbers, textMax: numbe
       }
       // Programs may catch it: one of their own, on which nobody before them has left anything.
       throw new p.Error("the packet has failed");
+    },
+    reject(reason) {
+      if (code !== 0) return;
+      code = numbers.threw;
+      text = reason;
     },
     caught(thrown) {
       if (code !== 0) return;

@@ -7,6 +7,7 @@ import type { RunEntry } from "./entries.ts";
 import type { Faults } from "./faults.ts";
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
+import type { Promises } from "./promises.ts";
 import type { Randomness } from "./random.ts";
 import type { Place } from "./readers.ts";
 import type { TextCodec } from "./text-codec.ts";
@@ -18,6 +19,7 @@ export interface FrameLoopTools {
   readonly output: Output;
   readonly log: PacketLog;
   readonly random: Randomness;
+  readonly promises: Promises;
   /** FaultCode. */
   readonly threw: number;
   /** Per packet. */
@@ -43,14 +45,16 @@ export interface FrameInput {
 
 export interface FrameLoop {
   readonly place: Place;
-  /** The program yields something outside of its map: the packet fails, or whichever of the frame's it belonged to. */
+  /** The program yields something outside of its map: the packet fails. */
   readonly late: (sentence: string) => never;
-  run(input: FrameInput, runEntry: RunEntry): void;
+  /** Both: see Prelude. */
+  run(input: FrameInput, runEntry: RunEntry): boolean;
+  resume(rejection: string | undefined): boolean;
   collect(frame: number): ArrayBuffer;
 }
 
 export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop {
-  const { codec, faults, output, log, random, encoding } = tools;
+  const { codec, faults, output, log, random, promises, encoding } = tools;
   const isWide = encoding === "utf-16le" || encoding === "utf-16be";
   const META = 7;
   const NO_BYTES = new p.ArrayBuffer(0);
@@ -62,6 +66,10 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   /** The packet that runs, or would be the next to run. */
   let next = 0;
   let running = false;
+  /** The packet has run, and what its promises have still to do comes before the next begins. */
+  let pending = false;
+  let runEntry: RunEntry;
+  let words = new p.Uint32Array(0);
   let layout = new p.Float64Array(0);
   let statuses = new p.Uint8Array(0);
   let lengths = new p.Uint32Array(0);
@@ -70,9 +78,10 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   let logBytes = 0;
   let memory = NO_BYTES;
   let source = new p.Uint8Array(memory);
+  /** What came with the frame, to be let go of with it. */
+  let buffer: ArrayBuffer | undefined;
+  let hasText = false;
   let text = "";
-  /** What the program did when the frame was over already: its packets run one by one then. */
-  let lateText = "";
   // What to go back to when a packet does not finish.
   let startOutput = 0;
   let startLogs = 0;
@@ -133,13 +142,14 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     return own;
   }
 
-  function beginPacket(words: Uint32Array): void {
+  function beginPacket(): void {
     startOutput = output.length();
     startLogs = logCount;
     startLogBytes = logBytes;
     faults.clear();
     log.begin();
     random.begin(words, next * 16 + 4);
+    promises.begin();
     output.begin(tools.outputBytes);
     countedUnits = 0;
     countedBytes = 0;
@@ -173,10 +183,11 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     logBytes = startLogBytes;
   }
 
-  function run(input: FrameInput, runEntry: RunEntry): void {
+  function run(input: FrameInput, entry: RunEntry): boolean {
     const { meta, packets } = input;
     running = false;
-    lateText = "";
+    pending = false;
+    runEntry = entry;
     frame = input.frame;
     count = packets;
     next = 0;
@@ -185,18 +196,31 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     logBytes = 0;
     output.reset();
     layout = new p.Float64Array(meta, 0, packets * META);
-    const words = new p.Uint32Array(meta, packets * META * 8, packets * 16);
+    words = new p.Uint32Array(meta, packets * META * 8, packets * 16);
     statuses = new p.Uint8Array(packets);
     lengths = new p.Uint32Array(packets);
     text = input.text ?? "";
     memory = input.bytes ?? NO_BYTES;
     source = new p.Uint8Array(memory);
-    const hasText = input.text !== undefined;
-    while (next < count) {
+    buffer = input.bytes;
+    hasText = input.text !== undefined;
+    return runPackets();
+  }
+
+  function resume(rejection: string | undefined): boolean {
+    if (!pending) return false;
+    pending = false;
+    if (rejection !== undefined) faults.reject(rejection);
+    finishPacket();
+    return runPackets();
+  }
+
+  function runPackets(): boolean {
+    while (next < count && output.length() < tools.frameOutputBytes && logBytes < tools.frameLogBytes) {
       const at = next * META;
       const start = layout[at]!;
       const length = layout[at + 1]!;
-      beginPacket(words);
+      beginPacket();
       try {
         if (layout[at + 6]! >= 0) notOfItsEncoding();
         const bytes = hasText ? source : bytesOf(start, length);
@@ -206,12 +230,19 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       } catch (error) {
         faults.caught(error);
       }
+      pending = promises.mayBeMade();
+      if (pending) return true;
       finishPacket();
-      if (output.length() >= tools.frameOutputBytes || logBytes >= tools.frameLogBytes) break;
     }
+    endFrame();
+    return false;
+  }
+
+  function endFrame(): void {
     memory = NO_BYTES;
     source = new p.Uint8Array(memory);
-    if (input.bytes !== undefined) p.bufferDetach(input.bytes);
+    if (buffer !== undefined) p.bufferDetach(buffer);
+    buffer = undefined;
     garbage += text.length;
     text = "";
     if (garbage < GARBAGE_UNITS) return;
@@ -221,37 +252,12 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
 
   function collect(wanted: number): ArrayBuffer {
     if (wanted !== frame) return new p.ArrayBuffer(8);
-    if (running) {
-      undoPacket();
-    } else if (lateText !== "" && next > 0) {
-      forgetPackets();
-      if (count === 1) failOnly(lateText);
-    }
+    if (running) undoPacket();
     return pack();
   }
 
-  function failOnly(reason: string): void {
-    faults.clear();
-    try {
-      faults.fail(tools.threw, reason);
-    } catch {
-      finishPacket();
-    }
-  }
-
-  function forgetPackets(): void {
-    next = 0;
-    startOutput = 0;
-    output.cut(0);
-    logs = [];
-    logCount = 0;
-    logBytes = 0;
-  }
-
   function late(sentence: string): never {
-    if (running) return faults.fail(tools.threw, sentence);
-    lateText = sentence;
-    throw new p.TypeError(sentence);
+    return faults.fail(tools.threw, sentence);
   }
 
   /** The outcome's bytes: protocol.ts says what stands where. */
@@ -277,5 +283,5 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     return result;
   }
 
-  return { place, late, run, collect };
+  return { place, late, run, resume, collect };
 }

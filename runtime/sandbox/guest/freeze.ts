@@ -68,9 +68,14 @@ export function makeFreeze(): Freeze {
   /** Built-ins that have no name, but syntax or a method that gives them. */
   function nameless(): unknown[] {
     const functions = [function* () {}, async function () {}, async function* () {}];
+    // Behind getters: see promises.ts.
+    const constructors = [function () {}, ...functions].map(({ constructor }) => constructor);
     const { Iterator: iterators } = globalThis as unknown as { Iterator: { from(iterator: object): object } };
     return [
       ...functions,
+      ...constructors,
+      Reflect.get(globalThis, "eval"),
+      Promise,
       [][Symbol.iterator](),
       new Map()[Symbol.iterator](),
       new Set()[Symbol.iterator](),

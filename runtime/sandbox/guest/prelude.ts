@@ -13,6 +13,7 @@ import type { makeModule, makeTables, ModuleFactory, ProgramModule } from "./mod
 import type { makeOutput } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { installRandom } from "./random.ts";
+import type { watchPromises } from "./promises.ts";
 import type { makeReader } from "./readers.ts";
 import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
@@ -32,6 +33,7 @@ export interface PreludeParts {
   readonly makeFrameLoop: typeof makeFrameLoop;
   readonly installConsole: typeof installConsole;
   readonly lockDown: typeof lockDown;
+  readonly watchPromises: typeof watchPromises;
   readonly installRandom: typeof installRandom;
   readonly installTextGlobals: typeof installTextGlobals;
   readonly makeCsvParser: typeof makeCsvParser;
@@ -63,15 +65,26 @@ export interface PreludeConfig {
 export interface Prelude {
   /** What the module declares, as JSON text {reader, yields, …}, or {"reason"} why it is no program. */
   inspect(factory: ModuleFactory): string;
-  /** Takes over the program: "" when all is well, otherwise why it is no program. */
-  load(factory: ModuleFactory): string;
+  /**
+   * Takes over the program: "" when all is well, otherwise why it is no program. `mayAwait` where the syntax of its text
+   * may make promises (promises.ts).
+   */
+  load(factory: ModuleFactory, mayAwait: boolean): string;
   /**
    * Runs a frame, which has a number of its own from 1. `meta`: n × 7 float64 (start and length in the text, or else in
    * the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail, in text or bytes;
    * bytes; the file offset of the first byte that is not of the text's encoding, or -1), then n × 64 bytes of packets.
    * Either text or bytes.
+   *
+   * It returns when the frame is over, or when the jobs of a packet's promises shall run, which they do when the call has
+   * ended: whether there is more to `resume`.
    */
-  run(frame: number, packets: number, meta: ArrayBuffer, text?: string, bytes?: ArrayBuffer): void;
+  run(frame: number, packets: number, meta: ArrayBuffer, text?: string, bytes?: ArrayBuffer): boolean;
+  /**
+   * The jobs have run, and left `rejection` unhandled, if any, which is the packet's fault. Goes on, and returns as `run`
+   * does.
+   */
+  resume(rejection?: string): boolean;
   /** What the frame's packets yielded (protocol.ts). One that did not end is not among them. */
   collect(frame: number): ArrayBuffer;
 }
@@ -87,6 +100,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const log = parts.installConsole(p, { codec, faults, bytesMax: logBytes });
   const random = parts.installRandom(p);
   parts.lockDown(p);
+  const promises = parts.watchPromises(p);
   parts.installTextGlobals(p, codec);
   freeze.realm();
   const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
@@ -101,6 +115,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     output,
     log,
     random,
+    promises,
     threw: codes.threw,
     outputBytes,
     faultTextMax,
@@ -164,8 +179,9 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     }
   }
 
-  function load(factory: ModuleFactory): string {
+  function load(factory: ModuleFactory, mayAwait: boolean): string {
     try {
+      if (mayAwait) promises.expectAlways();
       const module = parts.makeModule(factory, { tables, random, log });
       const program = (): ProgramFunctions => functionsOf(definitionOf(module, false));
       const { combine, reduce } = functionsOf(definitionOf(module, true));
@@ -203,6 +219,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     inspect,
     load,
     run: (frame, packets, meta, text, bytes) => loop.run({ frame, packets, meta, text, bytes }, runEntry!),
+    resume: (rejection) => loop.resume(rejection),
     collect: (frame) => loop.collect(frame),
   };
 }

@@ -15,6 +15,7 @@ import { makePrelude } from "./prelude.ts";
 import type { PreludeParts } from "./prelude.ts";
 import { capturePrimordials } from "./primordials.ts";
 import { installRandom } from "./random.ts";
+import { watchPromises } from "./promises.ts";
 import { makeReader } from "./readers.ts";
 import { makeTextCodec } from "./text-codec.ts";
 import { installTextGlobals } from "./text-globals.ts";
@@ -33,6 +34,7 @@ export const PRELUDE_PARTS: PreludeParts = {
   makeFrameLoop,
   installConsole,
   lockDown,
+  watchPromises,
   installRandom,
   installTextGlobals,
   makeCsvParser,

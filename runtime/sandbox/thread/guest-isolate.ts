@@ -14,6 +14,7 @@ import {
 import type { TextEncoding } from "../../program/readers.ts";
 import type { ModuleFactory } from "../guest/module.ts";
 import type { Prelude, PreludeConfig } from "../guest/prelude.ts";
+import { MAY_AWAIT } from "../guest/promises.ts";
 import { preludeSource } from "../guest/source.ts";
 import type { GuestFrame } from "./frame-input.ts";
 import type { Guest } from "./guest.ts";
@@ -38,22 +39,24 @@ export class GuestIsolate implements Guest {
   readonly #prelude: ivm.Reference<Prelude>;
   readonly #factory: ivm.Reference<ModuleFactory>;
   readonly #run: Call<"run">;
+  readonly #resume: Call<"resume">;
   readonly #collect: Call<"collect">;
+  readonly #mayAwait: boolean;
   #frame = 0;
   #broken = false;
-  /** What a call that collects has thrown. */
-  #rejection: unknown;
 
   /** Throws LoadFailure. */
   constructor(image: ProgramImage, code: string, prelude: string = PRELUDE) {
     this.#image = image;
     this.encoding = image.encoding;
+    this.#mayAwait = MAY_AWAIT.test(code);
     const { memoryBytes } = image.description.limits;
     this.#isolate = new ivm.Isolate({ memoryLimit: Math.ceil(memoryBytes / MIB) });
     try {
       const context = this.#isolate.createContextSync();
       this.#prelude = bootPrelude(this.#isolate, context, image, prelude);
       this.#run = this.#prelude.getSync("run", { reference: true }) as Call<"run">;
+      this.#resume = this.#prelude.getSync("resume", { reference: true }) as Call<"resume">;
       this.#collect = this.#prelude.getSync("collect", { reference: true }) as Call<"collect">;
       this.#factory = this.#compile(context, code);
     } catch (error) {
@@ -94,30 +97,41 @@ export class GuestIsolate implements Guest {
   /** Runs a frame and returns its outcome (protocol.ts). */
   run({ packets, meta, text, bytes }: GuestFrame): Uint8Array<ArrayBuffer> {
     const frame = ++this.#frame;
-    let failure: unknown;
-    try {
-      const input = bytes === undefined ? undefined : transferred(bytes);
-      this.#run.applySync(undefined, [frame, packets, transferred(meta), text, input] as never);
-    } catch (error) {
-      failure = error;
-    }
+    const input = bytes === undefined ? undefined : transferred(bytes);
+    const args = [frame, packets, transferred(meta), text, input];
+    const failure = this.#runToEnd(args);
     const alone = packets === 1;
     if (this.#isolate.isDisposed) return alone ? this.#outOfMemory() : emptyOutcome();
     const outcome = this.#collected(frame);
-    // Whatever else a call throws is a promise that was rejected and that nobody handles. Which packet's, shows when each
-    // runs alone.
-    const rejection = failure ?? this.#rejection;
-    this.#rejection = undefined;
-    if (outcome !== undefined && rejection !== undefined && !/allocation failed/.test(messageOf(rejection))) {
-      if (!alone) return emptyOutcome();
-      if (!hasFailed(outcome)) return faultOutcome(FaultCode.threw, rejectionText(rejection));
-    }
     if (outcome !== undefined && (new Uint32Array(outcome.buffer, 0, 1)[0]! > 0 || !alone)) return outcome;
     // Nothing was handed out for the only packet: it never began.
     this.#broken = true;
     if (!alone) return emptyOutcome();
     if (this.#isolate.isDisposed || /allocation failed/.test(messageOf(failure))) return this.#outOfMemory();
     return faultOutcome(FaultCode.threw, messageOf(failure).slice(0, FAULT_TEXT_BYTES_MAX));
+  }
+
+  /**
+   * Calls into the isolate until the frame is over: the jobs of promises run when a call ends, and it throws what they left
+   * rejected, which is the fault of the packet that ran last. Returns what was thrown last, since it may be something else:
+   * then there is nothing to resume.
+   */
+  #runToEnd(args: readonly unknown[]): unknown {
+    let thrown: unknown;
+    let rejection: string | undefined;
+    let hasMore = true;
+    for (let isFirst = true; hasMore && !this.#isolate.isDisposed; isFirst = false) {
+      try {
+        hasMore = isFirst
+          ? this.#run.applySync(undefined, args as never)
+          : this.#resume.applySync(undefined, [rejection]);
+        rejection = undefined;
+      } catch (error) {
+        thrown = error;
+        rejection = rejectionText(error);
+      }
+    }
+    return thrown;
   }
 
   dispose(): void {
@@ -142,7 +156,7 @@ export class GuestIsolate implements Guest {
   #ask(name: "inspect" | "load"): string {
     try {
       const call = this.#prelude.getSync(name, { reference: true }) as Call<"inspect">;
-      return String(call.applySync(undefined, [this.#factory.derefInto()] as never));
+      return String(call.applySync(undefined, [this.#factory.derefInto(), this.#mayAwait] as never));
     } catch (error) {
       throw this.#loadFailure(error);
     }
@@ -156,17 +170,12 @@ export class GuestIsolate implements Guest {
 
   /** What the frame yielded, or undefined when the guest cannot say. */
   #collected(frame: number): Uint8Array<ArrayBuffer> | undefined {
-    // A rejected promise that nobody handles is thrown by the call after which it is found: then the next one answers.
-    for (let attempt = 0; attempt < 2 && !this.#isolate.isDisposed; attempt++) {
-      try {
-        const result: unknown = this.#collect.applySync(undefined, [frame], { result: { copy: true } });
-        if (result instanceof ArrayBuffer && result.byteLength >= 8) return new Uint8Array(result);
-        return undefined;
-      } catch (error) {
-        this.#rejection = error;
-      }
+    try {
+      const result: unknown = this.#collect.applySync(undefined, [frame], { result: { copy: true } });
+      return result instanceof ArrayBuffer && result.byteLength >= 8 ? new Uint8Array(result) : undefined;
+    } catch {
+      return undefined;
     }
-    return undefined;
   }
 
   #outOfMemory(): Uint8Array<ArrayBuffer> {
@@ -225,12 +234,6 @@ function bootPrelude(
 
 function transferred(buffer: ArrayBuffer): ivm.Copy<ArrayBuffer> {
   return new ivm.ExternalCopy(buffer, { transferOut: true }).copyInto({ transferIn: true, release: true });
-}
-
-/** Whether the only packet of an outcome is a fault already. */
-function hasFailed(outcome: Uint8Array<ArrayBuffer>): boolean {
-  const [completed, logs] = new Uint32Array(outcome.buffer, 0, 2);
-  return completed === 0 || outcome[12 + logs! * 8] !== 0;
 }
 
 /** What a program threw, with the lines of its stack that are the program's own. */
