@@ -30,7 +30,7 @@ export interface PacketFS extends AsyncDisposable {
    * type, it knows what `args` has to be and what `value` is:
    *
    *   import type longestLine from "./longest-line.ts";
-   *   const { value } = await pfs.run<typeof longestLine>({ path: "longest-line.ts" }, ["book.txt"]); // number | null
+   *   const { value } = await pfs.run<typeof longestLine>({ path: "longest-line.ts" }, ["book.txt"]); // number | null, or undefined
    */
   run<Program = unknown>(
     program: ProgramSource,

@@ -28,9 +28,10 @@
  * any size, NaN, Infinity, −0 and undefined. A promise, a function, a symbol, an instance of a class, an array with holes
  * and a cycle are faults that say where: `map returned a value that cannot be carried: $.sum is a function`. Where a value
  * is shown as JSON, what JSON lacks is an object whose "$" names it: `{"$":"number","v":"Infinity"}`,
- * `{"$":"Uint32Array","v":[0,1]}`, `{"$":"Map","v":[["a",1]]}`.
+ * `{"$":"bigint","v":"10"}`,
+ * `{"$":"Uint32Array","v":[0,1]}`, `{"$":"Uint8Array","v":"00ff"}`, `{"$":"Map","v":[["a",1]]}`.
  *
- * Everything happens at once. Programs are synchronous: what is emitted or written after `map` has returned, and a promise
+ * Everything happens at once. Programs are synchronous: what is emitted or written when no `map` runs, and a promise
  * that is rejected and nobody handles, fail their packet.
  */
 import type { ProgramLimits } from "../runtime/program/program.ts";

@@ -26,7 +26,7 @@ export interface ValueCodec {
   /** Refuses what cannot be carried at its top, without looking into it. */
   glance(value: unknown, what: string): void;
   encode(value: unknown, what: string): string;
-  /** What the text of a value is the JSON of. */
+  /** What the text of a value is the JSON of, but that bigints are decimal: for people and for other programs. */
   json(value: unknown, what: string): unknown;
   /** Throws SyntaxError or TypeError when the text is not a value's. */
   decode(text: string): unknown;
@@ -140,8 +140,11 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     return value === 0 ? "-0" : `${value}`;
   }
 
+  /** Of bigints: hexadecimal takes no more time than it has digits, decimal is what people read. */
+  let radix = 16;
+
   function bigText(value: bigint): string {
-    return apply(bigintText, value, [16]) as string;
+    return apply(bigintText, value, [radix]) as string;
   }
 
   function walk(value: unknown, depth: number): unknown {
@@ -481,7 +484,12 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     },
     json(value, what) {
       begin(what, true);
-      return walk(value, 0);
+      radix = 10;
+      try {
+        return walk(value, 0);
+      } finally {
+        radix = 16;
+      }
     },
     decode(text) {
       const value: unknown = parse(text);

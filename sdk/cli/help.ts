@@ -9,7 +9,7 @@ const TOUR: readonly Item[] = [
   ["pfs put access.log", "store a file; what is there already costs nothing"],
   ["pfs ls", "what is stored, under which name and root"],
   ["pfs packets access.log", "the instructions that the file is made of"],
-  ["pfs run grep.ts access.log", "compute on it, sandboxed, on every core"],
+  ["pfs run word-count.ts access.log", "compute on it, sandboxed, on every core"],
   ["pfs get access.log", "have it back, every byte verified"],
   ["pfs up", "make this machine a hub that others join"],
   ["pfs join TOKEN", "on another machine: lend it cores and disk"],

@@ -62,4 +62,28 @@ describe.concurrent("programs", () => {
     const unknown = await run(["run", "fails.ts", "nope"]);
     expect([unknown.status, unknown.out]).toEqual([3, ""]);
   });
+
+  it("show what JSON lacks by one rule, bigints as people write them", async () => {
+    const { cwd, run, json } = await makePlace();
+    await writeFile(
+      join(cwd, "big.ts"),
+      `import { defineProgram, lines } from "packetfs";
+       export default defineProgram({
+         input: lines(),
+         map: () => [-(10n ** 20n), Number.NaN, Uint8Array.of(0, 255), new BigInt64Array([-5n])],
+         combine: (a: unknown[]) => a,
+       });`,
+    );
+    await run(["put", "text.txt"]);
+    expect(await json(["run", "big.ts", "text.txt"])).toMatchObject([
+      {
+        value: [
+          { $: "bigint", v: "-100000000000000000000" },
+          { $: "number", v: "NaN" },
+          { $: "Uint8Array", v: "00ff" },
+          { $: "BigInt64Array", v: ["-5"] },
+        ],
+      },
+    ]);
+  });
 });
