@@ -110,10 +110,6 @@ export class CsvRows {
     return { end: at, first: NONE };
   }
 
-  static isQuoted(state: number): boolean {
-    return state === State.quoted || state === State.escaped;
-  }
-
   /** Reads a split piece by piece, from all states at once. Its first byte stands at `position`. */
   scan(position: number): CsvScanner {
     return new CsvScanner(this, position);

@@ -300,7 +300,7 @@ async function rowBehind(
     at += bytes.byteLength;
   }
   if (limit === total) return total;
-  throw tooLong(lastRow, limits, CsvRows.isQuoted(state));
+  throw rowTooLong(lastRow, limits);
 }
 
 /** Behind the first row that is neither empty nor a comment; the input's end where there is none. */
@@ -314,7 +314,7 @@ async function headerEndOf(
 ): Promise<number> {
   for (let start = rowsStart; start < total;) {
     const end = await rowBehind(rows, start, start + 1, total, read, limits);
-    if (end - start > limits.recordBytesMax) throw tooLong(start, limits);
+    if (end - start > limits.recordBytesMax) throw rowTooLong(start, limits);
     const beginning = await read(start, Math.min(end, start + 2));
     const [low, high] =
       csv.encoding === "utf-16be" ? [beginning[1], beginning[0]] : [beginning[0], beginning[1]];
@@ -349,8 +349,12 @@ function notText(reason: string): JobError {
   return new JobError(JobErrorCode.invalidRecord, reason, { at: 0 });
 }
 
-function tooLong(at: number, { recordBytesMax }: BorderLimits, isQuoted = false): JobError {
-  const hint = isQuoted ? ", and it ends in a quoted field that is not closed" : "";
+/** The guest says it in the same words: which of the two finds it depends on where the splits end. */
+function rowTooLong(at: number, limits: BorderLimits): JobError {
+  return tooLong(at, limits, " (is a quoted field not closed?)");
+}
+
+function tooLong(at: number, { recordBytesMax }: BorderLimits, hint = ""): JobError {
   return new JobError(
     JobErrorCode.invalidRecord,
     `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes${hint}`,

@@ -119,7 +119,11 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
       // Escapes are looked for one by one, quotes at once.
       if (escapeUnit === quoteUnit) at = search(quote, at);
       while (at < end && p.charCodeAt(text, at) !== quoteUnit && p.charCodeAt(text, at) !== escapeUnit) at++;
-      if (at >= end) bad("a quoted field has no closing quote");
+      if (at >= end) {
+        place.endOfText();
+        checkLength(rowStart, end);
+        bad("a quoted field has no closing quote");
+      }
       const next = at + 1 < end ? p.charCodeAt(text, at + 1) : -1;
       if (p.charCodeAt(text, at) === escapeUnit && (next === quoteUnit || next === escapeUnit)) {
         value += p.slice(text, from, at);
@@ -253,7 +257,9 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
     if ((to - from) * 3 <= recordBytesMax) return;
     const bytes = place.bytesBetween(from - inputStart, to - inputStart);
     if (bytes > recordBytesMax)
-      bad(`a record of ${bytes} bytes has more than RECORD_BYTES_MAX = ${recordBytesMax}`);
+      bad(
+        `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes (is a quoted field not closed?)`,
+      );
   }
 
   return function parseCsv(input, visit) {
@@ -284,6 +290,7 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
       } else {
         fields = slowRow();
       }
+      if (at >= end) place.endOfText();
       passLineEnd();
       checkLength(rowStart, at);
       if (fields === undefined) continue;

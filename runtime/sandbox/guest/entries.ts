@@ -117,6 +117,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
     state = program.init === undefined ? undefined : program.init(args);
     if (p.isPromise(state)) throw new p.TypeError("init returned a promise, but programs are synchronous");
     read(input, visit);
+    place.endOfText();
     place.move(-1);
     state = undefined;
     if (yields !== "bytes") values.partial();
@@ -125,6 +126,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
   /** Partial results are JSON lines; bytes have no other partial result than themselves. */
   function gather({ text, start, end }: PacketInput): void {
     begin();
+    place.endOfText();
     for (let at = start; at < end;) {
       const found = p.indexOf(text, "\n", at);
       const stop = found < 0 || found > end ? end : found;

@@ -88,6 +88,8 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   let startLogBytes = 0;
   // Where the record is. UTF-8 that is not ASCII is measured from the record that was last asked for.
   let position = 0;
+  /** Whether the packet failed where its text ends. */
+  let endsWrong = false;
   let countedUnits = 0;
   let countedBytes = 0;
 
@@ -118,20 +120,22 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       const start = layout[at]!;
       return codec.encodedLength(p.slice(text, start + from, start + to));
     },
+    endOfText() {
+      if (layout[next * META + 6]! < 0) return;
+      endsWrong = true;
+      faults.fail(
+        tools.badRecord,
+        isWide
+          ? "the text ends in the middle of a character"
+          : "the bytes are not UTF-8: name their encoding, or read them as bytes",
+      );
+    },
   };
 
   /** The line before a fault's text (FrameOutcome): where it happened. */
   function faultPlace(): string {
-    const wrongAt = layout[next * META + 6]!;
-    const at = wrongAt >= 0 ? wrongAt : place.offset();
+    const at = endsWrong ? layout[next * META + 6]! : place.offset();
     return at < 0 ? "\n" : `${at}\n`;
-  }
-
-  function notOfItsEncoding(): never {
-    const what = isWide
-      ? "the text ends in the middle of a character"
-      : "the bytes are not UTF-8: name their encoding, or read them as bytes";
-    return faults.fail(tools.badRecord, what);
   }
 
   function bytesOf(start: number, length: number): Uint8Array<ArrayBuffer> {
@@ -154,6 +158,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     countedUnits = 0;
     countedBytes = 0;
     position = -1;
+    endsWrong = false;
     running = true;
   }
 
@@ -222,7 +227,6 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       const length = layout[at + 1]!;
       beginPacket();
       try {
-        if (layout[at + 6]! >= 0) notOfItsEncoding();
         const bytes = hasText ? source : bytesOf(start, length);
         const end = start + length;
         const prefixBytes = layout[at + 3]!;

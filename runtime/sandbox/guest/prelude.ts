@@ -73,7 +73,7 @@ export interface Prelude {
   /**
    * Runs a frame, which has a number of its own from 1. `meta`: n × 7 float64 (start and length in the text, or else in
    * the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail, in text or bytes;
-   * bytes; the file offset of the first byte that is not of the text's encoding, or -1), then n × 64 bytes of packets.
+   * bytes; the file offset of the first byte that is not of the encoding, where the text ends, or -1), then n × 64 bytes of packets.
    * Either text or bytes.
    *
    * It returns when the frame is over, or when the jobs of a packet's promises shall run, which they do when the call has

@@ -31,6 +31,11 @@ export interface Place {
   offset(): number;
   /** The bytes that units `from` to `to` of the packet's text were made of; bytes of bytes. */
   bytesBetween(from: number, to: number): number;
+  /**
+   * To be called when all records are visited, and for one that reaches beyond its packet's text: fails the packet where
+   * bytes follow that are not of its encoding. Records that end before those come first, whatever split they are in.
+   */
+  endOfText(): void;
 }
 
 /**
@@ -67,7 +72,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
     if ((to - from) * 3 <= recordBytesMax) return;
     const bytes = place.bytesBetween(from, to);
     if (bytes <= recordBytesMax) return;
-    bad(from, `a record of ${bytes} bytes has more than RECORD_BYTES_MAX = ${recordBytesMax}`);
+    bad(from, `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes`);
   }
 
   /** Lines without their ends. A CR belongs to the end only in front of an LF. */
@@ -77,6 +82,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       const whole = found >= 0 && found < end;
       let stop = whole ? found : end;
       const next = whole ? stop + 1 : end;
+      if (!whole) place.endOfText();
       if (whole && stop > at && p.charCodeAt(text, stop - 1) === CR) stop--;
       limit(at - start, next - start);
       visit(p.slice(text, at, stop), at - start, stop - at);
@@ -196,7 +202,10 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       const end = textEnd - tail;
       for (let at = start; at < end;) {
         let found = p.indexOf(text, separator, at);
-        if (found < 0 || found + length > end) found = end;
+        if (found < 0 || found + length > end) {
+          found = end;
+          place.endOfText();
+        }
         let next = found < end ? found + length : end;
         for (let last = found; overlapsItself && last < end;) {
           last = p.indexOf(text, separator, last + 1);
@@ -206,6 +215,8 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
         limit(at - start, next - start);
         if (overlapBytes > 0) {
           let stop = start + overlapped(next - start, textEnd - start, overlapBytes);
+          if (stop === textEnd && place.bytesBetween(next - start, stop - start) < overlapBytes)
+            place.endOfText();
           // Not between the two units of a character.
           if (isUtf8 && stop > next && (p.charCodeAt(text, stop - 1) & 0xfc00) === 0xd800) stop--;
           visit(p.slice(text, at, stop), at - start, next - at);

@@ -1,7 +1,7 @@
 /**
  * Reads a frame's input out of the shared memory and gives it the form that the guest takes: text where the reader reads
  * text, because the host decodes many times faster than an isolate could, bytes otherwise. Text is never altered on the
- * way: a packet whose bytes are not of its encoding is not run.
+ * way: a packet whose bytes are not of its encoding has the text before the first that is not, and fails where that ends.
  */
 import { isAscii, isUtf8 } from "node:buffer";
 import { readSync } from "node:fs";
@@ -114,25 +114,22 @@ function decodeParts(
     const whole = input.subarray(start, start + layout[at + 1]!);
     const cutOff = tailBytes === 0 ? 0 : cutOffBytes(whole, encoding);
     const bytes = whole.subarray(0, whole.byteLength - Math.min(cutOff, tailBytes));
-    const own = bytes.subarray(0, whole.byteLength - tailBytes);
     const wrong =
       encoding === "utf-8" ? invalidUtf8At(bytes) : bytes.byteLength % 2 === 1 ? bytes.byteLength - 1 : -1;
-    layout[at] = text.length;
-    layout[at + 5] = bytes.byteLength;
+    const valid = wrong < 0 ? bytes : bytes.subarray(0, wrong);
+    const own = valid.subarray(0, whole.byteLength - tailBytes);
     if (wrong >= 0) {
       const prefixBytes = layout[at + 3]!;
       // What stands in a prefix stands at the beginning of the file.
       layout[at + 6] = wrong < prefixBytes ? wrong : layout[at + 2]! + wrong - prefixBytes;
-      layout[at + 1] = 0;
-      layout[at + 4] = 0;
-    } else {
-      const ownText = decode(own, encoding);
-      const tailText = decode(bytes.subarray(own.byteLength), encoding);
-      layout[at + 1] = ownText.length + tailText.length;
-      layout[at + 4] = tailText.length;
-      text += ownText + tailText;
     }
-    text += gap;
+    const ownText = decode(own, encoding);
+    const tailText = decode(valid.subarray(own.byteLength), encoding);
+    layout[at] = text.length;
+    layout[at + 1] = ownText.length + tailText.length;
+    layout[at + 4] = tailText.length;
+    layout[at + 5] = valid.byteLength;
+    text += ownText + tailText + gap;
   }
   return text;
 }

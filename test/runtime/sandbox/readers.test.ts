@@ -65,12 +65,12 @@ describe("lines", () => {
     [[0xf0, 0x9f, 0x0a], 0],
     [[0x41, 0xed, 0xa0, 0x80, 0x0a], 1],
     [[0xc3, 0xa4, 0xc0, 0x80], 2],
-    [[0xe2, 0x82, 0xac, 0x0a, 0xe2, 0x82], 4],
+    [[0xe2, 0x82, 0xac, 0x0a, 0xe2, 0x82], 4, '["€",100,0]'],
     [[...Buffer.from("ü€😀".repeat(5000)), 0x80, ...Buffer.from("ü".repeat(9000))], 45_000],
     [[...Buffer.alloc(70_000, 0x80)], 0],
-  ])("names the byte that is not UTF-8 and runs nothing: %#", async (bytes, at) => {
+  ])("names the byte that is not UTF-8 and runs what ends before it: %#", async (bytes, at, log?: string) => {
     const result = await runOnce(executor, shows(lines), { bytes: Uint8Array.from(bytes), place: 100 });
-    expect(result).toMatchObject({ status: FaultCode.badRecord, at: 100 + at, log: undefined });
+    expect(result).toMatchObject({ status: FaultCode.badRecord, at: 100 + at, log });
     expect(result.text).toContain("not UTF-8");
     // A replacement character that stands in the file is a character like any other.
     expect(await records(lines, "\ufffd")).toEqual([["\ufffd", 0, 0]]);
