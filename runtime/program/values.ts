@@ -23,8 +23,8 @@
 export interface ValueCodec {
   /** A copy that nothing else refers to: what decoding the value's text would give. `what` says what yielded it. */
   copy(value: unknown, what: string): unknown;
-  /** Refuses what cannot be carried at its top, without looking into it. */
-  glance(value: unknown, what: string): void;
+  /** How large the last copy was: its values at any depth, and eight bytes as one. */
+  nodes(): number;
   encode(value: unknown, what: string): string;
   /** What the text of a value is the JSON of, but that bigints are decimal: for people and for other programs. */
   json(value: unknown, what: string): unknown;
@@ -113,6 +113,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
 
   // One walk at a time, and none calls the program but through what the program itself put into a value.
   let textual = false;
+  let nodes = 0;
   let source = "";
   const path: (string | number)[] = [];
   const ancestors: object[] = [];
@@ -188,6 +189,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     let isTag = prototype === null;
     // No prototype has names that can be enumerated: these are the object's own.
     for (const key in value) {
+      nodes++;
       if (key === "$") isTag = true;
       let child = (value as Record<string, unknown>)[key];
       const isPlain =
@@ -214,6 +216,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
 
   function walkArray(value: readonly unknown[], depth: number): unknown[] {
     const { length } = value;
+    nodes += length;
     const copy: unknown[] = [];
     for (let index = 0; index < length; index++) {
       const child = value[index];
@@ -260,6 +263,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     let index = 0;
     apply(mapForEach, map, [
       (value: unknown, key: unknown): void => {
+        nodes += 2;
         path[depth] = index;
         path[depth + 1] = 0;
         ancestors[depth + 1] = map;
@@ -276,6 +280,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     let index = 0;
     apply(setForEach, set, [
       (value: unknown): void => {
+        nodes++;
         path[depth] = index;
         values[index++] = walk(value, depth + 1);
       },
@@ -297,7 +302,9 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
 
   function walkBytes(tag: string, bytes: Uint8Array): unknown {
     if (textual) return tagged(tag, hexOf(bytes));
-    const copy = new Bytes(apply(typedLength, bytes, []) as number);
+    const length = apply(typedLength, bytes, []) as number;
+    nodes += length >>> 3;
+    const copy = new Bytes(length);
     apply(bytesSet, copy, [bytes]);
     return ofBytes(tag, copy);
   }
@@ -312,6 +319,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     if (kind === "Uint8Array") return walkBytes(kind, array as Uint8Array);
     const { make, isBig } = typedGet(kind)!;
     const length = apply(typedLength, array, []) as number;
+    nodes += length;
     const copy = textual ? ([] as unknown[]) : new make(length);
     for (let index = 0; index < length; index++) {
       const element = array[index];
@@ -463,20 +471,17 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   function begin(what: string, isText: boolean): void {
     source = what;
     textual = isText;
+    nodes = 1;
   }
 
   return {
     copy(value, what) {
+      nodes = 1;
       if (typeof value === "number" || typeof value === "string") return value;
       begin(what, false);
       return walk(value, 0);
     },
-    glance(value, what) {
-      if (typeof value === "number" || typeof value === "string") return;
-      source = what;
-      if (typeof value === "function" || typeof value === "symbol") refuse(0, `is a ${typeof value}`);
-      if (typeof value === "object" && value !== null && isPromise(value)) refuseInstance(value, 0);
-    },
+    nodes: () => nodes,
     encode(value, what) {
       if (typeof value === "number" && !isOdd(value)) return `${value}`;
       begin(what, true);

@@ -156,3 +156,39 @@ describe("promises", () => {
     expect(answersOf(program("", walk), ["a"])).toEqual(['0:{"k":[""],"v":[[[0,[],true]]]}\n']);
   });
 });
+
+describe("what combine changes in place", () => {
+  const fold = (change: string): string =>
+    program(
+      "",
+      "return Number(line)",
+      `combine(a, b) { a = typeof a === "number" ? { n: a, f: 0 } : a; ${change} return a; },`,
+    );
+
+  it("is looked through each time where it is small, at any depth", () => {
+    const source = fold("a.n += b; a.deep = { f: a.n % 8 === 0 ? 0 : () => 1 };");
+    const [answer] = answersOf(source, ["1\n1\n1\n1\n1\n1\n1\n1", "1"]);
+    expect(answer).toMatch("combine returned a value that cannot be carried: $.deep.f is a function");
+  });
+
+  it("is looked through now and then where it is large, which takes no longer than to fold it", () => {
+    const append = fold("a.list ??= []; a.list.push(b);");
+    const spoiled = fold(
+      "a.list ??= []; a.list.push(a.list.length === 1000 ? () => 1 : b); if (a.list.length > 3000) a.list[1000] = 0;",
+    );
+    const lines = "1\n".repeat(4000);
+    const [good, bad] = [append, spoiled].map((source) => answersOf(source, [lines])[0]);
+    expect(good).toMatch(/^0:/);
+    expect(bad).toMatch("$.list[1000] is a function");
+    const cpuOf = (count: number): number => {
+      const guest = openProgram(append, "map", null);
+      const before = process.cpuUsage().user;
+      inputs.run(guest, [{ entry: "map", input: "1\n".repeat(count), ref: 0 }]);
+      guest.dispose();
+      return process.cpuUsage().user - before;
+    };
+    cpuOf(10_000);
+    // Sixteen times as many would take 256 times as long.
+    expect(cpuOf(320_000) / cpuOf(20_000)).toBeLessThan(64);
+  });
+});

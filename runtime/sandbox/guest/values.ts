@@ -24,6 +24,13 @@ export interface TopGroups {
   readonly by: ((value: unknown, key: string) => unknown) | undefined;
 }
 
+/** What there is for a key. */
+interface Cell {
+  value: unknown;
+  /** How often combine may still change it in place before it is looked through again. */
+  unchecked: number;
+}
+
 export interface Values {
   /** A packet begins, with a program of its own. */
   begin(program: ProgramFunctions): void;
@@ -50,39 +57,44 @@ export interface ValuesTools {
 export function makeValues(p: Primordials, tools: ValuesTools): Values {
   const { faults, output, codec, combines, badRecord } = tools;
   const LINE_UNITS = 65536;
+  const NODES_SMALL = 64;
   const COMBINED = "combine returned";
   const REDUCED = "reduce returned";
   let program: ProgramFunctions;
   /** One lookup finds what there is and changes it. */
-  let byKey = new p.Map<string, { value: unknown }>();
+  let byKey = new p.Map<string, Cell>();
   /** The key "" apart, since programs that yield one value use no other. */
-  let has = false;
-  let single: unknown;
+  let single: Cell | undefined;
 
   /** A first value as it is kept: a copy where it will be folded, otherwise text, joined by commas. */
-  function first(value: unknown, what: string): unknown {
-    return combines ? codec.copy(value, what) : codec.encode(value, what);
+  function first(value: unknown, what: string): Cell {
+    return { value: combines ? codec.copy(value, what) : codec.encode(value, what), unchecked: 0 };
   }
 
-  function joined(before: unknown, value: unknown, what: string): unknown {
-    if (!combines) return (before as string) + "," + codec.encode(value, what);
+  function join(cell: Cell, value: unknown, what: string): void {
+    const { value: before } = cell;
+    if (!combines) {
+      cell.value = (before as string) + "," + codec.encode(value, what);
+      return;
+    }
     const folded = program.combine!(before, codec.copy(value, what));
     if (folded === undefined) throw new p.TypeError("combine returned undefined");
-    // What was folded in place is looked through at the packet's end: each time would take as long as all that was folded.
-    if (folded !== before) return codec.copy(folded, COMBINED);
-    codec.glance(folded, COMBINED);
-    return folded;
+    // What is large and folded in place is looked through once for as many times as it has parts, and at the packet's end:
+    // each time would take as long as all that was folded.
+    if (folded === before && cell.unchecked > 0) {
+      cell.unchecked--;
+      return;
+    }
+    cell.value = codec.copy(folded, COMBINED);
+    const nodes = codec.nodes();
+    cell.unchecked = nodes > NODES_SMALL ? nodes : 0;
   }
 
   function add(key: string, value: unknown, what: string): void {
-    if (key === "") {
-      single = has ? joined(single, value, what) : first(value, what);
-      has = true;
-      return;
-    }
-    const cell = p.mapGet(byKey, key);
-    if (cell === undefined) p.mapSet(byKey, key, { value: first(value, what) });
-    else cell.value = joined(cell.value, value, what);
+    const cell = key === "" ? single : p.mapGet(byKey, key);
+    if (cell !== undefined) join(cell, value, what);
+    else if (key === "") single = first(value, what);
+    else p.mapSet(byKey, key, first(value, what));
   }
 
   function valueText(value: unknown): string {
@@ -104,7 +116,7 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
       values += comma + valueText(value);
       if (keys.length + values.length > LINE_UNITS) flush();
     };
-    if (has) write(single, "");
+    if (single !== undefined) write(single.value, "");
     p.mapForEach(byKey, (cell, key) => write(cell.value, key));
     flush();
   }
@@ -149,11 +161,11 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
 
   function valueResult(args: unknown): string {
     if (combines) {
-      if (!has) return "null";
-      if (program.reduce === undefined) return valueText(single);
-      return codec.encode(program.reduce(decoded(single), args), REDUCED);
+      if (single === undefined) return "null";
+      if (program.reduce === undefined) return valueText(single.value);
+      return codec.encode(program.reduce(decoded(single.value), args), REDUCED);
     }
-    const list = has ? single : "";
+    const list = single === undefined ? "" : single.value;
     if (program.reduce === undefined) return valueText(list);
     return codec.encode(program.reduce(listOf(list), args), REDUCED);
   }
@@ -197,12 +209,12 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
   function groupsResult(args: unknown): void {
     const keys: string[] = [];
     let count = 0;
-    if (has) keys[count++] = "";
+    if (single !== undefined) keys[count++] = "";
     p.mapForEach(byKey, (_cell, key) => (keys[count++] = key));
     p.sort(keys);
     const texts = new p.Map<string, string>();
     const textOf = (key: string): string =>
-      groupText(key, key === "" ? single : p.mapGet(byKey, key)!.value, args);
+      groupText(key, (key === "" ? single : p.mapGet(byKey, key))!.value, args);
     const { result: top } = program;
     let shown = keys;
     if (top !== undefined) {
@@ -222,7 +234,6 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     begin(fresh) {
       program = fresh;
       if (p.mapSize(byKey) > 0) byKey = new p.Map();
-      has = false;
       single = undefined;
     },
     add,
