@@ -4,7 +4,8 @@
  *
  * Carried: null, undefined, booleans, strings, numbers, bigints, Date, ArrayBuffer, DataView, typed arrays, Map, Set,
  * arrays by their elements and plain objects by their own enumerable string keys, all in copies. Refused: functions,
- * symbols, promises, other class instances, arrays with holes, cycles.
+ * symbols, promises, other class instances, arrays with holes, cycles, and what a copy would be without: symbols as keys,
+ * properties of plain objects that are not enumerable, properties of arrays that are no elements.
  *
  * The text of a value is JSON where JSON can say it. Everything else is an object whose "$" names what it is and whose "v"
  * says the value:
@@ -37,6 +38,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   const DEPTH_MAX = 256;
   const HEX_BLOCK = 4096;
   const { getPrototypeOf, getOwnPropertyDescriptor, keys, hasOwn, defineProperty } = Object;
+  const { getOwnPropertyNames, getOwnPropertySymbols, values: valuesOf } = Object;
   const { isArray } = Array;
   const { parse, stringify } = JSON;
   const { apply } = Reflect;
@@ -71,6 +73,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   const setSize = getterOf(setPrototype, "size");
   const getTime = methodOf(datePrototype, "getTime");
   const toISOString = methodOf(datePrototype, "toISOString");
+  const isEnumerable = methodOf(objectPrototype, "propertyIsEnumerable");
   const mapForEach = methodOf(mapPrototype, "forEach");
   const setForEach = methodOf(setPrototype, "forEach");
   const bytesSet = methodOf(typedPrototype, "set");
@@ -187,9 +190,10 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
   function walkPlain(value: object, prototype: object | null, depth: number): object {
     const copy = (prototype === null ? { __proto__: null } : {}) as Record<string, unknown>;
     let isTag = prototype === null;
+    let count = 0;
     // No prototype has names that can be enumerated: these are the object's own.
     for (const key in value) {
-      nodes++;
+      count++;
       if (key === "$") isTag = true;
       let child = (value as Record<string, unknown>)[key];
       const isPlain =
@@ -203,6 +207,10 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
       if (key === "__proto__") define(copy, key, child);
       else copy[key] = child;
     }
+    nodes += count;
+    // Both are much faster than to look at each property.
+    if (getOwnPropertyNames(value).length !== count) refuseHidden(value, depth);
+    if (getOwnPropertySymbols(value).length > 0) refuse(depth, "has a symbol as a key");
     if (!textual || !isTag) return copy;
     const names = keys(copy);
     const entries: unknown[] = [];
@@ -225,7 +233,26 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
       path[depth] = index;
       copy[index] = walk(child, depth + 1);
     }
+    // There are no holes: more values are of other properties. Elements are not made names of for this.
+    if (valuesOf(value).length !== length) refuseNamed(value, depth);
     return copy;
+  }
+
+  function refuseHidden(value: object, depth: number): never {
+    if (hasOwn(value, "callee")) refuse(depth, "is an arguments object: copy it with [...arguments]");
+    const hidden = getOwnPropertyNames(value).find((name) => !apply(isEnumerable, value, [name]));
+    return refuse(depth, `has a property ${stringify(hidden ?? "")} that is not enumerable`);
+  }
+
+  function refuseNamed(value: readonly unknown[], depth: number): never {
+    if (hasOwn(value, "index") && hasOwn(value, "input")) {
+      refuse(
+        depth,
+        "is what a regular expression matched, which has more than elements: copy it with [...match]",
+      );
+    }
+    const named = keys(value).at(value.length);
+    return refuse(depth, `is an array with a property ${stringify(named ?? "")} beside its elements`);
   }
 
   function walkBuiltIn(value: object, depth: number): unknown {

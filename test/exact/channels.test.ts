@@ -192,3 +192,21 @@ describe("what combine changes in place", () => {
     expect(cpuOf(320_000) / cpuOf(20_000)).toBeLessThan(64);
   });
 });
+
+describe("what a copy would be without", () => {
+  it.each([
+    ["{ a: [{ [Symbol('s')]: 1 }] }", "$.a[0] has a symbol as a key"],
+    [
+      "{ a: Object.defineProperty({ b: 1 }, 'c', { value: 1 }) }",
+      '$.a has a property "c" that is not enumerable',
+    ],
+    ["[Object.assign([1, 2], { total: 3 })]", '$[0] is an array with a property "total" beside its elements'],
+    ["{ m: /(?<x>l)(.)?/.exec('line') }", "copy it with [...match]"],
+    ["(function () { return [arguments]; })(1)", "$[0] is an arguments object: copy it with [...arguments]"],
+  ])("is refused: %s", (expression, reason) => {
+    for (const rest of ["", "combine: (a) => a,"]) {
+      const [answer] = answersOf(program("", `return ${expression}`, rest), ["a"]);
+      expect(answer).toMatch(reason);
+    }
+  });
+});
