@@ -32,8 +32,14 @@
  * `{"$":"bigint","v":"10"}`,
  * `{"$":"Uint32Array","v":[0,1]}`, `{"$":"Uint8Array","v":"00ff"}`, `{"$":"Map","v":[["a",1]]}`.
  *
+ * Three things are the machine's, and no program shall let its answer depend on them. How deep calls may go before a
+ * RangeError follows from how V8 compiled them: do not catch that error. The bits of a NaN do too: do not read them by way of a
+ * DataView or another view of a Float64Array (as a value, NaN is one). And how much memory is left: a buffer that cannot be
+ * allocated fails the packet as PFS_PROGRAM_MEMORY_LIMIT, though the program catches the error.
+ *
  * Everything happens at once. Programs are synchronous: what is emitted or written when no `map` runs, and a promise
- * that is rejected and nobody handles, fail their packet.
+ * that is rejected and nobody handles, fail their packet. What a promise of a packet has still to do is done before the next
+ * packet begins.
  */
 import type { ProgramLimits } from "../runtime/program/program.ts";
 import type { ColumnType, RaggedRows, ReaderSpec, TextEncoding } from "../runtime/program/readers.ts";
@@ -242,8 +248,9 @@ declare const $packetfs: { readonly shared: (make: () => unknown) => unknown } |
  *   const WEIGHTS = shared(() => new Map(words.map((word, index) => [word, index])));
  *
  * It is made while the program is loaded, by an evaluation of the module that no split uses; what `make` throws keeps the
- * program from loading, and what it does beside making a table is seen by no split. It is for the scope of a module, and for data: a function, a promise or an instance of a class in it is a fault that says
- * where, and so is a Date, an ArrayBuffer or a DataView, which could be written to.
+ * program from loading, and what it does beside making a table is seen by no split. It is for the scope of a module, and for
+ * data: a function, a promise or an instance of a class in it is a fault that says where, and so is a Date, an ArrayBuffer or
+ * a DataView, which could be written to.
  */
 export function shared<Value>(make: () => Value): Shared<Value> {
   return (typeof $packetfs === "undefined" ? make() : $packetfs.shared(make)) as Shared<Value>;

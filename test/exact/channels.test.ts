@@ -210,3 +210,25 @@ describe("what a copy would be without", () => {
     }
   });
 });
+
+it("a program that catches that there is no memory does not go on from it", { timeout: 60_000 }, () => {
+  for (const make of [
+    "new ArrayBuffer(3e8)",
+    "new Uint8Array(3e8)",
+    "new Float64Array(4e7)",
+    "Uint8Array.from({ length: 3e8 })",
+    "new (class Mine extends Uint32Array {})(1e8)",
+    "new DataView(new ArrayBuffer(3e8))",
+    "new Uint8Array(1).constructor.from(new Uint8Array(3e8))",
+    "(() => { const one = new Uint8Array(9e7); return [one, one.slice(), one.map((x) => x), one.toReversed()]; })()",
+  ]) {
+    const source = program("", `try { return ${make}.length; } catch (error) { return "caught"; }`);
+    const guest = openProgram(source, "map", null);
+    const [first, second] = inputs.run(guest, [
+      { entry: "map", input: "a", ref: 1 },
+      { entry: "map", input: "", ref: 2 },
+    ]);
+    guest.dispose();
+    expect([make, first?.split(":")[0], second]).toEqual([make, `${FaultCode.memoryLimit}`, "0:"]);
+  }
+});

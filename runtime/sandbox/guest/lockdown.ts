@@ -6,7 +6,8 @@
  */
 import type { Primordials } from "./primordials.ts";
 
-export function lockDown(p: Primordials): void {
+/** `outOfMemory` fails the packet: how much is left for one is no part of what it reads, so no program may go on from that. */
+export function lockDown(p: Primordials, outOfMemory: (reason: string) => never): void {
   // 2000-01-01T00:00:00Z
   const NOW = 946684800000;
   const GONE = [
@@ -42,13 +43,27 @@ export function lockDown(p: Primordials): void {
   define(RealDate.prototype, "constructor", FrozenDate);
   define(globalThis, "Date", FrozenDate);
 
+  function allocated(make: object, parts: readonly unknown[], target: object): unknown {
+    try {
+      return p.construct(make as typeof Object, parts as unknown[], target as typeof Object);
+    } catch (error) {
+      return notAllocated(error);
+    }
+  }
+
+  function notAllocated(error: unknown): never {
+    const reason = error instanceof p.RangeError ? error.message : "";
+    if (reason === "Array buffer allocation failed") outOfMemory(`RangeError: ${reason}`);
+    throw error;
+  }
+
   // Buffers that grow are memory that isolated-vm does not count; a buffer that is taken away could be a later packet's.
   const RealBuffer = ArrayBuffer;
   const buffers = RealBuffer.prototype as unknown as Record<string, unknown>;
   for (const name of ["resize", "transfer", "transferToFixedLength"]) delete buffers[name];
   const FixedBuffer = function ArrayBuffer(this: unknown, length?: unknown): unknown {
     if (new.target === undefined) throw new p.TypeError("ArrayBuffer is a constructor");
-    return p.construct(RealBuffer, [length], new.target);
+    return allocated(RealBuffer, [length], new.target);
   };
   FixedBuffer.prototype = RealBuffer.prototype;
   const { isView } = RealBuffer as { isView: unknown };
@@ -62,6 +77,49 @@ export function lockDown(p: Primordials): void {
   });
   define(RealBuffer.prototype, "constructor", FixedBuffer);
   define(globalThis, "ArrayBuffer", FixedBuffer);
+
+  // Methods that make typed arrays ask for these constructors, but for three.
+  const typed = Object.getPrototypeOf(Uint8Array) as typeof Uint8Array;
+  for (const Real of [
+    Int8Array,
+    Uint8Array,
+    Uint8ClampedArray,
+    Int16Array,
+    Uint16Array,
+    Int32Array,
+    Uint32Array,
+    Float32Array,
+    Float64Array,
+    BigInt64Array,
+    BigUint64Array,
+    (globalThis as { Float16Array?: unknown }).Float16Array as Float32ArrayConstructor | undefined,
+  ]) {
+    if (Real === undefined) continue;
+    const { name, BYTES_PER_ELEMENT: bytes, prototype } = Real;
+    const Guarded = function (this: unknown, from?: unknown, offset?: unknown, length?: unknown): unknown {
+      if (new.target === undefined) throw new p.TypeError(`Constructor ${name} requires 'new'`);
+      return allocated(Real, [from, offset, length], new.target);
+    };
+    Object.setPrototypeOf(Guarded, typed);
+    Guarded.prototype = prototype;
+    p.defineProperty(Guarded, "name", { value: name });
+    p.defineProperty(Guarded, "BYTES_PER_ELEMENT", { value: bytes });
+    define(prototype, "constructor", Guarded);
+    define(globalThis, name, Guarded);
+  }
+  for (const name of ["toReversed", "toSorted", "with"]) {
+    const method = (typed.prototype as unknown as Record<string, unknown>)[name];
+    const guarded = {
+      [name](this: unknown, ...parts: unknown[]): unknown {
+        try {
+          return p.apply(method as never, this, parts);
+        } catch (error) {
+          return notAllocated(error);
+        }
+      },
+    };
+    define(typed.prototype, name, guarded[name]);
+  }
 
   // RegExp.$1 and its kin tell what somebody, somewhere, matched last.
   const STATICS = [

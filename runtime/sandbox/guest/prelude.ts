@@ -99,7 +99,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const output = parts.makeOutput(p, { codec, faults, outputLimit: codes.outputLimit });
   const log = parts.installConsole(p, { codec, faults, bytesMax: logBytes });
   const random = parts.installRandom(p);
-  parts.lockDown(p);
+  parts.lockDown(p, (reason) => faults.fail(codes.memoryLimit, reason));
   const promises = parts.watchPromises(p);
   parts.installTextGlobals(p, codec);
   freeze.realm();
