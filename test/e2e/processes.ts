@@ -26,6 +26,12 @@ export function runningOf(pids: readonly number[]): number[] {
   });
 }
 
+/** Whether the process has said what it does on the signal, a number. */
+export function catches(pid: number, signal: number): boolean {
+  const caught = /^SigCgt:\s+([0-9a-f]+)/m.exec(statusOf(pid) ?? "")?.[1] ?? "0";
+  return (BigInt(`0x${caught}`) & (1n << BigInt(signal - 1))) !== 0n;
+}
+
 /** Resolves when none of the processes runs any more. */
 export async function goneAll(pids: readonly number[]): Promise<void> {
   while (runningOf(pids).length > 0) await sleep(50);

@@ -1,5 +1,6 @@
 /** CPU time of other processes, read from outside: what tests count instead of milliseconds on a wall. */
 import { readFileSync, readdirSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** Milliseconds that each thread of the process has used, by its number; of those that are gone, nothing. */
 export function threadTimes(pid: number): Map<string, number> {
@@ -33,6 +34,14 @@ export class BusiestThread {
       this.milliseconds = Math.max(this.milliseconds, used - (this.#before.get(thread) ?? 0));
     }
   }
+}
+
+/** Resolves when one of the process's threads has used so much more than now; where nobody can tell, after a while. */
+export async function usesCpu(pid: number, milliseconds: number): Promise<void> {
+  if (threadTimes(pid).size === 0) return sleep(milliseconds * 2);
+  const busiest = new BusiestThread(pid);
+  while (busiest.milliseconds < milliseconds) await sleep(5);
+  busiest.close();
 }
 
 function contents<T>(read: () => T): T | undefined {

@@ -7,7 +7,7 @@ import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { LANE_PACKETS_MAX } from "../../../runtime/limits.ts";
 import type { Lane } from "../../../runtime/contracts/executor.ts";
-import { BusiestThread } from "../../suites/cpu-time.ts";
+import { usesCpu } from "../../suites/cpu-time.ts";
 import { Collector } from "../../suites/collector.ts";
 import { emptyFrame, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { ECHO } from "../../suites/executor.ts";
@@ -103,9 +103,7 @@ describe("a lane", () => {
     for (let death = 1; death <= 2; death++) {
       // In the process that took the place of the one before, the packet is being worked on.
       while (harness.processes.length < before + death - 1) await sleep(10);
-      const busiest = new BusiestThread(harness.processes.at(-1)!.pid);
-      while (busiest.milliseconds < 200) await sleep(10);
-      busiest.close();
+      await usesCpu(harness.processes.at(-1)!.pid, 200);
       kill();
       await collector.until(() => collector.notes.length === death);
     }

@@ -1,10 +1,12 @@
 /** How commands end early: when nobody reads any more, when a signal says so, and when who started them is gone. */
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { descendantsOf, HAS_PROC, runningOf } from "../../e2e/processes.ts";
+import { catches, descendantsOf, goneAll, HAS_PROC } from "../../e2e/processes.ts";
+import { threadTimes } from "../../suites/cpu-time.ts";
 import { makePlace, PFS, serve } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
 
@@ -106,11 +108,10 @@ describe.runIf(HAS_PROC).each(LAUNCHERS)("a command %s", (_, execArgv) => {
 
 /** Whether the process listens for signals, and seems to wait for something together with those below it. */
 async function isIdle(pid: number): Promise<boolean> {
-  const caught = /^SigCgt:\s+([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  const SIGTERM_BIT = 1n << 14n;
-  if ((BigInt(`0x${caught ?? "0"}`) & SIGTERM_BIT) === 0n) return false;
+  if (!catches(pid, constants.signals.SIGTERM)) return false;
+  // Of all threads: what opens a pipe is none that runs JavaScript.
   const processorTimes = (): string =>
-    [pid, ...descendantsOf(pid)].map((each) => readFileSync(`/proc/${each}/schedstat`, "utf8")).join();
+    JSON.stringify([pid, ...descendantsOf(pid)].map((each) => [...threadTimes(each)]));
   const before = processorTimes();
   await sleep(400);
   return before === processorTimes();
@@ -123,5 +124,5 @@ it.runIf(HAS_PROC)("a hub does not outlive a launcher that is killed", async () 
   const hub = descendantsOf(launcher.pid);
   expect(hub.length).toBeGreaterThan(0);
   await launcher.stop("SIGKILL");
-  while (runningOf(hub).length > 0) await sleep(50);
+  await goneAll(hub);
 });
