@@ -2,28 +2,22 @@
  * Nodes that lie to their hub about answers, lanes and themselves, with one honest executor beside them: the job has its
  * right value, or ends with a code, and the hub goes on.
  */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { atOf, decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
-import { HubServices } from "../../../nodes/hub/hub-services.ts";
-import { Members } from "../../../nodes/hub/members.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
-import { PeerSource } from "../../../nodes/transfer/peer-source.ts";
 import type { ExecutorOffer, Link, OutMessage, WireMessage } from "../../../nodes/wire/link.ts";
 import type { JobInput, JobOutcome, StoredProgram } from "../../../runtime/contracts/jobs.ts";
-import { ExecutorList } from "../../../runtime/job/candidates.ts";
-import type { Jobs } from "../../../runtime/job/jobs.ts";
-import { Machine } from "../../../runtime/machine.ts";
 import { guestEdition } from "../../../runtime/sandbox/edition.ts";
 import { describeStream } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { programCode } from "../../program-code.ts";
-import { temporaryDirectory, inOnePiece } from "../../runtime/store/store-fixture.ts";
-import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { inOnePiece } from "../../runtime/store/store-fixture.ts";
+import { openHub } from "../open-hub.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Script, ScriptedPeer } from "../scripted-peer.ts";
 
@@ -34,26 +28,11 @@ const COUNT = `export default { input: { kind: "lines" }, yields: "value", map: 
 const BYTES = `export default { input: { kind: "lines" }, yields: "bytes", map: (line, { write }) => write(line) }`;
 const LINES = 400;
 
-let directory: TemporaryDirectory;
-let machine: Machine;
-let members: Members;
-let jobs: Jobs;
-let services: HubServices;
+const { machine, members, jobs, services } = await openHub();
 let input: JobInput;
 const programs = new Map<string, StoredProgram>();
 
 beforeAll(async () => {
-  directory = await temporaryDirectory();
-  members = new Members(new ExecutorList());
-  machine = await Machine.open({
-    directory: directory.path,
-    id: "hub",
-    label: "hub",
-    workers: 1,
-    source: (store, events) => new PeerSource({ store, events, peers: async () => members.chunks }),
-  });
-  jobs = machine.openJobs(members.executors, (out) => members.removeParts(out));
-  services = new HubServices({ machine, members, jobs });
   const writer = await machine.store.openWriter();
   const put = async (bytes: Uint8Array): Promise<{ readonly root: Uint8Array; readonly length: number }> =>
     await ingest(writer, inOnePiece(bytes));
@@ -62,12 +41,6 @@ beforeAll(async () => {
   for (const source of [COUNT, BYTES]) {
     programs.set(source, { name: "program", code: (await put(programCode(source))).root, args: "null" });
   }
-});
-
-afterAll(async () => {
-  await jobs.close();
-  await machine.close();
-  await directory[Symbol.asyncDispose]();
 });
 
 const offer: ExecutorOffer = { name: "node", capacity: { js: 4 }, edition: guestEdition() };

@@ -1,5 +1,5 @@
 /** Peers with a session that ask a hub or a node for what they may not have, or in forms that make no sense. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { Codec } from "../../../packets/codec.ts";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { MessageType } from "../../../packets/envelope.ts";
@@ -8,44 +8,27 @@ import { encodeFrame } from "../../../packets/packet.ts";
 import { PUTS_PER_LINK_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../../../nodes/limits.ts";
 import { RemoteStore } from "../../../nodes/remote/remote-store.ts";
 import { RemoteChunks } from "../../../nodes/transfer/remote-chunks.ts";
-import { HubServices } from "../../../nodes/hub/hub-services.ts";
 import { Members } from "../../../nodes/hub/members.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import type { Link, OutMessage } from "../../../nodes/wire/link.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
-import type { Jobs } from "../../../runtime/job/jobs.ts";
-import { Machine } from "../../../runtime/machine.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
-import { randomBytes, temporaryDirectory, inOnePiece } from "../../runtime/store/store-fixture.ts";
-import type { TemporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { randomBytes, inOnePiece } from "../../runtime/store/store-fixture.ts";
+import { openHub } from "../open-hub.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 
 const { WANT, FILE_REQUEST, STORE, NAME, LOAD, EXEC, KEEP, CANCEL, JOB, MAINTENANCE, MEMBERS, RETURN } =
   MessageType;
 
-let directory: TemporaryDirectory;
-let machine: Machine;
-let jobs: Jobs;
-let services: HubServices;
+const { machine, services } = await openHub();
 const file = Buffer.from("a file that is here\n".repeat(100));
 let root: Uint8Array;
 
 beforeAll(async () => {
-  directory = await temporaryDirectory();
-  const members = new Members(new ExecutorList());
-  machine = await Machine.open({ directory: directory.path, id: "hub", label: "hub", workers: 1 });
-  jobs = machine.openJobs(members.executors);
-  services = new HubServices({ machine, members, jobs });
   await using writer = await machine.store.openWriter();
   ({ root } = await ingest(writer, inOnePiece(file)));
   await writer.bind({ name: "file", root, length: file.byteLength });
-});
-
-afterAll(async () => {
-  await jobs.close();
-  await machine.close();
-  await directory[Symbol.asyncDispose]();
 });
 
 function asClient(): Link {
@@ -71,12 +54,20 @@ function asHub(): Link {
 }
 
 const refsOf = (count: number): Uint8Array => new Uint8Array(count * 32).fill(7);
-const copy = (ref: Uint8Array, length: number): Uint8Array =>
-  encodeFrame([{ op: Op.COPY, at: 0, length, ref }]);
 
 describe("a client that", () => {
   const bytes = new Uint8Array(100).fill(3);
   const lie = sha256(new Uint8Array(100).fill(4));
+  /** What stores the bytes under the ref, rightly but for what is said otherwise. */
+  const stored = (
+    ref: Uint8Array,
+    { put = "p", codec = Codec.plain as number, length = bytes.byteLength } = {},
+  ): OutMessage => ({
+    type: STORE,
+    meta: { put, codec },
+    packets: encodeFrame([{ op: Op.COPY, at: 0, length, ref }]),
+    chunks: bytes,
+  });
   const REFUSED: readonly (readonly [string, OutMessage, string])[] = [
     ["asks for no chunk", { type: WANT, meta: {} }, "PFS_MESSAGE_INVALID"],
     ["asks for half a chunk", { type: WANT, meta: {}, chunks: new Uint8Array(33) }, "PFS_MESSAGE_INVALID"],
@@ -91,46 +82,15 @@ describe("a client that", () => {
       "PFS_MESSAGE_INVALID",
     ],
     ["wants chunks without saying whose", { type: FILE_REQUEST, chunks: refsOf(1) }, "PFS_META_INVALID"],
-    [
-      "stores bytes under another ref",
-      { type: STORE, meta: { put: "p", codec: Codec.plain }, packets: copy(lie, 100), chunks: bytes },
-      "PFS_CHUNK_DAMAGED",
-    ],
-    [
-      "stores fewer bytes than it says",
-      {
-        type: STORE,
-        meta: { put: "p", codec: Codec.plain },
-        packets: copy(sha256(bytes), 101),
-        chunks: bytes,
-      },
-      "PFS_CHUNK_BATCH_INVALID",
-    ],
+    ["stores bytes under another ref", stored(lie), "PFS_CHUNK_DAMAGED"],
+    ["stores fewer bytes than it says", stored(sha256(bytes), { length: 101 }), "PFS_CHUNK_BATCH_INVALID"],
     [
       "stores what does not decompress",
-      {
-        type: STORE,
-        meta: { put: "p", codec: Codec.zstd },
-        packets: copy(sha256(bytes), 100),
-        chunks: bytes,
-      },
+      stored(sha256(bytes), { codec: Codec.zstd }),
       "PFS_CHUNK_BATCH_INVALID",
     ],
-    [
-      "stores in a form that nobody knows",
-      { type: STORE, meta: { put: "p", codec: 7 }, packets: copy(sha256(bytes), 100), chunks: bytes },
-      "PFS_META_INVALID",
-    ],
-    [
-      "gives its put a name that is none",
-      {
-        type: STORE,
-        meta: { put: "../../etc", codec: Codec.plain },
-        packets: copy(sha256(bytes), 100),
-        chunks: bytes,
-      },
-      "PFS_META_INVALID",
-    ],
+    ["stores in a form that nobody knows", stored(sha256(bytes), { codec: 7 }), "PFS_META_INVALID"],
+    ["gives its put a name that is none", stored(sha256(bytes), { put: "../../etc" }), "PFS_META_INVALID"],
     [
       "names a file that is nowhere",
       { type: NAME, meta: { op: "set", name: "x", root: refsOf(1), length: 1, put: "p" } },

@@ -1,6 +1,6 @@
 import { mkdirSync, openSync, closeSync, ftruncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { CHUNKER_DEFAULTS } from "../../../packets/chunker.ts";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { readInteger32 } from "../../../packets/integer.ts";
@@ -10,9 +10,8 @@ import { INGEST_BLOCK_BYTES } from "../../../runtime/limits.ts";
 import { walkStreams } from "../../../runtime/stream/walk.ts";
 import { fileSource, ingest } from "../../../runtime/stream/ingest.ts";
 import type { Ingested } from "../../../runtime/stream/ingest.ts";
-import { Store } from "../../../runtime/store/store.ts";
 import type { BaseMatch, Matcher } from "../../../runtime/contracts/matcher.ts";
-import type { ChunkSink, StoreWriter } from "../../../runtime/contracts/chunks.ts";
+import type { ChunkSink } from "../../../runtime/contracts/chunks.ts";
 import {
   collect,
   failure,
@@ -22,24 +21,11 @@ import {
   put,
   randomBytes,
   readAll,
-  temporaryDirectory,
   textBytes,
 } from "../store/store-fixture.ts";
-import type { TemporaryDirectory } from "../store/store-fixture.ts";
+import { openStore } from "./open-store.ts";
 
-let directory: TemporaryDirectory;
-let store: Store;
-let writer: StoreWriter;
-
-beforeAll(async () => {
-  directory = await temporaryDirectory();
-  store = await Store.open(join(directory.path, "store"));
-  writer = await store.openWriter();
-});
-afterAll(async () => {
-  await store.close();
-  await directory[Symbol.asyncDispose]();
-});
+const { directory, store, writer } = await openStore();
 
 const { minBytes, maxBytes } = CHUNKER_DEFAULTS;
 
@@ -181,7 +167,7 @@ describe("what goes in comes out", () => {
 describe("a stream", () => {
   test("does not depend on how its bytes came in", async () => {
     const bytes = Buffer.concat([randomBytes("same", 6_000_000), new Uint8Array(500_000), textBytes(70_000)]);
-    const path = join(directory.path, "same.bin");
+    const path = join(directory, "same.bin");
     writeFileSync(path, bytes);
     const roots = await Promise.all([
       ingest(writer, inPieces(bytes, 1000)),
@@ -303,13 +289,13 @@ describe("a source or a sink that fails", () => {
     await expect(ingest(writer, stuck(), { signal: controller.signal })).rejects.toThrow("enough");
     const aborted = { signal: AbortSignal.abort(new Error("before")) };
     await expect(ingest(writer, inPieces(textBytes(10), 1), aborted)).rejects.toThrow("before");
-    const file = join(directory.path, "aborted.bin");
+    const file = join(directory, "aborted.bin");
     writeFileSync(file, "x");
     await expect(collect(fileSource(file, aborted.signal))).rejects.toThrow("before");
   });
 
   test("is no file, or none that can be read", async () => {
-    const nowhere = join(directory.path, "nowhere");
+    const nowhere = join(directory, "nowhere");
     expect(await failure(ingest(writer, fileSource(nowhere)))).toMatchObject({ code: "ENOENT" });
     mkdirSync(nowhere);
     expect(await failure(ingest(writer, fileSource(nowhere)))).toMatchObject({ code: "EISDIR" });
@@ -318,7 +304,7 @@ describe("a source or a sink that fails", () => {
 });
 
 test("a file with holes is mostly one packet, and quick", async () => {
-  const path = join(directory.path, "sparse.bin");
+  const path = join(directory, "sparse.bin");
   const file = openSync(path, "w");
   ftruncateSync(file, 200_000_000);
   writeSync(file, randomBytes("island", 500_000), 0, 500_000, 100_000_000);

@@ -11,32 +11,18 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Store } from "../../../runtime/store/store.ts";
+import { describe, expect, test } from "vitest";
 import { fileSource, ingest } from "../../../runtime/stream/ingest.ts";
-import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
-import { failure, randomBytes, readAll, temporaryDirectory } from "../store/store-fixture.ts";
-import type { TemporaryDirectory } from "../store/store-fixture.ts";
+import { failure, randomBytes, readAll } from "../store/store-fixture.ts";
+import { openStore } from "./open-store.ts";
 
 const HAS_FIFOS = process.platform !== "win32";
 const INTERRUPTED_CHILD = fileURLToPath(new URL("./interrupted-child.ts", import.meta.url));
 
-let directory: TemporaryDirectory;
-let store: Store;
-let writer: StoreWriter;
-
-beforeAll(async () => {
-  directory = await temporaryDirectory();
-  store = await Store.open(join(directory.path, "store"));
-  writer = await store.openWriter();
-});
-afterAll(async () => {
-  await store.close();
-  await directory[Symbol.asyncDispose]();
-});
+const { directory, store, writer } = await openStore();
 
 function pathOf(name: string): string {
-  return join(directory.path, name);
+  return join(directory, name);
 }
 
 function makeFifo(name: string): string {

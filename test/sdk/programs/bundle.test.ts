@@ -1,13 +1,12 @@
-import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { compileFunction } from "node:vm";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { bundleProgram, checkArgs } from "../../../sdk/programs/bundle.ts";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { PROGRAM_CODE_BYTES_MAX } from "../../../runtime/limits.ts";
 import type { ProgramBundle, ProgramSource } from "../../../sdk/packetfs.ts";
 import { withSourcePlaces } from "../../../sdk/programs/source-places.ts";
+import { programFolder } from "./program-folder.ts";
 
 const COUNT = `import { defineProgram, lines } from "packetfs";
 import { weigh } from "./weigh.ts";
@@ -17,20 +16,7 @@ const WEIGH = `export function weigh(line: string): number { return line.length;
 export function unused(): string { return "this is not needed"; }
 `;
 
-let directory: string;
-beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "pfs-bundle-"));
-});
-afterAll(async () => {
-  await rm(directory, { recursive: true, force: true });
-});
-
-async function write(name: string, text: string): Promise<string> {
-  const path = join(directory, name);
-  await mkdir(dirname(path), { recursive: true });
-  await writeFile(path, text);
-  return path;
-}
+const { directory, write } = programFolder();
 
 async function failure(source: ProgramSource): Promise<PacketfsError> {
   const error = await bundleProgram(source).then(

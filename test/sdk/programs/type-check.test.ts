@@ -1,26 +1,13 @@
 import { existsSync } from "node:fs";
-import { mkdtemp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
 import { bundleProgram } from "../../../sdk/programs/bundle.ts";
 import { checkTypes } from "../../../sdk/programs/type-check.ts";
 import { pfs } from "../cli/run-pfs.ts";
+import { programFolder } from "./program-folder.ts";
 
-let directory: string;
-beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "pfs types "));
-});
-afterAll(async () => {
-  await rm(directory, { recursive: true, force: true });
-});
-
-async function write(name: string, text: string): Promise<string> {
-  const path = join(directory, name);
-  await mkdir(dirname(path), { recursive: true });
-  await writeFile(path, text);
-  return path;
-}
+const { directory, write } = programFolder();
 
 const cacheOf = (name: string): string => join(directory, "caches", name);
 
