@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { JobInput, StoredProgram } from "../../runtime/contracts/jobs.ts";
-import type { Jobs, LoadedProgram } from "../../runtime/job/jobs.ts";
+import type { Jobs, ProgramLanes } from "../../runtime/job/jobs.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../messages.ts";
@@ -17,7 +17,7 @@ export class JobService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #jobs: Jobs;
   readonly #find: (file: string) => Promise<JobInput>;
-  readonly #loaded = new Map<string, LoadedProgram>();
+  readonly #loaded = new Map<string, ProgramLanes>();
   /** Jobs whose results have no name: they are there to be read as long as the client is. */
   readonly #held: string[] = [];
   readonly #closing = new AbortController();
@@ -90,7 +90,7 @@ export class JobService implements Service {
     return { type: MessageType.OK, meta: { loaded } };
   }
 
-  #loadedAs(loaded: string): LoadedProgram {
+  #loadedAs(loaded: string): ProgramLanes {
     const program = this.#loaded.get(loaded);
     if (program === undefined) {
       throw new WireError(WireErrorCode.notFound, `no program is loaded as ${loaded}`, { loaded });

@@ -19,12 +19,12 @@ import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
-import { LoadedProgram, writeManifests } from "./loaded-program.ts";
+import { ProgramLanes, writeManifests } from "./loaded-program.ts";
 import type { ProgramSpec } from "./loaded-program.ts";
 import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 
-export type { LoadedProgram } from "./loaded-program.ts";
+export type { ProgramLanes } from "./loaded-program.ts";
 
 /** What bundles are: JavaScript. */
 const BUNDLE_KIND: ProgramKind = "js";
@@ -67,7 +67,7 @@ export class Jobs implements AsyncDisposable {
   readonly #running = new Map<string, RunningJob>();
   /** Oldest first. */
   readonly #finished: JobRecord[] = [];
-  readonly #programs = new Set<LoadedProgram>();
+  readonly #programs = new Set<ProgramLanes>();
   /** Ended jobs whose results have no name and stay until they are released. */
   readonly #leases = new Set<string>();
   #lastGroup = 0;
@@ -142,7 +142,7 @@ export class Jobs implements AsyncDisposable {
    * Loads a program for callers that make its EXEC packets themselves. Rejects with PFS_PROGRAM_INVALID,
    * PFS_JOB_OVER_LIMIT or PFS_CANCELLED.
    */
-  async load(stored: StoredProgram): Promise<LoadedProgram> {
+  async load(stored: StoredProgram): Promise<ProgramLanes> {
     if (this.#isClosed) throw cancelled("no program is loaded any more");
     if (this.#programs.size >= PROGRAMS_OPEN_MAX) {
       const max = PROGRAMS_OPEN_MAX;
@@ -153,7 +153,7 @@ export class Jobs implements AsyncDisposable {
       const spec: ProgramSpec = { ...stored, kind: BUNDLE_KIND, description };
       const [manifest] = await writeManifests(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("no program is loaded any more");
-      const program = new LoadedProgram({
+      const program = new ProgramLanes({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
         program: this.#dispatcher.openProgram({ name: spec.name, kind: spec.kind, manifest: manifest! }),

@@ -20,7 +20,7 @@ import { Locality, samplePackets } from "./locality.ts";
 
 const LOST_TEXT = new TextEncoder().encode("every node that ran it died");
 
-export interface LoadedProgramOptions {
+export interface ProgramLanesOptions {
   readonly dispatcher: Dispatcher;
   readonly setTimer: SetTimer;
   /** The dispatcher's number for it; closed with the program. */
@@ -31,15 +31,15 @@ export interface LoadedProgramOptions {
   readonly closed: () => void;
 }
 
-export class LoadedProgram implements AsyncDisposable {
-  readonly #options: LoadedProgramOptions;
+export class ProgramLanes implements AsyncDisposable {
+  readonly #options: ProgramLanesOptions;
   readonly #abort = new AbortController();
   #frames = 0;
   /** The `at` of the next packet: answers to packets that nobody waits for any more must not fit later ones. */
   #base = 0;
   #hasAbandoned = false;
 
-  constructor(options: LoadedProgramOptions) {
+  constructor(options: ProgramLanesOptions) {
     this.#options = options;
   }
 
