@@ -1,6 +1,7 @@
 /**
  * npm run bench [-- --json] [--full]: the first marks, each a ratio against a floor or rival in the same run, with its
  * spread. --full takes the sizes that the published numbers are about; without it everything is an eighth of that.
+ * --smallest only shows that every row still works: it is over in seconds, and its figures mean nothing.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
@@ -11,19 +12,23 @@ import { runRow } from "./harness.ts";
 import type { Row, RowResult } from "./harness.ts";
 import { fileRows } from "./rows/files.ts";
 import { packetRows } from "./rows/packets.ts";
+import { EIGHTH, FULL, SMALLEST } from "./sizes.ts";
 import { startRow } from "./rows/start.ts";
 import { wordCountRow } from "./rows/word-count.ts";
 import { formatTable } from "./table.ts";
 
 const { values } = parseArgs({
-  options: { json: { type: "boolean" }, full: { type: "boolean" }, rounds: { type: "string" } },
+  options: {
+    json: { type: "boolean" },
+    full: { type: "boolean" },
+    smallest: { type: "boolean" },
+    rounds: { type: "string" },
+  },
 });
-const scale = values.full === true ? 1 : 8;
-const rounds = Number(values.rounds ?? 3);
-const randomBytes = 1024 ** 3 / scale;
-const textBytes = (512 * 1024 ** 2) / scale;
+const chosen = values.smallest === true ? SMALLEST : values.full === true ? FULL : EIGHTH;
+const sizes = { ...chosen, rounds: Number(values.rounds ?? chosen.rounds) };
 
-const directory = mkdtempSync(join(benchDirectory(4 * randomBytes), "pfs-bench-"));
+const directory = mkdtempSync(join(benchDirectory(4 * sizes.randomBytes), "pfs-bench-"));
 const stores = join(directory, "stores");
 mkdirSync(stores);
 const results: RowResult[] = [];
@@ -35,20 +40,20 @@ async function measure(row: Row): Promise<void> {
 
 try {
   const random = join(directory, "random");
-  writeRandom(random, randomBytes);
-  for (const row of fileRows(directory, random, rounds)) await measure(row);
+  writeRandom(random, sizes.randomBytes);
+  for (const row of fileRows(directory, random, sizes.rounds)) await measure(row);
   rmSync(random);
   const text = join(directory, "text");
-  writeText(text, textBytes);
-  await measure(await wordCountRow(join(stores, "text"), text, rounds));
+  writeText(text, sizes.textBytes);
+  await measure(await wordCountRow(join(stores, "text"), text, sizes.rounds));
   rmSync(text);
-  const { rows, stop } = await packetRows(join(stores, "packets"), rounds);
+  const { rows, stop } = await packetRows(join(stores, "packets"), sizes);
   try {
     for (const row of rows) await measure(row);
   } finally {
     await stop();
   }
-  const { row, stop: stopSpares } = startRow(rounds);
+  const { row, stop: stopSpares } = startRow(sizes);
   try {
     await measure(row);
   } finally {

@@ -8,31 +8,32 @@ import type { LoadedProgram, PacketFS } from "../../../sdk/index.ts";
 import { spreadOf } from "../harness.ts";
 import type { Row, Side } from "../harness.ts";
 import { startNetwork } from "../../../sdk/cli/demo/network.ts";
+import type { Sizes } from "../sizes.ts";
 
 const NOOP = {
   source: `export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`,
 };
 const FRAME_PACKETS = 1024;
-const FRAMES = 400;
 const FRAMES_IN_FLIGHT = 16;
-const PINGS = 500;
+/** The rival is sent fewer: so many for each frame. */
+const FRAME_MESSAGES = 100;
 const INPUT_BYTES = 64;
 
 export interface Stop {
   (): Promise<void>;
 }
 
-export async function packetRows(store: string, rounds: number): Promise<{ rows: Row[]; stop: Stop }> {
+export async function packetRows(store: string, sizes: Sizes): Promise<{ rows: Row[]; stop: Stop }> {
   const local = await openLocal(store, { workers: 2 });
   const network = await startNetwork({ nodes: 1, workers: 2 });
   const remote = await connect(network.clientToken);
   const here = await load(local);
   const there = await load(remote);
   const rows: Row[] = [
-    rate("no-op EXEC packets, local executors", here, 200_000, rounds),
-    rate("no-op EXEC packets, one remote node", there, 100_000, rounds),
-    latency("one packet there and back, local", here, 1, rounds),
-    latency("one packet there and back, remote node", there, 2, rounds),
+    rate("no-op EXEC packets, local executors", here, 200_000, sizes),
+    rate("no-op EXEC packets, one remote node", there, 100_000, sizes),
+    latency("one packet there and back, local", here, 1, sizes),
+    latency("one packet there and back, remote node", there, 2, sizes),
   ];
   const stop = async (): Promise<void> => {
     await here.program.close();
@@ -64,7 +65,7 @@ async function load(pfs: PacketFS): Promise<Loaded> {
   return { program, frame };
 }
 
-function rate(question: string, { program, frame }: Loaded, goal: number, rounds: number): Row {
+function rate(question: string, { program, frame }: Loaded, goal: number, { frames, rounds }: Sizes): Row {
   return {
     question,
     unit: "packets/s",
@@ -74,7 +75,7 @@ function rate(question: string, { program, frame }: Loaded, goal: number, rounds
         const start = performance.now();
         let next = 0;
         const sender = async (): Promise<void> => {
-          while (next++ < FRAMES) {
+          while (next++ < frames) {
             const answers = await program.exec(frame);
             if (answers.byteLength !== frame.byteLength || opAt(answers, 0) !== Op.RETURN) {
               throw new Error("a no-op packet was not answered with RETURN");
@@ -82,33 +83,38 @@ function rate(question: string, { program, frame }: Loaded, goal: number, rounds
           }
         };
         await Promise.all(Array.from({ length: FRAMES_IN_FLIGHT }, sender));
-        return (FRAMES * FRAME_PACKETS) / ((performance.now() - start) / 1000);
+        return (frames * FRAME_PACKETS) / ((performance.now() - start) / 1000);
       },
     },
-    rivals: [postMessageRate],
+    rivals: [postMessageRate(frames * FRAME_MESSAGES)],
     rounds,
     goal: { figureMin: goal },
   };
 }
 
-function latency(question: string, { program, frame }: Loaded, goalMs: number, rounds: number): Row {
+function latency(
+  question: string,
+  { program, frame }: Loaded,
+  goalMs: number,
+  { pings, rounds }: Sizes,
+): Row {
   const one = frame.slice(0, PACKET_BYTES);
   return {
     question,
     unit: "ms",
     ours: {
-      name: "median of 500",
-      measure: async () => await medianMs(async () => void (await program.exec(one))),
+      name: `median of ${pings}`,
+      measure: async () => await medianMs(pings, async () => void (await program.exec(one))),
     },
-    rivals: [postMessageLatency],
+    rivals: [postMessageLatency(pings)],
     rounds,
     goal: { figureMax: goalMs },
   };
 }
 
-async function medianMs(once: () => Promise<void>): Promise<number> {
+async function medianMs(pings: number, once: () => Promise<void>): Promise<number> {
   const times: number[] = [];
-  for (let ping = 0; ping < PINGS; ping++) {
+  for (let ping = 0; ping < pings; ping++) {
     const start = performance.now();
     await once();
     times.push(performance.now() - start);
@@ -119,12 +125,11 @@ async function medianMs(once: () => Promise<void>): Promise<number> {
 const ECHO = `require("node:worker_threads").parentPort.on("message", (m) => require("node:worker_threads").parentPort.postMessage(m))`;
 
 /** The floor without frames: one message per task to a bare thread, 64 in flight. */
-const postMessageRate: Side = {
+const postMessageRate = (total: number): Side => ({
   name: "postMessage per task",
   measure: async () => {
     const worker = new Worker(ECHO, { eval: true });
     await once(worker, "online");
-    const total = 40_000;
     let sent = 0;
     let answered = 0;
     const start = performance.now();
@@ -139,18 +144,18 @@ const postMessageRate: Side = {
     await worker.terminate();
     return total / time;
   },
-};
+});
 
-const postMessageLatency: Side = {
+const postMessageLatency = (pings: number): Side => ({
   name: "postMessage to a bare thread",
   measure: async () => {
     const worker = new Worker(ECHO, { eval: true });
     await once(worker, "online");
-    const median = await medianMs(async () => {
+    const median = await medianMs(pings, async () => {
       worker.postMessage(1);
       await once(worker, "message");
     });
     await worker.terminate();
     return median;
   },
-};
+});

@@ -9,6 +9,7 @@ import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { programCode } from "../../program-code.ts";
 import type { Row } from "../harness.ts";
+import type { Sizes } from "../sizes.ts";
 
 const OPTIONS = sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, 2, LANE_INPUT_BYTES));
 const CODE = programCode(`export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`);
@@ -23,7 +24,10 @@ const FRAME = encodeFrame([{ op: Op.EXEC, lane: 1 }]);
 /** Long enough for the next spare to be warm. */
 const PAUSE_MS = 1000;
 
-export function startRow(rounds: number): { readonly row: Row; readonly stop: () => Promise<void> } {
+export function startRow({ rounds, startRoundsLeast }: Sizes): {
+  readonly row: Row;
+  readonly stop: () => Promise<void>;
+} {
   const spares = new SpareExecutors(OPTIONS);
   const row: Row = {
     question: "an executor's first result",
@@ -41,7 +45,7 @@ export function startRow(rounds: number): { readonly row: Row; readonly stop: ()
         measure: () => firstResultMs(() => ExecutorProcess.start(OPTIONS)),
       },
     ],
-    rounds: Math.max(rounds, 5),
+    rounds: Math.max(rounds, startRoundsLeast),
     goal: { figureMax: 20 },
   };
   return { row, stop: () => spares.close() };

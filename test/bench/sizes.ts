@@ -1,0 +1,37 @@
+/** How much the rows work on. */
+
+export interface Sizes {
+  /** Of the file that is stored and fetched. */
+  readonly randomBytes: number;
+  /** Of the text whose words are counted. */
+  readonly textBytes: number;
+  /** Of EXEC packets, for each figure of a rate. */
+  readonly frames: number;
+  /** Packets sent alone, for each median of how long one takes. */
+  readonly pings: number;
+  readonly rounds: number;
+  /** Of the row about starts, whose figures are the least steady. */
+  readonly startRoundsLeast: number;
+}
+
+/** What the published figures are about. */
+export const FULL: Sizes = {
+  randomBytes: 1024 ** 3,
+  textBytes: 512 * 1024 ** 2,
+  frames: 400,
+  pings: 500,
+  rounds: 3,
+  startRoundsLeast: 5,
+};
+
+export const EIGHTH: Sizes = { ...FULL, randomBytes: FULL.randomBytes / 8, textBytes: FULL.textBytes / 8 };
+
+/** Enough to see every row work. */
+export const SMALLEST: Sizes = {
+  randomBytes: 4 * 1024 ** 2,
+  textBytes: 1024 ** 2,
+  frames: 4,
+  pings: 3,
+  rounds: 1,
+  startRoundsLeast: 1,
+};
