@@ -1,4 +1,5 @@
 import { createRequire } from "node:module";
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import type { ViteUserConfig } from "vitest/config";
 
@@ -15,6 +16,8 @@ const config: ViteUserConfig = defineConfig({
     pool: "forks",
     // isolated-vm needs this flag in the process that loads it.
     execArgv: ["--no-node-snapshot"],
+    // Many tests wait for processes, and vitest would leave a core to itself that it hardly uses.
+    maxWorkers: availableParallelism() + 1,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
