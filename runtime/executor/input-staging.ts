@@ -12,6 +12,7 @@ import { JobErrorCode, LaneError, LaneErrorCode, SandboxErrorCode } from "../err
 import { repeatsInput } from "./lane-queue.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
+import { formatBytes } from "../format.ts";
 import { GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
 import { recordsOfSplit, scannedRange } from "../program/record-borders.ts";
@@ -198,7 +199,7 @@ function inputBytes(frame: Uint8Array): number {
 }
 
 function tooLarge(bytes: number): string {
-  return `its input of ${bytes} bytes is more than the executor has room for`;
+  return `its input of ${formatBytes(bytes)} is more than the executor has room for`;
 }
 
 function settled(inputs: FrameInputs, offset: number | undefined, rest: Uint8Array): StagedFrame {

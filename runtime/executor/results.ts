@@ -11,9 +11,10 @@ import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { atOf, sealPacket } from "../../packets/packet.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Refusal } from "./input-staging.ts";
+import { formatBytes, formatDuration } from "../format.ts";
 import { FAULT_MESSAGE_BYTES_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
-import { parseFault } from "../sandbox/process/executor-process.ts";
+import { parseFault, TIME_SOURCE } from "../sandbox/process/executor-process.ts";
 import type { Fault, FrameOutcome } from "../sandbox/process/executor-process.ts";
 import { ingest, writeChunks } from "../stream/ingest.ts";
 
@@ -153,15 +154,15 @@ function faultText(manifest: Manifest, at: number, code: number, { text, place }
 function reasonOf({ description: { limits } }: Manifest, code: number): string {
   switch (code) {
     case FaultCode.timeLimit:
-      return `ran longer than its limit of ${limits.timeMs} ms`;
+      return `ran longer than its limit of ${formatDuration(limits.timeMs)} of ${TIME_SOURCE}`;
     case FaultCode.memoryLimit:
-      return `needed more memory than its limit of ${limits.memoryBytes} bytes`;
+      return `needed more memory than its limit of ${formatBytes(limits.memoryBytes)}`;
     case FaultCode.outputLimit:
-      return `yielded more than its limit of ${limits.outputBytes} bytes`;
+      return `yielded more than its limit of ${formatBytes(limits.outputBytes)}`;
     case FaultCode.quarantined:
       return "ended its executor process twice, the second time while it ran alone";
     case FaultCode.stalled:
-      return `did not end for very long, twice, though it used little of its ${limits.timeMs} ms of CPU time`;
+      return `did not end for very long, twice, though it used little of its ${formatDuration(limits.timeMs)} of CPU time`;
     case FaultCode.inputMissing:
       return "its input cannot be read";
     case FaultCode.badRecord:

@@ -8,6 +8,7 @@ import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
+import { formatBytes } from "../format.ts";
 import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
 import type { JobInput } from "../contracts/jobs.ts";
@@ -58,7 +59,7 @@ export async function resultValue(
   if (bytes > RESULT_BYTES_MAX) {
     throw new JobError(
       JobErrorCode.overLimit,
-      `the result has ${bytes} bytes, a value has at most ${RESULT_BYTES_MAX}: store it as a file`,
+      `the result has ${formatBytes(bytes)}, a value has at most ${formatBytes(RESULT_BYTES_MAX)}: store it as a file`,
       { bytes, max: RESULT_BYTES_MAX },
     );
   }

@@ -1,8 +1,9 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
 import measure from "fast-string-truncated-width";
-import prettyBytes from "pretty-bytes";
-import prettyMilliseconds from "pretty-ms";
+import { formatBytes } from "../../runtime/format.ts";
 import { UsageError } from "../errors.ts";
+
+export { formatBytes, formatDuration } from "../../runtime/format.ts";
 
 const SUFFIXES: Readonly<Record<string, number>> = {
   "": 1,
@@ -18,14 +19,9 @@ const SUFFIXES: Readonly<Record<string, number>> = {
   gib: 1024 ** 3,
 };
 
-/** "12.3 MB": decimal units, three digits. */
-export function formatBytes(bytes: number): string {
-  return prettyBytes(bytes);
-}
-
 /** "12.3 MB/s". */
 export function formatRate(bytes: number, milliseconds: number): string {
-  return `${prettyBytes((bytes / milliseconds) * 1000)}/s`;
+  return `${formatBytes((bytes / milliseconds) * 1000)}/s`;
 }
 
 /** "1,234,567". */
@@ -36,12 +32,6 @@ export function formatCount(count: number): string {
 /** "1 chunk", "1,234 chunks". */
 export function plural(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-/** "42ms", "4.2s", "3m 5s", "2h 10m", "4d": two units, tenths of seconds below a minute. */
-export function formatDuration(milliseconds: number): string {
-  const secondsDecimalDigits = milliseconds < 60_000 ? 1 : 0;
-  return prettyMilliseconds(milliseconds, { unitCount: 2, secondsDecimalDigits });
 }
 
 /** "2026-11-20 10:14", local time. */

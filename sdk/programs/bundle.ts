@@ -12,6 +12,7 @@ import { basename, dirname, resolve } from "node:path";
 import { build } from "esbuild";
 import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
 import { builtUrl } from "../../runtime/built.ts";
+import { formatBytes } from "../../runtime/format.ts";
 import { PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../runtime/limits.ts";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { ProgramBundle, ProgramSource } from "../packetfs.ts";
@@ -51,7 +52,7 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   const code = asFunctionBody(outputOf(result.outputFiles, OUTPUT_NAME).text);
   if (code.byteLength > PROGRAM_CODE_BYTES_MAX) {
     throw invalid(
-      `${name} is ${code.byteLength} bytes with its imports, over ${PROGRAM_CODE_BYTES_MAX}`,
+      `${name} is larger than ${formatBytes(PROGRAM_CODE_BYTES_MAX)} with its imports: store data as a file, and run the program over it`,
       name,
     );
   }
@@ -261,7 +262,7 @@ export function checkArgs(args: unknown): void {
   const bytes = Buffer.byteLength(text);
   if (bytes <= PROGRAM_ARGS_BYTES_MAX) return;
   throw new UsageError(
-    `args are ${bytes} bytes of JSON, over the limit of ${PROGRAM_ARGS_BYTES_MAX}: store what is large as a file`,
+    `args are more than ${formatBytes(PROGRAM_ARGS_BYTES_MAX)} of JSON: store what is large as a file`,
     { bytes, max: PROGRAM_ARGS_BYTES_MAX },
   );
 }

@@ -34,7 +34,6 @@ export function makeOutput(p: Primordials, { codec, faults, outputLimit }: Outpu
   let capacity = FIRST_BYTES;
   let used = 0;
   let end = 0;
-  let packetMax = 0;
 
   function reserve(bytes: number): void {
     const needed = used + bytes;
@@ -50,13 +49,13 @@ export function makeOutput(p: Primordials, { codec, faults, outputLimit }: Outpu
   }
 
   function tooMuch(): never {
-    return faults.fail(outputLimit, `yielded more than its limit of ${packetMax} bytes`);
+    // What the limit is, is said where the program is named (executor/results.ts).
+    return faults.fail(outputLimit, "");
   }
 
   return {
     length: () => used,
     begin(bytesMax) {
-      packetMax = bytesMax;
       end = used + bytesMax;
     },
     text(text) {

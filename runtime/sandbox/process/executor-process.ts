@@ -18,6 +18,7 @@ import {
   LOAD_ANSWER_BYTES_MAX,
 } from "../../limits.ts";
 import { SandboxErrorCode } from "../../errors.ts";
+import { formatDuration } from "../../format.ts";
 import { invalidProgram, parseDescription } from "../../program/manifest.ts";
 import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
 import type { Answer, EndReason, ExecutorEnd } from "./executor-pipe.ts";
@@ -201,7 +202,10 @@ export class ExecutorProcess implements AsyncDisposable {
       return await this.#pipe.call(kind, lane, body, { limitMs, ceilingMs, bodyBytesMax, kinds }, thread);
     } catch (error) {
       if (!hasCode(error, SandboxErrorCode.deadline)) throw error;
-      throw invalidProgram(`it takes longer to load than ${limitMs} ms of ${TIME_SOURCE}`, error);
+      throw invalidProgram(
+        `it takes longer to load than ${formatDuration(limitMs)} of ${TIME_SOURCE}`,
+        error,
+      );
     }
   }
 

@@ -179,8 +179,8 @@ export class GuestIsolate implements Guest {
   }
 
   #outOfMemory(): Uint8Array<ArrayBuffer> {
-    const { memoryBytes } = this.#image.description.limits;
-    return faultOutcome(FaultCode.memoryLimit, `needed more memory than its limit of ${memoryBytes} bytes`);
+    // What the limit is, is said where the program is named (executor/results.ts).
+    return faultOutcome(FaultCode.memoryLimit, "");
   }
 }
 

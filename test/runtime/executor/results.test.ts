@@ -104,7 +104,13 @@ describe("ResultStore", () => {
   it("says what limit a packet ran into", async () => {
     const chunks = new MemoryChunks();
     const frame = emptyFrame(1, 3);
-    const codes = [FaultCode.timeLimit, FaultCode.memoryLimit, FaultCode.quarantined] as const;
+    const codes = [
+      FaultCode.timeLimit,
+      FaultCode.memoryLimit,
+      FaultCode.quarantined,
+      FaultCode.outputLimit,
+      FaultCode.stalled,
+    ] as const;
     const refusals = codes.map((code) => ({ packet: frame, code, detail: "details" }));
     const answers = await new ResultStore(chunks, manifest).faults(refusals);
     const texts = codes.map((code, index) => {
@@ -113,10 +119,12 @@ describe("ResultStore", () => {
       return Buffer.from(chunks.get(fault.ref)).toString();
     });
     expect(texts[0]).toMatch(
-      /^program "sum" failed on packet 3: ran longer than its limit of 1000 ms: details$/,
+      /^program "sum" failed on packet 3: ran longer than its limit of 1s of CPU time: details$/,
     );
-    expect(texts[1]).toMatch(/67108864 bytes: details$/);
+    expect(texts[1]).toMatch(/needed more memory than its limit of 67\.1 MB: details$/);
     expect(texts[2]).toMatch(/ended its executor process twice/);
+    expect(texts[3]).toMatch(/yielded more than its limit of 16\.8 MB: details$/);
+    expect(texts[4]).toMatch(/used little of its 1s of CPU time: details$/);
   });
 });
 

@@ -84,7 +84,7 @@ describe("time", () => {
     await sleep(1000);
     process.kill(impatient.pid, "SIGCONT");
     await expect(inspected).resolves.toMatchObject({ hasCombine: true });
-    const reason = "it takes longer to load than 150 ms of CPU time";
+    const reason = "it takes longer to load than 150ms of CPU time";
     await expect(impatient.inspect(programCode("for (;;); export default {}"))).rejects.toMatchObject({
       code: "PFS_PROGRAM_INVALID",
       data: { reason },
@@ -105,8 +105,7 @@ describe("memory", () => {
     );
     const lane = await loadProgram(executor, source);
     const full = await runFrame(executor, lane, [{ bytes: "big" }]);
-    expect(full).toMatchObject([{ status: FaultCode.memoryLimit }]);
-    expect(full[0]!.text).toBe("needed more memory than its limit of 33554432 bytes");
+    expect(full).toMatchObject([{ status: FaultCode.memoryLimit, text: "" }]);
     expect(await runFrame(executor, lane, [{ bytes: "a" }])).toMatchObject([{ status: 0 }]);
     const some = await runFrame(executor, lane, [{ bytes: "a" }, { bytes: "big" }, { bytes: "b" }]);
     expect(some.length).toBeLessThan(2);
@@ -145,10 +144,7 @@ describe("output", () => {
     ["a value", `map: () => "x".repeat(1000)`],
   ])("is bounded: %s", async (_name, body) => {
     const result = await runOnce(executor, program("outputBytes: 1000", body), "a");
-    expect(result).toMatchObject({
-      status: FaultCode.outputLimit,
-      text: "yielded more than its limit of 1000 bytes",
-    });
+    expect(result).toMatchObject({ status: FaultCode.outputLimit, text: "" });
   });
 
   it("counts even when the program catches what stops it", async () => {

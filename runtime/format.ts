@@ -1,0 +1,14 @@
+/** Sizes and times as people read them, the same in every sentence of every part. */
+import prettyBytes from "pretty-bytes";
+import prettyMilliseconds from "pretty-ms";
+
+/** "12.3 MB": decimal units, three digits. */
+export function formatBytes(bytes: number): string {
+  return prettyBytes(bytes);
+}
+
+/** "42ms", "4.2s", "3m 5s", "2h 10m", "4d": two units, tenths of seconds below a minute. */
+export function formatDuration(milliseconds: number): string {
+  const secondsDecimalDigits = milliseconds < 60_000 ? 1 : 0;
+  return prettyMilliseconds(milliseconds, { unitCount: 2, secondsDecimalDigits });
+}
