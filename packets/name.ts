@@ -28,3 +28,11 @@ export function invalidName(name: string): string | null {
   }
   return null;
 }
+
+const VERSION_OF_NAME = /^(.+)@([1-9]\d{0,14})$/s;
+
+/** The name and the version that `NAME@3` reads as where nothing has that very name. */
+export function versionOfName(text: string): { readonly name: string; readonly version: number } | undefined {
+  const [, name = "", version] = VERSION_OF_NAME.exec(text) ?? [];
+  return invalidName(name) === null ? { name, version: Number(version) } : undefined;
+}

@@ -2,7 +2,7 @@
 import { refFromHex, refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
-import { invalidName } from "../packets/name.ts";
+import { invalidName, versionOfName } from "../packets/name.ts";
 import type { Catalog, NameRecord } from "./contracts/catalog.ts";
 import type { ChunkSource } from "./contracts/chunks.ts";
 import { FileError, FileErrorCode } from "./errors.ts";
@@ -17,7 +17,6 @@ export interface StoredFiles {
 /** A root's first digits name it where so many are given and no other root begins with them. */
 const ROOT_DIGITS_LEAST = 8;
 const SHORT_ROOT = new RegExp(`^[0-9a-f]{${ROOT_DIGITS_LEAST},63}$`, "i");
-const VERSION_OF_NAME = /^(.+)@([1-9]\d{0,14})$/s;
 const CANDIDATES_MAX = 8;
 
 /**
@@ -43,10 +42,11 @@ async function findRoot(files: StoredFiles, root: Ref, file: string): Promise<Na
 }
 
 async function findVersion(files: StoredFiles, file: string): Promise<NameRecord | undefined> {
-  const [, name = "", version] = VERSION_OF_NAME.exec(file) ?? [];
-  if (invalidName(name) !== null) return undefined;
+  const read = versionOfName(file);
+  if (read === undefined) return undefined;
+  const { name, version } = read;
   const kept = await files.catalog.history(name);
-  const record = kept.find((each) => each.version === Number(version));
+  const record = kept.find((each) => each.version === version);
   if (record !== undefined || kept.length === 0) return record;
   const numbers = kept.map((each) => each.version).join(", ");
   throw fileNotFound(file, `version ${version} of ${JSON.stringify(name)} is not kept; there is ${numbers}`);

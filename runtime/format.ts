@@ -7,8 +7,8 @@ export function formatBytes(bytes: number): string {
   return prettyBytes(bytes);
 }
 
-/** "42ms", "4.2s", "3m 5s", "2h 10m", "4d": two units, tenths of seconds below a minute. */
-export function formatDuration(milliseconds: number): string {
-  const secondsDecimalDigits = milliseconds < 60_000 ? 1 : 0;
-  return prettyMilliseconds(milliseconds, { unitCount: 2, secondsDecimalDigits });
+/** "42ms", "4.2s", "3m 5s", "2h 10m", "4d": two units, tenths of seconds below a minute; with one unit "3m", "2h". */
+export function formatDuration(milliseconds: number, unitCount: 1 | 2 = 2): string {
+  const secondsDecimalDigits = milliseconds < 60_000 && unitCount === 2 ? 1 : 0;
+  return prettyMilliseconds(milliseconds, { unitCount, secondsDecimalDigits });
 }

@@ -89,6 +89,8 @@ export const PROGRAM_LIMITS_MAX: ProgramLimits = {
   outputBytes: 256 * 1024 * 1024,
   logBytes: 1024 * 1024,
 };
+/** Threads that a machine lends to programs. */
+export const WORKERS_MAX = 1024;
 /** A program's module, as text. */
 export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
 /** The JSON text of a program's arguments: they stand in its manifest, which is a chunk, beside what it declares. */

@@ -4,13 +4,14 @@ import { join } from "node:path";
 import { refToHex } from "../packets/digest.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
 import type { Jobs } from "../runtime/job/jobs.ts";
+import { WORKERS_MAX } from "../runtime/limits.ts";
 import { Machine } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { guestEdition } from "../runtime/sandbox/edition.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
-import { SdkError, SdkErrorCode } from "./errors.ts";
+import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
 import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
@@ -34,21 +35,25 @@ import type {
   VerifyReport,
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
-import { inSourcePlaces } from "./programs/source-places.ts";
+import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
 
 /** The id of this machine's only executor. */
 const LOCAL_ID = "local";
 
 export interface LocalOptions {
-  /** Packets with large inputs to work on at once; one per core by default. */
+  /** Packets with large inputs to work on at once, at most WORKERS_MAX; one per core by default. */
   readonly workers?: number;
 }
 
 /**
  * Opens the store in a directory; the first put makes it. What only reads works beside a process that writes; writing
- * rejects with PFS_STORE_BUSY while another process does. Rejects with PFS_STORE_UNREADABLE.
+ * rejects with PFS_STORE_BUSY while another process does. Rejects with PFS_STORE_UNREADABLE and PFS_USAGE.
  */
 export async function openLocal(directory: string, options: LocalOptions = {}): Promise<PacketFS> {
+  const { workers = 1 } = options;
+  if (!Number.isInteger(workers) || workers < 0 || workers > WORKERS_MAX) {
+    throw new UsageError(`workers is a whole number from 0 to ${WORKERS_MAX}, not ${workers}`);
+  }
   return new LocalPacketFS(directory, options);
 }
 
@@ -121,7 +126,10 @@ class LocalPacketFS implements PacketFS {
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
     const { args, out, splitBytes, signal, onEvent } = options;
     const work = this.#withProgram(bundle, args, (jobs, stored) =>
-      jobs.run({ ...stored, inputs, splitBytes, out }, { signal, onEvent }),
+      jobs.run(
+        { ...stored, inputs, splitBytes, out },
+        { signal, onEvent, explain: (error) => atSourcePlaces(error, bundle) },
+      ),
     );
     return (await inSourcePlaces(bundle, work)) as JobResult<JobValue<Program>>;
   }

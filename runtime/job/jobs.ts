@@ -51,6 +51,8 @@ export interface JobsOptions {
 export interface RunJobOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: ((event: JobEvent) => void) | undefined;
+  /** What is remembered of an error that the job ends with, for whoever knows more of the program than its bundle. */
+  readonly explain?: ((error: unknown) => unknown) | undefined;
 }
 
 interface RunningJob {
@@ -86,7 +88,8 @@ export class Jobs implements AsyncDisposable {
    * PFS_PROGRAM_INVALID, the first fault of the program (its code as in FAULT packets; data: job, task, node, program),
    * PFS_NODE_LOST, PFS_NO_EXECUTOR, PFS_JOB_OVER_LIMIT, PFS_NAME_INVALID, PFS_CANCELLED, or the signal's reason.
    */
-  async run(request: JobRequest, { signal, onEvent = () => {} }: RunJobOptions = {}): Promise<JobOutcome> {
+  async run(request: JobRequest, options: RunJobOptions = {}): Promise<JobOutcome> {
+    const { signal, onEvent = () => {} } = options;
     signal?.throwIfAborted();
     const { id = randomBytes(4).toString("hex") } = request;
     this.#admit(id, request.out);
@@ -123,7 +126,7 @@ export class Jobs implements AsyncDisposable {
     );
     const abort = (): void => job.fail(signal!.reason);
     signal?.addEventListener("abort", abort);
-    const ended = this.#follow(job, record, signal);
+    const ended = this.#follow(job, record, options);
     this.#running.set(id, { job, record, ended });
     try {
       const outcome = await ended;
@@ -242,7 +245,11 @@ export class Jobs implements AsyncDisposable {
     throw new JobError(JobErrorCode.invalidName, `the result cannot have this name: ${reason}`, { reason });
   }
 
-  async #follow(job: Job, record: JobRecord, signal: AbortSignal | undefined): Promise<JobOutcome> {
+  async #follow(
+    job: Job,
+    record: JobRecord,
+    { signal, explain = (error) => error }: RunJobOptions,
+  ): Promise<JobOutcome> {
     try {
       const outcome = await job.run();
       record.ended("done");
@@ -250,7 +257,7 @@ export class Jobs implements AsyncDisposable {
     } catch (error) {
       const isCancelled =
         hasCode(error, JobErrorCode.cancelled) || (signal?.aborted === true && error === signal.reason);
-      record.ended(isCancelled ? "cancelled" : "failed", error);
+      record.ended(isCancelled ? "cancelled" : "failed", explain(error));
       throw error;
     }
   }

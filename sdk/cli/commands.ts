@@ -11,7 +11,7 @@ import { formatCommand, formatTour, helpCommand, styleTitle } from "./help.ts";
 import { cancelCommand, jobsCommand, nodesCommand } from "./jobs.ts";
 import { lsCommand, rmCommand, statCommand } from "./names.ts";
 import { joinCommand, upCommand } from "./network.ts";
-import { addGlobalOptions } from "./options.ts";
+import { addGlobalOptions, likelyOption } from "./options.ts";
 import { packetsCommand } from "./packets.ts";
 import { putCommand } from "./put.ts";
 import { runCommand } from "./run.ts";
@@ -58,7 +58,10 @@ function settle(command: Command, { output }: Host): Command {
 /** What commander says, in our way of quoting, and where to read more. */
 function usageError({ message }: CommanderError, command: Command): UsageError {
   const [sentence = ""] = message.replace(/^error: /, "").split("\n");
-  const suggestion = /\(Did you mean [^)]*\)/.exec(message)?.[0];
+  const [, wrong = ""] = /unknown option '(-[^'=]*)/.exec(message) ?? [];
+  const suggestion =
+    likelyOption(wrong, [...command.options, ...(command.parent?.options ?? [])]) ??
+    /\(Did you mean [^)]*\)/.exec(message)?.[0];
   const hint =
     command.parent === null
       ? '; "pfs help" lists what there is'

@@ -47,6 +47,7 @@ export function onRun<Options extends object>(
       opened ??= await openPacketFS(options, how, host.signal);
       return opened;
     };
+    checkOperands(command);
     try {
       const aborted = rejectedWhen(host.signal);
       await handler({ ...host, options, aborted, open }, command.args, options);
@@ -55,6 +56,15 @@ export function onRun<Options extends object>(
       await opened?.close();
     }
   });
+}
+
+/** An empty text names nothing: mostly it is a variable of a script that was not set. */
+function checkOperands({ registeredArguments, args }: Command): void {
+  for (const [index, text] of args.entries()) {
+    const argument = registeredArguments[Math.min(index, registeredArguments.length - 1)];
+    if (text !== "" || argument?.required !== true) continue;
+    throw new UsageError(`${argument.name()} is empty; it takes ${argument.description}`);
+  }
 }
 
 function rejectedWhen(signal: AbortSignal): Promise<never> {

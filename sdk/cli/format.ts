@@ -1,7 +1,6 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
 import measure from "fast-string-truncated-width";
 import { formatBytes } from "../../runtime/format.ts";
-import { UsageError } from "../errors.ts";
 
 export { formatBytes, formatDuration } from "../../runtime/format.ts";
 
@@ -39,15 +38,13 @@ export function formatTime(millisecondsSince1970: number): string {
   return new Date(millisecondsSince1970).toLocaleString("sv-SE", { dateStyle: "short", timeStyle: "short" });
 }
 
-/** Bytes as people write them: "65536", "64KiB", "4M". Throws PFS_USAGE. */
-export function parseBytes(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim());
-  const factor = match === null ? undefined : SUFFIXES[match[2]!.toLowerCase()];
-  const bytes = factor === undefined ? Number.NaN : Math.round(Number(match![1]) * factor);
-  if (!Number.isSafeInteger(bytes) || bytes < 1) {
-    throw new UsageError(`"${text}" is not a size: write bytes, or 64KiB, 4MB and the like`);
-  }
-  return bytes;
+/** Bytes as people write them: "65536", "64KiB", "1.5 MB". Undefined for what is no number of bytes, or none at all. */
+export function parseBytes(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(?: ?([a-z]+))?$/i.exec(text);
+  const factor = match === null ? undefined : SUFFIXES[match[2]?.toLowerCase() ?? ""];
+  if (factor === undefined || (factor === 1 && match![1]!.includes("."))) return undefined;
+  const bytes = Math.round(Number(match![1]) * factor);
+  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
 }
 
 /** Text from names, programs and other machines, made harmless for a terminal: control characters become escapes. */
@@ -76,4 +73,10 @@ export function truncate(text: string, width: number): string {
 export function pad(text: string, width: number, align: "left" | "right" = "left"): string {
   const spaces = " ".repeat(Math.max(0, width - displayWidth(text)));
   return align === "left" ? text + spaces : spaces + text;
+}
+
+/** Titles and what they say on lines of their own, for what has no room in a row. */
+export function formatCard(rows: readonly (readonly [title: string, text: string])[]): string {
+  const width = Math.max(...rows.map(([title]) => displayWidth(title))) + 2;
+  return rows.map(([title, text]) => pad(title, width) + text).join("\n");
 }

@@ -1,12 +1,13 @@
 /** pfs nodes, pfs jobs and pfs cancel: who works, and on what. */
 import { Command } from "commander";
 import type { JobInfo, NodeInfo } from "../packetfs.ts";
-import { formatCount, formatDuration, formatTime, printable } from "./format.ts";
-import type { ListItem } from "./output.ts";
+import { SdkError, SdkErrorCode } from "../errors.ts";
+import { formatCard, formatCount, formatDuration, formatTime, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host } from "./context.ts";
-import type { Column } from "./output.ts";
+import { option, wholeNumber } from "./options.ts";
+import type { Column, ListItem, Output } from "./output.ts";
 
 const NODE_COLUMNS: readonly Column[] = [
   { title: "LABEL", shrinks: true },
@@ -28,6 +29,15 @@ const JOB_COLUMNS: readonly Column[] = [
   { title: "STARTED" },
   { title: "ERROR", shrinks: true },
 ];
+/** Ended jobs that are listed unless more are asked for. */
+const ENDED_SHOWN = 20;
+/** How the faults of programs begin, which the columns before them say already. */
+const FAULT_PREFACE = /^program "[^"]*" failed on packet \d+: /;
+
+interface JobsCommandOptions {
+  readonly limit?: number;
+  readonly all?: boolean;
+}
 
 export function nodesCommand(host: Host): Command {
   const command = new Command("nodes")
@@ -51,20 +61,60 @@ export function nodesCommand(host: Host): Command {
 export function jobsCommand(host: Host): Command {
   const command = new Command("jobs")
     .summary("list jobs, running and recent")
-    .description("List jobs, running and recent.")
+    .description(
+      "List the jobs that run, then those that have ended, the newest first; or show all that is known of some, the whole error too. In a pipe: job, program, state, packets done of how many, milliseconds, start and error, tab-separated.",
+    )
+    .argument("[JOB...]", "show these alone")
+    .addOption(
+      option(
+        "--limit <N>",
+        `list so many that have ended (default: ${ENDED_SHOWN})`,
+        "PACKETFS_LIMIT",
+        wholeNumber(0),
+      ),
+    )
+    .addOption(option("--all", "list all that are remembered", "PACKETFS_ALL"))
     .addHelpText("after", example("pfs jobs --json | jq -r 'select(.state == \"running\").job'"));
-  return onRun(command, host, async ({ output, open }) => {
+  return onRun<JobsCommandOptions>(command, host, async ({ output, open }, asked, options) => {
     const jobs = await (await open()).jobs();
-    await output.list(JOB_COLUMNS, jobs.map(jobItem));
+    if (asked.length > 0) return showJobs(output, asked, jobs);
+    const running = jobs.filter(({ state }) => state === "running");
+    const ended = jobs.filter(({ state }) => state !== "running");
+    const limit = options.all === true ? ended.length : (options.limit ?? ENDED_SHOWN);
+    const shown = [...running, ...ended.slice(0, limit)];
+    await output.list(
+      JOB_COLUMNS,
+      shown.map((job) => jobItem(job, output)),
+    );
+    const rest = jobs.length - shown.length;
+    if (rest > 0 && options.limit === undefined) {
+      output.talk(`${plural(rest, "older job")} not shown; --all lists them too`);
+    }
   });
+}
+
+async function showJobs(output: Output, asked: readonly string[], jobs: readonly JobInfo[]): Promise<void> {
+  const found = asked.map((id) => {
+    const job = jobs.find((each) => each.job === id);
+    if (job !== undefined) return job;
+    const message = `no job ${printable(id)} is remembered; "pfs jobs --all" lists those that are`;
+    throw new SdkError(SdkErrorCode.notFound, message, { job: id });
+  });
+  if (!output.isTerminal || output.json) {
+    return output.list(
+      JOB_COLUMNS,
+      found.map((job) => jobItem(job, output)),
+    );
+  }
+  await output.line(found.map(jobCard).join("\n\n"));
 }
 
 export function cancelCommand(host: Host): Command {
   const command = new Command("cancel")
     .summary("end a running job")
     .description("End a running job. Its packets in flight are dropped.")
-    .argument("<JOB>", 'its id, as "pfs jobs" shows it')
-    .addHelpText("after", example("pfs cancel 7f3a"));
+    .argument("<JOB>", 'the id of a job, as "pfs jobs" shows it')
+    .addHelpText("after", example("pfs cancel 7f3a09c1"));
   return onRun(command, host, async ({ output, open }, [job = ""]) => {
     await (await open()).cancel(job);
     if (output.json) return output.object({ cancelled: job });
@@ -83,13 +133,15 @@ function nodeItem(node: NodeInfo): ListItem {
       String(workers),
       String(inFlight),
       formatCount(done),
-      lastSeenMs < 1000 ? "now" : `${formatDuration(lastSeenMs)} ago`,
+      lastSeenMs < 1000 ? "now" : `${formatDuration(lastSeenMs, 1)} ago`,
       id,
     ],
   };
 }
 
-function jobItem({ job, program, state, startedAt, milliseconds, done, tasks, error }: JobInfo): ListItem {
+function jobItem(info: JobInfo, { isTerminal }: Output): ListItem {
+  const { job, program, state, startedAt, milliseconds, done, tasks, error } = info;
+  const message = error?.message ?? "";
   return {
     json: { job, program, state, startedAt, milliseconds, done, tasks, error },
     cells: [
@@ -97,9 +149,31 @@ function jobItem({ job, program, state, startedAt, milliseconds, done, tasks, er
       printable(program),
       state,
       `${done}/${tasks}`,
-      formatDuration(milliseconds),
-      formatTime(startedAt),
-      printable(error?.message ?? ""),
+      isTerminal ? formatDuration(milliseconds) : String(milliseconds),
+      isTerminal ? formatAge(startedAt) : new Date(startedAt).toISOString(),
+      printable(isTerminal ? message.replace(FAULT_PREFACE, "").split("\n", 1)[0]! : message),
     ],
   };
+}
+
+/** "3m ago": how long it is since then. */
+function formatAge(millisecondsSince1970: number): string {
+  const age = Date.now() - millisecondsSince1970;
+  return age < 1000 ? "now" : `${formatDuration(age, 1)} ago`;
+}
+
+/** All of a job, with the lines of its program's stack. */
+function jobCard({ job, program, state, startedAt, milliseconds, done, tasks, error }: JobInfo): string {
+  const [sentence = "", ...trace] = (error?.message ?? "").split("\n").map(printable);
+  return formatCard([
+    ["job", job],
+    ["program", printable(program)],
+    ["state", state],
+    ["packets", `${formatCount(done)} of ${formatCount(tasks)} done`],
+    ["started", formatTime(startedAt)],
+    ["time", formatDuration(milliseconds)],
+    ...(error === undefined
+      ? []
+      : ([["error", [`${error.code}: ${sentence}`, ...trace].join("\n")]] as const)),
+  ]);
 }

@@ -4,7 +4,7 @@ import { UsageError } from "../errors.ts";
 import type { FileInfo, PacketFS } from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
-import { formatBytes, formatCount, formatTime, pad, plural, printable } from "./format.ts";
+import { formatBytes, formatCard, formatCount, formatTime, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { FILE_OPERAND, option } from "./options.ts";
 import type { Column, ListItem } from "./output.ts";
@@ -18,9 +18,6 @@ const COLUMNS: readonly Column[] = [
 ];
 /** Enough of a root to name a file by it. */
 const ROOT_DIGITS = 12;
-
-/** What the titles of a card take, with the gap behind them. */
-const CARD_COLUMNS = "version  ".length;
 
 interface LsCommandOptions {
   readonly versions?: boolean;
@@ -110,12 +107,11 @@ async function* items(
 /** All of a file on lines of their own, for a terminal that has no room for a root in a row. */
 function card({ name, root, length, version, storedAt }: FileInfo): string {
   const size = formatBytes(length);
-  const rows: [string, string][] = [
+  return formatCard([
     ["name", version === 0 ? "-" : printable(name)],
     ["size", length < 1000 ? size : `${size} (${plural(length, "byte")})`],
     ["version", version === 0 ? "-" : formatCount(version)],
     ["stored", version === 0 ? "-" : formatTime(storedAt)],
     ["root", root],
-  ];
-  return rows.map(([title, text]) => pad(title, CARD_COLUMNS) + text).join("\n");
+  ]);
 }

@@ -4,8 +4,9 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import type { Address } from "../../nodes/wire/trust/address.ts";
 import type { GlobalOptions } from "./options.ts";
 import { example } from "./help.ts";
-import { option, parseCount, parseEndpoint, storeDirectory } from "./options.ts";
+import { option, parseEndpoint, storeDirectory, wholeNumber } from "./options.ts";
 import { printable } from "./format.ts";
+import { WORKERS_MAX } from "../../runtime/limits.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
 
@@ -57,7 +58,8 @@ function addOptions(command: Command): Command {
         "--workers <N>",
         "programs that it runs at once (default: its cores)",
         "PACKETFS_WORKERS",
-      ).argParser(parseCount),
+        wholeNumber(0, WORKERS_MAX),
+      ),
     );
 }
 

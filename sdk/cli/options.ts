@@ -1,10 +1,10 @@
 /** The options that every command has, and how options and their variables are declared and read. */
 import envPaths from "env-paths";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import type { Address } from "../../nodes/wire/trust/address.ts";
-import { invalidName } from "../../packets/name.ts";
+import { invalidName, versionOfName } from "../../packets/name.ts";
 import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
-import { parseBytes } from "./format.ts";
+import { formatCount, parseBytes, printable } from "./format.ts";
 
 export interface GlobalOptions {
   readonly store?: string;
@@ -20,9 +20,22 @@ const GROUP = "On every command";
 /** What can stand where a command takes a stored file. */
 export const FILE_OPERAND = "a name, a version of it (NAME@3), or a root or the first digits of one";
 
-/** An option and the variable that stands in for it. */
-export function option(flags: string, description: string, variable: string): Option {
-  return new Option(flags, description).env(variable);
+/** An option and the variable that stands in for it. Throws PFS_USAGE for a value that is not what it takes. */
+export function option(
+  flags: string,
+  description: string,
+  variable: string,
+  value?: ValueOf<unknown>,
+): Option {
+  const made = new Option(flags, description).env(variable);
+  if (!made.required) return made;
+  return made.argParser((text) => {
+    const said = process.env[variable] === text ? variable : made.long!;
+    if (text === "") throw new UsageError(`${said} is empty; give it a value, or leave it out`);
+    const parsed = value === undefined ? text : value.parse(text);
+    if (parsed !== undefined) return parsed;
+    throw new UsageError(`${said} takes ${value!.takes}, not "${printable(text)}"`);
+  });
 }
 
 export function addGlobalOptions(program: Command): void {
@@ -45,11 +58,70 @@ export function addGlobalOptions(program: Command): void {
   for (const each of options) program.addOption(each.helpGroup(GROUP));
 }
 
+/** What other programs call an option, and what it is called here, where the command has one of these. */
+const LIKELY: Readonly<Record<string, readonly string[]>> = {
+  "-V": ["--version", "--verbose"],
+  "-v": ["--verbose", "--version"],
+  "-q": ["--quiet"],
+  "-s": ["--quiet", "--store"],
+  "-j": ["--json", "--workers"],
+  "-n": ["--name", "--limit", "--workers"],
+  "-l": ["--listen", "--limit"],
+  "-a": ["--all", "--at"],
+  "-d": ["--store", "--depth"],
+  "-p": ["--listen"],
+  "-w": ["--workers"],
+  "-o": ["--output", "--out"],
+  "-t": ["--at"],
+  "-r": ["--range"],
+  "-H": ["--help"],
+  "-?": ["--help"],
+  "--output": ["--out"],
+  "--out": ["--output"],
+  "--silent": ["--quiet"],
+  "--debug": ["--verbose"],
+  "--dir": ["--store"],
+  "--directory": ["--store"],
+  "--db": ["--store"],
+  "--token": ["--at"],
+  "--hub": ["--at"],
+  "--host": ["--listen", "--at"],
+  "--connect": ["--at"],
+  "--port": ["--listen"],
+  "--bind": ["--listen"],
+  "--address": ["--listen"],
+  "--threads": ["--workers"],
+  "--cpus": ["--workers"],
+  "--cores": ["--workers"],
+  "--jobs": ["--workers"],
+  "--concurrency": ["--workers"],
+  "--arg": ["--args"],
+  "--arguments": ["--args"],
+  "--chunk-size": ["--split"],
+  "--split-size": ["--split"],
+  "--bytes": ["--range"],
+  "--offset": ["--range"],
+  "--count": ["--limit"],
+  "--max": ["--limit"],
+  "-f": ["--output"],
+  "--force": ["--output"],
+  "--history": ["--versions"],
+  "--as": ["--name"],
+  "--no-types": ["--no-check"],
+  "--skip-check": ["--no-check"],
+};
+
+/** What was meant by an option that a command does not know, as an end of the sentence that says so. */
+export function likelyOption(wrong: string, known: readonly Option[]): string | undefined {
+  const meant = LIKELY[wrong]?.find((long) => long === "--help" || known.some((each) => each.long === long));
+  return meant === undefined ? undefined : `(Did you mean ${meant}?)`;
+}
+
 /** Switches are off when their variable is empty, 0 or false, and an empty variable is none at all. */
 export function tidyEnvironment(environment: NodeJS.ProcessEnv): void {
   for (const [name, value] of Object.entries(environment)) {
     if (!name.startsWith("PACKETFS_")) continue;
-    const isSwitch = /_(JSON|QUIET|VERBOSE|VERSIONS|NO_CHECK)$/.test(name);
+    const isSwitch = /_(ALL|JSON|QUIET|VERBOSE|VERSIONS|NO_CHECK)$/.test(name);
     if (value === "" || (isSwitch && (value === "0" || value === "false"))) delete environment[name];
   }
 }
@@ -66,21 +138,27 @@ export function storeDirectory(options: GlobalOptions): string {
   return options.store ?? envPaths("packetfs", { suffix: "" }).data;
 }
 
-/** For options that take a number of things. */
-export function parseCount(text: string): number {
-  const count = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(count)) throw new InvalidArgumentError("Expected a whole number.");
-  return count;
+/** What an option's value has to be; a command that is given another one says so with the option's name. */
+export interface ValueOf<Value> {
+  readonly parse: (text: string) => Value | undefined;
+  /** What is asked for, as an end of the sentence "--split takes …". */
+  readonly takes: string;
+}
+
+/** For options that take a number of things, digits alone. */
+export function wholeNumber(min: number, max: number = Number.MAX_SAFE_INTEGER): ValueOf<number> {
+  const most = max === Number.MAX_SAFE_INTEGER ? "" : ` to ${formatCount(max)}`;
+  return {
+    parse: (text) => {
+      const count = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+      return Number.isSafeInteger(count) && count >= min && count <= max ? count : undefined;
+    },
+    takes: `a whole number from ${min}${most === "" ? " on" : most}`,
+  };
 }
 
 /** For options that take a number of bytes. */
-export function parseSize(text: string): number {
-  try {
-    return parseBytes(text);
-  } catch {
-    throw new InvalidArgumentError("Expected bytes, or a size like 64KiB or 4MB.");
-  }
-}
+export const SIZE: ValueOf<number> = { parse: parseBytes, takes: "bytes, or a size like 64KiB or 4MB" };
 
 /** HOST:PORT, [IPV6]:PORT or PORT. Throws PFS_USAGE. */
 export function parseEndpoint(text: string, defaultHost: string): Address {
@@ -92,9 +170,17 @@ export function parseEndpoint(text: string, defaultHost: string): Address {
   return { host: match[1] ?? match[2] ?? defaultHost, port };
 }
 
-/** Refuses what cannot name a file, before a store is made for it. Throws PFS_NAME_INVALID. */
+/**
+ * Refuses what cannot name a file, before a store is made for it, and what reads as a version of another name: that version
+ * could only be read by its root then. Throws PFS_NAME_INVALID.
+ */
 export function checkName(name: string): void {
-  const reason = invalidName(name);
+  const read = versionOfName(name);
+  const reason =
+    invalidName(name) ??
+    (read === undefined
+      ? null
+      : `it is how version ${read.version} of ${JSON.stringify(read.name)} is read; choose a name that does not end in @ and a number`);
   if (reason === null) return;
   throw new SdkError(SdkErrorCode.nameInvalid, `${JSON.stringify(name)} cannot name a file: ${reason}`, {
     reason,

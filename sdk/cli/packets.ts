@@ -8,7 +8,7 @@ import { opAt, packetCount, refOf } from "../../packets/packet.ts";
 import type { StreamPart } from "../packetfs.ts";
 import { formatCount, printable } from "./format.ts";
 import { example } from "./help.ts";
-import { FILE_OPERAND, option, parseCount } from "./options.ts";
+import { FILE_OPERAND, option, wholeNumber } from "./options.ts";
 import type { Output } from "./output.ts";
 import { jsonText } from "./output.ts";
 import { onRun } from "./context.ts";
@@ -34,9 +34,10 @@ export function packetsCommand(host: Host): Command {
         "--depth <N>",
         "follow CALLs this deep; 0 shows the top stream alone",
         "PACKETFS_DEPTH",
-      ).argParser(parseCount),
+        wholeNumber(0),
+      ),
     )
-    .addOption(option("--limit <N>", "stop after this many packets", "PACKETFS_LIMIT").argParser(parseCount))
+    .addOption(option("--limit <N>", "stop after this many packets", "PACKETFS_LIMIT", wholeNumber(0)))
     .addHelpText("after", example("pfs packets access.log --depth 1 --limit 100"));
   return onRun<PacketsCommandOptions>(command, host, showPackets);
 }

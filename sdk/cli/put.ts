@@ -19,10 +19,16 @@ export function putCommand(host: Host): Command {
   const command = new Command("put")
     .summary("store files")
     .description(
-      "Store files, or what comes from stdin (-). Each is durable when its root is printed, which names exactly these bytes. Chunks that are stored already are not stored again.",
+      "Store files, or what comes from stdin (-). Each is durable when its root is printed, which names exactly these bytes. A name that is stored already gets a new version; the last ones before it stay readable as NAME@1, NAME@2 and so on. Chunks that are stored already are not stored again.",
     )
     .argument("<FILE...>", "paths, or - for stdin")
-    .addOption(option("--name <NAME>", "store it under this name (default: the file's own)", "PACKETFS_NAME"))
+    .addOption(
+      option(
+        "--name <NAME>",
+        "store it under this name (default: the file's own); not one like NAME@3, which reads version 3",
+        "PACKETFS_NAME",
+      ),
+    )
     .addHelpText("after", example("pg_dump shop | pfs put - --name backups/shop.sql"));
   return onRun<PutCommandOptions>(command, host, put);
 }

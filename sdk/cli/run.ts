@@ -5,7 +5,7 @@ import { fileError, UsageError } from "../errors.ts";
 import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
 import { formatBytes, formatCount, formatDuration, formatRate, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
-import { checkName, FILE_OPERAND, option, parseSize } from "./options.ts";
+import { checkName, FILE_OPERAND, option, SIZE } from "./options.ts";
 import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { onRun } from "./context.ts";
@@ -41,11 +41,7 @@ export function runCommand(host: Host): Command {
       option("--out <NAME>", "store the result under this name instead of printing it", "PACKETFS_OUT"),
     )
     .addOption(
-      option(
-        "--split <BYTES>",
-        "input per packet, such as 4MiB (default: chosen)",
-        "PACKETFS_SPLIT",
-      ).argParser(parseSize),
+      option("--split <BYTES>", "input per packet, such as 4MiB (default: chosen)", "PACKETFS_SPLIT", SIZE),
     )
     .addOption(
       option("--no-check", "do not check the types of a TypeScript program first", "PACKETFS_NO_CHECK"),

@@ -18,14 +18,20 @@ export function withSourcePlaces(text: string, { sourceMap }: ProgramBundle): st
   });
 }
 
+/** The error with the author's places in its message. */
+export function atSourcePlaces(error: unknown, bundle: ProgramBundle): unknown {
+  if (!(error instanceof PacketfsError)) return error;
+  const message = withSourcePlaces(error.message, bundle);
+  return message === error.message
+    ? error
+    : new PacketfsError(error.code, message, error.data, { cause: error.cause });
+}
+
 /** What `work` resolves with; when it rejects, the places in the error's message are the author's. */
 export async function inSourcePlaces<Result>(bundle: ProgramBundle, work: Promise<Result>): Promise<Result> {
   try {
     return await work;
   } catch (error) {
-    if (!(error instanceof PacketfsError)) throw error;
-    const message = withSourcePlaces(error.message, bundle);
-    if (message === error.message) throw error;
-    throw new PacketfsError(error.code, message, error.data, { cause: error.cause });
+    throw atSourcePlaces(error, bundle);
   }
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { NAME_BYTES_MAX } from "../../packets/limits.ts";
-import { invalidName } from "../../packets/name.ts";
+import { invalidName, versionOfName } from "../../packets/name.ts";
 
 test.each([
   "a",
@@ -40,3 +40,10 @@ test.each([
   ["x".repeat(1_000_000), `it is longer than ${NAME_BYTES_MAX} bytes`],
   ["0123456789abcDEF".repeat(4), "64 hexadecimal digits are a root, which names the bytes themselves"],
 ])("%j is none", (name, reason) => expect(invalidName(name)).toBe(reason));
+
+test("a version is read off the end of a name", () => {
+  expect(versionOfName("a@b@3")).toEqual({ name: "a@b", version: 3 });
+  for (const text of ["a", "a@", "a@0", "a@03", "a@3x", "@3", "..@3", "a@1234567890123456"]) {
+    expect(versionOfName(text), text).toBeUndefined();
+  }
+});

@@ -35,7 +35,6 @@ type Call<Name extends keyof Prelude> = ivm.Reference<Prelude[Name]>;
 export class GuestIsolate implements Guest {
   readonly encoding: TextEncoding | undefined;
   readonly #isolate: ivm.Isolate;
-  readonly #image: ProgramImage;
   readonly #prelude: ivm.Reference<Prelude>;
   readonly #factory: ivm.Reference<ModuleFactory>;
   readonly #run: Call<"run">;
@@ -47,7 +46,6 @@ export class GuestIsolate implements Guest {
 
   /** Throws LoadFailure. */
   constructor(image: ProgramImage, code: string, prelude: string = PRELUDE) {
-    this.#image = image;
     this.encoding = image.encoding;
     this.#mayAwait = MAY_AWAIT.test(code);
     const { memoryBytes } = image.description.limits;

@@ -22,7 +22,18 @@ const CASES: readonly Case[] = [
   { words: ["put", "text.txt/part"], status: 1, says: /a part of the path is not a directory/ },
   { words: ["put", "-"], status: 2, says: /needs a name: add --name NAME/ },
   { words: ["put", "text.txt", "--name", "../up"], status: 2, says: /component ".."/ },
-  { words: ["put", "text.txt", "--name", ""], status: 2, says: /it is empty/ },
+  { words: ["put", "text.txt", "--name", ""], status: 2, says: /^pfs: --name is empty; give it a value/ },
+  { words: ["put", "text.txt", "--store="], status: 2, says: /^pfs: --store is empty; give it a value/ },
+  { words: ["get", "a", "-o", ""], status: 2, says: /^pfs: --output is empty; give it a value/ },
+  { words: ["put", ""], status: 2, says: /^pfs: FILE is empty; it takes paths, or - for stdin$/ },
+  { words: ["get", "a", ""], status: 2, says: /^pfs: NAME is empty; it takes a name/ },
+  {
+    words: ["put", "text.txt", "--name", "x@3"],
+    status: 2,
+    says: /^pfs: "x@3" cannot name a file: it is how version 3 of "x" is read; choose a name/,
+  },
+  { words: ["run", "fs.ts", "a", "--out", "x@3"], status: 2, says: /version 3 of "x"/ },
+  { words: ["put", "text.txt", "mail@2"], status: 2, says: /version 2 of "mail"/ },
   { words: ["put", "text.txt", "--name", "a\nb"], status: 2, says: /control characters/ },
   { words: ["get", "a", "--range", "nonsense"], status: 2, says: /"nonsense" is not a range: write 100-200/ },
   { words: ["get", "a", "--range", "9-3"], status: 2, says: /the range 9-3 ends before it begins/ },
@@ -47,13 +58,39 @@ const CASES: readonly Case[] = [
   {
     words: ["run", "fs.ts", "a", "--split", "some"],
     status: 2,
-    says: /"--split <BYTES>" argument "some" is invalid/,
+    says: /^pfs: --split takes bytes, or a size like 64KiB or 4MB, not "some"$/,
   },
   { words: ["run", "fs.ts"], status: 2, says: /missing required argument "NAME"; "pfs help run"/ },
   { words: ["run", "fs.ts", "a", "--args", "@nope.json"], status: 3, says: /no such file: nope\.json/ },
   { words: ["run", "fs.ts", "a", "--args", "@text.txt"], status: 2, says: /text\.txt is not JSON: / },
   { words: ["help", "lss"], status: 2, says: /unknown command "lss" \(Did you mean ls\?\)/ },
-  { words: ["packets", "a", "--depth", "deep"], status: 2, says: /Expected a whole number/ },
+  {
+    words: ["packets", "a", "--depth", "deep"],
+    status: 2,
+    says: /^pfs: --depth takes a whole number from 0 on, not "deep"$/,
+  },
+  { words: ["-V"], status: 2, says: /^pfs: unknown option "-V" \(Did you mean --version\?\)$/ },
+  { words: ["ls", "-q"], status: 2, says: /unknown option "-q" \(Did you mean --quiet\?\)/ },
+  { words: ["up", "--port=1"], status: 2, says: /unknown option "--port=1" \(Did you mean --listen\?\)/ },
+  {
+    words: ["run", "fs.ts", "a", "-o", "b"],
+    status: 2,
+    says: /unknown option "-o" \(Did you mean --out\?\)/,
+  },
+  { words: ["get", "a", "--out", "b"], status: 2, says: /"--out" \(Did you mean --output\?\)/ },
+  // There is no such option of this command.
+  { words: ["ls", "-o", "b"], status: 2, says: /unknown option "-o"; "pfs help ls" says what it takes/ },
+  ...["-1", "1.0", "5.0", "1e3", "0x10", " 5", "+5", "9007199254740993"].flatMap((text): Case[] => [
+    {
+      words: ["up", "--workers", text],
+      status: 2,
+      says: /--workers takes a whole number from 0 to 1,024, not "/,
+    },
+    { words: ["jobs", "--limit", text], status: 2, says: /--limit takes a whole number from 0 on, not "/ },
+    { words: ["get", "a", "--range", `${text}-`], status: 2, says: /is not a range: write 100-200/ },
+  ]),
+  { words: ["join", "x", "--workers", "1025"], status: 2, says: /from 0 to 1,024, not "1025"/ },
+  { words: ["jobs", "no-such-job"], status: 3, says: /there is no store/ },
   { words: ["up", "--listen", "nonsense"], status: 2, says: /"nonsense" is not HOST:PORT/ },
   { words: ["up", "--listen", "127.0.0.1:70000"], status: 2, says: /is not HOST:PORT/ },
 ];
@@ -62,7 +99,7 @@ let cwd: string;
 beforeAll(async () => {
   cwd = await temporaryDirectory();
   await mkdir(join(cwd, "folder"));
-  await writeFile(join(cwd, "text.txt"), "some text\n");
+  for (const name of ["text.txt", "mail@2"]) await writeFile(join(cwd, name), "some text\n");
   await writeFile(join(cwd, "broken.ts"), "const a = 1;\nconst b c = 2;\n");
   await writeFile(
     join(cwd, "fs.ts"),
@@ -103,6 +140,8 @@ describe.concurrent("called wrongly", () => {
   });
 
   it("takes an option's variable for the option", async () => {
+    const limited = await pfs(["jobs"], { cwd, environment: { PACKETFS_LIMIT: "1e3" } });
+    expect(limited.err).toBe('pfs: PACKETFS_LIMIT takes a whole number from 0 on, not "1e3"\n');
     const { status, err } = await pfs(["ls"], { cwd, environment: { PACKETFS_STORE: "not-there" } });
     expect(err).toContain("there is no store at not-there");
     expect(status).toBe(3);
