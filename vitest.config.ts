@@ -10,6 +10,8 @@ if (!process.versions.node.startsWith("24.")) {
 // What tests start in threads and processes is built; once here, and not by each of their files.
 (createRequire(import.meta.url)("./runtime/build/build.mjs") as { builtFolder: () => string }).builtFolder();
 
+const HANGING_MS = 240_000;
+
 const config: ViteUserConfig = defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
@@ -18,8 +20,9 @@ const config: ViteUserConfig = defineConfig({
     execArgv: ["--no-node-snapshot"],
     // Many tests wait for processes, and vitest would leave a core to itself that it hardly uses.
     maxWorkers: availableParallelism() + 1,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Nothing is decided by it: it ends what hangs, and on a busy machine nothing else.
+    testTimeout: HANGING_MS,
+    hookTimeout: HANGING_MS,
   },
 });
 export default config;

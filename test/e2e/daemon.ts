@@ -7,7 +7,7 @@ import { afterAll } from "vitest";
 import { PFS, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 
 /** A busy machine is slow; what has not come after so long does not come. */
-const PATIENCE_MS = 45_000;
+const PATIENCE_MS = 180_000;
 
 export interface Ending {
   readonly status: number | null;

@@ -142,7 +142,7 @@ function fileName(name: string): string {
 }
 
 describe.each(["in a directory", "at a hub"])("a program %s that", (where) => {
-  it("misbehaves ends as a fault, and an honest one beside it is right", { timeout: 120_000 }, async () => {
+  it("misbehaves ends as a fault, and an honest one beside it is right", async () => {
     await using pfs = where === "at a hub" ? await connect(network.clientToken) : undefined;
     const place = pfs ?? local;
     const failures = Promise.all(

@@ -1,6 +1,9 @@
 /** What the operating system tells of processes, where it has /proc. */
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { until } from "../suites/until.ts";
 
 export const HAS_PROC: boolean = existsSync("/proc/self/status");
 
@@ -34,7 +37,7 @@ export function catches(pid: number, signal: number): boolean {
 
 /** Resolves when none of the processes runs any more. */
 export async function goneAll(pids: readonly number[]): Promise<void> {
-  while (runningOf(pids).length > 0) await sleep(50);
+  await until(() => runningOf(pids).length === 0);
 }
 
 /** Resolves when a process below this one has used so much more of a processor than it had when it was first seen. */
@@ -48,6 +51,12 @@ export async function burning(pid: number, milliseconds: number): Promise<void> 
     }
     await sleep(50);
   }
+}
+
+/** Of a child that ends, or has ended: others may hear of it earlier than this process does. */
+export async function signalThatEnded(child: ChildProcess): Promise<NodeJS.Signals | null> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+  return child.signalCode;
 }
 
 /** What the process has had of processors; 0 when it is gone. */

@@ -79,7 +79,7 @@ beforeAll(async () => {
   packed = first!;
   tarball = join(directory, packed.filename);
   await printed("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", tarball]);
-}, 180_000);
+});
 
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 

@@ -10,8 +10,6 @@ export class Collector implements LaneListener {
   readonly answers: Map<number, Packet> = new Map();
   readonly logs: { readonly at: number; readonly text: string }[] = [];
   readonly notes: string[] = [];
-  /** When each answer came, by `at`; from performance.now(). */
-  readonly answeredAt: Map<number, number> = new Map();
   error: PacketfsError | undefined;
   /** What no listener may see: a packet answered twice, a malformed one, anything after the end. */
   readonly offences: string[] = [];
@@ -25,7 +23,6 @@ export class Collector implements LaneListener {
       const at = atOf(frame, index);
       if (this.answers.has(at)) this.offences.push(`packet ${at} was answered twice`);
       this.answers.set(at, decodePacket(frame, index));
-      this.answeredAt.set(at, performance.now());
     }
     this.#changed();
   }

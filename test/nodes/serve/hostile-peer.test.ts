@@ -17,6 +17,7 @@ import { ingest } from "../../../runtime/stream/ingest.ts";
 import { randomBytes, inOnePiece } from "../../runtime/store/store-fixture.ts";
 import { openHub } from "../open-hub.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
+import { until } from "../../suites/until.ts";
 
 const { WANT, FILE_REQUEST, STORE, NAME, LOAD, EXEC, KEEP, CANCEL, JOB, MAINTENANCE, MEMBERS, RETURN } =
   MessageType;
@@ -185,7 +186,7 @@ describe("a client that", () => {
     expect(await kept()).toBe(before + 1);
     await link.close();
     // The far end closes the put's writer when it hears of the end.
-    while ((await kept()) > before) await new Promise((resolve) => setImmediate(resolve));
+    await until(async () => (await kept()) === before);
     expect([...(await machine.store.has(root))]).toEqual([1]);
   });
 });

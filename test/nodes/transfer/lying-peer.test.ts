@@ -14,6 +14,7 @@ import { Store } from "../../../runtime/store/store.ts";
 import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Answer, Script } from "../scripted-peer.ts";
+import { until } from "../../suites/until.ts";
 
 const { WANT, HAVE, FILE_REQUEST, FILE_DATA, STORE, STORED, OK } = MessageType;
 
@@ -272,7 +273,7 @@ describe("a store with a liar among its peers", () => {
     const [first, second] = [new AbortController(), new AbortController()];
     const reads = [source.read(refs, first.signal), source.read(refs.slice(0, 5), second.signal)];
     const settled = Promise.allSettled(reads);
-    while (!silent.asked.includes(FILE_REQUEST)) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => silent.asked.includes(FILE_REQUEST));
     const [enough, more] = [new Error("enough"), new Error("more than enough")];
     first.abort(enough);
     await expect(reads[0]).rejects.toBe(enough);

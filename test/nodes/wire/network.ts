@@ -10,6 +10,7 @@ import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
 import type { WireServerOptions } from "../../../nodes/wire/zeromq/server.ts";
 import type { WireEvent } from "../../../nodes/wire/zeromq/events.ts";
 import { createContext, createDealer } from "../../../nodes/wire/zeromq/sockets.ts";
+import { until } from "../../suites/until.ts";
 
 export interface Network {
   readonly hub: Identity;
@@ -82,7 +83,7 @@ export async function openNetwork(options: Partial<WireServerOptions> = {}): Pro
     },
     accepted: async (link) => {
       const index = dialed.indexOf(link);
-      while (links.length <= index) await new Promise((resolve) => setTimeout(resolve, 1));
+      await until(() => links.length > index);
       return links[index]!;
     },
     socket: (identity) => {

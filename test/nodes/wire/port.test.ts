@@ -1,6 +1,5 @@
 /** What keeps a port guarded: the authenticator, the admissions, and what happens when a peer attacks the port itself. */
 import { connect } from "node:net";
-import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
 import { AdmissionControl, connectionOf, routingIdOf } from "../../../nodes/wire/zeromq/authenticator.ts";
@@ -9,6 +8,7 @@ import { parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import { createContext, createDealer, createRouter } from "../../../nodes/wire/zeromq/sockets.ts";
+import { until } from "../../suites/until.ts";
 import { list, openNetwork } from "./network.ts";
 import { RawPeer, chooseRoutingId } from "./raw-peer.ts";
 
@@ -22,10 +22,6 @@ async function isOpen(address: string): Promise<boolean> {
   });
   socket.destroy();
   return answer;
-}
-
-async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await isTrue())) await setTimeout(10);
 }
 
 class BreakableAllowList extends AllowList {

@@ -3,7 +3,6 @@ import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { setTimeout } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import { PEER_LOST_MS, PING_INTERVAL_MS } from "../../../nodes/limits.ts";
 import { MessageType } from "../../../packets/envelope.ts";
@@ -13,6 +12,7 @@ import { routingIdOf } from "../../../nodes/wire/zeromq/authenticator.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { createContext, createDealer } from "../../../nodes/wire/zeromq/sockets.ts";
+import { until } from "../../suites/until.ts";
 import { list, openNetwork } from "./network.ts";
 import { BOMB_BYTES, CLIENT_SECRET, HUB_SECRET } from "./peer-process.ts";
 import { chooseRoutingId } from "./raw-peer.ts";
@@ -75,7 +75,7 @@ test("a client killed in mid-request is noticed by the server, and its request w
   list(network.allowList, client, "client");
   const started = start("ask", network.address);
   started.catch(() => undefined);
-  while (network.links.length === 0) await setTimeout(5);
+  await until(() => network.links.length > 0);
   const withdrawn = new Promise<void>((resolve) => {
     network.links[0]!.onRequest((_, reply) => {
       reply.signal.addEventListener("abort", () => resolve());
@@ -120,11 +120,11 @@ test("a server that is killed and started again under the same address gets its 
   const links: Link[] = [];
   const options = { address, server: hub, identity: client, role: "client", label: "test" } as const;
   const redialer = new Redialer({ ...options, onLink: (link) => links.push(link) });
-  while (links.length < 1) await setTimeout(5);
+  await until(() => links.length === 1);
   child.kill("SIGKILL");
   await links[0]!.closed;
   expect((await start("serve", String(parseAddress(address).port))).said).toBe(address);
-  while (links.length < 2) await setTimeout(5);
+  await until(() => links.length === 2);
   expect((await links[1]!.request({ type: WANT, meta: 2 })).meta).toBe(2);
   await redialer.close();
 });
@@ -140,7 +140,7 @@ test("a message of parts without end is noticed before it fills memory, and its 
   let peak = 0;
   const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 10);
   await start("bomb", network.address);
-  while (!network.events.some(({ kind }) => kind === "attacked")) await setTimeout(10);
+  await until(() => network.events.some(({ kind }) => kind === "attacked"));
   clearInterval(watch);
   expect(network.events.find(({ kind }) => kind === "attacked")).toMatchObject({ id: client.id });
   // Long before all of it came.

@@ -10,14 +10,11 @@ import { Redialer } from "../../../nodes/wire/zeromq/dial.ts";
 import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import type { AllowListEntry } from "../../../nodes/wire/trust/allow-list.ts";
 import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
+import { until } from "../../suites/until.ts";
 import { list, openNetwork } from "./network.ts";
 import { rawPeer } from "./raw-peer.ts";
 
 const { OK, WANT } = MessageType;
-
-async function until(isTrue: () => boolean): Promise<void> {
-  while (!isTrue()) await setTimeout(5);
-}
 
 test.concurrent("both sides know who the other is", async ({ expect }) => {
   const network = await openNetwork({ features: ["swarm"] });

@@ -1,7 +1,6 @@
 /** Those who are not let in, and how they learn why. */
 import { connect } from "node:net";
 import type { Socket } from "node:net";
-import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Dealer } from "zeromq";
 import { MessageType } from "../../../packets/envelope.ts";
@@ -11,6 +10,7 @@ import { dial } from "../../../nodes/wire/zeromq/dial.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { formatToken, parseToken } from "../../../nodes/wire/trust/token.ts";
+import { until } from "../../suites/until.ts";
 import { list, openNetwork } from "./network.ts";
 import type { Network } from "./network.ts";
 import { RawPeer, rawPeer } from "./raw-peer.ts";
@@ -29,10 +29,6 @@ afterAll(async () => {
   await honest.request({ type: MessageType.WANT });
   await network.close();
 });
-
-async function until(isTrue: () => boolean): Promise<void> {
-  while (!isTrue()) await setTimeout(5);
-}
 
 test("a stranger with a key of its own is refused, and reported", async () => {
   const stranger = Identity.create();

@@ -1,6 +1,5 @@
 /** What becomes of packets when the process under them ends, or the machine cannot give what a lane needs. */
 import { readdirSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Op } from "../../../packets/layout.ts";
@@ -12,6 +11,7 @@ import { Collector } from "../../suites/collector.ts";
 import { emptyFrame, exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { ECHO } from "../../suites/executor.ts";
 import { LocalHarness } from "./local-harness.ts";
+import { until } from "../../suites/until.ts";
 
 const INPUT_BYTES = 4 * 1024 * 1024;
 const never = new AbortController().signal;
@@ -102,7 +102,7 @@ describe("a lane", () => {
     const before = harness.processes.length;
     for (let death = 1; death <= 2; death++) {
       // In the process that took the place of the one before, the packet is being worked on.
-      while (harness.processes.length < before + death - 1) await sleep(10);
+      await until(() => harness.processes.length >= before + death - 1);
       await usesCpu(harness.processes.at(-1)!.pid, 200);
       kill();
       await collector.until(() => collector.notes.length === death);

@@ -1,7 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
@@ -10,6 +9,7 @@ import { HAS_PROC, runningOf } from "../../e2e/processes.ts";
 import { usesCpu } from "../../suites/cpu-time.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 import { programCode } from "../../program-code.ts";
+import { until } from "../../suites/until.ts";
 
 const ECHO = `export default { input: { kind: "lines" }, yields: "bytes", map(line, c) { c.write(line); } };`;
 /** A built-in that V8 cannot interrupt: neither a timeout nor terminating the thread ends it. */
@@ -94,7 +94,7 @@ describe("ends", () => {
     expect(isAlive(pid)).toBe(true);
     await usesCpu(pid, STUCK_MS);
     node.kill("SIGKILL");
-    while (isAlive(pid)) await sleep(20);
+    await until(() => !isAlive(pid));
   });
 });
 

@@ -1,7 +1,7 @@
 import { fstatSync, readSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { SharedMemory } from "../../../runtime/sandbox/process/shared-memory.ts";
+import { until } from "../../suites/until.ts";
 
 const open: SharedMemory[] = [];
 afterEach(() => {
@@ -89,7 +89,7 @@ describe("bytes", () => {
     const size = (): number => fstatSync(memory.childDescriptor).size;
     expect(size()).toBe(1_000_000);
     memory.free(offset);
-    while (size() > 0) await sleep(10);
+    await until(() => size() === 0);
     expect(memory.alloc(1)).toBe(0);
   });
 

@@ -62,4 +62,4 @@ test(`what was acknowledged is there after each of ${KILLS} kills`, async () => 
     }
   }
   expect(acknowledged).toBeGreaterThanOrEqual(KILLS);
-}, 120_000);
+});

@@ -25,6 +25,7 @@ import {
 import { SegmentFiles } from "../../../runtime/store/segments/files.ts";
 import { segmentPath, storePaths } from "../../../runtime/store/directory.ts";
 import { failure, randomBytes, temporaryDirectory, textBytes } from "./store-fixture.ts";
+import { until } from "../../suites/until.ts";
 
 describe("a set of refs", () => {
   test("has what was added and nothing else, however much that is", () => {
@@ -165,7 +166,7 @@ test("few segments stay open, reads under way end well, and a missing one is no 
   files.close();
   expect(String(await last)).toBe("segment");
   if (process.platform === "linux") {
-    while (openFilesBelow(directory.path) > 0) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => openFilesBelow(directory.path) === 0);
   }
 });
 
