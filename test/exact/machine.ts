@@ -8,7 +8,8 @@ import { parseDescription } from "../../runtime/program/manifest.ts";
 import type { Entry, ProgramDescription } from "../../runtime/program/program.ts";
 import { decodeOutcome, EXTENT_NUMBERS } from "../../runtime/sandbox/process/protocol.ts";
 import { InputReader } from "../../runtime/sandbox/thread/frame-input.ts";
-import { GuestIsolate, inspectionImage } from "../../runtime/sandbox/thread/guest-isolate.ts";
+import { GuestIsolate, GuestRealm, inspectionImage } from "../../runtime/sandbox/thread/guest-isolate.ts";
+import { PROGRAM_LIMITS_DEFAULT } from "../../runtime/limits.ts";
 import { programCode } from "../program-code.ts";
 
 /** A packet: what it runs, over which bytes, and what it says that it reads. */
@@ -65,6 +66,7 @@ export class Inputs {
   }
 }
 
+const MEMORY_BYTES = PROGRAM_LIMITS_DEFAULT.memoryBytes;
 const descriptions = new Map<string, ProgramDescription>();
 
 /** A program in an isolate of its own. */
@@ -72,8 +74,11 @@ export function openProgram(source: string, entry: Entry, args: unknown, prelude
   const code = Buffer.from(programCode(source)).toString();
   let description = descriptions.get(source);
   if (description === undefined) {
-    const looked = new GuestIsolate(inspectionImage(), code);
+    const realm = new GuestRealm(MEMORY_BYTES);
+    const looked = new GuestIsolate(inspectionImage(), code, realm);
     description = parseDescription(looked.inspect());
+    // As executors do: what holds here holds in isolates that were given compiled code.
+    realm.keepCompiled();
     looked.dispose();
     descriptions.set(source, description);
   }
@@ -84,7 +89,7 @@ export function openProgram(source: string, entry: Entry, args: unknown, prelude
     args: JSON.stringify(args),
     encoding: "utf-8",
   } as const;
-  const guest = new GuestIsolate(image, code, prelude);
+  const guest = new GuestIsolate(image, code, new GuestRealm(description.limits.memoryBytes, prelude));
   guest.load();
   return guest;
 }

@@ -4,6 +4,8 @@ import type { Primordials } from "./primordials.ts";
 import type { TextCodec } from "./text-codec.ts";
 
 export interface PacketLog {
+  /** Bytes of UTF-8 that each packet may log; none until this was called. */
+  allow(bytes: number): void;
   /** A packet begins. */
   begin(): void;
   /** What it logged, and how many bytes of UTF-8 that is. */
@@ -14,14 +16,13 @@ export interface PacketLog {
 export interface ConsoleTools {
   readonly codec: TextCodec;
   readonly faults: Faults;
-  /** UTF-8, per packet. */
-  readonly bytesMax: number;
 }
 
-export function installConsole(p: Primordials, { codec, faults, bytesMax }: ConsoleTools): PacketLog {
+export function installConsole(p: Primordials, { codec, faults }: ConsoleTools): PacketLog {
   const CUT = "… (log limit reached)";
   let text = "";
-  let left = bytesMax;
+  let bytesMax = 0;
+  let left = 0;
 
   function shown(value: unknown): string {
     if (typeof value === "string") return value;
@@ -70,6 +71,10 @@ export function installConsole(p: Primordials, { codec, faults, bytesMax }: Cons
     enumerable: false,
   });
   return {
+    allow(bytes) {
+      bytesMax = bytes;
+      left = bytes;
+    },
     begin() {
       text = "";
       left = bytesMax;

@@ -6,7 +6,7 @@ import type { installConsole } from "./console.ts";
 import type { makeCsvParser } from "./csv.ts";
 import type { makeEntry, RunEntry } from "./entries.ts";
 import type { makeFaults } from "./faults.ts";
-import type { makeFrameLoop } from "./frame-loop.ts";
+import type { FrameLoop, makeFrameLoop } from "./frame-loop.ts";
 import type { makeFreeze } from "./freeze.ts";
 import type { lockDown } from "./lockdown.ts";
 import type { makeModule, makeTables, ModuleFactory, ProgramModule } from "./module.ts";
@@ -42,13 +42,8 @@ export interface PreludeParts {
   readonly makeEntry: typeof makeEntry;
 }
 
+/** What is the same for all programs, so that the prelude of an isolate is there before its program is. */
 export interface PreludeConfig {
-  readonly entry: Entry;
-  readonly description: ProgramDescription;
-  /** JSON text. */
-  readonly args: string;
-  /** Of the input, where it is text. */
-  readonly encoding?: TextEncoding;
   readonly faultTextMax: number;
   readonly frameOutputBytes: number;
   readonly frameLogBytes: number;
@@ -62,14 +57,22 @@ export interface PreludeConfig {
   };
 }
 
+export interface ProgramConfig {
+  readonly entry: Entry;
+  readonly description: ProgramDescription;
+  /** JSON text. */
+  readonly args: string;
+  /** Of the input, where it is text. */
+  readonly encoding?: TextEncoding;
+  /** Whether the syntax of its text may make promises (promises.ts). */
+  readonly mayAwait: boolean;
+}
+
 export interface Prelude {
   /** What the module declares, as JSON text {reader, yields, …}, or {"reason"} why it is no program. */
-  inspect(factory: ModuleFactory): string;
-  /**
-   * Takes over the program: "" when all is well, otherwise why it is no program. `mayAwait` where the syntax of its text
-   * may make promises (promises.ts).
-   */
-  load(factory: ModuleFactory, mayAwait: boolean): string;
+  inspect(factory: ModuleFactory, config: string): string;
+  /** Takes over the program, once: "" when all is well, otherwise why it is no program. `config` is ProgramConfig as JSON text. */
+  load(factory: ModuleFactory, config: string): string;
   /**
    * Runs a frame, which has a number of its own from 1. `meta`: n × 7 float64 (start and length in the text, or else in
    * the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail, in text or bytes;
@@ -90,14 +93,12 @@ export interface Prelude {
 }
 
 export function makePrelude(p: Primordials, parts: PreludeParts, config: PreludeConfig): Prelude {
-  const { codes, description, entry, faultTextMax, frameOutputBytes, frameLogBytes } = config;
-  const { limits, yields } = description;
-  const { outputBytes, logBytes } = limits;
+  const { codes, faultTextMax, frameOutputBytes, frameLogBytes, recordBytesMax } = config;
   const freeze = parts.makeFreeze();
   const codec = parts.makeTextCodec(p);
   const faults = parts.makeFaults(p, codes, faultTextMax);
   const output = parts.makeOutput(p, { codec, faults, outputLimit: codes.outputLimit });
-  const log = parts.installConsole(p, { codec, faults, bytesMax: logBytes });
+  const log = parts.installConsole(p, { codec, faults });
   const random = parts.installRandom(p);
   parts.lockDown(p, (reason) => faults.fail(codes.memoryLimit, reason));
   const promises = parts.watchPromises(p);
@@ -109,21 +110,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     () => valueCodec,
     (sentence) => faults.fail(codes.threw, sentence),
   );
-  const loop = parts.makeFrameLoop(p, {
-    codec,
-    faults,
-    output,
-    log,
-    random,
-    promises,
-    threw: codes.threw,
-    outputBytes,
-    faultTextMax,
-    frameOutputBytes,
-    frameLogBytes,
-    encoding: config.encoding,
-    badRecord: codes.badRecord,
-  });
+  let loop: FrameLoop | undefined;
   let runEntry: RunEntry | undefined;
 
   function functionOf(definition: Record<string, unknown>, name: string): unknown {
@@ -160,8 +147,10 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     return { top, by: by as TopGroups["by"] };
   }
 
-  function inspect(factory: ModuleFactory): string {
+  function inspect(factory: ModuleFactory, config: string): string {
     try {
+      const { description } = p.parse(config) as ProgramConfig;
+      log.allow(description.limits.logBytes);
       const definition = definitionOf(parts.makeModule(factory, { tables, random, log }), true);
       const { combine, reduce, result } = functionsOf(definition);
       if (result !== undefined && definition["yields"] !== "groups") {
@@ -179,8 +168,11 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     }
   }
 
-  function load(factory: ModuleFactory, mayAwait: boolean): string {
+  function load(factory: ModuleFactory, config: string): string {
     try {
+      const { entry, description, args: argsText, encoding, mayAwait } = p.parse(config) as ProgramConfig;
+      const { outputBytes, logBytes } = description.limits;
+      log.allow(logBytes);
       if (mayAwait) promises.expectAlways();
       const module = parts.makeModule(factory, { tables, random, log });
       const program = (): ProgramFunctions => functionsOf(definitionOf(module, false));
@@ -189,17 +181,31 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
       if (combines !== (combine !== undefined) || description.hasReduce !== (reduce !== undefined)) {
         throw new p.TypeError("the program is not what it was said to be: it has another combine or reduce");
       }
-      const args = tables.readOnly(p.parse(config.args));
-      const { badRecord } = codes;
+      const args = tables.readOnly(p.parse(argsText));
+      const { threw, badRecord } = codes;
+      loop = parts.makeFrameLoop(p, {
+        codec,
+        faults,
+        output,
+        log,
+        random,
+        promises,
+        threw,
+        outputBytes,
+        faultTextMax,
+        frameOutputBytes,
+        frameLogBytes,
+        encoding,
+        badRecord,
+      });
       const { place, late } = loop;
-      const { recordBytesMax } = config;
       const spec = description.reader;
       const parseCsv = parts.makeCsvParser(p, { faults, place, spec, badRecord, recordBytesMax });
       const read = parts.makeReader(p, { faults, place, parseCsv, spec, badRecord, recordBytesMax, codec });
       const values = parts.makeValues(p, { faults, output, codec: valueCodec, combines, badRecord });
       runEntry = parts.makeEntry(p, {
         entry,
-        yields,
+        yields: description.yields,
         program,
         args,
         read,
@@ -218,8 +224,8 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   return {
     inspect,
     load,
-    run: (frame, packets, meta, text, bytes) => loop.run({ frame, packets, meta, text, bytes }, runEntry!),
-    resume: (rejection) => loop.resume(rejection),
-    collect: (frame) => loop.collect(frame),
+    run: (frame, packets, meta, text, bytes) => loop!.run({ frame, packets, meta, text, bytes }, runEntry!),
+    resume: (rejection) => loop!.resume(rejection),
+    collect: (frame) => loop!.collect(frame),
   };
 }

@@ -116,7 +116,9 @@ function programOf(lane: number): SharedProgram | undefined {
 function take({ kind, call, thread, word, body }: Message): void {
   switch (kind) {
     case MessageKind.inspect:
-      return tell(thread, { kind: "inspect", call, code: body });
+      tell(thread, { kind: "inspect", call, code: body });
+      // What was looked into is most likely run next.
+      return tell(thread, { kind: "openAhead" });
     case MessageKind.load:
       load(word, body);
       return tell(thread, { kind: "prepare", call, program: programOf(word) });

@@ -4,10 +4,10 @@ import { readlinkSync } from "node:fs";
 import { move, transferableSymbol, valueSymbol } from "piscina";
 import { FaultCode } from "../../../packets/faults.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
-import { THREAD_ISOLATES_MAX } from "../../limits.ts";
+import { PROGRAM_LIMITS_DEFAULT, THREAD_ISOLATES_MAX } from "../../limits.ts";
 import { EXTENT_NUMBERS, MessageKind, SHARED_MEMORY_DESCRIPTOR, decodeImage } from "../process/protocol.ts";
-import { InputReader } from "./frame-input.ts";
-import { GuestIsolate, LoadFailure, inspectionImage } from "./guest-isolate.ts";
+import { InputReader, META_NUMBERS } from "./frame-input.ts";
+import { GuestIsolate, GuestRealm, LoadFailure, inspectionImage } from "./guest-isolate.ts";
 import { openGuest, refusedOutcome } from "./guest.ts";
 import type { Guest } from "./guest.ts";
 
@@ -32,6 +32,8 @@ export type ThreadTask =
       readonly program: SharedProgram;
       readonly body: Uint8Array<ArrayBuffer>;
     }
+  /** Opens what the next program will need. There is no answer. */
+  | { readonly kind: "openAhead" }
   /** Frees what is no longer wanted. There is no answer. */
   | { readonly kind: "sweep" };
 
@@ -53,6 +55,8 @@ const GARBAGE_UNITS = 16 * 1024 * 1024;
 /** By id, the one used least recently first. */
 const programs = new Map<number, Loaded>();
 const inputs = new InputReader(SHARED_MEMORY_DESCRIPTOR);
+/** Opened before there is a program for it. */
+let ahead: GuestRealm | undefined;
 let garbage = 0;
 
 function perform(task: ThreadTask): ThreadAnswer | undefined {
@@ -69,6 +73,9 @@ function perform(task: ThreadTask): ThreadAnswer | undefined {
       });
     case "run":
       return { kind: MessageKind.ran, call: task.call, word: 0, body: runFrame(task.program, task.body) };
+    case "openAhead":
+      openAhead();
+      return undefined;
     case "sweep":
       return undefined;
   }
@@ -84,7 +91,9 @@ function loadAnswer(call: number, load: () => Pick<ThreadAnswer, "kind" | "body"
 }
 
 function inspect(code: Uint8Array): Pick<ThreadAnswer, "kind" | "body"> {
-  const guest = new GuestIsolate(inspectionImage(), Buffer.from(code).toString());
+  const image = inspectionImage();
+  const realm = takeRealm(image.description.limits.memoryBytes);
+  const guest = new GuestIsolate(image, Buffer.from(code).toString(), realm);
   try {
     return { kind: MessageKind.described, body: bytesOf(guest.inspect()) };
   } finally {
@@ -136,13 +145,26 @@ function loaded(program: SharedProgram): Guest {
     return known.guest;
   }
   const { image, code } = decodeImage(new Uint8Array(program.image));
-  const guest = openGuest(image, code);
+  const guest = openGuest(image, code, takeRealm);
   programs.set(program.id, { wanted: new Int32Array(program.wanted), guest });
   for (const [id, oldest] of programs) {
     if (programs.size <= THREAD_ISOLATES_MAX) break;
     forget(id, oldest.guest);
   }
   return guest;
+}
+
+/** The one that was opened ahead, if it has that memory. If not, none of this process's program will: it is let go. */
+function takeRealm(memoryBytes: number): GuestRealm {
+  const opened = ahead;
+  ahead = undefined;
+  if (opened?.fits(memoryBytes) === true) return opened;
+  opened?.dispose();
+  return new GuestRealm(memoryBytes);
+}
+
+function openAhead(): void {
+  ahead ??= new GuestRealm(PROGRAM_LIMITS_DEFAULT.memoryBytes);
 }
 
 function sweep(): void {
@@ -167,10 +189,18 @@ function threadNumber(): number {
   }
 }
 
-/** Loads what the first program would have to wait for. */
+/** Does what the first program would have to wait for. */
 function warmUp(): void {
-  const code = "$exports.default = { input: { kind: 'lines' }, map() {} }";
-  GuestIsolate.open(inspectionImage(), code).dispose();
+  const code = "$exports.default = { input: { kind: 'lines' }, map: (line) => ({ line }) }";
+  const image = inspectionImage();
+  const realm = new GuestRealm(image.description.limits.memoryBytes);
+  const guest = GuestIsolate.open(image, code, realm);
+  const meta = new ArrayBuffer(META_NUMBERS * 8 + PACKET_BYTES);
+  new Float64Array(meta, 0, META_NUMBERS).set([0, 2, 0, 0, 0, 2, -1]);
+  guest.run({ packets: 1, meta, text: "a\n", bytes: undefined });
+  realm.keepCompiled();
+  guest.dispose();
+  openAhead();
 }
 
 /** An answer whose body is handed over and not copied. */

@@ -13,7 +13,7 @@ import {
 } from "../../limits.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 import type { ModuleFactory } from "../guest/module.ts";
-import type { Prelude, PreludeConfig } from "../guest/prelude.ts";
+import type { Prelude, PreludeConfig, ProgramConfig } from "../guest/prelude.ts";
 import { MAY_AWAIT } from "../guest/promises.ts";
 import { preludeSource } from "../guest/source.ts";
 import type { GuestFrame } from "./frame-input.ts";
@@ -23,7 +23,20 @@ import type { ProgramImage } from "../process/protocol.ts";
 
 const MIB = 1024 * 1024;
 const PROGRAM_FILE = "program.js";
+const PRELUDE_FILE = "packetfs:prelude";
 const PRELUDE = preludeSource();
+const CONFIG: PreludeConfig = {
+  faultTextMax: FAULT_TEXT_BYTES_MAX,
+  frameOutputBytes: FRAME_OUTPUT_BYTES,
+  frameLogBytes: FRAME_LOG_BYTES,
+  recordBytesMax: RECORD_BYTES_MAX,
+  codes: {
+    threw: FaultCode.threw,
+    memoryLimit: FaultCode.memoryLimit,
+    outputLimit: FaultCode.outputLimit,
+    badRecord: FaultCode.badRecord,
+  },
+};
 /** Made by this very code from the prelude, so V8 may believe it. */
 let compiledPrelude: ivm.ExternalCopy<ArrayBuffer> | undefined;
 
@@ -32,41 +45,90 @@ export class LoadFailure extends Error {}
 
 type Call<Name extends keyof Prelude> = ivm.Reference<Prelude[Name]>;
 
+/** An isolate with its prelude and no program. Nothing of it depends on the program, so it can be opened ahead of need. */
+export class GuestRealm {
+  readonly isolate: ivm.Isolate;
+  readonly context: ivm.Context;
+  readonly prelude: ivm.Reference<Prelude>;
+  readonly #memoryMiB: number;
+
+  /** Throws LoadFailure. */
+  constructor(memoryBytes: number, source: string = PRELUDE) {
+    this.#memoryMiB = Math.ceil(memoryBytes / MIB);
+    this.isolate = new ivm.Isolate({ memoryLimit: this.#memoryMiB });
+    try {
+      this.context = this.isolate.createContextSync();
+      const cached = source === PRELUDE ? compiledPrelude : undefined;
+      const options = { filename: PRELUDE_FILE, ...(cached === undefined ? {} : { cachedData: cached }) };
+      const script = this.isolate.compileScriptSync(source, options);
+      const boot: ivm.Reference<(config: string) => Prelude> = script.runSync(this.context, {
+        reference: true,
+      });
+      this.prelude = boot.applySync(undefined, [JSON.stringify(CONFIG)], { result: { reference: true } });
+    } catch (error) {
+      const failure = loadFailure(this.isolate, error);
+      this.dispose();
+      throw failure;
+    }
+  }
+
+  /** Whether it has as much memory as a program with this limit. */
+  fits(memoryBytes: number): boolean {
+    return !this.isolate.isDisposed && this.#memoryMiB === Math.ceil(memoryBytes / MIB);
+  }
+
+  /**
+   * Keeps what V8 has compiled of the prelude up to now, which are the functions that were called: those opened from here
+   * on compile none of these again.
+   */
+  keepCompiled(): void {
+    const options = { filename: PRELUDE_FILE, produceCachedData: true } as const;
+    // V8 finds the script that it has compiled already.
+    const script = this.isolate.compileScriptSync(PRELUDE, options) as ivm.Script & ivm.CachedDataResult;
+    compiledPrelude = script.cachedData;
+  }
+
+  dispose(): void {
+    if (!this.isolate.isDisposed) this.isolate.dispose();
+  }
+}
+
 export class GuestIsolate implements Guest {
   readonly encoding: TextEncoding | undefined;
+  readonly #realm: GuestRealm;
   readonly #isolate: ivm.Isolate;
-  readonly #prelude: ivm.Reference<Prelude>;
   readonly #factory: ivm.Reference<ModuleFactory>;
   readonly #run: Call<"run">;
   readonly #resume: Call<"resume">;
   readonly #collect: Call<"collect">;
-  readonly #mayAwait: boolean;
+  readonly #config: ProgramConfig;
   #frame = 0;
   #broken = false;
 
-  /** Throws LoadFailure. */
-  constructor(image: ProgramImage, code: string, prelude: string = PRELUDE) {
-    this.encoding = image.encoding;
-    this.#mayAwait = MAY_AWAIT.test(code);
-    const { memoryBytes } = image.description.limits;
-    this.#isolate = new ivm.Isolate({ memoryLimit: Math.ceil(memoryBytes / MIB) });
+  /** Takes over the realm, which has had no program. Throws LoadFailure. */
+  constructor(image: ProgramImage, code: string, realm: GuestRealm) {
+    const { entry, description, args, encoding } = image;
+    const plain = { entry, description, args, mayAwait: MAY_AWAIT.test(code) };
+    this.#config = encoding === undefined ? plain : { ...plain, encoding };
+    this.encoding = encoding;
+    this.#realm = realm;
+    this.#isolate = realm.isolate;
     try {
-      const context = this.#isolate.createContextSync();
-      this.#prelude = bootPrelude(this.#isolate, context, image, prelude);
-      this.#run = this.#prelude.getSync("run", { reference: true }) as Call<"run">;
-      this.#resume = this.#prelude.getSync("resume", { reference: true }) as Call<"resume">;
-      this.#collect = this.#prelude.getSync("collect", { reference: true }) as Call<"collect">;
-      this.#factory = this.#compile(context, code);
+      const { prelude } = realm;
+      this.#run = prelude.getSync("run", { reference: true }) as Call<"run">;
+      this.#resume = prelude.getSync("resume", { reference: true }) as Call<"resume">;
+      this.#collect = prelude.getSync("collect", { reference: true }) as Call<"collect">;
+      this.#factory = this.#compile(code);
     } catch (error) {
-      const failure = this.#loadFailure(error);
+      const failure = loadFailure(this.#isolate, error);
       this.dispose();
       throw failure;
     }
   }
 
   /** An isolate with its program ready to run. Throws LoadFailure. */
-  static open(image: ProgramImage, code: string): GuestIsolate {
-    const guest = new GuestIsolate(image, code);
+  static open(image: ProgramImage, code: string, realm: GuestRealm): GuestIsolate {
+    const guest = new GuestIsolate(image, code, realm);
     try {
       guest.load();
       return guest;
@@ -134,11 +196,11 @@ export class GuestIsolate implements Guest {
 
   dispose(): void {
     this.#broken = true;
-    if (!this.#isolate.isDisposed) this.#isolate.dispose();
+    this.#realm.dispose();
   }
 
   /** The module as a function, which evaluates it afresh each time that it is called: see bundle.ts. */
-  #compile(context: ivm.Context, code: string): ivm.Reference<ModuleFactory> {
+  #compile(code: string): ivm.Reference<ModuleFactory> {
     // By itself first: text that closes the function around it would run in no function, and leave things behind.
     this.#isolate.compileScriptSync(`"use strict";\n${code}`, { filename: PROGRAM_FILE, lineOffset: -1 });
     const script = this.#isolate.compileScriptSync(
@@ -148,22 +210,17 @@ export class GuestIsolate implements Guest {
         lineOffset: -1,
       },
     );
-    return script.runSync(context, { reference: true }) as ivm.Reference<ModuleFactory>;
+    return script.runSync(this.#realm.context, { reference: true }) as ivm.Reference<ModuleFactory>;
   }
 
   #ask(name: "inspect" | "load"): string {
     try {
-      const call = this.#prelude.getSync(name, { reference: true }) as Call<"inspect">;
-      return String(call.applySync(undefined, [this.#factory.derefInto(), this.#mayAwait] as never));
+      const call = this.#realm.prelude.getSync(name, { reference: true }) as Call<"inspect">;
+      const args = [this.#factory.derefInto(), JSON.stringify(this.#config)];
+      return String(call.applySync(undefined, args as never));
     } catch (error) {
-      throw this.#loadFailure(error);
+      throw loadFailure(this.#isolate, error);
     }
-  }
-
-  #loadFailure(error: unknown): LoadFailure {
-    if (error instanceof LoadFailure) return error;
-    if (this.#isolate.isDisposed) return new LoadFailure("it needs more memory than its limit to load");
-    return new LoadFailure(thrownText(error));
   }
 
   /** What the frame yielded, or undefined when the guest cannot say. */
@@ -195,39 +252,10 @@ export function inspectionImage(): ProgramImage {
   return { name: "program", entry: "map", description, args: "null" };
 }
 
-function bootPrelude(
-  isolate: ivm.Isolate,
-  context: ivm.Context,
-  image: ProgramImage,
-  prelude: string,
-): ivm.Reference<Prelude> {
-  const cached = prelude === PRELUDE ? compiledPrelude : undefined;
-  const script = isolate.compileScriptSync(prelude, {
-    filename: "packetfs:prelude",
-    ...(cached === undefined ? { produceCachedData: true } : { cachedData: cached }),
-  }) as ivm.Script & ivm.CachedDataResult;
-  if (prelude === PRELUDE) compiledPrelude ??= script.cachedData;
-  const { entry, description, args, encoding } = image;
-  const config: PreludeConfig = {
-    entry,
-    description,
-    args,
-    ...(encoding === undefined ? {} : { encoding }),
-    faultTextMax: FAULT_TEXT_BYTES_MAX,
-    frameOutputBytes: FRAME_OUTPUT_BYTES,
-    frameLogBytes: FRAME_LOG_BYTES,
-    recordBytesMax: RECORD_BYTES_MAX,
-    codes: {
-      threw: FaultCode.threw,
-      memoryLimit: FaultCode.memoryLimit,
-      outputLimit: FaultCode.outputLimit,
-      badRecord: FaultCode.badRecord,
-    },
-  };
-  const boot = script.runSync(context, { reference: true }) as ivm.Reference<(config: string) => Prelude>;
-  return boot.applySync(undefined, [JSON.stringify(config)], {
-    result: { reference: true },
-  }) as ivm.Reference<Prelude>;
+function loadFailure(isolate: ivm.Isolate, error: unknown): LoadFailure {
+  if (error instanceof LoadFailure) return error;
+  if (isolate.isDisposed) return new LoadFailure("it needs more memory than its limit to load");
+  return new LoadFailure(thrownText(error));
 }
 
 function transferred(buffer: ArrayBuffer): ivm.Copy<ArrayBuffer> {

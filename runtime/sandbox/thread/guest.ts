@@ -8,6 +8,7 @@ import type { ReaderSpec, TextEncoding } from "../../program/readers.ts";
 import { META_NUMBERS } from "./frame-input.ts";
 import type { GuestFrame } from "./frame-input.ts";
 import { GuestIsolate } from "./guest-isolate.ts";
+import type { GuestRealm } from "./guest-isolate.ts";
 
 export interface Guest {
   /** How its input is decoded; undefined where it takes bytes. */
@@ -19,9 +20,15 @@ export interface Guest {
   dispose(): void;
 }
 
-/** Throws LoadFailure. */
-export function openGuest(image: ProgramImage, code: string): Guest {
-  return image.entry === "scan" ? new RowScan(image.description.reader) : GuestIsolate.open(image, code);
+/** `realm` gives one with so many bytes of memory, where the program needs one. Throws LoadFailure. */
+export function openGuest(
+  image: ProgramImage,
+  code: string,
+  realm: (memoryBytes: number) => GuestRealm,
+): Guest {
+  const { entry, description } = image;
+  if (entry === "scan") return new RowScan(description.reader);
+  return GuestIsolate.open(image, code, realm(description.limits.memoryBytes));
 }
 
 /** What a frame comes to that its guest cannot begin with: only a packet that is alone is to blame. */
