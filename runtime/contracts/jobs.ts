@@ -48,9 +48,12 @@ export interface JobStatistics {
   readonly tasks: number;
   readonly inputBytes: number;
   readonly milliseconds: number;
-  /** Packets that were placed again after an executor was lost, or could not do them. */
+  /**
+   * Packets that were placed again because an executor was lost while it had them, or with their results, or could not do
+   * them: those that scan, merge and finish too, and each time.
+   */
   readonly retries: number;
-  /** Splits finished by each node, by its label. */
+  /** Splits finished by each node whose results count, by its label: together as many as `tasks`. */
   readonly byNode: Readonly<Record<string, number>>;
   readonly notes: readonly string[];
 }

@@ -28,7 +28,9 @@ export interface RecordOptions {
 export class JobRecord {
   readonly #options: RecordOptions;
   readonly #began: number;
+  /** Finished splits by the label of the node, and which of its labels made each. */
   readonly #byNode = new Map<string, number>();
+  readonly #nodeOf: string[] = [];
   readonly #notes: string[] = [];
   #state: JobInfo["state"] = "running";
   #error: ErrorJson | undefined;
@@ -54,11 +56,12 @@ export class JobRecord {
     this.#options.onEvent({ kind: "started", job: this.#options.job, tasks, inputBytes });
   }
 
-  /** So many splits with so many bytes are finished. */
-  settled(tasks: number, bytes: number, node: string): void {
-    this.#done += tasks;
+  /** These splits with so many bytes are finished. */
+  settled(tasks: Uint32Array, bytes: number, node: string): void {
+    this.#done += tasks.length;
     this.#doneBytes += bytes;
-    this.#byNode.set(node, (this.#byNode.get(node) ?? 0) + tasks);
+    for (const task of tasks) this.#nodeOf[task] = node;
+    this.#byNode.set(node, (this.#byNode.get(node) ?? 0) + tasks.length);
     const now = this.#options.now();
     if (now - this.#toldAt < PROGRESS_MS && this.#done < this.#tasks) return;
     this.#toldAt = now;
@@ -72,10 +75,16 @@ export class JobRecord {
     });
   }
 
-  /** So many of them run again. */
-  reopened(tasks: number, bytes: number): void {
-    this.#done -= tasks;
+  /** Their results were lost: they run again, and count for the node that finishes them then. */
+  reopened(tasks: readonly number[], bytes: number): void {
+    this.#done -= tasks.length;
     this.#doneBytes -= bytes;
+    for (const task of tasks) {
+      const node = this.#nodeOf[task]!;
+      const left = this.#byNode.get(node)! - 1;
+      if (left > 0) this.#byNode.set(node, left);
+      else this.#byNode.delete(node);
+    }
   }
 
   logged(at: number, node: string, text: string): void {
@@ -195,14 +204,14 @@ export class JobReporter implements TreeRunEvents {
     if (level > 0 || !counts) return;
     let bytes = 0;
     for (const task of tasks) bytes += splits.length[task]!;
-    record.settled(tasks.length, bytes, executor.label);
+    record.settled(tasks, bytes, executor.label);
   }
 
   reopened(level: number, tasks: readonly number[]): void {
     const { record, splits, counts } = this.#options;
     if (level > 0 || !counts) return;
     record.reopened(
-      tasks.length,
+      tasks,
       tasks.reduce((sum, task) => sum + splits.length[task]!, 0),
     );
   }

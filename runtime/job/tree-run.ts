@@ -58,6 +58,7 @@ export class TreeRun {
   readonly #unwritten: TaskRef[] = [];
   #writing = 0;
   #remakes = 0;
+  #madeAgain = 0;
   #waiters: (() => void)[] = [];
   #isOver = false;
 
@@ -107,10 +108,13 @@ export class TreeRun {
     while (!this.isDone) await new Promise<void>((resolve) => this.#waiters.push(resolve));
   }
 
-  /** Packets that were placed again so far. */
+  /** Packets that were placed again so far: before they had a result, or because it was lost. */
   get retries(): number {
     const batches = this.#batches.filter((batch) => batch !== undefined);
-    return batches.reduce((sum, batch) => sum + (this.#dispatcher.numbersOf(batch)?.retries ?? 0), 0);
+    return batches.reduce(
+      (sum, batch) => sum + (this.#dispatcher.numbersOf(batch)?.retries ?? 0),
+      this.#madeAgain,
+    );
   }
 
   /** The result of the task on top could not be read: it is made again. */
@@ -220,6 +224,7 @@ export class TreeRun {
       const tasks = places.filter((place) => place.level === level).map(({ task }) => task);
       if (batch === undefined || tasks.length === 0) continue;
       const lost = this.#journal.reopen(level, tasks);
+      this.#madeAgain += lost.length;
       if (lost.length > 0) this.#events.reopened(level, lost);
       this.#dispatcher[how](batch, tasks);
     }

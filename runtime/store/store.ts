@@ -128,14 +128,31 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
     return this.#reader.readStored(refs, signal);
   }
 
-  verify(signal?: AbortSignal): Promise<StoreReport> {
+  async verify(signal?: AbortSignal): Promise<StoreReport> {
+    await this.#settle();
     const rewrite = async (segment: number): Promise<void> => {
       const writer = this.#writer;
       if (writer !== undefined) await this.#alone(() => writer.call({ kind: "rewrite", segment }));
     };
     const { paths, seed } = this.#identity;
     const { catalog } = this;
-    return verifyStore({ index: this.#index, reader: this.#reader, paths, seed, catalog, rewrite, signal });
+    return await verifyStore({
+      index: this.#index,
+      reader: this.#reader,
+      paths,
+      seed,
+      catalog,
+      rewrite,
+      signal,
+    });
+  }
+
+  /** Has the index know what was written and not flushed: copies of others' chunks that nobody waits for. */
+  async #settle(): Promise<void> {
+    if (this.#writer === undefined) return;
+    await using writer = await this.openWriter();
+    // A full disk is told to those whose chunks they are; the others can be read all the same.
+    await writer.flush().catch(() => undefined);
   }
 
   async gc(signal?: AbortSignal): Promise<GcResult> {

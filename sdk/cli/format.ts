@@ -1,4 +1,5 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
+import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
 import { formatBytes } from "../../runtime/format.ts";
 
@@ -56,6 +57,23 @@ export function printable(text: string): string {
     if (character === "\t") return "\\t";
     return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16)}`;
   });
+}
+
+/**
+ * A value of a program as Node would show it: `NaN`, `-0`, `123n`, `Map(1) { 'a' => [ 1, 2 ] }`, whole, and in lines of
+ * `width` columns where it has parts that can be broken, otherwise in one line.
+ */
+export function formatValue(value: unknown, width?: number): string {
+  const text = inspect(value, {
+    depth: Number.POSITIVE_INFINITY,
+    maxArrayLength: Number.POSITIVE_INFINITY,
+    maxStringLength: Number.POSITIVE_INFINITY,
+    customInspect: false,
+    ...(width === undefined
+      ? { breakLength: Number.POSITIVE_INFINITY, compact: true }
+      : { breakLength: width }),
+  });
+  return width === undefined ? printable(text) : text.split("\n").map(printable).join("\n");
 }
 
 /** How many columns of a terminal the text takes. */

@@ -10,7 +10,7 @@ export function verifyCommand(host: Host): Command {
   const command = new Command("verify")
     .summary("read every stored chunk and check it")
     .description(
-      "Read every stored chunk and check it against its hash, and that no name misses a chunk. Exits with 4 when something is damaged or missing.",
+      "Read every stored chunk and check it against its hash, and that no name misses a chunk; with --at in the stores of the hub and its nodes, where a chunk counts in each that has it. Exits with 4 when something is damaged or missing.",
     )
     .addHelpText("after", example("pfs verify || pfs doctor"));
   return onRun(command, host, async ({ output, signal, open, finish }) => {
@@ -33,7 +33,9 @@ export function verifyCommand(host: Host): Command {
 export function gcCommand(host: Host): Command {
   const command = new Command("gc")
     .summary("free the space of chunks that no name needs")
-    .description("Free the space of chunks that no name needs. Safe beside running puts and jobs.")
+    .description(
+      "Free the space of chunks that no name needs, with --at at the hub and its nodes: what it keeps and frees is together what verify reads. Safe beside running puts and jobs.",
+    )
     .addHelpText("after", example("pfs rm old.log && pfs gc"));
   return onRun(command, host, async ({ output, signal, open }) => {
     output.status("looking for chunks that no name needs …");

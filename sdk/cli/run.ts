@@ -3,7 +3,15 @@ import { readFile } from "node:fs/promises";
 import { Command } from "commander";
 import { fileError, UsageError } from "../errors.ts";
 import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
-import { formatBytes, formatCount, formatDuration, formatRate, plural, printable } from "./format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatRate,
+  formatValue,
+  plural,
+  printable,
+} from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, FILE_OPERAND, option, SIZE } from "./options.ts";
 import type { Output } from "./output.ts";
@@ -26,7 +34,7 @@ export function runCommand(host: Host): Command {
   const command = new Command("run")
     .summary("run a program over stored files")
     .description(
-      "Run a program over stored files, on every core and node there is. The program is a TypeScript or JavaScript module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout; what the program logs goes to stderr.",
+      "Run a program over stored files, on every core and node there is. The program is a TypeScript or JavaScript module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout: as Node shows values on a terminal, as JSON in a pipe, and groups as a key and a value on each line. What the program logs goes to stderr.",
     )
     .argument("<PROGRAM>", "a path to the program's module")
     .argument("<NAME...>", `the files that it reads: ${FILE_OPERAND}`)
@@ -102,7 +110,10 @@ function show(event: JobEvent, output: Output, progress: Progress): void {
   }
 }
 
-/** A file's root, groups as two columns, a value as the JSON that stands for it (runtime/program/values.ts), or bytes. */
+/**
+ * A file's root, groups as two columns, a value, or bytes. Values are for programs as the JSON that stands for them
+ * (runtime/program/values.ts), and for people, at a terminal, as Node shows them.
+ */
 async function writeResult(context: Context, pfs: PacketFS, result: JobResult): Promise<void> {
   const { output, signal } = context;
   const { job, yields, file, statistics } = result;
@@ -117,33 +128,36 @@ async function writeResult(context: Context, pfs: PacketFS, result: JobResult): 
     }
     return;
   }
-  if (yields === "groups" && isPairs(value)) {
+  const shown = output.isTerminal ? result.value : value;
+  const textOf = output.isTerminal ? formatValue : (each: unknown): string => JSON.stringify(each);
+  if (yields === "groups" && isPairs(shown)) {
     return output.list(
       GROUP_COLUMNS,
-      value.map(([key, of]) => ({ json: {}, cells: [printable(key), cell(of)] })),
+      shown.map(([key, of]) => ({
+        json: {},
+        cells: [printable(key), typeof of === "string" ? printable(of) : textOf(of ?? null)],
+      })),
     );
   }
-  await output.line(JSON.stringify(value ?? null, null, output.isTerminal ? 2 : undefined));
+  await output.line(
+    output.isTerminal ? formatValue(shown ?? null, output.width) : JSON.stringify(value ?? null),
+  );
 }
 
 function isPairs(value: unknown): value is [string, unknown][] {
   return Array.isArray(value) && value.every((pair) => Array.isArray(pair) && typeof pair[0] === "string");
 }
 
-/** Text as it is, everything else as JSON. */
-function cell(value: unknown): string {
-  return typeof value === "string" ? printable(value) : (JSON.stringify(value) ?? "null");
-}
-
 function summary({ job, statistics }: JobResult): string {
   const { tasks, inputBytes, milliseconds, retries, byNode } = statistics;
   const speed = milliseconds > 0 ? `, ${formatRate(inputBytes, milliseconds)}` : "";
   const nodes = Object.entries(byNode);
+  const shares = nodes.map(([label, done]) => `${formatCount(done)} on ${printable(label)}`).join(", ");
   return [
     `job ${job}: ${formatBytes(inputBytes)} in ${formatDuration(milliseconds)}${speed}`,
-    plural(tasks, "packet"),
-    ...(nodes.length > 1 ? [nodes.map(([label, done]) => `${printable(label)} ${done}`).join(", ")] : []),
-    ...(retries > 0 ? [`${retries} placed again`] : []),
+    plural(tasks, "packet") + (nodes.length > 1 ? `, ${shares}` : ""),
+    // Merges among them, which are no packets of the input.
+    ...(retries > 0 ? [`${formatCount(retries)} had to run again, merges included`] : []),
   ].join("; ");
 }
 

@@ -51,6 +51,8 @@ describe("word counts on two nodes", () => {
     expect(await signalThatEnded(victim!.process)).toBe("SIGKILL");
     expect(value).toEqual(expected);
     expect(statistics.notes.join("\n")).toMatch(/node-1\b.*\blost/);
+    expect(Object.values(statistics.byNode).reduce((sum, splits) => sum + splits, 0)).toBe(statistics.tasks);
+    expect(statistics.retries).toBeGreaterThan(0);
   });
 
   it("are the same when nobody is left, and another node joins later", async () => {

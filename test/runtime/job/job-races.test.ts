@@ -65,7 +65,10 @@ describe("an executor is lost", () => {
     await settle();
     expect(second.waiting.map(({ entry }) => entry)).toEqual(["finish"]);
     second.answerAll(() => "7");
-    expect((await running).value).toBe(7);
+    const { value, statistics } = await running;
+    expect(value).toBe(7);
+    // Each split counts for the node whose result did: together they are as many as there are.
+    expect(statistics).toMatchObject({ tasks: 4, byNode: { "node a": 2, "node b": 2 }, retries: 3 });
   });
 
   test("merges of merges: only what is still needed is repeated", async () => {

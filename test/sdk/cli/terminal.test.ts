@@ -85,4 +85,61 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
     const shown = atTerminal("pfs run wide.ts text.txt --no-check --quiet");
     expect(shown).toContain("San José de los Caballeros  xxx");
   });
+
+  it("values are shown as Node shows them, and are JSON in a pipe", () => {
+    const program = (name: string, rest: string): void =>
+      writeFileSync(
+        join(place.cwd, name),
+        `import { defineProgram, lines } from "packetfs";
+         export default defineProgram({ input: lines(), ${rest}, combine: (a: unknown) => a });`,
+      );
+    program("nan.ts", "map: () => NaN");
+    program("many.ts", "map: () => Array.from({ length: 256 }, (_, index) => index)");
+    program("odd.ts", 'map: () => [-0, 2n ** 70n, new Map([["a", NaN]]), "\\u009b31m\\u202e"]');
+    program(
+      "groups.ts",
+      'yields: "groups", map: (_, { emit }) => { emit("key", [NaN, 1n]); emit("text", "as it is"); }',
+    );
+    const run = (name: string, rest = ""): string =>
+      atTerminal(`pfs run ${name} text.txt --no-check --quiet ${rest}`);
+    expect(run("nan.ts")).toBe("NaN\n");
+    expect(run("nan.ts", "| cat")).toBe('{"$":"number","v":"NaN"}\n');
+    const lines = run("many.ts").trimEnd().split("\n");
+    expect(lines.length).toBeLessThan(30);
+    for (const line of lines) expect(displayWidth(line)).toBeLessThanOrEqual(COLUMNS);
+    expect(JSON.parse(run("many.ts"))).toHaveLength(256);
+    expect(run("odd.ts")).toBe("[ -0, 1180591620717411303424n, Map(1) { 'a' => NaN }, '\\x9B31m\\u202e' ]\n");
+    expect(stripVTControlCharacters(run("groups.ts"))).toBe(
+      "KEY   VALUE\nkey   [ NaN, 1n ]\ntext  as it is\n",
+    );
+    expect(run("groups.ts", "| cat")).toBe(
+      'key\t[{"$":"number","v":"NaN"},{"$":"bigint","v":"1"}]\ntext\tas it is\n',
+    );
+  });
+
+  it("jobs fit, whatever went wrong with them, and one is shown whole", () => {
+    writeFileSync(
+      join(place.cwd, "a-program-with-a-name-that-is-long.ts"),
+      `import { defineProgram, lines } from "packetfs";
+       export default defineProgram({
+         input: lines(), map: () => { throw new Error("a long story of what went wrong: " + "x".repeat(200)); },
+       });`,
+    );
+    const words = "pfs run a-program-with-a-name-that-is-long.ts text.txt --no-check";
+    const shown = stripVTControlCharacters(atTerminal(`${words} 2> told; pfs jobs; cat told`));
+    const [head, job, ...rest] = shown.split("\n");
+    expect(head).toMatch(/^JOB +PROGRAM +STATE +PACKETS +TIME +STARTED +ERROR$/);
+    expect(displayWidth(job!)).toBeLessThanOrEqual(COLUMNS);
+    expect(job).toMatch(
+      /^[0-9a-f]{8} {2}a-program.*… +failed +0\/\d+ +[\d.]+m?s +(now|\d+s ago) +Error: a long st.*…$/,
+    );
+    expect(rest.some((line) => line.startsWith("pfs: "))).toBe(true);
+    const card = stripVTControlCharacters(atTerminal(`pfs jobs ${job!.split(" ")[0]}`));
+    expect(card).toMatch(
+      /^job +[0-9a-f]{8}\nprogram +a-program-with-a-name-that-is-long\.ts\nstate +failed\n/,
+    );
+    expect(card).toMatch(
+      /error +PFS_PROGRAM_THREW: .*x{200}.*\n +at .*a-program-with-a-name-that-is-long\.ts:3:\d+/,
+    );
+  });
 });
