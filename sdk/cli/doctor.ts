@@ -6,15 +6,18 @@ import { createRequire, findPackageJSON } from "node:module";
 import { arch, availableParallelism, cpus, freemem, platform, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify, styleText } from "node:util";
-import { Command } from "commander";
+import { Command, Help } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { errorToJson, hasCode } from "../../packets/errors.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { formatBytes, formatDuration, plural, printable } from "./format.ts";
 import { storeDirectory } from "./options.ts";
+import type { GlobalOptions } from "./options.ts";
+import type { PacketFS } from "../packetfs.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
+import type { Output } from "./output.ts";
 
 interface Check {
   readonly topic: string;
@@ -41,7 +44,7 @@ export function doctorCommand(host: Host): Command {
   const command = new Command("doctor")
     .summary("look whether all is well on this machine")
     .description(
-      "Look whether all is well on this machine: versions, cores and memory, the store, the sandbox, the network. What it prints is what a bug report needs. Exits with 1 when something does not work.",
+      "Look whether all is well on this machine: versions, cores and memory, the store or the hub that commands use, the sandbox, the network. What it prints is what a bug report needs. Exits with 1 when something does not work.",
     )
     .addHelpText("after", example("pfs doctor > report.txt"));
   return onRun(command, host, doctor);
@@ -52,7 +55,8 @@ async function doctor({ output, options, signal, finish }: Context): Promise<voi
   const steps: readonly (() => Promise<Check[]> | Check[])[] = [
     versionChecks,
     machineChecks,
-    () => storeChecks(storeDirectory(options)),
+    // What every other command would use.
+    () => (options.at === undefined ? storeChecks(options) : hubChecks(options.at, options, signal)),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
     networkChecks,
     environmentChecks,
@@ -62,7 +66,7 @@ async function doctor({ output, options, signal, finish }: Context): Promise<voi
     output.status("looking …");
     const found = await step();
     checks.push(...found);
-    if (!output.json) for (const line of topicLines(found)) await output.line(line);
+    if (!output.json) for (const line of topicLines(found, output)) await output.line(line);
   }
   const failures = checks.filter((check) => check.state === "failure");
   const warnings = checks.filter((check) => check.state === "warning");
@@ -75,16 +79,19 @@ async function doctor({ output, options, signal, finish }: Context): Promise<voi
   );
 }
 
-function topicLines(checks: readonly Check[]): string[] {
+function topicLines(checks: readonly Check[], { isTerminal, width }: Output): string[] {
   const [first] = checks;
   if (first === undefined) return [];
   const style = { stream: process.stdout };
+  const indent = " ".repeat(NAME_WIDTH + 2);
+  const wrap = (text: string): string =>
+    isTerminal ? new Help().boxWrap(text, width - indent.length - 2).replaceAll("\n", `\n${indent}`) : text;
   return [
     styleText("bold", first.topic, style),
     ...checks.flatMap(({ state, name, found, advice }) => {
       const mark = styleText(COLOURS[state], MARKS[state], style);
-      const line = `${mark} ${name.padEnd(NAME_WIDTH)}${printable(found)}`;
-      return advice === undefined ? [line] : [line, `  ${" ".repeat(NAME_WIDTH)}→ ${advice}`];
+      const line = `${mark} ${name.padEnd(NAME_WIDTH)}${wrap(printable(found))}`;
+      return advice === undefined ? [line] : [line, `${indent}${wrap(`→ ${advice}`)}`];
     }),
   ];
 }
@@ -122,23 +129,19 @@ function machineChecks(): Check[] {
   ];
 }
 
-async function storeChecks(directory: string): Promise<Check[]> {
+async function storeChecks(options: GlobalOptions): Promise<Check[]> {
+  const directory = storeDirectory(options);
+  const place = `${directory} (${originOf("store", options.store)})`;
   const exists = await stat(directory).then(
     () => true,
     () => false,
   );
-  if (!exists) return [ok("store", "directory", `${directory} (not there yet: the first put makes it)`)];
-  const checks: Check[] = [ok("store", "directory", directory), await diskCheck(directory)];
+  if (!exists) return [ok("store", "directory", `${place}, not there yet: the first put makes it`)];
+  const checks: Check[] = [ok("store", "directory", place), await diskCheck(directory)];
   try {
     const { openLocal } = await import("../local.ts");
     await using pfs = await openLocal(directory);
-    let names = 0;
-    let bytes = 0;
-    for await (const file of pfs.list()) {
-      names++;
-      bytes += file.length;
-    }
-    checks.push(ok("store", "content", `${plural(names, "name")}, ${formatBytes(bytes)}`));
+    checks.push(ok("store", "content", await contentOf(pfs)));
   } catch (error) {
     const { message } = errorToJson(error);
     checks.push(
@@ -146,6 +149,55 @@ async function storeChecks(directory: string): Promise<Check[]> {
     );
   }
   return checks;
+}
+
+/** With the node that was asked for; the store of this machine is not looked at, for no command but up and join uses it. */
+async function hubChecks(token: string, { at, node }: GlobalOptions, signal: AbortSignal): Promise<Check[]> {
+  const origin = originOf("at", at);
+  const checks: Check[] = [];
+  try {
+    const { parseToken } = await import("../../nodes/wire/trust/token.ts");
+    const { address } = parseToken(token, "client");
+    checks.push(ok("hub", "address", `${address} (${origin}); the store of this machine is not used`));
+    const { connect } = await import("../remote.ts");
+    const startedAt = performance.now();
+    await using pfs = await connect(token, { signal, ...(node === undefined ? {} : { node }) });
+    const nodes = await pfs.nodes();
+    const took = formatDuration(performance.now() - startedAt);
+    const through = node === undefined ? "" : `, as does node ${node}`;
+    checks.push(ok("hub", "connection", `answers in ${took}${through}`));
+    const workers = nodes.reduce((sum, each) => sum + each.workers, 0);
+    const found = `${nodes.map(({ label }) => label).join(", ")}: ${plural(workers, "worker")}`;
+    checks.push(
+      workers > 0
+        ? ok("hub", "machines", found)
+        : warning("hub", "machines", found, "programs wait until a machine joins that lends some: pfs join"),
+    );
+    checks.push(ok("hub", "content", await contentOf(pfs)));
+  } catch (error) {
+    signal.throwIfAborted();
+    const [reason = ""] = errorToJson(error).message.split("\n");
+    const advice = `start the hub with pfs up, or do without ${origin} to use the store of this machine`;
+    checks.push(failure("hub", "connection", reason, advice));
+  }
+  return checks;
+}
+
+/** What said that an option is to be this: the option itself, or its variable. */
+function originOf(name: "store" | "at", value: string | undefined): string {
+  if (value === undefined) return "the default";
+  const variable = `PACKETFS_${name.toUpperCase()}`;
+  return process.env[variable] === value ? variable : `--${name}`;
+}
+
+async function contentOf(pfs: PacketFS): Promise<string> {
+  let names = 0;
+  let bytes = 0;
+  for await (const file of pfs.list()) {
+    names++;
+    bytes += file.length;
+  }
+  return `${plural(names, "name")}, ${formatBytes(bytes)}`;
 }
 
 async function diskCheck(directory: string): Promise<Check> {
@@ -253,8 +305,8 @@ async function networkChecks(): Promise<Check[]> {
 /** Which variables speak for options; what tokens say is nobody's business. */
 function environmentChecks(): Check[] {
   const names = Object.keys(process.env).filter((name) => /^(PACKETFS_|NODE_OPTIONS$)/.test(name));
-  const shown = names.map((name) => (name === "PACKETFS_AT" ? `${name}=…` : `${name}=${process.env[name]}`));
-  return [ok("environment", "variables", names.length === 0 ? "none" : shown.join(" "))];
+  if (names.length === 0) return [ok("environment", "variables", "none")];
+  return names.map((name) => ok("environment", name, name === "PACKETFS_AT" ? "…" : process.env[name]!));
 }
 
 async function versionOf(name: string): Promise<string> {

@@ -156,6 +156,8 @@ describe.concurrent("JSON", () => {
     expect(report).toMatchObject({ schema: 1, ok: true });
     const checks = report!["checks"] as { topic: string; name: string; state: string }[];
     expect(checks.filter(({ state }) => state === "failure")).toEqual([]);
+    const store = checks.find(({ name }) => name === "directory");
+    expect(store).toMatchObject({ topic: "store", found: expect.stringContaining(" (PACKETFS_STORE)") });
     expect(checks.map(({ name }) => name)).toEqual(
       expect.arrayContaining(["packetfs", "node", "directory", "isolated-vm", "a program", "encryption"]),
     );

@@ -64,6 +64,22 @@ describe("a hub and its node", () => {
     expect(JSON.parse(job!)).toMatchObject({ schema: 1, program: "count.ts", state: "done" });
   });
 
+  it("are what the doctor looks at, when they are what commands use", async () => {
+    const told = await run("doctor", "--store", "not-there");
+    expect(told.out).toContain(
+      `  address               ${String(hub.said["address"])} (PACKETFS_AT); the store of`,
+    );
+    expect(told.out).toMatch(/^ {2}machines +office, attic: 2 workers$/m);
+    expect(told.out).not.toMatch(/^store$/m);
+    expect(told.status).toBe(0);
+    const { out, status } = await run("doctor", "--at", "pfs1.client.mistyped", "--json");
+    const { ok, checks } = JSON.parse(out) as { ok: boolean; checks: { topic: string; state: string }[] };
+    expect([status, ok]).toEqual([1, false]);
+    expect(checks.filter(({ state }) => state === "failure")).toMatchObject([
+      { topic: "hub", name: "connection", advice: expect.stringContaining("do without --at") },
+    ]);
+  });
+
   it("are told apart from those that are not there", async () => {
     expect(await run("cat", "at the hub", "--node", "cellar")).toMatchObject({ status: 3, out: "" });
     expect(await run("cancel", "no-such-job")).toMatchObject({ status: 3 });
