@@ -101,13 +101,8 @@ export function decodedAs(reader: ReaderSpec): TextEncoding | undefined {
 export type Borders =
   /** Splits are records. */
   | { readonly by: "split" }
-  /** Every so many bytes. `exact`: the file is a multiple of it. */
-  | {
-      readonly by: "size";
-      readonly size: number;
-      readonly overlapBytes: number;
-      readonly exact: boolean;
-    }
+  /** Every so many bytes. */
+  | { readonly by: "size"; readonly size: number; readonly overlapBytes: number }
   /** Behind each separator; the encoding's byte order mark is no part of the first record. */
   | {
       readonly by: "separator";
@@ -121,10 +116,10 @@ export function bordersOf(reader: ReaderSpec): Borders {
   switch (reader.kind) {
     case "bytes": {
       const { size, overlapBytes = 0 } = reader;
-      return size === undefined ? { by: "split" } : { by: "size", size, overlapBytes, exact: false };
+      return size === undefined ? { by: "split" } : { by: "size", size, overlapBytes };
     }
     case "columns":
-      return { by: "size", size: rowBytes(reader), overlapBytes: 0, exact: true };
+      return { by: "size", size: rowBytes(reader), overlapBytes: 0 };
     case "blocks":
       return { by: "separator", separator: LINE_ENDS["utf-8"], encoding: "utf-8", overlapBytes: 0 };
     case "lines":

@@ -70,11 +70,13 @@ const MAGIC: readonly (readonly [string, readonly number[]])[] = [
   ["bzip2", [0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59]],
 ];
 const HEAD_BYTES = 32;
+const CHARACTER_BYTES_MAX = 4;
 
 /**
  * The records that start in `split`. Rejects with PFS_RECORD_INVALID {at} when the file is not text though the reader takes
- * text, when the record that reaches beyond the split is longer than RECORD_BYTES_MAX, or when a row of `columns` is cut off
- * by the input's end; and with whatever `read` rejects with.
+ * text, or a header that a split has before its rows is longer than RECORD_BYTES_MAX; and with whatever `read` rejects
+ * with. A record that is too long, or a row of `columns` that the input's end cuts off, is told by the guest, behind
+ * what is wrong with those before it: of the one it gets more than RECORD_BYTES_MAX bytes, of the other what there is.
  */
 export async function recordsOfSplit(
   reader: ReaderSpec,
@@ -116,17 +118,12 @@ export async function scannedRange(
 }
 
 function rowsOfSize(
-  { size, overlapBytes, exact }: Borders & { by: "size" },
+  { size, overlapBytes }: Borders & { by: "size" },
   { start, end, total }: Split,
 ): SplitRecords {
   const first = roundUp(start, size);
   const behind = roundUp(end, size);
   if (first >= end) return emptyAt(start);
-  if (exact && behind > total) {
-    const at = behind - size;
-    const message = `the input ends ${total - at} bytes into a row of ${size} bytes, which begins at byte ${at}`;
-    throw new JobError(JobErrorCode.invalidRecord, message, { at });
-  }
   const stop = Math.min(behind, total);
   return { start: first, end: stop, prefix: NOWHERE, tailBytes: Math.min(overlapBytes, total - stop) };
 }
@@ -171,16 +168,14 @@ class Separators {
         ? Math.max(start, this.#textStart)
         : await this.#border(start, end - 1);
     if (first === undefined || first >= end) return emptyAt(start);
+    // A record that ends behind this is too long, and
     const limit = end - 1 + this.#limits.recordBytesMax;
     const found = whole || end >= total ? end : await this.#border(end, Math.min(total, limit));
-    if (found === undefined && limit < total) throw tooLong(await this.#lastBorder(first, end), this.#limits);
-    const behind = found ?? total;
-    return {
-      start: first,
-      end: behind,
-      prefix: NOWHERE,
-      tailBytes: Math.min(this.#overlapBytes, total - behind),
-    };
+    // so much of it shows that, also where separators that overlap one another go on from there.
+    const shown = roundUp(limit + this.#separator.byteLength + CHARACTER_BYTES_MAX, this.#unit);
+    const behind = found ?? Math.min(total, shown);
+    const tailBytes = found === undefined ? 0 : Math.min(this.#overlapBytes, total - behind);
+    return { start: first, end: behind, prefix: NOWHERE, tailBytes };
   }
 
   /** The first border at or behind `from`, `to` at the latest. */
@@ -206,15 +201,6 @@ class Separators {
     const begin = Math.max(at, border - length + 1);
     const bytes = await this.#read(begin, Math.min(this.#split.total, border + length - 1));
     return this.#find(bytes, 0, begin) >= 0 ? undefined : border;
-  }
-
-  async #lastBorder(from: number, to: number): Promise<number> {
-    let last = from;
-    for (;;) {
-      const next = await this.#border(last + 1, to);
-      if (next === undefined || next >= to) return last;
-      last = next;
-    }
   }
 
   #find(bytes: Uint8Array, from: number, at: number): number {
@@ -266,14 +252,16 @@ async function csvRecords(
   const behind = whole || end >= total ? end : await rowBehind(rows, first, end, total, read, limits);
   let prefix = separatorLine;
   if (csv.header && first > rowsStart) {
-    const headerEnd = await headerEndOf(csv, rows, rowsStart, total, read, limits);
-    // Empty lines may stand before the header, and this split begin in them.
-    if (headerEnd <= first) prefix = { start: 0, end: headerEnd };
+    const headerEnd = await headerEndOf(csv, rows, { start: rowsStart, end: first }, total, read, limits);
+    if (headerEnd !== undefined) prefix = { start: 0, end: headerEnd };
   }
   return { start: first, end: behind, prefix, tailBytes: 0 };
 }
 
-/** The first row at or behind `end`, found from the row at `first` on. */
+/**
+ * The first row at or behind `end`, found from the row at `first` on. Where that one is further off than a row before it may
+ * be long, it is enough of that row to show it.
+ */
 async function rowBehind(
   rows: CsvRows,
   first: number,
@@ -283,36 +271,31 @@ async function rowBehind(
   limits: BorderLimits,
 ): Promise<number> {
   let state = CSV_START;
-  let lastRow = first;
   // That a row begins is seen in its first character.
   const limit = Math.min(total, roundUp(end - 1 + limits.recordBytesMax, 2) + 2);
   for (let at = first; at < limit;) {
     const bytes = await read(at, Math.min(limit, at + evenStep(limits)));
-    // Rows are looked at one by one, so that a row that is too long can be named.
-    for (let from = 0; from < bytes.byteLength;) {
-      const step = rows.read(bytes.subarray(from), state, at + from === lastRow ? 1 : 0);
-      state = step.end;
-      if (step.first < 0) break;
-      lastRow = at + from + step.first;
-      if (lastRow >= end) return lastRow;
-      from += step.first;
-    }
+    const step = rows.read(bytes, state, Math.max(0, end - at));
+    if (step.first >= 0) return at + step.first;
+    state = step.end;
     at += bytes.byteLength;
   }
-  if (limit === total) return total;
-  throw rowTooLong(lastRow, limits);
+  return Math.min(total, limit + CHARACTER_BYTES_MAX);
 }
 
-/** Behind the first row that is neither empty nor a comment; the input's end where there is none. */
+/**
+ * Behind the first row that is neither empty nor a comment; undefined where none begins in `before`, the rows before those
+ * that are asked for.
+ */
 async function headerEndOf(
   csv: CsvSpec,
   rows: CsvRows,
-  rowsStart: number,
+  before: ByteRange,
   total: number,
   read: ReadBytes,
   limits: BorderLimits,
-): Promise<number> {
-  for (let start = rowsStart; start < total;) {
+): Promise<number | undefined> {
+  for (let { start } = before; start < before.end;) {
     const end = await rowBehind(rows, start, start + 1, total, read, limits);
     if (end - start > limits.recordBytesMax) throw rowTooLong(start, limits);
     const beginning = await read(start, Math.min(end, start + 2));
@@ -322,7 +305,7 @@ async function headerEndOf(
     if (unit !== 0x0a && unit !== 0x0d && unit !== csv.comment?.charCodeAt(0)) return end;
     start = end;
   }
-  return total;
+  return undefined;
 }
 
 /** Where text begins: behind its byte order mark. Rejects what is no text of this encoding by its first bytes. */
@@ -349,15 +332,11 @@ function notText(reason: string): JobError {
   return new JobError(JobErrorCode.invalidRecord, reason, { at: 0 });
 }
 
-/** The guest says it in the same words: which of the two finds it depends on where the splits end. */
-function rowTooLong(at: number, limits: BorderLimits): JobError {
-  return tooLong(at, limits, " (is a quoted field not closed?)");
-}
-
-function tooLong(at: number, { recordBytesMax }: BorderLimits, hint = ""): JobError {
+/** The guest says it in the same words, in the split that the row stands in. */
+function rowTooLong(at: number, { recordBytesMax }: BorderLimits): JobError {
   return new JobError(
     JobErrorCode.invalidRecord,
-    `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes${hint}`,
+    `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes (is a quoted field not closed?)`,
     { at },
   );
 }

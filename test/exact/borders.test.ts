@@ -21,7 +21,7 @@ afterAll(async () => {
 });
 
 async function valueOf(program: string, name: string, splitBytes?: number): Promise<unknown> {
-  const source = `import { defineProgram, lines, shared, top } from "packetfs"; ${program}`;
+  const source = `import { columns, defineProgram, lines, records, shared, top } from "packetfs"; ${program}`;
   const { value } = await pfs.run({ source }, [name], splitBytes === undefined ? {} : { splitBytes });
   return value;
 }
@@ -68,5 +68,30 @@ it("a table and the largest groups, over any splits", async () => {
       ["one", 2],
       ["", 1],
     ]);
+  }
+});
+
+it("the first bad record, whatever is wrong behind it", async () => {
+  await pfs.put(Buffer.from("610000780000610000" + "6100", "hex"), { name: "rows" });
+  await pfs.put(Buffer.from("610a780ae2280a", "hex"), { name: "text" });
+  await pfs.put(Buffer.from(`a\nx\n${"y".repeat(17 << 20)}\n`), { name: "long" });
+  const rows = `export default defineProgram({ input: columns({ a: "u8", b: "u16" }),
+    map: ({ a }) => { if (a === 120) throw new RangeError("an x"); } });`;
+  const overlap = `export default defineProgram({
+    input: records({ separator: "\\n", encoding: "utf-8", overlapBytes: 1 }),
+    map: (text) => { if (text.startsWith("x")) throw new RangeError("an x"); } });`;
+  const eachLine = `export default defineProgram({ input: lines(),
+    map: (line) => { if (line === "x") throw new RangeError("an x"); } });`;
+  for (const [program, name, place, sizes] of [
+    [rows, "rows", { at: 3 }, [3]],
+    [overlap, "text", { at: 2, line: 2 }, [2, 3]],
+    [eachLine, "long", { at: 2, line: 2 }, [1 << 20]],
+  ] as const) {
+    for (const splitBytes of [undefined, ...sizes]) {
+      await expect(valueOf(program, name, splitBytes)).rejects.toMatchObject({
+        code: "PFS_PROGRAM_THREW",
+        data: { file: name, ...place },
+      });
+    }
   }
 });

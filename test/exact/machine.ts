@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Op } from "../../packets/layout.ts";
 import { encodeFrame } from "../../packets/packet.ts";
 import { parseDescription } from "../../runtime/program/manifest.ts";
+import { inputEncoding } from "../../runtime/program/readers.ts";
 import type { Entry, ProgramDescription } from "../../runtime/program/program.ts";
 import { decodeOutcome, EXTENT_NUMBERS } from "../../runtime/sandbox/process/protocol.ts";
 import { InputReader } from "../../runtime/sandbox/thread/frame-input.ts";
@@ -19,6 +20,22 @@ export interface Packet {
   readonly ref: number;
 }
 
+/** What the packet of a split reads. */
+export interface PacketInput {
+  readonly bytes: Uint8Array;
+  readonly place?: number;
+  readonly prefix?: number;
+  readonly tail?: number;
+  readonly ref?: number;
+}
+
+/** What came of it: its status, what it yielded or its fault, and what it logged. */
+export interface PacketResult {
+  readonly status: number;
+  readonly bytes: Uint8Array;
+  readonly log: string | undefined;
+}
+
 /** An answer as one text: the status, and what was yielded. */
 export type Answer = string;
 
@@ -29,20 +46,28 @@ export class Inputs {
   readonly #reader: InputReader = new InputReader(this.#file);
 
   run(guest: GuestIsolate, packets: readonly Packet[]): Answer[] {
+    const inputs = packets.map(({ input, ref }) => ({ bytes: Buffer.from(input), ref }));
+    return this.results(guest, inputs).map(
+      ({ status, bytes }) => `${status}:${Buffer.from(bytes).toString("latin1")}`,
+    );
+  }
+
+  /** Runs the packets as one frame, and those that it does not answer alone, as a lane does it. */
+  results(guest: GuestIsolate, packets: readonly PacketInput[]): PacketResult[] {
+    if (packets.length === 0) return [];
     const extents = new Float64Array(packets.length * EXTENT_NUMBERS);
     let end = 0;
-    for (const [index, { input }] of packets.entries()) {
-      const bytes = Buffer.from(input);
+    for (const [index, { bytes, place = 0, prefix = 0, tail = 0 }] of packets.entries()) {
       if (bytes.byteLength > 0) writeSync(this.#file, bytes, 0, bytes.byteLength, end);
-      extents.set([end, bytes.byteLength, 0, 0, 0], index * EXTENT_NUMBERS);
+      extents.set([end, bytes.byteLength, place, prefix, tail], index * EXTENT_NUMBERS);
       end += bytes.byteLength;
     }
     const frame = encodeFrame(
-      packets.map(({ input, ref }, at) => ({
+      packets.map(({ bytes, ref = 0 }, at) => ({
         op: Op.EXEC,
         lane: 1,
         at,
-        length: Buffer.byteLength(input),
+        length: bytes.byteLength,
         ref: new Uint8Array(32).fill(ref),
       })),
     );
@@ -50,14 +75,15 @@ export class Inputs {
       guest.run(this.#reader.stage(extents, frame, guest.encoding)),
       packets.length,
     )!;
-    const { completed, statuses, offsets, lengths, output } = outcome;
-    const answers = Array.from({ length: completed }, (_, index) => {
-      const bytes = output.subarray(offsets[index], offsets[index]! + lengths[index]!);
-      return `${statuses[index]}:${Buffer.from(bytes).toString("latin1")}`;
-    });
-    // What is left runs alone, as a lane does it.
+    const { completed, statuses, offsets, lengths, output, logs } = outcome;
+    const texts = new Map(logs.map(({ index, text }) => [index, text]));
+    const results = Array.from({ length: completed }, (_, index) => ({
+      status: statuses[index]!,
+      bytes: output.subarray(offsets[index], offsets[index]! + lengths[index]!),
+      log: texts.get(index),
+    }));
     if (completed < packets.length && packets.length === 1) throw new Error("a packet has no answer");
-    return [...answers, ...packets.slice(completed).flatMap((packet) => this.run(guest, [packet]))];
+    return [...results, ...packets.slice(completed).flatMap((packet) => this.results(guest, [packet]))];
   }
 
   close(): void {
@@ -82,13 +108,14 @@ export function openProgram(source: string, entry: Entry, args: unknown, prelude
     looked.dispose();
     descriptions.set(source, description);
   }
+  const encoding = inputEncoding(entry, description);
   const image = {
     ...inspectionImage(),
     entry,
     description,
     args: JSON.stringify(args),
-    encoding: "utf-8",
-  } as const;
+    ...(encoding === undefined ? {} : { encoding }),
+  };
   const guest = new GuestIsolate(image, code, new GuestRealm(description.limits.memoryBytes, prelude));
   guest.load();
   return guest;

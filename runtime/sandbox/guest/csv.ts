@@ -103,7 +103,7 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
     while (at < end) {
       const unit = p.charCodeAt(text, at);
       if (unit === separatorUnit || isLineEnd(unit)) break;
-      if (unit === quoteUnit && !relax) bad("a quote stands within a field that does not begin with one");
+      if (unit === quoteUnit && !relax) badHere("a quote stands within a field that does not begin with one");
       at++;
     }
     const value = p.slice(text, from, at);
@@ -120,8 +120,7 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
       if (escapeUnit === quoteUnit) at = search(quote, at);
       while (at < end && p.charCodeAt(text, at) !== quoteUnit && p.charCodeAt(text, at) !== escapeUnit) at++;
       if (at >= end) {
-        place.endOfText();
-        checkLength(rowStart, end);
+        endOfText();
         bad("a quoted field has no closing quote");
       }
       const next = at + 1 < end ? p.charCodeAt(text, at + 1) : -1;
@@ -142,7 +141,7 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
     if (at >= end) return value;
     const unit = p.charCodeAt(text, at);
     if (unit === separatorUnit || isLineEnd(unit)) return value;
-    if (!relax) bad("a closing quote is followed by text");
+    if (!relax) badHere("a closing quote is followed by text");
     // Then the quotes were text as well.
     return plainField(start);
   }
@@ -252,10 +251,22 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
     passLineEnd();
   }
 
-  function checkLength(from: number, to: number): void {
+  /** Whatever is wrong with a row behind its first RECORD_BYTES_MAX bytes, it is too long before that. */
+  function badHere(reason: string): never {
+    checkLength(at + 1, 0);
+    return bad(reason);
+  }
+
+  /** The row goes on where the text ends: it is too long, or else not of its encoding there. */
+  function endOfText(): void {
+    checkLength(end, place.isCut() ? 1 : 0);
+    place.endOfText();
+  }
+
+  function checkLength(to: number, more: number): void {
     // A unit of text is three bytes at most.
-    if ((to - from) * 3 <= recordBytesMax) return;
-    const bytes = place.bytesBetween(from - inputStart, to - inputStart);
+    if ((to - rowStart) * 3 + more <= recordBytesMax) return;
+    const bytes = place.bytesBetween(rowStart - inputStart, to - inputStart) + more;
     if (bytes > recordBytesMax)
       bad(
         `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes (is a quoted field not closed?)`,
@@ -290,9 +301,9 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
       } else {
         fields = slowRow();
       }
-      if (at >= end) place.endOfText();
+      if (at >= end) endOfText();
       passLineEnd();
-      checkLength(rowStart, at);
+      checkLength(at, 0);
       if (fields === undefined) continue;
       const position = rowStart - inputStart;
       if (isHeader) {

@@ -56,7 +56,7 @@ export interface FrameLoop {
 export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop {
   const { codec, faults, output, log, random, promises, encoding } = tools;
   const isWide = encoding === "utf-16le" || encoding === "utf-16be";
-  const META = 7;
+  const META = 8;
   const NO_BYTES = new p.ArrayBuffer(0);
   // Text of this length has come since garbage was last collected. V8 does not count what text from outside takes.
   const GARBAGE_UNITS = 16777216;
@@ -120,8 +120,12 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       const start = layout[at]!;
       return codec.encodedLength(p.slice(text, start + from, start + to));
     },
-    endOfText() {
-      if (layout[next * META + 6]! < 0) return;
+    isCut() {
+      return layout[next * META + 6]! >= 0;
+    },
+    endOfText(reach) {
+      const at = next * META;
+      if (layout[at + 6]! < 0 || (reach !== undefined && reach <= layout[at + 7]!)) return;
       endsWrong = true;
       faults.fail(
         tools.badRecord,

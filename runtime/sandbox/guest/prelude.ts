@@ -74,9 +74,10 @@ export interface Prelude {
   /** Takes over the program, once: "" when all is well, otherwise why it is no program. `config` is ProgramConfig as JSON text. */
   load(factory: ModuleFactory, config: string): string;
   /**
-   * Runs a frame, which has a number of its own from 1. `meta`: n × 7 float64 (start and length in the text, or else in
+   * Runs a frame, which has a number of its own from 1. `meta`: n × 8 float64 (start and length in the text, or else in
    * the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail, in text or bytes;
-   * bytes; the file offset of the first byte that is not of the encoding, where the text ends, or -1), then n × 64 bytes of packets.
+   * bytes; the file offset of the first byte that is not of the encoding, where the text ends, or -1; how many bytes from
+   * there on could begin a character that what a record overlaps does not hold all of), then n × 64 bytes of packets.
    * Either text or bytes.
    *
    * It returns when the frame is over, or when the jobs of a packet's promises shall run, which they do when the call has

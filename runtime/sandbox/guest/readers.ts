@@ -31,11 +31,14 @@ export interface Place {
   offset(): number;
   /** The bytes that units `from` to `to` of the packet's text were made of; bytes of bytes. */
   bytesBetween(from: number, to: number): number;
+  /** Whether bytes follow the packet's text that are not of its encoding. */
+  isCut(): boolean;
   /**
    * To be called when all records are visited, and for one that reaches beyond its packet's text: fails the packet where
-   * bytes follow that are not of its encoding. Records that end before those come first, whatever split they are in.
+   * it is cut. Records that end before that come first, whatever split they are in. With `reach`, the bytes behind the text
+   * that what a record overlaps holds: up to the last whole character.
    */
-  endOfText(): void;
+  endOfText(reach?: number): void;
 }
 
 /**
@@ -67,12 +70,18 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
   }
 
   /** A record's limit does not depend on which packet it is in, so the longest that reaches here may be too long. */
-  function limit(from: number, to: number): void {
+  function limit(from: number, to: number, more = 0): void {
     // A unit of text is three bytes at most.
-    if ((to - from) * 3 <= recordBytesMax) return;
-    const bytes = place.bytesBetween(from, to);
+    if ((to - from) * 3 + more <= recordBytesMax) return;
+    const bytes = place.bytesBetween(from, to) + more;
     if (bytes <= recordBytesMax) return;
     bad(from, `a record has more than RECORD_BYTES_MAX = ${recordBytesMax} bytes`);
+  }
+
+  /** The record at `from` goes on where the text ends at `to`: it is too long, or else not of its encoding there. */
+  function endOfText(from: number, to: number): void {
+    limit(from, to, place.isCut() ? 1 : 0);
+    place.endOfText();
   }
 
   /** Lines without their ends. A CR belongs to the end only in front of an LF. */
@@ -82,7 +91,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       const whole = found >= 0 && found < end;
       let stop = whole ? found : end;
       const next = whole ? stop + 1 : end;
-      if (!whole) place.endOfText();
+      if (!whole) endOfText(at - start, end - start);
       if (whole && stop > at && p.charCodeAt(text, stop - 1) === CR) stop--;
       limit(at - start, next - start);
       visit(p.slice(text, at, stop), at - start, stop - at);
@@ -195,7 +204,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
   }
 
   /** The same of text. */
-  function separatedText(separator: string, overlapBytes: number, isUtf8: boolean): ReadRecords {
+  function separatedText(separator: string, overlapBytes: number): ReadRecords {
     const length = separator.length;
     const overlapsItself = repeatsItself(separator, length);
     return ({ text, start, end: textEnd, tail }, visit) => {
@@ -204,7 +213,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
         let found = p.indexOf(text, separator, at);
         if (found < 0 || found + length > end) {
           found = end;
-          place.endOfText();
+          endOfText(at - start, end - start);
         }
         let next = found < end ? found + length : end;
         for (let last = found; overlapsItself && last < end;) {
@@ -215,10 +224,10 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
         limit(at - start, next - start);
         if (overlapBytes > 0) {
           let stop = start + overlapped(next - start, textEnd - start, overlapBytes);
-          if (stop === textEnd && place.bytesBetween(next - start, stop - start) < overlapBytes)
-            place.endOfText();
+          if (stop === textEnd)
+            place.endOfText(overlapBytes - place.bytesBetween(next - start, stop - start));
           // Not between the two units of a character.
-          if (isUtf8 && stop > next && (p.charCodeAt(text, stop - 1) & 0xfc00) === 0xd800) stop--;
+          if (stop > next && (p.charCodeAt(text, stop - 1) & 0xfc00) === 0xd800) stop--;
           visit(p.slice(text, at, stop), at - start, next - at);
         } else {
           visit(p.slice(text, at, found), at - start, found - at);
@@ -238,12 +247,6 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       else most = middle - 1;
     }
     return least;
-  }
-
-  function wholeRows(bytes: number, size: number): number {
-    const over = bytes % size;
-    if (over !== 0) bad(bytes - over, `the input ends ${over} bytes into a row of ${size} bytes`);
-    return bytes / size;
   }
 
   /** Only the last record of a file can be short, and what it overlaps is nothing. */
@@ -290,9 +293,11 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       at: number,
     ) => object;
     return ({ bytes, byteLength }, visit) => {
-      wholeRows(byteLength, size);
       const view = new p.DataView(bytes.buffer, 0, byteLength);
-      for (let at = 0; at < byteLength; at += size) visit(row(view, at), at, size);
+      const over = byteLength % size;
+      const end = byteLength - over;
+      for (let at = 0; at < end; at += size) visit(row(view, at), at, size);
+      if (over > 0) bad(end, `the input ends ${over} bytes into a row of ${size} bytes`);
     };
   }
 
@@ -326,7 +331,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       const { overlapBytes = 0, encoding } = spec;
       const separator = bytesOf(spec.separator);
       if (encoding === undefined) return separated(separator, 1, overlapBytes, bytesOf(""));
-      return separatedText(tools.codec.decodeAs(separator, encoding), overlapBytes, encoding === "utf-8");
+      return separatedText(tools.codec.decodeAs(separator, encoding), overlapBytes);
     }
     case "json-lines":
       return jsonLines(spec.bigint === true);

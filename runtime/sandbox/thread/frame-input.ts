@@ -10,7 +10,7 @@ import type { TextEncoding } from "../../program/readers.ts";
 import { EXTENT_NUMBERS } from "../process/protocol.ts";
 
 /** Numbers per packet that the guest gets; Prelude.run says which. */
-export const META_NUMBERS = 7;
+export const META_NUMBERS = 8;
 const NOWHERE = -1;
 /** A buffer that is kept for the next frame. */
 const KEEP_BYTES = 8 * 1024 * 1024;
@@ -100,7 +100,10 @@ export class InputReader {
   }
 }
 
-/** Each packet's text decoded by itself: its tail may end in the middle of a character, which is left off. */
+/**
+ * Each packet's text decoded by itself, up to the first bytes that are none. Where its tail ends in the middle of a
+ * character, that is left off.
+ */
 function decodeParts(
   input: Buffer,
   layout: Float64Array,
@@ -112,16 +115,19 @@ function decodeParts(
     const start = layout[at]!;
     const tailBytes = layout[at + 4]!;
     const whole = input.subarray(start, start + layout[at + 1]!);
-    const cutOff = tailBytes === 0 ? 0 : cutOffBytes(whole, encoding);
-    const bytes = whole.subarray(0, whole.byteLength - Math.min(cutOff, tailBytes));
+    const ownBytes = whole.byteLength - tailBytes;
     const wrong =
-      encoding === "utf-8" ? invalidUtf8At(bytes) : bytes.byteLength % 2 === 1 ? bytes.byteLength - 1 : -1;
-    const valid = wrong < 0 ? bytes : bytes.subarray(0, wrong);
-    const own = valid.subarray(0, whole.byteLength - tailBytes);
+      encoding === "utf-8" ? invalidUtf8At(whole) : whole.byteLength % 2 === 1 ? whole.byteLength - 1 : -1;
+    const valid = wrong < 0 ? whole : whole.subarray(0, wrong);
+    const own = valid.subarray(0, ownBytes);
     if (wrong >= 0) {
+      const begun = encoding === "utf-8" ? begunBytes(whole, wrong) : 1;
+      const isCutOff = wrong + begun === whole.byteLength;
       const prefixBytes = layout[at + 3]!;
       // What stands in a prefix stands at the beginning of the file.
-      layout[at + 6] = wrong < prefixBytes ? wrong : layout[at + 2]! + wrong - prefixBytes;
+      const place = wrong < prefixBytes ? wrong : layout[at + 2]! + wrong - prefixBytes;
+      layout[at + 6] = isCutOff && wrong >= ownBytes ? NOWHERE : place;
+      layout[at + 7] = isCutOff ? Infinity : begun;
     }
     const ownText = decode(own, encoding);
     const tailText = decode(valid.subarray(own.byteLength), encoding);
@@ -142,15 +148,19 @@ function decode(bytes: Buffer, encoding: "utf-8" | "utf-16le" | "utf-16be"): str
     : Buffer.from(bytes).swap16().toString("utf16le");
 }
 
-/** Bytes at the end that are the beginning of a character. */
-function cutOffBytes(bytes: Uint8Array, encoding: "utf-8" | "utf-16le" | "utf-16be"): number {
-  if (encoding !== "utf-8") return bytes.byteLength % 2;
-  for (let back = 1; back <= 3 && back <= bytes.byteLength; back++) {
-    const byte = bytes[bytes.byteLength - back]!;
-    if (byte < 0x80) return 0;
-    if (byte >= 0xc0) return back < (byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4) ? back : 0;
+/** How many bytes from `at` on, where there is no character, could begin one: 0 to 3. */
+function begunBytes(bytes: Uint8Array, at: number): number {
+  const first = bytes[at]!;
+  const need = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  if (need === 0) return 0;
+  let low = first === 0xe0 ? 0xa0 : first === 0xf0 ? 0x90 : 0x80;
+  let high = first === 0xed ? 0x9f : first === 0xf4 ? 0x8f : 0xbf;
+  let count = 1;
+  for (; count < need && bytes[at + count]! >= low && bytes[at + count]! <= high; count++) {
+    low = 0x80;
+    high = 0xbf;
   }
-  return 0;
+  return count;
 }
 
 /** Where the first character begins that is none, -1 where all are. */

@@ -8,21 +8,14 @@ import type { Options as ParseOptions } from "csv-parse/sync";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RECORD_BYTES_MAX } from "../../../runtime/limits.ts";
-import {
-  CsvRows,
-  decodeScan,
-  encodeScan,
-  namedSeparator,
-  rowRanges,
-} from "../../../runtime/program/csv-rows.ts";
-import { recordsOfSplit, scannedRange } from "../../../runtime/program/record-borders.ts";
-import type { ReadBytes } from "../../../runtime/program/record-borders.ts";
 import { lineCounter } from "../../../runtime/program/readers.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
-import { csv, jsonLines, lines, records } from "../../../sdk/program.ts";
+import { columns, csv, jsonLines, lines, records } from "../../../sdk/program.ts";
 import { loadProgram, runFrame, startExecutor } from "../sandbox/harness.ts";
-import type { PacketResult, PacketSource } from "../sandbox/harness.ts";
+import type { PacketResult } from "../sandbox/harness.ts";
+import { packetsOf } from "./splits.ts";
+import type { Plan, SplitInput } from "./splits.ts";
 
 let executor: ExecutorProcess;
 beforeAll(async () => {
@@ -61,54 +54,11 @@ function laneOf(spec: ReaderSpec): Promise<number> {
   return loading;
 }
 
-/** Where splits end. The last one ends with the input. */
-type Plan = readonly number[];
-
-async function packetsOf(spec: ReaderSpec, input: Uint8Array, ends: Plan): Promise<(PacketSource | Error)[]> {
-  const total = input.byteLength;
-  const read: ReadBytes = async (start, end) => input.subarray(start, end);
-  const splits = ends.map((end, index) => ({
-    start: index === 0 ? 0 : ends[index - 1]!,
-    end,
-    total,
-    whole: false,
-  }));
-  let ranges = splits;
-  if (spec.kind === "csv" && splits.length > 1) {
-    const scans = await Promise.all(
-      splits.map(async (split) => {
-        const { start, end, prefix } = await scannedRange(spec, split, read);
-        const rows = new CsvRows(spec, namedSeparator(spec, input.subarray(prefix.start, prefix.end)));
-        const scanner = rows.scan(start - split.start);
-        // In pieces, as nobody promises one.
-        const middle = start + 2 * Math.floor((end - start) / 4);
-        scanner.push(input.subarray(start, middle));
-        scanner.push(input.subarray(middle, end));
-        return decodeScan(encodeScan(scanner.result()), split.end - split.start)!;
-      }),
-    );
-    const rows = rowRanges(scans, ends, RECORD_BYTES_MAX);
-    ranges = rows.map(({ from, length, whole }) => ({ start: from, end: from + length, total, whole }));
-  }
-  return Promise.all(
-    ranges.map(async (range) => {
-      try {
-        const { start, end, prefix, tailBytes } = await recordsOfSplit(spec, range, read);
-        const before = input.subarray(prefix.start, prefix.end);
-        const bytes = Buffer.concat([before, input.subarray(start, end + tailBytes)]);
-        return { bytes, place: start, prefix: before.byteLength, tail: tailBytes };
-      } catch (error) {
-        return error as Error;
-      }
-    }),
-  );
-}
-
 /** What came of each plan. */
 async function readAll(spec: ReaderSpec, input: Uint8Array, plans: readonly Plan[]): Promise<Read[]> {
   const lane = await laneOf(spec);
   const all = await Promise.all(plans.map((plan) => packetsOf(spec, input, plan)));
-  const sources = all.flat().filter((packet): packet is PacketSource => !(packet instanceof Error));
+  const sources = all.flat().filter((packet): packet is SplitInput => !(packet instanceof Error));
   const results: PacketResult[] = [];
   while (results.length < sources.length) {
     const frame = sources.slice(results.length, results.length + 1000);
@@ -122,8 +72,7 @@ async function readAll(spec: ReaderSpec, input: Uint8Array, plans: readonly Plan
     let fault: Read["fault"];
     for (const packet of packets) {
       if (packet instanceof Error) {
-        const { at } = (packet as Error & { data: { at: number } }).data;
-        fault ??= { at, text: packet.message };
+        fault ??= { at: Number(packet.data["at"]), text: packet.message };
         continue;
       }
       const { status, text, at, log } = results[next++]!;
@@ -507,12 +456,92 @@ describe("the first bad record", () => {
     ["bytes of a header", csvRows, "61ff2c620a310a", 1, ENCODING],
     ["bytes in what a record overlaps", overlapping, "610a62ff0a", 3, ENCODING],
     ["bytes right behind what one overlaps", overlapping, "610a6263ff0a", 4, ENCODING],
+    ["bytes that go on no character that one overlaps", overlapping, "610ae2280a", 2, ENCODING],
+    ["bytes that go on one's beginning behind it", overlapping, "610a62e2280a", 3, ENCODING],
+    ["a character that is none by its second byte", overlapping, "610ae0800a", 2, ENCODING],
   ])("is told, wherever the borders fall: %s", async (_, spec, hex, at, text) => {
     const input = Uint8Array.from(Buffer.from(hex, "hex"));
     const plans = plansOf(input.byteLength);
     for (const [index, { fault }] of (await readAll(spec, input, plans)).entries()) {
       const expected = { at, text: expect.stringContaining(text) as string };
       expect(fault, `cut at ${plans[index]!.join()}`).toEqual(expected);
+    }
+  });
+});
+
+describe("what is wrong before", () => {
+  /** Throws at each record whose own part has an x. */
+  async function firstFaults(
+    spec: ReaderSpec,
+    input: Uint8Array,
+    plans: readonly Plan[],
+  ): Promise<unknown[]> {
+    const lane = await loadProgram(
+      executor,
+      `export default { input: ${JSON.stringify(spec)}, map(record, { ownLength }) {
+        if (typeof record === "string" ? record.slice(0, ownLength).includes("x") : record.a === 120) throw new RangeError("x");
+      } };`,
+    );
+    const found: unknown[] = [];
+    for (const plan of plans) {
+      let fault: unknown;
+      for (const packet of await packetsOf(spec, input, plan)) {
+        if (packet instanceof Error) fault = [packet.data["at"], packet.message];
+        else {
+          const [result] = await runFrame(executor, lane, [packet]);
+          if (result!.status !== 0) fault = [result!.at, result!.text.split("\n")[0]];
+        }
+        if (fault !== undefined) break;
+      }
+      found.push(fault);
+    }
+    executor.unload(lane);
+    return found;
+  }
+
+  const window = (overlapBytes: number, encoding: "utf-8" | "utf-16le" = "utf-8"): ReaderSpec =>
+    records({ separator: "\n", encoding, overlapBytes });
+
+  it.each<readonly [string, ReaderSpec, string]>([
+    ["a row cut off", columns({ a: "u8", b: "u16" }), "610000780000610000" + "6100"],
+    ["half a character in what it overlaps, wrong behind it", window(1), "780ae2280a"],
+    ["half a character in what it overlaps, and the end", window(3), "780ae282"],
+    ["half a unit in what it overlaps", window(5, "utf-16le"), "78000a00610062"],
+  ])("comes first, wherever the borders fall: %s", async (_, spec, hex) => {
+    const input = Uint8Array.from(Buffer.from(hex, "hex"));
+    const at = hex.indexOf("78") / 2;
+    for (const fault of await firstFaults(spec, input, plansOf(input.byteLength)))
+      expect(fault).toEqual([at, "RangeError: x"]);
+  });
+
+  it("comes first where a record is too long", async () => {
+    const long = `a\nx\n"${"y".repeat(RECORD_BYTES_MAX + 9)}`;
+    const input = utf8(long);
+    const total = input.byteLength;
+    const plans = [[total], [5, total], [6, total], [2, 9, total], [total - 1, total]];
+    for (const [spec, at] of [
+      [lines(), 2],
+      [csv({ columns: ["a"] }), undefined],
+      [window(3), 2],
+    ] as const) {
+      for (const fault of await firstFaults(spec, input, plans)) {
+        expect(fault).toEqual(
+          at === undefined ? [4, expect.stringContaining("RECORD_BYTES_MAX")] : [at, "RangeError: x"],
+        );
+      }
+    }
+    // Bytes that are not text count where the record is not too long before them.
+    for (const [wrong, text] of [
+      [10, "not UTF-8"],
+      [4 + RECORD_BYTES_MAX - 1, "not UTF-8"],
+      [4 + RECORD_BYTES_MAX, "RECORD_BYTES_MAX"],
+    ] as const) {
+      for (const [, told] of (await firstFaults(
+        jsonLines(),
+        utf8(long.replaceAll("x", "1").replace("a", "0")).with(wrong, 0xff),
+        plans,
+      )) as string[][])
+        expect(told).toContain(text);
     }
   });
 });
@@ -536,7 +565,7 @@ describe("a record that is too long", () => {
       return text;
     };
     const lane = await loadProgram(executor, `export default { input: ${JSON.stringify(spec)}, map() {} }`);
-    // In the same words, whoever finds it.
+    // In the same words, wherever it is.
     const told = new Set<string>();
     for (const extra of [0, 1]) {
       const bytes = input(RECORD_BYTES_MAX + extra);
@@ -545,7 +574,7 @@ describe("a record that is too long", () => {
         for (const packet of await packetsOf(spec, bytes, ends)) {
           if (packet instanceof Error) {
             told.add(packet.message);
-            faults.push((packet as Error & { data: { at: number } }).data.at);
+            faults.push(Number(packet.data["at"]));
             continue;
           }
           const [result] = await runFrame(executor, lane, [packet]);
