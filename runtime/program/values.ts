@@ -5,7 +5,8 @@
  * Carried: null, undefined, booleans, strings, numbers, bigints, Date, ArrayBuffer, DataView, typed arrays, Map, Set,
  * arrays by their elements and plain objects by their own enumerable string keys, all in copies. Refused: functions,
  * symbols, promises, other class instances, arrays with holes, cycles, and what a copy would be without: symbols as keys,
- * properties of plain objects that are not enumerable, properties of arrays that are no elements.
+ * properties of plain objects that are not enumerable, properties of arrays that are no elements (those that are not
+ * enumerable in arrays of up to 16 elements; longer ones are carried without).
  *
  * The text of a value is JSON where JSON can say it. Everything else is an object whose "$" names what it is and whose "v"
  * says the value:
@@ -37,11 +38,13 @@ export interface ValueCodec {
 export function makeValueCodec(targetOf: (view: object) => object | undefined): ValueCodec {
   const DEPTH_MAX = 256;
   const HEX_BLOCK = 4096;
+  /** Longer arrays are not looked through for properties that are not enumerable: each element is made a name of for that. */
+  const NAMED_ELEMENTS_MAX = 16;
   const { getPrototypeOf, getOwnPropertyDescriptor, keys, hasOwn, defineProperty } = Object;
   const { getOwnPropertyNames, getOwnPropertySymbols, values: valuesOf } = Object;
   const { isArray } = Array;
   const { parse, stringify } = JSON;
-  const { apply } = Reflect;
+  const { apply, ownKeys } = Reflect;
   const { fromCharCode } = String;
   const RealMap = Map;
   const RealSet = Set;
@@ -186,6 +189,13 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     return walkBuiltIn(value, depth);
   }
 
+  /** Whether its walk would give the value back: of most, and this is faster. */
+  function isAsItIs(value: unknown): boolean {
+    return (
+      typeof value === "string" || (typeof value === "number" && !(textual && isOdd(value))) || value === true
+    );
+  }
+
   /** Each property is read once, so a getter cannot say one thing to the check and another to the copy. */
   function walkPlain(value: object, prototype: object | null, depth: number): object {
     const copy = (prototype === null ? { __proto__: null } : {}) as Record<string, unknown>;
@@ -196,11 +206,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
       count++;
       if (key === "$") isTag = true;
       let child = (value as Record<string, unknown>)[key];
-      const isPlain =
-        typeof child === "string" ||
-        (typeof child === "number" && !(textual && isOdd(child))) ||
-        child === true;
-      if (!isPlain) {
+      if (!isAsItIs(child)) {
         path[depth] = key;
         child = walk(child, depth + 1);
       }
@@ -214,7 +220,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     if (!textual || !isTag) return copy;
     const names = keys(copy);
     const entries: unknown[] = [];
-    for (let index = 0; index < names.length; index++) entries[index] = [names[index], copy[names[index]!]];
+    for (let index = 0; index < names.length; index++) entries.push([names[index], copy[names[index]!]]);
     return tagged(prototype === null ? "null-prototype" : "Object", entries);
   }
 
@@ -227,14 +233,22 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     nodes += length;
     const copy: unknown[] = [];
     for (let index = 0; index < length; index++) {
-      const child = value[index];
-      if (child === undefined && !hasOwn(value, index))
-        refuse(depth, `is an array without an element ${index}`);
-      path[depth] = index;
-      copy[index] = walk(child, depth + 1);
+      let child = value[index];
+      if (!isAsItIs(child)) {
+        if (child === undefined && !hasOwn(value, index))
+          refuse(depth, `is an array without an element ${index}`);
+        path[depth] = index;
+        child = walk(child, depth + 1);
+      }
+      // An element that is set where there was none takes thirty times as long, where prototypes are frozen.
+      copy.push(child);
     }
-    // There are no holes: more values are of other properties. Elements are not made names of for this.
-    if (valuesOf(value).length !== length) refuseNamed(value, depth);
+    // There are no holes: more keys than elements and the length are of other properties.
+    if (length <= NAMED_ELEMENTS_MAX) {
+      if (ownKeys(value).length !== length + 1) refuseBeside(value, depth);
+    } else if (valuesOf(value).length !== length || getOwnPropertySymbols(value).length > 0) {
+      refuseBeside(value, depth);
+    }
     return copy;
   }
 
@@ -244,15 +258,16 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     return refuse(depth, `has a property ${stringify(hidden ?? "")} that is not enumerable`);
   }
 
-  function refuseNamed(value: readonly unknown[], depth: number): never {
+  function refuseBeside(value: readonly unknown[], depth: number): never {
     if (hasOwn(value, "index") && hasOwn(value, "input")) {
       refuse(
         depth,
         "is what a regular expression matched, which has more than elements: copy it with [...match]",
       );
     }
-    const named = keys(value).at(value.length);
-    return refuse(depth, `is an array with a property ${stringify(named ?? "")} beside its elements`);
+    const named = getOwnPropertyNames(value).find((name, at) => at >= value.length && name !== "length");
+    if (named === undefined) refuse(depth, "has a symbol as a key");
+    return refuse(depth, `is an array with a property ${stringify(named)} beside its elements`);
   }
 
   function walkBuiltIn(value: object, depth: number): unknown {
@@ -291,12 +306,12 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     apply(mapForEach, map, [
       (value: unknown, key: unknown): void => {
         nodes += 2;
-        path[depth] = index;
+        path[depth] = index++;
         path[depth + 1] = 0;
         ancestors[depth + 1] = map;
         const ownKey = walk(key, depth + 2);
         path[depth + 1] = 1;
-        pairs[index++] = [ownKey, walk(value, depth + 2)];
+        pairs.push([ownKey, walk(value, depth + 2)]);
       },
     ]);
     return textual ? tagged("Map", pairs) : new RealMap(pairs);
@@ -308,8 +323,8 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     apply(setForEach, set, [
       (value: unknown): void => {
         nodes++;
-        path[depth] = index;
-        values[index++] = walk(value, depth + 1);
+        path[depth] = index++;
+        values.push(walk(value, depth + 1));
       },
     ]);
     return textual ? tagged("Set", values) : new RealSet(values);
@@ -347,17 +362,20 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     const { make, isBig } = typedGet(kind)!;
     const length = apply(typedLength, array, []) as number;
     nodes += length;
-    const copy = textual ? ([] as unknown[]) : new make(length);
-    for (let index = 0; index < length; index++) {
-      const element = array[index];
-      if (!textual) (copy as Record<number, unknown>)[index] = element === element ? element : NaN;
-      else if (isBig) (copy as unknown[])[index] = `${element as bigint}`;
-      else {
-        const number = element as number;
-        (copy as unknown[])[index] = isOdd(number) ? numberText(number) : number;
+    if (!textual) {
+      const copy = new make(length);
+      for (let index = 0; index < length; index++) {
+        const element = array[index];
+        copy[index] = element === element ? element : NaN;
       }
+      return copy;
     }
-    return textual ? tagged(kind, copy) : copy;
+    const texts: unknown[] = [];
+    for (let index = 0; index < length; index++) {
+      const element = array[index] as number | bigint;
+      texts.push(isBig ? `${element}` : isOdd(element as number) ? numberText(element as number) : element);
+    }
+    return tagged(kind, texts);
   }
 
   function hexOf(bytes: Uint8Array): string {

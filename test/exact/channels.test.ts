@@ -202,6 +202,11 @@ describe("what a copy would be without", () => {
     ],
     ["[Object.assign([1, 2], { total: 3 })]", '$[0] is an array with a property "total" beside its elements'],
     ["{ m: /(?<x>l)(.)?/.exec('line') }", "copy it with [...match]"],
+    ["{ a: Object.assign([1], { [Symbol('s')]: 1 }) }", "$.a has a symbol as a key"],
+    ["Object.assign(Array(1000).fill(1), { [Symbol('s')]: 1 })", "$ has a symbol as a key"],
+    ["Object.assign(Array(1000).fill(1), { total: 3 })", '$ is an array with a property "total"'],
+    ["((texts) => [texts])`a${1}b`", '$[0] is an array with a property "raw" beside its elements'],
+    ["Object.assign([undefined, , 3], { total: 3 })", "$ is an array without an element 1"],
     ["(function () { return [arguments]; })(1)", "$[0] is an arguments object: copy it with [...arguments]"],
   ])("is refused: %s", (expression, reason) => {
     for (const rest of ["", "combine: (a) => a,"]) {

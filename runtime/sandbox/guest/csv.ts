@@ -149,11 +149,11 @@ export function makeCsvParser(p: Primordials, tools: CsvTools): CsvParser {
   /** A row field by field; `at` moves to its line end. */
   function slowRow(): string[] {
     const fields: string[] = [];
-    for (let count = 0; ; count++) {
+    for (;;) {
       const start = at;
       if (trims) while (at < end && isBlank(p.charCodeAt(text, at))) at++;
       const isQuoted = at < end && quoteUnit >= 0 && p.charCodeAt(text, at) === quoteUnit;
-      fields[count] = isQuoted ? quotedField() : plainField(start);
+      fields.push(isQuoted ? quotedField() : plainField(start));
       if (at >= end || p.charCodeAt(text, at) !== separatorUnit) return fields;
       at++;
     }

@@ -103,6 +103,9 @@ export function makeFreeze(): Freeze {
         if (!isPrototype || typeof object === "function" || object === globalThis) continue;
         const isCommon = object === Object.prototype || object instanceof Error || object === Error.prototype;
         const names = isCommon ? ownKeys(object) : ["constructor", "toString", "valueOf"];
+        // slice, map and their kin ask an array for its constructor, and are fifty times slower where that is an accessor:
+        // an old-fashioned class that inherits from arrays has to define its own.
+        if (object === Array.prototype) names.shift();
         for (let at = 0; at < names.length; at++) letInheritorsSet(object, names[at]!);
       }
       const names = ownKeys(Function.prototype);

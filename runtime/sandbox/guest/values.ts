@@ -208,9 +208,8 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
 
   function groupsResult(args: unknown): void {
     const keys: string[] = [];
-    let count = 0;
-    if (single !== undefined) keys[count++] = "";
-    p.mapForEach(byKey, (_cell, key) => (keys[count++] = key));
+    if (single !== undefined) keys.push("");
+    p.mapForEach(byKey, (_cell, key) => keys.push(key));
     p.sort(keys);
     const texts = new p.Map<string, string>();
     const textOf = (key: string): string =>
@@ -218,7 +217,7 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     const { result: top } = program;
     let shown = keys;
     if (top !== undefined) {
-      for (let index = 0; index < count; index++) p.mapSet(texts, keys[index]!, textOf(keys[index]!));
+      for (let index = 0; index < keys.length; index++) p.mapSet(texts, keys[index]!, textOf(keys[index]!));
       shown = largest(keys, texts, top);
     }
     output.text("[");
