@@ -100,18 +100,19 @@ export class ExecutorProcess implements AsyncDisposable {
   }
 
   /** Resolves when the process is ready. Rejects with PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED. */
-  static async start(options: ExecutorProcessOptions): Promise<ExecutorProcess> {
+  static async start(options: ExecutorProcessOptions, signal?: AbortSignal): Promise<ExecutorProcess> {
     const { threads, rssBytesMax, sharedMemoryBytes } = options;
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= EXECUTOR_THREADS_MAX)) {
       throw new Error(`an executor has 1 to ${EXECUTOR_THREADS_MAX} threads`);
     }
     const sharedMemory = new SharedMemory(sharedMemoryBytes);
     try {
-      const started = await startProcess({
+      const launched = {
         threads,
         rssBytesMax: MemoryWatch.supported ? 0 : rssBytesMax,
         sharedMemoryDescriptor: sharedMemory.childDescriptor,
-      });
+      };
+      const started = await startProcess(launched, signal);
       sharedMemory.closeChildDescriptor();
       return new ExecutorProcess(options, sharedMemory, started);
     } catch (error) {

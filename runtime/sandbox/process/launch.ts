@@ -9,6 +9,7 @@
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
@@ -137,18 +138,23 @@ export interface StartedProcess {
 /** Those that may still work; the first of them did, once a process has started. */
 let candidates: readonly Wall[] | undefined;
 
-/** Rejects with PFS_EXECUTOR_START_FAILED {reason}. */
-export async function startProcess(options: LaunchOptions): Promise<StartedProcess> {
+/** Rejects with PFS_EXECUTOR_START_FAILED {reason}, and with no process left when the signal is aborted before it is ready. */
+export async function startProcess(options: LaunchOptions, signal?: AbortSignal): Promise<StartedProcess> {
   candidates ??= possibleWalls();
   let reason = "";
   for (const wall of candidates) {
     const child = launch(options, wall);
-    const { clocks, failure } = await untilReady(child, options.threads);
+    const { clocks, failure } = await untilReady(child, options.threads, signal);
     if (clocks !== undefined) {
       candidates = candidates.slice(candidates.indexOf(wall));
       return { child, clocks, walls: wall.names };
     }
     reason = failure;
+    if (signal?.aborted === true) {
+      if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+        await once(child, "exit");
+      break;
+    }
     // Being slow says nothing about the wall: whoever tries again tries the same.
     if (reason === SLOW) break;
   }
@@ -162,9 +168,10 @@ type Start =
 
 const SLOW = `it took longer than ${EXECUTOR_START_MS} ms`;
 const STRANGE = "it is not an executor";
+const UNWANTED = "nobody wants it any more";
 
 /** Resolves with the clocks of its threads once it is ready, or with why it did not start. */
-function untilReady(child: ChildProcess, threads: number): Promise<Start> {
+function untilReady(child: ChildProcess, threads: number, signal?: AbortSignal): Promise<Start> {
   const { promise, resolve } = Promise.withResolvers<Start>();
   const pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
   let said = "";
@@ -173,6 +180,7 @@ function untilReady(child: ChildProcess, threads: number): Promise<Start> {
   };
   const settle = (failure: string, clocks?: readonly ThreadClock[]): void => {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
     child.removeAllListeners();
     child.stderr?.removeListener("data", hear);
     pipe?.removeAllListeners("data");
@@ -183,6 +191,9 @@ function untilReady(child: ChildProcess, threads: number): Promise<Start> {
     resolve({ failure });
   };
   const timer = setTimeout(() => settle(SLOW), EXECUTOR_START_MS);
+  const abort = (): void => settle(UNWANTED);
+  signal?.addEventListener("abort", abort);
+  if (signal?.aborted === true) abort();
   const reader = new MessageReader(
     () => threads * 4,
     ({ kind, body }) => {

@@ -6,7 +6,7 @@ import type { ExecutorProcessOptions } from "./executor-process.ts";
 
 export class SpareExecutors implements AsyncDisposable {
   readonly #options: ExecutorProcessOptions;
-  #spare: Promise<ExecutorProcess> | undefined;
+  #spare: { readonly process: Promise<ExecutorProcess>; readonly start: AbortController } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -29,19 +29,21 @@ export class SpareExecutors implements AsyncDisposable {
     if (spare === undefined) return ExecutorProcess.start(options);
     this.#spare = undefined;
     this.#timer ??= setTimeout(() => this.#start(), SPARE_DELAY_MS).unref();
-    const executor = await spare.catch(() => undefined);
+    const executor = await spare.process.catch(() => undefined);
     if (executor?.adapt(options) === true) return executor;
     // It did not start, or has ended while it waited.
     await executor?.close();
     return ExecutorProcess.start(options);
   }
 
+  /** Ends the spare, though it may be starting. */
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
     const spare = this.#spare;
     this.#spare = undefined;
-    await (await spare?.catch(() => undefined))?.close();
+    spare?.start.abort();
+    await (await spare?.process.catch(() => undefined))?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -51,9 +53,11 @@ export class SpareExecutors implements AsyncDisposable {
   #start(): void {
     this.#timer = undefined;
     if (this.#closed || this.#spare !== undefined) return;
-    this.#spare = ExecutorProcess.start(this.#options);
+    const start = new AbortController();
+    const process = ExecutorProcess.start(this.#options, start.signal);
     // Whoever takes it tries again and hears of it then.
-    this.#spare.catch(() => undefined);
+    process.catch(() => undefined);
+    this.#spare = { process, start };
   }
 }
 

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
-import { HAS_PROC, runningOf } from "../../e2e/processes.ts";
+import { descendantsOf, HAS_PROC, runningOf } from "../../e2e/processes.ts";
 import { usesCpu } from "../../suites/cpu-time.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 import { programCode } from "../../program-code.ts";
@@ -210,12 +210,10 @@ describe("walls", () => {
 });
 
 describe("spares", () => {
+  const SPARE = { threads: 1, rssBytesMax: 500_000_000, sharedMemoryBytes: 1 << 20 };
+
   it("are ready, and another one follows", async () => {
-    await using spares = new SpareExecutors({
-      threads: 1,
-      rssBytesMax: 500_000_000,
-      sharedMemoryBytes: 1 << 20,
-    });
+    await using spares = new SpareExecutors(SPARE);
     const first = await spares.take();
     const second = await spares.take({ threads: 1, rssBytesMax: 600_000_000, sharedMemoryBytes: 1 << 16 });
     expect(second.pid).not.toBe(first.pid);
@@ -230,16 +228,23 @@ describe("spares", () => {
   });
 
   it("that died while they waited are replaced", async () => {
-    await using spares = new SpareExecutors({
-      threads: 1,
-      rssBytesMax: 500_000_000,
-      sharedMemoryBytes: 1 << 20,
-    });
+    await using spares = new SpareExecutors(SPARE);
     const first = await spares.take();
     await first.close();
     const second = await spares.take();
     expect((await runOnce(second, ECHO, "b")).text).toBe("b");
     await second.close();
+  });
+
+  it.runIf(HAS_PROC)("that still start are not waited for when nobody wants them any more", async () => {
+    const before = descendantsOf(process.pid);
+    const spares = new SpareExecutors(SPARE);
+    const starting = descendantsOf(process.pid).filter((pid) => !before.includes(pid));
+    expect(starting).toHaveLength(1);
+    // It will never be ready.
+    process.kill(starting[0]!, "SIGSTOP");
+    await spares.close();
+    expect(runningOf(starting)).toEqual([]);
   });
 });
 
