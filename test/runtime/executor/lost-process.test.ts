@@ -175,7 +175,7 @@ describe("a lane", () => {
       collector.answer(at).op === Op.FAULT ? collector.answer(at).from : 0,
     );
     expect(codes).toEqual([0, FaultCode.memoryLimit, FaultCode.memoryLimit, 0, 0]);
-    expect(await textOf(1)).toContain("5000000 bytes");
+    expect(await textOf(1)).toContain("5 MB");
   });
 
   it("leaves nothing open", async () => {
