@@ -66,6 +66,8 @@ export type {
   Reader,
   Shared,
   SharedArray,
+  SharedMap,
+  SharedSet,
   Top,
   TopBy,
   ValueProgram,

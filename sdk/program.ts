@@ -166,6 +166,69 @@ export interface BytesProgram<Rec, State, Args>
   readonly map: (record: Rec, context: BytesContext<Args, State>) => Uint8Array | string | Nothing;
 }
 
+/** A part of a program that is as `Fault`, a sentence, says. */
+type Wrong<Name extends string, Fault> = [Fault] extends [string]
+  ? { readonly [name in Name]: Fault }
+  : unknown;
+
+type PromiseFault<Name extends string, Value> = unknown extends Value
+  ? undefined
+  : [Value] extends [never]
+    ? undefined
+    : Value extends PromiseLike<unknown>
+      ? `programs are synchronous: ${Name} returns a promise`
+      : undefined;
+
+type MapFault<Yields, Gives> = unknown extends Gives
+  ? undefined
+  : PromiseFault<"map", Gives> extends infer Fault extends string
+    ? Fault
+    : Yields extends "groups"
+      ? [Gives] extends [Nothing]
+        ? undefined
+        : "map returns a value beside what it emits, which would be lost"
+      : Yields extends "bytes"
+        ? [Gives] extends [Uint8Array | string | Nothing]
+          ? undefined
+          : "map returns neither a Uint8Array nor a string"
+        : undefined;
+
+type CombineFault<Yields, Gives, Value, Folds> = unknown extends Folds
+  ? undefined
+  : PromiseFault<"combine", Folds> extends infer Fault extends string
+    ? Fault
+    : [Folds] extends [Value]
+      ? Yields extends "value"
+        ? [Exclude<Gives, PromiseLike<unknown> | undefined>] extends [Value]
+          ? undefined
+          : "combine does not take what map returns"
+        : undefined
+      : "combine returns another type than it takes";
+
+type ResultFault<Yields, Picks> = unknown extends Picks
+  ? undefined
+  : Yields extends "groups"
+    ? Picks extends Top
+      ? undefined
+      : "result is top(n) or top(n, { by })"
+    : "result is for programs that yield groups";
+
+/** A program of any kind, to be told what it lacks. */
+interface AnyProgram<Rec, Gives, State, Args, Value, Folds, Result, Picks, Yields> extends ProgramParts<
+  Rec,
+  State,
+  Args
+> {
+  readonly yields?: Yields;
+  readonly map: (
+    record: Rec,
+    context: GroupsContext<Args, State, Value> & BytesContext<Args, State>,
+  ) => Gives;
+  readonly combine?: (a: Value, b: Value) => Folds;
+  readonly reduce?: (...args: never[]) => Result;
+  readonly result?: Picks | Top;
+}
+
 /** Says what a program is. Returns it unchanged; its use is the types, and that it reads well. */
 export function defineProgram<Rec, Value, State = undefined, Args = unknown, Result = Value>(
   program: ValueProgram<Rec, Value, State, Args, Result> &
@@ -185,6 +248,26 @@ export function defineProgram<Rec, Value, State = undefined, Args = unknown, Res
 export function defineProgram<Rec, State = undefined, Args = unknown>(
   program: BytesProgram<Rec, State, Args> & Now<State, "init">,
 ): BytesProgram<Rec, State, Args>;
+/** Takes nothing: a compiler tells of the last overload why a program is none, and this one says it in words. */
+export function defineProgram<
+  Rec,
+  Gives,
+  State,
+  Args,
+  Value,
+  Folds,
+  Result,
+  Picks,
+  Yields extends "value" | "groups" | "bytes" = "value",
+>(
+  program: Wrong<"init", PromiseFault<"init", State>> &
+    Wrong<"map", MapFault<Yields, Gives>> &
+    Wrong<"combine", CombineFault<Yields, Gives, Value, Folds>> &
+    Wrong<"reduce", PromiseFault<"reduce", Result>> &
+    Wrong<"result", ResultFault<Yields, Picks>> &
+    AnyProgram<Rec, Gives, State, Args, Value, Folds, Result, Picks, Yields> &
+    (unknown extends Gives ? unknown : { readonly "no kind of program has these types": never }),
+): never;
 export function defineProgram(program: unknown): unknown {
   return program;
 }
@@ -215,6 +298,27 @@ export interface SharedArray<Element> extends Iterable<Element> {
   indexOf(element: Element, from?: number): number;
 }
 
+/** A Map that nobody can write to. */
+export interface SharedMap<Key, Value> extends Iterable<[Key, Value]> {
+  readonly size: number;
+  get(key: Key): Value | undefined;
+  has(key: Key): boolean;
+  keys(): MapIterator<Key>;
+  values(): MapIterator<Value>;
+  entries(): MapIterator<[Key, Value]>;
+  forEach(visit: (value: Value, key: Key, map: SharedMap<Key, Value>) => void, self?: unknown): void;
+}
+
+/** A Set that nobody can write to. */
+export interface SharedSet<Element> extends Iterable<Element> {
+  readonly size: number;
+  has(element: Element): boolean;
+  keys(): SetIterator<Element>;
+  values(): SetIterator<Element>;
+  entries(): SetIterator<[Element, Element]>;
+  forEach(visit: (element: Element, same: Element, set: SharedSet<Element>) => void, self?: unknown): void;
+}
+
 type SharedElement<Value> = Value extends BigInt64Array | BigUint64Array
   ? bigint
   : Value extends ArrayBufferView & { readonly BYTES_PER_ELEMENT: number }
@@ -225,14 +329,9 @@ type SharedElement<Value> = Value extends BigInt64Array | BigUint64Array
 export type Shared<Value> = Value extends (...args: never[]) => unknown
   ? never
   : Value extends ReadonlyMap<infer Key, infer Entry>
-    ? Pick<
-        ReadonlyMap<Shared<Key>, Shared<Entry>>,
-        "get" | "has" | "size" | "keys" | "values" | "entries" | "forEach"
-      > &
-        Iterable<[Shared<Key>, Shared<Entry>]>
+    ? SharedMap<Shared<Key>, Shared<Entry>>
     : Value extends ReadonlySet<infer Element>
-      ? Pick<ReadonlySet<Shared<Element>>, "has" | "size" | "keys" | "values" | "entries" | "forEach"> &
-          Iterable<Shared<Element>>
+      ? SharedSet<Shared<Element>>
       : Value extends ArrayBufferView
         ? SharedArray<SharedElement<Value>>
         : Value extends object

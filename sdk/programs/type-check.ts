@@ -234,7 +234,25 @@ async function resultOf(
     }
   }
   if (!paths.some((path) => resolve(path) === program)) return "the compiler did not read the program";
-  return { files: await Promise.all(paths.map(describeFile)), problems };
+  const told = problems.map((problem) => ({ ...problem, text: sentenceOf(problem.text) }));
+  return { files: await Promise.all(paths.map(describeFile)), problems: told };
+}
+
+/**
+ * What is wrong, in front of how the compiler came to it: of overloads it tells the last, which defineProgram has for
+ * that, and whose types are sentences.
+ */
+function sentenceOf(text: string): string {
+  const [first, second, ...reasons] = text.split("\n");
+  if (
+    first !== "No overload matches this call." ||
+    second !== "  The last overload gave the following error."
+  )
+    return text;
+  // That the program is no program says nothing: what it lacks does.
+  if (reasons.length > 1 && reasons[0]!.startsWith("    Argument of type ")) reasons.shift();
+  const sentence = /is not assignable to type '"([^"]* [^"]*)" & /.exec(reasons[0] ?? "")?.[1];
+  return sentence ?? reasons.map((line) => line.slice(/^ */.exec(reasons[0]!)![0].length)).join("\n");
 }
 
 function isForeign(path: string, directory: string): boolean {

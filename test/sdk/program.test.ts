@@ -142,12 +142,27 @@ describe("what would be lost", () => {
     defineProgram({ input: lines(), yields: "groups", map: (line, { emit }) => (emit(line, 1), line) });
     // @ts-expect-error returned beside what is written, and no bytes
     defineProgram({ input: lines(), yields: "bytes", map: (line) => line.length });
-    const table = shared(() => ({ list: [1], bytes: new Uint8Array(2) }));
+    // What the kinds of programs refuse, the overload that says why must not take.
+    // @ts-expect-error combine takes something else
+    defineProgram({ input: lines(), map: () => 1, combine: (a: string, _b: string) => a });
+    // @ts-expect-error combine returns something else
+    defineProgram({ input: lines(), map: () => 1, combine: (a: number, _b: number) => `${a}` });
+    // @ts-expect-error reduce takes something else
+    defineProgram({ input: lines(), map: () => 1, combine: Math.max, reduce: (text: string) => text });
+    // @ts-expect-error no such property
+    defineProgram({ input: lines(), map: () => 1, combin: Math.max });
+    // @ts-expect-error groups alone have largest ones
+    defineProgram({ input: lines(), map: () => 1, combine: Math.max, result: top(3) });
+    // @ts-expect-error a number is no reader
+    defineProgram({ input: 3, map: () => 1 });
+    const table = shared(() => ({ list: [1], bytes: new Uint8Array(2), map: new Map([["a", 1]]) }));
     const writes = (): void => {
       // @ts-expect-error unwritable
       table.list[0] = 2;
       // @ts-expect-error unwritable
       table.bytes[0] = 2;
+      // @ts-expect-error unwritable
+      table.map.set("a", 2);
     };
     expect(writes).toBeTypeOf("function");
   });

@@ -117,6 +117,20 @@ export function makeTables(
     throw new Failure(`shared was given what could be written to: ${path} is ${what}`);
   }
 
+  function unwritable(why: string): never {
+    throw new Failure(`a shared table is read-only: ${why}; change a copy of it`);
+  }
+
+  /** What a view lacks of the methods of a Map, a Set or a typed array: they say why. */
+  function writers(what: string, names: readonly string[]): object {
+    const methods: Record<string, () => never> = {};
+    for (let index = 0; index < names.length; index++) {
+      const name = names[index]!;
+      methods[name] = () => unwritable(`its ${what} has no ${name}`);
+    }
+    return methods;
+  }
+
   /** An object with the methods of a view, and with no other way to what it shows. */
   function view(target: object, prototype: object, methods: object): object {
     const shown = create(prototype, getOwnPropertyDescriptors(methods)) as Record<PropertyKey, unknown>;
@@ -150,6 +164,7 @@ export function makeTables(
         for (const [key, value] of map) apply(visit, self, [value, key, shown]);
       },
       [Symbol.iterator]: () => map.entries(),
+      ...writers("Map", ["set", "delete", "clear"]),
     });
     return shown;
   }
@@ -169,6 +184,7 @@ export function makeTables(
         for (const value of set) apply(visit, self, [value, value, shown]);
       },
       [Symbol.iterator]: () => set.values(),
+      ...writers("Set", ["add", "delete", "clear"]),
     });
     return shown;
   }
@@ -180,7 +196,7 @@ export function makeTables(
     const elements = new RealProxy(create(null) as object, {
       get: (_, name, self: unknown) => (isIndex(name) ? array[+name] : get(objectPrototype, name, self)),
       has: (_, name) => (isIndex(name) ? +name < array.length : name in objectPrototype),
-      set: () => false,
+      set: (_, name) => (isIndex(name) ? unwritable(`its typed array keeps what it has at ${name}`) : false),
       defineProperty: () => false,
       deleteProperty: () => false,
       setPrototypeOf: () => false,
@@ -193,6 +209,7 @@ export function makeTables(
       /** A copy, which may be written to. */
       slice: (start?: number, end?: number) => array.slice(start, end),
       [Symbol.iterator]: () => array.values(),
+      ...writers("typed array", ["set", "fill", "copyWithin", "sort", "reverse"]),
     });
   }
 

@@ -123,7 +123,11 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   function definitionOf(module: ProgramModule, isLoading: boolean): Record<string, unknown> {
     const definition = module.evaluate(isLoading);
     if (typeof definition === "object" && definition !== null) return definition as Record<string, unknown>;
-    throw new p.TypeError("the module has no default export that is a program");
+    const what =
+      definition === null ? "null" : definition === undefined ? "nothing" : `a ${typeof definition}`;
+    throw new p.TypeError(
+      `the module exports ${what} by default, where a program has: export default defineProgram({ input: …, map: … })`,
+    );
   }
 
   function functionsOf(definition: Record<string, unknown>): ProgramFunctions {

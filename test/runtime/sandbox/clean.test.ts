@@ -191,6 +191,26 @@ describe("shared", () => {
     await expect(loadProgram(executor, source)).rejects.toThrow(reason);
   });
 
+  it("says in words that a table is read-only, to who writes to one", async () => {
+    const scope = `const table = $packetfs.shared(() => ({ map: new Map(), set: new Set(), bytes: new Uint8Array(2) }));
+      const told = (write) => { try { write(); return "written"; } catch (error) { return String(error); } };`;
+    const words = await valueOf(
+      `[() => table.map.set(1, 2), () => table.map.delete(1), () => table.set.add(1), () => table.bytes.fill(1),
+        () => table.bytes.sort(), () => { table.bytes[1] = 1; }].map(told)`,
+      scope,
+    );
+    const why = (what: string): string =>
+      `TypeError: a shared table is read-only: its ${what}; change a copy of it`;
+    expect(words).toEqual([
+      why("Map has no set"),
+      why("Map has no delete"),
+      why("Set has no add"),
+      why("typed array has no fill"),
+      why("typed array has no sort"),
+      why("typed array keeps what it has at 1"),
+    ]);
+  });
+
   it("is for the module's scope", async () => {
     const { text } = await runOnce(executor, program("", "return $packetfs.shared(() => 1)"), "a");
     expect(text).toContain("shared is for the scope of a module");

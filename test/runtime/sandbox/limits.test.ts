@@ -204,8 +204,10 @@ describe("declarations", () => {
     ["syntax", "export default {", "SyntaxError"],
     ["a throw", `throw new Error("at load"); export default {};`, "Error: at load\n    at program.js:1:7"],
     ["a thrown string", `throw "words"; export default {};`, "words"],
-    ["no default", "const map = 1;", "no default export"],
-    ["a function", "export default function () {}", "no default export"],
+    ["no default", "const map = 1;", "the module exports nothing by default"],
+    ["a number", "export default 3;", "the module exports a number by default, where a program has"],
+    ["null", "export default null;", "the module exports null by default"],
+    ["a function", "export default function () {}", "the module exports a function by default"],
     ["no map", "export default { input: { kind: 'lines' } };", "has no map"],
     ["map no function", "export default { map: 1 };", "map is not a function"],
     [

@@ -68,6 +68,68 @@ export default defineProgram({ input: lines(), map: (line) => measure(line) });
     ]);
   });
 
+  it("are told by the mistake that was made, not by the last of the things that a program can be", async () => {
+    const head = 'import { csv, defineProgram, lines, top } from "packetfs";\n';
+    const sum = "combine: (a: number, b: number) => a + b";
+    const mistakes: readonly (readonly [program: string, told: string])[] = [
+      [
+        `input: lines(), map: async (line) => line.length, ${sum}`,
+        "programs are synchronous: map returns a promise",
+      ],
+      [
+        `input: lines(), yields: "groups", map: async (line, { emit }) => emit(line, 1), ${sum}`,
+        "programs are synchronous: map returns a promise",
+      ],
+      [
+        `input: lines(), yields: "groups", map: (line, { emit }) => (emit(line, 1), line), ${sum}`,
+        "map returns a value beside what it emits, which would be lost",
+      ],
+      ['input: csv(), yields: "bytes", map: (row) => row', "map returns neither a Uint8Array nor a string"],
+      [`input: lines(), map: (line) => line, ${sum}`, "combine does not take what map returns"],
+      [
+        "input: lines(), map: (line) => line.length, combine: (a: number, b: number) => `${a} ${b}`",
+        "combine returns another type than it takes",
+      ],
+      [
+        `input: lines(), map: (line) => line.length, ${sum}, reduce: async (n) => n`,
+        "programs are synchronous: reduce returns a promise",
+      ],
+      [
+        `input: lines(), map: (line) => line.length, ${sum}, result: top(3)`,
+        "result is for programs that yield groups",
+      ],
+      [
+        "input: lines(), map: (line) => line.length, combin: Math.max",
+        "Object literal may only specify known properties, but 'combin' does not exist",
+      ],
+      [
+        'input: lines(), yields: "group", map: () => {}',
+        `Type '"group"' is not assignable to type '"bytes" | "groups" | "value" | undefined'.`,
+      ],
+      ["map: (line: string) => line.length", "Property 'input' is missing"],
+      [
+        `input: lines(), map: (line, { emit }) => emit(line, 1), ${sum}`,
+        "Property 'emit' does not exist on type 'ProgramContext",
+      ],
+      [
+        "input: lines(), map: (line) => line.length, limits: { timeMS: 3 }",
+        "Object literal may only specify known properties, but 'timeMS' does not exist in type 'Partial<ProgramLimits>'",
+      ],
+    ];
+    // Ten problems are shown of a program.
+    for (const some of [mistakes.slice(0, 7), mistakes.slice(7)]) {
+      const programs = some.map(
+        ([program], index) => `export const p${index} = defineProgram({ ${program} });`,
+      );
+      const path = await write("mistakes/p.ts", `${head}${programs.join("\n")}\nexport default {};\n`);
+      const { message } = (await check(path, "mistakes").catch((thrown: unknown) => thrown)) as Error;
+      for (const [index, [program, text]] of some.entries()) {
+        const line = message.split("\n").find((each) => each.startsWith(`p.ts:${index + 2}:`));
+        expect(line?.replace(/^p\.ts:\d+:\d+: /, "").slice(0, text.length), program).toBe(text);
+      }
+    }
+  });
+
   it("are right when they are, with what the sandbox has and packages without types", async () => {
     await write("right/node_modules/plain/package.json", '{"name":"plain","main":"plain.js"}');
     await write("right/node_modules/plain/plain.js", "module.exports = (x) => x;");
