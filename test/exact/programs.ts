@@ -122,7 +122,13 @@ export const MEMORIES: readonly Memory[] = [
   },
   {
     name: "how stacks are prepared",
-    recall: `(() => { const had = typeof Error.prepareStackTrace; Error.prepareStackTrace = () => "mine"; return had; })()`,
+    recall: `(() => { const { stack } = new Error("x"); Error.prepareStackTrace = () => "mine"; return stack === "mine"; })()`,
+  },
+  counts("what gives an error its stack", 'Object.getOwnPropertyDescriptor(new Error("x"), "stack").get'),
+  {
+    name: "a stack, by which way the prelude came",
+    scope: "const later = async () => 1;",
+    recall: '(later(), new Error("x").stack)',
   },
   { name: "what was matched last", recall: "[RegExp.$1, /(.+)/.test(line + Math.random())]" },
   { name: "the registry of symbols", recall: 'String(Symbol.for("left"))', isInert: true },

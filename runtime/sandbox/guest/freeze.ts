@@ -79,11 +79,18 @@ export function makeFreeze(): Freeze {
     // Behind getters: see promises.ts.
     const constructors = [function () {}, ...functions].map(({ constructor }) => constructor);
     const { Iterator: iterators } = globalThis as unknown as { Iterator: { from(iterator: object): object } };
+    const stack: { readonly get?: unknown; readonly set?: unknown } | undefined = getOwnPropertyDescriptor(
+      new Error("looked at"),
+      "stack",
+    );
     return [
       ...functions,
       ...constructors,
       Reflect.get(globalThis, "eval"),
       Promise,
+      // Each error has these two, which are the realm's.
+      stack?.get,
+      stack?.set,
       [][Symbol.iterator](),
       new Map()[Symbol.iterator](),
       new Set()[Symbol.iterator](),

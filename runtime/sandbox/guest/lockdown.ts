@@ -6,8 +6,17 @@
  */
 import type { Primordials } from "./primordials.ts";
 
-/** `outOfMemory` fails the packet: how much is left for one is no part of what it reads, so no program may go on from that. */
-export function lockDown(p: Primordials, outOfMemory: (reason: string) => never): void {
+/** One line of a stack, as V8 has it. */
+export interface StackLine {
+  getFileName(): string | null | undefined;
+  toString(): string;
+}
+
+/**
+ * `outOfMemory` fails the packet: how much is left for one is no part of what it reads, so no program may go on from that.
+ * `preludeFile` is what the prelude is called in stacks.
+ */
+export function lockDown(p: Primordials, preludeFile: string, outOfMemory: (reason: string) => never): void {
   // 2000-01-01T00:00:00Z
   const NOW = 946684800000;
   const GONE = [
@@ -120,6 +129,22 @@ export function lockDown(p: Primordials, outOfMemory: (reason: string) => never)
     };
     define(typed.prototype, name, guarded[name]);
   }
+
+  // By which way the prelude came to a packet is not the same for each of a frame, and must not show.
+  const describe = (Error.prototype as { toString: unknown }).toString as () => string;
+  define(Error, "prepareStackTrace", (error: unknown, lines: readonly StackLine[]): string => {
+    let text: string;
+    try {
+      text = p.apply(describe as never, error, []) as string;
+    } catch {
+      text = "Error";
+    }
+    for (let index = 0; index < lines.length; index++) {
+      const line = lines[index]!;
+      if (line.getFileName() !== preludeFile) text += `\n    at ${line.toString()}`;
+    }
+    return text;
+  });
 
   // RegExp.$1 and its kin tell what somebody, somewhere, matched last.
   const STATICS = [

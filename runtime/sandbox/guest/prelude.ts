@@ -44,6 +44,8 @@ export interface PreludeParts {
 
 /** What is the same for all programs, so that the prelude of an isolate is there before its program is. */
 export interface PreludeConfig {
+  /** What the prelude is called in stacks. */
+  readonly file: string;
   readonly faultTextMax: number;
   readonly frameOutputBytes: number;
   readonly frameLogBytes: number;
@@ -101,7 +103,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const output = parts.makeOutput(p, { codec, faults, outputLimit: codes.outputLimit });
   const log = parts.installConsole(p, { codec, faults });
   const random = parts.installRandom(p);
-  parts.lockDown(p, (reason) => faults.fail(codes.memoryLimit, reason));
+  parts.lockDown(p, config.file, (reason) => faults.fail(codes.memoryLimit, reason));
   const promises = parts.watchPromises(p);
   parts.installTextGlobals(p, codec);
   freeze.realm();

@@ -26,6 +26,7 @@ const PROGRAM_FILE = "program.js";
 const PRELUDE_FILE = "packetfs:prelude";
 const PRELUDE = preludeSource();
 const CONFIG: PreludeConfig = {
+  file: PRELUDE_FILE,
   faultTextMax: FAULT_TEXT_BYTES_MAX,
   frameOutputBytes: FRAME_OUTPUT_BYTES,
   frameLogBytes: FRAME_LOG_BYTES,
