@@ -197,6 +197,7 @@ describe("the command line", () => {
 
   test("gives its demo", async () => {
     const said = await printed("npx", ["pfs", "demo"]);
+    for (const line of said.split("\n")) expect(line.length, line).toBeLessThanOrEqual(80);
     expect(said).not.toContain("✗");
     expect(said.match(/✓/g)).toHaveLength(2);
   });

@@ -5,8 +5,8 @@ import { findPackageJSON } from "node:module";
 import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 
-const CORPUS_BYTES_MAX: number = 64 * 1024 * 1024;
-const TEXT = /\.(?:h|cc|md|d\.[cm]?ts)$/;
+const CORPUS_BYTES_MAX: number = 32 * 1024 * 1024;
+const TEXT = /\.(?:[cm]?[jt]s|h|cc|md)$/;
 /** Minified files are not what anybody would count words in. */
 const LINE_BYTES_MAX: number = 32 * 1024;
 const NEWLINE = 10;
@@ -16,13 +16,14 @@ export interface Corpus {
   readonly files: number;
 }
 
-/** The text files of all installed packages, in the order of their paths, up to 64 MiB. */
+/** The text files of all installed packages, in the order of their paths, up to 32 MiB. */
 export function readCorpus(): Corpus {
   const parts: Uint8Array[] = [];
   let length = 0;
   for (const path of textFiles(packagesFolder())) {
     const text = readFileSync(path);
-    if (length + text.byteLength > CORPUS_BYTES_MAX || hasLongLine(text)) continue;
+    if (hasLongLine(text)) continue;
+    if (length + text.byteLength > CORPUS_BYTES_MAX) break;
     parts.push(text);
     length += text.byteLength;
   }

@@ -43,7 +43,7 @@ async function demo({ output, signal }: Context): Promise<void> {
   await say(
     styleText("bold", "PacketFS: files as streams of executable 64-byte packets", { stream: process.stdout }),
   );
-  await step(1, "Start a hub and two nodes: three processes that speak encrypted ZeroMQ over loopback");
+  await step(1, "Start a hub and two nodes: processes that speak encrypted ZeroMQ");
   const network = await startNetwork({ nodes: 2, workers: 1, signal });
   try {
     await say(`   hub     pid ${network.hub.pid}`);
@@ -54,19 +54,16 @@ async function demo({ output, signal }: Context): Promise<void> {
     const corpus = readCorpus();
     await step(
       2,
-      `Store ${formatBytes(corpus.bytes.byteLength)} of source text (${plural(corpus.files, "file")} of the installed packages) at node-1`,
+      `Store ${formatBytes(corpus.bytes.byteLength)} of text at node-1: ${plural(corpus.files, "file")} of the installed packages`,
     );
     const stored = await put(first, corpus.bytes, FILE, output, signal);
     await say(`   ${describePut(stored)}`);
     await say(`   root ${stored.root}`);
 
-    await step(3, "Look at its packets: the file is this program, and reading it means executing it");
+    await step(3, "Look at its packets: the file is this program, and reading it executes it");
     await showPackets(first, say);
 
-    await step(
-      4,
-      "Count its words on both nodes, in sandboxes: 64-byte EXEC packets go to where the bytes are",
-    );
+    await step(4, "Count its words in sandboxes: EXEC packets go to where the bytes are");
     const counted = await countWords(first, output, signal, say);
 
     await step(5, "Check it against a plain count in one thread");
@@ -76,15 +73,16 @@ async function demo({ output, signal }: Context): Promise<void> {
       counted.length === plain.size && counted.every(([word, count]) => plain.get(word) === count);
     await say(`   ${tick(isSame)} the same ${formatCount(plain.size)} counts; plain took ${since(plainAt)}`);
 
-    await step(6, "Fetch the file from node-2, which gets what it lacks from node-1, and compare SHA-256");
+    await step(6, "Fetch it from node-2, which asks node-1 for what it lacks; compare SHA-256");
     const wanted = sha256Hex([corpus.bytes]);
     const parts: Uint8Array[] = [];
     const fetchAt = performance.now();
     for await (const part of second.get(FILE, { signal })) parts.push(part);
     const took = since(fetchAt);
     const got = sha256Hex(parts);
-    await say(`   ${wanted}  stored`);
-    await say(`   ${got}  fetched in ${took}  ${tick(got === wanted)}`);
+    await say(`   stored   ${wanted}`);
+    await say(`   fetched  ${got}`);
+    await say(`   ${tick(got === wanted)}; fetched in ${took}`);
 
     await step(7, "Edit it in three places and store it again");
     const edited = await put(first, editCorpus(corpus.bytes), FILE, output, signal);
@@ -129,9 +127,9 @@ async function showPackets(pfs: PacketFS, say: (text?: string) => Promise<void>)
     const count = packetCount(frame);
     const shown = depth === 0 && count <= PACKETS_SHOWN ? count : Math.min(count - 1, PACKETS_SHOWN - 1);
     if (depth > 0) await say(`   … and what the first CALL calls:`);
-    for (let index = 0; index < shown; index++) await say(`   ${disassemble(frame, index)}`);
+    for (let index = 0; index < shown; index++) await say(disassemble(frame, index));
     if (shown < count - 1) await say(`   … ${formatCount(count - 1 - shown)} more`);
-    if (shown < count) await say(`   ${disassemble(frame, count - 1)}`);
+    if (shown < count) await say(disassemble(frame, count - 1));
     if (depth > 0) return;
   }
 }
@@ -157,11 +155,14 @@ async function countWords(
   progress.end();
   const counted = value as [string, number][];
   const total = counted.reduce((sum, [, count]) => sum + count, 0);
-  const nodes = Object.entries(statistics.byNode).map(([label, packets]) => `${label} ran ${packets}`);
+  const nodes = Object.entries(statistics.byNode).map(([label, packets]) => `${packets} on ${label}`);
   await say(
-    `   ${formatCount(total)} words, ${formatCount(counted.length)} distinct, in ${formatDuration(statistics.milliseconds)}; ${nodes.join(", ")}`,
+    `   ${formatCount(total)} words, ${formatCount(counted.length)} distinct, in ${formatDuration(statistics.milliseconds)}`,
   );
-  const top = counted.toSorted((a, b) => b[1] - a[1]).slice(0, WORDS_SHOWN);
+  await say(`   ${plural(statistics.tasks, "packet")}: ${nodes.join(", ")}`);
+  // Brackets and signs are counted as words too, and nobody is curious about those.
+  const spoken = counted.filter(([word]) => /^\p{L}+$/u.test(word));
+  const top = spoken.toSorted((a, b) => b[1] - a[1]).slice(0, WORDS_SHOWN);
   for (const [word, count] of top) await say(`   ${formatCount(count).padStart(10)}  ${word}`);
   return counted;
 }
