@@ -346,7 +346,8 @@ declare const $packetfs: { readonly shared: (make: () => unknown) => unknown } |
  *
  *   const WEIGHTS = shared(() => new Map(words.map((word, index) => [word, index])));
  *
- * It is made while the program is loaded, by an evaluation of the module that no split uses; what `make` throws keeps the
+ * A Map, a Set and a typed array can be read as ever, and copied (`new Map(WEIGHTS)`); what would change them throws, also
+ * what `sort` would. It is made while the program is loaded, by an evaluation of the module that no split uses; what `make` throws keeps the
  * program from loading, and what it does beside making a table is seen by no split. It is for the scope of a module, and for
  * data: a function, a promise or an instance of a class in it is a fault that says where, and so is a Date, an ArrayBuffer or
  * a DataView, which could be written to.
@@ -355,9 +356,10 @@ export function shared<Value>(make: () => Value): Shared<Value> {
   return (typeof $packetfs === "undefined" ? make() : $packetfs.shared(make)) as Shared<Value>;
 }
 
-// Readers. Records are the same whatever the splits are, but for `bytes()` and `blocks()`, whose records are splits. A line,
-// row or record of text has at most 16 MiB (RECORD_BYTES_MAX) with its end, a record of a fixed size 1 MiB. Whatever is not
-// as its reader says is PFS_RECORD_INVALID, and every fault about a record names its file, byte and, of text, line.
+// Readers. Records are the same whatever the splits are, but for `bytes()` and `blocks()`, whose records are splits. A line, a
+// row and what stands between separators have at most 16 MiB (RECORD_BYTES_MAX) with their end, a record of a fixed size 1 MiB.
+// Whatever is not as its reader says is PFS_RECORD_INVALID, and every fault about a record names its file, byte and, of text,
+// line. A job tells of the first of its records that is bad or that the program throws at, wherever files are split.
 
 export interface OverlapOptions {
   /**
@@ -389,13 +391,19 @@ export function bytes(size?: number, options: OverlapOptions = {}): Reader<Uint8
   return size === undefined ? { kind: "bytes", ...options } : { kind: "bytes", size, ...options };
 }
 
-/** All lines of a split (they end with LF) as one record, for programs that scan bytes themselves. No line is cut in two. */
+/**
+ * All lines of a split (they end with LF) as one record, for programs that scan bytes themselves: line ends are in it, a
+ * byte order mark at the beginning of the file is not. No line is cut in two.
+ */
 export function blocks(): Reader<Uint8Array> {
   return { kind: "blocks" };
 }
 
 export interface LinesOptions extends TextOptions {
-  /** Records are the bytes of lines, in whatever encoding; it says how line ends look. Default false. */
+  /**
+   * Records are the bytes of lines, and nothing looks at what they say: the encoding says how line ends and the byte order
+   * mark look, which are left out. Default false.
+   */
   readonly raw?: boolean;
 }
 
@@ -418,10 +426,11 @@ export interface RecordsOptions extends OverlapOptions {
 }
 
 /**
- * What stands between separators: bytes, or text where there is an `encoding` (as in `lines`). Separators that overlap one
- * another are one: with "\n\n", however many empty lines stand between two paragraphs.
+ * What stands between separators: bytes, or text where there is an `encoding` (as in `lines`). Between two separators side by
+ * side, and before one at the beginning of a file, stands an empty record; behind one at its end stands none. Separators that
+ * overlap one another are one: with "\n\n", however many empty lines stand between two paragraphs.
  *
- *   records({ separator: "\n>", encoding: "utf-8" })     // FASTA
+ *   records({ separator: "\n>", encoding: "utf-8" })     // FASTA: the first record still has its ">", the last its line end
  *   records({ separator: new Uint8Array([0]) })
  *
  * With `overlapBytes`, a record goes on with its separator and that many bytes behind it, up to the last whole character:

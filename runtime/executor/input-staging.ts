@@ -1,6 +1,6 @@
 /**
  * Puts the inputs of a frame into the executor's shared memory: resolves what each EXEC names, settles which records belong
- * to it, and says with four numbers per packet where its bytes lie. Packets whose input cannot be had are left out.
+ * to it, and says in numbers where its bytes lie. Packets whose input cannot be had are left out.
  */
 import { refKey, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
@@ -22,7 +22,7 @@ import type { InputSource, StreamInput } from "../stream/inputs.ts";
 export interface StagedFrame {
   /** The packets that can run, n × 64 bytes. */
   readonly frame: Uint8Array;
-  /** 4 numbers per packet. */
+  /** EXTENT_NUMBERS per packet. */
   readonly extents: Float64Array;
   /** What of the shared memory they hold, to be freed; undefined for no bytes. */
   readonly offset: number | undefined;

@@ -43,7 +43,7 @@ export interface Place {
 
 /**
  * Takes a record, where it begins in the packet (its first unit or byte), and how much of it, in units or bytes, is its
- * own: the rest is what follows it in the file.
+ * own: the rest is what follows it in the file. 0 for records that are neither text nor bytes.
  */
 export type Visit = (record: unknown, position: number, own: number) => void;
 export type ReadRecords = (input: PacketInput, visit: Visit) => void;
@@ -118,7 +118,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       return p.BigInt(source);
     };
     return (input, visit) => {
-      lines(input, (record, position, own) => {
+      lines(input, (record, position) => {
         const text = record as string;
         let value: unknown;
         try {
@@ -127,7 +127,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
           if (isBlank(text)) return;
           bad(position, `the line is not JSON: ${(error as Error).message}`);
         }
-        visit(value, position, own);
+        visit(value, position, 0);
       });
     };
   }
@@ -296,7 +296,7 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       const view = new p.DataView(bytes.buffer, 0, byteLength);
       const over = byteLength % size;
       const end = byteLength - over;
-      for (let at = 0; at < end; at += size) visit(row(view, at), at, size);
+      for (let at = 0; at < end; at += size) visit(row(view, at), at, 0);
       if (over > 0) bad(end, `the input ends ${over} bytes into a row of ${size} bytes`);
     };
   }

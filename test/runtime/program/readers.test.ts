@@ -11,7 +11,7 @@ import { RECORD_BYTES_MAX } from "../../../runtime/limits.ts";
 import { lineCounter } from "../../../runtime/program/readers.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
-import { columns, csv, jsonLines, lines, records } from "../../../sdk/program.ts";
+import { bytes, columns, csv, jsonLines, lines, records } from "../../../sdk/program.ts";
 import { loadProgram, runFrame, startExecutor } from "../sandbox/harness.ts";
 import type { PacketResult } from "../sandbox/harness.ts";
 import { packetsOf } from "./splits.ts";
@@ -286,6 +286,20 @@ describe("lines of a fault", () => {
   it("are none where records are bytes", () => {
     expect(lineCounter({ kind: "bytes", size: 4 })).toBeUndefined();
     expect(lineCounter(records({ separator: "\n" }))).toBeUndefined();
+  });
+});
+
+describe("what of a record is its own", () => {
+  it.each([
+    ["a line", lines(), "äb\r\n", 2],
+    ["the bytes of a line", lines({ raw: true }), "äb\r\n", 3],
+    ["text that overlaps", records({ separator: "\n", encoding: "utf-8", overlapBytes: 2 }), "äb\ncd", 3],
+    ["bytes that overlap", bytes(3, { overlapBytes: 2 }), "abcde", 3],
+    ["a JSON value", jsonLines(), "[1]\n", 0],
+    ["a row of CSV", csv(), "a\nb\n", 0],
+    ["a row of columns", columns({ a: "u8" }), "a", 0],
+  ] as const)("is told of text and bytes: %s", async (_, spec, text, own) => {
+    expect((await whole(spec, utf8(text))).records[0]![2]).toBe(own);
   });
 });
 
