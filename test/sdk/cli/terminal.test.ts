@@ -64,7 +64,10 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
     expect((await place.run(["stat", root])).out).toContain(root);
   });
 
-  it("no bar stands between the lines that another program prints", () => {
+  it("no bar stands between the lines that another program prints", async () => {
+    await place.json(["put", LONG_NAME]);
+    const slow = atTerminal(`pfs cat "${LONG_NAME}" | (head -c 20000000 > /dev/null; echo read)`);
+    expect(slow).toBe("read\n");
     expect(atTerminal(`pfs cat text.txt | head -n 2`)).toBe(TEXT.split("\n").slice(0, 2).join("\n") + "\n");
     const kept = atTerminal(`pfs get text.txt -o - > kept`);
     expect(stripVTControlCharacters(kept)).toMatch(
