@@ -65,7 +65,8 @@ export function fileError(error: unknown, action: "read" | "write", path: string
   const system = systemCode(error);
   if (system === undefined) return error;
   if (system === "ENOENT") {
-    const message = action === "read" ? `no such file: ${path}` : `no such directory for ${path}`;
+    const message =
+      action === "read" ? `no such file: ${path}` : `no such directory for ${path}; make it first`;
     return new SdkError(SdkErrorCode.fileNotFound, message, { path }, { cause: error });
   }
   const message = `cannot ${action} ${path}: ${REASONS[system] ?? system}`;

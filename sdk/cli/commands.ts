@@ -39,11 +39,11 @@ export function createProgram(host: Host): Command {
     for (const make of makers) program.addCommand(make(host));
   }
   for (const command of program.commands)
-    settle(command, host).configureHelp({ styleTitle, formatHelp: formatCommand });
-  return settle(program, host).configureHelp({ styleTitle, formatHelp: formatTour });
+    settle(command).configureHelp({ styleTitle, formatHelp: formatCommand });
+  return settle(program).configureHelp({ styleTitle, formatHelp: formatTour });
 }
 
-function settle(command: Command, { output }: Host): Command {
+function settle(command: Command): Command {
   return (
     command
       .exitOverride((error) => {
@@ -51,13 +51,26 @@ function settle(command: Command, { output }: Host): Command {
       })
       .helpOption("-h, --help", "print help")
       // Errors are thrown, and told in one place with their exit status.
-      .configureOutput({ outputError: () => undefined, writeErr: (text) => output.complain(text.trimEnd()) })
+      .configureOutput({ outputError: () => undefined, writeErr: () => undefined })
   );
 }
 
+/** What commander says in its own way, or not in one sentence. */
+const REWORDED: readonly (readonly [RegExp, string])[] = [
+  [/^\(outputHelp\)$/, "a command is missing"],
+  [/^option '.*?(--[\w-]+) <(.*)>' argument missing$/, "$1 needs a value: $1 $2"],
+  [/^too many arguments for '(.*)'\. Expected (\d+ arguments?) but got (\d+): .*$/, "$1 takes $2, not $3"],
+  [/ takes 0 arguments, not \d+$/, " takes no arguments"],
+  [
+    /^command-argument value '(.*)' is invalid for argument '(.*)'\. Allowed choices are (.*)\.$/,
+    "$2 is one of $3, not '$1'",
+  ],
+];
+
 /** What commander says, in our way of quoting, and where to read more. */
 function usageError({ message }: CommanderError, command: Command): UsageError {
-  const [sentence = ""] = message.replace(/^error: /, "").split("\n");
+  const [said = ""] = message.replace(/^error: /, "").split("\n");
+  const sentence = REWORDED.reduce((text, [pattern, words]) => text.replace(pattern, words), said);
   const [, wrong = ""] = /unknown option '(-[^'=]*)/.exec(message) ?? [];
   const suggestion =
     likelyOption(wrong, [...command.options, ...(command.parent?.options ?? [])]) ??

@@ -109,7 +109,7 @@ async function say(error: unknown, output: Output, cancelled: boolean): Promise<
     output.detail(`  ${sentence}`);
     return;
   }
-  output.complain(`pfs: ${sentence}`);
+  output.complain(`pfs: ${withHint(sentence!, json)}`);
   // Where in the program it happened.
   for (const line of trace) output.complain(line);
   for (let cause = json.cause; cause !== undefined; cause = cause.cause) {
@@ -117,6 +117,26 @@ async function say(error: unknown, output: Output, cancelled: boolean): Promise<
   }
   if (Object.keys(json.data).length > 0) output.detail(`  ${json.code} ${JSON.stringify(json.data)}`);
   if (error instanceof Error && !(error instanceof PacketfsError)) output.detail(error.stack ?? "");
+}
+
+/** What to do next, by code; of what is not there by what was asked for. */
+const HINTS: Readonly<Record<string, string>> = {
+  PFS_NAME_INVALID: "choose another name",
+  PFS_PEER_UNREACHABLE: 'look whether "pfs up" runs there, and listens for others',
+  PFS_PORT_UNAVAILABLE: "choose another with --listen",
+  PFS_STORE_BUSY: "wait until it ends, or use it with --at if it is a hub",
+  PFS_STORE_UNREADABLE: "name another directory with --store",
+  PFS_TOKEN_INVALID: 'copy the whole line that "pfs up" printed',
+  file: '"pfs ls" lists what is stored',
+  job: '"pfs jobs" lists those that there are',
+  node: '"pfs nodes" lists those that there are',
+};
+
+/** The sentence says it itself where it has two parts already. */
+function withHint(sentence: string, { code, data }: ErrorJson): string {
+  const key = code === "PFS_NOT_FOUND" ? Object.keys(data)[0] : code;
+  const hint = key === undefined || !Object.hasOwn(HINTS, key) ? undefined : HINTS[key];
+  return hint === undefined || sentence.includes("; ") ? sentence : `${sentence}; ${hint}`;
 }
 
 /** The message's lines, harmless for a terminal. */

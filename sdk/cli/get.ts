@@ -62,7 +62,8 @@ async function get(context: Context, files: readonly string[], options: GetComma
   const range = options.range === undefined ? undefined : parseRange(options.range);
   const to = options.output ?? (range === undefined ? undefined : "-");
   const isToStdout = to !== undefined && STDOUT.includes(to);
-  if (files.length > 1 && range !== undefined) throw new UsageError("--range goes with one file");
+  if (files.length > 1 && range !== undefined)
+    throw new UsageError("--range goes with one file; get the others without it");
   if (files.length > 1 && isToStdout) throw new UsageError('several files go to stdout with "pfs cat"');
   output.carriesBytes = isToStdout;
   const pfs = await context.open({ reachesNodes: true });

@@ -33,7 +33,8 @@ export function lsCommand(host: Host): Command {
     .addOption(option("--versions", "the kept versions of the one name that is given", "PACKETFS_VERSIONS"))
     .addHelpText("after", example("pfs ls logs/2026-"));
   return onRun<LsCommandOptions>(command, host, async (context, [prefix], { versions }) => {
-    if (versions === true && prefix === undefined) throw new UsageError("--versions needs a name");
+    if (versions === true && prefix === undefined)
+      throw new UsageError("--versions needs a name: pfs ls --versions NAME");
     const pfs = await context.open();
     const files =
       versions === true ? await pfs.history(prefix!) : pfs.list(prefix === undefined ? {} : { prefix });

@@ -34,7 +34,8 @@ export function putCommand(host: Host): Command {
 }
 
 async function put(context: Context, paths: readonly string[], { name }: PutCommandOptions): Promise<void> {
-  if (name !== undefined && paths.length > 1) throw new UsageError("--name goes with one file");
+  if (name !== undefined && paths.length > 1)
+    throw new UsageError("--name goes with one file; store the files one by one, each with its own");
   // All are looked at first: with one path mistyped none is stored.
   const sources: Source[] = [];
   for (const path of paths) sources.push(await openSource(path, name));

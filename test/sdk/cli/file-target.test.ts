@@ -169,7 +169,10 @@ describe("pfs get", () => {
       expect(err).toMatch(says);
     }
     const missing = await place.run(["get", "text.txt", "-o", "nowhere/"]);
-    expect([missing.status, missing.err]).toEqual([3, "pfs: no such directory for nowhere/text.txt\n"]);
+    expect([missing.status, missing.err]).toEqual([
+      3,
+      "pfs: no such directory for nowhere/text.txt; make it first\n",
+    ]);
   });
 
   it("gives a range to stdout where no file is named, and leaves the original alone", async () => {
