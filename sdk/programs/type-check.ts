@@ -252,7 +252,10 @@ function sentenceOf(text: string): string {
   // That the program is no program says nothing: what it lacks does.
   if (reasons.length > 1 && reasons[0]!.startsWith("    Argument of type ")) reasons.shift();
   const sentence = /is not assignable to type '"([^"]* [^"]*)" & /.exec(reasons[0] ?? "")?.[1];
-  return sentence ?? reasons.map((line) => line.slice(/^ */.exec(reasons[0]!)![0].length)).join("\n");
+  if (sentence !== undefined) return sentence;
+  const indent = /^ */.exec(reasons[0] ?? "")![0].length;
+  const rest = reasons.map((line) => line.slice(indent)).join("\n");
+  return rest.replaceAll(/in type 'AnyProgram<[^']*'/g, "in a program");
 }
 
 function isForeign(path: string, directory: string): boolean {

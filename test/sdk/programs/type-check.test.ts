@@ -100,13 +100,16 @@ export default defineProgram({ input: lines(), map: (line) => measure(line) });
       ],
       [
         "input: lines(), map: (line) => line.length, combin: Math.max",
-        "Object literal may only specify known properties, but 'combin' does not exist",
+        "Object literal may only specify known properties, but 'combin' does not exist in a program. Did you mean to write 'combine'?",
       ],
       [
         'input: lines(), yields: "group", map: () => {}',
         `Type '"group"' is not assignable to type '"bytes" | "groups" | "value" | undefined'.`,
       ],
-      ["map: (line: string) => line.length", "Property 'input' is missing"],
+      [
+        "map: (line: string) => line.length",
+        "Property 'input' is missing in type '{ map: (line: string) => number; }' but required in a program.",
+      ],
       [
         `input: lines(), map: (line, { emit }) => emit(line, 1), ${sum}`,
         "Property 'emit' does not exist on type 'ProgramContext",
