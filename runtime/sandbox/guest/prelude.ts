@@ -14,6 +14,7 @@ import type { makeOutput } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { installRandom } from "./random.ts";
 import type { watchPromises } from "./promises.ts";
+import type { installRegExps } from "./regexps.ts";
 import type { makeReader } from "./readers.ts";
 import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
@@ -35,6 +36,7 @@ export interface PreludeParts {
   readonly lockDown: typeof lockDown;
   readonly watchPromises: typeof watchPromises;
   readonly installRandom: typeof installRandom;
+  readonly installRegExps: typeof installRegExps;
   readonly installTextGlobals: typeof installTextGlobals;
   readonly makeCsvParser: typeof makeCsvParser;
   readonly makeReader: typeof makeReader;
@@ -106,6 +108,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   parts.lockDown(p, config.file, (reason) => faults.fail(codes.memoryLimit, reason));
   const promises = parts.watchPromises(p);
   parts.installTextGlobals(p, codec);
+  parts.installRegExps(p);
   freeze.realm();
   const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
   const tables = parts.makeTables(

@@ -16,6 +16,7 @@ import type { PreludeParts } from "./prelude.ts";
 import { capturePrimordials } from "./primordials.ts";
 import { installRandom } from "./random.ts";
 import { watchPromises } from "./promises.ts";
+import { installRegExps } from "./regexps.ts";
 import { makeReader } from "./readers.ts";
 import { makeTextCodec } from "./text-codec.ts";
 import { installTextGlobals } from "./text-globals.ts";
@@ -36,6 +37,7 @@ export const PRELUDE_PARTS: PreludeParts = {
   lockDown,
   watchPromises,
   installRandom,
+  installRegExps,
   installTextGlobals,
   makeCsvParser,
   makeReader,
