@@ -118,3 +118,9 @@ describe("several files", () => {
     expect(await readFile(join(place.cwd, "out.bin"))).toHaveLength(0);
   });
 });
+
+it("is opened with so many workers as a machine can have", async () => {
+  for (const workers of [-1, 1.5, Number.NaN, 1e9]) {
+    await expect(openLocal("store", { workers })).rejects.toMatchObject({ code: "PFS_USAGE" });
+  }
+});
