@@ -235,8 +235,10 @@ export const SPLIT_BYTES_MIN: number = 64 * 1024;
 export const GROUPS_SPLITS = 16;
 export const GROUPS_SPLIT_BYTES: number = 4 * 1024 * 1024;
 export const GROUPS_SPLIT_BYTES_MIN: number = 256 * 1024;
-/** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX. */
+/** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX, */
 export const SPLITS_MANY = 4096;
+/** and of programs that yield groups from so many on: since sizes are powers of two, 32 to 64. */
+export const GROUPS_SPLITS_MANY = 45;
 export const SPLIT_BYTES_MAX: number = 16 * 1024 * 1024;
 /** A split may be so much longer or shorter in order to end where leaves of its stream meet, or an eighth of its size. */
 export const SPLIT_SLACK_BYTES: number = 128 * 1024;

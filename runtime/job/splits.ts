@@ -13,6 +13,7 @@ import { writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import {
   GROUPS_SPLITS,
+  GROUPS_SPLITS_MANY,
   GROUPS_SPLIT_BYTES,
   GROUPS_SPLIT_BYTES_MIN,
   JOB_TASKS_MAX,
@@ -139,7 +140,8 @@ class Places {
 
 /**
  * Powers of two, so that a file that has grown a little is split as before. A partial result of many groups costs what some
- * megabytes of input cost, so programs that yield groups get larger splits.
+ * megabytes of input cost, so programs that yield groups get larger splits, and once there are enough for most networks,
+ * larger ones instead of more.
  */
 function sizesFor(inputs: readonly JobInput[], { reader, yields, splitBytes }: SplitOptions): Sizes {
   const unit = recordBytesOf(reader);
@@ -147,12 +149,12 @@ function sizesFor(inputs: readonly JobInput[], { reader, yields, splitBytes }: S
     return { whole: Infinity, exact: Math.max(unit, splitBytes - (splitBytes % unit)), unit };
   }
   const bytes = bytesOf(inputs);
-  const [splits, most, least] =
+  const [splits, most, least, enough] =
     yields === "groups"
-      ? [GROUPS_SPLITS, GROUPS_SPLIT_BYTES, GROUPS_SPLIT_BYTES_MIN]
-      : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN];
+      ? [GROUPS_SPLITS, GROUPS_SPLIT_BYTES, GROUPS_SPLIT_BYTES_MIN, GROUPS_SPLITS_MANY]
+      : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN, SPLITS_MANY];
   const usual = Math.min(most, Math.max(least, nearestPower(bytes / splits)));
-  const many = Math.min(SPLIT_BYTES_MAX, nearestPower(bytes / SPLITS_MANY));
+  const many = Math.min(SPLIT_BYTES_MAX, nearestPower(bytes / enough));
   // A quarter of all bytes in halves, all of them as small as they may be, and one more split for each input.
   const possible = (1.5 * bytes) / Math.max(1, JOB_TASKS_MAX - inputs.length);
   return { whole: Math.max(usual, many, 2 ** Math.ceil(Math.log2(possible))), exact: undefined, unit };

@@ -41,7 +41,11 @@ export function makeTextCodec(p: Primordials): TextCodec {
     while (at < end) {
       const ascii = asciiEnd(bytes, at, at + BLOCK < end ? at + BLOCK : end);
       if (ascii > at) {
-        const view = new p.Uint8Array(bytes.buffer, bytes.byteOffset + at, ascii - at);
+        // Programs decode single words, for which a view takes longer than its text.
+        const view =
+          ascii - at === p.bytesLength(bytes)
+            ? bytes
+            : new p.Uint8Array(bytes.buffer, bytes.byteOffset + at, ascii - at);
         text += p.apply(p.fromCharCode as never, undefined, view as never) as string;
         at = ascii;
       }

@@ -9,6 +9,7 @@ export function installTextGlobals(p: Primordials, codec: TextCodec): void {
   /** A view of the bytes of any buffer or view. */
   function viewOf(source: unknown): Uint8Array {
     if (source === undefined) return EMPTY;
+    if (p.arrayKind(source) === "Uint8Array") return source as Uint8Array;
     if (ArrayBuffer.isView(source))
       return new p.Uint8Array(source.buffer, source.byteOffset, source.byteLength);
     return new p.Uint8Array(source as ArrayBuffer, 0, p.bufferLength(source as ArrayBuffer));

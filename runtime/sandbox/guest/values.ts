@@ -101,20 +101,23 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     return combines ? codec.encode(value, COMBINED) : "[" + (value as string) + "]";
   }
 
+  /** JSON's own function takes a third of the time for the keys of a line together. */
   function partial(): void {
-    let keys = "";
+    let keys: string[] = [];
+    let keyUnits = 0;
     let values = "";
     const flush = (): void => {
-      if (keys === "") return;
-      output.text('{"k":[' + keys + '],"v":[' + values + "]}\n");
-      keys = "";
+      if (keys.length === 0) return;
+      output.text('{"k":' + p.stringify(keys)! + ',"v":[' + values + "]}\n");
+      keys = [];
+      keyUnits = 0;
       values = "";
     };
     const write = (value: unknown, key: string): void => {
-      const comma = keys === "" ? "" : ",";
-      keys += comma + p.stringify(key)!;
-      values += comma + valueText(value);
-      if (keys.length + values.length > LINE_UNITS) flush();
+      values += (keys.length === 0 ? "" : ",") + valueText(value);
+      keys[keys.length] = key;
+      keyUnits += key.length + 3;
+      if (keyUnits + values.length > LINE_UNITS) flush();
     };
     if (single !== undefined) write(single.value, "");
     p.mapForEach(byKey, (cell, key) => write(cell.value, key));

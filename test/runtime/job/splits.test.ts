@@ -85,6 +85,16 @@ describe("the size of splits", () => {
     }
   });
 
+  test("of groups: larger ones instead of more of them, once there are enough for many workers", () => {
+    for (let length = 2 ** 24; length < 2 ** 42; length = Math.ceil(length * 1.3)) {
+      const { count, length: lengths } = planSplits([inputOf(length)], { ...LINES, yields: "groups" });
+      const largest = lengths.reduce((a, b) => Math.max(a, b), 0);
+      expect(count).toBeGreaterThanOrEqual(length < 2 ** 28 ? 14 : 38);
+      expect(largest).toBeLessThanOrEqual(length / 11);
+      if (count > 82) expect(largest).toBeGreaterThanOrEqual(SPLIT_BYTES_MAX);
+    }
+  });
+
   test("many inputs: each is split on its own, empty ones are not", () => {
     const inputs = [inputOf(200_000), inputOf(0), inputOf(1), inputOf(70_000)];
     const splits = planSplits(inputs, { ...LINES, splitBytes: 65_536 });
