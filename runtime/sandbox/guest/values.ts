@@ -80,7 +80,8 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     const folded = program.combine!(before, codec.copy(value, what));
     if (folded === undefined) throw new p.TypeError("combine returned undefined");
     // What is large and folded in place is looked through once for as many times as it has parts, and at the packet's end:
-    // each time would take as long as all that was folded.
+    // each time would take as long as all that was folded. What combine puts in and takes out again between two looks is seen
+    // by nobody, and follows from the packet like all else.
     if (folded === before && cell.unchecked > 0) {
       cell.unchecked--;
       return;
