@@ -9,7 +9,7 @@ import { temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 const ENTRIES = 200_000;
 /** JSON as a table has it: together a little under what a program may have. */
 const table = Object.fromEntries(
-  Array.from({ length: ENTRIES }, (_, index) => [`a key of the table ${index}`, `value ${index}`]),
+  Array.from({ length: ENTRIES }, (_, index) => [`a key in table ${index}`, `value ${index}`]),
 );
 
 let directory: string;
@@ -36,7 +36,7 @@ it("a table of 200,000 entries loads, for each of hundreds of packets, where eve
      export default defineProgram({
        input: lines(),
        map: (line) => {
-         const key = \`a key of the table \${line}\`;
+         const key = \`a key in table \${line}\`;
          const value = values[key];
          try { values[key] = "changed"; changes++; } catch {}
          return (value === \`value \${line}\` ? 1 : 0) - changes;
