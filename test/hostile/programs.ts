@@ -318,7 +318,7 @@ const ESCAPES: readonly HostileProgram[] = [
   ),
   probe(
     "host objects by the stack",
-    "(() => { Reflect.set(Error, 'prepareStackTrace', (e, s) => s.map((f) => typeof f.getThis() + typeof f.getFunction()).join()); return /at map/.test(new Error('x').stack); })()",
+    "(() => { Reflect.set(Error, 'prepareStackTrace', (e, s) => s.map((f) => typeof f.getThis() + typeof f.getFunction()).join()); return /at Object.map/.test(new Error('x').stack); })()",
     "true",
   ),
   probe("the caller", "(function f() { return f.caller; })()", "TypeError"),
