@@ -104,12 +104,17 @@ export function makeFreeze(): Freeze {
   return {
     realm() {
       const found = reach([globalThis, ...nameless()]);
+      const typed: unknown = getPrototypeOf(Uint8Array.prototype);
+      // What packages that bring bytes of their own set on a prototype that inherits this one: "buffer" does.
+      const OF_BYTES = ["toLocaleString", "includes", "indexOf", "lastIndexOf", "slice", "fill"] as const;
       for (let index = 0; index < found.length; index++) {
         const object = found[index]!;
         const isPrototype = isObject((object as { constructor?: unknown }).constructor);
         if (!isPrototype || typeof object === "function" || object === globalThis) continue;
         const isCommon = object === Object.prototype || object instanceof Error || object === Error.prototype;
-        const names = isCommon ? ownKeys(object) : ["constructor", "toString", "valueOf"];
+        const names = isCommon
+          ? ownKeys(object)
+          : ["constructor", "toString", "valueOf", ...(object === typed ? OF_BYTES : [])];
         // slice, map and their kin ask an array for its constructor, and are fifty times slower where that is an accessor:
         // an old-fashioned class that inherits from arrays has to define its own.
         if (object === Array.prototype) names.shift();

@@ -58,8 +58,11 @@ describe("what outlives a packet", () => {
       const counts = {}; for (const word of ["constructor", "toString", "hasOwnProperty"]) counts[word] = 1;
       class Words extends Array { toString() { return "words"; } }
       const f = () => 1; f.call = 2;
+      function Bytes() {} Object.setPrototypeOf(Bytes.prototype, Uint8Array.prototype);
+      for (const name of ["toString", "toLocaleString", "includes", "indexOf", "lastIndexOf", "slice", "fill"])
+        Bytes.prototype[name] = () => name;
       return [String(error), String(new Old()), new Old() + 1, new Custom().name, new Custom().constructor === Custom, counts,
-        String(new Words()), f.call, Object.keys(error)];
+        String(new Words()), f.call, Object.keys(error), new Bytes().slice(), new Uint8Array([1, 2]).slice(1)[0]];
     })()`;
     expect(await valueOf(expression)).toEqual([
       "Mine: y",
@@ -71,6 +74,8 @@ describe("what outlives a packet", () => {
       "words",
       2,
       ["name"],
+      "slice",
+      2,
     ]);
   });
 
