@@ -80,8 +80,11 @@ export const CONNECTIONS_PER_KEY_MAX = 512;
 export const ALLOW_LIST_ENTRIES_MAX = 65_536;
 /** Reports of refusals per second; those beyond are counted only. */
 export const REFUSAL_REPORTS_PER_SECOND = 5;
-/** How long the port waits for a connection that it admitted to appear. */
-export const ADMISSION_MS = 500;
+/**
+ * Ticks that the port waits for a connection that it admitted to appear. Time in which this process was busy or stopped is one
+ * tick: what came meanwhile is still to be read, and says nothing about the peer.
+ */
+export const ADMISSION_TICKS = 10;
 /** A key whose connections failed to appear this often is kept out. */
 export const STALLS_MAX = 3;
 /** Keys that are remembered for that, the latest ones. */

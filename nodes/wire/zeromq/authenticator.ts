@@ -5,13 +5,14 @@
 import { Reply } from "zeromq";
 import type { Context } from "zeromq";
 import {
-  ADMISSION_MS,
+  ADMISSION_TICKS,
   CONNECTIONS_MAX,
   CONNECTIONS_PER_KEY_MAX,
   REFUSAL_REPORTS_PER_SECOND,
   SUSPENSION_MS,
   STALLS_MAX,
   SUSPECTS_MAX,
+  TICK_MS,
 } from "../../limits.ts";
 import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 import { KEY_BYTES } from "../trust/keys.ts";
@@ -160,12 +161,14 @@ export class Authenticator {
   /** A connection that ends between its admission and its appearance must not keep the others out. */
   async #awaitAppearance(admission: Admission, appeared: Promise<void>): Promise<void> {
     let stalled = false;
-    const timer = setTimeout(() => {
+    let ticks = 0;
+    const timer = setInterval(() => {
+      if (++ticks < ADMISSION_TICKS) return;
       stalled = true;
       this.#options.admissions.forget();
-    }, ADMISSION_MS);
+    }, TICK_MS);
     await appeared;
-    clearTimeout(timer);
+    clearInterval(timer);
     if (!stalled) return;
     const suspect = this.#suspect(hex(admission.curveKey));
     if (++suspect.stalls < STALLS_MAX) return;
