@@ -25,8 +25,8 @@ export function chunksOf({ block, lengths }: Block): Uint8Array<ArrayBuffer>[] {
   return Array.from(lengths, (length) => block.subarray(at, (at += length)));
 }
 
-export /** Throws a RangeError for what is no block of chunks, or too much of it. */
-function checkBlock(block: Uint8Array, lengths: Uint32Array): void {
+/** Throws a RangeError for what is no block of chunks, or too much of it. */
+export function checkBlock(block: Uint8Array, lengths: Uint32Array): void {
   let sum = 0;
   for (const length of lengths) {
     if (length < 1 || length > CHUNK_BYTES_MAX)

@@ -147,13 +147,13 @@ export interface ValueOf<Value> {
 
 /** For options that take a number of things, digits alone. */
 export function wholeNumber(min: number, max: number = Number.MAX_SAFE_INTEGER): ValueOf<number> {
-  const most = max === Number.MAX_SAFE_INTEGER ? "" : ` to ${formatCount(max)}`;
+  const most = max === Number.MAX_SAFE_INTEGER ? "on" : `to ${formatCount(max)}`;
   return {
     parse: (text) => {
       const count = /^\d+$/.test(text) ? Number(text) : Number.NaN;
       return Number.isSafeInteger(count) && count >= min && count <= max ? count : undefined;
     },
-    takes: `a whole number from ${min}${most === "" ? " on" : most}`,
+    takes: `a whole number from ${min} ${most}`,
   };
 }
 

@@ -89,21 +89,10 @@ export function lockDown(p: Primordials, preludeFile: string, outOfMemory: (reas
 
   // Methods that make typed arrays ask for these constructors, but for three.
   const typed = Object.getPrototypeOf(Uint8Array) as typeof Uint8Array;
-  for (const Real of [
-    Int8Array,
-    Uint8Array,
-    Uint8ClampedArray,
-    Int16Array,
-    Uint16Array,
-    Int32Array,
-    Uint32Array,
-    Float32Array,
-    Float64Array,
-    BigInt64Array,
-    BigUint64Array,
-    (globalThis as { Float16Array?: unknown }).Float16Array as Float32ArrayConstructor | undefined,
-  ]) {
-    if (Real === undefined) continue;
+  for (const global of Object.getOwnPropertyNames(globalThis)) {
+    const Real = (globalThis as unknown as Record<string, Uint8ArrayConstructor>)[global];
+    // Whatever kinds of them there are inherit from the one that has no name.
+    if (typeof Real !== "function" || Object.getPrototypeOf(Real) !== typed) continue;
     const { name, BYTES_PER_ELEMENT: bytes, prototype } = Real;
     const Guarded = function (this: unknown, from?: unknown, offset?: unknown, length?: unknown): unknown {
       if (new.target === undefined) throw new p.TypeError(`Constructor ${name} requires 'new'`);

@@ -116,7 +116,7 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     };
     const write = (value: unknown, key: string): void => {
       values += (keys.length === 0 ? "" : ",") + valueText(value);
-      keys[keys.length] = key;
+      keys.push(key);
       keyUnits += key.length + 3;
       if (keyUnits + values.length > LINE_UNITS) flush();
     };
