@@ -17,7 +17,7 @@ export interface Disk {
 export interface DiskFile {
   /** Writes all of `buffers`, back to back, at `position`. When it rejects, some of them may have been written. */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
-  /** What was written before the call is durable when it resolves. */
+  /** What was written before the call is durable when it resolves. Rejects when the file has been deleted. */
   sync(): Promise<void>;
   truncate(length: number): Promise<void>;
   close(): Promise<void>;
@@ -50,7 +50,10 @@ class NodeFile implements DiskFile {
   }
 
   async sync(): Promise<void> {
-    await this.#handle.datasync();
+    // The system synchronises what has no name any more without a word, and nobody will ever find it. Both at once, since the
+    // file may be closed as soon as the first of them is done.
+    const [{ nlink }] = await Promise.all([this.#handle.stat(), this.#handle.datasync()]);
+    if (nlink === 0) throw deletedFile();
   }
 
   async truncate(length: number): Promise<void> {
@@ -61,6 +64,12 @@ class NodeFile implements DiskFile {
   async close(): Promise<void> {
     await this.#handle.close();
   }
+}
+
+function deletedFile(): StoreError {
+  return new StoreError(StoreErrorCode.io, "a file of the store was deleted while it was written to", {
+    system: "ENOENT",
+  });
 }
 
 /** What is left of `buffers` behind their first `count` bytes. A full disk takes a part before it refuses the rest. */

@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
@@ -8,7 +10,7 @@ import { Store } from "../../../runtime/store/store.ts";
 import type { WriterThread } from "../../../runtime/store/writer/thread.ts";
 import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
 import type { DiskOperation } from "./faulty-disk.ts";
-import { get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";
+import { failure, get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";
 
 /** Small segments, so that a few chunks fill some. */
 const SEGMENT_BYTES = 60_000;
@@ -134,6 +136,27 @@ test("a sync that fails takes back what writers were told, and they learn of it"
   await abandon();
   await expectAll(directory.path, new Map([["kept", Buffer.from(sha256(chunk))]]), "after a failed sync");
 });
+
+test.skipIf(process.platform === "win32")(
+  "nothing is acknowledged once the store's directory was deleted",
+  async () => {
+    await using directory = await temporaryDirectory();
+    const path = join(directory.path, "store");
+    const store = await Store.open(path);
+    await put(store, "a", randomBytes("before", 10_000));
+    await using writer = await store.openWriter();
+    const chunk = chunkOf(0);
+    await writer.write(chunk.slice(), Uint32Array.of(chunk.byteLength));
+    rmSync(path, { recursive: true });
+    expect(await failure(writer.flush())).toMatchObject({ code: "PFS_STORE_IO" });
+    expect(await failure(put(store, "b", randomBytes("after", 10_000)))).toMatchObject({
+      code: "PFS_STORE_IO",
+    });
+    expect(await failure(store.catalog.remove("a"))).toMatchObject({ code: "PFS_STORE_IO" });
+    await store.close().catch(() => {});
+    expect(existsSync(path)).toBe(false);
+  },
+);
 
 const CHILD = fileURLToPath(new URL("./filling-child.ts", import.meta.url));
 
