@@ -34,6 +34,7 @@ export class NameTable {
   readonly #live: StatementSync;
   readonly #liveCount: StatementSync;
   readonly #listed: StatementSync;
+  readonly #event: StatementSync;
   readonly #segment: StatementSync;
   readonly #elsewhere: StatementSync;
   readonly #names: StatementSync;
@@ -58,6 +59,7 @@ export class NameTable {
     this.#listed = rows(
       `select ${COLUMNS} from names where (name, sequence) > (?, ?) and listed = 1 order by name, sequence limit ?`,
     );
+    this.#event = rows(`select ${COLUMNS} from names where name = ? and sequence = ?`);
     this.#segment = rows(`select ${COLUMNS} from names where segment = ?`);
     this.#elsewhere = rows("select 1 from names where name = ? and sequence < ? and segment <> ? limit 1");
     this.#needed = rows(
@@ -138,9 +140,11 @@ export class NameTable {
     }
   }
 
-  move(row: NameRow, segment: number): void {
-    const mark = markOf(row, row.sequence, segment, row.isListed ? 1 : 0);
-    this.#move.run(segment, mark, row.name, row.sequence);
+  /** Says that an event's record was copied. Whether it is listed may have changed since the caller read its row. */
+  move({ name, sequence }: Pick<NameRow, "name" | "sequence">, segment: number): void {
+    const [row] = decodeAll(this.#event.all(name, sequence));
+    if (row === undefined) return;
+    this.#move.run(segment, markOf(row, sequence, segment, row.isListed ? 1 : 0), name, sequence);
   }
 
   remove(row: NameRow): void {

@@ -152,10 +152,15 @@ export class ChunkTable {
     this.#put.run(ref, row.place, row.storedBytes, row.plainBytes, codec, mark);
   }
 
-  /** Says that the record was copied, unless the chunk has been written elsewhere meanwhile. */
-  move(row: ChunkRowWithRef, place: number): void {
+  /**
+   * Says that the record at `from` was copied, unless the chunk has been written elsewhere meanwhile. Whether it is damaged
+   * may have been found out since the caller read its row.
+   */
+  move({ ref, place: from }: Pick<ChunkRowWithRef, "ref" | "place">, place: number): void {
+    const row = this.find(ref);
+    if (row === undefined || row.place !== from) return;
     const codec = row.isDamaged ? row.codec | DAMAGED : row.codec;
-    this.#move.run(place, markOf(row.ref, place, row.storedBytes, row.plainBytes, codec), row.ref, row.place);
+    this.#move.run(place, markOf(ref, place, row.storedBytes, row.plainBytes, codec), ref, from);
   }
 
   /** Whether there was such a row at that place. */

@@ -132,11 +132,13 @@ export class Sweeper {
     return numbers;
   }
 
-  /** Begins another segment when one of these is being appended to. */
+  /**
+   * Begins another segment when one of these is being appended to, and has the index know all that is in them: also of one
+   * that was finished since the last commit nothing else would be copied.
+   */
   async #finish(numbers: readonly number[]): Promise<void> {
     const { segments, commits } = this.#store;
-    if (!numbers.includes(segments.segment)) return;
-    await segments.finishSegment();
+    if (numbers.includes(segments.segment)) await segments.finishSegment();
     await commits.durable();
   }
 

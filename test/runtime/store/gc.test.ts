@@ -177,6 +177,27 @@ describe("gc beside open writers", () => {
   });
 });
 
+test("names that are removed while gc moves them leave the index as it should be", async () => {
+  await using directory = await temporaryDirectory();
+  const { events, notes } = repairNotes();
+  await using store = await Store.open(directory.path, { events });
+  const FILES = 300;
+  await using writer = await store.openWriter();
+  for (let index = 0; index < FILES; index++) {
+    const { root, length } = await ingest(writer, inPieces(randomBytes(`beside ${index}`, 500), 500));
+    await writer.bind({ name: `f${index}`, root, length });
+  }
+  await writer.close();
+  for (let round = 0; round < 10; round++) {
+    const collected = store.gc();
+    for (let index = round * 25; index < round * 25 + 25; index++) await store.catalog.remove(`f${index}`);
+    await collected;
+  }
+  expect(notes).toEqual([]);
+  expect(await namesOf(store)).toHaveLength(FILES - 250);
+  expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [], lostRecords: 0 });
+});
+
 describe("a crash in the middle of gc", () => {
   const chunkOf = (index: number): Uint8Array<ArrayBuffer> => randomBytes(`crash ${index}`, 9000);
   const FILES = 20;
