@@ -10,21 +10,22 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
-import { makeDirectory, replaceFile } from "../durable-file.ts";
+import { makeDirectory, replaceFile, syncDirectory } from "../durable-file.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { sqliteCode, systemCode } from "./disk.ts";
 import {
   SEGMENT_HEADER_BYTES,
   SEGMENT_NUMBER_MAX,
   STORE_ID_BYTES,
-  storeIdOfSegment,
+  decodeSegmentHeader,
 } from "./segments/format.ts";
 
 const FORMAT = "packetfs-store";
-const VERSION = 1;
+/** Stores of version 1 are read as they are, and become ones of version 2 when they are first opened for writing. */
+const VERSION = 2;
 
 export interface StorePaths {
   readonly directory: string;
@@ -73,11 +74,9 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
   try {
     if (!existsSync(paths.directory)) return undefined;
     const entries = readdirSync(paths.directory);
-    if (entries.includes("format.json")) return idFromFormat(paths) ?? idFromSegments(paths);
+    if (entries.includes("format.json")) return readFormat(paths)?.id ?? idFromSegments(paths);
+    if (isUnfinished(paths, entries)) return undefined;
     if (entries.includes("segments")) return idFromSegments(paths);
-    // The lock is what a writer makes first: one that was killed then has left a directory that is still empty.
-    if (entries.every((entry) => entry.startsWith("writer.") || entry.startsWith("format.json.")))
-      return undefined;
   } catch (error) {
     if (error instanceof StoreError) throw error;
     throw unreadable(paths, systemCode(error) || String(error), error);
@@ -85,34 +84,57 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
   throw unreadable(paths, "the directory is not empty and not a store");
 }
 
+/**
+ * Whether a directory without a format file holds nothing but what a writer makes before it, and so was left by one that
+ * ended then: the lock, the directory of the segments, a format file under another name.
+ */
+function isUnfinished(paths: StorePaths, entries: readonly string[]): boolean {
+  return entries.every(
+    (entry) =>
+      entry.startsWith("writer.") ||
+      isTemporaryFormat(entry) ||
+      (entry === "segments" && readdirSync(paths.segments).length === 0),
+  );
+}
+
+function isTemporaryFormat(entry: string): boolean {
+  return entry.startsWith("format.json.");
+}
+
 /** Makes a store in the directory, durably, and returns its id. */
 export async function createStore(paths: StorePaths): Promise<Buffer> {
   const id = randomBytes(STORE_ID_BYTES);
+  // Whoever made the directory, maybe a writer that was killed at once, need not have made its name durable.
+  await syncDirectory(dirname(paths.directory));
   await makeDirectory(paths.segments);
+  await syncDirectory(paths.directory);
   await writeFormat(paths, id);
   return id;
 }
 
-/** Puts a format file back whose store was recognised by its segments. */
-export async function repairFormat(paths: StorePaths, id: Buffer): Promise<void> {
-  if (existsSync(paths.format) && idFromFormat(paths) !== undefined) return;
+/** Puts a format file back whose store was recognised by its segments, or says that it is of this version from now on. */
+export async function repairFormat(paths: StorePaths, id: Uint8Array): Promise<void> {
+  for (const entry of readdirSync(paths.directory).filter(isTemporaryFormat)) {
+    rmSync(join(paths.directory, entry), { force: true });
+  }
+  if (existsSync(paths.format) && readFormat(paths)?.version === VERSION) return;
   await writeFormat(paths, id);
 }
 
-async function writeFormat(paths: StorePaths, id: Buffer): Promise<void> {
-  const fields = { format: FORMAT, version: VERSION, id: id.toString("hex") };
+async function writeFormat(paths: StorePaths, id: Uint8Array): Promise<void> {
+  const fields = { format: FORMAT, version: VERSION, id: Buffer.from(id).toString("hex") };
   await replaceFile(
     paths.format,
     `${JSON.stringify({ ...fields, check: check(fields.version, fields.id) })}\n`,
   );
 }
 
-/** Undefined when the file is damaged. Throws when it is whole and of another version. */
-function idFromFormat(paths: StorePaths): Buffer | undefined {
+/** Undefined when the file is damaged. Throws when it is whole and of a version that this program does not know. */
+function readFormat(paths: StorePaths): { readonly version: number; readonly id: Buffer } | undefined {
   const { format, version, id, check: expected } = parseObject(readFileSync(paths.format, "utf8"));
   if (format !== FORMAT || typeof version !== "number" || typeof id !== "string") return undefined;
   if (check(version, id) !== expected) return undefined;
-  if (version === VERSION) return Buffer.from(id, "hex");
+  if (version === 1 || version === VERSION) return { version, id: Buffer.from(id, "hex") };
   throw unreadable(paths, `the store has version ${version}, this program knows version ${VERSION}`);
 }
 
@@ -131,14 +153,14 @@ function parseObject(text: string): Partial<Record<"format" | "version" | "id" |
 
 function idFromSegments(paths: StorePaths): Buffer {
   for (const number of listSegments(paths)) {
-    const id = idFromSegment(paths, number);
-    if (id !== undefined) return id;
+    const id = readSegmentHeader(paths, number)?.storeId;
+    if (id !== undefined) return Buffer.from(id);
   }
   throw unreadable(paths, "its format file is missing or damaged");
 }
 
-/** The store's id as a segment has it; undefined when its header is damaged. */
-export function idFromSegment(paths: StorePaths, number: number): Buffer | undefined {
+/** The header of a segment; undefined when it is damaged. Throws as the system does. */
+export function readSegmentHeader(paths: StorePaths, number: number): ReturnType<typeof decodeSegmentHeader> {
   const header = Buffer.alloc(SEGMENT_HEADER_BYTES);
   const file = openSync(segmentPath(paths, number), "r");
   try {
@@ -146,7 +168,7 @@ export function idFromSegment(paths: StorePaths, number: number): Buffer | undef
   } finally {
     closeSync(file);
   }
-  return storeIdOfSegment(header);
+  return decodeSegmentHeader(header);
 }
 
 function unreadable(paths: StorePaths, reason: string, cause?: unknown): StoreError {
@@ -178,7 +200,11 @@ export class WriterLock {
   static acquire(paths: StorePaths, waitMs: number): WriterLock {
     const database = beginExclusive(paths, waitMs);
     // For the sentence that a second writer gets; nothing depends on it.
-    writeFileSync(paths.pid, String(process.pid));
+    try {
+      writeFileSync(paths.pid, String(process.pid));
+    } catch {
+      // A full disk must not keep away who wants to make room.
+    }
     return new WriterLock(database, paths);
   }
 

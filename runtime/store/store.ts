@@ -72,7 +72,7 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
       pending: this.#pending,
       files: this.#files,
       // Best effort: whoever reads them next finds out again.
-      onDamaged: (refs) => void writer?.call({ kind: "damaged", refs }).catch(() => {}),
+      onDamaged: (refs, places) => void writer?.call({ kind: "damaged", refs, places }).catch(() => {}),
     });
   }
 

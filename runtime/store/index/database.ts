@@ -21,7 +21,8 @@ import { crc32 } from "node:zlib";
 import { sqliteCode } from "../disk.ts";
 import type { StorePaths } from "../directory.ts";
 
-const SCHEMA_VERSION = 1;
+/** 1: of stores of version 1, and not bound to its store. */
+const SCHEMA_VERSION = 2;
 const SCHEMA = `
   create table chunks (
     ref blob primary key, place integer not null, stored integer not null, plain integer not null,
@@ -64,12 +65,12 @@ export function isIndexDamage(error: unknown): boolean {
   return DAMAGE_CODES.has(sqliteCode(error));
 }
 
-/** Opens the writer's connection. Throws what `isIndexDamage` recognises when the file is no index of ours. */
-export function openIndexForWriting(path: string): DatabaseSync {
+/** Opens the writer's connection. Throws what `isIndexDamage` recognises when the file is no index of this store. */
+export function openIndexForWriting(path: string, seed: number): DatabaseSync {
   const database = new DatabaseSync(path, { timeout: 5000 });
   try {
     database.exec("pragma journal_mode = wal; pragma synchronous = full; pragma cache_size = -32768");
-    requireSchema(database);
+    requireSchema(database, seed);
     return database;
   } catch (error) {
     database.close();
@@ -81,13 +82,13 @@ export function openIndexForWriting(path: string): DatabaseSync {
  * Opens a connection for reading. `immutable` is for a file that no process writes to: SQLite then neither makes nor needs
  * the files beside it, and the caller has to notice when that is no longer so.
  */
-export function openIndexForReading(path: string, immutable: boolean): DatabaseSync {
+export function openIndexForReading(path: string, seed: number, immutable: boolean): DatabaseSync {
   const url = pathToFileURL(path);
   if (immutable) url.searchParams.set("immutable", "1");
   const database = new DatabaseSync(url, { readOnly: true, timeout: 5000 });
   try {
     database.exec("pragma cache_size = -16384");
-    requireSchema(database);
+    requireSchema(database, seed);
     return database;
   } catch (error) {
     database.close();
@@ -96,16 +97,19 @@ export function openIndexForReading(path: string, immutable: boolean): DatabaseS
 }
 
 /** A new, empty index. Not durable until it is closed and synchronised: it is for building under another name. */
-export function createIndex(path: string): DatabaseSync {
+export function createIndex(path: string, seed: number): DatabaseSync {
   const database = new DatabaseSync(path);
   database.exec("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -65536");
-  database.exec(SCHEMA);
+  // An index that was copied from another store would name chunks and names that are not here, and hide those that are.
+  database.exec(`${SCHEMA}; pragma application_id = ${seed | 0}`);
   return database;
 }
 
-function requireSchema(database: DatabaseSync): void {
+function requireSchema(database: DatabaseSync, seed: number): void {
   const version = database.prepare("pragma user_version").get()?.["user_version"];
   if (version !== SCHEMA_VERSION) throw new IndexDamaged(`the index has schema ${String(version)}`);
+  const id = database.prepare("pragma application_id").get()?.["application_id"];
+  if (id !== (seed | 0)) throw new IndexDamaged("the index is another store's");
 }
 
 /**
@@ -154,9 +158,9 @@ function fileCheck(path: string): string {
   }
 }
 
-/** Writes down what the index looks like, after it was closed in order. */
-export function writeIndexCheck(paths: StorePaths): void {
-  writeFileSync(paths.indexCheck, fileCheck(paths.index));
+/** Writes down what the index looks like, after it was closed in order, and before which place everything is durable. */
+export function writeIndexCheck(paths: StorePaths, durablePlace: number): void {
+  writeFileSync(paths.indexCheck, `${fileCheck(paths.index)} ${durablePlace}`);
   const file = openSync(paths.indexCheck, "r+");
   fsyncSync(file);
   closeSync(file);
@@ -165,5 +169,12 @@ export function writeIndexCheck(paths: StorePaths): void {
 /** Whether the index is what it was when it was closed; undefined when it was not closed in order. */
 export function matchesIndexCheck(paths: StorePaths): boolean | undefined {
   if (!existsSync(paths.indexCheck) || hasWal(paths.index)) return undefined;
-  return readFileSync(paths.indexCheck, "utf8") === fileCheck(paths.index);
+  return readFileSync(paths.indexCheck, "utf8").startsWith(`${fileCheck(paths.index)} `);
+}
+
+/** The place before which everything was durable when the index was last closed in order, so far as that is known; else 0. */
+export function placeOfIndexCheck(paths: StorePaths): number {
+  if (!existsSync(paths.indexCheck)) return 0;
+  const place = Number(readFileSync(paths.indexCheck, "utf8").split(" ")[2]);
+  return Number.isSafeInteger(place) ? place : 0;
 }

@@ -94,13 +94,13 @@ export class IndexReader {
   }
 
   #openFile(): IndexTables {
-    const { paths, repair } = this.#options;
-    if (repair !== undefined) return new IndexTables(openIndexForReading(paths.index, false));
+    const { paths, seed, repair } = this.#options;
+    if (repair !== undefined) return new IndexTables(openIndexForReading(paths.index, seed, false));
     const isUsable =
       existsSync(paths.index) && (this.#mode === "immutable" || existsSync(`${paths.index}-shm`));
     if (!isUsable || matchesIndexCheck(paths) === false) return this.#build();
     try {
-      return new IndexTables(openIndexForReading(paths.index, this.#mode === "immutable"));
+      return new IndexTables(openIndexForReading(paths.index, seed, this.#mode === "immutable"));
     } catch (error) {
       if (isIndexDamage(error) || REFUSED.has(sqliteCode(error))) return this.#build();
       throw error;

@@ -5,7 +5,7 @@ import type { Catalog } from "../../contracts/catalog.ts";
 import type { StoreReport } from "../../contracts/maintenance.ts";
 import { INDEX_PAGE_ROWS, READ_AHEAD_BYTES } from "../../limits.ts";
 import { isComplete } from "../../stream/walk.ts";
-import { idFromSegment, segmentPath } from "../directory.ts";
+import { readSegmentHeader, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { systemCode } from "../disk.ts";
 import type { IndexReader } from "../index/reader.ts";
@@ -126,9 +126,9 @@ async function lostIn(row: SegmentRow, { index, paths, seed, signal }: ScrubOpti
   const scan = { path: segmentPath(paths, segment), segment, seed, from: 0 };
   let lost = 0;
   try {
-    if (idFromSegment(paths, segment) === undefined) lost++;
+    if (readSegmentHeader(paths, segment) === undefined) lost++;
     let records = 0;
-    for (const { header } of scanSegment({ ...scan, damage: "search", checksChunks: false })) {
+    for (const { header } of scanSegment({ ...scan, acknowledgedBytes: Infinity, checksChunks: false })) {
       if (header.kind === RecordKind.chunk) offsets.add(header.offset);
       else sequences.add(header.sequence);
       if (++records % RECORDS_PER_TURN !== 0) continue;

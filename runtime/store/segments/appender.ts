@@ -4,13 +4,14 @@
  *   append, append, … ──▶ batch ── flush() ──▶ queue of batches ──▶ file ── sync() ──▶ disk
  *
  * When a write fails, it and what is queued behind it are lost; when a sync fails, everything since the last one that did
- * not. The file is then cut back to what is good, and the next append begins a new segment.
+ * not. The file is then cut back to what is good, and the next append begins a new segment, whose header says where this one
+ * ended: cutting may fail as well.
  */
 import type { Codec } from "../../../packets/codec.ts";
 import { SEGMENT_BYTES_MAX } from "../../limits.ts";
 import { segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
-import { diskError } from "../disk.ts";
+import { diskError, systemCode } from "../disk.ts";
 import type { Disk, DiskFile } from "../disk.ts";
 import {
   RECORD_HEADER_BYTES,
@@ -21,7 +22,7 @@ import {
   placeOf,
   segmentOf,
 } from "./format.ts";
-import type { RecordKind } from "./format.ts";
+import type { RecordKind, SegmentPosition } from "./format.ts";
 
 export interface SegmentAppenderOptions {
   readonly paths: StorePaths;
@@ -54,6 +55,8 @@ export class SegmentAppender {
   /** Everything before it is in the file, and everything before `#syncedPlace` on the disk. */
   #writtenPlace: number;
   #syncedPlace: number;
+  /** Where the segment before the next one ended. */
+  #previous: SegmentPosition | undefined;
 
   constructor(options: SegmentAppenderOptions) {
     this.#options = options;
@@ -77,7 +80,7 @@ export class SegmentAppender {
 
   /** Puts a record behind all others and returns its place. `flush` has to follow in the same turn of the event loop. */
   append(record: RecordToAppend): number {
-    return this.#tail.append(record);
+    return this.#tail.append(record, this.#syncedPlace);
   }
 
   /** Begins another segment; resolves when this one is complete on the disk and its end is among `ends`. */
@@ -138,6 +141,8 @@ export class SegmentAppender {
       if (this.#file !== undefined && this.#fileSegment !== segmentOf(part.place)) await this.#finishFile();
       try {
         this.#file ??= await this.#open(part.place);
+        // Not before: the segment before it could have ended elsewhere until now.
+        if (offsetOf(part.place) === 0) part.buffers[0] = this.#encodeHeader();
         await this.#file.write(part.buffers, offsetOf(part.place));
       } catch (error) {
         await this.#lose(error, part.place, false);
@@ -145,6 +150,11 @@ export class SegmentAppender {
       }
       this.#writtenPlace = part.place + part.bytes;
     }
+  }
+
+  #encodeHeader(): Uint8Array {
+    const { storeId } = this.#options;
+    return encodeSegmentHeader({ number: this.#fileSegment, storeId, previous: this.#previous });
   }
 
   async #open(place: number): Promise<DiskFile> {
@@ -172,7 +182,7 @@ export class SegmentAppender {
     }
     if (failures !== this.#syncFailures) throw this.#failure!;
     this.#syncedPlace = Math.max(this.#syncedPlace, this.#writtenPlace);
-    this.ends.push({ segment: this.#fileSegment, bytes: offsetOf(this.#writtenPlace) });
+    this.#end(offsetOf(this.#writtenPlace));
     const file = this.#file!;
     this.#file = undefined;
     // Its bytes are on the disk: nothing can be lost any more.
@@ -185,10 +195,16 @@ export class SegmentAppender {
     await this.#lose(error, this.#syncedPlace, true);
   }
 
+  /** Nothing more is appended to the segment that the file is of. */
+  #end(bytes: number): void {
+    this.#previous = { segment: this.#fileSegment, bytes };
+    this.ends.push(this.#previous);
+  }
+
   /** Everything from `place` on is lost. Runs in the queue: nothing is written meanwhile. */
   async #lose(error: unknown, place: number, wasWritten: boolean): Promise<void> {
     const file = this.#file;
-    const { disk, paths, onLost } = this.#options;
+    const { onLost } = this.#options;
     this.#failures++;
     this.#failure = diskError(error);
     this.#tail.abandon();
@@ -197,13 +213,12 @@ export class SegmentAppender {
     onLost(place, this.#failure, wasWritten);
     if (segmentOf(place) !== this.#fileSegment || offsetOf(place) <= SEGMENT_HEADER_BYTES) {
       await file?.close().catch(() => {});
-      await disk.remove(segmentPath(paths, this.#fileSegment)).catch(() => {});
+      await this.#removeEmpty();
       return;
     }
     try {
       await file?.truncate(offsetOf(place));
       this.#syncedPlace = place;
-      this.ends.push({ segment: this.#fileSegment, bytes: offsetOf(place) });
     } catch {
       // Then what stands before `place` and was not synchronised cannot be any more. Recovery will cut the file.
       if (place > this.#syncedPlace) {
@@ -213,13 +228,19 @@ export class SegmentAppender {
       }
     }
     await file?.close().catch(() => {});
+    if (segmentOf(this.#syncedPlace) === this.#fileSegment) this.#end(offsetOf(this.#syncedPlace));
+    else await this.#removeEmpty();
   }
-}
 
-/** The end of a segment. */
-export interface SegmentPosition {
-  readonly segment: number;
-  readonly bytes: number;
+  /** Removes a segment of which nothing counts. */
+  async #removeEmpty(): Promise<void> {
+    const { disk, paths } = this.#options;
+    try {
+      await disk.remove(segmentPath(paths, this.#fileSegment));
+    } catch (error) {
+      if (systemCode(error) !== "ENOENT") this.#previous = { segment: this.#fileSegment, bytes: 0 };
+    }
+  }
 }
 
 export interface RecordToAppend {
@@ -240,7 +261,6 @@ interface SegmentPart {
 }
 
 interface SegmentTailOptions {
-  readonly storeId: Uint8Array;
   readonly seed: number;
   readonly segmentBytesMax: number;
   /** Where to go on; undefined to begin a segment. */
@@ -274,16 +294,17 @@ class SegmentTail {
     return this.#segment;
   }
 
-  /** Puts a record behind all others and returns its place. */
-  append(record: RecordToAppend): number {
+  /** Puts a record behind all others and returns its place. Everything before `durablePlace` is on the disk. */
+  append(record: RecordToAppend, durablePlace: number): number {
     const storedBytes = record.body.byteLength;
     const bytes = RECORD_HEADER_BYTES + storedBytes;
     if (this.#bytes + bytes > this.#options.segmentBytesMax) this.roll();
-    if (this.#bytes === 0) {
-      this.#add([encodeSegmentHeader(this.#segment, this.#options.storeId)], SEGMENT_HEADER_BYTES);
-    }
+    // Room for the header, which is written when it is known where the segment before this one ends.
+    if (this.#bytes === 0) this.#add([new Uint8Array(SEGMENT_HEADER_BYTES)], SEGMENT_HEADER_BYTES);
     const { place } = this;
-    const header = { ...record, storedBytes, segment: this.#segment, offset: this.#bytes };
+    const segment = this.#segment;
+    const durableBytes = segmentOf(durablePlace) === segment ? offsetOf(durablePlace) : 0;
+    const header = { ...record, storedBytes, segment, offset: this.#bytes, durableBytes };
     this.#add([encodeRecordHeader(header, this.#options.seed), record.body], bytes);
     return place;
   }

@@ -17,8 +17,8 @@ export interface ChunkReaderOptions {
   readonly index: IndexReader;
   readonly pending: PendingPlaces;
   readonly files: SegmentFiles;
-  /** These chunks' bytes are not what they should be, or not there: n × 32 bytes. */
-  readonly onDamaged: (refs: Uint8Array) => void;
+  /** These chunks' bytes are not what they should be, or not there: n × 32 bytes, and where they were read. */
+  readonly onDamaged: (refs: Uint8Array, places: Float64Array) => void;
 }
 
 /** A chunk that is asked for, at one of the places of the answer. */
@@ -92,6 +92,7 @@ export class ChunkReader implements ChunkSource {
   /** Hands out the chunks and says which are damaged, or which one is missing: then the others may not have been handed out. */
   async #fetch(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<Fetched> {
     const damaged: Ref[] = [];
+    const places: number[] = [];
     let { wanted, missing } = this.#locate(refs.map((ref, index) => ({ ref, index })));
     for (let attempt = 1; wanted.length > 0 && missing === undefined; attempt++) {
       const failed = await this.#readAll(wanted, take, signal);
@@ -101,11 +102,15 @@ export class ChunkReader implements ChunkSource {
       // A second look through a file opened anew, then only at what has moved meanwhile.
       const isWorthIt = ({ index, place }: Wanted): boolean =>
         attempt === 1 || (before.get(index) !== place && attempt < ATTEMPTS_MAX);
-      damaged.push(...again.wanted.filter((row) => !isWorthIt(row)).map(({ ref }) => ref));
+      for (const row of again.wanted) {
+        if (isWorthIt(row)) continue;
+        damaged.push(row.ref);
+        places.push(before.get(row.index)!);
+      }
       wanted = again.wanted.filter(isWorthIt);
       missing = again.missing;
     }
-    if (damaged.length > 0) this.#options.onDamaged(Buffer.concat(damaged));
+    if (damaged.length > 0) this.#options.onDamaged(Buffer.concat(damaged), Float64Array.from(places));
     return { damaged, missing };
   }
 

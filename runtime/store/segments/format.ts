@@ -4,11 +4,13 @@
  *   segment:  header (64 bytes), then records back to back, each a header (72 bytes) and a body. Only ever appended to.
  *
  *   OFFSET SIZE segment header
- *   0      8    magic "PFSSEG01"
+ *   0      8    magic "PFSSEG02"
  *   8      4    number of the segment
  *   12     4    zero
  *   16     16   id of the store
- *   32     28   zero
+ *   32     4    previous   number of the segment that was appended to before this one, zero when that is not known
+ *   36     4    ended      bytes of that one which count, its header included: what stands behind them was lost, and told so
+ *   40     20   zero
  *   60     4    CRC-32 of the bytes before it
  *
  *   OFFSET SIZE record header, integers little-endian
@@ -22,8 +24,21 @@
  *   24     4    segment    number of the segment
  *   28     4    offset     where the header stands in it
  *   32     32   ref        SHA-256 of the plain body
- *   64     4    zero
+ *   64     4    durable    bytes of the segment that were on the disk when the record was appended, zero when none were
  *   68     4    CRC-32 of the bytes before it, seeded with the store's id
+ *
+ * Records are acknowledged after a sync, and each record behind that sync says how far it reached. So one whole record is the
+ * commit record of everything before it: what `durable` covers was acknowledged, and counts also behind damage; what comes
+ * later counts up to the first record that is not whole. A name's chunks stand before it, so no name counts without them.
+ *
+ *   │ acknowledged: damage is searched over        │ torn by a loss of power: nothing behind it counts
+ *   ├──────────────┬───────────────────────────────┼──────────┬─ ─ ─ ─ ─ ┬──────────────┐
+ *   │ durable: 0   │ durable: 0                    │ durable ─┤  (torn)  │ durable ─┐   │
+ *   └──────────────┴───────────────────────────────┴──────────┴─ ─ ─ ─ ─ ┴──────────│───┘
+ *                                                  ▲                                │
+ *                                                  └────────────────────────────────┘
+ *
+ * Version 1 ("PFSSEG01") has zeros for `previous`, `ended` and `durable`: there everything that is whole counts.
  *
  * The body needs no CRC of its own: its hash is in the header. Id, segment and offset are part of the check, so that a
  * chunk which is itself (a copy of) a segment is never mistaken for records when damage makes recovery search for them.
@@ -53,12 +68,29 @@ export interface RecordHeader {
   readonly segment: number;
   readonly offset: number;
   readonly ref: Ref;
+  /** Bytes of the segment, its header included, that were on the disk when the record was appended. */
+  readonly durableBytes: number;
 }
 
-const SEGMENT_MAGIC = Buffer.from("PFSSEG01", "latin1");
+/** The end of a segment. */
+export interface SegmentPosition {
+  readonly segment: number;
+  readonly bytes: number;
+}
+
+export interface SegmentHeader {
+  readonly number: number;
+  /** STORE_ID_BYTES bytes. */
+  readonly storeId: Uint8Array;
+  /** Where the segment before it ended; undefined when that is not known. */
+  readonly previous: SegmentPosition | undefined;
+}
+
+const SEGMENT_MAGIC = Buffer.from("PFSSEG02", "latin1");
+const SEGMENT_MAGIC_1 = Buffer.from("PFSSEG01", "latin1");
 export const RECORD_MAGIC: Buffer = Buffer.from("PFSR", "latin1");
 
-const Segment = { number: 8, id: 16, check: 60 } as const;
+const Segment = { number: 8, id: 16, previous: 32, ended: 36, check: 60 } as const;
 const Record = {
   kind: 4,
   codec: 5,
@@ -68,6 +100,7 @@ const Record = {
   segment: 24,
   offset: 28,
   ref: 32,
+  durable: 64,
   check: 68,
 } as const;
 
@@ -97,21 +130,33 @@ export function checkSeed(storeId: Uint8Array): number {
   return crc32(storeId);
 }
 
-export function encodeSegmentHeader(number: number, storeId: Uint8Array): Buffer {
+export function encodeSegmentHeader({ number, storeId, previous }: SegmentHeader): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   bytes.set(SEGMENT_MAGIC);
   writeInteger32(bytes, Segment.number, number);
   bytes.set(storeId, Segment.id);
+  writeInteger32(bytes, Segment.previous, previous?.segment ?? 0);
+  writeInteger32(bytes, Segment.ended, previous?.bytes ?? 0);
   writeInteger32(bytes, Segment.check, crc32(bytes.subarray(0, Segment.check)));
   return bytes;
 }
 
-/** The id of the store that a segment belongs to, or undefined when these bytes are no segment header. */
-export function storeIdOfSegment(bytes: Uint8Array): Buffer | undefined {
+/** The header at the beginning of a segment and the version that it has, or undefined when these bytes are none. */
+export function decodeSegmentHeader(bytes: Uint8Array): (SegmentHeader & { version: 1 | 2 }) | undefined {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES) return undefined;
-  if (!SEGMENT_MAGIC.equals(bytes.subarray(0, SEGMENT_MAGIC.length))) return undefined;
+  const magic = bytes.subarray(0, SEGMENT_MAGIC.length);
+  if (!SEGMENT_MAGIC.equals(magic) && !SEGMENT_MAGIC_1.equals(magic)) return undefined;
   if (crc32(bytes.subarray(0, Segment.check)) !== readInteger32(bytes, Segment.check)) return undefined;
-  return Buffer.from(bytes.subarray(Segment.id, Segment.id + STORE_ID_BYTES));
+  const previous = {
+    segment: readInteger32(bytes, Segment.previous),
+    bytes: readInteger32(bytes, Segment.ended),
+  };
+  return {
+    version: SEGMENT_MAGIC.equals(magic) ? 2 : 1,
+    number: readInteger32(bytes, Segment.number),
+    storeId: Uint8Array.from(bytes.subarray(Segment.id, Segment.id + STORE_ID_BYTES)),
+    previous: previous.segment === 0 ? undefined : previous,
+  };
 }
 
 export function encodeRecordHeader(header: RecordHeader, seed: number): Buffer {
@@ -125,6 +170,7 @@ export function encodeRecordHeader(header: RecordHeader, seed: number): Buffer {
   writeInteger32(bytes, Record.segment, header.segment);
   writeInteger32(bytes, Record.offset, header.offset);
   bytes.set(header.ref, Record.ref);
+  writeInteger32(bytes, Record.durable, header.durableBytes);
   writeInteger32(bytes, Record.check, crc32(bytes.subarray(0, Record.check), seed));
   return bytes;
 }
@@ -149,9 +195,13 @@ export function decodeRecordHeader(
     segment: readInteger32(view, Record.segment),
     offset: readInteger32(view, Record.offset),
     ref: Uint8Array.from(view.subarray(Record.ref, Record.ref + REF_BYTES)),
+    durableBytes: readInteger32(view, Record.durable),
   };
   const belongs = header.segment === place.segment && header.offset === place.offset;
-  const bounded = header.storedBytes <= CHUNK_BYTES_MAX && header.plainBytes <= CHUNK_BYTES_MAX;
+  const bounded =
+    header.storedBytes <= CHUNK_BYTES_MAX &&
+    header.plainBytes <= CHUNK_BYTES_MAX &&
+    header.durableBytes <= header.offset;
   return belongs && bounded && Number.isSafeInteger(header.sequence) ? header : undefined;
 }
 

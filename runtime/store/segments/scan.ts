@@ -20,11 +20,16 @@ export interface ScanOptions {
   /** Where the first record is expected. */
   readonly from: number;
   /**
-   * What to do behind a record that is damaged. `stop`: nothing behind it counts; for what was never acknowledged. `search`:
-   * look for the next record; for what was.
+   * Where what was acknowledged ends. Behind damage before it the scan looks for the next record; behind damage after it
+   * nothing counts.
    */
-  readonly damage: "stop" | "search";
-  /** Whether the bodies of chunks are read and compared with their hashes. Those of other records always are. */
+  readonly acknowledgedBytes: number;
+  /** Where the segment ended, when it is longer than what counts of it. */
+  readonly endBytes?: number | undefined;
+  /**
+   * Whether the bodies of chunks before `acknowledgedBytes` are read and compared with their hashes, as those of all other
+   * records are.
+   */
   readonly checksChunks: boolean;
 }
 
@@ -38,30 +43,55 @@ const SCAN_BYTES = 4 * CHUNK_BYTES_MAX;
 /** Enough for a header or a name, where bodies of chunks are passed over. */
 const HEADER_SCAN_BYTES = 4096;
 
-/** Yields the whole records of a segment, in order, and returns the offset behind the last of them. */
+/** Yields the whole records of a segment, in order, and returns the offset behind what counts of it. */
 export function* scanSegment(options: ScanOptions): Generator<ScannedRecord, number, undefined> {
-  const { segment, seed } = options;
-  const buffer = new SlidingBuffer(options.path, options.checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES);
+  const { segment, seed, checksChunks } = options;
+  const buffer = new SlidingBuffer(options.path, checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES);
   try {
+    const size = Math.min(buffer.size, options.endBytes ?? buffer.size);
+    const acknowledged = Math.min(options.acknowledgedBytes, size);
     let at = Math.max(options.from, SEGMENT_HEADER_BYTES);
-    let end = at;
-    while (at + RECORD_HEADER_BYTES <= buffer.size) {
+    let end = Math.max(at, acknowledged);
+    while (at + RECORD_HEADER_BYTES <= size) {
+      const isAcknowledged = at < acknowledged;
       const header = decodeRecordHeader(buffer.at(at, RECORD_HEADER_BYTES), 0, { segment, offset: at }, seed);
       const next = header === undefined ? 0 : at + RECORD_HEADER_BYTES + header.storedBytes;
-      if (header === undefined || next > buffer.size) {
-        if (options.damage === "stop") return end;
-        at = buffer.find(RECORD_MAGIC, at + 1);
+      if (header === undefined || next > size) {
+        if (!isAcknowledged) return end;
+        // What was acknowledged ends with a record: the first of those behind it begins there.
+        at = Math.min(buffer.find(RECORD_MAGIC, at + 1), acknowledged);
         continue;
       }
       const isChunk = header.kind === RecordKind.chunk;
-      const body = isChunk && !options.checksChunks ? undefined : wholeBody(buffer, at, header);
-      if (body !== undefined || (isChunk && !options.checksChunks)) {
+      const isUnread = isChunk && isAcknowledged && !checksChunks;
+      const body = isUnread ? undefined : wholeBody(buffer, at, header);
+      if (isUnread || body !== undefined) {
         yield { header, body: isChunk ? undefined : body };
-        end = next;
-      } else if (options.damage === "stop") return end;
+        end = Math.max(end, next);
+      } else if (!isAcknowledged) return end;
       at = next;
     }
     return end;
+  } finally {
+    buffer.close();
+  }
+}
+
+/** How many bytes of a segment were acknowledged, as far as its records from `from` on say so. */
+export function acknowledgedIn(options: Pick<ScanOptions, "path" | "segment" | "seed" | "from">): number {
+  const { segment, seed } = options;
+  const buffer = new SlidingBuffer(options.path, HEADER_SCAN_BYTES);
+  let acknowledged = 0;
+  try {
+    for (let at = Math.max(options.from, SEGMENT_HEADER_BYTES); at + RECORD_HEADER_BYTES <= buffer.size;) {
+      const header = decodeRecordHeader(buffer.at(at, RECORD_HEADER_BYTES), 0, { segment, offset: at }, seed);
+      acknowledged = Math.max(acknowledged, header?.durableBytes ?? 0);
+      at =
+        header === undefined
+          ? buffer.find(RECORD_MAGIC, at + 1)
+          : at + RECORD_HEADER_BYTES + header.storedBytes;
+    }
+    return Math.min(acknowledged, buffer.size);
   } finally {
     buffer.close();
   }

@@ -61,6 +61,11 @@ export class Commits {
     this.#names.push(name);
   }
 
+  /** Everything before it is durable and in the index. */
+  get committedPlace(): number {
+    return this.#committedPlace;
+  }
+
   /** How many commits' worth of records is waiting. */
   get behind(): number {
     return Math.max(this.#bytes / COMMIT_BYTES, this.#chunks.size / COMMIT_RECORDS);

@@ -37,8 +37,8 @@ export type WriterRequest =
       readonly expected: number | undefined;
     }
   | { readonly kind: "remove-name"; readonly name: string; readonly expected: number | undefined }
-  /** These chunks were read and their bytes are wrong: n × 32 bytes. */
-  | { readonly kind: "damaged"; readonly refs: Uint8Array }
+  /** These chunks were read at these places and their bytes are wrong: n × 32 bytes, n places. */
+  | { readonly kind: "damaged"; readonly refs: Uint8Array; readonly places: Float64Array }
   | { readonly kind: "rewrite"; readonly segment: number }
   | { readonly kind: "gc-begin" }
   /** Chunks that are to be kept, n × 32 bytes. */

@@ -10,11 +10,11 @@ import {
   transaction,
 } from "../index/database.ts";
 import { IndexTables } from "../index/tables.ts";
-import { addRecords, rebuildIndex } from "../index/rebuild.ts";
+import { addRecords, rebuildIndex, segmentEnds } from "../index/rebuild.ts";
 import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/format.ts";
-import { scanSegment } from "../segments/scan.ts";
-import type { SegmentPosition } from "../segments/appender.ts";
-import { listSegments, segmentPath } from "../directory.ts";
+import type { SegmentPosition } from "../segments/format.ts";
+import { acknowledgedIn, scanSegment } from "../segments/scan.ts";
+import { listSegments, readSegmentHeader, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 
 export interface Recovered {
@@ -75,12 +75,12 @@ const DAMAGED_NOTE = "the index was damaged and was built again from the segment
 
 function rebuilt(paths: StorePaths, seed: number): IndexTables {
   rebuildIndex(paths, seed);
-  return new IndexTables(openIndexForWriting(paths.index));
+  return new IndexTables(openIndexForWriting(paths.index, seed));
 }
 
 function openOrRebuild(paths: StorePaths, seed: number, notes: string[]): IndexTables {
   if (existsSync(paths.index)) {
-    const tables = openSound(paths);
+    const tables = openSound(paths, seed);
     if (tables !== undefined) return tables;
     notes.push(DAMAGED_NOTE);
   } else if (listSegments(paths).length > 0) {
@@ -89,11 +89,11 @@ function openOrRebuild(paths: StorePaths, seed: number, notes: string[]): IndexT
   return rebuilt(paths, seed);
 }
 
-function openSound(paths: StorePaths): IndexTables | undefined {
+function openSound(paths: StorePaths, seed: number): IndexTables | undefined {
   try {
     const matches = matchesIndexCheck(paths);
     if (matches === false) return undefined;
-    const database = openIndexForWriting(paths.index);
+    const database = openIndexForWriting(paths.index, seed);
     // An index that was not closed in order has no check beside it, but SQLite can tell whether its keys agree.
     if (matches === true || isSound(database)) return new IndexTables(database);
     database.close();
@@ -123,21 +123,20 @@ async function finishDropping(tables: IndexTables, paths: StorePaths, disk: Disk
   }
 }
 
-/** Takes over what was written and not committed, and cuts off what was not written whole: nobody was told that it is there. */
+/**
+ * Takes over what was written and not committed, and cuts off what was not written whole, or behind where the segment had
+ * ended: nobody was told that it is there.
+ */
 async function replayTail(replay: Recovery, number: number, committed: number): Promise<void> {
   const { tables, paths, seed, disk, notes } = replay;
   const path = segmentPath(paths, number);
   const size = sizeOf(paths, number);
-  if (committed === 0 && size <= SEGMENT_HEADER_BYTES) return disk.remove(path);
-  if (size <= committed) return;
-  const options = {
-    path,
-    segment: number,
-    seed,
-    from: committed,
-    damage: "stop",
-    checksChunks: true,
-  } as const;
+  if (size <= committed && size > 0) return;
+  const endBytes = segmentEnds(paths, listSegments(paths)).get(number);
+  if (committed === 0 && Math.min(size, endBytes ?? size) <= SEGMENT_HEADER_BYTES) return disk.remove(path);
+  const tail = { path, segment: number, seed, from: committed };
+  const acknowledgedBytes = Math.max(committed, acknowledgedIn(tail));
+  const options = { ...tail, endBytes, acknowledgedBytes, checksChunks: true };
   // The bytes may be in the system's memory alone; the index must not know of them before the disk does.
   const file = await disk.open(path);
   try {
@@ -146,10 +145,13 @@ async function replayTail(replay: Recovery, number: number, committed: number): 
       const reached = addRecords(tables, scanSegment(options), (event, sequence) =>
         tables.names.append(event, sequence, number),
       );
-      tables.putSegment({ number, committedBytes: reached, isDropped: false });
+      if (reached > SEGMENT_HEADER_BYTES)
+        tables.putSegment({ number, committedBytes: reached, isDropped: false });
       return reached;
     });
-    if (end < size) {
+    // Not even the header of a segment that holds nothing need be whole.
+    if (end <= SEGMENT_HEADER_BYTES) await disk.remove(path);
+    else if (end < size) {
       notes.push(
         `segment ${number} ended in ${size - end} bytes that were never acknowledged; they were cut off`,
       );
@@ -183,7 +185,9 @@ function nextPosition(tables: IndexTables, paths: StorePaths): Pick<Recovered, "
     last !== undefined &&
     last.committedBytes >= SEGMENT_HEADER_BYTES &&
     last.committedBytes < SEGMENT_BYTES_MAX &&
-    sizeOf(paths, last.number) === last.committedBytes;
+    sizeOf(paths, last.number) === last.committedBytes &&
+    // What is appended to a segment of version 1 would be read by its rules.
+    readSegmentHeader(paths, last.number)?.version === 2;
   return { position: goesOn ? { segment: last.number, bytes: last.committedBytes } : undefined, nextSegment };
 }
 

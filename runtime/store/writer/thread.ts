@@ -3,6 +3,7 @@
  * segments, and answers when what was asked for is true. Hashing and the disk would block any other thread.
  */
 import { Compressor } from "../../../packets/codec.ts";
+import { refAt } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredForms } from "../../contracts/chunks.ts";
@@ -177,14 +178,14 @@ export class WriterThread implements WriterContext {
     return this.#index.attempt(() => this.#names.remove(name, condition));
   }
 
-  /** Lets chunks with wrong bytes be written again. */
-  markDamaged(refs: Uint8Array): Promise<void> {
+  /** Lets chunks with wrong bytes be written again, unless they have been written elsewhere since they were read. */
+  markDamaged(refs: Uint8Array, places: Float64Array): Promise<void> {
     return this.#index.attempt(async () => {
       transaction(this.tables.database, () => {
-        for (let at = 0; at < refs.byteLength; at += REF_BYTES) {
-          const ref = refs.subarray(at, at + REF_BYTES);
+        for (const [index, place] of places.entries()) {
+          const ref = refAt(refs, index);
           const row = this.tables.chunks.find(ref);
-          if (row !== undefined && !row.isDamaged) this.tables.chunks.put(ref, row, true);
+          if (row?.place === place && !row.isDamaged) this.tables.chunks.put(ref, row, true);
         }
       });
     });
@@ -259,7 +260,7 @@ export class WriterThread implements WriterContext {
   #writeCheck(): void {
     try {
       // Another process reads the index as long as its log is there: then nothing can be said about the file.
-      if (!hasWal(this.paths.index)) writeIndexCheck(this.paths);
+      if (!hasWal(this.paths.index)) writeIndexCheck(this.paths, this.commits.committedPlace);
     } catch {
       // Without a check the next writer looks at the index itself.
     }

@@ -81,7 +81,7 @@ async function answer(writer: WriterThread, request: WriterRequest): Promise<unk
     case "remove-name":
       return writer.removeName(request.name, request);
     case "damaged":
-      return writer.markDamaged(request.refs);
+      return writer.markDamaged(request.refs, request.places);
     case "rewrite":
       return writer.rewrite(request.segment);
     case "gc-begin":

@@ -82,7 +82,7 @@ export function systemError(code: string): Error {
 }
 
 export interface OpenWriterOptions {
-  readonly disk: FaultyDisk;
+  readonly disk: Disk & { abandon(): Promise<void> };
   readonly segmentBytesMax?: number;
 }
 

@@ -96,6 +96,7 @@ describe("a record's header", () => {
     segment: 77,
     offset: 1234,
     ref: sha256(Buffer.from("x")),
+    durableBytes: 1000,
   };
   const place = { segment: 77, offset: 1234 };
 
