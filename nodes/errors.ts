@@ -62,6 +62,8 @@ export const WireErrorCode = {
   nameInvalid: "PFS_NAME_INVALID",
   /** A chunk is on no machine that answers; data: ref. */
   chunkMissing: "PFS_CHUNK_MISSING",
+  /** A peer that was started again has lost chunks of a put that had not ended; data: ref. */
+  putLost: "PFS_PUT_LOST",
   /** A peer sent other bytes than the ref names; data: ref. */
   chunkDamaged: "PFS_CHUNK_DAMAGED",
   /** A message with chunks is malformed; data: reason. */

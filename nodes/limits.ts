@@ -13,6 +13,11 @@ export const BROKEN_HANDSHAKES_MAX = 3;
 /** Pauses between dials: the first, and the longest, each twice as long as the one before. */
 export const RECONNECT_MS_MIN = 250;
 export const RECONNECT_MS_MAX = 10_000;
+/** What a client asks waits so long for a lost hub to be there again, with pauses between dials up to this long. */
+export const CLIENT_RECONNECT_MS = 30_000;
+export const CLIENT_REDIAL_MS_MAX = 2_000;
+/** What is asked is asked over so many sessions that are lost one after the other, and then it has failed. */
+export const SESSIONS_PER_REQUEST_MAX = 10;
 /** A side that has said nothing for this long says PING. */
 export const PING_INTERVAL_MS = 1_000;
 /**
@@ -32,6 +37,23 @@ export const CLOSE_FLUSH_MS = 1_000;
 
 /** How long a closed socket keeps what was written to it. Above half a second zeromq.js complains when a process ends. */
 export const SOCKET_LINGER_MS = 300;
+
+/**
+ * How long a peer whose session lives may leave a request without a word before the request is given up: what is answered
+ * from an index, what carries chunks, and what takes work. Whoever works on a request says so every AT_WORK_INTERVAL_MS, so
+ * slowness is no silence.
+ */
+export const QUESTION_SILENCE_MS = 10_000;
+export const TRANSFER_SILENCE_MS = 15_000;
+export const WORK_SILENCE_MS = 15_000;
+export const AT_WORK_INTERVAL_MS = 2_500;
+/** What one machine asks another for its own has an end, however often the other says that it is at work: a question, and chunks. */
+export const QUESTION_TIMEOUT_MS = 60_000;
+export const TRANSFER_TIMEOUT_MS = 300_000;
+/** A peer that let a request time out in silence is asked last, or not at all, for this long. */
+export const SUSPICION_MS = 30_000;
+/** When a peer has not said for so long which chunks it has, others are asked. */
+export const FETCH_PATIENCE_MS = 3_000;
 
 /** Bytes that may be under way to a peer without it having said that they came. */
 export const LINK_WINDOW_BYTES: number = 16 * 1024 * 1024;
@@ -137,6 +159,11 @@ export const LOG_CHARACTERS_MAX: number = 16 * 1024;
 export const LOAD_TIMEOUT_MS = 30_000;
 /** Files that one job reads. */
 export const JOB_FILES_MAX = 256;
+/** A job whose client lost its connection goes on for so long, and its outcome is kept so long: the client may come back. */
+export const JOB_ORPHAN_MS = 60_000;
+/** Events of a job that are kept for a client that comes back, and bytes of outcomes, all clients together. */
+export const JOB_EVENTS_KEPT = 256;
+export const JOB_OUTCOME_BYTES_MAX: number = 64 * 1024 * 1024;
 /** Programs that one client may have loaded. */
 export const PROGRAMS_PER_LINK_MAX = 16;
 /** Bytes of a job's value in one message. */

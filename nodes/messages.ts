@@ -177,6 +177,10 @@ const program = { program: label, code: ref };
 export type JobMeta =
   | {
       op: "run";
+      /** The client's own number for the job. Asked for again under it, the job is found where it was. */
+      job?: string | undefined;
+      /** Events of it that the client has seen. */
+      seen?: number | undefined;
       program: string;
       code: Uint8Array;
       files: string[];
@@ -192,6 +196,8 @@ export type JobMeta =
 export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
   v.object({
     op: v.literal("run"),
+    job: v.optional(id),
+    seen: v.optional(count),
     ...program,
     files: v.pipe(v.array(file), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
     out: v.optional(name),

@@ -72,6 +72,8 @@ export type {
   TopBy,
   ValueProgram,
 } from "./program.ts";
+export type { ConnectOptions } from "./remote.ts";
+export type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 export type { ErrorData, ErrorJson } from "../packets/errors.ts";
 export type { Ref } from "../packets/digest.ts";
 export type { Packet, PacketFields } from "../packets/packet.ts";

@@ -1,6 +1,9 @@
 /** PacketFS over a hub: names and jobs are the hub's, bytes go to it or to one of its nodes. */
 import { refToHex } from "../packets/digest.ts";
+import { hasCode } from "../packets/errors.ts";
 import { HubClient } from "../nodes/remote/hub-client.ts";
+import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
+import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
@@ -32,16 +35,24 @@ export interface ConnectOptions {
   /** A node's label or id: bytes are stored at it and read from it, instead of the hub. */
   readonly node?: string;
   readonly signal?: AbortSignal;
+  /**
+   * How long a call waits for a hub or node that is lost to be there again, in milliseconds; 30 s by default, and 0 for not
+   * at all. When it is there again, what was running goes on where it was.
+   */
+  readonly reconnectMs?: number;
+  /** Told when the connection is lost while a call needs it, and when it is there again. */
+  readonly onConnection?: (event: ConnectionEvent) => void;
 }
 
 /**
- * Connects to the hub that a client token names. Rejects with PFS_TOKEN_INVALID, PFS_PEER_UNREACHABLE,
+ * Connects to the hub that a client token names. A connection that is lost later is made again by itself. Rejects with PFS_TOKEN_INVALID, PFS_PEER_UNREACHABLE,
  * PFS_PEER_REFUSED, or PFS_NOT_FOUND when the network has no such node.
  */
 export async function connect(token: string, options: ConnectOptions = {}): Promise<PacketFS> {
-  const hub = await HubClient.connect(token, options.signal);
+  const { node, ...connection } = options;
+  const hub = await HubClient.connect(token, connection);
   try {
-    return new RemotePacketFS(hub, options.node === undefined ? hub.data : await hub.dialNode(options.node));
+    return new RemotePacketFS(hub, node === undefined ? hub.data : await hub.dialNode(node));
   } catch (error) {
     await hub.close();
     throw error;
@@ -61,8 +72,19 @@ class RemotePacketFS implements PacketFS {
   }
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
+    checkName(options.name);
+    try {
+      return await this.#put(source, options);
+    } catch (error) {
+      // What the peer has is not sent again. A stream's beginning cannot be read twice.
+      const isThere = source instanceof Uint8Array || "path" in source;
+      if (!isThere || !hasCode(error, WireErrorCode.putLost)) throw error;
+      return await this.#put(source, options);
+    }
+  }
+
+  async #put(source: FileSource, options: PutOptions): Promise<PutResult> {
     const { name } = options;
-    checkName(name);
     await using writer = await this.#data.openWriter();
     const { signal, onProgress } = options;
     const stored = await ingest(writer, sourceBytes(source, signal), {

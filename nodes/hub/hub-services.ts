@@ -7,6 +7,7 @@ import type { NodeStatus } from "../messages.ts";
 import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "../serve/chunk-service.ts";
+import { FollowedJobs } from "../serve/followed-jobs.ts";
 import { JobService } from "../serve/job-service.ts";
 import { answering } from "../serve/service.ts";
 import type { Service } from "../serve/service.ts";
@@ -26,6 +27,7 @@ export interface HubServicesOptions {
 
 export class HubServices {
   readonly #options: HubServicesOptions;
+  readonly #followed = new FollowedJobs();
 
   constructor(options: HubServicesOptions) {
     this.#options = options;
@@ -37,7 +39,8 @@ export class HubServices {
     return [chunks, executors];
   }
 
-  forClient(nodes: () => readonly NodeStatus[]): Service[] {
+  /** `client` is the client's id: jobs that it left behind on a lost connection are found by it. */
+  forClient(nodes: () => readonly NodeStatus[], client: string = ""): Service[] {
     const { machine, members, jobs } = this.#options;
     const shared = this.#shared();
     const { catalog } = machine.store;
@@ -45,7 +48,12 @@ export class HubServices {
     return [
       new ChunkService({ ...shared, puts }),
       new CatalogService({ ...shared, catalog, puts, removed: (record) => this.#removed(record) }),
-      new JobService(jobs, (file) => findFile({ source: shared.source, catalog }, file)),
+      new JobService({
+        jobs,
+        followed: this.#followed,
+        client,
+        find: (file) => findFile({ source: shared.source, catalog }, file),
+      }),
       answering(MessageType.MEMBERS, async () => ({
         type: MessageType.OK,
         chunks: Buffer.from(JSON.stringify(nodes())),

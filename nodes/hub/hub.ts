@@ -172,7 +172,7 @@ export class Hub implements AsyncDisposable {
     else
       serve(
         link,
-        this.#services.forClient(() => this.#nodes()),
+        this.#services.forClient(() => this.#nodes(), link.peer.id),
       );
   }
 
@@ -189,6 +189,13 @@ export class Hub implements AsyncDisposable {
     });
     serve(link, this.#services.forNode(members.add(link)));
     this.#options.onEvent?.(`${label} is here`);
+    link.onSilence((isSilent) =>
+      this.#options.onEvent?.(
+        isSilent
+          ? `${label} keeps its session alive and answers nothing; others are asked first until it does`
+          : `${label} answers again`,
+      ),
+    );
     pushMembers(secrets.hub, allowList, members.links);
     void link.closed.then((error) => this.#options.onEvent?.(`${label} is gone: ${error.message}`));
   }

@@ -5,7 +5,9 @@ import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { Executor } from "../../runtime/contracts/executor.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
+import { QUESTION_TIMEOUT_MS } from "../limits.ts";
 import type { NodeStatus } from "../messages.ts";
+import { LastingLink } from "../remote/lasting-link.ts";
 import { RemoteCatalog } from "../remote/remote-catalog.ts";
 import { RemoteExecutors } from "../remote/remote-executor.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
@@ -74,15 +76,15 @@ export class Members {
   }
 
   async #everyCatalog(change: (catalog: RemoteCatalog, member: Member) => Promise<void>): Promise<void> {
-    const changes = [...this.#members.values()].map((member) =>
-      change(new RemoteCatalog(member.link), member),
-    );
+    const changes = [...this.#members.values()]
+      .filter(({ link }) => !link.isSuspect)
+      .map((member) => change(new RemoteCatalog(LastingLink.over(member.link), QUESTION_TIMEOUT_MS), member));
     // What is not there needs no removal, and a node that does not answer keeps what it has.
     await Promise.allSettled(changes);
   }
 
   statuses(loadOf: (executor: Executor) => ExecutorLoad): NodeStatus[] {
-    return [...this.#members.values()].map(({ link: { peer }, remote }) => ({
+    return [...this.#members.values()].map(({ link: { peer, silentMs }, remote }) => ({
       id: peer.id,
       label: peer.label,
       role: "node",
@@ -90,8 +92,8 @@ export class Members {
       curveKey: Buffer.from(peer.curveKey).toString("hex"),
       signingKey: Buffer.from(peer.signingKey).toString("hex"),
       ...lentBy(remote.executors, loadOf),
-      // A node that says nothing for PEER_LOST_MS is no member any more.
-      lastSeenMs: 0,
+      // A node that says nothing at all for PEER_LOST_MS is no member any more; one that only keeps its session alive is.
+      lastSeenMs: silentMs,
     }));
   }
 }

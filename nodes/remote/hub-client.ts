@@ -1,5 +1,7 @@
 /** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
+import { randomBytes } from "node:crypto";
 import type { Ref } from "../../packets/digest.ts";
+import { hasCode } from "../../packets/errors.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
@@ -10,6 +12,7 @@ import type { JobInfo, JobOutcome } from "../../runtime/contracts/jobs.ts";
 import type { GcResult } from "../../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
+import { CLIENT_RECONNECT_MS } from "../limits.ts";
 import {
   GcResultJson,
   JobEventMeta,
@@ -20,11 +23,13 @@ import {
   NodeStatuses,
 } from "../messages.ts";
 import type { JobMeta, NodeStatus } from "../messages.ts";
-import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
+import type { Link, WireMessage } from "../wire/link.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import { Identity } from "../wire/trust/keys.ts";
 import { parseToken } from "../wire/trust/token.ts";
 import { dial } from "../wire/zeromq/dial.ts";
+import { endOf, LastingLink } from "./lasting-link.ts";
+import type { ConnectionEvent } from "./lasting-link.ts";
 import { RemoteStore } from "./remote-store.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
 
@@ -42,54 +47,69 @@ export interface RemoteJob {
 
 const LABEL = "client";
 
+export interface HubClientOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** How long what is asked waits for a lost hub or node to be there again; CLIENT_RECONNECT_MS by default. */
+  readonly reconnectMs?: number | undefined;
+  readonly onConnection?: ((event: ConnectionEvent) => void) | undefined;
+}
+
+/** A client's session with a hub, dialed again when it is lost. What was asked goes on then where it was. */
 export class HubClient {
   readonly data: RemoteStore;
   readonly #identity: Identity;
+  readonly #options: HubClientOptions;
 
   /** Over a session that is there; `identity` is what it was dialed with. */
-  constructor(link: Link, identity: Identity) {
+  constructor(link: Link | LastingLink, identity: Identity, options: HubClientOptions = {}) {
     this.data = storeOf(link);
     this.#identity = identity;
+    this.#options = options;
   }
 
   /** Rejects with PFS_TOKEN_INVALID and as `dial` does. */
-  static async connect(token: string, signal?: AbortSignal): Promise<HubClient> {
+  static async connect(token: string, options: HubClientOptions = {}): Promise<HubClient> {
     const { curveKey, signingKey, secret, address } = parseToken(token, "client");
     const identity = Identity.fromSecret(secret);
     const server = { curveKey, signingKey };
-    const link = await dial({
-      address,
-      server,
-      identity,
-      role: "client",
-      label: LABEL,
-      ...withSignal(signal),
-    });
-    return new HubClient(link, identity);
+    const dialHub = (signal: AbortSignal | undefined): Promise<Link> =>
+      dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });
+    const link = lasting(await dialHub(options.signal), dialHub, options);
+    return new HubClient(link, identity, options);
   }
 
   /** A session with one of the hub's nodes. Rejects with PFS_NOT_FOUND, or PFS_PEER_UNREACHABLE when it does not listen. */
-  async dialNode(wanted: string, signal?: AbortSignal): Promise<RemoteStore> {
+  async dialNode(wanted: string): Promise<RemoteStore> {
+    const found = await this.#nodeCalled(wanted);
+    if (found.role === "hub") return this.data;
+    const { id } = found;
+    // By its id: another node may have its label meanwhile. Its address may be another one.
+    const again = async (signal: AbortSignal): Promise<Link> =>
+      await this.#dial(await this.#nodeCalled(id), signal);
+    return storeOf(lasting(await this.#dial(found, this.#options.signal), again, this.#options));
+  }
+
+  async #nodeCalled(wanted: string): Promise<NodeStatus> {
     const node = (await this.nodes()).find(({ id, label }) => id === wanted || label === wanted);
-    if (node === undefined) {
-      throw new WireError(WireErrorCode.notFound, `the hub has no node called "${wanted}"`, { node: wanted });
-    }
-    if (node.role === "hub") return this.data;
-    if (node.address === undefined) {
-      const message = `node "${wanted}" does not listen: it joined without --listen`;
-      throw new WireError(WireErrorCode.unreachable, message, { node: wanted });
+    if (node !== undefined) return node;
+    throw new WireError(WireErrorCode.notFound, `the hub has no node called "${wanted}"`, { node: wanted });
+  }
+
+  async #dial(node: NodeStatus, signal: AbortSignal | undefined): Promise<Link> {
+    const { address, label } = node;
+    if (address === undefined) {
+      const message = `node "${label}" does not listen: it joined without --listen`;
+      throw new WireError(WireErrorCode.unreachable, message, { node: label });
     }
     const server = {
       curveKey: Buffer.from(node.curveKey, "hex"),
       signingKey: Buffer.from(node.signingKey, "hex"),
     };
-    const { address } = node;
     const identity = this.#identity;
-    return storeOf(
-      await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) }),
-    );
+    return await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });
   }
 
+  /** A job that goes on at the hub while the connection is down, and is found again by its number. */
   async run({
     program,
     code,
@@ -100,46 +120,61 @@ export class HubClient {
     signal,
     onEvent,
   }: RemoteJob): Promise<JobOutcome> {
-    const meta: JobMeta = {
-      op: "run",
-      program,
-      code,
-      files: [...files],
-      out,
-      splitBytes,
-    };
-    const request = { type: MessageType.JOB, meta, chunks: argsJson(args) };
-    const value: Uint8Array[] = [];
-    let valueBytes = 0;
-    for await (const message of this.data.link.stream(request, withSignal(signal))) {
-      if (message.type === MessageType.JOB_EVENT) onEvent?.(readMeta(JobEventMeta, message));
-      else if (message.type !== MessageType.FILE_DATA) return outcomeOf(message, value);
-      else {
-        valueBytes += message.chunks.byteLength;
-        if (valueBytes > RESULT_BYTES_MAX) throw invalid("sends a value that is longer than one may be");
-        value.push(message.chunks);
+    const job = randomBytes(4).toString("hex");
+    let seen = 0;
+    return await this.data.link.repeat(async (link, { progressed }) => {
+      const meta: JobMeta = { op: "run", job, seen, program, code, files: [...files], out, splitBytes };
+      const request = { type: MessageType.JOB, meta, chunks: argsJson(args) };
+      const value: Uint8Array[] = [];
+      let valueBytes = 0;
+      for await (const message of link.stream(request, withSignal(signal))) {
+        progressed();
+        if (message.type === MessageType.JOB_EVENT) {
+          seen++;
+          onEvent?.(readMeta(JobEventMeta, message));
+        } else if (message.type !== MessageType.FILE_DATA) {
+          return outcomeOf(message, value);
+        } else {
+          valueBytes += message.chunks.byteLength;
+          if (valueBytes > RESULT_BYTES_MAX) throw invalid("sends a value that is longer than one may be");
+          value.push(message.chunks);
+        }
       }
-    }
-    throw invalid("ended a job without its outcome");
+      throw invalid("ended a job without its outcome");
+    }, signal);
   }
 
-  /** Loads a program into lanes that stay until it is closed. */
+  /** Loads a program into lanes that stay until it is closed; over another session it is loaded again. */
   async load(options: { readonly program: string; readonly code: Ref; readonly args?: unknown }): Promise<{
     exec(frame: Uint8Array): Promise<Uint8Array>;
     close(): Promise<void>;
     [Symbol.asyncDispose](): Promise<void>;
   }> {
     const { program, code, args } = options;
-    const { loaded } = readMeta(
-      LoadedMeta,
-      await this.#ask({ op: "load", program, code }, { chunks: argsJson(args) }),
-    );
-    const close = async (): Promise<void> => void (await this.#ask({ op: "unload", loaded }));
+    let present: { readonly link: Link; readonly loaded: Promise<string> } | undefined;
+    const loadOver = async (link: Link): Promise<string> => {
+      const request = { type: MessageType.JOB, meta: { op: "load", program, code }, chunks: argsJson(args) };
+      return readMeta(LoadedMeta, await link.request(request)).loaded;
+    };
+    const loadedOver = (link: Link): Promise<string> => {
+      if (present?.link !== link) present = { link, loaded: loadOver(link) };
+      return present.loaded;
+    };
+    await this.data.link.repeat(loadedOver);
+    const close = async (): Promise<void> => {
+      // With its session it has ended by itself.
+      const { link, loaded } = present!;
+      if ((await endOf(link)) !== undefined) return;
+      const meta: JobMeta = { op: "unload", loaded: await loaded };
+      await link.request({ type: MessageType.JOB, meta });
+    };
     return {
-      exec: async (packets) => {
-        const { packets: answers } = await this.#ask({ op: "exec", loaded }, { packets });
-        return requireAnswers(answers, packetCount(packets));
-      },
+      exec: async (packets) =>
+        await this.data.link.repeat(async (link) => {
+          const meta: JobMeta = { op: "exec", loaded: await loadedOver(link) };
+          const { packets: answers } = await link.request({ type: MessageType.JOB, meta, packets });
+          return requireAnswers(answers, packetCount(packets));
+        }),
       close,
       [Symbol.asyncDispose]: close,
     };
@@ -155,7 +190,14 @@ export class HubClient {
   }
 
   async cancel(job: string): Promise<void> {
-    await this.#ask({ op: "cancel", job });
+    await this.data.link.repeat(async (link, { number }) => {
+      try {
+        await link.request({ type: MessageType.JOB, meta: { op: "cancel", job } });
+      } catch (error) {
+        // An earlier try may have ended it, though its answer never came.
+        if (number === 0 || !hasCode(error, WireErrorCode.notFound)) throw error;
+      }
+    });
   }
 
   async verify(signal?: AbortSignal): Promise<StoreReport> {
@@ -170,8 +212,8 @@ export class HubClient {
     await this.data.link.close();
   }
 
-  async #ask(meta: JobMeta, body: Pick<OutMessage, "packets" | "chunks"> = {}): Promise<WireMessage> {
-    return await this.data.link.request({ type: MessageType.JOB, meta, ...body });
+  async #ask(meta: JobMeta): Promise<WireMessage> {
+    return await this.data.link.request({ type: MessageType.JOB, meta });
   }
 
   async #maintenance(op: "verify" | "gc", signal: AbortSignal | undefined): Promise<WireMessage> {
@@ -180,8 +222,16 @@ export class HubClient {
 }
 
 /** What it lacks it fetches from the others of its network. */
-function storeOf(link: Link): RemoteStore {
+function storeOf(link: Link | LastingLink): RemoteStore {
   return new RemoteStore(link, { here: false });
+}
+
+function lasting(
+  link: Link,
+  dialAgain: (signal: AbortSignal) => Promise<Link>,
+  { reconnectMs = CLIENT_RECONNECT_MS, onConnection }: HubClientOptions,
+): LastingLink {
+  return new LastingLink(link, { dial: dialAgain, reconnectMs, onEvent: onConnection });
 }
 
 function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutcome {

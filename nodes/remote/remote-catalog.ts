@@ -10,12 +10,23 @@ import { NamesMeta } from "../messages.ts";
 import type { NameMeta } from "../messages.ts";
 import type { Link } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
+import type { LastingLink } from "./lasting-link.ts";
+
+/** A put at the peer, whose chunks a name is to keep. */
+export interface RemotePut {
+  readonly id: string;
+  /** Has the put's chunks kept over a session in which it was not known yet. */
+  readonly renew: (link: Link) => Promise<void>;
+}
 
 export class RemoteCatalog implements Catalog {
-  readonly #link: Link;
+  readonly #link: LastingLink;
+  readonly #timeoutMs: number | undefined;
 
-  constructor(link: Link) {
+  /** A question may take `timeoutMs`, and without it as long as the peer says that it is at work. */
+  constructor(link: LastingLink, timeoutMs?: number) {
     this.#link = link;
+    this.#timeoutMs = timeoutMs;
   }
 
   async resolve(name: string): Promise<NameRecord | undefined> {
@@ -56,38 +67,70 @@ export class RemoteCatalog implements Catalog {
   }
 
   /** As every catalog does; with `put`, what was written in it is made durable too. */
-  async bind(
-    { name, root, length }: Binding,
-    { expected }: NameCondition = {},
-    put?: string,
-  ): Promise<NameRecord> {
+  async bind(binding: Binding, { expected }: NameCondition = {}, put?: RemotePut): Promise<NameRecord> {
+    const { name, root, length } = binding;
     const reason = invalidName(name);
     if (reason !== null)
       throw new WireError("PFS_NAME_INVALID", `"${name}" is no name for a file: ${reason}`, { reason });
-    const { records } = await this.#ask({ op: "set", name, root, length, put, expected });
-    const record = theOne(records, name);
-    if (!sameBytes(record.root, root) || record.length !== length) throw wrong("another file than was named");
-    return record;
+    return await this.#link.repeat(async (link, { number }) => {
+      await put?.renew(link);
+      const bound = number === 0 ? undefined : await this.#boundBefore(link, binding, expected);
+      if (bound !== undefined) return bound;
+      const meta: NameMeta = { op: "set", name, root, length, put: put?.id, expected };
+      const record = theOne((await this.#askOver(link, meta)).records, name);
+      if (!sameBytes(record.root, root) || record.length !== length)
+        throw wrong("another file than was named");
+      return record;
+    });
   }
 
   async remove(name: string, { expected }: NameCondition = {}): Promise<boolean> {
     if (!isSendable(name)) return false;
-    const { records } = await this.#ask({ op: "remove", name, expected });
-    return records.length > 0 && theOne(records, name).name === name;
+    let wasThere = false;
+    return await this.#link.repeat(async (link, { number }) => {
+      const meta: NameMeta = { op: "remove", name, expected };
+      // Of a removal whose answer never came, what is gone now may be the work.
+      if (number === 0 && this.#link.isLasting) {
+        wasThere = (await this.#askOver(link, { op: "resolve", name })).records.length > 0;
+      }
+      const { records } = await this.#askOver(link, meta);
+      if (records.length === 0) return number > 0 && wasThere;
+      return theOne(records, name).name === name;
+    });
   }
 
   /** What was stored in `put` is durable when this resolves. */
-  async flush(put: string): Promise<void> {
-    await this.#ask({ op: "flush", put });
+  async flush(put: RemotePut): Promise<void> {
+    await this.#link.repeat(async (link) => {
+      await put.renew(link);
+      await this.#askOver(link, { op: "flush", put: put.id });
+    });
   }
 
   /** From now on gc may collect what was stored in `put` and no name reaches. */
-  async endPut(put: string): Promise<void> {
-    await this.#ask({ op: "end", put });
+  async endPut(put: string, link: Link): Promise<void> {
+    await this.#askOver(link, { op: "end", put });
+  }
+
+  /** The record that an earlier try has made, whose answer never came. */
+  async #boundBefore(
+    link: Link,
+    { name, root, length }: Binding,
+    expected: number | undefined,
+  ): Promise<NameRecord | undefined> {
+    const [record] = (await this.#askOver(link, { op: "resolve", name })).records;
+    if (record === undefined || !sameBytes(record.root, root) || record.length !== length) return undefined;
+    return expected === undefined || record.version === expected + 1 ? record : undefined;
   }
 
   async #ask(meta: NameMeta): Promise<{ records: NameRecord[]; more: boolean }> {
-    return readMeta(NamesMeta, await this.#link.request({ type: MessageType.NAME, meta }));
+    return await this.#link.repeat((link) => this.#askOver(link, meta));
+  }
+
+  async #askOver(link: Link, meta: NameMeta): Promise<{ records: NameRecord[]; more: boolean }> {
+    const timeoutMs = this.#timeoutMs;
+    const options = timeoutMs === undefined ? {} : { timeoutMs };
+    return readMeta(NamesMeta, await link.request({ type: MessageType.NAME, meta }, options));
   }
 }
 

@@ -8,7 +8,8 @@ import { checkBlock, chunksOf } from "../../runtime/block.ts";
 import type { Binding, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkStore, StoreWriter, WrittenChunks } from "../../runtime/contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
-import { BATCH_BYTES_MAX } from "../limits.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
+import { BATCH_BYTES_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
 import { StoredMeta } from "../messages.ts";
 import { ChunkPacker } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
@@ -16,17 +17,19 @@ import { RemoteChunks, batchInvalid } from "../transfer/remote-chunks.ts";
 import type { RemoteChunksOptions } from "../transfer/remote-chunks.ts";
 import type { Link } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
+import { endOf, LastingLink } from "./lasting-link.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
+import type { RemotePut } from "./remote-catalog.ts";
 
 export class RemoteStore implements ChunkStore {
-  readonly link: Link;
+  readonly link: LastingLink;
   readonly catalog: RemoteCatalog;
   readonly #chunks: RemoteChunks;
 
-  constructor(link: Link, options: RemoteChunksOptions) {
-    this.link = link;
-    this.catalog = new RemoteCatalog(link);
-    this.#chunks = new RemoteChunks(link, options);
+  constructor(link: Link | LastingLink, options: RemoteChunksOptions) {
+    this.link = link instanceof LastingLink ? link : LastingLink.over(link);
+    this.catalog = new RemoteCatalog(this.link);
+    this.#chunks = new RemoteChunks(this.link, options);
   }
 
   has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
@@ -43,42 +46,64 @@ export class RemoteStore implements ChunkStore {
   }
 }
 
-/** Writes through a link: asks what the peer lacks and sends just that. The peer knows the writer as a put. */
+/**
+ * Writes through a link: asks what the peer lacks and sends just that. The peer knows the writer as a put, which ends with
+ * the session. Over the next one the put is begun again by claiming what it has stored, so that nothing that was
+ * acknowledged is sent twice.
+ */
 class RemoteWriter implements StoreWriter {
-  readonly #link: Link;
+  readonly #link: LastingLink;
   readonly #catalog: RemoteCatalog;
-  readonly #chunks: RemoteChunks;
-  readonly #put: string = randomUUID();
+  readonly #id: string = randomUUID();
+  readonly #put: RemotePut;
   readonly #packer = new ChunkPacker();
+  /** What the peer keeps for this put. */
+  readonly #kept = new RefList();
+  /** The session in which it does, and since when. */
+  #renewed: { readonly link: Link; readonly done: Promise<void> } | undefined;
   #isClosed = false;
 
-  constructor(link: Link, catalog: RemoteCatalog) {
+  constructor(link: LastingLink, catalog: RemoteCatalog) {
     this.#link = link;
     this.#catalog = catalog;
-    this.#chunks = new RemoteChunks(link, { here: true });
+    this.#put = { id: this.#id, renew: (over) => this.#renew(over) };
   }
 
   async write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks> {
-    const put = this.#open();
+    const { id } = this.#open();
     checkBlock(block, lengths);
     const refs = new Uint8Array(lengths.length * REF_BYTES);
     const chunks: Chunk[] = chunksOf({ block, lengths }).map((bytes, index) => {
       refs.set(sha256(bytes), index * REF_BYTES);
       return { ref: refAt(refs, index), bytes };
     });
-    const there = await this.#chunks.claim(refs, put);
-    const sent = new Set<string>();
-    const lacking = chunks.filter(({ ref }, index) => {
-      const hex = refToHex(ref);
-      if (there[index] === 1 || sent.has(hex)) return false;
-      sent.add(hex);
-      return true;
+    const total = { newChunks: 0, newBytes: 0, storedBytes: 0 };
+    await this.#link.repeat(async (link) => {
+      await this.#renew(link);
+      const there = await chunksOver(link).claim(refs, id);
+      const sent = new Set<string>();
+      const lacking = chunks.filter(({ ref }, index) => {
+        const hex = refToHex(ref);
+        if (there[index] === 1 || sent.has(hex)) return false;
+        sent.add(hex);
+        return true;
+      });
+      await this.#send(link, lacking, total);
     });
-    return { refs, ...(await this.#send(lacking, put)) };
+    this.#kept.push(refs);
+    return { refs, ...total };
   }
 
   async claim(refs: Uint8Array): Promise<Uint8Array> {
-    return await this.#chunks.claim(refs, this.#open());
+    const { id } = this.#open();
+    const there = await this.#link.repeat(async (link) => {
+      await this.#renew(link);
+      return await chunksOver(link).claim(refs, id);
+    });
+    there.forEach((bit, index) => {
+      if (bit === 1) this.#kept.push(refAt(refs, index));
+    });
+    return there;
   }
 
   async flush(): Promise<void> {
@@ -92,22 +117,41 @@ class RemoteWriter implements StoreWriter {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    // Whoever cannot be told has lost the link, and ends its puts with it.
-    await this.#catalog.endPut(this.#put).catch(() => undefined);
+    this.#kept.clear();
+    // The peer ends the puts of a session with it.
+    if (this.#renewed === undefined || (await endOf(this.#renewed.link)) !== undefined) return;
+    await this.#catalog.endPut(this.#id, this.#renewed.link).catch(() => undefined);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  /** The put's name, as long as there is one: a write after the end would begin another that nobody ends. */
-  #open(): string {
+  /** The put, as long as there is one: a write after the end would begin another that nobody ends. */
+  #open(): RemotePut {
     if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the writer is closed");
     return this.#put;
   }
 
-  async #send(chunks: readonly Chunk[], put: string): Promise<StoredMeta> {
-    const total = { newChunks: 0, newBytes: 0, storedBytes: 0 };
+  /** Resolves when the peer keeps, in this session too, what it keeps for the put. */
+  async #renew(link: Link): Promise<void> {
+    if (this.#renewed?.link !== link) this.#renewed = { link, done: this.#claimKept(link) };
+    await this.#renewed!.done;
+  }
+
+  /** Rejects with PFS_PUT_LOST when some of it is not there any more. */
+  async #claimKept(link: Link): Promise<void> {
+    for (const refs of this.#kept.pages(REFS_PER_WANT_MAX)) {
+      const missing = (await chunksOver(link).claim(refs, this.#id)).indexOf(0);
+      if (missing === -1) continue;
+      const ref = refToHex(refAt(refs, missing));
+      const message = `${link.peer.label} has lost what it had taken of a file that was being stored; store it again`;
+      throw new WireError(WireErrorCode.putLost, message, { ref });
+    }
+  }
+
+  /** Adds what was new to `total` as it is acknowledged. */
+  async #send(link: Link, chunks: readonly Chunk[], total: Total): Promise<void> {
     for (let start = 0; start < chunks.length;) {
       let end = start;
       let bytes = 0;
@@ -118,10 +162,10 @@ class RemoteWriter implements StoreWriter {
         bytes += chunks[end++]!.bytes.byteLength;
       }
       const { packets, body, codec } = this.#packer.pack(chunks.slice(start, end));
-      const reply = await this.#link.request({
+      const reply = await link.request({
         type: MessageType.STORE,
         priority: Priority.bulk,
-        meta: { put, codec },
+        meta: { put: this.#id, codec },
         packets,
         chunks: body,
       });
@@ -135,6 +179,45 @@ class RemoteWriter implements StoreWriter {
       total.storedBytes += body.byteLength + packets.byteLength;
       start = end;
     }
-    return total;
   }
+}
+
+interface Total {
+  newChunks: number;
+  newBytes: number;
+  storedBytes: number;
+}
+
+/** Refs back to back, as many as there come: 32 bytes each and nothing else. */
+class RefList {
+  #bytes = new Uint8Array(0);
+  #length = 0;
+
+  push(refs: Uint8Array): void {
+    const length = this.#length + refs.byteLength;
+    if (length > this.#bytes.byteLength) {
+      const grown = new Uint8Array(Math.max(length, 2 * this.#bytes.byteLength));
+      grown.set(this.#bytes.subarray(0, this.#length));
+      this.#bytes = grown;
+    }
+    this.#bytes.set(refs, this.#length);
+    this.#length = length;
+  }
+
+  clear(): void {
+    this.#bytes = new Uint8Array(0);
+    this.#length = 0;
+  }
+
+  *pages(count: number): Generator<Uint8Array> {
+    const end = this.#length;
+    for (let at = 0; at < end; at += count * REF_BYTES) {
+      yield this.#bytes.slice(at, Math.min(end, at + count * REF_BYTES));
+    }
+  }
+}
+
+/** The peer's own chunks, over one session. */
+function chunksOver(link: Link): RemoteChunks {
+  return new RemoteChunks(link, { here: true });
 }

@@ -2,30 +2,43 @@
 import { randomBytes } from "node:crypto";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { Ref } from "../../packets/digest.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
 import type { JobInput, StoredProgram } from "../../runtime/contracts/jobs.ts";
-import type { Jobs, ProgramLanes } from "../../runtime/job/jobs.ts";
+import type { Jobs, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
+import { JOB_ORPHAN_MS, PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../messages.ts";
 import type { OutcomeJson } from "../messages.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
+import type { FollowedJobs, SentOutcome } from "./followed-jobs.ts";
+import { mayReturn } from "./service.ts";
 import type { Handler, Service } from "./service.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
 
+export interface JobServiceOptions {
+  readonly jobs: Jobs;
+  /** Those of all clients. */
+  readonly followed: FollowedJobs;
+  /** Which client this is for. */
+  readonly client: string;
+  /** The stored file that a text stands for. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
+  readonly find: (file: string) => Promise<JobInput>;
+}
+
 export class JobService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
+  readonly #options: JobServiceOptions;
   readonly #jobs: Jobs;
-  readonly #find: (file: string) => Promise<JobInput>;
   readonly #loaded = new Map<string, ProgramLanes>();
   /** Jobs whose results have no name: they are there to be read as long as the client is. */
   readonly #held: string[] = [];
   readonly #closing = new AbortController();
+  #mayReturn = false;
 
-  /** `find`: the stored file that a text stands for. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
-  constructor(jobs: Jobs, find: (file: string) => Promise<JobInput>) {
-    this.#jobs = jobs;
-    this.#find = find;
+  constructor(options: JobServiceOptions) {
+    this.#options = options;
+    this.#jobs = options.jobs;
     this.handlers = new Map<MessageType, Handler>([
       [MessageType.JOB, (message, reply) => this.#answer(message, reply)],
     ]);
@@ -59,20 +72,39 @@ export class JobService implements Service {
   }
 
   async #run(request: JobMeta & { op: "run" }, args: Uint8Array, reply: Reply): Promise<OutMessage> {
-    const inputs = await Promise.all(request.files.map(this.#find));
-    const { splitBytes, out } = request;
-    const { value, ...rest } = await this.#jobs.run(
-      { ...stored(request, args), inputs, splitBytes, out },
-      {
-        // The client's own cancellation, or the loss of its link: nobody would get the result.
-        signal: AbortSignal.any([reply.signal, this.#closing.signal]),
-        onEvent: (event) => reply({ type: MessageType.JOB_EVENT, meta: event }, false),
-      },
-    );
-    this.#held.push(rest.job);
-    if (value !== undefined) await sendValue(Buffer.from(valueCodec.encode(value, "the result is")), reply);
-    const json: OutcomeJson = { ...rest, hasValue: value !== undefined };
+    const { job = randomBytes(4).toString("hex"), seen = 0 } = request;
+    const follower = this.#options.followed.follow({
+      client: this.#options.client,
+      job,
+      seen,
+      onEvent: (event) => reply({ type: MessageType.JOB_EVENT, meta: event }, false),
+      start: (signal, onEvent) => this.#start({ request, id: job, args }, { signal, onEvent }),
+    });
+    // A client that gave up, or went in order, wants no result; one whose connection broke may come back for it.
+    const gone = (): void => {
+      const { reason } = reply.signal;
+      if (mayReturn(reason)) follower.leave();
+      else follower.cancel(reason);
+    };
+    reply.signal.addEventListener("abort", gone, { once: true });
+    if (reply.signal.aborted) gone();
+    const { outcome, value } = await follower.outcome;
+    this.#held.push(outcome.job);
+    if (value !== undefined) await sendValue(value, reply);
+    const json: OutcomeJson = { ...outcome, hasValue: value !== undefined };
     return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(json)) };
+  }
+
+  async #start(
+    { request, id, args }: { request: JobMeta & { op: "run" }; id: string; args: Uint8Array },
+    options: RunJobOptions,
+  ): Promise<SentOutcome> {
+    const inputs = await Promise.all(request.files.map(this.#options.find));
+    const { splitBytes, out } = request;
+    const asked = { ...stored(request, args), id, inputs, splitBytes, out };
+    const { value, ...outcome } = await this.#jobs.run(asked, options);
+    const text = value === undefined ? undefined : Buffer.from(valueCodec.encode(value, "the result is"));
+    return { outcome, value: text };
   }
 
   async #load(request: JobMeta & { op: "load" }, args: Uint8Array): Promise<OutMessage> {
@@ -104,10 +136,19 @@ export class JobService implements Service {
     await program?.close();
   }
 
+  ended(reason: PacketfsError): void {
+    this.#mayReturn = mayReturn(reason);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new WireError(WireErrorCode.cancelled, "the client is gone"));
     for (const loaded of this.#loaded.keys()) await this.#unload(loaded);
-    for (const job of this.#held) await this.#jobs.release(job);
+    if (this.#mayReturn) setTimeout(() => void this.#release(), JOB_ORPHAN_MS).unref();
+    else await this.#release();
+  }
+
+  async #release(): Promise<void> {
+    for (const job of this.#held.splice(0)) await this.#jobs.release(job);
   }
 }
 

@@ -60,7 +60,7 @@ export class MaintenanceService implements Service {
 
   /** The answers of the nodes behind a hub. One that does not answer is left out. */
   async #askOthers<Answer>(op: "verify" | "gc", schema: v.GenericSchema<unknown, Answer>): Promise<Answer[]> {
-    const links = this.#options.others?.() ?? [];
+    const links = (this.#options.others?.() ?? []).filter(({ isSuspect }) => !isSuspect);
     const asked = links.map(async (link) => {
       const request = { type: MessageType.MAINTENANCE, meta: { op } };
       return readJson(schema, await link.request(request, { signal: this.#closing.signal }));

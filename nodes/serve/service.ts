@@ -1,6 +1,9 @@
 /** What a node does for its peers: a service answers some message types, a peer's role decides which services it gets. */
 import { MessageType, messageTypeName } from "../../packets/envelope.ts";
+import { hasCode } from "../../packets/errors.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
+import { AT_WORK_INTERVAL_MS } from "../limits.ts";
 import type { Link, OutMessage, Reply, WireMessage } from "../wire/link.ts";
 
 /**
@@ -11,11 +14,18 @@ export type Handler = (message: WireMessage, reply: Reply) => Promise<OutMessage
 
 export interface Service extends AsyncDisposable {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
+  /** The link is over, for this reason; it is disposed of next. */
+  readonly ended?: (reason: PacketfsError) => void;
 }
 
 /** A service that holds nothing and answers messages of one type. */
 export function answering(type: MessageType, handler: Handler): Service {
   return { handlers: new Map([[type, handler]]), [Symbol.asyncDispose]: async () => undefined };
+}
+
+/** Whether a session ended because its connection broke, so that its peer may dial again and go on. */
+export function mayReturn(reason: unknown): boolean {
+  return hasCode(reason, WireErrorCode.nodeLost) && reason.cause === undefined;
 }
 
 /**
@@ -24,6 +34,7 @@ export function answering(type: MessageType, handler: Handler): Service {
  */
 export function serve(link: Link, services: readonly Service[]): void {
   const handlers = new Map(services.flatMap((service) => [...service.handlers]));
+  const inWork = new InWork();
   link.onRequest(async (message, reply) => {
     const { type } = message;
     const handler = handlers.get(type);
@@ -31,9 +42,36 @@ export function serve(link: Link, services: readonly Service[]): void {
       const text = `a ${link.peer.role} may not ask for ${messageTypeName(type)} here`;
       throw new WireError(WireErrorCode.notAllowed, text, { type });
     }
-    reply((await handler(message, reply)) ?? { type: MessageType.OK });
+    const isRequest = message.requestId !== 0;
+    if (isRequest) inWork.begin(reply);
+    try {
+      reply((await handler(message, reply)) ?? { type: MessageType.OK });
+    } finally {
+      if (isRequest) inWork.end(reply);
+    }
   });
-  void link.closed.then(async () => {
+  void link.closed.then(async (reason) => {
+    for (const service of services) service.ended?.(reason);
     for (const service of services) await service[Symbol.asyncDispose]();
   });
+}
+
+/** Requests whose answers take their time. Their askers are told again and again that somebody is at work on them. */
+class InWork {
+  readonly #replies = new Set<Reply>();
+  #ticker: NodeJS.Timeout | undefined;
+
+  begin(reply: Reply): void {
+    this.#replies.add(reply);
+    this.#ticker ??= setInterval(() => {
+      for (const one of this.#replies) one.atWork();
+    }, AT_WORK_INTERVAL_MS).unref();
+  }
+
+  end(reply: Reply): void {
+    this.#replies.delete(reply);
+    if (this.#replies.size > 0) return;
+    clearInterval(this.#ticker);
+    this.#ticker = undefined;
+  }
 }

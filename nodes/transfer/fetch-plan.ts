@@ -7,8 +7,9 @@
  *     └── next ──┴───── failed, lied ◀──────────┘           nobody is left to ask ──▶ gone
  *
  * Peers are asked in the order in which they promise most; only where one has so much to do already that a chunk waits for
- * it is the next one asked too, and then the chunk comes from whichever has room, the faster first. After each call, take
- * the actions and do them.
+ * it is the next one asked too, and then the chunk comes from whichever has room, the faster first. Others are
+ * asked in place of a peer that takes long to say what it has. After each call, take the
+ * actions and do them.
  */
 import { FETCH_REFS_IN_FLIGHT_MAX, REFS_PER_REQUEST_MAX, PEER_LIES_MAX } from "../limits.ts";
 
@@ -26,6 +27,8 @@ interface WantedChunk<Peer> {
   readonly name: string;
   /** Whom to ask yet, the most promising first. */
   readonly candidates: Peer[];
+  /** Whom to ask a second time, because others were asked before they had answered. */
+  readonly late: Peer[];
   /** Who has it, as they say. */
   readonly holders: Peer[];
   /** The request that it is part of, 0 for none. */
@@ -87,6 +90,7 @@ export class FetchPlan<Peer> {
       const chunk: WantedChunk<Peer> = {
         name,
         candidates: [...peers],
+        late: [],
         holders: [],
         request: 0,
         failure: undefined,
@@ -143,6 +147,25 @@ export class FetchPlan<Peer> {
     state.rate = state.rate === 0 ? rate : state.rate + RATE_WEIGHT * (rate - state.rate);
     for (const chunk of open) this.#forget(chunk);
     this.#fill([state], now);
+  }
+
+  /**
+   * The peer takes long to say what it has. Others are asked instead, and it once more when they have not; what it answers to
+   * this request is of no use any more where they were.
+   */
+  overdue(number: number, now: number): void {
+    const request = this.#requests.get(number);
+    if (request?.kind !== "ask") return;
+    const { state, open } = request;
+    const elsewhere = [...open].filter(({ candidates }) => candidates.length > 0);
+    for (const chunk of elsewhere) {
+      open.delete(chunk);
+      chunk.request = 0;
+      if (chunk.late.includes(state.peer)) continue;
+      chunk.late.push(state.peer);
+      chunk.candidates.push(state.peer);
+    }
+    this.#next(elsewhere, now);
   }
 
   /**

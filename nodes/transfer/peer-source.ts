@@ -10,7 +10,7 @@ import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import type { Events } from "../../runtime/contracts/events.ts";
 import { WireError } from "../errors.ts";
-import { CACHE_WRITER_IDLE_MS } from "../limits.ts";
+import { CACHE_WRITER_IDLE_MS, FETCH_PATIENCE_MS } from "../limits.ts";
 import { FetchPlan } from "./fetch-plan.ts";
 import type { FetchAction } from "./fetch-plan.ts";
 import type { RemoteChunks } from "./remote-chunks.ts";
@@ -104,7 +104,9 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     this.#tell((now) => {
       // Whoever wanted some of them may have gone meanwhile.
       const wanted = names.filter((name) => this.#awaited.has(name));
-      this.#plan.want(wanted, peers, now);
+      const suspects = peers.filter(({ isSuspect }) => isSuspect);
+      const others = peers.filter((peer) => !suspects.includes(peer));
+      this.#plan.want(wanted, [...others, ...suspects], now);
     });
   }
 
@@ -149,6 +151,8 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     const controller = new AbortController();
     this.#requests.set(request, controller);
     const refs = Buffer.from(names.join(""), "hex");
+    const ask = (): void => this.#tell((now) => this.#plan.overdue(request, now));
+    const impatience = kind === "ask" ? setTimeout(ask, FETCH_PATIENCE_MS) : undefined;
     try {
       if (kind === "ask") {
         const bits = await peer.has(refs, controller.signal);
@@ -168,6 +172,7 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
       const lacking = hasCode(error, "PFS_CHUNK_MISSING") ? String(error.data["ref"]) : undefined;
       this.#tell((now) => this.#plan.failed(request, error, now, lacking));
     } finally {
+      clearTimeout(impatience);
       this.#requests.delete(request);
     }
   }
@@ -209,22 +214,36 @@ export interface AnywhereOptions {
   readonly peers: () => Promise<readonly RemoteChunks[]>;
 }
 
-/** Which chunks are somewhere among a machine and its peers: one byte (0 or 1) per ref. A peer that does not answer has nothing. */
+/**
+ * Which chunks are somewhere among a machine and its peers: one byte (0 or 1) per ref. All peers are asked at once,
+ * those left out that have been silent lately. A peer that does not answer has nothing; none is waited for when the others
+ * have it all.
+ */
 export async function hasAnywhere({ store, peers }: AnywhereOptions, refs: Uint8Array): Promise<Uint8Array> {
   const found = await store.has(refs);
-  for (const peer of await peers()) {
-    const open = indexesOf(found, 0);
-    if (open.length === 0) break;
-    const asked = new Uint8Array(open.length * REF_BYTES);
-    open.forEach((index, position) => {
-      asked.set(refs.subarray(index * REF_BYTES, (index + 1) * REF_BYTES), position * REF_BYTES);
-    });
-    const there = await peer.has(asked).catch(() => new Uint8Array(open.length));
+  if (!found.includes(0)) return found;
+  const asked = (await peers()).filter(({ isSuspect }) => !isSuspect);
+  await askAbout(refs, found, asked);
+  return found;
+}
+
+/** Asks peers which of the chunks they have that are not found yet, until all are or all have answered. */
+async function askAbout(refs: Uint8Array, found: Uint8Array, peers: readonly RemoteChunks[]): Promise<void> {
+  const open = indexesOf(found, 0);
+  if (open.length === 0 || peers.length === 0) return;
+  const asked = new Uint8Array(open.length * REF_BYTES);
+  open.forEach((index, position) => {
+    asked.set(refs.subarray(index * REF_BYTES, (index + 1) * REF_BYTES), position * REF_BYTES);
+  });
+  const enough = new AbortController();
+  const ask = async (peer: RemoteChunks): Promise<void> => {
+    const there = await peer.has(asked, enough.signal).catch(() => new Uint8Array(open.length));
     open.forEach((index, position) => {
       if (there[position] === 1) found[index] = 1;
     });
-  }
-  return found;
+    if (!found.includes(0)) enough.abort();
+  };
+  await Promise.all(peers.map(ask));
 }
 
 function indexesOf(bytes: Uint8Array, value: number): number[] {

@@ -5,7 +5,13 @@ import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
-import { FILE_REQUESTS_IN_FLIGHT, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
+import {
+  FILE_REQUESTS_IN_FLIGHT,
+  QUESTION_TIMEOUT_MS,
+  REFS_PER_REQUEST_MAX,
+  REFS_PER_WANT_MAX,
+  TRANSFER_TIMEOUT_MS,
+} from "../limits.ts";
 import { FileDataMeta } from "../messages.ts";
 import type { WantMeta } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
@@ -24,16 +30,24 @@ export interface FetchedChunks {
   readonly wireBytes: number;
 }
 
+/** Whom requests go to: a link, or what stands for one link after the other. */
+export type Asked = Pick<Link, "peer" | "isSuspect" | "request">;
+
 export class RemoteChunks implements ChunkSource {
   /** The peer's id. */
   readonly id: string;
-  readonly #link: Link;
+  readonly #link: Asked;
   readonly #here: boolean;
 
-  constructor(link: Link, { here }: RemoteChunksOptions) {
+  constructor(link: Asked, { here }: RemoteChunksOptions) {
     this.id = link.peer.id;
     this.#link = link;
     this.#here = here;
+  }
+
+  /** Whether the peer left a request without a word lately: it is to be asked last. */
+  get isSuspect(): boolean {
+    return this.#link.isSuspect;
   }
 
   /** One byte (0 or 1) per ref: which the peer says that it has. */
@@ -83,7 +97,10 @@ export class RemoteChunks implements ChunkSource {
     const ask = async (start: number): Promise<void> => {
       const chunks = refs.subarray(start * REF_BYTES, (start + REFS_PER_WANT_MAX) * REF_BYTES);
       const request = { type: MessageType.WANT, meta, chunks };
-      const { chunks: bits } = await this.#link.request(request, signal === undefined ? {} : { signal });
+      const { chunks: bits } = await this.#link.request(request, {
+        timeoutMs: QUESTION_TIMEOUT_MS,
+        ...(signal === undefined ? {} : { signal }),
+      });
       if (bits.byteLength !== chunks.byteLength / REF_BYTES || bits.some((bit) => bit > 1)) {
         throw batchInvalid("does not say of each chunk whether it has it");
       }
@@ -125,7 +142,7 @@ export class RemoteChunks implements ChunkSource {
         meta: { here: this.#here },
         chunks: Buffer.from(asked.join(""), "hex"),
       };
-      const reply = await this.#link.request(request, { signal });
+      const reply = await this.#link.request(request, { signal, timeoutMs: TRANSFER_TIMEOUT_MS });
       const { codec, missing } = readMeta(FileDataMeta, reply);
       const [lacking] = missing;
       if (lacking !== undefined) {

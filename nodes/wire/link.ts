@@ -69,8 +69,10 @@ export interface OutMessage {
 export interface RequestOptions {
   /** Withdraws the request; it rejects with the signal's own reason. */
   readonly signal?: AbortSignal;
-  /** Without one it waits as long as the session lives. */
+  /** The whole time that it may take; by default there is no such limit. */
   readonly timeoutMs?: number;
+  /** How long the peer may say nothing about it while the session lives; the default follows from what is asked. */
+  readonly silenceMs?: number;
 }
 
 /**
@@ -81,7 +83,9 @@ export interface Reply {
   (message: OutMessage, last?: boolean): void;
   /** Resolves when the asker has room for another reply. Await it between the replies of a stream. */
   room(): Promise<void>;
-  /** Aborted when the asker withdrew the request or the session ended. */
+  /** Tells the asker that the request is being worked on, so that it does not take this for silence. */
+  atWork(): void;
+  /** Aborted when the asker withdrew the request (PFS_CANCELLED), or with what ended the session. */
   readonly signal: AbortSignal;
 }
 
@@ -91,7 +95,8 @@ export type RequestHandler = (message: WireMessage, reply: Reply) => void | Prom
 export interface Link {
   readonly peer: PeerInfo;
   /**
-   * Resolves with the reply. Rejects with the peer's own error, PFS_REQUEST_TIMEOUT, PFS_PEER_SLOW,
+   * Resolves with the reply. Rejects with the peer's own error, PFS_REQUEST_TIMEOUT (also when the peer keeps the session
+   * alive and says nothing about the request), PFS_PEER_SLOW,
    * PFS_MESSAGE_TOO_LARGE, the signal's own reason, or with what ended the session (PFS_NODE_LOST, PFS_LINK_CLOSED).
    */
   request(message: OutMessage, options?: RequestOptions): Promise<WireMessage>;
@@ -105,6 +110,12 @@ export interface Link {
   readonly bufferedBytes: number;
   /** Resolves when few bytes wait to be sent, at once when that is so already or the session is over. */
   drained(): Promise<void>;
+  /** Milliseconds since the peer last spoke of a request that was given up for its silence; 0 when it answers what it is asked. */
+  readonly silentMs: number;
+  /** Whether the peer let a request time out in silence lately, and has answered none like it since: others are asked first. */
+  readonly isSuspect: boolean;
+  /** Called when the peer begins to leave requests without a word, and when it answers again. */
+  onSilence(listener: (isSilent: boolean) => void): void;
   /** Resolves, never rejects, with the reason when the session is over. */
   readonly closed: Promise<PacketfsError>;
   /** Sends what was handed over (within a second), tells the peer, and ends the session. */

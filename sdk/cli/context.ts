@@ -44,7 +44,7 @@ export function onRun<Options extends object>(
     const options = command.optsWithGlobals<Options & GlobalOptions>();
     let opened: PacketFS | undefined;
     const open = async (how: OpenHow = {}): Promise<PacketFS> => {
-      opened ??= await openPacketFS(options, how, host.signal);
+      opened ??= await openPacketFS(options, how, host);
       return opened;
     };
     checkOperands(command);
@@ -75,14 +75,25 @@ function rejectedWhen(signal: AbortSignal): Promise<never> {
   return promise;
 }
 
-async function openPacketFS(options: GlobalOptions, how: OpenHow, signal: AbortSignal): Promise<PacketFS> {
+async function openPacketFS(options: GlobalOptions, how: OpenHow, host: Host): Promise<PacketFS> {
+  const { signal, output } = host;
   signal.throwIfAborted();
   if (options.node !== undefined && how.reachesNodes !== true) {
     throw new UsageError("--node goes with put, get, cat and stat only");
   }
   if (options.at !== undefined) {
     const { connect } = await import("../remote.ts");
-    return connect(options.at, { signal, ...(options.node === undefined ? {} : { node: options.node }) });
+    let isLost = false;
+    return connect(options.at, {
+      signal,
+      ...(options.node === undefined ? {} : { node: options.node }),
+      onConnection: (event) => {
+        // Once for each loss, however often it is dialed.
+        if (event.kind === "back") output.talk("the connection is there again; going on");
+        else if (!isLost) output.talk(`${event.error.message}; dialing again`);
+        isLost = event.kind === "lost";
+      },
+    });
   }
   if (options.node !== undefined)
     throw new UsageError("--node needs --at: the token of the hub it belongs to");

@@ -77,6 +77,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_PROGRAM_OUTPUT_LIMIT: program,
   PFS_PROGRAM_THREW: program,
   PFS_PROGRAM_TIME_LIMIT: program,
+  PFS_PUT_LOST: unreachable,
   PFS_RANGE_INVALID: usage,
   PFS_RECORD_INVALID: program,
   PFS_REQUEST_TIMEOUT: unreachable,

@@ -46,6 +46,13 @@ export function expired(peer: string): WireError {
   return new WireError(WireErrorCode.timeout, `${peer} did not answer in time`, { peer });
 }
 
+/** The peer keeps its session alive, and that is all that it does. */
+export function silent(peer: string, silentMs: number): WireError {
+  const seconds = Math.round(silentMs / 1000);
+  const message = `${peer} has said nothing about a request for ${seconds} s, though its session lives`;
+  return new WireError(WireErrorCode.timeout, message, { peer, silentMs: Math.round(silentMs) });
+}
+
 export function cancelled(): WireError {
   return new WireError(WireErrorCode.cancelled, "the request was cancelled");
 }

@@ -37,12 +37,22 @@ export class Heartbeat {
     this.#pingIsOnItsWay = false;
   }
 
-  /** To be asked at every tick. */
-  isLost(now: number): boolean {
-    // When this process stood still, what the peer said meanwhile is still to be read: that is not the peer's silence.
-    const stoodStillMs = now - this.#tickedAt - TICK_MS;
+  /**
+   * To be asked at every tick, once: milliseconds since the last one that are nobody's silence. When this process stood
+   * still, what the peer said meanwhile is still to be read; and a peer that announced a large message says nothing else.
+   */
+  excusedMs(now: number): number {
+    const elapsedMs = now - this.#tickedAt;
     this.#tickedAt = now;
-    if (stoodStillMs > PING_INTERVAL_MS) this.#heardAt = Math.max(this.#heardAt, now - PING_INTERVAL_MS);
+    const stoodStillMs = elapsedMs - TICK_MS;
+    if (stoodStillMs > PING_INTERVAL_MS) {
+      this.#heardAt = Math.max(this.#heardAt, now - PING_INTERVAL_MS);
+      return stoodStillMs;
+    }
+    return now < this.#silentUntil ? elapsedMs : 0;
+  }
+
+  isLost(now: number): boolean {
     return now > Math.max(this.#heardAt + PEER_LOST_MS, this.#silentUntil);
   }
 

@@ -74,6 +74,7 @@ export function outFrame(message: OutMessage, fields: FrameFields = {}): OutFram
 /** Whether the frame asks something, and so is of no use when the asker gave up before it left. */
 export function isRequest(frame: OutFrame): boolean {
   if (frame.request === 0 || (frame.flags & EnvelopeFlag.REPLY) !== 0) return false;
+  if (frame.type === MessageType.PONG) return false;
   return frame.type !== MessageType.ERROR && frame.streamCreditBytes === 0;
 }
 
@@ -186,6 +187,11 @@ export const PING: OutFrame = outFrame({ type: MessageType.PING, priority });
 export const PONG: OutFrame = outFrame({ type: MessageType.PONG, priority });
 /** Carries what the window has to tell when nothing else does. */
 export const CREDIT: OutFrame = outFrame({ type: MessageType.CREDIT, priority });
+
+/** The request is being worked on. */
+export function atWork(request: number): OutFrame {
+  return outFrame({ type: MessageType.PONG, priority }, { request });
+}
 
 /** The reader of a stream has room for so many bytes more. */
 export function streamCredit(request: number, streamCreditBytes: number): OutFrame {

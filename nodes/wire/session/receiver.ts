@@ -16,6 +16,8 @@ export type Arrival =
   /** A request of a type that this version does not know. */
   | { readonly kind: "unknown"; readonly request: number; readonly type: number }
   | { readonly kind: "ping" }
+  /** The peer works on a request of this side. */
+  | { readonly kind: "at-work"; readonly request: number }
   | { readonly kind: "credit"; readonly request: number; readonly bytes: number }
   | { readonly kind: "withdrawal"; readonly request: number }
   | { readonly kind: "reply"; readonly message: WireMessage; readonly isLast: boolean; readonly cost: number }
@@ -33,9 +35,15 @@ export interface ReceiverOptions {
 export class Receiver {
   readonly #options: ReceiverOptions;
   #counter = 0;
+  #movedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
+  }
+
+  /** When bytes last moved: a message with many of them came, or the peer said that it has taken some. */
+  get movedAt(): number {
+    return this.#movedAt;
   }
 
   take(parts: readonly Uint8Array[], now: number): Arrival {
@@ -61,6 +69,7 @@ export class Receiver {
     const isOwnCredit = type === MessageType.CREDIT && message.meta === undefined;
     heartbeat.heard(now, isOwnCredit ? envelope.deadlineMs : 0);
     if (envelope.priority !== Priority.control) receiveWindow.received(cost);
+    if (envelope.priority === Priority.bulk || envelope.creditBytes > 0) this.#movedAt = now;
     if (isOwnCredit && request !== 0) return { kind: "credit", request, bytes: envelope.creditBytes };
     if (envelope.creditBytes > 0) sendWindow.acknowledged(envelope.creditBytes, now);
     if (isOwnCredit) return NOTHING;
@@ -74,7 +83,7 @@ function sorted(message: WireMessage, cost: number): Arrival {
     case MessageType.PING:
       return { kind: "ping" };
     case MessageType.PONG:
-      return NOTHING;
+      return request === 0 ? NOTHING : { kind: "at-work", request };
     case MessageType.HELLO:
     case MessageType.CHALLENGE:
     case MessageType.WELCOME:

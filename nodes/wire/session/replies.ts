@@ -82,6 +82,7 @@ export class ReplyStream implements AsyncIterator<WireMessage, undefined> {
 export interface ReplierOptions {
   /** Answers a request; throws PFS_MESSAGE_TOO_LARGE. */
   readonly answer: (request: number, message: OutMessage, isLast: boolean) => void;
+  readonly atWork: (request: number) => void;
   readonly isWanted: (request: number) => boolean;
   readonly room: (request: number) => Promise<void>;
 }
@@ -97,7 +98,7 @@ export class Replier {
 
   /** The reply to a request; 0 is a notification, which nobody waits for an answer to. */
   make(request: number): Reply {
-    const { answer, room } = this.#options;
+    const { answer, atWork, room } = this.#options;
     const reply = (message: OutMessage, last = true): void => {
       if (request === 0) return;
       if (last) this.#controllers.delete(request);
@@ -108,13 +109,18 @@ export class Replier {
         answer(request, errorMessage(error), true);
       }
     };
-    const whole = Object.assign(reply, { room: () => room(request) });
+    const whole = Object.assign(reply, {
+      room: () => room(request),
+      atWork: () => {
+        if (request !== 0) atWork(request);
+      },
+    });
     return Object.defineProperty(whole, "signal", { get: () => this.#signal(request) }) as Reply;
   }
 
-  /** The asker does not want the answer any more. */
-  withdrawn(request: number): void {
-    this.#controllers.get(request)?.abort(cancelled());
+  /** The asker does not want the answer any more, or the session is over. */
+  withdrawn(request: number, reason: PacketfsError): void {
+    this.#controllers.get(request)?.abort(reason);
     this.#controllers.delete(request);
   }
 

@@ -4,7 +4,8 @@
  *
  *   held ──▶ queued ──▶ sent ──▶ settled
  */
-import type { Priority } from "../../../packets/envelope.ts";
+import { Priority } from "../../../packets/envelope.ts";
+import type { MessageType } from "../../../packets/envelope.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { REQUESTS_PER_LINK_MAX, REQUESTS_OUTSTANDING_BYTES_MAX, STREAM_CREDIT_BYTES } from "../../limits.ts";
 import type { OutFrame } from "./message.ts";
@@ -14,6 +15,9 @@ interface OpenRequest {
   readonly frame: OutFrame;
   readonly isStream: boolean;
   readonly deadline: number;
+  readonly silenceMs: number;
+  /** When the peer last spoke of it; until then, when it was asked, and when it left. */
+  heardAt: number;
   state: "held" | "queued" | "sent";
   /** Bytes of a stream's replies that came and were not taken. */
   waiting: number;
@@ -23,14 +27,30 @@ interface OpenRequest {
 
 /** A stream's replies may exceed its credit by the one message that was begun while there was room. */
 const STREAM_BYTES_MAX = STREAM_CREDIT_BYTES * 4;
-const LOWEST: Priority = 2;
+const LOWEST: Priority = Priority.bulk;
+
+export interface OpenOptions {
+  readonly isStream: boolean;
+  /** When it is over, whatever the peer says. */
+  readonly deadline: number;
+  readonly silenceMs: number;
+}
+
+/** A request whose time is over: all that it had, or what the peer may be silent for. */
+export interface Expired {
+  readonly request: number;
+  readonly type: MessageType;
+  /** Since when the peer has said nothing about it; undefined where that is not the reason. */
+  readonly silentSince: number | undefined;
+}
 
 export class Requests {
   readonly #requests = new Map<number, OpenRequest>();
   readonly #held = new PriorityQueue<number>();
   #lastRequest = 0;
   #outstandingBytes = 0;
-  #earliestDeadline = Number.POSITIVE_INFINITY;
+  /** No request's time is over before. */
+  #earliest = Number.POSITIVE_INFINITY;
 
   get heldBytes(): number {
     return this.#held.bytes;
@@ -46,22 +66,37 @@ export class Requests {
   }
 
   /** Writes a request down. Whether it may be queued now; otherwise `released` gives it back later. */
-  open(frame: OutFrame, options: { readonly isStream: boolean; readonly deadline: number }): boolean {
+  open(frame: OutFrame, options: OpenOptions, now: number): boolean {
     const mayGo = this.#mayGo(frame.cost);
-    const { isStream, deadline } = options;
     const state = mayGo ? "queued" : "held";
-    this.#requests.set(frame.request, { frame, isStream, deadline, state, waiting: 0, untold: 0 });
-    this.#earliestDeadline = Math.min(this.#earliestDeadline, deadline);
+    const entry: OpenRequest = { frame, ...options, heardAt: now, state, waiting: 0, untold: 0 };
+    this.#requests.set(frame.request, entry);
+    this.#earliest = Math.min(this.#earliest, options.deadline, now + options.silenceMs);
     if (mayGo) this.#outstandingBytes += frame.cost;
     else this.#held.push(frame.request, frame.priority, frame.cost);
     return mayGo;
   }
 
   /** The request's frame leaves. Whether it still should: it may have been withdrawn. */
-  leaves(request: number): boolean {
+  leaves(request: number, now: number): boolean {
     const entry = this.#requests.get(request);
-    if (entry !== undefined) entry.state = "sent";
-    return entry !== undefined;
+    if (entry === undefined) return false;
+    entry.state = "sent";
+    entry.heardAt = now;
+    return true;
+  }
+
+  /** The peer speaks of the request: it replies, or says that it is at work. What kind of request it is, if there is one. */
+  heard(request: number, now: number): MessageType | undefined {
+    const entry = this.#requests.get(request);
+    if (entry === undefined) return undefined;
+    entry.heardAt = now;
+    return entry.frame.type;
+  }
+
+  /** So much time passed that is nobody's silence. */
+  excuse(milliseconds: number): void {
+    for (const entry of this.#requests.values()) entry.heardAt += milliseconds;
   }
 
   has(request: number): boolean {
@@ -114,14 +149,21 @@ export class Requests {
     return credit;
   }
 
-  /** Requests whose time is over. */
-  expired(now: number): number[] {
-    if (now < this.#earliestDeadline) return [];
-    const over: number[] = [];
-    this.#earliestDeadline = Number.POSITIVE_INFINITY;
-    for (const [request, { deadline }] of this.#requests) {
-      if (deadline <= now) over.push(request);
-      else this.#earliestDeadline = Math.min(this.#earliestDeadline, deadline);
+  /**
+   * Requests whose time is over. Where many bytes have to cross the line, before a request or with its answer, the peer is
+   * not silent as long as bytes move: `movedAt` is when they last did.
+   */
+  expired(now: number, movedAt: number): Expired[] {
+    if (now < this.#earliest) return [];
+    const over: Expired[] = [];
+    this.#earliest = Number.POSITIVE_INFINITY;
+    for (const [request, { frame, state, deadline, silenceMs, heardAt }] of this.#requests) {
+      const { type, priority } = frame;
+      const isBehindBytes = state !== "sent" || priority === Priority.bulk;
+      const since = isBehindBytes ? Math.max(heardAt, movedAt) : heardAt;
+      if (deadline <= now) over.push({ request, type, silentSince: undefined });
+      else if (since + silenceMs <= now) over.push({ request, type, silentSince: since });
+      else this.#earliest = Math.min(this.#earliest, deadline, since + silenceMs);
     }
     return over;
   }

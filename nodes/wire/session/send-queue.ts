@@ -110,14 +110,14 @@ export class SendQueue {
   readonly sendWindow: SendWindow = new SendWindow();
   readonly receiveWindow: ReceiveWindow = new ReceiveWindow();
   readonly #queue = new PriorityQueue<OutFrame>();
-  readonly #isWanted: (frame: OutFrame) => boolean;
+  readonly #isWanted: (frame: OutFrame, now: number) => boolean;
   /** A large message whose announcement has just left: it goes next. */
   #announced: OutFrame | undefined;
   #goodbye: OutFrame | undefined;
   #counter = 0;
 
   /** `isWanted` is asked about each frame when its turn has come. */
-  constructor(isWanted: (frame: OutFrame) => boolean) {
+  constructor(isWanted: (frame: OutFrame, now: number) => boolean) {
     this.#isWanted = isWanted;
   }
 
@@ -177,7 +177,7 @@ export class SendQueue {
       const frame =
         this.#queue.take(Priority.control) ??
         this.#queue.take(Priority.bulk, (cost) => this.sendWindow.admits(cost, now));
-      if (frame === undefined || this.#isWanted(frame)) return frame;
+      if (frame === undefined || this.#isWanted(frame, now)) return frame;
     }
   }
 

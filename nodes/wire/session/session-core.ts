@@ -9,11 +9,30 @@
  */
 import { EnvelopeFlag, MessageType } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
-import { REQUEST_QUEUE_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_QUEUE_LOW_BYTES } from "../../limits.ts";
+import {
+  LINK_QUEUE_BYTES_MAX,
+  LINK_QUEUE_LOW_BYTES,
+  QUESTION_SILENCE_MS,
+  REQUEST_QUEUE_BYTES_MAX,
+  SUSPICION_MS,
+  TRANSFER_SILENCE_MS,
+  WORK_SILENCE_MS,
+} from "../../limits.ts";
 import type { OutMessage, WireMessage } from "../link.ts";
-import { errorFrame, errorOf, busy, endedBy, expired, lost, offence, slow, unknownType } from "./errors.ts";
+import {
+  busy,
+  endedBy,
+  errorFrame,
+  errorOf,
+  expired,
+  lost,
+  offence,
+  silent,
+  slow,
+  unknownType,
+} from "./errors.ts";
 import { Heartbeat } from "./heartbeat.ts";
-import { isRequest, outFrame, PING, PONG, streamCredit } from "./message.ts";
+import { atWork, isRequest, outFrame, PING, PONG, streamCredit } from "./message.ts";
 import type { OutFrame } from "./message.ts";
 import { Receiver } from "./receiver.ts";
 import { Responses, Requests } from "./requests.ts";
@@ -33,8 +52,10 @@ export type SessionAction =
       readonly cost: number;
     }
   | { readonly kind: "failed"; readonly request: number; readonly error: PacketfsError }
-  /** The asker does not want the answer any more. */
-  | { readonly kind: "withdrawn"; readonly request: number }
+  /** The asker does not want the answer any more, or (with the reason) the session is over. */
+  | { readonly kind: "withdrawn"; readonly request: number; readonly error?: PacketfsError }
+  /** The peer begins to leave requests without a word, or answers again. */
+  | { readonly kind: "silence"; readonly isSilent: boolean }
   /** Who waits for room may look again. */
   | { readonly kind: "room" }
   /** The session is over; nothing comes after this. */
@@ -43,6 +64,14 @@ export type SessionAction =
 export interface AskOptions {
   readonly isStream?: boolean;
   readonly timeoutMs?: number | undefined;
+  readonly silenceMs?: number | undefined;
+}
+
+/** What a peer is silent about: requests of one type. */
+interface Silence {
+  /** When it last spoke of the one that was given up. */
+  readonly since: number;
+  readonly givenUpAt: number;
 }
 
 export class SessionCore {
@@ -50,9 +79,12 @@ export class SessionCore {
   readonly #actions: SessionAction[] = [];
   readonly #requests = new Requests();
   readonly #responses = new Responses();
-  readonly #sendQueue = new SendQueue((frame) => !isRequest(frame) || this.#requests.leaves(frame.request));
+  readonly #sendQueue = new SendQueue(
+    (frame, now) => !isRequest(frame) || this.#requests.leaves(frame.request, now),
+  );
   readonly #heartbeat: Heartbeat;
   readonly #receiver: Receiver;
+  readonly #silences = new Map<MessageType, Silence>();
   #hadFewBuffered = true;
   #closed: PacketfsError | undefined;
 
@@ -88,7 +120,8 @@ export class SessionCore {
   }
 
   /** Asks the peer; the number names the request from then on. Throws PFS_PEER_SLOW, PFS_PEER_BUSY, or the session's end. */
-  ask(message: OutMessage, { isStream = false, timeoutMs }: AskOptions, now: number): number {
+  ask(message: OutMessage, options: AskOptions, now: number): number {
+    const { isStream = false, timeoutMs, silenceMs = silenceFor(message.type) } = options;
     if (this.#closed !== undefined) throw this.#closed;
     const request = this.#requests.nextRequest(this.#peer);
     const frame = outFrame(message, {
@@ -97,7 +130,7 @@ export class SessionCore {
     });
     if (this.bufferedBytes + frame.cost > REQUEST_QUEUE_BYTES_MAX) throw slow(this.#peer, this.bufferedBytes);
     const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : now + timeoutMs;
-    if (this.#requests.open(frame, { isStream, deadline })) this.#push(frame);
+    if (this.#requests.open(frame, { isStream, deadline, silenceMs }, now)) this.#push(frame);
     return request;
   }
 
@@ -129,6 +162,21 @@ export class SessionCore {
     const frame = outFrame(message, { request, flags });
     for (const ready of this.#responses.answer(request, frame, isLast)) this.#push(ready);
     this.#checkBuffered();
+  }
+
+  /** The peer's request is being worked on. */
+  atWork(request: number): void {
+    if (this.#responses.isOpen(request)) this.#push(atWork(request));
+  }
+
+  /** Milliseconds since the peer last spoke of a request that was given up for its silence; 0 when it answers. */
+  silentMs(now: number): number {
+    return [...this.#silences.values()].reduce((most, { since }) => Math.max(most, now - since), 0);
+  }
+
+  /** Whether a request was given up for the peer's silence lately, and none like it answered since. */
+  isSuspect(now: number): boolean {
+    return [...this.#silences.values()].some(({ givenUpAt }) => now < givenUpAt + SUSPICION_MS);
   }
 
   /** Whether the peer still waits for an answer to its request. */
@@ -178,6 +226,8 @@ export class SessionCore {
         return this.#push(errorFrame(unknownType(arrival.type), arrival.request, true));
       case "ping":
         return this.#push(PONG);
+      case "at-work":
+        return this.#heard(arrival.request, now);
       case "credit":
         for (const frame of this.#responses.credited(arrival.request, arrival.bytes)) this.#push(frame);
         return void this.#actions.push({ kind: "room" });
@@ -187,6 +237,7 @@ export class SessionCore {
         }
         return;
       case "reply":
+        this.#heard(arrival.message.requestId, now);
         return this.#replied(arrival.message, arrival.isLast, arrival.cost);
       case "request":
         return this.#asked(arrival.message);
@@ -198,9 +249,18 @@ export class SessionCore {
   /** Time passes: requests expire, silence is broken or means loss. */
   tick(now: number): void {
     if (this.#closed !== undefined) return;
+    const excusedMs = this.#heartbeat.excusedMs(now);
     if (this.#heartbeat.isLost(now)) return this.lose("it has been silent for too long");
     if (this.#heartbeat.isPingDue(now)) this.#push(PING);
-    for (const request of this.#requests.expired(now)) this.withdraw(request, expired(this.#peer));
+    if (excusedMs > 0) this.#requests.excuse(excusedMs);
+    for (const { request, type, silentSince } of this.#requests.expired(now, this.#receiver.movedAt)) {
+      if (silentSince === undefined) {
+        this.withdraw(request, expired(this.#peer));
+      } else {
+        this.#suspect(type, silentSince, now);
+        this.withdraw(request, silent(this.#peer, now - silentSince));
+      }
+    }
   }
 
   /** Makes the peer answer. */
@@ -214,6 +274,18 @@ export class SessionCore {
     if (parts !== undefined) this.#heartbeat.said(now);
     this.#noticeRoom();
     return parts;
+  }
+
+  #heard(request: number, now: number): void {
+    const type = this.#requests.heard(request, now);
+    if (type === undefined || !this.#silences.delete(type) || this.#silences.size > 0) return;
+    this.#actions.push({ kind: "silence", isSilent: false });
+  }
+
+  #suspect(type: MessageType, silentSince: number, now: number): void {
+    if (this.#silences.size === 0) this.#actions.push({ kind: "silence", isSilent: true });
+    const since = this.#silences.get(type)?.since ?? silentSince;
+    this.#silences.set(type, { since, givenUpAt: now });
   }
 
   #asked(message: WireMessage): void {
@@ -271,7 +343,22 @@ export class SessionCore {
   #finish(error: PacketfsError): void {
     this.#closed = error;
     for (const request of this.#requests.clear()) this.#actions.push({ kind: "failed", request, error });
-    for (const request of this.#responses.clear()) this.#actions.push({ kind: "withdrawn", request });
+    for (const request of this.#responses.clear()) this.#actions.push({ kind: "withdrawn", request, error });
     this.#actions.push({ kind: "room" }, { kind: "closed", error });
+  }
+}
+
+/** How long a peer may say nothing about a request of this type, in milliseconds. */
+function silenceFor(type: MessageType): number {
+  switch (type) {
+    case MessageType.WANT:
+    case MessageType.NAME:
+    case MessageType.MEMBERS:
+      return QUESTION_SILENCE_MS;
+    case MessageType.FILE_REQUEST:
+    case MessageType.STORE:
+      return TRANSFER_SILENCE_MS;
+    default:
+      return WORK_SILENCE_MS;
   }
 }

@@ -31,6 +31,7 @@ export class SessionLink implements Link {
   readonly #replier: Replier;
   readonly #early: SessionAction[] = [];
   #rooms: { readonly isThere: () => boolean; readonly resolve: () => void }[] = [];
+  readonly #silenceListeners: ((isSilent: boolean) => void)[] = [];
   #handler: RequestHandler | undefined;
   #resolveClosed!: (error: PacketfsError) => void;
   #resolveOver!: () => void;
@@ -48,6 +49,7 @@ export class SessionLink implements Link {
     this.#port = port;
     this.#replier = new Replier({
       answer: (request, message, isLast) => this.#do(() => this.core.answer(request, message, isLast)),
+      atWork: (request) => this.#do(() => this.core.atWork(request)),
       isWanted: (request) => this.core.isWanted(request),
       room: (request) => this.#room(() => this.core.hasRoom(request)),
     });
@@ -82,6 +84,18 @@ export class SessionLink implements Link {
   onRequest(handler: RequestHandler): void {
     this.#handler = handler;
     for (const action of this.#early.splice(0)) this.#act(action);
+  }
+
+  get silentMs(): number {
+    return this.core.silentMs(this.#now());
+  }
+
+  get isSuspect(): boolean {
+    return this.core.isSuspect(this.#now());
+  }
+
+  onSilence(listener: (isSilent: boolean) => void): void {
+    this.#silenceListeners.push(listener);
   }
 
   get bufferedBytes(): number {
@@ -132,11 +146,11 @@ export class SessionLink implements Link {
   }
 
   #ask(message: OutMessage, options: RequestOptions, isStream: boolean, waiter: Waiter): number {
-    const { signal, timeoutMs } = options;
+    const { signal, timeoutMs, silenceMs } = options;
     let request: number;
     try {
       signal?.throwIfAborted();
-      request = this.core.ask(message, { isStream, timeoutMs }, this.#now());
+      request = this.core.ask(message, { isStream, timeoutMs, silenceMs }, this.#now());
     } catch (error) {
       if (!(error instanceof PacketfsError) && signal?.aborted !== true) throw error;
       waiter.failed(error);
@@ -194,7 +208,10 @@ export class SessionLink implements Link {
         return waiter?.failed(action.error);
       }
       case "withdrawn":
-        return this.#replier.withdrawn(action.request);
+        return this.#replier.withdrawn(action.request, action.error ?? cancelled());
+      case "silence":
+        for (const listener of this.#silenceListeners) listener(action.isSilent);
+        return;
       case "room": {
         const ready = this.#rooms.filter(({ isThere }) => isThere());
         this.#rooms = this.#rooms.filter((room) => !ready.includes(room));

@@ -5,6 +5,7 @@ import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { LIST_ENTRIES_MAX } from "../../../nodes/limits.ts";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
+import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
 import { RemoteCatalog } from "../../../nodes/remote/remote-catalog.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { OutMessage } from "../../../nodes/wire/link.ts";
@@ -27,7 +28,7 @@ function names(records: readonly unknown[], more = false): OutMessage {
 }
 
 function catalogOf(answer: Answer): RemoteCatalog {
-  return new RemoteCatalog(scriptedPeer({ [NAME]: answer }).link);
+  return new RemoteCatalog(LastingLink.over(scriptedPeer({ [NAME]: answer }).link));
 }
 
 function clientOf(type: MessageType, answer: Answer): HubClient {

@@ -171,6 +171,36 @@ describe("a plan of fetches", () => {
     expect(world.fetches.get(fast)).toBeGreaterThan(3000);
   });
 
+  test("others are asked in place of a peer that takes long to say what it has, and it once more", () => {
+    const plan = new FetchPlan<string>();
+    const asks = (): FetchAction<string>[] => plan.takeActions().filter(({ kind }) => kind === "ask");
+    const askOf = (action: FetchAction<string> | undefined): { request: number; peer: string } => {
+      expect(action?.kind).toBe("ask");
+      return action as FetchAction<string> & { kind: "ask" };
+    };
+    plan.want(["c"], ["silent", "other"], 0);
+    const first = askOf(asks()[0]);
+    expect(first.peer).toBe("silent");
+    plan.overdue(first.request, 3_000);
+    const second = askOf(asks()[0]);
+    expect(second.peer).toBe("other");
+    plan.overdue(second.request, 6_000);
+    const third = askOf(asks()[0]);
+    expect(third.peer).toBe("silent");
+    plan.overdue(third.request, 9_000);
+    const fourth = askOf(asks()[0]);
+    expect(fourth.peer).toBe("other");
+    // Nobody is left: it waits for that one.
+    plan.overdue(fourth.request, 12_000);
+    expect(asks()).toEqual([]);
+    plan.failed(first.request, "silence", 13_000);
+    plan.answered(fourth.request, Uint8Array.of(1), 13_000);
+    const [fetch] = plan.takeActions();
+    expect(fetch).toMatchObject({ kind: "fetch", peer: "other", chunks: ["c"] });
+    plan.fetched((fetch as FetchAction<string> & { kind: "fetch" }).request, 14_000);
+    expect(plan.size).toBe(0);
+  });
+
   test("what nobody wants any more is not fetched, and a request is cancelled when nobody wants any of it", () => {
     const world = new World();
     const slow = peer("slow", names(2000), "honest", 10);

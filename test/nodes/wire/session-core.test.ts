@@ -98,6 +98,7 @@ class Side {
           expect(this.closed).toBeUndefined();
           this.closed = action.error;
           break;
+        case "silence":
         case "withdrawn":
         case "room":
       }
