@@ -199,6 +199,16 @@ export const TASK_LOSSES_MAX = 6;
 export const TASK_FAULTS_MAX = 3;
 /** Lanes lost in a row, with nothing answered in between, after which an executor gets no more of that program. */
 export const LANE_LOSSES_MAX = 8;
+/** Executors that refuse to load a program, for its own sake as they say, before that is believed. */
+export const LOAD_REFUSALS_MAX = 3;
+/** Strikes of an executor, of one kind of program, with which it still gets packets of that kind. */
+export const STRIKES_MAX = 5;
+/** Time after which a strike counts half. */
+export const STRIKE_HALF_LIFE_MS: number = 10 * 60 * 1000;
+/** Strikes that follow each other faster are one. */
+export const STRIKE_APART_MS = 250;
+/** Executors whose strikes are remembered. */
+export const STRIKE_ACCOUNTS_MAX = 4096;
 /** Pause before a lost lane is loaded again, twice as long each time. */
 export const LANE_PAUSE_MS = 100;
 export const LANE_PAUSE_MS_MAX = 10_000;
@@ -258,6 +268,8 @@ export const LOCALITY_REFS_PER_SPLIT = 16;
 export const LOCALITY_WAIT_MS = 1_000;
 /** How often a result is made again because it was lost before it was read or kept. */
 export const RESULT_ATTEMPTS_MAX = 4;
+/** Results of each lane that are looked at before a file that is made of them gets its name. */
+export const RESULT_SAMPLES = 4;
 /** How long the text of a fault may take to be read. */
 export const FAULT_WAIT_MS = 5_000;
 /** Time between two progress events. */

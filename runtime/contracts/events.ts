@@ -38,10 +38,14 @@ export type JobEvent =
   /** Something worth knowing that did not end the job: a node was lost, an executor killed, a packet tried again. */
   | { readonly kind: "note"; readonly job: string; readonly text: string };
 
-/** An executor that jobs may run on came or went. `node` is its id, `workers` the packets that it works on at once. */
+/**
+ * An executor that jobs may run on came or went, or gets no more packets. `node` is its id, `workers` the packets that it
+ * works on at once.
+ */
 export type NodeEvent =
   | { readonly kind: "joined"; readonly node: string; readonly label: string; readonly workers: number }
-  | { readonly kind: "left"; readonly node: string; readonly label: string };
+  | { readonly kind: "left"; readonly node: string; readonly label: string }
+  | { readonly kind: "barred"; readonly node: string; readonly label: string; readonly reason: string };
 
 /** Chunks that came from another machine; `bytes` as they crossed the wire. */
 export interface TransferEvent {

@@ -2,15 +2,16 @@
  * Between the scheduler, which only decides, and the executors, which only do: carries out the one's actions and reports
  * the others' answers. All jobs of a machine share one.
  */
-import { PacketfsError, hasCode } from "../../packets/errors.ts";
+import { PacketfsError } from "../../packets/errors.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Events } from "../contracts/events.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
-import type { Action } from "../schedule/actions.ts";
+import type { Action, LaneEnd, StuckReason } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";
 import type { EditionChoice } from "../schedule/state.ts";
+import type { StrikeReason } from "../schedule/strikes.ts";
 import { Batch, DispatchedProgram, inputBytes } from "./batch.ts";
 import type { AnswerRun, BatchPlan, ProgramToLoad } from "./batch.ts";
 import { Candidates } from "./candidates.ts";
@@ -20,6 +21,20 @@ import type { DispatchedLane, LaneEvents } from "./lanes.ts";
 
 /** Runs `run` once after so many milliseconds, unless the returned function is called before. */
 export type SetTimer = (run: () => void, milliseconds: number) => () => void;
+
+/** A kind of program of which an executor gets no packets, and why, for people. */
+export interface BarInfo {
+  readonly kind: string;
+  readonly reason: string;
+}
+
+const BAR_REASONS: Readonly<Record<StrikeReason, string>> = {
+  load: "it could not load programs that others loaded",
+  fault: "it failed packets that others ran",
+  input: "it did not get input that others got",
+  result: "results that it gave were nowhere",
+  answer: "it sent what is no answer",
+};
 
 export interface DispatcherOptions {
   readonly executors: ExecutorSet;
@@ -32,6 +47,7 @@ export interface DispatcherOptions {
 export class Dispatcher implements LaneEvents {
   readonly #now: () => number;
   readonly #setTimer: SetTimer;
+  readonly #events: Events | undefined;
   readonly #scheduler: Scheduler;
   /** Packets in memory, of everything that runs here. */
   readonly budget: PacketBudget = new PacketBudget(JOBS_PACKETS_MAX);
@@ -45,6 +61,7 @@ export class Dispatcher implements LaneEvents {
   constructor({ executors, events, now, setTimer }: DispatcherOptions) {
     this.#now = now;
     this.#setTimer = setTimer;
+    this.#events = events;
     this.#scheduler = new Scheduler(now());
     this.#candidates = new Candidates(executors, {
       joined: (executor) => {
@@ -52,7 +69,7 @@ export class Dispatcher implements LaneEvents {
         const workers = Object.values(capacity).reduce((sum, packets) => sum + packets, 0);
         events?.emit("node", { kind: "joined", node, label, workers });
         for (const program of this.#programs.values()) this.#noteEdition(program, executor);
-        return this.#scheduler.join(executor, now());
+        return this.#scheduler.join({ capacity, edition: executor.edition, name: node }, now());
       },
       left: (number, executor) => {
         events?.emit("node", { kind: "left", node: executor.id, label: executor.label });
@@ -144,15 +161,27 @@ export class Dispatcher implements LaneEvents {
     return { inFlight, done: this.#candidates.finishedBy(executor) };
   }
 
+  /** The kinds of program of which the executor with this id gets no packets, whether it is there or not. */
+  barsOf(executor: string): BarInfo[] {
+    return this.#scheduler
+      .barsOf(executor)
+      .map(({ kind, reason }) => ({ kind, reason: BAR_REASONS[reason] }));
+  }
+
+  /** The executor with this id gets packets again, whatever it did. */
+  allow(executor: string): void {
+    this.#tell((scheduler, now) => scheduler.allow(executor, now));
+  }
+
   /** The lane that an answer came from, as long as it is there; and with it whatever it made. */
   laneOf(maker: number): DispatchedLane | undefined {
     const lane = this.#lanes.get(maker);
     return lane?.isReady === true ? lane : undefined;
   }
 
-  /** Gives a lane up that is of no use any more. */
-  dropLane(maker: number, error: unknown): void {
-    this.#lanes.get(maker)?.lost(asPacketfsError(error));
+  /** A result that came from the lane cannot be read or kept: the lane is given up, with all that it made. */
+  discredit(maker: number, error: unknown): void {
+    this.#lanes.get(maker)?.discredit(asPacketfsError(error));
   }
 
   /** Resolves when every lane is closed. */
@@ -169,16 +198,13 @@ export class Dispatcher implements LaneEvents {
     this.#tell((scheduler, now) => scheduler.laneReady(number, now));
   }
 
-  lost(lane: DispatchedLane, error: unknown, wasReady: boolean): void {
+  lost(lane: DispatchedLane, error: unknown, wasReady: boolean, end: LaneEnd): void {
     if (!this.#lanes.forget(lane.number)) return;
     const { program, executor } = lane;
     if (!wasReady) program.loadError = error;
     const what = `${wasReady ? "lost its lane of" : "cannot load"} "${program.name}"`;
     this.#note(program, `node "${executor.label}" ${what}: ${asPacketfsError(error).message}`);
-    // It would fail everywhere alike.
-    const isFinal = !wasReady && hasCode(error, JobErrorCode.invalidProgram);
-    if (isFinal) for (const { listener } of program.batches) listener.failed(error);
-    this.#scheduler.laneLost(lane.number, this.#now());
+    this.#scheduler.laneLost(lane.number, this.#now(), end);
     if (wasReady) for (const { listener } of program.batches) listener.laneLost();
     this.#perform();
   }
@@ -275,6 +301,7 @@ export class Dispatcher implements LaneEvents {
       if (lane !== undefined) lane.program.loadError ??= new Error("it took too long");
       return;
     }
+    if (action.kind === "barred") return this.#barred(action);
     const batch = this.#batches.get(action.batch);
     if (batch === undefined) return;
     switch (action.kind) {
@@ -285,16 +312,42 @@ export class Dispatcher implements LaneEvents {
       case "done":
         return batch.listener.finished();
       case "stuck":
-        return batch.listener.failed(stuckError(this.#programs.get(batch.program)!, action.reason));
+        return batch.listener.failed(this.#stuckError(this.#programs.get(batch.program)!, action.reason));
     }
+  }
+
+  /** Who watches is told, and so is who runs jobs now. */
+  #barred({ executor: number, programKind, reason }: Action & { readonly kind: "barred" }): void {
+    const executor = this.#candidates.executors.get(number);
+    if (executor === undefined) return;
+    const { id: node, label } = executor;
+    const why = BAR_REASONS[reason];
+    this.#events?.emit("node", { kind: "barred", node, label, reason: why });
+    for (const program of this.#programs.values()) {
+      if (program.kind === programKind) this.#note(program, `node "${label}" gets no more packets: ${why}`);
+    }
+  }
+
+  #stuckError(program: DispatchedProgram, reason: StuckReason): PacketfsError {
+    if (reason === "refused") return asPacketfsError(program.loadError);
+    const barred = [...this.#candidates.executors.values()].flatMap(({ id, label }) =>
+      this.barsOf(id).flatMap(({ kind, reason: why }) =>
+        kind === program.kind ? `; node "${label}" is barred: ${why}` : [],
+      ),
+    );
+    return stuckError(program, reason, barred.join(""));
   }
 }
 
-function stuckError(program: DispatchedProgram, reason: "no executor" | "not loadable"): JobError {
+function stuckError(
+  program: DispatchedProgram,
+  reason: Exclude<StuckReason, "refused">,
+  barred: string,
+): JobError {
   const why =
     reason === "no executor"
-      ? "there is no executor"
-      : `no executor can load it: ${asPacketfsError(program.loadError).message}`;
+      ? `there is no executor${barred}`
+      : `no executor can load it: ${asPacketfsError(program.loadError).message}${barred}`;
   return new JobError(
     JobErrorCode.noExecutor,
     `program "${program.name}" cannot run: ${why}`,

@@ -5,7 +5,7 @@
  *                                   ╰───── bytes ─────────▶ file, left where it was made
  */
 import { refToHex } from "../../packets/digest.ts";
-import { PacketfsError } from "../../packets/errors.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
@@ -201,8 +201,19 @@ export class Job {
       counts,
       stop: () => run.close(),
     });
-    const options = { dispatcher, tree, programs, group: this.#group, maps, sink: this.#writer, events };
-    const run: TreeRun = new TreeRun(options);
+    const { source } = this.#context;
+    const run: TreeRun = new TreeRun({
+      dispatcher,
+      tree,
+      programs,
+      group: this.#group,
+      maps,
+      sink: this.#writer,
+      read: async (answer, signal) => {
+        for await (const piece of resultPieces(source, answer, signal)) void piece;
+      },
+      events,
+    });
     this.#trees.push(run);
     return run;
   }
@@ -218,11 +229,10 @@ export class Job {
     const tree = new MergeTree(selected.count, { top: false, merges: false });
     const run = this.#treeRun(tree, [program], packets, selected, false);
     run.start();
-    await run.whenDone();
     const { source } = this.#context;
     const results: Uint8Array[] = [];
     for (let task = 0; task < selected.count; task++) {
-      results.push(await resultBytes(source, answerOf(run, task), this.#failure.signal));
+      results.push(await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal)));
     }
     this.#retries += run.retries;
     run.close();
@@ -242,32 +252,52 @@ export class Job {
   /** The value, or the file that it is stored in. */
   async #value(run: TreeRun): Promise<Result> {
     const { source } = this.#context;
+    if (this.#spec.out === undefined) {
+      return { value: await this.#read(run, 0, (answer, signal) => resultValue(source, answer, signal)) };
+    }
+    const file = await this.#read(run, 0, (answer, signal) =>
+      ingest(this.#writer, resultPieces(source, answer, signal), { signal }),
+    );
+    return { file: await this.#name(file) };
+  }
+
+  /** Reads the result of a task on top. What cannot be read is made again, elsewhere if need be. */
+  async #read<T>(
+    run: TreeRun,
+    task: number,
+    read: (answer: Uint8Array, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const { signal } = this.#failure;
     for (let attempt = 1; ; attempt++) {
       await run.whenDone();
-      const answer = answerOf(run, 0);
       try {
-        if (this.#spec.out === undefined) return { value: await resultValue(source, answer, signal) };
-        const file = await ingest(this.#writer, resultPieces(source, answer, signal), { signal });
-        return { file: await this.#name(file) };
+        return await read(answerOf(run, task), signal);
       } catch (error) {
-        // What is wrong with the result itself stays wrong; what cannot be read is made again, elsewhere if need be.
-        if (error instanceof JobError || signal.aborted || attempt === RESULT_ATTEMPTS_MAX) throw error;
+        // What is too long stays too long.
+        const isFinal = hasCode(error, JobErrorCode.overLimit) || attempt === RESULT_ATTEMPTS_MAX;
+        if (isFinal || signal.aborted) throw error;
         this.#record.noted(
           `the result is made again: ${error instanceof Error ? error.message : String(error)}`,
         );
-        run.remakeTop();
+        run.remake(task, error);
       }
     }
   }
 
   async #file(run: TreeRun): Promise<Result> {
-    const { dispatcher } = this.#context;
+    const { dispatcher, source } = this.#context;
     const { id, out = unnamedOut(id) } = this.#spec;
     for (let attempt = 1; ; attempt++) {
       await run.whenDone();
       if (run.last === undefined) return { file: await this.#name(await ingest(this.#writer, nothing())) };
-      const file = await writeOutputFile(dispatcher, this.#writer, run.last, out);
+      const file = await writeOutputFile({
+        dispatcher,
+        source,
+        sink: this.#writer,
+        batch: run.last,
+        name: out,
+        signal: this.#failure.signal,
+      });
       const named = file !== undefined && run.isDone ? await this.#name(file) : undefined;
       // A part that was lost meanwhile is made again, and the name moves to the file that has it.
       if (named !== undefined && run.isDone) return { file: named };

@@ -16,7 +16,7 @@ import type { ProgramDescription } from "../program/program.ts";
 import { reachable } from "../stream/walk.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { Dispatcher } from "./dispatcher.ts";
-import type { SetTimer } from "./dispatcher.ts";
+import type { BarInfo, SetTimer } from "./dispatcher.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
 import { ProgramLanes, writeManifests } from "./loaded-program.ts";
@@ -24,6 +24,7 @@ import type { ProgramSpec } from "./loaded-program.ts";
 import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 
+export type { BarInfo } from "./dispatcher.ts";
 export type { ProgramLanes } from "./loaded-program.ts";
 
 /** What bundles are: JavaScript. */
@@ -191,6 +192,16 @@ export class Jobs implements AsyncDisposable {
   /** Packets in flight on the executor, and those that it has finished since it came. */
   loadOf(executor: Executor): { readonly inFlight: number; readonly done: number } {
     return this.#dispatcher.loadOf(executor);
+  }
+
+  /** The kinds of program of which the executor with this id gets no packets because of what it did, and why. */
+  barsOf(executor: string): BarInfo[] {
+    return this.#dispatcher.barsOf(executor);
+  }
+
+  /** The executor with this id gets packets again, and what it did is forgotten. */
+  allow(executor: string): void {
+    this.#dispatcher.allow(executor);
   }
 
   /** False when no such job is running. */

@@ -1,14 +1,14 @@
 /** Lanes as the dispatcher has them: each from the moment it is asked for until it is closed or lost. */
 import type { Ref } from "../../packets/digest.ts";
-import type { PacketfsError } from "../../packets/errors.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
-import { JobError, JobErrorCode } from "../errors.ts";
+import { JobError, JobErrorCode, LaneErrorCode } from "../errors.ts";
 import { LANES_CLOSE_MS_MAX } from "../limits.ts";
 import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
-import { Outcome } from "../schedule/actions.ts";
+import { LaneEnd, Outcome } from "../schedule/actions.ts";
 import type { AnswerRun, Batch, DispatchedProgram } from "./batch.ts";
 import type { SetTimer } from "./dispatcher.ts";
 
@@ -19,7 +19,7 @@ const ANSWERS_AT_ONCE = 4096;
 export interface LaneEvents {
   ready(lane: DispatchedLane): void;
   /** Gone, or not even loaded; nothing follows. */
-  lost(lane: DispatchedLane, error: unknown, wasReady: boolean): void;
+  lost(lane: DispatchedLane, error: unknown, wasReady: boolean, end: LaneEnd): void;
   /** Answers to packets of one batch, or of none that is still there. */
   answered(lane: DispatchedLane, batch: Batch | undefined, run: AnswerRun): void;
   logged(lane: DispatchedLane, at: number, text: string): void;
@@ -50,7 +50,7 @@ export class DispatchedLane implements LaneListener {
       if (this.#isOver) await lane.close();
       else this.#events.ready(this);
     } catch (error) {
-      this.#lose(error);
+      this.#lose(error, loadEndOf(error));
     }
   }
 
@@ -96,7 +96,7 @@ export class DispatchedLane implements LaneListener {
     for (let index = 0; index < count && !this.#isOver; index++) {
       const op = invalidPacket(frame, index) === null ? opAt(frame, index) : Op.NOP;
       if (op !== Op.RETURN && op !== Op.FAULT) {
-        this.#lose(new Error("it sent something that is no answer"));
+        this.#lose(new Error("it sent something that is no answer"), LaneEnd.offended);
         return;
       }
       const at = atOf(frame, index);
@@ -109,7 +109,7 @@ export class DispatchedLane implements LaneListener {
       run.outcomes[run.count++] = op === Op.FAULT ? outcomeOf(fromAt(frame, index)) : Outcome.final;
     }
     if (frame.byteLength % PACKET_BYTES === 0) this.#flush(batch, run);
-    else this.#lose(new Error("it sent a frame that is cut off"));
+    else this.#lose(new Error("it sent a frame that is cut off"), LaneEnd.offended);
   }
 
   logged(at: number, text: string): void {
@@ -124,16 +124,21 @@ export class DispatchedLane implements LaneListener {
     this.#lose(error);
   }
 
+  /** A result that it gave cannot be read or kept, says the error. */
+  discredit(error: unknown): void {
+    this.#lose(error, isGone(error) ? LaneEnd.gone : LaneEnd.resultless);
+  }
+
   #flush(batch: Batch | undefined, run: AnswerRun): void {
     if (run.count > 0 && !this.#isOver) this.#events.answered(this, batch, run);
     run.count = 0;
   }
 
-  #lose(error: unknown): void {
+  #lose(error: unknown, end: LaneEnd = LaneEnd.gone): void {
     if (this.#isOver) return;
     const wasReady = this.isReady;
     void this.close(error);
-    this.#events.lost(this, error, wasReady);
+    this.#events.lost(this, error, wasReady, end);
   }
 }
 
@@ -146,14 +151,43 @@ function isIn(batch: Batch, at: number): boolean {
   return at >= batch.base && at < batch.base + batch.count;
 }
 
-/** A fault of the program or its input is final; one of where it ran may not come elsewhere. */
+/** Faults that follow from the program and its input: they would come everywhere. */
+const OWN_FAULTS: ReadonlySet<number> = new Set([
+  FaultCode.threw,
+  FaultCode.timeLimit,
+  FaultCode.memoryLimit,
+  FaultCode.outputLimit,
+  FaultCode.quarantined,
+  FaultCode.badRecord,
+]);
+
+/** A fault of the program or its input is final; any other, also one of a code that nobody knows, may not come elsewhere. */
 export function outcomeOf(code: number): Outcome {
-  const isHere =
-    code === FaultCode.inputMissing ||
-    code === FaultCode.internal ||
-    code === FaultCode.cancelled ||
-    code === FaultCode.stalled;
-  return isHere ? Outcome.elsewhere : Outcome.final;
+  if (OWN_FAULTS.has(code)) return Outcome.final;
+  return code === FaultCode.inputMissing ? Outcome.inputMissing : Outcome.elsewhere;
+}
+
+/** Errors that say nothing of an executor but that it, or this machine, is busy, full or not there. */
+const GONE_CODES: ReadonlySet<string> = new Set<string>([
+  JobErrorCode.nodeLost,
+  JobErrorCode.cancelled,
+  LaneErrorCode.lanesFull,
+  LaneErrorCode.laneClosed,
+  "PFS_STORE_IO",
+  "PFS_STORE_FULL",
+  "PFS_REQUEST_TIMEOUT",
+  "PFS_PEER_QUOTA",
+  "PFS_PEER_BUSY",
+  "PFS_LINK_CLOSED",
+]);
+
+function loadEndOf(error: unknown): LaneEnd {
+  if (hasCode(error, JobErrorCode.invalidProgram)) return LaneEnd.refused;
+  return isGone(error) ? LaneEnd.gone : LaneEnd.failed;
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof PacketfsError && GONE_CODES.has(error.code);
 }
 
 /** The lanes that were asked for and are not over yet, by the number that the scheduler knows them by. */

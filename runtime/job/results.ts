@@ -9,7 +9,7 @@ import type { Ref } from "../../packets/digest.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { formatBytes } from "../format.ts";
-import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX } from "../limits.ts";
+import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX, RESULT_SAMPLES } from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
 import type { JobInput } from "../contracts/jobs.ts";
 import { lineCounter } from "../program/readers.ts";
@@ -35,6 +35,17 @@ export async function* resultPieces(
   } else {
     const [chunk] = await source.read([ref], signal);
     yield chunk!.subarray(0, length);
+  }
+}
+
+/** Reads the last byte of a result, with the chunk that has it. */
+async function readEnd(source: ChunkSource, answer: Uint8Array, signal: AbortSignal): Promise<void> {
+  const length = lengthAt(answer, 0);
+  const ref = refOf(answer, 0);
+  if ((flagsAt(answer, 0) & Flag.STREAM) === 0) await source.read([ref], signal);
+  else if (length > 0) {
+    const range = { start: length - 1, end: length, signal };
+    for await (const piece of execute(source, ref, range)) void piece;
   }
 }
 
@@ -144,6 +155,17 @@ async function faultText(source: ChunkSource, answer: Uint8Array, signal: AbortS
   return new TextDecoder().decode(chunk!.subarray(0, Math.min(length, FAULT_MESSAGE_BYTES_MAX)));
 }
 
+export interface OutputFileOptions {
+  readonly dispatcher: Dispatcher;
+  /** Reads what lanes made. */
+  readonly source: ChunkSource;
+  readonly sink: ChunkSink;
+  readonly batch: Batch;
+  /** Of the file. */
+  readonly name: string;
+  readonly signal: AbortSignal;
+}
+
 /** What one lane made. */
 interface Part {
   readonly maker: number;
@@ -152,16 +174,12 @@ interface Part {
 
 /**
  * Has every lane keep what it made, and writes the file: the results of the tasks in their order, so that the same job gives
- * the same root whoever made what. Undefined when a lane was lost with what it made: its tasks run again then, and this has
- * to be called again after them.
+ * the same root whoever made what. Undefined when a lane was lost with what it made, or some of it cannot be read: its tasks
+ * run again then, and this has to be called again after them. Rejects with the signal's reason.
  */
-export async function writeOutputFile(
-  dispatcher: Dispatcher,
-  sink: ChunkSink,
-  batch: Batch,
-  name: string,
-): Promise<StreamSummary | undefined> {
-  const kept = await Promise.all(partsOf(batch).map((part) => keep(dispatcher, batch, part, name)));
+export async function writeOutputFile(options: OutputFileOptions): Promise<StreamSummary | undefined> {
+  const { sink, batch } = options;
+  const kept = await Promise.all(partsOf(batch).map((part) => keep(options, part)));
   return kept.includes(false) ? undefined : await writeKeptStream(sink, batch.answers.packets);
 }
 
@@ -195,7 +213,10 @@ function partsOf(batch: Batch): Part[] {
 }
 
 /** False when the lane is gone, which loses it for good. */
-async function keep(dispatcher: Dispatcher, batch: Batch, part: Part, out: string): Promise<boolean> {
+async function keep(
+  { dispatcher, source, batch, name, signal }: OutputFileOptions,
+  part: Part,
+): Promise<boolean> {
   const lane = dispatcher.laneOf(part.maker);
   if (lane === undefined) return false;
   const returns = new Uint8Array(part.tasks.length * PACKET_BYTES);
@@ -204,10 +225,16 @@ async function keep(dispatcher: Dispatcher, batch: Batch, part: Part, out: strin
     returns.set(batch.answers.packets.subarray(start, start + PACKET_BYTES), index * PACKET_BYTES);
   }
   try {
-    await lane.keep(partName(out, lane.executor.id), returns);
+    await lane.keep(partName(name, lane.executor.id), returns);
+    // All of it is read by whoever reads the file; who has nothing of what it says it made is found out before.
+    const step = Math.max(1, Math.floor(part.tasks.length / RESULT_SAMPLES));
+    for (let index = 0; index < part.tasks.length; index += step) {
+      await readEnd(source, returns.slice(index * PACKET_BYTES, (index + 1) * PACKET_BYTES), signal);
+    }
     return true;
   } catch (error) {
-    dispatcher.dropLane(part.maker, error);
+    signal.throwIfAborted();
+    dispatcher.discredit(part.maker, error);
     return false;
   }
 }

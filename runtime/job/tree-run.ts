@@ -43,6 +43,8 @@ export interface TreeRunOptions {
   readonly maps: Uint8Array;
   /** Where the inputs of merges are written. */
   readonly sink: ChunkSink;
+  /** Resolves when all bytes of the result that the answer stands for could be read. */
+  readonly read: (answer: Uint8Array, signal: AbortSignal) => Promise<void>;
   readonly events: TreeRunEvents;
 }
 
@@ -51,21 +53,25 @@ export class TreeRun {
   readonly #tree: MergeTree;
   readonly #sink: ChunkSink;
   readonly #events: TreeRunEvents;
+  readonly #read: TreeRunOptions["read"];
+  readonly #abort = new AbortController();
   /** By level; a level without tasks has none. */
   readonly #batches: readonly (Batch | undefined)[];
   readonly #journal: Journal;
   /** Tasks whose inputs are there but not written as a stream yet. */
   readonly #unwritten: TaskRef[] = [];
   #writing = 0;
-  #remakes = 0;
+  /** By level and task: how often its inputs were looked for. */
+  readonly #searches = new Map<string, number>();
   #madeAgain = 0;
   #waiters: (() => void)[] = [];
   #isOver = false;
 
-  constructor({ dispatcher, tree, programs, group, maps, sink, events }: TreeRunOptions) {
+  constructor({ dispatcher, tree, programs, group, maps, sink, read, events }: TreeRunOptions) {
     this.#dispatcher = dispatcher;
     this.#tree = tree;
     this.#sink = sink;
+    this.#read = read;
     this.#events = events;
     this.#journal = new Journal(tree.counts);
     this.#batches = tree.counts.map((count, level) => {
@@ -117,14 +123,18 @@ export class TreeRun {
     );
   }
 
-  /** The result of the task on top could not be read: it is made again. */
-  remakeTop(): void {
-    this.#reopen([{ level: this.#tree.top, task: 0 }], "redo");
+  /** The result of a task on top could not be read: it is made again, elsewhere where there is an elsewhere. */
+  remake(task: number, error: unknown): void {
+    const level = this.#tree.top;
+    const { makers } = this.#journal.answersOf(level);
+    this.#dispatcher.discredit(makers[task]!, error);
+    if (this.#journal.isDone(level, task)) this.#reopen([{ level, task }], "redo");
   }
 
   /** Nothing more is run or told. */
   close(): void {
     this.#isOver = true;
+    this.#abort.abort();
     for (const batch of this.#batches) if (batch !== undefined) this.#dispatcher.remove(batch);
   }
 
@@ -171,7 +181,7 @@ export class TreeRun {
   #faulted(place: TaskRef, answers: Uint8Array, executor: Executor): void {
     const { level, task } = place;
     const code = fromAt(answers, task);
-    if (level > 0 && code === FaultCode.inputMissing && this.#remake(place)) return;
+    if (level > 0 && code === FaultCode.inputMissing && this.#search(place)) return;
     if (outcomeOf(code) === Outcome.final) return this.#journal.hold(place);
     // It says nothing of the program or its input: there is nothing to wait for.
     this.#events.faulted(place, answerTo(answers, task), executor);
@@ -189,23 +199,42 @@ export class TreeRun {
     }
   }
 
-  /** Makes the inputs of a task again, which turned out to be nowhere. False when that was done too often. */
-  #remake({ level, task }: TaskRef): boolean {
-    if (level === 0) return false;
-    if (++this.#remakes > RESULT_ATTEMPTS_MAX) return false;
-    const inputs: TaskRef[] = [];
-    for (
-      let input = this.#tree.inputsStart(level, task);
-      input < this.#tree.inputsEnd(level, task);
-      input++
-    ) {
-      if (this.#journal.isStored(level - 1, input)) inputs.push({ level: level - 1, task: input });
-    }
-    if (inputs.length === 0) return false;
-    for (const input of inputs) this.#tree.reopened(input.level, input.task);
-    this.#reopen([{ level, task }], "withdraw");
-    this.#reopen(inputs, "redo");
+  /** A merge found its inputs nowhere: it runs again when they are there. False when that was so too often. */
+  #search(place: TaskRef): boolean {
+    const { level, task } = place;
+    const key = `${level} ${task}`;
+    const attempt = (this.#searches.get(key) ?? 0) + 1;
+    this.#searches.set(key, attempt);
+    const inputs: number[] = [];
+    const [start, end] = [this.#tree.inputsStart(level, task), this.#tree.inputsEnd(level, task)];
+    for (let input = start; input < end; input++)
+      if (this.#journal.isStored(level - 1, input)) inputs.push(input);
+    if (inputs.length === 0 || attempt > RESULT_ATTEMPTS_MAX) return false;
+    this.#reopen([place], "withdraw");
+    void this.#lookFor(place, inputs);
     return true;
+  }
+
+  /**
+   * Reads the inputs: who made one that cannot be read is not believed, and all that it made is made again. If all can be
+   * read, it was whoever ran the merge that could not. Never rejects.
+   */
+  async #lookFor({ level, task }: TaskRef, inputs: readonly number[]): Promise<void> {
+    const { packets, makers } = this.#journal.answersOf(level - 1);
+    for (const input of inputs) {
+      const maker = makers[input]!;
+      try {
+        await this.#read(answerTo(packets, input), this.#abort.signal);
+      } catch (error) {
+        if (this.#isOver) return;
+        if (this.#journal.isStored(level - 1, input) && makers[input] === maker)
+          this.#dispatcher.discredit(maker, error);
+      }
+    }
+    if (this.#isOver) return;
+    const batch = this.#batches[level]!;
+    if (this.#tree.isReady(level, task) && this.#journal.isWanted(level, task))
+      this.#dispatcher.release(batch, [task]);
   }
 
   #repair(): void {

@@ -1,3 +1,5 @@
+import type { StrikeReason } from "./strikes.ts";
+
 /**
  * What the scheduler wants done. Executors, programs, batches and lanes are numbers that are never used again for another
  * one, so an answer that comes late can be told from one that is awaited.
@@ -18,15 +20,42 @@ export type Action =
   | { readonly kind: "lost"; readonly batch: number; readonly task: number }
   /** Every task of the batch is answered or given up. */
   | { readonly kind: "done"; readonly batch: number }
-  /** Nothing can run the batch: no executor came in time, or none could load its program. */
-  | { readonly kind: "stuck"; readonly batch: number; readonly reason: "no executor" | "not loadable" };
+  /** Nothing can run the batch. */
+  | { readonly kind: "stuck"; readonly batch: number; readonly reason: StuckReason }
+  /** The executor gets no more packets of that kind of program, for what most of its strikes were for. */
+  | {
+      readonly kind: "barred";
+      readonly executor: number;
+      readonly programKind: string;
+      readonly reason: StrikeReason;
+    };
+
+/** No executor came in time; none could load the program; several, or all there are, say that the program is at fault. */
+export type StuckReason = "no executor" | "not loadable" | "refused";
+
+/** How a lane ended, as far as it says something of its executor. */
+export const LaneEnd = {
+  /** It was lost with its executor, or for a reason that is nobody's fault. */
+  gone: 0,
+  /** The program was not loaded. */
+  failed: 1,
+  /** The program was not loaded, and is to blame for it as the executor says. */
+  refused: 2,
+  /** It sent something that is no answer. */
+  offended: 3,
+  /** A result that it gave is nowhere. */
+  resultless: 4,
+} as const;
+export type LaneEnd = (typeof LaneEnd)[keyof typeof LaneEnd];
 
 /** What an executor said of a task. */
 export const Outcome = {
   /** A result, or a failure that is the program's own: it would fail everywhere. */
   final: 0,
-  /** A failure that another executor may not have: its input was missing there, or it has a defect. */
+  /** A failure that another executor may not have: it has a defect. */
   elsewhere: 1,
+  /** The same, for want of the packet's input. */
+  inputMissing: 2,
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 

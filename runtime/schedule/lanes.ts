@@ -14,9 +14,11 @@ import {
   LANE_PAUSE_MS,
   LANE_PAUSE_MS_MAX,
   LANE_IN_FLIGHT_MAX,
+  LOAD_REFUSALS_MAX,
 } from "../limits.ts";
+import type { StuckReason } from "./actions.ts";
 import { inFlightOf } from "./state.ts";
-import type { BatchState, ExecutorState, State } from "./state.ts";
+import type { BatchState, ExecutorState, ProgramState, State } from "./state.ts";
 
 /** Failures in a row after which a lane pauses: one bad packet says nothing about an executor. */
 const FAULTS_IN_ROW = 3;
@@ -40,6 +42,8 @@ export class LaneState {
   inFlightBytes = 0;
   /** Of those in flight: of batches that have ended, or given to another lane meanwhile. */
   writtenOff = 0;
+  /** No packets at all: its executor is barred. */
+  isBarred = false;
   /** No packets before then. */
   pausedUntil = 0;
   /** How often in a row the program's lane was lost on this executor. */
@@ -72,7 +76,7 @@ export class LaneState {
   }
 
   isOpen(now: number): boolean {
-    return this.phase === "ready" && now >= this.pausedUntil;
+    return this.phase === "ready" && !this.isBarred && now >= this.pausedUntil;
   }
 
   /** Whether its program may be loaded again on the executor. */
@@ -113,10 +117,10 @@ export class LaneState {
       this.pausedUntil = now + pauseMs(this.#faultsInRow - FAULTS_IN_ROW);
   }
 
-  /** The lane is gone or never came. */
-  goDown(now: number): void {
+  /** The lane is gone or never came, and with `isForGood` none follows it. */
+  goDown(now: number, isForGood = false): void {
     this.losses++;
-    this.enter(this.losses < LANE_LOSSES_MAX ? "down" : "given-up", now);
+    this.enter(isForGood || this.losses >= LANE_LOSSES_MAX ? "given-up" : "down", now);
     this.pausedUntil = now + pauseMs(this.losses - 1);
     this.inFlight = 0;
     this.inFlightBytes = 0;
@@ -139,7 +143,7 @@ function pauseMs(times: number): number {
 
 /** Loads the batch's program wherever its queued tasks need it. */
 export function loadWhereNeeded(state: State, batch: BatchState, now: number): void {
-  const { queue, repeatCount } = batch.tasks;
+  const { queue, spread } = batch.tasks;
   if (queue.count === 0) return;
   let free = 0;
   let lanes = 0;
@@ -155,8 +159,8 @@ export function loadWhereNeeded(state: State, batch: BatchState, now: number): v
     lanes++;
     free += freeSlots(state, load(state, batch, executor, now));
   }
-  // A task that failed somewhere needs a second place to go to.
-  while (free < queue.count || (repeatCount > 0 && lanes < 2)) {
+  // A task that failed somewhere needs another place to go to.
+  while (free < queue.count || (spread > 0 && lanes <= spread)) {
     const lane = loadOneMore(state, batch, now);
     if (lane === undefined) return;
     lanes++;
@@ -184,15 +188,45 @@ export function loadOneMore(
 }
 
 function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boolean {
-  if (!isEligible(executor, batch)) return false;
+  if (!isEligible(executor, batch.program)) return false;
   const lane = executor.lanes.get(batch.program.id);
   return lane === undefined || lane.mayReload(now);
 }
 
-/** Whether the executor may run the batch's packets at all: it takes the kind of program, and has the job's edition. */
-export function isEligible({ slotsByKind, edition }: ExecutorState, { program }: BatchState): boolean {
-  if (!slotsByKind.has(program.kind)) return false;
-  return program.choice.edition === undefined || program.choice.edition === edition;
+/**
+ * Whether the executor may run the program's packets at all: it takes that kind of program, is not barred from it, and has
+ * the job's edition.
+ */
+export function isEligible(
+  { slotsByKind, edition, barred }: ExecutorState,
+  { kind, choice }: ProgramState,
+): boolean {
+  if (!slotsByKind.has(kind) || barred.has(kind)) return false;
+  return choice.edition === undefined || choice.edition === edition;
+}
+
+/** Whether an executor that is none of these can be expected to run the program. */
+export function isElsewherePossible(state: State, program: ProgramState, than: readonly number[]): boolean {
+  for (const other of state.executors.values()) {
+    if (than.includes(other.id) || !isEligible(other, program)) continue;
+    if (other.lanes.get(program.id)?.phase !== "given-up") return true;
+  }
+  return false;
+}
+
+/**
+ * Whether the program is not loadable by its own fault: nobody has loaded it or is about to, and LOAD_REFUSALS_MAX executors,
+ * or all that there are, say so. A single one of several may be wrong.
+ */
+export function isRefused(state: State, program: ProgramState): boolean {
+  if (program.loadedBy.size > 0) return false;
+  for (const { phase, isBarred } of program.lanes.values()) {
+    if (phase === "ready" || (phase === "loading" && !isBarred)) return false;
+  }
+  let refusals = 0;
+  for (const isToBlame of program.failedLoads.values()) if (isToBlame) refusals++;
+  if (refusals === 0) return false;
+  return refusals >= LOAD_REFUSALS_MAX || !isElsewherePossible(state, program, []);
 }
 
 function load(state: State, batch: BatchState, executor: ExecutorState, now: number): LaneState {
@@ -211,13 +245,10 @@ function load(state: State, batch: BatchState, executor: ExecutorState, now: num
 }
 
 /** Why nothing will ever run the batch's queued tasks, or undefined when something may. */
-export function stuckFor(
-  state: State,
-  batch: BatchState,
-  now: number,
-): "no executor" | "not loadable" | undefined {
+export function stuckFor(state: State, batch: BatchState, now: number): StuckReason | undefined {
   if (batch.tasks.queue.count === 0) return undefined;
-  const eligible = [...state.executors.values()].filter((executor) => isEligible(executor, batch));
+  if (isRefused(state, batch.program)) return "refused";
+  const eligible = [...state.executors.values()].filter((executor) => isEligible(executor, batch.program));
   if (eligible.length === 0) {
     const { edition } = batch.program.choice;
     const gone = edition === undefined ? [...state.goneSince.values()] : [state.goneSince.get(edition) ?? 0];
@@ -232,6 +263,7 @@ export function stuckFor(
 
 /** Whether tasks will run in the lane without anything else happening. */
 function isPromising(lane: LaneState, now: number): boolean {
+  if (lane.isBarred) return false;
   return lane.phase === "ready" || (lane.phase === "loading" && now - lane.since < LANE_LOAD_MS_PATIENCE);
 }
 

@@ -4,7 +4,7 @@
  * groups the one that was served least is next, so that jobs share executors by time and not by how many packets they have.
  */
 import { SEND_PACKETS_MAX, STEAL_GRACE_MS, STRAGGLER_MS_BLIND, STRAGGLER_MS_MIN } from "../limits.ts";
-import { isEligible, loadOneMore } from "./lanes.ts";
+import { isElsewherePossible, loadOneMore } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import type { Take } from "./task-queue.ts";
 import { bytesFree, occupancyOf } from "./state.ts";
@@ -120,7 +120,7 @@ function expectsHome(state: State, batch: BatchState, now: number): boolean {
     const executor = state.executors.get(home);
     if (executor === undefined || !batch.tasks.queue.hasLocal(home)) continue;
     const lane = executor.lanes.get(batch.program.id);
-    if (lane?.phase === "loading") return true;
+    if (lane?.phase === "loading" && !lane.isBarred) return true;
   }
   return false;
 }
@@ -134,7 +134,7 @@ function send(state: State, executor: ExecutorState, choice: Choice, reach: Reac
     now,
     packetsMax: packets,
     bytesMax: bytesFree(executor),
-    mayRepeat: !isElsewherePossible(state, batch, executor),
+    mayRepeat: (failedOn) => !isElsewherePossible(state, batch.program, failedOn),
     into: scratch,
     count: 0,
     bytes: 0,
@@ -165,16 +165,6 @@ export function depart(
   state.actions.push({ kind: "send", lane: lane.id, batch: batch.id, tasks });
 }
 
-/** Whether an executor other than this one can be expected to run the batch's program. */
-function isElsewherePossible(state: State, batch: BatchState, executor: ExecutorState): boolean {
-  if (batch.tasks.repeatCount === 0) return true;
-  for (const other of state.executors.values()) {
-    if (other === executor || !isEligible(other, batch)) continue;
-    if (other.lanes.get(batch.program.id)?.phase !== "given-up") return true;
-  }
-  return false;
-}
-
 /**
  * Sends second copies of packets that take far longer than their like to executors that have nothing else to do. The first
  * answer wins; a node that swallows packets costs the tasks it holds a wait, and nothing more.
@@ -189,7 +179,8 @@ export function copyStragglers(state: State, batch: BatchState, now: number): vo
   let isHelpComing = isLoading(batch);
   for (let index = 0; index < count; index++) {
     const task = overdue[index]!;
-    const busy = executorsOf(state, batch, task);
+    // Nor does it go where it failed already.
+    const busy = [...executorsOf(state, batch, task), ...batch.tasks.failedOn(task)];
     let lane = freestLane(state, batch, busy, false, now);
     // One new lane at a time: it takes more than one copy once it is ready.
     if (lane === undefined && !isHelpComing)
@@ -238,6 +229,8 @@ function freestLane(
 }
 
 function isLoading(batch: BatchState): boolean {
-  for (const { phase } of batch.program.lanes.values()) if (phase === "loading") return true;
+  for (const { phase, isBarred } of batch.program.lanes.values()) {
+    if (phase === "loading" && !isBarred) return true;
+  }
   return false;
 }

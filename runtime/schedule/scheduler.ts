@@ -5,13 +5,15 @@
  * After each call, take the actions and do them in order. Call `tick` about every SCHEDULE_TICK_MS while batches run.
  */
 import { EXECUTOR_SLOTS_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
-import { Outcome, Decision } from "./actions.ts";
+import { LaneEnd, Outcome, Decision } from "./actions.ts";
 import type { Action } from "./actions.ts";
-import { loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
+import { isElsewherePossible, isRefused, loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import { copyStragglers, place } from "./placement.ts";
 import { State, inFlightMaxOf, inFlightOf } from "./state.ts";
-import type { BatchOptions, BatchState, EditionChoice, ExecutorState } from "./state.ts";
+import type { BatchOptions, BatchState, EditionChoice, ExecutorState, ProgramState } from "./state.ts";
+import { StrikeReason } from "./strikes.ts";
+import type { Bar } from "./strikes.ts";
 import { Awaited } from "./tasks.ts";
 
 /** What a lane may have in flight grows by this part of what all lanes of its executor may. */
@@ -21,6 +23,8 @@ export interface JoiningExecutor {
   /** By kind of program: large packets that it works on at once. */
   readonly capacity: Readonly<Partial<Record<string, number>>>;
   readonly edition?: string;
+  /** Its strikes are remembered by it when it leaves and comes back; without one they end with it. */
+  readonly name?: string;
 }
 
 export interface BatchNumbers {
@@ -45,18 +49,40 @@ export class Scheduler {
 
   // ── executors ──
 
-  join({ capacity, edition = "" }: JoiningExecutor, now: number): number {
+  join({ capacity, edition = "", name }: JoiningExecutor, now: number): number {
     const state = this.#state;
+    const id = state.nextId();
     const slotsByKind = new Map<string, number>();
     for (const [kind, packets = 0] of Object.entries(capacity)) {
       if (packets > 0) slotsByKind.set(kind, Math.min(EXECUTOR_SLOTS_MAX, Math.max(1, Math.floor(packets))));
     }
     const slots = [...slotsByKind.values()].reduce((sum, packets) => sum + packets, 0);
-    const executor: ExecutorState = { id: state.nextId(), slotsByKind, slots, edition, lanes: new Map() };
-    state.executors.set(executor.id, executor);
+    const known = name ?? `executor ${id}`;
+    const barred = new Set(state.strikes.barsOf(known).map(({ kind }) => kind));
+    state.executors.set(id, { id, slotsByKind, slots, edition, lanes: new Map(), name: known, barred });
     state.goneSince.delete(edition);
     for (const batch of state.batches.values()) loadWhereNeeded(state, batch, now);
-    return executor.id;
+    return id;
+  }
+
+  /** The kinds of program of which executors of this name get no packets, and why. */
+  barsOf(name: string): Bar[] {
+    return this.#state.strikes.barsOf(name);
+  }
+
+  /** Executors of this name get packets again, and their strikes are forgotten. */
+  allow(name: string, now: number): void {
+    const state = this.#state;
+    state.strikes.forgive(name);
+    for (const executor of state.executors.values()) {
+      if (executor.name !== name) continue;
+      executor.barred.clear();
+      for (const lane of executor.lanes.values()) {
+        lane.isBarred = false;
+        state.programs.get(lane.program)!.weight = 0;
+      }
+    }
+    this.#placeAll(now);
   }
 
   /** The executor is gone, with its lanes and all that was in flight. */
@@ -70,7 +96,9 @@ export class Scheduler {
       state.goneSince.set(edition, now);
     }
     for (const lane of executor.lanes.values()) {
-      state.programs.get(lane.program)!.lanes.delete(id);
+      const program = state.programs.get(lane.program)!;
+      program.lanes.delete(id);
+      program.failedLoads.delete(id);
       this.#strip(lane);
     }
     for (const { tasks } of state.batches.values()) tasks.queue.dropHome(id);
@@ -88,16 +116,31 @@ export class Scheduler {
     const lane = this.#state.lanes.get(id);
     if (lane?.phase !== "loading") return;
     lane.enter("ready", now);
+    const program = this.#state.programs.get(lane.program)!;
+    program.loadedBy.add(lane.executor);
+    for (const other of program.failedLoads.keys()) {
+      program.failedLoads.delete(other);
+      if (other !== lane.executor) this.#strike(other, program.kind, StrikeReason.load, now);
+    }
     place(this.#state, [this.#state.executors.get(lane.executor)!], now);
   }
 
   /** The lane did not load, or is gone with all that was in flight in it. */
-  laneLost(id: number, now: number): void {
-    const lane = this.#state.lanes.get(id);
+  laneLost(id: number, now: number, end: LaneEnd = LaneEnd.gone): void {
+    const state = this.#state;
+    const lane = state.lanes.get(id);
     if (lane === undefined) return;
-    lane.goDown(now);
+    const program = state.programs.get(lane.program)!;
+    this.#blame(program, lane, end, now);
+    // Whoever says that the program is at fault, or lost what it made, is asked again only when there is nobody else.
+    const isForGood =
+      end === LaneEnd.refused ||
+      (end === LaneEnd.resultless && isElsewherePossible(state, program, [lane.executor]));
+    lane.goDown(now, isForGood);
     this.#strip(lane);
-    this.#placeAll(now);
+    if (!isRefused(state, program)) return this.#placeAll(now);
+    for (const { id: batch } of program.batches)
+      state.actions.push({ kind: "stuck", batch, reason: "refused" });
   }
 
   // ── programs and batches ──
@@ -105,9 +148,9 @@ export class Scheduler {
   /** The edition with the most slots now for programs of the kind, for a job that begins. */
   chooseEdition(kind: string): EditionChoice {
     const slotsOf = new Map<string, number>();
-    for (const { edition, slotsByKind } of this.#state.executors.values()) {
+    for (const { edition, slotsByKind, barred } of this.#state.executors.values()) {
       const slots = slotsByKind.get(kind);
-      if (slots !== undefined) slotsOf.set(edition, (slotsOf.get(edition) ?? 0) + slots);
+      if (slots !== undefined && !barred.has(kind)) slotsOf.set(edition, (slotsOf.get(edition) ?? 0) + slots);
     }
     let choice: string | undefined;
     for (const [edition, slots] of slotsOf) {
@@ -120,8 +163,17 @@ export class Scheduler {
   openProgram(kind: string, choice: EditionChoice = this.chooseEdition(kind)): number {
     const id = this.#state.nextId();
     const batches = new Set<BatchState>();
-    const program = { id, kind, choice, lanes: new Map(), batches, weight: 0, weighedAt: 0 };
-    this.#state.programs.set(id, program);
+    this.#state.programs.set(id, {
+      id,
+      kind,
+      choice,
+      lanes: new Map(),
+      batches,
+      loadedBy: new Set(),
+      failedLoads: new Map(),
+      weight: 0,
+      weighedAt: 0,
+    });
     return id;
   }
 
@@ -154,8 +206,10 @@ export class Scheduler {
 
   /** `held[task]` bytes of each task's input are on the executor. May come before the release, or any time later. */
   located(batch: number, executor: number, held: Float64Array): void {
-    if (!this.#state.executors.has(executor)) return;
-    this.#state.batches.get(batch)?.tasks.setHome(executor, held);
+    const state = this.#state.batches.get(batch);
+    const holder = this.#state.executors.get(executor);
+    if (state === undefined || holder === undefined || holder.barred.has(state.program.kind)) return;
+    state.tasks.setHome(executor, held);
   }
 
   /** These tasks may run now; all of them by default. */
@@ -216,7 +270,9 @@ export class Scheduler {
     }
     const retries = batch.retries;
     const executor = state.executors.get(lane.executor)!;
-    receive(batch, lane, executor, tasks, outcomes, now);
+    receive(batch, lane, executor, tasks, outcomes, now, (other, reason) =>
+      this.#strike(other, batch.program.kind, reason, now),
+    );
     this.#settled(batch);
     if (batch.retries > retries) this.#placeAll(now);
     else place(state, [executor], now);
@@ -235,6 +291,7 @@ export class Scheduler {
     for (const lane of state.lanes.values()) {
       if (lane.phase !== "loading" || now - lane.since < LANE_LOAD_MS_MAX) continue;
       state.actions.push({ kind: "close", lane: lane.id });
+      this.#blame(state.programs.get(lane.program)!, lane, LaneEnd.failed, now);
       lane.goDown(now);
       this.#strip(lane);
     }
@@ -280,6 +337,39 @@ export class Scheduler {
     }
   }
 
+  // ── strikes ──
+
+  #blame(program: ProgramState, { executor }: LaneState, end: LaneEnd, now: number): void {
+    if (end === LaneEnd.offended) this.#strike(executor, program.kind, StrikeReason.answer, now);
+    if (end === LaneEnd.resultless) this.#strike(executor, program.kind, StrikeReason.result, now);
+    if (end !== LaneEnd.failed && end !== LaneEnd.refused) return;
+    const isDisproved = [...program.loadedBy].some((other) => other !== executor);
+    if (isDisproved) this.#strike(executor, program.kind, StrikeReason.load, now);
+    else program.failedLoads.set(executor, end === LaneEnd.refused);
+  }
+
+  /** The last executor of a kind is not barred: something is better than nothing. */
+  #strike(id: number, kind: string, reason: StrikeReason, now: number): void {
+    const state = this.#state;
+    const executor = state.executors.get(id);
+    if (executor === undefined || executor.barred.has(kind)) return;
+    if (!state.strikes.add(executor.name, kind, reason, now)) return;
+    const isAlone = ![...state.executors.values()].some(
+      (other) => other !== executor && other.slotsByKind.has(kind) && !other.barred.has(kind),
+    );
+    if (isAlone) return;
+    const bar = state.strikes.bar(executor.name, kind);
+    executor.barred.add(kind);
+    for (const lane of executor.lanes.values()) {
+      const program = state.programs.get(lane.program)!;
+      if (program.kind !== kind) continue;
+      lane.isBarred = true;
+      program.weight = 0;
+      for (const { tasks } of program.batches) tasks.queue.dropHome(id);
+    }
+    state.actions.push({ kind: "barred", executor: id, programKind: kind, reason: bar.reason });
+  }
+
   #settled(batch: BatchState): void {
     const isDone = batch.tasks.doneCount === batch.tasks.count;
     if (isDone && !batch.isDone) this.#state.actions.push({ kind: "done", batch: batch.id });
@@ -287,7 +377,7 @@ export class Scheduler {
   }
 }
 
-/** Takes the answers of one frame; `outcomes` becomes decisions. */
+/** Takes the answers of one frame; `outcomes` becomes decisions. `strike` is told of executors that they prove wrong. */
 function receive(
   batch: BatchState,
   lane: LaneState,
@@ -295,6 +385,7 @@ function receive(
   answers: Uint32Array,
   outcomes: Uint8Array,
   now: number,
+  strike: (executor: number, reason: StrikeReason) => void,
 ): void {
   const { tasks } = batch;
   let packets = 0;
@@ -302,14 +393,15 @@ function receive(
   let sample = -1;
   for (let index = 0; index < answers.length; index++) {
     const task = answers[index]!;
-    const outcome = outcomes[index]!;
+    const outcome = outcomes[index] as Outcome;
     outcomes[index] = Decision.ignored;
     const awaited = tasks.answered(task, lane.id);
     if (awaited === Awaited.no) continue;
     packets++;
     bytes += tasks.bytes[task]!;
     if (awaited === Awaited.late) continue;
-    if (outcome === Outcome.elsewhere && tasks.again(task, lane.executor)) {
+    if (outcome === Outcome.final) tasks.disproved(task, lane.executor, strike);
+    else if (tasks.again(task, lane.executor, reasonOf(outcome))) {
       outcomes[index] = Decision.again;
       batch.retries++;
       lane.failed(now);
@@ -331,6 +423,10 @@ function receive(
   // Lanes that grow by the same steps and shrink together become equal (Chiu and Jain, "Analysis of the Increase and
   // Decrease Algorithms for Congestion Avoidance", 1989): jobs that came first have no lasting advantage.
   if (factor < 1) for (const other of executor.lanes.values()) other.shrink(factor, now);
+}
+
+function reasonOf(outcome: Outcome): StrikeReason {
+  return outcome === Outcome.inputMissing ? StrikeReason.input : StrikeReason.fault;
 }
 
 /** Packets that nobody waited for came back after all; anything beyond those was never in flight. */

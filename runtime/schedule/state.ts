@@ -2,6 +2,7 @@
 import { EXECUTOR_SLOT_BYTES_MAX, WEIGHT_STALE_MS } from "../limits.ts";
 import type { Action } from "./actions.ts";
 import type { LaneState } from "./lanes.ts";
+import { Strikes } from "./strikes.ts";
 import { TaskTable } from "./tasks.ts";
 
 /** Packets whose times are remembered. */
@@ -24,6 +25,10 @@ export interface ExecutorState {
   readonly edition: string;
   /** By program: the lane that is there, is coming, or was lost. */
   readonly lanes: Map<number, LaneState>;
+  /** What its strikes are counted by: another connection of the same executor has the same name. */
+  readonly name: string;
+  /** Kinds of program of which it gets no packets. */
+  readonly barred: Set<string>;
 }
 
 /** Batches that share a program share its lanes. */
@@ -34,6 +39,10 @@ export interface ProgramState {
   readonly choice: EditionChoice;
   readonly lanes: Map<number, LaneState>;
   readonly batches: Set<BatchState>;
+  /** Executors that have loaded it. */
+  readonly loadedBy: Set<number>;
+  /** Executors that could not load it, which nobody has disproved yet; true for those that say that it is to blame. */
+  readonly failedLoads: Map<number, boolean>;
   /** Packets that its lanes may have in flight together, as of `weighedAt`. */
   weight: number;
   weighedAt: number;
@@ -86,6 +95,7 @@ export class State {
   readonly batches: Map<number, BatchState> = new Map();
   /** Loading and ready lanes. */
   readonly lanes: Map<number, LaneState> = new Map();
+  readonly strikes: Strikes = new Strikes();
   readonly actions: Action[] = [];
   /** What the group that was served last had been given: groups that come or wake up begin there. */
   clock = 0;
@@ -148,8 +158,8 @@ export class State {
     if (program.weight === 0 || now - program.weighedAt >= WEIGHT_STALE_MS) {
       program.weight = 0;
       program.weighedAt = now;
-      for (const { phase, inFlightMax } of program.lanes.values()) {
-        if (phase === "ready" || phase === "loading") program.weight += inFlightMax;
+      for (const { phase, inFlightMax, isBarred } of program.lanes.values()) {
+        if (!isBarred && (phase === "ready" || phase === "loading")) program.weight += inFlightMax;
       }
     }
     return Math.min(1, lane.inFlightMax / program.weight);

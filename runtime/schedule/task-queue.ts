@@ -24,8 +24,8 @@ export interface Take {
   readonly packetsMax: number;
   /** Reached or overstepped by the last task, so that a task of any size can be placed. */
   readonly bytesMax: number;
-  /** Tasks that failed on this executor may come back to it: there is no other. */
-  readonly mayRepeat: boolean;
+  /** Whether a task that failed on these executors, this one among them, may come back to it: there is no other. */
+  readonly mayRepeat: (failedOn: readonly number[]) => boolean;
   readonly into: Uint32Array;
   count: number;
   bytes: number;
@@ -82,6 +82,12 @@ export class TaskQueue {
 
   dropHome(executor: number): void {
     if (this.#homes.delete(executor)) this.#unite();
+  }
+
+  /** Whether the executor has the task's bytes, as far as it is known. */
+  isHome(executor: number, task: number): boolean {
+    const home = this.#homes.get(executor);
+    return home !== undefined && isInSet(home.set, task);
   }
 
   homes(): IterableIterator<number> {

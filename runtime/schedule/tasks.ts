@@ -12,6 +12,7 @@
  * is still to come, so that the answer is known when it arrives.
  */
 import { TASK_FAULTS_MAX, TASK_LOSSES_MAX } from "../limits.ts";
+import { StrikeReason } from "./strikes.ts";
 import { TaskQueue, addToSet, emptySet, fillSet, isInSet, lowestTask, removeFromSet } from "./task-queue.ts";
 import type { Take } from "./task-queue.ts";
 
@@ -22,6 +23,12 @@ const COPIES_COUNTED = 16;
 export const Awaited = { no: 0, late: 1, yes: 2 } as const;
 export type Awaited = (typeof Awaited)[keyof typeof Awaited];
 
+/** The executors on which a task failed since it last had an answer, and by what; a task has few of them. */
+interface Failures {
+  readonly executors: number[];
+  readonly reasons: StrikeReason[];
+}
+
 export class TaskTable {
   readonly count: number;
   /** Input bytes of each task. */
@@ -29,15 +36,15 @@ export class TaskTable {
   readonly queue: TaskQueue;
   placedCount = 0;
   doneCount = 0;
-  /** Queued tasks that should not run where they failed. */
-  repeatCount = 0;
   readonly #waiting: Int32Array;
   readonly #done: Int32Array;
   readonly #lane: Int32Array;
   readonly #copyLane: Int32Array;
   readonly #placedAt: Float64Array;
-  /** The executor where a queued task failed, 0 = none. */
-  readonly #failedOn: Int32Array;
+  /** Of the few tasks that failed somewhere and are not done. */
+  readonly #failures = new Map<number, Failures>();
+  /** Queued tasks that failed on 1, 2, … executors, where they should not run. */
+  readonly #failedOnCounts = new Int32Array(TASK_FAULTS_MAX + 1);
   readonly #losses: Uint8Array;
   readonly #faults: Uint8Array;
   readonly #copies: Uint8Array;
@@ -56,7 +63,6 @@ export class TaskTable {
     this.#lane = new Int32Array(count);
     this.#copyLane = new Int32Array(count);
     this.#placedAt = new Float64Array(count);
-    this.#failedOn = new Int32Array(count);
     this.#losses = new Uint8Array(count);
     this.#faults = new Uint8Array(count);
     this.#copies = new Uint8Array(count);
@@ -85,6 +91,29 @@ export class TaskTable {
     return this.#copyLane[task]!;
   }
 
+  /** The largest number of executors that a queued task failed on. */
+  get spread(): number {
+    for (let spread = TASK_FAULTS_MAX; spread > 0; spread--)
+      if (this.#failedOnCounts[spread]! > 0) return spread;
+    return 0;
+  }
+
+  /** The executors on which the task failed since it last had an answer. */
+  failedOn(task: number): readonly number[] {
+    return this.#failures.get(task)?.executors ?? [];
+  }
+
+  /** Calls `tell` for each executor that failed the task for a reason that `executor`, which answered it, disproves. */
+  disproved(task: number, executor: number, tell: (other: number, reason: StrikeReason) => void): void {
+    const failures = this.#failures.get(task);
+    for (const [index, other] of failures?.executors.entries() ?? []) {
+      const reason = failures!.reasons[index]!;
+      // Who has the bytes says nothing of whether others could get them.
+      const isFair = reason !== StrikeReason.input || !this.queue.isHome(executor, task);
+      if (other !== executor && isFair) tell(other, reason);
+    }
+  }
+
   /** A waiting task may run; any other is left as it is. */
   release(task: number): void {
     if (!isInSet(this.#waiting, task)) return;
@@ -97,7 +126,7 @@ export class TaskTable {
     this.#undo(task);
     if (this.queue.has(task)) this.#leave(task);
     addToSet(this.#waiting, task);
-    this.#faults[task] = 0;
+    this.#forget(task);
   }
 
   /** The task's result is gone: it runs again. */
@@ -162,15 +191,20 @@ export class TaskTable {
     if (this.#lane[task] !== 0) this.placedCount--;
     removeFromSet(this.#waiting, task);
     addToSet(this.#done, task);
+    this.#forget(task);
     this.doneCount++;
   }
 
   /** After a failure that another executor may not have. False when the task had enough of them. */
-  again(task: number, executor: number): boolean {
+  again(task: number, executor: number, reason: StrikeReason): boolean {
     if (++this.#faults[task]! >= TASK_FAULTS_MAX) return false;
-    if (this.#lane[task] !== 0 || isInSet(this.#waiting, task)) return true;
-    this.#failedOn[task] = executor;
-    this.#enter(task);
+    const failures = this.#failures.get(task) ?? { executors: [], reasons: [] };
+    this.#failures.set(task, failures);
+    if (!failures.executors.includes(executor)) {
+      failures.executors.push(executor);
+      failures.reasons.push(reason);
+    }
+    if (this.#lane[task] === 0 && !isInSet(this.#waiting, task)) this.#enter(task);
     return true;
   }
 
@@ -193,7 +227,8 @@ export class TaskTable {
   }
 
   #take(take: Take, task: number): boolean {
-    if (this.#failedOn[task] === take.executor && !take.mayRepeat) return false;
+    const failedOn = this.#failures.get(task)?.executors;
+    if (failedOn?.includes(take.executor) === true && !take.mayRepeat(failedOn)) return false;
     this.#leave(task);
     this.#lane[task] = take.lane;
     this.#copyLane[task] = 0;
@@ -208,14 +243,17 @@ export class TaskTable {
 
   #enter(task: number): void {
     this.queue.add(task);
-    if (this.#failedOn[task] !== 0) this.repeatCount++;
+    this.#failedOnCounts[this.failedOn(task).length]!++;
   }
 
   #leave(task: number): void {
     this.queue.remove(task);
-    if (this.#failedOn[task] === 0) return;
-    this.repeatCount--;
-    this.#failedOn[task] = 0;
+    this.#failedOnCounts[this.failedOn(task).length]!--;
+  }
+
+  #forget(task: number): void {
+    this.#faults[task] = 0;
+    this.#failures.delete(task);
   }
 
   #undo(task: number): void {

@@ -18,7 +18,7 @@ function takeFor(executor: number, options: Partial<Take> = {}): Take {
     now: 0,
     packetsMax: 1000,
     bytesMax: Infinity,
-    mayRepeat: false,
+    mayRepeat: () => false,
     into: new Uint32Array(1000),
     count: 0,
     bytes: 0,
@@ -142,17 +142,17 @@ describe("answers", () => {
     table.queue.takeFree(takeFor(1));
     for (let fault = 1; fault < TASK_FAULTS_MAX; fault++) {
       expect(table.answered(0, 10)).toBe(Awaited.yes);
-      expect(table.again(0, 1)).toBe(true);
-      expect(table.repeatCount).toBe(1);
+      expect(table.again(0, 1, "fault")).toBe(true);
+      expect(table.spread).toBe(1);
       const refused = takeFor(1);
       table.queue.takeFree(refused);
       expect(refused.count).toBe(0);
-      const repeated = takeFor(1, { mayRepeat: true });
+      const repeated = takeFor(1, { mayRepeat: () => true });
       table.queue.takeFree(repeated);
       expect(repeated.count).toBe(1);
     }
     table.answered(0, 10);
-    expect(table.again(0, 1)).toBe(false);
+    expect(table.again(0, 1, "fault")).toBe(false);
   });
 
   test("a lost lane puts its tasks back, not those with a copy elsewhere; too many losses give a task up", () => {
@@ -201,7 +201,7 @@ describe("results that are gone", () => {
     table.withdraw(0);
     table.withdraw(1);
     table.answered(1, 10);
-    expect(table.again(1, 1)).toBe(true);
+    expect(table.again(1, 1, "fault")).toBe(true);
     expect(table.laneLost(10, () => {})).toBe(0);
     expect([table.queue.count, table.placedCount]).toEqual([0, 0]);
     table.release(0);

@@ -1,0 +1,105 @@
+/**
+ * Strikes: what an executor got wrong that another one then got right. They fade by half in STRIKE_HALF_LIFE_MS, so that a
+ * machine that was ill once is as good as any other later; an executor that has more than STRIKES_MAX of them gets no more
+ * packets of that kind of program. It is barred, by name and not by connection, until somebody lets it in again.
+ */
+import { STRIKES_MAX, STRIKE_ACCOUNTS_MAX, STRIKE_APART_MS, STRIKE_HALF_LIFE_MS } from "../limits.ts";
+
+/** What a strike is for. */
+export const StrikeReason = {
+  /** It did not load a program that another one loaded. */
+  load: "load",
+  /** It failed a packet, and not by the program's fault, that another one answered. */
+  fault: "fault",
+  /** It did not get the input of a packet that another one, which had to fetch it too, answered. */
+  input: "input",
+  /** It gave results that neither it nor anybody else has. */
+  result: "result",
+  /** It sent something that is no answer. */
+  answer: "answer",
+} as const;
+export type StrikeReason = (typeof StrikeReason)[keyof typeof StrikeReason];
+
+/** An executor gets no packets of programs of this kind. */
+export interface Bar {
+  readonly kind: string;
+  /** What most of the strikes were for. */
+  readonly reason: StrikeReason;
+}
+
+interface Account {
+  /** As it was at `at`; it has faded since then. */
+  count: number;
+  at: number;
+  readonly byReason: Map<StrikeReason, number>;
+  isBarred: boolean;
+}
+
+export class Strikes {
+  /** By executor and then by kind of program; those that were struck last stand last. */
+  readonly #accounts = new Map<string, Map<string, Account>>();
+
+  /**
+   * One strike more at `now` milliseconds. What comes within STRIKE_APART_MS of the last one is the same incident. Returns
+   * whether the executor has more than STRIKES_MAX now.
+   */
+  add(executor: string, kind: string, reason: StrikeReason, now: number): boolean {
+    const account = this.#accountOf(executor, kind, now);
+    if (account.count === 0 || now - account.at >= STRIKE_APART_MS) {
+      account.count = faded(account, now) + 1;
+      account.at = now;
+      account.byReason.set(reason, (account.byReason.get(reason) ?? 0) + 1);
+    }
+    return faded(account, now) > STRIKES_MAX;
+  }
+
+  bar(executor: string, kind: string): Bar {
+    const account = this.#accounts.get(executor)!.get(kind)!;
+    account.isBarred = true;
+    return { kind, reason: mainReason(account) };
+  }
+
+  barsOf(executor: string): Bar[] {
+    const bars: Bar[] = [];
+    for (const [kind, account] of this.#accounts.get(executor) ?? []) {
+      if (account.isBarred) bars.push({ kind, reason: mainReason(account) });
+    }
+    return bars;
+  }
+
+  /** Forgets all strikes of the executor. */
+  forgive(executor: string): void {
+    this.#accounts.delete(executor);
+  }
+
+  #accountOf(executor: string, kind: string, now: number): Account {
+    const kinds = this.#accounts.get(executor) ?? new Map<string, Account>();
+    this.#accounts.delete(executor);
+    this.#accounts.set(executor, kinds);
+    let account = kinds.get(kind);
+    if (account === undefined) {
+      account = { count: 0, at: now, byReason: new Map(), isBarred: false };
+      kinds.set(kind, account);
+    }
+    if (this.#accounts.size > STRIKE_ACCOUNTS_MAX) this.#accounts.delete(this.#leastMissed());
+    return account;
+  }
+
+  /** Of the executors that are not barred the one that was struck longest ago, or of all if there are none. */
+  #leastMissed(): string {
+    const [oldest] = this.#accounts.keys();
+    for (const [executor, kinds] of this.#accounts) {
+      if (![...kinds.values()].some(({ isBarred }) => isBarred)) return executor;
+    }
+    return oldest!;
+  }
+}
+
+function faded({ count, at }: Account, now: number): number {
+  return count * 2 ** ((at - now) / STRIKE_HALF_LIFE_MS);
+}
+
+function mainReason({ byReason }: Account): StrikeReason {
+  const [first] = [...byReason].sort(([, a], [, b]) => b - a);
+  return first![0];
+}

@@ -1,0 +1,198 @@
+import { describe, expect, test } from "vitest";
+import {
+  STRIKES_MAX,
+  STRIKE_ACCOUNTS_MAX,
+  STRIKE_APART_MS,
+  STRIKE_HALF_LIFE_MS,
+} from "../../../runtime/limits.ts";
+import { Decision, LaneEnd, Outcome } from "../../../runtime/schedule/actions.ts";
+import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
+import { StrikeReason, Strikes } from "../../../runtime/schedule/strikes.ts";
+
+const { load, fault, result } = StrikeReason;
+
+/** How many strikes, so far apart, lead to more than STRIKES_MAX; at most 1,000. */
+function strikesUntilMany(strikes: Strikes, apartMs: number): number {
+  for (let count = 1; count <= 1_000; count++) {
+    if (strikes.add("a", "js", fault, count * apartMs)) return count;
+  }
+  return Infinity;
+}
+
+describe("strikes", () => {
+  test("count when they come in quick succession, and as one when they come at once", () => {
+    expect(strikesUntilMany(new Strikes(), STRIKE_APART_MS)).toBe(STRIKES_MAX + 1);
+    expect(strikesUntilMany(new Strikes(), 0)).toBe(Infinity);
+  });
+
+  test("fade by half in STRIKE_HALF_LIFE_MS, so that one now and then never becomes many", () => {
+    expect(strikesUntilMany(new Strikes(), STRIKE_HALF_LIFE_MS / 2)).toBe(Infinity);
+    const strikes = new Strikes();
+    for (let count = 0; count < STRIKES_MAX; count++) strikes.add("a", "js", fault, count * STRIKE_APART_MS);
+    // All but a few of them have faded.
+    expect(strikes.add("a", "js", fault, 2 * STRIKE_HALF_LIFE_MS)).toBe(false);
+  });
+
+  test("are counted by executor and by kind of program; the reason is what most were for", () => {
+    const strikes = new Strikes();
+    for (let count = 1; count <= STRIKES_MAX; count++) {
+      strikes.add("a", "js", count % 3 === 0 ? load : result, count * STRIKE_APART_MS);
+    }
+    expect(strikes.add("b", "js", fault, 10_000)).toBe(false);
+    expect(strikes.add("a", "wasm", fault, 10_000)).toBe(false);
+    expect(strikes.add("a", "js", load, 10_000)).toBe(true);
+    expect(strikes.bar("a", "js")).toEqual({ kind: "js", reason: result });
+    expect(strikes.barsOf("a")).toEqual([{ kind: "js", reason: result }]);
+    expect(strikes.barsOf("b")).toEqual([]);
+    strikes.forgive("a");
+    expect(strikes.barsOf("a")).toEqual([]);
+    expect(strikes.add("a", "js", fault, 10_000)).toBe(false);
+  });
+
+  test("of many executors take a bounded room, and who is barred stays barred", () => {
+    const strikes = new Strikes();
+    for (let count = 0; count <= STRIKES_MAX; count++) strikes.add("bad", "js", fault, count * 1_000);
+    strikes.bar("bad", "js");
+    for (let other = 0; other < STRIKE_ACCOUNTS_MAX * 2; other++) strikes.add(`n${other}`, "js", fault, 1e6);
+    expect(strikes.barsOf("bad")).toHaveLength(1);
+  });
+});
+
+/** A scheduler with executors by name, and one batch after another, whose lanes load at once. */
+class Network {
+  readonly scheduler = new Scheduler(0);
+  readonly executors = new Map<string, number>();
+  readonly loads: string[] = [];
+  readonly barred: string[] = [];
+  now = 0;
+
+  join(name: string): void {
+    this.executors.set(name, this.scheduler.join({ capacity: { js: 2 }, name }, this.now));
+  }
+
+  /** Runs a batch of `tasks`; `answer` says what an executor makes of a task, or undefined for nothing yet. */
+  run(
+    tasks: number,
+    answer: (name: string) => Outcome | undefined,
+    home?: { readonly name: string; readonly bytes: number },
+  ): void {
+    const { scheduler } = this;
+    const program = scheduler.openProgram("js");
+    const bytes = new Float64Array(tasks).fill(home?.bytes ?? 0);
+    const batch = scheduler.addBatch({ program, group: program, bytes: bytes.slice() }, this.now);
+    if (home !== undefined) scheduler.located(batch, this.executors.get(home.name)!, bytes);
+    scheduler.release(batch, this.now);
+    const lanes = new Map<number, string>();
+    const owed: { readonly lane: number; readonly task: number }[] = [];
+    let isDone = false;
+    for (let rounds = 0; !isDone && rounds < 10_000; rounds++) {
+      for (const action of scheduler.takeActions()) {
+        if (action.kind === "load") {
+          lanes.set(action.lane, this.#nameOf(action.executor));
+          this.loads.push(this.#nameOf(action.executor));
+          scheduler.laneReady(action.lane, this.now);
+        } else if (action.kind === "send") {
+          for (const task of action.tasks) owed.push({ lane: action.lane, task });
+        } else if (action.kind === "barred") this.barred.push(this.#nameOf(action.executor));
+        else if (action.kind === "done") isDone = true;
+      }
+      for (const { lane, task } of owed.splice(0)) {
+        const outcome = answer(lanes.get(lane)!);
+        if (outcome === undefined) owed.push({ lane, task });
+        else scheduler.returned(lane, batch, Uint32Array.of(task), Uint8Array.of(outcome), this.now);
+      }
+      this.now += 50;
+      scheduler.tick(this.now);
+    }
+    expect(isDone).toBe(true);
+    scheduler.removeBatch(batch, this.now);
+    scheduler.closeProgram(program);
+    scheduler.takeActions();
+  }
+
+  #nameOf(executor: number): string {
+    for (const [name, id] of this.executors) if (id === executor) return name;
+    throw new Error("no such executor");
+  }
+}
+
+describe("executors that are struck", () => {
+  const failsAt =
+    (bad: string, outcome: Outcome = Outcome.elsewhere) =>
+    (name: string): Outcome =>
+      name === bad ? outcome : Outcome.final;
+
+  test("are barred, also when they come again, and get nothing until they are allowed", () => {
+    const network = new Network();
+    for (const name of ["good", "bad"]) network.join(name);
+    for (let job = 0; job < 30 && network.barred.length === 0; job++) network.run(40, failsAt("bad"));
+    expect(network.barred).toEqual(["bad"]);
+    network.scheduler.leave(network.executors.get("bad")!, network.now);
+    network.join("bad");
+    network.loads.length = 0;
+    network.run(40, failsAt(""));
+    expect(network.loads).toEqual(["good"]);
+    network.scheduler.allow("bad", network.now);
+    network.run(40, failsAt(""));
+    expect(network.loads).toContain("bad");
+    expect(network.scheduler.barsOf("bad")).toEqual([]);
+  });
+
+  test("are not barred for what nobody can do, nor for what only those have that answer", () => {
+    const network = new Network();
+    for (const name of ["a", "b"]) network.join(name);
+    for (let job = 0; job < 30; job++) network.run(20, () => Outcome.elsewhere);
+    expect(network.barred).toEqual([]);
+    // The one that has the bytes can read them: that says nothing of the other.
+    const missing = failsAt("b", Outcome.inputMissing);
+    for (let job = 0; job < 30; job++) network.run(20, missing, { name: "a", bytes: 1_000 });
+    expect(network.barred).toEqual([]);
+    for (let job = 0; job < 30 && network.barred.length === 0; job++) network.run(20, missing);
+    expect(network.barred).toEqual(["b"]);
+  });
+
+  test("are not barred when they are the last: something is better than nothing", () => {
+    const network = new Network();
+    for (const name of ["a", "b", "c"]) network.join(name);
+    let turn = 0;
+    for (let job = 0; job < 60; job++) {
+      // All of them fail now and then, and each is disproved by the others.
+      network.run(20, () => (turn++ % 3 === 0 ? Outcome.elsewhere : Outcome.final));
+    }
+    expect(new Set(network.barred).size).toBe(network.barred.length);
+    expect(network.barred.length).toBeLessThan(3);
+    network.run(20, failsAt(""));
+  });
+});
+
+describe("a lane that ends badly", () => {
+  test("for a result that is nowhere is not loaded again where there is another", () => {
+    const scheduler = new Scheduler(0);
+    const bad = scheduler.join({ capacity: { js: 2 } }, 0);
+    const program = scheduler.openProgram("js");
+    const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(2) }, 0);
+    scheduler.release(batch, 0);
+    const loads = (): { readonly executor: number; readonly lane: number }[] =>
+      scheduler.takeActions().flatMap((action) => (action.kind === "load" ? [action] : []));
+    const [first] = loads();
+    scheduler.laneReady(first!.lane, 0);
+    // Alone, it is asked again after a pause.
+    scheduler.laneLost(first!.lane, 0, LaneEnd.resultless);
+    scheduler.tick(1_000);
+    const [again] = loads();
+    expect(again!.executor).toBe(bad);
+    scheduler.laneReady(again!.lane, 1_000);
+    const good = scheduler.join({ capacity: { js: 2 } }, 1_000);
+    scheduler.laneLost(again!.lane, 1_000, LaneEnd.resultless);
+    for (let now = 2_000; now < 60_000; now += 1_000) {
+      for (const { executor, lane } of loads()) {
+        expect(executor).toBe(good);
+        scheduler.laneReady(lane, now);
+      }
+      scheduler.tick(now);
+    }
+    const outcomes = Uint8Array.of(Outcome.final);
+    scheduler.returned(again!.lane, batch, Uint32Array.of(0), outcomes, 60_000);
+    expect(outcomes[0]).toBe(Decision.ignored);
+  });
+});
