@@ -1,11 +1,19 @@
 /** PacketFS on a directory: no daemon, no ports. Programs run on this machine's own cores. */
-import { availableParallelism, hostname } from "node:os";
+import { EventEmitter } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { availableParallelism, hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { refToHex } from "../packets/digest.ts";
+import type { Ref } from "../packets/digest.ts";
+import { hasCode } from "../packets/errors.ts";
+import type { ChunkSource, ChunkStore } from "../runtime/contracts/chunks.ts";
+import type { EventMap, Events, RepairEvent } from "../runtime/contracts/events.ts";
+import { StoreError, StoreErrorCode } from "../runtime/errors.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
 import type { Jobs } from "../runtime/job/jobs.ts";
 import { WORKERS_MAX } from "../runtime/limits.ts";
 import { Machine } from "../runtime/machine.ts";
+import type { MachineOptions } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
@@ -43,11 +51,14 @@ const LOCAL_ID = "local";
 export interface LocalOptions {
   /** Packets with large inputs to work on at once, at most WORKERS_MAX; one per core by default. */
   readonly workers?: number;
+  /** Hears of what was found wrong in the store, and what became of it; must not throw. */
+  readonly onRepair?: (event: RepairEvent) => void;
 }
 
 /**
  * Opens the store in a directory; the first put makes it. What only reads works beside a process that writes; writing
- * rejects with PFS_STORE_BUSY while another process does. Rejects with PFS_STORE_UNREADABLE and PFS_USAGE.
+ * rejects with PFS_STORE_BUSY while another process does. A store that may only be read runs programs all the same. Rejects
+ * with PFS_USAGE; what uses the store rejects with PFS_STORE_UNREADABLE where it is none.
  */
 export async function openLocal(directory: string, options: LocalOptions = {}): Promise<PacketFS> {
   const { workers = 1 } = options;
@@ -60,15 +71,31 @@ export async function openLocal(directory: string, options: LocalOptions = {}): 
 class LocalPacketFS implements PacketFS {
   readonly #directory: string;
   readonly #options: LocalOptions;
-  /** Opened for reading until something is written. */
-  #reading: Promise<Store> | undefined;
-  #machine: Promise<Machine> | undefined;
+  readonly #events: Events = new EventEmitter<EventMap>();
+  /** For what only reads, until something was written. */
+  readonly #reading: Opening<Store>;
+  readonly #writing: Opening<Machine>;
+  /** Runs programs where nothing can be written. */
+  readonly #beside: Opening<BesideMachine>;
+  /** One of the two machines: all programs run on the one that the first of them found. */
+  readonly #runner: Opening<Machine>;
   /** There with the first program. */
   #jobs: Jobs | undefined;
+  #isClosed = false;
 
   constructor(directory: string, options: LocalOptions) {
     this.#directory = directory;
     this.#options = options;
+    const { workers, onRepair } = options;
+    const events = this.#events;
+    if (onRepair !== undefined) events.on("repair", onRepair);
+    const machine = { id: LOCAL_ID, label: hostname(), workers, events };
+    this.#reading = new Opening(() => Store.open(directory, { readOnly: true, events }));
+    this.#writing = new Opening(() => Machine.open({ directory, ...machine }));
+    this.#beside = new Opening(async () =>
+      BesideMachine.open(await this.#reading.get(), (own) => Machine.open({ ...machine, ...own })),
+    );
+    this.#runner = new Opening(() => this.#openRunner());
   }
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
@@ -122,10 +149,12 @@ class LocalPacketFS implements PacketFS {
     checkArgs(options.args);
     // Bundled first: a program that is wrong shows before anything is opened.
     const bundle = await bundleProgram(program);
+    const { args, out, splitBytes, signal, onEvent } = options;
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
-    const { args, out, splitBytes, signal, onEvent } = options;
-    const work = this.#withProgram(bundle, args, (jobs, stored) =>
+    const machine = await this.#runner.get();
+    if (out !== undefined && machine !== this.#writing.opened) throw this.#readOnly(out);
+    const work = this.#withProgram(machine, bundle, args, (jobs, stored) =>
       jobs.run(
         { ...stored, inputs, splitBytes, out },
         { signal, onEvent, explain: (error) => atSourcePlaces(error, bundle) },
@@ -136,13 +165,15 @@ class LocalPacketFS implements PacketFS {
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
     checkArgs(options.args);
-    return await this.#withProgram(await bundleProgram(program), options.args, (jobs, stored) =>
+    const bundle = await bundleProgram(program);
+    this.#requireOpen();
+    return await this.#withProgram(await this.#runner.get(), bundle, options.args, (jobs, stored) =>
       jobs.load(stored),
     );
   }
 
   async nodes(): Promise<NodeInfo[]> {
-    const executor = this.#jobs === undefined ? undefined : (await this.#machine)?.executor;
+    const executor = this.#jobs === undefined ? undefined : this.#runner.opened?.executor;
     return [
       {
         id: LOCAL_ID,
@@ -166,7 +197,11 @@ class LocalPacketFS implements PacketFS {
   }
 
   async verify(options: { readonly signal?: AbortSignal } = {}): Promise<VerifyReport> {
-    return await (await this.#readable()).verify(options.signal);
+    const report = await (await this.#readable()).verify(options.signal);
+    if (report.lostRecords === report.mendedRecords) return report;
+    // Only a store that is written to has them again; not every store can be.
+    const machine = await this.#writable().catch(() => undefined);
+    return machine === undefined ? report : await machine.store.verify(options.signal);
   }
 
   async gc(options: { readonly signal?: AbortSignal } = {}): Promise<GcReport> {
@@ -174,9 +209,12 @@ class LocalPacketFS implements PacketFS {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#runner.settled();
     await this.#jobs?.close();
-    await (await this.#machine?.catch(() => undefined))?.close();
-    await (await this.#reading?.catch(() => undefined))?.close();
+    await (await this.#beside.settled())?.[Symbol.asyncDispose]();
+    await (await this.#writing.settled())?.close();
+    await (await this.#reading.settled())?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -185,11 +223,11 @@ class LocalPacketFS implements PacketFS {
 
   /** Stores the bundle, which is safe from gc while it is worked with. */
   async #withProgram<Result>(
+    machine: Machine,
     { name, code }: ProgramBundle,
     args: unknown,
     work: (jobs: Jobs, stored: StoredProgram) => Promise<Result>,
   ): Promise<Result> {
-    const machine = await this.#writable();
     this.#jobs ??= machine.openJobs();
     await using writer = await machine.store.openWriter();
     const { root } = await ingest(writer, sourceBytes(code, undefined));
@@ -198,22 +236,128 @@ class LocalPacketFS implements PacketFS {
 
   async #files(): Promise<StoredFiles> {
     const store = await this.#readable();
-    return { source: store, catalog: store.catalog };
+    return { source: this.#beside.opened?.machine.source ?? store, catalog: store.catalog };
   }
 
   async #readable(): Promise<Store> {
-    if (this.#machine !== undefined) return (await this.#machine).store;
-    this.#reading ??= Store.open(this.#directory, { readOnly: true });
-    return await this.#reading;
+    this.#requireOpen();
+    return (await this.#writing.settled())?.store ?? (await this.#reading.get());
   }
 
   async #writable(): Promise<Machine> {
-    this.#machine ??= Machine.open({
-      directory: this.#directory,
-      id: LOCAL_ID,
-      label: hostname(),
-      workers: this.#options.workers,
-    });
-    return await this.#machine;
+    this.#requireOpen();
+    return await this.#writing.get();
   }
+
+  async #openRunner(): Promise<Machine> {
+    try {
+      return await this.#writing.get();
+    } catch (error) {
+      if (!hasCode(error, StoreErrorCode.unreadable)) throw error;
+      // A store that may not be written to can be opened for reading, and what is no store cannot.
+      await this.#reading.get().catch(() => {
+        throw error;
+      });
+      return (await this.#beside.get()).machine;
+    }
+  }
+
+  #readOnly(out: string): StoreError {
+    return new StoreError(
+      StoreErrorCode.readOnly,
+      `the store ${this.#directory} may only be read: the result cannot be stored as ${JSON.stringify(out)}`,
+    );
+  }
+
+  #requireOpen(): void {
+    if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the store is closed");
+  }
+}
+
+/** What is opened when it is first needed. A failure is told to those who asked, and forgotten: its cause may go away. */
+class Opening<Opened> {
+  /** Undefined while it is not open. */
+  opened: Opened | undefined;
+  readonly #open: () => Promise<Opened>;
+  #pending: Promise<Opened> | undefined;
+
+  constructor(open: () => Promise<Opened>) {
+    this.#open = open;
+  }
+
+  async get(): Promise<Opened> {
+    if (this.opened !== undefined) return this.opened;
+    this.#pending ??= this.#open().then(
+      (opened) => (this.opened = opened),
+      (error: unknown) => {
+        this.#pending = undefined;
+        throw error;
+      },
+    );
+    return await this.#pending;
+  }
+
+  /** What it was opened as, after an attempt that is under way; undefined when there was none that succeeded. */
+  async settled(): Promise<Opened | undefined> {
+    return this.opened ?? (await this.#pending?.catch(() => undefined));
+  }
+}
+
+/** A machine beside a store that may only be read: programs and results are kept in a store of its own, gone with it. */
+class BesideMachine implements AsyncDisposable {
+  readonly machine: Machine;
+  readonly #directory: string;
+
+  private constructor(machine: Machine, directory: string) {
+    this.machine = machine;
+    this.#directory = directory;
+  }
+
+  static async open(
+    files: ChunkSource,
+    open: (options: Pick<MachineOptions, "directory" | "source">) => Promise<Machine>,
+  ): Promise<BesideMachine> {
+    const directory = await mkdtemp(join(tmpdir(), "packetfs-beside-"));
+    try {
+      const source = (own: Store): ChunkSource & AsyncDisposable => new BesideSource(own, files);
+      return new BesideMachine(await open({ directory, source }), directory);
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.machine.close();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** The chunks of a store, and where it has none those of another. */
+class BesideSource implements ChunkSource, AsyncDisposable {
+  readonly #own: ChunkStore;
+  readonly #files: ChunkSource;
+
+  constructor(own: ChunkStore, files: ChunkSource) {
+    this.#own = own;
+    this.#files = files;
+  }
+
+  async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
+    const here = await this.#own.has(Buffer.concat(refs), signal);
+    const [own, files] = await Promise.all(
+      [this.#own, this.#files].map((source, other) =>
+        source.read(
+          refs.filter((_ref, index) => here[index] === 1 - other),
+          signal,
+        ),
+      ),
+    );
+    let nextOwn = 0;
+    let nextFile = 0;
+    return refs.map((_ref, index) => (here[index] === 1 ? own![nextOwn++]! : files![nextFile++]!));
+  }
+
+  /** Both stores are others'. */
+  async [Symbol.asyncDispose](): Promise<void> {}
 }
