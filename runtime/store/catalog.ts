@@ -2,8 +2,8 @@
 import { REF_BYTES } from "../../packets/layout.ts";
 import type { Binding, Catalog, GcRoots, NameCondition, NameRecord } from "../contracts/catalog.ts";
 import type { IndexReader } from "./index/reader.ts";
-import type { NameRow } from "./index/name-table.ts";
-import { NameAction, nameFromBytes, nameToSearch } from "./segments/format.ts";
+import type { NamePosition, NameRow } from "./index/name-table.ts";
+import { NameAction, nameFromBytes, nameToSearch, storedAtOf } from "./segments/format.ts";
 import type { WriterClient } from "./writer/client.ts";
 
 export class StoreCatalog implements Catalog, GcRoots {
@@ -64,7 +64,7 @@ export class StoreCatalog implements Catalog, GcRoots {
   }
 
   async *roots(): AsyncGenerator<NameRecord[], void, undefined> {
-    let last: Pick<NameRow, "name" | "sequence"> = { name: new Uint8Array(0), sequence: 0 };
+    let last: NamePosition = { name: new Uint8Array(0), sequence: 0 };
     for (;;) {
       const page = this.#index.use(({ names }) => names.listed(last));
       if (page.length === 0) return;
@@ -96,5 +96,6 @@ function startsWith(bytes: Uint8Array, prefix: Uint8Array): boolean {
 }
 
 function recordOf({ name, root, length, version, storedAt }: NameRow): NameRecord {
-  return { name: nameFromBytes(name), root, length, version, storedAt };
+  // Older stores have times that no date can be made of.
+  return { name: nameFromBytes(name), root, length, version, storedAt: storedAtOf(storedAt) };
 }

@@ -36,7 +36,19 @@ export function plural(count: number, noun: string): string {
 
 /** "2026-11-20 10:14", local time. */
 export function formatTime(millisecondsSince1970: number): string {
-  return new Date(millisecondsSince1970).toLocaleString("sv-SE", { dateStyle: "short", timeStyle: "short" });
+  return dateOf(millisecondsSince1970).toLocaleString("sv-SE", { dateStyle: "short", timeStyle: "short" });
+}
+
+/** "2026-11-20T10:14:05.123Z". */
+export function isoTime(millisecondsSince1970: number): string {
+  return dateOf(millisecondsSince1970).toISOString();
+}
+
+const DATE_MS_MAX = 8_640_000_000_000_000;
+
+/** The nearest time that has a date: another machine's clock, or what a file says, may be anything. */
+function dateOf(millisecondsSince1970: number): Date {
+  return new Date(Math.min(Math.max(millisecondsSince1970, -DATE_MS_MAX), DATE_MS_MAX));
 }
 
 /** Bytes as people write them: "65536", "64KiB", "1.5 MB". Undefined for what is no number of bytes, or none at all. */

@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import type { JobInfo, NodeInfo } from "../packetfs.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
-import { formatCard, formatCount, formatDuration, formatTime, plural, printable } from "./format.ts";
+import { formatCard, formatCount, formatDuration, formatTime, isoTime, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host } from "./context.ts";
@@ -150,7 +150,7 @@ function jobItem(info: JobInfo, { isTerminal }: Output): ListItem {
       state,
       `${done}/${tasks}`,
       isTerminal ? formatDuration(milliseconds) : String(milliseconds),
-      isTerminal ? formatAge(startedAt) : new Date(startedAt).toISOString(),
+      isTerminal ? formatAge(startedAt) : isoTime(startedAt),
       printable(isTerminal ? message.replace(FAULT_PREFACE, "").split("\n", 1)[0]! : message),
     ],
   };

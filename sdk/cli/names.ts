@@ -4,7 +4,7 @@ import { UsageError } from "../errors.ts";
 import type { FileInfo, PacketFS } from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
-import { formatBytes, formatCard, formatCount, formatTime, plural, printable } from "./format.ts";
+import { formatBytes, formatCard, formatCount, formatTime, isoTime, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { FILE_OPERAND, option } from "./options.ts";
 import type { Column, ListItem } from "./output.ts";
@@ -98,7 +98,7 @@ async function* items(
         isTerminal ? formatBytes(length) : String(length),
         // A root was given: which version of which name it is, if any, is not known.
         version === 0 ? "-" : String(version),
-        version === 0 ? "-" : isTerminal ? formatTime(storedAt) : new Date(storedAt).toISOString(),
+        version === 0 ? "-" : isTerminal ? formatTime(storedAt) : isoTime(storedAt),
         isTerminal ? root.slice(0, ROOT_DIGITS) : root,
       ],
     };

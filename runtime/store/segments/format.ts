@@ -233,6 +233,14 @@ export interface NameEvent {
 
 const Offset = { version: 4, storedAt: 8, length: 16, root: 24, name: 56 } as const;
 
+/** The last millisecond since 1970 that has a date: no clock that is right tells a later one. */
+const STORED_AT_MAX = 8_640_000_000_000_000;
+
+/** What a clock says, or stored bytes, as a time that has a date. */
+export function storedAtOf(milliseconds: number): number {
+  return Math.min(Math.max(0, milliseconds), STORED_AT_MAX);
+}
+
 /** What the record of a name of `nameBytes` takes in its segment. */
 export function nameRecordBytes(nameBytes: number): number {
   return recordBytes(Offset.name + nameBytes);
