@@ -40,11 +40,16 @@ export const WantMeta: v.GenericSchema<unknown, WantMeta> = v.object({
 /** FILE_REQUEST: chunks = refs. `here` forbids the node to ask others for what it lacks. */
 export const FileRequestMeta: v.GenericSchema<unknown, { here: boolean }> = v.object({ here: v.boolean() });
 
-/** FILE_DATA: packets = COPY, chunks = body. `missing` are indexes of refs that are nowhere; others may be asked again. */
-export const FileDataMeta: v.GenericSchema<unknown, { codec: Codec; missing: number[] }> = v.object({
-  codec,
-  missing: v.array(count),
-});
+/**
+ * FILE_DATA: packets = COPY, chunks = body. `missing` are indexes of refs that cannot be had, `damaged` those of them whose
+ * bytes are there and wrong; others may be asked again.
+ */
+export const FileDataMeta: v.GenericSchema<unknown, { codec: Codec; missing: number[]; damaged: number[] }> =
+  v.object({
+    codec,
+    missing: v.array(count),
+    damaged: v.optional(v.array(count), []),
+  });
 
 /** STORE: packets = COPY, chunks = body. */
 export const StoreMeta: v.GenericSchema<unknown, { put: string; codec: Codec }> = v.object({
@@ -276,11 +281,17 @@ export const StoreReportJson: v.GenericSchema<unknown, StoreReport> = v.object({
   chunks: count,
   bytes: count,
   damaged: v.array(v.string()),
+  repaired: v.optional(v.array(v.string()), []),
   incomplete: v.array(v.string()),
   lostRecords: count,
+  mendedRecords: v.optional(count, 0),
+  unreachable: v.optional(v.array(v.string()), []),
 });
 export const GcResultJson: v.GenericSchema<unknown, GcResult> = v.object({
   keptChunks: count,
   freedChunks: count,
   freedBytes: count,
+  incomplete: v.optional(v.array(v.string()), []),
+  unreadableSegments: v.optional(count, 0),
+  unreachable: v.optional(v.array(v.string()), []),
 });

@@ -30,8 +30,10 @@ export const UNCOMMITTED_BYTES_MAX: number = 4 * SEGMENT_BYTES_MAX;
 export const NAME_VERSIONS_MAX = 10;
 /** Names that one read of the catalog fetches. */
 export const CATALOG_PAGE_NAMES = 256;
-/** Rows that one step of gc or verify looks at. */
+/** Rows that one step of gc looks at, */
 export const INDEX_PAGE_ROWS = 4096;
+/** and one of verify, whose thread answers others in between. */
+export const VERIFY_PAGE_ROWS = 512;
 /** A segment is rewritten by gc when at least this share of it is of no use, */
 export const GC_DEAD_SHARE_MIN = 0.05;
 /** or any of it when the segment has at most so many bytes. */

@@ -48,6 +48,7 @@ export type {
   ProgramSource,
   PutOptions,
   PutResult,
+  RepairEvent,
   RunOptions,
   StreamPart,
   VerifyReport,

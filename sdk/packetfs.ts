@@ -5,10 +5,13 @@
  */
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome as JobResult } from "../runtime/contracts/jobs.ts";
+import type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 
 export type { JobEvent } from "../runtime/contracts/events.ts";
 export type { JobInfo, JobOutcome as JobResult, JobStatistics } from "../runtime/contracts/jobs.ts";
+export type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
+export type { RepairEvent } from "../runtime/contracts/events.ts";
 
 export interface PacketFS extends AsyncDisposable {
   /** Stores a file: the path of one, or bytes in any form. Durable when it resolves. */
@@ -43,9 +46,9 @@ export interface PacketFS extends AsyncDisposable {
   jobs(): Promise<JobInfo[]>;
   /** Rejects with PFS_NOT_FOUND when no such job is running. */
   cancel(job: string): Promise<void>;
-  /** Reads every chunk that is stored and checks it. */
+  /** Reads every chunk that is stored and checks it; mends what can be mended. */
   verify(options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
-  /** Frees the space of chunks that no name needs. */
+  /** Frees the space of chunks that no name needs. Files that are damaged do not keep it from that; it says which they are. */
   gc(options?: { readonly signal?: AbortSignal }): Promise<GcReport>;
   close(): Promise<void>;
 }
@@ -149,19 +152,4 @@ export interface NodeInfo {
   /** Packets finished since it came. */
   readonly done: number;
   readonly lastSeenMs: number;
-}
-
-export interface VerifyReport {
-  readonly chunks: number;
-  readonly bytes: number;
-  /** Refs of damaged chunks, as hex. */
-  readonly damaged: readonly string[];
-  /** Names whose streams miss a chunk. */
-  readonly incomplete: readonly string[];
-}
-
-export interface GcReport {
-  readonly keptChunks: number;
-  readonly freedChunks: number;
-  readonly freedBytes: number;
 }

@@ -1,11 +1,11 @@
 /** Answers for chunks: which are here, here they are, and (for those who may) here are new ones. */
 import { refAt, sameBytes } from "../../packets/digest.ts";
-import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
+import { readEach } from "../../runtime/read-each.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX, PUTS_PER_LINK_MAX } from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
@@ -66,13 +66,16 @@ export class ChunkService implements Service {
     const all = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
     const chunks: Chunk[] = [];
     const missing: number[] = [];
+    const damaged: number[] = [];
     let bytes = 0;
     for (let start = 0; start < all.length && bytes < BATCH_BYTES_MAX; start += READ_STEP) {
       const step = all.slice(start, start + READ_STEP);
-      const found = await readSome(source, step);
+      const found = await readEach(source, step);
       for (const [index, chunk] of found.entries()) {
-        if (chunk === undefined) missing.push(start + index);
-        else if (chunks.length === 0 || bytes + chunk.byteLength <= BATCH_BYTES_MAX) {
+        if (!(chunk instanceof Uint8Array)) {
+          missing.push(start + index);
+          if (hasCode(chunk, "PFS_CHUNK_DAMAGED")) damaged.push(start + index);
+        } else if (chunks.length === 0 || bytes + chunk.byteLength <= BATCH_BYTES_MAX) {
           chunks.push({ ref: step[index]!, bytes: chunk });
           bytes += chunk.byteLength;
         } else {
@@ -82,7 +85,7 @@ export class ChunkService implements Service {
       }
     }
     const { packets, body, codec } = this.#packer.pack(chunks);
-    const meta = { codec, missing };
+    const meta = { codec, missing, damaged };
     return { type: MessageType.FILE_DATA, priority: Priority.bulk, meta, packets, chunks: body };
   }
 
@@ -109,25 +112,6 @@ async function writeChunks(
     if (!sameBytes(ref, refAt(refs, index))) throw new Error("the store hashed a verified chunk differently");
   });
   return { newChunks, newBytes, storedBytes };
-}
-
-/** Each chunk, or undefined where it is nowhere. The quick way first: mostly all are there. */
-async function readSome(source: ChunkSource, refs: readonly Ref[]): Promise<(Uint8Array | undefined)[]> {
-  try {
-    return await source.read(refs);
-  } catch (error) {
-    if (!hasCode(error, "PFS_CHUNK_MISSING") && !hasCode(error, "PFS_CHUNK_DAMAGED")) throw error;
-  }
-  const found: (Uint8Array | undefined)[] = [];
-  for (const ref of refs) {
-    try {
-      found.push(...(await source.read([ref])));
-    } catch (error) {
-      if (!hasCode(error, "PFS_CHUNK_MISSING") && !hasCode(error, "PFS_CHUNK_DAMAGED")) throw error;
-      found.push(undefined);
-    }
-  }
-  return found;
 }
 
 function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {
@@ -160,6 +144,10 @@ export class PutWriters implements AsyncDisposable {
     }
     const opened = this.#open();
     this.#writers.set(put, opened);
+    // The put may try again: what it failed for may be gone by then.
+    opened.catch(() => {
+      if (this.#writers.get(put) === opened) this.#writers.delete(put);
+    });
     return await opened;
   }
 

@@ -1,10 +1,12 @@
 /** Looks after the store behind the link, and (a hub) after those of its nodes. */
 import type * as v from "valibot";
+import { refAt } from "../../packets/digest.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import { isComplete } from "../../runtime/stream/walk.ts";
 import type { GcResult, Maintenance } from "../../runtime/contracts/maintenance.ts";
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
-import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSource, ChunkStore } from "../../runtime/contracts/chunks.ts";
+import { readEach } from "../../runtime/read-each.ts";
 import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { GcResultJson, StoreReportJson, MaintenanceMeta } from "../messages.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
@@ -12,13 +14,16 @@ import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface MaintenanceServiceOptions {
-  readonly store: Maintenance;
+  readonly store: Maintenance & Pick<ChunkStore, "has">;
   readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   /** The machines behind a hub, whose stores are looked after with its own. */
   readonly others?: () => readonly Link[];
 }
+
+/** Damaged chunks that are fetched together, and in memory then. */
+const REPAIR_CHUNKS = 16;
 
 export class MaintenanceService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
@@ -38,52 +43,91 @@ export class MaintenanceService implements Service {
 
   async #gc(): Promise<GcResult> {
     const own = await this.#options.store.gc(this.#closing.signal);
-    const others = await this.#askOthers("gc", GcResultJson);
-    return [own, ...others].reduce((sum, { keptChunks, freedChunks, freedBytes }) => ({
-      keptChunks: sum.keptChunks + keptChunks,
-      freedChunks: sum.freedChunks + freedChunks,
-      freedBytes: sum.freedBytes + freedBytes,
+    const { answers, unreachable } = await this.#askOthers("gc", GcResultJson);
+    const sum = [own, ...answers].reduce((some, one) => ({
+      keptChunks: some.keptChunks + one.keptChunks,
+      freedChunks: some.freedChunks + one.freedChunks,
+      freedBytes: some.freedBytes + one.freedBytes,
+      incomplete: union(some.incomplete, one.incomplete),
+      unreadableSegments: some.unreadableSegments + one.unreadableSegments,
+      unreachable,
     }));
+    return { ...sum, unreachable };
   }
 
   async #verify(): Promise<StoreReport> {
     const own = await this.#verifyOwn();
-    const others = await this.#askOthers("verify", StoreReportJson);
-    return [own, ...others].reduce((sum, { chunks, bytes, damaged, incomplete, lostRecords }) => ({
-      chunks: sum.chunks + chunks,
-      bytes: sum.bytes + bytes,
-      damaged: [...new Set([...sum.damaged, ...damaged])],
-      incomplete: [...new Set([...sum.incomplete, ...incomplete])],
-      lostRecords: sum.lostRecords + lostRecords,
+    const { answers, unreachable } = await this.#askOthers("verify", StoreReportJson);
+    const sum = [own, ...answers].reduce((some, one) => ({
+      chunks: some.chunks + one.chunks,
+      bytes: some.bytes + one.bytes,
+      damaged: union(some.damaged, one.damaged),
+      repaired: union(some.repaired, one.repaired),
+      incomplete: union(some.incomplete, one.incomplete),
+      lostRecords: some.lostRecords + one.lostRecords,
+      mendedRecords: some.mendedRecords + one.mendedRecords,
+      unreachable,
     }));
+    return { ...sum, unreachable };
   }
 
-  /** The answers of the nodes behind a hub. One that does not answer is left out. */
-  async #askOthers<Answer>(op: "verify" | "gc", schema: v.GenericSchema<unknown, Answer>): Promise<Answer[]> {
-    const links = (this.#options.others?.() ?? []).filter(({ isSuspect }) => !isSuspect);
-    const asked = links.map(async (link) => {
-      const request = { type: MessageType.MAINTENANCE, meta: { op } };
-      return readJson(schema, await link.request(request, { signal: this.#closing.signal }));
-    });
-    const answers = await Promise.allSettled(asked);
-    return answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+  /** The answers of the nodes behind a hub, and the labels of those that do not answer. */
+  async #askOthers<Answer>(
+    op: "verify" | "gc",
+    schema: v.GenericSchema<unknown, Answer>,
+  ): Promise<{ answers: Answer[]; unreachable: string[] }> {
+    const { signal } = this.#closing;
+    const answers: Answer[] = [];
+    const unreachable: string[] = [];
+    const ask = async (link: Link): Promise<void> => {
+      try {
+        if (link.isSuspect) return void unreachable.push(link.peer.label);
+        const reply = await link.request({ type: MessageType.MAINTENANCE, meta: { op } }, { signal });
+        answers.push(readJson(schema, reply));
+      } catch {
+        signal.throwIfAborted();
+        unreachable.push(link.peer.label);
+      }
+    };
+    await Promise.all((this.#options.others?.() ?? []).map(ask));
+    return { answers, unreachable };
   }
 
-  /** A name is incomplete here only when no node has what this store lacks: files may stay where they were made. */
+  /**
+   * What is damaged is fetched again from whoever has it. A name is incomplete here only when no node has what this store
+   * lacks: files may stay where they were made.
+   */
   async #verifyOwn(): Promise<StoreReport> {
     const { store, catalog, source, hasAnywhere } = this.#options;
     const { signal } = this.#closing;
     const report = await store.verify(signal);
+    const damaged: string[] = [];
+    const repaired: string[] = [];
+    for (let start = 0; start < report.damaged.length; start += REPAIR_CHUNKS) {
+      const names = report.damaged.slice(start, start + REPAIR_CHUNKS);
+      const refs = Buffer.from(names.join(""), "hex");
+      await readEach(
+        source,
+        names.map((_, index) => refAt(refs, index)),
+        signal,
+      );
+      const isHere = await store.has(refs, signal);
+      names.forEach((name, index) => (isHere[index] === 1 ? repaired : damaged).push(name));
+    }
     const incomplete: string[] = [];
     for (const name of report.incomplete) {
       const root = (await catalog.resolve(name))?.root;
       if (root !== undefined && !(await isComplete(source, root, hasAnywhere, { signal })))
         incomplete.push(name);
     }
-    return { ...report, incomplete };
+    return { ...report, damaged, repaired, incomplete };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
   }
+}
+
+function union(some: readonly string[], others: readonly string[]): string[] {
+  return [...new Set([...some, ...others])];
 }

@@ -1,14 +1,16 @@
 /**
- * Chunks from this machine's store, and those that it lacks from its peers. What a peer sent is verified (by
- * `RemoteChunks`), stored, and only then passed on, so a chunk crosses the wire once.
+ * Chunks from this machine's store, and from its peers those that it lacks or whose bytes turn out to be damaged. What a
+ * peer sent is verified (by `RemoteChunks`), stored, and only then passed on, so a chunk crosses the wire once, and one that
+ * was damaged is whole again after its first read.
  */
-import { refAt, refToHex } from "../../packets/digest.ts";
+import { refAt, refFromHex, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import type { Events } from "../../runtime/contracts/events.ts";
+import { readEach } from "../../runtime/read-each.ts";
 import { WireError } from "../errors.ts";
 import { CACHE_WRITER_IDLE_MS, FETCH_PATIENCE_MS } from "../limits.ts";
 import { FetchPlan } from "./fetch-plan.ts";
@@ -51,13 +53,39 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     signal?.throwIfAborted();
     const { store } = this.#options;
     const here = await store.has(Buffer.concat(refs), signal);
-    if (!here.includes(0)) return await store.read(refs, signal);
     const local = refs.filter((_, index) => here[index] === 1);
     const lacking = refs.filter((_, index) => here[index] === 0);
-    const [found, fetched] = await Promise.all([store.read(local, signal), this.#fetch(lacking, signal)]);
+    const [found, fetched] = await Promise.all([
+      readEach(store, local, signal),
+      this.#fetchOrTell(lacking, signal),
+    ]);
+    const damaged = local.filter((_, index) => !(found[index] instanceof Uint8Array));
+    const mended = await this.#fetchOrTell(damaged, signal);
     let nextFound = 0;
     let nextFetched = 0;
-    return refs.map((_, index) => (here[index] === 1 ? found[nextFound++]! : fetched[nextFetched++]!));
+    let nextMended = 0;
+    return refs.map((_, index) => {
+      if (here[index] === 0) return fetched[nextFetched++]!;
+      const chunk = found[nextFound++]!;
+      return chunk instanceof Uint8Array ? chunk : mended[nextMended++]!;
+    });
+  }
+
+  /** As `#fetch`, and when nobody has a chunk it is told whether this machine has it with wrong bytes. */
+  async #fetchOrTell(refs: readonly Ref[], signal: AbortSignal | undefined): Promise<Uint8Array[]> {
+    if (refs.length === 0) return [];
+    try {
+      return await this.#fetch(refs, signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      const lacking = hasCode(error, "PFS_CHUNK_MISSING") ? refFromHex(String(error.data["ref"])) : undefined;
+      const asked = lacking === undefined ? refs : [lacking];
+      const own = await readEach(this.#options.store, asked, signal);
+      const damaged = own.find((chunk) => hasCode(chunk, "PFS_CHUNK_DAMAGED"));
+      if (!hasCode(damaged, "PFS_CHUNK_DAMAGED")) throw error;
+      const text = `${damaged.message}, and no node that answers has it`;
+      throw new WireError("PFS_CHUNK_DAMAGED", text, damaged.data, { cause: error });
+    }
   }
 
   /** Chunks that are not in the store. Overlapping calls share what they have in common. */
@@ -178,13 +206,23 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
   }
 
   async #keep(chunks: readonly Uint8Array[]): Promise<void> {
-    this.#writer ??= this.#options.store.openWriter();
-    const writer = await this.#writer;
+    const writer = await this.#openWriter();
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => void this.#closeWriter(), CACHE_WRITER_IDLE_MS);
     this.#idle.unref();
     const { block, lengths } = blockOf(chunks);
     await writer.write(block, lengths);
+  }
+
+  async #openWriter(): Promise<StoreWriter> {
+    const opening = (this.#writer ??= this.#options.store.openWriter());
+    try {
+      return await opening;
+    } catch (error) {
+      // What it failed for may be gone by the next time.
+      if (this.#writer === opening) this.#writer = undefined;
+      throw error;
+    }
   }
 
   /** From then on gc may collect what was fetched and no name reaches. */

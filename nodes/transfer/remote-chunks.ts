@@ -116,6 +116,17 @@ export class RemoteChunks implements ChunkSource {
     return answers;
   }
 
+  /** What a chunk cannot be had for, as the peer says. Throws when it was not asked for it. */
+  #lost(ref: string | undefined, isDamaged: boolean): WireError {
+    if (ref === undefined) throw batchInvalid("says that it lacks what it was not asked for");
+    if (!isDamaged)
+      return new WireError("PFS_CHUNK_MISSING", `chunk ${ref} is on no node that answers`, { ref });
+    // A peer that was asked for what it has itself lacks a chunk whose bytes are wrong there; others may have it.
+    const place = this.#here ? `node ${this.id}` : "the hub, and no node that answers has it";
+    const code = this.#here ? "PFS_CHUNK_MISSING" : "PFS_CHUNK_DAMAGED";
+    return new WireError(code, `the bytes of chunk ${ref} are damaged at ${place}`, { ref });
+  }
+
   /**
    * Asks until all of `refs` are in `results` from `at` on: a peer sends as many at a time as fit one message. Resolves
    * with the bytes that crossed the wire.
@@ -143,13 +154,9 @@ export class RemoteChunks implements ChunkSource {
         chunks: Buffer.from(asked.join(""), "hex"),
       };
       const reply = await this.#link.request(request, { signal, timeoutMs: TRANSFER_TIMEOUT_MS });
-      const { codec, missing } = readMeta(FileDataMeta, reply);
+      const { codec, missing, damaged } = readMeta(FileDataMeta, reply);
       const [lacking] = missing;
-      if (lacking !== undefined) {
-        const ref = asked[lacking];
-        if (ref === undefined) throw batchInvalid("says that it lacks what it was not asked for");
-        throw new WireError("PFS_CHUNK_MISSING", `chunk ${ref} is on no node that answers`, { ref });
-      }
+      if (lacking !== undefined) throw this.#lost(asked[lacking], damaged.includes(lacking));
       wireBytes += reply.packets.byteLength + reply.chunks.byteLength;
       for (const { ref, bytes } of unpackChunks({ packets: reply.packets, body: reply.chunks, codec })) {
         const hex = refToHex(ref);

@@ -5,6 +5,15 @@ export interface GcResult {
   readonly freedChunks: number;
   /** Bytes of the disk. */
   readonly freedBytes: number;
+  /**
+   * Names, or versions of them (`notes.txt@3`), whose streams cannot be read whole. What they need, as far as it is known,
+   * and what they may need was kept.
+   */
+  readonly incomplete: readonly string[];
+  /** Segments that were worth rewriting, and were left as they are because they cannot be read. */
+  readonly unreadableSegments: number;
+  /** Labels of machines that were asked and did not answer: nothing of theirs is in this. */
+  readonly unreachable: readonly string[];
 }
 
 export interface StoreReport {
@@ -13,10 +22,16 @@ export interface StoreReport {
   readonly bytes: number;
   /** Refs of damaged chunks, as hex. */
   readonly damaged: readonly string[];
+  /** Refs of chunks that were found damaged and have been fetched again from another machine. */
+  readonly repaired: readonly string[];
   /** Names whose streams miss a chunk, or cannot be read. */
   readonly incomplete: readonly string[];
-  /** Headers and names that were damaged in the segments and that the index still knew: a store that is written to has them again. */
+  /** Headers and names that were damaged in the segments and that the index still knew, */
   readonly lostRecords: number;
+  /** and how many of them were written anew: all, where the store is written to. */
+  readonly mendedRecords: number;
+  /** Labels of machines that were asked and did not answer: nothing of theirs is in this. */
+  readonly unreachable: readonly string[];
 }
 
 export interface Maintenance {
@@ -27,8 +42,7 @@ export interface Maintenance {
   verify(signal?: AbortSignal): Promise<StoreReport>;
   /**
    * Frees what neither a name (its kept versions included) nor an open writer needs. One that is asked for while another
-   * runs follows it. Rejects with PFS_CHUNK_MISSING or PFS_CHUNK_DAMAGED {name} while a name is incomplete: what its
-   * stream needs is not known then.
+   * runs follows it, and one that failed may be asked for again.
    */
   gc(signal?: AbortSignal): Promise<GcResult>;
 }

@@ -88,6 +88,7 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
     let store: Store | undefined;
     const { client, storeId, notes } = await WriterClient.open(data, {
       onCommitted: (place) => store!.#pending.committed(place),
+      onNote: (text) => store!.#tell(text),
       onRepaired: (generation, note) => store!.#onRepaired(generation, note),
     });
     store = new Store(paths, storeId, client, options.events);
@@ -130,9 +131,10 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
 
   async verify(signal?: AbortSignal): Promise<StoreReport> {
     await this.#settle();
-    const rewrite = async (segment: number): Promise<void> => {
+    const rewrite = async (segment: number): Promise<boolean> => {
       const writer = this.#writer;
-      if (writer !== undefined) await this.#alone(() => writer.call({ kind: "rewrite", segment }));
+      if (writer === undefined) return false;
+      return await this.#alone(() => writer.call({ kind: "rewrite", segment }));
     };
     const { paths, seed } = this.#identity;
     const { catalog } = this;
@@ -157,8 +159,8 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
 
   async gc(signal?: AbortSignal): Promise<GcResult> {
     const writer = this.#requireWriter();
-    const { catalog } = this;
-    return this.#alone(() => collectGarbage({ catalog, source: this.#reader, writer, signal }));
+    const options = { catalog: this.catalog, index: this.#index, reader: this.#reader, writer, signal };
+    return this.#alone(() => collectGarbage(options));
   }
 
   statistics(): StoreStatistics {

@@ -15,6 +15,7 @@ import { StoreErrorCode } from "../errors.ts";
 import { WALK_REFS, WALK_STREAMS } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { readStream } from "./caches.ts";
+import { readEach } from "../read-each.ts";
 
 export interface WalkedStream {
   readonly ref: Ref;
@@ -94,19 +95,22 @@ const NAMED_BY: ReadonlyMap<ChunkKind, (bytes: Uint8Array, meet: Meet) => void> 
 export interface ReachableOptions {
   readonly signal?: AbortSignal | undefined;
   /** Chunks that need no second look, and those that got their first: to go through many roots with little work. */
-  readonly seen?: Set<string>;
+  readonly seen?: Pick<Set<string>, "has" | "add">;
+  /** Hears of what names others and cannot be read, or is not what it should be; the walk goes on without it then. */
+  readonly onUnreadable?: (ref: Ref, error: PacketfsError) => void;
 }
 
 /**
  * Yields the refs of everything that the streams need to be executed, themselves included, n × 32 bytes at a time: chunks,
  * sub-streams, and the programs of derived streams. What names others comes once; a chunk of data as often as it is named.
- * Rejects as reading and parsing streams does.
+ * Rejects as reading and parsing streams does, unless `onUnreadable` is there to hear of it.
  */
 export async function* reachable(
   source: ChunkSource,
   roots: Ref | readonly Ref[],
-  { signal, seen = new Set() }: ReachableOptions = {},
+  options: ReachableOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
+  const { seen = new Set() } = options;
   const found = new FoundRefs();
   const waiting = new Map<ChunkKind, Ref[]>([...NAMED_BY.keys()].map((kind) => [kind, []]));
   const meet: Meet = (kind, ref) => {
@@ -125,13 +129,37 @@ export async function* reachable(
       // From the end: depth first, so that what waits stays as little as a few branches of the tree.
       const refs = waiting.get(kind)!.splice(-WALK_STREAMS);
       if (refs.length === 0) continue;
-      for (const bytes of await source.read(refs, signal)) {
-        namedBy(bytes, meet);
+      for (const [index, bytes] of (await readOrTell(source, refs, options)).entries()) {
+        try {
+          if (bytes !== undefined) namedBy(bytes, meet);
+        } catch (error) {
+          tell(refs[index]!, error, options);
+        }
         yield* found.takeFull();
       }
     }
   }
   yield* found.takeAll();
+}
+
+/** The chunks, undefined where `onUnreadable` was told that one cannot be read. */
+async function readOrTell(
+  source: ChunkSource,
+  refs: readonly Ref[],
+  options: ReachableOptions,
+): Promise<(Uint8Array | undefined)[]> {
+  const { signal, onUnreadable } = options;
+  if (onUnreadable === undefined) return await source.read(refs, signal);
+  return (await readEach(source, refs, signal)).map((chunk, index) => {
+    if (chunk instanceof Uint8Array) return chunk;
+    onUnreadable(refs[index]!, chunk);
+    return undefined;
+  });
+}
+
+function tell(ref: Ref, error: unknown, { onUnreadable }: ReachableOptions): void {
+  if (onUnreadable === undefined || !isStreamFault(error)) throw error;
+  onUnreadable(ref, error);
 }
 
 /**
@@ -172,9 +200,14 @@ export async function isComplete(
   try {
     return (await firstMissing(source, root, has, options)) === undefined;
   } catch (error) {
-    if (error instanceof PacketfsError && STREAM_FAULTS.has(error.code)) return false;
+    if (isStreamFault(error)) return false;
     throw error;
   }
+}
+
+/** Whether the error says that a stream is not all there or is none, as opposed to a disk or a peer that fails. */
+export function isStreamFault(error: unknown): error is PacketfsError {
+  return error instanceof PacketfsError && STREAM_FAULTS.has(error.code);
 }
 
 function namedByStream(bytes: Uint8Array, meet: Meet): void {
@@ -204,19 +237,19 @@ function namedByProgram(bytes: Uint8Array, meet: Meet): void {
   }
 }
 
-/** Refs back to back, in buffers of WALK_REFS. */
+/** WALK_REFS is a multiple of it, by a power of two. */
+const FOUND_REFS_AT_FIRST = 64;
+
+/** Refs back to back, in buffers of at most WALK_REFS: most streams need few. */
 class FoundRefs {
   #full: Uint8Array[] = [];
-  #buffer: Uint8Array = new Uint8Array(WALK_REFS * REF_BYTES);
+  #buffer: Uint8Array = new Uint8Array(FOUND_REFS_AT_FIRST * REF_BYTES);
   #used = 0;
 
   add(ref: Ref): void {
+    if (this.#used === this.#buffer.byteLength) this.#makeRoom();
     this.#buffer.set(ref, this.#used);
     this.#used += REF_BYTES;
-    if (this.#used < this.#buffer.byteLength) return;
-    this.#full.push(this.#buffer);
-    this.#buffer = new Uint8Array(WALK_REFS * REF_BYTES);
-    this.#used = 0;
   }
 
   *takeFull(): Generator<Uint8Array, void, undefined> {
@@ -227,5 +260,17 @@ class FoundRefs {
   *takeAll(): Generator<Uint8Array, void, undefined> {
     yield* this.takeFull();
     if (this.#used > 0) yield this.#buffer.subarray(0, this.#used);
+  }
+
+  #makeRoom(): void {
+    const old = this.#buffer;
+    if (old.byteLength === WALK_REFS * REF_BYTES) {
+      this.#full.push(old);
+      this.#buffer = new Uint8Array(old.byteLength);
+      this.#used = 0;
+    } else {
+      this.#buffer = new Uint8Array(2 * old.byteLength);
+      this.#buffer.set(old);
+    }
   }
 }

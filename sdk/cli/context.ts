@@ -100,7 +100,7 @@ async function openPacketFS(options: GlobalOptions, how: OpenHow, host: Host): P
   const directory = storeDirectory(options);
   if (how.creates !== true) await checkIsThere(directory);
   const { openLocal } = await import("../local.ts");
-  return openLocal(directory);
+  return openLocal(directory, { onRepair: ({ text }) => output.talk(`store: ${text}`) });
 }
 
 /** A mistyped directory is an error, not an empty store. */

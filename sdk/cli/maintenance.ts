@@ -16,32 +16,53 @@ export function verifyCommand(host: Host): Command {
   return onRun(command, host, async ({ output, signal, open, finish }) => {
     output.status("reading every chunk …");
     const report = await (await open()).verify({ signal });
-    const { chunks, bytes, damaged, incomplete } = report;
-    const isSound = damaged.length === 0 && incomplete.length === 0;
+    const { chunks, bytes, damaged, repaired, incomplete, lostRecords, mendedRecords, unreachable } = report;
+    const brokenRecords = lostRecords - mendedRecords;
+    const isSound = damaged.length === 0 && incomplete.length === 0 && brokenRecords === 0;
     if (!isSound) finish(ExitCode.integrity);
-    if (output.json) return output.object({ sound: isSound, chunks, bytes, damaged, incomplete });
+    if (output.json) return output.object({ sound: isSound, ...report });
+    for (const ref of repaired) await output.line(`repaired chunk\t${ref}`);
     for (const ref of damaged) await output.line(`damaged chunk\t${ref}`);
     for (const name of incomplete) await output.line(`incomplete file\t${printable(name)}`);
+    if (mendedRecords > 0) output.talk(`${plural(mendedRecords, "damaged record")} of segments written anew`);
+    for (const label of unreachable) output.talk(unreachableText(label));
     const checked = `${plural(chunks, "chunk")}, ${formatBytes(bytes)}`;
     if (isSound) return output.talk(`${checked}: all sound`);
-    output.talk(
-      `${checked}: ${plural(damaged.length, "chunk")} damaged, ${plural(incomplete.length, "file")} incomplete`,
-    );
+    const found = [
+      `${plural(damaged.length, "chunk")} damaged`,
+      `${plural(incomplete.length, "file")} incomplete`,
+      ...(brokenRecords === 0 ? [] : [`${plural(brokenRecords, "record")} of segments damaged`]),
+    ];
+    output.talk(`${checked}: ${found.join(", ")}`);
   });
+}
+
+function unreachableText(label: string): string {
+  return `${printable(label)} did not answer: nothing is known of its store`;
 }
 
 export function gcCommand(host: Host): Command {
   const command = new Command("gc")
     .summary("free the space of chunks that no name needs")
     .description(
-      "Free the space of chunks that no name needs, with --at at the hub and its nodes: what it keeps and frees is together what verify reads. Safe beside running puts and jobs.",
+      "Free the space of chunks that no name needs, with --at at the hub and its nodes: what it keeps and frees is together what verify reads. Safe beside running puts and jobs. Names files that cannot be read whole: what they need is kept, as far as it can be known.",
     )
     .addHelpText("after", example("pfs rm old.log && pfs gc"));
   return onRun(command, host, async ({ output, signal, open }) => {
     output.status("looking for chunks that no name needs …");
     const report = await (await open()).gc({ signal });
     if (output.json) return output.object({ ...report });
-    const { keptChunks, freedChunks, freedBytes } = report;
+    const { keptChunks, freedChunks, freedBytes, incomplete, unreadableSegments, unreachable } = report;
+    for (const name of incomplete) await output.line(`incomplete file\t${printable(name)}`);
+    if (incomplete.length > 0) {
+      const files = plural(incomplete.length, "file");
+      output.talk(
+        `${files} cannot be read whole, and what they may need was kept: store them again or remove them`,
+      );
+    }
+    if (unreadableSegments > 0)
+      output.talk(`${plural(unreadableSegments, "segment")} left as they are: the disk does not read them`);
+    for (const label of unreachable) output.talk(unreachableText(label));
     output.talk(
       `freed ${plural(freedChunks, "chunk")}, ${formatBytes(freedBytes)}; kept ${formatCount(keptChunks)}`,
     );

@@ -22,6 +22,9 @@ export interface NameRow extends NameEvent {
   readonly isListed: boolean;
 }
 
+/** Where a row stands in the table. */
+export type NamePosition = Pick<NameRow, "name" | "sequence">;
+
 const COLUMNS = "name, sequence, action, version, stored_at, length, root, segment, listed, mark";
 const IS_LATEST = "sequence = (select max(sequence) from names other where other.name = names.name)";
 
@@ -36,6 +39,7 @@ export class NameTable {
   readonly #listed: StatementSync;
   readonly #event: StatementSync;
   readonly #segment: StatementSync;
+  readonly #segmentPage: StatementSync;
   readonly #elsewhere: StatementSync;
   readonly #names: StatementSync;
   readonly #needed: StatementSync;
@@ -61,6 +65,9 @@ export class NameTable {
     );
     this.#event = rows(`select ${COLUMNS} from names where name = ? and sequence = ?`);
     this.#segment = rows(`select ${COLUMNS} from names where segment = ?`);
+    this.#segmentPage = rows(
+      `select ${COLUMNS} from names where segment = ? and (name, sequence) > (?, ?) order by name, sequence limit ?`,
+    );
     this.#elsewhere = rows("select 1 from names where name = ? and sequence < ? and segment <> ? limit 1");
     this.#needed = rows(
       `select segment, count(*), sum(length(name)) from names where listed = 1 or action = ${NameAction.remove} group by segment`,
@@ -91,7 +98,7 @@ export class NameTable {
   }
 
   /** Up to a page of versions that are listed, after a row, by name and age: what gc keeps. */
-  listed(after: Pick<NameRow, "name" | "sequence">): NameRow[] {
+  listed(after: NamePosition): NameRow[] {
     return decodeAll(this.#listed.all(after.name, after.sequence, CATALOG_PAGE_NAMES));
   }
 
@@ -103,6 +110,11 @@ export class NameTable {
   /** All rows whose records are in a segment. */
   inSegment(segment: number): NameRow[] {
     return decodeAll(this.#segment.all(segment));
+  }
+
+  /** Up to `limit` of them after a row, by name and age. */
+  pageInSegment(segment: number, { name, sequence }: NamePosition, limit: number): NameRow[] {
+    return decodeAll(this.#segmentPage.all(segment, name, sequence, limit));
   }
 
   /** Whether older events of the row's name are in other segments than its own. */

@@ -130,11 +130,16 @@ export class ChunkTable {
   readonly #move: StatementSync;
   readonly #remove: StatementSync;
   readonly #page: StatementSync;
+  readonly #pageBefore: StatementSync;
   readonly #count: StatementSync;
 
   constructor(database: DatabaseSync) {
     this.#find = rows(database, `select ${COLUMNS} from chunks where ref = ?`);
     this.#page = rows(database, `select ${COLUMNS} from chunks where place >= ? order by place limit ?`);
+    this.#pageBefore = rows(
+      database,
+      `select ${COLUMNS} from chunks where place < ? order by place desc limit ?`,
+    );
     this.#count = rows(database, "select count(*) from chunks");
     this.#put = database.prepare("insert or replace into chunks values (?, ?, ?, ?, ?, ?)");
     this.#move = database.prepare("update chunks set place = ?, mark = ? where ref = ? and place = ?");
@@ -171,6 +176,11 @@ export class ChunkTable {
   /** Up to `limit` rows from `place` on, in the order of their places. */
   page(place: number, limit: number): ChunkRowWithRef[] {
     return (this.#page.all(place, limit) as unknown as unknown[][]).map(decode);
+  }
+
+  /** Up to `limit` rows that stand before a place, the nearest first. */
+  pageBefore(place: number, limit: number): ChunkRowWithRef[] {
+    return (this.#pageBefore.all(place, limit) as unknown as unknown[][]).map(decode);
   }
 
   /** The rows of a segment, in the order of their places; read a page at a time, so that they may be changed meanwhile. */

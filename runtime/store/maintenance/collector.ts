@@ -1,25 +1,34 @@
 /**
  * Gc as the store's users see it: mark what names reach, from this thread, then let the writer sweep. Names that are bound
  * meanwhile are marked before anything is swept, and from then on writers protect what they use (see sweeper.ts).
+ *
+ * What a name needs whose stream is damaged cannot be known for sure, so what it may need is kept: what can still be made
+ * out in the damaged bytes, and what was written just before them, as many bytes as the file has. All else is freed.
  */
-import { refAt, refToHex } from "../../../packets/digest.ts";
+import { refAt } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
-import { PacketErrorCode, PacketfsError } from "../../../packets/errors.ts";
-import { REF_BYTES } from "../../../packets/layout.ts";
-import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { Op, REF_BYTES } from "../../../packets/layout.ts";
+import { opAt, packetCount, refOf } from "../../../packets/packet.ts";
+import { invalidPacket } from "../../../packets/validate.ts";
+import { INDEX_PAGE_ROWS } from "../../limits.ts";
 import { reachable } from "../../stream/walk.ts";
-import type { Catalog, GcRoots, NameRecord } from "../../contracts/catalog.ts";
-import type { ChunkSource } from "../../contracts/chunks.ts";
+import type { Catalog, GcRoots } from "../../contracts/catalog.ts";
 import type { GcResult } from "../../contracts/maintenance.ts";
+import type { IndexReader } from "../index/reader.ts";
+import type { ChunkReader } from "../segments/chunk-reader.ts";
 import type { WriterClient } from "../writer/client.ts";
+import { incompleteNames } from "./name-walk.ts";
+import type { IncompleteName } from "./name-walk.ts";
 
 export interface CollectorOptions {
   readonly catalog: Pick<Catalog, "resolve"> & GcRoots;
-  readonly source: ChunkSource;
+  readonly index: IndexReader;
+  readonly reader: ChunkReader;
   readonly writer: WriterClient;
   readonly signal: AbortSignal | undefined;
 }
 
+/** Whatever it rejects with, the next one may begin. */
 export async function collectGarbage(options: CollectorOptions): Promise<GcResult> {
   const { writer, signal } = options;
   signal?.throwIfAborted();
@@ -27,14 +36,13 @@ export async function collectGarbage(options: CollectorOptions): Promise<GcResul
   const stop = (): void => void writer.call({ kind: "gc-stop" }).catch(() => {});
   signal?.addEventListener("abort", stop);
   try {
-    const marker = new Marker(options);
-    await marker.markNames();
+    const incomplete = await markNames(options);
     for (;;) {
-      const { roots, ...result } = await writer.call({ kind: "gc-sweep" });
+      const { roots, ...swept } = await writer.call({ kind: "gc-sweep" });
       signal?.throwIfAborted();
-      if (roots.byteLength === 0) return result;
-      for (let index = 0; index < roots.byteLength / REF_BYTES; index++)
-        await marker.mark([refAt(roots, index)]);
+      if (roots.byteLength === 0) return { ...swept, incomplete, unreachable: [] };
+      const each = Array.from({ length: roots.byteLength / REF_BYTES }, (_, index) => refAt(roots, index));
+      await markStreams(options, each);
     }
   } finally {
     signal?.removeEventListener("abort", stop);
@@ -42,66 +50,75 @@ export async function collectGarbage(options: CollectorOptions): Promise<GcResul
   }
 }
 
-/** A root that is not a stream: the chunk alone is what the name keeps. */
-const NOT_STREAMS: ReadonlySet<string> = new Set([
-  PacketErrorCode.invalidPacket,
-  PacketErrorCode.invalidStream,
-]);
-const INCOMPLETE: ReadonlySet<string> = new Set([StoreErrorCode.chunkMissing, StoreErrorCode.chunkDamaged]);
-
-class Marker {
-  readonly #options: CollectorOptions;
-  readonly #seen: Set<string> = new Set();
-
-  constructor(options: CollectorOptions) {
-    this.#options = options;
+/** Marks what all names need, and says which of them lack something. */
+async function markNames(options: CollectorOptions): Promise<string[]> {
+  const { catalog, reader, writer, signal } = options;
+  const incomplete: string[] = [];
+  const onRefs = async (refs: Uint8Array): Promise<boolean> => {
+    await writer.call({ kind: "gc-mark", refs });
+    return true;
+  };
+  const names = incompleteNames({ pages: catalog.roots(), source: reader, onRefs, signal });
+  for await (const name of names) {
+    await markSurroundings(options, name);
+    const { record } = name;
+    const isLatest = (await catalog.resolve(record.name))?.version === record.version;
+    incomplete.push(isLatest ? record.name : `${record.name}@${record.version}`);
   }
+  return incomplete;
+}
 
-  async markNames(): Promise<void> {
-    for await (const page of this.#options.catalog.roots()) await this.#markPage(page);
+/** Marks streams and what can be found out of what they need. */
+async function markStreams({ reader, writer, signal }: CollectorOptions, roots: Ref[]): Promise<void> {
+  // Chunks of data are marked and are no streams; who has asked knows of those that are damaged.
+  for await (const refs of reachable(reader, roots, { signal, onUnreadable: () => {} }))
+    await writer.call({ kind: "gc-mark", refs });
+}
+
+/** Marks what a name may need of which nobody knows for sure whether it does. */
+async function markSurroundings(options: CollectorOptions, name: IncompleteName): Promise<void> {
+  const { record, unreadable } = name;
+  for (const ref of unreadable) {
+    const bytes = await options.reader.readAsIs(ref);
+    // Streams that are not damaged, and are none all the same, name nothing.
+    if (bytes === "sound") continue;
+    if (bytes !== undefined) await markNamedIn(options, bytes);
+    await markWrittenBefore(options, [ref, record.root], record.length);
   }
+}
 
-  /** Rejects when a stream cannot be read: then nobody knows what it needs. */
-  async mark(roots: readonly Ref[]): Promise<void> {
-    const { source, writer, signal } = this.#options;
-    // Whatever becomes of them, the roots themselves stay.
-    await writer.call({ kind: "gc-mark", refs: Buffer.concat(roots) });
-    for await (const refs of reachable(source, roots, { signal, seen: this.#seen })) {
-      await writer.call({ kind: "gc-mark", refs });
+/** Marks what the packets name that are left in a damaged stream. */
+async function markNamedIn(options: CollectorOptions, frame: Uint8Array): Promise<void> {
+  const data: Ref[] = [];
+  const streams: Ref[] = [];
+  for (let index = 0; index < packetCount(frame); index++) {
+    const isCopy = opAt(frame, index) === Op.COPY && invalidPacket(frame, index) === null;
+    (isCopy ? data : streams).push(refOf(frame, index));
+  }
+  if (data.length > 0) await options.writer.call({ kind: "gc-mark", refs: Buffer.concat(data) });
+  await markStreams(options, streams);
+}
+
+/** Marks chunks that stand before the first of these that is somewhere, as many as have so many bytes together. */
+async function markWrittenBefore(
+  { index, writer, signal }: CollectorOptions,
+  anchors: readonly Ref[],
+  bytes: number,
+): Promise<void> {
+  let place = index.use(({ chunks }) =>
+    anchors.map((ref) => chunks.find(ref)).find((row) => row !== undefined),
+  )?.place;
+  for (let left = bytes; left > 0 && place !== undefined;) {
+    signal?.throwIfAborted();
+    const end = place;
+    const refs: Uint8Array[] = [];
+    for (const row of index.use(({ chunks }) => chunks.pageBefore(end, INDEX_PAGE_ROWS))) {
+      if (left <= 0) break;
+      refs.push(row.ref);
+      left -= row.plainBytes;
+      place = row.place;
     }
-  }
-
-  async #markPage(page: readonly NameRecord[]): Promise<void> {
-    try {
-      await this.mark(page.map(({ root }) => root));
-    } catch (error) {
-      this.#options.signal?.throwIfAborted();
-      if (!(error instanceof PacketfsError)) throw error;
-      // One of them is at fault; the streams that were met and not yet read have to be met again.
-      this.#seen.clear();
-      for (const row of page) await this.#markOne(row);
-    }
-  }
-
-  async #markOne(row: NameRecord): Promise<void> {
-    try {
-      await this.mark([row.root]);
-    } catch (error) {
-      this.#seen.clear();
-      if (!(error instanceof PacketfsError) || NOT_STREAMS.has(error.code)) {
-        if (error instanceof PacketfsError) return;
-        throw error;
-      }
-      if (!INCOMPLETE.has(error.code)) throw error;
-      const { name, version } = row;
-      // An earlier version that cannot be read whole any more does not keep gc from all others.
-      if ((await this.#options.catalog.resolve(name))?.version !== version) return;
-      throw new StoreError(
-        error.code as StoreErrorCode,
-        `gc frees nothing while ${JSON.stringify(name)} is incomplete: ${error.message}; store it again or remove it`,
-        { ...error.data, name, root: refToHex(row.root) },
-        { cause: error },
-      );
-    }
+    if (refs.length === 0) return;
+    await writer.call({ kind: "gc-mark", refs: Buffer.concat(refs) });
   }
 }

@@ -42,8 +42,6 @@ interface Freed {
   readonly bytes: number;
 }
 
-const NOTHING_FREED: Freed = { chunks: 0, bytes: 0 };
-
 export class Sweeper {
   readonly #store: WriterContext;
   #marks: RefSet | undefined;
@@ -88,25 +86,27 @@ export class Sweeper {
   async sweep(): Promise<SweepAnswer> {
     const roots = Buffer.concat(this.#named);
     this.#named = [];
-    if (roots.byteLength > 0) return { roots, keptChunks: 0, freedChunks: 0, freedBytes: 0 };
-    let freedChunks = 0;
-    let freedBytes = 0;
+    const freed = { freedChunks: 0, freedBytes: 0, unreadableSegments: 0 };
+    if (roots.byteLength > 0) return { roots, keptChunks: 0, ...freed };
+    await this.#removeDropped();
     for (const number of await this.#candidates()) {
       if (this.#isStopped) break;
-      const freed = await this.#sweepSegment(number);
-      freedChunks += freed.chunks;
-      freedBytes += freed.bytes;
+      const swept = await this.#sweepSegment(number);
+      if (swept === undefined) freed.unreadableSegments++;
+      freed.freedChunks += swept?.chunks ?? 0;
+      freed.freedBytes += swept?.bytes ?? 0;
     }
     await this.#store.commits.durable();
-    return { roots, keptChunks: this.#store.tables.chunks.count(), freedChunks, freedBytes };
+    return { roots, keptChunks: this.#store.tables.chunks.count(), ...freed };
   }
 
-  /** Copies everything that the index knows of a segment into another one. Not while a gc runs. */
-  async rewrite(number: number): Promise<void> {
+  /** Copies everything that the index knows of a segment into another one; false when it cannot be read. Not while a gc runs. */
+  async rewrite(number: number): Promise<boolean> {
     if (this.#marks !== undefined) throw new Error("a gc is running");
     await this.#finish([number]);
-    await this.#sweepSegment(number);
+    const swept = await this.#sweepSegment(number);
     await this.#store.commits.durable();
+    return swept !== undefined;
   }
 
   /** Without marks everything is. */
@@ -158,22 +158,23 @@ export class Sweeper {
     }
   }
 
-  async #sweepSegment(number: number): Promise<Freed> {
+  /** Undefined when it cannot be read: then it is left as it is. */
+  async #sweepSegment(number: number): Promise<Freed | undefined> {
     const move = new SegmentMove(this.#store, number);
     try {
       let dead: ChunkRowWithRef[] = [];
       for (const row of this.#store.tables.chunks.inSegment(number)) {
         if (!this.#isLive(row)) dead.push(row);
-        else if (!(await move.add(row))) return NOTHING_FREED;
+        else if (!(await move.add(row))) return undefined;
       }
       for (;;) {
-        if (!(await move.finish())) return NOTHING_FREED;
+        if (!(await move.finish())) return undefined;
         await this.#store.segments.sync();
         const wanted = new Set(dead.filter((row) => this.#isLive(row)));
         // No turn of the event loop between this answer and the transaction.
         if (wanted.size === 0) return await this.#drop(number, move, dead);
         dead = dead.filter((row) => !wanted.has(row));
-        for (const row of wanted) if (!(await move.add(row))) return NOTHING_FREED;
+        for (const row of wanted) if (!(await move.add(row))) return undefined;
       }
     } finally {
       move.close();
@@ -181,7 +182,7 @@ export class Sweeper {
   }
 
   async #drop(number: number, move: SegmentMove, dead: readonly ChunkRowWithRef[]): Promise<Freed> {
-    const { tables, disk, paths } = this.#store;
+    const { tables } = this.#store;
     const committedBytes = tables.segments().find((row) => row.number === number)?.committedBytes ?? 0;
     let chunks = 0;
     transaction(tables.database, () => {
@@ -189,12 +190,23 @@ export class Sweeper {
       for (const row of dead) if (tables.chunks.remove(row.ref, row.place)) chunks++;
       tables.putSegment({ number, committedBytes, isDropped: true });
     });
+    await this.#removeFile(number);
+    return { chunks, bytes: committedBytes - move.bytes };
+  }
+
+  /** What a gc before this one emptied, and then failed to remove. */
+  async #removeDropped(): Promise<void> {
+    for (const { number, isDropped } of this.#store.tables.segments())
+      if (isDropped) await this.#removeFile(number);
+  }
+
+  async #removeFile(number: number): Promise<void> {
+    const { disk, paths } = this.#store;
     await disk.remove(segmentPath(paths, number)).catch((error: unknown) => {
       if (systemCode(error) !== "ENOENT") throw error;
     });
     await disk.syncDirectory(paths.segments);
     this.#store.tables.removeSegment(number);
-    return { chunks, bytes: committedBytes - move.bytes };
   }
 }
 

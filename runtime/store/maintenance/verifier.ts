@@ -1,18 +1,19 @@
 /** Reads everything that a store holds and says what of it is not what it should be. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { refAt, refToHex } from "../../../packets/digest.ts";
-import type { Catalog } from "../../contracts/catalog.ts";
+import type { Catalog, NameRecord } from "../../contracts/catalog.ts";
 import type { StoreReport } from "../../contracts/maintenance.ts";
-import { INDEX_PAGE_ROWS, READ_AHEAD_BYTES } from "../../limits.ts";
-import { isComplete } from "../../stream/walk.ts";
+import { CATALOG_PAGE_NAMES, READ_AHEAD_BYTES, VERIFY_PAGE_ROWS } from "../../limits.ts";
 import { readSegmentHeader, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { systemCode } from "../disk.ts";
 import type { IndexReader } from "../index/reader.ts";
-import type { ChunkRowWithRef, SegmentRow } from "../index/tables.ts";
+import type { NamePosition } from "../index/name-table.ts";
+import type { ChunkRowWithRef } from "../index/tables.ts";
 import type { ChunkReader } from "../segments/chunk-reader.ts";
-import { RecordKind, offsetOf } from "../segments/format.ts";
+import { RecordKind, offsetOf, placeOf, segmentOf } from "../segments/format.ts";
 import { scanSegment } from "../segments/scan.ts";
+import { incompleteNames } from "./name-walk.ts";
 
 interface Verified {
   readonly chunks: number;
@@ -23,31 +24,39 @@ interface Verified {
 export interface VerifierOptions extends ScrubOptions {
   readonly reader: ChunkReader;
   readonly catalog: Catalog;
-  /** Writes the records of a segment anew from what the index knows. */
-  readonly rewrite: (segment: number) => Promise<void>;
+  /** Writes the records of a segment anew from what the index knows; false where it cannot. */
+  readonly rewrite: (segment: number) => Promise<boolean>;
 }
 
 export async function verifyStore(options: VerifierOptions): Promise<StoreReport> {
-  const { reader, signal } = options;
+  const { reader, catalog, signal } = options;
   const { chunks, bytes, damaged } = await verifyChunks(options);
-  const isSound = async (refs: Uint8Array): Promise<Uint8Array> =>
-    reader.has(refs).map((isThere, index) => (damaged.has(refToHex(refAt(refs, index))) ? 0 : isThere));
+  const areSound = async (refs: Uint8Array): Promise<boolean> =>
+    reader
+      .has(refs)
+      .every((there, at) => there === 1 && (damaged.size === 0 || !damaged.has(refToHex(refAt(refs, at)))));
+  const pages = inPages(catalog.list());
   const incomplete: string[] = [];
-  const seen: Set<string> = new Set();
-  for await (const { name, root } of options.catalog.list()) {
-    signal?.throwIfAborted();
-    const before = seen.size;
-    if (await isComplete(reader, root, isSound, { signal, seen })) continue;
-    incomplete.push(name);
-    // What an incomplete stream calls has to be looked at again for every other name that calls it.
-    for (const key of [...seen].slice(before)) seen.delete(key);
-  }
+  for await (const { record } of incompleteNames({ pages, source: reader, onRefs: areSound, signal }))
+    incomplete.push(record.name);
   let lostRecords = 0;
+  let mendedRecords = 0;
   for await (const lost of scrubSegments(options)) {
     lostRecords += lost.lostRecords;
-    await options.rewrite(lost.segment);
+    if (await options.rewrite(lost.segment)) mendedRecords += lost.lostRecords;
   }
-  return { chunks, bytes, damaged: [...damaged], incomplete, lostRecords };
+  const lost = { damaged: [...damaged], repaired: [], incomplete, lostRecords, mendedRecords };
+  return { chunks, bytes, ...lost, unreachable: [] };
+}
+
+async function* inPages(names: AsyncIterable<NameRecord>): AsyncGenerator<NameRecord[], void, undefined> {
+  let page: NameRecord[] = [];
+  for await (const name of names) {
+    if (page.push(name) < CATALOG_PAGE_NAMES) continue;
+    yield page;
+    page = [];
+  }
+  if (page.length > 0) yield page;
 }
 
 async function verifyChunks({ index, reader, signal }: VerifierOptions): Promise<Verified> {
@@ -55,20 +64,15 @@ async function verifyChunks({ index, reader, signal }: VerifierOptions): Promise
   let chunks = 0;
   let bytes = 0;
   for (let place = 0; ;) {
-    const page = index.use((tables) => tables.chunks.page(place, INDEX_PAGE_ROWS));
+    const page = index.use((tables) => tables.chunks.page(place, VERIFY_PAGE_ROWS));
     if (page.length === 0) return { chunks, bytes, damaged };
     for (const rows of inBatches(page)) {
-      const wrong = new Set(
-        (
-          await reader.check(
-            rows.map(({ ref }) => ref),
-            signal,
-          )
-        ).map(refToHex),
-      );
+      const refs = rows.map(({ ref }) => ref);
+      const wrong = new Set((await reader.check(refs, signal)).map(refToHex));
       for (const ref of wrong) damaged.add(ref);
       chunks += rows.length;
-      for (const { ref, plainBytes } of rows) if (!wrong.has(refToHex(ref))) bytes += plainBytes;
+      for (const { ref, plainBytes } of rows)
+        if (wrong.size === 0 || !wrong.has(refToHex(ref))) bytes += plainBytes;
     }
     place = page.at(-1)!.place + 1;
   }
@@ -103,8 +107,6 @@ interface ScrubbedSegment {
   readonly lostRecords: number;
 }
 
-const RECORDS_PER_TURN = 2048;
-
 /**
  * Yields the segments in which records are lost that nothing reads as long as the index is there: headers of chunks, and
  * names. Damage to them would be found only when the index has to be built again from them, and then it is too late.
@@ -112,26 +114,25 @@ const RECORDS_PER_TURN = 2048;
 async function* scrubSegments(options: ScrubOptions): AsyncGenerator<ScrubbedSegment, void, undefined> {
   for (const row of options.index.use((tables) => tables.segments())) {
     if (row.isDropped) continue;
-    const lostRecords = await lostIn(row, options);
+    const lostRecords = await lostIn(row.number, options);
     if (lostRecords > 0) yield { segment: row.number, lostRecords };
   }
 }
 
-async function lostIn(row: SegmentRow, { index, paths, seed, signal }: ScrubOptions): Promise<number> {
-  const segment = row.number;
+async function lostIn(segment: number, options: ScrubOptions): Promise<number> {
+  const { paths, seed, signal } = options;
   // What is appended from now on is not looked for.
-  const sequence = index.use((tables) => tables.sequence);
-  const offsets: Set<number> = new Set();
-  const sequences: Set<number> = new Set();
+  const known = await recordsKnown(segment, options);
+  const { offsets, sequences } = known;
   const scan = { path: segmentPath(paths, segment), segment, seed, from: 0 };
   let lost = 0;
   try {
     if (readSegmentHeader(paths, segment) === undefined) lost++;
     let records = 0;
     for (const { header } of scanSegment({ ...scan, acknowledgedBytes: Infinity, checksChunks: false })) {
-      if (header.kind === RecordKind.chunk) offsets.add(header.offset);
-      else sequences.add(header.sequence);
-      if (++records % RECORDS_PER_TURN !== 0) continue;
+      if (header.kind === RecordKind.chunk) offsets.delete(header.offset);
+      else sequences.delete(header.sequence);
+      if (++records % VERIFY_PAGE_ROWS !== 0) continue;
       await nextTurn();
       signal?.throwIfAborted();
     }
@@ -140,16 +141,42 @@ async function lostIn(row: SegmentRow, { index, paths, seed, signal }: ScrubOpti
     if (systemCode(error) === "ENOENT") return 0;
     throw error;
   }
-  const lostRows = index.use(({ chunks, names }) => {
-    let rows = 0;
-    for (const { place, isDamaged } of chunks.inSegment(segment)) {
-      const offset = offsetOf(place);
-      if (!isDamaged && offset < row.committedBytes && !offsets.has(offset)) rows++;
-    }
-    for (const name of names.inSegment(segment)) {
-      if (name.sequence <= sequence && !sequences.has(name.sequence)) rows++;
-    }
-    return rows;
-  });
-  return lost + lostRows;
+  if (offsets.size + sequences.size === 0) return lost;
+  // A gc may have moved them meanwhile, or freed them.
+  const still = await recordsKnown(segment, options);
+  return lost + common(offsets, still.offsets) + common(sequences, still.sequences);
+}
+
+function common(some: ReadonlySet<number>, others: ReadonlySet<number>): number {
+  return [...some].filter((each) => others.has(each)).length;
+}
+
+/** What the index says that a segment has. */
+interface KnownRecords {
+  /** Where chunks are. Those that are known to be damaged are left out. */
+  readonly offsets: Set<number>;
+  /** Of names. */
+  readonly sequences: Set<number>;
+}
+
+async function recordsKnown(segment: number, { index, signal }: ScrubOptions): Promise<KnownRecords> {
+  const known: KnownRecords = { offsets: new Set(), sequences: new Set() };
+  for (let place = placeOf(segment, 0); ;) {
+    const page = index.use(({ chunks }) => chunks.page(place, VERIFY_PAGE_ROWS));
+    const rows = page.filter((row) => segmentOf(row.place) === segment);
+    for (const row of rows) if (!row.isDamaged) known.offsets.add(offsetOf(row.place));
+    if (rows.length < VERIFY_PAGE_ROWS) break;
+    place = rows.at(-1)!.place + 1;
+    await nextTurn();
+    signal?.throwIfAborted();
+  }
+  let last: NamePosition = { name: new Uint8Array(0), sequence: 0 };
+  for (;;) {
+    const page = index.use(({ names }) => names.pageInSegment(segment, last, VERIFY_PAGE_ROWS));
+    for (const row of page) known.sequences.add(row.sequence);
+    if (page.length < VERIFY_PAGE_ROWS) return known;
+    last = page.at(-1)!;
+    await nextTurn();
+    signal?.throwIfAborted();
+  }
 }

@@ -89,6 +89,24 @@ export class ChunkReader implements ChunkSource {
     }
   }
 
+  /**
+   * What can be had of a damaged chunk, whatever it is: for guessing, not for reading. "sound" when it is not damaged,
+   * undefined when nothing of it can be had.
+   */
+  async readAsIs(ref: Ref): Promise<Uint8Array | "sound" | undefined> {
+    const [row] = this.#find([ref]);
+    const [run] = planRuns(row === undefined ? [] : [row]);
+    if (row === undefined || run === undefined) return undefined;
+    try {
+      const bytes = await this.#options.files.read(run.segment, run.offset, run.length);
+      const plain = decompress(bodyInRun(bytes, run, row), row.codec, row.plainBytes);
+      return plain !== undefined && sameBytes(sha256(plain), ref) ? "sound" : plain;
+    } catch (error) {
+      if (LOST.has(systemCode(error))) return undefined;
+      throw diskError(error);
+    }
+  }
+
   /** Hands out the chunks and says which are damaged, or which one is missing: then the others may not have been handed out. */
   async #fetch(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<Fetched> {
     const damaged: Ref[] = [];

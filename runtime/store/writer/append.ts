@@ -8,10 +8,17 @@ import type { StoredForms } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import type { StorePaths } from "../directory.ts";
 import type { Disk } from "../disk.ts";
-import type { IndexTables } from "../index/tables.ts";
+import type { ChunkRow, IndexTables } from "../index/tables.ts";
 import type { SegmentAppender } from "../segments/appender.ts";
 import { damagedChunk } from "../segments/chunk-reader.ts";
-import { NameAction, RecordKind, encodeName, nameToBytes, nameToSearch } from "../segments/format.ts";
+import {
+  NameAction,
+  RecordKind,
+  encodeName,
+  nameToBytes,
+  nameToSearch,
+  storedAtOf,
+} from "../segments/format.ts";
 import type { NameEvent } from "../segments/format.ts";
 import type { Commits } from "./commits.ts";
 import type { OpenWriter, OpenWriters } from "./open-writers.ts";
@@ -91,6 +98,7 @@ class BlockAppend {
   #next = 0;
   #newBytes = 0;
   #storedBytes = 0;
+  #mendedChunks = 0;
 
   constructor(store: WriterContext, writer: OpenWriter, count: number) {
     this.#store = store;
@@ -101,9 +109,10 @@ class BlockAppend {
   /** Takes the next chunk if it is there already; `add` has to follow otherwise. */
   finds(ref: Uint8Array, key: string): boolean {
     this.#refs.set(ref, this.#next * REF_BYTES);
-    const place = findPlace(this.#store, ref, key);
-    if (place === undefined) return false;
-    this.#store.writers.rely(this.#writer, ref, place);
+    const known = findChunk(this.#store, ref, key);
+    if (known?.isDamaged === true) this.#mendedChunks++;
+    if (known === undefined || known.isDamaged) return false;
+    this.#store.writers.rely(this.#writer, ref, known.place);
     this.#next++;
     return true;
   }
@@ -127,6 +136,7 @@ class BlockAppend {
       newChunks,
       newBytes: this.#newBytes,
       storedBytes: this.#storedBytes,
+      mendedChunks: this.#mendedChunks,
       places,
     };
   }
@@ -138,10 +148,17 @@ export function findPlace(
   ref: Uint8Array,
   key: string = refKey(ref),
 ): number | undefined {
+  const known = findChunk(store, ref, key);
+  return known === undefined || known.isDamaged ? undefined : known.place;
+}
+
+function findChunk(
+  store: WriterContext,
+  ref: Uint8Array,
+  key: string,
+): Pick<ChunkRow, "place" | "isDamaged"> | undefined {
   const pending = store.commits.find(key);
-  if (pending !== undefined) return pending.place;
-  const row = store.tables.chunks.find(ref);
-  return row === undefined || row.isDamaged ? undefined : row.place;
+  return pending === undefined ? store.tables.chunks.find(ref) : { place: pending.place, isDamaged: false };
 }
 
 /** Binds and removes names: a record each, and the one sync that makes it durable together with its chunks. */
@@ -166,7 +183,7 @@ export class NameWriter {
     const now = versionOf(this.#latest(bytes));
     if (expected !== undefined && expected !== now) throw changed(name, expected, now);
     const version = now + 1;
-    const storedAt = Date.now();
+    const storedAt = storedAtOf(Date.now());
     await this.#append(writer, { action: NameAction.bind, name: bytes, version, storedAt, length, root });
     return { name, root, length, version, storedAt };
   }
@@ -183,7 +200,7 @@ export class NameWriter {
     try {
       const root = new Uint8Array(REF_BYTES);
       const removal = { action: NameAction.remove, name: bytes, version, length: 0, root };
-      await this.#append(writer, { ...removal, storedAt: Date.now() });
+      await this.#append(writer, { ...removal, storedAt: storedAtOf(Date.now()) });
       return true;
     } finally {
       writers.close(writer.id);

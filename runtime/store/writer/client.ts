@@ -21,6 +21,7 @@ import type {
 
 export interface WriterEvents {
   readonly onCommitted: (place: number) => void;
+  readonly onNote: (text: string) => void;
   readonly onRepaired: (generation: number, note: string) => void;
 }
 
@@ -61,6 +62,8 @@ export class WriterClient {
             return client.#take(message.id)?.reject(PacketfsError.fromJSON(message.error));
           case "committed":
             return events.onCommitted(message.place);
+          case "note":
+            return events.onNote(message.text);
           case "repaired":
             return events.onRepaired(message.generation, message.note);
         }

@@ -57,6 +57,8 @@ export type WriterRequest =
 
 export interface WriteAnswer extends WrittenChunks {
   readonly refs: Uint8Array<ArrayBuffer>;
+  /** Chunks among the new ones that were there before with wrong bytes. */
+  readonly mendedChunks: number;
   /** PLACE_NUMBERS for each chunk that was not there before. */
   readonly places: Float64Array<ArrayBuffer>;
 }
@@ -69,6 +71,7 @@ export interface SweepAnswer {
   readonly keptChunks: number;
   readonly freedChunks: number;
   readonly freedBytes: number;
+  readonly unreadableSegments: number;
 }
 
 /** What each kind of call answers with. */
@@ -82,7 +85,8 @@ export interface WriterAnswers {
   readonly bind: NameRecord;
   readonly "remove-name": boolean;
   readonly damaged: undefined;
-  readonly rewrite: undefined;
+  /** Whether the segment could be read. */
+  readonly rewrite: boolean;
   readonly "gc-begin": undefined;
   readonly "gc-mark": undefined;
   readonly "gc-sweep": SweepAnswer;
@@ -102,5 +106,7 @@ export type FromWriter =
   | { readonly kind: "failed"; readonly id: number; readonly error: ErrorJson }
   /** Every chunk written before this place is in the index. */
   | { readonly kind: "committed"; readonly place: number }
+  /** For people: what was found wrong, or is right again. */
+  | { readonly kind: "note"; readonly text: string }
   /** The index file was replaced: connections to the old one are to be opened again. */
   | { readonly kind: "repaired"; readonly generation: number; readonly note: string };

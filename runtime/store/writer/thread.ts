@@ -3,7 +3,7 @@
  * segments, and answers when what was asked for is true. Hashing and the disk would block any other thread.
  */
 import { Compressor } from "../../../packets/codec.ts";
-import { refAt } from "../../../packets/digest.ts";
+import { refAt, refToHex } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredForms } from "../../contracts/chunks.ts";
@@ -31,6 +31,8 @@ export interface WriterOptions {
   readonly lock: WriterLock;
   /** Every chunk before the place is in the index. */
   readonly onCommitted: (place: number) => void;
+  /** Something for people: what was found wrong, or is right again. */
+  readonly onNote: (text: string) => void;
   /** The index file was replaced. */
   readonly onRepaired: (generation: number, note: string) => void;
   readonly segmentBytesMax?: number;
@@ -128,6 +130,7 @@ export class WriterThread implements WriterContext {
       const writer = this.#writer(id);
       const answer = appendBlock(this, writer, this.#compressor, block, lengths);
       await this.#settle();
+      this.#tellMended(answer);
       return { ...answer, buffer: block.buffer };
     });
   }
@@ -137,6 +140,7 @@ export class WriterThread implements WriterContext {
     return this.#index.attempt(async () => {
       const answer = appendStored(this, this.#writer(id), block, chunks);
       await this.#settle();
+      this.#tellMended(answer);
       return { ...answer, buffer: block.buffer };
     });
   }
@@ -181,26 +185,41 @@ export class WriterThread implements WriterContext {
   /** Lets chunks with wrong bytes be written again, unless they have been written elsewhere since they were read. */
   markDamaged(refs: Uint8Array, places: Float64Array): Promise<void> {
     return this.#index.attempt(async () => {
+      const marked: string[] = [];
       transaction(this.tables.database, () => {
         for (const [index, place] of places.entries()) {
           const ref = refAt(refs, index);
           const row = this.tables.chunks.find(ref);
-          if (row?.place === place && !row.isDamaged) this.tables.chunks.put(ref, row, true);
+          if (row?.place !== place || row.isDamaged) continue;
+          this.tables.chunks.put(ref, row, true);
+          marked.push(refToHex(ref));
         }
       });
+      const [first] = marked;
+      if (first === undefined) return;
+      this.#options.onNote(
+        marked.length === 1
+          ? `the bytes of chunk ${first} are damaged`
+          : `the bytes of ${marked.length} chunks are damaged, ${first} is one of them`,
+      );
     });
   }
 
-  /** Writes the records of a segment anew, in others. Not while a gc runs. */
-  rewrite(segment: number): Promise<void> {
+  /** Writes the records of a segment anew, in others; false when it cannot be read. Not while a gc runs. */
+  rewrite(segment: number): Promise<boolean> {
     return this.#index.attempt(() => this.#sweeper.rewrite(segment));
   }
 
-  beginGc(): Promise<void> {
-    return this.#index.attempt(async () => {
-      this.#sweeper.begin();
+  /** When it rejects no gc has begun: the next one may. */
+  async beginGc(): Promise<void> {
+    await this.#index.attempt(async () => this.#sweeper.begin());
+    try {
+      // Names that were bound before are in the index then, where they are looked for.
       await this.#durable();
-    });
+    } catch (error) {
+      this.#sweeper.end();
+      throw error;
+    }
   }
 
   markLive(refs: Uint8Array): void {
@@ -244,6 +263,15 @@ export class WriterThread implements WriterContext {
     // The next flush tells of a failure: what could not be committed now is tried again then.
     if (this.commits.isFarBehind) await durable;
     else durable.catch(() => {});
+  }
+
+  #tellMended({ mendedChunks }: WriteAnswer): void {
+    if (mendedChunks === 0) return;
+    this.#options.onNote(
+      mendedChunks === 1
+        ? "a damaged chunk is whole again"
+        : `${mendedChunks} damaged chunks are whole again`,
+    );
   }
 
   #writer(id: number): OpenWriter {

@@ -41,6 +41,7 @@ async function openLocked(paths: StorePaths, lock: WriterLock): Promise<WriterTh
     disk: nodeDisk,
     lock,
     onCommitted: (place) => post({ kind: "committed", place }),
+    onNote: (text) => post({ kind: "note", text }),
     onRepaired: (generation, note) => post({ kind: "repaired", generation, note }),
   });
 }

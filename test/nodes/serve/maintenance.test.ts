@@ -24,9 +24,10 @@ async function verify(readOf: (store: Store, stop: () => Promise<void>) => Read)
   const { root, length } = await ingest(writer, inPieces(Buffer.from("content"), 3));
   await writer.bind({ name: "file", root, length });
   const { near, far } = memoryPair();
-  const report = { chunks: 1, bytes: 1, damaged: [], incomplete: ["file", "removed"], lostRecords: 0 };
+  const found = { damaged: [], repaired: [], incomplete: ["file", "removed"], unreachable: [] };
+  const report = { chunks: 1, bytes: 1, ...found, lostRecords: 0, mendedRecords: 0 };
   const service: MaintenanceService = new MaintenanceService({
-    store: { gc: (signal) => store.gc(signal), verify: async () => report },
+    store: { gc: (signal) => store.gc(signal), verify: async () => report, has: (refs) => store.has(refs) },
     catalog: store.catalog,
     source: { read: readOf(store, async () => service[Symbol.asyncDispose]()) },
     hasAnywhere: (refs) => store.has(refs),

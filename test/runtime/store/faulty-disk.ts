@@ -101,6 +101,7 @@ export async function openWriter(
     storeId,
     lock,
     onCommitted: () => {},
+    onNote: () => {},
     onRepaired: () => {},
   });
   const abandon = async (): Promise<void> => {

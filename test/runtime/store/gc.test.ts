@@ -82,25 +82,107 @@ describe("gc", () => {
     }
   });
 
-  test("frees nothing while it cannot tell what a name needs", async () => {
-    await using directory = await temporaryDirectory();
-    {
+  /** How the body of a stream may be hit. */
+  const hits: readonly (readonly [string, (body: Buffer) => void])[] = [
+    ["a bit in its middle", (body) => void (body[body.byteLength >> 1]! ^= 1)],
+    ["a bit at its end", (body) => void (body[body.byteLength - 1]! ^= 1)],
+    ["all of its bytes", (body) => void body.fill(0xa5)],
+  ];
+
+  test.each(hits)(
+    "keeps what a file needs whose stream is damaged, frees the rest and says so: %s",
+    async (_what, hit) => {
+      await using directory = await temporaryDirectory();
+      const shared = randomBytes("shared", 100_000);
+      const broken = Buffer.concat([shared, randomBytes("broken", 100_000)]);
+      let root: Uint8Array;
+      {
+        await using store = await Store.open(directory.path);
+        await put(store, "other", shared);
+        await put(store, "gone before", randomBytes("gone before", 150_000));
+        ({ root } = await put(store, "broken", broken));
+        await put(store, "gone after", randomBytes("gone after", 150_000));
+        await put(store, "whole", randomBytes("whole", 100_000));
+        await store.catalog.remove("gone before");
+        await store.catalog.remove("gone after");
+        const segment = readFileSync(segmentOf(directory.path));
+        const at = segment.indexOf(root) - 32;
+        hit(segment.subarray(at + 72, at + 72 + segment.readUInt32LE(at + 8)));
+        writeFileSync(segmentOf(directory.path), segment);
+      }
       await using store = await Store.open(directory.path);
-      await put(store, "whole", randomBytes("whole", 100_000));
-      await put(store, "broken", randomBytes("broken", 100_000));
-      await put(store, "gone", randomBytes("gone", 100_000));
-      await store.catalog.remove("gone");
-      const { root } = (await store.catalog.resolve("broken"))!;
-      const segment = readFileSync(segmentOf(directory.path));
-      segment[segment.indexOf(root) + 60]! ^= 1;
-      writeFileSync(segmentOf(directory.path), segment);
-    }
+      const before = store.statistics().plainBytes;
+      expect((await store.gc()).incomplete).toEqual(["broken"]);
+      // What was written just before it, as much as the file has, may be its own.
+      expect(store.statistics().plainBytes).toBeLessThan(before - 250_000 + 100_000);
+      expect((await store.verify()).incomplete).toEqual(["broken"]);
+      expect((await get(store, "whole")).byteLength).toBe(100_000);
+      // Its stream is all that has to be written again.
+      expect(await put(store, "broken", broken)).toMatchObject({ newChunks: 1 });
+      expect(Buffer.compare(await get(store, "broken"), broken)).toBe(0);
+      expect(await store.gc()).toMatchObject({ incomplete: [] });
+    },
+  );
+
+  test("is not kept from its work by names that point to what is no stream, or to what is not here any more", async () => {
+    await using directory = await temporaryDirectory();
     await using store = await Store.open(directory.path);
-    const error = await failure(store.gc());
-    expect(error).toMatchObject({ code: "PFS_CHUNK_DAMAGED", data: { name: "broken" } });
-    await store.catalog.remove("broken");
-    expect((await store.gc()).freedChunks).toBeGreaterThan(0);
+    await put(store, "gone", randomBytes("gone", 100_000));
+    await store.catalog.remove("gone");
+    await using writer = await store.openWriter();
+    const { refs } = await writer.write(new Uint8Array(64).fill(9), Uint32Array.of(64));
+    await writer.bind({ name: "no stream", root: refs, length: 64 });
+    await put(store, "whole", randomBytes("whole", 100_000));
+    const { freedChunks, incomplete } = await store.gc();
+    expect(freedChunks).toBeGreaterThan(0);
+    expect(incomplete).toEqual(["no stream"]);
+    expect(await store.has(refs)).toEqual(Uint8Array.of(1));
     expect((await get(store, "whole")).byteLength).toBe(100_000);
+  });
+
+  test("may be asked for again after any of its operations has failed", async () => {
+    for (let failing = 1; ; failing += STEP) {
+      await using directory = await temporaryDirectory();
+      let countdown = Infinity;
+      const disk = new FaultyDisk(() => {
+        if (--countdown === 0) throw systemError("EIO");
+      });
+      const { writer, abandon } = await openWriter(directory.path, { disk, segmentBytesMax: 30_000 });
+      const id = writer.openWriter();
+      const chunks = Array.from({ length: 12 }, (_, index) => randomBytes(`again ${index}`, 9000));
+      for (const [index, chunk] of chunks.entries()) {
+        const { refs } = await writer.write(id, Uint8Array.from(chunk), Uint32Array.of(9000));
+        await writer.bind(id, { name: `f${index}`, root: refs, length: 9000 }, {});
+      }
+      writer.closeWriter(id);
+      for (let index = 0; index < chunks.length; index += 2) await writer.removeName(`f${index}`, {});
+      const collect = async (): Promise<number> => {
+        await writer.beginGc();
+        try {
+          for (let index = 1; index < chunks.length; index += 2) writer.markLive(sha256(chunks[index]!));
+          return (await writer.sweep()).freedChunks;
+        } finally {
+          writer.endGc();
+        }
+      };
+      // Something that is not durable yet, so that to begin is a write too.
+      const other = writer.openWriter();
+      await writer.write(other, randomBytes("other", 9000), Uint32Array.of(9000));
+      countdown = failing;
+      const error = await failure(collect()).catch(() => undefined);
+      const hasFailed = countdown <= 0;
+      if (hasFailed) expect(error, `operation ${failing}`).toMatchObject({ code: "PFS_STORE_IO" });
+      countdown = Infinity;
+      await collect();
+      for (const [index, chunk] of chunks.entries()) {
+        const row = writer.tables.chunks.find(sha256(chunk));
+        expect(row === undefined, `chunk ${index} after operation ${failing}`).toBe(index % 2 === 0);
+      }
+      const dropped = writer.tables.segments().filter(({ isDropped }) => isDropped);
+      expect(dropped, `after operation ${failing}`).toEqual([]);
+      await abandon();
+      if (!hasFailed) return;
+    }
   });
 
   test("ends when it is told to, and the store goes on", async () => {
