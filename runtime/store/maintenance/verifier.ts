@@ -67,8 +67,7 @@ async function verifyChunks({ index, reader, signal }: VerifierOptions): Promise
     const page = index.use((tables) => tables.chunks.page(place, VERIFY_PAGE_ROWS));
     if (page.length === 0) return { chunks, bytes, damaged };
     for (const rows of inBatches(page)) {
-      const refs = rows.map(({ ref }) => ref);
-      const wrong = new Set((await reader.check(refs, signal)).map(refToHex));
+      const wrong = new Set((await reader.check(rows, signal)).map(refToHex));
       for (const ref of wrong) damaged.add(ref);
       chunks += rows.length;
       for (const { ref, plainBytes } of rows)

@@ -8,7 +8,7 @@ import type { ChunkSource, StoredChunk } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { diskError, systemCode } from "../disk.ts";
 import type { IndexReader, PendingPlaces } from "../index/reader.ts";
-import type { ChunkRow } from "../index/tables.ts";
+import type { ChunkRow, ChunkRowWithRef } from "../index/tables.ts";
 import { bodyInRun, planRuns } from "./files.ts";
 import type { ReadRun, SegmentFiles } from "./files.ts";
 import { segmentOf } from "./format.ts";
@@ -79,12 +79,19 @@ export class ChunkReader implements ChunkSource {
     if (damaged.length > 0) throw damagedChunk(damaged[0]!);
   }
 
-  /** Which of the chunks are damaged. One that is not there is not. */
-  async check(refs: readonly Ref[], signal?: AbortSignal): Promise<readonly Ref[]> {
+  /** Which of these chunks are damaged. One that is not there any more is not. */
+  async check(rows: readonly ChunkRowWithRef[], signal?: AbortSignal): Promise<readonly Ref[]> {
+    const failed = await this.#readAll(
+      rows.map((row, index) => ({ ...row, index })),
+      () => {},
+      signal,
+    );
+    const refs = failed.map(({ ref }) => ref);
+    // gc may have moved or freed them meanwhile.
     for (;;) {
       const present = this.#find(refs).flatMap((row, index) => (row === undefined ? [] : [refs[index]!]));
+      if (present.length === 0) return [];
       const { damaged, missing } = await this.#fetch(present, () => {}, signal);
-      // Freed between the two looks.
       if (missing === undefined) return damaged;
     }
   }
