@@ -100,6 +100,11 @@ export const ADDRESS_CHARACTERS_MAX = 262;
 export const CONNECTIONS_MAX = 8192;
 export const CONNECTIONS_PER_KEY_MAX = 512;
 export const ALLOW_LIST_ENTRIES_MAX = 65_536;
+/** How often a hub looks whether its tokens were changed or expired: who is revoked is out after that at most. */
+export const ACCESS_LOOK_MS = 500;
+/** What changed less long ago may have changed once more without showing in a file system's times. */
+export const ACCESS_SETTLED_MS = 2_000;
+export const TOKEN_NAME_CHARACTERS_MAX = 64;
 /** Reports of refusals per second; those beyond are counted only. */
 export const REFUSAL_REPORTS_PER_SECOND = 5;
 /**

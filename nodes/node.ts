@@ -15,14 +15,16 @@ import { answering, serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
 import { MaintenanceService } from "./serve/maintenance-service.ts";
 import { hasAnywhere, PeerSource } from "./transfer/peer-source.ts";
+import { reachableAddress } from "./wire/trust/address.ts";
 import type { Address } from "./wire/trust/address.ts";
 import { loadIdentity } from "./wire/trust/identity-file.ts";
 import { Identity } from "./wire/trust/keys.ts";
-import { Role } from "./wire/link.ts";
+import { Role, isClient } from "./wire/link.ts";
 import type { ExecutorOffer, Link } from "./wire/link.ts";
 import { Redialer } from "./wire/zeromq/dial.ts";
 import { AllowList } from "./wire/trust/allow-list.ts";
 import { describeWireEvent, WireServer } from "./wire/zeromq/server.ts";
+import { ACCESS_LOOK_MS } from "./limits.ts";
 import { parseToken } from "./wire/trust/token.ts";
 
 export interface JoinOptions {
@@ -32,6 +34,8 @@ export interface JoinOptions {
   readonly store: string;
   /** Where other nodes reach it; without, the hub relays what it has. */
   readonly listen?: Address;
+  /** HOST:PORT that other nodes and clients are told to dial; by default it follows from where it listens. */
+  readonly advertise?: string;
   /** Its name for people; the host's by default. */
   readonly label?: string;
   /** Packets that it works on at once; one per core by default. */
@@ -82,23 +86,30 @@ interface NodeParts {
 }
 
 export class JoinedNode implements AsyncDisposable {
-  readonly label: string;
   readonly id: string;
   /** Resolves when the node has ended. */
   readonly closed: Promise<void>;
   readonly #options: JoinOptions;
   readonly #parts: NodeParts;
+  /** Ends the sessions of keys that expired while the hub, which says so first, is away. */
+  #expiry: NodeJS.Timeout | undefined;
+  #label: string;
   #server: WireServer | undefined;
   #redialer: Redialer | undefined;
   #ending: Promise<void> | undefined;
   #resolveClosed!: () => void;
 
   constructor(options: JoinOptions & { readonly label: string }, parts: NodeParts) {
-    this.label = options.label;
+    this.#label = options.label;
     this.id = parts.identity.id;
     this.#options = options;
     this.#parts = parts;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+  }
+
+  /** Its name for people, which no other node of its hub has. */
+  get label(): string {
+    return this.#label;
   }
 
   /** Opens the port, if it is to listen, and dials the hub. */
@@ -111,13 +122,16 @@ export class JoinedNode implements AsyncDisposable {
       await this.#server?.close();
       throw error;
     }
-    this.#parts.machine.warm();
+    const { machine, allowList } = this.#parts;
+    this.#expiry = setInterval(() => allowList.removeExpired(Date.now()), ACCESS_LOOK_MS).unref();
+    machine.warm();
     signal?.addEventListener("abort", () => void this.close(), { once: true });
     if (signal?.aborted === true) await this.close();
   }
 
   close(): Promise<void> {
     this.#ending ??= (async () => {
+      clearInterval(this.#expiry);
       await this.#redialer?.close();
       await this.#server?.close();
       await this.#parts.links[Symbol.asyncDispose]();
@@ -145,9 +159,12 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   /** Resolves when the hub has taken this node in. */
-  #dial({ address, curveKey, signingKey, secret }: ReturnType<typeof parseToken>): Promise<void> {
+  async #dial({ address, curveKey, signingKey, secret }: ReturnType<typeof parseToken>): Promise<void> {
     const { machine, identity, links } = this.#parts;
-    return new Promise((resolve, reject) => {
+    const { advertise } = this.#options;
+    const bound = this.#server?.address;
+    const listen = bound === undefined ? undefined : (advertise ?? (await reachableAddress(bound, address)));
+    await new Promise<void>((resolve, reject) => {
       let hasJoined = false;
       this.#redialer = new Redialer({
         address,
@@ -157,7 +174,7 @@ export class JoinedNode implements AsyncDisposable {
         role: Role.node,
         label: this.label,
         executors: machine.executors.map(offerOf),
-        listen: this.#server?.address,
+        listen,
         onLink: (link) => {
           links.setHub(link);
           serve(link, this.#hubServices(link));
@@ -179,18 +196,28 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #hubServices(link: Link): Service[] {
-    const { machine, allowList } = this.#parts;
+    const { machine } = this.#parts;
     const learnMembers = answering(MessageType.MEMBERS, async ({ chunks }) => {
-      replaceAllowList(allowList, AllowList.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
+      this.#learn(AllowList.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
       return undefined;
     });
     const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers];
     return [...services, new LaneService(link, machine.executors)];
   }
 
-  /** Other nodes may read; clients store and name files here too. */
+  /** Who belongs to the network, from the hub. */
+  #learn(members: AllowList): void {
+    const { allowList, identity } = this.#parts;
+    replaceAllowList(allowList, members);
+    const label = members.byId(identity.id)?.label ?? this.#label;
+    if (label === this.#label) return;
+    this.#label = label;
+    this.#options.onEvent?.(`the hub calls this node ${label}: another has the label it asked for`);
+  }
+
+  /** Other nodes may read; clients store and name files here too, as far as their tokens let them. */
   #peerServices(link: Link): Service[] {
-    return link.peer.role === Role.client ? this.#storeServices() : [this.#chunkService(undefined)];
+    return isClient(link.peer.role) ? this.#storeServices() : [this.#chunkService(undefined)];
   }
 
   #storeServices(): Service[] {

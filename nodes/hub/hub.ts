@@ -5,7 +5,6 @@
  */
 import { EventEmitter } from "node:events";
 import { hostname } from "node:os";
-import { join } from "node:path";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { EventMap } from "../../runtime/contracts/events.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
@@ -16,22 +15,25 @@ import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
 import { serve } from "../serve/service.ts";
 import { PeerSource } from "../transfer/peer-source.ts";
+import { reachableAddress } from "../wire/trust/address.ts";
 import type { Address } from "../wire/trust/address.ts";
+import type { Identity } from "../wire/trust/keys.ts";
 import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
-import type { AllowList } from "../wire/trust/allow-list.ts";
 import { describeWireEvent, WireServer } from "../wire/zeromq/server.ts";
 import { HUB_ID, HubServices } from "./hub-services.ts";
 import { Members, lentBy, pushMembers } from "./members.ts";
 import type { ExecutorLoad } from "./members.ts";
-import { readAllowList, AllowListWriter } from "./allow-list-file.ts";
-import { loadSecrets, makeTokens } from "./tokens.ts";
-import type { HubSecrets, HubTokens } from "./tokens.ts";
+import { Access } from "./access.ts";
+import { HubTokens } from "./tokens.ts";
+import type { PrintedTokens } from "./tokens.ts";
 
 export interface HubOptions {
   /** The store's directory; what else the hub keeps stands in it too. */
   readonly store: string;
   readonly listen: Address;
+  /** HOST:PORT where others reach it; by default it follows from where it listens. */
+  readonly advertise?: string;
   /** Its name for people; the host's by default. */
   readonly label?: string;
   /** Packets that it works on itself at once; 0 for a hub that only coordinates. By default one per core. */
@@ -58,24 +60,17 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     source: (store) => new PeerSource({ store, peers, events }),
   });
   try {
-    const secrets = await loadSecrets(directory);
-    const allowListFile = join(directory, "allow-list.json");
-    const allowList = await readAllowList(allowListFile);
-    const { client, invite } = secrets;
-    allowList.add({
-      signingKey: client.signingKey,
-      curveKey: client.curveKey,
-      role: Role.client,
-      label: "client",
-    });
-    allowList.add({
-      signingKey: invite.signingKey,
-      curveKey: invite.curveKey,
-      role: Role.invite,
-      label: "invite",
-    });
-    const hub = new Hub({ ...options, label }, { machine, members, secrets, allowList, allowListFile });
-    await hub.open(options.listen);
+    const tokens = new HubTokens(directory);
+    const identity = await tokens.start();
+    const onEvent = (text: string): void => options.onEvent?.(text);
+    const access = await Access.open({ directory, label, tokens, onEvent });
+    const hub = new Hub({ ...options, label }, { machine, members, identity, tokens, access });
+    try {
+      await hub.open(options.listen);
+    } catch (error) {
+      access.close();
+      throw error;
+    }
     return hub;
   } catch (error) {
     await machine.close();
@@ -86,9 +81,9 @@ export async function startHub(options: HubOptions): Promise<Hub> {
 interface HubParts {
   readonly machine: Machine;
   readonly members: Members;
-  readonly secrets: HubSecrets;
-  readonly allowList: AllowList;
-  readonly allowListFile: string;
+  readonly identity: Identity;
+  readonly tokens: HubTokens;
+  readonly access: Access;
 }
 
 export class Hub implements AsyncDisposable {
@@ -99,7 +94,8 @@ export class Hub implements AsyncDisposable {
   readonly #jobs: Jobs;
   readonly #services: HubServices;
   readonly #server: WireServer;
-  #tokens: HubTokens | undefined;
+  #advertised = "";
+  #printed: PrintedTokens | undefined;
   #ending: Promise<void> | undefined;
   #resolveClosed!: (error: PacketfsError | undefined) => void;
 
@@ -107,24 +103,31 @@ export class Hub implements AsyncDisposable {
     this.#options = options;
     this.#parts = parts;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
-    const { machine, members, allowList, allowListFile, secrets } = parts;
-    const allowListWriter = new AllowListWriter(allowListFile, allowList);
+    const { machine, members, identity, access } = parts;
     this.#jobs = machine.openJobs(members.executors, (out) => members.removeParts(out));
     this.#services = new HubServices({ machine, members, jobs: this.#jobs });
     this.#server = new WireServer({
-      identity: secrets.hub,
-      allowList,
+      identity,
+      allowList: access.allowList,
       role: "hub",
       label: options.label,
       onLink: (link) => this.#welcome(link),
-      onJoin: () => allowListWriter.save(),
+      onJoin: () => access.save(),
       onEvent: (event) => options.onEvent?.(describeWireEvent(event)),
     });
+    access.onChange(() => this.#tellMembers());
   }
 
   /** Opens the port. */
   async open({ host, port }: Address): Promise<void> {
     await this.#server.bind(host, port);
+    try {
+      this.#advertised = this.#options.advertise ?? (await reachableAddress(this.#server.address));
+      this.#printed = await this.#parts.tokens.printed(this.#advertised);
+    } catch (error) {
+      this.#server.kill();
+      throw error;
+    }
     this.#parts.machine.warm();
     const { signal } = this.#options;
     signal?.addEventListener("abort", () => void this.close(), { once: true });
@@ -132,17 +135,24 @@ export class Hub implements AsyncDisposable {
     if (signal?.aborted === true) await this.close();
   }
 
-  /** HOST:PORT. */
+  /** HOST:PORT where it listens. */
   get address(): string {
     return this.#server.address;
   }
 
-  get clientToken(): string {
-    return this.#makeTokens().clientToken;
+  /** HOST:PORT where others reach it. */
+  get advertised(): string {
+    return this.#advertised;
   }
 
+  /** Lets whoever has it use the hub. */
+  get clientToken(): string {
+    return this.#tokens().clientToken;
+  }
+
+  /** Lets whoever has it bring machines in. */
   get joinToken(): string {
-    return this.#makeTokens().joinToken;
+    return this.#tokens().joinToken;
   }
 
   async close(): Promise<void> {
@@ -154,12 +164,14 @@ export class Hub implements AsyncDisposable {
     await this.close();
   }
 
-  #makeTokens(): HubTokens {
-    return (this.#tokens ??= makeTokens(this.#parts.secrets, this.address));
+  #tokens(): PrintedTokens {
+    if (this.#printed === undefined) throw new Error("the hub is not open");
+    return this.#printed;
   }
 
   #end(error: PacketfsError | undefined): Promise<void> {
     this.#ending ??= (async () => {
+      this.#parts.access.close();
       await this.#jobs.close();
       await this.#parts.machine.close();
       this.#resolveClosed(error?.code === WireErrorCode.closed ? undefined : error);
@@ -177,16 +189,8 @@ export class Hub implements AsyncDisposable {
   }
 
   #welcomeNode(link: Link): void {
-    const { members, allowList, secrets } = this.#parts;
-    // A machine that moved, or listens elsewhere now.
-    const { label, signingKey, curveKey, address } = link.peer;
-    allowList.add({
-      signingKey,
-      curveKey,
-      role: Role.node,
-      label,
-      ...(address === undefined ? {} : { address }),
-    });
+    const { members } = this.#parts;
+    const { label } = link.peer;
     serve(link, this.#services.forNode(members.add(link)));
     this.#options.onEvent?.(`${label} is here`);
     link.onSilence((isSilent) =>
@@ -196,20 +200,25 @@ export class Hub implements AsyncDisposable {
           : `${label} answers again`,
       ),
     );
-    pushMembers(secrets.hub, allowList, members.links);
+    this.#tellMembers();
     void link.closed.then((error) => this.#options.onEvent?.(`${label} is gone: ${error.message}`));
   }
 
+  #tellMembers(): void {
+    const { identity, access, members } = this.#parts;
+    pushMembers(identity, access.allowList, members.links);
+  }
+
   #nodes(): NodeStatus[] {
-    const { secrets, machine, members } = this.#parts;
+    const { identity, machine, members } = this.#parts;
     const loadOf = (executor: Executor): ExecutorLoad => this.#jobs.loadOf(executor);
     const self: NodeStatus = {
-      id: secrets.hub.id,
+      id: identity.id,
       label: this.#options.label,
       role: "hub",
-      address: this.address,
-      curveKey: Buffer.from(secrets.hub.curveKey).toString("hex"),
-      signingKey: Buffer.from(secrets.hub.signingKey).toString("hex"),
+      address: this.advertised,
+      curveKey: Buffer.from(identity.curveKey).toString("hex"),
+      signingKey: Buffer.from(identity.signingKey).toString("hex"),
       ...lentBy(machine.executors, loadOf),
       lastSeenMs: 0,
     };

@@ -1,49 +1,261 @@
-/** What a hub keeps beside its store: who it is, and the secrets of the two tokens that it gives out. */
-import { networkInterfaces } from "node:os";
+/**
+ * The tokens of a hub as they stand on its disk, which alone says who may come in. `pfs token` changes them, beside a hub that runs
+ * or not; the hub reads them. Each is a file of its own, so that no two changes meet in one.
+ *
+ *   hub.identity            who the hub is
+ *   hub.address             where it was last reached: HOST:PORT for the tokens that are made
+ *   client.identity         the secrets of the two tokens that `pfs up` prints: a client's, called "client",
+ *   invite.identity         and a node's, called "join"
+ *   tokens/NAME.json        every other token: its public keys and what it may do. Its secret is in the token alone
+ *   tokens/ID.revoked       a machine that joined and may not come back under its key, whatever token it has
+ */
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { loadIdentity } from "../wire/trust/identity-file.ts";
-import type { Identity } from "../wire/trust/keys.ts";
-import { formatAddress, parseAddress } from "../wire/trust/address.ts";
+import * as v from "valibot";
+import { createFile, makeDirectory, replaceFile, syncDirectory } from "../../runtime/durable-file.ts";
+import { WireError, WireErrorCode, systemCode } from "../errors.ts";
+import { TOKEN_NAME_CHARACTERS_MAX } from "../limits.ts";
+import { keyTerms } from "../wire/trust/allow-list.ts";
+import type { Quota } from "../wire/trust/allow-list.ts";
+import { findIdentity, loadIdentity } from "../wire/trust/identity-file.ts";
+import { Identity, peerId } from "../wire/trust/keys.ts";
 import { formatToken } from "../wire/trust/token.ts";
 
-export interface HubSecrets {
-  readonly hub: Identity;
-  /** Whoever has it is a client. */
-  readonly client: Identity;
-  /** Whoever has it may bring a machine in. */
-  readonly invite: Identity;
+/** What a token lets its bearer be. */
+export const TokenRole = {
+  client: "client",
+  reader: "reader",
+  submitter: "submitter",
+  node: "node",
+} as const;
+export type TokenRole = (typeof TokenRole)[keyof typeof TokenRole];
+
+/** What people decide about a token. */
+export interface TokenTerms {
+  readonly name: string;
+  readonly role: TokenRole;
+  /** Milliseconds since 1970. */
+  readonly expiresAt?: number | undefined;
+  readonly quota?: Quota | undefined;
 }
 
-/** Made at the first start, read at later ones: a hub that starts again keeps its tokens. */
-export async function loadSecrets(directory: string): Promise<HubSecrets> {
-  return {
-    hub: await loadIdentity(join(directory, "hub.identity")),
-    client: await loadIdentity(join(directory, "client.identity")),
-    invite: await loadIdentity(join(directory, "invite.identity")),
-  };
+/** A token without its secret. */
+export interface TokenRecord extends TokenTerms {
+  /** Of its bearer: 32 hexadecimal digits. */
+  readonly id: string;
+  readonly signingKey: Uint8Array;
+  readonly curveKey: Uint8Array;
+  /** Milliseconds since 1970; not known of the two that `pfs up` prints. */
+  readonly createdAt?: number | undefined;
 }
 
-export interface HubTokens {
+/** All that the disk says. */
+export interface TokenRecords {
+  readonly tokens: readonly TokenRecord[];
+  /** Ids of machines that may not come back. */
+  readonly revoked: ReadonlySet<string>;
+  /** What is wrong with files that cannot be understood: what stands in them is not let in. */
+  readonly damaged: readonly string[];
+}
+
+export interface PrintedTokens {
   readonly clientToken: string;
   readonly joinToken: string;
 }
 
-/** The tokens of a hub that listens at `address`. */
-export function makeTokens({ hub, client, invite }: HubSecrets, address: string): HubTokens {
-  const { curveKey, signingKey } = hub;
-  const common = { curveKey, signingKey, address: reachableAddress(address) };
-  return {
-    clientToken: formatToken({ ...common, kind: "client", secret: client.exportSecret() }),
-    joinToken: formatToken({ ...common, kind: "join", secret: invite.exportSecret() }),
-  };
+/** Names of the two tokens that `pfs up` prints, and the files of their secrets. */
+const PRINTED = { client: "client.identity", join: "invite.identity" } as const;
+const PRIVATE_FILE = 0o600;
+const PRIVATE_DIRECTORY = 0o700;
+const ENDING = ".json";
+const REVOKED_ENDING = ".revoked";
+
+const hexKey = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
+const tokenFile = v.object({
+  version: v.literal(1),
+  role: v.picklist(Object.values(TokenRole)),
+  signingKey: hexKey,
+  curveKey: hexKey,
+  createdAt: v.pipe(v.number(), v.safeInteger()),
+  ...keyTerms,
+});
+
+export class HubTokens {
+  /** The hub's store. */
+  readonly directory: string;
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /** Who the hub is; made at its first start, with the tokens that it prints. Rejects with PFS_IDENTITY_INVALID. */
+  async start(): Promise<Identity> {
+    const hub = await loadIdentity(this.#file("hub.identity"));
+    for (const file of Object.values(PRINTED)) await loadIdentity(this.#file(file));
+    await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
+    return hub;
+  }
+
+  /** The tokens to print, of a hub that is reached at `address`, which tokens made from now on say too. */
+  async printed(address: string): Promise<PrintedTokens> {
+    const hub = await this.#hub();
+    const [client, invite] = await Promise.all(
+      Object.values(PRINTED).map((file) => loadIdentity(this.#file(file))),
+    );
+    if ((await this.#address()) !== address) await replaceFile(this.#file("hub.address"), `${address}\n`);
+    const { curveKey, signingKey } = hub;
+    return {
+      clientToken: formatToken({
+        kind: "client",
+        curveKey,
+        signingKey,
+        secret: client!.exportSecret(),
+        address,
+      }),
+      joinToken: formatToken({ kind: "join", curveKey, signingKey, secret: invite!.exportSecret(), address }),
+    };
+  }
+
+  /**
+   * Makes a token, durable when it resolves; what it resolves with is all there is of its secret. Rejects with PFS_TOKEN_INVALID when
+   * the name is taken or is none, and with PFS_NOT_FOUND where there is no hub.
+   */
+  async add({ name, role, expiresAt, quota }: TokenTerms): Promise<string> {
+    const hub = await this.#hub();
+    const reason = invalidTokenName(name);
+    if (reason !== null) throw invalid(`"${name.slice(0, 100)}" is no name for a token: ${reason}`, "name");
+    const bearer = Identity.create();
+    const { signingKey, curveKey } = bearer;
+    const keys = { signingKey: hex(signingKey), curveKey: hex(curveKey) };
+    const json = { version: 1, role, ...keys, createdAt: Date.now(), expiresAt, quota };
+    await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
+    const file = join(this.#file("tokens"), name + ENDING);
+    const isNew = !(name in PRINTED) && (await createFile(file, `${JSON.stringify(json)}\n`, PRIVATE_FILE));
+    if (!isNew)
+      throw invalid(`there is a token called "${name}" already; revoke it, or choose another name`, "taken");
+    return formatToken({
+      kind: role === TokenRole.node ? "join" : "client",
+      curveKey: hub.curveKey,
+      signingKey: hub.signingKey,
+      secret: bearer.exportSecret(),
+      address: await this.#address(),
+    });
+  }
+
+  /** All that the disk says. Rejects with PFS_NOT_FOUND where there is no hub, with PFS_IDENTITY_INVALID, and as the system does. */
+  async read(): Promise<TokenRecords> {
+    await this.#hub();
+    const tokens: TokenRecord[] = [];
+    const damaged: string[] = [];
+    const revoked = new Set<string>();
+    for (const [name, file] of Object.entries(PRINTED)) {
+      const identity = await findIdentity(this.#file(file));
+      if (identity === undefined) continue;
+      const { id, signingKey, curveKey } = identity;
+      const role = name === "client" ? TokenRole.client : TokenRole.node;
+      tokens.push({ name, role, id, signingKey, curveKey });
+    }
+    for (const file of await this.#tokenFiles()) {
+      if (file.endsWith(REVOKED_ENDING)) revoked.add(file.slice(0, -REVOKED_ENDING.length));
+      if (!file.endsWith(ENDING)) continue;
+      const text = await readFile(join(this.#file("tokens"), file), "utf8").catch(ignoreMissing);
+      // Revoked since the directory was read.
+      if (text === undefined) continue;
+      const record = recordOf(file.slice(0, -ENDING.length), text);
+      if (typeof record === "string") damaged.push(`the token file ${file} is damaged: ${record}`);
+      else tokens.push(record);
+    }
+    return { tokens, revoked, damaged };
+  }
+
+  /** Whether there was such a token. Those who have it are out when the hub reads this, nodes that joined by it too. */
+  async revoke(name: string): Promise<boolean> {
+    const isPrinted = name in PRINTED;
+    if (!isPrinted && invalidTokenName(name) !== null) return false;
+    const directory = isPrinted ? this.directory : this.#file("tokens");
+    const file = isPrinted ? PRINTED[name as keyof typeof PRINTED] : name + ENDING;
+    try {
+      await rm(join(directory, file));
+    } catch (error) {
+      if (systemCode(error) === "ENOENT") return false;
+      throw error;
+    }
+    await syncDirectory(directory);
+    return true;
+  }
+
+  /** Keeps a machine that joined out, under the key that it has. */
+  async revokeMachine(id: string): Promise<void> {
+    await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
+    await createFile(join(this.#file("tokens"), id + REVOKED_ENDING), "", PRIVATE_FILE);
+  }
+
+  /** A text that is another one when what `read` says may be; it costs next to nothing. */
+  async stamp(): Promise<{ readonly text: string; readonly changedAt: number }> {
+    const places = ["tokens", ...Object.values(PRINTED)].map((name) => this.#file(name));
+    const found = await Promise.all(
+      places.map((place) => stat(place, { bigint: true }).catch(ignoreMissing)),
+    );
+    const text = found.map((each) => (each === undefined ? "-" : `${each.ino}:${each.mtimeNs}`)).join(" ");
+    const changedAt = Math.max(0, ...found.map((each) => Number(each?.mtimeMs ?? 0n)));
+    return { text, changedAt };
+  }
+
+  async #hub(): Promise<Identity> {
+    const hub = await findIdentity(this.#file("hub.identity"));
+    if (hub !== undefined) return hub;
+    const message = `there is no hub in ${this.directory}: "pfs up" makes one`;
+    throw new WireError(WireErrorCode.notFound, message, { path: this.directory });
+  }
+
+  /** Where the hub was last reached; an empty text when nobody knows. */
+  async #address(): Promise<string> {
+    return ((await readFile(this.#file("hub.address"), "utf8").catch(ignoreMissing)) ?? "").trim();
+  }
+
+  async #tokenFiles(): Promise<string[]> {
+    return (await readdir(this.#file("tokens")).catch(ignoreMissing)) ?? [];
+  }
+
+  #file(name: string): string {
+    return join(this.directory, name);
+  }
 }
 
-/** A port that listens on all addresses is told under one that other machines can dial. */
-function reachableAddress(address: string): string {
-  const { host, port } = parseAddress(address);
-  if (host !== "0.0.0.0" && host !== "::") return address;
-  const outward = Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
-    .find(({ internal, family }) => !internal && family === "IPv4");
-  return formatAddress({ host: outward?.address ?? "127.0.0.1", port });
+/** Why a text cannot name a token, or null. */
+function invalidTokenName(name: string): string | null {
+  if (name.length > TOKEN_NAME_CHARACTERS_MAX)
+    return `it has more than ${TOKEN_NAME_CHARACTERS_MAX} characters`;
+  return /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)
+    ? null
+    : "it may have letters, digits, dots, dashes and underscores, and begins with a letter or digit";
+}
+
+/** What a token's file says, or what is wrong with it. */
+function recordOf(name: string, text: string): TokenRecord | string {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  const result = v.safeParse(tokenFile, json);
+  if (!result.success) return result.issues[0].message;
+  const { role, createdAt, expiresAt, quota } = result.output;
+  const signingKey = Buffer.from(result.output.signingKey, "hex");
+  const curveKey = Buffer.from(result.output.curveKey, "hex");
+  return { name, role, id: peerId(signingKey), signingKey, curveKey, createdAt, expiresAt, quota };
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (systemCode(error) === "ENOENT") return undefined;
+  throw error;
+}
+
+function invalid(message: string, reason: string): WireError {
+  return new WireError(WireErrorCode.tokenInvalid, message, { reason });
+}
+
+function hex(key: Uint8Array): string {
+  return Buffer.from(key).toString("hex");
 }

@@ -1,9 +1,10 @@
-/** What a node does for its peers: a service answers some message types, a peer's role decides which services it gets. */
+/** What a node does for its peers: a service answers some message types, a peer's role decides which of them it may send. */
 import { MessageType, messageTypeName } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { AT_WORK_INTERVAL_MS } from "../limits.ts";
+import { mayAsk, operationOf } from "./permissions.ts";
 import type { Link, OutMessage, Reply, WireMessage } from "../wire/link.ts";
 
 /**
@@ -38,8 +39,9 @@ export function serve(link: Link, services: readonly Service[]): void {
   link.onRequest(async (message, reply) => {
     const { type } = message;
     const handler = handlers.get(type);
-    if (handler === undefined) {
-      const text = `a ${link.peer.role} may not ask for ${messageTypeName(type)} here`;
+    const { role } = link.peer;
+    if (handler === undefined || !mayAsk(role, message)) {
+      const text = `a ${role} may not ask for ${`${messageTypeName(type)} ${operationOf(message)}`.trim()} here`;
       throw new WireError(WireErrorCode.notAllowed, text, { type });
     }
     const isRequest = message.requestId !== 0;

@@ -6,9 +6,24 @@ import type { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { Capacity } from "../../runtime/contracts/executor.ts";
 
-/** What a peer is in the network. An invite lets its bearer become a node, and nothing else. */
-export const Role = { hub: "hub", node: "node", client: "client", invite: "invite" } as const;
+/**
+ * What a peer is in the network, which says what it may ask for (`nodes/serve/permissions.ts`). A client may do everything, a
+ * reader reads, a submitter reads and runs programs. An invite lets its bearer become a node, and nothing else.
+ */
+export const Role = {
+  hub: "hub",
+  node: "node",
+  client: "client",
+  reader: "reader",
+  submitter: "submitter",
+  invite: "invite",
+} as const;
 export type Role = (typeof Role)[keyof typeof Role];
+
+/** Whether somebody uses the network by a token, whatever it lets him do. */
+export function isClient(role: Role): boolean {
+  return role === Role.client || role === Role.reader || role === Role.submitter;
+}
 
 /** An executor that a machine lends, as its HELLO says. */
 export interface ExecutorOffer {

@@ -15,6 +15,7 @@ import { addGlobalOptions, likelyOption } from "./options.ts";
 import { packetsCommand } from "./packets.ts";
 import { putCommand } from "./put.ts";
 import { runCommand } from "./run.ts";
+import { tokenCommand } from "./token.ts";
 import type { Host } from "./context.ts";
 import { gcCommand, verifyCommand } from "./maintenance.ts";
 
@@ -23,7 +24,7 @@ type MakeCommand = (host: Host) => Command;
 const GROUPS: readonly (readonly [string, readonly MakeCommand[]])[] = [
   ["Files", [putCommand, getCommand, catCommand, lsCommand, statCommand, rmCommand, packetsCommand]],
   ["Programs", [runCommand, jobsCommand, cancelCommand]],
-  ["Machines", [upCommand, joinCommand, nodesCommand, demoCommand]],
+  ["Machines", [upCommand, joinCommand, nodesCommand, tokenCommand, demoCommand]],
   ["Maintenance", [verifyCommand, gcCommand, doctorCommand, completionCommand, helpCommand]],
 ];
 

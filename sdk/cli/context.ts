@@ -7,6 +7,8 @@ import type { ExitCode } from "./exit-codes.ts";
 import { storeDirectory } from "./options.ts";
 import type { GlobalOptions } from "./options.ts";
 import type { Output } from "./output.ts";
+import { tokenSource } from "./secrets.ts";
+import type { TokenSource } from "./secrets.ts";
 
 /** The same for the whole process. */
 export interface Host {
@@ -19,6 +21,8 @@ export interface Host {
 
 export interface Context extends Host {
   readonly options: GlobalOptions;
+  /** The client token that says which hub to use, if one does, and what gave it. */
+  readonly token: TokenSource | undefined;
   /** Rejects with the signal's reason: to race with what may hang at a pipe or a device, whatever the signal says. */
   readonly aborted: Promise<never>;
   /** The embedded store or the hub, opened once and closed when the command ends. */
@@ -42,15 +46,24 @@ export function onRun<Options extends object>(
 ): Command {
   return command.action(async () => {
     const options = command.optsWithGlobals<Options & GlobalOptions>();
+    const isTyped = command.getOptionValueSourceWithGlobals("at") === "cli";
+    const token = tokenSource(command, {
+      text: options.at,
+      origin: isTyped ? "--at" : "PACKETFS_AT",
+      isTyped,
+    });
     let opened: PacketFS | undefined;
     const open = async (how: OpenHow = {}): Promise<PacketFS> => {
-      opened ??= await openPacketFS(options, how, host);
+      if (token?.fromStdin === true && command.args.includes("-")) {
+        throw new UsageError("stdin cannot be both the token and a file");
+      }
+      opened ??= await openPacketFS(options, token, how, host);
       return opened;
     };
     checkOperands(command);
     try {
       const aborted = rejectedWhen(host.signal);
-      await handler({ ...host, options, aborted, open }, command.args, options);
+      await handler({ ...host, options, token, aborted, open }, command.args, options);
     } finally {
       host.output.status("");
       await opened?.close();
@@ -75,16 +88,21 @@ function rejectedWhen(signal: AbortSignal): Promise<never> {
   return promise;
 }
 
-async function openPacketFS(options: GlobalOptions, how: OpenHow, host: Host): Promise<PacketFS> {
+async function openPacketFS(
+  options: GlobalOptions,
+  token: TokenSource | undefined,
+  how: OpenHow,
+  host: Host,
+): Promise<PacketFS> {
   const { signal, output } = host;
   signal.throwIfAborted();
   if (options.node !== undefined && how.reachesNodes !== true) {
     throw new UsageError("--node goes with put, get, cat and stat only");
   }
-  if (options.at !== undefined) {
+  if (token !== undefined) {
     const { connect } = await import("../remote.ts");
     let isLost = false;
-    return connect(options.at, {
+    return connect(await token.read(signal), {
       signal,
       ...(options.node === undefined ? {} : { node: options.node }),
       onConnection: (event) => {

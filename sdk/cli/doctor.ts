@@ -17,6 +17,7 @@ import type { PacketFS } from "../packetfs.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
+import type { TokenSource } from "./secrets.ts";
 import type { Output } from "./output.ts";
 
 interface Check {
@@ -39,6 +40,8 @@ const require = createRequire(import.meta.url);
 const MARKS = { ok: " ", warning: "!", failure: "✗" } as const;
 const COLOURS = { ok: "green", warning: "yellow", failure: "red" } as const;
 const NAME_WIDTH = 22;
+/** Variables that hold tokens. */
+const SECRETS: ReadonlySet<string> = new Set(["PACKETFS_AT", "PACKETFS_JOIN"]);
 
 export function doctorCommand(host: Host): Command {
   const command = new Command("doctor")
@@ -50,13 +53,13 @@ export function doctorCommand(host: Host): Command {
   return onRun(command, host, doctor);
 }
 
-async function doctor({ output, options, signal, finish }: Context): Promise<void> {
+async function doctor({ output, options, token, signal, finish }: Context): Promise<void> {
   const checks: Check[] = [];
   const steps: readonly (() => Promise<Check[]> | Check[])[] = [
     versionChecks,
     machineChecks,
     // What every other command would use.
-    () => (options.at === undefined ? storeChecks(options) : hubChecks(options.at, options, signal)),
+    () => (token === undefined ? storeChecks(options) : hubChecks(token, options, signal)),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
     networkChecks,
     environmentChecks,
@@ -131,7 +134,7 @@ function machineChecks(): Check[] {
 
 async function storeChecks(options: GlobalOptions): Promise<Check[]> {
   const directory = storeDirectory(options);
-  const place = `${directory} (${originOf("store", options.store)})`;
+  const place = `${directory} (${originOf(options.store)})`;
   const exists = await stat(directory).then(
     () => true,
     () => false,
@@ -152,11 +155,16 @@ async function storeChecks(options: GlobalOptions): Promise<Check[]> {
 }
 
 /** With the node that was asked for; the store of this machine is not looked at, for no command but up and join uses it. */
-async function hubChecks(token: string, { at, node }: GlobalOptions, signal: AbortSignal): Promise<Check[]> {
-  const origin = originOf("at", at);
+async function hubChecks(
+  source: TokenSource,
+  { node }: GlobalOptions,
+  signal: AbortSignal,
+): Promise<Check[]> {
+  const { origin } = source;
   const checks: Check[] = [];
   try {
     const { parseToken } = await import("../../nodes/wire/trust/token.ts");
+    const token = await source.read(signal);
     const { address } = parseToken(token, "client");
     checks.push(ok("hub", "address", `${address} (${origin}); the store of this machine is not used`));
     const { connect } = await import("../remote.ts");
@@ -183,11 +191,10 @@ async function hubChecks(token: string, { at, node }: GlobalOptions, signal: Abo
   return checks;
 }
 
-/** What said that an option is to be this: the option itself, or its variable. */
-function originOf(name: "store" | "at", value: string | undefined): string {
-  if (value === undefined) return "the default";
-  const variable = `PACKETFS_${name.toUpperCase()}`;
-  return process.env[variable] === value ? variable : `--${name}`;
+/** What said that the store is to be this one: the option itself, or its variable. */
+function originOf(store: string | undefined): string {
+  if (store === undefined) return "the default";
+  return process.env["PACKETFS_STORE"] === store ? "PACKETFS_STORE" : "--store";
 }
 
 async function contentOf(pfs: PacketFS): Promise<string> {
@@ -306,7 +313,7 @@ async function networkChecks(): Promise<Check[]> {
 function environmentChecks(): Check[] {
   const names = Object.keys(process.env).filter((name) => /^(PACKETFS_|NODE_OPTIONS$)/.test(name));
   if (names.length === 0) return [ok("environment", "variables", "none")];
-  return names.map((name) => ok("environment", name, name === "PACKETFS_AT" ? "…" : process.env[name]!));
+  return names.map((name) => ok("environment", name, SECRETS.has(name) ? "…" : process.env[name]!));
 }
 
 async function versionOf(name: string): Promise<string> {

@@ -1,17 +1,22 @@
 /** pfs up and pfs join: this machine as a hub, or as a node of one. Both serve until a signal ends them. */
 import { Command } from "commander";
 import type { PacketfsError } from "../../packets/errors.ts";
+import { formatAddress, isUnspecified, parseAddress } from "../../nodes/wire/trust/address.ts";
 import type { Address } from "../../nodes/wire/trust/address.ts";
-import type { GlobalOptions } from "./options.ts";
+import { UsageError } from "../errors.ts";
+import type { GlobalOptions, ValueOf } from "./options.ts";
 import { example } from "./help.ts";
 import { option, parseEndpoint, storeDirectory, wholeNumber } from "./options.ts";
 import { printable } from "./format.ts";
 import { WORKERS_MAX } from "../../runtime/limits.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
+import { tokenSource } from "./secrets.ts";
+import type { TokenSource } from "./secrets.ts";
 
 interface NetworkOptions extends GlobalOptions {
   readonly listen?: string;
+  readonly advertise?: string;
   readonly label?: string;
   readonly workers?: number;
 }
@@ -19,11 +24,24 @@ interface NetworkOptions extends GlobalOptions {
 const LOOPBACK = "127.0.0.1";
 const HUB_LISTENS: Address = { host: LOOPBACK, port: 7400 };
 
+/** For an address that others are told. */
+const REACHABLE: ValueOf<string> = {
+  parse: (text) => {
+    try {
+      const address = parseAddress(text);
+      return isUnspecified(address.host) ? undefined : formatAddress(address);
+    } catch {
+      return undefined;
+    }
+  },
+  takes: "HOST:PORT as others dial it, such as hub.example.org:7400 or [2001:db8::7]:7400",
+};
+
 export function upCommand(host: Host): Command {
   const command = new Command("up")
     .summary("make this machine a hub")
     .description(
-      "Make this machine a hub, until Ctrl-C or SIGTERM. Prints two tokens: the client token lets someone use the hub (--at), the join token lets a machine become a node of it. Keep both as you keep passwords.",
+      'Make this machine a hub, until Ctrl-C or SIGTERM. Prints two tokens: the client token lets someone use the hub (--at), the join token lets a machine become a node of it. Keep both as you keep passwords; "pfs token" makes others, one for each person and machine, that may do less and can be revoked.',
     )
     .addOption(
       option(
@@ -40,18 +58,41 @@ export function joinCommand(host: Host): Command {
   const command = new Command("join")
     .summary("make this machine a node of a hub")
     .description(
-      "Make this machine a node of a hub, until Ctrl-C or SIGTERM: it lends its cores and its store.",
+      "Make this machine a node of a hub, until Ctrl-C or SIGTERM: it lends its cores and its store. The token is given as TOKEN, in the variable PACKETFS_JOIN, or in a file (--token-file); the last two keep it out of lists of processes.",
     )
-    .argument("<TOKEN>", 'the join token that "pfs up" printed')
+    .argument(
+      "[TOKEN]",
+      'the join token that "pfs up" printed, with @HOST:PORT behind it when the hub has moved; - is stdin',
+    )
     .addOption(
       option("--listen <HOST:PORT>", "where other nodes reach it (default: nowhere)", "PACKETFS_LISTEN"),
     )
-    .addHelpText("after", example('pfs join "$(cat join.token)" --workers 8'));
-  return onRun<NetworkOptions>(addOptions(command), host, join);
+    .addHelpText("after", example("pfs join --token-file join.token --workers 8"));
+  return onRun<NetworkOptions>(addOptions(command), host, (context, [operand], options) =>
+    join(context, joinToken(command, operand), options),
+  );
+}
+
+function joinToken(command: Command, operand: string | undefined): TokenSource {
+  const text = operand ?? process.env["PACKETFS_JOIN"];
+  const isTyped = operand !== undefined;
+  const source = tokenSource(command, { text, origin: isTyped ? "TOKEN" : "PACKETFS_JOIN", isTyped });
+  if (source !== undefined) return source;
+  throw new UsageError(
+    "a join token is missing: give it as TOKEN, in PACKETFS_JOIN, or with --token-file FILE",
+  );
 }
 
 function addOptions(command: Command): Command {
   return command
+    .addOption(
+      option(
+        "--advertise <HOST:PORT>",
+        "the address that others are told to dial (default: follows from --listen)",
+        "PACKETFS_ADVERTISE",
+        REACHABLE,
+      ),
+    )
     .addOption(option("--label <LABEL>", "its name for people (default: the host's)", "PACKETFS_LABEL"))
     .addOption(
       option(
@@ -68,26 +109,24 @@ async function up(context: Context, _operands: readonly string[], options: Netwo
   const listen = options.listen === undefined ? HUB_LISTENS : parseEndpoint(options.listen, LOOPBACK);
   const { startHub } = await import("../../nodes/hub/hub.ts");
   await using hub = await startHub({ ...common(context, options), listen });
-  const { address, clientToken, joinToken } = hub;
+  const { address, advertised, clientToken, joinToken } = hub;
   if (output.json) {
-    await output.object({ event: "listening", address, clientToken, joinToken });
+    await output.object({ event: "listening", address, advertised, clientToken, joinToken });
   } else {
     await output.line(`client token  ${clientToken}`);
     await output.line(`join token    ${joinToken}`);
-    output.talk(`listening on ${address}; Ctrl-C ends it`);
-    if (listen.host === LOOPBACK)
+    const told = advertised === address ? "" : `, which others reach at ${advertised}`;
+    output.talk(`listening on ${address}${told}; Ctrl-C ends it`);
+    if (listen.host === LOOPBACK && options.advertise === undefined)
       output.talk("only this machine reaches it; --listen 0.0.0.0:7400 opens it to others");
   }
   throwIfFailed(await hub.closed);
 }
 
-async function join(
-  context: Context,
-  [token = ""]: readonly string[],
-  options: NetworkOptions,
-): Promise<void> {
+async function join(context: Context, source: TokenSource, options: NetworkOptions): Promise<void> {
   const { output } = context;
   const listen = options.listen === undefined ? {} : { listen: parseEndpoint(options.listen, LOOPBACK) };
+  const token = await source.read(context.signal);
   const { joinHub } = await import("../../nodes/node.ts");
   await using node = await joinHub({ ...common(context, options), ...listen, token });
   if (output.json) await output.object({ event: "joined", label: node.label, id: node.id });
@@ -99,9 +138,17 @@ async function join(
 function common(
   { output, signal }: Context,
   options: NetworkOptions,
-): { store: string; label?: string; workers?: number; signal: AbortSignal; onEvent: (text: string) => void } {
+): {
+  store: string;
+  advertise?: string;
+  label?: string;
+  workers?: number;
+  signal: AbortSignal;
+  onEvent: (text: string) => void;
+} {
   return {
     store: storeDirectory(options),
+    ...(options.advertise === undefined ? {} : { advertise: options.advertise }),
     ...(options.label === undefined ? {} : { label: options.label }),
     ...(options.workers === undefined ? {} : { workers: options.workers }),
     signal,

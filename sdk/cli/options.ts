@@ -9,6 +9,7 @@ import { formatCount, parseBytes, printable } from "./format.ts";
 export interface GlobalOptions {
   readonly store?: string;
   readonly at?: string;
+  readonly tokenFile?: string;
   readonly node?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -38,14 +39,24 @@ export function option(
   });
 }
 
+/** For secrets: what stands on a command line every user of the machine can read. */
+function tokenFileOption(): Option {
+  return option(
+    "--token-file <FILE>",
+    "read the token from this file, so that it is in no list of processes; - is stdin",
+    "PACKETFS_TOKEN_FILE",
+  );
+}
+
 export function addGlobalOptions(program: Command): void {
   const options = [
     option("--store <DIR>", "use the store in this directory", "PACKETFS_STORE"),
     option(
       "--at <TOKEN>",
-      'use a running hub instead: the client token that "pfs up" printed',
+      'use a running hub instead: the client token that "pfs up" printed, with @HOST:PORT behind it when the hub has moved; - is stdin',
       "PACKETFS_AT",
     ),
+    tokenFileOption(),
     option(
       "--node <LABEL>",
       "with --at, use the store of that node: put, get, cat and stat",
@@ -83,7 +94,7 @@ const LIKELY: Readonly<Record<string, readonly string[]>> = {
   "--dir": ["--store"],
   "--directory": ["--store"],
   "--db": ["--store"],
-  "--token": ["--at"],
+  "--token": ["--at", "--token-file"],
   "--hub": ["--at"],
   "--host": ["--listen", "--at"],
   "--connect": ["--at"],

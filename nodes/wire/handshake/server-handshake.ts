@@ -14,7 +14,7 @@ import { fromParts } from "../session/message.ts";
 import { Hello, SignedHello, commonVersion, isHelloSigned, ownerOf } from "./messages.ts";
 import type { ServerKeys } from "./messages.ts";
 import { peerId } from "../trust/keys.ts";
-import { Role } from "../link.ts";
+import { Role, isClient } from "../link.ts";
 import type { OutMessage } from "../link.ts";
 import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 
@@ -95,7 +95,9 @@ function receiveSigned(
 function wrongRole(hello: SignedHello, entry: AllowListEntry, allowList: AllowList): string | null {
   if (hello.joiner === undefined) {
     if (entry.role === Role.invite) return "a join token lets a machine join, and nothing else";
-    return hello.role === entry.role ? null : `this identity is a ${entry.role}, not a ${hello.role}`;
+    // Whoever holds a token does not know, and need not, what it lets him do.
+    const asked = isClient(entry.role) && hello.role === Role.client ? entry.role : hello.role;
+    return asked === entry.role ? null : `this identity is a ${entry.role}, not a ${hello.role}`;
   }
   if (entry.role !== Role.invite)
     return `a ${entry.role} cannot let another machine join; that takes a join token`;

@@ -13,13 +13,20 @@ const MODE = 0o600;
  * PFS_IDENTITY_INVALID when the file is damaged or when others than its owner may read it.
  */
 export async function loadIdentity(file: string): Promise<Identity> {
+  const found = await findIdentity(file);
+  if (found !== undefined) return found;
+  const identity = Identity.create();
+  return (await writeIdentity(file, identity)) ? identity : await readIdentity(file);
+}
+
+/** As `loadIdentity`, but undefined when there is no such file. */
+export async function findIdentity(file: string): Promise<Identity | undefined> {
   try {
     return await readIdentity(file);
   } catch (error) {
     if (!isMissing(error)) throw error;
+    return undefined;
   }
-  const identity = Identity.create();
-  return (await writeIdentity(file, identity)) ? identity : await readIdentity(file);
 }
 
 async function readIdentity(file: string): Promise<Identity> {

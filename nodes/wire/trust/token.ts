@@ -1,14 +1,16 @@
 /**
- * A token is one line that a person copies: where the hub is, which keys it has, and a secret that its bearer's identity
- * is derived from. A client token makes a client; a join token lets a machine become a node under keys of its own.
+ * A token is one line that a person copies: which keys the hub has, a secret that its bearer's identity is derived from, and where
+ * the hub was when it was made. A client token lets its bearer use the hub, a join token lets a machine become a node under keys of
+ * its own. Who the hub is follows from its keys alone, so a token of a hub that moved stays valid: its address is written behind it.
  *
- *   pfs1.client.<base64url>      1 version, 1 role, 32 hub's CURVE key, 32 hub's signing key, 32 secret,
- *   pfs1.join.<base64url>        1 length and HOST:PORT, 4 check
+ *   pfs1.client.<base64url>      1 version, 1 kind, 32 hub's CURVE key, 32 hub's signing key, 32 secret,
+ *   pfs1.join.<base64url>        1 length and HOST:PORT (or nothing), 4 check
+ *   …@HOST:PORT                  the same, of a hub that is elsewhere now
  */
 import { sha256 } from "../../../packets/digest.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { ADDRESS_CHARACTERS_MAX } from "../../limits.ts";
-import { parseAddress } from "./address.ts";
+import { isUnspecified, parseAddress } from "./address.ts";
 import { KEY_BYTES, SECRET_BYTES } from "./keys.ts";
 
 export const TokenKind = { client: "client", join: "join" } as const;
@@ -21,7 +23,7 @@ export interface Token {
   readonly signingKey: Uint8Array;
   /** 32 bytes: `Identity.fromSecret(secret)` is who its bearer is. */
   readonly secret: Uint8Array;
-  /** The hub's HOST:PORT. */
+  /** The hub's HOST:PORT; empty in a token that does not say it. */
   readonly address: string;
 }
 
@@ -33,7 +35,7 @@ const ARTICLE: Readonly<Record<TokenKind, string>> = { client: "a client token",
 
 export function formatToken(token: Token): string {
   const address = Buffer.from(token.address, "utf8");
-  parseAddress(token.address);
+  if (token.address !== "") parseAddress(token.address);
   if (address.byteLength > 255)
     throw invalid("address", `the address "${token.address}" is too long for a token`);
   const body = Buffer.concat([
@@ -49,15 +51,18 @@ export function formatToken(token: Token): string {
   return prefix + Buffer.concat([body, checkOf(prefix, body)]).toString("base64url");
 }
 
-/** Reads a token of the kind that is needed. Throws PFS_TOKEN_INVALID {reason}; the token itself is never in the error. */
+/**
+ * Reads a token of the kind that is needed; the address behind it, if there is one, takes the place of its own. Throws
+ * PFS_TOKEN_INVALID {reason}; the token itself is never in the error.
+ */
 export function parseToken(text: string, needed: TokenKind): Token {
-  const match = /^pfs1\.([a-z]+)\.([A-Za-z0-9_-]*)$/.exec(text.trim());
+  const match = /^pfs1\.([a-z]+)\.([A-Za-z0-9_-]*)(?:@(\S*))?$/.exec(text.trim());
   if (match === null)
     throw invalid(
       "format",
       `this is no token: ${ARTICLE[needed]} is one line that begins with pfs1.${needed}.`,
     );
-  const [, kind, encoded] = match as unknown as [string, string, string];
+  const [, kind, encoded, elsewhere] = match as unknown as [string, string, string, string | undefined];
   if (kind !== TokenKind.client && kind !== TokenKind.join) {
     throw invalid("kind", `tokens of the kind "${kind.slice(0, 20)}" are not known to this version`);
   }
@@ -66,7 +71,7 @@ export function parseToken(text: string, needed: TokenKind): Token {
   const bytes = Buffer.from(encoded, "base64url");
   const addressBytes = bytes[FIXED_BYTES - 1] ?? 0;
   const length = FIXED_BYTES + addressBytes + CHECK_BYTES;
-  if (bytes.byteLength <= FIXED_BYTES + CHECK_BYTES || bytes.byteLength < length) {
+  if (bytes.byteLength < FIXED_BYTES + CHECK_BYTES || bytes.byteLength < length) {
     throw invalid("truncated", "the token is cut off; copy the whole line");
   }
   const body = bytes.subarray(0, bytes.byteLength - CHECK_BYTES);
@@ -82,8 +87,16 @@ export function parseToken(text: string, needed: TokenKind): Token {
   let at = 2;
   const take = (size: number): Uint8Array => Uint8Array.from(bytes.subarray(at, (at += size)));
   const [curveKey, signingKey, secret] = [take(KEY_BYTES), take(KEY_BYTES), take(SECRET_BYTES)];
-  const address = bytes.toString("utf8", FIXED_BYTES, FIXED_BYTES + addressBytes);
-  parseAddress(address);
+  const address = elsewhere ?? bytes.toString("utf8", FIXED_BYTES, FIXED_BYTES + addressBytes);
+  if (address === "") {
+    throw invalid("address", "the token does not say where the hub is; write it behind it: TOKEN@HOST:PORT");
+  }
+  if (isUnspecified(parseAddress(address).host)) {
+    throw invalid(
+      "address",
+      `nobody can be reached at ${address}; write the hub's address behind the token: TOKEN@HOST:PORT`,
+    );
+  }
   return { kind, curveKey, signingKey, secret, address };
 }
 

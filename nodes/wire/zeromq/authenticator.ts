@@ -105,7 +105,7 @@ export class Authenticator {
     try {
       for (;;) {
         const request = await this.#socket.receive();
-        const admission = this.#decide(request);
+        const admission = await this.#decide(request);
         if (admission === undefined) {
           await this.#socket.send(response(request, "400", "not in the allow list"));
         } else {
@@ -122,7 +122,7 @@ export class Authenticator {
     }
   }
 
-  #decide(request: readonly Uint8Array[]): Admission | undefined {
+  async #decide(request: readonly Uint8Array[]): Promise<Admission | undefined> {
     const [version, , , address, , mechanism, credentials] = request;
     const from = text(address);
     if (text(version) !== "1.0" || text(mechanism) !== "CURVE" || credentials?.byteLength !== KEY_BYTES) {
@@ -133,7 +133,7 @@ export class Authenticator {
       const isOwn = Buffer.compare(credentials, this.#only) === 0;
       return isOwn ? { curveKey: this.#only, entry: undefined, address: from } : this.#refuse(key, from);
     }
-    const entry = this.#options.allowList.byCurveKey(credentials);
+    const entry = await this.#options.allowList.lookUp(credentials);
     const { ofKey, all } = this.#options.connections(key);
     const isFull = ofKey >= CONNECTIONS_PER_KEY_MAX || all >= CONNECTIONS_MAX;
     if (entry === undefined || isFull || this.#isSuspended(key)) return this.#refuse(key, from);

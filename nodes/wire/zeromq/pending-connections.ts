@@ -12,6 +12,7 @@ import { errorMessage } from "../session/errors.ts";
 import { outFrame, toParts } from "../session/message.ts";
 import { NONCE_BYTES, ownerOf, signWelcome } from "../handshake/messages.ts";
 import type { SignedHello } from "../handshake/messages.ts";
+import { withHost } from "../trust/address.ts";
 import type { Identity } from "../trust/keys.ts";
 import { Role } from "../link.ts";
 import type { OutMessage, PeerInfo } from "../link.ts";
@@ -104,10 +105,11 @@ export class PendingConnections {
     pending: Waiting,
     step: ServerStep & { kind: "accepted" },
   ): Promise<void> {
-    const { hello, version, entry } = step;
+    const { hello, version } = step;
+    let { entry } = step;
     if (hello.joiner !== undefined) {
       try {
-        await this.#join(hello, entry, pending.admission.address);
+        entry = await this.#join(hello, entry, pending.admission.address);
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
         return this.#refuse(connection, pending, refusal(RefusalReason.declined, text));
@@ -118,13 +120,15 @@ export class PendingConnections {
     this.#pending.delete(connection);
     const { identity, role, label, features } = this.#options;
     const owner = ownerOf(hello);
+    const address = entry.address ?? hello.address;
     const welcome = signWelcome({ version, features, role, label, you: owner.id }, hello, identity);
     this.#say(connection, { type: MessageType.WELCOME, priority: Priority.control, meta: welcome });
     const peer: PeerInfo = {
       ...owner,
-      role: hello.joiner === undefined ? entry.role : Role.node,
-      label: hello.label,
-      ...(hello.address === undefined ? {} : { address: hello.address }),
+      role: entry.role,
+      // What it is called here, which nobody else is, whatever it calls itself.
+      label: entry.label,
+      ...(address === undefined ? {} : { address }),
       features: hello.features,
       executors: hello.executors,
       version,
@@ -132,16 +136,18 @@ export class PendingConnections {
     this.#options.onSession(connection, peer, pending.admission);
   }
 
-  async #join(hello: SignedHello, invite: AllowListEntry, from: string): Promise<void> {
+  async #join(hello: SignedHello, invite: AllowListEntry, from: string): Promise<AllowListEntry> {
     const { allowList, onJoin, onEvent } = this.#options;
     const owner = ownerOf(hello);
-    const { label, address } = hello;
     const wasKnown = allowList.byId(owner.id) !== undefined;
     const joined = allowList.add({
-      ...owner,
+      signingKey: owner.signingKey,
+      curveKey: owner.curveKey,
       role: Role.node,
-      label,
-      ...(address === undefined ? {} : { address }),
+      label: hello.label,
+      ...(hello.address === undefined ? {} : { address: withHost(hello.address, from) }),
+      invite: invite.id,
+      ...(invite.expiresAt === undefined ? {} : { expiresAt: invite.expiresAt }),
     });
     try {
       await onJoin?.(joined, invite);
@@ -149,7 +155,10 @@ export class PendingConnections {
       if (!wasKnown) allowList.remove(joined.id);
       throw error;
     }
-    onEvent({ kind: "joined", id: joined.id, label, address: from });
+    // Its token may have been revoked meanwhile, and then it went with it.
+    if (allowList.byId(joined.id) === undefined) throw new Error("its token was revoked");
+    onEvent({ kind: "joined", id: joined.id, label: joined.label, address: from });
+    return joined;
   }
 
   #refuse(connection: number, pending: Waiting, error: WireError): void {

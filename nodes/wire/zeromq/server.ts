@@ -192,7 +192,7 @@ export class WireServer implements AsyncDisposable {
   #removed(entry: AllowListEntry): void {
     for (const link of this.#connections.keys()) {
       if (link.peer.id === entry.id)
-        link.end(refusal(RefusalReason.key, "the identity was removed from the allow list"));
+        link.end(refusal(RefusalReason.key, "its token was revoked or has expired"));
     }
   }
 

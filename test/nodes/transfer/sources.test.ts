@@ -26,7 +26,7 @@ interface Ends {
 }
 
 async function inMemory(): Promise<Ends> {
-  const { near, far } = memoryPair();
+  const { near, far } = memoryPair({ near: { role: "client" } });
   return { near, far, close: async () => void (await Promise.all([near.close(), far.close()])) };
 }
 

@@ -34,8 +34,13 @@ export interface Network {
 const context = createContext();
 
 /** Puts an identity on an allow list. */
-export function list(allowList: AllowList, { signingKey, curveKey }: PublicIdentity, role: Role): void {
-  allowList.add({ signingKey, curveKey, role, label: "listed" });
+export function list(
+  allowList: AllowList,
+  { signingKey, curveKey }: PublicIdentity,
+  role: Role,
+  label = "listed",
+): void {
+  allowList.add({ signingKey, curveKey, role, label });
 }
 
 export async function openNetwork(options: Partial<WireServerOptions> = {}): Promise<Network> {
@@ -69,7 +74,7 @@ export async function openNetwork(options: Partial<WireServerOptions> = {}): Pro
       const identity = dialOptions.identity ?? Identity.create();
       const role = dialOptions.role ?? "client";
       const isListed = allowList.byId(identity.id) !== undefined;
-      if (!unlisted && !isListed) list(allowList, identity, role);
+      if (!unlisted && !isListed) list(allowList, identity, role, dialOptions.label);
       const link = await dial({
         address: server.address,
         server: hub,

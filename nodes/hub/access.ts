@@ -1,0 +1,214 @@
+/**
+ * Keeps a hub's allow list equal to what its disk says: tokens as people made and revoked them (`tokens.ts`), and the nodes that
+ * joined by them, in `allow-list.json`, which the hub alone writes. It looks again all the while, so whoever is revoked beside the
+ * running hub, or expires, is out within ACCESS_LOOK_MS.
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { replaceFile } from "../../runtime/durable-file.ts";
+import { WireError, WireErrorCode, systemCode } from "../errors.ts";
+import { ACCESS_LOOK_MS, ACCESS_SETTLED_MS } from "../limits.ts";
+import { AllowList } from "../wire/trust/allow-list.ts";
+import type { AllowListEntry } from "../wire/trust/allow-list.ts";
+import { Role } from "../wire/link.ts";
+import type { HubTokens, TokenRecord } from "./tokens.ts";
+
+/** Nobody else need know who may come in. */
+const PRIVATE = 0o600;
+const COMPLAINTS_MAX = 64;
+
+export interface AccessOptions {
+  /** The hub's store. */
+  readonly directory: string;
+  /** The hub's own name for people, which no node gets. */
+  readonly label: string;
+  readonly tokens: HubTokens;
+  /** News for people. */
+  readonly onEvent: (text: string) => void;
+}
+
+export class Access {
+  readonly allowList: AllowList;
+  readonly #options: AccessOptions;
+  readonly #file: string;
+  readonly #ticker: NodeJS.Timeout;
+  #onChange: (() => void) | undefined;
+  /** Of what was read last; undefined when it may have changed since without showing. */
+  #stamp: string | undefined;
+  #lastLook: Promise<void> = Promise.resolve();
+  #looking = 0;
+  #lastSave: Promise<void> = Promise.resolve();
+  #saved = "";
+  /** What people were told, so that they are told once. */
+  readonly #complaints = new Set<string>();
+
+  private constructor(options: AccessOptions) {
+    this.#options = options;
+    this.allowList = new AllowList(options.label);
+    this.#file = allowListFile(options.directory);
+    this.allowList.refreshBy(() => this.look());
+    this.#ticker = setInterval(() => {
+      // A disk that hangs must not be asked again and again.
+      if (this.#looking === 0) void this.look();
+    }, ACCESS_LOOK_MS).unref();
+  }
+
+  /** Rejects with PFS_ALLOW_LIST_INVALID, PFS_IDENTITY_INVALID and as the system does. */
+  static async open(options: AccessOptions): Promise<Access> {
+    const access = new Access(options);
+    try {
+      await access.#read();
+      for (const node of await readNodes(options.directory)) {
+        // Whose token is gone is gone with it; a node of an older version joins again by itself.
+        if (node.invite === undefined || access.allowList.byId(node.invite)?.role !== Role.invite) continue;
+        if (!access.allowList.isRevoked(node.id)) access.allowList.add(node);
+      }
+      return access;
+    } catch (error) {
+      access.close();
+      throw error;
+    }
+  }
+
+  /** Calls `listener` after entries came or went, other than by `add`. */
+  onChange(listener: () => void): void {
+    this.#onChange = listener;
+  }
+
+  /**
+   * Resolves when the list is what the disk said at some moment after the call. Never rejects: what cannot be read leaves all as it is,
+   * and people are told.
+   */
+  async look(): Promise<void> {
+    this.#looking++;
+    this.#lastLook = this.#lastLook.then(() => this.#look());
+    await this.#lastLook;
+    this.#looking--;
+  }
+
+  /** The nodes that have joined are durable when this resolves; a crash leaves the old file or the new one. */
+  save(): Promise<void> {
+    const saved = this.#lastSave.then(async () => {
+      const nodes = this.allowList.toJSON().filter(({ role }) => role === Role.node);
+      const text = `${JSON.stringify(nodes, undefined, 1)}\n`;
+      if (text === this.#saved) return;
+      await replaceFile(this.#file, text, PRIVATE);
+      this.#saved = text;
+    });
+    this.#lastSave = saved.catch(() => undefined);
+    return saved;
+  }
+
+  close(): void {
+    clearInterval(this.#ticker);
+  }
+
+  async #look(): Promise<void> {
+    try {
+      const { text } = await this.#options.tokens.stamp();
+      const hasChanged = text !== this.#stamp && (await this.#read());
+      const expired = this.allowList.removeExpired(Date.now());
+      for (const { label } of expired) this.#options.onEvent(`${label} is out: its token has expired`);
+      if (!hasChanged && expired.length === 0) return;
+      this.#onChange?.();
+      await this.save();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#complain(`tokens cannot be read, and stay as they were: ${reason}`);
+    }
+  }
+
+  /** Takes over what the disk says. Resolves with whether that is something new. */
+  async #read(): Promise<boolean> {
+    const { tokens: disk } = this.#options;
+    const { text, changedAt } = await disk.stamp();
+    const { tokens, revoked, damaged } = await disk.read();
+    // A second change within the same tick of the file system's clock does not show.
+    this.#stamp = Math.abs(Date.now() - changedAt) < ACCESS_SETTLED_MS ? undefined : text;
+    for (const complaint of damaged) this.#complain(complaint);
+    let hasChanged = false;
+    const now = Date.now();
+    const valid = new Map(
+      tokens
+        .filter(({ expiresAt }) => expiresAt === undefined || expiresAt > now)
+        .map((token) => [token.id, token]),
+    );
+    const all = new Set(tokens.map(({ id }) => id));
+    for (const { id, role, label, invite = "" } of this.allowList.entries()) {
+      // A node goes with the token that it joined by.
+      const token = role === Role.node ? invite : id;
+      if (valid.has(token) && !revoked.has(id)) continue;
+      hasChanged = true;
+      this.allowList.remove(id);
+      this.#options.onEvent(
+        `${label} is out: ${all.has(token) && !revoked.has(id) ? "its token has expired" : "it was revoked"}`,
+      );
+    }
+    for (const id of revoked) this.allowList.revoke(id);
+    for (const token of valid.values()) {
+      const entry = entryOf(token);
+      const previous = this.allowList.byId(token.id);
+      if (previous !== undefined && isSame(previous, entry)) continue;
+      hasChanged = true;
+      this.allowList.add(entry);
+    }
+    return hasChanged;
+  }
+
+  #complain(complaint: string): void {
+    if (this.#complaints.has(complaint) || this.#complaints.size >= COMPLAINTS_MAX) return;
+    this.#complaints.add(complaint);
+    this.#options.onEvent(complaint);
+  }
+}
+
+function allowListFile(directory: string): string {
+  return join(directory, "allow-list.json");
+}
+
+/** The nodes that have joined a hub, as its disk says. Rejects with PFS_ALLOW_LIST_INVALID and as the system does. */
+export async function readNodes(directory: string): Promise<AllowListEntry[]> {
+  const file = allowListFile(directory);
+  try {
+    const json: unknown = JSON.parse(await readFile(file, "utf8"));
+    return AllowList.fromJSON(json)
+      .entries()
+      .filter(({ role }) => role === Role.node);
+  } catch (error) {
+    const system = systemCode(error);
+    if (system === "ENOENT") return [];
+    if (/^E[A-Z]+$/.test(system)) throw error;
+    const message = `the allow list ${file} is damaged: ${error instanceof Error ? error.message : String(error)}`;
+    throw new WireError(WireErrorCode.allowListInvalid, message, { reason: "damaged" }, { cause: error });
+  }
+}
+
+function entryOf({
+  name,
+  role,
+  signingKey,
+  curveKey,
+  expiresAt,
+  quota,
+}: TokenRecord): Omit<AllowListEntry, "id"> {
+  return {
+    signingKey,
+    curveKey,
+    role: role === "node" ? Role.invite : role,
+    label: name,
+    ...(expiresAt === undefined ? {} : { expiresAt }),
+    ...(quota === undefined ? {} : { quota }),
+  };
+}
+
+function isSame(
+  entry: AllowListEntry,
+  { role, label, expiresAt, quota }: Omit<AllowListEntry, "id">,
+): boolean {
+  return (
+    entry.role === role &&
+    entry.label === label &&
+    entry.expiresAt === expiresAt &&
+    JSON.stringify(entry.quota) === JSON.stringify(quota)
+  );
+}

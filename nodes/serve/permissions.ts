@@ -1,0 +1,77 @@
+/**
+ * Who may ask for what, in one table: the types of messages that a role may send to whoever serves it, and for types that ask for
+ * several things, which of them. What is not here is refused, whatever services there are.
+ */
+import { MessageType } from "../../packets/envelope.ts";
+import type { Role, WireMessage } from "../wire/link.ts";
+
+type Asking = Pick<WireMessage, "type" | "meta">;
+/** No operation's name is longer, and what a peer says is repeated to it in an error. */
+const OPERATION_CHARACTERS_SHOWN = 32;
+
+/** What a message of a type asks for: its metadata's `op`; of WANT, "claim" when it is part of a put. */
+type Operations = readonly string[] | "all";
+type Permissions = ReadonlyMap<MessageType, Operations>;
+
+const READS: readonly (readonly [MessageType, Operations])[] = [
+  [MessageType.WANT, ["ask"]],
+  [MessageType.FILE_REQUEST, "all"],
+];
+
+const READER: readonly (readonly [MessageType, Operations])[] = [
+  ...READS,
+  [MessageType.NAME, ["resolve", "history", "find-roots", "list"]],
+  [MessageType.JOB, ["list"]],
+  [MessageType.MEMBERS, "all"],
+];
+
+export const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
+  reader: new Map(READER),
+  submitter: new Map<MessageType, Operations>([
+    ...READER,
+    // A program is stored before it runs, under no name. Names are given by jobs alone.
+    [MessageType.WANT, ["ask", "claim"]],
+    [MessageType.STORE, "all"],
+    [MessageType.NAME, ["resolve", "history", "find-roots", "list", "flush", "end"]],
+    [MessageType.JOB, ["list", "run", "load", "exec", "unload", "cancel"]],
+  ]),
+  client: new Map<MessageType, Operations>([
+    [MessageType.WANT, "all"],
+    [MessageType.FILE_REQUEST, "all"],
+    [MessageType.STORE, "all"],
+    [MessageType.NAME, "all"],
+    [MessageType.JOB, "all"],
+    [MessageType.MEMBERS, "all"],
+    [MessageType.MAINTENANCE, "all"],
+  ]),
+  // Of the hub, or of another node.
+  node: new Map<MessageType, Operations>([...READS, [MessageType.RETURN, "all"], [MessageType.LOG, "all"]]),
+  hub: new Map<MessageType, Operations>([
+    [MessageType.WANT, "all"],
+    [MessageType.FILE_REQUEST, "all"],
+    [MessageType.STORE, "all"],
+    [MessageType.NAME, "all"],
+    [MessageType.MAINTENANCE, "all"],
+    [MessageType.MEMBERS, "all"],
+    [MessageType.LOAD, "all"],
+    [MessageType.EXEC, "all"],
+    [MessageType.KEEP, "all"],
+    [MessageType.CANCEL, "all"],
+  ]),
+  // Never a session's.
+  invite: new Map(),
+};
+
+/** Whether a role may ask for what the message asks for. */
+export function mayAsk(role: Role, message: Asking): boolean {
+  const operations = PERMISSIONS[role].get(message.type);
+  if (operations === undefined || operations === "all") return operations !== undefined;
+  return operations.includes(operationOf(message));
+}
+
+/** What a message asks for among the things of its type, as it says itself; an empty text where there is one thing only. */
+export function operationOf({ type, meta }: Asking): string {
+  const said = typeof meta === "object" && meta !== null ? meta : {};
+  if (type === MessageType.WANT) return "put" in said ? "claim" : "ask";
+  return "op" in said && typeof said.op === "string" ? said.op.slice(0, OPERATION_CHARACTERS_SHOWN) : "";
+}

@@ -1,0 +1,199 @@
+/** pfs token: who may use the hub whose store is here, beside the hub that runs or while it is down. */
+import { Argument, Command } from "commander";
+import { HubTokens, TokenRole } from "../../nodes/hub/tokens.ts";
+import type { TokenRecord } from "../../nodes/hub/tokens.ts";
+import { readNodes } from "../../nodes/hub/access.ts";
+import type { Quota } from "../../nodes/wire/trust/allow-list.ts";
+import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
+import { onRun } from "./context.ts";
+import type { Context, Host } from "./context.ts";
+import { formatBytes, formatCount, formatTime, plural, printable } from "./format.ts";
+import { example } from "./help.ts";
+import { option, SIZE, storeDirectory, wholeNumber } from "./options.ts";
+import type { GlobalOptions, ValueOf } from "./options.ts";
+import type { Column, ListItem } from "./output.ts";
+
+const ACTIONS = ["add", "ls", "revoke"] as const;
+type Action = (typeof ACTIONS)[number];
+
+const COLUMNS: readonly Column[] = [
+  { title: "NAME", shrinks: true },
+  { title: "ROLE" },
+  { title: "EXPIRES" },
+  { title: "LIMITS", shrinks: true },
+  { title: "JOINED BY", shrinks: true },
+  { title: "ID" },
+];
+
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1e3, m: 6e4, h: 36e5, d: 864e5, w: 6048e5 };
+/** Ten thousand years: beyond are no dates. */
+const EXPIRY_MS_MAX = 10_000 * 365 * 864e5;
+
+/** For options that take a while, in milliseconds. */
+const WHILE: ValueOf<number> = {
+  parse: (text) => {
+    const match = /^([1-9][0-9]*)([smhdw])$/.exec(text);
+    const milliseconds = match === null ? Number.NaN : Number(match[1]) * UNIT_MS[match[2]!]!;
+    return milliseconds <= EXPIRY_MS_MAX ? milliseconds : undefined;
+  },
+  takes: "a while such as 30d, 12h or 45m",
+};
+
+const ROLE: ValueOf<TokenRole> = {
+  parse: (text) => Object.values(TokenRole).find((role) => role === text),
+  takes: "client, reader, submitter or node",
+};
+
+interface TokenCommandOptions extends GlobalOptions {
+  readonly role?: TokenRole;
+  readonly name?: string;
+  readonly expires?: number;
+  readonly maxBytes?: number;
+  readonly maxJobs?: number;
+  readonly maxPackets?: number;
+}
+
+export function tokenCommand(host: Host): Command {
+  const command = new Command("token")
+    .summary("say who may use this machine's hub")
+    .description(
+      "Make, list and revoke the tokens of the hub in this machine's store, also while it runs. A client may do everything, a reader reads files, a submitter reads files and runs programs, a node lends its cores and store. A token is shown once, when it is made. Whoever is revoked is out within a second, and so are machines that joined by that token; a machine can be revoked alone too, by its label or id.",
+    )
+    .addArgument(new Argument("<ACTION>", ACTIONS.join(", ")).choices(ACTIONS))
+    .argument("[NAME]", "the token to make or revoke")
+    .addOption(option("--role <ROLE>", "add: client, reader, submitter or node", "PACKETFS_ROLE", ROLE))
+    .addOption(
+      option("--name <NAME>", "add: what it is called here, for one person or machine", "PACKETFS_NAME"),
+    )
+    .addOption(
+      option(
+        "--expires <WHILE>",
+        "add: how long it is good, such as 30d (default: for ever)",
+        "PACKETFS_EXPIRES",
+        WHILE,
+      ),
+    )
+    .addOption(
+      option(
+        "--max-bytes <SIZE>",
+        "add: bytes that it may store, on each machine",
+        "PACKETFS_MAX_BYTES",
+        SIZE,
+      ),
+    )
+    .addOption(
+      option("--max-jobs <N>", "add: jobs that it may have running", "PACKETFS_MAX_JOBS", wholeNumber(0)),
+    )
+    .addOption(
+      option(
+        "--max-packets <N>",
+        "add: packets that it may have unanswered",
+        "PACKETFS_MAX_PACKETS",
+        wholeNumber(0),
+      ),
+    )
+    .addHelpText("after", example("pfs token add --role reader --name alice --expires 30d"));
+  return onRun<TokenCommandOptions>(command, host, async (context, [action, operand], options) => {
+    const tokens = new HubTokens(storeDirectory(options));
+    switch (action as Action) {
+      case "add":
+        return add(context, tokens, operand, options);
+      case "ls":
+        return list(context, tokens);
+      case "revoke":
+        return revoke(context, tokens, operand ?? options.name);
+    }
+  });
+}
+
+async function add(
+  { output }: Context,
+  tokens: HubTokens,
+  operand: string | undefined,
+  options: TokenCommandOptions,
+): Promise<void> {
+  const { role, name = operand, expires } = options;
+  if (role === undefined)
+    throw new UsageError("a token needs a role: --role client, reader, submitter or node");
+  if (name === undefined)
+    throw new UsageError("a token needs a name, to be listed and revoked by: --name NAME");
+  const expiresAt = expires === undefined ? undefined : Date.now() + expires;
+  const token = await tokens.add({ name, role, expiresAt, quota: quotaOf(options) });
+  if (output.json) return output.object({ name, role, expiresAt, token });
+  await output.line(token);
+  const until = expiresAt === undefined ? "" : ` until ${formatTime(expiresAt)}`;
+  output.talk(`${printable(name)} is a ${role}${until}; the token is not shown again, and is a password`);
+}
+
+function quotaOf({ maxBytes, maxJobs, maxPackets }: TokenCommandOptions): Quota | undefined {
+  if (maxBytes === undefined && maxJobs === undefined && maxPackets === undefined) return undefined;
+  return { storedBytes: maxBytes, jobs: maxJobs, packets: maxPackets };
+}
+
+async function list({ output }: Context, tokens: HubTokens): Promise<void> {
+  const { tokens: records, revoked, damaged } = await tokens.read();
+  const nodes = (await readNodes(tokens.directory)).filter(({ id }) => !revoked.has(id));
+  const items = records.flatMap((record) => [
+    tokenItem(record),
+    ...nodes
+      .filter(({ invite }) => invite === record.id)
+      .map(({ id, label }) => machineItem(id, label, record.name)),
+  ]);
+  await output.list(COLUMNS, items);
+  for (const complaint of damaged) output.complain(`pfs: ${complaint}`);
+}
+
+function tokenItem({ name, role, id, createdAt, expiresAt, quota }: TokenRecord): ListItem {
+  const isOver = expiresAt !== undefined && expiresAt <= Date.now();
+  const expiry = expiresAt === undefined ? "never" : formatTime(expiresAt);
+  return {
+    json: { name, role, id, createdAt, expiresAt, quota },
+    cells: [name, role, isOver ? "has expired" : expiry, limitsOf(quota), "-", id],
+  };
+}
+
+function machineItem(id: string, label: string, token: string): ListItem {
+  return {
+    json: { name: label, role: "machine", id, token },
+    cells: [printable(label), "machine", "-", "-", token, id],
+  };
+}
+
+function limitsOf(quota: Quota | undefined): string {
+  const limits = [
+    quota?.storedBytes === undefined ? [] : [formatBytes(quota.storedBytes)],
+    quota?.jobs === undefined ? [] : [plural(quota.jobs, "job")],
+    quota?.packets === undefined ? [] : [`${formatCount(quota.packets)} packets`],
+  ].flat();
+  return limits.length === 0 ? "-" : limits.join(", ");
+}
+
+async function revoke({ output }: Context, tokens: HubTokens, name: string | undefined): Promise<void> {
+  if (name === undefined) throw new UsageError("which token? pfs token revoke NAME");
+  const { tokens: records } = await tokens.read();
+  const nodes = await readNodes(tokens.directory);
+  if (await tokens.revoke(name)) {
+    const id = records.find((record) => record.name === name)?.id;
+    const joined = nodes.filter(({ invite }) => invite === id).map(({ label }) => label);
+    if (output.json) return output.object({ revoked: name, machines: joined });
+    const also =
+      joined.length === 0
+        ? ""
+        : `, and so ${joined.length === 1 ? "is" : "are"} ${joined.map(printable).join(", ")}`;
+    output.talk(`${printable(name)} is revoked${also}`);
+    return;
+  }
+  const machine = nodes.find(({ id, label }) => id === name || label === name);
+  if (machine === undefined) {
+    const message = `there is no token or machine called ${printable(name)}; "pfs token ls" lists those there are`;
+    throw new SdkError(SdkErrorCode.notFound, message, { name });
+  }
+  await tokens.revokeMachine(machine.id);
+  const through = records.find(({ id }) => id === machine.invite)?.name;
+  if (output.json) return output.object({ revoked: name, id: machine.id });
+  const warning =
+    through === undefined
+      ? ""
+      : `; it has the token ${through} still, so revoke that too if the machine is not to be trusted`;
+  output.talk(`machine ${printable(machine.label)} is revoked${warning}`);
+}

@@ -1,0 +1,336 @@
+/** pfs token, and how tokens are given: between real processes, a hub that runs all the while. */
+import { writeFile } from "node:fs/promises";
+import { networkInterfaces } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parseToken } from "../../../nodes/wire/trust/token.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import { dial } from "../../../nodes/wire/zeromq/dial.ts";
+import { Daemon, joinNode, startHub } from "../../e2e/daemon.ts";
+import type { HubDaemon } from "../../e2e/daemon.ts";
+import type { Link } from "../../../nodes/wire/link.ts";
+import { pfs, temporaryDirectory, TEXT } from "./run-pfs.ts";
+import type { Finished } from "./run-pfs.ts";
+
+const COUNT = `import { defineProgram, lines } from "packetfs";
+  export default defineProgram({ input: lines(), map: () => 1, combine: (a, b) => a + b });`;
+
+let cwd: string;
+let store: string;
+let hub: HubDaemon;
+let node: Daemon;
+beforeAll(async () => {
+  cwd = await temporaryDirectory();
+  store = join(cwd, "hub");
+  await writeFile(join(cwd, "text.txt"), TEXT);
+  await writeFile(join(cwd, "count.ts"), COUNT);
+  hub = await startHub({ store });
+  node = await joinNode(hub.joinToken, "attic");
+  expect((await as(hub.clientToken, "put", "text.txt", "--name", "text")).status).toBe(0);
+});
+afterAll(async () => {
+  await node.end("SIGTERM");
+  await hub.end("SIGTERM");
+});
+
+/** A command that uses a hub by a token. */
+function as(token: string, ...words: string[]): Promise<Finished> {
+  return pfs(words, { cwd, environment: { PACKETFS_AT: token } });
+}
+
+/** `pfs token …` beside the hub, which must succeed. */
+async function token(...words: string[]): Promise<Record<string, unknown>[]> {
+  const { status, out, err } = await pfs(["token", ...words, "--store", store, "--json"], { cwd });
+  expect({ words, status, err }).toEqual({ words, status: 0, err: "" });
+  return out
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+async function add(role: string, name: string, ...more: string[]): Promise<string> {
+  const [made] = await token("add", "--role", role, "--name", name, ...more);
+  return String(made!["token"]);
+}
+
+/** A session by a client's token. */
+async function session(text: string): Promise<Link> {
+  const { address, curveKey, signingKey, secret } = parseToken(text, "client");
+  const server = { curveKey, signingKey };
+  return await dial({
+    address,
+    server,
+    identity: Identity.fromSecret(secret),
+    role: "client",
+    label: "test",
+  });
+}
+
+describe("a role", () => {
+  const refused = { status: 1, out: "", err: expect.stringMatching(/^pfs: a \w+ may not ask for [A-Z]+/) };
+
+  it("of a reader lets it read, at the hub and at nodes, and nothing else", async () => {
+    const reader = await add("reader", "rita");
+    expect((await as(reader, "cat", "text")).out).toBe(TEXT);
+    expect((await as(reader, "cat", "text", "--node", "attic")).out).toBe(TEXT);
+    for (const words of [["ls"], ["stat", "text"], ["nodes"], ["jobs"]]) {
+      expect((await as(reader, ...words)).status).toBe(0);
+    }
+    const forbidden = [
+      ["put", "text.txt", "--name", "mine"],
+      ["put", "text.txt", "--name", "mine", "--node", "attic"],
+      ["rm", "text"],
+      ["run", "count.ts", "text"],
+      ["cancel", "0123456789abcdef"],
+      ["gc"],
+      ["verify"],
+    ];
+    for (const words of forbidden)
+      expect([words, await as(reader, ...words)]).toEqual([words, expect.objectContaining(refused)]);
+    expect((await as(hub.clientToken, "ls")).out.split("\n")).toHaveLength(2);
+  });
+
+  it("of a submitter lets it read and run programs, and nothing else", async () => {
+    const submitter = await add("submitter", "sam");
+    expect((await as(submitter, "cat", "text")).out).toBe(TEXT);
+    expect(await as(submitter, "run", "count.ts", "text")).toMatchObject({ status: 0, out: "20000\n" });
+    const forbidden = [
+      ["put", "text.txt", "--name", "mine"],
+      ["put", "text.txt", "--name", "mine", "--node", "attic"],
+      ["rm", "text"],
+      ["gc"],
+      ["verify"],
+    ];
+    for (const words of forbidden)
+      expect([words, await as(submitter, ...words)]).toEqual([words, expect.objectContaining(refused)]);
+  });
+
+  it("of a node lets a machine join, and that is listed under its token", async () => {
+    const invite = await add("node", "cellar-token");
+    const cellar = await joinNode(invite, "cellar");
+    const listed = await token("ls");
+    expect(listed).toMatchObject([
+      { name: "client", role: "client" },
+      { name: "join", role: "node" },
+      { name: "attic", role: "machine", token: "join" },
+      { name: "cellar-token", role: "node" },
+      { name: "cellar", role: "machine", token: "cellar-token" },
+      { name: "rita", role: "reader" },
+      { name: "sam", role: "submitter" },
+    ]);
+    expect(await as(invite, "ls")).toMatchObject({ status: 2 });
+    await cellar.end("SIGTERM");
+  });
+});
+
+describe("revoking", () => {
+  it("a client ends its sessions, at the hub and at nodes, and nobody else's", async () => {
+    const [mallory, other] = [await add("client", "mallory"), await add("client", "olga")];
+    const [first, second, kept] = [await session(mallory), await session(mallory), await session(other)];
+    expect(await as(mallory, "cat", "text", "--node", "attic")).toMatchObject({ status: 0 });
+    await token("revoke", "mallory");
+    for (const link of [first, second]) {
+      expect(await link.closed).toMatchObject({
+        code: "PFS_NODE_LOST",
+        data: { reason: "PFS_PEER_REFUSED" },
+      });
+    }
+    expect(await as(mallory, "ls")).toMatchObject({ status: 5, out: "" });
+    expect(await as(other, "ls")).toMatchObject({ status: 0 });
+    await kept.close();
+    await hub.says(/mallory is out: it was revoked/);
+    expect(await pfs(["token", "revoke", "mallory", "--store", store], { cwd })).toMatchObject({ status: 3 });
+  });
+
+  it("a node's token ends the session of the machine that joined by it", async () => {
+    const invite = await add("node", "shed-token");
+    const shed = await joinNode(invite, "shed");
+    expect(await token("revoke", "shed-token")).toMatchObject([
+      { revoked: "shed-token", machines: ["shed"] },
+    ]);
+    await shed.says(/revoked/);
+    await hub.says(/shed is gone/);
+    await shed.says(/does not let this identity in/);
+    expect((await as(hub.clientToken, "nodes")).out).not.toContain("shed");
+    await shed.end("SIGTERM");
+  });
+
+  it("a machine alone keeps it out, though its token is good", async () => {
+    const invite = await add("node", "barn-token");
+    const barn = await joinNode(invite, "barn");
+    await token("revoke", "barn");
+    await hub.says(/barn is out: it was revoked/);
+    await barn.says(/was revoked/);
+    const stable = await joinNode(invite, "stable");
+    const nodes = (await as(hub.clientToken, "nodes")).out;
+    expect(nodes).toContain("stable");
+    expect(nodes).not.toContain("barn");
+    await Promise.all([barn.end("SIGTERM"), stable.end("SIGTERM")]);
+  });
+
+  it("is what expiry does by itself", async () => {
+    const brief = await token("add", "--role", "client", "--name", "brief", "--expires", "8s");
+    const { expiresAt, token: text } = brief[0] as { expiresAt: number; token: string };
+    let link: Link | undefined;
+    while (link === undefined) link = await session(text).catch(() => undefined);
+    expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+    expect(Date.now()).toBeGreaterThanOrEqual(expiresAt);
+    await hub.says(/brief is out: its token has expired/);
+  });
+});
+
+describe("a token is given", () => {
+  it("in a file, a variable or by stdin, where no list of processes shows it", async () => {
+    await writeFile(join(cwd, "client.token"), `${hub.clientToken}\n`);
+    const ways = [
+      pfs(["ls", "--token-file", "client.token"], { cwd }),
+      pfs(["ls", "--token-file", "-"], { cwd, input: `${hub.clientToken}\n` }),
+      pfs(["ls", "--at", "-"], { cwd, input: hub.clientToken }),
+      pfs(["ls"], { cwd, environment: { PACKETFS_TOKEN_FILE: "client.token" } }),
+      // What was typed goes before what a variable says.
+      pfs(["ls", "--token-file", "client.token"], { cwd, environment: { PACKETFS_AT: "nonsense" } }),
+      pfs(["ls", "--at", hub.clientToken], { cwd, environment: { PACKETFS_TOKEN_FILE: "not-there" } }),
+    ];
+    for (const way of await Promise.all(ways))
+      expect(way).toMatchObject({ status: 0, err: "", out: expect.stringMatching(/^text\t/) });
+    const wrong = [
+      [["ls", "--token-file", "not-there"], 3, /no such file/],
+      [["ls", "--token-file", "client.token", "--at", "x"], 2, /both give a token/],
+      [["put", "-", "--name", "x", "--at", "-"], 2, /stdin cannot be both/],
+      [["ls", "--at", "-"], 2, /is empty/],
+      [["join", "--store", "x"], 2, /a join token is missing/],
+    ] as const;
+    for (const [words, status, says] of wrong) {
+      expect([words, await pfs(words, { cwd })]).toEqual([
+        words,
+        expect.objectContaining({ status, err: expect.stringMatching(says) }),
+      ]);
+    }
+  });
+
+  it("to a machine that joins in the same ways", async () => {
+    await writeFile(join(cwd, "join.token"), hub.joinToken);
+    const nodes = [
+      new Daemon([
+        "join",
+        "--token-file",
+        join(cwd, "join.token"),
+        "--label",
+        "by-file",
+        "--store",
+        join(cwd, "by-file"),
+        "--workers",
+        "0",
+      ]),
+      new Daemon(
+        ["join", "--label", "by-variable", "--store", join(cwd, "by-variable"), "--workers", "0"],
+        ["env", `PACKETFS_JOIN=${hub.joinToken}`],
+      ),
+    ];
+    for (const each of nodes) await each.line(({ event }) => event === "joined");
+    await Promise.all(nodes.map((each) => each.end("SIGTERM")));
+  });
+});
+
+it("machines that ask for the same label get different ones, and each can be spoken with", async () => {
+  const twins = [await joinNode(hub.joinToken, "twin"), await joinNode(hub.joinToken, "twin")];
+  await twins[1]!.says(/the hub calls this node twin-2/);
+  for (const label of ["twin", "twin-2"]) {
+    const put = await as(hub.clientToken, "put", "text.txt", "--name", `at ${label}`, "--node", label);
+    expect([label, put.status]).toEqual([label, 0]);
+  }
+  await Promise.all(twins.map((twin) => twin.end("SIGTERM")));
+});
+
+describe("an address", () => {
+  it("that nobody can dial is not told: a port on all addresses is told under one of them", async () => {
+    const open = new Daemon([
+      "join",
+      hub.joinToken,
+      "--label",
+      "open",
+      "--listen",
+      "0.0.0.0:0",
+      "--workers",
+      "0",
+      "--store",
+      join(cwd, "open"),
+    ]);
+    await open.line(({ event }) => event === "joined");
+    const told = (await as(hub.clientToken, "nodes", "--json")).out
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { label: string; address: string })
+      .find(({ label }) => label === "open");
+    expect(told!.address).toMatch(/^\d+\.\d+\.\d+\.\d+:\d+$/);
+    expect(told!.address).not.toMatch(/^0\.0\.0\.0/);
+    expect((await as(hub.clientToken, "cat", "text", "--node", "open")).out).toBe(TEXT);
+    await open.end("SIGTERM");
+  });
+
+  it("is what --advertise says: a name, IPv4 or IPv6, but none that nobody can dial", async () => {
+    for (const address of ["hub.example.org:7400", "192.0.2.7:7400", "[2001:db8::7]:7400"]) {
+      const told = await startAdvertising(address);
+      expect(parseToken(String(told["clientToken"]), "client").address).toBe(address);
+      expect(parseToken(String(told["joinToken"]), "join").address).toBe(address);
+    }
+    for (const address of ["0.0.0.0:7400", "[::]:7400", "[::ffff:0.0.0.0]:7400", "0:7400", "nowhere"]) {
+      const refused = await pfs(["up", "--advertise", address, "--store", "unused"], { cwd });
+      expect([address, refused.status, refused.err]).toEqual([
+        address,
+        2,
+        expect.stringContaining("--advertise takes HOST:PORT"),
+      ]);
+    }
+  });
+
+  it.runIf(
+    Object.values(networkInterfaces())
+      .flat()
+      .some((each) => each?.address === "::1"),
+  )("may be of IPv6", async () => {
+    const other = await startHub({ address: "[::1]:0" });
+    expect(parseToken(other.clientToken, "client").address).toMatch(/^\[::1\]:\d+$/);
+    expect(await as(other.clientToken, "put", "text.txt", "--name", "six")).toMatchObject({ status: 0 });
+    const far = new Daemon([
+      "join",
+      other.joinToken,
+      "--label",
+      "far",
+      "--listen",
+      "[::1]:0",
+      "--workers",
+      "0",
+      "--store",
+      join(cwd, "far"),
+    ]);
+    await far.line(({ event }) => event === "joined");
+    expect((await as(other.clientToken, "cat", "six", "--node", "far")).out).toBe(TEXT);
+    await far.end("SIGTERM");
+    await other.end("SIGTERM");
+  });
+
+  it("is not who a hub is: where it moved, its tokens are good", async () => {
+    const directory = join(cwd, "moving");
+    const before = await startHub({ store: directory });
+    await as(before.clientToken, "put", "text.txt", "--name", "moved");
+    await before.end("SIGTERM");
+    const after = await startHub({ store: directory });
+    const moved = await as(`${before.clientToken}@${after.address}`, "cat", "moved");
+    expect(moved).toMatchObject({ status: 0, out: TEXT });
+    const wanderer = await joinNode(`${before.joinToken}@${after.address}`, "wanderer");
+    await wanderer.end("SIGTERM");
+    // Who has the address of another hub does not take it for this one.
+    expect(await as(`${before.clientToken}@${hub.address}`, "ls")).toMatchObject({ status: 5, out: "" });
+    expect(await as(`${before.clientToken}@nowhere`, "ls")).toMatchObject({ status: 2, out: "" });
+    await after.end("SIGTERM");
+  });
+});
+
+async function startAdvertising(address: string): Promise<Record<string, unknown>> {
+  const words = ["up", "--listen", "127.0.0.1:0", "--advertise", address, "--workers", "0"];
+  const daemon = new Daemon([...words, "--store", join(await temporaryDirectory(), "hub")]);
+  const said = await daemon.line(({ event }) => event === "listening");
+  await daemon.end("SIGTERM");
+  return said;
+}
