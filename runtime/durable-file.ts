@@ -1,13 +1,22 @@
 /** Small files that are there whole or not at all, whatever happens while they are written. */
 import { randomBytes } from "node:crypto";
+import { closeSync, openSync } from "node:fs";
 import { link, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+
+/** Nobody's but the user's own who wrote them, unless the caller says otherwise. */
+export const PRIVATE_FILE_MODE = 0o600;
+export const PRIVATE_DIRECTORY_MODE = 0o700;
 
 /**
  * Puts `content` where `path` is, durable when it resolves: whoever reads it meanwhile, or after a crash, finds the old
  * file or the new one. Rejects as the system does; nothing is changed then.
  */
-export async function replaceFile(path: string, content: string, mode = 0o666): Promise<void> {
+export async function replaceFile(
+  path: string,
+  content: string,
+  mode: number = PRIVATE_FILE_MODE,
+): Promise<void> {
   const temporary = await writeBeside(path, content, mode);
   try {
     await rename(temporary, path);
@@ -19,7 +28,11 @@ export async function replaceFile(path: string, content: string, mode = 0o666): 
 }
 
 /** As `replaceFile`, but leaves alone what is there. Resolves with whether the file was made. */
-export async function createFile(path: string, content: string, mode = 0o666): Promise<boolean> {
+export async function createFile(
+  path: string,
+  content: string,
+  mode: number = PRIVATE_FILE_MODE,
+): Promise<boolean> {
   const temporary = await writeBeside(path, content, mode);
   try {
     // Unlike a rename, a link does not replace what another process just wrote.
@@ -38,7 +51,7 @@ export async function createFile(path: string, content: string, mode = 0o666): P
  * Makes the directory and those above it that are missing, durable when it resolves. Rejects as the system does. Node's own
  * `recursive` does not come to an end where a file system, /proc for one, denies that a directory can be in another.
  */
-export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
+export async function makeDirectory(path: string, mode: number = PRIVATE_DIRECTORY_MODE): Promise<void> {
   if (await isDirectory(path)) return;
   try {
     await mkdir(path, { mode });
@@ -59,6 +72,11 @@ async function isDirectory(path: string): Promise<boolean> {
     (found) => found.isDirectory(),
     () => false,
   );
+}
+
+/** Makes the file, if it is not there, before a library does that would let others read it. */
+export function makePrivate(path: string): void {
+  closeSync(openSync(path, "a", PRIVATE_FILE_MODE));
 }
 
 /** Makes the creation, renaming and removal of files in a directory durable. */

@@ -118,6 +118,14 @@ export const THREAD_ISOLATES_MAX = 8;
 export const EXECUTOR_QUEUE_MAX = 4_096;
 /** How long a process may take to start. Only as a backstop: a machine that is busy, or was suspended, starts it slowly. */
 export const EXECUTOR_START_MS = 150_000;
+/** How often one is started that did not come to be ready, before that is told. */
+export const EXECUTOR_STARTS_MAX = 3;
+/** Threads and processes that an executor may have: of Node, V8 and isolated-vm, some of them for each processor. */
+export const EXECUTOR_TASKS_BASE = 64;
+export const EXECUTOR_TASKS_PER_THREAD = 4;
+/** Descriptors that it may have open. */
+export const EXECUTOR_DESCRIPTORS_BASE = 128;
+export const EXECUTOR_DESCRIPTORS_PER_THREAD = 16;
 /** CPU time of its thread that a frame may take beside its program's: reading its inputs, taking over what it yielded. */
 export const EXECUTOR_GRACE_MS = 250;
 /**

@@ -271,7 +271,12 @@ export class FrameRunner {
     try {
       staged = await this.#stage.stage(work.frame, running.space);
     } catch (error) {
-      if (!(error instanceof ProcessGone)) throw error;
+      if (hasCode(error, SandboxErrorCode.sharedMemoryFailed)) {
+        running.alive = false;
+        running.process.giveUp(error.message);
+      } else if (!(error instanceof ProcessGone)) {
+        throw error;
+      }
       this.#work.putBack(work.frame, work);
       return { refused: [] };
     }

@@ -207,6 +207,11 @@ export class LaneProcess {
     return this.#process.run(lane, frame, extents);
   }
 
+  /** Its shared memory cannot be written to. The next process gets another, elsewhere if there is too little of it. */
+  giveUp(detail: string): void {
+    this.#process.kill("shared-memory", detail);
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

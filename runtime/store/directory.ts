@@ -13,7 +13,13 @@ import {
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
-import { makeDirectory, replaceFile, syncDirectory } from "../durable-file.ts";
+import {
+  PRIVATE_FILE_MODE,
+  makeDirectory,
+  makePrivate,
+  replaceFile,
+  syncDirectory,
+} from "../durable-file.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { sqliteCode, systemCode } from "./disk.ts";
 import {
@@ -201,7 +207,7 @@ export class WriterLock {
     const database = beginExclusive(paths, waitMs);
     // For the sentence that a second writer gets; nothing depends on it.
     try {
-      writeFileSync(paths.pid, String(process.pid));
+      writeFileSync(paths.pid, String(process.pid), { mode: PRIVATE_FILE_MODE });
     } catch {
       // A full disk must not keep away who wants to make room.
     }
@@ -215,6 +221,7 @@ export class WriterLock {
 }
 
 function beginExclusive(paths: StorePaths, waitMs: number): DatabaseSync {
+  makePrivate(paths.lock);
   const database = new DatabaseSync(paths.lock, { timeout: waitMs });
   try {
     database.exec("pragma journal_mode = memory; begin exclusive");

@@ -1,7 +1,7 @@
 /** The few file operations that a writer's promises rest on, behind an interface so that tests can make each of them fail. */
 import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { syncDirectory } from "../durable-file.ts";
+import { PRIVATE_FILE_MODE, syncDirectory } from "../durable-file.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 
@@ -24,7 +24,7 @@ export interface DiskFile {
 }
 
 export const nodeDisk: Disk = {
-  create: async (path) => new NodeFile(await open(path, "wx")),
+  create: async (path) => new NodeFile(await open(path, "wx", PRIVATE_FILE_MODE)),
   open: async (path) => new NodeFile(await open(path, "r+")),
   remove: (path) => unlink(path),
   syncDirectory,

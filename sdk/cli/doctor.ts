@@ -61,6 +61,8 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
     // What every other command would use.
     () => (token === undefined ? storeChecks(options) : hubChecks(token, options, signal)),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
+    // Known once a program has run.
+    wallChecks,
     networkChecks,
     environmentChecks,
   ];
@@ -272,6 +274,20 @@ async function programCheck(): Promise<Check> {
   }
 }
 
+/** What stands between native code that has broken out of a program and this machine. */
+async function wallChecks(): Promise<Check[]> {
+  const { standingWalls } = await import("../../runtime/sandbox/process/executor-process.ts");
+  const walls = standingWalls();
+  if (walls === undefined) {
+    const advice = "no executor process has started, so that nobody knows which there would be";
+    return [failure("walls", "all", "unknown", advice)];
+  }
+  return walls.map(({ name, state, advice = "" }) => {
+    if (state === "missing") return warning("walls", name, state, advice);
+    return ok("walls", name, state === "stands" ? state : `${state}: ${advice}`);
+  });
+}
+
 /** What the time limits of programs count here. */
 async function timeCheck(): Promise<Check> {
   const { TIME_SOURCE } = await import("../../runtime/sandbox/process/executor-process.ts");
@@ -287,7 +303,12 @@ async function sharedMemoryCheck(): Promise<Check> {
   try {
     await writeFile(path, "x", { flag: "wx" });
     const { bavail, bsize } = await statfs(SHARED_MEMORY);
-    return ok("sandbox", "tmpfs", `${SHARED_MEMORY}, ${formatBytes(bavail * bsize)} free`);
+    const found = `${SHARED_MEMORY}, ${formatBytes(bavail * bsize)} free`;
+    const { LANE_INPUT_BYTES, LANES_PER_PROCESS } = await import("../../runtime/limits.ts");
+    const needed = LANE_INPUT_BYTES * LANES_PER_PROCESS;
+    if (bavail * bsize >= needed) return ok("sandbox", "tmpfs", found);
+    const advice = `a program may have ${formatBytes(needed)} of it, so bytes reach programs through a file on disk instead, more slowly; a container gets more by --shm-size`;
+    return warning("sandbox", "tmpfs", found, advice);
   } catch (error) {
     const advice = "bytes reach programs through a file on disk instead, more slowly";
     return warning("sandbox", "tmpfs", errorToJson(error).message, advice);

@@ -24,7 +24,7 @@ import type { Message, MessageKind } from "./protocol.ts";
 import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
 import type { ThreadClock } from "./usage.ts";
 
-export type EndReason = "closed" | "memory" | "deadline" | "stalled" | "crash";
+export type EndReason = "closed" | "memory" | "shared-memory" | "deadline" | "stalled" | "crash";
 
 export interface ExecutorEnd {
   readonly reason: EndReason;
@@ -79,6 +79,16 @@ interface Thread {
   readWhenLate: number | undefined;
 }
 
+export interface WatchedProcess {
+  /** What was started: the process itself, or its parent, which ends with it. */
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** Ends it, whatever it does. */
+  readonly kill: () => void;
+  /** Of its threads, in their order. */
+  readonly clocks: readonly Pick<ThreadClock, "read" | "close">[];
+}
+
 /** Between two looks at a thread that is near its limit. */
 const LOOK_AGAIN_MS_MIN = 10;
 /** What V8, isolated-vm and C++ say before they abort for lack of memory. */
@@ -88,6 +98,7 @@ export class ExecutorPipe {
   /** Resolves when the process is gone. Never rejects. */
   readonly ended: Promise<ExecutorEnd>;
   readonly #child: ChildProcess;
+  readonly #kill: () => void;
   readonly #pipe: Socket;
   readonly #threads: readonly Thread[];
   readonly #waiting: (Call | Notice)[] = [];
@@ -98,13 +109,10 @@ export class ExecutorPipe {
   #lastCall = 0;
   #end: ExecutorEnd | undefined;
 
-  /** The clocks are those of the process's threads, in their order; they are closed with it. */
-  constructor(
-    child: ChildProcess,
-    clocks: readonly Pick<ThreadClock, "read" | "close">[],
-    rssBytesMax: number,
-  ) {
+  /** The clocks are closed with it. */
+  constructor({ child, pid, kill, clocks }: WatchedProcess, rssBytesMax: number) {
     this.#child = child;
+    this.#kill = kill;
     this.#pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
     this.#threads = clocks.map((clock, index) => ({
       index,
@@ -117,7 +125,7 @@ export class ExecutorPipe {
       readWhenLate: undefined,
     }));
     this.ended = this.#watchEnd();
-    this.#memory = MemoryWatch.supported ? this.#watchMemory(rssBytesMax) : undefined;
+    this.#memory = MemoryWatch.supported ? this.#watchMemory(pid, rssBytesMax) : undefined;
     const reader = new MessageReader(
       (_kind, call) => this.#running.get(call)?.running?.bodyBytesMax ?? -1,
       (message) => this.#take(message),
@@ -126,7 +134,7 @@ export class ExecutorPipe {
       if (this.#end === undefined && !reader.push(piece)) this.kill("crash", "it answered more than it may");
     });
     // Without its pipe it is of no use; mostly it has ended already, and will be asked why.
-    this.#pipe.on("error", () => this.#child.kill("SIGKILL"));
+    this.#pipe.on("error", () => this.#kill());
   }
 
   get end(): ExecutorEnd | undefined {
@@ -188,7 +196,7 @@ export class ExecutorPipe {
     if (this.#end !== undefined) return;
     const end = { reason, detail };
     this.#end = end;
-    this.#child.kill("SIGKILL");
+    this.#kill();
     this.#pipe.destroy();
     const calls: Call[] = [];
     this.#running.clear();
@@ -288,8 +296,8 @@ export class ExecutorPipe {
     this.kill("stalled", `a call did not end within ${ceilingMs} ms, though ${used}`);
   }
 
-  #watchMemory(bytesMax: number): MemoryWatch {
-    return new MemoryWatch(this.#child.pid!, bytesMax, (bytes) => {
+  #watchMemory(pid: number, bytesMax: number): MemoryWatch {
+    return new MemoryWatch(pid, bytesMax, (bytes) => {
       this.kill("memory", `it had ${bytes} bytes of memory, more than it may`);
     });
   }

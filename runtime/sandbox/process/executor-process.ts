@@ -1,7 +1,7 @@
 /**
  * One executor process, as the node uses it. It belongs to one tenant, and its programs run in lanes.
  *
- *   starting ──▶ ready ──▶ ended: closed | memory | deadline | stalled | crash
+ *   starting ──▶ ready ──▶ ended: closed | memory | shared-memory | deadline | stalled | crash
  */
 import { hasCode } from "../../../packets/errors.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
@@ -26,6 +26,7 @@ import { EXTENT_NUMBERS, decodeOutcome, outcomeBytesMax, encodeImage, MessageKin
 import type { FrameOutcome } from "./protocol.ts";
 import { inputEncoding } from "../../program/readers.ts";
 import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
+import type { WallName } from "./enclosures.ts";
 import { startProcess } from "./launch.ts";
 import type { StartedProcess } from "./launch.ts";
 import { SharedMemory } from "./shared-memory.ts";
@@ -33,6 +34,8 @@ import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
 
 export { TIME_SOURCE };
 
+export { standingWalls } from "./launch.ts";
+export type { WallState } from "./enclosures.ts";
 export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";
 export type { TimeSource } from "./usage.ts";
@@ -75,8 +78,8 @@ export class ExecutorProcess implements AsyncDisposable {
   readonly pid: number;
   readonly threads: number;
   readonly sharedMemory: SharedMemory;
-  /** What stands between the process and the system, for people. */
-  readonly walls: readonly string[];
+  /** What stands between the process and the system. */
+  readonly walls: readonly WallName[];
   /** Resolves when the process is gone. Never rejects. */
   readonly ended: Promise<ExecutorEnd>;
   readonly #pipe: ExecutorPipe;
@@ -87,15 +90,15 @@ export class ExecutorProcess implements AsyncDisposable {
   private constructor(
     options: ExecutorProcessOptions,
     sharedMemory: SharedMemory,
-    { child, clocks, walls }: StartedProcess,
+    { walls, ...watched }: StartedProcess,
   ) {
-    this.pid = child.pid!;
+    this.pid = watched.pid;
     this.threads = options.threads;
     this.sharedMemory = sharedMemory;
     this.walls = walls;
     this.#loadTimeMs = options.loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
     this.#ceilingMs = options.ceilingMs;
-    this.#pipe = new ExecutorPipe(child, clocks, options.rssBytesMax);
+    this.#pipe = new ExecutorPipe(watched, options.rssBytesMax);
     this.ended = this.#pipe.ended.finally(() => sharedMemory.close());
   }
 

@@ -1,34 +1,20 @@
-/**
- * Starts the process of an executor behind as many walls as the system allows, the strongest that have worked on this machine:
- *
- *   no environment        nothing to read there but the time zone, which is UTC for all programs
- *   permission model      Node's own: no files but what it is made of, no child processes. A seat belt, no wall
- *   no network            a network namespace of its own, empty
- *   other user            nobody, with all capabilities dropped
- *   no new privileges     nothing that it executes can gain any
- */
-import { spawn } from "node:child_process";
+/** Starts the process of an executor behind the walls of this machine, and waits until it is ready. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import { dirname, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { builtUrl } from "../../built.ts";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
-import { EXECUTOR_START_MS, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
+import { EXECUTOR_START_MS, EXECUTOR_STARTS_MAX, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
+import type { Enclosure, WallName, WallState } from "./enclosures.ts";
+import type { WatchedProcess } from "./executor-pipe.ts";
 import { MessageKind, MessageReader, PIPE_DESCRIPTOR } from "./protocol.ts";
-import { ThreadClock } from "./usage.ts";
-
-export interface Wall {
-  /** What is in force, for people. */
-  readonly names: readonly string[];
-  /** A command that executes the rest of its arguments in its own process. */
-  readonly command: readonly string[];
-  /** Whether Node's permission model is on. */
-  readonly permission: boolean;
-}
+import { ThreadClock, TIME_SOURCE } from "./usage.ts";
+import { Walls, isKilled, namesOf, passageOf, spawnBehind } from "./walls.ts";
+import type { Candidate } from "./walls.ts";
 
 export interface LaunchOptions {
   readonly threads: number;
@@ -37,85 +23,89 @@ export interface LaunchOptions {
   readonly sharedMemoryDescriptor: number;
 }
 
-const NOBODY = 65_534;
-const NODE_WALLS: Wall = { names: ["no environment", "permission model"], command: [], permission: true };
-/** Unusual layouts of node_modules are not readable under the permission model. */
-const NO_WALLS: Wall = { names: ["no environment"], command: [], permission: false };
-
-/** What may be tried, the strongest first; the last always works. */
-export function possibleWalls(): Wall[] {
-  const setpriv = process.platform === "linux" ? findProgram("setpriv") : undefined;
-  const unshare = findProgram("unshare");
-  if (setpriv === undefined) return [NODE_WALLS, NO_WALLS];
-  const noPrivileges = add(NODE_WALLS, ["no new privileges"], [setpriv, "--no-new-privs"]);
-  const root = process.getuid?.() === 0;
-  const drop = [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"];
-  const capabilities = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"];
-  const nobody = add(NODE_WALLS, ["other user", "no new privileges"], [setpriv, ...drop, ...capabilities]);
-  const walls = root ? [nobody, noPrivileges] : [noPrivileges];
-  if (unshare === undefined) return [...walls, NODE_WALLS, NO_WALLS];
-  const cut = root ? [unshare, "--net"] : [unshare, "--user", "--map-current-user", "--net"];
-  return [...walls.flatMap((wall) => [add(wall, ["no network"], cut), wall]), NODE_WALLS, NO_WALLS];
+export interface StartedProcess extends WatchedProcess {
+  readonly walls: readonly WallName[];
 }
 
-function add(wall: Wall, names: readonly string[], command: readonly string[]): Wall {
-  return { ...wall, names: [...wall.names, ...names], command: [...command, ...wall.command] };
+const walls = new Walls();
+
+/** Each wall and its state; undefined until a first process has started. */
+export function standingWalls(): readonly WallState[] | undefined {
+  return walls.states;
+}
+
+/** Rejects with PFS_EXECUTOR_START_FAILED {reason}, and with no process left when the signal is aborted before it is ready. */
+export async function startProcess(options: LaunchOptions, signal?: AbortSignal): Promise<StartedProcess> {
+  let reason = "";
+  for (let starts = 1; starts <= EXECUTOR_STARTS_MAX; starts++) {
+    const candidate = walls.current;
+    const child = launch(options, candidate);
+    const closed = child.pid === undefined ? undefined : once(child, "close");
+    const start = await untilReady(child, candidate.enclosure, options.threads, signal);
+    if (start.failure === undefined && walls.stand(candidate)) {
+      const { pid, clocks } = start;
+      const kill = (): void => killProcess(child, pid);
+      return { child, pid, kill, clocks, walls: namesOf(candidate) };
+    }
+    if (start.failure === undefined) endStart(child);
+    await closed;
+    if (start.failure === undefined) {
+      // What stands was found meanwhile by another, and is stronger.
+      for (const clock of start.clocks) clock.close();
+      starts = 0;
+      continue;
+    }
+    reason = start.failure;
+    if (signal?.aborted === true) break;
+    if (start.ofItself && (await walls.refused(candidate, reason, starts))) starts = 0;
+  }
+  const message = `an executor process did not start: ${reason}`;
+  throw new SandboxError(SandboxErrorCode.startFailed, message, { reason });
 }
 
 /** The pipe is `stdio[3]` of what it returns. */
-export function launch(
+function launch(
   { threads, rssBytesMax, sharedMemoryDescriptor }: LaunchOptions,
-  wall: Wall,
+  { enclosure, permission }: Candidate,
 ): ChildProcess {
   const main = fileURLToPath(builtUrl(new URL("../thread/executor-main.ts", import.meta.url)));
-  const folder = dirname(main);
+  const reads = codeOf(main);
   const node = [
     process.execPath,
     "--no-node-snapshot",
     "--expose-gc",
     "--no-warnings",
-    ...(wall.permission ? permissionFlags(folder) : []),
+    ...(permission ? permissionFlags(reads) : []),
     main,
     String(threads),
     String(rssBytesMax),
   ];
-  const [command, ...args] = [...wall.command, ...node];
-  return spawn(command!, args, {
-    cwd: folder,
-    env: environment(),
-    stdio: ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor],
-    // In a group of its own: Ctrl-C is for the node to deal with.
-    detached: process.platform !== "win32",
-    windowsHide: true,
-  });
+  const passage = passageOf(node, reads, threads);
+  return spawnBehind(enclosure, passage, ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor]);
 }
 
-function environment(): NodeJS.ProcessEnv {
-  const { SystemRoot } = process.env;
-  return process.platform === "win32" ? { TZ: "UTC", SystemRoot } : { TZ: "UTC" };
-}
-
-function permissionFlags(built: string): string[] {
+/** What an executor is made of. */
+function codeOf(main: string): string[] {
   const require = createRequire(import.meta.url);
   const isolatedVm = require.resolve("isolated-vm");
-  const packages = [
+  return [
+    `${dirname(main)}${sep}`,
     packageFolder(isolatedVm, "isolated-vm"),
     packageFolder(createRequire(isolatedVm).resolve("node-gyp-build"), "node-gyp-build"),
     packageFolder(require.resolve("piscina"), "piscina"),
-  ];
-  const folders = [
-    `${built}${sep}`,
-    // Where a thread learns what the system calls it.
-    "/proc/thread-self",
     // How node-gyp-build tells which C library isolated-vm's binary must be for.
-    "/etc/alpine-release",
-    ...packages,
+    ...["/etc/alpine-release"].filter(existsSync),
   ];
+}
+
+/** In /proc a thread learns what the system calls it, and which descriptors it was given. */
+function permissionFlags(reads: readonly string[]): string[] {
+  const proc = ["/proc/thread-self", "/proc/self/fd", "/proc/self/fdinfo"];
   return [
     "--permission",
     "--allow-addons",
     "--allow-worker",
-    ...folders.map((folder) => `--allow-fs-read=${folder}`),
+    ...[...reads, ...proc].map((path) => `--allow-fs-read=${path}`),
   ];
 }
 
@@ -124,71 +114,48 @@ function packageFolder(file: string, name: string): string {
   return file.slice(0, file.lastIndexOf(folder) + folder.length);
 }
 
-function findProgram(name: string): string | undefined {
-  return ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map((folder) => `${folder}/${name}`).find(existsSync);
-}
-
-export interface StartedProcess {
-  readonly child: ChildProcess;
-  /** Of its threads, in their order. */
-  readonly clocks: readonly ThreadClock[];
-  readonly walls: readonly string[];
-}
-
-/** Those that may still work; the first of them did, once a process has started. */
-let candidates: readonly Wall[] | undefined;
-
-/** Rejects with PFS_EXECUTOR_START_FAILED {reason}, and with no process left when the signal is aborted before it is ready. */
-export async function startProcess(options: LaunchOptions, signal?: AbortSignal): Promise<StartedProcess> {
-  candidates ??= possibleWalls();
-  let reason = "";
-  for (const wall of candidates) {
-    const child = launch(options, wall);
-    const { clocks, failure } = await untilReady(child, options.threads, signal);
-    if (clocks !== undefined) {
-      candidates = candidates.slice(candidates.indexOf(wall));
-      return { child, clocks, walls: wall.names };
-    }
-    reason = failure;
-    if (signal?.aborted === true) {
-      if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
-        await once(child, "exit");
-      break;
-    }
-    // Being slow says nothing about the wall: whoever tries again tries the same.
-    if (reason === SLOW) break;
-  }
-  const message = `an executor process did not start: ${reason}`;
-  throw new SandboxError(SandboxErrorCode.startFailed, message, { reason });
+/** Why a process did not start, and whether it ended by itself. */
+interface FailedStart {
+  readonly failure: string;
+  readonly ofItself: boolean;
 }
 
 type Start =
-  | { readonly clocks: readonly ThreadClock[]; readonly failure?: undefined }
-  | { readonly clocks?: undefined; readonly failure: string };
+  | FailedStart
+  | { readonly pid: number; readonly clocks: readonly ThreadClock[]; readonly failure?: undefined };
 
-const SLOW = `it took longer than ${EXECUTOR_START_MS} ms`;
-const STRANGE = "it is not an executor";
-const UNWANTED = "nobody wants it any more";
+const SLOW: FailedStart = { failure: `it took longer than ${EXECUTOR_START_MS} ms`, ofItself: false };
+const UNWANTED: FailedStart = { failure: "nobody wants it any more", ofItself: false };
+const STRANGE: FailedStart = { failure: "it is not an executor", ofItself: true };
 
-/** Resolves with the clocks of its threads once it is ready, or with why it did not start. */
-function untilReady(child: ChildProcess, threads: number, signal?: AbortSignal): Promise<Start> {
+/** Resolves with the clocks of its threads once it is ready, or with why it did not start; then it is told to end. */
+function untilReady(
+  child: ChildProcess,
+  { forks }: Enclosure,
+  threads: number,
+  signal?: AbortSignal,
+): Promise<Start> {
   const { promise, resolve } = Promise.withResolvers<Start>();
   const pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
   let said = "";
   const hear = (text: Buffer): void => {
     said = (said + text.toString("latin1")).slice(-EXECUTOR_STDERR_BYTES);
   };
-  const settle = (failure: string, clocks?: readonly ThreadClock[]): void => {
+  const settle = (start: Start): void => {
     clearTimeout(timer);
     signal?.removeEventListener("abort", abort);
-    child.removeAllListeners();
-    child.stderr?.removeListener("data", hear);
+    child.off("error", fail).off("close", end);
+    child.stderr?.off("data", hear);
     pipe?.removeAllListeners("data");
-    if (clocks !== undefined) return resolve({ clocks });
-    child.on("error", () => undefined);
-    pipe?.on("error", () => undefined).destroy();
-    child.kill("SIGKILL");
-    resolve({ failure });
+    if (start.failure !== undefined) {
+      endStart(child);
+    }
+    resolve(start);
+  };
+  const fail = ({ message }: Error): void => settle({ failure: message, ofItself: true });
+  const end = (code: number | null, by: NodeJS.Signals | null): void => {
+    const words = said.trim() === "" ? `it ended with ${by ?? `code ${code}`}` : said.trim();
+    settle({ failure: words, ofItself: !isKilled(by) });
   };
   const timer = setTimeout(() => settle(SLOW), EXECUTOR_START_MS);
   const abort = (): void => settle(UNWANTED);
@@ -199,14 +166,14 @@ function untilReady(child: ChildProcess, threads: number, signal?: AbortSignal):
     ({ kind, body }) => {
       if (kind !== MessageKind.ready || body.byteLength !== threads * 4) return settle(STRANGE);
       try {
-        settle("", clocksOf(child.pid!, new Uint32Array(body.buffer)));
+        const pid = forks ? onlyChildOf(child.pid!) : child.pid!;
+        settle({ pid, clocks: clocksOf(pid, new Uint32Array(body.buffer)) });
       } catch {
         settle(STRANGE);
       }
     },
   );
-  child.on("error", (error) => settle(error.message));
-  child.on("close", (code) => settle(said.trim() === "" ? `it ended with code ${code}` : said.trim()));
+  child.on("error", fail).on("close", end);
   child.stderr?.on("data", hear);
   pipe?.on("data", (piece: Buffer) => {
     if (!reader.push(piece)) settle(STRANGE);
@@ -214,14 +181,64 @@ function untilReady(child: ChildProcess, threads: number, signal?: AbortSignal):
   return promise;
 }
 
-/** Throws when one of them is no thread of the process. */
+/** Nothing that it still says is of interest. */
+function endStart(child: ChildProcess): void {
+  child.on("error", () => undefined);
+  for (const stream of child.stdio) stream?.on("error", () => undefined).destroy();
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    // With its children, if it has some by now: they are a group.
+    if (process.platform === "win32") child.kill("SIGKILL");
+    else process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // It is gone already.
+  }
+}
+
+/**
+ * Kills a process that is a child of ours, or a child of it. Then the one between is not killed but ends by itself, for it
+ * waits for its child, which else nobody might do: in a container the first process seldom does.
+ */
+function killProcess(child: ChildProcess, pid: number): void {
+  if (pid === child.pid) return void child.kill("SIGKILL");
+  // Once it has ended, its child's number may be another's.
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It is gone already, and the other about to be.
+  }
+  // Should somebody have stopped it.
+  child.kill("SIGCONT");
+}
+
+/** Throws when it has none, or several. */
+function onlyChildOf(pid: number): number {
+  const [child, ...others] = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(" ");
+  if (!child || others.length > 0) throw new Error("not one child");
+  return Number(child);
+}
+
+/** `threads` are numbers as the process itself sees them, in its pid namespace. Throws when one is no thread of it. */
 function clocksOf(pid: number, threads: Uint32Array): ThreadClock[] {
   const clocks: ThreadClock[] = [];
+  const known = TIME_SOURCE === "CPU time" ? threadsOf(pid) : undefined;
   try {
-    for (const thread of threads) clocks.push(new ThreadClock(pid, thread));
+    for (const thread of threads) clocks.push(new ThreadClock(pid, known?.get(thread) ?? thread));
   } catch (error) {
     for (const clock of clocks) clock.close();
     throw error;
   }
   return clocks;
+}
+
+/** By what a thread is called in the innermost pid namespace, what it is called in this one. */
+function threadsOf(pid: number): Map<number, number> {
+  const folder = `/proc/${pid}/task`;
+  return new Map(
+    readdirSync(folder).map((name) => {
+      const numbers = /^NSpid:(.*)$/m.exec(readFileSync(`${folder}/${name}/status`, "latin1"))?.[1];
+      return [Number(numbers?.trim().split(/\s+/).at(-1) ?? name), Number(name)];
+    }),
+  );
 }

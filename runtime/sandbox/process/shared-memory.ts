@@ -28,6 +28,13 @@ const ALIGNMENT = 64;
 /** Less than this is written faster than another thread could be asked to. */
 const WRITE_SYNC_BYTES_MAX = 64 * 1024;
 
+/**
+ * Bytes of tmpfs that executor processes of this process may still come to use, which the system does not know of: a file
+ * takes its memory when it is written to. And whether some were not there after all, because others took them.
+ */
+let promised = 0;
+let isShort = false;
+
 interface Hole {
   offset: number;
   bytes: number;
@@ -48,6 +55,8 @@ export class SharedMemory {
   #writing = 0;
   #childClosed = false;
   #closed = false;
+  /** What of `promised` is this one's. */
+  readonly #promised: number;
 
   /** Throws PFS_SHARED_MEMORY_FAILED when no such file can be made. */
   constructor(bytesMax: number) {
@@ -56,7 +65,11 @@ export class SharedMemory {
     this.capacity = bytesMax - (bytesMax % ALIGNMENT);
     this.#bytesMax = this.capacity;
     this.#holes = [{ offset: 0, bytes: this.capacity }];
-    [this.#descriptor, this.childDescriptor] = openUnlinked(this.capacity);
+    const { descriptor, childDescriptor, promised: bytes } = openUnlinked(this.capacity);
+    this.#descriptor = descriptor;
+    this.childDescriptor = childDescriptor;
+    this.#promised = bytes;
+    promised += bytes;
   }
 
   /** Bytes that can be allocated together. */
@@ -133,6 +146,7 @@ export class SharedMemory {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#idle);
+    promised -= this.#promised;
     this.closeChildDescriptor();
     this.#closeWhenQuiet();
   }
@@ -145,6 +159,7 @@ export class SharedMemory {
       if (length <= WRITE_SYNC_BYTES_MAX) return writeSync(this.#descriptor, bytes, done, length, offset);
       return await writeLater(this.#descriptor, bytes, done, length, offset);
     } catch (error) {
+      if (this.#promised > 0 && hasSystemCode(error, "ENOSPC")) isShort = true;
       throw memoryError(error instanceof Error ? error.message : String(error), error);
     } finally {
       this.#writing--;
@@ -181,27 +196,36 @@ function writeLater(
   return promise;
 }
 
-/** Descriptors of one new file that no longer has a name: to read and write, and to read. */
-function openUnlinked(bytesMax: number): [number, number] {
+interface UnlinkedFile {
+  /** To read and write. */
+  readonly descriptor: number;
+  /** To read. */
+  readonly childDescriptor: number;
+  /** Bytes of tmpfs that it may come to use. */
+  readonly promised: number;
+}
+
+/** One new file that no longer has a name. */
+function openUnlinked(bytesMax: number): UnlinkedFile {
   if (sharedMemoryHolds(bytesMax)) {
     try {
-      return openIn(SHARED_MEMORY_FOLDER);
+      return { ...openIn(SHARED_MEMORY_FOLDER), promised: bytesMax };
     } catch {
       // The disk's page cache is the next best.
     }
   }
   try {
-    return openIn(tmpdir());
+    return { ...openIn(tmpdir()), promised: 0 };
   } catch (error) {
     throw memoryError(error instanceof Error ? error.message : String(error), error);
   }
 }
 
-function openIn(folder: string): [number, number] {
+function openIn(folder: string): Omit<UnlinkedFile, "promised"> {
   const path = join(folder, `packetfs-input-${randomUUID()}`);
   const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {
-    return [descriptor, openSync(path, constants.O_RDONLY)];
+    return { descriptor, childDescriptor: openSync(path, constants.O_RDONLY) };
   } catch (error) {
     closeSync(descriptor);
     throw error;
@@ -210,14 +234,23 @@ function openIn(folder: string): [number, number] {
   }
 }
 
-/** Shared memory is often small in containers. */
+/** Shared memory is often small in containers. Once there was too little of it, it is not relied on again. */
 function sharedMemoryHolds(bytes: number): boolean {
+  return !isShort && sharedMemoryFree() >= promised + bytes;
+}
+
+/** Bytes that tmpfs has left; 0 where there is none. */
+function sharedMemoryFree(): number {
   try {
     const { bavail, bsize } = statfsSync(SHARED_MEMORY_FOLDER);
-    return bavail * bsize >= bytes;
+    return bavail * bsize;
   } catch {
-    return false;
+    return 0;
   }
+}
+
+function hasSystemCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
 }
 
 function memoryError(reason: string, cause?: unknown): SandboxError {

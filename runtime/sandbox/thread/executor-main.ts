@@ -4,13 +4,20 @@
  * an orderly exit wait for ever.
  */
 import { createHash } from "node:crypto";
-import { writeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { Socket } from "node:net";
 import { Piscina } from "piscina";
 import { builtUrl } from "../../built.ts";
 import { EXECUTOR_RSS_POLL_MS, PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../limits.ts";
-import { MessageKind, MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "../process/protocol.ts";
+import {
+  MessageKind,
+  MessageReader,
+  PIPE_DESCRIPTOR,
+  SHARED_MEMORY_DESCRIPTOR,
+  encodeHeader,
+} from "../process/protocol.ts";
 import type { Message } from "../process/protocol.ts";
+import { closeInherited } from "./descriptors.ts";
 import type { SharedProgram, ThreadAnswer, ThreadTask } from "./executor-thread.ts";
 
 interface RegisteredProgram extends SharedProgram {
@@ -18,6 +25,7 @@ interface RegisteredProgram extends SharedProgram {
   lanes: number;
 }
 
+closeInherited(SHARED_MEMORY_DESCRIPTOR);
 const threads = Number(process.argv[2]);
 /** Bytes, or 0 where the node itself watches the memory of this process. */
 const rssBytesMax = Number(process.argv[3]);
@@ -48,8 +56,10 @@ function die(reason: string): never {
     writeSync(2, `${reason}\n`);
   } finally {
     process.kill(process.pid, "SIGKILL");
+    // The first process of a pid namespace cannot kill itself, only crash. What it would say of that is no news.
+    closeSync(2);
+    process.abort();
   }
-  throw new Error(reason);
 }
 
 function dieOf(error: unknown): never {

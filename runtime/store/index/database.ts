@@ -18,6 +18,7 @@ import {
 import { DatabaseSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
 import { crc32 } from "node:zlib";
+import { PRIVATE_FILE_MODE, makePrivate } from "../../durable-file.ts";
 import { sqliteCode } from "../disk.ts";
 import type { StorePaths } from "../directory.ts";
 
@@ -98,6 +99,7 @@ export function openIndexForReading(path: string, seed: number, immutable: boole
 
 /** A new, empty index. Not durable until it is closed and synchronised: it is for building under another name. */
 export function createIndex(path: string, seed: number): DatabaseSync {
+  makePrivate(path);
   const database = new DatabaseSync(path);
   database.exec("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -65536");
   // An index that was copied from another store would name chunks and names that are not here, and hide those that are.
@@ -160,7 +162,7 @@ function fileCheck(path: string): string {
 
 /** Writes down what the index looks like, after it was closed in order, and before which place everything is durable. */
 export function writeIndexCheck(paths: StorePaths, durablePlace: number): void {
-  writeFileSync(paths.indexCheck, `${fileCheck(paths.index)} ${durablePlace}`);
+  writeFileSync(paths.indexCheck, `${fileCheck(paths.index)} ${durablePlace}`, { mode: PRIVATE_FILE_MODE });
   const file = openSync(paths.indexCheck, "r+");
   fsyncSync(file);
   closeSync(file);

@@ -30,7 +30,10 @@ function liar(answer: string): ExecutorPipe {
     pipe.once("data", (data) => { const call = data.readUInt32LE(4); ${answer} });
     setTimeout(() => undefined, 1e9);`;
   const child = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
-  return new ExecutorPipe(child, [clock], 1e9);
+  return new ExecutorPipe(
+    { child, pid: child.pid!, kill: () => child.kill("SIGKILL"), clocks: [clock] },
+    1e9,
+  );
 }
 
 function ask(link: ExecutorPipe, ceilingMs = 60_000): Promise<Answer> {

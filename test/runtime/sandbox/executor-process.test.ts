@@ -195,17 +195,18 @@ describe("walls", () => {
     process.env["PACKETFS_CANARY"] = "here";
     await using executor = await startExecutor();
     delete process.env["PACKETFS_CANARY"];
-    expect(executor.walls).toContain("no environment");
-    // A package that the process needs and may not read would take this one away, and those that build on it.
-    expect(executor.walls).toContain("permission model");
-    if (existsSync("/usr/bin/setpriv")) expect(executor.walls).toContain("no new privileges");
-    if (process.platform !== "linux" || !executor.walls.includes("other user")) return;
+    const { walls } = executor;
+    expect(walls).toContain("empty environment");
+    // A package that the process needs and may not read would take this one away.
+    expect(walls).toContain("permission model");
+    if (existsSync("/usr/bin/setpriv")) expect(walls).toContain("no new privileges");
+    if (!HAS_PROC) return;
+    const environment = readFileSync(`/proc/${executor.pid}/environ`, "latin1");
+    expect(environment.split("\0").filter(Boolean)).toEqual(["TZ=UTC"]);
+    if (!walls.includes("no new privileges")) return;
     const status = readFileSync(`/proc/${executor.pid}/status`, "utf8");
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     expect(status).toMatch(/^CapEff:\t0+$/m);
-    expect(readFileSync(`/proc/${executor.pid}/environ`, "latin1").split("\0").filter(Boolean)).toEqual([
-      "TZ=UTC",
-    ]);
   });
 });
 
@@ -240,9 +241,9 @@ describe("spares", () => {
     const before = descendantsOf(process.pid);
     const spares = new SpareExecutors(SPARE);
     const starting = descendantsOf(process.pid).filter((pid) => !before.includes(pid));
-    expect(starting).toHaveLength(1);
+    expect(starting.length).toBeGreaterThan(0);
     // It will never be ready.
-    process.kill(starting[0]!, "SIGSTOP");
+    for (const pid of starting) process.kill(pid, "SIGSTOP");
     await spares.close();
     expect(runningOf(starting)).toEqual([]);
   });

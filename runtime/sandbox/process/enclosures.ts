@@ -1,0 +1,317 @@
+/**
+ * The walls around an executor process, made by programs that Linux systems bring along: unshare, mount, pivot_root, setpriv
+ * and prlimit of util-linux, and sh. Whoever breaks out of V8 meets them one by one; see SECURITY.md for what each of them holds.
+ *
+ *   as root      unshare ──▶ sh: empty root ──▶ setpriv: user id ──▶ unshare ═▶ sh: enter it ──▶ setpriv ──▶ prlimit ──▶ node
+ *   otherwise    unshare ══════════════▶ sh: empty root, enter it ──▶ setpriv: no privileges ──▶ prlimit ──▶ node
+ *
+ * Each ──▶ executes the next in the same process. At ═▶ there is a child, the first in its pid namespace, which is killed
+ * when its parent is.
+ */
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+
+/** What people read. */
+export const WallName = {
+  environment: "empty environment",
+  descriptors: "closed descriptors",
+  permission: "permission model",
+  user: "user id of its own",
+  userNamespace: "user namespace",
+  root: "empty root",
+  processes: "pid namespace",
+  network: "network namespace",
+  ipc: "IPC namespace",
+  privileges: "no new privileges",
+  limits: "resource limits",
+} as const;
+export type WallName = (typeof WallName)[keyof typeof WallName];
+
+/** Why a wall may be missing, and how to get it. */
+const ADVICE: Record<WallName, string> = {
+  [WallName.environment]: "",
+  [WallName.descriptors]: "only Linux tells a process which descriptors it was given",
+  [WallName.permission]: "packages must lie in node_modules itself, and not be linked there from elsewhere",
+  [WallName.user]: "only root can run programs as another user; their code must be readable for all users",
+  [WallName.userNamespace]:
+    "allow user namespaces: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container, run it with --security-opt seccomp=unconfined",
+  [WallName.root]:
+    "needs mount namespaces, or root, and the programs unshare, mount, pivot_root, setpriv and prlimit (util-linux); in a container, run it with --cap-add SYS_ADMIN or --security-opt seccomp=unconfined --security-opt systempaths=unconfined",
+  [WallName.processes]: "comes with the empty root",
+  [WallName.network]: "comes with the empty root, or with unshare (util-linux) and user namespaces or root",
+  [WallName.ipc]: "comes with the network namespace",
+  [WallName.privileges]: "needs Linux and the program setpriv (util-linux)",
+  [WallName.limits]: "needs Linux and the programs setpriv and prlimit (util-linux)",
+};
+
+const USER_REPLACED =
+  "only root can give it; the empty root and the pid namespace keep programs from what is the user's";
+
+export interface WallState {
+  readonly name: WallName;
+  /** "replaced" where the others hold what it would. */
+  readonly state: "stands" | "missing" | "replaced";
+  /** Where it does not stand: why, and how to get it. */
+  readonly advice?: string;
+}
+
+/** What is carried through the walls. */
+export interface Passage {
+  /** Node, what it is told, and what it runs. */
+  readonly command: readonly string[];
+  /** Absolute paths of files and folders that it reads, all of them. */
+  readonly reads: readonly string[];
+  /** Threads and processes together. */
+  readonly tasksMax: number;
+  readonly descriptorsMax: number;
+}
+
+/** Several walls, that stand together or not at all. */
+export interface Enclosure {
+  readonly names: readonly WallName[];
+  /** Whether the process is a child of the one that is started. */
+  readonly forks: boolean;
+  /** The whole command. */
+  readonly command: (passage: Passage) => readonly string[];
+}
+
+interface Tools {
+  readonly setpriv: string;
+  readonly prlimit: string;
+}
+
+interface NamespaceTools extends Tools {
+  readonly unshare: string;
+  readonly mount: string;
+  readonly umount: string;
+  readonly pivot: string;
+  readonly sh: string;
+}
+
+/**
+ * Users that come and go, in the range that systemd gives such users of: nobody owns files by them. It lies within what
+ * containers map.
+ */
+const USER_FIRST = 61_184;
+const USER_LAST = 65_519;
+const EVERYWHERE: readonly WallName[] = [
+  WallName.environment,
+  ...(process.platform === "linux" ? [WallName.descriptors] : []),
+];
+/** Where the new root is put together: nothing that is wanted lies there, and it is everywhere. */
+const ROOT = "/sys";
+const MOUNTS = `${ROOT}/mounts`;
+/** The end of a process's parent is its own. */
+const WITH_PARENT = ["--pdeathsig", "SIGKILL"];
+const NO_PRIVILEGES = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", ...WITH_PARENT];
+const NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL"];
+const ENCLOSED: readonly WallName[] = [WallName.root, WallName.processes, WallName.network, WallName.ipc];
+const LIMITED: readonly WallName[] = [WallName.privileges, WallName.limits];
+const SHARED_OBJECT = /^\/.*\.so(?:\.|$)/;
+
+/** What may be tried, the strongest first; the last is none at all. */
+export function possibleEnclosures(): Enclosure[] {
+  const none = { names: EVERYWHERE, forks: false, command: ({ command }: Passage) => command };
+  const [setpriv, prlimit] = [findProgram("setpriv"), findProgram("prlimit")];
+  if (process.platform !== "linux" || setpriv === undefined || prlimit === undefined) return [none];
+  const tools = { setpriv, prlimit };
+  const asRoot = process.getuid?.() === 0;
+  const rooms = asRoot ? rootsEnclosures(tools) : usersEnclosures(tools);
+  return [...rooms, bounded([], [setpriv, "--no-new-privs", ...WITH_PARENT], tools), none];
+}
+
+/** What a command must reach there before it is Node's turn: to see whether an enclosure can be made at all. */
+export function probeCommand(): string[] {
+  return [findProgram("prlimit") ?? process.execPath, "--version"];
+}
+
+/** Each wall with its state, given those that stand, and what the system said where a stronger one was tried. */
+export function wallStates(standing: readonly WallName[], refusal: string | undefined): WallState[] {
+  const stands = (name: WallName): boolean => standing.includes(name);
+  return Object.values(WallName).map((name) => {
+    if (stands(name)) return { name, state: "stands" };
+    const isUser = name === WallName.user && process.getuid?.() !== 0;
+    if (isUser && stands(WallName.root) && stands(WallName.processes))
+      return { name, state: "replaced", advice: USER_REPLACED };
+    const said = refusal === undefined || name === WallName.user ? "" : `${refusal}; `;
+    return { name, state: "missing", advice: `${said}${ADVICE[name]}` };
+  });
+}
+
+function rootsEnclosures(tools: Tools): Enclosure[] {
+  const { setpriv } = tools;
+  const stripped = [setpriv, ...NO_PRIVILEGES];
+  const other = (): string[] => [setpriv, ...anotherUser(), ...NO_PRIVILEGES];
+  const weaker = [bounded([WallName.user], other, tools, true), bounded([], stripped, tools)];
+  const spaces = namespaceTools(tools);
+  if (spaces === undefined) return weaker;
+  const { unshare, sh } = spaces;
+  const within = [unshare, ...NAMESPACES, sh, "-ec"];
+  const enclosed = (names: readonly WallName[], drop: () => readonly string[]): Enclosure => ({
+    names: [...EVERYWHERE, ...names, ...ENCLOSED, ...LIMITED],
+    forks: true,
+    command: (passage) => {
+      const script = [...makeRoot(passage, spaces), ...enterRoot(spaces)];
+      return [...within, scriptOf(script), sh, ...drop(), ...limits(passage, spaces, true)];
+    },
+  });
+  const inUserNamespace: Enclosure = {
+    names: [...EVERYWHERE, WallName.user, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
+    forks: true,
+    command: (passage) => {
+      const make = [unshare, "--mount", sh, "-ec", scriptOf(makeRoot(passage, spaces)), sh];
+      const leave = [setpriv, ...anotherUser(), ...WITH_PARENT];
+      // What was mounted outside of the user namespace cannot be moved within it, but what is bound there can.
+      const bind = `${spaces.mount} -n --rbind ${ROOT} ${ROOT}`;
+      const enter = scriptOf([bind, noMoreNamespaces(), ...enterRoot(spaces)]);
+      const cross = [unshare, "--user", "--map-root-user", ...NAMESPACES, sh, "-ec", enter, sh];
+      return [...make, ...leave, ...cross, ...stripped, ...limits(passage, spaces, true)];
+    },
+  };
+  const cut = [unshare, "--net", "--ipc"];
+  const alone = [WallName.network, WallName.ipc];
+  return [
+    inUserNamespace,
+    enclosed([WallName.user], other),
+    // Where the code is readable for its owner only.
+    enclosed([], () => stripped),
+    // A root of a container, with less than a root's rights.
+    ...usersEnclosures(tools),
+    bounded([WallName.user, ...alone], () => [...cut, ...other()], tools, true),
+    weaker[0]!,
+    bounded(alone, [...cut, ...stripped], tools),
+    weaker[1]!,
+  ];
+}
+
+function usersEnclosures(tools: Tools): Enclosure[] {
+  const spaces = namespaceTools(tools);
+  if (spaces === undefined) return [];
+  const { unshare, sh, setpriv } = spaces;
+  const enclosed: Enclosure = {
+    names: [...EVERYWHERE, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
+    forks: true,
+    command: (passage) => {
+      const script = scriptOf([...makeRoot(passage, spaces), noMoreNamespaces(), ...enterRoot(spaces)]);
+      const cross = [unshare, "--user", "--map-root-user", ...NAMESPACES, sh, "-ec", script, sh];
+      const start = [setpriv, ...WITH_PARENT, ...cross, setpriv, ...NO_PRIVILEGES];
+      return [...start, ...limits(passage, spaces, true)];
+    },
+  };
+  const cut = [unshare, "--user", "--map-root-user", "--net", "--ipc"];
+  const names = [WallName.userNamespace, WallName.network, WallName.ipc];
+  return [enclosed, bounded(names, [...cut, setpriv, ...NO_PRIVILEGES], tools, true)];
+}
+
+/** One that shows its process the file system and the processes of the machine. */
+function bounded(
+  names: readonly WallName[],
+  drop: readonly string[] | (() => readonly string[]),
+  tools: Tools,
+  ownTasks = false,
+): Enclosure {
+  return {
+    names: [...EVERYWHERE, ...names, ...LIMITED],
+    forks: false,
+    command: (passage) => [
+      ...(typeof drop === "function" ? drop() : drop),
+      ...limits(passage, tools, ownTasks),
+    ],
+  };
+}
+
+/** The system counts the tasks of a user, so that only a user who has no others can be held to a number of them. */
+function limits({ command, tasksMax, descriptorsMax }: Passage, { prlimit }: Tools, own: boolean): string[] {
+  const tasks = own ? [`--nproc=${tasksMax}`] : [];
+  const bounds = ["--core=0", "--fsize=0", "--msgqueue=0", `--nofile=${descriptorsMax}`];
+  return [prlimit, ...bounds, ...tasks, ...command];
+}
+
+/** Mounts a file system that is empty but for what the passage reads, which is there and cannot be written to. */
+function makeRoot({ reads }: Passage, { mount, setpriv, prlimit }: NamespaceTools): string[] {
+  const paths = [...new Set([...reads, ...libraryFolders(), setpriv, prlimit])];
+  const files = paths.filter((path) => !statSync(path).isDirectory());
+  const folders = paths.map((path) => (files.includes(path) ? dirname(path) : path));
+  const line = (path: string): string =>
+    `${fstabWord(path)} ${ROOT}${fstabWord(path)} none bind,ro,nosuid,nodev 0 0`;
+  return [
+    `${mount} -n -t tmpfs -o mode=755,size=1m,nosuid,nodev packetfs ${ROOT}`,
+    `mkdir -p ${["/proc", "/old", ...folders].map((path) => quoted(ROOT + path)).join(" ")}`,
+    ...files.map((path) => `: > ${quoted(ROOT + path)}`),
+    // mount takes its list from a regular file only.
+    `printf '%s\\n' ${paths.map((path) => quoted(line(path))).join(" ")} > ${MOUNTS}`,
+    `${mount} -n -a -T ${MOUNTS}`,
+    `rm ${MOUNTS}`,
+  ];
+}
+
+/** Nothing of the machine's file system is left behind; /proc tells of the pid namespace, and of nothing else. */
+function enterRoot({ mount, umount, pivot }: NamespaceTools): string[] {
+  return [
+    `${mount} -n -t proc -o subset=pid,nosuid,nodev,noexec proc ${ROOT}/proc`,
+    `${mount} -n -o remount,bind,ro,nosuid,nodev,noexec ${ROOT}`,
+    `cd ${ROOT}`,
+    `${pivot} . old`,
+    "cd /",
+    `/old${umount} -n -l /old`,
+    // The shell's own.
+    "unset PWD OLDPWD",
+  ];
+}
+
+/** Much of the kernel is reached by nobody but who makes a user namespace. */
+function noMoreNamespaces(): string {
+  return "echo 0 > /proc/sys/user/max_user_namespaces";
+}
+
+function scriptOf(lines: readonly string[]): string {
+  return [...lines, 'exec "$@"'].join("\n");
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function fstabWord(path: string): string {
+  return path.replaceAll(/[\s\\#]/g, (each) => `\\${each.charCodeAt(0).toString(8).padStart(3, "0")}`);
+}
+
+let libraries: readonly string[] | undefined;
+
+/** Where the libraries lie that Node was loaded from, and the loader. */
+function libraryFolders(): readonly string[] {
+  if (libraries !== undefined) return libraries;
+  // Else it asks name servers who the peers of this process are.
+  const report = process.report as typeof process.report & { excludeNetwork: boolean };
+  const { excludeNetwork } = report;
+  report.excludeNetwork = true;
+  const { sharedObjects } = report.getReport() as unknown as { sharedObjects: readonly string[] };
+  report.excludeNetwork = excludeNetwork;
+  libraries = sharedObjects.filter((path) => SHARED_OBJECT.test(path)).map((path) => dirname(path));
+  return libraries;
+}
+
+/** A user that no process runs as. */
+function anotherUser(): string[] {
+  const taken = new Set(readdirSync("/proc").map((name) => ownerOf(`/proc/${name}`)));
+  const users = USER_LAST - USER_FIRST + 1;
+  const first = Math.floor(Math.random() * users);
+  const free = Array.from({ length: users }, (_, index) => USER_FIRST + ((first + index) % users));
+  const user = free.find((each) => !taken.has(each)) ?? USER_FIRST;
+  return [`--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
+}
+
+function ownerOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.uid;
+}
+
+function namespaceTools(tools: Tools): NamespaceTools | undefined {
+  const found = ["unshare", "mount", "umount", "pivot_root", "sh"].map(findProgram);
+  const [unshare, mount, umount, pivot, sh] = found;
+  if (!unshare || !mount || !umount || !pivot || !sh) return undefined;
+  return { ...tools, unshare, mount, umount, pivot, sh };
+}
+
+function findProgram(name: string): string | undefined {
+  return ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map((folder) => `${folder}/${name}`).find(existsSync);
+}

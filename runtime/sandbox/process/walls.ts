@@ -1,0 +1,146 @@
+/**
+ * Which walls this machine has: found out once, by the first process that starts, and kept. From then on there are no others,
+ * however slow the machine is and however many starts fail.
+ *
+ *   unknown ──▶ a process starts behind the strongest: it stands
+ *      ▲  └──▶ one ends by itself ──▶ probe: does a program that only ends run there?
+ *      │                                ├─▶ no: impossible here, with the reason. The next is tried
+ *      └────────────────────────────────┴─▶ yes, or killed, or short of something: nothing is said of the wall
+ */
+import { spawn } from "node:child_process";
+import type { ChildProcess, StdioOptions } from "node:child_process";
+import { availableParallelism } from "node:os";
+import {
+  EXECUTOR_DESCRIPTORS_BASE,
+  EXECUTOR_DESCRIPTORS_PER_THREAD,
+  EXECUTOR_STARTS_MAX,
+  EXECUTOR_STDERR_BYTES,
+  EXECUTOR_TASKS_BASE,
+  EXECUTOR_TASKS_PER_THREAD,
+} from "../../limits.ts";
+import { WallName, possibleEnclosures, probeCommand, wallStates } from "./enclosures.ts";
+import type { Enclosure, Passage, WallState } from "./enclosures.ts";
+
+/** An enclosure, with Node's permission model or without. */
+export interface Candidate {
+  readonly enclosure: Enclosure;
+  readonly permission: boolean;
+}
+
+/** What a machine says that has too little of something now: it says nothing about what is allowed. */
+const SCARCE = /cannot allocate memory|resource temporarily unavailable|too many open files|out of memory/i;
+/** What Node says where it may not read its code, or does not find it: it would say it again. */
+const UNREADABLE =
+  /ERR_ACCESS_DENIED|ERR_MODULE_NOT_FOUND|MODULE_NOT_FOUND|EACCES|error while loading shared/;
+/** Ends that come from outside. */
+const KILLED: readonly NodeJS.Signals[] = ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"];
+
+export class Walls {
+  #candidates: readonly Candidate[];
+  #standing: Candidate | undefined;
+  /** What was said where the strongest of those that are impossible was tried. */
+  #refusal: string | undefined;
+
+  /** `enclosures` are what may be tried, the strongest first. */
+  constructor(enclosures: readonly Enclosure[] = possibleEnclosures()) {
+    this.#candidates = enclosures.flatMap((enclosure) => [
+      { enclosure, permission: true },
+      // Packages that are linked from elsewhere are not readable under the permission model, the least of the walls.
+      { enclosure, permission: false },
+    ]);
+  }
+
+  /** What stands, or is to be tried next. */
+  get current(): Candidate {
+    return this.#standing ?? this.#candidates[0]!;
+  }
+
+  /** Undefined until something stands. */
+  get states(): readonly WallState[] | undefined {
+    return this.#standing && wallStates(namesOf(this.#standing), this.#refusal);
+  }
+
+  /** A process has started behind it. Returns false when others have found something else that stands. */
+  stand(candidate: Candidate): boolean {
+    this.#standing ??= candidate;
+    return this.#standing === candidate;
+  }
+
+  /**
+   * The `starts`-th process in a row has ended by itself before it was ready, and said `reason`. Returns whether the next is
+   * to be started behind something else.
+   */
+  async refused(candidate: Candidate, reason: string, starts: number): Promise<boolean> {
+    if (this.#standing === undefined && !SCARCE.test(reason)) {
+      const { enclosure } = candidate;
+      const possible = await probe(enclosure);
+      const repeated = UNREADABLE.test(reason) || starts >= EXECUTOR_STARTS_MAX;
+      if (possible === false || (possible === true && repeated)) {
+        this.#drop(reason, (each) => each === candidate || (!possible && each.enclosure === enclosure));
+      }
+    }
+    return this.current !== candidate;
+  }
+
+  #drop(reason: string, dropped: (candidate: Candidate) => boolean): void {
+    // Others may have found what stands while this was probed.
+    if (this.#standing !== undefined) return;
+    const left = this.#candidates.filter((each) => !dropped(each));
+    if (left.length === 0) return;
+    this.#candidates = left;
+    this.#refusal ??= reason;
+  }
+}
+
+export function namesOf({ enclosure, permission }: Candidate): readonly WallName[] {
+  return permission ? [...enclosure.names, WallName.permission] : enclosure.names;
+}
+
+/** Whether a process was ended from outside: that says nothing about what it was started behind. */
+export function isKilled(signal: NodeJS.Signals | null): boolean {
+  return signal !== null && KILLED.includes(signal);
+}
+
+/** What a command takes along that runs as an executor of so many threads does. */
+export function passageOf(command: readonly string[], reads: readonly string[], threads: number): Passage {
+  return {
+    command,
+    reads: [process.execPath, ...reads],
+    tasksMax: EXECUTOR_TASKS_BASE + EXECUTOR_TASKS_PER_THREAD * (threads + availableParallelism()),
+    descriptorsMax: EXECUTOR_DESCRIPTORS_BASE + EXECUTOR_DESCRIPTORS_PER_THREAD * threads,
+  };
+}
+
+export function spawnBehind(enclosure: Enclosure, passage: Passage, stdio: StdioOptions): ChildProcess {
+  const [command, ...args] = enclosure.command(passage);
+  return spawn(command!, args, {
+    cwd: process.platform === "win32" ? undefined : "/",
+    env: environment(),
+    stdio,
+    // In a group of its own: Ctrl-C is for the node to deal with.
+    detached: process.platform !== "win32",
+    windowsHide: true,
+  });
+}
+
+/** Nothing to read there but the time zone, which is UTC for all programs. */
+function environment(): NodeJS.ProcessEnv {
+  const { SystemRoot } = process.env;
+  return process.platform === "win32" ? { TZ: "UTC", SystemRoot } : { TZ: "UTC" };
+}
+
+/** Whether an enclosure can be made; undefined when its end says nothing. It has all the time that it takes. */
+function probe(enclosure: Enclosure): Promise<boolean | undefined> {
+  const { promise, resolve } = Promise.withResolvers<boolean | undefined>();
+  const child = spawnBehind(enclosure, passageOf(probeCommand(), [], 1), ["ignore", "ignore", "pipe"]);
+  let said = "";
+  child.stderr!.setEncoding("latin1").on("data", (text: string) => {
+    said = (said + text).slice(-EXECUTOR_STDERR_BYTES);
+  });
+  child.on("error", ({ message }) => resolve(SCARCE.test(message) ? undefined : false));
+  child.on("close", (code, signal) => {
+    if (code === 0) resolve(true);
+    else resolve(isKilled(signal) || SCARCE.test(said) ? undefined : false);
+  });
+  return promise;
+}

@@ -1,0 +1,94 @@
+/** Which walls a process starts behind depends on what the machine allows, and never on how slow or how full it is. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { ExecutorProcess, standingWalls } from "../../../runtime/sandbox/process/executor-process.ts";
+import { possibleEnclosures, wallStates, WallName } from "../../../runtime/sandbox/process/enclosures.ts";
+import { Walls } from "../../../runtime/sandbox/process/walls.ts";
+import { descendantsOf, HAS_PROC } from "../../e2e/processes.ts";
+import { startExecutor } from "./harness.ts";
+
+const OPTIONS = { threads: 1, rssBytesMax: 600_000_000, sharedMemoryBytes: 1 << 16 };
+
+/** Kills every process below this one as soon as it is seen, but those that were there before. */
+async function killAllUntil(over: AbortSignal): Promise<void> {
+  const before = descendantsOf(process.pid);
+  while (!over.aborted) {
+    for (const pid of descendantsOf(process.pid).filter((each) => !before.includes(each))) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // Another has ended it.
+      }
+    }
+    await sleep(5);
+  }
+}
+
+describe.runIf(HAS_PROC)("the walls of a machine", () => {
+  it("are the same after starts that were killed, one after the other", async () => {
+    const first = await startExecutor();
+    await first.close();
+    const over = new AbortController();
+    const killing = killAllUntil(over.signal);
+    for (let start = 0; start < 4; start++) {
+      await expect(ExecutorProcess.start(OPTIONS)).rejects.toMatchObject({
+        code: "PFS_EXECUTOR_START_FAILED",
+      });
+    }
+    over.abort();
+    await killing;
+    await using last = await startExecutor();
+    expect(last.walls).toEqual(first.walls);
+  });
+
+  it("are told one by one, with what to do about those that are missing", async () => {
+    await using executor = await startExecutor();
+    const states = standingWalls()!;
+    expect(states.map(({ name }) => name)).toEqual(Object.values(WallName));
+    expect(
+      states
+        .filter(({ state }) => state === "stands")
+        .map(({ name }) => name)
+        .toSorted(),
+    ).toEqual(executor.walls.toSorted());
+    for (const { state, advice } of wallStates([], "unshare failed: Operation not permitted")) {
+      expect(state).not.toBe("stands");
+      expect(advice).toBeDefined();
+    }
+  });
+});
+
+describe("an enclosure", () => {
+  it("is not given up for what a machine is short of, nor for one process that ended", async () => {
+    const walls = new Walls();
+    const strongest = walls.current;
+    expect(await walls.refused(strongest, "sh: 1: Cannot fork: Resource temporarily unavailable", 3)).toBe(
+      false,
+    );
+    expect(await walls.refused(strongest, "it ended with code 1", 1)).toBe(false);
+    expect(walls.current).toBe(strongest);
+  });
+
+  it("is given up when nothing runs in it, with the reason, and the next is tried", async () => {
+    const impossible = { ...possibleEnclosures()[0]!, command: () => ["/bin/false"] };
+    const [, ...others] = possibleEnclosures();
+    const walls = new Walls([impossible, ...others]);
+    const strongest = walls.current;
+    expect(await walls.refused(strongest, "unshare failed: Operation not permitted", 1)).toBe(true);
+    const next = walls.current;
+    expect(next.enclosure).toBe(others[0]);
+    expect(walls.stand(next)).toBe(true);
+    const missing = walls.states!.filter(({ state }) => state === "missing");
+    expect(missing.every(({ advice }) => advice !== undefined)).toBe(true);
+  });
+
+  it("stands once a process has started behind it, whatever happens later", async () => {
+    const impossible = { ...possibleEnclosures()[0]!, command: () => ["/bin/false"] };
+    const walls = new Walls([impossible, ...possibleEnclosures()]);
+    const strongest = walls.current;
+    expect(walls.stand(strongest)).toBe(true);
+    expect(await walls.refused(strongest, "unshare failed: Operation not permitted", 3)).toBe(false);
+    expect(walls.stand({ ...strongest })).toBe(false);
+    expect(walls.current).toBe(strongest);
+  });
+});
