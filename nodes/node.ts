@@ -226,7 +226,7 @@ export class JoinedNode implements AsyncDisposable {
     const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
     return [
       this.#chunkService(puts),
-      new CatalogService({ catalog: store.catalog, source, hasAnywhere: anywhere, puts }),
+      new CatalogService({ catalog: store.catalog, store, source, hasAnywhere: anywhere, puts }),
     ];
   }
 

@@ -22,6 +22,16 @@ export const FaultCode = {
   internal: 10,
   /** The packet did not end for very long, twice, though it used little CPU time: its machine is stopped or overloaded. */
   stalled: 11,
+  /** The input's stream is not what a stream must be. */
+  invalidStream: 12,
+  /** The input's stream calls deeper, or yields more, than a stream may. */
+  streamOverLimit: 13,
+  /** The input is a stream that has to be computed first. */
+  notPlain: 14,
+  /** The input does not yield what its stream's own digest says. */
+  wrongDigest: 15,
+  /** The packet reads beyond the end of its input. */
+  invalidRange: 16,
 } as const;
 export type FaultCode = (typeof FaultCode)[keyof typeof FaultCode];
 
@@ -37,6 +47,11 @@ const ERROR_CODES: Readonly<Record<FaultCode, string>> = {
   [FaultCode.cancelled]: "PFS_CANCELLED",
   [FaultCode.internal]: "PFS_INTERNAL",
   [FaultCode.stalled]: "PFS_PACKET_STALLED",
+  [FaultCode.invalidStream]: "PFS_STREAM_INVALID",
+  [FaultCode.streamOverLimit]: "PFS_STREAM_OVER_LIMIT",
+  [FaultCode.notPlain]: "PFS_STREAM_NOT_PLAIN",
+  [FaultCode.wrongDigest]: "PFS_DIGEST_WRONG",
+  [FaultCode.invalidRange]: "PFS_RANGE_INVALID",
 };
 
 /** The stable string for a FAULT's number; a number from a newer peer is an internal error. */

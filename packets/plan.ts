@@ -48,7 +48,7 @@ export function checkPlan(stream: Stream, limits: PlanLimits, length: number = s
 export function checkCall(
   frame: Uint8Array,
   index: number,
-  callee: Stream,
+  callee: Pick<Stream, "length" | "isPlain" | "frame" | "count">,
   depth: number,
   limits: PlanLimits,
 ): void {
@@ -69,7 +69,7 @@ export function checkCall(
   throw new PacketError(PacketErrorCode.invalidStream, `this is no stream: ${reason}`, { reason, index });
 }
 
-function requirePlain(stream: Stream): void {
+function requirePlain(stream: Pick<Stream, "isPlain" | "frame" | "count">): void {
   if (stream.isPlain) return;
   // What is not plain is LOAD and EXEC alone; NOPs may stand before them.
   let index = 0;

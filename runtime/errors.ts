@@ -15,8 +15,6 @@ export const LaneErrorCode = {
   lanesFull: "PFS_LANES_FULL",
   /** No executor process stays alive for the lane, or its results cannot be stored; data: reason. */
   laneBroken: "PFS_LANE_BROKEN",
-  /** A packet reads beyond the end of its input; data: end, available. */
-  inputMissing: "PFS_INPUT_MISSING",
 } as const;
 export type LaneErrorCode = (typeof LaneErrorCode)[keyof typeof LaneErrorCode];
 

@@ -1,4 +1,4 @@
-/** Sizes and times as people read them, the same in every sentence of every part. */
+/** Sizes, times and errors as people read them, the same in every sentence of every part. */
 import prettyBytes from "pretty-bytes";
 import prettyMilliseconds from "pretty-ms";
 
@@ -11,4 +11,18 @@ export function formatBytes(bytes: number): string {
 export function formatDuration(milliseconds: number, unitCount: 1 | 2 = 2): string {
   const secondsDecimalDigits = milliseconds < 60_000 && unitCount === 2 ? 1 : 0;
   return prettyMilliseconds(milliseconds, { unitCount, secondsDecimalDigits });
+}
+
+/**
+ * An error's message in two parts: its sentence, which may have line ends of its own where a program has chosen it, and the
+ * lines of a stack that it ends with.
+ */
+export function splitStack(message: string): {
+  readonly sentence: string;
+  readonly stack: readonly string[];
+} {
+  const lines = message.split("\n");
+  let end = lines.length;
+  while (end > 1 && lines[end - 1]!.startsWith("    at ")) end--;
+  return { sentence: lines.slice(0, end).join("\n"), stack: lines.slice(end) };
 }

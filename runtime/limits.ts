@@ -1,6 +1,13 @@
 /** Every limit and default of one machine on one page, the unit last in the name. */
 import type { ProgramLimits } from "./program/program.ts";
 
+// ── event loop ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is computed in one turn of the event loop, before messages and timers are looked at again. */
+export const TURN_WORK_MS = 1;
+/** Packets or rows that are looked at between two questions whether the turn is over. */
+export const TURN_STEP_PACKETS = 64;
+
 // ── store ────────────────────────────────────────────────────────────────────────────────────────────────────────
 /** A segment is closed when the next record would make it longer. */
 export const SEGMENT_BYTES_MAX: number = 256 * 1024 * 1024;
@@ -95,8 +102,12 @@ export const PROGRAM_LIMITS_MAX: ProgramLimits = {
 export const WORKERS_MAX = 1024;
 /** A program's module, as text. */
 export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
+/** What it is bundled from: its own files and those that it imports, of which the bundle has less. */
+export const PROGRAM_SOURCE_BYTES_MAX: number = 16 * 1024 * 1024;
 /** The JSON text of a program's arguments: they stand in its manifest, which is a chunk, beside what it declares. */
 export const PROGRAM_ARGS_BYTES_MAX = 1_000_000;
+/** Arrays and objects within each other in them. */
+export const PROGRAM_ARGS_DEPTH_MAX = 500;
 /** What an executor process may answer when it looks into a program, and when it loads one: the reason why it does not load. */
 export const PROGRAM_DESCRIPTION_BYTES_MAX: number = 1024 * 1024;
 export const LOAD_ANSWER_BYTES_MAX: number = 64 * 1024;
@@ -136,8 +147,9 @@ export const WALL_CEILING_TIMES = 10;
 export const WALL_CEILING_MS_MIN = 30_000;
 /** A call that seems late has this long for an answer that has come meanwhile and was not read yet. */
 export const EXECUTOR_READ_ON_MS = 25;
-/** How often the memory of an executor process is looked at. */
+/** How often the memory of an executor process is looked at while it runs something, and while one that did is idle. */
 export const EXECUTOR_RSS_POLL_MS = 20;
+export const EXECUTOR_RSS_IDLE_POLL_MS = 1_000;
 /** What a process may say on stderr before it dies; only the end is kept. */
 export const EXECUTOR_STDERR_BYTES = 4_096;
 /** How long shared memory stays empty before its memory is given back. */

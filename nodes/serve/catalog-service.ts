@@ -1,12 +1,12 @@
-/** Answers for names. A name is bound only to a file whose every chunk is somewhere in the network. */
+/** Answers for names. A name is bound only to a file that can be read: its every chunk is somewhere in the network. */
 import { MessageType } from "../../packets/envelope.ts";
 import { invalidName } from "../../packets/name.ts";
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
-import { firstMissing } from "../../runtime/stream/walk.ts";
+import { checkExtents, firstMissing } from "../../runtime/stream/walk.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
-import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSizes, ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { WireError } from "../errors.ts";
 import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
@@ -19,6 +19,8 @@ export interface CatalogServiceOptions {
   readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
+  /** How long the chunks are that this machine has itself. */
+  readonly store: ChunkSizes;
   readonly puts: PutWriters;
   /** Frees what stands elsewhere under a name that was removed. */
   readonly removed?: (record: NameRecord) => Promise<void>;
@@ -83,14 +85,14 @@ export class CatalogService implements Service {
   }
 
   async #assertComplete(root: Ref, length: number): Promise<void> {
-    const { source, hasAnywhere } = this.#options;
+    const { source, hasAnywhere, store } = this.#options;
     // Of a derived stream nobody knows it yet: such a name says 0.
-    const { length: yielded = 0 } = await describeStream(source, root);
+    const { length: yielded = 0, isPlain } = await describeStream(source, root);
     if (yielded !== length) {
       throw new WireError("PFS_MESSAGE_INVALID", `the stream yields ${yielded} bytes, not ${length}`, {});
     }
     const missing = await firstMissing(source, root, hasAnywhere);
-    if (missing === undefined) return;
+    if (missing === undefined) return isPlain ? checkExtents(source, root, store) : undefined;
     const ref = refToHex(missing);
     throw new WireError("PFS_CHUNK_MISSING", `the file is not complete: chunk ${ref} is on no node`, { ref });
   }

@@ -2,6 +2,7 @@
 import { MessageType, messageTypeName } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
+import { Share, inShare } from "../../runtime/turns.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { AT_WORK_INTERVAL_MS } from "../limits.ts";
 import { mayAsk, operationOf } from "./permissions.ts";
@@ -31,11 +32,13 @@ export function mayReturn(reason: unknown): boolean {
 
 /**
  * Answers a link's requests with these services until it closes; then they are disposed of. What a handler rejects with is
- * the answer; of a notification, which nobody waits for an answer to, it ends the session.
+ * the answer; of a notification, which nobody waits for an answer to, it ends the session. What they compute is the peer's
+ * own share of this machine's time, so that one which asks for much holds up itself before others.
  */
 export function serve(link: Link, services: readonly Service[]): void {
   const handlers = new Map(services.flatMap((service) => [...service.handlers]));
   const inWork = new InWork();
+  const share = new Share();
   link.onRequest(async (message, reply) => {
     const { type } = message;
     const handler = handlers.get(type);
@@ -47,7 +50,7 @@ export function serve(link: Link, services: readonly Service[]): void {
     const isRequest = message.requestId !== 0;
     if (isRequest) inWork.begin(reply);
     try {
-      reply((await handler(message, reply)) ?? { type: MessageType.OK });
+      reply((await inShare(share, () => handler(message, reply))) ?? { type: MessageType.OK });
     } finally {
       if (isRequest) inWork.end(reply);
     }

@@ -23,6 +23,12 @@ export interface StoredChunk {
   readonly bytes: Uint8Array;
 }
 
+/** Knows how long chunks are without reading them. */
+export interface ChunkSizes {
+  /** The plain bytes of each chunk, by its 32-byte ref; 0 where there is none here, or its bytes are damaged. */
+  sizes(refs: Uint8Array): Promise<Float64Array>;
+}
+
 /** Where chunks are kept: a store, or the store of a peer. */
 export interface ChunkStore extends ChunkSource {
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already, those with damaged bytes not counted. */

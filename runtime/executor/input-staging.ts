@@ -8,7 +8,7 @@ import { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { flagsAt, fromAt, lengthAt, packetCount, refOf } from "../../packets/packet.ts";
-import { JobErrorCode, LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
+import { JobErrorCode, SandboxErrorCode, StreamError, StreamErrorCode } from "../errors.ts";
 import { repeatsInput } from "./lane-queue.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
@@ -17,6 +17,7 @@ import { GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
 import { recordsOfSplit, scannedRange } from "../program/record-borders.ts";
 import type { SplitRecords } from "../program/record-borders.ts";
+import { inputFault } from "../stream/inputs.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 
 export interface StagedFrame {
@@ -125,7 +126,7 @@ export class InputStage {
   async #records(frame: Uint8Array, index: number, stream: StreamInput): Promise<SplitRecords> {
     const start = fromAt(frame, index);
     const end = start + lengthAt(frame, index);
-    requireRange(end, stream.length);
+    requireRange(start, end, stream.length);
     const { entry, description } = this.#manifest;
     const { reader } = description;
     const whole = (flagsAt(frame, index) & Flag.WHOLE) !== 0;
@@ -148,20 +149,18 @@ function isLarge(frame: Uint8Array): boolean {
 function addRange(frame: Uint8Array, index: number, chunk: Uint8Array, inputs: FrameInputs): void {
   const from = fromAt(frame, index);
   const length = lengthAt(frame, index);
-  if (length > 0) requireRange(from + length, chunk.byteLength);
+  if (length > 0) requireRange(from, from + length, chunk.byteLength);
   const at = inputs.buffer.append(chunk, from, length);
   inputs.add(index, { at, bytes: length, place: from, prefixBytes: 0, tailBytes: 0 });
 }
 
-function requireRange(end: number, available: number): void {
+function requireRange(start: number, end: number, available: number): void {
   if (end <= available) return;
-  throw new LaneError(
-    LaneErrorCode.inputMissing,
+  const data = { start, end, length: available };
+  throw new StreamError(
+    StreamErrorCode.invalidRange,
     `it reads to byte ${end} of an input of ${available} bytes`,
-    {
-      end,
-      available,
-    },
+    data,
   );
 }
 
@@ -268,7 +267,7 @@ class FrameInputs {
   refuse(index: number, error: unknown): void {
     if (!(error instanceof PacketfsError) || error.code === SandboxErrorCode.sharedMemoryFailed) throw error;
     const isRecord = error.code === JobErrorCode.invalidRecord;
-    const code = isRecord ? FaultCode.badRecord : FaultCode.inputMissing;
+    const code = isRecord ? FaultCode.badRecord : inputFault(error);
     const refusal = { packet: packetAt(this.#frame, index), code, detail: error.message };
     const { at } = error.data;
     this.refused.push(isRecord && typeof at === "number" ? { ...refusal, place: at } : refusal);

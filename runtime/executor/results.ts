@@ -163,6 +163,11 @@ function reasonOf({ description: { limits } }: Manifest, code: number): string {
       return "ended its executor process twice, the second time while it ran alone";
     case FaultCode.stalled:
       return `did not end for very long, twice, though it used little of its ${formatDuration(limits.timeMs)} of CPU time`;
+    case FaultCode.invalidRange:
+    case FaultCode.invalidStream:
+    case FaultCode.streamOverLimit:
+    case FaultCode.notPlain:
+    case FaultCode.wrongDigest:
     case FaultCode.inputMissing:
       return "its input cannot be read";
     case FaultCode.badRecord:

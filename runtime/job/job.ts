@@ -6,6 +6,7 @@
  */
 import { refToHex } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
+import { faultErrorCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
@@ -13,6 +14,7 @@ import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
 import type { Entry } from "../program/program.ts";
 import { ingest } from "../stream/ingest.ts";
+import { inputFault } from "../stream/inputs.ts";
 import { leafBorders } from "../stream/leaves.ts";
 import type { LeafBorders } from "../stream/leaves.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
@@ -26,6 +28,7 @@ import { resultBytes, resultPieces, resultValue, unnamedOut, writeOutputFile } f
 import { encodeSplits, inputsToCut, planSplits, scannedRows, selectSplits, splitsToScan } from "./splits.ts";
 import type { Splits } from "./splits.ts";
 import type { EditionChoice } from "../schedule/state.ts";
+import { inTurns, turnOver } from "../turns.ts";
 import { TreeRun } from "./tree-run.ts";
 
 export interface JobSpec extends JobRequest, ProgramSpec {
@@ -116,7 +119,7 @@ export class Job {
       borders[index] = await this.#bordersOf(inputs[index]!, packets);
       packets -= borders[index].at.length + 1;
     }
-    return planSplits(inputs, options, borders);
+    return await inTurns(planSplits(inputs, options, borders));
   }
 
   async #bordersOf({ name, root }: JobInput, packetsMax: number): Promise<LeafBorders> {
@@ -126,7 +129,7 @@ export class Job {
     } catch (cause) {
       if (signal.aborted || !(cause instanceof PacketfsError)) throw cause;
       throw new JobError(
-        JobErrorCode.inputMissing,
+        faultErrorCode(inputFault(cause)) as JobErrorCode,
         `the stream of "${name}" cannot be read: ${cause.message}`,
         { job: this.#spec.id, program: this.#spec.name },
         { cause },
@@ -149,7 +152,7 @@ export class Job {
     this.#record.started(splits.count, splits.bytes);
     const scan = programs.get("scan");
     const rows = scan === undefined ? [] : await this.#scan(scan, splits, scanned);
-    const maps = encodeSplits(splits, inputs, rows);
+    const maps = await inTurns(encodeSplits(splits, inputs, rows));
     const run = this.#treeRun(
       tree,
       entries.map((entry) => programs.get(entry)!),
@@ -225,13 +228,14 @@ export class Job {
     scanned: Uint32Array,
   ): Promise<ReturnType<typeof scannedRows>> {
     const selected = selectSplits(splits, scanned);
-    const packets = encodeSplits(selected, this.#spec.inputs);
+    const packets = await inTurns(encodeSplits(selected, this.#spec.inputs));
     const tree = new MergeTree(selected.count, { top: false, merges: false });
     const run = this.#treeRun(tree, [program], packets, selected, false);
     run.start();
     const { source } = this.#context;
     const results: Uint8Array[] = [];
     for (let task = 0; task < selected.count; task++) {
+      await turnOver();
       results.push(await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal)));
     }
     this.#retries += run.retries;
@@ -269,7 +273,7 @@ export class Job {
   ): Promise<T> {
     const { signal } = this.#failure;
     for (let attempt = 1; ; attempt++) {
-      await run.whenDone();
+      await this.#failure.race(run.whenDone());
       try {
         return await read(answerOf(run, task), signal);
       } catch (error) {
@@ -288,7 +292,7 @@ export class Job {
     const { dispatcher, source } = this.#context;
     const { id, out = unnamedOut(id) } = this.#spec;
     for (let attempt = 1; ; attempt++) {
-      await run.whenDone();
+      await this.#failure.race(run.whenDone());
       if (run.last === undefined) return { file: await this.#name(await ingest(this.#writer, nothing())) };
       const file = await writeOutputFile({
         dispatcher,

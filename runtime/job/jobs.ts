@@ -68,8 +68,10 @@ export class Jobs implements AsyncDisposable {
   readonly #setTimer: SetTimer;
   readonly #dispatcher: Dispatcher;
   readonly #running = new Map<string, RunningJob>();
-  /** Oldest first. */
-  readonly #finished: JobRecord[] = [];
+  /** Jobs that are taken on: those that run, and those whose programs are being looked into. */
+  readonly #admitted = new Set<string>();
+  /** Oldest first. Plain data: nothing that a job worked with is kept when it has ended. */
+  readonly #finished: JobInfo[] = [];
   readonly #programs = new Set<ProgramLanes>();
   /** Ended jobs whose results have no name and stay until they are released. */
   readonly #leases = new Set<string>();
@@ -90,14 +92,23 @@ export class Jobs implements AsyncDisposable {
    * PFS_NODE_LOST, PFS_NO_EXECUTOR, PFS_JOB_OVER_LIMIT, PFS_NAME_INVALID, PFS_CANCELLED, or the signal's reason.
    */
   async run(request: JobRequest, options: RunJobOptions = {}): Promise<JobOutcome> {
-    const { signal, onEvent = () => {} } = options;
-    signal?.throwIfAborted();
+    options.signal?.throwIfAborted();
     const { id = randomBytes(4).toString("hex") } = request;
     this.#admit(id, request.out);
+    this.#admitted.add(id);
+    try {
+      return await this.#run(id, request, options);
+    } finally {
+      this.#admitted.delete(id);
+    }
+  }
+
+  async #run(id: string, request: JobRequest, options: RunJobOptions): Promise<JobOutcome> {
+    const { signal, onEvent = () => {} } = options;
     const { description, writer } = await this.#prepare(request);
     try {
       signal?.throwIfAborted();
-      this.#admit(id, request.out);
+      if (this.#isClosed) throw closedUnder(id);
     } catch (error) {
       await writer.close();
       throw error;
@@ -136,9 +147,10 @@ export class Jobs implements AsyncDisposable {
     } finally {
       signal?.removeEventListener("abort", abort);
       this.#running.delete(id);
-      this.#finished.push(record);
+      const info = record.info();
+      this.#finished.push(info);
       if (this.#finished.length > JOBS_REMEMBERED) this.#finished.shift();
-      await this.#options.history?.add(record.info());
+      await this.#options.history?.add(info);
     }
   }
 
@@ -185,8 +197,8 @@ export class Jobs implements AsyncDisposable {
 
   /** Running jobs, and those that ended here last, newest first. */
   jobs(): JobInfo[] {
-    const running = [...this.#running.values()].map(({ record }) => record);
-    return [...running, ...this.#finished.toReversed()].map((record) => record.info());
+    const running = [...this.#running.values()].map(({ record }) => record.info());
+    return [...running, ...this.#finished.toReversed()];
   }
 
   /** Packets in flight on the executor, and those that it has finished since it came. */
@@ -245,9 +257,9 @@ export class Jobs implements AsyncDisposable {
 
   /** Throws when the job cannot be taken on. */
   #admit(id: string, out: string | undefined): void {
-    if (this.#isClosed) throw cancelled("the store that it would run on is closed", id);
-    if (this.#running.has(id)) throw new Error(`a job ${id} is running already`);
-    if (this.#running.size >= JOBS_MAX) {
+    if (this.#isClosed) throw closedUnder(id);
+    if (this.#admitted.has(id)) throw new Error(`a job ${id} is running already`);
+    if (this.#admitted.size >= JOBS_MAX) {
       const max = JOBS_MAX;
       throw new JobError(JobErrorCode.overLimit, `${max} jobs are running already`, { jobs: max, max });
     }
@@ -272,6 +284,10 @@ export class Jobs implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+function closedUnder(job: string): JobError {
+  return cancelled("the store that it would run on is closed", job);
 }
 
 function cancelled(message: string, job?: string): JobError {

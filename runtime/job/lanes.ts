@@ -159,6 +159,11 @@ const OWN_FAULTS: ReadonlySet<number> = new Set([
   FaultCode.outputLimit,
   FaultCode.quarantined,
   FaultCode.badRecord,
+  FaultCode.invalidStream,
+  FaultCode.streamOverLimit,
+  FaultCode.notPlain,
+  FaultCode.wrongDigest,
+  FaultCode.invalidRange,
 ]);
 
 /** A fault of the program or its input is final; any other, also one of a code that nobody knows, may not come elsewhere. */

@@ -8,12 +8,13 @@ import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { formatBytes } from "../format.ts";
-import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX, RESULT_SAMPLES } from "../limits.ts";
+import { formatBytes, splitStack } from "../format.ts";
+import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX, RESULT_SAMPLES, TURN_STEP_PACKETS } from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
 import type { JobInput } from "../contracts/jobs.ts";
 import { lineCounter } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
+import { inTurns } from "../turns.ts";
 import { execute } from "../stream/execute.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import type { Batch } from "./batch.ts";
@@ -108,8 +109,8 @@ export async function faultError(
   const text = await faultText(source, answer, signal).catch(() => "");
   const what = text === "" ? `program "${place.program}" failed on packet ${place.task}` : text;
   // What it was and where stand in one sentence; the program's own stack comes behind it.
-  const [sentence, ...stack] = what.split("\n");
-  const at = input === undefined ? undefined : recordPlace(sentence!, place.program);
+  const { sentence, stack } = splitStack(what);
+  const at = input === undefined ? undefined : recordPlace(sentence, place.program);
   if (input === undefined || at === undefined) {
     const message = [`${sentence} (${packet}, on node "${place.node}")`, ...stack].join("\n");
     return new JobError(code, message, { ...place });
@@ -117,7 +118,7 @@ export async function faultError(
   const { file, reader } = input;
   const line = await lineAt(source, file.root, at, reader, signal).catch(() => undefined);
   const record = `${line === undefined ? "" : `line ${line}, `}byte ${at} of "${file.name}"`;
-  const told = sentence!.replace(` at byte ${at}: `, ": ");
+  const told = sentence.replace(` at byte ${at}: `, ": ");
   const message = [`${told} (${record}, on node "${place.node}")`, ...stack].join("\n");
   const data = { ...place, file: file.name, at };
   return new JobError(code, message, line === undefined ? data : { ...data, line });
@@ -179,7 +180,8 @@ interface Part {
  */
 export async function writeOutputFile(options: OutputFileOptions): Promise<StreamSummary | undefined> {
   const { sink, batch } = options;
-  const kept = await Promise.all(partsOf(batch).map((part) => keep(options, part)));
+  const parts = await inTurns(partsOf(batch));
+  const kept = await Promise.all(parts.map((part) => keep(options, part)));
   return kept.includes(false) ? undefined : await writeKeptStream(sink, batch.answers.packets);
 }
 
@@ -199,10 +201,11 @@ export function partName(out: string, executor: string): string {
   return `${PARTS_PREFIX}${hash(out)}/${hash(executor)}`;
 }
 
-function partsOf(batch: Batch): Part[] {
+function* partsOf(batch: Batch): Generator<void, Part[], undefined> {
   const parts = new Map<number, Part>();
   const { packets, makers } = batch.answers;
   for (let task = 0; task < batch.count; task++) {
+    if (task % TURN_STEP_PACKETS === 0) yield;
     if ((flagsAt(packets, task) & Flag.INLINE) !== 0) continue;
     const maker = makers[task]!;
     const part = parts.get(maker);

@@ -24,6 +24,7 @@ import {
   SPLIT_BYTES_MAX,
   SPLIT_BYTES_MIN,
   SPLIT_SLACK_BYTES,
+  TURN_STEP_PACKETS,
 } from "../limits.ts";
 import type { JobInput, Yields } from "../contracts/jobs.ts";
 import { decodeScan, rowRanges } from "../program/csv-rows.ts";
@@ -61,13 +62,13 @@ interface Sizes {
 /**
  * Every input is split on its own, an empty one not at all. `borders[i]` are those of the leaves of input `i`, as far as
  * they are known; beyond them sizes alone decide. Throws PFS_JOB_OVER_LIMIT {tasks, max} when the size asked for, or the
- * number of inputs, makes too many tasks.
+ * number of inputs, makes too many tasks. A million take a while: it may be left for some time wherever it yields.
  */
-export function planSplits(
+export function* planSplits(
   inputs: readonly JobInput[],
   options: SplitOptions,
   borders: readonly (LeafBorders | undefined)[] = [],
-): Splits {
+): Generator<void, Splits, undefined> {
   const bytes = bytesOf(inputs);
   const sizes = sizesFor(inputs, options);
   const { exact } = sizes;
@@ -79,6 +80,7 @@ export function planSplits(
   for (const [index, { length }] of inputs.entries()) {
     const places = new Places(borders[index]);
     for (let at = 0; at < length;) {
+      if (input.length % TURN_STEP_PACKETS === 0) yield;
       const left = length - at;
       const size = exact ?? sizeAt(sizes, bytes - before - at, bytes);
       const slack = exact === undefined ? slackOf(size) : 0;
@@ -195,14 +197,15 @@ function checkCount(count: number): void {
   );
 }
 
-/** The splits as EXEC packets; `rows` are the ranges of their whole rows, where those are known. */
-export function encodeSplits(
+/** The splits as EXEC packets; `rows` are the ranges of their whole rows, where those are known. May be left where it yields. */
+export function* encodeSplits(
   splits: Splits,
   inputs: readonly JobInput[],
   rows: readonly (RowRange | undefined)[] = [],
-): Uint8Array {
+): Generator<void, Uint8Array, undefined> {
   const frame = new Uint8Array(splits.count * PACKET_BYTES);
   for (let task = 0; task < splits.count; task++) {
+    if (task % TURN_STEP_PACKETS === 0) yield;
     const range = rows[task] ?? { from: splits.from[task]!, length: splits.length[task]!, whole: false };
     writePacket(frame, task, {
       op: Op.EXEC,

@@ -54,7 +54,7 @@ export const Outcome = {
   final: 0,
   /** A failure that another executor may not have: it has a defect. */
   elsewhere: 1,
-  /** The same, for want of the packet's input. */
+  /** The same, for want of the packet's input: the executor is not to blame as long as no other one has it. */
   inputMissing: 2,
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];

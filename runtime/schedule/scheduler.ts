@@ -270,7 +270,7 @@ export class Scheduler {
     }
     const retries = batch.retries;
     const executor = state.executors.get(lane.executor)!;
-    receive(batch, lane, executor, tasks, outcomes, now, (other, reason) =>
+    receive(state, batch, lane, executor, tasks, outcomes, now, (other, reason) =>
       this.#strike(other, batch.program.kind, reason, now),
     );
     this.#settled(batch);
@@ -379,6 +379,7 @@ export class Scheduler {
 
 /** Takes the answers of one frame; `outcomes` becomes decisions. `strike` is told of executors that they prove wrong. */
 function receive(
+  state: State,
   batch: BatchState,
   lane: LaneState,
   executor: ExecutorState,
@@ -391,6 +392,11 @@ function receive(
   let packets = 0;
   let bytes = 0;
   let sample = -1;
+  // What is missing for an executor that is alone stays missing.
+  let isElsewhere: boolean | undefined;
+  const mayHelp = (outcome: Outcome): boolean =>
+    outcome !== Outcome.inputMissing ||
+    (isElsewhere ??= isElsewherePossible(state, batch.program, [lane.executor]));
   for (let index = 0; index < answers.length; index++) {
     const task = answers[index]!;
     const outcome = outcomes[index] as Outcome;
@@ -401,10 +407,10 @@ function receive(
     bytes += tasks.bytes[task]!;
     if (awaited === Awaited.late) continue;
     if (outcome === Outcome.final) tasks.disproved(task, lane.executor, strike);
-    else if (tasks.again(task, lane.executor, reasonOf(outcome))) {
+    else if (mayHelp(outcome) && tasks.again(task, lane.executor, reasonOf(outcome))) {
       outcomes[index] = Decision.again;
       batch.retries++;
-      lane.failed(now);
+      if (outcome === Outcome.elsewhere) lane.failed(now);
       continue;
     }
     tasks.settle(task);

@@ -121,6 +121,10 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
     return this.#reader.has(refs);
   }
 
+  sizes(refs: Uint8Array): Promise<Float64Array> {
+    return this.#reader.sizes(refs);
+  }
+
   read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
     return this.#reader.read(refs, signal);
   }

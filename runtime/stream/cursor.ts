@@ -5,6 +5,8 @@ import { fromAt, opAt, refOf } from "../../packets/packet.ts";
 import { checkCall, planRange, skipAt, takeAt } from "../../packets/plan.ts";
 import type { PlanLimits, RangePlan } from "../../packets/plan.ts";
 import type { Stream } from "../../packets/stream-reader.ts";
+import { TURN_STEP_PACKETS } from "../limits.ts";
+import { turnOver } from "../turns.ts";
 import type { StreamCache } from "./caches.ts";
 import type { PieceBatch } from "./piece-batch.ts";
 
@@ -21,6 +23,7 @@ export class Cursor {
   readonly #limits: PlanLimits;
   /** The top stream, then what calls what. */
   readonly #levels: Level[];
+  #steps = 0;
 
   constructor(streams: StreamCache, limits: PlanLimits, top: Stream, start: number, length: number) {
     this.#streams = streams;
@@ -34,10 +37,16 @@ export class Cursor {
 
   /**
    * Adds the pieces that come next until the batch is full or nothing is left. Rejects with PFS_STREAM_INVALID,
-   * PFS_STREAM_OVER_LIMIT, PFS_STREAM_NOT_PLAIN, or as reading a sub-stream does.
+   * PFS_STREAM_OVER_LIMIT, PFS_STREAM_NOT_PLAIN, the signal's reason, or as reading a sub-stream does.
    */
-  async fill(batch: PieceBatch): Promise<void> {
+  async fill(batch: PieceBatch, signal: AbortSignal): Promise<void> {
     while (!batch.isFull) {
+      // A tree of CALLs can be walked for years, and what is cached is read without any waiting.
+      const over = ++this.#steps % TURN_STEP_PACKETS === 0 ? turnOver() : undefined;
+      if (over !== undefined) {
+        await over;
+        signal.throwIfAborted();
+      }
       const level = this.#levels.at(-1);
       if (level === undefined) return;
       if (level.index === level.plan.end) {

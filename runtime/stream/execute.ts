@@ -9,6 +9,7 @@ import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { checkPlan } from "../../packets/plan.ts";
 import { StreamError, StreamErrorCode } from "../errors.ts";
 import { READ_AHEAD_BYTES } from "../limits.ts";
+import { turnOver } from "../turns.ts";
 import type { Evaluator } from "../contracts/evaluator.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { Cursor } from "./cursor.ts";
@@ -64,7 +65,7 @@ export async function* execute(
   const cursor = new Cursor(streams, limits, top, start, end - start);
   const read = async (): Promise<ReadBatch> => {
     const batch = new PieceBatch(options.readAheadBytes ?? READ_AHEAD_BYTES);
-    await cursor.fill(batch);
+    await cursor.fill(batch, signal);
     return { batch, chunks: batch.refs.length === 0 ? [] : await source.read(batch.refs, signal) };
   };
   let next: Promise<ReadBatch> | undefined = read();
@@ -75,6 +76,8 @@ export async function* execute(
       // Its failure is met when its turn comes, after what is good was yielded.
       next?.catch(() => {});
       for (const bytes of batch.output(chunks)) {
+        const over = turnOver();
+        if (over !== undefined) await over;
         signal.throwIfAborted();
         hash?.update(bytes);
         yield bytes;

@@ -2,10 +2,28 @@
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
+import { FaultCode } from "../../packets/faults.ts";
+import { StreamErrorCode } from "../errors.ts";
 import { BORDER_STEP_BYTES, INPUT_CACHE_BYTES, INPUT_STREAMS_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { ChunkCache } from "./caches.ts";
 import { describeStream, execute } from "./execute.ts";
+
+/** Faults of an input that it has wherever it is read. */
+const INPUT_FAULTS: ReadonlyMap<string, FaultCode> = new Map([
+  [PacketErrorCode.invalidPacket, FaultCode.invalidStream],
+  [PacketErrorCode.invalidStream, FaultCode.invalidStream],
+  [PacketErrorCode.overLimit, FaultCode.streamOverLimit],
+  [PacketErrorCode.notPlain, FaultCode.notPlain],
+  [StreamErrorCode.wrongDigest, FaultCode.wrongDigest],
+  [StreamErrorCode.invalidRange, FaultCode.invalidRange],
+]);
+
+/** What a packet faults with whose input reading rejects with this. Anything but the input's own fault may be another's elsewhere. */
+export function inputFault({ code }: PacketfsError): FaultCode {
+  return INPUT_FAULTS.get(code) ?? FaultCode.inputMissing;
+}
 
 export class InputSource {
   readonly #source: ChunkSource;

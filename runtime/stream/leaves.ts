@@ -10,6 +10,8 @@ import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
+import { TURN_STEP_PACKETS } from "../limits.ts";
+import { inTurns, turnOver } from "../turns.ts";
 import { StreamCache } from "./caches.ts";
 
 /** Streams that are read together. */
@@ -45,7 +47,10 @@ export async function leafRefs(
         some.map(({ ref }) => ref),
         signal,
       );
-      some.forEach((visit, index) => descend(visit, Stream.parse(chunks[index]!), found, below));
+      for (const [index, visit] of some.entries()) {
+        await inTurns(descend(visit, chunks[index]!, found, below));
+        signal.throwIfAborted();
+      }
     }
     visits = below;
   }
@@ -83,7 +88,11 @@ export async function leafBorders(
     for (let index = Math.max(0, first); first >= 0 && index < stream.count; index++) {
       const start = Math.max(from, atOf(frame, index));
       if (start >= end || packets >= packetsMax) return;
-      packets++;
+      const over = ++packets % TURN_STEP_PACKETS === 0 ? turnOver() : undefined;
+      if (over !== undefined) {
+        await over;
+        signal.throwIfAborted();
+      }
       const op = opAt(frame, index);
       const position = base + start - from;
       if (op === Op.CALL && depth < CALL_DEPTH_MAX) {
@@ -101,18 +110,25 @@ export async function leafBorders(
   return { at: Float64Array.from(at), rank: Uint32Array.from(rank) };
 }
 
-function descend(visit: Visit, stream: Stream, found: Uint8Array, below: Map<string, Visit>): void {
+function* descend(
+  visit: Visit,
+  chunk: Uint8Array,
+  found: Uint8Array,
+  below: Map<string, Visit>,
+): Generator<void, void, undefined> {
+  const stream = Stream.parse(chunk);
   const { frame } = stream;
-  visit.places.forEach((place, at) => {
+  for (const [at, place] of visit.places.entries()) {
+    if (at % TURN_STEP_PACKETS === 0) yield;
     const position = visit.positions[at]!;
     const index = stream.find(position);
-    if (index < 0) return;
+    if (index < 0) continue;
     if (opAt(frame, index) === Op.COPY) refAt(found, place).set(refOf(frame, index));
     else if (opAt(frame, index) === Op.CALL) {
       const inside = position - atOf(frame, index) + fromAt(frame, index);
       note(below, refOf(frame, index), place, inside);
     }
-  });
+  }
 }
 
 function note(visits: Map<string, Visit>, ref: Ref, place: number, position: number): void {

@@ -87,7 +87,8 @@ export class PieceBatch {
   }
 }
 
-function beyondChunk(index: number): PacketError {
+/** The COPY at `index` of its stream wants more than its chunk has. */
+export function beyondChunk(index: number): PacketError {
   const reason = "COPY reads beyond the end of its chunk";
   return new PacketError(PacketErrorCode.invalidStream, `this is no stream: ${reason}`, { reason, index });
 }

@@ -5,8 +5,9 @@ import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { flagsAt, lengthAt, opAt, packetCount, refOf, requirePacket } from "../../packets/packet.ts";
 import { StreamWriter } from "../../packets/stream-writer.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
-import { RESULT_BLOCK_BYTES } from "../limits.ts";
+import { RESULT_BLOCK_BYTES, TURN_STEP_PACKETS } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
+import { turnOver } from "../turns.ts";
 
 /** Writes the chunks (1 byte to CHUNK_BYTES_MAX each) and resolves with their refs, 32 bytes each, back to back. */
 export async function writeChunks(sink: ChunkSink, chunks: readonly Uint8Array[]): Promise<Uint8Array> {
@@ -51,6 +52,7 @@ export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Pro
   };
   if (returns.byteLength % PACKET_BYTES !== 0) throw notReturn(packetCount(returns), "shorter than 64 bytes");
   for (let index = 0; index < packetCount(returns); index++) {
+    if (index % TURN_STEP_PACKETS === 0) await turnOver();
     append(writer, returns, index);
     if (bytes > RESULT_BLOCK_BYTES) await flush();
   }

@@ -7,15 +7,17 @@ import type { Ref } from "../../packets/digest.ts";
 import { PacketErrorCode, PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, REF_BYTES } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
-import { atOf, flagsAt, opAt, refOf } from "../../packets/packet.ts";
+import { atOf, flagsAt, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
 import { checkCall } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { parseManifest } from "../program/manifest.ts";
 import { StoreErrorCode } from "../errors.ts";
-import { WALK_REFS, WALK_STREAMS } from "../limits.ts";
-import type { ChunkSource } from "../contracts/chunks.ts";
+import { TURN_STEP_PACKETS, WALK_REFS, WALK_STREAMS } from "../limits.ts";
+import type { ChunkSizes, ChunkSource } from "../contracts/chunks.ts";
+import { inTurns, turnOver } from "../turns.ts";
 import { readStream } from "./caches.ts";
 import { readEach } from "../read-each.ts";
+import { beyondChunk } from "./piece-batch.ts";
 
 export interface WalkedStream {
   readonly ref: Ref;
@@ -62,6 +64,8 @@ async function* walkCalls(
             signal,
           );
     for (const [position, index] of calls.entries()) {
+      await turnOver();
+      signal?.throwIfAborted();
       const callee = Stream.parse(chunks[position]!);
       checkCall(frame, index, callee, depth, LIMITS);
       const at = base + atOf(frame, index);
@@ -85,9 +89,11 @@ export const ChunkKind = { data: "data", stream: "stream", program: "program" } 
 export type ChunkKind = (typeof ChunkKind)[keyof typeof ChunkKind];
 
 type Meet = (kind: ChunkKind, ref: Ref) => void;
+/** Meets everything that a chunk of these bytes names, and may be left for a while where it yields. */
+type NamedBy = (bytes: Uint8Array, meet: Meet) => Generator<void, void, undefined>;
 
 /** What the chunks of a kind name, and need to be of use. Those that are not here name nothing. */
-const NAMED_BY: ReadonlyMap<ChunkKind, (bytes: Uint8Array, meet: Meet) => void> = new Map([
+const NAMED_BY: ReadonlyMap<ChunkKind, NamedBy> = new Map([
   [ChunkKind.stream, namedByStream],
   [ChunkKind.program, namedByProgram],
 ]);
@@ -131,10 +137,11 @@ export async function* reachable(
       if (refs.length === 0) continue;
       for (const [index, bytes] of (await readOrTell(source, refs, options)).entries()) {
         try {
-          if (bytes !== undefined) namedBy(bytes, meet);
+          if (bytes !== undefined) await inTurns(namedBy(bytes, meet));
         } catch (error) {
           tell(refs[index]!, error, options);
         }
+        options.signal?.throwIfAborted();
         yield* found.takeFull();
       }
     }
@@ -179,6 +186,97 @@ export async function firstMissing(
   return undefined;
 }
 
+/**
+ * Checks that a plain stream reads nothing beyond the end of a sub-stream, or of a chunk whose size is known, and calls no
+ * deeper than streams may. Reads each of its streams once, and none of the chunks that its bytes are in. Rejects with
+ * PFS_STREAM_INVALID, PFS_STREAM_OVER_LIMIT or PFS_STREAM_NOT_PLAIN, and as reading streams does.
+ */
+export async function checkExtents(
+  source: ChunkSource,
+  root: Ref,
+  sizes: ChunkSizes,
+  signal?: AbortSignal,
+): Promise<void> {
+  await new ExtentCheck(source, sizes, signal).check(root);
+}
+
+/** What is kept of a stream that was checked. */
+interface CheckedStream extends Pick<Stream, "length" | "isPlain" | "frame" | "count"> {
+  /** How many CALLs stand within each other below it. */
+  readonly height: number;
+}
+
+class ExtentCheck {
+  readonly #source: ChunkSource;
+  readonly #sizes: ChunkSizes;
+  readonly #signal: AbortSignal | undefined;
+  readonly #checked = new Map<string, CheckedStream>();
+  /** COPYs that are not checked yet: their chunks, how far they read, and which packets of their streams they are. */
+  readonly #refs = new Uint8Array(WALK_REFS * REF_BYTES);
+  readonly #ends = new Float64Array(WALK_REFS);
+  readonly #indexes = new Uint32Array(WALK_REFS);
+  #copies = 0;
+
+  constructor(source: ChunkSource, sizes: ChunkSizes, signal: AbortSignal | undefined) {
+    this.#source = source;
+    this.#sizes = sizes;
+    this.#signal = signal;
+  }
+
+  async check(root: Ref): Promise<void> {
+    await this.#visit(await readStream(this.#source, root, this.#signal), 0);
+    await this.#checkCopies();
+  }
+
+  async #visit({ frame, count, length, isPlain }: Stream, depth: number): Promise<CheckedStream> {
+    let height = 0;
+    for (let index = 0; index < count; index++) {
+      if (index % TURN_STEP_PACKETS === 0) {
+        await turnOver();
+        this.#signal?.throwIfAborted();
+      }
+      const op = opAt(frame, index);
+      if (op === Op.COPY) {
+        this.#note(frame, index);
+        if (this.#copies === WALK_REFS) await this.#checkCopies();
+      }
+      if (op === Op.CALL) height = Math.max(height, (await this.#call(frame, index, depth + 1)) + 1);
+    }
+    return { length, isPlain, height, frame: NO_FRAME, count: 0 };
+  }
+
+  /** The height of what the CALL at `index` calls. */
+  async #call(frame: Uint8Array, index: number, depth: number): Promise<number> {
+    const ref = refOf(frame, index);
+    const key = refKey(ref);
+    let callee = this.#checked.get(key);
+    if (callee === undefined) {
+      const stream = await readStream(this.#source, ref, this.#signal);
+      checkCall(frame, index, stream, depth, LIMITS);
+      callee = await this.#visit(stream, depth);
+      this.#checked.set(key, callee);
+    }
+    checkCall(frame, index, callee, depth + callee.height, LIMITS);
+    return callee.height;
+  }
+
+  #note(frame: Uint8Array, index: number): void {
+    this.#refs.set(refOf(frame, index), this.#copies * REF_BYTES);
+    this.#ends[this.#copies] = fromAt(frame, index) + lengthAt(frame, index);
+    this.#indexes[this.#copies++] = index;
+  }
+
+  async #checkCopies(): Promise<void> {
+    const refs = this.#refs.slice(0, this.#copies * REF_BYTES);
+    const sizes = await this.#sizes.sizes(refs);
+    const beyond = sizes.findIndex((bytes, copy) => bytes > 0 && this.#ends[copy]! > bytes);
+    if (beyond !== -1) throw beyondChunk(this.#indexes[beyond]!);
+    this.#copies = 0;
+  }
+}
+
+const NO_FRAME = new Uint8Array(0);
+
 /** What reading a stream rejects with that is not all there, or is no stream. */
 const STREAM_FAULTS: ReadonlySet<string> = new Set([
   StoreErrorCode.chunkMissing,
@@ -210,10 +308,11 @@ export function isStreamFault(error: unknown): error is PacketfsError {
   return error instanceof PacketfsError && STREAM_FAULTS.has(error.code);
 }
 
-function namedByStream(bytes: Uint8Array, meet: Meet): void {
+function* namedByStream(bytes: Uint8Array, meet: Meet): Generator<void, void, undefined> {
   const { frame, count } = Stream.parse(bytes);
   let last: Ref | undefined;
   for (let index = 0; index < count; index++) {
+    if (index % TURN_STEP_PACKETS === 0) yield;
     const op = opAt(frame, index);
     const flags = flagsAt(frame, index);
     const ref = refOf(frame, index);
@@ -228,7 +327,8 @@ function namedByStream(bytes: Uint8Array, meet: Meet): void {
 }
 
 /** The root of the program's code; nothing when the chunk is no manifest, so that no code can be loaded through it. */
-function namedByProgram(bytes: Uint8Array, meet: Meet): void {
+function* namedByProgram(bytes: Uint8Array, meet: Meet): Generator<void, void, undefined> {
+  yield;
   try {
     const code = refFromHex(parseManifest(bytes).code);
     if (code !== undefined) meet(ChunkKind.stream, code);

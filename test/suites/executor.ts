@@ -280,8 +280,10 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
       ];
       const good = [exec(0, chunk, 0, 3), execStream(0, root, 0, 3)];
       const answers = await run(ECHO, [...bad, ...good]);
-      for (const answer of answers.slice(0, bad.length)) {
-        expect(answer).toMatchObject({ op: Op.FAULT, from: FaultCode.inputMissing });
+      const { inputMissing, invalidRange, invalidStream } = FaultCode;
+      const codes = [inputMissing, inputMissing, invalidRange, invalidRange, invalidStream];
+      for (const [index, answer] of answers.slice(0, bad.length).entries()) {
+        expect(answer).toMatchObject({ op: Op.FAULT, from: codes[index] });
         expect(await textOf(answer)).toContain(`packet ${answer.at}`);
       }
       const read = await Promise.all(answers.slice(bad.length).map(bytesOf));

@@ -1,9 +1,9 @@
 /** Reads everything that a store holds and says what of it is not what it should be. */
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { refAt, refToHex } from "../../../packets/digest.ts";
 import type { Catalog, NameRecord } from "../../contracts/catalog.ts";
 import type { StoreReport } from "../../contracts/maintenance.ts";
 import { CATALOG_PAGE_NAMES, READ_AHEAD_BYTES, VERIFY_PAGE_ROWS } from "../../limits.ts";
+import { turnOver } from "../../turns.ts";
 import { readSegmentHeader, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { systemCode } from "../disk.ts";
@@ -31,10 +31,12 @@ export interface VerifierOptions extends ScrubOptions {
 export async function verifyStore(options: VerifierOptions): Promise<StoreReport> {
   const { reader, catalog, signal } = options;
   const { chunks, bytes, damaged } = await verifyChunks(options);
-  const areSound = async (refs: Uint8Array): Promise<boolean> =>
-    reader
-      .has(refs)
-      .every((there, at) => there === 1 && (damaged.size === 0 || !damaged.has(refToHex(refAt(refs, at)))));
+  const areSound = async (refs: Uint8Array): Promise<boolean> => {
+    const there = await reader.has(refs);
+    return there.every(
+      (is, at) => is === 1 && (damaged.size === 0 || !damaged.has(refToHex(refAt(refs, at)))),
+    );
+  };
   const pages = inPages(catalog.list());
   const incomplete: string[] = [];
   for await (const { record } of incompleteNames({ pages, source: reader, onRefs: areSound, signal }))
@@ -64,6 +66,7 @@ async function verifyChunks({ index, reader, signal }: VerifierOptions): Promise
   let chunks = 0;
   let bytes = 0;
   for (let place = 0; ;) {
+    await turnOver();
     const page = index.use((tables) => tables.chunks.page(place, VERIFY_PAGE_ROWS));
     if (page.length === 0) return { chunks, bytes, damaged };
     for (const rows of inBatches(page)) {
@@ -132,7 +135,7 @@ async function lostIn(segment: number, options: ScrubOptions): Promise<number> {
       if (header.kind === RecordKind.chunk) offsets.delete(header.offset);
       else sequences.delete(header.sequence);
       if (++records % VERIFY_PAGE_ROWS !== 0) continue;
-      await nextTurn();
+      await turnOver();
       signal?.throwIfAborted();
     }
   } catch (error) {
@@ -166,7 +169,7 @@ async function recordsKnown(segment: number, { index, signal }: ScrubOptions): P
     for (const row of rows) if (!row.isDamaged) known.offsets.add(offsetOf(row.place));
     if (rows.length < VERIFY_PAGE_ROWS) break;
     place = rows.at(-1)!.place + 1;
-    await nextTurn();
+    await turnOver();
     signal?.throwIfAborted();
   }
   let last: NamePosition = { name: new Uint8Array(0), sequence: 0 };
@@ -175,7 +178,7 @@ async function recordsKnown(segment: number, { index, signal }: ScrubOptions): P
     for (const row of page) known.sequences.add(row.sequence);
     if (page.length < VERIFY_PAGE_ROWS) return known;
     last = page.at(-1)!;
-    await nextTurn();
+    await turnOver();
     signal?.throwIfAborted();
   }
 }

@@ -6,6 +6,8 @@ import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { ChunkSource, StoredChunk } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { TURN_STEP_PACKETS } from "../../limits.ts";
+import { inTurns, turnOver } from "../../turns.ts";
 import { diskError, systemCode } from "../disk.ts";
 import type { IndexReader, PendingPlaces } from "../index/reader.ts";
 import type { ChunkRow, ChunkRowWithRef } from "../index/tables.ts";
@@ -30,6 +32,11 @@ interface Wanted extends ChunkRow {
 /** Gets a chunk that was read and verified, for one of the places of the answer. */
 type Take = (index: number, plain: Uint8Array, row: ChunkRow, body: Uint8Array) => void;
 
+interface Located {
+  readonly wanted: Wanted[];
+  readonly missing: Ref | undefined;
+}
+
 interface Fetched {
   readonly damaged: readonly Ref[];
   readonly missing: Ref | undefined;
@@ -48,9 +55,15 @@ export class ChunkReader implements ChunkSource {
   }
 
   /** One byte per ref: whether a chunk is there whose bytes are not known to be wrong. */
-  has(refs: Uint8Array): Uint8Array {
+  async has(refs: Uint8Array): Promise<Uint8Array> {
+    return Uint8Array.from(await this.sizes(refs), (bytes) => (bytes === 0 ? 0 : 1));
+  }
+
+  /** The plain bytes of each chunk, 0 where `has` says 0. */
+  async sizes(refs: Uint8Array): Promise<Float64Array> {
     const each = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
-    return Uint8Array.from(this.#find(each), (row) => (row === undefined || row.isDamaged ? 0 : 1));
+    const rows = await inTurns(this.#find(each));
+    return Float64Array.from(rows, (row) => (row === undefined || row.isDamaged ? 0 : row.plainBytes));
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
@@ -89,7 +102,8 @@ export class ChunkReader implements ChunkSource {
     const refs = failed.map(({ ref }) => ref);
     // gc may have moved or freed them meanwhile.
     for (;;) {
-      const present = this.#find(refs).flatMap((row, index) => (row === undefined ? [] : [refs[index]!]));
+      const found = await inTurns(this.#find(refs));
+      const present = refs.filter((_ref, index) => found[index] !== undefined);
       if (present.length === 0) return [];
       const { damaged, missing } = await this.#fetch(present, () => {}, signal);
       if (missing === undefined) return damaged;
@@ -101,7 +115,7 @@ export class ChunkReader implements ChunkSource {
    * undefined when nothing of it can be had.
    */
   async readAsIs(ref: Ref): Promise<Uint8Array | "sound" | undefined> {
-    const [row] = this.#find([ref]);
+    const [row] = await inTurns(this.#find([ref]));
     const [run] = planRuns(row === undefined ? [] : [row]);
     if (row === undefined || run === undefined) return undefined;
     try {
@@ -118,12 +132,12 @@ export class ChunkReader implements ChunkSource {
   async #fetch(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<Fetched> {
     const damaged: Ref[] = [];
     const places: number[] = [];
-    let { wanted, missing } = this.#locate(refs.map((ref, index) => ({ ref, index })));
+    let { wanted, missing } = await this.#locate(refs.map((ref, index) => ({ ref, index })));
     for (let attempt = 1; wanted.length > 0 && missing === undefined; attempt++) {
       const failed = await this.#readAll(wanted, take, signal);
       for (const { place } of failed) this.#options.files.forget(segmentOf(place));
       const before = new Map(failed.map(({ index, place }) => [index, place]));
-      const again = this.#locate(failed);
+      const again = await this.#locate(failed);
       // A second look through a file opened anew, then only at what has moved meanwhile.
       const isWorthIt = ({ index, place }: Wanted): boolean =>
         attempt === 1 || (before.get(index) !== place && attempt < ATTEMPTS_MAX);
@@ -139,21 +153,27 @@ export class ChunkReader implements ChunkSource {
     return { damaged, missing };
   }
 
-  #find(refs: readonly Ref[]): (ChunkRow | undefined)[] {
+  *#find(refs: readonly Ref[]): Generator<void, (ChunkRow | undefined)[], undefined> {
     const { index, pending } = this.#options;
-    const rows = index.use(({ chunks }) => refs.map((ref) => chunks.find(ref)));
-    return rows.map((row, position) =>
-      row === undefined || row.isDamaged ? (pending.find(refs[position]!) ?? row) : row,
-    );
+    const rows: (ChunkRow | undefined)[] = [];
+    for (let start = 0; start < refs.length; start += TURN_STEP_PACKETS) {
+      const some = refs.slice(start, start + TURN_STEP_PACKETS);
+      const found = index.use(({ chunks }) => some.map((ref) => chunks.find(ref)));
+      for (const [position, row] of found.entries()) {
+        rows.push(row === undefined || row.isDamaged ? (pending.find(some[position]!) ?? row) : row);
+      }
+      yield;
+    }
+    return rows;
   }
 
   /** Where the chunks are, or the first that is nowhere. */
-  #locate(chunks: readonly Pick<Wanted, "ref" | "index">[]): { wanted: Wanted[]; missing: Ref | undefined } {
+  async #locate(chunks: readonly Pick<Wanted, "ref" | "index">[]): Promise<Located> {
     const refs = chunks.map(({ ref }) => ref);
-    let rows = this.#find(refs);
+    let rows = await inTurns(this.#find(refs));
     if (rows.includes(undefined) && this.#options.index.isStale) {
       this.#options.index.reopen();
-      rows = this.#find(refs);
+      rows = await inTurns(this.#find(refs));
     }
     const wanted: Wanted[] = [];
     for (const [position, row] of rows.entries()) {
@@ -190,18 +210,23 @@ export class ChunkReader implements ChunkSource {
     signal?.throwIfAborted();
     let place = -1;
     let plain: Uint8Array | undefined;
-    return wanted.filter((row) => {
+    const failed: Wanted[] = [];
+    for (const row of wanted) {
       const body = bodyInRun(bytes, run, row);
       // The same chunk again needs no second look.
       if (row.place !== place) {
+        // What is read at once can yield many times as much.
+        const over = turnOver();
+        if (over !== undefined) await over;
+        signal?.throwIfAborted();
         plain = decompress(body, row.codec, row.plainBytes);
         if (plain !== undefined && !sameBytes(sha256(plain), row.ref)) plain = undefined;
         place = row.place;
       }
-      if (plain === undefined) return true;
-      take(row.index, plain, row, body);
-      return false;
-    });
+      if (plain === undefined) failed.push(row);
+      else take(row.index, plain, row, body);
+    }
+    return failed;
   }
 }
 

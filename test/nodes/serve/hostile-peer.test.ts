@@ -5,6 +5,7 @@ import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
+import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { PUTS_PER_LINK_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../../../nodes/limits.ts";
 import { RemoteStore } from "../../../nodes/remote/remote-store.ts";
 import { RemoteChunks } from "../../../nodes/transfer/remote-chunks.ts";
@@ -153,6 +154,25 @@ describe("a client that", () => {
       const named = link.request({ type: NAME, meta: { op: "set", name: "x", root, length, put: "p" } });
       await expect(named).rejects.toMatchObject({ code: "PFS_MESSAGE_INVALID" });
     }
+    expect(await machine.store.catalog.resolve("x")).toBeUndefined();
+    await link.close();
+  });
+
+  test("names a stream that reads beyond the end of its chunk is refused", async () => {
+    const link = asClient();
+    const writer = await new RemoteStore(link, { here: true }).openWriter();
+    const streams: Uint8Array[] = [];
+    const own = new Uint8Array(100).fill(9);
+    const chunk = sha256(own);
+    const stream = new StreamWriter((_ref, packets) => void streams.push(packets));
+    stream.copy(chunk, 50, own.byteLength);
+    const { root: beyond, length } = stream.finish();
+    for (const each of [own, ...streams]) await writer.write(each.slice(), Uint32Array.of(each.byteLength));
+    const named = link.request({
+      type: NAME,
+      meta: { op: "set", name: "x", root: beyond, length, put: "p" },
+    });
+    await expect(named).rejects.toMatchObject({ code: "PFS_STREAM_INVALID" });
     expect(await machine.store.catalog.resolve("x")).toBeUndefined();
     await link.close();
   });

@@ -76,7 +76,7 @@ async function storeOfPeer(connect: () => Promise<Ends>): Promise<{
   const puts = new PutWriters(() => store.openWriter());
   serve(ends.far, [
     new ChunkService({ store, source: store, hasAnywhere, puts }),
-    new CatalogService({ catalog: store.catalog, source: store, hasAnywhere, puts }),
+    new CatalogService({ store, catalog: store.catalog, source: store, hasAnywhere, puts }),
   ]);
   return {
     remote: new RemoteStore(ends.near, { here: true }),

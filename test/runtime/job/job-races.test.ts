@@ -119,12 +119,10 @@ describe("an executor is lost", () => {
     first.answerAll(ranges);
     await settle();
     first.chunks.clear();
-    for (let attempt = 0; attempt < 3; attempt++) {
-      await settle();
-      const [finish] = first.waiting.splice(0);
-      expect(finish!.entry).toBe("finish");
-      finish!.lane.fault(finish!.packet, FaultCode.inputMissing);
-    }
+    await settle();
+    const [finish] = first.waiting.splice(0);
+    expect(finish!.entry).toBe("finish");
+    finish!.lane.fault(finish!.packet, FaultCode.inputMissing);
     await world.pass(200);
     expect(first.waiting.map(({ entry, packet }) => [entry, packet.at])).toEqual([
       ["map", 0],
@@ -312,13 +310,23 @@ describe("several tasks fail", () => {
     const world = new ScriptedWorld();
     const first = world.add("a", {}, 200);
     const running = world.run({ inputs: [await world.putFile("x", 4)], splitBytes: 1 });
-    const told = expect(running).rejects.toMatchObject({ code: "PFS_INPUT_MISSING", data: { task: 1 } });
+    const told = expect(running).rejects.toMatchObject({ code: "PFS_INTERNAL", data: { task: 1 } });
     await settle();
     fail(take(first, 2)[0]!);
     for (let attempt = 0; attempt < 3; attempt++) {
-      fail(take(first, 1)[0]!, FaultCode.inputMissing);
+      fail(take(first, 1)[0]!, FaultCode.internal);
       await settle();
     }
+    await told;
+  });
+
+  test("an input that is missing is asked for once where there is no other executor", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a", {}, 200);
+    const running = world.run({ inputs: [await world.putFile("x", 4)], splitBytes: 1 });
+    const told = expect(running).rejects.toMatchObject({ code: "PFS_INPUT_MISSING", data: { task: 1 } });
+    await settle();
+    fail(take(first, 1)[0]!, FaultCode.inputMissing);
     await told;
   });
 });

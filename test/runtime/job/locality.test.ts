@@ -5,6 +5,7 @@ import { leafBorders, leafRefs } from "../../../runtime/stream/leaves.ts";
 import { heldBytes, samplePackets, sampleShape, sampleSplits } from "../../../runtime/job/locality.ts";
 import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
 import { LOCALITY_REFS_MAX } from "../../../runtime/limits.ts";
+import { finished } from "../../suites/finished.ts";
 import { Random } from "../../sim/random.ts";
 import { MemoryChunks } from "../executor/memory-chunks.ts";
 
@@ -136,14 +137,15 @@ describe("samples", () => {
     const chunks = new MemoryChunks();
     const { root, length, leafAt } = longStream(chunks);
     const inputs = [{ name: "x", root, length }];
-    const splits = planSplits(inputs, { reader: { kind: "lines" }, yields: "value", splitBytes: 500_000 });
+    const options = { reader: { kind: "lines" }, yields: "value", splitBytes: 500_000 } as const;
+    const splits = finished(planSplits(inputs, options));
     const { refs, perTask, stride } = await sampleSplits(chunks, splits, inputs, never);
     expect(stride).toBe(1);
     for (let task = 0; task < splits.count; task++) {
       const first = Math.floor(splits.from[task]! + splits.length[task]! / 2 / perTask);
       expect(refToHex(refAt(refs, task * perTask))).toBe(refToHex(leafAt(first)));
     }
-    const packets = samplePackets(encodeSplits(splits, inputs), splits.count);
+    const packets = samplePackets(finished(encodeSplits(splits, inputs)), splits.count);
     expect(packets).toMatchObject({ perTask: 1, stride: 1 });
     expect(refToHex(refAt(packets.refs, splits.count - 1))).toBe(refToHex(root));
   });

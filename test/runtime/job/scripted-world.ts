@@ -132,7 +132,7 @@ export class ScriptedWorld {
   }
 }
 
-/** Lets everything happen that needs no time. */
+/** Lets everything happen that needs no time, but maybe a turn of the event loop for each of a few dozen steps. */
 export async function settle(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (let turn = 0; turn < 64; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

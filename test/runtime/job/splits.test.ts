@@ -11,9 +11,9 @@ import {
   SPLIT_BYTES_MIN,
 } from "../../../runtime/limits.ts";
 import {
-  encodeSplits,
+  encodeSplits as encoding,
   inputsToCut,
-  planSplits,
+  planSplits as planning,
   scannedRows,
   selectSplits,
   splitsToScan,
@@ -21,7 +21,11 @@ import {
 import type { JobInput } from "../../../runtime/contracts/jobs.ts";
 import type { LeafBorders } from "../../../runtime/stream/leaves.ts";
 import { Random } from "../../sim/random.ts";
+import { finished } from "../../suites/finished.ts";
 import type { SplitOptions, Splits } from "../../../runtime/job/splits.ts";
+
+const planSplits = (...of: Parameters<typeof planning>): Splits => finished(planning(...of));
+const encodeSplits = (...of: Parameters<typeof encoding>): Uint8Array => finished(encoding(...of));
 
 const LINES: SplitOptions = { reader: { kind: "lines" }, yields: "value" };
 

@@ -238,3 +238,44 @@ describe("fencing", () => {
     expect(bench.sends.length).toBeGreaterThan(0);
   });
 });
+
+describe("inputs that are missing", () => {
+  /** Every packet in flight is answered with a fault of its input. Returns the decisions. */
+  function miss(bench: Bench): number[] {
+    const sends = bench.sends.splice(0);
+    const decisions = sends.flatMap(({ lane, batch, tasks }) => {
+      const outcomes = new Uint8Array(tasks.length).fill(Outcome.inputMissing);
+      bench.scheduler.returned(lane, batch, tasks, outcomes, bench.now);
+      return [...outcomes];
+    });
+    bench.drain();
+    return decisions;
+  }
+
+  test("are the answer at once where nothing else could have them, and hold up nothing behind them", () => {
+    const bench = new Bench();
+    bench.scheduler.join({ capacity: { js: 4 } }, 0);
+    const batch = bench.add(100);
+    while (!bench.isDone) {
+      expect(bench.sends.length).toBeGreaterThan(0);
+      expect(new Set(miss(bench))).toEqual(new Set([Decision.accepted]));
+    }
+    expect(bench.scheduler.numbersOf(batch)).toMatchObject({ done: 100, retries: 0 });
+    bench.add(1);
+    expect(bench.sends).toHaveLength(1);
+  });
+
+  test("are looked for on other executors, none of which pauses", () => {
+    const bench = new Bench();
+    bench.scheduler.join({ capacity: { js: 4 } }, 0);
+    bench.scheduler.join({ capacity: { js: 4 } }, 0);
+    const batch = bench.add(100);
+    const decisions = new Set<number>();
+    while (!bench.isDone) {
+      expect(bench.sends.length).toBeGreaterThan(0);
+      for (const decision of miss(bench)) decisions.add(decision);
+    }
+    expect(decisions).toEqual(new Set([Decision.again, Decision.accepted]));
+    expect(bench.scheduler.numbersOf(batch)).toMatchObject({ done: 100, retries: 200 });
+  });
+});

@@ -5,7 +5,9 @@ import { Flag, Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
-import { firstMissing, reachable, walkStreams } from "../../../runtime/stream/walk.ts";
+import { checkExtents, firstMissing, reachable, walkStreams } from "../../../runtime/stream/walk.ts";
+import type { ChunkSizes } from "../../../runtime/contracts/chunks.ts";
+import { CALL_DEPTH_MAX } from "../../../packets/limits.ts";
 import type { ReachableOptions } from "../../../runtime/stream/walk.ts";
 import { seededBytes } from "../../packets/seed.ts";
 import { failure } from "../store/store-fixture.ts";
@@ -181,5 +183,61 @@ describe("what a stream needs", () => {
     for (const ref of [one, two, deep.root, top.root]) {
       expect(refToHex((await firstMissing(source, top.root, without(ref)))!)).toBe(refToHex(ref));
     }
+  });
+});
+
+describe("extents", () => {
+  const sized = (source: ShelfSource): ChunkSizes => ({
+    sizes: async (refs) =>
+      Float64Array.from({ length: refs.byteLength / 32 }, (_, index) => {
+        const ref = refAt(refs, index);
+        return source.shelf.has(ref) ? source.shelf.get(ref).byteLength : 0;
+      }),
+  });
+
+  test("of a stream that can be read are right, each of its streams read once", async () => {
+    const source = new ShelfSource();
+    const { shelf } = source;
+    const chunk = shelf.put(seededBytes("extents", 100));
+    let { root, length } = shelf.write((writer) => writer.copy(chunk, 10, 90));
+    for (let level = 0; level < CALL_DEPTH_MAX; level++) {
+      const [below, bytes] = [root, length];
+      ({ root, length } = shelf.write((writer) => {
+        for (let call = 0; call < 40; call++) writer.call(below, 1, bytes - 1);
+      }));
+    }
+    source.calls = [];
+    await checkExtents(source, root, sized(source));
+    expect(source.calls).toHaveLength(CALL_DEPTH_MAX + 1);
+    const deeper = shelf.write((writer) => writer.call(root, 0, 5));
+    await expect(checkExtents(source, deeper.root, sized(source))).rejects.toMatchObject({
+      code: "PFS_STREAM_OVER_LIMIT",
+    });
+  });
+
+  test("beyond a chunk or a sub-stream are found, wherever they stand; those of chunks that are elsewhere are not", async () => {
+    const source = new ShelfSource();
+    const { shelf } = source;
+    const chunk = shelf.put(seededBytes("extents", 100));
+    const elsewhere = sha256(seededBytes("elsewhere", 100));
+    const good = shelf.write((writer) => writer.copy(chunk, 0, 100));
+    const beyond = [
+      shelf.write((writer) => writer.copy(chunk, 0, 101)),
+      shelf.write((writer) => writer.copy(chunk, 100, 1)),
+      shelf.write((writer) => writer.call(good.root, 0, 101)),
+    ];
+    for (const { root, length } of beyond) {
+      const above = shelf.write((writer) => {
+        for (let call = 0; call < 100; call++) writer.call(good.root, 0, 100);
+        writer.call(root, 0, length);
+      });
+      for (const each of [root, above.root]) {
+        await expect(checkExtents(source, each, sized(source))).rejects.toMatchObject({
+          code: "PFS_STREAM_INVALID",
+        });
+      }
+    }
+    const far = shelf.write((writer) => writer.copy(elsewhere, 0, 1000));
+    await checkExtents(source, far.root, sized(source));
   });
 });
