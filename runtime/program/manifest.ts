@@ -6,7 +6,12 @@ import * as v from "valibot";
 import { sameBytes } from "../../packets/digest.ts";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode, SandboxError, SandboxErrorCode } from "../errors.ts";
-import { PROGRAM_LIMITS_DEFAULT, PROGRAM_LIMITS_MAX, PROGRAM_LIMITS_MIN } from "../limits.ts";
+import {
+  PROGRAM_ARGS_DEPTH_MAX,
+  PROGRAM_LIMITS_DEFAULT,
+  PROGRAM_LIMITS_MAX,
+  PROGRAM_LIMITS_MIN,
+} from "../limits.ts";
 import type { Manifest, ProgramDescription, ProgramLimits } from "./program.ts";
 import { readerSchema } from "./readers.ts";
 
@@ -90,6 +95,21 @@ function validHead(value: unknown): Omit<Manifest, "args"> {
   throw invalid(path === null ? issue.message : `${path}: ${issue.message}`);
 }
 
+/** How deep arrays and objects stand within each other in JSON text. */
+export function jsonDepth(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  let isInString = false;
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at];
+    if (character === '"') isInString = !isInString;
+    else if (isInString) at += character === "\\" ? 1 : 0;
+    else if (character === "[" || character === "{") deepest = Math.max(deepest, ++depth);
+    else if (character === "]" || character === "}") depth--;
+  }
+  return deepest;
+}
+
 /** The text in the one spelling that `JSON.stringify` has for what it says. */
 function sameJson(text: string): string {
   let value: unknown;
@@ -98,6 +118,7 @@ function sameJson(text: string): string {
   } catch {
     throw invalid("args: arguments are JSON text");
   }
+  if (jsonDepth(text) > PROGRAM_ARGS_DEPTH_MAX) throw tooDeep();
   return jsonText(value);
 }
 
@@ -105,7 +126,7 @@ function jsonText(value: unknown): string {
   try {
     return JSON.stringify(value);
   } catch {
-    throw invalid("args: they are nested too deep");
+    throw tooDeep();
   }
 }
 
@@ -128,6 +149,10 @@ export function parseDescription(json: string): ProgramDescription {
 export function invalidProgram(reason: string, cause?: unknown): SandboxError {
   const message = `the program does not load: ${reason}`;
   return new SandboxError(SandboxErrorCode.invalidProgram, message, { reason }, { cause });
+}
+
+function tooDeep(): JobError {
+  return invalid(`args: they are nested more than ${PROGRAM_ARGS_DEPTH_MAX} deep`);
 }
 
 function invalid(reason: string): JobError {

@@ -7,7 +7,7 @@ import { errorToJson, PacketfsError } from "../../packets/errors.ts";
 import type { ErrorJson } from "../../packets/errors.ts";
 import { SdkError, SdkErrorCode, systemError } from "../errors.ts";
 import { ExitCode, exitCodeOf } from "./exit-codes.ts";
-import { printable } from "./format.ts";
+import { errorLines, printable } from "./format.ts";
 import { jsonText } from "./output.ts";
 import type { Output } from "./output.ts";
 
@@ -103,7 +103,9 @@ async function say(error: unknown, output: Output, cancelled: boolean): Promise<
     else await output.line(text);
     return;
   }
-  const [sentence, ...trace] = describe(json);
+  // What is wrong with a program's types has several lines; whatever others say is one sentence and a stack.
+  const isOwn = error instanceof SdkError && error.code === SdkErrorCode.programInvalid;
+  const [sentence, ...trace] = isOwn ? json.message.split("\n").map(printable) : describe(json);
   if (cancelled) {
     output.talk("pfs: cancelled");
     output.detail(`  ${sentence}`);
@@ -141,6 +143,6 @@ function withHint(sentence: string, { code, data }: ErrorJson): string {
 
 /** The message's lines, harmless for a terminal. */
 function describe({ code, message }: ErrorJson): string[] {
-  const lines = message.split("\n").map(printable);
+  const lines = errorLines(message);
   return code === "PFS_INTERNAL" ? [`${lines[0]} (a defect of PacketFS; --verbose says more)`] : lines;
 }

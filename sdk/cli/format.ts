@@ -1,7 +1,7 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
 import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
-import { formatBytes } from "../../runtime/format.ts";
+import { formatBytes, splitStack } from "../../runtime/format.ts";
 
 export { formatBytes, formatDuration } from "../../runtime/format.ts";
 
@@ -69,6 +69,15 @@ export function printable(text: string): string {
     if (character === "\t") return "\\t";
     return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16)}`;
   });
+}
+
+/**
+ * An error's message as lines for a terminal: its sentence, in which line ends are escaped so that nobody else's text looks
+ * like a line of ours, and those of the stack that it ends with.
+ */
+export function errorLines(message: string): string[] {
+  const { sentence, stack } = splitStack(message);
+  return [sentence, ...stack].map(printable);
 }
 
 /**

@@ -2,7 +2,16 @@
 import { Command } from "commander";
 import type { JobInfo, NodeInfo } from "../packetfs.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
-import { formatCard, formatCount, formatDuration, formatTime, isoTime, plural, printable } from "./format.ts";
+import {
+  errorLines,
+  formatCard,
+  formatCount,
+  formatDuration,
+  formatTime,
+  isoTime,
+  plural,
+  printable,
+} from "./format.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host } from "./context.ts";
@@ -151,7 +160,7 @@ function jobItem(info: JobInfo, { isTerminal }: Output): ListItem {
       `${done}/${tasks}`,
       isTerminal ? formatDuration(milliseconds) : String(milliseconds),
       isTerminal ? formatAge(startedAt) : isoTime(startedAt),
-      printable(isTerminal ? message.replace(FAULT_PREFACE, "").split("\n", 1)[0]! : message),
+      isTerminal ? errorLines(message.replace(FAULT_PREFACE, ""))[0]! : printable(message),
     ],
   };
 }
@@ -164,7 +173,7 @@ function formatAge(millisecondsSince1970: number): string {
 
 /** All of a job, with the lines of its program's stack. */
 function jobCard({ job, program, state, startedAt, milliseconds, done, tasks, error }: JobInfo): string {
-  const [sentence = "", ...trace] = (error?.message ?? "").split("\n").map(printable);
+  const [sentence = "", ...trace] = errorLines(error?.message ?? "");
   return formatCard([
     ["job", job],
     ["program", printable(program)],

@@ -13,7 +13,13 @@ import { build } from "esbuild";
 import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
 import { builtUrl } from "../../runtime/built.ts";
 import { formatBytes } from "../../runtime/format.ts";
-import { PROGRAM_ARGS_BYTES_MAX, PROGRAM_CODE_BYTES_MAX } from "../../runtime/limits.ts";
+import {
+  PROGRAM_ARGS_BYTES_MAX,
+  PROGRAM_ARGS_DEPTH_MAX,
+  PROGRAM_CODE_BYTES_MAX,
+  PROGRAM_SOURCE_BYTES_MAX,
+} from "../../runtime/limits.ts";
+import { jsonDepth } from "../../runtime/program/manifest.ts";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { ProgramBundle, ProgramSource } from "../packetfs.ts";
 
@@ -41,6 +47,8 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   const path = "path" in source ? resolve(source.path) : undefined;
   const name = path === undefined ? SOURCE_NAME : basename(path);
   if (path !== undefined) await checkReadable(path, "path" in source ? source.path : path);
+  if ("source" in source && Buffer.byteLength(source.source) > PROGRAM_SOURCE_BYTES_MAX)
+    throw invalid(`${name}: ${tooMuchSource()}`, name);
   const result = await build(buildOptions(source, path)).catch((error: unknown) => {
     throw isBuildFailure(error) ? bundleError(error.errors, name) : error;
   });
@@ -52,7 +60,7 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   const code = asFunctionBody(outputOf(result.outputFiles, OUTPUT_NAME).text);
   if (code.byteLength > PROGRAM_CODE_BYTES_MAX) {
     throw invalid(
-      `${name} is larger than ${formatBytes(PROGRAM_CODE_BYTES_MAX)} with its imports: store data as a file, and run the program over it`,
+      `${name} is larger than ${formatBytes(PROGRAM_CODE_BYTES_MAX)} with its imports: ${STORE_DATA}`,
       name,
     );
   }
@@ -106,9 +114,34 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
     logLevel: "silent",
     // A tsconfig.json that happens to lie above the program must not change what it means.
     tsconfigRaw: {},
-    plugins: [sandboxImports],
+    plugins: [boundedSources(), sandboxImports],
   };
 }
+
+/** Ends the build of one program as soon as it has asked for more source than a program may be made of. */
+function boundedSources(): Plugin {
+  let bytes = 0;
+  return {
+    name: "packetfs-sources",
+    setup(plugin) {
+      plugin.onLoad({ filter: /.*/, namespace: "file" }, async ({ path }) => {
+        // What is no file is esbuild's to complain about.
+        const size = await stat(path).then(
+          (status) => status.size,
+          () => 0,
+        );
+        bytes += size;
+        return bytes > PROGRAM_SOURCE_BYTES_MAX ? { errors: [{ text: tooMuchSource() }] } : undefined;
+      });
+    },
+  };
+}
+
+function tooMuchSource(): string {
+  return `a program is made of at most ${formatBytes(PROGRAM_SOURCE_BYTES_MAX)} of source with its imports: ${STORE_DATA}`;
+}
+
+const STORE_DATA = "store data as a file, and run the program over it";
 
 /** Marks a resolution that this plugin asked for itself. */
 const ASKED = Symbol("asked by the sandbox's own resolution");
@@ -255,15 +288,24 @@ export function checkArgs(args: unknown): void {
       },
     );
   } catch (error) {
+    if (error instanceof RangeError) throw tooDeep();
     throw new UsageError(
       `args must be a JSON value: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
+  if (jsonDepth(text) > PROGRAM_ARGS_DEPTH_MAX) throw tooDeep();
   const bytes = Buffer.byteLength(text);
   if (bytes <= PROGRAM_ARGS_BYTES_MAX) return;
   throw new UsageError(
     `args are more than ${formatBytes(PROGRAM_ARGS_BYTES_MAX)} of JSON: store what is large as a file`,
     { bytes, max: PROGRAM_ARGS_BYTES_MAX },
+  );
+}
+
+function tooDeep(): UsageError {
+  return new UsageError(
+    `args are nested more than ${PROGRAM_ARGS_DEPTH_MAX} deep: give what has so many levels as a list`,
+    { max: PROGRAM_ARGS_DEPTH_MAX },
   );
 }
 

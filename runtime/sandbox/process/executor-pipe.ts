@@ -237,6 +237,7 @@ export class ExecutorPipe {
     thread.usedBefore = thread.clock.read();
     thread.readWhenLate = undefined;
     this.#lookIn(thread, call.limitMs + EXECUTOR_GRACE_MS);
+    this.#memory?.wake();
     this.#write([encodeHeader(kind, id, thread.index, word, length), ...body]);
   }
 
@@ -297,7 +298,8 @@ export class ExecutorPipe {
   }
 
   #watchMemory(pid: number, bytesMax: number): MemoryWatch {
-    return new MemoryWatch(pid, bytesMax, (bytes) => {
+    const isBusy = (): boolean => this.#running.size > 0;
+    return new MemoryWatch(pid, bytesMax, isBusy, (bytes) => {
       this.kill("memory", `it had ${bytes} bytes of memory, more than it may`);
     });
   }

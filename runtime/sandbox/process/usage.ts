@@ -4,7 +4,7 @@
  * its number is given to another.
  */
 import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
-import { EXECUTOR_RSS_POLL_MS } from "../../limits.ts";
+import { EXECUTOR_RSS_IDLE_POLL_MS, EXECUTOR_RSS_POLL_MS } from "../../limits.ts";
 
 let pageBytes: number | undefined;
 
@@ -12,20 +12,27 @@ let pageBytes: number | undefined;
 export class MemoryWatch {
   readonly #descriptor: number;
   readonly #text = Buffer.alloc(128);
-  readonly #timer: NodeJS.Timeout;
+  readonly #isBusy: () => boolean;
+  readonly #over: (bytes: number) => void;
+  #timer: NodeJS.Timeout | undefined;
+  #isNear = false;
   bytesMax: number;
   #closed = false;
 
-  /** Calls `over` once with the resident bytes when they are more than `bytesMax`. */
-  constructor(pid: number, bytesMax: number, over: (bytes: number) => void) {
+  /**
+   * Calls `over` once with the resident bytes when they are more than `bytesMax`. One that was given nothing to run is not
+   * looked at, and one that has run something seldom while it is not busy.
+   */
+  constructor(pid: number, bytesMax: number, isBusy: () => boolean, over: (bytes: number) => void) {
     this.bytesMax = bytesMax;
+    this.#isBusy = isBusy;
+    this.#over = over;
     this.#descriptor = openSync(`/proc/${pid}/statm`, "r");
-    this.#timer = setInterval(() => {
-      const bytes = this.#resident();
-      if (bytes <= this.bytesMax) return;
-      this.close();
-      over(bytes);
-    }, EXECUTOR_RSS_POLL_MS).unref();
+  }
+
+  /** The process is given something to do. */
+  wake(): void {
+    if (!this.#closed && !this.#isNear) this.#lookSoon(true);
   }
 
   /** Whether this system tells the memory of other processes. */
@@ -36,8 +43,25 @@ export class MemoryWatch {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     closeSync(this.#descriptor);
+  }
+
+  #lookSoon(isNear: boolean): void {
+    clearTimeout(this.#timer);
+    this.#isNear = isNear;
+    const milliseconds = isNear ? EXECUTOR_RSS_POLL_MS : EXECUTOR_RSS_IDLE_POLL_MS;
+    this.#timer = setTimeout(() => this.#look(), milliseconds).unref();
+  }
+
+  #look(): void {
+    const bytes = this.#resident();
+    if (this.#closed) return;
+    if (bytes > this.bytesMax) {
+      this.close();
+      return this.#over(bytes);
+    }
+    this.#lookSoon(this.#isBusy());
   }
 
   #resident(): number {

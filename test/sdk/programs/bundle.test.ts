@@ -3,7 +3,11 @@ import { compileFunction } from "node:vm";
 import { describe, expect, it } from "vitest";
 import { bundleProgram, checkArgs } from "../../../sdk/programs/bundle.ts";
 import { PacketfsError } from "../../../packets/errors.ts";
-import { PROGRAM_CODE_BYTES_MAX } from "../../../runtime/limits.ts";
+import {
+  PROGRAM_ARGS_DEPTH_MAX,
+  PROGRAM_CODE_BYTES_MAX,
+  PROGRAM_SOURCE_BYTES_MAX,
+} from "../../../runtime/limits.ts";
 import type { ProgramBundle, ProgramSource } from "../../../sdk/packetfs.ts";
 import { withSourcePlaces } from "../../../sdk/programs/source-places.ts";
 import { programFolder } from "./program-folder.ts";
@@ -234,6 +238,19 @@ describe("a program that cannot be bundled", () => {
     expect((await failure({ source })).message).toContain("is larger than 8.39 MB with its imports");
   });
 
+  it("is told before it is bundled when it, or what it imports, is far too big", async () => {
+    const large = `export const text = ${JSON.stringify("x".repeat(PROGRAM_SOURCE_BYTES_MAX / 4))};\n`;
+    const names = Array.from({ length: 8 }, (_, index) => `part${index}`);
+    for (const name of names) await write(`large/${name}.ts`, large);
+    const imports = names.map((name) => `import { text as ${name} } from "./${name}.ts";`);
+    const path = await write("large/main.ts", `${imports.join("\n")}\nexport default [${names.join()}];\n`);
+    for (const source of [{ path }, { source: `${large.repeat(5)}export default 1;` }]) {
+      const error = await failure(source);
+      expect(error.code).toBe("PFS_PROGRAM_INVALID");
+      expect(error.message).toContain("at most 16.8 MB of source with its imports: store data as a file");
+    }
+  });
+
   it("may not be there at all, or be no file", async () => {
     const missing = await failure({ path: join(directory, "missing.ts") });
     expect(missing.code).toBe("PFS_FILE_NOT_FOUND");
@@ -256,6 +273,12 @@ describe("arguments", () => {
     }
     const loop: unknown[] = [];
     loop.push(loop);
+    const nested = (depth: number): unknown => {
+      let value: unknown = "]}\\";
+      for (let level = 0; level < depth; level++) value = level % 2 === 0 ? [value] : { "[": value };
+      return value;
+    };
+    expect(() => checkArgs(nested(PROGRAM_ARGS_DEPTH_MAX))).not.toThrow();
     const refused: readonly (readonly [unknown, RegExp])[] = [
       [1n, /a bigint/],
       [{ b: 1n }, /its "b" is a bigint/],
@@ -265,6 +288,8 @@ describe("arguments", () => {
       [{ x: -0 }, /its "x" is -0/],
       [() => 1, /a function/],
       [loop, /circular/],
+      [nested(PROGRAM_ARGS_DEPTH_MAX + 1), /nested more than 500 deep/],
+      [nested(20_000), /nested more than 500 deep/],
       ["x".repeat(1024 * 1024), /more than 1 MB of JSON: store what is large as a file/],
     ];
     for (const [args, says] of refused) {
