@@ -42,11 +42,17 @@ export interface ScannedRecord {
 const SCAN_BYTES = 4 * CHUNK_BYTES_MAX;
 /** Enough for a header or a name, where bodies of chunks are passed over. */
 const HEADER_SCAN_BYTES = 4096;
+/** What is read at once where records are so small that most of it is looked at. */
+const HEADER_SCAN_BYTES_MAX = 64 * 1024;
 
 /** Yields the whole records of a segment, in order, and returns the offset behind what counts of it. */
 export function* scanSegment(options: ScanOptions): Generator<ScannedRecord, number, undefined> {
   const { segment, seed, checksChunks } = options;
-  const buffer = new SlidingBuffer(options.path, checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES);
+  const buffer = new SlidingBuffer(
+    options.path,
+    checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES,
+    checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES_MAX,
+  );
   try {
     const size = Math.min(buffer.size, options.endBytes ?? buffer.size);
     const acknowledged = Math.min(options.acknowledgedBytes, size);
@@ -80,7 +86,7 @@ export function* scanSegment(options: ScanOptions): Generator<ScannedRecord, num
 /** How many bytes of a segment were acknowledged, as far as its records from `from` on say so. */
 export function acknowledgedIn(options: Pick<ScanOptions, "path" | "segment" | "seed" | "from">): number {
   const { segment, seed } = options;
-  const buffer = new SlidingBuffer(options.path, HEADER_SCAN_BYTES);
+  const buffer = new SlidingBuffer(options.path, HEADER_SCAN_BYTES, HEADER_SCAN_BYTES_MAX);
   let acknowledged = 0;
   try {
     for (let at = Math.max(options.from, SEGMENT_HEADER_BYTES); at + RECORD_HEADER_BYTES <= buffer.size;) {
@@ -107,12 +113,18 @@ function wholeBody(buffer: SlidingBuffer, at: number, header: RecordHeader): Uin
 class SlidingBuffer {
   readonly size: number;
   readonly #file: number;
+  readonly #bytesMin: number;
   readonly #buffer: Buffer;
   #start = 0;
   #length = 0;
+  /** Bytes that are read at once. */
+  #window: number;
 
-  constructor(path: string, bytes: number) {
-    this.#buffer = Buffer.allocUnsafeSlow(bytes);
+  /** Reads `bytesMin` bytes at once, and twice as many each time that what is asked for follows on them, up to `bytesMax`. */
+  constructor(path: string, bytesMin: number, bytesMax: number) {
+    this.#bytesMin = bytesMin;
+    this.#window = bytesMin;
+    this.#buffer = Buffer.allocUnsafeSlow(bytesMax);
     this.#file = openSync(path, "r");
     this.size = fstatSync(this.#file).size;
   }
@@ -126,10 +138,11 @@ class SlidingBuffer {
 
   /** Where `pattern` is found next, from `offset` on; the file's size when nowhere. */
   find(pattern: Uint8Array, offset: number): number {
-    for (let from = offset; from < this.size; from += this.#buffer.byteLength - pattern.byteLength) {
+    for (let from = offset; from < this.size; from += this.#length - pattern.byteLength + 1) {
       this.#load(from);
       const found = this.#buffer.subarray(0, this.#length).indexOf(pattern);
       if (found !== -1) return from + found;
+      if (from + this.#length >= this.size) break;
     }
     return this.size;
   }
@@ -139,10 +152,12 @@ class SlidingBuffer {
   }
 
   #load(offset: number): void {
+    const follows = this.#length > 0 && offset >= this.#start && offset <= this.#start + this.#length;
+    this.#window = follows ? Math.min(2 * this.#window, this.#buffer.byteLength) : this.#bytesMin;
     this.#start = offset;
     this.#length = 0;
-    while (this.#length < this.#buffer.byteLength) {
-      const room = this.#buffer.byteLength - this.#length;
+    while (this.#length < this.#window) {
+      const room = this.#window - this.#length;
       const count = readSync(this.#file, this.#buffer, this.#length, room, offset + this.#length);
       if (count === 0) return;
       this.#length += count;
