@@ -4,8 +4,8 @@
 
 /** How long a dial waits for a session, from the name's lookup to WELCOME. */
 export const CONNECT_TIMEOUT_MS = 5_000;
-/** How long a connection may take for its encrypted handshake before ZeroMQ ends it. */
-export const HANDSHAKE_TIMEOUT_MS = 3_000;
+/** How long a connection may take for its encrypted handshake. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** How long a connection may take from then on for its signed HELLO. */
 export const HELLO_TIMEOUT_MS = 5_000;
 /** Connections that end this often before they are encrypted are not worth waiting for. */
@@ -21,8 +21,9 @@ export const SESSIONS_PER_REQUEST_MAX = 10;
 /** A side that has said nothing for this long says PING. */
 export const PING_INTERVAL_MS = 1_000;
 /**
- * A peer that has said nothing for this long is lost. A process that dies is noticed at once, by its connection; this is
- * for machines that hang or vanish, and longer than an event loop that computes should be busy.
+ * A peer that has said nothing for this long is lost, by the time that this process had turns to listen. A process that dies
+ * is noticed at once, by its connection; this is for machines that hang or vanish, and longer than an event loop that
+ * computes should be busy.
  */
 export const PEER_LOST_MS = 10_000;
 /** Before a message that may take long on a slow line, the peer is told how long: at this speed, up to this long. */
@@ -32,6 +33,8 @@ export const SILENCE_MS_MAX = 60_000;
 export const UNANNOUNCED_BYTES_MAX: number = 768 * 1024;
 /** How often time passes for a link: what its timeouts are accurate to. */
 export const TICK_MS = 100;
+/** What the time between two ticks counts for at most where it is a peer's time: the rest is this process's own delay. */
+export const LOOP_TURN_MS_MAX: number = 2 * TICK_MS;
 /** How long a link that closes tries to get rid of what it has to say. */
 export const CLOSE_FLUSH_MS = 1_000;
 
@@ -107,24 +110,25 @@ export const ACCESS_SETTLED_MS = 2_000;
 export const TOKEN_NAME_CHARACTERS_MAX = 64;
 /** Reports of refusals per second; those beyond are counted only. */
 export const REFUSAL_REPORTS_PER_SECOND = 5;
+/** Connections that are no sessions yet and whose keys are not known: with more, the address that has most loses its oldest. */
+export const PENDING_CONNECTIONS_MAX = 1024;
+/** A dialing side's encrypted key and metadata. */
+export const INITIATE_BYTES_MAX = 4096;
+/** How long a connection that ends may take for what was written to it. */
+export const CONNECTION_LINGER_MS = 1_000;
 /**
- * Ticks that the port waits for a connection that it admitted to appear. Time in which this process was busy or stopped is one
- * tick: what came meanwhile is still to be read, and says nothing about the peer.
+ * Bytes of one connection that went into ZeroMQ and did not come out as messages; no more is read of it until some do. Above
+ * the largest message, and above what the window lets a peer have under way in good times.
  */
-export const ADMISSION_TICKS = 10;
-/** A key whose connections failed to appear this often is kept out. */
-export const STALLS_MAX = 3;
-/** Keys that are remembered for that, the latest ones. */
-export const SUSPECTS_MAX = 4096;
-/** How long a key is kept out that attacked the port. */
-export const SUSPENSION_MS = 600_000;
-/** A connection floods the port when memory grew by so much since it said its last word, and it does not answer. */
-export const FLOOD_BYTES: number = 192 * 1024 * 1024;
-export const FLOOD_SILENCE_MS = 200;
-export const FLOOD_ANSWER_MS = 500;
-/** A port that is opened again may find its address taken for a while: it tries so often, with this pause. */
-export const REBIND_TRIES = 60;
-export const REBIND_MS = 50;
+export const UNDELIVERED_BYTES_MAX: number = 20 * 1024 * 1024;
+/** A connection that has so many is cut when nothing comes out of it for so many ticks. */
+export const FLOOD_TURNS = 10;
+/** Whoever did harm is kept out at its address: the first time, and at most; what it did counts half after a while. */
+export const PAUSE_MS_MIN = 1_000;
+export const PAUSE_MS_MAX = 60_000;
+export const STRIKE_HALF_LIFE_MS = 60_000;
+/** Those that are remembered for it, the latest ones. */
+export const PENALTIES_MAX = 4096;
 /** How long the check that the port is guarded may take. */
 export const PORT_CHECK_TIMEOUT_MS = 5_000;
 

@@ -84,7 +84,7 @@ export interface OutMessage {
 export interface RequestOptions {
   /** Withdraws the request; it rejects with the signal's own reason. */
   readonly signal?: AbortSignal;
-  /** The whole time that it may take; by default there is no such limit. */
+  /** The whole time that it may take, but for time in which this process is too busy to listen; by default there is no such limit. */
   readonly timeoutMs?: number;
   /** How long the peer may say nothing about it while the session lives; the default follows from what is asked. */
   readonly silenceMs?: number;

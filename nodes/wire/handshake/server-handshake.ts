@@ -9,7 +9,7 @@ import { sameBytes } from "../../../packets/digest.ts";
 import { MessageType, Priority } from "../../../packets/envelope.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
 import { HELLO_BYTES_MAX } from "../../limits.ts";
-import type { Admission } from "../zeromq/authenticator.ts";
+import type { Admission } from "../zeromq/admissions.ts";
 import { fromParts } from "../session/message.ts";
 import { Hello, SignedHello, commonVersion, isHelloSigned, ownerOf } from "./messages.ts";
 import type { ServerKeys } from "./messages.ts";

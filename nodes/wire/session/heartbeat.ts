@@ -1,23 +1,18 @@
-/** Heartbeats of one session: when to say something, and when the other side's silence means that it is lost. */
-import {
-  PEER_LOST_MS,
-  PING_INTERVAL_MS,
-  SILENCE_MS_MAX,
-  SLOW_LINE_BYTES_PER_SECOND,
-  TICK_MS,
-} from "../../limits.ts";
+/**
+ * Heartbeats of one session: when to say something, and when the other side's silence means that it is lost. What is said
+ * goes by the clock on the wall, what is heard by a `LoopClock`.
+ */
+import { PEER_LOST_MS, PING_INTERVAL_MS, SILENCE_MS_MAX, SLOW_LINE_BYTES_PER_SECOND } from "../../limits.ts";
 
 export class Heartbeat {
-  #heardAt: number;
+  #heardAt = 0;
   #saidAt: number;
-  #tickedAt: number;
+  #tickedAt = 0;
   #silentUntil = 0;
   #pingIsOnItsWay = false;
 
   constructor(now: number) {
-    this.#heardAt = now;
     this.#saidAt = now;
-    this.#tickedAt = now;
   }
 
   /** How long a peer must not expect anything while `bytes` cross a slow line, in milliseconds. */
@@ -26,10 +21,10 @@ export class Heartbeat {
     return Math.min(SILENCE_MS_MAX, Math.ceil(milliseconds));
   }
 
-  /** Something came; `silenceMs` is how long it says that nothing more may come. */
-  heard(now: number, silenceMs = 0): void {
-    this.#heardAt = now;
-    this.#silentUntil = silenceMs === 0 ? 0 : now + Math.min(SILENCE_MS_MAX, silenceMs);
+  /** Something came, by the loop's time; `silenceMs` is how long it says that nothing more may come. */
+  heard(time: number, silenceMs = 0): void {
+    this.#heardAt = time;
+    this.#silentUntil = silenceMs === 0 ? 0 : time + Math.min(SILENCE_MS_MAX, silenceMs);
   }
 
   said(now: number): void {
@@ -37,23 +32,16 @@ export class Heartbeat {
     this.#pingIsOnItsWay = false;
   }
 
-  /**
-   * To be asked at every tick, once: milliseconds since the last one that are nobody's silence. When this process stood
-   * still, what the peer said meanwhile is still to be read; and a peer that announced a large message says nothing else.
-   */
-  excusedMs(now: number): number {
-    const elapsedMs = now - this.#tickedAt;
-    this.#tickedAt = now;
-    const stoodStillMs = elapsedMs - TICK_MS;
-    if (stoodStillMs > PING_INTERVAL_MS) {
-      this.#heardAt = Math.max(this.#heardAt, now - PING_INTERVAL_MS);
-      return stoodStillMs;
-    }
-    return now < this.#silentUntil ? elapsedMs : 0;
+  /** To be asked at every tick, once: milliseconds of the last one in which a peer that announced a large message says nothing else. */
+  excusedMs(time: number): number {
+    const elapsedMs = time - this.#tickedAt;
+    this.#tickedAt = time;
+    return time < this.#silentUntil ? elapsedMs : 0;
   }
 
-  isLost(now: number): boolean {
-    return now > Math.max(this.#heardAt + PEER_LOST_MS, this.#silentUntil);
+  /** Whether the peer has been silent for too long, by the loop's time. */
+  isLost(time: number): boolean {
+    return time > Math.max(this.#heardAt + PEER_LOST_MS, this.#silentUntil);
   }
 
   /** Whether to say PING; true once per silence. */

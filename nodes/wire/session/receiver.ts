@@ -4,6 +4,7 @@ import type { PacketfsError } from "../../../packets/errors.ts";
 import type { WireMessage } from "../link.ts";
 import { errorOf } from "./errors.ts";
 import type { Heartbeat } from "./heartbeat.ts";
+import type { LoopClock } from "./loop-clock.ts";
 import { fromParts } from "./message.ts";
 import type { ReceiveWindow, SendWindow } from "./window.ts";
 
@@ -27,6 +28,7 @@ export type Arrival =
 const NOTHING: Arrival = { kind: "nothing" };
 
 export interface ReceiverOptions {
+  readonly clock: LoopClock;
   readonly heartbeat: Heartbeat;
   readonly sendWindow: SendWindow;
   readonly receiveWindow: ReceiveWindow;
@@ -41,7 +43,7 @@ export class Receiver {
     this.#options = options;
   }
 
-  /** When bytes last moved: a message with many of them came, or the peer said that it has taken some. */
+  /** When bytes last moved, by the loop's clock: a message with many of them came, or the peer said that it has taken some. */
   get movedAt(): number {
     return this.#movedAt;
   }
@@ -59,17 +61,17 @@ export class Receiver {
     // A connection neither loses nor reorders, so a gap says that it is not the one that the session began on.
     if (counter > this.#counter + 1) return { kind: "gap" };
     this.#counter = counter;
-    const { heartbeat, sendWindow, receiveWindow } = this.#options;
+    const { clock, heartbeat, sendWindow, receiveWindow } = this.#options;
     if (received.kind === "unknown") {
-      heartbeat.heard(now);
+      heartbeat.heard(clock.at(now));
       return request === 0 || isReply ? NOTHING : { kind: "unknown", request, type };
     }
     const { envelope, message, cost } = received;
     // With metadata it is the user's.
     const isOwnCredit = type === MessageType.CREDIT && message.meta === undefined;
-    heartbeat.heard(now, isOwnCredit ? envelope.deadlineMs : 0);
+    heartbeat.heard(clock.at(now), isOwnCredit ? envelope.deadlineMs : 0);
     if (envelope.priority !== Priority.control) receiveWindow.received(cost);
-    if (envelope.priority === Priority.bulk || envelope.creditBytes > 0) this.#movedAt = now;
+    if (envelope.priority === Priority.bulk || envelope.creditBytes > 0) this.#movedAt = clock.at(now);
     if (isOwnCredit && request !== 0) return { kind: "credit", request, bytes: envelope.creditBytes };
     if (envelope.creditBytes > 0) sendWindow.acknowledged(envelope.creditBytes, now);
     if (isOwnCredit) return NOTHING;

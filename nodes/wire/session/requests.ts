@@ -14,6 +14,7 @@ import { PriorityQueue } from "./send-queue.ts";
 interface OpenRequest {
   readonly frame: OutFrame;
   readonly isStream: boolean;
+  /** By the session's loop clock. */
   readonly deadline: number;
   readonly silenceMs: number;
   /** When the peer last spoke of it; until then, when it was asked, and when it left. */
@@ -66,31 +67,31 @@ export class Requests {
   }
 
   /** Writes a request down. Whether it may be queued now; otherwise `released` gives it back later. */
-  open(frame: OutFrame, options: OpenOptions, now: number): boolean {
+  open(frame: OutFrame, options: OpenOptions, time: number): boolean {
     const mayGo = this.#mayGo(frame.cost);
     const state = mayGo ? "queued" : "held";
-    const entry: OpenRequest = { frame, ...options, heardAt: now, state, waiting: 0, untold: 0 };
+    const entry: OpenRequest = { frame, ...options, heardAt: time, state, waiting: 0, untold: 0 };
     this.#requests.set(frame.request, entry);
-    this.#earliest = Math.min(this.#earliest, options.deadline, now + options.silenceMs);
+    this.#earliest = Math.min(this.#earliest, options.deadline, time + options.silenceMs);
     if (mayGo) this.#outstandingBytes += frame.cost;
     else this.#held.push(frame.request, frame.priority, frame.cost);
     return mayGo;
   }
 
   /** The request's frame leaves. Whether it still should: it may have been withdrawn. */
-  leaves(request: number, now: number): boolean {
+  leaves(request: number, time: number): boolean {
     const entry = this.#requests.get(request);
     if (entry === undefined) return false;
     entry.state = "sent";
-    entry.heardAt = now;
+    entry.heardAt = time;
     return true;
   }
 
   /** The peer speaks of the request: it replies, or says that it is at work. What kind of request it is, if there is one. */
-  heard(request: number, now: number): MessageType | undefined {
+  heard(request: number, time: number): MessageType | undefined {
     const entry = this.#requests.get(request);
     if (entry === undefined) return undefined;
-    entry.heardAt = now;
+    entry.heardAt = time;
     return entry.frame.type;
   }
 
@@ -153,16 +154,16 @@ export class Requests {
    * Requests whose time is over. Where many bytes have to cross the line, before a request or with its answer, the peer is
    * not silent as long as bytes move: `movedAt` is when they last did.
    */
-  expired(now: number, movedAt: number): Expired[] {
-    if (now < this.#earliest) return [];
+  expired(time: number, movedAt: number): Expired[] {
+    if (time < this.#earliest) return [];
     const over: Expired[] = [];
     this.#earliest = Number.POSITIVE_INFINITY;
     for (const [request, { frame, state, deadline, silenceMs, heardAt }] of this.#requests) {
       const { type, priority } = frame;
       const isBehindBytes = state !== "sent" || priority === Priority.bulk;
       const since = isBehindBytes ? Math.max(heardAt, movedAt) : heardAt;
-      if (deadline <= now) over.push({ request, type, silentSince: undefined });
-      else if (since + silenceMs <= now) over.push({ request, type, silentSince: since });
+      if (deadline <= time) over.push({ request, type, silentSince: undefined });
+      else if (since + silenceMs <= time) over.push({ request, type, silentSince: since });
       else this.#earliest = Math.min(this.#earliest, deadline, since + silenceMs);
     }
     return over;

@@ -32,6 +32,7 @@ import {
   unknownType,
 } from "./errors.ts";
 import { Heartbeat } from "./heartbeat.ts";
+import { LoopClock } from "./loop-clock.ts";
 import { atWork, isRequest, outFrame, PING, PONG, streamCredit } from "./message.ts";
 import type { OutFrame } from "./message.ts";
 import { Receiver } from "./receiver.ts";
@@ -80,8 +81,9 @@ export class SessionCore {
   readonly #requests = new Requests();
   readonly #responses = new Responses();
   readonly #sendQueue = new SendQueue(
-    (frame, now) => !isRequest(frame) || this.#requests.leaves(frame.request, now),
+    (frame, now) => !isRequest(frame) || this.#requests.leaves(frame.request, this.#clock.at(now)),
   );
+  readonly #clock: LoopClock;
   readonly #heartbeat: Heartbeat;
   readonly #receiver: Receiver;
   readonly #silences = new Map<MessageType, Silence>();
@@ -91,9 +93,15 @@ export class SessionCore {
   /** `peer` names the peer in errors. */
   constructor(peer: string, now: number) {
     this.#peer = peer;
+    this.#clock = new LoopClock(now);
     this.#heartbeat = new Heartbeat(now);
     const { sendWindow, receiveWindow } = this.#sendQueue;
-    this.#receiver = new Receiver({ heartbeat: this.#heartbeat, sendWindow, receiveWindow });
+    this.#receiver = new Receiver({
+      clock: this.#clock,
+      heartbeat: this.#heartbeat,
+      sendWindow,
+      receiveWindow,
+    });
   }
 
   /** Bytes that wait to be sent. */
@@ -129,8 +137,9 @@ export class SessionCore {
       deadlineMs: Math.min(0xffff_ffff, Math.ceil(timeoutMs ?? 0)),
     });
     if (this.bufferedBytes + frame.cost > REQUEST_QUEUE_BYTES_MAX) throw slow(this.#peer, this.bufferedBytes);
-    const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : now + timeoutMs;
-    if (this.#requests.open(frame, { isStream, deadline, silenceMs }, now)) this.#push(frame);
+    const time = this.#clock.at(now);
+    const deadline = timeoutMs === undefined ? Number.POSITIVE_INFINITY : time + timeoutMs;
+    if (this.#requests.open(frame, { isStream, deadline, silenceMs }, time)) this.#push(frame);
     return request;
   }
 
@@ -171,7 +180,8 @@ export class SessionCore {
 
   /** Milliseconds since the peer last spoke of a request that was given up for its silence; 0 when it answers. */
   silentMs(now: number): number {
-    return [...this.#silences.values()].reduce((most, { since }) => Math.max(most, now - since), 0);
+    const time = this.#clock.at(now);
+    return [...this.#silences.values()].reduce((most, { since }) => Math.max(most, time - since), 0);
   }
 
   /** Whether a request was given up for the peer's silence lately, and none like it answered since. */
@@ -227,7 +237,7 @@ export class SessionCore {
       case "ping":
         return this.#push(PONG);
       case "at-work":
-        return this.#heard(arrival.request, now);
+        return this.#heard(arrival.request, this.#clock.at(now));
       case "credit":
         for (const frame of this.#responses.credited(arrival.request, arrival.bytes)) this.#push(frame);
         return void this.#actions.push({ kind: "room" });
@@ -237,7 +247,7 @@ export class SessionCore {
         }
         return;
       case "reply":
-        this.#heard(arrival.message.requestId, now);
+        this.#heard(arrival.message.requestId, this.#clock.at(now));
         return this.#replied(arrival.message, arrival.isLast, arrival.cost);
       case "request":
         return this.#asked(arrival.message);
@@ -246,26 +256,25 @@ export class SessionCore {
     }
   }
 
-  /** Time passes: requests expire, silence is broken or means loss. */
+  /**
+   * Time passes: requests expire, silence is broken or means loss. To be called every TICK_MS; what it is late by is not
+   * counted against the peer.
+   */
   tick(now: number): void {
     if (this.#closed !== undefined) return;
-    const excusedMs = this.#heartbeat.excusedMs(now);
-    if (this.#heartbeat.isLost(now)) return this.lose("it has been silent for too long");
+    const time = this.#clock.look(now);
+    const excusedMs = this.#heartbeat.excusedMs(time);
+    if (this.#heartbeat.isLost(time)) return this.lose("it has been silent for too long");
     if (this.#heartbeat.isPingDue(now)) this.#push(PING);
     if (excusedMs > 0) this.#requests.excuse(excusedMs);
-    for (const { request, type, silentSince } of this.#requests.expired(now, this.#receiver.movedAt)) {
+    for (const { request, type, silentSince } of this.#requests.expired(time, this.#receiver.movedAt)) {
       if (silentSince === undefined) {
         this.withdraw(request, expired(this.#peer));
       } else {
         this.#suspect(type, silentSince, now);
-        this.withdraw(request, silent(this.#peer, now - silentSince));
+        this.withdraw(request, silent(this.#peer, time - silentSince));
       }
     }
-  }
-
-  /** Makes the peer answer. */
-  ping(): void {
-    this.#push(PING);
   }
 
   /** The parts of the next message to send; undefined when there is none, or when the peer must take some first. */
@@ -276,8 +285,8 @@ export class SessionCore {
     return parts;
   }
 
-  #heard(request: number, now: number): void {
-    const type = this.#requests.heard(request, now);
+  #heard(request: number, time: number): void {
+    const type = this.#requests.heard(request, time);
     if (type === undefined || !this.#silences.delete(type) || this.#silences.size > 0) return;
     this.#actions.push({ kind: "silence", isSilent: false });
   }

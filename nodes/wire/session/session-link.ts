@@ -126,11 +126,6 @@ export class SessionLink implements Link {
     this.#do(() => this.core.end(error));
   }
 
-  /** For the port: makes the peer say something. */
-  ping(): void {
-    this.#do(() => this.core.ping());
-  }
-
   /** For the port: called every TICK_MS. */
   tick(): void {
     this.#do(() => this.core.tick(this.#now()));

@@ -1,12 +1,32 @@
-/** What a port has to tell its owner beside its links: for the log and for counters. */
+/** What a port has to tell its owner beside its links: for the log and for counters; and how often it tells of those at its door. */
+import { REFUSAL_REPORTS_PER_SECOND } from "../../limits.ts";
+
+/** A connection that did not come in. */
+export interface RefusalOfConnection {
+  /** CURVE public key, 64 hexadecimal digits; empty when it is not known. */
+  readonly curveKey: string;
+  /** Of the allow list's entry; empty when there is none. */
+  readonly id: string;
+  /** IP address. */
+  readonly address: string;
+  readonly reason:
+    /** The allow list does not have its key. */
+    | "unknown-key"
+    /** It did harm before, and may come again soon. */
+    | "paused"
+    /** The key, or the port, has as many connections as it may. */
+    | "full"
+    /** It speaks something else than ZeroMQ with CURVE. */
+    | "foreign"
+    /** It did not finish its encrypted handshake in time. */
+    | "late"
+    /** Somebody on this machine went around the proxy. */
+    | "unexpected";
+}
+
 export type WireEvent =
-  /** A key that the allow list does not have tried to connect; `refusals` is how many did since the last report. */
-  | {
-      readonly kind: "stranger";
-      readonly curveKey: string;
-      readonly address: string;
-      readonly refusals: number;
-    }
+  /** A connection was not let in; `refusals` is how many were not since the last report, this one included. */
+  | ({ readonly kind: "turned-away"; readonly refusals: number } & RefusalOfConnection)
   /** A key of the allow list connected, and was refused what it asked for. */
   | { readonly kind: "refused"; readonly id: string; readonly address: string; readonly reason: string }
   /** A signed HELLO came a second time. */
@@ -15,17 +35,23 @@ export type WireEvent =
   | { readonly kind: "joined"; readonly id: string; readonly label: string; readonly address: string }
   /** A peer broke the rules and its session was ended. */
   | { readonly kind: "offence"; readonly id: string; readonly address: string; readonly reason: string }
-  /** A peer attacked the port itself: it is kept out for a while, and all other peers have to connect again. */
-  | { readonly kind: "attacked"; readonly id: string; readonly address: string; readonly reason: string };
+  /** A peer attacked the port itself: its connection was cut, and its key is kept out at that address for a while. */
+  | {
+      readonly kind: "cut";
+      readonly id: string;
+      readonly address: string;
+      readonly reason: string;
+      readonly pauseMs: number;
+    };
 
 /** The same in words, for the person who watches the port. */
 export function describeWireEvent(event: WireEvent): string {
   const { address } = event;
   switch (event.kind) {
-    case "stranger": {
-      const key = event.curveKey === "" ? "no key" : `the unknown key ${event.curveKey.slice(0, 12)}…`;
-      const times = event.refusals > 1 ? `, ${event.refusals} times` : "";
-      return `refused a stranger at ${address} with ${key}${times}: it has no valid token`;
+    case "turned-away": {
+      const others = event.refusals - 1;
+      const more = others > 0 ? ` (${others} more were refused since the last report)` : "";
+      return describeRefusal(event) + more;
     }
     case "refused":
       return `refused ${event.id.slice(0, 8)} at ${address}: ${event.reason}`;
@@ -35,7 +61,50 @@ export function describeWireEvent(event: WireEvent): string {
       return `${event.label} (${event.id.slice(0, 8)}) joined from ${address}`;
     case "offence":
       return `ended the session of ${event.id.slice(0, 8)} at ${address}: ${event.reason}`;
-    case "attacked":
-      return `kept ${event.id.slice(0, 8)} at ${address} out: it attacked the port with ${event.reason}`;
+    case "cut": {
+      const seconds = (event.pauseMs / 1000).toFixed(1);
+      return `cut off ${event.id.slice(0, 8)} at ${address} for ${seconds} s: it sent ${event.reason}`;
+    }
+  }
+}
+
+function describeRefusal({ reason, curveKey, id, address }: RefusalOfConnection): string {
+  switch (reason) {
+    case "unknown-key":
+      return `refused a stranger at ${address} with the unknown key ${curveKey.slice(0, 12)}…: it has no valid token`;
+    case "paused":
+      return `refused ${id.slice(0, 8)} at ${address}: it was cut off a moment ago, and may come again soon`;
+    case "full":
+      return `refused ${id.slice(0, 8)} at ${address}: there are as many connections as may be`;
+    case "foreign":
+      return `refused a stranger at ${address}: it does not speak the protocol of this port`;
+    case "late":
+      return `gave up on a connection from ${address}: its handshake did not finish in time`;
+    case "unexpected":
+      return "refused a process on this machine that went around the port";
+  }
+}
+
+/** Bounds how many refusals are told: those beyond are counted in the next one. */
+export class RefusalReports {
+  #untold = 0;
+  #allowance = REFUSAL_REPORTS_PER_SECOND;
+  #at: number;
+
+  constructor(now: number) {
+    this.#at = now;
+  }
+
+  /** How many refusals to tell of, this one included; 0 when it is to wait. */
+  count(now: number): number {
+    this.#untold++;
+    const refill = ((now - this.#at) / 1000) * REFUSAL_REPORTS_PER_SECOND;
+    this.#allowance = Math.min(REFUSAL_REPORTS_PER_SECOND, this.#allowance + refill);
+    this.#at = now;
+    if (this.#allowance < 1) return 0;
+    this.#allowance--;
+    const refusals = this.#untold;
+    this.#untold = 0;
+    return refusals;
   }
 }

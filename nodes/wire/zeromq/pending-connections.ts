@@ -7,8 +7,9 @@ import { MessageType, Priority } from "../../../packets/envelope.ts";
 import { RefusalReason, WireErrorCode } from "../../errors.ts";
 import type { WireError } from "../../errors.ts";
 import { HELLO_TIMEOUT_MS } from "../../limits.ts";
-import type { Admission } from "./authenticator.ts";
+import type { Admission } from "./admissions.ts";
 import { errorMessage } from "../session/errors.ts";
+import { LoopClock } from "../session/loop-clock.ts";
 import { outFrame, toParts } from "../session/message.ts";
 import { NONCE_BYTES, ownerOf, signWelcome } from "../handshake/messages.ts";
 import type { SignedHello } from "../handshake/messages.ts";
@@ -35,6 +36,7 @@ export interface PendingConnectionsOptions {
 }
 
 interface Waiting extends PendingConnection {
+  /** By the loop's clock. */
   readonly since: number;
   /** Whether a signed HELLO is being decided about; what comes meanwhile is not listened to. */
   isBusy: boolean;
@@ -43,6 +45,7 @@ interface Waiting extends PendingConnection {
 export class PendingConnections {
   readonly #options: PendingConnectionsOptions;
   readonly #pending = new Map<number, Waiting>();
+  readonly #clock = new LoopClock(performance.now());
 
   constructor(options: PendingConnectionsOptions) {
     this.#options = options;
@@ -52,7 +55,7 @@ export class PendingConnections {
     this.#pending.set(connection, {
       admission,
       challenge: undefined,
-      since: performance.now(),
+      since: this.#clock.at(performance.now()),
       isBusy: false,
     });
   }
@@ -77,7 +80,7 @@ export class PendingConnections {
   }
 
   tick(): void {
-    const oldest = performance.now() - HELLO_TIMEOUT_MS;
+    const oldest = this.#clock.look(performance.now()) - HELLO_TIMEOUT_MS;
     for (const [connection, pending] of this.#pending) {
       if (pending.since < oldest)
         this.#refuse(connection, pending, refusal(RefusalReason.hello, "no HELLO in time"));

@@ -1,33 +1,29 @@
 /**
- * A guarded port: a ROUTER and the authenticator without which it is never open. It turns ZeroMQ's messages into
- * connections that appear, speak and disappear, each with the key that it was let in with.
+ * A guarded port: a proxy, a ROUTER behind it, and the authenticator without which neither is open. It turns ZeroMQ's
+ * messages into connections that appear, speak and disappear, each with the key that it was let in with.
  *
- *   open: ZAP ─▶ ROUTER on the loopback ─▶ check ─▶ ROUTER on the port ── authenticator ends, or close ─▶ closed
- *                   ▲                                     │
- *                   └───────────── reopen ────────────────┘ a peer forged a routing id
+ *   open: ZAP ─▶ ROUTER on this machine ─▶ check ─▶ proxy on the port ── authenticator ends, or close ─▶ closed
  */
 import { randomBytes } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
+import type { NetConnectOpts } from "node:net";
 import type { Context, Router, Dealer } from "zeromq";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { WireError, WireErrorCode, systemCode } from "../../errors.ts";
-import { PORT_CHECK_TIMEOUT_MS, REBIND_TRIES, REBIND_MS } from "../../limits.ts";
-import { endpointPort, formatAddress, resolveEndpoint } from "../trust/address.ts";
-import type { Address, Endpoint } from "../trust/address.ts";
+import { PEER_LOST_MS, PORT_CHECK_TIMEOUT_MS } from "../../limits.ts";
+import { LoopClock } from "../session/loop-clock.ts";
+import { endpointPort, formatAddress } from "../trust/address.ts";
+import type { Address } from "../trust/address.ts";
 import type { AllowList } from "../trust/allow-list.ts";
 import { Identity } from "../trust/keys.ts";
-import { Authenticator, AdmissionControl, connectionOf, routingIdOf } from "./authenticator.ts";
-import type { Stranger, Admission } from "./authenticator.ts";
-import { Connections, nativeMemory } from "./floods.ts";
+import { Admissions, connectionOf, routingIdOf } from "./admissions.ts";
+import type { Admission } from "./admissions.ts";
+import { Authenticator } from "./authenticator.ts";
+import { RefusalReports } from "./events.ts";
+import type { RefusalOfConnection, WireEvent } from "./events.ts";
+import { Penalties } from "./penalties.ts";
+import { ProxyClient } from "./proxy-client.ts";
 import type { WriteResult } from "./socket-writer.ts";
-import {
-  randomizeRoutingIds,
-  createContext,
-  createRouter,
-  unbind,
-  watchEvents,
-  createDealer,
-} from "./sockets.ts";
+import { randomizeRoutingIds, createContext, createRouter, watchEvents, createDealer } from "./sockets.ts";
 
 export interface PortListener {
   appeared(connection: number, admission: Admission): void;
@@ -35,10 +31,6 @@ export interface PortListener {
   received(connection: number, parts: readonly Uint8Array[]): void;
   /** A connection that may not stay, because it chose its routing id or came unexpectedly. */
   refused(routingId: Uint8Array, admission: Admission | undefined): void;
-  /** A connection is asked to say something, because it may be one that never says anything whole. */
-  silent(connection: number): void;
-  /** All connections are gone, because a peer attacked the port; it opens again. */
-  reopened(culprit: Admission | undefined, reason: string): void;
   /** The port is closed for good, and not because it was asked to. */
   failed(error: PacketfsError): void;
 }
@@ -47,21 +39,48 @@ export interface PortOptions {
   readonly identity: Identity;
   readonly allowList: AllowList;
   readonly listener: PortListener;
-  readonly onStranger?: ((stranger: Stranger) => void) | undefined;
+  readonly onEvent: (event: WireEvent) => void;
 }
 
 const SECRET_BYTES = 24;
 
+/** A connection that the ROUTER has. */
+interface Connection {
+  readonly admission: Admission | undefined;
+  readonly key: string;
+  /** Its number in the proxy, and what counts its bytes; undefined for the port's own. */
+  readonly proxied: { readonly number: number; readonly counter: number } | undefined;
+}
+
+const NOBODY = { admission: undefined, turn: undefined };
+
+interface Turn {
+  readonly address: string;
+  /** The connection's number in the proxy. */
+  readonly number: number;
+  /** By the loop's clock. */
+  readonly since: number;
+}
+
 export class Port {
   readonly #options: PortOptions;
   readonly #context: Context = createContext();
-  readonly #admissions = new AdmissionControl();
+  readonly #admissions = new Admissions<Turn>();
+  readonly #penalties = new Penalties();
+  readonly #reports = new RefusalReports(performance.now());
+  readonly #clock = new LoopClock(performance.now());
+  readonly #connections = new Map<string, Connection>();
+  /** Names of connections by their numbers in the proxy. */
+  readonly #names = new Map<number, string>();
+  readonly #countOfKey = new Map<string, number>();
+  /** Routing ids that peers forged: nobody is let in while the ROUTER still has one. */
+  readonly #forged = new Set<string>();
+  readonly #disconnected = randomBytes(SECRET_BYTES);
+  #proxy: ProxyClient | undefined;
+  #isGranted = false;
   #authenticator: Authenticator | undefined;
   #router: Router | undefined;
   #address: Address = { host: "", port: 0 };
-  #endpoint: Endpoint | undefined;
-  readonly #connections = new Connections({ memory: nativeMemory, now: () => performance.now() });
-  #disconnected: Buffer = Buffer.alloc(0);
   #isClosed = false;
 
   constructor(options: PortOptions) {
@@ -72,12 +91,13 @@ export class Port {
   async open(host: string, port: number): Promise<string> {
     this.#address = { host, port };
     try {
-      this.#endpoint = await resolveEndpoint(this.#address);
       this.#startAuthenticator();
-      await this.#openRouter(1);
+      await this.#openProxy(await this.#openRouter());
+      if (this.#isClosed) throw new WireError(WireErrorCode.closed, "the port was closed while it opened");
+      this.#admitNext();
       return formatAddress(this.#address);
     } catch (error) {
-      this.close();
+      await this.close();
       throw error instanceof PacketfsError ? error : this.#unavailable(error);
     }
   }
@@ -98,30 +118,37 @@ export class Port {
     }
   }
 
-  /** To be called every TICK_MS. */
-  tick(): void {
-    const flood = this.#connections.findFlood((name) => {
-      const connection = connectionOf(Buffer.from(name, "latin1"));
-      if (connection !== undefined) this.#options.listener.silent(connection);
-    });
-    if (flood !== undefined) this.#reopen(flood, "a message without end");
+  /** Whoever has this connection broke the rules: it is kept out for a moment at its address. */
+  punish({ curveKey, address }: Admission): number {
+    return this.#penalties.strike(hex(curveKey), address, performance.now());
   }
 
-  /** What was written still leaves, within SOCKET_LINGER_MS. */
-  close(): void {
+  /** To be called every TICK_MS. */
+  tick(): void {
+    const time = this.#clock.look(performance.now());
+    this.#proxy?.tick();
+    const { turn } = this.#admissions;
+    // Neither let in nor refused: libzmq has forgotten it. That must not keep the others out.
+    if (turn !== undefined && time - turn.since > PEER_LOST_MS) this.#proxy?.cut(turn.number);
+  }
+
+  /** Resolves when what was written has left, within CONNECTION_LINGER_MS. */
+  async close(): Promise<void> {
     this.#isClosed = true;
     this.#router?.close();
     this.#authenticator?.close();
+    await this.#proxy?.close();
   }
 
   #startAuthenticator(): void {
-    const { allowList, onStranger } = this.#options;
+    const { allowList } = this.#options;
     const authenticator = Authenticator.start({
       context: this.#context,
       allowList,
       admissions: this.#admissions,
-      connections: (key) => ({ ofKey: this.#connections.countOf(key), all: this.#connections.size }),
-      onStranger,
+      connections: (key) => ({ ofKey: this.#countOfKey.get(key) ?? 0, all: this.#connections.size }),
+      pauseOf: (key, address) => this.#penalties.pauseOf(key, address, performance.now()),
+      onRefusal: (refusal) => this.#refused(refusal),
     });
     this.#authenticator = authenticator;
     void authenticator.ended.then(() => {
@@ -130,56 +157,70 @@ export class Port {
     });
   }
 
-  async #openRouter(tries: number): Promise<void> {
+  /** Resolves with where the ROUTER listens. */
+  async #openRouter(): Promise<NetConnectOpts> {
     const { identity } = this.#options;
-    const { endpoint, ipv6 } = this.#endpoint!;
     const authenticator = this.#authenticator!;
-    this.#admissions.reset();
     authenticator.admitOnly(identity.curveKey);
-    this.#disconnected = randomBytes(SECRET_BYTES);
-    const options = { context: this.#context, identity, disconnected: this.#disconnected, ipv6 };
+    const options = { context: this.#context, identity, disconnected: this.#disconnected, ipv6: false };
     const router = randomizeRoutingIds(this.#context, () => createRouter(options));
     this.#router = router;
+    const { wanted, path } = innerEndpoint();
     // Never `bind` and `unbind`: they work in another thread, while a socket is for one thread at a time.
-    router.bindSync(ipv6 ? "tcp://[::1]:*" : "tcp://127.0.0.1:*");
-    const loopback = router.lastEndpoint ?? "";
+    router.bindSync(wanted);
+    const endpoint = path === undefined ? (router.lastEndpoint ?? "") : wanted;
     void this.#receive(router);
     const hasRefused = (curveKey: Uint8Array): boolean => authenticator.hasRefused(curveKey);
     const calibrated = this.#admissions.calibrated();
-    await checkGuarded({ context: this.#context, endpoint: loopback, identity, hasRefused, calibrated });
-    unbind(router, loopback);
-    await bindAgain(router, endpoint, tries);
-    if (this.#isClosed) throw new WireError(WireErrorCode.closed, "the port was closed while it opened");
-    // When it opens again, it is the same port.
-    this.#endpoint = { endpoint: router.lastEndpoint ?? endpoint, ipv6 };
-    this.#address = { host: this.#address.host, port: endpointPort(this.#endpoint.endpoint) };
+    await checkGuarded({ context: this.#context, endpoint, identity, hasRefused, calibrated });
     authenticator.admitListed();
+    return path === undefined ? { host: "127.0.0.1", port: endpointPort(endpoint) } : { path };
+  }
+
+  async #openProxy(inner: NetConnectOpts): Promise<void> {
+    const { host } = this.#address;
+    this.#proxy = await ProxyClient.open(this.#address, inner, {
+      admitted: (number, address) => {
+        this.#isGranted = false;
+        this.#admissions.begin({ address, number, since: this.#clock.at(performance.now()) });
+      },
+      admissionEnded: (number) => {
+        if (this.#admissions.turn?.number !== number) return;
+        this.#admissions.end();
+        this.#admitNext();
+      },
+      unfinished: (address, reason) => this.#report({ curveKey: "", id: "", address, reason }),
+      flood: (number) => this.#cut(number, "a message without end"),
+      failed: (error) => this.#fail(this.#unavailable(error)),
+    });
+    this.#address = { host, port: this.#proxy.port };
   }
 
   async #receive(router: Router): Promise<void> {
     try {
       for (;;) {
         const [routingId, ...parts] = await router.receive();
-        // What an old ROUTER still has to say concerns connections that are gone.
-        if (router !== this.#router) return;
         this.#sort(routingId!, parts);
       }
     } catch (error) {
-      if (!this.#isClosed && router === this.#router) this.#fail(this.#unavailable(error));
+      if (!this.#isClosed) this.#fail(this.#unavailable(error));
     }
   }
 
   #sort(routingId: Buffer, parts: readonly Buffer[]): void {
     const name = routingId.toString("latin1");
+    const known = this.#connections.get(name);
     const connection = connectionOf(routingId);
-    const isKnown = this.#connections.hear(name);
     if (parts.length === 1 && this.#disconnected.equals(parts[0]!)) {
-      this.#connections.remove(name);
-      if (isKnown && connection !== undefined) this.#options.listener.disappeared(connection);
+      // Those with which the routing ids were moved on were never announced.
+      if (known === undefined) return;
+      this.#remove(name, known);
+      if (connection !== undefined) this.#options.listener.disappeared(connection);
       return;
     }
     // The ROUTER announces a connection before anything that comes over it.
-    if (!isKnown) return this.#appeared(name, routingId);
+    if (known === undefined) return this.#appeared(name, routingId);
+    if (known.proxied !== undefined) this.#proxy?.delivered(known.proxied.counter, parts);
     // Peers that chose their routing ids are not spoken with.
     if (connection !== undefined) this.#options.listener.received(connection, parts);
   }
@@ -187,40 +228,84 @@ export class Port {
   #appeared(name: string, routingId: Buffer): void {
     const { listener } = this.#options;
     const appearance = this.#admissions.appeared(routingId);
-    this.#connections.add(name, appearance.kind === "unexpected" ? undefined : appearance.admission);
+    const { admission, turn } = appearance.kind === "unexpected" ? NOBODY : appearance;
+    this.#add(name, admission, turn);
     switch (appearance.kind) {
       case "admitted":
         // The port's own connection has shown where the counter stands, and that is all.
-        if (appearance.admission.entry === undefined) return;
-        return listener.appeared(appearance.connection, appearance.admission);
+        if (appearance.admission.entry !== undefined)
+          listener.appeared(appearance.connection, appearance.admission);
+        break;
       case "forged":
-        return this.#reopen(appearance.admission, "a forged routing id");
+        this.#forged.add(name);
+        if (turn !== undefined) this.#cut(turn.number, "a forged routing id");
+        break;
       case "named":
-        return listener.refused(routingId, appearance.admission);
+        listener.refused(routingId, admission);
+        break;
       case "unexpected":
-        return listener.refused(routingId, undefined);
+        listener.refused(routingId, undefined);
+        break;
     }
+    this.#admitNext();
   }
 
-  /** Gets rid of a dangerous connection. All others go with it, for ZeroMQ cannot close a single one. */
-  #reopen(culprit: Admission | undefined, reason: string): void {
-    if (culprit !== undefined) this.#authenticator?.suspend(culprit.curveKey);
-    // Nobody else may be let in while that connection lives.
-    this.#authenticator?.admitOnly(this.#options.identity.curveKey);
-    this.#closeRouter();
-    this.#options.listener.reopened(culprit, reason);
-    this.#openRouter(REBIND_TRIES).catch((error: unknown) => {
-      this.#fail(error instanceof PacketfsError ? error : this.#unavailable(error));
-    });
+  #admitNext(): void {
+    if (this.#isGranted || this.#admissions.turn !== undefined || this.#forged.size > 0) return;
+    if (this.#proxy === undefined || this.#isClosed) return;
+    this.#isGranted = true;
+    this.#proxy.grant();
   }
 
-  #closeRouter(): void {
-    const router = this.#router;
-    this.#router = undefined;
-    this.#connections.clear();
-    if (router === undefined) return;
-    router.linger = 0;
-    router.close();
+  #add(name: string, admission: Admission | undefined, turn: Turn | undefined): void {
+    const key = admission === undefined ? "" : hex(admission.curveKey);
+    const counter = turn === undefined ? undefined : this.#proxy?.open(turn.number);
+    const proxied =
+      turn === undefined || counter === undefined ? undefined : { number: turn.number, counter };
+    this.#connections.set(name, { admission, key, proxied });
+    if (proxied !== undefined) this.#names.set(proxied.number, name);
+    this.#count(key, 1);
+  }
+
+  #remove(name: string, { key, proxied }: Connection): void {
+    this.#connections.delete(name);
+    if (proxied !== undefined) {
+      this.#names.delete(proxied.number);
+      this.#proxy?.gone(proxied.counter);
+    }
+    this.#count(key, -1);
+    if (this.#forged.delete(name)) this.#admitNext();
+  }
+
+  #count(key: string, difference: number): void {
+    const count = (this.#countOfKey.get(key) ?? 0) + difference;
+    if (count === 0) this.#countOfKey.delete(key);
+    else this.#countOfKey.set(key, count);
+  }
+
+  /** Ends one connection at once, and keeps its key out for a while at its address. */
+  #cut(number: number, reason: string): void {
+    this.#proxy?.cut(number);
+    const name = this.#names.get(number);
+    const admission = name === undefined ? undefined : this.#connections.get(name)?.admission;
+    if (admission === undefined) return;
+    const pauseMs = this.punish(admission);
+    const { entry, address } = admission;
+    this.#options.onEvent({ kind: "cut", id: entry?.id ?? "", address, reason, pauseMs });
+  }
+
+  #refused(refusal: RefusalOfConnection): void {
+    this.#report(refusal);
+    const { turn } = this.#admissions;
+    if (turn === undefined || refusal.reason === "unexpected") return;
+    this.#proxy?.refuse(turn.number);
+    this.#admissions.end();
+    this.#admitNext();
+  }
+
+  #report(refusal: RefusalOfConnection): void {
+    const refusals = this.#reports.count(performance.now());
+    if (refusals > 0) this.#options.onEvent({ kind: "turned-away", refusals, ...refusal });
   }
 
   #unavailable(cause: unknown): WireError {
@@ -232,26 +317,28 @@ export class Port {
 
   #fail(error: PacketfsError): void {
     if (this.#isClosed) return;
-    this.close();
+    void this.close();
     this.#options.listener.failed(error);
   }
 }
 
-/** A port that was just given up may take a moment to be free again. */
-async function bindAgain(router: Router, endpoint: string, tries: number): Promise<void> {
-  for (let tried = 1; ; tried++) {
-    try {
-      return router.bindSync(endpoint);
-    } catch (error) {
-      if (tried >= tries || systemCode(error) !== "EADDRINUSE") throw error;
-      await sleep(REBIND_MS);
-    }
-  }
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}
+
+/**
+ * Where the ROUTER listens for the proxy: on Linux a local socket that has no file, and whose other end's process is known;
+ * elsewhere the loopback.
+ */
+function innerEndpoint(): { readonly wanted: string; readonly path?: string } {
+  if (process.platform !== "linux") return { wanted: "tcp://127.0.0.1:*" };
+  const name = `packetfs-${randomBytes(SECRET_BYTES).toString("hex")}`;
+  return { wanted: `ipc://@${name}`, path: `\0${name}` };
 }
 
 interface PortCheckOptions {
   readonly context: Context;
-  /** A `tcp://` endpoint on the loopback that leads to the port's socket. */
+  /** An endpoint that leads to the port's socket. */
   readonly endpoint: string;
   readonly identity: Identity;
   /** Whether the authenticator has refused this key. */
@@ -266,9 +353,8 @@ interface PortCheckOptions {
  */
 async function checkGuarded(options: PortCheckOptions): Promise<void> {
   const { context, endpoint, identity, hasRefused, calibrated } = options;
-  const ipv6 = endpoint.includes("[");
   const probe = async (from: Identity, letIn?: Promise<void>): Promise<string> => {
-    const dealer = createDealer({ context, identity: from, serverKey: identity.curveKey, ipv6 });
+    const dealer = createDealer({ context, identity: from, serverKey: identity.curveKey, ipv6: false });
     dealer.linger = 0;
     return await outcomeOf(dealer, endpoint, letIn);
   };

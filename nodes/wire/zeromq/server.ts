@@ -9,7 +9,7 @@ import { hasCode } from "../../../packets/errors.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
 import { TICK_MS } from "../../limits.ts";
-import type { Admission } from "./authenticator.ts";
+import type { Admission } from "./admissions.ts";
 import { errorMessage, closedHere } from "../session/errors.ts";
 import { outFrame, toParts } from "../session/message.ts";
 import type { Identity } from "../trust/keys.ts";
@@ -63,15 +63,13 @@ export class WireServer implements AsyncDisposable {
     this.#port = new Port({
       identity,
       allowList,
-      onStranger: (stranger) => onEvent({ kind: "stranger", ...stranger }),
+      onEvent,
       listener: {
         appeared: (connection, admission) => this.#pending.appeared(connection, admission),
         disappeared: (connection) => this.#disappeared(connection),
         received: (connection, parts) => this.#received(connection, parts),
         refused: (routingId, admission) => this.#refusedAtAdmission(routingId, admission),
-        silent: (connection) => this.#sessions.get(connection)?.ping(),
-        reopened: (culprit, reason) => this.#reopened(culprit, reason),
-        failed: (error) => this.#end(error),
+        failed: (error) => void this.#end(error),
       },
     });
     this.#pending = new PendingConnections({
@@ -116,12 +114,12 @@ export class WireServer implements AsyncDisposable {
   /** Ends all sessions, telling the peers, and closes the port. */
   async close(): Promise<void> {
     await Promise.all([...this.#connections.keys()].map((link) => link.close()));
-    this.#end(closedHere());
+    await this.#end(closedHere());
   }
 
   /** Closes the port at once, without a word to the peers: what a crash would do. */
   kill(): void {
-    this.#end(closedHere());
+    void this.#end(closedHere());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -138,6 +136,7 @@ export class WireServer implements AsyncDisposable {
     this.#connections.set(link, connection);
     void link.closed.then((error) => {
       if (!hasCode(error, WireErrorCode.offence) && !hasCode(error, WireErrorCode.helloReplayed)) return;
+      this.#port.punish(admission);
       const { address } = admission;
       this.#options.onEvent?.({ kind: "offence", id: peer.id, address, reason: error.message });
     });
@@ -175,18 +174,13 @@ export class WireServer implements AsyncDisposable {
   }
 
   #refusedAtAdmission(routingId: Uint8Array, admission: Admission | undefined): void {
-    const error = refusal(RefusalReason.routing, "routing ids are assigned, not chosen");
+    const error =
+      admission === undefined
+        ? refusal(RefusalReason.key, "the connection came when it was not expected any more; come again")
+        : refusal(RefusalReason.routing, "routing ids are assigned, not chosen");
     void this.#port.writeTo(routingId, toParts(outFrame(errorMessage(error)), 0, 0));
     const [id, address] = [admission?.entry?.id ?? "", admission?.address ?? ""];
     this.#options.onEvent?.({ kind: "refused", id, address, reason: error.message });
-  }
-
-  #reopened(culprit: Admission | undefined, reason: string): void {
-    const [id, address] = [culprit?.entry?.id ?? "", culprit?.address ?? ""];
-    this.#options.onEvent?.({ kind: "attacked", id, address, reason });
-    this.#pending.clear();
-    this.#loseAll("its port had to be opened anew");
-    this.#over.clear();
   }
 
   #removed(entry: AllowListEntry): void {
@@ -196,23 +190,20 @@ export class WireServer implements AsyncDisposable {
     }
   }
 
-  #loseAll(reason: string): void {
-    for (const link of this.#connections.keys()) link.lose(reason);
-  }
-
   #tick(): void {
     this.#port.tick();
     this.#pending.tick();
     for (const link of this.#connections.keys()) link.tick();
   }
 
-  #end(error: PacketfsError): void {
+  async #end(error: PacketfsError): Promise<void> {
     clearInterval(this.#ticker);
     this.#ignoreRemovals();
     this.#pending.clear();
-    this.#loseAll(error.message);
+    for (const link of this.#connections.keys()) link.lose(error.message);
     this.#writer.close();
-    this.#port.close();
+    const closed = this.#port.close();
     this.#resolveClosed(error);
+    await closed;
   }
 }

@@ -6,7 +6,7 @@ import { MESSAGE_CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import {
   CONNECT_TIMEOUT_MS,
   FRAME_OVERHEAD_BYTES,
-  HANDSHAKE_TIMEOUT_MS,
+  PENDING_CONNECTIONS_MAX,
   RECONNECT_MS_MAX,
   RECONNECT_MS_MIN,
   SOCKET_LINGER_MS,
@@ -53,14 +53,15 @@ export function createRouter({ context, identity, disconnected, ipv6 }: RouterOp
     zapDomain: ZAP_DOMAIN,
     zapEnforceDomain: true,
     mandatory: true,
-    handshakeInterval: HANDSHAKE_TIMEOUT_MS,
+    // The proxy before it knows who takes long, and who only waits for its turn.
+    handshakeInterval: 0,
     maxMessageSize: FRAME_BYTES_MAX,
     sendHighWaterMark: SOCKET_MESSAGES_MAX,
     receiveHighWaterMark: SOCKET_MESSAGES_MAX,
     // A slow peer must not make the others wait: a message that it has no room for is tried again later.
     sendTimeout: 0,
     linger: SOCKET_LINGER_MS,
-    backlog: 512,
+    backlog: 2 * PENDING_CONNECTIONS_MAX,
     ipv6,
   });
   router.announce(disconnected);
@@ -92,7 +93,8 @@ export function createDealer({ context, identity, serverKey, ipv6 }: DealerOptio
     reconnectInterval: RECONNECT_MS_MIN,
     reconnectMaxInterval: RECONNECT_MS_MAX,
     connectTimeout: CONNECT_TIMEOUT_MS,
-    handshakeInterval: HANDSHAKE_TIMEOUT_MS,
+    // A port that is busy may take as long as a dial waits.
+    handshakeInterval: CONNECT_TIMEOUT_MS,
     maxMessageSize: FRAME_BYTES_MAX,
     sendHighWaterMark: SOCKET_MESSAGES_MAX,
     receiveHighWaterMark: SOCKET_MESSAGES_MAX,
@@ -139,7 +141,7 @@ const ROUTING_IDS_ENDPOINT = "inproc://packetfs.routing-ids";
 /**
  * Creates a ROUTER whose next routing id is hard to guess. libzmq starts its counter with `rand()`, which nobody
  * seeded, so a fresh process always begins with the same id; and a peer that chose the very id that is assigned next ends
- * the process (see `AdmissionControl`). Who guesses wrong is thrown out, so a guess must be a poor bet: an unknown number of random
+ * the process (see `Admissions`). Who guesses wrong is thrown out, so a guess must be a poor bet: an unknown number of random
  * numbers is used up, and the counter is moved on by an unknown number of connections.
  */
 export function randomizeRoutingIds(context: Context, createRouter: () => Router): Router {

@@ -1,7 +1,8 @@
 /** One side of a link in a process of its own, for tests that kill or stop it. Talks with its parent over IPC. */
 import { randomBytes } from "node:crypto";
 import { MessageType } from "../../../packets/envelope.ts";
-import { Authenticator, AdmissionControl, connectionOf } from "../../../nodes/wire/zeromq/authenticator.ts";
+import { Admissions, connectionOf } from "../../../nodes/wire/zeromq/admissions.ts";
+import { Authenticator } from "../../../nodes/wire/zeromq/authenticator.ts";
 import { ClientHandshake } from "../../../nodes/wire/handshake/client-handshake.ts";
 import { dial } from "../../../nodes/wire/zeromq/dial.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
@@ -20,10 +21,11 @@ export const HUB_SECRET: Uint8Array = new Uint8Array(32).fill(1);
 export const CLIENT_SECRET: Uint8Array = new Uint8Array(32).fill(2);
 
 /** What a bomb sends: more than a machine should take in one message. */
-export const BOMB_BYTES: number = 4 * 1024 * 1024 * 1024;
+const BOMB_BYTES: number = 4 * 1024 * 1024 * 1024;
 const BOMB_PARTS = 4096;
 
-async function serve(port: number): Promise<void> {
+/** Serves, and with `turnMs` computes all the time, so that its event loop never turns faster. */
+async function serve(port: number, turnMs = 0): Promise<void> {
   const allowList = new AllowList();
   const { signingKey, curveKey } = Identity.fromSecret(CLIENT_SECRET);
   allowList.add({ signingKey, curveKey, role: "client", label: "client" });
@@ -45,6 +47,12 @@ async function serve(port: number): Promise<void> {
   });
   await server.bind("127.0.0.1", port);
   process.send?.(server.address);
+  if (turnMs > 0) setInterval(() => computeFor(turnMs), 1);
+}
+
+function computeFor(ms: number): void {
+  const until = performance.now() + ms;
+  while (performance.now() < until);
 }
 
 async function ask(address: string): Promise<void> {
@@ -98,8 +106,10 @@ async function firstRoutingId(): Promise<void> {
   const authenticator = Authenticator.start({
     context,
     allowList,
-    admissions: new AdmissionControl(),
+    admissions: new Admissions(),
     connections: () => ({ ofKey: 0, all: 0 }),
+    pauseOf: () => 0,
+    onRefusal: () => undefined,
   });
   authenticator.admitOnly(identity.curveKey);
   const disconnected = Buffer.from("disconnected");
@@ -121,6 +131,7 @@ async function firstRoutingId(): Promise<void> {
 
 const [mode, argument = ""] = process.argv.slice(2);
 if (mode === "serve") await serve(Number(argument));
+if (mode === "serve-busy") await serve(0, Number(argument));
 if (mode === "bomb") await bomb(argument);
 if (mode === "ask") await ask(argument);
 if (mode === "first-routing-id") await firstRoutingId();

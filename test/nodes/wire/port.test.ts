@@ -2,8 +2,8 @@
 import { connect } from "node:net";
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
-import { AdmissionControl, connectionOf, routingIdOf } from "../../../nodes/wire/zeromq/authenticator.ts";
-import type { Admission } from "../../../nodes/wire/zeromq/authenticator.ts";
+import { Admissions, connectionOf, routingIdOf } from "../../../nodes/wire/zeromq/admissions.ts";
+import type { Admission } from "../../../nodes/wire/zeromq/admissions.ts";
 import { parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
@@ -108,23 +108,27 @@ test("a peer that takes a routing id which the port may assign is thrown out and
   squatter.linger = 0;
   chooseRoutingId(squatter, routingIdOf(12_345));
   squatter.connect(`tcp://${network.address}`);
-  await until(() => network.events.some((event) => event.kind === "attacked"));
-  expect(network.events.find((event) => event.kind === "attacked")).toMatchObject({ id: identity.id });
-  // The port opens again under the same address; the others come back, the attacker does not.
-  expect(await honest.closed).toMatchObject({ code: "PFS_NODE_LOST" });
-  const again = await network.dial();
-  await again.request({ type: MessageType.OK });
+  await until(() => network.events.some((event) => event.kind === "cut"));
+  const reason = "a forged routing id";
+  expect(network.events.find((event) => event.kind === "cut")).toMatchObject({ id: identity.id, reason });
   await expect(network.dial({ identity })).rejects.toMatchObject({ data: { reason: "unknown-key" } });
   squatter.close();
+  // Nobody else has noticed.
+  await honest.request({ type: MessageType.OK });
+  await (await network.dial()).request({ type: MessageType.OK });
   await network.close();
 });
 
-test("the admissions knows assigned routing ids from chosen ones", () => {
+test("the admissions know assigned routing ids from chosen ones", () => {
   const admission: Admission = { curveKey: new Uint8Array(32), entry: undefined, address: "" };
-  const admissions = new AdmissionControl();
+  const admissions = new Admissions();
   const come = (routingId: Uint8Array, isExpected = true): string => {
-    if (isExpected) void admissions.expect(admission);
-    return admissions.appeared(routingId).kind;
+    admissions.begin({ address: "" });
+    if (isExpected) admissions.expect(admission);
+    const { kind } = admissions.appeared(routingId);
+    expect(admissions.turn === undefined).toBe(isExpected);
+    admissions.end();
+    return kind;
   };
   expect(come(routingIdOf(0xffff_fffe))).toBe("admitted");
   expect(come(routingIdOf(0xffff_ffff))).toBe("admitted");
@@ -135,8 +139,6 @@ test("the admissions knows assigned routing ids from chosen ones", () => {
   expect(come(Uint8Array.of(0, 0, 0, 0, 1, 0))).toBe("named");
   expect(come(routingIdOf(1), false)).toBe("unexpected");
   expect(come(routingIdOf(2))).toBe("admitted");
-  admissions.reset();
-  expect(come(routingIdOf(77))).toBe("admitted");
   for (const connection of [0, 1, 0x8000_0000, 0xffff_ffff]) {
     expect(connectionOf(routingIdOf(connection))).toBe(connection);
   }

@@ -3,7 +3,7 @@
  * get lost; whatever happens, every request ends once, with its own answer or with an error.
  */
 import { describe, expect, test } from "vitest";
-import { MessageType, encodeEnvelope } from "../../../packets/envelope.ts";
+import { EnvelopeFlag, MessageType, encodeEnvelope } from "../../../packets/envelope.ts";
 import type { Priority } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { LINK_QUEUE_BYTES_MAX, LINK_WINDOW_BYTES, PEER_LOST_MS, TICK_MS } from "../../../nodes/limits.ts";
@@ -225,6 +225,17 @@ test("a process that stood still does not take its own silence for the peer's", 
   expect(core.closed).toBeUndefined();
   for (let now = 60_000; now < 61_000 + 2 * PEER_LOST_MS; now += TICK_MS) core.tick(now);
   expect(core.closed?.code).toBe("PFS_NODE_LOST");
+});
+
+test("a loop that is busy turn after turn does not take its own lateness for the peer's", () => {
+  const core = new SessionCore("peer", 0);
+  const request = core.ask({ type: WANT }, { timeoutMs: 5_000 }, 0);
+  // Turns of 0.9 s: what the peer says waits behind the work of others for half a minute.
+  for (let now = 900; now <= 20_000; now += 900) core.tick(now);
+  expect(core.takeActions()).toEqual([]);
+  core.receive([encodeEnvelope({ type: OK, request, flags: EnvelopeFlag.REPLY, counter: 1 })], 30_000);
+  expect(core.takeActions()).toMatchObject([{ kind: "answered", request }]);
+  expect(core.closed).toBeUndefined();
 });
 
 test("a message that takes long on a slow line is announced, and waited for", () => {

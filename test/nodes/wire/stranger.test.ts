@@ -35,7 +35,14 @@ test("a stranger with a key of its own is refused, and reported", async () => {
   const refused = { code: "PFS_PEER_REFUSED", data: { reason: "unknown-key", address: network.address } };
   await expect(network.dial({ identity: stranger, unlisted: true })).rejects.toMatchObject(refused);
   const curveKey = Buffer.from(stranger.curveKey).toString("hex");
-  expect(network.events).toContainEqual({ kind: "stranger", curveKey, address: "127.0.0.1", refusals: 1 });
+  expect(network.events).toContainEqual({
+    kind: "turned-away",
+    reason: "unknown-key",
+    curveKey,
+    id: "",
+    address: "127.0.0.1",
+    refusals: 1,
+  });
 });
 
 test("many strangers make a few reports", async () => {
@@ -43,7 +50,7 @@ test("many strangers make a few reports", async () => {
   const begun = performance.now();
   const dials = Array.from({ length: 200 }, () => network.dial({ unlisted: true }).catch(() => undefined));
   await Promise.all(dials);
-  const reports = network.events.slice(before).filter((event) => event.kind === "stranger");
+  const reports = network.events.slice(before).filter((event) => event.kind === "turned-away");
   const seconds = (performance.now() - begun) / 1000;
   expect(reports.length).toBeLessThanOrEqual(REFUSAL_REPORTS_PER_SECOND * (seconds + 1));
   expect(reports.length).toBeGreaterThan(0);

@@ -1,0 +1,225 @@
+/**
+ * One connection of a proxy: the side that dialed, and the side that leads to the ROUTER.
+ *
+ *     greeting ──INITIATE is whole──▶ waiting ──its turn──▶ admitted ──the ROUTER has it──▶ open ──▶ gone
+ *        └── foreign, late ──▶ gone     └── one too many ──▶ gone  └── refused ─────▶ gone
+ *
+ * While it is open, what went into the ROUTER and did not come out of it is counted: libzmq hands over whole messages only,
+ * and bounds their parts but not their number.
+ */
+import type { Socket } from "node:net";
+import { CONNECTION_LINGER_MS, FLOOD_TURNS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
+import { TURNS_INDEX } from "./proxy-protocol.ts";
+import type { ProxyCounters } from "./proxy-protocol.ts";
+import { readBeginning } from "./zmtp.ts";
+
+export interface ProxiedConnectionOptions {
+  readonly number: number;
+  readonly client: Socket;
+  /** By the loop's clock. */
+  readonly since: number;
+  readonly counters: ProxyCounters;
+  readonly connectInner: () => Socket;
+  readonly onWaiting: () => void;
+  readonly onForeign: () => void;
+  readonly onFull: (isFull: boolean) => void;
+  readonly onGone: (wasAdmitted: boolean) => void;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+type State = "greeting" | "waiting" | "admitted" | "refused" | "open" | "gone";
+
+export class ProxiedConnection {
+  readonly number: number;
+  /** The peer's IP address. */
+  readonly address: string;
+  readonly since: number;
+  readonly #options: ProxiedConnectionOptions;
+  readonly #client: Socket;
+  #inner: Socket | undefined;
+  #state: State = "greeting";
+  /** What the client said, until the ROUTER has it, how many bytes of it the ROUTER got, and where its INITIATE ends. */
+  #said: Buffer = NOTHING;
+  #passed = 0;
+  #initiateEnd = 0;
+  #isClientGone = false;
+  /** Bytes that the ROUTER got since it has the connection, as its counter counts. */
+  #forwarded = 0;
+  #counter = TURNS_INDEX;
+  #isFull = false;
+  #isInnerFull = false;
+  /** What was undelivered when it was looked at last, and the port's turn when that changed. */
+  #undeliveredThen = 0;
+  #turnThen = 0;
+
+  constructor(options: ProxiedConnectionOptions) {
+    const { number, client, since } = options;
+    this.#options = options;
+    this.#client = client;
+    this.number = number;
+    this.since = since;
+    this.address = (client.remoteAddress ?? "").replace(/^::ffff:/, "");
+    client.on("data", (bytes) => this.#heard(bytes));
+    client.on("drain", () => this.#inner?.resume());
+    client.on("close", () => this.#clientGone());
+    client.on("error", () => undefined);
+  }
+
+  get isWaiting(): boolean {
+    return this.#state === "waiting";
+  }
+
+  /** Its turn has come: the ROUTER reads its INITIATE, and asks about its key. */
+  admit(): void {
+    this.#state = "admitted";
+    this.#pass(this.#initiateEnd);
+  }
+
+  /** The ROUTER has it, and counts there what comes out of it. */
+  open(counter: number): void {
+    if (this.#state !== "admitted") return;
+    this.#state = "open";
+    this.#counter = counter;
+    const rest = this.#said.subarray(this.#passed);
+    this.#said = NOTHING;
+    if (rest.byteLength > 0) this.#forward(rest);
+    if (this.#isClientGone) this.#endInner();
+    else this.#client.resume();
+  }
+
+  /** The ROUTER says so to the other side, which is to go then. */
+  refuse(): void {
+    if (this.#state !== "admitted") return;
+    this.#state = "refused";
+    this.#client.resume();
+    if (this.#isClientGone) return this.#endInner();
+    const linger = setTimeout(() => this.cut(), CONNECTION_LINGER_MS);
+    this.#client.once("close", () => clearTimeout(linger));
+  }
+
+  /**
+   * To be asked at every tick while it is full. A message that is allowed is much smaller than what the ROUTER has of this
+   * connection then: when the ROUTER has read it all, and turn after turn nothing comes out, it is a message without end.
+   */
+  isStuck(): boolean {
+    const undelivered = this.#undelivered();
+    const turn = Atomics.load(this.#options.counters, TURNS_INDEX);
+    if (undelivered < UNDELIVERED_BYTES_MAX / 2) this.#setFull(false);
+    if (undelivered !== this.#undeliveredThen || this.#inner!.writableLength > 0) {
+      this.#undeliveredThen = undelivered;
+      this.#turnThen = turn;
+    }
+    return ((turn - this.#turnThen) | 0) > FLOOD_TURNS;
+  }
+
+  /** Ends it at once, on both sides. */
+  cut(): void {
+    this.#client.destroy();
+    this.#inner?.destroy();
+    this.#end();
+  }
+
+  #heard(bytes: Buffer): void {
+    if (this.#state === "open") return this.#forward(bytes);
+    if (this.#state === "refused") return;
+    this.#said = this.#said.byteLength === 0 ? bytes : Buffer.concat([this.#said, bytes]);
+    const beginning = readBeginning(this.#said);
+    switch (beginning.kind) {
+      case "foreign":
+        this.#options.onForeign();
+        return this.cut();
+      case "begun":
+        return;
+      case "greeted":
+        return this.#pass(beginning.passable);
+      case "initiated":
+        this.#pass(beginning.initiateAt);
+        this.#initiateEnd = beginning.initiateEnd;
+        this.#client.pause();
+        this.#state = "waiting";
+        return this.#options.onWaiting();
+    }
+  }
+
+  #pass(until: number): void {
+    this.#inner ??= this.#connect();
+    if (until > this.#passed) this.#inner.write(this.#said.subarray(this.#passed, until));
+    this.#passed = until;
+  }
+
+  #connect(): Socket {
+    const inner = this.#options.connectInner();
+    const client = this.#client;
+    inner.on("data", (bytes) => {
+      if (!client.write(bytes) && client.writableLength > 0 && !this.#isClientGone) inner.pause();
+    });
+    inner.on("drain", () => {
+      this.#isInnerFull = false;
+      this.#readOn();
+    });
+    inner.on("close", () => this.#innerGone());
+    inner.on("error", () => undefined);
+    return inner;
+  }
+
+  #forward(bytes: Buffer): void {
+    const inner = this.#inner!;
+    this.#forwarded = (this.#forwarded + bytes.byteLength) | 0;
+    if (!inner.write(bytes) && inner.writableLength > 0) {
+      this.#isInnerFull = true;
+      this.#client.pause();
+    }
+    if (this.#undelivered() > UNDELIVERED_BYTES_MAX && !this.#isFull) this.#setFull(true);
+  }
+
+  /** Bytes that the ROUTER got and that did not come out of it. */
+  #undelivered(): number {
+    return (this.#forwarded - Atomics.load(this.#options.counters, this.#counter)) | 0;
+  }
+
+  #setFull(isFull: boolean): void {
+    this.#isFull = isFull;
+    this.#undeliveredThen = 0;
+    this.#options.onFull(isFull);
+    if (isFull) this.#client.pause();
+    else this.#readOn();
+  }
+
+  #readOn(): void {
+    if (this.#state === "open" && !this.#isFull && !this.#isInnerFull) this.#client.resume();
+  }
+
+  #clientGone(): void {
+    this.#isClientGone = true;
+    // Whoever is being admitted stays until the ROUTER has it, or has refused it: others are let in after that.
+    if (this.#state === "open" || this.#state === "refused") this.#endInner();
+    else if (this.#state === "admitted") this.#inner?.resume();
+    else this.cut();
+  }
+
+  /** The ROUTER still reads what was said before. */
+  #endInner(): void {
+    this.#inner?.end();
+    this.#inner?.resume();
+  }
+
+  #innerGone(): void {
+    const client = this.#client;
+    if (!client.destroyed) {
+      client.end();
+      const linger = setTimeout(() => client.destroy(), CONNECTION_LINGER_MS);
+      client.once("close", () => clearTimeout(linger));
+      client.resume();
+    }
+    this.#end();
+  }
+
+  #end(): void {
+    if (this.#state === "gone") return;
+    const wasAdmitted = this.#state === "admitted";
+    this.#state = "gone";
+    this.#said = NOTHING;
+    this.#options.onGone(wasAdmitted);
+  }
+}

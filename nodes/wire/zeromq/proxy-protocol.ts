@@ -1,0 +1,41 @@
+/** What a port and the thread of its proxy say to each other. */
+import type { NetConnectOpts } from "node:net";
+import type { Address } from "../trust/address.ts";
+
+export interface ProxyThreadData {
+  readonly address: Address;
+  /** Where the ROUTER listens. */
+  readonly inner: NetConnectOpts;
+  readonly counters: ProxyCounters;
+}
+
+/**
+ * Shared by both threads. Index 0 counts the turns of the port's event loop, the others what came out of the ROUTER: bytes on
+ * the line of one connection each. All of them go on from the largest number to the smallest.
+ */
+export type ProxyCounters = Int32Array<SharedArrayBuffer>;
+export const TURNS_INDEX = 0;
+
+/** Connections have numbers of their own, in the order in which they came. */
+export type ToProxy =
+  /** The next connection may be admitted. */
+  | { readonly kind: "grant" }
+  /** The ROUTER has the connection that was admitted; `counter` says what comes out of it. */
+  | { readonly kind: "open"; readonly connection: number; readonly counter: number }
+  /** The connection that was admitted was refused. The ROUTER tells it so, and leaves it to the other side to go. */
+  | { readonly kind: "refuse"; readonly connection: number }
+  | { readonly kind: "cut"; readonly connection: number }
+  | { readonly kind: "close" };
+
+export type FromProxy =
+  | { readonly kind: "listening"; readonly port: number }
+  | { readonly kind: "not-listening"; readonly message: string; readonly system: string }
+  /** The ROUTER is being asked to admit a connection. */
+  | { readonly kind: "admitted"; readonly connection: number; readonly address: string }
+  /** The connection that was admitted is gone, and its key was not asked about. */
+  | { readonly kind: "admission-ended"; readonly connection: number }
+  /** A connection was given up before anybody knew its key. */
+  | { readonly kind: "unfinished"; readonly address: string; readonly reason: "foreign" | "late" }
+  /** A connection sent more than a message may hold, and no message: it is to be cut. */
+  | { readonly kind: "flood"; readonly connection: number }
+  | { readonly kind: "closed" };

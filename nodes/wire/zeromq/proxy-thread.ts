@@ -1,0 +1,41 @@
+/** The thread of a port's proxy: opens it, then does what the port says until it is told to close. */
+import { parentPort, workerData } from "node:worker_threads";
+import { systemCode } from "../../errors.ts";
+import { TICK_MS } from "../../limits.ts";
+import type { FromProxy, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
+import { TcpProxy } from "./tcp-proxy.ts";
+
+const port = parentPort!;
+const tell = (message: FromProxy): void => port.postMessage(message);
+const { address, inner, counters } = workerData as ProxyThreadData;
+const proxy = new TcpProxy({ inner, counters, tell });
+const ticker = setInterval(() => proxy.tick(), TICK_MS);
+
+async function close(): Promise<void> {
+  clearInterval(ticker);
+  await proxy.close();
+  tell({ kind: "closed" });
+  port.close();
+}
+
+port.on("message", (message: ToProxy) => {
+  switch (message.kind) {
+    case "grant":
+      return proxy.grant();
+    case "open":
+      return proxy.open(message.connection, message.counter);
+    case "refuse":
+      return proxy.refuse(message.connection);
+    case "cut":
+      return proxy.cut(message.connection);
+    case "close":
+      return void close();
+  }
+});
+
+try {
+  tell({ kind: "listening", port: await proxy.listen(address) });
+} catch (error) {
+  const text = error instanceof Error ? error.message : String(error);
+  tell({ kind: "not-listening", message: text, system: systemCode(error) });
+}
