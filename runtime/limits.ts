@@ -49,6 +49,8 @@ export const GC_SMALL_SEGMENT_BYTES: number = 16 * 1024 * 1024;
 export const WRITER_REFS_MAX: number = 4 * 1024 * 1024;
 /** What ingest hands to a store at once, */
 export const INGEST_BLOCK_BYTES: number = 4 * 1024 * 1024;
+/** Chunks that are looked for in files outside of any store, so that they need not be fetched: about 64 GiB of them. */
+export const FILE_CHUNKS_INDEXED_MAX: number = 1024 * 1024;
 /** and how many of these it has handed over without having got their refs back. */
 export const INGEST_BLOCKS_MAX = 4;
 /** What a file is read in where it is not read into such blocks. */

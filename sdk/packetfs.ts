@@ -92,6 +92,11 @@ export interface GetOptions {
   /** Bytes `start` to `end`, the end not included. */
   readonly range?: { readonly start: number; readonly end?: number };
   readonly signal?: AbortSignal;
+  /**
+   * Paths of files on this machine that may hold some of it: an older copy, or the beginning of an earlier try. What is
+   * found in them, by its hash, is not fetched from a hub or node.
+   */
+  readonly reuse?: readonly string[];
 }
 
 export interface FileInfo {

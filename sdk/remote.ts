@@ -5,6 +5,7 @@ import { HubClient } from "../nodes/remote/hub-client.ts";
 import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
+import { FileChunks } from "../runtime/stream/execute.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
@@ -101,8 +102,12 @@ class RemotePacketFS implements PacketFS {
     return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
   }
 
-  get(file: string, options?: GetOptions): AsyncIterable<Uint8Array> {
-    return readFile(this.#files, file, options);
+  async *get(file: string, options: GetOptions = {}): AsyncGenerator<Uint8Array> {
+    const { reuse = [], signal } = options;
+    if (reuse.length === 0) return yield* readFile(this.#files, file, options);
+    await using held = await FileChunks.open(reuse, signal);
+    const files = { ...this.#files, source: held.before(this.#files.source) };
+    return yield* readFile(files, file, options);
   }
 
   async stat(file: string): Promise<FileInfo> {

@@ -16,6 +16,8 @@ import { Cursor } from "./cursor.ts";
 import { PieceBatch } from "./piece-batch.ts";
 import { StreamCache, readStream } from "./caches.ts";
 
+export { FileChunks } from "./file-chunks.ts";
+
 export interface ExecuteOptions {
   /** Bytes `start` to `end`, the end not included; the whole, if left out. */
   readonly start?: number | undefined;

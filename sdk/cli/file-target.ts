@@ -7,14 +7,15 @@
  *   a file with other names, a mount point, another's file   a temporary file, copied into it
  *   a device, a pipe, a descriptor                           written to while the bytes come
  */
-import { randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import { access, constants, lstat, open, readlink, realpath, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { syncDirectory } from "../../runtime/durable-file.ts";
 import { fileError, systemCode, UsageError } from "../errors.ts";
+import { openPart, removeLeftParts } from "./part-file.ts";
+import type { PartFile } from "./part-file.ts";
 
 /** Bytes that are written at once; as many may be on their way before them. */
 const WRITE_BYTES: number = 1 * 1024 * 1024;
@@ -29,10 +30,13 @@ const NOTHING_BESIDE = ["EACCES", "EPERM", "EROFS"];
 /** What syncing a directory fails with that one may write to but not read, or whose file system has no such thing. */
 const NOT_SYNCED = ["EACCES", "EPERM", "EINVAL", "ENOTSUP"];
 
+/** What is to be written. `held` are files that may hold some of it already; they are there until it has been read. */
+export type ContentOf = (held: readonly string[]) => AsyncIterable<Uint8Array>;
+
 /** Where bytes can be written to. */
 export interface FileTarget {
   /** Resolves with the bytes written. */
-  write(content: AsyncIterable<Uint8Array>): Promise<number>;
+  write(contentOf: ContentOf): Promise<number>;
 }
 
 /**
@@ -46,7 +50,7 @@ export async function findTarget(path: string, aborted: Promise<never>): Promise
     if (found.isDirectory()) throw new UsageError(`${path} is a directory; name a file in it`);
     await access(path, constants.W_OK);
     if (found.isFile() && !DESCRIPTOR.test(path)) return oldFile(await realpath(path), path, found);
-    return { write: (content) => Promise.race([writeInto(path, path, content), aborted]) };
+    return { write: (contentOf) => Promise.race([writeInto(path, path, contentOf([])), aborted]) };
   } catch (error) {
     throw fileError(error, "write", path);
   }
@@ -63,9 +67,9 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
     throw new UsageError(`cannot write ${shown}: ${directory} is not a directory`);
   }
   return {
-    write: async (content) => {
-      await using temporary = await openTemporary([directory], NEW_FILE_MODE, shown);
-      const bytes = await temporary.fill(content);
+    write: async (contentOf) => {
+      await using temporary = await openTemporary([directory], path, NEW_FILE_MODE, shown);
+      const bytes = await temporary.fill(contentOf(temporary.held));
       await temporary.rename(path).catch((error: unknown) => {
         throw fileError(error, "write", shown);
       });
@@ -77,9 +81,9 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
 
 function oldFile(path: string, shown: string, found: Stats): FileTarget {
   return {
-    write: async (content) => {
-      await using temporary = await openTemporary([dirname(path), tmpdir()], PRIVATE_MODE, shown);
-      const bytes = await temporary.fill(content);
+    write: async (contentOf) => {
+      await using temporary = await openTemporary([dirname(path), tmpdir()], path, PRIVATE_MODE, shown);
+      const bytes = await temporary.fill(contentOf([...temporary.held, path]));
       // Its other names are to show the new bytes too.
       const isReplaced = found.nlink === 1 && (await replace(path, shown, found, temporary));
       if (isReplaced) await syncName(path, shown);
@@ -116,6 +120,8 @@ async function syncName(path: string, shown: string): Promise<void> {
 /** A file that is gone when it is disposed of, unless it was renamed. */
 interface Temporary extends AsyncDisposable {
   readonly handle: FileHandle;
+  /** Its own path where it holds what a killed process has written for the same target: it is written over. */
+  readonly held: readonly string[];
   /** Resolves with the bytes, which are durable then. */
   fill(content: AsyncIterable<Uint8Array>): Promise<number>;
   read(): AsyncIterable<Uint8Array>;
@@ -125,25 +131,29 @@ interface Temporary extends AsyncDisposable {
 /** In the first of the directories that lets it. */
 async function openTemporary(
   [directory, ...others]: readonly [string, ...string[]],
+  target: string,
   mode: number,
   shown: string,
 ): Promise<Temporary> {
-  const path = join(directory, `.pfs-${randomBytes(8).toString("hex")}.part`);
   const failed = (error: unknown): unknown => fileError(error, "write", shown);
-  let handle: FileHandle;
+  let part: PartFile;
   try {
-    handle = await open(path, "wx+", mode);
+    part = await openPart(directory, target, mode);
   } catch (error) {
     const [next, ...rest] = others;
     if (next === undefined || !NOTHING_BESIDE.includes(systemCode(error) ?? "")) throw failed(error);
-    return openTemporary([next, ...rest], mode, shown);
+    return openTemporary([next, ...rest], target, mode, shown);
   }
+  const { handle, path, isTakenOver } = part;
   let isKept = false;
   return {
     handle,
+    held: isTakenOver ? [path] : [],
     fill: async (content) => {
       const bytes = await writePieces(handle, content, failed);
+      if (isTakenOver) await cutOff(handle, bytes, failed);
       await handle.sync();
+      await removeLeftParts(directory, target);
       return bytes;
     },
     read: () => handle.createReadStream({ start: 0, autoClose: false, highWaterMark: WRITE_BYTES }),
@@ -156,6 +166,13 @@ async function openTemporary(
       if (!isKept) await rm(path, { force: true });
     },
   };
+}
+
+/** Nothing stands behind the bytes that were written, whatever the file held before. */
+async function cutOff(handle: FileHandle, bytes: number, failed: (error: unknown) => unknown): Promise<void> {
+  await handle.truncate(bytes).catch((error: unknown) => {
+    throw failed(error);
+  });
 }
 
 /** Writes into what is there, which then holds these bytes and no others. */

@@ -27,7 +27,7 @@ export function getCommand(host: Host): Command {
   const command = new Command("get")
     .summary("write stored files to disk")
     .description(
-      "Write stored files, or a range of one, to disk or to stdout. Every byte is verified. A file that is there is replaced when all bytes have come, untouched when not; it keeps its mode and owner, and links to it are followed.",
+      "Write stored files, or a range of one, to disk or to stdout. Every byte is verified. A file that is there is replaced when all bytes have come, untouched when not; it keeps its mode and owner, and links to it are followed. What it holds already is not fetched from a hub again.",
     )
     .argument("<NAME...>", FILE_OPERAND)
     .addOption(
@@ -80,8 +80,9 @@ async function get(context: Context, files: readonly string[], options: GetComma
   const targets = isToStdout ? [] : await Promise.all(paths.map((path) => findTarget(path, aborted)));
   for (const [index, info] of infos.entries()) {
     const startedAt = performance.now();
-    const content = read(context, pfs, files[index]!, info, range);
-    const bytes = await (targets[index]?.write(content) ?? toStdout(context, content));
+    const contentOf = (held: readonly string[]): AsyncIterable<Uint8Array> =>
+      read(context, pfs, { file: files[index]!, info, range, held });
+    const bytes = await (targets[index]?.write(contentOf) ?? toStdout(context, contentOf([])));
     const milliseconds = Math.round(performance.now() - startedAt);
     await report(context, files[index]!, info, { path: paths[index]!, length: bytes, milliseconds });
   }
@@ -125,23 +126,31 @@ async function cat(context: Context, files: readonly string[]): Promise<void> {
   const infos: FileInfo[] = [];
   for (const file of files) infos.push(await pfs.stat(file));
   for (const [index, file] of files.entries()) {
-    await toStdout(context, read(context, pfs, file, infos[index]!, undefined));
+    const wanted = { file, info: infos[index]!, range: undefined, held: [] };
+    await toStdout(context, read(context, pfs, wanted));
   }
+}
+
+interface Wanted {
+  readonly file: string;
+  readonly info: FileInfo;
+  readonly range: Range | undefined;
+  /** Files that may hold some of it already. */
+  readonly held: readonly string[];
 }
 
 async function* read(
   { output, signal }: Context,
   pfs: PacketFS,
-  file: string,
-  info: FileInfo,
-  range: Range | undefined,
+  { file, info, range, held }: Wanted,
 ): AsyncGenerator<Uint8Array> {
   const end = Math.min(range?.end ?? info.length, info.length);
   const total = end - (range?.start ?? 0);
   const progress = new Progress(output, printable(file));
   let done = 0;
   // By root: the bytes are those that were looked up, even if the name is given to others meanwhile.
-  for await (const piece of pfs.get(info.root, { signal, ...(range === undefined ? {} : { range }) })) {
+  const options = { signal, reuse: held, ...(range === undefined ? {} : { range }) };
+  for await (const piece of pfs.get(info.root, options)) {
     yield piece;
     done += piece.byteLength;
     progress.update(done, total);
