@@ -108,6 +108,8 @@ export const ACCESS_LOOK_MS = 500;
 /** What changed less long ago may have changed once more without showing in a file system's times. */
 export const ACCESS_SETTLED_MS = 2_000;
 export const TOKEN_NAME_CHARACTERS_MAX = 64;
+/** How long what a key stored is counted in memory alone. */
+export const USAGE_SAVE_MS = 500;
 /** Reports of refusals per second; those beyond are counted only. */
 export const REFUSAL_REPORTS_PER_SECOND = 5;
 /** Connections that are no sessions yet and whose keys are not known: with more, the address that has most loses its oldest. */

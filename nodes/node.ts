@@ -10,7 +10,10 @@ import { Machine } from "../runtime/machine.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
+import type { ChunkServiceOptions } from "./serve/chunk-service.ts";
 import { LaneService } from "./serve/lane-service.ts";
+import { USAGE_FILE, Usages } from "./serve/usage.ts";
+import type { Usage } from "./serve/usage.ts";
 import { answering, serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
 import { MaintenanceService } from "./serve/maintenance-service.ts";
@@ -68,8 +71,9 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
   });
   try {
     const identity = await loadIdentity(join(directory, "node.identity"));
+    const usages = await Usages.open(join(directory, USAGE_FILE), allowList);
     links = new PeerLinks({ identity, label, allowList, onLink: (link) => serve(link, []) });
-    const node = new JoinedNode({ ...options, label }, { machine, identity, allowList, links });
+    const node = new JoinedNode({ ...options, label }, { machine, identity, allowList, links, usages });
     await node.join(token);
     return node;
   } catch (error) {
@@ -83,6 +87,7 @@ interface NodeParts {
   readonly identity: Identity;
   readonly allowList: AllowList;
   readonly links: PeerLinks;
+  readonly usages: Usages;
 }
 
 export class JoinedNode implements AsyncDisposable {
@@ -135,6 +140,7 @@ export class JoinedNode implements AsyncDisposable {
       await this.#redialer?.close();
       await this.#server?.close();
       await this.#parts.links[Symbol.asyncDispose]();
+      await this.#parts.usages.close();
       await this.#parts.machine.close();
       this.#resolveClosed();
     })();
@@ -217,15 +223,16 @@ export class JoinedNode implements AsyncDisposable {
 
   /** Other nodes may read; clients store and name files here too, as far as their tokens let them. */
   #peerServices(link: Link): Service[] {
-    return isClient(link.peer.role) ? this.#storeServices() : [this.#chunkService(undefined)];
+    const { id, role } = link.peer;
+    return isClient(role) ? this.#storeServices(this.#parts.usages.of(id)) : [this.#chunkService()];
   }
 
-  #storeServices(): Service[] {
+  #storeServices(usage?: Usage): Service[] {
     const { store, source } = this.#parts.machine;
     const puts = new PutWriters(() => store.openWriter());
     const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
     return [
-      this.#chunkService(puts),
+      this.#chunkService({ puts, ...(usage === undefined ? {} : { usage }) }),
       new CatalogService({ catalog: store.catalog, store, source, hasAnywhere: anywhere, puts }),
     ];
   }
@@ -240,13 +247,13 @@ export class JoinedNode implements AsyncDisposable {
     });
   }
 
-  #chunkService(puts: PutWriters | undefined): ChunkService {
+  #chunkService(writes: Pick<ChunkServiceOptions, "puts" | "usage"> = {}): ChunkService {
     const { store, source } = this.#parts.machine;
     return new ChunkService({
       store,
       source,
       hasAnywhere: (refs) => this.#hasAnywhere(refs),
-      ...(puts === undefined ? {} : { puts }),
+      ...writes,
     });
   }
 

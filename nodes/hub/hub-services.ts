@@ -15,9 +15,12 @@ import { MessageType } from "../../packets/envelope.ts";
 import { MaintenanceService } from "../serve/maintenance-service.ts";
 import { hasAnywhere } from "../transfer/peer-source.ts";
 import type { Members } from "./members.ts";
+import { Usage } from "../serve/usage.ts";
+import { Role } from "../wire/link.ts";
 
 /** The hub's own executor among those of its nodes, which have their peer ids. */
 export const HUB_ID = "hub";
+const UNLIMITED = new Usage({ id: "", role: Role.client, quota: () => undefined });
 
 export interface HubServicesOptions {
   readonly machine: Machine;
@@ -39,19 +42,19 @@ export class HubServices {
     return [chunks, executors];
   }
 
-  /** `client` is the client's id: jobs that it left behind on a lost connection are found by it. */
-  forClient(nodes: () => readonly NodeStatus[], client: string = ""): Service[] {
+  /** `usage` is the client's: jobs that it left behind on a lost connection are found by its id. */
+  forClient(nodes: () => readonly NodeStatus[], usage: Usage = UNLIMITED): Service[] {
     const { machine, members, jobs } = this.#options;
     const shared = this.#shared();
     const { catalog } = machine.store;
     const puts = new PutWriters(() => machine.store.openWriter());
     return [
-      new ChunkService({ ...shared, puts }),
+      new ChunkService({ ...shared, puts, usage }),
       new CatalogService({ ...shared, catalog, puts, removed: (record) => this.#removed(record) }),
       new JobService({
         jobs,
         followed: this.#followed,
-        client,
+        usage,
         find: (file) => findFile({ source: shared.source, catalog }, file),
       }),
       answering(MessageType.MEMBERS, async () => ({

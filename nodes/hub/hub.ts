@@ -5,6 +5,7 @@
  */
 import { EventEmitter } from "node:events";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { EventMap } from "../../runtime/contracts/events.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
@@ -14,6 +15,7 @@ import { Machine } from "../../runtime/machine.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
 import { serve } from "../serve/service.ts";
+import { USAGE_FILE, Usages } from "../serve/usage.ts";
 import { PeerSource } from "../transfer/peer-source.ts";
 import { reachableAddress } from "../wire/trust/address.ts";
 import type { Address } from "../wire/trust/address.ts";
@@ -64,14 +66,15 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     const identity = await tokens.start();
     const onEvent = (text: string): void => options.onEvent?.(text);
     const access = await Access.open({ directory, label, tokens, onEvent });
-    const hub = new Hub({ ...options, label }, { machine, members, identity, tokens, access });
     try {
+      const usages = await Usages.open(join(directory, USAGE_FILE), access.allowList);
+      const hub = new Hub({ ...options, label }, { machine, members, identity, tokens, access, usages });
       await hub.open(options.listen);
+      return hub;
     } catch (error) {
       access.close();
       throw error;
     }
-    return hub;
   } catch (error) {
     await machine.close();
     throw error;
@@ -84,6 +87,7 @@ interface HubParts {
   readonly identity: Identity;
   readonly tokens: HubTokens;
   readonly access: Access;
+  readonly usages: Usages;
 }
 
 export class Hub implements AsyncDisposable {
@@ -173,6 +177,7 @@ export class Hub implements AsyncDisposable {
     this.#ending ??= (async () => {
       this.#parts.access.close();
       await this.#jobs.close();
+      await this.#parts.usages.close();
       await this.#parts.machine.close();
       this.#resolveClosed(error?.code === WireErrorCode.closed ? undefined : error);
     })();
@@ -180,11 +185,12 @@ export class Hub implements AsyncDisposable {
   }
 
   #welcome(link: Link): void {
+    const { usages } = this.#parts;
     if (link.peer.role === Role.node) this.#welcomeNode(link);
     else
       serve(
         link,
-        this.#services.forClient(() => this.#nodes(), link.peer.id),
+        this.#services.forClient(() => this.#nodes(), usages.of(link.peer.id)),
       );
   }
 

@@ -14,6 +14,7 @@ import type { Chunk } from "../transfer/chunk-batch.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { Handler, Service } from "./service.ts";
+import type { Usage } from "./usage.ts";
 
 export interface ChunkServiceOptions {
   /** What this machine has itself. */
@@ -24,6 +25,8 @@ export interface ChunkServiceOptions {
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   /** Present when the peer may write. */
   readonly puts?: PutWriters;
+  /** Whose chunks it writes. */
+  readonly usage?: Usage;
 }
 
 /** Chunks that are read at once while a reply is being filled: bounds what a reply may overshoot in memory. */
@@ -92,8 +95,17 @@ export class ChunkService implements Service {
   async #store(message: WireMessage, puts: PutWriters): Promise<OutMessage> {
     const { put, codec } = readMeta(StoreMeta, message);
     const chunks = unpackChunks({ packets: message.packets, body: message.chunks, codec });
-    const written = await writeChunks(await puts.get(put), chunks);
-    return { type: MessageType.STORED, meta: written };
+    const { usage } = this.#options;
+    const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes.byteLength, 0);
+    usage?.take("storedBytes", bytes);
+    let unused = bytes;
+    try {
+      const written = await writeChunks(await puts.get(put), chunks);
+      unused -= written.newBytes;
+      return { type: MessageType.STORED, meta: written };
+    } finally {
+      usage?.give("storedBytes", unused);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,7 +3,9 @@ import { randomBytes } from "node:crypto";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import type { JobInput, StoredProgram } from "../../runtime/contracts/jobs.ts";
+import { packetCount } from "../../packets/packet.ts";
+import type { JobEvent } from "../../runtime/contracts/events.ts";
+import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../runtime/contracts/jobs.ts";
 import type { Jobs, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { JOB_ORPHAN_MS, PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
@@ -14,14 +16,15 @@ import { readMeta } from "../wire/session/meta.ts";
 import type { FollowedJobs, SentOutcome } from "./followed-jobs.ts";
 import { mayReturn } from "./service.ts";
 import type { Handler, Service } from "./service.ts";
+import type { Usage } from "./usage.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
 
 export interface JobServiceOptions {
   readonly jobs: Jobs;
   /** Those of all clients. */
   readonly followed: FollowedJobs;
-  /** Which client this is for. */
-  readonly client: string;
+  /** Which client this is for, and what it has in use. */
+  readonly usage: Usage;
   /** The stored file that a text stands for. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
   readonly find: (file: string) => Promise<JobInput>;
 }
@@ -51,10 +54,8 @@ export class JobService implements Service {
         return await this.#run(request, message.chunks, reply);
       case "load":
         return await this.#load(request, message.chunks);
-      case "exec": {
-        const answers = await this.#loadedAs(request.loaded).exec(message.packets);
-        return { type: MessageType.RETURN, packets: answers };
-      }
+      case "exec":
+        return await this.#exec(request.loaded, message.packets);
       case "unload": {
         await this.#unload(request.loaded);
         return { type: MessageType.OK };
@@ -62,6 +63,10 @@ export class JobService implements Service {
       case "list":
         return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(await this.#jobs.list())) };
       case "cancel":
+        if (!this.#options.usage.mayCancel(request.job)) {
+          const text = "a submitter may end jobs of its own only";
+          throw new WireError(WireErrorCode.notAllowed, text, { job: request.job });
+        }
         if (!this.#jobs.cancel(request.job)) {
           throw new WireError(WireErrorCode.notFound, `no job ${request.job} is running`, {
             job: request.job,
@@ -74,7 +79,7 @@ export class JobService implements Service {
   async #run(request: JobMeta & { op: "run" }, args: Uint8Array, reply: Reply): Promise<OutMessage> {
     const { job = randomBytes(4).toString("hex"), seen = 0 } = request;
     const follower = this.#options.followed.follow({
-      client: this.#options.client,
+      client: this.#options.usage.id,
       job,
       seen,
       onEvent: (event) => reply({ type: MessageType.JOB_EVENT, meta: event }, false),
@@ -102,9 +107,57 @@ export class JobService implements Service {
     const inputs = await Promise.all(request.files.map(this.#options.find));
     const { splitBytes, out } = request;
     const asked = { ...stored(request, args), id, inputs, splitBytes, out };
-    const { value, ...outcome } = await this.#jobs.run(asked, options);
+    const { value, ...outcome } = await this.#runCounted(asked, options);
     const text = value === undefined ? undefined : Buffer.from(valueCodec.encode(value, "the result is"));
     return { outcome, value: text };
+  }
+
+  /** Runs a job as one of those that the client may have; it ends when its packets are more than that. */
+  async #runCounted(
+    asked: JobRequest & { readonly id: string },
+    options: RunJobOptions,
+  ): Promise<JobOutcome> {
+    const { usage } = this.#options;
+    const over = new AbortController();
+    let packets = 0;
+    const count = (unanswered: number): void => {
+      if (unanswered > packets) usage.take("packets", unanswered - packets);
+      else usage.give("packets", packets - unanswered);
+      packets = unanswered;
+    };
+    const onEvent = (event: JobEvent): void => {
+      try {
+        if (event.kind === "started") count(event.tasks);
+        if (event.kind === "progress") count(event.tasks - event.done);
+      } catch (error) {
+        over.abort(error);
+      }
+      options.onEvent?.(event);
+    };
+    usage.take("jobs", 1);
+    usage.running.add(asked.id);
+    const signal = AbortSignal.any([over.signal, ...(options.signal === undefined ? [] : [options.signal])]);
+    try {
+      return await this.#jobs.run(asked, { ...options, signal, onEvent });
+    } catch (error) {
+      throw over.signal.aborted ? over.signal.reason : error;
+    } finally {
+      count(0);
+      usage.running.delete(asked.id);
+      usage.give("jobs", 1);
+    }
+  }
+
+  async #exec(loaded: string, frame: Uint8Array): Promise<OutMessage> {
+    const { usage } = this.#options;
+    const program = this.#loadedAs(loaded);
+    const packets = packetCount(frame);
+    usage.take("packets", packets);
+    try {
+      return { type: MessageType.RETURN, packets: await program.exec(frame) };
+    } finally {
+      usage.give("packets", packets);
+    }
   }
 
   async #load(request: JobMeta & { op: "load" }, args: Uint8Array): Promise<OutMessage> {

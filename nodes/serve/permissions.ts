@@ -13,13 +13,9 @@ const OPERATION_CHARACTERS_SHOWN = 32;
 type Operations = readonly string[] | "all";
 type Permissions = ReadonlyMap<MessageType, Operations>;
 
-const READS: readonly (readonly [MessageType, Operations])[] = [
+const READER: readonly (readonly [MessageType, Operations])[] = [
   [MessageType.WANT, ["ask"]],
   [MessageType.FILE_REQUEST, "all"],
-];
-
-const READER: readonly (readonly [MessageType, Operations])[] = [
-  ...READS,
   [MessageType.NAME, ["resolve", "history", "find-roots", "list"]],
   [MessageType.JOB, ["list"]],
   [MessageType.MEMBERS, "all"],
@@ -44,8 +40,13 @@ export const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
     [MessageType.MEMBERS, "all"],
     [MessageType.MAINTENANCE, "all"],
   ]),
-  // Of the hub, or of another node.
-  node: new Map<MessageType, Operations>([...READS, [MessageType.RETURN, "all"], [MessageType.LOG, "all"]]),
+  // Of the hub, or of another node. Nobody keeps chunks for its puts: where it says "claim", it asks.
+  node: new Map<MessageType, Operations>([
+    [MessageType.WANT, "all"],
+    [MessageType.FILE_REQUEST, "all"],
+    [MessageType.RETURN, "all"],
+    [MessageType.LOG, "all"],
+  ]),
   hub: new Map<MessageType, Operations>([
     [MessageType.WANT, "all"],
     [MessageType.FILE_REQUEST, "all"],

@@ -56,17 +56,11 @@ export async function startNetwork({
       const label = `node-${index + 1}`;
       const store = join(directory, label);
       const listen = ["--listen", "127.0.0.1:0"];
-      const child = start(processes, [
-        "join",
-        joinToken!,
-        ...listen,
-        "--label",
-        label,
-        "--workers",
-        `${workers}`,
-        "--store",
-        store,
-      ]);
+      const child = start(
+        processes,
+        ["join", ...listen, "--label", label, "--workers", `${workers}`, "--store", store],
+        { PACKETFS_JOIN: joinToken! },
+      );
       await readyLine(child);
       joined.push({ label, process: child });
     }
@@ -77,8 +71,15 @@ export async function startNetwork({
   }
 }
 
-function start(processes: ChildProcess[], words: readonly string[]): ChildProcess {
-  const child = spawn(process.execPath, [PFS, ...words, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
+function start(
+  processes: ChildProcess[],
+  words: readonly string[],
+  variables: Readonly<Record<string, string>> = {},
+): ChildProcess {
+  const child = spawn(process.execPath, [PFS, ...words, "--json"], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, ...variables },
+  });
   processes.push(child);
   return child;
 }

@@ -9,6 +9,7 @@ import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
 import type { ConnectionEvent } from "../../../nodes/remote/lasting-link.ts";
 import { serve } from "../../../nodes/serve/service.ts";
+import { Usage } from "../../../nodes/serve/usage.ts";
 import type { Link, OutMessage, RequestOptions, WireMessage } from "../../../nodes/wire/link.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { JobEvent } from "../../../runtime/contracts/events.ts";
@@ -57,7 +58,10 @@ class Client {
     this.#pair = pair;
     serve(
       pair.far,
-      services.forClient(() => members.statuses((executor) => jobs.loadOf(executor)), id),
+      services.forClient(
+        () => members.statuses((executor) => jobs.loadOf(executor)),
+        new Usage({ id, role: "client", quota: () => undefined }),
+      ),
     );
     const request = async (message: OutMessage, options?: RequestOptions): Promise<WireMessage> => {
       this.onRequest(message);

@@ -1,4 +1,5 @@
 /** pfs token, and how tokens are given: between real processes, a hub that runs all the while. */
+import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
@@ -178,6 +179,33 @@ describe("revoking", () => {
     await hub.says(/brief is out: its token has expired/);
   });
 });
+
+it("a quota holds at the hub and at each node, and is its key's alone", async () => {
+  const limited = await add("client", "limited", "--max-bytes", "200kB", "--max-jobs", "0");
+  const big = await randomFile("big.bin", 300_000);
+  const refused = {
+    status: 1,
+    out: "",
+    err: expect.stringMatching(/^pfs: this token may have 200000 bytes stored/),
+  };
+  expect(await as(limited, "put", big, "--name", "big")).toMatchObject(refused);
+  expect(await as(limited, "put", big, "--name", "big", "--node", "attic")).toMatchObject(refused);
+  expect(await as(limited, "run", "count.ts", "text")).toMatchObject({
+    status: 1,
+    err: expect.stringContaining("may have 0 running jobs"),
+  });
+  expect(await as(hub.clientToken, "put", big, "--name", "big")).toMatchObject({ status: 0 });
+  // What is there already costs nothing.
+  expect(await as(limited, "put", big, "--name", "the same")).toMatchObject({ status: 0 });
+  const [listed] = (await token("ls")).filter(({ name }) => name === "limited");
+  expect(listed).toMatchObject({ role: "client", quota: { storedBytes: 200_000, jobs: 0 } });
+});
+
+/** A file of bytes that no other has, in the directory of the commands. */
+async function randomFile(name: string, length: number): Promise<string> {
+  await writeFile(join(cwd, name), randomBytes(length));
+  return name;
+}
 
 describe("a token is given", () => {
   it("in a file, a variable or by stdin, where no list of processes shows it", async () => {

@@ -1,0 +1,170 @@
+/**
+ * What the holders of keys have in use at this machine, all their sessions together, and how much of it they may have. What a key
+ * stored is counted for as long as the key lives, whatever is removed later: nobody knows whose the bytes are that a gc frees.
+ */
+import { readFile } from "node:fs/promises";
+import * as v from "valibot";
+import { replaceFile } from "../../runtime/durable-file.ts";
+import { WireError, WireErrorCode, systemCode } from "../errors.ts";
+import { USAGE_SAVE_MS } from "../limits.ts";
+import type { AllowList, Quota } from "../wire/trust/allow-list.ts";
+import { Role } from "../wire/link.ts";
+
+export type Resource = keyof Quota;
+
+const RESOURCES: Readonly<Record<Resource, string>> = {
+  storedBytes: "bytes stored",
+  jobs: "running jobs",
+  packets: "unanswered packets",
+};
+/** Its name in a machine's store. */
+export const USAGE_FILE = "usage.json";
+const PRIVATE = 0o600;
+
+const usageFile = v.record(
+  v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
+  v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+);
+
+export interface UsageOptions {
+  /** The key's id. */
+  readonly id: string;
+  readonly role: Role;
+  /** What it may have now. */
+  readonly quota: () => Quota | undefined;
+  readonly storedBytes?: number;
+  /** Called when the bytes that it stored are others than before. */
+  readonly onStored?: () => void;
+}
+
+/** Of one key. */
+export class Usage {
+  readonly id: string;
+  /** Its jobs that run, by their numbers. */
+  readonly running: Set<string> = new Set();
+  readonly #options: UsageOptions;
+  readonly #used: Record<Resource, number>;
+
+  constructor(options: UsageOptions) {
+    this.id = options.id;
+    this.#options = options;
+    this.#used = { storedBytes: options.storedBytes ?? 0, jobs: 0, packets: 0 };
+  }
+
+  used(resource: Resource): number {
+    return this.#used[resource];
+  }
+
+  /** Counts so much more. Throws PFS_PEER_QUOTA, and counts nothing, when that is more than the key may have. */
+  take(resource: Resource, amount: number): void {
+    const max = this.#options.quota()?.[resource];
+    if (max !== undefined && this.#used[resource] + amount > max) {
+      const used = this.#used[resource];
+      const text = `this token may have ${max} ${RESOURCES[resource]}: there are ${used}, and this needs ${amount} more`;
+      throw new WireError(WireErrorCode.quota, text, { max, of: resource });
+    }
+    this.#count(resource, amount);
+  }
+
+  /** Counts so much less. */
+  give(resource: Resource, amount: number): void {
+    this.#count(resource, -amount);
+  }
+
+  /** Whether it may end a job: a submitter ends its own only. */
+  mayCancel(job: string): boolean {
+    return this.#options.role !== Role.submitter || this.running.has(job);
+  }
+
+  #count(resource: Resource, difference: number): void {
+    if (difference === 0) return;
+    this.#used[resource] += difference;
+    if (resource === "storedBytes") this.#options.onStored?.();
+  }
+}
+
+/** Of all keys. What those stored that have a quota for it outlives the process. */
+export class Usages {
+  readonly #file: string;
+  readonly #allowList: AllowList;
+  /** As the file says it, of keys that did not come yet. */
+  readonly #stored: Map<string, number>;
+  readonly #usages = new Map<string, Usage>();
+  readonly #ignoreRemovals: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #lastSave: Promise<void> = Promise.resolve();
+
+  private constructor(file: string, allowList: AllowList, stored: Map<string, number>) {
+    this.#file = file;
+    this.#allowList = allowList;
+    this.#stored = stored;
+    this.#ignoreRemovals = allowList.onRemoval(({ id }) => {
+      this.#usages.delete(id);
+      this.#stored.delete(id);
+    });
+  }
+
+  /** Rejects with PFS_ALLOW_LIST_INVALID when the file is damaged, and as the system does. */
+  static async open(file: string, allowList: AllowList): Promise<Usages> {
+    return new Usages(file, allowList, await readStored(file));
+  }
+
+  /** Of the key with this id, which is on the allow list. */
+  of(id: string): Usage {
+    const known = this.#usages.get(id);
+    if (known !== undefined) return known;
+    const usage = new Usage({
+      id,
+      role: this.#allowList.byId(id)?.role ?? Role.reader,
+      quota: () => this.#allowList.byId(id)?.quota,
+      storedBytes: this.#stored.get(id) ?? 0,
+      onStored: () => this.#changed(id),
+    });
+    this.#usages.set(id, usage);
+    return usage;
+  }
+
+  /** What was counted is on disk when this resolves. */
+  async close(): Promise<void> {
+    this.#ignoreRemovals();
+    const isDue = this.#timer !== undefined;
+    clearTimeout(this.#timer);
+    if (isDue) this.#save();
+    await this.#lastSave;
+  }
+
+  #changed(id: string): void {
+    if (this.#allowList.byId(id)?.quota?.storedBytes === undefined) return;
+    this.#timer ??= setTimeout(() => this.#save(), USAGE_SAVE_MS).unref();
+  }
+
+  #save(): void {
+    this.#timer = undefined;
+    this.#lastSave = this.#lastSave.then(async () => {
+      for (const [id, usage] of this.#usages) this.#stored.set(id, usage.used("storedBytes"));
+      const limited = [...this.#stored].filter(
+        ([id]) => this.#allowList.byId(id)?.quota?.storedBytes !== undefined,
+      );
+      // A disk that is full must not keep anybody from what needs no room; it is written with the next change.
+      await replaceFile(this.#file, `${JSON.stringify(Object.fromEntries(limited))}\n`, PRIVATE).catch(
+        () => undefined,
+      );
+    });
+  }
+}
+
+async function readStored(file: string): Promise<Map<string, number>> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return new Map();
+    throw error;
+  }
+  try {
+    return new Map(Object.entries(v.parse(usageFile, JSON.parse(text))));
+  } catch (error) {
+    const message = `${file}, which counts what keys stored, is damaged: ${error instanceof Error ? error.message : String(error)}`;
+    throw new WireError(WireErrorCode.allowListInvalid, message, { reason: "damaged" }, { cause: error });
+  }
+}

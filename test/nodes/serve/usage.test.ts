@@ -1,0 +1,141 @@
+/** A key has as much as its quota lets it, over all its sessions, and neither more nor, for what others have, less. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { HubClient } from "../../../nodes/remote/hub-client.ts";
+import { serve } from "../../../nodes/serve/service.ts";
+import { Usage, Usages } from "../../../nodes/serve/usage.ts";
+import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
+import type { Quota } from "../../../nodes/wire/trust/allow-list.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import type { Role } from "../../../nodes/wire/link.ts";
+import type { JobEvent } from "../../../runtime/contracts/events.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import { programCode } from "../../program-code.ts";
+import { until } from "../../suites/until.ts";
+import { inPieces, randomBytes } from "../../runtime/store/store-fixture.ts";
+import { openHub } from "../open-hub.ts";
+import { memoryPair } from "../wire/memory-pair.ts";
+
+const { jobs, services } = await openHub();
+
+function usageOf(quota: Quota, role: Role = "client"): Usage {
+  return new Usage({ id: Identity.create().id, role, quota: () => quota });
+}
+
+/** A session of the key. */
+function client(usage: Usage, role: Role = "client"): HubClient {
+  const { near, far } = memoryPair({ near: { role, id: usage.id } });
+  serve(
+    far,
+    services.forClient(() => [], usage),
+  );
+  return new HubClient(near, Identity.create());
+}
+
+async function put(hub: HubClient, bytes: Uint8Array, name?: string): Promise<Uint8Array> {
+  await using writer = await hub.data.openWriter();
+  const { root, length } = await ingest(writer, inPieces(bytes, 4096));
+  if (name !== undefined) await writer.bind({ name, root, length });
+  return root;
+}
+
+const quotaError = (of: string): unknown =>
+  expect.objectContaining({ code: "PFS_PEER_QUOTA", data: expect.objectContaining({ of }) });
+
+test("bytes that are new count, over all sessions of the key, and no others'", async () => {
+  const [limited, other] = [usageOf({ storedBytes: 1_000_000 }), usageOf({})];
+  const [first, second, free] = [client(limited), client(limited), client(other)];
+  const bytes = randomBytes("1", 600_000);
+  await put(first, bytes, "first");
+  const used = limited.used("storedBytes");
+  expect(used).toBeGreaterThanOrEqual(600_000);
+  // What is there already costs nothing.
+  await put(second, bytes, "second");
+  expect(limited.used("storedBytes")).toBe(used);
+  await expect(put(second, randomBytes("2", 600_000))).rejects.toEqual(quotaError("storedBytes"));
+  expect(limited.used("storedBytes")).toBeLessThanOrEqual(1_000_000);
+  await put(free, randomBytes("3", 2_000_000));
+  expect(await put(first, randomBytes("4", 50_000), "small")).toBeDefined();
+});
+
+const ENDLESS = `export default { input: { kind: "lines" }, yields: "value", limits: { timeMs: 600000 }, map: () => { for (;;); }, combine: (a, b) => a }`;
+const COUNT = `export default { input: { kind: "lines" }, yields: "value", map: () => 1, combine: (a, b) => a + b }`;
+
+test("jobs count while they run, those of other keys do not, and a submitter ends only its own", async () => {
+  const [submitter, other] = [usageOf({ jobs: 1 }, "submitter"), usageOf({})];
+  const [sam, again, olga] = [client(submitter, "submitter"), client(submitter, "submitter"), client(other)];
+  await put(olga, Buffer.from("a\nb\n"), "lines");
+  const code = await put(olga, programCode(ENDLESS));
+  const counting = await put(olga, programCode(COUNT));
+  const started: string[] = [];
+  const run = (hub: HubClient, which: Uint8Array): Promise<unknown> => {
+    const onEvent = (event: JobEvent): void => void (event.kind === "started" && started.push(event.job));
+    return hub.run({ program: "p", code: which, files: ["lines"], onEvent });
+  };
+  const running = run(sam, code);
+  running.catch(() => undefined);
+  await until(() => started.length === 1);
+  await expect(run(again, counting)).rejects.toEqual(quotaError("jobs"));
+  const others = run(olga, code);
+  others.catch(() => undefined);
+  await until(() => started.length === 2);
+  const [own, theirs] = started;
+  await expect(sam.cancel(theirs!)).rejects.toMatchObject({ code: "PFS_NOT_ALLOWED" });
+  // From another session of the same key.
+  await again.cancel(own!);
+  await expect(running).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+  await olga.cancel(theirs!);
+  await expect(others).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+  expect(submitter.used("jobs")).toBe(0);
+  await expect(run(again, counting)).resolves.toMatchObject({ value: 2 });
+  expect([submitter.used("jobs"), submitter.used("packets")]).toEqual([0, 0]);
+});
+
+test("a job of more packets than its key may have unanswered is refused, and leaves nothing behind", async () => {
+  const usage = usageOf({ packets: 3 });
+  const hub = client(usage);
+  await put(hub, Buffer.from("line\n".repeat(2000)), "many lines");
+  const code = await put(hub, programCode(COUNT));
+  const run = (splitBytes: number): Promise<unknown> =>
+    hub.run({ program: "p", code, files: ["many lines"], splitBytes });
+  await expect(run(1000)).rejects.toEqual(quotaError("packets"));
+  expect([usage.used("jobs"), usage.used("packets"), usage.running.size]).toEqual([0, 0, 0]);
+  expect((await jobs.list()).filter(({ state }) => state === "running")).toEqual([]);
+  await expect(run(5000)).resolves.toMatchObject({ value: 2000 });
+});
+
+const directories: string[] = [];
+afterAll(async () => {
+  for (const directory of directories) await rm(directory, { recursive: true, force: true });
+});
+
+test("what a key stored is known to the next process, and forgotten with the key", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "pfs-usage-"));
+  directories.push(directory);
+  const file = join(directory, "usage.json");
+  const allowList = new AllowList();
+  const [limited, free] = [Identity.create(), Identity.create()];
+  const add = ({ signingKey, curveKey }: Identity, quota?: Quota): void =>
+    void allowList.add({ signingKey, curveKey, role: "client", label: "x", quota });
+  add(limited, { storedBytes: 100 });
+  add(free);
+  const first = await Usages.open(file, allowList);
+  first.of(limited.id).take("storedBytes", 70);
+  first.of(free.id).take("storedBytes", 1e9);
+  await first.close();
+  const second = await Usages.open(file, allowList);
+  expect(second.of(limited.id)).toBe(second.of(limited.id));
+  expect(second.of(limited.id).used("storedBytes")).toBe(70);
+  expect(() => second.of(limited.id).take("storedBytes", 31)).toThrow("70");
+  // More may be allowed while it runs.
+  add(limited, { storedBytes: 200 });
+  second.of(limited.id).take("storedBytes", 31);
+  allowList.remove(limited.id);
+  add(limited, { storedBytes: 200 });
+  expect(second.of(limited.id).used("storedBytes")).toBe(0);
+  await second.close();
+  await writeFile(file, "{");
+  await expect(Usages.open(file, allowList)).rejects.toMatchObject({ code: "PFS_ALLOW_LIST_INVALID" });
+});
