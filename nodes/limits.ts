@@ -93,6 +93,9 @@ export const SOCKET_RETRY_MS = 5;
 export const HELLO_BYTES_MAX: number = 8 * 1024;
 export const FEATURES_MAX = 32;
 export const FEATURE_CHARACTERS_MAX = 32;
+/** Walls that an executor says its programs are behind, and the name of one. */
+export const WALLS_MAX = 32;
+export const WALL_CHARACTERS_MAX = 64;
 /** Executors that one machine offers, their names, and packets that one works on at once. */
 export const OFFERS_MAX = 16;
 export const OFFER_NAME_CHARACTERS_MAX = 16;

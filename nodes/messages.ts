@@ -156,6 +156,8 @@ export interface NodeStatus {
   readonly workers: number;
   /** Of its executors; a job runs on one of them. */
   readonly editions: readonly string[];
+  /** What stands between programs and the machine, where it is known. */
+  readonly walls?: readonly string[] | undefined;
   readonly inFlight: number;
   readonly done: number;
   readonly lastSeenMs: number;
@@ -171,6 +173,7 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     signingKey: key,
     workers: count,
     editions: v.array(label),
+    walls: v.optional(v.array(label)),
     inFlight: count,
     done: count,
     lastSeenMs: milliseconds,

@@ -7,6 +7,8 @@ import { MessageType } from "../packets/envelope.ts";
 import type { EventMap } from "../runtime/contracts/events.ts";
 import type { Executor } from "../runtime/contracts/executor.ts";
 import { Machine } from "../runtime/machine.ts";
+import { namesOfStanding } from "../runtime/sandbox/process/executor-process.ts";
+import type { WallState } from "../runtime/sandbox/process/executor-process.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
@@ -101,6 +103,7 @@ export class JoinedNode implements AsyncDisposable {
   #label: string;
   #server: WireServer | undefined;
   #redialer: Redialer | undefined;
+  #walls: readonly WallState[] = [];
   #ending: Promise<void> | undefined;
   #resolveClosed!: () => void;
 
@@ -117,19 +120,25 @@ export class JoinedNode implements AsyncDisposable {
     return this.#label;
   }
 
+  /** What stands between programs and this machine, and what is missing; none when no executor process starts. */
+  get walls(): readonly WallState[] {
+    return this.#walls;
+  }
+
   /** Opens the port, if it is to listen, and dials the hub. */
   async join(token: ReturnType<typeof parseToken>): Promise<void> {
     const { listen, signal } = this.#options;
     if (listen !== undefined) await this.#listen(listen);
     try {
+      // The hub is told at once what its programs will be behind here.
+      this.#walls = await this.#parts.machine.walls();
       await this.#dial(token);
     } catch (error) {
       await this.#server?.close();
       throw error;
     }
-    const { machine, allowList } = this.#parts;
+    const { allowList } = this.#parts;
     this.#expiry = setInterval(() => allowList.removeExpired(Date.now()), ACCESS_LOOK_MS).unref();
-    machine.warm();
     signal?.addEventListener("abort", () => void this.close(), { once: true });
     if (signal?.aborted === true) await this.close();
   }
@@ -179,7 +188,7 @@ export class JoinedNode implements AsyncDisposable {
         joining: identity,
         role: Role.node,
         label: this.label,
-        executors: machine.executors.map(offerOf),
+        executors: machine.executors.map((executor) => offerOf(executor, namesOfStanding(this.#walls))),
         listen,
         onLink: (link) => {
           links.setHub(link);
@@ -264,8 +273,8 @@ export class JoinedNode implements AsyncDisposable {
 }
 
 /** An executor as HELLO says it. A machine's executors are called by their ids there. */
-function offerOf({ id: name, capacity, edition }: Executor): ExecutorOffer {
-  return { name, capacity, edition };
+function offerOf({ id: name, capacity, edition }: Executor, walls: readonly string[]): ExecutorOffer {
+  return { name, capacity, edition, walls };
 }
 
 /** What the hub says replaces what it said before; sessions of those that it left out end. */

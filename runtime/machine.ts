@@ -9,6 +9,8 @@ import { LocalExecutor } from "./executor/local-executor.ts";
 import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
 import type { ProcessSource } from "./executor/shared-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
+import { standingWalls } from "./sandbox/process/executor-process.ts";
+import type { WallState } from "./sandbox/process/executor-process.ts";
 import { SpareExecutors } from "./sandbox/process/spare-executors.ts";
 import { Store } from "./store/store.ts";
 import { ExecutorList } from "./job/candidates.ts";
@@ -77,6 +79,12 @@ export class Machine implements AsyncDisposable {
   /** Starts a spare executor process now, so that the first program does not wait for one. */
   warm(): void {
     this.#warmSpares();
+  }
+
+  /** Starts a spare, and resolves with each wall that it started behind or lacks; with none when it does not start. */
+  async walls(): Promise<readonly WallState[]> {
+    await this.#warmSpares().settled();
+    return standingWalls() ?? [];
   }
 
   /** What the program whose bundle's stream is `code` says of itself. Rejects with PFS_PROGRAM_INVALID. */

@@ -18,6 +18,7 @@ import { ingest } from "../runtime/stream/ingest.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { guestEdition } from "../runtime/sandbox/edition.ts";
+import { namesOfStanding, standingWalls } from "../runtime/sandbox/process/executor-process.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
 import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
@@ -174,6 +175,7 @@ class LocalPacketFS implements PacketFS {
 
   async nodes(): Promise<NodeInfo[]> {
     const executor = this.#jobs === undefined ? undefined : this.#runner.opened?.executor;
+    const walls = standingWalls();
     return [
       {
         id: LOCAL_ID,
@@ -182,6 +184,7 @@ class LocalPacketFS implements PacketFS {
         workers: this.#options.workers ?? availableParallelism(),
         ...(executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs!.loadOf(executor)),
         editions: [guestEdition()],
+        ...(walls === undefined ? {} : { walls: namesOfStanding(walls) }),
         lastSeenMs: 0,
       },
     ];

@@ -153,6 +153,8 @@ export interface NodeInfo {
   readonly workers: number;
   /** Of its engine and of the code around programs. A job runs on one edition, so others get no packets of it. */
   readonly editions: readonly string[];
+  /** What stands between programs and the machine that they run on, once it is known; SECURITY.md says what each wall is. */
+  readonly walls?: readonly string[];
   readonly inFlight: number;
   /** Packets finished since it came. */
   readonly done: number;

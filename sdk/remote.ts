@@ -166,7 +166,7 @@ class RemotePacketFS implements PacketFS {
 
   async nodes(): Promise<NodeInfo[]> {
     return (await this.#hub.nodes()).map(
-      ({ id, label, role, address, workers, editions, inFlight, done, lastSeenMs }) => ({
+      ({ id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs }) => ({
         id,
         label,
         role,
@@ -176,6 +176,7 @@ class RemotePacketFS implements PacketFS {
         done,
         lastSeenMs,
         ...(address === undefined ? {} : { address }),
+        ...(walls === undefined ? {} : { walls }),
       }),
     );
   }

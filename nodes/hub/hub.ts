@@ -12,6 +12,8 @@ import { ExecutorList } from "../../runtime/job/candidates.ts";
 import type { Jobs } from "../../runtime/job/jobs.ts";
 import type { Executor } from "../../runtime/contracts/executor.ts";
 import { Machine } from "../../runtime/machine.ts";
+import { namesOfStanding } from "../../runtime/sandbox/process/executor-process.ts";
+import type { WallState } from "../../runtime/sandbox/process/executor-process.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
 import { serve } from "../serve/service.ts";
@@ -100,6 +102,8 @@ export class Hub implements AsyncDisposable {
   readonly #server: WireServer;
   #advertised = "";
   #printed: PrintedTokens | undefined;
+  /** Once they are known. */
+  #walls: readonly string[] | undefined;
   #ending: Promise<void> | undefined;
   #resolveClosed!: (error: PacketfsError | undefined) => void;
 
@@ -132,7 +136,7 @@ export class Hub implements AsyncDisposable {
       this.#server.kill();
       throw error;
     }
-    this.#parts.machine.warm();
+    void this.walls().then((walls) => (this.#walls = namesOfStanding(walls)));
     const { signal } = this.#options;
     signal?.addEventListener("abort", () => void this.close(), { once: true });
     void this.#server.closed.then((error) => this.#end(error));
@@ -142,6 +146,14 @@ export class Hub implements AsyncDisposable {
   /** HOST:PORT where it listens. */
   get address(): string {
     return this.#server.address;
+  }
+
+  /**
+   * What stands between programs and this machine, and what is missing, once a first executor process has started; none when
+   * it does not start.
+   */
+  walls(): Promise<readonly WallState[]> {
+    return this.#parts.machine.walls();
   }
 
   /** HOST:PORT where others reach it. */
@@ -226,6 +238,7 @@ export class Hub implements AsyncDisposable {
       curveKey: Buffer.from(identity.curveKey).toString("hex"),
       signingKey: Buffer.from(identity.signingKey).toString("hex"),
       ...lentBy(machine.executors, loadOf),
+      ...(this.#walls === undefined ? {} : { walls: this.#walls }),
       lastSeenMs: 0,
     };
     return [self, ...members.statuses(loadOf)];

@@ -12,7 +12,7 @@ import { RemoteCatalog } from "../remote/remote-catalog.ts";
 import { RemoteExecutors } from "../remote/remote-executor.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
 import { Role } from "../wire/link.ts";
-import type { Link } from "../wire/link.ts";
+import type { Link, PeerInfo } from "../wire/link.ts";
 import type { AllowList } from "../wire/trust/allow-list.ts";
 import type { Identity } from "../wire/trust/keys.ts";
 
@@ -92,10 +92,18 @@ export class Members {
       curveKey: Buffer.from(peer.curveKey).toString("hex"),
       signingKey: Buffer.from(peer.signingKey).toString("hex"),
       ...lentBy(remote.executors, loadOf),
+      ...wallsOf(peer),
       // A node that says nothing at all for PEER_LOST_MS is no member any more; one that only keeps its session alive is.
       lastSeenMs: silentMs,
     }));
   }
+}
+
+/** Those that all its executors say they are behind, where they say so. */
+function wallsOf({ executors }: PeerInfo): Pick<NodeStatus, "walls"> {
+  const [first, ...others] = executors;
+  if (first?.walls === undefined) return {};
+  return { walls: first.walls.filter((wall) => others.every(({ walls = [] }) => walls.includes(wall))) };
 }
 
 /** What executors of one machine are, and have to do, together. */

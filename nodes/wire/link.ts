@@ -31,6 +31,8 @@ export interface ExecutorOffer {
   readonly name: string;
   readonly capacity: Capacity;
   readonly edition: string;
+  /** What stands between its programs and its machine, for people, where it says so. */
+  readonly walls?: readonly string[];
 }
 
 /** The peer as its signed HELLO (or WELCOME) said and its keys proved. */

@@ -132,9 +132,9 @@ export function cancelCommand(host: Host): Command {
 }
 
 function nodeItem(node: NodeInfo): ListItem {
-  const { id, label, role, address, workers, editions, inFlight, done, lastSeenMs } = node;
+  const { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs } = node;
   return {
-    json: { id, label, role, address, workers, editions, inFlight, done, lastSeenMs },
+    json: { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs },
     cells: [
       printable(label),
       role,

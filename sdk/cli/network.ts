@@ -11,6 +11,8 @@ import { printable } from "./format.ts";
 import { WORKERS_MAX } from "../../runtime/limits.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
+import type { Output } from "./output.ts";
+import type { WallState } from "../../runtime/sandbox/process/executor-process.ts";
 import { tokenSource } from "./secrets.ts";
 import type { TokenSource } from "./secrets.ts";
 
@@ -120,6 +122,7 @@ async function up(context: Context, _operands: readonly string[], options: Netwo
     if (listen.host === LOOPBACK && options.advertise === undefined)
       output.talk("only this machine reaches it; --listen 0.0.0.0:7400 opens it to others");
   }
+  await Promise.race([hub.closed, hub.walls().then((walls) => tellWalls(output, walls))]);
   throwIfFailed(await hub.closed);
 }
 
@@ -131,7 +134,15 @@ async function join(context: Context, source: TokenSource, options: NetworkOptio
   await using node = await joinHub({ ...common(context, options), ...listen, token });
   if (output.json) await output.object({ event: "joined", label: node.label, id: node.id });
   else output.talk(`joined as ${printable(node.label)}; Ctrl-C ends it`);
+  await tellWalls(output, node.walls);
   await node.closed;
+}
+
+/** A machine that protects itself less than it might is not to do so without a word. */
+async function tellWalls(output: Output, walls: readonly WallState[]): Promise<void> {
+  if (output.json) return output.object({ event: "walls", walls });
+  const { describeWalls } = await import("../../runtime/sandbox/process/executor-process.ts");
+  output.talk(describeWalls(walls));
 }
 
 /** What hubs and nodes are both told. */

@@ -20,6 +20,8 @@ import {
   LABEL_CHARACTERS_MAX,
   EDITION_CHARACTERS_MAX,
   OFFERS_MAX,
+  WALLS_MAX,
+  WALL_CHARACTERS_MAX,
   OFFER_CAPACITY_MAX,
   OFFER_NAME_CHARACTERS_MAX,
 } from "../../limits.ts";
@@ -49,6 +51,12 @@ const offer: v.GenericSchema<unknown, ExecutorOffer> = v.object({
     js: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(OFFER_CAPACITY_MAX))),
   }),
   edition: v.pipe(v.string(), v.regex(/^[A-Za-z0-9._-]+$/), v.maxLength(EDITION_CHARACTERS_MAX)),
+  walls: v.exactOptional(
+    v.pipe(
+      v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9 -]+$/), v.maxLength(WALL_CHARACTERS_MAX))),
+      v.maxLength(WALLS_MAX),
+    ),
+  ),
 });
 const executors: v.GenericSchema<unknown, ExecutorOffer[]> = v.pipe(
   v.array(offer),
@@ -234,8 +242,9 @@ function helloText(
   ]);
 }
 
-function offerFields({ name, capacity, edition }: ExecutorOffer): string[] {
-  return [name, String(capacity.js ?? 0), edition];
+function offerFields({ name, capacity, edition, walls }: ExecutorOffer): string[] {
+  const fields = [name, String(capacity.js ?? 0), edition];
+  return walls === undefined ? fields : [...fields, walls.join(","), String(walls.length)];
 }
 
 function joinText(text: Uint8Array): Uint8Array {

@@ -138,6 +138,19 @@ export function wallStates(standing: readonly WallName[], refusal: string | unde
   });
 }
 
+export function namesOfStanding(states: readonly WallState[]): WallName[] {
+  return states.filter(({ state }) => state === "stands").map(({ name }) => name);
+}
+
+/** What a machine says of its walls to the people who start it. */
+export function describeWalls(states: readonly WallState[]): string {
+  if (states.length === 0) return 'no executor process starts here; "pfs doctor" looks why';
+  const standing = `programs run behind: ${namesOfStanding(states).join(", ")}`;
+  const missing = states.filter(({ state }) => state === "missing").map(({ name }) => name);
+  if (missing.length === 0) return standing;
+  return `${standing}; missing: ${missing.join(", ")}. "pfs doctor" says why, and how to get them`;
+}
+
 function rootsEnclosures(tools: Tools): Enclosure[] {
   const { setpriv } = tools;
   const stripped = [setpriv, ...NO_PRIVILEGES];

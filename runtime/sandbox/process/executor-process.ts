@@ -35,6 +35,7 @@ import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
 export { TIME_SOURCE };
 
 export { standingWalls } from "./launch.ts";
+export { describeWalls, namesOfStanding } from "./enclosures.ts";
 export type { WallState } from "./enclosures.ts";
 export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";

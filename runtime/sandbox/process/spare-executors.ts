@@ -36,6 +36,11 @@ export class SpareExecutors implements AsyncDisposable {
     return ExecutorProcess.start(options);
   }
 
+  /** Resolves when the spare that is starting now, if one is, has started or failed to. */
+  async settled(): Promise<void> {
+    await this.#spare?.process.catch(() => undefined);
+  }
+
   /** Ends the spare, though it may be starting. */
   async close(): Promise<void> {
     this.#closed = true;
