@@ -11,6 +11,14 @@ export const TURN_STEP_PACKETS = 64;
 // ── store ────────────────────────────────────────────────────────────────────────────────────────────────────────
 /** A segment is closed when the next record would make it longer. */
 export const SEGMENT_BYTES_MAX: number = 256 * 1024 * 1024;
+/** On small disks that is earlier: at so much of the disk, but not before so many bytes. */
+export const SEGMENT_DISK_SHARE = 128;
+export const SEGMENT_BYTES_MIN: number = 1024 * 1024;
+/** What a store keeps free for removing and collecting: as much as its segments take, between these, */
+export const RESERVE_BYTES_MIN: number = 128 * 1024;
+export const RESERVE_BYTES_MAX: number = 8 * 1024 * 1024;
+/** and at most so much of the disk. */
+export const RESERVE_DISK_SHARE = 8;
 /** Bytes of chunks in one call to a store's `write`. */
 export const WRITE_BLOCK_BYTES_MAX: number = 64 * 1024 * 1024;
 /** So much is written, or so many records, before what is there is made durable without anybody having asked. */

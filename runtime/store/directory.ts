@@ -41,6 +41,8 @@ export interface StorePaths {
   readonly index: string;
   /** Size and check of an index that was closed in order. */
   readonly indexCheck: string;
+  /** Bytes of no meaning, see writer/reserve.ts. */
+  readonly reserve: string;
   readonly lock: string;
   readonly pid: string;
 }
@@ -52,6 +54,7 @@ export function storePaths(directory: string): StorePaths {
     segments: join(directory, "segments"),
     index: join(directory, "index.db"),
     indexCheck: join(directory, "index.check"),
+    reserve: join(directory, "reserve"),
     lock: join(directory, "writer.lock"),
     pid: join(directory, "writer.pid"),
   };

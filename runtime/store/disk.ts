@@ -2,7 +2,7 @@
 import { open, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { PRIVATE_FILE_MODE, syncDirectory } from "../durable-file.ts";
-import { PacketfsError } from "../../packets/errors.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 
 export interface Disk {
@@ -90,7 +90,7 @@ export function diskError(error: unknown): Error {
   if (!(error instanceof Error) || error instanceof PacketfsError) return error as Error;
   const system = systemCode(error);
   if (sqliteCode(error) === 0 && !/^E[A-Z0-9]+$/.test(system)) return error;
-  const isFull = FULL.has(system) || sqliteCode(error) === SQLITE_FULL;
+  const isFull = FULL.has(system) || sqliteCode(error) === SQLITE_FULL || isWithoutSharedMemory(error);
   return new StoreError(
     isFull ? StoreErrorCode.full : StoreErrorCode.io,
     isFull ? "the disk is full" : `the disk refuses: ${error.message}`,
@@ -99,7 +99,18 @@ export function diskError(error: unknown): Error {
   );
 }
 
+/** Whether an error says that there is no room: of the system, of SQLite, or ours. */
+export function isDiskFull(error: unknown): boolean {
+  return hasCode(diskError(error), StoreErrorCode.full);
+}
+
 const SQLITE_FULL = 13;
+/** The file beside the index that processes share could not be made longer. */
+const SQLITE_IOERR_SHMSIZE = 4874;
+
+function isWithoutSharedMemory(error: Error): boolean {
+  return "errcode" in error && error.errcode === SQLITE_IOERR_SHMSIZE;
+}
 
 /** SQLite's primary result code, or 0 when the error is not one of SQLite's. */
 export function sqliteCode(error: unknown): number {

@@ -89,6 +89,7 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
     const { client, storeId, notes } = await WriterClient.open(data, {
       onCommitted: (place) => store!.#pending.committed(place),
       onNote: (text) => store!.#tell(text),
+      onDropped: (segment) => store!.#files.forget(segment),
       onRepaired: (generation, note) => store!.#onRepaired(generation, note),
     });
     store = new Store(paths, storeId, client, options.events);

@@ -135,6 +135,16 @@ export function transaction<T>(database: DatabaseSync, work: () => T): T {
   }
 }
 
+const PAGE_BYTES = 4096;
+const LOG_BYTES: number = 1000 * PAGE_BYTES;
+const LOG_BYTES_MIN: number = 8 * PAGE_BYTES;
+
+/** Takes over what is in the log, and lets it become no longer than that: what it has, nobody else can use. */
+export function shortenLog(database: DatabaseSync, bytes: number = LOG_BYTES): void {
+  const pages = Math.floor(Math.max(bytes, LOG_BYTES_MIN) / PAGE_BYTES);
+  database.exec(`pragma wal_autocheckpoint = ${pages}; pragma wal_checkpoint(truncate)`);
+}
+
 export function hasWal(path: string): boolean {
   return existsSync(`${path}-wal`);
 }

@@ -89,14 +89,14 @@ export class Sweeper {
     const freed = { freedChunks: 0, freedBytes: 0, unreadableSegments: 0 };
     if (roots.byteLength > 0) return { roots, keptChunks: 0, ...freed };
     await this.#removeDropped();
-    for (const number of await this.#candidates()) {
+    for (const number of await this.#store.withReserve(() => this.#candidates())) {
       if (this.#isStopped) break;
-      const swept = await this.#sweepSegment(number);
+      const swept = await this.#store.withReserve(() => this.#sweepSegment(number));
       if (swept === undefined) freed.unreadableSegments++;
       freed.freedChunks += swept?.chunks ?? 0;
       freed.freedBytes += swept?.bytes ?? 0;
     }
-    await this.#store.commits.durable();
+    await this.#store.withReserve(() => this.#store.commits.durable());
     return { roots, keptChunks: this.#store.tables.chunks.count(), ...freed };
   }
 
@@ -205,6 +205,7 @@ export class Sweeper {
     await disk.remove(segmentPath(paths, number)).catch((error: unknown) => {
       if (systemCode(error) !== "ENOENT") throw error;
     });
+    this.#store.onDropped(number);
     await disk.syncDirectory(paths.segments);
     this.#store.tables.removeSegment(number);
   }

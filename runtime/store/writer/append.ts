@@ -36,6 +36,10 @@ export interface WriterContext {
   readonly tables: IndexTables;
   /** A sequence for the next record. */
   nextSequence(): number;
+  /** Says that a segment's file was removed: whoever has it open keeps its bytes from being free. */
+  onDropped(segment: number): void;
+  /** For what makes room: does `work`, and once more with what was kept free for it when the disk is full. */
+  withReserve<T>(work: () => Promise<T>): Promise<T>;
 }
 
 /** Appends the chunks of a valid block that are nowhere yet. The caller flushes the segments. */
@@ -185,33 +189,40 @@ export class NameWriter {
     const version = now + 1;
     const storedAt = storedAtOf(Date.now());
     await this.#append(writer, { action: NameAction.bind, name: bytes, version, storedAt, length, root });
+    await this.#commit(writer);
     return { name, root, length, version, storedAt };
   }
 
   /** Whether there was such a name. */
-  async remove(name: string, { expected }: NameCondition): Promise<boolean> {
+  async remove(name: string, condition: NameCondition): Promise<boolean> {
+    const { writers, segments } = this.#store;
+    const writer = writers.open(segments.place);
+    try {
+      // Two steps: the record must not be written again because the index could not be.
+      const isThere = await this.#store.withReserve(() => this.#appendRemoval(writer, name, condition));
+      if (isThere) await this.#store.withReserve(() => this.#commit(writer));
+      return isThere;
+    } finally {
+      writers.close(writer.id);
+    }
+  }
+
+  async #appendRemoval(writer: OpenWriter, name: string, { expected }: NameCondition): Promise<boolean> {
     const bytes = nameToSearch(name);
     const latest = bytes && this.#latest(bytes);
     const version = versionOf(latest);
     if (expected !== undefined && expected !== version) throw changed(name, expected, version);
     if (bytes === undefined || version === 0) return false;
-    const { writers, segments } = this.#store;
-    const writer = writers.open(segments.place);
-    try {
-      const root = new Uint8Array(REF_BYTES);
-      const removal = { action: NameAction.remove, name: bytes, version, length: 0, root };
-      await this.#append(writer, { ...removal, storedAt: storedAtOf(Date.now()) });
-      return true;
-    } finally {
-      writers.close(writer.id);
-    }
+    const root = new Uint8Array(REF_BYTES);
+    const removal = { action: NameAction.remove, name: bytes, version, length: 0, root };
+    await this.#append(writer, { ...removal, storedAt: storedAtOf(Date.now()) });
+    return true;
   }
 
   #latest(name: Uint8Array): NameEvent | undefined {
     return this.#store.commits.latest(name) ?? this.#store.tables.names.latest(name);
   }
 
-  /** Durable when it resolves, and everything appended before it. */
   async #append(writer: OpenWriter, event: NameEvent): Promise<void> {
     const { segments, commits, writers } = this.#store;
     const body = encodeName(event);
@@ -223,6 +234,10 @@ export class NameWriter {
     commits.addName({ event, sequence, place });
     writers.touch(writer);
     await segments.flush();
+  }
+
+  /** Everything appended before is durable when it resolves. */
+  async #commit(writer: OpenWriter): Promise<void> {
     await this.#durable();
     if (writer.failure !== undefined) throw writer.failure;
   }

@@ -22,6 +22,7 @@ import type {
 export interface WriterEvents {
   readonly onCommitted: (place: number) => void;
   readonly onNote: (text: string) => void;
+  readonly onDropped: (segment: number) => void;
   readonly onRepaired: (generation: number, note: string) => void;
 }
 
@@ -64,6 +65,8 @@ export class WriterClient {
             return events.onCommitted(message.place);
           case "note":
             return events.onNote(message.text);
+          case "dropped":
+            return events.onDropped(message.segment);
           case "repaired":
             return events.onRepaired(message.generation, message.note);
         }

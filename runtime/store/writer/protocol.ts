@@ -108,5 +108,7 @@ export type FromWriter =
   | { readonly kind: "committed"; readonly place: number }
   /** For people: what was found wrong, or is right again. */
   | { readonly kind: "note"; readonly text: string }
+  /** A segment's file was removed: its bytes are free when nobody has it open any more. */
+  | { readonly kind: "dropped"; readonly segment: number }
   /** The index file was replaced: connections to the old one are to be opened again. */
   | { readonly kind: "repaired"; readonly generation: number; readonly note: string };

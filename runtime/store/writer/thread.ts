@@ -8,8 +8,10 @@ import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredForms } from "../../contracts/chunks.ts";
 import type { StorePaths, WriterLock } from "../directory.ts";
+import { isDiskFull } from "../disk.ts";
 import type { Disk } from "../disk.ts";
-import { hasWal, transaction, writeIndexCheck } from "../index/database.ts";
+import { RESERVE_BYTES_MAX } from "../../limits.ts";
+import { hasWal, shortenLog, transaction, writeIndexCheck } from "../index/database.ts";
 import { IndexKeeper } from "../index/rebuild.ts";
 import type { IndexTables } from "../index/tables.ts";
 import { Sweeper } from "../maintenance/sweeper.ts";
@@ -21,6 +23,7 @@ import { Commits } from "./commits.ts";
 import { OpenWriters } from "./open-writers.ts";
 import type { OpenWriter } from "./open-writers.ts";
 import type { SweepAnswer, WriteAnswer } from "./protocol.ts";
+import { Reserve, reserveBytes } from "./reserve.ts";
 import { recover } from "./recovery.ts";
 import type { Recovered } from "./recovery.ts";
 
@@ -33,10 +36,16 @@ export interface WriterOptions {
   readonly onCommitted: (place: number) => void;
   /** Something for people: what was found wrong, or is right again. */
   readonly onNote: (text: string) => void;
+  /** A segment's file was removed. */
+  readonly onDropped: (segment: number) => void;
   /** The index file was replaced. */
   readonly onRepaired: (generation: number, note: string) => void;
   readonly segmentBytesMax?: number;
+  readonly reserveBytesMax?: number;
 }
+
+/** The index's log may take so much of what was kept free. */
+const LOG_RESERVE_SHARE = 4;
 
 export class WriterThread implements WriterContext {
   readonly notes: readonly string[];
@@ -50,6 +59,11 @@ export class WriterThread implements WriterContext {
   readonly #sweeper: Sweeper;
   readonly #index: IndexKeeper;
   readonly #names: NameWriter;
+  readonly #reserve: Reserve;
+  /** What is to be kept free, for the segments that there were at the last commit. */
+  #reserveBytes = 0;
+  /** Whether the index's log is kept short, since there is no room. */
+  #isLogShort = false;
   #sequence: number;
   /** The writers' clock when the last successful commit began, and when the running one did. */
   #durableClock = 0;
@@ -96,6 +110,8 @@ export class WriterThread implements WriterContext {
       onRepaired: options.onRepaired,
     });
     this.#names = new NameWriter(this, () => this.#durable());
+    this.#reserve = new Reserve(paths, disk);
+    this.#sizeReserve();
     this.#sweeper = new Sweeper(this);
   }
 
@@ -110,6 +126,10 @@ export class WriterThread implements WriterContext {
 
   get tables(): IndexTables {
     return this.#index.tables;
+  }
+
+  onDropped(segment: number): void {
+    this.#options.onDropped(segment);
   }
 
   nextSequence(): number {
@@ -127,6 +147,7 @@ export class WriterThread implements WriterContext {
   /** Resolves when the chunks can be read; `flush` makes them durable. The block has been found valid. */
   write(id: number, block: Uint8Array<ArrayBuffer>, lengths: Uint32Array): Promise<WriteAnswer> {
     return this.#index.attempt(async () => {
+      if (this.#isShort) await this.#holdReserve();
       const writer = this.#writer(id);
       const answer = appendBlock(this, writer, this.#compressor, block, lengths);
       await this.#settle();
@@ -138,6 +159,7 @@ export class WriterThread implements WriterContext {
   /** As `write`. Rejects with PFS_CHUNK_DAMAGED {ref}. */
   writeStored(id: number, block: Uint8Array<ArrayBuffer>, chunks: StoredForms): Promise<WriteAnswer> {
     return this.#index.attempt(async () => {
+      if (this.#isShort) await this.#holdReserve();
       const answer = appendStored(this, this.#writer(id), block, chunks);
       await this.#settle();
       this.#tellMended(answer);
@@ -171,6 +193,7 @@ export class WriterThread implements WriterContext {
 
   bind(id: number, binding: Binding, condition: NameCondition): Promise<NameRecord> {
     return this.#index.attempt(async () => {
+      if (this.#isShort) await this.#holdReserve();
       const writer = this.#writer(id);
       this.#sweeper.named(binding.root);
       return this.#names.bind(writer, binding, condition);
@@ -215,7 +238,7 @@ export class WriterThread implements WriterContext {
     await this.#index.attempt(async () => this.#sweeper.begin());
     try {
       // Names that were bound before are in the index then, where they are looked for.
-      await this.#durable();
+      await this.withReserve(() => this.#durable());
     } catch (error) {
       this.#sweeper.end();
       throw error;
@@ -227,7 +250,13 @@ export class WriterThread implements WriterContext {
   }
 
   sweep(): Promise<SweepAnswer> {
-    return this.#index.attempt(() => this.#sweeper.sweep());
+    return this.#index.attempt(async () => {
+      const answer = await this.#sweeper.sweep();
+      this.#sizeReserve();
+      // Somebody else may have taken what was freed: then the next one that stores something is told so.
+      await this.#holdReserve().catch(() => {});
+      return answer;
+    });
   }
 
   stopGc(): void {
@@ -246,13 +275,48 @@ export class WriterThread implements WriterContext {
   /** What is not durable yet becomes so; then the store is another's. Rejects when it could not, and is closed all the same. */
   async close(): Promise<void> {
     try {
-      await this.#durable();
+      await this.withReserve(() => this.#durable());
       await this.segments.close();
     } finally {
       this.tables.close();
+      // The index's log is gone and has left its room.
+      if (this.#isLogShort) await this.#reserve.hold(this.#reserveBytes).catch(() => {});
       this.#writeCheck();
       this.#options.lock.release();
     }
+  }
+
+  async withReserve<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+    }
+    const { bytes } = this.#reserve;
+    await this.#reserve.release();
+    shortenLog(this.tables.database, bytes / LOG_RESERVE_SHARE);
+    this.#isLogShort = true;
+    return await work();
+  }
+
+  /** Whether less is kept free than should be: because there is more in the store now, or it was needed. */
+  get #isShort(): boolean {
+    return this.#reserve.bytes < this.#reserveBytes;
+  }
+
+  /** Rejects when nothing may be stored, because what is free is needed to make room. */
+  async #holdReserve(): Promise<void> {
+    await this.#reserve.hold(this.#reserveBytes);
+    if (this.#isLogShort) shortenLog(this.tables.database);
+    this.#isLogShort = false;
+  }
+
+  #sizeReserve(): void {
+    const bytesMax = this.#options.reserveBytesMax ?? RESERVE_BYTES_MAX;
+    if (this.#reserve.bytes >= bytesMax) return;
+    const rows = this.tables.segments().filter(({ isDropped }) => !isDropped);
+    const segmentBytes = rows.reduce((sum, { committedBytes }) => sum + committedBytes, 0);
+    this.#reserveBytes = reserveBytes(segmentBytes, bytesMax);
   }
 
   /** Resolves when what was appended can be read, and, when much of it is not durable yet, when that has changed. */
@@ -282,7 +346,10 @@ export class WriterThread implements WriterContext {
 
   /** As a step of its own: what was appended before it must not be appended again when the index has to be repaired. */
   #durable(): Promise<void> {
-    return this.#index.attempt(() => this.commits.durable());
+    return this.#index.attempt(async () => {
+      await this.commits.durable();
+      this.#sizeReserve();
+    });
   }
 
   #writeCheck(): void {

@@ -1,12 +1,14 @@
 /** The thread that writes a store: opens it, then answers calls until it is told to close. */
+import { rmSync, statfsSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { errorToJson } from "../../../packets/errors.ts";
 import { makeDirectory } from "../../durable-file.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { WriterLock, createStore, readStoreId, repairFormat, storePaths } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
-import { diskError, nodeDisk, sqliteCode, systemCode } from "../disk.ts";
+import { diskError, isDiskFull, nodeDisk, sqliteCode, systemCode } from "../disk.ts";
 import type { FromWriter, ToWriter, WriterData, WriterRequest } from "./protocol.ts";
+import { reserveBytesMax, segmentBytes } from "./reserve.ts";
 import { WriterThread } from "./thread.ts";
 
 const port = parentPort!;
@@ -22,7 +24,7 @@ async function openWriter({ directory, lockWaitMs }: WriterData): Promise<Writer
     await makeDirectory(directory);
     const lock = WriterLock.acquire(paths, lockWaitMs);
     try {
-      return await openLocked(paths, lock);
+      return await openWithReserve(paths, lock);
     } catch (error) {
       lock.release();
       throw error;
@@ -32,18 +34,38 @@ async function openWriter({ directory, lockWaitMs }: WriterData): Promise<Writer
   }
 }
 
+/** Whoever opens a store on a full disk may be about to make room. */
+async function openWithReserve(paths: StorePaths, lock: WriterLock): Promise<WriterThread> {
+  try {
+    return await openLocked(paths, lock);
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+  }
+  rmSync(paths.reserve, { force: true });
+  return openLocked(paths, lock);
+}
+
 async function openLocked(paths: StorePaths, lock: WriterLock): Promise<WriterThread> {
   const storeId = readStoreId(paths) ?? (await createStore(paths));
   await repairFormat(paths, storeId);
+  const bytes = diskBytes(paths);
   return WriterThread.open({
     paths,
     storeId,
     disk: nodeDisk,
     lock,
+    segmentBytesMax: segmentBytes(bytes),
+    reserveBytesMax: reserveBytesMax(bytes),
     onCommitted: (place) => post({ kind: "committed", place }),
     onNote: (text) => post({ kind: "note", text }),
+    onDropped: (segment) => post({ kind: "dropped", segment }),
     onRepaired: (generation, note) => post({ kind: "repaired", generation, note }),
   });
+}
+
+function diskBytes({ directory }: StorePaths): number {
+  const { blocks, bsize } = statfsSync(directory);
+  return blocks * bsize;
 }
 
 const REFUSALS = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "ENOENT"]);

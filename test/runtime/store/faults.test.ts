@@ -1,6 +1,7 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -136,6 +137,34 @@ test("a sync that fails takes back what writers were told, and they learn of it"
   await abandon();
   await expectAll(directory.path, new Map([["kept", Buffer.from(sha256(chunk))]]), "after a failed sync");
 });
+
+/** A disk of 24 MiB in a namespace of its own, so that nothing of it is left. */
+const SMALL_DISK = ["-rm", "sh", "-c", `mount -t tmpfs -o size=24m tmpfs "$0" && exec "$@"`];
+
+test.skipIf(spawnSync("unshare", [...SMALL_DISK, tmpdir(), "true"]).status !== 0)(
+  "names are removed and garbage is collected on a disk that is full",
+  async () => {
+    await using directory = await temporaryDirectory();
+    const child = fileURLToPath(new URL("./full-disk-child.ts", import.meta.url));
+    const args = [...SMALL_DISK, directory.path, process.execPath, child, directory.path];
+    using filling = spawn("unshare", args, { stdio: ["ignore", "pipe", "inherit"] });
+    let output = "";
+    filling.stdout.setEncoding("utf8");
+    filling.stdout.on("data", (text: string) => (output += text));
+    await once(filling, "close");
+    const { codes, rooms, ...rest } = JSON.parse(output) as {
+      codes: string[];
+      rooms: { removed: number; freedBytes: number }[];
+    };
+    expect(new Set(codes)).toEqual(new Set(["PFS_STORE_FULL"]));
+    expect(rest).toEqual({ full: 0, wrong: [], damaged: [], incomplete: [] });
+    // Half of what there was each time, which filled most of the disk.
+    for (const { removed, freedBytes } of rooms) {
+      expect(removed).toBeGreaterThan(5);
+      expect(freedBytes).toBeGreaterThan(5_000_000);
+    }
+  },
+);
 
 test.skipIf(process.platform === "win32")(
   "nothing is acknowledged once the store's directory was deleted",

@@ -102,6 +102,7 @@ export async function openWriter(
     lock,
     onCommitted: () => {},
     onNote: () => {},
+    onDropped: () => {},
     onRepaired: () => {},
   });
   const abandon = async (): Promise<void> => {

@@ -16,7 +16,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Disk, DiskFile } from "../../../runtime/store/disk.ts";
 import type { StorePaths } from "../../../runtime/store/directory.ts";
@@ -115,8 +115,8 @@ export class SimulatedDisk implements Disk {
       const pieces = isStrict ? sectorsOf(write, random) : [upTo(write, isTorn ? random : undefined)];
       survivors.set(write.file, pieces.reduce(applied, content));
     }
-    for (const [file, content] of survivors)
-      writeFileSync(join(target.segments, basename(file.path)), content);
+    for (const [{ path }, content] of survivors)
+      writeFileSync(join(target.directory, relative(paths.directory, path)), content);
   }
 
   #wrap(handle: number, simulated: SimulatedFile): DiskFile {
