@@ -68,7 +68,7 @@ function diskBytes({ directory }: StorePaths): number {
   return blocks * bsize;
 }
 
-const REFUSALS = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "ENOENT"]);
+const REFUSALS = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "EEXIST", "ENOENT"]);
 /** SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN */
 const SQLITE_REFUSALS = new Set([3, 8, 14]);
 
