@@ -97,9 +97,11 @@ export function openIndexForReading(path: string, seed: number, immutable: boole
   }
 }
 
+export const IN_MEMORY = ":memory:";
+
 /** A new, empty index. Not durable until it is closed and synchronised: it is for building under another name. */
 export function createIndex(path: string, seed: number): DatabaseSync {
-  makePrivate(path);
+  if (path !== IN_MEMORY) makePrivate(path);
   const database = new DatabaseSync(path);
   database.exec("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -65536");
   // An index that was copied from another store would name chunks and names that are not here, and hide those that are.

@@ -14,6 +14,7 @@ import {
 import { acknowledgedIn, scanSegment } from "../segments/scan.ts";
 import type { ScannedRecord } from "../segments/scan.ts";
 import {
+  IN_MEMORY,
   createIndex,
   isIndexDamage,
   openIndexForWriting,
@@ -59,7 +60,7 @@ function installIndex(paths: StorePaths): void {
 
 /** An index in memory, for a process that may not write and finds none that it can use. */
 export function buildIndexInMemory(paths: StorePaths, seed: number): IndexTables {
-  const tables = new IndexTables(createIndex(":memory:", seed));
+  const tables = new IndexTables(createIndex(IN_MEMORY, seed));
   fill(tables, paths, seed);
   return tables;
 }

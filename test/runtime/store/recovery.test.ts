@@ -2,6 +2,7 @@ import {
   appendFileSync,
   copyFileSync,
   cpSync,
+  existsSync,
   readFileSync,
   rmSync,
   statSync,
@@ -83,6 +84,7 @@ describe.each([
 ])("an index that is lost or damaged, opened %s", (_how, readOnly) => {
   test("is built again after it was deleted", async () => {
     expect(await survives((directory) => rmSync(join(directory, "index.db")), readOnly)).toHaveLength(1);
+    expect(existsSync(":memory:")).toBe(false);
   });
 
   test.each([0, 100, 4096, 0.9])("is built again after it was cut to %f", async (cut) => {
