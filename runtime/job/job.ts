@@ -9,7 +9,7 @@ import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { faultErrorCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import { JOB_TASKS_MAX, PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
 import type { Entry } from "../program/program.ts";
@@ -25,7 +25,15 @@ import { MergeTree } from "./merge-tree.ts";
 import { Failure, JobReporter } from "./record.ts";
 import type { JobRecord } from "./record.ts";
 import { resultBytes, resultPieces, resultValue, unnamedOut, writeOutputFile } from "./results.ts";
-import { encodeSplits, inputsToCut, planSplits, scannedRows, selectSplits, splitsToScan } from "./splits.ts";
+import {
+  encodeSplits,
+  expectedSplits,
+  inputsToCut,
+  planSplits,
+  scannedRows,
+  selectSplits,
+  splitsToScan,
+} from "./splits.ts";
 import type { Splits } from "./splits.ts";
 import type { EditionChoice } from "../schedule/state.ts";
 import { inTurns, turnOver } from "../turns.ts";
@@ -101,8 +109,6 @@ export class Job {
   async #outcome(): Promise<JobOutcome> {
     const { id: job, description } = this.#spec;
     const splits = await this.#plan();
-    this.#context.dispatcher.budget.take(splits.count);
-    this.#packets = splits.count;
     const result = await this.#work(splits);
     return { job, yields: description.yields, ...result, statistics: this.#record.statistics(this.#retries) };
   }
@@ -112,6 +118,8 @@ export class Job {
     const { inputs, splitBytes, description } = this.#spec;
     const { reader, yields } = description;
     const options = { reader, yields, splitBytes };
+    // Before anything is planned for which there is no room.
+    this.#reserve(Math.min(JOB_TASKS_MAX, expectedSplits(inputs, options)));
     const borders: (LeafBorders | undefined)[] = [];
     let packets = PLAN_PACKETS_MAX;
     for (const index of inputsToCut(inputs, options)) {
@@ -119,7 +127,18 @@ export class Job {
       borders[index] = await this.#bordersOf(inputs[index]!, packets);
       packets -= borders[index].at.length + 1;
     }
-    return await inTurns(planSplits(inputs, options, borders));
+    const splits = await inTurns(planSplits(inputs, options, borders));
+    this.#reserve(splits.count);
+    return splits;
+  }
+
+  /** Takes so many packets of the budget in place of those that it had. */
+  #reserve(packets: number): void {
+    const { budget } = this.#context.dispatcher;
+    budget.give(this.#packets);
+    this.#packets = 0;
+    budget.take(packets);
+    this.#packets = packets;
   }
 
   async #bordersOf({ name, root }: JobInput, packetsMax: number): Promise<LeafBorders> {

@@ -103,6 +103,14 @@ export function* planSplits(
   };
 }
 
+/** About how many splits the plan will have, as far as sizes alone say. */
+export function expectedSplits(inputs: readonly JobInput[], options: SplitOptions): number {
+  const { whole, exact } = sizesFor(inputs, options);
+  // The last quarter of all bytes is in halves.
+  const each = exact ?? whole / 1.25;
+  return inputs.reduce((sum, { length }) => sum + Math.ceil(length / each), 0);
+}
+
 /** The indexes of the inputs that are split where their leaves meet: `planSplits` wants to know those borders. */
 export function inputsToCut(inputs: readonly JobInput[], options: SplitOptions): number[] {
   const { whole, exact } = sizesFor(inputs, options);
