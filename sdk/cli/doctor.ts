@@ -142,7 +142,7 @@ async function storeChecks(options: GlobalOptions): Promise<Check[]> {
     () => false,
   );
   if (!exists) return [ok("store", "directory", `${place}, not there yet: the first put makes it`)];
-  const checks: Check[] = [ok("store", "directory", place), await diskCheck(directory)];
+  const checks: Check[] = [await directoryCheck(directory, place), await diskCheck(directory)];
   try {
     const { openLocal } = await import("../local.ts");
     await using pfs = await openLocal(directory);
@@ -207,6 +207,14 @@ async function contentOf(pfs: PacketFS): Promise<string> {
     bytes += file.length;
   }
   return `${plural(names, "name")}, ${formatBytes(bytes)}`;
+}
+
+/** Stores are made for their user alone; older ones were not. */
+async function directoryCheck(directory: string, place: string): Promise<Check> {
+  const { mode } = await stat(directory);
+  if ((mode & 0o077) === 0 || platform() === "win32") return ok("store", "directory", place);
+  const advice = `others of this machine may look into it; chmod -R go= ${directory} makes it the owner's alone`;
+  return warning("store", "directory", place, advice);
 }
 
 async function diskCheck(directory: string): Promise<Check> {

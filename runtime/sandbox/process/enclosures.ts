@@ -107,6 +107,8 @@ const NO_PRIVILEGES = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs
 const NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL"];
 const ENCLOSED: readonly WallName[] = [WallName.root, WallName.processes, WallName.network, WallName.ipc];
 const LIMITED: readonly WallName[] = [WallName.privileges, WallName.limits];
+/** Those that others come with, and whose refusal is therefore of interest. */
+const REFUSED: readonly WallName[] = [WallName.userNamespace, WallName.root];
 const SHARED_OBJECT = /^\/.*\.so(?:\.|$)/;
 
 /** What may be tried, the strongest first; the last is none at all. */
@@ -133,7 +135,7 @@ export function wallStates(standing: readonly WallName[], refusal: string | unde
     const isUser = name === WallName.user && process.getuid?.() !== 0;
     if (isUser && stands(WallName.root) && stands(WallName.processes))
       return { name, state: "replaced", advice: USER_REPLACED };
-    const said = refusal === undefined || name === WallName.user ? "" : `${refusal}; `;
+    const said = refusal === undefined || !REFUSED.includes(name) ? "" : `${refusal}; `;
     return { name, state: "missing", advice: `${said}${ADVICE[name]}` };
   });
 }

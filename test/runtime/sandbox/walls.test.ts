@@ -9,27 +9,41 @@ import { startExecutor } from "./harness.ts";
 
 const OPTIONS = { threads: 1, rssBytesMax: 600_000_000, sharedMemoryBytes: 1 << 16 };
 
-/** Kills every process below this one as soon as it is seen, but those that were there before. */
-async function killAllUntil(over: AbortSignal): Promise<void> {
+/** Kills processes below this one as soon as they are seen, but those that were there before; so many rounds of it. */
+async function killNew(rounds: number, over: AbortSignal): Promise<void> {
   const before = descendantsOf(process.pid);
-  while (!over.aborted) {
-    for (const pid of descendantsOf(process.pid).filter((each) => !before.includes(each))) {
+  for (let round = 0; round < rounds && !over.aborted;) {
+    const found = descendantsOf(process.pid).filter((each) => !before.includes(each));
+    for (const pid of found) {
       try {
         process.kill(pid, "SIGKILL");
       } catch {
         // Another has ended it.
       }
     }
+    before.push(...found);
+    if (found.length > 0) round++;
     await sleep(5);
   }
 }
 
 describe.runIf(HAS_PROC)("the walls of a machine", () => {
-  it("are the same after starts that were killed, one after the other", async () => {
+  it("are the same for a start that was killed and made again", async () => {
+    const first = await startExecutor();
+    await first.close();
+    for (let start = 0; start < 3; start++) {
+      const killing = killNew(1, new AbortController().signal);
+      await using executor = await startExecutor();
+      await killing;
+      expect(executor.walls).toEqual(first.walls);
+    }
+  });
+
+  it("are the same after starts of which nothing came", async () => {
     const first = await startExecutor();
     await first.close();
     const over = new AbortController();
-    const killing = killAllUntil(over.signal);
+    const killing = killNew(Infinity, over.signal);
     for (let start = 0; start < 4; start++) {
       await expect(ExecutorProcess.start(OPTIONS)).rejects.toMatchObject({
         code: "PFS_EXECUTOR_START_FAILED",
