@@ -5,6 +5,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { replaceFile } from "../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { ACCESS_LOOK_MS, ACCESS_SETTLED_MS } from "../limits.ts";
@@ -46,7 +47,10 @@ export class Access {
     this.#options = options;
     this.allowList = new AllowList(options.label);
     this.#file = allowListFile(options.directory);
-    this.allowList.refreshBy(() => this.look());
+    // A disk that hangs must not keep out those who are known.
+    this.allowList.refreshBy(() =>
+      Promise.race([this.look(), sleep(ACCESS_LOOK_MS, undefined, { ref: false })]),
+    );
     this.#ticker = setInterval(() => {
       // A disk that hangs must not be asked again and again.
       if (this.#looking === 0) void this.look();

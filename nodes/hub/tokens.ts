@@ -102,7 +102,8 @@ export class HubTokens {
     const [client, invite] = await Promise.all(
       Object.values(PRINTED).map((file) => loadIdentity(this.#file(file))),
     );
-    if ((await this.#address()) !== address) await replaceFile(this.#file("hub.address"), `${address}\n`);
+    if ((await this.#address()) !== address)
+      await replaceFile(this.#file("hub.address"), `${address}\n`, PRIVATE_FILE);
     const { curveKey, signingKey } = hub;
     return {
       clientToken: formatToken({

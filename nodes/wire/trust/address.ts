@@ -103,10 +103,20 @@ export interface Endpoint {
  * Looks the host up as the system does (ZeroMQ's own look-up tries one answer only, and blocks). Rejects with the
  * system's error.
  */
-export async function resolveEndpoint({ host, port }: Address): Promise<Endpoint> {
-  const ip = isIP(host) === 0 ? (await lookup(host)).address : host;
-  const ipv6 = isIPv6(ip);
-  return { endpoint: `tcp://${ipv6 ? `[${ip}]` : ip}:${port === 0 ? "*" : port}`, ipv6 };
+export async function resolveEndpoint(address: Address): Promise<Endpoint> {
+  const [first] = await resolveEndpoints(address);
+  return first;
+}
+
+/** As `resolveEndpoint`, for all addresses that the host has, in the system's order. */
+export async function resolveEndpoints({ host, port }: Address): Promise<[Endpoint, ...Endpoint[]]> {
+  const found = isIP(host) === 0 ? await lookup(host, { all: true }) : [{ address: host }];
+  const ips = new Set(found.map(({ address }) => address));
+  const endpoints = [...ips].map((ip) => {
+    const ipv6 = isIPv6(ip);
+    return { endpoint: `tcp://${ipv6 ? `[${ip}]` : ip}:${port === 0 ? "*" : port}`, ipv6 };
+  });
+  return endpoints as [Endpoint, ...Endpoint[]];
 }
 
 /** The port of a `tcp://` endpoint. */

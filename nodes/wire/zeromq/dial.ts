@@ -16,7 +16,8 @@ import { NONCE_BYTES } from "../handshake/messages.ts";
 import type { ServerKeys } from "../handshake/messages.ts";
 import type { ExecutorOffer, Link, PeerInfo, Role } from "../link.ts";
 import { SessionLink } from "../session/session-link.ts";
-import { parseAddress, resolveEndpoint } from "../trust/address.ts";
+import { parseAddress, resolveEndpoints } from "../trust/address.ts";
+import type { Endpoint } from "../trust/address.ts";
 import type { Identity } from "../trust/keys.ts";
 import { SocketWriter } from "./socket-writer.ts";
 import { watchEvents, createContext, createDealer } from "./sockets.ts";
@@ -50,19 +51,22 @@ let context: Context | undefined;
  */
 export async function dial(options: DialOptions): Promise<Link> {
   const { address, server, identity, signal, timeoutMs = CONNECT_TIMEOUT_MS } = options;
-  const { endpoint, ipv6 } = await resolveEndpoint(parseAddress(address)).catch((cause: unknown) => {
+  const endpoints = await resolveEndpoints(parseAddress(address)).catch((cause: unknown) => {
     if (cause instanceof WireError) throw cause;
     throw unreachable(address, "its name is not known", cause);
   });
   signal?.throwIfAborted();
   context ??= createContext();
+  const ipv6 = endpoints.some((each) => each.ipv6);
   const dealer = createDealer({ context, identity, serverKey: server.curveKey, ipv6 });
-  const connection = new DialedConnection(dealer, options);
+  // An address from which nothing comes back must leave time for the others.
+  dealer.connectTimeout = Math.ceil(Math.min(timeoutMs, CONNECT_TIMEOUT_MS) / endpoints.length);
+  const connection = new DialedConnection(dealer, endpoints, options);
   const timer = setTimeout(() => connection.fail(connection.timeout()), timeoutMs);
   const abort = (): void => connection.fail(signal!.reason);
   signal?.addEventListener("abort", abort, { once: true });
   try {
-    dealer.connect(endpoint);
+    connection.connect();
     return await connection.answered;
   } finally {
     clearTimeout(timer);
@@ -74,6 +78,8 @@ export async function dial(options: DialOptions): Promise<Link> {
 class DialedConnection {
   readonly answered: Promise<Link>;
   readonly #dealer: Dealer;
+  /** All that the name leads to; the first of them is tried now. */
+  readonly #endpoints: Endpoint[];
   readonly #address: string;
   readonly #handshake: ClientHandshake;
   #resolve!: (link: Link) => void;
@@ -83,7 +89,7 @@ class DialedConnection {
   #hasShakenHands = false;
   #brokenHandshakes = 0;
 
-  constructor(dealer: Dealer, options: DialOptions) {
+  constructor(dealer: Dealer, endpoints: readonly Endpoint[], options: DialOptions) {
     const {
       address,
       server,
@@ -96,6 +102,7 @@ class DialedConnection {
       joining,
     } = options;
     this.#dealer = dealer;
+    this.#endpoints = [...endpoints];
     this.#address = address;
     const self = { label, features, executors, ...(listen === undefined ? {} : { address: listen }) };
     const random = (): Uint8Array => randomBytes(NONCE_BYTES);
@@ -106,6 +113,10 @@ class DialedConnection {
     });
     watchEvents(dealer, (event) => this.#happened(event));
     void this.#receive();
+  }
+
+  connect(): void {
+    this.#dealer.connect(this.#endpoints[0]!.endpoint);
   }
 
   /** The error for a dial that takes too long. */
@@ -127,6 +138,8 @@ class DialedConnection {
       case "connect":
         this.#hasConnected = true;
         return;
+      case "connect:retry":
+        return this.#tryNext();
       case "handshake":
         this.#hasShakenHands = true;
         if (this.#link === undefined) this.#say(this.#handshake.hello());
@@ -137,6 +150,15 @@ class DialedConnection {
         return this.#disconnected();
       default:
     }
+  }
+
+  /** Nobody listens at that address: the name may lead to others. */
+  #tryNext(): void {
+    if (this.#endpoints.length < 2 || this.#hasConnected || this.#dealer.closed) return;
+    const tried = this.#endpoints.shift()!;
+    this.#dealer.disconnect(tried.endpoint);
+    this.#endpoints.push(tried);
+    this.connect();
   }
 
   #disconnected(): void {

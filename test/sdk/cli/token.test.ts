@@ -1,4 +1,5 @@
 /** pfs token, and how tokens are given: between real processes, a hub that runs all the while. */
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
@@ -338,6 +339,16 @@ describe("an address", () => {
     await other.end("SIGTERM");
   });
 
+  // A process with an /etc/hosts of its own: names of several addresses are the system's business.
+  it.runIf(ownsMounts())("may be a name that leads to several, of which only one answers", async () => {
+    const hosts = join(cwd, "hosts");
+    await writeFile(hosts, "127.0.0.1 localhost\n::1 manifold\n127.0.0.2 manifold\n127.0.0.1 manifold\n");
+    const wrapper = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts];
+    const port = hub.address.split(":")[1];
+    const client = new Daemon(["stat", "text", "--at", `${hub.clientToken}@manifold:${port}`], wrapper);
+    expect(await client.ended).toMatchObject({ status: 0 });
+  });
+
   it("is not who a hub is: where it moved, its tokens are good", async () => {
     const directory = join(cwd, "moving");
     const before = await startHub({ store: directory });
@@ -354,6 +365,11 @@ describe("an address", () => {
     await after.end("SIGTERM");
   });
 });
+
+/** Whether this process may give others mounts of their own. */
+function ownsMounts(): boolean {
+  return spawnSync("unshare", ["-m", "mount", "--bind", "/etc/hosts", "/etc/hosts"]).status === 0;
+}
 
 async function startAdvertising(address: string): Promise<Record<string, unknown>> {
   const words = ["up", "--listen", "127.0.0.1:0", "--advertise", address, "--workers", "0"];
