@@ -169,6 +169,10 @@ export const LIST_CHARACTERS_MAX: number = 8 * 1024;
 /** Characters of a label that people give a node, and of one log or note that a node sends. */
 export const LABEL_CHARACTERS_MAX = 128;
 export const LOG_CHARACTERS_MAX: number = 16 * 1024;
+/** Characters of logs and notes that a node may send at once, and in a second; and what a text counts for beside its own. */
+export const LOG_BURST_CHARACTERS: number = 4 * 1024 * 1024;
+export const LOG_CHARACTERS_PER_SECOND: number = 1024 * 1024;
+export const LOG_TEXT_COST_CHARACTERS = 256;
 /** How long a node may take to load a program: to fetch it and start an executor process. */
 export const LOAD_TIMEOUT_MS = 30_000;
 /** Files that one job reads. */

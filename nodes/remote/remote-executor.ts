@@ -9,8 +9,9 @@ import { encodePacket } from "../../packets/packet.ts";
 import type { Capacity, Executor, Lane, LaneListener } from "../../runtime/contracts/executor.ts";
 import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
-import { LOAD_TIMEOUT_MS } from "../limits.ts";
+import { LOAD_TIMEOUT_MS, LOG_CHARACTERS_PER_SECOND } from "../limits.ts";
 import { KeptMeta, LaneMeta, LaneNews } from "../messages.ts";
+import { LogBudget } from "../serve/log-budget.ts";
 import type { Handler, Service } from "../serve/service.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
 import type { ExecutorOffer, Link, WireMessage } from "../wire/link.ts";
@@ -24,6 +25,8 @@ export class RemoteExecutors implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #link: Link;
   readonly #listeners = new Map<number, LaneListener>();
+  /** Twice what a node keeps to, which tells no time as we do. */
+  readonly #budget = new LogBudget(performance.now(), 2);
   #lastLane = 0;
 
   constructor(link: Link) {
@@ -97,6 +100,14 @@ export class RemoteExecutors implements Service {
   async #heard(message: WireMessage): Promise<undefined> {
     const news = readMeta(LaneNews, message);
     const listener = this.#listeners.get(news.lane);
+    if (news.kind !== "lost" && !this.#budget.admits(news.text.length, performance.now())) {
+      if (!this.#budget.isFlooded) return undefined;
+      const max = LOG_CHARACTERS_PER_SECOND;
+      throw new WireError("PFS_PEER_QUOTA", "it floods its hub with logs and notes", { max });
+    }
+    const cut = this.#budget.takeCut();
+    if (cut > 0)
+      listener?.noted(`${cut} logs and notes of ${this.#link.peer.label} were left out: it sent too many`);
     if (news.kind === "log") listener?.logged(news.at, news.text);
     else if (news.kind === "note") listener?.noted(news.text);
     else {

@@ -10,6 +10,7 @@ import { KeepMeta, LaneMeta, LoadMeta } from "../messages.ts";
 import type { LaneNews } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
+import { LogBudget } from "./log-budget.ts";
 import type { Handler, Service } from "./service.ts";
 
 export class LaneService implements Service {
@@ -19,6 +20,7 @@ export class LaneService implements Service {
   /** By the hub's number; undefined while a lane is being loaded. */
   readonly #lanes = new Map<number, Lane | undefined>();
   readonly #closing = new AbortController();
+  readonly #budget = new LogBudget(performance.now());
 
   /** A LOAD names one of them by its id. */
   constructor(link: Link, executors: readonly Executor[]) {
@@ -56,8 +58,8 @@ export class LaneService implements Service {
           meta: { lane },
           packets: frame,
         }),
-      logged: (at: number, text: string): void => this.#tell({ kind: "log", lane, at, text: bounded(text) }),
-      noted: (text: string): void => this.#tell({ kind: "note", lane, text: bounded(text) }),
+      logged: (at: number, text: string): void => this.#say({ kind: "log", lane, at, text: bounded(text) }),
+      noted: (text: string): void => this.#say({ kind: "note", lane, text: bounded(text) }),
       lost: (error: unknown): void => {
         this.#lanes.delete(lane);
         this.#tell({ kind: "lost", lane, error: errorToJson(error) });
@@ -98,6 +100,17 @@ export class LaneService implements Service {
     // What closing reports concerns nobody: the hub has no lane of that number any more.
     await lane?.close().catch(() => undefined);
     return undefined;
+  }
+
+  /** Says what nobody needs, within what this node may say. */
+  #say(news: Exclude<LaneNews, { kind: "lost" }>): void {
+    if (!this.#budget.admits(news.text.length, performance.now())) return;
+    const cut = this.#budget.takeCut();
+    if (cut > 0) {
+      const text = `${cut} logs and notes of this node were left out: programs log more than it may send`;
+      this.#tell({ kind: "note", lane: news.lane, text });
+    }
+    this.#tell(news);
   }
 
   #tell(news: LaneNews): void {

@@ -8,6 +8,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { atOf, decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
+import { LOG_BURST_CHARACTERS } from "../../../nodes/limits.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import type { ExecutorOffer, Link, OutMessage, WireMessage } from "../../../nodes/wire/link.ts";
@@ -215,6 +216,31 @@ describe("a job has its right value beside a node that", () => {
     await lanes[Symbol.asyncDispose]();
     await leave(node);
   });
+});
+
+test("a node that floods its hub with logs and notes loses its session, and its packets run elsewhere", async () => {
+  const node: ScriptedPeer = join({
+    [EXEC]: ({ meta }) => {
+      const { lane } = meta as { lane: number };
+      const text = "x".repeat(1000);
+      const texts = (6 * LOG_BURST_CHARACTERS) / text.length;
+      for (let index = 0; index < texts; index++) {
+        const news = { kind: index % 2 === 0 ? "log" : "note", lane, at: 0, text };
+        node.peer.notify({ type: LOG, meta: news });
+      }
+      return undefined;
+    },
+  });
+  let logs = 0;
+  const { value: lines } = await jobs.run(
+    { ...programs.get(COUNT)!, inputs: [input], splitBytes: 64 },
+    { onEvent: ({ kind }) => void (logs += kind === "log" ? 1 : 0) },
+  );
+  expect(lines).toBe(LINES);
+  const ended = { code: "PFS_PEER_OFFENDED", message: expect.stringMatching(/floods/) };
+  expect(await node.link.closed).toMatchObject(ended);
+  expect(logs).toBeGreaterThan(0);
+  expect(logs).toBeLessThan((3 * LOG_BURST_CHARACTERS) / 1000);
 });
 
 describe("what a node offers", () => {
