@@ -2,7 +2,7 @@
 import type * as v from "valibot";
 import { refAt } from "../../packets/digest.ts";
 import { MessageType } from "../../packets/envelope.ts";
-import { isComplete } from "../../runtime/stream/walk.ts";
+import { isComplete, isStreamFault } from "../../runtime/stream/walk.ts";
 import type { GcResult, Maintenance } from "../../runtime/contracts/maintenance.ts";
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource, ChunkStore } from "../../runtime/contracts/chunks.ts";
@@ -14,7 +14,7 @@ import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface MaintenanceServiceOptions {
-  readonly store: Maintenance & Pick<ChunkStore, "has">;
+  readonly store: Maintenance & Pick<ChunkStore, "has" | "read">;
   readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
@@ -42,7 +42,7 @@ export class MaintenanceService implements Service {
   }
 
   async #gc(): Promise<GcResult> {
-    const own = await this.#options.store.gc(this.#closing.signal);
+    const own = await this.#options.store.gc(this.#closing.signal, this.#withPeers());
     const { answers, unreachable } = await this.#askOthers("gc", GcResultJson);
     const sum = [own, ...answers].reduce((some, one) => ({
       keptChunks: some.keptChunks + one.keptChunks,
@@ -53,6 +53,19 @@ export class MaintenanceService implements Service {
       unreachable,
     }));
     return { ...sum, unreachable };
+  }
+
+  /** Chunks from peers too, but a peer that fails keeps nobody from knowing what is here. */
+  #withPeers(): ChunkSource {
+    const { store, source } = this.#options;
+    return {
+      read: (refs, signal) =>
+        source.read(refs, signal).catch((error: unknown) => {
+          signal?.throwIfAborted();
+          if (isStreamFault(error)) throw error;
+          return store.read(refs, signal);
+        }),
+    };
   }
 
   async #verify(): Promise<StoreReport> {

@@ -1,5 +1,7 @@
 /** Looking after a store: what it says when it was asked to check itself, or to free what nothing needs. */
 
+import type { ChunkSource } from "./chunks.ts";
+
 export interface GcResult {
   readonly keptChunks: number;
   readonly freedChunks: number;
@@ -42,7 +44,8 @@ export interface Maintenance {
   verify(signal?: AbortSignal): Promise<StoreReport>;
   /**
    * Frees what neither a name (its kept versions included) nor an open writer needs. One that is asked for while another
-   * runs follows it, and one that failed may be asked for again.
+   * runs follows it, and one that failed may be asked for again. Streams that the store lacks are read from `source`, where
+   * there is one: what they need is known then.
    */
-  gc(signal?: AbortSignal): Promise<GcResult>;
+  gc(signal?: AbortSignal, source?: ChunkSource): Promise<GcResult>;
 }

@@ -9,7 +9,7 @@
 import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
 import type { Catalog, GcRoots } from "../contracts/catalog.ts";
-import type { StoredChunk, StoredFormStore, StoredFormWriter } from "../contracts/chunks.ts";
+import type { ChunkSource, StoredChunk, StoredFormStore, StoredFormWriter } from "../contracts/chunks.ts";
 import type { Events } from "../contracts/events.ts";
 import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
@@ -162,9 +162,10 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
     await writer.flush().catch(() => undefined);
   }
 
-  async gc(signal?: AbortSignal): Promise<GcResult> {
+  async gc(signal?: AbortSignal, source: ChunkSource = this): Promise<GcResult> {
     const writer = this.#requireWriter();
-    const options = { catalog: this.catalog, index: this.#index, reader: this.#reader, writer, signal };
+    const { catalog } = this;
+    const options = { catalog, source, index: this.#index, reader: this.#reader, writer, signal };
     return this.#alone(() => collectGarbage(options));
   }
 

@@ -10,9 +10,10 @@ import type { Ref } from "../../../packets/digest.ts";
 import { Op, REF_BYTES } from "../../../packets/layout.ts";
 import { opAt, packetCount, refOf } from "../../../packets/packet.ts";
 import { invalidPacket } from "../../../packets/validate.ts";
-import { INDEX_PAGE_ROWS } from "../../limits.ts";
+import { GC_UNKNOWN_BYTES, INDEX_PAGE_ROWS } from "../../limits.ts";
 import { reachable } from "../../stream/walk.ts";
-import type { Catalog, GcRoots } from "../../contracts/catalog.ts";
+import type { Catalog, GcRoots, NameRecord } from "../../contracts/catalog.ts";
+import type { ChunkSource } from "../../contracts/chunks.ts";
 import type { GcResult } from "../../contracts/maintenance.ts";
 import type { IndexReader } from "../index/reader.ts";
 import type { ChunkReader } from "../segments/chunk-reader.ts";
@@ -22,6 +23,8 @@ import type { IncompleteName } from "./name-walk.ts";
 
 export interface CollectorOptions {
   readonly catalog: Pick<Catalog, "resolve"> & GcRoots;
+  /** Where streams are read from: this store, and others that may have what it lacks. */
+  readonly source: ChunkSource;
   readonly index: IndexReader;
   readonly reader: ChunkReader;
   readonly writer: WriterClient;
@@ -52,13 +55,13 @@ export async function collectGarbage(options: CollectorOptions): Promise<GcResul
 
 /** Marks what all names need, and says which of them lack something. */
 async function markNames(options: CollectorOptions): Promise<string[]> {
-  const { catalog, reader, writer, signal } = options;
+  const { catalog, source, writer, signal } = options;
   const incomplete: string[] = [];
   const onRefs = async (refs: Uint8Array): Promise<boolean> => {
     await writer.call({ kind: "gc-mark", refs });
     return true;
   };
-  const names = incompleteNames({ pages: catalog.roots(), source: reader, onRefs, signal });
+  const names = incompleteNames({ pages: catalog.roots(), source, onRefs, signal });
   for await (const name of names) {
     await markSurroundings(options, name);
     const { record } = name;
@@ -69,9 +72,9 @@ async function markNames(options: CollectorOptions): Promise<string[]> {
 }
 
 /** Marks streams and what can be found out of what they need. */
-async function markStreams({ reader, writer, signal }: CollectorOptions, roots: Ref[]): Promise<void> {
+async function markStreams({ source, writer, signal }: CollectorOptions, roots: Ref[]): Promise<void> {
   // Chunks of data are marked and are no streams; who has asked knows of those that are damaged.
-  for await (const refs of reachable(reader, roots, { signal, onUnreadable: () => {} }))
+  for await (const refs of reachable(source, roots, { signal, onUnreadable: () => {} }))
     await writer.call({ kind: "gc-mark", refs });
 }
 
@@ -83,7 +86,7 @@ async function markSurroundings(options: CollectorOptions, name: IncompleteName)
     // Streams that are not damaged, and are none all the same, name nothing.
     if (bytes === "sound") continue;
     if (bytes !== undefined) await markNamedIn(options, bytes);
-    await markWrittenBefore(options, [ref, record.root], record.length);
+    await markWrittenBefore(options, ref, record);
   }
 }
 
@@ -99,16 +102,16 @@ async function markNamedIn(options: CollectorOptions, frame: Uint8Array): Promis
   await markStreams(options, streams);
 }
 
-/** Marks chunks that stand before the first of these that is somewhere, as many as have so many bytes together. */
+/** Marks what was written just before a stream, as many bytes as its file has: chunks stand before the stream that names them. */
 async function markWrittenBefore(
   { index, writer, signal }: CollectorOptions,
-  anchors: readonly Ref[],
-  bytes: number,
+  stream: Ref,
+  { root, length }: NameRecord,
 ): Promise<void> {
-  let place = index.use(({ chunks }) =>
-    anchors.map((ref) => chunks.find(ref)).find((row) => row !== undefined),
-  )?.place;
-  for (let left = bytes; left > 0 && place !== undefined;) {
+  const [own, top] = index.use(({ chunks }) => [chunks.find(stream), chunks.find(root)]);
+  // Where nobody knows where it stood, what others wrote meanwhile may stand between.
+  let left = own === undefined ? length + GC_UNKNOWN_BYTES : length;
+  for (let place = (own ?? top)?.place; left > 0 && place !== undefined;) {
     signal?.throwIfAborted();
     const end = place;
     const refs: Uint8Array[] = [];

@@ -1,13 +1,16 @@
-/** What a machine says of files that are not whole in its own store: only chunks that nobody has make them incomplete. */
+/** What a machine does about files that are not whole in its own store: what its peers have counts as well. */
 import { describe, expect, test } from "vitest";
 import { MaintenanceService } from "../../../nodes/serve/maintenance-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { PacketfsError } from "../../../packets/errors.ts";
+import { sha256 } from "../../../packets/digest.ts";
+import { Op } from "../../../packets/layout.ts";
+import { encodeFrame } from "../../../packets/packet.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
-import { inPieces, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { inPieces, put, randomBytes, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 
 class DiskError extends PacketfsError {
@@ -23,11 +26,16 @@ async function verify(readOf: (store: Store, stop: () => Promise<void>) => Read)
   await using writer = await store.openWriter();
   const { root, length } = await ingest(writer, inPieces(Buffer.from("content"), 3));
   await writer.bind({ name: "file", root, length });
-  const { near, far } = memoryPair();
+  const { near, far } = memoryPair({ near: { role: "client" } });
   const found = { damaged: [], repaired: [], incomplete: ["file", "removed"], unreachable: [] };
   const report = { chunks: 1, bytes: 1, ...found, lostRecords: 0, mendedRecords: 0 };
   const service: MaintenanceService = new MaintenanceService({
-    store: { gc: (signal) => store.gc(signal), verify: async () => report, has: (refs) => store.has(refs) },
+    store: {
+      gc: (signal, source) => store.gc(signal, source),
+      verify: async () => report,
+      has: (refs) => store.has(refs),
+      read: (refs, signal) => store.read(refs, signal),
+    },
     catalog: store.catalog,
     source: { read: readOf(store, async () => service[Symbol.asyncDispose]()) },
     hasAnywhere: (refs) => store.has(refs),
@@ -65,4 +73,60 @@ describe("verify", () => {
     });
     await expect(stopped).rejects.toThrow();
   });
+});
+
+/** A machine that has the only chunk of a file and not the stream between them, and a peer that has it, collects. */
+async function collect(readOf: (peer: Store) => Read): Promise<{ result: unknown; hasChunk: boolean }> {
+  await using directory = await temporaryDirectory();
+  await using store = await Store.open(directory.path);
+  await using directoryOfPeer = await temporaryDirectory();
+  await using peer = await Store.open(directoryOfPeer.path);
+  const chunk = randomBytes("chunk", 5000);
+  const { root } = await put(peer, "part", chunk);
+  {
+    await using writer = await store.openWriter();
+    await writer.write(Uint8Array.from(chunk), Uint32Array.of(5000));
+    await put(store, "gone", randomBytes("gone", 20_000));
+    const top = encodeFrame([
+      { op: Op.CALL, length: 5000, ref: root },
+      { op: Op.HALT, at: 1, length: 5000 },
+    ]);
+    const { refs } = await writer.write(Uint8Array.from(top), Uint32Array.of(top.byteLength));
+    await writer.bind({ name: "file", root: refs, length: 5000 });
+    await store.catalog.remove("gone");
+  }
+  const { near, far } = memoryPair({ near: { role: "client" } });
+  const service = new MaintenanceService({
+    store,
+    catalog: store.catalog,
+    source: {
+      read: async (refs, signal) => store.read(refs, signal).catch(() => readOf(peer)(refs, signal)),
+    },
+    hasAnywhere: (refs) => store.has(refs),
+  });
+  serve(far, [service]);
+  try {
+    const { chunks } = await near.request({ type: MessageType.MAINTENANCE, meta: { op: "gc" } });
+    const [isThere] = await store.has(sha256(chunk));
+    return { result: JSON.parse(Buffer.from(chunks).toString()), hasChunk: isThere === 1 };
+  } finally {
+    await Promise.all([near.close(), far.close()]);
+  }
+}
+
+describe("gc", () => {
+  test("keeps what streams need that only others have", async () => {
+    const { result, hasChunk } = await collect((peer) => (refs, signal) => peer.read(refs, signal));
+    expect(result).toMatchObject({ incomplete: [], freedChunks: 2 });
+    expect(hasChunk).toBe(true);
+  });
+
+  test.each(["PFS_CHUNK_MISSING", "PFS_LINK_CLOSED"])(
+    "is not kept from its work by peers that answer with %s, and keeps what a file may need",
+    async (code) => {
+      const { result, hasChunk } = await collect(failing(code));
+      expect(result).toMatchObject({ incomplete: ["file"] });
+      expect(hasChunk).toBe(true);
+    },
+  );
 });
