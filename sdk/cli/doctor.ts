@@ -219,14 +219,22 @@ async function directoryCheck(directory: string, place: string): Promise<Check> 
 
 async function diskCheck(directory: string): Promise<Check> {
   try {
-    await access(directory, constants.R_OK | constants.W_OK);
+    await access(directory, constants.R_OK);
     const { bavail, bsize } = await statfs(directory);
     const found = `${formatBytes(bavail * bsize)} free`;
+    const mayWrite = await access(directory, constants.W_OK).then(
+      () => true,
+      () => false,
+    );
+    if (!mayWrite) {
+      const advice = "files can be read and programs run, but nothing can be stored";
+      return warning("store", "disk", `${found}, may only be read`, advice);
+    }
     return bavail * bsize >= DISK_BYTES_LEAST
       ? ok("store", "disk", found)
       : warning("store", "disk", found, "little room is left: pfs rm and pfs gc free some");
   } catch (error) {
-    return failure("store", "disk", errorToJson(error).message, "the store must be readable and writable");
+    return failure("store", "disk", errorToJson(error).message, "the store must be readable");
   }
 }
 
