@@ -9,8 +9,8 @@
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
-import { build } from "esbuild";
-import type { BuildFailure, BuildOptions, Message, Metafile, OutputFile, Plugin } from "esbuild";
+import { context } from "esbuild";
+import type { BuildFailure, BuildOptions, BuildResult, Message, Metafile, OutputFile, Plugin } from "esbuild";
 import { builtUrl } from "../../runtime/built.ts";
 import { formatBytes } from "../../runtime/format.ts";
 import {
@@ -49,9 +49,7 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
   if (path !== undefined) await checkReadable(path, "path" in source ? source.path : path);
   if ("source" in source && Buffer.byteLength(source.source) > PROGRAM_SOURCE_BYTES_MAX)
     throw invalid(`${name}: ${tooMuchSource()}`, name);
-  const result = await build(buildOptions(source, path)).catch((error: unknown) => {
-    throw isBuildFailure(error) ? bundleError(error.errors, name) : error;
-  });
+  const result = await bundle(source, path, name);
   const { exports, imports } = result.metafile.outputs[OUTPUT_NAME]!;
   checkImports(imports, name);
   if (!exports.includes("default")) {
@@ -65,6 +63,29 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
     );
   }
   return { name, code, sourceMap: outputOf(result.outputFiles, `${OUTPUT_NAME}.map`).text };
+}
+
+/** Ends the build of one program as soon as it has asked for more source than a program may be made of. */
+async function bundle(
+  source: ProgramSource,
+  path: string | undefined,
+  name: string,
+): Promise<BuildResult<Options>> {
+  let isTooMuch = false;
+  const sources = boundedSources(() => {
+    isTooMuch = true;
+    // It would read on what it has begun to read.
+    void building.cancel();
+  });
+  const building = await context({ ...buildOptions(source, path), plugins: [sources, sandboxImports] });
+  try {
+    return await building.rebuild();
+  } catch (error) {
+    if (isTooMuch) throw invalid(`${name}: ${tooMuchSource()}`, name);
+    throw isBuildFailure(error) ? bundleError(error.errors, name) : error;
+  } finally {
+    await building.dispose();
+  }
 }
 
 /** What a module exports stands in one clause at its end. */
@@ -114,12 +135,11 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
     logLevel: "silent",
     // A tsconfig.json that happens to lie above the program must not change what it means.
     tsconfigRaw: {},
-    plugins: [boundedSources(), sandboxImports],
   };
 }
 
-/** Ends the build of one program as soon as it has asked for more source than a program may be made of. */
-function boundedSources(): Plugin {
+/** Calls `onTooMuch` when a build asks for more source than a program may be made of, and gives it no more. */
+function boundedSources(onTooMuch: () => void): Plugin {
   let bytes = 0;
   return {
     name: "packetfs-sources",
@@ -131,7 +151,9 @@ function boundedSources(): Plugin {
           () => 0,
         );
         bytes += size;
-        return bytes > PROGRAM_SOURCE_BYTES_MAX ? { errors: [{ text: tooMuchSource() }] } : undefined;
+        if (bytes <= PROGRAM_SOURCE_BYTES_MAX) return undefined;
+        onTooMuch();
+        return { contents: "" };
       });
     },
   };
