@@ -8,6 +8,7 @@ import { CODECS } from "../packets/codec.ts";
 import type { Codec } from "../packets/codec.ts";
 import { NAME_BYTES_MAX } from "../packets/limits.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { BarInfo } from "../runtime/contracts/executor.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
@@ -144,6 +145,11 @@ export const LaneNews: v.GenericSchema<unknown, LaneNews> = v.variant("kind", [
 /** EXEC, RETURN: packets = the frame. CANCEL: the lane is not needed any more. */
 export const LaneMeta: v.GenericSchema<unknown, { lane: number }> = v.object({ lane: count });
 
+/** MEMBERS, from a client: who is there? With `allow`, the node of that id or label gets packets again. */
+export const MembersMeta: v.GenericSchema<unknown, { op: "allow"; node: string } | undefined> = v.optional(
+  v.object({ op: v.literal("allow"), node: label }),
+);
+
 /** MEMBERS: chunks = JSON. From a hub to its nodes it is the allow list itself, as an answer to a client the nodes there are. */
 export interface NodeStatus {
   readonly id: string;
@@ -161,6 +167,8 @@ export interface NodeStatus {
   readonly inFlight: number;
   readonly done: number;
   readonly lastSeenMs: number;
+  /** Kinds of program of which its executors get no packets, and why. */
+  readonly barred: readonly BarInfo[];
 }
 const key = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
 export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
@@ -177,6 +185,7 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     inFlight: count,
     done: count,
     lastSeenMs: milliseconds,
+    barred: v.optional(v.array(v.object({ kind: label, reason: v.string() })), []),
   }),
 );
 

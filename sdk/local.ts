@@ -186,8 +186,15 @@ class LocalPacketFS implements PacketFS {
         editions: [guestEdition()],
         ...(walls === undefined ? {} : { walls: namesOfStanding(walls) }),
         lastSeenMs: 0,
+        // Where there is nobody else, nobody is barred.
+        barred: [],
       },
     ];
+  }
+
+  async allow(node: string): Promise<void> {
+    if (node === LOCAL_ID || node === hostname()) return;
+    throw new SdkError(SdkErrorCode.notFound, `there is no node ${node} here; nodes are at hubs`, { node });
   }
 
   async jobs(): Promise<JobInfo[]> {

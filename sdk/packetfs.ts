@@ -43,6 +43,8 @@ export interface PacketFS extends AsyncDisposable {
   /** Loads a program into lanes that stay, for code that makes its EXEC packets itself. */
   load(program: ProgramSource, options?: LoadOptions): Promise<LoadedProgram>;
   nodes(): Promise<NodeInfo[]>;
+  /** A node that is barred gets packets again; it is named by its id or label. Rejects with PFS_NOT_FOUND. */
+  allow(node: string): Promise<void>;
   jobs(): Promise<JobInfo[]>;
   /** Rejects with PFS_NOT_FOUND when no such job is running. */
   cancel(job: string): Promise<void>;
@@ -159,4 +161,6 @@ export interface NodeInfo {
   /** Packets finished since it came. */
   readonly done: number;
   readonly lastSeenMs: number;
+  /** Kinds of program ("js") of which it gets no packets because it got too many wrong that others got right, and what. */
+  readonly barred: readonly { readonly kind: string; readonly reason: string }[];
 }

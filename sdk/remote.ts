@@ -166,7 +166,7 @@ class RemotePacketFS implements PacketFS {
 
   async nodes(): Promise<NodeInfo[]> {
     return (await this.#hub.nodes()).map(
-      ({ id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs }) => ({
+      ({ id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, barred }) => ({
         id,
         label,
         role,
@@ -175,10 +175,15 @@ class RemotePacketFS implements PacketFS {
         inFlight,
         done,
         lastSeenMs,
+        barred,
         ...(address === undefined ? {} : { address }),
         ...(walls === undefined ? {} : { walls }),
       }),
     );
+  }
+
+  async allow(node: string): Promise<void> {
+    await this.#hub.allow(node);
   }
 
   async jobs(): Promise<JobInfo[]> {

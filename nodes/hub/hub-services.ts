@@ -3,6 +3,8 @@ import type { Jobs } from "../../runtime/job/jobs.ts";
 import { findFile } from "../../runtime/find-file.ts";
 import type { Machine } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
+import { MembersMeta } from "../messages.ts";
 import type { NodeStatus } from "../messages.ts";
 import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
@@ -13,6 +15,7 @@ import { answering } from "../serve/service.ts";
 import type { Service } from "../serve/service.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import { MaintenanceService } from "../serve/maintenance-service.ts";
+import { readMeta } from "../wire/session/meta.ts";
 import { hasAnywhere } from "../transfer/peer-source.ts";
 import type { Members } from "./members.ts";
 import { Usage } from "../serve/usage.ts";
@@ -57,12 +60,25 @@ export class HubServices {
         usage,
         find: (file) => findFile({ source: shared.source, catalog }, file),
       }),
-      answering(MessageType.MEMBERS, async () => ({
-        type: MessageType.OK,
-        chunks: Buffer.from(JSON.stringify(nodes())),
-      })),
+      answering(MessageType.MEMBERS, async (message) => {
+        const asked = readMeta(MembersMeta, message);
+        if (asked !== undefined) this.#allow(asked.node, nodes());
+        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(nodes())) };
+      }),
       new MaintenanceService({ ...shared, catalog, others: () => members.links }),
     ];
+  }
+
+  /** The node gets packets again, whatever it did. One that is away is known by its id. Throws PFS_NOT_FOUND. */
+  #allow(node: string, nodes: readonly NodeStatus[]): void {
+    const { machine, members, jobs } = this.#options;
+    const ids = members.executorsOf(node).map(({ id }) => id);
+    const isHub = nodes.some(({ role, id, label }) => role === "hub" && (id === node || label === node));
+    if (isHub) ids.push(...machine.executors.map(({ id }) => id));
+    if (ids.length === 0 && jobs.barsOf(node).length > 0) ids.push(node);
+    if (ids.length === 0)
+      throw new WireError(WireErrorCode.notFound, `the hub has no node called "${node}"`, { node });
+    for (const id of ids) jobs.allow(id);
   }
 
   #shared(): Pick<Machine, "store" | "source"> & { hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array> } {

@@ -54,6 +54,9 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   const members = new Members(new ExecutorList());
   const peers = async (): Promise<Members["chunks"]> => members.chunks;
   const events = new EventEmitter<EventMap>();
+  events.on("node", (event) => {
+    if (event.kind === "barred") options.onEvent?.(`${event.label} gets no more packets: ${event.reason}`);
+  });
   events.on("repair", ({ text }) => options.onEvent?.(`store: ${text}`));
   const machine = await Machine.open({
     directory,

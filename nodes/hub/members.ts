@@ -2,7 +2,7 @@
 import { sameBytes } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
-import type { Executor } from "../../runtime/contracts/executor.ts";
+import type { BarInfo, Executor } from "../../runtime/contracts/executor.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
 import { QUESTION_TIMEOUT_MS } from "../limits.ts";
@@ -16,9 +16,11 @@ import type { Link, PeerInfo } from "../wire/link.ts";
 import type { AllowList } from "../wire/trust/allow-list.ts";
 import type { Identity } from "../wire/trust/keys.ts";
 
+/** What a scheduler knows of an executor. */
 export interface ExecutorLoad {
   readonly inFlight: number;
   readonly done: number;
+  readonly barred: readonly BarInfo[];
 }
 
 interface Member {
@@ -48,6 +50,13 @@ export class Members {
       for (const executor of remote.executors) this.executors.remove(executor);
     });
     return remote;
+  }
+
+  /** The executors of the nodes that are called so, by id or label. */
+  executorsOf(node: string): readonly Executor[] {
+    return [...this.#members.values()].flatMap(({ link: { peer }, remote }) =>
+      peer.id === node || peer.label === node ? remote.executors : [],
+    );
   }
 
   get links(): readonly Link[] {
@@ -110,13 +119,14 @@ function wallsOf({ executors }: PeerInfo): Pick<NodeStatus, "walls"> {
 export function lentBy(
   executors: readonly Executor[],
   loadOf: (executor: Executor) => ExecutorLoad,
-): Pick<NodeStatus, "workers" | "editions" | "inFlight" | "done"> {
-  const lent = { workers: 0, inFlight: 0, done: 0 };
+): Pick<NodeStatus, "workers" | "editions" | "inFlight" | "done" | "barred"> {
+  const lent = { workers: 0, inFlight: 0, done: 0, barred: [] as BarInfo[] };
   for (const executor of executors) {
-    const { inFlight, done } = loadOf(executor);
+    const { inFlight, done, barred } = loadOf(executor);
     lent.workers += executor.capacity.js ?? 0;
     lent.inFlight += inFlight;
     lent.done += done;
+    lent.barred.push(...barred);
   }
   return { ...lent, editions: [...new Set(executors.map(({ edition }) => edition))] };
 }

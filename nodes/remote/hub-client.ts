@@ -185,6 +185,12 @@ export class HubClient {
     return readJson(NodeStatuses, reply);
   }
 
+  /** The node gets packets again, whatever it did. Rejects with PFS_NOT_FOUND. */
+  async allow(node: string): Promise<void> {
+    const request = { type: MessageType.MEMBERS, meta: { op: "allow", node } };
+    await this.data.link.repeat(async (link) => await link.request(request));
+  }
+
   async jobs(): Promise<JobInfo[]> {
     return readJson(JobInfos, await this.#ask({ op: "list" }));
   }

@@ -18,7 +18,8 @@ const READER: readonly (readonly [MessageType, Operations])[] = [
   [MessageType.FILE_REQUEST, "all"],
   [MessageType.NAME, ["resolve", "history", "find-roots", "list"]],
   [MessageType.JOB, ["list"]],
-  [MessageType.MEMBERS, "all"],
+  // Who is there; letting in again who is barred is an operation with a name.
+  [MessageType.MEMBERS, [""]],
 ];
 
 export const PERMISSIONS: Readonly<Record<Role, Permissions>> = {

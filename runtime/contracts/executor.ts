@@ -14,6 +14,12 @@ export type ProgramKind = "js";
  */
 export type Capacity = Readonly<Partial<Record<ProgramKind, number>>>;
 
+/** A kind of program of which an executor gets no packets any more, and why, for people. */
+export interface BarInfo {
+  readonly kind: string;
+  readonly reason: string;
+}
+
 export interface Executor {
   /** Unique among the executors of a scheduler; a node's id or "local". */
   readonly id: string;

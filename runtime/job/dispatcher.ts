@@ -6,7 +6,7 @@ import { PacketfsError } from "../../packets/errors.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Events } from "../contracts/events.ts";
-import type { Executor, ProgramKind } from "../contracts/executor.ts";
+import type { BarInfo, Executor, ProgramKind } from "../contracts/executor.ts";
 import type { Action, LaneEnd, StuckReason } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";
@@ -21,12 +21,6 @@ import type { DispatchedLane, LaneEvents } from "./lanes.ts";
 
 /** Runs `run` once after so many milliseconds, unless the returned function is called before. */
 export type SetTimer = (run: () => void, milliseconds: number) => () => void;
-
-/** A kind of program of which an executor gets no packets, and why, for people. */
-export interface BarInfo {
-  readonly kind: string;
-  readonly reason: string;
-}
 
 const BAR_REASONS: Readonly<Record<StrikeReason, string>> = {
   load: "it could not load programs that others loaded",

@@ -10,13 +10,13 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Events, JobEvent } from "../contracts/events.ts";
-import type { Executor, ProgramKind } from "../contracts/executor.ts";
+import type { BarInfo, Executor, ProgramKind } from "../contracts/executor.ts";
 import type { JobInfo, JobOutcome, JobRequest, StoredProgram } from "../contracts/jobs.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import { reachable } from "../stream/walk.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { Dispatcher } from "./dispatcher.ts";
-import type { BarInfo, SetTimer } from "./dispatcher.ts";
+import type { SetTimer } from "./dispatcher.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
 import { ProgramLanes, writeManifests } from "./loaded-program.ts";
@@ -24,7 +24,6 @@ import type { ProgramSpec } from "./loaded-program.ts";
 import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 
-export type { BarInfo } from "./dispatcher.ts";
 export type { ProgramLanes } from "./loaded-program.ts";
 
 /** What bundles are: JavaScript. */
@@ -201,9 +200,13 @@ export class Jobs implements AsyncDisposable {
     return [...running, ...this.#finished.toReversed()];
   }
 
-  /** Packets in flight on the executor, and those that it has finished since it came. */
-  loadOf(executor: Executor): { readonly inFlight: number; readonly done: number } {
-    return this.#dispatcher.loadOf(executor);
+  /** Packets in flight on the executor, those that it has finished since it came, and the kinds that it is barred from. */
+  loadOf(executor: Executor): {
+    readonly inFlight: number;
+    readonly done: number;
+    readonly barred: readonly BarInfo[];
+  } {
+    return { ...this.#dispatcher.loadOf(executor), barred: this.barsOf(executor.id) };
   }
 
   /** The kinds of program of which the executor with this id gets no packets because of what it did, and why. */

@@ -121,7 +121,7 @@ export class DispatchedLane implements LaneListener {
   }
 
   lost(error: PacketfsError): void {
-    this.#lose(error);
+    this.#lose(error, isGone(error) ? LaneEnd.gone : LaneEnd.broken);
   }
 
   /** A result that it gave cannot be read or kept, says the error. */
@@ -171,6 +171,20 @@ export function outcomeOf(code: number): Outcome {
   if (OWN_FAULTS.has(code)) return Outcome.final;
   return code === FaultCode.inputMissing ? Outcome.inputMissing : Outcome.elsewhere;
 }
+
+/** Whether a fault is about the packet's input: of a merge, that is results of other packets. */
+export function isInputFault(code: number): boolean {
+  return INPUT_FAULTS.has(code);
+}
+
+const INPUT_FAULTS: ReadonlySet<number> = new Set([
+  FaultCode.inputMissing,
+  FaultCode.invalidStream,
+  FaultCode.streamOverLimit,
+  FaultCode.notPlain,
+  FaultCode.wrongDigest,
+  FaultCode.invalidRange,
+]);
 
 /** Errors that say nothing of an executor but that it, or this machine, is busy, full or not there. */
 const GONE_CODES: ReadonlySet<string> = new Set<string>([

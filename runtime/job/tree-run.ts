@@ -4,7 +4,6 @@
  * them are made again, as far as somebody still needs them.
  */
 import type { PacketfsError } from "../../packets/errors.ts";
-import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, opAt, writePacket } from "../../packets/packet.ts";
 import { MERGE_WRITES_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
@@ -15,7 +14,7 @@ import { writeKeptStream } from "../stream/ingest.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Journal } from "./journal.ts";
-import { outcomeOf } from "./lanes.ts";
+import { isInputFault, outcomeOf } from "./lanes.ts";
 import type { MergeTree, TaskRef } from "./merge-tree.ts";
 
 export interface TreeRunEvents {
@@ -181,7 +180,7 @@ export class TreeRun {
   #faulted(place: TaskRef, answers: Uint8Array, executor: Executor): void {
     const { level, task } = place;
     const code = fromAt(answers, task);
-    if (level > 0 && code === FaultCode.inputMissing && this.#search(place)) return;
+    if (level > 0 && isInputFault(code) && this.#search(place)) return;
     if (outcomeOf(code) === Outcome.final) return this.#journal.hold(place);
     // It says nothing of the program or its input: there is nothing to wait for.
     this.#events.faulted(place, answerTo(answers, task), executor);
@@ -199,9 +198,14 @@ export class TreeRun {
     }
   }
 
-  /** A merge found its inputs nowhere: it runs again when they are there. False when that was so too often. */
+  /** A merge could not read its inputs: it runs again when they are there. False when that was so too often. */
   #search(place: TaskRef): boolean {
     const { level, task } = place;
+    // They are being made again since it was sent.
+    if (!this.#tree.isReady(level, task)) {
+      this.#reopen([place], "withdraw");
+      return true;
+    }
     const key = `${level} ${task}`;
     const attempt = (this.#searches.get(key) ?? 0) + 1;
     this.#searches.set(key, attempt);

@@ -35,7 +35,7 @@ export type StuckReason = "no executor" | "not loadable" | "refused";
 
 /** How a lane ended, as far as it says something of its executor. */
 export const LaneEnd = {
-  /** It was lost with its executor, or for a reason that is nobody's fault. */
+  /** It was lost with its executor, or closed, or did not come because the executor is busy. */
   gone: 0,
   /** The program was not loaded. */
   failed: 1,
@@ -45,6 +45,8 @@ export const LaneEnd = {
   offended: 3,
   /** A result that it gave is nowhere. */
   resultless: 4,
+  /** It was lost, with what was in flight, though its executor is there. */
+  broken: 5,
 } as const;
 export type LaneEnd = (typeof LaneEnd)[keyof typeof LaneEnd];
 

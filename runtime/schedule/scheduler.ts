@@ -99,7 +99,7 @@ export class Scheduler {
       const program = state.programs.get(lane.program)!;
       program.lanes.delete(id);
       program.failedLoads.delete(id);
-      this.#strip(lane);
+      this.#strip(lane, undefined);
     }
     for (const { tasks } of state.batches.values()) tasks.queue.dropHome(id);
     this.#placeAll(now);
@@ -132,12 +132,12 @@ export class Scheduler {
     if (lane === undefined) return;
     const program = state.programs.get(lane.program)!;
     this.#blame(program, lane, end, now);
-    // Whoever says that the program is at fault, or lost what it made, is asked again only when there is nobody else.
+    // Whoever says that the program is at fault, or was found out, is asked again only when there is nobody else.
+    const isFoundOut = end === LaneEnd.resultless || end === LaneEnd.offended;
     const isForGood =
-      end === LaneEnd.refused ||
-      (end === LaneEnd.resultless && isElsewherePossible(state, program, [lane.executor]));
+      end === LaneEnd.refused || (isFoundOut && isElsewherePossible(state, program, [lane.executor]));
     lane.goDown(now, isForGood);
-    this.#strip(lane);
+    this.#strip(lane, end);
     if (!isRefused(state, program)) return this.#placeAll(now);
     for (const { id: batch } of program.batches)
       state.actions.push({ kind: "stuck", batch, reason: "refused" });
@@ -293,7 +293,7 @@ export class Scheduler {
       state.actions.push({ kind: "close", lane: lane.id });
       this.#blame(state.programs.get(lane.program)!, lane, LaneEnd.failed, now);
       lane.goDown(now);
-      this.#strip(lane);
+      this.#strip(lane, LaneEnd.failed);
     }
     this.#placeAll(now);
     for (const batch of state.batches.values()) {
@@ -321,8 +321,8 @@ export class Scheduler {
     place(this.#state, this.#state.executors.values(), now);
   }
 
-  /** The lane is gone: what was in flight in it is queued again. */
-  #strip(lane: LaneState): void {
+  /** The lane is gone: what was in flight in it is queued again. Without an `end` its executor is gone too. */
+  #strip(lane: LaneState, end: LaneEnd | undefined): void {
     const state = this.#state;
     if (!state.lanes.delete(lane.id)) return;
     const program = state.programs.get(lane.program)!;
@@ -330,8 +330,11 @@ export class Scheduler {
     for (const batch of program.batches) {
       if (lane.phase === "given-up") batch.tasks.queue.dropHome(lane.executor);
       batch.inFlight.delete(lane.id);
-      batch.retries += batch.tasks.laneLost(lane.id, (task) =>
-        state.actions.push({ kind: "lost", batch: batch.id, task }),
+      batch.retries += batch.tasks.laneLost(
+        lane.id,
+        (task) => state.actions.push({ kind: "lost", batch: batch.id, task }),
+        end === undefined ? undefined : lane.executor,
+        end === LaneEnd.broken ? StrikeReason.fault : undefined,
       );
       this.#settled(batch);
     }

@@ -23,10 +23,13 @@ const COPIES_COUNTED = 16;
 export const Awaited = { no: 0, late: 1, yes: 2 } as const;
 export type Awaited = (typeof Awaited)[keyof typeof Awaited];
 
-/** The executors on which a task failed since it last had an answer, and by what; a task has few of them. */
+/**
+ * The executors on which a task failed or was lost since it last had an answer, and what it is to them when another one
+ * answers it; a task has few of them.
+ */
 interface Failures {
   readonly executors: number[];
-  readonly reasons: StrikeReason[];
+  readonly reasons: (StrikeReason | undefined)[];
 }
 
 export class TaskTable {
@@ -44,7 +47,7 @@ export class TaskTable {
   /** Of the few tasks that failed somewhere and are not done. */
   readonly #failures = new Map<number, Failures>();
   /** Queued tasks that failed on 1, 2, … executors, where they should not run. */
-  readonly #failedOnCounts = new Int32Array(TASK_FAULTS_MAX + 1);
+  readonly #failedOnCounts = new Int32Array(TASK_FAULTS_MAX + TASK_LOSSES_MAX + 1);
   readonly #losses: Uint8Array;
   readonly #faults: Uint8Array;
   readonly #copies: Uint8Array;
@@ -93,7 +96,7 @@ export class TaskTable {
 
   /** The largest number of executors that a queued task failed on. */
   get spread(): number {
-    for (let spread = TASK_FAULTS_MAX; spread > 0; spread--)
+    for (let spread = this.#failedOnCounts.length - 1; spread > 0; spread--)
       if (this.#failedOnCounts[spread]! > 0) return spread;
     return 0;
   }
@@ -110,7 +113,7 @@ export class TaskTable {
       const reason = failures!.reasons[index]!;
       // Who has the bytes says nothing of whether others could get them.
       const isFair = reason !== StrikeReason.input || !this.queue.isHome(executor, task);
-      if (other !== executor && isFair) tell(other, reason);
+      if (reason !== undefined && other !== executor && isFair) tell(other, reason);
     }
   }
 
@@ -198,23 +201,22 @@ export class TaskTable {
   /** After a failure that another executor may not have. False when the task had enough of them. */
   again(task: number, executor: number, reason: StrikeReason): boolean {
     if (++this.#faults[task]! >= TASK_FAULTS_MAX) return false;
-    const failures = this.#failures.get(task) ?? { executors: [], reasons: [] };
-    this.#failures.set(task, failures);
-    if (!failures.executors.includes(executor)) {
-      failures.executors.push(executor);
-      failures.reasons.push(reason);
-    }
+    this.#failed(task, executor, reason);
     if (this.#lane[task] === 0 && !isInSet(this.#waiting, task)) this.#enter(task);
     return true;
   }
 
-  /** The lane is gone. Tasks that only it had are queued again, or given up. Returns how many are queued again. */
-  laneLost(lane: number, givenUp: (task: number) => void): number {
+  /**
+   * The lane is gone. Tasks that only it had are queued again, or given up. Returns how many are queued again. Where its
+   * executor is still there, they should run elsewhere, which is a strike for that executor if there is a reason.
+   */
+  laneLost(lane: number, givenUp: (task: number) => void, executor?: number, reason?: StrikeReason): number {
     let again = 0;
     for (let task = 0; task < this.count; task++) {
       if (this.#lane[task] !== lane && this.#copyLane[task] !== lane) continue;
       if (this.answered(task, lane) !== Awaited.yes || this.#lane[task] !== 0) continue;
       if (isInSet(this.#waiting, task)) continue;
+      if (executor !== undefined) this.#failed(task, executor, reason);
       if (++this.#losses[task]! >= TASK_LOSSES_MAX) {
         this.settle(task);
         givenUp(task);
@@ -249,6 +251,15 @@ export class TaskTable {
   #leave(task: number): void {
     this.queue.remove(task);
     this.#failedOnCounts[this.failedOn(task).length]!--;
+  }
+
+  /** A task that is not queued. */
+  #failed(task: number, executor: number, reason: StrikeReason | undefined): void {
+    const failures = this.#failures.get(task) ?? { executors: [], reasons: [] };
+    this.#failures.set(task, failures);
+    if (failures.executors.includes(executor)) return;
+    failures.executors.push(executor);
+    failures.reasons.push(reason);
   }
 
   #forget(task: number): void {

@@ -25,6 +25,7 @@ const NODE_COLUMNS: readonly Column[] = [
   { title: "WORKERS", align: "right" },
   { title: "IN FLIGHT", align: "right" },
   { title: "DONE", align: "right" },
+  { title: "STATE" },
   { title: "SEEN" },
   { title: "ID", shrinks: true },
 ];
@@ -43,6 +44,10 @@ const ENDED_SHOWN = 20;
 /** How the faults of programs begin, which the columns before them say already. */
 const FAULT_PREFACE = /^program "[^"]*" failed on packet \d+: /;
 
+interface NodesCommandOptions {
+  readonly allow?: string;
+}
+
 interface JobsCommandOptions {
   readonly limit?: number;
   readonly all?: boolean;
@@ -51,11 +56,23 @@ interface JobsCommandOptions {
 export function nodesCommand(host: Host): Command {
   const command = new Command("nodes")
     .summary("list the nodes that work together")
-    .description("List this machine, or with --at the hub and the nodes that have joined it.")
+    .description(
+      "List this machine, or with --at the hub and the nodes that have joined it. A node that keeps getting wrong what others get right is barred: it gets no more packets until --allow lets it in again.",
+    )
+    .addOption(option("--allow <NODE>", "let a barred node in again: its label or id", "PACKETFS_ALLOW"))
     .addHelpText("after", example('pfs nodes --at "$(cat client.token)"'));
-  return onRun(command, host, async ({ output, open }) => {
-    const nodes = await (await open()).nodes();
+  return onRun<NodesCommandOptions>(command, host, async ({ output, open }, _operands, { allow }) => {
+    const pfs = await open();
+    if (allow !== undefined) await pfs.allow(allow);
+    const nodes = await pfs.nodes();
     await output.list(NODE_COLUMNS, nodes.map(nodeItem));
+    for (const { label, id, barred } of nodes) {
+      for (const { reason } of barred) {
+        output.talk(
+          `${printable(label)} gets no more packets: ${printable(reason)}; "pfs nodes --allow ${id}" lets it in again`,
+        );
+      }
+    }
     const [first] = nodes.flatMap(({ editions }) => editions);
     for (const { label, editions } of nodes) {
       const others = editions.filter((edition) => edition !== first);
@@ -132,9 +149,9 @@ export function cancelCommand(host: Host): Command {
 }
 
 function nodeItem(node: NodeInfo): ListItem {
-  const { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs } = node;
+  const { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, barred } = node;
   return {
-    json: { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs },
+    json: { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, barred },
     cells: [
       printable(label),
       role,
@@ -142,6 +159,7 @@ function nodeItem(node: NodeInfo): ListItem {
       String(workers),
       String(inFlight),
       formatCount(done),
+      barred.length > 0 ? "barred" : "ok",
       lastSeenMs < 1000 ? "now" : `${formatDuration(lastSeenMs, 1)} ago`,
       id,
     ],

@@ -9,9 +9,10 @@ import { Flag, Op } from "../../../packets/layout.ts";
 import { atOf, decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
 import { LOG_BURST_CHARACTERS } from "../../../nodes/limits.ts";
+import { mayAsk } from "../../../nodes/serve/permissions.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
-import type { ExecutorOffer, Link, OutMessage, WireMessage } from "../../../nodes/wire/link.ts";
+import type { ExecutorOffer, Link, OutMessage, Role, WireMessage } from "../../../nodes/wire/link.ts";
 import type { JobInput, JobOutcome, StoredProgram } from "../../../runtime/contracts/jobs.ts";
 import { guestEdition } from "../../../runtime/sandbox/edition.ts";
 import { describeStream } from "../../../runtime/stream/execute.ts";
@@ -22,7 +23,7 @@ import { openHub } from "../open-hub.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Script, ScriptedPeer } from "../scripted-peer.ts";
 
-const { LOAD, LOADED, EXEC, RETURN, LOG, KEEP, WANT, HAVE, NAME, OK, ERROR } = MessageType;
+const { LOAD, LOADED, EXEC, RETURN, LOG, KEEP, WANT, HAVE, NAME, OK, ERROR, MEMBERS } = MessageType;
 
 /** The number of lines, added up. */
 const COUNT = `export default { input: { kind: "lines" }, yields: "value", map: () => 1, combine: (a, b) => a + b }`;
@@ -319,4 +320,11 @@ describe("an output file of which a node keeps a part that", () => {
       expect(record).toBeUndefined();
     }
   });
+});
+
+test("clients alone may let in again who is barred; readers see who it is", () => {
+  const roles: readonly Role[] = ["reader", "submitter", "client", "node", "invite"];
+  const may = (meta: unknown): Role[] => roles.filter((role) => mayAsk(role, { type: MEMBERS, meta }));
+  expect(may(undefined)).toEqual(["reader", "submitter", "client"]);
+  expect(may({ op: "allow", node: "liar" })).toEqual(["client"]);
 });

@@ -242,6 +242,7 @@ function node(change: object): object {
     inFlight: 0,
     done: 0,
     lastSeenMs: 0,
+    barred: [],
     ...change,
   };
 }
