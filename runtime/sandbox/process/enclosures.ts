@@ -117,8 +117,9 @@ export function possibleEnclosures(): Enclosure[] {
   const [setpriv, prlimit] = [findProgram("setpriv"), findProgram("prlimit")];
   if (process.platform !== "linux" || setpriv === undefined || prlimit === undefined) return [none];
   const tools = { setpriv, prlimit };
-  const asRoot = process.getuid?.() === 0;
-  const rooms = asRoot ? rootsEnclosures(tools) : usersEnclosures(tools);
+  const spaces = namespaceTools(tools);
+  const users = spaces === undefined ? [] : usersEnclosures(spaces);
+  const rooms = process.getuid?.() === 0 ? rootsEnclosures(tools, spaces, users) : users;
   return [...rooms, bounded([], [setpriv, "--no-new-privs", ...WITH_PARENT], tools), none];
 }
 
@@ -153,13 +154,16 @@ export function describeWalls(states: readonly WallState[]): string {
   return `${standing}; missing: ${missing.join(", ")}. "pfs doctor" says why, and how to get them`;
 }
 
-function rootsEnclosures(tools: Tools): Enclosure[] {
+function rootsEnclosures(
+  tools: Tools,
+  spaces: NamespaceTools | undefined,
+  [userEnclosed, ...users]: readonly Enclosure[],
+): Enclosure[] {
   const { setpriv } = tools;
   const stripped = [setpriv, ...NO_PRIVILEGES];
   const other = (): string[] => [setpriv, ...anotherUser(), ...NO_PRIVILEGES];
   const weaker = [bounded([WallName.user], other, tools, true), bounded([], stripped, tools)];
-  const spaces = namespaceTools(tools);
-  if (spaces === undefined) return weaker;
+  if (spaces === undefined || userEnclosed === undefined) return weaker;
   const { unshare, sh } = spaces;
   const within = [unshare, ...NAMESPACES, sh, "-ec"];
   const enclosed = (names: readonly WallName[], drop: () => readonly string[]): Enclosure => ({
@@ -188,20 +192,18 @@ function rootsEnclosures(tools: Tools): Enclosure[] {
   return [
     inUserNamespace,
     enclosed([WallName.user], other),
-    // Where the code is readable for its owner only.
+    // Where the code is readable for its owner only, or root is one of a container's and has less than a root's rights.
+    userEnclosed,
     enclosed([], () => stripped),
-    // A root of a container, with less than a root's rights.
-    ...usersEnclosures(tools),
     bounded([WallName.user, ...alone], () => [...cut, ...other()], tools, true),
+    ...users,
     weaker[0]!,
     bounded(alone, [...cut, ...stripped], tools),
     weaker[1]!,
   ];
 }
 
-function usersEnclosures(tools: Tools): Enclosure[] {
-  const spaces = namespaceTools(tools);
-  if (spaces === undefined) return [];
+function usersEnclosures(spaces: NamespaceTools): Enclosure[] {
   const { unshare, sh, setpriv } = spaces;
   const enclosed: Enclosure = {
     names: [...EVERYWHERE, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
@@ -215,7 +217,7 @@ function usersEnclosures(tools: Tools): Enclosure[] {
   };
   const cut = [unshare, "--user", "--map-root-user", "--net", "--ipc"];
   const names = [WallName.userNamespace, WallName.network, WallName.ipc];
-  return [enclosed, bounded(names, [...cut, setpriv, ...NO_PRIVILEGES], tools, true)];
+  return [enclosed, bounded(names, [...cut, setpriv, ...NO_PRIVILEGES], spaces, true)];
 }
 
 /** One that shows its process the file system and the processes of the machine. */

@@ -74,6 +74,9 @@ it.runIf(process.platform === "linux")(
   { timeout: 120_000 + JOBS * 30_000 },
   async () => {
     const directory = mkdtempSync(join(tmpdir(), "packetfs-stopped-"));
+    await using after = new AsyncDisposableStack();
+    // A store that is deleted before it is closed says so.
+    after.defer(() => rm(directory, { recursive: true }));
     await using _loops = new BusyLoops();
     await using pfs = await openLocal(join(directory, "store"), { workers: 2 });
     const text = Array.from({ length: LINES }, (_, index) => `${index}\n`).join("");
@@ -96,6 +99,5 @@ it.runIf(process.platform === "linux")(
     }
     expect(await pulsing).toBeGreaterThan(0);
     expect(values).toEqual(Array.from({ length: JOBS }, () => (LINES * (LINES - 1)) / 2));
-    await rm(directory, { recursive: true });
   },
 );
