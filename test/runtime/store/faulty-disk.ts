@@ -95,7 +95,7 @@ export async function openWriter(
   mkdirSync(paths.directory, { recursive: true });
   const lock = WriterLock.acquire(paths, 1000);
   const storeId = readStoreId(paths) ?? (await createStore(paths));
-  const writer = await WriterThread.open({
+  const opened = WriterThread.open({
     ...options,
     paths,
     storeId,
@@ -105,6 +105,8 @@ export async function openWriter(
     onDropped: () => {},
     onRepaired: () => {},
   });
+  opened.catch(() => lock.release());
+  const writer = await opened;
   const abandon = async (): Promise<void> => {
     await options.disk.abandon();
     writer.tables.close();
