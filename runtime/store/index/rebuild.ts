@@ -47,6 +47,11 @@ function buildIndex(paths: StorePaths, seed: number, durablePlace?: number): voi
   closeSync(file);
 }
 
+/** Removes what somebody who was building an index left when he was interrupted. */
+export function removeUnfinishedIndex(paths: StorePaths): void {
+  rmSync(builtPath(paths), { force: true });
+}
+
 function builtPath(paths: StorePaths): string {
   return `${paths.index}.new`;
 }

@@ -10,7 +10,7 @@ import {
   transaction,
 } from "../index/database.ts";
 import { IndexTables } from "../index/tables.ts";
-import { addRecords, rebuildIndex, segmentEnds } from "../index/rebuild.ts";
+import { addRecords, rebuildIndex, removeUnfinishedIndex, segmentEnds } from "../index/rebuild.ts";
 import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/format.ts";
 import type { SegmentPosition } from "../segments/format.ts";
 import { acknowledgedIn, scanSegment } from "../segments/scan.ts";
@@ -31,6 +31,7 @@ export interface Recovered {
 
 export async function recover(paths: StorePaths, seed: number, disk: Disk): Promise<Recovered> {
   const notes: string[] = [];
+  removeUnfinishedIndex(paths);
   const tables = openOrRebuild(paths, seed, notes);
   try {
     return await settle({ tables, paths, seed, disk, notes });

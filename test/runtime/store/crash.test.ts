@@ -5,10 +5,14 @@ import { expect, test } from "vitest";
 import { Store } from "../../../runtime/store/store.ts";
 import { Random } from "../../packets/seed.ts";
 import { REMOVED, bytesOf } from "./put-content.ts";
-import { get, temporaryDirectory } from "./store-fixture.ts";
+import { filesIn, get, temporaryDirectory } from "./store-fixture.ts";
 
 const CHILD = fileURLToPath(new URL("./putting-child.ts", import.meta.url));
-const KILLS = 10;
+const KILLS = Number(process.env["PACKETFS_TEST_KILLS"] ?? 10);
+/** PACKETFS_TEST_SEED has them come at other moments. */
+const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 20_261_120);
+/** Nothing is decided by it: it ends what hangs. */
+const HANGING_MS = 240_000 + KILLS * 60_000;
 /** Three lanes have said what they begin, and one what it has done. */
 const LINES_LEAST = 4;
 
@@ -36,30 +40,37 @@ async function contentOf(store: Store, name: string, candidates: readonly string
   return candidates.find(same) ?? "something else";
 }
 
-test(`what was acknowledged is there after each of ${KILLS} kills`, async () => {
-  await using directory = await temporaryDirectory();
-  const random = new Random(20_261_120);
-  /** By name, what it may hold: what was acknowledged last, and what was begun after that. */
-  const allowed = new Map<string, string[]>();
-  let acknowledged = 0;
-  for (let run = 0; run < KILLS; run++) {
-    // Counted by what it did, and not by time: a busy machine must not kill it before it did anything. One of three lanes
-    // has spoken last, the other two are somewhere in the middle of their puts.
-    const lines = LINES_LEAST + random.below(60);
-    for (const line of await putAndKill(directory.path, run, lines)) {
-      const [word, name = "", content = ""] = line.split(" ");
-      const before = allowed.get(name) ?? [REMOVED];
-      allowed.set(name, word === "done" ? [content] : [...before, content]);
-      if (word === "done") acknowledged++;
+test(
+  `what was acknowledged is there after each of ${KILLS} kills`,
+  async () => {
+    await using directory = await temporaryDirectory();
+    const random = new Random(SEED);
+    /** By name, what it may hold: what was acknowledged last, and what was begun after that. */
+    const allowed = new Map<string, string[]>();
+    let acknowledged = 0;
+    for (let run = 0; run < KILLS; run++) {
+      // Counted by what it did, and not by time: a busy machine must not kill it before it did anything. One of three lanes
+      // has spoken last, the other two are somewhere in the middle of their puts.
+      const lines = LINES_LEAST + random.below(60);
+      for (const line of await putAndKill(directory.path, run, lines)) {
+        const [word, name = "", content = ""] = line.split(" ");
+        const before = allowed.get(name) ?? [REMOVED];
+        allowed.set(name, word === "done" ? [content] : [...before, content]);
+        if (word === "done") acknowledged++;
+      }
+      await using store = await Store.open(directory.path);
+      const when = `run ${run}, killed after ${lines} lines`;
+      expect(await store.verify(), when).toMatchObject({ damaged: [], incomplete: [] });
+      for (const [name, candidates] of allowed) {
+        const content = await contentOf(store, name, candidates);
+        expect(candidates, `${name}, ${when}`).toContain(content);
+        allowed.set(name, [content]);
+      }
     }
-    await using store = await Store.open(directory.path);
-    const when = `run ${run}, killed after ${lines} lines`;
-    expect(await store.verify(), when).toMatchObject({ damaged: [], incomplete: [] });
-    for (const [name, candidates] of allowed) {
-      const content = await contentOf(store, name, candidates);
-      expect(candidates, `${name}, ${when}`).toContain(content);
-      allowed.set(name, [content]);
-    }
-  }
-  expect(acknowledged).toBeGreaterThanOrEqual(KILLS);
-});
+    expect(acknowledged).toBeGreaterThanOrEqual(KILLS);
+    const left = Object.keys(filesIn(directory.path)).filter((path) => !/^segments\/\d{8}\.seg$/.test(path));
+    const known = ["format.json", "index.check", "index.db", "reserve", "writer.lock"];
+    expect(left.toSorted()).toEqual(known);
+  },
+  HANGING_MS,
+);

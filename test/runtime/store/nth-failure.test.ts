@@ -13,6 +13,8 @@ import { namesOf, randomBytes, temporaryDirectory } from "./store-fixture.ts";
 
 /** 1 has each operation fail; otherwise each so many-th of them, from the number of the error on. */
 const STEP = Number(process.env["PACKETFS_TEST_STEP"] ?? 23);
+/** Nothing is decided by it: it ends what hangs. */
+const HANGING_MS = 240_000 + 12_000_000 / STEP;
 /** Small segments, so that a few chunks fill some. */
 const SEGMENT_BYTES = 40_000;
 const FILES = 24;
@@ -103,37 +105,41 @@ test.each([
   ["ENOSPC", "PFS_STORE_FULL"],
   ["EIO", "PFS_STORE_IO"],
   ["EMFILE", "PFS_STORE_IO"],
-])("any operation may fail with %s", async (system, code) => {
-  for (let failing = 1 + (system.length % STEP); ; failing += STEP) {
-    await using directory = await temporaryDirectory();
-    const hit: DiskOperation[] = [];
-    const disk = new FaultyDisk((operation, number) => {
-      if (number !== failing) return;
-      hit.push(operation);
-      throw systemError(system);
-    });
-    const errors: unknown[] = [];
-    // The second time there is something to recover.
-    const first = await open(directory.path, disk, errors);
-    const id = first.writer.openWriter();
-    await first.writer.write(id, randomBytes("nth", 9000), Uint32Array.of(9000)).catch((error: unknown) => {
-      errors.push(error);
-    });
-    await first.abandon();
-    const { writer, abandon } = await open(directory.path, disk, errors);
-    const workload = new Workload(writer);
-    await workload.run();
-    errors.push(...workload.errors);
-    const when = `after operation ${failing} (${hit.join()}) failed with ${system}`;
-    expect(errors.length, when).toBeLessThanOrEqual(1);
-    for (const error of errors) {
-      expect(error, when).toBeInstanceOf(PacketfsError);
-      expect(hasCode(error, code), `${String(error)} ${when}`).toBe(true);
+])(
+  "any operation may fail with %s",
+  async (system, code) => {
+    for (let failing = 1 + (system.length % STEP); ; failing += STEP) {
+      await using directory = await temporaryDirectory();
+      const hit: DiskOperation[] = [];
+      const disk = new FaultyDisk((operation, number) => {
+        if (number !== failing) return;
+        hit.push(operation);
+        throw systemError(system);
+      });
+      const errors: unknown[] = [];
+      // The second time there is something to recover.
+      const first = await open(directory.path, disk, errors);
+      const id = first.writer.openWriter();
+      await first.writer.write(id, randomBytes("nth", 9000), Uint32Array.of(9000)).catch((error: unknown) => {
+        errors.push(error);
+      });
+      await first.abandon();
+      const { writer, abandon } = await open(directory.path, disk, errors);
+      const workload = new Workload(writer);
+      await workload.run();
+      errors.push(...workload.errors);
+      const when = `after operation ${failing} (${hit.join()}) failed with ${system}`;
+      expect(errors.length, when).toBeLessThanOrEqual(1);
+      for (const error of errors) {
+        expect(error, when).toBeInstanceOf(PacketfsError);
+        expect(hasCode(error, code), `${String(error)} ${when}`).toBe(true);
+      }
+      await abandon();
+      await expectHeld(directory.path, workload.held, false, when);
+      rmSync(join(directory.path, "index.db"));
+      await expectHeld(directory.path, workload.held, true, `${when}, without the index`);
+      if (hit.length === 0) return;
     }
-    await abandon();
-    await expectHeld(directory.path, workload.held, false, when);
-    rmSync(join(directory.path, "index.db"));
-    await expectHeld(directory.path, workload.held, true, `${when}, without the index`);
-    if (hit.length === 0) return;
-  }
-});
+  },
+  HANGING_MS,
+);

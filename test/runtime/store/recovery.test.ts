@@ -129,6 +129,15 @@ test("an index that was not closed in order is believed row by row", async () =>
   }
 });
 
+test("an index that somebody was killed while building is not left over", async () => {
+  await using directory = await temporaryDirectory();
+  const unfinished = join(directory.path, "index.db.new");
+  await (await Store.open(directory.path)).close();
+  writeFileSync(unfinished, randomBytes("half an index", 5000));
+  await (await Store.open(directory.path)).close();
+  expect(existsSync(unfinished)).toBe(false);
+});
+
 test("an index that is damaged while it is used is built again", async () => {
   await using directory = await temporaryDirectory();
   const { events, notes } = repairNotes();
