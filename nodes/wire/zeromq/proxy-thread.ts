@@ -1,7 +1,6 @@
 /** The thread of a port's proxy: opens it, then does what the port says until it is told to close. */
 import { parentPort, workerData } from "node:worker_threads";
 import { systemCode } from "../../errors.ts";
-import { TICK_MS } from "../../limits.ts";
 import type { FromProxy, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { TcpProxy } from "./tcp-proxy.ts";
 
@@ -9,10 +8,8 @@ const port = parentPort!;
 const tell = (message: FromProxy): void => port.postMessage(message);
 const { address, inner, counters } = workerData as ProxyThreadData;
 const proxy = new TcpProxy({ inner, counters, tell });
-const ticker = setInterval(() => proxy.tick(), TICK_MS);
 
 async function close(): Promise<void> {
-  clearInterval(ticker);
   await proxy.close();
   tell({ kind: "closed" });
   port.close();
