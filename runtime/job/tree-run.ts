@@ -180,7 +180,9 @@ export class TreeRun {
   #faulted(place: TaskRef, answers: Uint8Array, executor: Executor): void {
     const { level, task } = place;
     const code = fromAt(answers, task);
-    if (level > 0 && isInputFault(code) && this.#search(place)) return;
+    // The fault that it had last need not be what it failed by before.
+    const mayBeInput = isInputFault(code) || outcomeOf(code) !== Outcome.final;
+    if (level > 0 && mayBeInput && this.#search(place)) return;
     if (outcomeOf(code) === Outcome.final) return this.#journal.hold(place);
     // It says nothing of the program or its input: there is nothing to wait for.
     this.#events.faulted(place, answerTo(answers, task), executor);

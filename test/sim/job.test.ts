@@ -2,6 +2,8 @@ import { describe, test } from "vitest";
 import { refFromHex } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { FaultCode, faultErrorCode } from "../../packets/faults.ts";
+import { Op } from "../../packets/layout.ts";
+import { JobError, JobErrorCode } from "../../runtime/errors.ts";
 import { execute } from "../../runtime/stream/execute.ts";
 import type { JobInput, JobOutcome } from "../../runtime/contracts/jobs.ts";
 import type { ScriptedExecutor, Waiting } from "../runtime/job/scripted-executor.ts";
@@ -21,6 +23,17 @@ describe("whole jobs among executors that come, go and fail, by seed", () => {
       const expected = await peaceful.run();
       assert((await troubled.run()) === expected, "the answer is another one than in peace");
     });
+  });
+
+  test(`${SEEDS} seeds: and whatever one of them lies beside that`, async () => {
+    let lies = 0;
+    await forEachSeed(async (seed) => {
+      const [peaceful, lied] = [new Turmoil(seed, false), new Turmoil(seed, true, undefined, true)];
+      const expected = await peaceful.run();
+      assert((await lied.run()) === expected, "the answer is another one than in peace");
+      lies += lied.lies;
+    });
+    if (ONLY === undefined) assert(lies > SEEDS, "too few lies for this to say much");
   });
 
   test(`${SEEDS} seeds: of several tasks that fail, the same one's error ends the job as in peace`, async () => {
@@ -65,12 +78,24 @@ class Turmoil {
   readonly #world = new ScriptedWorld();
   readonly #executors: ScriptedExecutor[] = [];
   readonly #fails: Fails;
+  /** One that nothing is right of; the others are as honest as ever. */
+  readonly #liar: ScriptedExecutor | undefined;
+  lies = 0;
   #made = 0;
 
-  constructor(seed: number, isTroubled: boolean, fails: Fails = () => false) {
+  constructor(seed: number, isTroubled: boolean, fails: Fails = () => false, hasLiar = false) {
     this.#random = new Random(seed);
     this.#isTroubled = isTroubled;
     this.#fails = fails;
+    if (!hasLiar) return;
+    const random = new Random(seed + 2_000_000);
+    this.#liar = this.#world.add("liar", {
+      loaded: async () => {
+        if (!random.chance(0.3)) return;
+        this.lies++;
+        throw new JobError(JobErrorCode.invalidProgram, "it does not like the program");
+      },
+    });
   }
 
   /** Resolves with the answer: the value, or the root of the file, or what the program failed with. */
@@ -105,7 +130,7 @@ class Turmoil {
     const answer = outcome === undefined ? faultOf(failure) : await this.#answerOf(outcome, input);
     await this.#world.jobs.close();
     assert(this.#world.writers === 1, "a writer is left open");
-    for (const { lanes } of this.#executors)
+    for (const { lanes } of [...this.#executors, ...(this.#liar === undefined ? [] : [this.#liar])])
       assert(
         lanes.every(({ isClosed }) => isClosed),
         "a lane is left open",
@@ -128,6 +153,9 @@ class Turmoil {
       for (const waiting of only!.waiting.splice(0)) await this.#work(only!, waiting);
       return await settle();
     }
+    for (const waiting of this.#liar?.waiting.splice(0) ?? []) this.#lie(waiting);
+    // What it made is nowhere.
+    this.#liar?.chunks.clear();
     const executor = this.#executors[random.integer(0, this.#executors.length - 1)]!;
     const count = random.integer(0, executor.waiting.length);
     for (const waiting of executor.waiting.splice(0, count)) await this.#work(executor, waiting);
@@ -152,6 +180,25 @@ class Turmoil {
       lane.fault(packet, FaultCode.inputMissing, "nowhere");
     }
     assert(executor.waiting.length < 20_000, "too many packets in flight");
+  }
+
+  /** Everything but a wrong value, which would have to be found out by doing it twice. */
+  #lie({ lane, packet }: Waiting): void {
+    this.lies++;
+    switch (this.#random.integer(0, 5)) {
+      case 0:
+        return lane.fault(packet, FaultCode.internal, "a lie");
+      case 1:
+        return lane.fault(packet, FaultCode.inputMissing, "a lie");
+      case 2:
+        return lane.fault(packet, 99 as FaultCode, "a lie");
+      case 3:
+        return lane.say({ op: Op.EXEC, at: packet.at });
+      case 4:
+        return lane.lose();
+      default:
+        return lane.answer(packet, "a result that is nowhere, and long enough to be a chunk");
+    }
   }
 
   #mishap(): void {
