@@ -209,7 +209,9 @@ export type JobMeta =
   | { op: "exec"; loaded: string }
   | { op: "unload"; loaded: string }
   | { op: "list" }
-  | { op: "cancel"; job: string };
+  | { op: "cancel"; job: string }
+  /** A notification: the client has what came of the job, which need not be kept for it any more. */
+  | { op: "received"; job: string };
 export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
   v.object({
     op: v.literal("run"),
@@ -225,6 +227,7 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
   v.object({ op: v.literal("unload"), loaded: id }),
   v.object({ op: v.literal("list") }),
   v.object({ op: v.literal("cancel"), job: id }),
+  v.object({ op: v.literal("received"), job: id }),
 ]);
 
 /** The answer to `load`. */

@@ -1,7 +1,7 @@
 /** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
 import { randomBytes } from "node:crypto";
 import type { Ref } from "../../packets/digest.ts";
-import { hasCode } from "../../packets/errors.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
@@ -84,8 +84,14 @@ export class HubClient {
     if (found.role === "hub") return this.data;
     const { id } = found;
     // By its id: another node may have its label meanwhile. Its address may be another one.
-    const again = async (signal: AbortSignal): Promise<Link> =>
-      await this.#dial(await this.#nodeCalled(id), signal);
+    const again = async (signal: AbortSignal): Promise<Link> => {
+      const node = await this.#nodeCalled(id).catch((cause: unknown) => {
+        if (!hasCode(cause, WireErrorCode.notFound)) throw cause;
+        const message = `node "${found.label}" is not there`;
+        throw new WireError(WireErrorCode.unreachable, message, { node: found.label }, { cause });
+      });
+      return await this.#dial(node, signal);
+    };
     return storeOf(lasting(await this.#dial(found, this.#options.signal), again, this.#options));
   }
 
@@ -122,7 +128,7 @@ export class HubClient {
   }: RemoteJob): Promise<JobOutcome> {
     const job = randomBytes(4).toString("hex");
     let seen = 0;
-    return await this.data.link.repeat(async (link, { progressed }) => {
+    const follow = async (link: Link, progressed: () => void): Promise<JobOutcome> => {
       const meta: JobMeta = { op: "run", job, seen, program, code, files: [...files], out, splitBytes };
       const request = { type: MessageType.JOB, meta, chunks: argsJson(args) };
       const value: Uint8Array[] = [];
@@ -141,6 +147,22 @@ export class HubClient {
         }
       }
       throw invalid("ended a job without its outcome");
+    };
+    return await this.data.link.repeat(async (link, { progressed }) => {
+      let isThere = false;
+      const received = (): void => link.notify({ type: MessageType.JOB, meta: { op: "received", job } });
+      try {
+        const outcome = await follow(link, () => {
+          isThere = true;
+          progressed();
+        });
+        received();
+        return outcome;
+      } catch (error) {
+        // The job's own failure, which the hub told; others are this side's, or the session's.
+        if (isThere && error instanceof PacketfsError && !(error instanceof WireError)) received();
+        throw error;
+      }
     }, signal);
   }
 

@@ -11,7 +11,7 @@ import { closedHere } from "../wire/session/errors.ts";
 
 /** What becomes of a session that its user does not see end. */
 export type ConnectionEvent =
-  /** It is lost, or a dial failed; it is dialed again in `retryMs`. */
+  /** Somebody needs it and it is lost, or a dial failed; it is dialed again in `retryMs`. */
   | { readonly kind: "lost"; readonly error: PacketfsError; readonly retryMs: number }
   | { readonly kind: "back" };
 
@@ -131,6 +131,7 @@ export class LastingLink {
     const { signal } = this.#closing;
     const giveUpAt = now() + reconnectMs;
     let error: PacketfsError = await this.#link.closed;
+    onEvent?.({ kind: "lost", error, retryMs: 0 });
     for (let pauseMs = RECONNECT_MS_MIN; ; pauseMs = Math.min(CLIENT_REDIAL_MS_MAX, pauseMs * 2)) {
       try {
         const link = await dial(signal);

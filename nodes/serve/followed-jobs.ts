@@ -46,14 +46,23 @@ interface FollowedJob {
   onEvent: ((event: JobEvent) => void) | undefined;
   bytes: number;
   hasEnded: boolean;
-  forget: NodeJS.Timeout | undefined;
+  /** What is to become of it when nobody asks for it, taken back. */
+  keep: () => void;
 }
+
+/** Calls `run` after so many milliseconds, unless what it returns is called before. */
+export type SetTimer = (run: () => void, milliseconds: number) => () => void;
 
 export class FollowedJobs {
   readonly #jobs = new Map<string, FollowedJob>();
+  readonly #setTimer: SetTimer;
+
+  constructor(setTimer: SetTimer = unrefTimer) {
+    this.#setTimer = setTimer;
+  }
 
   follow(asked: JobAsked): Follower {
-    const key = `${asked.client} ${asked.job}`;
+    const key = keyOf(asked.client, asked.job);
     const job = this.#jobs.get(key) ?? this.#start(key, asked);
     const follower: Follower = {
       outcome: job.outcome,
@@ -65,7 +74,7 @@ export class FollowedJobs {
       },
     };
     job.follower = follower;
-    clearTimeout(job.forget);
+    job.keep();
     if (job.hasEnded) this.#forgetLater(job);
     const missed = job.dropped - asked.seen;
     for (const event of job.events.slice(Math.max(0, -missed))) asked.onEvent(event);
@@ -75,6 +84,12 @@ export class FollowedJobs {
     }
     job.onEvent = asked.onEvent;
     return follower;
+  }
+
+  /** The client has what came of the job. */
+  received(client: string, id: string): void {
+    const job = this.#jobs.get(keyOf(client, id));
+    if (job?.hasEnded === true) this.#forget(job);
   }
 
   #start(key: string, { start }: JobAsked): FollowedJob {
@@ -90,7 +105,7 @@ export class FollowedJobs {
       onEvent: undefined,
       bytes: 0,
       hasEnded: false,
-      forget: undefined,
+      keep: () => {},
     };
     this.#jobs.set(key, job);
     // Nobody may be there when it fails.
@@ -119,24 +134,20 @@ export class FollowedJobs {
     job.follower = undefined;
     job.onEvent = undefined;
     if (job.hasEnded) return;
-    job.forget = setTimeout(() => {
-      job.controller.abort(
-        new JobError(
-          JobErrorCode.cancelled,
-          "the client that ran the job lost its connection and did not return",
-        ),
-      );
-    }, JOB_ORPHAN_MS).unref();
+    job.keep = this.#setTimer(() => {
+      const message = "the client that ran the job lost its connection and did not return";
+      job.controller.abort(new JobError(JobErrorCode.cancelled, message));
+    }, JOB_ORPHAN_MS);
   }
 
   /** Its answer may be lost on the way, so what came of it is kept for a while. */
   #forgetLater(job: FollowedJob): void {
-    clearTimeout(job.forget);
-    job.forget = setTimeout(() => this.#forget(job), JOB_ORPHAN_MS).unref();
+    job.keep();
+    job.keep = this.#setTimer(() => this.#forget(job), JOB_ORPHAN_MS);
   }
 
   #forget(job: FollowedJob): void {
-    clearTimeout(job.forget);
+    job.keep();
     if (this.#jobs.get(job.key) === job) this.#jobs.delete(job.key);
   }
 
@@ -151,4 +162,13 @@ export class FollowedJobs {
       this.#forget(job);
     }
   }
+}
+
+function keyOf(client: string, job: string): string {
+  return `${client} ${job}`;
+}
+
+function unrefTimer(run: () => void, milliseconds: number): () => void {
+  const timer = setTimeout(run, milliseconds).unref();
+  return () => clearTimeout(timer);
 }

@@ -73,6 +73,9 @@ export class JobService implements Service {
           });
         }
         return { type: MessageType.OK };
+      case "received":
+        this.#options.followed.received(this.#options.usage.id, request.job);
+        return { type: MessageType.OK };
     }
   }
 

@@ -16,6 +16,8 @@ import { noise } from "./inputs.ts";
 import { Line } from "./line.ts";
 
 const MIB = 1024 * 1024;
+/** A hub that is started again on a busy machine takes its time. */
+const PATIENT = { reconnectMs: 180_000 };
 
 async function* inPieces(bytes: Buffer): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.byteLength; at += MIB) yield Uint8Array.from(bytes.subarray(at, at + MIB));
@@ -101,7 +103,7 @@ describe("a hub that is killed and started again", () => {
     const store = join(await temporaryDirectory(), "hub");
     let hub = await startHub({ store });
     const { clientToken, address } = hub;
-    await using client = await connect(clientToken);
+    await using client = await connect(clientToken, PATIENT);
     const [first, second] = [noise(24 * MIB, 8), noise(24 * MIB, 9)];
     await client.put(first, { name: "first" });
     const restart = async (): Promise<void> => {
@@ -129,6 +131,30 @@ describe("a hub that is killed and started again", () => {
     expect(Buffer.concat(pieces).equals(second)).toBe(true);
     expect((await contentOf(client, "first")).equals(first)).toBe(true);
     expect(await client.verify()).toMatchObject({ damaged: [], incomplete: [] });
+  });
+});
+
+describe("a node that bytes go to", () => {
+  it("is killed and joins again, somewhere else: the put goes on", async () => {
+    const hub = await startHub();
+    const store = join(await temporaryDirectory(), "node");
+    let node = await joinNode(hub.joinToken, "node", { store });
+    await using client = await connect(hub.clientToken, { node: "node", ...PATIENT });
+    const bytes = noise(24 * MIB, 13);
+    let again: Promise<void> | undefined;
+    const rejoin = async (): Promise<void> => {
+      node.process.kill("SIGKILL");
+      await node.ended;
+      node = await joinNode(hub.joinToken, "node", { store });
+    };
+    await client.put(inPieces(bytes), {
+      name: "there",
+      onProgress: (taken) => {
+        if (taken > 10 * MIB) again ??= rejoin();
+      },
+    });
+    await again;
+    expect((await contentOf(client, "there")).equals(bytes)).toBe(true);
   });
 });
 
