@@ -1,5 +1,3 @@
-import type { StrikeReason } from "./strikes.ts";
-
 /**
  * What the scheduler wants done. Executors, programs, batches and lanes are numbers that are never used again for another
  * one, so an answer that comes late can be told from one that is awaited.
@@ -71,3 +69,18 @@ export const Decision = {
   again: 2,
 } as const;
 export type Decision = (typeof Decision)[keyof typeof Decision];
+
+/** What a strike is for. */
+export const StrikeReason = {
+  /** It did not load a program that another one loaded. */
+  load: "load",
+  /** It failed a packet, and not by the program's fault, that another one answered. */
+  fault: "fault",
+  /** It did not get the input of a packet that another one, which had to fetch it too, answered. */
+  input: "input",
+  /** It gave results that neither it nor anybody else has. */
+  result: "result",
+  /** It sent something that is no answer. */
+  answer: "answer",
+} as const;
+export type StrikeReason = (typeof StrikeReason)[keyof typeof StrikeReason];

@@ -5,14 +5,13 @@
  * After each call, take the actions and do them in order. Call `tick` about every SCHEDULE_TICK_MS while batches run.
  */
 import { EXECUTOR_SLOTS_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
-import { LaneEnd, Outcome, Decision } from "./actions.ts";
+import { LaneEnd, Outcome, Decision, StrikeReason } from "./actions.ts";
 import type { Action } from "./actions.ts";
 import { isElsewherePossible, isRefused, loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import { copyStragglers, place } from "./placement.ts";
 import { State, inFlightMaxOf, inFlightOf } from "./state.ts";
 import type { BatchOptions, BatchState, EditionChoice, ExecutorState, ProgramState } from "./state.ts";
-import { StrikeReason } from "./strikes.ts";
 import type { Bar } from "./strikes.ts";
 import { Awaited } from "./tasks.ts";
 

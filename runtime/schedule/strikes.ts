@@ -4,21 +4,7 @@
  * packets of that kind of program. It is barred, by name and not by connection, until somebody lets it in again.
  */
 import { STRIKES_MAX, STRIKE_ACCOUNTS_MAX, STRIKE_APART_MS, STRIKE_HALF_LIFE_MS } from "../limits.ts";
-
-/** What a strike is for. */
-export const StrikeReason = {
-  /** It did not load a program that another one loaded. */
-  load: "load",
-  /** It failed a packet, and not by the program's fault, that another one answered. */
-  fault: "fault",
-  /** It did not get the input of a packet that another one, which had to fetch it too, answered. */
-  input: "input",
-  /** It gave results that neither it nor anybody else has. */
-  result: "result",
-  /** It sent something that is no answer. */
-  answer: "answer",
-} as const;
-export type StrikeReason = (typeof StrikeReason)[keyof typeof StrikeReason];
+import type { StrikeReason } from "./actions.ts";
 
 /** An executor gets no packets of programs of this kind. */
 export interface Bar {

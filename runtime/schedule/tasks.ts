@@ -12,7 +12,7 @@
  * is still to come, so that the answer is known when it arrives.
  */
 import { TASK_FAULTS_MAX, TASK_LOSSES_MAX } from "../limits.ts";
-import { StrikeReason } from "./strikes.ts";
+import { StrikeReason } from "./actions.ts";
 import { TaskQueue, addToSet, emptySet, fillSet, isInSet, lowestTask, removeFromSet } from "./task-queue.ts";
 import type { Take } from "./task-queue.ts";
 

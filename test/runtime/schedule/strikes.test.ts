@@ -7,7 +7,8 @@ import {
 } from "../../../runtime/limits.ts";
 import { Decision, LaneEnd, Outcome } from "../../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
-import { StrikeReason, Strikes } from "../../../runtime/schedule/strikes.ts";
+import { StrikeReason } from "../../../runtime/schedule/actions.ts";
+import { Strikes } from "../../../runtime/schedule/strikes.ts";
 
 const { load, fault, result } = StrikeReason;
 
