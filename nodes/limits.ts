@@ -2,14 +2,12 @@
 
 // ── wire ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How long a dial waits for a session, from the name's lookup to WELCOME. */
+/** How long a dial waits for a connection; from then on it waits for each step of the handshake as for any peer, PEER_LOST_MS. */
 export const CONNECT_TIMEOUT_MS = 5_000;
 /** How long a connection may take for its encrypted handshake. */
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** How long a connection may take from then on for its signed HELLO. */
 export const HELLO_TIMEOUT_MS = 5_000;
-/** Connections that end this often before they are encrypted are not worth waiting for. */
-export const BROKEN_HANDSHAKES_MAX = 3;
 /** Pauses between dials: the first, and the longest, each twice as long as the one before. */
 export const RECONNECT_MS_MIN = 250;
 export const RECONNECT_MS_MAX = 10_000;

@@ -6,21 +6,23 @@ import { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode, systemCode } from "../../errors.ts";
 import {
   CONNECT_TIMEOUT_MS,
-  TICK_MS,
+  PEER_LOST_MS,
   RECONNECT_MS_MAX,
   RECONNECT_MS_MIN,
-  BROKEN_HANDSHAKES_MAX,
+  TICK_MS,
 } from "../../limits.ts";
 import { ClientHandshake } from "../handshake/client-handshake.ts";
 import { NONCE_BYTES } from "../handshake/messages.ts";
 import type { ServerKeys } from "../handshake/messages.ts";
 import type { ExecutorOffer, Link, PeerInfo, Role } from "../link.ts";
+import { LoopClock } from "../session/loop-clock.ts";
 import { SessionLink } from "../session/session-link.ts";
 import { parseAddress, resolveEndpoints } from "../trust/address.ts";
 import type { Endpoint } from "../trust/address.ts";
 import type { Identity } from "../trust/keys.ts";
 import { SocketWriter } from "./socket-writer.ts";
 import { watchEvents, createContext, createDealer } from "./sockets.ts";
+import { WRONG_KEY_STATUS } from "./zmtp.ts";
 
 export interface DialOptions {
   /** HOST:PORT. */
@@ -38,6 +40,10 @@ export interface DialOptions {
   readonly listen?: string | undefined;
   /** The machine's own identity when `identity` is an invite's: the session is then this one's. */
   readonly joining?: Identity | undefined;
+  /**
+   * How long nothing may come of the dial, by the time that this process had turns to listen; anew with each step that comes.
+   * By default CONNECT_TIMEOUT_MS until there is a connection, and PEER_LOST_MS from then on.
+   */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -46,8 +52,9 @@ export interface DialOptions {
 let context: Context | undefined;
 
 /**
- * Opens a session. Rejects with PFS_PEER_UNREACHABLE when nobody answers in time, PFS_PEER_REFUSED {reason} when the port
- * or its keys are not what they must be or it says no, PFS_HELLO_REPLAYED, PFS_ADDRESS_INVALID, and with the signal's own reason.
+ * Opens a session. Rejects with PFS_PEER_UNREACHABLE when nobody answers in time or each connection is cut, PFS_PEER_REFUSED
+ * {reason} when the port or its keys are not what they must be or it says no, PFS_HELLO_REPLAYED, PFS_ADDRESS_INVALID, and
+ * with the signal's own reason.
  */
 export async function dial(options: DialOptions): Promise<Link> {
   const { address, server, identity, signal, timeoutMs = CONNECT_TIMEOUT_MS } = options;
@@ -62,14 +69,14 @@ export async function dial(options: DialOptions): Promise<Link> {
   // An address from which nothing comes back must leave time for the others.
   dealer.connectTimeout = Math.ceil(Math.min(timeoutMs, CONNECT_TIMEOUT_MS) / endpoints.length);
   const connection = new DialedConnection(dealer, endpoints, options);
-  const timer = setTimeout(() => connection.fail(connection.timeout()), timeoutMs);
+  const ticker = setInterval(() => connection.tick(), TICK_MS);
   const abort = (): void => connection.fail(signal!.reason);
   signal?.addEventListener("abort", abort, { once: true });
   try {
     connection.connect();
     return await connection.answered;
   } finally {
-    clearTimeout(timer);
+    clearInterval(ticker);
     signal?.removeEventListener("abort", abort);
   }
 }
@@ -85,9 +92,15 @@ class DialedConnection {
   #resolve!: (link: Link) => void;
   #reject!: (error: unknown) => void;
   #link: SessionLink | undefined;
+  readonly #timeoutMs: number | undefined;
+  readonly #clock = new LoopClock(performance.now());
+  /** When something came of the dial last, by the loop's clock. */
+  #newsAt = 0;
   #hasConnected = false;
   #hasShakenHands = false;
-  #brokenHandshakes = 0;
+  /** Connections that were cut before they were encrypted, and whether the present one was. */
+  #cuts = 0;
+  #isCut = false;
 
   constructor(dealer: Dealer, endpoints: readonly Endpoint[], options: DialOptions) {
     const {
@@ -100,7 +113,9 @@ class DialedConnection {
       executors = [],
       listen,
       joining,
+      timeoutMs,
     } = options;
+    this.#timeoutMs = timeoutMs;
     this.#dealer = dealer;
     this.#endpoints = [...endpoints];
     this.#address = address;
@@ -119,11 +134,10 @@ class DialedConnection {
     this.#dealer.connect(this.#endpoints[0]!.endpoint);
   }
 
-  /** The error for a dial that takes too long. */
-  timeout(): WireError {
-    if (this.#hasShakenHands) return unreachable(this.#address, "it does not finish its handshake");
-    if (this.#brokenHandshakes > 0) return this.#wrongServer();
-    return unreachable(this.#address, this.#hasConnected ? "it does not answer" : "nobody listens there");
+  /** To be called every TICK_MS until there is an answer. */
+  tick(): void {
+    const patienceMs = this.#timeoutMs ?? (this.#hasConnected ? PEER_LOST_MS : CONNECT_TIMEOUT_MS);
+    if (this.#clock.look(performance.now()) - this.#newsAt >= patienceMs) this.fail(this.#silence());
   }
 
   fail(error: unknown): void {
@@ -133,23 +147,39 @@ class DialedConnection {
     this.#dealer.close();
   }
 
-  #happened({ type }: Event): void {
-    switch (type) {
+  #happened(event: Event): void {
+    switch (event.type) {
       case "connect":
+        this.#isCut = false;
+        if (!this.#hasConnected) this.#news();
         this.#hasConnected = true;
         return;
       case "connect:retry":
         return this.#tryNext();
       case "handshake":
         this.#hasShakenHands = true;
+        this.#news();
         if (this.#link === undefined) this.#say(this.#handshake.hello());
         return;
       case "handshake:error:auth":
-        return this.fail(refused(this.#address, RefusalReason.key, "does not let this identity in"));
+        return this.fail(
+          event.error.status === WRONG_KEY_STATUS
+            ? this.#wrongServer()
+            : refused(this.#address, RefusalReason.key, "does not let this identity in"),
+        );
+      case "handshake:error:other":
+        // The line broke, or the other side ended it without a word: there will be another connection.
+        this.#cuts++;
+        this.#isCut = true;
+        return;
       case "disconnect":
         return this.#disconnected();
       default:
     }
+  }
+
+  #news(): void {
+    this.#newsAt = this.#clock.at(performance.now());
   }
 
   /** Nobody listens at that address: the name may lead to others. */
@@ -164,9 +194,8 @@ class DialedConnection {
   #disconnected(): void {
     const link = this.#link;
     if (link !== undefined) return this.#loseWhenRead(link);
-    // A port that holds another key ends each connection in the middle of its handshake.
-    if (!this.#hasShakenHands && ++this.#brokenHandshakes >= BROKEN_HANDSHAKES_MAX)
-      this.fail(this.#wrongServer());
+    // It ended because of what it said, which no PacketFS port says.
+    if (!this.#hasShakenHands && !this.#isCut) this.fail(this.#wrongServer());
   }
 
   /** What came before the connection ended is still to be read; a goodbye may be among it. */
@@ -194,6 +223,7 @@ class DialedConnection {
   }
 
   #step(parts: readonly Uint8Array[]): void {
+    this.#news();
     const step = this.#handshake.receive(parts);
     switch (step.kind) {
       case "say":
@@ -233,6 +263,14 @@ class DialedConnection {
     });
     const ticker = setInterval(() => link.tick(), TICK_MS).unref();
     return link;
+  }
+
+  #silence(): WireError {
+    if (this.#hasShakenHands) return unreachable(this.#address, "it does not finish its handshake");
+    if (!this.#hasConnected) return unreachable(this.#address, "nobody listens there");
+    if (this.#cuts === 0) return unreachable(this.#address, "it does not answer");
+    const times = this.#cuts === 1 ? "once" : `${this.#cuts} times`;
+    return unreachable(this.#address, `the connection was cut ${times} before it was encrypted`);
   }
 
   #wrongServer(): WireError {

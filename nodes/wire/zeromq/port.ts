@@ -135,9 +135,11 @@ export class Port {
   /** Resolves when what was written has left, within CONNECTION_LINGER_MS. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    // First, so that nobody takes the ROUTER's end for an answer.
+    const closed = this.#proxy?.close();
     this.#router?.close();
     this.#authenticator?.close();
-    await this.#proxy?.close();
+    await closed;
   }
 
   #startAuthenticator(): void {

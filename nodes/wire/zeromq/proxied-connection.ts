@@ -9,9 +9,9 @@
  */
 import type { Socket } from "node:net";
 import { CONNECTION_LINGER_MS, FLOOD_TURNS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
-import { TURNS_INDEX } from "./proxy-protocol.ts";
+import { CLOSING_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
 import type { ProxyCounters } from "./proxy-protocol.ts";
-import { readBeginning } from "./zmtp.ts";
+import { GREETING_BYTES, INITIATE_AT, WRONG_KEY, readBeginning } from "./zmtp.ts";
 
 export interface ProxiedConnectionOptions {
   readonly number: number;
@@ -43,6 +43,8 @@ export class ProxiedConnection {
   #said: Buffer = NOTHING;
   #passed = 0;
   #initiateEnd = 0;
+  /** Bytes that the ROUTER said before it is asked to admit anybody. */
+  #answered = 0;
   #isClientGone = false;
   /** Bytes that the ROUTER got since it has the connection, as its counter counts. */
   #forwarded = 0;
@@ -152,6 +154,7 @@ export class ProxiedConnection {
     const inner = this.#options.connectInner();
     const client = this.#client;
     inner.on("data", (bytes) => {
+      if (this.#state === "greeting") this.#answered += bytes.byteLength;
       if (!client.write(bytes) && client.writableLength > 0 && !this.#isClientGone) inner.pause();
     });
     inner.on("drain", () => {
@@ -207,12 +210,20 @@ export class ProxiedConnection {
   #innerGone(): void {
     const client = this.#client;
     if (!client.destroyed) {
-      client.end();
+      if (this.#wasForAnotherKey()) client.end(WRONG_KEY);
+      else client.end();
       const linger = setTimeout(() => client.destroy(), CONNECTION_LINGER_MS);
       client.once("close", () => clearTimeout(linger));
       client.resume();
     }
     this.#end();
+  }
+
+  /** The ROUTER has heard a HELLO and ends the connection without having answered it, though it is not being closed. */
+  #wasForAnotherKey(): boolean {
+    if (this.#state !== "greeting" || this.#passed < INITIATE_AT) return false;
+    if (this.#answered !== GREETING_BYTES || this.#inner?.errored !== null) return false;
+    return Atomics.load(this.#options.counters, CLOSING_INDEX) === 0;
   }
 
   #end(): void {

@@ -4,7 +4,7 @@ import type { NetConnectOpts } from "node:net";
 import { builtUrl } from "../../../runtime/built.ts";
 import { CONNECTIONS_MAX } from "../../limits.ts";
 import type { Address } from "../trust/address.ts";
-import { TURNS_INDEX } from "./proxy-protocol.ts";
+import { CLOSING_INDEX, COUNTERS_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
 import type { FromProxy, ProxyCounters, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { lineBytes } from "./zmtp.ts";
 
@@ -39,7 +39,10 @@ export class ProxyClient {
   private constructor(worker: Worker, counters: ProxyCounters, port: number, listener: ProxyListener) {
     this.#worker = worker;
     this.#counters = counters;
-    this.#freeCounters = Array.from({ length: counters.length - 1 }, (_, index) => index + 1);
+    this.#freeCounters = Array.from(
+      { length: counters.length - COUNTERS_INDEX },
+      (_, index) => index + COUNTERS_INDEX,
+    );
     this.port = port;
     worker.on("message", (message: FromProxy) => deliver(message, listener));
     this.#closed = new Promise((resolve) => {
@@ -118,6 +121,7 @@ export class ProxyClient {
 
   /** Closes the port. Resolves when what the ROUTER said has left, or had its time. */
   async close(): Promise<void> {
+    Atomics.store(this.#counters, CLOSING_INDEX, 1);
     if (!this.#isClosing) this.#post({ kind: "close" });
     this.#isClosing = true;
     await this.#closed;

@@ -93,8 +93,8 @@ export function createDealer({ context, identity, serverKey, ipv6 }: DealerOptio
     reconnectInterval: RECONNECT_MS_MIN,
     reconnectMaxInterval: RECONNECT_MS_MAX,
     connectTimeout: CONNECT_TIMEOUT_MS,
-    // A port that is busy may take as long as a dial waits.
-    handshakeInterval: CONNECT_TIMEOUT_MS,
+    // Whoever dials has a patience of its own, which knows how busy this process was.
+    handshakeInterval: 0,
     maxMessageSize: FRAME_BYTES_MAX,
     sendHighWaterMark: SOCKET_MESSAGES_MAX,
     receiveHighWaterMark: SOCKET_MESSAGES_MAX,

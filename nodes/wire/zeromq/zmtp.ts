@@ -8,18 +8,26 @@
 import { INITIATE_BYTES_MAX } from "../../limits.ts";
 
 const SIGNATURE_BYTES = 10;
-const GREETING_BYTES = 64;
+export const GREETING_BYTES = 64;
 const VERSION_AT = 10;
 const MECHANISM_AT = 12;
 const MECHANISM = Buffer.from("CURVE".padEnd(20, "\0"), "latin1");
 /** A short command of 200 bytes. */
 const HELLO = Buffer.from("\x04\xc8\x05HELLO", "latin1");
 const HELLO_BYTES = 202;
-const INITIATE_AT = GREETING_BYTES + HELLO_BYTES;
+/** Where a dialing side's greeting and its HELLO end. */
+export const INITIATE_AT: number = GREETING_BYTES + HELLO_BYTES;
 /** A long command; 8 bytes of its length follow. */
 const INITIATE_FLAGS = 0x06;
 const LONG_HEADER_BYTES = 9;
 const INITIATE_NAME = Buffer.from("\x08INITIATE", "latin1");
+
+/**
+ * What a port says to a HELLO that was meant for another key, in the form in which a ROUTER says that a key is not let in (400).
+ * ZeroMQ itself ends the connection without a word then, which looks like a line that breaks.
+ */
+export const WRONG_KEY_STATUS = 500;
+export const WRONG_KEY: Buffer = Buffer.from(`\x04\x0a\x05ERROR\x03${WRONG_KEY_STATUS}`, "latin1");
 
 /** How far a dialing side has come. */
 export type Beginning =

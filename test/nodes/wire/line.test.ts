@@ -2,8 +2,8 @@
 import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { connect } from "node:net";
-import type { Socket } from "node:net";
+import { connect, createServer } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
@@ -51,16 +51,16 @@ test("a line that is cut in its handshake ten times: in at the eleventh, and nob
   const cuts = [0, 11, 64, 200, initiateAt, initiateEnd - 1, ...Array.from({ length: 4 }, () => initiateEnd)];
   await using relay = await openRelay(address, (connection) => cuts[connection]);
   let link: Link | undefined;
+  const late = dial({ ...dialed, address: relay.address }).then((came) => (link = came));
+  late.catch(() => undefined);
   let honestAnswers = 0;
   while (link === undefined && relay.said.length <= cuts.length) {
-    const late = dial({ ...dialed, address: relay.address }).catch(() => undefined);
-    const [came] = await Promise.all([late, honest.request({ type: WANT })]);
-    link = came;
+    await honest.request({ type: WANT });
     honestAnswers++;
     // Others with the same key, from the same address.
     await (await dial({ ...dialed, address })).close();
   }
-  expect(link).toBeDefined();
+  await late;
   expect(relay.said).toHaveLength(cuts.length + 1);
   expect(honestAnswers).toBeGreaterThan(1);
   expect((await link!.request({ type: WANT, meta: "in" })).meta).toBe("in");
@@ -115,3 +115,54 @@ test("a crowd that stalls in its handshake keeps nobody out, and is gone after a
   await whole[Symbol.asyncDispose]();
   await network.close();
 });
+
+test("a line that is cut several times within one dial is not taken for another hub's", async () => {
+  const address = await serve("serve", "0");
+  const cuts = [0, 11, 64, 200];
+  await using flaky = await openRelay(address, (connection) => cuts[connection]);
+  const link = await dial({ ...dialed, address: flaky.address });
+  expect(flaky.said).toHaveLength(cuts.length + 1);
+  await link.close();
+  await using broken = await openRelay(address, () => 200);
+  await expect(dial({ ...dialed, address: broken.address, timeoutMs: 2_000 })).rejects.toMatchObject({
+    code: "PFS_PEER_UNREACHABLE",
+    message: expect.stringMatching(/was cut \d+ times/),
+  });
+});
+
+test("another hub, or something else than a hub, is told apart from a broken line at the first connection", async () => {
+  await using relay = await openRelay(await serve("serve", "0"));
+  const wrong = { code: "PFS_PEER_REFUSED", data: { reason: "wrong-server" } };
+  const other = { ...dialed, server: Identity.create() };
+  await expect(dial({ ...other, address: relay.address })).rejects.toMatchObject(wrong);
+  expect(relay.said).toHaveLength(1);
+  let connections = 0;
+  const page = createServer((socket) => {
+    connections++;
+    socket.on("error", () => undefined);
+    socket.on("data", () => socket.end(`HTTP/1.1 400 Bad Request\r\nServer: ${"x".repeat(64)}\r\n\r\n`));
+  });
+  page.listen(0, "127.0.0.1");
+  await once(page, "listening");
+  const address = `127.0.0.1:${(page.address() as AddressInfo).port}`;
+  await expect(dial({ ...dialed, address })).rejects.toMatchObject(wrong);
+  expect(connections).toBe(1);
+  page.close();
+});
+
+test("a dial does not count the time in which its own process was busy", async () => {
+  const address = await serve("serve", "0");
+  const timeoutMs = 500;
+  const dialing = dial({ ...dialed, address, timeoutMs });
+  // The name is looked up, and then nothing that comes is heard for a while.
+  for (let times = 0; times < 3; times++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    standStill(3 * timeoutMs);
+  }
+  await (await dialing).close();
+});
+
+function standStill(ms: number): void {
+  const until = performance.now() + ms;
+  while (performance.now() < until) continue;
+}
