@@ -1,7 +1,7 @@
 /** Finished jobs, kept beside the store so that people can ask for them later: a JSON line each, the last ones only. */
 import { appendFile, readFile } from "node:fs/promises";
 import * as v from "valibot";
-import { replaceFile } from "../durable-file.ts";
+import { PRIVATE_FILE_MODE, replaceFile } from "../durable-file.ts";
 import { JOBS_REMEMBERED } from "../limits.ts";
 import type { JobInfo } from "../contracts/jobs.ts";
 
@@ -45,7 +45,7 @@ export class JobHistory {
 
   async #add(info: JobInfo): Promise<void> {
     this.#lines ??= (await this.#read()).length;
-    await appendFile(this.#file, `${JSON.stringify(info)}\n`);
+    await appendFile(this.#file, `${JSON.stringify(info)}\n`, { mode: PRIVATE_FILE_MODE });
     if (++this.#lines <= 2 * JOBS_REMEMBERED) return;
     const kept = (await this.#read()).slice(-JOBS_REMEMBERED);
     await replaceFile(this.#file, kept.map((job) => `${JSON.stringify(job)}\n`).join(""));

@@ -130,18 +130,19 @@ export interface NodeOptions {
   /** False for one that nobody reaches but through the hub. */
   readonly listens?: boolean;
   readonly workers?: number;
+  readonly wrapper?: readonly string[];
 }
 
 /** A node that has joined. */
 export async function joinNode(
   joinToken: string,
   label: string,
-  { store, listens = true, workers = 1 }: NodeOptions = {},
+  { store, listens = true, workers = 1, wrapper }: NodeOptions = {},
 ): Promise<Daemon> {
   const directory = store ?? join(await temporaryDirectory(), label);
   const words = ["join", joinToken, "--label", label, "--workers", String(workers), "--store", directory];
   if (listens) words.push("--listen", "127.0.0.1:0");
-  const node = new Daemon(words);
+  const node = new Daemon(words, wrapper);
   await node.line(({ event }) => event === "joined");
   return node;
 }

@@ -1,7 +1,7 @@
 /** What the operating system tells of processes, where it has /proc. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../suites/until.ts";
 
@@ -76,6 +76,24 @@ function processorMillisecondsOf(pid: number): number {
 /** The most memory that a running process has had, in bytes; 0 when it is gone. */
 export function peakBytesOf(pid: number): number {
   return (field(pid, "VmHWM") ?? 0) * 1024;
+}
+
+/** The memory of a running process that is not elsewhere, in bytes; 0 when it is gone. */
+export function residentBytesOf(pid: number): number {
+  return (field(pid, "VmRSS") ?? 0) * 1024;
+}
+
+/** What each open descriptor of a running process leads to. */
+export function descriptorsOf(pid: number): string[] {
+  const folder = `/proc/${pid}/fd`;
+  return readdirSync(folder).flatMap((descriptor) => {
+    try {
+      return [readlinkSync(`${folder}/${descriptor}`)];
+    } catch {
+      // It was closed meanwhile.
+      return [];
+    }
+  });
 }
 
 function field(pid: number, name: string): number | undefined {

@@ -265,6 +265,12 @@ export class WriterThread implements WriterContext {
 
   endGc(): void {
     this.#sweeper.end();
+    try {
+      // The index's log is as long as it ever was; what is free of it is room like all that gc frees.
+      if (!this.#isLogShort) shortenLog(this.tables.database);
+    } catch {
+      // It is used again then, and the next gc tries again.
+    }
   }
 
   /** Builds the index again, unless that has been done since it had this generation. */

@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, readFile, rm } from "node:fs/promises";
+import { appendFile, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -48,6 +48,11 @@ describe("the history of jobs", () => {
     expect((await history.list())[0]!.job).toBe(`j${3 * JOBS_REMEMBERED - 1}`);
     const lines = (await readFile(file, "utf8")).trim().split("\n");
     expect(lines.length).toBeLessThanOrEqual(2 * JOBS_REMEMBERED);
+  });
+
+  it.skipIf(process.platform === "win32")("is its user's alone, as the results are", async () => {
+    await new JobHistory(file).add(ended("a"));
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
   });
 
   it("does not fail a job when the file cannot be written", async () => {

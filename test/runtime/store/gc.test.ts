@@ -62,6 +62,7 @@ describe("gc", () => {
     await store.catalog.remove("gone");
     expect(await store.gc()).toMatchObject({ keptChunks: 0 });
     expect(bytesAtRest(directory.path)).toBeLessThan(1000);
+    expect(filesIn(directory.path)).toMatchObject({ "index.db-wal": 0 });
     await put(store, "next", randomBytes("all", 1_000_000));
     expect((await get(store, "next")).byteLength).toBe(1_000_000);
   });
