@@ -1,7 +1,8 @@
 /**
- * What native code could do that has taken over an executor process: the probe runs behind the same walls, in place of what
+ * What native code could do that has taken over an executor process: probes run behind the same walls, in place of what
  * an executor runs, without the permission model, which is Node's and holds no native code. Each question is asked of the
- * kernel, so an answer of "yes" is a door that stands open.
+ * kernel, so an answer of "yes" is a door that stands open. One probe is Node; one is Perl, which can make any system call;
+ * and those of what a process could become execute it.
  */
 
 import { closeInherited } from "../../runtime/sandbox/thread/descriptors.ts";
@@ -27,8 +28,6 @@ export interface ProbeTargets {
   readonly descriptor: number;
   /** Where everybody's temporary files are. */
   readonly temporary: string;
-  /** A program that makes a user namespace. */
-  readonly unshare: string;
 }
 
 export const QUESTIONS = {
@@ -51,12 +50,18 @@ export const QUESTIONS = {
   reachesAbstractSocket: "reach sockets that have none",
   startsPrograms: "run the system's programs, a shell for one",
   startsProcessesWithoutEnd: "start processes without end",
+  startsThreadsWithoutEnd: "start threads without end",
   makesNamespaces: "make user namespaces, behind which more of the kernel is in reach",
+  callsKernel: "call what of the kernel few programs need: io_uring, bpf, ptrace, keys",
   gainsPrivileges: "gain privileges by setuid programs or capabilities",
   fillsDisks: "make large files, core dumps included",
 } as const;
 export type Question = keyof typeof QUESTIONS;
-export type ProbeAnswers = Record<Question, boolean>;
+export type ProbeAnswers = Readonly<Record<Question, boolean>>;
+
+/** Who is no shell must not become one either. */
+export const SHELL = "/bin/sh";
+export const PERL = "/usr/bin/perl";
 
 /** Where the answers are written, as JSON: an executor's pipe to its node. */
 export const ANSWERS_DESCRIPTOR = 3;
@@ -77,7 +82,7 @@ const limit = (name) => Number(says("limits", name));
 const makes = (folder) => can(() => {
   const path = folder + "/packetfs-probe-" + process.pid;
   closing(fs.openSync(path, "wx"));
-  fs.unlinkSync(path);
+  can(() => fs.unlinkSync(path));
 });
 const runs = (file, args) => can(() => spawnSync(file, args, { timeout: 60000 }).status === 0);
 const memory = (pid) => can(() => {
@@ -109,12 +114,62 @@ const connects = (to) => new Promise((resolve) => {
     reachesLoopback: await connects({ host: "127.0.0.1", port: targets.port }),
     reachesSocket: await connects({ path: targets.socket }),
     reachesAbstractSocket: await connects({ path: "\\0" + targets.abstractSocket }),
-    startsPrograms: runs("/bin/sh", ["-c", "true"]),
-    startsProcessesWithoutEnd: !(limit("Max processes") <= 4096),
-    makesNamespaces: runs(targets.unshare, ["--user", targets.unshare, "--version"]),
+    startsPrograms: runs("${SHELL}", ["-c", "true"]),
+    startsProcessesWithoutEnd: !(limit("Max processes") <= 4096) && runs(process.execPath, ["--version"]),
+    startsThreadsWithoutEnd: !(limit("Max processes") <= 4096),
     gainsPrivileges: says("status", "NoNewPrivs") !== "1" || /[1-9a-f]/.test(says("status", "CapEff")),
     fillsDisks: !(limit("Max file size") === 0 && limit("Max core file size") === 0),
   };
   fs.writeSync(${ANSWERS_DESCRIPTOR}, JSON.stringify(answers));
 })();
 `;
+
+/** CommonJS, to be run by `node --eval`: the process becomes a shell, and ends with code 0 if it did. */
+export const BECOME_CODE: string = `process.execve("${SHELL}", ["${SHELL}", "-c", "exit 0"], {});`;
+
+/** What the probe of system calls says last. */
+export const CALLS_PROBE_END = "end";
+/** Numbers of system calls on x64 and arm64. */
+const CALLS = {
+  write: [1, 64],
+  tgkill: [234, 131],
+  ptrace: [101, 117],
+  unshare: [272, 97],
+  io_uring_setup: [425, 425],
+  bpf: [321, 280],
+  perf_event_open: [298, 241],
+  keyctl: [250, 219],
+  userfaultfd: [323, 282],
+  process_vm_readv: [310, 270],
+  open_by_handle_at: [304, 265],
+} as const;
+const SELDOM = [
+  "ptrace",
+  "io_uring_setup",
+  "bpf",
+  "perf_event_open",
+  "keyctl",
+  "userfaultfd",
+  "process_vm_readv",
+  "open_by_handle_at",
+] as const;
+
+/** What Perl is told to ask the kernel itself; writes the questions that it answers with yes as the probe does, a comma after each. */
+export function callsProbe({ node, neighbour }: ProbeTargets): string {
+  const numberOf = (name: keyof typeof CALLS): number => CALLS[name][process.arch === "arm64" ? 1 : 0];
+  const threadGroupKill = numberOf("tgkill");
+  const seize = 0x4206;
+  const newUser = 0x1000_0000;
+  return `
+sub yes { my ($question) = @_; my $line = "$question,"; syscall(${numberOf("write")}, ${ANSWERS_DESCRIPTOR}, $line, length($line)) }
+for my $number (${SELDOM.map(numberOf).join(", ")}) {
+  my $result = syscall($number, -1, 0, 0, 0, 0);
+  yes("callsKernel") if $result >= 0 || $! != 38;
+}
+yes("signalsNode") if syscall(${threadGroupKill}, ${node}, ${node}, 0) == 0;
+yes("signalsNeighbour") if syscall(${threadGroupKill}, ${neighbour}, ${neighbour}, 0) == 0;
+yes("readsMemory") if syscall(${numberOf("ptrace")}, ${seize}, ${neighbour}, 0, 0) == 0;
+yes("makesNamespaces") if syscall(${numberOf("unshare")}, ${newUser}) == 0;
+yes("${CALLS_PROBE_END}");
+`;
+}

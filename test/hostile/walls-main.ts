@@ -1,7 +1,7 @@
 /**
- * A node with all that a node has around it, and the probe in place of one of its executors: prints which walls stand and
- * what the probe could do. To be run as the user in question, with a folder that the user may write to, and with descriptor
- * 199 open to read from.
+ * A node with all that a node has around it, and probes in place of its executors: prints which walls stand and what the
+ * probes could do. To be run as the user in question, with a folder that the user may write to, and with descriptor 199 open
+ * to read from. The third argument says which walls the machine is to be taken to have.
  */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -10,22 +10,40 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { possibleEnclosures } from "../../runtime/sandbox/process/enclosures.ts";
+import { possibleConfinements } from "../../runtime/sandbox/process/confinement.ts";
+import { possibleEnclosures, WallName } from "../../runtime/sandbox/process/enclosures.ts";
 import type { Enclosure } from "../../runtime/sandbox/process/enclosures.ts";
-import { passageOf, spawnBehind } from "../../runtime/sandbox/process/walls.ts";
+import { passageOf, placesOf, spawnBehind } from "../../runtime/sandbox/process/walls.ts";
+import type { Place } from "../../runtime/sandbox/process/walls.ts";
 import { openLocal } from "../../sdk/index.ts";
 import { loadIdentity } from "../../nodes/wire/trust/identity-file.ts";
-import { ANSWERS_DESCRIPTOR, PROBE_CODE } from "./wall-probe.ts";
+import {
+  ANSWERS_DESCRIPTOR,
+  BECOME_CODE,
+  CALLS_PROBE_END,
+  callsProbe,
+  PERL,
+  PROBE_CODE,
+} from "./wall-probe.ts";
 import type { ProbeAnswers, ProbeTargets } from "./wall-probe.ts";
 
-const NODE_FLAGS = ["--no-node-snapshot", "--no-warnings"];
-const UNSHARE = "/usr/bin/unshare";
+const NODE_FLAGS = ["--no-node-snapshot", "--no-warnings", "--openssl-config=/proc/self/none"];
 const DESCRIPTOR = 199;
-const [folder = "", secret = ""] = process.argv.slice(2);
+const [folder = "", secret = "", has = "everything"] = process.argv.slice(2);
+const NAMESPACES: readonly WallName[] = [WallName.userNamespace, WallName.root, WallName.network];
+
+/** "everything", "no namespaces", or "neither", which has no Perl either. */
+function places(): Place[] {
+  const isLeft = ({ names }: Enclosure): boolean =>
+    has === "everything" || !names.some((name) => NAMESPACES.includes(name));
+  return placesOf(possibleEnclosures().filter(isLeft), has === "neither" ? [] : possibleConfinements());
+}
 
 /** Stands for the code of executors, which mostly is the user's own who installed it. */
 const code = join(folder, "code.js");
 writeFileSync(code, "// code\n");
+const calls = join(folder, "calls.pl");
+writeFileSync(calls, "");
 const home = join(folder, "home");
 mkdirSync(home);
 writeFileSync(join(home, ".bashrc"), "# mine\n");
@@ -43,10 +61,14 @@ const servers = [0, socket, `\0${abstractSocket}`].map((at) =>
 await Promise.all(servers.map((server) => once(server, "listening")));
 const { port } = servers[0]!.address() as { port: number };
 
-/** Behind one of the enclosures, with a pipe where an executor has its own. */
-function start(enclosure: Enclosure, words: readonly string[]): ChildProcess {
-  const command = [process.execPath, ...NODE_FLAGS, ...words];
-  return spawnBehind(enclosure, passageOf(command, [code, UNSHARE], 1), ["pipe", "ignore", "pipe", "pipe"]);
+/** Where an executor would be, with a pipe where one has its own. */
+function start(place: Place, command: readonly string[]): ChildProcess {
+  const stdio = ["pipe", "ignore", "pipe", "pipe"] as const;
+  return spawnBehind(place, passageOf(command, [code, calls], 1), [...stdio]);
+}
+
+function startNode(place: Place, words: readonly string[]): ChildProcess {
+  return start(place, [process.execPath, ...NODE_FLAGS, ...words]);
 }
 
 async function readAll(stream: Readable): Promise<string> {
@@ -56,20 +78,31 @@ async function readAll(stream: Readable): Promise<string> {
 }
 
 /** The first that stands, with a process behind it that does nothing. */
-async function standing(): Promise<{ enclosure: Enclosure; neighbour: ChildProcess }> {
-  for (const enclosure of possibleEnclosures()) {
-    const neighbour = start(enclosure, [
+async function standing(): Promise<{ place: Place; neighbour: ChildProcess }> {
+  for (const place of places()) {
+    const neighbour = startNode(place, [
       "--eval",
       `require("node:fs").writeSync(${ANSWERS_DESCRIPTOR}, "up"); setInterval(() => {}, 1e6);`,
     ]);
     const pipe = neighbour.stdio[ANSWERS_DESCRIPTOR] as Readable;
     const [said] = (await Promise.race([once(pipe, "data"), once(neighbour, "close")])) as [unknown];
-    if (String(said) === "up") return { enclosure, neighbour };
+    if (String(said) === "up") return { place, neighbour };
   }
-  throw new Error("no enclosure can be made");
+  throw new Error("no place can be made");
 }
 
-const { enclosure, neighbour } = await standing();
+/** What a probe answers, once it has ended. */
+async function answersOf(probe: ChildProcess, input: string): Promise<string> {
+  probe.stdin!.on("error", () => undefined).end(input);
+  const [answers, said] = await Promise.all([
+    readAll(probe.stdio[ANSWERS_DESCRIPTOR] as Readable),
+    readAll(probe.stderr!),
+  ]);
+  if (said !== "") console.error(said);
+  return answers;
+}
+
+const { place, neighbour } = await standing();
 const child = readFileSync(`/proc/${neighbour.pid}/task/${neighbour.pid}/children`, "utf8").trim();
 const targets: ProbeTargets = {
   store: join(segments, readdirSync(segments)[0]!),
@@ -77,23 +110,36 @@ const targets: ProbeTargets = {
   home: join(home, ".bashrc"),
   code,
   node: process.pid,
-  neighbour: enclosure.forks ? Number(child) : neighbour.pid!,
+  neighbour: place.enclosure.forks ? Number(child) : neighbour.pid!,
   secret,
   port,
   socket,
   abstractSocket,
   descriptor: DESCRIPTOR,
   temporary: tmpdir(),
-  unshare: UNSHARE,
 };
-const probe = start(enclosure, ["--eval", PROBE_CODE]);
-probe.stdin!.end(JSON.stringify(targets));
-const [answers, said] = await Promise.all([
-  readAll(probe.stdio[ANSWERS_DESCRIPTOR] as Readable),
-  readAll(probe.stderr!),
-]);
-if (said !== "") console.error(said);
+const answers = JSON.parse(
+  await answersOf(startNode(place, ["--eval", PROBE_CODE]), JSON.stringify(targets)),
+) as ProbeAnswers;
+writeFileSync(calls, callsProbe(targets));
+const called = await answersOf(start(place, [PERL, calls]), "");
+const doors = called.split(",").slice(0, -1);
+if (doors.pop() !== CALLS_PROBE_END) throw new Error("the probe of system calls ended early");
+const shell = startNode(place, ["--eval", BECOME_CODE]);
+shell.stderr!.resume();
+const [becameShell] = (await once(shell, "close")) as [number | null];
 neighbour.kill("SIGKILL");
 await pfs.close();
 for (const server of servers) server.close();
-console.log(JSON.stringify({ walls: enclosure.names, answers: JSON.parse(answers) as ProbeAnswers }));
+console.log(
+  JSON.stringify({
+    walls: [...place.enclosure.names, ...(place.confinement?.names ?? [])],
+    answers: {
+      ...answers,
+      makesNamespaces: false,
+      callsKernel: false,
+      ...(becameShell === 0 ? { startsPrograms: true } : {}),
+      ...Object.fromEntries(doors.map((question) => [question, true])),
+    },
+  }),
+);

@@ -3,16 +3,18 @@
  * process's place. Which walls there are depends on the machine; what each of them promises does not.
  */
 import { spawn } from "node:child_process";
-import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { WallName } from "../../runtime/sandbox/process/enclosures.ts";
-import { QUESTIONS } from "./wall-probe.ts";
+import { ROOT as SOURCES } from "../source-tree.ts";
+import { PERL, QUESTIONS } from "./wall-probe.ts";
 import type { ProbeAnswers, Question } from "./wall-probe.ts";
 
-const LINUX = process.platform === "linux";
+/** The probes' own needs. */
+const LINUX = process.platform === "linux" && existsSync(PERL);
 const ROOT = process.getuid?.() === 0;
 const SETPRIV = "/usr/bin/setpriv";
 /** A user without a name, and with nothing. */
@@ -24,8 +26,11 @@ interface Report {
   readonly answers: ProbeAnswers;
 }
 
-/** Runs a node with the probe in place of an executor, as the user who runs this test or as somebody else. */
-async function probe(user?: number): Promise<Report> {
+/** What a machine has to make walls of; see walls-main.ts. */
+type Has = "everything" | "no namespaces" | "neither";
+
+/** Runs a node with probes in place of its executors, as the user who runs this test or as somebody else. */
+async function probe(has: Has, user?: number): Promise<Report> {
   const folder = mkdtempSync(join(tmpdir(), "packetfs-walls-"));
   // As homes are: others may look in, and files say who may read them.
   chmodSync(folder, 0o755);
@@ -34,7 +39,7 @@ async function probe(user?: number): Promise<Report> {
   writeFileSync(inherited, "open");
   const main = fileURLToPath(new URL("./walls-main.ts", import.meta.url));
   const as = user === undefined ? [] : [SETPRIV, `--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
-  const node = [process.execPath, "--no-node-snapshot", "--no-warnings", main, folder, SECRET];
+  const node = [process.execPath, "--no-node-snapshot", "--no-warnings", main, folder, SECRET, has];
   // As a shell's descriptor it has a number that Node does not look at.
   const script = 'exec "${@:2}" 199< "$1"';
   const child = spawn("bash", ["-c", script, "bash", inherited, ...as, ...node], {
@@ -80,8 +85,34 @@ const SHUT: Partial<Record<WallName, readonly Question[]>> = {
   ],
   [WallName.network]: ["reachesLoopback", "reachesAbstractSocket"],
   [WallName.privileges]: ["gainsPrivileges"],
-  [WallName.userNamespace]: ["startsProcessesWithoutEnd"],
+  [WallName.userNamespace]: ["startsProcessesWithoutEnd", "startsThreadsWithoutEnd", "makesNamespaces"],
   [WallName.limits]: ["fillsDisks"],
+  [WallName.landlock]: [
+    "readsStore",
+    "readsIdentity",
+    "readsHome",
+    "readsSystem",
+    "readsArguments",
+    "readsEnvironment",
+    "readsMemory",
+    "writesTemporary",
+    "writesStore",
+    "writesCode",
+    "startsPrograms",
+  ],
+  [WallName.systemCalls]: [
+    "writesTemporary",
+    "writesStore",
+    "writesCode",
+    "signalsNode",
+    "signalsNeighbour",
+    "reachesLoopback",
+    "reachesSocket",
+    "reachesAbstractSocket",
+    "startsProcessesWithoutEnd",
+    "makesNamespaces",
+    "callsKernel",
+  ],
 };
 
 function expectShut({ walls, answers }: Report): void {
@@ -91,12 +122,48 @@ function expectShut({ walls, answers }: Report): void {
   );
 }
 
-describe.runIf(LINUX)("native code in an executor process", () => {
-  it("meets the walls that are said to stand", async () => {
-    expectShut(await probe());
-  });
+/** What SECURITY.md says of each question: the cells of a column of its table, by what stands in the first. */
+function promised(title: string): Record<string, boolean> {
+  const lines = readFileSync(join(SOURCES, "SECURITY.md"), "utf8").split("\n");
+  const first = lines.findIndex((line) => line.startsWith("| native code could |"));
+  const cells = (line: string): string[] =>
+    line
+      .split("|")
+      .slice(1, -1)
+      .map((cell) => cell.trim());
+  const column = cells(lines[first]!).indexOf(title);
+  const end = lines.findIndex((line, index) => index > first && !line.startsWith("|"));
+  return Object.fromEntries(
+    lines.slice(first + 2, end).map((line) => [cells(line)[0]!, cells(line)[column] === "**yes**"]),
+  );
+}
 
-  it.runIf(ROOT)("meets them as a normal user's too", async () => {
-    expectShut(await probe(SOMEBODY));
-  });
+const CASES: readonly { readonly has: Has; readonly walls: readonly WallName[] }[] = [
+  {
+    has: "everything",
+    walls: [WallName.userNamespace, WallName.root, WallName.landlock, WallName.systemCalls],
+  },
+  { has: "no namespaces", walls: [WallName.limits, WallName.landlock, WallName.systemCalls] },
+  { has: "neither", walls: [WallName.limits] },
+];
+const USERS = [
+  ...(ROOT ? [{ who: "root", user: undefined }] : []),
+  { who: "user", user: ROOT ? SOMEBODY : undefined },
+];
+
+describe.runIf(LINUX)("native code in an executor process", () => {
+  it.each(USERS.flatMap((user) => CASES.map((machine) => ({ ...user, ...machine }))))(
+    "meets what SECURITY.md says, as $who, with $has",
+    async ({ who, user, has, walls }) => {
+      const report = await probe(has, user);
+      expectShut(report);
+      // Another machine may have less.
+      if (!walls.every((wall) => report.walls.includes(wall))) return;
+      const title = has === "everything" ? who : `${who}, ${has === "neither" ? "neither" : has}`;
+      const said = Object.fromEntries(
+        Object.entries(report.answers).map(([question, answer]) => [QUESTIONS[question as Question], answer]),
+      );
+      expect(said).toEqual(promised(title));
+    },
+  );
 });

@@ -24,6 +24,8 @@ export const WallName = {
   ipc: "IPC namespace",
   privileges: "no new privileges",
   limits: "resource limits",
+  landlock: "Landlock",
+  systemCalls: "system call filter",
 } as const;
 export type WallName = (typeof WallName)[keyof typeof WallName];
 
@@ -42,6 +44,10 @@ const ADVICE: Record<WallName, string> = {
   [WallName.ipc]: "comes with the network namespace",
   [WallName.privileges]: "needs Linux and the program setpriv (util-linux)",
   [WallName.limits]: "needs Linux and the programs setpriv and prlimit (util-linux)",
+  [WallName.landlock]:
+    "needs Linux 5.13 or later, with landlock in /sys/kernel/security/lsm, and the program perl (perl-base on Debian and Ubuntu, perl on others)",
+  [WallName.systemCalls]:
+    "needs Linux with seccomp filters, on x64 or arm64, and the program perl (perl-base on Debian and Ubuntu, perl on others)",
 };
 
 const USER_REPLACED =
@@ -53,6 +59,12 @@ export interface WallState {
   readonly state: "stands" | "missing" | "replaced";
   /** Where it does not stand: why, and how to get it. */
   readonly advice?: string;
+}
+
+/** What was said where the strongest of those that are impossible was tried. */
+export interface Refusals {
+  readonly enclosure?: string;
+  readonly confinement?: string;
 }
 
 /** What is carried through the walls. */
@@ -108,7 +120,12 @@ const NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--
 const ENCLOSED: readonly WallName[] = [WallName.root, WallName.processes, WallName.network, WallName.ipc];
 const LIMITED: readonly WallName[] = [WallName.privileges, WallName.limits];
 /** Those that others come with, and whose refusal is therefore of interest. */
-const REFUSED: readonly WallName[] = [WallName.userNamespace, WallName.root];
+const REFUSED: Readonly<Partial<Record<WallName, keyof Refusals>>> = {
+  [WallName.userNamespace]: "enclosure",
+  [WallName.root]: "enclosure",
+  [WallName.landlock]: "confinement",
+  [WallName.systemCalls]: "confinement",
+};
 const SHARED_OBJECT = /^\/.*\.so(?:\.|$)/;
 
 /** What may be tried, the strongest first; the last is none at all. */
@@ -129,15 +146,16 @@ export function probeCommand(): string[] {
 }
 
 /** Each wall with its state, given those that stand, and what the system said where a stronger one was tried. */
-export function wallStates(standing: readonly WallName[], refusal: string | undefined): WallState[] {
+export function wallStates(standing: readonly WallName[], refusals: Refusals): WallState[] {
   const stands = (name: WallName): boolean => standing.includes(name);
   return Object.values(WallName).map((name) => {
     if (stands(name)) return { name, state: "stands" };
     const isUser = name === WallName.user && process.getuid?.() !== 0;
     if (isUser && stands(WallName.root) && stands(WallName.processes))
       return { name, state: "replaced", advice: USER_REPLACED };
-    const said = refusal === undefined || !REFUSED.includes(name) ? "" : `${refusal}; `;
-    return { name, state: "missing", advice: `${said}${ADVICE[name]}` };
+    const of = REFUSED[name];
+    const said = of && refusals[of];
+    return { name, state: "missing", advice: said === undefined ? ADVICE[name] : `${said}; ${ADVICE[name]}` };
   });
 }
 
@@ -246,15 +264,16 @@ function limits({ command, tasksMax, descriptorsMax }: Passage, { prlimit }: Too
 
 /** Mounts a file system that is empty but for what the passage reads, which is there and cannot be written to. */
 function makeRoot({ reads }: Passage, { mount, setpriv, prlimit }: NamespaceTools): string[] {
-  const paths = [...new Set([...reads, ...libraryFolders(), setpriv, prlimit])];
+  const paths = [...new Set([...reads, ...sharedObjects().map((path) => dirname(path)), setpriv, prlimit])];
   const files = paths.filter((path) => !statSync(path).isDirectory());
   const folders = paths.map((path) => (files.includes(path) ? dirname(path) : path));
   const line = (path: string): string =>
     `${fstabWord(path)} ${ROOT}${fstabWord(path)} none bind,ro,nosuid,nodev 0 0`;
   return [
     `${mount} -n -t tmpfs -o mode=755,size=1m,nosuid,nodev packetfs ${ROOT}`,
-    `mkdir -p ${["/proc", "/old", ...folders].map((path) => quoted(ROOT + path)).join(" ")}`,
-    ...files.map((path) => `: > ${quoted(ROOT + path)}`),
+    `mkdir -p ${["/proc", "/old", "/dev", ...folders].map((path) => quoted(ROOT + path)).join(" ")}`,
+    // Perl reads what is empty before its script; no device.
+    ...["/dev/null", ...files].map((path) => `: > ${quoted(ROOT + path)}`),
     // mount takes its list from a regular file only.
     `printf '%s\\n' ${paths.map((path) => quoted(line(path))).join(" ")} > ${MOUNTS}`,
     `${mount} -n -a -T ${MOUNTS}`,
@@ -295,16 +314,16 @@ function fstabWord(path: string): string {
 
 let libraries: readonly string[] | undefined;
 
-/** Where the libraries lie that Node was loaded from, and the loader. */
-function libraryFolders(): readonly string[] {
+/** Paths of the libraries that Node was loaded from, and of the loader. */
+export function sharedObjects(): readonly string[] {
   if (libraries !== undefined) return libraries;
   // Else it asks name servers who the peers of this process are.
   const report = process.report as typeof process.report & { excludeNetwork: boolean };
   const { excludeNetwork } = report;
   report.excludeNetwork = true;
-  const { sharedObjects } = report.getReport() as unknown as { sharedObjects: readonly string[] };
+  const { sharedObjects: all } = report.getReport() as unknown as { sharedObjects: readonly string[] };
   report.excludeNetwork = excludeNetwork;
-  libraries = sharedObjects.filter((path) => SHARED_OBJECT.test(path)).map((path) => dirname(path));
+  libraries = all.filter((path) => SHARED_OBJECT.test(path));
   return libraries;
 }
 
@@ -329,6 +348,6 @@ function namespaceTools(tools: Tools): NamespaceTools | undefined {
   return { ...tools, unshare, mount, umount, pivot, sh };
 }
 
-function findProgram(name: string): string | undefined {
+export function findProgram(name: string): string | undefined {
   return ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map((folder) => `${folder}/${name}`).find(existsSync);
 }

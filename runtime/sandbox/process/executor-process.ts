@@ -31,6 +31,7 @@ import { startProcess } from "./launch.ts";
 import type { StartedProcess } from "./launch.ts";
 import { SharedMemory } from "./shared-memory.ts";
 import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
+import type { Walls } from "./walls.ts";
 
 export { TIME_SOURCE };
 
@@ -103,8 +104,15 @@ export class ExecutorProcess implements AsyncDisposable {
     this.ended = this.#pipe.ended.finally(() => sharedMemory.close());
   }
 
-  /** Resolves when the process is ready. Rejects with PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED. */
-  static async start(options: ExecutorProcessOptions, signal?: AbortSignal): Promise<ExecutorProcess> {
+  /**
+   * Resolves when the process is ready, behind the walls of this machine unless others are given. Rejects with
+   * PFS_EXECUTOR_START_FAILED or PFS_SHARED_MEMORY_FAILED.
+   */
+  static async start(
+    options: ExecutorProcessOptions,
+    signal?: AbortSignal,
+    walls?: Walls,
+  ): Promise<ExecutorProcess> {
     const { threads, rssBytesMax, sharedMemoryBytes } = options;
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= EXECUTOR_THREADS_MAX)) {
       throw new Error(`an executor has 1 to ${EXECUTOR_THREADS_MAX} threads`);
@@ -116,7 +124,7 @@ export class ExecutorProcess implements AsyncDisposable {
         rssBytesMax: MemoryWatch.supported ? 0 : rssBytesMax,
         sharedMemoryDescriptor: sharedMemory.childDescriptor,
       };
-      const started = await startProcess(launched, signal);
+      const started = await startProcess(launched, signal, walls);
       sharedMemory.closeChildDescriptor();
       return new ExecutorProcess(options, sharedMemory, started);
     } catch (error) {

@@ -27,15 +27,20 @@ export interface StartedProcess extends WatchedProcess {
   readonly walls: readonly WallName[];
 }
 
-const walls = new Walls();
+/** Of this machine, found out once. */
+const machineWalls = new Walls();
 
 /** Each wall and its state; undefined until a first process has started. */
 export function standingWalls(): readonly WallState[] | undefined {
-  return walls.states;
+  return machineWalls.states;
 }
 
 /** Rejects with PFS_EXECUTOR_START_FAILED {reason}, and with no process left when the signal is aborted before it is ready. */
-export async function startProcess(options: LaunchOptions, signal?: AbortSignal): Promise<StartedProcess> {
+export async function startProcess(
+  options: LaunchOptions,
+  signal?: AbortSignal,
+  walls: Walls = machineWalls,
+): Promise<StartedProcess> {
   let reason = "";
   for (let starts = 1; starts <= EXECUTOR_STARTS_MAX; starts++) {
     const candidate = walls.current;
@@ -66,7 +71,7 @@ export async function startProcess(options: LaunchOptions, signal?: AbortSignal)
 /** The pipe is `stdio[3]` of what it returns. */
 function launch(
   { threads, rssBytesMax, sharedMemoryDescriptor }: LaunchOptions,
-  { enclosure, permission }: Candidate,
+  candidate: Candidate,
 ): ChildProcess {
   const main = fileURLToPath(builtUrl(new URL("../thread/executor-main.ts", import.meta.url)));
   const reads = codeOf(main);
@@ -75,13 +80,15 @@ function launch(
     "--no-node-snapshot",
     "--expose-gc",
     "--no-warnings",
-    ...(permission ? permissionFlags(reads) : []),
+    // The system's is refused, which is an error; one that is not there is none.
+    "--openssl-config=/proc/self/none",
+    ...(candidate.permission ? permissionFlags(reads) : []),
     main,
     String(threads),
     String(rssBytesMax),
   ];
   const passage = passageOf(node, reads, threads);
-  return spawnBehind(enclosure, passage, ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor]);
+  return spawnBehind(candidate, passage, ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor]);
 }
 
 /** What an executor is made of. */

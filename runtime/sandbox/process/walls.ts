@@ -18,12 +18,20 @@ import {
   EXECUTOR_TASKS_BASE,
   EXECUTOR_TASKS_PER_THREAD,
 } from "../../limits.ts";
+import { possibleConfinements } from "./confinement.ts";
+import type { Confinement } from "./confinement.ts";
 import { WallName, possibleEnclosures, probeCommand, wallStates } from "./enclosures.ts";
-import type { Enclosure, Passage, WallState } from "./enclosures.ts";
+import type { Enclosure, Passage, Refusals, WallState } from "./enclosures.ts";
 
-/** An enclosure, with Node's permission model or without. */
-export interface Candidate {
+/** What a process starts behind, Node's permission model aside. */
+export interface Place {
   readonly enclosure: Enclosure;
+  /** Within the enclosure, if there is one. */
+  readonly confinement: Confinement | undefined;
+}
+
+/** A place, with Node's permission model or without. */
+export interface Candidate extends Place {
   readonly permission: boolean;
 }
 
@@ -38,15 +46,17 @@ const KILLED: readonly NodeJS.Signals[] = ["SIGKILL", "SIGTERM", "SIGINT", "SIGH
 export class Walls {
   #candidates: readonly Candidate[];
   #standing: Candidate | undefined;
-  /** What was said where the strongest of those that are impossible was tried. */
-  #refusal: string | undefined;
+  #refusals: Refusals = {};
 
-  /** `enclosures` are what may be tried, the strongest first. */
-  constructor(enclosures: readonly Enclosure[] = possibleEnclosures()) {
-    this.#candidates = enclosures.flatMap((enclosure) => [
-      { enclosure, permission: true },
+  /** Both are what may be tried, the strongest first. */
+  constructor(
+    enclosures: readonly Enclosure[] = possibleEnclosures(),
+    confinements: readonly Confinement[] = possibleConfinements(),
+  ) {
+    this.#candidates = placesOf(enclosures, confinements).flatMap((place) => [
+      { ...place, permission: true },
       // Packages that are linked from elsewhere are not readable under the permission model, the least of the walls.
-      { enclosure, permission: false },
+      { ...place, permission: false },
     ]);
   }
 
@@ -57,7 +67,7 @@ export class Walls {
 
   /** Undefined until something stands. */
   get states(): readonly WallState[] | undefined {
-    return this.#standing && wallStates(namesOf(this.#standing), this.#refusal);
+    return this.#standing && wallStates(namesOf(this.#standing), this.#refusals);
   }
 
   /** A process has started behind it. Returns false when others have found something else that stands. */
@@ -72,28 +82,45 @@ export class Walls {
    */
   async refused(candidate: Candidate, reason: string, starts: number): Promise<boolean> {
     if (this.#standing === undefined && !SCARCE.test(reason)) {
-      const { enclosure } = candidate;
-      const possible = await probe(enclosure);
+      const { enclosure, confinement } = candidate;
+      const possible = await probe(candidate);
+      // With what is weaker within it is tried first: it may be that which is impossible.
+      const bare = { enclosure, confinement: undefined };
+      const roomPossible = possible === false && confinement !== undefined ? await probe(bare) : possible;
       const repeated = UNREADABLE.test(reason) || starts >= EXECUTOR_STARTS_MAX;
-      if (possible === false || (possible === true && repeated)) {
-        this.#drop(reason, (each) => each === candidate || (!possible && each.enclosure === enclosure));
+      if (roomPossible === false) {
+        this.#drop((each) => each.enclosure === enclosure, { enclosure: reason });
+      } else if (possible === false && roomPossible === true) {
+        const refused = (each: Candidate): boolean =>
+          each.enclosure === enclosure && each.confinement === confinement;
+        this.#drop(refused, { confinement: reason });
+      } else if (possible === true && repeated) {
+        this.#drop((each) => each === candidate, {});
       }
     }
     return this.current !== candidate;
   }
 
-  #drop(reason: string, dropped: (candidate: Candidate) => boolean): void {
+  #drop(dropped: (candidate: Candidate) => boolean, refusals: Refusals): void {
     // Others may have found what stands while this was probed.
     if (this.#standing !== undefined) return;
     const left = this.#candidates.filter((each) => !dropped(each));
     if (left.length === 0) return;
     this.#candidates = left;
-    this.#refusal ??= reason;
+    // Of interest is what was said where the strongest was tried.
+    this.#refusals = { ...refusals, ...this.#refusals };
   }
 }
 
-export function namesOf({ enclosure, permission }: Candidate): readonly WallName[] {
-  return permission ? [...enclosure.names, WallName.permission] : enclosure.names;
+/** The strongest first. */
+export function placesOf(enclosures: readonly Enclosure[], confinements: readonly Confinement[]): Place[] {
+  return enclosures.flatMap((enclosure) =>
+    [...confinements, undefined].map((confinement) => ({ enclosure, confinement })),
+  );
+}
+
+export function namesOf({ enclosure, confinement, permission }: Candidate): readonly WallName[] {
+  return [...enclosure.names, ...(confinement?.names ?? []), ...(permission ? [WallName.permission] : [])];
 }
 
 /** Whether a process was ended from outside: that says nothing about what it was started behind. */
@@ -111,8 +138,12 @@ export function passageOf(command: readonly string[], reads: readonly string[], 
   };
 }
 
-export function spawnBehind(enclosure: Enclosure, passage: Passage, stdio: StdioOptions): ChildProcess {
-  const [command, ...args] = enclosure.command(passage);
+export function spawnBehind(
+  { enclosure, confinement }: Place,
+  passage: Passage,
+  stdio: StdioOptions,
+): ChildProcess {
+  const [command, ...args] = enclosure.command(confinement?.confine(passage) ?? passage);
   return spawn(command!, args, {
     cwd: process.platform === "win32" ? undefined : "/",
     env: environment(),
@@ -129,10 +160,10 @@ function environment(): NodeJS.ProcessEnv {
   return process.platform === "win32" ? { TZ: "UTC", SystemRoot } : { TZ: "UTC" };
 }
 
-/** Whether an enclosure can be made; undefined when its end says nothing. It has all the time that it takes. */
-function probe(enclosure: Enclosure): Promise<boolean | undefined> {
+/** Whether a place can be made; undefined when its end says nothing. It has all the time that it takes. */
+function probe(place: Place): Promise<boolean | undefined> {
   const { promise, resolve } = Promise.withResolvers<boolean | undefined>();
-  const child = spawnBehind(enclosure, passageOf(probeCommand(), [], 1), ["ignore", "ignore", "pipe"]);
+  const child = spawnBehind(place, passageOf(probeCommand(), [], 1), ["ignore", "ignore", "pipe"]);
   let said = "";
   child.stderr!.setEncoding("latin1").on("data", (text: string) => {
     said = (said + text).slice(-EXECUTOR_STDERR_BYTES);

@@ -3,9 +3,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { ExecutorProcess, standingWalls } from "../../../runtime/sandbox/process/executor-process.ts";
 import { possibleEnclosures, wallStates, WallName } from "../../../runtime/sandbox/process/enclosures.ts";
+import { possibleConfinements } from "../../../runtime/sandbox/process/confinement.ts";
+import type { Confinement } from "../../../runtime/sandbox/process/confinement.ts";
 import { Walls } from "../../../runtime/sandbox/process/walls.ts";
 import { descendantsOf, HAS_PROC } from "../../e2e/processes.ts";
-import { startExecutor } from "./harness.ts";
+import { runOnce, startExecutor } from "./harness.ts";
 
 const OPTIONS = { threads: 1, rssBytesMax: 600_000_000, sharedMemoryBytes: 1 << 16 };
 
@@ -65,10 +67,61 @@ describe.runIf(HAS_PROC)("the walls of a machine", () => {
         .map(({ name }) => name)
         .toSorted(),
     ).toEqual(executor.walls.toSorted());
-    for (const { state, advice } of wallStates([], "unshare failed: Operation not permitted")) {
+    for (const { state, advice } of wallStates([], {})) {
       expect(state).not.toBe("stands");
       expect(advice).toBeDefined();
     }
+  });
+});
+
+/** What a program does that asks much of an executor: memory that comes and goes, long texts, large numbers, errors. */
+const BUSY = `export default { input: { kind: "lines" }, limits: { timeMs: 60_000 }, map(line) {
+  let kept = [];
+  for (let round = 0; round < 20; round++) kept = Array.from({ length: 50_000 }, (_, index) => ({ index, round }));
+  const [, who] = /(\\w+)@/.exec(line.repeat(1000));
+  try { null.x; } catch (error) { return who.length + kept.length + (2n ** 2000n).toString().length; }
+}, combine: (a, b) => a + b };`;
+
+describe.runIf(HAS_PROC)("an executor", () => {
+  // The last but one has no namespaces, which most containers forbid.
+  const places = possibleEnclosures()
+    .slice(-2, -1)
+    .flatMap((enclosure) =>
+      [...possibleConfinements(), undefined].map((confinement) => ({
+        enclosure,
+        confinement,
+        title: [...enclosure.names, ...(confinement?.names ?? [])].join(", "),
+      })),
+    );
+  it.each(places)("does its work behind $title", async ({ enclosure, confinement }) => {
+    const walls = new Walls([enclosure], confinement === undefined ? [] : [confinement]);
+    const options = { ...OPTIONS, threads: 2 };
+    await using executor = await ExecutorProcess.start(options, undefined, walls);
+    expect(executor.walls).toEqual(expect.arrayContaining([...enclosure.names]));
+    expect(await runOnce(executor, BUSY, "one@two")).toMatchObject({
+      status: 0,
+      text: '{"k":[""],"v":[50606]}\n',
+    });
+  });
+});
+
+describe("a confinement", () => {
+  it.runIf(HAS_PROC)("is given up alone when it is that which is impossible, with the reason", async () => {
+    const [strongest] = possibleEnclosures().slice(-1);
+    const impossible: Confinement = {
+      names: [WallName.landlock, WallName.systemCalls],
+      confine: (passage) => ({ ...passage, command: ["/bin/false"] }),
+    };
+    const walls = new Walls([strongest!], [impossible]);
+    expect(await walls.refused(walls.current, "Landlock: Function not implemented", 1)).toBe(true);
+    const next = walls.current;
+    expect(next).toMatchObject({ enclosure: strongest, confinement: undefined, permission: true });
+    expect(walls.stand(next)).toBe(true);
+    const landlock = walls.states!.find(({ name }) => name === WallName.landlock);
+    expect(landlock).toMatchObject({
+      state: "missing",
+      advice: expect.stringContaining("Landlock: Function not implemented") as unknown,
+    });
   });
 });
 
