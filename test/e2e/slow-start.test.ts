@@ -1,0 +1,93 @@
+/** A machine that is slow weakens no wall: an executor whose start stands still has in the end what others have. */
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, readlinkSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, expect, it } from "vitest";
+import { makePlace, PFS } from "../sdk/cli/run-pfs.ts";
+import { descendantsOf, HAS_PROC } from "./processes.ts";
+
+/** Longer than a start takes on any machine that works, and short of what is given up. */
+const STILL_MS = 20_000;
+const LOOP = `export default { input: { kind: "lines" }, yields: "value", map: () => { for (;;); } }`;
+/** Ticks of user mode that say that the program runs, and not its start. */
+const RUNNING_TICKS = 120;
+
+const children: ChildProcess[] = [];
+afterAll(() => children.forEach((child) => child.kill("SIGKILL")));
+
+function read(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, "latin1");
+  } catch {
+    return "";
+  }
+}
+
+const isExecutor = (pid: number): boolean => read(pid, "cmdline").includes("executor-main");
+/** Clock ticks of user mode. */
+const ticksOf = (pid: number): number => Number(/\) (?:\S+ ){11}(\d+)/.exec(read(pid, "stat"))?.[1] ?? 0);
+
+/** What a process has of its own, and may not have: namespaces, the user, privileges. Undefined when it is gone. */
+function wallsOf(pid: number): Record<string, unknown> | undefined {
+  const status = read(pid, "status");
+  if (status === "") return undefined;
+  const namespaces = ["net", "pid", "mnt", "ipc", "user"].map((kind) => {
+    const own = readlinkSync(`/proc/self/ns/${kind}`);
+    return [kind, readlinkSync(`/proc/${pid}/ns/${kind}`) !== own];
+  });
+  return {
+    ...Object.fromEntries(namespaces),
+    root: /^Uid:\s+0\s/m.test(status),
+    noNewPrivileges: /^NoNewPrivs:\s+1/m.test(status),
+    permission: read(pid, "cmdline").includes("--permission"),
+  };
+}
+
+/** The walls around a program that runs, of which the first executor's start stood still for so long. */
+async function wallsOfRun(cwd: string, stillMs: number): Promise<Record<string, unknown>> {
+  const child = spawn(process.execPath, [PFS, "run", "loop.mjs", "text.txt", "--store", "store"], {
+    cwd,
+    stdio: "ignore",
+  });
+  children.push(child);
+  if (stillMs > 0) {
+    let starting: number[] = [];
+    while (starting.length === 0) {
+      await sleep(5);
+      starting = descendantsOf(child.pid!).filter(isExecutor);
+    }
+    for (const pid of starting) process.kill(pid, "SIGSTOP");
+    await sleep(stillMs);
+    for (const pid of starting) {
+      // It may have been ended meanwhile.
+      if (isExecutor(pid)) process.kill(pid, "SIGCONT");
+    }
+  }
+  let running: number | undefined;
+  while (running === undefined) {
+    if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`);
+    await sleep(20);
+    const executors = descendantsOf(child.pid!).filter(isExecutor);
+    running = executors.find((pid) => ticksOf(pid) > RUNNING_TICKS);
+  }
+  const walls = wallsOf(running)!;
+  const closed = once(child, "close");
+  child.kill("SIGKILL");
+  await closed;
+  return walls;
+}
+
+it.runIf(HAS_PROC)(
+  "the walls around a program are the same when its executor's start stands still",
+  async () => {
+    const { cwd, json } = await makePlace();
+    await json(["put", "text.txt"]);
+    await writeFile(join(cwd, "loop.mjs"), LOOP);
+    const usual = await wallsOfRun(cwd, 0);
+    expect(await wallsOfRun(cwd, STILL_MS)).toEqual(usual);
+  },
+);
