@@ -21,6 +21,9 @@ beforeAll(async () => {
 
 const ls = (token: string): Promise<Finished> => pfs(["ls", "--at", token], { cwd: directory });
 
+/** What the hub says of those who call; it says other things when they happen. */
+const NOTES = /"event":"note".*/g;
+
 /** The one line that a command said before it failed. */
 function sentenceOf({ out, err }: Finished): string {
   expect(out).toBe("");
@@ -36,7 +39,7 @@ function forged(token: string, kind: TokenKind, changes: Partial<Token>): string
 describe("a token", () => {
   it("with one character changed is refused before anybody is called", async () => {
     const { clientToken } = hub;
-    const before = hub.said;
+    const before = hub.said.match(NOTES);
     // The kind, the first of the bytes, one in the middle, the last.
     for (const at of [
       5,
@@ -50,7 +53,7 @@ describe("a token", () => {
       expect([at, finished.status]).toEqual([at, 2]);
       expect(sentenceOf(finished)).toMatch(/token/);
     }
-    expect(hub.said).toBe(before);
+    expect(hub.said.match(NOTES)).toEqual(before);
   });
 
   it("to join does not let anybody use the hub", async () => {

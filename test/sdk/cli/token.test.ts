@@ -221,7 +221,7 @@ describe("a token is given", () => {
       pfs(["ls", "--at", hub.clientToken], { cwd, environment: { PACKETFS_TOKEN_FILE: "not-there" } }),
     ];
     for (const way of await Promise.all(ways))
-      expect(way).toMatchObject({ status: 0, err: "", out: expect.stringMatching(/^text\t/) });
+      expect(way).toMatchObject({ status: 0, err: "", out: expect.stringMatching(/^text\t/m) });
     const wrong = [
       [["ls", "--token-file", "not-there"], 3, /no such file/],
       [["ls", "--token-file", "client.token", "--at", "x"], 2, /both give a token/],
