@@ -17,7 +17,7 @@ export const CLIENT_REDIAL_MS_MAX = 2_000;
 /** What is asked is asked over so many sessions that are lost one after the other, and then it has failed. */
 export const SESSIONS_PER_REQUEST_MAX = 10;
 /** A side that has said nothing for this long says PING. */
-export const PING_INTERVAL_MS = 1_000;
+export const PING_INTERVAL_MS = 2_500;
 /**
  * A peer that has said nothing for this long is lost, by the time that this process had turns to listen. A process that dies
  * is noticed at once, by its connection; this is for machines that hang or vanish, and longer than an event loop that
@@ -29,10 +29,11 @@ export const SLOW_LINE_BYTES_PER_SECOND: number = 256 * 1024;
 export const SILENCE_MS_MAX = 60_000;
 /** Messages with bodies up to this many bytes are not announced. */
 export const UNANNOUNCED_BYTES_MAX: number = 768 * 1024;
-/** How often time passes for a link: what its timeouts are accurate to. */
+/** How often time passes for a link, which its timeouts are accurate to; and while nobody waits for anything. */
 export const TICK_MS = 100;
-/** What the time between two ticks counts for at most where it is a peer's time: the rest is this process's own delay. */
-export const LOOP_TURN_MS_MAX: number = 2 * TICK_MS;
+export const IDLE_TICK_MS = 500;
+/** What is beyond this of the time between two ticks is this process's own delay, and no peer's time. */
+export const TICK_LATENESS_MS_MAX = 100;
 /** How long a link that closes tries to get rid of what it has to say. */
 export const CLOSE_FLUSH_MS = 1_000;
 

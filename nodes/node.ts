@@ -137,8 +137,6 @@ export class JoinedNode implements AsyncDisposable {
       await this.#server?.close();
       throw error;
     }
-    const { allowList } = this.#parts;
-    this.#expiry = setInterval(() => allowList.removeExpired(Date.now()), ACCESS_LOOK_MS).unref();
     signal?.addEventListener("abort", () => void this.close(), { once: true });
     if (signal?.aborted === true) await this.close();
   }
@@ -210,6 +208,15 @@ export class JoinedNode implements AsyncDisposable {
     });
   }
 
+  /** Looks all the while where there is something that expires. */
+  #watchExpiry(): void {
+    const { allowList } = this.#parts;
+    clearInterval(this.#expiry);
+    if (this.#ending !== undefined || !allowList.entries().some(({ expiresAt }) => expiresAt !== undefined))
+      return;
+    this.#expiry = setInterval(() => allowList.removeExpired(Date.now()), ACCESS_LOOK_MS).unref();
+  }
+
   #hubServices(link: Link): Service[] {
     const { machine } = this.#parts;
     const learnMembers = answering(MessageType.MEMBERS, async ({ chunks }) => {
@@ -224,6 +231,7 @@ export class JoinedNode implements AsyncDisposable {
   #learn(members: AllowList): void {
     const { allowList, identity } = this.#parts;
     replaceAllowList(allowList, members);
+    this.#watchExpiry();
     const label = members.byId(identity.id)?.label ?? this.#label;
     if (label === this.#label) return;
     this.#label = label;

@@ -53,6 +53,10 @@ export class Requests {
   /** No request's time is over before. */
   #earliest = Number.POSITIVE_INFINITY;
 
+  get isEmpty(): boolean {
+    return this.#requests.size === 0;
+  }
+
   get heldBytes(): number {
     return this.#held.bytes;
   }

@@ -10,11 +10,13 @@
 import { EnvelopeFlag, MessageType } from "../../../packets/envelope.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import {
+  IDLE_TICK_MS,
   LINK_QUEUE_BYTES_MAX,
   LINK_QUEUE_LOW_BYTES,
   QUESTION_SILENCE_MS,
   REQUEST_QUEUE_BYTES_MAX,
   SUSPICION_MS,
+  TICK_MS,
   TRANSFER_SILENCE_MS,
   WORK_SILENCE_MS,
 } from "../../limits.ts";
@@ -116,6 +118,11 @@ export class SessionCore {
   /** Why the session is over, or undefined. */
   get closed(): PacketfsError | undefined {
     return this.#closed;
+  }
+
+  /** Whether all is well for a while: nothing was asked that may time out, and the session is not ending. */
+  get isIdle(): boolean {
+    return this.#closed === undefined && this.#requests.isEmpty;
   }
 
   /** Whether everything that was to be said has left, a goodbye included. */
@@ -257,12 +264,12 @@ export class SessionCore {
   }
 
   /**
-   * Time passes: requests expire, silence is broken or means loss. To be called every TICK_MS; what it is late by is not
-   * counted against the peer.
+   * Time passes: requests expire, silence is broken or means loss. To be called every TICK_MS, or every IDLE_TICK_MS while the
+   * session is idle; what it is late by is not counted against the peer.
    */
   tick(now: number): void {
     if (this.#closed !== undefined) return;
-    const time = this.#clock.look(now);
+    const time = this.#clock.look(now, this.isIdle ? IDLE_TICK_MS : TICK_MS);
     const excusedMs = this.#heartbeat.excusedMs(time);
     if (this.#heartbeat.isLost(time)) return this.lose("it has been silent for too long");
     if (this.#heartbeat.isPingDue(now)) this.#push(PING);

@@ -126,7 +126,7 @@ export class SessionLink implements Link {
     this.#do(() => this.core.end(error));
   }
 
-  /** For the port: called every TICK_MS. */
+  /** For the port: called every TICK_MS, or every IDLE_TICK_MS while the core is idle. */
   tick(): void {
     this.#do(() => this.core.tick(this.#now()));
     this.#checkOver();

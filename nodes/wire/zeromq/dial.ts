@@ -17,6 +17,7 @@ import type { ServerKeys } from "../handshake/messages.ts";
 import type { ExecutorOffer, Link, PeerInfo, Role } from "../link.ts";
 import { LoopClock } from "../session/loop-clock.ts";
 import { SessionLink } from "../session/session-link.ts";
+import { Ticker } from "../session/ticker.ts";
 import { parseAddress, resolveEndpoints } from "../trust/address.ts";
 import type { Endpoint } from "../trust/address.ts";
 import type { Identity } from "../trust/keys.ts";
@@ -253,15 +254,21 @@ class DialedConnection {
       peer,
       now: () => performance.now(),
       port: {
-        wake: () => writer.wake(link),
+        wake: () => {
+          writer.wake(link);
+          if (!link.core.isIdle) ticker.hurry();
+        },
         over: () => {
-          clearInterval(ticker);
+          ticker.close();
           writer.close();
           dealer.close();
         },
       },
     });
-    const ticker = setInterval(() => link.tick(), TICK_MS).unref();
+    const ticker = new Ticker(() => {
+      link.tick();
+      return !link.core.isIdle;
+    });
     return link;
   }
 

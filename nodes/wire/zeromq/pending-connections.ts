@@ -51,6 +51,10 @@ export class PendingConnections {
     this.#options = options;
   }
 
+  get isEmpty(): boolean {
+    return this.#pending.size === 0;
+  }
+
   appeared(connection: number, admission: Admission): void {
     this.#pending.set(connection, {
       admission,

@@ -123,7 +123,12 @@ export class Port {
     return this.#penalties.strike(hex(curveKey), address, performance.now());
   }
 
-  /** To be called every TICK_MS. */
+  /** Whether somebody is being let in, or must be looked after. */
+  get isBusy(): boolean {
+    return this.#admissions.turn !== undefined || this.#proxy?.hasFull === true;
+  }
+
+  /** To be called every TICK_MS while it is busy. */
   tick(): void {
     const time = this.#clock.look(performance.now());
     this.#proxy?.tick();

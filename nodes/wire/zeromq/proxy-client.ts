@@ -4,7 +4,7 @@ import type { NetConnectOpts } from "node:net";
 import { builtUrl } from "../../../runtime/built.ts";
 import { CONNECTIONS_MAX } from "../../limits.ts";
 import type { Address } from "../trust/address.ts";
-import { CLOSING_INDEX, COUNTERS_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
+import { CLOSING_INDEX, COUNTERS_INDEX, FULL_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
 import type { FromProxy, ProxyCounters, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { lineBytes } from "./zmtp.ts";
 
@@ -114,7 +114,12 @@ export class ProxyClient {
     this.#post({ kind: "cut", connection });
   }
 
-  /** The port's event loop has had a turn; to be called every TICK_MS. */
+  /** Whether there are connections of which no more is read until something comes out of them. */
+  get hasFull(): boolean {
+    return Atomics.load(this.#counters, FULL_INDEX) > 0;
+  }
+
+  /** The port's event loop has had a turn. */
   tick(): void {
     Atomics.add(this.#counters, TURNS_INDEX, 1);
   }

@@ -11,13 +11,14 @@ export interface ProxyThreadData {
 
 /**
  * Shared by both threads. Index 0 counts the turns of the port's event loop, index 1 says whether the port is being closed,
- * the others count what came out of the ROUTER: bytes on the line of one connection each. What counts goes on from the largest
+ * index 2 how many connections are full, and the others count what came out of the ROUTER: bytes on the line of one connection each. What counts goes on from the largest
  * number to the smallest.
  */
 export type ProxyCounters = Int32Array<SharedArrayBuffer>;
 export const TURNS_INDEX = 0;
 export const CLOSING_INDEX = 1;
-export const COUNTERS_INDEX = 2;
+export const FULL_INDEX = 2;
+export const COUNTERS_INDEX = 3;
 
 /** Connections have numbers of their own, in the order in which they came. */
 export type ToProxy =

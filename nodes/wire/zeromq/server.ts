@@ -8,7 +8,6 @@ import { EnvelopeOffset, MessageType } from "../../../packets/envelope.ts";
 import { hasCode } from "../../../packets/errors.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
-import { TICK_MS } from "../../limits.ts";
 import type { Admission } from "./admissions.ts";
 import { errorMessage, closedHere } from "../session/errors.ts";
 import { outFrame, toParts } from "../session/message.ts";
@@ -20,6 +19,7 @@ import { SocketWriter } from "./socket-writer.ts";
 import { refusal, replayedHello } from "../handshake/server-handshake.ts";
 import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 import { SessionLink } from "../session/session-link.ts";
+import { Ticker } from "../session/ticker.ts";
 import type { WireEvent } from "./events.ts";
 
 /** What a server tells its owner beside its links, in words for people. */
@@ -51,7 +51,7 @@ export class WireServer implements AsyncDisposable {
   /** Connections whose sessions are over, though the peers may not know. */
   readonly #over = new Set<number>();
   readonly #ignoreRemovals: () => void;
-  readonly #ticker: NodeJS.Timeout;
+  readonly #ticker: Ticker;
   #address: string | undefined;
   #resolveClosed!: (error: PacketfsError) => void;
 
@@ -92,7 +92,7 @@ export class WireServer implements AsyncDisposable {
       onGone: (link) => link.lose("its connection is gone"),
     });
     this.#ignoreRemovals = allowList.onRemoval((entry) => this.#removed(entry));
-    this.#ticker = setInterval(() => this.#tick(), TICK_MS).unref();
+    this.#ticker = new Ticker(() => this.#tick());
   }
 
   /** Opens the port, once; 0 lets the system choose. Rejects with PFS_PORT_UNAVAILABLE or PFS_AUTHENTICATOR_LOST. */
@@ -130,7 +130,7 @@ export class WireServer implements AsyncDisposable {
     const link: SessionLink = new SessionLink({
       peer,
       now: () => performance.now(),
-      port: { wake: () => this.#writer.wake(link), over: () => this.#forget(link) },
+      port: { wake: () => this.#wake(link), over: () => this.#forget(link) },
     });
     this.#sessions.set(connection, link);
     this.#connections.set(link, connection);
@@ -141,6 +141,11 @@ export class WireServer implements AsyncDisposable {
       this.#options.onEvent?.({ kind: "offence", id: peer.id, address, reason: error.message });
     });
     this.#options.onLink(link);
+  }
+
+  #wake(link: SessionLink): void {
+    this.#writer.wake(link);
+    if (!link.core.isIdle) this.#ticker.hurry();
   }
 
   #disappeared(connection: number): void {
@@ -190,14 +195,20 @@ export class WireServer implements AsyncDisposable {
     }
   }
 
-  #tick(): void {
+  /** Whether somebody waits for something. */
+  #tick(): boolean {
     this.#port.tick();
     this.#pending.tick();
-    for (const link of this.#connections.keys()) link.tick();
+    let isBusy = this.#port.isBusy || !this.#pending.isEmpty;
+    for (const link of this.#connections.keys()) {
+      link.tick();
+      isBusy ||= !link.core.isIdle;
+    }
+    return isBusy;
   }
 
   async #end(error: PacketfsError): Promise<void> {
-    clearInterval(this.#ticker);
+    this.#ticker.close();
     this.#ignoreRemovals();
     this.#pending.clear();
     for (const link of this.#connections.keys()) link.lose(error.message);

@@ -22,6 +22,7 @@ import {
 import { LoopClock } from "../session/loop-clock.ts";
 import type { Address } from "../trust/address.ts";
 import { ProxiedConnection } from "./proxied-connection.ts";
+import { FULL_INDEX } from "./proxy-protocol.ts";
 import type { FromProxy, ProxyCounters } from "./proxy-protocol.ts";
 
 export interface TcpProxyOptions {
@@ -96,7 +97,7 @@ export class TcpProxy {
     for (const connection of this.#full) {
       if (!connection.isStuck()) continue;
       // No more is read of it. The port knows who it is, and says that it is to be cut.
-      this.#full.delete(connection);
+      this.#notFull(connection);
       this.#options.tell({ kind: "flood", connection: connection.number });
     }
     if (this.#pendingCount === 0 && this.#full.size === 0) this.#stopTicking();
@@ -141,13 +142,14 @@ export class TcpProxy {
       onWaiting: () => this.#admitNext(),
       onForeign: () => tell({ kind: "unfinished", address: connection.address, reason: "foreign" }),
       onFull: (isFull) => {
-        if (!isFull) return void this.#full.delete(connection);
+        if (!isFull) return this.#notFull(connection);
         this.#full.add(connection);
+        Atomics.store(counters, FULL_INDEX, this.#full.size);
         this.#startTicking();
       },
       onGone: (wasAdmitted) => {
         this.#connections.delete(number);
-        this.#full.delete(connection);
+        this.#notFull(connection);
         this.#forgetPending(connection);
         if (wasAdmitted) tell({ kind: "admission-ended", connection: number });
       },
@@ -193,6 +195,11 @@ export class TcpProxy {
     for (const pending of this.#pending.values()) if (pending.size > most.size) most = pending;
     const [oldest] = most;
     oldest?.cut();
+  }
+
+  #notFull(connection: ProxiedConnection): void {
+    this.#full.delete(connection);
+    Atomics.store(this.#options.counters, FULL_INDEX, this.#full.size);
   }
 
   #forgetPending(connection: ProxiedConnection): void {
