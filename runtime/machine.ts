@@ -20,6 +20,7 @@ import { partName } from "./job/results.ts";
 import type { ChunkSource } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
+import { WALL_HISTORY_FILE, WallHistory } from "./wall-history.ts";
 
 export interface MachineOptions {
   /** The store's directory; it is made when there is none. */
@@ -81,10 +82,21 @@ export class Machine implements AsyncDisposable {
     this.#warmSpares();
   }
 
-  /** Starts a spare, and resolves with each wall that it started behind or lacks; with none when it does not start. */
+  /** As `standingWalls`, once a spare has started; with none when it does not start. */
   async walls(): Promise<readonly WallState[]> {
     await this.#warmSpares().settled();
-    return standingWalls() ?? [];
+    return this.standingWalls();
+  }
+
+  /**
+   * Each wall that executor processes start behind or lack, and which of the latter stood here before; none until a first
+   * one has started.
+   */
+  async standingWalls(): Promise<readonly WallState[]> {
+    const history = new WallHistory(join(this.store.directory, WALL_HISTORY_FILE));
+    const walls = await history.compare(standingWalls() ?? []);
+    await history.remember(walls);
+    return walls;
   }
 
   /** What the program whose bundle's stream is `code` says of itself. Rejects with PFS_PROGRAM_INVALID. */

@@ -52,6 +52,7 @@ export type {
   RunOptions,
   StreamPart,
   VerifyReport,
+  WallState,
 } from "./packetfs.ts";
 export type {
   BytesContext,

@@ -42,6 +42,7 @@ import type {
   RunOptions,
   StreamPart,
   VerifyReport,
+  WallState,
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
@@ -54,6 +55,8 @@ export interface LocalOptions {
   readonly workers?: number;
   /** Hears of what was found wrong in the store, and what became of it; must not throw. */
   readonly onRepair?: (event: RepairEvent) => void;
+  /** Hears, once and when a first program has run, of each wall between programs and this machine; must not throw. */
+  readonly onWalls?: (walls: readonly WallState[]) => void;
 }
 
 /**
@@ -82,6 +85,7 @@ class LocalPacketFS implements PacketFS {
   readonly #runner: Opening<Machine>;
   /** There with the first program. */
   #jobs: Jobs | undefined;
+  #toldWalls = false;
   #isClosed = false;
 
   constructor(directory: string, options: LocalOptions) {
@@ -241,7 +245,19 @@ class LocalPacketFS implements PacketFS {
     this.#jobs ??= machine.openJobs();
     await using writer = await machine.store.openWriter();
     const { root } = await ingest(writer, sourceBytes(code, undefined));
-    return await work(this.#jobs, { name, code: root, args: JSON.stringify(args ?? null) });
+    try {
+      return await work(this.#jobs, { name, code: root, args: JSON.stringify(args ?? null) });
+    } finally {
+      await this.#tellWalls(machine);
+    }
+  }
+
+  async #tellWalls(machine: Machine): Promise<void> {
+    if (this.#toldWalls) return;
+    const walls = await machine.standingWalls();
+    if (walls.length === 0) return;
+    this.#toldWalls = true;
+    this.#options.onWalls?.(walls);
   }
 
   async #files(): Promise<StoredFiles> {

@@ -118,7 +118,16 @@ async function openPacketFS(
   const directory = storeDirectory(options);
   if (how.creates !== true) await checkIsThere(directory);
   const { openLocal } = await import("../local.ts");
-  return openLocal(directory, { onRepair: ({ text }) => output.talk(`store: ${text}`) });
+  const { describeLostWalls, describeWalls } =
+    await import("../../runtime/sandbox/process/executor-process.ts");
+  return openLocal(directory, {
+    onRepair: ({ text }) => output.talk(`store: ${text}`),
+    onWalls: (walls) => {
+      const lost = describeLostWalls(walls);
+      if (lost === undefined) output.detail(describeWalls(walls));
+      else output.talk(lost);
+    },
+  });
 }
 
 /** A mistyped directory is an error, not an empty store. */

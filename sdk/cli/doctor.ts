@@ -62,7 +62,7 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
     () => (token === undefined ? storeChecks(options) : hubChecks(token, options, signal)),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
     // Known once a program has run.
-    wallChecks,
+    () => wallChecks(token === undefined ? storeDirectory(options) : undefined),
     networkChecks,
     environmentChecks,
   ];
@@ -290,15 +290,22 @@ async function programCheck(): Promise<Check> {
   }
 }
 
-/** What stands between native code that has broken out of a program and this machine. */
-async function wallChecks(): Promise<Check[]> {
+/** What stands between native code that has broken out of a program and this machine, and what of it stood there before. */
+async function wallChecks(directory: string | undefined): Promise<Check[]> {
   const { standingWalls } = await import("../../runtime/sandbox/process/executor-process.ts");
-  const walls = standingWalls();
+  const { WALL_HISTORY_FILE, WallHistory } = await import("../../runtime/wall-history.ts");
+  const file = directory === undefined ? undefined : join(directory, WALL_HISTORY_FILE);
+  const states = standingWalls();
+  const walls = states && file !== undefined ? await new WallHistory(file).compare(states) : states;
   if (walls === undefined) {
     const advice = "no executor process has started, so that nobody knows which there would be";
     return [failure("walls", "all", "unknown", advice)];
   }
-  return walls.map(({ name, state, advice = "" }) => {
+  return walls.map(({ name, state, stood, advice = "" }) => {
+    if (stood === true) {
+      const forget = `to have it forgotten that it did, remove ${file}`;
+      return warning("walls", name, "missing, though it stood here before", `${advice}; ${forget}`);
+    }
     if (state === "missing") return warning("walls", name, state, advice);
     return ok("walls", name, state === "stands" ? state : `${state}: ${advice}`);
   });

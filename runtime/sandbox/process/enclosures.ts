@@ -59,6 +59,8 @@ export interface WallState {
   readonly state: "stands" | "missing" | "replaced";
   /** Where it does not stand: why, and how to get it. */
   readonly advice?: string;
+  /** Where it is missing, though it stood here at an earlier start. */
+  readonly stood?: boolean;
 }
 
 /** What was said where the strongest of those that are impossible was tried. */
@@ -169,7 +171,16 @@ export function describeWalls(states: readonly WallState[]): string {
   const standing = `programs run behind: ${namesOfStanding(states).join(", ")}`;
   const missing = states.filter(({ state }) => state === "missing").map(({ name }) => name);
   if (missing.length === 0) return standing;
-  return `${standing}; missing: ${missing.join(", ")}. "pfs doctor" says why, and how to get them`;
+  const lost = describeLostWalls(states);
+  const ending = lost === undefined ? '. "pfs doctor" says why, and how to get them' : `; ${lost}`;
+  return `${standing}; missing: ${missing.join(", ")}${ending}`;
+}
+
+/** What of it was better once; undefined when nothing was. */
+export function describeLostWalls(states: readonly WallState[]): string | undefined {
+  const lost = states.filter(({ stood }) => stood === true).map(({ name }) => name);
+  if (lost.length === 0) return undefined;
+  return `programs run behind less than they did here before: without ${lost.join(", ")}. "pfs doctor" says why, and how to get it back`;
 }
 
 function rootsEnclosures(

@@ -36,7 +36,7 @@ import type { Walls } from "./walls.ts";
 export { TIME_SOURCE };
 
 export { standingWalls } from "./launch.ts";
-export { describeWalls, namesOfStanding } from "./enclosures.ts";
+export { describeLostWalls, describeWalls, namesOfStanding } from "./enclosures.ts";
 export type { WallState } from "./enclosures.ts";
 export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";

@@ -33,6 +33,8 @@ export interface RunOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Options for Node itself. */
   readonly execArgv?: readonly string[];
+  /** A command that executes what follows it. */
+  readonly through?: readonly string[];
   /** Called once the process runs. */
   readonly whileRunning?: (child: ChildProcess) => void;
 }
@@ -45,7 +47,9 @@ async function environment(): Promise<Record<string, string | undefined>> {
 
 /** `pfs words…`, to its end. */
 export async function pfs(words: readonly string[], options: RunOptions = {}): Promise<Finished> {
-  const child = spawn(process.execPath, [...(options.execArgv ?? []), PFS, ...words], {
+  const node = [process.execPath, ...(options.execArgv ?? []), PFS, ...words];
+  const [command, ...args] = [...(options.through ?? []), ...node];
+  const child = spawn(command!, args, {
     cwd: options.cwd,
     env: { ...(await environment()), ...options.environment },
   });
