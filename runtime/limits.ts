@@ -53,6 +53,8 @@ export const VERIFY_PAGE_ROWS = 512;
 export const GC_DEAD_SHARE_MIN = 0.05;
 /** or any of it when the segment has at most so many bytes. */
 export const GC_SMALL_SEGMENT_BYTES: number = 16 * 1024 * 1024;
+/** What stays free while a gc copies what is left of a whole segment; where less would, it does so piece by piece. */
+export const GC_FREE_BYTES_MIN: number = 4 * 1024 * 1024;
 /** What gc keeps beside the bytes of a file of which a stream is lost: of what was written before, nobody knows whose it is. */
 export const GC_UNKNOWN_BYTES: number = 16 * 1024 * 1024;
 /** Chunks that a writer found present and thereby protects; beyond it gc frees nothing while the writer is open. */

@@ -1,5 +1,5 @@
 /** The few file operations that a writer's promises rest on, behind an interface so that tests can make each of them fail. */
-import { open, unlink } from "node:fs/promises";
+import { open, statfs, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { PRIVATE_FILE_MODE, syncDirectory } from "../durable-file.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
@@ -12,6 +12,8 @@ export interface Disk {
   remove(path: string): Promise<void>;
   /** Makes the creation and removal of files in `path` durable. */
   syncDirectory(path: string): Promise<void>;
+  /** Bytes that can still be stored under `path`, as far as the system says. */
+  freeBytes(path: string): Promise<number>;
 }
 
 export interface DiskFile {
@@ -28,6 +30,10 @@ export const nodeDisk: Disk = {
   open: async (path) => new NodeFile(await open(path, "r+")),
   remove: (path) => unlink(path),
   syncDirectory,
+  freeBytes: async (path) => {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
+  },
 };
 
 class NodeFile implements DiskFile {

@@ -22,8 +22,8 @@ import { PRIVATE_FILE_MODE, makePrivate } from "../../durable-file.ts";
 import { sqliteCode } from "../disk.ts";
 import type { StorePaths } from "../directory.ts";
 
-/** 1: of stores of version 1, and not bound to its store. */
-const SCHEMA_VERSION = 2;
+/** 1: of stores of version 1, and not bound to its store. 2: may say that a segment ends before it does. */
+const SCHEMA_VERSION = 3;
 const SCHEMA = `
   create table chunks (
     ref blob primary key, place integer not null, stored integer not null, plain integer not null,
@@ -36,6 +36,10 @@ const SCHEMA = `
     listed integer not null, mark integer not null, primary key (name, sequence)
   ) without rowid;
   create index names_by_segment on names (segment);
+  create table name_copies (
+    name blob not null, sequence integer not null, segment integer not null, primary key (name, sequence, segment)
+  ) without rowid;
+  create index name_copies_by_segment on name_copies (segment);
   create table segments (
     number integer primary key, committed integer not null, dropped integer not null, mark integer not null
   );

@@ -5,7 +5,9 @@
  *               └─────────── unlisted ───────────────────┘   └─ listed: the latest NAME_VERSIONS_MAX since the last removal
  *
  * A row stays until the segment that holds its record is gone, also when it is unlisted: only so is it known when the record
- * of a removal may go as well. Before that, an index built again from the segments would bring the removed name back.
+ * of a removal may go as well. Before that, an index built again from the segments would bring the removed name back. So would
+ * a second record of the same event, which a gc leaves that ended between its copy and its transaction: `name_copies` says
+ * where there are any.
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
@@ -44,6 +46,9 @@ export class NameTable {
   readonly #names: StatementSync;
   readonly #needed: StatementSync;
   readonly #roots: StatementSync;
+  readonly #addCopy: StatementSync;
+  readonly #removeCopy: StatementSync;
+  readonly #removeCopies: StatementSync;
 
   constructor(database: DatabaseSync) {
     const rows = (sql: string): StatementSync => {
@@ -68,7 +73,18 @@ export class NameTable {
     this.#segmentPage = rows(
       `select ${COLUMNS} from names where segment = ? and (name, sequence) > (?, ?) order by name, sequence limit ?`,
     );
-    this.#elsewhere = rows("select 1 from names where name = ? and sequence < ? and segment <> ? limit 1");
+    this.#elsewhere = rows(
+      `select 1 from names where name = ?1 and sequence < ?2 and segment <> ?3
+       union all select 1 from name_copies where name = ?1 and sequence < ?2 and segment <> ?3 limit 1`,
+    );
+    this.#addCopy = database.prepare(
+      `insert or ignore into name_copies select ?1, ?2, ?3
+       where not exists (select 1 from names where name = ?1 and sequence = ?2 and segment = ?3)`,
+    );
+    this.#removeCopy = database.prepare(
+      "delete from name_copies where name = ? and sequence = ? and segment = ?",
+    );
+    this.#removeCopies = database.prepare("delete from name_copies where segment = ?");
     this.#needed = rows(
       `select segment, count(*), sum(length(name)) from names where listed = 1 or action = ${NameAction.remove} group by segment`,
     );
@@ -107,6 +123,10 @@ export class NameTable {
     return decodeAll(this.#roots.all(first, last, limit));
   }
 
+  find({ name, sequence }: NamePosition): NameRow | undefined {
+    return decodeAll(this.#event.all(name, sequence))[0];
+  }
+
   /** All rows whose records are in a segment. */
   inSegment(segment: number): NameRow[] {
     return decodeAll(this.#segment.all(segment));
@@ -117,9 +137,9 @@ export class NameTable {
     return decodeAll(this.#segmentPage.all(segment, name, sequence, limit));
   }
 
-  /** Whether older events of the row's name are in other segments than its own. */
-  hasOlderElsewhere(row: NameRow): boolean {
-    return this.#elsewhere.get(row.name, row.sequence, row.segment) !== undefined;
+  /** Whether older events of a name are in other segments than this one, or copies of them. */
+  hasOlderElsewhere({ name, sequence }: NamePosition, segment: number): boolean {
+    return this.#elsewhere.get(name, sequence, segment) !== undefined;
   }
 
   /** By segment, the bytes of the records that gc keeps. Removals count as kept, which at worst delays a rewrite. */
@@ -128,7 +148,7 @@ export class NameTable {
     return groups.map(([segment, count, nameBytes]) => [segment, count * nameRecordBytes(0) + nameBytes]);
   }
 
-  /** Adds the name's newest event. One that is there already is left as it is. */
+  /** Adds the name's newest event. Of one that is there already, in another segment, this is a copy. */
   append(event: NameEvent, sequence: number, segment: number): void {
     this.insert(event, sequence, segment);
     this.#relist(event.name, NAME_VERSIONS_MAX + 2);
@@ -139,7 +159,29 @@ export class NameTable {
     const { name, action, version, storedAt, length, root } = event;
     const listed = action === NameAction.bind ? 1 : 0;
     const mark = markOf(event, sequence, segment, listed);
-    this.#insert.run(name, sequence, action, version, storedAt, length, root, segment, listed, mark);
+    const { changes } = this.#insert.run(
+      name,
+      sequence,
+      action,
+      version,
+      storedAt,
+      length,
+      root,
+      segment,
+      listed,
+      mark,
+    );
+    if (changes === 0) this.addCopy({ name, sequence }, segment);
+  }
+
+  /** Says that a segment has one more record of an event. */
+  addCopy({ name, sequence }: NamePosition, segment: number): void {
+    this.#addCopy.run(name, sequence, segment);
+  }
+
+  /** Says that a segment is gone, and all that it had one more record of. */
+  removeCopies(segment: number): void {
+    this.#removeCopies.run(segment);
   }
 
   relistAll(): void {
@@ -152,11 +194,12 @@ export class NameTable {
     }
   }
 
-  /** Says that an event's record was copied. Whether it is listed may have changed since the caller read its row. */
-  move({ name, sequence }: Pick<NameRow, "name" | "sequence">, segment: number): void {
-    const [row] = decodeAll(this.#event.all(name, sequence));
+  /** Says that the copy of an event's record is the one that counts. Whether it is listed may have changed since the caller read its row. */
+  move({ name, sequence }: NamePosition, segment: number): void {
+    const row = this.find({ name, sequence });
     if (row === undefined) return;
     this.#move.run(segment, markOf(row, sequence, segment, row.isListed ? 1 : 0), name, sequence);
+    this.#removeCopy.run(name, sequence, segment);
   }
 
   remove(row: NameRow): void {

@@ -6,8 +6,9 @@
  *                │             │            2. one transaction: their rows point to the copies, the dead rows are gone
  *   segment 9    └────▶ │ live │ live │     3. segment 3 is deleted, durably, before the next one is looked at
  *
- * A crash after 1 leaves copies that nothing points to, after 2 a file that recovery deletes. Meanwhile chunks are written
- * and found present: what a writer begins to rely on before 2 is copied too.
+ * A crash after 1 leaves copies that nothing points to (those of names have to be known all the same: a removal must outlive
+ * them), after 2 a file that recovery deletes. Meanwhile chunks are written and found present: what a writer begins to rely
+ * on before 2 is copied too. On a full disk the same is done with a piece of the segment's end at a time, which is cut off.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Codec } from "../../../packets/codec.ts";
@@ -15,6 +16,7 @@ import type { Codec as CodecType } from "../../../packets/codec.ts";
 import { sha256 } from "../../../packets/digest.ts";
 import {
   GC_DEAD_SHARE_MIN,
+  GC_FREE_BYTES_MIN,
   GC_SMALL_SEGMENT_BYTES,
   INDEX_PAGE_ROWS,
   READ_RUN_BYTES_MAX,
@@ -29,18 +31,42 @@ import {
   NameAction,
   RecordKind,
   SEGMENT_HEADER_BYTES,
+  decodeName,
   encodeName,
+  offsetOf,
+  placeOf,
   recordBytes,
   segmentOf,
 } from "../segments/format.ts";
+import { scanSegment } from "../segments/scan.ts";
 import type { WriterContext } from "../writer/append.ts";
 import type { SweepAnswer } from "../writer/protocol.ts";
 import { RefSet } from "./ref-set.ts";
+
+interface Candidate {
+  readonly number: number;
+  readonly liveBytes: number;
+}
 
 interface Freed {
   readonly chunks: number;
   readonly bytes: number;
 }
+
+/** What stands in a segment from a place on; `first` is 0 for all of it. */
+interface Tail {
+  /** In the order of their places. */
+  readonly rows: Iterable<ChunkRowWithRef>;
+  readonly names: readonly NameRow[];
+  readonly first: number;
+}
+
+const TAIL_PAGE_ROWS = 256;
+const TAIL_ROWS_MAX: number = 64 * TAIL_PAGE_ROWS;
+/** The file is gone, or the medium cannot read it. */
+const UNREADABLE = new Set(["ENOENT", "EIO"]);
+/** Segments count from 1. */
+const NO_SEGMENT = 0;
 
 export class Sweeper {
   readonly #store: WriterContext;
@@ -89,9 +115,13 @@ export class Sweeper {
     const freed = { freedChunks: 0, freedBytes: 0, unreadableSegments: 0 };
     if (roots.byteLength > 0) return { roots, keptChunks: 0, ...freed };
     await this.#removeDropped();
-    for (const number of await this.#store.withReserve(() => this.#candidates())) {
+    let isFull = false;
+    for (const { number, liveBytes } of await this.#store.withReserve(() => this.#candidates())) {
       if (this.#isStopped) break;
-      const swept = await this.#store.withReserve(() => this.#sweepSegment(number));
+      const swept = await this.#store.withReserve(async (isAgain) => {
+        isFull ||= isAgain || !(await this.#hasRoomFor(liveBytes));
+        return isFull ? this.#shrinkSegment(number) : this.#sweepSegment(number);
+      });
       if (swept === undefined) freed.unreadableSegments++;
       freed.freedChunks += swept?.chunks ?? 0;
       freed.freedBytes += swept?.bytes ?? 0;
@@ -103,6 +133,7 @@ export class Sweeper {
   /** Copies everything that the index knows of a segment into another one; false when it cannot be read. Not while a gc runs. */
   async rewrite(number: number): Promise<boolean> {
     if (this.#marks !== undefined) throw new Error("a gc is running");
+    await this.#removeDropped();
     await this.#finish([number]);
     const swept = await this.#sweepSegment(number);
     await this.#store.commits.durable();
@@ -116,20 +147,19 @@ export class Sweeper {
   }
 
   /** Segments that are worth rewriting, those with the least to copy first: they make room for the others. */
-  async #candidates(): Promise<number[]> {
+  async #candidates(): Promise<Candidate[]> {
     const { tables } = this.#store;
     const live = await this.#liveBytes();
-    const candidates: { readonly number: number; readonly liveBytes: number }[] = [];
+    const found: Candidate[] = [];
     for (const { number, committedBytes, isDropped } of tables.segments()) {
       const liveBytes = live.get(number) ?? 0;
       const deadBytes = committedBytes - SEGMENT_HEADER_BYTES - liveBytes;
       const isSmall = committedBytes <= GC_SMALL_SEGMENT_BYTES;
       const isWorth = isSmall || deadBytes >= committedBytes * GC_DEAD_SHARE_MIN;
-      if (!isDropped && deadBytes > 0 && isWorth) candidates.push({ number, liveBytes });
+      if (!isDropped && deadBytes > 0 && isWorth) found.push({ number, liveBytes });
     }
-    const numbers = candidates.toSorted((a, b) => a.liveBytes - b.liveBytes).map(({ number }) => number);
-    await this.#finish(numbers);
-    return numbers;
+    await this.#finish(found.map(({ number }) => number));
+    return found.toSorted((a, b) => a.liveBytes - b.liveBytes);
   }
 
   /**
@@ -140,6 +170,12 @@ export class Sweeper {
     const { segments, commits } = this.#store;
     if (numbers.includes(segments.segment)) await segments.finishSegment();
     await commits.durable();
+  }
+
+  /** Whether so much can be copied before anything is freed, as far as the disk says. */
+  async #hasRoomFor(bytes: number): Promise<boolean> {
+    const { disk, paths } = this.#store;
+    return (await disk.freeBytes(paths.directory)) >= bytes + GC_FREE_BYTES_MIN;
   }
 
   /** Bytes of live records, by segment. */
@@ -160,38 +196,152 @@ export class Sweeper {
 
   /** Undefined when it cannot be read: then it is left as it is. */
   async #sweepSegment(number: number): Promise<Freed | undefined> {
-    const move = new SegmentMove(this.#store, number);
+    const { chunks, names } = this.#store.tables;
+    const tail = { rows: chunks.inSegment(number), names: names.inSegment(number), first: 0 };
+    let freed: Freed | undefined;
+    const isMoved = await this.#moveOut(number, tail, (move, dead) => {
+      freed = this.#conclude(number, move, dead, undefined);
+    });
+    if (!isMoved) return undefined;
+    await this.#removeFile(number);
+    return freed;
+  }
+
+  /**
+   * As `#sweepSegment`, in steps that begin at the segment's end, each of which gives back more than it took: for a disk on
+   * which there is no room for what is left of a segment.
+   */
+  async #shrinkSegment(number: number): Promise<Freed | undefined> {
+    let chunks = 0;
+    let bytes = 0;
+    for (let end = Infinity; ;) {
+      const tail = this.#tailOf(number, end);
+      if (tail === "unreadable") return undefined;
+      if (tail === undefined) break;
+      const isMoved = await this.#moveOut(number, tail, (move, dead) => {
+        const freed = this.#conclude(number, move, dead, offsetOf(tail.first));
+        chunks += freed.chunks;
+        bytes += freed.bytes;
+      });
+      if (!isMoved) return undefined;
+      await this.#cut(number, offsetOf(tail.first));
+      end = tail.first;
+      if (this.#isStopped) return { chunks, bytes };
+    }
+    const rest = await this.#sweepSegment(number);
+    return rest && { chunks: chunks + rest.chunks, bytes: bytes + rest.bytes };
+  }
+
+  /** The last records of a segment before `end`, about as many as are read at once; undefined when no chunks are left. */
+  #tailOf(number: number, end: number): Tail | "unreadable" | undefined {
+    const { tables } = this.#store;
+    const rows: ChunkRowWithRef[] = [];
+    let liveBytes = 0;
+    let before = Math.min(end, placeOf(number + 1, 0));
+    while (liveBytes < READ_RUN_BYTES_MAX && rows.length < TAIL_ROWS_MAX) {
+      const page = tables.chunks.pageBefore(before, TAIL_PAGE_ROWS);
+      const own = page.filter((row) => segmentOf(row.place) === number);
+      for (const row of own) {
+        if (liveBytes >= READ_RUN_BYTES_MAX) break;
+        rows.push(row);
+        if (this.#isLive(row)) liveBytes += recordBytes(row.storedBytes);
+      }
+      if (own.length < TAIL_PAGE_ROWS) break;
+      before = own.at(-1)!.place;
+    }
+    const first = rows.at(-1)?.place;
+    if (first === undefined) return undefined;
+    try {
+      return { rows: rows.toReversed(), names: this.#namesFrom(number, offsetOf(first)), first };
+    } catch (error) {
+      if (UNREADABLE.has(systemCode(error))) return "unreadable";
+      throw error;
+    }
+  }
+
+  /** The names whose records stand in a segment from an offset on. */
+  #namesFrom(segment: number, from: number): NameRow[] {
+    const { tables, paths, seed } = this.#store;
+    const scan = { path: segmentPath(paths, segment), segment, seed, from };
+    const names: NameRow[] = [];
+    for (const { body, header } of scanSegment({
+      ...scan,
+      acknowledgedBytes: Infinity,
+      checksChunks: false,
+    })) {
+      const event = header.kind === RecordKind.name && body !== undefined ? decodeName(body) : undefined;
+      const row = event && tables.names.find({ name: event.name, sequence: header.sequence });
+      if (row?.segment === segment) names.push(row);
+    }
+    return names;
+  }
+
+  /**
+   * Copies what is live and calls `conclude`, once everything that it is to take over is on the disk. False when the segment
+   * cannot be read.
+   */
+  async #moveOut(
+    number: number,
+    { rows, names, first }: Tail,
+    conclude: (move: SegmentMove, dead: readonly ChunkRowWithRef[]) => void,
+  ): Promise<boolean> {
+    const move = new SegmentMove(this.#store);
     try {
       let dead: ChunkRowWithRef[] = [];
-      for (const row of this.#store.tables.chunks.inSegment(number)) {
+      for (const row of rows) {
         if (!this.#isLive(row)) dead.push(row);
-        else if (!(await move.add(row))) return undefined;
+        else if (!(await move.add(row))) return false;
       }
+      if (!(await move.copy())) return false;
+      // Older events of a name stand before the newer ones, in what is not moved yet.
+      for (const row of names) move.addName(row, first > 0);
       for (;;) {
-        if (!(await move.finish())) return undefined;
-        await this.#store.segments.sync();
+        if (!(await move.copy())) return false;
+        await this.#store.segments.flush();
+        await this.#store.commits.durable();
         const wanted = new Set(dead.filter((row) => this.#isLive(row)));
         // No turn of the event loop between this answer and the transaction.
-        if (wanted.size === 0) return await this.#drop(number, move, dead);
+        if (wanted.size === 0) {
+          conclude(move, dead);
+          return true;
+        }
         dead = dead.filter((row) => !wanted.has(row));
-        for (const row of wanted) if (!(await move.add(row))) return undefined;
+        for (const row of wanted) if (!(await move.add(row))) return false;
       }
     } finally {
       move.close();
     }
   }
 
-  async #drop(number: number, move: SegmentMove, dead: readonly ChunkRowWithRef[]): Promise<Freed> {
+  /** The transaction after which the copies count: of a whole segment, or of what stands in it from `cutAt` on. */
+  #conclude(
+    number: number,
+    move: SegmentMove,
+    dead: readonly ChunkRowWithRef[],
+    cutAt: number | undefined,
+  ): Freed {
     const { tables } = this.#store;
-    const committedBytes = tables.segments().find((row) => row.number === number)?.committedBytes ?? 0;
+    const before = tables.segments().find((row) => row.number === number)?.committedBytes ?? 0;
     let chunks = 0;
     transaction(tables.database, () => {
       move.commit(tables);
       for (const row of dead) if (tables.chunks.remove(row.ref, row.place)) chunks++;
-      tables.putSegment({ number, committedBytes, isDropped: true });
+      if (cutAt === undefined) tables.names.removeCopies(number);
+      const committedBytes = cutAt ?? before;
+      tables.putSegment({ number, committedBytes, isDropped: cutAt === undefined });
     });
-    await this.#removeFile(number);
-    return { chunks, bytes: committedBytes - move.bytes };
+    return { chunks, bytes: before - (cutAt ?? 0) - move.bytes };
+  }
+
+  /** Gives back what stands behind `bytes`, of which the index knows nothing any more. */
+  async #cut(number: number, bytes: number): Promise<void> {
+    const { disk, paths } = this.#store;
+    const file = await disk.open(segmentPath(paths, number));
+    try {
+      await file.truncate(bytes);
+    } finally {
+      await file.close();
+    }
   }
 
   /** What a gc before this one emptied, and then failed to remove. */
@@ -211,50 +361,44 @@ export class Sweeper {
   }
 }
 
-/** Copies what is still needed of one segment behind all others, for gc. */
+/** Copies what is still needed of a segment behind all others, for gc. */
 class SegmentMove {
   /** Bytes of the copies. */
   bytes = 0;
   readonly #store: WriterContext;
-  readonly #segment: number;
   readonly #files: SegmentFiles;
   /** Rows to be copied, and rows that were, with their new places. */
   #waiting: ChunkRowWithRef[] = [];
   #waitingBytes = 0;
   readonly #moved: { readonly row: ChunkRowWithRef; readonly place: number }[] = [];
-  readonly #names: { readonly row: NameRow; readonly segment: number }[] = [];
-  #hasNames = false;
+  /** Names, with the segments where they were copied to; undefined for those that are not needed. */
+  readonly #names: { readonly row: NameRow; readonly segment: number | undefined }[] = [];
 
-  constructor(store: WriterContext, segment: number) {
+  constructor(store: WriterContext) {
     this.#store = store;
-    this.#segment = segment;
     this.#files = new SegmentFiles(store.paths);
   }
 
-  /** Rows come in the order of their places. False when the segment cannot be read: then it is to be left as it is. */
+  /** False when the segment cannot be read: then it is to be left as it is. */
   async add(row: ChunkRowWithRef): Promise<boolean> {
     this.#waiting.push(row);
     this.#waitingBytes += recordBytes(row.storedBytes);
-    return this.#waitingBytes < READ_RUN_BYTES_MAX || this.#copy();
+    return this.#waitingBytes < READ_RUN_BYTES_MAX || this.copy();
   }
 
-  /** Every row added and the segment's names are in other segments when it resolves, though not yet synchronised. */
-  async finish(): Promise<boolean> {
-    if (!(await this.#copy())) return false;
-    if (this.#hasNames) return true;
-    this.#hasNames = true;
-    for (const row of this.#store.tables.names.inSegment(this.#segment)) {
-      if (this.#isNeeded(row)) this.#appendName(row);
-    }
-    await this.#store.segments.flush();
-    return true;
+  /** `hasOlder` says that older events than this one may stay in the segment. */
+  addName(row: NameRow, hasOlder: boolean): void {
+    const segment = this.#isNeeded(row, hasOlder) ? this.#appendName(row) : undefined;
+    this.#names.push({ row, segment });
   }
 
   /** Makes the copies the ones that count. Inside a transaction. */
-  commit(tables: IndexTables): void {
-    for (const { row, place } of this.#moved) tables.chunks.move(row, place);
-    for (const { row, segment } of this.#names) tables.names.move(row, segment);
-    for (const row of tables.names.inSegment(this.#segment)) tables.names.remove(row);
+  commit({ chunks, names }: IndexTables): void {
+    for (const { row, place } of this.#moved) chunks.move(row, place);
+    for (const { row, segment } of this.#names) {
+      if (segment === undefined) names.remove(row);
+      else names.move(row, segment);
+    }
   }
 
   close(): void {
@@ -262,20 +406,22 @@ class SegmentMove {
   }
 
   /** A removal is needed as long as a segment has an older record of the name, which it has to outlive. */
-  #isNeeded(row: NameRow): boolean {
+  #isNeeded(row: NameRow, hasOlder: boolean): boolean {
     if (row.action === NameAction.bind) return row.isListed;
-    return this.#store.tables.names.hasOlderElsewhere(row);
+    return this.#store.tables.names.hasOlderElsewhere(row, hasOlder ? NO_SEGMENT : row.segment);
   }
 
-  #appendName(row: NameRow): void {
+  #appendName(row: NameRow): number {
     const body = encodeName(row);
     const record = { kind: RecordKind.name, codec: Codec.plain, plainBytes: body.byteLength, body };
     const place = this.#store.segments.append({ ...record, sequence: row.sequence, ref: sha256(body) });
-    this.#names.push({ row, segment: segmentOf(place) });
+    this.#store.commits.addCopy({ name: row.name, sequence: row.sequence, place });
     this.bytes += recordBytes(body.byteLength);
+    return segmentOf(place);
   }
 
-  async #copy(): Promise<boolean> {
+  /** Every row added is in another segment when it resolves, though not yet synchronised. */
+  async copy(): Promise<boolean> {
     const rows = this.#waiting;
     this.#waiting = [];
     this.#waitingBytes = 0;

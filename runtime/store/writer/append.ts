@@ -34,12 +34,14 @@ export interface WriterContext {
   readonly writers: OpenWriters;
   /** Another object after the index was built again: read it anew after each await. */
   readonly tables: IndexTables;
+  /** The store's check seed. */
+  readonly seed: number;
   /** A sequence for the next record. */
   nextSequence(): number;
   /** Says that a segment's file was removed: whoever has it open keeps its bytes from being free. */
   onDropped(segment: number): void;
   /** For what makes room: does `work`, and once more with what was kept free for it when the disk is full. */
-  withReserve<T>(work: () => Promise<T>): Promise<T>;
+  withReserve<T>(work: (isAgain: boolean) => Promise<T>): Promise<T>;
 }
 
 /** Appends the chunks of a valid block that are nowhere yet. The caller flushes the segments. */

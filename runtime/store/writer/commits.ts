@@ -7,13 +7,20 @@ import { COMMITS_BEHIND_MAX, COMMIT_BYTES, COMMIT_RECORDS } from "../../limits.t
 import { transaction } from "../index/database.ts";
 import type { ChunkRowWithRef, IndexTables } from "../index/tables.ts";
 import type { SegmentAppender } from "../segments/appender.ts";
-import { offsetOf, segmentOf } from "../segments/format.ts";
-import type { NameEvent } from "../segments/format.ts";
+import { offsetOf, placeOf, segmentOf } from "../segments/format.ts";
+import type { NameEvent, SegmentPosition } from "../segments/format.ts";
 
 export type PendingChunk = Omit<ChunkRowWithRef, "isDamaged">;
 
 export interface PendingName {
   readonly event: NameEvent;
+  readonly sequence: number;
+  readonly place: number;
+}
+
+/** One more record of an event. */
+export interface PendingCopy {
+  readonly name: Uint8Array;
   readonly sequence: number;
   readonly place: number;
 }
@@ -29,11 +36,20 @@ export interface CommitsOptions {
   readonly onCommitted: (place: number) => void;
 }
 
+interface Records {
+  readonly chunks: readonly PendingChunk[];
+  readonly names: readonly PendingName[];
+  readonly copies: readonly PendingCopy[];
+  readonly ends: readonly SegmentPosition[];
+}
+
 export class Commits {
   readonly #options: CommitsOptions;
   /** By ref (as latin1) and by name, both in the order of their places. */
   readonly #chunks: Map<string, PendingChunk> = new Map();
   readonly #names: PendingName[] = [];
+  /** Records of gc of events that are in the index already. */
+  #copies: PendingCopy[] = [];
   #bytes = 0;
   #committedPlace = 0;
   #waiting: Promise<void> | undefined;
@@ -59,6 +75,10 @@ export class Commits {
 
   addName(name: PendingName): void {
     this.#names.push(name);
+  }
+
+  addCopy(copy: PendingCopy): void {
+    this.#copies.push(copy);
   }
 
   /** Everything before it is durable and in the index. */
@@ -91,6 +111,7 @@ export class Commits {
     for (const [key, chunk] of this.#chunks) if (chunk.place >= place) this.#forget(key, chunk);
     const kept = this.#names.filter((name) => name.place < place);
     this.#names.splice(0, this.#names.length, ...kept);
+    this.#copies = this.#copies.filter((copy) => copy.place < place);
   }
 
   async #commit(): Promise<void> {
@@ -100,30 +121,30 @@ export class Commits {
     if (place === this.#committedPlace && segments.ends.length === 0) return onPhase(true);
     const chunks = [...this.#chunks].filter(([, chunk]) => chunk.place < place);
     const names = this.#names.filter((name) => name.place < place);
-    const ends = segments.ends.length;
-    this.#write(
-      place,
-      chunks.map(([, chunk]) => chunk),
-      names,
-    );
+    const copies = this.#copies.filter((copy) => copy.place < place);
+    // One that was finished meanwhile may end behind what this commit takes over.
+    const ends = segments.ends.filter(({ segment, bytes }) => placeOf(segment, bytes) <= place);
+    this.#write(place, { chunks: chunks.map(([, chunk]) => chunk), names, copies, ends });
     this.#committedPlace = place;
-    segments.ends.splice(0, ends);
+    this.#copies = this.#copies.filter((copy) => copy.place >= place);
+    segments.ends.splice(0, ends.length);
     for (const [key, chunk] of chunks) this.#forget(key, chunk);
     this.#names.splice(0, names.length);
     onPhase(true);
     onCommitted(place);
   }
 
-  #write(place: number, chunks: readonly PendingChunk[], names: readonly PendingName[]): void {
-    const { segments, sequence } = this.#options;
+  #write(place: number, { chunks, names, copies, ends }: Records): void {
+    const { sequence } = this.#options;
     const tables = this.#options.tables();
     // Neighbours in the tree are written together: half the pages are touched half as often.
     const sorted = chunks.toSorted((a, b) => Buffer.compare(a.ref, b.ref));
     transaction(tables.database, () => {
       for (const chunk of sorted) tables.chunks.put(chunk.ref, chunk);
       for (const name of names) tables.names.append(name.event, name.sequence, segmentOf(name.place));
-      const ends = [...segments.ends, { segment: segmentOf(place), bytes: offsetOf(place) }];
-      for (const { segment, bytes } of ends) {
+      for (const copy of copies) tables.names.addCopy(copy, segmentOf(copy.place));
+      const last = { segment: segmentOf(place), bytes: offsetOf(place) };
+      for (const { segment, bytes } of [...ends, last]) {
         if (bytes > 0) tables.putSegment({ number: segment, committedBytes: bytes, isDropped: false });
       }
       tables.sequence = sequence();

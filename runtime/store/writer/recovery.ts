@@ -64,9 +64,14 @@ async function settle(recovery: Recovery): Promise<Recovered> {
     tables = rebuilt(paths, seed);
   }
   await finishDropping(tables, paths, disk);
-  const committed = new Map(tables.segments().map((row) => [row.number, row.committedBytes]));
+  const rows = tables.segments();
+  const committed = new Map(rows.map((row) => [row.number, row.committedBytes]));
+  const lastNumber = rows.at(-1)?.number ?? 0;
   for (const number of listSegments(paths)) {
-    await replayTail({ ...recovery, tables }, number, committed.get(number) ?? 0);
+    const bytes = committed.get(number);
+    // The index knows all that there is of a segment when it knows another one behind it.
+    if (bytes !== undefined && number < lastNumber) await cutOff({ ...recovery, tables }, number, bytes);
+    else await replayTail({ ...recovery, tables }, number, bytes ?? 0);
   }
   markMissing(tables, paths, notes);
   return { tables, sequence: tables.sequence, ...nextPosition(tables, paths), notes };
@@ -158,6 +163,17 @@ async function replayTail(replay: Recovery, number: number, committed: number): 
       );
       await file.truncate(end);
     }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Cuts off what a gc had moved out of a segment's end, or what could not be written and not be cut off then. */
+async function cutOff({ paths, disk }: Recovery, number: number, bytes: number): Promise<void> {
+  if (sizeOf(paths, number) <= bytes) return;
+  const file = await disk.open(segmentPath(paths, number));
+  try {
+    await file.truncate(bytes);
   } finally {
     await file.close();
   }

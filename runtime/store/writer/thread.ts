@@ -51,6 +51,7 @@ export class WriterThread implements WriterContext {
   readonly notes: readonly string[];
   readonly paths: StorePaths;
   readonly disk: Disk;
+  readonly seed: number;
   readonly segments: SegmentAppender;
   readonly commits: Commits;
   readonly writers: OpenWriters = new OpenWriters();
@@ -77,6 +78,7 @@ export class WriterThread implements WriterContext {
     this.notes = recovered.notes;
     this.#sequence = recovered.sequence;
     const seed = checkSeed(storeId);
+    this.seed = seed;
     const { position, nextSegment } = recovered;
     const { segmentBytesMax } = options;
     this.segments = new SegmentAppender({
@@ -292,9 +294,9 @@ export class WriterThread implements WriterContext {
     }
   }
 
-  async withReserve<T>(work: () => Promise<T>): Promise<T> {
+  async withReserve<T>(work: (isAgain: boolean) => Promise<T>): Promise<T> {
     try {
-      return await work();
+      return await work(false);
     } catch (error) {
       if (!isDiskFull(error)) throw error;
     }
@@ -302,7 +304,7 @@ export class WriterThread implements WriterContext {
     await this.#reserve.release();
     shortenLog(this.tables.database, bytes / LOG_RESERVE_SHARE);
     this.#isLogShort = true;
-    return await work();
+    return await work(true);
   }
 
   /** Whether less is kept free than should be: because there is more in the store now, or it was needed. */

@@ -11,6 +11,8 @@ export type DiskOperation = "create" | "open" | "remove" | "sync-directory" | "w
 /** `before` is called before each operation, with its number from 1 on; what it throws is what the operation fails with. */
 export class FaultyDisk implements Disk {
   operations = 0;
+  /** What it says of itself. */
+  free: number = Infinity;
   readonly #files: Set<DiskFile> = new Set();
   readonly #before: (operation: DiskOperation, number: number) => void;
 
@@ -36,6 +38,10 @@ export class FaultyDisk implements Disk {
   async syncDirectory(path: string): Promise<void> {
     this.#next("sync-directory");
     await nodeDisk.syncDirectory(path);
+  }
+
+  async freeBytes(): Promise<number> {
+    return this.free;
   }
 
   /** Closes the files that are open, as the end of a process does. */
@@ -84,6 +90,7 @@ export function systemError(code: string): Error {
 export interface OpenWriterOptions {
   readonly disk: Disk & { abandon(): Promise<void> };
   readonly segmentBytesMax?: number;
+  readonly reserveBytesMax?: number;
 }
 
 /** Opens the writer of a store; `abandon` ends it as a crash of the process would. */

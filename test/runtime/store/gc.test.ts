@@ -6,6 +6,7 @@ import { NAME_VERSIONS_MAX } from "../../../runtime/limits.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
+import type { DiskOperation } from "./faulty-disk.ts";
 import {
   failure,
   filesIn,
@@ -289,11 +290,19 @@ describe("a crash in the middle of gc", () => {
    * Names single chunks over several segments, removes every other name and binds some of those again, then collects. From
    * the `crashAt`-th operation of the gc on, the disk does nothing any more. Returns how many operations there were.
    */
-  async function collectAndCrash(directory: string, crashAt: number): Promise<number> {
+  async function collectAndCrash(
+    directory: string,
+    crashAt: number,
+    free: number,
+    onOperation?: (operation: DiskOperation, number: number) => void,
+  ): Promise<number> {
     let countdown = Infinity;
-    const disk = new FaultyDisk(() => {
+    let begun = Infinity;
+    const disk = new FaultyDisk((operation, number) => {
+      if (number > begun) onOperation?.(operation, number - begun - 1);
       if (--countdown < 0) throw systemError("EIO");
     });
+    disk.free = free;
     const { writer, abandon } = await openWriter(directory, { disk, segmentBytesMax: 40_000 });
     const id = writer.openWriter();
     const name = async (file: number, chunk: number): Promise<void> => {
@@ -304,7 +313,7 @@ describe("a crash in the middle of gc", () => {
     for (let index = 0; index < FILES; index += 2) await writer.removeName(`f${index}`, {});
     for (let index = 0; index < FILES; index += 6) await name(index, index + 100);
     writer.closeWriter(id);
-    const begun = disk.operations;
+    begun = disk.operations;
     countdown = crashAt;
     try {
       await writer.beginGc();
@@ -340,10 +349,13 @@ describe("a crash in the middle of gc", () => {
     }
   }
 
-  test("loses nothing that is live and brings back nothing that was removed, with the index and without", async () => {
+  test.each([
+    ["where there is room", Infinity],
+    ["where there is none", 0],
+  ])("loses nothing that is live and brings back nothing that was removed, %s", async (_where, free) => {
     for (let crashAt = 0; ; crashAt += STEP) {
       await using directory = await temporaryDirectory();
-      const operations = await collectAndCrash(directory.path, crashAt);
+      const operations = await collectAndCrash(directory.path, crashAt, free);
       const when = `after a crash at operation ${crashAt} of the gc`;
       await expectLive(directory.path, false, when);
       rmSync(join(directory.path, "index.db"));
@@ -352,6 +364,51 @@ describe("a crash in the middle of gc", () => {
       // It was not hit at all: what is left is what is live.
       expect(readdirSync(join(directory.path, "segments")).length).toBeLessThan(7);
       return;
+    }
+  });
+
+  test("does not bring back a name that is removed after it, when the index is lost still later", async () => {
+    /** More than gc copies for the sake of a few bytes. */
+    const LARGE = Array.from({ length: 36 }, (_, index) => randomBytes(`large ${index}`, 500_000));
+    const crashes: number[] = [];
+    {
+      await using directory = await temporaryDirectory();
+      await collectAndCrash(directory.path, Infinity, Infinity, (operation, number) => {
+        if (operation === "sync") crashes.push(number);
+      });
+    }
+    for (const crashAt of crashes) {
+      await using directory = await temporaryDirectory();
+      await collectAndCrash(directory.path, crashAt, Infinity);
+      {
+        // Behind what the gc copied.
+        const { writer, abandon } = await openWriter(directory.path, { disk: new FaultyDisk(() => {}) });
+        const id = writer.openWriter();
+        for (const [index, chunk] of LARGE.entries()) {
+          const { refs } = await writer.write(id, Uint8Array.from(chunk), Uint32Array.of(chunk.byteLength));
+          await writer.bind(id, { name: `large${index}`, root: refs, length: chunk.byteLength }, {});
+        }
+        await abandon();
+      }
+      const disk = new FaultyDisk(() => {});
+      const { writer, abandon } = await openWriter(directory.path, { disk, segmentBytesMax: 40_000 });
+      for (const [name] of liveFiles()) await writer.removeName(name, {});
+      // So that it is worth while to free what stands beside the removals.
+      const id = writer.openWriter();
+      await writer.write(id, chunkOf(-1), Uint32Array.of(9000));
+      writer.closeWriter(id);
+      // The first one frees the files, the second one what only had to outlive them.
+      for (let round = 0; round < 2; round++) {
+        await writer.beginGc();
+        for (const chunk of LARGE) writer.markLive(sha256(chunk));
+        await writer.sweep();
+        writer.endGc();
+      }
+      await abandon();
+      rmSync(join(directory.path, "index.db"));
+      await using store = await Store.open(directory.path, { readOnly: true });
+      const others = (await namesOf(store)).filter((name) => !name.startsWith("large"));
+      expect(others, `after a crash at operation ${crashAt} of the gc`).toEqual([]);
     }
   });
 });

@@ -101,13 +101,15 @@ async function expectHeld(directory: string, held: Held, readOnly: boolean, when
   expect(await store.verify(), when).toMatchObject({ damaged: [], lostRecords: 0 });
 }
 
+/** Where there is no room gc frees segments piece by piece. */
 test.each([
-  ["ENOSPC", "PFS_STORE_FULL"],
-  ["EIO", "PFS_STORE_IO"],
-  ["EMFILE", "PFS_STORE_IO"],
+  ["ENOSPC", "PFS_STORE_FULL", 0],
+  ["EIO", "PFS_STORE_IO", 0],
+  ["EIO", "PFS_STORE_IO", Infinity],
+  ["EMFILE", "PFS_STORE_IO", Infinity],
 ])(
-  "any operation may fail with %s",
-  async (system, code) => {
+  "any operation may fail with %s (%s) where %d bytes are free",
+  async (system, code, free) => {
     for (let failing = 1 + (system.length % STEP); ; failing += STEP) {
       await using directory = await temporaryDirectory();
       const hit: DiskOperation[] = [];
@@ -116,6 +118,7 @@ test.each([
         hit.push(operation);
         throw systemError(system);
       });
+      disk.free = free;
       const errors: unknown[] = [];
       // The second time there is something to recover.
       const first = await open(directory.path, disk, errors);

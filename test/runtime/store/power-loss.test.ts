@@ -130,6 +130,8 @@ async function losePower(
     const when = `${mode}, seed ${seed}, state ${states.length}${withIndex ? "" : ", without the index"}`;
     states.push({ directory: target, allowed: new Map(workload!.allowed), when });
   });
+  // Where there is no room gc frees segments piece by piece.
+  if (random.below(2) === 0) disk.free = 0;
   const { writer, abandon } = await openWriter(paths.directory, { disk, segmentBytesMax: SEGMENT_BYTES });
   workload = new Workload(writer, random);
   await workload.run();

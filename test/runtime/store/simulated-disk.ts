@@ -47,6 +47,8 @@ interface SimulatedFile {
 export class SimulatedDisk implements Disk {
   readonly #files: Map<string, SimulatedFile> = new Map();
   readonly #open: Set<DiskFile> = new Set();
+  /** What it says of itself. */
+  free: number = Infinity;
   readonly #random: Random;
   readonly #onOperation: () => void;
   /** Not synchronised, in the order of their calls. */
@@ -89,6 +91,10 @@ export class SimulatedDisk implements Disk {
     const before = new Map(files.map((file) => [file, file.isThere]));
     await this.#operation(() => {});
     for (const [file, isThere] of before) file.isThereDurably = isThere;
+  }
+
+  async freeBytes(): Promise<number> {
+    return this.free;
   }
 
   /** Closes the files that are open, as the end of a process does. */
