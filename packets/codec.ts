@@ -1,5 +1,5 @@
 /** How the bytes of chunks may be written, at rest and on the wire, and when compressing them pays. */
-import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from "node:zlib";
 
 export const Codec = { plain: 0, zstd: 1 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];
@@ -10,6 +10,9 @@ export const CODECS: readonly Codec[] = Object.values(Codec);
 const COMPRESSION_GAIN_MIN = 0.06;
 /** While nothing shrinks, compression is tried on one piece in so many. */
 export const COMPRESSION_SKIP_CHUNKS_MAX = 128;
+
+/** From so many bytes on the system's threads are worth their while: they leave the caller's own to others. */
+const ASIDE_BYTES_MIN: number = 128 * 1024;
 
 const LEVEL_1 = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 /** A frame of zstd has about so many bytes of its own. */
@@ -37,20 +40,33 @@ export class Compressor {
 
   /** The chunk as it is to be written: compressed, or itself where that does not pay. */
   compress(chunk: Uint8Array): Encoded {
-    const plain = { codec: Codec.plain, bytes: chunk };
-    if (chunk.byteLength < CHUNK_BYTES_MIN) return plain;
-    if (this.#skip > 0 && looksRandom(chunk)) {
-      this.#skip--;
-      return plain;
-    }
-    const packed = zstdCompressSync(chunk, LEVEL_1);
+    return this.#skips(chunk)
+      ? { codec: Codec.plain, bytes: chunk }
+      : this.#better(chunk, zstdCompressSync(chunk, LEVEL_1));
+  }
+
+  /** As `compress`; what is long is compressed by another thread. The bytes must stay as they are until it resolves. */
+  async compressAside(chunk: Uint8Array): Promise<Encoded> {
+    if (chunk.byteLength < ASIDE_BYTES_MIN) return this.compress(chunk);
+    if (this.#skips(chunk)) return { codec: Codec.plain, bytes: chunk };
+    return this.#better(chunk, await resultOf((done) => zstdCompress(chunk, LEVEL_1, done)));
+  }
+
+  #skips(chunk: Uint8Array): boolean {
+    if (chunk.byteLength < CHUNK_BYTES_MIN) return true;
+    if (this.#skip === 0 || !looksRandom(chunk)) return false;
+    this.#skip--;
+    return true;
+  }
+
+  #better(chunk: Uint8Array, packed: Uint8Array): Encoded {
     if (packed.byteLength <= chunk.byteLength * (1 - COMPRESSION_GAIN_MIN)) {
       this.#skipNext = 1;
       return { codec: Codec.zstd, bytes: packed };
     }
     this.#skip = this.#skipNext;
     this.#skipNext = Math.min(this.#skipNext * 2, COMPRESSION_SKIP_CHUNKS_MAX);
-    return plain;
+    return { codec: Codec.plain, bytes: chunk };
   }
 }
 
@@ -80,4 +96,28 @@ export function decompress(body: Uint8Array, codec: number, plainBytes: number):
     // Damaged bytes are no zstd frame, or one of another length. The caller says which chunk it was.
     return undefined;
   }
+}
+
+/** As `decompress`; what is long is decompressed by another thread. The bytes must stay as they are until it resolves. */
+export async function decompressAside(
+  body: Uint8Array,
+  codec: number,
+  plainBytes: number,
+): Promise<Uint8Array | undefined> {
+  if (codec !== Codec.zstd || plainBytes < ASIDE_BYTES_MIN) return decompress(body, codec, plainBytes);
+  try {
+    const plain = await resultOf((done) => zstdDecompress(body, { maxOutputLength: plainBytes }, done));
+    return plain.byteLength === plainBytes ? plain : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What another thread calls back with. */
+function resultOf(
+  begin: (done: (error: Error | null, bytes: Uint8Array) => void) => void,
+): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    begin((error, bytes) => (error === null ? resolve(bytes) : reject(error)));
+  });
 }

@@ -46,6 +46,7 @@ import type {
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
+import { withValue } from "../runtime/job/results.ts";
 
 /** The id of this machine's only executor. */
 const LOCAL_ID = "local";
@@ -159,10 +160,12 @@ class LocalPacketFS implements PacketFS {
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
     const machine = await this.#runner.get();
     if (out !== undefined && machine !== this.#writing.opened) throw this.#readOnly(out);
-    const work = this.#withProgram(machine, bundle, args, (jobs, stored) =>
-      jobs.run(
-        { ...stored, inputs, splitBytes, out },
-        { signal, onEvent, explain: (error) => atSourcePlaces(error, bundle) },
+    const work = this.#withProgram(machine, bundle, args, async (jobs, stored) =>
+      withValue(
+        await jobs.run(
+          { ...stored, inputs, splitBytes, out },
+          { signal, onEvent, explain: (error) => atSourcePlaces(error, bundle) },
+        ),
       ),
     );
     return (await inSourcePlaces(bundle, work)) as JobResult<JobValue<Program>>;

@@ -161,7 +161,7 @@ class RemoteWriter implements StoreWriter {
       ) {
         bytes += chunks[end++]!.bytes.byteLength;
       }
-      const { packets, body, codec } = this.#packer.pack(chunks.slice(start, end));
+      const { packets, body, codec } = await this.#packer.pack(chunks.slice(start, end));
       const reply = await link.request({
         type: MessageType.STORE,
         priority: Priority.bulk,

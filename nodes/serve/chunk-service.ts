@@ -87,14 +87,14 @@ export class ChunkService implements Service {
         }
       }
     }
-    const { packets, body, codec } = this.#packer.pack(chunks);
+    const { packets, body, codec } = await this.#packer.pack(chunks);
     const meta = { codec, missing, damaged };
     return { type: MessageType.FILE_DATA, priority: Priority.bulk, meta, packets, chunks: body };
   }
 
   async #store(message: WireMessage, puts: PutWriters): Promise<OutMessage> {
     const { put, codec } = readMeta(StoreMeta, message);
-    const chunks = unpackChunks({ packets: message.packets, body: message.chunks, codec });
+    const chunks = await unpackChunks({ packets: message.packets, body: message.chunks, codec });
     const { usage } = this.#options;
     const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes.byteLength, 0);
     usage?.take("storedBytes", bytes);

@@ -17,7 +17,6 @@ import type { FollowedJobs, SentOutcome } from "./followed-jobs.ts";
 import { mayReturn } from "./service.ts";
 import type { Handler, Service } from "./service.ts";
 import type { Usage } from "./usage.ts";
-import { valueCodec } from "../../runtime/program/values.ts";
 
 export interface JobServiceOptions {
   readonly jobs: Jobs;
@@ -111,15 +110,14 @@ export class JobService implements Service {
     const { splitBytes, out } = request;
     const asked = { ...stored(request, args), id, inputs, splitBytes, out };
     const { value, ...outcome } = await this.#runCounted(asked, options);
-    const text = value === undefined ? undefined : Buffer.from(valueCodec.encode(value, "the result is"));
-    return { outcome, value: text };
+    return { outcome, value };
   }
 
   /** Runs a job as one of those that the client may have; it ends when its packets are more than that. */
   async #runCounted(
     asked: JobRequest & { readonly id: string },
     options: RunJobOptions,
-  ): Promise<JobOutcome> {
+  ): Promise<JobOutcome<Uint8Array>> {
     const { usage } = this.#options;
     const over = new AbortController();
     let packets = 0;

@@ -3,7 +3,7 @@
  * compressed together when that pays. Chunks of one file lie next to each other, so compressing them together finds
  * more than compressing each.
  */
-import { Compressor, decompress } from "../../packets/codec.ts";
+import { Compressor, decompressAside } from "../../packets/codec.ts";
 import type { Codec } from "../../packets/codec.ts";
 import { sameBytes, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
@@ -11,6 +11,7 @@ import { Op } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX, FRAME_PACKETS_MAX } from "../../packets/limits.ts";
 import { decodePacket, packetCount, writePacket } from "../../packets/packet.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
+import { turnOver } from "../../runtime/turns.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX } from "../limits.ts";
 
@@ -30,7 +31,8 @@ export interface Chunk {
 export class ChunkPacker {
   readonly #compressor: Compressor = new Compressor();
 
-  pack(chunks: readonly Chunk[]): ChunkBatch {
+  /** In turns: whoever shares the event loop is served meanwhile. */
+  async pack(chunks: readonly Chunk[]): Promise<ChunkBatch> {
     const packets = new Uint8Array(chunks.length * PACKET_BYTES);
     let at = 0;
     chunks.forEach(({ ref, bytes }, index) => {
@@ -44,16 +46,16 @@ export class ChunkPacker {
             chunks.map(({ bytes }) => bytes),
             at,
           );
-    const { codec, bytes: body } = this.#compressor.compress(plain);
+    const { codec, bytes: body } = await this.#compressor.compressAside(plain);
     return { packets, body, codec };
   }
 }
 
 /**
- * The chunks of a batch, every one verified against its ref. Rejects what a hostile peer may send with
+ * The chunks of a batch, every one verified against its ref, in turns as they are packed. Rejects what a hostile peer may send with
  * PFS_CHUNK_BATCH_INVALID, and bytes that are not what they claim with PFS_CHUNK_DAMAGED.
  */
-export function unpackChunks(batch: ChunkBatch): Chunk[] {
+export async function unpackChunks(batch: ChunkBatch): Promise<Chunk[]> {
   const count = packetCount(batch.packets);
   if (count > FRAME_PACKETS_MAX) throw invalid(`${count} chunks in one message`);
   const spans: { ref: Ref; at: number; length: number }[] = [];
@@ -66,16 +68,20 @@ export function unpackChunks(batch: ChunkBatch): Chunk[] {
     total += length;
   }
   if (total > BATCH_BYTES_MAX) throw invalid(`${total} bytes in one message`);
-  const plain = decompress(batch.body, batch.codec, total);
+  const plain = await decompressAside(batch.body, batch.codec, total);
   if (plain === undefined) throw invalid(`its body is not the ${total} bytes that were announced`);
-  return spans.map(({ ref, at, length }) => {
+  const chunks: Chunk[] = [];
+  for (const { ref, at, length } of spans) {
+    const over = turnOver();
+    if (over !== undefined) await over;
     const bytes = plain.subarray(at, at + length);
     if (!sameBytes(sha256(bytes), ref)) {
       const hex = Buffer.from(ref).toString("hex");
       throw new WireError("PFS_CHUNK_DAMAGED", `a peer sent wrong bytes for chunk ${hex}`, { ref: hex });
     }
-    return { ref, bytes };
-  });
+    chunks.push({ ref, bytes });
+  }
+  return chunks;
 }
 
 function invalid(reason: string): WireError {

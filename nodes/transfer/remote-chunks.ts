@@ -158,7 +158,8 @@ export class RemoteChunks implements ChunkSource {
       const [lacking] = missing;
       if (lacking !== undefined) throw this.#lost(asked[lacking], damaged.includes(lacking));
       wireBytes += reply.packets.byteLength + reply.chunks.byteLength;
-      for (const { ref, bytes } of unpackChunks({ packets: reply.packets, body: reply.chunks, codec })) {
+      const chunks = await unpackChunks({ packets: reply.packets, body: reply.chunks, codec });
+      for (const { ref, bytes } of chunks) {
         const hex = refToHex(ref);
         for (const index of wanted.get(hex) ?? []) results[index] = bytes;
         wanted.delete(hex);

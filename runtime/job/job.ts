@@ -24,7 +24,7 @@ import { Locality, sampleSplits } from "./locality.ts";
 import { MergeTree } from "./merge-tree.ts";
 import { Failure, JobReporter } from "./record.ts";
 import type { JobRecord } from "./record.ts";
-import { resultBytes, resultPieces, resultValue, unnamedOut, writeOutputFile } from "./results.ts";
+import { resultBytes, resultPieces, resultText, unnamedOut, writeOutputFile } from "./results.ts";
 import {
   encodeSplits,
   expectedSplits,
@@ -53,7 +53,7 @@ export interface JobContext {
 }
 
 type ResultFile = NonNullable<JobOutcome["file"]>;
-type Result = Pick<JobOutcome, "value" | "file">;
+type Result = Pick<JobOutcome<Uint8Array>, "value" | "file">;
 
 export class Job {
   readonly #context: JobContext;
@@ -86,7 +86,7 @@ export class Job {
   }
 
   /** Rejects with the first thing that went wrong for good. */
-  async run(): Promise<JobOutcome> {
+  async run(): Promise<JobOutcome<Uint8Array>> {
     try {
       return await this.#failure.race(this.#outcome());
     } catch (error) {
@@ -106,7 +106,7 @@ export class Job {
     await this.#writer.close();
   }
 
-  async #outcome(): Promise<JobOutcome> {
+  async #outcome(): Promise<JobOutcome<Uint8Array>> {
     const { id: job, description } = this.#spec;
     const splits = await this.#plan();
     const result = await this.#work(splits);
@@ -272,11 +272,11 @@ export class Job {
     return locality;
   }
 
-  /** The value, or the file that it is stored in. */
+  /** The value's text, or the file that it is stored in. */
   async #value(run: TreeRun): Promise<Result> {
     const { source } = this.#context;
     if (this.#spec.out === undefined) {
-      return { value: await this.#read(run, 0, (answer, signal) => resultValue(source, answer, signal)) };
+      return { value: await this.#read(run, 0, (answer, signal) => resultText(source, answer, signal)) };
     }
     const file = await this.#read(run, 0, (answer, signal) =>
       ingest(this.#writer, resultPieces(source, answer, signal), { signal }),

@@ -90,7 +90,7 @@ export class Jobs implements AsyncDisposable {
    * PFS_PROGRAM_INVALID, the first fault of the program (its code as in FAULT packets; data: job, task, node, program),
    * PFS_NODE_LOST, PFS_NO_EXECUTOR, PFS_JOB_OVER_LIMIT, PFS_NAME_INVALID, PFS_CANCELLED, or the signal's reason.
    */
-  async run(request: JobRequest, options: RunJobOptions = {}): Promise<JobOutcome> {
+  async run(request: JobRequest, options: RunJobOptions = {}): Promise<JobOutcome<Uint8Array>> {
     options.signal?.throwIfAborted();
     const { id = randomBytes(4).toString("hex") } = request;
     this.#admit(id, request.out);
@@ -102,7 +102,7 @@ export class Jobs implements AsyncDisposable {
     }
   }
 
-  async #run(id: string, request: JobRequest, options: RunJobOptions): Promise<JobOutcome> {
+  async #run(id: string, request: JobRequest, options: RunJobOptions): Promise<JobOutcome<Uint8Array>> {
     const { signal, onEvent = () => {} } = options;
     const { description, writer } = await this.#prepare(request);
     try {
@@ -275,7 +275,7 @@ export class Jobs implements AsyncDisposable {
     job: Job,
     record: JobRecord,
     { signal, explain = (error) => error }: RunJobOptions,
-  ): Promise<JobOutcome> {
+  ): Promise<JobOutcome<Uint8Array>> {
     try {
       const outcome = await job.run();
       record.ended("done");

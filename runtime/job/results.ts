@@ -11,7 +11,7 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { formatBytes, splitStack } from "../format.ts";
 import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX, RESULT_SAMPLES, TURN_STEP_PACKETS } from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
-import type { JobInput } from "../contracts/jobs.ts";
+import type { JobInput, JobOutcome } from "../contracts/jobs.ts";
 import { lineCounter } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
 import { inTurns } from "../turns.ts";
@@ -50,35 +50,46 @@ async function readEnd(source: ChunkSource, answer: Uint8Array, signal: AbortSig
   }
 }
 
-/** All of a result that is known to be little. */
+/** All of a result that may be had at once. */
 export async function resultBytes(
   source: ChunkSource,
   answer: Uint8Array,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
-  const pieces: Uint8Array[] = [];
-  for await (const piece of resultPieces(source, answer, signal)) pieces.push(piece.slice());
-  return Buffer.concat(pieces);
+  const bytes = new Uint8Array(lengthAt(answer, 0));
+  let at = 0;
+  for await (const piece of resultPieces(source, answer, signal)) {
+    bytes.set(piece, at);
+    at += piece.byteLength;
+  }
+  return bytes;
 }
 
-/** The value of a result. Rejects with PFS_JOB_OVER_LIMIT {bytes, max} when it is too long to be one. */
-export async function resultValue(
+/**
+ * The text of the value that a result is, for `withValue`: whoever asked for it decodes it, and nobody before. Rejects with
+ * PFS_JOB_OVER_LIMIT {bytes, max} when it is too long to be one.
+ */
+export async function resultText(
   source: ChunkSource,
   answer: Uint8Array,
   signal: AbortSignal,
-): Promise<unknown> {
+): Promise<Uint8Array> {
   const bytes = lengthAt(answer, 0);
-  if (bytes > RESULT_BYTES_MAX) {
-    throw new JobError(
-      JobErrorCode.overLimit,
-      `the result has ${formatBytes(bytes)}, a value has at most ${formatBytes(RESULT_BYTES_MAX)}: store it as a file`,
-      { bytes, max: RESULT_BYTES_MAX },
-    );
-  }
-  const text = new TextDecoder().decode(await resultBytes(source, answer, signal));
+  if (bytes <= RESULT_BYTES_MAX) return await resultBytes(source, answer, signal);
+  throw new JobError(
+    JobErrorCode.overLimit,
+    `the result has ${formatBytes(bytes)}, a value has at most ${formatBytes(RESULT_BYTES_MAX)}: store it as a file`,
+    { bytes, max: RESULT_BYTES_MAX },
+  );
+}
+
+/** What a job's outcome is to whoever asked for it: with its value, instead of its text. Throws PFS_INTERNAL when that is none. */
+export function withValue({ value: text, ...outcome }: JobOutcome<Uint8Array>): JobOutcome {
+  if (text === undefined || text.byteLength === 0) return outcome;
   try {
-    return text === "" ? undefined : valueCodec.decode(text);
+    return { ...outcome, value: valueCodec.decode(new TextDecoder().decode(text)) };
   } catch (cause) {
+    const bytes = text.byteLength;
     throw new JobError(JobErrorCode.internal, "the result is not the text of a value", { bytes }, { cause });
   }
 }

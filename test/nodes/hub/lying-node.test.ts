@@ -27,6 +27,7 @@ import { inOnePiece } from "../../runtime/store/store-fixture.ts";
 import { openHub } from "../open-hub.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Script, ScriptedPeer } from "../scripted-peer.ts";
+import { withValue } from "../../../runtime/job/results.ts";
 
 const { LOAD, LOADED, EXEC, RETURN, LOG, KEEP, WANT, HAVE, NAME, OK, ERROR, MEMBERS } = MessageType;
 
@@ -82,7 +83,7 @@ function value(at: number, text = "1"): PacketFields {
 }
 
 async function run(source = COUNT, extra: { readonly out?: string } = {}): Promise<JobOutcome> {
-  return await jobs.run({ ...programs.get(source)!, inputs: [input], splitBytes: 64, ...extra });
+  return withValue(await jobs.run({ ...programs.get(source)!, inputs: [input], splitBytes: 64, ...extra }));
 }
 
 /** Ends the node, and waits until the hub has noticed. */
@@ -242,9 +243,11 @@ test("a node that floods its hub with logs and notes loses its session, and its 
   const ended = node.link.closed.finally(() => (isCut = true));
   const began = performance.now();
   let logs = 0;
-  const { value: lines } = await jobs.run(
-    { ...programs.get(COUNT)!, inputs: [input], splitBytes: 64 },
-    { onEvent: ({ kind }) => void (logs += kind === "log" ? 1 : 0) },
+  const { value: lines } = withValue(
+    await jobs.run(
+      { ...programs.get(COUNT)!, inputs: [input], splitBytes: 64 },
+      { onEvent: ({ kind }) => void (logs += kind === "log" ? 1 : 0) },
+    ),
   );
   expect(lines).toBe(LINES);
   const offended = { code: "PFS_PEER_OFFENDED", message: expect.stringMatching(/floods/) };

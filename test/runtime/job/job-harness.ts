@@ -21,6 +21,7 @@ import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
 import { programCode } from "../../program-code.ts";
 import { inOnePiece } from "../store/store-fixture.ts";
+import { withValue } from "../../../runtime/job/results.ts";
 
 const THREADS = 2;
 const LANE_INPUT_BYTES = 8 * 1024 * 1024;
@@ -90,7 +91,7 @@ export class JobHarness {
     options: RunJobOptions = {},
   ): Promise<JobOutcome> {
     const id = `job${++this.#started}`;
-    return await this.jobs.run({ id, ...program, inputs, ...spec }, options);
+    return withValue(await this.jobs.run({ id, ...program, inputs, ...spec }, options));
   }
 
   /** What a file yields, by its root in hexadecimal digits. */

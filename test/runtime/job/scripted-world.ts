@@ -16,6 +16,7 @@ import { MemoryChunks } from "../executor/memory-chunks.ts";
 import { ScriptedExecutor } from "./scripted-executor.ts";
 import type { Script } from "./scripted-executor.ts";
 import { inOnePiece } from "../store/store-fixture.ts";
+import { withValue } from "../../../runtime/job/results.ts";
 
 const LIMITS = { timeMs: 1000, memoryBytes: 1e8, outputBytes: 1e8, logBytes: 1000 };
 
@@ -69,7 +70,7 @@ export class ScriptedWorld {
 
   async run(spec: Partial<JobRequest>, description: Partial<ProgramDescription> = {}): Promise<JobOutcome> {
     const full = { id: "job", ...this.program(description), inputs: [], ...spec };
-    return await this.jobs.run(full, { onEvent: (event) => void this.events.push(event) });
+    return withValue(await this.jobs.run(full, { onEvent: (event) => void this.events.push(event) }));
   }
 
   program(description: Partial<ProgramDescription> = {}): StoredProgram {
