@@ -112,6 +112,8 @@ export const ACCESS_SETTLED_MS = 2_000;
 export const TOKEN_NAME_CHARACTERS_MAX = 64;
 /** How long what a key stored is counted in memory alone. */
 export const USAGE_SAVE_MS = 500;
+/** Of the chunks that a key stored, those that are read and looked for together after a gc. */
+export const STORED_CHUNKS_PAGE = 4096;
 /** Reports of refusals per second; those beyond are counted only. */
 export const REFUSAL_REPORTS_PER_SECOND = 5;
 /** Connections that are no sessions yet and whose keys are not known: with more, the address that has most loses its oldest. */

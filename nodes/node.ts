@@ -255,9 +255,11 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #maintenanceService(): MaintenanceService {
-    const { store, source } = this.#parts.machine;
+    const { machine, usages } = this.#parts;
+    const { store, source } = machine;
     return new MaintenanceService({
       store,
+      recounting: () => usages.recounting(store),
       catalog: store.catalog,
       source,
       hasAnywhere: (refs) => this.#hasAnywhere(refs),

@@ -19,6 +19,7 @@ import { readMeta } from "../wire/session/meta.ts";
 import { hasAnywhere } from "../transfer/peer-source.ts";
 import type { Members } from "./members.ts";
 import { Usage } from "../serve/usage.ts";
+import type { Usages } from "../serve/usage.ts";
 import { Role } from "../wire/link.ts";
 
 /** The hub's own executor among those of its nodes, which have their peer ids. */
@@ -29,6 +30,7 @@ export interface HubServicesOptions {
   readonly machine: Machine;
   readonly members: Members;
   readonly jobs: Jobs;
+  readonly usages?: Usages;
 }
 
 export class HubServices {
@@ -47,7 +49,7 @@ export class HubServices {
 
   /** `usage` is the client's: jobs that it left behind on a lost connection are found by its id. */
   forClient(nodes: () => readonly NodeStatus[], usage: Usage = UNLIMITED): Service[] {
-    const { machine, members, jobs } = this.#options;
+    const { machine, members, jobs, usages } = this.#options;
     const shared = this.#shared();
     const { catalog } = machine.store;
     const puts = new PutWriters(() => machine.store.openWriter());
@@ -65,7 +67,12 @@ export class HubServices {
         if (asked !== undefined) this.#allow(asked.node, nodes());
         return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(nodes())) };
       }),
-      new MaintenanceService({ ...shared, catalog, others: () => members.links }),
+      new MaintenanceService({
+        ...shared,
+        catalog,
+        ...(usages === undefined ? {} : { recounting: () => usages.recounting(machine.store) }),
+        others: () => members.links,
+      }),
     ];
   }
 

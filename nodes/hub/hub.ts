@@ -116,7 +116,7 @@ export class Hub implements AsyncDisposable {
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     const { machine, members, identity, access } = parts;
     this.#jobs = machine.openJobs(members.executors, (out) => members.removeParts(out));
-    this.#services = new HubServices({ machine, members, jobs: this.#jobs });
+    this.#services = new HubServices({ machine, members, jobs: this.#jobs, usages: parts.usages });
     this.#server = new WireServer({
       identity,
       allowList: access.allowList,

@@ -4,7 +4,7 @@ import { MessageType, Priority } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { blockOf } from "../../runtime/block.ts";
-import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSource, ChunkStore, StoreWriter, WrittenChunks } from "../../runtime/contracts/chunks.ts";
 import { readEach } from "../../runtime/read-each.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX, PUTS_PER_LINK_MAX } from "../limits.ts";
@@ -100,9 +100,10 @@ export class ChunkService implements Service {
     usage?.take("storedBytes", bytes);
     let unused = bytes;
     try {
-      const written = await writeChunks(await puts.get(put), chunks);
-      unused -= written.newBytes;
-      return { type: MessageType.STORED, meta: written };
+      const { newChunks, newBytes, storedBytes, ...written } = await writeChunks(await puts.get(put), chunks);
+      unused -= newBytes;
+      await usage?.stored(written.refs, written.lengths, written.isNew);
+      return { type: MessageType.STORED, meta: { newChunks, newBytes, storedBytes } };
     } finally {
       usage?.give("storedBytes", unused);
     }
@@ -117,13 +118,19 @@ export class ChunkService implements Service {
 async function writeChunks(
   writer: StoreWriter,
   chunks: readonly Chunk[],
-): Promise<{ newChunks: number; newBytes: number; storedBytes: number }> {
-  const { block, lengths } = blockOf(chunks.map(({ bytes }) => bytes));
-  const { refs, newChunks, newBytes, storedBytes } = await writer.write(block, lengths);
+): Promise<Required<Omit<WrittenChunks, "buffer">> & { readonly lengths: Uint32Array }> {
+  const block = blockOf(chunks.map(({ bytes }) => bytes));
+  // The block goes to the store.
+  const lengths = block.lengths.slice();
+  const {
+    refs,
+    isNew = new Uint8Array(chunks.length),
+    ...counts
+  } = await writer.write(block.block, block.lengths);
   chunks.forEach(({ ref }, index) => {
     if (!sameBytes(ref, refAt(refs, index))) throw new Error("the store hashed a verified chunk differently");
   });
-  return { newChunks, newBytes, storedBytes };
+  return { ...counts, refs, isNew, lengths };
 }
 
 function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {

@@ -18,6 +18,8 @@ export interface MaintenanceServiceOptions {
   readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
+  /** Called before chunks are freed, and what it resolves with after that: what they counted as may be others' then. */
+  readonly recounting?: () => Promise<() => Promise<void>>;
   /** The machines behind a hub, whose stores are looked after with its own. */
   readonly others?: () => readonly Link[];
 }
@@ -42,7 +44,7 @@ export class MaintenanceService implements Service {
   }
 
   async #gc(): Promise<GcResult> {
-    const own = await this.#options.store.gc(this.#closing.signal, this.#withPeers());
+    const own = await this.#gcOwn();
     const { answers, unreachable } = await this.#askOthers("gc", GcResultJson);
     const sum = [own, ...answers].reduce((some, one) => ({
       keptChunks: some.keptChunks + one.keptChunks,
@@ -53,6 +55,16 @@ export class MaintenanceService implements Service {
       unreachable,
     }));
     return { ...sum, unreachable };
+  }
+
+  async #gcOwn(): Promise<GcResult> {
+    const { store, recounting } = this.#options;
+    const recount = await recounting?.();
+    try {
+      return await store.gc(this.#closing.signal, this.#withPeers());
+    } finally {
+      await recount?.();
+    }
   }
 
   /** Chunks from peers too, but a peer that fails keeps nobody from knowing what is here. */

@@ -1,14 +1,17 @@
 /**
  * What the holders of keys have in use at this machine, all their sessions together, and how much of it they may have. What a key
- * stored is counted for as long as the key lives, whatever is removed later: nobody knows whose the bytes are that a gc frees.
+ * stored is counted until a gc has freed it, or the key is gone.
  */
 import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import * as v from "valibot";
-import { replaceFile } from "../../runtime/durable-file.ts";
+import type { ChunkSizes } from "../../runtime/contracts/chunks.ts";
+import { makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { USAGE_SAVE_MS } from "../limits.ts";
 import type { AllowList, Quota } from "../wire/trust/allow-list.ts";
 import { Role } from "../wire/link.ts";
+import { StoredChunks } from "./stored-chunks.ts";
 
 export type Resource = keyof Quota;
 
@@ -17,8 +20,10 @@ const RESOURCES: Readonly<Record<Resource, string>> = {
   jobs: "running jobs",
   packets: "unanswered packets",
 };
-/** Its name in a machine's store. */
+/** Its name in a machine's store, */
 export const USAGE_FILE = "usage.json";
+/** and that of the directory beside it with a list of each key's chunks. */
+const CHUNKS_DIRECTORY = "usage";
 const PRIVATE = 0o600;
 
 const usageFile = v.record(
@@ -35,6 +40,8 @@ export interface UsageOptions {
   readonly storedBytes?: number;
   /** Called when the bytes that it stored are others than before. */
   readonly onStored?: () => void;
+  /** What it stored, where that is to count only as long as it is there. */
+  readonly chunks?: StoredChunks;
 }
 
 /** Of one key. */
@@ -71,6 +78,26 @@ export class Usage {
     this.#count(resource, -amount);
   }
 
+  /** It stored these chunks, of which those are counted that were new. Resolves when that is written down, or could not be. */
+  async stored(refs: Uint8Array, lengths: Uint32Array, isNew: Uint8Array): Promise<void> {
+    const { chunks, quota } = this.#options;
+    if (quota()?.storedBytes === undefined) return;
+    // They count all the same, for as long as the key lives.
+    await chunks?.add(refs, lengths, isNew).catch(() => undefined);
+  }
+
+  /** Before chunks are freed; what it returns is to be called after that. Neither rejects. */
+  async recounting(store: ChunkSizes): Promise<() => Promise<void>> {
+    const { chunks, quota } = this.#options;
+    const before = quota()?.storedBytes === undefined ? 0 : await chunks?.rows().catch(() => undefined);
+    return async () => {
+      if (chunks === undefined || before === undefined || before === 0) return;
+      // What could not be looked through is looked through after the next gc.
+      const freed = await chunks.recount(store, before).catch(() => 0);
+      this.give("storedBytes", Math.min(freed, this.#used.storedBytes));
+    };
+  }
+
   /** Whether it may end a job: a submitter ends its own only. */
   mayCancel(job: string): boolean {
     return this.#options.role !== Role.submitter || this.running.has(job);
@@ -101,11 +128,15 @@ export class Usages {
     this.#ignoreRemovals = allowList.onRemoval(({ id }) => {
       this.#usages.delete(id);
       this.#stored.delete(id);
+      void this.#chunksOf(id)
+        .clear()
+        .catch(() => undefined);
     });
   }
 
   /** Rejects with PFS_ALLOW_LIST_INVALID when the file is damaged, and as the system does. */
   static async open(file: string, allowList: AllowList): Promise<Usages> {
+    await makeDirectory(join(dirname(file), CHUNKS_DIRECTORY));
     return new Usages(file, allowList, await readStored(file));
   }
 
@@ -118,10 +149,21 @@ export class Usages {
       role: this.#allowList.byId(id)?.role ?? Role.reader,
       quota: () => this.#allowList.byId(id)?.quota,
       storedBytes: this.#stored.get(id) ?? 0,
+      chunks: this.#chunksOf(id),
       onStored: () => this.#changed(id),
     });
     this.#usages.set(id, usage);
     return usage;
+  }
+
+  /** Before chunks are freed; what it returns is to be called after that. Neither rejects. */
+  async recounting(store: ChunkSizes): Promise<() => Promise<void>> {
+    const counts: (() => Promise<void>)[] = [];
+    for (const { id, quota } of this.#allowList.entries())
+      if (quota?.storedBytes !== undefined) counts.push(await this.of(id).recounting(store));
+    return async () => {
+      for (const count of counts) await count();
+    };
   }
 
   /** What was counted is on disk when this resolves. */
@@ -131,6 +173,10 @@ export class Usages {
     clearTimeout(this.#timer);
     if (isDue) this.#save();
     await this.#lastSave;
+  }
+
+  #chunksOf(id: string): StoredChunks {
+    return new StoredChunks(join(dirname(this.#file), CHUNKS_DIRECTORY, id));
   }
 
   #changed(id: string): void {

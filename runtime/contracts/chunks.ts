@@ -62,6 +62,8 @@ export interface WrittenChunks {
   readonly newChunks: number;
   readonly newBytes: number;
   readonly storedBytes: number;
+  /** One byte (0 or 1) per chunk: which were not there before, where the sink knows. */
+  readonly isNew?: Uint8Array;
   /** The block's buffer, where the sink has no more use for it: fresh memory costs more than the copying it saves. */
   readonly buffer?: ArrayBuffer;
 }

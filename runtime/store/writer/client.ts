@@ -10,6 +10,7 @@ import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { REPAIR_WAIT_MS } from "../../limits.ts";
 import { checkBinding } from "../catalog.ts";
 import type { PendingPlaces } from "../index/reader.ts";
+import { PLACE_NUMBERS } from "./protocol.ts";
 import type {
   FromWriter,
   ToWriter,
@@ -197,7 +198,9 @@ export class ClientWriter implements StoredFormWriter {
 
   #written({ places, ...written }: WriteAnswer): WrittenChunks {
     this.#pending.add(written.refs, places);
-    return written;
+    const isNew = new Uint8Array(written.refs.byteLength / REF_BYTES);
+    for (let at = 0; at < places.length; at += PLACE_NUMBERS) isNew[places[at]!] = 1;
+    return { ...written, isNew };
   }
 
   #open(): number {

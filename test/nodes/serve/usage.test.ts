@@ -15,6 +15,7 @@ import { ingest } from "../../../runtime/stream/ingest.ts";
 import { programCode } from "../../program-code.ts";
 import { until } from "../../suites/until.ts";
 import { inPieces, randomBytes } from "../../runtime/store/store-fixture.ts";
+import { HubServices } from "../../../nodes/hub/hub-services.ts";
 import { openHub } from "../open-hub.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 
@@ -109,6 +110,49 @@ test("a job of more packets than its key may have unanswered is refused, and lea
 const directories: string[] = [];
 afterAll(async () => {
   for (const directory of directories) await rm(directory, { recursive: true, force: true });
+});
+
+test("what gc has freed does not count any more, also when it was stored by an earlier process", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "pfs-usage-"));
+  directories.push(directory);
+  const file = join(directory, "usage.json");
+  const allowList = new AllowList();
+  const { signingKey, curveKey, id } = Identity.create();
+  const quota = { storedBytes: 1_000_000 };
+  allowList.add({ signingKey, curveKey, role: "client", label: "x", quota });
+  const network = await openHub();
+  /** What the key stores with one process, and what counts then. */
+  const withHub = async (work: (hub: HubClient) => Promise<void>): Promise<number> => {
+    const usages = await Usages.open(file, allowList);
+    const hub = new HubServices({ ...network, usages });
+    const { near, far } = memoryPair({ near: { role: "client", id } });
+    serve(
+      far,
+      hub.forClient(() => [], usages.of(id)),
+    );
+    const connected = new HubClient(near, Identity.create());
+    await work(connected);
+    const used = usages.of(id).used("storedBytes");
+    await usages.close();
+    return used;
+  };
+  const bytes = randomBytes("freed", 600_000);
+  expect(await withHub(async (hub) => void (await put(hub, bytes, "freed")))).toBeGreaterThan(600_000);
+  const afterGc = await withHub(async (hub) => {
+    await put(hub, randomBytes("kept", 50_000), "kept");
+    await expect(put(hub, randomBytes("more", 600_000))).rejects.toEqual(quotaError("storedBytes"));
+    await hub.data.catalog.remove("freed");
+    await hub.gc();
+    // The same bytes are new again, and count once.
+    await put(hub, bytes, "again");
+  });
+  expect(afterGc).toBeGreaterThan(650_000);
+  expect(afterGc).toBeLessThan(700_000);
+  const empty = await withHub(async (hub) => {
+    for (const name of ["kept", "again"]) await hub.data.catalog.remove(name);
+    await hub.gc();
+  });
+  expect(empty).toBe(0);
 });
 
 test("what a key stored is known to the next process, and forgotten with the key", async () => {
