@@ -231,7 +231,10 @@ export const EXECUTOR_SLOT_BYTES_MAX: number = 32 * 1024 * 1024;
 export const EXECUTOR_SLOTS_MAX = 4096;
 /** Lost lanes after which a task that was in them is given up. */
 export const TASK_LOSSES_MAX = 6;
-/** Executors on which a task may fail for want of its input or by a defect, before that is its answer. */
+/**
+ * Executors on which a task may fail for want of its input or by a defect, before that is its answer; and how often it may
+ * on each, where there are fewer.
+ */
 export const TASK_FAULTS_MAX = 3;
 /** Lanes lost in a row, with nothing answered in between, after which an executor gets no more of that program. */
 export const LANE_LOSSES_MAX = 8;

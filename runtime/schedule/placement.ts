@@ -7,6 +7,7 @@ import { SEND_PACKETS_MAX, STEAL_GRACE_MS, STRAGGLER_MS_BLIND, STRAGGLER_MS_MIN 
 import { isElsewherePossible, loadOneMore } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import type { Take } from "./task-queue.ts";
+import type { Failure } from "./tasks.ts";
 import { bytesFree, occupancyOf } from "./state.ts";
 import type { BatchState, ExecutorState, State } from "./state.ts";
 
@@ -134,7 +135,12 @@ function send(state: State, executor: ExecutorState, choice: Choice, reach: Reac
     now,
     packetsMax: packets,
     bytesMax: bytesFree(executor),
-    mayRepeat: (failedOn) => !isElsewherePossible(state, batch.program, failedOn),
+    mayRepeat: (failures) => {
+      const here = failures.find((failure) => failure.executor === executor.id)!;
+      const others = failures.filter((failure) => timesOf(failure) >= timesOf(here));
+      const than = others.map((failure) => failure.executor);
+      return !isElsewherePossible(state, batch.program, than);
+    },
     into: scratch,
     count: 0,
     bytes: 0,
@@ -148,6 +154,10 @@ function send(state: State, executor: ExecutorState, choice: Choice, reach: Reac
   if (take.count === 0) return false;
   depart(state, batch, lane, scratch.slice(0, take.count), take.bytes);
   return true;
+}
+
+function timesOf({ faults, misses, losses }: Failure): number {
+  return faults + misses + losses;
 }
 
 /** Accounts for packets that are sent to the lane. */
@@ -180,7 +190,8 @@ export function copyStragglers(state: State, batch: BatchState, now: number): vo
   for (let index = 0; index < count; index++) {
     const task = overdue[index]!;
     // Nor does it go where it failed already.
-    const busy = [...executorsOf(state, batch, task), ...batch.tasks.failedOn(task)];
+    const failedOn = tasks.failuresOf(task).map(({ executor }) => executor);
+    const busy = [...executorsOf(state, batch, task), ...failedOn];
     let lane = freestLane(state, batch, busy, false, now);
     // One new lane at a time: it takes more than one copy once it is ready.
     if (lane === undefined && !isHelpComing)

@@ -394,11 +394,11 @@ function receive(
   let packets = 0;
   let bytes = 0;
   let sample = -1;
+  const isPossible = (than: readonly number[]): boolean => isElsewherePossible(state, batch.program, than);
   // What is missing for an executor that is alone stays missing.
   let isElsewhere: boolean | undefined;
   const mayHelp = (outcome: Outcome): boolean =>
-    outcome !== Outcome.inputMissing ||
-    (isElsewhere ??= isElsewherePossible(state, batch.program, [lane.executor]));
+    outcome !== Outcome.inputMissing || (isElsewhere ??= isPossible([lane.executor]));
   for (let index = 0; index < answers.length; index++) {
     const task = answers[index]!;
     const outcome = outcomes[index] as Outcome;
@@ -409,7 +409,7 @@ function receive(
     bytes += tasks.bytes[task]!;
     if (awaited === Awaited.late) continue;
     if (outcome === Outcome.final) tasks.disproved(task, lane.executor, strike);
-    else if (mayHelp(outcome) && tasks.again(task, lane.executor, reasonOf(outcome))) {
+    else if (mayHelp(outcome) && tasks.again(task, lane.executor, reasonOf(outcome), isPossible)) {
       outcomes[index] = Decision.again;
       batch.retries++;
       if (outcome === Outcome.elsewhere) lane.failed(now);

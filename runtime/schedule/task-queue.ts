@@ -9,6 +9,8 @@
  * far it is: walking a whole batch costs one look at each word.
  */
 
+import type { Failure } from "./tasks.ts";
+
 /** The tasks of which an executor holds at least half. */
 interface Home {
   readonly set: Int32Array;
@@ -24,8 +26,8 @@ export interface Take {
   readonly packetsMax: number;
   /** Reached or overstepped by the last task, so that a task of any size can be placed. */
   readonly bytesMax: number;
-  /** Whether a task that failed on these executors, this one among them, may come back to it: there is no other. */
-  readonly mayRepeat: (failedOn: readonly number[]) => boolean;
+  /** Whether a task with these failures, one of them here, may come back: there is no executor on which it failed less. */
+  readonly mayRepeat: (failures: readonly Failure[]) => boolean;
   readonly into: Uint32Array;
   count: number;
   bytes: number;

@@ -23,14 +23,18 @@ const COPIES_COUNTED = 16;
 export const Awaited = { no: 0, late: 1, yes: 2 } as const;
 export type Awaited = (typeof Awaited)[keyof typeof Awaited];
 
-/**
- * The executors on which a task failed or was lost since it last had an answer, and what it is to them when another one
- * answers it; a task has few of them.
- */
-interface Failures {
-  readonly executors: number[];
-  readonly reasons: (StrikeReason | undefined)[];
+/** What came of a task on an executor since the task last had an answer; there are few of these. */
+export interface Failure {
+  readonly executor: number;
+  /** What it is to the executor when another one answers the task. */
+  reason: StrikeReason | undefined;
+  /** How often the executor failed the task, did not get its input, and lost it with a lane. */
+  faults: number;
+  misses: number;
+  losses: number;
 }
+
+const NONE: readonly Failure[] = [];
 
 export class TaskTable {
   readonly count: number;
@@ -45,11 +49,10 @@ export class TaskTable {
   readonly #copyLane: Int32Array;
   readonly #placedAt: Float64Array;
   /** Of the few tasks that failed somewhere and are not done. */
-  readonly #failures = new Map<number, Failures>();
+  readonly #failures = new Map<number, Failure[]>();
   /** Queued tasks that failed on 1, 2, … executors, where they should not run. */
   readonly #failedOnCounts = new Int32Array(TASK_FAULTS_MAX + TASK_LOSSES_MAX + 1);
   readonly #losses: Uint8Array;
-  readonly #faults: Uint8Array;
   readonly #copies: Uint8Array;
   /** All tasks before this word are done. */
   #openWord = 0;
@@ -67,7 +70,6 @@ export class TaskTable {
     this.#copyLane = new Int32Array(count);
     this.#placedAt = new Float64Array(count);
     this.#losses = new Uint8Array(count);
-    this.#faults = new Uint8Array(count);
     this.#copies = new Uint8Array(count);
   }
 
@@ -101,16 +103,14 @@ export class TaskTable {
     return 0;
   }
 
-  /** The executors on which the task failed since it last had an answer. */
-  failedOn(task: number): readonly number[] {
-    return this.#failures.get(task)?.executors ?? [];
+  /** Where the task failed, or was lost, since it last had an answer. */
+  failuresOf(task: number): readonly Failure[] {
+    return this.#failures.get(task) ?? NONE;
   }
 
   /** Calls `tell` for each executor that failed the task for a reason that `executor`, which answered it, disproves. */
   disproved(task: number, executor: number, tell: (other: number, reason: StrikeReason) => void): void {
-    const failures = this.#failures.get(task);
-    for (const [index, other] of failures?.executors.entries() ?? []) {
-      const reason = failures!.reasons[index]!;
+    for (const { executor: other, reason } of this.failuresOf(task)) {
       // Who has the bytes says nothing of whether others could get them.
       const isFair = reason !== StrikeReason.input || !this.queue.isHome(executor, task);
       if (reason !== undefined && other !== executor && isFair) tell(other, reason);
@@ -198,10 +198,30 @@ export class TaskTable {
     this.doneCount++;
   }
 
-  /** After a failure that another executor may not have. False when the task had enough of them. */
-  again(task: number, executor: number, reason: StrikeReason): boolean {
-    if (++this.#faults[task]! >= TASK_FAULTS_MAX) return false;
-    this.#failed(task, executor, reason);
+  /**
+   * After a failure that another executor may not have. False when the task had enough of them, of which no executor can
+   * have its way alone: on TASK_FAULTS_MAX executors, or so many on each that there is, or when each misses its input.
+   */
+  again(
+    task: number,
+    executor: number,
+    reason: StrikeReason,
+    isElsewherePossible: (than: readonly number[]) => boolean,
+  ): boolean {
+    const failure = this.#failed(task, executor, reason);
+    const isMiss = reason === StrikeReason.input;
+    if (isMiss) failure.misses++;
+    else failure.faults++;
+    const failures = this.failuresOf(task);
+    const misses = failures.reduce((sum, each) => sum + each.misses, 0);
+    const isSpent = (each: Failure): boolean =>
+      each.faults + each.misses >= TASK_FAULTS_MAX ||
+      (isMiss && each.misses > 0 && misses >= TASK_FAULTS_MAX);
+    if (failures.filter((each) => each.faults + each.misses > 0).length >= TASK_FAULTS_MAX) return false;
+    if (isSpent(failure)) {
+      const spent = failures.filter(isSpent).map((each) => each.executor);
+      if (!isElsewherePossible(spent)) return false;
+    }
     if (this.#lane[task] === 0 && !isInSet(this.#waiting, task)) this.#enter(task);
     return true;
   }
@@ -216,7 +236,7 @@ export class TaskTable {
       if (this.#lane[task] !== lane && this.#copyLane[task] !== lane) continue;
       if (this.answered(task, lane) !== Awaited.yes || this.#lane[task] !== 0) continue;
       if (isInSet(this.#waiting, task)) continue;
-      if (executor !== undefined) this.#failed(task, executor, reason);
+      if (executor !== undefined) this.#failed(task, executor, reason).losses++;
       if (++this.#losses[task]! >= TASK_LOSSES_MAX) {
         this.settle(task);
         givenUp(task);
@@ -229,8 +249,9 @@ export class TaskTable {
   }
 
   #take(take: Take, task: number): boolean {
-    const failedOn = this.#failures.get(task)?.executors;
-    if (failedOn?.includes(take.executor) === true && !take.mayRepeat(failedOn)) return false;
+    const failures = this.failuresOf(task);
+    if (failures.some(({ executor }) => executor === take.executor) && !take.mayRepeat(failures))
+      return false;
     this.#leave(task);
     this.#lane[task] = take.lane;
     this.#copyLane[task] = 0;
@@ -245,25 +266,28 @@ export class TaskTable {
 
   #enter(task: number): void {
     this.queue.add(task);
-    this.#failedOnCounts[this.failedOn(task).length]!++;
+    this.#failedOnCounts[this.failuresOf(task).length]!++;
   }
 
   #leave(task: number): void {
     this.queue.remove(task);
-    this.#failedOnCounts[this.failedOn(task).length]!--;
+    this.#failedOnCounts[this.failuresOf(task).length]!--;
   }
 
-  /** A task that is not queued. */
-  #failed(task: number, executor: number, reason: StrikeReason | undefined): void {
-    const failures = this.#failures.get(task) ?? { executors: [], reasons: [] };
+  /** Of a task that is not queued. */
+  #failed(task: number, executor: number, reason: StrikeReason | undefined): Failure {
+    const failures = this.#failures.get(task) ?? [];
     this.#failures.set(task, failures);
-    if (failures.executors.includes(executor)) return;
-    failures.executors.push(executor);
-    failures.reasons.push(reason);
+    let failure = failures.find((each) => each.executor === executor);
+    if (failure === undefined) {
+      failure = { executor, reason, faults: 0, misses: 0, losses: 0 };
+      failures.push(failure);
+    }
+    failure.reason ??= reason;
+    return failure;
   }
 
   #forget(task: number): void {
-    this.#faults[task] = 0;
     this.#failures.delete(task);
   }
 

@@ -142,7 +142,7 @@ describe("answers", () => {
     table.queue.takeFree(takeFor(1));
     for (let fault = 1; fault < TASK_FAULTS_MAX; fault++) {
       expect(table.answered(0, 10)).toBe(Awaited.yes);
-      expect(table.again(0, 1, "fault")).toBe(true);
+      expect(table.again(0, 1, "fault", () => true)).toBe(true);
       expect(table.spread).toBe(1);
       const refused = takeFor(1);
       table.queue.takeFree(refused);
@@ -152,7 +152,7 @@ describe("answers", () => {
       expect(repeated.count).toBe(1);
     }
     table.answered(0, 10);
-    expect(table.again(0, 1, "fault")).toBe(false);
+    expect(table.again(0, 1, "fault", () => false)).toBe(false);
   });
 
   test("a lost lane puts its tasks back, not those with a copy elsewhere; too many losses give a task up", () => {
@@ -201,7 +201,7 @@ describe("results that are gone", () => {
     table.withdraw(0);
     table.withdraw(1);
     table.answered(1, 10);
-    expect(table.again(1, 1, "fault")).toBe(true);
+    expect(table.again(1, 1, "fault", () => true)).toBe(true);
     expect(table.laneLost(10, () => {})).toBe(0);
     expect([table.queue.count, table.placedCount]).toEqual([0, 0]);
     table.release(0);
