@@ -229,7 +229,7 @@ export const SEND_PACKETS_MAX = 1024;
 export const EXECUTOR_SLOT_BYTES_MAX: number = 32 * 1024 * 1024;
 /** Slots that are believed of an executor. */
 export const EXECUTOR_SLOTS_MAX = 4096;
-/** Lost lanes after which a task that was in them is given up. */
+/** Executors that a task may be lost with before it is given up; or lanes, where there are few executors and none spared. */
 export const TASK_LOSSES_MAX = 6;
 /**
  * Executors on which a task may fail for want of its input or by a defect, before that is its answer; and how often it may

@@ -168,17 +168,17 @@ export function loadWhereNeeded(state: State, batch: BatchState, now: number): v
   }
 }
 
-/** Loads the batch's program on one more executor, not one of `except`. Undefined when there is none. */
+/** Loads the batch's program on one more executor, not one of `except` by name. Undefined when there is none. */
 export function loadOneMore(
   state: State,
   batch: BatchState,
   now: number,
-  except: readonly number[] = [],
+  except: readonly string[] = [],
 ): LaneState | undefined {
   let best: ExecutorState | undefined;
   let least = Infinity;
   for (const executor of state.executors.values()) {
-    if (except.includes(executor.id) || !mayLoad(executor, batch, now)) continue;
+    if (except.includes(executor.name) || !mayLoad(executor, batch, now)) continue;
     const busy = inFlightOf(executor).packets / executor.slots;
     if (busy >= least) continue;
     best = executor;
@@ -205,10 +205,10 @@ export function isEligible(
   return choice.edition === undefined || choice.edition === edition;
 }
 
-/** Whether an executor that is none of these can be expected to run the program. */
-export function isElsewherePossible(state: State, program: ProgramState, than: readonly number[]): boolean {
+/** Whether an executor that is none of these, by name, can be expected to run the program. */
+export function isElsewherePossible(state: State, program: ProgramState, than: readonly string[]): boolean {
   for (const other of state.executors.values()) {
-    if (than.includes(other.id) || !isEligible(other, program)) continue;
+    if (than.includes(other.name) || !isEligible(other, program)) continue;
     if (other.lanes.get(program.id)?.phase !== "given-up") return true;
   }
   return false;

@@ -131,12 +131,13 @@ function send(state: State, executor: ExecutorState, choice: Choice, reach: Reac
   const { queue } = batch.tasks;
   const take: Take = {
     executor: executor.id,
+    executorName: executor.name,
     lane: lane.id,
     now,
     packetsMax: packets,
     bytesMax: bytesFree(executor),
     mayRepeat: (failures) => {
-      const here = failures.find((failure) => failure.executor === executor.id)!;
+      const here = failures.find((failure) => failure.executor === executor.name)!;
       const others = failures.filter((failure) => timesOf(failure) >= timesOf(here));
       const than = others.map((failure) => failure.executor);
       return !isElsewherePossible(state, batch.program, than);
@@ -211,26 +212,29 @@ function copyTo(state: State, batch: BatchState, task: number, lane: LaneState, 
   depart(state, batch, lane, Uint32Array.of(task), batch.tasks.bytes[task]!);
 }
 
-/** The executors that have the task already. */
-function executorsOf(state: State, batch: BatchState, task: number): readonly number[] {
+/** The executors that have the task already, by name. */
+function executorsOf(state: State, batch: BatchState, task: number): readonly string[] {
   const lanes = [batch.tasks.laneOf(task), batch.tasks.copyLaneOf(task)];
-  return lanes.flatMap((id) => state.lanes.get(id)?.executor ?? []);
+  return lanes.flatMap((id) => {
+    const lane = state.lanes.get(id);
+    return lane === undefined ? [] : state.executors.get(lane.executor)!.name;
+  });
 }
 
 /** `mayBeSuspect`: also lanes that still owe answers which were given to others meanwhile. */
 function freestLane(
   state: State,
   batch: BatchState,
-  except: readonly number[],
+  except: readonly string[],
   mayBeSuspect: boolean,
   now: number,
 ): LaneState | undefined {
   let freest: LaneState | undefined;
   let least = COPIES_OCCUPANCY_MAX;
   for (const lane of batch.program.lanes.values()) {
-    if (!lane.isOpen(now) || except.includes(lane.executor)) continue;
-    if (lane.writtenOff > 0 && !mayBeSuspect) continue;
     const executor = state.executors.get(lane.executor)!;
+    if (!lane.isOpen(now) || except.includes(executor.name)) continue;
+    if (lane.writtenOff > 0 && !mayBeSuspect) continue;
     const occupancy = occupancyOf(executor);
     if (occupancy >= least || bytesFree(executor) <= 0) continue;
     least = occupancy;

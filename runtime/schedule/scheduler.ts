@@ -98,7 +98,7 @@ export class Scheduler {
       const program = state.programs.get(lane.program)!;
       program.lanes.delete(id);
       program.failedLoads.delete(id);
-      this.#strip(lane, undefined);
+      this.#strip(lane, executor, LaneEnd.gone);
     }
     for (const { tasks } of state.batches.values()) tasks.queue.dropHome(id);
     this.#placeAll(now);
@@ -119,7 +119,8 @@ export class Scheduler {
     program.loadedBy.add(lane.executor);
     for (const other of program.failedLoads.keys()) {
       program.failedLoads.delete(other);
-      if (other !== lane.executor) this.#strike(other, program.kind, StrikeReason.load, now);
+      if (other !== lane.executor)
+        this.#strike(this.#state.executors.get(other)!.name, program.kind, StrikeReason.load, now);
     }
     place(this.#state, [this.#state.executors.get(lane.executor)!], now);
   }
@@ -130,13 +131,14 @@ export class Scheduler {
     const lane = state.lanes.get(id);
     if (lane === undefined) return;
     const program = state.programs.get(lane.program)!;
-    this.#blame(program, lane, end, now);
+    const executor = state.executors.get(lane.executor)!;
+    this.#blame(program, executor, end, now);
     // Whoever says that the program is at fault, or was found out, is asked again only when there is nobody else.
     const isFoundOut = end === LaneEnd.resultless || end === LaneEnd.offended;
     const isForGood =
-      end === LaneEnd.refused || (isFoundOut && isElsewherePossible(state, program, [lane.executor]));
+      end === LaneEnd.refused || (isFoundOut && isElsewherePossible(state, program, [executor.name]));
     lane.goDown(now, isForGood);
-    this.#strip(lane, end);
+    this.#strip(lane, executor, end);
     if (!isRefused(state, program)) return this.#placeAll(now);
     for (const { id: batch } of program.batches)
       state.actions.push({ kind: "stuck", batch, reason: "refused" });
@@ -290,9 +292,10 @@ export class Scheduler {
     for (const lane of state.lanes.values()) {
       if (lane.phase !== "loading" || now - lane.since < LANE_LOAD_MS_MAX) continue;
       state.actions.push({ kind: "close", lane: lane.id });
-      this.#blame(state.programs.get(lane.program)!, lane, LaneEnd.failed, now);
+      const executor = state.executors.get(lane.executor)!;
+      this.#blame(state.programs.get(lane.program)!, executor, LaneEnd.failed, now);
       lane.goDown(now);
-      this.#strip(lane, LaneEnd.failed);
+      this.#strip(lane, executor, LaneEnd.failed);
     }
     this.#placeAll(now);
     for (const batch of state.batches.values()) {
@@ -320,8 +323,8 @@ export class Scheduler {
     place(this.#state, this.#state.executors.values(), now);
   }
 
-  /** The lane is gone: what was in flight in it is queued again. Without an `end` its executor is gone too. */
-  #strip(lane: LaneState, end: LaneEnd | undefined): void {
+  /** The lane is gone: what was in flight in it is queued again. */
+  #strip(lane: LaneState, { name }: ExecutorState, end: LaneEnd): void {
     const state = this.#state;
     if (!state.lanes.delete(lane.id)) return;
     const program = state.programs.get(lane.program)!;
@@ -329,47 +332,49 @@ export class Scheduler {
     for (const batch of program.batches) {
       if (lane.phase === "given-up") batch.tasks.queue.dropHome(lane.executor);
       batch.inFlight.delete(lane.id);
-      batch.retries += batch.tasks.laneLost(
-        lane.id,
-        (task) => state.actions.push({ kind: "lost", batch: batch.id, task }),
-        end === undefined ? undefined : lane.executor,
-        end === LaneEnd.broken ? StrikeReason.fault : undefined,
-      );
+      batch.retries += batch.tasks.laneLost(lane.id, {
+        executor: name,
+        reason: end === LaneEnd.broken ? StrikeReason.fault : undefined,
+        isElsewherePossible: (than) => isElsewherePossible(state, program, than),
+        givenUp: (task) => state.actions.push({ kind: "lost", batch: batch.id, task }),
+      });
       this.#settled(batch);
     }
   }
 
   // ── strikes ──
 
-  #blame(program: ProgramState, { executor }: LaneState, end: LaneEnd, now: number): void {
-    if (end === LaneEnd.offended) this.#strike(executor, program.kind, StrikeReason.answer, now);
-    if (end === LaneEnd.resultless) this.#strike(executor, program.kind, StrikeReason.result, now);
+  #blame(program: ProgramState, { id, name }: ExecutorState, end: LaneEnd, now: number): void {
+    if (end === LaneEnd.offended) this.#strike(name, program.kind, StrikeReason.answer, now);
+    if (end === LaneEnd.resultless) this.#strike(name, program.kind, StrikeReason.result, now);
     if (end !== LaneEnd.failed && end !== LaneEnd.refused) return;
-    const isDisproved = [...program.loadedBy].some((other) => other !== executor);
-    if (isDisproved) this.#strike(executor, program.kind, StrikeReason.load, now);
-    else program.failedLoads.set(executor, end === LaneEnd.refused);
+    const isDisproved = [...program.loadedBy].some((other) => other !== id);
+    if (isDisproved) this.#strike(name, program.kind, StrikeReason.load, now);
+    else program.failedLoads.set(id, end === LaneEnd.refused);
   }
 
-  /** The last executor of a kind is not barred: something is better than nothing. */
-  #strike(id: number, kind: string, reason: StrikeReason, now: number): void {
-    const state = this.#state;
-    const executor = state.executors.get(id);
-    if (executor === undefined || executor.barred.has(kind)) return;
-    if (!state.strikes.add(executor.name, kind, reason, now)) return;
-    const isAlone = ![...state.executors.values()].some(
-      (other) => other !== executor && other.slotsByKind.has(kind) && !other.barred.has(kind),
+  /** Also of one that has left. The last executor of a kind is not barred: something is better than nothing. */
+  #strike(name: string, kind: string, reason: StrikeReason, now: number): void {
+    const { executors, programs, strikes, actions } = this.#state;
+    if (strikes.barsOf(name).some((bar) => bar.kind === kind)) return;
+    if (!strikes.add(name, kind, reason, now)) return;
+    const isAlone = ![...executors.values()].some(
+      (other) => other.name !== name && other.slotsByKind.has(kind) && !other.barred.has(kind),
     );
     if (isAlone) return;
-    const bar = state.strikes.bar(executor.name, kind);
-    executor.barred.add(kind);
-    for (const lane of executor.lanes.values()) {
-      const program = state.programs.get(lane.program)!;
-      if (program.kind !== kind) continue;
-      lane.isBarred = true;
-      program.weight = 0;
-      for (const { tasks } of program.batches) tasks.queue.dropHome(id);
+    const bar = strikes.bar(name, kind);
+    for (const executor of executors.values()) {
+      if (executor.name !== name) continue;
+      executor.barred.add(kind);
+      for (const lane of executor.lanes.values()) {
+        const program = programs.get(lane.program)!;
+        if (program.kind !== kind) continue;
+        lane.isBarred = true;
+        program.weight = 0;
+        for (const { tasks } of program.batches) tasks.queue.dropHome(executor.id);
+      }
+      actions.push({ kind: "barred", executor: executor.id, programKind: kind, reason: bar.reason });
     }
-    state.actions.push({ kind: "barred", executor: id, programKind: kind, reason: bar.reason });
   }
 
   #settled(batch: BatchState): void {
@@ -388,17 +393,17 @@ function receive(
   answers: Uint32Array,
   outcomes: Uint8Array,
   now: number,
-  strike: (executor: number, reason: StrikeReason) => void,
+  strike: (executor: string, reason: StrikeReason) => void,
 ): void {
   const { tasks } = batch;
   let packets = 0;
   let bytes = 0;
   let sample = -1;
-  const isPossible = (than: readonly number[]): boolean => isElsewherePossible(state, batch.program, than);
+  const isPossible = (than: readonly string[]): boolean => isElsewherePossible(state, batch.program, than);
   // What is missing for an executor that is alone stays missing.
   let isElsewhere: boolean | undefined;
   const mayHelp = (outcome: Outcome): boolean =>
-    outcome !== Outcome.inputMissing || (isElsewhere ??= isPossible([lane.executor]));
+    outcome !== Outcome.inputMissing || (isElsewhere ??= isPossible([executor.name]));
   for (let index = 0; index < answers.length; index++) {
     const task = answers[index]!;
     const outcome = outcomes[index] as Outcome;
@@ -408,8 +413,8 @@ function receive(
     packets++;
     bytes += tasks.bytes[task]!;
     if (awaited === Awaited.late) continue;
-    if (outcome === Outcome.final) tasks.disproved(task, lane.executor, strike);
-    else if (mayHelp(outcome) && tasks.again(task, lane.executor, reasonOf(outcome), isPossible)) {
+    if (outcome === Outcome.final) tasks.disproved(task, executor, strike);
+    else if (mayHelp(outcome) && tasks.again(task, executor.name, reasonOf(outcome), isPossible)) {
       outcomes[index] = Decision.again;
       batch.retries++;
       if (outcome === Outcome.elsewhere) lane.failed(now);

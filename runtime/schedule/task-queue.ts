@@ -21,6 +21,7 @@ interface Home {
 /** What one executor may be given in one frame, and what it was given. */
 export interface Take {
   readonly executor: number;
+  readonly executorName: string;
   readonly lane: number;
   readonly now: number;
   readonly packetsMax: number;

@@ -13,6 +13,7 @@
  */
 import { TASK_FAULTS_MAX, TASK_LOSSES_MAX } from "../limits.ts";
 import { StrikeReason } from "./actions.ts";
+import type { ExecutorState } from "./state.ts";
 import { TaskQueue, addToSet, emptySet, fillSet, isInSet, lowestTask, removeFromSet } from "./task-queue.ts";
 import type { Take } from "./task-queue.ts";
 
@@ -25,13 +26,25 @@ export type Awaited = (typeof Awaited)[keyof typeof Awaited];
 
 /** What came of a task on an executor since the task last had an answer; there are few of these. */
 export interface Failure {
-  readonly executor: number;
+  /** Its name: one that leaves and comes back is the same one. */
+  readonly executor: string;
   /** What it is to the executor when another one answers the task. */
   reason: StrikeReason | undefined;
   /** How often the executor failed the task, did not get its input, and lost it with a lane. */
   faults: number;
   misses: number;
   losses: number;
+}
+
+/** Whether an executor that is none of these, by name, can be expected to run the task. */
+export type IsElsewherePossible = (than: readonly string[]) => boolean;
+
+export interface LostLane {
+  /** The name of its executor. */
+  readonly executor: string;
+  readonly reason?: StrikeReason | undefined;
+  readonly isElsewherePossible: IsElsewherePossible;
+  readonly givenUp: (task: number) => void;
 }
 
 const NONE: readonly Failure[] = [];
@@ -52,7 +65,6 @@ export class TaskTable {
   readonly #failures = new Map<number, Failure[]>();
   /** Queued tasks that failed on 1, 2, … executors, where they should not run. */
   readonly #failedOnCounts = new Int32Array(TASK_FAULTS_MAX + TASK_LOSSES_MAX + 1);
-  readonly #losses: Uint8Array;
   readonly #copies: Uint8Array;
   /** All tasks before this word are done. */
   #openWord = 0;
@@ -69,7 +81,6 @@ export class TaskTable {
     this.#lane = new Int32Array(count);
     this.#copyLane = new Int32Array(count);
     this.#placedAt = new Float64Array(count);
-    this.#losses = new Uint8Array(count);
     this.#copies = new Uint8Array(count);
   }
 
@@ -109,11 +120,15 @@ export class TaskTable {
   }
 
   /** Calls `tell` for each executor that failed the task for a reason that `executor`, which answered it, disproves. */
-  disproved(task: number, executor: number, tell: (other: number, reason: StrikeReason) => void): void {
+  disproved(
+    task: number,
+    executor: ExecutorState,
+    tell: (other: string, reason: StrikeReason) => void,
+  ): void {
     for (const { executor: other, reason } of this.failuresOf(task)) {
       // Who has the bytes says nothing of whether others could get them.
-      const isFair = reason !== StrikeReason.input || !this.queue.isHome(executor, task);
-      if (reason !== undefined && other !== executor && isFair) tell(other, reason);
+      const isFair = reason !== StrikeReason.input || !this.queue.isHome(executor.id, task);
+      if (reason !== undefined && other !== executor.name && isFair) tell(other, reason);
     }
   }
 
@@ -129,7 +144,7 @@ export class TaskTable {
     this.#undo(task);
     if (this.queue.has(task)) this.#leave(task);
     addToSet(this.#waiting, task);
-    this.#forget(task);
+    this.#forgetFaults(task);
   }
 
   /** The task's result is gone: it runs again. */
@@ -194,7 +209,7 @@ export class TaskTable {
     if (this.#lane[task] !== 0) this.placedCount--;
     removeFromSet(this.#waiting, task);
     addToSet(this.#done, task);
-    this.#forget(task);
+    this.#failures.delete(task);
     this.doneCount++;
   }
 
@@ -204,9 +219,9 @@ export class TaskTable {
    */
   again(
     task: number,
-    executor: number,
+    executor: string,
     reason: StrikeReason,
-    isElsewherePossible: (than: readonly number[]) => boolean,
+    isElsewherePossible: IsElsewherePossible,
   ): boolean {
     const failure = this.#failed(task, executor, reason);
     const isMiss = reason === StrikeReason.input;
@@ -227,17 +242,18 @@ export class TaskTable {
   }
 
   /**
-   * The lane is gone. Tasks that only it had are queued again, or given up. Returns how many are queued again. Where its
-   * executor is still there, they should run elsewhere, which is a strike for that executor if there is a reason.
+   * The lane is gone. Tasks that only it had are queued again, to run elsewhere, which is a strike for its executor if there
+   * is a reason. They are given up when TASK_LOSSES_MAX executors lost them; or when they were lost as often in all, and
+   * each executor that there is lost them at least half as often. Returns how many are queued again.
    */
-  laneLost(lane: number, givenUp: (task: number) => void, executor?: number, reason?: StrikeReason): number {
+  laneLost(lane: number, { executor, reason, isElsewherePossible, givenUp }: LostLane): number {
     let again = 0;
     for (let task = 0; task < this.count; task++) {
       if (this.#lane[task] !== lane && this.#copyLane[task] !== lane) continue;
       if (this.answered(task, lane) !== Awaited.yes || this.#lane[task] !== 0) continue;
       if (isInSet(this.#waiting, task)) continue;
-      if (executor !== undefined) this.#failed(task, executor, reason).losses++;
-      if (++this.#losses[task]! >= TASK_LOSSES_MAX) {
+      this.#failed(task, executor, reason).losses++;
+      if (this.#isLostForGood(this.failuresOf(task), isElsewherePossible)) {
         this.settle(task);
         givenUp(task);
       } else {
@@ -248,9 +264,17 @@ export class TaskTable {
     return again;
   }
 
+  #isLostForGood(failures: readonly Failure[], isElsewherePossible: IsElsewherePossible): boolean {
+    const losers = failures.filter(({ losses }) => losses > 0);
+    if (losers.length >= TASK_LOSSES_MAX) return true;
+    if (losers.reduce((sum, { losses }) => sum + losses, 0) < TASK_LOSSES_MAX) return false;
+    const spent = losers.filter(({ losses }) => losses >= TASK_LOSSES_MAX / 2);
+    return !isElsewherePossible(spent.map((each) => each.executor));
+  }
+
   #take(take: Take, task: number): boolean {
     const failures = this.failuresOf(task);
-    if (failures.some(({ executor }) => executor === take.executor) && !take.mayRepeat(failures))
+    if (failures.some(({ executor }) => executor === take.executorName) && !take.mayRepeat(failures))
       return false;
     this.#leave(task);
     this.#lane[task] = take.lane;
@@ -275,7 +299,7 @@ export class TaskTable {
   }
 
   /** Of a task that is not queued. */
-  #failed(task: number, executor: number, reason: StrikeReason | undefined): Failure {
+  #failed(task: number, executor: string, reason: StrikeReason | undefined): Failure {
     const failures = this.#failures.get(task) ?? [];
     this.#failures.set(task, failures);
     let failure = failures.find((each) => each.executor === executor);
@@ -287,8 +311,15 @@ export class TaskTable {
     return failure;
   }
 
-  #forget(task: number): void {
-    this.#failures.delete(task);
+  /** What it failed by is over. How often it was lost is not: it may be that no executor survives it. */
+  #forgetFaults(task: number): void {
+    const lost = this.failuresOf(task).filter(({ losses }) => losses > 0);
+    if (lost.length === 0) this.#failures.delete(task);
+    else
+      this.#failures.set(
+        task,
+        lost.map(({ executor, losses }) => ({ executor, losses, reason: undefined, faults: 0, misses: 0 })),
+      );
   }
 
   #undo(task: number): void {

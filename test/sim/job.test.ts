@@ -82,6 +82,8 @@ class Turmoil {
   readonly #liar: ScriptedExecutor | undefined;
   lies = 0;
   #made = 0;
+  /** Packets that met a defect of an honest executor: no other one has the same. */
+  readonly #defects = new Set<string>();
 
   constructor(seed: number, isTroubled: boolean, fails: Fails = () => false, hasLiar = false) {
     this.#random = new Random(seed);
@@ -167,7 +169,11 @@ class Turmoil {
     const { entry, lane, packet } = waiting;
     const random = this.#random;
     if (this.#fails(waiting)) return lane.fault(packet, FaultCode.threw, `fault of ${entry} ${packet.at}`);
-    if (this.#isTroubled && random.chance(0.01)) return lane.fault(packet, FaultCode.internal, "a defect");
+    const key = `${entry} ${packet.at}`;
+    if (this.#isTroubled && random.chance(0.01) && !this.#defects.has(key)) {
+      this.#defects.add(key);
+      return lane.fault(packet, FaultCode.internal, "a defect");
+    }
     try {
       const { from, length } = packet;
       const parts: Uint8Array[] = [];

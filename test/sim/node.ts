@@ -23,7 +23,32 @@ export interface Character {
   readonly repeats: number;
   /** Bytes of an input that are not here, a millisecond. */
   readonly fetchBytes: number;
+  /** What it may do in place of answering, and how often it does. */
+  readonly lies: readonly Lie[];
+  readonly liesOften: number;
 }
+
+/** All but a wrong value: that is found out only by whoever does the work again. */
+export const Lie = {
+  /** It says that it failed, or that the input is missing. */
+  fault: "fault",
+  input: "input",
+  /** It says nothing. */
+  silence: "silence",
+  /** It answers packets that it was never given. */
+  stranger: "stranger",
+  /** It sends what is no answer. */
+  offence: "offence",
+  /** It says that its lane is lost. */
+  loss: "loss",
+  /** It gives a result that is nowhere, which whoever reads it finds out. */
+  result: "result",
+  /** It leaves with all that it has, and joins again. */
+  leave: "leave",
+  /** It does not load a program, which is to blame for it as it says; what it loads, it runs. */
+  refusal: "refusal",
+} as const;
+export type Lie = (typeof Lie)[keyof typeof Lie];
 
 export const HONEST: Character = {
   workers: 2,
@@ -35,6 +60,8 @@ export const HONEST: Character = {
   fails: 0,
   repeats: 0,
   fetchBytes: Infinity,
+  lies: [],
+  liesOften: 0,
 };
 
 export interface Work {
@@ -49,11 +76,13 @@ export interface Work {
 
 export interface Answer extends Work {
   readonly fails: boolean;
+  readonly lie: Lie | undefined;
 }
 
 const FRAME_MS = 5;
 
 export class Node {
+  readonly name: string;
   readonly character: Character;
   /** Milliseconds of slots that it spent for each batch. */
   readonly spent: Map<number, number> = new Map();
@@ -66,11 +95,13 @@ export class Node {
   #life = 0;
 
   constructor(
+    name: string,
     character: Character,
     clock: SimulatedClock,
     random: Random,
     answer: (answers: readonly Answer[]) => void,
   ) {
+    this.name = name;
     this.character = character;
     this.#clock = clock;
     this.#random = random;
@@ -111,10 +142,23 @@ export class Node {
         if (life !== this.#life) return;
         this.#busy--;
         this.spent.set(work.batch, (this.spent.get(work.batch) ?? 0) + ms);
-        this.#post({ ...work, fails: this.#random.chance(this.character.fails) });
+        this.#post({ ...work, fails: this.#random.chance(this.character.fails), lie: this.#lie() });
         this.#work();
       });
     }
+  }
+
+  /** Whether it refuses the program that it is told to load. */
+  refuses(): boolean {
+    const { lies, liesOften } = this.character;
+    return lies.includes(Lie.refusal) && this.#random.chance(liesOften);
+  }
+
+  #lie(): Lie | undefined {
+    const { liesOften } = this.character;
+    const lies = this.character.lies.filter((lie) => lie !== Lie.refusal);
+    if (lies.length === 0 || !this.#random.chance(liesOften)) return undefined;
+    return lies[this.#random.integer(0, lies.length - 1)];
   }
 
   #post(answer: Answer): void {

@@ -8,11 +8,11 @@ import {
   SCHEDULE_TICK_MS,
   SEND_PACKETS_MAX,
 } from "../../runtime/limits.ts";
-import { Outcome, Decision } from "../../runtime/schedule/actions.ts";
+import { Decision, LaneEnd, Outcome } from "../../runtime/schedule/actions.ts";
 import type { Action } from "../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../runtime/schedule/scheduler.ts";
 import { SimulatedClock } from "./clock.ts";
-import { Node } from "./node.ts";
+import { Lie, Node } from "./node.ts";
 import type { Answer, Character, Work } from "./node.ts";
 import { Random } from "./random.ts";
 
@@ -22,12 +22,31 @@ export interface SimulatedBatch {
   readonly costs: Float64Array;
   readonly bytes: Float64Array;
   readonly accepted: Uint8Array;
+  /** The lane whose answer was accepted, by task. */
+  readonly makers: Int32Array;
+  /** Results that nobody has tried to read yet, and that are nowhere. */
+  unread: number;
   lost: number;
+  /** Tasks whose answer is a failure that they need not have had. */
+  failed: number;
   isDone: boolean;
   doneAt: number;
   stuck: string;
   onDone: () => void;
 }
+
+/** What a lie is to the scheduler, where it is an answer. */
+const OUTCOMES: Partial<Record<Lie, Outcome>> = {
+  [Lie.fault]: Outcome.elsewhere,
+  [Lie.input]: Outcome.inputMissing,
+  [Lie.stranger]: Outcome.final,
+  [Lie.result]: Outcome.final,
+};
+
+/** Until somebody reads a result, at most. */
+const READ_MS = 2_000;
+/** How long a node is away that leaves in order to come back, on average. */
+const AWAY_MS = 200;
 
 interface Lane {
   readonly node: Node;
@@ -46,6 +65,7 @@ export class SchedulerWorld {
   readonly #lanes = new Map<number, Lane>();
   /** By batch: which node holds a task's bytes. */
   readonly #holders = new Map<number, readonly (Node | undefined)[]>();
+  #made = 0;
   #isOver = false;
 
   constructor(seed: number) {
@@ -60,14 +80,16 @@ export class SchedulerWorld {
   }
 
   addNode(character: Character): Node {
-    const node = new Node(character, this.clock, this.random, (answers) => this.#returned(answers));
+    const name = `node ${++this.#made}`;
+    const node = new Node(name, character, this.clock, this.random, (answers) => this.#returned(answers));
     this.join(node);
     return node;
   }
 
   join(node: Node): void {
     if ([...this.#nodes.values()].includes(node)) return;
-    const id = this.scheduler.join({ capacity: { js: node.character.workers } }, this.clock.now);
+    const { name, character } = node;
+    const id = this.scheduler.join({ name, capacity: { js: character.workers } }, this.clock.now);
     this.#nodes.set(id, node);
     for (const batch of this.batches.values()) this.#locate(batch, id, node);
     this.#perform();
@@ -112,7 +134,10 @@ export class SchedulerWorld {
       costs,
       bytes,
       accepted,
+      makers: new Int32Array(costs.length),
+      unread: 0,
       lost: 0,
+      failed: 0,
       isDone: false,
       doneAt: 0,
       stuck: "",
@@ -154,18 +179,73 @@ export class SchedulerWorld {
 
   #returned(answers: readonly Answer[]): void {
     const byBatch = Map.groupBy(answers, ({ lane, batch }) => `${lane} ${batch}`);
-    for (const group of byBatch.values()) {
-      const { lane, batch } = group[0]!;
-      const tasks = Uint32Array.from(group, ({ task }) => task);
-      const outcomes = Uint8Array.from(group, ({ fails }) => (fails ? Outcome.elsewhere : Outcome.final));
-      this.scheduler.returned(lane, batch, tasks, outcomes, this.clock.now);
-      outcomes.forEach((decision, index) => {
-        const record = this.batches.get(batch);
-        if (decision !== Decision.accepted) return;
-        assert(record !== undefined, "an answer of a removed batch was accepted");
-        assert(++record.accepted[tasks[index]!]! === 1, `task ${tasks[index]} was answered twice`);
-      });
+    for (const group of byBatch.values()) this.#take(group);
+    for (const { lane, lie } of answers) this.#betray(lane, lie);
+    this.#perform();
+  }
+
+  /** Answers of one lane to packets of one batch. */
+  #take(group: readonly Answer[]): void {
+    const { lane, batch } = group[0]!;
+    const record = this.batches.get(batch);
+    const said = group.filter(({ lie }) => lie === undefined || OUTCOMES[lie] !== undefined);
+    const tasks = Uint32Array.from(said, ({ task, lie }) =>
+      lie === Lie.stranger ? this.random.integer(0, record?.costs.length ?? 0) : task,
+    );
+    const outcomes = Uint8Array.from(said, ({ fails, lie }) =>
+      lie === undefined ? (fails ? Outcome.elsewhere : Outcome.final) : OUTCOMES[lie]!,
+    );
+    const failures = outcomes.map((outcome) => (outcome === Outcome.final ? 0 : 1));
+    this.scheduler.returned(lane, batch, tasks, outcomes, this.clock.now);
+    let unread = 0;
+    outcomes.forEach((decision, index) => {
+      if (decision !== Decision.accepted) return;
+      assert(record !== undefined, "an answer of a removed batch was accepted");
+      const task = tasks[index]!;
+      assert(++record.accepted[task]! === 1, `task ${task} was answered twice`);
+      record.makers[task] = lane;
+      record.failed += failures[index]!;
+      if (said[index]!.lie === Lie.result) unread++;
+    });
+    if (unread === 0) return;
+    record!.unread++;
+    this.clock.after(this.random.between(0, READ_MS), () => {
+      record!.unread--;
+      this.#discredit(lane, record!);
+    });
+  }
+
+  /** Somebody found that a result of the lane is nowhere: all that it made is made again. */
+  #discredit(lane: number, batch: SimulatedBatch): void {
+    this.#loseLane(lane, LaneEnd.resultless);
+    const tasks: number[] = [];
+    for (const [task, maker] of batch.makers.entries()) {
+      if (maker !== lane || batch.accepted[task] === 0) continue;
+      batch.accepted[task] = 0;
+      tasks.push(task);
     }
+    if (this.batches.has(batch.id) && tasks.length > 0) {
+      batch.isDone = false;
+      this.scheduler.redo(batch.id, this.clock.now, tasks);
+    }
+    this.#perform();
+  }
+
+  /** What a lie does to the lane, or to all of its node. */
+  #betray(id: number, lie: Lie | undefined): void {
+    const lane = this.#lanes.get(id);
+    if (lane === undefined) return;
+    if (lie === Lie.offence) this.#loseLane(id, LaneEnd.offended);
+    if (lie === Lie.loss) this.#loseLane(id, LaneEnd.broken);
+    if (lie !== Lie.leave) return;
+    this.kill(lane.node);
+    this.clock.after(this.random.exponential(AWAY_MS), () => this.join(lane.node));
+  }
+
+  #loseLane(id: number, end: LaneEnd): void {
+    if (!this.#lanes.has(id)) return;
+    this.#dropLane(id);
+    this.scheduler.laneLost(id, this.clock.now, end);
     this.#perform();
   }
 
@@ -209,7 +289,8 @@ export class SchedulerWorld {
     this.clock.after(node.character.loadMs * this.random.between(0.5, 1.5), () => {
       const loaded = this.#lanes.get(lane);
       if (loaded === undefined) return;
-      if (this.random.chance(node.character.loadFails)) {
+      if (node.refuses()) this.#loseLane(lane, LaneEnd.refused);
+      else if (this.random.chance(node.character.loadFails)) {
         this.#lanes.delete(lane);
         this.scheduler.laneLost(lane, this.clock.now);
       } else {

@@ -66,6 +66,8 @@ function characterOf(random: Random): Character {
     fails: 0,
     repeats: random.chance(0.4) ? random.between(0, 0.5) : 0,
     fetchBytes: random.between(1e3, 1e6),
+    lies: [],
+    liesOften: 0,
   };
 }
 

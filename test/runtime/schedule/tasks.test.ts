@@ -10,10 +10,12 @@ import {
 } from "../../../runtime/schedule/task-queue.ts";
 import type { Take } from "../../../runtime/schedule/task-queue.ts";
 import { Awaited, TaskTable } from "../../../runtime/schedule/tasks.ts";
+import type { LostLane } from "../../../runtime/schedule/tasks.ts";
 
 function takeFor(executor: number, options: Partial<Take> = {}): Take {
   return {
     executor,
+    executorName: `executor ${executor}`,
     lane: executor * 10,
     now: 0,
     packetsMax: 1000,
@@ -25,6 +27,11 @@ function takeFor(executor: number, options: Partial<Take> = {}): Take {
     isFull: false,
     ...options,
   };
+}
+
+/** Executor 1 is lost, and there is no other unless `isElsewherePossible`. */
+function lostBy(givenUp: (task: number) => void, isElsewherePossible = (): boolean => false): LostLane {
+  return { executor: "executor 1", isElsewherePossible, givenUp };
 }
 
 function taken(take: Take): number[] {
@@ -142,7 +149,7 @@ describe("answers", () => {
     table.queue.takeFree(takeFor(1));
     for (let fault = 1; fault < TASK_FAULTS_MAX; fault++) {
       expect(table.answered(0, 10)).toBe(Awaited.yes);
-      expect(table.again(0, 1, "fault", () => true)).toBe(true);
+      expect(table.again(0, "executor 1", "fault", () => true)).toBe(true);
       expect(table.spread).toBe(1);
       const refused = takeFor(1);
       table.queue.takeFree(refused);
@@ -152,22 +159,55 @@ describe("answers", () => {
       expect(repeated.count).toBe(1);
     }
     table.answered(0, 10);
-    expect(table.again(0, 1, "fault", () => false)).toBe(false);
+    expect(table.again(0, "executor 1", "fault", () => false)).toBe(false);
   });
 
   test("a lost lane puts its tasks back, not those with a copy elsewhere; too many losses give a task up", () => {
     const table = tableOf(3);
     const givenUp: number[] = [];
+    const lost = lostBy((task) => givenUp.push(task));
     table.queue.takeFree(takeFor(1));
     table.copy(1, 20, 0);
-    expect(table.laneLost(10, (task) => givenUp.push(task))).toBe(2);
-    expect(table.laneLost(20, (task) => givenUp.push(task))).toBe(1);
+    expect(table.laneLost(10, lost)).toBe(2);
+    expect(table.laneLost(20, lost)).toBe(1);
     for (let loss = 1; loss < TASK_LOSSES_MAX; loss++) {
-      table.queue.takeFree(takeFor(1));
-      table.laneLost(10, (task) => givenUp.push(task));
+      table.queue.takeFree(takeFor(1, { mayRepeat: () => true }));
+      table.laneLost(10, lost);
     }
     expect(givenUp).toEqual([0, 1, 2]);
     expect([table.doneCount, table.placedCount, table.queue.count]).toEqual([3, 0, 0]);
+  });
+
+  test("an executor that comes and goes gives no task up alone while another may run it", () => {
+    const table = tableOf(1);
+    const givenUp: number[] = [];
+    const spared = lostBy(
+      (task) => givenUp.push(task),
+      () => true,
+    );
+    for (let loss = 0; loss < TASK_LOSSES_MAX * 2; loss++) {
+      table.queue.takeFree(takeFor(1, { mayRepeat: () => true }));
+      expect(table.laneLost(10, spared)).toBe(1);
+    }
+    expect(table.failuresOf(0)).toMatchObject([{ executor: "executor 1", losses: TASK_LOSSES_MAX * 2 }]);
+    // Withdrawn, it begins no new count: it may be that nothing survives it.
+    table.withdraw(0);
+    table.release(0);
+    table.queue.takeFree(takeFor(1, { mayRepeat: () => true }));
+    table.laneLost(10, { ...spared, isElsewherePossible: () => false });
+    expect(givenUp).toEqual([0]);
+  });
+
+  test("a task that one executor fails as often as it likes is not failed for good while another may run it", () => {
+    const table = tableOf(1);
+    const fail = (executor: number, isAnother: boolean): boolean => {
+      table.queue.takeFree(takeFor(executor, { mayRepeat: () => true }));
+      table.answered(0, executor * 10);
+      return table.again(0, `executor ${executor}`, "fault", () => isAnother);
+    };
+    for (let fault = 0; fault < TASK_FAULTS_MAX * 2; fault++) expect(fail(1, true)).toBe(true);
+    for (let executor = 2; executor < TASK_FAULTS_MAX; executor++) expect(fail(executor, true)).toBe(true);
+    expect(fail(TASK_FAULTS_MAX, true)).toBe(false);
   });
 });
 
@@ -201,8 +241,13 @@ describe("results that are gone", () => {
     table.withdraw(0);
     table.withdraw(1);
     table.answered(1, 10);
-    expect(table.again(1, 1, "fault", () => true)).toBe(true);
-    expect(table.laneLost(10, () => {})).toBe(0);
+    expect(table.again(1, "executor 1", "fault", () => true)).toBe(true);
+    expect(
+      table.laneLost(
+        10,
+        lostBy(() => {}),
+      ),
+    ).toBe(0);
     expect([table.queue.count, table.placedCount]).toEqual([0, 0]);
     table.release(0);
     table.release(1);
