@@ -127,6 +127,11 @@ export const CONNECTION_LINGER_MS = 1_000;
  * the largest message, and above what the window lets a peer have under way in good times.
  */
 export const UNDELIVERED_BYTES_MAX: number = 20 * 1024 * 1024;
+/** The same of all connections of one key; then one of them at a time goes on. So few of one connection are no matter. */
+export const UNDELIVERED_BYTES_PER_KEY_MAX: number = 64 * 1024 * 1024;
+export const UNDELIVERED_BYTES_FREE: number = 64 * 1024;
+/** How long others of its key wait for the one that goes on, while nothing comes out of it. */
+export const KEY_TURN_MS_MAX: number = SILENCE_MS_MAX;
 /** A connection that has so many is cut when nothing comes out of it for so many ticks. */
 export const FLOOD_TURNS = 10;
 /** Whoever did harm is kept out at its address: the first time, and at most; what it did counts half after a while. */

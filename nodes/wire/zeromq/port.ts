@@ -266,7 +266,7 @@ export class Port {
 
   #add(name: string, admission: Admission | undefined, turn: Turn | undefined): void {
     const key = admission === undefined ? "" : hex(admission.curveKey);
-    const counter = turn === undefined ? undefined : this.#proxy?.open(turn.number);
+    const counter = turn === undefined ? undefined : this.#proxy?.open(turn.number, key);
     const proxied =
       turn === undefined || counter === undefined ? undefined : { number: turn.number, counter };
     this.#connections.set(name, { admission, key, proxied });

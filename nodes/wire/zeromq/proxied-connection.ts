@@ -9,6 +9,7 @@
  */
 import type { Socket } from "node:net";
 import { CONNECTION_LINGER_MS, FLOOD_TURNS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
+import type { Account, KeyBudget } from "./key-budget.ts";
 import { CLOSING_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
 import type { ProxyCounters } from "./proxy-protocol.ts";
 import { GREETING_BYTES, INITIATE_AT, WRONG_KEY, readBeginning } from "./zmtp.ts";
@@ -30,7 +31,7 @@ const NOTHING = Buffer.alloc(0);
 
 type State = "greeting" | "waiting" | "admitted" | "refused" | "open" | "gone";
 
-export class ProxiedConnection {
+export class ProxiedConnection implements Account {
   readonly number: number;
   /** The peer's IP address. */
   readonly address: string;
@@ -49,7 +50,11 @@ export class ProxiedConnection {
   /** Bytes that the ROUTER got since it has the connection, as its counter counts. */
   #forwarded = 0;
   #counter = TURNS_INDEX;
+  /** Of its key, once that is known. */
+  #budget: KeyBudget<ProxiedConnection> | undefined;
+  /** Whether no more is read of it, and whether that is only because of others of its key. */
   #isFull = false;
+  #waitsForOthers = false;
   #isInnerFull = false;
   /** What was undelivered when it was looked at last, and the port's turn when that changed. */
   #undeliveredThen = 0;
@@ -78,11 +83,21 @@ export class ProxiedConnection {
     this.#pass(this.#initiateEnd);
   }
 
+  get undelivered(): number {
+    return (this.#forwarded - this.delivered) | 0;
+  }
+
+  get delivered(): number {
+    return Atomics.load(this.#options.counters, this.#counter);
+  }
+
   /** The ROUTER has it, and counts there what comes out of it. */
-  open(counter: number): void {
+  open(counter: number, budget: KeyBudget<ProxiedConnection>): void {
     if (this.#state !== "admitted") return;
     this.#state = "open";
     this.#counter = counter;
+    this.#budget = budget;
+    budget.add(this);
     const rest = this.#said.subarray(this.#passed);
     this.#said = NOTHING;
     if (rest.byteLength > 0) this.#forward(rest);
@@ -101,18 +116,25 @@ export class ProxiedConnection {
   }
 
   /**
-   * To be asked at every tick while it is full. A message that is allowed is much smaller than what the ROUTER has of this
-   * connection then: when the ROUTER has read it all, and turn after turn nothing comes out, it is a message without end.
+   * To be asked at every tick while it is full: who is to be cut for it, itself or another of its key. A message that is allowed
+   * is much smaller than what the ROUTER has of one connection then: when the ROUTER has read it all, and turn after turn
+   * nothing comes out, it is a message without end.
    */
-  isStuck(): boolean {
-    const undelivered = this.#undelivered();
+  stuck(time: number): ProxiedConnection | undefined {
+    const { undelivered } = this;
+    const budget = this.#budget!;
+    if (this.#waitsForOthers) {
+      if (!budget.hasRoomFor(this)) return budget.stalled(time);
+      this.#setFull(false);
+      return undefined;
+    }
     const turn = Atomics.load(this.#options.counters, TURNS_INDEX);
     if (undelivered < UNDELIVERED_BYTES_MAX / 2) this.#setFull(false);
     if (undelivered !== this.#undeliveredThen || this.#inner!.writableLength > 0) {
       this.#undeliveredThen = undelivered;
       this.#turnThen = turn;
     }
-    return ((turn - this.#turnThen) | 0) > FLOOD_TURNS;
+    return ((turn - this.#turnThen) | 0) > FLOOD_TURNS ? this : undefined;
   }
 
   /** Ends it at once, on both sides. */
@@ -173,12 +195,11 @@ export class ProxiedConnection {
       this.#isInnerFull = true;
       this.#client.pause();
     }
-    if (this.#undelivered() > UNDELIVERED_BYTES_MAX && !this.#isFull) this.#setFull(true);
-  }
-
-  /** Bytes that the ROUTER got and that did not come out of it. */
-  #undelivered(): number {
-    return (this.#forwarded - Atomics.load(this.#options.counters, this.#counter)) | 0;
+    if (this.#isFull) return;
+    const isOver = this.undelivered > UNDELIVERED_BYTES_MAX;
+    if (!isOver && this.#budget!.hasRoomFor(this)) return;
+    this.#waitsForOthers = !isOver;
+    this.#setFull(true);
   }
 
   #setFull(isFull: boolean): void {
@@ -231,6 +252,7 @@ export class ProxiedConnection {
     const wasAdmitted = this.#state === "admitted";
     this.#state = "gone";
     this.#said = NOTHING;
+    this.#budget?.delete(this);
     this.#options.onGone(wasAdmitted);
   }
 }

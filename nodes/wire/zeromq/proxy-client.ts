@@ -85,11 +85,11 @@ export class ProxyClient {
   }
 
   /** The ROUTER has a connection that was admitted. What comes out of it is to be counted until it is gone. */
-  open(connection: number): number {
+  open(connection: number, key: string): number {
     const counter = this.#freeCounters.pop();
     if (counter === undefined) throw new Error("more connections than there may be");
     Atomics.store(this.#counters, counter, 0);
-    this.#post({ kind: "open", connection, counter });
+    this.#post({ kind: "open", connection, counter, key });
     return counter;
   }
 

@@ -24,8 +24,8 @@ export const COUNTERS_INDEX = 3;
 export type ToProxy =
   /** The next connection may be admitted. */
   | { readonly kind: "grant" }
-  /** The ROUTER has the connection that was admitted; `counter` says what comes out of it. */
-  | { readonly kind: "open"; readonly connection: number; readonly counter: number }
+  /** The ROUTER has the connection that was admitted, with this key; `counter` says what comes out of it. */
+  | { readonly kind: "open"; readonly connection: number; readonly counter: number; readonly key: string }
   /** The connection that was admitted was refused. The ROUTER tells it so, and leaves it to the other side to go. */
   | { readonly kind: "refuse"; readonly connection: number }
   | { readonly kind: "cut"; readonly connection: number }

@@ -20,7 +20,7 @@ port.on("message", (message: ToProxy) => {
     case "grant":
       return proxy.grant();
     case "open":
-      return proxy.open(message.connection, message.counter);
+      return proxy.open(message.connection, message.counter, message.key);
     case "refuse":
       return proxy.refuse(message.connection);
     case "cut":

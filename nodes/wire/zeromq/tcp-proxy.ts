@@ -21,6 +21,7 @@ import {
 } from "../../limits.ts";
 import { LoopClock } from "../session/loop-clock.ts";
 import type { Address } from "../trust/address.ts";
+import { KeyBudget } from "./key-budget.ts";
 import { ProxiedConnection } from "./proxied-connection.ts";
 import { FULL_INDEX } from "./proxy-protocol.ts";
 import type { FromProxy, ProxyCounters } from "./proxy-protocol.ts";
@@ -39,6 +40,7 @@ export class TcpProxy {
   /** Those in their greeting or waiting, by address, the oldest first. */
   readonly #pending = new Map<string, Set<ProxiedConnection>>();
   readonly #full = new Set<ProxiedConnection>();
+  readonly #budgets = new Map<string, KeyBudget<ProxiedConnection>>();
   readonly #clock = new LoopClock(performance.now());
   /** The one that is being admitted, or the last one that was. */
   #admitted: ProxiedConnection | undefined;
@@ -68,9 +70,13 @@ export class TcpProxy {
     this.#admitNext();
   }
 
-  /** The ROUTER has the connection that was admitted; `counter` is the index of what comes out of it. */
-  open(number: number, counter: number): void {
-    if (this.#admitted?.number === number) this.#admitted.open(counter);
+  /** The ROUTER has the connection that was admitted, with this key; `counter` is the index of what comes out of it. */
+  open(number: number, counter: number, key: string): void {
+    if (this.#admitted?.number !== number) return;
+    for (const [other, { isEmpty }] of this.#budgets) if (isEmpty) this.#budgets.delete(other);
+    const budget = this.#budgets.get(key) ?? new KeyBudget();
+    this.#budgets.set(key, budget);
+    this.#admitted.open(counter, budget);
   }
 
   /** The connection that was admitted was refused. */
@@ -84,7 +90,8 @@ export class TcpProxy {
 
   /** Looks after those in their handshake and those that are full, every TICK_MS while there are any. */
   #tick(): void {
-    const oldest = this.#clock.look(performance.now()) - HANDSHAKE_TIMEOUT_MS;
+    const time = this.#clock.look(performance.now());
+    const oldest = time - HANDSHAKE_TIMEOUT_MS;
     for (const pending of this.#pending.values()) {
       for (const connection of pending) {
         if (connection.since > oldest) break;
@@ -95,10 +102,11 @@ export class TcpProxy {
       }
     }
     for (const connection of this.#full) {
-      if (!connection.isStuck()) continue;
+      const stuck = connection.stuck(time);
+      if (stuck === undefined) continue;
       // No more is read of it. The port knows who it is, and says that it is to be cut.
-      this.#notFull(connection);
-      this.#options.tell({ kind: "flood", connection: connection.number });
+      this.#notFull(stuck);
+      this.#options.tell({ kind: "flood", connection: stuck.number });
     }
     if (this.#pendingCount === 0 && this.#full.size === 0) this.#stopTicking();
   }

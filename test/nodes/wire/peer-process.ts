@@ -68,11 +68,13 @@ async function ask(address: string): Promise<void> {
   process.send?.("answered");
 }
 
-/** Says hello as it must, and then a message of very many parts. The parts are the same bytes, so it costs this side nothing. */
+/** Says hello as it must, and then a message of very many parts, over each of its connections. The parts are the same bytes, so it costs this side nothing. */
 async function bomb(address: string): Promise<void> {
   const identity = Identity.fromSecret(CLIENT_SECRET);
   const hub = Identity.fromSecret(HUB_SECRET);
   const socket = createDealer({ context: createContext(), identity, serverKey: hub.curveKey, ipv6: false });
+  // It is cut off in the middle, and then kept out for longer than others would wait.
+  socket.sendTimeout = -1;
   socket.connect(`tcp://${address}`);
   const self = { label: "bomb", features: [], executors: [] };
   const handshake = new ClientHandshake({
@@ -129,9 +131,9 @@ async function firstRoutingId(): Promise<void> {
   }
 }
 
-const [mode, argument = ""] = process.argv.slice(2);
+const [mode, argument = "", more = ""] = process.argv.slice(2);
 if (mode === "serve") await serve(Number(argument));
 if (mode === "serve-busy") await serve(0, Number(argument));
-if (mode === "bomb") await bomb(argument);
+if (mode === "bomb") await Promise.all(Array.from({ length: Number(more || 1) }, () => bomb(argument)));
 if (mode === "ask") await ask(argument);
 if (mode === "first-routing-id") await firstRoutingId();

@@ -4,7 +4,7 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
-import { PEER_LOST_MS, PING_INTERVAL_MS } from "../../../nodes/limits.ts";
+import { PEER_LOST_MS, PING_INTERVAL_MS, UNDELIVERED_BYTES_PER_KEY_MAX } from "../../../nodes/limits.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { dial, Redialer } from "../../../nodes/wire/zeromq/dial.ts";
@@ -27,9 +27,9 @@ afterEach(() => {
 });
 
 /** Starts a process and resolves with the first thing that it says. */
-async function start(mode: string, argument = ""): Promise<{ child: ChildProcess; said: string }> {
+async function start(mode: string, ...words: string[]): Promise<{ child: ChildProcess; said: string }> {
   const script = fileURLToPath(new URL("./peer-process.ts", import.meta.url));
-  const child = fork(script, [mode, argument], { execArgv: [] });
+  const child = fork(script, [mode, ...words], { execArgv: [] });
   children.push(child);
   const [said] = (await once(child, "message")) as [string];
   return { child, said };
@@ -155,6 +155,25 @@ test("a message of parts without end costs little memory, and its sender alone i
   children[0]!.kill("SIGKILL");
   // The pause ends: the same key comes in again.
   await until(async () => (await connect(network.address).catch(() => undefined)) !== undefined);
+  await network.close();
+});
+
+test("such messages over many connections of one key cost no more than its share, and end one after the other", async () => {
+  const network = await openNetwork({
+    identity: hub,
+    onLink: (link) => link.onRequest((_, reply) => reply({ type: OK })),
+  });
+  list(network.allowList, client, "client");
+  const honest = await network.dial();
+  const before = process.memoryUsage.rss();
+  let peak = 0;
+  const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 10);
+  await start("bomb", network.address, "16");
+  const cuts = (): number => network.events.filter(({ kind }) => kind === "cut").length;
+  while (cuts() < 4) await honest.request({ type: WANT });
+  clearInterval(watch);
+  expect(peak - before).toBeLessThan(UNDELIVERED_BYTES_PER_KEY_MAX + 96 * 1024 * 1024);
+  await (await network.dial()).request({ type: WANT });
   await network.close();
 });
 
