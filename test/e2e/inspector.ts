@@ -8,20 +8,27 @@ interface Message {
   readonly id?: number;
   readonly method?: string;
   readonly params?: { readonly sessionId: string; readonly message?: string };
+  readonly result?: object;
   readonly error?: { readonly message: string };
+}
+
+interface HeapUsage {
+  readonly usedSize: number;
+  readonly backingStorageSize: number;
 }
 
 export class Inspector implements Disposable {
   readonly #socket: WebSocket;
   readonly #workers = new Set<string>();
-  readonly #answered = new Map<number, (error?: Error) => void>();
+  readonly #answered = new Map<number, (answer: Message) => void>();
   #lastId = 0;
 
   private constructor(socket: WebSocket) {
     this.#socket = socket;
     socket.addEventListener("message", ({ data }) => this.#take(String(data)));
     socket.addEventListener("close", () => {
-      for (const answer of this.#answered.values()) answer(new Error("the process ended"));
+      const error = { message: "the process ended" };
+      for (const answered of this.#answered.values()) answered({ error });
     });
   }
 
@@ -39,36 +46,38 @@ export class Inspector implements Disposable {
     return inspector;
   }
 
-  /** In all of its threads. */
-  async collectGarbage(): Promise<void> {
-    await this.#ask("HeapProfiler.collectGarbage");
-    for (const sessionId of this.#workers) {
-      const id = ++this.#lastId;
-      const message = JSON.stringify({ id, method: "HeapProfiler.collectGarbage" });
-      await this.#answer(id, () => this.#ask("NodeWorker.sendMessageToWorker", { sessionId, message }));
+  /** Collects the garbage of all its threads; bytes of what is left, objects and buffers. */
+  async collectGarbage(): Promise<number> {
+    let bytes = 0;
+    for (const thread of [undefined, ...this.#workers]) {
+      await this.#ask("HeapProfiler.collectGarbage", {}, thread);
+      const usage = (await this.#ask("Runtime.getHeapUsage", {}, thread)) as HeapUsage;
+      bytes += usage.usedSize + usage.backingStorageSize;
     }
+    return bytes;
   }
 
   [Symbol.dispose](): void {
     this.#socket.close();
   }
 
-  async #ask(method: string, params: object = {}): Promise<void> {
+  /** Of the main thread, or of a worker's session. */
+  async #ask(method: string, params: object = {}, worker?: string): Promise<object> {
     const id = ++this.#lastId;
-    await this.#answer(id, () => this.#socket.send(JSON.stringify({ id, method, params })));
-  }
-
-  async #answer(id: number, send: () => void | Promise<void>): Promise<void> {
-    const answer = Promise.withResolvers<void>();
-    this.#answered.set(id, (error) => (error === undefined ? answer.resolve() : answer.reject(error)));
-    await send();
-    await answer.promise;
+    const answer = new Promise<Message>((resolve) => this.#answered.set(id, resolve));
+    const message = JSON.stringify({ id, method, params });
+    if (worker === undefined) this.#socket.send(message);
+    else await this.#ask("NodeWorker.sendMessageToWorker", { sessionId: worker, message });
+    const { result, error } = await answer;
+    if (error !== undefined) throw new Error(`${method}: ${error.message}`);
+    return result!;
   }
 
   #take(text: string): void {
-    const { id, method, params, error } = JSON.parse(text) as Message;
+    const message = JSON.parse(text) as Message;
+    const { id, method, params } = message;
     if (id !== undefined) {
-      this.#answered.get(id)?.(error === undefined ? undefined : new Error(error.message));
+      this.#answered.get(id)?.(message);
       this.#answered.delete(id);
     } else if (method === "NodeWorker.attachedToWorker") this.#workers.add(params!.sessionId);
     else if (method === "NodeWorker.detachedFromWorker") this.#workers.delete(params!.sessionId);
