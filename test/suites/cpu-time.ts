@@ -4,10 +4,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Milliseconds that each thread of the process has used, by its number; of those that are gone, nothing. */
 export function threadTimes(pid: number): Map<string, number> {
+  return schedulingTimes(pid, 0);
+}
+
+/** Milliseconds that each thread of the process has waited for a core, ready to run, by its number. */
+export function threadWaits(pid: number): Map<string, number> {
+  return schedulingTimes(pid, 1);
+}
+
+function schedulingTimes(pid: number, column: number): Map<string, number> {
   const times = new Map<string, number>();
   for (const thread of contents(() => readdirSync(`/proc/${pid}/task`)) ?? []) {
     const text = contents(() => readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1"));
-    if (text !== undefined) times.set(thread, Number(text.split(" ")[0]) / 1e6);
+    if (text !== undefined) times.set(thread, Number(text.split(" ")[column]) / 1e6);
   }
   return times;
 }
