@@ -37,8 +37,10 @@ const RESTRICT_SELF = 446;
 const EXECUTE = 1;
 const READ_FILE = 4;
 const READ_FOLDER = 8;
-/** O_PATH and O_CLOEXEC. */
-const PATH_ONLY = 0o12_000_000;
+/** O_PATH. */
+const PATH_ONLY = 0o10_000_000;
+/** O_CLOEXEC. */
+const CLOSES_ON_EXECUTION = 0o2_000_000;
 const NO_NEW_PRIVILEGES = 38;
 const AT_WORKING_DIRECTORY = -100;
 const FILTER_MODE = 1;
@@ -89,7 +91,10 @@ function restrict({ openat }: Numbers): string[] {
     `my $rules = made("Landlock", syscall(${CREATE_RULESET}, $handled, $bytes, 0));`,
     "while ($ARGV[0] ne '--') {",
     "  my ($rights, $path) = shift =~ /^(\\d+):(.*)$/s;",
-    `  my $file = made($path, syscall(${openat}, ${AT_WORKING_DIRECTORY}, $path, ${PATH_ONLY}, 0));`,
+    // A rule holds as long as the kernel knows the file. It forgets folders of /proc when it wants memory, but for open ones:
+    // this one stays open until Node has looked what it was given, and closes it.
+    `  my $flags = ${PATH_ONLY} | ($path eq '${ITSELF}' ? 0 : ${CLOSES_ON_EXECUTION});`,
+    `  my $file = made($path, syscall(${openat}, ${AT_WORKING_DIRECTORY}, $path, $flags, 0));`,
     "  my $rule = pack('Ql', $rights, $file);",
     `  made("Landlock: $path", syscall(${ADD_RULE}, $rules, 1, $rule, 0));`,
     "}",
