@@ -32,10 +32,13 @@ const DESCRIPTOR = 199;
 const [folder = "", secret = "", has = "everything"] = process.argv.slice(2);
 const NAMESPACES: readonly WallName[] = [WallName.userNamespace, WallName.root, WallName.network];
 
-/** "everything", "no namespaces", or "neither", which has no Perl either. */
+/** "everything", "bubblewrap" and Perl, "no namespaces", or "neither", which has no Perl either. */
 function places(): Place[] {
-  const isLeft = ({ names }: Enclosure): boolean =>
-    has === "everything" || !names.some((name) => NAMESPACES.includes(name));
+  const isLeft = ({ names, command }: Enclosure): boolean => {
+    if (has === "everything") return true;
+    if (has === "bubblewrap") return command(passageOf(["true"], [], 1))[0]!.endsWith("/bwrap");
+    return !names.some((name) => NAMESPACES.includes(name));
+  };
   return placesOf(possibleEnclosures().filter(isLeft), has === "neither" ? [] : possibleConfinements());
 }
 

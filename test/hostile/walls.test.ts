@@ -16,6 +16,7 @@ import type { ProbeAnswers, Question } from "./wall-probe.ts";
 /** The probes' own needs. */
 const LINUX = process.platform === "linux" && existsSync(PERL);
 const ROOT = process.getuid?.() === 0;
+const BUBBLEWRAP = "/usr/bin/bwrap";
 const SETPRIV = "/usr/bin/setpriv";
 /** A user without a name, and with nothing. */
 const SOMEBODY = 12_345;
@@ -27,7 +28,7 @@ interface Report {
 }
 
 /** What a machine has to make walls of; see walls-main.ts. */
-type Has = "everything" | "no namespaces" | "neither";
+type Has = "everything" | "bubblewrap" | "no namespaces" | "neither";
 
 /** Runs a node with probes in place of its executors, as the user who runs this test or as somebody else. */
 async function probe(has: Has, user?: number): Promise<Report> {
@@ -138,11 +139,10 @@ function promised(title: string): Record<string, boolean> {
   );
 }
 
+const ENCLOSED = [WallName.userNamespace, WallName.root, WallName.landlock, WallName.systemCalls];
 const CASES: readonly { readonly has: Has; readonly walls: readonly WallName[] }[] = [
-  {
-    has: "everything",
-    walls: [WallName.userNamespace, WallName.root, WallName.landlock, WallName.systemCalls],
-  },
+  { has: "everything", walls: ENCLOSED },
+  ...(existsSync(BUBBLEWRAP) ? [{ has: "bubblewrap", walls: ENCLOSED } as const] : []),
   { has: "no namespaces", walls: [WallName.limits, WallName.landlock, WallName.systemCalls] },
   { has: "neither", walls: [WallName.limits] },
 ];
@@ -159,7 +159,7 @@ describe.runIf(LINUX)("native code in an executor process", () => {
       expectShut(report);
       // Another machine may have less.
       if (!walls.every((wall) => report.walls.includes(wall))) return;
-      const title = has === "everything" ? who : `${who}, ${has === "neither" ? "neither" : has}`;
+      const title = has === "everything" || has === "bubblewrap" ? who : `${who}, ${has}`;
       const said = Object.fromEntries(
         Object.entries(report.answers).map(([question, answer]) => [QUESTIONS[question as Question], answer]),
       );

@@ -1,6 +1,6 @@
 /**
  * The walls around an executor process, made by programs that Linux systems bring along: unshare, mount, pivot_root, setpriv
- * and prlimit of util-linux, and sh. Whoever breaks out of V8 meets them one by one; see SECURITY.md for what each of them holds.
+ * and prlimit of util-linux, and sh; or bubblewrap, where it is installed. Whoever breaks out of V8 meets them one by one; see SECURITY.md for what each of them holds.
  *
  *   as root      unshare ──▶ sh: empty root ──▶ setpriv: user id ──▶ unshare ═▶ sh: enter it ──▶ setpriv ──▶ prlimit ──▶ node
  *   otherwise    unshare ══════════════▶ sh: empty root, enter it ──▶ setpriv: no privileges ──▶ prlimit ──▶ node
@@ -36,7 +36,7 @@ const ADVICE: Record<WallName, string> = {
   [WallName.permission]: "packages must lie in node_modules itself, and not be linked there from elsewhere",
   [WallName.user]: "only root can run programs as another user; their code must be readable for all users",
   [WallName.userNamespace]:
-    "allow user namespaces: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container, run it with --security-opt seccomp=unconfined",
+    "allow user namespaces: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; or install bubblewrap, if the system lets that make them; in a container, run it with --security-opt seccomp=unconfined",
   [WallName.root]:
     "needs mount namespaces, or root, and the programs unshare, mount, pivot_root, setpriv and prlimit (util-linux); in a container, run it with --cap-add SYS_ADMIN or --security-opt seccomp=unconfined --security-opt systempaths=unconfined",
   [WallName.processes]: "comes with the empty root",
@@ -119,6 +119,18 @@ const MOUNTS = `${ROOT}/mounts`;
 const WITH_PARENT = ["--pdeathsig", "SIGKILL"];
 const NO_PRIVILEGES = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", ...WITH_PARENT];
 const NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL"];
+const BUBBLE = [
+  "--unshare-all",
+  "--unshare-user",
+  "--disable-userns",
+  "--cap-drop",
+  "ALL",
+  "--as-pid-1",
+  "--die-with-parent",
+];
+/** What Perl reads before its script. */
+const EMPTY_FILE = ["--dev-bind", "/dev/null", "/dev/null"];
+const ENTER = ["--proc", "/proc", "--remount-ro", "/", "--"];
 const ENCLOSED: readonly WallName[] = [WallName.root, WallName.processes, WallName.network, WallName.ipc];
 const LIMITED: readonly WallName[] = [WallName.privileges, WallName.limits];
 /** Those that others come with, and whose refusal is therefore of interest. */
@@ -137,7 +149,8 @@ export function possibleEnclosures(): Enclosure[] {
   if (process.platform !== "linux" || setpriv === undefined || prlimit === undefined) return [none];
   const tools = { setpriv, prlimit };
   const spaces = namespaceTools(tools);
-  const users = spaces === undefined ? [] : usersEnclosures(spaces);
+  const bubbles = bubbleEnclosures(tools);
+  const users = spaces === undefined ? bubbles : usersEnclosures(spaces, bubbles);
   const rooms = process.getuid?.() === 0 ? rootsEnclosures(tools, spaces, users) : users;
   return [...rooms, bounded([], [setpriv, "--no-new-privs", ...WITH_PARENT], tools), none];
 }
@@ -232,7 +245,7 @@ function rootsEnclosures(
   ];
 }
 
-function usersEnclosures(spaces: NamespaceTools): Enclosure[] {
+function usersEnclosures(spaces: NamespaceTools, bubbles: readonly Enclosure[]): Enclosure[] {
   const { unshare, sh, setpriv } = spaces;
   const enclosed: Enclosure = {
     names: [...EVERYWHERE, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
@@ -246,7 +259,27 @@ function usersEnclosures(spaces: NamespaceTools): Enclosure[] {
   };
   const cut = [unshare, "--user", "--map-root-user", "--net", "--ipc"];
   const names = [WallName.userNamespace, WallName.network, WallName.ipc];
-  return [enclosed, bounded(names, [...cut, setpriv, ...NO_PRIVILEGES], spaces, true)];
+  return [enclosed, ...bubbles, bounded(names, [...cut, setpriv, ...NO_PRIVILEGES], spaces, true)];
+}
+
+/** The same by bubblewrap, which some systems let make user namespaces, and nobody else but root. */
+function bubbleEnclosures(tools: Tools): Enclosure[] {
+  const bubblewrap = findProgram("bwrap");
+  if (bubblewrap === undefined) return [];
+  return [
+    {
+      names: [...EVERYWHERE, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
+      forks: true,
+      command: (passage) => [
+        bubblewrap,
+        ...BUBBLE,
+        ...rootPaths(passage, tools).flatMap((path) => ["--ro-bind", path, path]),
+        ...EMPTY_FILE,
+        ...ENTER,
+        ...limits(passage, tools, true),
+      ],
+    },
+  ];
 }
 
 /** One that shows its process the file system and the processes of the machine. */
@@ -274,8 +307,9 @@ function limits({ command, tasksMax, descriptorsMax }: Passage, { prlimit }: Too
 }
 
 /** Mounts a file system that is empty but for what the passage reads, which is there and cannot be written to. */
-function makeRoot({ reads }: Passage, { mount, setpriv, prlimit }: NamespaceTools): string[] {
-  const paths = [...new Set([...reads, ...sharedObjects().map((path) => dirname(path)), setpriv, prlimit])];
+function makeRoot(passage: Passage, tools: NamespaceTools): string[] {
+  const { mount } = tools;
+  const paths = rootPaths(passage, tools);
   const files = paths.filter((path) => !statSync(path).isDirectory());
   const folders = paths.map((path) => (files.includes(path) ? dirname(path) : path));
   const line = (path: string): string =>
@@ -290,6 +324,11 @@ function makeRoot({ reads }: Passage, { mount, setpriv, prlimit }: NamespaceTool
     `${mount} -n -a -T ${MOUNTS}`,
     `rm ${MOUNTS}`,
   ];
+}
+
+/** What an empty root has. */
+function rootPaths({ reads }: Passage, { setpriv, prlimit }: Tools): string[] {
+  return [...new Set([...reads, ...sharedObjects().map((path) => dirname(path)), setpriv, prlimit])];
 }
 
 /** Nothing of the machine's file system is left behind; /proc tells of the pid namespace, and of nothing else. */
