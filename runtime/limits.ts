@@ -196,6 +196,10 @@ export const GATHER_BYTES_MAX: number = 64 * 1024;
 export const RUN_AIM_MS = 20;
 /** Verified chunks that stay in memory for the inputs of packets to come. */
 export const INPUT_CACHE_BYTES: number = 32 * 1024 * 1024;
+/** What each of them counts for beside its bytes, */
+export const CACHED_CHUNK_COST_BYTES = 512;
+/** and how long an executor without lanes keeps them. */
+export const INPUT_CACHE_IDLE_MS = 10_000;
 /** Streams whose length and beginning are remembered. */
 export const INPUT_STREAMS_MAX = 256;
 /** One write of result chunks into the store. */

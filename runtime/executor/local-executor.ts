@@ -9,7 +9,7 @@ import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import { LocalLane } from "./lane.ts";
 import type { ProcessSource } from "./shared-processes.ts";
 import { SharedProcesses } from "./shared-processes.ts";
-import { PROGRAM_CODE_BYTES_MAX, LANE_INPUT_BYTES } from "../limits.ts";
+import { INPUT_CACHE_IDLE_MS, LANE_INPUT_BYTES, PROGRAM_CODE_BYTES_MAX } from "../limits.ts";
 import { parseManifest } from "../program/manifest.ts";
 import type { Manifest, ProgramDescription } from "../program/program.ts";
 import { InputSource } from "../stream/inputs.ts";
@@ -29,6 +29,8 @@ export interface LocalExecutorOptions {
   readonly threads: number;
   /** Memory that the inputs of one lane's packets in flight share. */
   readonly inputBytes?: number;
+  /** How long inputs stay in memory while there is no lane, in milliseconds. */
+  readonly inputsIdleMs?: number;
 }
 
 export class LocalExecutor implements Executor, AsyncDisposable {
@@ -44,6 +46,8 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   readonly #lanes = new Map<number, LocalLane | undefined>();
   readonly #loading = new Set<Promise<unknown>>();
   #lastLane = 0;
+  /** Runs while there is no lane. */
+  #idle: NodeJS.Timeout | undefined;
 
   constructor(options: LocalExecutorOptions) {
     this.id = options.id;
@@ -63,7 +67,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     try {
       return await loading;
     } catch (error) {
-      this.#lanes.delete(number);
+      this.#release(number);
       // Whatever failed because it was told to end.
       either.throwIfAborted();
       throw error;
@@ -84,6 +88,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   /** Ends every lane. Nobody is told: whoever loaded a lane knows, or closes it too. */
   async close(): Promise<void> {
     this.#abort.abort(new LaneError(LaneErrorCode.laneClosed, "the executor is closed"));
+    clearTimeout(this.#idle);
     await Promise.allSettled(this.#loading);
     const lanes = [...this.#lanes.values()].filter((lane) => lane !== undefined);
     await Promise.all(lanes.map((lane) => lane.close()));
@@ -111,7 +116,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
       threads,
       inputBytes,
       listener,
-      closed: () => void this.#lanes.delete(number),
+      closed: () => this.#release(number),
     };
     const lane = await LocalLane.open(context, signal);
     this.#lanes.set(number, lane);
@@ -126,7 +131,16 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     do this.#lastLane = (this.#lastLane % LANES_MAX) + 1;
     while (this.#lanes.has(this.#lastLane));
     this.#lanes.set(this.#lastLane, undefined);
+    clearTimeout(this.#idle);
     return this.#lastLane;
+  }
+
+  #release(number: number): void {
+    this.#lanes.delete(number);
+    if (this.#lanes.size > 0 || this.#abort.signal.aborted) return;
+    const { inputsIdleMs = INPUT_CACHE_IDLE_MS } = this.#options;
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.#inputs.forget(), inputsIdleMs).unref();
   }
 }
 

@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { Evaluator } from "../contracts/evaluator.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { STREAMS_CACHED } from "../limits.ts";
+import { CACHED_CHUNK_COST_BYTES, STREAMS_CACHED } from "../limits.ts";
 
 /** Packets of one frame and of the next often read the same chunks, stream chunks above all. */
 export class ChunkCache implements ChunkSource {
@@ -30,6 +30,12 @@ export class ChunkCache implements ChunkSource {
     return found.map((bytes) => bytes ?? fetched[next++]!);
   }
 
+  /** What is asked for next is read anew. */
+  clear(): void {
+    this.#chunks.clear();
+    this.#bytes = 0;
+  }
+
   #touch(key: string): Uint8Array | undefined {
     const bytes = this.#chunks.get(key);
     if (bytes === undefined) return undefined;
@@ -39,15 +45,15 @@ export class ChunkCache implements ChunkSource {
   }
 
   #keep(key: string, bytes: Uint8Array): void {
-    if (bytes.byteLength > this.#bytesMax || this.#chunks.has(key)) return;
+    if (bytes.byteLength + CACHED_CHUNK_COST_BYTES > this.#bytesMax || this.#chunks.has(key)) return;
     // A view would keep the whole block alive that its neighbours were read with.
     const own = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
     this.#chunks.set(key, own);
-    this.#bytes += own.byteLength;
+    this.#bytes += own.byteLength + CACHED_CHUNK_COST_BYTES;
     for (const [oldest, { byteLength }] of this.#chunks) {
       if (this.#bytes <= this.#bytesMax) break;
       this.#chunks.delete(oldest);
-      this.#bytes -= byteLength;
+      this.#bytes -= byteLength + CACHED_CHUNK_COST_BYTES;
     }
   }
 }

@@ -26,7 +26,7 @@ export function inputFault({ code }: PacketfsError): FaultCode {
 }
 
 export class InputSource {
-  readonly #source: ChunkSource;
+  readonly #source: ChunkCache;
   readonly #streams = new Map<string, StreamFacts>();
 
   constructor(source: ChunkSource) {
@@ -49,6 +49,12 @@ export class InputSource {
       this.#streams.delete(oldest);
     }
     return new StreamInput(this.#source, facts, signal);
+  }
+
+  /** Nothing that was read stays in memory, but for those who read it now. */
+  forget(): void {
+    this.#source.clear();
+    this.#streams.clear();
   }
 
   async #describe(root: Ref, signal: AbortSignal): Promise<StreamFacts> {

@@ -27,6 +27,7 @@ import { inOnePiece } from "../store/store-fixture.ts";
 export interface LocalHarnessOptions {
   readonly threads?: number;
   readonly inputBytes?: number;
+  readonly inputsIdleMs?: number;
 }
 
 export class LocalHarness implements ExecutorHarness {
@@ -47,7 +48,7 @@ export class LocalHarness implements ExecutorHarness {
   readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
 
   private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
-    const { threads = 2, inputBytes = 32 * 1024 * 1024 } = options;
+    const { threads = 2, inputBytes = 32 * 1024 * 1024, inputsIdleMs } = options;
     this.store = store;
     this.#writer = writer;
     this.#spares = new SpareExecutors(
@@ -62,6 +63,7 @@ export class LocalHarness implements ExecutorHarness {
       spares: { take: (wanted) => this.#take(wanted) },
       threads,
       inputBytes,
+      ...(inputsIdleMs === undefined ? {} : { inputsIdleMs }),
     });
   }
 

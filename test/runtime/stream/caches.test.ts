@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { CACHED_CHUNK_COST_BYTES } from "../../../runtime/limits.ts";
 import { ChunkCache } from "../../../runtime/stream/caches.ts";
 import { chunkSourceSuite } from "../../suites/chunk-source.ts";
 import { MemoryChunks } from "../executor/memory-chunks.ts";
@@ -19,7 +20,7 @@ describe("ChunkCache", () => {
     const chunks = new MemoryChunks();
     const contents = [1, 2, 3].map((value) => new Uint8Array(10).fill(value));
     const refs = contents.map((bytes) => chunks.put(bytes));
-    const cache = new ChunkCache(chunks, 1000);
+    const cache = new ChunkCache(chunks, 10_000);
     expect(await cache.read([refs[1]!])).toEqual([contents[1]]);
     expect(await cache.read([refs[0]!, refs[1]!, refs[2]!, refs[0]!])).toEqual([
       contents[0],
@@ -34,7 +35,7 @@ describe("ChunkCache", () => {
   it("forgets the chunk that was used longest ago", async () => {
     const chunks = new MemoryChunks();
     const refs = [1, 2, 3].map((value) => chunks.put(new Uint8Array(10).fill(value)));
-    const cache = new ChunkCache(chunks, 25);
+    const cache = new ChunkCache(chunks, 2 * (10 + CACHED_CHUNK_COST_BYTES) + 5);
     await cache.read([refs[0]!]);
     await cache.read([refs[1]!]);
     await cache.read([refs[0]!]);
@@ -49,7 +50,7 @@ describe("ChunkCache", () => {
 
   it("keeps nothing that is larger than itself, nor the block that a chunk was read with", async () => {
     const block = new Uint8Array(1000).fill(7);
-    const cache = new ChunkCache({ read: async () => [block.subarray(0, 20)] }, 50);
+    const cache = new ChunkCache({ read: async () => [block.subarray(0, 20)] }, 50 + CACHED_CHUNK_COST_BYTES);
     const chunks = new MemoryChunks();
     const ref = chunks.put(block);
     const [first] = await cache.read([ref]);
@@ -61,6 +62,29 @@ describe("ChunkCache", () => {
     await large.read([ref]);
     await large.read([ref]);
     expect(chunks.reads).toBe(2);
+  });
+
+  it("has forgotten everything when it is cleared", async () => {
+    const chunks = new MemoryChunks();
+    const ref = chunks.put(new Uint8Array(10));
+    const cache = new ChunkCache(chunks, 10_000);
+    await cache.read([ref]);
+    cache.clear();
+    await cache.read([ref]);
+    await cache.read([ref]);
+    expect(chunks.reads).toBe(2);
+  });
+
+  it("counts what chunks of a few bytes cost beside them", async () => {
+    const chunks = new MemoryChunks();
+    const cache = new ChunkCache(chunks, 100 * CACHED_CHUNK_COST_BYTES);
+    const refs = Array.from({ length: 200 }, (_, index) => chunks.put(Uint8Array.of(index)));
+    for (const ref of refs) await cache.read([ref]);
+    chunks.reads = 0;
+    for (const ref of refs.slice(-99)) await cache.read([ref]);
+    expect(chunks.reads).toBe(0);
+    await cache.read([refs[0]!]);
+    expect(chunks.reads).toBe(1);
   });
 
   it("passes on what the source rejects with", async () => {
