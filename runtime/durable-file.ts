@@ -1,8 +1,9 @@
 /** Small files that are there whole or not at all, whatever happens while they are written. */
 import { randomBytes } from "node:crypto";
 import { closeSync, openSync } from "node:fs";
-import { link, mkdir, open, rename, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { OWN_MARK, PROCESS_MARK, stateOfProcess } from "./process-mark.ts";
 
 /** Nobody's but the user's own who wrote them, unless the caller says otherwise. */
 export const PRIVATE_FILE_MODE = 0o600;
@@ -91,9 +92,21 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
+const TEMPORARY = new RegExp(`\\.(${PROCESS_MARK})-[0-9a-f]{8}\\.new$`);
+
+/** Removes what processes left in the directory that were killed while they wrote a file. Rejects as the system does. */
+export async function removeLeftTemporaries(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const mark = TEMPORARY.exec(name)?.[1];
+    if (mark !== undefined && (await stateOfProcess(mark)) === "dead") {
+      await rm(join(directory, name), { force: true });
+    }
+  }
+}
+
 /** A file of a name of its own, so that two processes that write the same file do not write into each other's. */
 async function writeBeside(path: string, content: string, mode: number): Promise<string> {
-  const temporary = `${path}.${randomBytes(6).toString("hex")}.new`;
+  const temporary = `${path}.${OWN_MARK}-${randomBytes(4).toString("hex")}.new`;
   const file = await open(temporary, "wx", mode);
   try {
     await file.writeFile(content);

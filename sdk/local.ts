@@ -1,7 +1,7 @@
 /** PacketFS on a directory: no daemon, no ports. Programs run on this machine's own cores. */
 import { EventEmitter } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { availableParallelism, hostname, tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
+import { availableParallelism, hostname } from "node:os";
 import { join } from "node:path";
 import { refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
@@ -15,6 +15,7 @@ import { WORKERS_MAX } from "../runtime/limits.ts";
 import { Machine } from "../runtime/machine.ts";
 import type { MachineOptions } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
+import { makeTemporaryDirectory } from "../runtime/temporary-directory.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { guestEdition } from "../runtime/sandbox/edition.ts";
@@ -346,7 +347,7 @@ class BesideMachine implements AsyncDisposable {
     files: ChunkSource,
     open: (options: Pick<MachineOptions, "directory" | "source">) => Promise<Machine>,
   ): Promise<BesideMachine> {
-    const directory = await mkdtemp(join(tmpdir(), "packetfs-beside-"));
+    const directory = await makeTemporaryDirectory("beside");
     try {
       const source = (own: Store): ChunkSource & AsyncDisposable => new BesideSource(own, files);
       return new BesideMachine(await open({ directory, source }), directory);

@@ -12,7 +12,13 @@
 import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { createFile, makeDirectory, replaceFile, syncDirectory } from "../../runtime/durable-file.ts";
+import {
+  createFile,
+  makeDirectory,
+  removeLeftTemporaries,
+  replaceFile,
+  syncDirectory,
+} from "../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { TOKEN_NAME_CHARACTERS_MAX } from "../limits.ts";
 import { keyTerms } from "../wire/trust/allow-list.ts";
@@ -93,6 +99,7 @@ export class HubTokens {
     const hub = await loadIdentity(this.#file("hub.identity"));
     for (const file of Object.values(PRINTED)) await loadIdentity(this.#file(file));
     await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
+    await removeLeftTemporaries(this.#file("tokens"));
     return hub;
   }
 

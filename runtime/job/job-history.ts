@@ -44,8 +44,14 @@ export class JobHistory {
   }
 
   async #add(info: JobInfo): Promise<void> {
-    this.#lines ??= (await this.#read()).length;
-    await appendFile(this.#file, `${JSON.stringify(info)}\n`, { mode: PRIVATE_FILE_MODE });
+    let begin = "";
+    if (this.#lines === undefined) {
+      this.#lines = (await this.#read()).length;
+      // Behind a line that was being written when its process was killed, this one would be lost with it.
+      const text = await readFile(this.#file, "utf8").catch(() => "");
+      if (text !== "" && !text.endsWith("\n")) begin = "\n";
+    }
+    await appendFile(this.#file, `${begin}${JSON.stringify(info)}\n`, { mode: PRIVATE_FILE_MODE });
     if (++this.#lines <= 2 * JOBS_REMEMBERED) return;
     const kept = (await this.#read()).slice(-JOBS_REMEMBERED);
     await replaceFile(this.#file, kept.map((job) => `${JSON.stringify(job)}\n`).join(""));

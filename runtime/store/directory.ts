@@ -17,6 +17,7 @@ import {
   PRIVATE_FILE_MODE,
   makeDirectory,
   makePrivate,
+  removeLeftTemporaries,
   replaceFile,
   syncDirectory,
 } from "../durable-file.ts";
@@ -121,8 +122,12 @@ export async function createStore(paths: StorePaths): Promise<Buffer> {
   return id;
 }
 
-/** Puts a format file back whose store was recognised by its segments, or says that it is of this version from now on. */
+/**
+ * Puts a format file back whose store was recognised by its segments, or says that it is of this version from now on; and
+ * removes what is left of files that were being written when their process was killed.
+ */
 export async function repairFormat(paths: StorePaths, id: Uint8Array): Promise<void> {
+  await removeLeftTemporaries(paths.directory);
   for (const entry of readdirSync(paths.directory).filter(isTemporaryFormat)) {
     rmSync(join(paths.directory, entry), { force: true });
   }

@@ -1,9 +1,9 @@
 /** pfs doctor: what a maintainer asks for first. Each check says what it found, and what to do where that is not good enough. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { access, constants, mkdtemp, readFile, rm, stat, statfs, writeFile } from "node:fs/promises";
+import { access, constants, readFile, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { createRequire, findPackageJSON } from "node:module";
-import { arch, availableParallelism, cpus, freemem, platform, release, tmpdir, totalmem } from "node:os";
+import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify, styleText } from "node:util";
 import { Command, Help } from "commander";
@@ -14,6 +14,7 @@ import { formatBytes, formatDuration, plural, printable } from "./format.ts";
 import { storeDirectory } from "./options.ts";
 import type { GlobalOptions } from "./options.ts";
 import type { PacketFS } from "../packetfs.ts";
+import { makeTemporaryDirectory } from "../../runtime/temporary-directory.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
@@ -263,7 +264,7 @@ async function isolateCheck(): Promise<Check> {
 
 /** Runs a program over a file, from an empty store to its result. */
 async function programCheck(): Promise<Check> {
-  const directory = await mkdtemp(join(tmpdir(), "pfs-doctor-"));
+  const directory = await makeTemporaryDirectory("doctor");
   try {
     const { openLocal } = await import("../local.ts");
     await using pfs = await openLocal(join(directory, "store"));

@@ -4,15 +4,15 @@
  * one that lies beside the program, which need not be trusted.
  */
 import { spawn } from "node:child_process";
-import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { existsSync, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
 import { sha256 } from "../../packets/digest.ts";
 import { makeDirectory } from "../../runtime/durable-file.ts";
+import { makeTemporaryDirectory } from "../../runtime/temporary-directory.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
 import type { ProgramBundle } from "../packetfs.ts";
 
@@ -152,7 +152,7 @@ async function compile(
   program: string,
   signal?: AbortSignal,
 ): Promise<CheckResult | string> {
-  const directory = await mkdtemp(join(realpathSync(tmpdir()), "packetfs-types-"));
+  const directory = realpathSync(await makeTemporaryDirectory("types"));
   try {
     const globals = join(directory, "globals.d.ts");
     const config = join(directory, "tsconfig.json");

@@ -14,6 +14,12 @@ export interface Ending {
   readonly signal: NodeJS.Signals | null;
 }
 
+/** How Node is started. */
+export interface NodeProcess {
+  readonly execArgv?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
 export class Daemon {
   readonly process: ChildProcess;
   /** Resolves when the process is gone; never rejects. */
@@ -24,9 +30,11 @@ export class Daemon {
   #stderr = "";
 
   /** `wrapper` is a command that runs the command that follows it. */
-  constructor(words: readonly string[], wrapper: readonly string[] = []) {
-    const [command, ...rest] = [...wrapper, process.execPath, PFS, ...words, "--json"];
-    const child = spawn(command!, rest, { stdio: ["ignore", "pipe", "pipe"] });
+  constructor(words: readonly string[], wrapper: readonly string[] = [], how: NodeProcess = {}) {
+    const node = [process.execPath, ...(how.execArgv ?? []), PFS, ...words, "--json"];
+    const [command, ...rest] = [...wrapper, ...node];
+    const env = { ...process.env, ...how.environment };
+    const child = spawn(command!, rest, { stdio: ["ignore", "pipe", "pipe"], env });
     this.process = child;
     this.ended = new Promise((resolve) => {
       child.on("close", (status, signal) => resolve({ status, signal }));
@@ -106,7 +114,7 @@ export interface HubDaemon extends Daemon {
   readonly joinToken: string;
 }
 
-export interface HubOptions {
+export interface HubOptions extends NodeProcess {
   readonly store?: string;
   readonly address?: string;
   readonly wrapper?: readonly string[];
@@ -116,7 +124,11 @@ export interface HubOptions {
 export async function startHub(options: HubOptions = {}): Promise<HubDaemon> {
   const store = options.store ?? join(await temporaryDirectory(), "hub");
   const listen = options.address ?? "127.0.0.1:0";
-  const hub = new Daemon(["up", "--listen", listen, "--workers", "0", "--store", store], options.wrapper);
+  const hub = new Daemon(
+    ["up", "--listen", listen, "--workers", "0", "--store", store],
+    options.wrapper,
+    options,
+  );
   const said = await hub.line(({ event }) => event === "listening");
   return Object.assign(hub, {
     address: String(said["address"]),
@@ -125,7 +137,7 @@ export async function startHub(options: HubOptions = {}): Promise<HubDaemon> {
   });
 }
 
-export interface NodeOptions {
+export interface NodeOptions extends NodeProcess {
   readonly store?: string;
   /** False for one that nobody reaches but through the hub. */
   readonly listens?: boolean;
@@ -137,12 +149,12 @@ export interface NodeOptions {
 export async function joinNode(
   joinToken: string,
   label: string,
-  { store, listens = true, workers = 1, wrapper }: NodeOptions = {},
+  { store, listens = true, workers = 1, wrapper, ...how }: NodeOptions = {},
 ): Promise<Daemon> {
   const directory = store ?? join(await temporaryDirectory(), label);
   const words = ["join", joinToken, "--label", label, "--workers", String(workers), "--store", directory];
   if (listens) words.push("--listen", "127.0.0.1:0");
-  const node = new Daemon(words, wrapper);
+  const node = new Daemon(words, wrapper, how);
   await node.line(({ event }) => event === "joined");
   return node;
 }

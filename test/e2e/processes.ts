@@ -21,6 +21,26 @@ export function descendantsOf(pid: number): number[] {
   return found.slice(1);
 }
 
+/** Processes whose command line has all of these texts, each with its parent. */
+export function processesOf(...texts: readonly string[]): Map<number, number> {
+  const found = new Map<number, number>();
+  for (const name of readdirSync("/proc").filter((each) => /^\d+$/.test(each))) {
+    const line = commandLineOf(Number(name));
+    if (!texts.every((text) => line.includes(text))) continue;
+    const parent = field(Number(name), "PPid");
+    if (parent !== undefined) found.set(Number(name), parent);
+  }
+  return found;
+}
+
+function commandLineOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+  } catch {
+    return "";
+  }
+}
+
 /** Those of the processes that still run; a zombie runs no more. */
 export function runningOf(pids: readonly number[]): number[] {
   return pids.filter((pid) => {

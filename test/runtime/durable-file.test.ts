@@ -1,7 +1,9 @@
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { createFile, makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
+import { createFile, makeDirectory, removeLeftTemporaries, replaceFile } from "../../runtime/durable-file.ts";
 import { failure, temporaryDirectory } from "./store/store-fixture.ts";
 
 const LETTERS = Array.from({ length: 10 }, (_, index) => String.fromCharCode(97 + index));
@@ -50,6 +52,33 @@ test("what cannot be written changes nothing and leaves nothing behind", async (
   });
   expect(await createFile(taken, "x")).toBe(false);
   expect(readdirSync(directory.path)).toEqual(["taken"]);
+});
+
+test("what a process left that was killed at any step of it is removed, and nothing of one that lives", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "file");
+  const durableFile = new URL("../../runtime/durable-file.ts", import.meta.url).href;
+  const killedAt = fileURLToPath(new URL("../e2e/killed-at.ts", import.meta.url));
+  const writing = `const { replaceFile } = await import(${JSON.stringify(durableFile)});
+    await replaceFile(process.argv[1], "new");`;
+  let left = 0;
+  for (let change = 1; ; change++) {
+    writeFileSync(path, "old");
+    const words = ["--import", killedAt, "--input-type=module", "-e", writing, path];
+    const environment = { ...process.env, PACKETFS_TEST_KILL_AT: String(change) };
+    const { signal, status, stderr } = spawnSync(process.execPath, words, { env: environment });
+    if (readdirSync(directory.path).length > 1) left++;
+    await removeLeftTemporaries(directory.path);
+    expect([change, readdirSync(directory.path)]).toEqual([change, ["file"]]);
+    expect(["old", "new"]).toContain(readFileSync(path, "utf8"));
+    if (signal === "SIGKILL") continue;
+    expect([status, String(stderr)]).toEqual([0, ""]);
+    break;
+  }
+  expect(left).toBeGreaterThan(0);
+  const writes = Array.from({ length: 20 }, () => replaceFile(path, "mine"));
+  await Promise.all([...writes, removeLeftTemporaries(directory.path)]);
+  expect(readFileSync(path, "utf8")).toBe("mine");
 });
 
 test("a directory is made with those above it, by several at once, and where none can be it is said", async () => {

@@ -221,7 +221,26 @@ function openUnlinked(bytesMax: number): UnlinkedFile {
   }
 }
 
+/** Linux makes files without a name, of which nothing is left when this process is killed; libc calls it so. */
+const TMPFILE = 0o20000000 | constants.O_DIRECTORY;
+
 function openIn(folder: string): Omit<UnlinkedFile, "promised"> {
+  return (process.platform === "linux" ? openNameless(folder) : undefined) ?? openAndUnlink(folder);
+}
+
+/** Undefined where the system, or the file system, has no such thing. */
+function openNameless(folder: string): Omit<UnlinkedFile, "promised"> | undefined {
+  let descriptor: number | undefined;
+  try {
+    descriptor = openSync(folder, TMPFILE | constants.O_RDWR, 0o600);
+    return { descriptor, childDescriptor: openSync(`/proc/self/fd/${descriptor}`, constants.O_RDONLY) };
+  } catch {
+    if (descriptor !== undefined) closeSync(descriptor);
+    return undefined;
+  }
+}
+
+function openAndUnlink(folder: string): Omit<UnlinkedFile, "promised"> {
   const path = join(folder, `packetfs-input-${randomUUID()}`);
   const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {

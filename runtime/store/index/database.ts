@@ -12,6 +12,7 @@ import {
   openSync,
   readSync,
   readFileSync,
+  renameSync,
   writeFileSync,
   fsyncSync,
 } from "node:fs";
@@ -178,10 +179,13 @@ function fileCheck(path: string): string {
 
 /** Writes down what the index looks like, after it was closed in order, and before which place everything is durable. */
 export function writeIndexCheck(paths: StorePaths, durablePlace: number): void {
-  writeFileSync(paths.indexCheck, `${fileCheck(paths.index)} ${durablePlace}`, { mode: PRIVATE_FILE_MODE });
-  const file = openSync(paths.indexCheck, "r+");
+  // There whole or not at all: half of one would be taken for that of an index that is damaged.
+  const temporary = `${paths.indexCheck}.new`;
+  writeFileSync(temporary, `${fileCheck(paths.index)} ${durablePlace}`, { mode: PRIVATE_FILE_MODE });
+  const file = openSync(temporary, "r+");
   fsyncSync(file);
   closeSync(file);
+  renameSync(temporary, paths.indexCheck);
 }
 
 /** Whether the index is what it was when it was closed; undefined when it was not closed in order. */

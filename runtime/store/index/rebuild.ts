@@ -47,9 +47,9 @@ function buildIndex(paths: StorePaths, seed: number, durablePlace?: number): voi
   closeSync(file);
 }
 
-/** Removes what somebody who was building an index left when he was interrupted. */
+/** Removes what somebody left who was interrupted while he built an index, or wrote down what it looks like. */
 export function removeUnfinishedIndex(paths: StorePaths): void {
-  rmSync(builtPath(paths), { force: true });
+  for (const path of [builtPath(paths), `${paths.indexCheck}.new`]) rmSync(path, { force: true });
 }
 
 function builtPath(paths: StorePaths): string {

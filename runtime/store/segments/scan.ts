@@ -48,10 +48,12 @@ const HEADER_SCAN_BYTES_MAX = 64 * 1024;
 /** Yields the whole records of a segment, in order, and returns the offset behind what counts of it. */
 export function* scanSegment(options: ScanOptions): Generator<ScannedRecord, number, undefined> {
   const { segment, seed, checksChunks } = options;
+  // Behind what was acknowledged the bodies of chunks are read in any case.
+  const hasTail = options.acknowledgedBytes < (options.endBytes ?? Infinity);
   const buffer = new SlidingBuffer(
     options.path,
     checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES,
-    checksChunks ? SCAN_BYTES : HEADER_SCAN_BYTES_MAX,
+    checksChunks || hasTail ? SCAN_BYTES : HEADER_SCAN_BYTES_MAX,
   );
   try {
     const size = Math.min(buffer.size, options.endBytes ?? buffer.size);
@@ -120,7 +122,10 @@ class SlidingBuffer {
   /** Bytes that are read at once. */
   #window: number;
 
-  /** Reads `bytesMin` bytes at once, and twice as many each time that what is asked for follows on them, up to `bytesMax`. */
+  /**
+   * Reads `bytesMin` bytes at once, and twice as many each time that what is asked for follows on them, up to `bytesMax`; all that
+   * is asked for in any case, which is `bytesMax` at most.
+   */
   constructor(path: string, bytesMin: number, bytesMax: number) {
     this.#bytesMin = bytesMin;
     this.#window = bytesMin;
@@ -131,7 +136,7 @@ class SlidingBuffer {
 
   /** The `length` bytes at `offset`, fewer at the end of the file. Valid until the next call. */
   at(offset: number, length: number): Uint8Array {
-    if (offset < this.#start || offset + length > this.#start + this.#length) this.#load(offset);
+    if (offset < this.#start || offset + length > this.#start + this.#length) this.#load(offset, length);
     const from = offset - this.#start;
     return this.#buffer.subarray(from, Math.min(from + length, this.#length));
   }
@@ -151,13 +156,14 @@ class SlidingBuffer {
     closeSync(this.#file);
   }
 
-  #load(offset: number): void {
+  #load(offset: number, least = 0): void {
     const follows = this.#length > 0 && offset >= this.#start && offset <= this.#start + this.#length;
     this.#window = follows ? Math.min(2 * this.#window, this.#buffer.byteLength) : this.#bytesMin;
     this.#start = offset;
     this.#length = 0;
-    while (this.#length < this.#window) {
-      const room = this.#window - this.#length;
+    const bytes = Math.max(this.#window, Math.min(least, this.#buffer.byteLength));
+    while (this.#length < bytes) {
+      const room = bytes - this.#length;
       const count = readSync(this.#file, this.#buffer, this.#length, room, offset + this.#length);
       if (count === 0) return;
       this.#length += count;

@@ -2,11 +2,11 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { makeTemporaryDirectory } from "../../../runtime/temporary-directory.ts";
 
 const PFS = fileURLToPath(new URL("../../bin/pfs.mjs", import.meta.url));
 
@@ -33,7 +33,7 @@ export async function startNetwork({
   hubWorkers = 0,
   signal,
 }: NetworkOptions): Promise<Network> {
-  const directory = mkdtempSync(join(tmpdir(), "pfs-network-"));
+  const directory = await makeTemporaryDirectory("network");
   const processes: ChildProcess[] = [];
   const stop = async (): Promise<void> => {
     for (const child of processes.toReversed()) await end(child);

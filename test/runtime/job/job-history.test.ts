@@ -34,6 +34,14 @@ describe("the history of jobs", () => {
     expect(listed[1]!.error?.code).toBe("PFS_X");
   });
 
+  it("keeps a line behind one that was being written when its process was killed", async () => {
+    await new JobHistory(file).add(ended("a"));
+    await appendFile(file, '{"job":"to');
+    await new JobHistory(file).add(ended("b"));
+    expect((await new JobHistory(file).list()).map(({ job }) => job)).toEqual(["b", "a"]);
+    if (process.platform !== "win32") expect((await stat(file)).mode & 0o777).toBe(0o600);
+  });
+
   it("leaves damaged lines out and goes on", async () => {
     const history = new JobHistory(file);
     await history.add(ended("a"));

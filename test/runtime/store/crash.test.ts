@@ -4,7 +4,8 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { Store } from "../../../runtime/store/store.ts";
 import { Random } from "../../packets/seed.ts";
-import { REMOVED, bytesOf } from "./put-content.ts";
+import { Acknowledged, REMOVED } from "../../suites/acknowledged.ts";
+import { bytesOf } from "./put-content.ts";
 import { filesIn, get, temporaryDirectory } from "./store-fixture.ts";
 
 const CHILD = fileURLToPath(new URL("./putting-child.ts", import.meta.url));
@@ -45,29 +46,27 @@ test(
   async () => {
     await using directory = await temporaryDirectory();
     const random = new Random(SEED);
-    /** By name, what it may hold: what was acknowledged last, and what was begun after that. */
-    const allowed = new Map<string, string[]>();
-    let acknowledged = 0;
+    const acknowledged = new Acknowledged();
     for (let run = 0; run < KILLS; run++) {
       // Counted by what it did, and not by time: a busy machine must not kill it before it did anything. One of three lanes
       // has spoken last, the other two are somewhere in the middle of their puts.
       const lines = LINES_LEAST + random.below(60);
       for (const line of await putAndKill(directory.path, run, lines)) {
         const [word, name = "", content = ""] = line.split(" ");
-        const before = allowed.get(name) ?? [REMOVED];
-        allowed.set(name, word === "done" ? [content] : [...before, content]);
-        if (word === "done") acknowledged++;
+        if (word === "done") acknowledged.acknowledged(name, content);
+        else acknowledged.begun(name, content);
       }
       await using store = await Store.open(directory.path);
       const when = `run ${run}, killed after ${lines} lines`;
       expect(await store.verify(), when).toMatchObject({ damaged: [], incomplete: [] });
-      for (const [name, candidates] of allowed) {
+      for (const name of acknowledged.names) {
+        const candidates = acknowledged.of(name);
         const content = await contentOf(store, name, candidates);
         expect(candidates, `${name}, ${when}`).toContain(content);
-        allowed.set(name, [content]);
+        acknowledged.settled(name, content);
       }
     }
-    expect(acknowledged).toBeGreaterThanOrEqual(KILLS);
+    expect(acknowledged.count).toBeGreaterThanOrEqual(KILLS);
     const left = Object.keys(filesIn(directory.path)).filter((path) => !/^segments\/\d{8}\.seg$/.test(path));
     const known = ["format.json", "index.check", "index.db", "reserve", "writer.lock"];
     expect(left.toSorted()).toEqual(known);

@@ -5,7 +5,8 @@
 import { writeSync } from "node:fs";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import { bytesOf, REMOVED } from "./put-content.ts";
+import { REMOVED } from "../../suites/acknowledged.ts";
+import { bytesOf } from "./put-content.ts";
 import { inPieces } from "./store-fixture.ts";
 
 const [directory = "", run = ""] = process.argv.slice(2);

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { Store } from "../../../runtime/store/store.ts";
-import { bytesOf, REMOVED } from "./put-content.ts";
+import { REMOVED } from "../../suites/acknowledged.ts";
+import { bytesOf } from "./put-content.ts";
 import { failure, filesIn, get, temporaryDirectory } from "./store-fixture.ts";
 
 const CHILD = fileURLToPath(new URL("./putting-child.ts", import.meta.url));

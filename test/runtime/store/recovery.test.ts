@@ -138,6 +138,24 @@ test("an index that somebody was killed while building is not left over", async 
   expect(existsSync(unfinished)).toBe(false);
 });
 
+test.each([
+  ["whose check was being written when its writer was killed", false],
+  ["that is lost with its check", true],
+])("who only reads sees what was acknowledged last beside an index %s", async (_what, isLost) => {
+  await using directory = await temporaryDirectory();
+  const last = randomBytes("last", 43_000);
+  {
+    await using store = await Store.open(directory.path);
+    await put(store, "first", randomBytes("first", 10_000));
+    await put(store, "last", last);
+  }
+  if (isLost) for (const name of ["index.check", "index.db"]) rmSync(join(directory.path, name));
+  else writeFileSync(join(directory.path, "index.check"), "");
+  await using store = await Store.open(directory.path, { readOnly: true });
+  expect(await namesOf(store)).toEqual(["first", "last"]);
+  expect(await get(store, "last")).toEqual(Buffer.from(last));
+});
+
 test("an index that is damaged while it is used is built again", async () => {
   await using directory = await temporaryDirectory();
   const { events, notes } = repairNotes();

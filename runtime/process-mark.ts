@@ -1,0 +1,70 @@
+/**
+ * What temporary files and directories have in their names to say whose they are, for others to tell those of a process
+ * that was killed from those that are in use. Numbers of processes mean something in one pid namespace of one machine.
+ *
+ *   <machine>-<boot>-<pid>-<start>     start: of the process, in ticks since the machine's
+ */
+import { createHash } from "node:crypto";
+import { readFileSync, readlinkSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+
+/** The source of a regular expression that matches a mark, without groups. */
+export const PROCESS_MARK = "[0-9a-f]{8}-[0-9a-f]{8}-\\d+-\\d+";
+
+/** `elsewhere`: of another machine, of whose processes nothing is known here. */
+export type ProcessState = "alive" | "dead" | "elsewhere";
+
+export async function stateOfProcess(mark: string): Promise<ProcessState> {
+  const [machine, boot, pid = "", start = ""] = mark.split("-");
+  if (machine !== OWN.machine) return "elsewhere";
+  return boot === OWN.boot && (await isAlive(pid, start)) ? "alive" : "dead";
+}
+
+/** The number of a process may be another's by now. */
+async function isAlive(pid: string, start: string): Promise<boolean> {
+  if (HAS_PROC) return startOf(await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "")) === start;
+  try {
+    process.kill(Number(pid), 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** When a process started, from its `stat`. */
+function startOf(stat: string): string {
+  // The name of the process stands in parentheses and may hold anything.
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+}
+
+const OWN_START = startOf(textOf("/proc/self/stat"));
+const HAS_PROC: boolean = OWN_START !== "";
+
+const OWN = {
+  machine: digest(`${hostname()} ${pidNamespace()}`),
+  boot: digest(textOf("/proc/sys/kernel/random/boot_id")),
+} as const;
+
+/** Of this process. */
+export const OWN_MARK: string = `${OWN.machine}-${OWN.boot}-${process.pid}-${HAS_PROC ? OWN_START : "0"}`;
+
+function pidNamespace(): string {
+  try {
+    return readlinkSync("/proc/self/ns/pid");
+  } catch {
+    return "";
+  }
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return "";
+  }
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 8);
+}
