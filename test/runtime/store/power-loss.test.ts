@@ -9,7 +9,8 @@ import type { WriterThread } from "../../../runtime/store/writer/thread.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Random } from "../../packets/seed.ts";
 import { openWriter } from "./faulty-disk.ts";
-import { PowerLoss, SimulatedDisk, copyIndex } from "./simulated-disk.ts";
+import { PowerLoss, SimulatedDisk, readIndex, tornIndex, writeIndex } from "./simulated-disk.ts";
+import type { IndexFiles } from "./simulated-disk.ts";
 import { inPieces, namesOf, randomBytes, readAll, temporaryDirectory } from "./store-fixture.ts";
 
 /** States of the disk after a loss of power that are looked at, for each mode. */
@@ -120,15 +121,29 @@ async function losePower(
   const paths = storePaths(join(directory, "store"));
   const states: State[] = [];
   let workload: Workload | undefined;
+  /** The index some moments ago, when the power is to be lost while it changes. */
+  let before: IndexFiles | undefined;
+  const lose = (index: IndexFiles | undefined, what: string): void => {
+    const target = storePaths(join(directory, `state-${states.length}`));
+    disk.losePower(paths, target, mode);
+    if (index !== undefined) writeIndex(target, index);
+    const when = `${mode}, seed ${seed}, state ${states.length}, ${what}`;
+    states.push({ directory: target.directory, allowed: new Map(workload!.allowed), when });
+  };
   const disk = new SimulatedDisk(random, () => {
-    const isHit = workload !== undefined && random.below(OPERATIONS_PER_RUN / STATES_PER_RUN) === 0;
-    if (!isHit || states.length === STATES_PER_RUN) return;
-    const withIndex = random.below(3) === 0;
-    const target = join(directory, `state-${states.length}`);
-    disk.losePower(paths, storePaths(target), mode);
-    if (withIndex) copyIndex(paths, storePaths(target));
-    const when = `${mode}, seed ${seed}, state ${states.length}${withIndex ? "" : ", without the index"}`;
-    states.push({ directory: target, allowed: new Map(workload!.allowed), when });
+    if (workload === undefined || states.length === STATES_PER_RUN) return;
+    if (before !== undefined) {
+      const now = readIndex(paths);
+      if (now.log.equals(before.log)) return;
+      lose(tornIndex(before, now, random), "with the index torn");
+      before = undefined;
+      return;
+    }
+    if (random.below(OPERATIONS_PER_RUN / STATES_PER_RUN) > 0) return;
+    const kind = random.below(3);
+    if (kind === 0) lose(undefined, "without the index");
+    else if (kind === 1) lose(readIndex(paths), "with the index");
+    else before = readIndex(paths);
   });
   // Where there is no room gc frees segments piece by piece.
   if (random.below(2) === 0) disk.free = 0;

@@ -102,7 +102,7 @@ export class SimulatedDisk implements Disk {
     for (const file of this.#open) await file.close();
   }
 
-  /** Makes in `target` what could be found were the power lost now. Without the index, which is SQLite's to keep. */
+  /** Makes in `target` what could be found were the power lost now; without the index, see `tornIndex`. */
   losePower(paths: StorePaths, target: StorePaths, mode: PowerLoss): void {
     const random = this.#random;
     const isStrict = mode === PowerLoss.strict;
@@ -194,9 +194,48 @@ function sectorsOf({ position, bytes }: Write, random: Random): Piece[] {
   return pieces;
 }
 
-/** Copies the index as it is now. What SQLite has committed it has synchronised. */
-export function copyIndex(paths: StorePaths, target: StorePaths): void {
-  for (const suffix of ["", "-wal"]) {
-    if (existsSync(paths.index + suffix)) copyFileSync(paths.index + suffix, target.index + suffix);
+/** The bytes of SQLite's files. */
+export interface IndexFiles {
+  readonly database: Buffer;
+  readonly log: Buffer;
+}
+
+export function readIndex(paths: StorePaths): IndexFiles {
+  const [database, log] = ["", "-wal"].map((suffix) => {
+    const path = paths.index + suffix;
+    return existsSync(path) ? readFileSync(path) : Buffer.alloc(0);
+  });
+  return { database: database!, log: log! };
+}
+
+export function writeIndex(paths: StorePaths, { database, log }: IndexFiles): void {
+  if (database.byteLength > 0) writeFileSync(paths.index, database);
+  if (log.byteLength > 0) writeFileSync(`${paths.index}-wal`, log);
+}
+
+/**
+ * What could be found of the index were the power lost while it became `now`. SQLite appends to its log and synchronises it;
+ * it takes the log over into the database and synchronises that, and only then writes the log anew from its beginning.
+ */
+export function tornIndex(before: IndexFiles, now: IndexFiles, random: Random): IndexFiles {
+  const isCut = now.log.byteLength < before.log.byteLength;
+  if (isCut) return random.below(2) === 0 ? { database: now.database, log: before.log } : now;
+  const isLonger = now.log.subarray(0, before.log.byteLength).equals(before.log);
+  if (!isLonger) return { database: now.database, log: mixed(before.log, now.log, random) };
+  const isTakenOver = !now.database.equals(before.database);
+  if (isTakenOver && random.below(2) === 0)
+    return { database: mixed(before.database, now.database, random), log: now.log };
+  return { database: before.database, log: mixed(before.log, now.log, random) };
+}
+
+/** A file in which some of the sectors that differ were written, in no order. */
+function mixed(before: Buffer, now: Buffer, random: Random): Buffer {
+  const share = random.below(5);
+  let content = before;
+  for (let position = 0; position < now.byteLength; position += SECTOR_BYTES) {
+    const bytes = now.subarray(position, position + SECTOR_BYTES);
+    const isSame = before.subarray(position, position + SECTOR_BYTES).equals(bytes);
+    if (!isSame && random.below(4) < share) content = applied(content, { position, bytes });
   }
+  return content;
 }
