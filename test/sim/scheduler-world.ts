@@ -180,6 +180,7 @@ export class SchedulerWorld {
   #returned(answers: readonly Answer[]): void {
     const byBatch = Map.groupBy(answers, ({ lane, batch }) => `${lane} ${batch}`);
     for (const group of byBatch.values()) this.#take(group);
+    this.#perform();
     for (const { lane, lie } of answers) this.#betray(lane, lie);
     this.#perform();
   }
