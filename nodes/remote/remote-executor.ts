@@ -152,6 +152,10 @@ class RemoteExecutor implements Executor {
     this.#chunks = chunks;
   }
 
+  get isSuspect(): boolean {
+    return this.#chunks.isSuspect;
+  }
+
   async has(refs: Uint8Array): Promise<Uint8Array> {
     return await this.#chunks.has(refs);
   }

@@ -31,6 +31,8 @@ export interface Executor {
    * job run on one. At most 64 of A-Z, a-z, 0-9, ".", "_" and "-".
    */
   readonly edition: string;
+  /** Whether it left something that it was asked without a word lately: others get the packets, as long as there are any. */
+  readonly isSuspect?: boolean;
   /**
    * Loads the program whose manifest chunk is `manifest`, of a kind that it has capacity for, into a lane of its own and
    * says when it is ready.

@@ -105,6 +105,7 @@ export class Dispatcher implements LaneEvents {
   start(plan: BatchPlan): Batch {
     const program = this.#programs.get(plan.program);
     if (program === undefined) throw new Error("no such program");
+    this.#lookForSuspects();
     const bytes = inputBytes(plan.frame);
     const batch = new Batch(this.#scheduler.addBatch({ ...plan, bytes }, this.#now()), plan, bytes);
     program.add(batch);
@@ -256,7 +257,13 @@ export class Dispatcher implements LaneEvents {
   #tick(): void {
     this.#cancelTimer = undefined;
     if (this.#batches.size > 0) this.#cancelTimer = this.#setTimer(() => this.#tick(), SCHEDULE_TICK_MS);
+    this.#lookForSuspects();
     this.#tell((scheduler, now) => scheduler.tick(now));
+  }
+
+  #lookForSuspects(): void {
+    for (const [number, { isSuspect = false }] of this.#candidates.executors)
+      this.#scheduler.suspect(number, isSuspect, this.#now());
   }
 
   // ── what the scheduler wants ──

@@ -44,6 +44,8 @@ export class LaneState {
   writtenOff = 0;
   /** No packets at all: its executor is barred. */
   isBarred = false;
+  /** No packets for now: its executor is suspect, and there are others. */
+  isShunned = false;
   /** No packets before then. */
   pausedUntil = 0;
   /** How often in a row the program's lane was lost on this executor. */
@@ -76,7 +78,12 @@ export class LaneState {
   }
 
   isOpen(now: number): boolean {
-    return this.phase === "ready" && !this.isBarred && now >= this.pausedUntil;
+    return this.phase === "ready" && !this.isShut && now >= this.pausedUntil;
+  }
+
+  /** Whether it gets no packets, ready or not. */
+  get isShut(): boolean {
+    return this.isBarred || this.isShunned;
   }
 
   /** Whether its program may be loaded again on the executor. */
@@ -188,7 +195,7 @@ export function loadOneMore(
 }
 
 function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boolean {
-  if (!isEligible(executor, batch.program)) return false;
+  if (executor.isShunned || !isEligible(executor, batch.program)) return false;
   const lane = executor.lanes.get(batch.program.id);
   return lane === undefined || lane.mayReload(now);
 }
@@ -208,7 +215,7 @@ export function isEligible(
 /** Whether an executor that is none of these, by name, can be expected to run the program. */
 export function isElsewherePossible(state: State, program: ProgramState, than: readonly string[]): boolean {
   for (const other of state.executors.values()) {
-    if (than.includes(other.name) || !isEligible(other, program)) continue;
+    if (other.isShunned || than.includes(other.name) || !isEligible(other, program)) continue;
     if (other.lanes.get(program.id)?.phase !== "given-up") return true;
   }
   return false;
@@ -220,8 +227,8 @@ export function isElsewherePossible(state: State, program: ProgramState, than: r
  */
 export function isRefused(state: State, program: ProgramState): boolean {
   if (program.loadedBy.size > 0) return false;
-  for (const { phase, isBarred } of program.lanes.values()) {
-    if (phase === "ready" || (phase === "loading" && !isBarred)) return false;
+  for (const { phase, isShut } of program.lanes.values()) {
+    if (phase === "ready" || (phase === "loading" && !isShut)) return false;
   }
   let refusals = 0;
   for (const isToBlame of program.failedLoads.values()) if (isToBlame) refusals++;
@@ -263,7 +270,7 @@ export function stuckFor(state: State, batch: BatchState, now: number): StuckRea
 
 /** Whether tasks will run in the lane without anything else happening. */
 function isPromising(lane: LaneState, now: number): boolean {
-  if (lane.isBarred) return false;
+  if (lane.isShut) return false;
   return lane.phase === "ready" || (lane.phase === "loading" && now - lane.since < LANE_LOAD_MS_PATIENCE);
 }
 

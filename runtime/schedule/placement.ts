@@ -121,7 +121,7 @@ function expectsHome(state: State, batch: BatchState, now: number): boolean {
     const executor = state.executors.get(home);
     if (executor === undefined || !batch.tasks.queue.hasLocal(home)) continue;
     const lane = executor.lanes.get(batch.program.id);
-    if (lane?.phase === "loading" && !lane.isBarred) return true;
+    if (lane?.phase === "loading" && !lane.isShut) return true;
   }
   return false;
 }
@@ -244,8 +244,8 @@ function freestLane(
 }
 
 function isLoading(batch: BatchState): boolean {
-  for (const { phase, isBarred } of batch.program.lanes.values()) {
-    if (phase === "loading" && !isBarred) return true;
+  for (const { phase, isShut } of batch.program.lanes.values()) {
+    if (phase === "loading" && !isShut) return true;
   }
   return false;
 }

@@ -58,8 +58,19 @@ export class Scheduler {
     const slots = [...slotsByKind.values()].reduce((sum, packets) => sum + packets, 0);
     const known = name ?? `executor ${id}`;
     const barred = new Set(state.strikes.barsOf(known).map(({ kind }) => kind));
-    state.executors.set(id, { id, slotsByKind, slots, edition, lanes: new Map(), name: known, barred });
+    state.executors.set(id, {
+      id,
+      slotsByKind,
+      slots,
+      edition,
+      lanes: new Map(),
+      name: known,
+      barred,
+      isSuspect: false,
+      isShunned: false,
+    });
     state.goneSince.delete(edition);
+    state.shun();
     for (const batch of state.batches.values()) loadWhereNeeded(state, batch, now);
     return id;
   }
@@ -81,6 +92,16 @@ export class Scheduler {
         state.programs.get(lane.program)!.weight = 0;
       }
     }
+    state.shun();
+    this.#placeAll(now);
+  }
+
+  /** The executor is silent, or may be; or is so no more. As long as there are others it gets nothing. */
+  suspect(id: number, isSuspect: boolean, now: number): void {
+    const executor = this.#state.executors.get(id);
+    if (executor === undefined || executor.isSuspect === isSuspect) return;
+    executor.isSuspect = isSuspect;
+    this.#state.shun();
     this.#placeAll(now);
   }
 
@@ -90,6 +111,7 @@ export class Scheduler {
     const executor = state.executors.get(id);
     if (executor === undefined) return;
     state.executors.delete(id);
+    state.shun();
     const { edition } = executor;
     if (![...state.executors.values()].some((other) => other.edition === edition)) {
       state.goneSince.set(edition, now);
@@ -375,6 +397,7 @@ export class Scheduler {
       }
       actions.push({ kind: "barred", executor: executor.id, programKind: kind, reason: bar.reason });
     }
+    this.#state.shun();
   }
 
   #settled(batch: BatchState): void {

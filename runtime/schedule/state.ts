@@ -29,6 +29,10 @@ export interface ExecutorState {
   readonly name: string;
   /** Kinds of program of which it gets no packets. */
   readonly barred: Set<string>;
+  /** It may be silent: whoever asked it something lately had no answer. */
+  isSuspect: boolean;
+  /** It is, and others can do what it does: it gets nothing until it is not suspect any more. */
+  isShunned: boolean;
 }
 
 /** Batches that share a program share its lanes. */
@@ -148,6 +152,20 @@ export class State {
     if (--batch.group.batches === 0) this.groups.delete(batch.group.id);
   }
 
+  /** Finds out anew which executors are shunned, after one came, left, was barred, or became suspect or not. */
+  shun(): void {
+    const all = [...this.executors.values()];
+    for (const executor of all) {
+      const isShunned = executor.isSuspect && all.some((other) => canReplace(other, executor));
+      if (isShunned === executor.isShunned) continue;
+      executor.isShunned = isShunned;
+      for (const lane of executor.lanes.values()) {
+        lane.isShunned = isShunned;
+        this.programs.get(lane.program)!.weight = 0;
+      }
+    }
+  }
+
   /** A group that was idle does not make up for it. */
   wake(group: GroupState): void {
     group.served = Math.max(group.served, this.clock);
@@ -158,12 +176,18 @@ export class State {
     if (program.weight === 0 || now - program.weighedAt >= WEIGHT_STALE_MS) {
       program.weight = 0;
       program.weighedAt = now;
-      for (const { phase, inFlightMax, isBarred } of program.lanes.values()) {
-        if (!isBarred && (phase === "ready" || phase === "loading")) program.weight += inFlightMax;
+      for (const { phase, inFlightMax, isShut } of program.lanes.values()) {
+        if (!isShut && (phase === "ready" || phase === "loading")) program.weight += inFlightMax;
       }
     }
     return Math.min(1, lane.inFlightMax / program.weight);
   }
+}
+
+/** Whether the one, which is not suspect, takes all the packets that the other takes. */
+function canReplace(one: ExecutorState, other: ExecutorState): boolean {
+  if (one.isSuspect || one.edition !== other.edition) return false;
+  return [...other.slotsByKind.keys()].every((kind) => one.slotsByKind.has(kind) && !one.barred.has(kind));
 }
 
 /** How full the executor is: each lane's packets in flight as a part of what it may have, added up. */

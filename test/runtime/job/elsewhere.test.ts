@@ -37,6 +37,27 @@ const refuse = async (): Promise<void> => {
   throw new JobError(JobErrorCode.invalidProgram, "I do not like it");
 };
 
+describe("a node that leaves what it is asked without a word", () => {
+  test("gets no packets while it does, as long as there is another one", async () => {
+    const world = new ScriptedWorld();
+    const silent = world.add("silent", {}, 8);
+    const good = world.add("good");
+    silent.isSuspect = true;
+    const spec = { inputs: [await world.putFile("x", 2_000)], splitBytes: 100 };
+    const first = world.run(spec);
+    const { value } = await workAll(world, first, () => good.answerAll(ranges));
+    expect(value).toBe("result");
+    expect(silent.lanes).toEqual([]);
+    silent.isSuspect = false;
+    let answered = 0;
+    await workAll(world, world.run(spec), () => {
+      answered += silent.waiting.length;
+      for (const executor of [silent, good]) executor.answerAll(ranges);
+    });
+    expect(answered).toBeGreaterThan(0);
+  });
+});
+
 describe("one node is not the end", () => {
   test("a program that one executor refuses runs on another one", async () => {
     const world = new ScriptedWorld();

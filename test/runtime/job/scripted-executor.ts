@@ -36,6 +36,7 @@ export class ScriptedExecutor implements Executor {
   readonly label: string;
   readonly capacity: Capacity;
   readonly edition: string;
+  isSuspect = false;
   readonly waiting: Waiting[] = [];
   readonly lanes: ScriptedLane[] = [];
   /** Its own chunks, by ref as hex. */

@@ -1,5 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { EXECUTORS_WAIT_MS, LANE_IN_FLIGHT_MAX, SEND_PACKETS_MAX } from "../../../runtime/limits.ts";
+import {
+  EXECUTORS_WAIT_MS,
+  LANE_IN_FLIGHT_MAX,
+  SEND_PACKETS_MAX,
+  TASK_FAULTS_MAX,
+} from "../../../runtime/limits.ts";
 import { Outcome, Decision } from "../../../runtime/schedule/actions.ts";
 import type { Action } from "../../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
@@ -187,6 +192,51 @@ describe("kinds of program", () => {
     bench.scheduler.returned(first!.lane, batch, first!.tasks, Uint8Array.of(Outcome.elsewhere), 10);
     bench.drain();
     expect(bench.sends).toMatchObject([{ lane: first!.lane }]);
+    bench.answer(1);
+    expect(bench.isDone).toBe(true);
+  });
+});
+
+describe("executors that may be silent", () => {
+  test("get nothing as long as there are others, and their part again when they speak", () => {
+    const bench = new Bench();
+    const [silent, other] = [1, 2].map(() => bench.scheduler.join({ capacity: { js: 2 } }, 0));
+    bench.scheduler.suspect(silent!, true, 0);
+    bench.add(100);
+    expect(bench.scheduler.inFlight(silent!).packets).toBe(0);
+    expect(bench.scheduler.inFlight(other!).packets).toBe(4);
+    bench.scheduler.suspect(silent!, false, 0);
+    bench.drain();
+    expect(bench.scheduler.inFlight(silent!).packets).toBe(4);
+    while (!bench.isDone) bench.answer(1);
+  });
+
+  test("get everything when there are no others", () => {
+    const bench = new Bench();
+    const silent = bench.scheduler.join({ capacity: { js: 2 } }, 0);
+    bench.scheduler.suspect(silent, true, 0);
+    bench.add(100);
+    expect(bench.scheduler.inFlight(silent).packets).toBe(4);
+    const other = bench.scheduler.join({ capacity: { js: 2 } }, 0);
+    bench.drain();
+    bench.answer(1);
+    expect(bench.scheduler.inFlight(silent).packets).toBe(0);
+    bench.scheduler.leave(other, bench.now);
+    bench.drain();
+    while (!bench.isDone) bench.answer(1);
+  });
+
+  test("are not waited for by a task that failed on all others", () => {
+    const bench = new Bench();
+    const silent = bench.scheduler.join({ capacity: { js: 1 } }, 0);
+    bench.scheduler.join({ capacity: { js: 1 } }, 0);
+    bench.scheduler.suspect(silent, true, 0);
+    const batch = bench.add(1);
+    for (let fault = 1; fault < TASK_FAULTS_MAX; fault++) {
+      const [sent] = bench.sends.splice(0);
+      bench.scheduler.returned(sent!.lane, batch, sent!.tasks, Uint8Array.of(Outcome.elsewhere), bench.now);
+      bench.drain();
+    }
     bench.answer(1);
     expect(bench.isDone).toBe(true);
   });
