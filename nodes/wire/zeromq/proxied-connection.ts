@@ -7,7 +7,7 @@
  * While it is open, what went into the ROUTER and did not come out of it is counted: libzmq hands over whole messages only,
  * and bounds their parts but not their number.
  */
-import type { Socket } from "node:net";
+import type { OnReadOpts, Socket } from "node:net";
 import { CONNECTION_LINGER_MS, FLOOD_TURNS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
 import type { Account, KeyBudget } from "./key-budget.ts";
 import { CLOSING_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
@@ -20,7 +20,7 @@ export interface ProxiedConnectionOptions {
   /** By the loop's clock. */
   readonly since: number;
   readonly counters: ProxyCounters;
-  readonly connectInner: () => Socket;
+  readonly connectInner: (onread: OnReadOpts) => Socket;
   readonly onWaiting: () => void;
   readonly onForeign: () => void;
   readonly onFull: (isFull: boolean) => void;
@@ -28,6 +28,9 @@ export interface ProxiedConnectionOptions {
 }
 
 const NOTHING = Buffer.alloc(0);
+/** What is read of the ROUTER at once: little, and more once there is more. */
+const READ_BYTES = 4 * 1024;
+const READ_BYTES_MAX = 64 * 1024;
 
 type State = "greeting" | "waiting" | "admitted" | "refused" | "open" | "gone";
 
@@ -39,6 +42,10 @@ export class ProxiedConnection implements Account {
   readonly #options: ProxiedConnectionOptions;
   readonly #client: Socket;
   #inner: Socket | undefined;
+  /** What the ROUTER says is read into the same memory again and again, and whether it is still needed as it is. */
+  #readInto = NOTHING;
+  #isReadHeld = false;
+  #isReadFull = false;
   #state: State = "greeting";
   /** What the client said, until the ROUTER has it, how many bytes of it the ROUTER got, and where its INITIATE ends. */
   #said: Buffer = NOTHING;
@@ -173,11 +180,10 @@ export class ProxiedConnection implements Account {
   }
 
   #connect(): Socket {
-    const inner = this.#options.connectInner();
-    const client = this.#client;
-    inner.on("data", (bytes) => {
-      if (this.#state === "greeting") this.#answered += bytes.byteLength;
-      if (!client.write(bytes) && client.writableLength > 0 && !this.#isClientGone) inner.pause();
+    // A buffer for each read, as streams have it, costs more than all else here.
+    const inner = this.#options.connectInner({
+      buffer: () => this.#readBuffer(),
+      callback: (bytes, buffer) => this.#answer(Buffer.from(buffer.buffer, buffer.byteOffset, bytes)),
     });
     inner.on("drain", () => {
       this.#isInnerFull = false;
@@ -186,6 +192,26 @@ export class ProxiedConnection implements Account {
     inner.on("close", () => this.#innerGone());
     inner.on("error", () => undefined);
     return inner;
+  }
+
+  #readBuffer(): Buffer {
+    const bytes = this.#isReadFull ? READ_BYTES_MAX : Math.max(READ_BYTES, this.#readInto.byteLength);
+    if (this.#isReadHeld || bytes !== this.#readInto.byteLength)
+      this.#readInto = Buffer.allocUnsafeSlow(bytes);
+    this.#isReadHeld = false;
+    return this.#readInto;
+  }
+
+  /** The ROUTER says something; it reads on all the same. */
+  #answer(bytes: Buffer): boolean {
+    const client = this.#client;
+    if (this.#state === "greeting") this.#answered += bytes.byteLength;
+    this.#isReadFull = bytes.byteLength === this.#readInto.byteLength;
+    client.write(bytes);
+    // What the system did not take at once stays where it is until it does.
+    this.#isReadHeld = client.writableLength > 0;
+    if (this.#isReadHeld && client.writableNeedDrain) this.#inner?.pause();
+    return true;
   }
 
   #forward(bytes: Buffer): void {
