@@ -1,8 +1,8 @@
-/** A machine that is slow weakens no wall: an executor whose start stands still has in the end what others have. */
+/** What is around a program that runs, seen from outside: nothing that it started from, or started slowly, opens a wall. */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -47,12 +47,22 @@ function wallsOf(pid: number): Record<string, unknown> | undefined {
   };
 }
 
-/** The walls around a program that runs, of which the first executor's start stood still for so long. */
-async function wallsOfRun(cwd: string, stillMs: number): Promise<Record<string, unknown>> {
-  const child = spawn(process.execPath, [PFS, "run", "loop.mjs", "text.txt", "--store", "store"], {
-    cwd,
-    stdio: "ignore",
-  });
+interface Start {
+  /** For so long the start of the first executor stands still. */
+  readonly stillMs?: number;
+  /** A command that runs the command that follows it. */
+  readonly wrapper?: readonly string[];
+}
+
+/** What `look` sees of an executor in which a program runs. */
+async function whileRunning<T>(
+  cwd: string,
+  look: (executor: number) => T,
+  { stillMs = 0, wrapper = [] }: Start = {},
+): Promise<T> {
+  const words = [process.execPath, PFS, "run", "loop.mjs", "text.txt", "--store", "store"];
+  const [command, ...rest] = [...wrapper, ...words];
+  const child = spawn(command!, rest, { cwd, stdio: "ignore" });
   children.push(child);
   if (stillMs > 0) {
     let starting: number[] = [];
@@ -74,20 +84,35 @@ async function wallsOfRun(cwd: string, stillMs: number): Promise<Record<string, 
     const executors = descendantsOf(child.pid!).filter(isExecutor);
     running = executors.find((pid) => ticksOf(pid) > RUNNING_TICKS);
   }
-  const walls = wallsOf(running)!;
+  const seen = look(running);
   const closed = once(child, "close");
   child.kill("SIGKILL");
   await closed;
-  return walls;
+  return seen;
+}
+
+async function placeWithLoop(): Promise<string> {
+  const { cwd, json } = await makePlace();
+  await json(["put", "text.txt"]);
+  await writeFile(join(cwd, "loop.mjs"), LOOP);
+  return cwd;
 }
 
 it.runIf(HAS_PROC)(
   "the walls around a program are the same when its executor's start stands still",
   async () => {
-    const { cwd, json } = await makePlace();
-    await json(["put", "text.txt"]);
-    await writeFile(join(cwd, "loop.mjs"), LOOP);
-    const usual = await wallsOfRun(cwd, 0);
-    expect(await wallsOfRun(cwd, STILL_MS)).toEqual(usual);
+    const cwd = await placeWithLoop();
+    const usual = await whileRunning(cwd, wallsOf);
+    expect(await whileRunning(cwd, wallsOf, { stillMs: STILL_MS })).toEqual(usual);
   },
 );
+
+it.runIf(HAS_PROC)("what the shell had open is not open in an executor", async () => {
+  const cwd = await placeWithLoop();
+  const file = join(cwd, "text.txt");
+  // As a shell's descriptor it has a number that Node does not look at.
+  const wrapper = ["bash", "-c", 'exec "${@:2}" 199< "$1"', "bash", file];
+  const open = (executor: number): string[] =>
+    readdirSync(`/proc/${executor}/fd`).map((name) => readlinkSync(`/proc/${executor}/fd/${name}`));
+  expect(await whileRunning(cwd, open, { wrapper })).not.toContain(file);
+});
