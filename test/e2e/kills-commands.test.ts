@@ -87,7 +87,9 @@ class CommandStorm {
     const at = `${1 + random.below(CHANGES[kind])}${random.below(2) === 0 ? "" : "+"}`;
     const when = `step ${this.#steps} of seed ${SEED}: ${kind}, killed at ${at}`;
     const touched = await this.#do(kind, at, when);
-    await this.#look(touched, when, random.below(2) === 0);
+    // There is nothing to read in a store whose making was interrupted; the next one who writes makes it.
+    const isMade = existsSync(join(this.#store, "format.json"));
+    await this.#look(touched, when, random.below(2) === 0 || !isMade);
     if (this.#steps % ERA === 0) await this.#lookAtAll(when);
   }
 
