@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { CACHE_WRITER_IDLE_MS } from "../../nodes/limits.ts";
+import { JOBS_REMEMBERED } from "../../runtime/limits.ts";
 import { connect, errorToJson, PacketfsError } from "../../sdk/index.ts";
 import type { PacketFS } from "../../sdk/index.ts";
 import { temporaryDirectory } from "../sdk/cli/run-pfs.ts";
@@ -17,8 +18,8 @@ import { HAS_PROC } from "./processes.ts";
 const JOBS = Number(process.env["PACKETFS_TEST_JOBS"] ?? 20);
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 20_261_126);
 /** Before the base is taken: more than the jobs that a hub remembers, where it is to be compared closely. */
-const WARM_UP_JOBS: number = Math.min(JOBS, 260);
-const LONG_JOBS = 200;
+const WARM_UP_JOBS: number = Math.ceil(JOBS / 2);
+const LONG_JOBS = 4 * JOBS_REMEMBERED;
 const AT_ONCE = 2;
 
 const LINES = 200;
