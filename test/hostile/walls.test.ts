@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { WallName } from "../../runtime/sandbox/process/enclosures.ts";
+import { WallName } from "../../runtime/sandbox/process/wall-states.ts";
 import { ROOT as SOURCES } from "../source-tree.ts";
 import { PERL, QUESTIONS } from "./wall-probe.ts";
 import type { ProbeAnswers, Question } from "./wall-probe.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { WALL_HISTORY_FILE, WallHistory } from "../../runtime/wall-history.ts";
 import { describeLostWalls } from "../../runtime/sandbox/process/executor-process.ts";
-import { wallStates, WallName } from "../../runtime/sandbox/process/enclosures.ts";
+import { wallStates, WallName } from "../../runtime/sandbox/process/wall-states.ts";
 import { temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 
 const STRONG = wallStates([WallName.environment, WallName.limits, WallName.landlock], {});

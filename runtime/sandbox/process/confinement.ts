@@ -5,9 +5,9 @@
  *
  *   prlimit ──▶ perl: no new privileges, Landlock, filter ──▶ node
  */
-import { statSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { WallName, findProgram, sharedObjects } from "./enclosures.ts";
+import { findProgram, isDirectory, sharedObjects } from "./enclosures.ts";
+import { WallName } from "./wall-states.ts";
 import type { Passage } from "./enclosures.ts";
 import { INSTRUCTION_BYTES, systemCallFilter } from "./system-calls.ts";
 import type { SystemCallFilter } from "./system-calls.ts";
@@ -122,8 +122,6 @@ function rulesFor({ command, reads }: Passage): string[] {
   const read = new Set([...reads, ...libraries.map((path) => dirname(path)), ITSELF]);
   return [
     ...executed.map((path) => `${EXECUTE | READ_FILE}:${path}`),
-    ...[...read].map(
-      (path) => `${statSync(path).isDirectory() ? READ_FILE | READ_FOLDER : READ_FILE}:${path}`,
-    ),
+    ...[...read].map((path) => `${isDirectory(path) ? READ_FILE | READ_FOLDER : READ_FILE}:${path}`),
   ];
 }

@@ -26,7 +26,7 @@ import { EXTENT_NUMBERS, decodeOutcome, outcomeBytesMax, encodeImage, MessageKin
 import type { FrameOutcome } from "./protocol.ts";
 import { inputEncoding } from "../../program/readers.ts";
 import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
-import type { WallName } from "./enclosures.ts";
+import type { WallName } from "./wall-states.ts";
 import { startProcess } from "./launch.ts";
 import type { StartedProcess } from "./launch.ts";
 import { SharedMemory } from "./shared-memory.ts";
@@ -36,8 +36,8 @@ import type { Walls } from "./walls.ts";
 export { TIME_SOURCE };
 
 export { standingWalls } from "./launch.ts";
-export { describeLostWalls, describeWalls, namesOfStanding } from "./enclosures.ts";
-export type { WallState } from "./enclosures.ts";
+export { describeLostWalls, describeWalls, namesOfStanding } from "./wall-states.ts";
+export type { WallState } from "./wall-states.ts";
 export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";
 export type { TimeSource } from "./usage.ts";

@@ -20,8 +20,10 @@ import {
 } from "../../limits.ts";
 import { possibleConfinements } from "./confinement.ts";
 import type { Confinement } from "./confinement.ts";
-import { WallName, possibleEnclosures, probeCommand, wallStates } from "./enclosures.ts";
-import type { Enclosure, Passage, Refusals, WallState } from "./enclosures.ts";
+import { possibleEnclosures, probeCommand } from "./enclosures.ts";
+import { WallName, wallStates } from "./wall-states.ts";
+import type { Enclosure, Passage } from "./enclosures.ts";
+import type { Refusals, WallState } from "./wall-states.ts";
 
 /** What a process starts behind, Node's permission model aside. */
 export interface Place {

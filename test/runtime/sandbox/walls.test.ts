@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { ExecutorProcess, standingWalls } from "../../../runtime/sandbox/process/executor-process.ts";
-import { possibleEnclosures, wallStates, WallName } from "../../../runtime/sandbox/process/enclosures.ts";
+import { possibleEnclosures } from "../../../runtime/sandbox/process/enclosures.ts";
+import { wallStates, WallName } from "../../../runtime/sandbox/process/wall-states.ts";
 import { possibleConfinements } from "../../../runtime/sandbox/process/confinement.ts";
 import type { Confinement } from "../../../runtime/sandbox/process/confinement.ts";
 import { Walls } from "../../../runtime/sandbox/process/walls.ts";
