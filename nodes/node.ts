@@ -16,7 +16,7 @@ import type { ChunkServiceOptions } from "./serve/chunk-service.ts";
 import { LaneService } from "./serve/lane-service.ts";
 import { USAGE_FILE, Usages } from "./serve/usage.ts";
 import type { Usage } from "./serve/usage.ts";
-import { answering, serve } from "./serve/service.ts";
+import { answering, describeLeftBehind, serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
 import { MaintenanceService } from "./serve/maintenance-service.ts";
 import { hasAnywhere, PeerSource } from "./transfer/peer-source.ts";
@@ -165,7 +165,7 @@ export class JoinedNode implements AsyncDisposable {
       allowList,
       role: "node",
       label: this.label,
-      onLink: (link) => serve(link, this.#peerServices(link)),
+      onLink: (link) => this.#serve(link, this.#peerServices(link)),
       onEvent: (event) => this.#options.onEvent?.(describeWireEvent(event)),
     });
     await this.#server.bind(host, port);
@@ -190,7 +190,7 @@ export class JoinedNode implements AsyncDisposable {
         listen,
         onLink: (link) => {
           links.setHub(link);
-          serve(link, this.#hubServices(link));
+          this.#serve(link, this.#hubServices(link));
           if (hasJoined) this.#options.onEvent?.("the hub is here again");
           hasJoined = true;
           resolve();
@@ -215,6 +215,10 @@ export class JoinedNode implements AsyncDisposable {
     if (this.#ending !== undefined || !allowList.entries().some(({ expiresAt }) => expiresAt !== undefined))
       return;
     this.#expiry = setInterval(() => allowList.removeExpired(Date.now()), ACCESS_LOOK_MS).unref();
+  }
+
+  #serve(link: Link, services: readonly Service[]): void {
+    serve(link, services, (error) => this.#options.onEvent?.(describeLeftBehind(link.peer, error)));
   }
 
   #hubServices(link: Link): Service[] {

@@ -16,7 +16,7 @@ import { namesOfStanding } from "../../runtime/sandbox/process/executor-process.
 import type { WallState } from "../../runtime/sandbox/process/executor-process.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
-import { serve } from "../serve/service.ts";
+import { describeLeftBehind, serve } from "../serve/service.ts";
 import { USAGE_FILE, Usages } from "../serve/usage.ts";
 import { PeerSource } from "../transfer/peer-source.ts";
 import { reachableAddress } from "../wire/trust/address.ts";
@@ -206,13 +206,16 @@ export class Hub implements AsyncDisposable {
       serve(
         link,
         this.#services.forClient(() => this.#nodes(), usages.of(link.peer.id)),
+        (error) => this.#options.onEvent?.(describeLeftBehind(link.peer, error)),
       );
   }
 
   #welcomeNode(link: Link): void {
     const { members } = this.#parts;
     const { label } = link.peer;
-    serve(link, this.#services.forNode(members.add(link)));
+    serve(link, this.#services.forNode(members.add(link)), (error) =>
+      this.#options.onEvent?.(describeLeftBehind(link.peer, error)),
+    );
     this.#options.onEvent?.(`${label} is here`);
     link.onSilence((isSilent) =>
       this.#options.onEvent?.(

@@ -6,7 +6,7 @@ import { REF_BYTES } from "../../packets/layout.ts";
 import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter, WrittenChunks } from "../../runtime/contracts/chunks.ts";
 import { readEach } from "../../runtime/read-each.ts";
-import { WireError } from "../errors.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX, PUTS_PER_LINK_MAX } from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
 import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
@@ -147,13 +147,18 @@ function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {
 export class PutWriters implements AsyncDisposable {
   readonly #open: () => Promise<StoreWriter>;
   readonly #writers = new Map<string, Promise<StoreWriter>>();
+  #isClosed = false;
 
   constructor(open: () => Promise<StoreWriter>) {
     this.#open = open;
   }
 
-  /** The put's writer, opened when it is new. Rejects with PFS_PEER_QUOTA beyond PUTS_PER_LINK_MAX. */
+  /**
+   * The put's writer, opened when it is new. Rejects with PFS_PEER_QUOTA beyond PUTS_PER_LINK_MAX, and with PFS_CANCELLED once
+   * the peer is gone: a request that is still being worked on must not open what nobody would close.
+   */
   async get(put: string): Promise<StoreWriter> {
+    if (this.#isClosed) throw new WireError(WireErrorCode.cancelled, "the peer whose put it is has gone");
     const existing = this.#writers.get(put);
     if (existing !== undefined) return await existing;
     if (this.#writers.size >= PUTS_PER_LINK_MAX) {
@@ -176,7 +181,10 @@ export class PutWriters implements AsyncDisposable {
     await (await writer)?.close();
   }
 
+  /** Closes them all, also where one cannot be; rejects then with what the first failed with. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const put of this.#writers.keys()) await this.end(put);
+    this.#isClosed = true;
+    const ends = await Promise.allSettled([...this.#writers.keys()].map((put) => this.end(put)));
+    for (const end of ends) if (end.status === "rejected") throw end.reason;
   }
 }

@@ -6,7 +6,7 @@ import { Share, inShare } from "../../runtime/turns.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { AT_WORK_INTERVAL_MS } from "../limits.ts";
 import { mayAsk, operationOf } from "./permissions.ts";
-import type { Link, OutMessage, Reply, WireMessage } from "../wire/link.ts";
+import type { Link, OutMessage, PeerInfo, Reply, WireMessage } from "../wire/link.ts";
 
 /**
  * Handles one message. What it resolves with is the last reply; undefined for messages that want none. Replies before
@@ -33,9 +33,14 @@ export function mayReturn(reason: unknown): boolean {
 /**
  * Answers a link's requests with these services until it closes; then they are disposed of. What a handler rejects with is
  * the answer; of a notification, which nobody waits for an answer to, it ends the session. What they compute is the peer's
- * own share of this machine's time, so that one which asks for much holds up itself before others.
+ * own share of this machine's time, so that one which asks for much holds up itself before others. `onFailure` is told what a
+ * service could not put away: the others are disposed of all the same, and the peer is not there to be told.
  */
-export function serve(link: Link, services: readonly Service[]): void {
+export function serve(
+  link: Link,
+  services: readonly Service[],
+  onFailure: (error: unknown) => void = () => {},
+): void {
   const handlers = new Map(services.flatMap((service) => [...service.handlers]));
   const inWork = new InWork();
   const share = new Share();
@@ -57,8 +62,19 @@ export function serve(link: Link, services: readonly Service[]): void {
   });
   void link.closed.then(async (reason) => {
     for (const service of services) service.ended?.(reason);
-    for (const service of services) await service[Symbol.asyncDispose]();
+    for (const service of services) {
+      try {
+        await service[Symbol.asyncDispose]();
+      } catch (error) {
+        onFailure(error);
+      }
+    }
   });
+}
+
+/** For people: what is to be said of an error that `serve` tells `onFailure` of. */
+export function describeLeftBehind({ label }: PeerInfo, error: unknown): string {
+  return `what ${label} left behind when it went could not be put away: ${error instanceof Error ? error.message : String(error)}`;
 }
 
 /** Requests whose answers take their time. Their askers are told again and again that somebody is at work on them. */
