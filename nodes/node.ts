@@ -71,15 +71,16 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
     workers,
     source: (store) => new PeerSource({ store, peers, events }),
   });
+  let node: JoinedNode | undefined;
   try {
     const identity = await loadIdentity(join(directory, "node.identity"));
     const usages = await Usages.open(join(directory, USAGE_FILE), allowList);
     links = new PeerLinks({ identity, label, allowList, onLink: (link) => serve(link, []) });
-    const node = new JoinedNode({ ...options, label }, { machine, identity, allowList, links, usages });
+    node = new JoinedNode({ ...options, label }, { machine, identity, allowList, links, usages });
     await node.join(token);
     return node;
   } catch (error) {
-    await machine.close();
+    await (node ?? machine).close();
     throw error;
   }
 }
@@ -129,29 +130,35 @@ export class JoinedNode implements AsyncDisposable {
   async join(token: ReturnType<typeof parseToken>): Promise<void> {
     const { listen, signal } = this.#options;
     if (listen !== undefined) await this.#listen(listen);
-    try {
-      // The hub is told at once what its programs will be behind here.
-      this.#walls = await this.#parts.machine.walls();
-      await this.#dial(token);
-    } catch (error) {
-      await this.#server?.close();
-      throw error;
-    }
-    signal?.addEventListener("abort", () => void this.close(), { once: true });
+    // The hub is told at once what its programs will be behind here.
+    this.#walls = await this.#parts.machine.walls();
+    await this.#dial(token);
+    // Whoever holds the node closes it too, and hears what went wrong.
+    const ignored = (): void => {};
+    signal?.addEventListener("abort", () => void this.close().catch(ignored), { once: true });
     if (signal?.aborted === true) await this.close();
   }
 
+  /** Ends all its parts, whatever becomes of one of them. Rejects with what one could not end for. */
   close(): Promise<void> {
-    this.#ending ??= (async () => {
-      clearInterval(this.#expiry);
-      await this.#redialer?.close();
-      await this.#server?.close();
-      await this.#parts.links[Symbol.asyncDispose]();
-      await this.#parts.usages.close();
-      await this.#parts.machine.close();
-      this.#resolveClosed();
-    })();
+    this.#ending ??= this.#end();
     return this.#ending;
+  }
+
+  async #end(): Promise<void> {
+    clearInterval(this.#expiry);
+    const { links, usages, machine } = this.#parts;
+    try {
+      await using ending = new AsyncDisposableStack();
+      // The last of these ends first: who is to ask for something is gone before what it would ask of.
+      ending.defer(() => machine.close());
+      ending.defer(() => usages.close());
+      ending.use(links);
+      ending.defer(() => this.#server?.close());
+      ending.defer(() => this.#redialer?.close());
+    } finally {
+      this.#resolveClosed();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -26,6 +26,7 @@ export interface ExecutorLoad {
 interface Member {
   readonly link: Link;
   readonly chunks: RemoteChunks;
+  readonly catalog: RemoteCatalog;
   readonly remote: RemoteExecutors;
   readonly since: number;
 }
@@ -43,7 +44,8 @@ export class Members {
   add(link: Link): RemoteExecutors {
     const remote = new RemoteExecutors(link);
     const chunks = new RemoteChunks(link, { here: true });
-    this.#members.set(link, { link, chunks, remote, since: performance.now() });
+    const catalog = new RemoteCatalog(LastingLink.over(link), QUESTION_TIMEOUT_MS);
+    this.#members.set(link, { link, chunks, catalog, remote, since: performance.now() });
     for (const executor of remote.executors) this.executors.add(executor);
     void link.closed.then(() => {
       this.#members.delete(link);
@@ -70,24 +72,22 @@ export class Members {
 
   /** Frees what the nodes keep for an output file that was removed. Those that are away keep it. */
   async removeParts(file: string): Promise<void> {
-    await this.#everyCatalog(async (catalog, { remote }) => {
+    await this.#everyNode(async ({ catalog, remote }) => {
       await Promise.allSettled(remote.executors.map(({ id }) => catalog.remove(partName(file, id))));
     });
   }
 
   /** Removes the name where it means the same file: it was put at that node. Those that are away keep it. */
   async removeCopies({ name, root }: NameRecord): Promise<void> {
-    await this.#everyCatalog(async (catalog) => {
+    await this.#everyNode(async ({ catalog }) => {
       const copy = await catalog.resolve(name);
       if (copy !== undefined && sameBytes(copy.root, root))
         await catalog.remove(name, { expected: copy.version });
     });
   }
 
-  async #everyCatalog(change: (catalog: RemoteCatalog, member: Member) => Promise<void>): Promise<void> {
-    const changes = [...this.#members.values()]
-      .filter(({ link }) => !link.isSuspect)
-      .map((member) => change(new RemoteCatalog(LastingLink.over(member.link), QUESTION_TIMEOUT_MS), member));
+  async #everyNode(change: (member: Member) => Promise<void>): Promise<void> {
+    const changes = [...this.#members.values()].filter(({ link }) => !link.isSuspect).map(change);
     // What is not there needs no removal, and a node that does not answer keeps what it has.
     await Promise.allSettled(changes);
   }

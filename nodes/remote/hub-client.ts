@@ -28,7 +28,7 @@ import { readJson, readMeta } from "../wire/session/meta.ts";
 import { Identity } from "../wire/trust/keys.ts";
 import { parseToken } from "../wire/trust/token.ts";
 import { dial } from "../wire/zeromq/dial.ts";
-import { endOf, LastingLink } from "./lasting-link.ts";
+import { LastingLink } from "./lasting-link.ts";
 import type { ConnectionEvent } from "./lasting-link.ts";
 import { RemoteStore } from "./remote-store.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
@@ -186,7 +186,7 @@ export class HubClient {
     const close = async (): Promise<void> => {
       // With its session it has ended by itself.
       const { link, loaded } = present!;
-      if ((await endOf(link)) !== undefined) return;
+      if (link.ended !== undefined) return;
       const meta: JobMeta = { op: "unload", loaded: await loaded };
       await link.request({ type: MessageType.JOB, meta });
     };

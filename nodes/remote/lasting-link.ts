@@ -25,8 +25,8 @@ export interface LastingLinkOptions {
   readonly now?: () => number;
 }
 
-/** One of the sessions that something is tried over. */
-export interface Turn {
+/** One try of something, over one session. */
+export interface Attempt {
   /** 0 for the first; what was asked before may have been done, though its answer never came. */
   readonly number: number;
   /** Something came of it: sessions that are lost later are counted anew. */
@@ -37,14 +37,12 @@ export class LastingLink {
   readonly #options: LastingLinkOptions;
   readonly #closing = new AbortController();
   #link: Link;
-  #isOver = false;
   #dialing: Promise<Link> | undefined;
 
   /** Over a session that is there. */
   constructor(link: Link, options: LastingLinkOptions) {
     this.#options = options;
     this.#link = link;
-    this.#follow(link);
   }
 
   /** One session and no other: its end is the end of this. */
@@ -66,7 +64,7 @@ export class LastingLink {
   }
 
   get isSuspect(): boolean {
-    return !this.#isOver && this.#link.isSuspect;
+    return this.#link.ended === undefined && this.#link.isSuspect;
   }
 
   /** As a link's `request`, over as many sessions as it takes. */
@@ -79,7 +77,7 @@ export class LastingLink {
    * `work` rejects with for another reason, with the signal's reason, or as a dial does when there is no other session.
    */
   async repeat<Result>(
-    work: (link: Link, turn: Turn) => Promise<Result>,
+    work: (link: Link, attempt: Attempt) => Promise<Result>,
     signal?: AbortSignal,
   ): Promise<Result> {
     let lost = 0;
@@ -89,7 +87,7 @@ export class LastingLink {
         return await work(link, { number, progressed: () => (lost = 0) });
       } catch (error) {
         signal?.throwIfAborted();
-        if (!(await wasLost(link, error)) || ++lost >= SESSIONS_PER_REQUEST_MAX) throw error;
+        if (!wasLost(link, error) || ++lost >= SESSIONS_PER_REQUEST_MAX) throw error;
       }
     }
   }
@@ -101,17 +99,10 @@ export class LastingLink {
     await this.#link.close();
   }
 
-  #follow(link: Link): void {
-    this.#isOver = false;
-    void link.closed.then(() => {
-      if (this.#link === link) this.#isOver = true;
-    });
-  }
-
   async #session(signal: AbortSignal | undefined): Promise<Link> {
     signal?.throwIfAborted();
     this.#closing.signal.throwIfAborted();
-    if (!this.#isOver) return this.#link;
+    if (this.#link.ended === undefined) return this.#link;
     this.#dialing ??= this.#dialAgain().finally(() => (this.#dialing = undefined));
     if (signal === undefined) return await this.#dialing;
     const { promise: aborted, reject } = Promise.withResolvers<never>();
@@ -138,7 +129,6 @@ export class LastingLink {
         if (signal.aborted) await link.close();
         signal.throwIfAborted();
         this.#link = link;
-        this.#follow(link);
         onEvent?.({ kind: "back" });
         return link;
       } catch (failure) {
@@ -155,14 +145,8 @@ export class LastingLink {
   }
 }
 
-/** Why the session is over, or undefined where it is not. */
-export async function endOf(link: Link): Promise<PacketfsError | undefined> {
-  return await Promise.race([link.closed, Promise.resolve(undefined)]);
-}
-
 /** Whether a failure is that of the session, and another session may do better. */
-async function wasLost(link: Link, error: unknown): Promise<boolean> {
-  const reason = await endOf(link);
+function wasLost({ ended: reason }: Link, error: unknown): boolean {
   return reason !== undefined && reason === error && mayRenew(reason);
 }
 

@@ -17,7 +17,7 @@ import { RemoteChunks, batchInvalid } from "../transfer/remote-chunks.ts";
 import type { RemoteChunksOptions } from "../transfer/remote-chunks.ts";
 import type { Link } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
-import { endOf, LastingLink } from "./lasting-link.ts";
+import { LastingLink } from "./lasting-link.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
 import type { RemotePut } from "./remote-catalog.ts";
 
@@ -119,7 +119,7 @@ class RemoteWriter implements StoreWriter {
     this.#isClosed = true;
     this.#kept.clear();
     // The peer ends the puts of a session with it.
-    if (this.#renewed === undefined || (await endOf(this.#renewed.link)) !== undefined) return;
+    if (this.#renewed === undefined || this.#renewed.link.ended !== undefined) return;
     await this.#catalog.endPut(this.#id, this.#renewed.link).catch(() => undefined);
   }
 

@@ -4,6 +4,7 @@ import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
 import type { AllowList, AllowListEntry } from "../wire/trust/allow-list.ts";
 import type { Identity } from "../wire/trust/keys.ts";
+import { closedHere } from "../wire/session/errors.ts";
 import { dial } from "../wire/zeromq/dial.ts";
 import { RemoteChunks } from "./remote-chunks.ts";
 
@@ -28,9 +29,12 @@ export class PeerLinks implements AsyncDisposable {
   readonly #retryAt = new Map<string, number>();
   /** The hub's own chunks, and what only it can reach. */
   #hub: readonly [RemoteChunks, RemoteChunks] | undefined;
+  readonly #closing = new AbortController();
+  readonly #ignoreRemovals: () => void;
 
   constructor(options: PeerLinksOptions) {
     this.#options = options;
+    this.#ignoreRemovals = options.allowList.onRemoval(({ id }) => this.#forget(id));
   }
 
   /** The session with the hub, while there is one. */
@@ -76,22 +80,44 @@ export class PeerLinks implements AsyncDisposable {
   }
 
   async #dial(entry: AllowListEntry): Promise<void> {
-    const { identity, label } = this.#options;
+    const { identity, label, allowList } = this.#options;
     const { id, address, curveKey, signingKey } = entry;
     try {
       const server = { curveKey, signingKey };
       const timeoutMs = PEER_DIAL_MS;
-      const link = await dial({ address: address!, server, identity, role: Role.node, label, timeoutMs });
+      const { signal } = this.#closing;
+      const link = await dial({
+        address: address!,
+        server,
+        identity,
+        role: Role.node,
+        label,
+        timeoutMs,
+        signal,
+      });
+      // Meanwhile it may have been revoked, or this node have ended.
+      if (allowList.byId(id)?.role !== Role.node || signal.aborted) return void link.close();
       this.#options.onLink(link);
       this.#links.set(id, { link, chunks: new RemoteChunks(link, { here: true }) });
-      void link.closed.then(() => this.#links.delete(id));
+      void link.closed.then(() => {
+        if (this.#links.get(id)?.link === link) this.#links.delete(id);
+      });
     } catch {
       // The hub relays what this peer has, and it is tried again later.
       this.#retryAt.set(id, performance.now() + PEER_RETRY_MS);
     }
   }
 
+  /** Who is off the list is not asked any more, and does not hear what others ask for. */
+  #forget(id: string): void {
+    const link = this.#links.get(id)?.link;
+    this.#links.delete(id);
+    void link?.close();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#ignoreRemovals();
+    this.#closing.abort(closedHere());
     await Promise.all(this.#dialing.values());
     await Promise.all([...this.#links.values()].map(({ link }) => link.close()));
   }

@@ -133,7 +133,9 @@ export interface Link {
   readonly isSuspect: boolean;
   /** Called when the peer begins to leave requests without a word, and when it answers again. */
   onSilence(listener: (isSilent: boolean) => void): void;
-  /** Resolves, never rejects, with the reason when the session is over. */
+  /** Why the session is over; undefined while it is not. */
+  readonly ended: PacketfsError | undefined;
+  /** Resolves, never rejects, with the reason when the session is over. Whoever asks again and again reads `ended`. */
   readonly closed: Promise<PacketfsError>;
   /** Sends what was handed over (within a second), tells the peer, and ends the session. */
   close(): Promise<void>;

@@ -86,6 +86,10 @@ export class SessionLink implements Link {
     for (const action of this.#early.splice(0)) this.#act(action);
   }
 
+  get ended(): PacketfsError | undefined {
+    return this.core.closed;
+  }
+
   get silentMs(): number {
     return this.core.silentMs(this.#now());
   }

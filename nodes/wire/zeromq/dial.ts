@@ -15,6 +15,7 @@ import { ClientHandshake } from "../handshake/client-handshake.ts";
 import { NONCE_BYTES } from "../handshake/messages.ts";
 import type { ServerKeys } from "../handshake/messages.ts";
 import type { ExecutorOffer, Link, PeerInfo, Role } from "../link.ts";
+import { closedHere } from "../session/errors.ts";
 import { LoopClock } from "../session/loop-clock.ts";
 import { SessionLink } from "../session/session-link.ts";
 import { Ticker } from "../session/ticker.ts";
@@ -59,11 +60,7 @@ let context: Context | undefined;
  */
 export async function dial(options: DialOptions): Promise<Link> {
   const { address, server, identity, signal, timeoutMs = CONNECT_TIMEOUT_MS } = options;
-  const endpoints = await resolveEndpoints(parseAddress(address)).catch((cause: unknown) => {
-    if (cause instanceof WireError) throw cause;
-    throw unreachable(address, "its name is not known", cause);
-  });
-  signal?.throwIfAborted();
+  const endpoints = await lookUp(address, timeoutMs, signal);
   context ??= createContext();
   const ipv6 = endpoints.some((each) => each.ipv6);
   const dealer = createDealer({ context, identity, serverKey: server.curveKey, ipv6 });
@@ -76,6 +73,32 @@ export async function dial(options: DialOptions): Promise<Link> {
   try {
     connection.connect();
     return await connection.answered;
+  } finally {
+    clearInterval(ticker);
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** What the address leads to. The system asks name servers for as long as it likes, and cannot be told to stop: nobody waits longer. */
+async function lookUp(
+  address: string,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+): Promise<[Endpoint, ...Endpoint[]]> {
+  signal?.throwIfAborted();
+  const { promise: givenUp, reject } = Promise.withResolvers<never>();
+  const clock = new LoopClock(performance.now());
+  const ticker = setInterval(() => {
+    if (clock.look(performance.now()) >= timeoutMs)
+      reject(unreachable(address, "no name server says what its name means"));
+  }, TICK_MS);
+  const abort = (): void => reject(signal!.reason);
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([resolveEndpoints(parseAddress(address)), givenUp]);
+  } catch (error) {
+    if (error instanceof WireError || signal?.aborted === true) throw error;
+    throw unreachable(address, "its name is not known", error);
   } finally {
     clearInterval(ticker);
     signal?.removeEventListener("abort", abort);
@@ -323,7 +346,7 @@ export class Redialer implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.abort(closedHere());
     await this.#link?.close();
     await this.#done;
   }
@@ -349,7 +372,11 @@ export class Redialer implements AsyncDisposable {
   /** Resolves with what ended the session, or with why there was none. */
   async #session(begun: () => void): Promise<PacketfsError> {
     try {
-      const link = await dial({ ...this.#options, signal: this.#closing.signal });
+      const { signal } = this.#closing;
+      const link = await dial({ ...this.#options, signal });
+      // It may have come in the very moment of the end, which waits for no session that it does not know.
+      if (signal.aborted) await link.close();
+      signal.throwIfAborted();
       this.#link = link;
       begun();
       this.#options.onLink(link);

@@ -8,17 +8,20 @@ import { SESSIONS_PER_REQUEST_MAX } from "../../../nodes/limits.ts";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
 import type { ConnectionEvent } from "../../../nodes/remote/lasting-link.ts";
+import { Members } from "../../../nodes/hub/members.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import { Usage } from "../../../nodes/serve/usage.ts";
 import type { Link, OutMessage, RequestOptions, WireMessage } from "../../../nodes/wire/link.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { JobEvent } from "../../../runtime/contracts/events.ts";
+import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { programCode } from "../../program-code.ts";
 import { until } from "../../suites/until.ts";
 import { inPieces, randomBytes } from "../../runtime/store/store-fixture.ts";
 import { openHub } from "../open-hub.ts";
+import { scriptedPeer } from "../scripted-peer.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 import type { MemoryPair } from "../wire/memory-pair.ts";
 
@@ -292,4 +295,35 @@ describe("a job whose client loses its connection", () => {
     await program.close();
     await client.hub.close();
   });
+});
+
+test("what is asked over a session leaves nothing on it, however often", async () => {
+  const { link } = scriptedPeer({
+    [NAME]: () => ({ type: MessageType.OK, meta: { records: [], more: false } }),
+  });
+  let asked = 0;
+  const counted = new Proxy(link, {
+    get: (_, key) => {
+      if (key === "closed") asked++;
+      const value: unknown = Reflect.get(link, key);
+      return typeof value === "function" ? (value.bind(link) as unknown) : value;
+    },
+  });
+  const lasting = LastingLink.over(counted);
+  const refuse = async (): Promise<never> => {
+    throw new Error("no");
+  };
+  for (let round = 0; round < 50; round++) {
+    await lasting.request({ type: NAME, meta: { op: "resolve", name: "a" } });
+    await expect(lasting.repeat(refuse)).rejects.toThrow("no");
+  }
+  expect(asked).toBe(0);
+  const members = new Members(new ExecutorList());
+  members.add(counted);
+  const before = asked;
+  for (let round = 0; round < 50; round++) {
+    await members.removeParts("a");
+    await members.removeCopies({ name: "a", root: new Uint8Array(32), length: 0, version: 1, storedAt: 0 });
+  }
+  expect(asked).toBe(before);
 });

@@ -1,4 +1,7 @@
 /** What becomes of sessions: joining, removal, expiry, and coming back. */
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import { test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
@@ -183,6 +186,26 @@ test.concurrent("a redialer comes back when the server does, and says hello anew
   await redialer.close();
   expect(redialer.link).toBeUndefined();
   await second.close();
+});
+
+test.concurrent("a redialer that is closed while it dials ends in order", async ({ expect }) => {
+  const connections: Socket[] = [];
+  const silent = createServer((socket) => connections.push(socket)).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const { port } = silent.address() as AddressInfo;
+  const redialer = new Redialer({
+    address: `127.0.0.1:${port}`,
+    server: Identity.create(),
+    identity: Identity.create(),
+    role: "node",
+    label: "node",
+    onLink: () => expect.unreachable(),
+    onFailure: () => expect.unreachable(),
+  });
+  await once(silent, "connection");
+  await redialer.close();
+  for (const socket of connections) socket.destroy();
+  silent.close();
 });
 
 test.concurrent("many sessions share a port fairly and end with it", async ({ expect }) => {
