@@ -243,7 +243,8 @@ describe("a job whose client loses its connection", () => {
       splitBytes: 100,
       onEvent: (event) => {
         events.push(event);
-        if (event.kind === "progress" && cuts < 3 && event.done > cuts * 20) {
+        // It starts, has done something, and has done all: however quick it is, that is three.
+        if (cuts < 3) {
           cuts++;
           client.cut();
         }
