@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import type { Socket } from "node:net";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { test } from "vitest";
 import { startHub } from "../../nodes/hub/hub.ts";
 import { joinHub } from "../../nodes/node.ts";
 import { parseAddress } from "../../nodes/wire/trust/address.ts";
