@@ -97,7 +97,7 @@ class RemotePacketFS implements PacketFS {
       const binding = { name, root: stored.root, length: stored.length };
       // A node keeps what it was given under the name too, so that its own gc knows.
       await writer.bind(binding);
-      if (this.#data !== this.#hub.data) await this.#hub.data.catalog.bind(binding);
+      if (this.#data !== this.#hub.data) await this.#hub.bindAt(this.#data.link.peer.id, binding, signal);
     }
     return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
   }

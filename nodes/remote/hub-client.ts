@@ -1,5 +1,6 @@
 /** A hub as a client sees it: its names and chunks, its jobs, and the nodes behind it. */
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
@@ -7,12 +8,13 @@ import { atOf, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
 import { RESULT_BYTES_MAX } from "../../runtime/limits.ts";
 import { MessageType } from "../../packets/envelope.ts";
+import type { Binding, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../../runtime/contracts/jobs.ts";
 import type { GcResult } from "../../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { CLIENT_RECONNECT_MS } from "../limits.ts";
+import { CLIENT_RECONNECT_MS, RECONNECT_MS_MIN } from "../limits.ts";
 import {
   GcResultJson,
   JobEventMeta,
@@ -205,6 +207,25 @@ export class HubClient {
   async nodes(): Promise<NodeStatus[]> {
     const reply = await this.data.link.request({ type: MessageType.MEMBERS });
     return readJson(NodeStatuses, reply);
+  }
+
+  /**
+   * Gives a stream whose bytes one of the hub's nodes has a name at the hub, which asks its nodes for them: where it was just
+   * started again, that node may not have joined it yet, and is waited for as a lost session is.
+   */
+  async bindAt(node: string, binding: Binding, signal?: AbortSignal): Promise<NameRecord> {
+    const { reconnectMs = CLIENT_RECONNECT_MS } = this.#options;
+    const giveUpAt = performance.now() + reconnectMs;
+    for (let wasThere = false; ;) {
+      try {
+        return await this.data.catalog.bind(binding);
+      } catch (error) {
+        if (!hasCode(error, WireErrorCode.chunkMissing) || wasThere || performance.now() >= giveUpAt)
+          throw error;
+      }
+      wasThere = (await this.nodes()).some(({ id }) => id === node);
+      if (!wasThere) await sleep(RECONNECT_MS_MIN, undefined, { signal });
+    }
   }
 
   /** The node gets packets again, whatever it did. Rejects with PFS_NOT_FOUND. */

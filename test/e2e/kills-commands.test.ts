@@ -157,14 +157,15 @@ class CommandStorm {
     return names;
   }
 
-  async #get(name: string, at: string, when: string): Promise<string[]> {
+  async #get(name: string, at: string, when: string, to = name): Promise<string[]> {
     const [content = REMOVED] = this.#acknowledged.of(name);
     if (content === REMOVED) return [];
-    const path = join(this.#cwd, "out", name);
-    const held = this.#got.get(name) ?? [];
+    const path = join(this.#cwd, "out", to);
+    const held = this.#got.get(to) ?? [];
+    this.#got.set(to, held);
     const bytes = contentBytes(content);
     const done = await this.#pfs("get", ["get", name, "-o", path], at, when);
-    const now = readdirSync(join(this.#cwd, "out")).includes(name) ? readFileSync(path) : undefined;
+    const now = readdirSync(join(this.#cwd, "out")).includes(to) ? readFileSync(path) : undefined;
     if (done.length > 0) expect(now?.equals(bytes), when).toBe(true);
     else if (now === undefined) expect(held, when).toEqual([]);
     else
@@ -172,7 +173,7 @@ class CommandStorm {
         [...held, bytes].some((each) => each.equals(now)),
         when,
       ).toBe(true);
-    if (now !== undefined) this.#got.set(name, [now]);
+    if (now !== undefined) this.#got.set(to, [now]);
     return [name];
   }
 
@@ -234,8 +235,10 @@ class CommandStorm {
     await this.#lookAtNames(when);
     // What is used next to the same end takes over, or removes, what was left.
     await this.#put(new Map([["text", `=${TEXT.toString()}`]]), "0", when);
-    for (const name of this.#got.keys()) {
-      if (this.#acknowledged.of(name)[0] !== REMOVED) await this.#get(name, "0", when);
+    // Whatever is fetched to the same path takes over, or removes, what a killed one left there.
+    for (const path of this.#got.keys()) {
+      const isGone = this.#acknowledged.of(path)[0] === REMOVED;
+      await this.#get(isGone ? "text" : path, "0", when, path);
     }
     const words = ["run", "count.ts", "text", "--args", "1"];
     const [answer] = await this.#pfs("run", words, "0", when);

@@ -15,11 +15,12 @@ import type { Link, OutMessage, RequestOptions, WireMessage } from "../../../nod
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { JobEvent } from "../../../runtime/contracts/events.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
+import { Store } from "../../../runtime/store/store.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { programCode } from "../../program-code.ts";
 import { until } from "../../suites/until.ts";
-import { inPieces, randomBytes } from "../../runtime/store/store-fixture.ts";
+import { inPieces, randomBytes, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
 import { openHub } from "../open-hub.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
@@ -38,7 +39,7 @@ class Client {
   sessions = 0;
   /** Called before a request leaves, and when its answer has come, which may be lost then with the connection. */
   onRequest: (message: OutMessage) => void = () => {};
-  onAnswer: (message: OutMessage, answer: WireMessage) => "lost" | void = () => {};
+  onAnswer: (message: OutMessage, answer: WireMessage) => "lost" | void | Promise<void> = () => {};
   #pair: MemoryPair | undefined;
 
   constructor(reconnectMs = 30_000) {
@@ -47,7 +48,7 @@ class Client {
       reconnectMs,
       onEvent: (event) => this.events.push(event),
     });
-    this.hub = new HubClient(link, this.identity);
+    this.hub = new HubClient(link, this.identity, { reconnectMs });
   }
 
   cut(): void {
@@ -69,7 +70,7 @@ class Client {
     const request = async (message: OutMessage, options?: RequestOptions): Promise<WireMessage> => {
       this.onRequest(message);
       const answer = await pair.near.request(message, options);
-      if (this.onAnswer(message, answer) !== "lost") return answer;
+      if ((await this.onAnswer(message, answer)) !== "lost") return answer;
       pair.cut();
       throw await pair.near.closed;
     };
@@ -150,6 +151,33 @@ describe("a connection that breaks", () => {
     client.onAnswer = () => {};
     expect(await catalog.remove("once")).toBe(false);
     await client.hub.close();
+  });
+
+  test("and a hub that its node has not joined again yet: a name for what the node has waits for it, if anything may wait", async () => {
+    const client = new Client();
+    const bytes = randomBytes("at a node", 1000);
+    await using directory = await temporaryDirectory();
+    await using elsewhere = await Store.open(directory.path);
+    const away = await elsewhere.openWriter();
+    const { root, length } = await ingest(away, pieces(bytes));
+    const binding = { name: "at a node", root, length };
+    const node = "0".repeat(32);
+    const hasty = new Client(0);
+    const missing = { code: "PFS_CHUNK_MISSING" };
+    await expect(hasty.hub.bindAt(node, binding)).rejects.toMatchObject(missing);
+    await hasty.hub.close();
+    let looks = 0;
+    client.onAnswer = async (message) => {
+      if (message.type !== MessageType.MEMBERS || ++looks < 3) return;
+      // What the node has is known as soon as it is there.
+      const writer = await machine.store.openWriter();
+      await ingest(writer, pieces(bytes));
+      await writer.close();
+    };
+    expect(await client.hub.bindAt(node, binding)).toMatchObject({ version: 1 });
+    expect(looks).toBe(3);
+    await client.hub.close();
+    await away.close();
   });
 
   test("during a read: it goes on where it was", async () => {
