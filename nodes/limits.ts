@@ -185,9 +185,17 @@ export const LOAD_TIMEOUT_MS = 30_000;
 export const JOB_FILES_MAX = 256;
 /** A job whose client lost its connection goes on for so long, and its outcome is kept so long: the client may come back. */
 export const JOB_ORPHAN_MS = 60_000;
-/** Events of a job that are kept for a client that comes back, and bytes of outcomes, all clients together. */
+/** Events of a job that are kept for a client that comes back, and how much memory they may take. */
 export const JOB_EVENTS_KEPT = 256;
-export const JOB_OUTCOME_BYTES_MAX: number = 64 * 1024 * 1024;
+export const JOB_EVENTS_KEPT_BYTES: number = 1024 * 1024;
+/** What ended jobs may take that are kept, all clients together: their events and outcomes; and how many of one client are. */
+export const JOBS_KEPT_BYTES_MAX: number = 64 * 1024 * 1024;
+export const JOBS_KEPT_PER_CLIENT_MAX = 256;
+/** What an event counts for there beside its text, and an ended job beside its events and its outcome. */
+export const JOB_EVENT_COST_BYTES = 256;
+export const JOB_KEPT_COST_BYTES: number = 8 * 1024;
+/** Results without names that are kept for one client; of the next one the oldest is freed. */
+export const UNNAMED_RESULTS_MAX = 4096;
 /** Programs that one client may have loaded. */
 export const PROGRAMS_PER_LINK_MAX = 16;
 /** Bytes of a job's value in one message. */

@@ -195,9 +195,11 @@ export type JobMeta =
   | {
       op: "run";
       /** The client's own number for the job. Asked for again under it, the job is found where it was. */
-      job?: string | undefined;
-      /** Events of it that the client has seen. */
+      number?: string | undefined;
+      /** The number of the last event of it that the client has seen. */
       seen?: number | undefined;
+      /** The client's own number for itself, which all its sessions have in common. */
+      instance?: string | undefined;
       program: string;
       code: Uint8Array;
       files: string[];
@@ -210,13 +212,16 @@ export type JobMeta =
   | { op: "unload"; loaded: string }
   | { op: "list" }
   | { op: "cancel"; job: string }
-  /** A notification: the client has what came of the job, which need not be kept for it any more. */
-  | { op: "received"; job: string };
+  /** A notification: the client has what came of the job with this number, which need not be kept for it any more. */
+  | { op: "received"; number: string }
+  /** A notification: the client is the one whose connection broke, and may read what came of its jobs. */
+  | { op: "return"; instance: string };
 export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
   v.object({
     op: v.literal("run"),
-    job: v.optional(id),
+    number: v.optional(id),
     seen: v.optional(count),
+    instance: v.optional(id),
     ...program,
     files: v.pipe(v.array(file), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
     out: v.optional(name),
@@ -227,14 +232,14 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
   v.object({ op: v.literal("unload"), loaded: id }),
   v.object({ op: v.literal("list") }),
   v.object({ op: v.literal("cancel"), job: id }),
-  v.object({ op: v.literal("received"), job: id }),
+  v.object({ op: v.literal("received"), number: id }),
+  v.object({ op: v.literal("return"), instance: id }),
 ]);
 
 /** The answer to `load`. */
 export const LoadedMeta: v.GenericSchema<unknown, { loaded: string }> = v.object({ loaded: id });
 
-/** JOB_EVENT, before the last answer to `run`. */
-export const JobEventMeta: v.GenericSchema<unknown, JobEvent> = v.variant("kind", [
+const jobEvent = v.variant("kind", [
   v.object({ kind: v.literal("started"), job: id, tasks: count, inputBytes: count }),
   v.pipe(
     v.object({
@@ -253,6 +258,12 @@ export const JobEventMeta: v.GenericSchema<unknown, JobEvent> = v.variant("kind"
   v.object({ kind: v.literal("log"), job: id, at: count, node: v.string(), text: v.string() }),
   v.object({ kind: v.literal("note"), job: id, text: v.string() }),
 ]);
+/** JOB_EVENT, before the last answer to `run`: `number` is its place among those of the job, from 1. */
+export type JobEventMeta = { number: number; event: JobEvent };
+export const JobEventMeta: v.GenericSchema<unknown, JobEventMeta> = v.object({
+  number: count,
+  event: jobEvent,
+});
 
 /** The last answer to `run`, as JSON in chunks. The value itself came before it, in FILE_DATA messages. */
 export type OutcomeJson = Omit<JobOutcome, "value"> & { readonly hasValue: boolean };

@@ -10,6 +10,7 @@ import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "../serve/chunk-service.ts";
 import { FollowedJobs } from "../serve/followed-jobs.ts";
+import { HeldResults } from "../serve/held-results.ts";
 import { JobService } from "../serve/job-service.ts";
 import { answering } from "../serve/service.ts";
 import type { Service } from "../serve/service.ts";
@@ -18,27 +19,29 @@ import { MaintenanceService } from "../serve/maintenance-service.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import { hasAnywhere } from "../transfer/peer-source.ts";
 import type { Members } from "./members.ts";
-import { Usage } from "../serve/usage.ts";
-import type { Usages } from "../serve/usage.ts";
-import { Role } from "../wire/link.ts";
+import type { Usage, Usages } from "../serve/usage.ts";
 
 /** The hub's own executor among those of its nodes, which have their peer ids. */
 export const HUB_ID = "hub";
-const UNLIMITED = new Usage({ id: "", role: Role.client, quota: () => undefined });
 
 export interface HubServicesOptions {
   readonly machine: Machine;
   readonly members: Members;
   readonly jobs: Jobs;
-  readonly usages?: Usages;
+  readonly usages: Usages;
+  /** Told what was left behind of clients that went, because it could not be put away. */
+  readonly onFailure: (error: unknown) => void;
 }
 
 export class HubServices {
   readonly #options: HubServicesOptions;
   readonly #followed = new FollowedJobs();
+  readonly #held: HeldResults;
 
   constructor(options: HubServicesOptions) {
     this.#options = options;
+    const { jobs, onFailure } = options;
+    this.#held = new HeldResults({ release: (job) => jobs.release(job), onFailure });
   }
 
   /** A node may read what the hub has or can get, and answers for the lanes that it lends. */
@@ -48,7 +51,7 @@ export class HubServices {
   }
 
   /** `usage` is the client's: jobs that it left behind on a lost connection are found by its id. */
-  forClient(nodes: () => readonly NodeStatus[], usage: Usage = UNLIMITED): Service[] {
+  forClient(nodes: () => readonly NodeStatus[], usage: Usage): Service[] {
     const { machine, members, jobs, usages } = this.#options;
     const shared = this.#shared();
     const { catalog } = machine.store;
@@ -59,6 +62,7 @@ export class HubServices {
       new JobService({
         jobs,
         followed: this.#followed,
+        held: this.#held,
         usage,
         find: (file) => findFile({ source: shared.source, catalog }, file),
       }),
@@ -70,7 +74,7 @@ export class HubServices {
       new MaintenanceService({
         ...shared,
         catalog,
-        ...(usages === undefined ? {} : { recounting: () => usages.recounting(machine.store) }),
+        recounting: () => usages.recounting(machine.store),
         others: () => members.links,
       }),
     ];

@@ -116,7 +116,16 @@ export class Hub implements AsyncDisposable {
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     const { machine, members, identity, access } = parts;
     this.#jobs = machine.openJobs(members.executors, (out) => members.removeParts(out));
-    this.#services = new HubServices({ machine, members, jobs: this.#jobs, usages: parts.usages });
+    this.#services = new HubServices({
+      machine,
+      members,
+      jobs: this.#jobs,
+      usages: parts.usages,
+      onFailure: (error) =>
+        options.onEvent?.(
+          `a result that nobody waits for could not be freed: ${error instanceof Error ? error.message : String(error)}`,
+        ),
+    });
     this.#server = new WireServer({
       identity,
       allowList: access.allowList,

@@ -61,12 +61,19 @@ export class HubClient {
   readonly data: RemoteStore;
   readonly #identity: Identity;
   readonly #options: HubClientOptions;
+  /** By it the hub knows over another session whose results without names those are. */
+  readonly #instance: string = randomBytes(8).toString("hex");
+  #hasRun = false;
 
   /** Over a session that is there; `identity` is what it was dialed with. */
   constructor(link: Link | LastingLink, identity: Identity, options: HubClientOptions = {}) {
     this.data = storeOf(link);
     this.#identity = identity;
     this.#options = options;
+    this.data.link.onRenewed((session) => {
+      const meta: JobMeta = { op: "return", instance: this.#instance };
+      if (this.#hasRun) session.notify({ type: MessageType.JOB, meta });
+    });
   }
 
   /** Rejects with PFS_TOKEN_INVALID and as `dial` does. */
@@ -128,18 +135,31 @@ export class HubClient {
     signal,
     onEvent,
   }: RemoteJob): Promise<JobOutcome> {
-    const job = randomBytes(4).toString("hex");
+    const number = randomBytes(8).toString("hex");
+    const instance = this.#instance;
+    this.#hasRun = true;
     let seen = 0;
     const follow = async (link: Link, progressed: () => void): Promise<JobOutcome> => {
-      const meta: JobMeta = { op: "run", job, seen, program, code, files: [...files], out, splitBytes };
+      const meta: JobMeta = {
+        op: "run",
+        number,
+        seen,
+        instance,
+        program,
+        code,
+        files: [...files],
+        out,
+        splitBytes,
+      };
       const request = { type: MessageType.JOB, meta, chunks: argsJson(args) };
       const value: Uint8Array[] = [];
       let valueBytes = 0;
       for await (const message of link.stream(request, withSignal(signal))) {
         progressed();
         if (message.type === MessageType.JOB_EVENT) {
-          seen++;
-          onEvent?.(readMeta(JobEventMeta, message));
+          const numbered = readMeta(JobEventMeta, message);
+          seen = Math.max(seen, numbered.number);
+          onEvent?.(numbered.event);
         } else if (message.type !== MessageType.FILE_DATA) {
           return outcomeOf(message, value);
         } else {
@@ -152,7 +172,7 @@ export class HubClient {
     };
     return await this.data.link.repeat(async (link, { progressed }) => {
       let isThere = false;
-      const received = (): void => link.notify({ type: MessageType.JOB, meta: { op: "received", job } });
+      const received = (): void => link.notify({ type: MessageType.JOB, meta: { op: "received", number } });
       try {
         const outcome = await follow(link, () => {
           isThere = true;
@@ -181,15 +201,23 @@ export class HubClient {
       return readMeta(LoadedMeta, await link.request(request)).loaded;
     };
     const loadedOver = (link: Link): Promise<string> => {
-      if (present?.link !== link) present = { link, loaded: loadOver(link) };
-      return present.loaded;
+      if (present?.link === link) return present.loaded;
+      const loading = { link, loaded: loadOver(link) };
+      present = loading;
+      // What it failed for may be over when somebody tries again.
+      loading.loaded.catch(() => {
+        if (present === loading) present = undefined;
+      });
+      return loading.loaded;
     };
     await this.data.link.repeat(loadedOver);
     const close = async (): Promise<void> => {
       // With its session it has ended by itself.
-      const { link, loaded } = present!;
-      if (link.ended !== undefined) return;
-      const meta: JobMeta = { op: "unload", loaded: await loaded };
+      if (present === undefined || present.link.ended !== undefined) return;
+      const { link, loaded } = present;
+      const id = await loaded.catch(() => undefined);
+      if (id === undefined) return;
+      const meta: JobMeta = { op: "unload", loaded: id };
       await link.request({ type: MessageType.JOB, meta });
     };
     return {

@@ -38,6 +38,7 @@ export class LastingLink {
   readonly #closing = new AbortController();
   #link: Link;
   #dialing: Promise<Link> | undefined;
+  #renewed: (link: Link) => void = () => {};
 
   /** Over a session that is there. */
   constructor(link: Link, options: LastingLinkOptions) {
@@ -51,6 +52,11 @@ export class LastingLink {
       throw await link.closed;
     };
     return new LastingLink(link, { dial, reconnectMs: 0 });
+  }
+
+  /** Calls this with each later session, before anything is asked over it. */
+  onRenewed(listener: (link: Link) => void): void {
+    this.#renewed = listener;
   }
 
   /** Whether there may be another session after this one. */
@@ -129,6 +135,7 @@ export class LastingLink {
         if (signal.aborted) await link.close();
         signal.throwIfAborted();
         this.#link = link;
+        this.#renewed(link);
         onEvent?.({ kind: "back" });
         return link;
       } catch (failure) {

@@ -1,9 +1,11 @@
 /** The names of a hub or node, over a link. */
 import { refToHex, sameBytes } from "../../packets/digest.ts";
+import { hasCode } from "../../packets/errors.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import { NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { invalidName } from "../../packets/name.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
+import { StoreErrorCode } from "../../runtime/errors.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { LIST_ENTRIES_MAX } from "../limits.ts";
 import { NamesMeta } from "../messages.ts";
@@ -86,16 +88,31 @@ export class RemoteCatalog implements Catalog {
 
   async remove(name: string, { expected }: NameCondition = {}): Promise<boolean> {
     if (!isSendable(name)) return false;
-    let wasThere = false;
-    return await this.#link.repeat(async (link, { number }) => {
-      const meta: NameMeta = { op: "remove", name, expected };
-      // Of a removal whose answer never came, what is gone now may be the work.
-      if (number === 0 && this.#link.isLasting) {
-        wasThere = (await this.#askOver(link, { op: "resolve", name })).records.length > 0;
+    const remove = async (link: Link, version: number | undefined): Promise<boolean> => {
+      const { records } = await this.#askOver(link, { op: "remove", name, expected: version });
+      return records.length > 0 && theOne(records, name).name === name;
+    };
+    // One session and no other: nothing is asked twice.
+    if (!this.#link.isLasting) return await this.#link.repeat((link) => remove(link, expected));
+    let first: { readonly record: NameRecord | undefined } | undefined;
+    return await this.#link.repeat(async (link) => {
+      const { records } = await this.#askOver(link, { op: "resolve", name });
+      const record = records.length === 0 ? undefined : theOne(records, name);
+      if (first === undefined) {
+        first = { record };
+        return await remove(link, expected);
       }
-      const { records } = await this.#askOver(link, meta);
-      if (records.length === 0) return number > 0 && wasThere;
-      return theOne(records, name).name === name;
+      // What is gone now may be the work of an earlier try, whose answer never came; what is there now, somebody's new file.
+      if (expected !== undefined && (first.record?.version ?? 0) !== expected)
+        return await remove(link, expected);
+      if (first.record === undefined) return record === undefined && (await remove(link, expected));
+      if (record === undefined || !isSame(record, first.record)) return true;
+      try {
+        await remove(link, record.version);
+      } catch (error) {
+        if (expected !== undefined || !hasCode(error, StoreErrorCode.nameChanged)) throw error;
+      }
+      return true;
     });
   }
 
@@ -137,6 +154,16 @@ export class RemoteCatalog implements Catalog {
 /** Whether the name is one that a message may have; no other is bound anywhere. */
 function isSendable(name: string): boolean {
   return name.isWellFormed() && name.length <= NAME_BYTES_MAX;
+}
+
+/** Whether both are the same version; one that was bound after a removal may have its number. */
+function isSame(one: NameRecord, other: NameRecord): boolean {
+  return (
+    one.version === other.version &&
+    one.storedAt === other.storedAt &&
+    one.length === other.length &&
+    sameBytes(one.root, other.root)
+  );
 }
 
 function theOne(records: readonly NameRecord[], name: string): NameRecord {

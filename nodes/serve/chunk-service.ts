@@ -97,15 +97,15 @@ export class ChunkService implements Service {
     const chunks = await unpackChunks({ packets: message.packets, body: message.chunks, codec });
     const { usage } = this.#options;
     const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes.byteLength, 0);
-    usage?.take("storedBytes", bytes);
+    usage?.reserve("storedBytes", bytes);
     let unused = bytes;
     try {
       const { newChunks, newBytes, storedBytes, ...written } = await writeChunks(await puts.get(put), chunks);
       unused -= newBytes;
-      await usage?.stored(written.refs, written.lengths, written.isNew);
+      await usage?.record(written.refs, written.lengths, written.isNew);
       return { type: MessageType.STORED, meta: { newChunks, newBytes, storedBytes } };
     } finally {
-      usage?.give("storedBytes", unused);
+      usage?.release("storedBytes", unused);
     }
   }
 

@@ -8,12 +8,13 @@ import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../runtime/contracts/jobs.ts";
 import type { Jobs, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { JOB_ORPHAN_MS, PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
+import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../messages.ts";
-import type { OutcomeJson } from "../messages.ts";
+import type { JobEventMeta, OutcomeJson } from "../messages.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { FollowedJobs, SentOutcome } from "./followed-jobs.ts";
+import type { Attendance, HeldResults } from "./held-results.ts";
 import { mayReturn } from "./service.ts";
 import type { Handler, Service } from "./service.ts";
 import type { Usage } from "./usage.ts";
@@ -22,6 +23,7 @@ export interface JobServiceOptions {
   readonly jobs: Jobs;
   /** Those of all clients. */
   readonly followed: FollowedJobs;
+  readonly held: HeldResults;
   /** Which client this is for, and what it has in use. */
   readonly usage: Usage;
   /** The stored file that a text stands for. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
@@ -33,8 +35,8 @@ export class JobService implements Service {
   readonly #options: JobServiceOptions;
   readonly #jobs: Jobs;
   readonly #loaded = new Map<string, ProgramLanes>();
-  /** Jobs whose results have no name: they are there to be read as long as the client is. */
-  readonly #held: string[] = [];
+  /** Of the instance of a client whose session this is, once it has said which. */
+  #present: { readonly instance: string; readonly attendance: Attendance } | undefined;
   readonly #closing = new AbortController();
   #mayReturn = false;
 
@@ -73,19 +75,26 @@ export class JobService implements Service {
         }
         return { type: MessageType.OK };
       case "received":
-        this.#options.followed.received(this.#options.usage.id, request.job);
+        this.#options.followed.received(this.#options.usage.id, request.number);
+        return { type: MessageType.OK };
+      case "return":
+        this.#attend(request.instance);
         return { type: MessageType.OK };
     }
   }
 
   async #run(request: JobMeta & { op: "run" }, args: Uint8Array, reply: Reply): Promise<OutMessage> {
-    const { job = randomBytes(4).toString("hex"), seen = 0 } = request;
+    const { number = randomBytes(8).toString("hex"), seen = 0 } = request;
+    const attendance = this.#attend(request.instance);
     const follower = this.#options.followed.follow({
       client: this.#options.usage.id,
-      job,
+      number,
       seen,
-      onEvent: (event) => reply({ type: MessageType.JOB_EVENT, meta: event }, false),
-      start: (signal, onEvent) => this.#start({ request, id: job, args }, { signal, onEvent }),
+      onEvent: (event, at) => {
+        const meta: JobEventMeta = { number: at, event };
+        reply({ type: MessageType.JOB_EVENT, meta }, false);
+      },
+      start: (signal, onEvent) => this.#start({ request, args }, { signal, onEvent }),
     });
     // A client that gave up, or went in order, wants no result; one whose connection broke may come back for it.
     const gone = (): void => {
@@ -96,18 +105,21 @@ export class JobService implements Service {
     reply.signal.addEventListener("abort", gone, { once: true });
     if (reply.signal.aborted) gone();
     const { outcome, value } = await follower.outcome;
-    this.#held.push(outcome.job);
+    const { file, job } = outcome;
+    if (file !== undefined && file.name === undefined) await attendance.hold(job);
     if (value !== undefined) await sendValue(value, reply);
     const json: OutcomeJson = { ...outcome, hasValue: value !== undefined };
     return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(json)) };
   }
 
   async #start(
-    { request, id, args }: { request: JobMeta & { op: "run" }; id: string; args: Uint8Array },
+    { request, args }: { request: JobMeta & { op: "run" }; args: Uint8Array },
     options: RunJobOptions,
   ): Promise<SentOutcome> {
     const inputs = await Promise.all(request.files.map(this.#options.find));
     const { splitBytes, out } = request;
+    // Not the client's number, which another client may have chosen too: whoever runs a job under an id has its result.
+    const id = this.#jobs.newId();
     const asked = { ...stored(request, args), id, inputs, splitBytes, out };
     const { value, ...outcome } = await this.#runCounted(asked, options);
     return { outcome, value };
@@ -122,8 +134,8 @@ export class JobService implements Service {
     const over = new AbortController();
     let packets = 0;
     const count = (unanswered: number): void => {
-      if (unanswered > packets) usage.take("packets", unanswered - packets);
-      else usage.give("packets", packets - unanswered);
+      if (unanswered > packets) usage.reserve("packets", unanswered - packets);
+      else usage.release("packets", packets - unanswered);
       packets = unanswered;
     };
     const onEvent = (event: JobEvent): void => {
@@ -135,7 +147,7 @@ export class JobService implements Service {
       }
       options.onEvent?.(event);
     };
-    usage.take("jobs", 1);
+    usage.reserve("jobs", 1);
     usage.running.add(asked.id);
     const signal = AbortSignal.any([over.signal, ...(options.signal === undefined ? [] : [options.signal])]);
     try {
@@ -145,7 +157,7 @@ export class JobService implements Service {
     } finally {
       count(0);
       usage.running.delete(asked.id);
-      usage.give("jobs", 1);
+      usage.release("jobs", 1);
     }
   }
 
@@ -153,11 +165,11 @@ export class JobService implements Service {
     const { usage } = this.#options;
     const program = this.#loadedAs(loaded);
     const packets = packetCount(frame);
-    usage.take("packets", packets);
+    usage.reserve("packets", packets);
     try {
       return { type: MessageType.RETURN, packets: await program.exec(frame) };
     } finally {
-      usage.give("packets", packets);
+      usage.release("packets", packets);
     }
   }
 
@@ -196,13 +208,24 @@ export class JobService implements Service {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new WireError(WireErrorCode.cancelled, "the client is gone"));
-    for (const loaded of this.#loaded.keys()) await this.#unload(loaded);
-    if (this.#mayReturn) setTimeout(() => void this.#release(), JOB_ORPHAN_MS).unref();
-    else await this.#release();
+    try {
+      for (const loaded of this.#loaded.keys()) await this.#unload(loaded);
+    } finally {
+      await this.#present?.attendance.leave(this.#mayReturn);
+    }
   }
 
-  async #release(): Promise<void> {
-    for (const job of this.#held.splice(0)) await this.#jobs.release(job);
+  /** Throws PFS_MESSAGE_INVALID when the session is that of another instance. */
+  #attend(instance: string | undefined): Attendance {
+    this.#closing.signal.throwIfAborted();
+    const { held, usage } = this.#options;
+    if (this.#present === undefined) {
+      const present = instance ?? randomBytes(8).toString("hex");
+      this.#present = { instance: present, attendance: held.attend(usage.id, present) };
+    } else if (instance !== undefined && instance !== this.#present.instance) {
+      throw new WireError(WireErrorCode.messageInvalid, "a session is that of one instance of a client", {});
+    }
+    return this.#present.attendance;
   }
 }
 

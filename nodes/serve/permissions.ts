@@ -30,7 +30,7 @@ export const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
     [MessageType.WANT, ["ask", "claim"]],
     [MessageType.STORE, "all"],
     [MessageType.NAME, ["resolve", "history", "find-roots", "list", "flush", "end"]],
-    [MessageType.JOB, ["list", "run", "load", "exec", "unload", "cancel", "received"]],
+    [MessageType.JOB, ["list", "run", "load", "exec", "unload", "cancel", "received", "return"]],
   ]),
   client: new Map<MessageType, Operations>([
     [MessageType.WANT, "all"],

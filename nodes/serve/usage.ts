@@ -63,7 +63,7 @@ export class Usage {
   }
 
   /** Counts so much more. Throws PFS_PEER_QUOTA, and counts nothing, when that is more than the key may have. */
-  take(resource: Resource, amount: number): void {
+  reserve(resource: Resource, amount: number): void {
     const max = this.#options.quota()?.[resource];
     if (max !== undefined && this.#used[resource] + amount > max) {
       const used = this.#used[resource];
@@ -74,12 +74,12 @@ export class Usage {
   }
 
   /** Counts so much less. */
-  give(resource: Resource, amount: number): void {
+  release(resource: Resource, amount: number): void {
     this.#count(resource, -amount);
   }
 
   /** It stored these chunks, of which those are counted that were new. Resolves when that is written down, or could not be. */
-  async stored(refs: Uint8Array, lengths: Uint32Array, isNew: Uint8Array): Promise<void> {
+  async record(refs: Uint8Array, lengths: Uint32Array, isNew: Uint8Array): Promise<void> {
     const { chunks, quota } = this.#options;
     if (quota()?.storedBytes === undefined) return;
     // They count all the same, for as long as the key lives.
@@ -94,7 +94,7 @@ export class Usage {
       if (chunks === undefined || before === undefined || before === 0) return;
       // What could not be looked through is looked through after the next gc.
       const freed = await chunks.recount(store, before).catch(() => 0);
-      this.give("storedBytes", Math.min(freed, this.#used.storedBytes));
+      this.release("storedBytes", Math.min(freed, this.#used.storedBytes));
     };
   }
 

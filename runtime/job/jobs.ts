@@ -24,6 +24,7 @@ import type { ProgramSpec } from "./loaded-program.ts";
 import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 
+export type { SetTimer } from "./dispatcher.ts";
 export type { ProgramLanes } from "./loaded-program.ts";
 
 /** What bundles are: JavaScript. */
@@ -85,6 +86,14 @@ export class Jobs implements AsyncDisposable {
     this.#dispatcher = new Dispatcher({ executors, events, now: this.#now, setTimer: this.#setTimer });
   }
 
+  /** An id that no job has which runs, or whose result is kept until it is released. */
+  newId(): string {
+    for (;;) {
+      const id = randomBytes(4).toString("hex");
+      if (!this.#admitted.has(id) && !this.#leases.has(id)) return id;
+    }
+  }
+
   /**
    * Runs a job to its end. A result that is a file without a name stays until the job is released. Rejects with
    * PFS_PROGRAM_INVALID, the first fault of the program (its code as in FAULT packets; data: job, task, node, program),
@@ -92,7 +101,7 @@ export class Jobs implements AsyncDisposable {
    */
   async run(request: JobRequest, options: RunJobOptions = {}): Promise<JobOutcome<Uint8Array>> {
     options.signal?.throwIfAborted();
-    const { id = randomBytes(4).toString("hex") } = request;
+    const { id = this.newId() } = request;
     this.#admit(id, request.out);
     this.#admitted.add(id);
     try {
@@ -184,9 +193,11 @@ export class Jobs implements AsyncDisposable {
     }
   }
 
-  /** Nobody reads the job's unnamed result any more: what executors keep for it is freed. */
+  /** Nobody reads the job's unnamed result any more: what executors keep for it is freed. What fails may be tried again. */
   async release(job: string): Promise<void> {
-    if (this.#leases.delete(job)) await this.#options.removeParts(unnamedOut(job));
+    if (!this.#leases.has(job)) return;
+    await this.#options.removeParts(unnamedOut(job));
+    this.#leases.delete(job);
   }
 
   /** Jobs that are running, then those that ended, the newest first; beyond the life of this where there is a history. */
@@ -261,7 +272,8 @@ export class Jobs implements AsyncDisposable {
   /** Throws when the job cannot be taken on. */
   #admit(id: string, out: string | undefined): void {
     if (this.#isClosed) throw closedUnder(id);
-    if (this.#admitted.has(id)) throw new Error(`a job ${id} is running already`);
+    if (this.#admitted.has(id))
+      throw new JobError(JobErrorCode.overLimit, `a job ${id} is running already`, { jobs: 1, max: 1 });
     if (this.#admitted.size >= JOBS_MAX) {
       const max = JOBS_MAX;
       throw new JobError(JobErrorCode.overLimit, `${max} jobs are running already`, { jobs: max, max });

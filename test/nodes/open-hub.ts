@@ -1,7 +1,10 @@
 /** A hub with an executor of its own, for the tests of a file whose peers speak with it; gone after them. */
+import { join } from "node:path";
 import { afterAll } from "vitest";
 import { HubServices } from "../../nodes/hub/hub-services.ts";
 import { Members } from "../../nodes/hub/members.ts";
+import { Usage, Usages } from "../../nodes/serve/usage.ts";
+import { AllowList } from "../../nodes/wire/trust/allow-list.ts";
 import { PeerSource } from "../../nodes/transfer/peer-source.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import type { Jobs } from "../../runtime/job/jobs.ts";
@@ -31,5 +34,15 @@ export async function openHub(): Promise<Hub> {
     await machine.close();
     await directory[Symbol.asyncDispose]();
   });
-  return { machine, members, jobs, services: new HubServices({ machine, members, jobs }) };
+  const usages = await Usages.open(join(directory.path, "usage.json"), new AllowList());
+  const onFailure = (error: unknown): never => {
+    throw error;
+  };
+  const services = new HubServices({ machine, members, jobs, usages, onFailure });
+  return { machine, members, jobs, services };
+}
+
+/** Of a client that may have as much as it likes. */
+export function unlimited(id: string): Usage {
+  return new Usage({ id, role: "client", quota: () => undefined });
 }

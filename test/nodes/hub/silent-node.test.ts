@@ -12,7 +12,7 @@ import { serve } from "../../../nodes/serve/service.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
-import { openHub } from "../open-hub.ts";
+import { openHub, unlimited } from "../open-hub.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Script, ScriptedPeer } from "../scripted-peer.ts";
 
@@ -58,7 +58,7 @@ function client(): HubClient {
   const { near, far } = memoryPair({ near: { role: "client" } });
   serve(
     far,
-    services.forClient(() => members.statuses((executor) => jobs.loadOf(executor))),
+    services.forClient(() => members.statuses((executor) => jobs.loadOf(executor)), unlimited("client")),
   );
   return new HubClient(near, Identity.create());
 }

@@ -117,7 +117,7 @@ describe("a job", () => {
   test("that ends as it must", async () => {
     const events: unknown[] = [];
     const client = clientOf(JOB, (_, reply) => {
-      reply({ type: JOB_EVENT, meta: progress }, false);
+      reply({ type: JOB_EVENT, meta: { number: 1, event: progress } }, false);
       reply(value('{"a"'), false);
       reply(value(":1}"), false);
       return last(outcome);
@@ -146,17 +146,22 @@ describe("a job", () => {
     ["a value that never came", [], last(outcome), "PFS_MESSAGE_INVALID"],
     [
       "more done than there is to do",
-      [{ type: JOB_EVENT, meta: { ...progress, done: 3 } }],
+      [{ type: JOB_EVENT, meta: { number: 1, event: { ...progress, done: 3 } } }],
       last(outcome),
       "PFS_META_INVALID",
     ],
     [
       "more bytes done than there are",
-      [{ type: JOB_EVENT, meta: { ...progress, doneBytes: 3 } }],
+      [{ type: JOB_EVENT, meta: { number: 1, event: { ...progress, doneBytes: 3 } } }],
       last(outcome),
       "PFS_META_INVALID",
     ],
-    ["an event of no kind", [{ type: JOB_EVENT, meta: { kind: "x" } }], last(outcome), "PFS_META_INVALID"],
+    [
+      "an event of no kind",
+      [{ type: JOB_EVENT, meta: { number: 1, event: { kind: "x" } } }],
+      last(outcome),
+      "PFS_META_INVALID",
+    ],
   ] as const)("has %s", async (_, events, end, code_) => {
     const client = clientOf(JOB, (_message, reply) => {
       for (const event of events) reply(event, false);
@@ -208,7 +213,7 @@ describe("a job", () => {
   test("whose hub goes away in the middle is a lost node", async () => {
     const hub = scriptedPeer({
       [JOB]: (_, reply) => {
-        reply({ type: JOB_EVENT, meta: progress }, false);
+        reply({ type: JOB_EVENT, meta: { number: 1, event: progress } }, false);
         setImmediate(() => hub.cut());
         return undefined;
       },

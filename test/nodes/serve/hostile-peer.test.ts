@@ -16,7 +16,7 @@ import type { Link, OutMessage } from "../../../nodes/wire/link.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { randomBytes, inOnePiece } from "../../runtime/store/store-fixture.ts";
-import { openHub } from "../open-hub.ts";
+import { openHub, unlimited } from "../open-hub.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 import { until } from "../../suites/until.ts";
 
@@ -37,7 +37,7 @@ function asClient(): Link {
   const { near, far } = memoryPair({ near: { role: "client", label: "client" }, far: { role: "hub" } });
   serve(
     far,
-    services.forClient(() => []),
+    services.forClient(() => [], unlimited("client")),
   );
   return near;
 }

@@ -124,7 +124,7 @@ test("what gc has freed does not count any more, also when it was stored by an e
   /** What the key stores with one process, and what counts then. */
   const withHub = async (work: (hub: HubClient) => Promise<void>): Promise<number> => {
     const usages = await Usages.open(file, allowList);
-    const hub = new HubServices({ ...network, usages });
+    const hub = new HubServices({ ...network, usages, onFailure: () => expect.unreachable() });
     const { near, far } = memoryPair({ near: { role: "client", id } });
     serve(
       far,
@@ -166,16 +166,16 @@ test("what a key stored is known to the next process, and forgotten with the key
   add(limited, { storedBytes: 100 });
   add(free);
   const first = await Usages.open(file, allowList);
-  first.of(limited.id).take("storedBytes", 70);
-  first.of(free.id).take("storedBytes", 1e9);
+  first.of(limited.id).reserve("storedBytes", 70);
+  first.of(free.id).reserve("storedBytes", 1e9);
   await first.close();
   const second = await Usages.open(file, allowList);
   expect(second.of(limited.id)).toBe(second.of(limited.id));
   expect(second.of(limited.id).used("storedBytes")).toBe(70);
-  expect(() => second.of(limited.id).take("storedBytes", 31)).toThrow("70");
+  expect(() => second.of(limited.id).reserve("storedBytes", 31)).toThrow("70");
   // More may be allowed while it runs.
   add(limited, { storedBytes: 200 });
-  second.of(limited.id).take("storedBytes", 31);
+  second.of(limited.id).reserve("storedBytes", 31);
   allowList.remove(limited.id);
   add(limited, { storedBytes: 200 });
   expect(second.of(limited.id).used("storedBytes")).toBe(0);
