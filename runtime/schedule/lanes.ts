@@ -154,24 +154,25 @@ export function loadWhereNeeded(state: State, batch: BatchState, now: number): v
   if (queue.count === 0) return;
   let free = 0;
   let lanes = 0;
-  for (const lane of batch.program.lanes.values()) {
-    if (!isPromising(lane, now)) continue;
+  let roomy = 0;
+  const count = (lane: LaneState): void => {
+    const slots = freeSlots(state, lane);
     lanes++;
-    free += freeSlots(state, lane);
-  }
+    free += slots;
+    if (slots > 0) roomy++;
+  };
+  for (const lane of batch.program.lanes.values()) if (isPromising(lane, now)) count(lane);
   for (const home of queue.homes()) {
     const executor = state.executors.get(home);
     if (lanes >= queue.count || executor === undefined || !queue.hasLocal(home)) continue;
     if (!mayLoad(executor, batch, now)) continue;
-    lanes++;
-    free += freeSlots(state, load(state, batch, executor, now));
+    count(load(state, batch, executor, now));
   }
-  // A task that failed somewhere needs another place to go to.
-  while (free < queue.count || (spread > 0 && lanes <= spread)) {
+  // A task that failed somewhere needs another place to go to, and one that keeps all it was given for ever is none.
+  while (free < queue.count || (spread > 0 && roomy <= spread)) {
     const lane = loadOneMore(state, batch, now);
     if (lane === undefined) return;
-    lanes++;
-    free += freeSlots(state, lane);
+    count(lane);
   }
 }
 

@@ -111,7 +111,9 @@ function roomFor(
   const left = tasks.queue.count + tasks.placedCount;
   const least = tasks.queue.hasLocal(executor.id) ? lane.slots : 1;
   const share = Math.max(least, Math.ceil(left * state.shareOf(lane, batch.program, now)));
-  return Math.min(room, share - (batch.inFlight.get(lane.id) ?? 0), SEND_PACKETS_MAX);
+  // What is in flight in the lane may have been answered by another long ago, and never be here.
+  const awaited = Math.min(batch.inFlight.get(lane.id) ?? 0, tasks.placedCount);
+  return Math.min(room, share - awaited, SEND_PACKETS_MAX);
 }
 
 /** Whether an executor that has the batch's bytes is about to be ready for them: nothing is stolen from it meanwhile. */

@@ -314,10 +314,9 @@ export class Scheduler {
     for (const lane of state.lanes.values()) {
       if (lane.phase !== "loading" || now - lane.since < LANE_LOAD_MS_MAX) continue;
       state.actions.push({ kind: "close", lane: lane.id });
-      const executor = state.executors.get(lane.executor)!;
-      this.#blame(state.programs.get(lane.program)!, executor, LaneEnd.failed, now);
+      // Slow is not wrong: others get its packets, and nobody is to blame.
       lane.goDown(now);
-      this.#strip(lane, executor, LaneEnd.failed);
+      this.#strip(lane, state.executors.get(lane.executor)!, LaneEnd.gone);
     }
     this.#placeAll(now);
     for (const batch of state.batches.values()) {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import {
+  LANE_LOAD_MS_MAX,
+  STRAGGLER_MS_BLIND,
   STRIKES_MAX,
   STRIKE_ACCOUNTS_MAX,
   STRIKE_APART_MS,
@@ -167,6 +169,72 @@ describe("executors that are struck", () => {
 });
 
 describe("a lane that ends badly", () => {
+  test("for slowness is nobody's fault, however often it is and whoever else was quicker", () => {
+    const scheduler = new Scheduler(0);
+    scheduler.join({ capacity: { js: 2 } }, 0);
+    const quick = scheduler.join({ capacity: { js: 2 } }, 0);
+    let givenUp = 0;
+    for (let job = 0, now = 0; job < 20; job++, now += 2 * LANE_LOAD_MS_MAX) {
+      const program = scheduler.openProgram("js");
+      const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(100) }, now);
+      scheduler.release(batch, now);
+      scheduler.tick(now + 1);
+      for (const action of scheduler.takeActions()) {
+        if (action.kind === "load" && action.executor === quick) scheduler.laneReady(action.lane, now + 1);
+      }
+      scheduler.tick(now + LANE_LOAD_MS_MAX + 1);
+      const actions = scheduler.takeActions();
+      givenUp += actions.filter(({ kind }) => kind === "close").length;
+      expect(actions.filter(({ kind }) => kind === "barred")).toEqual([]);
+      scheduler.removeBatch(batch, now + LANE_LOAD_MS_MAX + 1);
+      scheduler.closeProgram(program);
+      scheduler.takeActions();
+    }
+    expect(givenUp).toBeGreaterThan(STRIKES_MAX);
+  });
+
+  test("leaves its task to one that owes an answer which another has given", () => {
+    const scheduler = new Scheduler(0);
+    const owes = scheduler.join({ name: "owes", capacity: { js: 1 } }, 0);
+    const other = scheduler.join({ name: "other", capacity: { js: 1 } }, 0);
+    const program = scheduler.openProgram("js");
+    const batch = scheduler.addBatch({ program, group: 1, bytes: new Float64Array(2) }, 0);
+    const executorOf = new Map<number, number>();
+    /** Loads what is to be loaded. Returns what was sent where. */
+    const perform = (now: number): { readonly executor: number; readonly task: number }[] => {
+      const sent: { readonly executor: number; readonly task: number }[] = [];
+      for (let actions = scheduler.takeActions(); actions.length > 0; actions = scheduler.takeActions()) {
+        for (const action of actions) {
+          if (action.kind === "load") executorOf.set(action.lane, action.executor);
+          if (action.kind === "load") scheduler.laneReady(action.lane, now);
+          if (action.kind !== "send") continue;
+          for (const task of action.tasks) sent.push({ executor: executorOf.get(action.lane)!, task });
+        }
+      }
+      return sent;
+    };
+    const laneOf = (executor: number): number =>
+      [...executorOf].findLast(([, candidate]) => candidate === executor)![0];
+    scheduler.release(batch, 0);
+    const answer = (task: number, now: number): void =>
+      scheduler.returned(laneOf(other), batch, Uint32Array.of(task), Uint8Array.of(Outcome.final), now);
+    const [first, second] = perform(0);
+    expect([first!.executor, second!.executor]).toEqual([owes, other]);
+    answer(second!.task, 1);
+    let now = 2 * STRAGGLER_MS_BLIND;
+    scheduler.tick(now);
+    expect(perform(now)).toEqual([{ executor: other, task: first!.task }]);
+    answer(first!.task, now);
+    // The result of the second is gone, and whoever makes it again is lost with it: then the other one has to.
+    scheduler.redo(batch, (now += 1), [second!.task]);
+    const [again] = perform(now);
+    scheduler.laneLost(laneOf(again!.executor), now);
+    const sent = perform(now);
+    scheduler.tick((now += 1_000));
+    sent.push(...perform(now));
+    expect(sent).toEqual([{ executor: again!.executor === other ? owes : other, task: second!.task }]);
+  });
+
   test("for a result that is nowhere is not loaded again where there is another", () => {
     const scheduler = new Scheduler(0);
     const bad = scheduler.join({ capacity: { js: 2 } }, 0);
