@@ -138,7 +138,7 @@ export class HubTokens {
     const json = { version: 1, role, ...keys, createdAt: Date.now(), expiresAt, quota };
     await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
     const file = join(this.#file("tokens"), name + ENDING);
-    const isNew = !(name in PRINTED) && (await createFile(file, `${JSON.stringify(json)}\n`, PRIVATE_FILE));
+    const isNew = !isPrinted(name) && (await createFile(file, `${JSON.stringify(json)}\n`, PRIVATE_FILE));
     if (!isNew)
       throw invalid(`there is a token called "${name}" already; revoke it, or choose another name`, "taken");
     return formatToken({
@@ -178,10 +178,9 @@ export class HubTokens {
 
   /** Whether there was such a token. Those who have it are out when the hub reads this, nodes that joined by it too. */
   async revoke(name: string): Promise<boolean> {
-    const isPrinted = name in PRINTED;
-    if (!isPrinted && invalidTokenName(name) !== null) return false;
-    const directory = isPrinted ? this.directory : this.#file("tokens");
-    const file = isPrinted ? PRINTED[name as keyof typeof PRINTED] : name + ENDING;
+    if (!isPrinted(name) && invalidTokenName(name) !== null) return false;
+    const directory = isPrinted(name) ? this.directory : this.#file("tokens");
+    const file = isPrinted(name) ? PRINTED[name] : name + ENDING;
     try {
       await rm(join(directory, file));
     } catch (error) {
@@ -228,6 +227,10 @@ export class HubTokens {
   #file(name: string): string {
     return join(this.directory, name);
   }
+}
+
+function isPrinted(name: string): name is keyof typeof PRINTED {
+  return Object.hasOwn(PRINTED, name);
 }
 
 /** Why a text cannot name a token, or null. */

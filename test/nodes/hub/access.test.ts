@@ -249,6 +249,20 @@ test("names are taken once, and are no paths", async () => {
   hub.access.close();
 });
 
+test("a token may have a name that every object has", async () => {
+  const hub = await open();
+  for (const name of ["constructor", "toString", "hasOwnProperty"]) {
+    expect(await hub.tokens.revoke(name)).toBe(false);
+    const { id } = await add(hub, { name, role: "client" });
+    await hub.access.look();
+    expect(hub.access.allowList.byId(id)?.label).toBe(name);
+    expect(await hub.tokens.revoke(name)).toBe(true);
+    await hub.access.look();
+    expect(hub.access.allowList.byId(id)).toBeUndefined();
+  }
+  hub.access.close();
+});
+
 test("secrets are their owner's: a token's is on no disk, files are 0600 and the directory 0700", async () => {
   const hub = await open();
   const token = await hub.tokens.add({ name: "alice", role: "client" });
