@@ -108,10 +108,15 @@ export const IN_MEMORY = ":memory:";
 export function createIndex(path: string, seed: number): DatabaseSync {
   if (path !== IN_MEMORY) makePrivate(path);
   const database = new DatabaseSync(path);
-  database.exec("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -65536");
-  // An index that was copied from another store would name chunks and names that are not here, and hide those that are.
-  database.exec(`${SCHEMA}; pragma application_id = ${seed | 0}`);
-  return database;
+  try {
+    database.exec("pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -65536");
+    // An index that was copied from another store would name chunks and names that are not here, and hide those that are.
+    database.exec(`${SCHEMA}; pragma application_id = ${seed | 0}`);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 function requireSchema(database: DatabaseSync, seed: number): void {

@@ -29,17 +29,27 @@ export interface Recovered {
   readonly notes: readonly string[];
 }
 
-export async function recover(paths: StorePaths, seed: number, disk: Disk): Promise<Recovered> {
+export interface RecoverOptions {
+  readonly paths: StorePaths;
+  /** The store's check seed. */
+  readonly seed: number;
+  readonly disk: Disk;
+  /** An index that knows nothing of more bytes than these is built again. */
+  readonly uncommittedBytesMax?: number | undefined;
+}
+
+/** Rejects as the disk does; no connection to the index is left open then. */
+export async function recover({ paths, seed, disk, ...options }: RecoverOptions): Promise<Recovered> {
+  const { uncommittedBytesMax = UNCOMMITTED_BYTES_MAX } = options;
   const notes: string[] = [];
   removeUnfinishedIndex(paths);
-  const tables = openOrRebuild(paths, seed, notes);
+  const settling = { paths, seed, disk, notes };
   try {
-    return await settle({ tables, paths, seed, disk, notes });
+    return await settle({ ...settling, tables: openOrRebuild(paths, seed, notes) }, uncommittedBytesMax);
   } catch (error) {
-    tables.close();
     if (!isIndexDamage(error)) throw error;
     notes.push(DAMAGED_NOTE);
-    return settle({ tables: rebuilt(paths, seed), paths, seed, disk, notes });
+    return settle({ ...settling, tables: rebuilt(paths, seed) }, uncommittedBytesMax);
   }
 }
 
@@ -51,18 +61,35 @@ interface Recovery {
   readonly notes: string[];
 }
 
-/** Makes index and segments agree. Throws what `isIndexDamage` recognises when the index is worse than it looked. */
-async function settle(recovery: Recovery): Promise<Recovered> {
-  const { paths, seed, disk, notes } = recovery;
-  let { tables } = recovery;
+/**
+ * Makes index and segments agree. Throws what `isIndexDamage` recognises when the index is worse than it looked. The tables are
+ * its own: those that it was given, or made, are closed when it throws.
+ */
+async function settle(recovery: Recovery, uncommittedBytesMax: number): Promise<Recovered> {
+  let tables: IndexTables | undefined = recovery.tables;
+  try {
+    if (await isOld(recovery, uncommittedBytesMax)) {
+      recovery.notes.push("the index was older than the segments and was built again");
+      tables.close();
+      tables = undefined;
+      tables = rebuilt(recovery.paths, recovery.seed);
+    }
+    return await agree({ ...recovery, tables });
+  } catch (error) {
+    tables?.close();
+    throw error;
+  }
+}
+
+async function isOld({ tables, paths, disk }: Recovery, uncommittedBytesMax: number): Promise<boolean> {
   // From here on the file changes: were it left, a later damage would be measured against an old check.
   rmSync(paths.indexCheck, { force: true });
   await disk.syncDirectory(paths.directory);
-  if (uncommittedBytes(tables, paths) > UNCOMMITTED_BYTES_MAX) {
-    notes.push("the index was older than the segments and was built again");
-    tables.close();
-    tables = rebuilt(paths, seed);
-  }
+  return uncommittedBytes(tables, paths) > uncommittedBytesMax;
+}
+
+async function agree(recovery: Recovery): Promise<Recovered> {
+  const { tables, paths, disk, notes } = recovery;
   await finishDropping(tables, paths, disk);
   const rows = tables.segments();
   const committed = new Map(rows.map((row) => [row.number, row.committedBytes]));
@@ -70,8 +97,8 @@ async function settle(recovery: Recovery): Promise<Recovered> {
   for (const number of listSegments(paths)) {
     const bytes = committed.get(number);
     // The index knows all that there is of a segment when it knows another one behind it.
-    if (bytes !== undefined && number < lastNumber) await cutOff({ ...recovery, tables }, number, bytes);
-    else await replayTail({ ...recovery, tables }, number, bytes ?? 0);
+    if (bytes !== undefined && number < lastNumber) await cutOff(recovery, number, bytes);
+    else await replayTail(recovery, number, bytes ?? 0);
   }
   markMissing(tables, paths, notes);
   return { tables, sequence: tables.sequence, ...nextPosition(tables, paths), notes };

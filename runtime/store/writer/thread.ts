@@ -42,6 +42,7 @@ export interface WriterOptions {
   readonly onRepaired: (generation: number, note: string) => void;
   readonly segmentBytesMax?: number;
   readonly reserveBytesMax?: number;
+  readonly uncommittedBytesMax?: number;
 }
 
 /** The index's log may take so much of what was kept free. */
@@ -119,7 +120,9 @@ export class WriterThread implements WriterContext {
 
   /** Recovers the store first. The directory, its format file and its lock are the caller's. */
   static async open(options: WriterOptions): Promise<WriterThread> {
-    return new WriterThread(options, await recover(options.paths, checkSeed(options.storeId), options.disk));
+    const { paths, storeId, disk, uncommittedBytesMax } = options;
+    const recovered = await recover({ paths, seed: checkSeed(storeId), disk, uncommittedBytesMax });
+    return new WriterThread(options, recovered);
   }
 
   get storeId(): Uint8Array {

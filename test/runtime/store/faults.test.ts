@@ -190,6 +190,18 @@ test.skipIf(!HAS_SMALL_DISKS)(
   },
 );
 
+test.skipIf(!HAS_SMALL_DISKS)(
+  "a store whose index is old says that the disk is full, and opens with what was kept free",
+  async () => {
+    expect(await onSmallDisk("./old-index-child.ts")).toEqual({
+      codes: ["PFS_STORE_FULL"],
+      left: 0,
+      notes: ["the index was older than the segments and was built again"],
+      removed: true,
+    });
+  },
+);
+
 test.skipIf(process.platform === "win32")(
   "nothing is acknowledged once the store's directory was deleted",
   async () => {

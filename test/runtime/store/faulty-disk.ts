@@ -91,6 +91,7 @@ export interface OpenWriterOptions {
   readonly disk: Disk & { abandon(): Promise<void> };
   readonly segmentBytesMax?: number;
   readonly reserveBytesMax?: number;
+  readonly uncommittedBytesMax?: number;
 }
 
 /** Opens the writer of a store; `abandon` ends it as a crash of the process would. */

@@ -1,0 +1,73 @@
+/**
+ * Opens a store whose index is older than its segments, where the disk has no room for another index. Says as JSON what it was
+ * told, with what was kept free and without it.
+ */
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { errorToJson } from "../../../packets/errors.ts";
+import { diskError, nodeDisk } from "../../../runtime/store/disk.ts";
+import { openWriter } from "./faulty-disk.ts";
+import { randomBytes } from "./store-fixture.ts";
+
+const [directory = ""] = process.argv.slice(2);
+const path = join(directory, "store");
+const index = join(path, "index.db");
+const CHUNKS = 1000;
+const CHUNK_BYTES = 2000;
+const LEFT_BYTES = 64 * 1024;
+const disk = { ...nodeDisk, abandon: async (): Promise<void> => {} };
+const open = (): ReturnType<typeof openWriter> =>
+  openWriter(path, { disk, reserveBytesMax: 2 * 1024 * 1024, uncommittedBytesMax: 100_000 });
+
+const first = await open();
+await first.abandon();
+const old = readFileSync(index);
+const { writer, abandon } = await open();
+const id = writer.openWriter();
+const chunks = Uint32Array.from({ length: CHUNKS }, () => CHUNK_BYTES);
+// What is kept free is sized by what was there before.
+for (const name of ["first", "second"]) {
+  const { refs } = await writer.write(id, randomBytes(name, CHUNKS * CHUNK_BYTES), chunks);
+  await writer.bind(id, { name, root: refs.slice(0, 32), length: CHUNK_BYTES }, {});
+}
+await abandon();
+writeFileSync(index, old);
+
+const ballast = openSync(join(directory, "ballast"), "a");
+for (let bytes = 65_536; bytes >= 1; bytes = Math.floor(bytes / 2)) {
+  try {
+    for (;;) writeSync(ballast, randomBytes("ballast", bytes));
+  } catch {
+    // A smaller piece may still fit.
+  }
+}
+// What is beside an index that is open has room, another index has not.
+ftruncateSync(ballast, fstatSync(ballast).size - LEFT_BYTES);
+closeSync(ballast);
+
+const codes: string[] = [];
+await open().catch((error: unknown) => codes.push(errorToJson(diskError(error)).code));
+const left = readdirSync("/proc/self/fd").filter((fd) => {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`).startsWith(index);
+  } catch {
+    return false;
+  }
+});
+rmSync(join(path, "reserve"));
+const again = await open();
+const removed = await again.writer.removeName("first", {});
+const { notes } = again.writer;
+await again.abandon();
+process.stdout.write(JSON.stringify({ codes, left: left.length, notes, removed }));
