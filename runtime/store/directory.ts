@@ -1,6 +1,7 @@
 /** A store's directory: what is in it, what it is called, whether it is one, and who may write to it. */
 import { randomBytes } from "node:crypto";
 import {
+  chmodSync,
   closeSync,
   existsSync,
   openSync,
@@ -8,6 +9,7 @@ import {
   readSync,
   readdirSync,
   rmSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
@@ -16,7 +18,6 @@ import { crc32 } from "node:zlib";
 import {
   PRIVATE_FILE_MODE,
   makeDirectory,
-  makePrivate,
   removeLeftTemporaries,
   replaceFile,
   syncDirectory,
@@ -228,18 +229,21 @@ export class WriterLock {
   }
 }
 
+/** Nobody else opens the file: whoever closes it releases the locks that all of his process have on it. */
 function beginExclusive(paths: StorePaths, waitMs: number): DatabaseSync {
-  makePrivate(paths.lock);
+  const isNew = !existsSync(paths.lock);
   const database = new DatabaseSync(paths.lock, { timeout: waitMs });
   try {
+    if (isNew) chmodSync(paths.lock, PRIVATE_FILE_MODE);
     database.exec("pragma journal_mode = memory; begin exclusive");
     return database;
   } catch (error) {
     database.close();
     if (sqliteCode(error) === SQLITE_BUSY) throw busy(paths);
     if (sqliteCode(error) !== SQLITE_NOTADB) throw error;
-    // Nothing is ever written to the file, so what is in it is damage, and who could hold its lock would not run.
-    rmSync(paths.lock);
+    // Nothing is ever written to the file, so what is in it is damage. Another process may have found that too and have the lock
+    // by now: of this file, which stays.
+    truncateSync(paths.lock);
     return beginExclusive(paths, waitMs);
   }
 }

@@ -1,5 +1,16 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { sha256 } from "../../../packets/digest.ts";
 import { Store } from "../../../runtime/store/store.ts";
@@ -200,6 +211,41 @@ test("only one writes at a time, and the second learns who does", async () => {
   await first.close();
   await using second = await waiting;
   expect(await second.catalog.resolve("a")).toBeDefined();
+});
+
+const TRY_TO_WRITE = `
+  import { Store } from ${JSON.stringify(new URL("../../../runtime/store/store.ts", import.meta.url).href)};
+  const [directory] = process.argv.slice(1);
+  const opened = await Store.open(directory, { lockWaitMs: 10 }).catch((error) => error);
+  console.log(opened.code ?? "opened");
+  await opened.close?.();
+`;
+
+test("nor another process, after a second of this one was refused", async () => {
+  await using directory = await temporaryDirectory();
+  await using store = await Store.open(directory.path);
+  const child = ["--input-type=module", "-e", TRY_TO_WRITE, directory.path];
+  const tryToWrite = async (): Promise<string> => (await promisify(execFile)(process.execPath, child)).stdout;
+  expect(await tryToWrite()).toBe("PFS_STORE_BUSY\n");
+  expect(await failure(Store.open(directory.path, { lockWaitMs: 10 }))).toMatchObject({
+    code: "PFS_STORE_BUSY",
+  });
+  expect(await tryToWrite()).toBe("PFS_STORE_BUSY\n");
+  await store.close();
+  expect(await tryToWrite()).toBe("opened\n");
+});
+
+test("a lock file that was damaged is mended where it is, with whatever lock it has by then", async () => {
+  await using directory = await temporaryDirectory();
+  const lock = join(directory.path, "writer.lock");
+  writeFileSync(lock, randomBytes("lock", 4096));
+  const file = openSync(lock, "r");
+  {
+    await using store = await Store.open(directory.path);
+    await put(store, "a", randomBytes("lock", 1000));
+    expect(fstatSync(file)).toMatchObject({ nlink: 1, size: 0 });
+  }
+  closeSync(file);
 });
 
 test("a store that is closed says so, however often", async () => {
