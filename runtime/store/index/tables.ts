@@ -183,22 +183,28 @@ export class ChunkTable {
     return (this.#pageBefore.all(place, limit) as unknown as unknown[][]).map(decode);
   }
 
-  /** The rows of a segment, in the order of their places; read a page at a time, so that they may be changed meanwhile. */
-  *inSegment(segment: number): Generator<ChunkRowWithRef, void, undefined> {
-    const end = placeOf(segment + 1, 0);
-    for (let place = placeOf(segment, 0); ;) {
-      const page = this.page(place, INDEX_PAGE_ROWS);
-      for (const row of page) {
-        if (row.place >= end) return;
-        yield row;
-      }
-      if (page.length === 0) return;
-      place = page.at(-1)!.place + 1;
-    }
-  }
-
   count(): number {
     return (this.#count.get() as unknown as [number])[0];
+  }
+}
+
+/**
+ * The rows of a segment, in the order of their places. They are read a page at a time, so that they may be changed meanwhile,
+ * and `chunks` is asked for each page, since the index may be built again.
+ */
+export function* rowsInSegment(
+  chunks: () => ChunkTable,
+  segment: number,
+): Generator<ChunkRowWithRef, void, undefined> {
+  const end = placeOf(segment + 1, 0);
+  for (let place = placeOf(segment, 0); ;) {
+    const page = chunks().page(place, INDEX_PAGE_ROWS);
+    for (const row of page) {
+      if (row.place >= end) return;
+      yield row;
+    }
+    if (page.length === 0) return;
+    place = page.at(-1)!.place + 1;
   }
 }
 

@@ -9,7 +9,7 @@ import {
   openIndexForWriting,
   transaction,
 } from "../index/database.ts";
-import { IndexTables } from "../index/tables.ts";
+import { IndexTables, rowsInSegment } from "../index/tables.ts";
 import { addRecords, rebuildIndex, removeUnfinishedIndex, segmentEnds } from "../index/rebuild.ts";
 import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/format.ts";
 import type { SegmentPosition } from "../segments/format.ts";
@@ -213,7 +213,7 @@ function markMissing(tables: IndexTables, paths: StorePaths, notes: string[]): v
     if (size >= committedBytes) continue;
     notes.push(`segment ${number} misses its last ${committedBytes - size} bytes`);
     transaction(tables.database, () => {
-      for (const row of tables.chunks.inSegment(number)) {
+      for (const row of rowsInSegment(() => tables.chunks, number)) {
         const end = offsetOf(row.place) + recordBytes(row.storedBytes);
         if (end > size && !row.isDamaged) tables.chunks.put(row.ref, row, true);
       }

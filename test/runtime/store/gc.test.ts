@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { NAME_VERSIONS_MAX } from "../../../runtime/limits.ts";
@@ -55,6 +56,47 @@ describe("gc", () => {
     expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
     expect(Buffer.compare(await get(store, "kept"), kept)).toBe(0);
   });
+
+  test.each(["looks for what is worth it", "copies"])(
+    "goes on when the index is built again while it %s",
+    async (when) => {
+      await using directory = await temporaryDirectory();
+      const disk = new FaultyDisk(() => {});
+      const { writer, abandon } = await openWriter(directory.path, { disk });
+      const chunkOf = (index: number): Uint8Array<ArrayBuffer> => randomBytes(`rebuilt ${index}`, 100_000);
+      const live: Buffer[] = [];
+      const id = writer.openWriter();
+      for (let index = 0; index < 40; index++) {
+        const { refs } = await writer.write(id, chunkOf(index), Uint32Array.of(100_000));
+        if (index % 2 === 0) live.push(Buffer.from(refs));
+      }
+      for (const root of live)
+        await writer.bind(id, { name: `f${refToHex(root)}`, root, length: 100_000 }, {});
+      writer.closeWriter(id);
+      const other = writer.openWriter();
+      const before = writer.tables;
+      const damage = async (): Promise<void> => {
+        await nextTurn();
+        writer.tables.database.prepare("update chunks set mark = mark + 1 where ref = ?").run(live[0]!);
+        await writer.claim(other, live[0]!);
+      };
+      await writer.beginGc();
+      for (const root of live) writer.markLive(root);
+      let damaged = when === "copies" ? undefined : damage();
+      disk.freeBytes = async () => {
+        damaged ??= damage();
+        return Infinity;
+      };
+      expect(await writer.sweep()).toMatchObject({ freedChunks: 20, keptChunks: 20, unreadableSegments: 0 });
+      await damaged;
+      expect(writer.tables === before).toBe(false);
+      writer.endGc();
+      await abandon();
+      await using store = await Store.open(directory.path);
+      for (const root of live) expect(refToHex(sha256((await store.read([root]))[0]!))).toBe(refToHex(root));
+      expect(await store.verify()).toMatchObject({ damaged: [], lostRecords: 0 });
+    },
+  );
 
   test("frees everything when nothing has a name", async () => {
     await using directory = await temporaryDirectory();
