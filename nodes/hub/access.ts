@@ -14,9 +14,15 @@ import type { AllowListEntry } from "../wire/trust/allow-list.ts";
 import { Role } from "../wire/link.ts";
 import type { HubTokens, TokenRecord } from "./tokens.ts";
 
-/** Nobody else need know who may come in. */
-const PRIVATE = 0o600;
-const COMPLAINTS_MAX = 64;
+/** How many damaged files people are told of at once. */
+const DAMAGED_TOLD_MAX = 64;
+
+/** What may go wrong while the hub looks, for as long as it does. */
+const Outage = {
+  read: "tokens cannot be read, and stay as they were",
+  write: "nodes that joined cannot be written down",
+} as const;
+type Outage = (typeof Outage)[keyof typeof Outage];
 
 export interface AccessOptions {
   /** The hub's store. */
@@ -40,8 +46,11 @@ export class Access {
   #looking = 0;
   #lastSave: Promise<void> = Promise.resolve();
   #saved = "";
-  /** What people were told, so that they are told once. */
-  readonly #complaints = new Set<string>();
+  /** Whether the last save failed, and another one is due. */
+  #isUnsaved = false;
+  /** What people were told, so that they are told once of each outage, and of each damage as long as it is there. */
+  readonly #outages = new Set<Outage>();
+  #damaged: ReadonlySet<string> = new Set();
 
   private constructor(options: AccessOptions) {
     this.#options = options;
@@ -81,7 +90,7 @@ export class Access {
 
   /**
    * Resolves when the list is what the disk said at some moment after the call. Never rejects: what cannot be read leaves all as it is,
-   * and people are told.
+   * but for keys that have expired, and people are told. So they are of what cannot be written, which the next look tries again.
    */
   async look(): Promise<void> {
     this.#looking++;
@@ -95,9 +104,11 @@ export class Access {
     const saved = this.#lastSave.then(async () => {
       const nodes = this.allowList.toJSON().filter(({ role }) => role === Role.node);
       const text = `${JSON.stringify(nodes, undefined, 1)}\n`;
-      if (text === this.#saved) return;
-      await replaceFile(this.#file, text, PRIVATE);
+      this.#isUnsaved = text !== this.#saved;
+      if (!this.#isUnsaved) return;
+      await replaceFile(this.#file, text);
       this.#saved = text;
+      this.#isUnsaved = false;
     });
     this.#lastSave = saved.catch(() => undefined);
     return saved;
@@ -108,17 +119,26 @@ export class Access {
   }
 
   async #look(): Promise<void> {
-    try {
+    const expired = this.allowList.removeExpired(Date.now());
+    for (const { label } of expired) this.#options.onEvent(`${label} is out: its token has expired`);
+    let hasChanged = expired.length > 0;
+    await this.#attempt(Outage.read, async () => {
       const { text } = await this.#options.tokens.stamp();
-      const hasChanged = text !== this.#stamp && (await this.#read());
-      const expired = this.allowList.removeExpired(Date.now());
-      for (const { label } of expired) this.#options.onEvent(`${label} is out: its token has expired`);
-      if (!hasChanged && expired.length === 0) return;
-      this.#onChange?.();
-      await this.save();
+      if (text !== this.#stamp && (await this.#read())) hasChanged = true;
+    });
+    if (hasChanged) this.#onChange?.();
+    if (hasChanged || this.#isUnsaved) await this.#attempt(Outage.write, () => this.save());
+  }
+
+  /** Does `work`, and tells people when that fails, but not again before it went well. */
+  async #attempt(outage: Outage, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#outages.delete(outage);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      this.#complain(`tokens cannot be read, and stay as they were: ${reason}`);
+      if (!this.#outages.has(outage)) this.#options.onEvent(`${outage}: ${reason}`);
+      this.#outages.add(outage);
     }
   }
 
@@ -129,7 +149,9 @@ export class Access {
     const { tokens, revoked, damaged } = await disk.read();
     // A second change within the same tick of the file system's clock does not show.
     this.#stamp = Math.abs(Date.now() - changedAt) < ACCESS_SETTLED_MS ? undefined : text;
-    for (const complaint of damaged) this.#complain(complaint);
+    const news = damaged.filter((complaint) => !this.#damaged.has(complaint));
+    for (const complaint of news.slice(0, DAMAGED_TOLD_MAX)) this.#options.onEvent(complaint);
+    this.#damaged = new Set(damaged);
     let hasChanged = false;
     const now = Date.now();
     const valid = new Map(
@@ -157,12 +179,6 @@ export class Access {
       this.allowList.add(entry);
     }
     return hasChanged;
-  }
-
-  #complain(complaint: string): void {
-    if (this.#complaints.has(complaint) || this.#complaints.size >= COMPLAINTS_MAX) return;
-    this.#complaints.add(complaint);
-    this.#options.onEvent(complaint);
   }
 }
 

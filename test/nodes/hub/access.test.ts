@@ -1,5 +1,5 @@
 /** Who may come in is what the hub's disk says: tokens that people made and revoked beside it, and machines that joined by them. */
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
@@ -215,17 +215,47 @@ test("a damaged token file lets nobody in and keeps nobody out", async () => {
   hub.access.close();
 });
 
-test("what cannot be read leaves everything as it is, and people are told once", async () => {
+test("what cannot be read leaves everything as it is, and people are told once of each time", async () => {
   const hub = await open();
+  const identity = join(hub.directory, "hub.identity");
+  const unreadable: unknown = expect.stringContaining("tokens cannot be read");
   const alice = await add(hub, { name: "alice", role: "client" });
   await hub.access.look();
   // As a disk that is away, or a process without descriptors, would show itself.
-  await rm(join(hub.directory, "hub.identity"));
+  await rename(identity, `${identity}.away`);
   await hub.tokens.revoke("alice");
   await hub.access.look();
   await hub.access.look();
   expect(hub.access.allowList.byId(alice.id)).toBeDefined();
-  expect(hub.said).toEqual([expect.stringContaining("tokens cannot be read")]);
+  expect(hub.said).toEqual([unreadable]);
+  await rename(`${identity}.away`, identity);
+  await hub.access.look();
+  expect(hub.said).toEqual([unreadable, "alice is out: it was revoked"]);
+  await rename(identity, `${identity}.away`);
+  await hub.tokens.revokeMachine("0".repeat(32));
+  await hub.access.look();
+  expect(hub.said).toEqual([unreadable, "alice is out: it was revoked", unreadable]);
+  hub.access.close();
+});
+
+test("what cannot be written is said to be so, and written later", async () => {
+  const hub = await open();
+  const file = join(hub.directory, "allow-list.json");
+  const invite = await add(hub, { name: "machines", role: "node" });
+  await hub.access.look();
+  await rm(file);
+  await mkdir(file);
+  const machine = Identity.create();
+  const { signingKey, curveKey } = machine;
+  hub.access.allowList.add({ signingKey, curveKey, role: "node", label: "attic", invite: invite.id });
+  await add(hub, { name: "alice", role: "client" });
+  await hub.access.look();
+  await hub.access.look();
+  expect(hub.said).toEqual([expect.stringMatching(/^nodes that joined cannot be written down: E[A-Z]+: /)]);
+  await rm(file, { recursive: true });
+  await hub.access.look();
+  expect((await readNodes(hub.directory)).map(({ id }) => id)).toEqual([machine.id]);
+  expect(hub.said).toHaveLength(1);
   hub.access.close();
 });
 
