@@ -84,14 +84,20 @@ async function findParts(directory: string): Promise<LeftPart[]> {
   return left;
 }
 
-/** Makes the file this process's own, which one process alone can do, and opens it. Undefined where another was first. */
+/**
+ * Makes the file this process's own, which one process alone can do, and opens it. Undefined where another was first, and where
+ * it cannot be used: then it is gone.
+ */
 async function takeOver(from: string, to: string, mode: number): Promise<FileHandle | undefined> {
+  let handle: FileHandle | undefined;
   try {
     await rename(from, to);
-    const handle = await open(to, constants.O_RDWR | constants.O_NOFOLLOW);
+    handle = await open(to, constants.O_RDWR | constants.O_NOFOLLOW);
     await handle.chmod(mode & ~process.umask());
     return handle;
   } catch {
+    await handle?.close();
+    await rm(to, { force: true }).catch(() => undefined);
     return undefined;
   }
 }
