@@ -18,7 +18,9 @@ export type ProcessState = "alive" | "dead" | "elsewhere";
 export async function stateOfProcess(mark: string): Promise<ProcessState> {
   const [machine, boot, pid = "", start = ""] = mark.split("-");
   if (machine !== OWN.machine) return "elsewhere";
-  return boot === OWN.boot && (await isAlive(pid, start)) ? "alive" : "dead";
+  // Another start of this machine, or another machine of the same name: every Linux has the same first pid namespace.
+  if (boot !== OWN.boot) return MACHINE_ID === "" ? "elsewhere" : "dead";
+  return (await isAlive(pid, start)) ? "alive" : "dead";
 }
 
 /** The number of a process may be another's by now. */
@@ -41,8 +43,11 @@ function startOf(stat: string): string {
 const OWN_START = startOf(textOf("/proc/self/stat"));
 const HAS_PROC: boolean = OWN_START !== "";
 
+/** What a machine is given when it is set up; the empty text where it has none. */
+const MACHINE_ID: string = /^[0-9a-f]{32}$/m.exec(textOf("/etc/machine-id"))?.[0] ?? "";
+
 const OWN = {
-  machine: digest(`${hostname()} ${pidNamespace()}`),
+  machine: digest(`${hostname()} ${MACHINE_ID} ${pidNamespace()}`),
   boot: digest(textOf("/proc/sys/kernel/random/boot_id")),
 } as const;
 
