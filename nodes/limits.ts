@@ -165,6 +165,8 @@ export const FETCH_REFS_IN_FLIGHT_MAX = 768;
 export const PEER_LIES_MAX = 3;
 /** Requests for chunks that a reader keeps under way to one peer. */
 export const FILE_REQUESTS_IN_FLIGHT = 3;
+/** What a client may say that a hub is to wait for its nodes' verify or gc: a day. */
+export const NODES_WAIT_MS_MAX = 86_400_000;
 /** Puts that one peer may have open. */
 export const PUTS_PER_LINK_MAX = 64;
 /** What was fetched from peers is safe from gc for this long after the last fetch. */

@@ -13,7 +13,13 @@ import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
-import { LABEL_CHARACTERS_MAX, LIST_ENTRIES_MAX, LOG_CHARACTERS_MAX, JOB_FILES_MAX } from "./limits.ts";
+import {
+  LABEL_CHARACTERS_MAX,
+  LIST_ENTRIES_MAX,
+  LOG_CHARACTERS_MAX,
+  JOB_FILES_MAX,
+  NODES_WAIT_MS_MAX,
+} from "./limits.ts";
 
 export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 export const milliseconds: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.finite(), v.minValue(0));
@@ -299,9 +305,14 @@ export const JobInfos: v.GenericSchema<unknown, JobInfo[]> = v.array(
   }),
 );
 
-/** MAINTENANCE: verify or gc of the store behind the link, and of those behind a hub; the answer is JSON in chunks. */
-export const MaintenanceMeta: v.GenericSchema<unknown, { op: "verify" | "gc" }> = v.object({
+/**
+ * MAINTENANCE: verify or gc of the store behind the link, and of those behind a hub; the answer is JSON in chunks. For those
+ * it waits `nodesMs`, and without it as long as they say that they are at work.
+ */
+export type MaintenanceMeta = { op: "verify" | "gc"; nodesMs?: number | undefined };
+export const MaintenanceMeta: v.GenericSchema<unknown, MaintenanceMeta> = v.object({
   op: v.picklist(["verify", "gc"]),
+  nodesMs: v.optional(v.pipe(v.number(), v.minValue(1), v.maxValue(NODES_WAIT_MS_MAX))),
 });
 export const StoreReportJson: v.GenericSchema<unknown, StoreReport> = v.object({
   chunks: count,

@@ -103,6 +103,16 @@ export const StoreErrorCode = {
 } as const;
 export type StoreErrorCode = (typeof StoreErrorCode)[keyof typeof StoreErrorCode];
 
+/** A name that was to have the version `expected` has another one, 0 for none. */
+export function nameChanged(name: string, expected: number, version: number): StoreError {
+  const now = version === 0 ? "there is none now" : `it has version ${version} now`;
+  return new StoreError(
+    StoreErrorCode.nameChanged,
+    `${JSON.stringify(name)} was changed meanwhile: version ${expected} was expected, ${now}`,
+    { name, expected, version },
+  );
+}
+
 /** A stream that cannot be executed as it was asked for. */
 export class StreamError extends PacketfsError<StreamErrorCode> {
   override readonly name: string = "StreamError";

@@ -42,6 +42,7 @@ export type {
   JobStatistics,
   LoadedProgram,
   LoadOptions,
+  MaintenanceOptions,
   NodeInfo,
   PacketFS,
   ProgramBundle,

@@ -50,10 +50,19 @@ export interface PacketFS extends AsyncDisposable {
   /** Rejects with PFS_NOT_FOUND when no such job is running. */
   cancel(job: string): Promise<void>;
   /** Reads every chunk that is stored and checks it; mends what can be mended. */
-  verify(options?: { readonly signal?: AbortSignal }): Promise<VerifyReport>;
+  verify(options?: MaintenanceOptions): Promise<VerifyReport>;
   /** Frees the space of chunks that no name needs. Files that are damaged do not keep it from that; it says which they are. */
-  gc(options?: { readonly signal?: AbortSignal }): Promise<GcReport>;
+  gc(options?: MaintenanceOptions): Promise<GcReport>;
   close(): Promise<void>;
+}
+
+export interface MaintenanceOptions {
+  readonly signal?: AbortSignal;
+  /**
+   * Milliseconds that a hub waits for its nodes, when its own store is done; those that take longer are among the
+   * `unreachable`. A day at most; by default it waits as long as they say that they are at work.
+   */
+  readonly nodesMs?: number;
 }
 
 export type FileSource = { readonly path: string } | Uint8Array | AsyncIterable<Uint8Array>;

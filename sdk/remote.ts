@@ -20,6 +20,7 @@ import type {
   JobResult,
   LoadedProgram,
   LoadOptions,
+  MaintenanceOptions,
   NodeInfo,
   PacketFS,
   ProgramSource,
@@ -194,12 +195,12 @@ class RemotePacketFS implements PacketFS {
     await this.#hub.cancel(job);
   }
 
-  async verify(options: { readonly signal?: AbortSignal } = {}): Promise<VerifyReport> {
-    return await this.#hub.verify(options.signal);
+  async verify(options: MaintenanceOptions = {}): Promise<VerifyReport> {
+    return await this.#hub.verify(options);
   }
 
-  async gc(options: { readonly signal?: AbortSignal } = {}): Promise<GcReport> {
-    return await this.#hub.gc(options.signal);
+  async gc(options: MaintenanceOptions = {}): Promise<GcReport> {
+    return await this.#hub.gc(options);
   }
 
   async close(): Promise<void> {

@@ -24,7 +24,7 @@ import {
   StoreReportJson,
   NodeStatuses,
 } from "../messages.ts";
-import type { JobMeta, NodeStatus } from "../messages.ts";
+import type { JobMeta, MaintenanceMeta, NodeStatus } from "../messages.ts";
 import type { Link, WireMessage } from "../wire/link.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import { Identity } from "../wire/trust/keys.ts";
@@ -45,6 +45,12 @@ export interface RemoteJob {
   readonly splitBytes?: number;
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: JobEvent) => void;
+}
+
+export interface MaintenanceOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** How long the hub waits for its nodes; without it, as long as they say that they are at work. */
+  readonly nodesMs?: number | undefined;
 }
 
 const LABEL = "client";
@@ -277,12 +283,12 @@ export class HubClient {
     });
   }
 
-  async verify(signal?: AbortSignal): Promise<StoreReport> {
-    return readJson(StoreReportJson, await this.#maintenance("verify", signal));
+  async verify(options: MaintenanceOptions = {}): Promise<StoreReport> {
+    return readJson(StoreReportJson, await this.#maintenance("verify", options));
   }
 
-  async gc(signal?: AbortSignal): Promise<GcResult> {
-    return readJson(GcResultJson, await this.#maintenance("gc", signal));
+  async gc(options: MaintenanceOptions = {}): Promise<GcResult> {
+    return readJson(GcResultJson, await this.#maintenance("gc", options));
   }
 
   async close(): Promise<void> {
@@ -293,8 +299,9 @@ export class HubClient {
     return await this.data.link.request({ type: MessageType.JOB, meta });
   }
 
-  async #maintenance(op: "verify" | "gc", signal: AbortSignal | undefined): Promise<WireMessage> {
-    return await this.data.link.request({ type: MessageType.MAINTENANCE, meta: { op } }, withSignal(signal));
+  async #maintenance(op: "verify" | "gc", { signal, nodesMs }: MaintenanceOptions): Promise<WireMessage> {
+    const meta: MaintenanceMeta = { op, nodesMs };
+    return await this.data.link.request({ type: MessageType.MAINTENANCE, meta }, withSignal(signal));
   }
 }
 

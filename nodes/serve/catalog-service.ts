@@ -1,5 +1,6 @@
 /** Answers for names. A name is bound only to a file that can be read: its every chunk is somewhere in the network. */
 import { MessageType } from "../../packets/envelope.ts";
+import { hasCode } from "../../packets/errors.ts";
 import { invalidName } from "../../packets/name.ts";
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
@@ -7,6 +8,7 @@ import { describeStream } from "../../runtime/stream/execute.ts";
 import { checkExtents, firstMissing } from "../../runtime/stream/walk.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSizes, ChunkSource } from "../../runtime/contracts/chunks.ts";
+import { StoreErrorCode, nameChanged } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
@@ -54,10 +56,8 @@ export class CatalogService implements Service {
       case "list":
         return this.#list(request.prefix, request.after);
       case "remove": {
-        const { name, expected } = request;
-        const record = await catalog.resolve(name);
-        const isRemoved = await catalog.remove(name, { expected });
-        if (record === undefined || !isRemoved) return names([]);
+        const record = await this.#remove(request.name, request.expected);
+        if (record === undefined) return names([]);
         await this.#options.removed?.(record);
         return names([record]);
       }
@@ -82,6 +82,22 @@ export class CatalogService implements Service {
     const { catalog, puts } = this.#options;
     const binds = put === undefined ? catalog : await puts.get(put);
     return await binds.bind({ name, root, length }, condition);
+  }
+
+  /** Resolves with what was removed; undefined where there is nothing. */
+  async #remove(name: string, expected: number | undefined): Promise<NameRecord | undefined> {
+    const { catalog } = this.#options;
+    for (;;) {
+      const record = await catalog.resolve(name);
+      const version = record?.version ?? 0;
+      if (expected !== undefined && expected !== version) throw nameChanged(name, expected, version);
+      try {
+        // The name may be bound anew meanwhile: then what was resolved is not what would be removed.
+        return (await catalog.remove(name, { expected: version })) ? record : undefined;
+      } catch (error) {
+        if (expected !== undefined || !hasCode(error, StoreErrorCode.nameChanged)) throw error;
+      }
+    }
   }
 
   async #assertComplete(root: Ref, length: number): Promise<void> {

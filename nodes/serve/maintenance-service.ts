@@ -10,7 +10,7 @@ import { readEach } from "../../runtime/read-each.ts";
 import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { GcResultJson, StoreReportJson, MaintenanceMeta } from "../messages.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
-import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
+import type { Link, OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
 
 export interface MaintenanceServiceOptions {
@@ -34,34 +34,30 @@ export class MaintenanceService implements Service {
 
   constructor(options: MaintenanceServiceOptions) {
     this.#options = options;
-    this.handlers = new Map([[MessageType.MAINTENANCE, (message: WireMessage) => this.#answer(message)]]);
+    this.handlers = new Map([
+      [MessageType.MAINTENANCE, (message: WireMessage, reply: Reply) => this.#answer(message, reply)],
+    ]);
   }
 
-  async #answer(message: WireMessage): Promise<OutMessage> {
-    const { op } = readMeta(MaintenanceMeta, message);
-    const report = op === "gc" ? await this.#gc() : await this.#verify();
+  async #answer(message: WireMessage, reply: Reply): Promise<OutMessage> {
+    const meta = readMeta(MaintenanceMeta, message);
+    // Whoever asked may give it up before the link ends.
+    const signal = AbortSignal.any([this.#closing.signal, reply.signal]);
+    const report = meta.op === "gc" ? await this.#gc(meta, signal) : await this.#verify(meta, signal);
     return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(report)) };
   }
 
-  async #gc(): Promise<GcResult> {
-    const own = await this.#gcOwn();
-    const { answers, unreachable } = await this.#askOthers("gc", GcResultJson);
-    const sum = [own, ...answers].reduce((some, one) => ({
-      keptChunks: some.keptChunks + one.keptChunks,
-      freedChunks: some.freedChunks + one.freedChunks,
-      freedBytes: some.freedBytes + one.freedBytes,
-      incomplete: union(some.incomplete, one.incomplete),
-      unreadableSegments: some.unreadableSegments + one.unreadableSegments,
-      unreachable,
-    }));
-    return { ...sum, unreachable };
+  async #gc(meta: MaintenanceMeta, signal: AbortSignal): Promise<GcResult> {
+    const own = await this.#gcOwn(signal);
+    const { answers, unreachable } = await this.#askOthers(meta, GcResultJson, signal);
+    return { ...[own, ...answers].reduce(sumOfGcs), unreachable };
   }
 
-  async #gcOwn(): Promise<GcResult> {
+  async #gcOwn(signal: AbortSignal): Promise<GcResult> {
     const { store, recounting } = this.#options;
     const recount = await recounting?.();
     try {
-      return await store.gc(this.#closing.signal, this.#withPeers());
+      return await store.gc(signal, this.#withPeers());
     } finally {
       await recount?.();
     }
@@ -80,35 +76,27 @@ export class MaintenanceService implements Service {
     };
   }
 
-  async #verify(): Promise<StoreReport> {
-    const own = await this.#verifyOwn();
-    const { answers, unreachable } = await this.#askOthers("verify", StoreReportJson);
-    const sum = [own, ...answers].reduce((some, one) => ({
-      chunks: some.chunks + one.chunks,
-      bytes: some.bytes + one.bytes,
-      damaged: union(some.damaged, one.damaged),
-      repaired: union(some.repaired, one.repaired),
-      incomplete: union(some.incomplete, one.incomplete),
-      lostRecords: some.lostRecords + one.lostRecords,
-      mendedRecords: some.mendedRecords + one.mendedRecords,
-      unreachable,
-    }));
-    return { ...sum, unreachable };
+  async #verify(meta: MaintenanceMeta, signal: AbortSignal): Promise<StoreReport> {
+    const own = await this.#verifyOwn(signal);
+    const { answers, unreachable } = await this.#askOthers(meta, StoreReportJson, signal);
+    return { ...[own, ...answers].reduce(sumOfReports), unreachable };
   }
 
-  /** The answers of the nodes behind a hub, and the labels of those that do not answer. */
+  /** The answers of the nodes behind a hub, and the labels of those that do not answer in time. */
   async #askOthers<Answer>(
-    op: "verify" | "gc",
+    { op, nodesMs }: MaintenanceMeta,
     schema: v.GenericSchema<unknown, Answer>,
+    signal: AbortSignal,
   ): Promise<{ answers: Answer[]; unreachable: string[] }> {
-    const { signal } = this.#closing;
     const answers: Answer[] = [];
     const unreachable: string[] = [];
+    const options = { signal, ...(nodesMs === undefined ? {} : { timeoutMs: nodesMs }) };
     const ask = async (link: Link): Promise<void> => {
       try {
         if (link.isSuspect) return void unreachable.push(link.peer.label);
-        const reply = await link.request({ type: MessageType.MAINTENANCE, meta: { op } }, { signal });
-        answers.push(readJson(schema, reply));
+        answers.push(
+          readJson(schema, await link.request({ type: MessageType.MAINTENANCE, meta: { op } }, options)),
+        );
       } catch {
         signal.throwIfAborted();
         unreachable.push(link.peer.label);
@@ -122,9 +110,8 @@ export class MaintenanceService implements Service {
    * What is damaged is fetched again from whoever has it. A name is incomplete here only when no node has what this store
    * lacks: files may stay where they were made.
    */
-  async #verifyOwn(): Promise<StoreReport> {
+  async #verifyOwn(signal: AbortSignal): Promise<StoreReport> {
     const { store, catalog, source, hasAnywhere } = this.#options;
-    const { signal } = this.#closing;
     const report = await store.verify(signal);
     const damaged: string[] = [];
     const repaired: string[] = [];
@@ -151,6 +138,31 @@ export class MaintenanceService implements Service {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
   }
+}
+
+/** What two stores say, together. */
+function sumOfGcs(some: GcResult, one: GcResult): GcResult {
+  return {
+    keptChunks: some.keptChunks + one.keptChunks,
+    freedChunks: some.freedChunks + one.freedChunks,
+    freedBytes: some.freedBytes + one.freedBytes,
+    incomplete: union(some.incomplete, one.incomplete),
+    unreadableSegments: some.unreadableSegments + one.unreadableSegments,
+    unreachable: union(some.unreachable, one.unreachable),
+  };
+}
+
+function sumOfReports(some: StoreReport, one: StoreReport): StoreReport {
+  return {
+    chunks: some.chunks + one.chunks,
+    bytes: some.bytes + one.bytes,
+    damaged: union(some.damaged, one.damaged),
+    repaired: union(some.repaired, one.repaired),
+    incomplete: union(some.incomplete, one.incomplete),
+    lostRecords: some.lostRecords + one.lostRecords,
+    mendedRecords: some.mendedRecords + one.mendedRecords,
+    unreachable: union(some.unreachable, one.unreachable),
+  };
 }
 
 function union(some: readonly string[], others: readonly string[]): string[] {

@@ -91,7 +91,8 @@ export class Usage {
     const { chunks, quota } = this.#options;
     const before = quota()?.storedBytes === undefined ? 0 : await chunks?.rows().catch(() => undefined);
     return async () => {
-      if (chunks === undefined || before === undefined || before === 0) return;
+      // The key may be gone meanwhile, and its list with it.
+      if (chunks === undefined || before === undefined || before === 0 || quota() === undefined) return;
       // What could not be looked through is looked through after the next gc.
       const freed = await chunks.recount(store, before).catch(() => 0);
       this.release("storedBytes", Math.min(freed, this.#used.storedBytes));
@@ -117,6 +118,8 @@ export class Usages {
   /** As the file says it, of keys that did not come yet. */
   readonly #stored: Map<string, number>;
   readonly #usages = new Map<string, Usage>();
+  /** One list for a key's file, so that what is done with it is done one after the other. */
+  readonly #chunks = new Map<string, StoredChunks>();
   readonly #ignoreRemovals: () => void;
   #timer: NodeJS.Timeout | undefined;
   #lastSave: Promise<void> = Promise.resolve();
@@ -128,9 +131,7 @@ export class Usages {
     this.#ignoreRemovals = allowList.onRemoval(({ id }) => {
       this.#usages.delete(id);
       this.#stored.delete(id);
-      void this.#chunksOf(id)
-        .clear()
-        .catch(() => undefined);
+      void this.#forgetChunks(id);
     });
   }
 
@@ -176,7 +177,18 @@ export class Usages {
   }
 
   #chunksOf(id: string): StoredChunks {
-    return new StoredChunks(join(dirname(this.#file), CHUNKS_DIRECTORY, id));
+    const known = this.#chunks.get(id);
+    const chunks = known ?? new StoredChunks(join(dirname(this.#file), CHUNKS_DIRECTORY, id));
+    if (known === undefined) this.#chunks.set(id, chunks);
+    return chunks;
+  }
+
+  async #forgetChunks(id: string): Promise<void> {
+    await this.#chunksOf(id)
+      .clear()
+      .catch(() => undefined);
+    // The key may be known again by then.
+    if (!this.#usages.has(id)) this.#chunks.delete(id);
   }
 
   #changed(id: string): void {

@@ -1,10 +1,32 @@
 /** pfs verify and pfs gc: keeping a store sound and small. */
 import { Command } from "commander";
+import type { Option } from "commander";
+import { NODES_WAIT_MS_MAX } from "../../nodes/limits.ts";
+import type { MaintenanceOptions } from "../packetfs.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { formatBytes, formatCount, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host } from "./context.ts";
+import { option, wholeNumber } from "./options.ts";
+
+interface MaintenanceCommandOptions {
+  readonly nodesWait?: number;
+}
+
+/** A node that is at work for longer keeps nobody from knowing about the others. */
+function nodesWaitOption(): Option {
+  return option(
+    "--nodes-wait <SECONDS>",
+    "with --at, wait so long for the nodes when the hub is done (default: as long as they work)",
+    "PACKETFS_NODES_WAIT",
+    wholeNumber(1, NODES_WAIT_MS_MAX / 1000),
+  );
+}
+
+function waiting({ nodesWait }: MaintenanceCommandOptions): MaintenanceOptions {
+  return nodesWait === undefined ? {} : { nodesMs: nodesWait * 1000 };
+}
 
 export function verifyCommand(host: Host): Command {
   const command = new Command("verify")
@@ -12,29 +34,36 @@ export function verifyCommand(host: Host): Command {
     .description(
       "Read every stored chunk and check it against its hash, and that no name misses a chunk; with --at in the stores of the hub and its nodes, where a chunk counts in each that has it. Exits with 4 when something is damaged or missing.",
     )
+    .addOption(nodesWaitOption())
     .addHelpText("after", example("pfs verify || pfs doctor"));
-  return onRun(command, host, async ({ output, signal, open, finish }) => {
-    output.status("reading every chunk …");
-    const report = await (await open()).verify({ signal });
-    const { chunks, bytes, damaged, repaired, incomplete, lostRecords, mendedRecords, unreachable } = report;
-    const brokenRecords = lostRecords - mendedRecords;
-    const isSound = damaged.length === 0 && incomplete.length === 0 && brokenRecords === 0;
-    if (!isSound) finish(ExitCode.integrity);
-    if (output.json) return output.object({ sound: isSound, ...report });
-    for (const ref of repaired) await output.line(`repaired chunk\t${ref}`);
-    for (const ref of damaged) await output.line(`damaged chunk\t${ref}`);
-    for (const name of incomplete) await output.line(`incomplete file\t${printable(name)}`);
-    if (mendedRecords > 0) output.talk(`${plural(mendedRecords, "damaged record")} of segments written anew`);
-    for (const label of unreachable) output.talk(unreachableText(label));
-    const checked = `${plural(chunks, "chunk")}, ${formatBytes(bytes)}`;
-    if (isSound) return output.talk(`${checked}: all sound`);
-    const found = [
-      `${plural(damaged.length, "chunk")} damaged`,
-      `${plural(incomplete.length, "file")} incomplete`,
-      ...(brokenRecords === 0 ? [] : [`${plural(brokenRecords, "record")} of segments damaged`]),
-    ];
-    output.talk(`${checked}: ${found.join(", ")}`);
-  });
+  return onRun<MaintenanceCommandOptions>(
+    command,
+    host,
+    async ({ output, signal, open, finish }, _, options) => {
+      output.status("reading every chunk …");
+      const report = await (await open()).verify({ signal, ...waiting(options) });
+      const { chunks, bytes, damaged, repaired, incomplete, lostRecords, mendedRecords, unreachable } =
+        report;
+      const brokenRecords = lostRecords - mendedRecords;
+      const isSound = damaged.length === 0 && incomplete.length === 0 && brokenRecords === 0;
+      if (!isSound) finish(ExitCode.integrity);
+      if (output.json) return output.object({ sound: isSound, ...report });
+      for (const ref of repaired) await output.line(`repaired chunk\t${ref}`);
+      for (const ref of damaged) await output.line(`damaged chunk\t${ref}`);
+      for (const name of incomplete) await output.line(`incomplete file\t${printable(name)}`);
+      if (mendedRecords > 0)
+        output.talk(`${plural(mendedRecords, "damaged record")} of segments written anew`);
+      for (const label of unreachable) output.talk(unreachableText(label));
+      const checked = `${plural(chunks, "chunk")}, ${formatBytes(bytes)}`;
+      if (isSound) return output.talk(`${checked}: all sound`);
+      const found = [
+        `${plural(damaged.length, "chunk")} damaged`,
+        `${plural(incomplete.length, "file")} incomplete`,
+        ...(brokenRecords === 0 ? [] : [`${plural(brokenRecords, "record")} of segments damaged`]),
+      ];
+      output.talk(`${checked}: ${found.join(", ")}`);
+    },
+  );
 }
 
 function unreachableText(label: string): string {
@@ -47,10 +76,11 @@ export function gcCommand(host: Host): Command {
     .description(
       "Free the space of chunks that no name needs, with --at at the hub and its nodes: what it keeps and frees is together what verify reads. Safe beside running puts and jobs. Names files that cannot be read whole: what they need is kept, as far as it can be known.",
     )
+    .addOption(nodesWaitOption())
     .addHelpText("after", example("pfs rm old.log && pfs gc"));
-  return onRun(command, host, async ({ output, signal, open }) => {
+  return onRun<MaintenanceCommandOptions>(command, host, async ({ output, signal, open }, _, options) => {
     output.status("looking for chunks that no name needs …");
-    const report = await (await open()).gc({ signal });
+    const report = await (await open()).gc({ signal, ...waiting(options) });
     if (output.json) return output.object({ ...report });
     const { keptChunks, freedChunks, freedBytes, incomplete, unreadableSegments, unreachable } = report;
     for (const name of incomplete) await output.line(`incomplete file\t${printable(name)}`);

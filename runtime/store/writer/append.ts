@@ -5,7 +5,7 @@ import { refAt, refKey, refToHex, sameBytes, sha256 } from "../../../packets/dig
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredForms } from "../../contracts/chunks.ts";
-import { StoreError, StoreErrorCode } from "../../errors.ts";
+import { StoreError, StoreErrorCode, nameChanged } from "../../errors.ts";
 import type { StorePaths } from "../directory.ts";
 import type { Disk } from "../disk.ts";
 import type { ChunkRow, IndexTables } from "../index/tables.ts";
@@ -187,7 +187,7 @@ export class NameWriter {
     const bytes = nameToBytes(name);
     if (findPlace(this.#store, root) === undefined) throw missingRoot(root);
     const now = versionOf(this.#latest(bytes));
-    if (expected !== undefined && expected !== now) throw changed(name, expected, now);
+    if (expected !== undefined && expected !== now) throw nameChanged(name, expected, now);
     const version = now + 1;
     const storedAt = storedAtOf(Date.now());
     await this.#append(writer, { action: NameAction.bind, name: bytes, version, storedAt, length, root });
@@ -213,7 +213,7 @@ export class NameWriter {
     const bytes = nameToSearch(name);
     const latest = bytes && this.#latest(bytes);
     const version = versionOf(latest);
-    if (expected !== undefined && expected !== version) throw changed(name, expected, version);
+    if (expected !== undefined && expected !== version) throw nameChanged(name, expected, version);
     if (bytes === undefined || version === 0) return false;
     const root = new Uint8Array(REF_BYTES);
     const removal = { action: NameAction.remove, name: bytes, version, length: 0, root };
@@ -248,15 +248,6 @@ export class NameWriter {
 /** 0 when the name is not bound. */
 function versionOf(latest: NameEvent | undefined): number {
   return latest?.action === NameAction.bind ? latest.version : 0;
-}
-
-function changed(name: string, expected: number, version: number): StoreError {
-  const now = version === 0 ? "there is none now" : `it has version ${version} now`;
-  return new StoreError(
-    StoreErrorCode.nameChanged,
-    `${JSON.stringify(name)} was changed meanwhile: version ${expected} was expected, ${now}`,
-    { name, expected, version },
-  );
 }
 
 function missingRoot(root: Uint8Array): StoreError {

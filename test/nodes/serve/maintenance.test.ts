@@ -11,6 +11,10 @@ import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { inPieces, put, randomBytes, temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { HubClient } from "../../../nodes/remote/hub-client.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import { until } from "../../suites/until.ts";
+import { scriptedPeer } from "../scripted-peer.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 
 class DiskError extends PacketfsError {
@@ -129,4 +133,68 @@ describe("gc", () => {
       expect(hasChunk).toBe(true);
     },
   );
+});
+
+/** A hub with one node, which says that it is at work and never ends; and a client of it. */
+async function withTirelessNode(
+  work: (client: HubClient, asked: Promise<AbortSignal>) => Promise<void>,
+): Promise<void> {
+  await using directory = await temporaryDirectory();
+  await using store = await Store.open(directory.path);
+  await put(store, "file", randomBytes("file", 5000));
+  const asked = Promise.withResolvers<AbortSignal>();
+  const node = scriptedPeer(
+    {
+      [MessageType.MAINTENANCE]: (_, reply) => {
+        const ticker = setInterval(() => reply.atWork(), 50);
+        reply.signal.addEventListener("abort", () => clearInterval(ticker));
+        asked.resolve(reply.signal);
+        return undefined;
+      },
+    },
+    { role: "node", label: "tireless" },
+  );
+  const { near, far } = memoryPair({ near: { role: "client" } });
+  const service = new MaintenanceService({
+    store,
+    catalog: store.catalog,
+    source: store,
+    hasAnywhere: (refs) => store.has(refs),
+    others: () => [node.link],
+  });
+  serve(far, [service]);
+  const client = new HubClient(near, Identity.create());
+  try {
+    await work(client, asked.promise);
+  } finally {
+    await client.close();
+    await node.link.close();
+  }
+}
+
+describe("a node that is at work for ever", () => {
+  test.each(["verify", "gc"] as const)(
+    "is named after %s has waited as long as it was told to",
+    async (op) => {
+      await withTirelessNode(async (client, asked) => {
+        expect(await client[op]({ nodesMs: 300 })).toMatchObject({
+          unreachable: ["tireless"],
+          ...(op === "gc" ? { keptChunks: 2 } : { chunks: 2, damaged: [] }),
+        });
+        expect((await asked).aborted).toBe(true);
+      });
+    },
+  );
+
+  test("is told when the client gives up", async () => {
+    await withTirelessNode(async (client, asked) => {
+      const given = new AbortController();
+      const answer = client.verify({ signal: given.signal });
+      const stopped = expect(answer).rejects.toThrow("enough");
+      const signal = await asked;
+      given.abort(new Error("enough"));
+      await stopped;
+      await until(() => signal.aborted);
+    });
+  });
 });

@@ -1,7 +1,9 @@
 /** A key has as much as its quota lets it, over all its sessions, and neither more nor, for what others have, less. */
+import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { serve } from "../../../nodes/serve/service.ts";
@@ -182,4 +184,42 @@ test("what a key stored is known to the next process, and forgotten with the key
   await second.close();
   await writeFile(file, "{");
   await expect(Usages.open(file, allowList)).rejects.toMatchObject({ code: "PFS_ALLOW_LIST_INVALID" });
+});
+
+test("the list of what a key stored is gone with the key, also where it is being looked through then", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "pfs-usage-"));
+  directories.push(directory);
+  const allowList = new AllowList();
+  const { signingKey, curveKey, id } = Identity.create();
+  const quota = { storedBytes: 1_000_000 };
+  allowList.add({ signingKey, curveKey, role: "client", label: "x", quota });
+  const usages = await Usages.open(join(directory, "usage.json"), allowList);
+  const list = join(directory, "usage", id);
+  const stored = async (): Promise<void> =>
+    await usages.of(id).record(new Uint8Array(32), Uint32Array.of(7), Uint8Array.of(1));
+  const looked = Promise.withResolvers<void>();
+  const sizes = Promise.withResolvers<void>();
+  const store = {
+    sizes: async (refs: Uint8Array): Promise<Float64Array> => {
+      looked.resolve();
+      await sizes.promise;
+      return new Float64Array(refs.byteLength / 32).fill(7);
+    },
+  };
+  await stored();
+  const recount = (await usages.recounting(store))();
+  await looked.promise;
+  allowList.remove(id);
+  // Time for whoever does not wait.
+  for (let turn = 0; turn < 1000; turn++) await setImmediate();
+  sizes.resolve();
+  await recount;
+  await until(() => !existsSync(list));
+  // It is removed, and not removed and then written again.
+  const late = await usages.recounting(store);
+  await late();
+  await setImmediate();
+  expect(existsSync(list)).toBe(false);
+  expect(existsSync(`${list}.new`)).toBe(false);
+  await usages.close();
 });
