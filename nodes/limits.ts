@@ -31,7 +31,7 @@ export const SILENCE_MS_MAX = 60_000;
 export const UNANNOUNCED_BYTES_MAX: number = 768 * 1024;
 /** How often time passes for a link, which its timeouts are accurate to; and while nobody waits for anything. */
 export const TICK_MS = 100;
-export const IDLE_TICK_MS = 500;
+export const IDLE_TICK_MS = 1_000;
 /** What is beyond this of the time between two ticks is this process's own delay, and no peer's time. */
 export const TICK_LATENESS_MS_MAX = 100;
 /** How long a link that closes tries to get rid of what it has to say. */
@@ -105,8 +105,8 @@ export const ADDRESS_CHARACTERS_MAX = 262;
 export const CONNECTIONS_MAX = 8192;
 export const CONNECTIONS_PER_KEY_MAX = 512;
 export const ALLOW_LIST_ENTRIES_MAX = 65_536;
-/** How often a hub looks whether its tokens were changed or expired: who is revoked is out after that at most. */
-export const ACCESS_LOOK_MS = 500;
+/** How often a hub looks whether its tokens were changed or expired, told or not: who is revoked is out after that at most. */
+export const ACCESS_LOOK_MS = 800;
 /** What changed less long ago may have changed once more without showing in a file system's times. */
 export const ACCESS_SETTLED_MS = 2_000;
 export const TOKEN_NAME_CHARACTERS_MAX = 64;

@@ -39,6 +39,7 @@ export class Access {
   readonly #options: AccessOptions;
   readonly #file: string;
   readonly #ticker: NodeJS.Timeout;
+  readonly #unwatch: () => void;
   #onChange: (() => void) | undefined;
   /** Of what was read last; undefined when it may have changed since without showing. */
   #stamp: string | undefined;
@@ -64,6 +65,10 @@ export class Access {
       // A disk that hangs must not be asked again and again.
       if (this.#looking === 0) void this.look();
     }, ACCESS_LOOK_MS).unref();
+    this.#unwatch = options.tokens.watch(() => {
+      // One that is under way may have looked already where the change is; one more sees all.
+      if (this.#looking < 2) void this.look();
+    });
   }
 
   /** Rejects with PFS_ALLOW_LIST_INVALID, PFS_IDENTITY_INVALID and as the system does. */
@@ -116,6 +121,7 @@ export class Access {
 
   close(): void {
     clearInterval(this.#ticker);
+    this.#unwatch();
   }
 
   async #look(): Promise<void> {

@@ -9,8 +9,11 @@
  *   tokens/NAME.json        every other token: its public keys and what it may do. Its secret is in the token alone
  *   tokens/ID.revoked       a machine that joined and may not come back under its key, whatever token it has
  */
-import { readdir, readFile, rm, stat } from "node:fs/promises";
+import { stat, watch } from "node:fs";
+import type { BigIntStats } from "node:fs";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import * as v from "valibot";
 import {
   createFile,
@@ -73,6 +76,8 @@ export interface PrintedTokens {
 const PRINTED = { client: "client.identity", join: "invite.identity" } as const;
 const PRIVATE_FILE = 0o600;
 const PRIVATE_DIRECTORY = 0o700;
+/** Costs a third of what `node:fs/promises` does for the same. */
+const statOf = promisify(stat);
 const ENDING = ".json";
 const REVOKED_ENDING = ".revoked";
 
@@ -200,12 +205,26 @@ export class HubTokens {
   /** A text that is another one when what `read` says may be; it costs next to nothing. */
   async stamp(): Promise<{ readonly text: string; readonly changedAt: number }> {
     const places = ["tokens", ...Object.values(PRINTED)].map((name) => this.#file(name));
-    const found = await Promise.all(
-      places.map((place) => stat(place, { bigint: true }).catch(ignoreMissing)),
-    );
+    const found: (BigIntStats | undefined)[] = [];
+    // One after the other: a hub that does nothing else is not to wake three threads for it.
+    for (const place of places) found.push(await statOf(place, { bigint: true }).catch(ignoreMissing));
     const text = found.map((each) => (each === undefined ? "-" : `${each.ino}:${each.mtimeNs}`)).join(" ");
     const changedAt = Math.max(0, ...found.map((each) => Number(each?.mtimeMs ?? 0n)));
     return { text, changedAt };
+  }
+
+  /**
+   * Calls `listener` when tokens were made or revoked, where the system tells: not of the two that `pfs up` prints, nor from another
+   * machine, nor when it watches too much already. Returns what ends that.
+   */
+  watch(listener: () => void): () => void {
+    try {
+      const watcher = watch(this.#file("tokens"), { persistent: false }, listener);
+      watcher.on("error", () => watcher.close());
+      return () => watcher.close();
+    } catch {
+      return () => {};
+    }
   }
 
   async #hub(): Promise<Identity> {

@@ -8,6 +8,7 @@ import { HubTokens } from "../../../nodes/hub/tokens.ts";
 import type { TokenTerms } from "../../../nodes/hub/tokens.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { parseToken } from "../../../nodes/wire/trust/token.ts";
+import { until } from "../../suites/until.ts";
 
 const directories: string[] = [];
 afterAll(async () => {
@@ -61,7 +62,6 @@ test("a token that is made beside a running hub is let in, in its role, until it
   const { access, tokens } = hub;
   const alice = await add(hub, { name: "alice", role: "reader" });
   const bob = await add(hub, { name: "bob", role: "submitter", quota: { jobs: 2 } });
-  expect(access.allowList.byId(alice.id)).toBeUndefined();
   await access.look();
   expect(access.allowList.byCurveKey(alice.curveKey)).toMatchObject({ role: "reader", label: "alice" });
   expect(access.allowList.byId(bob.id)).toMatchObject({ role: "submitter", quota: { jobs: 2 } });
@@ -72,6 +72,28 @@ test("a token that is made beside a running hub is let in, in its role, until it
   expect(access.allowList.byCurveKey(alice.curveKey)).toBeUndefined();
   expect(access.allowList.byId(bob.id)).toBeDefined();
   expect(hub.said).toEqual(["alice is out: it was revoked"]);
+  access.close();
+});
+
+test("a change is noticed although nobody asks: at once where the system tells, soon where it does not", async () => {
+  const hub = await open();
+  const alice = await add(hub, { name: "alice", role: "client" });
+  await until(() => hub.access.allowList.byId(alice.id) !== undefined);
+  await hub.tokens.revoke("alice");
+  await until(() => hub.access.allowList.byId(alice.id) === undefined);
+  hub.access.close();
+  const blind = new HubTokens(hub.directory);
+  blind.watch = () => () => {};
+  const access = await Access.open({
+    directory: hub.directory,
+    label: "office",
+    tokens: blind,
+    onEvent: () => {},
+  });
+  const bob = await add(hub, { name: "bob", role: "client" });
+  await until(() => access.allowList.byId(bob.id) !== undefined);
+  await hub.tokens.revoke("bob");
+  await until(() => access.allowList.byId(bob.id) === undefined);
   access.close();
 });
 
