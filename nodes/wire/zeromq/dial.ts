@@ -61,6 +61,7 @@ let context: Context | undefined;
 export async function dial(options: DialOptions): Promise<Link> {
   const { address, server, identity, signal, timeoutMs = CONNECT_TIMEOUT_MS } = options;
   const endpoints = await lookUp(address, timeoutMs, signal);
+  signal?.throwIfAborted();
   context ??= createContext();
   const ipv6 = endpoints.some((each) => each.ipv6);
   const dealer = createDealer({ context, identity, serverKey: server.curveKey, ipv6 });
