@@ -10,7 +10,7 @@ import { processOptions, inspectProgram, sharedOptions } from "./executor/shared
 import type { ProcessSource } from "./executor/shared-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
 import { standingWalls } from "./sandbox/process/executor-process.ts";
-import type { WallState } from "./sandbox/process/executor-process.ts";
+import type { WallState } from "./sandbox/process/wall-states.ts";
 import { SpareExecutors } from "./sandbox/process/spare-executors.ts";
 import { Store } from "./store/store.ts";
 import { ExecutorList } from "./job/candidates.ts";

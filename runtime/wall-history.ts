@@ -2,8 +2,8 @@
 import { readFile } from "node:fs/promises";
 import * as v from "valibot";
 import { replaceFile } from "./durable-file.ts";
-import { namesOfStanding } from "./sandbox/process/executor-process.ts";
-import type { WallState } from "./sandbox/process/executor-process.ts";
+import { namesOfStanding } from "./sandbox/process/wall-states.ts";
+import type { WallState } from "./sandbox/process/wall-states.ts";
 
 /** Its name in a store's directory. Without it nothing is known to have stood. */
 export const WALL_HISTORY_FILE = "walls.json";

@@ -12,7 +12,7 @@ export type { JobEvent } from "../runtime/contracts/events.ts";
 export type { JobInfo, JobOutcome as JobResult, JobStatistics } from "../runtime/contracts/jobs.ts";
 export type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
 export type { RepairEvent } from "../runtime/contracts/events.ts";
-export type { WallState } from "../runtime/sandbox/process/executor-process.ts";
+export type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 
 export interface PacketFS extends AsyncDisposable {
   /** Stores a file: the path of one, or bytes in any form. Durable when it resolves. */

@@ -118,8 +118,7 @@ async function openPacketFS(
   const directory = storeDirectory(options);
   if (how.creates !== true) await checkIsThere(directory);
   const { openLocal } = await import("../local.ts");
-  const { describeLostWalls, describeWalls } =
-    await import("../../runtime/sandbox/process/executor-process.ts");
+  const { describeLostWalls, describeWalls } = await import("../../runtime/sandbox/process/wall-states.ts");
   return openLocal(directory, {
     onRepair: ({ text }) => output.talk(`store: ${text}`),
     onWalls: (walls) => {

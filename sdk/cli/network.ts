@@ -12,7 +12,7 @@ import { WORKERS_MAX } from "../../runtime/limits.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
 import type { Output } from "./output.ts";
-import type { WallState } from "../../runtime/sandbox/process/executor-process.ts";
+import type { WallState } from "../../runtime/sandbox/process/wall-states.ts";
 import { tokenSource } from "./secrets.ts";
 import type { TokenSource } from "./secrets.ts";
 
@@ -141,7 +141,7 @@ async function join(context: Context, source: TokenSource, options: NetworkOptio
 /** A machine that protects itself less than it might is not to do so without a word. */
 async function tellWalls(output: Output, walls: readonly WallState[]): Promise<void> {
   if (output.json) return output.object({ event: "walls", walls });
-  const { describeWalls } = await import("../../runtime/sandbox/process/executor-process.ts");
+  const { describeWalls } = await import("../../runtime/sandbox/process/wall-states.ts");
   output.talk(describeWalls(walls));
 }
 

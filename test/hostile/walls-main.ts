@@ -14,8 +14,8 @@ import { possibleConfinements } from "../../runtime/sandbox/process/confinement.
 import { possibleEnclosures } from "../../runtime/sandbox/process/enclosures.ts";
 import { WallName } from "../../runtime/sandbox/process/wall-states.ts";
 import type { Enclosure } from "../../runtime/sandbox/process/enclosures.ts";
-import { passageOf, placesOf, spawnBehind } from "../../runtime/sandbox/process/walls.ts";
-import type { Place } from "../../runtime/sandbox/process/walls.ts";
+import { confinedCommand, isolationsOf, spawnBehind } from "../../runtime/sandbox/process/walls.ts";
+import type { Isolation } from "../../runtime/sandbox/process/walls.ts";
 import { openLocal } from "../../sdk/index.ts";
 import { loadIdentity } from "../../nodes/wire/trust/identity-file.ts";
 import {
@@ -34,13 +34,13 @@ const [folder = "", secret = "", has = "everything"] = process.argv.slice(2);
 const NAMESPACES: readonly WallName[] = [WallName.userNamespace, WallName.root, WallName.network];
 
 /** "everything", "bubblewrap" and Perl, "no namespaces", or "neither", which has no Perl either. */
-function places(): Place[] {
+function isolations(): Isolation[] {
   const isLeft = ({ names, command }: Enclosure): boolean => {
     if (has === "everything") return true;
-    if (has === "bubblewrap") return command(passageOf(["true"], [], 1))[0]!.endsWith("/bwrap");
+    if (has === "bubblewrap") return command(confinedCommand(["true"], [], 1))[0]!.endsWith("/bwrap");
     return !names.some((name) => NAMESPACES.includes(name));
   };
-  return placesOf(possibleEnclosures().filter(isLeft), has === "neither" ? [] : possibleConfinements());
+  return isolationsOf(possibleEnclosures().filter(isLeft), has === "neither" ? [] : possibleConfinements());
 }
 
 /** Stands for the code of executors, which mostly is the user's own who installed it. */
@@ -66,13 +66,13 @@ await Promise.all(servers.map((server) => once(server, "listening")));
 const { port } = servers[0]!.address() as { port: number };
 
 /** Where an executor would be, with a pipe where one has its own. */
-function start(place: Place, command: readonly string[]): ChildProcess {
+function start(isolation: Isolation, command: readonly string[]): ChildProcess {
   const stdio = ["pipe", "ignore", "pipe", "pipe"] as const;
-  return spawnBehind(place, passageOf(command, [code, calls], 1), [...stdio]);
+  return spawnBehind(isolation, confinedCommand(command, [code, calls], 1), [...stdio]);
 }
 
-function startNode(place: Place, words: readonly string[]): ChildProcess {
-  return start(place, [process.execPath, ...NODE_FLAGS, ...words]);
+function startNode(isolation: Isolation, words: readonly string[]): ChildProcess {
+  return start(isolation, [process.execPath, ...NODE_FLAGS, ...words]);
 }
 
 async function readAll(stream: Readable): Promise<string> {
@@ -82,17 +82,17 @@ async function readAll(stream: Readable): Promise<string> {
 }
 
 /** The first that stands, with a process behind it that does nothing. */
-async function standing(): Promise<{ place: Place; neighbour: ChildProcess }> {
-  for (const place of places()) {
-    const neighbour = startNode(place, [
+async function standing(): Promise<{ isolation: Isolation; neighbour: ChildProcess }> {
+  for (const isolation of isolations()) {
+    const neighbour = startNode(isolation, [
       "--eval",
       `require("node:fs").writeSync(${ANSWERS_DESCRIPTOR}, "up"); setInterval(() => {}, 1e6);`,
     ]);
     const pipe = neighbour.stdio[ANSWERS_DESCRIPTOR] as Readable;
     const [said] = (await Promise.race([once(pipe, "data"), once(neighbour, "close")])) as [unknown];
-    if (String(said) === "up") return { place, neighbour };
+    if (String(said) === "up") return { isolation, neighbour };
   }
-  throw new Error("no place can be made");
+  throw new Error("no isolation can be made");
 }
 
 /** What a probe answers, once it has ended. */
@@ -106,7 +106,7 @@ async function answersOf(probe: ChildProcess, input: string): Promise<string> {
   return answers;
 }
 
-const { place, neighbour } = await standing();
+const { isolation, neighbour } = await standing();
 const child = readFileSync(`/proc/${neighbour.pid}/task/${neighbour.pid}/children`, "utf8").trim();
 const targets: ProbeTargets = {
   store: join(segments, readdirSync(segments)[0]!),
@@ -114,7 +114,7 @@ const targets: ProbeTargets = {
   home: join(home, ".bashrc"),
   code,
   node: process.pid,
-  neighbour: place.enclosure.forks ? Number(child) : neighbour.pid!,
+  neighbour: isolation.enclosure.forks ? Number(child) : neighbour.pid!,
   secret,
   port,
   socket,
@@ -123,13 +123,13 @@ const targets: ProbeTargets = {
   temporary: tmpdir(),
 };
 const answers = JSON.parse(
-  await answersOf(startNode(place, ["--eval", PROBE_CODE]), JSON.stringify(targets)),
+  await answersOf(startNode(isolation, ["--eval", PROBE_CODE]), JSON.stringify(targets)),
 ) as ProbeAnswers;
 writeFileSync(calls, callsProbe(targets));
-const called = await answersOf(start(place, [PERL, calls]), "");
+const called = await answersOf(start(isolation, [PERL, calls]), "");
 const doors = called.split(",").slice(0, -1);
 if (doors.pop() !== CALLS_PROBE_END) throw new Error("the probe of system calls ended early");
-const shell = startNode(place, ["--eval", BECOME_CODE]);
+const shell = startNode(isolation, ["--eval", BECOME_CODE]);
 shell.stderr!.resume();
 const [becameShell] = (await once(shell, "close")) as [number | null];
 neighbour.kill("SIGKILL");
@@ -137,7 +137,7 @@ await pfs.close();
 for (const server of servers) server.close();
 console.log(
   JSON.stringify({
-    walls: [...place.enclosure.names, ...(place.confinement?.names ?? [])],
+    walls: [...isolation.enclosure.names, ...(isolation.confinement?.names ?? [])],
     answers: {
       ...answers,
       makesNamespaces: false,

@@ -8,7 +8,7 @@
 import { basename, dirname } from "node:path";
 import { findProgram, isDirectory, sharedObjects } from "./enclosures.ts";
 import { WallName } from "./wall-states.ts";
-import type { Passage } from "./enclosures.ts";
+import type { ConfinedCommand } from "./enclosures.ts";
 import { INSTRUCTION_BYTES, systemCallFilter } from "./system-calls.ts";
 import type { SystemCallFilter } from "./system-calls.ts";
 
@@ -16,7 +16,7 @@ import type { SystemCallFilter } from "./system-calls.ts";
 export interface Confinement {
   readonly names: readonly WallName[];
   /** The same, with what makes the walls before it. */
-  readonly confine: (passage: Passage) => Passage;
+  readonly confine: (confined: ConfinedCommand) => ConfinedCommand;
 }
 
 interface Numbers {
@@ -61,11 +61,11 @@ export function possibleConfinements(): Confinement[] {
     );
     return {
       names: landlock ? [WallName.systemCalls, WallName.landlock] : [WallName.systemCalls],
-      confine: (passage) => {
-        const { command, reads } = passage;
-        const rules = landlock ? rulesFor(passage) : [];
+      confine: (confined) => {
+        const { command, reads } = confined;
+        const rules = landlock ? rulesFor(confined) : [];
         return {
-          ...passage,
+          ...confined,
           command: [perl, "-e", script, "--", ...rules, "--", ...command],
           reads: [...reads, perl],
         };
@@ -116,7 +116,7 @@ function load({ program, processOffsets }: SystemCallFilter, { seccomp }: Number
 }
 
 /** Each as `rights:path`. */
-function rulesFor({ command, reads }: Passage): string[] {
+function rulesFor({ command, reads }: ConfinedCommand): string[] {
   const libraries = sharedObjects();
   const executed = [command[0]!, ...libraries.filter((path) => LOADER.test(basename(path)))];
   const read = new Set([...reads, ...libraries.map((path) => dirname(path)), ITSELF]);

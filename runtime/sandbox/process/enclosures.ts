@@ -1,6 +1,7 @@
 /**
  * The walls around an executor process, made by programs that Linux systems bring along: unshare, mount, pivot_root, setpriv
- * and prlimit of util-linux, and sh; or bubblewrap, where it is installed. Whoever breaks out of V8 meets them one by one; see SECURITY.md for what each of them holds.
+ * and prlimit of util-linux, and sh; or bubblewrap, where it is installed. Whoever breaks out of V8 meets them one by one; see
+ * SECURITY.md for what each of them holds.
  *
  *   as root      unshare ──▶ sh: empty root ──▶ setpriv: user id ──▶ unshare ═▶ sh: enter it ──▶ setpriv ──▶ prlimit ──▶ node
  *   otherwise    unshare ══════════════▶ sh: empty root, enter it ──▶ setpriv: no privileges ──▶ prlimit ──▶ node
@@ -12,8 +13,8 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { WallName } from "./wall-states.ts";
 
-/** What is carried through the walls. */
-export interface Passage {
+/** A command that runs behind the walls, and what it needs there. */
+export interface ConfinedCommand {
   /** Node, what it is told, and what it runs. */
   readonly command: readonly string[];
   /** Absolute paths of files and folders that it reads, all of them. */
@@ -29,7 +30,7 @@ export interface Enclosure {
   /** Whether the process is a child of the one that is started. */
   readonly forks: boolean;
   /** The whole command. */
-  readonly command: (passage: Passage) => readonly string[];
+  readonly command: (confined: ConfinedCommand) => readonly string[];
 }
 
 interface Tools {
@@ -62,7 +63,7 @@ const MOUNTS = `${ROOT}/mounts`;
 const WITH_PARENT = ["--pdeathsig", "SIGKILL"];
 const NO_PRIVILEGES = ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", ...WITH_PARENT];
 const NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL"];
-const BUBBLE = [
+const BUBBLEWRAP_FLAGS = [
   "--unshare-all",
   "--unshare-user",
   "--disable-userns",
@@ -80,15 +81,15 @@ const SHARED_OBJECT = /^\/.*\.so(?:\.|$)/;
 
 /** What may be tried, the strongest first; the last is none at all. */
 export function possibleEnclosures(): Enclosure[] {
-  const none = { names: EVERYWHERE, forks: false, command: ({ command }: Passage) => command };
+  const none = { names: EVERYWHERE, forks: false, command: ({ command }: ConfinedCommand) => command };
   const [setpriv, prlimit] = [findProgram("setpriv"), findProgram("prlimit")];
   if (process.platform !== "linux" || setpriv === undefined || prlimit === undefined) return [none];
   const tools = { setpriv, prlimit };
   const spaces = namespaceTools(tools);
-  const bubbles = bubbleEnclosures(tools);
-  const users = spaces === undefined ? bubbles : usersEnclosures(spaces, bubbles);
-  const rooms = process.getuid?.() === 0 ? rootsEnclosures(tools, spaces, users) : users;
-  return [...rooms, bounded([], [setpriv, "--no-new-privs", ...WITH_PARENT], tools), none];
+  const byBubblewrap = bubblewrapEnclosures(tools);
+  const users = spaces === undefined ? byBubblewrap : usersEnclosures(spaces, byBubblewrap);
+  const enclosures = process.getuid?.() === 0 ? rootsEnclosures(tools, spaces, users) : users;
+  return [...enclosures, bounded([], () => [setpriv, "--no-new-privs", ...WITH_PARENT], tools), none];
 }
 
 /** What a command must reach there before it is Node's turn: to see whether an enclosure can be made at all. */
@@ -104,29 +105,32 @@ function rootsEnclosures(
   const { setpriv } = tools;
   const stripped = [setpriv, ...NO_PRIVILEGES];
   const other = (): string[] => [setpriv, ...anotherUser(), ...NO_PRIVILEGES];
-  const weaker = [bounded([WallName.user], other, tools, true), bounded([], stripped, tools)];
+  const weaker = [
+    bounded([WallName.user], other, tools, { ownTasks: true }),
+    bounded([], () => stripped, tools),
+  ];
   if (spaces === undefined || userEnclosed === undefined) return weaker;
   const { unshare, sh } = spaces;
   const within = [unshare, ...NAMESPACES, sh, "-ec"];
   const enclosed = (names: readonly WallName[], drop: () => readonly string[]): Enclosure => ({
     names: [...EVERYWHERE, ...names, ...ENCLOSED, ...LIMITED],
     forks: true,
-    command: (passage) => {
-      const script = [...makeRoot(passage, spaces), ...enterRoot(spaces)];
-      return [...within, scriptOf(script), sh, ...drop(), ...limits(passage, spaces, true)];
+    command: (confined) => {
+      const script = [...makeRoot(confined, spaces), ...enterRoot(spaces)];
+      return [...within, scriptOf(script), sh, ...drop(), ...limits(confined, spaces, true)];
     },
   });
   const inUserNamespace: Enclosure = {
     names: [...EVERYWHERE, WallName.user, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
     forks: true,
-    command: (passage) => {
-      const make = [unshare, "--mount", sh, "-ec", scriptOf(makeRoot(passage, spaces)), sh];
+    command: (confined) => {
+      const make = [unshare, "--mount", sh, "-ec", scriptOf(makeRoot(confined, spaces)), sh];
       const leave = [setpriv, ...anotherUser(), ...WITH_PARENT];
       // What was mounted outside of the user namespace cannot be moved within it, but what is bound there can.
       const bind = `${spaces.mount} -n --rbind ${ROOT} ${ROOT}`;
       const enter = scriptOf([bind, noMoreNamespaces(), ...enterRoot(spaces)]);
       const cross = [unshare, "--user", "--map-root-user", ...NAMESPACES, sh, "-ec", enter, sh];
-      return [...make, ...leave, ...cross, ...stripped, ...limits(passage, spaces, true)];
+      return [...make, ...leave, ...cross, ...stripped, ...limits(confined, spaces, true)];
     },
   };
   const cut = [unshare, "--net", "--ipc"];
@@ -137,79 +141,87 @@ function rootsEnclosures(
     // Where the code is readable for its owner only, or root is one of a container's and has less than a root's rights.
     userEnclosed,
     enclosed([], () => stripped),
-    bounded([WallName.user, ...alone], () => [...cut, ...other()], tools, true),
+    bounded([WallName.user, ...alone], () => [...cut, ...other()], tools, { ownTasks: true }),
     ...users,
     weaker[0]!,
-    bounded(alone, [...cut, ...stripped], tools),
+    bounded(alone, () => [...cut, ...stripped], tools),
     weaker[1]!,
   ];
 }
 
-function usersEnclosures(spaces: NamespaceTools, bubbles: readonly Enclosure[]): Enclosure[] {
+function usersEnclosures(spaces: NamespaceTools, byBubblewrap: readonly Enclosure[]): Enclosure[] {
   const { unshare, sh, setpriv } = spaces;
   const enclosed: Enclosure = {
     names: [...EVERYWHERE, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
     forks: true,
-    command: (passage) => {
-      const script = scriptOf([...makeRoot(passage, spaces), noMoreNamespaces(), ...enterRoot(spaces)]);
+    command: (confined) => {
+      const script = scriptOf([...makeRoot(confined, spaces), noMoreNamespaces(), ...enterRoot(spaces)]);
       const cross = [unshare, "--user", "--map-root-user", ...NAMESPACES, sh, "-ec", script, sh];
       const start = [setpriv, ...WITH_PARENT, ...cross, setpriv, ...NO_PRIVILEGES];
-      return [...start, ...limits(passage, spaces, true)];
+      return [...start, ...limits(confined, spaces, true)];
     },
   };
   const cut = [unshare, "--user", "--map-root-user", "--net", "--ipc"];
   const names = [WallName.userNamespace, WallName.network, WallName.ipc];
-  return [enclosed, ...bubbles, bounded(names, [...cut, setpriv, ...NO_PRIVILEGES], spaces, true)];
+  return [
+    enclosed,
+    ...byBubblewrap,
+    bounded(names, () => [...cut, setpriv, ...NO_PRIVILEGES], spaces, { ownTasks: true }),
+  ];
 }
 
 /** The same by bubblewrap, which some systems let make user namespaces, and nobody else but root. */
-function bubbleEnclosures(tools: Tools): Enclosure[] {
+function bubblewrapEnclosures(tools: Tools): Enclosure[] {
   const bubblewrap = findProgram("bwrap");
   if (bubblewrap === undefined) return [];
   return [
     {
       names: [...EVERYWHERE, WallName.userNamespace, ...ENCLOSED, ...LIMITED],
       forks: true,
-      command: (passage) => [
+      command: (confined) => [
         bubblewrap,
-        ...BUBBLE,
-        ...rootPaths(passage, tools).flatMap((path) => ["--ro-bind", path, path]),
+        ...BUBBLEWRAP_FLAGS,
+        ...rootPaths(confined, tools).flatMap((path) => ["--ro-bind", path, path]),
         ...EMPTY_FILE,
         ...ENTER,
-        ...limits(passage, tools, true),
+        ...limits(confined, tools, true),
       ],
     },
   ];
 }
 
-/** One that shows its process the file system and the processes of the machine. */
+/**
+ * One that shows its process the file system and the processes of the machine. `drop` are the words before the command that take
+ * rights from it; with `ownTasks` its user has no other tasks.
+ */
 function bounded(
   names: readonly WallName[],
-  drop: readonly string[] | (() => readonly string[]),
+  drop: () => readonly string[],
   tools: Tools,
-  ownTasks = false,
+  { ownTasks = false }: { readonly ownTasks?: boolean } = {},
 ): Enclosure {
   return {
     names: [...EVERYWHERE, ...names, ...LIMITED],
     forks: false,
-    command: (passage) => [
-      ...(typeof drop === "function" ? drop() : drop),
-      ...limits(passage, tools, ownTasks),
-    ],
+    command: (confined) => [...drop(), ...limits(confined, tools, ownTasks)],
   };
 }
 
 /** The system counts the tasks of a user, so that only a user who has no others can be held to a number of them. */
-function limits({ command, tasksMax, descriptorsMax }: Passage, { prlimit }: Tools, own: boolean): string[] {
+function limits(
+  { command, tasksMax, descriptorsMax }: ConfinedCommand,
+  { prlimit }: Tools,
+  own: boolean,
+): string[] {
   const tasks = own ? [`--nproc=${tasksMax}`] : [];
   const bounds = ["--core=0", "--fsize=0", "--msgqueue=0", `--nofile=${descriptorsMax}`];
   return [prlimit, ...bounds, ...tasks, ...command];
 }
 
-/** Mounts a file system that is empty but for what the passage reads, which is there and cannot be written to. */
-function makeRoot(passage: Passage, tools: NamespaceTools): string[] {
+/** Mounts a file system that is empty but for what the command reads, which is there and cannot be written to. */
+function makeRoot(confined: ConfinedCommand, tools: NamespaceTools): string[] {
   const { mount } = tools;
-  const paths = rootPaths(passage, tools);
+  const paths = rootPaths(confined, tools);
   const files = paths.filter((path) => !isDirectory(path));
   const folders = paths.map((path) => (files.includes(path) ? dirname(path) : path));
   const line = (path: string): string =>
@@ -227,7 +239,7 @@ function makeRoot(passage: Passage, tools: NamespaceTools): string[] {
 }
 
 /** What an empty root has. */
-function rootPaths({ reads }: Passage, { setpriv, prlimit }: Tools): string[] {
+function rootPaths({ reads }: ConfinedCommand, { setpriv, prlimit }: Tools): string[] {
   return [...new Set([...reads, ...sharedObjects().map((path) => dirname(path)), setpriv, prlimit])];
 }
 

@@ -36,8 +36,6 @@ import type { Walls } from "./walls.ts";
 export { TIME_SOURCE };
 
 export { standingWalls } from "./launch.ts";
-export { describeLostWalls, describeWalls, namesOfStanding } from "./wall-states.ts";
-export type { WallState } from "./wall-states.ts";
 export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";
 export type { TimeSource } from "./usage.ts";

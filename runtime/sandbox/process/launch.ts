@@ -14,7 +14,7 @@ import type { WallName, WallState } from "./wall-states.ts";
 import type { WatchedProcess } from "./executor-pipe.ts";
 import { MessageKind, MessageReader, PIPE_DESCRIPTOR } from "./protocol.ts";
 import { ThreadClock, TIME_SOURCE } from "./usage.ts";
-import { Walls, isKilled, namesOf, passageOf, spawnBehind } from "./walls.ts";
+import { Walls, confinedCommand, isKilled, namesOf, spawnBehind } from "./walls.ts";
 import type { Candidate } from "./walls.ts";
 
 export interface LaunchOptions {
@@ -88,8 +88,8 @@ function launch(
     String(threads),
     String(rssBytesMax),
   ];
-  const passage = passageOf(node, reads, threads);
-  return spawnBehind(candidate, passage, ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor]);
+  const confined = confinedCommand(node, reads, threads);
+  return spawnBehind(candidate, confined, ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor]);
 }
 
 /** What an executor is made of. */

@@ -22,18 +22,18 @@ import { possibleConfinements } from "./confinement.ts";
 import type { Confinement } from "./confinement.ts";
 import { possibleEnclosures, probeCommand } from "./enclosures.ts";
 import { WallName, wallStates } from "./wall-states.ts";
-import type { Enclosure, Passage } from "./enclosures.ts";
+import type { ConfinedCommand, Enclosure } from "./enclosures.ts";
 import type { Refusals, WallState } from "./wall-states.ts";
 
 /** What a process starts behind, Node's permission model aside. */
-export interface Place {
+export interface Isolation {
   readonly enclosure: Enclosure;
   /** Within the enclosure, if there is one. */
   readonly confinement: Confinement | undefined;
 }
 
-/** A place, with Node's permission model or without. */
-export interface Candidate extends Place {
+/** An isolation, with Node's permission model or without. */
+export interface Candidate extends Isolation {
   readonly permission: boolean;
 }
 
@@ -55,10 +55,10 @@ export class Walls {
     enclosures: readonly Enclosure[] = possibleEnclosures(),
     confinements: readonly Confinement[] = possibleConfinements(),
   ) {
-    this.#candidates = placesOf(enclosures, confinements).flatMap((place) => [
-      { ...place, permission: true },
+    this.#candidates = isolationsOf(enclosures, confinements).flatMap((isolation) => [
+      { ...isolation, permission: true },
       // Packages that are linked from elsewhere are not readable under the permission model, the least of the walls.
-      { ...place, permission: false },
+      { ...isolation, permission: false },
     ]);
   }
 
@@ -88,11 +88,12 @@ export class Walls {
       const possible = await probe(candidate);
       // With what is weaker within it is tried first: it may be that which is impossible.
       const bare = { enclosure, confinement: undefined };
-      const roomPossible = possible === false && confinement !== undefined ? await probe(bare) : possible;
+      const enclosurePossible =
+        possible === false && confinement !== undefined ? await probe(bare) : possible;
       const repeated = UNREADABLE.test(reason) || starts >= EXECUTOR_STARTS_MAX;
-      if (roomPossible === false) {
+      if (enclosurePossible === false) {
         this.#drop((each) => each.enclosure === enclosure, { enclosure: reason });
-      } else if (possible === false && roomPossible === true) {
+      } else if (possible === false && enclosurePossible === true) {
         const refused = (each: Candidate): boolean =>
           each.enclosure === enclosure && each.confinement === confinement;
         this.#drop(refused, { confinement: reason });
@@ -115,7 +116,10 @@ export class Walls {
 }
 
 /** The strongest first. */
-export function placesOf(enclosures: readonly Enclosure[], confinements: readonly Confinement[]): Place[] {
+export function isolationsOf(
+  enclosures: readonly Enclosure[],
+  confinements: readonly Confinement[],
+): Isolation[] {
   return enclosures.flatMap((enclosure) =>
     [...confinements, undefined].map((confinement) => ({ enclosure, confinement })),
   );
@@ -131,7 +135,11 @@ export function isKilled(signal: NodeJS.Signals | null): boolean {
 }
 
 /** What a command takes along that runs as an executor of so many threads does. */
-export function passageOf(command: readonly string[], reads: readonly string[], threads: number): Passage {
+export function confinedCommand(
+  command: readonly string[],
+  reads: readonly string[],
+  threads: number,
+): ConfinedCommand {
   return {
     command,
     reads: [process.execPath, ...reads],
@@ -141,11 +149,11 @@ export function passageOf(command: readonly string[], reads: readonly string[], 
 }
 
 export function spawnBehind(
-  { enclosure, confinement }: Place,
-  passage: Passage,
+  { enclosure, confinement }: Isolation,
+  confined: ConfinedCommand,
   stdio: StdioOptions,
 ): ChildProcess {
-  const [command, ...args] = enclosure.command(confinement?.confine(passage) ?? passage);
+  const [command, ...args] = enclosure.command(confinement?.confine(confined) ?? confined);
   return spawn(command!, args, {
     cwd: process.platform === "win32" ? undefined : "/",
     env: environment(),
@@ -162,10 +170,10 @@ function environment(): NodeJS.ProcessEnv {
   return process.platform === "win32" ? { TZ: "UTC", SystemRoot } : { TZ: "UTC" };
 }
 
-/** Whether a place can be made; undefined when its end says nothing. It has all the time that it takes. */
-function probe(place: Place): Promise<boolean | undefined> {
+/** Whether an isolation can be made; undefined when its end says nothing. It has all the time that it takes. */
+function probe(isolation: Isolation): Promise<boolean | undefined> {
   const { promise, resolve } = Promise.withResolvers<boolean | undefined>();
-  const child = spawnBehind(place, passageOf(probeCommand(), [], 1), ["ignore", "ignore", "pipe"]);
+  const child = spawnBehind(isolation, confinedCommand(probeCommand(), [], 1), ["ignore", "ignore", "pipe"]);
   let said = "";
   child.stderr!.setEncoding("latin1").on("data", (text: string) => {
     said = (said + text).slice(-EXECUTOR_STDERR_BYTES);

@@ -111,7 +111,7 @@ describe("a confinement", () => {
     const [strongest] = possibleEnclosures().slice(-1);
     const impossible: Confinement = {
       names: [WallName.landlock, WallName.systemCalls],
-      confine: (passage) => ({ ...passage, command: ["/bin/false"] }),
+      confine: (confined) => ({ ...confined, command: ["/bin/false"] }),
     };
     const walls = new Walls([strongest!], [impossible]);
     expect(await walls.refused(walls.current, "Landlock: Function not implemented", 1)).toBe(true);
