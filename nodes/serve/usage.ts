@@ -24,7 +24,6 @@ const RESOURCES: Readonly<Record<Resource, string>> = {
 export const USAGE_FILE = "usage.json";
 /** and that of the directory beside it with a list of each key's chunks. */
 const CHUNKS_DIRECTORY = "usage";
-const PRIVATE = 0o600;
 
 const usageFile = v.record(
   v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
@@ -204,7 +203,7 @@ export class Usages {
         ([id]) => this.#allowList.byId(id)?.quota?.storedBytes !== undefined,
       );
       // A disk that is full must not keep anybody from what needs no room; it is written with the next change.
-      await replaceFile(this.#file, `${JSON.stringify(Object.fromEntries(limited))}\n`, PRIVATE).catch(
+      await replaceFile(this.#file, `${JSON.stringify(Object.fromEntries(limited))}\n`).catch(
         () => undefined,
       );
     });

@@ -1,0 +1,81 @@
+/** A client that comes back after its connection broke still reads what its jobs left, when the time for coming back is over. */
+import { expect, test } from "vitest";
+import { HubClient } from "../../../nodes/remote/hub-client.ts";
+import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
+import { FollowedJobs } from "../../../nodes/serve/followed-jobs.ts";
+import { HeldResults } from "../../../nodes/serve/held-results.ts";
+import { JobService } from "../../../nodes/serve/job-service.ts";
+import { serve } from "../../../nodes/serve/service.ts";
+import type { Link } from "../../../nodes/wire/link.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import { findFile } from "../../../runtime/find-file.ts";
+import { execute } from "../../../runtime/stream/execute.ts";
+import { programCode } from "../../program-code.ts";
+import { put } from "../../runtime/store/store-fixture.ts";
+import { openHub, unlimited } from "../open-hub.ts";
+import { memoryPair } from "../wire/memory-pair.ts";
+
+const { machine, jobs, services } = await openHub();
+
+const SHOUT = `export default { input: { kind: "lines" }, yields: "bytes", map: (line) => line.toUpperCase() + "\\n" }`;
+
+test("a result without a name, over another session", async () => {
+  const { store, source } = machine;
+  const lines = "a line that is not the only one\n".repeat(3000);
+  await put(store, "lines", Buffer.from(lines));
+  const { root: code } = await put(store, "shout.js", programCode(SHOUT));
+  const timers = new Set<() => void>();
+  const failures: unknown[] = [];
+  const held = new HeldResults({
+    release: (job) => jobs.release(job),
+    onFailure: (error) => failures.push(error),
+    setTimer: (run) => {
+      timers.add(run);
+      return () => timers.delete(run);
+    },
+  });
+  const followed = new FollowedJobs();
+  const identity = Identity.create();
+  const over: Promise<void>[] = [];
+  let cut = (): void => {};
+  const open = (): Link => {
+    const usage = unlimited(identity.id);
+    const pair = memoryPair({ near: { role: "client", id: identity.id } });
+    ({ cut } = pair);
+    const service = new JobService({
+      jobs,
+      followed,
+      held,
+      usage,
+      find: (file) => findFile({ source, catalog: store.catalog }, file),
+    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    over.push(promise);
+    const others = services.forClient(() => [], usage).filter((one) => !(one instanceof JobService));
+    const last = { handlers: new Map(), [Symbol.asyncDispose]: async () => resolve() };
+    serve(pair.far, [...others, service, last]);
+    return pair.near;
+  };
+  const client = new HubClient(
+    new LastingLink(open(), { dial: async () => open(), reconnectMs: 30_000 }),
+    identity,
+  );
+  const { file } = await client.run({ program: "shout", code, files: ["lines"] });
+  cut();
+  await over[0];
+  expect(timers.size).toBe(1);
+  await client.jobs();
+  for (const run of timers) run();
+  await store.gc();
+  const content: Uint8Array[] = [];
+  for await (const piece of execute(client.data, Buffer.from(file!.root, "hex"), { end: file!.length }))
+    content.push(piece.slice());
+  expect(Buffer.concat(content).toString()).toBe(lines.toUpperCase());
+  // Nobody comes back from this.
+  await client.close();
+  await over[1];
+  expect(timers.size).toBe(0);
+  await store.gc();
+  expect(await store.has(Buffer.from(file!.root, "hex"))).toEqual(Uint8Array.of(0));
+  expect(failures).toEqual([]);
+});
