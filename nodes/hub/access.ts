@@ -78,7 +78,8 @@ export class Access {
       await access.#read();
       for (const node of await readNodes(options.directory)) {
         // Whose token is gone is gone with it; a node of an older version joins again by itself.
-        if (node.invite === undefined || access.allowList.byId(node.invite)?.role !== Role.invite) continue;
+        const { joinedBy } = node;
+        if (joinedBy === undefined || access.allowList.byId(joinedBy)?.role !== Role.join) continue;
         if (!access.allowList.isRevoked(node.id)) access.allowList.add(node);
       }
       return access;
@@ -166,9 +167,9 @@ export class Access {
         .map((token) => [token.id, token]),
     );
     const all = new Set(tokens.map(({ id }) => id));
-    for (const { id, role, label, invite = "" } of this.allowList.entries()) {
+    for (const { id, role, label, joinedBy = "" } of this.allowList.entries()) {
       // A node goes with the token that it joined by.
-      const token = role === Role.node ? invite : id;
+      const token = role === Role.node ? joinedBy : id;
       if (valid.has(token) && !revoked.has(id)) continue;
       hasChanged = true;
       this.allowList.remove(id);
@@ -220,7 +221,7 @@ function entryOf({
   return {
     signingKey,
     curveKey,
-    role: role === "node" ? Role.invite : role,
+    role: role === "node" ? Role.join : role,
     label: name,
     ...(expiresAt === undefined ? {} : { expiresAt }),
     ...(quota === undefined ? {} : { quota }),

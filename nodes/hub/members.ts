@@ -132,10 +132,11 @@ export function lentBy(
 }
 
 /**
- * Tells nodes who else belongs to the network, so that they let each other and clients in. Invites stay with the hub: a machine joins there and nowhere else.
+ * Tells nodes who else belongs to the network, so that they let each other and clients in. Join tokens stay with the hub: a
+ * machine joins there and nowhere else.
  */
 export function pushMembers(hub: Identity, allowList: AllowList, links: readonly Link[]): void {
-  const entries = allowList.toJSON().filter(({ role }) => role !== Role.invite);
+  const entries = allowList.toJSON().filter(({ role }) => role !== Role.join);
   const self = { signingKey: hex(hub.signingKey), curveKey: hex(hub.curveKey), role: Role.hub, label: "hub" };
   const chunks = Buffer.from(JSON.stringify([self, ...entries]));
   for (const link of links) link.notify({ type: MessageType.MEMBERS, priority: Priority.control, chunks });

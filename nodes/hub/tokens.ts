@@ -111,7 +111,7 @@ export class HubTokens {
   /** The tokens to print, of a hub that is reached at `address`, which tokens made from now on say too. */
   async printed(address: string): Promise<PrintedTokens> {
     const hub = await this.#hub();
-    const [client, invite] = await Promise.all(
+    const [client, join] = await Promise.all(
       Object.values(PRINTED).map((file) => loadIdentity(this.#file(file))),
     );
     if ((await this.#address()) !== address)
@@ -125,7 +125,7 @@ export class HubTokens {
         secret: client!.exportSecret(),
         address,
       }),
-      joinToken: formatToken({ kind: "join", curveKey, signingKey, secret: invite!.exportSecret(), address }),
+      joinToken: formatToken({ kind: "join", curveKey, signingKey, secret: join!.exportSecret(), address }),
     };
   }
 

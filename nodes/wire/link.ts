@@ -8,7 +8,8 @@ import type { Capacity } from "../../runtime/contracts/executor.ts";
 
 /**
  * What a peer is in the network, which says what it may ask for (`nodes/serve/permissions.ts`). A client may do everything, a
- * reader reads, a submitter reads and runs programs. An invite lets its bearer become a node, and nothing else.
+ * reader reads, a submitter reads and runs programs. A join token lets its
+ * bearer become a node, and nothing else.
  */
 export const Role = {
   hub: "hub",
@@ -16,7 +17,8 @@ export const Role = {
   client: "client",
   reader: "reader",
   submitter: "submitter",
-  invite: "invite",
+  /** The bearer of a join token, as allow lists of every version have it. */
+  join: "invite",
 } as const;
 export type Role = (typeof Role)[keyof typeof Role];
 

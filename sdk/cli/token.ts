@@ -136,7 +136,7 @@ async function list({ output }: Context, tokens: HubTokens): Promise<void> {
   const items = records.flatMap((record) => [
     tokenItem(record),
     ...nodes
-      .filter(({ invite }) => invite === record.id)
+      .filter(({ joinedBy }) => joinedBy === record.id)
       .map(({ id, label }) => machineItem(id, label, record.name)),
   ]);
   await output.list(COLUMNS, items);
@@ -174,7 +174,7 @@ async function revoke({ output }: Context, tokens: HubTokens, name: string | und
   const nodes = await readNodes(tokens.directory);
   if (await tokens.revoke(name)) {
     const id = records.find((record) => record.name === name)?.id;
-    const joined = nodes.filter(({ invite }) => invite === id).map(({ label }) => label);
+    const joined = nodes.filter(({ joinedBy }) => joinedBy === id).map(({ label }) => label);
     if (output.json) return output.object({ revoked: name, machines: joined });
     const also =
       joined.length === 0
@@ -189,7 +189,7 @@ async function revoke({ output }: Context, tokens: HubTokens, name: string | und
     throw new SdkError(SdkErrorCode.notFound, message, { name });
   }
   await tokens.revokeMachine(machine.id);
-  const through = records.find(({ id }) => id === machine.invite)?.name;
+  const through = records.find(({ id }) => id === machine.joinedBy)?.name;
   if (output.json) return output.object({ revoked: name, id: machine.id });
   const warning =
     through === undefined

@@ -23,7 +23,7 @@ export interface ClientHandshakeOptions {
   readonly identity: Identity;
   readonly role: Role;
   readonly self: SelfDescription;
-  /** The machine's own identity when `identity` is an invite's. */
+  /** The machine's own identity when `identity` is a join token's. */
   readonly joining?: Identity | undefined;
   readonly random: () => Uint8Array;
 }

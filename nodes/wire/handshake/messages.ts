@@ -117,7 +117,7 @@ export interface Hello {
 }
 export const Hello: v.GenericSchema<unknown, Hello> = v.object(helloFields);
 
-/** The second HELLO. With `joiner`, the keys above are an invite's. */
+/** The second HELLO. With `joiner`, the keys above are a join token's. */
 export interface SignedHello extends Hello {
   readonly challenge: Uint8Array;
   readonly signature: Uint8Array;
@@ -161,7 +161,7 @@ export interface ServerKeys {
   readonly signingKey: Uint8Array;
 }
 
-/** Signs a HELLO for the challenge. `joiner` is the joining machine's own identity when `identity` is an invite's. */
+/** Signs a HELLO for the challenge. `joiner` is the joining machine's own identity when `identity` is a join token's. */
 export function signHello(
   hello: Hello,
   challenge: Uint8Array,

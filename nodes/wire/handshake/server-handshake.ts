@@ -31,7 +31,7 @@ export type ServerStep =
       readonly kind: "accepted";
       readonly hello: SignedHello;
       readonly version: number;
-      /** The allow list's entry of the HELLO's key: an invite when a machine joins. */
+      /** The allow list's entry of the HELLO's key: a join token's when a machine joins. */
       readonly entry: AllowListEntry;
     }
   | { readonly kind: "refused"; readonly error: WireError };
@@ -94,12 +94,12 @@ function receiveSigned(
 /** Why the allow list's entry does not let its bearer be what the HELLO asks for, or null. */
 function wrongRole(hello: SignedHello, entry: AllowListEntry, allowList: AllowList): string | null {
   if (hello.joiner === undefined) {
-    if (entry.role === Role.invite) return "a join token lets a machine join, and nothing else";
+    if (entry.role === Role.join) return "a join token lets a machine join, and nothing else";
     // Whoever holds a token does not know, and need not, what it lets him do.
     const asked = isClient(entry.role) && hello.role === Role.client ? entry.role : hello.role;
     return asked === entry.role ? null : `this identity is a ${entry.role}, not a ${hello.role}`;
   }
-  if (entry.role !== Role.invite)
+  if (entry.role !== Role.join)
     return `a ${entry.role} cannot let another machine join; that takes a join token`;
   if (hello.role !== Role.node) return "a join token makes nodes, and nothing else";
   const owner = ownerOf(hello);

@@ -1,6 +1,7 @@
 /**
- * What one session is asked and asks. `Requests` are those of this side that are not answered for good. Those whose bytes would be too many for the peer at once wait
- * here (held) until others are answered, so that a request's bytes are never in nobody's budget.
+ * What one session is asked and asks. `Requests` are those of this side that are not answered for good. Those whose bytes would
+ * be too many for the peer at once wait here (held) until others are answered, so that a request's bytes are never in nobody's
+ * budget.
  *
  *   held ──▶ queued ──▶ sent ──▶ settled
  */

@@ -25,15 +25,20 @@ export interface AllowListEntry {
   readonly label: string;
   /** HOST:PORT where others reach it. */
   readonly address?: string | undefined;
-  /** Of a node: the id of the invite that it joined by. */
-  readonly invite?: string | undefined;
+  /** Of a node: the id of the join token that it came by. */
+  readonly joinedBy?: string | undefined;
   /** Milliseconds since 1970, from which on the key is not let in any more. */
   readonly expiresAt?: number | undefined;
   readonly quota?: Quota | undefined;
 }
 
 /** An entry as JSON: keys as hexadecimal digits, the id left out because it follows. */
-export interface AllowListEntryJson extends Omit<AllowListEntry, "id" | "signingKey" | "curveKey"> {
+export interface AllowListEntryJson extends Omit<
+  AllowListEntry,
+  "id" | "signingKey" | "curveKey" | "joinedBy"
+> {
+  /** `joinedBy`, as every version has it. */
+  readonly invite?: string | undefined;
   readonly signingKey: string;
   readonly curveKey: string;
 }
@@ -83,10 +88,11 @@ export class AllowList {
     const result = v.safeParse(allowListJson, json);
     if (!result.success) throw invalid(result.issues[0].message);
     const allowList = new AllowList();
-    for (const { signingKey, curveKey, ...rest } of result.output) {
+    for (const { signingKey, curveKey, invite, ...rest } of result.output) {
       allowList.add({
         signingKey: Buffer.from(signingKey, "hex"),
         curveKey: Buffer.from(curveKey, "hex"),
+        joinedBy: invite,
         ...rest,
       });
     }
@@ -182,16 +188,18 @@ export class AllowList {
   }
 
   toJSON(): AllowListEntryJson[] {
-    return this.entries().map(({ signingKey, curveKey, role, label, address, invite, expiresAt, quota }) => ({
-      signingKey: hex(signingKey),
-      curveKey: hex(curveKey),
-      role,
-      label,
-      address,
-      invite,
-      expiresAt,
-      quota,
-    }));
+    return this.entries().map(
+      ({ signingKey, curveKey, role, label, address, joinedBy, expiresAt, quota }) => ({
+        signingKey: hex(signingKey),
+        curveKey: hex(curveKey),
+        role,
+        label,
+        address,
+        invite: joinedBy,
+        expiresAt,
+        quota,
+      }),
+    );
   }
 
   #forget({ id, curveKey, label }: AllowListEntry): void {

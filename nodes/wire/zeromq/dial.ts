@@ -31,7 +31,7 @@ export interface DialOptions {
   readonly address: string;
   /** The keys that the other side must hold, as its token or allow list entry says. */
   readonly server: ServerKeys;
-  /** Who dials; an invite's identity when a machine joins. */
+  /** Who dials; a join token's identity when a machine joins. */
   readonly identity: Identity;
   readonly role: Role;
   readonly label: string;
@@ -40,7 +40,7 @@ export interface DialOptions {
   readonly executors?: readonly ExecutorOffer[];
   /** HOST:PORT where others reach this side, if it listens. */
   readonly listen?: string | undefined;
-  /** The machine's own identity when `identity` is an invite's: the session is then this one's. */
+  /** The machine's own identity when `identity` is a join token's: the session is then this one's. */
   readonly joining?: Identity | undefined;
   /**
    * How long nothing may come of the dial, by the time that this process had turns to listen; anew with each step that comes.

@@ -31,7 +31,7 @@ export type WireEvent =
   | { readonly kind: "refused"; readonly id: string; readonly address: string; readonly reason: string }
   /** A signed HELLO came a second time. */
   | { readonly kind: "replayed"; readonly id: string; readonly address: string }
-  /** A machine joined with an invite. */
+  /** A machine joined by a join token. */
   | { readonly kind: "joined"; readonly id: string; readonly label: string; readonly address: string }
   /** A peer broke the rules and its session was ended. */
   | { readonly kind: "offence"; readonly id: string; readonly address: string; readonly reason: string }

@@ -28,7 +28,7 @@ export interface PendingConnectionsOptions {
   readonly role: "hub" | "node";
   readonly label: string;
   readonly features: readonly string[];
-  readonly onJoin: ((joined: AllowListEntry, invite: AllowListEntry) => void | Promise<void>) | undefined;
+  readonly onJoin: ((joined: AllowListEntry, token: AllowListEntry) => void | Promise<void>) | undefined;
   readonly onEvent: (event: WireEvent) => void;
   readonly write: (connection: number, parts: readonly Uint8Array[]) => void;
   /** A connection was welcomed: from now on the connection is a session with this peer. */
@@ -143,7 +143,7 @@ export class PendingConnections {
     this.#options.onSession(connection, peer, pending.admission);
   }
 
-  async #join(hello: SignedHello, invite: AllowListEntry, from: string): Promise<AllowListEntry> {
+  async #join(hello: SignedHello, token: AllowListEntry, from: string): Promise<AllowListEntry> {
     const { allowList, onJoin, onEvent } = this.#options;
     const owner = ownerOf(hello);
     const wasKnown = allowList.byId(owner.id) !== undefined;
@@ -153,11 +153,11 @@ export class PendingConnections {
       role: Role.node,
       label: hello.label,
       ...(hello.address === undefined ? {} : { address: withHost(hello.address, from) }),
-      invite: invite.id,
-      ...(invite.expiresAt === undefined ? {} : { expiresAt: invite.expiresAt }),
+      joinedBy: token.id,
+      ...(token.expiresAt === undefined ? {} : { expiresAt: token.expiresAt }),
     });
     try {
-      await onJoin?.(joined, invite);
+      await onJoin?.(joined, token);
     } catch (error) {
       if (!wasKnown) allowList.remove(joined.id);
       throw error;

@@ -35,7 +35,7 @@ export interface WireServerOptions {
   /** A session began. Say who answers it (`onRequest`) before the first await. */
   readonly onLink: (link: Link) => void;
   /** A machine has joined the allow list; keep it. When this rejects, the machine is removed again and refused. */
-  readonly onJoin?: (joined: AllowListEntry, invite: AllowListEntry) => void | Promise<void>;
+  readonly onJoin?: (joined: AllowListEntry, token: AllowListEntry) => void | Promise<void>;
   readonly onEvent?: (event: WireEvent) => void;
 }
 

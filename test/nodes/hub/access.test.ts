@@ -49,10 +49,10 @@ async function add(hub: Hub, terms: TokenTerms): Promise<Identity> {
 }
 
 /** A machine that joins by a token. */
-async function joinBy(hub: Hub, invite: Identity, label: string): Promise<Identity> {
+async function joinBy(hub: Hub, joinToken: Identity, label: string): Promise<Identity> {
   const machine = Identity.create();
   const { signingKey, curveKey } = machine;
-  hub.access.allowList.add({ signingKey, curveKey, role: "node", label, invite: invite.id });
+  hub.access.allowList.add({ signingKey, curveKey, role: "node", label, joinedBy: joinToken.id });
   await hub.access.save();
   return machine;
 }
@@ -135,9 +135,9 @@ test("machines go with the token that they joined by, and stay with another", as
 
 test("a machine that was revoked does not come back, though its token is good", async () => {
   const hub = await open();
-  const invite = await add(hub, { name: "machines", role: "node" });
+  const joinToken = await add(hub, { name: "machines", role: "node" });
   await hub.access.look();
-  const machine = await joinBy(hub, invite, "attic");
+  const machine = await joinBy(hub, joinToken, "attic");
   await hub.tokens.revokeMachine(machine.id);
   await hub.access.look();
   expect(hub.out).toEqual(["attic"]);
@@ -152,7 +152,7 @@ test("a machine that was revoked does not come back, though its token is good", 
   hub.access.close();
   const again = await open(hub.directory);
   expect(() => comesBack(again)).toThrow("revoked");
-  expect(again.access.allowList.byId(invite.id)).toBeDefined();
+  expect(again.access.allowList.byId(joinToken.id)).toBeDefined();
   again.access.close();
 });
 
@@ -179,16 +179,16 @@ test("nothing keeps an old key alive: tokens whose secrets were removed are out,
   const hub = await open();
   const before = await hub.tokens.printed("hub:7400");
   const client = Identity.fromSecret(parseToken(before.clientToken, "client").secret);
-  const invite = Identity.fromSecret(parseToken(before.joinToken, "join").secret);
-  const machine = await joinBy(hub, invite, "attic");
-  for (const { id } of [client, invite, machine]) expect(hub.access.allowList.byId(id)).toBeDefined();
+  const joinToken = Identity.fromSecret(parseToken(before.joinToken, "join").secret);
+  const machine = await joinBy(hub, joinToken, "attic");
+  for (const { id } of [client, joinToken, machine]) expect(hub.access.allowList.byId(id)).toBeDefined();
   // An allow list as the first edition wrote it, with all keys that there ever were.
   hub.access.close();
   const all = JSON.stringify(hub.access.allowList);
   await writeFile(join(hub.directory, "allow-list.json"), all);
   for (const name of ["client.identity", "invite.identity"]) await rm(join(hub.directory, name));
   const again = await open(hub.directory);
-  for (const { id } of [client, invite, machine]) expect(again.access.allowList.byId(id)).toBeUndefined();
+  for (const { id } of [client, joinToken, machine]) expect(again.access.allowList.byId(id)).toBeUndefined();
   const after = await again.tokens.printed("hub:7400");
   expect(after.clientToken).not.toBe(before.clientToken);
   expect(after.joinToken).not.toBe(before.joinToken);
@@ -197,11 +197,12 @@ test("nothing keeps an old key alive: tokens whose secrets were removed are out,
 
 test("labels are unique, and stay with their machines", async () => {
   const hub = await open();
-  const invite = await add(hub, { name: "machines", role: "node" });
+  const joinToken = await add(hub, { name: "machines", role: "node" });
   await hub.access.look();
   const labelOf = (at: Hub, { id }: Identity): string | undefined => at.access.allowList.byId(id)?.label;
   const machines = [];
-  for (const label of ["attic", "attic", "attic", "office"]) machines.push(await joinBy(hub, invite, label));
+  for (const label of ["attic", "attic", "attic", "office"])
+    machines.push(await joinBy(hub, joinToken, label));
   const labels = ["attic", "attic-2", "attic-3", "office-2"];
   expect(machines.map((machine) => labelOf(hub, machine))).toEqual(labels);
   hub.access.close();
@@ -209,10 +210,10 @@ test("labels are unique, and stay with their machines", async () => {
   expect(machines.map((machine) => labelOf(again, machine))).toEqual(labels);
   // Who comes back with the label that it asked for keeps the one that it has.
   const { signingKey, curveKey } = machines[1]!;
-  again.access.allowList.add({ signingKey, curveKey, role: "node", label: "attic", invite: invite.id });
+  again.access.allowList.add({ signingKey, curveKey, role: "node", label: "attic", joinedBy: joinToken.id });
   expect(labelOf(again, machines[1]!)).toBe("attic-2");
   const long = "x".repeat(128);
-  const [one, two] = [await joinBy(again, invite, long), await joinBy(again, invite, long)];
+  const [one, two] = [await joinBy(again, joinToken, long), await joinBy(again, joinToken, long)];
   expect([labelOf(again, one)?.length, labelOf(again, two)]).toEqual([128, `${"x".repeat(126)}-2`]);
   again.access.close();
 });
@@ -263,13 +264,13 @@ test("what cannot be read leaves everything as it is, and people are told once o
 test("what cannot be written is said to be so, and written later", async () => {
   const hub = await open();
   const file = join(hub.directory, "allow-list.json");
-  const invite = await add(hub, { name: "machines", role: "node" });
+  const joinToken = await add(hub, { name: "machines", role: "node" });
   await hub.access.look();
   await rm(file);
   await mkdir(file);
   const machine = Identity.create();
   const { signingKey, curveKey } = machine;
-  hub.access.allowList.add({ signingKey, curveKey, role: "node", label: "attic", invite: invite.id });
+  hub.access.allowList.add({ signingKey, curveKey, role: "node", label: "attic", joinedBy: joinToken.id });
   await add(hub, { name: "alice", role: "client" });
   await hub.access.look();
   await hub.access.look();

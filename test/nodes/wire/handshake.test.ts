@@ -170,25 +170,25 @@ test("a server that talks nonsense is left", () => {
 });
 
 test("a joiner proves its own keys too, and cannot borrow another's", () => {
-  const [invite, joining, victim] = [Identity.create(), Identity.create(), Identity.create()];
-  list(allowList, invite, "invite");
+  const [joinToken, joining, victim] = [Identity.create(), Identity.create(), Identity.create()];
+  list(allowList, joinToken, "invite");
   const self = { label: "new", features: [], executors: [] };
   const call = (own: Identity): ClientHandshake =>
     new ClientHandshake({
       address: "h:1",
       server: hub,
-      identity: invite,
+      identity: joinToken,
       role: "node",
       self,
       joining: own,
       random: nonce,
     });
-  const connection = connectionOf(invite);
+  const connection = connectionOf(joinToken);
   const hello = signedHello(call(joining), connection);
   expect(ownerOf(hello).id).toBe(joining.id);
   expect(decide(connection, hello).kind).toBe("accepted");
   for (const borrowed of [{ signingKey: victim.signingKey }, { curveKey: victim.curveKey }]) {
-    const other = connectionOf(invite);
+    const other = connectionOf(joinToken);
     const made = signedHello(call(joining), other);
     expect(reasonOf(decide(other, { ...made, joiner: { ...made.joiner, ...borrowed } }))).toBe(
       "bad-signature",
@@ -196,6 +196,6 @@ test("a joiner proves its own keys too, and cannot borrow another's", () => {
   }
   // Nor can it take over an identity that the allow list has in another role, or its CURVE key.
   list(allowList, victim, "client");
-  const again = connectionOf(invite);
+  const again = connectionOf(joinToken);
   expect(reasonOf(decide(again, signedHello(call(victim), again)))).toBe("wrong-role");
 });

@@ -53,14 +53,18 @@ function hex(key: Uint8Array): string {
   return Buffer.from(key).toString("hex");
 }
 
-test.concurrent("a machine joins with an invite, and from then on comes back as itself", async ({
-  expect,
-}) => {
+test.concurrent("a machine joins by a token, and from then on comes back as itself", async ({ expect }) => {
   const joined: [AllowListEntry, AllowListEntry][] = [];
-  const network = await openNetwork({ onJoin: (entry, invite) => void joined.push([entry, invite]) });
-  const [invite, joining] = [Identity.create(), Identity.create()];
-  list(network.allowList, invite, "invite");
-  const options = { identity: invite, role: "node", joining, label: "attic", listen: "attic:7000" } as const;
+  const network = await openNetwork({ onJoin: (entry, joinToken) => void joined.push([entry, joinToken]) });
+  const [joinToken, joining] = [Identity.create(), Identity.create()];
+  list(network.allowList, joinToken, "invite");
+  const options = {
+    identity: joinToken,
+    role: "node",
+    joining,
+    label: "attic",
+    listen: "attic:7000",
+  } as const;
   const far = await network.accepted(await network.dial(options));
   expect(far.peer).toMatchObject({ id: joining.id, role: "node", label: "attic" });
   expect(joined).toHaveLength(1);
@@ -70,15 +74,15 @@ test.concurrent("a machine joins with an invite, and from then on comes back as 
     label: "attic",
     address: "attic:7000",
   });
-  expect(joined[0]![1].id).toBe(invite.id);
+  expect(joined[0]![1].id).toBe(joinToken.id);
   expect(network.events).toContainEqual({
     kind: "joined",
     id: joining.id,
     label: "attic",
     address: "127.0.0.1",
   });
-  // An invite may be of use once; the session and the machine stay.
-  network.allowList.remove(invite.id);
+  // A token may be of use once; the session and the machine stay.
+  network.allowList.remove(joinToken.id);
   await expect(network.dial({ ...options, unlisted: true })).rejects.toMatchObject({
     code: "PFS_PEER_REFUSED",
   });
@@ -97,9 +101,9 @@ test.concurrent("a machine that its owner declines is not on the allow list", as
       throw new Error("this token was used already");
     },
   });
-  const [invite, joining] = [Identity.create(), Identity.create()];
-  list(network.allowList, invite, "invite");
-  await expect(network.dial({ identity: invite, role: "node", joining })).rejects.toMatchObject({
+  const [joinToken, joining] = [Identity.create(), Identity.create()];
+  list(network.allowList, joinToken, "invite");
+  await expect(network.dial({ identity: joinToken, role: "node", joining })).rejects.toMatchObject({
     code: "PFS_PEER_REFUSED",
     data: { reason: "declined" },
     message: expect.stringContaining("used already"),

@@ -121,16 +121,16 @@ test.each(["node", "hub"] as const)("a client cannot become a %s", async (role) 
   expect(network.allowList.byId(joining.id)).toBeUndefined();
 });
 
-test("the invite of a join token joins, and does nothing else", async () => {
-  const invite = Identity.create();
-  list(network.allowList, invite, "invite");
+test("a join token joins, and does nothing else", async () => {
+  const joinToken = Identity.create();
+  list(network.allowList, joinToken, "invite");
   const refused = { code: "PFS_PEER_REFUSED", data: { reason: "wrong-role" } };
   for (const role of ["client", "node", "hub", "invite"] as const) {
-    await expect(network.dial({ identity: invite, role })).rejects.toMatchObject(refused);
+    await expect(network.dial({ identity: joinToken, role })).rejects.toMatchObject(refused);
   }
   const joining = Identity.create();
   for (const role of ["client", "hub"] as const) {
-    await expect(network.dial({ identity: invite, role, joining })).rejects.toMatchObject(refused);
+    await expect(network.dial({ identity: joinToken, role, joining })).rejects.toMatchObject(refused);
   }
 });
 

@@ -108,8 +108,8 @@ describe("a role", () => {
   });
 
   it("of a node lets a machine join, and that is listed under its token", async () => {
-    const invite = await add("node", "cellar-token");
-    const cellar = await joinNode(invite, "cellar");
+    const joinToken = await add("node", "cellar-token");
+    const cellar = await joinNode(joinToken, "cellar");
     const listed = await token("ls");
     expect(listed).toMatchObject([
       { name: "client", role: "client" },
@@ -120,7 +120,7 @@ describe("a role", () => {
       { name: "rita", role: "reader" },
       { name: "sam", role: "submitter" },
     ]);
-    expect(await as(invite, "ls")).toMatchObject({ status: 2 });
+    expect(await as(joinToken, "ls")).toMatchObject({ status: 2 });
     await cellar.end("SIGTERM");
   });
 });
@@ -145,8 +145,8 @@ describe("revoking", () => {
   });
 
   it("a node's token ends the session of the machine that joined by it", async () => {
-    const invite = await add("node", "shed-token");
-    const shed = await joinNode(invite, "shed");
+    const joinToken = await add("node", "shed-token");
+    const shed = await joinNode(joinToken, "shed");
     expect(await token("revoke", "shed-token")).toMatchObject([
       { revoked: "shed-token", machines: ["shed"] },
     ]);
@@ -158,12 +158,12 @@ describe("revoking", () => {
   });
 
   it("a machine alone keeps it out, though its token is good", async () => {
-    const invite = await add("node", "barn-token");
-    const barn = await joinNode(invite, "barn");
+    const joinToken = await add("node", "barn-token");
+    const barn = await joinNode(joinToken, "barn");
     await token("revoke", "barn");
     await hub.says(/barn is out: it was revoked/);
     await barn.says(/was revoked/);
-    const stable = await joinNode(invite, "stable");
+    const stable = await joinNode(joinToken, "stable");
     const nodes = (await as(hub.clientToken, "nodes")).out;
     expect(nodes).toContain("stable");
     expect(nodes).not.toContain("barn");
