@@ -27,10 +27,10 @@
  * carried exactly, at any depth: `new Uint32Array(256)` is one in `job.value` too, and so are Map, Set, Date, bigints of
  * any size, NaN, Infinity, −0 and undefined. A promise, a function, a symbol, an instance of a class, an array with holes
  * and a cycle are faults that say where, and so is what a copy would be without: a symbol as a key, a property that is not
- * enumerable, and a property of an array beside its elements (give `[...match]`, not a match): `map returned a value that cannot be carried: $.sum is a function`. Where a value
- * is shown as JSON, what JSON lacks is an object whose "$" names it: `{"$":"number","v":"Infinity"}`,
- * `{"$":"bigint","v":"10"}`,
- * `{"$":"Uint32Array","v":[0,1]}`, `{"$":"Uint8Array","v":"00ff"}`, `{"$":"Map","v":[["a",1]]}`.
+ * enumerable, and a property of an array beside its elements (give `[...match]`, not a match): `map returned a value that
+ * cannot be carried: $.sum is a function`. Where a value is shown as JSON, what JSON lacks is an object whose "$" names it:
+ * `{"$":"number","v":"Infinity"}`, `{"$":"bigint","v":"10"}`, `{"$":"Uint32Array","v":[0,1]}`,
+ * `{"$":"Uint8Array","v":"00ff"}`, `{"$":"Map","v":[["a",1]]}`.
  *
  * Three things are the machine's, and no program shall let its answer depend on them. How deep calls may go before a
  * RangeError follows from how V8 compiled them: do not catch that error. The bits of a NaN do too: do not read them by way of a

@@ -3,7 +3,8 @@
  * several things, which of them. What is not here is refused, whatever services there are.
  */
 import { MessageType } from "../../packets/envelope.ts";
-import type { Role, WireMessage } from "../wire/link.ts";
+import { Role } from "../wire/link.ts";
+import type { WireMessage } from "../wire/link.ts";
 
 type Asking = Pick<WireMessage, "type" | "meta">;
 /** No operation's name is longer, and what a peer says is repeated to it in an error. */
@@ -61,7 +62,7 @@ export const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
     [MessageType.CANCEL, "all"],
   ]),
   // Never a session's.
-  invite: new Map(),
+  [Role.join]: new Map(),
 };
 
 /** Whether a role may ask for what the message asks for. */

@@ -95,8 +95,9 @@ export interface RequestOptions {
 }
 
 /**
- * Answers one request. `last` (the default) ends it. All replies to a request travel in the class of the first. An ERROR reply rejects the request on the other side with the error
- * that its metadata holds. Answering a notification, or once more after the last reply, does nothing.
+ * Answers one request. `last` (the default) ends it. All replies to a request travel in the class of the first. An ERROR
+ * reply rejects the request on the other side with the error that its metadata holds. Answering a notification, or once
+ * more after the last reply, does nothing.
  */
 export interface Reply {
   (message: OutMessage, last?: boolean): void;

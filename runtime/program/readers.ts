@@ -2,7 +2,8 @@
  * Readers: what a program may declare as its input, and what everybody outside of the sandbox knows of each.
  *
  * A new reader is three places: its function for authors in sdk/program.ts, its shape, its schema and its borders here, and
- * how its records are made in sandbox/guest/readers.ts; where they have a fixed size, job/splits.ts too. What it must do stands in test/runtime/program/readers.test.ts.
+ * how its records are made in sandbox/guest/readers.ts; where they have a fixed size, job/splits.ts too. What it must do
+ * stands in test/runtime/program/readers.test.ts.
  */
 import { isUtf8 } from "node:buffer";
 import * as v from "valibot";

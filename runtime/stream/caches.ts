@@ -72,7 +72,10 @@ export class StreamCache {
     this.#evaluator = evaluator;
   }
 
-  /** The stream, or, where there is an evaluator, the plain one that a derived one yields. Rejects with PFS_CHUNK_MISSING, PFS_CHUNK_DAMAGED, PFS_PACKET_INVALID or PFS_STREAM_INVALID. */
+  /**
+   * The stream, or, where there is an evaluator, the plain one that a derived one yields. Rejects with PFS_CHUNK_MISSING,
+   * PFS_CHUNK_DAMAGED, PFS_PACKET_INVALID or PFS_STREAM_INVALID.
+   */
   async get(ref: Ref): Promise<Stream> {
     const key = refToHex(ref);
     const stream =
