@@ -127,21 +127,22 @@ export const CONNECTION_LINGER_MS = 1_000;
  * the largest message, and above what the window lets a peer have under way in good times.
  */
 export const UNDELIVERED_BYTES_MAX: number = 20 * 1024 * 1024;
-/** The same of all connections of one key; then one of them at a time goes on. So few of one connection are no matter. */
+/** The same of all connections of one key; then one of them at a time goes on. */
 export const UNDELIVERED_BYTES_PER_KEY_MAX: number = 64 * 1024 * 1024;
+/** So few of one connection keep it from nothing, whatever its key has. */
 export const UNDELIVERED_BYTES_FREE: number = 64 * 1024;
 /** How long others of its key wait for the one that goes on, while nothing comes out of it. */
 export const KEY_TURN_MS_MAX: number = SILENCE_MS_MAX;
 /** A connection that has so many is cut when nothing comes out of it for so many ticks. */
-export const FLOOD_TURNS = 10;
+export const FLOOD_TICKS = 10;
 /** Whoever did harm is kept out at its address: the first time, and at most; what it did counts half after a while. */
 export const PAUSE_MS_MIN = 1_000;
 export const PAUSE_MS_MAX = 60_000;
-export const STRIKE_HALF_LIFE_MS = 60_000;
+export const PENALTY_HALF_LIFE_MS = 60_000;
 /** Those that are remembered for it, the latest ones. */
 export const PENALTIES_MAX = 4096;
-/** How long the check that the port is guarded may take. */
-export const PORT_CHECK_TIMEOUT_MS = 5_000;
+/** How long the check that the port is guarded may take, for each of two connections, by the loop's clock. */
+export const PORT_CHECK_MS_MAX = 60_000;
 
 /** An error as it travels: characters of its message and of each text in its data, entries of that, and causes below it. */
 export const ERROR_CHARACTERS_MAX = 4096;

@@ -205,7 +205,7 @@ function mayLoad(executor: ExecutorState, batch: BatchState, now: number): boole
  * Whether the executor may run the program's packets at all: it takes that kind of program, is not barred from it, and has
  * the job's edition.
  */
-export function isEligible(
+function isEligible(
   { slotsByKind, edition, barred }: ExecutorState,
   { kind, choice }: ProgramState,
 ): boolean {

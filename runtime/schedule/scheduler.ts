@@ -293,7 +293,7 @@ export class Scheduler {
     }
     const retries = batch.retries;
     const executor = state.executors.get(lane.executor)!;
-    receive(state, batch, lane, executor, tasks, outcomes, now, (other, reason) =>
+    receive(state, { batch, lane, executor, tasks, outcomes }, now, (other, reason) =>
       this.#strike(other, batch.program.kind, reason, now),
     );
     this.#settled(batch);
@@ -406,14 +406,20 @@ export class Scheduler {
   }
 }
 
-/** Takes the answers of one frame; `outcomes` becomes decisions. `strike` is told of executors that they prove wrong. */
+/** What came in one frame: answers to these tasks of a batch, from a lane of the executor. */
+interface Receipt {
+  readonly batch: BatchState;
+  readonly lane: LaneState;
+  readonly executor: ExecutorState;
+  readonly tasks: Uint32Array;
+  /** An Outcome for each, which becomes a Decision. */
+  readonly outcomes: Uint8Array;
+}
+
+/** Takes the answers of one frame. `strike` is told of executors that they prove wrong. */
 function receive(
   state: State,
-  batch: BatchState,
-  lane: LaneState,
-  executor: ExecutorState,
-  answers: Uint32Array,
-  outcomes: Uint8Array,
+  { batch, lane, executor, tasks: answers, outcomes }: Receipt,
   now: number,
   strike: (executor: string, reason: StrikeReason) => void,
 ): void {

@@ -1,6 +1,6 @@
 /**
  * Heartbeats of one session: when to say something, and when the other side's silence means that it is lost. What is said
- * goes by the clock on the wall, what is heard by a `LoopClock`.
+ * goes by the monotonic clock, what is heard by a `LoopClock`.
  */
 import { PEER_LOST_MS, PING_INTERVAL_MS, SILENCE_MS_MAX, SLOW_LINE_BYTES_PER_SECOND } from "../../limits.ts";
 

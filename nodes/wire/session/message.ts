@@ -21,7 +21,7 @@ import type { OutMessage, WireMessage } from "../link.ts";
 import { decodeMeta, encodeMeta } from "./meta.ts";
 
 /** Envelope, metadata, packets, chunks. */
-export const PARTS_MAX = 4;
+const PARTS_MAX = 4;
 
 const NOTHING = new Uint8Array(0);
 

@@ -100,15 +100,9 @@ export interface Endpoint {
 }
 
 /**
- * Looks the host up as the system does (ZeroMQ's own look-up tries one answer only, and blocks). Rejects with the
- * system's error.
+ * All addresses that the host has, in the system's order. It is looked up as the system does (ZeroMQ's own look-up tries one
+ * answer only, and blocks). Rejects with the system's error.
  */
-export async function resolveEndpoint(address: Address): Promise<Endpoint> {
-  const [first] = await resolveEndpoints(address);
-  return first;
-}
-
-/** As `resolveEndpoint`, for all addresses that the host has, in the system's order. */
 export async function resolveEndpoints({ host, port }: Address): Promise<[Endpoint, ...Endpoint[]]> {
   const found = isIP(host) === 0 ? await lookup(host, { all: true }) : [{ address: host }];
   const ips = new Set(found.map(({ address }) => address));

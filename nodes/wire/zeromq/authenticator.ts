@@ -11,7 +11,7 @@ import { KEY_BYTES } from "../trust/keys.ts";
 import type { Admissions } from "./admissions.ts";
 import type { RefusalOfConnection } from "./events.ts";
 
-export const ZAP_ENDPOINT = "inproc://zeromq.zap.01";
+const ZAP_ENDPOINT = "inproc://zeromq.zap.01";
 export const ZAP_DOMAIN = "packetfs";
 
 export interface AuthenticatorOptions {

@@ -1,5 +1,4 @@
-/** What a port has to tell its owner beside its links: for the log and for counters; and how often it tells of those at its door. */
-import { REFUSAL_REPORTS_PER_SECOND } from "../../limits.ts";
+/** What a port has to tell its owner beside its links: for the log and for counters. */
 
 /** A connection that did not come in. */
 export interface RefusalOfConnection {
@@ -82,29 +81,5 @@ function describeRefusal({ reason, curveKey, id, address }: RefusalOfConnection)
       return `gave up on a connection from ${address}: its handshake did not finish in time`;
     case "unexpected":
       return "refused a process on this machine that went around the port";
-  }
-}
-
-/** Bounds how many refusals are told: those beyond are counted in the next one. */
-export class RefusalReports {
-  #untold = 0;
-  #allowance = REFUSAL_REPORTS_PER_SECOND;
-  #at: number;
-
-  constructor(now: number) {
-    this.#at = now;
-  }
-
-  /** How many refusals to tell of, this one included; 0 when it is to wait. */
-  count(now: number): number {
-    this.#untold++;
-    const refill = ((now - this.#at) / 1000) * REFUSAL_REPORTS_PER_SECOND;
-    this.#allowance = Math.min(REFUSAL_REPORTS_PER_SECOND, this.#allowance + refill);
-    this.#at = now;
-    if (this.#allowance < 1) return 0;
-    this.#allowance--;
-    const refusals = this.#untold;
-    this.#untold = 0;
-    return refusals;
   }
 }

@@ -6,24 +6,25 @@
  */
 import { randomBytes } from "node:crypto";
 import type { NetConnectOpts } from "node:net";
-import type { Context, Router, Dealer } from "zeromq";
+import type { Context, Router } from "zeromq";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { WireError, WireErrorCode, systemCode } from "../../errors.ts";
-import { PEER_LOST_MS, PORT_CHECK_TIMEOUT_MS } from "../../limits.ts";
+import { PEER_LOST_MS } from "../../limits.ts";
 import { LoopClock } from "../session/loop-clock.ts";
 import { endpointPort, formatAddress } from "../trust/address.ts";
 import type { Address } from "../trust/address.ts";
 import type { AllowList } from "../trust/allow-list.ts";
-import { Identity } from "../trust/keys.ts";
+import type { Identity } from "../trust/keys.ts";
 import { Admissions, connectionOf, routingIdOf } from "./admissions.ts";
 import type { Admission } from "./admissions.ts";
 import { Authenticator } from "./authenticator.ts";
-import { RefusalReports } from "./events.ts";
 import type { RefusalOfConnection, WireEvent } from "./events.ts";
 import { Penalties } from "./penalties.ts";
+import { checkGuarded } from "./port-check.ts";
 import { ProxyClient } from "./proxy-client.ts";
+import { RefusalReports } from "./refusal-reports.ts";
 import type { WriteResult } from "./socket-writer.ts";
-import { randomizeRoutingIds, createContext, createRouter, watchEvents, createDealer } from "./sockets.ts";
+import { randomizeRoutingIds, createContext, createRouter } from "./sockets.ts";
 
 export interface PortListener {
   appeared(connection: number, admission: Admission): void;
@@ -120,7 +121,7 @@ export class Port {
 
   /** Whoever has this connection broke the rules: it is kept out for a moment at its address. */
   punish({ curveKey, address }: Admission): number {
-    return this.#penalties.strike(hex(curveKey), address, performance.now());
+    return this.#penalties.penalize(hex(curveKey), address, performance.now());
   }
 
   /** Whether somebody is being let in, or must be looked after. */
@@ -341,55 +342,4 @@ function innerEndpoint(): { readonly wanted: string; readonly path?: string } {
   if (process.platform !== "linux") return { wanted: "tcp://127.0.0.1:*" };
   const name = `packetfs-${randomBytes(SECRET_BYTES).toString("hex")}`;
   return { wanted: `ipc://@${name}`, path: `\0${name}` };
-}
-
-interface PortCheckOptions {
-  readonly context: Context;
-  /** An endpoint that leads to the port's socket. */
-  readonly endpoint: string;
-  readonly identity: Identity;
-  /** Whether the authenticator has refused this key. */
-  readonly hasRefused: (curveKey: Uint8Array) => boolean;
-  /** Resolves when the port has seen the connection made with its own key. */
-  readonly calibrated: Promise<void>;
-}
-
-/**
- * Checks that a port is guarded before the world can reach it: a stranger is refused, and the port's own key is not.
- * Rejects with PFS_AUTHENTICATOR_LOST when a stranger is let in, or when nobody answers.
- */
-async function checkGuarded(options: PortCheckOptions): Promise<void> {
-  const { context, endpoint, identity, hasRefused, calibrated } = options;
-  const probe = async (from: Identity, letIn?: Promise<void>): Promise<string> => {
-    const dealer = createDealer({ context, identity: from, serverKey: identity.curveKey, ipv6: false });
-    dealer.linger = 0;
-    return await outcomeOf(dealer, endpoint, letIn);
-  };
-  const stranger = Identity.create();
-  const outcome = await probe(stranger);
-  if (outcome !== "refused" || !hasRefused(stranger.curveKey)) throw unguarded(`a stranger was ${outcome}`);
-  const own = await probe(identity, calibrated);
-  if (own !== "let in") throw unguarded(`the port's own key was ${own}`);
-}
-
-async function outcomeOf(dealer: Dealer, endpoint: string, letIn?: Promise<void>): Promise<string> {
-  return await new Promise((resolve) => {
-    watchEvents(dealer, ({ type }) => {
-      if (type === "handshake" && letIn === undefined) settle("let in");
-      if (type === "handshake:error:auth") settle("refused");
-    });
-    const settle = (outcome: string): void => {
-      clearTimeout(timer);
-      dealer.close();
-      resolve(outcome);
-    };
-    const timer = setTimeout(settle, PORT_CHECK_TIMEOUT_MS, "not answered");
-    void letIn?.then(() => settle("let in"));
-    dealer.connect(endpoint);
-  });
-}
-
-function unguarded(reason: string): WireError {
-  const message = `the port was not opened, because it does not check keys as it must: ${reason}`;
-  return new WireError(WireErrorCode.authenticatorLost, message, { reason });
 }

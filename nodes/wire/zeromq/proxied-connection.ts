@@ -8,9 +8,9 @@
  * and bounds their parts but not their number.
  */
 import type { OnReadOpts, Socket } from "node:net";
-import { CONNECTION_LINGER_MS, FLOOD_TURNS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
+import { CONNECTION_LINGER_MS, FLOOD_TICKS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
 import type { Account, KeyBudget } from "./key-budget.ts";
-import { CLOSING_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
+import { CLOSING_INDEX, TICKS_INDEX } from "./proxy-protocol.ts";
 import type { ProxyCounters } from "./proxy-protocol.ts";
 import { GREETING_BYTES, INITIATE_AT, WRONG_KEY, readBeginning } from "./zmtp.ts";
 
@@ -56,16 +56,16 @@ export class ProxiedConnection implements Account {
   #isClientGone = false;
   /** Bytes that the ROUTER got since it has the connection, as its counter counts. */
   #forwarded = 0;
-  #counter = TURNS_INDEX;
+  #counter = TICKS_INDEX;
   /** Of its key, once that is known. */
   #budget: KeyBudget<ProxiedConnection> | undefined;
   /** Whether no more is read of it, and whether that is only because of others of its key. */
   #isFull = false;
   #waitsForOthers = false;
   #isInnerFull = false;
-  /** What was undelivered when it was looked at last, and the port's turn when that changed. */
+  /** What was undelivered when it was looked at last, and the port's tick when that changed. */
   #undeliveredThen = 0;
-  #turnThen = 0;
+  #tickThen = 0;
 
   constructor(options: ProxiedConnectionOptions) {
     const { number, client, since } = options;
@@ -123,11 +123,11 @@ export class ProxiedConnection implements Account {
   }
 
   /**
-   * To be asked at every tick while it is full: who is to be cut for it, itself or another of its key. A message that is allowed
-   * is much smaller than what the ROUTER has of one connection then: when the ROUTER has read it all, and turn after turn
-   * nothing comes out, it is a message without end.
+   * To be called at every tick while it is full. Goes on reading when there is room again; otherwise returns who is to be cut
+   * because nothing of it comes out although the ROUTER has read it all: itself, or another of its key for which it waits. A
+   * message that is allowed is much smaller than what the ROUTER has of one connection then, so that is one without end.
    */
-  stuck(time: number): ProxiedConnection | undefined {
+  look(time: number): ProxiedConnection | undefined {
     const { undelivered } = this;
     const budget = this.#budget!;
     if (this.#waitsForOthers) {
@@ -135,13 +135,13 @@ export class ProxiedConnection implements Account {
       this.#setFull(false);
       return undefined;
     }
-    const turn = Atomics.load(this.#options.counters, TURNS_INDEX);
+    const tick = Atomics.load(this.#options.counters, TICKS_INDEX);
     if (undelivered < UNDELIVERED_BYTES_MAX / 2) this.#setFull(false);
     if (undelivered !== this.#undeliveredThen || this.#inner!.writableLength > 0) {
       this.#undeliveredThen = undelivered;
-      this.#turnThen = turn;
+      this.#tickThen = tick;
     }
-    return ((turn - this.#turnThen) | 0) > FLOOD_TURNS ? this : undefined;
+    return ((tick - this.#tickThen) | 0) > FLOOD_TICKS ? this : undefined;
   }
 
   /** Ends it at once, on both sides. */

@@ -4,12 +4,12 @@ import type { NetConnectOpts } from "node:net";
 import { builtUrl } from "../../../runtime/built.ts";
 import { CONNECTIONS_MAX } from "../../limits.ts";
 import type { Address } from "../trust/address.ts";
-import { CLOSING_INDEX, COUNTERS_INDEX, FULL_INDEX, TURNS_INDEX } from "./proxy-protocol.ts";
+import { CLOSING_INDEX, COUNTERS_INDEX, FULL_INDEX, TICKS_INDEX } from "./proxy-protocol.ts";
 import type { FromProxy, ProxyCounters, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { lineBytes } from "./zmtp.ts";
 
 /** Something the system refused. */
-export class ListenError extends Error {
+class ListenError extends Error {
   readonly code: string;
 
   constructor(message: string, code: string) {
@@ -119,9 +119,9 @@ export class ProxyClient {
     return Atomics.load(this.#counters, FULL_INDEX) > 0;
   }
 
-  /** The port's event loop has had a turn. */
+  /** The port's event loop has had a tick. */
   tick(): void {
-    Atomics.add(this.#counters, TURNS_INDEX, 1);
+    Atomics.add(this.#counters, TICKS_INDEX, 1);
   }
 
   /** Closes the port. Resolves when what the ROUTER said has left, or had its time. */
@@ -147,6 +147,9 @@ function deliver(message: FromProxy, listener: ProxyListener): void {
       return listener.unfinished(message.address, message.reason);
     case "flood":
       return listener.flood(message.connection);
-    default:
+    case "listening":
+    case "not-listening":
+      // The first message, which `open` has read.
+      return;
   }
 }

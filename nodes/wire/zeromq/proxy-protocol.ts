@@ -10,12 +10,12 @@ export interface ProxyThreadData {
 }
 
 /**
- * Shared by both threads. Index 0 counts the turns of the port's event loop, index 1 says whether the port is being closed,
- * index 2 how many connections are full, and the others count what came out of the ROUTER: bytes on the line of one connection each. What counts goes on from the largest
- * number to the smallest.
+ * Shared by both threads. Index 0 counts the ticks of the port, index 1 says whether the port is being closed, index 2 how
+ * many connections are full, and the others count what came out of the ROUTER: bytes on the line of one connection each.
+ * What counts goes on from the largest number to the smallest.
  */
 export type ProxyCounters = Int32Array<SharedArrayBuffer>;
-export const TURNS_INDEX = 0;
+export const TICKS_INDEX = 0;
 export const CLOSING_INDEX = 1;
 export const FULL_INDEX = 2;
 export const COUNTERS_INDEX = 3;
@@ -41,5 +41,4 @@ export type FromProxy =
   /** A connection was given up before anybody knew its key. */
   | { readonly kind: "unfinished"; readonly address: string; readonly reason: "foreign" | "late" }
   /** A connection sent more than a message may hold, and no message: it is to be cut. */
-  | { readonly kind: "flood"; readonly connection: number }
-  | { readonly kind: "closed" };
+  | { readonly kind: "flood"; readonly connection: number };

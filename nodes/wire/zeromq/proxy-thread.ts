@@ -11,7 +11,6 @@ const proxy = new TcpProxy({ inner, counters, tell });
 
 async function close(): Promise<void> {
   await proxy.close();
-  tell({ kind: "closed" });
   port.close();
 }
 

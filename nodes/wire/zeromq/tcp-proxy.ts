@@ -101,7 +101,7 @@ export class TcpProxy {
       }
     }
     for (const connection of this.#full) {
-      const stuck = connection.stuck(time);
+      const stuck = connection.look(time);
       if (stuck === undefined) continue;
       // No more is read of it. The port knows who it is, and says that it is to be cut.
       this.#notFull(stuck);

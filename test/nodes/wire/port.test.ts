@@ -63,6 +63,13 @@ test("a socket without an authenticator lets nobody in, not even its own key", a
   router.close();
 });
 
+test("a port opens although its process has no time to look whether it is guarded", async () => {
+  const opening = openNetwork();
+  const standsStill = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  setTimeout(() => Atomics.wait(standsStill, 0, 0, 6_000), 1);
+  await (await opening).close();
+});
+
 test("a port that is taken says so", async () => {
   const network = await openNetwork();
   const { port } = parseAddress(network.address);
