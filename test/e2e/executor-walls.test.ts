@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, it } from "vitest";
 import { makePlace, PFS } from "../sdk/cli/run-pfs.ts";
-import { descendantsOf, HAS_PROC } from "./processes.ts";
+import { HAS_PROC, descendantsOf, signalAll } from "./processes.ts";
 
 /** Longer than a start takes on any machine that works, and short of what is given up. */
 const STILL_MS = 20_000;
@@ -70,12 +70,10 @@ async function whileRunning<T>(
       await sleep(5);
       starting = descendantsOf(child.pid!).filter(isExecutor);
     }
-    for (const pid of starting) process.kill(pid, "SIGSTOP");
+    signalAll(starting, "SIGSTOP");
     await sleep(stillMs);
-    for (const pid of starting) {
-      // It may have been ended meanwhile.
-      if (isExecutor(pid)) process.kill(pid, "SIGCONT");
-    }
+    // Some may have been ended meanwhile.
+    signalAll(starting.filter(isExecutor), "SIGCONT");
   }
   let running: number | undefined;
   while (running === undefined) {

@@ -28,7 +28,7 @@ import {
   TEXT,
 } from "./kills.ts";
 import { Line } from "./line.ts";
-import { descendantsOf, descriptorsOf, goneAll, HAS_PROC, processesOf } from "./processes.ts";
+import { HAS_PROC, descendantsOf, descriptorsOf, goneAll, processesOf, signalAll } from "./processes.ts";
 
 /** A hub that is started again on a busy machine takes its time. */
 const PATIENT = { reconnectMs: 180_000 };
@@ -415,8 +415,7 @@ class NetworkStorm {
       const executors = processesOf(...EXECUTOR);
       const running = descendantsOf(this.#node.pid).filter((pid) => executors.has(pid));
       const victims = all ? running : running.slice(which % running.length).slice(0, 1);
-      for (const pid of victims) process.kill(pid, "SIGKILL");
-      if (victims.length > 0) this.#hasKilled("executor");
+      if (signalAll(victims, "SIGKILL") > 0) this.#hasKilled("executor");
     });
   }
 

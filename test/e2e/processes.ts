@@ -55,6 +55,20 @@ export function catches(pid: number, signal: number): boolean {
   return (BigInt(`0x${caught}`) & (1n << BigInt(signal - 1))) !== 0n;
 }
 
+/** Sends a signal to those of the processes that are there still; one may end with another. Returns how many got it. */
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): number {
+  let sent = 0;
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+      sent++;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
+  }
+  return sent;
+}
+
 /** Resolves when none of the processes runs any more. */
 export async function goneAll(pids: readonly number[]): Promise<void> {
   await until(() => runningOf(pids).length === 0);
