@@ -2,11 +2,11 @@
  * Who is being let in: which connection belongs to which key, and that nobody chose a routing id.
  *
  * ZeroMQ tells a ROUTER neither the key of a sender nor whether its routing id was assigned (0 and a counter) or chosen by
- * the peer; and when an assigned id meets one that a peer chose before, libzmq ends the whole process (an assertion). So
- * connections take turns: the proxy hands on one INITIATE, the authenticator admits its key, and the next turn begins when
- * the ROUTER has announced the connection, or has refused and closed it. Its id must be the next number of the counter; what
- * is not was chosen by the holder of that very key. Only who guesses the next number is not noticed here: that is made a
- * poor bet by `randomizeRoutingIds`.
+ * the peer; and when an assigned id meets one that a peer chose before, libzmq ends the whole process (an assertion). So one
+ * connection at a time is the candidate: the proxy hands on its INITIATE, the authenticator admits its key, and the next one
+ * comes when the ROUTER has announced the connection, or has refused and closed it. Its id must be the next number of the
+ * counter; what is not was chosen by the holder of that very key. Only who guesses the next number is not noticed here: that
+ * is made a poor bet by `randomizeRoutingIds`.
  *
  *     begin ─▶ INITIATE ─▶ ZAP: key K? ── expect(K) ─▶ 200 ─▶ ROUTER: new connection, id ── appeared(id) ─▶ K has id
  *                               └── refused ─▶ 400 ─▶ closed ─────────────────────────────────────────────▶ end
@@ -28,42 +28,42 @@ export type Appearance<T> =
       readonly kind: "admitted";
       readonly connection: number;
       readonly admission: Admission;
-      readonly turn: T | undefined;
+      readonly candidate: T | undefined;
     }
   /** Nobody was expected (any more): it may not stay, but it may come again. */
   | { readonly kind: "unexpected"; readonly connection: number }
   /** It chose a name: harmless, and refused. */
-  | { readonly kind: "named"; readonly admission: Admission | undefined; readonly turn: T | undefined }
+  | { readonly kind: "named"; readonly admission: Admission | undefined; readonly candidate: T | undefined }
   /** It chose an id that the ROUTER would assign one day. No other connection may be let in beside it. */
-  | { readonly kind: "forged"; readonly admission: Admission | undefined; readonly turn: T | undefined };
+  | { readonly kind: "forged"; readonly admission: Admission | undefined; readonly candidate: T | undefined };
 
 export class Admissions<T extends { readonly address: string } = { readonly address: string }> {
   #nextId: number | undefined;
   #calibrated: (() => void) | undefined;
   #begun: (() => void) | undefined;
-  #turn: T | undefined;
+  #candidate: T | undefined;
   #expected: Admission | undefined;
 
-  /** Whose turn it is. */
-  get turn(): T | undefined {
-    return this.#turn;
+  /** Who is being let in. */
+  get candidate(): T | undefined {
+    return this.#candidate;
   }
 
-  /** Resolves with whose turn it is, when it is somebody's. */
-  async turnBegun(): Promise<T> {
-    while (this.#turn === undefined) await new Promise<void>((resolve) => (this.#begun = resolve));
-    return this.#turn;
+  /** Resolves with who is being let in, when somebody is. */
+  async candidateCame(): Promise<T> {
+    while (this.#candidate === undefined) await new Promise<void>((resolve) => (this.#begun = resolve));
+    return this.#candidate;
   }
 
-  begin(turn: T): void {
-    if (this.#turn !== undefined) throw new Error("one connection is let in at a time");
-    this.#turn = turn;
+  begin(candidate: T): void {
+    if (this.#candidate !== undefined) throw new Error("one connection is let in at a time");
+    this.#candidate = candidate;
     this.#begun?.();
   }
 
-  /** Whoever's turn it was has come, or does not come. */
+  /** The candidate has come, or does not come. */
   end(): void {
-    this.#turn = undefined;
+    this.#candidate = undefined;
     this.#expected = undefined;
   }
 
@@ -80,16 +80,17 @@ export class Admissions<T extends { readonly address: string } = { readonly addr
   /** A connection appeared. The first one after the port was opened is the port's own: it shows where the counter stands. */
   appeared(routingId: Uint8Array): Appearance<T> {
     const admission = this.#expected;
-    // Nobody's turn ends with a connection that was not expected.
-    const turn = admission === undefined ? undefined : this.#turn;
+    // A connection that was not expected is not the candidate, who still comes.
+    const candidate = admission === undefined ? undefined : this.#candidate;
     if (admission !== undefined) this.end();
     const connection = connectionOf(routingId);
-    if (connection === undefined) return { kind: "named", admission, turn };
-    if (this.#nextId !== undefined && connection !== this.#nextId) return { kind: "forged", admission, turn };
+    if (connection === undefined) return { kind: "named", admission, candidate };
+    if (this.#nextId !== undefined && connection !== this.#nextId)
+      return { kind: "forged", admission, candidate };
     this.#nextId = (connection + 1) >>> 0;
     this.#calibrated?.();
     if (admission === undefined) return { kind: "unexpected", connection };
-    return { kind: "admitted", connection, admission, turn };
+    return { kind: "admitted", connection, admission, candidate };
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * Answers libzmq's question whether a key may connect: the ZAP handler (ZeroMQ RFC 27) of one context. It admits a CURVE key
- * that the allow list has and nothing else, and of those only whoever's turn it is (see `Admissions`). Ports of the context
+ * that the allow list has and nothing else, and of those only the candidate (see `Admissions`). Ports of the context
  * are open only while it lives.
  */
 import { Reply } from "zeromq";
@@ -96,25 +96,25 @@ export class Authenticator {
       admissions.expect({ curveKey: this.#only, entry: undefined, address: "" });
       return true;
     }
-    // The port's check may still be knocking when it is over. That is no news, and nobody's turn.
+    // The port's check may still be knocking when it is over. That is no news, and no candidate.
     if (this.#probes.has(key)) return this.#noteRefused(key);
     // Whoever did not come through the proxy is somebody on this machine who goes around it.
     const pid = PEER_PROCESS.exec(text(from))?.[1];
     if (pid !== undefined && Number(pid) !== process.pid) return this.#refuse(key, "unexpected");
-    // The proxy has said whose turn it is, but that may be on its way.
-    const turn = await admissions.turnBegun();
+    // The proxy has said who the candidate is, but that may be on its way.
+    const candidate = await admissions.candidateCame();
     const entry = await allowList.lookUp(credentials);
     if (entry === undefined) return this.#refuse(key, "unknown-key");
     const { ofKey, all } = connections(key);
     if (ofKey >= CONNECTIONS_PER_KEY_MAX || all >= CONNECTIONS_MAX)
       return this.#refuse(key, "full", entry.id);
-    if (pauseOf(key, turn.address) > 0) return this.#refuse(key, "paused", entry.id);
-    admissions.expect({ curveKey: entry.curveKey, entry, address: turn.address });
+    if (pauseOf(key, candidate.address) > 0) return this.#refuse(key, "paused", entry.id);
+    admissions.expect({ curveKey: entry.curveKey, entry, address: candidate.address });
     return true;
   }
 
   #refuse(curveKey: string, reason: RefusalOfConnection["reason"], id = ""): false {
-    const address = this.#options.admissions.turn?.address ?? "";
+    const address = this.#options.admissions.candidate?.address ?? "";
     this.#options.onRefusal({ curveKey, id, address, reason });
     return this.#noteRefused(curveKey);
   }

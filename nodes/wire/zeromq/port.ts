@@ -53,9 +53,9 @@ interface Connection {
   readonly proxied: { readonly number: number; readonly counter: number } | undefined;
 }
 
-const NOBODY = { admission: undefined, turn: undefined };
+const NOBODY = { admission: undefined, candidate: undefined };
 
-interface Turn {
+interface Candidate {
   readonly address: string;
   /** The connection's number in the proxy. */
   readonly number: number;
@@ -66,7 +66,7 @@ interface Turn {
 export class Port {
   readonly #options: PortOptions;
   readonly #context: Context = createContext();
-  readonly #admissions = new Admissions<Turn>();
+  readonly #admissions = new Admissions<Candidate>();
   readonly #penalties = new Penalties();
   readonly #reports = new RefusalReports(performance.now());
   readonly #clock = new LoopClock(performance.now());
@@ -126,16 +126,16 @@ export class Port {
 
   /** Whether somebody is being let in, or must be looked after. */
   get isBusy(): boolean {
-    return this.#admissions.turn !== undefined || this.#proxy?.hasFull === true;
+    return this.#admissions.candidate !== undefined || this.#proxy?.hasFull === true;
   }
 
   /** To be called every TICK_MS while it is busy. */
   tick(): void {
     const time = this.#clock.look(performance.now());
     this.#proxy?.tick();
-    const { turn } = this.#admissions;
+    const { candidate } = this.#admissions;
     // Neither let in nor refused: libzmq has forgotten it. That must not keep the others out.
-    if (turn !== undefined && time - turn.since > PEER_LOST_MS) this.#proxy?.cut(turn.number);
+    if (candidate !== undefined && time - candidate.since > PEER_LOST_MS) this.#proxy?.cut(candidate.number);
   }
 
   /** Resolves when what was written has left, within CONNECTION_LINGER_MS. */
@@ -193,7 +193,7 @@ export class Port {
         this.#admissions.begin({ address, number, since: this.#clock.at(performance.now()) });
       },
       admissionEnded: (number) => {
-        if (this.#admissions.turn?.number !== number) return;
+        if (this.#admissions.candidate?.number !== number) return;
         this.#admissions.end();
         this.#admitNext();
       },
@@ -236,8 +236,8 @@ export class Port {
   #appeared(name: string, routingId: Buffer): void {
     const { listener } = this.#options;
     const appearance = this.#admissions.appeared(routingId);
-    const { admission, turn } = appearance.kind === "unexpected" ? NOBODY : appearance;
-    this.#add(name, admission, turn);
+    const { admission, candidate } = appearance.kind === "unexpected" ? NOBODY : appearance;
+    this.#add(name, admission, candidate);
     switch (appearance.kind) {
       case "admitted":
         // The port's own connection has shown where the counter stands, and that is all.
@@ -246,7 +246,7 @@ export class Port {
         break;
       case "forged":
         this.#forged.add(name);
-        if (turn !== undefined) this.#cut(turn.number, "a forged routing id");
+        if (candidate !== undefined) this.#cut(candidate.number, "a forged routing id");
         break;
       case "named":
         listener.refused(routingId, admission);
@@ -259,17 +259,17 @@ export class Port {
   }
 
   #admitNext(): void {
-    if (this.#isGranted || this.#admissions.turn !== undefined || this.#forged.size > 0) return;
+    if (this.#isGranted || this.#admissions.candidate !== undefined || this.#forged.size > 0) return;
     if (this.#proxy === undefined || this.#isClosed) return;
     this.#isGranted = true;
     this.#proxy.grant();
   }
 
-  #add(name: string, admission: Admission | undefined, turn: Turn | undefined): void {
+  #add(name: string, admission: Admission | undefined, candidate: Candidate | undefined): void {
     const key = admission === undefined ? "" : hex(admission.curveKey);
-    const counter = turn === undefined ? undefined : this.#proxy?.open(turn.number, key);
+    const counter = candidate === undefined ? undefined : this.#proxy?.open(candidate.number, key);
     const proxied =
-      turn === undefined || counter === undefined ? undefined : { number: turn.number, counter };
+      candidate === undefined || counter === undefined ? undefined : { number: candidate.number, counter };
     this.#connections.set(name, { admission, key, proxied });
     if (proxied !== undefined) this.#names.set(proxied.number, name);
     this.#count(key, 1);
@@ -304,9 +304,9 @@ export class Port {
 
   #refused(refusal: RefusalOfConnection): void {
     this.#report(refusal);
-    const { turn } = this.#admissions;
-    if (turn === undefined || refusal.reason === "unexpected") return;
-    this.#proxy?.refuse(turn.number);
+    const { candidate } = this.#admissions;
+    if (candidate === undefined || refusal.reason === "unexpected") return;
+    this.#proxy?.refuse(candidate.number);
     this.#admissions.end();
     this.#admitNext();
   }

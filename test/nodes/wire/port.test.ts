@@ -133,7 +133,7 @@ test("the admissions know assigned routing ids from chosen ones", () => {
     admissions.begin({ address: "" });
     if (isExpected) admissions.expect(admission);
     const { kind } = admissions.appeared(routingId);
-    expect(admissions.turn === undefined).toBe(isExpected);
+    expect(admissions.candidate === undefined).toBe(isExpected);
     admissions.end();
     return kind;
   };
