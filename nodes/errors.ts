@@ -79,6 +79,8 @@ export const RefusalReason = {
   server: "wrong-server",
   /** The signing key is in no entry of the allow list, or in one with another CURVE key. */
   identity: "unknown-identity",
+  /** The machine's own key was revoked, whatever token it comes by. */
+  revoked: "revoked",
   signature: "bad-signature",
   /** The allow list knows the key in another role than the one it asks for. */
   role: "wrong-role",

@@ -186,6 +186,8 @@ export class JoinedNode implements AsyncDisposable {
     const listen = bound === undefined ? undefined : (advertise ?? (await reachableAddress(bound, address)));
     await new Promise<void>((resolve, reject) => {
       let hasJoined = false;
+      /** Why there is no session, as people were told last. */
+      let told: string | undefined;
       this.#redialer = new Redialer({
         address,
         server: { curveKey, signingKey },
@@ -200,12 +202,15 @@ export class JoinedNode implements AsyncDisposable {
           this.#serve(link, this.#hubServices(link));
           if (hasJoined) this.#options.onEvent?.("the hub is here again");
           hasJoined = true;
+          told = undefined;
           resolve();
         },
-        onFailure: (error: PacketfsError, retryMs: number) => {
+        onFailure: (error: PacketfsError) => {
           links.setHub(undefined);
           if (hasJoined) {
-            this.#options.onEvent?.(`${error.message}; dialing again in ${(retryMs / 1000).toFixed(1)} s`);
+            // It may be so for days.
+            if (error.message !== told) this.#options.onEvent?.(`${error.message}; dialing again`);
+            told = error.message;
             return;
           }
           void this.#redialer?.close();

@@ -127,7 +127,10 @@ export class Access {
 
   async #look(): Promise<void> {
     const expired = this.allowList.removeExpired(Date.now());
-    for (const { label } of expired) this.#options.onEvent(`${label} is out: its token has expired`);
+    for (const entry of expired)
+      this.#options.onEvent(
+        outText(entry, entry.role === Role.node ? "the token it came by has expired" : "it has expired"),
+      );
     let hasChanged = expired.length > 0;
     await this.#attempt(Outage.read, async () => {
       const { text } = await this.#options.tokens.stamp();
@@ -167,15 +170,18 @@ export class Access {
         .map((token) => [token.id, token]),
     );
     const all = new Set(tokens.map(({ id }) => id));
-    for (const { id, role, label, joinedBy = "" } of this.allowList.entries()) {
+    for (const entry of this.allowList.entries()) {
+      const { id, role, joinedBy = "" } = entry;
       // A node goes with the token that it joined by.
       const token = role === Role.node ? joinedBy : id;
       if (valid.has(token) && !revoked.has(id)) continue;
       hasChanged = true;
-      this.allowList.remove(id);
-      this.#options.onEvent(
-        `${label} is out: ${all.has(token) && !revoked.has(id) ? "its token has expired" : "it was revoked"}`,
-      );
+      const who = role === Role.node && !revoked.has(id) ? "the token it came by" : "it";
+      const how = all.has(token) && !revoked.has(id) ? "has expired" : "was revoked";
+      // Whoever tries to come back is told why it may not.
+      if (revoked.has(id)) this.allowList.revoke(id);
+      else this.allowList.remove(id);
+      this.#options.onEvent(outText(entry, `${who} ${how}`));
     }
     for (const id of revoked) this.allowList.revoke(id);
     for (const token of valid.values()) {
@@ -187,6 +193,11 @@ export class Access {
     }
     return hasChanged;
   }
+}
+
+/** For people: a token and a machine may be called the same. */
+function outText({ role, label }: AllowListEntry, reason: string): string {
+  return `${role === Role.node ? "machine" : "the token"} ${label} is out: ${reason}`;
 }
 
 function allowListFile(directory: string): string {

@@ -234,7 +234,13 @@ export class Hub implements AsyncDisposable {
       ),
     );
     this.#tellMembers();
-    void link.closed.then((error) => this.#options.onEvent?.(`${label} is gone: ${error.message}`));
+    void link.closed.then(({ code, message }) => {
+      // It is this hub that goes.
+      if (code === WireErrorCode.closed) return;
+      // What the node is told says what it is to do.
+      const reason = code === WireErrorCode.refused ? "it may not be here any more" : message;
+      this.#options.onEvent?.(`${label} is gone: ${reason}`);
+    });
   }
 
   #tellMembers(): void {

@@ -143,7 +143,8 @@ export class HubTokens {
     const json = { version: 1, role, ...keys, createdAt: Date.now(), expiresAt, quota };
     await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
     const file = join(this.#file("tokens"), name + ENDING);
-    const isNew = !isPrinted(name) && (await createFile(file, `${JSON.stringify(json)}\n`, PRIVATE_FILE));
+    const isNew =
+      !(await this.#isTaken(name)) && (await createFile(file, `${JSON.stringify(json)}\n`, PRIVATE_FILE));
     if (!isNew)
       throw invalid(`there is a token called "${name}" already; revoke it, or choose another name`, "taken");
     return formatToken({
@@ -239,6 +240,14 @@ export class HubTokens {
     return ((await readFile(this.#file("hub.address"), "utf8").catch(ignoreMissing)) ?? "").trim();
   }
 
+  /** Whether there is a token of that name, be it in other case: there are disks on which that is one file. */
+  async #isTaken(name: string): Promise<boolean> {
+    const names = (await this.#tokenFiles())
+      .filter((file) => file.endsWith(ENDING))
+      .map((file) => file.slice(0, -ENDING.length));
+    return [...Object.keys(PRINTED), ...names].some((each) => each.toLowerCase() === name.toLowerCase());
+  }
+
   async #tokenFiles(): Promise<string[]> {
     return (await readdir(this.#file("tokens")).catch(ignoreMissing)) ?? [];
   }
@@ -256,6 +265,7 @@ function isPrinted(name: string): name is keyof typeof PRINTED {
 function invalidTokenName(name: string): string | null {
   if (name.length > TOKEN_NAME_CHARACTERS_MAX)
     return `it has more than ${TOKEN_NAME_CHARACTERS_MAX} characters`;
+  if (/^[0-9a-f]{32}$/.test(name)) return "it looks like an id";
   return /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)
     ? null
     : "it may have letters, digits, dots, dashes and underscores, and begins with a letter or digit";

@@ -2,7 +2,7 @@
  * Who may ask for what, in one table: the types of messages that a role may send to whoever serves it, and for types that ask for
  * several things, which of them. What is not here is refused, whatever services there are.
  */
-import { MessageType } from "../../packets/envelope.ts";
+import { MessageType, messageTypeName } from "../../packets/envelope.ts";
 import { Role } from "../wire/link.ts";
 import type { WireMessage } from "../wire/link.ts";
 
@@ -70,6 +70,31 @@ export function mayAsk(role: Role, message: Asking): boolean {
   const operations = PERMISSIONS[role].get(message.type);
   if (operations === undefined || operations === "all") return operations !== undefined;
   return operations.includes(operationOf(message));
+}
+
+/** The same in the words of people: what a role may not do. */
+export function describeAsked(message: Asking): string {
+  const operation = operationOf(message);
+  const { type } = message;
+  switch (type) {
+    case MessageType.WANT:
+      return operation === "claim" ? "store files" : "read files";
+    case MessageType.FILE_REQUEST:
+      return "read files";
+    case MessageType.STORE:
+      return "store files";
+    case MessageType.NAME:
+      if (operation === "set") return "store files under names";
+      return operation === "remove" ? "remove files" : "use names so";
+    case MessageType.JOB:
+      return operation === "cancel" ? "end jobs" : "run programs";
+    case MessageType.MEMBERS:
+      return "let barred nodes in again";
+    case MessageType.MAINTENANCE:
+      return operation === "gc" ? "free space" : "have all stores verified";
+    default:
+      return `ask for ${messageTypeName(type)} here`;
+  }
 }
 
 /** What a message asks for among the things of its type, as it says itself; an empty text where there is one thing only. */

@@ -5,7 +5,7 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { Share, inShare } from "../../runtime/turns.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { AT_WORK_INTERVAL_MS } from "../limits.ts";
-import { mayAsk, operationOf } from "./permissions.ts";
+import { describeAsked, mayAsk, operationOf } from "./permissions.ts";
 import type { Link, OutMessage, PeerInfo, Reply, WireMessage } from "../wire/link.ts";
 
 /**
@@ -48,8 +48,12 @@ export function serve(
     const { type } = message;
     const handler = handlers.get(type);
     const { role } = link.peer;
-    if (handler === undefined || !mayAsk(role, message)) {
-      const text = `a ${role} may not ask for ${`${messageTypeName(type)} ${operationOf(message)}`.trim()} here`;
+    if (!mayAsk(role, message)) {
+      const text = `a ${role} may not ${describeAsked(message)}; SECURITY.md says what each role may`;
+      throw new WireError(WireErrorCode.notAllowed, text, { type, operation: operationOf(message) });
+    }
+    if (handler === undefined) {
+      const text = `nobody here answers ${`${messageTypeName(type)} ${operationOf(message)}`.trim()} of a ${role}`;
       throw new WireError(WireErrorCode.notAllowed, text, { type });
     }
     const isRequest = message.requestId !== 0;

@@ -3,7 +3,7 @@ import { Argument, Command } from "commander";
 import { HubTokens, TokenRole } from "../../nodes/hub/tokens.ts";
 import type { TokenRecord } from "../../nodes/hub/tokens.ts";
 import { readNodes } from "../../nodes/hub/access.ts";
-import type { Quota } from "../../nodes/wire/trust/allow-list.ts";
+import type { AllowListEntry, Quota } from "../../nodes/wire/trust/allow-list.ts";
 import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
@@ -24,6 +24,10 @@ const COLUMNS: readonly Column[] = [
   { title: "JOINED BY", shrinks: true },
   { title: "ID" },
 ];
+
+const ID_DIGITS_MIN = 8;
+/** As many as lists of nodes show. */
+const ID_DIGITS_SHOWN = 12;
 
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1e3, m: 6e4, h: 36e5, d: 864e5, w: 6048e5 };
 /** Ten thousand years: beyond are no dates. */
@@ -57,7 +61,7 @@ export function tokenCommand(host: Host): Command {
   const command = new Command("token")
     .summary("say who may use this machine's hub")
     .description(
-      "Make, list and revoke the tokens of the hub in this machine's store, also while it runs. A client may do everything, a reader reads files, a submitter reads files and runs programs, a node lends its cores and store. A token is shown once, when it is made. Whoever is revoked is out within a second, and so are machines that joined by that token; a machine can be revoked alone too, by its label or id.",
+      "Make, list and revoke the tokens of the hub in this machine's store, also while it runs. A client may do everything, a reader reads files, a submitter reads files and runs programs, a node lends its cores and store. A token is shown once, when it is made. Whoever is revoked is out within a second, and so are machines that joined by that token; a machine can be revoked alone too. Each is named by its name or label or, where two are called so, by its id or 8 digits of it.",
     )
     .addArgument(new Argument("<ACTION>", ACTIONS.join(", ")).choices(ACTIONS))
     .argument("[NAME]", "the token to make or revoke")
@@ -99,6 +103,7 @@ export function tokenCommand(host: Host): Command {
       case "add":
         return add(context, tokens, operand, options);
       case "ls":
+        if (operand !== undefined) throw new UsageError("pfs token ls takes no name: it lists all");
         return list(context, tokens);
       case "revoke":
         return revoke(context, tokens, operand ?? options.name);
@@ -117,12 +122,26 @@ async function add(
     throw new UsageError("a token needs a role: --role client, reader, submitter or node");
   if (name === undefined)
     throw new UsageError("a token needs a name, to be listed and revoked by: --name NAME");
+  checkLimits(role, options);
   const expiresAt = expires === undefined ? undefined : Date.now() + expires;
   const token = await tokens.add({ name, role, expiresAt, quota: quotaOf(options) });
   if (output.json) return output.object({ name, role, expiresAt, token });
   await output.line(token);
   const until = expiresAt === undefined ? "" : ` until ${formatTime(expiresAt)}`;
   output.talk(`${printable(name)} is a ${role}${until}; the token is not shown again, and is a password`);
+}
+
+/** Refuses a limit on what the role may not do anyway. */
+function checkLimits(role: TokenRole, { maxBytes, maxJobs, maxPackets }: TokenCommandOptions): void {
+  const stores = role === TokenRole.client || role === TokenRole.submitter;
+  const given = Object.entries({
+    "--max-bytes": maxBytes,
+    "--max-jobs": maxJobs,
+    "--max-packets": maxPackets,
+  });
+  const idle = given.find(([, limit]) => limit !== undefined)?.[0];
+  if (!stores && idle !== undefined)
+    throw new UsageError(`${idle} is for clients and submitters: a ${role} may not do what it limits`);
 }
 
 function quotaOf({ maxBytes, maxJobs, maxPackets }: TokenCommandOptions): Quota | undefined {
@@ -171,29 +190,50 @@ function limitsOf(quota: Quota | undefined): string {
 async function revoke({ output }: Context, tokens: HubTokens, name: string | undefined): Promise<void> {
   if (name === undefined) throw new UsageError("which token? pfs token revoke NAME");
   const { tokens: records } = await tokens.read();
-  const nodes = await readNodes(tokens.directory);
-  if (await tokens.revoke(name)) {
-    const id = records.find((record) => record.name === name)?.id;
-    const joined = nodes.filter(({ joinedBy }) => joinedBy === id).map(({ label }) => label);
-    if (output.json) return output.object({ revoked: name, machines: joined });
-    const also =
-      joined.length === 0
-        ? ""
-        : `, and so ${joined.length === 1 ? "is" : "are"} ${joined.map(printable).join(", ")}`;
-    output.talk(`${printable(name)} is revoked${also}`);
-    return;
-  }
-  const machine = nodes.find(({ id, label }) => id === name || label === name);
-  if (machine === undefined) {
+  const machines = await readNodes(tokens.directory);
+  const meant = [
+    ...records.filter((record) => record.name === name || isIdOf(record.id, name)),
+    ...machines.filter(({ id, label }) => label === name || isIdOf(id, name)),
+  ];
+  const [first, second] = meant;
+  if (first === undefined) {
     const message = `there is no token or machine called ${printable(name)}; "pfs token ls" lists those there are`;
     throw new SdkError(SdkErrorCode.notFound, message, { name });
   }
-  await tokens.revokeMachine(machine.id);
-  const through = records.find(({ id }) => id === machine.joinedBy)?.name;
-  if (output.json) return output.object({ revoked: name, id: machine.id });
+  if (second !== undefined) {
+    const each = meant.map((one) => `${described(one)} with the id ${one.id.slice(0, ID_DIGITS_SHOWN)}`);
+    throw new UsageError(`${printable(name)} may be ${each.join(" or ")}; say which by its id`);
+  }
+  if (isToken(first)) {
+    const joined = machines.filter(({ joinedBy }) => joinedBy === first.id);
+    await tokens.revoke(first.name);
+    if (output.json)
+      return output.object({ revoked: first.name, id: first.id, machines: joined.map(({ label }) => label) });
+    const also =
+      joined.length === 0
+        ? ""
+        : `, and so ${joined.length === 1 ? "is" : "are"} ${joined.map(described).join(", ")}`;
+    return output.talk(`${described(first)} is revoked${also}`);
+  }
+  await tokens.revokeMachine(first.id);
+  const through = records.find(({ id }) => id === first.joinedBy)?.name;
+  if (output.json) return output.object({ revoked: first.label, id: first.id });
   const warning =
     through === undefined
       ? ""
       : `; it has the token ${through} still, so revoke that too if the machine is not to be trusted`;
-  output.talk(`machine ${printable(machine.label)} is revoked${warning}`);
+  output.talk(`${described(first)} is revoked${warning}`);
+}
+
+function isToken(one: TokenRecord | AllowListEntry): one is TokenRecord {
+  return "name" in one;
+}
+
+function described(one: TokenRecord | AllowListEntry): string {
+  return isToken(one) ? `the token ${one.name} (a ${one.role})` : `machine ${printable(one.label)}`;
+}
+
+/** Whether a text is an id, or so much of its beginning that it is no other's by accident. */
+function isIdOf(id: string, text: string): boolean {
+  return text.length >= ID_DIGITS_MIN && id.startsWith(text);
 }

@@ -82,14 +82,14 @@ describe.concurrent("a forged token", () => {
   it("with the hub's keys and a secret of one's own is refused, and the hub says so", async () => {
     const finished = await ls(forged(hub.clientToken, client, { secret: randomBytes(32) }));
     expect(finished.status).toBe(5);
-    expect(sentenceOf(finished)).toMatch(/refused|does not let this identity in/);
+    expect(sentenceOf(finished)).toMatch(/refused|does not let this token in/);
     await hub.says(/refused/);
   });
 
   it("that makes a client token of a join token is refused", async () => {
     const finished = await ls(formatToken({ ...parseToken(hub.joinToken, toJoin), kind: client }));
     expect(finished.status).toBe(5);
-    expect(sentenceOf(finished)).toMatch(/refused|does not let this identity in/);
+    expect(sentenceOf(finished)).toMatch(/refused|does not let this token in/);
   });
 
   it("that makes a join token of a client token is refused", async () => {
@@ -97,7 +97,7 @@ describe.concurrent("a forged token", () => {
     const words = ["join", token, "--workers", "1", "--store", join(directory, "client-as-node")];
     const finished = await pfs(words, { cwd: directory });
     expect(finished.status).toBe(5);
-    expect(sentenceOf(finished)).toMatch(/refused|does not let this identity in/);
+    expect(sentenceOf(finished)).toMatch(/refused|does not let this token in/);
   });
 
   it("of a hub that signs with another key is not believed by the client", async () => {

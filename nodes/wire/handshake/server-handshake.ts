@@ -25,6 +25,13 @@ export interface PendingConnection {
   challenge: Uint8Array | undefined;
 }
 
+/** A machine that was revoked and tries to come in. */
+export interface RevokedMachine {
+  readonly id: string;
+  /** How it calls itself. */
+  readonly label: string;
+}
+
 export type ServerStep =
   | { readonly kind: "challenged"; readonly answer: OutMessage }
   | {
@@ -34,7 +41,12 @@ export type ServerStep =
       /** The allow list's entry of the HELLO's key: a join token's when a machine joins. */
       readonly entry: AllowListEntry;
     }
-  | { readonly kind: "refused"; readonly error: WireError };
+  | {
+      readonly kind: "refused";
+      readonly error: WireError;
+      /** Where that is the reason. */
+      readonly revoked?: RevokedMachine;
+    };
 
 export interface ServerHandshakeOptions {
   readonly server: ServerKeys;
@@ -87,6 +99,10 @@ function receiveSigned(
     return refused(RefusalReason.identity, "the allow list does not know this identity");
   }
   if (!isHelloSigned(hello, server)) return refused(RefusalReason.signature, "the signature is not valid");
+  const { id } = ownerOf(hello);
+  if (allowList.isRevoked(id)) {
+    return { kind: "refused", error: putOut(true), revoked: { id, label: hello.label } };
+  }
   const reason = wrongRole(hello, entry, allowList);
   return reason === null ? { kind: "accepted", hello, version, entry } : refused(RefusalReason.role, reason);
 }
@@ -119,6 +135,16 @@ export function replayedHello(): WireError {
 /** The error that a refused peer gets. */
 export function refusal(reason: RefusalReason, text: string): WireError {
   return new WireError(WireErrorCode.refused, `the connection was refused: ${text}`, { reason });
+}
+
+/** The error for whom the allow list had and has no more: a machine that was revoked itself, or whose token is over. */
+export function putOut(isMachine: boolean): WireError {
+  if (isMachine)
+    return new WireError(WireErrorCode.refused, "this machine was revoked at the hub", {
+      reason: RefusalReason.revoked,
+    });
+  const text = "this token was revoked or has expired; ask whoever runs the hub for a new one";
+  return new WireError(WireErrorCode.refused, text, { reason: RefusalReason.key });
 }
 
 function refused(reason: RefusalReason, text: string): ServerStep {

@@ -190,7 +190,11 @@ class DialedConnection {
         return this.fail(
           event.error.status === WRONG_KEY_STATUS
             ? this.#wrongServer()
-            : refused(this.#address, RefusalReason.key, "does not let this identity in"),
+            : refused(
+                this.#address,
+                RefusalReason.key,
+                "does not let this token in: it was revoked or has expired, or is kept out for a moment; ask whoever runs the hub for a new one",
+              ),
         );
       case "handshake:error:other":
         // The line broke, or the other side ended it without a word: there will be another connection.
@@ -325,8 +329,8 @@ function refused(address: string, reason: RefusalReason, text: string): WireErro
 export interface RedialerOptions extends Omit<DialOptions, "signal"> {
   /** A session began. Say who answers it (`onRequest`) before the first await. */
   readonly onLink: (link: Link) => void;
-  /** A dial failed, or the session was lost; it is tried again in `retryMs`. */
-  readonly onFailure?: (error: PacketfsError, retryMs: number) => void;
+  /** A dial failed, or the session was lost; it is tried again. */
+  readonly onFailure?: (error: PacketfsError) => void;
 }
 
 /** Keeps one session with a peer alive: dials, and dials again after ¼ s, ½ s, 1 s … 10 s when it is lost or refused. */
@@ -364,7 +368,7 @@ export class Redialer implements AsyncDisposable {
       if (signal.aborted) return;
       // Peers that lost the same hub at the same moment must not come back at the same moment.
       const retryMs = pauseMs * (0.75 + Math.random() / 2);
-      this.#options.onFailure?.(error, retryMs);
+      this.#options.onFailure?.(error);
       await sleep(retryMs, undefined, { signal }).catch(() => undefined);
       pauseMs = Math.min(RECONNECT_MS_MAX, pauseMs * 2);
     }

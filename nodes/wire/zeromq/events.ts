@@ -27,10 +27,17 @@ export type WireEvent =
   /** A connection was not let in; `refusals` is how many were not since the last report, this one included. */
   | ({ readonly kind: "turned-away"; readonly refusals: number } & RefusalOfConnection)
   /** A key of the allow list connected, and was refused what it asked for. */
-  | { readonly kind: "refused"; readonly id: string; readonly address: string; readonly reason: string }
+  | {
+      readonly kind: "refused";
+      readonly id: string;
+      /** Of the allow list's entry, or how a machine that was revoked calls itself; empty when it is not known. */
+      readonly label: string;
+      readonly address: string;
+      readonly reason: string;
+    }
   /** A signed HELLO came a second time. */
   | { readonly kind: "replayed"; readonly id: string; readonly address: string }
-  /** A machine joined by a join token. */
+  /** A machine joined by a join token, for the first time. */
   | { readonly kind: "joined"; readonly id: string; readonly label: string; readonly address: string }
   /** A peer broke the rules and its session was ended. */
   | { readonly kind: "offence"; readonly id: string; readonly address: string; readonly reason: string }
@@ -53,11 +60,11 @@ export function describeWireEvent(event: WireEvent): string {
       return describeRefusal(event) + more;
     }
     case "refused":
-      return `refused ${event.id.slice(0, 8)} at ${address}: ${event.reason}`;
+      return `refused ${nameOf(event)} at ${address}: ${event.reason}`;
     case "replayed":
       return `refused ${event.id.slice(0, 8)} at ${address}: its signed HELLO was used before`;
     case "joined":
-      return `${event.label} (${event.id.slice(0, 8)}) joined from ${address}`;
+      return `${nameOf(event)} joined from ${address} for the first time`;
     case "offence":
       return `ended the session of ${event.id.slice(0, 8)} at ${address}: ${event.reason}`;
     case "cut": {
@@ -65,6 +72,10 @@ export function describeWireEvent(event: WireEvent): string {
       return `cut off ${event.id.slice(0, 8)} at ${address} for ${seconds} s: it sent ${event.reason}`;
     }
   }
+}
+
+function nameOf({ label, id }: { readonly label: string; readonly id: string }): string {
+  return label === "" ? id.slice(0, 8) : `${label} (${id.slice(0, 8)})`;
 }
 
 function describeRefusal({ reason, curveKey, id, address }: RefusalOfConnection): string {

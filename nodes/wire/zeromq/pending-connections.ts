@@ -18,7 +18,7 @@ import type { Identity } from "../trust/keys.ts";
 import { Role } from "../link.ts";
 import type { OutMessage, PeerInfo } from "../link.ts";
 import { receiveHello, refusal } from "../handshake/server-handshake.ts";
-import type { PendingConnection, ServerStep } from "../handshake/server-handshake.ts";
+import type { PendingConnection, RevokedMachine, ServerStep } from "../handshake/server-handshake.ts";
 import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 import type { WireEvent } from "./events.ts";
 
@@ -45,6 +45,8 @@ interface Waiting extends PendingConnection {
 export class PendingConnections {
   readonly #options: PendingConnectionsOptions;
   readonly #pending = new Map<number, Waiting>();
+  /** Machines that people were told of, of the few that somebody revoked here. */
+  readonly #toldRevoked = new Set<string>();
   readonly #clock = new LoopClock(performance.now());
 
   constructor(options: PendingConnectionsOptions) {
@@ -100,7 +102,7 @@ export class PendingConnections {
       case "challenged":
         return this.#say(connection, step.answer);
       case "refused":
-        return this.#refuse(connection, pending, step.error);
+        return this.#refuse(connection, pending, step.error, step.revoked);
       case "accepted":
         pending.isBusy = true;
         return void this.#accept(connection, pending, step);
@@ -164,17 +166,22 @@ export class PendingConnections {
     }
     // Its token may have been revoked meanwhile, and then it went with it.
     if (allowList.byId(joined.id) === undefined) throw new Error("its token was revoked");
-    onEvent({ kind: "joined", id: joined.id, label: joined.label, address: from });
+    // One that is known only comes back.
+    if (!wasKnown) onEvent({ kind: "joined", id: joined.id, label: joined.label, address: from });
     return joined;
   }
 
-  #refuse(connection: number, pending: Waiting, error: WireError): void {
+  #refuse(connection: number, pending: Waiting, error: WireError, revoked?: RevokedMachine): void {
     this.#pending.delete(connection);
     this.#say(connection, errorMessage(error));
-    const id = pending.admission.entry?.id ?? "";
-    const { address } = pending.admission;
-    if (error.code === WireErrorCode.helloReplayed) this.#options.onEvent({ kind: "replayed", id, address });
-    else this.#options.onEvent({ kind: "refused", id, address, reason: error.message });
+    const { address, entry } = pending.admission;
+    const { id = "", label = "" } = revoked ?? entry ?? {};
+    if (error.code === WireErrorCode.helloReplayed)
+      return this.#options.onEvent({ kind: "replayed", id, address });
+    // It does not know that it is for good, and comes again and again.
+    if (revoked !== undefined && this.#toldRevoked.has(id)) return;
+    if (revoked !== undefined) this.#toldRevoked.add(id);
+    this.#options.onEvent({ kind: "refused", id, label, address, reason: error.message });
   }
 
   #say(connection: number, message: OutMessage): void {

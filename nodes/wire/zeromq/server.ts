@@ -16,7 +16,7 @@ import type { Link, PeerInfo } from "../link.ts";
 import { PendingConnections } from "./pending-connections.ts";
 import { Port } from "./port.ts";
 import { SocketWriter } from "./socket-writer.ts";
-import { refusal, replayedHello } from "../handshake/server-handshake.ts";
+import { putOut, refusal, replayedHello } from "../handshake/server-handshake.ts";
 import type { AllowList, AllowListEntry } from "../trust/allow-list.ts";
 import { SessionLink } from "../session/session-link.ts";
 import { Ticker } from "../session/ticker.ts";
@@ -161,7 +161,7 @@ export class WireServer implements AsyncDisposable {
     if (link === undefined) {
       if (this.#pending.received(connection, parts) || !this.#over.delete(connection)) return;
       // Told once. It must connect again to be listened to.
-      const error = new WireError(WireErrorCode.sessionUnknown, "the session is over; say HELLO again");
+      const error = new WireError(WireErrorCode.sessionUnknown, "it had given the session up");
       void this.#port.write(connection, toParts(outFrame(errorMessage(error)), 0, 0));
     } else if (parts[0]?.[EnvelopeOffset.type] === MessageType.HELLO) {
       link.end(replayedHello());
@@ -184,14 +184,14 @@ export class WireServer implements AsyncDisposable {
         ? refusal(RefusalReason.key, "the connection came when it was not expected any more; come again")
         : refusal(RefusalReason.routing, "routing ids are assigned, not chosen");
     void this.#port.writeTo(routingId, toParts(outFrame(errorMessage(error)), 0, 0));
-    const [id, address] = [admission?.entry?.id ?? "", admission?.address ?? ""];
-    this.#options.onEvent?.({ kind: "refused", id, address, reason: error.message });
+    const { entry, address = "" } = admission ?? {};
+    const { id = "", label = "" } = entry ?? {};
+    this.#options.onEvent?.({ kind: "refused", id, label, address, reason: error.message });
   }
 
   #removed(entry: AllowListEntry): void {
     for (const link of this.#connections.keys()) {
-      if (link.peer.id === entry.id)
-        link.end(refusal(RefusalReason.key, "its token was revoked or has expired"));
+      if (link.peer.id === entry.id) link.end(putOut(this.#options.allowList.isRevoked(entry.id)));
     }
   }
 

@@ -71,7 +71,7 @@ test("a token that is made beside a running hub is let in, in its role, until it
   expect(hub.out).toEqual(["alice"]);
   expect(access.allowList.byCurveKey(alice.curveKey)).toBeUndefined();
   expect(access.allowList.byId(bob.id)).toBeDefined();
-  expect(hub.said).toEqual(["alice is out: it was revoked"]);
+  expect(hub.said).toEqual(["the token alice is out: it was revoked"]);
   access.close();
 });
 
@@ -167,7 +167,7 @@ test("a token that has expired is out, whether the hub ran or not", async () => 
   await hub.access.look();
   expect(hub.out).toEqual(["alice"]);
   await hub.access.look();
-  expect(hub.said).toEqual(["alice is out: its token has expired"]);
+  expect(hub.said).toEqual(["the token alice is out: it has expired"]);
   hub.access.close();
   const again = await open(hub.directory);
   expect(again.access.allowList.byId(alice.id)).toBeUndefined();
@@ -253,11 +253,11 @@ test("what cannot be read leaves everything as it is, and people are told once o
   expect(hub.said).toEqual([unreadable]);
   await rename(`${identity}.away`, identity);
   await hub.access.look();
-  expect(hub.said).toEqual([unreadable, "alice is out: it was revoked"]);
+  expect(hub.said).toEqual([unreadable, "the token alice is out: it was revoked"]);
   await rename(identity, `${identity}.away`);
   await hub.tokens.revokeMachine("0".repeat(32));
   await hub.access.look();
-  expect(hub.said).toEqual([unreadable, "alice is out: it was revoked", unreadable]);
+  expect(hub.said).toEqual([unreadable, "the token alice is out: it was revoked", unreadable]);
   hub.access.close();
 });
 

@@ -7,6 +7,7 @@ import { MessageType } from "../../../packets/envelope.ts";
 import { REFUSAL_REPORTS_PER_SECOND } from "../../../nodes/limits.ts";
 import { parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { dial } from "../../../nodes/wire/zeromq/dial.ts";
+import { describeWireEvent } from "../../../nodes/wire/zeromq/server.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { formatToken, parseToken } from "../../../nodes/wire/trust/token.ts";
@@ -132,6 +133,30 @@ test("a join token joins, and does nothing else", async () => {
   for (const role of ["client", "hub"] as const) {
     await expect(network.dial({ identity: joinToken, role, joining })).rejects.toMatchObject(refused);
   }
+});
+
+test("a machine that was revoked is told so whatever token it comes by, and people are told which it is, once", async () => {
+  const joinToken = Identity.create();
+  list(network.allowList, joinToken, "invite");
+  const joining = Identity.create();
+  const link = await network.dial({ identity: joinToken, role: "node", joining, label: "attic" });
+  const before = network.events.length;
+  network.allowList.revoke(joining.id);
+  const message = "this machine was revoked at the hub";
+  expect(await link.closed).toMatchObject({ cause: { code: "PFS_PEER_REFUSED", message } });
+  for (let times = 0; times < 3; times++) {
+    const again = network.dial({ identity: joinToken, role: "node", joining, label: "attic" });
+    await expect(again).rejects.toMatchObject({
+      code: "PFS_PEER_REFUSED",
+      message: expect.stringContaining(message),
+      data: { reason: "revoked" },
+    });
+  }
+  const refusals = network.events.slice(before).filter(({ kind }) => kind === "refused");
+  expect(refusals).toMatchObject([{ id: joining.id, label: "attic", reason: message }]);
+  expect(describeWireEvent(refusals[0]!)).toMatch(
+    /^refused attic \([0-9a-f]{8}\) at 127\.0\.0\.1: this machine was revoked/,
+  );
 });
 
 test("one identity cannot use the connection of another", async () => {

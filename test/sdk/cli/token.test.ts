@@ -69,7 +69,11 @@ async function session(text: string): Promise<Link> {
 }
 
 describe("a role", () => {
-  const refused = { status: 1, out: "", err: expect.stringMatching(/^pfs: a \w+ may not ask for [A-Z]+/) };
+  const refused = {
+    status: 1,
+    out: "",
+    err: expect.stringMatching(/^pfs: a \w+ may not [a-z ]+; SECURITY.md says what each role may\n$/),
+  };
 
   it("of a reader lets it read, at the hub and at nodes, and nothing else", async () => {
     const reader = await add("reader", "rita");
@@ -152,7 +156,7 @@ describe("revoking", () => {
     ]);
     await shed.says(/revoked/);
     await hub.says(/shed is gone/);
-    await shed.says(/does not let this identity in/);
+    await shed.says(/does not let this token in/);
     expect((await as(hub.clientToken, "nodes")).out).not.toContain("shed");
     await shed.end("SIGTERM");
   });
@@ -170,6 +174,31 @@ describe("revoking", () => {
     await Promise.all([barn.end("SIGTERM"), stable.end("SIGTERM")]);
   });
 
+  it("a name that a token and a machine have says so, and each goes by its id", async () => {
+    const joinToken = await add("node", "loft-token");
+    const loft = await joinNode(joinToken, "loft");
+    await add("reader", "loft");
+    const unclear = await pfs(["token", "revoke", "loft", "--store", store], { cwd });
+    expect(unclear).toMatchObject({
+      status: 2,
+      err: expect.stringMatching(
+        /loft may be the token loft \(a reader\) with the id [0-9a-f]{12} or machine loft/,
+      ),
+    });
+    const listed = await token("ls");
+    const idOf = (role: string): string =>
+      String(listed.find((each) => each["name"] === "loft" && each["role"] === role)!["id"]);
+    const first = await pfs(["token", "revoke", idOf("reader").slice(0, 8), "--store", store], { cwd });
+    expect(first).toMatchObject({ status: 0, err: "the token loft (a reader) is revoked\n" });
+    expect((await as(hub.clientToken, "nodes")).out).toContain("loft");
+    const second = await pfs(["token", "revoke", idOf("machine"), "--store", store], { cwd });
+    expect(second.err).toMatch(/^machine loft is revoked; it has the token loft-token still/);
+    await hub.says(/machine loft is out: it was revoked/);
+    await loft.says(/this machine was revoked at the hub; dialing again/);
+    await hub.says(/refused loft \([0-9a-f]{8}\) at 127\.0\.0\.1: this machine was revoked/);
+    await loft.end("SIGTERM");
+  });
+
   it("is what expiry does by itself", async () => {
     const brief = await token("add", "--role", "client", "--name", "brief", "--expires", "8s");
     const { expiresAt, token: text } = brief[0] as { expiresAt: number; token: string };
@@ -177,8 +206,30 @@ describe("revoking", () => {
     while (link === undefined) link = await session(text).catch(() => undefined);
     expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST" });
     expect(Date.now()).toBeGreaterThanOrEqual(expiresAt);
-    await hub.says(/brief is out: its token has expired/);
+    await hub.says(/the token brief is out: it has expired/);
   });
+});
+
+it("a token whose terms mean nothing is not made", async () => {
+  await add("reader", "una");
+  const wrong = [
+    [
+      ["--role", "node", "--name", "mole", "--max-jobs", "3"],
+      /--max-jobs is for clients and submitters: a node/,
+    ],
+    [["--role", "reader", "--name", "mole", "--max-bytes", "3"], /--max-bytes is for clients and submitters/],
+    [["--role", "reader", "--name", "UNA"], /there is a token called "UNA" already/],
+    [["--role", "reader", "--name", "Client"], /there is a token called "Client" already/],
+    [["--role", "reader", "--name", "0123456789abcdef".repeat(2)], /looks like an id/],
+  ] as const;
+  for (const [words, says] of wrong) {
+    const made = await pfs(["token", "add", ...words, "--store", store], { cwd });
+    expect([words, made]).toEqual([
+      words,
+      expect.objectContaining({ status: 2, out: "", err: expect.stringMatching(says) }),
+    ]);
+  }
+  expect(await pfs(["token", "ls", "una", "--store", store], { cwd })).toMatchObject({ status: 2, out: "" });
 });
 
 it("a quota holds at the hub and at each node, and is its key's alone", async () => {
