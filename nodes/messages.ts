@@ -322,6 +322,18 @@ export const StoreReportJson: v.GenericSchema<unknown, StoreReport> = v.object({
   incomplete: v.array(v.string()),
   lostRecords: count,
   mendedRecords: v.optional(count, 0),
+  // A node says of nobody else, and a hub of an older version of nobody.
+  stores: v.optional(
+    v.array(
+      v.object({
+        label,
+        damaged: v.array(v.string()),
+        repaired: v.array(v.string()),
+        lostRecords: count,
+      }),
+    ),
+    [],
+  ),
   unreachable: v.optional(v.array(v.string()), []),
 });
 export const GcResultJson: v.GenericSchema<unknown, GcResult> = v.object({

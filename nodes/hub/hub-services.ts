@@ -25,6 +25,8 @@ import type { Usage, Usages } from "../serve/usage.ts";
 export const HUB_ID = "hub";
 
 export interface HubServicesOptions {
+  /** The hub's name for people. */
+  readonly label: string;
   readonly machine: Machine;
   readonly members: Members;
   readonly jobs: Jobs;
@@ -52,7 +54,7 @@ export class HubServices {
 
   /** `usage` is the client's: jobs that it left behind on a lost connection are found by its id. */
   forClient(nodes: () => readonly NodeStatus[], usage: Usage): Service[] {
-    const { machine, members, jobs, usages } = this.#options;
+    const { label, machine, members, jobs, usages } = this.#options;
     const shared = this.#shared();
     const { catalog } = machine.store;
     const puts = new PutWriters(() => machine.store.openWriter());
@@ -75,7 +77,7 @@ export class HubServices {
         ...shared,
         catalog,
         recounting: () => usages.recounting(machine.store),
-        others: () => members.links,
+        network: { label, others: () => members.links },
       }),
     ];
   }

@@ -117,6 +117,7 @@ export class Hub implements AsyncDisposable {
     const { machine, members, identity, access } = parts;
     this.#jobs = machine.openJobs(members.executors, (out) => members.removeParts(out));
     this.#services = new HubServices({
+      label: options.label,
       machine,
       members,
       jobs: this.#jobs,

@@ -7,7 +7,7 @@ import type { GcResult, Maintenance } from "../../runtime/contracts/maintenance.
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSource, ChunkStore } from "../../runtime/contracts/chunks.ts";
 import { readEach } from "../../runtime/read-each.ts";
-import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
+import type { DamagedStore, StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { GcResultJson, StoreReportJson, MaintenanceMeta } from "../messages.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import type { Link, OutMessage, Reply, WireMessage } from "../wire/link.ts";
@@ -20,8 +20,8 @@ export interface MaintenanceServiceOptions {
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   /** Called before chunks are freed, and what it resolves with after that: what they counted as may be others' then. */
   readonly recounting?: () => Promise<() => Promise<void>>;
-  /** The machines behind a hub, whose stores are looked after with its own. */
-  readonly others?: () => readonly Link[];
+  /** How a hub is called, and the machines behind it, whose stores are looked after with its own. */
+  readonly network?: { readonly label: string; readonly others: () => readonly Link[] };
 }
 
 /** Damaged chunks that are fetched together, and in memory then. */
@@ -50,7 +50,7 @@ export class MaintenanceService implements Service {
   async #gc(meta: MaintenanceMeta, signal: AbortSignal): Promise<GcResult> {
     const own = await this.#gcOwn(signal);
     const { answers, unreachable } = await this.#askOthers(meta, GcResultJson, signal);
-    return { ...[own, ...answers].reduce(sumOfGcs), unreachable };
+    return { ...[own, ...answers.values()].reduce(sumOfGcs), unreachable };
   }
 
   async #gcOwn(signal: AbortSignal): Promise<GcResult> {
@@ -79,30 +79,31 @@ export class MaintenanceService implements Service {
   async #verify(meta: MaintenanceMeta, signal: AbortSignal): Promise<StoreReport> {
     const own = await this.#verifyOwn(signal);
     const { answers, unreachable } = await this.#askOthers(meta, StoreReportJson, signal);
-    return { ...[own, ...answers].reduce(sumOfReports), unreachable };
+    const sum = { ...[own, ...answers.values()].reduce(sumOfReports), unreachable };
+    const { network } = this.#options;
+    return network === undefined ? sum : { ...sum, stores: damagedOf([[network.label, own], ...answers]) };
   }
 
-  /** The answers of the nodes behind a hub, and the labels of those that do not answer in time. */
+  /** The answers of the nodes behind a hub by their labels, and the labels of those that do not answer in time. */
   async #askOthers<Answer>(
     { op, nodesMs }: MaintenanceMeta,
     schema: v.GenericSchema<unknown, Answer>,
     signal: AbortSignal,
-  ): Promise<{ answers: Answer[]; unreachable: string[] }> {
-    const answers: Answer[] = [];
+  ): Promise<{ answers: Map<string, Answer>; unreachable: string[] }> {
+    const answers = new Map<string, Answer>();
     const unreachable: string[] = [];
     const options = { signal, ...(nodesMs === undefined ? {} : { timeoutMs: nodesMs }) };
     const ask = async (link: Link): Promise<void> => {
       try {
         if (link.isSuspect) return void unreachable.push(link.peer.label);
-        answers.push(
-          readJson(schema, await link.request({ type: MessageType.MAINTENANCE, meta: { op } }, options)),
-        );
+        const answer = await link.request({ type: MessageType.MAINTENANCE, meta: { op } }, options);
+        answers.set(link.peer.label, readJson(schema, answer));
       } catch {
         signal.throwIfAborted();
         unreachable.push(link.peer.label);
       }
     };
-    await Promise.all((this.#options.others?.() ?? []).map(ask));
+    await Promise.all((this.#options.network?.others() ?? []).map(ask));
     return { answers, unreachable };
   }
 
@@ -161,8 +162,18 @@ function sumOfReports(some: StoreReport, one: StoreReport): StoreReport {
     incomplete: union(some.incomplete, one.incomplete),
     lostRecords: some.lostRecords + one.lostRecords,
     mendedRecords: some.mendedRecords + one.mendedRecords,
+    stores: [],
     unreachable: union(some.unreachable, one.unreachable),
   };
+}
+
+/** Those of these reports that tell of damage. */
+function damagedOf(reports: readonly (readonly [string, StoreReport])[]): DamagedStore[] {
+  return reports
+    .map(([label, { damaged, repaired, lostRecords }]) => ({ label, damaged, repaired, lostRecords }))
+    .filter(
+      ({ damaged, repaired, lostRecords }) => damaged.length > 0 || repaired.length > 0 || lostRecords > 0,
+    );
 }
 
 function union(some: readonly string[], others: readonly string[]): string[] {

@@ -18,6 +18,17 @@ export interface GcResult {
   readonly unreachable: readonly string[];
 }
 
+/** What is wrong, or was, in the store of one machine of a network. */
+export interface DamagedStore {
+  /** The machine's. */
+  readonly label: string;
+  /** Refs of damaged chunks, and of those that were and are whole again, as hex. */
+  readonly damaged: readonly string[];
+  readonly repaired: readonly string[];
+  /** Records of segments that were damaged, written anew or not. */
+  readonly lostRecords: number;
+}
+
 export interface StoreReport {
   /** Chunks that were read, and the plain bytes of those that are sound. */
   readonly chunks: number;
@@ -32,6 +43,8 @@ export interface StoreReport {
   readonly lostRecords: number;
   /** and how many of them were written anew: all, where the store is written to. */
   readonly mendedRecords: number;
+  /** Where the stores of several machines were looked at: those whose disks lose bytes. */
+  readonly stores: readonly DamagedStore[];
   /** Labels of machines that were asked and did not answer: nothing of theirs is in this. */
   readonly unreachable: readonly string[];
 }

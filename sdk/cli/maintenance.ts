@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import type { Option } from "commander";
 import { NODES_WAIT_MS_MAX } from "../../nodes/limits.ts";
-import type { MaintenanceOptions } from "../packetfs.ts";
+import type { MaintenanceOptions, VerifyReport } from "../packetfs.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { formatBytes, formatCount, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
@@ -42,17 +42,18 @@ export function verifyCommand(host: Host): Command {
     async ({ output, signal, open, finish }, _, options) => {
       output.status("reading every chunk …");
       const report = await (await open()).verify({ signal, ...waiting(options) });
-      const { chunks, bytes, damaged, repaired, incomplete, lostRecords, mendedRecords, unreachable } =
-        report;
+      const { chunks, bytes, damaged, repaired, incomplete, lostRecords, mendedRecords } = report;
+      const { stores, unreachable } = report;
       const brokenRecords = lostRecords - mendedRecords;
       const isSound = damaged.length === 0 && incomplete.length === 0 && brokenRecords === 0;
       if (!isSound) finish(ExitCode.integrity);
       if (output.json) return output.object({ sound: isSound, ...report });
-      for (const ref of repaired) await output.line(`repaired chunk\t${ref}`);
-      for (const ref of damaged) await output.line(`damaged chunk\t${ref}`);
+      for (const line of chunkLines("repaired", repaired, stores)) await output.line(line);
+      for (const line of chunkLines("damaged", damaged, stores)) await output.line(line);
       for (const name of incomplete) await output.line(`incomplete file\t${printable(name)}`);
       if (mendedRecords > 0)
         output.talk(`${plural(mendedRecords, "damaged record")} of segments written anew`);
+      for (const store of stores) output.talk(diskText(store));
       for (const label of unreachable) output.talk(unreachableText(label));
       const checked = `${plural(chunks, "chunk")}, ${formatBytes(bytes)}`;
       if (isSound) return output.talk(`${checked}: all sound`);
@@ -64,6 +65,31 @@ export function verifyCommand(host: Host): Command {
       output.talk(`${checked}: ${found.join(", ")}`);
     },
   );
+}
+
+/** A line for each chunk and, in a network, each machine whose store it is in; there may be one that does not say whose. */
+function chunkLines(
+  state: "damaged" | "repaired",
+  refs: readonly string[],
+  stores: VerifyReport["stores"],
+): string[] {
+  const holders = new Map<string, string[]>();
+  for (const store of stores)
+    for (const ref of store[state]) holders.set(ref, [...(holders.get(ref) ?? []), store.label]);
+  return refs.flatMap((ref) => {
+    const line = `${state} chunk\t${ref}`;
+    return holders.get(ref)?.map((label) => `${line}\t${printable(label)}`) ?? [line];
+  });
+}
+
+/** What is whole again may be the first word of a disk that dies. */
+function diskText({ label, damaged, repaired, lostRecords }: VerifyReport["stores"][number]): string {
+  const found = [
+    ...(damaged.length === 0 ? [] : [`${plural(damaged.length, "chunk")} damaged`]),
+    ...(repaired.length === 0 ? [] : [`${plural(repaired.length, "damaged chunk")} repaired`]),
+    ...(lostRecords === 0 ? [] : [`${plural(lostRecords, "damaged record")} of segments`]),
+  ];
+  return `${printable(label)}: ${found.join(", ")}; look whether its disk fails`;
 }
 
 function unreachableText(label: string): string {

@@ -3,6 +3,7 @@
  * back from the network what the network has.
  */
 import { readdir, readFile, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { makePlace, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
@@ -64,7 +65,8 @@ it("a hub and its nodes repair each other's chunks while they are read, and by v
   const hub = await startHub({ store });
   const at = (words: readonly string[]) => place.run([...words, "--at", hub.clientToken]);
   await place.json(["put", "file.bin", "--at", hub.clientToken]);
-  const node = await joinNode(hub.joinToken, "east");
+  const nodeStore = join(await temporaryDirectory(), "east");
+  const node = await joinNode(hub.joinToken, "east", { store: nodeStore });
   // The node has all of it then, read through it.
   const through = await at(["get", "file.bin", "-o", "-", "--node", "east"]);
   expect(sha256(through.stdout)).toBe(sha256(file));
@@ -79,7 +81,18 @@ it("a hub and its nodes repair each other's chunks while they are read, and by v
 
   await damage(store, refs[3]!);
   const verify = await at(["verify"]);
-  expect([verify.status, verify.out]).toEqual([0, `repaired chunk\t${refs[3]}\n`]);
+  expect([verify.status, verify.out]).toEqual([0, `repaired chunk\t${refs[3]}\t${hostname()}\n`]);
+  expect(verify.err).toContain(`${hostname()}: 1 damaged chunk repaired; look whether its disk fails`);
+
+  await damage(nodeStore, refs[4]!);
+  // Its segment has them in an order of its own: one chunk or another was hit.
+  const ofNode = {
+    label: "east",
+    damaged: [],
+    repaired: [expect.stringMatching(/^[0-9a-f]{64}$/)],
+    lostRecords: 0,
+  };
+  expect(JSON.parse((await at(["verify", "--json"])).out)).toMatchObject({ sound: true, stores: [ofNode] });
 
   await node.end("SIGTERM");
   await hub.says(/east is gone/);

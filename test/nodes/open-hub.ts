@@ -38,7 +38,7 @@ export async function openHub(): Promise<Hub> {
   const onFailure = (error: unknown): never => {
     throw error;
   };
-  const services = new HubServices({ machine, members, jobs, usages, onFailure });
+  const services = new HubServices({ label: "hub", machine, members, jobs, usages, onFailure });
   return { machine, members, jobs, services };
 }
 

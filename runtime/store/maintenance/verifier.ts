@@ -47,7 +47,7 @@ export async function verifyStore(options: VerifierOptions): Promise<StoreReport
     lostRecords += lost.lostRecords;
     if (await options.rewrite(lost.segment)) mendedRecords += lost.lostRecords;
   }
-  const lost = { damaged: [...damaged], repaired: [], incomplete, lostRecords, mendedRecords };
+  const lost = { damaged: [...damaged], repaired: [], incomplete, lostRecords, mendedRecords, stores: [] };
   return { chunks, bytes, ...lost, unreachable: [] };
 }
 

@@ -31,7 +31,7 @@ async function verify(readOf: (store: Store, stop: () => Promise<void>) => Read)
   const { root, length } = await ingest(writer, inPieces(Buffer.from("content"), 3));
   await writer.bind({ name: "file", root, length });
   const { near, far } = memoryPair({ near: { role: "client" } });
-  const found = { damaged: [], repaired: [], incomplete: ["file", "removed"], unreachable: [] };
+  const found = { damaged: [], repaired: [], incomplete: ["file", "removed"], stores: [], unreachable: [] };
   const report = { chunks: 1, bytes: 1, ...found, lostRecords: 0, mendedRecords: 0 };
   const service: MaintenanceService = new MaintenanceService({
     store: {
@@ -160,7 +160,7 @@ async function withTirelessNode(
     catalog: store.catalog,
     source: store,
     hasAnywhere: (refs) => store.has(refs),
-    others: () => [node.link],
+    network: { label: "hub", others: () => [node.link] },
   });
   serve(far, [service]);
   const client = new HubClient(near, Identity.create());

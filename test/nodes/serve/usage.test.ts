@@ -126,7 +126,7 @@ test("what gc has freed does not count any more, also when it was stored by an e
   /** What the key stores with one process, and what counts then. */
   const withHub = async (work: (hub: HubClient) => Promise<void>): Promise<number> => {
     const usages = await Usages.open(file, allowList);
-    const hub = new HubServices({ ...network, usages, onFailure: () => expect.unreachable() });
+    const hub = new HubServices({ label: "hub", ...network, usages, onFailure: () => expect.unreachable() });
     const { near, far } = memoryPair({ near: { role: "client", id } });
     serve(
       far,
