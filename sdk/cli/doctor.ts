@@ -6,11 +6,11 @@ import { createRequire, findPackageJSON } from "node:module";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify, styleText } from "node:util";
-import { Command, Help } from "commander";
+import { Command } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { errorToJson, hasCode } from "../../packets/errors.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { formatBytes, formatDuration, plural, printable } from "./format.ts";
+import { formatBytes, formatDuration, plural, printable, wrapAll } from "./format.ts";
 import { storeDirectory } from "./options.ts";
 import type { GlobalOptions } from "./options.ts";
 import type { PacketFS } from "../packetfs.ts";
@@ -41,6 +41,7 @@ const require = createRequire(import.meta.url);
 const MARKS = { ok: " ", warning: "!", failure: "✗" } as const;
 const COLOURS = { ok: "green", warning: "yellow", failure: "red" } as const;
 const NAME_WIDTH = 22;
+const TEXT_COLUMNS_MIN = 24;
 /** Variables that hold tokens. */
 const SECRETS: ReadonlySet<string> = new Set(["PACKETFS_AT", "PACKETFS_JOIN"]);
 
@@ -72,7 +73,7 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
     output.status("looking …");
     const found = await step();
     checks.push(...found);
-    if (!output.json) for (const line of topicLines(found, output)) await output.line(line);
+    if (!output.json) for (const line of topicLines(inOneLine(found), output)) await output.line(line);
   }
   const failures = checks.filter((check) => check.state === "failure");
   const warnings = checks.filter((check) => check.state === "warning");
@@ -85,13 +86,22 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
   );
 }
 
+/** The walls that stand are one line for people: what they look for are the others. */
+function inOneLine(checks: readonly Check[]): readonly Check[] {
+  const standing = checks.filter(({ topic, found }) => topic === "walls" && found === "stands");
+  if (standing.length === 0) return checks;
+  const names = standing.map(({ name }) => name).join(", ");
+  const rest = checks.filter((check) => !standing.includes(check));
+  return [ok("walls", `${standing.length} of ${checks.length} stand`, names), ...rest];
+}
+
 function topicLines(checks: readonly Check[], { isTerminal, width }: Output): string[] {
   const [first] = checks;
   if (first === undefined) return [];
   const style = { stream: process.stdout };
   const indent = " ".repeat(NAME_WIDTH + 2);
-  const wrap = (text: string): string =>
-    isTerminal ? new Help().boxWrap(text, width - indent.length - 2).replaceAll("\n", `\n${indent}`) : text;
+  const room = Math.max(TEXT_COLUMNS_MIN, width - indent.length - 1);
+  const wrap = (text: string): string => (isTerminal ? wrapAll(text, room).join(`\n${indent}`) : text);
   return [
     styleText("bold", first.topic, style),
     ...checks.flatMap(({ state, name, found, advice }) => {
@@ -146,8 +156,10 @@ async function storeChecks(options: GlobalOptions): Promise<Check[]> {
   const checks: Check[] = [await directoryCheck(directory, place), await diskCheck(directory)];
   try {
     const { openLocal } = await import("../local.ts");
-    await using pfs = await openLocal(directory);
+    const notes = new Set<string>();
+    await using pfs = await openLocal(directory, { onRepair: ({ text }) => notes.add(text) });
     checks.push(ok("store", "content", await contentOf(pfs)));
+    for (const note of notes) checks.push(repairCheck(note));
   } catch (error) {
     const { message } = errorToJson(error);
     checks.push(
@@ -188,7 +200,10 @@ async function hubChecks(
   } catch (error) {
     signal.throwIfAborted();
     const [reason = ""] = errorToJson(error).message.split("\n");
-    const advice = `start the hub with pfs up, or do without ${origin} to use the store of this machine`;
+    const hint = hasCode(error, "PFS_PEER_UNREACHABLE")
+      ? "start the hub with pfs up, write @HOST:PORT behind the token if it has moved"
+      : "look whether the token is whole and good still";
+    const advice = `${hint}, or do without ${origin} to use the store of this machine`;
     checks.push(failure("hub", "connection", reason, advice));
   }
   return checks;
@@ -208,6 +223,12 @@ async function contentOf(pfs: PacketFS): Promise<string> {
     bytes += file.length;
   }
   return `${plural(names, "name")}, ${formatBytes(bytes)}`;
+}
+
+/** What a store says of damage that it found has its advice behind the semicolon, if there is any. */
+function repairCheck(note: string): Check {
+  const [found = "", advice = "if it comes again, look for a failing disk"] = note.split("; ", 2);
+  return warning("store", "repair", found, advice);
 }
 
 /** Stores are made for their user alone; older ones were not. */

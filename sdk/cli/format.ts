@@ -108,6 +108,44 @@ export function truncate(text: string, width: number): string {
   return truncated ? `${text.slice(0, index)}…` : text;
 }
 
+/**
+ * The text in lines of at most `width` columns, which break between words and begin with `indent` from the second on. A word that
+ * is wider than a line stays whole, for it may be a token or a path to be copied.
+ */
+export function wrapWords(text: string, width: number, indent = ""): string {
+  const room = width - displayWidth(indent);
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    const longer = line === "" ? word : `${line} ${word}`;
+    if (line !== "" && displayWidth(longer) > (lines.length === 0 ? width : room)) {
+      lines.push(line);
+      line = word;
+    } else line = longer;
+  }
+  return [...lines, line].join(`\n${indent}`);
+}
+
+/** The text in lines of which none is wider than `width` columns: a longer word, mostly a path, breaks behind a slash if it has one. */
+export function wrapAll(text: string, width: number): string[] {
+  return wrapWords(text, width)
+    .split("\n")
+    .flatMap((line) => pathLines(line, width));
+}
+
+function pathLines(line: string, width: number): string[] {
+  const lines: string[] = [];
+  let rest = line;
+  while (displayWidth(rest) > width) {
+    const head = Array.from(rest).slice(0, width).join("");
+    const slash = head.lastIndexOf("/");
+    const end = slash > 0 ? slash + 1 : head.length;
+    lines.push(rest.slice(0, end));
+    rest = rest.slice(end);
+  }
+  return [...lines, rest];
+}
+
 /** The text and spaces up to `width` columns of a terminal. */
 export function pad(text: string, width: number, align: "left" | "right" = "left"): string {
   const spaces = " ".repeat(Math.max(0, width - displayWidth(text)));

@@ -7,12 +7,14 @@ import { fstatSync } from "node:fs";
 import { styleText } from "node:util";
 import { fileError } from "../errors.ts";
 import { ExitCode } from "./exit-codes.ts";
-import { displayWidth, pad, truncate } from "./format.ts";
+import { displayWidth, pad, truncate, wrapWords } from "./format.ts";
 
 /** Raised when a field of the JSON output is renamed, removed or changes its meaning. */
 export const JSON_SCHEMA = 1;
 
 const GAP = "  ";
+/** What a message's second line and those after it begin with. */
+const MESSAGE_INDENT = "  ";
 const SHRUNK_WIDTH_MIN = 8;
 const BATCH_ROWS = 1000;
 const BATCH_BYTES = 64 * 1024;
@@ -152,7 +154,7 @@ export class Output {
 
   /** Something for people who asked for details. */
   detail(text: string): void {
-    if (this.verbose) this.#toStderr(styleText("dim", text, { stream: process.stderr }));
+    if (this.verbose) this.#toStderr(text, (line) => styleText("dim", line, { stream: process.stderr }));
   }
 
   /** What --quiet does not silence: errors. */
@@ -175,11 +177,22 @@ export class Output {
     await new Promise<void>((resolve) => process.stderr.write("", () => resolve()));
   }
 
-  #toStderr(text: string): void {
+  #toStderr(text: string, style: (text: string) => string = (plain) => plain): void {
     const status = this.#status;
     this.#erase();
-    process.stderr.write(`${text}\n`);
+    process.stderr.write(`${style(this.#wrapped(text))}\n`);
     this.status(status);
+  }
+
+  /** Messages break between words at a terminal. Lines that begin with a space are laid out already. */
+  #wrapped(text: string): string {
+    const { isTTY, columns } = process.stderr;
+    // A terminal that nobody told its width says that it has none.
+    if (!isTTY || this.json || columns < SHRUNK_WIDTH_MIN) return text;
+    return text
+      .split("\n")
+      .map((line) => (line.startsWith(" ") ? line : wrapWords(line, columns, MESSAGE_INDENT)))
+      .join("\n");
   }
 
   #erase(): void {

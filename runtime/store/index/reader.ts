@@ -110,7 +110,9 @@ export class IndexReader {
   #build(): IndexTables {
     this.#mode = "memory";
     this.#stamp = this.#look();
-    this.#options.onNote("the index cannot be used and was built in memory from the segments");
+    this.#options.onNote(
+      "the index cannot be used and was built in memory from the segments; whatever writes next, such as a put or gc, makes it anew",
+    );
     return buildIndexInMemory(this.#options.paths, this.#options.seed);
   }
 

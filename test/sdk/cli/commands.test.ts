@@ -1,5 +1,5 @@
 /** The commands against an embedded store: what they print, what they leave behind, and how they end. */
-import { lstat, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { lstat, open, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { makePlace, TEXT } from "./run-pfs.ts";
@@ -161,5 +161,21 @@ describe.concurrent("JSON", () => {
     expect(checks.map(({ name }) => name)).toEqual(
       expect.arrayContaining(["packetfs", "node", "directory", "isolated-vm", "a program", "encryption"]),
     );
+  });
+
+  it("of doctor says when the index is damaged, and what mends it", async () => {
+    const { cwd, json } = await makePlace();
+    await json(["put", "text.txt"]);
+    const index = await open(join(cwd, "store", "index.check"), "r+");
+    await index.write("damaged!", 0);
+    await index.close();
+    const [report] = await json(["doctor"]);
+    expect(report!["checks"]).toContainEqual({
+      topic: "store",
+      name: "repair",
+      found: "the index cannot be used and was built in memory from the segments",
+      state: "warning",
+      advice: "whatever writes next, such as a put or gc, makes it anew",
+    });
   });
 });

@@ -9,6 +9,8 @@ import {
   plural,
   printable,
   truncate,
+  wrapAll,
+  wrapWords,
 } from "../../../sdk/cli/format.ts";
 import { columnWidths, tableLine } from "../../../sdk/cli/output.ts";
 import type { Column } from "../../../sdk/cli/output.ts";
@@ -122,6 +124,14 @@ describe("a table", () => {
       "名前.txt                                         5 B",
       "a name that is long, and longer than others  12.3 MB  some note that is long, too",
     ]);
+  });
+
+  it("breaks sentences between words", () => {
+    expect(wrapWords("one two three", 13)).toBe("one two three");
+    expect(wrapWords("one two three", 12, "  ")).toBe("one two\n  three");
+    expect(wrapWords("a /path/that/is/long b", 8, "  ")).toBe("a\n  /path/that/is/long\n  b");
+    expect(wrapAll("see /path/that/is/long b", 12)).toEqual(["see", "/path/that/", "is/long", "b"]);
+    expect(wrapWords("名前 名前", 8)).toBe("名前\n名前");
   });
 
   it("fits the terminal by cutting what may be cut", () => {

@@ -75,6 +75,25 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
     );
   });
 
+  it("messages break between words", () => {
+    const said = (rest: string): string =>
+      stripVTControlCharacters(atTerminal(`pfs ls --at garbage ${rest} || true`));
+    const shown = said("");
+    const lines = shown.trimEnd().split("\n");
+    expect(lines.length).toBeGreaterThan(1);
+    for (const line of lines) expect(displayWidth(line)).toBeLessThanOrEqual(COLUMNS);
+    // Whoever keeps them has them as they are.
+    expect(shown.replaceAll("\n  ", " ")).toBe(said("2> told; cat told"));
+    expect(said("--json 2>&1").trimEnd().split("\n")).toHaveLength(1);
+  });
+
+  it("doctor's paths do not run over the edge", () => {
+    const shown = stripVTControlCharacters(atTerminal("pfs doctor || true"));
+    for (const line of shown.split("\n")) expect(displayWidth(line)).toBeLessThanOrEqual(COLUMNS);
+    expect(shown.replaceAll(/\n {24}/g, "")).toContain(`(${process.execPath})`);
+    expect(shown).toMatch(/^walls\n.*\d+ of \d+ stand +/m);
+  });
+
   it("a key is shown whole where its line does not fit anyway", async () => {
     writeFileSync(
       join(place.cwd, "wide.ts"),
