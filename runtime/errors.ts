@@ -94,7 +94,7 @@ export const StoreErrorCode = {
   io: "PFS_STORE_IO",
   /** The store, or the writer, was closed before. */
   closed: "PFS_STORE_CLOSED",
-  /** The store was opened for reading only. */
+  /** The store was opened for reading only, or can only be read; data: directory, reason where the system says it. */
   readOnly: "PFS_STORE_READ_ONLY",
   /** A name is empty, longer than its limit, or no Unicode text; data: reason. */
   invalidName: "PFS_NAME_INVALID",

@@ -65,7 +65,8 @@ export interface LocalOptions {
 /**
  * Opens the store in a directory; the first put makes it. What only reads works beside a process that writes; writing
  * rejects with PFS_STORE_BUSY while another process does. A store that may only be read runs programs all the same. Rejects
- * with PFS_USAGE; what uses the store rejects with PFS_STORE_UNREADABLE where it is none.
+ * with PFS_USAGE; what uses the store rejects with PFS_STORE_UNREADABLE where it is none, and what writes with
+ * PFS_STORE_READ_ONLY where it can only be read.
  */
 export async function openLocal(directory: string, options: LocalOptions = {}): Promise<PacketFS> {
   const { workers = 1 } = options;
@@ -284,7 +285,7 @@ class LocalPacketFS implements PacketFS {
     try {
       return await this.#writing.get();
     } catch (error) {
-      if (!hasCode(error, StoreErrorCode.unreadable)) throw error;
+      if (!hasCode(error, StoreErrorCode.unreadable) && !hasCode(error, StoreErrorCode.readOnly)) throw error;
       // A store that may not be written to can be opened for reading, and what is no store cannot.
       await this.#reading.get().catch(() => {
         throw error;

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
+import { StoreErrorCode } from "../../runtime/errors.ts";
 import { RefusalReason, WireErrorCode } from "../errors.ts";
 import { CLIENT_REDIAL_MS_MAX, RECONNECT_MS_MIN, SESSIONS_PER_REQUEST_MAX } from "../limits.ts";
 import type { Link, OutMessage, PeerInfo, RequestOptions, WireMessage } from "../wire/link.ts";
@@ -93,7 +94,7 @@ export class LastingLink {
         return await work(link, { number, progressed: () => (lost = 0) });
       } catch (error) {
         signal?.throwIfAborted();
-        if (!wasLost(link, error) || ++lost >= SESSIONS_PER_REQUEST_MAX) throw error;
+        if (!wasLost(link, error) || ++lost >= SESSIONS_PER_REQUEST_MAX) throw placed(error, link.peer);
       }
     }
   }
@@ -150,6 +151,13 @@ export class LastingLink {
       await sleep(retryMs, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
   }
+}
+
+/** A full disk is the peer's, which its own sentence says nothing of. */
+function placed(error: unknown, { label }: PeerInfo): unknown {
+  if (!hasCode(error, StoreErrorCode.full)) return error;
+  const message = `the disk of ${JSON.stringify(label)} is full`;
+  return new PacketfsError(error.code, message, error.data, { cause: error });
 }
 
 /** Whether a failure is that of the session, and another session may do better. */

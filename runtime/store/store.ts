@@ -78,7 +78,7 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
 
   /**
    * Opens the store in a directory; makes one where nothing is. Rejects with PFS_STORE_UNREADABLE {directory, reason},
-   * PFS_STORE_BUSY {directory, pid}, PFS_STORE_FULL or PFS_STORE_IO.
+   * PFS_STORE_READ_ONLY {directory, reason}, PFS_STORE_BUSY {directory, pid}, PFS_STORE_FULL or PFS_STORE_IO.
    */
   static async open(directory: string, options: StoreOptions = {}): Promise<Store> {
     const paths = storePaths(resolve(directory));

@@ -121,24 +121,31 @@ async function say(error: unknown, output: Output, cancelled: boolean): Promise<
   if (error instanceof Error && !(error instanceof PacketfsError)) output.detail(error.stack ?? "");
 }
 
-/** What to do next, by code; of what is not there by what was asked for. */
+/** What to do next, by code; of what is not there or not reached by what was asked for. */
 const HINTS: Readonly<Record<string, string>> = {
   PFS_NAME_INVALID: "choose another name",
-  PFS_PEER_UNREACHABLE: 'look whether "pfs up" runs there, and listens for others',
+  PFS_PEER_UNREACHABLE:
+    'look whether "pfs up" runs there and listens for others; where the hub has moved, write @HOST:PORT behind the token',
   PFS_PORT_UNAVAILABLE: "choose another with --listen",
   PFS_STORE_BUSY: "wait until it ends, or use it with --at if it is a hub",
+  PFS_STORE_FULL: '"pfs rm" and then "pfs gc" make room',
   PFS_STORE_UNREADABLE: "name another directory with --store",
-  PFS_TOKEN_INVALID: 'copy the whole line that "pfs up" printed',
   file: '"pfs ls" lists what is stored',
   job: '"pfs jobs" lists those that there are',
   node: '"pfs nodes" lists those that there are',
+  "PFS_PEER_UNREACHABLE node": 'look whether "pfs join" runs there and listens for others (--listen)',
 };
 
 /** The sentence says it itself where it has two parts already. */
 function withHint(sentence: string, { code, data }: ErrorJson): string {
-  const key = code === "PFS_NOT_FOUND" ? Object.keys(data)[0] : code;
+  const key = hintKey({ code, data });
   const hint = key === undefined || !Object.hasOwn(HINTS, key) ? undefined : HINTS[key];
   return hint === undefined || sentence.includes("; ") ? sentence : `${sentence}; ${hint}`;
+}
+
+function hintKey({ code, data }: Pick<ErrorJson, "code" | "data">): string | undefined {
+  if (code === "PFS_NOT_FOUND") return Object.keys(data)[0];
+  return code === "PFS_PEER_UNREACHABLE" && "node" in data ? `${code} node` : code;
 }
 
 /** The message's lines, harmless for a terminal. */

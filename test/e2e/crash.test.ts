@@ -1,6 +1,7 @@
 /** Hubs that die and disks that are full: what was acknowledged is there, what is there is sound, and errors have codes. */
-import { execFile } from "node:child_process";
-import { writeFile } from "node:fs/promises";
+import { execFile, spawnSync } from "node:child_process";
+import { mkdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { connect, openLocal, PacketfsError } from "../../sdk/index.ts";
@@ -85,6 +86,42 @@ describe("a hub that is killed in the middle of a put", () => {
     await expectFiles(client, kept);
     await client.put(large, { name: "large.bin" });
     await expectFiles(client, kept.set("large.bin", large));
+  });
+});
+
+/** A shell in which the directory is a disk of 24 MiB. */
+const smallDisk = (directory: string): string[] => {
+  const mount = `mount -t tmpfs -o size=24m tmpfs ${directory}`;
+  return ["unshare", "--mount", "sh", "-ec", `${mount}; exec "$@"`, "sh"];
+};
+const canMount =
+  spawnSync("unshare", ["--mount", "sh", "-ec", `mount -t tmpfs tmpfs "${tmpdir()}"`]).status === 0;
+
+describe.runIf(canMount)("a disk that is full", () => {
+  it("is named, with what makes room", async () => {
+    const { cwd, run } = await makePlace();
+    const store = join(cwd, "store");
+    await mkdir(store);
+    await writeFile(join(cwd, "large.bin"), noise(40 * MIB, 54));
+    const { status, err } = await run(["put", "large.bin"], {
+      through: smallDisk(store),
+      environment: { PACKETFS_STORE: store },
+    });
+    expect({ status, err }).toEqual({
+      status: 1,
+      err: `pfs: the disk of the store ${store} is full; "pfs rm" and then "pfs gc" make room\n`,
+    });
+    const hub = await startHub({
+      store,
+      wrapper: smallDisk(store),
+      environment: { PACKETFS_LABEL: "attic" },
+    });
+    await using client = await connect(hub.clientToken);
+    expect(await failureOf(client.put({ path: join(cwd, "large.bin") }))).toMatchObject({
+      code: "PFS_STORE_FULL",
+      message: 'the disk of "attic" is full',
+    });
+    expect(await hub.end("SIGTERM")).toEqual({ status: 0, signal: null });
   });
 });
 

@@ -42,7 +42,7 @@ export class WriterClient {
     this.#worker = worker;
   }
 
-  /** Starts a writer. Rejects with PFS_STORE_UNREADABLE, PFS_STORE_BUSY, PFS_STORE_FULL or PFS_STORE_IO. */
+  /** Starts a writer. Rejects with PFS_STORE_UNREADABLE, PFS_STORE_READ_ONLY, PFS_STORE_BUSY, PFS_STORE_FULL or PFS_STORE_IO. */
   static open(
     data: WriterData,
     events: WriterEvents,

@@ -1,7 +1,7 @@
 /** The thread that writes a store: opens it, then answers calls until it is told to close. */
-import { rmSync, statfsSync } from "node:fs";
+import { accessSync, constants, rmSync, statfsSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import { errorToJson } from "../../../packets/errors.ts";
+import { errorToJson, hasCode } from "../../../packets/errors.ts";
 import { makeDirectory } from "../../durable-file.ts";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
 import { WriterLock, createStore, readStoreId, repairFormat, storePaths } from "../directory.ts";
@@ -19,8 +19,9 @@ function post(message: FromWriter, transfer: readonly ArrayBuffer[] = []): void 
 
 async function openWriter({ directory, lockWaitMs }: WriterData): Promise<WriterThread> {
   const paths = storePaths(directory);
+  let isStore = false;
   try {
-    readStoreId(paths);
+    isStore = readStoreId(paths) !== undefined;
     await makeDirectory(directory);
     const lock = WriterLock.acquire(paths, lockWaitMs);
     try {
@@ -30,7 +31,7 @@ async function openWriter({ directory, lockWaitMs }: WriterData): Promise<Writer
       throw error;
     }
   } catch (error) {
-    throw openError(paths, error);
+    throw openError(paths, error, isStore);
   }
 }
 
@@ -72,10 +73,36 @@ const REFUSALS = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "EEXI
 /** SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN */
 const SQLITE_REFUSALS = new Set([3, 8, 14]);
 
-function openError(paths: StorePaths, error: unknown): unknown {
+/** Why somebody who may read a store may not write to it. */
+const READ_ONLY: Readonly<Record<string, string>> = {
+  EROFS: "its file system is read-only",
+  EACCES: "this user may not write there",
+  EPERM: "this user may not write there",
+};
+
+/** SQLite does not say why it could not open a file. */
+function whyReadOnly({ directory }: StorePaths): string | undefined {
+  try {
+    accessSync(directory, constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return READ_ONLY[systemCode(error)];
+  }
+}
+
+function openError(paths: StorePaths, error: unknown, isStore: boolean): unknown {
   const isRefusal = REFUSALS.has(systemCode(error)) || SQLITE_REFUSALS.has(sqliteCode(error));
   if (!isRefusal || !(error instanceof Error)) return diskError(error);
   const { directory } = paths;
+  const readOnly = isStore ? (READ_ONLY[systemCode(error)] ?? whyReadOnly(paths)) : undefined;
+  if (readOnly !== undefined) {
+    return new StoreError(
+      StoreErrorCode.readOnly,
+      `the store ${directory} can only be read: ${readOnly}`,
+      { directory, reason: readOnly },
+      { cause: error },
+    );
+  }
   const reason = error.message;
   return new StoreError(
     StoreErrorCode.unreadable,
@@ -83,6 +110,13 @@ function openError(paths: StorePaths, error: unknown): unknown {
     { directory, reason },
     { cause: error },
   );
+}
+
+/** A machine may have several disks. */
+function placed(error: unknown, { directory }: WriterData): unknown {
+  if (!hasCode(error, StoreErrorCode.full)) return error;
+  const message = `the disk of the store ${directory} is full`;
+  return new StoreError(StoreErrorCode.full, message, error.data, { cause: error });
 }
 
 async function answer(writer: WriterThread, request: WriterRequest): Promise<unknown> {
@@ -154,15 +188,16 @@ async function serve(writer: WriterThread, { id, request }: ToWriter): Promise<v
     const value = await answer(writer, request);
     post({ kind: "answer", id, value }, transferOf(value));
   } catch (error) {
-    post({ kind: "failed", id, error: errorToJson(error) });
+    post({ kind: "failed", id, error: errorToJson(placed(error, data)) });
   }
   if (request.kind === "close") port.close();
 }
 
+const data = workerData as WriterData;
 try {
-  const writer = await openWriter(workerData as WriterData);
+  const writer = await openWriter(data);
   port.on("message", (message: ToWriter) => void serve(writer, message));
   post({ kind: "opened", id: writer.storeId, notes: writer.notes });
 } catch (error) {
-  post({ kind: "not-opened", error: errorToJson(error) });
+  post({ kind: "not-opened", error: errorToJson(placed(error, data)) });
 }
