@@ -119,7 +119,7 @@ export class HubClient {
   async #dial(node: NodeStatus, signal: AbortSignal | undefined): Promise<Link> {
     const { address, label } = node;
     if (address === undefined) {
-      const message = `node "${label}" does not listen: it joined without --listen`;
+      const message = `node "${label}" does not listen; start it with "pfs join --listen HOST:PORT"`;
       throw new WireError(WireErrorCode.unreachable, message, { node: label });
     }
     const server = {
@@ -127,7 +127,18 @@ export class HubClient {
       signingKey: Buffer.from(node.signingKey, "hex"),
     };
     const identity = this.#identity;
-    return await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });
+    try {
+      return await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });
+    } catch (cause) {
+      if (!hasCode(cause, WireErrorCode.unreachable)) throw cause;
+      const { data, message } = cause;
+      throw new WireError(
+        WireErrorCode.unreachable,
+        `node "${label}": ${message}`,
+        { ...data, node: label },
+        { cause },
+      );
+    }
   }
 
   /** A job that goes on at the hub while the connection is down, and is found again by its number. */

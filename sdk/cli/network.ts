@@ -1,7 +1,7 @@
 /** pfs up and pfs join: this machine as a hub, or as a node of one. Both serve until a signal ends them. */
 import { Command } from "commander";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { formatAddress, isUnspecified, parseAddress } from "../../nodes/wire/trust/address.ts";
+import { formatAddress, isLoopback, isUnspecified, parseAddress } from "../../nodes/wire/trust/address.ts";
 import type { Address } from "../../nodes/wire/trust/address.ts";
 import { UsageError } from "../errors.ts";
 import type { GlobalOptions, ValueOf } from "./options.ts";
@@ -119,8 +119,10 @@ async function up(context: Context, _operands: readonly string[], options: Netwo
     await output.line(`join token    ${joinToken}`);
     const told = advertised === address ? "" : `, which others reach at ${advertised}`;
     output.talk(`listening on ${address}${told}; Ctrl-C ends it`);
-    if (listen.host === LOOPBACK && options.advertise === undefined)
-      output.talk("only this machine reaches it; --listen 0.0.0.0:7400 opens it to others");
+    if (isLoopback(listen.host) && options.advertise === undefined) {
+      const { port } = parseAddress(address);
+      output.talk(`only this machine reaches it; --listen 0.0.0.0:${port} opens it to others`);
+    }
   }
   await Promise.race([hub.closed, hub.walls().then((walls) => tellWalls(output, walls))]);
   throwIfFailed(await hub.closed);

@@ -72,7 +72,7 @@ describe("a hub", () => {
     const put = (node: string) => place.run(["put", "file.bin", "--node", node, "--at", hub.clientToken]);
     const quiet = await put("quiet");
     expect(quiet.status).not.toBe(0);
-    expect(quiet.err).toMatch(/^pfs: node .quiet. does not listen.*\n$/);
+    expect(quiet.err).toMatch(/^pfs: node "quiet" does not listen; start it with "pfs join --listen .*\n$/);
     const unknown = await put("north");
     expect(unknown.status).toBe(3);
     expect(unknown.err).toMatch(/^pfs: .*north.*\n$/);

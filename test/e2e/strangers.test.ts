@@ -110,7 +110,7 @@ describe.concurrent("a forged token", () => {
   it("of a hub that is not there ends as unreachable", async () => {
     const finished = await ls(forged(hub.clientToken, client, { address: "127.0.0.1:1" }));
     expect(finished.status).toBe(5);
-    expect(sentenceOf(finished)).toMatch(/127\.0\.0\.1:1 cannot be reached/);
+    expect(sentenceOf(finished)).toMatch(/127\.0\.0\.1:1 cannot be reached: .*"pfs up".*@HOST:PORT/);
   });
 });
 

@@ -44,6 +44,12 @@ export function isUnspecified(host: string): boolean {
   return isIPv6(host) && /^\[::(ffff:0:0)?\]$/.test(new URL(`http://[${host}]`).hostname);
 }
 
+/** Whether only the machine itself reaches a port that listens there. */
+export function isLoopback(host: string): boolean {
+  if (!isIPv6(host)) return host === "localhost" || (isIPv4(host) && host.startsWith("127."));
+  return /^\[::(1|ffff:7f[0-9a-f]{2}:[0-9a-f]+)\]$/.test(new URL(`http://[${host}]`).hostname);
+}
+
 /** HOST:PORT, with `ip` for a host that no peer can dial. Throws PFS_ADDRESS_INVALID when `text` is no address. */
 export function withHost(text: string, ip: string): string {
   const { host, port } = parseAddress(text);

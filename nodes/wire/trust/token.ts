@@ -60,7 +60,7 @@ export function parseToken(text: string, needed: TokenKind): Token {
   if (match === null)
     throw invalid(
       "format",
-      `this is no token: ${ARTICLE[needed]} is one line that begins with pfs1.${needed}.`,
+      `this is no token: ${ARTICLE[needed]} is the whole line, with pfs1.${needed}. at its beginning, that "pfs up" or "pfs token add" printed`,
     );
   const [, kind, encoded, elsewhere] = match as unknown as [string, string, string, string | undefined];
   if (kind !== TokenKind.client && kind !== TokenKind.join) {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { formatAddress, parseAddress } from "../../../nodes/wire/trust/address.ts";
+import { formatAddress, isLoopback, parseAddress } from "../../../nodes/wire/trust/address.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { formatToken, parseToken } from "../../../nodes/wire/trust/token.ts";
 import type { Token } from "../../../nodes/wire/trust/token.ts";
@@ -44,6 +44,21 @@ test("says the same when it is read", () => {
       expect(Identity.fromSecret(read.secret).id).toBe(bearer.id);
     }
   }
+});
+
+test("only the machine itself reaches its loopback", () => {
+  for (const host of ["127.0.0.1", "127.8.9.1", "localhost", "::1", "0:0::1", "::ffff:127.0.0.1"])
+    expect([host, isLoopback(host)]).toEqual([host, true]);
+  for (const host of [
+    "0.0.0.0",
+    "::",
+    "10.0.0.1",
+    "::2",
+    "::ffff:10.0.0.1",
+    "127.example.org",
+    "2001:db8::1",
+  ])
+    expect([host, isLoopback(host)]).toEqual([host, false]);
 });
 
 test("of the wrong kind says which one is needed", () => {

@@ -73,7 +73,11 @@ const CASES: readonly Case[] = [
   { words: ["--verbose"], status: 2, says: /^pfs: a command is missing; "pfs help" lists what there is$/ },
   { words: ["completion", "tcsh"], status: 2, says: /^pfs: SHELL is one of bash, zsh, fish, not "tcsh"; / },
   { words: ["put", "text.txt", "--name", "/a"], status: 2, says: /an empty component; choose another name$/ },
-  { words: ["join", "x"], status: 2, says: /pfs1\.join\.; copy the whole line that "pfs up" printed$/ },
+  {
+    words: ["join", "x"],
+    status: 2,
+    says: /pfs1\.join\. at its beginning, that "pfs up" or "pfs token add" printed$/,
+  },
   { words: ["-V"], status: 2, says: /^pfs: unknown option "-V" \(Did you mean --version\?\)$/ },
   { words: ["ls", "-q"], status: 2, says: /unknown option "-q" \(Did you mean --quiet\?\)/ },
   { words: ["up", "--port=1"], status: 2, says: /unknown option "--port=1" \(Did you mean --listen\?\)/ },
