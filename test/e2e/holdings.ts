@@ -90,10 +90,18 @@ export function descriptorKinds(pid: number): Descriptors {
 
 /**
  * It is as it was: what is counted at most as much, and what is measured at most a twentieth more; its resident memory only
- * where it has run for long, since what an allocator keeps grows with the peaks until it has seen the largest.
+ * where it has run for long, since what an allocator keeps grows with the peaks until it has seen the largest. `more` is what
+ * it may have come to need since.
  */
-export function expectBack(who: string, after: Holdings, base: Holdings, hasRunForLong: boolean): void {
-  expectNoneMore(who, after.descriptors, base.descriptors);
+export function expectBack(
+  who: string,
+  after: Holdings,
+  base: Holdings,
+  { hasRunForLong, more = {} }: { readonly hasRunForLong: boolean; readonly more?: Descriptors },
+): void {
+  const descriptors = { ...base.descriptors };
+  for (const [kind, count] of Object.entries(more)) descriptors[kind] = (descriptors[kind] ?? 0) + count;
+  expectNoneMore(who, after.descriptors, descriptors);
   const limits = {
     heapBytes: base.heapBytes * (hasRunForLong ? MORE : MORE_WHILE_COMPILING),
     memoryBytes: hasRunForLong ? base.memoryBytes * MORE : Infinity,

@@ -34,6 +34,9 @@ const { LOAD, LOADED, EXEC, RETURN, LOG, KEEP, WANT, HAVE, NAME, OK, ERROR, MEMB
 /** The number of lines, added up. */
 const COUNT = `export default { input: { kind: "lines" }, yields: "value", map: () => 1, combine: (a, b) => a + b }`;
 const BYTES = `export default { input: { kind: "lines" }, yields: "bytes", map: (line, { write }) => write(line) }`;
+/** The same, so slowly that others get packets too before the first who is there has done them all. */
+const SLOWLY = `export default { input: { kind: "lines" }, yields: "value", combine: (a, b) => a + b,
+  map: () => { for (let i = 0; i < 5e6; i++); return 1; } }`;
 const LINES = 400;
 
 const { machine, members, jobs, services } = await openHub();
@@ -46,7 +49,7 @@ beforeAll(async () => {
     await ingest(writer, inOnePiece(bytes));
   const lines = Array.from({ length: LINES }, (_, line) => `line ${line}\n`);
   input = { name: "lines", ...(await put(Buffer.from(lines.join("")))) };
-  for (const source of [COUNT, BYTES]) {
+  for (const source of [COUNT, SLOWLY, BYTES]) {
     programs.set(source, { name: "program", code: (await put(programCode(source))).root, args: "null" });
   }
 });
@@ -245,7 +248,7 @@ test("a node that floods its hub with logs and notes loses its session, and its 
   let logs = 0;
   const { value: lines } = withValue(
     await jobs.run(
-      { ...programs.get(COUNT)!, inputs: [input], splitBytes: 64 },
+      { ...programs.get(SLOWLY)!, inputs: [input], splitBytes: 64 },
       { onEvent: ({ kind }) => void (logs += kind === "log" ? 1 : 0) },
     ),
   );
