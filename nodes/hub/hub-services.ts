@@ -66,6 +66,7 @@ export class HubServices {
         followed: this.#followed,
         held: this.#held,
         usage,
+        resolve: (name) => catalog.resolve(name),
         find: (file) => findFile({ source: shared.source, catalog }, file),
       }),
       answering(MessageType.MEMBERS, async (message) => {

@@ -3,7 +3,9 @@ import { randomBytes } from "node:crypto";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
+import { invalidName } from "../../packets/name.ts";
 import { packetCount } from "../../packets/packet.ts";
+import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../runtime/contracts/jobs.ts";
 import type { Jobs, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
@@ -28,6 +30,7 @@ export interface JobServiceOptions {
   readonly usage: Usage;
   /** The stored file that a text stands for. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
   readonly find: (file: string) => Promise<JobInput>;
+  readonly resolve: Catalog["resolve"];
 }
 
 export class JobService implements Service {
@@ -118,11 +121,29 @@ export class JobService implements Service {
   ): Promise<SentOutcome> {
     const inputs = await Promise.all(request.files.map(this.#options.find));
     const { splitBytes, out } = request;
+    const expected = out === undefined ? undefined : await this.#replaced(out);
     // Not the client's number, which another client may have chosen too: whoever runs a job under an id has its result.
     const id = this.#jobs.newId();
-    const asked = { ...stored(request, args), id, inputs, splitBytes, out };
+    const asked = { ...stored(request, args), id, inputs, splitBytes, out, expected };
     const { value, ...outcome } = await this.#runCounted(asked, options);
+    const { file } = outcome;
+    if (file?.name !== undefined) await this.#options.usage.stored(file.name, file.root);
     return { outcome, value };
+  }
+
+  /**
+   * The version that a name must have when the job is done, 0 for none; undefined where that is all the same. Rejects with
+   * PFS_NOT_ALLOWED when the client may not replace what the name means.
+   */
+  async #replaced(out: string): Promise<number | undefined> {
+    const { resolve, usage } = this.#options;
+    if (!usage.isConfined) return undefined;
+    const record = invalidName(out) === null ? await resolve(out) : undefined;
+    if (record !== undefined && !(await usage.hasMade(record))) {
+      const text = `a submitter may not replace "${out}", which others stored; store the result under another name`;
+      throw new WireError(WireErrorCode.notAllowed, text, { name: out });
+    }
+    return record?.version ?? 0;
   }
 
   /** Runs a job as one of those that the client may have; it ends when its packets are more than that. */

@@ -2,15 +2,17 @@
  * What the holders of keys have in use at this machine, all their sessions together, and how much of it they may have. What a key
  * stored is counted until a gc has freed it, or the key is gone.
  */
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
+import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSizes } from "../../runtime/contracts/chunks.ts";
 import { makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { USAGE_SAVE_MS } from "../limits.ts";
 import type { AllowList, Quota } from "../wire/trust/allow-list.ts";
 import { Role } from "../wire/link.ts";
+import { ResultNames } from "./result-names.ts";
 import { StoredChunks } from "./stored-chunks.ts";
 
 export type Resource = keyof Quota;
@@ -22,7 +24,7 @@ const RESOURCES: Readonly<Record<Resource, string>> = {
 };
 /** Its name in a machine's store, */
 export const USAGE_FILE = "usage.json";
-/** and that of the directory beside it with a list of each key's chunks. */
+/** and that of the directory beside it with a list of each key's chunks, and of the names of its results. */
 const CHUNKS_DIRECTORY = "usage";
 
 const usageFile = v.record(
@@ -41,6 +43,8 @@ export interface UsageOptions {
   readonly onStored?: () => void;
   /** What it stored, where that is to count only as long as it is there. */
   readonly chunks?: StoredChunks;
+  /** Names that it gave to results. */
+  readonly results?: ResultNames;
 }
 
 /** Of one key. */
@@ -103,6 +107,22 @@ export class Usage {
     return this.#options.role !== Role.submitter || this.running.has(job);
   }
 
+  /** Whether its jobs may replace results of its own only. */
+  get isConfined(): boolean {
+    return this.#options.role === Role.submitter;
+  }
+
+  /** Whether this file is the result of a job of its own. */
+  async hasMade(record: NameRecord): Promise<boolean> {
+    return (await this.#options.results?.has(record)) === true;
+  }
+
+  /** A job of it stored its result under a name; `root` is hexadecimal. */
+  async stored(name: string, root: string): Promise<void> {
+    // The result is there: that a disk has no room for this is no reason to fail the job.
+    if (this.isConfined) await this.#options.results?.add(name, root).catch(() => undefined);
+  }
+
   #count(resource: Resource, difference: number): void {
     if (difference === 0) return;
     this.#used[resource] += difference;
@@ -150,6 +170,7 @@ export class Usages {
       quota: () => this.#allowList.byId(id)?.quota,
       storedBytes: this.#stored.get(id) ?? 0,
       chunks: this.#chunksOf(id),
+      results: new ResultNames(this.#resultsFile(id)),
       onStored: () => this.#changed(id),
     });
     this.#usages.set(id, usage);
@@ -186,8 +207,13 @@ export class Usages {
     await this.#chunksOf(id)
       .clear()
       .catch(() => undefined);
+    await rm(this.#resultsFile(id), { force: true }).catch(() => undefined);
     // The key may be known again by then.
     if (!this.#usages.has(id)) this.#chunks.delete(id);
+  }
+
+  #resultsFile(id: string): string {
+    return join(dirname(this.#file), CHUNKS_DIRECTORY, `${id}.results.json`);
   }
 
   #changed(id: string): void {

@@ -31,6 +31,8 @@ export interface JobRequest extends StoredProgram {
   readonly splitBytes?: number | undefined;
   /** Stores the result under this name instead of returning it. */
   readonly out?: string | undefined;
+  /** The version that `out` must have when the result is stored, 0 for none: otherwise the job fails with PFS_NAME_CHANGED. */
+  readonly expected?: number | undefined;
 }
 
 export interface JobOutcome<Value = unknown> {

@@ -58,6 +58,8 @@ type Result = Pick<JobOutcome<Uint8Array>, "value" | "file">;
 export class Job {
   readonly #context: JobContext;
   readonly #spec: JobSpec;
+  /** The version that the name of its result must have. */
+  #expected: number | undefined;
   readonly #record: JobRecord;
   readonly #group: number;
   readonly #failure = new Failure();
@@ -75,6 +77,7 @@ export class Job {
     this.#context = context;
     this.#writer = context.writer;
     this.#spec = spec;
+    this.#expected = spec.expected;
     this.#record = record;
     this.#group = group;
     this.#edition = context.dispatcher.chooseEdition(spec.kind);
@@ -333,7 +336,10 @@ export class Job {
     this.#failure.throwIfFailed();
     const { out } = this.#spec;
     if (out === undefined) await this.#writer.flush();
-    else await this.#writer.bind({ name: out, root, length });
+    else {
+      const { version } = await this.#writer.bind({ name: out, root, length }, { expected: this.#expected });
+      if (this.#expected !== undefined) this.#expected = version;
+    }
     const file = { root: refToHex(root), length };
     return out === undefined ? file : { name: out, ...file };
   }

@@ -61,7 +61,7 @@ export function tokenCommand(host: Host): Command {
   const command = new Command("token")
     .summary("say who may use this machine's hub")
     .description(
-      "Make, list and revoke the tokens of the hub in this machine's store, also while it runs. A client may do everything, a reader reads files, a submitter reads files and runs programs, a node lends its cores and store. A token is shown once, when it is made. Whoever is revoked is out within a second, and so are machines that joined by that token; a machine can be revoked alone too. Each is named by its name or label or, where two are called so, by its id or 8 digits of it.",
+      "Make, list and revoke the tokens of the hub in this machine's store, also while it runs. A client may do everything, a reader reads files, a submitter reads files, runs programs and replaces results of its own only, a node lends its cores and store. A token is shown once, when it is made. Whoever is revoked is out within a second, and so are machines that joined by that token; a machine can be revoked alone too. Each is named by its name or label or, where two are called so, by its id or 8 digits of it.",
     )
     .addArgument(new Argument("<ACTION>", ACTIONS.join(", ")).choices(ACTIONS))
     .argument("[NAME]", "the token to make or revoke")

@@ -47,6 +47,7 @@ test("a result without a name, over another session", async () => {
       followed,
       held,
       usage,
+      resolve: (name) => store.catalog.resolve(name),
       find: (file) => findFile({ source, catalog: store.catalog }, file),
     });
     const { promise, resolve } = Promise.withResolvers<void>();

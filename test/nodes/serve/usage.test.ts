@@ -12,6 +12,7 @@ import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import type { Quota } from "../../../nodes/wire/trust/allow-list.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { Role } from "../../../nodes/wire/link.ts";
+import type { Ref } from "../../../packets/digest.ts";
 import type { JobEvent } from "../../../runtime/contracts/events.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { programCode } from "../../program-code.ts";
@@ -222,4 +223,60 @@ test("the list of what a key stored is gone with the key, also where it is being
   expect(existsSync(list)).toBe(false);
   expect(existsSync(`${list}.new`)).toBe(false);
   await usages.close();
+});
+
+const SHOUT = `export default { input: { kind: "lines" }, yields: "bytes", map: (line) => line.toUpperCase() + "\\n" }`;
+
+test("a submitter's results replace its own and nobody else's, after a restart too", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "pfs-usage-"));
+  directories.push(directory);
+  const allowList = new AllowList();
+  const sam = Identity.create();
+  const { signingKey, curveKey, id } = sam;
+  allowList.add({ signingKey, curveKey, role: "submitter", label: "sam" });
+  const network = await openHub();
+  const { catalog } = network.machine.store;
+  const restarted = async (): Promise<{ submitter: HubClient; olga: HubClient }> => {
+    const usages = await Usages.open(join(directory, "usage.json"), allowList);
+    const hub = new HubServices({ label: "hub", ...network, usages, onFailure: () => expect.unreachable() });
+    const connect = (role: Role, usage: Usage): HubClient => {
+      const { near, far } = memoryPair({ near: { role, id: usage.id } });
+      serve(
+        far,
+        hub.forClient(() => [], usage),
+      );
+      return new HubClient(near, Identity.create());
+    };
+    return { submitter: connect("submitter", usages.of(id)), olga: connect("client", usageOf({})) };
+  };
+  const { submitter, olga } = await restarted();
+  const lines = Buffer.from("a line\n".repeat(1000));
+  for (const name of ["lines", "theirs"]) await put(olga, lines, name);
+  const code = await put(olga, programCode(SHOUT));
+  const run = (hub: HubClient, out: string): Promise<unknown> =>
+    hub.run({ program: "shout", code, files: ["lines"], out });
+  const refused = { code: "PFS_NOT_ALLOWED", data: { name: "theirs" } };
+  await expect(run(submitter, "theirs")).rejects.toMatchObject(refused);
+  expect(await catalog.resolve("theirs")).toMatchObject({ version: 1, length: lines.byteLength });
+  await run(submitter, "mine");
+  await run(submitter, "mine");
+  expect(await catalog.resolve("mine")).toMatchObject({ version: 2 });
+  const later = await restarted();
+  await run(later.submitter, "mine");
+  expect(await catalog.resolve("mine")).toMatchObject({ version: 3 });
+  // It is another's as soon as another has stored it.
+  await put(olga, lines, "mine");
+  await expect(run(later.submitter, "mine")).rejects.toMatchObject({ code: "PFS_NOT_ALLOWED" });
+  await run(olga, "mine");
+  expect(await catalog.resolve("mine")).toMatchObject({ version: 5 });
+  // Neither is a name replaced that was taken while the job ran.
+  const { root, length } = (await catalog.resolve("theirs"))!;
+  const inputs = [{ name: "theirs", root, length }];
+  const asked = { name: "shout", code: code as Ref, args: "{}", inputs, out: "theirs" };
+  await expect(network.jobs.run({ ...asked, expected: 0 })).rejects.toMatchObject({
+    code: "PFS_NAME_CHANGED",
+  });
+  await expect(network.jobs.run({ ...asked, expected: 1 })).resolves.toMatchObject({
+    file: { name: "theirs" },
+  });
 });
