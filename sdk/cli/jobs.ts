@@ -27,7 +27,7 @@ const NODE_COLUMNS: readonly Column[] = [
   { title: "DONE", align: "right" },
   { title: "STATE" },
   { title: "SEEN" },
-  { title: "ID", shrinks: true },
+  { title: "ID", shrinks: "first" },
 ];
 
 const JOB_COLUMNS: readonly Column[] = [
@@ -115,6 +115,9 @@ export function jobsCommand(host: Host): Command {
     const rest = jobs.length - shown.length;
     if (rest > 0 && options.limit === undefined) {
       output.talk(`${plural(rest, "older job")} not shown; --all lists them too`);
+    }
+    if (output.isTerminal && shown.some(({ error }) => error !== undefined)) {
+      output.talk('"pfs jobs JOB" shows an error whole');
     }
   });
 }

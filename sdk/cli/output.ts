@@ -15,7 +15,8 @@ export const JSON_SCHEMA = 1;
 const GAP = "  ";
 /** What a message's second line and those after it begin with. */
 const MESSAGE_INDENT = "  ";
-const SHRUNK_WIDTH_MIN = 8;
+/** Eight digits of an id are enough to know it by. */
+const SHRUNK_WIDTH_MIN = 9;
 const BATCH_ROWS = 1000;
 const BATCH_BYTES = 64 * 1024;
 const WIDTH_UNKNOWN = 100;
@@ -29,8 +30,8 @@ export interface OutputOptions {
 export interface Column {
   readonly title: string;
   readonly align?: "left" | "right";
-  /** The column may be cut when the terminal is too narrow. */
-  readonly shrinks?: boolean;
+  /** The column may be cut when the terminal is too narrow: "first" where its beginning says enough. */
+  readonly shrinks?: boolean | "first";
 }
 
 /** What a listing shows of one item: cells for people, a record for machines. */
@@ -211,16 +212,19 @@ export function columnWidths(
   );
   const widths = [...wanted];
   let excess = wanted.reduce((sum, each) => sum + each, GAP.length * (columns.length - 1)) - width;
-  for (; excess > 0; excess--) {
-    const widest = columns.reduce(
+  const widestThat = (shrinks: true | "first"): number =>
+    columns.reduce(
       (best, column, index) =>
-        column.shrinks === true &&
+        column.shrinks === shrinks &&
         widths[index]! > SHRUNK_WIDTH_MIN &&
         (best < 0 || widths[index]! > widths[best]!)
           ? index
           : best,
       -1,
     );
+  for (; excess > 0; excess--) {
+    const first = widestThat("first");
+    const widest = first < 0 ? widestThat(true) : first;
     if (widest < 0) return wanted;
     // One step per turn, so that several wide columns end up alike.
     widths[widest]!--;

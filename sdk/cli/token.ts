@@ -22,7 +22,7 @@ const COLUMNS: readonly Column[] = [
   { title: "EXPIRES" },
   { title: "LIMITS", shrinks: true },
   { title: "JOINED BY", shrinks: true },
-  { title: "ID" },
+  { title: "ID", shrinks: "first" },
 ];
 
 const ID_DIGITS_MIN = 8;

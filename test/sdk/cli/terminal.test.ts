@@ -155,6 +155,7 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
     expect(job).toMatch(
       /^[0-9a-f]{8} {2}a-program.*… +failed +0\/\d+ +[\d.]+m?s +(now|\d+s ago) +Error: a long st.*…$/,
     );
+    expect(rest).toContain(`"pfs jobs JOB" shows an error whole`);
     expect(rest.some((line) => line.startsWith("pfs: "))).toBe(true);
     const card = stripVTControlCharacters(atTerminal(`pfs jobs ${job!.split(" ")[0]}`));
     expect(card).toMatch(
