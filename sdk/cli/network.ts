@@ -8,6 +8,7 @@ import type { GlobalOptions, ValueOf } from "./options.ts";
 import { example } from "./help.ts";
 import { option, parseEndpoint, storeDirectory, wholeNumber } from "./options.ts";
 import { printable } from "./format.ts";
+import { TOKEN_NAME_CHARACTERS_MAX } from "../../nodes/limits.ts";
 import { WORKERS_MAX } from "../../runtime/limits.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
@@ -37,6 +38,15 @@ const REACHABLE: ValueOf<string> = {
     }
   },
   takes: "HOST:PORT as others dial it, such as hub.example.org:7400 or [2001:db8::7]:7400",
+};
+
+/** One word, which can be typed where a machine is named: --node, token revoke. */
+const LABEL: ValueOf<string> = {
+  parse: (text) =>
+    text.length <= TOKEN_NAME_CHARACTERS_MAX && /^[\p{L}\p{N}][\p{L}\p{M}\p{N}._-]*$/u.test(text)
+      ? text
+      : undefined,
+  takes: `up to ${TOKEN_NAME_CHARACTERS_MAX} letters, digits, dots, dashes and underscores, the first a letter or digit`,
 };
 
 export function upCommand(host: Host): Command {
@@ -95,7 +105,9 @@ function addOptions(command: Command): Command {
         REACHABLE,
       ),
     )
-    .addOption(option("--label <LABEL>", "its name for people (default: the host's)", "PACKETFS_LABEL"))
+    .addOption(
+      option("--label <LABEL>", "its name for people (default: the host's)", "PACKETFS_LABEL", LABEL),
+    )
     .addOption(
       option(
         "--workers <N>",

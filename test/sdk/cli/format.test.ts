@@ -91,7 +91,7 @@ describe("sizes and times", () => {
 
 describe("foreign text", () => {
   it("cannot steer the terminal or look like another line", () => {
-    expect(printable("a\u001b[31mb\rc\nd\te")).toBe("a\\x1b[31mb\\x0dc\\nd\\te");
+    expect(printable("a\u001b[31mb\rc\nd\te")).toBe("a\\u001b[31mb\\rc\\nd\\te");
     expect(printable("exe\u202egpj.\u2066x")).toBe("exe\\u202egpj.\\u2066x");
     expect(printable("naïve 名前 🙂")).toBe("naïve 名前 🙂");
   });
@@ -139,6 +139,18 @@ describe("a table", () => {
     const line = tableLine(columns, widths, rows[1]!);
     expect(displayWidth(line)).toBe(40);
     expect(line).toBe("a name that i…  12.3 MB  some note that…");
+  });
+
+  it("cuts what is shown again elsewhere before anything else", () => {
+    const withId: readonly Column[] = [
+      { title: "ADDRESS", shrinks: true },
+      { title: "ID", shrinks: "first" },
+    ];
+    const row = ["hub.example.org:7400", "0123456789abcdef"];
+    expect(tableLine(withId, columnWidths(withId, [row], 34), row)).toBe(
+      "hub.example.org:7400  0123456789a…",
+    );
+    expect(tableLine(withId, columnWidths(withId, [row], 28), row)).toBe("hub.example.org:…  01234567…");
   });
 
   it("is not cut where the lines would not fit all the same", () => {

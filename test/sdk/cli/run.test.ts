@@ -52,7 +52,7 @@ describe.concurrent("programs", () => {
     const failed = await run(["run", "fails.ts", "text.txt"]);
     expect(failed.status).toBe(6);
     expect(failed.out).toBe("");
-    expect(failed.err).toMatch(/\[\d+ [^\]]+\] seen\\x1b\[31m line \d+/);
+    expect(failed.err).toMatch(/\[\d+ [^\]]+\] seen\\u001b\[31m line \d+/);
     const [sentence, place] = failed.err.slice(failed.err.indexOf("pfs: ")).split("\n");
     expect(sentence).toMatch(
       /^pfs: program "fails\.ts" failed on packet \d+: TypeError: it is too much \(line \d+, byte \d+ of /,

@@ -99,6 +99,13 @@ const CASES: readonly Case[] = [
     { words: ["get", "a", "--range", `${text}-`], status: 2, says: /is not a range: write 100-200/ },
   ]),
   { words: ["join", "x", "--workers", "1025"], status: 2, says: /from 0 to 1,024, not "1025"/ },
+  {
+    words: ["join", "x", "--label", "the attic"],
+    status: 2,
+    says: /--label takes up to 64 .*, not "the attic"/,
+  },
+  { words: ["up", "--label", "a\u001b[31m"], status: 2, says: /--label takes .*, not "a\\u001b\[31m"/ },
+  { words: ["up", "--label", "é".repeat(65)], status: 2, says: /--label takes up to 64/ },
   { words: ["jobs", "no-such-job"], status: 3, says: /there is no store/ },
   { words: ["up", "--listen", "nonsense"], status: 2, says: /"nonsense" is not HOST:PORT/ },
   { words: ["up", "--listen", "127.0.0.1:70000"], status: 2, says: /is not HOST:PORT/ },
