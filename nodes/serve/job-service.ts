@@ -152,7 +152,6 @@ export class JobService implements Service {
     options: RunJobOptions,
   ): Promise<JobOutcome<Uint8Array>> {
     const { usage } = this.#options;
-    const over = new AbortController();
     let packets = 0;
     const count = (unanswered: number): void => {
       if (unanswered > packets) usage.reserve("packets", unanswered - packets);
@@ -160,21 +159,15 @@ export class JobService implements Service {
       packets = unanswered;
     };
     const onEvent = (event: JobEvent): void => {
-      try {
-        if (event.kind === "started") count(event.tasks);
-        if (event.kind === "progress") count(event.tasks - event.done);
-      } catch (error) {
-        over.abort(error);
-      }
+      // What is too much ends the job as a failure of its own: nobody cancelled it.
+      if (event.kind === "started") count(event.tasks);
+      if (event.kind === "progress") count(event.tasks - event.done);
       options.onEvent?.(event);
     };
     usage.reserve("jobs", 1);
     usage.running.add(asked.id);
-    const signal = AbortSignal.any([over.signal, ...(options.signal === undefined ? [] : [options.signal])]);
     try {
-      return await this.#jobs.run(asked, { ...options, signal, onEvent });
-    } catch (error) {
-      throw over.signal.aborted ? over.signal.reason : error;
+      return await this.#jobs.run(asked, { ...options, onEvent });
     } finally {
       count(0);
       usage.running.delete(asked.id);

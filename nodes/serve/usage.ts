@@ -8,6 +8,7 @@ import * as v from "valibot";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSizes } from "../../runtime/contracts/chunks.ts";
 import { makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
+import { formatBytes } from "../../runtime/format.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { USAGE_SAVE_MS } from "../limits.ts";
 import type { AllowList, Quota } from "../wire/trust/allow-list.ts";
@@ -17,10 +18,13 @@ import { StoredChunks } from "./stored-chunks.ts";
 
 export type Resource = keyof Quota;
 
-const RESOURCES: Readonly<Record<Resource, string>> = {
-  storedBytes: "bytes stored",
-  jobs: "running jobs",
-  packets: "unanswered packets",
+/** What a key has too little of, in a sentence: so much it may have, it has, and needs beyond that. */
+const REFUSALS: Readonly<Record<Resource, (max: number, used: number, more: number) => string>> = {
+  storedBytes: (max, used, more) =>
+    `may store ${formatBytes(max)} on this machine: ${formatBytes(used)} are counted, and this needs ${formatBytes(more)} more; what is removed counts until a client has freed it with pfs gc`,
+  jobs: (max, used) => `may have ${countOf(max, "job")} running, and has ${used}`,
+  packets: (max, used, more) =>
+    `may have ${countOf(max, "packet")} unanswered: it has ${used}, and this needs ${more} more; larger splits make fewer packets`,
 };
 /** Its name in a machine's store, */
 export const USAGE_FILE = "usage.json";
@@ -70,7 +74,7 @@ export class Usage {
     const max = this.#options.quota()?.[resource];
     if (max !== undefined && this.#used[resource] + amount > max) {
       const used = this.#used[resource];
-      const text = `this token may have ${max} ${RESOURCES[resource]}: there are ${used}, and this needs ${amount} more`;
+      const text = `this token ${REFUSALS[resource](max, used, amount)}`;
       throw new WireError(WireErrorCode.quota, text, { max, of: resource });
     }
     this.#count(resource, amount);
@@ -234,6 +238,10 @@ export class Usages {
       );
     });
   }
+}
+
+function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 async function readStored(file: string): Promise<Map<string, number>> {

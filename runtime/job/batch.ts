@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { writeInteger } from "../../packets/integer.ts";
 import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
-import { lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
+import { fromAt, lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import { Decision } from "../schedule/actions.ts";
 import { emptyAnswers } from "./journal.ts";
@@ -85,14 +85,21 @@ export class Batch {
 
   /**
    * Takes over the answers that the scheduler accepted, whose tasks stand first in `run` then. Returns how many those are,
-   * and how many tasks run again.
+   * how many tasks run again, and the number of the first fault that one of those does for.
    */
-  accept(run: AnswerRun, maker: number): { readonly accepted: number; readonly again: number } {
+  accept(
+    run: AnswerRun,
+    maker: number,
+  ): { readonly accepted: number; readonly again: number; readonly fault: number | undefined } {
     const { frame, indexes, tasks, outcomes } = run;
     let accepted = 0;
     let again = 0;
+    let fault: number | undefined;
     for (let index = 0; index < run.count; index++) {
-      if (outcomes[index] === Decision.again) again++;
+      if (outcomes[index] === Decision.again) {
+        fault ??= fromAt(frame, indexes[index]!);
+        again++;
+      }
       if (outcomes[index] !== Decision.accepted) continue;
       indexes[accepted] = indexes[index]!;
       tasks[accepted++] = tasks[index]!;
@@ -106,7 +113,7 @@ export class Batch {
       writeInteger(packets, task * PACKET_BYTES + Offset.at, task);
       sealPacket(packets, task);
     }
-    return { accepted, again };
+    return { accepted, again, fault };
   }
 }
 

@@ -3,6 +3,7 @@
  * the others' answers. All jobs of a machine share one.
  */
 import { PacketfsError } from "../../packets/errors.ts";
+import { FaultCode, faultErrorCode } from "../../packets/faults.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Events } from "../contracts/events.ts";
@@ -28,6 +29,13 @@ const BAR_REASONS: Readonly<Record<StrikeReason, string>> = {
   result: "results that it gave were nowhere",
   answer: "it sent what is no answer",
 };
+
+/** Why an executor did not run a packet that others may, by the fault's number. */
+function reasonOf(fault: number): string {
+  return fault === FaultCode.inputMissing
+    ? "bytes of the input are missing or damaged there"
+    : `it fails with ${faultErrorCode(fault)}`;
+}
 
 export interface DispatcherOptions {
   readonly executors: ExecutorSet;
@@ -209,10 +217,11 @@ export class Dispatcher implements LaneEvents {
       const outcomes = run.outcomes.subarray(0, run.count);
       const tasks = run.tasks.subarray(0, run.count);
       this.#scheduler.returned(lane.number, batch.id, tasks, outcomes, this.#now());
-      const { accepted, again } = batch.accept(run, lane.number);
+      const { accepted, again, fault } = batch.accept(run, lane.number);
       this.#candidates.finished(lane.executor, accepted);
-      if (again > 0) {
-        const text = `node "${lane.executor.label}" could not run ${again} packets, which are tried again`;
+      if (fault !== undefined) {
+        const packets = again === 1 ? "a packet, which is" : `${again} packets, which are`;
+        const text = `node "${lane.executor.label}" could not run ${packets} tried again: ${reasonOf(fault)}`;
         batch.listener.noted(text);
       }
       if (accepted > 0) batch.listener.settled(run.tasks.subarray(0, accepted), lane.executor);

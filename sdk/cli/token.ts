@@ -91,7 +91,7 @@ export function tokenCommand(host: Host): Command {
     .addOption(
       option(
         "--max-packets <N>",
-        "add: packets that it may have unanswered",
+        "add: packets that it may have unanswered; a job with more splits than that is refused",
         "PACKETFS_MAX_PACKETS",
         wholeNumber(0),
       ),
@@ -127,7 +127,7 @@ async function add(
   const token = await tokens.add({ name, role, expiresAt, quota: quotaOf(options) });
   if (output.json) return output.object({ name, role, expiresAt, token });
   await output.line(token);
-  const until = expiresAt === undefined ? "" : ` until ${formatTime(expiresAt)}`;
+  const until = expiresAt === undefined ? "" : ` until ${formatTime(expiresAt)}, local time`;
   output.talk(`${printable(name)} is a ${role}${until}; the token is not shown again, and is a password`);
 }
 

@@ -106,7 +106,9 @@ test("a job of more packets than its key may have unanswered is refused, and lea
     hub.run({ program: "p", code, files: ["many lines"], splitBytes });
   await expect(run(1000)).rejects.toEqual(quotaError("packets"));
   expect([usage.used("jobs"), usage.used("packets"), usage.running.size]).toEqual([0, 0, 0]);
-  expect((await jobs.list()).filter(({ state }) => state === "running")).toEqual([]);
+  // Nobody cancelled it.
+  const ended = (await jobs.list()).map(({ state, error }) => [state, error?.code]);
+  expect(ended).toContainEqual(["failed", "PFS_PEER_QUOTA"]);
   await expect(run(5000)).resolves.toMatchObject({ value: 2000 });
 });
 

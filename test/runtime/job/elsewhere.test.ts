@@ -156,6 +156,9 @@ describe("one node is not the end", () => {
       await world.pass(1_000);
     }
     expect(told).toEqual(["bad"]);
+    expect(notes.join()).toMatch(
+      /could not run (a packet, which is|\d+ packets, which are) tried again: it fails with PFS_INTERNAL/,
+    );
     expect(notes.join()).toContain('node "node bad" gets no more packets: it failed packets that others ran');
     const reason = "it failed packets that others ran";
     expect(world.jobs.barsOf("bad")).toEqual([{ kind: "js", reason }]);

@@ -238,13 +238,13 @@ it("a quota holds at the hub and at each node, and is its key's alone", async ()
   const refused = {
     status: 1,
     out: "",
-    err: expect.stringMatching(/^pfs: this token may have 200000 bytes stored/),
+    err: expect.stringMatching(/^pfs: this token may store 200 kB on this machine: .* with pfs gc\n$/),
   };
   expect(await as(limited, "put", big, "--name", "big")).toMatchObject(refused);
   expect(await as(limited, "put", big, "--name", "big", "--node", "attic")).toMatchObject(refused);
   expect(await as(limited, "run", "count.ts", "text")).toMatchObject({
     status: 1,
-    err: expect.stringContaining("may have 0 running jobs"),
+    err: expect.stringContaining("this token may have 0 jobs running, and has 0"),
   });
   expect(await as(hub.clientToken, "put", big, "--name", "big")).toMatchObject({ status: 0 });
   // What is there already costs nothing.
