@@ -8,7 +8,7 @@ import { describe, expect, it } from "vitest";
 import { connect, openLocal, PacketfsError } from "../../sdk/index.ts";
 import type { JobEvent, PacketFS } from "../../sdk/index.ts";
 import { Random } from "../packets/seed.ts";
-import { pfs, PFS, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
+import { pfs, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 import { Acknowledged, REMOVED } from "../suites/acknowledged.ts";
 import { until } from "../suites/until.ts";
 import { joinNode, startHub } from "./daemon.ts";
@@ -34,7 +34,8 @@ import { HAS_PROC, descendantsOf, descriptorsOf, goneAll, processesOf, signalAll
 const PATIENT = { reconnectMs: 180_000 };
 const LABEL = "node";
 /** What the command line of an executor of this checkout has, and that of whatever encloses it. */
-const EXECUTOR = [fileURLToPath(new URL("../../", import.meta.url)), "executor-main"] as const;
+const CHECKOUT = fileURLToPath(new URL("../../", import.meta.url));
+const EXECUTOR = [CHECKOUT, "executor-main"] as const;
 /** What an operation may end with when somebody whom it needs is killed; what has others fails the storm. */
 const LOST = /^PFS_(LINK_CLOSED|NODE_LOST|PEER_UNREACHABLE)$/;
 
@@ -499,10 +500,10 @@ function socketsOf(pid: number): number {
   return descriptorsOf(pid).filter((target) => target.startsWith("socket:")).length;
 }
 
-/** Executor processes that no process of ours has started, or none that is still there. */
+/** Executor processes whose parents are gone. Those of tests beside this one have theirs. */
 function orphans(): number[] {
   const executors = processesOf(...EXECUTOR);
-  const parents = new Set([...processesOf(PFS).keys(), ...executors.keys(), process.pid]);
+  const parents = processesOf(CHECKOUT);
   return [...executors].filter(([, parent]) => !parents.has(parent)).map(([pid]) => pid);
 }
 
