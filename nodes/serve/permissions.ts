@@ -78,11 +78,12 @@ export function describeAsked(message: Asking): string {
   const { type } = message;
   switch (type) {
     case MessageType.WANT:
-      return operation === "claim" ? "store files" : "read files";
+      // The first that a put asks for, and a run of a program that is not stored yet.
+      return operation === "claim" ? "store files or run programs" : "read files";
     case MessageType.FILE_REQUEST:
       return "read files";
     case MessageType.STORE:
-      return "store files";
+      return "store files or run programs";
     case MessageType.NAME:
       if (operation === "set") return "store files under names";
       return operation === "remove" ? "remove files" : "use names so";

@@ -1,7 +1,7 @@
 /** The one table that says which role may ask for what: nothing in it by accident, and less for whoever is trusted less. */
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
-import { mayAsk } from "../../../nodes/serve/permissions.ts";
+import { describeAsked, mayAsk } from "../../../nodes/serve/permissions.ts";
 import { Role } from "../../../nodes/wire/link.ts";
 
 const { WANT, FILE_REQUEST, STORE, NAME, JOB, MEMBERS, MAINTENANCE, RETURN, LOG } = MessageType;
@@ -55,6 +55,15 @@ test("a reader reads, a submitter runs programs too, a client does what people d
   }
   for (const message of [...ORDERS, ...CHANGES, asked(STORE), ...RUNS.slice(2)])
     expect(mayAsk("node", message)).toBe(false);
+});
+
+test("what is refused is said in the words of people", () => {
+  const refused = [...RUNS, ...CHANGES].filter((message) => !mayAsk("reader", message));
+  expect(refused.length).toBeGreaterThan(8);
+  for (const message of refused) expect(describeAsked(message)).toMatch(/^[a-z ]+$/);
+  expect(describeAsked({ type: WANT, meta: { put: "p" } })).toBe("store files or run programs");
+  expect(describeAsked(asked(NAME, "remove"))).toBe("remove files");
+  expect(describeAsked(asked(JOB, "run"))).toBe("run programs");
 });
 
 test("what has no name in the table is refused, whatever it claims to be", () => {
