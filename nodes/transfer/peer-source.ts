@@ -29,6 +29,8 @@ export interface PeerSourceOptions {
 
 /** A chunk that readers wait for. */
 interface Awaited {
+  /** Its ref as hexadecimal digits. */
+  readonly name: string;
   readonly ref: Ref;
   readonly promise: Promise<Uint8Array>;
   readonly resolve: (bytes: Uint8Array) => void;
@@ -91,17 +93,16 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
   /** Chunks that are not in the store. Overlapping calls share what they have in common. */
   async #fetch(refs: readonly Ref[], signal: AbortSignal | undefined): Promise<Uint8Array[]> {
     signal?.throwIfAborted();
-    const names = refs.map(refToHex);
-    const distinct = new Set(names);
     const fresh: string[] = [];
-    names.forEach((name, index) => {
-      if (!this.#awaited.has(name)) {
-        this.#await(name, refs[index]!);
-        fresh.push(name);
-      }
+    const entries = refs.map((ref) => {
+      const name = refToHex(ref);
+      const known = this.#awaited.get(name);
+      if (known === undefined) fresh.push(name);
+      return known ?? this.#await(name, ref);
     });
-    const waits = names.map((name) => this.#awaited.get(name)!.promise);
-    for (const name of distinct) this.#awaited.get(name)!.readers++;
+    const distinct = new Set(entries);
+    for (const entry of distinct) entry.readers++;
+    const waits = entries.map(({ promise }) => promise);
     const aborted = Promise.withResolvers<never>();
     const abort = (): void => aborted.reject(signal!.reason);
     signal?.addEventListener("abort", abort, { once: true });
@@ -114,11 +115,12 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     }
   }
 
-  #await(name: string, ref: Ref): void {
-    const entry = { ref, ...Promise.withResolvers<Uint8Array>(), readers: 0 };
+  #await(name: string, ref: Ref): Awaited {
+    const entry = { name, ref, ...Promise.withResolvers<Uint8Array>(), readers: 0 };
     // A reader that went away must not turn a failed fetch into an unhandled rejection.
     entry.promise.catch(() => undefined);
     this.#awaited.set(name, entry);
+    return entry;
   }
 
   async #want(names: readonly string[]): Promise<void> {
@@ -139,11 +141,12 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
   }
 
   /** One reader less; what no other waits for is not fetched any more. */
-  #release(names: Iterable<string>): void {
+  #release(entries: Iterable<Awaited>): void {
     const dropped: string[] = [];
-    for (const name of names) {
-      const entry = this.#awaited.get(name);
-      if (entry === undefined || --entry.readers > 0) continue;
+    for (const entry of entries) {
+      const { name } = entry;
+      // Once it has come, others may wait for the same chunk anew: that is none of this reader's.
+      if (--entry.readers > 0 || this.#awaited.get(name) !== entry) continue;
       this.#awaited.delete(name);
       dropped.push(name);
     }

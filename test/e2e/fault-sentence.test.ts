@@ -35,7 +35,7 @@ it("a program's own line ends do not make lines of the command line", async () =
   const { err } = await run(["run", "fakes.ts", "text.txt"]);
   const [sentence, ...stack] = err.trimEnd().split("\n");
   expect(sentence).toContain(
-    String.raw`Error: no\npfs: all is well\x0d\n    at nowhere (pfs.ts:1:1)\nnote: 0 errors`,
+    String.raw`Error: no\npfs: all is well\r\n    at nowhere (pfs.ts:1:1)\nnote: 0 errors`,
   );
   expect(sentence).toMatch(/line \d+, byte \d+ of "text\.txt"/);
   for (const line of stack) expect(line).toMatch(/^ +at [^ ]+ \([^ ]+\)$/);

@@ -163,6 +163,34 @@ test("what was fetched is kept, told, and not fetched again", async () => {
   await Promise.all([here.close(), there.close()]);
 });
 
+test("who asks for a chunk just when another reader has it gets it too", async () => {
+  const [here, there, ends] = [await storeOf(), await storeOf(RANDOM), await inMemory()];
+  const hasAnywhere = (refs: Uint8Array): Promise<Uint8Array> => there.store.has(refs);
+  serve(ends.far, [new ChunkService({ store: there.store, source: there.store, hasAnywhere })]);
+  const events = new EventEmitter<EventMap>();
+  const late = Promise.withResolvers<void>();
+  // Before whoever waits for the chunk goes on.
+  events.once("transfer", () => late.resolve());
+  let looks = 0;
+  const store = {
+    read: here.store.read.bind(here.store),
+    openWriter: () => here.store.openWriter(),
+    has: async (refs: Uint8Array): Promise<Uint8Array> => {
+      const found = await here.store.has(refs);
+      if (++looks === 2) await late.promise;
+      return found;
+    },
+  };
+  const peer = new RemoteChunks(ends.near, { here: true });
+  const source = new PeerSource({ store, peers: async () => [peer], events });
+  const ref = sha256(RANDOM[0]!);
+  const [[first], [second]] = await Promise.all([source.read([ref]), source.read([ref])]);
+  expect([first, second].map((bytes) => refToHex(sha256(bytes!)))).toEqual([refToHex(ref), refToHex(ref)]);
+  await ends.close();
+  await source[Symbol.asyncDispose]();
+  await Promise.all([here.close(), there.close()]);
+});
+
 /** A store here and one at a peer, both with the same chunks; `damage` changes one of them at rest. */
 async function twoStores(chunks: readonly Uint8Array[]): Promise<{
   readonly here: Awaited<ReturnType<typeof storeOf>>;
