@@ -496,8 +496,12 @@ function someOf(random: Random, actors: readonly Actor[]): Actor[] {
   return actors.filter(() => random.below(2) === 0);
 }
 
+/** Connections over TCP. Those to its own executors, of which it may have one more ahead, are sockets of another kind. */
 function socketsOf(pid: number): number {
-  return descriptorsOf(pid).filter((target) => target.startsWith("socket:")).length;
+  const rows = ["tcp", "tcp6"].flatMap((table) => readFileSync(`/proc/net/${table}`, "latin1").split("\n"));
+  const inodes = new Set(rows.map((row) => row.trim().split(/\s+/)[9]));
+  return descriptorsOf(pid).filter((target) => inodes.has(/^socket:\[(\d+)\]$/.exec(target)?.[1] ?? "none"))
+    .length;
 }
 
 /** Executor processes whose parents are gone. Those of tests beside this one have theirs. */
