@@ -39,10 +39,14 @@ export class PacketfsError<Code extends string = string> extends Error {
 /** Any thrown value as plain data; what is not one of ours gets the code `PFS_INTERNAL`. */
 export function errorToJson(error: unknown): ErrorJson {
   if (error instanceof PacketfsError) return error.toJSON();
-  const message = error instanceof Error ? error.message : String(error);
   const system =
     error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
-  return { code: "PFS_INTERNAL", message, data: system === "" ? {} : { system } };
+  return { code: "PFS_INTERNAL", message: messageOf(error), data: system === "" ? {} : { system } };
+}
+
+/** The sentence of any thrown value. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Whether `error` is one of ours with this code. */

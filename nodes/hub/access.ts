@@ -6,6 +6,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "../../packets/errors.ts";
 import { replaceFile } from "../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { ACCESS_LOOK_MS, ACCESS_SETTLED_MS } from "../limits.ts";
@@ -146,7 +147,7 @@ export class Access {
       await work();
       this.#outages.delete(outage);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       if (!this.#outages.has(outage)) this.#options.onEvent(`${outage}: ${reason}`);
       this.#outages.add(outage);
     }
@@ -216,7 +217,7 @@ export async function readNodes(directory: string): Promise<AllowListEntry[]> {
     const system = systemCode(error);
     if (system === "ENOENT") return [];
     if (/^E[A-Z]+$/.test(system)) throw error;
-    const message = `the allow list ${file} is damaged: ${error instanceof Error ? error.message : String(error)}`;
+    const message = `the allow list ${file} is damaged: ${messageOf(error)}`;
     throw new WireError(WireErrorCode.allowListInvalid, message, { reason: "damaged" }, { cause: error });
   }
 }

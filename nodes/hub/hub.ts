@@ -6,6 +6,7 @@
 import { EventEmitter } from "node:events";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { messageOf } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { EventMap } from "../../runtime/contracts/events.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
@@ -123,9 +124,7 @@ export class Hub implements AsyncDisposable {
       jobs: this.#jobs,
       usages: parts.usages,
       onFailure: (error) =>
-        options.onEvent?.(
-          `a result that nobody waits for could not be freed: ${error instanceof Error ? error.message : String(error)}`,
-        ),
+        options.onEvent?.(`a result that nobody waits for could not be freed: ${messageOf(error)}`),
     });
     this.#server = new WireServer({
       identity,

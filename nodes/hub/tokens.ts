@@ -15,6 +15,7 @@ import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import * as v from "valibot";
+import { messageOf } from "../../packets/errors.ts";
 import {
   createFile,
   makeDirectory,
@@ -277,7 +278,7 @@ function recordOf(name: string, text: string): TokenRecord | string {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
   const result = v.safeParse(tokenFile, json);
   if (!result.success) return result.issues[0].message;

@@ -1,6 +1,6 @@
 /** What a node does for its peers: a service answers some message types, a peer's role decides which of them it may send. */
 import { MessageType, messageTypeName } from "../../packets/envelope.ts";
-import { hasCode } from "../../packets/errors.ts";
+import { hasCode, messageOf } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { Share, inShare } from "../../runtime/turns.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
@@ -78,7 +78,7 @@ export function serve(
 
 /** For people: what is to be said of an error that `serve` tells `onFailure` of. */
 export function describeLeftBehind({ label }: PeerInfo, error: unknown): string {
-  return `what ${label} left behind when it went could not be put away: ${error instanceof Error ? error.message : String(error)}`;
+  return `what ${label} left behind when it went could not be put away: ${messageOf(error)}`;
 }
 
 /** Requests whose answers take their time. Their askers are told again and again that somebody is at work on them. */

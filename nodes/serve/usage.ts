@@ -5,6 +5,7 @@
 import { readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
+import { messageOf } from "../../packets/errors.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSizes } from "../../runtime/contracts/chunks.ts";
 import { makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
@@ -255,7 +256,7 @@ async function readStored(file: string): Promise<Map<string, number>> {
   try {
     return new Map(Object.entries(v.parse(usageFile, JSON.parse(text))));
   } catch (error) {
-    const message = `${file}, which counts what keys stored, is damaged: ${error instanceof Error ? error.message : String(error)}`;
+    const message = `${file}, which counts what keys stored, is damaged: ${messageOf(error)}`;
     throw new WireError(WireErrorCode.allowListInvalid, message, { reason: "damaged" }, { cause: error });
   }
 }

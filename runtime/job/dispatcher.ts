@@ -2,7 +2,7 @@
  * Between the scheduler, which only decides, and the executors, which only do: carries out the one's actions and reports
  * the others' answers. All jobs of a machine share one.
  */
-import { PacketfsError } from "../../packets/errors.ts";
+import { PacketfsError, messageOf } from "../../packets/errors.ts";
 import { FaultCode, faultErrorCode } from "../../packets/faults.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
@@ -368,7 +368,7 @@ function stuckError(
 /** One of ours as it is; anything else as a defect. */
 function asPacketfsError(error: unknown): PacketfsError {
   if (error instanceof PacketfsError) return error;
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   return new JobError(JobErrorCode.internal, text, {}, { cause: error });
 }
 

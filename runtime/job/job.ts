@@ -5,7 +5,7 @@
  *                                   ╰───── bytes ─────────▶ file, left where it was made
  */
 import { refToHex } from "../../packets/digest.ts";
-import { PacketfsError, hasCode } from "../../packets/errors.ts";
+import { PacketfsError, hasCode, messageOf } from "../../packets/errors.ts";
 import { faultErrorCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
@@ -302,9 +302,7 @@ export class Job {
         // What is too long stays too long.
         const isFinal = hasCode(error, JobErrorCode.overLimit) || attempt === RESULT_ATTEMPTS_MAX;
         if (isFinal || signal.aborted) throw error;
-        this.#record.noted(
-          `the result is made again: ${error instanceof Error ? error.message : String(error)}`,
-        );
+        this.#record.noted(`the result is made again: ${messageOf(error)}`);
         run.remake(task, error);
       }
     }

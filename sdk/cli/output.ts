@@ -5,6 +5,7 @@
 import { once } from "node:events";
 import { fstatSync } from "node:fs";
 import { styleText } from "node:util";
+import { messageOf } from "../../packets/errors.ts";
 import { fileError } from "../errors.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { displayWidth, pad, truncate, wrapWords } from "./format.ts";
@@ -72,7 +73,7 @@ export class Output {
       if (error.code === "EPIPE" || error.code === "EOF") return gone.abort();
       // A full disk behind a redirection, say. Nothing that is printed from now on arrives.
       const told = fileError(error, "write", "to stdout");
-      this.complain(`pfs: ${told instanceof Error ? told.message : String(told)}`);
+      this.complain(`pfs: ${messageOf(told)}`);
       process.exit(ExitCode.failed);
     });
   }

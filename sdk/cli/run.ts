@@ -1,6 +1,7 @@
 /** pfs run */
 import { readFile } from "node:fs/promises";
 import { Command } from "commander";
+import { messageOf } from "../../packets/errors.ts";
 import { fileError, UsageError } from "../errors.ts";
 import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
 import {
@@ -168,7 +169,7 @@ async function readArgs(text: string): Promise<unknown> {
   try {
     return JSON.parse(json);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new UsageError(`${path ?? "--args"} is not JSON: ${printable(reason)}`);
   }
 }

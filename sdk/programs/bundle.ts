@@ -11,6 +11,7 @@ import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
 import { context } from "esbuild";
 import type { BuildFailure, BuildOptions, BuildResult, Message, Metafile, OutputFile, Plugin } from "esbuild";
+import { messageOf } from "../../packets/errors.ts";
 import { builtUrl } from "../../runtime/built.ts";
 import { formatBytes } from "../../runtime/format.ts";
 import {
@@ -311,9 +312,7 @@ export function checkArgs(args: unknown): void {
     );
   } catch (error) {
     if (error instanceof RangeError) throw tooDeep();
-    throw new UsageError(
-      `args must be a JSON value: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    throw new UsageError(`args must be a JSON value: ${messageOf(error)}`);
   }
   if (jsonDepth(text) > PROGRAM_ARGS_DEPTH_MAX) throw tooDeep();
   const bytes = Buffer.byteLength(text);

@@ -2,6 +2,7 @@
  * A message as the frames that travel: the envelope, then metadata, packets and chunks, each only where it is not empty.
  * The envelope is checked first, then the frames against it, and only then is the metadata decoded.
  */
+import { messageOf } from "../../../packets/errors.ts";
 import {
   EnvelopeFlag,
   EnvelopeOffset,
@@ -176,7 +177,7 @@ export function fromParts(parts: readonly Uint8Array[]): Received {
       },
     };
   } catch (error) {
-    return { kind: "invalid", reason: error instanceof Error ? error.message : String(error) };
+    return { kind: "invalid", reason: messageOf(error) };
   }
 }
 

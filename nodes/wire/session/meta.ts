@@ -4,6 +4,7 @@
  */
 import { Decoder, Encoder } from "@msgpack/msgpack";
 import * as v from "valibot";
+import { messageOf } from "../../../packets/errors.ts";
 import { META_BYTES_MAX } from "../../../packets/limits.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { META_DEPTH_MAX, META_ITEMS_MAX } from "../../limits.ts";
@@ -43,7 +44,7 @@ export function decodeMeta(bytes: Uint8Array): unknown {
   try {
     return decoder.decode(bytes);
   } catch (error) {
-    throw metaInvalid(error instanceof Error ? error.message : String(error));
+    throw metaInvalid(messageOf(error));
   }
 }
 

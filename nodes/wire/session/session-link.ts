@@ -1,5 +1,5 @@
 /** A `Link` around a `SessionCore`: promises, signals and iterators in front, a port with a socket behind. */
-import { PacketfsError, errorToJson } from "../../../packets/errors.ts";
+import { PacketfsError, errorToJson, messageOf } from "../../../packets/errors.ts";
 import { CLOSE_FLUSH_MS, EARLY_REQUESTS_MAX } from "../../limits.ts";
 import { errorMessage, busy, cancelled, closedHere, offence } from "./errors.ts";
 import type { SessionAction } from "./session-core.ts";
@@ -236,7 +236,7 @@ export class SessionLink implements Link {
     const fail = (error: unknown): void => {
       if (request !== 0) reply(errorMessage(PacketfsError.fromJSON(errorToJson(error))));
       // Nobody waits for an answer, so the session is what is left to end.
-      else this.end(offence(this.peer.label, error instanceof Error ? error.message : String(error)));
+      else this.end(offence(this.peer.label, messageOf(error)));
     };
     try {
       const done = handler(action.message, reply);

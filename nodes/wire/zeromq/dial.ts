@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Context, Dealer, Event } from "zeromq";
-import { PacketfsError } from "../../../packets/errors.ts";
+import { PacketfsError, messageOf } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode, systemCode } from "../../errors.ts";
 import {
   CONNECT_TIMEOUT_MS,
@@ -247,7 +247,7 @@ class DialedConnection {
       }
     } catch (error) {
       // The socket was closed: by a failure that was told, or because the session is over.
-      this.#link?.lose(error instanceof Error ? error.message : String(error));
+      this.#link?.lose(messageOf(error));
     }
   }
 

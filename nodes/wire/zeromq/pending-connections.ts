@@ -3,6 +3,7 @@
  * WELCOME, with which a connection becomes a session.
  */
 import { randomBytes } from "node:crypto";
+import { messageOf } from "../../../packets/errors.ts";
 import { MessageType, Priority } from "../../../packets/envelope.ts";
 import { RefusalReason, WireErrorCode } from "../../errors.ts";
 import type { WireError } from "../../errors.ts";
@@ -120,7 +121,7 @@ export class PendingConnections {
       try {
         entry = await this.#join(hello, entry, pending.admission.address);
       } catch (error) {
-        const text = error instanceof Error ? error.message : String(error);
+        const text = messageOf(error);
         return this.#refuse(connection, pending, refusal(RefusalReason.declined, text));
       }
       // It may have gone while it was decided about.

@@ -1,5 +1,6 @@
 /** The thread of a port's proxy: opens it, then does what the port says until it is told to close. */
 import { parentPort, workerData } from "node:worker_threads";
+import { messageOf } from "../../../packets/errors.ts";
 import { systemCode } from "../../errors.ts";
 import type { FromProxy, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { TcpProxy } from "./tcp-proxy.ts";
@@ -32,6 +33,6 @@ port.on("message", (message: ToProxy) => {
 try {
   tell({ kind: "listening", port: await proxy.listen(address) });
 } catch (error) {
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   tell({ kind: "not-listening", message: text, system: systemCode(error) });
 }

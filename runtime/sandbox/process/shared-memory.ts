@@ -19,6 +19,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { messageOf } from "../../../packets/errors.ts";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import { SHARED_MEMORY_IDLE_MS } from "../../limits.ts";
 
@@ -160,7 +161,7 @@ export class SharedMemory {
       return await writeLater(this.#descriptor, bytes, done, length, offset);
     } catch (error) {
       if (this.#promised > 0 && hasSystemCode(error, "ENOSPC")) isShort = true;
-      throw memoryError(error instanceof Error ? error.message : String(error), error);
+      throw memoryError(messageOf(error), error);
     } finally {
       this.#writing--;
       if (this.#closed) this.#closeWhenQuiet();
@@ -217,7 +218,7 @@ function openUnlinked(bytesMax: number): UnlinkedFile {
   try {
     return { ...openIn(tmpdir()), promised: 0 };
   } catch (error) {
-    throw memoryError(error instanceof Error ? error.message : String(error), error);
+    throw memoryError(messageOf(error), error);
   }
 }
 
