@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { StoreErrorCode } from "../../runtime/errors.ts";
+import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { RefusalReason, WireErrorCode } from "../errors.ts";
 import { CLIENT_REDIAL_MS_MAX, RECONNECT_MS_MIN, SESSIONS_PER_REQUEST_MAX } from "../limits.ts";
 import type { Link, OutMessage, PeerInfo, RequestOptions, WireMessage } from "../wire/link.ts";
@@ -111,17 +112,7 @@ export class LastingLink {
     this.#closing.signal.throwIfAborted();
     if (this.#link.ended === undefined) return this.#link;
     this.#dialing ??= this.#dialAgain().finally(() => (this.#dialing = undefined));
-    if (signal === undefined) return await this.#dialing;
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const abort = (): void => reject(signal.reason as Error);
-    signal.addEventListener("abort", abort, { once: true });
-    try {
-      return await Promise.race([this.#dialing, aborted]);
-    } finally {
-      signal.removeEventListener("abort", abort);
-      // Whoever still waits for it meets its failure.
-      this.#dialing?.catch(() => undefined);
-    }
+    return await unlessAborted(this.#dialing, signal);
   }
 
   async #dialAgain(): Promise<Link> {

@@ -11,6 +11,7 @@ import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter } from "../../runtime/contracts/chunks.ts";
 import type { Events } from "../../runtime/contracts/events.ts";
 import { readEach } from "../../runtime/read-each.ts";
+import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { WireError } from "../errors.ts";
 import { CACHE_WRITER_IDLE_MS, FETCH_PATIENCE_MS } from "../limits.ts";
 import { FetchPlan } from "./fetch-plan.ts";
@@ -103,14 +104,10 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     const distinct = new Set(entries);
     for (const entry of distinct) entry.readers++;
     const waits = entries.map(({ promise }) => promise);
-    const aborted = Promise.withResolvers<never>();
-    const abort = (): void => aborted.reject(signal!.reason);
-    signal?.addEventListener("abort", abort, { once: true });
     try {
-      if (fresh.length > 0) await Promise.race([this.#want(fresh), aborted.promise]);
-      return await Promise.race([Promise.all(waits), aborted.promise]);
+      if (fresh.length > 0) await unlessAborted(this.#want(fresh), signal);
+      return await unlessAborted(Promise.all(waits), signal);
     } finally {
-      signal?.removeEventListener("abort", abort);
       this.#release(distinct);
     }
   }

@@ -8,6 +8,7 @@ import { Chunker } from "../../packets/chunker.ts";
 import type { ChunkerParameters } from "../../packets/chunker.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { INGEST_BLOCK_BYTES } from "../limits.ts";
+import { unlessAborted } from "../unless-aborted.ts";
 import { BlockSource, cutBlock } from "./blocks.ts";
 import { StreamAssembly } from "./assembly.ts";
 import type { Matcher } from "../contracts/matcher.ts";
@@ -79,21 +80,5 @@ export async function ingest(
     throw error;
   } finally {
     await blocks.close();
-  }
-}
-
-/** What `work` resolves with, or the signal's reason as soon as there is one. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const abort = (): void => reject(signal.reason as Error);
-  if (signal.aborted) abort();
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-    work.catch(() => {});
-    aborted.catch(() => {});
   }
 }

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Context, Dealer, Event } from "zeromq";
 import { PacketfsError, messageOf } from "../../../packets/errors.ts";
+import { unlessAborted } from "../../../runtime/unless-aborted.ts";
 import { RefusalReason, WireError, WireErrorCode, systemCode } from "../../errors.ts";
 import {
   CONNECT_TIMEOUT_MS,
@@ -93,16 +94,13 @@ async function lookUp(
     if (clock.look(performance.now()) >= timeoutMs)
       reject(unreachable(address, "no name server says what its name means"));
   }, TICK_MS);
-  const abort = (): void => reject(signal!.reason);
-  signal?.addEventListener("abort", abort, { once: true });
   try {
-    return await Promise.race([resolveEndpoints(parseAddress(address)), givenUp]);
+    return await unlessAborted(Promise.race([resolveEndpoints(parseAddress(address)), givenUp]), signal);
   } catch (error) {
     if (error instanceof WireError || signal?.aborted === true) throw error;
     throw unreachable(address, "its name is not known", error);
   } finally {
     clearInterval(ticker);
-    signal?.removeEventListener("abort", abort);
   }
 }
 
