@@ -5,20 +5,16 @@ import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OWN_MARK, PROCESS_MARK, stateOfProcess } from "./process-mark.ts";
 
-/** Nobody's but the user's own who wrote them, unless the caller says otherwise. */
+/** Nobody's but the user's own who wrote them. */
 export const PRIVATE_FILE_MODE = 0o600;
-export const PRIVATE_DIRECTORY_MODE = 0o700;
+const PRIVATE_DIRECTORY_MODE = 0o700;
 
 /**
  * Puts `content` where `path` is, durable when it resolves: whoever reads it meanwhile, or after a crash, finds the old
  * file or the new one. Rejects as the system does; nothing is changed then.
  */
-export async function replaceFile(
-  path: string,
-  content: string,
-  mode: number = PRIVATE_FILE_MODE,
-): Promise<void> {
-  const temporary = await writeBeside(path, content, mode);
+export async function replaceFile(path: string, content: string): Promise<void> {
+  const temporary = await writeBeside(path, content);
   try {
     await rename(temporary, path);
   } catch (error) {
@@ -29,12 +25,8 @@ export async function replaceFile(
 }
 
 /** As `replaceFile`, but leaves alone what is there. Resolves with whether the file was made. */
-export async function createFile(
-  path: string,
-  content: string,
-  mode: number = PRIVATE_FILE_MODE,
-): Promise<boolean> {
-  const temporary = await writeBeside(path, content, mode);
+export async function createFile(path: string, content: string): Promise<boolean> {
+  const temporary = await writeBeside(path, content);
   try {
     // Unlike a rename, a link does not replace what another process just wrote.
     await link(temporary, path);
@@ -52,18 +44,18 @@ export async function createFile(
  * Makes the directory and those above it that are missing, durable when it resolves. Rejects as the system does. Node's own
  * `recursive` does not come to an end where a file system, /proc for one, denies that a directory can be in another.
  */
-export async function makeDirectory(path: string, mode: number = PRIVATE_DIRECTORY_MODE): Promise<void> {
+export async function makeDirectory(path: string): Promise<void> {
   if (await isDirectory(path)) return;
   try {
-    await mkdir(path, { mode });
+    await mkdir(path, { mode: PRIVATE_DIRECTORY_MODE });
   } catch (error) {
     // Another process was quicker.
     if (await isDirectory(path)) return;
     const above = dirname(path);
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code !== "ENOENT" || above === path || (await isDirectory(above))) throw error;
-    await makeDirectory(above, mode);
-    return makeDirectory(path, mode);
+    await makeDirectory(above);
+    return makeDirectory(path);
   }
   await syncDirectory(dirname(path));
 }
@@ -105,9 +97,9 @@ export async function removeLeftTemporaries(directory: string): Promise<void> {
 }
 
 /** A file of a name of its own, so that two processes that write the same file do not write into each other's. */
-async function writeBeside(path: string, content: string, mode: number): Promise<string> {
+async function writeBeside(path: string, content: string): Promise<string> {
   const temporary = `${path}.${OWN_MARK}-${randomBytes(4).toString("hex")}.new`;
-  const file = await open(temporary, "wx", mode);
+  const file = await open(temporary, "wx", PRIVATE_FILE_MODE);
   try {
     await file.writeFile(content);
     await file.sync();

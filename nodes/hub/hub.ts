@@ -22,6 +22,7 @@ import { USAGE_FILE, Usages } from "../serve/usage.ts";
 import { PeerSource } from "../transfer/peer-source.ts";
 import { reachableAddress } from "../wire/trust/address.ts";
 import type { Address } from "../wire/trust/address.ts";
+import { keysToJson } from "../wire/trust/keys.ts";
 import type { Identity } from "../wire/trust/keys.ts";
 import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
@@ -256,8 +257,7 @@ export class Hub implements AsyncDisposable {
       label: this.#options.label,
       role: "hub",
       address: this.advertised,
-      curveKey: Buffer.from(identity.curveKey).toString("hex"),
-      signingKey: Buffer.from(identity.signingKey).toString("hex"),
+      ...keysToJson(identity),
       ...lentBy(machine.executors, loadOf),
       ...(this.#walls === undefined ? {} : { walls: this.#walls }),
       lastSeenMs: 0,

@@ -14,6 +14,7 @@ import { RemoteChunks } from "../transfer/remote-chunks.ts";
 import { Role } from "../wire/link.ts";
 import type { Link, PeerInfo } from "../wire/link.ts";
 import type { AllowList } from "../wire/trust/allow-list.ts";
+import { keysToJson } from "../wire/trust/keys.ts";
 import type { Identity } from "../wire/trust/keys.ts";
 
 /** What a scheduler knows of an executor. */
@@ -98,8 +99,7 @@ export class Members {
       label: peer.label,
       role: "node",
       ...(peer.address === undefined ? {} : { address: peer.address }),
-      curveKey: Buffer.from(peer.curveKey).toString("hex"),
-      signingKey: Buffer.from(peer.signingKey).toString("hex"),
+      ...keysToJson(peer),
       ...lentBy(remote.executors, loadOf),
       ...wallsOf(peer),
       // A node that says nothing at all for PEER_LOST_MS is no member any more; one that only keeps its session alive is.
@@ -137,11 +137,7 @@ export function lentBy(
  */
 export function pushMembers(hub: Identity, allowList: AllowList, links: readonly Link[]): void {
   const entries = allowList.toJSON().filter(({ role }) => role !== Role.join);
-  const self = { signingKey: hex(hub.signingKey), curveKey: hex(hub.curveKey), role: Role.hub, label: "hub" };
+  const self = { ...keysToJson(hub), role: Role.hub, label: "hub" };
   const chunks = Buffer.from(JSON.stringify([self, ...entries]));
   for (const link of links) link.notify({ type: MessageType.MEMBERS, priority: Priority.control, chunks });
-}
-
-function hex(key: Uint8Array): string {
-  return Buffer.from(key).toString("hex");
 }

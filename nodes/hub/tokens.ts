@@ -25,10 +25,10 @@ import {
 } from "../../runtime/durable-file.ts";
 import { WireError, WireErrorCode, systemCode } from "../errors.ts";
 import { TOKEN_NAME_CHARACTERS_MAX } from "../limits.ts";
-import { keyTerms } from "../wire/trust/allow-list.ts";
+import { keyTerms, keysJson } from "../wire/trust/allow-list.ts";
 import type { Quota } from "../wire/trust/allow-list.ts";
 import { findIdentity, loadIdentity } from "../wire/trust/identity-file.ts";
-import { Identity, peerId } from "../wire/trust/keys.ts";
+import { Identity, keysFromJson, keysToJson, peerId } from "../wire/trust/keys.ts";
 import { formatToken } from "../wire/trust/token.ts";
 
 /** What a token lets its bearer be. */
@@ -75,19 +75,15 @@ export interface PrintedTokens {
 
 /** Names of the two tokens that `pfs up` prints, and the files of their secrets. */
 const PRINTED = { client: "client.identity", join: "invite.identity" } as const;
-const PRIVATE_FILE = 0o600;
-const PRIVATE_DIRECTORY = 0o700;
 /** Costs a third of what `node:fs/promises` does for the same. */
 const statOf = promisify(stat);
 const ENDING = ".json";
 const REVOKED_ENDING = ".revoked";
 
-const hexKey = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
 const tokenFile = v.object({
   version: v.literal(1),
   role: v.picklist(Object.values(TokenRole)),
-  signingKey: hexKey,
-  curveKey: hexKey,
+  ...keysJson,
   createdAt: v.pipe(v.number(), v.safeInteger()),
   ...keyTerms,
 });
@@ -104,7 +100,7 @@ export class HubTokens {
   async start(): Promise<Identity> {
     const hub = await loadIdentity(this.#file("hub.identity"));
     for (const file of Object.values(PRINTED)) await loadIdentity(this.#file(file));
-    await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
+    await makeDirectory(this.#file("tokens"));
     await removeLeftTemporaries(this.#file("tokens"));
     return hub;
   }
@@ -115,8 +111,7 @@ export class HubTokens {
     const [client, join] = await Promise.all(
       Object.values(PRINTED).map((file) => loadIdentity(this.#file(file))),
     );
-    if ((await this.#address()) !== address)
-      await replaceFile(this.#file("hub.address"), `${address}\n`, PRIVATE_FILE);
+    if ((await this.#address()) !== address) await replaceFile(this.#file("hub.address"), `${address}\n`);
     const { curveKey, signingKey } = hub;
     return {
       clientToken: formatToken({
@@ -139,13 +134,10 @@ export class HubTokens {
     const reason = invalidTokenName(name);
     if (reason !== null) throw invalid(`"${name.slice(0, 100)}" is no name for a token: ${reason}`, "name");
     const bearer = Identity.create();
-    const { signingKey, curveKey } = bearer;
-    const keys = { signingKey: hex(signingKey), curveKey: hex(curveKey) };
-    const json = { version: 1, role, ...keys, createdAt: Date.now(), expiresAt, quota };
-    await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
+    const json = { version: 1, role, ...keysToJson(bearer), createdAt: Date.now(), expiresAt, quota };
+    await makeDirectory(this.#file("tokens"));
     const file = join(this.#file("tokens"), name + ENDING);
-    const isNew =
-      !(await this.#isTaken(name)) && (await createFile(file, `${JSON.stringify(json)}\n`, PRIVATE_FILE));
+    const isNew = !(await this.#isTaken(name)) && (await createFile(file, `${JSON.stringify(json)}\n`));
     if (!isNew)
       throw invalid(`there is a token called "${name}" already; revoke it, or choose another name`, "taken");
     return formatToken({
@@ -200,8 +192,8 @@ export class HubTokens {
 
   /** Keeps a machine that joined out, under the key that it has. */
   async revokeMachine(id: string): Promise<void> {
-    await makeDirectory(this.#file("tokens"), PRIVATE_DIRECTORY);
-    await createFile(join(this.#file("tokens"), id + REVOKED_ENDING), "", PRIVATE_FILE);
+    await makeDirectory(this.#file("tokens"));
+    await createFile(join(this.#file("tokens"), id + REVOKED_ENDING), "");
   }
 
   /** A text that is another one when what `read` says may be; it costs next to nothing. */
@@ -283,9 +275,8 @@ function recordOf(name: string, text: string): TokenRecord | string {
   const result = v.safeParse(tokenFile, json);
   if (!result.success) return result.issues[0].message;
   const { role, createdAt, expiresAt, quota } = result.output;
-  const signingKey = Buffer.from(result.output.signingKey, "hex");
-  const curveKey = Buffer.from(result.output.curveKey, "hex");
-  return { name, role, id: peerId(signingKey), signingKey, curveKey, createdAt, expiresAt, quota };
+  const keys = keysFromJson(result.output);
+  return { name, role, id: peerId(keys.signingKey), ...keys, createdAt, expiresAt, quota };
 }
 
 function ignoreMissing(error: unknown): undefined {
@@ -295,8 +286,4 @@ function ignoreMissing(error: unknown): undefined {
 
 function invalid(message: string, reason: string): WireError {
   return new WireError(WireErrorCode.tokenInvalid, message, { reason });
-}
-
-function hex(key: Uint8Array): string {
-  return Buffer.from(key).toString("hex");
 }

@@ -27,7 +27,7 @@ import {
 import type { JobMeta, MaintenanceMeta, NodeStatus } from "../messages.ts";
 import type { Link, WireMessage } from "../wire/link.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
-import { Identity } from "../wire/trust/keys.ts";
+import { Identity, keysFromJson } from "../wire/trust/keys.ts";
 import { parseToken } from "../wire/trust/token.ts";
 import { dial } from "../wire/zeromq/dial.ts";
 import { LastingLink } from "./lasting-link.ts";
@@ -122,10 +122,7 @@ export class HubClient {
       const message = `node "${label}" does not listen; start it with "pfs join --listen HOST:PORT"`;
       throw new WireError(WireErrorCode.unreachable, message, { node: label });
     }
-    const server = {
-      curveKey: Buffer.from(node.curveKey, "hex"),
-      signingKey: Buffer.from(node.signingKey, "hex"),
-    };
+    const server = keysFromJson(node);
     const identity = this.#identity;
     try {
       return await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });

@@ -12,7 +12,7 @@ import { access, constants, lstat, open, readlink, realpath, rename, rm, stat } 
 import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, resolve } from "node:path";
-import { syncDirectory } from "../../runtime/durable-file.ts";
+import { PRIVATE_FILE_MODE, syncDirectory } from "../../runtime/durable-file.ts";
 import { fileError, systemCode, UsageError } from "../errors.ts";
 import { openPart, removeLeftParts } from "./part-file.ts";
 import type { PartFile } from "./part-file.ts";
@@ -20,7 +20,6 @@ import type { PartFile } from "./part-file.ts";
 /** Bytes that are written at once; as many may be on their way before them. */
 const WRITE_BYTES: number = 1 * 1024 * 1024;
 const NEW_FILE_MODE = 0o666;
-const PRIVATE_MODE = 0o600;
 const MODE_BITS = 0o7777;
 /** Paths of open files. What they lead to may be a file without that name, or of which somebody has written a part. */
 const DESCRIPTOR = /^\/dev\/(stdin|stdout|stderr|fd\/\d+)$|^\/proc\/(self|\d+)\/fd\/\d+$/;
@@ -82,7 +81,7 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
 function oldFile(path: string, shown: string, found: Stats): FileTarget {
   return {
     write: async (contentOf) => {
-      await using temporary = await openTemporary([dirname(path), tmpdir()], path, PRIVATE_MODE, shown);
+      await using temporary = await openTemporary([dirname(path), tmpdir()], path, PRIVATE_FILE_MODE, shown);
       const bytes = await temporary.fill(contentOf([...temporary.held, path]));
       // Its other names are to show the new bytes too.
       const isReplaced = found.nlink === 1 && (await replace(path, shown, found, temporary));

@@ -10,8 +10,8 @@ import { createRequire } from "node:module";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
-import { sha256 } from "../../packets/digest.ts";
-import { makeDirectory } from "../../runtime/durable-file.ts";
+import { refToHex, sha256 } from "../../packets/digest.ts";
+import { PRIVATE_FILE_MODE, makeDirectory } from "../../runtime/durable-file.ts";
 import { makeTemporaryDirectory } from "../../runtime/temporary-directory.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
 import type { ProgramBundle } from "../packetfs.ts";
@@ -294,9 +294,9 @@ async function remembered(path: string): Promise<CheckResult | undefined> {
 /** Best effort: a cache that cannot be written costs the next run another check. */
 async function remember(cache: string, path: string, result: CheckResult): Promise<void> {
   try {
-    await makeDirectory(cache, 0o700);
+    await makeDirectory(cache);
     const part = `${path}.${process.pid}`;
-    await writeFile(part, JSON.stringify(result), { mode: 0o600 });
+    await writeFile(part, JSON.stringify(result), { mode: PRIVATE_FILE_MODE });
     await rename(part, path);
     const names = await readdir(cache);
     if (names.length <= RESULTS_MAX) return;
@@ -319,5 +319,5 @@ function wrongTypes(problems: readonly Problem[]): SdkError {
 }
 
 function hashOf(bytes: Uint8Array): string {
-  return Buffer.from(sha256(bytes)).toString("hex");
+  return refToHex(sha256(bytes));
 }

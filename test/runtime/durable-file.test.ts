@@ -34,7 +34,7 @@ test("a file that is replaced is the old one or a new one, for whoever reads it"
 test("a file is created by one of those that try at once, and the others leave it alone", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "file");
-  const created = await Promise.all(LETTERS.map((letter) => createFile(path, letter, 0o600)));
+  const created = await Promise.all(LETTERS.map((letter) => createFile(path, letter)));
   expect(created.filter(Boolean)).toHaveLength(1);
   expect(readFileSync(path, "utf8")).toBe(LETTERS[created.indexOf(true)]);
   expect(await createFile(path, "late")).toBe(false);

@@ -2,7 +2,8 @@
 import * as v from "valibot";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { ADDRESS_CHARACTERS_MAX, LABEL_CHARACTERS_MAX, ALLOW_LIST_ENTRIES_MAX } from "../../limits.ts";
-import { KEY_BYTES, peerId } from "./keys.ts";
+import { KEY_BYTES, keyToHex, keysFromJson, keysToJson, peerId } from "./keys.ts";
+import type { KeysJson } from "./keys.ts";
 import { Role } from "../link.ts";
 
 /** What the holder of one key may have at one machine, all its sessions together. What is left out has no limit of its own. */
@@ -33,17 +34,18 @@ export interface AllowListEntry {
 }
 
 /** An entry as JSON: keys as hexadecimal digits, the id left out because it follows. */
-export interface AllowListEntryJson extends Omit<
-  AllowListEntry,
-  "id" | "signingKey" | "curveKey" | "joinedBy"
-> {
+export interface AllowListEntryJson
+  extends KeysJson, Omit<AllowListEntry, "id" | "signingKey" | "curveKey" | "joinedBy"> {
   /** `joinedBy`, as every version has it. */
   readonly invite?: string | undefined;
-  readonly signingKey: string;
-  readonly curveKey: string;
 }
 
 const hexKey = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
+/** Public keys, the same in the files of tokens and in an allow list. */
+export const keysJson: {
+  readonly signingKey: v.GenericSchema<string>;
+  readonly curveKey: v.GenericSchema<string>;
+} = { signingKey: hexKey, curveKey: hexKey };
 const limit = v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0)));
 const quotaJson: v.GenericSchema<unknown, Quota> = v.object({
   storedBytes: limit,
@@ -59,8 +61,7 @@ export const keyTerms: {
   quota: v.optional(quotaJson),
 };
 const entryJson = v.object({
-  signingKey: hexKey,
-  curveKey: hexKey,
+  ...keysJson,
   role: v.picklist(Object.values(Role)),
   label: v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX)),
   address: v.optional(v.pipe(v.string(), v.maxLength(ADDRESS_CHARACTERS_MAX))),
@@ -88,14 +89,8 @@ export class AllowList {
     const result = v.safeParse(allowListJson, json);
     if (!result.success) throw invalid(result.issues[0].message);
     const allowList = new AllowList();
-    for (const { signingKey, curveKey, invite, ...rest } of result.output) {
-      allowList.add({
-        signingKey: Buffer.from(signingKey, "hex"),
-        curveKey: Buffer.from(curveKey, "hex"),
-        joinedBy: invite,
-        ...rest,
-      });
-    }
+    for (const { invite, ...entry } of result.output)
+      allowList.add({ ...entry, ...keysFromJson(entry), joinedBy: invite });
     return allowList;
   }
 
@@ -117,7 +112,7 @@ export class AllowList {
       signingKey: Uint8Array.from(entry.signingKey),
       curveKey: Uint8Array.from(entry.curveKey),
     };
-    const owner = this.#byCurveKey.get(hex(added.curveKey));
+    const owner = this.#byCurveKey.get(keyToHex(added.curveKey));
     if (owner !== undefined && owner.id !== added.id) throw invalid("two entries have the same CURVE key");
     const previous = this.#byId.get(added.id);
     if (previous === undefined && this.#byId.size >= ALLOW_LIST_ENTRIES_MAX) {
@@ -125,7 +120,7 @@ export class AllowList {
     }
     if (previous !== undefined) this.#forget(previous);
     this.#byId.set(added.id, added);
-    this.#byCurveKey.set(hex(added.curveKey), added);
+    this.#byCurveKey.set(keyToHex(added.curveKey), added);
     if (role === Role.node) this.#nodeOfLabel.set(added.label, id);
     return added;
   }
@@ -161,7 +156,7 @@ export class AllowList {
   }
 
   byCurveKey(curveKey: Uint8Array): AllowListEntry | undefined {
-    return this.#byCurveKey.get(hex(curveKey));
+    return this.#byCurveKey.get(keyToHex(curveKey));
   }
 
   /** As `byCurveKey`, but a key that is not here may have been allowed this very moment: then the list is refreshed first. */
@@ -190,8 +185,7 @@ export class AllowList {
   toJSON(): AllowListEntryJson[] {
     return this.entries().map(
       ({ signingKey, curveKey, role, label, address, joinedBy, expiresAt, quota }) => ({
-        signingKey: hex(signingKey),
-        curveKey: hex(curveKey),
+        ...keysToJson({ signingKey, curveKey }),
         role,
         label,
         address,
@@ -204,7 +198,7 @@ export class AllowList {
 
   #forget({ id, curveKey, label }: AllowListEntry): void {
     this.#byId.delete(id);
-    this.#byCurveKey.delete(hex(curveKey));
+    this.#byCurveKey.delete(keyToHex(curveKey));
     if (this.#nodeOfLabel.get(label) === id) this.#nodeOfLabel.delete(label);
   }
 
@@ -217,10 +211,6 @@ export class AllowList {
       if (holder === undefined || holder === id) return free;
     }
   }
-}
-
-function hex(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("hex");
 }
 
 function invalid(reason: string): WireError {

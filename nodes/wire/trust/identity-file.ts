@@ -6,7 +6,6 @@ import { Identity, SECRET_BYTES } from "./keys.ts";
 
 const PREFIX = "pfs1.identity.";
 const CHECK_BYTES = 4;
-const MODE = 0o600;
 
 /**
  * The identity that `file` holds; when there is no such file, a fresh one, durable when this resolves. Rejects with
@@ -51,7 +50,7 @@ async function readIdentity(file: string): Promise<Identity> {
 async function writeIdentity(file: string, identity: Identity): Promise<boolean> {
   const secret = identity.exportSecret();
   const text = `${PREFIX}${Buffer.concat([secret, checkOf(secret)]).toString("base64url")}\n`;
-  return await createFile(file, text, MODE);
+  return await createFile(file, text);
 }
 
 function checkOf(secret: Uint8Array): Uint8Array {

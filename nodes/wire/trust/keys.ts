@@ -95,6 +95,25 @@ export function peerId(signingKey: Uint8Array): string {
   return Buffer.from(sha256(signingKey).subarray(0, PEER_ID_BYTES)).toString("hex");
 }
 
+/** A key as hexadecimal digits. */
+export function keyToHex(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("hex");
+}
+
+/** The public keys of an identity as JSON has them: 64 hexadecimal digits each. */
+export interface KeysJson {
+  readonly signingKey: string;
+  readonly curveKey: string;
+}
+
+export function keysToJson({ signingKey, curveKey }: Omit<PublicIdentity, "id">): KeysJson {
+  return { signingKey: keyToHex(signingKey), curveKey: keyToHex(curveKey) };
+}
+
+export function keysFromJson({ signingKey, curveKey }: KeysJson): Omit<PublicIdentity, "id"> {
+  return { signingKey: Buffer.from(signingKey, "hex"), curveKey: Buffer.from(curveKey, "hex") };
+}
+
 function derive(secret: Uint8Array, info: string): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(0), info, KEY_BYTES));
 }

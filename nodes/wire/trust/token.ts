@@ -28,7 +28,7 @@ export interface Token {
 }
 
 const VERSION = 1;
-const ROLE_BYTE: Readonly<Record<TokenKind, number>> = { client: 1, join: 2 };
+const KIND_BYTE: Readonly<Record<TokenKind, number>> = { client: 1, join: 2 };
 const FIXED_BYTES = 2 + KEY_BYTES + KEY_BYTES + SECRET_BYTES + 1;
 const CHECK_BYTES = 4;
 const ARTICLE: Readonly<Record<TokenKind, string>> = { client: "a client token", join: "a join token" };
@@ -39,7 +39,7 @@ export function formatToken(token: Token): string {
   if (address.byteLength > 255)
     throw invalid("address", `the address "${token.address}" is too long for a token`);
   const body = Buffer.concat([
-    Buffer.from([VERSION, ROLE_BYTE[token.kind]]),
+    Buffer.from([VERSION, KIND_BYTE[token.kind]]),
     token.curveKey,
     token.signingKey,
     token.secret,
@@ -81,7 +81,7 @@ export function parseToken(text: string, needed: TokenKind): Token {
   if (mistyped || bytes.byteLength !== length) {
     throw invalid("mistyped", "the token is damaged; a character is wrong, missing or too many");
   }
-  if (bytes[0] !== VERSION || bytes[1] !== ROLE_BYTE[kind]) {
+  if (bytes[0] !== VERSION || bytes[1] !== KIND_BYTE[kind]) {
     throw invalid("version", "the token was made by another version of PacketFS");
   }
   let at = 2;

@@ -7,7 +7,7 @@ import { Reply } from "zeromq";
 import type { Context } from "zeromq";
 import { CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX } from "../../limits.ts";
 import type { AllowList } from "../trust/allow-list.ts";
-import { KEY_BYTES } from "../trust/keys.ts";
+import { KEY_BYTES, keyToHex } from "../trust/keys.ts";
 import type { Admissions } from "./admissions.ts";
 import type { RefusalOfConnection } from "./events.ts";
 
@@ -54,7 +54,7 @@ export class Authenticator {
 
   /** Whether this key was among the last ones that were refused. */
   hasRefused(curveKey: Uint8Array): boolean {
-    return this.#refused.has(hex(curveKey));
+    return this.#refused.has(keyToHex(curveKey));
   }
 
   /** Admits this key alone until `admitListed`. */
@@ -88,7 +88,7 @@ export class Authenticator {
     if (text(version) !== "1.0" || text(mechanism) !== "CURVE" || credentials?.byteLength !== KEY_BYTES) {
       return this.#refuse("", "foreign");
     }
-    const key = hex(credentials);
+    const key = keyToHex(credentials);
     const { admissions, allowList, connections, pauseOf } = this.#options;
     if (this.#only !== undefined) {
       this.#probes.add(key);
@@ -133,8 +133,4 @@ function answer(request: readonly Uint8Array[], status: "200" | "400"): (string 
 
 function text(bytes: Uint8Array | undefined): string {
   return bytes === undefined ? "" : Buffer.from(bytes).toString("latin1");
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
 }

@@ -14,6 +14,7 @@ import { LoopClock } from "../session/loop-clock.ts";
 import { endpointPort, formatAddress } from "../trust/address.ts";
 import type { Address } from "../trust/address.ts";
 import type { AllowList } from "../trust/allow-list.ts";
+import { keyToHex } from "../trust/keys.ts";
 import type { Identity } from "../trust/keys.ts";
 import { Admissions, connectionOf, routingIdOf } from "./admissions.ts";
 import type { Admission } from "./admissions.ts";
@@ -121,7 +122,7 @@ export class Port {
 
   /** Whoever has this connection broke the rules: it is kept out for a moment at its address. */
   punish({ curveKey, address }: Admission): number {
-    return this.#penalties.penalize(hex(curveKey), address, performance.now());
+    return this.#penalties.penalize(keyToHex(curveKey), address, performance.now());
   }
 
   /** Whether somebody is being let in, or must be looked after. */
@@ -266,7 +267,7 @@ export class Port {
   }
 
   #add(name: string, admission: Admission | undefined, candidate: Candidate | undefined): void {
-    const key = admission === undefined ? "" : hex(admission.curveKey);
+    const key = admission === undefined ? "" : keyToHex(admission.curveKey);
     const counter = candidate === undefined ? undefined : this.#proxy?.open(candidate.number, key);
     const proxied =
       candidate === undefined || counter === undefined ? undefined : { number: candidate.number, counter };
@@ -328,10 +329,6 @@ export class Port {
     void this.close();
     this.#options.listener.failed(error);
   }
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
 }
 
 /**
