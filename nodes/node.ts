@@ -12,7 +12,6 @@ import type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
-import type { ChunkServiceOptions } from "./serve/chunk-service.ts";
 import { LaneService } from "./serve/lane-service.ts";
 import { USAGE_FILE, Usages } from "./serve/usage.ts";
 import type { Usage } from "./serve/usage.ts";
@@ -257,44 +256,34 @@ export class JoinedNode implements AsyncDisposable {
   /** Other nodes may read; clients store and name files here too, as far as their tokens let them. */
   #peerServices(link: Link): Service[] {
     const { id, role } = link.peer;
-    return isClient(role) ? this.#storeServices(this.#parts.usages.of(id)) : [this.#chunkService()];
+    return isClient(role)
+      ? this.#storeServices(this.#parts.usages.of(id))
+      : [new ChunkService(this.#shared())];
   }
 
   #storeServices(usage?: Usage): Service[] {
-    const { store, source } = this.#parts.machine;
+    const shared = this.#shared();
+    const { store } = shared;
     const puts = new PutWriters(() => store.openWriter());
-    const anywhere = (refs: Uint8Array): Promise<Uint8Array> => this.#hasAnywhere(refs);
     return [
-      this.#chunkService({ puts, ...(usage === undefined ? {} : { usage }) }),
-      new CatalogService({ catalog: store.catalog, store, source, hasAnywhere: anywhere, puts }),
+      new ChunkService({ ...shared, puts, ...(usage === undefined ? {} : { usage }) }),
+      new CatalogService({ ...shared, catalog: store.catalog, puts }),
     ];
   }
 
   #maintenanceService(): MaintenanceService {
-    const { machine, usages } = this.#parts;
-    const { store, source } = machine;
-    return new MaintenanceService({
-      store,
-      recounting: () => usages.recounting(store),
-      catalog: store.catalog,
-      source,
-      hasAnywhere: (refs) => this.#hasAnywhere(refs),
-    });
+    const { usages } = this.#parts;
+    const shared = this.#shared();
+    const { store } = shared;
+    const recounting = (): Promise<() => Promise<void>> => usages.recounting(store);
+    return new MaintenanceService({ ...shared, catalog: store.catalog, recounting });
   }
 
-  #chunkService(writes: Pick<ChunkServiceOptions, "puts" | "usage"> = {}): ChunkService {
-    const { store, source } = this.#parts.machine;
-    return new ChunkService({
-      store,
-      source,
-      hasAnywhere: (refs) => this.#hasAnywhere(refs),
-      ...writes,
-    });
-  }
-
-  #hasAnywhere(refs: Uint8Array): Promise<Uint8Array> {
+  #shared(): Pick<Machine, "store" | "source"> & { hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array> } {
     const { machine, links } = this.#parts;
-    return hasAnywhere({ store: machine.store, peers: () => links.chunks() }, refs);
+    const { store, source } = machine;
+    const peers = (): ReturnType<PeerLinks["chunks"]> => links.chunks();
+    return { store, source, hasAnywhere: (refs) => hasAnywhere({ store, peers }, refs) };
   }
 }
 

@@ -54,8 +54,7 @@ export class RemoteStore implements ChunkStore {
 class RemoteWriter implements StoreWriter {
   readonly #link: LastingLink;
   readonly #catalog: RemoteCatalog;
-  readonly #id: string = randomUUID();
-  readonly #put: RemotePut;
+  readonly #put: RemotePut = { id: randomUUID(), renew: (link) => this.#renew(link) };
   readonly #packer = new ChunkPacker();
   /** What the peer keeps for this put. */
   readonly #kept = new RefList();
@@ -66,7 +65,6 @@ class RemoteWriter implements StoreWriter {
   constructor(link: LastingLink, catalog: RemoteCatalog) {
     this.#link = link;
     this.#catalog = catalog;
-    this.#put = { id: this.#id, renew: (over) => this.#renew(over) };
   }
 
   async write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks> {
@@ -120,7 +118,7 @@ class RemoteWriter implements StoreWriter {
     this.#kept.clear();
     // The peer ends the puts of a session with it.
     if (this.#renewed === undefined || this.#renewed.link.ended !== undefined) return;
-    await this.#catalog.endPut(this.#id, this.#renewed.link).catch(() => undefined);
+    await this.#catalog.endPut(this.#put.id, this.#renewed.link).catch(() => undefined);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -142,7 +140,7 @@ class RemoteWriter implements StoreWriter {
   /** Rejects with PFS_PUT_LOST when some of it is not there any more. */
   async #claimKept(link: Link): Promise<void> {
     for (const refs of this.#kept.pages(REFS_PER_WANT_MAX)) {
-      const missing = (await chunksOver(link).claim(refs, this.#id)).indexOf(0);
+      const missing = (await chunksOver(link).claim(refs, this.#put.id)).indexOf(0);
       if (missing === -1) continue;
       const ref = refToHex(refAt(refs, missing));
       const message = `${link.peer.label} has lost what it had taken of a file that was being stored; store it again`;
@@ -165,7 +163,7 @@ class RemoteWriter implements StoreWriter {
       const reply = await link.request({
         type: MessageType.STORE,
         priority: Priority.bulk,
-        meta: { put: this.#id, codec },
+        meta: { put: this.#put.id, codec },
         packets,
         chunks: body,
       });

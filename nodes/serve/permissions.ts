@@ -23,7 +23,7 @@ const READER: readonly (readonly [MessageType, Operations])[] = [
   [MessageType.MEMBERS, [""]],
 ];
 
-export const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
+const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
   reader: new Map(READER),
   submitter: new Map<MessageType, Operations>([
     ...READER,

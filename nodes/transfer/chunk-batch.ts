@@ -5,12 +5,11 @@
  */
 import { Compressor, decompressAside } from "../../packets/codec.ts";
 import type { Codec } from "../../packets/codec.ts";
-import { sameBytes, sha256 } from "../../packets/digest.ts";
+import { refToHex, sameBytes, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { Op } from "../../packets/layout.ts";
+import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX, FRAME_PACKETS_MAX } from "../../packets/limits.ts";
 import { decodePacket, packetCount, writePacket } from "../../packets/packet.ts";
-import { PACKET_BYTES } from "../../packets/layout.ts";
 import { turnOver } from "../../runtime/turns.ts";
 import { WireError } from "../errors.ts";
 import { BATCH_BYTES_MAX } from "../limits.ts";
@@ -76,7 +75,7 @@ export async function unpackChunks(batch: ChunkBatch): Promise<Chunk[]> {
     if (over !== undefined) await over;
     const bytes = plain.subarray(at, at + length);
     if (!sameBytes(sha256(bytes), ref)) {
-      const hex = Buffer.from(ref).toString("hex");
+      const hex = refToHex(ref);
       throw new WireError("PFS_CHUNK_DAMAGED", `a peer sent wrong bytes for chunk ${hex}`, { ref: hex });
     }
     chunks.push({ ref, bytes });

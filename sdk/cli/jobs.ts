@@ -163,7 +163,7 @@ function nodeItem(node: NodeInfo): ListItem {
       String(inFlight),
       formatCount(done),
       barred.length > 0 ? "barred" : "ok",
-      lastSeenMs < 1000 ? "now" : `${formatDuration(lastSeenMs, 1)} ago`,
+      formatAge(lastSeenMs),
       id,
     ],
   };
@@ -180,16 +180,15 @@ function jobItem(info: JobInfo, { isTerminal }: Output): ListItem {
       state,
       `${done}/${tasks}`,
       isTerminal ? formatDuration(milliseconds) : String(milliseconds),
-      isTerminal ? formatAge(startedAt) : isoTime(startedAt),
+      isTerminal ? formatAge(Date.now() - startedAt) : isoTime(startedAt),
       isTerminal ? errorLines(message.replace(FAULT_PREFACE, ""))[0]! : printable(message),
     ],
   };
 }
 
-/** "3m ago": how long it is since then. */
-function formatAge(millisecondsSince1970: number): string {
-  const age = Date.now() - millisecondsSince1970;
-  return age < 1000 ? "now" : `${formatDuration(age, 1)} ago`;
+/** "3m ago": how long something is past. */
+function formatAge(milliseconds: number): string {
+  return milliseconds < 1000 ? "now" : `${formatDuration(milliseconds, 1)} ago`;
 }
 
 /** All of a job, with the lines of its program's stack. */

@@ -11,7 +11,7 @@ import { ExitCode } from "./exit-codes.ts";
 import { displayWidth, pad, truncate, wrapWords } from "./format.ts";
 
 /** Raised when a field of the JSON output is renamed, removed or changes its meaning. */
-export const JSON_SCHEMA = 1;
+const JSON_SCHEMA = 1;
 
 const GAP = "  ";
 /** What a message's second line and those after it begin with. */

@@ -5,11 +5,12 @@
  *
  *   .pfs-<target>-<process>-<random>.part     target: of its name; process: see process-mark.ts
  */
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { lstat, open, readdir, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { refToHex, sha256 } from "../../packets/digest.ts";
 import { OWN_MARK, PROCESS_MARK, stateOfProcess } from "../../runtime/process-mark.ts";
 
 /** What is older and belongs to no process that lives here is removed. */
@@ -103,5 +104,5 @@ async function takeOver(from: string, to: string, mode: number): Promise<FileHan
 }
 
 function digest(text: string): string {
-  return createHash("sha256").update(text).digest("hex").slice(0, 16);
+  return refToHex(sha256(Buffer.from(text))).slice(0, 16);
 }

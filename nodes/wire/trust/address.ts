@@ -57,7 +57,7 @@ export function withHost(text: string, ip: string): string {
 }
 
 /** An IPv4 address that came over a socket for both families, as IPv4 writes it. */
-function plainIp(ip: string): string {
+export function plainIp(ip: string): string {
   return ip.replace(/^::ffff:(?=[0-9]+\.)/i, "");
 }
 

@@ -9,6 +9,7 @@
  */
 import type { OnReadOpts, Socket } from "node:net";
 import { CONNECTION_LINGER_MS, FLOOD_TICKS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
+import { plainIp } from "../trust/address.ts";
 import type { Account, KeyBudget } from "./key-budget.ts";
 import { CLOSING_INDEX, TICKS_INDEX } from "./proxy-protocol.ts";
 import type { ProxyCounters } from "./proxy-protocol.ts";
@@ -73,7 +74,7 @@ export class ProxiedConnection implements Account {
     this.#client = client;
     this.number = number;
     this.since = since;
-    this.address = (client.remoteAddress ?? "").replace(/^::ffff:/, "");
+    this.address = plainIp(client.remoteAddress ?? "");
     client.on("data", (bytes) => this.#heard(bytes));
     client.on("drain", () => this.#inner?.resume());
     client.on("close", () => this.#clientGone());
