@@ -13,7 +13,7 @@ export const WireErrorCode = {
   identityInvalid: "PFS_IDENTITY_INVALID",
   /** A text is not HOST:PORT; data: address. */
   addressInvalid: "PFS_ADDRESS_INVALID",
-  /** An allow list is malformed, or an entry contradicts another; data: reason. */
+  /** An allow list or what is counted of its keys is malformed, or an entry contradicts another; data: reason. */
   allowListInvalid: "PFS_ALLOW_LIST_INVALID",
   /** The port cannot be opened; data: address, system. */
   portUnavailable: "PFS_PORT_UNAVAILABLE",
@@ -31,7 +31,7 @@ export const WireErrorCode = {
   slow: "PFS_PEER_SLOW",
   /** The peer has too many requests of ours in progress; data: peer. */
   busy: "PFS_PEER_BUSY",
-  /** No answer within the request's own time limit; data: peer. */
+  /** No answer within the request's own time limit, or silence about it for too long; data: peer, silentMs. */
   timeout: "PFS_REQUEST_TIMEOUT",
   /** The request's signal was aborted. */
   cancelled: "PFS_CANCELLED",
@@ -52,9 +52,9 @@ export const WireErrorCode = {
 
   // What a node answers to requests that came over a link.
 
-  /** The peer's role does not let it ask for this; data: type. */
+  /** The peer's role does not let it ask for this; data: type, operation, or job, or name. */
   notAllowed: "PFS_NOT_ALLOWED",
-  /** The peer has as many of something as it may; data: max. */
+  /** The peer has as many of something as it may; data: max, of. */
   quota: "PFS_PEER_QUOTA",
   /** No such name, file or job. */
   notFound: "PFS_NOT_FOUND",

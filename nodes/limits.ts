@@ -135,7 +135,7 @@ export const UNDELIVERED_BYTES_PER_KEY_MAX: number = 64 * 1024 * 1024;
 export const UNDELIVERED_BYTES_FREE: number = 64 * 1024;
 /** How long others of its key wait for the one that goes on, while nothing comes out of it. */
 export const KEY_TURN_MS_MAX: number = SILENCE_MS_MAX;
-/** A connection that has so many is cut when nothing comes out of it for so many ticks. */
+/** A connection of which no more is read is cut when nothing comes out of it for so many ticks. */
 export const FLOOD_TICKS = 10;
 /** Whoever did harm is kept out at its address: the first time, and at most; what it did counts half after a while. */
 export const PAUSE_MS_MIN = 1_000;

@@ -47,8 +47,8 @@ export interface ConnectOptions {
 }
 
 /**
- * Connects to the hub that a client token names. A connection that is lost later is made again by itself. Rejects with PFS_TOKEN_INVALID, PFS_PEER_UNREACHABLE,
- * PFS_PEER_REFUSED, or PFS_NOT_FOUND when the network has no such node.
+ * Connects to the hub that a client token names. A connection that is lost later is made again by itself. Rejects with
+ * PFS_TOKEN_INVALID, PFS_PEER_UNREACHABLE, PFS_PEER_REFUSED, or PFS_NOT_FOUND when the network has no such node.
  */
 export async function connect(token: string, options: ConnectOptions = {}): Promise<PacketFS> {
   const { node, ...connection } = options;

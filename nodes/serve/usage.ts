@@ -55,7 +55,7 @@ export interface UsageOptions {
 /** Of one key. */
 export class Usage {
   readonly id: string;
-  /** Its jobs that run, by their numbers. */
+  /** The ids of its jobs that run. */
   readonly running: Set<string> = new Set();
   readonly #options: UsageOptions;
   readonly #used: Record<Resource, number>;

@@ -8,8 +8,7 @@ import type { Capacity } from "../../runtime/contracts/executor.ts";
 
 /**
  * What a peer is in the network, which says what it may ask for (`nodes/serve/permissions.ts`). A client may do everything, a
- * reader reads, a submitter reads and runs programs. A join token lets its
- * bearer become a node, and nothing else.
+ * reader reads, a submitter reads and runs programs. A join token lets its bearer become a node, and nothing else.
  */
 export const Role = {
   hub: "hub",
@@ -116,8 +115,8 @@ export interface Link {
   readonly peer: PeerInfo;
   /**
    * Resolves with the reply. Rejects with the peer's own error, PFS_REQUEST_TIMEOUT (also when the peer keeps the session
-   * alive and says nothing about the request), PFS_PEER_SLOW,
-   * PFS_MESSAGE_TOO_LARGE, the signal's own reason, or with what ended the session (PFS_NODE_LOST, PFS_LINK_CLOSED).
+   * alive and says nothing about the request), PFS_PEER_SLOW, PFS_MESSAGE_TOO_LARGE, the signal's own reason, or with what
+   * ended the session (PFS_NODE_LOST, PFS_LINK_CLOSED).
    */
   request(message: OutMessage, options?: RequestOptions): Promise<WireMessage>;
   /** Like `request`, with several replies in order, the last one included. Not taking them slows the peer down. */
