@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { closeSync, openSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { systemCode } from "./errors.ts";
 import { OWN_MARK, PROCESS_MARK, stateOfProcess } from "./process-mark.ts";
 
 /** Nobody's but the user's own who wrote them. */
@@ -31,7 +32,7 @@ export async function createFile(path: string, content: string): Promise<boolean
     // Unlike a rename, a link does not replace what another process just wrote.
     await link(temporary, path);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+    if (systemCode(error) === "EEXIST") return false;
     throw error;
   } finally {
     await rm(temporary, { force: true });
@@ -52,8 +53,7 @@ export async function makeDirectory(path: string): Promise<void> {
     // Another process was quicker.
     if (await isDirectory(path)) return;
     const above = dirname(path);
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    if (code !== "ENOENT" || above === path || (await isDirectory(above))) throw error;
+    if (systemCode(error) !== "ENOENT" || above === path || (await isDirectory(above))) throw error;
     await makeDirectory(above);
     return makeDirectory(path);
   }

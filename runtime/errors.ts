@@ -1,6 +1,11 @@
 /** What goes wrong on one machine and is meant for the world: a class per part, each with its table of codes. */
 import { PacketfsError } from "../packets/errors.ts";
 
+/** The operating system's name of an error ("ENOENT"), or the empty text. */
+export function systemCode(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
 /** A lane that cannot go on. */
 export class LaneError extends PacketfsError<LaneErrorCode> {
   override readonly name: string = "LaneError";

@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
+import { systemCode } from "./errors.ts";
 
 /** The source of a regular expression that matches a mark, without groups. */
 export const PROCESS_MARK = "[0-9a-f]{8}-[0-9a-f]{8}-\\d+-\\d+";
@@ -30,7 +31,7 @@ async function isAlive(pid: string, start: string): Promise<boolean> {
     process.kill(Number(pid), 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return systemCode(error) === "EPERM";
   }
 }
 

@@ -23,7 +23,8 @@ import {
   replaceFile,
   syncDirectory,
 } from "../../runtime/durable-file.ts";
-import { WireError, WireErrorCode, systemCode } from "../errors.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
+import { systemCode } from "../../runtime/errors.ts";
 import { TOKEN_NAME_CHARACTERS_MAX } from "../limits.ts";
 import { keyTerms, keysJson } from "../wire/trust/allow-list.ts";
 import type { Quota } from "../wire/trust/allow-list.ts";

@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { refToHex } from "../../packets/digest.ts";
 import { replaceFile } from "../../runtime/durable-file.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
-import { systemCode } from "../errors.ts";
+import { systemCode } from "../../runtime/errors.ts";
 import { RESULT_NAMES_PER_KEY_MAX } from "../limits.ts";
 
 /** Pairs of a name and the root of its file as hexadecimal digits, the latest last. */

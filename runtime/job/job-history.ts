@@ -40,32 +40,40 @@ export class JobHistory {
   async list(jobs?: { jobs(): JobInfo[] }): Promise<JobInfo[]> {
     await this.#last;
     const running = jobs?.jobs().filter(({ state }) => state === "running") ?? [];
-    return [...running, ...(await this.#read()).toReversed().slice(0, JOBS_REMEMBERED)];
+    return [
+      ...running,
+      ...jobsIn(await this.#text())
+        .toReversed()
+        .slice(0, JOBS_REMEMBERED),
+    ];
   }
 
   async #add(info: JobInfo): Promise<void> {
     let begin = "";
     if (this.#lines === undefined) {
-      this.#lines = (await this.#read()).length;
+      const text = await this.#text();
+      this.#lines = jobsIn(text).length;
       // Behind a line that was being written when its process was killed, this one would be lost with it.
-      const text = await readFile(this.#file, "utf8").catch(() => "");
       if (text !== "" && !text.endsWith("\n")) begin = "\n";
     }
     await appendFile(this.#file, `${begin}${JSON.stringify(info)}\n`, { mode: PRIVATE_FILE_MODE });
     if (++this.#lines <= 2 * JOBS_REMEMBERED) return;
-    const kept = (await this.#read()).slice(-JOBS_REMEMBERED);
+    const kept = jobsIn(await this.#text()).slice(-JOBS_REMEMBERED);
     await replaceFile(this.#file, kept.map((job) => `${JSON.stringify(job)}\n`).join(""));
     this.#lines = kept.length;
   }
 
-  async #read(): Promise<JobInfo[]> {
-    const text = await readFile(this.#file, "utf8").catch(() => "");
-    return text.split("\n").flatMap((json) => {
-      try {
-        return [v.parse(line, JSON.parse(json)) as JobInfo];
-      } catch {
-        return [];
-      }
-    });
+  #text(): Promise<string> {
+    return readFile(this.#file, "utf8").catch(() => "");
   }
+}
+
+function jobsIn(text: string): JobInfo[] {
+  return text.split("\n").flatMap((json) => {
+    try {
+      return [v.parse(line, JSON.parse(json)) as JobInfo];
+    } catch {
+      return [];
+    }
+  });
 }

@@ -5,7 +5,7 @@ import { FaultCode } from "../../packets/faults.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
-import { JobError, JobErrorCode, LaneErrorCode } from "../errors.ts";
+import { JobError, JobErrorCode, LaneErrorCode, StoreErrorCode } from "../errors.ts";
 import { LANES_CLOSE_MS_MAX } from "../limits.ts";
 import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
 import { LaneEnd, Outcome } from "../schedule/actions.ts";
@@ -151,6 +151,17 @@ function isIn(batch: Batch, at: number): boolean {
   return at >= batch.base && at < batch.base + batch.count;
 }
 
+/** Faults of an input that it has wherever it is read. */
+const INVALID_INPUT_FAULTS: readonly FaultCode[] = [
+  FaultCode.invalidStream,
+  FaultCode.streamOverLimit,
+  FaultCode.notPlain,
+  FaultCode.wrongDigest,
+  FaultCode.invalidRange,
+];
+
+const INPUT_FAULTS: ReadonlySet<number> = new Set([FaultCode.inputMissing, ...INVALID_INPUT_FAULTS]);
+
 /** Faults that follow from the program and its input: they would come everywhere. */
 const OWN_FAULTS: ReadonlySet<number> = new Set([
   FaultCode.threw,
@@ -159,11 +170,7 @@ const OWN_FAULTS: ReadonlySet<number> = new Set([
   FaultCode.outputLimit,
   FaultCode.quarantined,
   FaultCode.badRecord,
-  FaultCode.invalidStream,
-  FaultCode.streamOverLimit,
-  FaultCode.notPlain,
-  FaultCode.wrongDigest,
-  FaultCode.invalidRange,
+  ...INVALID_INPUT_FAULTS,
 ]);
 
 /** A fault of the program or its input is final; any other, also one of a code that nobody knows, may not come elsewhere. */
@@ -177,23 +184,14 @@ export function isInputFault(code: number): boolean {
   return INPUT_FAULTS.has(code);
 }
 
-const INPUT_FAULTS: ReadonlySet<number> = new Set([
-  FaultCode.inputMissing,
-  FaultCode.invalidStream,
-  FaultCode.streamOverLimit,
-  FaultCode.notPlain,
-  FaultCode.wrongDigest,
-  FaultCode.invalidRange,
-]);
-
 /** Errors that say nothing of an executor but that it, or this machine, is busy, full or not there. */
 const GONE_CODES: ReadonlySet<string> = new Set<string>([
   JobErrorCode.nodeLost,
   JobErrorCode.cancelled,
   LaneErrorCode.lanesFull,
   LaneErrorCode.laneClosed,
-  "PFS_STORE_IO",
-  "PFS_STORE_FULL",
+  StoreErrorCode.io,
+  StoreErrorCode.full,
   "PFS_REQUEST_TIMEOUT",
   "PFS_PEER_QUOTA",
   "PFS_PEER_BUSY",

@@ -22,8 +22,8 @@ import {
   replaceFile,
   syncDirectory,
 } from "../durable-file.ts";
-import { StoreError, StoreErrorCode } from "../errors.ts";
-import { sqliteCode, systemCode } from "./disk.ts";
+import { StoreError, StoreErrorCode, systemCode } from "../errors.ts";
+import { sqliteCode } from "./disk.ts";
 import {
   SEGMENT_HEADER_BYTES,
   SEGMENT_NUMBER_MAX,

@@ -3,7 +3,7 @@ import { open, statfs, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { PRIVATE_FILE_MODE, syncDirectory } from "../durable-file.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
-import { StoreError, StoreErrorCode } from "../errors.ts";
+import { StoreError, StoreErrorCode, systemCode } from "../errors.ts";
 
 export interface Disk {
   /** A new file. Rejects when it exists. */
@@ -35,6 +35,16 @@ export const nodeDisk: Disk = {
     return bavail * bsize;
   },
 };
+
+/** Cuts a file off behind `length` bytes. Rejects as the system does. */
+export async function truncateFile(disk: Disk, path: string, length: number): Promise<void> {
+  const file = await disk.open(path);
+  try {
+    await file.truncate(length);
+  } finally {
+    await file.close();
+  }
+}
 
 class NodeFile implements DiskFile {
   readonly #handle: FileHandle;
@@ -122,9 +132,4 @@ function isWithoutSharedMemory(error: Error): boolean {
 export function sqliteCode(error: unknown): number {
   if (!(error instanceof Error) || !("errcode" in error) || typeof error.errcode !== "number") return 0;
   return error.errcode & 0xff;
-}
-
-/** The operating system's name of an error (ENOENT), or the empty string. */
-export function systemCode(error: unknown): string {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }

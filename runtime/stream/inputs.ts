@@ -20,7 +20,10 @@ const INPUT_FAULTS: ReadonlyMap<string, FaultCode> = new Map([
   [StreamErrorCode.invalidRange, FaultCode.invalidRange],
 ]);
 
-/** What a packet faults with whose input reading rejects with this. Anything but the input's own fault may be another's elsewhere. */
+/**
+ * What a packet faults with when reading its input rejects with this. Anything but the input's own fault may be another one
+ * elsewhere.
+ */
 export function inputFault({ code }: PacketfsError): FaultCode {
   return INPUT_FAULTS.get(code) ?? FaultCode.inputMissing;
 }

@@ -8,7 +8,7 @@ import { stat } from "node:fs/promises";
 import { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { StreamError, StreamErrorCode } from "../errors.ts";
+import { StreamError, StreamErrorCode, systemCode } from "../errors.ts";
 import { DEVICE_RETRY_MS, FILE_READ_BYTES } from "../limits.ts";
 
 /** Bytes that can be asked for in a buffer of the asker's, which saves copying them there. */
@@ -165,7 +165,7 @@ class DescriptorReader implements FileReader {
         // Without a position, which devices have none of.
         return (await readAsync(this.#file, target, from, target.byteLength - from, null)).bytesRead;
       } catch (error) {
-        if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+        if (systemCode(error) !== "EAGAIN") throw error;
         // A terminal, say, on which nothing was typed yet.
         await delay(DEVICE_RETRY_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
         if (this.#closing.signal.aborted) return 0;

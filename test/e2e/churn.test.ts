@@ -16,7 +16,7 @@ import { descriptorKinds, expectBack, expectNoneMore, holdingsOf } from "./holdi
 import type { Descriptors, Holdings } from "./holdings.ts";
 import { bytesOf, noise, numbers, sha256 } from "./inputs.ts";
 import { INSPECTED } from "./inspector.ts";
-import { HAS_PROC } from "./processes.ts";
+import { HAS_PROC } from "../suites/processes.ts";
 
 const CLIENTS = Number(process.env["PACKETFS_TEST_CLIENTS"] ?? 5);
 const SECONDS = Number(process.env["PACKETFS_TEST_SECONDS"] ?? 16);

@@ -6,7 +6,7 @@ import { openLocal } from "../../sdk/index.ts";
 import { makePlace } from "../sdk/cli/run-pfs.ts";
 import type { Place } from "../sdk/cli/run-pfs.ts";
 import { bytesOf, noise, sha256 } from "./inputs.ts";
-import { HAS_PROC, peakBytesOf } from "./processes.ts";
+import { HAS_PROC, peakBytesOf } from "../suites/processes.ts";
 
 const MIB = 1024 * 1024;
 const BIG_BYTES = 64 * MIB;

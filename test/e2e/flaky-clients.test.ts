@@ -10,7 +10,7 @@ import { pfs } from "../sdk/cli/run-pfs.ts";
 import { until } from "../suites/until.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import { Line } from "./line.ts";
-import { HAS_PROC, peakBytesOf } from "./processes.ts";
+import { HAS_PROC, peakBytesOf } from "../suites/processes.ts";
 
 const MIB = 1024 * 1024;
 const CUTS = 10;

@@ -1,4 +1,7 @@
-/** Sends the hub of a client token a message of so many bytes, in small parts, as nobody's honest client does. argv: token, bytes. */
+/**
+ * Sends the hub of a client token a message of so many bytes, in small parts, as nobody's honest client does. argv: token,
+ * bytes.
+ */
 import { parseToken } from "../../nodes/wire/trust/token.ts";
 import { Identity } from "../../nodes/wire/trust/keys.ts";
 import { createContext, createDealer } from "../../nodes/wire/zeromq/sockets.ts";

@@ -1,7 +1,7 @@
 /**
  * A client that asks its hub for much: it has so many requests under way, each of which takes the hub half a second to plan
- * or to look through, and begins another one for each that is done. Says "ready" when its file is there, begins when it hears something, and goes
- * on until it is killed; when the hub does not serve it any more, it ends.
+ * or to look through, and begins another one for each that is done. Says "ready" when its file is there, begins when it
+ * hears something, and goes on until it is killed; when the hub does not serve it any more, it ends.
  */
 import { once } from "node:events";
 import { sha256 } from "../../packets/digest.ts";

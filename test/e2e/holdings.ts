@@ -7,7 +7,7 @@ import { expect } from "vitest";
 import { JOB_HISTORY_FILE } from "../../runtime/job/job-history.ts";
 import type { Daemon } from "./daemon.ts";
 import { Inspector } from "./inspector.ts";
-import { descendantsOf, descriptorsOf, residentBytesOf } from "./processes.ts";
+import { descendantsOf, descriptorsOf, residentBytesOf } from "../suites/processes.ts";
 
 export interface Holdings {
   /** Objects and buffers of its threads. */

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { threadTimes } from "../suites/cpu-time.ts";
 import { joinNode, startHub } from "./daemon.ts";
-import { HAS_PROC } from "./processes.ts";
+import { HAS_PROC } from "../suites/processes.ts";
 
 const NODES = 5;
 const WINDOW_MS = 10_000;

@@ -28,7 +28,15 @@ import {
   TEXT,
 } from "./kills.ts";
 import { Line } from "./line.ts";
-import { HAS_PROC, descendantsOf, descriptorsOf, goneAll, processesOf, signalAll } from "./processes.ts";
+import {
+  HAS_PROC,
+  descendantsOf,
+  descriptorsOf,
+  executorsOf,
+  goneAll,
+  processesOf,
+  signalAll,
+} from "../suites/processes.ts";
 
 /** A hub that is started again on a busy machine takes its time. */
 const PATIENT = { reconnectMs: 180_000 };
@@ -413,8 +421,7 @@ class NetworkStorm {
     let seen = 0;
     await this.#runJob(random.below(10), random.below(3) === 0 ? "executor-job" : undefined, ({ kind }) => {
       if (kind !== "progress" || ++seen !== at) return;
-      const executors = processesOf(...EXECUTOR);
-      const running = descendantsOf(this.#node.pid).filter((pid) => executors.has(pid));
+      const running = executorsOf(this.#node.pid);
       const victims = all ? running : running.slice(which % running.length).slice(0, 1);
       if (signalAll(victims, "SIGKILL") > 0) this.#hasKilled("executor");
     });

@@ -6,13 +6,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { connect } from "../../sdk/index.ts";
-import type { ConnectionEvent, PacketFS } from "../../sdk/index.ts";
+import type { ConnectionEvent } from "../../sdk/index.ts";
 import { Identity } from "../../nodes/wire/trust/keys.ts";
 import { parseToken, TokenKind } from "../../nodes/wire/trust/token.ts";
 import { dial } from "../../nodes/wire/zeromq/dial.ts";
 import { pfs, PFS, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 import { joinNode, startHub } from "./daemon.ts";
-import { noise } from "./inputs.ts";
+import { bytesOf, noise } from "./inputs.ts";
 import { Line } from "./line.ts";
 
 const MIB = 1024 * 1024;
@@ -21,12 +21,6 @@ const PATIENT = { reconnectMs: 180_000 };
 
 async function* inPieces(bytes: Buffer): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.byteLength; at += MIB) yield Uint8Array.from(bytes.subarray(at, at + MIB));
-}
-
-async function contentOf(client: PacketFS, file: string): Promise<Buffer> {
-  const pieces: Uint8Array[] = [];
-  for await (const piece of client.get(file)) pieces.push(piece.slice());
-  return Buffer.concat(pieces);
 }
 
 describe("a line to the hub that is cut", () => {
@@ -58,7 +52,7 @@ describe("a line to the hub that is cut", () => {
       more++;
       line.cut();
     };
-    expect((await contentOf(client, "large")).equals(bytes)).toBe(true);
+    expect((await bytesOf(client, "large")).equals(bytes)).toBe(true);
     expect(more).toBeGreaterThanOrEqual(2);
   });
 
@@ -129,7 +123,7 @@ describe("a hub that is killed and started again", () => {
     }
     await again;
     expect(Buffer.concat(pieces).equals(second)).toBe(true);
-    expect((await contentOf(client, "first")).equals(first)).toBe(true);
+    expect((await bytesOf(client, "first")).equals(first)).toBe(true);
     expect(await client.verify()).toMatchObject({ damaged: [], incomplete: [] });
   });
 });
@@ -154,7 +148,7 @@ describe("a node that bytes go to", () => {
       },
     });
     await again;
-    expect((await contentOf(client, "there")).equals(bytes)).toBe(true);
+    expect((await bytesOf(client, "there")).equals(bytes)).toBe(true);
   });
 });
 
@@ -223,7 +217,7 @@ describe("a node that answers pings and nothing else", () => {
     await client.remove("removed");
     const [report] = await Promise.all([client.verify(), client.gc()]);
     expect(report).toMatchObject({ damaged: [], incomplete: [] });
-    expect((await contentOf(client, "kept")).equals(bytes)).toBe(true);
+    expect((await bytesOf(client, "kept")).equals(bytes)).toBe(true);
     await hub.says(/silent keeps its session alive and answers nothing/);
     const nodes = await client.nodes();
     expect(nodes.find(({ label }) => label === "silent")!.lastSeenMs).toBeGreaterThan(1_000);

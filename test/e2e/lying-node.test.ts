@@ -9,6 +9,7 @@ import type { PacketFS } from "../../sdk/index.ts";
 import { pfs } from "../sdk/cli/run-pfs.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import type { HubDaemon } from "./daemon.ts";
+import { bytesOf } from "./inputs.ts";
 
 const LIAR = fileURLToPath(new URL("./lying-node-main.ts", import.meta.url));
 const LINES = 40_000;
@@ -52,9 +53,7 @@ async function runJob(number: number): Promise<void> {
     return;
   }
   await network.run({ source: COPY }, ["lines"], { splitBytes: 8192, out: "copy" });
-  const pieces: Uint8Array[] = [];
-  for await (const piece of network.get("copy")) pieces.push(piece.slice());
-  expect(Buffer.concat(pieces).equals(text)).toBe(true);
+  expect((await bytesOf(network, "copy")).equals(text)).toBe(true);
 }
 
 describe("a node that", () => {

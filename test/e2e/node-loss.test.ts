@@ -8,7 +8,7 @@ import { connect } from "../../sdk/index.ts";
 import type { JobEvent, JobResult } from "../../sdk/index.ts";
 import { joinNode } from "./daemon.ts";
 import { prose, wordCounts } from "./inputs.ts";
-import { signalThatEnded } from "./processes.ts";
+import { signalThatEnded } from "../suites/processes.ts";
 
 const MIB = 1024 * 1024;
 const WORD_COUNT = { path: fileURLToPath(new URL("../../examples/word-count.ts", import.meta.url)) };

@@ -9,7 +9,7 @@ import type { Network } from "../../sdk/cli/demo/network.ts";
 import { connect, openLocal } from "../../sdk/index.ts";
 import type { JobEvent, JobResult, PacketFS } from "../../sdk/index.ts";
 import { temporaryDirectory } from "../sdk/cli/run-pfs.ts";
-import { signalThatEnded } from "./processes.ts";
+import { signalThatEnded } from "../suites/processes.ts";
 
 const LINES = 60_000;
 const FILE = "decimals.csv";

@@ -4,16 +4,17 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, expect, it } from "vitest";
+import { TURN_WORK_MS } from "../../runtime/limits.ts";
 import { connect } from "../../sdk/index.ts";
 import type { PacketFS } from "../../sdk/index.ts";
 import { threadTimes, threadWaits, usesCpu } from "../suites/cpu-time.ts";
 import { startHub } from "./daemon.ts";
-import { HAS_PROC } from "./processes.ts";
+import { HAS_PROC } from "../suites/processes.ts";
 
 const HEAVY_REQUESTS = 100;
 const SAMPLES = 200;
-/** What the hub may compute, for whomever, while a small request is under way: some turns of its event loop. */
-const HUB_MS = 50;
+/** What the hub may compute, for whomever, while a small request is under way: fifty turns of its event loop. */
+const HUB_MS: number = 50 * TURN_WORK_MS;
 
 const clients: ChildProcess[] = [];
 afterAll(() => clients.forEach((client) => client.kill("SIGKILL")));

@@ -9,7 +9,7 @@ import { makePlace, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 import type { Place } from "../sdk/cli/run-pfs.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import { noise } from "./inputs.ts";
-import { burning, descendantsOf, goneAll, HAS_PROC } from "./processes.ts";
+import { burning, descendantsOf, goneAll, HAS_PROC } from "../suites/processes.ts";
 
 /** Logs that it has begun, and does not end by itself for a long time. */
 const ENDLESS = `import { defineProgram, lines } from "packetfs";

@@ -13,7 +13,7 @@ import { bytesOf, numbers } from "./inputs.ts";
 import { INSPECTED } from "./inspector.ts";
 import { descriptorKinds, expectBack, expectNoneMore, holdingsOf } from "./holdings.ts";
 import type { Descriptors, Holdings } from "./holdings.ts";
-import { HAS_PROC } from "./processes.ts";
+import { HAS_PROC } from "../suites/processes.ts";
 
 const JOBS = Number(process.env["PACKETFS_TEST_JOBS"] ?? 20);
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 20_261_126);

@@ -1,4 +1,7 @@
-/** What is too much, or cannot be read, is refused by its own code before it costs anybody anything: by a hub, from real processes. */
+/**
+ * What is too much, or cannot be read, is refused by its own code before it costs anybody anything: by a hub, from real
+ * processes.
+ */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";

@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { OWN_MARK } from "../../runtime/process-mark.ts";
 import { temporaryDirectory } from "./store/store-fixture.ts";
 
 const MODULE = new URL("../../runtime/temporary-directory.ts", import.meta.url).href;
@@ -23,14 +24,12 @@ it.runIf(process.platform !== "win32")(
     const name = killed.slice(above.path.length + 1);
     expect(readdirSync(above.path)).toEqual([name]);
     // Of this process, which lives; of one of another machine; and what others have there.
-    const start = name.split("-").slice(0, 4).join("-");
-    const [, , machine = "", boot = ""] = name.split("-");
+    const [, , machine = ""] = name.split("-");
     const elsewhere = name.replace(machine, machine.replaceAll(/./g, "0"));
-    expect(start).toContain(boot);
-    mkdirSync(join(above.path, elsewhere));
-    mkdirSync(join(above.path, "packetfs-of-somebody"));
+    const others = [`packetfs-test-${OWN_MARK}-abcdef`, elsewhere, "packetfs-of-somebody"];
+    for (const other of others) mkdirSync(join(above.path, other));
     const last = leave(above.path);
-    const rest = ["packetfs-of-somebody", elsewhere, last.slice(above.path.length + 1)];
+    const rest = [...others, last.slice(above.path.length + 1)];
     expect(readdirSync(above.path).toSorted()).toEqual(rest.toSorted());
     rmSync(last, { recursive: true });
   },

@@ -2,8 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { WALL_HISTORY_FILE, WallHistory } from "../../runtime/wall-history.ts";
-import { describeLostWalls } from "../../runtime/sandbox/process/wall-states.ts";
-import { wallStates, WallName } from "../../runtime/sandbox/process/wall-states.ts";
+import { describeLostWalls, wallStates, WallName } from "../../runtime/sandbox/process/wall-states.ts";
 import { temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 
 const STRONG = wallStates([WallName.environment, WallName.limits, WallName.landlock], {});

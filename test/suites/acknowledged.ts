@@ -18,6 +18,11 @@ export class Acknowledged {
     return this.#allowed.get(name) ?? [REMOVED];
   }
 
+  /** By name, the contents that it may have now. */
+  snapshot(): ReadonlyMap<string, readonly string[]> {
+    return new Map(this.#allowed);
+  }
+
   begun(name: string, content: string): void {
     this.#allowed.set(name, [...this.of(name), content]);
   }

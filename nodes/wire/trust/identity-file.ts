@@ -1,7 +1,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { sha256 } from "../../../packets/digest.ts";
 import { createFile } from "../../../runtime/durable-file.ts";
-import { WireError, WireErrorCode, systemCode } from "../../errors.ts";
+import { WireError, WireErrorCode } from "../../errors.ts";
+import { systemCode } from "../../../runtime/errors.ts";
 import { Identity, SECRET_BYTES } from "./keys.ts";
 
 const PREFIX = "pfs1.identity.";

@@ -3,8 +3,9 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Context, Dealer, Event } from "zeromq";
 import { PacketfsError, messageOf } from "../../../packets/errors.ts";
+import { systemCode } from "../../../runtime/errors.ts";
 import { unlessAborted } from "../../../runtime/unless-aborted.ts";
-import { RefusalReason, WireError, WireErrorCode, systemCode } from "../../errors.ts";
+import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
 import {
   CONNECT_TIMEOUT_MS,
   PEER_LOST_MS,

@@ -1,7 +1,7 @@
 /** The thread of a port's proxy: opens it, then does what the port says until it is told to close. */
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../../packets/errors.ts";
-import { systemCode } from "../../errors.ts";
+import { systemCode } from "../../../runtime/errors.ts";
 import type { FromProxy, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { TcpProxy } from "./tcp-proxy.ts";
 

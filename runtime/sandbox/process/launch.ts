@@ -48,19 +48,18 @@ export async function startProcess(
     const child = launch(options, candidate);
     const closed = child.pid === undefined ? undefined : once(child, "close");
     const start = await untilReady(child, candidate.enclosure, options.threads, signal);
-    if (start.failure === undefined && walls.stand(candidate)) {
+    if (start.failure === undefined) {
       const { pid, clocks } = start;
       const kill = (): void => killProcess(child, pid);
-      return { child, pid, kill, clocks, walls: namesOf(candidate) };
-    }
-    if (start.failure === undefined) endStart(child);
-    await closed;
-    if (start.failure === undefined) {
+      if (walls.stand(candidate)) return { child, pid, kill, clocks, walls: namesOf(candidate) };
       // What stands was found meanwhile by another, and is stronger.
-      for (const clock of start.clocks) clock.close();
+      for (const clock of clocks) clock.close();
+      endStart(child);
+      await closed;
       starts = 0;
       continue;
     }
+    await closed;
     reason = start.failure;
     if (signal?.aborted === true) break;
     if (start.ofItself && (await walls.refused(candidate, reason, starts))) starts = 0;
@@ -158,9 +157,7 @@ function untilReady(
     child.off("error", fail).off("close", end);
     child.stderr?.off("data", hear);
     pipe?.removeAllListeners("data");
-    if (start.failure !== undefined) {
-      endStart(child);
-    }
+    if (start.failure !== undefined) endStart(child);
     resolve(start);
   };
   const fail = ({ message }: Error): void => settle({ failure: message, ofItself: true });

@@ -20,7 +20,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf } from "../../../packets/errors.ts";
-import { SandboxError, SandboxErrorCode } from "../../errors.ts";
+import { SandboxError, SandboxErrorCode, systemCode } from "../../errors.ts";
 import { SHARED_MEMORY_IDLE_MS } from "../../limits.ts";
 
 const SHARED_MEMORY_FOLDER = "/dev/shm";
@@ -160,7 +160,7 @@ export class SharedMemory {
       if (length <= WRITE_SYNC_BYTES_MAX) return writeSync(this.#descriptor, bytes, done, length, offset);
       return await writeLater(this.#descriptor, bytes, done, length, offset);
     } catch (error) {
-      if (this.#promised > 0 && hasSystemCode(error, "ENOSPC")) isShort = true;
+      if (this.#promised > 0 && systemCode(error) === "ENOSPC") isShort = true;
       throw memoryError(messageOf(error), error);
     } finally {
       this.#writing--;
@@ -267,10 +267,6 @@ function sharedMemoryFree(): number {
   } catch {
     return 0;
   }
-}
-
-function hasSystemCode(error: unknown, code: string): boolean {
-  return error instanceof Error && "code" in error && error.code === code;
 }
 
 function memoryError(reason: string, cause?: unknown): SandboxError {

@@ -1,6 +1,5 @@
 /** What people read of the walls around an executor process: names, whether they stand, and how to get those that are missing. */
 
-/** What people read. */
 export const WallName = {
   environment: "empty environment",
   descriptors: "closed descriptors",
@@ -65,6 +64,7 @@ const REFUSED: Readonly<Partial<Record<WallName, keyof Refusals>>> = {
   [WallName.landlock]: "confinement",
   [WallName.systemCalls]: "confinement",
 };
+
 /** Each wall with its state, given those that stand, and what the system said where a stronger one was tried. */
 export function wallStates(standing: readonly WallName[], refusals: Refusals): WallState[] {
   const stands = (name: WallName): boolean => standing.includes(name);

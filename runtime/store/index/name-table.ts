@@ -194,7 +194,10 @@ export class NameTable {
     }
   }
 
-  /** Says that the copy of an event's record is the one that counts. Whether it is listed may have changed since the caller read its row. */
+  /**
+   * Says that the copy of an event's record is the one that counts. Whether it is listed may have changed since the caller
+   * read its row.
+   */
   move({ name, sequence }: NamePosition, segment: number): void {
     const row = this.find({ name, sequence });
     if (row === undefined) return;

@@ -11,7 +11,10 @@ import type { ChunkSource } from "../../contracts/chunks.ts";
 export interface NameWalkOptions {
   readonly pages: AsyncIterable<readonly NameRecord[]>;
   readonly source: ChunkSource;
-  /** Gets everything that the names need, n × 32 bytes at a time, some of it more than once; false when some of it is not there. */
+  /**
+   * Gets everything that the names need, n × 32 bytes at a time, some of it more than once; false when some of it is not
+   * there.
+   */
   readonly onRefs: (refs: Uint8Array) => Promise<boolean>;
   readonly signal: AbortSignal | undefined;
 }

@@ -19,7 +19,8 @@ import {
   READ_RUN_BYTES_MAX,
 } from "../../limits.ts";
 import { segmentPath } from "../directory.ts";
-import { systemCode } from "../disk.ts";
+import { systemCode } from "../../errors.ts";
+import { truncateFile } from "../disk.ts";
 import { transaction } from "../index/database.ts";
 import type { NameRow } from "../index/name-table.ts";
 import { rowsInSegment } from "../index/tables.ts";
@@ -205,6 +206,7 @@ export class Sweeper {
    * which there is no room for what is left of a segment.
    */
   async #shrinkSegment(number: number): Promise<Freed | undefined> {
+    const { disk, paths } = this.#store;
     let chunks = 0;
     let bytes = 0;
     for (let end = Infinity; ;) {
@@ -217,7 +219,8 @@ export class Sweeper {
         bytes += freed.bytes;
       });
       if (!isMoved) return undefined;
-      await this.#cut(number, offsetOf(tail.first));
+      // What stands behind it the index knows nothing of any more.
+      await truncateFile(disk, segmentPath(paths, number), offsetOf(tail.first));
       end = tail.first;
       if (this.#isStopped) return { chunks, bytes };
     }
@@ -324,17 +327,6 @@ export class Sweeper {
       tables.putSegment({ number, committedBytes, isDropped: cutAt === undefined });
     });
     return { chunks, bytes: before - (cutAt ?? 0) - move.bytes };
-  }
-
-  /** Gives back what stands behind `bytes`, of which the index knows nothing any more. */
-  async #cut(number: number, bytes: number): Promise<void> {
-    const { disk, paths } = this.#store;
-    const file = await disk.open(segmentPath(paths, number));
-    try {
-      await file.truncate(bytes);
-    } finally {
-      await file.close();
-    }
   }
 
   /** What a gc before this one emptied, and then failed to remove. */

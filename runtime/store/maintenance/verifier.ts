@@ -6,7 +6,7 @@ import { CATALOG_PAGE_NAMES, READ_AHEAD_BYTES, VERIFY_PAGE_ROWS } from "../../li
 import { turnOver } from "../../turns.ts";
 import { readSegmentHeader, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
-import { systemCode } from "../disk.ts";
+import { systemCode } from "../../errors.ts";
 import type { IndexReader } from "../index/reader.ts";
 import type { NamePosition } from "../index/name-table.ts";
 import type { ChunkRowWithRef } from "../index/tables.ts";
@@ -124,8 +124,7 @@ async function* scrubSegments(options: ScrubOptions): AsyncGenerator<ScrubbedSeg
 async function lostIn(segment: number, options: ScrubOptions): Promise<number> {
   const { paths, seed, signal } = options;
   // What is appended from now on is not looked for.
-  const known = await recordsKnown(segment, options);
-  const { offsets, sequences } = known;
+  const { offsets, sequences } = await recordsKnown(segment, options);
   const scan = { path: segmentPath(paths, segment), segment, seed, from: 0 };
   let lost = 0;
   try {

@@ -11,7 +11,8 @@ import type { Codec } from "../../../packets/codec.ts";
 import { SEGMENT_BYTES_MAX } from "../../limits.ts";
 import { segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
-import { diskError, systemCode } from "../disk.ts";
+import { diskError } from "../disk.ts";
+import { systemCode } from "../../errors.ts";
 import type { Disk, DiskFile } from "../disk.ts";
 import {
   RECORD_HEADER_BYTES,

@@ -1,6 +1,7 @@
 /** Brings a store's index and segments to one state when a writer opens it, whatever happened to the one before. */
 import { existsSync, rmSync, statSync } from "node:fs";
 import { SEGMENT_BYTES_MAX, UNCOMMITTED_BYTES_MAX } from "../../limits.ts";
+import { truncateFile } from "../disk.ts";
 import type { Disk } from "../disk.ts";
 import {
   isIndexDamage,
@@ -66,26 +67,23 @@ interface Recovery {
  * its own: those that it was given, or made, are closed when it throws.
  */
 async function settle(recovery: Recovery, uncommittedBytesMax: number): Promise<Recovered> {
+  const { paths, seed, disk, notes } = recovery;
   let tables: IndexTables | undefined = recovery.tables;
   try {
-    if (await isOld(recovery, uncommittedBytesMax)) {
-      recovery.notes.push("the index was older than the segments and was built again");
+    // From here on the file changes: were it left, a later damage would be measured against an old check.
+    rmSync(paths.indexCheck, { force: true });
+    await disk.syncDirectory(paths.directory);
+    if (uncommittedBytes(tables, paths) > uncommittedBytesMax) {
+      notes.push("the index was older than the segments and was built again");
       tables.close();
       tables = undefined;
-      tables = rebuilt(recovery.paths, recovery.seed);
+      tables = rebuilt(paths, seed);
     }
     return await agree({ ...recovery, tables });
   } catch (error) {
     tables?.close();
     throw error;
   }
-}
-
-async function isOld({ tables, paths, disk }: Recovery, uncommittedBytesMax: number): Promise<boolean> {
-  // From here on the file changes: were it left, a later damage would be measured against an old check.
-  rmSync(paths.indexCheck, { force: true });
-  await disk.syncDirectory(paths.directory);
-  return uncommittedBytes(tables, paths) > uncommittedBytesMax;
 }
 
 async function agree(recovery: Recovery): Promise<Recovered> {
@@ -197,13 +195,7 @@ async function replayTail(replay: Recovery, number: number, committed: number): 
 
 /** Cuts off what a gc had moved out of a segment's end, or what could not be written and not be cut off then. */
 async function cutOff({ paths, disk }: Recovery, number: number, bytes: number): Promise<void> {
-  if (sizeOf(paths, number) <= bytes) return;
-  const file = await disk.open(segmentPath(paths, number));
-  try {
-    await file.truncate(bytes);
-  } finally {
-    await file.close();
-  }
+  if (sizeOf(paths, number) > bytes) await truncateFile(disk, segmentPath(paths, number), bytes);
 }
 
 /** Finds what was acknowledged and is gone, so that it counts as absent and can be written again. */

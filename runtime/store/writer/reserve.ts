@@ -16,7 +16,8 @@ import {
   SEGMENT_DISK_SHARE,
 } from "../../limits.ts";
 import type { StorePaths } from "../directory.ts";
-import { isDiskFull, systemCode } from "../disk.ts";
+import { isDiskFull } from "../disk.ts";
+import { systemCode } from "../../errors.ts";
 import type { Disk, DiskFile } from "../disk.ts";
 
 const BLOCK_BYTES: number = 64 * 1024;

@@ -2,28 +2,19 @@
  * A lane at work when somebody else fills the shared memory of the machine, which is small: prints what became of its packets.
  * To be run where the shared memory is its own.
  */
-import { closeSync, openSync, statfsSync, writeSync } from "node:fs";
+import { statfsSync } from "node:fs";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { ECHO } from "../../suites/executor.ts";
+import { fillDisk } from "../store/store-fixture.ts";
 import { LocalHarness } from "./local-harness.ts";
 
 const MIB = 1024 * 1024;
 const PACKETS = 12;
 const BYTES = MIB;
-
-function fill(path: string): void {
-  const file = openSync(path, "wx");
-  try {
-    for (;;) writeSync(file, Buffer.alloc(64 * 1024, 1));
-  } catch {
-    // Full, as it should be.
-  }
-  closeSync(file);
-}
 
 const harness = await LocalHarness.open({ threads: 1, inputBytes: 4 * MIB });
 const collector = new Collector();
@@ -41,7 +32,7 @@ const packets = (from: number, to: number): Uint8Array =>
   );
 lane.exec(packets(0, 1));
 await collector.answered(1);
-fill("/dev/shm/others");
+fillDisk("/dev/shm/others");
 lane.exec(packets(1, PACKETS));
 await collector.until(() => collector.answers.size === PACKETS || collector.error !== undefined);
 const ops = [...collector.answers.values()].map(({ op }) =>

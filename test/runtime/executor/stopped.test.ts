@@ -3,14 +3,14 @@
  * a machine that is busy with other work: none may fail. PACKETFS_STOPPED_JOBS says how many jobs there are, 200 for the
  * whole of it; a few by default.
  */
-import { mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { openLocal } from "../../../sdk/index.ts";
-import { descendantsOf } from "../../e2e/processes.ts";
+import { executorsOf, signalAll } from "../../suites/processes.ts";
 import { BusyLoops } from "../../suites/busy-loops.ts";
 
 const JOBS = Number(process.env["PACKETFS_STOPPED_JOBS"] ?? 6);
@@ -35,35 +35,15 @@ const SOURCE = `
     combine: (a, b) => a + b,
   });`;
 
-function executors(): number[] {
-  return descendantsOf(process.pid).filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("executor-main");
-    } catch {
-      return false;
-    }
-  });
-}
-
-function signal(pids: readonly number[], name: "SIGSTOP" | "SIGCONT"): void {
-  for (const pid of pids) {
-    try {
-      process.kill(pid, name);
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-}
-
 /** Stops all executors for a while, again and again, once for long. How many times one was stopped. */
 async function pulse(until: AbortSignal): Promise<number> {
   let stops = 0;
   for (let round = 0; !until.aborted; round++) {
-    const pids = executors();
+    const pids = executorsOf(process.pid);
     stops += pids.length;
-    signal(pids, "SIGSTOP");
+    signalAll(pids, "SIGSTOP");
     await sleep(round === 10 ? LONG_STOP_MS : PULSE_MS);
-    signal(pids, "SIGCONT");
+    signalAll(pids, "SIGCONT");
     await sleep(PULSE_MS);
   }
   return stops;

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
-import { descendantsOf, goneAll, HAS_PROC, runningOf } from "../../e2e/processes.ts";
+import { descendantsOf, goneAll, HAS_PROC, runningOf } from "../../suites/processes.ts";
 import { usesCpu } from "../../suites/cpu-time.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 import { programCode } from "../../program-code.ts";

@@ -7,7 +7,7 @@ import { wallStates, WallName } from "../../../runtime/sandbox/process/wall-stat
 import { possibleConfinements } from "../../../runtime/sandbox/process/confinement.ts";
 import type { Confinement } from "../../../runtime/sandbox/process/confinement.ts";
 import { Walls } from "../../../runtime/sandbox/process/walls.ts";
-import { descendantsOf, HAS_PROC } from "../../e2e/processes.ts";
+import { descendantsOf, HAS_PROC, signalAll } from "../../suites/processes.ts";
 import { runOnce, startExecutor } from "./harness.ts";
 
 const OPTIONS = { threads: 1, rssBytesMax: 600_000_000, sharedMemoryBytes: 1 << 16 };
@@ -17,13 +17,7 @@ async function killNew(rounds: number, over: AbortSignal): Promise<void> {
   const before = descendantsOf(process.pid);
   for (let round = 0; round < rounds && !over.aborted;) {
     const found = descendantsOf(process.pid).filter((each) => !before.includes(each));
-    for (const pid of found) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // Another has ended it.
-      }
-    }
+    signalAll(found, "SIGKILL");
     before.push(...found);
     if (found.length > 0) round++;
     await sleep(5);

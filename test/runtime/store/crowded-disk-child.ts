@@ -2,14 +2,13 @@
  * Fills the disk under the directory it is given with a store of one long segment, and what is left of it with something
  * else; then removes one name in ten and collects. Says as JSON what became of it.
  */
-import { closeSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { sha256 } from "../../../packets/digest.ts";
 import { errorToJson } from "../../../packets/errors.ts";
 import { nodeDisk } from "../../../runtime/store/disk.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { openWriter } from "./faulty-disk.ts";
-import { randomBytes } from "./store-fixture.ts";
+import { fillDisk, randomBytes } from "./store-fixture.ts";
 
 const [directory = ""] = process.argv.slice(2);
 const path = join(directory, "store");
@@ -40,18 +39,6 @@ async function fill(): Promise<void> {
   }
 }
 
-function fillTheRest(): void {
-  const file = openSync(join(directory, "ballast"), "a");
-  for (let bytes = 65_536; bytes >= 1; bytes = Math.floor(bytes / 2)) {
-    try {
-      for (;;) writeSync(file, randomBytes("ballast", bytes));
-    } catch {
-      // A smaller piece may still fit.
-    }
-  }
-  closeSync(file);
-}
-
 async function collect(): Promise<number> {
   try {
     await writer.beginGc();
@@ -69,7 +56,7 @@ const tell = (error: unknown): number => {
 };
 await fill().catch(tell);
 const stored = live.size;
-fillTheRest();
+fillDisk(join(directory, "ballast"));
 for (const name of [...live].filter((_, index) => index % 10 === 0)) {
   await writer.removeName(name, {}).catch(tell);
   live.delete(name);

@@ -2,11 +2,11 @@
  * Fills the disk under the directory it is given with a store, and what is left of it with something else; then removes and
  * collects in that store, and goes on with it. Says as JSON what became of it.
  */
-import { closeSync, openSync, statfsSync, writeSync } from "node:fs";
+import { statfsSync } from "node:fs";
 import { join } from "node:path";
 import { errorToJson } from "../../../packets/errors.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import { get, put, randomBytes } from "./store-fixture.ts";
+import { fillDisk, get, put, randomBytes } from "./store-fixture.ts";
 
 const [directory = ""] = process.argv.slice(2);
 const path = join(directory, "store");
@@ -22,22 +22,6 @@ async function fill(store: Store, prefix: string, bytes: number): Promise<string
     } catch (error) {
       return errorToJson(error).code;
     }
-  }
-}
-
-/** Leaves nothing free for anybody. */
-function fillTheRest(): void {
-  const file = openSync(join(directory, "ballast"), "a");
-  try {
-    for (let bytes = 65_536; bytes >= 1; bytes = Math.floor(bytes / 2)) {
-      try {
-        for (;;) writeSync(file, randomBytes("ballast", bytes));
-      } catch {
-        // A smaller piece may still fit.
-      }
-    }
-  } finally {
-    closeSync(file);
   }
 }
 
@@ -59,12 +43,12 @@ let full = 0;
 {
   await using store = await Store.open(path);
   codes.push(await fill(store, "large", 700_000), await fill(store, "small", 2_000));
-  fillTheRest();
+  fillDisk(join(directory, "ballast"));
   full = freeBlocks();
   rooms.push(await makeRoom(store));
   codes.push(await fill(store, "again", 700_000), await fill(store, "small again", 2_000));
 }
-fillTheRest();
+fillDisk(join(directory, "ballast"));
 {
   // Another process would find the disk as full.
   await using store = await Store.open(path);

@@ -1,4 +1,7 @@
-/** One operation of the disk fails, whichever it is: what it was needed for is told so and can be done again, and nothing else is lost. */
+/**
+ * One operation of the disk fails, whichever it is: what it was needed for is told so and can be done again, and nothing else
+ * is lost.
+ */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

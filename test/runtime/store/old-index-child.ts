@@ -2,23 +2,13 @@
  * Opens a store whose index is older than its segments, where the disk has no room for another index. Says as JSON what it was
  * told, with what was kept free and without it.
  */
-import {
-  closeSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorToJson } from "../../../packets/errors.ts";
 import { diskError, nodeDisk } from "../../../runtime/store/disk.ts";
+import { descriptorsOf } from "../../suites/processes.ts";
 import { openWriter } from "./faulty-disk.ts";
-import { randomBytes } from "./store-fixture.ts";
+import { fillDisk, randomBytes } from "./store-fixture.ts";
 
 const [directory = ""] = process.argv.slice(2);
 const path = join(directory, "store");
@@ -44,27 +34,14 @@ for (const name of ["first", "second"]) {
 await abandon();
 writeFileSync(index, old);
 
-const ballast = openSync(join(directory, "ballast"), "a");
-for (let bytes = 65_536; bytes >= 1; bytes = Math.floor(bytes / 2)) {
-  try {
-    for (;;) writeSync(ballast, randomBytes("ballast", bytes));
-  } catch {
-    // A smaller piece may still fit.
-  }
-}
+const ballast = join(directory, "ballast");
+fillDisk(ballast);
 // What is beside an index that is open has room, another index has not.
-ftruncateSync(ballast, fstatSync(ballast).size - LEFT_BYTES);
-closeSync(ballast);
+truncateSync(ballast, statSync(ballast).size - LEFT_BYTES);
 
 const codes: string[] = [];
 await open().catch((error: unknown) => codes.push(errorToJson(diskError(error)).code));
-const left = readdirSync("/proc/self/fd").filter((fd) => {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`).startsWith(index);
-  } catch {
-    return false;
-  }
-});
+const left = descriptorsOf(process.pid).filter((target) => target.startsWith(index));
 rmSync(join(path, "reserve"));
 const again = await open();
 const removed = await again.writer.removeName("first", {});

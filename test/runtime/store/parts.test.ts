@@ -1,5 +1,4 @@
-import { mkdirSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { sha256 } from "../../../packets/digest.ts";
 import { READ_RUN_BYTES_MAX } from "../../../runtime/limits.ts";
@@ -25,6 +24,7 @@ import {
 import { SegmentFiles } from "../../../runtime/store/segments/files.ts";
 import { segmentPath, storePaths } from "../../../runtime/store/directory.ts";
 import { failure, randomBytes, temporaryDirectory, textBytes } from "./store-fixture.ts";
+import { descriptorsOf } from "../../suites/processes.ts";
 import { until } from "../../suites/until.ts";
 
 describe("a set of refs", () => {
@@ -172,13 +172,5 @@ test("few segments stay open, reads under way end well, and a missing one is no 
 });
 
 function openFilesBelow(directory: string): number {
-  const links = readdirSync("/proc/self/fd").map((entry) => {
-    try {
-      return readlinkSync(join("/proc/self/fd", entry));
-    } catch {
-      // The one that read the directory is gone by now.
-      return "";
-    }
-  });
-  return links.filter((link) => link.startsWith(directory)).length;
+  return descriptorsOf(process.pid).filter((target) => target.startsWith(directory)).length;
 }

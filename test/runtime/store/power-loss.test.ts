@@ -8,6 +8,7 @@ import { Store } from "../../../runtime/store/store.ts";
 import type { WriterThread } from "../../../runtime/store/writer/thread.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Random } from "../../packets/seed.ts";
+import { Acknowledged, REMOVED } from "../../suites/acknowledged.ts";
 import { openWriter } from "./faulty-disk.ts";
 import { PowerLoss, SimulatedDisk, readIndex, tornIndex, writeIndex } from "./simulated-disk.ts";
 import type { IndexFiles } from "./simulated-disk.ts";
@@ -27,17 +28,15 @@ const LANES = 3;
 const PUTS = 16;
 const NAMES = 5;
 
-const REMOVED = "removed";
-
-/** What each name may hold: what was acknowledged last, and what was begun since. */
-type Allowed = Map<string, readonly string[]>;
-
 /** By root, the bytes of its stream. */
 type Contents = Map<string, Uint8Array>;
 
-/** Puts, replaces and removes names in several lanes, and collects. Every step is noted before it begins and when it is acknowledged. */
+/**
+ * Puts, replaces and removes names in several lanes, and collects. Every step is noted before it begins and when it is
+ * acknowledged.
+ */
 class Workload {
-  readonly allowed: Allowed = new Map();
+  readonly acknowledged = new Acknowledged();
   readonly contents: Contents = new Map();
   readonly #writer: WriterThread;
   readonly #random: Random;
@@ -84,9 +83,9 @@ class Workload {
   }
 
   async #step(name: string, content: string, work: () => Promise<unknown>): Promise<void> {
-    this.allowed.set(name, [...(this.allowed.get(name) ?? [REMOVED]), content]);
+    this.acknowledged.begun(name, content);
     await work();
-    this.allowed.set(name, [content]);
+    this.acknowledged.acknowledged(name, content);
   }
 
   async #collect(): Promise<void> {
@@ -99,7 +98,7 @@ class Workload {
   }
 
   #mark(): void {
-    for (const content of new Set([...this.allowed.values()].flat())) {
+    for (const content of new Set([...this.acknowledged.snapshot().values()].flat())) {
       for (const refs of this.#refs.get(content) ?? []) this.#writer.markLive(refs);
     }
   }
@@ -107,7 +106,8 @@ class Workload {
 
 interface State {
   readonly directory: string;
-  readonly allowed: Allowed;
+  /** What each name may hold. */
+  readonly allowed: ReadonlyMap<string, readonly string[]>;
   readonly when: string;
 }
 
@@ -128,7 +128,7 @@ async function losePower(
     disk.losePower(paths, target, mode);
     if (index !== undefined) writeIndex(target, index);
     const when = `${mode}, seed ${seed}, state ${states.length}, ${what}`;
-    states.push({ directory: target.directory, allowed: new Map(workload!.allowed), when });
+    states.push({ directory: target.directory, allowed: workload!.acknowledged.snapshot(), when });
   };
   const disk = new SimulatedDisk(random, () => {
     if (workload === undefined || states.length === STATES_PER_RUN) return;

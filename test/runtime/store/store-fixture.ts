@@ -1,7 +1,7 @@
 /** Directories that go away after a test, bytes of every kind, and the shortest ways in and out of a store. */
 import { createCipheriv, createHash } from "node:crypto";
 import { EventEmitter } from "node:events";
-import { readdirSync, statSync } from "node:fs";
+import { closeSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,6 +21,19 @@ export interface TemporaryDirectory extends AsyncDisposable {
 export async function temporaryDirectory(): Promise<TemporaryDirectory> {
   const path = await mkdtemp(join(tmpdir(), "packetfs-store-"));
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** Appends to a file until nothing is left of its disk for anybody. */
+export function fillDisk(path: string): void {
+  const file = openSync(path, "a");
+  for (let bytes = 65_536; bytes >= 1; bytes = Math.floor(bytes / 2)) {
+    try {
+      for (;;) writeSync(file, randomBytes("ballast", bytes));
+    } catch {
+      // A smaller piece may still fit.
+    }
+  }
+  closeSync(file);
 }
 
 /** Bytes that look random, the same in every run, at the speed of AES. */

@@ -2,7 +2,7 @@
 import { appendFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { execute, FileChunks } from "../../../runtime/stream/execute.ts";
@@ -72,6 +72,5 @@ describe("a file of which others are an older copy, or a part", () => {
     await using held = await FileChunks.open([join(directory.path, "nothing"), directory.path]);
     expect(held.size).toBe(0);
     expect(await held.read(sha256(bytes))).toBeUndefined();
-    expect(refToHex(sha256(bytes))).toHaveLength(64);
   });
 });

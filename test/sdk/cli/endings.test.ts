@@ -5,7 +5,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { catches, descendantsOf, goneAll, HAS_PROC } from "../../e2e/processes.ts";
+import { catches, descendantsOf, goneAll, HAS_PROC } from "../../suites/processes.ts";
 import { threadTimes } from "../../suites/cpu-time.ts";
 import { makePlace, PFS, serve } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";

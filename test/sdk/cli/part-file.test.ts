@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import { expect, it } from "vitest";
 import { OWN_MARK } from "../../../runtime/process-mark.ts";
 import { openPart } from "../../../sdk/cli/part-file.ts";
-import { descriptorsOf } from "../../e2e/processes.ts";
+import { descriptorsOf } from "../../suites/processes.ts";
 import { temporaryDirectory } from "./run-pfs.ts";
 
 /** Of a process that had this one's number before. */

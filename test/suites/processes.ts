@@ -3,16 +3,16 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { until } from "../suites/until.ts";
+import { until } from "./until.ts";
 
 export const HAS_PROC: boolean = existsSync("/proc/self/status");
 
 /** Processes below this one, the grandchildren included. */
 export function descendantsOf(pid: number): number[] {
   const parents = new Map<number, number>();
-  for (const name of readdirSync("/proc").filter((each) => /^\d+$/.test(each))) {
-    const parent = field(Number(name), "PPid");
-    if (parent !== undefined) parents.set(Number(name), parent);
+  for (const each of allProcesses()) {
+    const parent = field(each, "PPid");
+    if (parent !== undefined) parents.set(each, parent);
   }
   const found = [pid];
   for (const ancestor of found) {
@@ -24,13 +24,24 @@ export function descendantsOf(pid: number): number[] {
 /** Processes whose command line has all of these texts, each with its parent. */
 export function processesOf(...texts: readonly string[]): Map<number, number> {
   const found = new Map<number, number>();
-  for (const name of readdirSync("/proc").filter((each) => /^\d+$/.test(each))) {
-    const line = commandLineOf(Number(name));
+  for (const pid of allProcesses()) {
+    const line = commandLineOf(pid);
     if (!texts.every((text) => line.includes(text))) continue;
-    const parent = field(Number(name), "PPid");
-    if (parent !== undefined) found.set(Number(name), parent);
+    const parent = field(pid, "PPid");
+    if (parent !== undefined) found.set(pid, parent);
   }
   return found;
+}
+
+/** Executor processes below this one, and what encloses them. */
+export function executorsOf(pid: number): number[] {
+  return descendantsOf(pid).filter((each) => commandLineOf(each).includes("executor-main"));
+}
+
+function allProcesses(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
 }
 
 function commandLineOf(pid: number): string {
