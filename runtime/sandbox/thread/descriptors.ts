@@ -1,14 +1,14 @@
 /** What an executor process was not meant to have open. */
 import { closeSync, readFileSync, readdirSync } from "node:fs";
 
-/** O_CLOEXEC. */
-const CLOSES_ON_EXECUTION = 0o2_000_000;
-
 /**
  * Closes the descriptors above `last` that the node was itself started with, whoever opened them. What Node has opened since
- * says that it closes on execution, and what was inherited cannot say so.
+ * says that it closes on execution, and what was inherited cannot say so. Stands by itself: whoever tries the walls out
+ * carries its text to where there is nothing else.
  */
 export function closeInherited(last: number): void {
+  /** O_CLOEXEC. */
+  const CLOSES_ON_EXECUTION = 0o2_000_000;
   // Others do not tell. Where Linux does not, this process must not go on: its node says that they are closed.
   if (process.platform !== "linux") return;
   const names = readdirSync("/proc/self/fd");
