@@ -16,8 +16,8 @@ export const CLIENT_RECONNECT_MS = 30_000;
 export const CLIENT_REDIAL_MS_MAX = 2_000;
 /** What is asked is asked over so many sessions that are lost one after the other, and then it has failed. */
 export const SESSIONS_PER_REQUEST_MAX = 10;
-/** A side that has said nothing for this long says PING. */
-export const PING_INTERVAL_MS = 2_500;
+/** A side that has said nothing for this long says PING: twice at least before it would be taken for lost. */
+export const PING_INTERVAL_MS = 3_500;
 /**
  * A peer that has said nothing for this long is lost, by the time that this process had turns to listen. A process that dies
  * is noticed at once, by its connection; this is for machines that hang or vanish, and longer than an event loop that

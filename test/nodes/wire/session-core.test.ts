@@ -197,7 +197,7 @@ function deliver(from: SessionCore, to: SessionCore, now: number): number {
   return messages;
 }
 
-test("silence is broken every second, and is loss after three and a half", () => {
+test("silence is broken twice at least before it is loss", () => {
   const [a, b] = [new SessionCore("b", 0), new SessionCore("a", 0)];
   for (let now = 0; now <= 20_000; now += TICK_MS) {
     a.tick(now);
@@ -215,7 +215,7 @@ test("silence is broken every second, and is loss after three and a half", () =>
     expect(now).toBeLessThan(20_000 + 2 * PEER_LOST_MS);
   }
   expect(b.closed.code).toBe("PFS_NODE_LOST");
-  expect(pings.length).toBeGreaterThan(2);
+  expect(pings.length).toBeGreaterThanOrEqual(2);
 });
 
 test("a process that stood still does not take its own silence for the peer's", () => {
