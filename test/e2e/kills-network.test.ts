@@ -45,7 +45,7 @@ const LABEL = "node";
 const CHECKOUT = fileURLToPath(new URL("../../", import.meta.url));
 const EXECUTOR = [CHECKOUT, "executor-main"] as const;
 /** What an operation may end with when somebody whom it needs is killed; what has others fails the storm. */
-const LOST = /^PFS_(LINK_CLOSED|NODE_LOST|PEER_UNREACHABLE)$/;
+const LOST = /^PFS_(LINK_CLOSED|NODE_LOST|NO_EXECUTOR|PEER_UNREACHABLE)$/;
 
 describe.skipIf(!HAS_PROC)("a hub, a node, its executors and clients that are killed", () => {
   const kills = Math.ceil((KILLS * 4) / 7);
@@ -262,7 +262,8 @@ class NetworkStorm {
     let isOver = false;
     const acting = actors.map((actor) => this.#act(actor, new Random(this.#random.word()), () => isOver));
     const working = work().finally(() => (isOver = true));
-    await Promise.all([working, ...acting]);
+    // Whoever fails ends the others too: what they work on is about to be closed.
+    await Promise.all([working, ...acting]).finally(() => (isOver = true));
     await this.#untilThere();
   }
 
