@@ -50,7 +50,7 @@ export class MaintenanceService implements Service {
   async #gc(meta: MaintenanceMeta, signal: AbortSignal): Promise<GcResult> {
     const own = await this.#gcOwn(signal);
     const { answers, unreachable } = await this.#askOthers(meta, GcResultJson, signal);
-    return { ...[own, ...answers.values()].reduce(sumOfGcs), unreachable };
+    return { ...[own, ...answers.map(([, answer]) => answer)].reduce(sumOfGcs), unreachable };
   }
 
   async #gcOwn(signal: AbortSignal): Promise<GcResult> {
@@ -79,25 +79,25 @@ export class MaintenanceService implements Service {
   async #verify(meta: MaintenanceMeta, signal: AbortSignal): Promise<StoreReport> {
     const own = await this.#verifyOwn(signal);
     const { answers, unreachable } = await this.#askOthers(meta, StoreReportJson, signal);
-    const sum = { ...[own, ...answers.values()].reduce(sumOfReports), unreachable };
+    const sum = { ...[own, ...answers.map(([, answer]) => answer)].reduce(sumOfReports), unreachable };
     const { network } = this.#options;
     return network === undefined ? sum : { ...sum, stores: damagedOf([[network.label, own], ...answers]) };
   }
 
-  /** The answers of the nodes behind a hub by their labels, and the labels of those that do not answer in time. */
+  /** The answers of the nodes behind a hub, each with its label, and the labels of those that do not answer in time. */
   async #askOthers<Answer>(
     { op, nodesMs }: MaintenanceMeta,
     schema: v.GenericSchema<unknown, Answer>,
     signal: AbortSignal,
-  ): Promise<{ answers: Map<string, Answer>; unreachable: string[] }> {
-    const answers = new Map<string, Answer>();
+  ): Promise<{ answers: (readonly [string, Answer])[]; unreachable: string[] }> {
+    const answers: (readonly [string, Answer])[] = [];
     const unreachable: string[] = [];
     const options = { signal, ...(nodesMs === undefined ? {} : { timeoutMs: nodesMs }) };
     const ask = async (link: Link): Promise<void> => {
       try {
         if (link.isSuspect) return void unreachable.push(link.peer.label);
         const answer = await link.request({ type: MessageType.MAINTENANCE, meta: { op } }, options);
-        answers.set(link.peer.label, readJson(schema, answer));
+        answers.push([link.peer.label, readJson(schema, answer)]);
       } catch {
         signal.throwIfAborted();
         unreachable.push(link.peer.label);
