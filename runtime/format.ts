@@ -7,6 +7,16 @@ export function formatBytes(bytes: number): string {
   return prettyBytes(bytes);
 }
 
+/** "1,234,567". */
+export function formatCount(count: number): string {
+  return count.toLocaleString("en-US");
+}
+
+/** "1 chunk", "1,234 chunks". */
+export function plural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** "42ms", "4.2s", "3m 5s", "2h 10m", "4d": two units, tenths of seconds below a minute; with one unit "3m", "2h". */
 export function formatDuration(milliseconds: number, unitCount: 1 | 2 = 2): string {
   const secondsDecimalDigits = milliseconds < 60_000 && unitCount === 2 ? 1 : 0;

@@ -9,7 +9,7 @@ import { messageOf } from "../../packets/errors.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSizes } from "../../runtime/contracts/chunks.ts";
 import { makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
-import { formatBytes } from "../../runtime/format.ts";
+import { formatBytes, plural } from "../../runtime/format.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { systemCode } from "../../runtime/errors.ts";
 import { USAGE_SAVE_MS } from "../limits.ts";
@@ -24,9 +24,9 @@ export type Resource = keyof Quota;
 const REFUSALS: Readonly<Record<Resource, (max: number, used: number, more: number) => string>> = {
   storedBytes: (max, used, more) =>
     `may store ${formatBytes(max)} on this machine: ${formatBytes(used)} are counted, and this needs ${formatBytes(more)} more; what is removed counts until a client has freed it with pfs gc`,
-  jobs: (max, used) => `may have ${countOf(max, "job")} running, and has ${used}`,
+  jobs: (max, used) => `may have ${plural(max, "job")} running, and has ${used}`,
   packets: (max, used, more) =>
-    `may have ${countOf(max, "packet")} unanswered: it has ${used}, and this needs ${more} more; larger splits make fewer packets`,
+    `may have ${plural(max, "packet")} unanswered: it has ${used}, and this needs ${more} more; larger splits make fewer packets`,
 };
 /** Its name in a machine's store, */
 export const USAGE_FILE = "usage.json";
@@ -240,10 +240,6 @@ export class Usages {
       );
     });
   }
-}
-
-function countOf(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 async function readStored(file: string): Promise<Map<string, number>> {

@@ -3,7 +3,7 @@ import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
 import { formatBytes, splitStack } from "../../runtime/format.ts";
 
-export { formatBytes, formatDuration } from "../../runtime/format.ts";
+export { formatBytes, formatCount, formatDuration, plural } from "../../runtime/format.ts";
 
 const SUFFIXES: Readonly<Record<string, number>> = {
   "": 1,
@@ -22,16 +22,6 @@ const SUFFIXES: Readonly<Record<string, number>> = {
 /** "12.3 MB/s". */
 export function formatRate(bytes: number, milliseconds: number): string {
   return `${formatBytes((bytes / milliseconds) * 1000)}/s`;
-}
-
-/** "1,234,567". */
-export function formatCount(count: number): string {
-  return count.toLocaleString("en-US");
-}
-
-/** "1 chunk", "1,234 chunks". */
-export function plural(count: number, noun: string): string {
-  return `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 /** "2026-11-20 10:14", local time. */
