@@ -9,10 +9,11 @@ import {
   readSync,
   readdirSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
 import {
@@ -66,11 +67,13 @@ export function segmentPath(paths: StorePaths, number: number): string {
   return join(paths.segments, `${String(number).padStart(8, "0")}.seg`);
 }
 
+const SEGMENT_FILE = /^(\d{8})\.seg$/;
+
 /** The numbers of the segment files that are there, ascending. */
 export function listSegments(paths: StorePaths): number[] {
   const numbers: number[] = [];
   for (const entry of readdirSync(paths.segments)) {
-    const match = /^(\d{8})\.seg$/.exec(entry);
+    const match = SEGMENT_FILE.exec(entry);
     const number = Number(match?.[1]);
     if (number >= 1 && number <= SEGMENT_NUMBER_MAX) numbers.push(number);
   }
@@ -85,6 +88,7 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
   try {
     if (!existsSync(paths.directory)) return undefined;
     const entries = readdirSync(paths.directory);
+    requireFiles(paths);
     if (entries.includes("format.json")) return readFormat(paths)?.id ?? idFromSegments(paths);
     if (isUnfinished(paths, entries)) return undefined;
     if (entries.includes("segments")) return idFromSegments(paths);
@@ -93,6 +97,26 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
     throw unreadable(paths, systemCode(error) || String(error), error);
   }
   throw unreadable(paths, "the directory is not empty and not a store");
+}
+
+/**
+ * Throws for what stands where a store has files and is none: to read a pipe is to wait for somebody who writes to it, and
+ * what a device yields may have no end.
+ */
+function requireFiles(paths: StorePaths): void {
+  const { format, index, indexCheck, reserve, lock, pid } = paths;
+  const logs = [`${index}-wal`, `${index}-shm`];
+  // Of thousands of segments only those are looked at again that the directory does not call files; links are none.
+  const segments = existsSync(paths.segments)
+    ? readdirSync(paths.segments, { withFileTypes: true })
+        .filter((entry) => SEGMENT_FILE.test(entry.name) && !entry.isFile())
+        .map(({ name }) => join(paths.segments, name))
+    : [];
+  for (const path of [format, index, ...logs, indexCheck, reserve, lock, pid, ...segments]) {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found !== undefined && !found.isFile())
+      throw unreadable(paths, `${relative(paths.directory, path)} is not a file`);
+  }
 }
 
 /**

@@ -12,6 +12,7 @@ import { sqliteCode } from "../disk.ts";
 import { IndexDamaged, hasWal, isIndexDamage, matchesIndexCheck, openIndexForReading } from "./database.ts";
 import { IndexTables } from "./tables.ts";
 import { buildIndexInMemory } from "./rebuild.ts";
+import { listSegments, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { refAt, refKey } from "../../../packets/digest.ts";
 import type { ChunkRow } from "./tables.ts";
@@ -100,7 +101,12 @@ export class IndexReader {
       existsSync(paths.index) && (this.#mode === "immutable" || existsSync(`${paths.index}-shm`));
     if (!isUsable || matchesIndexCheck(paths) === false) return this.#build();
     try {
-      return new IndexTables(openIndexForReading(paths.index, seed, this.#mode === "immutable"));
+      const tables = new IndexTables(openIndexForReading(paths.index, seed, this.#mode === "immutable"));
+      // Of a file that was written to meanwhile nothing can be said, and `use` opens it again.
+      const isOlder = this.#mode === "immutable" && isBehind(tables, paths) && this.#stamp === this.#look();
+      if (!isOlder) return tables;
+      tables.close();
+      return this.#build();
     } catch (error) {
       if (isIndexDamage(error) || REFUSED.has(sqliteCode(error))) return this.#build();
       throw error;
@@ -131,6 +137,14 @@ export class IndexReader {
     if (this.#mode === "live") return String(status.ino);
     return `${status.ino} ${status.size} ${status.mtimeMs} ${hasWal(index)}`;
   }
+}
+
+/** Whether the segments go on where an index that nobody writes to ends: it is an older one, which somebody has put back. */
+function isBehind(tables: IndexTables, paths: StorePaths): boolean {
+  const { number = 0, committedBytes = 0 } = tables.segments().at(-1) ?? {};
+  const last = statSync(segmentPath(paths, number), { throwIfNoEntry: false });
+  const isLonger = last !== undefined && last.size > committedBytes;
+  return isLonger || listSegments(paths).some((segment) => segment > number);
 }
 
 /** What a write was answered. */

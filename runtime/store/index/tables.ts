@@ -11,7 +11,7 @@ export interface SegmentRow {
   readonly number: number;
   /** Every record before this offset is in the tables and durable. */
   readonly committedBytes: number;
-  /** gc has emptied it: its file may still be there and is to be deleted. */
+  /** gc has emptied it: its file is to be deleted if it is still there. */
   readonly isDropped: boolean;
 }
 
@@ -32,7 +32,7 @@ export class IndexTables {
   readonly names: NameTable;
   readonly #segments: StatementSync;
   readonly #putSegment: StatementSync;
-  readonly #removeSegment: StatementSync;
+  readonly #forgetSegment: StatementSync;
   readonly #sequence: StatementSync;
   readonly #setSequence: StatementSync;
 
@@ -44,7 +44,9 @@ export class IndexTables {
       "select number, committed, dropped, mark from segments order by number",
     );
     this.#putSegment = database.prepare("insert or replace into segments values (?, ?, ?, ?)");
-    this.#removeSegment = database.prepare("delete from segments where number = ?");
+    this.#forgetSegment = database.prepare(
+      "delete from segments where number = ?1 and number < (select max(number) from segments)",
+    );
     this.#sequence = database.prepare("select sequence, mark from counters");
     this.#setSequence = database.prepare("insert or replace into counters values (1, ?, ?)");
   }
@@ -62,8 +64,12 @@ export class IndexTables {
     this.#putSegment.run(number, committedBytes, dropped, checkOf(number, committedBytes, dropped));
   }
 
-  removeSegment(number: number): void {
-    this.#removeSegment.run(number);
+  /**
+   * Forgets a segment whose file is gone, unless no other has a greater number: numbers are given out once, since an older
+   * index, put back by somebody, would take what stands in another segment for what it knows.
+   */
+  forgetSegment(number: number): void {
+    this.#forgetSegment.run(number);
   }
 
   /** The largest sequence that a committed record has. */

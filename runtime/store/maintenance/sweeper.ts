@@ -342,6 +342,6 @@ export class Sweeper {
     });
     this.#store.onDropped(number);
     await disk.syncDirectory(paths.segments);
-    this.#store.tables.removeSegment(number);
+    this.#store.tables.forgetSegment(number);
   }
 }

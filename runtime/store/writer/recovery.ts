@@ -145,12 +145,12 @@ function uncommittedBytes(tables: IndexTables, paths: StorePaths): number {
   return bytes;
 }
 
-/** Deletes the segments that gc had emptied when the process ended. */
+/** Deletes the segments that gc had emptied when the process ended. See IndexTables.forgetSegment. */
 async function finishDropping(tables: IndexTables, paths: StorePaths, disk: Disk): Promise<void> {
   for (const row of tables.segments().filter(({ isDropped }) => isDropped)) {
     rmSync(segmentPath(paths, row.number), { force: true });
     await disk.syncDirectory(paths.segments);
-    tables.removeSegment(row.number);
+    tables.forgetSegment(row.number);
   }
 }
 
@@ -200,9 +200,9 @@ async function cutOff({ paths, disk }: Recovery, number: number, bytes: number):
 
 /** Finds what was acknowledged and is gone, so that it counts as absent and can be written again. */
 function markMissing(tables: IndexTables, paths: StorePaths, notes: string[]): void {
-  for (const { number, committedBytes } of tables.segments()) {
+  for (const { number, committedBytes, isDropped } of tables.segments()) {
     const size = sizeOf(paths, number);
-    if (size >= committedBytes) continue;
+    if (isDropped || size >= committedBytes) continue;
     notes.push(`segment ${number} misses its last ${committedBytes - size} bytes`);
     transaction(tables.database, () => {
       for (const row of rowsInSegment(() => tables.chunks, number)) {
@@ -219,6 +219,7 @@ function nextPosition(tables: IndexTables, paths: StorePaths): Pick<Recovered, "
   // What was cut off by somebody else is not written over: the index knows what was there.
   const goesOn =
     last !== undefined &&
+    !last.isDropped &&
     last.committedBytes >= SEGMENT_HEADER_BYTES &&
     last.committedBytes < SEGMENT_BYTES_MAX &&
     sizeOf(paths, last.number) === last.committedBytes &&

@@ -1,4 +1,5 @@
 /** Stores that are begun, left unfinished, older, or newer than the program that opens them. */
+import { execFileSync } from "node:child_process";
 import fs from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -199,6 +200,34 @@ test("a store of a version to come is refused, and left as it is", async () => {
   }
   expect(readFileSync(format, "utf8")).toBe(text);
   expect(existsSync(join(directory.path, "segments"))).toBe(true);
+});
+
+test("what stands where a store has files and is none is named, and not waited for", async () => {
+  await using directory = await temporaryDirectory();
+  {
+    await using store = await Store.open(directory.path);
+    await put(store, "a", randomBytes("a", 3000));
+  }
+  const segment = join("segments", "00000001.seg");
+  const files = ["format.json", "index.db", "index.db-wal", "index.check", "reserve", "writer.lock", segment];
+  for (const file of files) {
+    const path = join(directory.path, file);
+    const aside = join(directory.path, "aside");
+    if (existsSync(path)) await fs.rename(path, aside);
+    for (const make of ["mkfifo", "mkdir"]) {
+      execFileSync(make, [path]);
+      for (const readOnly of [true, false]) {
+        expect(await failure(Store.open(directory.path, { readOnly }))).toMatchObject({
+          code: "PFS_STORE_UNREADABLE",
+          data: { reason: `${file} is not a file` },
+        });
+      }
+      await fs.rm(path, { recursive: true });
+    }
+    if (existsSync(aside)) await fs.rename(aside, path);
+  }
+  await using store = await Store.open(directory.path);
+  expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
 });
 
 test("an index that was copied from another store is not believed", async () => {

@@ -129,6 +129,35 @@ test("an index that was not closed in order is believed row by row", async () =>
   }
 });
 
+test("an older index that somebody put back hides nothing of what was stored since", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "store");
+  const older = join(directory.path, "older");
+  const after = [randomBytes("after", 400_000), randomBytes("later", 200_000)] as const;
+  {
+    await using store = await Store.open(path);
+    await put(store, "before", randomBytes("before", 500_000));
+  }
+  cpSync(path, older, { recursive: true });
+  {
+    await using store = await Store.open(path);
+    await store.catalog.remove("before");
+    expect(await store.gc()).toMatchObject({ keptChunks: 0 });
+  }
+  // The store has no segment then, and a later process begins the next one.
+  {
+    await using store = await Store.open(path);
+    await put(store, "after", after[0]);
+    await put(store, "later", after[1]);
+  }
+  for (const file of ["index.db", "index.check"]) copyFileSync(join(older, file), join(path, file));
+  for (const readOnly of [true, false]) {
+    await using store = await Store.open(path, { readOnly });
+    expect(Buffer.compare(await get(store, "after"), after[0])).toBe(0);
+    expect(Buffer.compare(await get(store, "later"), after[1])).toBe(0);
+  }
+});
+
 test("an index that somebody was killed while building is not left over", async () => {
   await using directory = await temporaryDirectory();
   const unfinished = join(directory.path, "index.db.new");
