@@ -73,6 +73,8 @@ export const LINK_QUEUE_BYTES_MAX: number = 64 * 1024 * 1024;
 export const LINK_QUEUE_LOW_BYTES: number = 8 * 1024 * 1024;
 /** Bytes of requests that wait for their answers on the other side; further ones wait on this side. */
 export const REQUESTS_OUTSTANDING_BYTES_MAX: number = 32 * 1024 * 1024;
+/** Bytes of one peer's requests that are worked on, also of those that it withdrew; further ones are refused. */
+export const AT_WORK_BYTES_MAX: number = 2 * REQUESTS_OUTSTANDING_BYTES_MAX;
 /** Requests of one side that wait for their answers. */
 export const REQUESTS_PER_LINK_MAX = 4096;
 /** Bytes of a stream's replies that its reader has not taken yet. */
@@ -162,6 +164,9 @@ export const BATCH_BYTES_MAX: number = 4 * 1024 * 1024;
 /** Refs in one request for chunks, and in one question for which are there. */
 export const REFS_PER_REQUEST_MAX = 256;
 export const REFS_PER_WANT_MAX = 4096;
+/** Requests of one session for chunks, and of those that bring some, that are worked on at once; further ones wait. */
+export const FILE_REQUESTS_AT_WORK_MAX = 16;
+export const STORES_AT_WORK_MAX = 8;
 /** Chunks that one peer is asked to send at a time, all readers together. */
 export const FETCH_REFS_IN_FLIGHT_MAX = 768;
 /** A peer that lies more often is not asked again for what else it said that it has. */

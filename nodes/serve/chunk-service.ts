@@ -7,14 +7,22 @@ import { blockOf } from "../../runtime/block.ts";
 import type { ChunkSource, ChunkStore, StoreWriter, WrittenChunks } from "../../runtime/contracts/chunks.ts";
 import { readEach } from "../../runtime/read-each.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { BATCH_BYTES_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX, PUTS_PER_LINK_MAX } from "../limits.ts";
+import {
+  BATCH_BYTES_MAX,
+  FILE_REQUESTS_AT_WORK_MAX,
+  PUTS_PER_LINK_MAX,
+  REFS_PER_REQUEST_MAX,
+  REFS_PER_WANT_MAX,
+  STORES_AT_WORK_MAX,
+} from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
 import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
-import type { OutMessage, WireMessage } from "../wire/link.ts";
+import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { Handler, Service } from "./service.ts";
 import type { Usage } from "./usage.ts";
+import { WorkPlaces } from "./work-places.ts";
 
 export interface ChunkServiceOptions {
   /** What this machine has itself. */
@@ -36,15 +44,25 @@ export class ChunkService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #options: ChunkServiceOptions;
   readonly #packer = new ChunkPacker();
+  // A request of a few kilobytes makes this machine read, or unpack, some megabytes: not those of thousands at once.
+  readonly #sending = new WorkPlaces(FILE_REQUESTS_AT_WORK_MAX);
+  readonly #storing = new WorkPlaces(STORES_AT_WORK_MAX);
 
   constructor(options: ChunkServiceOptions) {
     this.#options = options;
     const handlers = new Map<MessageType, Handler>([
       [MessageType.WANT, (message) => this.#want(message)],
-      [MessageType.FILE_REQUEST, (message) => this.#send(message)],
+      [MessageType.FILE_REQUEST, (message, reply) => this.#sendInPlace(message, reply)],
     ]);
     const puts = options.puts;
-    if (puts !== undefined) handlers.set(MessageType.STORE, (message) => this.#store(message, puts));
+    if (puts !== undefined) {
+      handlers.set(MessageType.STORE, (message, reply) =>
+        this.#storing.run(() => {
+          reply.signal.throwIfAborted();
+          return this.#store(message, puts);
+        }),
+      );
+    }
     this.handlers = handlers;
   }
 
@@ -60,6 +78,16 @@ export class ChunkService implements Service {
       type: MessageType.HAVE,
       chunks: here === true ? await store.has(refs) : await hasAnywhere(refs),
     };
+  }
+
+  /** Reads what the peer has room for. */
+  async #sendInPlace(message: WireMessage, reply: Reply): Promise<OutMessage> {
+    return await this.#sending.run(async () => {
+      await reply.room();
+      // Nobody waits for it any more.
+      reply.signal.throwIfAborted();
+      return await this.#send(message);
+    });
   }
 
   async #send(message: WireMessage): Promise<OutMessage> {

@@ -38,6 +38,8 @@ export class JobService implements Service {
   readonly #options: JobServiceOptions;
   readonly #jobs: Jobs;
   readonly #loaded = new Map<string, ProgramLanes>();
+  /** Programs that are being loaded. */
+  #loading = 0;
   /** Of the instance of a client whose session this is, once it has said which. */
   #present: { readonly instance: string; readonly attendance: Attendance } | undefined;
   readonly #closing = new AbortController();
@@ -188,18 +190,23 @@ export class JobService implements Service {
   }
 
   async #load(request: JobMeta & { op: "load" }, args: Uint8Array): Promise<OutMessage> {
-    if (this.#loaded.size >= PROGRAMS_PER_LINK_MAX) {
+    if (this.#loaded.size + this.#loading >= PROGRAMS_PER_LINK_MAX) {
       const max = PROGRAMS_PER_LINK_MAX;
       throw new WireError(WireErrorCode.quota, `a client may have ${max} programs loaded at a time`, { max });
     }
-    const program = await this.#jobs.load(stored(request, args));
-    if (this.#closing.signal.aborted) {
-      await program.close();
-      throw this.#closing.signal.reason;
+    this.#loading++;
+    try {
+      const program = await this.#jobs.load(stored(request, args));
+      if (this.#closing.signal.aborted) {
+        await program.close();
+        throw this.#closing.signal.reason;
+      }
+      const loaded = randomBytes(8).toString("hex");
+      this.#loaded.set(loaded, program);
+      return { type: MessageType.OK, meta: { loaded } };
+    } finally {
+      this.#loading--;
     }
-    const loaded = randomBytes(8).toString("hex");
-    this.#loaded.set(loaded, program);
-    return { type: MessageType.OK, meta: { loaded } };
   }
 
   #loadedAs(loaded: string): ProgramLanes {

@@ -65,9 +65,28 @@ const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
   [Role.join]: new Map(),
 };
 
+/** What may come without a number, whoever may say it. */
+const NOTIFICATIONS: Permissions = new Map<MessageType, Operations>([
+  [MessageType.EXEC, "all"],
+  [MessageType.CANCEL, "all"],
+  [MessageType.RETURN, "all"],
+  [MessageType.LOG, "all"],
+  [MessageType.MEMBERS, [""]],
+  [MessageType.JOB, ["received", "return"]],
+]);
+
 /** Whether a role may ask for what the message asks for. */
 export function mayAsk(role: Role, message: Asking): boolean {
-  const operations = PERMISSIONS[role].get(message.type);
+  return includes(PERMISSIONS[role], message);
+}
+
+/** Whether this is said and not asked: nobody waits for an answer to it. */
+export function isNotification(message: Asking & Pick<WireMessage, "requestId">): boolean {
+  return message.requestId === 0 && includes(NOTIFICATIONS, message);
+}
+
+function includes(permissions: Permissions, message: Asking): boolean {
+  const operations = permissions.get(message.type);
   if (operations === undefined || operations === "all") return operations !== undefined;
   return operations.includes(operationOf(message));
 }

@@ -4,8 +4,9 @@ import { hasCode, messageOf } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { Share, inShare } from "../../runtime/turns.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { AT_WORK_INTERVAL_MS } from "../limits.ts";
-import { describeAsked, mayAsk, operationOf } from "./permissions.ts";
+import { AT_WORK_BYTES_MAX, AT_WORK_INTERVAL_MS, MESSAGE_COST_BYTES } from "../limits.ts";
+import { busy } from "../wire/session/errors.ts";
+import { describeAsked, isNotification, mayAsk, operationOf } from "./permissions.ts";
 import type { Link, OutMessage, PeerInfo, Reply, WireMessage } from "../wire/link.ts";
 
 /**
@@ -32,8 +33,9 @@ export function mayReturn(reason: unknown): boolean {
 
 /**
  * Answers a link's requests with these services until it closes; then they are disposed of. What a handler rejects with is
- * the answer; of a notification, which nobody waits for an answer to, it ends the session. What they compute is the peer's
- * own share of this machine's time, so that one which asks for much holds up itself before others. `onFailure` is told what a
+ * the answer; of a notification, which nobody waits for an answer to, it ends the session, as a question does that comes without
+ * a number. What they compute is the peer's own share of this machine's time, so that one which asks for much holds up itself
+ * before others, and what it asks is refused (PFS_PEER_BUSY) while too much of it is at work. `onFailure` is told what a
  * service could not put away: the others are disposed of all the same, and the peer is not there to be told.
  */
 export function serve(
@@ -56,12 +58,18 @@ export function serve(
       const text = `nobody here answers ${`${messageTypeName(type)} ${operationOf(message)}`.trim()} of a ${role}`;
       throw new WireError(WireErrorCode.notAllowed, text, { type });
     }
-    const isRequest = message.requestId !== 0;
-    if (isRequest) inWork.begin(reply);
+    if (isNotification(message)) return void (await inShare(share, () => handler(message, reply)));
+    if (message.requestId === 0) {
+      // It would be worked on for nobody, and nothing would bound how often.
+      const text = `${`${messageTypeName(type)} ${operationOf(message)}`.trim()} is a request, and came without a number`;
+      throw new WireError(WireErrorCode.messageInvalid, text, { type });
+    }
+    const bytes = MESSAGE_COST_BYTES + message.packets.byteLength + message.chunks.byteLength;
+    if (!inWork.begin(reply, bytes)) throw busy(link.peer.label);
     try {
       reply((await inShare(share, () => handler(message, reply))) ?? { type: MessageType.OK });
     } finally {
-      if (isRequest) inWork.end(reply);
+      inWork.end(reply);
     }
   });
   void link.closed.then(async (reason) => {
@@ -81,19 +89,29 @@ export function describeLeftBehind({ label }: PeerInfo, error: unknown): string 
   return `what ${label} left behind when it went could not be put away: ${messageOf(error)}`;
 }
 
-/** Requests whose answers take their time. Their askers are told again and again that somebody is at work on them. */
+/**
+ * One peer's requests whose answers take their time. It is told again and again that somebody is at work on them. They are here until
+ * that is over, though it may have withdrawn them long ago.
+ */
 class InWork {
-  readonly #replies = new Set<Reply>();
+  /** And how much memory each takes. */
+  readonly #replies = new Map<Reply, number>();
+  #bytes = 0;
   #ticker: NodeJS.Timeout | undefined;
 
-  begin(reply: Reply): void {
-    this.#replies.add(reply);
+  /** Whether there is room for so much more. */
+  begin(reply: Reply, bytes: number): boolean {
+    if (this.#bytes + bytes > AT_WORK_BYTES_MAX) return false;
+    this.#bytes += bytes;
+    this.#replies.set(reply, bytes);
     this.#ticker ??= setInterval(() => {
-      for (const one of this.#replies) one.atWork();
+      for (const one of this.#replies.keys()) one.atWork();
     }, AT_WORK_INTERVAL_MS).unref();
+    return true;
   }
 
   end(reply: Reply): void {
+    this.#bytes -= this.#replies.get(reply) ?? 0;
     this.#replies.delete(reply);
     if (this.#replies.size > 0) return;
     clearInterval(this.#ticker);

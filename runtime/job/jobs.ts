@@ -73,6 +73,8 @@ export class Jobs implements AsyncDisposable {
   /** Oldest first. Plain data: nothing that a job worked with is kept when it has ended. */
   readonly #finished: JobInfo[] = [];
   readonly #programs = new Set<ProgramLanes>();
+  /** Programs that will be among them when they are loaded. */
+  #loading = 0;
   /** Ended jobs whose results have no name and stay until they are released. */
   readonly #leases = new Set<string>();
   #lastGroup = 0;
@@ -168,10 +170,19 @@ export class Jobs implements AsyncDisposable {
    */
   async load(stored: StoredProgram): Promise<ProgramLanes> {
     if (this.#isClosed) throw cancelled("no program is loaded any more");
-    if (this.#programs.size >= PROGRAMS_OPEN_MAX) {
+    if (this.#programs.size + this.#loading >= PROGRAMS_OPEN_MAX) {
       const max = PROGRAMS_OPEN_MAX;
       throw new JobError(JobErrorCode.overLimit, `${max} programs are open already`, { programs: max, max });
     }
+    this.#loading++;
+    try {
+      return await this.#load(stored);
+    } finally {
+      this.#loading--;
+    }
+  }
+
+  async #load(stored: StoredProgram): Promise<ProgramLanes> {
     const { description, writer } = await this.#prepare(stored);
     try {
       const spec: ProgramSpec = { ...stored, kind: BUNDLE_KIND, description };

@@ -11,6 +11,12 @@ import { until } from "../suites/until.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import { Line } from "./line.ts";
 import { HAS_PROC, peakBytesOf } from "../suites/processes.ts";
+import { sha256 } from "../../packets/digest.ts";
+import { MessageType } from "../../packets/envelope.ts";
+import { ChunkPacker } from "../../nodes/transfer/chunk-batch.ts";
+import { Identity } from "../../nodes/wire/trust/keys.ts";
+import { parseToken } from "../../nodes/wire/trust/token.ts";
+import { dial } from "../../nodes/wire/zeromq/dial.ts";
 
 const MIB = 1024 * 1024;
 const CUTS = 10;
@@ -18,6 +24,7 @@ const CUTS = 10;
 const BEGINNING_BYTES = 64 + 202;
 const FLOOD_BYTES = 600 * MIB;
 const LINES = 1500;
+const BURST = 300;
 const COUNT = `export default { input: { kind: "lines" }, yields: "value", combine: (a, b) => a + b, map: () => {
   let sum = 0;
   for (let step = 0; step < 2_000_000; step++) sum += step;
@@ -78,4 +85,33 @@ it.runIf(HAS_PROC)("a message of 600 MiB costs its sender the line, and others n
     other.kill("SIGKILL");
     await once(other, "close");
   }
+});
+
+it.runIf(HAS_PROC)("small requests for much, hundreds at once, are answered a few at a time", async () => {
+  const hub = await startHub();
+  const { address, curveKey, signingKey, secret } = parseToken(hub.clientToken, "client");
+  const server = { curveKey, signingKey };
+  const link = await dial({
+    address,
+    server,
+    identity: Identity.fromSecret(secret),
+    role: "client",
+    label: "greedy",
+  });
+  // Some kilobytes that become 4 MiB each.
+  const plain = Array.from({ length: 64 }, (_, index) => new Uint8Array(60_000).fill(index));
+  const chunks = plain.map((bytes) => ({ ref: sha256(bytes), bytes }));
+  const { packets, body, codec } = await new ChunkPacker().pack(chunks);
+  expect(body.byteLength).toBeLessThan(64 * 1024);
+  const store = { type: MessageType.STORE, meta: { put: "p", codec }, packets, chunks: body };
+  await link.request(store);
+  const before = peakBytesOf(hub.pid);
+  const stored = await Promise.all(Array.from({ length: BURST }, () => link.request(store)));
+  expect(stored).toHaveLength(BURST);
+  const refs = Buffer.concat(chunks.map(({ ref }) => ref));
+  const read = { type: MessageType.FILE_REQUEST, meta: { here: true }, chunks: refs };
+  await Promise.all(Array.from({ length: BURST }, () => link.request(read)));
+  // All of them at once are more than a gigabyte.
+  expect(peakBytesOf(hub.pid) - before).toBeLessThan((BURST * 4 * MIB) / 2);
+  await link.close();
 });

@@ -1,4 +1,5 @@
 /** Peers with a session that ask a hub or a node for what they may not have, or in forms that make no sense. */
+import { setImmediate } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { Codec } from "../../../packets/codec.ts";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
@@ -6,16 +7,27 @@ import { MessageType } from "../../../packets/envelope.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
-import { PUTS_PER_LINK_MAX, REFS_PER_REQUEST_MAX, REFS_PER_WANT_MAX } from "../../../nodes/limits.ts";
+import {
+  AT_WORK_BYTES_MAX,
+  FILE_REQUESTS_AT_WORK_MAX,
+  MESSAGE_COST_BYTES,
+  PROGRAMS_PER_LINK_MAX,
+  PUTS_PER_LINK_MAX,
+  REFS_PER_REQUEST_MAX,
+  REFS_PER_WANT_MAX,
+} from "../../../nodes/limits.ts";
 import { RemoteStore } from "../../../nodes/remote/remote-store.ts";
 import { RemoteChunks } from "../../../nodes/transfer/remote-chunks.ts";
 import { Members } from "../../../nodes/hub/members.ts";
+import { ChunkService } from "../../../nodes/serve/chunk-service.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
-import { serve } from "../../../nodes/serve/service.ts";
+import { answering, serve } from "../../../nodes/serve/service.ts";
 import type { Link, OutMessage } from "../../../nodes/wire/link.ts";
+import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
-import { randomBytes, inOnePiece } from "../../runtime/store/store-fixture.ts";
+import { programCode } from "../../program-code.ts";
+import { randomBytes, inOnePiece, put } from "../../runtime/store/store-fixture.ts";
 import { openHub, unlimited } from "../open-hub.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 import { until } from "../../suites/until.ts";
@@ -25,6 +37,7 @@ const { WANT, FILE_REQUEST, STORE, NAME, LOAD, EXEC, KEEP, CANCEL, JOB, MAINTENA
 
 const { machine, services } = await openHub();
 const file = Buffer.from("a file that is here\n".repeat(100));
+const COUNT = `export default { input: { kind: "lines" }, yields: "value", map: () => 1, combine: (a, b) => a + b };`;
 let root: Uint8Array;
 
 beforeAll(async () => {
@@ -195,6 +208,79 @@ describe("a client that", () => {
     await link.close();
   });
 
+  test.each([
+    ["a question", { type: WANT, meta: {}, chunks: refsOf(1) }],
+    ["chunks to store", stored(sha256(bytes))],
+    ["a job", { type: JOB, meta: { op: "load", program: "p", code: refsOf(1) } }],
+    ["a verify", { type: MAINTENANCE, meta: { op: "verify" } }],
+  ] as const)(
+    "sends %s without a number, for which nothing would be counted, is put out",
+    async (_, message) => {
+      const link = asClient();
+      link.notify(message);
+      expect(await link.closed).toMatchObject({
+        code: "PFS_NODE_LOST",
+        data: { reason: "PFS_PEER_OFFENDED" },
+      });
+      expect([...(await machine.store.has(sha256(bytes)))]).toEqual([0]);
+    },
+  );
+
+  test("asks for chunks a thousand times at once has some of them read at a time, and gets all", async () => {
+    let atOnce = 0;
+    let most = 0;
+    const { near, far } = memoryPair({ near: { role: "reader", label: "reader" }, far: { role: "hub" } });
+    const watched: ChunkSource = {
+      read: async (refs) => {
+        most = Math.max(most, ++atOnce);
+        await setImmediate();
+        atOnce--;
+        return await machine.store.read(refs);
+      },
+    };
+    const { store } = machine;
+    serve(far, [new ChunkService({ store, source: watched, hasAnywhere: (refs) => store.has(refs) })]);
+    const asked = { type: FILE_REQUEST, meta: { here: false }, chunks: root };
+    const answers = await Promise.all(Array.from({ length: 1000 }, () => near.request(asked)));
+    expect(new Set(answers.map(({ packets }) => packets.byteLength))).toEqual(new Set([64]));
+    expect(most).toBe(FILE_REQUESTS_AT_WORK_MAX);
+    await near.close();
+  });
+
+  test("withdraws what it asks and asks for more is refused while too much of it is worked on", async () => {
+    const { near, far } = memoryPair({ near: { role: "client", label: "client" }, far: { role: "hub" } });
+    const { promise: done, resolve: finish } = Promise.withResolvers<undefined>();
+    let atWork = 0;
+    serve(far, [
+      answering(STORE, async () => {
+        atWork++;
+        return await done;
+      }),
+    ]);
+    const chunks = new Uint8Array(8 * 1024 * 1024);
+    const ask = async (): Promise<unknown> => {
+      const gaveUp = new AbortController();
+      const before = atWork;
+      const asked = near.request({ type: STORE, chunks }, { signal: gaveUp.signal });
+      const answer = asked.catch((error: unknown) => error);
+      await Promise.race([answer, until(() => atWork > before)]);
+      gaveUp.abort("no more of it");
+      return await answer;
+    };
+    const max = Math.floor(AT_WORK_BYTES_MAX / (chunks.byteLength + MESSAGE_COST_BYTES));
+    for (let count = 0; count < max; count++) expect(await ask()).toBe("no more of it");
+    expect(await ask()).toMatchObject({ code: "PFS_PEER_BUSY" });
+    finish(undefined);
+    // What it asks next is answered, once what it withdrew is over.
+    const isAnswered = async (): Promise<boolean> =>
+      await near.request({ type: STORE, chunks }).then(
+        () => true,
+        () => false,
+      );
+    await until(isAnswered);
+    await near.close();
+  });
+
   test("goes away in the middle of a put leaves nothing that gc keeps", async () => {
     const kept = async (): Promise<number> => (await machine.store.gc()).keptChunks;
     const before = await kept();
@@ -208,6 +294,19 @@ describe("a client that", () => {
     // The far end closes the put's writer when it hears of the end.
     await until(async () => (await kept()) === before);
     expect([...(await machine.store.has(root))]).toEqual([1]);
+  });
+
+  test("loads many programs at once has no more of them than one after the other", async () => {
+    const { root: code } = await put(machine.store, "p.js", programCode(COUNT));
+    const link = asClient();
+    const load = { type: JOB, meta: { op: "load", program: "p", code }, chunks: Buffer.from("null") };
+    const loads = await Promise.allSettled(
+      Array.from({ length: 3 * PROGRAMS_PER_LINK_MAX }, () => link.request(load)),
+    );
+    expect(loads.filter(({ status }) => status === "fulfilled")).toHaveLength(PROGRAMS_PER_LINK_MAX);
+    for (const each of loads)
+      if (each.status === "rejected") expect(each.reason).toMatchObject({ code: "PFS_PEER_QUOTA" });
+    await link.close();
   });
 });
 
