@@ -89,6 +89,9 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
     if (!existsSync(paths.directory)) return undefined;
     const entries = readdirSync(paths.directory);
     requireFiles(paths);
+    // Where they are on a disk of their own that is not mounted, all would be taken for lost.
+    if (entries.includes("format.json") && !existsSync(paths.segments))
+      throw unreadable(paths, "the directory of its segments is missing");
     if (entries.includes("format.json")) return readFormat(paths)?.id ?? idFromSegments(paths);
     if (isUnfinished(paths, entries)) return undefined;
     if (entries.includes("segments")) return idFromSegments(paths);

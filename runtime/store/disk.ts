@@ -106,7 +106,7 @@ export function diskError(error: unknown): Error {
   if (!(error instanceof Error) || error instanceof PacketfsError) return error as Error;
   const system = systemCode(error);
   if (sqliteCode(error) === 0 && !/^E[A-Z0-9]+$/.test(system)) return error;
-  const isFull = FULL.has(system) || sqliteCode(error) === SQLITE_FULL || isWithoutSharedMemory(error);
+  const isFull = FULL.has(system) || sqliteCode(error) === SQLITE_FULL || isSharedMemoryShort(error);
   return new StoreError(
     isFull ? StoreErrorCode.full : StoreErrorCode.io,
     isFull ? "the disk is full" : `the disk refuses: ${error.message}`,
@@ -121,11 +121,18 @@ export function isDiskFull(error: unknown): boolean {
 }
 
 const SQLITE_FULL = 13;
-/** The file beside the index that processes share could not be made longer. */
+/** The file beside the index that processes share could not be made longer, or not be opened. */
 const SQLITE_IOERR_SHMSIZE = 4874;
+const SQLITE_IOERR_SHMOPEN = 4618;
 
-function isWithoutSharedMemory(error: Error): boolean {
+function isSharedMemoryShort(error: Error): boolean {
   return "errcode" in error && error.errcode === SQLITE_IOERR_SHMSIZE;
+}
+
+/** Whether an error says that there is none of what the processes share that use the index. */
+export function isWithoutSharedMemory(error: unknown): boolean {
+  if (!(error instanceof Error) || !("errcode" in error)) return false;
+  return isSharedMemoryShort(error) || error.errcode === SQLITE_IOERR_SHMOPEN;
 }
 
 /** SQLite's primary result code, or 0 when the error is not one of SQLite's. */

@@ -13,6 +13,7 @@ import {
   readSync,
   readFileSync,
   renameSync,
+  rmSync,
   writeFileSync,
   fsyncSync,
 } from "node:fs";
@@ -186,11 +187,16 @@ function fileCheck(path: string): string {
 export function writeIndexCheck(paths: StorePaths, durablePlace: number): void {
   // There whole or not at all: half of one would be taken for that of an index that is damaged.
   const temporary = `${paths.indexCheck}.new`;
-  writeFileSync(temporary, `${fileCheck(paths.index)} ${durablePlace}`, { mode: PRIVATE_FILE_MODE });
-  const file = openSync(temporary, "r+");
-  fsyncSync(file);
-  closeSync(file);
-  renameSync(temporary, paths.indexCheck);
+  try {
+    writeFileSync(temporary, `${fileCheck(paths.index)} ${durablePlace}`, { mode: PRIVATE_FILE_MODE });
+    const file = openSync(temporary, "r+");
+    fsyncSync(file);
+    closeSync(file);
+    renameSync(temporary, paths.indexCheck);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
 }
 
 /** Whether the index is what it was when it was closed; undefined when it was not closed in order. */

@@ -8,7 +8,7 @@
  */
 import { existsSync, statSync } from "node:fs";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
-import { sqliteCode } from "../disk.ts";
+import { diskError, isWithoutSharedMemory, sqliteCode } from "../disk.ts";
 import { IndexDamaged, hasWal, isIndexDamage, matchesIndexCheck, openIndexForReading } from "./database.ts";
 import { IndexTables } from "./tables.ts";
 import { buildIndexInMemory } from "./rebuild.ts";
@@ -31,7 +31,7 @@ type Mode = "live" | "immutable" | "memory";
 
 /** Opening the file and finding it changed is tried so often before it is called a failure. */
 const ATTEMPTS_MAX = 5;
-/** SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN: a log is there and may not be used. */
+/** SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN: a log is there and may not be used. On a full disk it has no room to be. */
 const REFUSED = new Set([3, 8, 14]);
 
 export class IndexReader {
@@ -57,12 +57,13 @@ export class IndexReader {
         const result = work(tables);
         if (this.#mode === "live" || this.#stamp === this.#look()) return result;
       } catch (error) {
-        if (!isIndexDamage(error) || attempt === ATTEMPTS_MAX) throw error;
+        if (!isIndexDamage(error)) throw diskError(error);
+        if (attempt === ATTEMPTS_MAX) throw unusable(error);
         this.#repair();
         continue;
       }
       this.reopen();
-      if (attempt === ATTEMPTS_MAX) throw new IndexDamaged("the index changes all the time");
+      if (attempt === ATTEMPTS_MAX) throw unusable(new IndexDamaged("it changes all the time"));
     }
   }
 
@@ -96,7 +97,10 @@ export class IndexReader {
 
   #openFile(): IndexTables {
     const { paths, seed, repair } = this.#options;
-    if (repair !== undefined) return new IndexTables(openIndexForReading(paths.index, seed, false));
+    if (repair !== undefined) {
+      if (!existsSync(paths.index)) throw new IndexDamaged("the index was deleted");
+      return new IndexTables(openIndexForReading(paths.index, seed, false));
+    }
     const isUsable =
       existsSync(paths.index) && (this.#mode === "immutable" || existsSync(`${paths.index}-shm`));
     if (!isUsable || matchesIndexCheck(paths) === false) return this.#build();
@@ -108,7 +112,8 @@ export class IndexReader {
       tables.close();
       return this.#build();
     } catch (error) {
-      if (isIndexDamage(error) || REFUSED.has(sqliteCode(error))) return this.#build();
+      const isRefused = REFUSED.has(sqliteCode(error)) || isWithoutSharedMemory(error);
+      if (isIndexDamage(error) || isRefused) return this.#build();
       throw error;
     }
   }
@@ -137,6 +142,10 @@ export class IndexReader {
     if (this.#mode === "live") return String(status.ino);
     return `${status.ino} ${status.size} ${status.mtimeMs} ${hasWal(index)}`;
   }
+}
+
+function unusable(cause: unknown): StoreError {
+  return new StoreError(StoreErrorCode.io, "the index of the store cannot be used", {}, { cause });
 }
 
 /** Whether the segments go on where an index that nobody writes to ends: it is an older one, which somebody has put back. */

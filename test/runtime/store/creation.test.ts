@@ -202,6 +202,26 @@ test("a store of a version to come is refused, and left as it is", async () => {
   expect(existsSync(join(directory.path, "segments"))).toBe(true);
 });
 
+test("a store without the directory of its segments is refused, and left as it is", async () => {
+  await using directory = await temporaryDirectory();
+  const segments = join(directory.path, "segments");
+  const aside = join(directory.path, "aside");
+  {
+    await using store = await Store.open(directory.path);
+    await put(store, "a", randomBytes("a", 3000));
+  }
+  await fs.rename(segments, aside);
+  for (const readOnly of [true, false]) {
+    expect(await failure(Store.open(directory.path, { readOnly }))).toMatchObject({
+      code: "PFS_STORE_UNREADABLE",
+      data: { reason: "the directory of its segments is missing" },
+    });
+  }
+  await fs.rename(aside, segments);
+  await using store = await Store.open(directory.path);
+  expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
+});
+
 test("what stands where a store has files and is none is named, and not waited for", async () => {
   await using directory = await temporaryDirectory();
   {

@@ -1,3 +1,4 @@
+import { execFile } from "node:child_process";
 import {
   appendFileSync,
   copyFileSync,
@@ -10,6 +11,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { refToHex } from "../../../packets/digest.ts";
@@ -127,6 +130,41 @@ test("an index that was not closed in order is believed row by row", async () =>
       flipBit(join(directory, "index.db"), random);
     });
   }
+});
+
+test("an index that was deleted while the store is open is built again, and what is acknowledged then is kept", async () => {
+  await using directory = await temporaryDirectory();
+  const bytes = randomBytes("deleted", 300_000);
+  {
+    await using store = await Store.open(directory.path);
+    await put(store, "a", bytes);
+    rmSync(join(directory.path, "index.db"));
+    await put(store, "b", bytes);
+    expect(await namesOf(store)).toEqual(["a", "b"]);
+    expect(Buffer.compare(await get(store, "a"), bytes)).toBe(0);
+    expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
+    expect(await store.gc()).toMatchObject({ freedChunks: 0 });
+    await put(store, "c", bytes);
+  }
+  await using store = await Store.open(directory.path, { readOnly: true });
+  expect(await namesOf(store)).toEqual(["a", "b", "c"]);
+});
+
+test("who only reads needs no room beside the index of a writer that was killed", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "store");
+  const copy = join(directory.path, "copy");
+  {
+    await using store = await Store.open(path);
+    await put(store, "a", randomBytes("no room", 3000));
+    cpSync(path, copy, { recursive: true });
+  }
+  truncateSync(join(copy, "index.db-shm"), 0);
+  const child = fileURLToPath(new URL("./listing-child.ts", import.meta.url));
+  // No file may become longer, as on a disk that is full.
+  const command = ["-c", 'ulimit -f 0; exec "$@"', "sh", process.execPath, child, copy];
+  const { stdout } = await promisify(execFile)("sh", command);
+  expect(JSON.parse(stdout)).toEqual(["a"]);
 });
 
 test("an older index that somebody put back hides nothing of what was stored since", async () => {
