@@ -83,6 +83,11 @@ export class HubServices {
     ];
   }
 
+  /** The key with this id is let in no more: its jobs end, though its sessions may have been lost before. */
+  dismiss(id: string): void {
+    this.#followed.dismiss(id);
+  }
+
   /** The node gets packets again, whatever it did. One that is away is known by its id. Throws PFS_NOT_FOUND. */
   #allow(node: string, nodes: readonly NodeStatus[]): void {
     const { machine, members, jobs } = this.#options;

@@ -137,6 +137,7 @@ export class Hub implements AsyncDisposable {
       onEvent: (event) => options.onEvent?.(describeWireEvent(event)),
     });
     access.onChange(() => this.#tellMembers());
+    access.allowList.onRemoval(({ id }) => this.#services.dismiss(id));
   }
 
   /** Opens the port. */

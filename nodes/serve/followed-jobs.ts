@@ -113,6 +113,16 @@ export class FollowedJobs {
     if (job?.hasEnded === true) this.#forget(job);
   }
 
+  /** The client may have nothing here any more: its jobs end, also those that go on without it, and what came of others is forgotten. */
+  dismiss(client: string): void {
+    const message = "the token by which the job was run was revoked or has expired";
+    for (const job of this.#jobs.values()) {
+      if (job.client !== client) continue;
+      if (job.hasEnded) this.#forget(job);
+      else job.controller.abort(new JobError(JobErrorCode.cancelled, message));
+    }
+  }
+
   #start(key: string, { client, start }: JobAsked): FollowedJob {
     const controller = new AbortController();
     const started = Promise.withResolvers<SentOutcome>();

@@ -12,6 +12,7 @@ import { GcResultJson, StoreReportJson, MaintenanceMeta } from "../messages.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import type { Link, OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import type { Handler, Service } from "./service.ts";
+import { WorkPlaces } from "./work-places.ts";
 
 export interface MaintenanceServiceOptions {
   readonly store: Maintenance & Pick<ChunkStore, "has" | "read">;
@@ -31,6 +32,8 @@ export class MaintenanceService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #options: MaintenanceServiceOptions;
   readonly #closing = new AbortController();
+  // Each goes through a whole store: what one peer asks for is done one after the other.
+  readonly #place = new WorkPlaces(1);
 
   constructor(options: MaintenanceServiceOptions) {
     this.#options = options;
@@ -43,7 +46,10 @@ export class MaintenanceService implements Service {
     const meta = readMeta(MaintenanceMeta, message);
     // Whoever asked may give it up before the link ends.
     const signal = AbortSignal.any([this.#closing.signal, reply.signal]);
-    const report = meta.op === "gc" ? await this.#gc(meta, signal) : await this.#verify(meta, signal);
+    const report = await this.#place.run(async () => {
+      signal.throwIfAborted();
+      return meta.op === "gc" ? await this.#gc(meta, signal) : await this.#verify(meta, signal);
+    });
     return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(report)) };
   }
 

@@ -6,11 +6,20 @@ import { parseToken } from "../../nodes/wire/trust/token.ts";
 import { Identity } from "../../nodes/wire/trust/keys.ts";
 import { dial } from "../../nodes/wire/zeromq/dial.ts";
 import { temporaryDirectory } from "../sdk/cli/run-pfs.ts";
+import { connect } from "../../sdk/index.ts";
+import { until } from "../suites/until.ts";
 import { joinNode, startHub } from "./daemon.ts";
+import { Line } from "./line.ts";
 
 const PROMISED_MS = 1000;
 /** A machine that is busy delays one or the other; the quickest of them shows what the hub waits for. */
 const TIMES = 4;
+/** Takes a minute of two cores, if it is let. */
+const SLOW = `export default { input: { kind: "lines" }, yields: "bytes", map: (line) => {
+  let sum = 0;
+  for (let step = 0; step < 5_000_000; step++) sum += step;
+  return line + sum + "\\n";
+} }`;
 
 it("a client and a node are out within a second", async () => {
   const store = join(await temporaryDirectory(), "hub");
@@ -46,6 +55,33 @@ it("a client and a node are out within a second", async () => {
   }
   expect(Math.min(...waits.client)).toBeLessThan(PROMISED_MS);
   expect(Math.min(...waits.node)).toBeLessThan(PROMISED_MS);
+});
+
+it("a job whose client lost its line ends with the token, and gives no name", async () => {
+  const store = join(await temporaryDirectory(), "hub");
+  const hub = await startHub({ store });
+  await using client = await connect(hub.clientToken);
+  await client.put(Buffer.from("a line\n".repeat(2000)), { name: "lines" });
+  const tokens = new HubTokens(store);
+  const line = await Line.to(hub.address);
+  const token = line.token(await tokens.add({ name: "brief", role: "submitter" }));
+  const submitter = await connect(token, { reconnectMs: 0 });
+  let isRunning = false;
+  const job = submitter.run({ source: SLOW }, ["lines"], {
+    out: "result",
+    splitBytes: 70,
+    onEvent: ({ kind }) => (isRunning ||= kind === "started"),
+  });
+  const ended = expect(job).rejects.toThrow();
+  await until(() => isRunning);
+  line.close();
+  await ended;
+  expect(await client.jobs()).toMatchObject([{ state: "running" }]);
+  await tokens.revoke("brief");
+  await until(async () => (await client.jobs())[0]!.state !== "running");
+  expect(await client.jobs()).toMatchObject([{ state: "cancelled", error: { code: "PFS_CANCELLED" } }]);
+  await expect(client.stat("result")).rejects.toMatchObject({ code: "PFS_NOT_FOUND" });
+  await submitter.close();
 });
 
 async function elapsed(work: () => Promise<void>): Promise<number> {

@@ -207,3 +207,14 @@ describe("what came of a job", () => {
     expect(started).toHaveLength(before + 1);
   });
 });
+
+test("who may not come back has no job that goes on", async () => {
+  const { follower } = follow("revoked", "1");
+  const other = follow("other", "1");
+  follower.leave();
+  jobs.dismiss("revoked");
+  await expect(follower.outcome).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+  expect(started.map(({ signal }) => signal.aborted)).toEqual([true, false]);
+  await started[1]!.end();
+  await other.follower.outcome;
+});

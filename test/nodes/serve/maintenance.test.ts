@@ -198,3 +198,32 @@ describe("a node that is at work for ever", () => {
     });
   });
 });
+
+test("a client that asks for it a hundred times at once has one done at a time", async () => {
+  await using directory = await temporaryDirectory();
+  await using store = await Store.open(directory.path);
+  let atOnce = 0;
+  let most = 0;
+  const service = new MaintenanceService({
+    store: {
+      gc: async (signal, source) => {
+        most = Math.max(most, ++atOnce);
+        const result = await store.gc(signal, source);
+        atOnce--;
+        return result;
+      },
+      verify: (signal) => store.verify(signal),
+      has: (refs) => store.has(refs),
+      read: (refs, signal) => store.read(refs, signal),
+    },
+    catalog: store.catalog,
+    source: store,
+    hasAnywhere: (refs) => store.has(refs),
+  });
+  const { near, far } = memoryPair({ near: { role: "client" } });
+  serve(far, [service]);
+  const request = { type: MessageType.MAINTENANCE, meta: { op: "gc" } };
+  await Promise.all(Array.from({ length: 100 }, () => near.request(request)));
+  expect(most).toBe(1);
+  await Promise.all([near.close(), far.close()]);
+});
