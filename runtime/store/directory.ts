@@ -24,7 +24,7 @@ import {
   syncDirectory,
 } from "../durable-file.ts";
 import { StoreError, StoreErrorCode, systemCode } from "../errors.ts";
-import { sqliteCode } from "./disk.ts";
+import { diskError, sqliteCode } from "./disk.ts";
 import {
   SEGMENT_HEADER_BYTES,
   SEGMENT_NUMBER_MAX,
@@ -80,9 +80,12 @@ export function listSegments(paths: StorePaths): number[] {
   return numbers.toSorted((a, b) => a - b);
 }
 
+/** Says nothing about the directory: there may be more of it the next time. */
+const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOMEM"]);
+
 /**
  * The id of the store in the directory; undefined when the directory is missing or empty, so that one can be made there.
- * Throws PFS_STORE_UNREADABLE {directory, reason} for anything else.
+ * Throws PFS_STORE_UNREADABLE {directory, reason} for anything else, PFS_STORE_IO when nothing more can be opened.
  */
 export function readStoreId(paths: StorePaths): Buffer | undefined {
   try {
@@ -97,6 +100,7 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
     if (entries.includes("segments")) return idFromSegments(paths);
   } catch (error) {
     if (error instanceof StoreError) throw error;
+    if (EXHAUSTED.has(systemCode(error))) throw diskError(error);
     throw unreadable(paths, systemCode(error) || String(error), error);
   }
   throw unreadable(paths, "the directory is not empty and not a store");

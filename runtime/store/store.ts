@@ -16,6 +16,7 @@ import { StoreError, StoreErrorCode } from "../errors.ts";
 import { LOCK_WAIT_MS } from "../limits.ts";
 import { StoreCatalog } from "./catalog.ts";
 import { readStoreId, storePaths } from "./directory.ts";
+import { diskError } from "./disk.ts";
 import type { StorePaths } from "./directory.ts";
 import { IndexReader, PendingPlaces } from "./index/reader.ts";
 import type { StoreStatistics } from "./index/tables.ts";
@@ -143,14 +144,9 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
     };
     const { paths, seed } = this.#identity;
     const { catalog } = this;
-    return await verifyStore({
-      index: this.#index,
-      reader: this.#reader,
-      paths,
-      seed,
-      catalog,
-      rewrite,
-      signal,
+    const options = { index: this.#index, reader: this.#reader, paths, seed, catalog, rewrite, signal };
+    return await verifyStore(options).catch((error: unknown) => {
+      throw diskError(error);
     });
   }
 

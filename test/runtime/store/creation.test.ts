@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import fsSync, { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -200,6 +200,27 @@ test("a store of a version to come is refused, and left as it is", async () => {
   }
   expect(readFileSync(format, "utf8")).toBe(text);
   expect(existsSync(join(directory.path, "segments"))).toBe(true);
+});
+
+test("where nothing more can be opened, a store is not called none, and verify says so", async () => {
+  await using directory = await temporaryDirectory();
+  await using store = await Store.open(directory.path);
+  await put(store, "a", randomBytes("a", 3000));
+  const { openSync, readdirSync } = fsSync;
+  const refuse = (): never => {
+    throw Object.assign(new Error("EMFILE: too many open files"), { code: "EMFILE", syscall: "open" });
+  };
+  Object.assign(fsSync, { openSync: refuse, readdirSync: refuse });
+  syncBuiltinESMExports();
+  try {
+    const expected = { code: "PFS_STORE_IO", data: { system: "EMFILE" } };
+    expect(await failure(Store.open(directory.path, { readOnly: true }))).toMatchObject(expected);
+    expect(await failure(store.verify())).toMatchObject(expected);
+  } finally {
+    Object.assign(fsSync, { openSync, readdirSync });
+    syncBuiltinESMExports();
+  }
+  expect(await store.verify()).toMatchObject({ damaged: [], incomplete: [] });
 });
 
 test("a store without the directory of its segments is refused, and left as it is", async () => {
