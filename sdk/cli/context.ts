@@ -1,6 +1,6 @@
 /** What a command works with: where its words go, what ends it early, and the store or hub it was told to use. */
 import { stat } from "node:fs/promises";
-import type { Command } from "commander";
+import type { Command, Option } from "commander";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { PacketFS } from "../packetfs.ts";
 import type { ExitCode } from "./exit-codes.ts";
@@ -38,20 +38,31 @@ export interface OpenHow {
 
 type Handler<Options> = (context: Context, operands: readonly string[], options: Options) => Promise<void>;
 
-/** Makes `handler` what the command does. Operands are given as they were typed. */
+/** Options of every command that some have no use for. */
+type Unused = "--at" | "--token-file" | "--node";
+
+const unusedOptions = new WeakMap<Command, readonly Unused[]>();
+
+/**
+ * Makes `handler` what the command does. Operands are given as they were typed. Options that are `unused` are refused when they
+ * are typed; a command without --at works in the store of this machine, whatever hub a variable names.
+ */
 export function onRun<Options extends object>(
   command: Command,
   host: Host,
   handler: Handler<Options>,
+  unused: readonly Unused[] = [],
 ): Command {
+  unusedOptions.set(command, unused);
   return command.action(async () => {
     const options = command.optsWithGlobals<Options & GlobalOptions>();
-    const isTyped = command.getOptionValueSourceWithGlobals("at") === "cli";
-    const token = tokenSource(command, {
-      text: options.at,
-      origin: isTyped ? "--at" : "PACKETFS_AT",
-      isTyped,
-    });
+    const idle = command.parent!.options.find((each) => !isUsed(command, each) && isTyped(command, each));
+    if (idle !== undefined) {
+      throw new UsageError(
+        `${command.name()} has no use for ${idle.long}; "pfs help ${command.name()}" says what it takes`,
+      );
+    }
+    const token = unused.includes("--at") ? undefined : hubToken(command, options);
     let opened: PacketFS | undefined;
     const open = async (how: OpenHow = {}): Promise<PacketFS> => {
       if (token?.fromStdin === true && command.args.includes("-")) {
@@ -69,6 +80,27 @@ export function onRun<Options extends object>(
       await opened?.close();
     }
   });
+}
+
+/** Whether the command does something with this option of every command. */
+export function isUsed(command: Command, { long }: Option): boolean {
+  return unusedOptions.get(command)?.some((each) => each === long) !== true;
+}
+
+function isTyped(command: Command, option: Option): boolean {
+  return command.getOptionValueSourceWithGlobals(option.attributeName()) === "cli";
+}
+
+/** The token of the hub that the command is to use; undefined where it uses a store. What was typed goes before what variables say. */
+function hubToken(command: Command, { at }: GlobalOptions): TokenSource | undefined {
+  const typed = new Set(
+    command.parent!.options.filter((each) => isTyped(command, each)).map(({ long }) => long),
+  );
+  const origin = typed.has("--at") ? "--at" : "PACKETFS_AT";
+  const token = tokenSource(command, { text: at, origin, isTyped: typed.has("--at") });
+  if (token === undefined || !typed.has("--store")) return token;
+  if (!typed.has(token.origin)) return undefined;
+  throw new UsageError(`--store and ${token.origin} say two places; leave one out`);
 }
 
 /** An empty text names nothing: mostly it is a variable of a script that was not set. */

@@ -2,7 +2,7 @@
 import { styleText } from "node:util";
 import { Command } from "commander";
 import type { Argument, Help, Option } from "commander";
-import { onRun } from "./context.ts";
+import { isUsed, onRun } from "./context.ts";
 import type { Host } from "./context.ts";
 
 const TOUR: readonly Item[] = [
@@ -76,10 +76,14 @@ export function formatCommand(command: Command, help: Help): string {
     sections: [
       { title: "Arguments", items: help.visibleArguments(command).map(argumentItem) },
       { title: "Options", items: command.options.map(optionItem) },
-      { title: "On every command", items: (command.parent?.options ?? []).map(optionItem) },
+      { title: "On every command", items: globalOptions(command).map(optionItem) },
     ],
     tail: [],
   });
+}
+
+function globalOptions(command: Command): readonly Option[] {
+  return (command.parent?.options ?? []).filter((option) => isUsed(command, option));
 }
 
 /** How a command's help ends. */

@@ -63,7 +63,7 @@ export function upCommand(host: Host): Command {
       ),
     )
     .addHelpText("after", example("pfs up --listen 0.0.0.0:7400 --label office"));
-  return onRun<NetworkOptions>(addOptions(command), host, up);
+  return onRun<NetworkOptions>(addOptions(command), host, up, ["--at", "--token-file", "--node"]);
 }
 
 export function joinCommand(host: Host): Command {
@@ -80,8 +80,11 @@ export function joinCommand(host: Host): Command {
       option("--listen <HOST:PORT>", "where other nodes reach it (default: nowhere)", "PACKETFS_LISTEN"),
     )
     .addHelpText("after", example("pfs join --token-file join.token --workers 8"));
-  return onRun<NetworkOptions>(addOptions(command), host, (context, [operand], options) =>
-    join(context, joinToken(command, operand), options),
+  return onRun<NetworkOptions>(
+    addOptions(command),
+    host,
+    (context, [operand], options) => join(context, joinToken(command, operand), options),
+    ["--at", "--node"],
   );
 }
 

@@ -86,38 +86,55 @@ export function tokenCommand(host: Host): Command {
       ),
     )
     .addOption(
-      option("--max-jobs <N>", "add: jobs that it may have running", "PACKETFS_MAX_JOBS", wholeNumber(0)),
+      option("--max-jobs <N>", "add: jobs that it may have running", "PACKETFS_MAX_JOBS", wholeNumber(1)),
     )
     .addOption(
       option(
         "--max-packets <N>",
         "add: packets that it may have unanswered; a job with more splits than that is refused",
         "PACKETFS_MAX_PACKETS",
-        wholeNumber(0),
+        wholeNumber(1),
       ),
     )
     .addHelpText("after", example("pfs token add --role reader --name alice --expires 30d"));
-  return onRun<TokenCommandOptions>(command, host, async (context, [action, operand], options) => {
-    const tokens = new HubTokens(storeDirectory(options));
-    switch (action as Action) {
-      case "add":
-        return add(context, tokens, operand, options);
-      case "ls":
-        if (operand !== undefined) throw new UsageError("pfs token ls takes no name: it lists all");
-        return list(context, tokens);
-      case "revoke":
-        return revoke(context, tokens, operand ?? options.name);
-    }
-  });
+  return onRun<TokenCommandOptions>(
+    command,
+    host,
+    async (context, [action, operand], options) => {
+      const tokens = new HubTokens(storeDirectory(options));
+      switch (action as Action) {
+        case "add":
+          return add(context, tokens, oneName(command, operand), options);
+        case "ls":
+          if (operand !== undefined) throw new UsageError("pfs token ls takes no name: it lists all");
+          return list(context, tokens);
+        case "revoke":
+          return revoke(context, tokens, oneName(command, operand));
+      }
+    },
+    ["--at", "--token-file", "--node"],
+  );
+}
+
+/** The one name, typed as an operand or in --name, or else what a variable says. */
+function oneName(command: Command, operand: string | undefined): string | undefined {
+  const { name } = command.opts<TokenCommandOptions>();
+  const isTyped = command.getOptionValueSource("name") === "cli";
+  if (operand !== undefined && isTyped && operand !== name) {
+    throw new UsageError(
+      `${printable(operand)} and --name ${printable(name!)} are two names; give each a command of its own`,
+    );
+  }
+  return operand ?? name;
 }
 
 async function add(
   { output }: Context,
   tokens: HubTokens,
-  operand: string | undefined,
+  name: string | undefined,
   options: TokenCommandOptions,
 ): Promise<void> {
-  const { role, name = operand, expires } = options;
+  const { role, expires } = options;
   if (role === undefined)
     throw new UsageError("a token needs a role: --role client, reader, submitter or node");
   if (name === undefined)

@@ -52,11 +52,13 @@ export function formatToken(token: Token): string {
 }
 
 /**
- * Reads a token of the kind that is needed; the address behind it, if there is one, takes the place of its own. Throws
+ * Reads a token of the kind that is needed, whatever white space is in it; the address behind it, if there is one, takes the place
+ * of its own. Throws
  * PFS_TOKEN_INVALID {reason}; the token itself is never in the error.
  */
 export function parseToken(text: string, needed: TokenKind): Token {
-  const match = /^pfs1\.([a-z]+)\.([A-Za-z0-9_-]*)(?:@(\S*))?$/.exec(text.trim());
+  // A terminal breaks its one line into several, and so it is copied.
+  const match = /^pfs1\.([a-z]+)\.([A-Za-z0-9_-]*)(?:@(\S*))?$/.exec(text.replace(/\s+/g, ""));
   if (match === null)
     throw invalid(
       "format",

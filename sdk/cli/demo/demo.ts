@@ -27,7 +27,7 @@ export function demoCommand(host: Host): Command {
       "Start a hub and two nodes as processes of their own, store real text, run a program over it on both, fetch it back, change it, and end everything again. Nothing is left behind.",
     )
     .addHelpText("after", example("pfs demo"));
-  return onRun(command, host, demo);
+  return onRun(command, host, demo, ["--at", "--token-file", "--node"]);
 }
 
 async function demo({ output, signal }: Context): Promise<void> {

@@ -67,7 +67,7 @@ describe("a hub and its node", () => {
   });
 
   it("are what the doctor looks at, when they are what commands use", async () => {
-    const told = await run("doctor", "--store", "not-there");
+    const told = await run("doctor");
     expect(told.out).toContain(
       `  address               ${String(hub.said["address"])} (PACKETFS_AT); the store of`,
     );

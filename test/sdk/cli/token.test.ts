@@ -218,6 +218,12 @@ it("a token whose terms mean nothing is not made", async () => {
       /--max-jobs is for clients and submitters: a node/,
     ],
     [["--role", "reader", "--name", "mole", "--max-bytes", "3"], /--max-bytes is for clients and submitters/],
+    [["--role", "client", "--name", "mole", "--max-jobs", "0"], /--max-jobs takes a whole number from 1 on/],
+    [
+      ["--role", "client", "--name", "mole", "--max-packets", "0"],
+      /--max-packets takes a whole number from 1/,
+    ],
+    [["--role", "reader", "--name", "mole", "vole"], /^pfs: vole and --name mole are two names; give each/],
     [["--role", "reader", "--name", "UNA"], /there is a token called "UNA" already/],
     [["--role", "reader", "--name", "Client"], /there is a token called "Client" already/],
     [["--role", "reader", "--name", "0123456789abcdef".repeat(2)], /looks like an id/],
@@ -233,7 +239,7 @@ it("a token whose terms mean nothing is not made", async () => {
 });
 
 it("a quota holds at the hub and at each node, and is its key's alone", async () => {
-  const limited = await add("client", "limited", "--max-bytes", "200kB", "--max-jobs", "0");
+  const limited = await add("client", "limited", "--max-bytes", "200kB", "--max-jobs", "2");
   const big = await randomFile("big.bin", 300_000);
   const refused = {
     status: 1,
@@ -242,15 +248,11 @@ it("a quota holds at the hub and at each node, and is its key's alone", async ()
   };
   expect(await as(limited, "put", big, "--name", "big")).toMatchObject(refused);
   expect(await as(limited, "put", big, "--name", "big", "--node", "attic")).toMatchObject(refused);
-  expect(await as(limited, "run", "count.ts", "text")).toMatchObject({
-    status: 1,
-    err: expect.stringContaining("this token may have 0 jobs running, and has 0"),
-  });
   expect(await as(hub.clientToken, "put", big, "--name", "big")).toMatchObject({ status: 0 });
   // What is there already costs nothing.
   expect(await as(limited, "put", big, "--name", "the same")).toMatchObject({ status: 0 });
   const [listed] = (await token("ls")).filter(({ name }) => name === "limited");
-  expect(listed).toMatchObject({ role: "client", quota: { storedBytes: 200_000, jobs: 0 } });
+  expect(listed).toMatchObject({ role: "client", quota: { storedBytes: 200_000, jobs: 2 } });
 });
 
 /** A file of bytes that no other has, in the directory of the commands. */
@@ -285,6 +287,63 @@ describe("a token is given", () => {
         words,
         expect.objectContaining({ status, err: expect.stringMatching(says) }),
       ]);
+    }
+  });
+
+  it("as a terminal shows it, in several lines", async () => {
+    const shown = `${hub.clientToken.match(/.{1,66}/g)!.join("\n              ")}\n`;
+    await writeFile(join(cwd, "shown.token"), shown);
+    for (const words of [
+      ["--token-file", "shown.token"],
+      ["--at", shown],
+    ])
+      expect(await pfs(["ls", ...words], { cwd })).toMatchObject({ status: 0, err: "" });
+  });
+
+  it("beside a store only by a variable, which what was typed goes before", async () => {
+    const environment = { PACKETFS_AT: hub.clientToken };
+    expect(await pfs(["put", "text.txt", "--name", "victim"], { cwd, environment })).toMatchObject({
+      status: 0,
+    });
+    const own = ["--store", "own"];
+    expect(await pfs(["put", "text.txt", "--name", "victim", ...own], { cwd, environment })).toMatchObject({
+      status: 0,
+    });
+    expect(await pfs(["rm", "victim", ...own], { cwd, environment })).toMatchObject({ status: 0 });
+    expect((await pfs(["ls", ...own], { cwd, environment })).out).toBe("");
+    expect((await as(hub.clientToken, "ls", "victim")).out).toMatch(/^victim\t/);
+    expect((await pfs(["doctor", ...own], { cwd, environment })).out).toMatch(/ own \(--store\)$/m);
+    await writeFile(join(cwd, "client.token"), hub.clientToken);
+    for (const where of [
+      ["--at", hub.clientToken],
+      ["--token-file", "client.token"],
+    ]) {
+      expect(await pfs(["rm", "victim", ...own, ...where], { cwd })).toMatchObject({
+        status: 2,
+        err: `pfs: --store and ${where[0]} say two places; leave one out\n`,
+      });
+    }
+    // Two variables say it for different commands.
+    const both = { ...environment, PACKETFS_STORE: "own" };
+    expect(await pfs(["rm", "victim"], { cwd, environment: both })).toMatchObject({ status: 0 });
+  });
+
+  it("to no command that has no use for it", async () => {
+    const wrong = [
+      ["up", "--at"],
+      ["up", "--token-file"],
+      ["join", "--at"],
+      ["join", "--node"],
+      ["token", "ls", "--at"],
+      ["demo", "--at"],
+    ];
+    for (const words of wrong) {
+      const [command = "", option = ""] = [words[0], words.at(-1)];
+      expect(await pfs([...words, "x", "--store", "x"], { cwd })).toMatchObject({
+        status: 2,
+        err: `pfs: ${command} has no use for ${option}; "pfs help ${command}" says what it takes\n`,
+      });
+      expect((await pfs(["help", command])).out).not.toContain(`\n  ${option} `);
     }
   });
 
