@@ -74,21 +74,32 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     });
   }
 
-  /** As `#fetch`, and when nobody has a chunk it is told whether this machine has it with wrong bytes. */
+  /** As `#fetch`, and when nobody has a chunk it is told who has it with wrong bytes: this machine, or a peer. */
   async #fetchOrTell(refs: readonly Ref[], signal: AbortSignal | undefined): Promise<Uint8Array[]> {
     if (refs.length === 0) return [];
     try {
       return await this.#fetch(refs, signal);
     } catch (error) {
       signal?.throwIfAborted();
-      const lacking = hasCode(error, "PFS_CHUNK_MISSING") ? refFromHex(String(error.data["ref"])) : undefined;
-      const asked = lacking === undefined ? refs : [lacking];
-      const own = await readEach(this.#options.store, asked, signal);
-      const damaged = own.find((chunk) => hasCode(chunk, "PFS_CHUNK_DAMAGED"));
+      const lacking = lackingIn(error);
+      const own = await readEach(this.#options.store, lacking === undefined ? refs : [lacking], signal);
+      const damaged =
+        own.find((chunk) => hasCode(chunk, "PFS_CHUNK_DAMAGED")) ??
+        (lacking && (await this.#damagedAtPeers(lacking, signal)));
       if (!hasCode(damaged, "PFS_CHUNK_DAMAGED")) throw error;
       const text = `${damaged.message}, and no node that answers has it`;
       throw new WireError("PFS_CHUNK_DAMAGED", text, damaged.data, { cause: error });
     }
+  }
+
+  /** What a peer says of it that has it damaged. Asked which chunks it has, it leaves out those that are. */
+  async #damagedAtPeers(ref: Ref, signal: AbortSignal | undefined): Promise<unknown> {
+    const peers = (await this.#options.peers()).filter(({ isSuspect }) => !isSuspect);
+    const refusals = await Promise.all(
+      peers.map((peer) => peer.fetch([ref], signal).catch((error: unknown) => error)),
+    );
+    signal?.throwIfAborted();
+    return refusals.find((refusal) => hasCode(refusal, "PFS_CHUNK_DAMAGED"));
   }
 
   /** Chunks that are not in the store. Overlapping calls share what they have in common. */
@@ -197,8 +208,8 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
       }
     } catch (error) {
       // Another peer may do better: one that is gone or lies must not end the read.
-      const lacking = hasCode(error, "PFS_CHUNK_MISSING") ? String(error.data["ref"]) : undefined;
-      this.#tell((now) => this.#plan.failed(request, error, now, lacking));
+      const lacking = lackingIn(error);
+      this.#tell((now) => this.#plan.failed(request, error, now, lacking && refToHex(lacking)));
     } finally {
       clearTimeout(impatience);
       this.#requests.delete(request);
@@ -237,6 +248,12 @@ export class PeerSource implements ChunkSource, AsyncDisposable {
     for (const controller of this.#requests.values()) controller.abort();
     await this.#closeWriter();
   }
+}
+
+/** The chunk that a peer, or everybody, has not got with the right bytes. */
+function lackingIn(error: unknown): Ref | undefined {
+  if (!hasCode(error, "PFS_CHUNK_MISSING") && !hasCode(error, "PFS_CHUNK_DAMAGED")) return undefined;
+  return refFromHex(String(error.data["ref"]));
 }
 
 function errorOf(ref: Ref, failure: unknown): unknown {

@@ -121,10 +121,9 @@ export class RemoteChunks implements ChunkSource {
     if (ref === undefined) throw batchInvalid("says that it lacks what it was not asked for");
     if (!isDamaged)
       return new WireError("PFS_CHUNK_MISSING", `chunk ${ref} is on no node that answers`, { ref });
-    // A peer that was asked for what it has itself lacks a chunk whose bytes are wrong there; others may have it.
-    const place = this.#here ? `node ${this.id}` : "the hub, and no node that answers has it";
-    const code = this.#here ? "PFS_CHUNK_MISSING" : "PFS_CHUNK_DAMAGED";
-    return new WireError(code, `the bytes of chunk ${ref} are damaged at ${place}`, { ref });
+    // Others may have a chunk of a peer that was asked for what it has itself.
+    const place = this.#here ? this.#link.peer.label : "the hub, and no node that answers has it";
+    return new WireError("PFS_CHUNK_DAMAGED", `the bytes of chunk ${ref} are damaged at ${place}`, { ref });
   }
 
   /**

@@ -192,7 +192,10 @@ test("who asks for a chunk just when another reader has it gets it too", async (
 });
 
 /** A store here and one at a peer, both with the same chunks; `damage` changes one of them at rest. */
-async function twoStores(chunks: readonly Uint8Array[]): Promise<{
+async function twoStores(
+  chunks: readonly Uint8Array[],
+  theirs: readonly Uint8Array[] = chunks,
+): Promise<{
   readonly here: Awaited<ReturnType<typeof storeOf>>;
   readonly there: Awaited<ReturnType<typeof storeOf>>;
   readonly source: PeerSource;
@@ -203,7 +206,7 @@ async function twoStores(chunks: readonly Uint8Array[]): Promise<{
   const events = new EventEmitter<EventMap>();
   const notes: string[] = [];
   events.on("repair", ({ text }) => notes.push(text));
-  const [here, there, ends] = [await storeOf(chunks, events), await storeOf(chunks), await inMemory()];
+  const [here, there, ends] = [await storeOf(chunks, events), await storeOf(theirs), await inMemory()];
   const hasAnywhere = (refs: Uint8Array): Promise<Uint8Array> => there.store.has(refs);
   serve(ends.far, [new ChunkService({ store: there.store, source: there.store, hasAnywhere })]);
   const peer = new RemoteChunks(ends.near, { here: true });
@@ -255,6 +258,21 @@ test("a damaged chunk that nobody has is told as damaged, by every read", async 
       data: { ref: refToHex(broken) },
     });
     expect(await source.read([sound])).toHaveLength(1);
+  }
+  await close();
+});
+
+test("a chunk that a peer alone has, damaged, is told as damaged there, by every read", async () => {
+  const { here, there, source, close } = await twoStores(RANDOM.slice(1), RANDOM);
+  damage(there.directory, [RANDOM[0]!]);
+  const ref = sha256(RANDOM[0]!);
+  for (let attempt = 0; attempt < 3; attempt++) {
+    await expect(source.read([sha256(RANDOM[1]!), ref])).rejects.toMatchObject({
+      code: "PFS_CHUNK_DAMAGED",
+      data: { ref: refToHex(ref) },
+      message: expect.stringMatching(/ are damaged at \S+, and no node that answers has it$/),
+    });
+    expect(await here.store.has(ref)).toEqual(Uint8Array.of(0));
   }
   await close();
 });
