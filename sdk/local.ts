@@ -3,7 +3,7 @@ import { EventEmitter } from "node:events";
 import { rm } from "node:fs/promises";
 import { availableParallelism, hostname } from "node:os";
 import { join } from "node:path";
-import { refToHex } from "../packets/digest.ts";
+import { refFromHex, refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
 import type { ChunkSource, ChunkStore } from "../runtime/contracts/chunks.ts";
@@ -122,7 +122,8 @@ class LocalPacketFS implements PacketFS {
   }
 
   async *get(file: string, options?: GetOptions): AsyncGenerator<Uint8Array> {
-    yield* readFile(await this.#files(), file, options);
+    const files = await this.#files();
+    yield* this.#rememberingDamage(readFile(files, file, options));
   }
 
   async stat(file: string): Promise<FileInfo> {
@@ -146,7 +147,8 @@ class LocalPacketFS implements PacketFS {
   }
 
   async *packets(file: string): AsyncGenerator<StreamPart> {
-    yield* streamParts(await this.#files(), file);
+    const files = await this.#files();
+    yield* this.#rememberingDamage(streamParts(files, file));
   }
 
   async run<Program>(
@@ -218,8 +220,8 @@ class LocalPacketFS implements PacketFS {
 
   async verify(options: { readonly signal?: AbortSignal } = {}): Promise<VerifyReport> {
     const report = await (await this.#readable()).verify(options.signal);
-    if (report.lostRecords === report.mendedRecords) return report;
-    // Only a store that is written to has them again; not every store can be.
+    if (report.lostRecords === report.mendedRecords && report.damaged.length === 0) return report;
+    // Only a store that is written to has them again, and remembers what is damaged; not every store can be.
     const machine = await this.#writable().catch(() => undefined);
     return machine === undefined ? report : await machine.store.verify(options.signal);
   }
@@ -279,6 +281,30 @@ class LocalPacketFS implements PacketFS {
   async #writable(): Promise<Machine> {
     this.#requireOpen();
     return await this.#writing.get();
+  }
+
+  async *#rememberingDamage<Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
+    try {
+      yield* items;
+    } catch (error) {
+      if (hasCode(error, StoreErrorCode.chunkDamaged)) await this.#rememberDamage(String(error.data["ref"]));
+      throw error;
+    }
+  }
+
+  /**
+   * A store that is written to remembers the chunk that it reads damaged, so that storing it again writes it anew. Not every
+   * store can be written to, nor at any time: then whoever reads it next finds out again.
+   */
+  async #rememberDamage(hex: string): Promise<void> {
+    const ref = refFromHex(hex);
+    if (ref === undefined || this.#writing.opened !== undefined) return;
+    try {
+      await using store = await Store.open(this.#directory, { lockWaitMs: 0 });
+      await store.read([ref]);
+    } catch {
+      // Damaged, as was to be shown, or not to be written to.
+    }
   }
 
   async #openRunner(): Promise<Machine> {

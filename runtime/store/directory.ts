@@ -91,7 +91,7 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
   try {
     if (!existsSync(paths.directory)) return undefined;
     const entries = readdirSync(paths.directory);
-    requireFiles(paths);
+    requireFiles(paths, readFiles(paths));
     // Where they are on a disk of their own that is not mounted, all would be taken for lost.
     if (entries.includes("format.json") && !existsSync(paths.segments))
       throw unreadable(paths, "the directory of its segments is missing");
@@ -110,20 +110,23 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
  * Throws for what stands where a store has files and is none: to read a pipe is to wait for somebody who writes to it, and
  * what a device yields may have no end.
  */
-function requireFiles(paths: StorePaths): void {
-  const { format, index, indexCheck, reserve, lock, pid } = paths;
-  const logs = [`${index}-wal`, `${index}-shm`];
-  // Of thousands of segments only those are looked at again that the directory does not call files; links are none.
-  const segments = existsSync(paths.segments)
-    ? readdirSync(paths.segments, { withFileTypes: true })
-        .filter((entry) => SEGMENT_FILE.test(entry.name) && !entry.isFile())
-        .map(({ name }) => join(paths.segments, name))
-    : [];
-  for (const path of [format, index, ...logs, indexCheck, reserve, lock, pid, ...segments]) {
+function requireFiles(paths: StorePaths, files: readonly string[]): void {
+  for (const path of files) {
     const found = statSync(path, { throwIfNoEntry: false });
     if (found !== undefined && !found.isFile())
       throw unreadable(paths, `${relative(paths.directory, path)} is not a file`);
   }
+}
+
+/** What whoever reads a store opens, but for the segments that are files as they should be. */
+function readFiles({ format, index, indexCheck, segments }: StorePaths): string[] {
+  // Of thousands of segments only those are looked at again that the directory does not call files; links are none.
+  const odd = existsSync(segments)
+    ? readdirSync(segments, { withFileTypes: true })
+        .filter((entry) => SEGMENT_FILE.test(entry.name) && !entry.isFile())
+        .map(({ name }) => join(segments, name))
+    : [];
+  return [format, index, `${index}-wal`, `${index}-shm`, indexCheck, ...odd];
 }
 
 /**
@@ -242,8 +245,9 @@ export class WriterLock {
     this.#paths = paths;
   }
 
-  /** Blocks the thread for up to `waitMs`. Throws PFS_STORE_BUSY {directory, pid}. */
+  /** Blocks the thread for up to `waitMs`. Throws PFS_STORE_BUSY {directory, pid} or PFS_STORE_UNREADABLE. */
   static acquire(paths: StorePaths, waitMs: number): WriterLock {
+    requireFiles(paths, [paths.lock, paths.pid, paths.reserve]);
     const database = beginExclusive(paths, waitMs);
     // For the sentence that a second writer gets; nothing depends on it.
     try {

@@ -57,6 +57,23 @@ it("verify mends what only the index knows any more, and says so", async () => {
   expect(await json(["verify"])).toMatchObject([{ sound: true, lostRecords: 0, mendedRecords: 0 }]);
 });
 
+it("whoever finds damage, storing the same file again makes it whole", async () => {
+  const { cwd, run, json } = await makePlace();
+  await writeFile(join(cwd, "broken.bin"), noise(1_000_000, 74));
+  await json(["put", "broken.bin"]);
+  const [, ...packets] = await json(["packets", "broken.bin"]);
+  const refs = packets.flatMap(({ op, chunk }) => (op === "COPY" ? [String(chunk)] : []));
+  for (const [index, finds] of [["get", "broken.bin", "-o", "-"], ["verify"]].entries()) {
+    await damage(join(cwd, "store"), refs[index]!);
+    expect((await run(finds)).status).toBe(4);
+    const put = await run(["put", "broken.bin"]);
+    expect([put.status, put.err]).toEqual([0, expect.stringContaining("a damaged chunk is whole again")]);
+    expect((await run(["verify"])).status).toBe(0);
+  }
+  const got = await run(["get", "broken.bin", "-o", "-"]);
+  expect(sha256(got.stdout)).toBe(sha256(noise(1_000_000, 74)));
+});
+
 it("a hub and its nodes repair each other's chunks while they are read, and by verify", async () => {
   const place = await makePlace();
   const file = noise(1_500_000, 73);
