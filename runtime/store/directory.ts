@@ -80,6 +80,11 @@ export function listSegments(paths: StorePaths): number[] {
   return numbers.toSorted((a, b) => a - b);
 }
 
+/** The length of a segment's file, 0 when there is none. */
+export function segmentBytesThere(paths: StorePaths, number: number): number {
+  return statSync(segmentPath(paths, number), { throwIfNoEntry: false })?.size ?? 0;
+}
+
 /** Says nothing about the directory: there may be more of it the next time. */
 const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOMEM"]);
 
@@ -101,7 +106,7 @@ export function readStoreId(paths: StorePaths): Buffer | undefined {
   } catch (error) {
     if (error instanceof StoreError) throw error;
     if (EXHAUSTED.has(systemCode(error))) throw diskError(error);
-    throw unreadable(paths, systemCode(error) || String(error), error);
+    throw unreadable(paths, refusal(error), error);
   }
   throw unreadable(paths, "the directory is not empty and not a store");
 }
@@ -218,6 +223,13 @@ export function readSegmentHeader(paths: StorePaths, number: number): ReturnType
     closeSync(file);
   }
   return decodeSegmentHeader(header);
+}
+
+/** Why the system did not let somebody in. */
+function refusal(error: unknown): string {
+  const system = systemCode(error);
+  if (system === "EACCES" || system === "EPERM") return "this user may not read it";
+  return error instanceof Error ? error.message : String(error);
 }
 
 function unreadable(paths: StorePaths, reason: string, cause?: unknown): StoreError {

@@ -15,7 +15,7 @@ import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenanc
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { LOCK_WAIT_MS } from "../limits.ts";
 import { StoreCatalog } from "./catalog.ts";
-import { readStoreId, storePaths } from "./directory.ts";
+import { readStoreId, segmentBytesThere, segmentPath, storePaths } from "./directory.ts";
 import { diskError } from "./disk.ts";
 import type { StorePaths } from "./directory.ts";
 import { IndexReader, PendingPlaces } from "./index/reader.ts";
@@ -98,6 +98,11 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
     return store;
   }
 
+  /** Whether a store is there; false where one can be made. Throws as `open` rejects where there is anything else. */
+  static isIn(directory: string): boolean {
+    return readStoreId(storePaths(resolve(directory))) !== undefined;
+  }
+
   static #openReadOnly(paths: StorePaths, events: Events | undefined): Store {
     const storeId = readStoreId(paths);
     if (storeId === undefined) {
@@ -167,6 +172,22 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
 
   statistics(): StoreStatistics {
     return this.#index.use((tables) => tables.statistics());
+  }
+
+  /** The paths of segments that are gone, or have less than was made durable in them. */
+  lostSegments(): string[] {
+    const { paths } = this.#identity;
+    const look = (): number[] =>
+      this.#index
+        .use((tables) => tables.segments())
+        .filter(({ isDropped }) => !isDropped)
+        .filter(({ number, committedBytes }) => segmentBytesThere(paths, number) < committedBytes)
+        .map(({ number }) => number);
+    const lost = look();
+    if (lost.length === 0) return [];
+    // A gc may have freed some while they were looked at.
+    const still = new Set(look());
+    return lost.filter((number) => still.has(number)).map((number) => segmentPath(paths, number));
   }
 
   /** Makes what was written durable, and lets another process write. Reads under way end well. */

@@ -4,7 +4,7 @@ import type { CommanderError } from "commander";
 import packageJson from "../../package.json" with { type: "json" };
 import { completionCommand } from "./completion.ts";
 import { demoCommand } from "./demo/demo.ts";
-import { doctorCommand } from "./doctor.ts";
+import { doctorCommand } from "./doctor/doctor.ts";
 import { catCommand, getCommand } from "./get.ts";
 import { UsageError } from "../errors.ts";
 import { formatCommand, formatTour, helpCommand, styleTitle } from "./help.ts";

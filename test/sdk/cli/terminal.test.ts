@@ -90,7 +90,9 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
   it("doctor's paths do not run over the edge", () => {
     const shown = stripVTControlCharacters(atTerminal("pfs doctor || true"));
     for (const line of shown.split("\n")) expect(displayWidth(line)).toBeLessThanOrEqual(COLUMNS);
-    expect(shown.replaceAll(/\n {24}/g, "")).toContain(`(${process.execPath})`);
+    // In one piece where a line has room for it.
+    const path = `(${process.execPath})`;
+    expect(path.length < COLUMNS - 4 ? shown : shown.replaceAll(/\n {24}/g, "")).toContain(path);
     expect(shown).toMatch(/^walls\n.*\d+ of \d+ stand +/m);
   });
 

@@ -1,47 +1,34 @@
 /** pfs doctor: what a maintainer asks for first. Each check says what it found, and what to do where that is not good enough. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { access, constants, readFile, rm, stat, statfs, writeFile } from "node:fs/promises";
+import { readFile, rm, statfs, writeFile } from "node:fs/promises";
 import { createRequire, findPackageJSON } from "node:module";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
-import { promisify, styleText } from "node:util";
+import { promisify } from "node:util";
 import { Command } from "commander";
-import packageJson from "../../package.json" with { type: "json" };
-import { errorToJson, hasCode } from "../../packets/errors.ts";
-import { ExitCode } from "./exit-codes.ts";
-import { formatBytes, formatDuration, plural, printable, wrapAll } from "./format.ts";
-import { storeDirectory } from "./options.ts";
-import type { GlobalOptions } from "./options.ts";
-import type { PacketFS } from "../packetfs.ts";
-import { makeTemporaryDirectory } from "../../runtime/temporary-directory.ts";
-import { example } from "./help.ts";
-import { onRun } from "./context.ts";
-import type { Host, Context } from "./context.ts";
-import type { TokenSource } from "./secrets.ts";
-import type { Output } from "./output.ts";
-
-interface Check {
-  readonly topic: string;
-  readonly name: string;
-  readonly found: string;
-  /** Anything else than "ok" says what follows from it. */
-  readonly state: "ok" | "warning" | "failure";
-  readonly advice?: string;
-}
+import packageJson from "../../../package.json" with { type: "json" };
+import { errorToJson, hasCode } from "../../../packets/errors.ts";
+import { ExitCode } from "../exit-codes.ts";
+import { formatBytes, formatDuration, plural } from "../format.ts";
+import { storeDirectory } from "../options.ts";
+import type { GlobalOptions } from "../options.ts";
+import { makeTemporaryDirectory } from "../../../runtime/temporary-directory.ts";
+import { example } from "../help.ts";
+import { onRun } from "../context.ts";
+import type { Host, Context } from "../context.ts";
+import type { TokenSource } from "../secrets.ts";
+import { failure, inOneLine, ok, topicLines, warning } from "./check.ts";
+import type { Check } from "./check.ts";
+import { contentOf, storeChecks } from "./store.ts";
 
 const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "@msgpack/msgpack", "commander"];
 const SHARED_MEMORY = "/dev/shm";
 const MEMORY_BYTES_LEAST = 1024 ** 3;
-const DISK_BYTES_LEAST = 1024 ** 3;
 const CHILD_TIMEOUT_MS = 20_000;
 const run = promisify(execFile);
 const require = createRequire(import.meta.url);
 
-const MARKS = { ok: " ", warning: "!", failure: "✗" } as const;
-const COLOURS = { ok: "green", warning: "yellow", failure: "red" } as const;
-const NAME_WIDTH = 22;
-const TEXT_COLUMNS_MIN = 24;
 /** Variables that hold tokens. */
 const SECRETS: ReadonlySet<string> = new Set(["PACKETFS_AT", "PACKETFS_JOIN"]);
 
@@ -61,7 +48,7 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
     versionChecks,
     machineChecks,
     // What every other command would use.
-    () => (token === undefined ? storeChecks(options) : hubChecks(token, options, signal)),
+    () => (token === undefined ? storeChecks(...storePlace(options)) : hubChecks(token, options, signal)),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
     // Known once a program has run.
     () => wallChecks(token === undefined ? storeDirectory(options) : undefined),
@@ -84,32 +71,6 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
       ? "\nall is well"
       : `\n${plural(failures.length, "failure")}, ${plural(warnings.length, "warning")}`,
   );
-}
-
-/** The walls that stand are one line for people: what they look for are the others. */
-function inOneLine(checks: readonly Check[]): readonly Check[] {
-  const standing = checks.filter(({ topic, found }) => topic === "walls" && found === "stands");
-  if (standing.length === 0) return checks;
-  const names = standing.map(({ name }) => name).join(", ");
-  const rest = checks.filter((check) => !standing.includes(check));
-  return [ok("walls", `${standing.length} of ${checks.length} stand`, names), ...rest];
-}
-
-function topicLines(checks: readonly Check[], { isTerminal, width }: Output): string[] {
-  const [first] = checks;
-  if (first === undefined) return [];
-  const style = { stream: process.stdout };
-  const indent = " ".repeat(NAME_WIDTH + 2);
-  const room = Math.max(TEXT_COLUMNS_MIN, width - indent.length - 1);
-  const wrap = (text: string): string => (isTerminal ? wrapAll(text, room).join(`\n${indent}`) : text);
-  return [
-    styleText("bold", first.topic, style),
-    ...checks.flatMap(({ state, name, found, advice }) => {
-      const mark = styleText(COLOURS[state], MARKS[state], style);
-      const line = `${mark} ${name.padEnd(NAME_WIDTH)}${wrap(printable(found))}`;
-      return advice === undefined ? [line] : [line, `${indent}${wrap(`→ ${advice}`)}`];
-    }),
-  ];
 }
 
 async function versionChecks(): Promise<Check[]> {
@@ -145,28 +106,12 @@ function machineChecks(): Check[] {
   ];
 }
 
-async function storeChecks(options: GlobalOptions): Promise<Check[]> {
+/** The directory, and which it is and what said that it is to be this one: the option itself, or its variable. */
+function storePlace(options: GlobalOptions): [directory: string, place: string] {
+  const { store } = options;
   const directory = storeDirectory(options);
-  const place = `${directory} (${originOf(options.store)})`;
-  const exists = await stat(directory).then(
-    () => true,
-    () => false,
-  );
-  if (!exists) return [ok("store", "directory", `${place}, not there yet: the first put makes it`)];
-  const checks: Check[] = [await directoryCheck(directory, place), await diskCheck(directory)];
-  try {
-    const { openLocal } = await import("../local.ts");
-    const notes = new Set<string>();
-    await using pfs = await openLocal(directory, { onRepair: ({ text }) => notes.add(text) });
-    checks.push(ok("store", "content", await contentOf(pfs)));
-    for (const note of notes) checks.push(repairCheck(note));
-  } catch (error) {
-    const { message } = errorToJson(error);
-    checks.push(
-      failure("store", "content", message, "another pfs may use it, or it belongs to someone else"),
-    );
-  }
-  return checks;
+  const typed = process.env["PACKETFS_STORE"] === store ? "PACKETFS_STORE" : "--store";
+  return [directory, `${directory} (${store === undefined ? "the default" : typed})`];
 }
 
 /** With the node that was asked for; the store of this machine is not looked at, for no command but up and join uses it. */
@@ -178,11 +123,11 @@ async function hubChecks(
   const { origin } = source;
   const checks: Check[] = [];
   try {
-    const { parseToken } = await import("../../nodes/wire/trust/token.ts");
+    const { parseToken } = await import("../../../nodes/wire/trust/token.ts");
     const token = await source.read(signal);
     const { address } = parseToken(token, "client");
     checks.push(ok("hub", "address", `${address} (${origin}); the store of this machine is not used`));
-    const { connect } = await import("../remote.ts");
+    const { connect } = await import("../../remote.ts");
     const startedAt = performance.now();
     await using pfs = await connect(token, { signal, ...(node === undefined ? {} : { node }) });
     const nodes = await pfs.nodes();
@@ -209,57 +154,6 @@ async function hubChecks(
   return checks;
 }
 
-/** What said that the store is to be this one: the option itself, or its variable. */
-function originOf(store: string | undefined): string {
-  if (store === undefined) return "the default";
-  return process.env["PACKETFS_STORE"] === store ? "PACKETFS_STORE" : "--store";
-}
-
-async function contentOf(pfs: PacketFS): Promise<string> {
-  let names = 0;
-  let bytes = 0;
-  for await (const file of pfs.list()) {
-    names++;
-    bytes += file.length;
-  }
-  return `${plural(names, "name")}, ${formatBytes(bytes)}`;
-}
-
-/** What a store says of damage that it found has its advice behind the semicolon, if there is any. */
-function repairCheck(note: string): Check {
-  const [found = "", advice = "if it comes again, look for a failing disk"] = note.split("; ", 2);
-  return warning("store", "repair", found, advice);
-}
-
-/** Stores are made for their user alone; older ones were not. */
-async function directoryCheck(directory: string, place: string): Promise<Check> {
-  const { mode } = await stat(directory);
-  if ((mode & 0o077) === 0 || platform() === "win32") return ok("store", "directory", place);
-  const advice = `others of this machine may look into it; chmod -R go= ${directory} makes it the owner's alone`;
-  return warning("store", "directory", place, advice);
-}
-
-async function diskCheck(directory: string): Promise<Check> {
-  try {
-    await access(directory, constants.R_OK);
-    const { bavail, bsize } = await statfs(directory);
-    const found = `${formatBytes(bavail * bsize)} free`;
-    const mayWrite = await access(directory, constants.W_OK).then(
-      () => true,
-      () => false,
-    );
-    if (!mayWrite) {
-      const advice = "files can be read and programs run, but nothing can be stored";
-      return warning("store", "disk", `${found}, may only be read`, advice);
-    }
-    return bavail * bsize >= DISK_BYTES_LEAST
-      ? ok("store", "disk", found)
-      : warning("store", "disk", found, "little room is left: pfs rm and pfs gc free some");
-  } catch (error) {
-    return failure("store", "disk", errorToJson(error).message, "the store must be readable");
-  }
-}
-
 /** Loads isolated-vm in a process of its own, as executors do: where it does not fit it may end the process. */
 async function isolateCheck(): Promise<Check> {
   const script =
@@ -267,7 +161,7 @@ async function isolateCheck(): Promise<Check> {
     'process.stdout.write(String(isolate.createContextSync().evalSync("6 * 7")));';
   try {
     const { stdout } = await run(process.execPath, ["--no-node-snapshot", "-e", script], {
-      cwd: dirname(require.resolve("../../package.json")),
+      cwd: dirname(require.resolve("../../../package.json")),
       timeout: CHILD_TIMEOUT_MS,
     });
     if (stdout === "42") return ok("sandbox", "isolated-vm", "works");
@@ -287,7 +181,7 @@ async function isolateCheck(): Promise<Check> {
 async function programCheck(): Promise<Check> {
   const directory = await makeTemporaryDirectory("doctor");
   try {
-    const { openLocal } = await import("../local.ts");
+    const { openLocal } = await import("../../local.ts");
     await using pfs = await openLocal(join(directory, "store"));
     await pfs.put(Buffer.from("one\ntwo\n"), { name: "lines" });
     const source =
@@ -314,8 +208,8 @@ async function programCheck(): Promise<Check> {
 
 /** What stands between native code that has broken out of a program and this machine, and what of it stood there before. */
 async function wallChecks(directory: string | undefined): Promise<Check[]> {
-  const { standingWalls } = await import("../../runtime/sandbox/process/executor-process.ts");
-  const { WALL_HISTORY_FILE, WallHistory } = await import("../../runtime/wall-history.ts");
+  const { standingWalls } = await import("../../../runtime/sandbox/process/executor-process.ts");
+  const { WALL_HISTORY_FILE, WallHistory } = await import("../../../runtime/wall-history.ts");
   const file = directory === undefined ? undefined : join(directory, WALL_HISTORY_FILE);
   const states = standingWalls();
   const walls = states && file !== undefined ? await new WallHistory(file).compare(states) : states;
@@ -335,7 +229,7 @@ async function wallChecks(directory: string | undefined): Promise<Check[]> {
 
 /** What the time limits of programs count here. */
 async function timeCheck(): Promise<Check> {
-  const { TIME_SOURCE } = await import("../../runtime/sandbox/process/executor-process.ts");
+  const { TIME_SOURCE } = await import("../../../runtime/sandbox/process/executor-process.ts");
   if (TIME_SOURCE === "CPU time") return ok("sandbox", "time limits", "count CPU time");
   const advice =
     "this system does not tell the CPU time of threads, so a busy machine costs programs some of theirs";
@@ -349,7 +243,7 @@ async function sharedMemoryCheck(): Promise<Check> {
     await writeFile(path, "x", { flag: "wx" });
     const { bavail, bsize } = await statfs(SHARED_MEMORY);
     const found = `${SHARED_MEMORY}, ${formatBytes(bavail * bsize)} free`;
-    const { LANE_INPUT_BYTES, LANES_PER_PROCESS } = await import("../../runtime/limits.ts");
+    const { LANE_INPUT_BYTES, LANES_PER_PROCESS } = await import("../../../runtime/limits.ts");
     const needed = LANE_INPUT_BYTES * LANES_PER_PROCESS;
     if (bavail * bsize >= needed) return ok("sandbox", "tmpfs", found);
     const advice = `a program may have ${formatBytes(needed)} of it, so bytes reach programs through a file on disk instead, more slowly; a container gets more by --shm-size`;
@@ -390,16 +284,4 @@ async function versionOf(name: string): Promise<string> {
   } catch {
     return "?";
   }
-}
-
-function ok(topic: string, name: string, found: string): Check {
-  return { topic, name, found, state: "ok" };
-}
-
-function warning(topic: string, name: string, found: string, advice: string): Check {
-  return { topic, name, found, state: "warning", advice };
-}
-
-function failure(topic: string, name: string, found: string, advice: string): Check {
-  return { topic, name, found, state: "failure", advice };
 }
