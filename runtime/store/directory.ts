@@ -228,7 +228,7 @@ export function readSegmentHeader(paths: StorePaths, number: number): ReturnType
 /** Why the system did not let somebody in. */
 function refusal(error: unknown): string {
   const system = systemCode(error);
-  if (system === "EACCES" || system === "EPERM") return "this user may not read it";
+  if (system === "EACCES" || system === "EPERM") return "permission denied";
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -140,7 +140,11 @@ async function openPacketFS(
       onConnection: (event) => {
         // Once for each loss, however often it is dialed.
         if (event.kind === "back") output.talk("the connection is there again; going on");
-        else if (!isLost) output.talk(`${event.error.message}; dialing again`);
+        else if (!isLost) {
+          // How fast things went, and how long they would take, is so no more.
+          output.status("");
+          output.talk(`${event.error.message}; dialing again`);
+        }
         isLost = event.kind === "lost";
       },
     });

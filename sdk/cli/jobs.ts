@@ -144,7 +144,11 @@ export function cancelCommand(host: Host): Command {
     .description("End a running job. Its packets in flight are dropped.")
     .argument("<JOB>", 'the id of a job, as "pfs jobs" shows it')
     .addHelpText("after", example("pfs cancel 7f3a09c1"));
-  return onRun(command, host, async ({ output, open }, [job = ""]) => {
+  return onRun(command, host, async ({ output, open, token }, [job = ""]) => {
+    if (token === undefined) {
+      const message = `no hub is named to end job ${printable(job)} at: name it with --at; a job without one ends with its "pfs run", by Ctrl-C`;
+      throw new SdkError(SdkErrorCode.notFound, message, { job });
+    }
     await (await open()).cancel(job);
     if (output.json) return output.object({ cancelled: job });
     output.talk(`cancelled job ${printable(job)}`);

@@ -38,7 +38,16 @@ export function lsCommand(host: Host): Command {
     const pfs = await context.open();
     const files =
       versions === true ? await pfs.history(prefix!) : pfs.list(prefix === undefined ? {} : { prefix });
-    await context.output.list(COLUMNS, items(context, files));
+    let isEmpty = true;
+    const shown = async function* (): AsyncGenerator<ListItem> {
+      for await (const item of items(context, files)) {
+        isEmpty = false;
+        yield item;
+      }
+    };
+    await context.output.list(COLUMNS, shown());
+    if (isEmpty && prefix !== undefined && !context.output.json)
+      context.output.talk(`no name begins with ${printable(prefix)}`);
   });
 }
 
@@ -94,7 +103,7 @@ async function* items(
     yield {
       json: { name, root, length, version, storedAt },
       cells: [
-        printable(name),
+        isTerminal ? shownName(name) : printable(name),
         isTerminal ? formatBytes(length) : String(length),
         // A root was given: which version of which name it is, if any, is not known.
         version === 0 ? "-" : String(version),
@@ -105,11 +114,17 @@ async function* items(
   }
 }
 
+/** Quoted where white space, or what takes no room at all, stands at an end of it: nobody would see it, or the whole name. */
+function shownName(name: string): string {
+  const shown = printable(name);
+  return /^[\s\p{Cf}]|[\s\p{Cf}]$/u.test(name) ? `"${shown}"` : shown;
+}
+
 /** All of a file on lines of their own, for a terminal that has no room for a root in a row. */
 function card({ name, root, length, version, storedAt }: FileInfo): string {
   const size = formatBytes(length);
   return formatCard([
-    ["name", version === 0 ? "-" : printable(name)],
+    ["name", version === 0 ? "-" : shownName(name)],
     ["size", length < 1000 ? size : `${size} (${plural(length, "byte")})`],
     ["version", version === 0 ? "-" : formatCount(version)],
     ["stored", version === 0 ? "-" : formatTime(storedAt)],

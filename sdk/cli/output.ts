@@ -18,6 +18,7 @@ const GAP = "  ";
 const MESSAGE_INDENT = "  ";
 /** Eight digits of an id are enough to know it by. */
 const SHRUNK_WIDTH_MIN = 9;
+const LINE_FEED = 0x0a;
 const BATCH_ROWS = 1000;
 const BATCH_BYTES = 64 * 1024;
 const WIDTH_UNKNOWN = 100;
@@ -59,6 +60,8 @@ export class Output {
   /** stdout carries the bytes of a file, so that JSON must go to stderr. */
   carriesBytes = false;
   #status = "";
+  /** The cursor of the terminal stands behind data that did not end its line. */
+  #isInLine = false;
 
   constructor(options: OutputOptions) {
     this.json = options.json;
@@ -91,7 +94,10 @@ export class Output {
   /** Bytes or text to stdout; resolves when there is room for more. */
   async write(data: Uint8Array | string): Promise<void> {
     if (this.readerGone.aborted) return;
-    if (this.isTerminal) this.#erase();
+    if (this.isTerminal && data.length > 0) {
+      this.#erase();
+      this.#isInLine = data.at(-1) !== "\n" && data.at(-1) !== LINE_FEED;
+    }
     if (process.stdout.write(data)) return;
     await once(process.stdout, "drain", { signal: this.readerGone }).catch(() => undefined);
   }
@@ -182,6 +188,8 @@ export class Output {
   #toStderr(text: string, style: (text: string) => string = (plain) => plain): void {
     const status = this.#status;
     this.#erase();
+    if (this.#isInLine && process.stderr.isTTY) process.stderr.write("\n");
+    this.#isInLine = false;
     process.stderr.write(`${style(this.#wrapped(text))}\n`);
     this.status(status);
   }

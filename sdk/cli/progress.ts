@@ -22,8 +22,10 @@ export class Progress {
   #first: { readonly at: number; readonly done: number } | undefined;
   #done = 0;
   #steps = 0;
-  /** What the text has taken at most: a bar that grew again would only distract. */
-  #textColumns = 0;
+  /** What the bar has had at least: one that grew again would only distract. */
+  #barColumns = BAR_COLUMNS_MAX;
+  /** Left out for good once there is no room for it beside a bar. */
+  #showsRate = true;
 
   constructor(output: Output, label: string) {
     this.#output = output;
@@ -34,6 +36,12 @@ export class Progress {
   update(done: number, total?: number, note = ""): void {
     if (!this.#output.showsProgress || !this.#output.drawsBesideBytes) return;
     const now = performance.now();
+    // A hub that started again begins the job anew.
+    if (done < this.#done) {
+      this.#first = undefined;
+      this.#done = done;
+      this.#steps = 0;
+    }
     if (done > this.#done) {
       this.#first ??= { at: now, done };
       this.#done = done;
@@ -53,22 +61,26 @@ export class Progress {
     const done = this.#done;
     const { at, done: before } = this.#first ?? { at: now, done };
     const rate = now > at && done > before ? formatRate(done - before, now - at) : "";
-    const numbers = [pad(rate, RATE_COLUMNS, "right"), ...(note === "" ? [] : [note])];
+    const rates = [pad(rate, RATE_COLUMNS, "right")];
+    const notes = note === "" ? [] : [note];
     const room = process.stderr.columns - 1;
     if (total === undefined || total === 0) {
-      return truncate([this.#label, formatBytes(done), ...numbers].join("  "), room);
+      return truncate([this.#label, formatBytes(done), ...rates, ...notes].join("  "), room);
     }
     const left = ((now - at) / (done - before)) * (total - done);
     const isKnown = this.#steps >= ESTIMATE_AFTER_STEPS && now - at >= ESTIMATE_AFTER_MS && done < total;
-    if (isKnown) numbers.push(`${formatDuration(Math.ceil(left / 1000) * 1000)} left`);
+    if (isKnown) notes.push(`${formatDuration(Math.ceil(left / 1000) * 1000)} left`);
     const share = Math.min(1, done / total);
-    const text = [
+    const amounts = [
       `${String(Math.floor(share * 100)).padStart(3)} %`,
       `${formatBytes(done).padStart(BYTES_COLUMNS)} of ${formatBytes(total)}`,
-      ...numbers,
-    ].join("  ");
-    this.#textColumns = Math.max(this.#textColumns, displayWidth(text));
-    const bar = Math.min(BAR_COLUMNS_MAX, room - displayWidth(this.#label) - this.#textColumns - 3);
+    ];
+    const textOf = (): string => [...amounts, ...(this.#showsRate ? rates : []), ...notes].join("  ");
+    const barBeside = (text: string): number =>
+      Math.min(this.#barColumns, room - displayWidth(this.#label) - displayWidth(text) - 3);
+    this.#showsRate &&= barBeside(textOf()) >= BAR_COLUMNS_MIN;
+    const text = textOf();
+    const bar = (this.#barColumns = barBeside(text));
     return bar < BAR_COLUMNS_MIN
       ? truncate(`${this.#label}  ${text}`, room)
       : `${this.#label}  ${drawBar(share, bar)} ${text}`;

@@ -7,11 +7,11 @@ import type { AllowListEntry, Quota } from "../../nodes/wire/trust/allow-list.ts
 import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
-import { formatBytes, formatCount, formatTime, plural, printable } from "./format.ts";
+import { formatBytes, formatCount, formatTime, isoTime, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { option, SIZE, storeDirectory, wholeNumber } from "./options.ts";
 import type { GlobalOptions, ValueOf } from "./options.ts";
-import type { Column, ListItem } from "./output.ts";
+import type { Column, ListItem, Output } from "./output.ts";
 
 const ACTIONS = ["add", "ls", "revoke"] as const;
 type Action = (typeof ACTIONS)[number];
@@ -19,7 +19,7 @@ type Action = (typeof ACTIONS)[number];
 const COLUMNS: readonly Column[] = [
   { title: "NAME", shrinks: true },
   { title: "ROLE" },
-  { title: "EXPIRES" },
+  { title: "EXPIRES (LOCAL)" },
   { title: "LIMITS", shrinks: true },
   { title: "JOINED BY", shrinks: true },
   { title: "ID", shrinks: "first" },
@@ -170,7 +170,7 @@ async function list({ output }: Context, tokens: HubTokens): Promise<void> {
   const { tokens: records, revoked, damaged } = await tokens.read();
   const nodes = (await readNodes(tokens.directory)).filter(({ id }) => !revoked.has(id));
   const items = records.flatMap((record) => [
-    tokenItem(record),
+    tokenItem(record, output),
     ...nodes
       .filter(({ joinedBy }) => joinedBy === record.id)
       .map(({ id, label }) => machineItem(id, label, record.name)),
@@ -179,9 +179,13 @@ async function list({ output }: Context, tokens: HubTokens): Promise<void> {
   for (const complaint of damaged) output.complain(`pfs: ${complaint}`);
 }
 
-function tokenItem({ name, role, id, createdAt, expiresAt, quota }: TokenRecord): ListItem {
+function tokenItem(
+  { name, role, id, createdAt, expiresAt, quota }: TokenRecord,
+  { isTerminal }: Output,
+): ListItem {
   const isOver = expiresAt !== undefined && expiresAt <= Date.now();
-  const expiry = expiresAt === undefined ? "never" : formatTime(expiresAt);
+  const timeOf = isTerminal ? formatTime : isoTime;
+  const expiry = expiresAt === undefined ? "never" : timeOf(expiresAt);
   return {
     json: { name, role, id, createdAt, expiresAt, quota },
     cells: [name, role, isOver ? "has expired" : expiry, limitsOf(quota), "-", id],

@@ -59,7 +59,7 @@ describe("doctor", () => {
     const unread = await lookThrough(AS_NOBODY, join(directory, "others"));
     expect(unread).toMatchObject({
       state: "failure",
-      advice: expect.stringMatching(/this user may not read/),
+      advice: expect.stringMatching(/permission denied; name another/),
     });
   });
 

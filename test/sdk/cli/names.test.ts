@@ -128,3 +128,10 @@ it("commands list versions, take what they print, and remove names only", async 
   expect((await run(["ls", "--versions"])).status).toBe(2);
   expect(await json(["rm", "text.txt"])).toMatchObject([{ removed: ["text.txt"] }]);
 });
+
+it("a list of names that do not begin so says so, and is no failure", async () => {
+  const { run } = await makePlace();
+  await run(["put", "text.txt"]);
+  expect(await run(["ls", "nope"])).toMatchObject({ status: 0, out: "", err: "no name begins with nope\n" });
+  expect(await run(["ls", "nope", "--json"])).toMatchObject({ status: 0, out: "", err: "" });
+});

@@ -15,13 +15,18 @@ afterEach(() => {
 });
 
 /** What is shown of work that begins after a while and then goes on evenly; each with the seconds that were truly left. */
-function shownOf(beginsMs: number, takesMs: number, steps: number): { left: number; text: string }[] {
+function shownOf(
+  beginsMs: number,
+  takesMs: number,
+  steps: number,
+  label = "words",
+): { left: number; text: string }[] {
   const output = new Output({ json: false, quiet: false, verbose: false });
   const shown: { left: number; text: string }[] = [];
   let left = 0;
   Object.defineProperty(output, "showsProgress", { value: true });
   output.status = (text) => void shown.push({ left, text });
-  const progress = new Progress(output, "words");
+  const progress = new Progress(output, label);
   progress.update(0, steps * MB);
   vi.advanceTimersByTime(beginsMs);
   for (let step = 1; step <= steps; step++) {
@@ -59,5 +64,28 @@ describe("what is left", () => {
     const bars = lines.map((line) => /[━─]*/.exec(line.slice("words  ".length))![0].length);
     expect(bars[0]).toBeGreaterThan(20);
     expect(bars).toEqual(bars.toSorted((a, b) => b - a));
+  });
+
+  it("leaves out the speed before the bar, and never has the bar back that had no room", () => {
+    const lines = shownOf(0, 60_000, 100, "word-count.ts").map(({ text }) => stripVTControlCharacters(text));
+    for (const line of lines) expect(line.length).toBeLessThan(80);
+    expect(lines.at(-2)).toMatch(/^word-count\.ts {2}[━─]{8,} .* packets {2}.* left$/);
+    expect(lines.at(-2)).not.toContain("B/s");
+  });
+
+  it("begins anew with work that begins anew", () => {
+    const output = new Output({ json: false, quiet: false, verbose: false });
+    let shown = "";
+    Object.defineProperty(output, "showsProgress", { value: true });
+    output.status = (text) => void (shown = stripVTControlCharacters(text));
+    const progress = new Progress(output, "words");
+    for (let step = 1; step <= 20; step++) {
+      vi.advanceTimersByTime(500);
+      progress.update(step * MB, 100 * MB, `${step}/100 packets`);
+    }
+    expect(shown).toMatch(/20 % .* left$/);
+    vi.advanceTimersByTime(30_000);
+    progress.update(2 * MB, 100 * MB, "2/100 packets");
+    expect(shown).toMatch(/ 2 % +2 MB of 100 MB +2\/100 packets$/);
   });
 });

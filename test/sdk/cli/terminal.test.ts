@@ -1,9 +1,10 @@
 /** What people see at a terminal of 80 columns, which script(1) plays here. */
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { beforeAll, describe, expect, it } from "vitest";
+import { HubTokens } from "../../../nodes/hub/tokens.ts";
 import { displayWidth } from "../../../sdk/cli/format.ts";
 import { makePlace, PFS, TEXT } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
@@ -73,6 +74,38 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
     expect(stripVTControlCharacters(kept)).toMatch(
       /text\.txt .* % .*\r?text\.txt: 449 kB in .*, verified\n$/s,
     );
+  });
+
+  it("what is told of bytes stands below them, on a line of its own", () => {
+    const shown = stripVTControlCharacters(atTerminal("pfs get text.txt --range 0-4"));
+    expect(shown).toMatch(/^line\ntext\.txt: 4 B in .*, verified\n$/);
+    expect(stripVTControlCharacters(atTerminal("pfs get text.txt --range 0-19"))).toMatch(
+      /^line 0 of the text\ntext\.txt: 19 B/,
+    );
+  });
+
+  it("a name that nobody would see is quoted", async () => {
+    await place.json(["put", "text.txt", "--name", " "]);
+    await place.json(["put", "text.txt", "--name", "a\u200b"]);
+    const shown = stripVTControlCharacters(atTerminal(`pfs ls; pfs stat " "`));
+    expect(shown).toMatch(/^" " +449 kB/m);
+    expect(shown).toMatch(/^"a\u200b" +449 kB/m);
+    expect(shown).toMatch(/^name +" "$/m);
+    expect((await place.run(["ls", " "])).out).toMatch(/^ \t448890\t/);
+    await place.run(["rm", " ", "a\u200b"]);
+  });
+
+  it("a list of tokens says in which zone its times are, and gives a pipe those of UTC", async () => {
+    const directory = join(place.cwd, "tokens");
+    mkdirSync(directory);
+    const tokens = new HubTokens(directory);
+    await tokens.start();
+    await tokens.printed("127.0.0.1:7400");
+    const terms = { name: "rita", role: "reader", quota: undefined } as const;
+    await tokens.add({ ...terms, expiresAt: Date.now() + 1e9 });
+    expect(atTerminal("pfs token ls --store tokens")).toMatch(/EXPIRES \(LOCAL\)/);
+    const piped = await place.run(["token", "ls", "--store", "tokens"]);
+    expect(piped.out).toMatch(/^rita\treader\t\d{4}-\d\d-\d\dT[\d:.]+Z\t/m);
   });
 
   it("messages break between words", () => {
