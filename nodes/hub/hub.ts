@@ -26,7 +26,7 @@ import { keysToJson } from "../wire/trust/keys.ts";
 import type { Identity } from "../wire/trust/keys.ts";
 import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
-import { describeWireEvent, WireServer } from "../wire/zeromq/server.ts";
+import { checkPort, describeWireEvent, WireServer } from "../wire/zeromq/server.ts";
 import { HUB_ID, HubServices } from "./hub-services.ts";
 import { Members, lentBy, pushMembers } from "./members.ts";
 import type { ExecutorLoad } from "./members.ts";
@@ -52,7 +52,9 @@ export interface HubOptions {
 
 /** Rejects as `Store.open` does, with PFS_PORT_UNAVAILABLE, PFS_IDENTITY_INVALID or PFS_ALLOW_LIST_INVALID. */
 export async function startHub(options: HubOptions): Promise<Hub> {
-  const { store: directory, label = hostname(), workers } = options;
+  const { store: directory, label = hostname(), workers, listen } = options;
+  // No store is made for a hub that cannot be.
+  await checkPort(listen);
   const members = new Members(new ExecutorList());
   const peers = async (): Promise<Members["chunks"]> => members.chunks;
   const events = new EventEmitter<EventMap>();

@@ -12,7 +12,6 @@ import { TOKEN_NAME_CHARACTERS_MAX } from "../../nodes/limits.ts";
 import { WORKERS_MAX } from "../../runtime/limits.ts";
 import { onRun } from "./context.ts";
 import type { Host, Context } from "./context.ts";
-import type { Output } from "./output.ts";
 import type { WallState } from "../../runtime/sandbox/process/wall-states.ts";
 import { tokenSource } from "./secrets.ts";
 import type { TokenSource } from "./secrets.ts";
@@ -139,7 +138,7 @@ async function up(context: Context, _operands: readonly string[], options: Netwo
       output.talk(`only this machine reaches it; --listen 0.0.0.0:${port} opens it to others`);
     }
   }
-  await Promise.race([hub.closed, hub.walls().then((walls) => tellWalls(output, walls))]);
+  await Promise.race([hub.closed, hub.walls().then((walls) => tellWalls(context, walls))]);
   throwIfFailed(await hub.closed);
 }
 
@@ -147,16 +146,23 @@ async function join(context: Context, source: TokenSource, options: NetworkOptio
   const { output } = context;
   const listen = options.listen === undefined ? {} : { listen: parseEndpoint(options.listen, LOOPBACK) };
   const token = await source.read(context.signal);
-  const { joinHub } = await import("../../nodes/node.ts");
+  const [{ joinHub }, { parseToken }] = await Promise.all([
+    import("../../nodes/node.ts"),
+    import("../../nodes/wire/trust/token.ts"),
+  ]);
+  // It takes as long as nobody answers there.
+  if (!output.json) output.talk(`joining the hub at ${parseToken(token, "join").address}; Ctrl-C ends it`);
   await using node = await joinHub({ ...common(context, options), ...listen, token });
   if (output.json) await output.object({ event: "joined", label: node.label, id: node.id });
-  else output.talk(`joined as ${printable(node.label)}; Ctrl-C ends it`);
-  await tellWalls(output, node.walls);
+  else output.talk(`joined as ${printable(node.label)}`);
+  await tellWalls(context, node.walls);
   await node.closed;
 }
 
 /** A machine that protects itself less than it might is not to do so without a word. */
-async function tellWalls(output: Output, walls: readonly WallState[]): Promise<void> {
+async function tellWalls({ output, signal }: Context, walls: readonly WallState[]): Promise<void> {
+  // Who ends it while its first executor process starts has it know of none.
+  if (signal.aborted) return;
   if (output.json) return output.object({ event: "walls", walls });
   const { describeWalls } = await import("../../runtime/sandbox/process/wall-states.ts");
   output.talk(describeWalls(walls));

@@ -5,6 +5,8 @@
  *   open: ZAP ─▶ ROUTER on this machine ─▶ check ─▶ proxy on the port ── authenticator ends, or close ─▶ closed
  */
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import type { NetConnectOpts } from "node:net";
 import type { Context, Router } from "zeromq";
 import { PacketfsError } from "../../../packets/errors.ts";
@@ -101,7 +103,7 @@ export class Port {
       return formatAddress(this.#address);
     } catch (error) {
       await this.close();
-      throw error instanceof PacketfsError ? error : this.#unavailable(error);
+      throw error instanceof PacketfsError ? error : unavailable(this.#address, error);
     }
   }
 
@@ -201,7 +203,7 @@ export class Port {
       },
       unfinished: (address, reason) => this.#report({ curveKey: "", id: "", address, reason }),
       flood: (number) => this.#cut(number, "a message without end"),
-      failed: (error) => this.#fail(this.#unavailable(error)),
+      failed: (error) => this.#fail(unavailable(this.#address, error)),
     });
     this.#address = { host, port: this.#proxy.port };
   }
@@ -213,7 +215,7 @@ export class Port {
         this.#sort(routingId!, parts);
       }
     } catch (error) {
-      if (!this.#isClosed) this.#fail(this.#unavailable(error));
+      if (!this.#isClosed) this.#fail(unavailable(this.#address, error));
     }
   }
 
@@ -318,13 +320,6 @@ export class Port {
     if (refusals > 0) this.#options.onEvent({ kind: "turned-away", refusals, ...refusal });
   }
 
-  #unavailable(cause: unknown): WireError {
-    const address = formatAddress(this.#address);
-    const system = systemCode(cause);
-    const message = `the port ${address} cannot be opened: ${cause instanceof Error ? cause.message : system}`;
-    return new WireError(WireErrorCode.portUnavailable, message, { address, system }, { cause });
-  }
-
   #fail(error: PacketfsError): void {
     if (this.#isClosed) return;
     void this.close();
@@ -340,4 +335,24 @@ function innerEndpoint(): { readonly wanted: string; readonly path?: string } {
   if (process.platform !== "linux") return { wanted: "tcp://127.0.0.1:*" };
   const name = `packetfs-${randomBytes(SECRET_BYTES).toString("hex")}`;
   return { wanted: `ipc://@${name}`, path: `\0${name}` };
+}
+
+/** Rejects with PFS_PORT_UNAVAILABLE where a port could not be opened now: for who would make something before, in vain. */
+export async function checkPort(address: Address): Promise<void> {
+  const server = createServer();
+  try {
+    server.listen(address);
+    await once(server, "listening");
+  } catch (error) {
+    throw unavailable(address, error);
+  } finally {
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  }
+}
+
+function unavailable(of: Address, cause: unknown): WireError {
+  const address = formatAddress(of);
+  const system = systemCode(cause);
+  const message = `the port ${address} cannot be opened: ${cause instanceof Error ? cause.message : system}`;
+  return new WireError(WireErrorCode.portUnavailable, message, { address, system }, { cause });
 }

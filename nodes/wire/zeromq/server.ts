@@ -24,6 +24,7 @@ import type { WireEvent } from "./events.ts";
 
 /** What a server tells its owner beside its links, in words for people. */
 export { describeWireEvent } from "./events.ts";
+export { checkPort } from "./port.ts";
 
 export interface WireServerOptions {
   readonly identity: Identity;

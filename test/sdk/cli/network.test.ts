@@ -1,4 +1,5 @@
 /** pfs up and pfs join: a hub and a node as processes of their own, used through tokens, and ended by signals. */
+import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -97,9 +98,35 @@ describe("a hub and its node", () => {
     const port = await pfs(["up", "--listen", String(hub.said["address"]), "--store", "second"], { cwd });
     expect(port.status).toBe(1);
     expect(port.err).toMatch(/^pfs: the port .* cannot be opened/);
+    const elsewhere = await pfs(["up", "--listen", "192.0.2.1:7999", "--store", "second"], { cwd });
+    expect(elsewhere).toMatchObject({ status: 1, err: expect.stringMatching(/192\.0\.2\.1:7999 cannot/) });
+    expect(existsSync(join(cwd, "second"))).toBe(false);
     const store = await pfs(["put", "text.txt", "--store", "hub"], { cwd });
     expect(store.status).toBe(1);
     expect(store.err).toMatch(/^pfs: process \d+ writes to the store/);
+  });
+
+  it("say nothing of walls that nobody had the time to look at", async () => {
+    const ended = await pfs(["up", "--store", "brief", "--listen", "127.0.0.1:0"], {
+      cwd,
+      whileRunning: (child) => child.stdout!.once("data", () => child.kill("SIGTERM")),
+    });
+    expect(ended).toMatchObject({ status: 0, err: expect.not.stringContaining("executor process") });
+  });
+
+  it("is told whom a machine joins, before anybody answers", async () => {
+    const token = `${String(hub.said["joinToken"])}@127.0.0.1:1`;
+    const said = await new Promise<string>((resolve) => {
+      void pfs(["join", token, "--store", "late"], {
+        cwd,
+        whileRunning: (child) =>
+          child.stderr!.once("data", (data: Buffer) => {
+            resolve(data.toString());
+            child.kill("SIGTERM");
+          }),
+      });
+    });
+    expect(said).toBe("joining the hub at 127.0.0.1:1; Ctrl-C ends it\n");
   });
 
   it("end with 0 when a signal asks them to: serving was the job", async () => {
