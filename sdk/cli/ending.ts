@@ -128,7 +128,7 @@ const HINTS: Readonly<Record<string, string>> = {
     'look whether "pfs up" runs there and listens for others; where the hub has moved, write @HOST:PORT behind the token',
   PFS_PORT_UNAVAILABLE: "choose another with --listen",
   PFS_STORE_BUSY: "wait until it ends, or use it with --at if it is a hub",
-  PFS_STORE_FULL: '"pfs rm" and then "pfs gc" make room',
+  PFS_STORE_FULL: '"pfs gc" makes room, and more after a "pfs rm"',
   PFS_STORE_UNREADABLE: "name another directory with --store",
   file: '"pfs ls" lists what is stored',
   job: '"pfs jobs" lists those that there are',

@@ -67,9 +67,11 @@ export function nodesCommand(host: Host): Command {
     const nodes = await pfs.nodes();
     await output.list(NODE_COLUMNS, nodes.map(nodeItem));
     for (const { label, id, barred } of nodes) {
+      // To be typed as it stands.
+      const asWord = /^[\w.-]+$/.test(label) ? label : id;
       for (const { reason } of barred) {
         output.talk(
-          `${printable(label)} gets no more packets: ${printable(reason)}; "pfs nodes --allow ${id}" lets it in again`,
+          `${printable(label)} gets no more packets: ${printable(reason)}; "pfs nodes --allow ${asWord}" lets it in again`,
         );
       }
     }

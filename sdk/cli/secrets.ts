@@ -71,8 +71,15 @@ async function readStdin(signal: AbortSignal): Promise<Buffer> {
 async function readStart(path: string): Promise<Buffer> {
   try {
     await using file = await open(path, "r");
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(TOKEN_BYTES_MAX), 0, TOKEN_BYTES_MAX, 0);
-    return buffer.subarray(0, bytesRead);
+    const start = Buffer.alloc(TOKEN_BYTES_MAX);
+    let bytes = 0;
+    // From where the file is: a pipe, as of <(pass show hub), knows no places, and yields what it has in pieces.
+    while (bytes < TOKEN_BYTES_MAX) {
+      const { bytesRead } = await file.read(start, bytes, TOKEN_BYTES_MAX - bytes, null);
+      if (bytesRead === 0) break;
+      bytes += bytesRead;
+    }
+    return start.subarray(0, bytes);
   } catch (error) {
     throw fileError(error, "read", path);
   }

@@ -68,6 +68,8 @@ const entryJson = v.object({
   invite: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
   ...keyTerms,
 });
+/** Of entries that were removed. */
+const REMOVED_LABELS_KEPT = 1024;
 const allowListJson = v.pipe(v.array(entryJson), v.maxLength(ALLOW_LIST_ENTRIES_MAX));
 
 export class AllowList {
@@ -76,6 +78,8 @@ export class AllowList {
   /** Which node has a label; the owner's own belongs to nobody on the list. */
   readonly #nodeOfLabel = new Map<string, string>();
   readonly #revoked = new Set<string>();
+  /** By CURVE key, how those were called that were removed last. */
+  readonly #removedLabels = new Map<string, string>();
   readonly #removalListeners = new Set<(entry: AllowListEntry) => void>();
   #refresh: (() => Promise<void>) | undefined;
 
@@ -121,6 +125,7 @@ export class AllowList {
     if (previous !== undefined) this.#forget(previous);
     this.#byId.set(added.id, added);
     this.#byCurveKey.set(keyToHex(added.curveKey), added);
+    this.#removedLabels.delete(keyToHex(added.curveKey));
     if (role === Role.node) this.#nodeOfLabel.set(added.label, id);
     return added;
   }
@@ -130,6 +135,9 @@ export class AllowList {
     const entry = this.#byId.get(id);
     if (entry === undefined) return false;
     this.#forget(entry);
+    this.#removedLabels.set(keyToHex(entry.curveKey), entry.label);
+    if (this.#removedLabels.size > REMOVED_LABELS_KEPT)
+      this.#removedLabels.delete(this.#removedLabels.keys().next().value!);
     for (const listener of this.#removalListeners) listener(entry);
     return true;
   }
@@ -157,6 +165,11 @@ export class AllowList {
 
   byCurveKey(curveKey: Uint8Array): AllowListEntry | undefined {
     return this.#byCurveKey.get(keyToHex(curveKey));
+  }
+
+  /** How an entry with this key was called that was removed: of the last ones, for people. */
+  removedLabel(curveKey: Uint8Array): string | undefined {
+    return this.#removedLabels.get(keyToHex(curveKey));
   }
 
   /** As `byCurveKey`, but a key that is not here may have been allowed this very moment: then the list is refreshed first. */

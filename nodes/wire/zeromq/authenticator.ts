@@ -104,18 +104,23 @@ export class Authenticator {
     // The proxy has said who the candidate is, but that may be on its way.
     const candidate = await admissions.candidateCame();
     const entry = await allowList.lookUp(credentials);
-    if (entry === undefined) return this.#refuse(key, "unknown-key");
+    if (entry === undefined)
+      return this.#refuse(key, "unknown-key", { label: allowList.removedLabel(credentials) });
     const { ofKey, all } = connections(key);
     if (ofKey >= CONNECTIONS_PER_KEY_MAX || all >= CONNECTIONS_MAX)
-      return this.#refuse(key, "full", entry.id);
-    if (pauseOf(key, candidate.address) > 0) return this.#refuse(key, "paused", entry.id);
+      return this.#refuse(key, "full", { id: entry.id });
+    if (pauseOf(key, candidate.address) > 0) return this.#refuse(key, "paused", { id: entry.id });
     admissions.expect({ curveKey: entry.curveKey, entry, address: candidate.address });
     return true;
   }
 
-  #refuse(curveKey: string, reason: RefusalOfConnection["reason"], id = ""): false {
+  #refuse(
+    curveKey: string,
+    reason: RefusalOfConnection["reason"],
+    { id = "", label }: { readonly id?: string; readonly label?: string | undefined } = {},
+  ): false {
     const address = this.#options.admissions.candidate?.address ?? "";
-    this.#options.onRefusal({ curveKey, id, address, reason });
+    this.#options.onRefusal({ curveKey, id, label, address, reason });
     return this.#noteRefused(curveKey);
   }
 

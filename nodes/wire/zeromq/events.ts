@@ -6,6 +6,8 @@ export interface RefusalOfConnection {
   readonly curveKey: string;
   /** Of the allow list's entry; empty when there is none. */
   readonly id: string;
+  /** Of an entry that the allow list had, and has no more. */
+  readonly label?: string | undefined;
   /** IP address. */
   readonly address: string;
   readonly reason:
@@ -78,10 +80,12 @@ function nameOf({ label, id }: { readonly label: string; readonly id: string }):
   return label === "" ? id.slice(0, 8) : `${label} (${id.slice(0, 8)})`;
 }
 
-function describeRefusal({ reason, curveKey, id, address }: RefusalOfConnection): string {
+function describeRefusal({ reason, curveKey, id, label, address }: RefusalOfConnection): string {
   switch (reason) {
     case "unknown-key":
-      return `refused a stranger at ${address} with the unknown key ${curveKey.slice(0, 12)}…: it has no valid token`;
+      return label === undefined
+        ? `refused a stranger at ${address} with the unknown key ${curveKey.slice(0, 12)}…: it has no valid token`
+        : `refused ${label} at ${address}: its token was revoked or has expired`;
     case "paused":
       return `refused ${id.slice(0, 8)} at ${address}: it was cut off a moment ago, and may come again soon`;
     case "full":

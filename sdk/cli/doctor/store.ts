@@ -116,7 +116,7 @@ async function diskCheck(directory: string): Promise<Check> {
     }
     return bavail * bsize >= DISK_BYTES_LEAST
       ? ok("store", "disk", found)
-      : warning("store", "disk", found, "little room is left: pfs rm and pfs gc free some");
+      : warning("store", "disk", found, "little room is left: pfs gc frees some, and more after a pfs rm");
   } catch (error) {
     return failure("store", "disk", errorToJson(error).message, "the store must be readable");
   }

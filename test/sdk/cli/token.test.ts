@@ -1,4 +1,5 @@
 /** pfs token, and how tokens are given: between real processes, a hub that runs all the while. */
+import { execFileSync } from "node:child_process";
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
@@ -145,6 +146,7 @@ describe("revoking", () => {
     expect(await as(other, "ls")).toMatchObject({ status: 0 });
     await kept.close();
     await hub.says(/mallory is out: it was revoked/);
+    await hub.says(/refused mallory at \S+: its token was revoked or has expired/);
     expect(await pfs(["token", "revoke", "mallory", "--store", store], { cwd })).toMatchObject({ status: 3 });
   });
 
@@ -288,6 +290,16 @@ describe("a token is given", () => {
         expect.objectContaining({ status, err: expect.stringMatching(says) }),
       ]);
     }
+  });
+
+  it.skipIf(process.platform === "win32")("by a pipe that has a name", async () => {
+    const pipe = join(cwd, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const [listed] = await Promise.all([
+      pfs(["ls", "--token-file", "pipe"], { cwd }),
+      writeFile(pipe, `${hub.clientToken}\n`),
+    ]);
+    expect(listed).toMatchObject({ status: 0, err: "" });
   });
 
   it("as a terminal shows it, in several lines", async () => {
