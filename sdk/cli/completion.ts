@@ -1,7 +1,7 @@
 /** pfs completion: what a shell needs to complete commands, options, stored names and paths. */
 import { Argument, Command } from "commander";
 import { example } from "./help.ts";
-import { onRun } from "./context.ts";
+import { isUsed, onRun } from "./context.ts";
 import type { Host } from "./context.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
@@ -36,15 +36,16 @@ function scriptFor(shell: Shell, program: Command): string {
   }
 }
 
-function longOptions(command: Command): string[] {
-  return command.options.map((option) => option.long ?? "").filter((long) => long !== "");
+function longOptions({ options }: Pick<Command, "options">): string[] {
+  return options.map((option) => option.long ?? "").filter((long) => long !== "");
 }
 
 /** Names are data that others may have chosen: compgen would run what stands in them, so they are only compared and quoted. */
 function bashScript(program: Command): string {
   const everywhere = longOptions(program).join(" ");
   const cases = program.commands.map((command) => {
-    const words = [...longOptions(command), everywhere].join(" ");
+    const used = program.options.filter((option) => isUsed(command, option));
+    const words = [...longOptions(command), ...longOptions({ options: used })].join(" ");
     const takesNames = TAKE_NAMES.includes(command.name()) ? " takes_names=1" : "";
     return `    ${command.name()}) words="${words}"${takesNames} ;;`;
   });

@@ -68,7 +68,10 @@ export function onRun<Options extends object>(
       if (token?.fromStdin === true && command.args.includes("-")) {
         throw new UsageError("stdin cannot be both the token and a file");
       }
-      opened ??= await openPacketFS(options, token, how, host);
+      // A node that a variable names is one of the hub that another names.
+      const typed = typedOptions(command);
+      const isHere = token === undefined && typed.has("--store") && !typed.has("--node");
+      opened ??= await openPacketFS(isHere ? withoutNode(options) : options, token, how, host);
       return opened;
     };
     checkOperands(command);
@@ -91,11 +94,18 @@ function isTyped(command: Command, option: Option): boolean {
   return command.getOptionValueSourceWithGlobals(option.attributeName()) === "cli";
 }
 
+/** Which options of every command were typed, by their long names. */
+function typedOptions(command: Command): ReadonlySet<string | undefined> {
+  return new Set(command.parent!.options.filter((each) => isTyped(command, each)).map(({ long }) => long));
+}
+
+function withoutNode({ node: _node, ...rest }: GlobalOptions): GlobalOptions {
+  return rest;
+}
+
 /** The token of the hub that the command is to use; undefined where it uses a store. What was typed goes before what variables say. */
 function hubToken(command: Command, { at }: GlobalOptions): TokenSource | undefined {
-  const typed = new Set(
-    command.parent!.options.filter((each) => isTyped(command, each)).map(({ long }) => long),
-  );
+  const typed = typedOptions(command);
   const origin = typed.has("--at") ? "--at" : "PACKETFS_AT";
   const token = tokenSource(command, { text: at, origin, isTyped: typed.has("--at") });
   if (token === undefined || !typed.has("--store")) return token;

@@ -335,6 +335,8 @@ describe("a token is given", () => {
         err: `pfs: --store and ${where[0]} say two places; leave one out\n`,
       });
     }
+    const node = { ...environment, PACKETFS_NODE: "attic" };
+    expect(await pfs(["put", "text.txt", ...own], { cwd, environment: node })).toMatchObject({ status: 0 });
     // Two variables say it for different commands.
     const both = { ...environment, PACKETFS_STORE: "own" };
     expect(await pfs(["rm", "victim"], { cwd, environment: both })).toMatchObject({ status: 0 });
