@@ -52,7 +52,8 @@ export interface JoinOptions {
 
 /**
  * Joins a hub, and stays joined: a lost session is dialed again. Rejects with PFS_TOKEN_INVALID, as `Store.open` does,
- * with PFS_PORT_UNAVAILABLE, and with what the first dial rejects with (PFS_PEER_UNREACHABLE, PFS_PEER_REFUSED).
+ * with PFS_PORT_UNAVAILABLE, with what the first dial rejects with (PFS_PEER_UNREACHABLE, PFS_PEER_REFUSED), and with the signal's
+ * reason before that has an answer.
  */
 export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
   const token = parseToken(options.token, "join");
@@ -180,10 +181,13 @@ export class JoinedNode implements AsyncDisposable {
   /** Resolves when the hub has taken this node in. */
   async #dial({ address, curveKey, signingKey, secret }: ReturnType<typeof parseToken>): Promise<void> {
     const { machine, identity, links } = this.#parts;
-    const { advertise } = this.#options;
+    const { advertise, signal } = this.#options;
     const bound = this.#server?.address;
     const listen = bound === undefined ? undefined : (advertise ?? (await reachableAddress(bound, address)));
+    signal?.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
+      // A first dial takes as long as nobody answers.
+      signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
       let hasJoined = false;
       /** Why there is no session, as people were told last. */
       let told: string | undefined;

@@ -1,12 +1,13 @@
 /** A node that is told to end, whatever it is in the middle of. */
 import { once } from "node:events";
 import { createServer } from "node:net";
-import type { Socket } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { join } from "node:path";
-import { test } from "vitest";
+import { expect, test } from "vitest";
 import { startHub } from "../../nodes/hub/hub.ts";
 import { joinHub } from "../../nodes/node.ts";
 import { parseAddress } from "../../nodes/wire/trust/address.ts";
+import { formatToken } from "../../nodes/wire/trust/token.ts";
 import { Store } from "../../runtime/store/store.ts";
 import { temporaryDirectory } from "../runtime/store/store-fixture.ts";
 
@@ -28,6 +29,31 @@ test.each(["close", "signal"])("a node ends in order while it dials a hub that i
   else ending.abort();
   await node.closed;
   await node.close();
+  await (await Store.open(store)).close();
+  for (const socket of connections) socket.destroy();
+  silent.close();
+});
+
+test("a node that is told to end before its first dial has an answer ends for that reason", async () => {
+  await using directory = await temporaryDirectory();
+  const connections: Socket[] = [];
+  const silent = createServer((socket) => connections.push(socket)).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const { port } = silent.address() as AddressInfo;
+  const token = formatToken({
+    kind: "join",
+    curveKey: new Uint8Array(32).fill(1),
+    signingKey: new Uint8Array(32).fill(2),
+    secret: new Uint8Array(32).fill(3),
+    address: `127.0.0.1:${port}`,
+  });
+  const ending = new AbortController();
+  const store = join(directory.path, "node");
+  const joining = joinHub({ store, token, label: "node", workers: 0, signal: ending.signal });
+  const ended = expect(joining).rejects.toThrow("enough");
+  await once(silent, "connection");
+  ending.abort(new Error("enough"));
+  await ended;
   await (await Store.open(store)).close();
   for (const socket of connections) socket.destroy();
   silent.close();

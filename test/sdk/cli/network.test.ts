@@ -116,16 +116,16 @@ describe("a hub and its node", () => {
 
   it("is told whom a machine joins, before anybody answers", async () => {
     const token = `${String(hub.said["joinToken"])}@127.0.0.1:1`;
-    const said = await new Promise<string>((resolve) => {
-      void pfs(["join", token, "--store", "late"], {
-        cwd,
-        whileRunning: (child) =>
-          child.stderr!.once("data", (data: Buffer) => {
-            resolve(data.toString());
-            child.kill("SIGTERM");
-          }),
-      });
+    let said = "";
+    const ended = await pfs(["join", token, "--store", "late"], {
+      cwd,
+      whileRunning: (child) =>
+        child.stderr!.once("data", (data: Buffer) => {
+          said = data.toString();
+          child.kill("SIGTERM");
+        }),
     });
+    expect(ended).toMatchObject({ status: 143, out: "" });
     expect(said).toBe("joining the hub at 127.0.0.1:1; Ctrl-C ends it\n");
   });
 
