@@ -112,6 +112,8 @@ export const ACCESS_LOOK_MS = 800;
 /** What changed less long ago may have changed once more without showing in a file system's times. */
 export const ACCESS_SETTLED_MS = 2_000;
 export const TOKEN_NAME_CHARACTERS_MAX = 64;
+/** Jobs that a key without a quota of its own may have running: of a hub's JOBS_MAX some are left to others. */
+export const JOBS_PER_KEY_MAX = 48;
 /** Names of results that a submitter may replace: its latest. */
 export const RESULT_NAMES_PER_KEY_MAX = 1000;
 /** How long what a key stored is counted in memory alone. */

@@ -110,8 +110,10 @@ export class HubServices {
   /** A file that was put at a node has its name there too. */
   async #removed(record: NameRecord): Promise<void> {
     const { machine, members } = this.#options;
-    await members.removeCopies(record);
-    await machine.removeParts(record.name);
-    await members.removeParts(record.name);
+    await Promise.all([
+      members.removeCopies(record),
+      machine.removeParts(record.name),
+      members.removeParts(record.name),
+    ]);
   }
 }

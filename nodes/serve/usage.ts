@@ -12,7 +12,7 @@ import { makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
 import { formatBytes, plural } from "../../runtime/format.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { systemCode } from "../../runtime/errors.ts";
-import { USAGE_SAVE_MS } from "../limits.ts";
+import { JOBS_PER_KEY_MAX, USAGE_SAVE_MS } from "../limits.ts";
 import type { AllowList, Quota } from "../wire/trust/allow-list.ts";
 import { Role } from "../wire/link.ts";
 import { ResultNames } from "./result-names.ts";
@@ -28,6 +28,8 @@ const REFUSALS: Readonly<Record<Resource, (max: number, used: number, more: numb
   packets: (max, used, more) =>
     `may have ${plural(max, "packet")} unanswered: it has ${used}, and this needs ${more} more; larger splits make fewer packets`,
 };
+/** What a key may have without a quota that says otherwise. */
+const DEFAULTS: Readonly<Partial<Record<Resource, number>>> = { jobs: JOBS_PER_KEY_MAX };
 /** Its name in a machine's store, */
 export const USAGE_FILE = "usage.json";
 /** and that of the directory beside it with a list of each key's chunks, and of the names of its results. */
@@ -73,7 +75,7 @@ export class Usage {
 
   /** Counts so much more. Throws PFS_PEER_QUOTA, and counts nothing, when that is more than the key may have. */
   reserve(resource: Resource, amount: number): void {
-    const max = this.#options.quota()?.[resource];
+    const max = this.#options.quota()?.[resource] ?? DEFAULTS[resource];
     if (max !== undefined && this.#used[resource] + amount > max) {
       const used = this.#used[resource];
       const text = `this token ${REFUSALS[resource](max, used, amount)}`;

@@ -7,6 +7,7 @@ import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
+import { QUESTION_TIMEOUT_MS } from "../../../nodes/limits.ts";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
@@ -100,6 +101,27 @@ describe("among nodes of which one answers nothing", () => {
     await hub.close();
   }, 120_000);
 });
+
+test("a removal does not wait for a node that says for ever that it is at work", async () => {
+  let isAsked = false;
+  const busy = join("busy", {
+    [NAME]: () => {
+      isAsked = true;
+      return new Promise(() => {});
+    },
+  });
+  const hub = client();
+  await using put = await hub.data.openWriter();
+  const { root, length } = await ingest(put, pieces(Buffer.from("three")));
+  await put.bind({ name: "three", root, length });
+  const begun = performance.now();
+  expect(await hub.data.catalog.remove("three")).toBe(true);
+  expect(isAsked).toBe(true);
+  // As long as a question may take, when whoever was asked says that it is at work.
+  expect(performance.now() - begun).toBeLessThan(QUESTION_TIMEOUT_MS);
+  busy.cut();
+  await hub.close();
+}, 180_000);
 
 async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;

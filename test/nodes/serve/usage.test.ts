@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
+import { JOBS_PER_KEY_MAX } from "../../../nodes/limits.ts";
+import { JOBS_MAX } from "../../../runtime/limits.ts";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import { Usage, Usages } from "../../../nodes/serve/usage.ts";
@@ -62,6 +64,13 @@ test("bytes that are new count, over all sessions of the key, and no others'", a
   expect(limited.used("storedBytes")).toBeLessThanOrEqual(1_000_000);
   await put(free, randomBytes("3", 2_000_000));
   expect(await put(first, randomBytes("4", 50_000), "small")).toBeDefined();
+});
+
+test("a key without a quota leaves some of a hub's jobs to others", () => {
+  const [usual, generous] = [usageOf({}), usageOf({ jobs: JOBS_MAX })];
+  usual.reserve("jobs", JOBS_PER_KEY_MAX);
+  expect(() => usual.reserve("jobs", 1)).toThrow(`may have ${JOBS_PER_KEY_MAX} jobs running`);
+  generous.reserve("jobs", JOBS_MAX);
 });
 
 const ENDLESS = `export default { input: { kind: "lines" }, yields: "value", limits: { timeMs: 600000 }, map: () => { for (;;); }, combine: (a, b) => a }`;
