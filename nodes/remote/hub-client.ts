@@ -13,7 +13,7 @@ import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../../runtime/contracts/jobs.ts";
 import type { GcResult } from "../../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
-import { WireError, WireErrorCode } from "../errors.ts";
+import { RefusalReason, WireError, WireErrorCode } from "../errors.ts";
 import { CLIENT_RECONNECT_MS, RECONNECT_MS_MIN } from "../limits.ts";
 import {
   GcResultJson,
@@ -127,14 +127,15 @@ export class HubClient {
     try {
       return await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });
     } catch (cause) {
-      if (!hasCode(cause, WireErrorCode.unreachable)) throw cause;
+      if (!(cause instanceof PacketfsError)) throw cause;
       const { data, message } = cause;
-      throw new WireError(
-        WireErrorCode.unreachable,
-        `node "${label}": ${message}`,
-        { ...data, node: label },
-        { cause },
-      );
+      // A node that has joined a moment ago learns from the hub whom it may let in, and knows nobody until then.
+      const isStranger = hasCode(cause, WireErrorCode.refused) && data["reason"] === RefusalReason.key;
+      if (!isStranger && !hasCode(cause, WireErrorCode.unreachable)) throw cause;
+      const text = isStranger
+        ? `node "${label}" does not know this client yet`
+        : `node "${label}": ${message}`;
+      throw new WireError(WireErrorCode.unreachable, text, { ...data, node: label }, { cause });
     }
   }
 
