@@ -109,7 +109,7 @@ describe.runIf(canMount)("a disk that is full", () => {
     });
     expect({ status, err }).toEqual({
       status: 1,
-      err: `pfs: the disk of the store ${store} is full; "pfs rm" and then "pfs gc" make room\n`,
+      err: `pfs: the disk of the store ${store} is full; "pfs gc" makes room, and more after a "pfs rm"\n`,
     });
     const hub = await startHub({
       store,

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { sha256 } from "../../packets/digest.ts";
 import { StreamWriter } from "../../packets/stream-writer.ts";
 import { HubClient } from "../../nodes/remote/hub-client.ts";
-import { JOBS_MAX } from "../../runtime/limits.ts";
+import { JOBS_PER_KEY_MAX } from "../../nodes/limits.ts";
 import { bundleProgram, PacketfsError } from "../../sdk/index.ts";
 
 const [token = "", requests = ""] = process.argv.slice(2);
@@ -82,5 +82,5 @@ async function plan(): Promise<void> {
 console.log("ready");
 await once(process.stdin, "data");
 await Promise.all(
-  Array.from({ length: Number(requests) }, (_, index) => (index < JOBS_MAX ? plan() : name(index))),
+  Array.from({ length: Number(requests) }, (_, index) => (index < JOBS_PER_KEY_MAX ? plan() : name(index))),
 );

@@ -27,8 +27,9 @@ const NOTES = /"event":"note".*/g;
 /** The one line that a command said before it failed. */
 function sentenceOf({ out, err }: Finished): string {
   expect(out).toBe("");
-  expect(err).toMatch(/^pfs: [^\n]+\n$/);
-  return err.trimEnd();
+  // Whom a machine is about to join is said before that.
+  expect(err).toMatch(/^(joining [^\n]+\n)?pfs: [^\n]+\n$/);
+  return err.slice(err.indexOf("pfs: ")).trimEnd();
 }
 
 /** A token that looks right, as somebody may make who knows how: that of the hub with some of its parts changed. */
