@@ -18,6 +18,8 @@ export interface Holdings {
   /** Below it: executors that wait for work. */
   readonly processes: number;
   readonly files: number;
+  /** NAME=BYTES of each, for people. */
+  readonly names: readonly string[];
   /** Of its store; pages of the index that are free are used again. */
   readonly fileBytes: number;
 }
@@ -60,6 +62,7 @@ function counted(daemon: Daemon, store: string): Omit<Holdings, "heapBytes" | "m
     descriptors: descriptorKinds(daemon.pid),
     processes: descendantsOf(daemon.pid).length,
     files: files.length,
+    names: files.map(({ name }, index) => `${name}=${sizes[index]}`),
     fileBytes: sizes.reduce((sum, size) => sum + size, 0) - freeBytes(join(store, "index.db")),
   };
 }
@@ -109,8 +112,11 @@ export function expectBack(
     files: base.files,
     fileBytes: base.fileBytes * MORE,
   };
+  const names = `${base.names.join(", ")} → ${after.names.join(", ")}`;
   for (const key of Object.keys(limits) as (keyof typeof limits)[]) {
-    expect.soft(after[key], `${key} of ${who}, before ${base[key]}`).toBeLessThanOrEqual(limits[key]);
+    expect
+      .soft(after[key], `${key} of ${who}, before ${base[key]}; ${names}`)
+      .toBeLessThanOrEqual(limits[key]);
   }
 }
 
