@@ -477,7 +477,8 @@ class NetworkStorm {
         () => true,
         () => false,
       );
-      if (isUp) return this.#arm(started(), victim, "0");
+      // It is up, and its change may still come, at any time, or never: not while others count on it.
+      if (isUp) await started().end("SIGKILL");
       this.#hasKilled(`${victim} that starts`);
     }
     await start({});
