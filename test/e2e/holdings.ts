@@ -10,6 +10,7 @@ import { Inspector } from "./inspector.ts";
 import { descendantsOf, descriptorsOf, residentBytesOf } from "../suites/processes.ts";
 
 export interface Holdings {
+  readonly pid: number;
   /** Objects and buffers of its threads. */
   readonly heapBytes: number;
   /** Resident, of the daemon's own process: what the allocator keeps of earlier peaks is in it. */
@@ -50,10 +51,10 @@ export async function holdingsOf(daemon: Daemon, store: string): Promise<Holding
     same = now === last ? same + 1 : 0;
     last = now;
   }
-  return { heapBytes, memoryBytes, ...counted(daemon, store) };
+  return { pid: daemon.pid, heapBytes, memoryBytes, ...counted(daemon, store) };
 }
 
-function counted(daemon: Daemon, store: string): Omit<Holdings, "heapBytes" | "memoryBytes"> {
+function counted(daemon: Daemon, store: string): Omit<Holdings, "pid" | "heapBytes" | "memoryBytes"> {
   const files = readdirSync(store, { recursive: true, withFileTypes: true }).filter(
     (one) => one.isFile() && !BOUNDED.includes(one.name),
   );
@@ -93,8 +94,8 @@ export function descriptorKinds(pid: number): Descriptors {
 
 /**
  * It is as it was: what is counted at most as much, and what is measured at most a twentieth more; its resident memory only
- * where it has run for long, since what an allocator keeps grows with the peaks until it has seen the largest. `more` is what
- * it may have come to need since.
+ * where the same process has run for long, since what an allocator keeps grows with the peaks until it has seen the largest.
+ * `more` is what it may have come to need since.
  */
 export function expectBack(
   who: string,
@@ -107,7 +108,7 @@ export function expectBack(
   expectNoneMore(who, after.descriptors, descriptors);
   const limits = {
     heapBytes: base.heapBytes * (hasRunForLong ? MORE : MORE_WHILE_COMPILING),
-    memoryBytes: hasRunForLong ? base.memoryBytes * MORE : Infinity,
+    memoryBytes: hasRunForLong && after.pid === base.pid ? base.memoryBytes * MORE : Infinity,
     processes: base.processes,
     files: base.files,
     fileBytes: base.fileBytes * MORE,
