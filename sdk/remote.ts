@@ -1,11 +1,12 @@
 /** PacketFS over a hub: names and jobs are the hub's, bytes go to it or to one of its nodes. */
-import { refToHex } from "../packets/digest.ts";
+import { refToHex, sameBytes } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
 import { HubClient } from "../nodes/remote/hub-client.ts";
 import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
 import { FileChunks } from "../runtime/stream/execute.ts";
+import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
@@ -33,8 +34,14 @@ import type {
 import type { JobArgs, JobValue } from "./program.ts";
 import { inSourcePlaces } from "./programs/source-places.ts";
 
+/** What a hub says that does not give a file a name. */
+const REFUSALS = [WireErrorCode.chunkMissing, WireErrorCode.notAllowed, WireErrorCode.quota] as const;
+
 export interface ConnectOptions {
-  /** A node's label or id: bytes are stored at it and read from it, instead of the hub. */
+  /**
+   * A node's label or id: bytes are stored at it and read from it, instead of the hub. A put whose connection to the hub is
+   * lost before the name is there leaves its bytes at the node until the next put of that name.
+   */
   readonly node?: string;
   readonly signal?: AbortSignal;
   /**
@@ -97,10 +104,36 @@ class RemotePacketFS implements PacketFS {
     else {
       const binding = { name, root: stored.root, length: stored.length };
       // A node keeps what it was given under the name too, so that its own gc knows.
-      await writer.bind(binding);
-      if (this.#data !== this.#hub.data) await this.#hub.bindAt(this.#data.link.peer.id, binding, signal);
+      const record = await writer.bind(binding);
+      if (this.#data !== this.#hub.data) await this.#bindAtHub(record, signal);
     }
     return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
+  }
+
+  async #bindAtHub(record: NameRecord, signal: AbortSignal | undefined): Promise<void> {
+    const { name, root, length } = record;
+    try {
+      await this.#hub.bindAt(this.#data.link.peer.id, { name, root, length }, signal);
+    } catch (error) {
+      // Where nobody knows what came of it, the hub may have the name, and counts on the node.
+      if (REFUSALS.some((code) => hasCode(error, code))) await this.#takeBack(record).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /**
+   * Has the node keep under the name what it kept there before: of what the hub does not know, nobody tells the node when the
+   * name is removed.
+   */
+  async #takeBack({ name, root, version }: NameRecord): Promise<void> {
+    const node = this.#data.catalog;
+    const known = await this.#hub.data.catalog.resolve(name);
+    if (known !== undefined && sameBytes(known.root, root)) return;
+    const [latest, before] = await node.history(name);
+    if (latest?.version !== version) return;
+    const condition = { expected: version };
+    if (before === undefined) await node.remove(name, condition);
+    else await node.bind({ name, root: before.root, length: before.length }, condition);
   }
 
   async *get(file: string, options: GetOptions = {}): AsyncGenerator<Uint8Array> {

@@ -60,7 +60,7 @@ export class HubServices {
     const puts = new PutWriters(() => machine.store.openWriter());
     return [
       new ChunkService({ ...shared, puts, usage }),
-      new CatalogService({ ...shared, catalog, puts, removed: (record) => this.#removed(record) }),
+      new CatalogService({ ...shared, catalog, puts, removed: (...removed) => this.#removed(...removed) }),
       new JobService({
         jobs,
         followed: this.#followed,
@@ -108,12 +108,12 @@ export class HubServices {
   }
 
   /** A file that was put at a node has its name there too. */
-  async #removed(record: NameRecord): Promise<void> {
+  async #removed(name: string, versions: readonly NameRecord[]): Promise<void> {
     const { machine, members } = this.#options;
     await Promise.all([
-      members.removeCopies(record),
-      machine.removeParts(record.name),
-      members.removeParts(record.name),
+      members.removeCopies(name, versions),
+      machine.removeParts(name),
+      members.removeParts(name),
     ]);
   }
 }

@@ -79,12 +79,15 @@ export class Members {
     });
   }
 
-  /** Removes the name where it means the same file: it was put at that node. Those that are away keep it. */
-  async removeCopies({ name, root }: NameRecord): Promise<void> {
+  /**
+   * Removes the name where it means what it meant here, in any of its versions: that was put at that node. Those that are away
+   * keep it.
+   */
+  async removeCopies(name: string, versions: readonly NameRecord[]): Promise<void> {
     await this.#everyNode(async ({ catalog }) => {
       const copy = await catalog.resolve(name);
-      if (copy !== undefined && sameBytes(copy.root, root))
-        await catalog.remove(name, { expected: copy.version });
+      if (copy === undefined || !versions.some(({ root }) => sameBytes(copy.root, root))) return;
+      await catalog.remove(name, { expected: copy.version });
     });
   }
 

@@ -24,8 +24,8 @@ export interface CatalogServiceOptions {
   /** How long the chunks are that this machine has itself. */
   readonly store: ChunkSizes;
   readonly puts: PutWriters;
-  /** Frees what stands elsewhere under a name that was removed. */
-  readonly removed?: (record: NameRecord) => Promise<void>;
+  /** Frees what stands elsewhere under a name that was removed, which had these versions, one at least. */
+  readonly removed?: (name: string, versions: readonly NameRecord[]) => Promise<void>;
 }
 
 export class CatalogService implements Service {
@@ -56,10 +56,10 @@ export class CatalogService implements Service {
       case "list":
         return this.#list(request.prefix, request.after);
       case "remove": {
-        const record = await this.#remove(request.name, request.expected);
-        if (record === undefined) return names([]);
-        await this.#options.removed?.(record);
-        return names([record]);
+        const { name, expected } = request;
+        const versions = await this.#remove(name, expected);
+        if (versions.length > 0) await this.#options.removed?.(name, versions);
+        return names(versions.slice(0, 1));
       }
       case "flush":
         await (await puts.get(request.put)).flush();
@@ -84,16 +84,16 @@ export class CatalogService implements Service {
     return await binds.bind({ name, root, length }, condition);
   }
 
-  /** Resolves with what was removed; undefined where there is nothing. */
-  async #remove(name: string, expected: number | undefined): Promise<NameRecord | undefined> {
+  /** Resolves with what was removed, the latest version first; empty where there is nothing. */
+  async #remove(name: string, expected: number | undefined): Promise<readonly NameRecord[]> {
     const { catalog } = this.#options;
     for (;;) {
-      const record = await catalog.resolve(name);
-      const version = record?.version ?? 0;
+      const versions = await catalog.history(name);
+      const version = versions[0]?.version ?? 0;
       if (expected !== undefined && expected !== version) throw nameChanged(name, expected, version);
       try {
-        // The name may be bound anew meanwhile: then what was resolved is not what would be removed.
-        return (await catalog.remove(name, { expected: version })) ? record : undefined;
+        // The name may be bound anew meanwhile: then what was found is not what would be removed.
+        return (await catalog.remove(name, { expected: version })) ? versions : [];
       } catch (error) {
         if (expected !== undefined || !hasCode(error, StoreErrorCode.nameChanged)) throw error;
       }

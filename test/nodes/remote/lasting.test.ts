@@ -447,7 +447,9 @@ test("what is asked over a session leaves nothing on it, however often", async (
   const before = asked;
   for (let round = 0; round < 50; round++) {
     await members.removeParts("a");
-    await members.removeCopies({ name: "a", root: new Uint8Array(32), length: 0, version: 1, storedAt: 0 });
+    await members.removeCopies("a", [
+      { name: "a", root: new Uint8Array(32), length: 0, version: 1, storedAt: 0 },
+    ]);
   }
   expect(asked).toBe(before);
 });

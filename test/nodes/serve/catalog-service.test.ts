@@ -18,18 +18,18 @@ test("a name that is bound anew while it is removed", async () => {
   const { catalog } = store;
   /** The names of the store, of which one is bound anew as soon as it was looked up. */
   const racing: Catalog = {
-    resolve: async (name) => {
-      const record = await catalog.resolve(name);
+    resolve: (name) => catalog.resolve(name),
+    history: async (name) => {
+      const versions = await catalog.history(name);
       if (looks++ === 0) await put(store, "file", randomBytes("new", 2000));
-      return record;
+      return versions;
     },
-    history: (name) => catalog.history(name),
     findRoots: (digits, limit) => catalog.findRoots(digits, limit),
     list: (prefix, after) => catalog.list(prefix, after),
     bind: (binding, condition) => catalog.bind(binding, condition),
     remove: (name, condition) => catalog.remove(name, condition),
   };
-  const removed: NameRecord[] = [];
+  const removed: (readonly NameRecord[])[] = [];
   const { near, far } = memoryPair({ near: { role: "client" } });
   serve(far, [
     new CatalogService({
@@ -38,12 +38,17 @@ test("a name that is bound anew while it is removed", async () => {
       source: store,
       hasAnywhere: (refs) => store.has(refs),
       puts: new PutWriters(() => store.openWriter()),
-      removed: async (record) => void removed.push(record),
+      removed: async (_name, versions) => void removed.push(versions),
     }),
   ]);
   const remote = new RemoteCatalog(LastingLink.over(near));
   expect(await remote.remove("file")).toBe(true);
-  expect(removed).toMatchObject([{ version: 2, length: 2000 }]);
+  expect(removed).toMatchObject([
+    [
+      { version: 2, length: 2000 },
+      { version: 1, length: 1000 },
+    ],
+  ]);
   expect(await catalog.resolve("file")).toBeUndefined();
   await put(store, "file", randomBytes("third", 3000));
   looks = 0;
