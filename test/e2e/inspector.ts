@@ -1,8 +1,15 @@
 /** Node's inspector of another process: has it collect its garbage, so that what is left is what it holds. */
 import type { Daemon } from "./daemon.ts";
 
-/** A command before the one that starts a process: that process can be inspected. */
-export const INSPECTED: readonly string[] = ["env", "NODE_OPTIONS=--inspect=127.0.0.1:0"];
+/**
+ * A command before the one that starts a process: that process can be inspected. Its threads share one arena, since what glibc
+ * keeps in one for each hides by its size and by chance what a process really holds.
+ */
+export const INSPECTED: readonly string[] = [
+  "env",
+  "NODE_OPTIONS=--inspect=127.0.0.1:0",
+  "MALLOC_ARENA_MAX=1",
+];
 
 interface Message {
   readonly id?: number;
