@@ -7,7 +7,7 @@ import { expect } from "vitest";
 import { JOB_HISTORY_FILE } from "../../runtime/job/job-history.ts";
 import type { Daemon } from "./daemon.ts";
 import { Inspector } from "./inspector.ts";
-import { descendantsOf, descriptorsOf, peakBytesOf, residentBytesOf } from "../suites/processes.ts";
+import { descendantsOf, descriptorsOf, residentBytesOf } from "../suites/processes.ts";
 
 export interface Holdings {
   readonly pid: number;
@@ -15,8 +15,6 @@ export interface Holdings {
   readonly heapBytes: number;
   /** Resident, of the daemon's own process: what the allocator keeps of earlier peaks is in it. */
   readonly memoryBytes: number;
-  /** The most that it had resident so far. */
-  readonly peakBytes: number;
   readonly descriptors: Descriptors;
   /** Below it: executors that wait for work. */
   readonly processes: number;
@@ -53,14 +51,10 @@ export async function holdingsOf(daemon: Daemon, store: string): Promise<Holding
     same = now === last ? same + 1 : 0;
     last = now;
   }
-  const { pid } = daemon;
-  return { pid, heapBytes, memoryBytes, peakBytes: peakBytesOf(pid), ...counted(daemon, store) };
+  return { pid: daemon.pid, heapBytes, memoryBytes, ...counted(daemon, store) };
 }
 
-function counted(
-  daemon: Daemon,
-  store: string,
-): Omit<Holdings, "pid" | `${string}Bytes`> & Pick<Holdings, "fileBytes"> {
+function counted(daemon: Daemon, store: string): Omit<Holdings, "pid" | "heapBytes" | "memoryBytes"> {
   const files = readdirSync(store, { recursive: true, withFileTypes: true }).filter(
     (one) => one.isFile() && !BOUNDED.includes(one.name),
   );
@@ -100,8 +94,8 @@ export function descriptorKinds(pid: number): Descriptors {
 
 /**
  * It is as it was: what is counted at most as much, and what is measured at most a twentieth more; its resident memory only
- * where the same process has run for long, and then no more than it had at a time before: an allocator keeps what it once
- * had to give. `more` is what it may have come to need since.
+ * where the same process has run for long, since what an allocator keeps grows with the peaks until it has seen the largest.
+ * `more` is what it may have come to need since.
  */
 export function expectBack(
   who: string,
@@ -112,10 +106,9 @@ export function expectBack(
   const descriptors = { ...base.descriptors };
   for (const [kind, count] of Object.entries(more)) descriptors[kind] = (descriptors[kind] ?? 0) + count;
   expectNoneMore(who, after.descriptors, descriptors);
-  const memoryBytes = Math.max(base.memoryBytes * MORE, base.peakBytes);
   const limits = {
     heapBytes: base.heapBytes * (hasRunForLong ? MORE : MORE_WHILE_COMPILING),
-    memoryBytes: hasRunForLong && after.pid === base.pid ? memoryBytes : Infinity,
+    memoryBytes: hasRunForLong && after.pid === base.pid ? base.memoryBytes * MORE : Infinity,
     processes: base.processes,
     files: base.files,
     fileBytes: base.fileBytes * MORE,
