@@ -9,6 +9,7 @@ import type { Executor } from "../runtime/contracts/executor.ts";
 import { Machine } from "../runtime/machine.ts";
 import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import type { WallState } from "../runtime/sandbox/process/wall-states.ts";
+import { unlessAborted } from "../runtime/unless-aborted.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
@@ -185,9 +186,7 @@ export class JoinedNode implements AsyncDisposable {
     const bound = this.#server?.address;
     const listen = bound === undefined ? undefined : (advertise ?? (await reachableAddress(bound, address)));
     signal?.throwIfAborted();
-    await new Promise<void>((resolve, reject) => {
-      // A first dial takes as long as nobody answers.
-      signal?.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+    const joined = new Promise<void>((resolve, reject) => {
       let hasJoined = false;
       /** Why there is no session, as people were told last. */
       let told: string | undefined;
@@ -221,6 +220,8 @@ export class JoinedNode implements AsyncDisposable {
         },
       });
     });
+    // A first dial takes as long as nobody answers.
+    await unlessAborted(joined, signal);
   }
 
   /** Looks all the while where there is something that expires. */

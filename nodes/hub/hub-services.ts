@@ -60,7 +60,12 @@ export class HubServices {
     const puts = new PutWriters(() => machine.store.openWriter());
     return [
       new ChunkService({ ...shared, puts, usage }),
-      new CatalogService({ ...shared, catalog, puts, removed: (...removed) => this.#removed(...removed) }),
+      new CatalogService({
+        ...shared,
+        catalog,
+        puts,
+        removed: (name, versions) => this.#removed(name, versions),
+      }),
       new JobService({
         jobs,
         followed: this.#followed,

@@ -1,11 +1,11 @@
 /** The nodes that are connected to a hub now: their links, their chunks, and the executors that they lend. */
-import { setTimeout as sleep } from "node:timers/promises";
 import { sameBytes } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { BarInfo, Executor } from "../../runtime/contracts/executor.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
+import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { QUESTION_SILENCE_MS, QUESTION_TIMEOUT_MS } from "../limits.ts";
 import type { NodeStatus } from "../messages.ts";
 import { LastingLink } from "../remote/lasting-link.ts";
@@ -95,11 +95,8 @@ export class Members {
     const changes = [...this.#members.values()].filter(({ link }) => !link.isSuspect).map(change);
     // What is not there needs no removal, and a node that does not answer keeps what it has. One that says for ever that it
     // is at work is waited for as long as one that says nothing.
-    const isDone = new AbortController();
-    const patience = sleep(QUESTION_SILENCE_MS, undefined, { ref: false, signal: isDone.signal });
-    await Promise.race([Promise.allSettled(changes), patience]);
-    isDone.abort();
-    await patience.catch(() => undefined);
+    const patience = AbortSignal.timeout(QUESTION_SILENCE_MS);
+    await unlessAborted(Promise.allSettled(changes), patience).catch(() => undefined);
   }
 
   statuses(loadOf: (executor: Executor) => ExecutorLoad): NodeStatus[] {

@@ -81,7 +81,7 @@ export function listSegments(paths: StorePaths): number[] {
 }
 
 /** The length of a segment's file, 0 when there is none. */
-export function segmentBytesThere(paths: StorePaths, number: number): number {
+export function segmentBytes(paths: StorePaths, number: number): number {
   return statSync(segmentPath(paths, number), { throwIfNoEntry: false })?.size ?? 0;
 }
 

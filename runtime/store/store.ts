@@ -15,7 +15,7 @@ import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenanc
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { LOCK_WAIT_MS } from "../limits.ts";
 import { StoreCatalog } from "./catalog.ts";
-import { readStoreId, segmentBytesThere, segmentPath, storePaths } from "./directory.ts";
+import { readStoreId, segmentBytes, segmentPath, storePaths } from "./directory.ts";
 import { diskError } from "./disk.ts";
 import type { StorePaths } from "./directory.ts";
 import { IndexReader, PendingPlaces } from "./index/reader.ts";
@@ -181,7 +181,7 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
       this.#index
         .use((tables) => tables.segments())
         .filter(({ isDropped }) => !isDropped)
-        .filter(({ number, committedBytes }) => segmentBytesThere(paths, number) < committedBytes)
+        .filter(({ number, committedBytes }) => segmentBytes(paths, number) < committedBytes)
         .map(({ number }) => number);
     const lost = look();
     if (lost.length === 0) return [];

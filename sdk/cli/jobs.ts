@@ -132,10 +132,10 @@ async function showJobs(output: Output, asked: readonly string[], jobs: readonly
     throw new SdkError(SdkErrorCode.notFound, message, { job: id });
   });
   if (!output.isTerminal || output.json) {
-    return output.list(
+    return void (await output.list(
       JOB_COLUMNS,
       found.map((job) => jobItem(job, output)),
-    );
+    ));
   }
   await output.line(found.map(jobCard).join("\n\n"));
 }

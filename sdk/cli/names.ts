@@ -38,15 +38,8 @@ export function lsCommand(host: Host): Command {
     const pfs = await context.open();
     const files =
       versions === true ? await pfs.history(prefix!) : pfs.list(prefix === undefined ? {} : { prefix });
-    let isEmpty = true;
-    const shown = async function* (): AsyncGenerator<ListItem> {
-      for await (const item of items(context, files)) {
-        isEmpty = false;
-        yield item;
-      }
-    };
-    await context.output.list(COLUMNS, shown());
-    if (isEmpty && prefix !== undefined && !context.output.json)
+    const count = await context.output.list(COLUMNS, items(context, files));
+    if (count === 0 && prefix !== undefined && !context.output.json)
       context.output.talk(`no name begins with ${printable(prefix)}`);
   });
 }
@@ -62,7 +55,7 @@ export function statCommand(host: Host): Command {
     const pfs = await context.open({ reachesNodes: true });
     const infos: FileInfo[] = [];
     for (const name of names) infos.push(await pfs.stat(name));
-    if (!output.isTerminal || output.json) return output.list(COLUMNS, items(context, infos));
+    if (!output.isTerminal || output.json) return void (await output.list(COLUMNS, items(context, infos)));
     await output.line(infos.map(card).join("\n\n"));
   });
 }

@@ -112,8 +112,15 @@ export class Output {
     return this.line(jsonText(value));
   }
 
-  /** A list of any length: a table on a terminal, tab-separated lines in a pipe, NDJSON with --json. */
-  async list(columns: readonly Column[], items: AsyncIterable<ListItem> | Iterable<ListItem>): Promise<void> {
+  /**
+   * A list of any length: a table on a terminal, tab-separated lines in a pipe, NDJSON with --json. Resolves with how many
+   * items there were, or were taken until the reader of stdout had gone.
+   */
+  async list(
+    columns: readonly Column[],
+    items: AsyncIterable<ListItem> | Iterable<ListItem>,
+  ): Promise<number> {
+    let count = 0;
     let widths: number[] | undefined;
     let batch: ListItem[] = [];
     const writeBatch = async (): Promise<void> => {
@@ -132,11 +139,13 @@ export class Output {
       batch = [];
     };
     for await (const item of items) {
+      count++;
       batch.push(item);
       if (batch.length === BATCH_ROWS) await writeBatch();
-      if (this.readerGone.aborted) return;
+      if (this.readerGone.aborted) return count;
     }
     if (batch.length > 0) await writeBatch();
+    return count;
   }
 
   #listLine(columns: readonly Column[], widths: number[] | undefined, item: ListItem): string {

@@ -132,13 +132,13 @@ async function writeResult(context: Context, pfs: PacketFS, result: JobResult): 
   const shown = output.isTerminal ? result.value : value;
   const textOf = output.isTerminal ? formatValue : (each: unknown): string => JSON.stringify(each);
   if (yields === "groups" && isPairs(shown)) {
-    return output.list(
+    return void (await output.list(
       GROUP_COLUMNS,
       shown.map(([key, of]) => ({
         json: {},
         cells: [printable(key), typeof of === "string" ? printable(of) : textOf(of ?? null)],
       })),
-    );
+    ));
   }
   await output.line(
     output.isTerminal ? formatValue(shown ?? null, output.width) : JSON.stringify(value ?? null),

@@ -22,7 +22,7 @@ const CLIENTS = Number(process.env["PACKETFS_TEST_CLIENTS"] ?? 5);
 const SECONDS = Number(process.env["PACKETFS_TEST_SECONDS"] ?? 16);
 /** A hub or a node goes after each of the first four eighths. */
 const PART_MS: number = (SECONDS * 1000) / 8;
-const HAS_RUN_FOR_LONG: boolean = SECONDS >= 120;
+const IS_LONG: boolean = SECONDS >= 120;
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 20_261_126);
 const NAMES_PER_CLIENT = 3;
 const LINES_MAX = 4_000;
@@ -155,8 +155,8 @@ class ChurningClient {
 
 function expectAllBack(after: Record<string, Holdings>, base: Record<string, Holdings>): void {
   for (const who of Object.keys(base)) {
-    const more = HAS_RUN_FOR_LONG || who === "hub" ? {} : NODE_LINK;
-    expectBack(who, after[who]!, base[who]!, { hasRunForLong: HAS_RUN_FOR_LONG, more });
+    const more = IS_LONG || who === "hub" ? {} : NODE_LINK;
+    expectBack(who, after[who]!, base[who]!, { hasRunForLong: IS_LONG, more });
   }
 }
 
@@ -247,7 +247,7 @@ it.skipIf(!HAS_PROC)(
     let after = { daemons: await look(), clients: descriptorKinds(process.pid) };
     report("after", after);
     expectAllBack(after.daemons, base.daemons);
-    if (HAS_RUN_FOR_LONG) {
+    if (IS_LONG) {
       // The hub and one node are other processes than they were. Their memory is compared with their own.
       const before = after;
       await churnBeside([], 4 * PART_MS);

@@ -53,8 +53,7 @@ export function formatToken(token: Token): string {
 
 /**
  * Reads a token of the kind that is needed, whatever white space is in it; the address behind it, if there is one, takes the place
- * of its own. Throws
- * PFS_TOKEN_INVALID {reason}; the token itself is never in the error.
+ * of its own. Throws PFS_TOKEN_INVALID {reason}; the token itself is never in the error.
  */
 export function parseToken(text: string, needed: TokenKind): Token {
   // A terminal breaks its one line into several, and so it is copied.

@@ -12,7 +12,7 @@ import { diskError, isWithoutSharedMemory, sqliteCode } from "../disk.ts";
 import { IndexDamaged, hasWal, isIndexDamage, matchesIndexCheck, openIndexForReading } from "./database.ts";
 import { IndexTables } from "./tables.ts";
 import { buildIndexInMemory } from "./rebuild.ts";
-import { listSegments, segmentPath } from "../directory.ts";
+import { listSegments, segmentBytes } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { refAt, refKey } from "../../../packets/digest.ts";
 import type { ChunkRow } from "./tables.ts";
@@ -151,8 +151,7 @@ function unusable(cause: unknown): StoreError {
 /** Whether the segments go on where an index that nobody writes to ends: it is an older one, which somebody has put back. */
 function isBehind(tables: IndexTables, paths: StorePaths): boolean {
   const { number = 0, committedBytes = 0 } = tables.segments().at(-1) ?? {};
-  const last = statSync(segmentPath(paths, number), { throwIfNoEntry: false });
-  const isLonger = last !== undefined && last.size > committedBytes;
+  const isLonger = segmentBytes(paths, number) > committedBytes;
   return isLonger || listSegments(paths).some((segment) => segment > number);
 }
 

@@ -1,5 +1,5 @@
 /** Brings a store's index and segments to one state when a writer opens it, whatever happened to the one before. */
-import { existsSync, rmSync, statSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { SEGMENT_BYTES_MAX, UNCOMMITTED_BYTES_MAX } from "../../limits.ts";
 import { truncateFile } from "../disk.ts";
 import type { Disk } from "../disk.ts";
@@ -15,7 +15,7 @@ import { addRecords, rebuildIndex, removeUnfinishedIndex, segmentEnds } from "..
 import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/format.ts";
 import type { SegmentPosition } from "../segments/format.ts";
 import { acknowledgedIn, scanSegment } from "../segments/scan.ts";
-import { listSegments, readSegmentHeader, segmentPath } from "../directory.ts";
+import { listSegments, readSegmentHeader, segmentBytes, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 
 export interface Recovered {
@@ -140,7 +140,7 @@ function uncommittedBytes(tables: IndexTables, paths: StorePaths): number {
   let bytes = 0;
   for (const number of listSegments(paths)) {
     const row = rows.get(number);
-    if (row?.isDropped !== true) bytes += sizeOf(paths, number) - (row?.committedBytes ?? 0);
+    if (row?.isDropped !== true) bytes += segmentBytes(paths, number) - (row?.committedBytes ?? 0);
   }
   return bytes;
 }
@@ -161,7 +161,7 @@ async function finishDropping(tables: IndexTables, paths: StorePaths, disk: Disk
 async function replayTail(replay: Recovery, number: number, committed: number): Promise<void> {
   const { tables, paths, seed, disk, notes } = replay;
   const path = segmentPath(paths, number);
-  const size = sizeOf(paths, number);
+  const size = segmentBytes(paths, number);
   if (size <= committed && size > 0) return;
   const endBytes = segmentEnds(paths, listSegments(paths)).get(number);
   if (committed === 0 && Math.min(size, endBytes ?? size) <= SEGMENT_HEADER_BYTES) return disk.remove(path);
@@ -195,13 +195,13 @@ async function replayTail(replay: Recovery, number: number, committed: number): 
 
 /** Cuts off what a gc had moved out of a segment's end, or what could not be written and not be cut off then. */
 async function cutOff({ paths, disk }: Recovery, number: number, bytes: number): Promise<void> {
-  if (sizeOf(paths, number) > bytes) await truncateFile(disk, segmentPath(paths, number), bytes);
+  if (segmentBytes(paths, number) > bytes) await truncateFile(disk, segmentPath(paths, number), bytes);
 }
 
 /** Finds what was acknowledged and is gone, so that it counts as absent and can be written again. */
 function markMissing(tables: IndexTables, paths: StorePaths, notes: string[]): void {
   for (const { number, committedBytes, isDropped } of tables.segments()) {
-    const size = sizeOf(paths, number);
+    const size = segmentBytes(paths, number);
     if (isDropped || size >= committedBytes) continue;
     notes.push(`segment ${number} misses its last ${committedBytes - size} bytes`);
     transaction(tables.database, () => {
@@ -222,12 +222,8 @@ function nextPosition(tables: IndexTables, paths: StorePaths): Pick<Recovered, "
     !last.isDropped &&
     last.committedBytes >= SEGMENT_HEADER_BYTES &&
     last.committedBytes < SEGMENT_BYTES_MAX &&
-    sizeOf(paths, last.number) === last.committedBytes &&
+    segmentBytes(paths, last.number) === last.committedBytes &&
     // What is appended to a segment of version 1 would be read by its rules.
     readSegmentHeader(paths, last.number)?.version === 2;
   return { position: goesOn ? { segment: last.number, bytes: last.committedBytes } : undefined, nextSegment };
-}
-
-function sizeOf(paths: StorePaths, number: number): number {
-  return statSync(segmentPath(paths, number), { throwIfNoEntry: false })?.size ?? 0;
 }

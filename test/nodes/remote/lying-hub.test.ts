@@ -11,6 +11,7 @@ import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import type { OutMessage } from "../../../nodes/wire/link.ts";
 import type { NameRecord } from "../../../runtime/contracts/catalog.ts";
 import { RESULT_BYTES_MAX } from "../../../runtime/limits.ts";
+import { nodeStatus } from "../node-status.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Answer } from "../scripted-peer.ts";
 
@@ -227,34 +228,19 @@ test.each([
   ["no JSON", "{"],
   ["no list", "{}"],
   ["a node without keys", JSON.stringify([{ id: "a", label: "a", role: "node" }])],
-  ["a node with capacity below zero", JSON.stringify([node({ workers: -1 })])],
-  ["a node in no role", JSON.stringify([node({ role: "emperor" })])],
+  ["a node with capacity below zero", JSON.stringify([nodeStatus({ workers: -1 })])],
+  ["a node in no role", JSON.stringify([nodeStatus({ role: "emperor" })])],
 ])("the list of nodes is %s", async (_, text) => {
   const client = clientOf(MEMBERS, () => ({ type: OK, chunks: Buffer.from(text) }));
   await expect(client.nodes()).rejects.toMatchObject(invalidMeta);
 });
 
-function node(change: object): object {
-  const key = "0".repeat(64);
-  const keys = { curveKey: key, signingKey: key };
-  return {
-    id: "a",
-    label: "a",
-    role: "node",
-    ...keys,
-    workers: 1,
-    editions: [],
-    inFlight: 0,
-    done: 0,
-    lastSeenMs: 0,
-    barred: [],
-    ...change,
-  };
-}
-
 test("a list of nodes that is right is passed on", async () => {
-  const client = clientOf(MEMBERS, () => ({ type: OK, chunks: Buffer.from(JSON.stringify([node({})])) }));
-  expect(await client.nodes()).toEqual([node({})]);
+  const client = clientOf(MEMBERS, () => ({
+    type: OK,
+    chunks: Buffer.from(JSON.stringify([nodeStatus({})])),
+  }));
+  expect(await client.nodes()).toEqual([nodeStatus({})]);
 });
 
 test("reports of a store that are none are refused", async () => {

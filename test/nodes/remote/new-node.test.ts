@@ -2,10 +2,10 @@
 import { expect, test } from "vitest";
 import { MessageType } from "../../../packets/envelope.ts";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
-import type { NodeStatus } from "../../../nodes/messages.ts";
 import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import { Identity, keysToJson } from "../../../nodes/wire/trust/keys.ts";
 import { WireServer } from "../../../nodes/wire/zeromq/server.ts";
+import { nodeStatus } from "../node-status.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 
 test("a client is not refused for good by a node that does not know it yet", async () => {
@@ -19,19 +19,7 @@ test("a client is not refused for good by a node that does not know it yet", asy
     onLink: () => {},
   });
   await server.bind("127.0.0.1", 0);
-  const status: NodeStatus = {
-    id: node.id,
-    label: "late",
-    role: "node",
-    address: server.address,
-    ...keysToJson(node),
-    workers: 1,
-    editions: [],
-    inFlight: 0,
-    done: 0,
-    lastSeenMs: 0,
-    barred: [],
-  };
+  const status = nodeStatus({ id: node.id, label: "late", address: server.address, ...keysToJson(node) });
   const hub = scriptedPeer({
     [MessageType.MEMBERS]: () => ({
       type: MessageType.OK,

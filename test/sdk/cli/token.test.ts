@@ -1,6 +1,5 @@
 /** pfs token, and how tokens are given: between real processes, a hub that runs all the while. */
-import { execFileSync } from "node:child_process";
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
