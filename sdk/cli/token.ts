@@ -3,6 +3,7 @@ import { Argument, Command } from "commander";
 import { HubTokens, TokenRole } from "../../nodes/hub/tokens.ts";
 import type { TokenRecord } from "../../nodes/hub/tokens.ts";
 import { readNodes } from "../../nodes/hub/access.ts";
+import { JOBS_PER_KEY_MAX } from "../../nodes/limits.ts";
 import type { AllowListEntry, Quota } from "../../nodes/wire/trust/allow-list.ts";
 import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import { onRun } from "./context.ts";
@@ -86,7 +87,12 @@ export function tokenCommand(host: Host): Command {
       ),
     )
     .addOption(
-      option("--max-jobs <N>", "add: jobs that it may have running", "PACKETFS_MAX_JOBS", wholeNumber(1)),
+      option(
+        "--max-jobs <N>",
+        `add: jobs that it may have running (default: ${JOBS_PER_KEY_MAX})`,
+        "PACKETFS_MAX_JOBS",
+        wholeNumber(1),
+      ),
     )
     .addOption(
       option(
