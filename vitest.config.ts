@@ -8,7 +8,9 @@ if (!process.versions.node.startsWith("24.")) {
 }
 
 // What tests start in threads and processes is built; once here, and not by each of their files.
-(createRequire(import.meta.url)("./runtime/build/build.mjs") as { builtFolder: () => string }).builtFolder();
+(
+  createRequire(import.meta.url)("./runtime/build/current.mjs") as { builtFolder: () => string }
+).builtFolder();
 
 const HANGING_MS = 240_000;
 

@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { basename } from "node:path";
 
-/** What build/build.mjs exports. It stays in the checkout: what is published is built already. */
+/** What build/current.mjs exports. It stays in the checkout: what is published is built already. */
 interface Build {
   readonly builtFolder: () => string;
 }
@@ -16,8 +16,17 @@ let folder: string | undefined;
  * of this function, so that they must be as plain as `builtUrl(new URL("./entry.ts", import.meta.url))`.
  */
 export function builtUrl(source: URL): URL {
+  return new URL(`${basename(source.pathname, ".ts")}.cjs`, builtFolder());
+}
+
+/** The same of an entry that is read as text. */
+export function builtText(source: URL): URL {
+  return new URL(`${basename(source.pathname, ".ts")}.js`, builtFolder());
+}
+
+function builtFolder(): string {
   folder ??= HERE.endsWith(".ts")
-    ? (createRequire(HERE)("./build/build.mjs") as Build).builtFolder()
+    ? (createRequire(HERE)("./build/current.mjs") as Build).builtFolder()
     : new URL("./", HERE).href;
-  return new URL(`${basename(source.pathname, ".ts")}.js`, folder);
+  return folder;
 }

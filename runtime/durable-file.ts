@@ -4,7 +4,7 @@ import { closeSync, openSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { systemCode } from "./errors.ts";
-import { OWN_MARK, PROCESS_MARK, stateOfProcess } from "./process-mark.ts";
+import { ownMark, PROCESS_MARK, stateOfProcess } from "./process-mark.ts";
 
 /** Nobody's but the user's own who wrote them. */
 export const PRIVATE_FILE_MODE = 0o600;
@@ -98,7 +98,7 @@ export async function removeLeftTemporaries(directory: string): Promise<void> {
 
 /** A file of a name of its own, so that two processes that write the same file do not write into each other's. */
 async function writeBeside(path: string, content: string): Promise<string> {
-  const temporary = `${path}.${OWN_MARK}-${randomBytes(4).toString("hex")}.new`;
+  const temporary = `${path}.${ownMark()}-${randomBytes(4).toString("hex")}.new`;
   const file = await open(temporary, "wx", PRIVATE_FILE_MODE);
   try {
     await file.writeFile(content);

@@ -9,7 +9,8 @@ export function formatBytes(bytes: number): string {
 
 /** "1,234,567". */
 export function formatCount(count: number): string {
-  return count.toLocaleString("en-US");
+  // Not by toLocaleString, which loads what it knows of the language: a tenth of a short command.
+  return String(count).replace(/\B(?=(?:\d{3})+$)/g, ",");
 }
 
 /** "1 chunk", "1,234 chunks". */

@@ -18,15 +18,17 @@ export type ProcessState = "alive" | "dead" | "elsewhere";
 
 export async function stateOfProcess(mark: string): Promise<ProcessState> {
   const [machine, boot, pid = "", start = ""] = mark.split("-");
-  if (machine !== OWN.machine) return "elsewhere";
+  const own = place();
+  if (machine !== own.machine) return "elsewhere";
   // Another start of this machine, or another machine of the same name: every Linux has the same first pid namespace.
-  if (boot !== OWN.boot) return MACHINE_ID === "" ? "elsewhere" : "dead";
+  if (boot !== own.boot) return own.hasId ? "dead" : "elsewhere";
   return (await isAlive(pid, start)) ? "alive" : "dead";
 }
 
 /** The number of a process may be another's by now. */
 async function isAlive(pid: string, start: string): Promise<boolean> {
-  if (HAS_PROC) return startOf(await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "")) === start;
+  if (ownStart() !== "")
+    return startOf(await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "")) === start;
   try {
     process.kill(Number(pid), 0);
     return true;
@@ -41,19 +43,34 @@ function startOf(stat: string): string {
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
 }
 
-const OWN_START = startOf(textOf("/proc/self/stat"));
-const HAS_PROC: boolean = OWN_START !== "";
+/** Of this process; the empty text where the system does not say. */
+function ownStart(): string {
+  return startOf(textOf("/proc/self/stat"));
+}
 
-/** What a machine is given when it is set up; the empty text where it has none. */
-const MACHINE_ID: string = /^[0-9a-f]{32}$/m.exec(textOf("/etc/machine-id"))?.[0] ?? "";
+interface Place {
+  readonly machine: string;
+  readonly boot: string;
+  /** Whether it was given one when it was set up. */
+  readonly hasId: boolean;
+}
 
-const OWN = {
-  machine: digest(`${hostname()} ${MACHINE_ID} ${pidNamespace()}`),
-  boot: digest(textOf("/proc/sys/kernel/random/boot_id")),
-} as const;
+let known: Place | undefined;
+
+/** Where this process runs, found out when somebody wants to know: most commands write no temporary file. */
+function place(): Place {
+  if (known !== undefined) return known;
+  const id = /^[0-9a-f]{32}$/m.exec(textOf("/etc/machine-id"))?.[0] ?? "";
+  const machine = digest(`${hostname()} ${id} ${pidNamespace()}`);
+  known = { machine, boot: digest(textOf("/proc/sys/kernel/random/boot_id")), hasId: id !== "" };
+  return known;
+}
 
 /** Of this process. */
-export const OWN_MARK: string = `${OWN.machine}-${OWN.boot}-${process.pid}-${HAS_PROC ? OWN_START : "0"}`;
+export function ownMark(): string {
+  const { machine, boot } = place();
+  return `${machine}-${boot}-${process.pid}-${ownStart() || "0"}`;
+}
 
 function pidNamespace(): string {
   try {

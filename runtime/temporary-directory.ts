@@ -2,14 +2,14 @@
 import { lstat, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { OWN_MARK, PROCESS_MARK, stateOfProcess } from "./process-mark.ts";
+import { ownMark, PROCESS_MARK, stateOfProcess } from "./process-mark.ts";
 
 const LEFT = new RegExp(`^packetfs-[a-z]+-(${PROCESS_MARK})-[0-9A-Za-z]{6}$`);
 
 /** Makes one that is called after `purpose`, a word. Rejects as the system does. Whoever made it removes it. */
 export async function makeTemporaryDirectory(purpose: string): Promise<string> {
   await removeLeft();
-  return await mkdtemp(join(tmpdir(), `packetfs-${purpose}-${OWN_MARK}-`));
+  return await mkdtemp(join(tmpdir(), `packetfs-${purpose}-${ownMark()}-`));
 }
 
 async function removeLeft(): Promise<void> {

@@ -9,17 +9,14 @@ import { hasCode } from "../packets/errors.ts";
 import type { ChunkSource, ChunkStore } from "../runtime/contracts/chunks.ts";
 import type { EventMap, Events, RepairEvent } from "../runtime/contracts/events.ts";
 import { StoreError, StoreErrorCode } from "../runtime/errors.ts";
-import { JOB_HISTORY_FILE, JobHistory } from "../runtime/job/job-history.ts";
 import type { Jobs } from "../runtime/job/jobs.ts";
 import { WORKERS_MAX } from "../runtime/limits.ts";
-import { Machine } from "../runtime/machine.ts";
-import type { MachineOptions } from "../runtime/machine.ts";
+import type { Machine, MachineOptions } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { makeTemporaryDirectory } from "../runtime/temporary-directory.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
 import { guestEdition } from "../runtime/sandbox/edition.ts";
-import { standingWalls } from "../runtime/sandbox/process/executor-process.ts";
 import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
@@ -48,7 +45,6 @@ import type {
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
-import { withValue } from "../runtime/job/results.ts";
 
 /** The id of this machine's only executor. */
 const LOCAL_ID = "local";
@@ -100,9 +96,9 @@ class LocalPacketFS implements PacketFS {
     if (onRepair !== undefined) events.on("repair", onRepair);
     const machine = { id: LOCAL_ID, label: hostname(), workers, events };
     this.#reading = new Opening(() => Store.open(directory, { readOnly: true, events }));
-    this.#writing = new Opening(() => Machine.open({ directory, ...machine }));
+    this.#writing = new Opening(() => openMachine({ directory, ...machine }));
     this.#beside = new Opening(async () =>
-      BesideMachine.open(await this.#reading.get(), (own) => Machine.open({ ...machine, ...own })),
+      BesideMachine.open(await this.#reading.get(), (own) => openMachine({ ...machine, ...own })),
     );
     this.#runner = new Opening(() => this.#openRunner());
   }
@@ -165,6 +161,7 @@ class LocalPacketFS implements PacketFS {
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
     const machine = await this.#runner.get();
     if (out !== undefined && machine !== this.#writing.opened) throw this.#readOnly(out);
+    const { withValue } = await import("../runtime/job/results.ts");
     const work = this.#withProgram(machine, bundle, args, async (jobs, stored) =>
       withValue(
         await jobs.run(
@@ -187,6 +184,7 @@ class LocalPacketFS implements PacketFS {
 
   async nodes(): Promise<NodeInfo[]> {
     const executor = this.#jobs === undefined ? undefined : this.#runner.opened?.executor;
+    const { standingWalls } = await import("../runtime/sandbox/process/executor-process.ts");
     const walls = standingWalls();
     return [
       {
@@ -210,7 +208,9 @@ class LocalPacketFS implements PacketFS {
   }
 
   async jobs(): Promise<JobInfo[]> {
-    return await (this.#jobs ?? new JobHistory(join(this.#directory, JOB_HISTORY_FILE))).list();
+    if (this.#jobs !== undefined) return await this.#jobs.list();
+    const { JOB_HISTORY_FILE, JobHistory } = await import("../runtime/job/job-history.ts");
+    return await new JobHistory(join(this.#directory, JOB_HISTORY_FILE)).list();
   }
 
   async cancel(job: string): Promise<void> {
@@ -330,6 +330,12 @@ class LocalPacketFS implements PacketFS {
   #requireOpen(): void {
     if (this.#isClosed) throw new StoreError(StoreErrorCode.closed, "the store is closed");
   }
+}
+
+/** What only reads a store needs nothing of what runs programs, and a command that lists names ends before it is loaded. */
+async function openMachine(options: MachineOptions): Promise<Machine> {
+  const { Machine } = await import("../runtime/machine.ts");
+  return await Machine.open(options);
 }
 
 /** What is opened when it is first needed. A failure is told to those who asked, and forgotten: its cause may go away. */

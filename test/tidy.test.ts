@@ -41,6 +41,7 @@ const IMPURE =
 const ENTRIES = new Map([
   ["sdk/index.ts", "runtime/build/build.mjs"],
   ["sdk/cli/main.ts", "runtime/build/build.mjs"],
+  ["runtime/build/build.mjs", "runtime/build/current.mjs"],
   ["sdk/bin/index.mjs", "package.json, exports"],
   ["sdk/bin/pfs.mjs", "package.json, bin"],
   ["runtime/build/absent/gl/index.js", "package.json, workspaces"],

@@ -1,10 +1,12 @@
 /**
- * Makes JavaScript of the sources, as Node runs it: a file for each entry of a process or thread, and chunks that they
- * share. Starting from TypeScript costs each process a third of a second for taking its types away.
+ * Makes JavaScript of the sources, as Node runs it: one file for each entry of a process or thread, with all that it
+ * imports, packages too, unless they are binaries or have files beside them. Starting from TypeScript costs each process a
+ * third of a second for taking its types away; finding, reading and linking modules one by one costs several times what
+ * they do. The files are CommonJS: what imports a built-in module pays for all that it exports, what requires it does not.
  *
- * In a checkout the files lie in a cache, in a folder that is named by the hash of all that they are made of: whoever
- * starts a process asks for the folder of the sources as they are now, and the first makes it. `npm pack` puts the same
- * files and declarations into dist/.
+ * In a checkout they lie in a cache, in a folder that is named by the hash of all that they are made of: whoever starts a
+ * process asks for the folder of the sources as they are now (current.mjs), and the first makes it. `npm pack` puts the
+ * same files and declarations into dist/.
  *
  *   node runtime/build/build.mjs                     fills the cache, if it must be, and prints the folder
  *   node runtime/build/build.mjs --package           fills dist/
@@ -30,9 +32,11 @@ import {
 } from "node:fs";
 import { basename, dirname, join, posix, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { linesOf, remember } from "./current.mjs";
 
 const SELF = fileURLToPath(import.meta.url);
 const ROOT = join(dirname(SELF), "../..");
+const OWN = relative(ROOT, SELF).replaceAll("\\", "/");
 const CACHE = join(ROOT, "node_modules/.cache/packetfs");
 const DIST = join(ROOT, "dist");
 const LAYERS = ["packets", "runtime", "nodes", "sdk"];
@@ -46,8 +50,20 @@ const AUTHORING_API = "sdk/program.ts";
 const TEXTS = [AUTHORING_API, "runtime/sandbox/guest/source.ts"];
 /** Knows what is built by where it lies itself. */
 const LOCATOR = "runtime/built.ts";
+/** Packages with binaries, and those that look for files of their own beside them. */
+const EXTERNAL = ["zeromq", "isolated-vm", "piscina", "esbuild"];
+/**
+ * Node's own modules that cost more to load than most commands do with them, and that few processes use all of: loaded when
+ * something of them is first used. What hot loops call is one property away, as it is of a module that is required.
+ */
+const LATE =
+  "child_process crypto dgram dns dns/promises fs/promises http https net perf_hooks readline readline/promises sqlite stream stream/promises tls tty worker_threads zlib".split(
+    " ",
+  );
 const NAMED_ENTRY = /\bbuiltUrl\(\s*new URL\(\s*"([^"]+\.ts)"/g;
+const OWN_URL = 'process.getBuiltinModule("node:url").pathToFileURL(__filename).href';
 const MODULE_URL = /\bimport\.meta\.url\b/g;
+const PACKAGE = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)\//;
 /** In declarations, what follows `from` or stands in `import()`. */
 const RELATIVE_TYPES = /(?:\bfrom |\bimport\()"(\.{1,2}\/[^"]+\.ts)"/g;
 /** Builds that a process was started from lately stay: it may run on, and start others. */
@@ -55,16 +71,9 @@ const BUILDS_MAX = 32;
 const UNUSED_MS_MAX = 7 * 24 * 3600 * 1000;
 const TOUCHED_EACH_MS = 3600 * 1000;
 
-/** @type {string | undefined} */
-let current;
-
-/** The folder, as a URL, of JavaScript that was made of the sources as they are. */
-export function builtFolder() {
-  current ??= findOrBuild();
-  return current;
-}
-
-function findOrBuild() {
+/** The folder of JavaScript that was made of the sources as they are. */
+export function findOrBuild() {
+  const lines = linesOf(["package.json", OWN, ...LAYERS.flatMap(foldersBelow), ...sources()]);
   let folder = join(CACHE, sourceHash());
   if (!existsSync(folder)) {
     // In a process of its own, for esbuild's plugins are asynchronous and callers are not.
@@ -73,7 +82,8 @@ function findOrBuild() {
     folder = stdout.trim();
   }
   keep(folder);
-  return pathToFileURL(`${folder}/`).href;
+  remember(folder, lines);
+  return folder;
 }
 
 function keep(folder) {
@@ -88,7 +98,7 @@ function keep(folder) {
 /** All that a build is made of: the sources, this file, the versions of what it uses, and where they lie. */
 function sourceHash() {
   const hash = createHash("sha256");
-  for (const path of ["package.json", relative(ROOT, SELF), ...sources()]) {
+  for (const path of ["package.json", OWN, ...sources()]) {
     hash
       .update(`${path}\0`)
       .update(readFileSync(join(ROOT, path)))
@@ -100,6 +110,15 @@ function sourceHash() {
 /** Paths from the root, with forward slashes. */
 function sources() {
   return LAYERS.flatMap((layer) => sourcesBelow(layer)).toSorted();
+}
+
+/** @returns {string[]} */
+function foldersBelow(folder) {
+  const entries = readdirSync(join(ROOT, folder), { withFileTypes: true });
+  return [
+    folder,
+    ...entries.flatMap((entry) => (entry.isDirectory() ? foldersBelow(`${folder}/${entry.name}`) : [])),
+  ];
 }
 
 /** @returns {string[]} */
@@ -126,9 +145,26 @@ function entries() {
   return found;
 }
 
+const lateModules = {
+  name: "late-modules",
+  setup({ onResolve, onLoad }) {
+    const late = new RegExp(`^(node:)?(${LATE.join("|")})$`);
+    onResolve({ filter: late }, ({ path }) => ({ path: path.replace("node:", ""), namespace: "late" }));
+    onLoad({ filter: /.*/, namespace: "late" }, async ({ path }) => {
+      const names = Object.keys((await import(`node:${path}`)).default);
+      const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
+      const contents = `let loaded;
+        const load = () => (loaded ??= process.getBuiltinModule("node:${path}"));
+        module.exports = { ${getters.join(", ")} };`;
+      return { contents, loader: "js" };
+    });
+  },
+};
+
 /**
  * Builds into `folder`, which is there. `urlOf` gives the expression that a module at a path of the sources knows itself
- * by: a module must find what lies beside its source, not beside the file that it has become a part of.
+ * by: a module must find what lies beside its source, not beside the file that it has become a part of. Resolves with the
+ * packages that have become part of it.
  */
 async function build(folder, { urlOf, plugins = [], sourcemap }) {
   const esbuild = await import("esbuild");
@@ -138,7 +174,7 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
       onLoad({ filter: /\.ts$/ }, ({ path }) => {
         const source = readFileSync(path, "utf8");
         const name = relative(ROOT, path).replaceAll("\\", "/");
-        const contents = name === LOCATOR ? source : source.replaceAll(MODULE_URL, urlOf(name));
+        const contents = source.replaceAll(MODULE_URL, name === LOCATOR ? OWN_URL : urlOf(name));
         return { contents, loader: "ts" };
       });
     },
@@ -147,33 +183,40 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
     absWorkingDir: ROOT,
     outdir: folder,
     bundle: true,
-    format: "esm",
     platform: "node",
     // The text of functions is carried into isolates: nothing may be added to it, so nothing is rewritten for others.
     target: "esnext",
     minify: false,
     keepNames: false,
-    packages: "external",
-    charset: "utf8",
+    // A text of one byte for each character is half as long to read.
+    charset: "ascii",
     legalComments: "none",
     sourcemap,
     sourcesContent: false,
     logLevel: "error",
     plugins: [...plugins, ownUrl],
   };
-  await Promise.all([
+  const [{ metafile }] = await Promise.all([
     esbuild.build({
       ...options,
       entryPoints: [...entries()].map(([out, path]) => ({ in: `./${path}`, out })),
-      splitting: true,
+      format: "cjs",
+      outExtension: { ".js": ".cjs" },
+      external: EXTERNAL,
+      plugins: [lateModules, ...options.plugins],
+      metafile: true,
     }),
     esbuild.build({
       ...options,
       entryPoints: TEXTS.map((path) => ({ in: `./${path}`, out: basename(path, ".ts") })),
+      format: "esm",
+      charset: "utf8",
       sourcemap: false,
     }),
   ]);
   writeFileSync(join(folder, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
+  const names = Object.keys(metafile.inputs).map((path) => PACKAGE.exec(path)?.[1]);
+  return [...new Set(names)].filter((name) => name !== undefined).toSorted();
 }
 
 async function fillCache() {
@@ -218,12 +261,13 @@ function removeUnused() {
 async function fillDist() {
   rmSync(DIST, { recursive: true, force: true });
   mkdirSync(DIST);
-  await build(DIST, {
-    urlOf: (path) => `new URL(${JSON.stringify(`../${path}`)}, import.meta.url).href`,
+  const packages = await build(DIST, {
+    urlOf: (path) => `new URL(${JSON.stringify(`../${path}`)}, ${OWN_URL}).href`,
     plugins: [takeEsbuildAlong],
     sourcemap: false,
   });
   copyEsbuild();
+  writeFileSync(join(DIST, "third-party-licenses.txt"), licensesOf(packages));
   declareTypes();
 }
 
@@ -238,6 +282,19 @@ const takeEsbuildAlong = {
     onResolve({ filter: /^esbuild$/ }, () => ({ path: "./esbuild/lib/main.js", external: true }));
   },
 };
+
+/** What the packages say that have become part of the files. */
+function licensesOf(packages) {
+  return packages
+    .map((name) => {
+      const folder = join(ROOT, "node_modules", name);
+      const { version } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+      const file = readdirSync(folder).find((each) => /^licen[cs]e(\.|$)/i.test(each));
+      if (file === undefined) throw new Error(`${name} has no license beside it`);
+      return `${name} ${version}\n\n${readFileSync(join(folder, file), "utf8").trim()}\n`;
+    })
+    .join(`\n${"-".repeat(80)}\n\n`);
+}
 
 function copyEsbuild() {
   const from = join(ROOT, "node_modules/esbuild");

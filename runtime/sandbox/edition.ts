@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { builtUrl } from "../built.ts";
+import { builtText } from "../built.ts";
 
 const DIGEST_CHARACTERS = 12;
 
@@ -17,7 +17,7 @@ export function guestEdition(): string {
 
 function makeEdition(): string {
   // As text, because loading it takes longer than anything else that a short command does.
-  const code = readFileSync(builtUrl(new URL("./guest/source.ts", import.meta.url)));
+  const code = readFileSync(builtText(new URL("./guest/source.ts", import.meta.url)));
   const guest = createHash("sha256").update(code).digest("hex").slice(0, DIGEST_CHARACTERS);
   const v8 = process.versions.v8.replace(/-.*$/, "");
   return `v8-${v8}-icu-${process.versions["icu"] ?? "none"}-${guest}`;

@@ -41,7 +41,8 @@ export interface Ingested {
 }
 
 /** Its tables cost more to make than a small file to cut. */
-const DEFAULT_CHUNKER = new Chunker();
+/** Made by the first that is stored: its table takes a while, and whoever only reads needs none. */
+let defaultChunker: Chunker | undefined;
 
 /**
  * Writes the source's bytes to the sink. What rejects, the source, the sink or the signal, rejects this, and the source is
@@ -53,7 +54,8 @@ export async function ingest(
   options: IngestOptions = {},
 ): Promise<Ingested> {
   const { signal, matcher, onProgress } = options;
-  const chunker = options.chunker === undefined ? DEFAULT_CHUNKER : new Chunker(options.chunker);
+  const chunker =
+    options.chunker === undefined ? (defaultChunker ??= new Chunker()) : new Chunker(options.chunker);
   const { maxBytes } = chunker.parameters;
   const blocks = new BlockSource(source, maxBytes, INGEST_BLOCK_BYTES);
   const assembly = new StreamAssembly(sink, (buffer) => blocks.reuse(buffer));

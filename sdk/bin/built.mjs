@@ -1,11 +1,9 @@
 // Plain JavaScript that any Node can parse: says whether this one is new enough, and finds what is built of the sources.
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
+// It imports nothing: a built-in module that is imported is loaded with all that it exports.
 
 const MAJOR_LEAST = 24;
 const MINOR_LEAST = 15;
-const BUILDER = new URL("../../runtime/build/build.mjs", import.meta.url);
+const FINDER = new URL("../../runtime/build/current.mjs", import.meta.url);
 const DIST = new URL("../../dist/", import.meta.url);
 
 /** A sentence when this Node is too old for PacketFS, otherwise undefined. */
@@ -15,8 +13,15 @@ export function whyTooOld() {
   return `PacketFS needs Node ${MAJOR_LEAST}.${MINOR_LEAST} or later; this is ${process.version}`;
 }
 
-/** The URL of a built file: published in dist/, in a checkout made when the sources have changed. */
+/** The path of a built file: published in dist/, in a checkout made when the sources have changed. */
 export function builtFile(name) {
-  if (!existsSync(BUILDER)) return new URL(name, DIST);
-  return new URL(name, createRequire(import.meta.url)(fileURLToPath(BUILDER)).builtFolder());
+  const { existsSync } = process.getBuiltinModule("node:fs");
+  const { fileURLToPath } = process.getBuiltinModule("node:url");
+  const finder = fileURLToPath(FINDER);
+  return fileURLToPath(new URL(name, existsSync(finder) ? requireFile(finder).builtFolder() : DIST));
+}
+
+/** What a module exports; unlike import(), this is not waited for. */
+export function requireFile(path) {
+  return process.getBuiltinModule("node:module").createRequire(import.meta.url)(path);
 }

@@ -1,13 +1,11 @@
 // What `import … from "packetfs"` gets. Plain JavaScript that any Node can parse, so that one which is too old says so;
 // what is exported is in sdk/index.ts.
-import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
-import { builtFile, whyTooOld } from "./built.mjs";
+import { builtFile, requireFile, whyTooOld } from "./built.mjs";
 
 const tooOld = whyTooOld();
 if (tooOld !== undefined) throw new Error(tooOld);
 
-// Not with await, so that CommonJS may require this.
+// Without await, so that CommonJS may require this.
 export const {
   Flag,
   Op,
@@ -39,4 +37,4 @@ export const {
   refToHex,
   shared,
   top,
-} = createRequire(import.meta.url)(fileURLToPath(builtFile("index.js")));
+} = requireFile(builtFile("index.cjs"));

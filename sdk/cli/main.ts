@@ -31,4 +31,4 @@ async function main(words: readonly string[]): Promise<never> {
   return signals.leave(exitCode);
 }
 
-await main(process.argv.slice(2));
+void main(process.argv.slice(2));

@@ -11,7 +11,7 @@ import { lstat, open, readdir, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { refToHex, sha256 } from "../../packets/digest.ts";
-import { OWN_MARK, PROCESS_MARK, stateOfProcess } from "../../runtime/process-mark.ts";
+import { ownMark, PROCESS_MARK, stateOfProcess } from "../../runtime/process-mark.ts";
 
 /** What is older and belongs to no process that lives here is removed. */
 const PART_AGE_MS_MAX = 24 * 60 * 60 * 1000;
@@ -29,7 +29,7 @@ export interface PartFile {
 /** Opens a part file for `target` in `directory`. Rejects as the system does. */
 export async function openPart(directory: string, target: string, mode: number): Promise<PartFile> {
   const key = digest(basename(target));
-  const path = join(directory, `.pfs-${key}-${OWN_MARK}-${randomBytes(4).toString("hex")}.part`);
+  const path = join(directory, `.pfs-${key}-${ownMark()}-${randomBytes(4).toString("hex")}.part`);
   const left = await partsLeft(directory);
   for (const part of left.filter((one) => one.key === key)) {
     left.splice(left.indexOf(part), 1);

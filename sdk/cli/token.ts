@@ -1,8 +1,6 @@
 /** pfs token: who may use the hub whose store is here, beside the hub that runs or while it is down. */
 import { Argument, Command } from "commander";
-import { HubTokens, TokenRole } from "../../nodes/hub/tokens.ts";
-import type { TokenRecord } from "../../nodes/hub/tokens.ts";
-import { readNodes } from "../../nodes/hub/access.ts";
+import type { HubTokens, TokenRecord, TokenRole } from "../../nodes/hub/tokens.ts";
 import { JOBS_PER_KEY_MAX } from "../../nodes/limits.ts";
 import type { AllowListEntry, Quota } from "../../nodes/wire/trust/allow-list.ts";
 import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
@@ -44,8 +42,9 @@ const WHILE: ValueOf<number> = {
   takes: "a while such as 30d, 12h or 45m",
 };
 
+const ROLES: readonly TokenRole[] = ["client", "reader", "submitter", "node"];
 const ROLE: ValueOf<TokenRole> = {
-  parse: (text) => Object.values(TokenRole).find((role) => role === text),
+  parse: (text) => ROLES.find((role) => role === text),
   takes: "client, reader, submitter or node",
 };
 
@@ -107,6 +106,7 @@ export function tokenCommand(host: Host): Command {
     command,
     host,
     async (context, [action, operand], options) => {
+      const { HubTokens } = await import("../../nodes/hub/tokens.ts");
       const tokens = new HubTokens(storeDirectory(options));
       switch (action as Action) {
         case "add":
@@ -155,8 +155,13 @@ async function add(
 }
 
 /** Refuses a limit on what the role may not do anyway. */
+async function joinedNodes(tokens: HubTokens): Promise<readonly AllowListEntry[]> {
+  const { readNodes } = await import("../../nodes/hub/access.ts");
+  return await readNodes(tokens.directory);
+}
+
 function checkLimits(role: TokenRole, { maxBytes, maxJobs, maxPackets }: TokenCommandOptions): void {
-  const stores = role === TokenRole.client || role === TokenRole.submitter;
+  const stores = role === "client" || role === "submitter";
   const given = Object.entries({
     "--max-bytes": maxBytes,
     "--max-jobs": maxJobs,
@@ -174,7 +179,7 @@ function quotaOf({ maxBytes, maxJobs, maxPackets }: TokenCommandOptions): Quota 
 
 async function list({ output }: Context, tokens: HubTokens): Promise<void> {
   const { tokens: records, revoked, damaged } = await tokens.read();
-  const nodes = (await readNodes(tokens.directory)).filter(({ id }) => !revoked.has(id));
+  const nodes = (await joinedNodes(tokens)).filter(({ id }) => !revoked.has(id));
   const items = records.flatMap((record) => [
     tokenItem(record, output),
     ...nodes
@@ -217,7 +222,7 @@ function limitsOf(quota: Quota | undefined): string {
 async function revoke({ output }: Context, tokens: HubTokens, name: string | undefined): Promise<void> {
   if (name === undefined) throw new UsageError("which token? pfs token revoke NAME");
   const { tokens: records } = await tokens.read();
-  const machines = await readNodes(tokens.directory);
+  const machines = await joinedNodes(tokens);
   const meant = [
     ...records.filter((record) => record.name === name || isIdOf(record.id, name)),
     ...machines.filter(({ id, label }) => label === name || isIdOf(id, name)),

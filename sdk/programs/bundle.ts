@@ -9,10 +9,9 @@
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
-import { context } from "esbuild";
 import type { BuildFailure, BuildOptions, BuildResult, Message, Metafile, OutputFile, Plugin } from "esbuild";
 import { messageOf } from "../../packets/errors.ts";
-import { builtUrl } from "../../runtime/built.ts";
+import { builtText } from "../../runtime/built.ts";
 import { formatBytes } from "../../runtime/format.ts";
 import {
   PROGRAM_ARGS_BYTES_MAX,
@@ -78,6 +77,7 @@ async function bundle(
     // It would read on what it has begun to read.
     void building.cancel();
   });
+  const { context } = await import("esbuild");
   const building = await context({ ...buildOptions(source, path), plugins: [sources, sandboxImports] });
   try {
     return await building.rebuild();
@@ -179,7 +179,7 @@ const sandboxImports: Plugin = {
   setup(plugin) {
     plugin.onResolve({ filter: /^packetfs$/ }, () => ({ path: SOURCE_NAME, namespace: "packetfs" }));
     plugin.onLoad({ filter: /.*/, namespace: "packetfs" }, async () => ({
-      contents: await readFile(builtUrl(new URL("../program.ts", import.meta.url)), "utf8"),
+      contents: await readFile(builtText(new URL("../program.ts", import.meta.url)), "utf8"),
       loader: "js",
     }));
     plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, async (args) => {

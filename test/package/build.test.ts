@@ -97,7 +97,7 @@ describe("a build", () => {
 
   test("adds nothing to the text of functions, which is carried into isolates", async () => {
     const folder = await build();
-    const scripts = readdirSync(folder).filter((name) => name.endsWith(".js"));
+    const scripts = readdirSync(folder).filter((name) => /\.c?js$/.test(name));
     const texts = scripts.map((name) => readFileSync(join(folder, name), "utf8"));
     expect(texts.join("\n")).toContain("function capturePrimordials(");
     // What esbuild would add for names, fields, disposal and generators of older languages.

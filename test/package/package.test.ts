@@ -8,7 +8,7 @@ import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/co
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { builtUrl } from "../../runtime/built.ts";
+import { builtText } from "../../runtime/built.ts";
 import { ROOT } from "../source-tree.ts";
 
 const PACKED_BYTES_MAX = 1_000_000;
@@ -138,7 +138,7 @@ test("answers of programs are of the same edition as a checkout's", async () => 
     printed(process.execPath, ["edition.mjs", packetfs, join(directory, "edition")]);
   expect(await editions("packetfs")).toBe(await editions(join(ROOT, "sdk/bin/index.mjs")));
   // What programs import is none of the machine's, but runs with them.
-  const url = builtUrl(new URL("../../sdk/program.ts", import.meta.url));
+  const url = builtText(new URL("../../sdk/program.ts", import.meta.url));
   const installed = join(project, "node_modules/packetfs/dist", basename(url.pathname));
   expect(readFileSync(installed, "utf8")).toBe(readFileSync(url, "utf8"));
 });

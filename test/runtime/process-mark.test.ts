@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { OWN_MARK, stateOfProcess } from "../../runtime/process-mark.ts";
+import { ownMark, stateOfProcess } from "../../runtime/process-mark.ts";
 import { temporaryDirectory } from "./store/store-fixture.ts";
 
 const MODULE = new URL("../../runtime/process-mark.ts", import.meta.url).href;
@@ -21,9 +21,9 @@ async function onMachine(id: string, ...marks: string[]): Promise<[mark: string,
   await using directory = await temporaryDirectory();
   const file = join(directory.path, "machine-id");
   writeFileSync(file, id);
-  const script = `const { OWN_MARK, stateOfProcess } = await import(${JSON.stringify(MODULE)});
-    const marks = process.argv.slice(1).map((mark) => mark.replace("OWN-", OWN_MARK.split("-")[0] + "-"));
-    console.log(JSON.stringify([OWN_MARK, ...(await Promise.all(marks.map(stateOfProcess)))]));`;
+  const script = `const { ownMark, stateOfProcess } = await import(${JSON.stringify(MODULE)});
+    const marks = process.argv.slice(1).map((mark) => mark.replace("OWN-", ownMark().split("-")[0] + "-"));
+    console.log(JSON.stringify([ownMark(), ...(await Promise.all(marks.map(stateOfProcess)))]));`;
   const node = [process.execPath, "--input-type=module", "-e", script, ...marks];
   return JSON.parse(String(spawnSync("unshare", [...AS_MACHINE, file, ...node]).stdout));
 }
@@ -32,8 +32,8 @@ const OTHER_BOOT = "00000000";
 
 describe("a process", () => {
   it("is alive, or dead when its number is another's", async () => {
-    expect(await stateOfProcess(OWN_MARK)).toBe("alive");
-    expect(await stateOfProcess(OWN_MARK.replace(/\d+$/, "1"))).toBe(
+    expect(await stateOfProcess(ownMark())).toBe("alive");
+    expect(await stateOfProcess(ownMark().replace(/\d+$/, "1"))).toBe(
       existsSync("/proc/self/stat") ? "dead" : "alive",
     );
   });

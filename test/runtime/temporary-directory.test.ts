@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { OWN_MARK } from "../../runtime/process-mark.ts";
+import { ownMark } from "../../runtime/process-mark.ts";
 import { temporaryDirectory } from "./store/store-fixture.ts";
 
 const MODULE = new URL("../../runtime/temporary-directory.ts", import.meta.url).href;
@@ -26,7 +26,7 @@ it.runIf(process.platform !== "win32")(
     // Of this process, which lives; of one of another machine; and what others have there.
     const [, , machine = ""] = name.split("-");
     const elsewhere = name.replace(machine, machine.replaceAll(/./g, "0"));
-    const others = [`packetfs-test-${OWN_MARK}-abcdef`, elsewhere, "packetfs-of-somebody"];
+    const others = [`packetfs-test-${ownMark()}-abcdef`, elsewhere, "packetfs-of-somebody"];
     for (const other of others) mkdirSync(join(above.path, other));
     const last = leave(above.path);
     const rest = [...others, last.slice(above.path.length + 1)];

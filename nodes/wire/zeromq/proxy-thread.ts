@@ -15,6 +15,15 @@ async function close(): Promise<void> {
   port.close();
 }
 
+async function listen(): Promise<void> {
+  try {
+    tell({ kind: "listening", port: await proxy.listen(address) });
+  } catch (error) {
+    const text = messageOf(error);
+    tell({ kind: "not-listening", message: text, system: systemCode(error) });
+  }
+}
+
 port.on("message", (message: ToProxy) => {
   switch (message.kind) {
     case "grant":
@@ -30,9 +39,4 @@ port.on("message", (message: ToProxy) => {
   }
 });
 
-try {
-  tell({ kind: "listening", port: await proxy.listen(address) });
-} catch (error) {
-  const text = messageOf(error);
-  tell({ kind: "not-listening", message: text, system: systemCode(error) });
-}
+void listen();

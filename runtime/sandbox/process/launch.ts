@@ -29,18 +29,18 @@ export interface StartedProcess extends WatchedProcess {
 }
 
 /** Of this machine, found out once. */
-const machineWalls = new Walls();
+let machineWalls: Walls | undefined;
 
 /** Each wall and its state; undefined until a first process has started. */
 export function standingWalls(): readonly WallState[] | undefined {
-  return machineWalls.states;
+  return machineWalls?.states;
 }
 
 /** Rejects with PFS_EXECUTOR_START_FAILED {reason}, and with no process left when the signal is aborted before it is ready. */
 export async function startProcess(
   options: LaunchOptions,
   signal?: AbortSignal,
-  walls: Walls = machineWalls,
+  walls: Walls = (machineWalls ??= new Walls()),
 ): Promise<StartedProcess> {
   let reason = "";
   for (let starts = 1; starts <= EXECUTOR_STARTS_MAX; starts++) {

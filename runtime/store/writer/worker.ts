@@ -193,11 +193,15 @@ async function serve(writer: WriterThread, { id, request }: ToWriter): Promise<v
   if (request.kind === "close") port.close();
 }
 
-const data = workerData as WriterData;
-try {
-  const writer = await openWriter(data);
-  port.on("message", (message: ToWriter) => void serve(writer, message));
-  post({ kind: "opened", id: writer.storeId, notes: writer.notes });
-} catch (error) {
-  post({ kind: "not-opened", error: errorToJson(placed(error, data)) });
+async function start(): Promise<void> {
+  try {
+    const writer = await openWriter(data);
+    port.on("message", (message: ToWriter) => void serve(writer, message));
+    post({ kind: "opened", id: writer.storeId, notes: writer.notes });
+  } catch (error) {
+    post({ kind: "not-opened", error: errorToJson(placed(error, data)) });
+  }
 }
+
+const data = workerData as WriterData;
+void start();

@@ -26,7 +26,6 @@ const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "@msgpack/msgpack", "c
 const SHARED_MEMORY = "/dev/shm";
 const MEMORY_BYTES_LEAST = 1024 ** 3;
 const CHILD_TIMEOUT_MS = 20_000;
-const run = promisify(execFile);
 const require = createRequire(import.meta.url);
 
 /** Variables that hold tokens. */
@@ -160,7 +159,7 @@ async function isolateCheck(): Promise<Check> {
     'const { Isolate } = require("isolated-vm"); const isolate = new Isolate({ memoryLimit: 8 });' +
     'process.stdout.write(String(isolate.createContextSync().evalSync("6 * 7")));';
   try {
-    const { stdout } = await run(process.execPath, ["--no-node-snapshot", "-e", script], {
+    const { stdout } = await promisify(execFile)(process.execPath, ["--no-node-snapshot", "-e", script], {
       cwd: dirname(require.resolve("../../../package.json")),
       timeout: CHILD_TIMEOUT_MS,
     });

@@ -3,13 +3,13 @@ import { createHash } from "node:crypto";
 import { readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { expect, it } from "vitest";
-import { OWN_MARK } from "../../../runtime/process-mark.ts";
+import { ownMark } from "../../../runtime/process-mark.ts";
 import { openPart } from "../../../sdk/cli/part-file.ts";
 import { descriptorsOf } from "../../suites/processes.ts";
 import { temporaryDirectory } from "./run-pfs.ts";
 
 /** Of a process that had this one's number before. */
-const DEAD_MARK = OWN_MARK.replace(/\d+$/, "1");
+const DEAD_MARK = ownMark().replace(/\d+$/, "1");
 
 function partOf(target: string): string {
   const key = createHash("sha256").update(target).digest("hex").slice(0, 16);
