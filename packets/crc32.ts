@@ -17,6 +17,13 @@ for (let index = 256; index < table.length; index++) {
   table[index] = (previous >>> 8) ^ table[previous & 0xff]!;
 }
 
+/**
+ * CRC-32 is linear: what a byte adds to a packet's check depends on its offset and on nothing else in the packet. So the
+ * check of a packet that is given another lane and another `at` follows from the one that it had.
+ */
+const RENUMBERED_BYTES: number = Offset.length;
+const changes = new Uint32Array(RENUMBERED_BYTES * 256);
+
 /** CRC-32 of the 64 bytes at `start`, the check field read as zero. An unsigned 32-bit number. */
 export function packetCheck(bytes: Uint8Array, start: number): number {
   let crc = 0xffffffff;
@@ -38,4 +45,25 @@ export function packetCheck(bytes: Uint8Array, start: number): number {
           table[bytes[high + 3]!]!);
   }
   return (crc ^ 0xffffffff) >>> 0;
+}
+
+const zeros = new Uint8Array(PACKET_BYTES);
+const zerosCheck = packetCheck(zeros, 0);
+for (let offset = 0; offset < RENUMBERED_BYTES; offset++) {
+  for (let value = 1; value < 256; value++) {
+    const lowest = value & -value;
+    if (lowest !== value) {
+      changes[offset * 256 + value] =
+        changes[offset * 256 + value - lowest]! ^ changes[offset * 256 + lowest]!;
+      continue;
+    }
+    zeros[offset] = value;
+    changes[offset * 256 + value] = packetCheck(zeros, 0) ^ zerosCheck;
+    zeros[offset] = 0;
+  }
+}
+
+/** By what a packet's check changes when the byte at `offset`, in front of its length, becomes `difference` XOR itself. */
+export function checkChange(offset: number, difference: number): number {
+  return changes[offset * 256 + difference]!;
 }

@@ -2,13 +2,16 @@
  * Packets as values, one at a time, for code that is not hot; frames of packets are plain bytes and are read field by
  * field with `opAt`, `atOf` and their neighbours.
  */
-import { packetCheck } from "./crc32.ts";
+import { checkChange, packetCheck } from "./crc32.ts";
 import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
-import { readInteger, writeInteger, writeInteger32 } from "./integer.ts";
+import { readInteger, readInteger32, writeInteger, writeInteger32 } from "./integer.ts";
 import { Offset, PACKET_BYTES, REF_BYTES } from "./layout.ts";
 import type { Op } from "./layout.ts";
 import { invalidPacket } from "./validate.ts";
+
+const WORD_BYTES = 4;
+export const WORDS_PER_PACKET: number = PACKET_BYTES / WORD_BYTES;
 
 /** A packet's fields. `length` and `from` are bytes; `ref` is 32 bytes, or inline payload of up to 32. */
 export interface Packet {
@@ -46,6 +49,28 @@ export function writePacket(frame: Uint8Array, index: number, fields: PacketFiel
 export function sealPacket(frame: Uint8Array, index: number): void {
   const start = index * PACKET_BYTES;
   writeInteger32(frame, start + Offset.check, packetCheck(frame, start));
+}
+
+/** Gives the packet at `index` another lane and another `at`. Its check is right afterwards if it was before. */
+export function renumberPacket(frame: Uint8Array, index: number, lane: number, at: number): void {
+  const start = index * PACKET_BYTES;
+  const low = at >>> 0;
+  const high = ((at - low) / 0x1_0000_0000) >>> 0;
+  let change =
+    exchange(frame, start, Offset.lane, lane & 0xff) ^ exchange(frame, start, Offset.lane + 1, lane >>> 8);
+  for (let byte = 0; byte < 4; byte++) {
+    change ^= exchange(frame, start, Offset.at + byte, (low >>> (byte * 8)) & 0xff);
+    change ^= exchange(frame, start, Offset.at + 4 + byte, (high >>> (byte * 8)) & 0xff);
+  }
+  if (change === 0) return;
+  writeInteger32(frame, start + Offset.check, readInteger32(frame, start + Offset.check) ^ change);
+}
+
+/** Writes one byte of a packet, and returns by what that changes its check. */
+function exchange(frame: Uint8Array, start: number, offset: number, byte: number): number {
+  const difference = frame[start + offset]! ^ byte;
+  frame[start + offset] = byte;
+  return checkChange(offset, difference);
 }
 
 /** One packet in bytes of its own. */
@@ -90,6 +115,16 @@ export function requirePacket(frame: Uint8Array, index: number): void {
 /** How many whole packets `frame` holds. */
 export function packetCount(frame: Uint8Array): number {
   return Math.floor(frame.byteLength / PACKET_BYTES);
+}
+
+/** The frame, in bytes of its own where `packetWords` could not have a view of it. */
+export function wordAligned(frame: Uint8Array): Uint8Array {
+  return frame.byteOffset % WORD_BYTES === 0 ? frame : new Uint8Array(frame);
+}
+
+/** A view of aligned packets in WORDS_PER_PACKET words of 32 bits each: to compare and to clear them, in no order of bytes. */
+export function packetWords(frame: Uint8Array): Uint32Array {
+  return new Uint32Array(frame.buffer, frame.byteOffset, packetCount(frame) * WORDS_PER_PACKET);
 }
 
 export function opAt(frame: Uint8Array, index: number): Op {

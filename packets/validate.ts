@@ -16,6 +16,9 @@ import {
 } from "./layout.ts";
 import { CHUNK_BYTES_MAX } from "./limits.ts";
 
+/** FLAGS_ALLOWED by op. */
+const FLAGS: readonly number[] = OP_NAMES.map((name) => FLAGS_ALLOWED[name]);
+
 export function invalidPacket(frame: Uint8Array, index: number): string | null {
   const start = index * PACKET_BYTES;
   if (start + PACKET_BYTES > frame.byteLength) return "shorter than 64 bytes";
@@ -28,10 +31,10 @@ export function invalidPacket(frame: Uint8Array, index: number): string | null {
 export function invalidFields(frame: Uint8Array, index: number): string | null {
   const start = index * PACKET_BYTES;
   const op = frame[start]! as Op;
-  const name = OP_NAMES[op];
-  if (name === undefined) return "unknown op";
+  const allowed = FLAGS[op];
+  if (allowed === undefined) return "unknown op";
   const flags = frame[start + Offset.flags]!;
-  if ((flags & ~FLAGS_ALLOWED[name]) !== 0) return "undefined flag";
+  if ((flags & ~allowed) !== 0) return "undefined flag";
   const at = readInteger(frame, start + Offset.at);
   const length = readInteger(frame, start + Offset.length);
   const from = readInteger(frame, start + Offset.from);

@@ -2,7 +2,6 @@
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { requireExecFrame } from "../../packets/exec-frame.ts";
 import { Op } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { encodePacket } from "../../packets/packet.ts";
@@ -67,8 +66,6 @@ export class RemoteExecutors implements Service {
     return {
       exec: (frame) => {
         if (!this.#listeners.has(lane)) return;
-        requireExecFrame(frame);
-        // As it came: the lane over there makes it its own.
         const { interactive: priority } = Priority;
         this.#link.notify({ type: MessageType.EXEC, priority, meta: { lane }, packets: frame });
       },

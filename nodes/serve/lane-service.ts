@@ -1,6 +1,7 @@
 /** Lets a hub run packets here: LOAD, EXEC, KEEP and CANCEL reach this node's own executors, RETURN and LOG go back. */
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { errorToJson } from "../../packets/errors.ts";
+import { requireExecFrame } from "../../packets/exec-frame.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { decodePacket } from "../../packets/packet.ts";
 import type { Executor, Lane } from "../../runtime/contracts/executor.ts";
@@ -81,9 +82,13 @@ export class LaneService implements Service {
   }
 
   async #exec(message: WireMessage): Promise<undefined> {
-    const { lane } = readMeta(LaneMeta, message);
+    const { lane: number } = readMeta(LaneMeta, message);
+    const lane = this.#lanes.get(number);
     // A frame may still be under way when its lane is lost or closed: the sender places its packets again by itself.
-    this.#lanes.get(lane)?.exec(message.packets);
+    if (lane === undefined) return undefined;
+    requireExecFrame(message.packets);
+    lane.exec(message.packets);
+    return undefined;
   }
 
   async #keep(message: WireMessage): Promise<OutMessage> {

@@ -46,12 +46,12 @@ export interface Executor {
 
 export interface Lane {
   /**
-   * Executes a frame of EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX), whatever lane above 0 they say. The frame must
-   * not change afterwards: it may travel as it is.
+   * Executes a frame of EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX), whatever lane above 0 they say. They are believed:
+   * who has them from outside checks them first (packets/exec-frame.ts). The frame must not change afterwards: it may travel
+   * as it is.
    * Answers come to the listener, in any order, one RETURN or FAULT per packet, `at` as in the EXEC.
    * The caller bounds what is in flight: an executor may refuse more than LANE_PACKETS_MAX with a `lost`.
-   * Throws PFS_PACKET_INVALID for what is no frame of EXEC packets, and runs nothing of it. Once the lane is closed or
-   * lost, nothing happens.
+   * Once the lane is closed or lost, nothing happens.
    */
   exec(frame: Uint8Array): void;
   /**
@@ -65,8 +65,11 @@ export interface Lane {
 }
 
 export interface LaneListener {
-  /** RETURN and FAULT packets, n × 64 bytes; the buffer is the listener's. */
-  returned(frame: Uint8Array): void;
+  /**
+   * RETURN and FAULT packets, n × 64 bytes; the buffer is the listener's. `isOwn`: this process wrote them, so that they need
+   * not be checked.
+   */
+  returned(frame: Uint8Array, isOwn?: boolean): void;
   /** Console output of the program, bounded by its limits. `at` is the packet's task index. */
   logged(at: number, text: string): void;
   /** Something a person watching the job wants to know (an executor process was killed and why). */

@@ -6,8 +6,16 @@ import { refKey, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
-import { Flag, Offset, PACKET_BYTES } from "../../packets/layout.ts";
-import { flagsAt, fromAt, lengthAt, packetCount, refOf } from "../../packets/packet.ts";
+import { Flag, PACKET_BYTES, REF_BYTES } from "../../packets/layout.ts";
+import {
+  WORDS_PER_PACKET,
+  flagsAt,
+  fromAt,
+  lengthAt,
+  packetCount,
+  packetWords,
+  refOf,
+} from "../../packets/packet.ts";
 import { JobErrorCode, SandboxErrorCode, StreamError, StreamErrorCode } from "../errors.ts";
 import { repeatsInput } from "./lane-queue.ts";
 import type { InputBuffer } from "./input-buffer.ts";
@@ -229,6 +237,7 @@ class FrameInputs {
   readonly buffer: StagingBuffer;
   readonly refused: Refusal[] = [];
   readonly #frame: Uint8Array;
+  readonly #words: Uint32Array;
   readonly #extents: Float64Array<ArrayBuffer>;
   /** The packets that can run, by their index in the frame; the first `#kept` count. */
   readonly #indexes: Uint16Array;
@@ -238,6 +247,7 @@ class FrameInputs {
     const count = packetCount(frame);
     this.buffer = new StagingBuffer(bytesAtFirst);
     this.#frame = frame;
+    this.#words = packetWords(frame);
     this.#extents = new Float64Array(count * EXTENT_NUMBERS);
     this.#indexes = new Uint16Array(count);
   }
@@ -245,9 +255,10 @@ class FrameInputs {
   /** Gives packet `index` the bytes of the packet before it, if it names the very same ones. */
   repeat(index: number): boolean {
     const last = this.#kept - 1;
-    if (last < 0 || this.#indexes[last] !== index - 1 || !repeatsInput(this.#frame, index)) return false;
+    if (last < 0 || this.#indexes[last] !== index - 1 || !repeatsInput(this.#words, index)) return false;
     const from = last * EXTENT_NUMBERS;
-    this.#extents.copyWithin(from + EXTENT_NUMBERS, from, from + EXTENT_NUMBERS);
+    for (let at = from; at < from + EXTENT_NUMBERS; at++)
+      this.#extents[at + EXTENT_NUMBERS] = this.#extents[at]!;
     this.#indexes[this.#kept++] = index;
     return true;
   }
@@ -352,6 +363,7 @@ function unwrittenBytes(length: number): Uint8Array<ArrayBuffer> {
 }
 
 const NO_BYTES = new Uint8Array(0);
+const REF_WORDS = REF_BYTES / 4;
 
 /** The chunks that the packets of a frame name, read together: a frame often names one chunk many times. */
 class FrameChunks {
@@ -369,9 +381,10 @@ class FrameChunks {
     const chunks = new FrameChunks(count);
     const refs: Ref[] = [];
     const slots = new Map<string, number>();
+    const words = packetWords(frame);
     for (let index = 0; index < count; index++) {
       if ((flagsAt(frame, index) & Flag.STREAM) !== 0 || lengthAt(frame, index) === 0) continue;
-      if (chunks.#slots[index - 1]! > 0 && sameRef(frame, index)) {
+      if (chunks.#slots[index - 1]! > 0 && repeatsRef(words, index)) {
         chunks.#slots[index] = chunks.#slots[index - 1]!;
         continue;
       }
@@ -398,11 +411,9 @@ class FrameChunks {
 }
 
 /** Whether the packet at `index` names what the one before it names. */
-function sameRef(frame: Uint8Array, index: number): boolean {
-  const start = index * PACKET_BYTES;
-  for (let at = start + Offset.ref; at < start + PACKET_BYTES; at++) {
-    if (frame[at] !== frame[at - PACKET_BYTES]) return false;
-  }
+function repeatsRef(words: Uint32Array, index: number): boolean {
+  const end = (index + 1) * WORDS_PER_PACKET;
+  for (let at = end - REF_WORDS; at < end; at++) if (words[at] !== words[at - WORDS_PER_PACKET]) return false;
   return true;
 }
 

@@ -18,7 +18,7 @@
  */
 import { FaultCode } from "../../packets/faults.ts";
 import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
-import { lengthAt, packetCount } from "../../packets/packet.ts";
+import { WORDS_PER_PACKET, lengthAt, packetCount, packetWords } from "../../packets/packet.ts";
 import { RUN_AIM_MS, RUN_INPUT_BYTES_MAX, RUN_PACKETS_MAX } from "../limits.ts";
 
 /** Packets that go in one frame; `lone` where it is one packet that must go alone. */
@@ -136,10 +136,11 @@ export class PacketQueue {
     let inputBytes = 0;
     while (this.#frames.length > 0 && packets < packetsMax) {
       const frame = this.#frames[0]!;
+      const words = packetWords(frame);
       const frameCount = packetCount(frame);
       let taken = 0;
       while (taken < frameCount && packets < packetsMax) {
-        if (taken === 0 || !repeatsInput(frame, taken)) inputBytes += lengthAt(frame, taken);
+        if (taken === 0 || !repeatsInput(words, taken)) inputBytes += lengthAt(frame, taken);
         if (inputBytes > inputBytesMax && packets > 0) break;
         packets++;
         taken++;
@@ -173,12 +174,16 @@ function joined(parts: readonly Uint8Array[], packets: number): Uint8Array {
   return frame;
 }
 
-/** Whether the packet at `index` reads the same bytes in the same way as the one before it. */
-export function repeatsInput(frame: Uint8Array, index: number): boolean {
-  const start = index * PACKET_BYTES;
-  if (frame[start + Offset.flags] !== frame[start + Offset.flags - PACKET_BYTES]) return false;
-  for (let at = start + Offset.length; at < start + PACKET_BYTES; at++) {
-    if (frame[at] !== frame[at - PACKET_BYTES]) return false;
+const LENGTH_WORD = Offset.length / 4;
+
+/** Whether the packet at `index` reads the same bytes in the same way as the one before it. `words`: packetWords of a frame. */
+export function repeatsInput(words: Uint32Array, index: number): boolean {
+  const start = index * WORDS_PER_PACKET;
+  const end = start + WORDS_PER_PACKET;
+  // Length, place and ref, and what says how they are meant: op, flags and lane are the first word, all of one program.
+  if (words[start] !== words[start - WORDS_PER_PACKET]) return false;
+  for (let at = start + LENGTH_WORD; at < end; at++) {
+    if (words[at] !== words[at - WORDS_PER_PACKET]) return false;
   }
   return true;
 }

@@ -10,10 +10,9 @@
  */
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
-import { execFrame } from "../../packets/exec-frame.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { atOf, packetCount } from "../../packets/packet.ts";
+import { atOf, packetCount, wordAligned } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
 import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
@@ -108,11 +107,10 @@ export class LocalLane implements Lane {
 
   exec(frame: Uint8Array): void {
     if (this.#ended) return;
-    const own = execFrame(frame, this.#context.number);
-    const packets = this.#unanswered + packetCount(own);
+    const packets = this.#unanswered + packetCount(frame);
     if (packets > LANE_PACKETS_MAX) return this.#lose(overfull(packets));
     this.#unanswered = packets;
-    this.#work.add(own);
+    this.#work.add(wordAligned(frame));
     if (this.#pumping) return;
     // Frames that come one right after the other are sent on together.
     this.#pumping = true;
@@ -222,7 +220,7 @@ export class LocalLane implements Lane {
   #deliver(answers: Uint8Array): void {
     if (this.#ended) return;
     this.#unanswered -= packetCount(answers);
-    this.#context.listener.returned(answers);
+    this.#context.listener.returned(answers, true);
   }
 }
 

@@ -5,10 +5,10 @@
 import { refAt } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { FaultCode } from "../../packets/faults.ts";
-import { writeInteger } from "../../packets/integer.ts";
+import { readInteger32, writeInteger, writeInteger32 } from "../../packets/integer.ts";
 import { Flag, INLINE_BYTES_MAX, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
-import { atOf, sealPacket } from "../../packets/packet.ts";
+import { atOf, encodePacket, laneAt, renumberPacket, sealPacket } from "../../packets/packet.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Refusal } from "./input-staging.ts";
 import { formatBytes, formatDuration } from "../format.ts";
@@ -44,7 +44,7 @@ export class ResultStore {
       const offset = offsets[index]!;
       const length = lengths[index]!;
       if (status === 0 && length <= INLINE_BYTES_MAX) {
-        answers.inline(index, status, output, offset, length);
+        answers.inline(index, output, offset, length);
         continue;
       }
       const bytes = output.subarray(offset, offset + length);
@@ -97,24 +97,38 @@ async function* inPieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
     yield bytes.subarray(at, at + CHUNK_BYTES_MAX);
 }
 
+/** What a packet that yielded nothing is answered with, but for lane and `at`. */
+const EMPTY_RETURN = encodePacket({ op: Op.RETURN, flags: Flag.INLINE });
+const EMPTY_RETURN_CHECK = readInteger32(EMPTY_RETURN, Offset.check);
+
 /**
- * RETURN and FAULT packets for a frame of EXEC packets. An answer is its question with other fields: lane and `at` stay
- * where they are. A status of 0 is a RETURN, any other the code of a FAULT.
+ * RETURN and FAULT packets for a frame of EXEC packets, with their lanes and `at`. A status of 0 is a RETURN, any other the
+ * code of a FAULT.
  */
 class AnswerFrame {
   /** n × 64 bytes, complete once every packet got its answer. */
   readonly bytes: Uint8Array;
+  readonly #questions: Uint8Array;
 
-  /** The first `count` packets of `frame` will be answered. The frame stays as it is. */
+  /** The first `count` packets of `frame` will be answered, each once. The frame stays as it is. */
   constructor(frame: Uint8Array, count: number) {
-    this.bytes = new Uint8Array(frame.subarray(0, count * PACKET_BYTES));
+    this.bytes = new Uint8Array(count * PACKET_BYTES);
+    this.#questions = frame;
   }
 
   /** Answers with `length` ≤ 32 bytes of `source` from `from` on. */
-  inline(index: number, status: number, source: Uint8Array, from: number, length: number): void {
-    const ref = this.#begin(index, status, Flag.INLINE, length);
+  inline(index: number, source: Uint8Array, from: number, length: number): void {
+    if (length === 0) {
+      // Nothing but what is written here is not zero, so its check follows from that.
+      const start = index * PACKET_BYTES;
+      this.bytes[start] = Op.RETURN;
+      this.bytes[start + Offset.flags] = Flag.INLINE;
+      writeInteger32(this.bytes, start + Offset.check, EMPTY_RETURN_CHECK);
+      renumberPacket(this.bytes, index, laneAt(this.#questions, index), atOf(this.#questions, index));
+      return;
+    }
+    const ref = this.#begin(index, 0, Flag.INLINE, length);
     for (let at = 0; at < length; at++) this.bytes[ref + at] = source[from + at]!;
-    this.bytes.fill(0, ref + length, ref + INLINE_BYTES_MAX);
     sealPacket(this.bytes, index);
   }
 
@@ -127,8 +141,12 @@ class AnswerFrame {
 
   #begin(index: number, status: number, flags: number, length: number): number {
     const start = index * PACKET_BYTES;
+    const lane = laneAt(this.#questions, index);
     this.bytes[start] = status === 0 ? Op.RETURN : Op.FAULT;
     this.bytes[start + Offset.flags] = flags;
+    this.bytes[start + Offset.lane] = lane;
+    this.bytes[start + Offset.lane + 1] = lane >>> 8;
+    writeInteger(this.bytes, start + Offset.at, atOf(this.#questions, index));
     writeInteger(this.bytes, start + Offset.length, length);
     writeInteger(this.bytes, start + Offset.from, status);
     return start + Offset.ref;

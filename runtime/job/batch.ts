@@ -2,9 +2,8 @@
 import type { EditionChoice } from "../schedule/state.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { writeInteger } from "../../packets/integer.ts";
-import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
-import { fromAt, lengthAt, packetCount, sealPacket } from "../../packets/packet.ts";
+import { PACKET_BYTES } from "../../packets/layout.ts";
+import { fromAt, laneAt, lengthAt, packetCount, renumberPacket } from "../../packets/packet.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import { Decision } from "../schedule/actions.ts";
 import { emptyAnswers } from "./journal.ts";
@@ -109,9 +108,7 @@ export class Batch {
     for (let index = 0; index < accepted; index++) {
       const task = tasks[index]!;
       makers[task] = maker;
-      if (this.base === 0) continue;
-      writeInteger(packets, task * PACKET_BYTES + Offset.at, task);
-      sealPacket(packets, task);
+      if (this.base !== 0) renumberPacket(packets, task, laneAt(packets, task), task);
     }
     return { accepted, again, fault };
   }

@@ -89,12 +89,12 @@ export class DispatchedLane implements LaneListener {
     await this.#lane?.close().catch(() => undefined);
   }
 
-  returned(frame: Uint8Array): void {
+  returned(frame: Uint8Array, isOwn = false): void {
     let batch: Batch | undefined;
     const count = packetCount(frame);
     const run = answerRun(frame, Math.min(count, ANSWERS_AT_ONCE));
     for (let index = 0; index < count && !this.#isOver; index++) {
-      const op = invalidPacket(frame, index) === null ? opAt(frame, index) : Op.NOP;
+      const op = isOwn || invalidPacket(frame, index) === null ? opAt(frame, index) : Op.NOP;
       if (op !== Op.RETURN && op !== Op.FAULT) {
         this.#lose(new Error("it sent something that is no answer"), LaneEnd.offended);
         return;

@@ -116,7 +116,7 @@ export class TaskTable {
 
   /** Where the task failed, or was lost, since it last had an answer. */
   failuresOf(task: number): readonly Failure[] {
-    return this.#failures.get(task) ?? NONE;
+    return this.#failures.size === 0 ? NONE : (this.#failures.get(task) ?? NONE);
   }
 
   /** Calls `tell` for each executor that failed the task for a reason that `executor`, which answered it, disproves. */
@@ -125,6 +125,7 @@ export class TaskTable {
     executor: ExecutorState,
     tell: (other: string, reason: StrikeReason) => void,
   ): void {
+    if (this.#failures.size === 0) return;
     for (const { executor: other, reason } of this.failuresOf(task)) {
       // Who has the bytes says nothing of whether others could get them.
       const isFair = reason !== StrikeReason.input || !this.queue.isHome(executor.id, task);
@@ -209,7 +210,7 @@ export class TaskTable {
     if (this.#lane[task] !== 0) this.placedCount--;
     removeFromSet(this.#waiting, task);
     addToSet(this.#done, task);
-    this.#failures.delete(task);
+    if (this.#failures.size > 0) this.#failures.delete(task);
     this.doneCount++;
   }
 
@@ -273,9 +274,11 @@ export class TaskTable {
   }
 
   #take(take: Take, task: number): boolean {
-    const failures = this.failuresOf(task);
-    if (failures.some(({ executor }) => executor === take.executorName) && !take.mayRepeat(failures))
-      return false;
+    if (this.#failures.size > 0) {
+      const failures = this.failuresOf(task);
+      const isKnown = failures.some(({ executor }) => executor === take.executorName);
+      if (isKnown && !take.mayRepeat(failures)) return false;
+    }
     this.#leave(task);
     this.#lane[task] = take.lane;
     this.#copyLane[task] = 0;

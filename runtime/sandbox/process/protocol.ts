@@ -257,7 +257,7 @@ export function decodeOutcome(bytes: Uint8Array, packets: number): FrameOutcome 
   const textAt = statusesAt + completed;
   if (textAt > bytes.byteLength) return undefined;
   const statuses = bytes.subarray(statusesAt, textAt);
-  if (!statuses.every((status) => status <= STATUS_MAX)) return undefined;
+  for (let index = 0; index < completed; index++) if (statuses[index]! > STATUS_MAX) return undefined;
   const logs: { index: number; text: string }[] = [];
   let at = textAt;
   for (let entry = logsAt; entry < statusesAt; entry += 8) {
