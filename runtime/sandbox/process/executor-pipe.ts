@@ -1,5 +1,5 @@
 /**
- * The node's end of an executor process: its pipe, its calls and its end. Anything that goes wrong ends the process, by
+ * The node's end of an executor process: its pipes, its calls and its end. Anything that goes wrong ends the process, by
  * SIGKILL, because nothing else is sure to.
  *
  * A call runs on a thread that is chosen here, so that this side knows, without asking, whose CPU time it is that the thread
@@ -19,7 +19,13 @@ import {
   WALL_CEILING_TIMES,
   EXECUTOR_READ_ON_MS,
 } from "../../limits.ts";
-import { MessageReader, PIPE_DESCRIPTOR, encodeHeader } from "./protocol.ts";
+import {
+  HEADER_BYTES,
+  MessageReader,
+  PROCESS_PIPE_DESCRIPTOR,
+  THREAD_PIPES_DESCRIPTOR,
+  writeHeader,
+} from "./protocol.ts";
 import type { Message, MessageKind } from "./protocol.ts";
 import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
 import type { ThreadClock } from "./usage.ts";
@@ -67,9 +73,10 @@ type Notice = Pick<Call, "kind" | "word">;
 /** One thread of the process, and the calls that are for it. */
 interface Thread {
   readonly index: number;
+  readonly pipe: Socket;
   readonly clock: Pick<ThreadClock, "read" | "close">;
-  /** Calls for this very thread, which go before all others. */
-  readonly bound: Call[];
+  /** Calls for this very thread, which go before all others, and notices behind them. */
+  readonly bound: (Call | Notice)[];
   running: Call | undefined;
   /** When it began, in wall-clock time and in the thread's own. */
   beganAt: number;
@@ -89,6 +96,8 @@ export interface WatchedProcess {
   readonly clocks: readonly Pick<ThreadClock, "read" | "close">[];
 }
 
+/** Messages up to this size are copied together, which costs less than to write them in parts. */
+const JOINED_BYTES_MAX = 16 * 1024;
 /** Between two looks at a thread that is near its limit. */
 const LOOK_AGAIN_MS_MIN = 10;
 /** What V8, isolated-vm and C++ say before they abort for lack of memory. */
@@ -102,9 +111,8 @@ export class ExecutorPipe {
   readonly #pipe: Socket;
   readonly #threads: readonly Thread[];
   readonly #waiting: (Call | Notice)[] = [];
-  /** By call, where it runs. */
-  readonly #running = new Map<number, Thread>();
   readonly #memory: MemoryWatch | undefined;
+  #running = 0;
   #bound = 0;
   #lastCall = 0;
   #end: ExecutorEnd | undefined;
@@ -113,9 +121,10 @@ export class ExecutorPipe {
   constructor({ child, pid, kill, clocks }: WatchedProcess, rssBytesMax: number) {
     this.#child = child;
     this.#kill = kill;
-    this.#pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
+    this.#pipe = child.stdio[PROCESS_PIPE_DESCRIPTOR] as Socket;
     this.#threads = clocks.map((clock, index) => ({
       index,
+      pipe: child.stdio[THREAD_PIPES_DESCRIPTOR + index] as Socket,
       clock,
       bound: [],
       running: undefined,
@@ -126,14 +135,9 @@ export class ExecutorPipe {
     }));
     this.ended = this.#watchEnd();
     this.#memory = MemoryWatch.supported ? this.#watchMemory(pid, rssBytesMax) : undefined;
-    const reader = new MessageReader(
-      (_kind, call) => this.#running.get(call)?.running?.bodyBytesMax ?? -1,
-      (message) => this.#take(message),
-    );
-    this.#pipe.on("data", (piece: Buffer) => {
-      if (this.#end === undefined && !reader.push(piece)) this.kill("crash", "it answered more than it may");
-    });
-    // Without its pipe it is of no use; mostly it has ended already, and will be asked why.
+    for (const thread of this.#threads) this.#listen(thread);
+    // It has said that it is ready, and has nothing more to say there.
+    this.#pipe.on("data", () => this.kill("crash", "it answered more than it may"));
     this.#pipe.on("error", () => this.#kill());
   }
 
@@ -143,7 +147,7 @@ export class ExecutorPipe {
 
   /** Calls that have no answer yet. */
   get pending(): number {
-    return this.#waiting.length + this.#bound + this.#running.size;
+    return this.#waiting.length + this.#bound + this.#running;
   }
 
   /** Another limit of memory from now on. Returns false where the process watches itself. */
@@ -184,7 +188,7 @@ export class ExecutorPipe {
     return promise;
   }
 
-  /** Says what has no answer, behind all calls that came before it and were for no thread in particular. */
+  /** Says what has no answer to every thread, behind all calls that came before it. */
   tell(kind: MessageKind, word: number): void {
     if (this.#end !== undefined) return;
     this.#waiting.push({ kind, word });
@@ -198,63 +202,99 @@ export class ExecutorPipe {
     this.#end = end;
     this.#kill();
     this.#pipe.destroy();
-    const calls: Call[] = [];
-    this.#running.clear();
-    for (const { timer, clock, running, bound } of this.#threads) {
+    const unanswered: (Call | Notice)[] = [];
+    for (const { pipe, timer, clock, running, bound } of this.#threads) {
+      pipe.destroy();
       clearTimeout(timer);
       clock.close();
-      if (running !== undefined) calls.push(running);
-      calls.push(...bound.splice(0));
+      if (running !== undefined) unanswered.push(running);
+      unanswered.push(...bound.splice(0));
     }
-    for (const waiting of this.#waiting.splice(0)) if ("id" in waiting) calls.push(waiting);
-    for (const call of calls) call.reject(endedError(end));
+    unanswered.push(...this.#waiting.splice(0));
+    for (const call of unanswered) if ("id" in call) call.reject(endedError(end));
+  }
+
+  #listen(thread: Thread): void {
+    const reader = new MessageReader(
+      (_kind, call) => (thread.running?.id === call ? thread.running.bodyBytesMax : -1),
+      (message) => this.#take(thread, message),
+    );
+    thread.pipe.on("data", (piece: Buffer) => {
+      if (this.#end === undefined && !reader.push(piece)) this.kill("crash", "it answered more than it may");
+    });
+    // Without its pipe it is of no use; mostly the process has ended already, and will be asked why.
+    thread.pipe.on("error", () => this.#kill());
   }
 
   #advance(): void {
-    for (const thread of this.#threads) {
-      if (thread.bound.length === 0 || thread.running !== undefined) continue;
-      this.#bound--;
-      this.#send(thread.bound.shift()!, thread);
-    }
+    for (const thread of this.#threads) this.#advanceBound(thread);
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       if ("id" in next) {
         const thread = this.#threads.find(({ running }) => running === undefined);
         if (thread === undefined) return;
         this.#send(next, thread);
       } else {
-        this.#write([encodeHeader(next.kind, 0, 0, next.word, 0)]);
+        for (const thread of this.#threads) {
+          thread.bound.push(next);
+          this.#bound++;
+          this.#advanceBound(thread);
+        }
       }
       this.#waiting.shift();
     }
   }
 
+  #advanceBound(thread: Thread): void {
+    const { bound } = thread;
+    for (let next = bound[0]; next !== undefined; next = bound[0]) {
+      const isCall = "id" in next;
+      if (isCall && thread.running !== undefined) return;
+      bound.shift();
+      this.#bound--;
+      if (isCall) this.#send(next as Call, thread);
+      else this.#write(thread, next.kind, 0, next.word, []);
+    }
+  }
+
   #send(call: Call, thread: Thread): void {
     const { id, kind, word, body } = call;
-    const length = body.reduce((bytes, part) => bytes + part.byteLength, 0);
-    this.#running.set(id, thread);
+    this.#running++;
     thread.running = call;
     thread.beganAt = performance.now();
     thread.usedBefore = thread.clock.read();
     thread.readWhenLate = undefined;
     this.#lookIn(thread, call.limitMs + EXECUTOR_GRACE_MS);
     this.#memory?.wake();
-    this.#write([encodeHeader(kind, id, thread.index, word, length), ...body]);
+    this.#write(thread, kind, id, word, body);
   }
 
-  #write(parts: readonly Uint8Array[]): void {
-    this.#pipe.cork();
-    for (const part of parts) if (part.byteLength > 0) this.#pipe.write(part);
-    this.#pipe.uncork();
+  #write({ pipe }: Thread, kind: MessageKind, call: number, word: number, body: readonly Uint8Array[]): void {
+    const length = body.reduce((bytes, part) => bytes + part.byteLength, 0);
+    const isJoined = length <= JOINED_BYTES_MAX;
+    const head = Buffer.allocUnsafe(HEADER_BYTES + (isJoined ? length : 0));
+    writeHeader(head, kind, call, word, length);
+    if (!isJoined) {
+      pipe.cork();
+      pipe.write(head);
+      for (const part of body) pipe.write(part);
+      pipe.uncork();
+      return;
+    }
+    let at = HEADER_BYTES;
+    for (const part of body) {
+      head.set(part, at);
+      at += part.byteLength;
+    }
+    pipe.write(head);
   }
 
-  #take(message: Message): void {
+  #take(thread: Thread, message: Message): void {
     if (this.#end !== undefined) return;
-    const thread = this.#running.get(message.call);
-    const cpuMs = thread === undefined ? 0 : thread.clock.read() - thread.usedBefore;
-    if (thread?.running?.answer({ message, thread: thread.index, cpuMs }) !== true) {
+    const cpuMs = thread.clock.read() - thread.usedBefore;
+    if (thread.running?.answer({ message, thread: thread.index, cpuMs }) !== true) {
       return this.kill("crash", "it answered nonsense");
     }
-    this.#running.delete(message.call);
+    this.#running--;
     thread.running = undefined;
     clearTimeout(thread.timer);
     this.#advance();
@@ -275,7 +315,7 @@ export class ExecutorPipe {
       return this.#lookIn(thread, Math.min(cpuLeft, wallLeft));
     }
     // In case that this process was busy and not the other: the answer may be among what was not read yet.
-    const { bytesRead } = this.#pipe;
+    const { bytesRead } = thread.pipe;
     if (thread.readWhenLate === undefined || (wallLeft > 0 && thread.readWhenLate !== bytesRead)) {
       thread.readWhenLate = bytesRead;
       return this.#lookIn(thread, EXECUTOR_READ_ON_MS);
@@ -298,7 +338,7 @@ export class ExecutorPipe {
   }
 
   #watchMemory(pid: number, bytesMax: number): MemoryWatch {
-    const isBusy = (): boolean => this.#running.size > 0;
+    const isBusy = (): boolean => this.#running > 0;
     return new MemoryWatch(pid, bytesMax, isBusy, (bytes) => {
       this.kill("memory", `it had ${bytes} bytes of memory, more than it may`);
     });

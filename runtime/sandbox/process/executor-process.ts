@@ -190,7 +190,7 @@ export class ExecutorProcess implements AsyncDisposable {
     // The other threads follow, ahead of whatever else they are given.
     for (let other = 0; other < this.threads; other++) {
       if (other === thread) continue;
-      this.#load(MessageKind.prepare, lane, [], LOAD_ANSWER_BYTES_MAX, other).then(
+      this.#load(MessageKind.load, lane, [image], LOAD_ANSWER_BYTES_MAX, other).then(
         (answer) => (loaded.loadMs = Math.max(loaded.loadMs, Math.ceil(answer.cpuMs))),
         // What fails here fails again in the frame that needs it, and is told there.
         () => undefined,

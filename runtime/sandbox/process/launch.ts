@@ -12,7 +12,7 @@ import { EXECUTOR_START_MS, EXECUTOR_STARTS_MAX, EXECUTOR_STDERR_BYTES } from ".
 import type { Enclosure } from "./enclosures.ts";
 import type { WallName, WallState } from "./wall-states.ts";
 import type { WatchedProcess } from "./executor-pipe.ts";
-import { MessageKind, MessageReader, PIPE_DESCRIPTOR } from "./protocol.ts";
+import { MessageKind, MessageReader, PROCESS_PIPE_DESCRIPTOR } from "./protocol.ts";
 import { ThreadClock, TIME_SOURCE } from "./usage.ts";
 import { Walls, confinedCommand, isKilled, namesOf, spawnBehind } from "./walls.ts";
 import type { Candidate } from "./walls.ts";
@@ -68,7 +68,7 @@ export async function startProcess(
   throw new SandboxError(SandboxErrorCode.startFailed, message, { reason });
 }
 
-/** The pipe is `stdio[3]` of what it returns. */
+/** Its pipes are `stdio` of what it returns, by the descriptors of protocol.ts. */
 function launch(
   { threads, rssBytesMax, sharedMemoryDescriptor }: LaunchOptions,
   candidate: Candidate,
@@ -88,7 +88,15 @@ function launch(
     String(rssBytesMax),
   ];
   const confined = confinedCommand(node, reads, threads);
-  return spawnBehind(candidate, confined, ["ignore", "ignore", "pipe", "pipe", sharedMemoryDescriptor]);
+  const pipes = Array<"pipe">(threads).fill("pipe");
+  return spawnBehind(candidate, confined, [
+    "ignore",
+    "ignore",
+    "pipe",
+    "pipe",
+    sharedMemoryDescriptor,
+    ...pipes,
+  ]);
 }
 
 /** What an executor is made of. */
@@ -146,7 +154,7 @@ function untilReady(
   signal?: AbortSignal,
 ): Promise<Start> {
   const { promise, resolve } = Promise.withResolvers<Start>();
-  const pipe = child.stdio[PIPE_DESCRIPTOR] as Socket;
+  const pipe = child.stdio[PROCESS_PIPE_DESCRIPTOR] as Socket;
   let said = "";
   const hear = (text: Buffer): void => {
     said = (said + text.toString("latin1")).slice(-EXECUTOR_STDERR_BYTES);

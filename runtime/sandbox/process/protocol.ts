@@ -1,24 +1,22 @@
 /**
- * What a node and its executor process say to each other over a pipe, and the bytes that it is said in: messages of a header
- * and a body.
+ * What a node and the threads of its executor process say to each other, each thread over a pipe of its own, and the bytes
+ * that it is said in: messages of a header and a body.
  *
  *   OFFSET SIZE HEADER
  *   0      4    kind
  *   4      4    call    which call this asks or answers
- *   8      4    thread  the thread that shall do it, from 0; nothing in answers
- *   12     4    word    a lane; nothing in answers
- *   16     4    length  bytes of the body
+ *   8      4    word    a lane; nothing in answers
+ *   12     4    length  bytes of the body
  *
  *   kind          body
  *   inspect    ▶  the module's text, UTF-8
  *   load       ▶  a program image: the length of its JSON text, the text, and the module's text
- *   prepare    ▶  nothing: what was loaded into the lane shall be ready on this thread too
  *   run        ▶  n × 5 float64 of extents, then n × 64 bytes of packets
  *   unload     ▶  nothing, and there is no answer
- *   ready      ◀  what the system calls each thread, 4 bytes; there was no call
+ *   ready      ◀  what the system calls each thread, 4 bytes; there was no call, and the process says it, on its first pipe
  *   described  ◀  ProgramDescription as JSON
- *   loaded     ◀  nothing: the answer to load or prepare
- *   invalid    ◀  why the program does not load, as text: the answer to inspect, load or prepare
+ *   loaded     ◀  nothing: the answer to load
+ *   invalid    ◀  why the program does not load, as text: the answer to inspect or load
  *   ran        ◀  a frame's outcome
  *
  * Where a packet's input is, in a run:
@@ -42,11 +40,13 @@
  * The executor process is not believed: the node bounds each length before the body is taken, and checks each outcome.
  */
 import { FaultCode } from "../../../packets/faults.ts";
+import { readInteger32, writeInteger32 } from "../../../packets/integer.ts";
 import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 
-export const HEADER_BYTES = 20;
+/** A multiple of eight, so that what is behind it can be read as numbers where it lies. */
+export const HEADER_BYTES = 16;
 
 export const MessageKind = {
   inspect: 1,
@@ -58,46 +58,57 @@ export const MessageKind = {
   loaded: 7,
   invalid: 8,
   ran: 9,
-  prepare: 10,
 } as const;
 export type MessageKind = (typeof MessageKind)[keyof typeof MessageKind];
 
 export interface Message {
   readonly kind: number;
   readonly call: number;
-  readonly thread: number;
   readonly word: number;
-  /** A buffer of its own. */
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-export function encodeHeader(
+export interface MessageHeader {
+  readonly kind: number;
+  readonly call: number;
+  readonly word: number;
+  /** Bytes of the body. */
+  readonly length: number;
+}
+
+/** Writes a header into the first HEADER_BYTES of `bytes`. */
+export function writeHeader(
+  bytes: Uint8Array,
   kind: MessageKind,
   call: number,
-  thread: number,
   word: number,
   length: number,
-): Uint8Array<ArrayBuffer> {
-  const header = new Uint8Array(HEADER_BYTES);
-  const view = new DataView(header.buffer);
-  view.setUint32(0, kind, true);
-  view.setUint32(4, call, true);
-  view.setUint32(8, thread, true);
-  view.setUint32(12, word, true);
-  view.setUint32(16, length, true);
-  return header;
+): void {
+  writeInteger32(bytes, 0, kind);
+  writeInteger32(bytes, 4, call);
+  writeInteger32(bytes, 8, word);
+  writeInteger32(bytes, 12, length);
+}
+
+export function readHeader(bytes: Uint8Array): MessageHeader {
+  return {
+    kind: readInteger32(bytes, 0),
+    call: readInteger32(bytes, 4),
+    word: readInteger32(bytes, 8),
+    length: readInteger32(bytes, 12),
+  };
 }
 
 /** How many bytes the body of a message may have; a negative number refuses it. */
 export type BodyLimit = (kind: number, call: number) => number;
 
-/** Puts messages together from the pieces that a pipe brings. */
+/** Puts messages together from the pieces that a pipe brings. Each body is a buffer of its own. */
 export class MessageReader {
   readonly #limit: BodyLimit;
   readonly #take: (message: Message) => void;
-  readonly #header = new Uint8Array(HEADER_BYTES);
-  readonly #view = new DataView(this.#header.buffer);
+  readonly #bytes = new Uint8Array(HEADER_BYTES);
   #headerBytes = 0;
+  #header: MessageHeader | undefined;
   #body: Uint8Array<ArrayBuffer> | undefined;
   #bodyBytes = 0;
 
@@ -112,13 +123,14 @@ export class MessageReader {
     while (at < piece.byteLength || this.#body?.byteLength === 0) {
       if (this.#body === undefined) {
         const bytes = Math.min(HEADER_BYTES - this.#headerBytes, piece.byteLength - at);
-        this.#header.set(piece.subarray(at, at + bytes), this.#headerBytes);
+        this.#bytes.set(piece.subarray(at, at + bytes), this.#headerBytes);
         this.#headerBytes += bytes;
         at += bytes;
         if (this.#headerBytes < HEADER_BYTES) return true;
-        const length = this.#view.getUint32(16, true);
-        if (length > this.#limit(this.#view.getUint32(0, true), this.#view.getUint32(4, true))) return false;
-        this.#body = new Uint8Array(length);
+        const header = readHeader(this.#bytes);
+        if (header.length > this.#limit(header.kind, header.call)) return false;
+        this.#header = header;
+        this.#body = new Uint8Array(header.length);
         this.#bodyBytes = 0;
       }
       const body = this.#body;
@@ -134,20 +146,18 @@ export class MessageReader {
   #deliver(body: Uint8Array<ArrayBuffer>): void {
     this.#body = undefined;
     this.#headerBytes = 0;
-    const view = this.#view;
-    this.#take({
-      kind: view.getUint32(0, true),
-      call: view.getUint32(4, true),
-      thread: view.getUint32(8, true),
-      word: view.getUint32(12, true),
-      body,
-    });
+    const { kind, call, word } = this.#header!;
+    this.#take({ kind, call, word, body });
   }
 }
 
-/** The descriptors that an executor process is started with, beside the three that every process has. */
-export const PIPE_DESCRIPTOR = 3;
+/**
+ * The descriptors that an executor process is started with, beside the three that every process has: the pipe that tells it
+ * when its node is gone, the shared memory, and the pipes of its threads from there on.
+ */
+export const PROCESS_PIPE_DESCRIPTOR = 3;
 export const SHARED_MEMORY_DESCRIPTOR = 4;
+export const THREAD_PIPES_DESCRIPTOR = 5;
 
 /** Numbers per packet that say where its input is. */
 export const EXTENT_NUMBERS = 5;

@@ -1,96 +1,125 @@
-/** A thread of the executor process, in a pool of its own: what Piscina calls, one thing at a time, in the order asked. */
+/**
+ * A thread of the executor process. Piscina starts it and calls it twice: to say what the system calls it, and to serve its
+ * pipe, which it does until the node is gone. It does one thing at a time, in the order asked.
+ */
 import { constants } from "node:buffer";
+import { createHash } from "node:crypto";
 import { readlinkSync } from "node:fs";
-import { move, transferableSymbol, valueSymbol } from "piscina";
 import { FaultCode } from "../../../packets/faults.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
-import { PROGRAM_LIMITS_DEFAULT, THREAD_ISOLATES_MAX } from "../../limits.ts";
+import {
+  PROGRAM_ARGS_BYTES_MAX,
+  PROGRAM_CODE_BYTES_MAX,
+  PROGRAM_LIMITS_DEFAULT,
+  THREAD_ISOLATES_MAX,
+} from "../../limits.ts";
 import { EXTENT_NUMBERS, MessageKind, SHARED_MEMORY_DESCRIPTOR, decodeImage } from "../process/protocol.ts";
+import type { Message } from "../process/protocol.ts";
 import { InputReader, META_NUMBERS } from "./frame-input.ts";
 import { GuestIsolate, GuestRealm, LoadFailure, inspectionImage } from "./guest-isolate.ts";
 import { openGuest, refusedOutcome } from "./guest.ts";
 import type { Guest } from "./guest.ts";
-
-/** A program as all threads share it. */
-export interface SharedProgram {
-  readonly id: number;
-  /** protocol.ts. */
-  readonly image: SharedArrayBuffer;
-  /** One 32-bit number: 0 once no lane runs it any more. */
-  readonly wanted: SharedArrayBuffer;
-}
+import { ThreadPipe } from "./thread-pipe.ts";
 
 export type ThreadTask =
-  /** Answered by `ready` and what the system calls the thread. */
+  /** Resolves with what the system calls the thread. */
   | { readonly kind: "start" }
-  | { readonly kind: "inspect"; readonly call: number; readonly code: Uint8Array<ArrayBuffer> }
-  /** No program where its lane was freed meanwhile. */
-  | { readonly kind: "prepare"; readonly call: number; readonly program: SharedProgram | undefined }
-  | {
-      readonly kind: "run";
-      readonly call: number;
-      readonly program: SharedProgram;
-      readonly body: Uint8Array<ArrayBuffer>;
-    }
-  /** Opens what the next program will need. There is no answer. */
-  | { readonly kind: "openAhead" }
-  /** Frees what is no longer wanted. There is no answer. */
-  | { readonly kind: "sweep" };
+  /** Resolves when the node is gone. */
+  | { readonly kind: "serve"; readonly descriptor: number };
 
-/** A message for the node (protocol.ts). The word of `ready` is what the system calls the thread. */
-export interface ThreadAnswer {
-  readonly kind: MessageKind;
-  readonly call: number;
-  readonly word: number;
-  readonly body: Uint8Array<ArrayBuffer>;
+interface Program {
+  readonly hash: string;
+  /** protocol.ts. */
+  readonly image: Uint8Array;
+  lanes: number;
+  guest: Guest | undefined;
 }
 
-interface Loaded {
-  readonly wanted: Int32Array;
-  readonly guest: Guest;
+interface Answer {
+  readonly kind: MessageKind;
+  readonly body: Uint8Array;
 }
 
 const NOTHING = new Uint8Array(0);
 const GARBAGE_UNITS = 16 * 1024 * 1024;
-/** By id, the one used least recently first. */
-const programs = new Map<number, Loaded>();
+const BODY_BYTES_MAX = PROGRAM_CODE_BYTES_MAX + PROGRAM_ARGS_BYTES_MAX + 4 * 1024 * 1024;
+/** After so many messages Node gets a turn for what it has to do on this thread. */
+const MESSAGES_PER_TURN = 256;
+const lanes = new Map<number, Program>();
+/** The same program in several lanes is loaded once: lanes are many, isolates are not. */
+const programs = new Map<string, Program>();
+/** Those with a guest, the one used least recently first. */
+const opened = new Set<Program>();
 const inputs = new InputReader(SHARED_MEMORY_DESCRIPTOR);
 /** Opened before there is a program for it. */
 let ahead: GuestRealm | undefined;
 let garbage = 0;
 
-function perform(task: ThreadTask): ThreadAnswer | undefined {
-  sweep();
-  switch (task.kind) {
-    case "start":
-      return { kind: MessageKind.ready, call: 0, word: threadNumber(), body: NOTHING };
-    case "inspect":
-      return loadAnswer(task.call, () => inspect(task.code));
-    case "prepare":
-      return loadAnswer(task.call, () => {
-        if (task.program !== undefined) loaded(task.program);
-        return { kind: MessageKind.loaded, body: NOTHING };
-      });
-    case "run":
-      return { kind: MessageKind.ran, call: task.call, word: 0, body: runFrame(task.program, task.body) };
-    case "openAhead":
-      openAhead();
-      return undefined;
-    case "sweep":
-      return undefined;
+async function serve(descriptor: number): Promise<number> {
+  const pipe = new ThreadPipe(descriptor, BODY_BYTES_MAX);
+  for (let messages = 1; ; messages++) {
+    const message = pipe.next();
+    if (message === undefined) return messages;
+    take(message, pipe);
+    if (messages % MESSAGES_PER_TURN === 0) await new Promise<void>((resolve) => setImmediate(resolve));
   }
 }
 
-function loadAnswer(call: number, load: () => Pick<ThreadAnswer, "kind" | "body">): ThreadAnswer {
+function take({ kind, call, word: lane, body }: Message, pipe: ThreadPipe): void {
+  switch (kind) {
+    case MessageKind.inspect: {
+      const { kind: described, body: text } = loadAnswer(() => inspect(body));
+      pipe.send(described, call, text);
+      // What was looked into is most likely run next.
+      return openAhead();
+    }
+    case MessageKind.load: {
+      const answer = loadAnswer(() => load(lane, body));
+      return pipe.send(answer.kind, call, answer.body);
+    }
+    case MessageKind.run: {
+      const program = lanes.get(lane);
+      if (program === undefined) throw new Error(`lane ${lane} has no program`);
+      return pipe.send(MessageKind.ran, call, runFrame(program, body));
+    }
+    case MessageKind.unload:
+      return unload(lane);
+    default:
+      throw new Error(`unknown message ${kind}`);
+  }
+}
+
+function loadAnswer(answer: () => Answer): Answer {
   try {
-    return { call, word: 0, ...load() };
+    return answer();
   } catch (error) {
     if (!(error instanceof LoadFailure)) throw error;
-    return { kind: MessageKind.invalid, call, word: 0, body: bytesOf(error.message) };
+    return { kind: MessageKind.invalid, body: bytesOf(error.message) };
   }
 }
 
-function inspect(code: Uint8Array): Pick<ThreadAnswer, "kind" | "body"> {
+function load(lane: number, image: Uint8Array): Answer {
+  const hash = createHash("sha256").update(image).digest("hex");
+  const program = programs.get(hash) ?? { hash, image: image.slice(), lanes: 0, guest: undefined };
+  programs.set(hash, program);
+  // Counted before the old one is let go, which may be the same.
+  program.lanes++;
+  unload(lane);
+  lanes.set(lane, program);
+  guestOf(program);
+  return { kind: MessageKind.loaded, body: NOTHING };
+}
+
+function unload(lane: number): void {
+  const program = lanes.get(lane);
+  if (program === undefined) return;
+  lanes.delete(lane);
+  if (--program.lanes > 0) return;
+  programs.delete(program.hash);
+  close(program);
+}
+
+function inspect(code: Uint8Array): Answer {
   const image = inspectionImage();
   const realm = takeRealm(image.description.limits.memoryBytes);
   const guest = new GuestIsolate(image, Buffer.from(code).toString(), realm);
@@ -102,13 +131,13 @@ function inspect(code: Uint8Array): Pick<ThreadAnswer, "kind" | "body"> {
 }
 
 /** `body` is what protocol.ts says of a run. */
-function runFrame(program: SharedProgram, body: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+function runFrame(program: Program, body: Uint8Array<ArrayBuffer>): Uint8Array {
   const packets = body.byteLength / (EXTENT_NUMBERS * 8 + PACKET_BYTES);
   const extents = new Float64Array(body.buffer, body.byteOffset, packets * EXTENT_NUMBERS);
   const frame = body.subarray(extents.byteLength);
   let guest: Guest;
   try {
-    guest = loaded(program);
+    guest = guestOf(program);
   } catch (error) {
     if (!(error instanceof LoadFailure)) throw error;
     return refusedOutcome(packets, FaultCode.badProgram, error.message);
@@ -118,7 +147,7 @@ function runFrame(program: SharedProgram, body: Uint8Array<ArrayBuffer>): Uint8A
   }
   const staged = inputs.stage(extents, frame, guest.encoding);
   const outcome = guest.run(staged);
-  if (guest.broken) forget(program.id, guest);
+  if (guest.broken) close(program);
   collectGarbage(staged.text?.length ?? 0);
   return outcome;
 }
@@ -137,21 +166,26 @@ function collectGarbage(units: number): void {
   globalThis.gc?.({ type: "minor" });
 }
 
-function loaded(program: SharedProgram): Guest {
-  const known = programs.get(program.id);
-  if (known !== undefined) {
-    programs.delete(program.id);
-    programs.set(program.id, known);
-    return known.guest;
+function guestOf(program: Program): Guest {
+  // The newest from now on.
+  opened.delete(program);
+  if (program.guest === undefined) {
+    const { image, code } = decodeImage(program.image);
+    program.guest = openGuest(image, code, takeRealm);
   }
-  const { image, code } = decodeImage(new Uint8Array(program.image));
-  const guest = openGuest(image, code, takeRealm);
-  programs.set(program.id, { wanted: new Int32Array(program.wanted), guest });
-  for (const [id, oldest] of programs) {
-    if (programs.size <= THREAD_ISOLATES_MAX) break;
-    forget(id, oldest.guest);
+  opened.add(program);
+  for (const oldest of opened) {
+    if (opened.size <= THREAD_ISOLATES_MAX) break;
+    close(oldest);
   }
-  return guest;
+  return program.guest;
+}
+
+/** Its guest is opened again when it is needed. */
+function close(program: Program): void {
+  opened.delete(program);
+  program.guest?.dispose();
+  program.guest = undefined;
 }
 
 /** The one that was opened ahead, if it has that memory. If not, none of this process's program will: it is let go. */
@@ -165,15 +199,6 @@ function takeRealm(memoryBytes: number): GuestRealm {
 
 function openAhead(): void {
   ahead ??= new GuestRealm(PROGRAM_LIMITS_DEFAULT.memoryBytes);
-}
-
-function sweep(): void {
-  for (const [id, { wanted, guest }] of programs) if (Atomics.load(wanted, 0) === 0) forget(id, guest);
-}
-
-function forget(id: number, guest: Guest): void {
-  programs.delete(id);
-  guest.dispose();
 }
 
 function bytesOf(text: string): Uint8Array<ArrayBuffer> {
@@ -203,26 +228,8 @@ function warmUp(): void {
   openAhead();
 }
 
-/** An answer whose body is handed over and not copied. */
-class MovedAnswer {
-  readonly #answer: ThreadAnswer;
-
-  constructor(answer: ThreadAnswer) {
-    this.#answer = answer;
-  }
-
-  get [transferableSymbol](): ArrayBuffer {
-    return this.#answer.body.buffer;
-  }
-
-  get [valueSymbol](): ThreadAnswer {
-    return this.#answer;
-  }
-}
-
 warmUp();
 
-export default function handle(task: ThreadTask): unknown {
-  const answer = perform(task);
-  return answer === undefined || answer.body.byteLength === 0 ? answer : move(new MovedAnswer(answer));
+export default function handle(task: ThreadTask): number | Promise<number> {
+  return task.kind === "start" ? threadNumber() : serve(task.descriptor);
 }

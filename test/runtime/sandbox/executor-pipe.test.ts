@@ -4,13 +4,16 @@ import { describe, expect, it } from "vitest";
 import { ExecutorPipe } from "../../../runtime/sandbox/process/executor-pipe.ts";
 import type { Answer } from "../../../runtime/sandbox/process/executor-pipe.ts";
 import {
+  HEADER_BYTES,
+  PROCESS_PIPE_DESCRIPTOR,
+  THREAD_PIPES_DESCRIPTOR,
   decodeOutcome,
   emptyOutcome,
   faultOutcome,
   MessageKind,
   MessageReader,
-  encodeHeader,
   parseFault,
+  writeHeader,
 } from "../../../runtime/sandbox/process/protocol.ts";
 import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 
@@ -21,15 +24,18 @@ const clock = { read: (): number => 0, close: (): void => undefined };
 function liar(answer: string): ExecutorPipe {
   const script = `
     const { Socket } = require("node:net");
-    const pipe = new Socket({ fd: 3, readable: true, writable: true });
+    const pipe = new Socket({ fd: ${THREAD_PIPES_DESCRIPTOR}, readable: true, writable: true });
+    const first = new Socket({ fd: ${PROCESS_PIPE_DESCRIPTOR}, readable: true, writable: true });
     const message = (kind, call, length, body = Buffer.alloc(length)) => {
-      const header = Buffer.alloc(20);
-      [kind, call, 0, 0, length].forEach((value, index) => header.writeUInt32LE(value, index * 4));
+      const header = Buffer.alloc(16);
+      [kind, call, 0, length].forEach((value, index) => header.writeUInt32LE(value, index * 4));
       pipe.write(Buffer.concat([header, body]));
     };
     pipe.once("data", (data) => { const call = data.readUInt32LE(4); ${answer} });
     setTimeout(() => undefined, 1e9);`;
-  const child = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, ["-e", script], {
+    stdio: ["ignore", "ignore", "pipe", "pipe", "ignore", "pipe"],
+  });
   return new ExecutorPipe(
     { child, pid: child.pid!, kill: () => child.kill("SIGKILL"), clocks: [clock] },
     1e9,
@@ -56,6 +62,7 @@ describe("an executor process is killed when it", () => {
     ["answers twice", "message(9, call, 8); message(9, call, 8);", "more than it may"],
     ["hangs up", "pipe.destroy(); process.exit();", ""],
     ["writes garbage", "pipe.write(Buffer.alloc(1e6, 255));", "more than it may"],
+    ["speaks where it has nothing to say", "first.write(Buffer.alloc(16));", "more than it may"],
   ])("%s", async (_name, answer, detail) => {
     const link = liar(answer);
     await ask(link).catch((error: unknown) => {
@@ -73,7 +80,7 @@ describe("an executor process is killed when it", () => {
     ["begins a body", "message(9, call, 100, Buffer.alloc(99));"],
     [
       "trickles",
-      "const h = Buffer.alloc(20); h.writeUInt32LE(9); h.writeUInt32LE(call, 4); h.writeUInt32LE(100, 16); pipe.write(h); setInterval(() => pipe.write(Buffer.alloc(1)), 50);",
+      "const h = Buffer.alloc(16); h.writeUInt32LE(9); h.writeUInt32LE(call, 4); h.writeUInt32LE(100, 12); pipe.write(h); setInterval(() => pipe.write(Buffer.alloc(1)), 50);",
     ],
   ])("%s", async (_name, answer) => {
     const link = liar(answer);
@@ -89,9 +96,13 @@ describe("messages", () => {
   it("are put together from any pieces", () => {
     const bodies = [0, 1, 5, 0, 0, 300].map((length, index) => Buffer.alloc(length, index));
     const bytes = Buffer.concat(
-      bodies.flatMap((body, index) => [encodeHeader(9, index, 0, 7, body.byteLength), body]),
+      bodies.flatMap((body, index) => {
+        const header = Buffer.alloc(HEADER_BYTES);
+        writeHeader(header, MessageKind.ran, index, 7, body.byteLength);
+        return [header, body];
+      }),
     );
-    for (const size of [1, 2, 3, 19, 20, 21, 33, 1000]) {
+    for (const size of [1, 2, 3, 15, 16, 17, 33, 1000]) {
       const messages: Message[] = [];
       const reader = new MessageReader(
         () => 300,

@@ -1,0 +1,87 @@
+/**
+ * A thread's end of its pipe. The thread waits in the system for what the node says next, and answers by itself, so that no
+ * event loop and no other thread stands between the two.
+ */
+import { readSync, writeSync } from "node:fs";
+import { systemCode } from "../../errors.ts";
+import { HEADER_BYTES, readHeader, writeHeader } from "../process/protocol.ts";
+import type { Message, MessageKind } from "../process/protocol.ts";
+
+const BUFFER_BYTES: number = 256 * 1024;
+
+export class ThreadPipe {
+  readonly #descriptor: number;
+  readonly #bodyBytesMax: number;
+  readonly #head = new Uint8Array(HEADER_BYTES);
+  #buffer = new Uint8Array(BUFFER_BYTES);
+  /** Bytes that were read, and those of them that belong to the message that was given out last. */
+  #end = 0;
+  #taken = 0;
+
+  constructor(descriptor: number, bodyBytesMax: number) {
+    this.#descriptor = descriptor;
+    this.#bodyBytesMax = bodyBytesMax;
+  }
+
+  /**
+   * The next message, waited for; undefined when the node is gone. Its body begins at a multiple of eight bytes of its buffer,
+   * and is overwritten by the next message.
+   */
+  next(): Message | undefined {
+    this.#forgetTaken();
+    if (!this.#fill(HEADER_BYTES)) return undefined;
+    const { kind, call, word, length } = readHeader(this.#buffer);
+    if (length > this.#bodyBytesMax) throw new Error("a message is too long");
+    const bytes = HEADER_BYTES + length;
+    if (bytes > this.#buffer.byteLength) this.#resize(bytes);
+    if (!this.#fill(bytes)) return undefined;
+    this.#taken = bytes;
+    return { kind, call, word, body: this.#buffer.subarray(HEADER_BYTES, bytes) };
+  }
+
+  send(kind: MessageKind, call: number, body: Uint8Array): void {
+    writeHeader(this.#head, kind, call, 0, body.byteLength);
+    this.#write(this.#head);
+    this.#write(body);
+  }
+
+  #forgetTaken(): void {
+    this.#buffer.copyWithin(0, this.#taken, this.#end);
+    this.#end -= this.#taken;
+    this.#taken = 0;
+    if (this.#buffer.byteLength > BUFFER_BYTES && this.#end <= BUFFER_BYTES) this.#resize(BUFFER_BYTES);
+  }
+
+  #resize(bytes: number): void {
+    const buffer = new Uint8Array(bytes);
+    buffer.set(this.#buffer.subarray(0, this.#end));
+    this.#buffer = buffer;
+  }
+
+  /** Reads until there are so many bytes. False when they do not come any more. */
+  #fill(bytes: number): boolean {
+    while (this.#end < bytes) {
+      const read = this.#read();
+      if (read === 0) return false;
+      this.#end += read;
+    }
+    return true;
+  }
+
+  #read(): number {
+    for (;;) {
+      try {
+        return readSync(this.#descriptor, this.#buffer, this.#end, this.#buffer.byteLength - this.#end, null);
+      } catch (error) {
+        // A signal woke it.
+        if (systemCode(error) !== "EINTR") throw error;
+      }
+    }
+  }
+
+  #write(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.byteLength;) {
+      done += writeSync(this.#descriptor, bytes, done, bytes.byteLength - done);
+    }
+  }
+}
