@@ -116,6 +116,10 @@ export const PROGRAM_LIMITS_MAX: ProgramLimits = {
 export const WORKERS_MAX = 1024;
 /** A program's module, as text. */
 export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
+/** The memory of a WebAssembly module: so much of its program's, */
+export const WASM_MEMORY_SHARE = 2;
+/** and the elements of one of its tables. */
+export const WASM_TABLE_ELEMENTS_MAX = 100_000;
 /** What it is bundled from: its own files and those that it imports, of which the bundle has less. */
 export const PROGRAM_SOURCE_BYTES_MAX: number = 16 * 1024 * 1024;
 /** The JSON text of a program's arguments: they stand in its manifest, which is a chunk, beside what it declares. */

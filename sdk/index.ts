@@ -17,6 +17,7 @@ export {
   records,
   shared,
   top,
+  wasmProgram,
 } from "./program.ts";
 export { bundleProgram } from "./programs/bundle.ts";
 
@@ -74,6 +75,10 @@ export type {
   Top,
   TopBy,
   ValueProgram,
+  WasmArgument,
+  WasmModule,
+  WasmProgram,
+  WasmSignature,
 } from "./program.ts";
 export type { ConnectOptions } from "./remote.ts";
 export type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";

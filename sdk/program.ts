@@ -44,6 +44,9 @@
 import type { ProgramLimits } from "../runtime/program/program.ts";
 import type { ColumnType, RaggedRows, ReaderSpec, TextEncoding } from "../runtime/program/readers.ts";
 
+export { wasmProgram } from "./wasm-program.ts";
+export type { WasmArgument, WasmModule, WasmProgram, WasmSignature } from "./wasm-program.ts";
+
 /** Carries the type of a reader's records; never set. */
 declare const record: unique symbol;
 

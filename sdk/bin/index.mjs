@@ -37,4 +37,5 @@ export const {
   refToHex,
   shared,
   top,
+  wasmProgram,
 } = requireFile(builtFile("index.cjs"));

@@ -35,7 +35,7 @@ export function runCommand(host: Host): Command {
   const command = new Command("run")
     .summary("run a program over stored files")
     .description(
-      "Run a program over stored files, on every core and node there is. The program is a TypeScript or JavaScript module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout: as Node shows values on a terminal, as JSON in a pipe, and groups as a key and a value on each line. What the program logs goes to stderr.",
+      "Run a program over stored files, on every core and node there is. The program is a TypeScript, JavaScript or WebAssembly module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout: as Node shows values on a terminal, as JSON in a pipe, and groups as a key and a value on each line. What the program logs goes to stderr.",
     )
     .argument("<PROGRAM>", "a path to the program's module")
     .argument("<NAME...>", `the files that it reads: ${FILE_OPERAND}`)

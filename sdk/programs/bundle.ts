@@ -4,7 +4,8 @@
  *
  * The text is the body of a function, which a sandbox calls once per packet, so that nothing in a module outlives a packet:
  * `$exports.default` is where it leaves the program, `$packetfs` has what it makes tables of data with, once for all
- * packets (runtime/sandbox/guest/module.ts). JSON that it imports is such a table.
+ * packets (runtime/sandbox/guest/module.ts). JSON that it imports is such a table, and a WebAssembly module that it imports is
+ * made by it too.
  */
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";
@@ -17,9 +18,13 @@ import {
   PROGRAM_ARGS_BYTES_MAX,
   PROGRAM_ARGS_DEPTH_MAX,
   PROGRAM_CODE_BYTES_MAX,
+  PROGRAM_LIMITS_MAX,
   PROGRAM_SOURCE_BYTES_MAX,
+  WASM_MEMORY_SHARE,
+  WASM_TABLE_ELEMENTS_MAX,
 } from "../../runtime/limits.ts";
 import { jsonDepth } from "../../runtime/program/manifest.ts";
+import { makeWasmRewriter } from "../../runtime/program/wasm.ts";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { ProgramBundle, ProgramSource } from "../packetfs.ts";
 
@@ -27,6 +32,7 @@ const SOURCE_NAME = "program.ts";
 const OUTPUT_NAME = "program.js";
 /** Where a program given as text lies: nowhere, so that it finds no neighbours on this machine. */
 const NOWHERE = resolve("/nowhere");
+const WASM_PAGE_BYTES = 65536;
 /** Properties of a JSON file that can be imported by their names. */
 const JSON_NAMES_MAX = 256;
 const BUILTINS = new Set(builtinModules);
@@ -114,8 +120,18 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
           },
           absWorkingDir: NOWHERE,
         }
-      : // Paths in comments and messages are relative to here, so they are the same wherever the program lies.
-        { entryPoints: [path], absWorkingDir: dirname(path) }),
+      : path.endsWith(".wasm")
+        ? {
+            stdin: {
+              contents: moduleProgram(basename(path)),
+              sourcefile: SOURCE_NAME,
+              resolveDir: dirname(path),
+              loader: "ts",
+            },
+            absWorkingDir: dirname(path),
+          }
+        : // Paths in comments and messages are relative to here, so they are the same wherever the program lies.
+          { entryPoints: [path], absWorkingDir: dirname(path) }),
     bundle: true,
     write: false,
     metafile: true,
@@ -137,6 +153,13 @@ function buildOptions(source: ProgramSource, path: string | undefined): Options 
     // A tsconfig.json that happens to lie above the program must not change what it means.
     tsconfigRaw: {},
   };
+}
+
+/** The program that a WebAssembly module is by itself. */
+function moduleProgram(file: string): string {
+  return `import { wasmProgram } from "packetfs";
+import module from ${JSON.stringify(`./${file}`)};
+export default wasmProgram(module);`;
 }
 
 /** Calls `onTooMuch` when a build asks for more source than a program may be made of, and gives it no more. */
@@ -211,6 +234,17 @@ const sandboxImports: Plugin = {
       const contents = jsonModule(text, suffix === "?required");
       return contents === undefined ? { contents: text, loader: "json" } : { contents, loader: "js" };
     });
+    plugin.onLoad({ filter: /\.wasm$/, namespace: "file" }, async ({ path }) => {
+      const bytes = await readFile(path);
+      try {
+        readModule(bytes);
+      } catch (error) {
+        return { errors: [{ text: messageOf(error), detail: basename(path) }] };
+      }
+      const called = JSON.stringify(basename(path));
+      const contents = `export default /* @__PURE__ */ $packetfs.wasm(${called}, "${bytes.toString("base64")}");`;
+      return { contents, loader: "js" };
+    });
     plugin.onLoad({ filter: /.*/, namespace: "absent" }, ({ path }) => ({
       contents: `throw new Error(${JSON.stringify(absence(path))});`,
       loader: "js",
@@ -244,6 +278,14 @@ function jsonModule(text: string, isRequired: boolean): string | undefined {
   ].join("\n");
 }
 
+/** Throws what a sandbox would say of it, but for what follows from the program's own limits. */
+function readModule(bytes: Uint8Array): void {
+  makeWasmRewriter()(bytes, {
+    memoryPagesMax: PROGRAM_LIMITS_MAX.memoryBytes / WASM_MEMORY_SHARE / WASM_PAGE_BYTES,
+    tableElementsMax: WASM_TABLE_ELEMENTS_MAX,
+  });
+}
+
 function absence(path: string): string {
   const builtin = path.replace(/^node:/, "");
   const absent = ABSENT.find(([pattern]) => pattern.test(builtin))?.[1] ?? "programs have no Node.js";
@@ -267,11 +309,13 @@ function checkImports(imports: Metafile["outputs"][string]["imports"], name: str
     throw invalid(`${name} imports "${outside.path}", which cannot be bundled`, name);
 }
 
+/** Of an error with a detail, that is the file that it is about, which has no lines. */
 function bundleError(messages: readonly Message[], name: string): SdkError {
   const [first] = messages;
   if (first === undefined) return invalid(`${name} cannot be bundled`, name);
   const more = messages.length === 1 ? "" : ` (and ${messages.length - 1} more)`;
   const text = explain(first.text);
+  if (typeof first.detail === "string") return invalid(`${first.detail}: ${text}${more}`, first.detail);
   if (first.location === null) return invalid(`${name}: ${text}${more}`, name);
   const { file, line, column } = first.location;
   return invalid(`${file}:${line}:${column + 1}: ${text}${more}`, file, { line, column: column + 1 });

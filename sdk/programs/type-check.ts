@@ -51,6 +51,10 @@ interface TextEncoder {
 }
 declare var TextEncoder: { new (): TextEncoder };
 declare var process: { readonly env: { readonly NODE_ENV: "production" } };
+declare module "*.wasm" {
+  const module: import("packetfs").WasmModule;
+  export default module;
+}
 `;
 
 const COMPILER_OPTIONS = {

@@ -186,6 +186,13 @@ const WITHOUT: Readonly<Record<string, Partial<PreludeParts>>> = {
       };
     },
   },
+  "the renewal of WebAssembly modules": {
+    // Carried in as text, which has to hold what it changes.
+    makeWasm: {
+      toString: () =>
+        `(p, tools) => ({ ...(${String(PRELUDE_PARTS.makeWasm)})(p, tools), begin: () => undefined })`,
+    } as unknown as PreludeParts["makeWasm"],
+  },
   "the wait for promises": {
     watchPromises: () => ({
       begin: () => undefined,
@@ -202,6 +209,7 @@ const WITHOUT: Readonly<Record<string, Partial<PreludeParts>>> = {
         api: {
           shared: (make) => (made[next++] ??= make()),
           json: (text) => JSON.parse(text) as unknown,
+          wasm: () => undefined,
         },
         begin: () => {
           next = 0;

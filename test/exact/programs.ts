@@ -3,6 +3,8 @@
  * remember. What protects itself by throwing counts as an answer, too.
  */
 import type { Random } from "../sim/random.ts";
+import { imported } from "../wasm-module.ts";
+import type { WasmParts } from "../wasm-module.ts";
 
 /** A way to leave something for the next packet: what `recall` gives would count up, or change, if it worked. */
 export interface Memory {
@@ -22,7 +24,62 @@ function counts(name: string, object: string): Memory {
   return { name, scope: COUNT, recall: `count(${object})` };
 }
 
+/** A module that remembers in its memory, a global and what it asked for; each function counts one of these up. */
+const REMEMBERING: WasmParts = {
+  memory: [1, 9],
+  globals: [{ type: "i32", code: "i32.const 0" }],
+  data: [{ at: 5000, bytes: [7, 0, 0, 0] }],
+  functions: [
+    {
+      name: "stored",
+      results: ["i32"],
+      code: "i32.const 5000 i32.const 5000 i32.load 0 i32.const 1 i32.add i32.store 0 i32.const 5000 i32.load 0",
+    },
+    {
+      name: "filled",
+      results: ["i32"],
+      code: "i32.const 70000 i32.load8_u 0 i32.const 70000 i32.const 1 i32.const 9 memory.fill",
+    },
+    { name: "counted", results: ["i32"], code: "global.get 0 i32.const 1 i32.add global.set 0 global.get 0" },
+    { name: "grown", results: ["i32"], code: "i32.const 1 memory.grow" },
+  ],
+};
+
+/** A module that writes to its table, and one that drops what it is to be filled with. */
+const WEARING: WasmParts = {
+  memory: [1],
+  table: [2],
+  elements: [0],
+  data: [{ bytes: "gone" }],
+  functions: [
+    { code: "" },
+    { name: "set", results: ["i32"], code: "table.size 0 ref.null i32.const 1 table.grow 0 drop" },
+    {
+      name: "dropped",
+      results: ["i32"],
+      code: "i32.const 0 i32.const 0 i32.const 4 memory.init 0 0 data.drop 0 i32.const 0 i32.load 0",
+    },
+  ],
+};
+
 export const MEMORIES: readonly Memory[] = [
+  ...(["stored", "filled", "counted", "grown"] as const).map((name) => ({
+    name: `what a WebAssembly module ${name}`,
+    scope: `const k = ${imported(REMEMBERING)};`,
+    recall: `k.call("${name}")`,
+  })),
+  {
+    name: "the table of a WebAssembly module",
+    scope: `const wearing = ${imported(WEARING)};`,
+    recall: 'wearing.call("set")',
+  },
+  {
+    name: "data that a WebAssembly module drops",
+    scope: `const wearing = ${imported(WEARING)};`,
+    recall: 'wearing.call("dropped")',
+  },
+  counts("a WebAssembly module's handle", imported(REMEMBERING)),
+  counts("what calls a WebAssembly module", `${imported(REMEMBERING)}.call`),
   { name: "a module's variable", scope: "let n = 0;", recall: "++n" },
   { name: "a closure", scope: "const next = (() => { let n = 0; return () => ++n; })();", recall: "next()" },
   { name: "a module's array", scope: "const kept = [];", recall: "kept.push(line)" },

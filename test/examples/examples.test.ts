@@ -51,6 +51,16 @@ function numbers(seed: number): () => number {
   };
 }
 
+describe("examples of WebAssembly", () => {
+  it("count words, as a program and as a part of one", async () => {
+    const text = "the größe\t名前  x\r\n a-much-longer-word-than-the-others, 0\n\n".repeat(20_000);
+    const words = text.split(/\s+/).filter((each) => each !== "").length;
+    expect((await run("wasm/word-count.wasm", text)).value).toBe(words);
+    const { value } = await run("wasm/word-count.ts", text);
+    expect(value).toEqual({ words, bytes: Buffer.byteLength(text) });
+  });
+});
+
 describe("examples", () => {
   it("are short, and say how to run them", () => {
     for (const name of readdirSync(EXAMPLES).filter((file) => file.endsWith(".ts"))) {

@@ -3,6 +3,7 @@
  * text a SandboxError's code, and "ok" with the output that it must then have.
  */
 import { FaultCode } from "../../packets/faults.ts";
+import { WASM_PROGRAMS } from "./wasm-programs.ts";
 
 export type HostileEnd = FaultCode | "PFS_PROGRAM_INVALID" | "PFS_EXECUTOR_ENDED" | "PFS_EXECUTOR_DEADLINE";
 
@@ -354,4 +355,10 @@ const ESCAPES: readonly HostileProgram[] = [
   ]),
 ];
 
-export const HOSTILE_PROGRAMS: readonly HostileProgram[] = [...LOOPS, ...BOMBS, ...POISONS, ...ESCAPES];
+export const HOSTILE_PROGRAMS: readonly HostileProgram[] = [
+  ...LOOPS,
+  ...BOMBS,
+  ...POISONS,
+  ...ESCAPES,
+  ...WASM_PROGRAMS,
+];

@@ -8,6 +8,10 @@ export interface PacketLog {
   allow(bytes: number): void;
   /** A packet begins. */
   begin(): void;
+  /** Logs a line, as the console does. */
+  write(line: string): void;
+  /** Bytes that the packet may still log. */
+  left(): number;
   /** What it logged, and how many bytes of UTF-8 that is. */
   text(): string;
   bytes(): number;
@@ -79,6 +83,8 @@ export function installConsole(p: Primordials, { codec, faults }: ConsoleTools):
       text = "";
       left = bytesMax;
     },
+    write: log,
+    left: () => left,
     text: () => text,
     bytes: () => codec.encodedLength(text),
   };

@@ -8,6 +8,7 @@
 import type { PacketLog } from "./console.ts";
 import type { Freeze } from "./freeze.ts";
 import type { Randomness } from "./random.ts";
+import type { WasmModules } from "./wasm.ts";
 import type { ValueCodec } from "../../program/values.ts";
 
 /** A bundle: it leaves what the module exports by default in `exports.default`. */
@@ -22,12 +23,17 @@ export interface ModuleTools {
   readonly tables: Tables;
   readonly random: Randomness;
   readonly log: PacketLog;
+  readonly wasm: WasmModules;
 }
 
-export function makeModule(factory: ModuleFactory, { tables, random, log }: ModuleTools): ProgramModule {
+export function makeModule(
+  factory: ModuleFactory,
+  { tables, random, log, wasm }: ModuleTools,
+): ProgramModule {
   return {
     evaluate(isLoading) {
       const exports: { default?: unknown } = {};
+      wasm.begin();
       // What a module draws while it is evaluated does not depend on the packet that it is evaluated for.
       random.fix(true);
       tables.begin(isLoading);
@@ -50,6 +56,8 @@ export interface ProgramApi {
   shared(make: () => unknown): unknown;
   /** The value of JSON text. */
   json(text: string): unknown;
+  /** A WebAssembly module, of what its file is called and its bytes in base64. */
+  wasm(file: string, base64: string): unknown;
 }
 
 export interface Tables {
@@ -68,6 +76,7 @@ export interface Tables {
 export function makeTables(
   freeze: Freeze,
   codec: () => ValueCodec,
+  wasm: WasmModules,
   fail: (sentence: string) => never,
 ): Tables {
   const { create, defineProperty, getOwnPropertyDescriptors, keys } = Object;
@@ -251,7 +260,7 @@ export function makeTables(
   }
 
   return {
-    api: freeze.deep({ shared, json }),
+    api: freeze.deep({ shared, json, wasm: wasm.open }),
     begin(loading) {
       asked = 0;
       isLoading = loading;

@@ -19,8 +19,10 @@ import type { makeReader } from "./readers.ts";
 import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
 import type { makeValues, ProgramFunctions, TopGroups } from "./values.ts";
+import type { makeWasm } from "./wasm.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { makeValueCodec } from "../../program/values.ts";
+import type { makeWasmRewriter } from "../../program/wasm.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 
 export interface PreludeParts {
@@ -42,6 +44,8 @@ export interface PreludeParts {
   readonly makeReader: typeof makeReader;
   readonly makeValues: typeof makeValues;
   readonly makeEntry: typeof makeEntry;
+  readonly makeWasmRewriter: typeof makeWasmRewriter;
+  readonly makeWasm: typeof makeWasm;
 }
 
 /** What is the same for all programs, so that the prelude of an isolate is there before its program is. */
@@ -52,6 +56,11 @@ export interface PreludeConfig {
   readonly frameOutputBytes: number;
   readonly frameLogBytes: number;
   readonly recordBytesMax: number;
+  /** What a program's WebAssembly modules may have: see WasmTools. */
+  readonly wasmMemoryShare: number;
+  readonly wasmTableElementsMax: number;
+  /** The memory that a program can ask for at most. */
+  readonly memoryBytesMax: number;
   /** FaultCode. */
   readonly codes: {
     readonly threw: number;
@@ -105,6 +114,16 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const output = parts.makeOutput(p, { codec, faults, outputLimit: codes.outputLimit });
   const log = parts.installConsole(p, { codec, faults });
   const random = parts.installRandom(p);
+  const wasm = parts.makeWasm(p, {
+    rewrite: parts.makeWasmRewriter(),
+    codec,
+    faults,
+    freeze,
+    log,
+    codes,
+    memoryShare: config.wasmMemoryShare,
+    tableElementsMax: config.wasmTableElementsMax,
+  });
   parts.lockDown(p, config.file, (reason) => faults.fail(codes.memoryLimit, reason));
   const promises = parts.watchPromises(p);
   parts.installTextGlobals(p, codec);
@@ -114,6 +133,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const tables = parts.makeTables(
     freeze,
     () => valueCodec,
+    wasm,
     (sentence) => faults.fail(codes.threw, sentence),
   );
   let loop: FrameLoop | undefined;
@@ -157,11 +177,13 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
     return { top, by: by as TopGroups["by"] };
   }
 
-  function inspect(factory: ModuleFactory, config: string): string {
+  function inspect(factory: ModuleFactory, program: string): string {
     try {
-      const { description } = p.parse(config) as ProgramConfig;
+      const { description } = p.parse(program) as ProgramConfig;
       log.allow(description.limits.logBytes);
-      const definition = definitionOf(parts.makeModule(factory, { tables, random, log }), true);
+      // What its limits are, it is about to say.
+      wasm.allow(config.memoryBytesMax, false);
+      const definition = definitionOf(parts.makeModule(factory, { tables, random, log, wasm }), true);
       const { combine, reduce, result } = functionsOf(definition);
       if (result !== undefined && definition["yields"] !== "groups") {
         throw new p.TypeError('result is for programs that yield "groups"');
@@ -181,10 +203,11 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   function load(factory: ModuleFactory, config: string): string {
     try {
       const { entry, description, args: argsText, encoding, mayAwait } = p.parse(config) as ProgramConfig;
-      const { outputBytes, logBytes } = description.limits;
+      const { outputBytes, logBytes, memoryBytes } = description.limits;
       log.allow(logBytes);
+      wasm.allow(memoryBytes, true);
       if (mayAwait) promises.expectAlways();
-      const module = parts.makeModule(factory, { tables, random, log });
+      const module = parts.makeModule(factory, { tables, random, log, wasm });
       const program = (): ProgramFunctions => functionsOf(definitionOf(module, false));
       const { combine, reduce } = functionsOf(definitionOf(module, true));
       const combines = description.hasCombine;

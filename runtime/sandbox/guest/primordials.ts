@@ -18,6 +18,7 @@ export interface Primordials {
   readonly parseInt: (text: string, radix: number) => number;
   readonly min: typeof Math.min;
   readonly BigInt: typeof BigInt;
+  readonly Number: typeof Number;
   readonly parse: (
     text: string,
     reviver?: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
@@ -97,6 +98,7 @@ export function capturePrimordials(): Primordials {
     parseInt: Number.parseInt,
     min: Math.min,
     BigInt,
+    Number,
     parse: (text, reviver) => parse(text, reviver as never) as unknown,
     stringify: (value) => stringify(value) as string | undefined,
     fromCharCode: String.fromCharCode,

@@ -21,7 +21,9 @@ import { makeReader } from "./readers.ts";
 import { makeTextCodec } from "./text-codec.ts";
 import { installTextGlobals } from "./text-globals.ts";
 import { makeValues } from "./values.ts";
+import { makeWasm } from "./wasm.ts";
 import { makeValueCodec } from "../../program/values.ts";
+import { makeWasmRewriter } from "../../program/wasm.ts";
 
 /** Tests take single parts out, to see what each protects from. */
 export const PRELUDE_PARTS: PreludeParts = {
@@ -43,6 +45,8 @@ export const PRELUDE_PARTS: PreludeParts = {
   makeReader,
   makeValues,
   makeEntry,
+  makeWasmRewriter,
+  makeWasm,
 };
 
 /** A script whose value is a function from PreludeConfig, as JSON text, to the Prelude of its context. */

@@ -9,7 +9,10 @@ import {
   FRAME_LOG_BYTES,
   FRAME_OUTPUT_BYTES,
   PROGRAM_LIMITS_DEFAULT,
+  PROGRAM_LIMITS_MAX,
   RECORD_BYTES_MAX,
+  WASM_MEMORY_SHARE,
+  WASM_TABLE_ELEMENTS_MAX,
 } from "../../limits.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 import type { ModuleFactory } from "../guest/module.ts";
@@ -31,6 +34,9 @@ const CONFIG: PreludeConfig = {
   frameOutputBytes: FRAME_OUTPUT_BYTES,
   frameLogBytes: FRAME_LOG_BYTES,
   recordBytesMax: RECORD_BYTES_MAX,
+  wasmMemoryShare: WASM_MEMORY_SHARE,
+  wasmTableElementsMax: WASM_TABLE_ELEMENTS_MAX,
+  memoryBytesMax: PROGRAM_LIMITS_MAX.memoryBytes,
   codes: {
     threw: FaultCode.threw,
     memoryLimit: FaultCode.memoryLimit,

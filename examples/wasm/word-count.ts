@@ -1,0 +1,16 @@
+/**
+ * Counts words, with a kernel of WebAssembly and the rest in TypeScript. word-count.c says how the kernel is made.
+ *
+ *   pfs run examples/wasm/word-count.ts book.txt
+ */
+import { blocks, defineProgram } from "packetfs";
+import kernel from "./word-count.wasm";
+
+export default defineProgram({
+  input: blocks(),
+  map: (block) => ({ words: Number(kernel.call("map", block)), bytes: block.length }),
+  combine: (a: { words: number; bytes: number }, b) => ({
+    words: a.words + b.words,
+    bytes: a.bytes + b.bytes,
+  }),
+});
