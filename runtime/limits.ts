@@ -172,7 +172,7 @@ export const EXECUTOR_RSS_IDLE_POLL_MS = 1_000;
 export const EXECUTOR_STDERR_BYTES = 4_096;
 /** How long shared memory stays empty before its memory is given back. */
 export const SHARED_MEMORY_IDLE_MS = 200;
-/** How long after a spare process was taken the next one is started, so that it does not slow the first packets. */
+/** How long after a spare process was taken the next one is started, unless there is work then, which it would slow. */
 export const SPARE_DELAY_MS = 250;
 
 // ── executor ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,6 +220,16 @@ export const EXECUTOR_THREAD_BYTES: number = 40 * 1024 * 1024;
 export const LANES_PER_PROCESS = 3;
 /** How long the process that a program was looked into in waits for the program to be run. */
 export const INSPECTED_KEPT_MS = 2_000;
+/** How long the process of a program stays when its last lane is closed, for the next job of the same program, */
+export const PROCESS_KEPT_MS = 5_000;
+/** how many such processes a machine keeps, */
+export const PROCESSES_KEPT_MAX = 4;
+/** and how many of its closed lanes one of them has loaded still. */
+export const LANES_KEPT: number = LANES_PER_PROCESS;
+/** Programs of which a machine knows what they say of themselves. */
+export const DESCRIPTIONS_KEPT_MAX = 256;
+/** and how long the JSON text of one may be for that. */
+export const DESCRIPTION_KEPT_CHARACTERS_MAX: number = 16 * 1024;
 /** Executor processes that may end one after the other with nothing done in between; then the lane is lost. */
 export const IDLE_DEATHS_MAX = 5;
 

@@ -2,14 +2,22 @@
 import { EventEmitter } from "node:events";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
-import { PROGRAM_CODE_BYTES_MAX, PROGRAM_LIMITS_DEFAULT, LANE_INPUT_BYTES } from "./limits.ts";
+import {
+  DESCRIPTIONS_KEPT_MAX,
+  DESCRIPTION_KEPT_CHARACTERS_MAX,
+  LANE_INPUT_BYTES,
+  PROGRAM_CODE_BYTES_MAX,
+  PROGRAM_LIMITS_DEFAULT,
+} from "./limits.ts";
 import { execute } from "./stream/execute.ts";
 import { LocalExecutor } from "./executor/local-executor.ts";
 import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
 import type { ProcessSource } from "./executor/shared-processes.ts";
 import type { ProgramDescription } from "./program/program.ts";
-import { standingWalls } from "./sandbox/process/executor-process.ts";
+import { ExecutorProcess, standingWalls } from "./sandbox/process/executor-process.ts";
+import type { ExecutorProcessOptions } from "./sandbox/process/executor-process.ts";
 import type { WallState } from "./sandbox/process/wall-states.ts";
 import { SpareExecutors } from "./sandbox/process/spare-executors.ts";
 import { Store } from "./store/store.ts";
@@ -43,7 +51,12 @@ export class Machine implements AsyncDisposable {
   readonly executor: LocalExecutor | undefined;
   readonly #id: string;
   readonly #threads: number;
-  readonly #processes: ProcessSource = { take: (options) => this.#warmSpares().take(options) };
+  readonly #processes: ProcessSource = {
+    take: (options = this.#spareOptions()) => this.#spares?.take(options) ?? ExecutorProcess.start(options),
+  };
+  /** What programs say of themselves, by the root of their code, the one asked for least recently first. */
+  readonly #descriptions = new Map<string, ProgramDescription>();
+  /** None where nobody asked for them: whoever runs one program and ends has no use for another process. */
   #spares: SpareExecutors | undefined;
 
   private constructor(store: Store, events: Events, options: MachineOptions) {
@@ -77,14 +90,15 @@ export class Machine implements AsyncDisposable {
     return this.executor === undefined ? [] : [this.executor];
   }
 
-  /** Starts a spare executor process now, so that the first program does not wait for one. */
+  /** Starts a spare executor process now and whenever there is none, so that new programs do not wait for one. */
   warm(): void {
-    this.#warmSpares();
+    this.#spares ??= new SpareExecutors(this.#spareOptions());
   }
 
   /** As `standingWalls`, once a spare has started; with none when it does not start. */
   async walls(): Promise<readonly WallState[]> {
-    await this.#warmSpares().settled();
+    this.warm();
+    await this.#spares?.settled();
     return this.standingWalls();
   }
 
@@ -101,6 +115,18 @@ export class Machine implements AsyncDisposable {
 
   /** What the program whose bundle's stream is `code` says of itself. Rejects with PFS_PROGRAM_INVALID. */
   async inspect(code: Ref): Promise<ProgramDescription> {
+    const key = refToHex(code);
+    const known = this.#descriptions.get(key);
+    const description = known ?? (await this.#inspect(code));
+    this.#descriptions.delete(key);
+    if (JSON.stringify(description).length <= DESCRIPTION_KEPT_CHARACTERS_MAX)
+      this.#descriptions.set(key, description);
+    const [oldest = ""] = this.#descriptions.keys();
+    if (this.#descriptions.size > DESCRIPTIONS_KEPT_MAX) this.#descriptions.delete(oldest);
+    return description;
+  }
+
+  async #inspect(code: Ref): Promise<ProgramDescription> {
     const parts: Uint8Array[] = [];
     for await (const part of execute(this.source, code, { outputBytesMax: PROGRAM_CODE_BYTES_MAX }))
       parts.push(part);
@@ -136,10 +162,8 @@ export class Machine implements AsyncDisposable {
     await this.store.catalog.remove(partName(out, this.#id));
   }
 
-  #warmSpares(): SpareExecutors {
-    const limits = PROGRAM_LIMITS_DEFAULT;
-    const options = sharedOptions(processOptions(limits, this.#threads, LANE_INPUT_BYTES));
-    return (this.#spares ??= new SpareExecutors(options));
+  #spareOptions(): ExecutorProcessOptions {
+    return sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, this.#threads, LANE_INPUT_BYTES));
   }
 
   async close(): Promise<void> {

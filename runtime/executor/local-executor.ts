@@ -29,6 +29,8 @@ export interface LocalExecutorOptions {
   readonly threads: number;
   /** Memory that the inputs of one lane's packets in flight share. */
   readonly inputBytes?: number;
+  /** How long a program's process stays while no lane has it, in milliseconds; PROCESS_KEPT_MS unless given. */
+  readonly processKeptMs?: number;
   /** How long inputs stay in memory while there is no lane, in milliseconds. */
   readonly inputsIdleMs?: number;
 }
@@ -55,7 +57,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.capacity = { js: options.threads };
     this.#options = options;
     this.#inputs = new InputSource(options.source);
-    this.#processes = new SharedProcesses(options.spares);
+    this.#processes = new SharedProcesses(options.spares, options.processKeptMs);
   }
 
   async load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {

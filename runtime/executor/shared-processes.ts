@@ -3,7 +3,10 @@
  * process costs more to start than many a job takes. Lanes of different programs share nothing.
  *
  *   lane ──▶ LaneProcess ──┐
- *   lane ──▶ LaneProcess ──┼──▶ ExecutorProcess, until the last one is closed or the process ends
+ *   lane ──▶ LaneProcess ──┼──▶ ExecutorProcess, until it ends, or some seconds after the last one is closed
+ *
+ * A process that no lane has is kept for the same program, arguments and limits, and for nothing else: few of them, only
+ * such as have done all that they were given, and none that has more memory than it needs to wait.
  */
 import { refToHex, sha256 } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
@@ -15,7 +18,10 @@ import {
   IDLE_DEATHS_MAX,
   EXECUTOR_THREAD_BYTES,
   INSPECTED_KEPT_MS,
+  LANES_KEPT,
   LANES_PER_PROCESS,
+  PROCESSES_KEPT_MAX,
+  PROCESS_KEPT_MS,
 } from "../limits.ts";
 import type { ProgramDescription, ProgramLimits } from "../program/program.ts";
 import type {
@@ -30,6 +36,12 @@ type EndReason = Awaited<ExecutorProcess["ended"]>;
 interface Shared {
   readonly process: Promise<ExecutorProcess>;
   lanes: number;
+  /** Frames of any of its lanes that have no outcome yet. */
+  running: number;
+  /** Numbers of lanes that are closed and loaded still, the one closed first before the others. */
+  readonly parked: number[];
+  /** Runs while no lane has it. */
+  kept: NodeJS.Timeout | undefined;
 }
 
 /** The process that a program was looked into in. Nothing but that program has run there. */
@@ -48,14 +60,18 @@ export interface Wanted {
 
 export class SharedProcesses {
   readonly #source: ProcessSource;
+  /** By program; those that are kept in the order in which their last lane was closed. */
   readonly #shared = new Map<string, Shared>();
+  readonly #keptMs: number;
   /** Programs that are being looked into, by their code. */
   readonly #inspecting = new Map<string, Promise<ProgramDescription>>();
   #inspected: Inspected | undefined;
   #closed = false;
 
-  constructor(source: ProcessSource) {
+  /** `keptMs` is how long a process stays that no lane has. */
+  constructor(source: ProcessSource, keptMs: number = PROCESS_KEPT_MS) {
     this.#source = source;
+    this.#keptMs = keptMs;
   }
 
   /**
@@ -75,18 +91,23 @@ export class SharedProcesses {
   async take({ program, code, options }: Wanted): Promise<LaneProcess> {
     const shared = this.#shared.get(program) ?? this.#start(program, this.#takeProcess(code, options));
     shared.lanes++;
+    clearTimeout(shared.kept);
+    shared.kept = undefined;
     try {
       const process = await shared.process;
-      return new LaneProcess(process, options.sharedMemoryBytes, () => this.#release(program, shared));
+      return new LaneProcess(process, options.sharedMemoryBytes, shared, () =>
+        this.#release(program, shared),
+      );
     } catch (error) {
       await this.#release(program, shared);
       throw error;
     }
   }
 
-  /** Resolves when no process is left of those that programs were looked into in. */
+  /** Resolves when no process is left of those that no lane has. */
   async close(): Promise<void> {
     this.#closed = true;
+    await Promise.all(this.#kept.map(([program, shared]) => this.#drop(program, shared)));
     await this.#dropInspected();
     await Promise.allSettled(this.#inspecting.values());
   }
@@ -124,9 +145,10 @@ export class SharedProcesses {
   }
 
   #start(program: string, process: Promise<ExecutorProcess>): Shared {
-    const shared: Shared = { process, lanes: 0 };
+    const shared: Shared = { process, lanes: 0, running: 0, parked: [], kept: undefined };
     this.#shared.set(program, shared);
     const forget = (): void => {
+      clearTimeout(shared.kept);
       if (this.#shared.get(program) === shared) this.#shared.delete(program);
     };
     // Whoever takes next gets another one.
@@ -134,8 +156,34 @@ export class SharedProcesses {
     return shared;
   }
 
+  /** Resolves at once when the process is kept, otherwise when it has ended. */
   async #release(program: string, shared: Shared): Promise<void> {
     if (--shared.lanes > 0) return;
+    const process = await shared.process.catch(() => undefined);
+    // Somebody may have taken it while this waited.
+    if (shared.lanes > 0 || shared.kept !== undefined) return;
+    if (process === undefined || !this.#mayKeep(program, shared, process)) return this.#drop(program, shared);
+    this.#shared.delete(program);
+    this.#shared.set(program, shared);
+    shared.kept = setTimeout(() => void this.#drop(program, shared), this.#keptMs).unref();
+    const [oldest] = this.#kept;
+    if (this.#kept.length > PROCESSES_KEPT_MAX) await this.#drop(...oldest!);
+  }
+
+  /** Whatever it had to do is done, so that nothing goes on in it, and it holds no more than one that was just started. */
+  #mayKeep(program: string, shared: Shared, process: ExecutorProcess): boolean {
+    const isOurs = this.#shared.get(program) === shared;
+    if (this.#closed || this.#keptMs === 0 || !isOurs || shared.running > 0 || process.closed) return false;
+    return process.residentBytes <= EXECUTOR_BASE_BYTES + process.threads * EXECUTOR_THREAD_BYTES;
+  }
+
+  /** Those that no lane has, the one that has waited longest first. */
+  get #kept(): (readonly [program: string, shared: Shared])[] {
+    return [...this.#shared].filter(([, { kept }]) => kept !== undefined);
+  }
+
+  async #drop(program: string, shared: Shared): Promise<void> {
+    clearTimeout(shared.kept);
     if (this.#shared.get(program) === shared) this.#shared.delete(program);
     await (await shared.process.catch(() => undefined))?.close();
   }
@@ -174,15 +222,22 @@ export class LaneProcess {
   readonly ended: Promise<EndReason>;
   readonly #process: ExecutorProcess;
   readonly #part: LaneMemory;
+  readonly #shared: Shared;
   readonly #release: () => Promise<void>;
   readonly #resolveEnded: (reason: EndReason) => void;
   #lane: number | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(process: ExecutorProcess, sharedMemoryBytes: number, release: () => Promise<void>) {
+  constructor(
+    process: ExecutorProcess,
+    sharedMemoryBytes: number,
+    shared: Shared,
+    release: () => Promise<void>,
+  ) {
     const { promise, resolve } = Promise.withResolvers<EndReason>();
     this.#process = process;
     this.#part = new LaneMemory(process, sharedMemoryBytes);
+    this.#shared = shared;
     this.#release = release;
     this.#resolveEnded = resolve;
     this.memory = this.#part;
@@ -200,11 +255,19 @@ export class LaneProcess {
 
   async load(lane: number, program: LaneProgram): Promise<void> {
     this.#lane = lane;
+    // Of a lane that had this number before: it is this one's now.
+    const again = this.#shared.parked.indexOf(lane);
+    if (again >= 0) this.#shared.parked.splice(again, 1);
     await this.#process.load(lane, program);
   }
 
-  run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<RanFrame> {
-    return this.#process.run(lane, frame, extents);
+  async run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<RanFrame> {
+    this.#shared.running++;
+    try {
+      return await this.#process.run(lane, frame, extents);
+    } finally {
+      this.#shared.running--;
+    }
   }
 
   /** Its shared memory cannot be written to. The next process gets another, elsewhere if there is too little of it. */
@@ -218,10 +281,17 @@ export class LaneProcess {
   }
 
   async #close(): Promise<void> {
-    if (this.#lane !== undefined && !this.#process.closed) this.#process.unload(this.#lane);
+    if (this.#lane !== undefined && !this.#process.closed) this.#park(this.#lane);
     this.#part.freeAll();
     this.#resolveEnded({ reason: "closed", detail: "" });
     await this.#release();
+  }
+
+  /** Its program stays loaded for the next lane of it, which then has nothing to wait for. */
+  #park(lane: number): void {
+    const { parked } = this.#shared;
+    parked.push(lane);
+    if (parked.length > LANES_KEPT) this.#process.unload(parked.shift()!);
   }
 }
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { CACHE_WRITER_IDLE_MS } from "../../nodes/limits.ts";
+import { PROCESS_KEPT_MS } from "../../runtime/limits.ts";
 import { JOBS_REMEMBERED } from "../../runtime/limits.ts";
 import { connect, errorToJson, PacketfsError } from "../../sdk/index.ts";
 import type { PacketFS } from "../../sdk/index.ts";
@@ -139,7 +140,7 @@ it.skipIf(!HAS_PROC)(
 
     const look = async (): Promise<{ hub: Holdings; node: Holdings; client: Descriptors }> => {
       // What a node keeps for the jobs of the last seconds is free then.
-      await sleep(CACHE_WRITER_IDLE_MS + 1_000);
+      await sleep(Math.max(CACHE_WRITER_IDLE_MS, PROCESS_KEPT_MS) + 1_000);
       await client.gc();
       expect((await bytesOf(client, "numbers")).toString()).toBe(text);
       const [ofHub, ofNode] = [await holdingsOf(hub, hubStore), await holdingsOf(node, nodeStore)];

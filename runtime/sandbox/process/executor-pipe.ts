@@ -150,6 +150,11 @@ export class ExecutorPipe {
     return this.#waiting.length + this.#bound + this.#running;
   }
 
+  /** What the process has in memory now, in bytes; 0 where it watches itself. */
+  get residentBytes(): number {
+    return this.#memory?.resident ?? 0;
+  }
+
   /** Another limit of memory from now on. Returns false where the process watches itself. */
   limitMemory(bytesMax: number): boolean {
     if (this.#memory !== undefined) this.#memory.bytesMax = bytesMax;

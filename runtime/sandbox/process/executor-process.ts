@@ -156,6 +156,11 @@ export class ExecutorProcess implements AsyncDisposable {
     return this.#pipe.pending;
   }
 
+  /** What it has in memory now, in bytes; 0 where the system does not tell, and it watches itself. */
+  get residentBytes(): number {
+    return this.#pipe.residentBytes;
+  }
+
   /** What a program's module declares. Runs nothing of it but the module itself. Rejects with PFS_PROGRAM_INVALID {reason}. */
   async inspect(code: Uint8Array): Promise<ProgramDescription> {
     checkCode(code);

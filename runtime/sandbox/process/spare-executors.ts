@@ -1,4 +1,7 @@
-/** Keeps one process warm, so that a new tenant's first packet does not wait for one to start. */
+/**
+ * Keeps one process warm, so that a new tenant's first packet does not wait for one to start. Starting it is work too, so it
+ * is done while those that were taken have nothing to do.
+ */
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import { SPARE_DELAY_MS } from "../../limits.ts";
 import { ExecutorProcess } from "./executor-process.ts";
@@ -7,6 +10,7 @@ import type { ExecutorProcessOptions } from "./executor-process.ts";
 export class SpareExecutors implements AsyncDisposable {
   readonly #options: ExecutorProcessOptions;
   #spare: { readonly process: Promise<ExecutorProcess>; readonly start: AbortController } | undefined;
+  readonly #taken = new Set<ExecutorProcess>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -26,14 +30,33 @@ export class SpareExecutors implements AsyncDisposable {
       options.threads === this.#options.threads &&
       options.sharedMemoryBytes <= this.#options.sharedMemoryBytes;
     const spare = fits ? this.#spare : undefined;
+    const process = await this.#takeOrStart(spare?.process, options);
+    this.#taken.add(process);
+    void process.ended.then(() => this.#taken.delete(process));
+    return process;
+  }
+
+  async #takeOrStart(
+    spare: Promise<ExecutorProcess> | undefined,
+    options: ExecutorProcessOptions,
+  ): Promise<ExecutorProcess> {
     if (spare === undefined) return ExecutorProcess.start(options);
     this.#spare = undefined;
-    this.#timer ??= setTimeout(() => this.#start(), SPARE_DELAY_MS).unref();
-    const executor = await spare.process.catch(() => undefined);
+    this.#startLater();
+    const executor = await spare.catch(() => undefined);
     if (executor?.adapt(options) === true) return executor;
     // It did not start, or has ended while it waited.
     await executor?.close();
     return ExecutorProcess.start(options);
+  }
+
+  #startLater(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      const isIdle = [...this.#taken].every(({ pending }) => pending === 0);
+      if (isIdle) this.#start();
+      else if (!this.#closed) this.#startLater();
+    }, SPARE_DELAY_MS).unref();
   }
 
   /** Resolves when the spare that is starting now, if one is, has started or failed to. */
@@ -56,7 +79,6 @@ export class SpareExecutors implements AsyncDisposable {
   }
 
   #start(): void {
-    this.#timer = undefined;
     if (this.#closed || this.#spare !== undefined) return;
     const start = new AbortController();
     const process = ExecutorProcess.start(this.#options, start.signal);

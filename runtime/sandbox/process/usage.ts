@@ -35,6 +35,11 @@ export class MemoryWatch {
     if (!this.#closed && !this.#isNear) this.#lookSoon(true);
   }
 
+  /** What the process has in memory now, in bytes; 0 when it is gone. */
+  get resident(): number {
+    return this.#closed ? 0 : this.#resident();
+  }
+
   /** Whether this system tells the memory of other processes. */
   static get supported(): boolean {
     return process.platform === "linux";

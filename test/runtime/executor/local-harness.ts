@@ -28,6 +28,7 @@ export interface LocalHarnessOptions {
   readonly threads?: number;
   readonly inputBytes?: number;
   readonly inputsIdleMs?: number;
+  readonly processKeptMs?: number;
 }
 
 export class LocalHarness implements ExecutorHarness {
@@ -48,7 +49,7 @@ export class LocalHarness implements ExecutorHarness {
   readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
 
   private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
-    const { threads = 2, inputBytes = 32 * 1024 * 1024, inputsIdleMs } = options;
+    const { threads = 2, inputBytes = 32 * 1024 * 1024, inputsIdleMs, processKeptMs } = options;
     this.store = store;
     this.#writer = writer;
     this.#spares = new SpareExecutors(
@@ -64,6 +65,7 @@ export class LocalHarness implements ExecutorHarness {
       threads,
       inputBytes,
       ...(inputsIdleMs === undefined ? {} : { inputsIdleMs }),
+      ...(processKeptMs === undefined ? {} : { processKeptMs }),
     });
   }
 

@@ -1,6 +1,6 @@
 /** What becomes of packets when the process under them ends, or the machine cannot give what a lane needs. */
-import { readdirSync } from "node:fs";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { readdirSync, readFileSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
@@ -50,7 +50,7 @@ describe("a lane", () => {
   }
 
   beforeAll(async () => {
-    harness = await LocalHarness.open({ inputBytes: INPUT_BYTES });
+    harness = await LocalHarness.open({ inputBytes: INPUT_BYTES, processKeptMs: 0 });
   });
   afterEach(async () => {
     harness.sinkFails = false;
@@ -119,6 +119,8 @@ describe("a lane", () => {
     const chunk = await harness.putChunk(new Uint8Array([6]));
     const { pid } = harness.processes.at(-1)!;
     process.kill(pid, "SIGSTOP");
+    // A thread that is on a processor goes on until another of the process has got the signal.
+    await vi.waitUntil(() => threadStates(pid).every((state) => state === "T"));
     lane.exec(encodeFrame([exec(0, chunk, 0, 1)]));
     await collector.answered(1);
     expect(collector.answer(0)).toMatchObject({ op: Op.RETURN, length: 1 });
@@ -200,3 +202,11 @@ describe("a lane", () => {
     expect(descriptors()).toBeLessThanOrEqual(before + 8);
   });
 });
+
+/** What the system says of each thread of a process: "T" when it is stopped. */
+function threadStates(pid: number): string[] {
+  const folder = `/proc/${pid}/task`;
+  return readdirSync(folder).map(
+    (thread) => /^State:\s+(\S)/m.exec(readFileSync(`${folder}/${thread}/status`, "latin1"))![1]!,
+  );
+}

@@ -1,7 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Ref } from "../../../packets/digest.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream, seededBytes } from "../../suites/exec-packets.ts";
+import { EXECUTOR_BASE_BYTES, EXECUTOR_THREAD_BYTES, PROCESSES_KEPT_MAX } from "../../../runtime/limits.ts";
+import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { LocalHarness } from "./local-harness.ts";
 import { programCode } from "../../program-code.ts";
 
@@ -15,7 +18,9 @@ beforeEach(async () => {
 afterEach(async () => await harness.close());
 
 describe("processes of tenants", () => {
-  it("are shared by the lanes of one program, and end with the last of them", async () => {
+  it("are shared by the lanes of one program, and end some time after the last of them", async () => {
+    await harness.close();
+    harness = await LocalHarness.open({ processKeptMs: 1 });
     const root = await harness.putFile(seededBytes(5000, 1));
     const manifest = await harness.putProgram(ECHO);
     const started = harness.processes.length;
@@ -31,7 +36,76 @@ describe("processes of tenants", () => {
     await two.answered(1);
     expect(process.closed).toBe(false);
     await second.close();
-    expect(process.closed).toBe(true);
+    await process.ended;
+  });
+
+  it("are kept for the next lane of the same program, arguments and limits, and for no other", async () => {
+    const root = await harness.putFile(seededBytes(5000, 3));
+    const started = harness.processes.length;
+    const use = async (manifest: Ref, at: number): Promise<ExecutorProcess> => {
+      const answers = new Collector();
+      const lane = await harness.executor.load(manifest, answers, never);
+      lane.exec(encodeFrame([execStream(0, root, at, 100)]));
+      await answers.answered(1);
+      await lane.close();
+      return harness.processes.at(-1)!;
+    };
+    const manifest = await harness.putProgram(ECHO);
+    const process = await use(manifest, 0);
+    // More often than it keeps lanes loaded.
+    for (let at = 1; at < 8; at++) expect(await use(manifest, at)).toBe(process);
+    expect(harness.processes.length - started).toBe(1);
+    expect(process.closed).toBe(false);
+    const others = [
+      await harness.putProgram(ECHO, { args: 1 }),
+      await harness.putProgram(`${ECHO}//`),
+      await harness.putProgram(ECHO.replace("{", "{ limits: { timeMs: 1000 }, ")),
+    ];
+    for (const other of others) expect(await use(other, 9)).not.toBe(process);
+    expect(harness.processes.length - started).toBe(1 + others.length);
+  });
+
+  it("that are kept are few, the last used, and end with the executor", async () => {
+    await harness.close();
+    harness = await LocalHarness.open({ processKeptMs: 600_000 });
+    const started = harness.processes.length;
+    for (let args = 0; args < PROCESSES_KEPT_MAX + 2; args++) {
+      const manifest = await harness.putProgram(ECHO, { args });
+      await (await harness.executor.load(manifest, new Collector(), never)).close();
+    }
+    const closed = (): boolean[] => harness.processes.slice(started).map((process) => process.closed);
+    const kept = Array<boolean>(PROCESSES_KEPT_MAX).fill(false);
+    expect(closed()).toEqual([true, true, ...kept]);
+    await harness.executor.close();
+    expect(closed()).not.toContain(false);
+  });
+
+  it("are not kept while they run what nobody waits for, nor with more memory than one needs to wait", async () => {
+    const root = await harness.putFile(seededBytes(100, 4));
+    const loops = await harness.putProgram(
+      `export default { input: { kind: "bytes" }, map: ({ length }) => { while (length > 1); } };`,
+    );
+    const first = new Collector();
+    const busy = await harness.executor.load(loops, first, never);
+    const looping = harness.processes.at(-1)!;
+    busy.exec(encodeFrame([execStream(0, root, 0, 1)]));
+    await first.answered(1);
+    await vi.waitUntil(() => looping.pending === 0);
+    busy.exec(encodeFrame([execStream(1, root, 0, 2)]));
+    await vi.waitUntil(() => looping.pending > 0);
+    await busy.close();
+    expect(looping.closed).toBe(true);
+    const grows = await harness.putProgram(
+      `export default { input: { kind: "bytes" }, map: () => { return new Uint8Array(220e6).fill(1)[0]; } };`,
+    );
+    const answers = new Collector();
+    const large = await harness.executor.load(grows, answers, never);
+    large.exec(encodeFrame([execStream(0, root, 0, 1), execStream(1, root, 1, 1)]));
+    await answers.answered(2);
+    const holds = harness.processes.at(-1)!;
+    const bytes = holds.residentBytes;
+    await large.close();
+    expect(holds.closed).toBe(bytes > EXECUTOR_BASE_BYTES + 2 * EXECUTOR_THREAD_BYTES);
   });
 
   it("are not shared by programs that differ", async () => {
