@@ -86,8 +86,8 @@ declare const $packetfs: { readonly shared: (make: () => unknown) => unknown };
  *   reduce(value) → value         not where it yields "groups"
  *
  * A value is a number where a function has one type for it (i32, f32, f64). Where it gives an i64, and takes (place, length),
- * a value is JSON, or bytes where `values` says so; 0 adds nothing. "groups" are a JSON object, whose values are combined by
- * its names, and "bytes" are written as they are.
+ * a value is JSON, or bytes where `values` says so; 0 adds nothing. "groups" are a JSON object, or an array of [key, value],
+ * whose values are combined by their keys, and "bytes" are written as they are.
  */
 export function wasmProgram(module: WasmModule): WasmProgram {
   const { exports, name } = module;
@@ -130,7 +130,10 @@ export function wasmProgram(module: WasmModule): WasmProgram {
       const isPlain = typeof record === "string" || record instanceof Uint8Array;
       const found = value("map", exports["map"]!.results, [isPlain ? record : JSON.stringify(record)]);
       if (yields !== "groups") return found;
-      for (const [key, each] of Object.entries((found ?? {}) as object)) emit(key, each);
+      const pairs = Array.isArray(found)
+        ? (found as [string, unknown][])
+        : Object.entries((found ?? {}) as object);
+      for (let index = 0; index < pairs.length; index++) emit(pairs[index]![0], pairs[index]![1]);
       return undefined;
     },
     ...(exports["combine"] === undefined ? {} : { combine: (a, b) => apply("combine", [a, b]) }),

@@ -55,9 +55,26 @@ describe("examples of WebAssembly", () => {
   it("count words, as a program and as a part of one", async () => {
     const text = "the größe\t名前  x\r\n a-much-longer-word-than-the-others, 0\n\n".repeat(20_000);
     const words = text.split(/\s+/).filter((each) => each !== "").length;
-    expect((await run("wasm/word-count.wasm", text)).value).toBe(words);
-    const { value } = await run("wasm/word-count.ts", text);
+    expect((await run("wasm/count-words.wasm", text)).value).toBe(words);
+    const { value } = await run("wasm/count-words.ts", text);
     expect(value).toEqual({ words, bytes: Buffer.byteLength(text) });
+  });
+
+  it("count each word as the program in TypeScript does, whatever the bytes are", async () => {
+    const next = numbers(2);
+    const parts = ["the", '"quoted\\"', "größe", "__proto__", "12", "\xff\xfe", "x".repeat(300)].map((each) =>
+      each.startsWith("\xff") ? Buffer.from(each, "latin1") : Buffer.from(each),
+    );
+    const input = Buffer.concat(
+      Array.from({ length: 60_000 }, (_, index) =>
+        Buffer.concat([
+          index % 3 === 0 ? Buffer.from(`word${next() % 30_000}`) : parts[next() % parts.length]!,
+          Buffer.from(" \n\t"[next() % 3]!),
+        ]),
+      ),
+    );
+    const { value } = await run("wasm/word-count.wasm", input);
+    expect(value).toEqual((await run("word-count.ts", input)).value);
   });
 });
 

@@ -1,7 +1,7 @@
 // Counts words: what stands between spaces and line ends. A program by itself, in AssemblyScript.
 //
-//   asc word-count.ts --outFile word-count.wasm -O3 --runtime stub --use abort=
-//   pfs run word-count.wasm book.txt
+//   asc count-words.ts --outFile count-words.wasm -O3 --runtime stub --use abort=
+//   pfs run count-words.wasm book.txt
 
 export { alloc } from "./packetfs";
 

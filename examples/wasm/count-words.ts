@@ -1,10 +1,10 @@
 /**
- * Counts words, with a kernel of WebAssembly and the rest in TypeScript. word-count.c says how the kernel is made.
+ * Counts words, with a kernel of WebAssembly and the rest in TypeScript. count-words.c says how the kernel is made.
  *
- *   pfs run examples/wasm/word-count.ts book.txt
+ *   pfs run examples/wasm/count-words.ts book.txt
  */
 import { blocks, defineProgram } from "packetfs";
-import kernel from "./word-count.wasm";
+import kernel from "./count-words.wasm";
 
 export default defineProgram({
   input: blocks(),

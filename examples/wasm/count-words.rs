@@ -1,7 +1,7 @@
 //! Counts words: what stands between spaces and line ends. A program by itself.
 //!
-//!     rustc --target wasm32-unknown-unknown --crate-type cdylib -C opt-level=3 -C panic=abort word-count.rs
-//!     pfs run word_count.wasm book.txt
+//!     rustc --target wasm32-unknown-unknown --crate-type cdylib -C opt-level=3 -C panic=abort count-words.rs
+//!     pfs run count_words.wasm book.txt
 
 mod packetfs;
 
