@@ -195,8 +195,8 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
   }),
 );
 
-/** JOB `run` and `load`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream. */
-const program = { program: label, code: ref };
+/** JOB `run` and `load`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream, or packet code. */
+const program = { kind: v.optional(v.literal("code")), program: label, code: ref };
 export type JobMeta =
   | {
       op: "run";
@@ -206,13 +206,14 @@ export type JobMeta =
       seen?: number | undefined;
       /** The client's own number for itself, which all its sessions have in common. */
       instance?: string | undefined;
+      kind?: "code" | undefined;
       program: string;
       code: Uint8Array;
       files: string[];
       out?: string | undefined;
       splitBytes?: number | undefined;
     }
-  | { op: "load"; program: string; code: Uint8Array }
+  | { op: "load"; kind?: "code" | undefined; program: string; code: Uint8Array }
   /** packets = EXEC, answered by RETURN and FAULT. */
   | { op: "exec"; loaded: string }
   | { op: "unload"; loaded: string }

@@ -9,6 +9,7 @@
  *
  * A malformed packet is a line too, since looking at damaged streams is what this is for.
  */
+import { codeText } from "./code/text.ts";
 import { refToHex } from "./digest.ts";
 import { faultErrorCode } from "./faults.ts";
 import { Flag, OP_NAMES, Op } from "./layout.ts";
@@ -72,7 +73,9 @@ export function packetToJson(frame: Uint8Array, index: number): PacketJson {
     case Op.CALL:
       return { ...head, at, length, from, stream: ref };
     case Op.LOAD:
-      return inline ? { ...head, lane, bytes: ref } : { ...head, lane, program: ref };
+      return inline
+        ? { ...head, lane, code: ref, text: codeText(refOf(frame, index)) }
+        : { ...head, lane, program: ref };
     case Op.EXEC:
       return { ...head, lane, task: at, length, from, ...target, whole: (flags & Flag.WHOLE) !== 0 };
     case Op.RETURN:
@@ -132,7 +135,7 @@ function source(frame: Uint8Array, index: number, op: Op, refDigits: number): st
     case Op.CALL:
       return `${range} stream ${name}`;
     case Op.LOAD:
-      return inline ? `packet code ${readableBytes(ref)}` : `program ${name}`;
+      return inline ? `packet code ${codeText(ref)}` : `program ${name}`;
     case Op.EXEC:
       return `${range} ${kind} ${name}${(flags & Flag.WHOLE) !== 0 ? ", whole records" : ""}`;
     case Op.RETURN:

@@ -70,5 +70,7 @@ export const PacketErrorCode = {
   invalidEnvelope: "PFS_ENVELOPE_INVALID",
   /** The program's packets must be executed by a job, not by reading bytes; data: op. */
   notPlain: "PFS_STREAM_NOT_PLAIN",
+  /** 32 bytes, or the text of builders, that are no packet code; data: reason. */
+  invalidCode: "PFS_CODE_INVALID",
 } as const;
 export type PacketErrorCode = (typeof PacketErrorCode)[keyof typeof PacketErrorCode];

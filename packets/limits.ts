@@ -12,6 +12,10 @@ export const FRAME_PACKETS_MAX = 4096;
 export const LANES_MAX = 65_535;
 /** Bytes of a name in the catalog, UTF-8. */
 export const NAME_BYTES_MAX = 1024;
+/** Bytes of a line that packet code takes, without its separator. */
+export const CODE_RECORD_BYTES_MAX: number = 1024 * 1024;
+/** Bytes of what ends a line for packet code. */
+export const CODE_SEPARATOR_BYTES_MAX = 4;
 /** MessagePack metadata of one wire message. */
 export const META_BYTES_MAX: number = 64 * 1024;
 /** Chunk bytes of one wire message. */

@@ -302,6 +302,10 @@ export const SPLIT_BYTES_MIN: number = 64 * 1024;
 export const GROUPS_SPLITS = 16;
 export const GROUPS_SPLIT_BYTES: number = 4 * 1024 * 1024;
 export const GROUPS_SPLIT_BYTES_MIN: number = 256 * 1024;
+/** and of packet code, which is through a megabyte in a tenth of a millisecond. */
+export const CODE_SPLITS = 16;
+export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
+export const CODE_SPLIT_BYTES_MIN: number = 1024 * 1024;
 /** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX, */
 export const SPLITS_MANY = 4096;
 /** and of programs that yield groups from so many on: since sizes are powers of two, 32 to 64. */

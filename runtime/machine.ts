@@ -12,6 +12,7 @@ import {
   PROGRAM_LIMITS_DEFAULT,
 } from "./limits.ts";
 import { execute } from "./stream/execute.ts";
+import { CodeExecutor } from "./code/code-executor.ts";
 import { LocalExecutor } from "./executor/local-executor.ts";
 import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
 import type { ProcessSource } from "./executor/shared-processes.ts";
@@ -49,6 +50,7 @@ export class Machine implements AsyncDisposable {
   /** What happens here, for whoever wants to watch. */
   readonly events: Events;
   readonly executor: LocalExecutor | undefined;
+  readonly #code: CodeExecutor | undefined;
   readonly #id: string;
   readonly #threads: number;
   readonly #processes: ProcessSource = {
@@ -77,6 +79,14 @@ export class Machine implements AsyncDisposable {
       spares: this.#processes,
       threads: workers,
     });
+    this.#code = new CodeExecutor({
+      id: codeIdOf(id),
+      label,
+      source: this.source,
+      openWriter: () => store.openWriter(),
+      has: (refs) => store.has(refs),
+      slots: workers,
+    });
   }
 
   /** Rejects as `Store.open` does. */
@@ -87,7 +97,7 @@ export class Machine implements AsyncDisposable {
 
   /** Those that run packets here: none on a machine that only stores. */
   get executors(): readonly Executor[] {
-    return this.executor === undefined ? [] : [this.executor];
+    return [this.executor, this.#code].filter((each) => each !== undefined);
   }
 
   /** Starts a spare executor process now and whenever there is none, so that new programs do not wait for one. */
@@ -142,7 +152,7 @@ export class Machine implements AsyncDisposable {
     executors: ExecutorList = new ExecutorList(),
     removeParts: (out: string) => Promise<void> = async () => {},
   ): Jobs {
-    if (this.executor !== undefined) executors.add(this.executor);
+    for (const executor of this.executors) executors.add(executor);
     return new Jobs({
       source: this.source,
       openWriter: () => this.store.openWriter(),
@@ -159,7 +169,8 @@ export class Machine implements AsyncDisposable {
 
   /** Frees what this machine's executor keeps for the output file `out`. */
   async removeParts(out: string): Promise<void> {
-    await this.store.catalog.remove(partName(out, this.#id));
+    for (const executor of [this.#id, codeIdOf(this.#id)])
+      await this.store.catalog.remove(partName(out, executor));
   }
 
   #spareOptions(): ExecutorProcessOptions {
@@ -168,6 +179,7 @@ export class Machine implements AsyncDisposable {
 
   async close(): Promise<void> {
     await this.executor?.close();
+    await this.#code?.close();
     await this.#spares?.close();
     await this.source[Symbol.asyncDispose]();
     await this.store.close();
@@ -176,4 +188,9 @@ export class Machine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** The id of the executor of packet code beside the one of this id. */
+function codeIdOf(id: string): string {
+  return `${id}-code`;
 }

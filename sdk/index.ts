@@ -5,6 +5,11 @@
 export { openLocal } from "./local.ts";
 export { connect } from "./remote.ts";
 
+// Writing programs of 32 bytes, which need no sandbox.
+export { code } from "./code/code.ts";
+export { PacketCode } from "./code/builders.ts";
+export { parseCode } from "./code/parse.ts";
+
 // Writing programs.
 export {
   blocks,
@@ -80,6 +85,7 @@ export type {
   WasmProgram,
   WasmSignature,
 } from "./program.ts";
+export type { CodeValue } from "../packets/code/state.ts";
 export type { ConnectOptions } from "./remote.ts";
 export type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 export type { ErrorData, ErrorJson } from "../packets/errors.ts";

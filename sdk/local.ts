@@ -44,6 +44,7 @@ import type {
   WallState,
 } from "./packetfs.ts";
 import type { JobArgs, JobValue } from "./program.ts";
+import { PacketCode } from "./code/builders.ts";
 import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
 
 /** The id of this machine's only executor. */
@@ -155,7 +156,8 @@ class LocalPacketFS implements PacketFS {
     checkName(options.out);
     checkArgs(options.args);
     // Bundled first: a program that is wrong shows before anything is opened.
-    const bundle = await bundleProgram(program);
+    const isCode = program instanceof PacketCode;
+    const bundle = isCode ? codeBundle(program) : await bundleProgram(program);
     const { args, out, splitBytes, signal, onEvent } = options;
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
@@ -175,7 +177,7 @@ class LocalPacketFS implements PacketFS {
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
     checkArgs(options.args);
-    const bundle = await bundleProgram(program);
+    const bundle = program instanceof PacketCode ? codeBundle(program) : await bundleProgram(program);
     this.#requireOpen();
     return await this.#withProgram(await this.#runner.get(), bundle, options.args, (jobs, stored) =>
       jobs.load(stored),
@@ -246,11 +248,12 @@ class LocalPacketFS implements PacketFS {
   /** Stores the bundle, which is safe from gc while it is worked with. */
   async #withProgram<Result>(
     machine: Machine,
-    { name, code }: ProgramBundle,
+    { name, code, kind }: ProgramBundle & { readonly kind?: "code" },
     args: unknown,
     work: (jobs: Jobs, stored: StoredProgram) => Promise<Result>,
   ): Promise<Result> {
     this.#jobs ??= machine.openJobs();
+    if (kind === "code") return await work(this.#jobs, { kind, name, code, args: "null" });
     await using writer = await machine.store.openWriter();
     const { root } = await ingest(writer, sourceBytes(code, undefined));
     try {
@@ -336,6 +339,11 @@ class LocalPacketFS implements PacketFS {
 async function openMachine(options: MachineOptions): Promise<Machine> {
   const { Machine } = await import("../runtime/machine.ts");
   return await Machine.open(options);
+}
+
+/** What packet code is to a job: its 32 bytes, called by what makes them. */
+function codeBundle(code: PacketCode): ProgramBundle & { readonly kind: "code" } {
+  return { kind: "code", name: String(code), code: code.packetCode };
 }
 
 /** What is opened when it is first needed. A failure is told to those who asked, and forgotten: its cause may go away. */

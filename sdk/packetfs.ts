@@ -6,6 +6,8 @@
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome as JobResult } from "../runtime/contracts/jobs.ts";
 import type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
+import type { CodeValue } from "../packets/code/state.ts";
+import type { PacketCode } from "./code/builders.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 
 export type { JobEvent } from "../runtime/contracts/events.ts";
@@ -36,6 +38,11 @@ export interface PacketFS extends AsyncDisposable {
    *   import type longestLine from "./longest-line.ts";
    *   const { value } = await pfs.run<typeof longestLine>({ path: "longest-line.ts" }, ["book.txt"]); // number | null, or undefined
    */
+  run<Value extends CodeValue>(
+    code: PacketCode<Value>,
+    files: readonly string[],
+    options?: RunOptions,
+  ): Promise<JobResult<Value>>;
   run<Program = unknown>(
     program: ProgramSource,
     files: readonly string[],
@@ -68,7 +75,10 @@ export interface MaintenanceOptions {
 export type FileSource = { readonly path: string } | Uint8Array | AsyncIterable<Uint8Array>;
 
 /** A module's path, its source text, or one that `bundleProgram` made. */
-export type ProgramSource = { readonly path: string } | { readonly source: string } | ProgramBundle;
+export type ModuleSource = { readonly path: string } | { readonly source: string } | ProgramBundle;
+
+/** What runs: a module, or packet code, which `code` has builders of. */
+export type ProgramSource = ModuleSource | PacketCode;
 
 export interface ProgramBundle {
   /** For people: the file's base name. */

@@ -2,12 +2,14 @@
 import { refToHex, sameBytes } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
 import { HubClient } from "../nodes/remote/hub-client.ts";
+import type { RemoteProgram } from "../nodes/remote/hub-client.ts";
 import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
 import { FileChunks } from "../runtime/stream/execute.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
+import { PacketCode } from "./code/builders.ts";
 import { bundleProgram, checkArgs } from "./programs/bundle.ts";
 import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
@@ -173,29 +175,26 @@ class RemotePacketFS implements PacketFS {
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
     checkArgs(options.args);
-    const outcome = await this.#withProgram(program, (name, code) =>
-      this.#hub.run({ program: name, code, files, ...options }),
+    const outcome = await this.#withProgram(program, (stored) =>
+      this.#hub.run({ ...stored, files, ...options }),
     );
     return outcome as JobResult<JobValue<Program>>;
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
     checkArgs(options.args);
-    return await this.#withProgram(program, (name, code) =>
-      this.#hub.load({ program: name, code, ...options }),
-    );
+    return await this.#withProgram(program, (stored) => this.#hub.load({ ...stored, ...options }));
   }
 
   /** Stores the program's bundle at the hub for as long as `use` takes. */
-  async #withProgram<T>(
-    source: ProgramSource,
-    use: (name: string, code: Uint8Array) => Promise<T>,
-  ): Promise<T> {
+  async #withProgram<T>(source: ProgramSource, use: (program: RemoteProgram) => Promise<T>): Promise<T> {
+    if (source instanceof PacketCode)
+      return await use({ kind: "code", program: "packet code", code: source.packetCode });
     const bundle = await bundleProgram(source);
     const { name, code } = bundle;
     await using writer = await this.#hub.data.openWriter();
     const { root } = await ingest(writer, sourceBytes(code, undefined));
-    return await inSourcePlaces(bundle, use(name, root));
+    return await inSourcePlaces(bundle, use({ program: name, code: root }));
   }
 
   async nodes(): Promise<NodeInfo[]> {

@@ -27,6 +27,7 @@ const ROOMS = new Map<string, readonly string[]>([
   ["store", ["contracts", "stream"]],
   ["sandbox", ["contracts", "program"]],
   ["executor", ["contracts", "program", "stream", "sandbox"]],
+  ["code", ["contracts", "program", "stream"]],
   ["job", ["contracts", "program", "stream", "schedule"]],
 ]);
 

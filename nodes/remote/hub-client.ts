@@ -35,10 +35,15 @@ import type { ConnectionEvent } from "./lasting-link.ts";
 import { RemoteStore } from "./remote-store.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
 
-export interface RemoteJob {
+export interface RemoteProgram {
+  /** JavaScript, unless it says otherwise. */
+  readonly kind?: "code";
   readonly program: string;
-  /** Root of the bundle's stream, stored at the hub. */
+  /** Root of the bundle's stream, stored at the hub; of packet code, its 32 bytes. */
   readonly code: Ref;
+}
+
+export interface RemoteJob extends RemoteProgram {
   readonly args?: unknown;
   readonly files: readonly string[];
   readonly out?: string;
@@ -141,6 +146,7 @@ export class HubClient {
 
   /** A job that goes on at the hub while the connection is down, and is found again by its number. */
   async run({
+    kind,
     program,
     code,
     args,
@@ -160,6 +166,7 @@ export class HubClient {
         number,
         seen,
         instance,
+        kind,
         program,
         code,
         files: [...files],
@@ -204,15 +211,19 @@ export class HubClient {
   }
 
   /** Loads a program into lanes that stay until it is closed; over another session it is loaded again. */
-  async load(options: { readonly program: string; readonly code: Ref; readonly args?: unknown }): Promise<{
+  async load(options: RemoteProgram & { readonly args?: unknown }): Promise<{
     exec(frame: Uint8Array): Promise<Uint8Array>;
     close(): Promise<void>;
     [Symbol.asyncDispose](): Promise<void>;
   }> {
-    const { program, code, args } = options;
+    const { kind, program, code, args } = options;
     let present: { readonly link: Link; readonly loaded: Promise<string> } | undefined;
     const loadOver = async (link: Link): Promise<string> => {
-      const request = { type: MessageType.JOB, meta: { op: "load", program, code }, chunks: argsJson(args) };
+      const request = {
+        type: MessageType.JOB,
+        meta: { op: "load", kind, program, code },
+        chunks: argsJson(args),
+      };
       return readMeta(LoadedMeta, await link.request(request)).loaded;
     };
     const loadedOver = (link: Link): Promise<string> => {

@@ -2,10 +2,10 @@
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { Op } from "../../packets/layout.ts";
+import { Flag, Op } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { encodePacket } from "../../packets/packet.ts";
-import type { Capacity, Executor, Lane, LaneListener } from "../../runtime/contracts/executor.ts";
+import type { Capacity, Executor, InlineCode, Lane, LaneListener } from "../../runtime/contracts/executor.ts";
 import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LOAD_TIMEOUT_MS, LOG_CHARACTERS_PER_SECOND } from "../limits.ts";
@@ -35,8 +35,8 @@ export class RemoteExecutors implements Service {
     this.executors = offers.map((offer, index) => {
       // A machine's first executor has its id, as that of a machine that has only one.
       const id = index === 0 ? link.peer.id : `${link.peer.id}.${offer.name}`;
-      const load: Executor["load"] = (manifest, listener, signal) =>
-        this.#load(offer.name, manifest, listener, signal);
+      const load: Executor["load"] = (program, listener, signal) =>
+        this.#load(offer.name, program, listener, signal);
       return new RemoteExecutor({ id, label: link.peer.label, offer, chunks, load });
     });
     this.handlers = new Map<MessageType, Handler>([
@@ -46,11 +46,19 @@ export class RemoteExecutors implements Service {
     void link.closed.then((error) => this.#lose(error));
   }
 
-  async #load(executor: string, manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
+  async #load(
+    executor: string,
+    program: Ref | InlineCode,
+    listener: LaneListener,
+    signal: AbortSignal,
+  ): Promise<Lane> {
     signal.throwIfAborted();
     const lane = this.#freeLane();
     this.#listeners.set(lane, listener);
-    const packets = encodePacket({ op: Op.LOAD, lane, ref: manifest });
+    const packets =
+      "inline" in program
+        ? encodePacket({ op: Op.LOAD, flags: Flag.INLINE, lane, ref: program.inline })
+        : encodePacket({ op: Op.LOAD, lane, ref: program });
     const request = { type: MessageType.LOAD, meta: { executor }, packets };
     try {
       await this.#link.request(request, { signal, timeoutMs: LOAD_TIMEOUT_MS });

@@ -1,7 +1,7 @@
 /** A hub's jobs and loaded programs, for one client. */
 import { randomBytes } from "node:crypto";
+import { codeText } from "../../packets/code/text.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
-import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { invalidName } from "../../packets/name.ts";
 import { packetCount } from "../../packets/packet.ts";
@@ -251,9 +251,10 @@ export class JobService implements Service {
 }
 
 function stored(
-  { program, code }: { readonly program: string; readonly code: Ref },
+  { kind, program, code }: Pick<JobMeta & { op: "load" }, "kind" | "program" | "code">,
   args: Uint8Array,
 ): StoredProgram {
+  if (kind !== undefined) return { kind, name: codeText(code), code, args: "null" };
   return { name: program, code, args: new TextDecoder().decode(args) };
 }
 

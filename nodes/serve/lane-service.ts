@@ -41,13 +41,10 @@ export class LaneService implements Service {
     if (executor === undefined)
       throw new WireError("PFS_NOT_FOUND", `there is no executor ${id} here`, { executor: id });
     const { op, flags, lane, ref } = decodePacket(message.packets);
-    if (op !== Op.LOAD || (flags & Flag.INLINE) !== 0 || message.packets.byteLength !== PACKET_BYTES) {
-      throw new WireError(
-        "PFS_MESSAGE_INVALID",
-        "a LOAD message carries one LOAD packet that names a manifest",
-        {},
-      );
+    if (op !== Op.LOAD || message.packets.byteLength !== PACKET_BYTES) {
+      throw new WireError("PFS_MESSAGE_INVALID", "a LOAD message carries one LOAD packet", {});
     }
+    const program = (flags & Flag.INLINE) === 0 ? ref : { inline: ref };
     if (this.#lanes.has(lane)) {
       throw new WireError("PFS_MESSAGE_INVALID", `lane ${lane} is loaded already`, { lane });
     }
@@ -70,7 +67,7 @@ export class LaneService implements Service {
     const signal = AbortSignal.any([withdrawn, this.#closing.signal]);
     this.#lanes.set(lane, undefined);
     try {
-      const loaded = await executor.load(ref, listener, signal);
+      const loaded = await executor.load(program, listener, signal);
       if (signal.aborted) await loaded.close();
       signal.throwIfAborted();
       this.#lanes.set(lane, loaded);

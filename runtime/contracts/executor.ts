@@ -5,8 +5,13 @@
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 
-/** What a program is made of, as its manifest says it: "js" is JavaScript. */
-export type ProgramKind = "js";
+/** What a program is made of, as its manifest says it: "js" is JavaScript. "code" is packet code, which has no manifest. */
+export type ProgramKind = "js" | "code";
+
+/** Packet code: the 32 bytes that a LOAD packet with INLINE carries. */
+export interface InlineCode {
+  readonly inline: Uint8Array;
+}
 
 /**
  * By kind of program: packets with large inputs that are worked on at once, at least 1. A kind that is not here cannot be
@@ -34,12 +39,12 @@ export interface Executor {
   /** Whether it left something that it was asked without a word lately: others get the packets, as long as there are any. */
   readonly isSuspect?: boolean;
   /**
-   * Loads the program whose manifest chunk is `manifest`, of a kind that it has capacity for, into a lane of its own and
-   * says when it is ready.
+   * Loads a program of a kind that it has capacity for, packet code or that whose manifest chunk is named, into a lane of its
+   * own and says when it is ready.
    * Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING or PFS_NODE_LOST, or with the signal's reason. Once there, a lane
    * does not look at the signal any more: it lives until it is closed or lost.
    */
-  load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane>;
+  load(program: Ref | InlineCode, listener: LaneListener, signal: AbortSignal): Promise<Lane>;
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already. */
   has(refs: Uint8Array): Promise<Uint8Array>;
 }

@@ -1,6 +1,7 @@
 /** What goes into jobs and what comes out of them, the same whoever runs them: this machine, or a hub for its clients. */
 import type { ErrorJson } from "../../packets/errors.ts";
 import type { Ref } from "../../packets/digest.ts";
+import type { ProgramKind } from "./executor.ts";
 
 /** What a job of a program gives: one value, a value per key, or bytes. */
 export type Yields = "value" | "groups" | "bytes";
@@ -15,9 +16,11 @@ export interface JobInput {
 
 /** A program with its arguments. */
 export interface StoredProgram {
+  /** JavaScript, unless it says otherwise. */
+  readonly kind?: ProgramKind | undefined;
   /** The program's, for people. */
   readonly name: string;
-  /** Root of the bundle's stream, which is stored already. */
+  /** Root of the bundle's stream, which is stored already; of packet code, its 32 bytes. */
   readonly code: Ref;
   /** JSON text. */
   readonly args: string;

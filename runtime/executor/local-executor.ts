@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { guestEdition } from "../sandbox/edition.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import type { Capacity, Executor, Lane, LaneListener } from "../contracts/executor.ts";
+import type { Capacity, Executor, InlineCode, Lane, LaneListener } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import { LocalLane } from "./lane.ts";
 import type { ProcessSource } from "./shared-processes.ts";
@@ -60,7 +60,11 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.#processes = new SharedProcesses(options.spares, options.processKeptMs);
   }
 
-  async load(manifest: Ref, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
+  async load(manifest: Ref | InlineCode, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
+    if ("inline" in manifest) {
+      const reason = "packet code does not run here";
+      throw new JobError(JobErrorCode.invalidProgram, `the program cannot be loaded: ${reason}`, { reason });
+    }
     const either = AbortSignal.any([signal, this.#abort.signal]);
     either.throwIfAborted();
     const number = this.#reserve();

@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, laneAt, lengthAt, packetCount, renumberPacket } from "../../packets/packet.ts";
-import type { Executor, ProgramKind } from "../contracts/executor.ts";
+import type { Executor, InlineCode, ProgramKind } from "../contracts/executor.ts";
 import { Decision } from "../schedule/actions.ts";
 import { emptyAnswers } from "./journal.ts";
 import type { Answers } from "./journal.ts";
@@ -149,25 +149,26 @@ export interface ProgramToLoad {
   /** For people. */
   readonly name: string;
   readonly kind: ProgramKind;
-  readonly manifest: Ref;
+  /** What lanes load it by: its manifest, or packet code itself. */
+  readonly source: Ref | InlineCode;
 }
 
-/** A program that batches run, with the manifest that lanes load it by. */
+/** A program that batches run. */
 export class DispatchedProgram {
   readonly number: number;
   readonly name: string;
   readonly kind: ProgramKind;
-  readonly manifest: Ref;
+  readonly source: Ref | InlineCode;
   readonly choice: EditionChoice;
   readonly batches: Set<Batch> = new Set();
   /** Why it could not be loaded the last time. */
   loadError: unknown;
 
-  constructor(number: number, { name, kind, manifest }: ProgramToLoad, choice: EditionChoice) {
+  constructor(number: number, { name, kind, source }: ProgramToLoad, choice: EditionChoice) {
     this.number = number;
     this.name = name;
     this.kind = kind;
-    this.manifest = manifest;
+    this.source = source;
     this.choice = choice;
   }
 

@@ -92,11 +92,11 @@ export class Dispatcher implements LaneEvents {
   }
 
   openProgram(
-    { name, kind, manifest }: ProgramToLoad,
+    { name, kind, source }: ProgramToLoad,
     choice: EditionChoice = this.chooseEdition(kind),
   ): number {
     const number = this.#scheduler.openProgram(kind, choice);
-    this.#programs.set(number, new DispatchedProgram(number, { name, kind, manifest }, choice));
+    this.#programs.set(number, new DispatchedProgram(number, { name, kind, source }, choice));
     return number;
   }
 

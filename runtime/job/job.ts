@@ -18,7 +18,7 @@ import { inputFault } from "../stream/inputs.ts";
 import { leafBorders } from "../stream/leaves.ts";
 import type { LeafBorders } from "../stream/leaves.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
-import { writeManifests } from "./loaded-program.ts";
+import { programSources } from "./loaded-program.ts";
 import type { ProgramSpec } from "./loaded-program.ts";
 import { Locality, sampleSplits } from "./locality.ts";
 import { MergeTree } from "./merge-tree.ts";
@@ -39,7 +39,7 @@ import type { EditionChoice } from "../schedule/state.ts";
 import { inTurns, turnOver } from "../turns.ts";
 import { TreeRun } from "./tree-run.ts";
 
-export interface JobSpec extends JobRequest, ProgramSpec {
+export interface JobSpec extends Omit<JobRequest, "kind">, ProgramSpec {
   /** No other running job has it. */
   readonly id: string;
 }
@@ -118,9 +118,9 @@ export class Job {
 
   /** The places where inputs may be split are read from their streams. */
   async #plan(): Promise<Splits> {
-    const { inputs, splitBytes, description } = this.#spec;
+    const { inputs, splitBytes, description, kind } = this.#spec;
     const { reader, yields } = description;
-    const options = { reader, yields, splitBytes };
+    const options = { reader, yields, kind, splitBytes };
     // Before anything is planned for which there is no room.
     this.#reserve(Math.min(JOB_TASKS_MAX, expectedSplits(inputs, options)));
     const borders: (LeafBorders | undefined)[] = [];
@@ -194,12 +194,12 @@ export class Job {
 
   /** Loads nothing yet: lanes come with the first packets for them. */
   async #open(entries: readonly Entry[]): Promise<Map<Entry, number>> {
-    const refs = await writeManifests(this.#writer, this.#spec, entries);
+    const sources = await programSources(this.#writer, this.#spec, entries);
     const programs = new Map<Entry, number>();
     this.#failure.throwIfFailed();
     for (const [index, entry] of entries.entries()) {
       const { name, kind } = this.#spec;
-      const toLoad = { name, kind, manifest: refs[index]! };
+      const toLoad = { name, kind, source: sources[index]! };
       const program = this.#context.dispatcher.openProgram(toLoad, this.#edition);
       this.#programs.push(program);
       programs.set(entry, program);

@@ -10,8 +10,9 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Events, JobEvent } from "../contracts/events.ts";
-import type { BarInfo, Executor, ProgramKind } from "../contracts/executor.ts";
+import type { BarInfo, Executor } from "../contracts/executor.ts";
 import type { JobInfo, JobOutcome, JobRequest, StoredProgram } from "../contracts/jobs.ts";
+import { describeCode } from "../program/code.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import { reachable } from "../stream/walk.ts";
 import type { ExecutorSet } from "./candidates.ts";
@@ -19,16 +20,13 @@ import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
-import { ProgramLanes, writeManifests } from "./loaded-program.ts";
+import { ProgramLanes, programSources } from "./loaded-program.ts";
 import type { ProgramSpec } from "./loaded-program.ts";
 import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 
 export type { SetTimer } from "./dispatcher.ts";
 export type { ProgramLanes } from "./loaded-program.ts";
-
-/** What bundles are: JavaScript. */
-const BUNDLE_KIND: ProgramKind = "js";
 
 export interface JobsOptions {
   /** Reads whatever executors made, wherever it is. */
@@ -142,7 +140,7 @@ export class Jobs implements AsyncDisposable {
     const context = { source, writer, dispatcher: this.#dispatcher, setTimer: this.#setTimer };
     const job: Job = new Job(
       context,
-      { ...request, id, kind: BUNDLE_KIND, description },
+      { ...request, id, kind: request.kind ?? "js", description },
       record,
       ++this.#lastGroup,
     );
@@ -185,13 +183,13 @@ export class Jobs implements AsyncDisposable {
   async #load(stored: StoredProgram): Promise<ProgramLanes> {
     const { description, writer } = await this.#prepare(stored);
     try {
-      const spec: ProgramSpec = { ...stored, kind: BUNDLE_KIND, description };
-      const [manifest] = await writeManifests(writer, spec, ["map"]);
+      const spec: ProgramSpec = { ...stored, kind: stored.kind ?? "js", description };
+      const [source] = await programSources(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("no program is loaded any more");
       const program = new ProgramLanes({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
-        program: this.#dispatcher.openProgram({ name: spec.name, kind: spec.kind, manifest: manifest! }),
+        program: this.#dispatcher.openProgram({ name: spec.name, kind: spec.kind, source: source! }),
         group: () => ++this.#lastGroup,
         writer,
         closed: () => void this.#programs.delete(program),
@@ -268,9 +266,12 @@ export class Jobs implements AsyncDisposable {
 
   /** What the program says of itself, and the writer that keeps its code safe from gc until it is closed. */
   async #prepare({
+    kind,
     code,
   }: StoredProgram): Promise<{ readonly description: ProgramDescription; readonly writer: StoreWriter }> {
+    const described = kind === "code" ? describeCode(code) : undefined;
     const writer = await this.#options.openWriter();
+    if (described !== undefined) return { description: described, writer };
     try {
       for await (const refs of reachable(this.#options.source, code)) await writer.claim(refs);
       return { description: await this.#options.inspect(code), writer };

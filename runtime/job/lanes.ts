@@ -45,7 +45,7 @@ export class DispatchedLane implements LaneListener {
   /** Never rejects. */
   async load(): Promise<void> {
     try {
-      const lane = await this.executor.load(this.program.manifest, this, this.#abort.signal);
+      const lane = await this.executor.load(this.program.source, this, this.#abort.signal);
       this.#lane = lane;
       if (this.#isOver) await lane.close();
       else this.#events.ready(this);

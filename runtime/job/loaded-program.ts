@@ -1,4 +1,5 @@
 /** Programs that lanes load: their manifests, and one whose lanes stay for callers that make EXEC packets themselves. */
+import { codeFor } from "../../packets/code/format.ts";
 import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
@@ -9,8 +10,9 @@ import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
 import type { ChunkSink, StoreWriter } from "../contracts/chunks.ts";
-import type { ProgramKind } from "../contracts/executor.ts";
+import type { InlineCode, ProgramKind } from "../contracts/executor.ts";
 import type { StoredProgram } from "../contracts/jobs.ts";
+import { CODE_STAGES } from "../program/code.ts";
 import { encodeManifest } from "../program/manifest.ts";
 import type { Entry, ProgramDescription } from "../program/program.ts";
 import { writeChunks } from "../stream/ingest.ts";
@@ -163,12 +165,21 @@ export function manifestBytes(
   });
 }
 
-/** The refs of the entries' manifests, in their order. Rejects with PFS_PROGRAM_INVALID, or with what the sink rejects with. */
-export async function writeManifests(
+/**
+ * What lanes load the entries of a program by, in their order: the manifests, which are written, or packet code for each. Of
+ * that, rejects with PFS_CODE_INVALID; otherwise as `writeManifests`.
+ */
+export async function programSources(
   sink: ChunkSink,
   spec: ProgramSpec,
   entries: readonly Entry[],
-): Promise<Ref[]> {
+): Promise<(Ref | InlineCode)[]> {
+  if (spec.kind !== "code") return await writeManifests(sink, spec, entries);
+  return entries.map((entry) => ({ inline: codeFor(spec.code, CODE_STAGES[entry]) }));
+}
+
+/** The refs of the entries' manifests, in their order. Rejects with PFS_PROGRAM_INVALID, or with what the sink rejects with. */
+async function writeManifests(sink: ChunkSink, spec: ProgramSpec, entries: readonly Entry[]): Promise<Ref[]> {
   const refs = await writeChunks(
     sink,
     entries.map((entry) => manifestBytes(spec, entry)),

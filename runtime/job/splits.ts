@@ -12,6 +12,9 @@ import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import {
+  CODE_SPLITS,
+  CODE_SPLIT_BYTES,
+  CODE_SPLIT_BYTES_MIN,
   GROUPS_SPLITS,
   GROUPS_SPLITS_MANY,
   GROUPS_SPLIT_BYTES,
@@ -26,6 +29,7 @@ import {
   SPLIT_SLACK_BYTES,
   TURN_STEP_PACKETS,
 } from "../limits.ts";
+import type { ProgramKind } from "../contracts/executor.ts";
 import type { JobInput, Yields } from "../contracts/jobs.ts";
 import { decodeScan, rowRanges } from "../program/csv-rows.ts";
 import type { RowRange } from "../program/csv-rows.ts";
@@ -45,6 +49,8 @@ export interface Splits {
 export interface SplitOptions {
   readonly reader: ReaderSpec;
   readonly yields: Yields;
+  /** JavaScript, unless it says otherwise. */
+  readonly kind?: ProgramKind;
   /** Asked for by the user: every split has as many, whatever the content. */
   readonly splitBytes?: number | undefined;
 }
@@ -153,16 +159,18 @@ class Places {
  * megabytes of input cost, so programs that yield groups get larger splits, and once there are enough for most networks,
  * larger ones instead of more.
  */
-function sizesFor(inputs: readonly JobInput[], { reader, yields, splitBytes }: SplitOptions): Sizes {
+function sizesFor(inputs: readonly JobInput[], { reader, yields, kind, splitBytes }: SplitOptions): Sizes {
   const unit = recordBytesOf(reader);
   if (splitBytes !== undefined) {
     return { whole: Infinity, exact: Math.max(unit, splitBytes - (splitBytes % unit)), unit };
   }
   const bytes = bytesOf(inputs);
   const [splits, most, least, enough] =
-    yields === "groups"
-      ? [GROUPS_SPLITS, GROUPS_SPLIT_BYTES, GROUPS_SPLIT_BYTES_MIN, GROUPS_SPLITS_MANY]
-      : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN, SPLITS_MANY];
+    kind === "code"
+      ? [CODE_SPLITS, CODE_SPLIT_BYTES, CODE_SPLIT_BYTES_MIN, SPLITS_MANY]
+      : yields === "groups"
+        ? [GROUPS_SPLITS, GROUPS_SPLIT_BYTES, GROUPS_SPLIT_BYTES_MIN, GROUPS_SPLITS_MANY]
+        : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN, SPLITS_MANY];
   const usual = Math.min(most, Math.max(least, nearestPower(bytes / splits)));
   const many = Math.min(SPLIT_BYTES_MAX, nearestPower(bytes / enough));
   // A quarter of all bytes in halves, all of them as small as they may be, and one more split for each input.

@@ -30,6 +30,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_CHUNK_BATCH_INVALID: integrity,
   PFS_CHUNK_DAMAGED: integrity,
   PFS_CHUNK_MISSING: integrity,
+  PFS_CODE_INVALID: usage,
   PFS_DEMO_FAILED: failed,
   PFS_DIGEST_WRONG: integrity,
   PFS_ENVELOPE_INVALID: failed,

@@ -2,8 +2,9 @@
 import { readFile } from "node:fs/promises";
 import { Command } from "commander";
 import { messageOf } from "../../packets/errors.ts";
+import { PacketCode } from "../code/builders.ts";
 import { fileError, UsageError } from "../errors.ts";
-import type { JobEvent, JobResult, PacketFS } from "../packetfs.ts";
+import type { JobEvent, JobResult, PacketFS, ProgramBundle } from "../packetfs.ts";
 import {
   formatBytes,
   formatCount,
@@ -29,6 +30,7 @@ interface RunCommandOptions {
   readonly out?: string;
   readonly split?: number;
   readonly check: boolean;
+  readonly code?: boolean;
 }
 
 export function runCommand(host: Host): Command {
@@ -37,7 +39,7 @@ export function runCommand(host: Host): Command {
     .description(
       "Run a program over stored files, on every core and node there is. The program is a TypeScript, JavaScript or WebAssembly module; it and what it imports are bundled, and run in a sandbox. The result goes to stdout: as Node shows values on a terminal, as JSON in a pipe, and groups as a key and a value on each line. What the program logs goes to stderr.",
     )
-    .argument("<PROGRAM>", "a path to the program's module")
+    .argument("<PROGRAM>", "a path to the program's module; with --code, packet code")
     .argument("<NAME...>", `the files that it reads: ${FILE_OPERAND}`)
     .addOption(
       option(
@@ -51,6 +53,13 @@ export function runCommand(host: Host): Command {
     )
     .addOption(
       option("--split <BYTES>", "input per packet, such as 4MiB (default: chosen)", "PACKETFS_SPLIT", SIZE),
+    )
+    .addOption(
+      option(
+        "--code",
+        'the program is packet code, which runs at the speed of memory: count("\\n"), match("text"), lines(), histogram(), lines().filter(contains("ERROR")).count(), columns({ id: "u32", x: "f64" }).filter("id", ">", 9).mean("x")',
+        "PACKETFS_CODE",
+      ),
     )
     .addOption(
       option("--no-check", "do not check the types of a TypeScript program first", "PACKETFS_NO_CHECK"),
@@ -67,16 +76,11 @@ async function run(
   const { output, signal } = context;
   const args = options.args === undefined ? undefined : await readArgs(options.args);
   if (options.out !== undefined) checkName(options.out);
+  if (options.code === true && args !== undefined) throw new UsageError("packet code takes no --args");
   // Bundled first: a program that is wrong shows before anything is opened.
-  const [{ bundleProgram }, { checkTypes }] = await Promise.all([
-    import("../programs/bundle.ts"),
-    import("../programs/type-check.ts"),
-  ]);
-  const program = await bundleProgram({ path });
-  const skipped = options.check ? await checkTypes(path, program, { signal }) : "--no-check";
-  if (skipped !== undefined) output.talk(`types were not checked: ${printable(skipped)}`);
+  const program = options.code === true ? await parsed(path) : await bundled(path, options.check, context);
   const pfs = await context.open();
-  const progress = new Progress(output, program.name);
+  const progress = new Progress(output, program instanceof PacketCode ? String(program) : program.name);
   const result = await pfs.run(program, files, {
     ...(args === undefined ? {} : { args }),
     ...(options.out === undefined ? {} : { out: options.out }),
@@ -87,6 +91,23 @@ async function run(
   progress.end();
   await writeResult(context, pfs, result);
   if (!output.json) output.talk(summary(result));
+}
+
+async function bundled(path: string, isChecked: boolean, context: Context): Promise<ProgramBundle> {
+  const { output, signal } = context;
+  const [{ bundleProgram }, { checkTypes }] = await Promise.all([
+    import("../programs/bundle.ts"),
+    import("../programs/type-check.ts"),
+  ]);
+  const program = await bundleProgram({ path });
+  const skipped = isChecked ? await checkTypes(path, program, { signal }) : "--no-check";
+  if (skipped !== undefined) output.talk(`types were not checked: ${printable(skipped)}`);
+  return program;
+}
+
+async function parsed(text: string): Promise<PacketCode> {
+  const { parseCode } = await import("../code/parse.ts");
+  return parseCode(text);
 }
 
 function show(event: JobEvent, output: Output, progress: Progress): void {

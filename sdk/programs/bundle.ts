@@ -26,7 +26,7 @@ import {
 import { jsonDepth } from "../../runtime/program/manifest.ts";
 import { makeWasmRewriter } from "../../runtime/program/wasm.ts";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
-import type { ProgramBundle, ProgramSource } from "../packetfs.ts";
+import type { ProgramBundle, ModuleSource } from "../packetfs.ts";
 
 const SOURCE_NAME = "program.ts";
 const OUTPUT_NAME = "program.js";
@@ -48,7 +48,7 @@ const ABSENT: readonly (readonly [RegExp, string])[] = [
  * Bundles a program; a bundle is returned as it is. Rejects with PFS_PROGRAM_INVALID {file, line?, column?} when the
  * source is wrong, and with PFS_FILE_NOT_FOUND {path} when it is not there.
  */
-export async function bundleProgram(source: ProgramSource): Promise<ProgramBundle> {
+export async function bundleProgram(source: ModuleSource): Promise<ProgramBundle> {
   if ("code" in source) return source;
   const path = "path" in source ? resolve(source.path) : undefined;
   const name = path === undefined ? SOURCE_NAME : basename(path);
@@ -73,7 +73,7 @@ export async function bundleProgram(source: ProgramSource): Promise<ProgramBundl
 
 /** Ends the build of one program as soon as it has asked for more source than a program may be made of. */
 async function bundle(
-  source: ProgramSource,
+  source: ModuleSource,
   path: string | undefined,
   name: string,
 ): Promise<BuildResult<Options>> {
@@ -108,7 +108,7 @@ function outputOf(files: readonly OutputFile[], name: string): OutputFile {
 
 type Options = BuildOptions & { readonly write: false; readonly metafile: true };
 
-function buildOptions(source: ProgramSource, path: string | undefined): Options {
+function buildOptions(source: ModuleSource, path: string | undefined): Options {
   return {
     ...(path === undefined
       ? {

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { Aggregate, Records, encodeCode } from "../../packets/code/format.ts";
 import { disassemble, packetToJson } from "../../packets/disassemble.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Op } from "../../packets/layout.ts";
@@ -7,6 +8,12 @@ import { sha256 } from "../../packets/digest.ts";
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 const ref = sha256(text("hello"));
+
+const lines = encodeCode({
+  records: Records.LINES,
+  separator: text("\n"),
+  aggregate: Aggregate.COUNT,
+});
 
 const file = encodeFrame([
   { op: Op.DATA, length: 6, ref: text("hello\n") },
@@ -21,7 +28,7 @@ const file = encodeFrame([
 
 const work = encodeFrame([
   { op: Op.LOAD, lane: 1, ref },
-  { op: Op.LOAD, lane: 2, flags: Flag.INLINE, ref: new Uint8Array(32).fill(7) },
+  { op: Op.LOAD, lane: 2, flags: Flag.INLINE, ref: lines },
   { op: Op.EXEC, lane: 1, at: 0, length: 65_536, ref },
   { op: Op.EXEC, lane: 65_535, at: 1_000, from: 65_536, length: 1, flags: Flag.STREAM | Flag.WHOLE, ref },
   { op: Op.RETURN, lane: 1, at: 0, flags: Flag.INLINE, length: 2, ref: text("42") },
@@ -63,7 +70,7 @@ test("so does work", () => {
   expect(`\n${listing(work)}\n`).toMatchInlineSnapshot(`
     "
         0  LOAD    lane 1                              program 2cf24dba5fb0…
-        1  LOAD    lane 2                              packet code 0x0707070707070707070707070707070707070707070707070707070707070707
+        1  LOAD    lane 2                              packet code lines().count()
         2  EXEC    lane 1 task 0         65,536 bytes  from 0 of chunk 2cf24dba5fb0…
         3  EXEC    lane 65535 task 1,000            1 byte   from 65,536 of stream 2cf24dba5fb0…, whole records
         4  RETURN  lane 1 task 0              2 bytes  "42"
@@ -166,10 +173,11 @@ test("as JSON, fields are named by what they mean", () => {
         "program": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
       },
       {
-        "bytes": "0707070707070707070707070707070707070707070707070707070707070707",
+        "code": "01020001000001000a0000000000000000000000000000000000000000000000",
         "index": 1,
         "lane": 2,
         "op": "LOAD",
+        "text": "lines().count()",
       },
       {
         "chunk": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",

@@ -1,6 +1,16 @@
 /** SPEC.md says what the code does: its tables are read and compared, number by number. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { ColumnType, valueBytes } from "../../packets/code/column-type.ts";
+import {
+  Aggregate,
+  CODE_BYTES,
+  CodeOffset,
+  FILTER_NOT,
+  Filter,
+  Records,
+  Stage,
+} from "../../packets/code/format.ts";
 import { CHUNKER_DEFAULTS } from "../../packets/chunker.ts";
 import { ENVELOPE_BYTES, EnvelopeFlag, EnvelopeOffset, MessageType } from "../../packets/envelope.ts";
 import { Priority } from "../../packets/envelope.ts";
@@ -95,6 +105,42 @@ describe("the wire", () => {
     const cells = body(9, 1).flatMap((row) => [row.slice(0, 2), row.slice(2, 4), row.slice(4, 6)]);
     const types = cells.filter(([number]) => number !== "").map(([number, name]) => [name, Number(number)]);
     expect(Object.fromEntries(types)).toEqual(MessageType);
+  });
+});
+
+describe("packet code", () => {
+  test("its layout", () => {
+    expect(body(12).map((row) => row.slice(0, 3))).toEqual(layoutRows(CodeOffset, CODE_BYTES));
+  });
+
+  test("its numbers", () => {
+    const meaning = new Map(body(12).map((row) => [row[2]!, row[3]!]));
+    const told = (field: string, numbers: Readonly<Record<string, number>>): void => {
+      for (const [name, number] of Object.entries(numbers))
+        expect(meaning.get(field)).toContain(`${number} = ${name}`);
+    };
+    told("records", Records);
+    told("records", Stage);
+    told("filter", Filter);
+    told("filter", { NOT: FILTER_NOT });
+    told("aggregate", Aggregate);
+    const types = Object.entries(ColumnType);
+    const list = (parts: readonly string[]): string => `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
+    const prose = spec.replaceAll(/\s+/g, " ");
+    expect(prose).toContain(`Types are ${list(types.map(([name, type]) => `${type} = ${name}`))}, of `);
+    expect(prose).toContain(`of ${list(types.map(([, type]) => String(valueBytes(type))))} bytes`);
+  });
+
+  test("the reasons why bytes are none", () => {
+    const source = readFileSync(new URL("../../packets/code/format.ts", import.meta.url), "utf8");
+    const code = source.slice(
+      source.indexOf("export function invalidCode"),
+      source.indexOf("/** Whether a column"),
+    );
+    const inCode = new Set(
+      [...code.matchAll(/return "([^"]*)"|\? .*: "([^"]*)"/g)].map((match) => match[1] ?? match[2]!),
+    );
+    expect(new Set(body(12, 1).map((row) => row[2]!))).toEqual(inCode);
   });
 });
 

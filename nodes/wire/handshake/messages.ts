@@ -44,11 +44,15 @@ const label = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
 const feature = v.pipe(v.string(), v.regex(/^[a-z0-9.-]+$/), v.maxLength(FEATURE_CHARACTERS_MAX));
 const features = v.pipe(v.array(feature), v.maxLength(FEATURES_MAX));
 
+const slots = v.exactOptional(
+  v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(OFFER_CAPACITY_MAX)),
+);
 const offer: v.GenericSchema<unknown, ExecutorOffer> = v.object({
   name: v.pipe(v.string(), v.regex(/^[a-z0-9-]+$/), v.maxLength(OFFER_NAME_CHARACTERS_MAX)),
   // A kind of program that this version does not know is left out.
   capacity: v.object({
-    js: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(OFFER_CAPACITY_MAX))),
+    js: slots,
+    code: slots,
   }),
   edition: v.pipe(v.string(), v.regex(/^[A-Za-z0-9._-]+$/), v.maxLength(EDITION_CHARACTERS_MAX)),
   walls: v.exactOptional(
@@ -244,6 +248,7 @@ function helloText(
 
 function offerFields({ name, capacity, edition, walls }: ExecutorOffer): string[] {
   const fields = [name, String(capacity.js ?? 0), edition];
+  if (capacity.code !== undefined) fields.push("code", String(capacity.code));
   return walls === undefined ? fields : [...fields, walls.join(","), String(walls.length)];
 }
 

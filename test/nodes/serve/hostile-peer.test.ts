@@ -356,9 +356,14 @@ describe("a hub that tells a node", () => {
       /PFS_MESSAGE_INVALID/,
     ],
     [
-      "to load packet code",
+      "to load packet code that is none",
+      load(encodeFrame([{ op: Op.LOAD, flags: Flag.INLINE, lane: 1, ref: refsOf(1) }]), "hub-code"),
+      /PFS_PROGRAM_INVALID/,
+    ],
+    [
+      "to load packet code where other programs run",
       load(encodeFrame([{ op: Op.LOAD, flags: Flag.INLINE, lane: 1, ref: refsOf(1) }])),
-      /PFS_MESSAGE_INVALID/,
+      /PFS_PROGRAM_INVALID/,
     ],
     ["to load an EXEC", load(encodeFrame([{ op: Op.EXEC, lane: 1 }])), /PFS_MESSAGE_INVALID/],
     [

@@ -8,7 +8,7 @@ import {
   PROGRAM_CODE_BYTES_MAX,
   PROGRAM_SOURCE_BYTES_MAX,
 } from "../../../runtime/limits.ts";
-import type { ProgramBundle, ProgramSource } from "../../../sdk/packetfs.ts";
+import type { ProgramBundle, ModuleSource } from "../../../sdk/packetfs.ts";
 import { withSourcePlaces } from "../../../sdk/programs/source-places.ts";
 import { programFolder } from "./program-folder.ts";
 
@@ -22,7 +22,7 @@ export function unused(): string { return "this is not needed"; }
 
 const { directory, write } = programFolder();
 
-async function failure(source: ProgramSource): Promise<PacketfsError> {
+async function failure(source: ModuleSource): Promise<PacketfsError> {
   const error = await bundleProgram(source).then(
     () => undefined,
     (thrown: unknown) => thrown,
