@@ -315,8 +315,23 @@ export const SPLIT_BYTES_MAX: number = 16 * 1024 * 1024;
 export const SPLIT_SLACK_BYTES: number = 128 * 1024;
 /** Packets of all inputs' streams that are looked at for such places. */
 export const PLAN_PACKETS_MAX: number = 512 * 1024;
-/** Partial results that one packet merges: as many as most jobs have splits of many groups, whose finish takes them all. */
+/** Partial results that one packet merges. */
 export const MERGE_FAN_IN = 32;
+/** And of results that are groups, whose merges are partitioned: as many as most jobs have splits of many groups. */
+export const GROUPS_FAN_IN = 64;
+/** Hashes of keys fall into so many buckets at most, in which a partial result stands if it is longer than one of them. */
+export const BUCKETS_MAX = 256;
+export const BUCKET_UNITS: number = 64 * 1024;
+/** What one partition of a merge or finish takes in, as long as no more partitions than buckets do for it. */
+export const PARTITION_BYTES: number = 4 * 1024 * 1024;
+export const PARTITIONS_MAX: number = BUCKETS_MAX;
+/** Keys that a split or merge folds at once; with more of them it writes down what it has, and begins anew. */
+export const FOLDED_KEYS_MAX: number = 256 * 1024;
+/** Sorted groups between two keys that are noted in a run's index, in UTF-16 units. */
+export const RUN_BLOCK_UNITS: number = 8 * 1024;
+/** What one part of the order takes in, and how many there are at most. */
+export const ORDER_BYTES: number = 4 * 1024 * 1024;
+export const ORDER_PARTS_MAX = 4096;
 /** Inputs of merges that are written at once. */
 export const MERGE_WRITES_MAX = 8;
 /** Bytes of a result that is given back as a value. */

@@ -44,6 +44,7 @@ export type {
   GetOptions,
   JobEvent,
   JobInfo,
+  JobPart,
   JobResult,
   JobStatistics,
   LoadedProgram,

@@ -43,6 +43,7 @@ import type {
   VerifyReport,
   WallState,
 } from "./packetfs.ts";
+import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { PacketCode } from "./code/builders.ts";
 import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
@@ -172,7 +173,8 @@ class LocalPacketFS implements PacketFS {
         ),
       ),
     );
-    return (await inSourcePlaces(bundle, work)) as JobResult<JobValue<Program>>;
+    const outcome = await inSourcePlaces(bundle, work);
+    return jobResult(outcome, (root) => this.get(root)) as JobResult<JobValue<Program>>;
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {

@@ -4,14 +4,14 @@
  * 64 hexadecimal digits, or the first eight or more of them where no other root begins with them.
  */
 import type { JobEvent } from "../runtime/contracts/events.ts";
-import type { JobInfo, JobOutcome as JobResult } from "../runtime/contracts/jobs.ts";
+import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
 import type { CodeValue } from "../packets/code/state.ts";
 import type { PacketCode } from "./code/builders.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 
 export type { JobEvent } from "../runtime/contracts/events.ts";
-export type { JobInfo, JobOutcome as JobResult, JobStatistics } from "../runtime/contracts/jobs.ts";
+export type { JobInfo, JobStatistics } from "../runtime/contracts/jobs.ts";
 export type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
 export type { RepairEvent } from "../runtime/contracts/events.ts";
 export type { WallState } from "../runtime/sandbox/process/wall-states.ts";
@@ -62,6 +62,16 @@ export interface PacketFS extends AsyncDisposable {
   gc(options?: MaintenanceOptions): Promise<GcReport>;
   close(): Promise<void>;
 }
+
+/**
+ * What a job gives. It can be iterated over, however much it is: groups one [key, value] after the other, the elements of a list,
+ * a value by itself, bytes in pieces. What is iterated over is read as it is needed, where it is in a file. Iterating
+ * rejects as reading that file does, and with PFS_USAGE where the result was stored as CSV or as a value.
+ */
+export interface JobResult<Value = unknown> extends JobOutcome<Value>, AsyncIterable<JobPart<Value>> {}
+
+/** One part of a job's value. */
+export type JobPart<Value> = NonNullable<Value> extends readonly (infer Element)[] ? Element : Value;
 
 export interface MaintenanceOptions {
   readonly signal?: AbortSignal;
@@ -142,7 +152,10 @@ export interface StreamPart {
 export interface RunOptions<Args = unknown> {
   /** JSON value that the program's functions get. */
   readonly args?: Args;
-  /** Stores the result under this name instead of returning it. */
+  /**
+   * Stores the result under this name instead of returning it. Groups are stored as lines [key,value] of JSON, or as CSV
+   * where the name ends with ".csv".
+   */
   readonly out?: string;
   /** Bytes of input per EXEC packet; the default follows from the input and the program, never from who is there to work. */
   readonly splitBytes?: number;

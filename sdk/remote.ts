@@ -33,6 +33,7 @@ import type {
   StreamPart,
   VerifyReport,
 } from "./packetfs.ts";
+import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { inSourcePlaces } from "./programs/source-places.ts";
 
@@ -178,7 +179,7 @@ class RemotePacketFS implements PacketFS {
     const outcome = await this.#withProgram(program, (stored) =>
       this.#hub.run({ ...stored, files, ...options }),
     );
-    return outcome as JobResult<JobValue<Program>>;
+    return jobResult(outcome, (root) => this.get(root)) as JobResult<JobValue<Program>>;
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {

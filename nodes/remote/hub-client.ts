@@ -33,7 +33,7 @@ import { dial } from "../wire/zeromq/dial.ts";
 import { LastingLink } from "./lasting-link.ts";
 import type { ConnectionEvent } from "./lasting-link.ts";
 import { RemoteStore } from "./remote-store.ts";
-import { valueCodec } from "../../runtime/program/values.ts";
+import { withValue } from "../../runtime/job/results.ts";
 
 export interface RemoteProgram {
   /** JavaScript, unless it says otherwise. */
@@ -342,7 +342,7 @@ function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutco
   const { hasValue, ...outcome } = readJson(OutcomeJson, message);
   if (!hasValue) return outcome;
   try {
-    return { ...outcome, value: valueCodec.decode(Buffer.concat(value).toString()) };
+    return withValue({ ...outcome, value: Buffer.concat(value) });
   } catch {
     throw invalid("sent a value that cannot be read");
   }

@@ -32,7 +32,7 @@ export interface JobRequest extends StoredProgram {
   readonly inputs: readonly JobInput[];
   /** Bytes of input per EXEC packet; the default follows from the input. */
   readonly splitBytes?: number | undefined;
-  /** Stores the result under this name instead of returning it. */
+  /** Stores the result under this name instead of returning it; groups as CSV where it ends with ".csv". */
   readonly out?: string | undefined;
   /** The version that `out` must have when the result is stored, 0 for none: otherwise the job fails with PFS_NAME_CHANGED. */
   readonly expected?: number | undefined;
@@ -43,7 +43,10 @@ export interface JobOutcome<Value = unknown> {
   readonly yields: Yields;
   /** The value, or [key, value] pairs sorted by key; undefined when the result was stored as a file. */
   readonly value?: Value;
-  /** The file that holds the result, when `out` was given or the program yields bytes; `root` is hexadecimal. */
+  /**
+   * The file that holds the result, when `out` was given, the program yields bytes, or groups are more than RESULT_BYTES_MAX;
+   * `root` is hexadecimal.
+   */
   readonly file?: { readonly name?: string; readonly root: string; readonly length: number };
   readonly statistics: JobStatistics;
 }

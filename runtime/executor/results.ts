@@ -1,6 +1,7 @@
 /**
  * What packets yielded, as answers: up to 32 bytes stand in the answer itself, more goes into the sink, as a chunk as long
- * as it fits in one and as a stream beyond. All chunks of a frame are written together.
+ * as it fits in one and as a stream beyond. All chunks of a frame are written together. A partial result of groups that
+ * stands in several buckets is a stream of them, so that whoever needs one of them reads no other.
  */
 import { refAt } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
@@ -9,14 +10,15 @@ import { readInteger32, writeInteger, writeInteger32 } from "../../packets/integ
 import { Flag, INLINE_BYTES_MAX, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { atOf, encodePacket, laneAt, renumberPacket, sealPacket } from "../../packets/packet.ts";
+import type { StreamSummary } from "../../packets/stream-writer.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Refusal } from "./input-staging.ts";
 import { formatBytes, formatDuration } from "../format.ts";
-import { FAULT_MESSAGE_BYTES_MAX } from "../limits.ts";
+import { BUCKETS_MAX, FAULT_MESSAGE_BYTES_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
 import { parseFault, TIME_SOURCE } from "../sandbox/process/executor-process.ts";
 import type { Fault, FrameOutcome } from "../sandbox/process/executor-process.ts";
-import { ingest, writeChunks } from "../stream/ingest.ts";
+import { ingest, writeChunks, writeStream } from "../stream/ingest.ts";
 
 /** Bytes that are too many for their answer. */
 interface StoredAnswer {
@@ -28,10 +30,14 @@ interface StoredAnswer {
 export class ResultStore {
   readonly #sink: ChunkSink;
   readonly #manifest: Manifest;
+  /** Whether what packets yield stands in buckets. */
+  readonly #isBucketed: boolean;
 
   constructor(sink: ChunkSink, manifest: Manifest) {
+    const { entry, description } = manifest;
     this.#sink = sink;
     this.#manifest = manifest;
+    this.#isBucketed = description.yields === "groups" && (entry === "map" || entry === "merge");
   }
 
   /** The answers to the first `outcome.completed` packets of `frame`. Rejects with what the sink rejects with. */
@@ -76,7 +82,14 @@ export class ResultStore {
   }
 
   async #store(answers: AnswerFrame, stored: readonly StoredAnswer[]): Promise<void> {
-    const small = stored.filter(({ bytes }) => bytes.byteLength <= CHUNK_BYTES_MAX);
+    const large: { readonly answer: StoredAnswer; readonly buckets: readonly Uint8Array[] }[] = [];
+    const small: StoredAnswer[] = [];
+    for (const answer of stored) {
+      const { status, bytes } = answer;
+      const buckets = this.#isBucketed && status === 0 ? bucketsOf(bytes) : [bytes];
+      if (buckets.length === 1 && bytes.byteLength <= CHUNK_BYTES_MAX) small.push(answer);
+      else large.push({ answer, buckets });
+    }
     const refs = await writeChunks(
       this.#sink,
       small.map(({ bytes }) => bytes),
@@ -84,12 +97,47 @@ export class ResultStore {
     small.forEach(({ index, status, bytes }, at) => {
       answers.reference(index, status, bytes.byteLength, refAt(refs, at), false);
     });
-    for (const { index, status, bytes } of stored) {
-      if (bytes.byteLength <= CHUNK_BYTES_MAX) continue;
-      const { root } = await ingest(this.#sink, inPieces(bytes));
+    for (const { answer, buckets } of large) {
+      const { index, status, bytes } = answer;
+      const { root } = this.#isBucketed
+        ? await this.#writeBuckets(buckets)
+        : await ingest(this.#sink, inPieces(bytes));
       answers.reference(index, status, bytes.byteLength, root, true);
     }
   }
+
+  /** A stream of a packet for each, in their order. */
+  async #writeBuckets(buckets: readonly Uint8Array[]): Promise<StreamSummary> {
+    const small = buckets.filter(({ byteLength }) => byteLength <= CHUNK_BYTES_MAX);
+    const refs = await writeChunks(this.#sink, small);
+    const roots: Ref[] = [];
+    for (const bytes of buckets)
+      if (bytes.byteLength > CHUNK_BYTES_MAX) roots.push((await ingest(this.#sink, inPieces(bytes))).root);
+    let chunks = 0;
+    let streams = 0;
+    return await writeStream(this.#sink, buckets.length, (writer, index) => {
+      const { byteLength } = buckets[index]!;
+      if (byteLength <= CHUNK_BYTES_MAX) writer.copy(refAt(refs, chunks++), 0, byteLength);
+      else writer.call(roots[streams++]!, 0, byteLength);
+    });
+  }
+}
+
+const LF = 0x0a;
+
+/** Each ends with an empty line. What is behind more of them than there may be stands in the last. */
+function bucketsOf(bytes: Uint8Array): Uint8Array[] {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const buckets: Uint8Array[] = [];
+  for (let at = 0; at < bytes.byteLength;) {
+    const found = bytes[at] === LF ? at : text.indexOf("\n\n", at, "latin1") + 1;
+    const end = found <= 0 && bytes[at] !== LF ? bytes.byteLength : found + 1;
+    const isLast = buckets.length === BUCKETS_MAX - 1;
+    buckets.push(bytes.subarray(at, isLast ? bytes.byteLength : end));
+    if (isLast) break;
+    at = end;
+  }
+  return buckets;
 }
 
 async function* inPieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

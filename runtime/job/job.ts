@@ -2,14 +2,16 @@
  * One job from its inputs to its result.
  *
  *   plan splits ─▶ (CSV: scan) ─▶ maps ─▶ merges ─▶ finish ─▶ value or file
- *                                   ╰───── bytes ─────────▶ file, left where it was made
+ *                                   │                 ╰─ groups ─▶ (order) ─▶ value, or file left where it was made
+ *                                   ╰───── bytes ──────────────────────────▶ file, left where it was made
  */
 import { refToHex } from "../../packets/digest.ts";
 import { PacketfsError, hasCode, messageOf } from "../../packets/errors.ts";
 import { faultErrorCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
+import { lengthAt } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { JOB_TASKS_MAX, PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import { JOB_TASKS_MAX, PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX, RESULT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
 import type { Entry } from "../program/program.ts";
@@ -22,9 +24,11 @@ import { programSources } from "./loaded-program.ts";
 import type { ProgramSpec } from "./loaded-program.ts";
 import { Locality, sampleSplits } from "./locality.ts";
 import { MergeTree } from "./merge-tree.ts";
+import type { TreeEntry } from "./merge-tree.ts";
 import { Failure, JobReporter } from "./record.ts";
 import type { JobRecord } from "./record.ts";
 import { resultBytes, resultPieces, resultText, unnamedOut, writeOutputFile } from "./results.ts";
+import { Shuffle } from "./shuffle.ts";
 import {
   encodeSplits,
   expectedSplits,
@@ -163,29 +167,27 @@ export class Job {
     const { description, inputs } = this.#spec;
     const { yields, hasCombine, reader } = description;
     const scanned = reader.kind === "csv" ? splitsToScan(splits) : new Uint32Array(0);
-    const tree = new MergeTree(splits.count, { top: yields !== "bytes", merges: hasCombine });
-    const entries = tree.counts.map((_, level): Entry => {
-      return level === 0 ? "map" : level === tree.top ? "finish" : "merge";
+    const tree = new MergeTree(splits.count, {
+      top: yields !== "bytes",
+      merges: hasCombine,
+      ...(yields === "groups" ? { groups: { ordered: !description.hasTop } } : {}),
     });
-    const programs = await this.#open([
-      ...new Set<Entry>(entries),
-      ...(scanned.length > 0 ? ["scan" as const] : []),
-    ]);
+    const above: readonly Entry[] =
+      yields === "groups"
+        ? ["merge", "finish", "order"]
+        : tree.counts.slice(1).map((_, at) => tree.entryOf(at + 1));
+    const entries = new Set<Entry>(["map", ...above, ...(scanned.length > 0 ? ["scan" as const] : [])]);
+    const programs = await this.#open([...entries]);
     this.#record.started(splits.count, splits.bytes);
     const scan = programs.get("scan");
     const rows = scan === undefined ? [] : await this.#scan(scan, splits, scanned);
     const maps = await inTurns(encodeSplits(splits, inputs, rows));
-    const run = this.#treeRun(
-      tree,
-      entries.map((entry) => programs.get(entry)!),
-      maps,
-      splits,
-      true,
-    );
+    const run = this.#treeRun(tree, programs as ReadonlyMap<TreeEntry, number>, maps, splits, true);
     const locality = await this.#locate(run, splits);
     try {
       run.start();
-      return yields === "bytes" ? await this.#file(run) : await this.#value(run);
+      if (yields === "bytes") return await this.#file(run);
+      return yields === "groups" ? await this.#groups(run) : await this.#value(run);
     } finally {
       locality?.close();
       this.#retries += run.retries;
@@ -209,7 +211,7 @@ export class Job {
 
   #treeRun(
     tree: MergeTree,
-    programs: readonly number[],
+    programs: ReadonlyMap<TreeEntry, number>,
     maps: Uint8Array,
     splits: Splits,
     counts: boolean,
@@ -227,6 +229,8 @@ export class Job {
       stop: () => run.close(),
     });
     const { source } = this.#context;
+    const isGroups = counts && this.#spec.description.yields === "groups";
+    const format = this.#spec.out?.endsWith(".csv") === true ? "csv" : undefined;
     const run: TreeRun = new TreeRun({
       dispatcher,
       tree,
@@ -234,6 +238,7 @@ export class Job {
       group: this.#group,
       maps,
       sink: this.#writer,
+      shuffle: isGroups ? new Shuffle({ tree, source, sink: this.#writer, format }) : undefined,
       read: async (answer, signal) => {
         for await (const piece of resultPieces(source, answer, signal)) void piece;
       },
@@ -252,7 +257,7 @@ export class Job {
     const selected = selectSplits(splits, scanned);
     const packets = await inTurns(encodeSplits(selected, this.#spec.inputs));
     const tree = new MergeTree(selected.count, { top: false, merges: false });
-    const run = this.#treeRun(tree, [program], packets, selected, false);
+    const run = this.#treeRun(tree, new Map([["map", program]]), packets, selected, false);
     run.start();
     const { source } = this.#context;
     const results: Uint8Array[] = [];
@@ -285,6 +290,25 @@ export class Job {
       ingest(this.#writer, resultPieces(source, answer, signal), { signal }),
     );
     return { file: await this.#name(file) };
+  }
+
+  /** The groups' text where that is not too long for a value, or the file that they are stored in. */
+  async #groups(run: TreeRun): Promise<Result> {
+    await this.#failure.race(run.whenDone());
+    const { source } = this.#context;
+    const { count, answers } = run.last!;
+    let bytes = 0;
+    for (let task = 0; task < count; task++) bytes += lengthAt(answers.packets, task);
+    if (bytes > RESULT_BYTES_MAX) return await this.#file(run);
+    const value = new Uint8Array(bytes);
+    let at = 0;
+    for (let task = 0; task < count; task++) {
+      const part = await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal));
+      value.set(part, at);
+      at += part.byteLength;
+    }
+    if (this.#spec.out === undefined) return { value };
+    return { file: await this.#name(await ingest(this.#writer, once(value))) };
   }
 
   /** Reads the result of a task on top. What cannot be read is made again, elsewhere if need be. */
@@ -344,6 +368,10 @@ export class Job {
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
 
 /** The answer to a task on top, in bytes of its own. */
 function answerOf(run: TreeRun, task: number): Uint8Array {

@@ -31,14 +31,17 @@ interface Level {
 }
 
 export class Journal {
-  readonly #levels: readonly Level[];
+  readonly #levels: Level[];
   #fault: TaskRef | undefined;
 
   /** `counts`: tasks of each level. */
   constructor(counts: readonly number[]) {
-    this.#levels = counts.map((count) => {
-      return { answers: emptyAnswers(count), done: new Uint8Array(count), missing: count };
-    });
+    this.#levels = counts.map(openLevel);
+  }
+
+  /** A level more, above the highest. */
+  add(count: number): void {
+    this.#levels.push(openLevel(count));
   }
 
   answersOf(level: number): Answers {
@@ -54,7 +57,7 @@ export class Journal {
     return this.#levels[level]!.done[task] === 1;
   }
 
-  /** Whether every task on top is done. */
+  /** Whether every task of the highest level is done. */
   get isComplete(): boolean {
     return this.#levels.at(-1)!.missing === 0;
   }
@@ -111,4 +114,8 @@ export class Journal {
     this.#levels[level]!.missing += lost.length;
     return lost;
   }
+}
+
+function openLevel(count: number): Level {
+  return { answers: emptyAnswers(count), done: new Uint8Array(count), missing: count };
 }

@@ -278,7 +278,10 @@ export class JobReporter implements TreeRunEvents {
       const from = splits.from[task]!;
       return `bytes ${from} to ${from + splits.length[task]!} of "${spec.inputs[splits.input[task]!]!.name}"`;
     }
-    const what = level === tree.top ? "finish" : "merge";
-    return `${what} of results ${tree.inputsStart(level, task)} to ${tree.inputsEnd(level, task) - 1}`;
+    const { groupsStart, groupsEnd, partition, partitions } = tree.inputsOf(level, task);
+    const part = partitions === 1 ? "" : `, part ${partition + 1} of ${partitions}`;
+    const entry = tree.entryOf(level);
+    if (entry === "order") return `order of the results${part}`;
+    return `${entry} of results ${groupsStart} to ${groupsEnd - 1}${part}`;
   }
 }

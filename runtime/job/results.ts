@@ -85,13 +85,20 @@ export async function resultText(
 
 /** What a job's outcome is to whoever asked for it: with its value, instead of its text. Throws PFS_INTERNAL when that is none. */
 export function withValue({ value: text, ...outcome }: JobOutcome<Uint8Array>): JobOutcome {
-  if (text === undefined || text.byteLength === 0) return outcome;
+  const isGroups = outcome.yields === "groups";
+  if (text === undefined || (text.byteLength === 0 && !isGroups)) return outcome;
   try {
-    return { ...outcome, value: valueCodec.decode(new TextDecoder().decode(text)) };
+    const decoded = new TextDecoder().decode(text);
+    return { ...outcome, value: isGroups ? decodeGroups(decoded) : valueCodec.decode(decoded) };
   } catch (cause) {
     const bytes = text.byteLength;
     throw new JobError(JobErrorCode.internal, "the result is not the text of a value", { bytes }, { cause });
   }
+}
+
+/** What lines [key,value] stand for. Throws SyntaxError or TypeError when they are none. */
+export function decodeGroups(lines: string): [key: string, value: unknown][] {
+  return valueCodec.decode(`[${lines.trimEnd().replaceAll("\n", ",")}]`) as [string, unknown][];
 }
 
 /** Where a fault happened, for people. */

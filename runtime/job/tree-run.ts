@@ -1,11 +1,13 @@
 /**
  * Runs a merge tree: each level is a batch of the dispatcher, and as soon as the inputs of a merge are there they are
  * written as one stream and the merge is released, while maps still run. Results that get lost with the executor that made
- * them are made again, as far as somebody still needs them.
+ * them are made again, as far as somebody still needs them. Where results are groups, a level is added when the one below it
+ * is there, and its inputs are what each partition needs of those results (shuffle.ts).
  */
 import type { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { fromAt, opAt, writePacket } from "../../packets/packet.ts";
+import { fromAt, lengthAt, opAt, writePacket } from "../../packets/packet.ts";
+import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { MERGE_WRITES_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
@@ -15,7 +17,9 @@ import type { Batch, BatchListener } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Journal } from "./journal.ts";
 import { isInputFault, outcomeOf } from "./lanes.ts";
-import type { MergeTree, TaskRef } from "./merge-tree.ts";
+import type { MergeTree, TaskRef, TreeEntry } from "./merge-tree.ts";
+import { UnreadableResult } from "./shuffle.ts";
+import type { Shuffle } from "./shuffle.ts";
 
 export interface TreeRunEvents {
   /** These tasks of a level have a result. */
@@ -35,13 +39,15 @@ export interface TreeRunEvents {
 export interface TreeRunOptions {
   readonly dispatcher: Dispatcher;
   readonly tree: MergeTree;
-  /** By level. */
-  readonly programs: readonly number[];
+  /** By what the tasks of a level run. */
+  readonly programs: ReadonlyMap<TreeEntry, number>;
   readonly group: number;
   /** The EXEC packets of the maps. */
   readonly maps: Uint8Array;
   /** Where the inputs of merges are written. */
   readonly sink: ChunkSink;
+  /** What makes the inputs of tasks on groups; the results themselves, one after the other, are the inputs of others. */
+  readonly shuffle?: Shuffle | undefined;
   /** Resolves when all bytes of the result that the answer stands for could be read. */
   readonly read: (answer: Uint8Array, signal: AbortSignal) => Promise<void>;
   readonly events: TreeRunEvents;
@@ -50,12 +56,15 @@ export interface TreeRunOptions {
 export class TreeRun {
   readonly #dispatcher: Dispatcher;
   readonly #tree: MergeTree;
+  readonly #programs: TreeRunOptions["programs"];
+  readonly #group: number;
   readonly #sink: ChunkSink;
+  readonly #shuffle: Shuffle | undefined;
   readonly #events: TreeRunEvents;
   readonly #read: TreeRunOptions["read"];
   readonly #abort = new AbortController();
   /** By level; a level without tasks has none. */
-  readonly #batches: readonly (Batch | undefined)[];
+  readonly #batches: (Batch | undefined)[] = [];
   readonly #journal: Journal;
   /** Tasks whose inputs are there but not written as a stream yet. */
   readonly #unwritten: TaskRef[] = [];
@@ -66,24 +75,48 @@ export class TreeRun {
   #waiters: (() => void)[] = [];
   #isOver = false;
 
-  constructor({ dispatcher, tree, programs, group, maps, sink, read, events }: TreeRunOptions) {
+  constructor({ dispatcher, tree, programs, group, maps, sink, shuffle, read, events }: TreeRunOptions) {
     this.#dispatcher = dispatcher;
     this.#tree = tree;
+    this.#programs = programs;
+    this.#group = group;
     this.#sink = sink;
+    this.#shuffle = shuffle;
     this.#read = read;
     this.#events = events;
     this.#journal = new Journal(tree.counts);
-    this.#batches = tree.counts.map((count, level) => {
-      if (count === 0) return undefined;
-      const frame = level === 0 ? maps : new Uint8Array(count * PACKET_BYTES);
-      const program = programs[level]!;
-      // Levels of merges share a program.
-      const base = tree.counts.slice(0, level).reduce((sum, tasks) => sum + tasks, 0);
-      const listener = this.#listenerOf(level);
-      const answers = this.#journal.answersOf(level);
-      return dispatcher.start({ program, group, rank: level, frame, base, listener, answers });
-    });
+    for (const [level] of tree.counts.entries()) this.#open(level, maps);
     if (tree.counts[0] === 0 && tree.top > 0) this.#unwritten.push({ level: 1, task: 0 });
+  }
+
+  #open(level: number, maps?: Uint8Array): void {
+    const { counts } = this.#tree;
+    const count = counts[level]!;
+    if (count === 0) return void this.#batches.push(undefined);
+    const batch = this.#dispatcher.start({
+      program: this.#programs.get(this.#tree.entryOf(level))!,
+      group: this.#group,
+      rank: level,
+      frame: maps !== undefined && level === 0 ? maps : new Uint8Array(count * PACKET_BYTES),
+      // Levels of merges share a program.
+      base: counts.slice(0, level).reduce((sum, tasks) => sum + tasks, 0),
+      listener: this.#listenerOf(level),
+      answers: this.#journal.answersOf(level),
+    });
+    this.#batches.push(batch);
+  }
+
+  /** Adds levels for which all results are there. */
+  #grow(): void {
+    while (!this.#tree.isFinal && this.#journal.isComplete) {
+      const { packets } = this.#journal.answersOf(this.#tree.top);
+      this.#tree.grow((task) => lengthAt(packets, task));
+      const level = this.#tree.top;
+      const count = this.#tree.countOf(level);
+      this.#journal.add(count);
+      this.#open(level);
+      for (let task = 0; task < count; task++) this.#unwritten.push({ level, task });
+    }
   }
 
   /** The batch of the maps, for what is known of their inputs. */
@@ -97,7 +130,7 @@ export class TreeRun {
   }
 
   get isDone(): boolean {
-    return this.#journal.isComplete;
+    return this.#tree.isFinal && this.#journal.isComplete;
   }
 
   /** Lets the maps run, and has what follows them loaded meanwhile. */
@@ -105,6 +138,7 @@ export class TreeRun {
     const [maps, ...above] = this.#batches;
     if (maps !== undefined) this.#dispatcher.release(maps);
     for (const batch of above) if (batch !== undefined) this.#dispatcher.prepare(batch);
+    this.#grow();
     this.#write();
   }
 
@@ -162,8 +196,11 @@ export class TreeRun {
       }
       tasks[count++] = task;
       this.#journal.settle(level, task);
-      const consumer = this.#tree.settled(level, task);
-      if (consumer >= 0) this.#unwritten.push({ level: level + 1, task: consumer });
+      for (const consumer of this.#tree.settled(level, task)) {
+        // Another one needed the result again.
+        if (this.#journal.isDone(level + 1, consumer)) continue;
+        this.#unwritten.push({ level: level + 1, task: consumer });
+      }
     }
     if (count > 0) this.#events.settled(level, tasks.subarray(0, count), executor);
     if (this.#isOver) return;
@@ -173,6 +210,7 @@ export class TreeRun {
       this.#withdrawBehind(fault, last);
     }
     if (this.#journal.isFaultFinal) return this.#events.faultFinal();
+    this.#grow();
     this.#write();
     if (this.isDone) this.#wake();
   }
@@ -211,10 +249,9 @@ export class TreeRun {
     const key = `${level} ${task}`;
     const attempt = (this.#searches.get(key) ?? 0) + 1;
     this.#searches.set(key, attempt);
-    const inputs: number[] = [];
-    const [start, end] = [this.#tree.inputsStart(level, task), this.#tree.inputsEnd(level, task)];
-    for (let input = start; input < end; input++)
-      if (this.#journal.isStored(level - 1, input)) inputs.push(input);
+    const inputs = this.#tree
+      .inputsOf(level, task)
+      .tasks.filter((input) => this.#journal.isStored(level - 1, input));
     if (inputs.length === 0 || attempt > RESULT_ATTEMPTS_MAX) return false;
     this.#reopen([place], "withdraw");
     void this.#lookFor(place, inputs);
@@ -286,9 +323,7 @@ export class TreeRun {
   /** Never rejects. */
   async #writeInput({ level, task }: TaskRef): Promise<void> {
     try {
-      const [start, end] = [this.#tree.inputsStart(level, task), this.#tree.inputsEnd(level, task)];
-      const results = this.#journal.resultsOf(level - 1, start, end);
-      const { root, length } = await writeKeptStream(this.#sink, results);
+      const { root, length } = await this.#inputOf({ level, task });
       const batch = this.#batches[level]!;
       // Results that were lost meanwhile bring it here again.
       if (this.#isOver || !this.#tree.isReady(level, task) || !this.#journal.isWanted(level, task)) return;
@@ -303,8 +338,33 @@ export class TreeRun {
       batch.bytes[task] = length;
       this.#dispatcher.release(batch, [task]);
     } catch (error) {
-      if (!this.#isOver) this.#events.failed(error);
+      if (this.#isOver) return;
+      if (error instanceof UnreadableResult && this.#searchFor({ level, task }, error)) return;
+      this.#events.failed(error instanceof UnreadableResult ? error.cause : error);
     }
+  }
+
+  /** Writes what the task takes in. */
+  #inputOf({ level, task }: TaskRef): Promise<StreamSummary> {
+    const { packets } = this.#journal.answersOf(level - 1);
+    if (this.#shuffle !== undefined) return this.#shuffle.write(level, task, packets, this.#abort.signal);
+    const { tasks } = this.#tree.inputsOf(level, task);
+    const start = tasks[0] ?? 0;
+    return writeKeptStream(this.#sink, this.#journal.resultsOf(level - 1, start, start + tasks.length));
+  }
+
+  /** What the task takes in could not be written, because a result cannot be read. False when that was so too often. */
+  #searchFor(place: TaskRef, { task: input, cause }: UnreadableResult): boolean {
+    const { level, task } = place;
+    // They are being made again, and bring it here again.
+    if (!this.#tree.isReady(level, task)) return true;
+    const key = `${level} ${task}`;
+    const attempt = (this.#searches.get(key) ?? 0) + 1;
+    this.#searches.set(key, attempt);
+    if (attempt > RESULT_ATTEMPTS_MAX) return false;
+    this.#dispatcher.discredit(this.#journal.answersOf(level - 1).makers[input]!, cause);
+    if (this.#tree.isReady(level, task)) this.#unwritten.push(place);
+    return true;
   }
 
   #wake(): void {

@@ -4,12 +4,13 @@ import { refToHex } from "../../packets/digest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../limits.ts";
 import type { Entry, ProgramDescription } from "./program.ts";
 
-/** The stage of packet code that does what an entry of other programs does; nothing scans for it. */
+/** The stage of packet code that does what an entry of other programs does; nothing scans for it, and it has no groups to put in order. */
 export const CODE_STAGES: Readonly<Record<Entry, Stage>> = {
   map: Stage.MAP,
   scan: Stage.MAP,
   merge: Stage.MERGE,
   finish: Stage.FINISH,
+  order: Stage.FINISH,
 };
 
 /** Throws PFS_CODE_INVALID. */
@@ -23,6 +24,7 @@ export function describeCode(code: Uint8Array): ProgramDescription {
     yields: "value",
     hasCombine: true,
     hasReduce: false,
+    hasTop: false,
     limits: PROGRAM_LIMITS_DEFAULT,
   };
 }

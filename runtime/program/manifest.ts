@@ -33,6 +33,7 @@ const description: v.GenericSchema<unknown, ProgramDescription> = v.object(
     ),
     hasCombine: v.boolean(),
     hasReduce: v.boolean(),
+    hasTop: v.boolean(),
     limits: v.optional(
       v.object(
         {
@@ -55,7 +56,7 @@ const head = v.strictObject({
   kind: v.literal("js"),
   name: v.pipe(v.string(), v.nonEmpty(), v.maxBytes(NAME_BYTES_MAX)),
   code: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "a root is 64 hexadecimal digits")),
-  entry: v.picklist(["map", "merge", "finish", "scan"]),
+  entry: v.picklist(["map", "merge", "finish", "order", "scan"]),
   description,
 });
 

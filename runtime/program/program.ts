@@ -20,6 +20,8 @@ export interface ProgramDescription {
   readonly yields: Yields;
   readonly hasCombine: boolean;
   readonly hasReduce: boolean;
+  /** Whether it gives the largest groups alone. */
+  readonly hasTop: boolean;
   readonly limits: ProgramLimits;
 }
 
@@ -27,21 +29,39 @@ export interface ProgramDescription {
  * Which of a program's functions a lane runs.
  *  map     records of a split → a partial result, or bytes when the program yields bytes
  *  merge   partial results, back to back → one partial result, combined
- *  finish  partial results, back to back → the text of the result (values.ts): the value, or [[key, value], …]
+ *  finish  partial results, back to back → the text of the result (values.ts): the value, or a line [key,value] per group
+ *  order   sorted runs of such lines → one sequence of them
  *  scan    the number of quote characters in the range, as decimal text: how CSV splits learn whether they begin inside
  *          a quoted field. Runs none of the program's code.
  *
- * A partial result is lines {"k":[keys],"v":[values]}, each the text of such an object, each key once, the n-th value belonging to the n-th key. Where
- * the program combines, a value is what was folded for its key, left to right; where it does not, it is the array of all
- * values of its key in order. A value without a key has the key "". A partial result without values is empty, and partial
- * results that stand back to back are read in that order.
+ * A partial result is lines {"k":[keys],"v":[values]}, each the text of such an object, the n-th value belonging to the n-th key. Where
+ * the program combines, a value is what was folded for its key, left to right; where it does not, it is the array of
+ * values of its key in order. A key stands in it again where what was folded before had become too much to keep. A value
+ * without a key has the key "". A partial result without values is empty, and partial results that stand back to back
+ * are read in that order. One of groups stands in buckets, 1 to 256, a power of two, each ended by an empty line: bucket n of 2^b has
+ * the keys whose hash has n as its highest b bits.
+ *
+ * What merges, finishes and orders take in has lines of the runtime's in it (Directive).
  *
  * The result of "value" is the folded value, the array of all values where the program does not combine, or what
  * reduce(value, args) makes of either; null when it combines and there was none. In "groups" a key has the folded value, the array of all
  * its values, or what reduce(key, values, args) makes of the values (one where the program combines). Keys are in the
  * order of their UTF-16 units, or the largest groups come first where the program wants the top of them. Merging and finishing bytes passes them on.
+ *
+ * A sorted run is such lines, and behind them its index: [[key, byte], …] as JSON, the first key of each of its blocks and where
+ * that begins, and in the last RUN_TRAILER_BYTES how many bytes the index has, in decimal.
  */
-export type Entry = "map" | "merge" | "finish" | "scan";
+export type Entry = "map" | "merge" | "finish" | "order" | "scan";
+
+/**
+ * A line that says what to do with groups that follow, until the next says otherwise: take all of them, which is what is
+ * done without one, or those of one of so many partitions of the hashes. Or what is to become of all: a sorted run, which
+ * in an order's input begins each run, or rows of CSV. An order's input begins with {"from":key,"to":key} too, the first
+ * key that it takes and the first that it leaves, null where it takes all before or behind.
+ */
+export type Directive = "whole" | `partition ${number} ${number}` | "run" | "csv";
+
+export const RUN_TRAILER_BYTES = 16;
 
 /** The content of a manifest chunk, which a LOAD packet's ref names. `code` is the root of the bundle's stream, as hex. */
 export interface Manifest {

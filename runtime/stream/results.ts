@@ -33,11 +33,12 @@ export async function writeChunks(sink: ChunkSink, chunks: readonly Uint8Array[]
   return refs.length === 1 ? refs[0]! : Buffer.concat(refs);
 }
 
-/**
- * Writes one stream of what the RETURN packets stand for, in their order. Rejects with PFS_PACKET_INVALID when `returns`
- * holds anything but RETURN packets, and with what the sink rejects with.
- */
-export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Promise<StreamSummary> {
+/** Writes one stream of what `append` adds for each of `count` parts. Rejects with what it throws and the sink rejects with. */
+export async function writeStream(
+  sink: ChunkSink,
+  count: number,
+  append: (writer: StreamWriter, index: number) => void,
+): Promise<StreamSummary> {
   let chunks: Uint8Array[] = [];
   let bytes = 0;
   const writer = new StreamWriter((_ref, chunk) => {
@@ -50,10 +51,9 @@ export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Pro
     bytes = 0;
     if (full.length > 0) await writeChunks(sink, full);
   };
-  if (returns.byteLength % PACKET_BYTES !== 0) throw notReturn(packetCount(returns), "shorter than 64 bytes");
-  for (let index = 0; index < packetCount(returns); index++) {
+  for (let index = 0; index < count; index++) {
     if (index % TURN_STEP_PACKETS === 0) await turnOver();
-    append(writer, returns, index);
+    append(writer, index);
     if (bytes > RESULT_BLOCK_BYTES) await flush();
   }
   const summary = writer.finish();
@@ -61,7 +61,18 @@ export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Pro
   return summary;
 }
 
-function append(writer: StreamWriter, returns: Uint8Array, index: number): void {
+/**
+ * Writes one stream of what the RETURN packets stand for, in their order. Rejects with PFS_PACKET_INVALID when `returns`
+ * holds anything but RETURN packets, and with what the sink rejects with.
+ */
+export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Promise<StreamSummary> {
+  const count = packetCount(returns);
+  if (returns.byteLength % PACKET_BYTES !== 0) throw notReturn(count, "shorter than 64 bytes");
+  return await writeStream(sink, count, (writer, index) => appendResult(writer, returns, index));
+}
+
+/** Adds what a RETURN packet stands for. Throws PFS_PACKET_INVALID when it is none. */
+export function appendResult(writer: StreamWriter, returns: Uint8Array, index: number): void {
   requirePacket(returns, index);
   if (opAt(returns, index) !== Op.RETURN) throw notReturn(index, "not a RETURN");
   const flags = flagsAt(returns, index);

@@ -20,7 +20,7 @@ import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
-import type { Column } from "./output.ts";
+import type { Column, ListItem } from "./output.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
 
 const GROUP_COLUMNS: readonly Column[] = [{ title: "KEY", shrinks: true }, { title: "VALUE" }];
@@ -139,9 +139,11 @@ function show(event: JobEvent, output: Output, progress: Progress): void {
 async function writeResult(context: Context, pfs: PacketFS, result: JobResult): Promise<void> {
   const { output, signal } = context;
   const { job, yields, file, statistics } = result;
-  const value = result.value === undefined ? undefined : valueCodec.json(result.value, "the result is");
+  const isShown = result.value !== undefined && (output.json || yields !== "groups");
+  const value = isShown ? valueCodec.json(result.value, "the result is") : undefined;
   if (output.json) return output.object({ job, yields, value, file, statistics });
   if (file?.name !== undefined) return output.line(`${file.root}  ${printable(file.name)}`);
+  if (yields === "groups") return void (await output.list(GROUP_COLUMNS, groupItems(result, output)));
   if (file !== undefined) {
     output.carriesBytes = true;
     for await (const piece of pfs.get(file.root, { signal })) {
@@ -150,24 +152,17 @@ async function writeResult(context: Context, pfs: PacketFS, result: JobResult): 
     }
     return;
   }
-  const shown = output.isTerminal ? result.value : value;
-  const textOf = output.isTerminal ? formatValue : (each: unknown): string => JSON.stringify(each);
-  if (yields === "groups" && isPairs(shown)) {
-    return void (await output.list(
-      GROUP_COLUMNS,
-      shown.map(([key, of]) => ({
-        json: {},
-        cells: [printable(key), typeof of === "string" ? printable(of) : textOf(of ?? null)],
-      })),
-    ));
-  }
   await output.line(
-    output.isTerminal ? formatValue(shown ?? null, output.width) : JSON.stringify(value ?? null),
+    output.isTerminal ? formatValue(result.value ?? null, output.width) : JSON.stringify(value ?? null),
   );
 }
 
-function isPairs(value: unknown): value is [string, unknown][] {
-  return Array.isArray(value) && value.every((pair) => Array.isArray(pair) && typeof pair[0] === "string");
+async function* groupItems(result: JobResult, { isTerminal }: Output): AsyncGenerator<ListItem> {
+  for await (const [key, of] of result as AsyncIterable<readonly [string, unknown]>) {
+    const shown = isTerminal ? of : valueCodec.json(of, "the result is");
+    const text = isTerminal ? formatValue(shown ?? null) : JSON.stringify(shown ?? null);
+    yield { json: {}, cells: [printable(key), typeof shown === "string" ? printable(shown) : text] };
+  }
 }
 
 function summary({ job, statistics }: JobResult): string {

@@ -108,7 +108,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
   function begin(): void {
     isMapping = false;
     program = tools.program();
-    values.begin(program);
+    values.begin(program, entry === "finish");
   }
 
   function map(input: PacketInput): void {
@@ -138,13 +138,19 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
   switch (entry) {
     case "map":
       return map;
+    case "order":
+      return ({ text, start, end }) => {
+        begin();
+        place.endOfText();
+        values.order(text, start, end);
+      };
     case "merge":
     case "finish":
       if (yields === "bytes") return ({ bytes, byteLength }) => output.bytes(bytes, byteLength);
       return (input) => {
         gather(input);
         if (entry === "merge") values.partial();
-        else values.result(yields === "groups", args);
+        else values.result(args);
       };
     case "scan":
       throw new p.Error("a scan runs without a program");

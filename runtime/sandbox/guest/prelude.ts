@@ -8,14 +8,17 @@ import type { makeEntry, RunEntry } from "./entries.ts";
 import type { makeFaults } from "./faults.ts";
 import type { FrameLoop, makeFrameLoop } from "./frame-loop.ts";
 import type { makeFreeze } from "./freeze.ts";
+import type { makeKeyTable } from "./key-table.ts";
 import type { lockDown } from "./lockdown.ts";
 import type { makeModule, makeTables, ModuleFactory, ProgramModule } from "./module.ts";
 import type { makeOutput } from "./output.ts";
+import type { makePartials } from "./partials.ts";
 import type { Primordials } from "./primordials.ts";
 import type { installRandom } from "./random.ts";
 import type { watchPromises } from "./promises.ts";
 import type { installRegExps } from "./regexps.ts";
 import type { makeReader } from "./readers.ts";
+import type { makeRuns } from "./runs.ts";
 import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
 import type { makeValues, ProgramFunctions, TopGroups } from "./values.ts";
@@ -42,6 +45,9 @@ export interface PreludeParts {
   readonly installTextGlobals: typeof installTextGlobals;
   readonly makeCsvParser: typeof makeCsvParser;
   readonly makeReader: typeof makeReader;
+  readonly makeKeyTable: typeof makeKeyTable;
+  readonly makePartials: typeof makePartials;
+  readonly makeRuns: typeof makeRuns;
   readonly makeValues: typeof makeValues;
   readonly makeEntry: typeof makeEntry;
   readonly makeWasmRewriter: typeof makeWasmRewriter;
@@ -61,6 +67,12 @@ export interface PreludeConfig {
   readonly wasmTableElementsMax: number;
   /** The memory that a program can ask for at most. */
   readonly memoryBytesMax: number;
+  readonly groups: {
+    readonly bucketUnits: number;
+    readonly foldedKeysMax: number;
+    readonly blockUnits: number;
+    readonly trailerBytes: number;
+  };
   /** FaultCode. */
   readonly codes: {
     readonly threw: number;
@@ -107,7 +119,7 @@ export interface Prelude {
 }
 
 export function makePrelude(p: Primordials, parts: PreludeParts, config: PreludeConfig): Prelude {
-  const { codes, faultTextMax, frameOutputBytes, frameLogBytes, recordBytesMax } = config;
+  const { codes, faultTextMax, frameOutputBytes, frameLogBytes, recordBytesMax, groups } = config;
   const freeze = parts.makeFreeze();
   const codec = parts.makeTextCodec(p);
   const faults = parts.makeFaults(p, codes, faultTextMax);
@@ -193,6 +205,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
         yields: definition["yields"],
         hasCombine: combine !== undefined,
         hasReduce: reduce !== undefined,
+        hasTop: result !== undefined,
         limits: definition["limits"],
       })!;
     } catch (error) {
@@ -235,7 +248,21 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
       const spec = description.reader;
       const parseCsv = parts.makeCsvParser(p, { faults, place, spec, badRecord, recordBytesMax });
       const read = parts.makeReader(p, { faults, place, parseCsv, spec, badRecord, recordBytesMax, codec });
-      const values = parts.makeValues(p, { faults, output, codec: valueCodec, combines, badRecord });
+      const partials = parts.makePartials(p, { output, bucketUnits: groups.bucketUnits });
+      const parse = (text: string): unknown => valueCodec.decode(text);
+      const runs = parts.makeRuns(p, { faults, output, ...groups, parse, badRecord });
+      const values = parts.makeValues(p, {
+        faults,
+        output,
+        codec: valueCodec,
+        table: parts.makeKeyTable(p),
+        partials,
+        runs,
+        combines,
+        groups: description.yields === "groups",
+        foldedKeysMax: groups.foldedKeysMax,
+        badRecord,
+      });
       runEntry = parts.makeEntry(p, {
         entry,
         yields: description.yields,

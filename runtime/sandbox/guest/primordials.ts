@@ -17,6 +17,7 @@ export interface Primordials {
   readonly isSafeInteger: (value: number) => boolean;
   readonly parseInt: (text: string, radix: number) => number;
   readonly min: typeof Math.min;
+  readonly floor: typeof Math.floor;
   readonly BigInt: typeof BigInt;
   readonly Number: typeof Number;
   readonly parse: (
@@ -50,6 +51,10 @@ export interface Primordials {
     end: number,
   ) => Uint8Array<ArrayBuffer>;
   readonly bytesSet: (bytes: Uint8Array, source: Uint8Array, at?: number) => void;
+  readonly numbersSet: <Numbers extends Uint32Array>(numbers: Numbers, source: Numbers) => void;
+  readonly numbersFill: (numbers: Uint32Array, value: number) => void;
+  /** In place, the least first. */
+  readonly floatsSort: (numbers: Float64Array) => void;
   readonly bytesLength: (bytes: Uint8Array) => number;
   readonly bufferLength: (buffer: ArrayBuffer) => number;
   /** Takes a buffer's memory away at once. */
@@ -97,6 +102,7 @@ export function capturePrimordials(): Primordials {
     isSafeInteger: Number.isSafeInteger,
     parseInt: Number.parseInt,
     min: Math.min,
+    floor: Math.floor,
     BigInt,
     Number,
     parse: (text, reviver) => parse(text, reviver as never) as unknown,
@@ -121,6 +127,9 @@ export function capturePrimordials(): Primordials {
     bytesLastIndexOf: method(Uint8Array.prototype, "lastIndexOf"),
     bytesSlice: method(Uint8Array.prototype, "slice"),
     bytesSet: method(Uint8Array.prototype, "set"),
+    numbersSet: method(Uint32Array.prototype, "set"),
+    numbersFill: method(Uint32Array.prototype, "fill"),
+    floatsSort: method(Float64Array.prototype, "sort"),
     bytesLength: getter(typedArray, "length"),
     bufferLength: getter(ArrayBuffer.prototype, "byteLength"),
     bufferDetach: (buffer) => void transfer(buffer, 0),

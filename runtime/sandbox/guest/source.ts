@@ -8,9 +8,11 @@ import { makeEntry } from "./entries.ts";
 import { makeFaults } from "./faults.ts";
 import { makeFrameLoop } from "./frame-loop.ts";
 import { makeFreeze } from "./freeze.ts";
+import { makeKeyTable } from "./key-table.ts";
 import { lockDown } from "./lockdown.ts";
 import { makeModule, makeTables } from "./module.ts";
 import { makeOutput } from "./output.ts";
+import { makePartials } from "./partials.ts";
 import { makePrelude } from "./prelude.ts";
 import type { PreludeParts } from "./prelude.ts";
 import { capturePrimordials } from "./primordials.ts";
@@ -18,6 +20,7 @@ import { installRandom } from "./random.ts";
 import { watchPromises } from "./promises.ts";
 import { installRegExps } from "./regexps.ts";
 import { makeReader } from "./readers.ts";
+import { makeRuns } from "./runs.ts";
 import { makeTextCodec } from "./text-codec.ts";
 import { installTextGlobals } from "./text-globals.ts";
 import { makeValues } from "./values.ts";
@@ -43,6 +46,9 @@ export const PRELUDE_PARTS: PreludeParts = {
   installTextGlobals,
   makeCsvParser,
   makeReader,
+  makeKeyTable,
+  makePartials,
+  makeRuns,
   makeValues,
   makeEntry,
   makeWasmRewriter,

@@ -5,8 +5,11 @@
  */
 import type { ValueCodec } from "../../program/values.ts";
 import type { Faults } from "./faults.ts";
+import type { KeyTable } from "./key-table.ts";
 import type { Output } from "./output.ts";
+import type { Partials } from "./partials.ts";
 import type { Primordials } from "./primordials.ts";
+import type { Runs } from "./runs.ts";
 
 export interface ProgramFunctions {
   readonly map: (record: unknown, context: unknown) => unknown;
@@ -24,108 +27,156 @@ export interface TopGroups {
   readonly by: ((value: unknown, key: string) => unknown) | undefined;
 }
 
-/** What there is for a key. */
-interface Cell {
-  value: unknown;
-  /** How often combine may still change it in place before it is looked through again. */
-  unchecked: number;
-}
-
 export interface Values {
-  /** A packet begins, with a program of its own. */
-  begin(program: ProgramFunctions): void;
+  /** A packet begins, with a program of its own, whose result is partial unless it is for good. */
+  begin(program: ProgramFunctions, isForGood: boolean): void;
   /** One value of the program's; `what` says which. */
   add(key: string, value: unknown, what: string): void;
-  /** Another packet's partial result: a line of `partial`'s. */
+  /** Another packet's partial result: a line of `partial`'s. Or a line that says what to do with those that follow. */
   addPartial(line: string): void;
-  /** Writes lines {"k":[keys],"v":[values]}: folded values, or an array of all values of a key. */
+  /** Writes a partial result: folded values, or an array of all values of a key. */
   partial(): void;
-  /** Writes the result: the value, or [[key, value], …]. */
-  result(groups: boolean, args: unknown): void;
+  /** Writes the result: the value, or the groups in their order. */
+  result(args: unknown): void;
+  /** Writes the groups of sorted runs as one sequence. */
+  order(text: string, start: number, end: number): void;
 }
 
 export interface ValuesTools {
   readonly faults: Faults;
   readonly output: Output;
   readonly codec: ValueCodec;
-  /** Whether the program combines. */
+  readonly table: KeyTable;
+  readonly partials: Partials;
+  readonly runs: Runs;
+  /** Whether the program combines, */
   readonly combines: boolean;
+  /** and whether it yields groups. */
+  readonly groups: boolean;
+  /** More of them are not folded at once in what is partial. */
+  readonly foldedKeysMax: number;
   /** FaultCode. */
   readonly badRecord: number;
 }
 
 export function makeValues(p: Primordials, tools: ValuesTools): Values {
-  const { faults, output, codec, combines, badRecord } = tools;
-  const LINE_UNITS = 65536;
+  const { faults, output, codec, table, partials, runs, combines, groups, badRecord } = tools;
   const NODES_SMALL = 64;
+  /** The key "" stands apart, since programs that yield one value use no other. */
+  const SINGLE = -1;
+  const NOTHING = {};
+  /** Fewer keys are not worth buckets. */
+  const HASHED_KEYS_MIN = 1024;
   const COMBINED = "combine returned";
   const REDUCED = "reduce returned";
+  const READ = "a partial result has";
   let program: ProgramFunctions;
-  /** One lookup finds what there is and changes it. */
-  let byKey = new p.Map<string, Cell>();
-  /** The key "" apart, since programs that yield one value use no other. */
-  let single: Cell | undefined;
+  /** What there is for each key of the table. */
+  let values: unknown[] = [];
+  let single: unknown = NOTHING;
+  /** How often combine may still change the value in place before it is looked through again, by its key's number. */
+  let unchecked = new p.Map<number, number>();
+  /** Whether all keys stay until the packet ends. */
+  let keepsAll = false;
+  let hasSpilled = false;
+  /** What of the partial results that are read is taken: one of so many partitions. */
+  let partition = 0;
+  let partitions = 1;
+  let format: "lines" | "run" | "csv" = "lines";
 
   /** A first value as it is kept: a copy where it will be folded, otherwise text, joined by commas. */
-  function first(value: unknown, what: string): Cell {
-    return { value: combines ? codec.copy(value, what) : codec.encode(value, what), unchecked: 0 };
+  function first(value: unknown, what: string): unknown {
+    return combines ? codec.copy(value, what) : codec.encode(value, what);
   }
 
-  function join(cell: Cell, value: unknown, what: string): void {
-    const { value: before } = cell;
-    if (!combines) {
-      cell.value = (before as string) + "," + codec.encode(value, what);
-      return;
-    }
-    const folded = program.combine!(before, codec.copy(value, what));
+  /** What becomes of the value of the key with that number and another one. */
+  function joined(index: number, before: unknown, value: unknown, what: string): unknown {
+    if (!combines) return (before as string) + "," + codec.encode(value, what);
+    const folded = program.combine!(before, typeof value === "number" ? value : codec.copy(value, what));
+    if (typeof folded === "number") return folded;
     if (folded === undefined) throw new p.TypeError("combine returned undefined");
     // What is large and folded in place is looked through once for as many times as it has parts, and at the packet's end:
     // each time would take as long as all that was folded. What combine puts in and takes out again between two looks is seen
     // by nobody, and follows from the packet like all else.
-    if (folded === before && cell.unchecked > 0) {
-      cell.unchecked--;
-      return;
+    const left = p.mapGet(unchecked, index) ?? 0;
+    if (folded === before && left > 0) {
+      p.mapSet(unchecked, index, left - 1);
+      return before;
     }
-    cell.value = codec.copy(folded, COMBINED);
+    const copy = codec.copy(folded, COMBINED);
     const nodes = codec.nodes();
-    cell.unchecked = nodes > NODES_SMALL ? nodes : 0;
+    if (nodes > NODES_SMALL) p.mapSet(unchecked, index, nodes);
+    else if (left > 0) p.mapSet(unchecked, index, 0);
+    return copy;
   }
 
   function add(key: string, value: unknown, what: string): void {
-    const cell = key === "" ? single : p.mapGet(byKey, key);
-    if (cell !== undefined) join(cell, value, what);
-    else if (key === "") single = first(value, what);
-    else p.mapSet(byKey, key, first(value, what));
+    addHashed(key, key === "" ? 0 : table.hashOf(key), value, what);
+  }
+
+  function addHashed(key: string, hash: number, value: unknown, what: string): void {
+    if (key === "") {
+      single = single === NOTHING ? first(value, what) : joined(SINGLE, single, value, what);
+      return;
+    }
+    const index = table.find(key, hash);
+    if (index >= 0) {
+      values[index] = joined(index, values[index], value, what);
+      return;
+    }
+    const taken = first(value, what);
+    table.add(key, hash);
+    values.push(taken);
+    if (!keepsAll && values.length >= tools.foldedKeysMax) spill();
   }
 
   function valueText(value: unknown): string {
     return combines ? codec.encode(value, COMBINED) : "[" + (value as string) + "]";
   }
 
-  /** JSON's own function takes a third of the time for the keys of a line together. */
+  /** What there is, as it stands in a partial result. */
+  function partOf(value: unknown): number | string {
+    const isPlain = combines && typeof value === "number" && value - value === 0;
+    return isPlain && (value !== 0 || 1 / value > 0) ? value : valueText(value);
+  }
+
+  /** Writes down what was folded so far, and begins anew: where that happens follows from the packet alone. */
+  function spill(): void {
+    if (single !== NOTHING) partials.addHashed("", table.hashOf(""), partOf(single));
+    for (let index = 0; index < values.length; index++)
+      partials.addHashed(table.key(index), table.hash(index), partOf(values[index]));
+    clear();
+    hasSpilled = true;
+  }
+
+  function clear(): void {
+    table.clear();
+    values = [];
+    single = NOTHING;
+    if (p.mapSize(unchecked) > 0) unchecked = new p.Map();
+  }
+
   function partial(): void {
-    let keys: string[] = [];
-    let keyUnits = 0;
-    let values = "";
-    const flush = (): void => {
-      if (keys.length === 0) return;
-      output.text('{"k":' + p.stringify(keys)! + ',"v":[' + values + "]}\n");
-      keys = [];
-      keyUnits = 0;
-      values = "";
-    };
-    const write = (value: unknown, key: string): void => {
-      values += (keys.length === 0 ? "" : ",") + valueText(value);
-      keys.push(key);
-      keyUnits += key.length + 3;
-      if (keyUnits + values.length > LINE_UNITS) flush();
-    };
-    if (single !== undefined) write(single.value, "");
-    p.mapForEach(byKey, (cell, key) => write(cell.value, key));
-    flush();
+    if (groups && (hasSpilled || values.length >= HASHED_KEYS_MIN)) spill();
+    if (single !== NOTHING) partials.add("", partOf(single));
+    for (let index = 0; index < values.length; index++) partials.add(table.key(index), partOf(values[index]));
+    partials.end();
+  }
+
+  /** See Directive in program/program.ts. */
+  function directive(line: string): void {
+    if (line === "run" || line === "csv") format = line;
+    else if (line === "whole") partitions = 1;
+    else {
+      const words = p.split(line, " ");
+      if (words.length !== 3 || words[0] !== "partition") notPartial();
+      partition = p.parseInt(words[1]!, 10);
+      partitions = p.parseInt(words[2]!, 10);
+    }
   }
 
   function addPartial(line: string): void {
+    if (groups && p.charCodeAt(line, 0) !== 0x7b) return directive(line);
     let parsed: { k?: unknown; v?: unknown } | null | undefined;
     try {
       parsed = codec.decode(line) as { k?: unknown; v?: unknown } | null;
@@ -133,18 +184,20 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
       parsed = undefined;
     }
     const keys = parsed?.k;
-    const values = parsed?.v;
-    if (!p.isArray(keys) || !p.isArray(values) || keys.length !== values.length) return notPartial();
+    const given = parsed?.v;
+    if (!p.isArray(keys) || !p.isArray(given) || keys.length !== given.length) return notPartial();
     for (let index = 0; index < keys.length; index++) {
       const key: unknown = keys[index];
-      const value: unknown = values[index];
+      const value: unknown = given[index];
       if (typeof key !== "string") return notPartial();
+      const hash = table.hashOf(key);
+      if (partitions > 1 && ((hash >>> 24) * partitions) >>> 8 !== partition) continue;
       if (combines) {
-        add(key, value, "a partial result has");
+        addHashed(key, hash, value, READ);
         continue;
       }
       if (!p.isArray(value)) return notPartial();
-      for (let at = 0; at < value.length; at++) add(key, value[at], "a partial result has");
+      for (let at = 0; at < value.length; at++) addHashed(key, hash, value[at], READ);
     }
   }
 
@@ -165,11 +218,11 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
 
   function valueResult(args: unknown): string {
     if (combines) {
-      if (single === undefined) return "null";
-      if (program.reduce === undefined) return valueText(single.value);
-      return codec.encode(program.reduce(decoded(single.value), args), REDUCED);
+      if (single === NOTHING) return "null";
+      if (program.reduce === undefined) return valueText(single);
+      return codec.encode(program.reduce(decoded(single), args), REDUCED);
     }
-    const list = single === undefined ? "" : single.value;
+    const list = single === NOTHING ? "" : single;
     if (program.reduce === undefined) return valueText(list);
     return codec.encode(program.reduce(listOf(list), args), REDUCED);
   }
@@ -211,40 +264,73 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
   }
 
   function groupsResult(args: unknown): void {
-    const keys: string[] = [];
-    if (single !== undefined) keys.push("");
-    p.mapForEach(byKey, (_cell, key) => keys.push(key));
-    p.sort(keys);
-    const texts = new p.Map<string, string>();
-    const textOf = (key: string): string =>
-      groupText(key, (key === "" ? single : p.mapGet(byKey, key))!.value, args);
     const { result: top } = program;
-    let shown = keys;
+    const order = table.sorted();
+    runs.begin(format, true);
+    if (top === undefined) {
+      if (single !== NOTHING) runs.group("", groupText("", single, args));
+      for (let at = 0; at < order.length; at++) {
+        const key = table.key(order[at]!);
+        runs.group(key, groupText(key, values[order[at]!], args));
+      }
+    } else {
+      const keys: string[] = [];
+      const texts = new p.Map<string, string>();
+      const note = (key: string, value: unknown): void => {
+        keys.push(key);
+        p.mapSet(texts, key, groupText(key, value, args));
+      };
+      if (single !== NOTHING) note("", single);
+      for (let at = 0; at < order.length; at++) note(table.key(order[at]!), values[order[at]!]);
+      const shown = largest(keys, texts, top);
+      // What a run has is ranked where all of them come together.
+      if (format === "run") p.sort(shown);
+      for (let index = 0; index < shown.length; index++)
+        runs.group(shown[index]!, p.mapGet(texts, shown[index]!)!);
+    }
+    runs.end();
+  }
+
+  function order(text: string, start: number, end: number): void {
+    const { format: wanted, from, to, start: first } = runs.head(text, start, end);
+    const { result: top } = program;
+    runs.begin(wanted, from === null);
+    const keys: string[] = [];
+    const texts = new p.Map<string, string>();
+    runs.merge(text, first, end, (key, line) => {
+      if ((from !== null && key < from) || (to !== null && key >= to)) return;
+      if (top === undefined) {
+        runs.line(key, p.slice(text, line.start, line.end), line.value - line.start);
+        return;
+      }
+      keys.push(key);
+      p.mapSet(texts, key, p.slice(text, line.value + 1, line.end - 2));
+    });
     if (top !== undefined) {
-      for (let index = 0; index < keys.length; index++) p.mapSet(texts, keys[index]!, textOf(keys[index]!));
-      shown = largest(keys, texts, top);
+      const shown = largest(keys, texts, top);
+      for (let index = 0; index < shown.length; index++)
+        runs.group(shown[index]!, p.mapGet(texts, shown[index]!)!);
     }
-    output.text("[");
-    for (let index = 0; index < shown.length; index++) {
-      const key = shown[index]!;
-      const text = top === undefined ? textOf(key) : p.mapGet(texts, key)!;
-      output.text((index === 0 ? "[" : ",[") + p.stringify(key)! + "," + text + "]");
-    }
-    output.text("]");
+    runs.end();
   }
 
   return {
-    begin(fresh) {
+    begin(fresh, isForGood) {
       program = fresh;
-      if (p.mapSize(byKey) > 0) byKey = new p.Map();
-      single = undefined;
+      keepsAll = isForGood || !groups;
+      hasSpilled = false;
+      partitions = 1;
+      format = "lines";
+      clear();
+      partials.begin();
     },
     add,
     addPartial,
     partial,
-    result(groups, args) {
+    result(args) {
       if (groups) groupsResult(args);
       else output.text(valueResult(args));
     },
+    order,
   };
 }

@@ -5,7 +5,9 @@
 import ivm from "isolated-vm";
 import { FaultCode } from "../../../packets/faults.ts";
 import {
+  BUCKET_UNITS,
   FAULT_TEXT_BYTES_MAX,
+  FOLDED_KEYS_MAX,
   FRAME_LOG_BYTES,
   FRAME_OUTPUT_BYTES,
   PROGRAM_LIMITS_DEFAULT,
@@ -13,7 +15,9 @@ import {
   RECORD_BYTES_MAX,
   WASM_MEMORY_SHARE,
   WASM_TABLE_ELEMENTS_MAX,
+  RUN_BLOCK_UNITS,
 } from "../../limits.ts";
+import { RUN_TRAILER_BYTES } from "../../program/program.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 import type { ModuleFactory } from "../guest/module.ts";
 import type { Prelude, PreludeConfig, ProgramConfig } from "../guest/prelude.ts";
@@ -37,6 +41,12 @@ const CONFIG: PreludeConfig = {
   wasmMemoryShare: WASM_MEMORY_SHARE,
   wasmTableElementsMax: WASM_TABLE_ELEMENTS_MAX,
   memoryBytesMax: PROGRAM_LIMITS_MAX.memoryBytes,
+  groups: {
+    bucketUnits: BUCKET_UNITS,
+    foldedKeysMax: FOLDED_KEYS_MAX,
+    blockUnits: RUN_BLOCK_UNITS,
+    trailerBytes: RUN_TRAILER_BYTES,
+  },
   codes: {
     threw: FaultCode.threw,
     memoryLimit: FaultCode.memoryLimit,
@@ -254,6 +264,7 @@ export function inspectionImage(): ProgramImage {
     yields: "value",
     hasCombine: false,
     hasReduce: false,
+    hasTop: false,
     limits,
   } as const;
   return { name: "program", entry: "map", description, args: "null" };

@@ -18,6 +18,7 @@ const DESCRIPTION: ProgramDescription = {
   yields: "bytes",
   hasCombine: false,
   hasReduce: false,
+  hasTop: false,
   limits: PROGRAM_LIMITS_DEFAULT,
 };
 const FRAME = encodeFrame([{ op: Op.EXEC, lane: 1 }]);

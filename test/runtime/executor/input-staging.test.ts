@@ -37,7 +37,14 @@ class Bench {
     entry: Entry = "map",
   ) {
     const limits = { timeMs: 1, memoryBytes: 1, outputBytes: 1, logBytes: 1 };
-    const description = { reader, yields: "value", hasCombine: false, hasReduce: false, limits } as const;
+    const description = {
+      reader,
+      yields: "value",
+      hasCombine: false,
+      hasReduce: false,
+      hasTop: false,
+      limits,
+    } as const;
     this.#stage = new InputStage(new InputSource(source ?? this.chunks), { entry, description }, signal);
     this.#space = new InputBuffer({
       alloc: (bytes) => {

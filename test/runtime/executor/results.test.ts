@@ -23,6 +23,7 @@ const manifest: Manifest = {
     yields: "value",
     hasCombine: false,
     hasReduce: false,
+    hasTop: false,
     limits: { timeMs: 1000, memoryBytes: 1 << 26, outputBytes: 1 << 24, logBytes: 1024 },
   },
   args: "null",

@@ -6,6 +6,7 @@ import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import type { JobEvent } from "../../../runtime/contracts/events.ts";
 import type { Executor } from "../../../runtime/contracts/executor.ts";
+import { decodeGroups } from "../../../runtime/job/results.ts";
 import { JobHarness, nextEvent } from "./job-harness.ts";
 
 let harness: JobHarness;
@@ -81,7 +82,7 @@ describe("results", () => {
     const stored = await harness.run(program, [file], { splitBytes: 100, out: "counts/words.json" });
     expect(stored.value).toBeUndefined();
     expect(stored.file).toMatchObject({ name: "counts/words.json" });
-    expect(JSON.parse(await harness.read(stored.file!.root))).toEqual(expected);
+    expect(decodeGroups(await harness.read(stored.file!.root))).toEqual(expected);
     expect(await harness.store.catalog.resolve("counts/words.json")).toMatchObject({
       length: stored.file!.length,
     });

@@ -4,6 +4,7 @@ import type { TaskRef } from "../../../runtime/job/merge-tree.ts";
 import { Random } from "../../sim/random.ts";
 
 const FULL = { top: true, merges: true };
+const GROUPS = { ...FULL, groups: { ordered: true } };
 
 function key({ level, task }: TaskRef): string {
   return `${level}:${task}`;
@@ -23,13 +24,67 @@ describe("the shape", () => {
   test("every result has exactly one consumer, next to its neighbours", () => {
     const tree = new MergeTree(1100, FULL);
     for (let level = 1; level <= tree.top; level++) {
-      const inputs = Array.from({ length: tree.counts[level]! }, (_, task) => {
-        return { first: tree.inputsStart(level, task), end: tree.inputsEnd(level, task) };
-      });
-      expect(inputs[0]!.first).toBe(0);
-      expect(inputs.at(-1)!.end).toBe(tree.counts[level - 1]);
-      inputs.slice(1).forEach(({ first }, index) => expect(first).toBe(inputs[index]!.end));
+      const inputs = Array.from(
+        { length: tree.countOf(level) },
+        (_, task) => tree.inputsOf(level, task).tasks,
+      );
+      expect(inputs.flat()).toEqual(Array.from({ length: tree.countOf(level - 1) }, (_, task) => task));
     }
+  });
+});
+
+describe("groups", () => {
+  const MIB = 1024 * 1024;
+  const shape = (tree: MergeTree): string[] =>
+    tree.counts.map((count, level) => `${count} ${tree.entryOf(level)}`);
+
+  test("what is small is finished by one", () => {
+    const tree = new MergeTree(64, GROUPS);
+    tree.grow(() => 1000);
+    expect(shape(tree)).toEqual(["64 map", "1 finish"]);
+    expect(tree.isFinal).toBe(true);
+  });
+
+  test("what is large is finished by partition, and then ordered in parts", () => {
+    const tree = new MergeTree(30, GROUPS);
+    tree.grow(() => MIB);
+    expect(shape(tree)).toEqual(["30 map", "8 finish"]);
+    expect(tree.isFinal).toBe(false);
+    expect(tree.inputsOf(1, 5)).toMatchObject({ groupsEnd: 30, partition: 5, partitions: 8 });
+    tree.grow(() => 3 * MIB);
+    expect(shape(tree)).toEqual(["30 map", "8 finish", "6 order"]);
+    expect(tree.inputsOf(2, 3).tasks).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(tree.isFinal).toBe(true);
+  });
+
+  test("the largest groups are picked in one place", () => {
+    const tree = new MergeTree(30, { ...GROUPS, groups: { ordered: false } });
+    tree.grow(() => MIB);
+    tree.grow(() => 30 * MIB);
+    expect(shape(tree)).toEqual(["30 map", "8 finish", "1 order"]);
+  });
+
+  test("a partition takes what it needs from finer and from coarser ones, split after split", () => {
+    const tree = new MergeTree(130, GROUPS);
+    tree.grow((task) => (task < 64 ? MIB / 8 : 1));
+    expect(shape(tree)).toEqual(["130 map", "6 merge"]);
+    expect([0, 1, 5].map((task) => tree.inputsOf(1, task).tasks)).toEqual([
+      Array.from({ length: 64 }, (_, task) => task),
+      Array.from({ length: 64 }, (_, task) => task),
+      [128, 129],
+    ]);
+    tree.grow(() => 3 * MIB);
+    expect(shape(tree)).toEqual(["130 map", "6 merge", "8 finish"]);
+    expect([0, 3, 4].map((task) => tree.inputsOf(2, task).tasks)).toEqual([
+      [0, 2, 4],
+      [0, 2, 4],
+      [1, 3, 5],
+    ]);
+    const narrow = new MergeTree(130, GROUPS);
+    narrow.grow((task) => (task < 64 ? MIB / 8 : 1));
+    narrow.grow(() => 1);
+    expect(narrow.inputsOf(2, 0).tasks).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(narrow.isFinal).toBe(true);
   });
 });
 
@@ -38,14 +93,13 @@ describe("pipelining", () => {
     const tree = new MergeTree(80, FULL);
     const ready: string[] = [];
     for (let task = 79; task >= 0; task--) {
-      const consumer = tree.settled(0, task);
-      if (consumer >= 0) ready.push(`${consumer} after ${task}`);
+      for (const consumer of tree.settled(0, task)) ready.push(`${consumer} after ${task}`);
     }
     expect(ready).toEqual(["2 after 64", "1 after 32", "0 after 0"]);
-    expect(tree.settled(1, 1)).toBe(-1);
-    expect(tree.settled(1, 0)).toBe(-1);
-    expect(tree.settled(1, 2)).toBe(0);
-    expect(tree.settled(2, 0)).toBe(-1);
+    expect(tree.settled(1, 1)).toEqual([]);
+    expect(tree.settled(1, 0)).toEqual([]);
+    expect(tree.settled(1, 2)).toEqual([0]);
+    expect(tree.settled(2, 0)).toEqual([]);
   });
 });
 
@@ -84,7 +138,7 @@ describe("results that are gone", () => {
     );
     expect(repair.redo.map(key)).toEqual(["0:3"]);
     expect(repair.withdraw.map(key)).toEqual(["1:0"]);
-    expect(tree.settled(0, 3)).toBe(0);
+    expect(tree.settled(0, 3)).toEqual([0]);
   });
 
   test("random losses at any time: it always ends, and nothing runs without its inputs", () => {
@@ -105,9 +159,23 @@ class Life {
     this.#tree = new MergeTree(this.#random.integer(0, 400), {
       top: this.#random.chance(0.8),
       merges: this.#random.chance(0.7),
+      ...(this.#random.chance(0.5) ? { groups: { ordered: this.#random.chance(0.8) } } : {}),
     });
     for (let task = 0; task < this.#tree.counts[0]!; task++) this.#runnable.push({ level: 0, task });
     if (this.#tree.counts[0] === 0 && this.#tree.top > 0) this.#runnable.push({ level: 1, task: 0 });
+    this.#grow();
+  }
+
+  #grow(): void {
+    const tree = this.#tree;
+    while (!tree.isFinal) {
+      const { top } = tree;
+      for (let task = 0; task < tree.countOf(top); task++)
+        if (this.#done.get(key({ level: top, task })) !== true) return;
+      const bytes = this.#random.integer(0, 300_000);
+      tree.grow(() => bytes);
+      for (let task = 0; task < tree.countOf(top + 1); task++) this.#runnable.push({ level: top + 1, task });
+    }
   }
 
   run(): void {
@@ -128,15 +196,18 @@ class Life {
 
   #settle(ref: TaskRef): void {
     if (ref.level > 0) {
-      const end = this.#tree.inputsEnd(ref.level, ref.task);
-      for (let task = this.#tree.inputsStart(ref.level, ref.task); task < end; task++) {
-        expect(this.#done.get(key({ level: ref.level - 1, task })), `input of ${key(ref)}`).toBe(true);
-      }
+      const missing = this.#tree
+        .inputsOf(ref.level, ref.task)
+        .tasks.filter((task) => this.#done.get(key({ level: ref.level - 1, task })) !== true);
+      expect(missing, `inputs of ${key(ref)}`).toEqual([]);
     }
     expect(this.#done.get(key(ref)) ?? false).toBe(false);
     this.#done.set(key(ref), true);
-    const consumer = this.#tree.settled(ref.level, ref.task);
-    if (consumer >= 0) this.#runnable.push({ level: ref.level + 1, task: consumer });
+    for (const task of this.#tree.settled(ref.level, ref.task)) {
+      const consumer = { level: ref.level + 1, task };
+      if (this.#done.get(key(consumer)) !== true) this.#runnable.push(consumer);
+    }
+    this.#grow();
   }
 
   #lose(part: number): void {

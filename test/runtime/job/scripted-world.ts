@@ -79,6 +79,7 @@ export class ScriptedWorld {
       yields: "value",
       hasCombine: true,
       hasReduce: false,
+      hasTop: false,
     } as const;
     const whole = { ...fixed, limits: LIMITS, ...description };
     const writer = new StreamWriter((_ref, bytes) => void this.chunks.put(bytes));

@@ -43,6 +43,7 @@ function manifestOf(reader: ReaderSpec): Manifest {
       yields: "groups",
       hasCombine: true,
       hasReduce: false,
+      hasTop: false,
       limits: { timeMs: 1000, memoryBytes: 1 << 26, outputBytes: 32, logBytes: 16 },
     },
     args: '{"a":[1,null]}',

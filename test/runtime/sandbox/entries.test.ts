@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
+import { decodeGroups } from "../../../runtime/job/results.ts";
 import { valueCodec } from "../../../runtime/program/values.ts";
 import { CsvRows, decodeScan } from "../../../runtime/program/csv-rows.ts";
 import type { CsvSpec } from "../../../runtime/program/csv-rows.ts";
@@ -36,7 +37,7 @@ async function job(source: string, texts: readonly string[], args: unknown = nul
   const rest = [merged.text, ...partials.slice(2)].join("");
   const finished = await runOnce(executor, source, rest, { entry: "finish", args });
   if (finished.status !== 0) throw new Error(`finish: ${finished.text}`);
-  return valueCodec.decode(finished.text);
+  return source.includes('yields: "groups"') ? decodeGroups(finished.text) : valueCodec.decode(finished.text);
 }
 
 describe("value", () => {

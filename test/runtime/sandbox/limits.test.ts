@@ -261,6 +261,7 @@ describe("declarations", () => {
       yields: "value",
       hasCombine: false,
       hasReduce: false,
+      hasTop: false,
       limits: { timeMs: 5, memoryBytes: 268435456, outputBytes: 67108864, logBytes: 16384 },
     });
   });

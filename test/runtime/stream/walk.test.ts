@@ -129,6 +129,7 @@ describe("what a stream needs", () => {
           yields: "value",
           hasCombine: false,
           hasReduce: false,
+          hasTop: false,
           limits: PROGRAM_LIMITS_DEFAULT,
         },
         args: "null",

@@ -1,0 +1,123 @@
+/** Groups of more keys than one packet takes: the same bytes on any number of workers, on nodes, and after one was killed. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { PARTITION_BYTES } from "../../runtime/limits.ts";
+import { startNetwork } from "../../sdk/cli/demo/network.ts";
+import type { Network } from "../../sdk/cli/demo/network.ts";
+import { connect, openLocal } from "../../sdk/index.ts";
+import type { JobEvent, JobResult, PacketFS } from "../../sdk/index.ts";
+import { Random } from "../sim/random.ts";
+import { signalThatEnded } from "../suites/processes.ts";
+
+const SUMS = {
+  source: `import { defineProgram, lines } from "packetfs";
+export default defineProgram({
+  input: lines(),
+  yields: "groups",
+  map(line: string, { emit }) {
+    const at = line.indexOf(" ");
+    emit(line.slice(at + 1), Number(line.slice(0, at)));
+  },
+  combine: (a: number, b: number) => a + b,
+});`,
+};
+const LARGEST = {
+  source: SUMS.source.replace("lines }", "lines, top }").replace(/\}\);$/, "  result: top(7),\n});"),
+};
+
+/** Keys are long, and some of what JSON escapes and UTF-8 and UTF-16 sort otherwise. */
+const KEYS = 24_000;
+function keyOf(index: number): string {
+  const odd = ["", '"\\', "é", "\uffff", "😀"][index % 5]!;
+  return `${odd}${((index * 7919) % KEYS).toString(36)} ${"of a length that makes many bytes of few keys ".repeat(5)}`;
+}
+
+function linesOf(seed: number): string {
+  const random = new Random(seed);
+  let text = "";
+  for (let index = 0; index < 3 * KEYS; index++) {
+    // Many values are those of one key.
+    const key = random.chance(0.3) ? 7 : random.integer(0, KEYS - 1);
+    text += `${random.integer(1, 100_000) / 1000} ${keyOf(key)}\n`;
+  }
+  return text;
+}
+
+const text = linesOf(3);
+const keys = new Map<string, number>();
+for (const line of text.slice(0, -1).split("\n")) {
+  const at = line.indexOf(" ");
+  keys.set(line.slice(at + 1), (keys.get(line.slice(at + 1)) ?? 0) + Number(line.slice(0, at)));
+}
+const sorted = [...keys.keys()].sort();
+
+async function contentOf(pfs: PacketFS, name: string): Promise<string> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of pfs.get(name)) pieces.push(piece.slice());
+  return Buffer.concat(pieces).toString();
+}
+
+/** The sums as they are stored. */
+async function sums(pfs: PacketFS, onEvent?: (event: JobEvent) => void): Promise<string> {
+  await pfs.run(SUMS, ["lines"], { out: "sums", ...(onEvent === undefined ? {} : { onEvent }) });
+  return await contentOf(pfs, "sums");
+}
+
+describe("many keys", () => {
+  const directory = mkdtempSync(join(tmpdir(), "packetfs-keys-"));
+  let network: Network;
+  let expected: string;
+  beforeAll(async () => {
+    await using pfs = await openLocal(directory, { workers: 1 });
+    await pfs.put(Buffer.from(text), { name: "lines" });
+    expected = await sums(pfs);
+    network = await startNetwork({ nodes: 2, workers: 1 });
+    await using client = await connect(network.clientToken);
+    await client.put(Buffer.from(text), { name: "lines" });
+  });
+  afterAll(async () => {
+    await network.stop();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  it("have the values of a plain map, in the order of their UTF-16 units", () => {
+    expect(text.length).toBeGreaterThan(2 * PARTITION_BYTES);
+    const groups = expected
+      .slice(0, -1)
+      .split("\n")
+      .map((line) => JSON.parse(line) as [string, number]);
+    expect(groups.map(([key]) => key)).toEqual(sorted);
+    for (const [key, sum] of groups) expect(Math.abs(sum - keys.get(key)!)).toBeLessThan(1e-3);
+  });
+
+  it("are the same on two and four workers, one after the other, as CSV, and the largest of them alone", async () => {
+    await using two = await openLocal(directory, { workers: 2 });
+    expect((await sums(two)) === expected).toBe(true);
+    await two.close();
+    await using four = await openLocal(directory, { workers: 4 });
+    const result = (await four.run(SUMS, ["lines"])) as JobResult<[string, number][]>;
+    const lines: string[] = [];
+    for await (const group of result) lines.push(`${JSON.stringify(group)}\n`);
+    expect(lines.join("") === expected).toBe(true);
+    await four.run(SUMS, ["lines"], { out: "sums.csv" });
+    const rows = result.value!.map(
+      ([key, sum]) => `${key.includes('"') ? `"${key.replaceAll('"', '""')}"` : key},${sum}\n`,
+    );
+    expect((await contentOf(four, "sums.csv")) === `key,value\n${rows.join("")}`).toBe(true);
+    const largest = result.value!.toSorted(([, a], [, b]) => b - a).slice(0, 7);
+    expect((await four.run(LARGEST, ["lines"])).value).toEqual(largest);
+  });
+
+  it("are the same on nodes, of which one is killed when all splits are done", async () => {
+    await using pfs = await connect(network.clientToken);
+    expect((await sums(pfs)) === expected).toBe(true);
+    const victim = network.nodes[0]!.process;
+    const content = await sums(pfs, (event) => {
+      if (event.kind === "progress" && event.done === event.tasks) victim.kill("SIGKILL");
+    });
+    expect(await signalThatEnded(victim)).toBe("SIGKILL");
+    expect(content === expected).toBe(true);
+  });
+});
