@@ -290,6 +290,9 @@ export const JOB_TASKS_MAX: number = 1024 * 1024;
 export const JOBS_MAX = 64;
 export const PROGRAMS_OPEN_MAX = 256;
 export const PROGRAM_FRAMES_MAX = 1024;
+/** Packets of a frame that shares a batch with others of its turn, and of such a batch. */
+export const SHARED_CALL_PACKETS_MAX = 64;
+export const SHARED_BATCH_PACKETS_MAX = 1024;
 /** Finished jobs that are remembered. */
 export const JOBS_REMEMBERED = 256;
 /** Packets of all jobs and programs of a machine together; each costs about 200 bytes of memory. */

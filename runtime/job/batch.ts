@@ -40,8 +40,10 @@ export interface BatchPlan {
   /** Batches of one job have one group, which no other job has. */
   readonly group: number;
   readonly rank?: number;
-  /** EXEC packets, n × 64 bytes. Packets of tasks that wait may still be changed. */
+  /** EXEC packets, n × 64 bytes. Packets of tasks that wait may still be changed, */
   readonly frame: Uint8Array;
+  /** unless none ever is: then they need not be copied on their way. */
+  readonly isFixed?: boolean;
   /**
    * The `at` of the first packet; the i-th has base + i, and its answer i. Batches that share a program at the same time,
    * or one after the other with packets still in flight, have ranges of their own.
@@ -63,6 +65,7 @@ export class Batch {
   /** Those to tasks that are not settled are of no use. */
   readonly answers: Answers;
   readonly listener: BatchListener;
+  readonly #isFixed: boolean;
 
   constructor(id: number, plan: BatchPlan, bytes: Float64Array) {
     this.id = id;
@@ -73,10 +76,15 @@ export class Batch {
     this.bytes = bytes;
     this.answers = plan.answers ?? emptyAnswers(this.count);
     this.listener = plan.listener;
+    this.#isFixed = plan.isFixed ?? false;
   }
 
-  /** The packets of these tasks, in a buffer of their own. */
+  /** The packets of these tasks, which do not change any more. */
   packetsOf(tasks: Uint32Array): Uint8Array {
+    if (this.#isFixed && areNeighbours(tasks)) {
+      const start = tasks[0]! * PACKET_BYTES;
+      return this.frame.subarray(start, start + tasks.length * PACKET_BYTES);
+    }
     const packets = new Uint8Array(tasks.length * PACKET_BYTES);
     copyPackets(this.frame, tasks, packets, undefined, tasks.length);
     return packets;
@@ -112,6 +120,11 @@ export class Batch {
     }
     return { accepted, again, fault };
   }
+}
+
+function areNeighbours(tasks: Uint32Array): boolean {
+  for (let index = 1; index < tasks.length; index++) if (tasks[index] !== tasks[0]! + index) return false;
+  return true;
 }
 
 export function inputBytes(frame: Uint8Array): Float64Array {

@@ -2,13 +2,17 @@
 import { codeFor } from "../../packets/code/format.ts";
 import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import type { PacketfsError } from "../../packets/errors.ts";
 import { execPackets } from "../../packets/exec-frame.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag, Op } from "../../packets/layout.ts";
 import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { JOB_TASKS_MAX, PROGRAM_FRAMES_MAX } from "../limits.ts";
+import {
+  JOB_TASKS_MAX,
+  PROGRAM_FRAMES_MAX,
+  SHARED_BATCH_PACKETS_MAX,
+  SHARED_CALL_PACKETS_MAX,
+} from "../limits.ts";
 import type { ChunkSink, StoreWriter } from "../contracts/chunks.ts";
 import type { InlineCode, ProgramKind } from "../contracts/executor.ts";
 import type { StoredProgram } from "../contracts/jobs.ts";
@@ -17,6 +21,7 @@ import { encodeManifest } from "../program/manifest.ts";
 import type { Entry, ProgramDescription } from "../program/program.ts";
 import { writeChunks } from "../stream/ingest.ts";
 import type { Batch, BatchListener } from "./batch.ts";
+import { Calls } from "./calls.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
 import { Locality, samplePackets } from "./locality.ts";
 
@@ -33,13 +38,23 @@ export interface ProgramLanesOptions {
   readonly closed: () => void;
 }
 
+/** Calls that are being answered as one batch. */
+interface Round {
+  readonly calls: Calls;
+  readonly batch: Batch;
+  readonly end: () => void;
+}
+
 export class ProgramLanes implements AsyncDisposable {
   readonly #options: ProgramLanesOptions;
-  readonly #abort = new AbortController();
+  readonly #rounds = new Set<Round>();
+  /** Calls with few packets that were made in this turn of the event loop: they share a batch. */
+  #gathered: Calls | undefined;
   #frames = 0;
   /** The `at` of the next packet: answers to packets that nobody waits for any more must not fit later ones. */
   #base = 0;
   #hasAbandoned = false;
+  #closed: JobError | undefined;
 
   constructor(options: ProgramLanesOptions) {
     this.#options = options;
@@ -51,53 +66,114 @@ export class ProgramLanes implements AsyncDisposable {
    * open. Rejects with PFS_PACKET_INVALID, PFS_JOB_OVER_LIMIT, PFS_PROGRAM_INVALID, PFS_NO_EXECUTOR, PFS_CANCELLED, or the
    * signal's reason.
    */
-  async exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
-    const either = signal === undefined ? this.#abort.signal : AbortSignal.any([signal, this.#abort.signal]);
-    either.throwIfAborted();
-    const own = execFrame(frame, this.#base);
-    const count = packetCount(own);
-    if (count === 0) return own;
-    if (this.#frames >= PROGRAM_FRAMES_MAX) throw overLimit("frames", this.#frames + 1, PROGRAM_FRAMES_MAX);
-    const { budget } = this.#options.dispatcher;
-    budget.take(count);
-    this.#frames++;
-    const base = this.#base;
-    this.#base += count;
-    try {
-      return await this.#run(own, base, either);
-    } catch (error) {
-      this.#hasAbandoned = true;
-      throw error;
-    } finally {
-      budget.give(count);
-      if (--this.#frames === 0 && !this.#hasAbandoned) this.#base = 0;
-    }
+  exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+    // What is thrown in here rejects it.
+    return new Promise((resolve, reject) => this.#exec(frame, signal, resolve, reject));
   }
 
-  async #run(frame: Uint8Array, base: number, signal: AbortSignal): Promise<Uint8Array> {
+  #exec(
+    frame: Uint8Array,
+    signal: AbortSignal | undefined,
+    resolve: (answers: Uint8Array) => void,
+    reject: (error: Error) => void,
+  ): void {
+    signal?.throwIfAborted();
+    if (this.#closed !== undefined) throw this.#closed;
+    const count = packetCount(frame);
+    if (count > JOB_TASKS_MAX) throw overLimit("tasks", count, JOB_TASKS_MAX);
+    // One that can be aborted ends by itself, and one with many packets has nothing to gain.
+    const isAlone = signal !== undefined || count > SHARED_CALL_PACKETS_MAX;
+    const calls = isAlone ? new Calls(this.#base) : this.#gather(count);
+    const own = execPackets(frame, 1, calls.base + calls.count);
+    if (count === 0) return resolve(own);
+    if (this.#frames >= PROGRAM_FRAMES_MAX) throw overLimit("frames", this.#frames + 1, PROGRAM_FRAMES_MAX);
+    this.#options.dispatcher.budget.take(count);
+    this.#frames++;
+    calls.add(own, resolve, reject);
+    if (!isAlone) return;
+    this.#base += count;
+    this.#begin(calls, signal);
+  }
+
+  /** The calls that one with so many packets joins. They begin when whatever runs now has made all that it makes. */
+  #gather(packets: number): Calls {
+    if (this.#gathered?.hasRoom(packets) === true) return this.#gathered;
+    const calls = new Calls(this.#base);
+    this.#base += SHARED_BATCH_PACKETS_MAX;
+    this.#gathered = calls;
+    process.nextTick(() => {
+      if (this.#gathered === calls) this.#gathered = undefined;
+      if (calls.count > 0 && this.#closed === undefined) this.#begin(calls);
+    });
+    return calls;
+  }
+
+  #begin(calls: Calls, signal?: AbortSignal): void {
     const { dispatcher, program, group, setTimer } = this.#options;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const abort = (): void => reject(signal.reason as Error);
-    signal.addEventListener("abort", abort);
-    const listener = listenerFor(() => batch, resolve, reject);
-    const batch: Batch = dispatcher.start({ program, group: group(), frame, base, listener });
-    const locality = new Locality(dispatcher, setTimer, batch, async () => samplePackets(frame, batch.count));
-    try {
-      await Promise.race([locality.known(), promise]);
-      dispatcher.release(batch);
-      await promise;
-      return batch.answers.packets;
-    } finally {
-      signal.removeEventListener("abort", abort);
+    const over = (packets: number): void => this.#over(packets);
+    const listener: BatchListener = {
+      settled: (tasks) => calls.answered(tasks, batch.answers.packets, over),
+      givenUp: (task) => {
+        const fields = { op: Op.FAULT, flags: Flag.INLINE, lane: 1, at: task, from: FaultCode.internal };
+        const { packets } = batch.answers;
+        writePacket(packets, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
+        calls.answered(Uint32Array.of(task), packets, over);
+      },
+      finished: () => this.#end(round),
+      laneLost: () => {},
+      failed: (error) => this.#abandon(round, error),
+      logged: () => {},
+      noted: () => {},
+    };
+    const plan = {
+      program,
+      group: group(),
+      frame: calls.joined(),
+      base: calls.base,
+      isFixed: true,
+      listener,
+    };
+    const batch = dispatcher.start(plan);
+    const abort = (): void => this.#abandon(round, signal!.reason as Error);
+    signal?.addEventListener("abort", abort);
+    const locality = new Locality(dispatcher, setTimer, batch, async () =>
+      samplePackets(batch.frame, batch.count),
+    );
+    const end = (): void => {
+      signal?.removeEventListener("abort", abort);
       locality.close();
       dispatcher.remove(batch);
-    }
+    };
+    const round: Round = { calls, batch, end };
+    this.#rounds.add(round);
+    if (!locality.isOfUse) return dispatcher.release(batch);
+    void locality.known().then(() => {
+      if (this.#rounds.has(round)) dispatcher.release(batch);
+    });
+  }
+
+  #over(packets: number): void {
+    this.#options.dispatcher.budget.give(packets);
+    this.#frames--;
+    if (this.#frames === 0 && this.#gathered === undefined && !this.#hasAbandoned) this.#base = 0;
+  }
+
+  #end(round: Round): void {
+    if (this.#rounds.delete(round)) round.end();
+  }
+
+  #abandon(round: Round, error: Error): void {
+    this.#hasAbandoned = true;
+    this.#end(round);
+    round.calls.fail(error, (packets) => this.#over(packets));
   }
 
   /** Frees the lanes; frames that are being executed reject with PFS_CANCELLED. */
   async close(): Promise<void> {
-    if (this.#abort.signal.aborted) return;
-    this.#abort.abort(new JobError(JobErrorCode.cancelled, "the program was closed"));
+    if (this.#closed !== undefined) return;
+    this.#closed = new JobError(JobErrorCode.cancelled, "the program was closed");
+    for (const round of this.#rounds) this.#abandon(round, this.#closed);
+    this.#gathered?.fail(this.#closed, (packets) => this.#over(packets));
     const { dispatcher, program, writer, closed } = this.#options;
     dispatcher.closeProgram(program);
     closed();
@@ -107,32 +183,6 @@ export class ProgramLanes implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function listenerFor(
-  batch: () => Batch,
-  resolve: () => void,
-  reject: (error: PacketfsError) => void,
-): BatchListener {
-  return {
-    settled: () => {},
-    givenUp: (task) => {
-      const fields = { op: Op.FAULT, flags: Flag.INLINE, lane: 1, at: task, from: FaultCode.internal };
-      writePacket(batch().answers.packets, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
-    },
-    finished: resolve,
-    laneLost: () => {},
-    failed: reject,
-    logged: () => {},
-    noted: () => {},
-  };
-}
-
-/** A copy of the frame whose packets are numbered from `base` on. Throws PFS_PACKET_INVALID, PFS_JOB_OVER_LIMIT. */
-function execFrame(frame: Uint8Array, base: number): Uint8Array {
-  const count = packetCount(frame);
-  if (count > JOB_TASKS_MAX) throw overLimit("tasks", count, JOB_TASKS_MAX);
-  return execPackets(frame, 1, base);
 }
 
 function overLimit(what: "frames" | "tasks", actual: number, max: number): JobError {

@@ -92,9 +92,14 @@ export class Locality {
     });
   }
 
+  /** Whether there is anything to be known: who is alone gets every packet. */
+  get isOfUse(): boolean {
+    return this.#dispatcher.candidates.executors.size > 1;
+  }
+
   /** Resolves when all executors said what they have, or when that takes too long. What they say later counts too. */
   async known(): Promise<void> {
-    if (this.#dispatcher.candidates.executors.size < 2) return;
+    if (!this.isOfUse) return;
     let cancel = (): void => {};
     const late = new Promise<void>((resolve) => {
       cancel = this.#setTimer(resolve, LOCALITY_WAIT_MS);
