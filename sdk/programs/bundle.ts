@@ -24,7 +24,7 @@ import {
   WASM_TABLE_ELEMENTS_MAX,
 } from "../../runtime/limits.ts";
 import { jsonDepth } from "../../runtime/program/manifest.ts";
-import { makeWasmRewriter } from "../../runtime/program/wasm.ts";
+import { rewriteWasm } from "../../runtime/program/wasm/rewriter.ts";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { ProgramBundle, ModuleSource } from "../packetfs.ts";
 
@@ -280,7 +280,7 @@ function jsonModule(text: string, isRequired: boolean): string | undefined {
 
 /** Throws what a sandbox would say of it, but for what follows from the program's own limits. */
 function readModule(bytes: Uint8Array): void {
-  makeWasmRewriter()(bytes, {
+  rewriteWasm(bytes, {
     memoryPagesMax: PROGRAM_LIMITS_MAX.memoryBytes / WASM_MEMORY_SHARE / WASM_PAGE_BYTES,
     tableElementsMax: WASM_TABLE_ELEMENTS_MAX,
   });

@@ -25,7 +25,10 @@ import type { makeValues, ProgramFunctions, TopGroups } from "./values.ts";
 import type { makeWasm } from "./wasm.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { makeValueCodec } from "../../program/values.ts";
-import type { makeWasmRewriter } from "../../program/wasm.ts";
+import type { makeWasmAdditions } from "../../program/wasm/additions.ts";
+import type { makeWasmBytes } from "../../program/wasm/bytes.ts";
+import type { makeWasmInstructions } from "../../program/wasm/instructions.ts";
+import type { makeWasmRewriter } from "../../program/wasm/rewriter.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 
 export interface PreludeParts {
@@ -50,6 +53,9 @@ export interface PreludeParts {
   readonly makeRuns: typeof makeRuns;
   readonly makeValues: typeof makeValues;
   readonly makeEntry: typeof makeEntry;
+  readonly makeWasmBytes: typeof makeWasmBytes;
+  readonly makeWasmInstructions: typeof makeWasmInstructions;
+  readonly makeWasmAdditions: typeof makeWasmAdditions;
   readonly makeWasmRewriter: typeof makeWasmRewriter;
   readonly makeWasm: typeof makeWasm;
 }
@@ -127,7 +133,12 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   const log = parts.installConsole(p, { codec, faults });
   const random = parts.installRandom(p);
   const wasm = parts.makeWasm(p, {
-    rewrite: parts.makeWasmRewriter(),
+    rewrite: (module, limits) => {
+      const bytes = parts.makeWasmBytes();
+      const makeInstructions = parts.makeWasmInstructions(bytes);
+      const additions = parts.makeWasmAdditions(bytes);
+      return parts.makeWasmRewriter({ bytes, makeInstructions, additions })(module, limits);
+    },
     codec,
     faults,
     freeze,

@@ -26,7 +26,10 @@ import { installTextGlobals } from "./text-globals.ts";
 import { makeValues } from "./values.ts";
 import { makeWasm } from "./wasm.ts";
 import { makeValueCodec } from "../../program/values.ts";
-import { makeWasmRewriter } from "../../program/wasm.ts";
+import { makeWasmAdditions } from "../../program/wasm/additions.ts";
+import { makeWasmBytes } from "../../program/wasm/bytes.ts";
+import { makeWasmInstructions } from "../../program/wasm/instructions.ts";
+import { makeWasmRewriter } from "../../program/wasm/rewriter.ts";
 
 /** Tests take single parts out, to see what each protects from. */
 export const PRELUDE_PARTS: PreludeParts = {
@@ -51,6 +54,9 @@ export const PRELUDE_PARTS: PreludeParts = {
   makeRuns,
   makeValues,
   makeEntry,
+  makeWasmBytes,
+  makeWasmInstructions,
+  makeWasmAdditions,
   makeWasmRewriter,
   makeWasm,
 };

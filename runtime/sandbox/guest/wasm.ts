@@ -1,5 +1,5 @@
 /**
- * WebAssembly modules of a program: each is read, written again and compiled once per isolate (program/wasm.ts), and as if it
+ * WebAssembly modules of a program: each is read, written again and compiled once per isolate (program/wasm/rewriter.ts), and as if it
  * were instantiated anew for each packet: what a packet wrote to is put back before the next one uses the module. The
  * program gets a handle that calls exports, and nothing of WebAssembly's own, which could be written to.
  */
@@ -8,7 +8,7 @@ import type { Freeze } from "./freeze.ts";
 import type { PacketLog } from "./console.ts";
 import type { Primordials } from "./primordials.ts";
 import type { TextCodec } from "./text-codec.ts";
-import type { RewriteWasm, WasmSignature } from "../../program/wasm.ts";
+import type { RewriteWasm, WasmSignature } from "../../program/wasm/rewriter.ts";
 
 export interface WasmTools {
   readonly rewrite: RewriteWasm;
