@@ -309,6 +309,11 @@ export const GROUPS_SPLIT_BYTES_MIN: number = 256 * 1024;
 export const CODE_SPLITS = 16;
 export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
 export const CODE_SPLIT_BYTES_MIN: number = 1024 * 1024;
+/** Bytes that a program of packet code has had when it is compiled, */
+export const CODE_COMPILE_BYTES: number = 64 * 1024;
+/** programs that are kept compiled, and of those the ones that each memory has at hand. */
+export const CODE_MODULES_MAX = 1024;
+export const CODE_INSTANCES_MAX = 64;
 /** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX, */
 export const SPLITS_MANY = 4096;
 /** and of programs that yield groups from so many on: since sizes are powers of two, 32 to 64. */

@@ -6,7 +6,6 @@
  */
 import { Stage, requireCode } from "../../packets/code/format.ts";
 import type { Code } from "../../packets/code/format.ts";
-import { Interpreter } from "../../packets/code/interpreter.ts";
 import {
   decodeState,
   emptyState,
@@ -29,9 +28,10 @@ import { valueCodec } from "../program/values.ts";
 import { InputSource, inputFault } from "../stream/inputs.ts";
 import { turnOver } from "../turns.ts";
 import type { Outcome } from "./code-answers.ts";
+import { Bench, CompiledModules } from "./bench.ts";
 import { CodeLane } from "./code-lane.ts";
 import type { CodeWork } from "./code-lane.ts";
-import { CARRY_BYTES, PADDING_BYTES, PIECE_BYTES_MAX, RangeRun } from "./range-run.ts";
+import { CARRY_BYTES, RangeRun } from "./range-run.ts";
 
 /** All that answers of packet code depend on beside the code and the input is its version. */
 const EDITION = "packet-code-1";
@@ -69,7 +69,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   /** Lanes with packets that wait, the one first whose turn it is. */
   readonly #waiting = new Set<CodeLane>();
   /** Memory of those who work, given back when they have nothing to do. */
-  readonly #benches: Uint8Array[] = [];
+  readonly #benches: Bench[] = [];
+  readonly #modules = new CompiledModules();
   #working = 0;
   #lastLane = 0;
   #idle: NodeJS.Timeout | undefined;
@@ -154,7 +155,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 
   /** Works on packets until none waits. Never rejects. */
   async #work(): Promise<void> {
-    const bench = this.#benches.pop() ?? new Uint8Array(CARRY_BYTES + PIECE_BYTES_MAX + PADDING_BYTES);
+    const bench = this.#benches.pop() ?? new Bench(this.#modules);
     for (let lane = this.#nextLane(); lane !== undefined; lane = this.#nextLane()) {
       const [turn, work] = [lane, lane.next()];
       if (lane.hasWork) this.#waiting.add(lane);
@@ -170,12 +171,12 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     return lane;
   }
 
-  async #outcome(lane: CodeLane, { frame, index }: CodeWork, bench: Uint8Array): Promise<Outcome> {
+  async #outcome(lane: CodeLane, { frame, index }: CodeWork, bench: Bench): Promise<Outcome> {
     const { code, signal } = lane;
     try {
       const input = await this.#input(frame, index, signal);
       return code.stage === Stage.MAP
-        ? await mapped(code, input, bench, signal)
+        ? await mapped(lane, input, bench)
         : { bytes: await merged(code, input) };
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
@@ -213,16 +214,17 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 }
 
 /** Reads the range's bytes and runs the program on them. */
-async function mapped(code: Code, input: Input, bench: Uint8Array, signal: AbortSignal): Promise<Outcome> {
-  const kernel = new Interpreter(code);
-  const run = new RangeRun(code, kernel, bench, input);
+async function mapped({ bytes, code, signal }: CodeLane, input: Input, bench: Bench): Promise<Outcome> {
+  const { memory } = bench;
+  const kernel = bench.kernel(bytes, code, input.length);
+  const run = new RangeRun(code, kernel, memory, input);
   while (!run.isDone) {
     const { start, end } = run.wanted;
     for await (const piece of input.pieces(start, end)) {
       const over = turnOver();
       if (over !== undefined) await over;
       signal.throwIfAborted();
-      bench.set(piece, CARRY_BYTES);
+      memory.set(piece, CARRY_BYTES);
       run.push(CARRY_BYTES, piece.byteLength);
       if (run.isDone) break;
     }

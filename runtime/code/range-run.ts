@@ -5,6 +5,7 @@
  *   memory   ……│ what is left of the piece before │ piece              │ padding ……
  *              ╰──────────────── whole records ──────────────╯╌ left ╌╌╯
  */
+import { KERNEL_BYTES } from "../../packets/code/compiler.ts";
 import { Records, lookahead } from "../../packets/code/format.ts";
 import type { Code } from "../../packets/code/format.ts";
 import { cutRow, indexOfBytes, longLine } from "../../packets/code/interpreter.ts";
@@ -23,8 +24,11 @@ export interface Kernel {
   readonly state: State;
 }
 
-/** What a piece needs free before it in memory, for what is left of the piece before: a line, or a row and what AT looks for. */
-export const CARRY_BYTES: number = CODE_RECORD_BYTES_MAX + 64;
+/**
+ * What a piece needs free before it in memory: what a kernel takes for itself, and room for what is left of the piece before,
+ * a line, or a row and what AT looks for.
+ */
+export const CARRY_BYTES: number = KERNEL_BYTES + CODE_RECORD_BYTES_MAX + 64;
 /** And behind it, for what is put where a file ends. */
 export const PADDING_BYTES = 64;
 /** A piece is a chunk at most. */
