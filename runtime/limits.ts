@@ -172,6 +172,8 @@ export const EXECUTOR_RSS_IDLE_POLL_MS = 1_000;
 export const EXECUTOR_STDERR_BYTES = 4_096;
 /** How long shared memory stays empty before its memory is given back. */
 export const SHARED_MEMORY_IDLE_MS = 200;
+/** How long a call waits for a thread of its process, before another thread is started for it. */
+export const EXECUTOR_THREAD_DELAY_MS = 10;
 /** How long after a spare process was taken the next one is started, unless there is work then, which it would slow. */
 export const SPARE_DELAY_MS = 250;
 

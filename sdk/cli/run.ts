@@ -95,11 +95,12 @@ async function run(
 
 async function bundled(path: string, isChecked: boolean, context: Context): Promise<ProgramBundle> {
   const { output, signal } = context;
-  const [{ bundleProgram }, { checkTypes }] = await Promise.all([
+  const [{ bundleProgram }, { checkTypes }, { cacheDirectory }] = await Promise.all([
     import("../programs/bundle.ts"),
     import("../programs/type-check.ts"),
+    import("../programs/result-cache.ts"),
   ]);
-  const program = await bundleProgram({ path });
+  const program = await bundleProgram({ path }, { cache: cacheDirectory("bundles") });
   const skipped = isChecked ? await checkTypes(path, program, { signal }) : "--no-check";
   if (skipped !== undefined) output.talk(`types were not checked: ${printable(skipped)}`);
   return program;

@@ -10,7 +10,17 @@
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
-import type { BuildFailure, BuildOptions, BuildResult, Message, Metafile, OutputFile, Plugin } from "esbuild";
+import type {
+  BuildFailure,
+  BuildOptions,
+  BuildResult,
+  Loader,
+  Message,
+  Metafile,
+  OutputFile,
+  Plugin,
+} from "esbuild";
+import packageJson from "../../package.json" with { type: "json" };
 import { messageOf } from "../../packets/errors.ts";
 import { builtText } from "../../runtime/built.ts";
 import { formatBytes } from "../../runtime/format.ts";
@@ -27,9 +37,15 @@ import { jsonDepth } from "../../runtime/program/manifest.ts";
 import { rewriteWasm } from "../../runtime/program/wasm/rewriter.ts";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { ProgramBundle, ModuleSource } from "../packetfs.ts";
+import { hashOf, readResult, rememberResult } from "./result-cache.ts";
 
 const SOURCE_NAME = "program.ts";
 const OUTPUT_NAME = "program.js";
+/** How esbuild names the authoring API among what it has read. */
+const OWN_INPUT = `packetfs:${SOURCE_NAME}`;
+/** Bundles that a process remembers, and the code of one. */
+const BUNDLES_KEPT_MAX = 64;
+const BUNDLE_KEPT_BYTES_MAX: number = 256 * 1024;
 /** Where a program given as text lies: nowhere, so that it finds no neighbours on this machine. */
 const NOWHERE = resolve("/nowhere");
 const WASM_PAGE_BYTES = 65536;
@@ -44,18 +60,31 @@ const ABSENT: readonly (readonly [RegExp, string])[] = [
   [/^(child_process|cluster|worker_threads)$/, "programs start no processes or threads"],
 ];
 
+export interface BundleOptions {
+  /** A directory in which bundles are remembered; in memory only unless given. */
+  readonly cache?: string;
+}
+
 /**
- * Bundles a program; a bundle is returned as it is. Rejects with PFS_PROGRAM_INVALID {file, line?, column?} when the
+ * Bundles a program; a bundle is returned as it is. One that imports nothing but "packetfs" follows from its own text, by which
+ * it is remembered. Rejects with PFS_PROGRAM_INVALID {file, line?, column?} when the
  * source is wrong, and with PFS_FILE_NOT_FOUND {path} when it is not there.
  */
-export async function bundleProgram(source: ModuleSource): Promise<ProgramBundle> {
+export async function bundleProgram(
+  source: ModuleSource,
+  options: BundleOptions = {},
+): Promise<ProgramBundle> {
   if ("code" in source) return source;
   const path = "path" in source ? resolve(source.path) : undefined;
   const name = path === undefined ? SOURCE_NAME : basename(path);
   if (path !== undefined) await checkReadable(path, "path" in source ? source.path : path);
   if ("source" in source && Buffer.byteLength(source.source) > PROGRAM_SOURCE_BYTES_MAX)
     throw invalid(`${name}: ${tooMuchSource()}`, name);
-  const result = await bundle(source, path, name);
+  const own = "source" in source ? Buffer.from(source.source) : await ownText(path!);
+  const key = own && (await keyOf(name, own));
+  const known = key === undefined ? undefined : await remembered(key, options.cache);
+  if (known !== undefined) return known;
+  const result = await bundle(source, path, name, own);
   const { exports, imports } = result.metafile.outputs[OUTPUT_NAME]!;
   checkImports(imports, name);
   if (!exports.includes("default")) {
@@ -68,7 +97,65 @@ export async function bundleProgram(source: ModuleSource): Promise<ProgramBundle
       name,
     );
   }
-  return { name, code, sourceMap: outputOf(result.outputFiles, `${OUTPUT_NAME}.map`).text };
+  const sourceMap = outputOf(result.outputFiles, `${OUTPUT_NAME}.map`).text;
+  const made: ProgramBundle = { name, code, sourceMap };
+  const isAlone = Object.keys(result.metafile.inputs).every((input) => input === name || input === OWN_INPUT);
+  if (key !== undefined && isAlone) await remember(key, made, options.cache);
+  return made;
+}
+
+/** What a module of one file is made of, read once, so that what is bundled is what it is remembered by. */
+async function ownText(path: string): Promise<Buffer | undefined> {
+  if (loaderOf(path) === undefined || (await stat(path)).size > PROGRAM_SOURCE_BYTES_MAX) return undefined;
+  return await readFile(path);
+}
+
+function loaderOf(path: string): Loader | undefined {
+  const [, kind, x = ""] = /\.[cm]?([jt])s(x?)$/.exec(path) ?? [];
+  return kind === undefined ? undefined : (`${kind}s${x}` as Loader);
+}
+
+/** By the program's text and name, and by what bundles it: this build of PacketFS, and what programs import of it. */
+async function keyOf(name: string, text: Uint8Array): Promise<string> {
+  const api = authoringApi();
+  const by = [packageJson.version, api.href, await readFile(api, "utf8"), name].join("\0");
+  return hashOf(Buffer.concat([Buffer.from(`${by}\0`), text]));
+}
+
+/** Bundles of this process, the one used least recently first. */
+const bundles = new Map<string, ProgramBundle>();
+
+async function remembered(key: string, cache: string | undefined): Promise<ProgramBundle | undefined> {
+  const known = bundles.get(key) ?? (cache === undefined ? undefined : await readBundle(cache, key));
+  if (known !== undefined) keepInMemory(key, known);
+  return known;
+}
+
+async function remember(key: string, made: ProgramBundle, cache: string | undefined): Promise<void> {
+  keepInMemory(key, made);
+  if (cache === undefined) return;
+  await rememberResult(cache, key, { ...made, code: Buffer.from(made.code).toString() });
+}
+
+function keepInMemory(key: string, made: ProgramBundle): void {
+  if (made.code.byteLength > BUNDLE_KEPT_BYTES_MAX) return;
+  bundles.delete(key);
+  bundles.set(key, made);
+  const [oldest = ""] = bundles.keys();
+  if (bundles.size > BUNDLES_KEPT_MAX) bundles.delete(oldest);
+}
+
+async function readBundle(cache: string, key: string): Promise<ProgramBundle | undefined> {
+  const { name, code, sourceMap } = ((await readResult(cache, key)) ?? {}) as Readonly<
+    Record<string, unknown>
+  >;
+  if (typeof name !== "string" || typeof code !== "string" || typeof sourceMap !== "string") return undefined;
+  return { name, code: new TextEncoder().encode(code), sourceMap };
+}
+
+/** What programs import as "packetfs". */
+function authoringApi(): URL {
+  return builtText(new URL("../program.ts", import.meta.url));
 }
 
 /** Ends the build of one program as soon as it has asked for more source than a program may be made of. */
@@ -76,9 +163,10 @@ async function bundle(
   source: ModuleSource,
   path: string | undefined,
   name: string,
+  own: Uint8Array | undefined,
 ): Promise<BuildResult<Options>> {
   let isTooMuch = false;
-  const sources = boundedSources(() => {
+  const sources = boundedSources(path, own, () => {
     isTooMuch = true;
     // It would read on what it has begun to read.
     void building.cancel();
@@ -162,8 +250,12 @@ import module from ${JSON.stringify(`./${file}`)};
 export default wasmProgram(module);`;
 }
 
-/** Calls `onTooMuch` when a build asks for more source than a program may be made of, and gives it no more. */
-function boundedSources(onTooMuch: () => void): Plugin {
+/** Gives a build the program's own text as it was read. Calls `onTooMuch` when it asks for more source than a program may be made of, and gives it no more. */
+function boundedSources(
+  own: string | undefined,
+  text: Uint8Array | undefined,
+  onTooMuch: () => void,
+): Plugin {
   let bytes = 0;
   return {
     name: "packetfs-sources",
@@ -175,7 +267,12 @@ function boundedSources(onTooMuch: () => void): Plugin {
           () => 0,
         );
         bytes += size;
-        if (bytes <= PROGRAM_SOURCE_BYTES_MAX) return undefined;
+        if (bytes <= PROGRAM_SOURCE_BYTES_MAX) {
+          const loader = loaderOf(path);
+          return path === own && text !== undefined && loader !== undefined
+            ? { contents: text, loader }
+            : undefined;
+        }
         onTooMuch();
         return { contents: "" };
       });
@@ -202,7 +299,7 @@ const sandboxImports: Plugin = {
   setup(plugin) {
     plugin.onResolve({ filter: /^packetfs$/ }, () => ({ path: SOURCE_NAME, namespace: "packetfs" }));
     plugin.onLoad({ filter: /.*/, namespace: "packetfs" }, async () => ({
-      contents: await readFile(builtText(new URL("../program.ts", import.meta.url)), "utf8"),
+      contents: await readFile(authoringApi(), "utf8"),
       loader: "js",
     }));
     plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, async (args) => {

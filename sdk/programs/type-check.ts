@@ -4,17 +4,15 @@
  * one that lies beside the program, which need not be trusted.
  */
 import { spawn } from "node:child_process";
-import { readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { existsSync, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import envPaths from "env-paths";
-import { refToHex, sha256 } from "../../packets/digest.ts";
-import { PRIVATE_FILE_MODE, makeDirectory } from "../../runtime/durable-file.ts";
 import { makeTemporaryDirectory } from "../../runtime/temporary-directory.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
 import type { ProgramBundle } from "../packetfs.ts";
+import { cacheDirectory, hashOf, readResult, rememberResult } from "./result-cache.ts";
 
 /** Why a program's types were not looked at, for people; undefined when they were, and are right. */
 export type SkippedBecause = string | undefined;
@@ -28,7 +26,6 @@ export interface TypeCheckOptions {
 /** A compiler that works longer than this on types, which may be as hostile as any code, is ended. */
 const CHECK_MS_MAX = 120_000;
 const OUTPUT_BYTES_MAX: number = 8 * 1024 * 1024;
-const RESULTS_MAX = 256;
 const PROBLEMS_SHOWN_MAX = 10;
 /** TypeScript 5.4 brought `module: "preserve"`. */
 const OLDEST_COMPILER: readonly [major: number, minor: number] = [5, 4];
@@ -118,15 +115,15 @@ export async function checkTypes(
   const compiler = await findCompiler();
   if (typeof compiler === "string") return compiler;
   const program = realpathSync(resolve(path));
-  const cache = options.cache ?? join(envPaths("packetfs", { suffix: "" }).cache, "type-checks");
-  const key = [compiler.version, JSON.stringify(COMPILER_OPTIONS), GLOBALS, program, hashOf(bundle.code)];
-  const file = join(cache, `${hashOf(Buffer.from(key.join("\0")))}.json`);
-  let result = await remembered(file);
+  const cache = options.cache ?? cacheDirectory("type-checks");
+  const made = [compiler.version, JSON.stringify(COMPILER_OPTIONS), GLOBALS, program, hashOf(bundle.code)];
+  const key = hashOf(Buffer.from(made.join("\0")));
+  let result = await remembered(cache, key);
   if (result === undefined) {
     const checked = await compile(compiler, program, options.signal);
     if (typeof checked === "string") return checked;
     result = checked;
-    await remember(cache, file, result);
+    await rememberResult(cache, key, result);
   }
   if (result.problems.length > 0) throw wrongTypes(result.problems);
   return undefined;
@@ -284,33 +281,14 @@ async function isUnchanged(file: ReadFile): Promise<boolean> {
 }
 
 /** The result, if what it was made of is still the same. */
-async function remembered(path: string): Promise<CheckResult | undefined> {
+async function remembered(cache: string, key: string): Promise<CheckResult | undefined> {
   try {
-    const result = JSON.parse(await readFile(path, "utf8")) as CheckResult;
+    const result = (await readResult(cache, key)) as CheckResult;
     const unchanged = await Promise.all(result.files.map(isUnchanged));
     return unchanged.every(Boolean) ? result : undefined;
   } catch {
-    // Not there, or half written, or a file of it is gone: it is checked again.
+    // Not there, or a file of it is gone: it is checked again.
     return undefined;
-  }
-}
-
-/** Best effort: a cache that cannot be written costs the next run another check. */
-async function remember(cache: string, path: string, result: CheckResult): Promise<void> {
-  try {
-    await makeDirectory(cache);
-    const part = `${path}.${process.pid}`;
-    await writeFile(part, JSON.stringify(result), { mode: PRIVATE_FILE_MODE });
-    await rename(part, path);
-    const names = await readdir(cache);
-    if (names.length <= RESULTS_MAX) return;
-    const ages = await Promise.all(
-      names.map(async (name) => ({ name, age: (await stat(join(cache, name))).mtimeMs })),
-    );
-    const oldest = ages.toSorted((a, b) => a.age - b.age).slice(0, names.length - RESULTS_MAX);
-    await Promise.all(oldest.map(({ name }) => rm(join(cache, name), { force: true })));
-  } catch {
-    // See above.
   }
 }
 
@@ -320,8 +298,4 @@ function wrongTypes(problems: readonly Problem[]): SdkError {
   const shown = [...lines.slice(0, PROBLEMS_SHOWN_MAX), ...(more > 0 ? [`and ${more} more`] : [])];
   const { file, line, column } = problems[0]!;
   return new SdkError(SdkErrorCode.programInvalid, shown.join("\n"), { file, line, column });
-}
-
-function hashOf(bytes: Uint8Array): string {
-  return refToHex(sha256(bytes));
 }

@@ -7,6 +7,9 @@
  *
  *   waiting ──▶ running on a thread ──▶ answered
  *   (bounded)          └──▶ too much CPU time: deadline. Too long, yet little of it: stalled
+ *
+ * One thread is there from the beginning. Another is started when a call has waited while all that there are were busy: one
+ * costs as much as many a program takes.
  */
 import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
@@ -15,18 +18,21 @@ import {
   EXECUTOR_GRACE_MS,
   EXECUTOR_QUEUE_MAX,
   EXECUTOR_STDERR_BYTES,
+  EXECUTOR_THREAD_DELAY_MS,
   WALL_CEILING_MS_MIN,
   WALL_CEILING_TIMES,
   EXECUTOR_READ_ON_MS,
 } from "../../limits.ts";
 import {
   HEADER_BYTES,
+  MessageKind,
   MessageReader,
   PROCESS_PIPE_DESCRIPTOR,
+  READY_BYTES,
   THREAD_PIPES_DESCRIPTOR,
   writeHeader,
 } from "./protocol.ts";
-import type { Message, MessageKind } from "./protocol.ts";
+import type { Message } from "./protocol.ts";
 import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
 import type { ThreadClock } from "./usage.ts";
 
@@ -70,11 +76,13 @@ interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> 
 /** What has no answer, but its place among the calls. */
 type Notice = Pick<Call, "kind" | "word">;
 
+type Clock = Pick<ThreadClock, "read" | "close">;
+
 /** One thread of the process, and the calls that are for it. */
 interface Thread {
   readonly index: number;
   readonly pipe: Socket;
-  readonly clock: Pick<ThreadClock, "read" | "close">;
+  readonly clock: Clock;
   /** Calls for this very thread, which go before all others, and notices behind them. */
   readonly bound: (Call | Notice)[];
   running: Call | undefined;
@@ -92,8 +100,12 @@ export interface WatchedProcess {
   readonly pid: number;
   /** Ends it, whatever it does. */
   readonly kill: () => void;
-  /** Of its threads, in their order. */
-  readonly clocks: readonly Pick<ThreadClock, "read" | "close">[];
+  /** Threads that it may have, of which the first is there. */
+  readonly threads: number;
+  /** Of its first thread. */
+  readonly clock: Clock;
+  /** The clock of the thread that the process calls so. Throws when it has none. */
+  readonly clockOf: (number: number) => Clock;
 }
 
 /** Messages up to this size are copied together, which costs less than to write them in parts. */
@@ -109,7 +121,13 @@ export class ExecutorPipe {
   readonly #child: ChildProcess;
   readonly #kill: () => void;
   readonly #pipe: Socket;
-  readonly #threads: readonly Thread[];
+  /** Those that are there, in their order. */
+  readonly #threads: Thread[] = [];
+  readonly #threadsMax: number;
+  readonly #clockOf: (number: number) => Clock;
+  /** Runs while a call waits and another thread may be started. */
+  #impatience: NodeJS.Timeout | undefined;
+  #isStarting = false;
   readonly #waiting: (Call | Notice)[] = [];
   readonly #memory: MemoryWatch | undefined;
   #running = 0;
@@ -117,32 +135,37 @@ export class ExecutorPipe {
   #lastCall = 0;
   #end: ExecutorEnd | undefined;
 
+  /** Called with the index of each thread that is there later than the first, before it is given anything. */
+  onThread: (thread: number) => void = () => undefined;
+
   /** The clocks are closed with it. */
-  constructor({ child, pid, kill, clocks }: WatchedProcess, rssBytesMax: number) {
+  constructor({ child, pid, kill, threads, clock, clockOf }: WatchedProcess, rssBytesMax: number) {
     this.#child = child;
     this.#kill = kill;
     this.#pipe = child.stdio[PROCESS_PIPE_DESCRIPTOR] as Socket;
-    this.#threads = clocks.map((clock, index) => ({
-      index,
-      pipe: child.stdio[THREAD_PIPES_DESCRIPTOR + index] as Socket,
-      clock,
-      bound: [],
-      running: undefined,
-      beganAt: 0,
-      usedBefore: 0,
-      timer: undefined,
-      readWhenLate: undefined,
-    }));
+    this.#threadsMax = threads;
+    this.#clockOf = clockOf;
+    for (let index = 0; index < threads; index++) this.#listen(index);
+    this.#addThread(clock);
     this.ended = this.#watchEnd();
     this.#memory = MemoryWatch.supported ? this.#watchMemory(pid, rssBytesMax) : undefined;
-    for (const thread of this.#threads) this.#listen(thread);
-    // It has said that it is ready, and has nothing more to say there.
-    this.#pipe.on("data", () => this.kill("crash", "it answered more than it may"));
+    const reader = new MessageReader(
+      (kind) => (kind === MessageKind.ready && this.#isStarting ? READY_BYTES : -1),
+      (message) => this.#started(message),
+    );
+    this.#pipe.on("data", (piece: Buffer) => {
+      if (this.#end === undefined && !reader.push(piece)) this.kill("crash", "it answered more than it may");
+    });
     this.#pipe.on("error", () => this.#kill());
   }
 
   get end(): ExecutorEnd | undefined {
     return this.#end;
+  }
+
+  /** How many threads there are by now. */
+  get threads(): number {
+    return this.#threads.length;
   }
 
   /** Calls that have no answer yet. */
@@ -206,10 +229,11 @@ export class ExecutorPipe {
     const end = { reason, detail };
     this.#end = end;
     this.#kill();
+    clearTimeout(this.#impatience);
+    for (let index = 0; index < this.#threadsMax; index++) this.#pipeOf(index).destroy();
     this.#pipe.destroy();
     const unanswered: (Call | Notice)[] = [];
-    for (const { pipe, timer, clock, running, bound } of this.#threads) {
-      pipe.destroy();
+    for (const { timer, clock, running, bound } of this.#threads) {
       clearTimeout(timer);
       clock.close();
       if (running !== undefined) unanswered.push(running);
@@ -219,16 +243,69 @@ export class ExecutorPipe {
     for (const call of unanswered) if ("id" in call) call.reject(endedError(end));
   }
 
-  #listen(thread: Thread): void {
+  #pipeOf(thread: number): Socket {
+    return this.#child.stdio[THREAD_PIPES_DESCRIPTOR + thread] as Socket;
+  }
+
+  /** To the pipe of a thread that need not be there yet: then nothing may come. */
+  #listen(index: number): void {
     const reader = new MessageReader(
-      (_kind, call) => (thread.running?.id === call ? thread.running.bodyBytesMax : -1),
-      (message) => this.#take(thread, message),
+      (_kind, call) => {
+        const running = this.#threads[index]?.running;
+        return running?.id === call ? running.bodyBytesMax : -1;
+      },
+      (message) => this.#take(this.#threads[index]!, message),
     );
-    thread.pipe.on("data", (piece: Buffer) => {
+    this.#pipeOf(index).on("data", (piece: Buffer) => {
       if (this.#end === undefined && !reader.push(piece)) this.kill("crash", "it answered more than it may");
     });
     // Without its pipe it is of no use; mostly the process has ended already, and will be asked why.
-    thread.pipe.on("error", () => this.#kill());
+    this.#pipeOf(index).on("error", () => this.#kill());
+  }
+
+  #addThread(clock: Clock): void {
+    const index = this.#threads.length;
+    this.#threads.push({
+      index,
+      pipe: this.#pipeOf(index),
+      clock,
+      bound: [],
+      running: undefined,
+      beganAt: 0,
+      usedBefore: 0,
+      timer: undefined,
+      readWhenLate: undefined,
+    });
+  }
+
+  /** Has another thread started when a call has still to wait after a while. */
+  #growSoon(): void {
+    if (this.#isStarting || this.#impatience !== undefined || this.#threads.length === this.#threadsMax)
+      return;
+    this.#impatience = setTimeout(() => {
+      this.#impatience = undefined;
+      if (this.#waiting.length === 0) return;
+      const header = Buffer.alloc(HEADER_BYTES);
+      writeHeader(header, MessageKind.start, 0, this.#threads.length, 0);
+      this.#isStarting = true;
+      this.#pipe.write(header);
+    }, EXECUTOR_THREAD_DELAY_MS);
+  }
+
+  /** The thread that was asked for is there. */
+  #started({ word, body }: Message): void {
+    if (this.#end !== undefined) return;
+    if (word !== this.#threads.length || body.byteLength !== READY_BYTES) {
+      return this.kill("crash", "it answered nonsense");
+    }
+    try {
+      this.#addThread(this.#clockOf(new Uint32Array(body.buffer)[0]!));
+    } catch {
+      return this.kill("crash", "it has no such thread");
+    }
+    this.#isStarting = false;
+    this.onThread(word);
+    this.#advance();
   }
 
   #advance(): void {
@@ -236,7 +313,7 @@ export class ExecutorPipe {
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       if ("id" in next) {
         const thread = this.#threads.find(({ running }) => running === undefined);
-        if (thread === undefined) return;
+        if (thread === undefined) return this.#growSoon();
         this.#send(next, thread);
       } else {
         for (const thread of this.#threads) {

@@ -41,7 +41,7 @@ export type { Fault, FrameOutcome } from "./protocol.ts";
 export type { TimeSource } from "./usage.ts";
 
 export interface ExecutorProcessOptions {
-  /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. */
+  /** Frames that run at once, 1 to EXECUTOR_THREADS_MAX. One thread is there at once, others start when there is work for them. */
   readonly threads: number;
   /** The process is killed when it has more memory resident. An idle one has 100 MiB and 25 MiB a thread. */
   readonly rssBytesMax: number;
@@ -50,6 +50,8 @@ export interface ExecutorProcessOptions {
   readonly loadTimeMs?: number;
   /** Wall-clock time after which a call is given up, whatever it used; a generous one (ceilingOf) unless given. */
   readonly ceilingMs?: number;
+  /** Whether it does beforehand what its first program would have to wait for, which others do when it comes. Default false. */
+  readonly isSpare?: boolean;
 }
 
 export interface LaneProgram {
@@ -69,6 +71,7 @@ export interface RanFrame extends FrameOutcome {
 }
 
 interface LoadedLane {
+  readonly program: LaneProgram;
   readonly limits: ProgramLimits;
   /** CPU time that loading the program again may add to a frame, when its thread no longer has it. */
   loadMs: number;
@@ -99,6 +102,9 @@ export class ExecutorProcess implements AsyncDisposable {
     this.#loadTimeMs = options.loadTimeMs ?? PROGRAM_LOAD_TIME_MS;
     this.#ceilingMs = options.ceilingMs;
     this.#pipe = new ExecutorPipe(watched, options.rssBytesMax);
+    this.#pipe.onThread = (thread) => {
+      for (const [lane, loaded] of this.#lanes) this.#follow(lane, loaded, thread);
+    };
     this.ended = this.#pipe.ended.finally(() => sharedMemory.close());
   }
 
@@ -121,6 +127,7 @@ export class ExecutorProcess implements AsyncDisposable {
         threads,
         rssBytesMax: MemoryWatch.supported ? 0 : rssBytesMax,
         sharedMemoryDescriptor: sharedMemory.childDescriptor,
+        isSpare: options.isSpare === true,
       };
       const started = await startProcess(launched, signal, walls);
       sharedMemory.closeChildDescriptor();
@@ -172,14 +179,12 @@ export class ExecutorProcess implements AsyncDisposable {
 
   /** Loads a program into a lane, 1 to 65,535, in place of what was there. Rejects with PFS_PROGRAM_INVALID {reason}. */
   async load(lane: number, program: LaneProgram): Promise<void> {
-    const { name, code, entry, description, args } = program;
+    const { code, args } = program;
     checkCode(code);
     if (Buffer.byteLength(args) > PROGRAM_ARGS_BYTES_MAX) {
       throw invalidProgram(`its arguments have more than ${PROGRAM_ARGS_BYTES_MAX} bytes`);
     }
-    const encoding = inputEncoding(entry, description);
-    const plain = { name, entry, description, args };
-    const image = encodeImage(encoding === undefined ? plain : { ...plain, encoding }, code);
+    const image = imageOf(program);
     const { message, thread, cpuMs } = await this.#load(
       MessageKind.load,
       lane,
@@ -190,17 +195,25 @@ export class ExecutorProcess implements AsyncDisposable {
       this.#pipe.tell(MessageKind.unload, lane);
       throw invalidProgram(Buffer.from(message.body).toString());
     }
-    const loaded: LoadedLane = { limits: description.limits, loadMs: Math.ceil(cpuMs) };
+    const loaded: LoadedLane = { program, limits: program.description.limits, loadMs: Math.ceil(cpuMs) };
     this.#lanes.set(lane, loaded);
-    // The other threads follow, ahead of whatever else they are given.
-    for (let other = 0; other < this.threads; other++) {
-      if (other === thread) continue;
-      this.#load(MessageKind.load, lane, [image], LOAD_ANSWER_BYTES_MAX, other).then(
-        (answer) => (loaded.loadMs = Math.max(loaded.loadMs, Math.ceil(answer.cpuMs))),
-        // What fails here fails again in the frame that needs it, and is told there.
-        () => undefined,
-      );
+    for (let other = 0; other < this.#pipe.threads; other++) {
+      if (other !== thread) this.#follow(lane, loaded, other, image);
     }
+  }
+
+  /** Loads a lane's program in another thread, ahead of whatever else that is given. */
+  #follow(
+    lane: number,
+    loaded: LoadedLane,
+    thread: number,
+    image: Uint8Array = imageOf(loaded.program),
+  ): void {
+    this.#load(MessageKind.load, lane, [image], LOAD_ANSWER_BYTES_MAX, thread).then(
+      (answer) => (loaded.loadMs = Math.max(loaded.loadMs, Math.ceil(answer.cpuMs))),
+      // What fails here fails again in the frame that needs it, and is told there.
+      () => undefined,
+    );
   }
 
   async #load(
@@ -291,6 +304,13 @@ export class ExecutorProcess implements AsyncDisposable {
     if (total > this.sharedMemory.bytesMax)
       throw new Error("the inputs of a frame are more than the shared memory");
   }
+}
+
+/** What a thread loads a program from. */
+function imageOf({ name, code, entry, description, args }: LaneProgram): Uint8Array {
+  const encoding = inputEncoding(entry, description);
+  const plain = { name, entry, description, args };
+  return encodeImage(encoding === undefined ? plain : { ...plain, encoding }, code);
 }
 
 function checkCode(code: Uint8Array): void {

@@ -12,7 +12,7 @@ import { EXECUTOR_START_MS, EXECUTOR_STARTS_MAX, EXECUTOR_STDERR_BYTES } from ".
 import type { Enclosure } from "./enclosures.ts";
 import type { WallName, WallState } from "./wall-states.ts";
 import type { WatchedProcess } from "./executor-pipe.ts";
-import { MessageKind, MessageReader, PROCESS_PIPE_DESCRIPTOR } from "./protocol.ts";
+import { MessageKind, MessageReader, PROCESS_PIPE_DESCRIPTOR, READY_BYTES } from "./protocol.ts";
 import { ThreadClock, TIME_SOURCE } from "./usage.ts";
 import { Walls, confinedCommand, isKilled, namesOf, spawnBehind } from "./walls.ts";
 import type { Candidate } from "./walls.ts";
@@ -22,6 +22,8 @@ export interface LaunchOptions {
   /** Bytes of memory that the process watches for itself; 0 where its parent does. */
   readonly rssBytesMax: number;
   readonly sharedMemoryDescriptor: number;
+  /** Whether it does beforehand what its first program would have to wait for. */
+  readonly isSpare: boolean;
 }
 
 export interface StartedProcess extends WatchedProcess {
@@ -47,13 +49,16 @@ export async function startProcess(
     const candidate = walls.current;
     const child = launch(options, candidate);
     const closed = child.pid === undefined ? undefined : once(child, "close");
-    const start = await untilReady(child, candidate.enclosure, options.threads, signal);
+    const start = await untilReady(child, candidate.enclosure, signal);
     if (start.failure === undefined) {
-      const { pid, clocks } = start;
-      const kill = (): void => killProcess(child, pid);
-      if (walls.stand(candidate)) return { child, pid, kill, clocks, walls: namesOf(candidate) };
+      const { pid, clock } = start;
+      if (walls.stand(candidate)) {
+        const kill = (): void => killProcess(child, pid);
+        const clockOf = (thread: number): ThreadClock => clockOfThread(pid, thread);
+        return { child, pid, kill, threads: options.threads, clock, clockOf, walls: namesOf(candidate) };
+      }
       // What stands was found meanwhile by another, and is stronger.
-      for (const clock of clocks) clock.close();
+      clock.close();
       endStart(child);
       await closed;
       starts = 0;
@@ -70,7 +75,7 @@ export async function startProcess(
 
 /** Its pipes are `stdio` of what it returns, by the descriptors of protocol.ts. */
 function launch(
-  { threads, rssBytesMax, sharedMemoryDescriptor }: LaunchOptions,
+  { threads, rssBytesMax, sharedMemoryDescriptor, isSpare }: LaunchOptions,
   candidate: Candidate,
 ): ChildProcess {
   const main = fileURLToPath(builtUrl(new URL("../thread/executor-main.ts", import.meta.url)));
@@ -86,6 +91,7 @@ function launch(
     main,
     String(threads),
     String(rssBytesMax),
+    String(isSpare),
   ];
   const confined = confinedCommand(node, reads, threads);
   const pipes = Array<"pipe">(threads).fill("pipe");
@@ -140,19 +146,14 @@ interface FailedStart {
 
 type Start =
   | FailedStart
-  | { readonly pid: number; readonly clocks: readonly ThreadClock[]; readonly failure?: undefined };
+  | { readonly pid: number; readonly clock: ThreadClock; readonly failure?: undefined };
 
 const SLOW: FailedStart = { failure: `it took longer than ${EXECUTOR_START_MS} ms`, ofItself: false };
 const UNWANTED: FailedStart = { failure: "nobody wants it any more", ofItself: false };
 const STRANGE: FailedStart = { failure: "it is not an executor", ofItself: true };
 
-/** Resolves with the clocks of its threads once it is ready, or with why it did not start; then it is told to end. */
-function untilReady(
-  child: ChildProcess,
-  { forks }: Enclosure,
-  threads: number,
-  signal?: AbortSignal,
-): Promise<Start> {
+/** Resolves with the clock of its first thread once that is ready, or with why it did not start; then it is told to end. */
+function untilReady(child: ChildProcess, { forks }: Enclosure, signal?: AbortSignal): Promise<Start> {
   const { promise, resolve } = Promise.withResolvers<Start>();
   const pipe = child.stdio[PROCESS_PIPE_DESCRIPTOR] as Socket;
   let said = "";
@@ -178,12 +179,12 @@ function untilReady(
   signal?.addEventListener("abort", abort);
   if (signal?.aborted === true) abort();
   const reader = new MessageReader(
-    () => threads * 4,
-    ({ kind, body }) => {
-      if (kind !== MessageKind.ready || body.byteLength !== threads * 4) return settle(STRANGE);
+    () => READY_BYTES,
+    ({ kind, word, body }) => {
+      if (kind !== MessageKind.ready || word !== 0 || body.byteLength !== READY_BYTES) return settle(STRANGE);
       try {
         const pid = forks ? onlyChildOf(child.pid!) : child.pid!;
-        settle({ pid, clocks: clocksOf(pid, new Uint32Array(body.buffer)) });
+        settle({ pid, clock: clockOfThread(pid, new Uint32Array(body.buffer)[0]!) });
       } catch {
         settle(STRANGE);
       }
@@ -235,17 +236,10 @@ function onlyChildOf(pid: number): number {
   return Number(child);
 }
 
-/** `threads` are numbers as the process itself sees them, in its pid namespace. Throws when one is no thread of it. */
-function clocksOf(pid: number, threads: Uint32Array): ThreadClock[] {
-  const clocks: ThreadClock[] = [];
+/** `thread` is its number as the process itself sees it, in its pid namespace. Throws when it has none that is called so. */
+function clockOfThread(pid: number, thread: number): ThreadClock {
   const known = TIME_SOURCE === "CPU time" ? threadsOf(pid) : undefined;
-  try {
-    for (const thread of threads) clocks.push(new ThreadClock(pid, known?.get(thread) ?? thread));
-  } catch (error) {
-    for (const clock of clocks) clock.close();
-    throw error;
-  }
-  return clocks;
+  return new ThreadClock(pid, known?.get(thread) ?? thread);
 }
 
 /** By what a thread is called in the innermost pid namespace, what it is called in this one. */

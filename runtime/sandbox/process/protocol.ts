@@ -5,7 +5,7 @@
  *   OFFSET SIZE HEADER
  *   0      4    kind
  *   4      4    call    which call this asks or answers
- *   8      4    word    a lane; nothing in answers
+ *   8      4    word    a lane, or a thread's index; nothing in answers to calls
  *   12     4    length  bytes of the body
  *
  *   kind          body
@@ -13,7 +13,8 @@
  *   load       ▶  a program image: the length of its JSON text, the text, and the module's text
  *   run        ▶  n × 5 float64 of extents, then n × 64 bytes of packets
  *   unload     ▶  nothing, and there is no answer
- *   ready      ◀  what the system calls each thread, 4 bytes; there was no call, and the process says it, on its first pipe
+ *   start      ▶  nothing: the thread whose index the word is shall start. Said on the process's own pipe, as is its answer
+ *   ready      ◀  what the system calls the thread of that index, 4 bytes; the first thread starts without being asked
  *   described  ◀  ProgramDescription as JSON
  *   loaded     ◀  nothing: the answer to load
  *   invalid    ◀  why the program does not load, as text: the answer to inspect or load
@@ -48,6 +49,9 @@ import type { TextEncoding } from "../../program/readers.ts";
 /** A multiple of eight, so that what is behind it can be read as numbers where it lies. */
 export const HEADER_BYTES = 16;
 
+/** The body of `ready`. */
+export const READY_BYTES = 4;
+
 export const MessageKind = {
   inspect: 1,
   load: 2,
@@ -58,6 +62,7 @@ export const MessageKind = {
   loaded: 7,
   invalid: 8,
   ran: 9,
+  start: 10,
 } as const;
 export type MessageKind = (typeof MessageKind)[keyof typeof MessageKind];
 

@@ -81,7 +81,7 @@ export class SpareExecutors implements AsyncDisposable {
   #start(): void {
     if (this.#closed || this.#spare !== undefined) return;
     const start = new AbortController();
-    const process = ExecutorProcess.start(this.#options, start.signal);
+    const process = ExecutorProcess.start({ ...this.#options, isSpare: true }, start.signal);
     // Whoever takes it tries again and hears of it then.
     process.catch(() => undefined);
     this.#spare = { process, start };

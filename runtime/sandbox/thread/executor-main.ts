@@ -11,10 +11,13 @@ import { EXECUTOR_RSS_POLL_MS } from "../../limits.ts";
 import {
   HEADER_BYTES,
   MessageKind,
+  MessageReader,
   PROCESS_PIPE_DESCRIPTOR,
+  READY_BYTES,
   THREAD_PIPES_DESCRIPTOR,
   writeHeader,
 } from "../process/protocol.ts";
+import type { Message } from "../process/protocol.ts";
 import { closeInherited } from "./descriptors.ts";
 import type { ThreadTask } from "./executor-thread.ts";
 
@@ -22,20 +25,12 @@ const threads = Number(process.argv[2]);
 /** Bytes, or 0 where the node itself watches the memory of this process. */
 const rssBytesMax = Number(process.argv[3]);
 
+/** Whether it starts before there is a program for it. */
+const isSpare = process.argv[4] === "true";
+
 closeInherited(THREAD_PIPES_DESCRIPTOR + threads - 1);
 const pipe = new Socket({ fd: PROCESS_PIPE_DESCRIPTOR, readable: true, writable: true });
-/** One of each thread, so that the node knows each: it chooses the thread of a call, and reads its CPU time from outside. */
-const pools: readonly Piscina<ThreadTask, number>[] = Array.from(
-  { length: threads },
-  () =>
-    new Piscina<ThreadTask, number>({
-      filename: builtUrl(new URL("./executor-thread.ts", import.meta.url)).href,
-      minThreads: 1,
-      maxThreads: 1,
-      idleTimeout: Infinity,
-      recordTiming: false,
-    }),
-);
+let started = 0;
 
 function die(reason: string): never {
   try {
@@ -52,25 +47,48 @@ function dieOf(error: unknown): never {
   return die(error instanceof Error ? (error.stack ?? error.message) : String(error));
 }
 
-/** Says what the system calls each thread, once all are there, and lets them serve their pipes. */
-async function begin(): Promise<void> {
-  const numbers = Uint32Array.from(await Promise.all(pools.map((pool) => pool.run({ kind: "start" }))));
-  const header = Buffer.alloc(HEADER_BYTES);
-  writeHeader(header, MessageKind.ready, 0, 0, numbers.byteLength);
-  const serving = pools.map((pool, thread) =>
-    pool.run({ kind: "serve", descriptor: THREAD_PIPES_DESCRIPTOR + thread }),
-  );
-  pipe.write(Buffer.concat([header, new Uint8Array(numbers.buffer)]));
-  await Promise.race(serving);
+/**
+ * Starts the next thread, in a pool of its own, so that the node knows each: it chooses the thread of a call, and reads its CPU
+ * time from outside. Says what the system calls it, and lets it serve its pipe until the node is gone.
+ */
+async function startThread(): Promise<void> {
+  const thread = started++;
+  const pool = new Piscina<ThreadTask, number>({
+    filename: builtUrl(new URL("./executor-thread.ts", import.meta.url)).href,
+    minThreads: 1,
+    maxThreads: 1,
+    idleTimeout: Infinity,
+    recordTiming: false,
+  });
+  const number = await pool.run({ kind: "start", isSpare: isSpare && thread === 0 });
+  const message = Buffer.alloc(HEADER_BYTES + READY_BYTES);
+  writeHeader(message, MessageKind.ready, 0, thread, READY_BYTES);
+  message.set(new Uint8Array(Uint32Array.of(number).buffer), HEADER_BYTES);
+  const serving = pool.run({ kind: "serve", descriptor: THREAD_PIPES_DESCRIPTOR + thread });
+  pipe.write(message);
+  await serving;
   die("the node is gone");
 }
 
-for (const event of ["data", "end", "error", "close"]) pipe.on(event, () => die("the node is gone"));
+/** Our defect, or the end of a thread: neither can be gone on from. */
+function start(): void {
+  startThread().catch(dieOf);
+}
+
+function take({ kind, word }: Message): void {
+  if (kind !== MessageKind.start || word !== started || started === threads) die("no such thread can start");
+  start();
+}
+
+const reader = new MessageReader(() => 0, take);
+pipe.on("data", (piece: Buffer) => {
+  if (!reader.push(piece)) die("a message is too long");
+});
+for (const event of ["end", "error", "close"]) pipe.on(event, () => die("the node is gone"));
 process.on("uncaughtException", dieOf);
 if (rssBytesMax > 0) {
   setInterval(() => {
     if (process.memoryUsage.rss() > rssBytesMax) die("out of memory: the process is over its limit");
   }, EXECUTOR_RSS_POLL_MS);
 }
-// Our defect, or the end of a thread: neither can be gone on from.
-begin().catch(dieOf);
+start();

@@ -3,7 +3,6 @@
  * pipe, which it does until the node is gone. It does one thing at a time, in the order asked.
  */
 import { constants } from "node:buffer";
-import { createHash } from "node:crypto";
 import { readlinkSync } from "node:fs";
 import { FaultCode } from "../../../packets/faults.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
@@ -22,13 +21,12 @@ import type { Guest } from "./guest.ts";
 import { ThreadPipe } from "./thread-pipe.ts";
 
 export type ThreadTask =
-  /** Resolves with what the system calls the thread. */
-  | { readonly kind: "start" }
+  /** Resolves with what the system calls the thread; a spare's has done then what its first program would wait for. */
+  | { readonly kind: "start"; readonly isSpare: boolean }
   /** Resolves when the node is gone. */
   | { readonly kind: "serve"; readonly descriptor: number };
 
 interface Program {
-  readonly hash: string;
   /** protocol.ts. */
   readonly image: Uint8Array;
   lanes: number;
@@ -47,7 +45,7 @@ const BODY_BYTES_MAX = PROGRAM_CODE_BYTES_MAX + PROGRAM_ARGS_BYTES_MAX + 4 * 102
 const MESSAGES_PER_TURN = 256;
 const lanes = new Map<number, Program>();
 /** The same program in several lanes is loaded once: lanes are many, isolates are not. */
-const programs = new Map<string, Program>();
+const programs = new Set<Program>();
 /** Those with a guest, the one used least recently first. */
 const opened = new Set<Program>();
 const inputs = new InputReader(SHARED_MEMORY_DESCRIPTOR);
@@ -99,9 +97,7 @@ function loadAnswer(answer: () => Answer): Answer {
 }
 
 function load(lane: number, image: Uint8Array): Answer {
-  const hash = createHash("sha256").update(image).digest("hex");
-  const program = programs.get(hash) ?? { hash, image: image.slice(), lanes: 0, guest: undefined };
-  programs.set(hash, program);
+  const program = programOf(image);
   // Counted before the old one is let go, which may be the same.
   program.lanes++;
   unload(lane);
@@ -110,12 +106,19 @@ function load(lane: number, image: Uint8Array): Answer {
   return { kind: MessageKind.loaded, body: NOTHING };
 }
 
+function programOf(image: Uint8Array): Program {
+  for (const program of programs) if (Buffer.compare(program.image, image) === 0) return program;
+  const program: Program = { image: image.slice(), lanes: 0, guest: undefined };
+  programs.add(program);
+  return program;
+}
+
 function unload(lane: number): void {
   const program = lanes.get(lane);
   if (program === undefined) return;
   lanes.delete(lane);
   if (--program.lanes > 0) return;
-  programs.delete(program.hash);
+  programs.delete(program);
   close(program);
 }
 
@@ -126,6 +129,7 @@ function inspect(code: Uint8Array): Answer {
   try {
     return { kind: MessageKind.described, body: bytesOf(guest.inspect()) };
   } finally {
+    realm.keepCompiled();
     guest.dispose();
   }
 }
@@ -228,8 +232,8 @@ function warmUp(): void {
   openAhead();
 }
 
-warmUp();
-
 export default function handle(task: ThreadTask): number | Promise<number> {
-  return task.kind === "start" ? threadNumber() : serve(task.descriptor);
+  if (task.kind === "serve") return serve(task.descriptor);
+  if (task.isSpare) warmUp();
+  return threadNumber();
 }

@@ -99,6 +99,7 @@ export class GuestRealm {
    * on compile none of these again.
    */
   keepCompiled(): void {
+    if (compiledPrelude !== undefined || this.isolate.isDisposed) return;
     const options = { filename: PRELUDE_FILE, produceCachedData: true } as const;
     // V8 finds the script that it has compiled already.
     const script = this.isolate.compileScriptSync(PRELUDE, options) as ivm.Script & ivm.CachedDataResult;

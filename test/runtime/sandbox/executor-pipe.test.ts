@@ -37,7 +37,14 @@ function liar(answer: string): ExecutorPipe {
     stdio: ["ignore", "ignore", "pipe", "pipe", "ignore", "pipe"],
   });
   return new ExecutorPipe(
-    { child, pid: child.pid!, kill: () => child.kill("SIGKILL"), clocks: [clock] },
+    {
+      child,
+      pid: child.pid!,
+      kill: () => child.kill("SIGKILL"),
+      threads: 1,
+      clock,
+      clockOf: () => clock,
+    },
     1e9,
   );
 }
