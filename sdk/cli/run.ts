@@ -49,7 +49,11 @@ export function runCommand(host: Host): Command {
       ),
     )
     .addOption(
-      option("--out <NAME>", "store the result under this name instead of printing it", "PACKETFS_OUT"),
+      option(
+        "--out <NAME>",
+        "store the result under this name instead of printing it: groups as lines of JSON, or as CSV if it ends with .csv",
+        "PACKETFS_OUT",
+      ),
     )
     .addOption(
       option("--split <BYTES>", "input per packet, such as 4MiB (default: chosen)", "PACKETFS_SPLIT", SIZE),

@@ -73,6 +73,31 @@ describe("ResultStore", () => {
     expect(atsOf(frame)).toEqual(atsOf(answers));
   });
 
+  it("answers with a stream of buckets where partial results of groups stand in several", async () => {
+    const groups: Manifest = { ...manifest, description: { ...manifest.description, yields: "groups" } };
+    const buckets = [`{"k":["${"a".repeat(50)}"]}\n{}\n\n`, "\n", `${"b".repeat(1024 * 1024)}\n\n`, "\n"];
+    const chunks = new MemoryChunks();
+    const outputs = [Buffer.from(buckets.join("")), Buffer.from(`${"c".repeat(40)}\n`)];
+    const answers = await new ResultStore(chunks, groups).answers(emptyFrame(2), outcomeOf(outputs));
+    const { flags, ref, length } = decodePacket(answers, 0);
+    const stream = Stream.parse(chunks.get(ref));
+    expect([flags, length, stream.length]).toEqual([Flag.STREAM, outputs[0]!.length, outputs[0]!.length]);
+    expect(buckets.map((_, index) => decodePacket(stream.frame, index))).toMatchObject([
+      { op: Op.COPY, length: buckets[0]!.length },
+      { op: Op.COPY, length: 1 },
+      { op: Op.CALL, length: buckets[2]!.length },
+      { op: Op.COPY, length: 1 },
+    ]);
+    expect(Buffer.from(chunks.get(decodePacket(stream.frame, 0).ref)).toString()).toBe(buckets[0]);
+    // One bucket is a chunk, as any other result; and only partial results stand in buckets.
+    expect(decodePacket(answers, 1).flags).toBe(0);
+    const finished = await new ResultStore(chunks, { ...groups, entry: "finish" }).answers(
+      emptyFrame(1),
+      outcomeOf(outputs.slice(0, 1)),
+    );
+    expect(Stream.parse(chunks.get(decodePacket(finished, 0).ref)).count).not.toBe(buckets.length);
+  });
+
   it("writes the chunks of a frame in one call", async () => {
     const chunks = new MemoryChunks();
     const outputs = Array.from({ length: 1000 }, (_, index) => bytesOf(40, index));

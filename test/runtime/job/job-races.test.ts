@@ -3,6 +3,7 @@ import { refFromHex } from "../../../packets/digest.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame } from "../../../packets/packet.ts";
+import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { PacketBudget } from "../../../runtime/job/dispatcher.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
 import { EXECUTORS_WAIT_MS, JOBS_MAX, JOBS_REMEMBERED } from "../../../runtime/limits.ts";
@@ -17,6 +18,19 @@ function long(text: string): string {
 /** What a real program would: maps yield their range, everything above the ranges of its input. */
 function ranges({ packet, entry }: Waiting): string {
   return entry === "finish" ? '"result"' : long(`${entry} ${packet.at}`);
+}
+
+/** A stream that calls one of so many bytes so many times. */
+function streamOf(executor: ScriptedExecutor, packets: number, bytes: number): Uint8Array {
+  let stream = new Uint8Array(0);
+  const inner = new StreamWriter((_ref, chunk) => void executor.put(chunk));
+  inner.fill(Uint8Array.of(10), bytes);
+  const { root } = inner.finish();
+  const writer = new StreamWriter((_ref, chunk) => (stream = chunk));
+  for (let packet = 0; packet < packets; packet++) writer.call(root, packet, Math.floor(bytes / packets));
+  writer.call(root, 0, bytes % packets);
+  writer.finish();
+  return stream;
 }
 
 function notesOf(world: ScriptedWorld): string[] {
@@ -92,6 +106,31 @@ describe("an executor is lost", () => {
     }
     expect(repeated).toBe(1100);
     expect((await running).value).toBe("result");
+  });
+
+  test("groups whose buckets are nowhere, or none, are made again before any partition of them runs", async () => {
+    for (const wrong of ["nowhere", "no buckets"]) {
+      const world = new ScriptedWorld();
+      const first = world.add("a");
+      const bytes = 16 * 1024 * 1024;
+      const running = world.run({ inputs: [await world.putFile("x", 1)] }, { yields: "groups" });
+      await settle();
+      const answer = (ref: Uint8Array): void => {
+        const [{ lane, packet }] = first.waiting.splice(0) as [Waiting];
+        lane.say({ op: Op.RETURN, flags: Flag.STREAM, lane: 1, at: packet.at, length: bytes, ref });
+      };
+      answer(wrong === "nowhere" ? new Uint8Array(32).fill(7) : first.put(streamOf(first, 6, bytes)));
+      await world.pass(400);
+      expect(first.waiting.map(({ entry }) => entry)).toEqual(["map"]);
+      answer(first.put(streamOf(first, 4, bytes)));
+      await settle();
+      expect(first.waiting.map(({ entry }) => entry)).toEqual(["finish", "finish", "finish", "finish"]);
+      expect(first.waiting.map(({ packet }) => packet.length)).toEqual(
+        [0, 1, 2, 3].map(() => "run\n".length + bytes / 4),
+      );
+      world.jobs.cancel("job");
+      await expect(running).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+    }
   });
 
   test("the finish is made again when its result cannot be read", async () => {

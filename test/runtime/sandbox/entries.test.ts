@@ -3,6 +3,8 @@ import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { loadProgram, runFrame, runOnce, startExecutor } from "./harness.ts";
 import { decodeGroups } from "../../../runtime/job/results.ts";
+import { FOLDED_KEYS_MAX } from "../../../runtime/limits.ts";
+import { RUN_TRAILER_BYTES } from "../../../runtime/program/program.ts";
 import { valueCodec } from "../../../runtime/program/values.ts";
 import { CsvRows, decodeScan } from "../../../runtime/program/csv-rows.ts";
 import type { CsvSpec } from "../../../runtime/program/csv-rows.ts";
@@ -164,6 +166,67 @@ describe("groups", () => {
     const result = (await job(source, ["x", "x", "x"])) as [string, number][];
     expect(result).toHaveLength(20_000);
     expect(result.every(([key, value]) => value === 3 * Number(key.slice(3)))).toBe(true);
+  });
+
+  it("writes down what it has folded when keys are too many, and folds on in the order of the input", async () => {
+    const source = program(`yields: "groups", map(line, c) {
+      for (let i = 0; i < ${FOLDED_KEYS_MAX + 1000}; i++) c.emit("k" + i, line);
+      for (let i = 0; i < 2000; i++) c.emit("k" + i, "again");
+    }, combine: (a, b) => a + "," + b`);
+    const { text } = await runOnce(executor, source, "x");
+    // Buckets: as many as a power of two, each ended by an empty line.
+    const buckets = text.split(/(?<=^|\n)\n/).length - 1;
+    expect([2, 4, 8, 16, 32, 64, 128, 256]).toContain(buckets);
+    expect(text.match(/"k7"/g)).toHaveLength(2);
+    const result = new Map((await job(source, ["x", "y"])) as [string, string][]);
+    expect(result.size).toBe(FOLDED_KEYS_MAX + 1000);
+    expect(result.get("k7")).toBe("x,again,y,again");
+    expect(result.get("k5000")).toBe("x,y");
+  });
+
+  it("finishes each partition by itself, and orders their runs", async () => {
+    const source = program(`${words}, combine: (a, b) => a + b`);
+    const odd = ["", "\uffff", "\ud800", "😀", '"', "\\", '\\"', "é"];
+    const keys = Array.from({ length: 3000 }, (_, index) => `${odd[index % odd.length]}${index % 1700}`);
+    const { text: partial } = await runOnce(executor, source, keys.join("\n"));
+    const whole = await runOnce(executor, source, partial, { entry: "finish" });
+    const runs: string[] = [];
+    for (let partition = 0; partition < 4; partition++) {
+      const input = `run\npartition ${partition} 4\n${partial}whole\n`;
+      const { text } = await runOnce(executor, source, input, { entry: "finish" });
+      const bytes = Buffer.from(text);
+      const index = Number(bytes.subarray(-RUN_TRAILER_BYTES).toString());
+      const lines = bytes.subarray(0, -RUN_TRAILER_BYTES - index).toString();
+      const blocks = JSON.parse(
+        bytes.subarray(-RUN_TRAILER_BYTES - index, -RUN_TRAILER_BYTES).toString(),
+      ) as [string, number][];
+      for (const [key, at] of blocks)
+        expect(
+          Buffer.from(lines)
+            .subarray(at)
+            .toString()
+            .startsWith(`[${JSON.stringify(key)},`),
+        ).toBe(true);
+      runs.push(lines);
+    }
+    const order = async (from: string | null, to: string | null): Promise<string> => {
+      const input = `${JSON.stringify({ from, to })}\n${runs.map((run) => `run\n${run}`).join("")}`;
+      return (await runOnce(executor, source, input, { entry: "order" })).text;
+    };
+    expect(await order(null, null)).toBe(whole.text);
+    expect((await order(null, "b")) + (await order("b", "é5")) + (await order("é5", null))).toBe(whole.text);
+    expect(await order("b", "b")).toBe("");
+    expect(decodeGroups(whole.text).map(([key]) => key)).toEqual(
+      [...new Set(keys.map((key) => key.toWellFormed()))].sort(),
+    );
+  });
+
+  it("refuses an order of what are no runs", async () => {
+    const source = program(`${words}, combine: (a, b) => a + b`);
+    for (const input of ['{"from":null,"to":null}\nrun\n["a"', 'run\n["a,1]\n', "nothing"]) {
+      const { status } = await runOnce(executor, source, input, { entry: "order" });
+      expect(status, input).toBe(FaultCode.badRecord);
+    }
   });
 });
 
