@@ -329,6 +329,8 @@ export const PLAN_PACKETS_MAX: number = 512 * 1024;
 export const MERGE_FAN_IN = 32;
 /** And of results that are groups, whose merges are partitioned: as many as most jobs have splits of many groups. */
 export const GROUPS_FAN_IN = 64;
+/** And of groups that are not combined, which do not become less by being merged. */
+export const LISTS_FAN_IN = 1024;
 /** Hashes of keys fall into so many buckets at most, in which a partial result stands if it is longer than one of them. */
 export const BUCKETS_MAX = 256;
 export const BUCKET_UNITS: number = 64 * 1024;

@@ -23,6 +23,7 @@
  */
 import {
   GROUPS_FAN_IN,
+  LISTS_FAN_IN,
   MERGE_FAN_IN,
   ORDER_BYTES,
   ORDER_PARTS_MAX,
@@ -134,8 +135,9 @@ export class MergeTree {
       this.#isFinal = true;
       return;
     }
-    const most = partitioned === undefined ? MERGE_FAN_IN : GROUPS_FAN_IN;
-    const isMerge = merges && below.groups > most;
+    const most = partitioned === undefined ? MERGE_FAN_IN : merges ? GROUPS_FAN_IN : LISTS_FAN_IN;
+    // Lists are put together where each partition would look through too many of them.
+    const isMerge = (merges || partitioned !== undefined) && below.groups > most;
     const groups = isMerge ? Math.ceil(below.groups / most) : 1;
     const fanIn = isMerge ? most : Math.max(1, below.groups);
     let partitions = 1;

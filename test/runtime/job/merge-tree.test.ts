@@ -57,6 +57,16 @@ describe("groups", () => {
     expect(tree.isFinal).toBe(true);
   });
 
+  test("lists are merged only where they are very many", () => {
+    const few = new MergeTree(1000, { ...GROUPS, merges: false });
+    few.grow(() => 1000);
+    expect(shape(few)).toEqual(["1000 map", "1 finish"]);
+    const many = new MergeTree(3000, { ...GROUPS, merges: false });
+    many.grow(() => 1000);
+    many.grow(() => MIB);
+    expect(shape(many)).toEqual(["3000 map", "3 merge", "1 finish"]);
+  });
+
   test("the largest groups are picked in one place", () => {
     const tree = new MergeTree(30, { ...GROUPS, groups: { ordered: false } });
     tree.grow(() => MIB);
