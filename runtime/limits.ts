@@ -311,6 +311,14 @@ export const GROUPS_SPLIT_BYTES_MIN: number = 256 * 1024;
 export const CODE_SPLITS = 16;
 export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
 export const CODE_SPLIT_BYTES_MIN: number = 1024 * 1024;
+/** Ranges that are read where they lie have so many bytes, and what each is made of is remembered for so many. */
+export const CODE_DIRECT_BYTES_MIN: number = 64 * 1024;
+export const CODE_DIRECT_BYTES_MAX: number = 64 * 1024 * 1024;
+export const CODE_PLANS_MAX = 4096;
+/** Behind a range of lines, where its last one goes on. */
+export const CODE_READ_ON_BYTES: number = 16 * 1024;
+/** When so much waits to be read, threads are started for it. */
+export const CODE_THREADS_BYTES: number = 64 * 1024 * 1024;
 /** Bytes that a program of packet code has had when it is compiled, */
 export const CODE_COMPILE_BYTES: number = 64 * 1024;
 /** programs that are kept compiled, and of those the ones that each memory has at hand. */

@@ -85,6 +85,7 @@ export class Machine implements AsyncDisposable {
       source: this.source,
       openWriter: () => store.openWriter(),
       has: (refs) => store.has(refs),
+      places: store,
       slots: workers,
     });
   }

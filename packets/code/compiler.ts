@@ -33,9 +33,10 @@ export function compileCode(code: Code, memoryPages: number): Uint8Array<ArrayBu
 }
 
 /** Whether a histogram is made of all bytes, and what does not pass is left out of it afterwards. */
-export function filtersBins({ records, rowBytes, aggregate, filter }: Code): boolean {
+export function filtersBins({ records, rowBytes, aggregate, filter, filterType }: Code): boolean {
   const isBytes = records === Records.ROWS && rowBytes === 1;
-  return isBytes && aggregate === Aggregate.HISTOGRAM && filter !== Filter.AT;
+  const isOfBytes = filter === Filter.ALL || filterType === ColumnType.u8;
+  return isBytes && aggregate === Aggregate.HISTOGRAM && isOfBytes;
 }
 
 class Compiler {

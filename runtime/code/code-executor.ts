@@ -20,17 +20,27 @@ import { FaultCode } from "../../packets/faults.ts";
 import { Flag } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
-import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
+import type { ChunkPlaces, ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode, StreamError, StreamErrorCode } from "../errors.ts";
-import { INPUT_CACHE_IDLE_MS } from "../limits.ts";
+import {
+  CODE_DIRECT_BYTES_MAX,
+  CODE_DIRECT_BYTES_MIN,
+  CODE_THREADS_BYTES,
+  INPUT_CACHE_IDLE_MS,
+} from "../limits.ts";
 import { valueCodec } from "../program/values.ts";
 import { InputSource, inputFault } from "../stream/inputs.ts";
-import { turnOver } from "../turns.ts";
+import type { StreamInput } from "../stream/inputs.ts";
+import { inTurns, turnOver } from "../turns.ts";
 import type { Outcome } from "./code-answers.ts";
 import { Bench, CompiledModules } from "./bench.ts";
 import { CodeLane } from "./code-lane.ts";
 import type { CodeWork } from "./code-lane.ts";
+import { CodeThreads } from "./code-threads.ts";
+import { DirectPlans } from "./direct-plan.ts";
+import { runDirect } from "./direct-read.ts";
+import type { DirectWork } from "./direct-read.ts";
 import { CARRY_BYTES, RangeRun } from "./range-run.ts";
 
 /** All that answers of packet code depend on beside the code and the input is its version. */
@@ -44,12 +54,16 @@ export interface CodeExecutorOptions {
   readonly openWriter: () => Promise<StoreWriter>;
   /** One byte (0 or 1) per 32-byte ref. */
   readonly has: (refs: Uint8Array) => Uint8Array | Promise<Uint8Array>;
+  /** Where chunks stand that are kept here. */
+  readonly places: ChunkPlaces;
   /** Packets that are worked on at once. */
   readonly slots: number;
 }
 
 /** Bytes `from` to `from + length` of an input of `total` bytes, which stand at `base` of the file. */
 interface Input {
+  /** What it is a range of, where that is a file. */
+  readonly stream?: StreamInput;
   readonly from: number;
   readonly length: number;
   readonly total: number;
@@ -65,6 +79,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   readonly edition: string = EDITION;
   readonly #options: CodeExecutorOptions;
   readonly #inputs: InputSource;
+  readonly #plans: DirectPlans;
+  readonly #threads: CodeThreads;
   readonly #lanes = new Map<number, CodeLane>();
   /** Lanes with packets that wait, the one first whose turn it is. */
   readonly #waiting = new Set<CodeLane>();
@@ -82,6 +98,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     this.capacity = { code: options.slots };
     this.#options = options;
     this.#inputs = new InputSource(options.source);
+    this.#plans = new DirectPlans(options.places);
+    this.#threads = new CodeThreads(options.slots);
   }
 
   async load(program: Ref | InlineCode, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
@@ -115,6 +133,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     this.#isClosed = true;
     clearTimeout(this.#idle);
     await Promise.all([...this.#lanes.values()].map((lane) => lane.close()));
+    await this.#threads.close();
     this.#benches.length = 0;
   }
 
@@ -138,7 +157,9 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
       this.#inputs.forget();
+      this.#plans.clear();
       this.#benches.length = 0;
+      void this.#threads.rest();
     }, INPUT_CACHE_IDLE_MS).unref();
   }
 
@@ -175,13 +196,37 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const { code, signal } = lane;
     try {
       const input = await this.#input(frame, index, signal);
-      return code.stage === Stage.MAP
-        ? await mapped(lane, input, bench)
-        : { bytes: await merged(code, input) };
+      if (code.stage !== Stage.MAP) return { bytes: await merged(code, input) };
+      return (await this.#direct(lane, input, bench)) ?? (await mapped(lane, input, bench));
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
       return { fault: faultOf(error), reason: error.message };
     }
+  }
+
+  /** Runs the packet over chunks where they lie; undefined where that does not work. */
+  async #direct({ bytes, code, signal }: CodeLane, input: Input, bench: Bench): Promise<Outcome | undefined> {
+    const { stream, length } = input;
+    if (stream === undefined || length < CODE_DIRECT_BYTES_MIN || length > CODE_DIRECT_BYTES_MAX)
+      return undefined;
+    const plan = await this.#plans.plan(code, stream, input);
+    if (plan === undefined) return undefined;
+    const { from, total } = input;
+    const work: DirectWork = { code: bytes, range: { from, length, total }, plan };
+    const outcome = this.#isBusy() ? await this.#threads.run(work) : await inTurns(runDirect(work, bench));
+    signal.throwIfAborted();
+    if (outcome === undefined) this.#plans.forget(stream.root);
+    else if ("state" in outcome) return { bytes: outcome.state };
+    else return { fault: FaultCode.badRecord, reason: outcome.fault.reason, place: outcome.fault.at };
+    return undefined;
+  }
+
+  /** Whether so much waits that threads are worth their start, or are there already. */
+  #isBusy(): boolean {
+    if (this.#options.slots === 1 || !this.#threads.hasRoom) return false;
+    let waiting = 0;
+    for (const lane of this.#waiting) waiting += lane.waitingBytes;
+    return waiting >= CODE_THREADS_BYTES || this.#threads.isRunning;
   }
 
   /** Rejects with what reading rejects with, and PFS_RANGE_INVALID. */
@@ -200,6 +245,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     requireRange(from, length, stream.length);
     if ((flags & Flag.WHOLE) === 0) {
       return {
+        stream,
         from,
         length,
         total: stream.length,

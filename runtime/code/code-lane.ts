@@ -5,7 +5,7 @@ import { codeText } from "../../packets/code/text.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { packetCount } from "../../packets/packet.ts";
+import { lengthAt, packetCount } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
 import { LaneError, LaneErrorCode } from "../errors.ts";
@@ -41,6 +41,7 @@ export class CodeLane implements Lane {
   #frames: Uint8Array[] = [];
   #index = 0;
   #unanswered = 0;
+  #waitingBytes = 0;
   #writer: Promise<StoreWriter> | undefined;
   #running = new Set<Promise<unknown>>();
   #answers: Uint8Array[] = [];
@@ -68,6 +69,7 @@ export class CodeLane implements Lane {
     }
     this.#unanswered = packets;
     if (frame.byteLength > 0) this.#frames.push(frame);
+    for (let index = 0; index < packetCount(frame); index++) this.#waitingBytes += lengthAt(frame, index);
     this.#options.ready();
   }
 
@@ -76,6 +78,7 @@ export class CodeLane implements Lane {
     const [frame] = this.#frames;
     if (frame === undefined) return undefined;
     const index = this.#index++;
+    this.#waitingBytes -= lengthAt(frame, index);
     if (this.#index === packetCount(frame)) {
       this.#frames.shift();
       this.#index = 0;
@@ -85,6 +88,11 @@ export class CodeLane implements Lane {
 
   get hasWork(): boolean {
     return this.#frames.length > 0;
+  }
+
+  /** Bytes of the packets that wait to be run. */
+  get waitingBytes(): number {
+    return this.#waitingBytes;
   }
 
   /** Packets that wait to be run. */
@@ -148,6 +156,7 @@ export class CodeLane implements Lane {
 
   async #close(): Promise<void> {
     this.#frames = [];
+    this.#waitingBytes = 0;
     this.#abort.abort(new LaneError(LaneErrorCode.laneClosed, "the lane is closed"));
     await Promise.allSettled(this.#running);
     // What it could not open, it need not close.

@@ -29,6 +29,26 @@ export interface ChunkSizes {
   sizes(refs: Uint8Array): Promise<Float64Array>;
 }
 
+/** Where chunks stand on this machine's disk, for whoever reads many of them without a copy. All lists have a row for each. */
+export interface StoredPlaces {
+  readonly files: readonly string[];
+  /** Which of the files, and where in it the chunk's bytes begin as they are kept. */
+  readonly file: Uint32Array;
+  readonly offset: Float64Array;
+  readonly storedBytes: Uint32Array;
+  readonly plainBytes: Uint32Array;
+  /** A `Codec` each. */
+  readonly codec: Uint8Array;
+}
+
+export interface ChunkPlaces {
+  /**
+   * Where the chunks of these refs stand, n × 32 bytes; undefined where one of them is not here, or is damaged. What stands
+   * there is not verified, and gc may move it: files keep their bytes as long as they are there.
+   */
+  places(refs: Uint8Array): Promise<StoredPlaces | undefined>;
+}
+
 /** Where chunks are kept: a store, or the store of a peer. */
 export interface ChunkStore extends ChunkSource {
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already, those with damaged bytes not counted. */

@@ -9,7 +9,14 @@
 import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
 import type { Catalog, GcRoots } from "../contracts/catalog.ts";
-import type { ChunkSource, StoredChunk, StoredFormStore, StoredFormWriter } from "../contracts/chunks.ts";
+import type {
+  ChunkPlaces,
+  ChunkSource,
+  StoredChunk,
+  StoredPlaces,
+  StoredFormStore,
+  StoredFormWriter,
+} from "../contracts/chunks.ts";
 import type { Events } from "../contracts/events.ts";
 import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
@@ -36,7 +43,7 @@ export interface StoreOptions {
   readonly events?: Events | undefined;
 }
 
-export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
+export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDisposable {
   readonly directory: string;
   readonly catalog: Catalog & GcRoots;
   readonly #identity: { readonly paths: StorePaths; readonly seed: number };
@@ -130,6 +137,10 @@ export class Store implements StoredFormStore, Maintenance, AsyncDisposable {
 
   sizes(refs: Uint8Array): Promise<Float64Array> {
     return this.#reader.sizes(refs);
+  }
+
+  places(refs: Uint8Array): Promise<StoredPlaces | undefined> {
+    return this.#reader.places(refs);
   }
 
   read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {

@@ -8,7 +8,15 @@ import type { Stream } from "../../packets/stream-reader.ts";
 import { TURN_STEP_PACKETS } from "../limits.ts";
 import { turnOver } from "../turns.ts";
 import type { StreamCache } from "./caches.ts";
-import type { PieceBatch } from "./piece-batch.ts";
+
+/** Takes what a range is made of, piece by piece (piece-batch.ts). */
+export interface PieceSink {
+  readonly isFull: boolean;
+  /** `take` bytes of a chunk; `packet` is the packet's index in its stream. */
+  copy(ref: Ref, from: number, take: number, packet: number): void;
+  /** What the DATA or FILL at `index` yields from `skip` on. */
+  literal(frame: Uint8Array, index: number, skip: number, take: number): void;
+}
 
 /** A stream that is being executed, and how far. */
 interface Level {
@@ -39,7 +47,7 @@ export class Cursor {
    * Adds the pieces that come next until the batch is full or nothing is left. Rejects with PFS_STREAM_INVALID,
    * PFS_STREAM_OVER_LIMIT, PFS_STREAM_NOT_PLAIN, the signal's reason, or as reading a sub-stream does.
    */
-  async fill(batch: PieceBatch, signal: AbortSignal): Promise<void> {
+  async fill(batch: PieceSink, signal: AbortSignal): Promise<void> {
     while (!batch.isFull) {
       // A tree of CALLs can be walked for years, and what is cached is read without any waiting.
       const over = ++this.#steps % TURN_STEP_PACKETS === 0 ? turnOver() : undefined;

@@ -9,6 +9,8 @@ import { BORDER_STEP_BYTES, INPUT_CACHE_BYTES, INPUT_STREAMS_MAX, RUN_INPUT_BYTE
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { ChunkCache } from "./caches.ts";
 import { describeStream, execute } from "./execute.ts";
+import { rangeExtents } from "./extents.ts";
+import type { Extents } from "./extents.ts";
 
 /** Faults of an input that it has wherever it is read. */
 const INPUT_FAULTS: ReadonlyMap<string, FaultCode> = new Map([
@@ -127,6 +129,11 @@ export class StreamInput {
   /** Bytes `start` to `end` in pieces, for ranges that are too large to hold. */
   pieces(start: number, end: number): AsyncIterable<Uint8Array> {
     return execute(this.#source, this.#facts.root, { start, end, signal: this.#signal });
+  }
+
+  /** What bytes `start` to `end` are copied from; undefined where some of them are not copied. Rejects as reading them does. */
+  async extents(start: number, end: number): Promise<Extents | undefined> {
+    return await rangeExtents(this.#source, this.#facts.root, { start, end, signal: this.#signal });
   }
 
   async #collect(start: number, end: number): Promise<Uint8Array> {

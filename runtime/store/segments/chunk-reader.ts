@@ -4,7 +4,7 @@ import type { Codec } from "../../../packets/codec.ts";
 import { refAt, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
-import type { ChunkSource, StoredChunk } from "../../contracts/chunks.ts";
+import type { ChunkPlaces, ChunkSource, StoredChunk, StoredPlaces } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode, systemCode } from "../../errors.ts";
 import { TURN_STEP_PACKETS } from "../../limits.ts";
 import { inTurns, turnOver } from "../../turns.ts";
@@ -13,7 +13,7 @@ import type { IndexReader, PendingPlaces } from "../index/reader.ts";
 import type { ChunkRow, ChunkRowWithRef } from "../index/tables.ts";
 import { bodyInRun, planRuns } from "./files.ts";
 import type { ReadRun, SegmentFiles } from "./files.ts";
-import { segmentOf } from "./format.ts";
+import { RECORD_HEADER_BYTES, offsetOf, segmentOf } from "./format.ts";
 
 export interface ChunkReaderOptions {
   readonly index: IndexReader;
@@ -47,7 +47,7 @@ const ATTEMPTS_MAX = 4;
 /** The file is gone or the medium cannot read it: as bad as wrong bytes. */
 const LOST = new Set(["ENOENT", "EIO"]);
 
-export class ChunkReader implements ChunkSource {
+export class ChunkReader implements ChunkSource, ChunkPlaces {
   readonly #options: ChunkReaderOptions;
 
   constructor(options: ChunkReaderOptions) {
@@ -64,6 +64,25 @@ export class ChunkReader implements ChunkSource {
     const each = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
     const rows = await inTurns(this.#find(each));
     return Float64Array.from(rows, (row) => (row === undefined || row.isDamaged ? 0 : row.plainBytes));
+  }
+
+  /** As `ChunkPlaces` has it. */
+  async places(refs: Uint8Array): Promise<StoredPlaces | undefined> {
+    const each = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
+    const rows = await inTurns(this.#find(each));
+    const known = rows.filter((row) => row !== undefined && !row.isDamaged) as ChunkRow[];
+    if (known.length < rows.length) return undefined;
+    const segments = new Map<number, number>();
+    for (const { place } of known)
+      segments.set(segmentOf(place), segments.get(segmentOf(place)) ?? segments.size);
+    return {
+      files: Array.from(segments.keys(), (segment) => this.#options.files.pathOf(segment)),
+      file: Uint32Array.from(known, ({ place }) => segments.get(segmentOf(place))!),
+      offset: Float64Array.from(known, ({ place }) => offsetOf(place) + RECORD_HEADER_BYTES),
+      storedBytes: Uint32Array.from(known, ({ storedBytes }) => storedBytes),
+      plainBytes: Uint32Array.from(known, ({ plainBytes }) => plainBytes),
+      codec: Uint8Array.from(known, ({ codec }) => codec),
+    };
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {

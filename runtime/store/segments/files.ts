@@ -44,6 +44,10 @@ export class SegmentFiles {
     }
   }
 
+  pathOf(segment: number): string {
+    return segmentPath(this.#paths, segment);
+  }
+
   /** The next read opens the file again: it was removed, or its bytes are not believed. */
   forget(segment: number): void {
     const file = this.#open.get(segment);

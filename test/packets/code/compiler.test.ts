@@ -70,6 +70,8 @@ test.each([
   'bytes().filter(anyOf("\\n")).histogram()',
   'match("\\n\\u000b\\n\\u000b\\n")',
   'bytes().filter(not(at(0, "\\n\\u000b\\n\\u000b\\n")))',
+  // Bytes that are read as signed numbers where they are compared, and as unsigned ones where they are counted.
+  'bytes().filter("i8", anyOf(range(-50, 10))).histogram()',
   "lines()",
   "lines().max()",
   'lines().filter(contains("\\u000b\\u000c")).count()',

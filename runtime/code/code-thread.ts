@@ -1,0 +1,21 @@
+/** A thread that runs packet code over chunks where they lie, one range after the other, as it is told to. */
+import { parentPort } from "node:worker_threads";
+import { Bench, CompiledModules } from "./bench.ts";
+import { runDirect } from "./direct-read.ts";
+import type { DirectOutcome, DirectWork } from "./direct-read.ts";
+
+/** What came of a range, and which of its pieces are verified by now. */
+export interface ThreadAnswer {
+  readonly outcome: DirectOutcome;
+  readonly isVerified: Uint8Array;
+}
+
+const bench = new Bench(new CompiledModules());
+
+parentPort!.on("message", (work: DirectWork) => {
+  const steps = runDirect(work, bench);
+  let step = steps.next();
+  while (step.done !== true) step = steps.next();
+  const answer: ThreadAnswer = { outcome: step.value, isVerified: work.plan.isVerified };
+  parentPort!.postMessage(answer);
+});

@@ -1,0 +1,59 @@
+/** Plans of ranges that are read where they lie; those that were made last are remembered, and what was verified of them. */
+import { Interpreter } from "../../packets/code/interpreter.ts";
+import { Records } from "../../packets/code/format.ts";
+import type { Code } from "../../packets/code/format.ts";
+import { refKey } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import type { ChunkPlaces } from "../contracts/chunks.ts";
+import { CODE_PLANS_MAX, CODE_READ_ON_BYTES } from "../limits.ts";
+import type { StreamInput } from "../stream/inputs.ts";
+import type { DirectPlan } from "./direct-read.ts";
+import { RangeRun } from "./range-run.ts";
+import type { CodeRange } from "./range-run.ts";
+
+const NO_MEMORY = new Uint8Array(0);
+
+export class DirectPlans {
+  readonly #places: ChunkPlaces;
+  /** By root and range, the one that was used last at the end. */
+  readonly #plans = new Map<string, DirectPlan>();
+
+  constructor(places: ChunkPlaces) {
+    this.#places = places;
+  }
+
+  /**
+   * What the range is made of, and a little behind it where lines go on; undefined where not all of it are chunks that are
+   * kept here. Rejects as reading the stream does.
+   */
+  async plan(code: Code, stream: StreamInput, range: CodeRange): Promise<DirectPlan | undefined> {
+    const { start, end } = new RangeRun(code, new Interpreter(code), NO_MEMORY, range).wanted;
+    if (start === end) return undefined;
+    const behind = code.records === Records.ROWS ? end : Math.min(range.total, end + CODE_READ_ON_BYTES);
+    const key = `${start} ${behind} ${refKey(stream.root)}`;
+    const plan = this.#plans.get(key) ?? (await this.#make(stream, start, behind));
+    if (plan === undefined) return undefined;
+    this.#plans.delete(key);
+    this.#plans.set(key, plan);
+    if (this.#plans.size > CODE_PLANS_MAX) this.#plans.delete(this.#plans.keys().next().value!);
+    return plan;
+  }
+
+  /** Those of this file are not as they were. */
+  forget(root: Ref): void {
+    const ending = refKey(root);
+    for (const key of this.#plans.keys()) if (key.endsWith(ending)) this.#plans.delete(key);
+  }
+
+  clear(): void {
+    this.#plans.clear();
+  }
+
+  async #make(stream: StreamInput, start: number, end: number): Promise<DirectPlan | undefined> {
+    const extents = await stream.extents(start, end);
+    if (extents === undefined) return undefined;
+    const places = await this.#places.places(extents.refs);
+    if (places === undefined) return undefined;
+    return { start, ...extents, ...places, isVerified: new Uint8Array(extents.take.length) };
+  }
+}

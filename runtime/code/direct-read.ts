@@ -1,0 +1,151 @@
+/**
+ * Runs packet code over chunks where they lie: what stands next to each other in a segment is read by one call, straight
+ * into the memory that the program runs in. A chunk's hash is checked the first time. Whatever is not as it should be is
+ * left to those who read chunks in the ordinary way, and tell others of damage.
+ */
+import { closeSync, openSync, readSync } from "node:fs";
+import { Codec, decompress } from "../../packets/codec.ts";
+import { decodeCode } from "../../packets/code/format.ts";
+import { encodeState } from "../../packets/code/state.ts";
+import type { RecordFault } from "../../packets/code/interpreter.ts";
+import { refAt, sameBytes, sha256 } from "../../packets/digest.ts";
+import { READ_GAP_BYTES_MAX, READ_RUN_BYTES_MAX } from "../limits.ts";
+import type { Bench } from "./bench.ts";
+import { CARRY_BYTES, RangeRun } from "./range-run.ts";
+import type { CodeRange } from "./range-run.ts";
+
+/** The pieces that a range of a file is made of, and where the chunks stand that they are of: rows of parallel lists. */
+export interface DirectPlan {
+  /** The byte of the file that the first piece begins with. */
+  readonly start: number;
+  /** Of each piece: where it begins in its chunk, and its bytes. */
+  readonly from: Float64Array;
+  readonly take: Float64Array;
+  /** Of its chunk: which of the files, where in it, and how it is kept. */
+  readonly file: Uint32Array;
+  readonly offset: Float64Array;
+  readonly storedBytes: Uint32Array;
+  readonly plainBytes: Uint32Array;
+  readonly codec: Uint8Array;
+  /** n × 32 bytes, and whether it was verified before. */
+  readonly refs: Uint8Array;
+  readonly isVerified: Uint8Array;
+  readonly files: readonly string[];
+}
+
+/** A packet that maps a range; `code` are the 32 bytes. */
+export interface DirectWork {
+  readonly code: Uint8Array;
+  readonly range: CodeRange;
+  readonly plan: DirectPlan;
+}
+
+/** The state, or the record that no program takes; undefined where the range has to be read in the ordinary way. */
+export type DirectOutcome = { readonly state: Uint8Array } | { readonly fault: RecordFault } | undefined;
+
+/** May be left for some time wherever it yields, after at most READ_RUN_BYTES_MAX. Throws defects only. */
+export function* runDirect(
+  { code: bytes, range, plan }: DirectWork,
+  bench: Bench,
+): Generator<void, DirectOutcome> {
+  const code = decodeCode(bytes);
+  const kernel = bench.kernel(bytes, code, range.length);
+  const run = new RangeRun(code, kernel, bench.memory, range);
+  if (run.wanted.start !== plan.start) throw new Error("the plan is of another range");
+  const reader = new RunReader(plan, bench);
+  try {
+    for (let first = 0; first < plan.take.length && !run.isDone;) {
+      const end = runEnd(plan, first);
+      if (!reader.read(first, end, run)) return undefined;
+      first = end;
+      yield;
+    }
+  } finally {
+    reader.close();
+  }
+  // A line that goes on for long behind its range.
+  if (!run.isDone) return undefined;
+  return run.fault === undefined ? { state: encodeState(code, kernel.state) } : { fault: run.fault };
+}
+
+/** Behind the last of the pieces from `first` on that one call reads. */
+function runEnd({ file, offset, storedBytes, codec }: DirectPlan, first: number): number {
+  const start = offset[first]!;
+  let end = first + 1;
+  for (; end < offset.length; end++) {
+    const before = offset[end - 1]! + storedBytes[end - 1]!;
+    const behind = offset[end]! + storedBytes[end]!;
+    const isNext = file[end] === file[first] && codec[end] === codec[first];
+    if (!isNext || offset[end]! < before || offset[end]! > before + READ_GAP_BYTES_MAX) break;
+    if (behind - start > READ_RUN_BYTES_MAX) break;
+  }
+  return end;
+}
+
+class RunReader {
+  readonly #plan: DirectPlan;
+  readonly #bench: Bench;
+  #file = -1;
+  #descriptor = -1;
+
+  constructor(plan: DirectPlan, bench: Bench) {
+    this.#plan = plan;
+    this.#bench = bench;
+  }
+
+  /** Pieces that stand next to each other. False when they cannot be had so. */
+  read(first: number, end: number, run: RangeRun): boolean {
+    const { offset, storedBytes, plainBytes, codec, from, take } = this.#plan;
+    const start = offset[first]!;
+    const length = offset[end - 1]! + storedBytes[end - 1]! - start;
+    const isPlain = codec[first] === Codec.plain;
+    const { memory } = this.#bench;
+    const target = isPlain ? memory : this.#bench.packed;
+    const base = isPlain ? CARRY_BYTES : 0;
+    if (!this.#fill(first, target, base, length, start)) return false;
+    for (let piece = first; piece < end && !run.isDone; piece++) {
+      const at = base + offset[piece]! - start;
+      let chunk = target.subarray(at, at + storedBytes[piece]!);
+      if (!isPlain) {
+        const plain = decompress(chunk, codec[piece]!, plainBytes[piece]!);
+        if (plain === undefined) return false;
+        chunk = memory.subarray(CARRY_BYTES, CARRY_BYTES + plain.byteLength);
+        chunk.set(plain);
+      }
+      if (!this.#verify(piece, chunk)) return false;
+      run.push(chunk.byteOffset + from[piece]!, take[piece]!);
+    }
+    return true;
+  }
+
+  close(): void {
+    if (this.#descriptor >= 0) closeSync(this.#descriptor);
+    this.#descriptor = -1;
+  }
+
+  #fill(piece: number, target: Uint8Array, at: number, length: number, position: number): boolean {
+    try {
+      this.#open(this.#plan.file[piece]!);
+      return readSync(this.#descriptor, target, at, length, position) === length;
+    } catch {
+      // Moved by gc, or lost: whoever reads in the ordinary way finds out.
+      return false;
+    }
+  }
+
+  #open(file: number): void {
+    if (file === this.#file) return;
+    this.close();
+    this.#file = -1;
+    this.#descriptor = openSync(this.#plan.files[file]!, "r");
+    this.#file = file;
+  }
+
+  #verify(piece: number, chunk: Uint8Array): boolean {
+    const { isVerified, refs } = this.#plan;
+    if (isVerified[piece] === 1) return true;
+    if (!sameBytes(sha256(chunk), refAt(refs, piece))) return false;
+    isVerified[piece] = 1;
+    return true;
+  }
+}

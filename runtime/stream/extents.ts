@@ -1,0 +1,58 @@
+/** The chunks that a range of a stream is copied from, for whoever reads them where they lie. */
+import type { Ref } from "../../packets/digest.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
+import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
+import { checkPlan } from "../../packets/plan.ts";
+import type { ChunkSource } from "../contracts/chunks.ts";
+import { StreamCache } from "./caches.ts";
+import { Cursor } from "./cursor.ts";
+import type { PieceSink } from "./cursor.ts";
+
+/** Pieces of a range in their order: each is `take` bytes of a chunk from `from` on. */
+export interface Extents {
+  /** n × 32 bytes. */
+  readonly refs: Uint8Array;
+  readonly from: Float64Array;
+  readonly take: Float64Array;
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+  readonly signal: AbortSignal;
+}
+
+/** Undefined where a packet of the range yields bytes of its own. Rejects as executing the range does. */
+export async function rangeExtents(
+  source: ChunkSource,
+  root: Ref,
+  { start, end, signal }: Range,
+): Promise<Extents | undefined> {
+  const streams = new StreamCache(source, signal);
+  const top = await streams.get(root);
+  const limits = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
+  checkPlan(top, limits, end - start);
+  const cursor = new Cursor(streams, limits, top, start, end - start);
+  const refs: Ref[] = [];
+  const from: number[] = [];
+  const take: number[] = [];
+  let hasLiteral = false;
+  const sink: PieceSink = {
+    get isFull() {
+      return hasLiteral;
+    },
+    copy(ref, begin, bytes) {
+      refs.push(ref);
+      from.push(begin);
+      take.push(bytes);
+    },
+    literal() {
+      hasLiteral = true;
+    },
+  };
+  await cursor.fill(sink, signal);
+  if (hasLiteral) return undefined;
+  const all = new Uint8Array(refs.length * REF_BYTES);
+  for (const [index, ref] of refs.entries()) all.set(ref, index * REF_BYTES);
+  return { refs: all, from: Float64Array.from(from), take: Float64Array.from(take) };
+}

@@ -1,0 +1,158 @@
+/** Packet code over chunks where they lie: the same answers, and nothing that is not as it should be is believed. */
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Codec } from "../../../packets/codec.ts";
+import { decodeCode } from "../../../packets/code/format.ts";
+import { interpret } from "../../../packets/code/interpreter.ts";
+import { encodeState } from "../../../packets/code/state.ts";
+import { Bench, CompiledModules } from "../../../runtime/code/bench.ts";
+import { CodeThreads } from "../../../runtime/code/code-threads.ts";
+import { DirectPlans } from "../../../runtime/code/direct-plan.ts";
+import { runDirect } from "../../../runtime/code/direct-read.ts";
+import type { DirectOutcome, DirectPlan, DirectWork } from "../../../runtime/code/direct-read.ts";
+import { Store } from "../../../runtime/store/store.ts";
+import { InputSource } from "../../../runtime/stream/inputs.ts";
+import type { StreamInput } from "../../../runtime/stream/inputs.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import { parseCode } from "../../../sdk/code/parse.ts";
+import { randomFrom } from "../../packets/code/random-code.ts";
+import { seededBytes } from "../../suites/exec-packets.ts";
+import { inOnePiece, temporaryDirectory } from "../store/store-fixture.ts";
+
+const SOURCES = [
+  'count("\\n")',
+  'match("ab")',
+  "lines()",
+  "lines().max()",
+  'lines("ne").filter(contains("x")).sum()',
+  'rows(7).filter("u16@1", ">", 9999).sum("u32@3")',
+  "histogram()",
+  "crc32()",
+];
+const never = new AbortController().signal;
+
+/** Text that is kept compressed, between noise that is not. */
+const file = Buffer.concat([
+  seededBytes(250_000, 1),
+  Buffer.from("a line of text\n".repeat(12_000)),
+  seededBytes(150_001, 2),
+  Buffer.from("x".repeat(60_000)),
+]);
+const whole = file.subarray(0, file.byteLength - (file.byteLength % 7));
+
+let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+let store: Store;
+let stream: StreamInput;
+const bench = new Bench(new CompiledModules());
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  store = await Store.open(directory.path);
+  await using writer = await store.openWriter();
+  const { root } = await ingest(writer, inOnePiece(whole));
+  await writer.bind({ name: "file", root, length: whole.byteLength });
+  stream = await new InputSource(store).stream(root, never);
+});
+
+afterAll(async () => {
+  await store.close();
+  await directory[Symbol.asyncDispose]();
+});
+
+async function workOf(
+  source: string,
+  from: number,
+  length: number,
+  plans = new DirectPlans(store),
+): Promise<DirectWork> {
+  const code = parseCode(source).packetCode;
+  const range = { from, length, total: whole.byteLength };
+  const plan = await plans.plan(decodeCode(code), stream, range);
+  expect(plan).toBeDefined();
+  return { code, range, plan: plan! };
+}
+
+function run(work: DirectWork): DirectOutcome {
+  const steps = runDirect(work, bench);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+function expected({ code: bytes, range }: DirectWork): unknown {
+  const code = decodeCode(bytes);
+  const result = interpret(code, whole, range.from, range.length);
+  return "reason" in result ? { fault: result } : { state: encodeState(code, result) };
+}
+
+describe("ranges of a file whose chunks are kept in several ways", () => {
+  test.each(SOURCES)("%s", async (source) => {
+    const random = randomFrom(source.length);
+    const work = await workOf(source, 0, whole.byteLength);
+    expect(new Set(work.plan.codec)).toEqual(new Set([Codec.plain, Codec.zstd]));
+    expect(run(work)).toEqual(expected(work));
+    for (let count = 0; count < 3; count++) {
+      const from = random(whole.byteLength);
+      const part = await workOf(source, from, 1 + random(whole.byteLength - from));
+      // What was verified once is not verified again.
+      for (let times = 0; times < 2; times++) {
+        const outcome = run(part);
+        // A line that goes on for long behind its range is read in the ordinary way.
+        if (outcome !== undefined || !source.includes("lines")) expect(outcome).toEqual(expected(part));
+      }
+    }
+  });
+
+  test("in threads", async () => {
+    const threads = new CodeThreads(2);
+    const works = await Promise.all(SOURCES.map((source) => workOf(source, 12_345, 300_000)));
+    const outcomes: Promise<DirectOutcome>[] = [];
+    for (const work of works) {
+      if (!threads.hasRoom) await Promise.race(outcomes);
+      outcomes.push(threads.run(work));
+    }
+    const found = await Promise.all(outcomes);
+    for (const [index, work] of works.entries()) {
+      if (found[index] !== undefined) expect(found[index]).toEqual(expected(work));
+    }
+    expect([...works[0]!.plan.isVerified].every((each) => each === 1)).toBe(true);
+    const last = threads.run(works[0]!);
+    await threads.close();
+    // It was done before the thread ended, or never.
+    expect([undefined, JSON.stringify(expected(works[0]!))]).toContain(JSON.stringify(await last));
+  });
+});
+
+describe("bytes that are not as they should be", () => {
+  const copyOf = ({ plan, ...work }: DirectWork, change: Partial<DirectPlan>): DirectWork => ({
+    ...work,
+    plan: { ...plan, isVerified: new Uint8Array(plan.isVerified.length), ...change },
+  });
+
+  test("are found the first time that they are read, and left to others", async () => {
+    const work = await workOf("count()", 0, 500_000);
+    const [path] = work.plan.files;
+    const damaged = `${directory.path}/damaged`;
+    const bytes = readFileSync(path!);
+    bytes[work.plan.offset[1]! + 17]! ^= 1;
+    const descriptor = openSync(damaged, "w");
+    writeSync(descriptor, bytes);
+    closeSync(descriptor);
+    expect(run(copyOf(work, {}))).toEqual(expected(work));
+    expect(run(copyOf(work, { files: [damaged] }))).toBeUndefined();
+    // A segment that is cut off, and one that is gone.
+    const offset = work.plan.offset.map((each) => each + bytes.byteLength);
+    expect(run(copyOf(work, { offset }))).toBeUndefined();
+    rmSync(damaged);
+    expect(run(copyOf(work, { files: [damaged] }))).toBeUndefined();
+  });
+
+  test("a file of other pieces than chunks, and one of which a chunk is not here, have no plan", async () => {
+    const code = decodeCode(parseCode("count()").packetCode);
+    const range = { from: 0, length: 1_000, total: whole.byteLength };
+    const nowhere = new DirectPlans({ places: async () => undefined });
+    expect(await nowhere.plan(code, stream, range)).toBeUndefined();
+    expect(await store.places(new Uint8Array(32))).toBeUndefined();
+  });
+});
