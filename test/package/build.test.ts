@@ -2,18 +2,22 @@
 import { execFile } from "node:child_process";
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
@@ -22,6 +26,8 @@ import { LAYERS, ROOT } from "../source-tree.ts";
 const run = promisify(execFile);
 const checkout = realpathSync(mkdtempSync(join(tmpdir(), "pfs-checkout-")));
 const cache = join(checkout, "node_modules/.cache/packetfs");
+/** Longer than current.mjs waits until it trusts times. */
+const SETTLED_MS = 2500;
 const DAY_MS = 24 * 3600 * 1000;
 
 beforeAll(() => {
@@ -60,6 +66,31 @@ describe("a build", () => {
     expect(await build()).not.toBe(before);
     writeFileSync(path, source);
     expect(await build()).toBe(before);
+  });
+
+  test("is found again by what the system says of the sources, and not by their times alone", async () => {
+    const stamp = join(checkout, "node_modules/.cache/packetfs.stamp");
+    const finder = join(checkout, "runtime/build/current.mjs");
+    const script = `console.log(require(${JSON.stringify(finder)}).builtFolder())`;
+    const found = async (): Promise<string> =>
+      fileURLToPath((await run(process.execPath, ["-e", script])).stdout.trim()).replace(/[\\/]$/, "");
+    const before = await build();
+    // What has just changed may change again at the same time.
+    expect(await found()).toBe(before);
+    await sleep(SETTLED_MS);
+    expect(await found()).toBe(before);
+    expect(existsSync(stamp)).toBe(true);
+    expect(await found()).toBe(before);
+    const path = join(checkout, "sdk/cli/main.ts");
+    const { atime, mtime } = statSync(path);
+    const source = readFileSync(path, "utf8");
+    writeFileSync(path, source.replace("Runs the", "Runs any"));
+    utimesSync(path, atime, mtime);
+    expect(await found()).not.toBe(before);
+    writeFileSync(path, source);
+    expect(await found()).toBe(before);
+    writeFileSync(stamp, "nonsense");
+    expect(await found()).toBe(before);
   });
 
   test("goes when nobody has used it for long", async () => {

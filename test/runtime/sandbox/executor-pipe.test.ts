@@ -21,7 +21,7 @@ import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 const clock = { read: (): number => 0, close: (): void => undefined };
 
 /** Starts a script that answers the first message with what `answer` (JavaScript) makes of its call's number. */
-function liar(answer: string): ExecutorPipe {
+function liar(answer: string, threads = 1): ExecutorPipe {
   const script = `
     const { Socket } = require("node:net");
     const pipe = new Socket({ fd: ${THREAD_PIPES_DESCRIPTOR}, readable: true, writable: true });
@@ -34,14 +34,14 @@ function liar(answer: string): ExecutorPipe {
     pipe.once("data", (data) => { const call = data.readUInt32LE(4); ${answer} });
     setTimeout(() => undefined, 1e9);`;
   const child = spawn(process.execPath, ["-e", script], {
-    stdio: ["ignore", "ignore", "pipe", "pipe", "ignore", "pipe"],
+    stdio: ["ignore", "ignore", "pipe", "pipe", "ignore", ...Array<"pipe">(threads).fill("pipe")],
   });
   return new ExecutorPipe(
     {
       child,
       pid: child.pid!,
       kill: () => child.kill("SIGKILL"),
-      threads: 1,
+      threads,
       clock,
       clockOf: () => clock,
     },
@@ -70,6 +70,11 @@ describe("an executor process is killed when it", () => {
     ["hangs up", "pipe.destroy(); process.exit();", ""],
     ["writes garbage", "pipe.write(Buffer.alloc(1e6, 255));", "more than it may"],
     ["speaks where it has nothing to say", "first.write(Buffer.alloc(16));", "more than it may"],
+    [
+      "starts a thread that nobody asked for",
+      "const h = Buffer.alloc(20); h.writeUInt32LE(5); h.writeUInt32LE(1, 8); h.writeUInt32LE(4, 12); first.write(h);",
+      "more than it may",
+    ],
   ])("%s", async (_name, answer, detail) => {
     const link = liar(answer);
     await ask(link).catch((error: unknown) => {
@@ -96,6 +101,40 @@ describe("an executor process is killed when it", () => {
       data: { ceilingMs: 400 },
     });
     expect((await link.ended).reason).toBe("stalled");
+  });
+});
+
+describe("another thread", () => {
+  /** Says what it is asked on the process's own pipe: `answer` makes something of the index that it is to start. */
+  const starter = (answer: string): string =>
+    `const ready = (word, length) => { const header = Buffer.alloc(16 + length); header.writeUInt32LE(5); header.writeUInt32LE(word, 8); header.writeUInt32LE(length, 12); first.write(header); };
+     first.once("data", (data) => { const index = data.readUInt32LE(8); ${answer} });`;
+
+  it("is started for a call that has to wait, and gets it", async () => {
+    const second = `const other = new Socket({ fd: ${THREAD_PIPES_DESCRIPTOR + 1}, readable: true, writable: true });
+      other.once("data", (data) => { const header = Buffer.alloc(24); header.writeUInt32LE(9); header.writeUInt32LE(data.readUInt32LE(4), 4); header.writeUInt32LE(8, 12); other.write(header); });`;
+    const link = liar(starter(`${second} ready(index, 4);`), 2);
+    const started: number[] = [];
+    link.onThread = (thread) => started.push(thread);
+    // Never answered.
+    const first = ask(link);
+    const { thread } = await ask(link);
+    expect([thread, started, link.threads]).toEqual([1, [1], 2]);
+    link.kill("closed", "");
+    await expect(first).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED" });
+  });
+
+  it.each([
+    ["of another index", starter("ready(index + 1, 4);"), "nonsense"],
+    ["with nothing to tell it by", starter("ready(index, 0);"), "nonsense"],
+    ["that says more", starter("ready(index, 5);"), "more than it may"],
+    ["twice", starter("ready(index, 4); ready(index + 1, 4);"), "more than it may"],
+  ])("%s is a reason to kill the process", async (_name, answer, detail) => {
+    const link = liar(answer, 3);
+    await Promise.allSettled([ask(link), ask(link)]);
+    const end = await link.ended;
+    expect(end.reason).toBe("crash");
+    expect(end.detail).toContain(detail);
   });
 });
 

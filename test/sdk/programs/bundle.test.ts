@@ -1,4 +1,7 @@
+import { execFile } from "node:child_process";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { compileFunction } from "node:vm";
 import { describe, expect, it } from "vitest";
 import { bundleProgram, checkArgs } from "../../../sdk/programs/bundle.ts";
@@ -299,5 +302,58 @@ describe("arguments", () => {
       });
       expect(() => checkArgs(args)).toThrow(refusal as Error);
     }
+  });
+});
+
+describe("a program that imports nothing but packetfs", () => {
+  const alone = (answer: number): string =>
+    `import { defineProgram, lines } from "packetfs";
+    export default defineProgram({ input: lines(), map: () => ${answer} });\n`;
+  const text = ({ code }: ProgramBundle): string => Buffer.from(code).toString();
+
+  it("is bundled once for each text that it has", async () => {
+    const path = await write("alone.ts", alone(1));
+    const first = await bundleProgram({ path });
+    expect(await bundleProgram({ path })).toBe(first);
+    // Its name stands in its faults.
+    const other = await bundleProgram({ path: await write("other-name.ts", alone(1)) });
+    expect([other.name, other]).not.toEqual([first.name, first]);
+    await write("alone.ts", alone(2));
+    expect(text(await bundleProgram({ path }))).toContain("=> 2");
+    await write("alone.ts", alone(1));
+    expect(await bundleProgram({ path })).toBe(first);
+  });
+
+  it("is remembered for other processes where it is told to, and made again where what is there makes no sense", async () => {
+    const path = await write("kept.ts", alone(3));
+    const cache = join(directory, "cache");
+    const made = await bundleProgram({ path }, { cache });
+    const [name = ""] = readdirSync(cache);
+    const file = join(cache, name);
+    expect(statSync(file).mode & 0o077).toBe(0);
+    const inAnotherProcess = async (): Promise<string> => {
+      const module = JSON.stringify(new URL("../../../sdk/programs/bundle.ts", import.meta.url).href);
+      const script = `const { bundleProgram } = await import(${module});
+        const { code } = await bundleProgram({ path: ${JSON.stringify(path)} }, { cache: ${JSON.stringify(cache)} });
+        process.stdout.write(code);`;
+      return (await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script])).stdout;
+    };
+    expect(await inAnotherProcess()).toBe(text(made));
+    writeFileSync(file, readFileSync(file, "utf8").replace("=> 3", "=> 4"));
+    expect(await inAnotherProcess()).toBe(text(made).replace("=> 3", "=> 4"));
+    for (const broken of ["", "{", '{"name":"kept.ts","code":1}', "null"]) {
+      writeFileSync(file, broken);
+      expect(await inAnotherProcess()).toBe(text(made));
+    }
+  });
+
+  it("is not what imports a file of its own, which is read each time", async () => {
+    const cache = join(directory, "cache-of-several");
+    await write("weigh.ts", WEIGH);
+    const path = await write("several.ts", COUNT);
+    await bundleProgram({ path }, { cache });
+    await write("weigh.ts", WEIGH.replace("line.length", "line.length * 2"));
+    expect(text(await bundleProgram({ path }, { cache }))).toContain("line.length * 2");
+    expect(() => readdirSync(cache)).toThrow("ENOENT");
   });
 });
