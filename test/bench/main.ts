@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { benchDirectory, writeRandom, writeText } from "./corpus.ts";
 import { runRow } from "./harness.ts";
 import type { Row, RowResult } from "./harness.ts";
+import { distinctKeysRows } from "./rows/distinct-keys.ts";
 import { fileRows } from "./rows/files.ts";
 import { packetRows } from "./rows/packets.ts";
 import { EIGHTH, FULL, SMALLEST } from "./sizes.ts";
@@ -47,6 +48,7 @@ try {
   writeText(text, sizes.textBytes);
   await measure(await wordCountRow(join(stores, "text"), text, sizes.rounds));
   rmSync(text);
+  for (const row of distinctKeysRows(join(stores, "keys"), sizes)) await measure(row);
   const { rows, stop } = await packetRows(join(stores, "packets"), sizes);
   try {
     for (const row of rows) await measure(row);

@@ -5,6 +5,8 @@ export interface Sizes {
   readonly randomBytes: number;
   /** Of the text whose words are counted. */
   readonly textBytes: number;
+  /** That are counted by key. */
+  readonly records: number;
   /** Of EXEC packets, for each figure of a rate. */
   readonly frames: number;
   /** Packets sent alone, for each median of how long one takes. */
@@ -18,18 +20,25 @@ export interface Sizes {
 export const FULL: Sizes = {
   randomBytes: 1024 ** 3,
   textBytes: 512 * 1024 ** 2,
+  records: 4_000_000,
   frames: 400,
   pings: 500,
   rounds: 3,
   startRoundsLeast: 5,
 };
 
-export const EIGHTH: Sizes = { ...FULL, randomBytes: FULL.randomBytes / 8, textBytes: FULL.textBytes / 8 };
+export const EIGHTH: Sizes = {
+  ...FULL,
+  randomBytes: FULL.randomBytes / 8,
+  textBytes: FULL.textBytes / 8,
+  records: FULL.records / 8,
+};
 
 /** Enough to see every row work. */
 export const SMALLEST: Sizes = {
   randomBytes: 4 * 1024 ** 2,
   textBytes: 1024 ** 2,
+  records: 20_000,
   frames: 4,
   pings: 3,
   rounds: 1,
