@@ -86,7 +86,7 @@ declare const $packetfs: { readonly shared: (make: () => unknown) => unknown };
  *   reduce(value) → value         not where it yields "groups"
  *
  * A value is a number where a function has one type for it (i32, f32, f64). Where it gives an i64, and takes (place, length),
- * a value is JSON, or bytes where `values` says so; 0 adds nothing. "groups" are a JSON object, or an array of [key, value],
+ * a value is JSON, or bytes where `values` says so; 0 adds nothing. "groups" are a JSON object, or [[keys], [values]],
  * whose values are combined by their keys, and "bytes" are written as they are.
  */
 export function wasmProgram(module: WasmModule): WasmProgram {
@@ -119,6 +119,12 @@ export function wasmProgram(module: WasmModule): WasmProgram {
     return text === undefined ? undefined : JSON.parse(text);
   }
 
+  /** Two arrays are read in half of the time that an array of pairs takes. */
+  function columnsOf(found: unknown): unknown[][] {
+    const object = (found ?? {}) as object;
+    return [Object.keys(object), Object.values(object)];
+  }
+
   return {
     input,
     yields,
@@ -130,10 +136,10 @@ export function wasmProgram(module: WasmModule): WasmProgram {
       const isPlain = typeof record === "string" || record instanceof Uint8Array;
       const found = value("map", exports["map"]!.results, [isPlain ? record : JSON.stringify(record)]);
       if (yields !== "groups") return found;
-      const pairs = Array.isArray(found)
-        ? (found as [string, unknown][])
-        : Object.entries((found ?? {}) as object);
-      for (let index = 0; index < pairs.length; index++) emit(pairs[index]![0], pairs[index]![1]);
+      const [keys, list] = Array.isArray(found) ? (found as unknown[][]) : columnsOf(found);
+      if (keys?.length !== list?.length)
+        throw new TypeError(`${name}: map gave keys and values that are not as many`);
+      for (let index = 0; index < keys!.length; index++) emit(keys![index] as string, list![index]);
       return undefined;
     },
     ...(exports["combine"] === undefined ? {} : { combine: (a, b) => apply("combine", [a, b]) }),

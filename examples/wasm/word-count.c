@@ -60,7 +60,7 @@ static char *put_number(char *to, uint32_t number) {
   return to;
 }
 
-/* [["word",count], …]: pairs, since words that are no UTF-8 may become the same key. */
+/* [["word", …],[count, …]]: words that are no UTF-8 may become the same key, which an object would have once. */
 PACKETFS_EXPORT(map) packetfs_bytes map(const uint8_t *bytes, uint32_t length) {
   const uint8_t *end = bytes + length;
   distinct = json_length = slots = 0;
@@ -81,25 +81,32 @@ PACKETFS_EXPORT(map) packetfs_bytes map(const uint8_t *bytes, uint32_t length) {
     json_length += word->length * 2 + 16;
     if (++distinct > slots / 2 && !make_slots(slots * 2)) __builtin_trap();
   }
-  char *json = (char *)packetfs_allocate(json_length + 2);
+  char *json = (char *)packetfs_allocate(json_length + 8);
   if (json == 0) __builtin_trap();
   char *to = json;
+  *to++ = '[';
   *to++ = '[';
   for (uint32_t slot = 0; slot < slots; slot++) {
     const struct word *word = &words[slot];
     if (word->count == 0) continue;
-    if (to > json + 1) *to++ = ',';
-    *to++ = '[';
+    if (to > json + 2) *to++ = ',';
     *to++ = '"';
     for (uint32_t index = 0; index < word->length; index++) {
       if (word->bytes[index] == '"' || word->bytes[index] == '\\') *to++ = '\\';
       *to++ = (char)word->bytes[index];
     }
     *to++ = '"';
-    *to++ = ',';
-    to = put_number(to, word->count);
-    *to++ = ']';
   }
+  *to++ = ']';
+  *to++ = ',';
+  char *counts = to;
+  *to++ = '[';
+  for (uint32_t slot = 0; slot < slots; slot++) {
+    if (words[slot].count == 0) continue;
+    if (to > counts + 1) *to++ = ',';
+    to = put_number(to, words[slot].count);
+  }
+  *to++ = ']';
   *to++ = ']';
   return packetfs_give(json, (size_t)(to - json));
 }

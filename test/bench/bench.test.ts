@@ -14,6 +14,7 @@ test("npm run bench, in its smallest sizes", async () => {
     "MB/s",
     "MB/s",
     "MB/s",
+    "MB/s",
     "records/CPU s",
     "records/CPU s",
     "records/CPU s",

@@ -47,6 +47,7 @@ try {
   const text = join(directory, "text");
   writeText(text, sizes.textBytes);
   await measure(await wordCountRow(join(stores, "text"), text, sizes.rounds));
+  await measure(await wordCountRow(join(stores, "text"), text, sizes.rounds, "WebAssembly"));
   rmSync(text);
   for (const row of distinctKeysRows(join(stores, "keys"), sizes)) await measure(row);
   const { rows, stop } = await packetRows(join(stores, "packets"), sizes);

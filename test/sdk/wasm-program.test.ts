@@ -114,8 +114,8 @@ describe("a module that is a program", () => {
   });
 
   it("gives groups, and bytes that are stored as a file", async () => {
-    const pairs = '[["b",1],["a",2],["b",3]]';
-    const given = `i64.const ${(512n << 32n) + BigInt(pairs.length)}`;
+    const columns = '[["b","a","b"],[1,2,3]]';
+    const given = `i64.const ${(512n << 32n) + BigInt(columns.length)}`;
     const groups = describes(
       { yields: "groups" },
       { name: "map", params: PLACE_AND_LENGTH, results: ["i64"], code: given },
@@ -123,7 +123,7 @@ describe("a module that is a program", () => {
     );
     const { value, statistics } = await run({
       ...groups,
-      data: [...groups.data!, { at: 512, bytes: pairs }],
+      data: [...groups.data!, { at: 512, bytes: columns }],
     });
     expect(value).toEqual([
       ["a", 2 * statistics.tasks],

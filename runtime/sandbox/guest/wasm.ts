@@ -109,6 +109,8 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
     const module = withoutEngine(file, () => rewrite(decoded(base64), { memoryPagesMax, tableElementsMax }));
     const { imageBytes, marksAt, granuleBits } = module;
     const compiled = withoutEngine(file, () => new Module(module.bytes));
+    const allocates = hasExport("alloc", "i32", "i32");
+    const initializes = hasExport("_initialize", "", "");
     const functions = new p.Map<string, ExportedFunction>();
     let memory: { readonly buffer: ArrayBuffer } | undefined;
     let marks: { readonly buffer: ArrayBuffer } | undefined;
@@ -122,6 +124,11 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
     /** What alloc gave this packet: see `layOut`. */
     let region = 0;
     let regionBytes = 0;
+
+    function hasExport(name: string, parameters: string, results: string): boolean {
+      const signature = module.exports.get(name);
+      return signature?.parameters.join() === parameters && signature.results.join() === results;
+    }
 
     /** V8 does not count a module's memory as the isolate's, so a buffer of its size stands in for it, which nothing touches. */
     let counted: ArrayBuffer | undefined;
@@ -175,8 +182,7 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
       usedBy = packet;
       isRenewing = false;
       if (module.hasStart) invoke("packetfs:start", []);
-      const initialize = module.exports.get("_initialize");
-      if (initialize !== undefined && initialize.parameters.length === 0) invoke("_initialize", []);
+      if (initializes) invoke("_initialize", []);
     }
 
     function isWithin(place: number, length: number): boolean {
@@ -217,8 +223,8 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
     function layOut(length: number): number {
       if (length <= regionBytes) return region;
       const wanted = length > regionBytes * 2 ? length : regionBytes * 2;
-      const { parameters, results } = signatureOf("alloc");
-      if (`${parameters.join()}>${results.join()}` !== "i32>i32")
+      signatureOf("alloc");
+      if (!allocates)
         throw new p.TypeError(
           `${file}: alloc takes an i32, how many bytes, and gives an i32, where they are`,
         );
@@ -296,8 +302,9 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
 
     /** Where the bytes are that an export gave: i64, the place in its upper half and the length in its lower one. */
     function slice(name: string, args: readonly unknown[]): { place: number; length: number } | undefined {
-      const { results } = (renew(), signatureOf(name));
-      if (results.join() !== "i64")
+      renew();
+      const { results } = signatureOf(name);
+      if (results[0] !== "i64")
         throw new p.TypeError(`${file}: ${name} gives no bytes: those are an i64, place << 32 | length`);
       const given = asUintN(64, p.apply(call as never, undefined, [name, ...args]) as bigint);
       if (given === 0n) return undefined;

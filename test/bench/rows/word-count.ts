@@ -9,9 +9,17 @@ import { seconds } from "../harness.ts";
 
 const WORKERS = 2;
 const RANGE_BYTES: number = 16 * 1024 * 1024;
-const PROGRAM = { path: fileURLToPath(new URL("../../../examples/word-count.ts", import.meta.url)) };
+/** The same answer, of two kinds of program. */
+const PROGRAMS = { TypeScript: "word-count.ts", WebAssembly: "wasm/word-count.wasm" } as const;
 
-export async function wordCountRow(store: string, text: string, rounds: number): Promise<Row> {
+/** `kind` is what the sandboxed kernel is written in; the bare one is in TypeScript. */
+export async function wordCountRow(
+  store: string,
+  text: string,
+  rounds: number,
+  kind: keyof typeof PROGRAMS = "TypeScript",
+): Promise<Row> {
+  const program = { path: fileURLToPath(new URL(`../../../examples/${PROGRAMS[kind]}`, import.meta.url)) };
   const length = statSync(text).size;
   const megabytes = length / 1e6;
   const pfs = await openLocal(store, { workers: WORKERS });
@@ -19,7 +27,7 @@ export async function wordCountRow(store: string, text: string, rounds: number):
   await pfs.close();
   const expected = await countBare(text, length);
   return {
-    question: `word count, ${Math.round(length / 2 ** 20)} MiB, 2 workers`,
+    question: `word count in ${kind}, ${Math.round(length / 2 ** 20)} MiB, 2 workers`,
     unit: "MB/s",
     ours: {
       name: "sandboxed, from the store",
@@ -27,7 +35,7 @@ export async function wordCountRow(store: string, text: string, rounds: number):
         await using opened = await openLocal(store, { workers: WORKERS });
         let counted: unknown;
         const time = await seconds(async () => {
-          counted = (await opened.run(PROGRAM, ["text"])).value;
+          counted = (await opened.run(program, ["text"])).value;
         });
         assertSame(counted as [string, number][], expected);
         return megabytes / time;
