@@ -315,6 +315,10 @@ export const CODE_SPLIT_BYTES_MIN: number = 1024 * 1024;
 export const CODE_DIRECT_BYTES_MIN: number = 64 * 1024;
 export const CODE_DIRECT_BYTES_MAX: number = 64 * 1024 * 1024;
 export const CODE_PLANS_MAX = 4096;
+/** Chunks that are known to be what their refs say: about 32 GiB of them. */
+export const CODE_VERIFIED_MAX: number = 512 * 1024;
+/** Chunks that stand next to each other are read at once, up to so many bytes: what the program then looks at is in a core's cache. */
+export const CODE_RUN_BYTES: number = 256 * 1024;
 /** Behind a range of lines, where its last one goes on. */
 export const CODE_READ_ON_BYTES: number = 16 * 1024;
 /** When so much waits to be read, threads are started for it. */

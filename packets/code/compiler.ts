@@ -276,7 +276,9 @@ class Compiler {
   // ── bytes, in blocks ──
 
   /** Blocks of bytes of which a mask tells which pass: counted, added up, compared. */
-  #byteBlocks(): void {
+  #byteBlocks(
+    maskOf: (block: number, offset: number) => void = (block, offset) => this.#byteMask(block, offset),
+  ): void {
     const f = this.#f;
     const { aggregate } = this.#code;
     const [block, mask, counts] = [f.local(ValueType.v128), f.local(ValueType.v128), f.local(ValueType.v128)];
@@ -299,7 +301,7 @@ class Compiler {
       f.get(this.#at)
         .memory("v128.load", index * LANES)
         .set(block);
-      this.#byteMask(block, index * LANES);
+      maskOf(block, index * LANES);
       f.set(mask);
       f.get(counts).get(mask).op("i8x16.sub").set(counts);
       this.#addBlock(block, mask, sums, best);
@@ -425,11 +427,35 @@ class Compiler {
 
   // ── lines ──
 
+  /** Lines of which nothing but their number is asked are counted by what ends them. */
+  #countLines(): void {
+    const f = this.#f;
+    const separator = this.#code.separator[0]!;
+    this.#byteBlocks((block) => void f.get(block).splat(separator).op("i8x16.eq"));
+    const isSeparator = (): void => void f.memory("i32.load8_u", 0).i32(separator).op("i32.eq");
+    f.op("block", "loop");
+    f.get(this.#at).get(this.#end).op("i32.ge_u").at("br_if", 1);
+    f.get(this.#at);
+    isSeparator();
+    f.op("i64.extend_i32_u").get(this.#count).op("i64.add").set(this.#count);
+    f.get(this.#at).i32(1).op("i32.add").set(this.#at).at("br", 0);
+    f.op("end", "end");
+    // The line that is not whole begins behind the last of them.
+    f.op("block", "loop");
+    f.get(this.#at).get(this.#start).op("i32.eq").at("br_if", 1);
+    f.get(this.#at).i32(1).op("i32.sub");
+    isSeparator();
+    f.at("br_if", 1);
+    f.get(this.#at).i32(1).op("i32.sub").set(this.#at).at("br", 0);
+    f.op("end", "end");
+  }
+
   /** `at` is where a line begins; `behind` goes on to its separator. */
   #lines(): void {
     const f = this.#f;
-    const { separator } = this.#code;
+    const { separator, filter, aggregate } = this.#code;
     const bytes = separator.byteLength;
+    if (bytes === 1 && filter === Filter.ALL && aggregate === Aggregate.COUNT) return this.#countLines();
     f.get(this.#at).set(this.#behind);
     f.op("block", "loop");
     f.get(this.#end)

@@ -13,7 +13,7 @@ import { Interpreter } from "../../packets/code/interpreter.ts";
 import { emptyState } from "../../packets/code/state.ts";
 import type { State } from "../../packets/code/state.ts";
 import { refKey } from "../../packets/digest.ts";
-import { CODE_COMPILE_BYTES, CODE_INSTANCES_MAX, CODE_MODULES_MAX, READ_RUN_BYTES_MAX } from "../limits.ts";
+import { CODE_COMPILE_BYTES, CODE_INSTANCES_MAX, CODE_MODULES_MAX } from "../limits.ts";
 import { CARRY_BYTES, PADDING_BYTES, PIECE_BYTES_MAX } from "./range-run.ts";
 import type { Kernel } from "./range-run.ts";
 
@@ -58,7 +58,7 @@ export class Bench {
 
   /** Room for chunks as they are kept, until they are decompressed into the memory. */
   get packed(): Uint8Array {
-    return (this.#packed ??= new Uint8Array(READ_RUN_BYTES_MAX));
+    return (this.#packed ??= new Uint8Array(PIECE_BYTES_MAX));
   }
 
   /** What runs the program over the next `length` bytes. One at a time. */

@@ -213,7 +213,9 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     if (plan === undefined) return undefined;
     const { from, total } = input;
     const work: DirectWork = { code: bytes, range: { from, length, total }, plan };
+    const isNew = plan.isVerified.includes(0);
     const outcome = this.#isBusy() ? await this.#threads.run(work) : await inTurns(runDirect(work, bench));
+    if (isNew) this.#plans.wasRead(plan);
     signal.throwIfAborted();
     if (outcome === undefined) this.#plans.forget(stream.root);
     else if ("state" in outcome) return { bytes: outcome.state };

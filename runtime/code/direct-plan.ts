@@ -5,7 +5,7 @@ import type { Code } from "../../packets/code/format.ts";
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { ChunkPlaces } from "../contracts/chunks.ts";
-import { CODE_PLANS_MAX, CODE_READ_ON_BYTES } from "../limits.ts";
+import { CODE_PLANS_MAX, CODE_READ_ON_BYTES, CODE_VERIFIED_MAX } from "../limits.ts";
 import type { StreamInput } from "../stream/inputs.ts";
 import type { DirectPlan } from "./direct-read.ts";
 import { RangeRun } from "./range-run.ts";
@@ -17,6 +17,8 @@ export class DirectPlans {
   readonly #places: ChunkPlaces;
   /** By root and range, the one that was used last at the end. */
   readonly #plans = new Map<string, DirectPlan>();
+  /** Places whose chunks this process has found to be what their refs say. */
+  readonly #verified = new Set<number>();
 
   constructor(places: ChunkPlaces) {
     this.#places = places;
@@ -45,6 +47,12 @@ export class DirectPlans {
     for (const key of this.#plans.keys()) if (key.endsWith(ending)) this.#plans.delete(key);
   }
 
+  /** What was read by a plan: chunks that were verified need not be again, whichever range they are read for. */
+  wasRead({ place, isVerified }: DirectPlan): void {
+    if (this.#verified.size > CODE_VERIFIED_MAX) this.#verified.clear();
+    for (const [index, each] of place.entries()) if (isVerified[index] === 1) this.#verified.add(each);
+  }
+
   clear(): void {
     this.#plans.clear();
   }
@@ -54,6 +62,7 @@ export class DirectPlans {
     if (extents === undefined) return undefined;
     const places = await this.#places.places(extents.refs);
     if (places === undefined) return undefined;
-    return { start, ...extents, ...places, isVerified: new Uint8Array(extents.take.length) };
+    const isVerified = Uint8Array.from(places.place, (place) => (this.#verified.has(place) ? 1 : 0));
+    return { start, ...extents, ...places, isVerified };
   }
 }

@@ -9,7 +9,7 @@ import { decodeCode } from "../../packets/code/format.ts";
 import { encodeState } from "../../packets/code/state.ts";
 import type { RecordFault } from "../../packets/code/interpreter.ts";
 import { refAt, sameBytes, sha256 } from "../../packets/digest.ts";
-import { READ_GAP_BYTES_MAX, READ_RUN_BYTES_MAX } from "../limits.ts";
+import { CODE_RUN_BYTES, READ_GAP_BYTES_MAX } from "../limits.ts";
 import type { Bench } from "./bench.ts";
 import { CARRY_BYTES, RangeRun } from "./range-run.ts";
 import type { CodeRange } from "./range-run.ts";
@@ -21,7 +21,8 @@ export interface DirectPlan {
   /** Of each piece: where it begins in its chunk, and its bytes. */
   readonly from: Float64Array;
   readonly take: Float64Array;
-  /** Of its chunk: which of the files, where in it, and how it is kept. */
+  /** Of its chunk: what tells places apart, which of the files, where in it, and how it is kept. */
+  readonly place: Float64Array;
   readonly file: Uint32Array;
   readonly offset: Float64Array;
   readonly storedBytes: Uint32Array;
@@ -43,7 +44,7 @@ export interface DirectWork {
 /** The state, or the record that no program takes; undefined where the range has to be read in the ordinary way. */
 export type DirectOutcome = { readonly state: Uint8Array } | { readonly fault: RecordFault } | undefined;
 
-/** May be left for some time wherever it yields, after at most READ_RUN_BYTES_MAX. Throws defects only. */
+/** May be left for some time wherever it yields, after at most a chunk or CODE_RUN_BYTES. Throws defects only. */
 export function* runDirect(
   { code: bytes, range, plan }: DirectWork,
   bench: Bench,
@@ -77,7 +78,7 @@ function runEnd({ file, offset, storedBytes, codec }: DirectPlan, first: number)
     const behind = offset[end]! + storedBytes[end]!;
     const isNext = file[end] === file[first] && codec[end] === codec[first];
     if (!isNext || offset[end]! < before || offset[end]! > before + READ_GAP_BYTES_MAX) break;
-    if (behind - start > READ_RUN_BYTES_MAX) break;
+    if (behind - start > CODE_RUN_BYTES) break;
   }
   return end;
 }
@@ -95,7 +96,7 @@ class RunReader {
 
   /** Pieces that stand next to each other. False when they cannot be had so. */
   read(first: number, end: number, run: RangeRun): boolean {
-    const { offset, storedBytes, plainBytes, codec, from, take } = this.#plan;
+    const { offset, storedBytes, codec, from, take } = this.#plan;
     const start = offset[first]!;
     const length = offset[end - 1]! + storedBytes[end - 1]! - start;
     const isPlain = codec[first] === Codec.plain;
@@ -105,17 +106,20 @@ class RunReader {
     if (!this.#fill(first, target, base, length, start)) return false;
     for (let piece = first; piece < end && !run.isDone; piece++) {
       const at = base + offset[piece]! - start;
-      let chunk = target.subarray(at, at + storedBytes[piece]!);
-      if (!isPlain) {
-        const plain = decompress(chunk, codec[piece]!, plainBytes[piece]!);
-        if (plain === undefined) return false;
-        chunk = memory.subarray(CARRY_BYTES, CARRY_BYTES + plain.byteLength);
-        chunk.set(plain);
-      }
-      if (!this.#verify(piece, chunk)) return false;
-      run.push(chunk.byteOffset + from[piece]!, take[piece]!);
+      const chunkAt = isPlain ? at : this.#unpack(target.subarray(at, at + storedBytes[piece]!), piece);
+      if (chunkAt < 0 || !this.#verify(piece, chunkAt)) return false;
+      run.push(chunkAt + from[piece]!, take[piece]!);
     }
     return true;
+  }
+
+  /** Decompresses a chunk into the memory; where it is there, or -1. */
+  #unpack(packed: Uint8Array, piece: number): number {
+    const { codec, plainBytes } = this.#plan;
+    const plain = decompress(packed, codec[piece]!, plainBytes[piece]!);
+    if (plain === undefined) return -1;
+    this.#bench.memory.set(plain, CARRY_BYTES);
+    return CARRY_BYTES;
   }
 
   close(): void {
@@ -141,9 +145,10 @@ class RunReader {
     this.#file = file;
   }
 
-  #verify(piece: number, chunk: Uint8Array): boolean {
-    const { isVerified, refs } = this.#plan;
+  #verify(piece: number, at: number): boolean {
+    const { isVerified, refs, plainBytes } = this.#plan;
     if (isVerified[piece] === 1) return true;
+    const chunk = this.#bench.memory.subarray(at, at + plainBytes[piece]!);
     if (!sameBytes(sha256(chunk), refAt(refs, piece))) return false;
     isVerified[piece] = 1;
     return true;

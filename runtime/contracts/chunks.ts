@@ -32,6 +32,8 @@ export interface ChunkSizes {
 /** Where chunks stand on this machine's disk, for whoever reads many of them without a copy. All lists have a row for each. */
 export interface StoredPlaces {
   readonly files: readonly string[];
+  /** One number for file and place: nothing else ever stands there. */
+  readonly place: Float64Array;
   /** Which of the files, and where in it the chunk's bytes begin as they are kept. */
   readonly file: Uint32Array;
   readonly offset: Float64Array;

@@ -77,6 +77,7 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
       segments.set(segmentOf(place), segments.get(segmentOf(place)) ?? segments.size);
     return {
       files: Array.from(segments.keys(), (segment) => this.#options.files.pathOf(segment)),
+      place: Float64Array.from(known, ({ place }) => place),
       file: Uint32Array.from(known, ({ place }) => segments.get(segmentOf(place))!),
       offset: Float64Array.from(known, ({ place }) => offsetOf(place) + RECORD_HEADER_BYTES),
       storedBytes: Uint32Array.from(known, ({ storedBytes }) => storedBytes),
