@@ -37,6 +37,21 @@ describe.concurrent("programs", () => {
     });
   });
 
+  it("may be packet code, which is text of builders' calls", async () => {
+    const { run, json } = await makePlace();
+    await run(["put", "text.txt"]);
+    const { out, status } = await run(["run", "--code", 'count("\\n")', "text.txt"]);
+    expect([status, out]).toEqual([0, `${TEXT.split("\n").length - 1}\n`]);
+    const [result] = await json(["run", "--code", "lines().max()", "text.txt"]);
+    const longest = Math.max(...TEXT.split("\n").map((line) => Buffer.byteLength(line)));
+    expect(result).toMatchObject({ yields: "value", value: longest, statistics: { tasks: 1 } });
+    const wrong = await run(["run", "--code", "counts()", "text.txt"]);
+    expect([wrong.status, wrong.out]).toEqual([2, ""]);
+    expect(wrong.err).toContain("at character 0: there is no counts");
+    const args = await run(["run", "--code", "lines()", "text.txt", "--args", "1"]);
+    expect([args.status, args.err]).toEqual([2, expect.stringContaining("packet code takes no --args")]);
+  });
+
   it("say what they log on stderr, and fail with 6", async () => {
     const { cwd, run } = await makePlace();
     await run(["put", "text.txt"]);
