@@ -196,6 +196,8 @@ export const LANE_PACKETS_MAX = 65_536;
 export const RUN_PACKETS_MAX = 1024;
 /** Input of one frame of several packets; a packet with a larger input goes alone. */
 export const RUN_INPUT_BYTES_MAX: number = 256 * 1024;
+/** Inputs of a frame up to this size travel with its packets; larger ones go through shared memory. */
+export const CARRIED_INPUT_BYTES_MAX: number = 8 * 1024;
 /** Inputs up to this size are gathered in memory, larger ones written to shared memory piece by piece. */
 export const GATHER_BYTES_MAX: number = 64 * 1024;
 /** CPU time that a frame should take: long enough to hide what sending it costs, short enough to find a stuck packet in. */

@@ -54,7 +54,7 @@ export class LaneService implements Service {
           type: MessageType.RETURN,
           priority: Priority.interactive,
           meta: { lane },
-          packets: frame,
+          packets: frame.slice(),
         }),
       logged: (at: number, text: string): void => this.#say({ kind: "log", lane, at, text: bounded(text) }),
       noted: (text: string): void => this.#say({ kind: "note", lane, text: bounded(text) }),

@@ -71,8 +71,8 @@ export interface Lane {
 
 export interface LaneListener {
   /**
-   * RETURN and FAULT packets, n × 64 bytes; the buffer is the listener's. `isOwn`: this process wrote them, so that they need
-   * not be checked.
+   * RETURN and FAULT packets, n × 64 bytes; the buffer is the lane's again when this returns. `isOwn`: this process wrote
+   * them, so that they need not be checked.
    */
   returned(frame: Uint8Array, isOwn?: boolean): void;
   /** Console output of the program, bounded by its limits. `at` is the packet's task index. */

@@ -21,7 +21,7 @@ import { repeatsInput } from "./lane-queue.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
 import { formatBytes } from "../format.ts";
-import { GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
+import { CARRIED_INPUT_BYTES_MAX, GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
 import { recordsOfSplit, scannedRange } from "../program/record-borders.ts";
 import type { SplitRecords } from "../program/record-borders.ts";
@@ -33,7 +33,9 @@ export interface StagedFrame {
   readonly frame: Uint8Array;
   /** EXTENT_NUMBERS per packet. */
   readonly extents: Float64Array;
-  /** What of the shared memory they hold, to be freed; undefined for no bytes. */
+  /** Their inputs where these are few bytes: they travel with the packets, which costs less than any other way. */
+  readonly inputs?: Uint8Array;
+  /** What of the shared memory they hold, to be freed; undefined for none. */
   readonly offset: number | undefined;
   readonly refused: readonly Refusal[];
   /** Packets that did not fit any more, untouched. */
@@ -61,6 +63,9 @@ export class InputStage {
     const staged = await this.#gather(frame, inputs);
     const rest = frame.subarray(staged * PACKET_BYTES);
     const bytes = inputs.buffer.length;
+    if (bytes > 0 && bytes <= CARRIED_INPUT_BYTES_MAX) {
+      return { ...settled(inputs, undefined, rest), inputs: inputs.buffer.view() };
+    }
     const offset = bytes === 0 ? undefined : await buffer.alloc(bytes);
     if (offset !== undefined) await buffer.write(offset, inputs.buffer.view());
     else if (bytes > 0) inputs.refuseAll(tooLarge(bytes));

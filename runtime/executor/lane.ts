@@ -212,7 +212,9 @@ export class LocalLane implements Lane {
     const { listener } = this.#context;
     if (ran !== undefined) {
       for (const { index, text } of ran.outcome.logs) listener.logged(atOf(ran.frame, index), text);
-      this.#deliver(await this.#results.answers(ran.frame, ran.outcome));
+      const answers = await this.#results.answers(ran.frame, ran.outcome);
+      this.#deliver(answers);
+      this.#results.recycle(answers);
     }
     if (refused.length > 0) this.#deliver(await this.#results.faults(refused));
   }
@@ -290,7 +292,7 @@ export class FrameRunner {
   }
 
   async #send(
-    { frame, extents, offset, refused }: StagedFrame,
+    { frame, extents, inputs, offset, refused }: StagedFrame,
     work: Work,
     running: Running,
   ): Promise<FrameResult> {
@@ -299,7 +301,7 @@ export class FrameRunner {
     running.packetsInFlight += packets;
     let outcome: RanFrame;
     try {
-      outcome = await running.process.run(this.#lane, frame, extents);
+      outcome = await running.process.run(this.#lane, frame, extents, inputs);
     } catch (error) {
       return { refused: [...refused, ...this.#failed(error, frame, work, running)] };
     } finally {

@@ -14,11 +14,15 @@ import type { StreamSummary } from "../../packets/stream-writer.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Refusal } from "./input-staging.ts";
 import { formatBytes, formatDuration } from "../format.ts";
-import { BUCKETS_MAX, FAULT_MESSAGE_BYTES_MAX } from "../limits.ts";
+import { BUCKETS_MAX, FAULT_MESSAGE_BYTES_MAX, RUN_PACKETS_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
 import { parseFault, TIME_SOURCE } from "../sandbox/process/executor-process.ts";
 import type { Fault, FrameOutcome } from "../sandbox/process/executor-process.ts";
 import { ingest, writeChunks, writeStream } from "../stream/ingest.ts";
+
+const ANSWERS_BYTES = RUN_PACKETS_MAX * PACKET_BYTES;
+/** Frames whose answers are on their way at a time are few. */
+const SPARE_FRAMES_MAX = 4;
 
 /** Bytes that are too many for their answer. */
 interface StoredAnswer {
@@ -32,6 +36,8 @@ export class ResultStore {
   readonly #manifest: Manifest;
   /** Whether what packets yield stands in buckets. */
   readonly #isBucketed: boolean;
+  /** Of ANSWERS_BYTES each. */
+  readonly #spare: Uint8Array[] = [];
 
   constructor(sink: ChunkSink, manifest: Manifest) {
     const { entry, description } = manifest;
@@ -40,10 +46,13 @@ export class ResultStore {
     this.#isBucketed = description.yields === "groups" && (entry === "map" || entry === "merge");
   }
 
-  /** The answers to the first `outcome.completed` packets of `frame`. Rejects with what the sink rejects with. */
+  /**
+   * The answers to the first `outcome.completed` packets of `frame`, in a buffer to be given to `recycle` after use. Rejects
+   * with what the sink rejects with.
+   */
   async answers(frame: Uint8Array, outcome: FrameOutcome): Promise<Uint8Array> {
     const { completed, statuses, offsets, lengths, output } = outcome;
-    const answers = new AnswerFrame(frame, completed);
+    const answers = new AnswerFrame(frame, this.#zeros(completed * PACKET_BYTES));
     const stored: StoredAnswer[] = [];
     for (let index = 0; index < completed; index++) {
       const status = statuses[index]!;
@@ -64,10 +73,27 @@ export class ResultStore {
     return answers.bytes;
   }
 
+  /** Nobody looks at these answers any more. */
+  recycle(answers: Uint8Array): void {
+    const { buffer } = answers;
+    if (buffer.byteLength === ANSWERS_BYTES && this.#spare.length < SPARE_FRAMES_MAX) {
+      this.#spare.push(new Uint8Array(buffer));
+    }
+  }
+
+  /** Memory for frames that come one after the other would make V8 look for garbage all the time. */
+  #zeros(bytes: number): Uint8Array {
+    if (bytes * 4 < ANSWERS_BYTES || bytes > ANSWERS_BYTES) return new Uint8Array(bytes);
+    const spare = this.#spare.pop();
+    return spare === undefined
+      ? new Uint8Array(ANSWERS_BYTES).subarray(0, bytes)
+      : spare.subarray(0, bytes).fill(0);
+  }
+
   /** The FAULT packets for packets that have no outcome. */
   async faults(refusals: readonly Refusal[]): Promise<Uint8Array> {
     const frame = Buffer.concat(refusals.map(({ packet }) => packet));
-    const answers = new AnswerFrame(frame, refusals.length);
+    const answers = new AnswerFrame(frame, new Uint8Array(frame.byteLength));
     const stored = refusals.map(({ code, detail, place }, index) => {
       const text = [reasonOf(this.#manifest, code), detail].filter((part) => part !== "").join(": ");
       const fault = place === undefined ? { text } : { text, place };
@@ -158,9 +184,9 @@ class AnswerFrame {
   readonly bytes: Uint8Array;
   readonly #questions: Uint8Array;
 
-  /** The first `count` packets of `frame` will be answered, each once. The frame stays as it is. */
-  constructor(frame: Uint8Array, count: number) {
-    this.bytes = new Uint8Array(count * PACKET_BYTES);
+  /** The first n packets of `frame` will be answered, each once, in `bytes`, which are zeros. The frame stays as it is. */
+  constructor(frame: Uint8Array, bytes: Uint8Array) {
+    this.bytes = bytes;
     this.#questions = frame;
   }
 

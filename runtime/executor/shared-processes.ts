@@ -261,10 +261,10 @@ export class LaneProcess {
     await this.#process.load(lane, program);
   }
 
-  async run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<RanFrame> {
+  async run(lane: number, frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
     this.#shared.running++;
     try {
-      return await this.#process.run(lane, frame, extents);
+      return await this.#process.run(lane, frame, extents, inputs);
     } finally {
       this.#shared.running--;
     }

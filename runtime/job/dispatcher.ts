@@ -156,6 +156,11 @@ export class Dispatcher implements LaneEvents {
     this.#tell((scheduler, now) => scheduler.removeBatch(batch.id, now));
   }
 
+  /** What the batch's program is made of. */
+  kindOf(batch: Batch): ProgramKind {
+    return this.#programs.get(batch.program)!.kind;
+  }
+
   /** Packets in flight on the executor, and those it has finished since it came. */
   loadOf(executor: Executor): { readonly inFlight: number; readonly done: number } {
     const number = this.#candidates.numberOf(executor);

@@ -2,12 +2,13 @@
  * Where the inputs of tasks are: a sample of the chunks of each is looked up in the inputs' streams, and executors are
  * asked which of those they have. A hint: whatever goes wrong here costs speed and nothing else.
  */
+import { sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { refOf } from "../../packets/packet.ts";
 import { LOCALITY_REFS_MAX, LOCALITY_REFS_PER_SPLIT, LOCALITY_WAIT_MS } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import type { Executor } from "../contracts/executor.ts";
+import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import type { JobInput } from "../contracts/jobs.ts";
 import { leafRefs } from "../stream/leaves.ts";
 import type { Batch } from "./batch.ts";
@@ -52,12 +53,18 @@ export async function sampleSplits(
   return { refs: await leafRefs(source, positions(), signal), perTask, stride };
 }
 
-/** Samples for packets as they are: what each names itself stands for what it reads. */
+/** Samples for packets as they are: what each names itself stands for what it reads. One for all that name the same. */
 export function samplePackets(frame: Uint8Array, count: number): Samples {
-  const { stride } = sampleShape(count);
+  const stride = nameTheSame(frame, count) ? count : sampleShape(count).stride;
   const refs = new Uint8Array(Math.ceil(count / stride) * REF_BYTES);
   for (let task = 0; task < count; task += stride) refs.set(refOf(frame, task), (task / stride) * REF_BYTES);
   return { refs, perTask: 1, stride };
+}
+
+function nameTheSame(frame: Uint8Array, count: number): boolean {
+  const first = refOf(frame, 0);
+  for (let index = 1; index < count; index++) if (!sameBytes(refOf(frame, index), first)) return false;
+  return true;
 }
 
 /** The bytes of each task that are on the executor which said so of the samples. */
@@ -75,6 +82,7 @@ export class Locality {
   readonly #dispatcher: Dispatcher;
   readonly #setTimer: SetTimer;
   readonly #batch: Batch;
+  readonly #kind: ProgramKind;
   readonly #sample: () => Promise<Samples>;
   #samples: Promise<Samples> | undefined;
   #isOver = false;
@@ -85,16 +93,19 @@ export class Locality {
     this.#dispatcher = dispatcher;
     this.#setTimer = setTimer;
     this.#batch = batch;
+    this.#kind = dispatcher.kindOf(batch);
     this.#sample = sample;
     this.#stopListening = dispatcher.candidates.onJoined((number, executor) => {
-      if (dispatcher.candidates.executors.size === 2) void this.#askAll();
-      else if (dispatcher.candidates.executors.size > 2) void this.#ask(number, executor);
+      if (executor.capacity[this.#kind] === undefined) return;
+      const { length } = this.#able();
+      if (length === 2) void this.#askAll();
+      else if (length > 2) void this.#ask(number, executor);
     });
   }
 
-  /** Whether there is anything to be known: who is alone gets every packet. */
+  /** Whether there is anything to be known: who is alone in running such programs gets every packet. */
   get isOfUse(): boolean {
-    return this.#dispatcher.candidates.executors.size > 1;
+    return this.#able().length > 1;
   }
 
   /** Resolves when all executors said what they have, or when that takes too long. What they say later counts too. */
@@ -114,8 +125,14 @@ export class Locality {
   }
 
   async #askAll(): Promise<void> {
-    const { executors } = this.#dispatcher.candidates;
-    await Promise.all([...executors].map(([number, executor]) => this.#ask(number, executor)));
+    await Promise.all(this.#able().map(([number, executor]) => this.#ask(number, executor)));
+  }
+
+  /** The executors that run programs of the batch's kind. */
+  #able(): [number, Executor][] {
+    return [...this.#dispatcher.candidates.executors].filter(
+      ([, { capacity }]) => capacity[this.#kind] !== undefined,
+    );
   }
 
   /** Never rejects. */

@@ -15,7 +15,8 @@ export class Collector implements LaneListener {
   readonly offences: string[] = [];
   readonly #waiting = new Set<() => void>();
 
-  returned(frame: Uint8Array): void {
+  returned(given: Uint8Array): void {
+    const frame = given.slice();
     if (this.error !== undefined) this.offences.push("answers after lost");
     for (let index = 0; index < packetCount(frame); index++) {
       const reason = invalidPacket(frame, index);

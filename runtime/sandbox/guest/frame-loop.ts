@@ -48,8 +48,8 @@ export interface FrameLoop {
   /** The program yields something outside of its map: the packet fails. */
   readonly late: (sentence: string) => never;
   /** Both: see Prelude. */
-  run(input: FrameInput, runEntry: RunEntry): boolean;
-  resume(rejection: string | undefined): boolean;
+  run(input: FrameInput, runEntry: RunEntry): ArrayBuffer | boolean;
+  resume(rejection: string | undefined): ArrayBuffer | boolean;
   collect(frame: number): ArrayBuffer;
 }
 
@@ -192,7 +192,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     logBytes = startLogBytes;
   }
 
-  function run(input: FrameInput, entry: RunEntry): boolean {
+  function run(input: FrameInput, entry: RunEntry): ArrayBuffer | boolean {
     const { meta, packets } = input;
     running = false;
     pending = false;
@@ -216,7 +216,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     return runPackets();
   }
 
-  function resume(rejection: string | undefined): boolean {
+  function resume(rejection: string | undefined): ArrayBuffer | boolean {
     if (!pending) return false;
     pending = false;
     if (rejection !== undefined) faults.reject(rejection);
@@ -224,7 +224,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     return runPackets();
   }
 
-  function runPackets(): boolean {
+  function runPackets(): ArrayBuffer | boolean {
     while (next < count && output.length() < tools.frameOutputBytes && logBytes < tools.frameLogBytes) {
       const at = next * META;
       const start = layout[at]!;
@@ -243,7 +243,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       finishPacket();
     }
     endFrame();
-    return false;
+    return pack();
   }
 
   function endFrame(): void {

@@ -111,16 +111,22 @@ export interface Prelude {
    * there on could begin a character that what a record overlaps does not hold all of), then n × 64 bytes of packets.
    * Either text or bytes.
    *
-   * It returns when the frame is over, or when the jobs of a packet's promises shall run, which they do when the call has
-   * ended: whether there is more to `resume`.
+   * It returns when the frame is over, with what its packets yielded (protocol.ts), or with true when the jobs of a packet's
+   * promises shall run, which they do when the call has ended: there is more to `resume`.
    */
-  run(frame: number, packets: number, meta: ArrayBuffer, text?: string, bytes?: ArrayBuffer): boolean;
+  run(
+    frame: number,
+    packets: number,
+    meta: ArrayBuffer,
+    text?: string,
+    bytes?: ArrayBuffer,
+  ): ArrayBuffer | boolean;
   /**
    * The jobs have run, and left `rejection` unhandled, if any, which is the packet's fault. Goes on, and returns as `run`
-   * does.
+   * does; false when there is nothing to resume.
    */
-  resume(rejection?: string): boolean;
-  /** What the frame's packets yielded (protocol.ts). One that did not end is not among them. */
+  resume(rejection?: string): ArrayBuffer | boolean;
+  /** What the packets yielded of a frame that was stopped. One that did not end is not among them. */
   collect(frame: number): ArrayBuffer;
 }
 

@@ -52,6 +52,8 @@ export interface Expected {
   /** Bytes that the answer's body may have. */
   readonly bodyBytesMax: number;
   readonly kinds: readonly MessageKind[];
+  /** That it runs. */
+  readonly packets?: number;
   /** Whether the answer makes sense. */
   readonly check?: (message: Message) => boolean;
 }
@@ -66,7 +68,9 @@ export interface Answer {
 interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> {
   readonly id: number;
   readonly kind: MessageKind;
-  readonly word: number;
+  readonly lane: number;
+  /** Of a run. */
+  readonly packets: number;
   readonly body: readonly Uint8Array[];
   /** Returns false when this is no answer to it. */
   readonly answer: (answer: Answer) => boolean;
@@ -74,7 +78,7 @@ interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> 
 }
 
 /** What has no answer, but its place among the calls. */
-type Notice = Pick<Call, "kind" | "word">;
+type Notice = Pick<Call, "kind" | "lane">;
 
 type Clock = Pick<ThreadClock, "read" | "close">;
 
@@ -190,14 +194,14 @@ export class ExecutorPipe {
    */
   call(
     kind: MessageKind,
-    word: number,
+    lane: number,
     body: readonly Uint8Array[],
     expected: Expected,
     thread?: number,
   ): Promise<Answer> {
     if (this.#end !== undefined) return Promise.reject(endedError(this.#end));
     if (this.pending >= EXECUTOR_QUEUE_MAX) return Promise.reject(busyError());
-    const { limitMs, ceilingMs, bodyBytesMax, kinds, check } = expected;
+    const { limitMs, ceilingMs, bodyBytesMax, kinds, packets = 0, check } = expected;
     const id = (this.#lastCall = (this.#lastCall % 0xffff_ffff) + 1);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const answer = (given: Answer): boolean => {
@@ -206,7 +210,7 @@ export class ExecutorPipe {
       resolve(given);
       return true;
     };
-    const call = { id, kind, word, body, limitMs, ceilingMs, bodyBytesMax, answer, reject };
+    const call = { id, kind, lane, packets, body, limitMs, ceilingMs, bodyBytesMax, answer, reject };
     if (thread === undefined) this.#waiting.push(call);
     else {
       this.#threads[thread]!.bound.push(call);
@@ -217,9 +221,9 @@ export class ExecutorPipe {
   }
 
   /** Says what has no answer to every thread, behind all calls that came before it. */
-  tell(kind: MessageKind, word: number): void {
+  tell(kind: MessageKind, lane: number): void {
     if (this.#end !== undefined) return;
-    this.#waiting.push({ kind, word });
+    this.#waiting.push({ kind, lane });
     this.#advance();
   }
 
@@ -286,7 +290,7 @@ export class ExecutorPipe {
       this.#impatience = undefined;
       if (this.#waiting.length === 0) return;
       const header = Buffer.alloc(HEADER_BYTES);
-      writeHeader(header, MessageKind.start, 0, this.#threads.length, 0);
+      writeHeader(header, MessageKind.start, 0, this.#threads.length, 0, 0);
       this.#isStarting = true;
       this.#pipe.write(header);
     }, EXECUTOR_THREAD_DELAY_MS);
@@ -334,12 +338,11 @@ export class ExecutorPipe {
       bound.shift();
       this.#bound--;
       if (isCall) this.#send(next as Call, thread);
-      else this.#write(thread, next.kind, 0, next.word, []);
+      else this.#write(thread, { ...next, id: 0, packets: 0, body: [] });
     }
   }
 
   #send(call: Call, thread: Thread): void {
-    const { id, kind, word, body } = call;
     this.#running++;
     thread.running = call;
     thread.beganAt = performance.now();
@@ -347,14 +350,17 @@ export class ExecutorPipe {
     thread.readWhenLate = undefined;
     this.#lookIn(thread, call.limitMs + EXECUTOR_GRACE_MS);
     this.#memory?.wake();
-    this.#write(thread, kind, id, word, body);
+    this.#write(thread, call);
   }
 
-  #write({ pipe }: Thread, kind: MessageKind, call: number, word: number, body: readonly Uint8Array[]): void {
+  #write(
+    { pipe }: Thread,
+    { kind, id, lane, packets, body }: Pick<Call, "kind" | "id" | "lane" | "packets" | "body">,
+  ): void {
     const length = body.reduce((bytes, part) => bytes + part.byteLength, 0);
     const isJoined = length <= JOINED_BYTES_MAX;
     const head = Buffer.allocUnsafe(HEADER_BYTES + (isJoined ? length : 0));
-    writeHeader(head, kind, call, word, length);
+    writeHeader(head, kind, id, lane, packets, length);
     if (!isJoined) {
       pipe.cork();
       pipe.write(head);

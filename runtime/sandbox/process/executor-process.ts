@@ -22,7 +22,7 @@ import { formatDuration } from "../../format.ts";
 import { invalidProgram, parseDescription } from "../../program/manifest.ts";
 import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
 import type { Answer, EndReason, ExecutorEnd } from "./executor-pipe.ts";
-import { EXTENT_NUMBERS, decodeOutcome, outcomeBytesMax, encodeImage, MessageKind } from "./protocol.ts";
+import { EXTENT_NUMBERS, MessageKind, decodeOutcome, encodeImage, outcomeBytesMax } from "./protocol.ts";
 import type { FrameOutcome } from "./protocol.ts";
 import { inputEncoding } from "../../program/readers.ts";
 import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
@@ -239,27 +239,30 @@ export class ExecutorProcess implements AsyncDisposable {
   }
 
   /**
-   * Runs a frame of n EXEC packets in a loaded lane. `extents` has EXTENT_NUMBERS per packet. Neither array may
-   * change until it resolves. Packets that failed have a status; the outcome has fewer packets than the frame when one of
+   * Runs a frame of n EXEC packets in a loaded lane. `extents` has EXTENT_NUMBERS per packet: places in the shared memory, or
+   * in `inputs` where these are given. None of them may change until it resolves. Packets that failed have a status; the outcome has fewer packets than the frame when one of
    * several ran out of memory, or the frame's results are large. Rejects with PFS_EXECUTOR_DEADLINE {limitMs, cpuMs} when this frame
    * used more CPU time than one packet may, with PFS_EXECUTOR_STALLED {ceilingMs, limitMs, cpuMs} when it did not, yet did not
    * end for very long, and with PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything else.
    */
-  async run(lane: number, frame: Uint8Array, extents: Float64Array): Promise<RanFrame> {
+  async run(lane: number, frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
     const loaded = this.#lanes.get(lane);
     if (loaded === undefined) throw new Error(`lane ${lane} is not loaded`);
     const packets = frame.byteLength / PACKET_BYTES;
-    this.#checkFrame(packets, extents);
+    this.#checkFrame(packets, extents, inputs?.byteLength ?? this.sharedMemory.bytesMax);
     const { limits, loadMs } = loaded;
     const outputBytes = FRAME_OUTPUT_BYTES + Math.max(limits.outputBytes, FAULT_TEXT_BYTES_MAX * 4);
     const logBytes = FRAME_LOG_BYTES + limits.logBytes + 64;
     const numbers = new Uint8Array(extents.buffer, extents.byteOffset, extents.byteLength);
+    const body = [numbers, frame];
+    if (inputs !== undefined) body.push(inputs);
     let outcome: FrameOutcome | undefined;
-    const { cpuMs } = await this.#pipe.call(MessageKind.run, lane, [numbers, frame], {
+    const { cpuMs } = await this.#pipe.call(MessageKind.run, lane, body, {
       limitMs: limits.timeMs + loadMs,
       ceilingMs: this.#ceilingMs ?? ceilingOf(limits.timeMs),
       bodyBytesMax: outcomeBytesMax(packets, outputBytes, logBytes),
       kinds: [MessageKind.ran],
+      packets,
       check: ({ body }) => (outcome = decodeOutcome(body, packets)) !== undefined,
     });
     return { ...outcome!, cpuMs };
@@ -284,7 +287,7 @@ export class ExecutorProcess implements AsyncDisposable {
     await this.close();
   }
 
-  #checkFrame(packets: number, extents: Float64Array): void {
+  #checkFrame(packets: number, extents: Float64Array, inputBytes: number): void {
     if (!Number.isInteger(packets) || packets < 1 || packets > FRAME_PACKETS_MAX) {
       throw new Error(`a frame has 1 to ${FRAME_PACKETS_MAX} packets`);
     }
@@ -296,9 +299,9 @@ export class ExecutorProcess implements AsyncDisposable {
       const prefix = extents[at + 3]!;
       const tail = extents[at + 4]!;
       total += length;
-      const within = offset >= 0 && length >= 0 && offset + length <= this.sharedMemory.bytesMax;
+      const within = offset >= 0 && length >= 0 && offset + length <= inputBytes;
       if (!within || !(prefix >= 0 && tail >= 0 && prefix + tail <= length)) {
-        throw new Error("an extent lies outside of the shared memory");
+        throw new Error("an extent lies outside of the inputs");
       }
     }
     if (total > this.sharedMemory.bytesMax)

@@ -5,13 +5,14 @@
  *   OFFSET SIZE HEADER
  *   0      4    kind
  *   4      4    call    which call this asks or answers
- *   8      4    word    a lane, or a thread's index; nothing in answers to calls
+ *   8      2    word    a lane, or a thread's index; nothing in answers to calls
+ *   10     2    packets of a run
  *   12     4    length  bytes of the body
  *
  *   kind          body
  *   inspect    ▶  the module's text, UTF-8
  *   load       ▶  a program image: the length of its JSON text, the text, and the module's text
- *   run        ▶  n × 5 float64 of extents, then n × 64 bytes of packets
+ *   run        ▶  n × 5 float64 of extents, n × 64 bytes of packets, then their inputs, if they are few bytes
  *   unload     ▶  nothing, and there is no answer
  *   start      ▶  nothing: the thread whose index the word is shall start. Said on the process's own pipe, as is its answer
  *   ready      ◀  what the system calls the thread of that index, 4 bytes; the first thread starts without being asked
@@ -22,7 +23,7 @@
  *
  * Where a packet's input is, in a run:
  *
- *   0  offset  where the input stands in the shared memory
+ *   0  offset  where the input stands in the shared memory, or among the inputs that came with the packets
  *   1  length  its bytes, prefix and tail included
  *   2  place   where the first byte behind the prefix stands in its file: what `context.offset` counts from
  *   3  prefix  bytes at the beginning that are the file's first, and no records: what stands before the rows of a CSV
@@ -42,6 +43,7 @@
  */
 import { FaultCode } from "../../../packets/faults.ts";
 import { readInteger32, writeInteger32 } from "../../../packets/integer.ts";
+import { PACKET_BYTES } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { TextEncoding } from "../../program/readers.ts";
@@ -51,6 +53,7 @@ export const HEADER_BYTES = 16;
 
 /** The body of `ready`. */
 export const READY_BYTES = 4;
+const WORDS = 0x1_0000;
 
 export const MessageKind = {
   inspect: 1,
@@ -70,6 +73,7 @@ export interface Message {
   readonly kind: number;
   readonly call: number;
   readonly word: number;
+  readonly packets: number;
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
@@ -77,6 +81,7 @@ export interface MessageHeader {
   readonly kind: number;
   readonly call: number;
   readonly word: number;
+  readonly packets: number;
   /** Bytes of the body. */
   readonly length: number;
 }
@@ -87,11 +92,12 @@ export function writeHeader(
   kind: MessageKind,
   call: number,
   word: number,
+  packets: number,
   length: number,
 ): void {
   writeInteger32(bytes, 0, kind);
   writeInteger32(bytes, 4, call);
-  writeInteger32(bytes, 8, word);
+  writeInteger32(bytes, 8, word + packets * WORDS);
   writeInteger32(bytes, 12, length);
 }
 
@@ -99,7 +105,8 @@ export function readHeader(bytes: Uint8Array): MessageHeader {
   return {
     kind: readInteger32(bytes, 0),
     call: readInteger32(bytes, 4),
-    word: readInteger32(bytes, 8),
+    word: readInteger32(bytes, 8) % WORDS,
+    packets: readInteger32(bytes, 8) >>> 16,
     length: readInteger32(bytes, 12),
   };
 }
@@ -151,8 +158,8 @@ export class MessageReader {
   #deliver(body: Uint8Array<ArrayBuffer>): void {
     this.#body = undefined;
     this.#headerBytes = 0;
-    const { kind, call, word } = this.#header!;
-    this.#take({ kind, call, word, body });
+    const { kind, call, word, packets } = this.#header!;
+    this.#take({ kind, call, word, packets, body });
   }
 }
 
@@ -166,6 +173,22 @@ export const THREAD_PIPES_DESCRIPTOR = 5;
 
 /** Numbers per packet that say where its input is. */
 export const EXTENT_NUMBERS = 5;
+
+/** What came in a run. */
+export interface RunBody {
+  readonly extents: Float64Array;
+  readonly frame: Uint8Array;
+  /** Absent where the inputs are in the shared memory. */
+  readonly inputs: Uint8Array | undefined;
+}
+
+/** The body begins at a multiple of eight bytes of its buffer. What is returned are views. */
+export function readRun({ packets, body }: Message): RunBody {
+  const extents = new Float64Array(body.buffer, body.byteOffset, packets * EXTENT_NUMBERS);
+  const inputsAt = extents.byteLength + packets * PACKET_BYTES;
+  const inputs = inputsAt < body.byteLength ? body.subarray(inputsAt) : undefined;
+  return { extents, frame: body.subarray(extents.byteLength, inputsAt), inputs };
+}
 
 /** A program as an executor process gets it, beside the module's text. */
 export interface ProgramImage {

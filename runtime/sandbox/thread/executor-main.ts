@@ -62,7 +62,7 @@ async function startThread(): Promise<void> {
   });
   const number = await pool.run({ kind: "start", isSpare: isSpare && thread === 0 });
   const message = Buffer.alloc(HEADER_BYTES + READY_BYTES);
-  writeHeader(message, MessageKind.ready, 0, thread, READY_BYTES);
+  writeHeader(message, MessageKind.ready, 0, thread, 0, READY_BYTES);
   message.set(new Uint8Array(Uint32Array.of(number).buffer), HEADER_BYTES);
   const serving = pool.run({ kind: "serve", descriptor: THREAD_PIPES_DESCRIPTOR + thread });
   pipe.write(message);

@@ -12,7 +12,13 @@ import {
   PROGRAM_LIMITS_DEFAULT,
   THREAD_ISOLATES_MAX,
 } from "../../limits.ts";
-import { EXTENT_NUMBERS, MessageKind, SHARED_MEMORY_DESCRIPTOR, decodeImage } from "../process/protocol.ts";
+import {
+  EXTENT_NUMBERS,
+  MessageKind,
+  SHARED_MEMORY_DESCRIPTOR,
+  decodeImage,
+  readRun,
+} from "../process/protocol.ts";
 import type { Message } from "../process/protocol.ts";
 import { InputReader, META_NUMBERS } from "./frame-input.ts";
 import { GuestIsolate, GuestRealm, LoadFailure, inspectionImage } from "./guest-isolate.ts";
@@ -63,7 +69,8 @@ async function serve(descriptor: number): Promise<number> {
   }
 }
 
-function take({ kind, call, word: lane, body }: Message, pipe: ThreadPipe): void {
+function take(message: Message, pipe: ThreadPipe): void {
+  const { kind, call, word: lane, body } = message;
   switch (kind) {
     case MessageKind.inspect: {
       const { kind: described, body: text } = loadAnswer(() => inspect(body));
@@ -78,7 +85,7 @@ function take({ kind, call, word: lane, body }: Message, pipe: ThreadPipe): void
     case MessageKind.run: {
       const program = lanes.get(lane);
       if (program === undefined) throw new Error(`lane ${lane} has no program`);
-      return pipe.send(MessageKind.ran, call, runFrame(program, body));
+      return pipe.send(MessageKind.ran, call, runFrame(program, message));
     }
     case MessageKind.unload:
       return unload(lane);
@@ -134,11 +141,9 @@ function inspect(code: Uint8Array): Answer {
   }
 }
 
-/** `body` is what protocol.ts says of a run. */
-function runFrame(program: Program, body: Uint8Array<ArrayBuffer>): Uint8Array {
-  const packets = body.byteLength / (EXTENT_NUMBERS * 8 + PACKET_BYTES);
-  const extents = new Float64Array(body.buffer, body.byteOffset, packets * EXTENT_NUMBERS);
-  const frame = body.subarray(extents.byteLength);
+function runFrame(program: Program, message: Message): Uint8Array {
+  const { packets } = message;
+  const { extents, frame, inputs: carried } = readRun(message);
   let guest: Guest;
   try {
     guest = guestOf(program);
@@ -149,7 +154,7 @@ function runFrame(program: Program, body: Uint8Array<ArrayBuffer>): Uint8Array {
   if (guest.encoding !== undefined && inputBytes(extents) > constants.MAX_STRING_LENGTH) {
     return refusedOutcome(packets, FaultCode.memoryLimit, "its input is too long for text");
   }
-  const staged = inputs.stage(extents, frame, guest.encoding);
+  const staged = inputs.stage(extents, frame, guest.encoding, carried);
   const outcome = guest.run(staged);
   if (guest.broken) close(program);
   collectGarbage(staged.text?.length ?? 0);

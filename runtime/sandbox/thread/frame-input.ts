@@ -32,8 +32,13 @@ export class InputReader {
     this.#descriptor = sharedMemoryDescriptor;
   }
 
-  /** Without an encoding the guest gets bytes. */
-  stage(extents: Float64Array, frame: Uint8Array, encoding: TextEncoding | undefined): GuestFrame {
+  /** Without an encoding the guest gets bytes. Inputs that were not carried along are read. */
+  stage(
+    extents: Float64Array,
+    frame: Uint8Array,
+    encoding: TextEncoding | undefined,
+    carried?: Uint8Array,
+  ): GuestFrame {
     const packets = frame.byteLength / PACKET_BYTES;
     const meta = new ArrayBuffer(packets * (META_NUMBERS * 8 + PACKET_BYTES));
     new Uint8Array(meta, packets * META_NUMBERS * 8).set(frame);
@@ -44,6 +49,10 @@ export class InputReader {
     for (let index = 0; index < packets; index++) {
       const extent = index * EXTENT_NUMBERS;
       const at = index * META_NUMBERS;
+      if (index > 0 && repeatsExtent(extents, extent)) {
+        repeatLayout(layout, at);
+        continue;
+      }
       const length = extents[extent + 1]!;
       layout[at] = total;
       layout[at + 1] = length;
@@ -55,12 +64,12 @@ export class InputReader {
       total += length + gap;
     }
     const input = encoding === undefined ? Buffer.from(new ArrayBuffer(total)) : this.#buffer(total);
-    this.#fill(input, extents, layout, gap);
+    this.#fill(input, extents, layout, gap, carried);
     if (encoding === undefined) {
       return { packets, meta, text: undefined, bytes: total === 0 ? undefined : input.buffer };
     }
     const isSingle = encoding === "latin1" || (encoding === "utf-8" && isAscii(input));
-    const text = isSingle ? input.toString("latin1") : decodeParts(input, layout, encoding);
+    const text = isSingle ? input.toString("latin1") : decodeParts(input, extents, layout, encoding);
     return { packets, meta, text, bytes: undefined };
   }
 
@@ -71,12 +80,22 @@ export class InputReader {
   }
 
   /** Extents that follow each other in the shared memory are read at once: frames of small inputs are mostly such. */
-  #fill(input: Buffer, extents: Float64Array, layout: Float64Array, gap: number): void {
+  #fill(
+    input: Buffer,
+    extents: Float64Array,
+    layout: Float64Array,
+    gap: number,
+    carried: Uint8Array | undefined,
+  ): void {
     const packets = layout.length / META_NUMBERS;
     let index = 0;
     while (index < packets) {
       const offset = extents[index * EXTENT_NUMBERS]!;
       const start = layout[index * META_NUMBERS]!;
+      if (index > 0 && repeatsExtent(extents, index * EXTENT_NUMBERS)) {
+        index++;
+        continue;
+      }
       let bytes = extents[index * EXTENT_NUMBERS + 1]!;
       let next = index + 1;
       if (gap === 0) {
@@ -86,7 +105,8 @@ export class InputReader {
       } else {
         input[start + bytes] = LF;
       }
-      this.#read(input, start, bytes, offset);
+      if (carried === undefined) this.#read(input, start, bytes, offset);
+      else input.set(carried.subarray(offset, offset + bytes), start);
       index = next;
     }
   }
@@ -100,18 +120,36 @@ export class InputReader {
   }
 }
 
+/** Whether the packet whose extent begins at `extent` has the very input of the one before it: it is there once for both. */
+function repeatsExtent(extents: Float64Array, extent: number): boolean {
+  for (let at = extent; at < extent + EXTENT_NUMBERS; at++) {
+    if (extents[at] !== extents[at - EXTENT_NUMBERS]) return false;
+  }
+  return true;
+}
+
+/** Gives the packet whose numbers begin at `at` those of the one before it. */
+function repeatLayout(layout: Float64Array, at: number): void {
+  for (let number = at; number < at + META_NUMBERS; number++) layout[number] = layout[number - META_NUMBERS]!;
+}
+
 /**
  * Each packet's text decoded by itself, up to the first bytes that are none. Where its tail ends in the middle of a
  * character, that is left off.
  */
 function decodeParts(
   input: Buffer,
+  extents: Float64Array,
   layout: Float64Array,
   encoding: "utf-8" | "utf-16le" | "utf-16be",
 ): string {
   const gap = layout.length > META_NUMBERS ? "\n" : "";
   let text = "";
   for (let at = 0; at < layout.length; at += META_NUMBERS) {
+    if (at > 0 && repeatsExtent(extents, (at / META_NUMBERS) * EXTENT_NUMBERS)) {
+      repeatLayout(layout, at);
+      continue;
+    }
     const start = layout[at]!;
     const tailBytes = layout[at + 4]!;
     const whole = input.subarray(start, start + layout[at + 1]!);

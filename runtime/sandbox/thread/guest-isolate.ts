@@ -177,10 +177,10 @@ export class GuestIsolate implements Guest {
     const frame = ++this.#frame;
     const input = bytes === undefined ? undefined : transferred(bytes);
     const args = [frame, packets, transferred(meta), text, input];
-    const failure = this.#runToEnd(args);
+    const { yielded, failure } = this.#runToEnd(args);
     const alone = packets === 1;
     if (this.#isolate.isDisposed) return alone ? this.#outOfMemory() : emptyOutcome();
-    const outcome = this.#collected(frame);
+    const outcome = outcomeOf(yielded) ?? this.#collected(frame);
     if (outcome !== undefined && (new Uint32Array(outcome.buffer, 0, 1)[0]! > 0 || !alone)) return outcome;
     // Nothing was handed out for the only packet: it never began.
     this.#broken = true;
@@ -191,25 +191,25 @@ export class GuestIsolate implements Guest {
 
   /**
    * Calls into the isolate until the frame is over: the jobs of promises run when a call ends, and it throws what they left
-   * rejected, which is the fault of the packet that ran last. Returns what was thrown last, since it may be something else:
-   * then there is nothing to resume.
+   * rejected, which is the fault of the packet that ran last. Returns what the frame yielded, if it said so, and what was
+   * thrown last, since it may be something else: then there is nothing to resume.
    */
-  #runToEnd(args: readonly unknown[]): unknown {
-    let thrown: unknown;
+  #runToEnd(args: readonly unknown[]): { readonly yielded: unknown; readonly failure: unknown } {
+    let failure: unknown;
     let rejection: string | undefined;
-    let hasMore = true;
-    for (let isFirst = true; hasMore && !this.#isolate.isDisposed; isFirst = false) {
+    let yielded: unknown = true;
+    for (let isFirst = true; yielded === true && !this.#isolate.isDisposed; isFirst = false) {
       try {
-        hasMore = isFirst
-          ? this.#run.applySync(undefined, args as never)
-          : this.#resume.applySync(undefined, [rejection]);
+        yielded = isFirst
+          ? this.#run.applySync(undefined, args as never, COPIED)
+          : this.#resume.applySync(undefined, [rejection], COPIED);
         rejection = undefined;
       } catch (error) {
-        thrown = error;
+        failure = error;
         rejection = rejectionText(error);
       }
     }
-    return thrown;
+    return { yielded, failure };
   }
 
   dispose(): void {
@@ -244,8 +244,7 @@ export class GuestIsolate implements Guest {
   /** What the frame yielded, or undefined when the guest cannot say. */
   #collected(frame: number): Uint8Array<ArrayBuffer> | undefined {
     try {
-      const result: unknown = this.#collect.applySync(undefined, [frame], { result: { copy: true } });
-      return result instanceof ArrayBuffer && result.byteLength >= 8 ? new Uint8Array(result) : undefined;
+      return outcomeOf(this.#collect.applySync(undefined, [frame], COPIED));
     } catch {
       return undefined;
     }
@@ -255,6 +254,13 @@ export class GuestIsolate implements Guest {
     // What the limit is, is said where the program is named (executor/results.ts).
     return faultOutcome(FaultCode.memoryLimit, "");
   }
+}
+
+const COPIED = { result: { copy: true } } as const;
+
+/** What the guest handed out, if it is long enough to be an outcome. */
+function outcomeOf(yielded: unknown): Uint8Array<ArrayBuffer> | undefined {
+  return yielded instanceof ArrayBuffer && yielded.byteLength >= 8 ? new Uint8Array(yielded) : undefined;
 }
 
 /** What a program is inspected with, when nothing is known of it yet. */

@@ -30,17 +30,17 @@ export class ThreadPipe {
   next(): Message | undefined {
     this.#forgetTaken();
     if (!this.#fill(HEADER_BYTES)) return undefined;
-    const { kind, call, word, length } = readHeader(this.#buffer);
+    const { kind, call, word, packets, length } = readHeader(this.#buffer);
     if (length > this.#bodyBytesMax) throw new Error("a message is too long");
     const bytes = HEADER_BYTES + length;
     if (bytes > this.#buffer.byteLength) this.#resize(bytes);
     if (!this.#fill(bytes)) return undefined;
     this.#taken = bytes;
-    return { kind, call, word, body: this.#buffer.subarray(HEADER_BYTES, bytes) };
+    return { kind, call, word, packets, body: this.#buffer.subarray(HEADER_BYTES, bytes) };
   }
 
   send(kind: MessageKind, call: number, body: Uint8Array): void {
-    writeHeader(this.#head, kind, call, 0, body.byteLength);
+    writeHeader(this.#head, kind, call, 0, 0, body.byteLength);
     this.#write(this.#head);
     this.#write(body);
   }

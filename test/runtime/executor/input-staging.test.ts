@@ -8,6 +8,7 @@ import type { PacketFields } from "../../../packets/packet.ts";
 import { InputSource } from "../../../runtime/stream/inputs.ts";
 import { InputStage } from "../../../runtime/executor/input-staging.ts";
 import type { StagedFrame } from "../../../runtime/executor/input-staging.ts";
+import { CARRIED_INPUT_BYTES_MAX } from "../../../runtime/limits.ts";
 import { InputBuffer } from "../../../runtime/executor/input-buffer.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
@@ -71,12 +72,12 @@ class Bench {
   }
 
   /** What a staged packet finds in the buffer: its prefix, its records, and where these stand in the input. */
-  input({ extents }: StagedFrame, index: number): { prefix: string; text: string; position: number } {
+  input({ extents, inputs }: StagedFrame, index: number): { prefix: string; text: string; position: number } {
     const [offset, bytes, position, prefixBytes] = extents.subarray(
       index * 5,
       index * 5 + 5,
     ) as unknown as number[];
-    const text = Buffer.from(this.#memory.subarray(offset, offset! + bytes!));
+    const text = Buffer.from((inputs ?? this.#memory).subarray(offset, offset! + bytes!));
     return {
       prefix: text.subarray(0, prefixBytes).toString(),
       text: text.subarray(prefixBytes).toString(),
@@ -90,11 +91,15 @@ function bytesOf(text: string): Uint8Array {
 }
 
 describe("InputStage", () => {
-  it("gives packets that name the same bytes the same place, and writes once a frame", async () => {
+  it("gives packets that name the same bytes the same place, and writes once a frame, or not at all", async () => {
     const bench = new Bench();
     const ref = bench.chunks.put(bytesOf("abcdef"));
     const other = bench.chunks.put(bytesOf("ghi"));
+    const long = bench.chunks.put(seededBytes(CARRIED_INPUT_BYTES_MAX, 1));
+    const carried = await bench.stage([exec(0, long, 0, CARRIED_INPUT_BYTES_MAX)]);
+    expect([carried.inputs?.byteLength, bench.writes]).toEqual([CARRIED_INPUT_BYTES_MAX, 0]);
     const ranges = [
+      [long, 0, CARRIED_INPUT_BYTES_MAX],
       [ref, 1, 2],
       [ref, 1, 2],
       [ref, 1, 2],
@@ -106,12 +111,12 @@ describe("InputStage", () => {
     const staged = await bench.stage(
       ranges.map(([chunk, from, length], at) => exec(at, chunk, from, length)),
     );
-    const inputs = ranges.map((_, index) => bench.input(staged, index));
+    const inputs = ranges.slice(1).map((_, index) => bench.input(staged, index + 1));
     expect(inputs.map(({ text }) => text)).toEqual(["bc", "bc", "bc", "hi", "bc", "", "ghi"]);
     expect(inputs.map(({ position }) => position)).toEqual([1, 1, 1, 1, 1, 0, 0]);
-    expect(staged.extents[0]).toBe(staged.extents[10]);
-    expect(staged.extents[0]).not.toBe(staged.extents[20]);
-    expect([bench.writes, bench.chunks.reads]).toEqual([1, 1]);
+    expect(staged.extents[5]).toBe(staged.extents[15]);
+    expect(staged.extents[5]).not.toBe(staged.extents[25]);
+    expect([bench.writes, bench.chunks.reads]).toEqual([1, 2]);
   });
 
   it("reads small ranges of a stream ahead, not one by one", async () => {

@@ -144,7 +144,7 @@ describe("messages", () => {
     const bytes = Buffer.concat(
       bodies.flatMap((body, index) => {
         const header = Buffer.alloc(HEADER_BYTES);
-        writeHeader(header, MessageKind.ran, index, 7, body.byteLength);
+        writeHeader(header, MessageKind.ran, index, 65_535, 4_096, body.byteLength);
         return [header, body];
       }),
     );
@@ -156,9 +156,9 @@ describe("messages", () => {
       );
       for (let at = 0; at < bytes.length; at += size)
         expect(reader.push(bytes.subarray(at, at + size))).toBe(true);
-      expect(messages.map(({ call, body }) => [call, Buffer.from(body)])).toEqual(
-        bodies.map((body, index) => [index, body]),
-      );
+      expect(
+        messages.map(({ call, word, packets, body }) => [call, word, packets, Buffer.from(body)]),
+      ).toEqual(bodies.map((body, index) => [index, 65_535, 4_096, body]));
     }
   });
 });
