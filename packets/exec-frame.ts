@@ -27,11 +27,17 @@ export function requireExecFrame(frame: Uint8Array): void {
 
 /**
  * A copy of EXEC packets, of any number, that all have `lane` as their lane, and the i-th `base` + i as its `at`; what they
- * had does not matter. Throws PFS_PACKET_INVALID {index, reason}.
+ * had does not matter. It is in `own`, which has as many bytes, or else in bytes of its own. Throws PFS_PACKET_INVALID
+ * {index, reason}.
  */
-export function execPackets(frame: Uint8Array, lane: number, base: number): Uint8Array {
+export function execPackets(
+  frame: Uint8Array,
+  lane: number,
+  base: number,
+  own: Uint8Array = new Uint8Array(frame.byteLength),
+): Uint8Array {
   const count = wholePackets(frame);
-  const own = new Uint8Array(frame);
+  own.set(frame);
   for (let index = 0; index < count; index++) {
     requireCheck(own, index);
     renumberPacket(own, index, lane, base + index);

@@ -21,7 +21,12 @@ import { repeatsInput } from "./lane-queue.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
 import { formatBytes } from "../format.ts";
-import { CARRIED_INPUT_BYTES_MAX, GATHER_BYTES_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
+import {
+  CARRIED_INPUT_BYTES_MAX,
+  GATHER_BYTES_MAX,
+  RUN_INPUT_BYTES_MAX,
+  RUN_PACKETS_MAX,
+} from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
 import { recordsOfSplit, scannedRange } from "../program/record-borders.ts";
 import type { SplitRecords } from "../program/record-borders.ts";
@@ -46,6 +51,8 @@ export class InputStage {
   readonly #inputs: InputSource;
   readonly #manifest: Pick<Manifest, "entry" | "description">;
   readonly #signal: AbortSignal;
+  /** Numbers of frames that have run, to be used again: fresh memory for each would make V8 look for garbage all the time. */
+  readonly #spare: Float64Array<ArrayBuffer>[] = [];
 
   /** The ranges of chunks are taken as they are, and those of streams where neither a map nor a scan reads them. */
   constructor(inputs: InputSource, manifest: Pick<Manifest, "entry" | "description">, signal: AbortSignal) {
@@ -54,12 +61,30 @@ export class InputStage {
     this.#signal = signal;
   }
 
+  /** The frame that these were the extents of has run. */
+  recycle(extents: Float64Array): void {
+    const { buffer } = extents;
+    if (buffer.byteLength !== EXTENTS_BYTES || this.#spare.length >= SPARE_FRAMES_MAX) return;
+    this.#spare.push(new Float64Array(buffer as ArrayBuffer));
+  }
+
+  #extentsFor(frame: Uint8Array): Float64Array<ArrayBuffer> {
+    const numbers = packetCount(frame) * EXTENT_NUMBERS;
+    const isLarge = numbers * 32 >= EXTENTS_BYTES && numbers * 8 <= EXTENTS_BYTES;
+    if (!isLarge) return new Float64Array(numbers);
+    return (this.#spare.pop() ?? new Float64Array(EXTENTS_BYTES / 8)).subarray(0, numbers);
+  }
+
   /** Waits for room in the buffer. Rejects with ProcessGone, with the signal's reason, and with defects. */
   async stage(frame: Uint8Array, buffer: InputBuffer): Promise<StagedFrame> {
     if (isLarge(frame)) {
       return this.#stageLarge(frame, buffer);
     }
-    const inputs = new FrameInputs(frame, Math.min(inputBytes(frame), RUN_INPUT_BYTES_MAX));
+    const inputs = new FrameInputs(
+      frame,
+      this.#extentsFor(frame),
+      Math.min(inputBytes(frame), RUN_INPUT_BYTES_MAX),
+    );
     const staged = await this.#gather(frame, inputs);
     const rest = frame.subarray(staged * PACKET_BYTES);
     const bytes = inputs.buffer.length;
@@ -115,7 +140,7 @@ export class InputStage {
 
   /** One input, written piece by piece: it is never in this process's memory as a whole. */
   async #stageLarge(frame: Uint8Array, buffer: InputBuffer): Promise<StagedFrame> {
-    const inputs = new FrameInputs(frame, 0);
+    const inputs = new FrameInputs(frame, this.#extentsFor(frame), 0);
     let offset: number | undefined;
     try {
       const stream = await this.#inputs.stream(refOf(frame, 0), this.#signal);
@@ -152,6 +177,9 @@ export class InputStage {
 }
 
 const NO_PACKETS = new Uint8Array(0);
+const EXTENTS_BYTES = RUN_PACKETS_MAX * EXTENT_NUMBERS * 8;
+/** Frames that are on their way at a time are few. */
+const SPARE_FRAMES_MAX = 4;
 
 /** A chunk is in memory as a whole, so its range is not worth it. */
 function isLarge(frame: Uint8Array): boolean {
@@ -204,9 +232,13 @@ async function fill(
   if (failure !== undefined) throw failure;
 }
 
+/** Of the packets together, repeated ones not counted. */
 function inputBytes(frame: Uint8Array): number {
+  const words = packetWords(frame);
   let bytes = 0;
-  for (let index = 0; index < packetCount(frame); index++) bytes += lengthAt(frame, index);
+  for (let index = 0; index < packetCount(frame); index++) {
+    if (index === 0 || !repeatsInput(words, index)) bytes += lengthAt(frame, index);
+  }
   return bytes;
 }
 
@@ -248,12 +280,13 @@ class FrameInputs {
   readonly #indexes: Uint16Array;
   #kept = 0;
 
-  constructor(frame: Uint8Array, bytesAtFirst: number) {
+  /** `extents` has EXTENT_NUMBERS per packet, whatever they are. */
+  constructor(frame: Uint8Array, extents: Float64Array<ArrayBuffer>, bytesAtFirst: number) {
     const count = packetCount(frame);
     this.buffer = new StagingBuffer(bytesAtFirst);
     this.#frame = frame;
     this.#words = packetWords(frame);
-    this.#extents = new Float64Array(count * EXTENT_NUMBERS);
+    this.#extents = extents;
     this.#indexes = new Uint16Array(count);
   }
 

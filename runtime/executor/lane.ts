@@ -307,6 +307,7 @@ export class FrameRunner {
     } finally {
       if (offset !== undefined) running.space.free(offset);
     }
+    this.#stage.recycle(extents);
     running.packetsInFlight -= packets;
     this.#work.size.ran(packets, outcome.cpuMs);
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");

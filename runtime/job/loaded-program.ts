@@ -4,12 +4,13 @@ import { refAt, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { execPackets } from "../../packets/exec-frame.ts";
 import { FaultCode } from "../../packets/faults.ts";
-import { Flag, Op } from "../../packets/layout.ts";
+import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { packetCount, writePacket } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import {
   JOB_TASKS_MAX,
   PROGRAM_FRAMES_MAX,
+  SEND_PACKETS_MAX,
   SHARED_BATCH_PACKETS_MAX,
   SHARED_CALL_PACKETS_MAX,
 } from "../limits.ts";
@@ -38,6 +39,10 @@ export interface ProgramLanesOptions {
   readonly closed: () => void;
 }
 
+/** The frames that are most often used to have many packets under way. */
+const SPARE_FRAME_BYTES = SEND_PACKETS_MAX * PACKET_BYTES;
+const SPARE_FRAMES_MAX = 16;
+
 /** Calls that are being answered as one batch. */
 interface Round {
   readonly calls: Calls;
@@ -51,6 +56,8 @@ export class ProgramLanes implements AsyncDisposable {
   /** Calls with few packets that were made in this turn of the event loop: they share a batch. */
   #gathered: Calls | undefined;
   #frames = 0;
+  /** Frames of SPARE_FRAME_BYTES that nobody uses any more. Fresh memory for each would make V8 look for garbage all the time. */
+  readonly #spareFrames: Uint8Array[] = [];
   /** The `at` of the next packet: answers to packets that nobody waits for any more must not fit later ones. */
   #base = 0;
   #hasAbandoned = false;
@@ -84,7 +91,8 @@ export class ProgramLanes implements AsyncDisposable {
     // One that can be aborted ends by itself, and one with many packets has nothing to gain.
     const isAlone = signal !== undefined || count > SHARED_CALL_PACKETS_MAX;
     const calls = isAlone ? new Calls(this.#base) : this.#gather(count);
-    const own = execPackets(frame, 1, calls.base + calls.count);
+    const spare = frame.byteLength === SPARE_FRAME_BYTES ? this.#spareFrames.pop() : undefined;
+    const own = execPackets(frame, 1, calls.base + calls.count, spare);
     if (count === 0) return resolve(own);
     if (this.#frames >= PROGRAM_FRAMES_MAX) throw overLimit("frames", this.#frames + 1, PROGRAM_FRAMES_MAX);
     this.#options.dispatcher.budget.take(count);
@@ -119,7 +127,10 @@ export class ProgramLanes implements AsyncDisposable {
         writePacket(packets, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
         calls.answered(Uint32Array.of(task), packets, over);
       },
-      finished: () => this.#end(round),
+      finished: () => {
+        this.#recycle(batch);
+        this.#end(round);
+      },
       laneLost: () => {},
       failed: (error) => this.#abandon(round, error),
       logged: () => {},
@@ -156,6 +167,13 @@ export class ProgramLanes implements AsyncDisposable {
     this.#options.dispatcher.budget.give(packets);
     this.#frames--;
     if (this.#frames === 0 && this.#gathered === undefined && !this.#hasAbandoned) this.#base = 0;
+  }
+
+  /** Its frame, if no lane can still have packets of it: each was sent once, and is answered. */
+  #recycle(batch: Batch): void {
+    if (batch.frame.byteLength !== SPARE_FRAME_BYTES || this.#spareFrames.length >= SPARE_FRAMES_MAX) return;
+    const numbers = this.#options.dispatcher.numbersOf(batch);
+    if (numbers?.retries === 0 && numbers.copies === 0) this.#spareFrames.push(batch.frame);
   }
 
   #end(round: Round): void {

@@ -105,6 +105,26 @@ describe("ResultStore", () => {
     expect(chunks.writes).toBe(1);
   });
 
+  it("answers each frame as if no other had been in the same memory", async () => {
+    const results = new ResultStore(new MemoryChunks(), manifest);
+    const buffers = new Set<ArrayBufferLike>();
+    for (const size of [32, 0, 7]) {
+      for (const count of [1024, 700]) {
+        const outputs = Array.from({ length: count }, (_, index) => bytesOf(size, index));
+        const frame = emptyFrame(count, size * 1000);
+        const answers = await results.answers(frame, outcomeOf(outputs));
+        expect(atsOf(answers)).toEqual(atsOf(frame));
+        for (const [index, output] of outputs.entries()) {
+          const { length, ref } = decodePacket(answers, index);
+          expect(Buffer.compare(ref.subarray(0, length), output)).toBe(0);
+        }
+        buffers.add(answers.buffer);
+        results.recycle(answers);
+      }
+    }
+    expect(buffers.size).toBe(1);
+  });
+
   it("answers only what was completed", async () => {
     const outcome = outcomeOf([bytesOf(3, 1), bytesOf(3, 2)]);
     const answers = await new ResultStore(new MemoryChunks(), manifest).answers(emptyFrame(5), outcome);

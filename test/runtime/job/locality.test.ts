@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { refAt, refToHex, sha256 } from "../../../packets/digest.ts";
+import { refOf } from "../../../packets/packet.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { leafBorders, leafRefs } from "../../../runtime/stream/leaves.ts";
 import { heldBytes, samplePackets, sampleShape, sampleSplits } from "../../../runtime/job/locality.ts";
@@ -145,8 +146,17 @@ describe("samples", () => {
       const first = Math.floor(splits.from[task]! + splits.length[task]! / 2 / perTask);
       expect(refToHex(refAt(refs, task * perTask))).toBe(refToHex(leafAt(first)));
     }
-    const packets = samplePackets(finished(encodeSplits(splits, inputs)), splits.count);
+    const frame = finished(encodeSplits(splits, inputs));
+    // One stands for all that name the same.
+    const alike = samplePackets(frame, splits.count);
+    expect(alike).toMatchObject({ perTask: 1, stride: splits.count });
+    expect(refToHex(alike.refs)).toBe(refToHex(root));
+    const held = heldBytes(alike, Uint8Array.of(1), Float64Array.from(splits.length));
+    expect(held).toEqual(Float64Array.from(splits.length));
+    refOf(frame, 1)[0]! ^= 1;
+    const packets = samplePackets(frame, splits.count);
     expect(packets).toMatchObject({ perTask: 1, stride: 1 });
     expect(refToHex(refAt(packets.refs, splits.count - 1))).toBe(refToHex(root));
+    expect(refToHex(refAt(packets.refs, 1))).toBe(refToHex(refOf(frame, 1)));
   });
 });
