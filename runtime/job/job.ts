@@ -300,13 +300,10 @@ export class Job {
     let bytes = 0;
     for (let task = 0; task < count; task++) bytes += lengthAt(answers.packets, task);
     if (bytes > RESULT_BYTES_MAX) return await this.#file(run);
-    const value = new Uint8Array(bytes);
-    let at = 0;
-    for (let task = 0; task < count; task++) {
-      const part = await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal));
-      value.set(part, at);
-      at += part.byteLength;
-    }
+    const parts: Uint8Array[] = [];
+    for (let task = 0; task < count; task++)
+      parts.push(await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal)));
+    const value = Buffer.concat(parts);
     if (this.#spec.out === undefined) return { value };
     return { file: await this.#name(await ingest(this.#writer, once(value))) };
   }

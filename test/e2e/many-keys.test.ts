@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { PARTITION_BYTES } from "../../runtime/limits.ts";
+import { PARTITION_BYTES, RESULT_BYTES_MAX } from "../../runtime/limits.ts";
 import { startNetwork } from "../../sdk/cli/demo/network.ts";
 import type { Network } from "../../sdk/cli/demo/network.ts";
 import { connect, openLocal } from "../../sdk/index.ts";
@@ -25,6 +25,18 @@ export default defineProgram({
 };
 const LARGEST = {
   source: SUMS.source.replace("lines }", "lines, top }").replace(/\}\);$/, "  result: top(7),\n});"),
+};
+
+const LONG = {
+  source: `import { defineProgram, lines } from "packetfs";
+export default defineProgram({
+  input: lines(),
+  yields: "groups",
+  map(line: string, { emit }) {
+    emit(line, line.repeat(300));
+  },
+  combine: (a: string) => a,
+});`,
 };
 
 /** Keys are long, and some of what JSON escapes and UTF-8 and UTF-16 sort otherwise. */
@@ -108,6 +120,21 @@ describe("many keys", () => {
     expect((await contentOf(four, "sums.csv")) === `key,value\n${rows.join("")}`).toBe(true);
     const largest = result.value!.toSorted(([, a], [, b]) => b - a).slice(0, 7);
     expect((await four.run(LARGEST, ["lines"])).value).toEqual(largest);
+  });
+
+  it("are read from a file where they are more than a value may be", async () => {
+    await using pfs = await openLocal(directory, { workers: 2 });
+    const names = Array.from({ length: 24_000 }, (_, index) => `line ${index}`);
+    await pfs.put(Buffer.from(names.join("\n")), { name: "names" });
+    const result = (await pfs.run(LONG, ["names"], { splitBytes: 32 * 1024 })) as JobResult<
+      [string, string][]
+    >;
+    expect(result.value).toBeUndefined();
+    expect(result.file!.name).toBeUndefined();
+    expect(result.file!.length).toBeGreaterThan(RESULT_BYTES_MAX);
+    const seen: string[] = [];
+    for await (const [key, value] of result) if (value === key.repeat(300)) seen.push(key);
+    expect(seen).toEqual(names.toSorted());
   });
 
   it("are the same on nodes, of which one is killed when all splits are done", async () => {
