@@ -120,7 +120,8 @@ export function expectedSplits(inputs: readonly JobInput[], options: SplitOption
 /** The indexes of the inputs that are split where their leaves meet: `planSplits` wants to know those borders. */
 export function inputsToCut(inputs: readonly JobInput[], options: SplitOptions): number[] {
   const { whole, exact } = sizesFor(inputs, options);
-  if (exact !== undefined) return [];
+  // Packet code is through a file in the time that it takes to go through its packets.
+  if (exact !== undefined || options.kind === "code") return [];
   const undivided = whole / 2 + slackOf(whole / 2);
   return [...inputs.keys()].filter((index) => inputs[index]!.length > undivided);
 }

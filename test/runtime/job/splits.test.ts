@@ -4,6 +4,7 @@ import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket } from "../../../packets/packet.ts";
 import { CsvRows, encodeScan } from "../../../runtime/program/csv-rows.ts";
 import {
+  CODE_SPLIT_BYTES,
   GROUPS_SPLIT_BYTES_MIN,
   JOB_TASKS_MAX,
   SPLITS_MANY,
@@ -276,4 +277,15 @@ describe("splits of CSV", () => {
       );
     }
   });
+});
+
+test("packet code gets large splits, of which rows and sizes alone say where they end", () => {
+  const code: SplitOptions = { reader: { kind: "bytes", size: 12 }, yields: "value", kind: "code" };
+  const inputs = [inputOf(1_000_000_000), inputOf(5)];
+  expect(inputsToCut(inputs, code)).toEqual([]);
+  const { count, from, length } = planSplits(inputs, code);
+  expect(count).toBeLessThan(100);
+  expect(Math.max(...length)).toBeLessThanOrEqual(CODE_SPLIT_BYTES * 1.5);
+  expect([...from].every((at) => at % 12 === 0)).toBe(true);
+  expect(length.reduce((sum, bytes) => sum + bytes, 0)).toBe(1_000_000_005);
 });
