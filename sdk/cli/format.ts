@@ -87,7 +87,8 @@ export function formatValue(value: unknown, width?: number): string {
 
 /** How many columns of a terminal the text takes. */
 export function displayWidth(text: string): number {
-  return measure(text).width;
+  // What tells wide letters is compiled when it is first used, which takes longer than most commands print.
+  return /^[ -~]*$/.test(text) ? text.length : measure(text).width;
 }
 
 /** The text cut to `width` columns of a terminal, with an ellipsis where something is missing. */

@@ -131,7 +131,8 @@ export class ExecutorPipe {
   readonly #clockOf: (number: number) => Clock;
   /** Runs while a call waits and another thread may be started. */
   #impatience: NodeJS.Timeout | undefined;
-  #isStarting = false;
+  /** Threads that were asked for, the first among them. */
+  #asked = 1;
   readonly #waiting: (Call | Notice)[] = [];
   readonly #memory: MemoryWatch | undefined;
   #running = 0;
@@ -154,7 +155,7 @@ export class ExecutorPipe {
     this.ended = this.#watchEnd();
     this.#memory = MemoryWatch.supported ? this.#watchMemory(pid, rssBytesMax) : undefined;
     const reader = new MessageReader(
-      (kind) => (kind === MessageKind.ready && this.#isStarting ? READY_BYTES : -1),
+      (kind) => (kind === MessageKind.ready && this.#threads.length < this.#asked ? READY_BYTES : -1),
       (message) => this.#started(message),
     );
     this.#pipe.on("data", (piece: Buffer) => {
@@ -282,21 +283,21 @@ export class ExecutorPipe {
     });
   }
 
-  /** Has another thread started when a call has still to wait after a while. */
+  /** Has other threads started for as many calls as have still to wait after a while. */
   #growSoon(): void {
-    if (this.#isStarting || this.#impatience !== undefined || this.#threads.length === this.#threadsMax)
-      return;
+    if (this.#impatience !== undefined || this.#asked === this.#threadsMax) return;
     this.#impatience = setTimeout(() => {
       this.#impatience = undefined;
-      if (this.#waiting.length === 0) return;
-      const header = Buffer.alloc(HEADER_BYTES);
-      writeHeader(header, MessageKind.start, 0, this.#threads.length, 0, 0);
-      this.#isStarting = true;
-      this.#pipe.write(header);
+      const most = Math.min(this.#threads.length + this.#waiting.length, this.#threadsMax);
+      while (this.#asked < most) {
+        const header = Buffer.alloc(HEADER_BYTES);
+        writeHeader(header, MessageKind.start, 0, this.#asked++, 0, 0);
+        this.#pipe.write(header);
+      }
     }, EXECUTOR_THREAD_DELAY_MS);
   }
 
-  /** The thread that was asked for is there. */
+  /** A thread that was asked for is there; they come in their order. */
   #started({ word, body }: Message): void {
     if (this.#end !== undefined) return;
     if (word !== this.#threads.length || body.byteLength !== READY_BYTES) {
@@ -307,7 +308,6 @@ export class ExecutorPipe {
     } catch {
       return this.kill("crash", "it has no such thread");
     }
-    this.#isStarting = false;
     this.onThread(word);
     this.#advance();
   }

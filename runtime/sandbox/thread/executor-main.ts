@@ -31,6 +31,8 @@ const isSpare = process.argv[4] === "true";
 closeInherited(THREAD_PIPES_DESCRIPTOR + threads - 1);
 const pipe = new Socket({ fd: PROCESS_PIPE_DESCRIPTOR, readable: true, writable: true });
 let started = 0;
+/** Resolves when the thread that was asked for last has been told of. */
+let told: Promise<void> = Promise.resolve();
 
 function die(reason: string): never {
   try {
@@ -60,14 +62,22 @@ async function startThread(): Promise<void> {
     idleTimeout: Infinity,
     recordTiming: false,
   });
-  const number = await pool.run({ kind: "start", isSpare: isSpare && thread === 0 });
+  const before = told;
+  const starting = pool.run({ kind: "start", isSpare: isSpare && thread === 0 });
+  told = tell(thread, starting, before);
+  await told;
+  await pool.run({ kind: "serve", descriptor: THREAD_PIPES_DESCRIPTOR + thread });
+  die("the node is gone");
+}
+
+/** Several start at the same time, and are told of in their order. */
+async function tell(thread: number, starting: Promise<number>, before: Promise<void>): Promise<void> {
+  const number = await starting;
+  await before;
   const message = Buffer.alloc(HEADER_BYTES + READY_BYTES);
   writeHeader(message, MessageKind.ready, 0, thread, 0, READY_BYTES);
   message.set(new Uint8Array(Uint32Array.of(number).buffer), HEADER_BYTES);
-  const serving = pool.run({ kind: "serve", descriptor: THREAD_PIPES_DESCRIPTOR + thread });
   pipe.write(message);
-  await serving;
-  die("the node is gone");
 }
 
 /** Our defect, or the end of a thread: neither can be gone on from. */
