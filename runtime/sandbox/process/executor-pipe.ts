@@ -72,6 +72,8 @@ interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> 
   /** Of a run. */
   readonly packets: number;
   readonly body: readonly Uint8Array[];
+  /** It is for one thread, to make it ready. */
+  readonly isBound: boolean;
   /** Returns false when this is no answer to it. */
   readonly answer: (answer: Answer) => boolean;
   readonly reject: (error: Error) => void;
@@ -135,8 +137,9 @@ export class ExecutorPipe {
   #asked = 1;
   readonly #waiting: (Call | Notice)[] = [];
   readonly #memory: MemoryWatch | undefined;
+  /** Threads that have a call. */
   #running = 0;
-  #bound = 0;
+  #pending = 0;
   #lastCall = 0;
   #end: ExecutorEnd | undefined;
 
@@ -173,9 +176,9 @@ export class ExecutorPipe {
     return this.#threads.length;
   }
 
-  /** Calls that have no answer yet. */
+  /** Calls for no thread in particular that have no answer yet. */
   get pending(): number {
-    return this.#waiting.length + this.#bound + this.#running;
+    return this.#pending;
   }
 
   /** What the process has in memory now, in bytes; 0 where it watches itself. */
@@ -201,7 +204,9 @@ export class ExecutorPipe {
     thread?: number,
   ): Promise<Answer> {
     if (this.#end !== undefined) return Promise.reject(endedError(this.#end));
-    if (this.pending >= EXECUTOR_QUEUE_MAX) return Promise.reject(busyError());
+    const isBound = thread !== undefined;
+    // What makes a thread ready is no more than there are lanes, and takes nobody's place.
+    if (!isBound && this.#pending >= EXECUTOR_QUEUE_MAX) return Promise.reject(busyError());
     const { limitMs, ceilingMs, bodyBytesMax, kinds, packets = 0, check } = expected;
     const id = (this.#lastCall = (this.#lastCall % 0xffff_ffff) + 1);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
@@ -211,11 +216,11 @@ export class ExecutorPipe {
       resolve(given);
       return true;
     };
-    const call = { id, kind, lane, packets, body, limitMs, ceilingMs, bodyBytesMax, answer, reject };
-    if (thread === undefined) this.#waiting.push(call);
+    const call = { id, kind, lane, packets, body, isBound, limitMs, ceilingMs, bodyBytesMax, answer, reject };
+    if (isBound) this.#threads[thread]!.bound.push(call);
     else {
-      this.#threads[thread]!.bound.push(call);
-      this.#bound++;
+      this.#waiting.push(call);
+      this.#pending++;
     }
     this.#advance();
     return promise;
@@ -237,6 +242,7 @@ export class ExecutorPipe {
     clearTimeout(this.#impatience);
     for (let index = 0; index < this.#threadsMax; index++) this.#pipeOf(index).destroy();
     this.#pipe.destroy();
+    this.#pending = 0;
     const unanswered: (Call | Notice)[] = [];
     for (const { timer, clock, running, bound } of this.#threads) {
       clearTimeout(timer);
@@ -322,7 +328,6 @@ export class ExecutorPipe {
       } else {
         for (const thread of this.#threads) {
           thread.bound.push(next);
-          this.#bound++;
           this.#advanceBound(thread);
         }
       }
@@ -336,7 +341,6 @@ export class ExecutorPipe {
       const isCall = "id" in next;
       if (isCall && thread.running !== undefined) return;
       bound.shift();
-      this.#bound--;
       if (isCall) this.#send(next as Call, thread);
       else this.#write(thread, { ...next, id: 0, packets: 0, body: [] });
     }
@@ -383,6 +387,7 @@ export class ExecutorPipe {
       return this.kill("crash", "it answered nonsense");
     }
     this.#running--;
+    if (!thread.running.isBound) this.#pending--;
     thread.running = undefined;
     clearTimeout(thread.timer);
     this.#advance();
