@@ -341,6 +341,8 @@ function lasting(
 function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutcome {
   const { hasValue, ...outcome } = readJson(OutcomeJson, message);
   if (!hasValue) return outcome;
+  // The text of a value has one character at least.
+  if (value.length === 0) throw invalid("said that there is a value, and sent none");
   try {
     return withValue({ ...outcome, value: Buffer.concat(value) });
   } catch {
