@@ -127,8 +127,16 @@ export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: 
   more: v.boolean(),
 });
 
-/** LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers. */
-export const LoadMeta: v.GenericSchema<unknown, { executor: string }> = v.object({ executor: id });
+/**
+ * LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers, `tenant` the
+ * id of the key whose program it is, when that is not the sender's own.
+ */
+export const LoadMeta: v.GenericSchema<unknown, { executor: string; tenant?: string | undefined }> = v.object(
+  {
+    executor: id,
+    tenant: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
+  },
+);
 
 /** KEEP: packets = RETURN packets. */
 export const KeepMeta: v.GenericSchema<unknown, { lane: number; name: string }> = v.object({

@@ -5,7 +5,14 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op } from "../../packets/layout.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import { encodePacket } from "../../packets/packet.ts";
-import type { Capacity, Executor, InlineCode, Lane, LaneListener } from "../../runtime/contracts/executor.ts";
+import type {
+  Capacity,
+  Executor,
+  InlineCode,
+  Lane,
+  LaneListener,
+  Tenant,
+} from "../../runtime/contracts/executor.ts";
 import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LOAD_TIMEOUT_MS, LOG_CHARACTERS_PER_SECOND } from "../limits.ts";
@@ -35,8 +42,8 @@ export class RemoteExecutors implements Service {
     this.executors = offers.map((offer, index) => {
       // A machine's first executor has its id, as that of a machine that has only one.
       const id = index === 0 ? link.peer.id : `${link.peer.id}.${offer.name}`;
-      const load: Executor["load"] = (program, listener, signal) =>
-        this.#load(offer.name, program, listener, signal);
+      const load: Executor["load"] = (program, listener, signal, tenant) =>
+        this.#load({ executor: offer.name, tenant }, program, listener, signal);
       return new RemoteExecutor({ id, label: link.peer.label, offer, chunks, load });
     });
     this.handlers = new Map<MessageType, Handler>([
@@ -47,7 +54,7 @@ export class RemoteExecutors implements Service {
   }
 
   async #load(
-    executor: string,
+    meta: { readonly executor: string; readonly tenant: Tenant | undefined },
     program: Ref | InlineCode,
     listener: LaneListener,
     signal: AbortSignal,
@@ -59,7 +66,7 @@ export class RemoteExecutors implements Service {
       "inline" in program
         ? encodePacket({ op: Op.LOAD, flags: Flag.INLINE, lane, ref: program.inline })
         : encodePacket({ op: Op.LOAD, lane, ref: program });
-    const request = { type: MessageType.LOAD, meta: { executor }, packets };
+    const request = { type: MessageType.LOAD, meta, packets };
     try {
       await this.#link.request(request, { signal, timeoutMs: LOAD_TIMEOUT_MS });
     } catch (error) {

@@ -126,7 +126,7 @@ export class JobService implements Service {
     const expected = out === undefined ? undefined : await this.#replaced(out);
     // Not the client's number, which another client may have chosen too: whoever runs a job under an id has its result.
     const id = this.#jobs.newId();
-    const asked = { ...stored(request, args), id, inputs, splitBytes, out, expected };
+    const asked = { ...this.#stored(request, args), id, inputs, splitBytes, out, expected };
     const { value, ...outcome } = await this.#runCounted(asked, options);
     const { file } = outcome;
     if (file?.name !== undefined) await this.#options.usage.stored(file.name, file.root);
@@ -196,7 +196,7 @@ export class JobService implements Service {
     }
     this.#loading++;
     try {
-      const program = await this.#jobs.load(stored(request, args));
+      const program = await this.#jobs.load(this.#stored(request, args));
       if (this.#closing.signal.aborted) {
         await program.close();
         throw this.#closing.signal.reason;
@@ -207,6 +207,16 @@ export class JobService implements Service {
     } finally {
       this.#loading--;
     }
+  }
+
+  /** The program is the client's: of what ran it, nothing is given to another. */
+  #stored(
+    { kind, program, code }: Pick<JobMeta & { op: "load" }, "kind" | "program" | "code">,
+    args: Uint8Array,
+  ): StoredProgram {
+    const { id: tenant } = this.#options.usage;
+    if (kind !== undefined) return { kind, name: codeText(code), code, args: "null", tenant };
+    return { name: program, code, args: new TextDecoder().decode(args), tenant };
   }
 
   #loadedAs(loaded: string): ProgramLanes {
@@ -248,14 +258,6 @@ export class JobService implements Service {
     }
     return this.#present.attendance;
   }
-}
-
-function stored(
-  { kind, program, code }: Pick<JobMeta & { op: "load" }, "kind" | "program" | "code">,
-  args: Uint8Array,
-): StoredProgram {
-  if (kind !== undefined) return { kind, name: codeText(code), code, args: "null" };
-  return { name: program, code, args: new TextDecoder().decode(args) };
 }
 
 /** A value's text, in as many messages as it takes. */

@@ -4,12 +4,13 @@ import { errorToJson } from "../../packets/errors.ts";
 import { requireExecFrame } from "../../packets/exec-frame.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { decodePacket } from "../../packets/packet.ts";
-import type { Executor, Lane } from "../../runtime/contracts/executor.ts";
+import type { Executor, Lane, Tenant } from "../../runtime/contracts/executor.ts";
 import { WireError } from "../errors.ts";
 import { LOG_CHARACTERS_MAX } from "../limits.ts";
 import { KeepMeta, LaneMeta, LoadMeta } from "../messages.ts";
 import type { LaneNews } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
+import { Role } from "../wire/link.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import { LogBudget } from "./log-budget.ts";
 import type { Handler, Service } from "./service.ts";
@@ -36,7 +37,7 @@ export class LaneService implements Service {
   }
 
   async #load(message: WireMessage, withdrawn: AbortSignal): Promise<OutMessage> {
-    const { executor: id } = readMeta(LoadMeta, message);
+    const { executor: id, tenant } = readMeta(LoadMeta, message);
     const executor = this.#executors.find((one) => one.id === id);
     if (executor === undefined)
       throw new WireError("PFS_NOT_FOUND", `there is no executor ${id} here`, { executor: id });
@@ -67,7 +68,7 @@ export class LaneService implements Service {
     const signal = AbortSignal.any([withdrawn, this.#closing.signal]);
     this.#lanes.set(lane, undefined);
     try {
-      const loaded = await executor.load(program, listener, signal);
+      const loaded = await executor.load(program, listener, signal, this.#tenantOf(tenant));
       if (signal.aborted) await loaded.close();
       signal.throwIfAborted();
       this.#lanes.set(lane, loaded);
@@ -76,6 +77,12 @@ export class LaneService implements Service {
       throw error;
     }
     return { type: MessageType.LOADED };
+  }
+
+  /** A hub says for whom it loads a program; any other peer loads its own. */
+  #tenantOf(said: Tenant | undefined): Tenant {
+    const { role, id } = this.#link.peer;
+    return role === Role.hub && said !== undefined ? said : id;
   }
 
   async #exec(message: WireMessage): Promise<undefined> {

@@ -19,6 +19,12 @@ export interface InlineCode {
  */
 export type Capacity = Readonly<Partial<Record<ProgramKind, number>>>;
 
+/**
+ * Whose program a lane runs: for a network's clients the id of their key, 32 hexadecimal digits. Nothing that could remember
+ * what one tenant's packets did is ever given to another: no process, and no memory of a program.
+ */
+export type Tenant = string;
+
 /** A kind of program of which an executor gets no packets any more, and why, for people. */
 export interface BarInfo {
   readonly kind: string;
@@ -40,11 +46,16 @@ export interface Executor {
   readonly isSuspect?: boolean;
   /**
    * Loads a program of a kind that it has capacity for, packet code or that whose manifest chunk is named, into a lane of its
-   * own and says when it is ready.
+   * own and says when it is ready. It is the program of this machine's owner unless a tenant is given.
    * Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING or PFS_NODE_LOST, or with the signal's reason. Once there, a lane
    * does not look at the signal any more: it lives until it is closed or lost.
    */
-  load(program: Ref | InlineCode, listener: LaneListener, signal: AbortSignal): Promise<Lane>;
+  load(
+    program: Ref | InlineCode,
+    listener: LaneListener,
+    signal: AbortSignal,
+    tenant?: Tenant,
+  ): Promise<Lane>;
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already. */
   has(refs: Uint8Array): Promise<Uint8Array>;
 }

@@ -1,7 +1,7 @@
 /** What goes into jobs and what comes out of them, the same whoever runs them: this machine, or a hub for its clients. */
 import type { ErrorJson } from "../../packets/errors.ts";
 import type { Ref } from "../../packets/digest.ts";
-import type { ProgramKind } from "./executor.ts";
+import type { ProgramKind, Tenant } from "./executor.ts";
 
 /** What a job of a program gives: one value, a value per key, or bytes. */
 export type Yields = "value" | "groups" | "bytes";
@@ -24,6 +24,8 @@ export interface StoredProgram {
   readonly code: Ref;
   /** JSON text. */
   readonly args: string;
+  /** Whose it is; this machine's owner's unless it says otherwise. */
+  readonly tenant?: Tenant | undefined;
 }
 
 export interface JobRequest extends StoredProgram {

@@ -14,7 +14,7 @@ import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, packetCount, wordAligned } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
-import type { Lane, LaneListener } from "../contracts/executor.ts";
+import type { Lane, LaneListener, Tenant } from "../contracts/executor.ts";
 import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { SupervisedProcess } from "./supervised-process.ts";
 import type { Running } from "./supervised-process.ts";
@@ -36,6 +36,8 @@ export interface LaneContext {
   /** The lane's number, 1 to 65,535. */
   readonly number: number;
   readonly program: FetchedProgram;
+  /** Whose program it is, unless it is that of this machine's owner. */
+  readonly tenant: Tenant | undefined;
   readonly inputs: InputSource;
   /** The lane's own; it closes it. */
   readonly writer: StoreWriter;
@@ -65,14 +67,14 @@ export class LocalLane implements Lane {
   #closing: Promise<void> | undefined;
 
   private constructor(context: LaneContext) {
-    const { program, inputs, writer, processes, threads, inputBytes, number } = context;
+    const { program, tenant, inputs, writer, processes, threads, inputBytes, number } = context;
     const { manifest, code } = program;
     this.#context = context;
     this.#work = new LaneQueue(manifest.description.limits.timeMs);
     this.#process = new SupervisedProcess(
       () =>
         processes.take({
-          program: keyOf(program),
+          program: keyOf(program, tenant),
           code,
           options: processOptions(manifest.description.limits, threads, inputBytes),
         }),
@@ -226,10 +228,13 @@ export class LocalLane implements Lane {
   }
 }
 
-/** Lanes of the same code, arguments and limits share a process. */
-function keyOf({ manifest }: FetchedProgram): string {
+/**
+ * Lanes of the same code, arguments and limits share a process, when they are of one tenant: what was given to run there may
+ * have broken it, though the program means no harm.
+ */
+function keyOf({ manifest }: FetchedProgram, tenant: Tenant | undefined): string {
   const { code, args, description } = manifest;
-  return JSON.stringify([code, args, description]);
+  return JSON.stringify([tenant ?? null, code, args, description]);
 }
 
 function overfull(packets: number): LaneError {

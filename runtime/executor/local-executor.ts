@@ -4,9 +4,10 @@ import type { Ref } from "../../packets/digest.ts";
 import { guestEdition } from "../sandbox/edition.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import type { Capacity, Executor, InlineCode, Lane, LaneListener } from "../contracts/executor.ts";
+import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import { LocalLane } from "./lane.ts";
+import type { LaneContext } from "./lane.ts";
 import type { ProcessSource } from "./shared-processes.ts";
 import { SharedProcesses } from "./shared-processes.ts";
 import { INPUT_CACHE_IDLE_MS, LANE_INPUT_BYTES, PROGRAM_CODE_BYTES_MAX } from "../limits.ts";
@@ -60,7 +61,12 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.#processes = new SharedProcesses(options.spares, options.processKeptMs);
   }
 
-  async load(manifest: Ref | InlineCode, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
+  async load(
+    manifest: Ref | InlineCode,
+    listener: LaneListener,
+    signal: AbortSignal,
+    tenant?: Tenant,
+  ): Promise<Lane> {
     if ("inline" in manifest) {
       const reason = "packet code does not run here";
       throw new JobError(JobErrorCode.invalidProgram, `the program cannot be loaded: ${reason}`, { reason });
@@ -68,7 +74,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     const either = AbortSignal.any([signal, this.#abort.signal]);
     either.throwIfAborted();
     const number = this.#reserve();
-    const loading = this.#load(number, manifest, listener, either);
+    const loading = this.#load({ number, listener, tenant }, manifest, either);
     this.#loading.add(loading);
     try {
       return await loading;
@@ -106,22 +112,21 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   }
 
   async #load(
-    number: number,
+    wanted: Pick<LaneContext, "number" | "listener" | "tenant">,
     manifest: Ref,
-    listener: LaneListener,
     signal: AbortSignal,
   ): Promise<LocalLane> {
     const { openWriter, threads, inputBytes = LANE_INPUT_BYTES } = this.#options;
     const program = await readProgram(manifest, this.#inputs, signal);
+    const { number } = wanted;
     const context = {
-      number,
+      ...wanted,
       program,
       inputs: this.#inputs,
       writer: await openWriter(),
       processes: this.#processes,
       threads,
       inputBytes,
-      listener,
       closed: () => this.#release(number),
     };
     const lane = await LocalLane.open(context, signal);

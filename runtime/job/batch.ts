@@ -4,7 +4,7 @@ import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, laneAt, lengthAt, packetCount, renumberPacket } from "../../packets/packet.ts";
-import type { Executor, InlineCode, ProgramKind } from "../contracts/executor.ts";
+import type { Executor, InlineCode, ProgramKind, Tenant } from "../contracts/executor.ts";
 import { Decision } from "../schedule/actions.ts";
 import { emptyAnswers } from "./journal.ts";
 import type { Answers } from "./journal.ts";
@@ -164,6 +164,8 @@ export interface ProgramToLoad {
   readonly kind: ProgramKind;
   /** What lanes load it by: its manifest, or packet code itself. */
   readonly source: Ref | InlineCode;
+  /** Whose it is; this machine's owner's unless it says otherwise. */
+  readonly tenant?: Tenant | undefined;
 }
 
 /** A program that batches run. */
@@ -172,16 +174,18 @@ export class DispatchedProgram {
   readonly name: string;
   readonly kind: ProgramKind;
   readonly source: Ref | InlineCode;
+  readonly tenant: Tenant | undefined;
   readonly choice: EditionChoice;
   readonly batches: Set<Batch> = new Set();
   /** Why it could not be loaded the last time. */
   loadError: unknown;
 
-  constructor(number: number, { name, kind, source }: ProgramToLoad, choice: EditionChoice) {
+  constructor(number: number, { name, kind, source, tenant }: ProgramToLoad, choice: EditionChoice) {
     this.number = number;
     this.name = name;
     this.kind = kind;
     this.source = source;
+    this.tenant = tenant;
     this.choice = choice;
   }
 

@@ -91,12 +91,9 @@ export class Dispatcher implements LaneEvents {
     return this.#scheduler.chooseEdition(kind);
   }
 
-  openProgram(
-    { name, kind, source }: ProgramToLoad,
-    choice: EditionChoice = this.chooseEdition(kind),
-  ): number {
-    const number = this.#scheduler.openProgram(kind, choice);
-    this.#programs.set(number, new DispatchedProgram(number, { name, kind, source }, choice));
+  openProgram(program: ProgramToLoad, choice: EditionChoice = this.chooseEdition(program.kind)): number {
+    const number = this.#scheduler.openProgram(program.kind, choice);
+    this.#programs.set(number, new DispatchedProgram(number, program, choice));
     return number;
   }
 

@@ -200,8 +200,8 @@ export class Job {
     const programs = new Map<Entry, number>();
     this.#failure.throwIfFailed();
     for (const [index, entry] of entries.entries()) {
-      const { name, kind } = this.#spec;
-      const toLoad = { name, kind, source: sources[index]! };
+      const { name, kind, tenant } = this.#spec;
+      const toLoad = { name, kind, source: sources[index]!, tenant };
       const program = this.#context.dispatcher.openProgram(toLoad, this.#edition);
       this.#programs.push(program);
       programs.set(entry, program);

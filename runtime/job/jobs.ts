@@ -184,12 +184,13 @@ export class Jobs implements AsyncDisposable {
     const { description, writer } = await this.#prepare(stored);
     try {
       const spec: ProgramSpec = { ...stored, kind: stored.kind ?? "js", description };
+      const { name, kind, tenant } = spec;
       const [source] = await programSources(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("no program is loaded any more");
       const program = new ProgramLanes({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
-        program: this.#dispatcher.openProgram({ name: spec.name, kind: spec.kind, source: source! }),
+        program: this.#dispatcher.openProgram({ name, kind, source: source!, tenant }),
         group: () => ++this.#lastGroup,
         writer,
         closed: () => void this.#programs.delete(program),

@@ -45,7 +45,8 @@ export class DispatchedLane implements LaneListener {
   /** Never rejects. */
   async load(): Promise<void> {
     try {
-      const lane = await this.executor.load(this.program.source, this, this.#abort.signal);
+      const { source, tenant } = this.program;
+      const lane = await this.executor.load(source, this, this.#abort.signal, tenant);
       this.#lane = lane;
       if (this.#isOver) await lane.close();
       else this.#events.ready(this);

@@ -1,9 +1,12 @@
 /** Executors behind a link do what every executor must, over links in memory and over sockets. */
+import { expect, test } from "vitest";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
 import { ChunkService } from "../../../nodes/serve/chunk-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import { RemoteExecutors } from "../../../nodes/remote/remote-executor.ts";
 import type { ExecutorOffer, Link } from "../../../nodes/wire/link.ts";
+import type { Executor } from "../../../runtime/contracts/executor.ts";
+import { Collector } from "../../suites/collector.ts";
 import { describeExecutor } from "../../suites/executor.ts";
 import type { ExecutorHarness } from "../../suites/executor.ts";
 import { LocalHarness } from "../../runtime/executor/local-harness.ts";
@@ -54,3 +57,26 @@ describeExecutor("a node's executor, over sockets", () =>
     return { hub: await network.accepted(node), node, close: () => network.close() };
   }),
 );
+
+test("a node is told whose program it loads", async () => {
+  const { near, far } = memoryPair({
+    near: { role: "hub" },
+    far: { role: "node", executors: [{ name: "some", capacity: { js: 1 }, edition: "one" }] },
+  });
+  const tenants: unknown[] = [];
+  const executor = {
+    id: "some",
+    load: async (_program, _listener, _signal, tenant) => {
+      tenants.push(tenant);
+      return { close: async () => undefined };
+    },
+  } as Partial<Executor> as Executor;
+  serve(far, [new LaneService(far, [executor])]);
+  const [remote] = new RemoteExecutors(near).executors;
+  const tenant = "0123456789abcdef".repeat(2);
+  for (const whose of [tenant, undefined]) {
+    await remote!.load(new Uint8Array(32), new Collector(), new AbortController().signal, whose);
+  }
+  expect(tenants).toEqual([tenant, far.peer.id]);
+  await near.close();
+});

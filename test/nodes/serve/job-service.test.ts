@@ -1,5 +1,5 @@
 /** A client that comes back after its connection broke still reads what its jobs left, when the time for coming back is over. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
 import { FollowedJobs } from "../../../nodes/serve/followed-jobs.ts";
@@ -9,8 +9,10 @@ import { serve } from "../../../nodes/serve/service.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { findFile } from "../../../runtime/find-file.ts";
+import { encodeFrame } from "../../../packets/packet.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { programCode } from "../../program-code.ts";
+import { execStream } from "../../suites/exec-packets.ts";
 import { put } from "../../runtime/store/store-fixture.ts";
 import { openHub, unlimited } from "../open-hub.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
@@ -79,4 +81,30 @@ test("a result without a name, over another session", async () => {
   await store.gc();
   expect(await store.has(Buffer.from(file!.root, "hex"))).toEqual(Uint8Array.of(0));
   expect(failures).toEqual([]);
+});
+
+test("what runs for one key is another tenant's than what runs for another, jobs and loaded programs alike", async () => {
+  const { store } = machine;
+  await put(store, "tenants", Buffer.from("a line\n"));
+  const { root: code } = await put(store, "shout.js", programCode(SHOUT));
+  const load = vi.spyOn(machine.executor!, "load");
+  const tenants: unknown[] = [];
+  const ids: string[] = [];
+  for (let client = 0; client < 2; client++) {
+    const identity = Identity.create();
+    ids.push(identity.id);
+    const { near, far } = memoryPair({ near: { role: "client", id: identity.id } });
+    serve(
+      far,
+      services.forClient(() => [], unlimited(identity.id)),
+    );
+    const hub = new HubClient(LastingLink.over(near), identity);
+    await hub.run({ program: "shout", code, files: ["tenants"] });
+    const program = await hub.load({ program: "shout", code });
+    await program.exec(encodeFrame([execStream(0, new Uint8Array(32), 0, 0)]));
+    tenants.push(new Set(load.mock.calls.splice(0).map(([, , , tenant]) => tenant)));
+    await hub.close();
+  }
+  load.mockRestore();
+  expect(tenants).toEqual(ids.map((id) => new Set([id])));
 });

@@ -4,9 +4,48 @@ import { MessageType } from "../../../packets/envelope.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame, encodePacket } from "../../../packets/packet.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
-import type { Link, Reply, WireMessage } from "../../../nodes/wire/link.ts";
+import { Role } from "../../../nodes/wire/link.ts";
+import type { Link, PeerInfo, Reply, WireMessage } from "../../../nodes/wire/link.ts";
 import type { Executor } from "../../../runtime/contracts/executor.ts";
 import { emptyFrame } from "../../suites/exec-packets.ts";
+
+const [HUB, CLIENT, OTHER] = ["0a", "0b", "0c"].map((digits) => digits.repeat(16)) as [
+  string,
+  string,
+  string,
+];
+
+function linkTo(peer: Pick<PeerInfo, "role" | "id">): Link {
+  return { peer } as Link;
+}
+
+test("a program is of whom the hub says, and of nobody else where another peer says so", async () => {
+  const tenants: unknown[] = [];
+  const executor = {
+    id: "executor",
+    load: async (_program, _listener, _signal, tenant) => {
+      tenants.push(tenant);
+      return { close: async () => undefined };
+    },
+  } as Partial<Executor> as Executor;
+  const load = async (peer: Pick<PeerInfo, "role" | "id">, tenant?: string): Promise<unknown> => {
+    await using lanes = new LaneService(linkTo(peer), [executor]);
+    const packets = encodePacket({ op: Op.LOAD, lane: 1, ref: new Uint8Array(32) });
+    const meta = { executor: "executor", ...(tenant === undefined ? {} : { tenant }) };
+    const message = { type: MessageType.LOAD, meta, packets } as unknown as WireMessage;
+    const reply = { signal: new AbortController().signal } as Reply;
+    await lanes.handlers.get(MessageType.LOAD)!(message, reply);
+    return tenants.pop();
+  };
+  const hub = { role: Role.hub, id: HUB };
+  expect(await load(hub, CLIENT)).toBe(CLIENT);
+  // One of an older version, which says nothing of tenants.
+  expect(await load(hub)).toBe(HUB);
+  expect(await load({ role: Role.client, id: CLIENT }, OTHER)).toBe(CLIENT);
+  for (const bad of ["", "local", OTHER.slice(1), OTHER.toUpperCase(), `${OTHER}\n`]) {
+    await expect(load(hub, bad)).rejects.toMatchObject({ code: "PFS_META_INVALID" });
+  }
+});
 
 test("a frame that is none is refused, and nothing of it is run", async () => {
   const ran: Uint8Array[] = [];
@@ -16,7 +55,7 @@ test("a frame that is none is refused, and nothing of it is run", async () => {
     close: async () => undefined,
   };
   const executor = { id: "executor", load: async () => lane } as Partial<Executor> as Executor;
-  await using lanes = new LaneService({} as Link, [executor]);
+  await using lanes = new LaneService(linkTo({ role: Role.hub, id: HUB }), [executor]);
   const reply = { signal: new AbortController().signal } as Reply;
   const packets = encodePacket({ op: Op.LOAD, lane: 1, ref: new Uint8Array(32) });
   const load = { type: MessageType.LOAD, meta: { executor: "executor" }, packets } as unknown as WireMessage;

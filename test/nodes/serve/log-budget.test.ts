@@ -60,7 +60,10 @@ test("a node whose programs log without end keeps within what its hub takes, and
       return { exec: () => undefined, keep: async () => new Uint8Array(32), close: async () => undefined };
     },
   } as Partial<Executor> as Executor;
-  const link = { notify: (message: OutMessage) => void said.push(message) } as Partial<Link> as Link;
+  const link = {
+    peer: { role: "hub", id: "hub" },
+    notify: (message: OutMessage) => void said.push(message),
+  } as unknown as Link;
   await using lanes = new LaneService(link, [executor]);
   const packets = encodePacket({ op: Op.LOAD, lane: 1, ref: new Uint8Array(32) });
   const load = { type: MessageType.LOAD, meta: { executor: "executor" }, packets } as unknown as WireMessage;

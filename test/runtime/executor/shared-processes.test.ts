@@ -4,6 +4,7 @@ import { encodeFrame } from "../../../packets/packet.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { EXECUTOR_BASE_BYTES, EXECUTOR_THREAD_BYTES, PROCESSES_KEPT_MAX } from "../../../runtime/limits.ts";
+import type { Lane } from "../../../runtime/contracts/executor.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { LocalHarness } from "./local-harness.ts";
 import { programCode } from "../../program-code.ts";
@@ -63,6 +64,23 @@ describe("processes of tenants", () => {
     ];
     for (const other of others) expect(await use(other, 9)).not.toBe(process);
     expect(harness.processes.length - started).toBe(1 + others.length);
+  });
+
+  it("are never shared by two tenants, nor kept for another than theirs", async () => {
+    await harness.close();
+    harness = await LocalHarness.open({ processKeptMs: 600_000 });
+    const manifest = await harness.putProgram(ECHO);
+    const [ours, theirs] = ["aa", "bb"];
+    const load = (tenant?: string): Promise<Lane> =>
+      harness.executor.load(manifest, new Collector(), never, tenant);
+    const started = harness.processes.length;
+    const lanes = [await load(), await load(ours), await load(theirs), await load(ours)];
+    expect(harness.processes.length - started).toBe(3);
+    await Promise.all(lanes.map((lane) => lane.close()));
+    // Kept for who had it, though whoever comes first is another.
+    lanes.splice(0, lanes.length, await load("cc"), await load(theirs), await load(ours), await load());
+    expect(harness.processes.length - started).toBe(4);
+    await Promise.all(lanes.map((lane) => lane.close()));
   });
 
   it("that are kept are few, the last used, and end with the executor", async () => {
