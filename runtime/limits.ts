@@ -168,6 +168,14 @@ export const EXECUTOR_READ_ON_MS = 25;
 /** How often the memory of an executor process is looked at while it runs something, and while one that did is idle. */
 export const EXECUTOR_RSS_POLL_MS = 20;
 export const EXECUTOR_RSS_IDLE_POLL_MS = 1_000;
+/**
+ * CPU time of an executor process that the clocks of its threads do not tell, beyond so many times what they do tell: V8's own
+ * helpers, which look for garbage and compile. With more it runs what it should not, and is ended.
+ */
+export const EXECUTOR_UNCOUNTED_TIMES = 4;
+export const EXECUTOR_UNCOUNTED_MS_MAX = 20_000;
+/** Looks at its memory between two at that. */
+export const EXECUTOR_UNCOUNTED_LOOKS = 10;
 /** What a process may say on stderr before it dies; only the end is kept. */
 export const EXECUTOR_STDERR_BYTES = 4_096;
 /** How long shared memory stays empty before its memory is given back. */

@@ -19,6 +19,7 @@ import {
   EXECUTOR_QUEUE_MAX,
   EXECUTOR_STDERR_BYTES,
   EXECUTOR_THREAD_DELAY_MS,
+  EXECUTOR_UNCOUNTED_MS_MAX,
   WALL_CEILING_MS_MIN,
   WALL_CEILING_TIMES,
   EXECUTOR_READ_ON_MS,
@@ -33,7 +34,7 @@ import {
   writeHeader,
 } from "./protocol.ts";
 import type { Message } from "./protocol.ts";
-import { MemoryWatch, TIME_SOURCE } from "./usage.ts";
+import { MemoryWatch, ProcessClock, TIME_SOURCE, UncountedTime } from "./usage.ts";
 import type { ThreadClock } from "./usage.ts";
 
 export type EndReason = "closed" | "memory" | "shared-memory" | "deadline" | "stalled" | "crash";
@@ -82,7 +83,7 @@ interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> 
 /** What has no answer, but its place among the calls. */
 type Notice = Pick<Call, "kind" | "lane">;
 
-type Clock = Pick<ThreadClock, "read" | "close">;
+type Clock = Pick<ThreadClock, "thread" | "read" | "close">;
 
 /** One thread of the process, and the calls that are for it. */
 interface Thread {
@@ -136,6 +137,7 @@ export class ExecutorPipe {
   /** Threads that were asked for, the first among them. */
   #asked = 1;
   readonly #waiting: (Call | Notice)[] = [];
+  readonly #pid: number;
   readonly #memory: MemoryWatch | undefined;
   /** Threads that have a call. */
   #running = 0;
@@ -147,8 +149,13 @@ export class ExecutorPipe {
   onThread: (thread: number) => void = () => undefined;
 
   /** The clocks are closed with it. */
-  constructor({ child, pid, kill, threads, clock, clockOf }: WatchedProcess, rssBytesMax: number) {
+  constructor(
+    { child, pid, kill, threads, clock, clockOf }: WatchedProcess,
+    rssBytesMax: number,
+    uncountedMsMax: number = EXECUTOR_UNCOUNTED_MS_MAX,
+  ) {
     this.#child = child;
+    this.#pid = pid;
     this.#kill = kill;
     this.#pipe = child.stdio[PROCESS_PIPE_DESCRIPTOR] as Socket;
     this.#threadsMax = threads;
@@ -156,7 +163,7 @@ export class ExecutorPipe {
     for (let index = 0; index < threads; index++) this.#listen(index);
     this.#addThread(clock);
     this.ended = this.#watchEnd();
-    this.#memory = MemoryWatch.supported ? this.#watchMemory(pid, rssBytesMax) : undefined;
+    this.#memory = MemoryWatch.supported ? this.#watchUse(rssBytesMax, uncountedMsMax) : undefined;
     const reader = new MessageReader(
       (kind) => (kind === MessageKind.ready && this.#threads.length < this.#asked ? READY_BYTES : -1),
       (message) => this.#started(message),
@@ -310,12 +317,23 @@ export class ExecutorPipe {
       return this.kill("crash", "it answered nonsense");
     }
     try {
-      this.#addThread(this.#clockOf(new Uint32Array(body.buffer)[0]!));
+      const clock = this.#clockOf(new Uint32Array(body.buffer)[0]!);
+      if (!this.#isNew(clock)) {
+        clock.close();
+        return this.kill("crash", "it tells of one thread as of two");
+      }
+      this.#addThread(clock);
     } catch {
       return this.kill("crash", "it has no such thread");
     }
     this.onThread(word);
     this.#advance();
+  }
+
+  /** Whether it is no thread that is known already. The process may run what is not ours by now, and is not believed. */
+  #isNew({ thread }: Clock): boolean {
+    if (thread === 0) return true;
+    return thread !== this.#pid && this.#threads.every(({ clock }) => clock.thread !== thread);
   }
 
   #advance(): void {
@@ -430,10 +448,20 @@ export class ExecutorPipe {
     this.kill("stalled", `a call did not end within ${ceilingMs} ms, though ${used}`);
   }
 
-  #watchMemory(pid: number, bytesMax: number): MemoryWatch {
+  /** Memory, and CPU time that is not that of its threads: a process that was taken over may name one that does nothing. */
+  #watchUse(bytesMax: number, uncountedMsMax: number): MemoryWatch {
     const isBusy = (): boolean => this.#running > 0;
-    return new MemoryWatch(pid, bytesMax, isBusy, (bytes) => {
+    const whole = new ProcessClock(this.#pid);
+    void this.ended.then(() => whole.close());
+    const counted = (): number => this.#threads.reduce((sum, { clock }) => sum + clock.read(), 0);
+    const uncounted = new UncountedTime(whole.read(), counted());
+    const over = (bytes: number): void =>
       this.kill("memory", `it had ${bytes} bytes of memory, more than it may`);
+    return new MemoryWatch(this.#pid, bytesMax, isBusy, over, () => {
+      if (TIME_SOURCE !== "CPU time" || this.#end !== undefined) return;
+      const excessMs = uncounted.add(whole.read(), counted());
+      if (excessMs <= uncountedMsMax) return;
+      this.kill("crash", `it used ${Math.round(excessMs)} ms of CPU time that none of its threads tells of`);
     });
   }
 

@@ -1,10 +1,15 @@
 /**
  * What an executor process uses, read from outside, since the process itself is not believed: its memory, and the CPU time of
- * each of its threads. Files of `/proc` are opened once: a descriptor keeps naming this process, or this thread, even when
+ * each of its threads and of all of it. Files of `/proc` are opened once: a descriptor keeps naming this process, or this thread, even when
  * its number is given to another.
  */
 import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
-import { EXECUTOR_RSS_IDLE_POLL_MS, EXECUTOR_RSS_POLL_MS } from "../../limits.ts";
+import {
+  EXECUTOR_RSS_IDLE_POLL_MS,
+  EXECUTOR_RSS_POLL_MS,
+  EXECUTOR_UNCOUNTED_LOOKS,
+  EXECUTOR_UNCOUNTED_TIMES,
+} from "../../limits.ts";
 
 let pageBytes: number | undefined;
 
@@ -14,6 +19,8 @@ export class MemoryWatch {
   readonly #text = Buffer.alloc(128);
   readonly #isBusy: () => boolean;
   readonly #over: (bytes: number) => void;
+  readonly #now: () => void;
+  #looks = 0;
   #timer: NodeJS.Timeout | undefined;
   #isNear = false;
   bytesMax: number;
@@ -21,12 +28,20 @@ export class MemoryWatch {
 
   /**
    * Calls `over` once with the resident bytes when they are more than `bytesMax`. One that was given nothing to run is not
-   * looked at, and one that has run something seldom while it is not busy.
+   * looked at, and one that has run something seldom while it is not busy. `now` is called at some of the looks, for whoever
+   * wants to look at something else.
    */
-  constructor(pid: number, bytesMax: number, isBusy: () => boolean, over: (bytes: number) => void) {
+  constructor(
+    pid: number,
+    bytesMax: number,
+    isBusy: () => boolean,
+    over: (bytes: number) => void,
+    now: () => void = () => undefined,
+  ) {
     this.bytesMax = bytesMax;
     this.#isBusy = isBusy;
     this.#over = over;
+    this.#now = now;
     this.#descriptor = openSync(`/proc/${pid}/statm`, "r");
   }
 
@@ -66,7 +81,9 @@ export class MemoryWatch {
       this.close();
       return this.#over(bytes);
     }
-    this.#lookSoon(this.#isBusy());
+    const isBusy = this.#isBusy();
+    if (!isBusy || ++this.#looks % EXECUTOR_UNCOUNTED_LOOKS === 0) this.#now();
+    if (!this.#closed) this.#lookSoon(isBusy);
   }
 
   #resident(): number {
@@ -95,14 +112,73 @@ export type TimeSource = "CPU time" | "wall-clock time";
 /** "wall-clock time" where the system does not tell the CPU time of another process's threads: then waiting counts too. */
 export const TIME_SOURCE: TimeSource = existsSync("/proc/self/schedstat") ? "CPU time" : "wall-clock time";
 
+/** How the kernel counts CPU time in `/proc/PID/stat`, whatever its own clock: in hundredths of a second. */
+const TICK_MS = 10;
+
+/** The CPU time of another process, in milliseconds: of all its threads, those that have ended too. */
+export class ProcessClock {
+  readonly #descriptor: number;
+  readonly #text = Buffer.alloc(1024);
+  #last = 0;
+
+  constructor(pid: number) {
+    this.#descriptor = openSync(`/proc/${pid}/stat`, "r");
+  }
+
+  /** A process that has ended has used what it had used before. */
+  read(): number {
+    try {
+      const length = readSync(this.#descriptor, this.#text, 0, this.#text.byteLength, 0);
+      const text = this.#text.toString("latin1", 0, length);
+      // Behind its name, which may hold anything: 12 and 13 are its time as itself, and in the kernel.
+      const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+      this.#last = (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+    } catch {
+      // The process is gone; whoever waits for its end will hear of it.
+    }
+    return this.#last;
+  }
+
+  /** Not to be read after this. */
+  close(): void {
+    closeSync(this.#descriptor);
+  }
+}
+
+/** CPU time that a process uses and that the clocks of its threads do not tell, beyond what V8's helpers may need. */
+export class UncountedTime {
+  #process: number;
+  #threads: number;
+  #excess = 0;
+
+  /** What process and threads had used when this begins, in milliseconds. */
+  constructor(processMs: number, threadsMs: number) {
+    this.#process = processMs;
+    this.#threads = threadsMs;
+  }
+
+  /** What they have used by now. Returns how much of it is too much; what others used less before does not make up for it. */
+  add(processMs: number, threadsMs: number): number {
+    const counted = Math.max(0, threadsMs - this.#threads);
+    const uncounted = processMs - this.#process - counted;
+    this.#process = processMs;
+    this.#threads = threadsMs;
+    this.#excess = Math.max(0, this.#excess + uncounted - counted * EXECUTOR_UNCOUNTED_TIMES);
+    return this.#excess;
+  }
+}
+
 /** The time of one thread of another process, in milliseconds from some point on. */
 export class ThreadClock {
+  /** What the system calls the thread; 0 where it does not say. */
+  readonly thread: number;
   readonly #descriptor: number | undefined;
   readonly #text = Buffer.alloc(64);
   #last = 0;
 
   /** Throws what opening the file throws when there is no such thread. */
   constructor(pid: number, thread: number) {
+    this.thread = thread;
     if (TIME_SOURCE === "CPU time") this.#descriptor = openSync(`/proc/${pid}/task/${thread}/schedstat`, "r");
   }
 

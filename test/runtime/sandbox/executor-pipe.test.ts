@@ -15,13 +15,14 @@ import {
   parseFault,
   writeHeader,
 } from "../../../runtime/sandbox/process/protocol.ts";
+import { TIME_SOURCE, UncountedTime } from "../../../runtime/sandbox/process/usage.ts";
 import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 
 /** A thread that uses no CPU time. */
-const clock = { read: (): number => 0, close: (): void => undefined };
+const clock = { thread: 1, read: (): number => 0, close: (): void => undefined };
 
 /** Starts a script that answers the first message with what `answer` (JavaScript) makes of its call's number. */
-function liar(answer: string, threads = 1): ExecutorPipe {
+function liar(answer: string, threads = 1, uncountedMsMax?: number): ExecutorPipe {
   const script = `
     const { Socket } = require("node:net");
     const pipe = new Socket({ fd: ${THREAD_PIPES_DESCRIPTOR}, readable: true, writable: true });
@@ -43,9 +44,10 @@ function liar(answer: string, threads = 1): ExecutorPipe {
       kill: () => child.kill("SIGKILL"),
       threads,
       clock,
-      clockOf: () => clock,
+      clockOf: (thread) => ({ ...clock, thread }),
     },
     1e9,
+    uncountedMsMax,
   );
 }
 
@@ -104,10 +106,39 @@ describe("an executor process is killed when it", () => {
   });
 });
 
+const BURN = `new (require("node:worker_threads").Worker)("for (;;);", { eval: true });`;
+
+describe.runIf(TIME_SOURCE === "CPU time")("CPU time that none of its threads tells of", () => {
+  it.each([
+    ["while it owes an answer", BURN],
+    ["when it has answered", `message(9, call, 8); ${BURN}`],
+  ])("ends a process %s", async (_name, answer) => {
+    const link = liar(answer, 1, 500);
+    await ask(link).catch(() => undefined);
+    const { reason, detail } = await link.ended;
+    expect(reason).toBe("crash");
+    expect(detail).toMatch(/^it used \d+ ms of CPU time that none of its threads tells of$/);
+  });
+
+  it("is what is beyond V8's share, and idle threads earn none for later", () => {
+    const time = new UncountedTime(100, 20);
+    expect(time.add(1100, 220)).toBe(0);
+    expect(time.add(1100 + 5000, 220 + 1000)).toBe(0);
+    // All of it is the threads' own, then none.
+    expect(time.add(106_100, 101_220)).toBe(0);
+    expect(time.add(109_100, 101_220)).toBe(3000);
+    expect(time.add(109_600, 101_320)).toBe(3000);
+    expect(time.add(110_600, 102_320)).toBe(0);
+    // A thread that was not known has used something before.
+    expect(time.add(110_600, 102_500)).toBe(0);
+    expect(time.add(111_600, 102_500)).toBe(1000);
+  });
+});
+
 describe("another thread", () => {
   /** Says what it is asked on the process's own pipe: `answer` makes something of the index that it is to start. */
   const starter = (answer: string): string =>
-    `const ready = (word, length) => { const header = Buffer.alloc(16 + length); header.writeUInt32LE(5); header.writeUInt32LE(word, 8); header.writeUInt32LE(length, 12); first.write(header); };
+    `const ready = (word, length, thread = 100 + word) => { const header = Buffer.alloc(16 + length); header.writeUInt32LE(5); header.writeUInt32LE(word, 8); header.writeUInt32LE(length, 12); if (length >= 4) header.writeUInt32LE(thread, 16); first.write(header); };
      first.once("data", (data) => { const index = data.readUInt32LE(8); ${answer} });`;
 
   it("is started for a call that has to wait, and gets it", async () => {
@@ -127,6 +158,8 @@ describe("another thread", () => {
   it.each([
     ["of another index", starter("ready(index + 1, 4);"), "nonsense"],
     ["with nothing to tell it by", starter("ready(index, 0);"), "nonsense"],
+    ["that is the first one", starter("ready(index, 4, 1);"), "as of two"],
+    ["that is the process's main one", starter("ready(index, 4, process.pid);"), "as of two"],
     ["that says more", starter("ready(index, 5);"), "more than it may"],
     ["twice", starter("ready(index, 4); ready(index + 1, 4);"), "more than it may"],
   ])("%s is a reason to kill the process", async (_name, answer, detail) => {
