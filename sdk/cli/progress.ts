@@ -87,9 +87,10 @@ export class Progress {
   }
 }
 
-function drawBar(share: number, columns: number): string {
+/** A bar of so many columns that is filled as far as `share` (0 to 1) says, coloured as `stream` may be. */
+export function drawBar(share: number, columns: number, stream: NodeJS.WriteStream = process.stderr): string {
   const filled = Math.round(share * columns);
-  const options = { stream: process.stderr };
+  const options = { stream };
   return (
     styleText("green", "━".repeat(filled), options) + styleText("dim", "─".repeat(columns - filled), options)
   );

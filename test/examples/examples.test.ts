@@ -179,6 +179,32 @@ describe("examples", () => {
     expect(Buffer.compare(await bytesOf(result), expected)).toBe(0);
   });
 
+  it("mandelbrot computes a picture, row by row", async () => {
+    const picture = { width: 40, height: 30, x: -0.5, y: 0, scale: 2.5, steps: 100 };
+    const rows = Array.from({ length: picture.height }, (_, row) => `${row}\n`).join("");
+    await pfs.put(Buffer.from(rows), { name: "rows" });
+    const program = { path: join(EXAMPLES, "mandelbrot.ts") };
+    const result = await pfs.run(program, ["rows"], { args: picture, splitBytes: 10 });
+    expect(result.statistics.tasks).toBeGreaterThan(5);
+    const points = await bytesOf(result);
+    expect(points).toHaveLength(picture.width * picture.height);
+    const at = (x: number, y: number): number => {
+      const column = Math.round(((x - picture.x) / picture.scale) * picture.height + picture.width / 2);
+      const row = Math.round(((y - picture.y) / picture.scale + 0.5) * picture.height);
+      return points[row * picture.width + column]!;
+    };
+    // In the heart and the disc that the set is mostly made of; and far away, where nothing stays for a second step.
+    expect([at(0, 0), at(-1, 0), at(-0.2, 0.4)]).toEqual([0, 0, 0]);
+    expect(points[0]).toBe(1 + Math.floor(254 * Math.sqrt(2 / 101)));
+    // What is above the real axis is as what is below it.
+    for (let row = 1; row < picture.height / 2; row++) {
+      const mirrored = picture.height - row;
+      const rowOf = (index: number): Buffer =>
+        points.subarray(index * picture.width, (index + 1) * picture.width);
+      expect(Buffer.compare(rowOf(row), rowOf(mirrored))).toBe(0);
+    }
+  });
+
   it("use-from-typescript runs as it is", async () => {
     const script = join(EXAMPLES, "use-from-typescript.ts");
     const { stdout } = await promisify(execFile)(process.execPath, [script, join(directory, "other")]);
