@@ -17,7 +17,7 @@ import { invalidFields } from "./validate.ts";
 export function requireExecFrame(frame: Uint8Array): void {
   const count = wholePackets(frame);
   if (count > FRAME_PACKETS_MAX) {
-    throw refused(FRAME_PACKETS_MAX, `a frame has at most ${FRAME_PACKETS_MAX}`);
+    throw notExecutable(FRAME_PACKETS_MAX, `a frame has at most ${FRAME_PACKETS_MAX}`);
   }
   for (let index = 0; index < count; index++) {
     requireCheck(frame, index);
@@ -48,25 +48,26 @@ export function execPackets(
 
 function wholePackets(frame: Uint8Array): number {
   const count = packetCount(frame);
-  if (count * PACKET_BYTES !== frame.byteLength) throw refused(count, "shorter than 64 bytes");
+  if (count * PACKET_BYTES !== frame.byteLength) throw notExecutable(count, "shorter than 64 bytes");
   return count;
 }
 
 function requireCheck(packets: Uint8Array, index: number): void {
   const start = index * PACKET_BYTES;
   if (readInteger32(packets, start + Offset.check) !== packetCheck(packets, start)) {
-    throw refused(index, "check does not match");
+    throw notExecutable(index, "check does not match");
   }
 }
 
 /** Of a packet whose check is right, or about to be made so. */
 function requireExec(packets: Uint8Array, index: number): void {
   const reason = invalidFields(packets, index);
-  if (reason !== null) throw refused(index, reason);
-  if (opAt(packets, index) !== Op.EXEC) throw refused(index, "not an EXEC");
+  if (reason !== null) throw notExecutable(index, reason);
+  if (opAt(packets, index) !== Op.EXEC) throw notExecutable(index, "not an EXEC");
 }
 
-function refused(index: number, reason: string): PacketError {
+/** What a packet that cannot be executed is refused with: `index` is its place in its frame. */
+export function notExecutable(index: number, reason: string): PacketError {
   return new PacketError(PacketErrorCode.invalidPacket, `packet ${index} cannot be executed: ${reason}`, {
     index,
     reason,

@@ -305,6 +305,10 @@ export const PROGRAM_FRAMES_MAX = 1024;
 /** Packets of a frame that shares a batch with others of its turn, and of such a batch. */
 export const SHARED_CALL_PACKETS_MAX = 64;
 export const SHARED_BATCH_PACKETS_MAX = 1024;
+/** Packets of a stream of frames that are taken from its source and whose answers nobody has read. */
+export const UNREAD_PACKETS_MAX: number = 64 * 1024;
+/** Frames, or small ones together, that such a stream has under way. */
+export const STREAM_RUNS_MAX = 128;
 /** Finished jobs that are remembered. */
 export const JOBS_REMEMBERED = 256;
 /** Packets of all jobs and programs of a machine together; each costs about 200 bytes of memory. */

@@ -47,6 +47,8 @@ export type {
   JobPart,
   JobResult,
   JobStatistics,
+  ExecStreamOptions,
+  FrameSource,
   LoadedProgram,
   LoadOptions,
   MaintenanceOptions,

@@ -43,6 +43,7 @@ import type {
   VerifyReport,
   WallState,
 } from "./packetfs.ts";
+import { ProgramInLanes } from "./exec-stream.ts";
 import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { PacketCode } from "./code/builders.ts";
@@ -181,9 +182,9 @@ class LocalPacketFS implements PacketFS {
     checkArgs(options.args);
     const bundle = program instanceof PacketCode ? codeBundle(program) : await bundleProgram(program);
     this.#requireOpen();
-    return await this.#withProgram(await this.#runner.get(), bundle, options.args, (jobs, stored) =>
-      jobs.load(stored),
-    );
+    const machine = await this.#runner.get();
+    const lanes = await this.#withProgram(machine, bundle, options.args, (jobs, stored) => jobs.load(stored));
+    return new ProgramInLanes(lanes, machine.store);
   }
 
   async nodes(): Promise<NodeInfo[]> {

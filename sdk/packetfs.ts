@@ -175,7 +175,27 @@ export interface LoadedProgram extends AsyncDisposable {
    * overlap. `lane` and `at` of what is given are not looked at.
    */
   exec(frame: Uint8Array): Promise<Uint8Array>;
+  /**
+   * The same for a stream of frames, of any number of packets: gives the answers to each frame, in the order in which the
+   * frames were given, as soon as those before it are read. At most 65,536 packets are taken that are not read yet, so memory
+   * stays flat however long the stream is; small frames that come at once are executed together. A frame must not change
+   * before its answers are there. Behind a frame that is refused, and where the frames' source fails, iterating rejects with
+   * that, and with the signal's reason at once. Who stops reading ends it: what is in flight is dropped.
+   */
+  exec(frames: FrameSource, options?: ExecStreamOptions): AsyncGenerator<Uint8Array, void, undefined>;
   close(): Promise<void>;
+}
+
+/** Frames of EXEC packets, n × 64 bytes each. */
+export type FrameSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+export interface ExecStreamOptions {
+  readonly signal?: AbortSignal;
+  /**
+   * How many packets may be executed before their answers are read, where that is to be more: the answers that are too many
+   * for memory are kept in the store as chunks without a name, which the next gc after the stream frees.
+   */
+  readonly aheadPackets?: number;
 }
 
 export interface NodeInfo {

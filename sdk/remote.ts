@@ -33,6 +33,7 @@ import type {
   StreamPart,
   VerifyReport,
 } from "./packetfs.ts";
+import { ProgramInLanes } from "./exec-stream.ts";
 import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { inSourcePlaces } from "./programs/source-places.ts";
@@ -184,7 +185,8 @@ class RemotePacketFS implements PacketFS {
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
     checkArgs(options.args);
-    return await this.#withProgram(program, (stored) => this.#hub.load({ ...stored, ...options }));
+    const lanes = await this.#withProgram(program, (stored) => this.#hub.load({ ...stored, ...options }));
+    return new ProgramInLanes(lanes, this.#hub.data);
   }
 
   /** Stores the program's bundle at the hub for as long as `use` takes. */

@@ -2,9 +2,11 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Ref } from "../../packets/digest.ts";
-import { PacketfsError, hasCode } from "../../packets/errors.ts";
+import { PacketErrorCode, PacketfsError, hasCode } from "../../packets/errors.ts";
+import { notExecutable } from "../../packets/exec-frame.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { atOf, opAt, packetCount } from "../../packets/packet.ts";
+import { FRAME_PACKETS_MAX } from "../../packets/limits.ts";
+import { atOf, laneAt, opAt, packetCount, renumberPacket } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
 import { RESULT_BYTES_MAX } from "../../runtime/limits.ts";
 import { MessageType } from "../../packets/envelope.ts";
@@ -212,9 +214,8 @@ export class HubClient {
 
   /** Loads a program into lanes that stay until it is closed; over another session it is loaded again. */
   async load(options: RemoteProgram & { readonly args?: unknown }): Promise<{
-    exec(frame: Uint8Array): Promise<Uint8Array>;
+    exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
     close(): Promise<void>;
-    [Symbol.asyncDispose](): Promise<void>;
   }> {
     const { kind, program, code, args } = options;
     let present: { readonly link: Link; readonly loaded: Promise<string> } | undefined;
@@ -246,15 +247,19 @@ export class HubClient {
       const meta: JobMeta = { op: "unload", loaded: id };
       await link.request({ type: MessageType.JOB, meta });
     };
+    const exec = async (packets: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> =>
+      await this.data.link.repeat(async (link) => {
+        const meta: JobMeta = { op: "exec", loaded: await loadedOver(link) };
+        const request = { type: MessageType.JOB, meta, packets };
+        const { packets: answers } = await link.request(request, withSignal(signal));
+        return requireAnswers(answers, packetCount(packets));
+      }, signal);
     return {
-      exec: async (packets) =>
-        await this.data.link.repeat(async (link) => {
-          const meta: JobMeta = { op: "exec", loaded: await loadedOver(link) };
-          const { packets: answers } = await link.request({ type: MessageType.JOB, meta, packets });
-          return requireAnswers(answers, packetCount(packets));
-        }),
+      exec: async (packets, signal) =>
+        packetCount(packets) > FRAME_PACKETS_MAX
+          ? await inMessages(packets, (part) => exec(part, signal))
+          : await exec(packets, signal),
       close,
-      [Symbol.asyncDispose]: close,
     };
   }
 
@@ -348,6 +353,39 @@ function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutco
   } catch {
     throw invalid("sent a value that cannot be read");
   }
+}
+
+/** Executes a frame that is too long for a message as several, and joins their answers. */
+async function inMessages(
+  packets: Uint8Array,
+  exec: (part: Uint8Array) => Promise<Uint8Array>,
+): Promise<Uint8Array> {
+  const answers = new Uint8Array(packets.byteLength);
+  const parts: Promise<void>[] = [];
+  const partBytes = FRAME_PACKETS_MAX * PACKET_BYTES;
+  for (let start = 0; start < packets.byteLength; start += partBytes) {
+    const first = start / PACKET_BYTES;
+    const answered = exec(packets.subarray(start, start + partBytes)).then(
+      (part) => {
+        for (let index = 0; index < packetCount(part); index++)
+          renumberPacket(part, index, laneAt(part, index), first + index);
+        answers.set(part, start);
+      },
+      (error: unknown) => {
+        throw inFrame(error, first);
+      },
+    );
+    parts.push(answered);
+  }
+  await Promise.all(parts);
+  return answers;
+}
+
+/** An error about a packet of a part as one about that packet of the frame. */
+function inFrame(error: unknown, first: number): unknown {
+  if (!hasCode(error, PacketErrorCode.invalidPacket)) return error;
+  const { index, reason = "invalid" } = error.data;
+  return typeof index === "number" ? notExecutable(first + index, String(reason)) : error;
 }
 
 /** The answers, if they are `count` RETURN or FAULT packets, the i-th for the i-th EXEC. */

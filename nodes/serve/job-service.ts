@@ -8,6 +8,7 @@ import { packetCount } from "../../packets/packet.ts";
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../runtime/contracts/jobs.ts";
+import { SHARED_CALL_PACKETS_MAX } from "../../runtime/limits.ts";
 import type { Jobs, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
@@ -61,7 +62,7 @@ export class JobService implements Service {
       case "load":
         return await this.#load(request, message.chunks);
       case "exec":
-        return await this.#exec(request.loaded, message.packets);
+        return await this.#exec(request.loaded, message.packets, reply.signal);
       case "unload": {
         await this.#unload(request.loaded);
         return { type: MessageType.OK };
@@ -177,13 +178,15 @@ export class JobService implements Service {
     }
   }
 
-  async #exec(loaded: string, frame: Uint8Array): Promise<OutMessage> {
+  async #exec(loaded: string, frame: Uint8Array, signal: AbortSignal): Promise<OutMessage> {
     const { usage } = this.#options;
     const program = this.#loadedAs(loaded);
     const packets = packetCount(frame);
+    // What can be dropped is a batch by itself, which few packets are not worth.
+    const isLarge = packets > SHARED_CALL_PACKETS_MAX;
     usage.reserve("packets", packets);
     try {
-      return { type: MessageType.RETURN, packets: await program.exec(frame) };
+      return { type: MessageType.RETURN, packets: await program.exec(frame, isLarge ? signal : undefined) };
     } finally {
       usage.release("packets", packets);
     }

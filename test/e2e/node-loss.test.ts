@@ -1,7 +1,9 @@
-/** Word counts on two nodes equal a plain count exactly, whatever becomes of the nodes meanwhile. */
+/** Word counts and streams of packets on two nodes equal a plain count exactly, whatever becomes of the nodes meanwhile. */
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Op } from "../../packets/layout.ts";
+import { decodePacket, encodeFrame } from "../../packets/packet.ts";
 import { startNetwork } from "../../sdk/cli/demo/network.ts";
 import type { Network } from "../../sdk/cli/demo/network.ts";
 import { connect } from "../../sdk/index.ts";
@@ -67,5 +69,55 @@ describe("word counts on two nodes", () => {
     expect(value).toEqual(expected);
     expect(statistics.byNode["node-3"]).toBeGreaterThan(0);
     expect(statistics.notes.join("\n")).toMatch(/\blost/);
+  });
+});
+
+describe("a stream of frames through two nodes", () => {
+  it("has the answer to each packet when a node is killed in the middle", async () => {
+    const network = await startNetwork({ nodes: 2, workers: 1 });
+    try {
+      await using pfs = await connect(network.clientToken);
+      const places = 241;
+      await pfs.put(
+        new Uint8Array(places).map((_, index) => index),
+        { name: "places" },
+      );
+      let ref = new Uint8Array(0);
+      for await (const { frame } of pfs.packets("places")) ref = decodePacket(frame, 0).ref.slice();
+      await using program = await pfs.load({
+        source: `import { bytes, defineProgram } from "packetfs";
+          export default defineProgram({ input: bytes(), yields: "bytes", map: (record, { write }) => write(record) });`,
+      });
+      const count = 512;
+      let given = 0;
+      let isKilled = false;
+      function* frames(): Generator<Uint8Array> {
+        // As long as it takes until the node is gone, and some more.
+        for (let left = 100; left > 0; left -= network.nodes[0]!.process.signalCode === null ? 0 : 1) {
+          const from = given++;
+          yield encodeFrame(
+            Array.from({ length: count }, (_, index) => {
+              return { op: Op.EXEC, lane: 1, from: (from + index) % places, length: 1, ref };
+            }),
+          );
+        }
+      }
+      let read = 0;
+      for await (const answers of program.exec(frames())) {
+        expect(answers.byteLength).toBe(count * 64);
+        for (let index = 0; index < count; index++) {
+          const start = index * 64;
+          if (answers[start] !== Op.RETURN || answers[start + 32] !== (read + index) % places)
+            throw new Error(`packet ${index} of frame ${read} has another answer`);
+        }
+        read++;
+        if (read < 100 || isKilled) continue;
+        isKilled = network.nodes[0]!.process.kill("SIGKILL");
+      }
+      expect(read).toBe(given);
+      expect(network.nodes[0]!.process.signalCode).toBe("SIGKILL");
+    } finally {
+      await network.stop();
+    }
   });
 });

@@ -4,7 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hasCode } from "../../packets/errors.ts";
-import type { JobEvent, PacketFS, ProgramSource } from "../../sdk/packetfs.ts";
+import { Op } from "../../packets/layout.ts";
+import { decodePacket, encodeFrame } from "../../packets/packet.ts";
+import type { JobEvent, LoadedProgram, PacketFS, ProgramSource } from "../../sdk/packetfs.ts";
 
 export interface PacketFSHarness {
   readonly pfs: PacketFS;
@@ -206,6 +208,150 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         const { statistics } = await pfs.run(SUM, ["numbers.txt"]);
         const labels = (await pfs.nodes()).map(({ label }) => label);
         expect(labels).toEqual(expect.arrayContaining(Object.keys(statistics.byNode)));
+      });
+    });
+
+    describe("a loaded program", () => {
+      /** EXEC packets that each read one byte of a stored chunk, which says who they are. */
+      const PLACES = 200;
+      let ref: Uint8Array;
+      const frameOf = (from: number, count: number): Uint8Array =>
+        encodeFrame(
+          Array.from({ length: count }, (_, index) => ({
+            op: Op.EXEC,
+            lane: 1,
+            from: (from + index) % PLACES,
+            length: 1,
+            ref,
+          })),
+        );
+      /** What an answer at its place in its frame says; a fault's text stands elsewhere. */
+      const textOf = (answers: Uint8Array, index: number): string => {
+        const packet = decodePacket(answers, index);
+        expect(packet.at).toBe(index);
+        if (packet.op === Op.FAULT) return "fault";
+        return Buffer.from(packet.ref.subarray(0, packet.length)).toString();
+      };
+      const expectAnswers = (answers: Uint8Array, from: number, count: number): void => {
+        expect(answers.byteLength).toBe(count * 64);
+        for (let index = 0; index < count; index++) {
+          const place = (from + index) % PLACES;
+          expect(textOf(answers, index)).toBe(place === 13 ? "fault" : `${place}`);
+        }
+      };
+      const load = (): Promise<LoadedProgram> =>
+        pfs.load({
+          source: `import { bytes, defineProgram } from "packetfs";
+            export default defineProgram({
+              input: bytes(), yields: "bytes",
+              map(record, { write }) { if (record[0] === 13) throw new Error("unlucky"); write(String(record[0])); },
+            });`,
+        });
+
+      beforeAll(async () => {
+        await pfs.put(
+          new Uint8Array(PLACES).map((_, index) => index),
+          { name: "places" },
+        );
+        for await (const { frame } of pfs.packets("places")) ref = decodePacket(frame, 0).ref.slice();
+      });
+
+      it("answers a stream of frames of any size in their order, faults among them", async () => {
+        await using program = await load();
+        const sizes = [
+          0,
+          1,
+          3,
+          64,
+          65,
+          1,
+          600,
+          1024,
+          0,
+          2_000,
+          5,
+          5_000,
+          ...Array.from({ length: 300 }, () => 2),
+          1,
+        ];
+        const starts = sizes.map((_, index) => sizes.slice(0, index).reduce((sum, count) => sum + count, 0));
+        async function* frames(): AsyncGenerator<Uint8Array> {
+          for (const [index, count] of sizes.entries()) {
+            if (index % 7 === 0) await new Promise((resolve) => setImmediate(resolve));
+            yield frameOf(starts[index]!, count);
+          }
+        }
+        for (const aheadPackets of [0, 200_000]) {
+          let next = 0;
+          for await (const answers of program.exec(frames(), { aheadPackets })) {
+            expectAnswers(answers, starts[next]!, sizes[next]!);
+            next++;
+          }
+          expect(next).toBe(sizes.length);
+        }
+        // A stream that was read to its end leaves the program as it was.
+        expectAnswers(await program.exec(frameOf(7, 3)), 7, 3);
+      });
+
+      it("takes no more than it has room for, and ends with its reader", async () => {
+        await using program = await load();
+        let taken = 0;
+        let isLeft = false;
+        function* endless(): Generator<Uint8Array> {
+          const frame = frameOf(0, 1024);
+          try {
+            for (;;) {
+              taken++;
+              yield frame;
+            }
+          } finally {
+            isLeft = true;
+          }
+        }
+        const answers = program.exec(endless());
+        expect(taken).toBe(0);
+        expectAnswers((await answers.next()).value!, 0, 1024);
+        await expect.poll(() => taken, { timeout: 60_000 }).toBeGreaterThan(60);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        expect(taken).toBeLessThanOrEqual(66);
+        await answers.return();
+        expect(isLeft).toBe(true);
+        expectAnswers(await program.exec(frameOf(0, 10)), 0, 10);
+      });
+
+      it("rejects a stream with what its source fails for, behind what came before", async () => {
+        await using program = await load();
+        const broken = frameOf(2, 3);
+        broken[64 + 40]! ^= 1;
+        const failure = new Error("no more frames");
+        function* failing(): Generator<Uint8Array> {
+          yield frameOf(0, 2);
+          throw failure;
+        }
+        for (const frames of [failing(), [frameOf(0, 2), broken, frameOf(0, 2)]]) {
+          const answers = program.exec(frames);
+          expectAnswers((await answers.next()).value!, 0, 2);
+          const end = expect(answers.next()).rejects;
+          if (Array.isArray(frames))
+            await end.toMatchObject({ code: "PFS_PACKET_INVALID", data: { index: 1 } });
+          else await end.toBe(failure);
+        }
+      });
+
+      it("rejects a stream with the signal's reason, though its source says nothing more", async () => {
+        await using program = await load();
+        const given = new AbortController();
+        async function* silent(): AsyncGenerator<Uint8Array> {
+          yield frameOf(0, 2);
+          await new Promise(() => {});
+        }
+        const answers = program.exec(silent(), { signal: given.signal });
+        expectAnswers((await answers.next()).value!, 0, 2);
+        const reason = new Error("the stream was given up");
+        const next = answers.next();
+        given.abort(reason);
+        await expect(next).rejects.toBe(reason);
+        expect((await answers.next()).done).toBe(true);
       });
     });
 

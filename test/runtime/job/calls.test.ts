@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
-import type { LoadedProgram } from "../../../sdk/index.ts";
+import type { ProgramLanes } from "../../../runtime/job/jobs.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
 import type { Waiting } from "./scripted-executor.ts";
 
@@ -25,7 +25,7 @@ function textsOf(answers: Uint8Array): string[] {
 
 async function opened(taken?: (waiting: Waiting) => void): Promise<{
   world: ScriptedWorld;
-  program: LoadedProgram & { exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> };
+  program: ProgramLanes;
   waiting: Waiting[];
 }> {
   const world = new ScriptedWorld();
