@@ -1,5 +1,6 @@
 /** How the bytes of chunks may be written, at rest and on the wire, and when compressing them pays. */
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from "node:zlib";
+import type { ZstdOptions } from "node:zlib";
 
 export const Codec = { plain: 0, zstd: 1 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];
@@ -90,7 +91,7 @@ export function decompress(body: Uint8Array, codec: number, plainBytes: number):
   if (codec === Codec.plain) return body.byteLength === plainBytes ? body : undefined;
   if (codec !== Codec.zstd) return undefined;
   try {
-    const plain = zstdDecompressSync(body, { maxOutputLength: Math.max(1, plainBytes) });
+    const plain = zstdDecompressSync(body, bounds(plainBytes));
     return plain.byteLength === plainBytes ? plain : undefined;
   } catch {
     // Damaged bytes are no zstd frame, or one of another length. The caller says which chunk it was.
@@ -106,11 +107,16 @@ export async function decompressAside(
 ): Promise<Uint8Array | undefined> {
   if (codec !== Codec.zstd || plainBytes < ASIDE_BYTES_MIN) return decompress(body, codec, plainBytes);
   try {
-    const plain = await resultOf((done) => zstdDecompress(body, { maxOutputLength: plainBytes }, done));
+    const plain = await resultOf((done) => zstdDecompress(body, bounds(plainBytes), done));
     return plain.byteLength === plainBytes ? plain : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** All of it is written in one go, into memory for it and one byte: without that byte another piece as large is begun. */
+function bounds(plainBytes: number): ZstdOptions {
+  return { maxOutputLength: Math.max(1, plainBytes), chunkSize: Math.max(CHUNK_BYTES_MIN, plainBytes + 1) };
 }
 
 /** What another thread calls back with. */

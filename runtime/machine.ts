@@ -74,7 +74,7 @@ export class Machine implements AsyncDisposable {
       id,
       label,
       source: this.source,
-      openWriter: () => store.openWriter(),
+      openWriter: (use) => store.openWriter(use),
       has: (refs) => store.has(refs),
       spares: this.#processes,
       threads: workers,

@@ -56,14 +56,19 @@ export interface ChunkStore extends ChunkSource {
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already, those with damaged bytes not counted. */
   has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
   /** Begins to write. Rejects, or its writer does, with PFS_STORE_READ_ONLY, PFS_STORE_CLOSED or (a peer's) PFS_NOT_ALLOWED. */
-  openWriter(): Promise<StoreWriter>;
+  openWriter(options?: StoreWriterOptions): Promise<StoreWriter>;
+}
+
+export interface StoreWriterOptions {
+  /** What it writes is read soon and garbage then, so compressing it would cost more than the room it saves. */
+  readonly isTemporary?: boolean;
 }
 
 /** A store that gives and takes chunks in the form in which it keeps them, too. */
 export interface StoredFormStore extends ChunkStore {
   /** As `read`, but the chunks as they are kept. They are verified too: whoever passes on wrong bytes is taken for a liar. */
   readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]>;
-  openWriter(): Promise<StoredFormWriter>;
+  openWriter(options?: StoreWriterOptions): Promise<StoredFormWriter>;
 }
 
 /** Where chunks are written to. */

@@ -3,11 +3,12 @@ import { refFromHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { guestEdition } from "../sandbox/edition.ts";
 import { LANES_MAX } from "../../packets/limits.ts";
-import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
+import type { ChunkSource, StoreWriter, StoreWriterOptions } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import { LocalLane } from "./lane.ts";
 import type { LaneContext } from "./lane.ts";
+import { yieldsBuckets } from "./results.ts";
 import type { ProcessSource } from "./shared-processes.ts";
 import { SharedProcesses } from "./shared-processes.ts";
 import { INPUT_CACHE_IDLE_MS, LANE_INPUT_BYTES, PROGRAM_CODE_BYTES_MAX } from "../limits.ts";
@@ -21,7 +22,7 @@ export interface LocalExecutorOptions {
   /** Where manifests, code and inputs are read from. */
   readonly source: ChunkSource;
   /** Opens a writer for the results of a lane. */
-  readonly openWriter: () => Promise<StoreWriter>;
+  readonly openWriter: (options: StoreWriterOptions) => Promise<StoreWriter>;
   /** One byte (0 or 1) per 32-byte ref. */
   readonly has: (refs: Uint8Array) => Uint8Array | Promise<Uint8Array>;
   /** Not closed with the executor: others may use it too. */
@@ -123,7 +124,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
       ...wanted,
       program,
       inputs: this.#inputs,
-      writer: await openWriter(),
+      writer: await openWriter({ isTemporary: yieldsBuckets(program.manifest) }),
       processes: this.#processes,
       threads,
       inputBytes,

@@ -40,10 +40,9 @@ export class ResultStore {
   readonly #spare: Uint8Array[] = [];
 
   constructor(sink: ChunkSink, manifest: Manifest) {
-    const { entry, description } = manifest;
     this.#sink = sink;
     this.#manifest = manifest;
-    this.#isBucketed = description.yields === "groups" && (entry === "map" || entry === "merge");
+    this.#isBucketed = yieldsBuckets(manifest);
   }
 
   /**
@@ -147,6 +146,11 @@ export class ResultStore {
       else writer.call(roots[streams++]!, 0, byteLength);
     });
   }
+}
+
+/** Whether what packets yield are partial results of groups, which stand in buckets and which only the job itself reads. */
+export function yieldsBuckets({ entry, description }: Manifest): boolean {
+  return description.yields === "groups" && (entry === "map" || entry === "merge");
 }
 
 const LF = 0x0a;

@@ -16,6 +16,7 @@ import type {
   StoredPlaces,
   StoredFormStore,
   StoredFormWriter,
+  StoreWriterOptions,
 } from "../contracts/chunks.ts";
 import type { Events } from "../contracts/events.ts";
 import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
@@ -125,9 +126,10 @@ export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDi
     return store;
   }
 
-  async openWriter(): Promise<StoredFormWriter> {
+  async openWriter({ isTemporary = false }: StoreWriterOptions = {}): Promise<StoredFormWriter> {
     const writer = this.#requireWriter();
-    return new ClientWriter(writer, this.#pending, await writer.call({ kind: "open-writer" }));
+    const id = await writer.call({ kind: "open-writer", isTemporary });
+    return new ClientWriter(writer, this.#pending, id);
   }
 
   async has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {

@@ -44,11 +44,11 @@ export interface WriterContext {
   withReserve<T>(work: (isAgain: boolean) => Promise<T>): Promise<T>;
 }
 
-/** Appends the chunks of a valid block that are nowhere yet. The caller flushes the segments. */
+/** Appends the chunks of a valid block that are nowhere yet, as they are without a compressor. The caller flushes the segments. */
 export function appendBlock(
   store: WriterContext,
   writer: OpenWriter,
-  compressor: Compressor,
+  compressor: Compressor | undefined,
   block: Uint8Array<ArrayBuffer>,
   lengths: Uint32Array,
 ): WriteAnswer {
@@ -59,7 +59,7 @@ export function appendBlock(
     const ref = sha256(chunk);
     const key = refKey(ref);
     if (append.finds(ref, key)) continue;
-    append.add(ref, key, compressor.compress(chunk), length);
+    append.add(ref, key, compressor?.compress(chunk) ?? { codec: Codec.plain, bytes: chunk }, length);
   }
   return append.answer();
 }

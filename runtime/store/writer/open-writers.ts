@@ -11,6 +11,8 @@ export interface OpenWriter {
   readonly id: number;
   /** Every chunk at or behind this place is protected. */
   readonly place: number;
+  /** What it writes is kept as it is. */
+  readonly isTemporary: boolean;
   /** Chunks before it that are protected too; undefined when they became too many and all are. */
   refs: RefSet | undefined;
   /** When it last relied on something; counted by `OpenWriters.touch`. */
@@ -26,9 +28,10 @@ export class OpenWriters {
   #nextId = 1;
   #clock = 0;
 
-  open(place: number): OpenWriter {
+  open(place: number, isTemporary = false): OpenWriter {
     const id = this.#nextId++;
-    const writer: OpenWriter = { id, place, refs: new RefSet(), reliedAt: 0, failure: undefined };
+    const refs = new RefSet();
+    const writer: OpenWriter = { id, place, isTemporary, refs, reliedAt: 0, failure: undefined };
     this.#open.set(id, writer);
     return writer;
   }

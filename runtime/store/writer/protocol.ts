@@ -10,7 +10,7 @@ export interface WriterData {
 
 /** One call. `id` comes back with its answer. */
 export type WriterRequest =
-  | { readonly kind: "open-writer" }
+  | { readonly kind: "open-writer"; readonly isTemporary?: boolean }
   | { readonly kind: "close-writer"; readonly writer: number }
   | {
       readonly kind: "write";

@@ -6,7 +6,7 @@ import { Compressor } from "../../../packets/codec.ts";
 import { refAt, refToHex } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
-import type { StoredForms } from "../../contracts/chunks.ts";
+import type { StoreWriterOptions, StoredForms } from "../../contracts/chunks.ts";
 import type { StorePaths, WriterLock } from "../directory.ts";
 import { isDiskFull } from "../disk.ts";
 import type { Disk } from "../disk.ts";
@@ -141,8 +141,8 @@ export class WriterThread implements WriterContext {
     return ++this.#sequence;
   }
 
-  openWriter(): number {
-    return this.writers.open(this.segments.place).id;
+  openWriter({ isTemporary = false }: StoreWriterOptions = {}): number {
+    return this.writers.open(this.segments.place, isTemporary).id;
   }
 
   closeWriter(id: number): void {
@@ -154,7 +154,8 @@ export class WriterThread implements WriterContext {
     return this.#index.attempt(async () => {
       if (this.#isShort) await this.#holdReserve();
       const writer = this.#writer(id);
-      const answer = appendBlock(this, writer, this.#compressor, block, lengths);
+      const compressor = writer.isTemporary ? undefined : this.#compressor;
+      const answer = appendBlock(this, writer, compressor, block, lengths);
       await this.#settle();
       this.#tellMended(answer);
       return { ...answer, buffer: block.buffer };

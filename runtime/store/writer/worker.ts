@@ -122,7 +122,7 @@ function placed(error: unknown, { directory }: WriterData): unknown {
 async function answer(writer: WriterThread, request: WriterRequest): Promise<unknown> {
   switch (request.kind) {
     case "open-writer":
-      return writer.openWriter();
+      return writer.openWriter(request);
     case "close-writer":
       return writer.closeWriter(request.writer);
     case "write":

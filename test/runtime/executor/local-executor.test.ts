@@ -8,6 +8,23 @@ import { LocalHarness } from "./local-harness.ts";
 
 describeExecutor("LocalExecutor", () => LocalHarness.open());
 
+it("keeps what only the job reads as it is, and compresses the rest", async () => {
+  const harness = await LocalHarness.open();
+  const { executor, store } = harness;
+  const groups = `export default { input: { kind: "lines" }, yields: "groups", map() {}, combine: (a) => a };`;
+  const opened = vi.spyOn(store, "openWriter");
+  const asked: unknown[] = [];
+  for (const source of [groups, ECHO]) {
+    for (const entry of ["map", "finish"] as const) {
+      const manifest = await harness.putProgram(source, { entry });
+      await (await executor.load(manifest, new Collector(), new AbortController().signal)).close();
+      asked.push(opened.mock.lastCall?.[0]?.isTemporary);
+    }
+  }
+  expect(asked).toEqual([true, false, false, false]);
+  await harness.close();
+});
+
 it("keeps what it read while it has lanes, and for a while, but not for ever", async () => {
   const harness = await LocalHarness.open({ inputsIdleMs: 1 });
   const { executor, store } = harness;

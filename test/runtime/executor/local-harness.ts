@@ -19,7 +19,7 @@ import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
-import type { StoreWriter } from "../../../runtime/contracts/chunks.ts";
+import type { StoreWriter, StoreWriterOptions } from "../../../runtime/contracts/chunks.ts";
 import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
 import { programCode } from "../../program-code.ts";
 import { inOnePiece } from "../store/store-fixture.ts";
@@ -59,7 +59,7 @@ export class LocalHarness implements ExecutorHarness {
       id: "local",
       label: "this machine",
       source: store,
-      openWriter: () => this.#open(),
+      openWriter: (options) => this.#open(options),
       has: (refs) => store.has(refs),
       spares: { take: (wanted) => this.#take(wanted) },
       threads,
@@ -137,8 +137,8 @@ export class LocalHarness implements ExecutorHarness {
     return process;
   }
 
-  async #open(): Promise<StoreWriter> {
-    const writer = await this.store.openWriter();
+  async #open(options: StoreWriterOptions): Promise<StoreWriter> {
+    const writer = await this.store.openWriter(options);
     this.writers++;
     const close = async (): Promise<void> => {
       this.writers--;

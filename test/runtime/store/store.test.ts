@@ -140,6 +140,24 @@ describe("opening", () => {
   });
 });
 
+test("keeps what is temporary as it is, and compresses what is not", async () => {
+  await using directory = await temporaryDirectory();
+  await using store = await Store.open(directory.path);
+  const stored: number[] = [];
+  for (const isTemporary of [true, false]) {
+    await using writer = await store.openWriter({ isTemporary });
+    const chunk = Buffer.from(`${isTemporary} `.repeat(10_000));
+    const { refs, newBytes, storedBytes } = await writer.write(
+      new Uint8Array(chunk),
+      Uint32Array.of(chunk.byteLength),
+    );
+    stored.push(storedBytes / newBytes);
+    expect(await store.read([refs])).toEqual([chunk]);
+  }
+  expect(stored[0]).toBe(1);
+  expect(stored[1]).toBeLessThan(0.1);
+});
+
 describe("for reading only", () => {
   test("makes no file, before and after a writer was there", async () => {
     await using directory = await temporaryDirectory();
