@@ -2,6 +2,7 @@
  * One row answers one question: how does a thing compare with its floor or rival, measured in the same run? Both sides
  * take turns, so that what the rest of the machine does meets both; a round's figures give one ratio.
  */
+import type { Sizes } from "./sizes.ts";
 
 export interface Side {
   readonly name: string;
@@ -17,8 +18,29 @@ export interface Row {
   /** What ours is compared with; the goal is about the first. */
   readonly rivals: readonly Side[];
   readonly rounds: number;
-  /** "≥ 0.35×" is { ratio: 0.35 }; "≤ 1 ms" is { figureMax: 1 }. */
-  readonly goal: { readonly ratio: number } | { readonly figureMin: number } | { readonly figureMax: number };
+  /** Of a row that is a point of a curve, there is none. */
+  readonly goal?: Goal;
+}
+
+/** "≥ 0.35×" is { ratio: 0.35 }; "≤ 1 ms" is { figureMax: 1 }. */
+export type Goal =
+  | { readonly ratio: number }
+  | { readonly figureMin: number }
+  | { readonly figureMax: number };
+
+/** What the rows of a section work with. */
+export interface Bench {
+  /** A folder for files and stores, as fast as the machine has one; it is removed at the end. */
+  readonly directory: string;
+  readonly sizes: Sizes;
+}
+
+/**
+ * The rows about one thing. Each is measured before the next is asked for, so that what they share is opened before the first
+ * and closed behind the last.
+ */
+export interface Section {
+  (bench: Bench): AsyncIterable<Row>;
 }
 
 export interface Spread {
@@ -28,15 +50,18 @@ export interface Spread {
 }
 
 export interface RowResult {
+  /** The section's name. */
+  readonly section: string;
   readonly question: string;
   readonly unit: string;
   readonly ours: { readonly name: string; readonly figure: Spread };
   readonly rivals: readonly { readonly name: string; readonly figure: Spread; readonly ratio: Spread }[];
-  readonly goal: Row["goal"];
-  readonly reached: boolean;
+  readonly goal?: Goal;
+  /** Absent where there is no goal. */
+  readonly reached?: boolean;
 }
 
-export async function runRow(row: Row): Promise<RowResult> {
+export async function runRow(section: string, row: Row): Promise<RowResult> {
   const ours: number[] = [];
   const rivals = row.rivals.map((): number[] => []);
   for (let round = 0; round < row.rounds; round++) {
@@ -50,16 +75,18 @@ export async function runRow(row: Row): Promise<RowResult> {
     ratio: spreadOf(ours.map((value, round) => value / rivals[index]![round]!)),
   }));
   return {
+    section,
     question: row.question,
     unit: row.unit,
     ours: { name: row.ours.name, figure },
     rivals: compared,
-    goal: row.goal,
-    reached: isReached(row.goal, figure, compared[0]?.ratio),
+    ...(row.goal === undefined
+      ? {}
+      : { goal: row.goal, reached: isReached(row.goal, figure, compared[0]?.ratio) }),
   };
 }
 
-function isReached(goal: Row["goal"], figure: Spread, ratio: Spread | undefined): boolean {
+function isReached(goal: Goal, figure: Spread, ratio: Spread | undefined): boolean {
   if ("ratio" in goal) return ratio !== undefined && ratio.median >= goal.ratio;
   return "figureMin" in goal ? figure.median >= goal.figureMin : figure.median <= goal.figureMax;
 }

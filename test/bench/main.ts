@@ -1,66 +1,47 @@
 /**
- * npm run bench [-- --json] [--full]: the first marks, each a ratio against a floor or rival in the same run, with its
- * spread. --full takes the sizes that the published numbers are about; without it everything is an eighth of that.
- * --smallest only shows that every row still works: it is over in seconds, and its figures mean nothing.
+ * npm run bench [-- --full] [--rounds N] [--only SECTION,…] [--json | --markdown]: every mark as a ratio against a floor or rival
+ * in the same run, with its spread. --full takes the sizes that the published numbers are about; without it what takes long
+ * is an eighth of that. --smallest only shows that every row still works, and its figures mean nothing. README.md beside
+ * this says more.
  */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
+import { mkdtempSync, rmSync } from "node:fs";
+import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { benchDirectory, writeRandom, writeText } from "./corpus.ts";
+import { benchDirectory } from "./corpus.ts";
 import { runRow } from "./harness.ts";
-import type { Row, RowResult } from "./harness.ts";
-import { distinctKeysRows } from "./rows/distinct-keys.ts";
-import { fileRows } from "./rows/files.ts";
-import { packetRows } from "./rows/packets.ts";
+import type { RowResult } from "./harness.ts";
+import { SECTIONS } from "./sections.ts";
 import { EIGHTH, FULL, SMALLEST } from "./sizes.ts";
-import { startRow } from "./rows/start.ts";
-import { wordCountRow } from "./rows/word-count.ts";
-import { formatTable } from "./table.ts";
+import { formatMarkdown, formatTable } from "./table.ts";
 
 const { values } = parseArgs({
   options: {
     json: { type: "boolean" },
+    markdown: { type: "boolean" },
     full: { type: "boolean" },
     smallest: { type: "boolean" },
     rounds: { type: "string" },
+    only: { type: "string" },
   },
 });
 const chosen = values.smallest === true ? SMALLEST : values.full === true ? FULL : EIGHTH;
 const sizes = { ...chosen, rounds: Number(values.rounds ?? chosen.rounds) };
-
-const directory = mkdtempSync(join(benchDirectory(4 * sizes.randomBytes), "pfs-bench-"));
-const stores = join(directory, "stores");
-mkdirSync(stores);
-const results: RowResult[] = [];
-
-async function measure(row: Row): Promise<void> {
-  process.stderr.write(`${row.question} …\n`);
-  results.push(await runRow(row));
+const names = values.only?.split(",") ?? Object.keys(SECTIONS);
+for (const name of names) {
+  if (SECTIONS[name] !== undefined) continue;
+  throw new Error(`there is no section "${name}": there are ${Object.keys(SECTIONS).join(", ")}`);
 }
 
+const loadBefore = loadavg()[0];
+const results: RowResult[] = [];
+const directory = mkdtempSync(join(benchDirectory(4 * sizes.randomBytes), "pfs-bench-"));
 try {
-  const random = join(directory, "random");
-  writeRandom(random, sizes.randomBytes);
-  for (const row of fileRows(directory, random, sizes.rounds)) await measure(row);
-  rmSync(random);
-  const text = join(directory, "text");
-  writeText(text, sizes.textBytes);
-  await measure(await wordCountRow(join(stores, "text"), text, sizes.rounds));
-  await measure(await wordCountRow(join(stores, "text"), text, sizes.rounds, "WebAssembly"));
-  rmSync(text);
-  for (const row of distinctKeysRows(join(stores, "keys"), sizes)) await measure(row);
-  const { rows, stop } = await packetRows(join(stores, "packets"), sizes);
-  try {
-    for (const row of rows) await measure(row);
-  } finally {
-    await stop();
-  }
-  const { row, stop: stopSpares } = startRow(sizes);
-  try {
-    await measure(row);
-  } finally {
-    await stopSpares();
+  for (const name of names) {
+    for await (const row of SECTIONS[name]!({ directory, sizes })) {
+      process.stderr.write(`${name}: ${row.question} …\n`);
+      results.push(await runRow(name, row));
+    }
   }
 } finally {
   rmSync(directory, { recursive: true, force: true });
@@ -72,6 +53,11 @@ const machine = {
   cores: cpus().length,
   memoryGiB: Math.round(totalmem() / 1024 ** 3),
   directory: benchDirectory(0),
+  /** What else ran when it began: with more than 0, rates and times are not what the machine can do. */
+  loadBefore,
 };
-if (values.json === true) console.log(JSON.stringify({ schema: 1, machine, results }));
-else console.log(`${formatTable(results)}\n\n${JSON.stringify(machine)}`);
+if (values.json === true) console.log(JSON.stringify({ schema: 2, machine, results }));
+else {
+  const table = values.markdown === true ? formatMarkdown(results) : formatTable(results);
+  console.log(`${table}\n\n${JSON.stringify(machine)}`);
+}

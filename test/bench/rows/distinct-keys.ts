@@ -1,8 +1,9 @@
 /** Records counted by key, by a sandboxed program over a stored file, against a Map in one thread: in CPU time, of all processes. */
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { openLocal } from "../../../sdk/index.ts";
-import type { Row } from "../harness.ts";
-import type { Sizes } from "../sizes.ts";
+import { cpuSeconds } from "../cpu-time.ts";
+import type { Bench, Row } from "../harness.ts";
 
 const WORKERS = 2;
 const PROGRAM = {
@@ -20,8 +21,10 @@ export default defineProgram({
 const KEYS = [1, 1000, 100_000, 1_000_000] as const;
 
 /** One for each number of keys, among which records are spread evenly. */
-export function distinctKeysRows(store: string, { records, rounds }: Sizes): Row[] {
-  return KEYS.map((keys) => ({
+export async function* distinctKeysRows({ directory, sizes }: Bench): AsyncGenerator<Row> {
+  const { records, rounds } = sizes;
+  const store = join(directory, "keys-store");
+  yield* KEYS.map((keys) => ({
     question: `${records} records counted by ${keys} keys, 2 workers, to a file`,
     unit: "records/CPU s",
     ours: { name: "sandboxed, from the store", measure: () => countStored(store, records, keys) },
@@ -88,19 +91,4 @@ function writeRecords(store: string, records: number, keys: number): string {
   }
   closeSync(file);
   return path;
-}
-
-/** Of this process and, as far as the system tells, of those it started that have ended. */
-function cpuSeconds(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6 + endedSeconds();
-}
-
-function endedSeconds(): number {
-  try {
-    const fields = readFileSync("/proc/self/stat", "latin1").split(") ").at(-1)!.split(" ");
-    return (Number(fields[13]) + Number(fields[14])) / 100;
-  } catch {
-    return 0;
-  }
 }

@@ -16,12 +16,23 @@ import { join } from "node:path";
 import { openLocal } from "../../../sdk/index.ts";
 import type { PacketFS } from "../../../sdk/index.ts";
 import { writePieces } from "../../../sdk/cli/file-target.ts";
-import type { Row, Side } from "../harness.ts";
+import { writeRandom } from "../corpus.ts";
+import type { Bench, Row, Side } from "../harness.ts";
 import { seconds } from "../harness.ts";
 
 const CHUNK_BYTES: number = 64 * 1024;
 
-export function fileRows(directory: string, file: string, rounds: number): Row[] {
+export async function* fileRows({ directory, sizes: { randomBytes, rounds } }: Bench): AsyncGenerator<Row> {
+  const file = join(directory, "random");
+  writeRandom(file, randomBytes);
+  try {
+    yield* rowsAbout(directory, file, rounds);
+  } finally {
+    rmSync(file);
+  }
+}
+
+function rowsAbout(directory: string, file: string, rounds: number): Row[] {
   const megabytes = statSync(file).size / 1e6;
   const size = `${Math.round(statSync(file).size / 2 ** 20)} MiB of random bytes`;
   const rivals = [sha256Alone(file, megabytes), copy(directory, file, megabytes)];

@@ -1,161 +1,214 @@
 /** EXEC packets that do next to nothing: how many a second go all the way and back, and how long one alone takes. */
-import { Worker } from "node:worker_threads";
 import { once } from "node:events";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, opAt } from "../../../packets/packet.ts";
+import { startNetwork } from "../../../sdk/cli/demo/network.ts";
 import { connect, openLocal } from "../../../sdk/index.ts";
 import type { LoadedProgram, PacketFS } from "../../../sdk/index.ts";
 import { spreadOf } from "../harness.ts";
-import type { Row, Side } from "../harness.ts";
-import { startNetwork } from "../../../sdk/cli/demo/network.ts";
+import type { Bench, Row, Side } from "../harness.ts";
 import type { Sizes } from "../sizes.ts";
+import { startEcho, startPool } from "../task-rivals.ts";
 
 const NOOP = {
   source: `export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`,
 };
+const WORKERS = 2;
 const FRAME_PACKETS = 1024;
 const FRAMES_IN_FLIGHT = 16;
-/** The rival is sent fewer: so many for each frame. */
-const FRAME_MESSAGES = 100;
+/** Rivals that take one task at a time are sent fewer: so many for each frame. */
+const FRAME_TASKS = 100;
+const TASKS_IN_FLIGHT = 64;
 const INPUT_BYTES = 64;
 
-export interface Stop {
-  (): Promise<void>;
+export async function* packetRows({ directory, sizes }: Bench): AsyncGenerator<Row> {
+  yield* localRows(join(directory, "packets-store"), sizes);
+  yield* remoteRows(sizes);
 }
 
-export async function packetRows(store: string, sizes: Sizes): Promise<{ rows: Row[]; stop: Stop }> {
-  const local = await openLocal(store, { workers: 2 });
-  const network = await startNetwork({ nodes: 1, workers: 2 });
-  const remote = await connect(network.clientToken);
-  const here = await load(local);
-  const there = await load(remote);
-  const rows: Row[] = [
-    rate("no-op EXEC packets, local executors", here, 200_000, sizes),
-    rate("no-op EXEC packets, one remote node", there, 100_000, sizes),
-    latency("one packet there and back, local", here, 1, sizes),
-    latency("one packet there and back, remote node", there, 2, sizes),
-  ];
-  const stop = async (): Promise<void> => {
-    await here.program.close();
-    await there.program.close();
-    await local.close();
-    await remote.close();
-    await network.stop();
+async function* localRows(store: string, sizes: Sizes): AsyncGenerator<Row> {
+  const { frames, pings, rounds } = sizes;
+  await using pool = startPool(WORKERS);
+  await using thread = await BareThread.start();
+  await using pfs = await openLocal(store, { workers: WORKERS });
+  await using loaded = await NoOp.load(pfs);
+  yield {
+    question: "no-op EXEC packets, local executors",
+    unit: "packets/s",
+    ours: loaded.framesPerSecond(frames),
+    rivals: [
+      { name: "postMessage per task", measure: () => thread.echoesPerSecond(frames * FRAME_TASKS) },
+      perSecond("piscina per task", frames * FRAME_TASKS, () => pool.run()),
+    ],
+    rounds,
+    goal: { figureMin: 1_000_000 },
   };
-  return { rows, stop };
+  yield {
+    question: `EXEC packets one by one, ${TASKS_IN_FLIGHT} in flight, local`,
+    unit: "packets/s",
+    ours: perSecond("a call per packet", frames * FRAME_TASKS, () => loaded.one()),
+    rivals: [perSecond("piscina, 2 threads", frames * FRAME_TASKS, () => pool.run())],
+    rounds,
+    goal: { ratio: 1 },
+  };
+  yield {
+    question: "one packet there and back, local",
+    unit: "ms",
+    ours: medianOf(`median of ${pings}`, pings, () => loaded.one()),
+    rivals: [
+      medianOf("postMessage to a bare thread", pings, () => thread.echo()),
+      medianOf("piscina", pings, () => pool.run()),
+    ],
+    rounds,
+    goal: { figureMax: 0.1 },
+  };
 }
 
-interface Loaded {
-  readonly program: LoadedProgram;
-  readonly frame: Uint8Array;
+async function* remoteRows({ frames, pings, rounds }: Sizes): AsyncGenerator<Row> {
+  await using echo = await startEcho(INPUT_BYTES);
+  const network = await startNetwork({ nodes: 1, workers: WORKERS });
+  try {
+    await using pfs = await connect(network.clientToken);
+    await using loaded = await NoOp.load(pfs);
+    yield {
+      question: "no-op EXEC packets, one remote node",
+      unit: "packets/s",
+      ours: loaded.framesPerSecond(frames),
+      rivals: [perSecond("ZeroMQ echo per task", frames * FRAME_TASKS, () => echo.run())],
+      rounds,
+      goal: { figureMin: 500_000 },
+    };
+    yield {
+      question: "one packet there and back, remote node",
+      unit: "ms",
+      ours: medianOf(`median of ${pings}`, pings, () => loaded.one()),
+      rivals: [medianOf("ZeroMQ echo", pings, () => echo.run())],
+      rounds,
+      goal: { figureMax: 0.3 },
+    };
+  } finally {
+    await network.stop();
+  }
 }
 
 /** The program in its lanes, and a frame of packets over a stored file of 64 bytes. */
-async function load(pfs: PacketFS): Promise<Loaded> {
-  const { root } = await pfs.put(
-    new Uint8Array(INPUT_BYTES).map((_, index) => index),
-    { name: "tiny" },
-  );
-  let chunk: Uint8Array | undefined;
-  for await (const part of pfs.packets(root)) chunk = decodePacket(part.frame, 0).ref;
-  const exec = { op: Op.EXEC, lane: 1, length: INPUT_BYTES, ref: chunk! };
-  const frame = encodeFrame(Array.from({ length: FRAME_PACKETS }, (_, at) => ({ ...exec, at })));
-  const program = await pfs.load(NOOP);
-  await program.exec(frame);
-  return { program, frame };
-}
+class NoOp implements AsyncDisposable {
+  readonly #program: LoadedProgram;
+  readonly #frame: Uint8Array;
 
-function rate(question: string, { program, frame }: Loaded, goal: number, { frames, rounds }: Sizes): Row {
-  return {
-    question,
-    unit: "packets/s",
-    ours: {
-      name: `frames of ${FRAME_PACKETS}`,
-      measure: async () => {
-        const start = performance.now();
-        let next = 0;
-        const sender = async (): Promise<void> => {
-          while (next++ < frames) {
-            const answers = await program.exec(frame);
-            if (answers.byteLength !== frame.byteLength || opAt(answers, 0) !== Op.RETURN) {
-              throw new Error("a no-op packet was not answered with RETURN");
-            }
-          }
-        };
-        await Promise.all(Array.from({ length: FRAMES_IN_FLIGHT }, sender));
-        return (frames * FRAME_PACKETS) / ((performance.now() - start) / 1000);
-      },
-    },
-    rivals: [postMessageRate(frames * FRAME_MESSAGES)],
-    rounds,
-    goal: { figureMin: goal },
-  };
-}
-
-function latency(
-  question: string,
-  { program, frame }: Loaded,
-  goalMs: number,
-  { pings, rounds }: Sizes,
-): Row {
-  const one = frame.slice(0, PACKET_BYTES);
-  return {
-    question,
-    unit: "ms",
-    ours: {
-      name: `median of ${pings}`,
-      measure: async () => await medianMs(pings, async () => void (await program.exec(one))),
-    },
-    rivals: [postMessageLatency(pings)],
-    rounds,
-    goal: { figureMax: goalMs },
-  };
-}
-
-async function medianMs(pings: number, once: () => Promise<void>): Promise<number> {
-  const times: number[] = [];
-  for (let ping = 0; ping < pings; ping++) {
-    const start = performance.now();
-    await once();
-    times.push(performance.now() - start);
+  private constructor(program: LoadedProgram, frame: Uint8Array) {
+    this.#program = program;
+    this.#frame = frame;
   }
-  return spreadOf(times).median;
+
+  static async load(pfs: PacketFS): Promise<NoOp> {
+    const { root } = await pfs.put(
+      new Uint8Array(INPUT_BYTES).map((_, index) => index),
+      { name: "tiny" },
+    );
+    let chunk: Uint8Array | undefined;
+    for await (const part of pfs.packets(root)) chunk = decodePacket(part.frame, 0).ref;
+    const exec = { op: Op.EXEC, lane: 1, length: INPUT_BYTES, ref: chunk! };
+    const frame = encodeFrame(Array.from({ length: FRAME_PACKETS }, (_, at) => ({ ...exec, at })));
+    const program = await pfs.load(NOOP);
+    await program.exec(frame);
+    return new NoOp(program, frame);
+  }
+
+  async one(): Promise<void> {
+    await this.#exec(this.#frame.subarray(0, PACKET_BYTES));
+  }
+
+  framesPerSecond(frames: number): Side {
+    return {
+      name: `frames of ${FRAME_PACKETS}`,
+      measure: async () =>
+        FRAME_PACKETS * (await callsPerSecond(frames, FRAMES_IN_FLIGHT, () => this.#exec(this.#frame))),
+    };
+  }
+
+  async #exec(frame: Uint8Array): Promise<void> {
+    const answers = await this.#program.exec(frame);
+    if (answers.byteLength !== frame.byteLength || opAt(answers, 0) !== Op.RETURN)
+      throw new Error("a no-op packet was not answered with RETURN");
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#program.close();
+  }
 }
 
-const ECHO = `require("node:worker_threads").parentPort.on("message", (m) => require("node:worker_threads").parentPort.postMessage(m))`;
+const perSecond = (name: string, calls: number, call: () => Promise<void>): Side => ({
+  name,
+  measure: () => callsPerSecond(calls, TASKS_IN_FLIGHT, call),
+});
 
-/** The floor without frames: one message per task to a bare thread, 64 in flight. */
-const postMessageRate = (total: number): Side => ({
-  name: "postMessage per task",
+const medianOf = (name: string, calls: number, call: () => Promise<void>): Side => ({
+  name,
   measure: async () => {
+    const times: number[] = [];
+    for (let done = 0; done < calls; done++) {
+      const start = performance.now();
+      await call();
+      times.push(performance.now() - start);
+    }
+    return spreadOf(times).median;
+  },
+});
+
+async function callsPerSecond(calls: number, inFlight: number, call: () => Promise<void>): Promise<number> {
+  let next = 0;
+  const caller = async (): Promise<void> => {
+    while (next++ < calls) await call();
+  };
+  const start = performance.now();
+  await Promise.all(Array.from({ length: inFlight }, caller));
+  return calls / ((performance.now() - start) / 1000);
+}
+
+const ECHO = `const { parentPort } = require("node:worker_threads"); parentPort.on("message", (message) => parentPort.postMessage(message))`;
+
+/** The floor without frames: a message there and one back. One measurement at a time. */
+class BareThread implements AsyncDisposable {
+  readonly #worker: Worker;
+  #onEcho: () => void = () => undefined;
+
+  private constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.on("message", () => this.#onEcho());
+  }
+
+  static async start(): Promise<BareThread> {
     const worker = new Worker(ECHO, { eval: true });
     await once(worker, "online");
+    return new BareThread(worker);
+  }
+
+  echo(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onEcho = resolve;
+      this.#worker.postMessage(1);
+    });
+  }
+
+  /** Without a promise for each, which would cost as much again. */
+  async echoesPerSecond(total: number): Promise<number> {
     let sent = 0;
     let answered = 0;
     const start = performance.now();
     await new Promise<void>((resolve) => {
-      worker.on("message", () => {
+      this.#onEcho = () => {
         if (++answered === total) resolve();
-        else if (sent < total) worker.postMessage(sent++);
-      });
-      for (; sent < 64; sent++) worker.postMessage(sent);
+        else if (sent < total) this.#worker.postMessage(sent++);
+      };
+      for (; sent < TASKS_IN_FLIGHT; sent++) this.#worker.postMessage(sent);
     });
-    const time = (performance.now() - start) / 1000;
-    await worker.terminate();
-    return total / time;
-  },
-});
+    return total / ((performance.now() - start) / 1000);
+  }
 
-const postMessageLatency = (pings: number): Side => ({
-  name: "postMessage to a bare thread",
-  measure: async () => {
-    const worker = new Worker(ECHO, { eval: true });
-    await once(worker, "online");
-    const median = await medianMs(pings, async () => {
-      worker.postMessage(1);
-      await once(worker, "message");
-    });
-    await worker.terminate();
-    return median;
-  },
-});
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#worker.terminate();
+  }
+}

@@ -1,5 +1,7 @@
 /** How long a new tenant waits for its first result when a spare executor process is warm, and when none is. */
+import { execFile } from "node:child_process";
 import { setTimeout } from "node:timers/promises";
+import { promisify } from "node:util";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Op } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_DEFAULT, LANE_INPUT_BYTES } from "../../../runtime/limits.ts";
@@ -8,8 +10,8 @@ import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-proce
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { programCode } from "../../program-code.ts";
-import type { Row } from "../harness.ts";
-import type { Sizes } from "../sizes.ts";
+import { seconds } from "../harness.ts";
+import type { Bench, Row, Side } from "../harness.ts";
 
 const OPTIONS = sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, 2, LANE_INPUT_BYTES));
 const CODE = programCode(`export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`);
@@ -25,31 +27,43 @@ const FRAME = encodeFrame([{ op: Op.EXEC, lane: 1 }]);
 /** Long enough for the next spare to be warm. */
 const PAUSE_MS = 1000;
 
-export function startRow({ rounds, startRoundsLeast }: Sizes): {
-  readonly row: Row;
-  readonly stop: () => Promise<void>;
-} {
+export async function* startRows({ sizes }: Bench): AsyncGenerator<Row> {
+  const rounds = Math.max(sizes.rounds, sizes.startRoundsLeast);
   const spares = new SpareExecutors(OPTIONS);
-  const row: Row = {
-    question: "an executor's first result",
-    unit: "ms",
-    ours: {
-      name: "from a warm spare",
-      measure: async () => {
-        await setTimeout(PAUSE_MS);
-        return await firstResultMs(() => spares.take());
-      },
-    },
-    rivals: [
-      {
-        name: "from a process that has to start",
-        measure: () => firstResultMs(() => ExecutorProcess.start(OPTIONS)),
-      },
-    ],
-    rounds: Math.max(rounds, startRoundsLeast),
-    goal: { figureMax: 20 },
+  const cold: Side = {
+    name: "from a process that has to start",
+    measure: () => firstResultMs(() => ExecutorProcess.start(OPTIONS)),
   };
-  return { row, stop: () => spares.close() };
+  try {
+    yield {
+      question: "an executor's first result, warm",
+      unit: "ms",
+      ours: {
+        name: "from a spare process",
+        measure: async () => {
+          await setTimeout(PAUSE_MS);
+          return await firstResultMs(() => spares.take());
+        },
+      },
+      rivals: [cold],
+      rounds,
+      goal: { figureMax: 5 },
+    };
+    yield {
+      question: "an executor's first result, cold",
+      unit: "ms",
+      ours: cold,
+      rivals: [{ name: "Node, started and ended", measure: async () => 1000 * (await seconds(startNode)) }],
+      rounds,
+      goal: { figureMax: 150 },
+    };
+  } finally {
+    await spares.close();
+  }
+}
+
+async function startNode(): Promise<void> {
+  await promisify(execFile)(process.execPath, ["-e", "0"]);
 }
 
 async function firstResultMs(start: () => Promise<ExecutorProcess>): Promise<number> {

@@ -1,0 +1,21 @@
+/** What is measured, by the names that `--only` takes. */
+import type { Section } from "./harness.ts";
+import { distinctKeysRows } from "./rows/distinct-keys.ts";
+import { fileRows } from "./rows/files.ts";
+import { packetRows } from "./rows/packets.ts";
+import { raceRows } from "./rows/race.ts";
+import { smallJobRows } from "./rows/small-jobs.ts";
+import { startRows } from "./rows/start.ts";
+import { growthRows, wordCountRows } from "./rows/word-count.ts";
+
+/** In the order in which they are measured. */
+export const SECTIONS: Readonly<Record<string, Section>> = {
+  files: fileRows,
+  "word-count": wordCountRows,
+  growth: growthRows,
+  race: raceRows,
+  "distinct-keys": distinctKeysRows,
+  packets: packetRows,
+  "small-jobs": smallJobRows,
+  start: startRows,
+};
