@@ -20,7 +20,7 @@ interface Picture {
   readonly steps: number;
 }
 
-const DEFAULT: Picture = { width: 1200, height: 900, x: -0.745, y: 0.113, scale: 0.012, steps: 4000 };
+const DEFAULT: Picture = { width: 1200, height: 900, x: -0.65, y: 0, scale: 2.4, steps: 6000 };
 
 /** After how many steps a point has left, 0 where it has not. */
 function stepsToLeave(x: number, y: number, stepsMax: number): number {
