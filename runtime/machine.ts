@@ -13,6 +13,7 @@ import {
 } from "./limits.ts";
 import { execute } from "./stream/execute.ts";
 import { CodeExecutor } from "./code/code-executor.ts";
+import { LaneSlots } from "./lane-slots.ts";
 import { LocalExecutor } from "./executor/local-executor.ts";
 import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
 import type { ProcessSource } from "./executor/shared-processes.ts";
@@ -50,6 +51,8 @@ export class Machine implements AsyncDisposable {
   /** What happens here, for whoever wants to watch. */
   readonly events: Events;
   readonly executor: LocalExecutor | undefined;
+  /** Of all its executors' lanes. */
+  readonly lanes: LaneSlots = new LaneSlots();
   readonly #code: CodeExecutor | undefined;
   readonly #id: string;
   readonly #threads: number;
@@ -78,6 +81,7 @@ export class Machine implements AsyncDisposable {
       has: (refs) => store.has(refs),
       spares: this.#processes,
       threads: workers,
+      lanes: this.lanes,
     });
     this.#code = new CodeExecutor({
       id: codeIdOf(id),
@@ -87,6 +91,7 @@ export class Machine implements AsyncDisposable {
       has: (refs) => store.has(refs),
       places: store,
       slots: workers,
+      lanes: this.lanes,
     });
   }
 

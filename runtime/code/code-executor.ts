@@ -14,15 +14,16 @@ import {
   stateBytes,
   valueOf,
 } from "../../packets/code/state.ts";
+import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag } from "../../packets/layout.ts";
-import { LANES_MAX } from "../../packets/limits.ts";
 import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
 import type { ChunkPlaces, ChunkSource, StoreWriter } from "../contracts/chunks.ts";
-import type { Capacity, Executor, InlineCode, Lane, LaneListener } from "../contracts/executor.ts";
+import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode, StreamError, StreamErrorCode } from "../errors.ts";
+import type { LaneSlot, LaneSlots } from "../lane-slots.ts";
 import {
   CODE_DIRECT_BYTES_MAX,
   CODE_DIRECT_BYTES_MIN,
@@ -35,13 +36,18 @@ import type { StreamInput } from "../stream/inputs.ts";
 import { inTurns, turnOver } from "../turns.ts";
 import type { Outcome } from "./code-answers.ts";
 import { Bench, CompiledModules } from "./bench.ts";
-import { CodeLane } from "./code-lane.ts";
-import type { CodeWork } from "./code-lane.ts";
+import { CodeLane, CodeProgram } from "./code-lane.ts";
+import type { CodeLanes, CodeWork } from "./code-lane.ts";
 import { CodeThreads } from "./code-threads.ts";
 import { DirectPlans } from "./direct-plan.ts";
 import { runDirect } from "./direct-read.ts";
 import type { DirectWork } from "./direct-read.ts";
 import { CARRY_BYTES, RangeRun } from "./range-run.ts";
+
+/** Ranges of streams up to this size are read in one piece. */
+const SMALL_BYTES_MAX: number = 16 * 1024;
+/** Lanes that had their turn, before the memory of their places is given back. */
+const LANES_TAKEN_MAX = 4096;
 
 /** All that answers of packet code depend on beside the code and the input is its version. */
 const EDITION = "packet-code-1";
@@ -58,6 +64,8 @@ export interface CodeExecutorOptions {
   readonly places: ChunkPlaces;
   /** Packets that are worked on at once. */
   readonly slots: number;
+  /** This machine's, which lanes of other executors have too. */
+  readonly lanes: LaneSlots;
 }
 
 /** Bytes `from` to `from + length` of an input of `total` bytes, which stand at `base` of the file. */
@@ -81,14 +89,15 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   readonly #inputs: InputSource;
   readonly #plans: DirectPlans;
   readonly #threads: CodeThreads;
-  readonly #lanes = new Map<number, CodeLane>();
-  /** Lanes with packets that wait, the one first whose turn it is. */
-  readonly #waiting = new Set<CodeLane>();
+  readonly #lanes = new Set<CodeLane>();
+  readonly #hooks: CodeLanes;
+  /** Those that are loaded, by their 32 bytes. */
+  readonly #programs = new Map<string, CodeProgram>();
+  readonly #waiting = new WaitingLanes();
   /** Memory of those who work, given back when they have nothing to do. */
   readonly #benches: Bench[] = [];
   readonly #modules = new CompiledModules();
   #working = 0;
-  #lastLane = 0;
   #idle: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -100,28 +109,46 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     this.#inputs = new InputSource(options.source);
     this.#plans = new DirectPlans(options.places);
     this.#threads = new CodeThreads(options.slots);
+    this.#hooks = {
+      openWriter: options.openWriter,
+      ready: (lane) => this.#ready(lane),
+      closed: (lane) => this.#forget(lane),
+    };
   }
 
-  async load(program: Ref | InlineCode, listener: LaneListener, signal: AbortSignal): Promise<Lane> {
+  /** Tenants share programs, which cannot remember anything. */
+  async load(
+    program: Ref | InlineCode,
+    listener: LaneListener,
+    signal: AbortSignal,
+    tenant?: Tenant,
+  ): Promise<Lane> {
     signal.throwIfAborted();
     if (this.#isClosed) throw new LaneError(LaneErrorCode.laneClosed, "the executor is closed");
     if (!("inline" in program)) throw refused("only packet code runs here");
+    const shared = this.#program(program.inline);
+    const slot = this.#options.lanes.take("code", tenant);
+    const lane = new CodeLane(this.#hooks, shared, slot, listener);
+    slot.program = shared.name;
+    slot.isLoaded = true;
+    shared.lanes++;
+    this.#lanes.add(lane);
+    if (this.#lanes.size === 1) clearTimeout(this.#idle);
+    return lane;
+  }
+
+  #program(bytes: Uint8Array): CodeProgram {
+    const key = refKey(bytes);
+    const known = this.#programs.get(key);
+    if (known !== undefined) return known;
     try {
-      requireCode(program.inline);
+      requireCode(bytes);
     } catch (error) {
       throw refused(error instanceof PacketfsError ? String(error.data["reason"]) : String(error), error);
     }
-    const number = this.#freeLane();
-    const lane = new CodeLane({
-      code: program.inline,
-      listener,
-      openWriter: this.#options.openWriter,
-      ready: () => this.#ready(lane),
-      closed: () => this.#forget(number, lane),
-    });
-    this.#lanes.set(number, lane);
-    clearTimeout(this.#idle);
-    return lane;
+    const program = new CodeProgram(bytes);
+    this.#programs.set(key, program);
+    return program;
   }
 
   async has(refs: Uint8Array): Promise<Uint8Array> {
@@ -132,7 +159,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#idle);
-    await Promise.all([...this.#lanes.values()].map((lane) => lane.close()));
+    await Promise.all([...this.#lanes].map((lane) => lane.close()));
     await this.#threads.close();
     this.#benches.length = 0;
   }
@@ -141,18 +168,11 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     await this.close();
   }
 
-  #freeLane(): number {
-    if (this.#lanes.size === LANES_MAX) {
-      throw new LaneError(LaneErrorCode.lanesFull, `all ${LANES_MAX} lanes are taken`, { max: LANES_MAX });
-    }
-    do this.#lastLane = (this.#lastLane % LANES_MAX) + 1;
-    while (this.#lanes.has(this.#lastLane));
-    return this.#lastLane;
-  }
-
-  #forget(number: number, lane: CodeLane): void {
-    this.#waiting.delete(lane);
-    this.#lanes.delete(number);
+  #forget(lane: CodeLane): void {
+    const { program, slot } = lane;
+    if (!this.#lanes.delete(lane)) return;
+    this.#options.lanes.free(slot);
+    if (--program.lanes === 0) this.#programs.delete(refKey(program.bytes));
     if (this.#lanes.size > 0 || this.#isClosed) return;
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
@@ -177,27 +197,29 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   /** Works on packets until none waits. Never rejects. */
   async #work(): Promise<void> {
     const bench = this.#benches.pop() ?? new Bench(this.#modules);
-    for (let lane = this.#nextLane(); lane !== undefined; lane = this.#nextLane()) {
+    for (let lane = this.#waiting.next(); lane !== undefined; lane = this.#waiting.next()) {
       const [turn, work] = [lane, lane.next()];
       if (lane.hasWork) this.#waiting.add(lane);
-      if (work !== undefined) await lane.work(work, () => this.#outcome(turn, work, bench));
+      if (work !== undefined) await lane.work(work, (signal) => this.#outcome(turn, work, bench, signal));
     }
     this.#benches.push(bench);
     this.#working--;
   }
 
-  #nextLane(): CodeLane | undefined {
-    const [lane] = this.#waiting;
-    if (lane !== undefined) this.#waiting.delete(lane);
-    return lane;
-  }
-
-  async #outcome(lane: CodeLane, { frame, index }: CodeWork, bench: Bench): Promise<Outcome> {
-    const { code, signal } = lane;
+  async #outcome(
+    lane: CodeLane,
+    { frame, index }: CodeWork,
+    bench: Bench,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
+    const { program, slot } = lane;
     try {
       const input = await this.#input(frame, index, signal);
-      if (code.stage !== Stage.MAP) return { bytes: await merged(code, input) };
-      return (await this.#direct(lane, input, bench)) ?? (await mapped(lane, input, bench));
+      if (program.code.stage !== Stage.MAP) return { bytes: await merged(program.code, input) };
+      return (
+        (await this.#direct(lane, input, bench, signal)) ??
+        (await mapped(program, input, { bench, slot, signal }))
+      );
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
       return { fault: faultOf(error), reason: error.message };
@@ -205,7 +227,12 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   }
 
   /** Runs the packet over chunks where they lie; undefined where that does not work. */
-  async #direct({ bytes, code, signal }: CodeLane, input: Input, bench: Bench): Promise<Outcome | undefined> {
+  async #direct(
+    { program: { bytes, code }, slot }: CodeLane,
+    input: Input,
+    bench: Bench,
+    signal: AbortSignal,
+  ): Promise<Outcome | undefined> {
     const { stream, length } = input;
     if (stream === undefined || length < CODE_DIRECT_BYTES_MIN || length > CODE_DIRECT_BYTES_MAX)
       return undefined;
@@ -214,7 +241,9 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const { from, total } = input;
     const work: DirectWork = { code: bytes, range: { from, length, total }, plan };
     const isNew = plan.isVerified.includes(0);
-    const outcome = this.#isBusy() ? await this.#threads.run(work) : await inTurns(runDirect(work, bench));
+    const outcome = this.#isBusy()
+      ? await this.#threads.run(work, slot)
+      : await inTurns(counted(runDirect(work, bench), slot));
     if (isNew) this.#plans.wasRead(plan);
     signal.throwIfAborted();
     if (outcome === undefined) this.#plans.forget(stream.root);
@@ -226,9 +255,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   /** Whether so much waits that threads are worth their start, or are there already. */
   #isBusy(): boolean {
     if (this.#options.slots === 1 || !this.#threads.hasRoom) return false;
-    let waiting = 0;
-    for (const lane of this.#waiting) waiting += lane.waitingBytes;
-    return waiting >= CODE_THREADS_BYTES || this.#threads.isRunning;
+    return this.#threads.isRunning || this.#waiting.hasBytes(CODE_THREADS_BYTES);
   }
 
   /** Rejects with what reading rejects with, and PFS_RANGE_INVALID. */
@@ -252,7 +279,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
         length,
         total: stream.length,
         base: 0,
-        pieces: (start, end) => stream.pieces(start, end),
+        pieces: (start, end) =>
+          end - start <= SMALL_BYTES_MAX ? onceRead(stream, start, end) : stream.pieces(start, end),
       };
     }
     const pieces = (start: number, end: number): AsyncIterable<Uint8Array> =>
@@ -261,8 +289,62 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   }
 }
 
+/** Lanes with packets that wait, the one first whose turn it is. They may be very many, so nothing here goes through them all. */
+class WaitingLanes {
+  #lanes: CodeLane[] = [];
+  #first = 0;
+
+  add(lane: CodeLane): void {
+    if (lane.isQueued) return;
+    lane.isQueued = true;
+    this.#lanes.push(lane);
+  }
+
+  /** One that was closed meanwhile has nothing to run. */
+  next(): CodeLane | undefined {
+    const lane = this.#lanes[this.#first];
+    if (lane === undefined) return undefined;
+    lane.isQueued = false;
+    if (++this.#first === this.#lanes.length || this.#first === LANES_TAKEN_MAX) {
+      this.#lanes = this.#lanes.slice(this.#first);
+      this.#first = 0;
+    }
+    return lane;
+  }
+
+  /** Whether packets of so many bytes wait. */
+  hasBytes(bytes: number): boolean {
+    let waiting = 0;
+    for (let at = this.#first; at < this.#lanes.length && waiting < bytes; at++)
+      waiting += this.#lanes[at]!.waitingBytes;
+    return waiting >= bytes;
+  }
+}
+
+/** The steps take time of this thread, which is the lane's. Between them others have their turns. */
+function* counted<Result>(steps: Iterator<void, Result>, slot: LaneSlot): Generator<void, Result> {
+  for (;;) {
+    const began = performance.now();
+    const { done, value } = steps.next();
+    slot.cpuMs += performance.now() - began;
+    if (done === true) return value;
+    yield;
+  }
+}
+
+/** What a packet is run with. */
+interface Running {
+  readonly bench: Bench;
+  readonly slot: LaneSlot;
+  readonly signal: AbortSignal;
+}
+
 /** Reads the range's bytes and runs the program on them. */
-async function mapped({ bytes, code, signal }: CodeLane, input: Input, bench: Bench): Promise<Outcome> {
+async function mapped(
+  { bytes, code }: CodeProgram,
+  input: Input,
+  { bench, slot, signal }: Running,
+): Promise<Outcome> {
   const { memory } = bench;
   const kernel = bench.kernel(bytes, code, input.length);
   const run = new RangeRun(code, kernel, memory, input);
@@ -272,8 +354,10 @@ async function mapped({ bytes, code, signal }: CodeLane, input: Input, bench: Be
       const over = turnOver();
       if (over !== undefined) await over;
       signal.throwIfAborted();
+      const began = performance.now();
       memory.set(piece, CARRY_BYTES);
       run.push(CARRY_BYTES, piece.byteLength);
+      slot.cpuMs += performance.now() - began;
       if (run.isDone) break;
     }
   }
@@ -305,6 +389,11 @@ async function merged(code: Code, { from, length, pieces }: Input): Promise<Uint
   const all = state ?? emptyState(code);
   if (code.stage === Stage.MERGE) return encodeState(code, all);
   return new TextEncoder().encode(valueCodec.encode(valueOf(code, all), "packet code gave"));
+}
+
+/** Small ranges of a stream follow each other, and its first bytes are remembered. */
+async function* onceRead(stream: StreamInput, start: number, end: number): AsyncGenerator<Uint8Array> {
+  if (end > start) yield await stream.read(start, end);
 }
 
 async function* onePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

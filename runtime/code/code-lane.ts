@@ -1,4 +1,7 @@
-/** A program of packet code on this machine. A lane holds its 32 bytes and what waits to be run, and nothing else. */
+/**
+ * A program of packet code on this machine, and one of the lanes that it is loaded in. A machine may have 65,535 of these, so
+ * a lane holds its slot and what waits to be run; the program is shared, and all else is made when there is a packet.
+ */
 import { codeFor, decodeCode, Stage } from "../../packets/code/format.ts";
 import type { Code } from "../../packets/code/format.ts";
 import { codeText } from "../../packets/code/text.ts";
@@ -9,21 +12,40 @@ import { lengthAt, packetCount } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
 import { LaneError, LaneErrorCode } from "../errors.ts";
+import type { LaneSlot } from "../lane-slots.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import { answerTo } from "./code-answers.ts";
 import type { Outcome } from "./code-answers.ts";
 
-export interface CodeLaneOptions {
-  /** The 32 bytes. */
-  readonly code: Uint8Array;
-  readonly listener: LaneListener;
-  readonly openWriter: () => Promise<StoreWriter>;
-  /** The lane has packets to be run. */
-  readonly ready: () => void;
-  /** Called once, when nothing of it is left. */
-  readonly closed: () => void;
+/** What lanes of the same 32 bytes share. */
+export class CodeProgram {
+  readonly bytes: Uint8Array;
+  readonly code: Code;
+  /** As jobs call it: by what maps, whichever stage this is. */
+  readonly name: string;
+  /** Lanes that it is loaded in. */
+  lanes = 0;
+
+  /** Throws PFS_CODE_INVALID. */
+  constructor(bytes: Uint8Array) {
+    this.bytes = Uint8Array.from(bytes);
+    this.code = decodeCode(this.bytes);
+    this.name = codeText(codeFor(this.bytes, Stage.MAP));
+  }
 }
+
+/** What lanes are in. */
+export interface CodeLanes {
+  openWriter(): Promise<StoreWriter>;
+  /** The lane has packets to be run. */
+  ready(lane: CodeLane): void;
+  /** Called once, when nothing of the lane is left. */
+  closed(lane: CodeLane): void;
+}
+
+/** Of a lane that has none, as most of them. Nothing is ever put into it. */
+const NO_FRAMES: Uint8Array[] = [];
 
 /** The packet at `index` of a frame. */
 export interface CodeWork {
@@ -32,45 +54,50 @@ export interface CodeWork {
 }
 
 export class CodeLane implements Lane {
-  readonly code: Code;
-  readonly bytes: Uint8Array;
-  readonly #options: CodeLaneOptions;
-  /** As jobs call it: by what maps, whichever stage this is. */
-  readonly #name: string;
-  readonly #abort = new AbortController();
-  #frames: Uint8Array[] = [];
+  readonly program: CodeProgram;
+  readonly slot: LaneSlot;
+  /** Whether it is among those whose turn comes. */
+  isQueued = false;
+  readonly #lanes: CodeLanes;
+  readonly #listener: LaneListener;
+  /** There while packets of it run. */
+  #abort: AbortController | undefined;
+  #frames: Uint8Array[] = NO_FRAMES;
   #index = 0;
-  #unanswered = 0;
   #waitingBytes = 0;
   #writer: Promise<StoreWriter> | undefined;
-  #running = new Set<Promise<unknown>>();
-  #answers: Uint8Array[] = [];
+  #running = 0;
+  #answers: Uint8Array[] = NO_FRAMES;
+  #isClosed = false;
   #closing: Promise<void> | undefined;
+  /** Called when nothing of it runs any more and it is being closed. */
+  #ended: (() => void) | undefined;
 
-  /** Throws PFS_CODE_INVALID. */
-  constructor(options: CodeLaneOptions) {
-    this.#options = options;
-    this.bytes = Uint8Array.from(options.code);
-    this.code = decodeCode(this.bytes);
-    this.#name = codeText(codeFor(this.bytes, Stage.MAP));
+  constructor(lanes: CodeLanes, program: CodeProgram, slot: LaneSlot, listener: LaneListener) {
+    this.#lanes = lanes;
+    this.program = program;
+    this.slot = slot;
+    this.#listener = listener;
   }
 
-  /** Aborted when nobody waits for its answers any more. */
-  get signal(): AbortSignal {
-    return this.#abort.signal;
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   exec(frame: Uint8Array): void {
-    if (this.signal.aborted) return;
-    const packets = this.#unanswered + packetCount(frame);
+    if (this.isClosed) return;
+    const count = packetCount(frame);
+    const packets = this.slot.inFlight + count;
     if (packets > LANE_PACKETS_MAX) {
       const text = `${packets} packets are in flight, a lane takes ${LANE_PACKETS_MAX}`;
       return this.lose(new LaneError(LaneErrorCode.laneOverfull, text, { packets, max: LANE_PACKETS_MAX }));
     }
-    this.#unanswered = packets;
-    if (frame.byteLength > 0) this.#frames.push(frame);
-    for (let index = 0; index < packetCount(frame); index++) this.#waitingBytes += lengthAt(frame, index);
-    this.#options.ready();
+    if (count === 0) return;
+    this.slot.inFlight = packets;
+    if (this.#frames.length === 0) this.#frames = [frame];
+    else this.#frames.push(frame);
+    for (let index = 0; index < count; index++) this.#waitingBytes += lengthAt(frame, index);
+    this.#lanes.ready(this);
   }
 
   /** The packet that is to run next; undefined where none waits. */
@@ -80,7 +107,8 @@ export class CodeLane implements Lane {
     const index = this.#index++;
     this.#waitingBytes -= lengthAt(frame, index);
     if (this.#index === packetCount(frame)) {
-      this.#frames.shift();
+      if (this.#frames.length === 1) this.#frames = NO_FRAMES;
+      else this.#frames.shift();
       this.#index = 0;
     }
     return { frame, index };
@@ -100,38 +128,52 @@ export class CodeLane implements Lane {
     return this.#frames.reduce((sum, frame) => sum + packetCount(frame), -this.#index);
   }
 
-  /** Runs a packet of the lane's by `run`, and answers it. Never rejects: a defect loses the lane. */
-  async work({ frame, index }: CodeWork, run: () => Promise<Outcome>): Promise<void> {
-    const answered = this.#answer(frame, index, run);
-    this.#running.add(answered);
+  /**
+   * Runs a packet of the lane's by `run`, whose signal is aborted when nobody waits for the answer any more, and answers it.
+   * Never rejects: a defect loses the lane.
+   */
+  async work({ frame, index }: CodeWork, run: (signal: AbortSignal) => Promise<Outcome>): Promise<void> {
+    this.#running++;
     try {
-      await answered;
+      this.#abort ??= new AbortController();
+      const outcome = await run(this.#abort.signal);
+      if (!this.isClosed) await this.#answer(frame, index, outcome);
     } catch (error) {
       this.lose(error);
-    } finally {
-      this.#running.delete(answered);
     }
+    if (--this.#running > 0) return;
+    this.#abort = undefined;
+    this.#ended?.();
   }
 
-  async #answer(frame: Uint8Array, index: number, run: () => Promise<Outcome>): Promise<void> {
-    const outcome = await run();
-    if (this.signal.aborted) return;
-    const answer = await answerTo(frame, index, outcome, this.#name, () => this.#sink());
-    if (this.signal.aborted) return;
-    this.#unanswered--;
+  async #answer(frame: Uint8Array, index: number, outcome: Outcome): Promise<void> {
+    const answer = await answerTo(frame, index, outcome, this.program.name, () => this.#sink());
+    if (this.isClosed) return;
+    const { slot } = this;
+    slot.inFlight--;
+    slot.packets++;
+    slot.inputBytes += lengthAt(frame, index);
+    if ("fault" in outcome) slot.faults++;
+    else slot.outputBytes += outcome.bytes.byteLength;
     // Those that come right after each other go together.
-    if (this.#answers.push(answer) === 1) setImmediate(() => this.#deliver());
+    if (this.#answers.length > 0) return void this.#answers.push(answer);
+    this.#answers = [answer];
+    setImmediate(() => this.#deliver());
   }
 
   #deliver(): void {
-    const answers = new Uint8Array(this.#answers.length * PACKET_BYTES);
-    for (const [index, answer] of this.#answers.entries()) answers.set(answer, index * PACKET_BYTES);
-    this.#answers = [];
-    if (!this.signal.aborted) this.#options.listener.returned(answers, true);
+    const [first] = this.#answers;
+    let answers = first!;
+    if (this.#answers.length > 1) {
+      answers = new Uint8Array(this.#answers.length * PACKET_BYTES);
+      for (const [index, answer] of this.#answers.entries()) answers.set(answer, index * PACKET_BYTES);
+    }
+    this.#answers = NO_FRAMES;
+    if (!this.isClosed) this.#listener.returned(answers, true);
   }
 
   async keep(name: string, returns: Uint8Array): Promise<Ref> {
-    if (this.signal.aborted) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");
+    if (this.isClosed) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");
     const writer = await this.#sink();
     const { root, length } = await writeKeptStream(writer, returns);
     await writer.bind({ name, root, length });
@@ -140,32 +182,33 @@ export class CodeLane implements Lane {
 
   /** The lane cannot go on: whoever has it is told. */
   lose(error: unknown): void {
-    if (this.signal.aborted) return;
+    if (this.isClosed) return;
     const known =
       error instanceof PacketfsError
         ? error
         : new LaneError(LaneErrorCode.laneBroken, `the lane is lost: ${String(error)}`, {}, { cause: error });
     void this.close();
-    this.#options.listener.lost(known);
+    this.#listener.lost(known);
   }
 
   close(): Promise<void> {
+    this.#isClosed = true;
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
-    this.#frames = [];
+    this.#frames = NO_FRAMES;
     this.#waitingBytes = 0;
-    this.#abort.abort(new LaneError(LaneErrorCode.laneClosed, "the lane is closed"));
-    await Promise.allSettled(this.#running);
+    this.#abort?.abort(new LaneError(LaneErrorCode.laneClosed, "the lane is closed"));
+    if (this.#running > 0) await new Promise<void>((resolve) => (this.#ended = resolve));
     // What it could not open, it need not close.
-    await (await this.#writer?.catch(() => undefined))?.close();
-    this.#options.closed();
+    if (this.#writer !== undefined) await (await this.#writer.catch(() => undefined))?.close();
+    this.#lanes.closed(this);
   }
 
   #sink(): Promise<StoreWriter> {
-    this.#writer ??= this.#options.openWriter();
+    this.#writer ??= this.#lanes.openWriter();
     return this.#writer;
   }
 }

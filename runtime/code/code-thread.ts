@@ -8,14 +8,19 @@ import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 export interface ThreadAnswer {
   readonly outcome: DirectOutcome;
   readonly isVerified: Uint8Array;
+  /** That it took. */
+  readonly cpuMs: number;
 }
 
 const bench = new Bench(new CompiledModules());
 
 parentPort!.on("message", (work: DirectWork) => {
+  const before = process.threadCpuUsage();
   const steps = runDirect(work, bench);
   let step = steps.next();
   while (step.done !== true) step = steps.next();
-  const answer: ThreadAnswer = { outcome: step.value, isVerified: work.plan.isVerified };
+  const { user, system } = process.threadCpuUsage(before);
+  const cpuMs = (user + system) / 1000;
+  const answer: ThreadAnswer = { outcome: step.value, isVerified: work.plan.isVerified, cpuMs };
   parentPort!.postMessage(answer);
 });

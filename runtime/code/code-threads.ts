@@ -1,6 +1,7 @@
 /** Threads for packet code, started when there is so much to do that they are worth it, and ended when there is nothing. */
 import { Worker } from "node:worker_threads";
 import { builtUrl } from "../built.ts";
+import type { LaneSlot } from "../lane-slots.ts";
 import type { ThreadAnswer } from "./code-thread.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 
@@ -30,14 +31,15 @@ export class CodeThreads {
     return this.#all.size > 0;
   }
 
-  /** Runs a packet there; `hasRoom` holds. Undefined where the thread ended, too: whoever asked has other ways. */
-  async run(work: DirectWork): Promise<DirectOutcome> {
+  /** Runs a packet of the slot's lane there; `hasRoom` holds. Undefined where the thread ended, too: whoever asked has other ways. */
+  async run(work: DirectWork, slot: LaneSlot): Promise<DirectOutcome> {
     const thread = this.#free.pop() ?? this.#start();
     const answer = await new Promise<ThreadAnswer | undefined>((resolve) => {
       thread.settle = resolve;
       thread.worker.postMessage(work);
     });
     if (answer === undefined) return undefined;
+    slot.cpuMs += answer.cpuMs;
     work.plan.isVerified.set(answer.isVerified);
     return answer.outcome;
   }

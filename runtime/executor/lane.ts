@@ -12,7 +12,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { atOf, packetCount, wordAligned } from "../../packets/packet.ts";
+import { atOf, lengthAt, packetCount, wordAligned } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener, Tenant } from "../contracts/executor.ts";
 import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
@@ -27,17 +27,15 @@ import { ResultStore } from "./results.ts";
 import type { FetchedProgram } from "./local-executor.ts";
 import type { SharedProcesses } from "./shared-processes.ts";
 import { ProcessGone } from "./input-buffer.ts";
+import type { LaneSlot } from "../lane-slots.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
-import type { FrameOutcome, RanFrame } from "../sandbox/process/executor-process.ts";
+import type { RanFrame } from "../sandbox/process/executor-process.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import type { InputSource } from "../stream/inputs.ts";
 
 export interface LaneContext {
-  /** The lane's number, 1 to 65,535. */
-  readonly number: number;
+  readonly slot: LaneSlot;
   readonly program: FetchedProgram;
-  /** Whose program it is, unless it is that of this machine's owner. */
-  readonly tenant: Tenant | undefined;
   readonly inputs: InputSource;
   /** The lane's own; it closes it. */
   readonly writer: StoreWriter;
@@ -61,24 +59,23 @@ export class LocalLane implements Lane {
   /** Frames that are being staged or run, and frames whose results are being stored. */
   #inFlight = 0;
   #storing = 0;
-  #unanswered = 0;
   #pumping = false;
   #ended = false;
   #closing: Promise<void> | undefined;
 
   private constructor(context: LaneContext) {
-    const { program, tenant, inputs, writer, processes, threads, inputBytes, number } = context;
+    const { program, slot, inputs, writer, processes, threads, inputBytes } = context;
     const { manifest, code } = program;
     this.#context = context;
     this.#work = new LaneQueue(manifest.description.limits.timeMs);
     this.#process = new SupervisedProcess(
       () =>
         processes.take({
-          program: keyOf(program, tenant),
+          program: keyOf(program, slot.tenant),
           code,
           options: processOptions(manifest.description.limits, threads, inputBytes),
         }),
-      (process) => process.load(number, { ...manifest, code }),
+      (process) => process.load(slot.number, { ...manifest, code }),
       {
         started: () => this.#pump(),
         ended: (running, reason, detail) => this.#processEnded(running, reason, detail),
@@ -86,7 +83,7 @@ export class LocalLane implements Lane {
       },
     );
     const stage = new InputStage(inputs, manifest, this.#abort.signal);
-    this.#runner = new FrameRunner(number, stage, this.#work);
+    this.#runner = new FrameRunner(slot.number, stage, this.#work);
     this.#results = new ResultStore(writer, manifest);
   }
 
@@ -109,9 +106,10 @@ export class LocalLane implements Lane {
 
   exec(frame: Uint8Array): void {
     if (this.#ended) return;
-    const packets = this.#unanswered + packetCount(frame);
+    const { slot } = this.#context;
+    const packets = slot.inFlight + packetCount(frame);
     if (packets > LANE_PACKETS_MAX) return this.#lose(overfull(packets));
-    this.#unanswered = packets;
+    slot.inFlight = packets;
     this.#work.add(wordAligned(frame));
     if (this.#pumping) return;
     // Frames that come one right after the other are sent on together.
@@ -213,17 +211,33 @@ export class LocalLane implements Lane {
     if (this.#ended) return;
     const { listener } = this.#context;
     if (ran !== undefined) {
+      this.#count(ran.frame, ran.outcome);
       for (const { index, text } of ran.outcome.logs) listener.logged(atOf(ran.frame, index), text);
       const answers = await this.#results.answers(ran.frame, ran.outcome);
       this.#deliver(answers);
       this.#results.recycle(answers);
     }
-    if (refused.length > 0) this.#deliver(await this.#results.faults(refused));
+    if (refused.length === 0) return;
+    this.#context.slot.faults += refused.length;
+    this.#deliver(await this.#results.faults(refused));
+  }
+
+  #count(frame: Uint8Array, { completed, statuses, lengths, cpuMs }: RanFrame): void {
+    const { slot } = this.#context;
+    slot.cpuMs += cpuMs;
+    for (let index = 0; index < completed; index++) {
+      slot.inputBytes += lengthAt(frame, index);
+      if (statuses[index] === 0) slot.outputBytes += lengths[index]!;
+      else slot.faults++;
+    }
   }
 
   #deliver(answers: Uint8Array): void {
     if (this.#ended) return;
-    this.#unanswered -= packetCount(answers);
+    const { slot } = this.#context;
+    const packets = packetCount(answers);
+    slot.inFlight -= packets;
+    slot.packets += packets;
     this.#context.listener.returned(answers, true);
   }
 }
@@ -252,7 +266,7 @@ function broken(cause: unknown): LaneError {
 
 /** What came of a frame: the program's answers, and packets that end with a FAULT of the runtime's. */
 export interface FrameResult {
-  readonly ran?: { readonly frame: Uint8Array; readonly outcome: FrameOutcome };
+  readonly ran?: { readonly frame: Uint8Array; readonly outcome: RanFrame };
   readonly refused: readonly Refusal[];
 }
 

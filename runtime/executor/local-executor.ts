@@ -2,10 +2,10 @@
 import { refFromHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { guestEdition } from "../sandbox/edition.ts";
-import { LANES_MAX } from "../../packets/limits.ts";
 import type { ChunkSource, StoreWriter, StoreWriterOptions } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
+import type { LaneSlot, LaneSlots } from "../lane-slots.ts";
 import { LocalLane } from "./lane.ts";
 import type { LaneContext } from "./lane.ts";
 import { yieldsBuckets } from "./results.ts";
@@ -29,6 +29,8 @@ export interface LocalExecutorOptions {
   readonly spares: ProcessSource;
   /** Threads of each lane's process. */
   readonly threads: number;
+  /** This machine's, which lanes of other executors have too. */
+  readonly lanes: LaneSlots;
   /** Memory that the inputs of one lane's packets in flight share. */
   readonly inputBytes?: number;
   /** How long a program's process stays while no lane has it, in milliseconds; PROCESS_KEPT_MS unless given. */
@@ -46,10 +48,9 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   readonly #inputs: InputSource;
   readonly #processes: SharedProcesses;
   readonly #abort = new AbortController();
-  /** By lane number; undefined while a lane is being loaded. */
-  readonly #lanes = new Map<number, LocalLane | undefined>();
+  /** By the slots that they have; undefined while a lane is being loaded. */
+  readonly #lanes = new Map<LaneSlot, LocalLane | undefined>();
   readonly #loading = new Set<Promise<unknown>>();
-  #lastLane = 0;
   /** Runs while there is no lane. */
   #idle: NodeJS.Timeout | undefined;
 
@@ -74,13 +75,15 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     }
     const either = AbortSignal.any([signal, this.#abort.signal]);
     either.throwIfAborted();
-    const number = this.#reserve();
-    const loading = this.#load({ number, listener, tenant }, manifest, either);
+    const slot = this.#options.lanes.take("js", tenant);
+    this.#lanes.set(slot, undefined);
+    clearTimeout(this.#idle);
+    const loading = this.#load({ slot, listener }, manifest, either);
     this.#loading.add(loading);
     try {
       return await loading;
     } catch (error) {
-      this.#release(number);
+      this.#release(slot);
       // Whatever failed because it was told to end.
       either.throwIfAborted();
       throw error;
@@ -113,13 +116,14 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   }
 
   async #load(
-    wanted: Pick<LaneContext, "number" | "listener" | "tenant">,
+    wanted: Pick<LaneContext, "slot" | "listener">,
     manifest: Ref,
     signal: AbortSignal,
   ): Promise<LocalLane> {
     const { openWriter, threads, inputBytes = LANE_INPUT_BYTES } = this.#options;
     const program = await readProgram(manifest, this.#inputs, signal);
-    const { number } = wanted;
+    const { slot } = wanted;
+    slot.program = program.manifest.name;
     const context = {
       ...wanted,
       program,
@@ -128,27 +132,17 @@ export class LocalExecutor implements Executor, AsyncDisposable {
       processes: this.#processes,
       threads,
       inputBytes,
-      closed: () => this.#release(number),
+      closed: () => this.#release(slot),
     };
     const lane = await LocalLane.open(context, signal);
-    this.#lanes.set(number, lane);
+    slot.isLoaded = true;
+    this.#lanes.set(slot, lane);
     return lane;
   }
 
-  /** A lane number that is free. */
-  #reserve(): number {
-    if (this.#lanes.size === LANES_MAX) {
-      throw new LaneError(LaneErrorCode.lanesFull, `all ${LANES_MAX} lanes are taken`, { max: LANES_MAX });
-    }
-    do this.#lastLane = (this.#lastLane % LANES_MAX) + 1;
-    while (this.#lanes.has(this.#lastLane));
-    this.#lanes.set(this.#lastLane, undefined);
-    clearTimeout(this.#idle);
-    return this.#lastLane;
-  }
-
-  #release(number: number): void {
-    this.#lanes.delete(number);
+  #release(slot: LaneSlot): void {
+    this.#options.lanes.free(slot);
+    this.#lanes.delete(slot);
     if (this.#lanes.size > 0 || this.#abort.signal.aborted) return;
     const { inputsIdleMs = INPUT_CACHE_IDLE_MS } = this.#options;
     clearTimeout(this.#idle);

@@ -6,6 +6,7 @@ import { decodeCode } from "../../../packets/code/format.ts";
 import { interpret } from "../../../packets/code/interpreter.ts";
 import { encodeState } from "../../../packets/code/state.ts";
 import { Bench, CompiledModules } from "../../../runtime/code/bench.ts";
+import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { CodeThreads } from "../../../runtime/code/code-threads.ts";
 import { DirectPlans } from "../../../runtime/code/direct-plan.ts";
 import { runDirect } from "../../../runtime/code/direct-read.ts";
@@ -106,18 +107,20 @@ describe("ranges of a file whose chunks are kept in several ways", () => {
 
   test("in threads", async () => {
     const threads = new CodeThreads(2);
+    const slot = new LaneSlots().take("code", undefined);
     const works = await Promise.all(SOURCES.map((source) => workOf(source, 12_345, 300_000)));
     const outcomes: Promise<DirectOutcome>[] = [];
     for (const work of works) {
       if (!threads.hasRoom) await Promise.race(outcomes);
-      outcomes.push(threads.run(work));
+      outcomes.push(threads.run(work, slot));
     }
     const found = await Promise.all(outcomes);
     for (const [index, work] of works.entries()) {
       if (found[index] !== undefined) expect(found[index]).toEqual(expected(work));
     }
+    expect(slot.cpuMs).toBeGreaterThan(0);
     expect([...works[0]!.plan.isVerified].every((each) => each === 1)).toBe(true);
-    const last = threads.run(works[0]!);
+    const last = threads.run(works[0]!, slot);
     await threads.close();
     // It was done before the thread ended, or never.
     expect([undefined, JSON.stringify(expected(works[0]!))]).toContain(JSON.stringify(await last));

@@ -9,6 +9,7 @@ import { SandboxError, SandboxErrorCode, StoreError, StoreErrorCode } from "../.
 import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
+import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
 import { inspectProgram, sharedOptions, processOptions } from "../../../runtime/executor/shared-processes.ts";
 import type {
@@ -56,6 +57,7 @@ export class LocalHarness implements ExecutorHarness {
       sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, inputBytes)),
     );
     this.executor = new LocalExecutor({
+      lanes: new LaneSlots(),
       id: "local",
       label: "this machine",
       source: store,

@@ -13,6 +13,7 @@ import { Jobs } from "../../../runtime/job/jobs.ts";
 import type { RunJobOptions } from "../../../runtime/job/jobs.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
+import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
 import { inspectProgram, sharedOptions, processOptions } from "../../../runtime/executor/shared-processes.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
@@ -59,6 +60,7 @@ export class JobHarness {
   /** An executor over the harness's store. */
   addExecutor(id: string): LocalExecutor {
     const executor = new LocalExecutor({
+      lanes: new LaneSlots(),
       id,
       label: `node ${id}`,
       source: this.store,
