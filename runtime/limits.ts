@@ -372,6 +372,8 @@ export const ORDER_BYTES: number = 4 * 1024 * 1024;
 export const ORDER_PARTS_MAX = 4096;
 /** Inputs of merges that are written at once. */
 export const MERGE_WRITES_MAX = 8;
+/** and results of which one of those writes inputs, unless it is those of one task. */
+export const MERGE_WRITE_RESULTS = 2048;
 /** Bytes of a result that is given back as a value. */
 export const RESULT_BYTES_MAX: number = 64 * 1024 * 1024;
 /** Chunks of a job's inputs of which executors are asked whether they have them. */

@@ -28,8 +28,8 @@ import {
   RUN_PACKETS_MAX,
 } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
-import { recordsOfSplit, scannedRange } from "../program/record-borders.ts";
-import type { SplitRecords } from "../program/record-borders.ts";
+import { placedRecords, recordsOfSplit, scannedRange } from "../program/record-borders.ts";
+import type { ByteRange, Split, SplitRecords } from "../program/record-borders.ts";
 import { inputFault } from "../stream/inputs.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 
@@ -101,6 +101,8 @@ export class InputStage {
   async #gather(frame: Uint8Array, inputs: FrameInputs): Promise<number> {
     const count = packetCount(frame);
     const chunks = await FrameChunks.read(frame, this.#inputs, this.#signal);
+    const roots = streamRoots(frame);
+    if (roots.length > 1) await this.#inputs.prefetch(roots, this.#signal);
     let stream: StreamInput | undefined;
     for (let index = 0; index < count; index++) {
       // Records that are read on for, and headers, can be more than the packets said.
@@ -114,7 +116,18 @@ export class InputStage {
           if (stream === undefined || !sameBytes(stream.root, root)) {
             stream = await this.#inputs.stream(root, this.#signal);
           }
-          await this.#addRecords(frame, index, stream, inputs);
+          const split = this.#splitOf(frame, index, stream);
+          const placed = this.#placed(split);
+          if (placed === undefined) await this.#addRecords(index, split, stream, inputs);
+          else {
+            // Most packets read what the one before them was followed by, and wait for nothing.
+            const { start, end, tailBytes } = placed;
+            const records =
+              stream.held(start, end + tailBytes) ??
+              (await stream.read(start, end + tailBytes, neighboursEnd(frame, index)));
+            const at = inputs.buffer.append(records, 0, records.byteLength);
+            inputs.add(index, { at, bytes: records.byteLength, place: start, prefixBytes: 0, tailBytes });
+          }
         }
       } catch (error) {
         inputs.refuse(index, error);
@@ -123,13 +136,8 @@ export class InputStage {
     return count;
   }
 
-  async #addRecords(
-    frame: Uint8Array,
-    index: number,
-    stream: StreamInput,
-    inputs: FrameInputs,
-  ): Promise<void> {
-    const { prefix, start, end, tailBytes } = await this.#records(frame, index, stream);
+  async #addRecords(index: number, split: Split, stream: StreamInput, inputs: FrameInputs): Promise<void> {
+    const { prefix, start, end, tailBytes } = await this.#records(split, stream);
     const before = await stream.read(prefix.start, prefix.end);
     const prefixBytes = before.byteLength;
     const at = inputs.buffer.append(before, 0, prefixBytes);
@@ -144,7 +152,7 @@ export class InputStage {
     let offset: number | undefined;
     try {
       const stream = await this.#inputs.stream(refOf(frame, 0), this.#signal);
-      const { prefix, start, end, tailBytes } = await this.#records(frame, 0, stream);
+      const { prefix, start, end, tailBytes } = await this.#records(this.#splitOf(frame, 0, stream), stream);
       const before = await stream.read(prefix.start, prefix.end);
       const prefixBytes = before.byteLength;
       const bytes = prefixBytes + end + tailBytes - start;
@@ -161,22 +169,32 @@ export class InputStage {
     return settled(inputs, offset, NO_PACKETS);
   }
 
-  async #records(frame: Uint8Array, index: number, stream: StreamInput): Promise<SplitRecords> {
+  #splitOf(frame: Uint8Array, index: number, { length }: StreamInput): Split {
     const start = fromAt(frame, index);
     const end = start + lengthAt(frame, index);
-    requireRange(start, end, stream.length);
+    requireRange(start, end, length);
+    return { start, end, total: length, whole: (flagsAt(frame, index) & Flag.WHOLE) !== 0 };
+  }
+
+  /** The records of a split, if they are where it says. */
+  #placed(split: Split): SplitRecords | undefined {
+    const { entry, description } = this.#manifest;
+    if (entry === "map") return placedRecords(description.reader, split);
+    return entry === "scan" ? undefined : { ...split, prefix: NOWHERE, tailBytes: 0 };
+  }
+
+  async #records(split: Split, stream: StreamInput): Promise<SplitRecords> {
     const { entry, description } = this.#manifest;
     const { reader } = description;
-    const whole = (flagsAt(frame, index) & Flag.WHOLE) !== 0;
-    const split = { start, end, total: stream.length, whole };
     const read = (from: number, to: number): Promise<Uint8Array> => stream.read(from, to);
     if (entry === "map") return recordsOfSplit(reader, split, read);
     if (entry === "scan" && reader.kind === "csv") return scannedRange(reader, split, read);
-    return { start, end, prefix: { start: 0, end: 0 }, tailBytes: 0 };
+    return { ...split, prefix: NOWHERE, tailBytes: 0 };
   }
 }
 
 const NO_PACKETS = new Uint8Array(0);
+const NOWHERE: ByteRange = { start: 0, end: 0 };
 const EXTENTS_BYTES = RUN_PACKETS_MAX * EXTENT_NUMBERS * 8;
 /** Frames that are on their way at a time are few. */
 const SPARE_FRAMES_MAX = 4;
@@ -185,6 +203,30 @@ const SPARE_FRAMES_MAX = 4;
 function isLarge(frame: Uint8Array): boolean {
   if (packetCount(frame) !== 1 || (flagsAt(frame, 0) & Flag.STREAM) === 0) return false;
   return lengthAt(frame, 0) > GATHER_BYTES_MAX;
+}
+
+/** The different streams that packets of the frame read, each once where its packets are neighbours. */
+function streamRoots(frame: Uint8Array): Ref[] {
+  const roots: Ref[] = [];
+  const words = packetWords(frame);
+  for (let index = 0; index < packetCount(frame); index++) {
+    if ((flagsAt(frame, index) & Flag.STREAM) === 0) continue;
+    if (roots.length === 0 || !repeatsRef(words, index)) roots.push(refOf(frame, index));
+  }
+  return roots;
+}
+
+/** Where the ranges end that follow one another in one stream from packet `index` on. */
+function neighboursEnd(frame: Uint8Array, index: number): number {
+  const count = packetCount(frame);
+  const words = packetWords(frame);
+  const start = fromAt(frame, index);
+  let end = start + lengthAt(frame, index);
+  for (let next = index + 1; next < count && end - start < RUN_INPUT_BYTES_MAX; next++) {
+    if (!repeatsRef(words, next) || fromAt(frame, next) !== end) break;
+    end += lengthAt(frame, next);
+  }
+  return end;
 }
 
 function addRange(frame: Uint8Array, index: number, chunk: Uint8Array, inputs: FrameInputs): void {

@@ -8,11 +8,11 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, lengthAt, opAt, writePacket } from "../../packets/packet.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
-import { MERGE_WRITES_MAX, RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import { MERGE_WRITES_MAX, MERGE_WRITE_RESULTS, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
-import { writeKeptStream } from "../stream/ingest.ts";
+import { writeKeptStream, writeKeptStreams } from "../stream/ingest.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Journal } from "./journal.ts";
@@ -309,48 +309,83 @@ export class TreeRun {
 
   #write(): void {
     while (this.#writing < MERGE_WRITES_MAX && !this.#isOver) {
-      const place = this.#unwritten.shift();
-      if (place === undefined) return;
-      if (!this.#journal.isWanted(place.level, place.task)) continue;
+      const places = this.#takeUnwritten();
+      if (places.length === 0) return;
       this.#writing++;
-      void this.#writeInput(place).finally(() => {
+      void this.#writeInputs(places).finally(() => {
         this.#writing--;
         this.#write();
       });
     }
   }
 
+  /** Tasks whose inputs are written together: as many as take in MERGE_WRITE_RESULTS, or one where they are shuffled. */
+  #takeUnwritten(): TaskRef[] {
+    const places: TaskRef[] = [];
+    let results = 0;
+    let at = 0;
+    for (; at < this.#unwritten.length; at++) {
+      const place = this.#unwritten[at]!;
+      if (!this.#journal.isWanted(place.level, place.task)) continue;
+      const inputs =
+        this.#shuffle === undefined ? this.#tree.inputsOf(place.level, place.task).tasks.length : 0;
+      if (places.length > 0 && (this.#shuffle !== undefined || results + inputs > MERGE_WRITE_RESULTS)) break;
+      places.push(place);
+      results += inputs;
+    }
+    this.#unwritten.splice(0, at);
+    return places;
+  }
+
   /** Never rejects. */
-  async #writeInput({ level, task }: TaskRef): Promise<void> {
+  async #writeInputs(places: readonly TaskRef[]): Promise<void> {
     try {
-      const { root, length } = await this.#inputOf({ level, task });
-      const batch = this.#batches[level]!;
-      // Results that were lost meanwhile bring it here again.
-      if (this.#isOver || !this.#tree.isReady(level, task) || !this.#journal.isWanted(level, task)) return;
-      writePacket(batch.frame, task, {
-        op: Op.EXEC,
-        flags: Flag.STREAM,
-        lane: 1,
-        at: batch.base + task,
-        length,
-        ref: root,
-      });
-      batch.bytes[task] = length;
-      this.#dispatcher.release(batch, [task]);
+      const streams = await this.#inputsOf(places);
+      if (this.#isOver) return;
+      // Neighbours are of one level, mostly.
+      for (let first = 0, end = 0; first < places.length; first = end) {
+        const { level } = places[first]!;
+        while (end < places.length && places[end]!.level === level) end++;
+        this.#release(level, places.slice(first, end), streams.slice(first, end));
+      }
     } catch (error) {
       if (this.#isOver) return;
-      if (error instanceof UnreadableResult && this.#searchFor({ level, task }, error)) return;
+      if (error instanceof UnreadableResult && this.#searchFor(places[0]!, error)) return;
       this.#events.failed(error instanceof UnreadableResult ? error.cause : error);
     }
   }
 
-  /** Writes what the task takes in. */
-  #inputOf({ level, task }: TaskRef): Promise<StreamSummary> {
-    const { packets } = this.#journal.answersOf(level - 1);
-    if (this.#shuffle !== undefined) return this.#shuffle.write(level, task, packets, this.#abort.signal);
-    const { tasks } = this.#tree.inputsOf(level, task);
-    const start = tasks[0] ?? 0;
-    return writeKeptStream(this.#sink, this.#journal.resultsOf(level - 1, start, start + tasks.length));
+  /** The inputs of these tasks of a level are there: they run. */
+  #release(level: number, places: readonly TaskRef[], streams: readonly StreamSummary[]): void {
+    const batch = this.#batches[level]!;
+    const ready: number[] = [];
+    for (const [index, { task }] of places.entries()) {
+      // Results that were lost meanwhile bring it here again.
+      if (!this.#tree.isReady(level, task) || !this.#journal.isWanted(level, task)) continue;
+      const { root, length } = streams[index]!;
+      const at = batch.base + task;
+      writePacket(batch.frame, task, { op: Op.EXEC, flags: Flag.STREAM, lane: 1, at, length, ref: root });
+      batch.bytes[task] = length;
+      ready.push(task);
+    }
+    if (ready.length > 0) this.#dispatcher.release(batch, ready);
+  }
+
+  /** Writes what each of the tasks takes in. */
+  async #inputsOf(places: readonly TaskRef[]): Promise<readonly StreamSummary[]> {
+    const [first] = places;
+    if (this.#shuffle !== undefined) {
+      const { level, task } = first!;
+      const { packets } = this.#journal.answersOf(level - 1);
+      return [await this.#shuffle.write(level, task, packets, this.#abort.signal)];
+    }
+    const results = places.map(({ level, task }) => {
+      const { tasks } = this.#tree.inputsOf(level, task);
+      const start = tasks[0] ?? 0;
+      return this.#journal.resultsOf(level - 1, start, start + tasks.length);
+    });
+    if (results.length > 1) return await writeKeptStreams(this.#sink, results);
+    return [await writeKeptStream(this.#sink, results[0]!)];
   }
 
   /** What the task takes in could not be written, because a result cannot be read. False when that was so too often. */

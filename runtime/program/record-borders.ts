@@ -84,15 +84,14 @@ export async function recordsOfSplit(
   read: ReadBytes,
   limits: BorderLimits = LIMITS,
 ): Promise<SplitRecords> {
-  const { start, end, total } = split;
-  if (!(start >= 0 && start <= end && end <= total)) throw new Error("a split lies within its input");
-  if (start === end) return emptyAt(start);
+  const placed = placedRecords(reader, split);
+  if (placed !== undefined) return placed;
+  const { total } = split;
   const borders = bordersOf(reader);
   switch (borders.by) {
     case "split":
-      return { start, end, prefix: NOWHERE, tailBytes: 0 };
     case "size":
-      return rowsOfSize(borders, split);
+      throw new Error("these records are where the split says");
     case "separator": {
       const isText = decodedAs(reader) !== undefined;
       const textStart = await textStartOf(borders.encoding, isText, total, read);
@@ -101,6 +100,16 @@ export async function recordsOfSplit(
     case "rows":
       return csvRecords(borders.csv, split, read, limits);
   }
+}
+
+/** The same where nothing has to be read for it; undefined where records are looked for. No prefix is needed then. */
+export function placedRecords(reader: ReaderSpec, split: Split): SplitRecords | undefined {
+  const { start, end, total } = split;
+  if (!(start >= 0 && start <= end && end <= total)) throw new Error("a split lies within its input");
+  if (start === end) return emptyAt(start);
+  const borders = bordersOf(reader);
+  if (borders.by === "split") return { start, end, prefix: NOWHERE, tailBytes: 0 };
+  return borders.by === "size" ? rowsOfSize(borders, split) : undefined;
 }
 
 /** What of a split is to be scanned for rows (csv-rows.ts), the line that names the separator before it. */

@@ -43,6 +43,11 @@ export class InputSource {
     return this.#source.read(refs, signal);
   }
 
+  /** Reads chunks that will be wanted next, together. Never rejects: what is wrong with one is told to whoever wants it. */
+  async prefetch(refs: readonly Ref[], signal: AbortSignal): Promise<void> {
+    await this.#source.read(refs, signal).catch(() => undefined);
+  }
+
   /** The stream `root`, to be read in ranges. Rejects with what describing it rejects with. */
   async stream(root: Ref, signal: AbortSignal): Promise<StreamInput> {
     const key = refKey(root);
@@ -109,8 +114,18 @@ export class StreamInput {
     return this.#facts.length;
   }
 
-  /** Bytes `start` to `end` as a view that stays valid. Rejects with what the machine rejects with. */
-  async read(start: number, end: number): Promise<Uint8Array> {
+  /** The same as `read`, where it needs no waiting: undefined for bytes that were not read yet. */
+  held(start: number, end: number): Uint8Array | undefined {
+    const from = start - this.#regionStart;
+    if (from < 0 || end - this.#regionStart > this.#region.byteLength) return undefined;
+    return this.#region.subarray(from, end - this.#regionStart);
+  }
+
+  /**
+   * Bytes `start` to `end` as a view that stays valid; those up to `until` will be wanted next. Rejects with what the machine
+   * rejects with.
+   */
+  async read(start: number, end: number, until: number = end): Promise<Uint8Array> {
     const { head } = this.#facts;
     if (head !== undefined && end <= head.byteLength) return head.subarray(start, end);
     const regionEnd = this.#regionStart + this.#region.byteLength;
@@ -119,7 +134,8 @@ export class StreamInput {
     }
     const inOrder = start >= this.#regionStart && start <= regionEnd;
     const ahead = inOrder ? RUN_INPUT_BYTES_MAX : start === 0 ? BORDER_STEP_BYTES : 0;
-    const stop = Math.min(this.#facts.length, Math.max(end, start + ahead));
+    const wanted = until > end ? until : start + ahead;
+    const stop = Math.min(this.#facts.length, Math.max(end, wanted));
     this.#region = await this.#collect(start, stop);
     this.#regionStart = start;
     if (start === 0 && head === undefined) this.#facts.head = this.#region.slice(0, BORDER_STEP_BYTES);

@@ -71,6 +71,23 @@ export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Pro
   return await writeStream(sink, count, (writer, index) => appendResult(writer, returns, index));
 }
 
+/** The same for several streams of few results each, which are written together. */
+export async function writeKeptStreams(
+  sink: ChunkSink,
+  streams: readonly Uint8Array[],
+): Promise<StreamSummary[]> {
+  const chunks: Uint8Array[] = [];
+  const summaries: StreamSummary[] = [];
+  for (const returns of streams) {
+    await turnOver();
+    const writer = new StreamWriter((_ref, chunk) => void chunks.push(chunk));
+    for (let index = 0; index < packetCount(returns); index++) appendResult(writer, returns, index);
+    summaries.push(writer.finish());
+  }
+  await writeChunks(sink, chunks);
+  return summaries;
+}
+
 /** Adds what a RETURN packet stands for. Throws PFS_PACKET_INVALID when it is none. */
 export function appendResult(writer: StreamWriter, returns: Uint8Array, index: number): void {
   requirePacket(returns, index);
