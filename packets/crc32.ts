@@ -19,10 +19,10 @@ for (let index = 256; index < table.length; index++) {
 
 /**
  * CRC-32 is linear: what a byte adds to a packet's check depends on its offset and on nothing else in the packet. So the
- * check of a packet that is given another lane and another `at` follows from the one that it had.
+ * check of a packet that is given another lane and other numbers follows from the one that it had.
  */
-const RENUMBERED_BYTES: number = Offset.length;
-const changes = new Uint32Array(RENUMBERED_BYTES * 256);
+const CHANGED_BYTES: number = Offset.ref;
+const changes = new Uint32Array(CHANGED_BYTES * 256);
 
 /** CRC-32 of the 64 bytes at `start`, the check field read as zero. An unsigned 32-bit number. */
 export function packetCheck(bytes: Uint8Array, start: number): number {
@@ -49,7 +49,7 @@ export function packetCheck(bytes: Uint8Array, start: number): number {
 
 const zeros = new Uint8Array(PACKET_BYTES);
 const zerosCheck = packetCheck(zeros, 0);
-for (let offset = 0; offset < RENUMBERED_BYTES; offset++) {
+for (let offset = 0; offset < CHANGED_BYTES; offset++) {
   for (let value = 1; value < 256; value++) {
     const lowest = value & -value;
     if (lowest !== value) {
@@ -63,7 +63,7 @@ for (let offset = 0; offset < RENUMBERED_BYTES; offset++) {
   }
 }
 
-/** By what a packet's check changes when the byte at `offset`, in front of its length, becomes `difference` XOR itself. */
+/** By what a packet's check changes when the byte at `offset`, in front of its ref, becomes `difference` XOR itself. */
 export function checkChange(offset: number, difference: number): number {
   return changes[offset * 256 + difference]!;
 }

@@ -132,7 +132,7 @@ export class StreamWriter {
   #begin(op: Op, flags: number, from: number, ref: Uint8Array, length: number): Piece {
     this.#settle();
     // A copy, since callers hand in views of buffers that they use again; `slice` would be a view where they are Buffers.
-    this.#piece = { op, flags, from, ref: Uint8Array.from(ref), length };
+    this.#piece = { op, flags, from, ref: new Uint8Array(ref), length };
     return this.#piece;
   }
 

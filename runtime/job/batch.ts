@@ -35,13 +35,22 @@ export interface BatchListener {
   noted(text: string): void;
 }
 
+/** EXEC packets that are made when they are sent. */
+export interface PacketSource {
+  readonly count: number;
+  /** Input bytes of each. */
+  readonly bytes: Float64Array;
+  /** Writes the packets of these tasks, in their order; `at` of each is its task. */
+  write(tasks: Uint32Array, frame: Uint8Array): void;
+}
+
 export interface BatchPlan {
   readonly program: number;
   /** Batches of one job have one group, which no other job has. */
   readonly group: number;
   readonly rank?: number;
-  /** EXEC packets, n × 64 bytes. Packets of tasks that wait may still be changed, */
-  readonly frame: Uint8Array;
+  /** EXEC packets, n × 64 bytes, or what makes them. Packets of tasks that wait may still be changed, */
+  readonly packets: Uint8Array | PacketSource;
   /** unless none ever is: then they need not be copied on their way. */
   readonly isFixed?: boolean;
   /**
@@ -59,6 +68,7 @@ export class Batch {
   readonly program: number;
   readonly count: number;
   readonly base: number;
+  /** The packets, where they are there from the beginning; otherwise empty. */
   readonly frame: Uint8Array;
   /** Input bytes of each task. Those of a task that waits may still be changed. */
   readonly bytes: Float64Array;
@@ -66,13 +76,17 @@ export class Batch {
   readonly answers: Answers;
   readonly listener: BatchListener;
   readonly #isFixed: boolean;
+  readonly #source: PacketSource | undefined;
 
   constructor(id: number, plan: BatchPlan, bytes: Float64Array) {
     this.id = id;
     this.program = plan.program;
-    this.count = packetCount(plan.frame);
+    const { packets } = plan;
+    const isFrame = packets instanceof Uint8Array;
+    this.count = isFrame ? packetCount(packets) : packets.count;
     this.base = plan.base ?? 0;
-    this.frame = plan.frame;
+    this.frame = isFrame ? packets : new Uint8Array(0);
+    this.#source = isFrame ? undefined : packets;
     this.bytes = bytes;
     this.answers = plan.answers ?? emptyAnswers(this.count);
     this.listener = plan.listener;
@@ -86,7 +100,8 @@ export class Batch {
       return this.frame.subarray(start, start + tasks.length * PACKET_BYTES);
     }
     const packets = new Uint8Array(tasks.length * PACKET_BYTES);
-    copyPackets(this.frame, tasks, packets, undefined, tasks.length);
+    if (this.#source === undefined) copyPackets(this.frame, tasks, packets, undefined, tasks.length);
+    else this.#source.write(tasks, packets);
     return packets;
   }
 
@@ -127,7 +142,9 @@ function areNeighbours(tasks: Uint32Array): boolean {
   return true;
 }
 
-export function inputBytes(frame: Uint8Array): Float64Array {
+/** Input bytes of each packet. */
+export function inputBytes(frame: Uint8Array | PacketSource): Float64Array {
+  if (!(frame instanceof Uint8Array)) return frame.bytes;
   const bytes = new Float64Array(packetCount(frame));
   for (let index = 0; index < bytes.length; index++) bytes[index] = lengthAt(frame, index);
   return bytes;

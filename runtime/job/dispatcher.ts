@@ -111,7 +111,7 @@ export class Dispatcher implements LaneEvents {
     const program = this.#programs.get(plan.program);
     if (program === undefined) throw new Error("no such program");
     this.#lookForSuspects();
-    const bytes = inputBytes(plan.frame);
+    const bytes = inputBytes(plan.packets);
     const batch = new Batch(this.#scheduler.addBatch({ ...plan, bytes }, this.#now()), plan, bytes);
     program.add(batch);
     this.#batches.set(batch.id, batch);

@@ -30,7 +30,7 @@ import type { JobRecord } from "./record.ts";
 import { resultBytes, resultPieces, resultText, unnamedOut, writeOutputFile } from "./results.ts";
 import { Shuffle } from "./shuffle.ts";
 import {
-  encodeSplits,
+  SplitPackets,
   expectedSplits,
   inputsToCut,
   planSplits,
@@ -181,7 +181,7 @@ export class Job {
     this.#record.started(splits.count, splits.bytes);
     const scan = programs.get("scan");
     const rows = scan === undefined ? [] : await this.#scan(scan, splits, scanned);
-    const maps = await inTurns(encodeSplits(splits, inputs, rows));
+    const maps = new SplitPackets(splits, inputs, rows);
     const run = this.#treeRun(tree, programs as ReadonlyMap<TreeEntry, number>, maps, splits, true);
     const locality = await this.#locate(run, splits);
     try {
@@ -212,7 +212,7 @@ export class Job {
   #treeRun(
     tree: MergeTree,
     programs: ReadonlyMap<TreeEntry, number>,
-    maps: Uint8Array,
+    maps: SplitPackets,
     splits: Splits,
     counts: boolean,
   ): TreeRun {
@@ -255,7 +255,7 @@ export class Job {
     scanned: Uint32Array,
   ): Promise<ReturnType<typeof scannedRows>> {
     const selected = selectSplits(splits, scanned);
-    const packets = await inTurns(encodeSplits(selected, this.#spec.inputs));
+    const packets = new SplitPackets(selected, this.#spec.inputs);
     const tree = new MergeTree(selected.count, { top: false, merges: false });
     const run = this.#treeRun(tree, new Map([["map", program]]), packets, selected, false);
     run.start();

@@ -139,7 +139,7 @@ export class ProgramLanes implements AsyncDisposable {
     const plan = {
       program,
       group: group(),
-      frame: calls.joined(),
+      packets: calls.joined(),
       base: calls.base,
       isFixed: true,
       listener,

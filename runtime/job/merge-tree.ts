@@ -180,7 +180,11 @@ export class MergeTree {
   /** The task has its result. Returns the tasks of the level above that can run because of it, or could and did. */
   settled(level: number, task: number): readonly number[] {
     if (level === this.top) return NOBODY;
-    const { missing } = this.#levels[level + 1]!;
+    const { missing, fanIn, partitions } = this.#levels[level + 1]!;
+    if (partitions === 1 && this.#levels[level]!.partitions === 1) {
+      const consumer = Math.floor(task / fanIn);
+      return --missing[consumer]! === 0 ? [consumer] : NOBODY;
+    }
     const { start, end } = this.#consumersOf(level, task);
     let ready: number[] | undefined;
     for (let consumer = start; consumer < end; consumer++) {

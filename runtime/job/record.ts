@@ -28,9 +28,10 @@ export interface RecordOptions {
 export class JobRecord {
   readonly #options: RecordOptions;
   readonly #began: number;
-  /** Finished splits by the label of the node, and which of its labels made each. */
+  /** Finished splits by the label of the node; the labels, and by split the place of the one that made it. */
   readonly #byNode = new Map<string, number>();
-  readonly #nodeOf: string[] = [];
+  readonly #nodes: string[] = [];
+  #nodeOf: Uint16Array = new Uint16Array(0);
   readonly #notes: string[] = [];
   #state: JobInfo["state"] = "running";
   #error: ErrorJson | undefined;
@@ -53,6 +54,7 @@ export class JobRecord {
   started(tasks: number, inputBytes: number): void {
     this.#tasks = tasks;
     this.#inputBytes = inputBytes;
+    this.#nodeOf = new Uint16Array(tasks);
     this.#options.onEvent({ kind: "started", job: this.#options.job, tasks, inputBytes });
   }
 
@@ -60,7 +62,8 @@ export class JobRecord {
   settled(tasks: Uint32Array, bytes: number, node: string): void {
     this.#done += tasks.length;
     this.#doneBytes += bytes;
-    for (const task of tasks) this.#nodeOf[task] = node;
+    const place = this.#placeOf(node);
+    for (const task of tasks) this.#nodeOf[task] = place;
     this.#byNode.set(node, (this.#byNode.get(node) ?? 0) + tasks.length);
     const now = this.#options.now();
     if (now - this.#toldAt < PROGRESS_MS && this.#done < this.#tasks) return;
@@ -80,11 +83,16 @@ export class JobRecord {
     this.#done -= tasks.length;
     this.#doneBytes -= bytes;
     for (const task of tasks) {
-      const node = this.#nodeOf[task]!;
+      const node = this.#nodes[this.#nodeOf[task]!]!;
       const left = this.#byNode.get(node)! - 1;
       if (left > 0) this.#byNode.set(node, left);
       else this.#byNode.delete(node);
     }
+  }
+
+  #placeOf(node: string): number {
+    const place = this.#nodes.indexOf(node);
+    return place < 0 ? this.#nodes.push(node) - 1 : place;
   }
 
   logged(at: number, node: string, text: string): void {

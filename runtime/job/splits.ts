@@ -8,8 +8,9 @@
  * The plan follows from the inputs, the program and the options, and from nothing else: not from who is there to work. So
  * a job that adds up decimals gives the same digits on a laptop and in a network, and after a node died.
  */
-import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { writePacket } from "../../packets/packet.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { Flag, Op } from "../../packets/layout.ts";
+import { encodePacket, writeNumbered } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import {
   CODE_SPLITS,
@@ -36,6 +37,7 @@ import type { RowRange } from "../program/csv-rows.ts";
 import { rowBytes } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
 import type { LeafBorders } from "../stream/leaves.ts";
+import type { PacketSource } from "./batch.ts";
 
 /** Splits in the order of their tasks: task `i` reads `length[i]` bytes of input `input[i]` from `from[i]` on. */
 export interface Splits {
@@ -78,35 +80,79 @@ export function* planSplits(
   const bytes = bytesOf(inputs);
   const sizes = sizesFor(inputs, options);
   const { exact } = sizes;
-  if (exact !== undefined) checkCount(inputs.reduce((sum, { length }) => sum + Math.ceil(length / exact), 0));
-  const input: number[] = [];
-  const from: number[] = [];
-  const lengths: number[] = [];
+  if (exact !== undefined) checkCount(countOf(inputs, exact));
+  const columns = new SplitColumns(exact === undefined ? 0 : countOf(inputs, exact));
   let before = 0;
   for (const [index, { length }] of inputs.entries()) {
     const places = new Places(borders[index]);
     for (let at = 0; at < length;) {
-      if (input.length % TURN_STEP_PACKETS === 0) yield;
+      if (columns.count % TURN_STEP_PACKETS === 0) yield;
       const left = length - at;
       const size = exact ?? sizeAt(sizes, bytes - before - at, bytes);
       const slack = exact === undefined ? slackOf(size) : 0;
       // What is left over would not be worth a split of its own.
       const end = left <= size + slack ? length : at + aligned(places.nearest(at, size, slack) - at, sizes);
-      input.push(index);
-      from.push(at);
-      lengths.push(end - at);
+      columns.add(index, at, end - at);
       at = end;
     }
     before += length;
-    checkCount(input.length);
+    checkCount(columns.count);
   }
-  return {
-    count: input.length,
-    bytes,
-    input: Uint32Array.from(input),
-    from: Float64Array.from(from),
-    length: Float64Array.from(lengths),
-  };
+  return columns.splits(bytes);
+}
+
+/** Splits that are added one by one: there may be a million. */
+class SplitColumns {
+  count = 0;
+  #input: Uint32Array;
+  #from: Float64Array;
+  #length: Float64Array;
+
+  constructor(expected: number) {
+    this.#input = new Uint32Array(expected);
+    this.#from = new Float64Array(expected);
+    this.#length = new Float64Array(expected);
+  }
+
+  add(input: number, from: number, length: number): void {
+    if (this.count === this.#input.length) this.#grow();
+    this.#input[this.count] = input;
+    this.#from[this.count] = from;
+    this.#length[this.count++] = length;
+  }
+
+  splits(bytes: number): Splits {
+    const { count } = this;
+    const [input, from, length] = [this.#input, this.#from, this.#length].map((column) =>
+      column.subarray(0, count),
+    );
+    return {
+      count,
+      bytes,
+      input: input as Uint32Array,
+      from: from as Float64Array,
+      length: length as Float64Array,
+    };
+  }
+
+  #grow(): void {
+    const rows = Math.max(64, this.count * 2);
+    const larger = {
+      input: new Uint32Array(rows),
+      from: new Float64Array(rows),
+      length: new Float64Array(rows),
+    };
+    larger.input.set(this.#input);
+    larger.from.set(this.#from);
+    larger.length.set(this.#length);
+    this.#input = larger.input;
+    this.#from = larger.from;
+    this.#length = larger.length;
+  }
+}
+
+function countOf(inputs: readonly JobInput[], size: number): number {
+  return inputs.reduce((sum, { length }) => sum + Math.ceil(length / size), 0);
 }
 
 /** About how many splits the plan will have, as far as sizes alone say. */
@@ -214,27 +260,42 @@ function checkCount(count: number): void {
   );
 }
 
-/** The splits as EXEC packets; `rows` are the ranges of their whole rows, where those are known. May be left where it yields. */
-export function* encodeSplits(
-  splits: Splits,
-  inputs: readonly JobInput[],
-  rows: readonly (RowRange | undefined)[] = [],
-): Generator<void, Uint8Array, undefined> {
-  const frame = new Uint8Array(splits.count * PACKET_BYTES);
-  for (let task = 0; task < splits.count; task++) {
-    if (task % TURN_STEP_PACKETS === 0) yield;
-    const range = rows[task] ?? { from: splits.from[task]!, length: splits.length[task]!, whole: false };
-    writePacket(frame, task, {
-      op: Op.EXEC,
-      flags: range.whole ? Flag.STREAM | Flag.WHOLE : Flag.STREAM,
-      lane: 1,
-      at: task,
-      length: range.length,
-      from: range.from,
-      ref: inputs[splits.input[task]!]!.root,
-    });
+/**
+ * The splits as EXEC packets, which are made when they are sent: a million would be 64 MB. `rows` are the ranges of whole rows
+ * of splits, where those are known.
+ */
+export class SplitPackets implements PacketSource {
+  readonly count: number;
+  readonly bytes: Float64Array;
+  readonly #splits: Splits;
+  readonly #rows: readonly (RowRange | undefined)[];
+  /** By input, its packet without numbers; one of whole records behind it. */
+  readonly #packets: readonly (readonly [records: Uint8Array, whole: Uint8Array])[];
+
+  constructor(splits: Splits, inputs: readonly JobInput[], rows: readonly (RowRange | undefined)[] = []) {
+    this.count = splits.count;
+    this.#splits = splits;
+    this.#rows = rows;
+    this.bytes =
+      rows.length === 0 ? splits.length : splits.length.map((bytes, task) => rows[task]?.length ?? bytes);
+    const packet = (ref: Ref, flags: number): Uint8Array =>
+      encodePacket({ op: Op.EXEC, flags, lane: 1, ref });
+    this.#packets = inputs.map(({ root }) => [
+      packet(root, Flag.STREAM),
+      packet(root, Flag.STREAM | Flag.WHOLE),
+    ]);
   }
-  return frame;
+
+  write(tasks: Uint32Array, frame: Uint8Array): void {
+    const { input, from, length } = this.#splits;
+    for (let index = 0; index < tasks.length; index++) {
+      const task = tasks[index]!;
+      const [records, whole] = this.#packets[input[task]!]!;
+      const row = this.#rows[task];
+      if (row === undefined) writeNumbered(frame, index, records, task, length[task]!, from[task]!);
+      else writeNumbered(frame, index, row.whole ? whole : records, task, row.length, row.from);
+    }
+  }
 }
 
 // ── CSV ──

@@ -13,7 +13,7 @@ import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
 import { writeKeptStream, writeKeptStreams } from "../stream/ingest.ts";
-import type { Batch, BatchListener } from "./batch.ts";
+import type { Batch, BatchListener, PacketSource } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Journal } from "./journal.ts";
 import { isInputFault, outcomeOf } from "./lanes.ts";
@@ -43,7 +43,7 @@ export interface TreeRunOptions {
   readonly programs: ReadonlyMap<TreeEntry, number>;
   readonly group: number;
   /** The EXEC packets of the maps. */
-  readonly maps: Uint8Array;
+  readonly maps: PacketSource;
   /** Where the inputs of merges are written. */
   readonly sink: ChunkSink;
   /** What makes the inputs of tasks on groups; the results themselves, one after the other, are the inputs of others. */
@@ -89,7 +89,7 @@ export class TreeRun {
     if (tree.counts[0] === 0 && tree.top > 0) this.#unwritten.push({ level: 1, task: 0 });
   }
 
-  #open(level: number, maps?: Uint8Array): void {
+  #open(level: number, maps?: PacketSource): void {
     const { counts } = this.#tree;
     const count = counts[level]!;
     if (count === 0) return void this.#batches.push(undefined);
@@ -97,7 +97,7 @@ export class TreeRun {
       program: this.#programs.get(this.#tree.entryOf(level))!,
       group: this.#group,
       rank: level,
-      frame: maps !== undefined && level === 0 ? maps : new Uint8Array(count * PACKET_BYTES),
+      packets: maps !== undefined && level === 0 ? maps : new Uint8Array(count * PACKET_BYTES),
       // Levels of merges share a program.
       base: counts.slice(0, level).reduce((sum, tasks) => sum + tasks, 0),
       listener: this.#listenerOf(level),

@@ -1,6 +1,6 @@
 /** Writes what programs gave: chunks of any sizes, and streams of results that shall outlive their lane. */
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
-import { Flag, INLINE_BYTES_MAX, Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { Flag, INLINE_BYTES_MAX, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { flagsAt, lengthAt, opAt, packetCount, refOf, requirePacket } from "../../packets/packet.ts";
 import { StreamWriter } from "../../packets/stream-writer.ts";
@@ -71,7 +71,7 @@ export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Pro
   return await writeStream(sink, count, (writer, index) => appendResult(writer, returns, index));
 }
 
-/** The same for several streams of few results each, which are written together. */
+/** The same for several streams of few results each, which were checked when they came and are written together. */
 export async function writeKeptStreams(
   sink: ChunkSink,
   streams: readonly Uint8Array[],
@@ -81,11 +81,31 @@ export async function writeKeptStreams(
   for (const returns of streams) {
     await turnOver();
     const writer = new StreamWriter((_ref, chunk) => void chunks.push(chunk));
-    for (let index = 0; index < packetCount(returns); index++) appendResult(writer, returns, index);
+    appendChecked(writer, returns);
     summaries.push(writer.finish());
   }
   await writeChunks(sink, chunks);
   return summaries;
+}
+
+/** Adds what RETURN packets stand for that were checked. Throws PFS_PACKET_INVALID when one of them is none. */
+function appendChecked(writer: StreamWriter, returns: Uint8Array): void {
+  const count = packetCount(returns);
+  // Bytes that follow one another in answers become one piece of data.
+  const inline = new Uint8Array(count * INLINE_BYTES_MAX);
+  let bytes = 0;
+  for (let index = 0; index < count; index++) {
+    if (opAt(returns, index) === Op.RETURN && (flagsAt(returns, index) & Flag.INLINE) !== 0) {
+      const start = index * PACKET_BYTES + Offset.ref;
+      const end = start + Math.min(lengthAt(returns, index), INLINE_BYTES_MAX);
+      for (let at = start; at < end; at++) inline[bytes++] = returns[at]!;
+      continue;
+    }
+    if (bytes > 0) writer.data(inline.subarray(0, bytes));
+    bytes = 0;
+    appendResult(writer, returns, index);
+  }
+  if (bytes > 0) writer.data(inline.subarray(0, bytes));
 }
 
 /** Adds what a RETURN packet stands for. Throws PFS_PACKET_INVALID when it is none. */

@@ -4,7 +4,14 @@ import { sha256 } from "../../packets/digest.ts";
 import { readInteger, writeInteger } from "../../packets/integer.ts";
 import { Flag, Offset, Op } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
-import { decodePacket, encodeFrame, encodePacket, packetCount, sealPacket } from "../../packets/packet.ts";
+import {
+  decodePacket,
+  encodeFrame,
+  encodePacket,
+  packetCount,
+  sealPacket,
+  writeNumbered,
+} from "../../packets/packet.ts";
 import type { Packet } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
 
@@ -154,5 +161,19 @@ describe("integers at the edges", () => {
         }
       }
     }
+  });
+
+  test("that differ in their numbers alone are written from one of them, byte for byte", () => {
+    const numbers = fc.record({ at: place, length: place, from: place });
+    fc.assert(
+      fc.property(anyPacket, numbers, ({ op, flags, lane: number, ref: target }, { at, length, from }) => {
+        const packet = encodePacket({ op, flags, lane: number, ref: target });
+        const frame = new Uint8Array(3 * 64).fill(0xff);
+        writeNumbered(frame, 1, packet, at, length, from);
+        const whole = encodePacket({ op, flags, lane: number, ref: target, at, length, from });
+        expect(frame.subarray(64, 128)).toEqual(whole);
+        expect([frame[63], frame[128]]).toEqual([0xff, 0xff]);
+      }),
+    );
   });
 });

@@ -12,7 +12,7 @@ setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
 /** Tasks of each job, and what one of them takes at least while its job runs. */
-const TASKS = 50_000;
+const TASKS = 25_000;
 const TASK_BYTES = 100;
 const JOBS = 8;
 

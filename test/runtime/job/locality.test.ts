@@ -4,7 +4,7 @@ import { refOf } from "../../../packets/packet.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { leafBorders, leafRefs } from "../../../runtime/stream/leaves.ts";
 import { heldBytes, samplePackets, sampleShape, sampleSplits } from "../../../runtime/job/locality.ts";
-import { encodeSplits, planSplits } from "../../../runtime/job/splits.ts";
+import { SplitPackets, planSplits } from "../../../runtime/job/splits.ts";
 import { LOCALITY_REFS_MAX } from "../../../runtime/limits.ts";
 import { finished } from "../../suites/finished.ts";
 import { Random } from "../../sim/random.ts";
@@ -146,7 +146,12 @@ describe("samples", () => {
       const first = Math.floor(splits.from[task]! + splits.length[task]! / 2 / perTask);
       expect(refToHex(refAt(refs, task * perTask))).toBe(refToHex(leafAt(first)));
     }
-    const frame = finished(encodeSplits(splits, inputs));
+    const made = new SplitPackets(splits, inputs);
+    const frame = new Uint8Array(made.count * 64);
+    made.write(
+      Uint32Array.from({ length: made.count }, (_, task) => task),
+      frame,
+    );
     // One stands for all that name the same.
     const alike = samplePackets(frame, splits.count);
     expect(alike).toMatchObject({ perTask: 1, stride: splits.count });

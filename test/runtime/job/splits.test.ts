@@ -12,7 +12,7 @@ import {
   SPLIT_BYTES_MIN,
 } from "../../../runtime/limits.ts";
 import {
-  encodeSplits as encoding,
+  SplitPackets,
   inputsToCut,
   planSplits as planning,
   scannedRows,
@@ -26,7 +26,15 @@ import { finished } from "../../suites/finished.ts";
 import type { SplitOptions, Splits } from "../../../runtime/job/splits.ts";
 
 const planSplits = (...of: Parameters<typeof planning>): Splits => finished(planning(...of));
-const encodeSplits = (...of: Parameters<typeof encoding>): Uint8Array => finished(encoding(...of));
+function encodeSplits(...of: ConstructorParameters<typeof SplitPackets>): Uint8Array {
+  const packets = new SplitPackets(...of);
+  const frame = new Uint8Array(packets.count * 64);
+  packets.write(
+    Uint32Array.from({ length: packets.count }, (_, task) => task),
+    frame,
+  );
+  return frame;
+}
 
 const LINES: SplitOptions = { reader: { kind: "lines" }, yields: "value" };
 
