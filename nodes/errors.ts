@@ -52,6 +52,13 @@ export const WireErrorCode = {
 
   // What a node answers to requests that came over a link.
 
+  /** A grant lets nobody do this here; data: reason. */
+  grantInvalid: "PFS_GRANT_INVALID",
+  /** A grant held, and holds no more; data: reason. */
+  grantEnded: "PFS_GRANT_ENDED",
+  /** More than a grant allows; data: of, max. */
+  grantExceeded: "PFS_GRANT_EXCEEDED",
+
   /** The peer's role does not let it ask for this; data: type, operation, or job, or name. */
   notAllowed: "PFS_NOT_ALLOWED",
   /** The peer has as many of something as it may; data: max, of. */

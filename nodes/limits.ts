@@ -212,6 +212,24 @@ export const UNNAMED_RESULTS_MAX = 4096;
 export const PROGRAMS_PER_LINK_MAX = 16;
 /** Bytes of a job's value in one message. */
 export const RESULT_PART_BYTES: number = 1024 * 1024;
+/** How long a grant holds by which a client sends packets to a node itself, and when the client asks for the next one. */
+export const GRANT_MS = 30_000;
+export const GRANT_RENEW_MS = 10_000;
+/** By so much a node's clock may be behind its hub's. */
+export const GRANT_SKEW_MS = 5_000;
+/** What one grant allows: packets unanswered at a time, of all that are granted for an executor and at least, and packets and bytes of input in all. */
+export const GRANT_UNANSWERED_MAX = 16_384;
+export const GRANT_UNANSWERED_MIN = 256;
+export const GRANT_PACKETS_MAX: number = 16 * 1024 * 1024;
+export const GRANT_INPUT_BYTES_MAX: number = 64 * 1024 * 1024 * 1024;
+/** Nodes that one answer of a hub grants. */
+export const GRANTS_PER_ANSWER_MAX = 64;
+/** Grants of one client that a node keeps in mind. */
+export const GRANTS_PER_CLIENT_MAX = 1024;
+/** Packets that read more each go through the hub where there are several nodes: it knows who has the bytes. */
+export const DIRECT_INPUT_BYTES_MAX: number = 64 * 1024;
+/** Packets that a client sends one node at a time, so that the next ones may go to another. */
+export const DIRECT_PIECE_PACKETS_MAX = 1024;
 /** How long a read waits for a session with another node before it asks somebody else. */
 export const PEER_DIAL_MS = 1_000;
 /** A node that could not be reached is not tried again for this long. */

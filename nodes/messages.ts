@@ -13,7 +13,10 @@ import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
+import { Grant } from "./grants/grant.ts";
 import {
+  ADDRESS_CHARACTERS_MAX,
+  GRANTS_PER_ANSWER_MAX,
   LABEL_CHARACTERS_MAX,
   LIST_ENTRIES_MAX,
   LOG_CHARACTERS_MAX,
@@ -128,15 +131,41 @@ export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: 
 });
 
 /**
+/**
  * LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers, `tenant` the
- * id of the key whose program it is, when that is not the sender's own.
+ * id of the key whose program it is, when that is not the sender's own. Whoever is not the node's hub has its grant for it.
  */
-export const LoadMeta: v.GenericSchema<unknown, { executor: string; tenant?: string | undefined }> = v.object(
-  {
-    executor: id,
-    tenant: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
-  },
-);
+export interface LoadMeta {
+  readonly executor: string;
+  readonly tenant?: string | undefined;
+  readonly grant?: Grant | undefined;
+}
+export const LoadMeta: v.GenericSchema<unknown, LoadMeta> = v.object({
+  executor: id,
+  tenant: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
+  grant: v.optional(Grant),
+});
+
+/** GRANT, from a client: its lane goes on under this grant. */
+export interface RenewMeta {
+  readonly op: "renew";
+  readonly lane: number;
+  readonly grant: Grant;
+}
+export const RenewMeta: v.GenericSchema<unknown, RenewMeta> = v.object({
+  op: v.literal("renew"),
+  lane: count,
+  grant: Grant,
+});
+/** GRANT, a notification of the hub: all grants are withdrawn that it gave for what it calls so. */
+export interface WithdrawMeta {
+  readonly op: "withdraw";
+  readonly job: string;
+}
+export const WithdrawMeta: v.GenericSchema<unknown, WithdrawMeta> = v.object({
+  op: v.literal("withdraw"),
+  job: id,
+});
 
 /** KEEP: packets = RETURN packets. */
 export const KeepMeta: v.GenericSchema<unknown, { lane: number; name: string }> = v.object({
@@ -203,6 +232,40 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
   }),
 );
 
+/** Where a client may send packets of a loaded program itself, and how much work that place does beside others. */
+export interface DirectNode {
+  readonly id: string;
+  readonly label: string;
+  readonly address: string;
+  /** Public keys, hexadecimal digits. */
+  readonly curveKey: string;
+  readonly signingKey: string;
+  readonly weight: number;
+  readonly grant: Grant;
+}
+/** The answer to JOB `grant`: nodes, and how much work those do beside them that are reached through the hub alone. */
+export interface GrantedMeta {
+  readonly nodes: readonly DirectNode[];
+  readonly others: number;
+}
+export const GrantedMeta: v.GenericSchema<unknown, GrantedMeta> = v.object({
+  nodes: v.pipe(
+    v.array(
+      v.object({
+        id,
+        label,
+        address: v.pipe(v.string(), v.maxLength(ADDRESS_CHARACTERS_MAX)),
+        curveKey: key,
+        signingKey: key,
+        weight: v.pipe(count, v.minValue(1)),
+        grant: Grant,
+      }),
+    ),
+    v.maxLength(GRANTS_PER_ANSWER_MAX),
+  ),
+  others: count,
+});
+
 /** JOB `run` and `load`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream, or packet code. */
 const program = { kind: v.optional(v.literal("code")), program: label, code: ref };
 export type JobMeta =
@@ -225,6 +288,8 @@ export type JobMeta =
   /** packets = EXEC, answered by RETURN and FAULT. */
   | { op: "exec"; loaded: string }
   | { op: "unload"; loaded: string }
+  /** Which nodes may the client send packets of the program to itself? */
+  | { op: "grant"; loaded: string }
   | { op: "list" }
   | { op: "cancel"; job: string }
   /** A notification: the client has what came of the job with this number, which need not be kept for it any more. */
@@ -245,6 +310,7 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
   v.object({ op: v.literal("load"), ...program }),
   v.object({ op: v.literal("exec"), loaded: id }),
   v.object({ op: v.literal("unload"), loaded: id }),
+  v.object({ op: v.literal("grant"), loaded: id }),
   v.object({ op: v.literal("list") }),
   v.object({ op: v.literal("cancel"), job: id }),
   v.object({ op: v.literal("received"), number: id }),

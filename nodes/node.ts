@@ -10,6 +10,8 @@ import { Machine } from "../runtime/machine.ts";
 import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 import { unlessAborted } from "../runtime/unless-aborted.ts";
+import { Grants } from "./grants/grants.ts";
+import { WithdrawMeta } from "./messages.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
@@ -20,6 +22,7 @@ import { answering, describeLeftBehind, serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
 import { MaintenanceService } from "./serve/maintenance-service.ts";
 import { hasAnywhere, PeerSource } from "./transfer/peer-source.ts";
+import { readMeta } from "./wire/session/meta.ts";
 import { reachableAddress } from "./wire/trust/address.ts";
 import type { Address } from "./wire/trust/address.ts";
 import { loadIdentity } from "./wire/trust/identity-file.ts";
@@ -77,7 +80,8 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
     const identity = await loadIdentity(join(directory, "node.identity"));
     const usages = await Usages.open(join(directory, USAGE_FILE), allowList);
     links = new PeerLinks({ identity, label, allowList, onLink: (link) => serve(link, []) });
-    node = new JoinedNode({ ...options, label }, { machine, identity, allowList, links, usages });
+    const grants = new Grants(token.signingKey, identity.id, Date.now());
+    node = new JoinedNode({ ...options, label }, { machine, identity, allowList, links, usages, grants });
     await node.join(token);
     return node;
   } catch (error) {
@@ -87,6 +91,8 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
 }
 
 interface NodeParts {
+  /** Those that the hub gave clients for this node, and what is used of them. */
+  readonly grants: Grants;
   readonly machine: Machine;
   readonly identity: Identity;
   readonly allowList: AllowList;
@@ -243,7 +249,11 @@ export class JoinedNode implements AsyncDisposable {
       this.#learn(AllowList.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
       return undefined;
     });
-    const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers];
+    const withdrawGrants = answering(MessageType.GRANT, async (message) => {
+      this.#parts.grants.withdraw(readMeta(WithdrawMeta, message).job, Date.now());
+      return undefined;
+    });
+    const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers, withdrawGrants];
     return [...services, new LaneService(link, machine.executors)];
   }
 
@@ -258,12 +268,12 @@ export class JoinedNode implements AsyncDisposable {
     this.#options.onEvent?.(`the hub calls this node ${label}: another has the label it asked for`);
   }
 
-  /** Other nodes may read; clients store and name files here too, as far as their tokens let them. */
+  /** Other nodes may read; clients store and name files here too, and run packets, as far as their tokens and grants let them. */
   #peerServices(link: Link): Service[] {
     const { id, role } = link.peer;
-    return isClient(role)
-      ? this.#storeServices(this.#parts.usages.of(id))
-      : [new ChunkService(this.#shared())];
+    if (!isClient(role)) return [new ChunkService(this.#shared())];
+    const { usages, machine, grants } = this.#parts;
+    return [...this.#storeServices(usages.of(id)), new LaneService(link, machine.executors, grants)];
   }
 
   #storeServices(usage?: Usage): Service[] {

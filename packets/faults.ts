@@ -35,6 +35,30 @@ export const FaultCode = {
 } as const;
 export type FaultCode = (typeof FaultCode)[keyof typeof FaultCode];
 
+/** Of an input, which is what it is wherever it is read. */
+export const INVALID_INPUT_FAULTS: readonly FaultCode[] = [
+  FaultCode.invalidStream,
+  FaultCode.streamOverLimit,
+  FaultCode.notPlain,
+  FaultCode.wrongDigest,
+  FaultCode.invalidRange,
+];
+
+const OWN_FAULTS: ReadonlySet<number> = new Set([
+  FaultCode.threw,
+  FaultCode.timeLimit,
+  FaultCode.memoryLimit,
+  FaultCode.outputLimit,
+  FaultCode.quarantined,
+  FaultCode.badRecord,
+  ...INVALID_INPUT_FAULTS,
+]);
+
+/** Whether a fault follows from the program and its input, so that it would come everywhere. */
+export function isOwnFault(code: number): boolean {
+  return OWN_FAULTS.has(code);
+}
+
 const ERROR_CODES: Readonly<Record<FaultCode, string>> = {
   [FaultCode.threw]: "PFS_PROGRAM_THREW",
   [FaultCode.timeLimit]: "PFS_PROGRAM_TIME_LIMIT",

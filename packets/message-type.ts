@@ -38,6 +38,8 @@ export const MessageType = {
   KEEP: 26,
   // A store's verify and gc.
   MAINTENANCE: 27,
+  // What a client may run at a node without its hub in between.
+  GRANT: 28,
 } as const;
 export type MessageType = (typeof MessageType)[keyof typeof MessageType];
 export type MessageTypeName = keyof typeof MessageType;

@@ -53,6 +53,11 @@ export interface ConnectOptions {
    * at all. When it is there again, what was running goes on where it was.
    */
   readonly reconnectMs?: number;
+  /**
+   * Whether packets of loaded programs go to the network's nodes themselves where they can be reached, and not through the hub; true
+   * by default.
+   */
+  readonly direct?: boolean;
   /** Told when the connection is lost while a call needs it, and when it is there again. */
   readonly onConnection?: (event: ConnectionEvent) => void;
 }

@@ -18,6 +18,8 @@ import { MessageType } from "../../packets/envelope.ts";
 import { MaintenanceService } from "../serve/maintenance-service.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import { hasAnywhere } from "../transfer/peer-source.ts";
+import type { Identity } from "../wire/trust/keys.ts";
+import { HubGrants } from "./hub-grants.ts";
 import type { Members } from "./members.ts";
 import type { Usage, Usages } from "../serve/usage.ts";
 
@@ -31,6 +33,8 @@ export interface HubServicesOptions {
   readonly members: Members;
   readonly jobs: Jobs;
   readonly usages: Usages;
+  /** Signs grants. */
+  readonly identity: Identity;
   /** Told what was left behind of clients that went, because it could not be put away. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -39,10 +43,12 @@ export class HubServices {
   readonly #options: HubServicesOptions;
   readonly #followed = new FollowedJobs();
   readonly #held: HeldResults;
+  readonly #grants: HubGrants;
 
   constructor(options: HubServicesOptions) {
     this.#options = options;
-    const { jobs, onFailure } = options;
+    const { jobs, members, identity, onFailure } = options;
+    this.#grants = new HubGrants({ identity, members, barsOf: (executor) => jobs.barsOf(executor) });
     this.#held = new HeldResults({ release: (job) => jobs.release(job), onFailure });
   }
 
@@ -71,6 +77,7 @@ export class HubServices {
         followed: this.#followed,
         held: this.#held,
         usage,
+        grants: this.#grants,
         resolve: (name) => catalog.resolve(name),
         find: (file) => findFile({ source: shared.source, catalog }, file),
       }),

@@ -126,6 +126,7 @@ export class Hub implements AsyncDisposable {
       members,
       jobs: this.#jobs,
       usages: parts.usages,
+      identity,
       onFailure: (error) =>
         options.onEvent?.(`a result that nobody waits for could not be freed: ${messageOf(error)}`),
     });

@@ -63,6 +63,15 @@ export class Members {
     );
   }
 
+  /** The node whose executor this is, and what the node itself calls it; undefined for the hub's own. */
+  lenderOf(executor: Executor): { readonly link: Link; readonly name: string } | undefined {
+    for (const { link, remote } of this.#members.values()) {
+      const name = remote.nameOf(executor);
+      if (name !== undefined) return { link, name };
+    }
+    return undefined;
+  }
+
   get links(): readonly Link[] {
     return [...this.#members.keys()];
   }

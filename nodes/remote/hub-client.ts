@@ -2,12 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Ref } from "../../packets/digest.ts";
-import { PacketErrorCode, PacketfsError, hasCode } from "../../packets/errors.ts";
-import { notExecutable } from "../../packets/exec-frame.ts";
-import { Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { FRAME_PACKETS_MAX } from "../../packets/limits.ts";
-import { atOf, laneAt, opAt, packetCount, renumberPacket } from "../../packets/packet.ts";
-import { invalidPacket } from "../../packets/validate.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { RESULT_BYTES_MAX } from "../../runtime/limits.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import type { Binding, NameRecord } from "../../runtime/contracts/catalog.ts";
@@ -21,7 +16,6 @@ import {
   GcResultJson,
   JobEventMeta,
   JobInfos,
-  LoadedMeta,
   OutcomeJson,
   StoreReportJson,
   NodeStatuses,
@@ -34,6 +28,8 @@ import { parseToken } from "../wire/trust/token.ts";
 import { dial } from "../wire/zeromq/dial.ts";
 import { LastingLink } from "./lasting-link.ts";
 import type { ConnectionEvent } from "./lasting-link.ts";
+import { HubProgram } from "./hub-program.ts";
+import { NodeLinks } from "./node-links.ts";
 import { RemoteStore } from "./remote-store.ts";
 import { withValue } from "../../runtime/job/results.ts";
 
@@ -67,6 +63,8 @@ export interface HubClientOptions {
   /** How long what is asked waits for a lost hub or node to be there again; CLIENT_RECONNECT_MS by default. */
   readonly reconnectMs?: number | undefined;
   readonly onConnection?: ((event: ConnectionEvent) => void) | undefined;
+  /** Whether packets of loaded programs go to nodes by themselves where the hub grants it; they do by default. */
+  readonly direct?: boolean | undefined;
 }
 
 /** A client's session with a hub, dialed again when it is lost. What was asked goes on then where it was. */
@@ -75,6 +73,8 @@ export class HubClient {
   readonly #identity: Identity;
   readonly #options: HubClientOptions;
   /** By it the hub knows over another session whose results without names those are. */
+  /** Sessions with nodes that packets are sent to without the hub. */
+  readonly #nodes = new NodeLinks((node, signal) => this.#dial(node, signal));
   readonly #instance: string = randomBytes(8).toString("hex");
   #hasRun = false;
 
@@ -123,7 +123,10 @@ export class HubClient {
     throw new WireError(WireErrorCode.notFound, `the hub has no node called "${wanted}"`, { node: wanted });
   }
 
-  async #dial(node: NodeStatus, signal: AbortSignal | undefined): Promise<Link> {
+  async #dial(
+    node: Pick<NodeStatus, "label" | "address" | "curveKey" | "signingKey">,
+    signal: AbortSignal | undefined,
+  ): Promise<Link> {
     const { address, label } = node;
     if (address === undefined) {
       const message = `node "${label}" does not listen; start it with "pfs join --listen HOST:PORT"`;
@@ -213,54 +216,13 @@ export class HubClient {
   }
 
   /** Loads a program into lanes that stay until it is closed; over another session it is loaded again. */
-  async load(options: RemoteProgram & { readonly args?: unknown }): Promise<{
-    exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array>;
-    close(): Promise<void>;
-  }> {
-    const { kind, program, code, args } = options;
-    let present: { readonly link: Link; readonly loaded: Promise<string> } | undefined;
-    const loadOver = async (link: Link): Promise<string> => {
-      const request = {
-        type: MessageType.JOB,
-        meta: { op: "load", kind, program, code },
-        chunks: argsJson(args),
-      };
-      return readMeta(LoadedMeta, await link.request(request)).loaded;
-    };
-    const loadedOver = (link: Link): Promise<string> => {
-      if (present?.link === link) return present.loaded;
-      const loading = { link, loaded: loadOver(link) };
-      present = loading;
-      // What it failed for may be over when somebody tries again.
-      loading.loaded.catch(() => {
-        if (present === loading) present = undefined;
-      });
-      return loading.loaded;
-    };
-    await this.data.link.repeat(loadedOver);
-    const close = async (): Promise<void> => {
-      // With its session it has ended by itself.
-      if (present === undefined || present.link.ended !== undefined) return;
-      const { link, loaded } = present;
-      const id = await loaded.catch(() => undefined);
-      if (id === undefined) return;
-      const meta: JobMeta = { op: "unload", loaded: id };
-      await link.request({ type: MessageType.JOB, meta });
-    };
-    const exec = async (packets: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> =>
-      await this.data.link.repeat(async (link) => {
-        const meta: JobMeta = { op: "exec", loaded: await loadedOver(link) };
-        const request = { type: MessageType.JOB, meta, packets };
-        const { packets: answers } = await link.request(request, withSignal(signal));
-        return requireAnswers(answers, packetCount(packets));
-      }, signal);
-    return {
-      exec: async (packets, signal) =>
-        packetCount(packets) > FRAME_PACKETS_MAX
-          ? await inMessages(packets, (part) => exec(part, signal))
-          : await exec(packets, signal),
-      close,
-    };
+  async load({ args, ...program }: RemoteProgram & { readonly args?: unknown }): Promise<HubProgram> {
+    const { direct } = this.#options;
+    return await HubProgram.load(
+      this.data.link,
+      { ...program, args: argsJson(args) },
+      { direct, nodes: this.#nodes },
+    );
   }
 
   async nodes(): Promise<NodeStatus[]> {
@@ -317,6 +279,7 @@ export class HubClient {
   }
 
   async close(): Promise<void> {
+    await this.#nodes.close();
     await this.data.link.close();
   }
 
@@ -353,54 +316,6 @@ function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutco
   } catch {
     throw invalid("sent a value that cannot be read");
   }
-}
-
-/** Executes a frame that is too long for a message as several, and joins their answers. */
-async function inMessages(
-  packets: Uint8Array,
-  exec: (part: Uint8Array) => Promise<Uint8Array>,
-): Promise<Uint8Array> {
-  const answers = new Uint8Array(packets.byteLength);
-  const parts: Promise<void>[] = [];
-  const partBytes = FRAME_PACKETS_MAX * PACKET_BYTES;
-  for (let start = 0; start < packets.byteLength; start += partBytes) {
-    const first = start / PACKET_BYTES;
-    const answered = exec(packets.subarray(start, start + partBytes)).then(
-      (part) => {
-        for (let index = 0; index < packetCount(part); index++)
-          renumberPacket(part, index, laneAt(part, index), first + index);
-        answers.set(part, start);
-      },
-      (error: unknown) => {
-        throw inFrame(error, first);
-      },
-    );
-    parts.push(answered);
-  }
-  await Promise.all(parts);
-  return answers;
-}
-
-/** An error about a packet of a part as one about that packet of the frame. */
-function inFrame(error: unknown, first: number): unknown {
-  if (!hasCode(error, PacketErrorCode.invalidPacket)) return error;
-  const { index, reason = "invalid" } = error.data;
-  return typeof index === "number" ? notExecutable(first + index, String(reason)) : error;
-}
-
-/** The answers, if they are `count` RETURN or FAULT packets, the i-th for the i-th EXEC. */
-function requireAnswers(answers: Uint8Array, count: number): Uint8Array {
-  const isRight = (index: number): boolean => {
-    const op = opAt(answers, index);
-    return (op === Op.RETURN || op === Op.FAULT) && atOf(answers, index) === index;
-  };
-  if (answers.byteLength !== count * PACKET_BYTES) throw invalid("did not answer each packet once");
-  for (let index = 0; index < count; index++) {
-    if (invalidPacket(answers, index) !== null || !isRight(index)) {
-      throw invalid(`answered packet ${index} with something else`);
-    }
-  }
-  return answers;
 }
 
 function invalid(what: string): WireError {

@@ -16,7 +16,9 @@ import type {
 import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LOAD_TIMEOUT_MS, LOG_CHARACTERS_PER_SECOND } from "../limits.ts";
+import type { Grant } from "../grants/grant.ts";
 import { KeptMeta, LaneMeta, LaneNews } from "../messages.ts";
+import type { RenewMeta } from "../messages.ts";
 import { LogBudget } from "../serve/log-budget.ts";
 import type { Handler, Service } from "../serve/service.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
@@ -24,10 +26,25 @@ import type { ExecutorOffer, Link, WireMessage } from "../wire/link.ts";
 import { readError } from "../wire/session/errors.ts";
 import { readMeta } from "../wire/session/meta.ts";
 
+export interface RemoteLoad {
+  /** What the node calls it. */
+  readonly executor: string;
+  readonly program: Ref | InlineCode;
+  readonly grant?: Grant;
+  readonly tenant?: Tenant | undefined;
+}
+
+export interface RemoteLane extends Lane {
+  /** The lane goes on under this grant. Rejects with PFS_GRANT_INVALID, PFS_GRANT_ENDED or PFS_NODE_LOST. */
+  renew(grant: Grant): Promise<void>;
+}
+
 /** All lanes of one link, whichever executor they are of, and what the node says about them. */
 export class RemoteExecutors implements Service {
   /** One for each that the node offers, in its order, but for those of kinds that this version does not know. */
   readonly executors: readonly Executor[];
+  /** What the node itself calls them. */
+  readonly #names = new Map<Executor, string>();
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #link: Link;
   readonly #listeners = new Map<number, LaneListener>();
@@ -43,8 +60,10 @@ export class RemoteExecutors implements Service {
       // A machine's first executor has its id, as that of a machine that has only one.
       const id = index === 0 ? link.peer.id : `${link.peer.id}.${offer.name}`;
       const load: Executor["load"] = (program, listener, signal, tenant) =>
-        this.#load({ executor: offer.name, tenant }, program, listener, signal);
-      return new RemoteExecutor({ id, label: link.peer.label, offer, chunks, load });
+        this.load({ executor: offer.name, program, tenant }, listener, signal);
+      const executor = new RemoteExecutor({ id, label: link.peer.label, offer, chunks, load });
+      this.#names.set(executor, offer.name);
+      return executor;
     });
     this.handlers = new Map<MessageType, Handler>([
       [MessageType.RETURN, (message) => this.#returned(message)],
@@ -53,12 +72,20 @@ export class RemoteExecutors implements Service {
     void link.closed.then((error) => this.#lose(error));
   }
 
-  async #load(
-    meta: { readonly executor: string; readonly tenant: Tenant | undefined },
-    program: Ref | InlineCode,
+  /** What the node calls one of the executors. */
+  nameOf(executor: Executor): string | undefined {
+    return this.#names.get(executor);
+  }
+
+  /**
+   * Loads a program into a lane of the executor that the node calls so. A client that is not the node's hub shows the hub's grant.
+   * Rejects as `Executor.load`, and with PFS_GRANT_INVALID or PFS_GRANT_ENDED.
+   */
+  async load(
+    { program, ...meta }: RemoteLoad,
     listener: LaneListener,
     signal: AbortSignal,
-  ): Promise<Lane> {
+  ): Promise<RemoteLane> {
     signal.throwIfAborted();
     const lane = this.#freeLane();
     this.#listeners.set(lane, listener);
@@ -77,8 +104,12 @@ export class RemoteExecutors implements Service {
     return this.#lane(lane);
   }
 
-  #lane(lane: number): Lane {
+  #lane(lane: number): RemoteLane {
     return {
+      renew: async (grant) => {
+        const meta: RenewMeta = { op: "renew", lane, grant };
+        await this.#link.request({ type: MessageType.GRANT, meta });
+      },
       exec: (frame) => {
         if (!this.#listeners.has(lane)) return;
         const { interactive: priority } = Priority;

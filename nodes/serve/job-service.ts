@@ -9,11 +9,11 @@ import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../runtime/contracts/jobs.ts";
 import { SHARED_CALL_PACKETS_MAX } from "../../runtime/limits.ts";
-import type { Jobs, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
+import type { Jobs, LoadableProgram, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../messages.ts";
-import type { JobEventMeta, OutcomeJson } from "../messages.ts";
+import type { GrantedMeta, JobEventMeta, OutcomeJson } from "../messages.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { FollowedJobs, SentOutcome } from "./followed-jobs.ts";
@@ -32,6 +32,19 @@ export interface JobServiceOptions {
   /** The stored file that a text stands for. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
   readonly find: (file: string) => Promise<JobInput>;
   readonly resolve: Catalog["resolve"];
+  readonly grants: GrantIssuer;
+}
+
+/** Who says which nodes clients may send packets to themselves. */
+export interface GrantIssuer {
+  /** Grants for a client's loaded program, which has this name here: those that it has hold beside them. */
+  issue(wanted: {
+    readonly client: string;
+    readonly job: string;
+    readonly program: LoadableProgram;
+  }): GrantedMeta;
+  /** None of those for this program hold any more. */
+  withdraw(job: string): void;
 }
 
 export class JobService implements Service {
@@ -67,6 +80,8 @@ export class JobService implements Service {
         await this.#unload(request.loaded);
         return { type: MessageType.OK };
       }
+      case "grant":
+        return { type: MessageType.OK, meta: this.#grant(request.loaded) };
       case "list":
         return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(await this.#jobs.list())) };
       case "cancel":
@@ -222,6 +237,14 @@ export class JobService implements Service {
     return { name: program, code, args: new TextDecoder().decode(args), tenant };
   }
 
+  /** Where the client may send packets of the program itself. Its hub counts what has a quota of packets, so that goes through it. */
+  #grant(loaded: string): GrantedMeta {
+    const { grants, usage } = this.#options;
+    const program = this.#loadedAs(loaded).loadable;
+    if (program === undefined || usage.isLimited("packets")) return { nodes: [], others: 0 };
+    return grants.issue({ client: usage.id, job: loaded, program });
+  }
+
   #loadedAs(loaded: string): ProgramLanes {
     const program = this.#loaded.get(loaded);
     if (program === undefined) {
@@ -233,6 +256,7 @@ export class JobService implements Service {
   async #unload(loaded: string): Promise<void> {
     const program = this.#loaded.get(loaded);
     this.#loaded.delete(loaded);
+    this.#options.grants.withdraw(loaded);
     await program?.close();
   }
 

@@ -23,6 +23,14 @@ const READER: readonly (readonly [MessageType, Operations])[] = [
   [MessageType.MEMBERS, [""]],
 ];
 
+/** At a node, under a grant of its hub. */
+const GRANTED: readonly (readonly [MessageType, Operations])[] = [
+  [MessageType.LOAD, "all"],
+  [MessageType.EXEC, "all"],
+  [MessageType.CANCEL, "all"],
+  [MessageType.GRANT, ["renew"]],
+];
+
 const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
   reader: new Map(READER),
   submitter: new Map<MessageType, Operations>([
@@ -31,7 +39,8 @@ const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
     [MessageType.WANT, ["ask", "claim"]],
     [MessageType.STORE, "all"],
     [MessageType.NAME, ["resolve", "history", "find-roots", "list", "flush", "end"]],
-    [MessageType.JOB, ["list", "run", "load", "exec", "unload", "cancel", "received", "return"]],
+    [MessageType.JOB, ["list", "run", "load", "exec", "unload", "grant", "cancel", "received", "return"]],
+    ...GRANTED,
   ]),
   client: new Map<MessageType, Operations>([
     [MessageType.WANT, "all"],
@@ -41,6 +50,7 @@ const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
     [MessageType.JOB, "all"],
     [MessageType.MEMBERS, "all"],
     [MessageType.MAINTENANCE, "all"],
+    ...GRANTED,
   ]),
   // Of the hub, or of another node. Nobody keeps chunks for its puts: where it says "claim", it asks.
   node: new Map<MessageType, Operations>([
@@ -60,6 +70,7 @@ const PERMISSIONS: Readonly<Record<Role, Permissions>> = {
     [MessageType.EXEC, "all"],
     [MessageType.KEEP, "all"],
     [MessageType.CANCEL, "all"],
+    [MessageType.GRANT, ["withdraw"]],
   ]),
   // Never a session's.
   [Role.join]: new Map(),
@@ -73,6 +84,7 @@ const NOTIFICATIONS: Permissions = new Map<MessageType, Operations>([
   [MessageType.LOG, "all"],
   [MessageType.MEMBERS, [""]],
   [MessageType.JOB, ["received", "return"]],
+  [MessageType.GRANT, ["withdraw"]],
 ]);
 
 /** Whether a role may ask for what the message asks for. */

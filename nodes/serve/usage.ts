@@ -69,6 +69,11 @@ export class Usage {
     this.#used = { storedBytes: options.storedBytes ?? 0, jobs: 0, packets: 0 };
   }
 
+  /** Whether there is a limit to it that people set. */
+  isLimited(resource: Resource): boolean {
+    return this.#options.quota()?.[resource] !== undefined;
+  }
+
   used(resource: Resource): number {
     return this.#used[resource];
   }

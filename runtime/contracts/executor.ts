@@ -61,6 +61,8 @@ export interface Executor {
 }
 
 export interface Lane {
+  /** CPU time that the frames took which have ended, in milliseconds, where that is known here. */
+  readonly cpuMs?: number;
   /**
    * Executes a frame of EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX), whatever lane above 0 they say. They are believed:
    * who has them from outside checks them first (packets/exec-frame.ts). The frame must not change afterwards: it may travel

@@ -104,6 +104,10 @@ export class LocalLane implements Lane {
     }
   }
 
+  get cpuMs(): number {
+    return this.#runner.cpuMs;
+  }
+
   exec(frame: Uint8Array): void {
     if (this.#ended) return;
     const { slot } = this.#context;
@@ -271,6 +275,8 @@ export interface FrameResult {
 }
 
 export class FrameRunner {
+  /** CPU time of the frames that have ended, whatever became of them. */
+  cpuMs = 0;
   readonly #lane: number;
   readonly #stage: InputStage;
   readonly #work: LaneQueue;
@@ -328,6 +334,7 @@ export class FrameRunner {
     }
     this.#stage.recycle(extents);
     running.packetsInFlight -= packets;
+    this.cpuMs += outcome.cpuMs;
     this.#work.size.ran(packets, outcome.cpuMs);
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
     this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
@@ -337,6 +344,8 @@ export class FrameRunner {
   /** Puts the packets where they run again; returns those that do not. */
   #failed(error: unknown, frame: Uint8Array, work: Work, running: Running): readonly Refusal[] {
     running.alive = false;
+    if (hasCode(error, SandboxErrorCode.deadline) || hasCode(error, SandboxErrorCode.stalled))
+      this.cpuMs += Number(error.data["cpuMs"]);
     if (hasCode(error, SandboxErrorCode.deadline)) {
       if (packetCount(frame) === 1) return [{ packet: frame, code: FaultCode.timeLimit, detail: "" }];
       this.#work.separate(frame);

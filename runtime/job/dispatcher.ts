@@ -97,6 +97,14 @@ export class Dispatcher implements LaneEvents {
     return number;
   }
 
+  /** What the program is made of, and on which edition it runs, once that is chosen. */
+  programOf(number: number): (ProgramToLoad & { readonly edition: string | undefined }) | undefined {
+    const program = this.#programs.get(number);
+    if (program === undefined) return undefined;
+    const { name, kind, source, choice } = program;
+    return { name, kind, source, edition: choice.edition };
+  }
+
   /** Removes the program's batches and closes its lanes; what was made there and not kept may be gone then. */
   closeProgram(number: number): void {
     const program = this.#programs.get(number);

@@ -26,7 +26,7 @@ import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 
 export type { SetTimer } from "./dispatcher.ts";
-export type { ProgramLanes } from "./loaded-program.ts";
+export type { LoadableProgram, ProgramLanes } from "./loaded-program.ts";
 
 export interface JobsOptions {
   /** Reads whatever executors made, wherever it is. */

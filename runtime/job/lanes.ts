@@ -1,7 +1,7 @@
 /** Lanes as the dispatcher has them: each from the moment it is asked for until it is closed or lost. */
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
-import { FaultCode } from "../../packets/faults.ts";
+import { FaultCode, INVALID_INPUT_FAULTS, isOwnFault } from "../../packets/faults.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
@@ -152,31 +152,11 @@ function isIn(batch: Batch, at: number): boolean {
   return at >= batch.base && at < batch.base + batch.count;
 }
 
-/** Faults of an input that it has wherever it is read. */
-const INVALID_INPUT_FAULTS: readonly FaultCode[] = [
-  FaultCode.invalidStream,
-  FaultCode.streamOverLimit,
-  FaultCode.notPlain,
-  FaultCode.wrongDigest,
-  FaultCode.invalidRange,
-];
-
 const INPUT_FAULTS: ReadonlySet<number> = new Set([FaultCode.inputMissing, ...INVALID_INPUT_FAULTS]);
-
-/** Faults that follow from the program and its input: they would come everywhere. */
-const OWN_FAULTS: ReadonlySet<number> = new Set([
-  FaultCode.threw,
-  FaultCode.timeLimit,
-  FaultCode.memoryLimit,
-  FaultCode.outputLimit,
-  FaultCode.quarantined,
-  FaultCode.badRecord,
-  ...INVALID_INPUT_FAULTS,
-]);
 
 /** A fault of the program or its input is final; any other, also one of a code that nobody knows, may not come elsewhere. */
 export function outcomeOf(code: number): Outcome {
-  if (OWN_FAULTS.has(code)) return Outcome.final;
+  if (isOwnFault(code)) return Outcome.final;
   return code === FaultCode.inputMissing ? Outcome.inputMissing : Outcome.elsewhere;
 }
 

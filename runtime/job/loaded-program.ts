@@ -39,6 +39,12 @@ export interface ProgramLanesOptions {
   readonly closed: () => void;
 }
 
+export interface LoadableProgram {
+  readonly kind: ProgramKind;
+  readonly source: Ref | InlineCode;
+  readonly edition: string | undefined;
+}
+
 /** The frames that are most often used to have many packets under way. */
 const SPARE_FRAME_BYTES = SEND_PACKETS_MAX * PACKET_BYTES;
 const SPARE_FRAMES_MAX = 16;
@@ -184,6 +190,12 @@ export class ProgramLanes implements AsyncDisposable {
     this.#hasAbandoned = true;
     this.#end(round);
     round.calls.fail(error, (packets) => this.#over(packets));
+  }
+
+  /** What executors load for it, and the edition of those that it runs on, once there is one; nothing of one that is closed. */
+  get loadable(): LoadableProgram | undefined {
+    const { dispatcher, program } = this.#options;
+    return this.#closed === undefined ? dispatcher.programOf(program) : undefined;
   }
 
   /** Frees the lanes; frames that are being executed reject with PFS_CANCELLED. */

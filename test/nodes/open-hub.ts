@@ -4,6 +4,7 @@ import { afterAll } from "vitest";
 import { HubServices } from "../../nodes/hub/hub-services.ts";
 import { Members } from "../../nodes/hub/members.ts";
 import { Usage, Usages } from "../../nodes/serve/usage.ts";
+import { Identity } from "../../nodes/wire/trust/keys.ts";
 import { AllowList } from "../../nodes/wire/trust/allow-list.ts";
 import { PeerSource } from "../../nodes/transfer/peer-source.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
@@ -15,6 +16,7 @@ export interface Hub {
   readonly machine: Machine;
   readonly members: Members;
   readonly jobs: Jobs;
+  readonly identity: Identity;
   readonly services: HubServices;
 }
 
@@ -38,8 +40,9 @@ export async function openHub(): Promise<Hub> {
   const onFailure = (error: unknown): never => {
     throw error;
   };
-  const services = new HubServices({ label: "hub", machine, members, jobs, usages, onFailure });
-  return { machine, members, jobs, services };
+  const identity = Identity.create();
+  const services = new HubServices({ label: "hub", machine, members, jobs, usages, identity, onFailure });
+  return { machine, members, jobs, identity, services };
 }
 
 /** Of a client that may have as much as it likes. */

@@ -27,7 +27,7 @@ import {
 } from "../../limits.ts";
 import { Role } from "../link.ts";
 import type { ExecutorOffer } from "../link.ts";
-import { KEY_BYTES, SIGNATURE_BYTES, isSignedBy, peerId } from "../trust/keys.ts";
+import { KEY_BYTES, SIGNATURE_BYTES, isSignedBy, peerId, signedText } from "../trust/keys.ts";
 import type { Identity, PublicIdentity } from "../trust/keys.ts";
 
 export const NONCE_BYTES = 32;
@@ -225,7 +225,7 @@ function helloText(
   joining: ServerKeys | undefined,
 ): Uint8Array {
   const none = new Uint8Array(0);
-  return framed([
+  return signedText([
     "packetfs 1 hello",
     server.signingKey,
     server.curveKey,
@@ -253,14 +253,14 @@ function offerFields({ name, capacity, edition, walls }: ExecutorOffer): string[
 }
 
 function joinText(text: Uint8Array): Uint8Array {
-  return framed(["packetfs 1 join", text]);
+  return signedText(["packetfs 1 join", text]);
 }
 
 function welcomeText(
   welcome: Omit<Welcome, "signature">,
   hello: { readonly nonce: Uint8Array; readonly challenge: Uint8Array },
 ): Uint8Array {
-  return framed([
+  return signedText([
     "packetfs 1 welcome",
     hello.nonce,
     hello.challenge,
@@ -271,15 +271,4 @@ function welcomeText(
     welcome.label,
     welcome.you,
   ]);
-}
-
-function framed(fields: readonly (string | Uint8Array)[]): Uint8Array {
-  const parts: Uint8Array[] = [];
-  for (const field of fields) {
-    const body = typeof field === "string" ? Buffer.from(field, "utf8") : field;
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(body.byteLength);
-    parts.push(length, body);
-  }
-  return Buffer.concat(parts);
 }

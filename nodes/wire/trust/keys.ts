@@ -90,6 +90,21 @@ export function isSignedBy(signingKey: Uint8Array, bytes: Uint8Array, signature:
   }
 }
 
+/**
+ * What is signed: each field with its length in front of it, and the first one says what it is, so that no signature can be
+ * taken for another.
+ */
+export function signedText(fields: readonly (string | Uint8Array)[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (const field of fields) {
+    const body = typeof field === "string" ? Buffer.from(field, "utf8") : field;
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(body.byteLength);
+    parts.push(length, body);
+  }
+  return Buffer.concat(parts);
+}
+
 /** The name of the holder of a signing key: 32 hexadecimal digits. */
 export function peerId(signingKey: Uint8Array): string {
   return Buffer.from(sha256(signingKey).subarray(0, PEER_ID_BYTES)).toString("hex");

@@ -5,7 +5,7 @@ import { describeAsked, mayAsk } from "../../../nodes/serve/permissions.ts";
 import { Role } from "../../../nodes/wire/link.ts";
 
 const { WANT, FILE_REQUEST, STORE, NAME, JOB, MEMBERS, MAINTENANCE, RETURN, LOG } = MessageType;
-const { LOAD, EXEC, KEEP, CANCEL } = MessageType;
+const { LOAD, EXEC, KEEP, CANCEL, GRANT } = MessageType;
 
 const asked = (type: MessageType, op?: string): { type: MessageType; meta: unknown } => ({
   type,
@@ -22,26 +22,28 @@ const RUNS = [
   { type: WANT, meta: { put: "p" } },
   asked(STORE),
   ...["flush", "end"].map((op) => asked(NAME, op)),
-  ...["run", "load", "exec", "unload", "cancel"].map((op) => asked(JOB, op)),
+  ...["run", "load", "exec", "unload", "grant", "cancel"].map((op) => asked(JOB, op)),
 ];
+/** At a node, which takes them under a grant alone. */
+const SENDS = [...[LOAD, EXEC, CANCEL].map((type) => asked(type)), asked(GRANT, "renew")];
 const CHANGES = [
   ...["set", "remove"].map((op) => asked(NAME, op)),
   ...["verify", "gc"].map((op) => asked(MAINTENANCE, op)),
 ];
 const LENDS = [RETURN, LOG].map((type) => asked(type));
-const ORDERS = [LOAD, EXEC, KEEP, CANCEL].map((type) => asked(type));
+const ORDERS = [asked(KEEP), asked(GRANT, "withdraw")];
 
 test("a reader reads, a submitter runs programs too, a client does what people do, and only a hub orders nodes about", () => {
   const allowed: Readonly<Record<Role, readonly (readonly { type: MessageType; meta: unknown }[])[]>> = {
     reader: [READS],
-    submitter: [READS, RUNS],
-    client: [READS, RUNS, CHANGES],
+    submitter: [READS, RUNS, SENDS],
+    client: [READS, RUNS, SENDS, CHANGES],
     node: [[asked(WANT), asked(FILE_REQUEST)], LENDS],
-    hub: [ORDERS, CHANGES],
+    hub: [ORDERS, SENDS.slice(0, 3), CHANGES],
     invite: [],
   };
   for (const role of ["reader", "submitter", "client", "invite"] as const) {
-    for (const message of [READS, RUNS, CHANGES, LENDS, ORDERS].flat()) {
+    for (const message of [READS, RUNS, SENDS, CHANGES, LENDS, ORDERS].flat()) {
       expect([role, message, mayAsk(role, message)]).toEqual([
         role,
         message,
@@ -53,7 +55,7 @@ test("a reader reads, a submitter runs programs too, a client does what people d
     for (const message of allowed[role].flat())
       expect([role, message, mayAsk(role, message)]).toEqual([role, message, true]);
   }
-  for (const message of [...ORDERS, ...CHANGES, asked(STORE), ...RUNS.slice(2)])
+  for (const message of [...ORDERS, ...SENDS, ...CHANGES, asked(STORE), ...RUNS.slice(2)])
     expect(mayAsk("node", message)).toBe(false);
 });
 
