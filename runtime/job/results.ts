@@ -98,7 +98,7 @@ export function withValue({ value: text, ...outcome }: JobOutcome<Uint8Array>): 
 
 /** What lines [key,value] stand for. Throws SyntaxError or TypeError when they are none. */
 export function decodeGroups(lines: string): [key: string, value: unknown][] {
-  return valueCodec.decode(`[${lines.trimEnd().replaceAll("\n", ",")}]`) as [string, unknown][];
+  return valueCodec.decode(`[${lines.trimEnd().replaceAll("\n", ",")}]`, true) as [string, unknown][];
 }
 
 /** Where a fault happened, for people. */

@@ -45,7 +45,7 @@ export interface ProgramDescription {
  *
  * The result of "value" is the folded value, the array of all values where the program does not combine, or what
  * reduce(value, args) makes of either; null when it combines and there was none. In "groups" a key has the folded value, the array of all
- * its values, or what reduce(key, values, args) makes of the values (one where the program combines). Keys are in the
+ * its values, or what reduce(key, values, args) makes of the values (one where the program combines); its bigints are in decimal. Keys are in the
  * order of their UTF-16 units, or the largest groups come first where the program wants the top of them. Merging and finishing bytes passes them on.
  *
  * A sorted run is such lines, and behind them its index: [[key, byte], …] as JSON, the first key of each of its blocks and where

@@ -30,8 +30,10 @@ export interface ValueCodec {
   encode(value: unknown, what: string): string;
   /** What the text of a value is the JSON of, but that bigints are decimal: for people and for other programs. */
   json(value: unknown, what: string): unknown;
-  /** Throws SyntaxError or TypeError when the text is not a value's. */
-  decode(text: string): unknown;
+  /** The text of a value with its bigints in decimal, as whoever opens a file of it reads them. */
+  decimal(text: string): string;
+  /** Throws SyntaxError or TypeError when the text is not a value's. `isDecimal` says what its bigints are in. */
+  decode(text: string, isDecimal?: boolean): unknown;
 }
 
 /** `targetOf` gives the Map, Set or typed array behind a read-only view. */
@@ -461,6 +463,7 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
         return typeof value === "string" ? +value : malformed();
       case "bigint":
         if (typeof value !== "string") return malformed();
+        if (radix === 10) return RealBigInt(value);
         return value[0] === "-" ? -RealBigInt("0x" + value.slice(1)) : RealBigInt("0x" + value);
       case "Date":
         return new RealDate(typeof value === "string" ? value : NaN);
@@ -519,6 +522,21 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     nodes = 1;
   }
 
+  function inDecimal<Result>(work: () => Result): Result {
+    radix = 10;
+    try {
+      return work();
+    } finally {
+      radix = 16;
+    }
+  }
+
+  function decode(text: string): unknown {
+    const value: unknown = parse(text);
+    const isPlain = typeof value !== "object" || value === null || text.indexOf('"$":') < 0;
+    return isPlain ? value : revive(value, 0);
+  }
+
   return {
     copy(value, what) {
       nodes = 1;
@@ -534,18 +552,15 @@ export function makeValueCodec(targetOf: (view: object) => object | undefined): 
     },
     json(value, what) {
       begin(what, true);
-      radix = 10;
-      try {
-        return walk(value, 0);
-      } finally {
-        radix = 16;
-      }
+      return inDecimal(() => walk(value, 0));
     },
-    decode(text) {
-      const value: unknown = parse(text);
-      const isPlain = typeof value !== "object" || value === null || text.indexOf('"$":') < 0;
-      return isPlain ? value : revive(value, 0);
+    decimal(text) {
+      if (text.indexOf('"$":"bigint"') < 0) return text;
+      const value = decode(text);
+      begin("", true);
+      return inDecimal(() => stringify(walk(value, 0)));
     },
+    decode: (text, isDecimal = false) => (isDecimal ? inDecimal(() => decode(text)) : decode(text)),
   };
 }
 

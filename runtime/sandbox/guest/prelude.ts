@@ -266,8 +266,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
       const parseCsv = parts.makeCsvParser(p, { faults, place, spec, badRecord, recordBytesMax });
       const read = parts.makeReader(p, { faults, place, parseCsv, spec, badRecord, recordBytesMax, codec });
       const partials = parts.makePartials(p, { output, bucketUnits: groups.bucketUnits });
-      const parse = (text: string): unknown => valueCodec.decode(text);
-      const runs = parts.makeRuns(p, { faults, output, ...groups, parse, badRecord });
+      const runs = parts.makeRuns(p, { faults, output, ...groups, badRecord });
       const values = parts.makeValues(p, {
         faults,
         output,

@@ -42,8 +42,6 @@ export interface RunsTools {
   readonly output: Output;
   readonly blockUnits: number;
   readonly trailerBytes: number;
-  /** The value that a text is, of those that are a string. */
-  readonly parse: (text: string) => unknown;
   /** FaultCode. */
   readonly badRecord: number;
 }
@@ -53,6 +51,7 @@ export function makeRuns(p: Primordials, tools: RunsTools): Runs {
   const RUN = "run\n";
   const QUOTE = 0x22;
   const BACKSLASH = 0x5c;
+  const BRACE = 0x7b;
   let format: GroupsFormat = "lines";
   let began = 0;
   let pending = "";
@@ -93,10 +92,17 @@ export function makeRuns(p: Primordials, tools: RunsTools): Runs {
     return quoted + p.slice(text, at) + '"';
   }
 
-  /** Text as it is, null as nothing, all else as its JSON. */
+  /** Text, numbers of all kinds and dates as they are, null and undefined as nothing, all else as its JSON. */
   function valueField(text: string): string {
     if (text === "null") return "";
-    return field(p.charCodeAt(text, 0) === QUOTE ? (tools.parse(text) as string) : text);
+    const first = p.charCodeAt(text, 0);
+    if (first !== QUOTE && first !== BRACE) return field(text);
+    const value = p.parse(text) as string | { readonly $?: unknown; readonly v?: unknown };
+    if (typeof value === "string") return field(value);
+    const { $: kind, v } = value;
+    if (kind === "undefined" || (kind === "Date" && typeof v !== "string")) return "";
+    const isWord = kind === "bigint" || kind === "number" || kind === "Date";
+    return field(isWord ? (v as string) : text);
   }
 
   function group(key: string, value: string): void {

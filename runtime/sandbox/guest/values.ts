@@ -228,13 +228,15 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
   }
 
   function groupText(key: string, value: unknown, args: unknown): string {
-    if (program.reduce === undefined) return valueText(value);
-    return codec.encode(program.reduce(key, listOf(value), args), REDUCED);
+    if (program.reduce !== undefined)
+      return codec.decimal(codec.encode(program.reduce(key, listOf(value), args), REDUCED));
+    const text = valueText(value);
+    return typeof value === "number" ? text : codec.decimal(text);
   }
 
   /** How large a group is. */
   function sizeOf(key: string, text: string, by: TopGroups["by"]): number | bigint {
-    const value = codec.decode(text);
+    const value = codec.decode(text, true);
     const size: unknown = by === undefined ? value : by(value, key);
     if (typeof size === "bigint" || (typeof size === "number" && size === size)) return size;
     const what = by === undefined ? "its value" : "what by returned";

@@ -221,6 +221,63 @@ describe("groups", () => {
     );
   });
 
+  it("writes what people open in decimal, in lines and in CSV, with runs between or without", async () => {
+    const given = `const values = { big: -(2n ** 70n), none: undefined, nan: NaN, zero: -0, text: '1,"', nil: null,
+      day: new Date(0), never: new Date(NaN), flag: true, of: { n: 255n }, odd: { $: "bigint", v: "ff" } };`;
+    const expected: [string, unknown][] = [
+      ["big", -(2n ** 70n)],
+      ["day", new Date(0)],
+      ["flag", true],
+      ["nan", NaN],
+      ["never", new Date(NaN)],
+      ["nil", null],
+      ["odd", { $: "bigint", v: "ff" }],
+      ["of", { n: 255n }],
+      ["text", '1,"'],
+      ["zero", -0],
+    ];
+    const rows = [
+      "key,value",
+      "big,-1180591620717411303424",
+      "day,1970-01-01T00:00:00.000Z",
+      "flag,true",
+      "nan,NaN",
+      "never,",
+      "nil,",
+      'odd,"{""$"":""Object"",""v"":[[""$"",""bigint""],[""v"",""ff""]]}"',
+      'of,"{""n"":{""$"":""bigint"",""v"":""255""}}"',
+      'text,"1,"""',
+      "zero,-0",
+    ];
+    const emits = `yields: "groups", map(line, { emit }) { ${given} for (const key in values)
+      if (key !== "none") emit(key, values[key]); }`;
+    const list = `${emits}, reduce: (key, [value]) => value`;
+    for (const source of [program(`${emits}, combine: (a) => a`), program(list)]) {
+      const { text: partial } = await runOnce(executor, source, "x");
+      const finish = async (head: string): Promise<string> =>
+        (await runOnce(executor, source, head + partial, { entry: "finish" })).text;
+      const run = await finish("run\n");
+      const lines = run.slice(0, run.lastIndexOf("\n[[") + 1);
+      const order = async (head: string): Promise<string> =>
+        (await runOnce(executor, source, `${head}{"from":null,"to":null}\nrun\n${lines}`, { entry: "order" }))
+          .text;
+      for (const made of [await finish(""), await order("")]) {
+        expect(decodeGroups(made)).toEqual(expected);
+        expect(made).toContain('"v":"-1180591620717411303424"');
+      }
+      for (const made of [await finish("csv\n"), await order("csv\n")])
+        expect(made.trimEnd().split("\n")).toEqual(rows);
+    }
+    const lists = (await runOnce(executor, program(emits), "x")).text;
+    const finished = await runOnce(executor, program(emits), lists, { entry: "finish" });
+    expect(decodeGroups(finished.text)).toEqual(expected.map(([key, value]) => [key, [value]]));
+    const largest = program(`${emits.replace("big:", "big: 3n, more:")}, combine: (a) => a,
+      result: { top: 1, by: (value) => (typeof value === "bigint" ? value : 0) }`);
+    const { text: sizes } = await runOnce(executor, largest, "x");
+    const top = await runOnce(executor, largest, sizes, { entry: "finish" });
+    expect(decodeGroups(top.text)).toEqual([["big", 3n]]);
+  });
+
   it("refuses an order of what are no runs", async () => {
     const source = program(`${words}, combine: (a, b) => a + b`);
     for (const input of ['{"from":null,"to":null}\nrun\n["a"', 'run\n["a,1]\n', "nothing"]) {
