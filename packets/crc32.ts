@@ -7,11 +7,12 @@ import { Offset, PACKET_BYTES } from "./layout.ts";
 
 const TABLES = 8;
 const table = new Uint32Array(TABLES * 256);
-for (let byte = 0; byte < 256; byte++) {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-  table[byte] = crc;
+// Each process makes them, most for a few packets only, so little is computed twice: of a sum, the check is the sum of checks.
+for (let bit = 128, crc = 0xedb88320; bit > 0; bit >>= 1) {
+  table[bit] = crc;
+  crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
 }
+for (let byte = 1; byte < 256; byte++) table[byte] = table[byte & (byte - 1)]! ^ table[byte & -byte]!;
 for (let index = 256; index < table.length; index++) {
   const previous = table[index - 256]!;
   table[index] = (previous >>> 8) ^ table[previous & 0xff]!;
@@ -22,7 +23,8 @@ for (let index = 256; index < table.length; index++) {
  * check of a packet that is given another lane and other numbers follows from the one that it had.
  */
 const CHANGED_BYTES: number = Offset.ref;
-const changes = new Uint32Array(CHANGED_BYTES * 256);
+/** Empty until a first packet is changed. */
+let changes = new Uint32Array(0);
 
 /** CRC-32 of the 64 bytes at `start`, the check field read as zero. An unsigned 32-bit number. */
 export function packetCheck(bytes: Uint8Array, start: number): number {
@@ -47,23 +49,26 @@ export function packetCheck(bytes: Uint8Array, start: number): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-const zeros = new Uint8Array(PACKET_BYTES);
-const zerosCheck = packetCheck(zeros, 0);
-for (let offset = 0; offset < CHANGED_BYTES; offset++) {
-  for (let value = 1; value < 256; value++) {
-    const lowest = value & -value;
-    if (lowest !== value) {
-      changes[offset * 256 + value] =
-        changes[offset * 256 + value - lowest]! ^ changes[offset * 256 + lowest]!;
-      continue;
-    }
-    zeros[offset] = value;
-    changes[offset * 256 + value] = packetCheck(zeros, 0) ^ zerosCheck;
-    zeros[offset] = 0;
-  }
-}
-
 /** By what a packet's check changes when the byte at `offset`, in front of its ref, becomes `difference` XOR itself. */
 export function checkChange(offset: number, difference: number): number {
+  if (changes.length === 0) changes = allChanges();
   return changes[offset * 256 + difference]!;
+}
+
+function allChanges(): Uint32Array<ArrayBuffer> {
+  const all = new Uint32Array(CHANGED_BYTES * 256);
+  const packet = new Uint8Array(PACKET_BYTES);
+  const zerosCheck = packetCheck(packet, 0);
+  for (let offset = 0; offset < CHANGED_BYTES; offset++) {
+    for (let bit = 1; bit < 256; bit <<= 1) {
+      packet[offset] = bit;
+      all[offset * 256 + bit] = packetCheck(packet, 0) ^ zerosCheck;
+    }
+    packet[offset] = 0;
+    for (let value = 1; value < 256; value++) {
+      const at = offset * 256;
+      all[at + value] = all[at + (value & (value - 1))]! ^ all[at + (value & -value)]!;
+    }
+  }
+  return all;
 }

@@ -50,14 +50,16 @@ const AUTHORING_API = "sdk/program.ts";
 const TEXTS = [AUTHORING_API, "runtime/sandbox/guest/source.ts"];
 /** Knows what is built by where it lies itself. */
 const LOCATOR = "runtime/built.ts";
-/** Packages with binaries, and those that look for files of their own beside them. */
-const EXTERNAL = ["zeromq", "isolated-vm", "piscina", "esbuild"];
+/** Packages with binaries, those that look for files of their own beside them, and what Piscina asks for to be nice. */
+const EXTERNAL = ["zeromq", "isolated-vm", "esbuild", "@napi-rs/nice"];
+/** What each thread of Piscina's starts from, which looks for it beside itself by the first name. */
+const PISCINA_THREAD = ["worker.js", "piscina-thread"];
 /**
  * Node's own modules that cost more to load than most commands do with them, and that few processes use all of: loaded when
  * something of them is first used. What hot loops call is one property away, as it is of a module that is required.
  */
 const LATE =
-  "child_process crypto dgram dns dns/promises fs/promises http https net perf_hooks readline readline/promises sqlite stream stream/promises tls tty worker_threads zlib".split(
+  "assert child_process crypto dgram dns dns/promises fs/promises http https net perf_hooks readline readline/promises sqlite stream stream/promises timers/promises tls tty worker_threads zlib".split(
     " ",
   );
 const NAMED_ENTRY = /\bbuiltUrl\(\s*new URL\(\s*"([^"]+\.ts)"/g;
@@ -73,7 +75,7 @@ const TOUCHED_EACH_MS = 3600 * 1000;
 
 /** The folder of JavaScript that was made of the sources as they are. */
 export function findOrBuild() {
-  const lines = linesOf(["package.json", OWN, ...LAYERS.flatMap(foldersBelow), ...sources()]);
+  const lines = linesOf(["package.json", OWN, ...sources()]);
   let folder = join(CACHE, sourceHash());
   if (!existsSync(folder)) {
     // In a process of its own, for esbuild's plugins are asynchronous and callers are not.
@@ -113,15 +115,6 @@ function sources() {
 }
 
 /** @returns {string[]} */
-function foldersBelow(folder) {
-  const entries = readdirSync(join(ROOT, folder), { withFileTypes: true });
-  return [
-    folder,
-    ...entries.flatMap((entry) => (entry.isDirectory() ? foldersBelow(`${folder}/${entry.name}`) : [])),
-  ];
-}
-
-/** @returns {string[]} */
 function sourcesBelow(folder) {
   return readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
     const path = `${folder}/${entry.name}`;
@@ -145,18 +138,39 @@ function entries() {
   return found;
 }
 
-const lateModules = {
-  name: "late-modules",
-  setup({ onResolve, onLoad }) {
-    const late = new RegExp(`^(node:)?(${LATE.join("|")})$`);
-    onResolve({ filter: late }, ({ path }) => ({ path: path.replace("node:", ""), namespace: "late" }));
-    onLoad({ filter: /.*/, namespace: "late" }, async ({ path }) => {
-      const names = Object.keys((await import(`node:${path}`)).default);
-      const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
-      const contents = `let loaded;
-        const load = () => (loaded ??= process.getBuiltinModule("node:${path}"));
-        module.exports = { ${getters.join(", ")} };`;
-      return { contents, loader: "js" };
+/** Stands in front of each file: what it requires by from there on, which is Node's own but for late modules. */
+async function lateRequire() {
+  const late = await Promise.all(LATE.map(async (path) => `"node:${path}": ${await lateModule(path)}`));
+  return `require = ((require, late) => {
+  const made = {};
+  const lateOrNot = (name) => {
+    const path = name.startsWith("node:") ? name : "node:" + name;
+    return late[path] === undefined ? require(name) : (made[path] ??= late[path]());
+  };
+  return Object.assign(lateOrNot, require);
+})(require, { __proto__: null,\n${late.join(",\n")} });`;
+}
+
+/** The text of a function that makes one. What is only called to say no is not loaded for it. */
+async function lateModule(path) {
+  const names = Object.keys((await import(`node:${path}`)).default);
+  const getters = `{ ${names.map((name) => `get ${name}() { return load().${name}; }`).join(", ")} }`;
+  const module =
+    path === "assert"
+      ? `Object.defineProperties((right, ...words) => right || load()(right, ...words), Object.getOwnPropertyDescriptors(${getters}))`
+      : getters;
+  return `() => { let loaded; const load = () => (loaded ??= process.getBuiltinModule("node:${path}")); return ${module}; }`;
+}
+
+/** Piscina's pool becomes part of whoever makes one, and has to find its threads' file by another name. */
+const piscinaThread = {
+  name: "piscina-thread",
+  setup({ onLoad }) {
+    const [own, built] = PISCINA_THREAD;
+    onLoad({ filter: /[\\/]piscina[\\/]dist[\\/]index\.js$/ }, ({ path }) => {
+      const parts = readFileSync(path, "utf8").split(`'${own}'`);
+      if (parts.length !== 2) throw new Error(`Piscina no longer looks for ${own} in one place`);
+      return { contents: parts.join(`'${built}.cjs'`), loader: "js" };
     });
   },
 };
@@ -199,11 +213,15 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
   const [{ metafile }] = await Promise.all([
     esbuild.build({
       ...options,
-      entryPoints: [...entries()].map(([out, path]) => ({ in: `./${path}`, out })),
+      entryPoints: [
+        ...[...entries()].map(([out, path]) => ({ in: `./${path}`, out })),
+        { in: join(ROOT, "node_modules/piscina/dist", PISCINA_THREAD[0]), out: PISCINA_THREAD[1] },
+      ],
       format: "cjs",
+      banner: { js: await lateRequire() },
       outExtension: { ".js": ".cjs" },
       external: EXTERNAL,
-      plugins: [lateModules, ...options.plugins],
+      plugins: [piscinaThread, ...options.plugins],
       metafile: true,
     }),
     esbuild.build({

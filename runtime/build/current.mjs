@@ -1,6 +1,7 @@
 /**
- * What was built of a checkout's sources, found without reading them: as long as the system says of every file and folder
- * what it said when they were last read, they are the same. Each process starts with this, so it loads nothing else.
+ * What was built of a checkout's sources, found without reading them: as long as the system says of every file what it said
+ * when they were last read, they are the same; a new one is of no use before another imports it. Each process starts with
+ * this, so it loads nothing else.
  */
 const { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } =
   process.getBuiltinModule("node:fs");

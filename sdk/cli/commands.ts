@@ -21,27 +21,60 @@ import { gcCommand, verifyCommand } from "./maintenance.ts";
 
 type MakeCommand = (host: Host) => Command;
 
-const GROUPS: readonly (readonly [string, readonly MakeCommand[]])[] = [
-  ["Files", [putCommand, getCommand, catCommand, lsCommand, statCommand, rmCommand, packetsCommand]],
-  ["Programs", [runCommand, jobsCommand, cancelCommand]],
-  ["Machines", [upCommand, joinCommand, nodesCommand, tokenCommand, demoCommand]],
-  ["Maintenance", [verifyCommand, gcCommand, doctorCommand, completionCommand, helpCommand]],
-];
+const GROUPS: Readonly<Record<string, Readonly<Record<string, MakeCommand>>>> = {
+  Files: {
+    put: putCommand,
+    get: getCommand,
+    cat: catCommand,
+    ls: lsCommand,
+    stat: statCommand,
+    rm: rmCommand,
+    packets: packetsCommand,
+  },
+  Programs: { run: runCommand, jobs: jobsCommand, cancel: cancelCommand },
+  Machines: {
+    up: upCommand,
+    join: joinCommand,
+    nodes: nodesCommand,
+    token: tokenCommand,
+    demo: demoCommand,
+  },
+  Maintenance: {
+    verify: verifyCommand,
+    gc: gcCommand,
+    doctor: doctorCommand,
+    completion: completionCommand,
+    help: helpCommand,
+  },
+};
+/** They read what there is beside them. */
+const ABOUT_OTHERS: readonly string[] = ["completion", "help"];
 
-/** The whole command line. Parsing it throws UsageError for what it does not understand, and CommanderError after help. */
-export function createProgram(host: Host): Command {
+/**
+ * The whole command line, or what it is when `word` is its first: with the one command alone that is called so, for to make
+ * all of them takes longer than what most do. Parsing it throws UsageError for what it does not understand, and
+ * CommanderError after help.
+ */
+export function createProgram(host: Host, word?: string): Command {
   const program = new Command("pfs")
     .description("files as streams of executable 64-byte packets")
     .version(packageJson.version, "--version", "print the version")
     .helpCommand(false);
   addGlobalOptions(program);
-  for (const [heading, makers] of GROUPS) {
+  for (const [heading, commands] of Object.entries(GROUPS)) {
     program.commandsGroup(heading);
-    for (const make of makers) program.addCommand(make(host));
+    for (const make of makersOf(commands, word)) program.addCommand(make(host));
   }
   for (const command of program.commands)
     settle(command).configureHelp({ styleTitle, formatHelp: formatCommand });
   return settle(program).configureHelp({ styleTitle, formatHelp: formatTour });
+}
+
+function makersOf(commands: Readonly<Record<string, MakeCommand>>, word = ""): readonly MakeCommand[] {
+  const isAlone =
+    Object.values(GROUPS).some((each) => Object.hasOwn(each, word)) && !ABOUT_OTHERS.includes(word);
+  if (!isAlone) return Object.values(commands);
+  return Object.hasOwn(commands, word) ? [commands[word]!] : [];
 }
 
 function settle(command: Command): Command {

@@ -1,5 +1,5 @@
 /** What a command works with: where its words go, what ends it early, and the store or hub it was told to use. */
-import { stat } from "node:fs/promises";
+import { statSync } from "node:fs";
 import type { Command, Option } from "commander";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { PacketFS } from "../packetfs.ts";
@@ -162,7 +162,7 @@ async function openPacketFS(
   if (options.node !== undefined)
     throw new UsageError("--node needs --at: the token of the hub it belongs to");
   const directory = storeDirectory(options);
-  if (how.creates !== true) await checkIsThere(directory);
+  if (how.creates !== true) checkIsThere(directory);
   const { openLocal } = await import("../local.ts");
   const { describeLostWalls, describeWalls } = await import("../../runtime/sandbox/process/wall-states.ts");
   return openLocal(directory, {
@@ -176,9 +176,9 @@ async function openPacketFS(
 }
 
 /** A mistyped directory is an error, not an empty store. */
-async function checkIsThere(directory: string): Promise<void> {
+function checkIsThere(directory: string): void {
   try {
-    if ((await stat(directory)).isDirectory()) return;
+    if (statSync(directory).isDirectory()) return;
   } catch (error) {
     const known = fileError(error, "read", directory);
     if (!(known instanceof SdkError) || known.code !== SdkErrorCode.fileNotFound) throw known;

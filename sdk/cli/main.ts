@@ -14,13 +14,14 @@ async function main(words: readonly string[]): Promise<never> {
   });
   const signals = listenForSignals(() => output.status(""));
   let exitCode: ExitCode = ExitCode.ok;
-  const program = createProgram({
+  const host = {
     output,
     signal: AbortSignal.any([signals.signal, output.readerGone]),
-    finish: (code) => {
+    finish: (code: ExitCode) => {
       exitCode = code;
     },
-  });
+  };
+  const program = createProgram(host, words[0]);
   try {
     const done = program.parseAsync(words.length === 0 ? ["help"] : words, { from: "user" });
     await Promise.race([done, signals.overdue]);

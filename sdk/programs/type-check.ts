@@ -132,7 +132,10 @@ export async function checkTypes(
 async function findCompiler(): Promise<Compiler | string> {
   const missing = 'there is no TypeScript beside PacketFS ("npm install typescript" brings one)';
   try {
-    const manifest = createRequire(import.meta.url).resolve("typescript/package.json");
+    // What the package exports is a long list, which nothing here is on.
+    const places = createRequire(import.meta.url).resolve.paths("typescript") ?? [];
+    const manifest = places.map((folder) => join(folder, "typescript/package.json")).find(existsSync);
+    if (manifest === undefined) return missing;
     const { version, bin } = JSON.parse(await readFile(manifest, "utf8")) as {
       readonly version: string;
       readonly bin: { readonly tsc: string };

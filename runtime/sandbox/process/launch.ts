@@ -113,7 +113,6 @@ function codeOf(main: string): string[] {
     `${dirname(main)}${sep}`,
     packageFolder(isolatedVm, "isolated-vm"),
     packageFolder(createRequire(isolatedVm).resolve("node-gyp-build"), "node-gyp-build"),
-    packageFolder(require.resolve("piscina"), "piscina"),
     // How node-gyp-build tells which C library isolated-vm's binary must be for.
     ...["/etc/alpine-release"].filter(existsSync),
   ];

@@ -281,6 +281,7 @@ async function versionOf(name: string): Promise<string> {
     const { version } = JSON.parse(await readFile(path, "utf8")) as { readonly version: string };
     return version;
   } catch {
-    return "?";
+    // Part of what was built, which was made of this very version.
+    return (packageJson.devDependencies as Readonly<Record<string, string>>)[name] ?? "?";
   }
 }
