@@ -39,6 +39,8 @@ export interface MachineOptions {
   readonly label: string;
   /** Packets with large inputs to work on at once; 0 for a machine that only stores. By default one per core. */
   readonly workers?: number | undefined;
+  /** As StoreOptions have it. */
+  readonly writesLittle?: boolean | undefined;
   /** Whoever wants to hear of what happens while it opens brings the emitter along. */
   readonly events?: Events | undefined;
   /** Where chunks come from that the store may lack, closed with it; the store itself by default. */
@@ -98,7 +100,11 @@ export class Machine implements AsyncDisposable {
   /** Rejects as `Store.open` does. */
   static async open(options: MachineOptions): Promise<Machine> {
     const events = options.events ?? new EventEmitter<EventMap>();
-    return new Machine(await Store.open(options.directory, { events }), events, options);
+    const store = await Store.open(options.directory, {
+      events,
+      writesLittle: options.writesLittle === true,
+    });
+    return new Machine(store, events, options);
   }
 
   /** Those that run packets here: none on a machine that only stores. */

@@ -49,12 +49,18 @@ import type { JobArgs, JobValue } from "./program.ts";
 import { PacketCode } from "./code/builders.ts";
 import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
 
+/** What a program makes of so much is mostly written before another thread had started to write it. */
+const LITTLE_INPUT_BYTES_MAX: number = 8 * 1024 * 1024;
 /** The id of this machine's only executor. */
 const LOCAL_ID = "local";
 
 export interface LocalOptions {
   /** Packets with large inputs to work on at once, at most WORKERS_MAX; one per core by default. */
   readonly workers?: number;
+  /**
+   * Whether this process runs one program and ends: then little work starts no thread that it can do without. Default false.
+   */
+  readonly runsOnce?: boolean;
   /** Hears of what was found wrong in the store, and what became of it; must not throw. */
   readonly onRepair?: (event: RepairEvent) => void;
   /** Hears, once and when a first program has run, of each wall between programs and this machine; must not throw. */
@@ -88,6 +94,8 @@ class LocalPacketFS implements PacketFS {
   readonly #runner: Opening<Machine>;
   /** There with the first program. */
   #jobs: Jobs | undefined;
+  /** Of what is written by a machine that is opened now. */
+  #writesLittle = false;
   #toldWalls = false;
   #isClosed = false;
 
@@ -99,7 +107,9 @@ class LocalPacketFS implements PacketFS {
     if (onRepair !== undefined) events.on("repair", onRepair);
     const machine = { id: LOCAL_ID, label: hostname(), workers, events };
     this.#reading = new Opening(() => Store.open(directory, { readOnly: true, events }));
-    this.#writing = new Opening(() => openMachine({ directory, ...machine }));
+    this.#writing = new Opening(() =>
+      openMachine({ directory, writesLittle: this.#writesLittle, ...machine }),
+    );
     this.#beside = new Opening(async () =>
       BesideMachine.open(await this.#reading.get(), (own) => openMachine({ ...machine, ...own })),
     );
@@ -163,6 +173,9 @@ class LocalPacketFS implements PacketFS {
     const { args, out, splitBytes, signal, onEvent } = options;
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
+    const inputBytes = inputs.reduce((bytes, { length }) => bytes + length, 0);
+    this.#writesLittle =
+      this.#options.runsOnce === true && out === undefined && inputBytes <= LITTLE_INPUT_BYTES_MAX;
     const machine = await this.#runner.get();
     if (out !== undefined && machine !== this.#writing.opened) throw this.#readOnly(out);
     const { withValue } = await import("../runtime/job/results.ts");

@@ -8,6 +8,7 @@
  */
 import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
+import { hasCode } from "../../packets/errors.ts";
 import type { Catalog, GcRoots } from "../contracts/catalog.ts";
 import type {
   ChunkPlaces,
@@ -34,12 +35,16 @@ import { ChunkReader } from "./segments/chunk-reader.ts";
 import { SegmentFiles } from "./segments/files.ts";
 import { checkSeed } from "./segments/format.ts";
 import { ClientWriter, WriterClient } from "./writer/client.ts";
+import type { OpenedWriter, WriterEvents } from "./writer/client.ts";
+import type { WriterData } from "./writer/protocol.ts";
 
 export interface StoreOptions {
   /** Makes no file and takes no lock; sees what a writer in another process has made durable. */
   readonly readOnly?: boolean;
   /** How long to wait for another writer to end. */
   readonly lockWaitMs?: number;
+  /** Little is written before it is closed: what writes shares the caller's thread, if no other writer is there. Default false. */
+  readonly writesLittle?: boolean;
   /** Hears as "repair" of what was found wrong and put right, while opening too. */
   readonly events?: Events | undefined;
 }
@@ -72,7 +77,8 @@ export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDi
     this.#files = new SegmentFiles(paths);
     this.#index = new IndexReader({
       ...this.#identity,
-      repair: writer && (() => writer.repair(this.#generation)),
+      repair: writer?.isAside === true ? () => writer.repair(this.#generation) : undefined,
+      onUnusable: writer?.isAside === false ? () => writer.repairLater(this.#generation) : undefined,
       onNote: (text) => this.#tell(text),
     });
     this.catalog = new StoreCatalog(this.#index, () => this.#requireWriter());
@@ -95,7 +101,7 @@ export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDi
     const data = { directory: paths.directory, lockWaitMs: options.lockWaitMs ?? LOCK_WAIT_MS };
     // The writer speaks only after it is open, and the store is made before it is heard.
     let store: Store | undefined;
-    const { client, storeId, notes } = await WriterClient.open(data, {
+    const { client, storeId, notes } = await openWriterClient(data, options.writesLittle === true, {
       onCommitted: (place) => store!.#pending.committed(place),
       onNote: (text) => store!.#tell(text),
       onDropped: (segment) => store!.#files.forget(segment),
@@ -252,4 +258,18 @@ export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDi
   #tell(text: string): void {
     this.#events?.emit("repair", { kind: "note", text });
   }
+}
+
+/** Nobody stands still in the caller's thread until another writer ends. */
+async function openWriterClient(
+  data: WriterData,
+  isHere: boolean,
+  events: WriterEvents,
+): Promise<OpenedWriter> {
+  try {
+    if (isHere) return await WriterClient.open({ ...data, lockWaitMs: 0 }, events, true);
+  } catch (error) {
+    if (!hasCode(error, StoreErrorCode.busy)) throw error;
+  }
+  return await WriterClient.open(data, events);
 }

@@ -166,6 +166,7 @@ async function openPacketFS(
   const { openLocal } = await import("../local.ts");
   const { describeLostWalls, describeWalls } = await import("../../runtime/sandbox/process/wall-states.ts");
   return openLocal(directory, {
+    runsOnce: true,
     onRepair: ({ text }) => output.talk(`store: ${text}`),
     onWalls: (walls) => {
       const lost = describeLostWalls(walls);

@@ -24,6 +24,8 @@ export interface IndexReaderOptions {
   readonly seed: number;
   /** Has the writer build the index again, and returns when that is done. Undefined where there is no writer to ask. */
   readonly repair: (() => void) | undefined;
+  /** Called where there is nobody to ask who could be waited for, when the file cannot be used. */
+  readonly onUnusable?: (() => void) | undefined;
   readonly onNote: (note: string) => void;
 }
 
@@ -119,6 +121,7 @@ export class IndexReader {
   }
 
   #build(): IndexTables {
+    this.#options.onUnusable?.();
     this.#mode = "memory";
     this.#stamp = this.#look();
     this.#options.onNote(

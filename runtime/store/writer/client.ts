@@ -1,4 +1,7 @@
-/** The calling thread's side of a store's writer thread: calls, answers, what becomes of them when it ends, and its writers. */
+/**
+ * Their side who use what writes a store: calls, answers, what becomes of them when it ends, and its writers. It has a thread
+ * of its own, which costs more to start than little work takes, or shares the caller's.
+ */
 import { Worker } from "node:worker_threads";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
@@ -32,26 +35,61 @@ interface Call {
   readonly reject: (error: Error) => void;
 }
 
+export interface OpenedWriter {
+  readonly client: WriterClient;
+  readonly storeId: Uint8Array;
+  /** For people: what was found wrong, and put right. */
+  readonly notes: readonly string[];
+}
+
+/** What writes the store, as who uses it sees it. */
+interface WriterHost {
+  readonly post: (message: ToWriter, transfer: readonly ArrayBuffer[]) => void;
+  /** A process with nothing else to do ends, unless it waits for an answer. */
+  readonly await: (isAwaited: boolean) => void;
+}
+
+/** What a host says. */
+interface HostEvents {
+  readonly take: (message: FromWriter) => void;
+  readonly failed: (error: unknown) => void;
+  readonly exited: () => void;
+}
+
 export class WriterClient {
-  readonly #worker: Worker;
+  /** Whether it has a thread of its own, so that the caller can stand still until it has done something. */
+  readonly isAside: boolean;
+  readonly #host: WriterHost;
   readonly #calls: Map<number, Call> = new Map();
+  readonly #exited: PromiseWithResolvers<void> = Promise.withResolvers();
   #nextId = 1;
   #ended: Error | undefined;
 
-  private constructor(worker: Worker) {
-    this.#worker = worker;
+  private constructor(
+    isAside: boolean,
+    start: (events: HostEvents) => WriterHost,
+    take: (message: FromWriter) => void,
+  ) {
+    this.isAside = isAside;
+    this.#host = start({
+      take,
+      failed: (error) =>
+        this.#end(new StoreError(StoreErrorCode.io, "the store's writer failed", {}, { cause: error })),
+      exited: () => {
+        this.#end(closedError());
+        this.#exited.resolve();
+      },
+    });
   }
 
-  /** Starts a writer. Rejects with PFS_STORE_UNREADABLE, PFS_STORE_READ_ONLY, PFS_STORE_BUSY, PFS_STORE_FULL or PFS_STORE_IO. */
-  static open(
-    data: WriterData,
-    events: WriterEvents,
-  ): Promise<{ client: WriterClient; storeId: Uint8Array; notes: readonly string[] }> {
-    const url = builtUrl(new URL("./worker.ts", import.meta.url));
-    const worker = new Worker(url, { workerData: data, execArgv: [], name: "packetfs-store" });
-    const client = new WriterClient(worker);
+  /**
+   * Starts a writer, in a thread of its own unless it is `isHere`. Rejects with PFS_STORE_UNREADABLE, PFS_STORE_READ_ONLY,
+   * PFS_STORE_BUSY, PFS_STORE_FULL or PFS_STORE_IO.
+   */
+  static async open(data: WriterData, events: WriterEvents, isHere = false): Promise<OpenedWriter> {
+    const start = isHere ? await hostHere(data) : (heard: HostEvents) => hostInThread(data, heard);
     return new Promise((resolve, reject) => {
-      worker.on("message", (message: FromWriter) => {
+      const client: WriterClient = new WriterClient(!isHere, start, (message) => {
         switch (message.kind) {
           case "opened":
             client.#idle();
@@ -72,11 +110,8 @@ export class WriterClient {
             return events.onRepaired(message.generation, message.note);
         }
       });
-      worker.on("error", (error) => {
-        client.#end(new StoreError(StoreErrorCode.io, "the store's writer failed", {}, { cause: error }));
-        reject(client.#ended!);
-      });
-      worker.on("exit", () => client.#end(closedError()));
+      // Unless it is open by then.
+      void client.#exited.promise.then(() => reject(client.#ended!));
     });
   }
 
@@ -89,29 +124,33 @@ export class WriterClient {
     const id = this.#nextId++;
     return new Promise<unknown>((resolve, reject) => {
       this.#calls.set(id, { resolve, reject });
-      // A process with nothing else to do ends, but not before it has its answers.
-      if (this.#calls.size === 1) this.#worker.ref();
-      this.#worker.postMessage({ id, request } satisfies ToWriter, transfer);
+      if (this.#calls.size === 1) this.#host.await(true);
+      this.#host.post({ id, request }, transfer);
     }) as Promise<WriterAnswers[K]>;
   }
 
-  /** Has the index built again and stands still until it is. Throws PFS_STORE_IO. */
+  /** Has the index built again and stands still until it is, by a writer that is aside. Throws PFS_STORE_IO. */
   repair(generation: number): void {
-    const done = new Int32Array(new SharedArrayBuffer(4));
-    this.call({ kind: "repair", generation, done }).catch(() => {});
+    const done = this.repairLater(generation);
     Atomics.wait(done, 0, 0, REPAIR_WAIT_MS);
     if (Atomics.load(done, 0) === 1) return;
     throw new StoreError(StoreErrorCode.io, "the index is damaged and could not be built again");
   }
 
+  /** Has the index built again. Returns a word of shared memory that becomes 1 then, or 2 when it failed. */
+  repairLater(generation: number): Int32Array<SharedArrayBuffer> {
+    const done = new Int32Array(new SharedArrayBuffer(4));
+    this.call({ kind: "repair", generation, done }).catch(() => {});
+    return done;
+  }
+
   /** Makes everything durable, ends the writer and frees the store for others. */
   async close(): Promise<void> {
-    const exited = new Promise((resolve) => this.#worker.once("exit", resolve));
     try {
       await this.call({ kind: "close" });
     } finally {
-      this.#worker.ref();
-      await exited;
+      this.#host.await(true);
+      await this.#exited.promise;
     }
   }
 
@@ -123,7 +162,7 @@ export class WriterClient {
   }
 
   #idle(): void {
-    if (this.#calls.size === 0) this.#worker.unref();
+    if (this.#calls.size === 0) this.#host.await(false);
   }
 
   #end(error: Error): void {
@@ -131,6 +170,36 @@ export class WriterClient {
     for (const { reject } of this.#calls.values()) reject(this.#ended);
     this.#calls.clear();
   }
+}
+
+function hostInThread(data: WriterData, { take, failed, exited }: HostEvents): WriterHost {
+  const url = builtUrl(new URL("./worker.ts", import.meta.url));
+  const worker = new Worker(url, { workerData: data, execArgv: [], name: "packetfs-store" });
+  worker.on("message", take).on("error", failed).on("exit", exited);
+  return {
+    post: (message, transfer) => worker.postMessage(message, transfer),
+    await: (isAwaited) => (isAwaited ? worker.ref() : worker.unref()),
+  };
+}
+
+/** Messages arrive in turns of their own, as they do from another thread, and nothing is copied. */
+async function hostHere(data: WriterData): Promise<(events: HostEvents) => WriterHost> {
+  const { serveWriter } = await import("./serve.ts");
+  return ({ take, exited }) => {
+    let listener: (message: ToWriter) => void;
+    void serveWriter(data, {
+      post: (message) => void setImmediate(take, message),
+      listen: (listen) => {
+        listener = listen;
+      },
+      close: () => void setImmediate(exited),
+    });
+    return {
+      post: (message) => void setImmediate(() => listener(message)),
+      // It waits for the disk alone, which keeps the process there by itself.
+      await: () => undefined,
+    };
+  };
 }
 
 function closedError(): StoreError {

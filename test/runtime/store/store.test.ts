@@ -7,6 +7,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  rmSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -14,6 +15,7 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { sha256 } from "../../../packets/digest.ts";
 import { Store } from "../../../runtime/store/store.ts";
+import type { StoreOptions } from "../../../runtime/store/store.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { catalogSuite, gcRootsSuite } from "../../suites/catalog.ts";
 import type { CatalogHarness } from "../../suites/catalog.ts";
@@ -31,9 +33,14 @@ import {
   temporaryDirectory,
 } from "./store-fixture.ts";
 
-async function openCatalog(): Promise<CatalogHarness<Store["catalog"]>> {
+const WRITERS: readonly (readonly [string, StoreOptions])[] = [
+  ["a store", {}],
+  ["a store that the caller's thread writes", { writesLittle: true }],
+];
+
+async function openCatalog(options: StoreOptions): Promise<CatalogHarness<Store["catalog"]>> {
   const directory = await temporaryDirectory();
-  const store = await Store.open(directory.path);
+  const store = await Store.open(directory.path, options);
   const writer = await store.openWriter();
   return {
     catalog: store.catalog,
@@ -45,34 +52,68 @@ async function openCatalog(): Promise<CatalogHarness<Store["catalog"]>> {
   };
 }
 
-catalogSuite("a store", openCatalog);
-gcRootsSuite("a store", openCatalog);
+for (const [name, options] of WRITERS) {
+  catalogSuite(name, () => openCatalog(options));
+  gcRootsSuite(name, () => openCatalog(options));
 
-storedFormSuite("a store", async () => {
-  const directory = await temporaryDirectory();
-  const store = await Store.open(directory.path);
-  return {
-    source: store,
-    put: async (chunks) => {
-      await using writer = await store.openWriter();
-      const block = new Uint8Array(Buffer.concat(chunks));
-      await writer.write(
-        block,
-        Uint32Array.from(chunks, (chunk) => chunk.byteLength),
-      );
-      await writer.flush();
-    },
-    damage: async (chunk) => {
-      const segment = readFileSync(segmentOf(directory.path));
-      const at = segment.indexOf(sha256(chunk)) + 50;
-      segment[at] = segment[at]! ^ 4;
-      writeFileSync(segmentOf(directory.path), segment);
-    },
-    close: async () => {
-      await store.close();
-      await directory[Symbol.asyncDispose]();
-    },
-  };
+  storedFormSuite(name, async () => {
+    const directory = await temporaryDirectory();
+    const store = await Store.open(directory.path, options);
+    return {
+      source: store,
+      put: async (chunks) => {
+        await using writer = await store.openWriter();
+        const block = new Uint8Array(Buffer.concat(chunks));
+        await writer.write(
+          block,
+          Uint32Array.from(chunks, (chunk) => chunk.byteLength),
+        );
+        await writer.flush();
+      },
+      damage: async (chunk) => {
+        const segment = readFileSync(segmentOf(directory.path));
+        const at = segment.indexOf(sha256(chunk)) + 50;
+        segment[at] = segment[at]! ^ 4;
+        writeFileSync(segmentOf(directory.path), segment);
+      },
+      close: async () => {
+        await store.close();
+        await directory[Symbol.asyncDispose]();
+      },
+    };
+  });
+}
+
+describe("a writer in the caller's thread", () => {
+  test("waits for another one in a thread, so that the caller's goes on meanwhile", async () => {
+    await using directory = await temporaryDirectory();
+    const first = await Store.open(directory.path);
+    const opening = Store.open(directory.path, { writesLittle: true, lockWaitMs: 60_000 });
+    await first.close();
+    await using second = await opening;
+    await put(second, "second", randomBytes("second", 100));
+    expect(await get(second, "second")).toEqual(Buffer.from(randomBytes("second", 100)));
+  });
+
+  test("reads and writes on when its index is deleted", async () => {
+    await using directory = await temporaryDirectory();
+    await using store = await Store.open(directory.path, { writesLittle: true });
+    for (const name of ["before", "after"]) {
+      await put(store, name, randomBytes(name, 100_000));
+      expect(await get(store, name)).toEqual(Buffer.from(randomBytes(name, 100_000)));
+      rmSync(join(directory.path, "index.db"), { force: true });
+    }
+    expect(await get(store, "before")).toEqual(Buffer.from(randomBytes("before", 100_000)));
+  });
+
+  test("says what a thread would say of a directory that is no store", async () => {
+    await using directory = await temporaryDirectory();
+    writeFileSync(join(directory.path, "file"), "");
+    const [aside, here] = await Promise.all(
+      WRITERS.map(([, options]) => failure(Store.open(join(directory.path, "file"), options))),
+    );
+    expect(here).toEqual(aside);
+  });
 });
 
 describe("opening", () => {
