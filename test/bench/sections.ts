@@ -2,6 +2,7 @@
 import type { Section } from "./harness.ts";
 import { distinctKeysRows } from "./rows/distinct-keys.ts";
 import { fileRows } from "./rows/files.ts";
+import { packetCodeRows } from "./rows/packet-code.ts";
 import { packetRows } from "./rows/packets.ts";
 import { raceRows } from "./rows/race.ts";
 import { smallJobRows } from "./rows/small-jobs.ts";
@@ -15,6 +16,7 @@ export const SECTIONS: Readonly<Record<string, Section>> = {
   growth: growthRows,
   race: raceRows,
   "distinct-keys": distinctKeysRows,
+  "packet-code": packetCodeRows,
   packets: packetRows,
   "small-jobs": smallJobRows,
   start: startRows,
