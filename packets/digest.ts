@@ -13,6 +13,11 @@ export function sha256(bytes: Uint8Array): Ref {
   return new Uint8Array(digest.buffer, digest.byteOffset, digest.byteLength);
 }
 
+/** Whether `ref` is the SHA-256 of `bytes`. */
+export function isRefOf(ref: Ref, bytes: Uint8Array): boolean {
+  return Buffer.compare(hash("sha256", bytes, "buffer"), ref) === 0;
+}
+
 /** A ref as 64 hexadecimal digits: what people see. */
 export function refToHex(ref: Ref): string {
   return Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("hex");

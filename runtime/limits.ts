@@ -335,7 +335,7 @@ export const CODE_VERIFIED_MAX: number = 512 * 1024;
 export const CODE_RUN_BYTES: number = 256 * 1024;
 /** Behind a range of lines, where its last one goes on. */
 export const CODE_READ_ON_BYTES: number = 16 * 1024;
-/** When so much waits to be read, threads are started for it. */
+/** Threads are started for what comes behind so much: it takes about as long as their start. */
 export const CODE_THREADS_BYTES: number = 64 * 1024 * 1024;
 /** Bytes that a program of packet code has had when it is compiled, */
 export const CODE_COMPILE_BYTES: number = 64 * 1024;

@@ -5,7 +5,7 @@
  */
 import { Compressor, decompressAside } from "../../packets/codec.ts";
 import type { Codec } from "../../packets/codec.ts";
-import { refToHex, sameBytes, sha256 } from "../../packets/digest.ts";
+import { isRefOf, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX, FRAME_PACKETS_MAX } from "../../packets/limits.ts";
@@ -74,7 +74,7 @@ export async function unpackChunks(batch: ChunkBatch): Promise<Chunk[]> {
     const over = turnOver();
     if (over !== undefined) await over;
     const bytes = plain.subarray(at, at + length);
-    if (!sameBytes(sha256(bytes), ref)) {
+    if (!isRefOf(ref, bytes)) {
       const hex = refToHex(ref);
       throw new WireError("PFS_CHUNK_DAMAGED", `a peer sent wrong bytes for chunk ${hex}`, { ref: hex });
     }

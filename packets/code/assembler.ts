@@ -92,6 +92,8 @@ export class FunctionBody {
   readonly params: number;
   readonly #locals: ValueType[] = [];
   readonly #code: number[] = [];
+  /** The locals of constants, by the byte that they repeat. */
+  readonly #splats = new Map<number, number>();
 
   constructor(params: number) {
     this.params = params;
@@ -144,11 +146,15 @@ export class FunctionBody {
     return this;
   }
 
-  /** Sixteen times the byte. */
+  /** Sixteen times the byte. It stands in a local from the beginning on: engines make a constant anew in each turn of a loop. */
   splat(byte: number): this {
-    this.#code.push(0xfd, 12);
-    for (let lane = 0; lane < 16; lane++) this.#code.push(byte & 0xff);
-    return this;
+    const value = byte & 0xff;
+    let local = this.#splats.get(value);
+    if (local === undefined) {
+      local = this.local(ValueType.v128);
+      this.#splats.set(value, local);
+    }
+    return this.get(local);
   }
 
   i32x4Lane(lane: number): this {
@@ -168,7 +174,12 @@ export class FunctionBody {
 
   bytes(): number[] {
     const locals = this.#locals.flatMap((type) => [1, type]);
-    const body = [...unsigned(this.#locals.length), ...locals, ...this.#code, ...PLAIN.end];
+    const splats = Array.from(this.#splats, ([byte, local]) => {
+      const lanes = Array.from({ length: 16 }, () => byte);
+      return [0xfd, 12, ...lanes, INDEXED["local.set"], ...unsigned(local)];
+    });
+    const code = [...splats.flat(), ...this.#code, ...PLAIN.end];
+    const body = [...unsigned(this.#locals.length), ...locals, ...code];
     return [...unsigned(body.length), ...body];
   }
 }

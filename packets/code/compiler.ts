@@ -21,9 +21,12 @@ export const BIN_TABLES = 4;
 export const KERNEL_BYTES = 8192;
 
 const LANES = 16;
-/** Sums of lanes of a byte, four blocks a turn, must not go beyond 255. */
-const TURNS_MAX = 63;
-const BLOCKS = 4;
+/** Blocks a turn, which two sums are made of, lane by lane: those are of a byte and must not go beyond 255. */
+const BLOCKS = 8;
+const SUMS = 2;
+const TURNS_MAX: number = Math.floor(255 / (BLOCKS / SUMS));
+/** Needles of so few bytes are compared with all of a block's places at once. */
+const SHORT_NEEDLE_BYTES = 4;
 
 /** The module of a program, for a memory of at least so many pages of 64 KiB. CRC32 has none: zlib's is faster. */
 export function compileCode(code: Code, memoryPages: number): Uint8Array<ArrayBuffer> | undefined {
@@ -125,7 +128,7 @@ class Compiler {
     if (isBytes && filtersBins(this.#code)) this.#histogram();
     else if (isBytes && isByteFilter && isByteColumn && aggregate !== Aggregate.HISTOGRAM) this.#byteBlocks();
     else if (isBytes && filter === Filter.AT && aggregate === Aggregate.COUNT) {
-      if (needle.byteLength <= BLOCKS) this.#byteBlocks();
+      if (needle.byteLength <= SHORT_NEEDLE_BYTES) this.#byteBlocks();
       else this.#searchBlocks();
     }
     this.#rowLoop();
@@ -281,7 +284,9 @@ class Compiler {
   ): void {
     const f = this.#f;
     const { aggregate } = this.#code;
-    const [block, mask, counts] = [f.local(ValueType.v128), f.local(ValueType.v128), f.local(ValueType.v128)];
+    const [block, mask] = [f.local(ValueType.v128), f.local(ValueType.v128)];
+    // More than one, so that an addition does not wait for the one before it.
+    const counts = Array.from({ length: SUMS }, () => f.local(ValueType.v128));
     const [sums, best, turns] = [f.local(ValueType.v128), f.local(ValueType.v128), f.local(ValueType.i32)];
     const isMin = aggregate === Aggregate.MIN;
     if (isMin) f.splat(0xff).set(best);
@@ -295,7 +300,7 @@ class Compiler {
       .set(turns);
     f.get(turns).op("i32.eqz").at("br_if", 1);
     f.get(turns).i32(TURNS_MAX).get(turns).i32(TURNS_MAX).op("i32.lt_u", "select").set(turns);
-    f.splat(0).set(counts);
+    for (const each of counts) f.splat(0).set(each);
     f.op("loop");
     for (let index = 0; index < BLOCKS; index++) {
       f.get(this.#at)
@@ -303,7 +308,8 @@ class Compiler {
         .set(block);
       maskOf(block, index * LANES);
       f.set(mask);
-      f.get(counts).get(mask).op("i8x16.sub").set(counts);
+      const sum = counts[index % SUMS]!;
+      f.get(sum).get(mask).op("i8x16.sub").set(sum);
       this.#addBlock(block, mask, sums, best);
     }
     f.get(this.#at)
@@ -312,8 +318,10 @@ class Compiler {
       .set(this.#at);
     f.get(turns).i32(1).op("i32.sub").at("local.tee", turns).at("br_if", 0);
     f.op("end");
-    f.get(counts).op("i16x8.extadd_pairwise_i8x16_u", "i32x4.extadd_pairwise_i16x8_u").set(counts);
-    this.#addLanes(counts, this.#count);
+    for (const each of counts) {
+      f.get(each).op("i16x8.extadd_pairwise_i8x16_u", "i32x4.extadd_pairwise_i16x8_u").set(each);
+      this.#addLanes(each, this.#count);
+    }
     f.at("br", 0);
     f.op("end", "end");
     if (aggregate === Aggregate.SUM || aggregate === Aggregate.MEAN) this.#addLanes(sums, this.#low);

@@ -41,7 +41,7 @@ import type { CodeLanes, CodeWork } from "./code-lane.ts";
 import { CodeThreads } from "./code-threads.ts";
 import { DirectPlans } from "./direct-plan.ts";
 import { runDirect } from "./direct-read.ts";
-import type { DirectWork } from "./direct-read.ts";
+import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 import { CARRY_BYTES, RangeRun } from "./range-run.ts";
 
 /** Ranges of streams up to this size are read in one piece. */
@@ -94,10 +94,15 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   /** Those that are loaded, by their 32 bytes. */
   readonly #programs = new Map<string, CodeProgram>();
   readonly #waiting = new WaitingLanes();
-  /** Memory of those who work, given back when they have nothing to do. */
+  /** Memory for those who work on this thread, given back when they have nothing to do. */
   readonly #benches: Bench[] = [];
   readonly #modules = new CompiledModules();
+  /** Packets that are worked on. */
   #working = 0;
+  /** Bytes that were read where they lie, on this thread, since there was nothing to do. */
+  #bytesHere = 0;
+  /** The range that is, and that the next one waits for: side by side, each would only throw out of the caches what the other one has read. */
+  #rangeHere: Promise<unknown> = Promise.resolve();
   #idle: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -176,6 +181,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     if (this.#lanes.size > 0 || this.#isClosed) return;
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
+      this.#bytesHere = 0;
       this.#inputs.forget();
       this.#plans.clear();
       this.#benches.length = 0;
@@ -185,41 +191,36 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 
   #ready(lane: CodeLane): void {
     this.#waiting.add(lane);
-    const { slots } = this.#options;
-    for (let started = 0; started < lane.waiting && this.#working < slots; started++) this.#start();
+    this.#goOn();
   }
 
-  #start(): void {
-    this.#working++;
-    void this.#work();
-  }
-
-  /** Works on packets until none waits. Never rejects. */
-  async #work(): Promise<void> {
-    const bench = this.#benches.pop() ?? new Bench(this.#modules);
-    for (let lane = this.#waiting.next(); lane !== undefined; lane = this.#waiting.next()) {
-      const [turn, work] = [lane, lane.next()];
+  /** Begins with packets that wait, as many as are worked on at once: what threads are to read next is looked up meanwhile. */
+  #goOn(): void {
+    const max = this.#threads.isRunning ? this.#threads.room : this.#options.slots;
+    while (this.#working < max) {
+      const lane = this.#waiting.next();
+      if (lane === undefined) return;
+      const work = lane.next();
       if (lane.hasWork) this.#waiting.add(lane);
-      if (work !== undefined) await lane.work(work, (signal) => this.#outcome(turn, work, bench, signal));
+      if (work !== undefined) void this.#work(lane, work);
     }
-    this.#benches.push(bench);
-    this.#working--;
   }
 
-  async #outcome(
-    lane: CodeLane,
-    { frame, index }: CodeWork,
-    bench: Bench,
-    signal: AbortSignal,
-  ): Promise<Outcome> {
+  /** Never rejects. */
+  async #work(lane: CodeLane, work: CodeWork): Promise<void> {
+    this.#working++;
+    await lane.work(work, (signal) => this.#outcome(lane, work, signal));
+    this.#working--;
+    this.#goOn();
+  }
+
+  async #outcome(lane: CodeLane, { frame, index }: CodeWork, signal: AbortSignal): Promise<Outcome> {
     const { program, slot } = lane;
     try {
       const input = await this.#input(frame, index, signal);
       if (program.code.stage !== Stage.MAP) return { bytes: await merged(program.code, input) };
-      return (
-        (await this.#direct(lane, input, bench, signal)) ??
-        (await mapped(program, input, { bench, slot, signal }))
-      );
+      const outcome = await this.#direct(lane, input, signal);
+      return outcome ?? (await this.#onBench((bench) => mapped(program, input, { bench, slot, signal })));
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
       return { fault: faultOf(error), reason: error.message };
@@ -230,7 +231,6 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   async #direct(
     { program: { bytes, code }, slot }: CodeLane,
     input: Input,
-    bench: Bench,
     signal: AbortSignal,
   ): Promise<Outcome | undefined> {
     const { stream, length } = input;
@@ -241,9 +241,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const { from, total } = input;
     const work: DirectWork = { code: bytes, range: { from, length, total }, plan };
     const isNew = plan.isVerified.includes(0);
-    const outcome = this.#isBusy()
-      ? await this.#threads.run(work, slot)
-      : await inTurns(counted(runDirect(work, bench), slot));
+    const isThere = this.#threads.isRunning || this.#bytesHere >= CODE_THREADS_BYTES;
+    const outcome = await (isThere ? this.#threads.run(work, slot) : this.#runHere(work, slot));
     if (isNew) this.#plans.wasRead(plan);
     signal.throwIfAborted();
     if (outcome === undefined) this.#plans.forget(stream.root);
@@ -252,10 +251,22 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     return undefined;
   }
 
-  /** Whether so much waits that threads are worth their start, or are there already. */
-  #isBusy(): boolean {
-    if (this.#options.slots === 1 || !this.#threads.hasRoom) return false;
-    return this.#threads.isRunning || this.#waiting.hasBytes(CODE_THREADS_BYTES);
+  async #runHere(work: DirectWork, slot: LaneSlot): Promise<DirectOutcome> {
+    this.#bytesHere += work.range.length;
+    const run = this.#rangeHere.then(() =>
+      this.#onBench((bench) => inTurns(counted(runDirect(work, bench), slot))),
+    );
+    this.#rangeHere = run.catch(() => {});
+    return await run;
+  }
+
+  async #onBench<Result>(run: (bench: Bench) => Promise<Result>): Promise<Result> {
+    const bench = this.#benches.pop() ?? new Bench(this.#modules);
+    try {
+      return await run(bench);
+    } finally {
+      this.#benches.push(bench);
+    }
   }
 
   /** Rejects with what reading rejects with, and PFS_RANGE_INVALID. */
@@ -310,14 +321,6 @@ class WaitingLanes {
       this.#first = 0;
     }
     return lane;
-  }
-
-  /** Whether packets of so many bytes wait. */
-  hasBytes(bytes: number): boolean {
-    let waiting = 0;
-    for (let at = this.#first; at < this.#lanes.length && waiting < bytes; at++)
-      waiting += this.#lanes[at]!.waitingBytes;
-    return waiting >= bytes;
   }
 }
 

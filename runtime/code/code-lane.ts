@@ -64,7 +64,6 @@ export class CodeLane implements Lane {
   #abort: AbortController | undefined;
   #frames: Uint8Array[] = NO_FRAMES;
   #index = 0;
-  #waitingBytes = 0;
   #writer: Promise<StoreWriter> | undefined;
   #running = 0;
   #answers: Uint8Array[] = NO_FRAMES;
@@ -96,7 +95,6 @@ export class CodeLane implements Lane {
     this.slot.inFlight = packets;
     if (this.#frames.length === 0) this.#frames = [frame];
     else this.#frames.push(frame);
-    for (let index = 0; index < count; index++) this.#waitingBytes += lengthAt(frame, index);
     this.#lanes.ready(this);
   }
 
@@ -105,7 +103,6 @@ export class CodeLane implements Lane {
     const [frame] = this.#frames;
     if (frame === undefined) return undefined;
     const index = this.#index++;
-    this.#waitingBytes -= lengthAt(frame, index);
     if (this.#index === packetCount(frame)) {
       if (this.#frames.length === 1) this.#frames = NO_FRAMES;
       else this.#frames.shift();
@@ -116,16 +113,6 @@ export class CodeLane implements Lane {
 
   get hasWork(): boolean {
     return this.#frames.length > 0;
-  }
-
-  /** Bytes of the packets that wait to be run. */
-  get waitingBytes(): number {
-    return this.#waitingBytes;
-  }
-
-  /** Packets that wait to be run. */
-  get waiting(): number {
-    return this.#frames.reduce((sum, frame) => sum + packetCount(frame), -this.#index);
   }
 
   /**
@@ -199,7 +186,6 @@ export class CodeLane implements Lane {
 
   async #close(): Promise<void> {
     this.#frames = NO_FRAMES;
-    this.#waitingBytes = 0;
     this.#abort?.abort(new LaneError(LaneErrorCode.laneClosed, "the lane is closed"));
     if (this.#running > 0) await new Promise<void>((resolve) => (this.#ended = resolve));
     // What it could not open, it need not close.

@@ -1,19 +1,21 @@
-/** Threads for packet code, started when there is so much to do that they are worth it, and ended when there is nothing. */
+/** Threads for packet code, started when so much was done that they are worth it, and ended when there is nothing to do. */
 import { Worker } from "node:worker_threads";
 import { builtUrl } from "../built.ts";
 import type { LaneSlot } from "../lane-slots.ts";
 import type { ThreadAnswer } from "./code-thread.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 
+/** Ranges that a thread has at once: one that it runs, and the next one, so that it never waits for whoever hands them out. */
+const RANGES_MAX = 2;
+
 interface Thread {
   readonly worker: Worker;
-  /** Whoever waits for its answer. */
-  settle: ((answer: ThreadAnswer | undefined) => void) | undefined;
+  /** Those who wait for its answers, which come in the order of what was asked. */
+  readonly waiting: ((answer: ThreadAnswer | undefined) => void)[];
 }
 
 export class CodeThreads {
   readonly #max: number;
-  readonly #free: Thread[] = [];
   readonly #all = new Set<Thread>();
 
   /** `max`: threads at most. */
@@ -21,9 +23,9 @@ export class CodeThreads {
     this.#max = max;
   }
 
-  /** Whether a thread is there that has nothing to do, or may be started. */
-  get hasRoom(): boolean {
-    return this.#free.length > 0 || this.#all.size < this.#max;
+  /** Ranges that all of them take at once. */
+  get room(): number {
+    return this.#max * RANGES_MAX;
   }
 
   /** Whether there is any. */
@@ -31,11 +33,11 @@ export class CodeThreads {
     return this.#all.size > 0;
   }
 
-  /** Runs a packet of the slot's lane there; `hasRoom` holds. Undefined where the thread ended, too: whoever asked has other ways. */
+  /** Runs a packet of the slot's lane there. Undefined where the thread ended, too: whoever asked has other ways. */
   async run(work: DirectWork, slot: LaneSlot): Promise<DirectOutcome> {
-    const thread = this.#free.pop() ?? this.#start();
+    const thread = this.#idlest();
     const answer = await new Promise<ThreadAnswer | undefined>((resolve) => {
-      thread.settle = resolve;
+      thread.waiting.push(resolve);
       thread.worker.postMessage(work);
     });
     if (answer === undefined) return undefined;
@@ -46,7 +48,8 @@ export class CodeThreads {
 
   /** Ends those that have nothing to do. */
   async rest(): Promise<void> {
-    const idle = this.#free.splice(0);
+    const idle = [...this.#all].filter(({ waiting }) => waiting.length === 0);
+    for (const thread of idle) this.#all.delete(thread);
     await Promise.all(idle.map(({ worker }) => worker.terminate()));
   }
 
@@ -54,27 +57,29 @@ export class CodeThreads {
     await Promise.all([...this.#all].map(({ worker }) => worker.terminate()));
   }
 
+  #idlest(): Thread {
+    let idlest: Thread | undefined;
+    for (const thread of this.#all) {
+      if (idlest === undefined || thread.waiting.length < idlest.waiting.length) idlest = thread;
+    }
+    const isIdle = idlest?.waiting.length === 0;
+    if (idlest === undefined || (!isIdle && this.#all.size < this.#max)) return this.#start();
+    return idlest;
+  }
+
   #start(): Thread {
     const url = builtUrl(new URL("./code-thread.ts", import.meta.url));
     const worker = new Worker(url, { execArgv: [], name: "packetfs-code" });
     // Nobody stays for it who waits for nothing else.
     worker.unref();
-    const thread: Thread = { worker, settle: undefined };
+    const thread: Thread = { worker, waiting: [] };
     this.#all.add(thread);
-    worker.on("message", (answer: ThreadAnswer) => {
-      const { settle } = thread;
-      thread.settle = undefined;
-      this.#free.push(thread);
-      settle?.(answer);
-    });
+    worker.on("message", (answer: ThreadAnswer) => thread.waiting.shift()?.(answer));
     // It exits after that.
     worker.on("error", () => {});
     worker.on("exit", () => {
       this.#all.delete(thread);
-      const index = this.#free.indexOf(thread);
-      if (index >= 0) this.#free.splice(index, 1);
-      thread.settle?.(undefined);
-      thread.settle = undefined;
+      for (const settle of thread.waiting.splice(0)) settle(undefined);
     });
     return thread;
   }

@@ -50,7 +50,8 @@ export class DirectPlans {
   /** What was read by a plan: chunks that were verified need not be again, whichever range they are read for. */
   wasRead({ place, isVerified }: DirectPlan): void {
     if (this.#verified.size > CODE_VERIFIED_MAX) this.#verified.clear();
-    for (const [index, each] of place.entries()) if (isVerified[index] === 1) this.#verified.add(each);
+    for (let index = 0; index < place.length; index++)
+      if (isVerified[index] === 1) this.#verified.add(place[index]!);
   }
 
   clear(): void {

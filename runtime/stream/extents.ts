@@ -53,6 +53,6 @@ export async function rangeExtents(
   await cursor.fill(sink, signal);
   if (hasLiteral) return undefined;
   const all = new Uint8Array(refs.length * REF_BYTES);
-  for (const [index, ref] of refs.entries()) all.set(ref, index * REF_BYTES);
+  for (let index = 0; index < refs.length; index++) all.set(refs[index]!, index * REF_BYTES);
   return { refs: all, from: Float64Array.from(from), take: Float64Array.from(take) };
 }

@@ -4,7 +4,7 @@
  */
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { refToHex, sameBytes, sha256 } from "../../packets/digest.ts";
+import { isRefOf, refToHex, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Chunker } from "../../packets/chunker.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
@@ -49,7 +49,7 @@ export class FileChunks implements AsyncDisposable {
     const { file, at, length } = place;
     const bytes = new Uint8Array(length);
     const read = await file.read(bytes, 0, length, at).catch(() => undefined);
-    return read?.bytesRead === length && sameBytes(sha256(bytes), ref) ? bytes : undefined;
+    return read?.bytesRead === length && isRefOf(ref, bytes) ? bytes : undefined;
   }
 
   /** A source that reads from the files what they have, and the rest from `source`. */

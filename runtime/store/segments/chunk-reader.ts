@@ -1,7 +1,7 @@
 /** Reads chunks: finds them, reads neighbours at once, and returns nothing that does not match its ref. */
 import { decompress } from "../../../packets/codec.ts";
 import type { Codec } from "../../../packets/codec.ts";
-import { refAt, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
+import { isRefOf, refAt, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { ChunkPlaces, ChunkSource, StoredChunk, StoredPlaces } from "../../contracts/chunks.ts";
@@ -70,19 +70,31 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
   async places(refs: Uint8Array): Promise<StoredPlaces | undefined> {
     const each = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
     const rows = await inTurns(this.#find(each));
-    const known = rows.filter((row) => row !== undefined && !row.isDamaged) as ChunkRow[];
-    if (known.length < rows.length) return undefined;
     const segments = new Map<number, number>();
-    for (const { place } of known)
-      segments.set(segmentOf(place), segments.get(segmentOf(place)) ?? segments.size);
+    const places = {
+      place: new Float64Array(rows.length),
+      file: new Uint32Array(rows.length),
+      offset: new Float64Array(rows.length),
+      storedBytes: new Uint32Array(rows.length),
+      plainBytes: new Uint32Array(rows.length),
+      codec: new Uint8Array(rows.length),
+    };
+    for (let index = 0; index < rows.length; index++) {
+      const row = rows[index];
+      if (row === undefined || row.isDamaged) return undefined;
+      const segment = segmentOf(row.place);
+      const file = segments.get(segment) ?? segments.size;
+      segments.set(segment, file);
+      places.place[index] = row.place;
+      places.file[index] = file;
+      places.offset[index] = offsetOf(row.place) + RECORD_HEADER_BYTES;
+      places.storedBytes[index] = row.storedBytes;
+      places.plainBytes[index] = row.plainBytes;
+      places.codec[index] = row.codec;
+    }
     return {
       files: Array.from(segments.keys(), (segment) => this.#options.files.pathOf(segment)),
-      place: Float64Array.from(known, ({ place }) => place),
-      file: Uint32Array.from(known, ({ place }) => segments.get(segmentOf(place))!),
-      offset: Float64Array.from(known, ({ place }) => offsetOf(place) + RECORD_HEADER_BYTES),
-      storedBytes: Uint32Array.from(known, ({ storedBytes }) => storedBytes),
-      plainBytes: Uint32Array.from(known, ({ plainBytes }) => plainBytes),
-      codec: Uint8Array.from(known, ({ codec }) => codec),
+      ...places,
     };
   }
 
@@ -141,7 +153,7 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
     try {
       const bytes = await this.#options.files.read(run.segment, run.offset, run.length);
       const plain = decompress(bodyInRun(bytes, run, row), row.codec, row.plainBytes);
-      return plain !== undefined && sameBytes(sha256(plain), ref) ? "sound" : plain;
+      return plain !== undefined && isRefOf(ref, plain) ? "sound" : plain;
     } catch (error) {
       if (LOST.has(systemCode(error))) return undefined;
       throw diskError(error);
@@ -178,8 +190,9 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
     const rows: (ChunkRow | undefined)[] = [];
     for (let start = 0; start < refs.length; start += TURN_STEP_PACKETS) {
       const some = refs.slice(start, start + TURN_STEP_PACKETS);
-      const found = index.use(({ chunks }) => some.map((ref) => chunks.find(ref)));
-      for (const [position, row] of found.entries()) {
+      const found = index.use(({ chunks }) => chunks.findAll(some));
+      for (let position = 0; position < found.length; position++) {
+        const row = found[position];
         rows.push(row === undefined || row.isDamaged ? (pending.find(some[position]!) ?? row) : row);
       }
       yield;
@@ -240,7 +253,7 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
         if (over !== undefined) await over;
         signal?.throwIfAborted();
         plain = decompress(body, row.codec, row.plainBytes);
-        if (plain !== undefined && !sameBytes(sha256(plain), row.ref)) plain = undefined;
+        if (plain !== undefined && !isRefOf(row.ref, plain)) plain = undefined;
         place = row.place;
       }
       if (plain === undefined) failed.push(row);

@@ -1,6 +1,6 @@
 /** Reads records out of segment files when the index does not say what is there: after a crash, or when it is lost. */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { sameBytes, sha256 } from "../../../packets/digest.ts";
+import { isRefOf } from "../../../packets/digest.ts";
 import { CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import { decompress } from "../../../packets/codec.ts";
 import {
@@ -108,7 +108,7 @@ export function acknowledgedIn(options: Pick<ScanOptions, "path" | "segment" | "
 function wholeBody(buffer: SlidingBuffer, at: number, header: RecordHeader): Uint8Array | undefined {
   const stored = buffer.at(at + RECORD_HEADER_BYTES, header.storedBytes);
   const plain = decompress(stored, header.codec, header.plainBytes);
-  return plain !== undefined && sameBytes(sha256(plain), header.ref) ? plain : undefined;
+  return plain !== undefined && isRefOf(header.ref, plain) ? plain : undefined;
 }
 
 /** A file read through a buffer that slides over it. */

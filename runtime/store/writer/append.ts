@@ -1,7 +1,7 @@
 /** What a writer appends: the chunks of a block that are new (the hot path of a put), and what happens to names. */
 import { Codec, decompress } from "../../../packets/codec.ts";
 import type { Compressor, Encoded } from "../../../packets/codec.ts";
-import { refAt, refKey, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
+import { isRefOf, refAt, refKey, refToHex, sha256 } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredForms } from "../../contracts/chunks.ts";
@@ -81,7 +81,7 @@ export function appendStored(
     const ref = refAt(refs, index);
     const codec = codecs[index] as Codec;
     const plain = decompress(body, codec, plainLengths[index]!);
-    if (plain === undefined || !sameBytes(sha256(plain), ref)) throw damagedChunk(ref);
+    if (plain === undefined || !isRefOf(ref, plain)) throw damagedChunk(ref);
     bodies.push(plain.byteLength <= length ? { codec: Codec.plain, bytes: plain } : { codec, bytes: body });
   }
   const append = new BlockAppend(store, writer, lengths.length);
