@@ -3,6 +3,7 @@ import { Interpreter } from "../../packets/code/interpreter.ts";
 import { Records } from "../../packets/code/format.ts";
 import type { Code } from "../../packets/code/format.ts";
 import { refKey } from "../../packets/digest.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { ChunkPlaces } from "../contracts/chunks.ts";
 import { CODE_PLANS_MAX, CODE_READ_ON_BYTES, CODE_VERIFIED_MAX } from "../limits.ts";
@@ -63,7 +64,37 @@ export class DirectPlans {
     if (extents === undefined) return undefined;
     const places = await this.#places.places(extents.refs);
     if (places === undefined) return undefined;
-    const isVerified = Uint8Array.from(places.place, (place) => (this.#verified.has(place) ? 1 : 0));
-    return { start, ...extents, ...places, isVerified };
+    const { place } = places;
+    const isVerified = new Uint8Array(place.length);
+    for (let index = 0; index < place.length; index++)
+      isVerified[index] = this.#verified.has(place[index]!) ? 1 : 0;
+    return shared({ start, ...extents, ...places, isVerified });
   }
+}
+
+/** The plan in memory that threads share: handing it to one copies nothing, and what is verified there is known here. */
+function shared(plan: DirectPlan): DirectPlan {
+  const rows = plan.place.length;
+  const memory = new SharedArrayBuffer(rows * (4 * 8 + 3 * 4 + REF_BYTES + 2));
+  let used = 0;
+  const moved = <List extends Float64Array | Uint32Array | Uint8Array>(list: List, values: List): List => {
+    list.set(values);
+    used += list.byteLength;
+    return list;
+  };
+  // The widest first, so that each stands at a multiple of its width.
+  return {
+    start: plan.start,
+    files: plan.files,
+    from: moved(new Float64Array(memory, used, rows), plan.from),
+    take: moved(new Float64Array(memory, used, rows), plan.take),
+    place: moved(new Float64Array(memory, used, rows), plan.place),
+    offset: moved(new Float64Array(memory, used, rows), plan.offset),
+    file: moved(new Uint32Array(memory, used, rows), plan.file),
+    storedBytes: moved(new Uint32Array(memory, used, rows), plan.storedBytes),
+    plainBytes: moved(new Uint32Array(memory, used, rows), plan.plainBytes),
+    refs: moved(new Uint8Array(memory, used, rows * REF_BYTES), plan.refs),
+    codec: moved(new Uint8Array(memory, used, rows), plan.codec),
+    isVerified: moved(new Uint8Array(memory, used, rows), plan.isVerified),
+  };
 }

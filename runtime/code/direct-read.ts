@@ -28,7 +28,7 @@ export interface DirectPlan {
   readonly storedBytes: Uint32Array;
   readonly plainBytes: Uint32Array;
   readonly codec: Uint8Array;
-  /** n × 32 bytes, and whether it was verified before. */
+  /** n × 32 bytes, and whether it was verified: it is written down here. */
   readonly refs: Uint8Array;
   readonly isVerified: Uint8Array;
   readonly files: readonly string[];
