@@ -2,6 +2,7 @@
 import type { Section } from "./harness.ts";
 import { distinctKeysRows } from "./rows/distinct-keys.ts";
 import { fileRows } from "./rows/files.ts";
+import { longRunRows } from "./rows/long-runs.ts";
 import { packetCodeRows } from "./rows/packet-code.ts";
 import { packetRows } from "./rows/packets.ts";
 import { raceRows } from "./rows/race.ts";
@@ -18,6 +19,7 @@ export const SECTIONS: Readonly<Record<string, Section>> = {
   "distinct-keys": distinctKeysRows,
   "packet-code": packetCodeRows,
   packets: packetRows,
+  "long-runs": longRunRows,
   "small-jobs": smallJobRows,
   start: startRows,
 };

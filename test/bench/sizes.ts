@@ -16,6 +16,10 @@ export interface Sizes {
   readonly records: number;
   /** Of EXEC packets, for each figure of a rate. */
   readonly frames: number;
+  /** Of 64 bytes, of the jobs of a curve. */
+  readonly splits: readonly number[];
+  /** In one stream. */
+  readonly streamPackets: number;
   /** Packets sent alone, for each median of how long one takes. */
   readonly pings: number;
   /** Commands of which each figure is the mean. */
@@ -37,6 +41,8 @@ export const FULL: Sizes = {
   raceRows: 900,
   records: 4_000_000,
   frames: 400,
+  splits: [1000, 10_000, 100_000, 1_000_000],
+  streamPackets: 10_000_000,
   pings: 500,
   commands: 10,
   jobs: 60,
@@ -50,6 +56,8 @@ export const EIGHTH: Sizes = {
   textBytes: FULL.textBytes / 8,
   growthMegabytes: [1, 10, 100],
   records: FULL.records / 8,
+  splits: [1000, 10_000, 100_000],
+  streamPackets: FULL.streamPackets / 8,
 };
 
 /** Enough to see every row work. */
@@ -62,6 +70,8 @@ export const SMALLEST: Sizes = {
   raceRows: 60,
   records: 20_000,
   frames: 4,
+  splits: [1000],
+  streamPackets: 5000,
   pings: 3,
   commands: 1,
   jobs: 2,
