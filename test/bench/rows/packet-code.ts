@@ -9,6 +9,7 @@ import type { PacketFS } from "../../../sdk/index.ts";
 import { writeRandom, writeText } from "../corpus.ts";
 import { seconds } from "../harness.ts";
 import type { Bench, Row, Side } from "../harness.ts";
+import { wc } from "../wc.ts";
 
 const NEWLINE = 10;
 const NEWLINES = code.count("\n");
@@ -46,6 +47,7 @@ async function rowsAboutPlain(file: string, store: string, rounds: number): Prom
           name: "readSync into WebAssembly memory",
           measure: async () => megabytes / (await seconds(async () => readThrough(file, length, target))),
         },
+        ...wc("-l", file, megabytes),
       ],
       rounds,
       goal: { ratio: 0.7 },

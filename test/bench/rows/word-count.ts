@@ -7,6 +7,7 @@ import { Worker } from "node:worker_threads";
 import { openLocal } from "../../../sdk/index.ts";
 import { writeText } from "../corpus.ts";
 import type { Bench, Row } from "../harness.ts";
+import { wc } from "../wc.ts";
 import { seconds } from "../harness.ts";
 
 const WORKERS = 2;
@@ -76,6 +77,7 @@ class StoredText implements Disposable {
           measure: async () =>
             megabytes / (await seconds(() => countBare(this.#file, this.#length, workers))),
         },
+        ...wc("-w", this.#file, megabytes),
       ],
       rounds,
     };
