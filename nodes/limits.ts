@@ -184,6 +184,9 @@ export const CACHE_WRITER_IDLE_MS = 30_000;
 /** Names in one answer to a listing, and UTF-16 units of them all. */
 export const LIST_ENTRIES_MAX = 256;
 export const LIST_CHARACTERS_MAX: number = 8 * 1024;
+/** Lanes of one machine that it tells of at once, and how long a hub waits for what its nodes tell of theirs. */
+export const LANES_LISTED_MAX = 1024;
+export const LANES_WAIT_MS = 1_000;
 /** Characters of a label that people give a node, and of one log or note that a node sends. */
 export const LABEL_CHARACTERS_MAX = 128;
 export const LOG_CHARACTERS_MAX: number = 16 * 1024;

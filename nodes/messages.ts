@@ -6,10 +6,11 @@
 import * as v from "valibot";
 import { CODECS } from "../packets/codec.ts";
 import type { Codec } from "../packets/codec.ts";
-import { NAME_BYTES_MAX } from "../packets/limits.ts";
+import { LANES_MAX, NAME_BYTES_MAX } from "../packets/limits.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import type { BarInfo } from "../runtime/contracts/executor.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
+import type { LaneInfo, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
@@ -18,6 +19,7 @@ import {
   ADDRESS_CHARACTERS_MAX,
   GRANTS_PER_ANSWER_MAX,
   LABEL_CHARACTERS_MAX,
+  LANES_LISTED_MAX,
   LIST_ENTRIES_MAX,
   LOG_CHARACTERS_MAX,
   JOB_FILES_MAX,
@@ -188,9 +190,42 @@ export const LaneNews: v.GenericSchema<unknown, LaneNews> = v.variant("kind", [
 /** EXEC, RETURN: packets = the frame. CANCEL: the lane is not needed any more. */
 export const LaneMeta: v.GenericSchema<unknown, { lane: number }> = v.object({ lane: count });
 
-/** MEMBERS, from a client: who is there? With `allow`, the node of that id or label gets packets again. */
-export const MembersMeta: v.GenericSchema<unknown, { op: "allow"; node: string } | undefined> = v.optional(
-  v.object({ op: v.literal("allow"), node: label }),
+/**
+ * MEMBERS, from a client: who is there? With `allow`, the node of that id or label gets packets again; with `lanes`, which lanes
+ * there are, at most so many of each machine. A hub asks its nodes for theirs.
+ */
+export type MembersMeta = { op: "allow"; node: string } | { op: "lanes"; lanesMax: number };
+export const MembersMeta: v.GenericSchema<unknown, MembersMeta | undefined> = v.optional(
+  v.variant("op", [
+    v.object({ op: v.literal("allow"), node: label }),
+    v.object({ op: v.literal("lanes"), lanesMax: v.pipe(count, v.maxValue(LANES_LISTED_MAX)) }),
+  ]),
+);
+
+const use = { packets: count, faults: count, cpuMs: milliseconds, inputBytes: count, outputBytes: count };
+const laneUse: v.GenericSchema<unknown, LaneUse> = v.object(use);
+const laneInfo: v.GenericSchema<unknown, LaneInfo> = v.object({
+  lane: v.pipe(count, v.minValue(1), v.maxValue(LANES_MAX)),
+  kind: v.picklist(["js", "code"]),
+  program: label,
+  tenant: v.optional(id),
+  state: v.picklist(["loading", "idle", "running", "resting"]),
+  inFlight: count,
+  ageMs: milliseconds,
+  ...use,
+});
+const lanesInfo = { open: v.pipe(count, v.maxValue(LANES_MAX)), use: laneUse };
+const lanesListed = v.pipe(v.array(laneInfo), v.maxLength(LANES_LISTED_MAX));
+/** The answer of a node to `lanes`, as JSON in chunks. */
+export const LanesJson: v.GenericSchema<unknown, LanesInfo> = v.object({ ...lanesInfo, lanes: lanesListed });
+
+/** The answer of a hub: those of the machines that say so, as JSON in chunks. */
+export interface MachineLanes extends LanesInfo {
+  readonly id: string;
+  readonly label: string;
+}
+export const MachinesLanes: v.GenericSchema<unknown, MachineLanes[]> = v.array(
+  v.object({ id, label, ...lanesInfo, lanes: lanesListed }),
 );
 
 /** MEMBERS: chunks = JSON. From a hub to its nodes it is the allow list itself, as an answer to a client the nodes there are. */
@@ -210,6 +245,8 @@ export interface NodeStatus {
   readonly inFlight: number;
   readonly done: number;
   readonly lastSeenMs: number;
+  /** How many lanes it has open, and what all packets took since it was started; left out where it does not say. */
+  readonly lanes?: Pick<LanesInfo, "open" | "use"> | undefined;
   /** Kinds of program of which its executors get no packets, and why. */
   readonly barred: readonly BarInfo[];
 }
@@ -228,6 +265,7 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     inFlight: count,
     done: count,
     lastSeenMs: milliseconds,
+    lanes: v.optional(v.object(lanesInfo)),
     barred: v.optional(v.array(v.object({ kind: label, reason: v.string() })), []),
   }),
 );

@@ -11,10 +11,11 @@ import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 import { unlessAborted } from "../runtime/unless-aborted.ts";
 import { Grants } from "./grants/grants.ts";
-import { WithdrawMeta } from "./messages.ts";
+import { MembersMeta, WithdrawMeta } from "./messages.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
+import { lanesOf } from "./serve/lane-list.ts";
 import { LaneService } from "./serve/lane-service.ts";
 import { USAGE_FILE, Usages } from "./serve/usage.ts";
 import type { Usage } from "./serve/usage.ts";
@@ -22,7 +23,6 @@ import { answering, describeLeftBehind, serve } from "./serve/service.ts";
 import type { Service } from "./serve/service.ts";
 import { MaintenanceService } from "./serve/maintenance-service.ts";
 import { hasAnywhere, PeerSource } from "./transfer/peer-source.ts";
-import { readMeta } from "./wire/session/meta.ts";
 import { reachableAddress } from "./wire/trust/address.ts";
 import type { Address } from "./wire/trust/address.ts";
 import { loadIdentity } from "./wire/trust/identity-file.ts";
@@ -33,6 +33,7 @@ import { Redialer } from "./wire/zeromq/dial.ts";
 import { AllowList } from "./wire/trust/allow-list.ts";
 import { describeWireEvent, WireServer } from "./wire/zeromq/server.ts";
 import { ACCESS_LOOK_MS } from "./limits.ts";
+import { readMeta } from "./wire/session/meta.ts";
 import { parseToken } from "./wire/trust/token.ts";
 
 export interface JoinOptions {
@@ -245,8 +246,14 @@ export class JoinedNode implements AsyncDisposable {
 
   #hubServices(link: Link): Service[] {
     const { machine } = this.#parts;
-    const learnMembers = answering(MessageType.MEMBERS, async ({ chunks }) => {
-      this.#learn(AllowList.fromJSON(JSON.parse(Buffer.from(chunks).toString())));
+    const learnMembers = answering(MessageType.MEMBERS, async (message) => {
+      const asked = readMeta(MembersMeta, message);
+      if (asked?.op === "lanes")
+        return {
+          type: MessageType.OK,
+          chunks: Buffer.from(JSON.stringify(lanesOf(machine, asked.lanesMax))),
+        };
+      this.#learn(AllowList.fromJSON(JSON.parse(Buffer.from(message.chunks).toString())));
       return undefined;
     });
     const withdrawGrants = answering(MessageType.GRANT, async (message) => {

@@ -31,7 +31,9 @@ import type {
   JobInfo,
   JobResult,
   LoadedProgram,
+  LanesOptions,
   LoadOptions,
+  MachineLanes,
   NodeInfo,
   PacketFS,
   ProgramBundle,
@@ -44,6 +46,8 @@ import type {
   WallState,
 } from "./packetfs.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
+import { lanesLimit } from "./lanes.ts";
+import { LaneSlots } from "../runtime/lane-slots.ts";
 import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { PacketCode } from "./code/builders.ts";
@@ -204,6 +208,7 @@ class LocalPacketFS implements PacketFS {
     const executor = this.#jobs === undefined ? undefined : this.#runner.opened?.executor;
     const { standingWalls } = await import("../runtime/sandbox/process/executor-process.ts");
     const walls = standingWalls();
+    const { open, use } = (this.#runner.opened?.lanes ?? new LaneSlots()).info(0);
     return [
       {
         id: LOCAL_ID,
@@ -214,10 +219,18 @@ class LocalPacketFS implements PacketFS {
         editions: [guestEdition()],
         ...(walls === undefined ? {} : { walls: namesOfStanding(walls) }),
         lastSeenMs: 0,
+        lanes: { open, use },
         // Where there is nobody else, nobody is barred.
         barred: [],
       },
     ];
+  }
+
+  async lanes(options: LanesOptions = {}): Promise<MachineLanes[]> {
+    const limit = lanesLimit(options);
+    // What has run no program has no lanes.
+    const slots = this.#runner.opened?.lanes ?? new LaneSlots();
+    return [{ id: LOCAL_ID, label: hostname(), ...slots.info(limit) }];
   }
 
   async allow(node: string): Promise<void> {

@@ -4,6 +4,7 @@
  * 64 hexadecimal digits, or the first eight or more of them where no other root begins with them.
  */
 import type { JobEvent } from "../runtime/contracts/events.ts";
+import type { LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
 import type { CodeValue } from "../packets/code/state.ts";
@@ -11,6 +12,7 @@ import type { PacketCode } from "./code/builders.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 
 export type { JobEvent } from "../runtime/contracts/events.ts";
+export type { LaneInfo, LaneState, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 export type { JobInfo, JobStatistics } from "../runtime/contracts/jobs.ts";
 export type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
 export type { RepairEvent } from "../runtime/contracts/events.ts";
@@ -51,6 +53,11 @@ export interface PacketFS extends AsyncDisposable {
   /** Loads a program into lanes that stay, for code that makes its EXEC packets itself. */
   load(program: ProgramSource, options?: LoadOptions): Promise<LoadedProgram>;
   nodes(): Promise<NodeInfo[]>;
+  /**
+   * The lanes that programs are loaded in, and what their packets took: those of this process, or of a hub and its nodes, of each
+   * the ones that run packets first, then those that used most CPU time.
+   */
+  lanes(options?: LanesOptions): Promise<MachineLanes[]>;
   /** A node that is barred gets packets again; it is named by its id or label. Rejects with PFS_NOT_FOUND. */
   allow(node: string): Promise<void>;
   jobs(): Promise<JobInfo[]>;
@@ -198,6 +205,17 @@ export interface ExecStreamOptions {
   readonly aheadPackets?: number;
 }
 
+export interface LanesOptions {
+  /** Lanes of each machine, at most 1,024; 100 unless given. */
+  readonly limit?: number;
+}
+
+/** Of one machine: `open` lanes, some of them, and what all packets took since it was started. */
+export interface MachineLanes extends LanesInfo {
+  readonly id: string;
+  readonly label: string;
+}
+
 export interface NodeInfo {
   readonly id: string;
   readonly label: string;
@@ -214,6 +232,8 @@ export interface NodeInfo {
   /** Packets finished since it came. */
   readonly done: number;
   readonly lastSeenMs: number;
+  /** Lanes that it has open, and what all packets took since it was started, where it says so. */
+  readonly lanes?: Pick<LanesInfo, "open" | "use">;
   /** Kinds of program ("js") of which it gets no packets because it got too many wrong that others got right, and what. */
   readonly barred: readonly { readonly kind: string; readonly reason: string }[];
 }

@@ -22,7 +22,9 @@ import type {
   JobInfo,
   JobResult,
   LoadedProgram,
+  LanesOptions,
   LoadOptions,
+  MachineLanes,
   MaintenanceOptions,
   NodeInfo,
   PacketFS,
@@ -34,6 +36,7 @@ import type {
   VerifyReport,
 } from "./packetfs.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
+import { lanesLimit } from "./lanes.ts";
 import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { inSourcePlaces } from "./programs/source-places.ts";
@@ -207,7 +210,20 @@ class RemotePacketFS implements PacketFS {
 
   async nodes(): Promise<NodeInfo[]> {
     return (await this.#hub.nodes()).map(
-      ({ id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, barred }) => ({
+      ({
+        id,
+        label,
+        role,
+        address,
+        workers,
+        editions,
+        walls,
+        inFlight,
+        done,
+        lastSeenMs,
+        lanes,
+        barred,
+      }) => ({
         id,
         label,
         role,
@@ -219,8 +235,13 @@ class RemotePacketFS implements PacketFS {
         barred,
         ...(address === undefined ? {} : { address }),
         ...(walls === undefined ? {} : { walls }),
+        ...(lanes === undefined ? {} : { lanes }),
       }),
     );
+  }
+
+  async lanes(options: LanesOptions = {}): Promise<MachineLanes[]> {
+    return await this.#hub.lanes(lanesLimit(options));
   }
 
   async allow(node: string): Promise<void> {

@@ -5,12 +5,13 @@ import type { Machine } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { MembersMeta } from "../messages.ts";
-import type { NodeStatus } from "../messages.ts";
+import type { MachineLanes, NodeStatus } from "../messages.ts";
 import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "../serve/chunk-service.ts";
 import { FollowedJobs } from "../serve/followed-jobs.ts";
 import { HeldResults } from "../serve/held-results.ts";
+import { lanesOf } from "../serve/lane-list.ts";
 import { JobService } from "../serve/job-service.ts";
 import { answering } from "../serve/service.ts";
 import type { Service } from "../serve/service.ts";
@@ -83,8 +84,12 @@ export class HubServices {
       }),
       answering(MessageType.MEMBERS, async (message) => {
         const asked = readMeta(MembersMeta, message);
-        if (asked !== undefined) this.#allow(asked.node, nodes());
-        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(nodes())) };
+        if (asked?.op === "allow") this.#allow(asked.node, nodes());
+        const answer =
+          asked?.op === "lanes"
+            ? await this.#machinesLanes(nodes(), asked.lanesMax)
+            : await this.#withLanes(nodes());
+        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(answer)) };
       }),
       new MaintenanceService({
         ...shared,
@@ -110,6 +115,26 @@ export class HubServices {
     if (ids.length === 0)
       throw new WireError(WireErrorCode.notFound, `the hub has no node called "${node}"`, { node });
     for (const id of ids) jobs.allow(id);
+  }
+
+  /** The lanes of those that tell of them, at most so many of each. */
+  async #machinesLanes(nodes: readonly NodeStatus[], lanesMax: number): Promise<MachineLanes[]> {
+    const { machine, members } = this.#options;
+    const told = await Promise.all(
+      nodes.map(async ({ id, label, role }) => {
+        const lanes = role === "hub" ? lanesOf(machine, lanesMax) : await members.lanesOf(id, lanesMax);
+        return lanes === undefined ? [] : [{ id, label, ...lanes }];
+      }),
+    );
+    return told.flat();
+  }
+
+  async #withLanes(nodes: readonly NodeStatus[]): Promise<NodeStatus[]> {
+    const machines = await this.#machinesLanes(nodes, 0);
+    return nodes.map((node) => {
+      const lanes = machines.find(({ id }) => id === node.id);
+      return lanes === undefined ? node : { ...node, lanes: { open: lanes.open, use: lanes.use } };
+    });
   }
 
   #shared(): Pick<Machine, "store" | "source"> & { hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array> } {

@@ -3,10 +3,12 @@ import { sameBytes } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { BarInfo, Executor } from "../../runtime/contracts/executor.ts";
+import type { LanesInfo } from "../../runtime/contracts/lanes.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
 import { unlessAborted } from "../../runtime/unless-aborted.ts";
-import { QUESTION_SILENCE_MS, QUESTION_TIMEOUT_MS } from "../limits.ts";
+import { LANES_WAIT_MS, QUESTION_SILENCE_MS, QUESTION_TIMEOUT_MS } from "../limits.ts";
+import { LanesJson } from "../messages.ts";
 import type { NodeStatus } from "../messages.ts";
 import { LastingLink } from "../remote/lasting-link.ts";
 import { RemoteCatalog } from "../remote/remote-catalog.ts";
@@ -14,6 +16,7 @@ import { RemoteExecutors } from "../remote/remote-executor.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
 import { Role } from "../wire/link.ts";
 import type { Link, PeerInfo } from "../wire/link.ts";
+import { readJson } from "../wire/session/meta.ts";
 import type { AllowList } from "../wire/trust/allow-list.ts";
 import { keysToJson } from "../wire/trust/keys.ts";
 import type { Identity } from "../wire/trust/keys.ts";
@@ -70,6 +73,19 @@ export class Members {
       if (name !== undefined) return { link, name };
     }
     return undefined;
+  }
+
+  /** What the node with this id says of its lanes, at most so many; undefined when it does not say. */
+  async lanesOf(node: string, lanesMax: number): Promise<LanesInfo | undefined> {
+    const link = this.links.find(({ peer }) => peer.id === node);
+    if (link === undefined || link.isSuspect) return undefined;
+    const request = { type: MessageType.MEMBERS, meta: { op: "lanes", lanesMax } };
+    try {
+      return readJson(LanesJson, await link.request(request, { timeoutMs: LANES_WAIT_MS }));
+    } catch {
+      // One of an older version, or one that is gone or busy: who asks wants to see the others.
+      return undefined;
+    }
   }
 
   get links(): readonly Link[] {

@@ -16,11 +16,12 @@ import {
   GcResultJson,
   JobEventMeta,
   JobInfos,
+  MachinesLanes,
   OutcomeJson,
   StoreReportJson,
   NodeStatuses,
 } from "../messages.ts";
-import type { JobMeta, MaintenanceMeta, NodeStatus } from "../messages.ts";
+import type { JobMeta, MachineLanes, MaintenanceMeta, MembersMeta, NodeStatus } from "../messages.ts";
 import type { Link, WireMessage } from "../wire/link.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import { Identity, keysFromJson } from "../wire/trust/keys.ts";
@@ -228,6 +229,12 @@ export class HubClient {
   async nodes(): Promise<NodeStatus[]> {
     const reply = await this.data.link.request({ type: MessageType.MEMBERS });
     return readJson(NodeStatuses, reply);
+  }
+
+  /** The lanes of the hub and its nodes, at most so many of each; of those that say so. */
+  async lanes(lanesMax: number): Promise<MachineLanes[]> {
+    const meta: MembersMeta = { op: "lanes", lanesMax };
+    return readJson(MachinesLanes, await this.data.link.request({ type: MessageType.MEMBERS, meta }));
   }
 
   /**

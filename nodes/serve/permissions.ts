@@ -19,8 +19,8 @@ const READER: readonly (readonly [MessageType, Operations])[] = [
   [MessageType.FILE_REQUEST, "all"],
   [MessageType.NAME, ["resolve", "history", "find-roots", "list"]],
   [MessageType.JOB, ["list"]],
-  // Who is there; letting in again who is barred is an operation with a name.
-  [MessageType.MEMBERS, [""]],
+  // Who is there, and what runs there; letting in again who is barred is for others.
+  [MessageType.MEMBERS, ["", "lanes"]],
 ];
 
 /** At a node, under a grant of its hub. */

@@ -8,7 +8,7 @@ import { doctorCommand } from "./doctor/doctor.ts";
 import { catCommand, getCommand } from "./get.ts";
 import { UsageError } from "../errors.ts";
 import { formatCommand, formatTour, helpCommand, styleTitle } from "./help.ts";
-import { cancelCommand, jobsCommand, nodesCommand } from "./jobs.ts";
+import { cancelCommand, jobsCommand, lanesCommand, nodesCommand } from "./jobs.ts";
 import { lsCommand, rmCommand, statCommand } from "./names.ts";
 import { joinCommand, upCommand } from "./network.ts";
 import { addGlobalOptions, likelyOption } from "./options.ts";
@@ -36,6 +36,7 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, MakeCommand>>>> = 
     up: upCommand,
     join: joinCommand,
     nodes: nodesCommand,
+    lanes: lanesCommand,
     token: tokenCommand,
     demo: demoCommand,
   },

@@ -1,9 +1,10 @@
-/** pfs nodes, pfs jobs and pfs cancel: who works, and on what. */
+/** pfs nodes, pfs lanes, pfs jobs and pfs cancel: who works, and on what. */
 import { Command } from "commander";
-import type { JobInfo, NodeInfo } from "../packetfs.ts";
+import type { JobInfo, LaneInfo, MachineLanes, NodeInfo } from "../packetfs.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
 import {
   errorLines,
+  formatBytes,
   formatCard,
   formatCount,
   formatDuration,
@@ -15,6 +16,8 @@ import {
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
 import type { Host } from "./context.ts";
+import { LANES_LISTED_MAX } from "../../nodes/limits.ts";
+import { LANES_MAX } from "../../packets/limits.ts";
 import { option, wholeNumber } from "./options.ts";
 import type { Column, ListItem, Output } from "./output.ts";
 
@@ -39,10 +42,32 @@ const JOB_COLUMNS: readonly Column[] = [
   { title: "STARTED" },
   { title: "ERROR", shrinks: true },
 ];
+/** Lanes of each machine that are listed unless more are asked for. */
+const LANES_SHOWN = 20;
 /** Ended jobs that are listed unless more are asked for. */
 const ENDED_SHOWN = 20;
 /** How the faults of programs begin, which the columns before them say already. */
 const FAULT_PREFACE = /^program "[^"]*" failed on packet \d+: /;
+
+const LANE_COLUMNS: readonly Column[] = [
+  { title: "NODE", shrinks: true },
+  { title: "LANE", align: "right" },
+  { title: "PROGRAM", shrinks: true },
+  { title: "OWNER" },
+  { title: "STATE" },
+  { title: "PACKETS", align: "right" },
+  { title: "FAULTS", align: "right" },
+  { title: "CPU", align: "right" },
+  { title: "IN", align: "right" },
+  { title: "OUT", align: "right" },
+  { title: "AGE", align: "right" },
+];
+/** Digits of an owner's id that a terminal shows. */
+const OWNER_DIGITS = 8;
+
+interface LanesCommandOptions {
+  readonly limit?: number;
+}
 
 interface NodesCommandOptions {
   readonly allow?: string;
@@ -84,6 +109,62 @@ export function nodesCommand(host: Host): Command {
       );
     }
   });
+}
+
+export function lanesCommand(host: Host): Command {
+  const command = new Command("lanes")
+    .summary("list the lanes that programs are loaded in")
+    .description(
+      "List the lanes of the hub and its nodes (--at), of 65,535 on each: whose program runs there, what its packets are doing, and what they took. On each machine those that run packets come first, then those that used most CPU time. In a pipe: node, lane, program, owner, state, packets, faults, milliseconds of CPU time, bytes read, bytes made and age, tab-separated.",
+    )
+    .addOption(
+      option(
+        "--limit <N>",
+        `list so many of each machine (default: ${LANES_SHOWN})`,
+        "PACKETFS_LIMIT",
+        wholeNumber(0, LANES_LISTED_MAX),
+      ),
+    )
+    .addHelpText("after", example('pfs lanes --at "$(cat client.token)"'));
+  return onRun<LanesCommandOptions>(command, host, async ({ output, open }, _operands, options) => {
+    const machines = await (await open()).lanes({ limit: options.limit ?? LANES_SHOWN });
+    await output.list(
+      LANE_COLUMNS,
+      machines.flatMap((machine) => machine.lanes.map((lane) => laneItem(machine, lane, output))),
+    );
+    // "nodes" has them as JSON.
+    if (output.json) return;
+    for (const { label, open: lanes, use } of machines) {
+      const packets = `${plural(use.packets, "packet")} (${plural(use.faults, "fault")})`;
+      output.talk(
+        `${printable(label)}: ${plural(lanes, "lane")} of ${formatCount(LANES_MAX)}; ${packets} took ${formatDuration(use.cpuMs)} of CPU time since it was started`,
+      );
+    }
+  });
+}
+
+function laneItem(machine: MachineLanes, lane: LaneInfo, { isTerminal }: Output): ListItem {
+  const { id, label } = machine;
+  const { packets, faults, cpuMs, inputBytes, outputBytes, ageMs, tenant = "-" } = lane;
+  const duration = (milliseconds: number): string =>
+    isTerminal ? formatDuration(milliseconds) : String(Math.round(milliseconds));
+  const bytes = (count: number): string => (isTerminal ? formatBytes(count) : String(count));
+  return {
+    json: { node: id, label, ...lane },
+    cells: [
+      printable(label),
+      String(lane.lane),
+      printable(lane.program),
+      isTerminal ? tenant.slice(0, OWNER_DIGITS) : tenant,
+      lane.state,
+      isTerminal ? formatCount(packets) : String(packets),
+      isTerminal ? formatCount(faults) : String(faults),
+      duration(cpuMs),
+      bytes(inputBytes),
+      bytes(outputBytes),
+      duration(ageMs),
+    ],
+  };
 }
 
 export function jobsCommand(host: Host): Command {
@@ -158,9 +239,10 @@ export function cancelCommand(host: Host): Command {
 }
 
 function nodeItem(node: NodeInfo): ListItem {
-  const { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, barred } = node;
+  const { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, lanes, barred } =
+    node;
   return {
-    json: { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, barred },
+    json: { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, lanes, barred },
     cells: [
       printable(label),
       role,

@@ -256,6 +256,28 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         for await (const { frame } of pfs.packets("places")) ref = decodePacket(frame, 0).ref.slice();
       });
 
+      it("has lanes that say what its packets took, whose totals stay when it is closed", async () => {
+        const usedBefore = (await pfs.lanes()).reduce((sum, { use }) => sum + use.packets, 0);
+        const program = await load();
+        await program.exec(frameOf(0, 20));
+        const machines = await pfs.lanes();
+        const lanes = machines.flatMap((machine) => machine.lanes).filter(({ packets }) => packets > 0);
+        const sum = (field: "packets" | "faults" | "inputBytes"): number =>
+          lanes.reduce((total, lane) => total + lane[field], 0);
+        expect([sum("packets"), sum("faults"), sum("inputBytes")]).toEqual([20, 1, 20]);
+        for (const { lane, kind, cpuMs } of lanes) {
+          expect(kind).toBe("js");
+          expect(lane).toBeGreaterThan(0);
+          expect(cpuMs).toBeGreaterThan(0);
+        }
+        await program.close();
+        const used = (await pfs.lanes({ limit: 0 })).reduce((total, { use }) => total + use.packets, 0);
+        expect(used).toBe(usedBefore + 20);
+        for (const node of await pfs.nodes()) expect(node.lanes?.use.packets).toBeGreaterThanOrEqual(0);
+        expect(await codeOf(pfs.lanes({ limit: 1.5 }))).toBe("PFS_USAGE");
+        expect(await codeOf(pfs.lanes({ limit: 1025 }))).toBe("PFS_USAGE");
+      });
+
       it("answers a stream of frames of any size in their order, faults among them", async () => {
         await using program = await load();
         const sizes = [

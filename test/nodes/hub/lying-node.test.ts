@@ -24,7 +24,12 @@ import { describeStream } from "../../../runtime/stream/execute.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { programCode } from "../../program-code.ts";
 import { inOnePiece } from "../../runtime/store/store-fixture.ts";
-import { openHub } from "../open-hub.ts";
+import { HubClient } from "../../../nodes/remote/hub-client.ts";
+import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
+import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import type { NodeStatus } from "../../../nodes/messages.ts";
+import { memoryPair } from "../wire/memory-pair.ts";
+import { openHub, unlimited } from "../open-hub.ts";
 import { scriptedPeer } from "../scripted-peer.ts";
 import type { Script, ScriptedPeer } from "../scripted-peer.ts";
 import { withValue } from "../../../runtime/job/results.ts";
@@ -345,4 +350,32 @@ test("clients alone may let in again who is barred; readers see who it is", () =
   const may = (meta: unknown): Role[] => roles.filter((role) => mayAsk(role, { type: MEMBERS, meta }));
   expect(may(undefined)).toEqual(["reader", "submitter", "client"]);
   expect(may({ op: "allow", node: "liar" })).toEqual(["client"]);
+});
+
+test("what a node says of its lanes is believed where it could be so, and keeps nobody from the others", async () => {
+  const lane = { lane: 1, kind: "js", program: "p", state: "idle", inFlight: 0, ageMs: 1 };
+  const use = { packets: 1, faults: 0, cpuMs: 2, inputBytes: 3, outputBytes: 4 };
+  const tells = (told: unknown): Script => ({
+    [MEMBERS]: () => ({ type: OK, chunks: Buffer.from(JSON.stringify(told)) }),
+  });
+  const honest = { open: 1, use, lanes: [{ ...lane, ...use }] };
+  const lies = [
+    undefined,
+    { ...honest, open: 65_536 },
+    { ...honest, use: { ...use, packets: -1 } },
+    { ...honest, lanes: [{ ...lane, ...use, lane: 0 }] },
+    { ...honest, lanes: [{ ...lane, ...use, program: "p".repeat(1000) }] },
+    { ...honest, lanes: Array<unknown>(1025).fill({ ...lane, ...use }) },
+  ];
+  const peers = [...lies, honest].map((told) => join(told === undefined ? {} : tells(told)));
+  const { near, far } = memoryPair({ near: { role: "reader" } });
+  const nodes = (): NodeStatus[] => members.statuses((executor) => jobs.loadOf(executor));
+  serve(far, services.forClient(nodes, unlimited("reader")));
+  const client = new HubClient(LastingLink.over(near), Identity.create());
+  const truthful = peers.at(-1)!.link.peer.id;
+  expect(await client.lanes(5)).toEqual([{ id: truthful, label: "liar", ...honest }]);
+  const told = (await client.nodes()).filter(({ lanes }) => lanes !== undefined);
+  expect(told.map(({ id, lanes }) => [id, lanes])).toEqual([[truthful, { open: 1, use }]]);
+  await client.close();
+  for (const peer of peers) await leave(peer);
 });

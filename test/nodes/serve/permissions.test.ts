@@ -17,6 +17,7 @@ const READS = [
   ...["resolve", "history", "find-roots", "list"].map((op) => asked(NAME, op)),
   asked(JOB, "list"),
   asked(MEMBERS),
+  asked(MEMBERS, "lanes"),
 ];
 const RUNS = [
   { type: WANT, meta: { put: "p" } },

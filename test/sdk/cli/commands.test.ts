@@ -127,6 +127,7 @@ describe.concurrent("JSON", () => {
       { schema: 1, path: "copy.txt" },
     ]);
     expect(await json(["nodes"])).toMatchObject([{ schema: 1, role: "local", workers: expect.any(Number) }]);
+    expect(await run(["lanes", "--json"])).toMatchObject({ out: "", err: "", status: 0 });
     expect(await json(["verify"])).toMatchObject([{ schema: 1, sound: true, damaged: [], incomplete: [] }]);
     expect(await json(["rm", "text.txt"])).toEqual([{ schema: 1, removed: ["text.txt"] }]);
     expect(await json(["gc"])).toMatchObject([{ schema: 1, keptChunks: 0, freedChunks: expect.any(Number) }]);

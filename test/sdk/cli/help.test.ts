@@ -30,7 +30,7 @@ describe("help", () => {
   });
 
   it("names every command, its operands and what it does", () => {
-    const wanted = "put get cat ls stat rm packets run jobs cancel up join nodes verify gc doctor";
+    const wanted = "put get cat ls stat rm packets run jobs cancel up join nodes lanes verify gc doctor";
     expect(commandNames()).toEqual(expect.arrayContaining(wanted.split(" ")));
     expect(helpOf()).toMatch(/^ {2}run PROGRAM NAME… {2,}run a program over stored files$/m);
   });

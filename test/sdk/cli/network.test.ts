@@ -65,6 +65,14 @@ describe("a hub and its node", () => {
     expect([counted.out, counted.status]).toEqual([`${2 * 20_000}\n`, 0]);
     const [job] = (await run("jobs", "--json")).out.trimEnd().split("\n");
     expect(JSON.parse(job!)).toMatchObject({ schema: 1, program: "count.ts", state: "done" });
+    const lanes = await run("lanes");
+    expect(lanes.status).toBe(0);
+    const totals = (label: string): RegExp =>
+      new RegExp(
+        `${label}: \\d+ lanes? of 65,535; \\d+ packets? \\(0 faults\\) took .* of CPU time since it was started`,
+      );
+    expect(lanes.err).toMatch(totals("office"));
+    expect(lanes.err).toMatch(totals("attic"));
   });
 
   it("are what the doctor looks at, when they are what commands use", async () => {
