@@ -20,7 +20,7 @@ export async function* smallJobRows({ directory, sizes }: Bench): AsyncGenerator
   const store = join(directory, "jobs-store");
   const text = join(directory, "jobs-text");
   writeFileSync(text, "the quick brown fox\n".repeat(INPUT_BYTES / 20));
-  const pfs = (...words: string[]): string[] => [PFS, "--store", store, ...words];
+  const pfs = (...words: string[]): string[] => [PFS, "--quiet", "--store", store, ...words];
   await cpuSecondsOf(process.execPath, pfs("put", text, "--name", "text"));
   // From now on its types are known to be right.
   await cpuSecondsOf(process.execPath, pfs("run", PROGRAM, "text"));
