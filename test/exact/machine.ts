@@ -71,10 +71,7 @@ export class Inputs {
         ref: new Uint8Array(32).fill(ref),
       })),
     );
-    const outcome = decodeOutcome(
-      guest.run(this.#reader.stage(extents, frame, guest.encoding)),
-      packets.length,
-    )!;
+    const outcome = decodeOutcome(guest.run(this.#reader.stage(extents, frame, guest)), packets.length)!;
     const { completed, statuses, offsets, lengths, output, logs } = outcome;
     const texts = new Map(logs.map(({ index, text }) => [index, text]));
     const results = Array.from({ length: completed }, (_, index) => ({

@@ -27,7 +27,7 @@ const PLANS_PER_FILE = 6;
 const RECORD_BYTES = 24;
 
 /** The prelude with a limit of records that small files reach. */
-const PRELUDE = `((boot) => (config) => boot(JSON.stringify({ ...JSON.parse(config), recordBytesMax: ${RECORD_BYTES} })))(
+const PRELUDE = `((boot) => (config, exchange) => boot(JSON.stringify({ ...JSON.parse(config), recordBytesMax: ${RECORD_BYTES} }), exchange))(
 ${preludeSource().replace('"use strict";', "")})`;
 
 /** [record, offset, ownLength]: bytes are text of a unit a byte, and bigints text. */

@@ -11,6 +11,7 @@ import type { Promises } from "./promises.ts";
 import type { Randomness } from "./random.ts";
 import type { Place } from "./readers.ts";
 import type { TextCodec } from "./text-codec.ts";
+import type { ExchangeLayout } from "../thread/exchange.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 
 export interface FrameLoopTools {
@@ -32,13 +33,17 @@ export interface FrameLoopTools {
   readonly encoding: TextEncoding | undefined;
   /** FaultCode. */
   readonly badRecord: number;
+  readonly exchange: SharedArrayBuffer;
+  readonly exchangeLayout: ExchangeLayout;
 }
+
+/** An outcome (protocol.ts), or how many bytes of the exchange it is. */
+export type Yielded = ArrayBuffer | number;
 
 /** The input of a frame: see Prelude.run. */
 export interface FrameInput {
   readonly frame: number;
   readonly packets: number;
-  readonly meta: ArrayBuffer;
   readonly text: string | undefined;
   readonly bytes: ArrayBuffer | undefined;
 }
@@ -48,16 +53,22 @@ export interface FrameLoop {
   /** The program yields something outside of its map: the packet fails. */
   readonly late: (sentence: string) => never;
   /** Both: see Prelude. */
-  run(input: FrameInput, runEntry: RunEntry): ArrayBuffer | boolean;
-  resume(rejection: string | undefined): ArrayBuffer | boolean;
-  collect(frame: number): ArrayBuffer;
+  run(input: FrameInput, runEntry: RunEntry): Yielded | boolean;
+  resume(rejection: string | undefined): Yielded | boolean;
+  collect(frame: number): Yielded;
 }
 
 export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop {
-  const { codec, faults, output, log, random, promises, encoding } = tools;
+  const { codec, faults, output, log, random, promises, encoding, exchange } = tools;
+  const { packetsAt, inputAt, inputBytes, outcomeAt, outcomeBytes } = tools.exchangeLayout;
   const isWide = encoding === "utf-16le" || encoding === "utf-16be";
   const META = 8;
-  const NO_BYTES = new p.ArrayBuffer(0);
+  const NO_BYTES = new p.Uint8Array(0);
+  const layout = new p.Float64Array(exchange, 0, packetsAt / 8);
+  const words = new p.Uint32Array(exchange, packetsAt, (inputAt - packetsAt) / 4);
+  const smallInput = new p.Uint8Array(exchange, inputAt, inputBytes);
+  const smallOutcome = new p.Uint8Array(exchange, outcomeAt, outcomeBytes);
+  const smallOutcomeNumbers = new p.Uint32Array(exchange, outcomeAt, outcomeBytes / 4);
   // Text of this length has come since garbage was last collected. V8 does not count what text from outside takes.
   const GARBAGE_UNITS = 16777216;
   let garbage = 0;
@@ -69,16 +80,14 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   /** The packet has run, and what its promises have still to do comes before the next begins. */
   let pending = false;
   let runEntry: RunEntry;
-  let words = new p.Uint32Array(0);
-  let layout = new p.Float64Array(0);
   let statuses = new p.Uint8Array(0);
   let lengths = new p.Uint32Array(0);
   let logs: { readonly index: number; readonly text: string; readonly bytes: number }[] = [];
   let logCount = 0;
   let logBytes = 0;
-  let memory = NO_BYTES;
-  let source = new p.Uint8Array(memory);
-  /** What came with the frame, to be let go of with it. */
+  /** The bytes of the frame's packets. */
+  let source: Uint8Array<ArrayBufferLike> = smallInput;
+  /** Where they came with the frame: to be let go of with it. */
   let buffer: ArrayBuffer | undefined;
   let hasText = false;
   let text = "";
@@ -143,10 +152,11 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   }
 
   function bytesOf(start: number, length: number): Uint8Array<ArrayBuffer> {
-    if (count === 1) return source;
-    // A program may write into its bytes, and must not find the next packet's beside them.
+    if (count === 1 && buffer !== undefined) return source as Uint8Array<ArrayBuffer>;
+    // A program may write into its bytes, and must not find the next packet's beside them, nor the exchange.
     const own = new p.Uint8Array(length);
-    p.bytesSet(own, new p.Uint8Array(memory, start, length));
+    if (buffer === undefined) p.bytesSet(own, new p.Uint8Array(exchange, inputAt + start, length));
+    else p.bytesSet(own, new p.Uint8Array(buffer, start, length));
     return own;
   }
 
@@ -192,8 +202,8 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     logBytes = startLogBytes;
   }
 
-  function run(input: FrameInput, entry: RunEntry): ArrayBuffer | boolean {
-    const { meta, packets } = input;
+  function run(input: FrameInput, entry: RunEntry): Yielded | boolean {
+    const { packets } = input;
     running = false;
     pending = false;
     runEntry = entry;
@@ -204,19 +214,16 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     logCount = 0;
     logBytes = 0;
     output.reset();
-    layout = new p.Float64Array(meta, 0, packets * META);
-    words = new p.Uint32Array(meta, packets * META * 8, packets * 16);
     statuses = new p.Uint8Array(packets);
     lengths = new p.Uint32Array(packets);
     text = input.text ?? "";
-    memory = input.bytes ?? NO_BYTES;
-    source = new p.Uint8Array(memory);
     buffer = input.bytes;
+    source = buffer === undefined ? smallInput : new p.Uint8Array(buffer);
     hasText = input.text !== undefined;
     return runPackets();
   }
 
-  function resume(rejection: string | undefined): ArrayBuffer | boolean {
+  function resume(rejection: string | undefined): Yielded | boolean {
     if (!pending) return false;
     pending = false;
     if (rejection !== undefined) faults.reject(rejection);
@@ -224,14 +231,14 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     return runPackets();
   }
 
-  function runPackets(): ArrayBuffer | boolean {
+  function runPackets(): Yielded | boolean {
     while (next < count && output.length() < tools.frameOutputBytes && logBytes < tools.frameLogBytes) {
       const at = next * META;
       const start = layout[at]!;
       const length = layout[at + 1]!;
       beginPacket();
       try {
-        const bytes = hasText ? source : bytesOf(start, length);
+        const bytes = hasText ? NO_BYTES : bytesOf(start, length);
         const end = start + length;
         const prefixBytes = layout[at + 3]!;
         runEntry({ text, start, end, bytes, byteLength: length, prefixBytes, tail: layout[at + 4]! });
@@ -247,8 +254,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   }
 
   function endFrame(): void {
-    memory = NO_BYTES;
-    source = new p.Uint8Array(memory);
+    source = smallInput;
     if (buffer !== undefined) p.bufferDetach(buffer);
     buffer = undefined;
     garbage += text.length;
@@ -258,7 +264,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     p.collectGarbage();
   }
 
-  function collect(wanted: number): ArrayBuffer {
+  function collect(wanted: number): Yielded {
     if (wanted !== frame) return new p.ArrayBuffer(8);
     if (running) undoPacket();
     return pack();
@@ -269,11 +275,12 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   }
 
   /** The outcome's bytes: protocol.ts says what stands where. */
-  function pack(): ArrayBuffer {
+  function pack(): Yielded {
     const statusesAt = 8 + next * 4 + logCount * 8;
-    const result = new p.ArrayBuffer(statusesAt + next + logBytes + output.length());
-    const numbers = new p.Uint32Array(result, 0, statusesAt / 4);
-    const bytes = new p.Uint8Array(result);
+    const total = statusesAt + next + logBytes + output.length();
+    const result = total <= outcomeBytes ? undefined : new p.ArrayBuffer(total);
+    const numbers = result === undefined ? smallOutcomeNumbers : new p.Uint32Array(result, 0, statusesAt / 4);
+    const bytes: Uint8Array = result === undefined ? smallOutcome : new p.Uint8Array(result);
     numbers[0] = next;
     numbers[1] = logCount;
     for (let index = 0; index < next; index++) {
@@ -288,7 +295,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       at = codec.encode(entry.text, bytes, at);
     }
     output.copyTo(bytes, at);
-    return result;
+    return result ?? total;
   }
 
   return { place, late, run, resume, collect };

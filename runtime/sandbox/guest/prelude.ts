@@ -6,7 +6,7 @@ import type { installConsole } from "./console.ts";
 import type { makeCsvParser } from "./csv.ts";
 import type { makeEntry, RunEntry } from "./entries.ts";
 import type { makeFaults } from "./faults.ts";
-import type { FrameLoop, makeFrameLoop } from "./frame-loop.ts";
+import type { FrameLoop, Yielded, makeFrameLoop } from "./frame-loop.ts";
 import type { makeFreeze } from "./freeze.ts";
 import type { makeKeyTable } from "./key-table.ts";
 import type { lockDown } from "./lockdown.ts";
@@ -23,6 +23,7 @@ import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
 import type { makeValues, ProgramFunctions, TopGroups } from "./values.ts";
 import type { makeWasm } from "./wasm.ts";
+import type { ExchangeLayout } from "../thread/exchange.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { makeValueCodec } from "../../program/values.ts";
 import type { makeWasmAdditions } from "../../program/wasm/additions.ts";
@@ -79,6 +80,7 @@ export interface PreludeConfig {
     readonly blockUnits: number;
     readonly trailerBytes: number;
   };
+  readonly exchange: ExchangeLayout;
   /** FaultCode. */
   readonly codes: {
     readonly threw: number;
@@ -105,33 +107,34 @@ export interface Prelude {
   /** Takes over the program, once: "" when all is well, otherwise why it is no program. `config` is ProgramConfig as JSON text. */
   load(factory: ModuleFactory, config: string): string;
   /**
-   * Runs a frame, which has a number of its own from 1. `meta`: n × 8 float64 (start and length in the text, or else in
-   * the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail, in text or bytes;
-   * bytes; the file offset of the first byte that is not of the encoding, where the text ends, or -1; how many bytes from
-   * there on could begin a character that what a record overlaps does not hold all of), then n × 64 bytes of packets.
-   * Either text or bytes.
+   * Runs a frame, which has a number of its own from 1, and its packets in the exchange, each with 8 float64: start and length
+   * in the text, or else in the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail,
+   * in text or bytes; bytes; the file offset of the first byte that is not of the encoding, where the text ends, or -1; how
+   * many bytes from there on could begin a character that what a record overlaps does not hold all of. Its input is the text,
+   * the bytes, or without either what stands in the exchange.
    *
-   * It returns when the frame is over, with what its packets yielded (protocol.ts), or with true when the jobs of a packet's
-   * promises shall run, which they do when the call has ended: there is more to `resume`.
+   * It returns when the frame is over, with what its packets yielded (protocol.ts) or, where that is in the exchange, with how
+   * many bytes it is; or with true when the jobs of a packet's promises shall run, which they do when the call has ended: there
+   * is more to `resume`.
    */
-  run(
-    frame: number,
-    packets: number,
-    meta: ArrayBuffer,
-    text?: string,
-    bytes?: ArrayBuffer,
-  ): ArrayBuffer | boolean;
+  run(frame: number, packets: number, text?: string, bytes?: ArrayBuffer): Yielded | boolean;
   /**
    * The jobs have run, and left `rejection` unhandled, if any, which is the packet's fault. Goes on, and returns as `run`
    * does; false when there is nothing to resume.
    */
-  resume(rejection?: string): ArrayBuffer | boolean;
+  resume(rejection?: string): Yielded | boolean;
   /** What the packets yielded of a frame that was stopped. One that did not end is not among them. */
-  collect(frame: number): ArrayBuffer;
+  collect(frame: number): Yielded;
 }
 
-export function makePrelude(p: Primordials, parts: PreludeParts, config: PreludeConfig): Prelude {
+export function makePrelude(
+  p: Primordials,
+  parts: PreludeParts,
+  config: PreludeConfig,
+  exchange: SharedArrayBuffer,
+): Prelude {
   const { codes, faultTextMax, frameOutputBytes, frameLogBytes, recordBytesMax, groups } = config;
+  const exchangeLayout = config.exchange;
   const freeze = parts.makeFreeze();
   const codec = parts.makeTextCodec(p);
   const faults = parts.makeFaults(p, codes, faultTextMax);
@@ -260,6 +263,8 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
         frameLogBytes,
         encoding,
         badRecord,
+        exchange,
+        exchangeLayout,
       });
       const { place, late } = loop;
       const spec = description.reader;
@@ -300,7 +305,7 @@ export function makePrelude(p: Primordials, parts: PreludeParts, config: Prelude
   return {
     inspect,
     load,
-    run: (frame, packets, meta, text, bytes) => loop!.run({ frame, packets, meta, text, bytes }, runEntry!),
+    run: (frame, packets, text, bytes) => loop!.run({ frame, packets, text, bytes }, runEntry!),
     resume: (rejection) => loop!.resume(rejection),
     collect: (frame) => loop!.collect(frame),
   };

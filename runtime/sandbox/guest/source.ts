@@ -61,12 +61,12 @@ export const PRELUDE_PARTS: PreludeParts = {
   makeWasm,
 };
 
-/** A script whose value is a function from PreludeConfig, as JSON text, to the Prelude of its context. */
+/** A script whose value is a function from PreludeConfig, as JSON text, and an Exchange's memory, to the Prelude of its context. */
 export function preludeSource(prelude: PreludeParts = PRELUDE_PARTS): string {
   const parts = Object.entries(prelude).map(([name, part]) => `${name}: ${String(part)}`);
   return [
     '"use strict";',
-    "(config) =>",
-    `(${String(makePrelude)})((${String(capturePrimordials)})(), {${parts.join(",\n")}}, JSON.parse(config))`,
+    "(config, exchange) =>",
+    `(${String(makePrelude)})((${String(capturePrimordials)})(), {${parts.join(",\n")}}, JSON.parse(config), exchange)`,
   ].join("\n");
 }

@@ -20,7 +20,7 @@ import {
   readRun,
 } from "../process/protocol.ts";
 import type { Message } from "../process/protocol.ts";
-import { InputReader, META_NUMBERS } from "./frame-input.ts";
+import { InputReader } from "./frame-input.ts";
 import { GuestIsolate, GuestRealm, LoadFailure, inspectionImage } from "./guest-isolate.ts";
 import { openGuest, refusedOutcome } from "./guest.ts";
 import type { Guest } from "./guest.ts";
@@ -154,7 +154,7 @@ function runFrame(program: Program, message: Message): Uint8Array {
   if (guest.encoding !== undefined && inputBytes(extents) > constants.MAX_STRING_LENGTH) {
     return refusedOutcome(packets, FaultCode.memoryLimit, "its input is too long for text");
   }
-  const staged = inputs.stage(extents, frame, guest.encoding, carried);
+  const staged = inputs.stage(extents, frame, guest, carried);
   const outcome = guest.run(staged);
   if (guest.broken) close(program);
   collectGarbage(staged.text?.length ?? 0);
@@ -229,9 +229,10 @@ function warmUp(): void {
   const image = inspectionImage();
   const realm = new GuestRealm(image.description.limits.memoryBytes);
   const guest = GuestIsolate.open(image, code, realm);
-  const meta = new ArrayBuffer(META_NUMBERS * 8 + PACKET_BYTES);
-  new Float64Array(meta, 0, META_NUMBERS).set([0, 2, 0, 0, 0, 2, -1]);
-  guest.run({ packets: 1, meta, text: "a\n", bytes: undefined });
+  const line = bytesOf("a\n");
+  const extents = new Float64Array(EXTENT_NUMBERS);
+  extents[1] = line.byteLength;
+  guest.run(inputs.stage(extents, new Uint8Array(PACKET_BYTES), guest, line));
   realm.keepCompiled();
   guest.dispose();
   openAhead();

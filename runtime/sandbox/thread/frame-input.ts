@@ -5,23 +5,28 @@
  */
 import { isAscii, isUtf8 } from "node:buffer";
 import { readSync } from "node:fs";
-import { PACKET_BYTES } from "../../../packets/layout.ts";
+import { packetCount } from "../../../packets/packet.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 import { EXTENT_NUMBERS } from "../process/protocol.ts";
+import { EXCHANGE_LAYOUT, META_NUMBERS } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 
-/** Numbers per packet that the guest gets; Prelude.run says which. */
-export const META_NUMBERS = 8;
 const NOWHERE = -1;
 /** A buffer that is kept for the next frame. */
 const KEEP_BYTES = 8 * 1024 * 1024;
 const LF = 0x0a;
 
-/** See Prelude.run for what these are. */
+/** What a guest gets of a frame beside what stands in its exchange: see Prelude.run. */
 export interface GuestFrame {
   readonly packets: number;
-  readonly meta: ArrayBuffer;
   readonly text: string | undefined;
   readonly bytes: ArrayBuffer | undefined;
+}
+
+/** Whom a frame is for. */
+interface StagedGuest {
+  readonly exchange: Exchange;
+  readonly encoding: TextEncoding | undefined;
 }
 
 export class InputReader {
@@ -32,17 +37,19 @@ export class InputReader {
     this.#descriptor = sharedMemoryDescriptor;
   }
 
-  /** Without an encoding the guest gets bytes. Inputs that were not carried along are read. */
+  /**
+   * Into the guest's exchange as far as it belongs there. Without an encoding the guest gets bytes. Inputs that were not carried
+   * along are read.
+   */
   stage(
     extents: Float64Array,
     frame: Uint8Array,
-    encoding: TextEncoding | undefined,
+    { exchange, encoding }: StagedGuest,
     carried?: Uint8Array,
   ): GuestFrame {
-    const packets = frame.byteLength / PACKET_BYTES;
-    const meta = new ArrayBuffer(packets * (META_NUMBERS * 8 + PACKET_BYTES));
-    new Uint8Array(meta, packets * META_NUMBERS * 8).set(frame);
-    const layout = new Float64Array(meta, 0, packets * META_NUMBERS);
+    const packets = packetCount(frame);
+    exchange.packets.set(frame);
+    const layout = exchange.numbers.subarray(0, packets * META_NUMBERS);
     // A line end behind each packet's text keeps a search for one from running on through the whole frame.
     const gap = encoding !== undefined && packets > 1 ? 1 : 0;
     let total = 0;
@@ -61,16 +68,20 @@ export class InputReader {
       layout[at + 4] = extents[extent + 4]!;
       layout[at + 5] = length;
       layout[at + 6] = NOWHERE;
+      layout[at + 7] = 0;
       total += length + gap;
     }
-    const input = encoding === undefined ? Buffer.from(new ArrayBuffer(total)) : this.#buffer(total);
-    this.#fill(input, extents, layout, gap, carried);
     if (encoding === undefined) {
-      return { packets, meta, text: undefined, bytes: total === 0 ? undefined : input.buffer };
+      const isSmall = total <= EXCHANGE_LAYOUT.inputBytes;
+      const bytes = isSmall ? exchange.input : new Uint8Array(total);
+      this.#fill(bytes, extents, layout, gap, carried);
+      return { packets, text: undefined, bytes: isSmall ? undefined : (bytes.buffer as ArrayBuffer) };
     }
+    const input = this.#buffer(total);
+    this.#fill(input, extents, layout, gap, carried);
     const isSingle = encoding === "latin1" || (encoding === "utf-8" && isAscii(input));
     const text = isSingle ? input.toString("latin1") : decodeParts(input, extents, layout, encoding);
-    return { packets, meta, text, bytes: undefined };
+    return { packets, text, bytes: undefined };
   }
 
   #buffer(bytes: number): Buffer<ArrayBuffer> {
@@ -81,7 +92,7 @@ export class InputReader {
 
   /** Extents that follow each other in the shared memory are read at once: frames of small inputs are mostly such. */
   #fill(
-    input: Buffer,
+    input: Uint8Array,
     extents: Float64Array,
     layout: Float64Array,
     gap: number,
@@ -111,7 +122,7 @@ export class InputReader {
     }
   }
 
-  #read(input: Buffer, start: number, bytes: number, offset: number): void {
+  #read(input: Uint8Array, start: number, bytes: number, offset: number): void {
     for (let done = 0; done < bytes;) {
       const read = readSync(this.#descriptor, input, start + done, bytes - done, offset + done);
       if (read === 0) throw new Error("the shared memory is shorter than the packets say");

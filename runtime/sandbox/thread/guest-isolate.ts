@@ -23,6 +23,7 @@ import type { ModuleFactory } from "../guest/module.ts";
 import type { Prelude, PreludeConfig, ProgramConfig } from "../guest/prelude.ts";
 import { MAY_AWAIT } from "../guest/promises.ts";
 import { preludeSource } from "../guest/source.ts";
+import { EXCHANGE_LAYOUT, Exchange } from "./exchange.ts";
 import type { GuestFrame } from "./frame-input.ts";
 import type { Guest } from "./guest.ts";
 import { emptyOutcome, faultOutcome } from "../process/protocol.ts";
@@ -41,6 +42,7 @@ const CONFIG: PreludeConfig = {
   wasmMemoryShare: WASM_MEMORY_SHARE,
   wasmTableElementsMax: WASM_TABLE_ELEMENTS_MAX,
   memoryBytesMax: PROGRAM_LIMITS_MAX.memoryBytes,
+  exchange: EXCHANGE_LAYOUT,
   groups: {
     bucketUnits: BUCKET_UNITS,
     foldedKeysMax: FOLDED_KEYS_MAX,
@@ -67,6 +69,7 @@ export class GuestRealm {
   readonly isolate: ivm.Isolate;
   readonly context: ivm.Context;
   readonly prelude: ivm.Reference<Prelude>;
+  readonly exchange: Exchange = new Exchange();
   readonly #memoryMiB: number;
 
   /** Throws LoadFailure. */
@@ -78,10 +81,14 @@ export class GuestRealm {
       const cached = source === PRELUDE ? compiledPrelude : undefined;
       const options = { filename: PRELUDE_FILE, ...(cached === undefined ? {} : { cachedData: cached }) };
       const script = this.isolate.compileScriptSync(source, options);
-      const boot: ivm.Reference<(config: string) => Prelude> = script.runSync(this.context, {
-        reference: true,
+      const boot: ivm.Reference<(config: string, exchange: SharedArrayBuffer) => Prelude> = script.runSync(
+        this.context,
+        { reference: true },
+      );
+      const exchange = new ivm.ExternalCopy(this.exchange.memory).copyInto({ release: true });
+      this.prelude = boot.applySync(undefined, [JSON.stringify(CONFIG), exchange as never], {
+        result: { reference: true },
       });
-      this.prelude = boot.applySync(undefined, [JSON.stringify(CONFIG)], { result: { reference: true } });
     } catch (error) {
       const failure = loadFailure(this.isolate, error);
       this.dispose();
@@ -112,6 +119,7 @@ export class GuestRealm {
 }
 
 export class GuestIsolate implements Guest {
+  readonly exchange: Exchange;
   readonly encoding: TextEncoding | undefined;
   readonly #realm: GuestRealm;
   readonly #isolate: ivm.Isolate;
@@ -130,6 +138,7 @@ export class GuestIsolate implements Guest {
     this.#config = encoding === undefined ? plain : { ...plain, encoding };
     this.encoding = encoding;
     this.#realm = realm;
+    this.exchange = realm.exchange;
     this.#isolate = realm.isolate;
     try {
       const { prelude } = realm;
@@ -173,14 +182,13 @@ export class GuestIsolate implements Guest {
   }
 
   /** Runs a frame and returns its outcome (protocol.ts). */
-  run({ packets, meta, text, bytes }: GuestFrame): Uint8Array<ArrayBuffer> {
+  run({ packets, text, bytes }: GuestFrame): Uint8Array<ArrayBuffer> {
     const frame = ++this.#frame;
-    const input = bytes === undefined ? undefined : transferred(bytes);
-    const args = [frame, packets, transferred(meta), text, input];
+    const args = [frame, packets, text, bytes === undefined ? undefined : transferred(bytes)];
     const { yielded, failure } = this.#runToEnd(args);
     const alone = packets === 1;
     if (this.#isolate.isDisposed) return alone ? this.#outOfMemory() : emptyOutcome();
-    const outcome = outcomeOf(yielded) ?? this.#collected(frame);
+    const outcome = this.#outcome(yielded) ?? this.#collected(frame);
     if (outcome !== undefined && (new Uint32Array(outcome.buffer, 0, 1)[0]! > 0 || !alone)) return outcome;
     // Nothing was handed out for the only packet: it never began.
     this.#broken = true;
@@ -244,10 +252,18 @@ export class GuestIsolate implements Guest {
   /** What the frame yielded, or undefined when the guest cannot say. */
   #collected(frame: number): Uint8Array<ArrayBuffer> | undefined {
     try {
-      return outcomeOf(this.#collect.applySync(undefined, [frame], COPIED));
+      return this.#outcome(this.#collect.applySync(undefined, [frame], COPIED));
     } catch {
       return undefined;
     }
+  }
+
+  /** What the guest handed out, if it is long enough to be an outcome. */
+  #outcome(yielded: unknown): Uint8Array<ArrayBuffer> | undefined {
+    let bytes: Uint8Array<ArrayBuffer> | undefined;
+    if (typeof yielded === "number") bytes = this.exchange.outcome(yielded);
+    else if (yielded instanceof ArrayBuffer) bytes = new Uint8Array(yielded);
+    return bytes !== undefined && bytes.byteLength >= OUTCOME_BYTES_MIN ? bytes : undefined;
   }
 
   #outOfMemory(): Uint8Array<ArrayBuffer> {
@@ -257,11 +273,8 @@ export class GuestIsolate implements Guest {
 }
 
 const COPIED = { result: { copy: true } } as const;
-
-/** What the guest handed out, if it is long enough to be an outcome. */
-function outcomeOf(yielded: unknown): Uint8Array<ArrayBuffer> | undefined {
-  return yielded instanceof ArrayBuffer && yielded.byteLength >= 8 ? new Uint8Array(yielded) : undefined;
-}
+/** One of no packets. */
+const OUTCOME_BYTES_MIN = 8;
 
 /** What a program is inspected with, when nothing is known of it yet. */
 export function inspectionImage(): ProgramImage {

@@ -5,12 +5,14 @@ import { emptyOutcome, faultOutcome, yieldedOutcome } from "../process/protocol.
 import type { ProgramImage } from "../process/protocol.ts";
 import { CsvRows, encodeScan, namedSeparator } from "../../program/csv-rows.ts";
 import type { ReaderSpec, TextEncoding } from "../../program/readers.ts";
-import { META_NUMBERS } from "./frame-input.ts";
+import { Exchange, META_NUMBERS } from "./exchange.ts";
 import type { GuestFrame } from "./frame-input.ts";
 import { GuestIsolate } from "./guest-isolate.ts";
 import type { GuestRealm } from "./guest-isolate.ts";
 
 export interface Guest {
+  /** Where its frames are put. */
+  readonly exchange: Exchange;
   /** How its input is decoded; undefined where it takes bytes. */
   readonly encoding: TextEncoding | undefined;
   /** It must not be used again: it has run out of memory, or does not answer any more. */
@@ -38,6 +40,7 @@ export function refusedOutcome(packets: number, code: FaultCode, reason: string)
 
 /** Finds where rows of a CSV begin in each packet's bytes, whatever the program is, and yields scans (csv-rows.ts). */
 class RowScan implements Guest {
+  readonly exchange: Exchange = new Exchange();
   readonly encoding = undefined;
   readonly broken = false;
   readonly #reader: ReaderSpec;
@@ -46,16 +49,15 @@ class RowScan implements Guest {
     this.#reader = reader;
   }
 
-  run({ packets, meta, bytes }: GuestFrame): Uint8Array<ArrayBuffer> {
+  run({ packets, bytes }: GuestFrame): Uint8Array<ArrayBuffer> {
     const reader = this.#reader;
     // Other readers have no rows to be found.
     if (reader.kind !== "csv") return yieldedOutcome(Array<Uint8Array>(packets).fill(new Uint8Array(0)));
-    const layout = new Float64Array(meta, 0, packets * META_NUMBERS);
-    const frame = new Uint8Array(meta, layout.byteLength);
-    const input = new Uint8Array(bytes ?? new ArrayBuffer(0));
+    const { numbers, packets: frame } = this.exchange;
+    const input = bytes === undefined ? this.exchange.input : new Uint8Array(bytes);
     const scans: Uint8Array[] = [];
     for (let index = 0; index < packets; index++) {
-      const [start, length, place, prefixBytes] = layout.subarray(
+      const [start, length, place, prefixBytes] = numbers.subarray(
         index * META_NUMBERS,
       ) as unknown as number[];
       const rowsAt = start! + prefixBytes!;

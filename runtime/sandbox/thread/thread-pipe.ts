@@ -8,11 +8,13 @@ import { HEADER_BYTES, readHeader, writeHeader } from "../process/protocol.ts";
 import type { Message, MessageKind } from "../process/protocol.ts";
 
 const BUFFER_BYTES: number = 256 * 1024;
+/** Messages up to this size are copied together: what reads them wakes up once. */
+const JOINED_BYTES_MAX: number = 16 * 1024;
 
 export class ThreadPipe {
   readonly #descriptor: number;
   readonly #bodyBytesMax: number;
-  readonly #head = new Uint8Array(HEADER_BYTES);
+  readonly #sending = new Uint8Array(JOINED_BYTES_MAX);
   #buffer = new Uint8Array(BUFFER_BYTES);
   /** Bytes that were read, and those of them that belong to the message that was given out last. */
   #end = 0;
@@ -40,9 +42,12 @@ export class ThreadPipe {
   }
 
   send(kind: MessageKind, call: number, body: Uint8Array): void {
-    writeHeader(this.#head, kind, call, 0, 0, body.byteLength);
-    this.#write(this.#head);
-    this.#write(body);
+    writeHeader(this.#sending, kind, call, 0, 0, body.byteLength);
+    const bytes = HEADER_BYTES + body.byteLength;
+    const isJoined = bytes <= JOINED_BYTES_MAX;
+    if (isJoined) this.#sending.set(body, HEADER_BYTES);
+    this.#write(this.#sending, isJoined ? bytes : HEADER_BYTES);
+    if (!isJoined) this.#write(body, body.byteLength);
   }
 
   #forgetTaken(): void {
@@ -79,9 +84,9 @@ export class ThreadPipe {
     }
   }
 
-  #write(bytes: Uint8Array): void {
-    for (let done = 0; done < bytes.byteLength;) {
-      done += writeSync(this.#descriptor, bytes, done, bytes.byteLength - done);
+  #write(bytes: Uint8Array, length: number): void {
+    for (let done = 0; done < length;) {
+      done += writeSync(this.#descriptor, bytes, done, length - done);
     }
   }
 }
