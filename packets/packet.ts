@@ -56,12 +56,11 @@ export function renumberPacket(frame: Uint8Array, index: number, lane: number, a
   const start = index * PACKET_BYTES;
   const low = at >>> 0;
   const high = ((at - low) / 0x1_0000_0000) >>> 0;
-  let change =
-    exchange(frame, start, Offset.lane, lane & 0xff) ^ exchange(frame, start, Offset.lane + 1, lane >>> 8);
-  for (let byte = 0; byte < 4; byte++) {
-    change ^= exchange(frame, start, Offset.at + byte, (low >>> (byte * 8)) & 0xff);
-    change ^= exchange(frame, start, Offset.at + 4 + byte, (high >>> (byte * 8)) & 0xff);
-  }
+  const change =
+    exchange(frame, start, Offset.lane, lane & 0xff) ^
+    exchange(frame, start, Offset.lane + 1, lane >>> 8) ^
+    exchangeWord(frame, start, Offset.at, low) ^
+    exchangeWord(frame, start, Offset.at + WORD_BYTES, high);
   if (change === 0) return;
   writeInteger32(frame, start + Offset.check, readInteger32(frame, start + Offset.check) ^ change);
 }
@@ -97,6 +96,19 @@ function setInteger(frame: Uint8Array, start: number, offset: number, value: num
     change ^= checkChange(at++, byte);
   }
   return change;
+}
+
+/** Writes four bytes of a packet, mostly those that it has, and returns by what that changes its check. */
+function exchangeWord(frame: Uint8Array, start: number, offset: number, word: number): number {
+  const difference = readInteger32(frame, start + offset) ^ word;
+  if (difference === 0) return 0;
+  writeInteger32(frame, start + offset, word);
+  return (
+    checkChange(offset, difference & 0xff) ^
+    checkChange(offset + 1, (difference >>> 8) & 0xff) ^
+    checkChange(offset + 2, (difference >>> 16) & 0xff) ^
+    checkChange(offset + 3, difference >>> 24)
+  );
 }
 
 /** Writes one byte of a packet, and returns by what that changes its check. */

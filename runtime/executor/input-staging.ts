@@ -2,22 +2,15 @@
  * Puts the inputs of a frame into the executor's shared memory: resolves what each EXEC names, settles which records belong
  * to it, and says in numbers where its bytes lie. Packets whose input cannot be had are left out.
  */
-import { refKey, sameBytes } from "../../packets/digest.ts";
+import { sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { PacketfsError } from "../../packets/errors.ts";
-import { FaultCode } from "../../packets/faults.ts";
-import { Flag, PACKET_BYTES, REF_BYTES } from "../../packets/layout.ts";
-import {
-  WORDS_PER_PACKET,
-  flagsAt,
-  fromAt,
-  lengthAt,
-  packetCount,
-  packetWords,
-  refOf,
-} from "../../packets/packet.ts";
-import { JobErrorCode, SandboxErrorCode, StreamError, StreamErrorCode } from "../errors.ts";
+import { Flag, PACKET_BYTES } from "../../packets/layout.ts";
+import { flagsAt, fromAt, lengthAt, packetCount, packetWords, refOf } from "../../packets/packet.ts";
+import { StreamError, StreamErrorCode } from "../errors.ts";
 import { repeatsInput } from "./lane-queue.ts";
+import { FrameChunks, repeatsRef } from "./frame-chunks.ts";
+import { FrameInputs } from "./frame-inputs.ts";
+import type { Refusal } from "./frame-inputs.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
 import { formatBytes } from "../format.ts";
@@ -30,7 +23,6 @@ import {
 import type { Manifest } from "../program/program.ts";
 import { placedRecords, recordsOfSplit, scannedRange } from "../program/record-borders.ts";
 import type { ByteRange, Split, SplitRecords } from "../program/record-borders.ts";
-import { inputFault } from "../stream/inputs.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 
 export interface StagedFrame {
@@ -39,7 +31,7 @@ export interface StagedFrame {
   /** EXTENT_NUMBERS per packet. */
   readonly extents: Float64Array;
   /** Their inputs where these are few bytes: they travel with the packets, which costs less than any other way. */
-  readonly inputs?: Uint8Array;
+  readonly inputs: Uint8Array | undefined;
   /** What of the shared memory they hold, to be freed; undefined for none. */
   readonly offset: number | undefined;
   readonly refused: readonly Refusal[];
@@ -70,70 +62,66 @@ export class InputStage {
 
   #extentsFor(frame: Uint8Array): Float64Array<ArrayBuffer> {
     const numbers = packetCount(frame) * EXTENT_NUMBERS;
-    const isLarge = numbers * 32 >= EXTENTS_BYTES && numbers * 8 <= EXTENTS_BYTES;
-    if (!isLarge) return new Float64Array(numbers);
+    if (numbers * 8 > EXTENTS_BYTES) return new Float64Array(numbers);
     return (this.#spare.pop() ?? new Float64Array(EXTENTS_BYTES / 8)).subarray(0, numbers);
   }
 
-  /** Waits for room in the buffer. Rejects with ProcessGone, with the signal's reason, and with defects. */
-  async stage(frame: Uint8Array, buffer: InputBuffer): Promise<StagedFrame> {
-    if (isLarge(frame)) {
-      return this.#stageLarge(frame, buffer);
+  /**
+   * Waits for inputs that are not in memory, and for room in the buffer for those that are many bytes; where it need not wait,
+   * it is done at once. Rejects with ProcessGone, with the signal's reason, and with defects, which it may throw as well.
+   */
+  stage(frame: Uint8Array, buffer: InputBuffer): StagedFrame | Promise<StagedFrame> {
+    if (isLarge(frame)) return this.#stageLarge(frame, buffer);
+    const bytesAtFirst = Math.min(inputBytes(frame), RUN_INPUT_BYTES_MAX);
+    const inputs = new FrameInputs(frame, this.#extentsFor(frame), bytesAtFirst);
+    const chunks = new FrameChunks(frame);
+    if (chunks.hasStreams || !chunks.takeCached(this.#inputs)) {
+      return this.#stageLater(frame, chunks, inputs, buffer);
     }
-    const inputs = new FrameInputs(
-      frame,
-      this.#extentsFor(frame),
-      Math.min(inputBytes(frame), RUN_INPUT_BYTES_MAX),
-    );
-    const staged = await this.#gather(frame, inputs);
-    const rest = frame.subarray(staged * PACKET_BYTES);
-    const bytes = inputs.buffer.length;
-    if (bytes > 0 && bytes <= CARRIED_INPUT_BYTES_MAX) {
-      return { ...settled(inputs, undefined, rest), inputs: inputs.buffer.view() };
-    }
-    const offset = bytes === 0 ? undefined : await buffer.alloc(bytes);
-    if (offset !== undefined) await buffer.write(offset, inputs.buffer.view());
-    else if (bytes > 0) inputs.refuseAll(tooLarge(bytes));
-    return settled(inputs, offset, rest);
+    const rest = frame.subarray(gatherChunks(frame, 0, chunks, inputs) * PACKET_BYTES);
+    return carried(inputs, rest) ?? write(inputs, rest, buffer);
+  }
+
+  async #stageLater(
+    frame: Uint8Array,
+    chunks: FrameChunks,
+    inputs: FrameInputs,
+    buffer: InputBuffer,
+  ): Promise<StagedFrame> {
+    await chunks.read(this.#inputs, this.#signal);
+    const roots = streamRoots(frame);
+    if (roots.length > 1) await this.#inputs.prefetch(roots, this.#signal);
+    const rest = frame.subarray((await this.#gather(frame, chunks, inputs)) * PACKET_BYTES);
+    return carried(inputs, rest) ?? (await write(inputs, rest, buffer));
   }
 
   /** Gathers the packets' inputs in memory until there is enough of them; says how many packets it looked at. */
-  async #gather(frame: Uint8Array, inputs: FrameInputs): Promise<number> {
-    const count = packetCount(frame);
-    const chunks = await FrameChunks.read(frame, this.#inputs, this.#signal);
-    const roots = streamRoots(frame);
-    if (roots.length > 1) await this.#inputs.prefetch(roots, this.#signal);
+  async #gather(frame: Uint8Array, chunks: FrameChunks, inputs: FrameInputs): Promise<number> {
     let stream: StreamInput | undefined;
-    for (let index = 0; index < count; index++) {
-      // Records that are read on for, and headers, can be more than the packets said.
-      if (inputs.buffer.length > 2 * RUN_INPUT_BYTES_MAX) return index;
-      if (inputs.repeat(index)) continue;
+    for (let index = 0; ; index++) {
+      index = gatherChunks(frame, index, chunks, inputs);
+      if (index === inputs.count || inputs.isFull) return index;
       try {
-        if ((flagsAt(frame, index) & Flag.STREAM) === 0) {
-          addRange(frame, index, chunks.at(index), inputs);
-        } else {
-          const root = refOf(frame, index);
-          if (stream === undefined || !sameBytes(stream.root, root)) {
-            stream = await this.#inputs.stream(root, this.#signal);
-          }
-          const split = this.#splitOf(frame, index, stream);
-          const placed = this.#placed(split);
-          if (placed === undefined) await this.#addRecords(index, split, stream, inputs);
-          else {
-            // Most packets read what the one before them was followed by, and wait for nothing.
-            const { start, end, tailBytes } = placed;
-            const records =
-              stream.held(start, end + tailBytes) ??
-              (await stream.read(start, end + tailBytes, neighboursEnd(frame, index)));
-            const at = inputs.buffer.append(records, 0, records.byteLength);
-            inputs.add(index, { at, bytes: records.byteLength, place: start, prefixBytes: 0, tailBytes });
-          }
+        const root = refOf(frame, index);
+        if (stream === undefined || !sameBytes(stream.root, root)) {
+          stream = await this.#inputs.stream(root, this.#signal);
+        }
+        const split = this.#splitOf(frame, index, stream);
+        const placed = this.#placed(split);
+        if (placed === undefined) await this.#addRecords(index, split, stream, inputs);
+        else {
+          // Most packets read what the one before them was followed by, and wait for nothing.
+          const { start, end, tailBytes } = placed;
+          const records =
+            stream.held(start, end + tailBytes) ??
+            (await stream.read(start, end + tailBytes, neighboursEnd(frame, index)));
+          const at = inputs.buffer.append(records, 0, records.byteLength);
+          inputs.add(index, { at, bytes: records.byteLength, place: start, prefixBytes: 0, tailBytes });
         }
       } catch (error) {
         inputs.refuse(index, error);
       }
     }
-    return count;
   }
 
   async #addRecords(index: number, split: Split, stream: StreamInput, inputs: FrameInputs): Promise<void> {
@@ -229,6 +217,39 @@ function neighboursEnd(frame: Uint8Array, index: number): number {
   return end;
 }
 
+/**
+ * Gathers from packet `from` on as far as packets read chunks and there is not enough; says with which it stopped: one that
+ * reads a stream, unless there is enough.
+ */
+function gatherChunks(frame: Uint8Array, from: number, chunks: FrameChunks, inputs: FrameInputs): number {
+  for (let index = from; index < inputs.count; index++) {
+    if (inputs.isFull) return index;
+    if (inputs.repeat(index)) continue;
+    if ((flagsAt(frame, index) & Flag.STREAM) !== 0) return index;
+    try {
+      addRange(frame, index, chunks.at(index), inputs);
+    } catch (error) {
+      inputs.refuse(index, error);
+    }
+  }
+  return inputs.count;
+}
+
+/** The frame with its inputs, if these are few. */
+function carried(inputs: FrameInputs, rest: Uint8Array): StagedFrame | undefined {
+  const bytes = inputs.buffer.length;
+  if (bytes > CARRIED_INPUT_BYTES_MAX) return undefined;
+  return settled(inputs, undefined, rest, bytes === 0 ? undefined : inputs.buffer.view());
+}
+
+async function write(inputs: FrameInputs, rest: Uint8Array, buffer: InputBuffer): Promise<StagedFrame> {
+  const bytes = inputs.buffer.length;
+  const offset = await buffer.alloc(bytes);
+  if (offset !== undefined) await buffer.write(offset, inputs.buffer.view());
+  else inputs.refuseAll(tooLarge(bytes));
+  return settled(inputs, offset, rest);
+}
+
 function addRange(frame: Uint8Array, index: number, chunk: Uint8Array, inputs: FrameInputs): void {
   const from = fromAt(frame, index);
   const length = lengthAt(frame, index);
@@ -276,9 +297,11 @@ async function fill(
 
 /** Of the packets together, repeated ones not counted. */
 function inputBytes(frame: Uint8Array): number {
+  const count = packetCount(frame);
+  if (count === 1) return lengthAt(frame, 0);
   const words = packetWords(frame);
   let bytes = 0;
-  for (let index = 0; index < packetCount(frame); index++) {
+  for (let index = 0; index < count; index++) {
     if (index === 0 || !repeatsInput(words, index)) bytes += lengthAt(frame, index);
   }
   return bytes;
@@ -288,227 +311,19 @@ function tooLarge(bytes: number): string {
   return `its input of ${formatBytes(bytes)} is more than the executor has room for`;
 }
 
-function settled(inputs: FrameInputs, offset: number | undefined, rest: Uint8Array): StagedFrame {
+function settled(
+  inputs: FrameInputs,
+  offset: number | undefined,
+  rest: Uint8Array,
+  carriedBytes?: Uint8Array,
+): StagedFrame {
   const extents = inputs.extents(offset ?? 0);
-  return { frame: inputs.frame(), extents, offset, refused: inputs.refused, rest };
-}
-
-/** A packet that ends with a FAULT before it ran. */
-export interface Refusal {
-  readonly packet: Uint8Array;
-  readonly code: FaultCode;
-  readonly detail: string;
-  /** The byte of the input that is to blame, if one is. */
-  readonly place?: number;
-}
-
-/** What a packet reads, as protocol.ts says; `at` is its place among the bytes of the frame. */
-interface PacketExtent {
-  readonly at: number;
-  readonly bytes: number;
-  readonly place: number;
-  readonly prefixBytes: number;
-  readonly tailBytes: number;
-}
-
-/** What becomes of the packets of one frame while their inputs are gathered: extents of those that can run, and the rest. */
-class FrameInputs {
-  readonly buffer: StagingBuffer;
-  readonly refused: Refusal[] = [];
-  readonly #frame: Uint8Array;
-  readonly #words: Uint32Array;
-  readonly #extents: Float64Array<ArrayBuffer>;
-  /** The packets that can run, by their index in the frame; the first `#kept` count. */
-  readonly #indexes: Uint16Array;
-  #kept = 0;
-
-  /** `extents` has EXTENT_NUMBERS per packet, whatever they are. */
-  constructor(frame: Uint8Array, extents: Float64Array<ArrayBuffer>, bytesAtFirst: number) {
-    const count = packetCount(frame);
-    this.buffer = new StagingBuffer(bytesAtFirst);
-    this.#frame = frame;
-    this.#words = packetWords(frame);
-    this.#extents = extents;
-    this.#indexes = new Uint16Array(count);
-  }
-
-  /** Gives packet `index` the bytes of the packet before it, if it names the very same ones. */
-  repeat(index: number): boolean {
-    const last = this.#kept - 1;
-    if (last < 0 || this.#indexes[last] !== index - 1 || !repeatsInput(this.#words, index)) return false;
-    const from = last * EXTENT_NUMBERS;
-    for (let at = from; at < from + EXTENT_NUMBERS; at++)
-      this.#extents[at + EXTENT_NUMBERS] = this.#extents[at]!;
-    this.#indexes[this.#kept++] = index;
-    return true;
-  }
-
-  /** Gives packet `index` its bytes. */
-  add(index: number, { at, bytes, place, prefixBytes, tailBytes }: PacketExtent): void {
-    const start = this.#kept * EXTENT_NUMBERS;
-    this.#extents[start] = at;
-    this.#extents[start + 1] = bytes;
-    this.#extents[start + 2] = place;
-    this.#extents[start + 3] = prefixBytes;
-    this.#extents[start + 4] = tailBytes;
-    this.#indexes[this.#kept++] = index;
-  }
-
-  /** Lets packet `index` end with a FAULT. Rethrows what is not the input's fault. */
-  refuse(index: number, error: unknown): void {
-    if (!(error instanceof PacketfsError) || error.code === SandboxErrorCode.sharedMemoryFailed) throw error;
-    const isRecord = error.code === JobErrorCode.invalidRecord;
-    const code = isRecord ? FaultCode.badRecord : inputFault(error);
-    const refusal = { packet: packetAt(this.#frame, index), code, detail: error.message };
-    const { at } = error.data;
-    this.refused.push(isRecord && typeof at === "number" ? { ...refusal, place: at } : refusal);
-  }
-
-  /** Lets every packet that could run end with a FAULT: their inputs are more than there is room for. */
-  refuseAll(detail: string): void {
-    for (let kept = 0; kept < this.#kept; kept++) {
-      const packet = packetAt(this.#frame, this.#indexes[kept]!);
-      this.refused.push({ packet, code: FaultCode.memoryLimit, detail });
-    }
-    this.#kept = 0;
-  }
-
-  /** The packets that can run. */
-  frame(): Uint8Array {
-    if (this.#kept * PACKET_BYTES === this.#frame.byteLength) return this.#frame;
-    const frame = new Uint8Array(this.#kept * PACKET_BYTES);
-    for (let kept = 0; kept < this.#kept; kept++) {
-      frame.set(packetAt(this.#frame, this.#indexes[kept]!), kept * PACKET_BYTES);
-    }
-    return frame;
-  }
-
-  /** Their extents, `base` added to where each begins. */
-  extents(base: number): Float64Array {
-    const extents = this.#extents.subarray(0, this.#kept * EXTENT_NUMBERS);
-    for (let at = 0; at < extents.length; at += EXTENT_NUMBERS) {
-      // What has no bytes lies nowhere.
-      extents[at] = extents[at + 1] === 0 ? 0 : extents[at]! + base;
-    }
-    return extents;
-  }
-}
-
-function packetAt(frame: Uint8Array, index: number): Uint8Array {
-  return frame.subarray(index * PACKET_BYTES, (index + 1) * PACKET_BYTES);
-}
-
-/** Bytes that are gathered back to back before they are written in one go. */
-export class StagingBuffer {
-  /** Bytes gathered so far. */
-  length = 0;
-  #bytes: Uint8Array<ArrayBuffer>;
-
-  constructor(bytesAtFirst: number) {
-    this.#bytes = unwrittenBytes(Math.max(bytesAtFirst, 1));
-  }
-
-  /** Adds `length` bytes of `source` from `from` on and returns where they begin. */
-  append(source: Uint8Array, from: number, length: number): number {
-    const at = this.length;
-    const end = at + length;
-    if (end > this.#bytes.byteLength) this.#grow(end);
-    if (length <= LOOP_BYTES_MAX) {
-      for (let index = 0; index < length; index++) this.#bytes[at + index] = source[from + index]!;
-    } else {
-      this.#bytes.set(source.subarray(from, from + length), at);
-    }
-    this.length = end;
-    return at;
-  }
-
-  /** What was gathered: a view, valid until more is added. */
-  view(): Uint8Array<ArrayBuffer> {
-    return this.#bytes.subarray(0, this.length);
-  }
-
-  #grow(bytesMin: number): void {
-    const larger = unwrittenBytes(Math.max(bytesMin, this.#bytes.byteLength * 2));
-    larger.set(this.view());
-    this.#bytes = larger;
-  }
-}
-
-/** Below this a loop is faster than a call that makes a view. */
-const LOOP_BYTES_MAX = 48;
-
-/** Bytes that all get written before they are read; as a plain Uint8Array, whose `slice` copies. */
-function unwrittenBytes(length: number): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
-}
-
-const NO_BYTES = new Uint8Array(0);
-const REF_WORDS = REF_BYTES / 4;
-
-/** The chunks that the packets of a frame name, read together: a frame often names one chunk many times. */
-class FrameChunks {
-  /** Per packet, which of the chunks it names: index + 1, or 0 for none. */
-  readonly #slots: Uint16Array;
-  #chunks: readonly (Uint8Array | PacketfsError)[] = [];
-
-  private constructor(count: number) {
-    this.#slots = new Uint16Array(count);
-  }
-
-  /** Rejects with defects and aborts only: what cannot be had is thrown when it is asked for. */
-  static async read(frame: Uint8Array, inputs: InputSource, signal: AbortSignal): Promise<FrameChunks> {
-    const count = packetCount(frame);
-    const chunks = new FrameChunks(count);
-    const refs: Ref[] = [];
-    const slots = new Map<string, number>();
-    const words = packetWords(frame);
-    for (let index = 0; index < count; index++) {
-      if ((flagsAt(frame, index) & Flag.STREAM) !== 0 || lengthAt(frame, index) === 0) continue;
-      if (chunks.#slots[index - 1]! > 0 && repeatsRef(words, index)) {
-        chunks.#slots[index] = chunks.#slots[index - 1]!;
-        continue;
-      }
-      const ref = refOf(frame, index);
-      const key = refKey(ref);
-      let slot = slots.get(key);
-      if (slot === undefined) {
-        slot = refs.push(ref);
-        slots.set(key, slot);
-      }
-      chunks.#slots[index] = slot;
-    }
-    if (refs.length > 0) chunks.#chunks = await readEach(refs, inputs, signal);
-    return chunks;
-  }
-
-  /** The chunk that packet `index` names; no bytes where it wants none. Throws what reading it was refused with. */
-  at(index: number): Uint8Array {
-    const slot = this.#slots[index]!;
-    const chunk = slot === 0 ? NO_BYTES : this.#chunks[slot - 1]!;
-    if (chunk instanceof PacketfsError) throw chunk;
-    return chunk;
-  }
-}
-
-/** Whether the packet at `index` names what the one before it names. */
-function repeatsRef(words: Uint32Array, index: number): boolean {
-  const end = (index + 1) * WORDS_PER_PACKET;
-  for (let at = end - REF_WORDS; at < end; at++) if (words[at] !== words[at - WORDS_PER_PACKET]) return false;
-  return true;
-}
-
-async function readEach(
-  refs: readonly Ref[],
-  inputs: InputSource,
-  signal: AbortSignal,
-): Promise<readonly (Uint8Array | PacketfsError)[]> {
-  try {
-    return await inputs.chunks(refs, signal);
-  } catch (error) {
-    if (!(error instanceof PacketfsError)) throw error;
-    if (refs.length === 1) return [error];
-    // One that is missing must not fail the packets that name others.
-    const halves = [refs.slice(0, refs.length >>> 1), refs.slice(refs.length >>> 1)];
-    return (await Promise.all(halves.map((half) => readEach(half, inputs, signal)))).flat();
-  }
+  return {
+    frame: inputs.frame(),
+    extents,
+    inputs: carriedBytes,
+    offset,
+    refused: inputs.refused,
+    rest,
+  };
 }

@@ -136,16 +136,16 @@ export class PacketQueue {
     let inputBytes = 0;
     while (this.#frames.length > 0 && packets < packetsMax) {
       const frame = this.#frames[0]!;
-      const words = packetWords(frame);
       const frameCount = packetCount(frame);
+      const words = frameCount > 1 ? packetWords(frame) : undefined;
       let taken = 0;
       while (taken < frameCount && packets < packetsMax) {
-        if (taken === 0 || !repeatsInput(words, taken)) inputBytes += lengthAt(frame, taken);
+        if (taken === 0 || !repeatsInput(words!, taken)) inputBytes += lengthAt(frame, taken);
         if (inputBytes > inputBytesMax && packets > 0) break;
         packets++;
         taken++;
       }
-      if (taken > 0) parts.push(frame.subarray(0, taken * PACKET_BYTES));
+      if (taken > 0) parts.push(taken < frameCount ? frame.subarray(0, taken * PACKET_BYTES) : frame);
       if (taken < frameCount) {
         this.#frames[0] = frame.subarray(taken * PACKET_BYTES);
         break;

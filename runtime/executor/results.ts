@@ -12,7 +12,7 @@ import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { atOf, encodePacket, laneAt, renumberPacket, sealPacket } from "../../packets/packet.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
-import type { Refusal } from "./input-staging.ts";
+import type { Refusal } from "./frame-inputs.ts";
 import { formatBytes, formatDuration } from "../format.ts";
 import { BUCKETS_MAX, FAULT_MESSAGE_BYTES_MAX, RUN_PACKETS_MAX } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
@@ -46,10 +46,10 @@ export class ResultStore {
   }
 
   /**
-   * The answers to the first `outcome.completed` packets of `frame`, in a buffer to be given to `recycle` after use. Rejects
-   * with what the sink rejects with.
+   * The answers to the first `outcome.completed` packets of `frame`, in a buffer to be given to `recycle` after use; at once
+   * where nothing is to be stored. Rejects with what the sink rejects with.
    */
-  async answers(frame: Uint8Array, outcome: FrameOutcome): Promise<Uint8Array> {
+  answers(frame: Uint8Array, outcome: FrameOutcome): Uint8Array | Promise<Uint8Array> {
     const { completed, statuses, offsets, lengths, output } = outcome;
     const answers = new AnswerFrame(frame, this.#zeros(completed * PACKET_BYTES));
     const stored: StoredAnswer[] = [];
@@ -68,8 +68,7 @@ export class ResultStore {
         bytes: status === 0 ? bytes : this.#faultText(frame, index, status, parseFault(bytes)),
       });
     }
-    if (stored.length > 0) await this.#store(answers, stored);
-    return answers.bytes;
+    return stored.length === 0 ? answers.bytes : this.#store(answers, stored).then(() => answers.bytes);
   }
 
   /** Nobody looks at these answers any more. */
@@ -82,7 +81,7 @@ export class ResultStore {
 
   /** Memory for frames that come one after the other would make V8 look for garbage all the time. */
   #zeros(bytes: number): Uint8Array {
-    if (bytes * 4 < ANSWERS_BYTES || bytes > ANSWERS_BYTES) return new Uint8Array(bytes);
+    if (bytes > ANSWERS_BYTES) return new Uint8Array(bytes);
     const spare = this.#spare.pop();
     return spare === undefined
       ? new Uint8Array(ANSWERS_BYTES).subarray(0, bytes)

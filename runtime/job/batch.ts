@@ -11,7 +11,7 @@ import type { Answers } from "./journal.ts";
 
 /** Answers of one frame that belong to one batch. */
 export interface AnswerRun {
-  readonly frame: Uint8Array;
+  frame: Uint8Array;
   count: number;
   /** Places in the frame, tasks in the batch, and an Outcome each, which the scheduler turns into a Decision. */
   readonly indexes: Uint32Array;
@@ -96,6 +96,7 @@ export class Batch {
   /** The packets of these tasks, which do not change any more. */
   packetsOf(tasks: Uint32Array): Uint8Array {
     if (this.#isFixed && areNeighbours(tasks)) {
+      if (tasks.length === this.count) return this.frame;
       const start = tasks[0]! * PACKET_BYTES;
       return this.frame.subarray(start, start + tasks.length * PACKET_BYTES);
     }

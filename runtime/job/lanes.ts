@@ -93,7 +93,9 @@ export class DispatchedLane implements LaneListener {
   returned(frame: Uint8Array, isOwn = false): void {
     let batch: Batch | undefined;
     const count = packetCount(frame);
-    const run = answerRun(frame, Math.min(count, ANSWERS_AT_ONCE));
+    const run = spareRuns.pop() ?? emptyRun();
+    run.frame = frame;
+    run.count = 0;
     for (let index = 0; index < count && !this.#isOver; index++) {
       const op = isOwn || invalidPacket(frame, index) === null ? opAt(frame, index) : Op.NOP;
       if (op !== Op.RETURN && op !== Op.FAULT) {
@@ -111,6 +113,8 @@ export class DispatchedLane implements LaneListener {
     }
     if (frame.byteLength % PACKET_BYTES === 0) this.#flush(batch, run);
     else this.#lose(new Error("it sent a frame that is cut off"), LaneEnd.offended);
+    run.frame = NO_PACKETS;
+    spareRuns.push(run);
   }
 
   logged(at: number, text: string): void {
@@ -143,9 +147,14 @@ export class DispatchedLane implements LaneListener {
   }
 }
 
-function answerRun(frame: Uint8Array, count: number): AnswerRun {
-  const indexes = new Uint32Array(count);
-  return { frame, count: 0, indexes, tasks: new Uint32Array(count), outcomes: new Uint8Array(count) };
+const NO_PACKETS = new Uint8Array(0);
+/** Nobody keeps one, and more than one is in use only where taking answers leads to others at once. */
+const spareRuns: AnswerRun[] = [];
+
+function emptyRun(): AnswerRun {
+  const places = (): Uint32Array => new Uint32Array(ANSWERS_AT_ONCE);
+  const outcomes = new Uint8Array(ANSWERS_AT_ONCE);
+  return { frame: NO_PACKETS, count: 0, indexes: places(), tasks: places(), outcomes };
 }
 
 function isIn(batch: Batch, at: number): boolean {

@@ -49,11 +49,68 @@ export interface LoadableProgram {
 const SPARE_FRAME_BYTES = SEND_PACKETS_MAX * PACKET_BYTES;
 const SPARE_FRAMES_MAX = 16;
 
+/** What a round tells the program whose calls it answers. */
+interface RoundEvents {
+  /** One of its calls, of so many packets, is answered. */
+  readonly over: (packets: number) => void;
+  readonly finished: (round: Round) => void;
+  readonly failed: (round: Round, error: Error) => void;
+}
+
 /** Calls that are being answered as one batch. */
-interface Round {
+class Round implements BatchListener {
   readonly calls: Calls;
-  readonly batch: Batch;
-  readonly end: () => void;
+  readonly #events: RoundEvents;
+  #batch: Batch | undefined;
+  #locality: Locality | undefined;
+  #signal: AbortSignal | undefined;
+  readonly #abort = (): void => this.#events.failed(this, this.#signal!.reason as Error);
+
+  constructor(calls: Calls, events: RoundEvents) {
+    this.calls = calls;
+    this.#events = events;
+  }
+
+  get batch(): Batch {
+    return this.#batch!;
+  }
+
+  /** It fails when the signal fires. */
+  began(batch: Batch, locality: Locality, signal: AbortSignal | undefined): void {
+    this.#batch = batch;
+    this.#locality = locality;
+    this.#signal = signal;
+    signal?.addEventListener("abort", this.#abort);
+  }
+
+  end(): void {
+    this.#signal?.removeEventListener("abort", this.#abort);
+    this.#locality?.close();
+  }
+
+  settled(tasks: Uint32Array): void {
+    this.calls.answered(tasks, this.batch.answers.packets, this.#events.over);
+  }
+
+  givenUp(task: number): void {
+    const fields = { op: Op.FAULT, flags: Flag.INLINE, lane: 1, at: task, from: FaultCode.internal };
+    const { packets } = this.batch.answers;
+    writePacket(packets, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
+    this.calls.answered(Uint32Array.of(task), packets, this.#events.over);
+  }
+
+  finished(): void {
+    this.#events.finished(this);
+  }
+
+  failed(error: Error): void {
+    this.#events.failed(this, error);
+  }
+
+  /** It is told of nothing but answers. */
+  laneLost(): void {}
+  logged(): void {}
+  noted(): void {}
 }
 
 export class ProgramLanes implements AsyncDisposable {
@@ -68,6 +125,14 @@ export class ProgramLanes implements AsyncDisposable {
   #base = 0;
   #hasAbandoned = false;
   #closed: JobError | undefined;
+  readonly #roundEvents: RoundEvents = {
+    over: (packets) => this.#over(packets),
+    finished: (round) => {
+      this.#recycle(round.batch);
+      this.#end(round);
+    },
+    failed: (round, error) => this.#abandon(round, error),
+  };
 
   constructor(options: ProgramLanesOptions) {
     this.#options = options;
@@ -124,44 +189,19 @@ export class ProgramLanes implements AsyncDisposable {
 
   #begin(calls: Calls, signal?: AbortSignal): void {
     const { dispatcher, program, group, setTimer } = this.#options;
-    const over = (packets: number): void => this.#over(packets);
-    const listener: BatchListener = {
-      settled: (tasks) => calls.answered(tasks, batch.answers.packets, over),
-      givenUp: (task) => {
-        const fields = { op: Op.FAULT, flags: Flag.INLINE, lane: 1, at: task, from: FaultCode.internal };
-        const { packets } = batch.answers;
-        writePacket(packets, task, { ...fields, length: LOST_TEXT.byteLength, ref: LOST_TEXT });
-        calls.answered(Uint32Array.of(task), packets, over);
-      },
-      finished: () => {
-        this.#recycle(batch);
-        this.#end(round);
-      },
-      laneLost: () => {},
-      failed: (error) => this.#abandon(round, error),
-      logged: () => {},
-      noted: () => {},
-    };
-    const plan = {
+    const round = new Round(calls, this.#roundEvents);
+    const batch = dispatcher.start({
       program,
       group: group(),
       packets: calls.joined(),
       base: calls.base,
       isFixed: true,
-      listener,
-    };
-    const batch = dispatcher.start(plan);
-    const abort = (): void => this.#abandon(round, signal!.reason as Error);
-    signal?.addEventListener("abort", abort);
+      listener: round,
+    });
     const locality = new Locality(dispatcher, setTimer, batch, async () =>
       samplePackets(batch.frame, batch.count),
     );
-    const end = (): void => {
-      signal?.removeEventListener("abort", abort);
-      locality.close();
-      dispatcher.remove(batch);
-    };
-    const round: Round = { calls, batch, end };
+    round.began(batch, locality, signal);
     this.#rounds.add(round);
     if (!locality.isOfUse) return dispatcher.release(batch);
     void locality.known().then(() => {
@@ -183,13 +223,15 @@ export class ProgramLanes implements AsyncDisposable {
   }
 
   #end(round: Round): void {
-    if (this.#rounds.delete(round)) round.end();
+    if (!this.#rounds.delete(round)) return;
+    round.end();
+    this.#options.dispatcher.remove(round.batch);
   }
 
   #abandon(round: Round, error: Error): void {
     this.#hasAbandoned = true;
     this.#end(round);
-    round.calls.fail(error, (packets) => this.#over(packets));
+    round.calls.fail(error, this.#roundEvents.over);
   }
 
   /** What executors load for it, and the edition of those that it runs on, once there is one; nothing of one that is closed. */
@@ -203,7 +245,7 @@ export class ProgramLanes implements AsyncDisposable {
     if (this.#closed !== undefined) return;
     this.#closed = new JobError(JobErrorCode.cancelled, "the program was closed");
     for (const round of this.#rounds) this.#abandon(round, this.#closed);
-    this.#gathered?.fail(this.#closed, (packets) => this.#over(packets));
+    this.#gathered?.fail(this.#closed, this.#roundEvents.over);
     const { dispatcher, program, writer, closed } = this.#options;
     dispatcher.closeProgram(program);
     closed();

@@ -105,7 +105,10 @@ export class Locality {
 
   /** Whether there is anything to be known: who is alone in running such programs gets every packet. */
   get isOfUse(): boolean {
-    return this.#able().length > 1;
+    let able = 0;
+    for (const { capacity } of this.#dispatcher.candidates.executors.values())
+      if (capacity[this.#kind] !== undefined) able++;
+    return able > 1;
   }
 
   /** Resolves when all executors said what they have, or when that takes too long. What they say later counts too. */

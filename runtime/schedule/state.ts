@@ -220,7 +220,8 @@ export function bytesFree(executor: ExecutorState): number {
 
 /** How long the last packets of a batch took from being placed to being answered. */
 export class Latencies {
-  readonly #samples = new Float64Array(SAMPLES);
+  /** Most batches have few: a table for SAMPLES of them would cost more than all else that a small one needs. */
+  readonly #samples: number[] = [];
   #count = 0;
 
   add(milliseconds: number): void {
@@ -230,7 +231,7 @@ export class Latencies {
   /** The middle one, or undefined before the first. */
   median(): number | undefined {
     if (this.#count === 0) return undefined;
-    const known = this.#samples.slice(0, Math.min(this.#count, SAMPLES)).sort();
+    const known = this.#samples.toSorted((a, b) => a - b);
     return known[known.length >>> 1];
   }
 }

@@ -64,7 +64,7 @@ export class TaskTable {
   /** Of the few tasks that failed somewhere and are not done. */
   readonly #failures = new Map<number, Failure[]>();
   /** Queued tasks that failed on 1, 2, … executors, where they should not run. */
-  readonly #failedOnCounts = new Int32Array(TASK_FAULTS_MAX + TASK_LOSSES_MAX + 1);
+  readonly #failedOnCounts: number[] = [];
   readonly #copies: Uint8Array;
   /** All tasks before this word are done. */
   #openWord = 0;
@@ -110,7 +110,7 @@ export class TaskTable {
   /** The largest number of executors that a queued task failed on. */
   get spread(): number {
     for (let spread = this.#failedOnCounts.length - 1; spread > 0; spread--)
-      if (this.#failedOnCounts[spread]! > 0) return spread;
+      if ((this.#failedOnCounts[spread] ?? 0) > 0) return spread;
     return 0;
   }
 
@@ -293,12 +293,18 @@ export class TaskTable {
 
   #enter(task: number): void {
     this.queue.add(task);
-    this.#failedOnCounts[this.failuresOf(task).length]!++;
+    if (this.#failures.size > 0) this.#countFailures(task, 1);
   }
 
   #leave(task: number): void {
     this.queue.remove(task);
-    this.#failedOnCounts[this.failuresOf(task).length]!--;
+    if (this.#failures.size > 0) this.#countFailures(task, -1);
+  }
+
+  /** The task is queued, or is so no more. */
+  #countFailures(task: number, by: number): void {
+    const spread = this.failuresOf(task).length;
+    if (spread > 0) this.#failedOnCounts[spread] = (this.#failedOnCounts[spread] ?? 0) + by;
   }
 
   /** Of a task that is not queued. */

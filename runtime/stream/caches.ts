@@ -30,6 +30,17 @@ export class ChunkCache implements ChunkSource {
     return found.map((bytes) => bytes ?? fetched[next++]!);
   }
 
+  /** The chunks in the order asked, where all of them are in memory. */
+  cached(refs: readonly Ref[]): Uint8Array[] | undefined {
+    const chunks: Uint8Array[] = [];
+    for (const ref of refs) {
+      const bytes = this.#touch(refKey(ref));
+      if (bytes === undefined) return undefined;
+      chunks.push(bytes);
+    }
+    return chunks;
+  }
+
   /** What is asked for next is read anew. */
   clear(): void {
     this.#chunks.clear();

@@ -48,6 +48,11 @@ export class InputSource {
     await this.#source.read(refs, signal).catch(() => undefined);
   }
 
+  /** The chunks in the order asked, where all of them are in memory. */
+  cachedChunks(refs: readonly Ref[]): Uint8Array[] | undefined {
+    return this.#source.cached(refs);
+  }
+
   /** The stream `root`, to be read in ranges. Rejects with what describing it rejects with. */
   async stream(root: Ref, signal: AbortSignal): Promise<StreamInput> {
     const key = refKey(root);

@@ -15,14 +15,12 @@ import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import {
-  EXECUTOR_GRACE_MS,
   EXECUTOR_QUEUE_MAX,
   EXECUTOR_STDERR_BYTES,
   EXECUTOR_THREAD_DELAY_MS,
   EXECUTOR_UNCOUNTED_MS_MAX,
   WALL_CEILING_MS_MIN,
   WALL_CEILING_TIMES,
-  EXECUTOR_READ_ON_MS,
 } from "../../limits.ts";
 import {
   HEADER_BYTES,
@@ -33,9 +31,10 @@ import {
   THREAD_PIPES_DESCRIPTOR,
   writeHeader,
 } from "./protocol.ts";
+import { ProcessThread } from "./process-thread.ts";
+import type { Answer, Call, Clock, Lateness, Notice } from "./process-thread.ts";
 import type { Message } from "./protocol.ts";
 import { MemoryWatch, ProcessClock, TIME_SOURCE, UncountedTime } from "./usage.ts";
-import type { ThreadClock } from "./usage.ts";
 
 export type EndReason = "closed" | "memory" | "shared-memory" | "deadline" | "stalled" | "crash";
 
@@ -45,60 +44,12 @@ export interface ExecutorEnd {
   readonly detail: string;
 }
 
-export interface Expected {
-  /** CPU time that the call may take on its thread, without the grace. */
-  readonly limitMs: number;
-  /** Wall-clock time after which it is given up whatever it used. */
-  readonly ceilingMs: number;
-  /** Bytes that the answer's body may have. */
-  readonly bodyBytesMax: number;
+export interface Expected extends Pick<Call, "limitMs" | "ceilingMs" | "bodyBytesMax"> {
   readonly kinds: readonly MessageKind[];
   /** That it runs. */
   readonly packets?: number;
   /** Whether the answer makes sense. */
   readonly check?: (message: Message) => boolean;
-}
-
-export interface Answer {
-  readonly message: Message;
-  readonly thread: number;
-  /** CPU time of the thread since it began. */
-  readonly cpuMs: number;
-}
-
-interface Call extends Pick<Expected, "limitMs" | "ceilingMs" | "bodyBytesMax"> {
-  readonly id: number;
-  readonly kind: MessageKind;
-  readonly lane: number;
-  /** Of a run. */
-  readonly packets: number;
-  readonly body: readonly Uint8Array[];
-  /** It is for one thread, to make it ready. */
-  readonly isBound: boolean;
-  /** Returns false when this is no answer to it. */
-  readonly answer: (answer: Answer) => boolean;
-  readonly reject: (error: Error) => void;
-}
-
-/** What has no answer, but its place among the calls. */
-type Notice = Pick<Call, "kind" | "lane">;
-
-type Clock = Pick<ThreadClock, "thread" | "read" | "close">;
-
-/** One thread of the process, and the calls that are for it. */
-interface Thread {
-  readonly index: number;
-  readonly pipe: Socket;
-  readonly clock: Clock;
-  /** Calls for this very thread, which go before all others, and notices behind them. */
-  readonly bound: (Call | Notice)[];
-  running: Call | undefined;
-  /** When it began, in wall-clock time and in the thread's own. */
-  beganAt: number;
-  usedBefore: number;
-  timer: NodeJS.Timeout | undefined;
-  /** Bytes that had been read when it was found to be late; the answer may be among what was not read yet. */
-  readWhenLate: number | undefined;
 }
 
 export interface WatchedProcess {
@@ -115,10 +66,6 @@ export interface WatchedProcess {
   readonly clockOf: (number: number) => Clock;
 }
 
-/** Messages up to this size are copied together, which costs less than to write them in parts. */
-const JOINED_BYTES_MAX = 16 * 1024;
-/** Between two looks at a thread that is near its limit. */
-const LOOK_AGAIN_MS_MIN = 10;
 /** What V8, isolated-vm and C++ say before they abort for lack of memory. */
 const OUT_OF_MEMORY = /out of memory|is_heap_oom|allocation failed|heap limit|last few GCs|bad_alloc/i;
 
@@ -129,7 +76,7 @@ export class ExecutorPipe {
   readonly #kill: () => void;
   readonly #pipe: Socket;
   /** Those that are there, in their order. */
-  readonly #threads: Thread[] = [];
+  readonly #threads: ProcessThread[] = [];
   readonly #threadsMax: number;
   readonly #clockOf: (number: number) => Clock;
   /** Runs while a call waits and another thread may be started. */
@@ -251,12 +198,7 @@ export class ExecutorPipe {
     this.#pipe.destroy();
     this.#pending = 0;
     const unanswered: (Call | Notice)[] = [];
-    for (const { timer, clock, running, bound } of this.#threads) {
-      clearTimeout(timer);
-      clock.close();
-      if (running !== undefined) unanswered.push(running);
-      unanswered.push(...bound.splice(0));
-    }
+    for (const thread of this.#threads) unanswered.push(...thread.close());
     unanswered.push(...this.#waiting.splice(0));
     for (const call of unanswered) if ("id" in call) call.reject(endedError(end));
   }
@@ -283,17 +225,8 @@ export class ExecutorPipe {
 
   #addThread(clock: Clock): void {
     const index = this.#threads.length;
-    this.#threads.push({
-      index,
-      pipe: this.#pipeOf(index),
-      clock,
-      bound: [],
-      running: undefined,
-      beganAt: 0,
-      usedBefore: 0,
-      timer: undefined,
-      readWhenLate: undefined,
-    });
+    const late = (call: Call, lateness: Lateness, cpuMs: number): void => this.#late(call, lateness, cpuMs);
+    this.#threads.push(new ProcessThread(index, this.#pipeOf(index), clock, late));
   }
 
   /** Has other threads started for as many calls as have still to wait after a while. */
@@ -337,7 +270,7 @@ export class ExecutorPipe {
   }
 
   #advance(): void {
-    for (const thread of this.#threads) this.#advanceBound(thread);
+    for (const thread of this.#threads) if (thread.bound.length > 0) this.#advanceBound(thread);
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       if ("id" in next) {
         const thread = this.#threads.find(({ running }) => running === undefined);
@@ -353,86 +286,35 @@ export class ExecutorPipe {
     }
   }
 
-  #advanceBound(thread: Thread): void {
+  #advanceBound(thread: ProcessThread): void {
     const { bound } = thread;
     for (let next = bound[0]; next !== undefined; next = bound[0]) {
       const isCall = "id" in next;
       if (isCall && thread.running !== undefined) return;
       bound.shift();
       if (isCall) this.#send(next as Call, thread);
-      else this.#write(thread, { ...next, id: 0, packets: 0, body: [] });
+      else thread.tell(next);
     }
   }
 
-  #send(call: Call, thread: Thread): void {
+  #send(call: Call, thread: ProcessThread): void {
     this.#running++;
-    thread.running = call;
-    thread.beganAt = performance.now();
-    thread.usedBefore = thread.clock.read();
-    thread.readWhenLate = undefined;
-    this.#lookIn(thread, call.limitMs + EXECUTOR_GRACE_MS);
     this.#memory?.wake();
-    this.#write(thread, call);
+    thread.begin(call);
   }
 
-  #write(
-    { pipe }: Thread,
-    { kind, id, lane, packets, body }: Pick<Call, "kind" | "id" | "lane" | "packets" | "body">,
-  ): void {
-    const length = body.reduce((bytes, part) => bytes + part.byteLength, 0);
-    const isJoined = length <= JOINED_BYTES_MAX;
-    const head = Buffer.allocUnsafe(HEADER_BYTES + (isJoined ? length : 0));
-    writeHeader(head, kind, id, lane, packets, length);
-    if (!isJoined) {
-      pipe.cork();
-      pipe.write(head);
-      for (const part of body) pipe.write(part);
-      pipe.uncork();
-      return;
-    }
-    let at = HEADER_BYTES;
-    for (const part of body) {
-      head.set(part, at);
-      at += part.byteLength;
-    }
-    pipe.write(head);
-  }
-
-  #take(thread: Thread, message: Message): void {
+  #take(thread: ProcessThread, message: Message): void {
     if (this.#end !== undefined) return;
-    const cpuMs = thread.clock.read() - thread.usedBefore;
-    if (thread.running?.answer({ message, thread: thread.index, cpuMs }) !== true) {
-      return this.kill("crash", "it answered nonsense");
-    }
+    const call = thread.answered(message);
+    if (call === undefined) return this.kill("crash", "it answered nonsense");
     this.#running--;
-    if (!thread.running.isBound) this.#pending--;
-    thread.running = undefined;
-    clearTimeout(thread.timer);
+    if (!call.isBound) this.#pending--;
     this.#advance();
   }
 
-  #lookIn(thread: Thread, ms: number): void {
-    thread.timer = setTimeout(() => this.#look(thread), Math.max(ms, LOOK_AGAIN_MS_MIN));
-  }
-
-  /** Whether the thread's call is late. Nothing that it waited for is held against it. */
-  #look(thread: Thread): void {
-    const call = thread.running!;
-    const cpuMs = thread.clock.read() - thread.usedBefore;
-    const cpuLeft = call.limitMs + EXECUTOR_GRACE_MS - cpuMs;
-    const wallLeft = call.ceilingMs - (performance.now() - thread.beganAt);
-    if (cpuLeft > 0 && wallLeft > 0) {
-      thread.readWhenLate = undefined;
-      return this.#lookIn(thread, Math.min(cpuLeft, wallLeft));
-    }
-    // In case that this process was busy and not the other: the answer may be among what was not read yet.
-    const { bytesRead } = thread.pipe;
-    if (thread.readWhenLate === undefined || (wallLeft > 0 && thread.readWhenLate !== bytesRead)) {
-      thread.readWhenLate = bytesRead;
-      return this.#lookIn(thread, EXECUTOR_READ_ON_MS);
-    }
-    if (cpuLeft <= 0) this.#deadline(call, Math.round(cpuMs));
-    else this.#stalled(call, Math.round(cpuMs));
+  #late(call: Call, lateness: Lateness, cpuMs: number): void {
+    if (lateness === "deadline") this.#deadline(call, cpuMs);
+    else this.#stalled(call, cpuMs);
   }
 
   #deadline({ limitMs, reject }: Call, cpuMs: number): void {

@@ -233,6 +233,7 @@ export interface FrameOutcome {
 }
 
 const HEAD_BYTES = 8;
+const NO_OUTPUT = new Uint8Array(0);
 const STATUS_MAX: number = Math.max(...Object.values(FaultCode));
 
 /** The bytes that an outcome of `packets` packets can have, when their outputs have `outputBytes` and logs `logBytes`. */
@@ -286,9 +287,8 @@ export function emptyOutcome(): Uint8Array<ArrayBuffer> {
 /** Reads the outcome of a frame of `packets` packets; undefined when it is not one. `output` is a view. */
 export function decodeOutcome(bytes: Uint8Array, packets: number): FrameOutcome | undefined {
   if (bytes.byteLength < HEAD_BYTES) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const completed = view.getUint32(0, true);
-  const logCount = view.getUint32(4, true);
+  const completed = readInteger32(bytes, 0);
+  const logCount = readInteger32(bytes, 4);
   if (completed > packets || logCount > completed) return undefined;
   const logsAt = HEAD_BYTES + completed * 4;
   const statusesAt = logsAt + logCount * 8;
@@ -299,18 +299,18 @@ export function decodeOutcome(bytes: Uint8Array, packets: number): FrameOutcome 
   const logs: { index: number; text: string }[] = [];
   let at = textAt;
   for (let entry = logsAt; entry < statusesAt; entry += 8) {
-    const index = view.getUint32(entry, true);
-    const length = view.getUint32(entry + 4, true);
+    const index = readInteger32(bytes, entry);
+    const length = readInteger32(bytes, entry + 4);
     if (index >= completed || at + length > bytes.byteLength) return undefined;
     logs.push({ index, text: Buffer.from(bytes.buffer, bytes.byteOffset + at, length).toString() });
     at += length;
   }
-  const output = bytes.subarray(at);
+  const output = at === bytes.byteLength ? NO_OUTPUT : bytes.subarray(at);
   const offsets = new Uint32Array(completed);
   const lengths = new Uint32Array(completed);
   let end = 0;
   for (let index = 0; index < completed; index++) {
-    const length = view.getUint32(HEAD_BYTES + index * 4, true);
+    const length = readInteger32(bytes, HEAD_BYTES + index * 4);
     if (length > PROGRAM_LIMITS_MAX.outputBytes) return undefined;
     offsets[index] = end;
     lengths[index] = length;

@@ -67,8 +67,8 @@ class Bench {
     return (await ingest(this.chunks, inOnePiece(bytes))).root;
   }
 
-  stage(packets: readonly PacketFields[]): Promise<StagedFrame> {
-    return this.#stage.stage(encodeFrame(packets), this.#space);
+  async stage(packets: readonly PacketFields[]): Promise<StagedFrame> {
+    return await this.#stage.stage(encodeFrame(packets), this.#space);
   }
 
   /** What a staged packet finds in the buffer: its prefix, its records, and where these stand in the input. */

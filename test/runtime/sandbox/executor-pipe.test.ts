@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { ExecutorPipe } from "../../../runtime/sandbox/process/executor-pipe.ts";
-import type { Answer } from "../../../runtime/sandbox/process/executor-pipe.ts";
+import type { Answer } from "../../../runtime/sandbox/process/process-thread.ts";
 import {
   HEADER_BYTES,
   PROCESS_PIPE_DESCRIPTOR,
