@@ -7,7 +7,6 @@ import type { Ref } from "../../packets/digest.ts";
 import { Flag, PACKET_BYTES } from "../../packets/layout.ts";
 import { flagsAt, fromAt, lengthAt, packetCount, packetWords, refOf } from "../../packets/packet.ts";
 import { StreamError, StreamErrorCode } from "../errors.ts";
-import { repeatsInput } from "./lane-queue.ts";
 import { FrameChunks, repeatsRef } from "./frame-chunks.ts";
 import { FrameInputs } from "./frame-inputs.ts";
 import type { Refusal } from "./frame-inputs.ts";
@@ -72,8 +71,7 @@ export class InputStage {
    */
   stage(frame: Uint8Array, buffer: InputBuffer): StagedFrame | Promise<StagedFrame> {
     if (isLarge(frame)) return this.#stageLarge(frame, buffer);
-    const bytesAtFirst = Math.min(inputBytes(frame), RUN_INPUT_BYTES_MAX);
-    const inputs = new FrameInputs(frame, this.#extentsFor(frame), bytesAtFirst);
+    const inputs = new FrameInputs(frame, this.#extentsFor(frame), lengthAt(frame, 0));
     const chunks = new FrameChunks(frame);
     if (chunks.hasStreams || !chunks.takeCached(this.#inputs)) {
       return this.#stageLater(frame, chunks, inputs, buffer);
@@ -293,18 +291,6 @@ async function fill(
     await writing.catch(noted);
   }
   if (failure !== undefined) throw failure;
-}
-
-/** Of the packets together, repeated ones not counted. */
-function inputBytes(frame: Uint8Array): number {
-  const count = packetCount(frame);
-  if (count === 1) return lengthAt(frame, 0);
-  const words = packetWords(frame);
-  let bytes = 0;
-  for (let index = 0; index < count; index++) {
-    if (index === 0 || !repeatsInput(words, index)) bytes += lengthAt(frame, index);
-  }
-  return bytes;
 }
 
 function tooLarge(bytes: number): string {

@@ -55,8 +55,9 @@ export class LocalLane implements Lane {
   readonly #results: ResultStore;
   readonly #work: LaneQueue;
   readonly #abort = new AbortController();
-  /** Everything that has to end before the lane is closed. */
-  readonly #pending = new Set<Promise<unknown>>();
+  /** What has to end before the lane is closed, and who waits for that. */
+  #pending = 0;
+  #quiet: (() => void) | undefined;
   /** Frames that are being staged or run, and frames whose results are being stored. */
   #inFlight = 0;
   #storing = 0;
@@ -128,12 +129,14 @@ export class LocalLane implements Lane {
   async keep(name: string, returns: Uint8Array): Promise<Ref> {
     if (this.#ended) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");
     const { writer } = this.#context;
-    return this.#track(
-      writeKeptStream(writer, returns).then(async ({ root, length }) => {
-        await writer.bind({ name, root, length });
-        return root;
-      }),
-    );
+    this.#pending++;
+    try {
+      const { root, length } = await writeKeptStream(writer, returns);
+      await writer.bind({ name, root, length });
+      return root;
+    } finally {
+      this.#over();
+    }
   }
 
   close(): Promise<void> {
@@ -144,7 +147,7 @@ export class LocalLane implements Lane {
   async #close(): Promise<void> {
     this.#end();
     await this.#process.close();
-    await Promise.allSettled(this.#pending);
+    if (this.#pending > 0) await new Promise<void>((resolve) => (this.#quiet = resolve));
     await this.#context.writer.close();
     this.#context.closed();
   }
@@ -163,13 +166,8 @@ export class LocalLane implements Lane {
     this.close().catch(() => undefined);
   }
 
-  async #track<T>(work: Promise<T>): Promise<T> {
-    this.#pending.add(work);
-    try {
-      return await work;
-    } finally {
-      this.#pending.delete(work);
-    }
+  #over(): void {
+    if (--this.#pending === 0) this.#quiet?.();
   }
 
   #processEnded({ process }: Running, reason: string, detail: string): void {
@@ -185,7 +183,8 @@ export class LocalLane implements Lane {
       const work = running && this.#work.next(this.#inFlight);
       if (work === undefined) return;
       this.#inFlight++;
-      void this.#track(this.#runFrame(work, running!));
+      this.#pending++;
+      void this.#runFrame(work, running!).then(() => this.#over());
     }
   }
 

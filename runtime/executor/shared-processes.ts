@@ -36,8 +36,6 @@ type EndReason = Awaited<ExecutorProcess["ended"]>;
 interface Shared {
   readonly process: Promise<ExecutorProcess>;
   lanes: number;
-  /** Frames of any of its lanes that have no outcome yet. */
-  running: number;
   /** Numbers of lanes that are closed and loaded still, the one closed first before the others. */
   readonly parked: number[];
   /** Runs while no lane has it. */
@@ -145,7 +143,7 @@ export class SharedProcesses {
   }
 
   #start(program: string, process: Promise<ExecutorProcess>): Shared {
-    const shared: Shared = { process, lanes: 0, running: 0, parked: [], kept: undefined };
+    const shared: Shared = { process, lanes: 0, parked: [], kept: undefined };
     this.#shared.set(program, shared);
     const forget = (): void => {
       clearTimeout(shared.kept);
@@ -173,7 +171,7 @@ export class SharedProcesses {
   /** Whatever it had to do is done, so that nothing goes on in it, and it holds no more than one that was just started. */
   #mayKeep(program: string, shared: Shared, process: ExecutorProcess): boolean {
     const isOurs = this.#shared.get(program) === shared;
-    if (this.#closed || this.#keptMs === 0 || !isOurs || shared.running > 0 || process.closed) return false;
+    if (this.#closed || this.#keptMs === 0 || !isOurs || process.pending > 0 || process.closed) return false;
     return process.residentBytes <= EXECUTOR_BASE_BYTES + process.threads * EXECUTOR_THREAD_BYTES;
   }
 
@@ -261,13 +259,8 @@ export class LaneProcess {
     await this.#process.load(lane, program);
   }
 
-  async run(lane: number, frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
-    this.#shared.running++;
-    try {
-      return await this.#process.run(lane, frame, extents, inputs);
-    } finally {
-      this.#shared.running--;
-    }
+  run(lane: number, frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
+    return this.#process.run(lane, frame, extents, inputs);
   }
 
   /** Its shared memory cannot be written to. The next process gets another, elsewhere if there is too little of it. */

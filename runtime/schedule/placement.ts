@@ -35,19 +35,22 @@ const scratch = new Uint32Array(SEND_PACKETS_MAX);
 const overdue = new Uint32Array(COPIES_AT_ONCE);
 
 /** Fills these executors as far as there is work for them. */
-export function place(state: State, executors: Iterable<ExecutorState>, now: number): void {
-  const all = [...executors];
-  for (const executor of all) fill(state, executor, "own", now);
-  for (const executor of all) fill(state, executor, "any", now);
+export function place(
+  state: State,
+  executors: readonly ExecutorState[] | ReadonlyMap<number, ExecutorState>,
+  now: number,
+): void {
+  for (const executor of executors.values()) fill(state, executor, "own", now);
+  for (const executor of executors.values()) fill(state, executor, "any", now);
 }
 
 function fill(state: State, executor: ExecutorState, reach: Reach, now: number): void {
-  const skipped: BatchState[] = [];
+  let skipped: BatchState[] | undefined;
   for (;;) {
     const choice = choose(state, executor, reach, skipped, now);
     if (choice === undefined) return;
     state.clock = Math.max(state.clock, choice.batch.group.served);
-    if (!send(state, executor, choice, reach, now)) skipped.push(choice.batch);
+    if (!send(state, executor, choice, reach, now)) (skipped ??= []).push(choice.batch);
   }
 }
 
@@ -56,7 +59,7 @@ function choose(
   state: State,
   executor: ExecutorState,
   reach: Reach,
-  skipped: readonly BatchState[],
+  skipped: readonly BatchState[] | undefined,
   now: number,
 ): Choice | undefined {
   const occupancy = occupancyOf(executor);
@@ -67,7 +70,7 @@ function choose(
   for (const lane of executor.lanes.values()) {
     if (!lane.isOpen(now)) continue;
     for (const other of state.programs.get(lane.program)!.batches) {
-      if (other.tasks.queue.count === 0 || skipped.includes(other)) continue;
+      if (other.tasks.queue.count === 0 || skipped?.includes(other) === true) continue;
       if (reach === "any" && expectsHome(state, other, now)) continue;
       const room = roomFor(state, other, lane, executor, OCCUPANCY_MAX[reach] - occupancy, now);
       if (room < 1) continue;

@@ -341,7 +341,7 @@ export class Scheduler {
 
   #placeAll(now: number): void {
     for (const batch of this.#state.batches.values()) loadWhereNeeded(this.#state, batch, now);
-    place(this.#state, this.#state.executors.values(), now);
+    place(this.#state, this.#state.executors, now);
   }
 
   /** The lane is gone: what was in flight in it is queued again. */

@@ -41,8 +41,8 @@ export type Accept = (take: Take, task: number) => boolean;
 export class TaskQueue {
   count = 0;
   readonly #set: Int32Array;
-  /** Tasks that are in any home. */
-  readonly #homed: Int32Array;
+  /** Tasks that are in any home; undefined as long as none has one. */
+  #homed: Int32Array | undefined;
   readonly #homes = new Map<number, Home>();
   readonly #accept: Accept;
   #freeWord = 0;
@@ -50,7 +50,6 @@ export class TaskQueue {
 
   constructor(tasks: number, accept: Accept) {
     this.#set = emptySet(tasks);
-    this.#homed = emptySet(tasks);
     this.#accept = accept;
   }
 
@@ -111,7 +110,12 @@ export class TaskQueue {
   }
 
   takeFree(take: Take): void {
-    this.#freeWord = this.#ascend(take, this.#freeWord, this.#homed, -1);
+    this.#freeWord = this.#ascend(
+      take,
+      this.#freeWord,
+      this.#homed ?? this.#set,
+      this.#homed === undefined ? 0 : -1,
+    );
   }
 
   takeAny(take: Take): void {
@@ -146,9 +150,9 @@ export class TaskQueue {
   }
 
   #unite(): void {
-    this.#homed.fill(0);
+    this.#homed = this.#homes.size === 0 ? undefined : new Int32Array(this.#set.length);
     for (const { set } of this.#homes.values()) {
-      for (let word = 0; word < set.length; word++) this.#homed[word]! |= set[word]!;
+      for (let word = 0; word < set.length; word++) this.#homed![word]! |= set[word]!;
     }
     this.#freeWord = 0;
   }

@@ -59,13 +59,14 @@ export class TaskTable {
   readonly #waiting: Int32Array;
   readonly #done: Int32Array;
   readonly #lane: Int32Array;
-  readonly #copyLane: Int32Array;
+  /** Of second copies, and how many there were since the task was placed; most batches have none. */
+  #copyLane: Int32Array | undefined;
+  #copies: Uint8Array | undefined;
   readonly #placedAt: Float64Array;
   /** Of the few tasks that failed somewhere and are not done. */
   readonly #failures = new Map<number, Failure[]>();
   /** Queued tasks that failed on 1, 2, … executors, where they should not run. */
   readonly #failedOnCounts: number[] = [];
-  readonly #copies: Uint8Array;
   /** All tasks before this word are done. */
   #openWord = 0;
 
@@ -79,9 +80,7 @@ export class TaskTable {
     fillSet(this.#waiting, count);
     this.#done = emptySet(count);
     this.#lane = new Int32Array(count);
-    this.#copyLane = new Int32Array(count);
     this.#placedAt = new Float64Array(count);
-    this.#copies = new Uint8Array(count);
   }
 
   isDone(task: number): boolean {
@@ -95,7 +94,7 @@ export class TaskTable {
 
   /** Second copies since it was placed. */
   copiesOf(task: number): number {
-    return this.#copies[task]!;
+    return this.#copies?.[task] ?? 0;
   }
 
   /** The lane that has the task, and the one that has its second copy; 0 = none. */
@@ -104,7 +103,7 @@ export class TaskTable {
   }
 
   copyLaneOf(task: number): number {
-    return this.#copyLane[task]!;
+    return this.#copyLane?.[task] ?? 0;
   }
 
   /** The largest number of executors that a queued task failed on. */
@@ -169,6 +168,8 @@ export class TaskTable {
    * returned, otherwise 0.
    */
   copy(task: number, lane: number, now: number): number {
+    this.#copyLane ??= new Int32Array(this.count);
+    this.#copies ??= new Uint8Array(this.count);
     const writtenOff = this.#copyLane[task] === 0 ? 0 : this.#lane[task]!;
     if (writtenOff !== 0) this.#lane[task] = this.#copyLane[task]!;
     this.#copyLane[task] = lane;
@@ -187,7 +188,7 @@ export class TaskTable {
         const task = lowestTask(word, bits);
         bits &= bits - 1;
         if (task >= this.count) continue;
-        if (now - this.#placedAt[task]! <= patience * 2 ** this.#copies[task]!) continue;
+        if (now - this.#placedAt[task]! <= patience * 2 ** this.copiesOf(task)) continue;
         if (count === into.length) return count;
         into[count++] = task;
       }
@@ -197,9 +198,9 @@ export class TaskTable {
 
   /** `lane` said something of the task. */
   answered(task: number, lane: number): Awaited {
-    if (this.#lane[task] === lane) this.#lane[task] = this.#copyLane[task]!;
-    else if (this.#copyLane[task] !== lane) return Awaited.no;
-    this.#copyLane[task] = 0;
+    if (this.#lane[task] === lane) this.#lane[task] = this.copyLaneOf(task);
+    else if (this.copyLaneOf(task) !== lane) return Awaited.no;
+    if (this.#copyLane !== undefined) this.#copyLane[task] = 0;
     if (this.isDone(task)) return Awaited.late;
     if (this.#lane[task] === 0) this.placedCount--;
     return Awaited.yes;
@@ -250,7 +251,7 @@ export class TaskTable {
   laneLost(lane: number, { executor, reason, isElsewherePossible, givenUp }: LostLane): number {
     let again = 0;
     for (let task = 0; task < this.count; task++) {
-      if (this.#lane[task] !== lane && this.#copyLane[task] !== lane) continue;
+      if (this.#lane[task] !== lane && this.copyLaneOf(task) !== lane) continue;
       if (this.answered(task, lane) !== Awaited.yes || this.#lane[task] !== 0) continue;
       if (isInSet(this.#waiting, task)) continue;
       this.#failed(task, executor, reason).losses++;
@@ -281,8 +282,8 @@ export class TaskTable {
     }
     this.#leave(task);
     this.#lane[task] = take.lane;
-    this.#copyLane[task] = 0;
-    this.#copies[task] = 0;
+    if (this.#copyLane !== undefined) this.#copyLane[task] = 0;
+    if (this.#copies !== undefined) this.#copies[task] = 0;
     this.#placedAt[task] = take.now;
     this.placedCount++;
     take.into[take.count++] = task;
