@@ -2,7 +2,7 @@
 import { EventEmitter } from "node:events";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { refToHex } from "../packets/digest.ts";
+import { refToHex, sha256 } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import {
   DESCRIPTIONS_KEPT_MAX,
@@ -17,7 +17,9 @@ import { LaneSlots } from "./lane-slots.ts";
 import { LocalExecutor } from "./executor/local-executor.ts";
 import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
 import type { ProcessSource } from "./executor/shared-processes.ts";
+import { parseDescription } from "./program/manifest.ts";
 import type { ProgramDescription } from "./program/program.ts";
+import { guestEdition } from "./sandbox/edition.ts";
 import { ExecutorProcess, standingWalls } from "./sandbox/process/executor-process.ts";
 import type { ExecutorProcessOptions } from "./sandbox/process/executor-process.ts";
 import type { WallState } from "./sandbox/process/wall-states.ts";
@@ -41,10 +43,18 @@ export interface MachineOptions {
   readonly workers?: number | undefined;
   /** As StoreOptions have it. */
   readonly writesLittle?: boolean | undefined;
+  /** Where it is remembered what programs say of themselves; nowhere by default. */
+  readonly memory?: Memory | undefined;
   /** Whoever wants to hear of what happens while it opens brings the emitter along. */
   readonly events?: Events | undefined;
   /** Where chunks come from that the store may lack, closed with it; the store itself by default. */
   readonly source?: ((store: Store, events: Events) => ChunkSource & AsyncDisposable) | undefined;
+}
+
+/** What is remembered beyond the life of a process, by keys of 64 hexadecimal digits; best effort, so that neither rejects. */
+export interface Memory {
+  readonly read: (key: string) => Promise<unknown>;
+  readonly remember: (key: string, value: unknown) => Promise<void>;
 }
 
 export class Machine implements AsyncDisposable {
@@ -58,6 +68,7 @@ export class Machine implements AsyncDisposable {
   readonly #code: CodeExecutor | undefined;
   readonly #id: string;
   readonly #threads: number;
+  readonly #memory: Memory | undefined;
   readonly #processes: ProcessSource = {
     take: (options = this.#spareOptions()) => this.#spares?.take(options) ?? ExecutorProcess.start(options),
   };
@@ -71,6 +82,7 @@ export class Machine implements AsyncDisposable {
     this.store = store;
     this.events = events;
     this.#id = id;
+    this.#memory = options.memory;
     this.source = options.source?.(store, events) ?? store;
     // A machine without workers still looks into programs for others.
     this.#threads = Math.max(1, workers);
@@ -149,6 +161,15 @@ export class Machine implements AsyncDisposable {
   }
 
   async #inspect(code: Ref): Promise<ProgramDescription> {
+    const key = refToHex(sha256(Buffer.from(`${guestEdition()}\0${refToHex(code)}`)));
+    const remembered = descriptionIn(await this.#memory?.read(key));
+    if (remembered !== undefined) return remembered;
+    const description = await this.#lookInto(code);
+    await this.#memory?.remember(key, description);
+    return description;
+  }
+
+  async #lookInto(code: Ref): Promise<ProgramDescription> {
     const parts: Uint8Array[] = [];
     for await (const part of execute(this.source, code, { outputBytesMax: PROGRAM_CODE_BYTES_MAX }))
       parts.push(part);
@@ -205,4 +226,14 @@ export class Machine implements AsyncDisposable {
 /** The id of the executor of packet code beside the one of this id. */
 function codeIdOf(id: string): string {
   return `${id}-code`;
+}
+
+/** Undefined where nothing was remembered, or nothing that can be one. */
+function descriptionIn(remembered: unknown): ProgramDescription | undefined {
+  if (remembered === undefined) return undefined;
+  try {
+    return parseDescription(JSON.stringify(remembered));
+  } catch {
+    return undefined;
+  }
 }

@@ -11,7 +11,7 @@ import type { EventMap, Events, RepairEvent } from "../runtime/contracts/events.
 import { StoreError, StoreErrorCode } from "../runtime/errors.ts";
 import type { Jobs } from "../runtime/job/jobs.ts";
 import { WORKERS_MAX } from "../runtime/limits.ts";
-import type { Machine, MachineOptions } from "../runtime/machine.ts";
+import type { Machine, MachineOptions, Memory } from "../runtime/machine.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { makeTemporaryDirectory } from "../runtime/temporary-directory.ts";
 import { Store } from "../runtime/store/store.ts";
@@ -51,6 +51,7 @@ import { LaneSlots } from "../runtime/lane-slots.ts";
 import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { PacketCode } from "./code/builders.ts";
+import { readResult, rememberResult } from "./programs/result-cache.ts";
 import { atSourcePlaces, inSourcePlaces } from "./programs/source-places.ts";
 
 /** What a program makes of so much is mostly written before another thread had started to write it. */
@@ -62,9 +63,11 @@ export interface LocalOptions {
   /** Packets with large inputs to work on at once, at most WORKERS_MAX; one per core by default. */
   readonly workers?: number;
   /**
-   * Whether this process runs one program and ends: then little work starts no thread that it can do without. Default false.
+   * Whether this process does one thing and ends: then little work starts no thread that it can do without. Default false.
    */
   readonly runsOnce?: boolean;
+  /** A directory in which it is remembered, by their code, what programs say of themselves; in memory only unless given. */
+  readonly cache?: string;
   /** Hears of what was found wrong in the store, and what became of it; must not throw. */
   readonly onRepair?: (event: RepairEvent) => void;
   /** Hears, once and when a first program has run, of each wall between programs and this machine; must not throw. */
@@ -106,10 +109,11 @@ class LocalPacketFS implements PacketFS {
   constructor(directory: string, options: LocalOptions) {
     this.#directory = directory;
     this.#options = options;
-    const { workers, onRepair } = options;
+    const { workers, onRepair, cache } = options;
     const events = this.#events;
     if (onRepair !== undefined) events.on("repair", onRepair);
-    const machine = { id: LOCAL_ID, label: hostname(), workers, events };
+    const memory = cache === undefined ? undefined : memoryIn(cache);
+    const machine = { id: LOCAL_ID, label: hostname(), workers, events, memory };
     this.#reading = new Opening(() => Store.open(directory, { readOnly: true, events }));
     this.#writing = new Opening(() =>
       openMachine({ directory, writesLittle: this.#writesLittle, ...machine }),
@@ -154,6 +158,7 @@ class LocalPacketFS implements PacketFS {
   }
 
   async remove(name: string): Promise<void> {
+    this.#writesLittle = this.#options.runsOnce === true;
     const machine = await this.#writable();
     if (!(await machine.store.catalog.remove(name))) throw fileNotFound(name);
     await machine.removeParts(name);
@@ -368,6 +373,13 @@ class LocalPacketFS implements PacketFS {
 async function openMachine(options: MachineOptions): Promise<Machine> {
   const { Machine } = await import("../runtime/machine.ts");
   return await Machine.open(options);
+}
+
+function memoryIn(directory: string): Memory {
+  return {
+    read: (key) => readResult(directory, key),
+    remember: (key, value) => rememberResult(directory, key, value),
+  };
 }
 
 /** What packet code is to a job: its 32 bytes, called by what makes them. */

@@ -164,9 +164,11 @@ async function openPacketFS(
   const directory = storeDirectory(options);
   if (how.creates !== true) checkIsThere(directory);
   const { openLocal } = await import("../local.ts");
+  const { cacheDirectory } = await import("../programs/result-cache.ts");
   const { describeLostWalls, describeWalls } = await import("../../runtime/sandbox/process/wall-states.ts");
   return openLocal(directory, {
     runsOnce: true,
+    cache: cacheDirectory("descriptions"),
     onRepair: ({ text }) => output.talk(`store: ${text}`),
     onWalls: (walls) => {
       const lost = describeLostWalls(walls);

@@ -1,5 +1,5 @@
 /** A store on a directory, opened and used where something is in the way: for a while, or for good. */
-import { chmodSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { openLocal } from "../../sdk/index.ts";
@@ -91,6 +91,39 @@ it("runs programs over a store that may only be read, and stores no result there
   const names: string[] = [];
   for await (const { name } of pfs.list()) names.push(name);
   expect(names).toEqual(["text"]);
+});
+
+it("remembers what a program says of itself, and asks it again when that is gone or no such thing", async () => {
+  const directory = join(await temporaryDirectory(), "store");
+  const cache = join(await temporaryDirectory(), "descriptions");
+  const source = `import { defineProgram, lines } from "packetfs";
+    export default defineProgram({ input: lines(), map: (line) => line.length, combine: (a, b) => a + b });`;
+  const run = async (): Promise<unknown> => {
+    await using pfs = await openLocal(directory, { runsOnce: true, cache });
+    return (await pfs.run({ source }, ["text"])).value;
+  };
+  const remembered = (): unknown => {
+    const [name, ...others] = readdirSync(cache);
+    expect(others).toEqual([]);
+    return JSON.parse(readFileSync(join(cache, name!), "utf8"));
+  };
+  {
+    await using pfs = await openLocal(directory);
+    await pfs.put(TEXT, { name: "text" });
+  }
+  expect(await run()).toBe(11);
+  const description = remembered();
+  expect(description).toMatchObject({ yields: "value", hasCombine: true });
+  for (const text of [
+    "{",
+    "{}",
+    JSON.stringify({ reason: "it is not there" }),
+    JSON.stringify(description),
+  ]) {
+    writeFileSync(join(cache, readdirSync(cache)[0]!), text);
+    expect(await run()).toBe(11);
+    expect(remembered()).toEqual(description);
+  }
 });
 
 it("does nothing any more after it was closed", async () => {
