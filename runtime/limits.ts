@@ -373,7 +373,9 @@ export const ORDER_PARTS_MAX = 4096;
 /** Inputs of merges that are written at once. */
 export const MERGE_WRITES_MAX = 8;
 /** and results of which one of those writes inputs, unless it is those of one task. */
-export const MERGE_WRITE_RESULTS = 2048;
+export const MERGE_WRITE_RESULTS = 4096;
+/** Tasks whose inputs are worth a write of their own while another one is under way. */
+export const MERGES_WRITTEN_MIN = 128;
 /** Bytes of a result that is given back as a value. */
 export const RESULT_BYTES_MAX: number = 64 * 1024 * 1024;
 /** Chunks of a job's inputs of which executors are asked whether they have them. */

@@ -8,7 +8,7 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, lengthAt, opAt, writePacket } from "../../packets/packet.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
-import { MERGE_WRITES_MAX, MERGE_WRITE_RESULTS, RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import { MERGES_WRITTEN_MIN, MERGE_WRITES_MAX, MERGE_WRITE_RESULTS, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
@@ -309,6 +309,9 @@ export class TreeRun {
 
   #write(): void {
     while (this.#writing < MERGE_WRITES_MAX && !this.#isOver) {
+      // A write costs much beside what a few merges take in: while one is under way, others gather for the next.
+      if (this.#shuffle === undefined && this.#writing > 0 && this.#unwritten.length < MERGES_WRITTEN_MIN)
+        return;
       const places = this.#takeUnwritten();
       if (places.length === 0) return;
       this.#writing++;
