@@ -285,6 +285,8 @@ export interface DirectNode {
 export interface GrantedMeta {
   readonly nodes: readonly DirectNode[];
   readonly others: number;
+  /** Within so many milliseconds a node answers a packet, whatever becomes of it. */
+  readonly packetMs: number;
 }
 export const GrantedMeta: v.GenericSchema<unknown, GrantedMeta> = v.object({
   nodes: v.pipe(
@@ -302,6 +304,7 @@ export const GrantedMeta: v.GenericSchema<unknown, GrantedMeta> = v.object({
     v.maxLength(GRANTS_PER_ANSWER_MAX),
   ),
   others: count,
+  packetMs: count,
 });
 
 /** JOB `run` and `load`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream, or packet code. */

@@ -228,8 +228,8 @@ export interface NodeInfo {
   readonly editions: readonly string[];
   /** What stands between programs and the machine that they run on, once it is known; SECURITY.md says what each wall is. */
   readonly walls?: readonly string[];
+  /** Packets that it has, and has finished since it came, but for those that clients send it themselves. */
   readonly inFlight: number;
-  /** Packets finished since it came. */
   readonly done: number;
   readonly lastSeenMs: number;
   /** Lanes that it has open, and what all packets took since it was started, where it says so. */

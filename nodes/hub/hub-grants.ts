@@ -82,7 +82,7 @@ export class HubGrants implements GrantIssuer {
         grant,
       });
     }
-    return { nodes, others };
+    return { nodes, others, packetMs: program.packetMs };
   }
 
   /** The nodes are told at once; one that is away goes by what it was shown until that expires. */

@@ -4,7 +4,7 @@
  * so whatever happens here costs time and changes no answer.
  *
  *   exec ──▶ pieces ──┬──▶ a node's lane, under its grant ──▶ answered
- *                     │            └── lost, refused, late ──┐
+ *                     │            └── lost, refused, silent ┐
  *                     └──▶ the hub ◀────────────────────────┘
  */
 import { WireError, WireErrorCode } from "../errors.ts";
@@ -36,8 +36,12 @@ export interface DirectProgramOptions {
 export class DirectProgram {
   readonly #options: DirectProgramOptions;
   readonly #lanes = new Map<string, GrantedLane>();
+  /** Those that sent what is no answer, or none for very long: the hub deals with them. */
+  readonly #shunned = new Set<string>();
   /** How much work those do that are reached through the hub alone. */
   #others = 1;
+  /** Within what time an honest node answers a packet, says the hub. */
+  #packetMs = 0;
   #relaying = 0;
   #calls = 0;
   /** The calls that there were when grants were asked for last. */
@@ -160,7 +164,7 @@ export class DirectProgram {
 
   #look(): void {
     this.#renewal = undefined;
-    for (const lane of this.#lanes.values()) lane.passOnLate();
+    for (const lane of this.#lanes.values()) lane.look(this.#packetMs);
     const isUsed =
       this.#calls > this.#callsThen || [...this.#lanes.values()].some(({ inFlight }) => inFlight > 0);
     if (isUsed) return this.#refresh();
@@ -172,7 +176,8 @@ export class DirectProgram {
   /** Never rejects: whatever fails, there is the hub. */
   async #ask(): Promise<void> {
     try {
-      const { nodes, others } = await this.#options.ask(this.#closing.signal);
+      const { nodes, others, packetMs } = await this.#options.ask(this.#closing.signal);
+      this.#packetMs = packetMs;
       await Promise.all(nodes.map((node) => this.#use(node)));
       const granted = new Set(nodes.map(keyOf));
       for (const [key, lane] of this.#lanes) if (!granted.has(key)) lane.leave();
@@ -189,16 +194,19 @@ export class DirectProgram {
     const { grant, weight } = node;
     const known = this.#lanes.get(key);
     if (known !== undefined && !known.isLeaving) return await known.renew(grant, weight);
-    const executors = await this.#options.nodes.to(node);
+    const executors = this.#shunned.has(key) ? undefined : await this.#options.nodes.to(node);
     if (executors === undefined) return;
-    const lane = new GrantedLane(new GrantAccount(grant), weight, () => {
+    const lane = new GrantedLane(new GrantAccount(grant), weight, (isOffence) => {
       if (this.#lanes.get(key) === lane) this.#lanes.delete(key);
+      if (isOffence) this.#shunned.add(key);
     });
     const { executor, program, isInline } = grant;
     const loading = { executor, grant, program: isInline ? { inline: program } : program };
     try {
       const loaded = await executors.load(loading, lane, this.#closing.signal);
       if (this.#closing.signal.aborted) return await loaded.close();
+      // It may be lost again.
+      if (lane.isLeaving) return;
       lane.begin(loaded);
       this.#lanes.set(key, lane);
     } catch {
@@ -228,9 +236,8 @@ interface Underway {
   /** Places whose answers are not the program's own. */
   readonly failed: number[];
   left: number;
-  /** Whether it was there when grants were renewed before, and whether the hub does it meanwhile. */
-  isLate: boolean;
-  isPassedOn: boolean;
+  /** How often in a row it was looked at and had no new answers, though something that was sent later was done. */
+  overtaken: number;
   readonly resolve: (missing: readonly number[]) => void;
 }
 
@@ -241,14 +248,18 @@ class GrantedLane {
   isLeaving = false;
   #account: GrantAccount;
   #lane: RemoteLane | undefined;
-  readonly #over: () => void;
+  readonly #over: (isOffence: boolean) => void;
   readonly #underway = new Map<number, Underway>();
   /** That which was answered last, since answers come one after the other. */
   #latest: Underway | undefined;
   #inFlight = 0;
   #nextAt = 0;
+  /** Of what is done, that which was sent last; and what was seen when it was looked at. */
+  #lastDone = 0;
+  #hasAnswered = false;
+  #quiet = 0;
 
-  constructor(account: GrantAccount, weight: number, over: () => void) {
+  constructor(account: GrantAccount, weight: number, over: (isOffence: boolean) => void) {
     this.#account = account;
     this.weight = weight;
     this.#over = over;
@@ -284,7 +295,7 @@ class GrantedLane {
     this.#nextAt += count;
     const { promise: done, resolve } = Promise.withResolvers<readonly number[]>();
     const answers = new Uint8Array(frame.byteLength);
-    const state = { failed: [], left: count, isLate: false, isPassedOn: false };
+    const state = { failed: [], left: count, overtaken: 0 };
     this.#underway.set(base, { base, count, answers, has: new Uint8Array(count), ...state, resolve });
     this.#inFlight += count;
     this.#lane!.exec(frame);
@@ -292,21 +303,47 @@ class GrantedLane {
   }
 
   returned(frame: Uint8Array): void {
+    this.#hasAnswered = true;
     const count = packetCount(frame);
-    for (let index = 0; index < count; index++) {
-      const op = invalidPacket(frame, index) === null ? opAt(frame, index) : Op.NOP;
-      if (op !== Op.RETURN && op !== Op.FAULT) return this.end();
-      const at = atOf(frame, index);
-      const piece = this.#pieceAt(at);
-      // Of one that was given up.
-      if (piece === undefined) continue;
-      const place = at - piece.base;
+    for (let index = 0; index < count;) {
+      const piece = this.#pieceAt(atOf(frame, index));
+      // Of one that was given up there is none.
+      const end = index + (piece === undefined ? 1 : this.#runLength(frame, index, count, piece));
+      for (let each = index; each < end; each++) if (!isAnswer(frame, each)) return this.end(true);
+      if (piece !== undefined) this.#take(frame, index, end, piece);
+      index = end;
+    }
+  }
+
+  /** How many answers stand one behind the other as their packets do in the piece: mostly all of a frame. */
+  #runLength(frame: Uint8Array, first: number, count: number, { base, count: most }: Underway): number {
+    const at = atOf(frame, first);
+    const longest = Math.min(count - first, base + most - at);
+    let length = 1;
+    while (length < longest && atOf(frame, first + length) === at + length) length++;
+    return length;
+  }
+
+  /** Takes over the answers `first` .. `end`, which are to neighbours. */
+  #take(frame: Uint8Array, first: number, end: number, piece: Underway): void {
+    const start = atOf(frame, first) - piece.base;
+    let taken = 0;
+    for (let place = start; place < start + end - first; place++) {
       if (piece.has[place] === 1) continue;
       piece.has[place] = 1;
-      if (op === Op.FAULT && !isOwnFault(fromAt(frame, index))) piece.failed.push(place);
-      else if (!piece.isPassedOn) copyAnswer(frame, index, piece.answers, place);
-      if (--piece.left === 0) this.#finish(piece, piece.failed);
+      taken++;
+      const index = first + place - start;
+      if (opAt(frame, index) === Op.FAULT && !isOwnFault(fromAt(frame, index))) piece.failed.push(place);
     }
+    // A second answer to a packet is as good as the first, and those that failed are replaced by the hub's.
+    if (taken > 0) {
+      piece.answers.set(frame.subarray(first * PACKET_BYTES, end * PACKET_BYTES), start * PACKET_BYTES);
+      for (let place = start; piece.base > 0 && place < start + end - first; place++)
+        renumberPacket(piece.answers, place, ANY_LANE, place);
+    }
+    piece.left -= taken;
+    piece.overtaken = 0;
+    if (piece.left === 0) this.#finish(piece, piece.failed);
   }
 
   logged(): void {
@@ -332,12 +369,17 @@ class GrantedLane {
     this.weight = weight;
   }
 
-  /** What was under way when grants were renewed before is done by the hub too. */
-  passOnLate(): void {
-    for (const piece of this.#underway.values()) {
-      if (piece.isLate) this.#passOn(piece);
-      piece.isLate = true;
-    }
+  /**
+   * To be called every GRANT_RENEW_MS. Each packet is answered within `packetMs`, whatever becomes of it: a node that has said nothing
+   * for so long, or goes on with others, leaves the rest to the hub.
+   */
+  look(packetMs: number): void {
+    const most = Math.ceil(packetMs / GRANT_RENEW_MS);
+    this.#quiet = this.#inFlight > 0 && !this.#hasAnswered ? this.#quiet + 1 : 0;
+    this.#hasAnswered = false;
+    for (const piece of this.#underway.values()) if (piece.base < this.#lastDone) piece.overtaken++;
+    const isLeft = [...this.#underway.values()].some(({ overtaken }) => overtaken > most);
+    if (this.#quiet > most || isLeft) this.end(true);
   }
 
   leave(): void {
@@ -346,11 +388,11 @@ class GrantedLane {
   }
 
   /** It is lost, or closed: what is under way is done by others. */
-  end(): void {
+  end(isOffence = false): void {
     const lane = this.#lane;
     this.#lane = undefined;
     this.isLeaving = true;
-    this.#over();
+    this.#over(isOffence);
     for (const piece of this.#underway.values()) this.#passOn(piece);
     this.#underway.clear();
     void lane?.close();
@@ -362,10 +404,8 @@ class GrantedLane {
     return undefined;
   }
 
-  /** The hub does what is not answered. The node still counts it as what it has to do. */
+  /** The hub does what is not answered. */
   #passOn(piece: Underway): void {
-    if (piece.isPassedOn) return;
-    piece.isPassedOn = true;
     const missing = [...piece.failed];
     for (let place = 0; place < piece.count; place++) if (piece.has[place] === 0) missing.push(place);
     piece.resolve(missing);
@@ -373,12 +413,19 @@ class GrantedLane {
 
   #finish(piece: Underway, missing: readonly number[]): void {
     this.#underway.delete(piece.base);
+    this.#lastDone = Math.max(this.#lastDone, piece.base);
     if (this.#latest === piece) this.#latest = undefined;
     this.#inFlight -= piece.count;
     this.#account.answered(piece.count);
     piece.resolve(missing);
     if (this.isLeaving && this.#inFlight === 0) this.end();
   }
+}
+
+function isAnswer(frame: Uint8Array, index: number): boolean {
+  if (invalidPacket(frame, index) !== null) return false;
+  const op = opAt(frame, index);
+  return op === Op.RETURN || op === Op.FAULT;
 }
 
 /** Puts a lane's answer to its place among those of a piece, with that as its number. */

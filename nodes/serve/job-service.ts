@@ -241,7 +241,7 @@ export class JobService implements Service {
   #grant(loaded: string): GrantedMeta {
     const { grants, usage } = this.#options;
     const program = this.#loadedAs(loaded).loadable;
-    if (program === undefined || usage.isLimited("packets")) return { nodes: [], others: 0 };
+    if (program === undefined || usage.isLimited("packets")) return { nodes: [], others: 0, packetMs: 0 };
     return grants.issue({ client: usage.id, job: loaded, program });
   }
 

@@ -7,7 +7,13 @@ import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { invalidName } from "../../packets/name.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { JOBS_MAX, JOBS_REMEMBERED, PROGRAMS_OPEN_MAX } from "../limits.ts";
+import {
+  JOBS_MAX,
+  JOBS_REMEMBERED,
+  PROGRAMS_OPEN_MAX,
+  WALL_CEILING_MS_MIN,
+  WALL_CEILING_TIMES,
+} from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Events, JobEvent } from "../contracts/events.ts";
 import type { BarInfo, Executor } from "../contracts/executor.ts";
@@ -192,6 +198,7 @@ export class Jobs implements AsyncDisposable {
         setTimer: this.#setTimer,
         program: this.#dispatcher.openProgram({ name, kind, source: source!, tenant }),
         group: () => ++this.#lastGroup,
+        packetMs: packetMsOf(description),
         writer,
         closed: () => void this.#programs.delete(program),
       });
@@ -320,6 +327,11 @@ function closedUnder(job: string): JobError {
 
 function cancelled(message: string, job?: string): JobError {
   return new JobError(JobErrorCode.cancelled, message, job === undefined ? {} : { job });
+}
+
+/** A packet that is ended for taking too long by the clock runs once more, alone, and then no more. */
+function packetMsOf({ limits }: ProgramDescription): number {
+  return 2 * Math.max(WALL_CEILING_MS_MIN, limits.timeMs * WALL_CEILING_TIMES);
 }
 
 /** Milliseconds of the process's monotonic clock. */

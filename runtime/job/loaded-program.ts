@@ -34,6 +34,8 @@ export interface ProgramLanesOptions {
   /** The dispatcher's number for it; closed with the program. */
   readonly program: number;
   readonly group: () => number;
+  /** As in LoadableProgram. */
+  readonly packetMs: number;
   /** Holds the manifest; closed with the program. */
   readonly writer: StoreWriter;
   readonly closed: () => void;
@@ -43,6 +45,8 @@ export interface LoadableProgram {
   readonly kind: ProgramKind;
   readonly source: Ref | InlineCode;
   readonly edition: string | undefined;
+  /** Within so many milliseconds a machine answers a packet of it that it runs, whatever becomes of it. */
+  readonly packetMs: number;
 }
 
 /** The frames that are most often used to have many packets under way. */
@@ -236,8 +240,9 @@ export class ProgramLanes implements AsyncDisposable {
 
   /** What executors load for it, and the edition of those that it runs on, once there is one; nothing of one that is closed. */
   get loadable(): LoadableProgram | undefined {
-    const { dispatcher, program } = this.#options;
-    return this.#closed === undefined ? dispatcher.programOf(program) : undefined;
+    const { dispatcher, program, packetMs } = this.#options;
+    const loadable = this.#closed === undefined ? dispatcher.programOf(program) : undefined;
+    return loadable && { ...loadable, packetMs };
   }
 
   /** Frees the lanes; frames that are being executed reject with PFS_CANCELLED. */

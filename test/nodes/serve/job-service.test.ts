@@ -49,7 +49,7 @@ test("a result without a name, over another session", async () => {
       followed,
       held,
       usage,
-      grants: { issue: () => ({ nodes: [], others: 0 }), withdraw: () => {} },
+      grants: { issue: () => ({ nodes: [], others: 0, packetMs: 0 }), withdraw: () => {} },
       resolve: (name) => store.catalog.resolve(name),
       find: (file) => findFile({ source, catalog: store.catalog }, file),
     });
