@@ -2,6 +2,7 @@
 import type { Section } from "./harness.ts";
 import { distinctKeysRows } from "./rows/distinct-keys.ts";
 import { fileRows } from "./rows/files.ts";
+import { laneRows } from "./rows/lanes.ts";
 import { longRunRows } from "./rows/long-runs.ts";
 import { packetCodeRows } from "./rows/packet-code.ts";
 import { packetRows } from "./rows/packets.ts";
@@ -20,6 +21,7 @@ export const SECTIONS: Readonly<Record<string, Section>> = {
   "packet-code": packetCodeRows,
   packets: packetRows,
   "long-runs": longRunRows,
+  lanes: laneRows,
   "small-jobs": smallJobRows,
   start: startRows,
 };

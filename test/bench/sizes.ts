@@ -20,6 +20,8 @@ export interface Sizes {
   readonly splits: readonly number[];
   /** In one stream. */
   readonly streamPackets: number;
+  /** Of one machine, each with a packet. */
+  readonly lanes: number;
   /** Packets sent alone, for each median of how long one takes. */
   readonly pings: number;
   /** Commands of which each figure is the mean. */
@@ -43,6 +45,7 @@ export const FULL: Sizes = {
   frames: 400,
   splits: [1000, 10_000, 100_000, 1_000_000],
   streamPackets: 10_000_000,
+  lanes: 65_535,
   pings: 500,
   commands: 10,
   jobs: 60,
@@ -72,6 +75,7 @@ export const SMALLEST: Sizes = {
   frames: 4,
   splits: [1000],
   streamPackets: 5000,
+  lanes: 500,
   pings: 3,
   commands: 1,
   jobs: 2,
