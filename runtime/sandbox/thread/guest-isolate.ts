@@ -1,6 +1,6 @@
 /**
  * One isolate with one program. It bounds memory as far as V8 does; time, and what V8 does not bound, ends with the process.
- * Only text, numbers and buffers cross.
+ * Only text, numbers and buffers cross, and what stands in the exchange.
  */
 import ivm from "isolated-vm";
 import { FaultCode } from "../../../packets/faults.ts";

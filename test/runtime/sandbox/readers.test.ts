@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
+import { CARRIED_INPUT_BYTES_MAX } from "../../../runtime/limits.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import { loadProgram, logged, runFrame, runOnce, startExecutor } from "./harness.ts";
 import type { PacketSource } from "./harness.ts";
@@ -241,6 +242,19 @@ describe("bytes", () => {
       [[1, 1, 0, [99]]],
       [[0, 0, 0, []]],
     ]);
+  });
+
+  it("gives a packet that runs alone bytes that nobody else sees, few or many", async () => {
+    const source = `export default { input: { kind: "bytes" }, map({ buffer }) {
+      const all = new Uint8Array(buffer);
+      console.log(JSON.stringify([buffer.constructor.name, all.length, all[0]]));
+      all.fill(9);
+    } };`;
+    const lane = await loadProgram(executor, source);
+    for (const length of [1, 64, CARRIED_INPUT_BYTES_MAX, CARRIED_INPUT_BYTES_MAX + 1, 1, 64]) {
+      const [result] = await runFrame(executor, lane, [{ bytes: "b".repeat(length) }]);
+      expect(logged(result!)).toEqual([["ArrayBuffer", length, 98]]);
+    }
   });
 
   it("gives blocks, and none of nothing", async () => {
