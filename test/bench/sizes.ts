@@ -12,8 +12,9 @@ export interface Sizes {
   readonly raceBytes: number;
   /** Rows of the picture that they compute. */
   readonly raceRows: number;
-  /** That are counted by key. */
+  /** That are counted by key; more where there are more keys. */
   readonly records: number;
+  readonly keys: readonly number[];
   /** Of EXEC packets, for each figure of a rate. */
   readonly frames: number;
   /** Of 64 bytes, of the jobs of a curve. */
@@ -42,6 +43,7 @@ export const FULL: Sizes = {
   raceBytes: 67_000_000,
   raceRows: 900,
   records: 4_000_000,
+  keys: [1, 1000, 100_000, 1_000_000, 10_000_000],
   frames: 400,
   splits: [1000, 10_000, 100_000, 1_000_000],
   streamPackets: 10_000_000,
@@ -61,6 +63,7 @@ export const EIGHTH: Sizes = {
   records: FULL.records / 8,
   splits: [1000, 10_000, 100_000],
   streamPackets: FULL.streamPackets / 8,
+  keys: [1, 1000, 100_000, 1_000_000],
 };
 
 /** Enough to see every row work. */
@@ -72,6 +75,7 @@ export const SMALLEST: Sizes = {
   raceBytes: 1_000_000,
   raceRows: 60,
   records: 20_000,
+  keys: [1, 100_000],
   frames: 4,
   splits: [1000],
   streamPackets: 5000,

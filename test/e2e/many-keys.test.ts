@@ -9,7 +9,7 @@ import type { Network } from "../../sdk/cli/demo/network.ts";
 import { connect, openLocal } from "../../sdk/index.ts";
 import type { JobEvent, JobResult, PacketFS } from "../../sdk/index.ts";
 import { Random } from "../sim/random.ts";
-import { signalThatEnded } from "../suites/processes.ts";
+import { executorsOf, HAS_PROC, signalThatEnded } from "../suites/processes.ts";
 
 const SUMS = {
   source: `import { defineProgram, lines } from "packetfs";
@@ -71,6 +71,16 @@ async function contentOf(pfs: PacketFS, name: string): Promise<string> {
   return Buffer.concat(pieces).toString();
 }
 
+/** How many processes were there to be killed. */
+function kill(pid: number): number {
+  try {
+    process.kill(pid, "SIGKILL");
+    return 1;
+  } catch {
+    return 0;
+  }
+}
+
 /** The sums as they are stored. */
 async function sums(pfs: PacketFS, onEvent?: (event: JobEvent) => void): Promise<string> {
   await pfs.run(SUMS, ["lines"], { out: "sums", ...(onEvent === undefined ? {} : { onEvent }) });
@@ -121,6 +131,25 @@ describe("many keys", () => {
     const largest = result.value!.toSorted(([, a], [, b]) => b - a).slice(0, 7);
     expect((await four.run(LARGEST, ["lines"])).value).toEqual(largest);
   });
+
+  it.skipIf(!HAS_PROC).each([1, 2, 3])(
+    "are the same where executor processes are killed as soon as there are %i",
+    async (count) => {
+      const others = new Set(executorsOf(process.pid));
+      await using two = await openLocal(directory, { workers: 2 });
+      const seen = new Set<number>();
+      let killed = 0;
+      const watch = setInterval(() => {
+        const running = executorsOf(process.pid).filter((pid) => !others.has(pid));
+        for (const pid of running) seen.add(pid);
+        if (killed > 0 || seen.size < count) return;
+        for (const pid of running) killed += kill(pid);
+      }, 20);
+      const content = await sums(two).finally(() => clearInterval(watch));
+      expect(killed).toBeGreaterThan(0);
+      expect(content === expected).toBe(true);
+    },
+  );
 
   it("are read from a file where they are more than a value may be", async () => {
     await using pfs = await openLocal(directory, { workers: 2 });
