@@ -324,7 +324,7 @@ export const GROUPS_SPLIT_BYTES_MIN: number = 256 * 1024;
 /** and of packet code, which is through a megabyte in a tenth of a millisecond. */
 export const CODE_SPLITS = 16;
 export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
-export const CODE_SPLIT_BYTES_MIN: number = 1024 * 1024;
+export const CODE_SPLIT_BYTES_MIN: number = 8 * 1024 * 1024;
 /** Ranges that are read where they lie have so many bytes, and what each is made of is remembered for so many. */
 export const CODE_DIRECT_BYTES_MIN: number = 64 * 1024;
 export const CODE_DIRECT_BYTES_MAX: number = 64 * 1024 * 1024;
