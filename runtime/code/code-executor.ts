@@ -196,7 +196,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 
   /** Begins with packets that wait, as many as are worked on at once: what threads are to read next is looked up meanwhile. */
   #goOn(): void {
-    const max = this.#threads.isRunning ? this.#threads.room : this.#options.slots;
+    const max = this.#threads.isReady ? this.#threads.room : this.#options.slots;
     while (this.#working < max) {
       const lane = this.#waiting.next();
       if (lane === undefined) return;
@@ -241,7 +241,9 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const { from, total } = input;
     const work: DirectWork = { code: bytes, range: { from, length, total }, plan };
     const isNew = plan.isVerified.includes(0);
-    const isThere = this.#threads.isRunning || this.#bytesHere >= CODE_THREADS_BYTES;
+    // Until they are ready this thread goes on.
+    if (this.#bytesHere >= CODE_THREADS_BYTES) void this.#threads.start();
+    const isThere = this.#threads.isReady;
     const outcome = await (isThere ? this.#threads.run(work, slot) : this.#runHere(work, slot));
     if (isNew) this.#plans.wasRead(plan);
     signal.throwIfAborted();

@@ -4,12 +4,20 @@ import { Bench, CompiledModules } from "./bench.ts";
 import { runDirect } from "./direct-read.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 
-/** What came of a range. */
+/** It is there, */
+interface ThreadReady {
+  readonly kind: "ready";
+}
+
+/** and what came of a range. */
 export interface ThreadAnswer {
+  readonly kind: "answer";
   readonly outcome: DirectOutcome;
   /** That it took. */
   readonly cpuMs: number;
 }
+
+export type ThreadMessage = ThreadReady | ThreadAnswer;
 
 const bench = new Bench(new CompiledModules());
 
@@ -19,6 +27,11 @@ parentPort!.on("message", (work: DirectWork) => {
   let step = steps.next();
   while (step.done !== true) step = steps.next();
   const { user, system } = process.threadCpuUsage(before);
-  const answer: ThreadAnswer = { outcome: step.value, cpuMs: (user + system) / 1000 };
-  parentPort!.postMessage(answer);
+  say({ kind: "answer", outcome: step.value, cpuMs: (user + system) / 1000 });
 });
+
+say({ kind: "ready" });
+
+function say(message: ThreadMessage): void {
+  parentPort!.postMessage(message);
+}

@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { builtUrl } from "../built.ts";
 import type { LaneSlot } from "../lane-slots.ts";
-import type { ThreadAnswer } from "./code-thread.ts";
+import type { ThreadAnswer, ThreadMessage } from "./code-thread.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 
 /** Ranges that a thread has at once: one that it runs, and the next one, so that it never waits for whoever hands them out. */
@@ -12,11 +12,13 @@ interface Thread {
   readonly worker: Worker;
   /** Those who wait for its answers, which come in the order of what was asked. */
   readonly waiting: ((answer: ThreadAnswer | undefined) => void)[];
+  isReady: boolean;
 }
 
 export class CodeThreads {
   readonly #max: number;
   readonly #all = new Set<Thread>();
+  #starting: Promise<void> | undefined;
 
   /** `max`: threads at most. */
   constructor(max: number) {
@@ -28,26 +30,36 @@ export class CodeThreads {
     return this.#max * RANGES_MAX;
   }
 
-  /** Whether there is any. */
-  get isRunning(): boolean {
-    return this.#all.size > 0;
+  /** Whether there is one that can be given work. */
+  get isReady(): boolean {
+    return this.#idlest() !== undefined;
   }
 
-  /** Runs a packet of the slot's lane there. Undefined where the thread ended, too: whoever asked has other ways. */
+  /** Starts all of them, once; resolves when the first is ready, or none will be. */
+  async start(): Promise<void> {
+    this.#starting ??= Promise.any(Array.from({ length: this.#max }, () => this.#start())).catch(() => {});
+    await this.#starting;
+  }
+
+  /** Runs a packet of the slot's lane there. Undefined where there is no thread any more, too: whoever asked has other ways. */
   async run(work: DirectWork, slot: LaneSlot): Promise<DirectOutcome> {
     const thread = this.#idlest();
+    if (thread === undefined) return undefined;
+    const { waiting, worker } = thread;
     const answer = await new Promise<ThreadAnswer | undefined>((resolve) => {
-      thread.waiting.push(resolve);
-      thread.worker.postMessage(work);
+      if (waiting.push(resolve) === 1) worker.ref();
+      worker.postMessage(work);
     });
+    if (waiting.length === 0) worker.unref();
     if (answer !== undefined) slot.cpuMs += answer.cpuMs;
     return answer?.outcome;
   }
 
-  /** Ends those that have nothing to do. */
+  /** Ends those that have nothing to do; they may be started again. */
   async rest(): Promise<void> {
     const idle = [...this.#all].filter(({ waiting }) => waiting.length === 0);
     for (const thread of idle) this.#all.delete(thread);
+    if (this.#all.size === 0) this.#starting = undefined;
     await Promise.all(idle.map(({ worker }) => worker.terminate()));
   }
 
@@ -55,30 +67,36 @@ export class CodeThreads {
     await Promise.all([...this.#all].map(({ worker }) => worker.terminate()));
   }
 
-  #idlest(): Thread {
+  #idlest(): Thread | undefined {
     let idlest: Thread | undefined;
     for (const thread of this.#all) {
+      if (!thread.isReady) continue;
       if (idlest === undefined || thread.waiting.length < idlest.waiting.length) idlest = thread;
     }
-    const isIdle = idlest?.waiting.length === 0;
-    if (idlest === undefined || (!isIdle && this.#all.size < this.#max)) return this.#start();
     return idlest;
   }
 
-  #start(): Thread {
+  /** Resolves when it is ready, rejects when it ends before. */
+  #start(): Promise<void> {
     const url = builtUrl(new URL("./code-thread.ts", import.meta.url));
     const worker = new Worker(url, { execArgv: [], name: "packetfs-code" });
-    // Nobody stays for it who waits for nothing else.
+    // A process stays for its answers, and not for more of them to be asked.
     worker.unref();
-    const thread: Thread = { worker, waiting: [] };
+    const thread: Thread = { worker, waiting: [], isReady: false };
     this.#all.add(thread);
-    worker.on("message", (answer: ThreadAnswer) => thread.waiting.shift()?.(answer));
     // It exits after that.
     worker.on("error", () => {});
-    worker.on("exit", () => {
-      this.#all.delete(thread);
-      for (const settle of thread.waiting.splice(0)) settle(undefined);
+    return new Promise((resolve, reject) => {
+      worker.on("message", (message: ThreadMessage) => {
+        if (message.kind === "answer") return thread.waiting.shift()?.(message);
+        thread.isReady = true;
+        resolve();
+      });
+      worker.on("exit", () => {
+        this.#all.delete(thread);
+        for (const settle of thread.waiting.splice(0)) settle(undefined);
+        reject(new Error("the thread has ended"));
+      });
     });
-    return thread;
   }
 }

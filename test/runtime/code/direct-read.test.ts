@@ -110,6 +110,10 @@ describe("ranges of a file whose chunks are kept in several ways", () => {
     const threads = new CodeThreads(2);
     const slot = new LaneSlots().take("code", undefined);
     const works = await Promise.all(SOURCES.map((source) => workOf(source, 12_345, 300_000)));
+    // Without any, there is nobody to ask.
+    expect(await threads.run(works[0]!, slot)).toBeUndefined();
+    await threads.start();
+    expect(threads.isReady).toBe(true);
     // More than there are threads: each runs what it was asked one after the other.
     const found = await Promise.all(works.map((work) => threads.run(work, slot)));
     for (const [index, work] of works.entries()) {
@@ -122,6 +126,7 @@ describe("ranges of a file whose chunks are kept in several ways", () => {
     // They were done before the threads ended, or never.
     for (const outcome of await Promise.all(last))
       expect([undefined, JSON.stringify(expected(works[0]!))]).toContain(JSON.stringify(outcome));
+    expect(threads.isReady).toBe(false);
   });
 });
 
