@@ -335,8 +335,8 @@ export const CODE_VERIFIED_MAX: number = 512 * 1024;
 export const CODE_RUN_BYTES: number = 256 * 1024;
 /** Behind a range of lines, where its last one goes on. */
 export const CODE_READ_ON_BYTES: number = 16 * 1024;
-/** Threads are started for what comes behind so much: it takes about as long as their start. */
-export const CODE_THREADS_BYTES: number = 64 * 1024 * 1024;
+/** Threads are started where so much has been read or is ahead: reading it takes about as long as their start, or twice as long. */
+export const CODE_THREADS_BYTES: number = 96 * 1024 * 1024;
 /** Bytes that a program of packet code has had when it is compiled, */
 export const CODE_COMPILE_BYTES: number = 64 * 1024;
 /** programs that are kept compiled, and of those the ones that each memory has at hand. */

@@ -99,7 +99,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   readonly #modules = new CompiledModules();
   /** Packets that are worked on. */
   #working = 0;
-  /** Bytes that were read where they lie, on this thread, since there was nothing to do. */
+  /** Bytes that were read where they lie, on this thread, since it last had nothing to do. */
   #bytesHere = 0;
   /** The range that is, and that the next one waits for: side by side, each would only throw out of the caches what the other one has read. */
   #rangeHere: Promise<unknown> = Promise.resolve();
@@ -113,7 +113,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     this.#options = options;
     this.#inputs = new InputSource(options.source);
     this.#plans = new DirectPlans(options.places);
-    this.#threads = new CodeThreads(options.slots);
+    this.#threads = new CodeThreads(options.slots, () => this.#goOn());
     this.#hooks = {
       openWriter: options.openWriter,
       ready: (lane) => this.#ready(lane),
@@ -196,7 +196,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 
   /** Begins with packets that wait, as many as are worked on at once: what threads are to read next is looked up meanwhile. */
   #goOn(): void {
-    const max = this.#threads.isReady ? this.#threads.room : this.#options.slots;
+    const max = Math.max(this.#threads.room, this.#options.slots);
     while (this.#working < max) {
       const lane = this.#waiting.next();
       if (lane === undefined) return;
@@ -241,8 +241,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const { from, total } = input;
     const work: DirectWork = { code: bytes, range: { from, length, total }, plan };
     const isNew = plan.isVerified.includes(0);
-    // Until they are ready this thread goes on.
-    if (this.#bytesHere >= CODE_THREADS_BYTES) void this.#threads.start();
+    // Until one is ready this thread goes on.
+    if (this.#bytesHere + total - from >= CODE_THREADS_BYTES) this.#threads.start();
     const isThere = this.#threads.isReady;
     const outcome = await (isThere ? this.#threads.run(work, slot) : this.#runHere(work, slot));
     if (isNew) this.#plans.wasRead(plan);

@@ -17,17 +17,21 @@ interface Thread {
 
 export class CodeThreads {
   readonly #max: number;
+  readonly #onReady: () => void;
   readonly #all = new Set<Thread>();
-  #starting: Promise<void> | undefined;
+  #isStarted = false;
 
-  /** `max`: threads at most. */
-  constructor(max: number) {
+  /** `max`: threads at most. `onReady` is called for each that was started and now takes ranges. */
+  constructor(max: number, onReady: () => void) {
     this.#max = max;
+    this.#onReady = onReady;
   }
 
-  /** Ranges that all of them take at once. */
+  /** Ranges that those which are ready take at once. */
   get room(): number {
-    return this.#max * RANGES_MAX;
+    let ready = 0;
+    for (const { isReady } of this.#all) if (isReady) ready++;
+    return ready * RANGES_MAX;
   }
 
   /** Whether there is one that can be given work. */
@@ -35,10 +39,11 @@ export class CodeThreads {
     return this.#idlest() !== undefined;
   }
 
-  /** Starts all of them, once; resolves when the first is ready, or none will be. */
-  async start(): Promise<void> {
-    this.#starting ??= Promise.any(Array.from({ length: this.#max }, () => this.#start())).catch(() => {});
-    await this.#starting;
+  /** Starts all of them, once. */
+  start(): void {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    for (let count = 0; count < this.#max; count++) this.#start();
   }
 
   /** Runs a packet of the slot's lane there. Undefined where there is no thread any more, too: whoever asked has other ways. */
@@ -59,7 +64,7 @@ export class CodeThreads {
   async rest(): Promise<void> {
     const idle = [...this.#all].filter(({ waiting }) => waiting.length === 0);
     for (const thread of idle) this.#all.delete(thread);
-    if (this.#all.size === 0) this.#starting = undefined;
+    if (this.#all.size === 0) this.#isStarted = false;
     await Promise.all(idle.map(({ worker }) => worker.terminate()));
   }
 
@@ -76,8 +81,7 @@ export class CodeThreads {
     return idlest;
   }
 
-  /** Resolves when it is ready, rejects when it ends before. */
-  #start(): Promise<void> {
+  #start(): void {
     const url = builtUrl(new URL("./code-thread.ts", import.meta.url));
     const worker = new Worker(url, { execArgv: [], name: "packetfs-code" });
     // A process stays for its answers, and not for more of them to be asked.
@@ -86,17 +90,14 @@ export class CodeThreads {
     this.#all.add(thread);
     // It exits after that.
     worker.on("error", () => {});
-    return new Promise((resolve, reject) => {
-      worker.on("message", (message: ThreadMessage) => {
-        if (message.kind === "answer") return thread.waiting.shift()?.(message);
-        thread.isReady = true;
-        resolve();
-      });
-      worker.on("exit", () => {
-        this.#all.delete(thread);
-        for (const settle of thread.waiting.splice(0)) settle(undefined);
-        reject(new Error("the thread has ended"));
-      });
+    worker.on("message", (message: ThreadMessage) => {
+      if (message.kind === "answer") return thread.waiting.shift()?.(message);
+      thread.isReady = true;
+      this.#onReady();
+    });
+    worker.on("exit", () => {
+      this.#all.delete(thread);
+      for (const settle of thread.waiting.splice(0)) settle(undefined);
     });
   }
 }

@@ -107,13 +107,20 @@ describe("ranges of a file whose chunks are kept in several ways", () => {
   });
 
   test("in threads", async () => {
-    const threads = new CodeThreads(2);
+    let ready = 0;
+    const both = Promise.withResolvers<void>();
+    const threads = new CodeThreads(2, () => {
+      if (++ready === 2) both.resolve();
+    });
     const slot = new LaneSlots().take("code", undefined);
     const works = await Promise.all(SOURCES.map((source) => workOf(source, 12_345, 300_000)));
     // Without any, there is nobody to ask.
     expect(await threads.run(works[0]!, slot)).toBeUndefined();
-    await threads.start();
+    threads.start();
+    expect(threads.room).toBe(0);
+    await both.promise;
     expect(threads.isReady).toBe(true);
+    expect(threads.room).toBe(4);
     // More than there are threads: each runs what it was asked one after the other.
     const found = await Promise.all(works.map((work) => threads.run(work, slot)));
     for (const [index, work] of works.entries()) {
@@ -127,6 +134,7 @@ describe("ranges of a file whose chunks are kept in several ways", () => {
     for (const outcome of await Promise.all(last))
       expect([undefined, JSON.stringify(expected(works[0]!))]).toContain(JSON.stringify(outcome));
     expect(threads.isReady).toBe(false);
+    expect(threads.room).toBe(0);
   });
 });
 
