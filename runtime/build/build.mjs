@@ -48,6 +48,8 @@ const AUTHORING_API = "sdk/program.ts";
  * becomes part of programs, and what runs around them, which names the edition of their answers.
  */
 const TEXTS = [AUTHORING_API, "runtime/sandbox/guest/source.ts"];
+/** Loads what is built, and is part of it as it is. */
+const COMPILED = "runtime/build/compiled.cjs";
 /** Knows what is built by where it lies itself. */
 const LOCATOR = "runtime/built.ts";
 /** Packages with binaries, those that look for files of their own beside them, and what Piscina asks for to be nice. */
@@ -75,7 +77,7 @@ const TOUCHED_EACH_MS = 3600 * 1000;
 
 /** The folder of JavaScript that was made of the sources as they are. */
 export function findOrBuild() {
-  const lines = linesOf(["package.json", OWN, ...sources()]);
+  const lines = linesOf(["package.json", OWN, COMPILED, ...sources()]);
   let folder = join(CACHE, sourceHash());
   if (!existsSync(folder)) {
     // In a process of its own, for esbuild's plugins are asynchronous and callers are not.
@@ -100,7 +102,7 @@ function keep(folder) {
 /** All that a build is made of: the sources, this file, the versions of what it uses, and where they lie. */
 function sourceHash() {
   const hash = createHash("sha256");
-  for (const path of ["package.json", OWN, ...sources()]) {
+  for (const path of ["package.json", OWN, COMPILED, ...sources()]) {
     hash
       .update(`${path}\0`)
       .update(readFileSync(join(ROOT, path)))
@@ -218,6 +220,8 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
         { in: join(ROOT, "node_modules/piscina/dist", PISCINA_THREAD[0]), out: PISCINA_THREAD[1] },
       ],
       format: "cjs",
+      // What a script of Node's "vm" would have to be told how to do.
+      supported: { "dynamic-import": false },
       banner: { js: await lateRequire() },
       outExtension: { ".js": ".cjs" },
       external: EXTERNAL,
@@ -232,9 +236,17 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
       sourcemap: false,
     }),
   ]);
+  for (const name of entries().keys()) standBefore(folder, name);
+  cpSync(join(ROOT, COMPILED), join(folder, basename(COMPILED)));
   writeFileSync(join(folder, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
   const names = Object.keys(metafile.inputs).map((path) => PACKAGE.exec(path)?.[1]);
   return [...new Set(names)].filter((name) => name !== undefined).toSorted();
+}
+
+/** Whoever asks for what was built is given what V8 has compiled of it, if that was kept. */
+function standBefore(folder, name) {
+  renameSync(join(folder, `${name}.cjs`), join(folder, `${name}.body.cjs`));
+  writeFileSync(join(folder, `${name}.cjs`), `module.exports = require("./compiled.cjs").load("${name}");\n`);
 }
 
 async function fillCache() {

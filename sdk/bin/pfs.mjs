@@ -3,27 +3,23 @@
 // checkout brings.
 import { builtFile, requireFile, whyTooOld } from "./built.mjs";
 
-const OFTEN = ["put", "get", "cat", "ls", "stat", "rm", "run", "up", "join"];
+/** Commands that people wait for most, and that end: what V8 compiles for each of them is kept for the next. */
+const OFTEN = ["put", "get", "cat", "ls", "stat", "rm", "run"];
 
 const tooOld = whyTooOld();
-if (tooOld === undefined) runHere(entry());
+if (tooOld === undefined) runHere(compiled());
 else (await import("./pinned-node.mjs")).runInPinnedNode(tooOld);
 
-/**
- * What V8 compiles is kept beside the code that it was made of, and nowhere else: who can write there could write the code.
- * Where that is not this user, who runs it compiles it. It is kept as the first process leaves it, and commands use little of
- * each other's code, so that those that people wait for most have what is theirs.
- */
-function runHere(path) {
-  const { enableCompileCache } = process.getBuiltinModule("node:module");
-  const own = OFTEN.includes(process.argv[2]) ? process.argv[2] : "others";
-  enableCompileCache(process.getBuiltinModule("node:path").join(path, "../compiled", own));
-  requireFile(path);
+/** Options may stand before the command; a value of theirs that is called like one costs nothing but time. */
+function runHere({ load, keep }) {
+  const often = process.argv.slice(2).find((word) => OFTEN.includes(word));
+  if (often !== undefined) process.on("exit", keep);
+  load("cli", `cli-${often ?? "run"}`);
 }
 
-function entry() {
+function compiled() {
   try {
-    return builtFile("cli.cjs");
+    return requireFile(builtFile("compiled.cjs"));
   } catch (error) {
     // The sources of this checkout are not right, or what builds them is not installed.
     console.error(`pfs: ${error.message}`);

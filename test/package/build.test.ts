@@ -93,6 +93,35 @@ describe("a build", () => {
     expect(await found()).toBe(before);
   });
 
+  test("is run with what V8 compiled for the same command before, and without that if it is of no use", async () => {
+    const folder = await build();
+    const compiled = join(folder, "compiled");
+    const file = join(checkout, "README.md");
+    writeFileSync(file, "words");
+    const put = async (): Promise<string> => {
+      const words = [join(checkout, "sdk/bin/pfs.mjs"), "--store", join(checkout, "store"), "put", file];
+      const { stdout, stderr } = await run(process.execPath, [...words, "--name", "words"]);
+      expect(stderr).not.toContain("Warning");
+      return stdout;
+    };
+    const said = await put();
+    const [kept, ...others] = readdirSync(compiled);
+    expect([kept, others]).toEqual([expect.stringMatching(/^cli-put-v[\d.]+-/), []]);
+    const path = join(compiled, kept!);
+    const bytes = readFileSync(path);
+    expect(await put()).toBe(said);
+    expect(readFileSync(path)).toEqual(bytes);
+    for (const useless of [Buffer.alloc(0), Buffer.alloc(bytes.length), Buffer.from("nonsense")]) {
+      writeFileSync(path, useless);
+      expect(await put()).toBe(said);
+      expect(readFileSync(path).length).toBeGreaterThan(bytes.length / 2);
+    }
+    rmSync(compiled, { recursive: true });
+    writeFileSync(compiled, "no folder");
+    expect(await put()).toBe(said);
+    rmSync(compiled);
+  });
+
   test("goes when nobody has used it for long", async () => {
     const old = join(cache, "0".repeat(32));
     const lately = join(cache, "1".repeat(32));
