@@ -17,6 +17,7 @@ import {
   LOAD_REFUSALS_MAX,
 } from "../limits.ts";
 import type { StuckReason } from "./actions.ts";
+import { isLeftToHomes, staysAtHome } from "./homes.ts";
 import { inFlightOf } from "./state.ts";
 import type { BatchState, ExecutorState, ProgramState, State } from "./state.ts";
 
@@ -35,6 +36,8 @@ export class LaneState {
   phase: LanePhase = "loading";
   /** When the phase began. */
   since: number;
+  /** When it last became ready, or answered something. */
+  heardAt: number;
   /** Packets that it may have in flight. */
   inFlightMax: number;
   /** Packets sent and not answered, those nobody waits for any more included. */
@@ -69,16 +72,24 @@ export class LaneState {
     this.slots = place.slots;
     this.losses = losses;
     this.since = now;
+    this.heardAt = now;
     this.inFlightMax = place.slots * 2;
   }
 
   enter(phase: LanePhase, now: number): void {
     this.phase = phase;
     this.since = now;
+    this.heardAt = now;
   }
 
   isOpen(now: number): boolean {
     return this.phase === "ready" && !this.isShut && now >= this.pausedUntil;
+  }
+
+  /** Whether tasks will run in it without anything else happening. */
+  isPromising(now: number): boolean {
+    if (this.isShut) return false;
+    return this.phase === "ready" || (this.phase === "loading" && now - this.since < LANE_LOAD_MS_PATIENCE);
   }
 
   /** Whether it gets no packets, ready or not. */
@@ -161,13 +172,15 @@ export function loadWhereNeeded(state: State, batch: BatchState, now: number): v
     free += slots;
     if (slots > 0) roomy++;
   };
-  for (const lane of batch.program.lanes.values()) if (isPromising(lane, now)) count(lane);
+  for (const lane of batch.program.lanes.values()) if (lane.isPromising(now)) count(lane);
   for (const home of queue.homes()) {
     const executor = state.executors.get(home);
-    if (lanes >= queue.count || executor === undefined || !queue.hasLocal(home)) continue;
+    const isEnough = lanes >= queue.count && !staysAtHome(batch);
+    if (isEnough || executor === undefined || !queue.hasLocal(home)) continue;
     if (!mayLoad(executor, batch, now)) continue;
     count(load(state, batch, executor, now));
   }
+  if (isLeftToHomes(state, batch, now) && !queue.hasFree) return;
   // A task that failed somewhere needs another place to go to, and one that keeps all it was given for ever is none.
   while (free < queue.count || (spread > 0 && roomy <= spread)) {
     const lane = loadOneMore(state, batch, now);
@@ -267,12 +280,6 @@ export function stuckFor(state: State, batch: BatchState, now: number): StuckRea
     if (lanes.get(batch.program.id)?.phase !== "given-up") return undefined;
   }
   return "not loadable";
-}
-
-/** Whether tasks will run in the lane without anything else happening. */
-function isPromising(lane: LaneState, now: number): boolean {
-  if (lane.isShut) return false;
-  return lane.phase === "ready" || (lane.phase === "loading" && now - lane.since < LANE_LOAD_MS_PATIENCE);
 }
 
 function freeSlots(state: State, lane: LaneState): number {

@@ -1,9 +1,11 @@
 /**
  * Which packets go where, now. An executor is filled in two rounds: first with tasks whose bytes it has or whose bytes are
- * nowhere in particular, up to what its lanes may have in flight; then, if it is less than half full, with tasks whose bytes others have. Between
- * groups the one that was served least is next, so that jobs share executors by time and not by how many packets they have.
+ * nowhere in particular, up to what its lanes may have in flight; then, if it is less than half full, with tasks whose
+ * bytes others have, but for those that stay there (homes.ts). Between groups the one that was served least is next, so that
+ * jobs share executors by time and not by how many packets they have.
  */
-import { SEND_PACKETS_MAX, STEAL_GRACE_MS, STRAGGLER_MS_BLIND, STRAGGLER_MS_MIN } from "../limits.ts";
+import { SEND_PACKETS_MAX, STEAL_GRACE_MS } from "../limits.ts";
+import { isLeftToHomes, patienceWith } from "./homes.ts";
 import { isElsewherePossible, loadOneMore } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import type { Take } from "./task-queue.ts";
@@ -18,8 +20,6 @@ const OCCUPANCY_MAX: Readonly<Record<Reach, number>> = { own: 1, any: 0.5 };
 /** Lanes that share an executor take turns of this part of what they may have in flight; and smaller frames are not worth their cost. */
 const TURN = 1 / 8;
 
-/** How much longer than the middle packet is too long. */
-const STRAGGLER_MEDIANS = 3;
 /** Copies sent out for one batch at one time. */
 const COPIES_AT_ONCE = 64;
 /** Executors less full than this have time for copies. */
@@ -71,7 +71,7 @@ function choose(
     if (!lane.isOpen(now)) continue;
     for (const other of state.programs.get(lane.program)!.batches) {
       if (other.tasks.queue.count === 0 || skipped?.includes(other) === true) continue;
-      if (reach === "any" && expectsHome(state, other, now)) continue;
+      if (reach === "any" && (expectsHome(state, other, now) || isLeftToHomes(state, other, now))) continue;
       const room = roomFor(state, other, lane, executor, OCCUPANCY_MAX[reach] - occupancy, now);
       if (room < 1) continue;
       rivals++;
@@ -186,12 +186,9 @@ export function depart(
  * answer wins; a node that swallows packets costs the tasks it holds a wait, and nothing more.
  */
 export function copyStragglers(state: State, batch: BatchState, now: number): void {
-  const { tasks, latencies } = batch;
+  const { tasks } = batch;
   if (tasks.placedCount === 0) return;
-  const median = latencies.median();
-  const patience =
-    median === undefined ? STRAGGLER_MS_BLIND : Math.max(STRAGGLER_MEDIANS * median, STRAGGLER_MS_MIN);
-  const count = tasks.overdue(now, patience, overdue);
+  const count = tasks.overdue(now, patienceWith(batch), overdue);
   let isHelpComing = isLoading(batch);
   for (let index = 0; index < count; index++) {
     const task = overdue[index]!;

@@ -424,6 +424,7 @@ function receive(
   strike: (executor: string, reason: StrikeReason) => void,
 ): void {
   const { tasks } = batch;
+  lane.heardAt = now;
   let packets = 0;
   let bytes = 0;
   let sample = -1;

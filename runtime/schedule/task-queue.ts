@@ -104,6 +104,15 @@ export class TaskQueue {
     return home.word < home.set.length;
   }
 
+  /** Whether the bytes of a queued task are nowhere in particular. */
+  get hasFree(): boolean {
+    const homed = this.#homed;
+    if (homed === undefined) return this.count > 0;
+    while (this.#freeWord < homed.length && (this.#set[this.#freeWord]! & ~homed[this.#freeWord]!) === 0)
+      this.#freeWord++;
+    return this.#freeWord < homed.length;
+  }
+
   takeLocal(take: Take): void {
     const home = this.#homes.get(take.executor);
     if (home !== undefined) home.word = this.#ascend(take, home.word, home.set, 0);

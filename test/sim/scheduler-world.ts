@@ -57,6 +57,8 @@ interface Lane {
 export class SchedulerWorld {
   readonly clock: SimulatedClock = new SimulatedClock();
   readonly random: Random;
+  /** Of all programs. */
+  readonly #kind: string;
   readonly scheduler: Scheduler = new Scheduler(0);
   readonly batches: Map<number, SimulatedBatch> = new Map();
   /** Input bytes that executors had to fetch. */
@@ -68,8 +70,9 @@ export class SchedulerWorld {
   #made = 0;
   #isOver = false;
 
-  constructor(seed: number) {
+  constructor(seed: number, kind = "js") {
     this.random = new Random(seed);
+    this.#kind = kind;
     const tick = (): void => {
       if (this.#isOver) return;
       this.scheduler.tick(this.clock.now);
@@ -89,7 +92,7 @@ export class SchedulerWorld {
   join(node: Node): void {
     if ([...this.#nodes.values()].includes(node)) return;
     const { name, character } = node;
-    const id = this.scheduler.join({ name, capacity: { js: character.workers } }, this.clock.now);
+    const id = this.scheduler.join({ name, capacity: { [this.#kind]: character.workers } }, this.clock.now);
     this.#nodes.set(id, node);
     for (const batch of this.batches.values()) this.#locate(batch, id, node);
     this.#perform();
@@ -124,7 +127,7 @@ export class SchedulerWorld {
     options: { readonly group?: number; readonly weight?: number; readonly program?: number } = {},
     holders: readonly (Node | undefined)[] = [],
   ): SimulatedBatch {
-    const program = options.program ?? this.scheduler.openProgram("js");
+    const program = options.program ?? this.scheduler.openProgram(this.#kind);
     const { group = program, weight = 1 } = options;
     const id = this.scheduler.addBatch({ program, group, weight, bytes: bytes.slice() }, this.clock.now);
     const accepted = new Uint8Array(costs.length);

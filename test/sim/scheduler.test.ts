@@ -25,7 +25,8 @@ describe("any mishap, by seed", () => {
 
 /** A few jobs on a few executors of which all but one misbehave. */
 function rough(seed: number): void {
-  const world = new SchedulerWorld(seed);
+  // Packet code stays where its bytes are, whatever becomes of those who have them.
+  const world = new SchedulerWorld(seed, seed % 3 === 0 ? "code" : "js");
   const { random } = world;
   const nodes = Array.from({ length: random.integer(0, 5) }, () => world.addNode(characterOf(random)));
   // One executor is sound, so that every job has an end; it may come late.
@@ -216,6 +217,54 @@ describe("locality", () => {
     // 200 packets of 200 ms on 8 slots are 5 s.
     expect(batch.doneAt).toBeLessThan(6_500);
     expect(nodes[0]!.spent.get(batch.id)).toBeGreaterThan(200 * 200 * 0.24);
+  });
+});
+
+describe("packet code, which is through its bytes before they could be moved", () => {
+  const bytes = new Float64Array(200).fill(1e6);
+  const costs = new Float64Array(200).fill(20);
+
+  function withAllOn(world: SchedulerWorld, home: Node): SimulatedBatch {
+    const holders = Array.from(bytes, () => home);
+    return world.addBatch(costs, bytes, {}, holders);
+  }
+
+  test("all bytes on one of four: none are moved", () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const world = new SchedulerWorld(seed, "code");
+      const nodes = Array.from({ length: 4 }, () => world.addNode({ ...HONEST, fetchBytes: 1e6 }));
+      const batch = withAllOn(world, nodes[seed % 4]!);
+      expect(world.run(() => batch.isDone, HOUR_MS)).toBe(true);
+      expect(world.movedBytes).toBe(0);
+      // 200 packets of 20 ms on 2 slots are 2 s.
+      expect(batch.doneAt).toBeLessThan(3_000);
+    }
+  });
+
+  test("some bytes are nowhere in particular: those go anywhere", () => {
+    const world = new SchedulerWorld(1, "code");
+    const nodes = Array.from({ length: 4 }, () => world.addNode(HONEST));
+    const holders = Array.from(bytes, (_, task) => (task % 2 === 0 ? nodes[0] : undefined));
+    const batch = world.addBatch(costs, bytes, {}, holders);
+    expect(world.run(() => batch.isDone, HOUR_MS)).toBe(true);
+    expect(world.movedBytes).toBe(0);
+    for (const node of nodes) expect(node.spent.get(batch.id)).toBeGreaterThan(0);
+  });
+
+  test("whoever has them swallows every packet, does not load the program, or is gone: others do it", () => {
+    for (const character of [{ swallows: 1 }, { loadFails: 1 }, { loadMs: HOUR_MS }]) {
+      const world = new SchedulerWorld(2, "code");
+      const home = world.addNode({ ...HONEST, ...character });
+      for (let other = 0; other < 3; other++) world.addNode({ ...HONEST, fetchBytes: 1e5 });
+      const batch = withAllOn(world, home);
+      expect(world.run(() => batch.isDone, 120_000)).toBe(true);
+    }
+    const world = new SchedulerWorld(3, "code");
+    const home = world.addNode(HONEST);
+    world.addNode({ ...HONEST, fetchBytes: 1e5 });
+    const batch = withAllOn(world, home);
+    world.clock.after(200, () => world.kill(home));
+    expect(world.run(() => batch.isDone, 20_000)).toBe(true);
   });
 });
 
