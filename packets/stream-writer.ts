@@ -14,8 +14,9 @@ import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
 import { INLINE_BYTES_MAX, Op, PACKET_BYTES, REF_BYTES } from "./layout.ts";
 import { CALL_DEPTH_MAX, CHUNK_BYTES_MAX } from "./limits.ts";
+import { writePacket } from "./packet.ts";
 import type { PacketFields } from "./packet.ts";
-import { StreamLevel } from "./stream-level.ts";
+import { CUT_PACKETS_MIN, StreamLevel } from "./stream-level.ts";
 
 export interface StreamSummary {
   /** SHA-256 of the top stream chunk: the file's name for machines. */
@@ -164,6 +165,22 @@ export class StreamWriter {
     this.#emit(ref, bytes);
     return ref;
   }
+}
+
+/** Bytes that a stream may have so that, standing in it, they are never cut into several. */
+export const DATA_STREAM_BYTES_MAX: number = CUT_PACKETS_MIN * INLINE_BYTES_MAX;
+
+/** The one chunk of the stream that StreamWriter writes of at most DATA_STREAM_BYTES_MAX bytes that are given to `data`. */
+export function dataStream(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const count = Math.ceil(bytes.length / INLINE_BYTES_MAX);
+  const frame = new Uint8Array((count + 1) * PACKET_BYTES);
+  for (let index = 0; index < count; index++) {
+    const at = index * INLINE_BYTES_MAX;
+    const ref = bytes.subarray(at, at + INLINE_BYTES_MAX);
+    writePacket(frame, index, { op: Op.DATA, at, length: ref.length, ref });
+  }
+  writePacket(frame, count, { op: Op.HALT, at: count, length: bytes.length });
+  return frame;
 }
 
 /** The fewest bytes that, repeated, give the pattern, so that a pattern is written in one way only. */

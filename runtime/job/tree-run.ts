@@ -7,12 +7,12 @@
 import type { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, lengthAt, opAt, writePacket } from "../../packets/packet.ts";
-import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { MERGES_WRITTEN_MIN, MERGE_WRITES_MAX, MERGE_WRITE_RESULTS, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
 import { writeKeptStream, writeKeptStreams } from "../stream/ingest.ts";
+import type { KeptStream } from "../stream/ingest.ts";
 import type { Batch, BatchListener, PacketSource } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { Journal } from "./journal.ts";
@@ -359,7 +359,7 @@ export class TreeRun {
   }
 
   /** The inputs of these tasks of a level are there: they run. */
-  #release(level: number, places: readonly TaskRef[], streams: readonly StreamSummary[]): void {
+  #release(level: number, places: readonly TaskRef[], streams: readonly KeptStream[]): void {
     const batch = this.#batches[level]!;
     const ready: number[] = [];
     for (const [index, { task }] of places.entries()) {
@@ -375,7 +375,7 @@ export class TreeRun {
   }
 
   /** Writes what each of the tasks takes in. */
-  async #inputsOf(places: readonly TaskRef[]): Promise<readonly StreamSummary[]> {
+  async #inputsOf(places: readonly TaskRef[]): Promise<readonly KeptStream[]> {
     const [first] = places;
     if (this.#shuffle !== undefined) {
       const { level, task } = first!;

@@ -15,6 +15,7 @@ import type { Matcher } from "../contracts/matcher.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 
 export { fileSource, invalidInput } from "./sources.ts";
+export type { KeptStream } from "./results.ts";
 export { appendResult, writeChunks, writeKeptStream, writeKeptStreams, writeStream } from "./results.ts";
 
 export interface IngestOptions {

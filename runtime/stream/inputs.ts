@@ -4,11 +4,14 @@ import type { Ref } from "../../packets/digest.ts";
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
+import { Op } from "../../packets/layout.ts";
+import { atOf, lengthAt, opAt, refOf } from "../../packets/packet.ts";
+import type { Stream } from "../../packets/stream-reader.ts";
 import { StreamErrorCode } from "../errors.ts";
 import { BORDER_STEP_BYTES, INPUT_CACHE_BYTES, INPUT_STREAMS_MAX, RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
-import { ChunkCache } from "./caches.ts";
-import { describeStream, execute } from "./execute.ts";
+import { ChunkCache, readStream } from "./caches.ts";
+import { execute } from "./execute.ts";
 import { rangeExtents } from "./extents.ts";
 import type { Extents } from "./extents.ts";
 
@@ -74,14 +77,25 @@ export class InputSource {
 
   async #describe(root: Ref, signal: AbortSignal): Promise<StreamFacts> {
     const own = root.slice();
-    const { length } = await describeStream(this.#source, own, signal);
-    if (length === undefined) {
+    const stream = await readStream(this.#source, own, signal);
+    if (!stream.isPlain) {
       throw new PacketError(PacketErrorCode.notPlain, "it is a stream that has to be computed first", {
         op: "EXEC",
       });
     }
-    return { root: own, length, head: undefined };
+    return { root: own, length: stream.length, head: bytesWithin(stream) };
   }
+}
+
+/** What a short stream yields, where all of it stands in its packets: small results that are merged, above all. */
+function bytesWithin({ frame, count, length, digest }: Stream): Uint8Array | undefined {
+  if (length > BORDER_STEP_BYTES || digest !== undefined) return undefined;
+  const bytes = new Uint8Array(length);
+  for (let index = 0; index < count; index++) {
+    if (opAt(frame, index) !== Op.DATA) return undefined;
+    bytes.set(refOf(frame, index).subarray(0, lengthAt(frame, index)), atOf(frame, index));
+  }
+  return bytes;
 }
 
 /** What is remembered of a stream from frame to frame. */
@@ -121,6 +135,8 @@ export class StreamInput {
 
   /** The same as `read`, where it needs no waiting: undefined for bytes that were not read yet. */
   held(start: number, end: number): Uint8Array | undefined {
+    const { head } = this.#facts;
+    if (head !== undefined && end <= head.byteLength) return head.subarray(start, end);
     const from = start - this.#regionStart;
     if (from < 0 || end - this.#regionStart > this.#region.byteLength) return undefined;
     return this.#region.subarray(from, end - this.#regionStart);
@@ -131,12 +147,10 @@ export class StreamInput {
    * rejects with.
    */
   async read(start: number, end: number, until: number = end): Promise<Uint8Array> {
+    const held = this.held(start, end);
+    if (held !== undefined) return held;
     const { head } = this.#facts;
-    if (head !== undefined && end <= head.byteLength) return head.subarray(start, end);
     const regionEnd = this.#regionStart + this.#region.byteLength;
-    if (start >= this.#regionStart && end <= regionEnd) {
-      return this.#region.subarray(start - this.#regionStart, end - this.#regionStart);
-    }
     const inOrder = start >= this.#regionStart && start <= regionEnd;
     const ahead = inOrder ? RUN_INPUT_BYTES_MAX : start === 0 ? BORDER_STEP_BYTES : 0;
     const wanted = until > end ? until : start + ahead;

@@ -1,9 +1,10 @@
 /** Writes what programs gave: chunks of any sizes, and streams of results that shall outlive their lane. */
+import { refAt } from "../../packets/digest.ts";
 import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import { Flag, INLINE_BYTES_MAX, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { flagsAt, lengthAt, opAt, packetCount, refOf, requirePacket } from "../../packets/packet.ts";
-import { StreamWriter } from "../../packets/stream-writer.ts";
+import { DATA_STREAM_BYTES_MAX, StreamWriter, dataStream } from "../../packets/stream-writer.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { RESULT_BLOCK_BYTES, TURN_STEP_PACKETS } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
@@ -71,41 +72,48 @@ export async function writeKeptStream(sink: ChunkSink, returns: Uint8Array): Pro
   return await writeStream(sink, count, (writer, index) => appendResult(writer, returns, index));
 }
 
+/** A stream that was written. `length` are the bytes that it yields. */
+export type KeptStream = Pick<StreamSummary, "root" | "length">;
+
 /** The same for several streams of few results each, which were checked when they came and are written together. */
 export async function writeKeptStreams(
   sink: ChunkSink,
   streams: readonly Uint8Array[],
-): Promise<StreamSummary[]> {
+): Promise<KeptStream[]> {
   const chunks: Uint8Array[] = [];
-  const summaries: StreamSummary[] = [];
+  /** Of each stream; the top is the last of its chunks. */
+  const tops: { readonly chunk: number; readonly length: number }[] = [];
   for (const returns of streams) {
     await turnOver();
-    const writer = new StreamWriter((_ref, chunk) => void chunks.push(chunk));
-    appendChecked(writer, returns);
-    summaries.push(writer.finish());
+    const bytes = inlineBytes(returns);
+    const isOne = bytes !== undefined && bytes.length <= DATA_STREAM_BYTES_MAX;
+    if (isOne) chunks.push(dataStream(bytes));
+    const length = isOne ? bytes.length : appendStream(chunks, returns);
+    tops.push({ chunk: chunks.length - 1, length });
   }
-  await writeChunks(sink, chunks);
-  return summaries;
+  const refs = await writeChunks(sink, chunks);
+  return tops.map(({ chunk, length }) => ({ root: refAt(refs, chunk), length }));
 }
 
-/** Adds what RETURN packets stand for that were checked. Throws PFS_PACKET_INVALID when one of them is none. */
-function appendChecked(writer: StreamWriter, returns: Uint8Array): void {
+/** Adds the chunks of a stream of results, its top the last, and returns how many bytes it yields. */
+function appendStream(chunks: Uint8Array[], returns: Uint8Array): number {
+  const writer = new StreamWriter((_ref, chunk) => void chunks.push(chunk));
+  for (let index = 0; index < packetCount(returns); index++) appendResult(writer, returns, index);
+  return writer.finish().length;
+}
+
+/** What the RETURN packets yield together, where all of it stands in them. */
+function inlineBytes(returns: Uint8Array): Uint8Array | undefined {
   const count = packetCount(returns);
-  // Bytes that follow one another in answers become one piece of data.
-  const inline = new Uint8Array(count * INLINE_BYTES_MAX);
-  let bytes = 0;
+  const bytes = new Uint8Array(count * INLINE_BYTES_MAX);
+  let length = 0;
   for (let index = 0; index < count; index++) {
-    if (opAt(returns, index) === Op.RETURN && (flagsAt(returns, index) & Flag.INLINE) !== 0) {
-      const start = index * PACKET_BYTES + Offset.ref;
-      const end = start + Math.min(lengthAt(returns, index), INLINE_BYTES_MAX);
-      for (let at = start; at < end; at++) inline[bytes++] = returns[at]!;
-      continue;
-    }
-    if (bytes > 0) writer.data(inline.subarray(0, bytes));
-    bytes = 0;
-    appendResult(writer, returns, index);
+    if (opAt(returns, index) !== Op.RETURN || (flagsAt(returns, index) & Flag.INLINE) === 0) return undefined;
+    const start = index * PACKET_BYTES + Offset.ref;
+    const end = start + Math.min(lengthAt(returns, index), INLINE_BYTES_MAX);
+    for (let at = start; at < end; at++) bytes[length++] = returns[at]!;
   }
-  if (bytes > 0) writer.data(inline.subarray(0, bytes));
+  return bytes.subarray(0, length);
 }
 
 /** Adds what a RETURN packet stands for. Throws PFS_PACKET_INVALID when it is none. */

@@ -6,7 +6,7 @@ import { hasCode } from "../../packets/errors.ts";
 import { Op } from "../../packets/layout.ts";
 import { decodePacket, opAt } from "../../packets/packet.ts";
 import { CUT_PACKETS_MAX, CUT_PACKETS_MIN } from "../../packets/stream-level.ts";
-import { StreamWriter } from "../../packets/stream-writer.ts";
+import { DATA_STREAM_BYTES_MAX, StreamWriter, dataStream } from "../../packets/stream-writer.ts";
 import { Shelf } from "./execute.ts";
 import { seededBytes } from "./seed.ts";
 
@@ -78,6 +78,18 @@ describe("pieces that continue each other are one packet", () => {
       }),
     );
     expect(packets((writer) => writer.data(bytes))).toBe(4);
+  });
+
+  test("and few of them are the one chunk that is written of them at once", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
+        expect(refToHex(sha256(dataStream(bytes)))).toBe(rootOf((writer) => writer.data(bytes)));
+      }),
+    );
+    for (let seed = 0; seed < 8; seed++) {
+      const bytes = seededBytes(`most ${seed}`, DATA_STREAM_BYTES_MAX);
+      expect(refToHex(sha256(dataStream(bytes)))).toBe(rootOf((writer) => writer.data(bytes)));
+    }
   });
 
   test("fills of the same pattern", () => {

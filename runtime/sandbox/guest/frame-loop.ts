@@ -64,6 +64,8 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
   const isWide = encoding === "utf-16le" || encoding === "utf-16be";
   const META = 8;
   const NO_BYTES = new p.Uint8Array(0);
+  // So few are copied one by one sooner than a view of them is made. V8 has no buffer for them, unless a program asks for it.
+  const LOOP_BYTES_MAX = 64;
   const layout = new p.Float64Array(exchange, 0, packetsAt / 8);
   const words = new p.Uint32Array(exchange, packetsAt, (inputAt - packetsAt) / 4);
   const smallInput = new p.Uint8Array(exchange, inputAt, inputBytes);
@@ -155,7 +157,9 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     if (count === 1 && buffer !== undefined) return source as Uint8Array<ArrayBuffer>;
     // A program may write into its bytes, and must not find the next packet's beside them, nor the exchange.
     const own = new p.Uint8Array(length);
-    if (buffer === undefined) p.bytesSet(own, new p.Uint8Array(exchange, inputAt + start, length));
+    if (length <= LOOP_BYTES_MAX) {
+      for (let index = 0; index < length; index++) own[index] = source[start + index]!;
+    } else if (buffer === undefined) p.bytesSet(own, new p.Uint8Array(exchange, inputAt + start, length));
     else p.bytesSet(own, new p.Uint8Array(buffer, start, length));
     return own;
   }

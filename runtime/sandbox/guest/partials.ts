@@ -10,6 +10,8 @@ export interface Partials {
   begin(): void;
   /** Adds a value: a number that JSON can say, or a text. */
   add(key: string, value: number | string): void;
+  /** Writes the only value of a packet, whose key is "": what `add` and `end` write of it. */
+  only(value: number | string): void;
   /** Adds one to the bucket of its hash (32 bits): to be used for all values of a packet, or none. */
   addHashed(key: string, hash: number, value: number | string): void;
   /** Writes what was added. */
@@ -91,14 +93,20 @@ export function makePartials(p: Primordials, { output, bucketUnits }: PartialsTo
 
   return {
     begin() {
-      whole = newBucket();
-      hashed = [];
+      // Most packets leave them as they were.
+      if (whole.keys.length > 0 || whole.lines !== "") whole = newBucket();
+      if (hashed.length > 0) hashed = [];
     },
     add: (key, value) => {
       put(whole, key, value);
       if (whole.lines === "") return;
       output.text(whole.lines);
       whole.lines = "";
+    },
+    only(value) {
+      output.text('{"k":[""],"v":[');
+      output.text(typeof value === "string" ? value : `${value}`);
+      output.text("]}\n");
     },
     addHashed(key, hash, value) {
       if (hashed.length === 0) for (let index = 0; index < BUCKETS; index++) hashed.push(newBucket());
@@ -108,7 +116,7 @@ export function makePartials(p: Primordials, { output, bucketUnits }: PartialsTo
       flush(whole);
       output.text(whole.lines);
       if (hashed.length > 0) endBuckets();
-      whole = newBucket();
+      whole.lines = "";
       hashed = [];
     },
   };

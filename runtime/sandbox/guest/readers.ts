@@ -256,14 +256,20 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       for (let at = 0; at < end; at += size) {
         const own = p.min(size, end - at);
         const length = p.min(own + overlapBytes, byteLength - at);
-        // Records that overlap must not find each other's changes.
-        const record =
-          overlapBytes > 0
-            ? p.bytesSlice(bytes, at, at + length)
-            : new p.Uint8Array(bytes.buffer, at, length);
-        visit(record, at, own);
+        visit(length === byteLength ? bytes : recordOf(bytes, at, length, overlapBytes), at, own);
       }
     };
+  }
+
+  /** Records that overlap must not find each other's changes. */
+  function recordOf(
+    bytes: Uint8Array<ArrayBuffer>,
+    at: number,
+    length: number,
+    overlapBytes: number,
+  ): Uint8Array<ArrayBuffer> {
+    if (overlapBytes > 0) return p.bytesSlice(bytes, at, at + length);
+    return new p.Uint8Array(bytes.buffer, at, length);
   }
 
   /** Rows get their shape from one literal, which is what makes their properties fast. */

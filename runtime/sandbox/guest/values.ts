@@ -157,6 +157,7 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
   }
 
   function partial(): void {
+    if (values.length === 0 && single !== NOTHING && !hasSpilled) return partials.only(partOf(single));
     if (groups && (hasSpilled || values.length >= HASHED_KEYS_MIN)) spill();
     if (single !== NOTHING) partials.add("", partOf(single));
     for (let index = 0; index < values.length; index++) partials.add(table.key(index), partOf(values[index]));

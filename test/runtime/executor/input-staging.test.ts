@@ -4,6 +4,7 @@ import type { Ref } from "../../../packets/digest.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Flag } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
+import { StreamWriter } from "../../../packets/stream-writer.ts";
 import type { PacketFields } from "../../../packets/packet.ts";
 import { InputSource } from "../../../runtime/stream/inputs.ts";
 import { InputStage } from "../../../runtime/executor/input-staging.ts";
@@ -131,6 +132,32 @@ describe("InputStage", () => {
       expect(bench.input(staged, at)).toEqual({ prefix: "", text: expected, position: at * 200 });
     }
     expect(bench.chunks.reads).toBeLessThan(10);
+  });
+
+  it("takes what stands in a stream itself, and still holds the whole to a digest that it has", async () => {
+    const bench = new Bench();
+    const results = seededBytes(1000, 4).map((byte) => 97 + (byte % 26));
+    const rootWith = (digest?: Ref): Ref => {
+      const writer = new StreamWriter((_ref, bytes) => bench.chunks.put(bytes));
+      writer.data(results);
+      return writer.finish(digest === undefined ? {} : { digest }).root;
+    };
+    const [plain, right, wrong] = [rootWith(), rootWith(sha256(results)), rootWith(sha256(bytesOf("other")))];
+    const staged = await bench.stage([
+      execStream(0, plain, 0, 1000),
+      execStream(1, plain, 40, 60),
+      execStream(2, right, 0, 1000),
+      execStream(3, wrong, 0, 1000),
+      execStream(4, plain, 900, 101),
+    ]);
+    expect(atsOf(staged.frame)).toEqual([0, 1, 2]);
+    const text = Buffer.from(results).toString();
+    expect([0, 1, 2].map((index) => bench.input(staged, index).text)).toEqual([
+      text,
+      text.slice(40, 100),
+      text,
+    ]);
+    expect(staged.refused.map(({ code }) => code)).toEqual([FaultCode.wrongDigest, FaultCode.invalidRange]);
   });
 
   it("leaves out packets whose input is not there, and says why", async () => {
