@@ -83,7 +83,7 @@ export function encodeState(code: Code, { count, integer, float, bins }: State):
   return bytes;
 }
 
-/** Reads a state. Throws PFS_CODE_INVALID for bytes that are none, which only somebody who means harm has written. */
+/** Reads a state. Throws PFS_CODE_INVALID {reason} for bytes that are none, which only somebody who means harm has written. */
 export function decodeState(code: Code, bytes: Uint8Array): State {
   if (bytes.byteLength !== stateBytes(code)) throw invalid("a state of another size");
   const { aggregate, type } = code;
@@ -104,6 +104,7 @@ export function decodeState(code: Code, bytes: Uint8Array): State {
       if (hasFloat) state.float = readValue(bytes, 0, ColumnType.f64) as number;
       else state.integer = readValue(bytes, 0, wideTypeOf(type)) as bigint;
       state.count = readCount(bytes, 8);
+      if (state.count === 0 && bytes.some((byte) => byte !== 0)) throw invalid("a value of no records");
       break;
     case Aggregate.XOR:
       state.integer = readValue(bytes, 0, wideTypeOf(type)) as bigint;
@@ -113,6 +114,7 @@ export function decodeState(code: Code, bytes: Uint8Array): State {
       break;
     case Aggregate.CRC32:
       state.integer = readValue(bytes, 0, ColumnType.u64) as bigint;
+      if (state.integer > 0xffffffffn) throw invalid("a CRC-32 of more than 32 bits");
       state.count = readCount(bytes, 8);
       break;
   }

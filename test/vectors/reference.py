@@ -477,6 +477,16 @@ def code_vector(name, text, data, cuts, **fields):
     return {**row, "merged": merged.bytes().hex(), "value": merged.text()}
 
 
+def fault_vector(name, data, start, length, **fields):
+    """A range with a record that is none, and where that begins."""
+    try:
+        mapped(fields, data, start, start + length)
+    except Fault as fault:
+        return {"name": name, "code": code_bytes(**fields).hex(), "file": data.hex(), "from": start, "length": length,
+                "at": fault.args[0]}
+    raise AssertionError(name)
+
+
 def code_vectors():
     text = "one\ntwo \u2013 zwei\r\n\nfour ERROR\nERRORERROR\nlast".encode()
     every = list(range(1, len(text)))
@@ -562,8 +572,30 @@ def code_vectors():
         ("a range ends before it begins", code_bytes(filter="IN", filter_type="u8", ranges=[(2, 1)])),
         ("zero is +0", code_bytes(size=8, filter="IN", filter_type="f64", ranges=[(-0.0, 1.0)])),
         ("ranges are ascending and apart", code_bytes(filter="IN", filter_type="u8", ranges=[(1, 2), (3, 4)])),
+        # The first range that is wrong says how.
+        ("zero is +0", code_bytes(size=4, filter="IN", filter_type="f32", ranges=[(-0.0, 1.0), (3.0, 2.0)])),
+        ("a range ends before it begins",
+         code_bytes(size=4, filter="IN", filter_type="f32", ranges=[(1.0, float("nan")), (-0.0, 1.0)])),
     ]
-    return {"valid": valid, "invalid": [{"reason": reason, "code": data.hex()} for reason, data in invalid]}
+    return {
+        "valid": valid,
+        "invalid": [{"reason": reason, "code": data.hex()} for reason, data in invalid],
+        "faults": [
+            fault_vector("a row that is cut off, alone", rows[:-1], 56, 6, size=7),
+            fault_vector("behind rows that are whole", rows[:-1], 0, 62, size=7, aggregate="SUM", type="u8"),
+        ],
+        "invalidStates": [
+            {"code": code_bytes(**fields).hex(), "states": states.hex()}
+            for fields, states in [
+                ({}, wide(1)[:7]),
+                ({}, wide(1) + wide(2**53)),
+                ({"aggregate": "MEAN", "type": "u8"}, wide(-1, 16) + wide(2**64 - 1)),
+                ({"aggregate": "MIN", "type": "u8"}, wide(1) + wide(0)),
+                ({"aggregate": "MAX", "type": "f64", "size": 8}, struct.pack("<d", -0.0) + wide(0)),
+                ({"aggregate": "CRC32", "type": "u8"}, wide(2**32) + wide(1)),
+            ]
+        ],
+    }
 
 
 def main():

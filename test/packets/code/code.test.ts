@@ -43,6 +43,8 @@ interface CodeVectors {
     value: string;
   }[];
   invalid: { reason: string; code: string }[];
+  faults: { name: string; code: string; file: string; from: number; length: number; at: number }[];
+  invalidStates: { code: string; states: string }[];
 }
 
 const vectors = JSON.parse(
@@ -77,6 +79,19 @@ describe("the bytes that every implementation agrees on", () => {
   test.each(vectors.invalid)("$reason: $code", ({ reason, code }) => {
     expect(invalidCode(bytesOf(code))).toBe(reason);
     expect(() => decodeCode(bytesOf(code))).toThrow(reason);
+  });
+
+  test.each(vectors.faults)("$name", ({ code, file, from, length, at }) => {
+    expect(interpret(decodeCode(bytesOf(code)), bytesOf(file), from, length)).toMatchObject({ at });
+  });
+
+  test.each(vectors.invalidStates)("no states of $code: $states", ({ code: hex, states }) => {
+    const code = decodeCode(bytesOf(hex));
+    const size = stateBytes(code);
+    const bytes = bytesOf(states);
+    expect(() => {
+      for (let at = 0; at < bytes.byteLength; at += size) decodeState(code, bytes.subarray(at, at + size));
+    }).toThrow(expect.objectContaining({ code: "PFS_CODE_INVALID" }));
   });
 });
 
