@@ -317,10 +317,14 @@ export const JOBS_PACKETS_MAX: number = 4 * 1024 * 1024;
 export const SPLITS = 32;
 export const SPLIT_BYTES: number = 1024 * 1024;
 export const SPLIT_BYTES_MIN: number = 64 * 1024;
-/** and of programs that yield groups. */
-export const GROUPS_SPLITS = 16;
-export const GROUPS_SPLIT_BYTES: number = 4 * 1024 * 1024;
+/**
+ * and of programs that yield groups, whose partial results cost what some megabytes of input cost: fewer, up to an input that a few
+ * workers are through in a second.
+ */
+export const GROUPS_SPLITS = 10;
+export const GROUPS_SPLIT_BYTES: number = 8 * 1024 * 1024;
 export const GROUPS_SPLIT_BYTES_MIN: number = 256 * 1024;
+export const GROUPS_FEW_BYTES: number = 128 * 1024 * 1024;
 /** and of packet code, which is through a megabyte in a tenth of a millisecond. */
 export const CODE_SPLITS = 16;
 export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
@@ -344,8 +348,9 @@ export const CODE_MODULES_MAX = 1024;
 export const CODE_INSTANCES_MAX = 64;
 /** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX, */
 export const SPLITS_MANY = 4096;
-/** and of programs that yield groups from so many on: since sizes are powers of two, 32 to 64. */
+/** and of programs that yield groups, behind GROUPS_FEW_BYTES, as many as give most networks' workers some: since sizes are powers of two, 32 to 64. */
 export const GROUPS_SPLITS_MANY = 45;
+export const GROUPS_SPLIT_BYTES_MANY_MIN: number = 4 * 1024 * 1024;
 export const SPLIT_BYTES_MAX: number = 16 * 1024 * 1024;
 /** A split may be so much longer or shorter in order to end where leaves of its stream meet, or an eighth of its size. */
 export const SPLIT_SLACK_BYTES: number = 128 * 1024;

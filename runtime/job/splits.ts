@@ -16,9 +16,11 @@ import {
   CODE_SPLITS,
   CODE_SPLIT_BYTES,
   CODE_SPLIT_BYTES_MIN,
+  GROUPS_FEW_BYTES,
   GROUPS_SPLITS,
   GROUPS_SPLITS_MANY,
   GROUPS_SPLIT_BYTES,
+  GROUPS_SPLIT_BYTES_MANY_MIN,
   GROUPS_SPLIT_BYTES_MIN,
   JOB_TASKS_MAX,
   RECORD_BYTES_MAX,
@@ -201,28 +203,36 @@ class Places {
   }
 }
 
-/**
- * Powers of two, so that a file that has grown a little is split as before. A partial result of many groups costs what some
- * megabytes of input cost, so programs that yield groups get larger splits, and once there are enough for most networks,
- * larger ones instead of more.
- */
+/** Powers of two, so that a file that has grown a little is split as before. */
 function sizesFor(inputs: readonly JobInput[], { reader, yields, kind, splitBytes }: SplitOptions): Sizes {
   const unit = recordBytesOf(reader);
   if (splitBytes !== undefined) {
     return { whole: Infinity, exact: Math.max(unit, splitBytes - (splitBytes % unit)), unit };
   }
   const bytes = bytesOf(inputs);
-  const [splits, most, least, enough] =
-    kind === "code"
-      ? [CODE_SPLITS, CODE_SPLIT_BYTES, CODE_SPLIT_BYTES_MIN, SPLITS_MANY]
-      : yields === "groups"
-        ? [GROUPS_SPLITS, GROUPS_SPLIT_BYTES, GROUPS_SPLIT_BYTES_MIN, GROUPS_SPLITS_MANY]
-        : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN, SPLITS_MANY];
-  const usual = Math.min(most, Math.max(least, nearestPower(bytes / splits)));
-  const many = Math.min(SPLIT_BYTES_MAX, nearestPower(bytes / enough));
+  const wanted = yields === "groups" && kind !== "code" ? groupsBytes(bytes) : usualBytes(bytes, kind);
   // A quarter of all bytes in halves, all of them as small as they may be, and one more split for each input.
   const possible = (1.5 * bytes) / Math.max(1, JOB_TASKS_MAX - inputs.length);
-  return { whole: Math.max(usual, many, 2 ** Math.ceil(Math.log2(possible))), exact: undefined, unit };
+  return { whole: Math.max(wanted, 2 ** Math.ceil(Math.log2(possible))), exact: undefined, unit };
+}
+
+/** About so many bytes each, as far as that makes them neither tiny nor huge; once there are many, larger ones instead of more. */
+function usualBytes(bytes: number, kind: ProgramKind | undefined): number {
+  const [splits, most, least] =
+    kind === "code"
+      ? [CODE_SPLITS, CODE_SPLIT_BYTES, CODE_SPLIT_BYTES_MIN]
+      : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN];
+  const usual = Math.min(most, Math.max(least, nearestPower(bytes / splits)));
+  return Math.max(usual, Math.min(SPLIT_BYTES_MAX, nearestPower(bytes / SPLITS_MANY)));
+}
+
+/** A partial result of many groups costs what some megabytes of input cost, so there are few, and larger ones of a file that is large. */
+function groupsBytes(bytes: number): number {
+  const [splits, most, least] =
+    bytes <= GROUPS_FEW_BYTES
+      ? [GROUPS_SPLITS, GROUPS_SPLIT_BYTES, GROUPS_SPLIT_BYTES_MIN]
+      : [GROUPS_SPLITS_MANY, SPLIT_BYTES_MAX, GROUPS_SPLIT_BYTES_MANY_MIN];
+  return Math.min(most, Math.max(least, nearestPower(bytes / splits)));
 }
 
 function sizeAt({ whole }: Sizes, left: number, bytes: number): number {
