@@ -1,10 +1,20 @@
 /** Where the JavaScript is that processes and threads start from. */
 import { createRequire } from "node:module";
 import { basename } from "node:path";
+import { fileURLToPath } from "node:url";
 
 /** What build/current.mjs exports. It stays in the checkout: what is published is built already. */
 interface Build {
   readonly builtFolder: () => string;
+}
+
+/** What build/compiled.cjs exports, which lies beside what is built. It has one state for each thread. */
+export interface CompiledCode {
+  readonly load: (name: string, variant?: string) => unknown;
+  readonly keep: () => void;
+  readonly read: (variant: string) => Buffer<ArrayBuffer> | undefined;
+  readonly write: (variant: string, bytes: Uint8Array) => void;
+  readonly isMissing: (variant: string) => boolean;
 }
 
 const HERE = import.meta.url;
@@ -22,6 +32,11 @@ export function builtUrl(source: URL): URL {
 /** The same of an entry that is read as text. */
 export function builtText(source: URL): URL {
   return new URL(`${basename(source.pathname, ".ts")}.js`, builtFolder());
+}
+
+/** What V8 has compiled of what is built. */
+export function compiledCode(): CompiledCode {
+  return createRequire(HERE)(fileURLToPath(new URL("compiled.cjs", builtFolder()))) as CompiledCode;
 }
 
 function builtFolder(): string {

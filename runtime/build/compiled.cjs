@@ -57,6 +57,17 @@ exports.read = (variant) => {
   }
 };
 
+/** Whether nothing was kept as `variant` though this user could keep it. */
+exports.isMissing = (variant) => {
+  if (fs.existsSync(pathOf(variant))) return false;
+  try {
+    fs.accessSync(fs.existsSync(FOLDER) ? FOLDER : __dirname, fs.constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
 /** Keeps bytes, whole or not at all. Never throws: what cannot be kept is compiled again. */
 exports.write = (variant, bytes) => {
   const path = pathOf(variant);

@@ -1,4 +1,5 @@
 /** Starts the process of an executor behind the walls of this machine, and waits until it is ready. */
+import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
@@ -6,7 +7,7 @@ import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import { dirname, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { builtUrl } from "../../built.ts";
+import { builtUrl, compiledCode } from "../../built.ts";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import { EXECUTOR_START_MS, EXECUTOR_STARTS_MAX, EXECUTOR_STDERR_BYTES } from "../../limits.ts";
 import type { Enclosure } from "./enclosures.ts";
@@ -14,7 +15,7 @@ import type { WallName, WallState } from "./wall-states.ts";
 import type { WatchedProcess } from "./executor-pipe.ts";
 import { MessageKind, MessageReader, PROCESS_PIPE_DESCRIPTOR, READY_BYTES } from "./protocol.ts";
 import { ThreadClock, TIME_SOURCE } from "./usage.ts";
-import { Walls, confinedCommand, isKilled, namesOf, spawnBehind } from "./walls.ts";
+import { Walls, confinedCommand, environment, isKilled, namesOf, spawnBehind } from "./walls.ts";
 import type { Candidate } from "./walls.ts";
 
 export interface LaunchOptions {
@@ -33,6 +34,19 @@ export interface StartedProcess extends WatchedProcess {
 /** Of this machine, found out once. */
 let machineWalls: Walls | undefined;
 
+/** Whether V8 has compiled what executors are made of, or did not succeed; by the first start of one. */
+let isCompiled = false;
+let compiling: Promise<void> | undefined;
+
+/** What each executor's Node is told. V8 takes what it has compiled only where it is told the same. */
+export const NODE_FLAGS: readonly string[] = [
+  "--no-node-snapshot",
+  "--expose-gc",
+  "--no-warnings",
+  // The system's is refused, which is an error; one that is not there is none.
+  "--openssl-config=/proc/self/none",
+];
+
 /** Each wall and its state; undefined until a first process has started. */
 export function standingWalls(): readonly WallState[] | undefined {
   return machineWalls?.states;
@@ -44,6 +58,11 @@ export async function startProcess(
   signal?: AbortSignal,
   walls: Walls = (machineWalls ??= new Walls()),
 ): Promise<StartedProcess> {
+  isCompiled ||= !compiledCode().isMissing("executor-main");
+  if (!isCompiled) {
+    await (compiling ??= compile());
+    isCompiled = true;
+  }
   let reason = "";
   for (let starts = 1; starts <= EXECUTOR_STARTS_MAX; starts++) {
     const candidate = walls.current;
@@ -82,11 +101,7 @@ function launch(
   const reads = codeOf(main);
   const node = [
     process.execPath,
-    "--no-node-snapshot",
-    "--expose-gc",
-    "--no-warnings",
-    // The system's is refused, which is an error; one that is not there is none.
-    "--openssl-config=/proc/self/none",
+    ...NODE_FLAGS,
     ...(candidate.permission ? permissionFlags(reads) : []),
     main,
     String(threads),
@@ -103,6 +118,23 @@ function launch(
     sharedMemoryDescriptor,
     ...pipes,
   ]);
+}
+
+/**
+ * The first executor with this Node waits until V8 has compiled what all are made of, for which none of them waits again:
+ * compile-executor.ts. Whatever goes wrong with it, executors start, and compile it themselves.
+ */
+async function compile(): Promise<void> {
+  const compiler = fileURLToPath(builtUrl(new URL("../thread/compile-executor.ts", import.meta.url)));
+  const child = spawn(process.execPath, [...NODE_FLAGS, compiler], {
+    cwd: dirname(compiler),
+    env: environment(),
+    stdio: "ignore",
+    timeout: EXECUTOR_START_MS,
+    killSignal: "SIGKILL",
+    windowsHide: true,
+  });
+  await once(child, "close").catch(() => undefined);
 }
 
 /** What an executor is made of. */

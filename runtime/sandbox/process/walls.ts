@@ -165,7 +165,7 @@ export function spawnBehind(
 }
 
 /** Nothing to read there but the time zone, which is UTC for all programs. */
-function environment(): NodeJS.ProcessEnv {
+export function environment(): NodeJS.ProcessEnv {
   const { SystemRoot } = process.env;
   return process.platform === "win32" ? { TZ: "UTC", SystemRoot } : { TZ: "UTC" };
 }

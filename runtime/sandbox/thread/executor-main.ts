@@ -3,10 +3,9 @@
  * that must be closed, so every end of it is a SIGKILL to itself: a thread that is stuck in a built-in would make an orderly
  * exit wait for ever.
  */
-import { closeSync, writeSync } from "node:fs";
-import { Socket } from "node:net";
+import { closeSync, read, writeSync } from "node:fs";
 import { Piscina } from "piscina";
-import { builtUrl } from "../../built.ts";
+import { builtUrl, compiledCode } from "../../built.ts";
 import { EXECUTOR_RSS_POLL_MS } from "../../limits.ts";
 import {
   HEADER_BYTES,
@@ -21,15 +20,13 @@ import type { Message } from "../process/protocol.ts";
 import { closeInherited } from "./descriptors.ts";
 import type { ThreadTask } from "./executor-thread.ts";
 
+const PIECE_BYTES = 1024;
 const threads = Number(process.argv[2]);
 /** Bytes, or 0 where the node itself watches the memory of this process. */
 const rssBytesMax = Number(process.argv[3]);
 
 /** Whether it starts before there is a program for it. */
 const isSpare = process.argv[4] === "true";
-
-closeInherited(THREAD_PIPES_DESCRIPTOR + threads - 1);
-const pipe = new Socket({ fd: PROCESS_PIPE_DESCRIPTOR, readable: true, writable: true });
 let started = 0;
 /** Resolves when the thread that was asked for last has been told of. */
 let told: Promise<void> = Promise.resolve();
@@ -49,19 +46,23 @@ function dieOf(error: unknown): never {
   return die(error instanceof Error ? (error.stack ?? error.message) : String(error));
 }
 
-/**
- * Starts the next thread, in a pool of its own, so that the node knows each: it chooses the thread of a call, and reads its CPU
- * time from outside. Says what the system calls it, and lets it serve its pipe until the node is gone.
- */
-async function startThread(): Promise<void> {
-  const thread = started++;
-  const pool = new Piscina<ThreadTask, number>({
+function openThread(): Piscina<ThreadTask, number> {
+  return new Piscina<ThreadTask, number>({
     filename: builtUrl(new URL("./executor-thread.ts", import.meta.url)).href,
     minThreads: 1,
     maxThreads: 1,
     idleTimeout: Infinity,
     recordTiming: false,
   });
+}
+
+/**
+ * Starts the next thread, in a pool of its own, so that the node knows each: it chooses the thread of a call, and reads its CPU
+ * time from outside. Says what the system calls it, and lets it serve its pipe until the node is gone.
+ */
+async function startThread(): Promise<void> {
+  const thread = started++;
+  const pool = openThread();
   const before = told;
   const starting = pool.run({ kind: "start", isSpare: isSpare && thread === 0 });
   told = tell(thread, starting, before);
@@ -77,7 +78,8 @@ async function tell(thread: number, starting: Promise<number>, before: Promise<v
   const message = Buffer.alloc(HEADER_BYTES + READY_BYTES);
   writeHeader(message, MessageKind.ready, 0, thread, 0, READY_BYTES);
   message.set(new Uint8Array(Uint32Array.of(number).buffer), HEADER_BYTES);
-  pipe.write(message);
+  // A few bytes, for which a pipe has room.
+  writeSync(PROCESS_PIPE_DESCRIPTOR, message);
 }
 
 /** Our defect, or the end of a thread: neither can be gone on from. */
@@ -90,15 +92,31 @@ function take({ kind, word }: Message): void {
   start();
 }
 
-const reader = new MessageReader(() => 0, take);
-pipe.on("data", (piece: Buffer) => {
-  if (!reader.push(piece)) die("a message is too long");
-});
-for (const event of ["end", "error", "close"]) pipe.on(event, () => die("the node is gone"));
-process.on("uncaughtException", dieOf);
-if (rssBytesMax > 0) {
-  setInterval(() => {
-    if (process.memoryUsage.rss() > rssBytesMax) die("out of memory: the process is over its limit");
-  }, EXECUTOR_RSS_POLL_MS);
+/** By plain reads, one of which always waits: what Node has for pipes takes longer to load than all that is said here. */
+function listen(reader: MessageReader, piece: Uint8Array): void {
+  read(PROCESS_PIPE_DESCRIPTOR, piece, 0, piece.byteLength, null, (error, bytes) => {
+    if (error !== null || bytes === 0) die("the node is gone");
+    if (!reader.push(piece.subarray(0, bytes))) die("a message is too long");
+    listen(reader, piece);
+  });
 }
-start();
+
+function serve(): void {
+  closeInherited(THREAD_PIPES_DESCRIPTOR + threads - 1);
+  process.on("uncaughtException", dieOf);
+  listen(new MessageReader(() => 0, take), new Uint8Array(PIECE_BYTES));
+  if (rssBytesMax > 0) {
+    setInterval(() => {
+      if (process.memoryUsage.rss() > rssBytesMax) die("out of memory: the process is over its limit");
+    }, EXECUTOR_RSS_POLL_MS);
+  }
+  start();
+}
+
+/** Has V8 compile what an executor process calls until its first packet has run, and keeps it: see compile-executor.ts. */
+export async function compile(): Promise<void> {
+  await openThread().run({ kind: "compile" });
+  compiledCode().keep();
+}
+
+if (process.argv.length > 2) serve();

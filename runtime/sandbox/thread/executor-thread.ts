@@ -4,6 +4,7 @@
  */
 import { constants } from "node:buffer";
 import { readlinkSync } from "node:fs";
+import { compiledCode } from "../../built.ts";
 import { FaultCode } from "../../../packets/faults.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
 import {
@@ -20,8 +21,17 @@ import {
   readRun,
 } from "../process/protocol.ts";
 import type { Message } from "../process/protocol.ts";
+import type { Entry } from "../../program/program.ts";
+import { inputEncoding } from "../../program/readers.ts";
 import { InputReader } from "./frame-input.ts";
-import { GuestIsolate, GuestRealm, LoadFailure, inspectionImage } from "./guest-isolate.ts";
+import {
+  GuestIsolate,
+  GuestRealm,
+  LoadFailure,
+  believeCompiled,
+  compiledPrelude,
+  inspectionImage,
+} from "./guest-isolate.ts";
 import { openGuest, refusedOutcome } from "./guest.ts";
 import type { Guest } from "./guest.ts";
 import { ThreadPipe } from "./thread-pipe.ts";
@@ -29,6 +39,8 @@ import { ThreadPipe } from "./thread-pipe.ts";
 export type ThreadTask =
   /** Resolves with what the system calls the thread; a spare's has done then what its first program would wait for. */
   | { readonly kind: "start"; readonly isSpare: boolean }
+  /** Resolves when it is kept what V8 compiled of all that a first packet needs. */
+  | { readonly kind: "compile" }
   /** Resolves when the node is gone. */
   | { readonly kind: "serve"; readonly descriptor: number };
 
@@ -44,6 +56,11 @@ interface Answer {
   readonly body: Uint8Array;
 }
 
+/** What a program yields that was rehearsed, and as which its prelude is kept when V8 has compiled it. */
+const REHEARSED =
+  "$exports.default = { input: { kind: 'lines' }, yields: 'groups', map: (line, { emit }) => { emit(line, 1); }, combine: (a, b) => a + b };";
+const GROUPS = `{"k":["a","b"],"v":[2,1]}\n\n`;
+const PRELUDE_VARIANT = "prelude";
 const NOTHING = new Uint8Array(0);
 const GARBAGE_UNITS = 16 * 1024 * 1024;
 const BODY_BYTES_MAX = PROGRAM_CODE_BYTES_MAX + PROGRAM_ARGS_BYTES_MAX + 4 * 1024 * 1024;
@@ -225,21 +242,46 @@ function threadNumber(): number {
 
 /** Does what the first program would have to wait for. */
 function warmUp(): void {
-  const code = "$exports.default = { input: { kind: 'lines' }, map: (line) => ({ line }) }";
-  const image = inspectionImage();
-  const realm = new GuestRealm(image.description.limits.memoryBytes);
-  const guest = GuestIsolate.open(image, code, realm);
-  const line = bytesOf("a\n");
-  const extents = new Float64Array(EXTENT_NUMBERS);
-  extents[1] = line.byteLength;
-  guest.run(inputs.stage(extents, new Uint8Array(PACKET_BYTES), guest, line));
-  realm.keepCompiled();
-  guest.dispose();
+  rehearse("map", "a\n").dispose();
   openAhead();
+}
+
+/** Once for all executors to come: each of these finds compiled what the one before it has called. */
+function compile(): void {
+  const rehearsed: readonly (readonly [Entry, string])[] = [
+    ["map", "a\nb\na\n"],
+    ["merge", GROUPS],
+    ["finish", GROUPS],
+  ];
+  for (const [entry, input] of rehearsed) rehearse(entry, input).dispose();
+  compiledCode().write(PRELUDE_VARIANT, compiledPrelude());
+  compiledCode().keep();
+}
+
+/** Runs a program of our own. Returns the guest that ran it. */
+function rehearse(entry: Entry, input: string): Guest {
+  const { description, ...inspected } = inspectionImage();
+  const rehearsed = { ...description, yields: "groups", hasCombine: true } as const;
+  const encoding = inputEncoding(entry, rehearsed)!;
+  const realm = new GuestRealm(rehearsed.limits.memoryBytes);
+  const guest = GuestIsolate.open(
+    { ...inspected, entry, description: rehearsed, encoding },
+    REHEARSED,
+    realm,
+  );
+  const bytes = bytesOf(input);
+  const extents = new Float64Array(EXTENT_NUMBERS);
+  extents[1] = bytes.byteLength;
+  guest.run(inputs.stage(extents, new Uint8Array(PACKET_BYTES), guest, bytes));
+  realm.keepCompiled(true);
+  return guest;
 }
 
 export default function handle(task: ThreadTask): number | Promise<number> {
   if (task.kind === "serve") return serve(task.descriptor);
-  if (task.isSpare) warmUp();
+  const prelude = compiledCode().read(PRELUDE_VARIANT);
+  if (prelude !== undefined) believeCompiled(prelude);
+  if (task.kind === "compile") compile();
+  else if (task.isSpare) warmUp();
   return threadNumber();
 }

@@ -57,7 +57,17 @@ const CONFIG: PreludeConfig = {
   },
 };
 /** Made by this very code from the prelude, so V8 may believe it. */
-let compiledPrelude: ivm.ExternalCopy<ArrayBuffer> | undefined;
+let compiled: ivm.ExternalCopy<ArrayBuffer> | undefined;
+
+/** Gives V8 what another process has compiled of the same prelude. */
+export function believeCompiled(prelude: Uint8Array<ArrayBuffer>): void {
+  compiled = new ivm.ExternalCopy(prelude.slice().buffer);
+}
+
+/** What V8 has compiled of the prelude, and was kept; no bytes when nothing was. */
+export function compiledPrelude(): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(compiled?.copy() ?? []);
+}
 
 /** A program that does not load; the message says why. */
 export class LoadFailure extends Error {}
@@ -78,7 +88,7 @@ export class GuestRealm {
     this.isolate = new ivm.Isolate({ memoryLimit: this.#memoryMiB });
     try {
       this.context = this.isolate.createContextSync();
-      const cached = source === PRELUDE ? compiledPrelude : undefined;
+      const cached = source === PRELUDE ? compiled : undefined;
       const options = { filename: PRELUDE_FILE, ...(cached === undefined ? {} : { cachedData: cached }) };
       const script = this.isolate.compileScriptSync(source, options);
       const boot: ivm.Reference<(config: string, exchange: SharedArrayBuffer) => Prelude> = script.runSync(
@@ -103,14 +113,14 @@ export class GuestRealm {
 
   /**
    * Keeps what V8 has compiled of the prelude up to now, which are the functions that were called: those opened from here
-   * on compile none of these again.
+   * on compile none of these again. Where some are kept already, only if there are `more`.
    */
-  keepCompiled(): void {
-    if (compiledPrelude !== undefined || this.isolate.isDisposed) return;
+  keepCompiled(more = false): void {
+    if ((compiled !== undefined && !more) || this.isolate.isDisposed) return;
     const options = { filename: PRELUDE_FILE, produceCachedData: true } as const;
     // V8 finds the script that it has compiled already.
     const script = this.isolate.compileScriptSync(PRELUDE, options) as ivm.Script & ivm.CachedDataResult;
-    compiledPrelude = script.cachedData;
+    compiled = script.cachedData;
   }
 
   dispose(): void {
