@@ -16,8 +16,8 @@ export const COMPRESSION_SKIP_CHUNKS_MAX = 128;
 const ASIDE_BYTES_MIN: number = 128 * 1024;
 
 const LEVEL_1 = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
-/** A frame of zstd has about so many bytes of its own. */
-const CHUNK_BYTES_MIN = 64;
+/** What zstd would save of fewer bytes is not worth the time that a compressor takes to begin. */
+const CHUNK_BYTES_MIN = 256;
 
 /** So many bytes are looked at in so many places of a chunk, */
 const SAMPLE_BYTES = 64;

@@ -307,7 +307,11 @@ export class FrameRunner {
     }
     if (staged.rest.byteLength > 0) this.#work.putBack(staged.rest, work);
     const { refused } = staged;
-    if (staged.frame.byteLength === 0) return { refused };
+    if (staged.frame.byteLength === 0) {
+      // They took no time at all: packets whose inputs are nowhere must not come one a frame to their end.
+      this.#work.size.ran(refused.length, 0);
+      return { refused };
+    }
     if (!running.alive || running.process.closed) {
       // It died while this was staged, and not of it.
       this.#work.putBack(staged.frame, work);

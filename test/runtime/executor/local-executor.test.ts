@@ -1,7 +1,11 @@
 import { expect, it, vi } from "vitest";
 import { refToHex } from "../../../packets/digest.ts";
+import { FaultCode } from "../../../packets/faults.ts";
+import { Op } from "../../../packets/layout.ts";
+import { encodeFrame } from "../../../packets/packet.ts";
 import type { Lane } from "../../../runtime/contracts/executor.ts";
 import { Collector } from "../../suites/collector.ts";
+import { exec, seededBytes } from "../../suites/exec-packets.ts";
 import { describeExecutor, ECHO } from "../../suites/executor.ts";
 import { until } from "../../suites/until.ts";
 import { LocalHarness } from "./local-harness.ts";
@@ -22,6 +26,28 @@ it("keeps what only the job reads as it is, and compresses the rest", async () =
     }
   }
   expect(asked).toEqual([true, false, false, false]);
+  await harness.close();
+});
+
+it("asks for an input that is nowhere a few times, not once for each packet that reads it", async () => {
+  const harness = await LocalHarness.open();
+  const { executor, store } = harness;
+  const collector = new Collector();
+  const lane = await executor.load(await harness.putProgram(ECHO), collector, new AbortController().signal);
+  const reads = vi.spyOn(store, "read");
+  const there = await harness.putChunk(seededBytes(64, 1));
+  const missing = seededBytes(32, 2);
+  const count = 4096;
+  // The last one finds what it reads: that those before it did not is nothing against it.
+  lane.exec(
+    encodeFrame(Array.from({ length: count }, (_, at) => exec(at, at < count - 1 ? missing : there, 0, 8))),
+  );
+  await collector.answered(count);
+  expect(reads.mock.calls.length).toBeLessThan(32);
+  const ops = Array.from({ length: count }, (_, at) => collector.answer(at).op);
+  expect(ops.indexOf(Op.RETURN)).toBe(count - 1);
+  expect(collector.answer(0)).toMatchObject({ op: Op.FAULT, from: FaultCode.inputMissing });
+  await lane.close();
   await harness.close();
 });
 
