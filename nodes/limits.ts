@@ -233,6 +233,8 @@ export const GRANTS_PER_CLIENT_MAX = 1024;
 export const DIRECT_INPUT_BYTES_MAX: number = 64 * 1024;
 /** Packets that a client sends one node at a time, so that the next ones may go to another. */
 export const DIRECT_PIECE_PACKETS_MAX = 1024;
+/** Frames whose memory a lane under a grant keeps for the next ones. */
+export const DIRECT_SPARE_FRAMES_MAX = 16;
 /** How long a read waits for a session with another node before it asks somebody else. */
 export const PEER_DIAL_MS = 1_000;
 /** A node that could not be reached is not tried again for this long. */

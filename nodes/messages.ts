@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { CODECS } from "../packets/codec.ts";
 import type { Codec } from "../packets/codec.ts";
 import { LANES_MAX, NAME_BYTES_MAX } from "../packets/limits.ts";
+import { laneAt, packetCount } from "../packets/packet.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import type { BarInfo } from "../runtime/contracts/executor.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
@@ -25,6 +26,8 @@ import {
   JOB_FILES_MAX,
   NODES_WAIT_MS_MAX,
 } from "./limits.ts";
+import type { WireMessage } from "./wire/link.ts";
+import { readMeta } from "./wire/session/meta.ts";
 
 export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 export const milliseconds: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.finite(), v.minValue(0));
@@ -189,6 +192,19 @@ export const LaneNews: v.GenericSchema<unknown, LaneNews> = v.variant("kind", [
 ]);
 /** EXEC, RETURN: packets = the frame. CANCEL: the lane is not needed any more. */
 export const LaneMeta: v.GenericSchema<unknown, { lane: number }> = v.object({ lane: count });
+
+/** What an EXEC or a RETURN says of its lane beside its packets: nothing where the first of those says it already. */
+export function laneMeta(lane: number, packets: Uint8Array): { lane: number } | undefined {
+  return packetCount(packets) > 0 && laneAt(packets, 0) === lane ? undefined : { lane };
+}
+
+/** The lane that an EXEC or a RETURN is for. Throws PFS_META_INVALID. */
+export function laneOf(message: WireMessage): number {
+  const { meta, packets } = message;
+  return meta === undefined && packetCount(packets) > 0
+    ? laneAt(packets, 0)
+    : readMeta(LaneMeta, message).lane;
+}
 
 /**
  * MEMBERS, from a client: who is there? With `allow`, the node of that id or label gets packets again; with `lanes`, which lanes

@@ -114,6 +114,7 @@ function exchangeWord(frame: Uint8Array, start: number, offset: number, word: nu
 /** Writes one byte of a packet, and returns by what that changes its check. */
 function exchange(frame: Uint8Array, start: number, offset: number, byte: number): number {
   const difference = frame[start + offset]! ^ byte;
+  if (difference === 0) return 0;
   frame[start + offset] = byte;
   return checkChange(offset, difference);
 }

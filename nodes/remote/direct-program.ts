@@ -9,21 +9,17 @@
  */
 import { WireError, WireErrorCode } from "../errors.ts";
 import { execPackets } from "../../packets/exec-frame.ts";
-import { isOwnFault } from "../../packets/faults.ts";
-import { Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { atOf, fromAt, lengthAt, opAt, packetCount, renumberPacket } from "../../packets/packet.ts";
-import { invalidPacket } from "../../packets/validate.ts";
+import { PACKET_BYTES } from "../../packets/layout.ts";
+import { lengthAt, packetCount, renumberPacket } from "../../packets/packet.ts";
 import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { GrantAccount } from "../grants/grants.ts";
 import { DIRECT_INPUT_BYTES_MAX, DIRECT_PIECE_PACKETS_MAX, GRANT_RENEW_MS } from "../limits.ts";
 import type { DirectNode, GrantedMeta } from "../messages.ts";
+import { ANY_LANE, GrantedLane } from "./granted-lane.ts";
 import type { NodeLinks } from "./node-links.ts";
-import type { RemoteLane } from "./remote-executor.ts";
 
 /** Programs of fewer calls are over before another session would be of use. */
 const CALLS_BEFORE = 2;
-/** Lane numbers are the link's; what packets say of theirs is not looked at. */
-const ANY_LANE = 1;
 
 export interface DirectProgramOptions {
   /** Asks the hub where packets may go. */
@@ -219,215 +215,6 @@ function keyOf({ id, grant }: DirectNode): string {
   return `${id}.${grant.executor}`;
 }
 
-/** Packets that are under way in a lane together. */
-interface Piece {
-  readonly frame: Uint8Array;
-  readonly answers: Uint8Array;
-  /** Resolves with the places of those that this lane has no answer to. */
-  readonly done: Promise<readonly number[]>;
-}
-
-interface Underway {
-  readonly base: number;
-  readonly count: number;
-  readonly answers: Uint8Array;
-  /** By place: 1 when it is answered. */
-  readonly has: Uint8Array;
-  /** Places whose answers are not the program's own. */
-  readonly failed: number[];
-  left: number;
-  /** How often in a row it was looked at and had no new answers, though something that was sent later was done. */
-  overtaken: number;
-  readonly resolve: (missing: readonly number[]) => void;
-}
-
-/** A lane at a node, as a client has it. */
-class GrantedLane {
-  weight: number;
-  /** No more packets go there: it ends with those that it has. */
-  isLeaving = false;
-  #account: GrantAccount;
-  #lane: RemoteLane | undefined;
-  readonly #over: (isOffence: boolean) => void;
-  readonly #underway = new Map<number, Underway>();
-  /** That which was answered last, since answers come one after the other. */
-  #latest: Underway | undefined;
-  #inFlight = 0;
-  #nextAt = 0;
-  /** Of what is done, that which was sent last; and what was seen when it was looked at. */
-  #lastDone = 0;
-  #hasAnswered = false;
-  #quiet = 0;
-
-  constructor(account: GrantAccount, weight: number, over: (isOffence: boolean) => void) {
-    this.#account = account;
-    this.weight = weight;
-    this.#over = over;
-  }
-
-  begin(lane: RemoteLane): void {
-    this.#lane = lane;
-  }
-
-  get inFlight(): number {
-    return this.#inFlight;
-  }
-
-  get room(): number {
-    return this.#account.room;
-  }
-
-  /** Whether it is time for another grant. */
-  get isWaning(): boolean {
-    return this.#account.isWaning;
-  }
-
-  /** Sends packets; undefined when they read more than is granted. Throws PFS_PACKET_INVALID {index, reason}. */
-  exec(packets: Uint8Array): Piece | undefined {
-    const base = this.#nextAt;
-    const frame = execPackets(packets, ANY_LANE, base);
-    try {
-      this.#account.take(frame);
-    } catch {
-      return undefined;
-    }
-    const count = packetCount(frame);
-    this.#nextAt += count;
-    const { promise: done, resolve } = Promise.withResolvers<readonly number[]>();
-    const answers = new Uint8Array(frame.byteLength);
-    const state = { failed: [], left: count, overtaken: 0 };
-    this.#underway.set(base, { base, count, answers, has: new Uint8Array(count), ...state, resolve });
-    this.#inFlight += count;
-    this.#lane!.exec(frame);
-    return { frame, answers, done };
-  }
-
-  returned(frame: Uint8Array): void {
-    this.#hasAnswered = true;
-    const count = packetCount(frame);
-    for (let index = 0; index < count;) {
-      const piece = this.#pieceAt(atOf(frame, index));
-      // Of one that was given up there is none.
-      const end = index + (piece === undefined ? 1 : this.#runLength(frame, index, count, piece));
-      for (let each = index; each < end; each++) if (!isAnswer(frame, each)) return this.end(true);
-      if (piece !== undefined) this.#take(frame, index, end, piece);
-      index = end;
-    }
-  }
-
-  /** How many answers stand one behind the other as their packets do in the piece: mostly all of a frame. */
-  #runLength(frame: Uint8Array, first: number, count: number, { base, count: most }: Underway): number {
-    const at = atOf(frame, first);
-    const longest = Math.min(count - first, base + most - at);
-    let length = 1;
-    while (length < longest && atOf(frame, first + length) === at + length) length++;
-    return length;
-  }
-
-  /** Takes over the answers `first` .. `end`, which are to neighbours. */
-  #take(frame: Uint8Array, first: number, end: number, piece: Underway): void {
-    const start = atOf(frame, first) - piece.base;
-    let taken = 0;
-    for (let place = start; place < start + end - first; place++) {
-      if (piece.has[place] === 1) continue;
-      piece.has[place] = 1;
-      taken++;
-      const index = first + place - start;
-      if (opAt(frame, index) === Op.FAULT && !isOwnFault(fromAt(frame, index))) piece.failed.push(place);
-    }
-    // A second answer to a packet is as good as the first, and those that failed are replaced by the hub's.
-    if (taken > 0) {
-      piece.answers.set(frame.subarray(first * PACKET_BYTES, end * PACKET_BYTES), start * PACKET_BYTES);
-      for (let place = start; piece.base > 0 && place < start + end - first; place++)
-        renumberPacket(piece.answers, place, ANY_LANE, place);
-    }
-    piece.left -= taken;
-    piece.overtaken = 0;
-    if (piece.left === 0) this.#finish(piece, piece.failed);
-  }
-
-  logged(): void {
-    // Programs that are loaded by themselves have nobody who reads it.
-  }
-
-  noted(): void {}
-
-  lost(): void {
-    this.end();
-  }
-
-  /** Never rejects: a lane whose grant is not renewed ends with it. */
-  async renew(grant: GrantAccount["grant"], weight: number): Promise<void> {
-    try {
-      await this.#lane!.renew(grant);
-    } catch {
-      return this.leave();
-    }
-    const account = new GrantAccount(grant);
-    account.inherit(this.#inFlight);
-    this.#account = account;
-    this.weight = weight;
-  }
-
-  /**
-   * To be called every GRANT_RENEW_MS. Each packet is answered within `packetMs`, whatever becomes of it: a node that has said nothing
-   * for so long, or goes on with others, leaves the rest to the hub.
-   */
-  look(packetMs: number): void {
-    const most = Math.ceil(packetMs / GRANT_RENEW_MS);
-    this.#quiet = this.#inFlight > 0 && !this.#hasAnswered ? this.#quiet + 1 : 0;
-    this.#hasAnswered = false;
-    for (const piece of this.#underway.values()) if (piece.base < this.#lastDone) piece.overtaken++;
-    const isLeft = [...this.#underway.values()].some(({ overtaken }) => overtaken > most);
-    if (this.#quiet > most || isLeft) this.end(true);
-  }
-
-  leave(): void {
-    this.isLeaving = true;
-    if (this.#inFlight === 0) this.end();
-  }
-
-  /** It is lost, or closed: what is under way is done by others. */
-  end(isOffence = false): void {
-    const lane = this.#lane;
-    this.#lane = undefined;
-    this.isLeaving = true;
-    this.#over(isOffence);
-    for (const piece of this.#underway.values()) this.#passOn(piece);
-    this.#underway.clear();
-    void lane?.close();
-  }
-
-  #pieceAt(at: number): Underway | undefined {
-    if (this.#latest !== undefined && isIn(this.#latest, at) && this.#latest.left > 0) return this.#latest;
-    for (const piece of this.#underway.values()) if (isIn(piece, at)) return (this.#latest = piece);
-    return undefined;
-  }
-
-  /** The hub does what is not answered. */
-  #passOn(piece: Underway): void {
-    const missing = [...piece.failed];
-    for (let place = 0; place < piece.count; place++) if (piece.has[place] === 0) missing.push(place);
-    piece.resolve(missing);
-  }
-
-  #finish(piece: Underway, missing: readonly number[]): void {
-    this.#underway.delete(piece.base);
-    this.#lastDone = Math.max(this.#lastDone, piece.base);
-    if (this.#latest === piece) this.#latest = undefined;
-    this.#inFlight -= piece.count;
-    this.#account.answered(piece.count);
-    piece.resolve(missing);
-    if (this.isLeaving && this.#inFlight === 0) this.end();
-  }
-}
-
-function isAnswer(frame: Uint8Array, index: number): boolean {
-  if (invalidPacket(frame, index) !== null) return false;
-  const op = opAt(frame, index);
-  return op === Op.RETURN || op === Op.FAULT;
-}
-
 /** Puts a lane's answer to its place among those of a piece, with that as its number. */
 function copyAnswer(frame: Uint8Array, index: number, answers: Uint8Array, place: number): void {
   answers.set(frame.subarray(index * PACKET_BYTES, (index + 1) * PACKET_BYTES), place * PACKET_BYTES);
@@ -436,10 +223,6 @@ function copyAnswer(frame: Uint8Array, index: number, answers: Uint8Array, place
 
 function closedProgram(): WireError {
   return new WireError(WireErrorCode.cancelled, "the program is closed");
-}
-
-function isIn({ base, count }: Underway, at: number): boolean {
-  return at >= base && at < base + count;
 }
 
 function packetsAt(frame: Uint8Array, places: readonly number[]): Uint8Array {

@@ -17,11 +17,12 @@ import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LOAD_TIMEOUT_MS, LOG_CHARACTERS_PER_SECOND } from "../limits.ts";
 import type { Grant } from "../grants/grant.ts";
-import { KeptMeta, LaneMeta, LaneNews } from "../messages.ts";
+import { KeptMeta, LaneNews, laneMeta, laneOf } from "../messages.ts";
 import type { RenewMeta } from "../messages.ts";
 import { LogBudget } from "../serve/log-budget.ts";
 import type { Handler, Service } from "../serve/service.ts";
 import { RemoteChunks } from "../transfer/remote-chunks.ts";
+import { discardPackets } from "../wire/link.ts";
 import type { ExecutorOffer, Link, WireMessage } from "../wire/link.ts";
 import { readError } from "../wire/session/errors.ts";
 import { readMeta } from "../wire/session/meta.ts";
@@ -35,6 +36,8 @@ export interface RemoteLoad {
 }
 
 export interface RemoteLane extends Lane {
+  /** What both sides of the link call it. Packets that say this of their lane travel without metadata. */
+  readonly number: number;
   /** The lane goes on under this grant. Rejects with PFS_GRANT_INVALID, PFS_GRANT_ENDED or PFS_NODE_LOST. */
   renew(grant: Grant): Promise<void>;
 }
@@ -106,6 +109,7 @@ export class RemoteExecutors implements Service {
 
   #lane(lane: number): RemoteLane {
     return {
+      number: lane,
       renew: async (grant) => {
         const meta: RenewMeta = { op: "renew", lane, grant };
         await this.#link.request({ type: MessageType.GRANT, meta });
@@ -113,7 +117,7 @@ export class RemoteExecutors implements Service {
       exec: (frame) => {
         if (!this.#listeners.has(lane)) return;
         const { interactive: priority } = Priority;
-        this.#link.notify({ type: MessageType.EXEC, priority, meta: { lane }, packets: frame });
+        this.#link.notify({ type: MessageType.EXEC, priority, meta: laneMeta(lane, frame), packets: frame });
       },
       keep: async (name, packets) => {
         if (!this.#listeners.has(lane)) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");
@@ -137,7 +141,9 @@ export class RemoteExecutors implements Service {
   }
 
   async #returned(message: WireMessage): Promise<undefined> {
-    this.#listeners.get(readMeta(LaneMeta, message).lane)?.returned(message.packets);
+    this.#listeners.get(laneOf(message))?.returned(message.packets);
+    discardPackets(message);
+    return undefined;
   }
 
   async #heard(message: WireMessage): Promise<undefined> {

@@ -14,10 +14,10 @@ import { LOG_CHARACTERS_MAX } from "../limits.ts";
 import { grantInvalid } from "../grants/grants.ts";
 import type { Grants } from "../grants/grants.ts";
 import type { Grant } from "../grants/grant.ts";
-import { KeepMeta, LaneMeta, LoadMeta, RenewMeta } from "../messages.ts";
+import { KeepMeta, LaneMeta, LoadMeta, RenewMeta, laneMeta, laneOf } from "../messages.ts";
 import type { LaneNews } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
-import { Role } from "../wire/link.ts";
+import { Role, discardPackets } from "../wire/link.ts";
 import type { Link, OutMessage, WireMessage } from "../wire/link.ts";
 import { LaneTerms } from "./lane-terms.ts";
 import type { GrantedProgram } from "./lane-terms.ts";
@@ -78,7 +78,7 @@ export class LaneService implements Service {
         this.#link.notify({
           type: MessageType.RETURN,
           priority: Priority.interactive,
-          meta: { lane },
+          meta: laneMeta(lane, frame),
           packets: frame.slice(),
         });
         this.#within(lane, () => terms?.answered(packetCount(frame), served.lane?.cpuMs ?? 0));
@@ -128,12 +128,13 @@ export class LaneService implements Service {
   }
 
   async #exec(message: WireMessage): Promise<undefined> {
-    const { lane: number } = readMeta(LaneMeta, message);
+    const number = laneOf(message);
     const { lane, terms } = this.#lanes.get(number) ?? {};
     // A frame may still be under way when its lane is lost or closed: the sender places its packets again by itself.
     if (lane === undefined) return undefined;
     requireExecFrame(message.packets);
-    if (this.#within(number, () => terms?.take(message.packets))) lane.exec(message.packets);
+    if (this.#within(number, () => terms?.take(message.packets))) lane.exec(message.packets.slice());
+    discardPackets(message);
     return undefined;
   }
 

@@ -71,6 +71,19 @@ export interface WireMessage {
   readonly trace: Uint8Array;
 }
 
+/** Smaller ones share their memory with others, and cost nobody much. */
+const DISCARDED_BYTES_MIN = 1024;
+
+/**
+ * Nobody needs the message's packets any more, and their memory is free at once: of what waits for V8's next search for garbage,
+ * many large messages would make it search all the time.
+ */
+export function discardPackets({ packets }: WireMessage): void {
+  const { buffer, byteLength } = packets;
+  if (byteLength < DISCARDED_BYTES_MIN || byteLength !== buffer.byteLength) return;
+  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+}
+
 /**
  * What to say. The link owns the bytes from then on: they leave without a copy, so they must not change afterwards. The
  * default priority is interactive.

@@ -171,7 +171,8 @@ export function fromParts(parts: readonly Uint8Array[]): Received {
         requestId: envelope.request,
         deadlineMs: envelope.deadlineMs,
         meta: decodeMeta(meta),
-        packets,
+        // No Buffer, whose `slice` is no copy.
+        packets: new Uint8Array(packets.buffer, packets.byteOffset, packets.byteLength),
         chunks,
         trace: envelope.trace,
       },

@@ -91,13 +91,18 @@ export interface ReplierOptions {
 export class Replier {
   readonly #options: ReplierOptions;
   readonly #controllers = new Map<number, AbortController>();
+  #unheard: Reply | undefined;
 
   constructor(options: ReplierOptions) {
     this.#options = options;
   }
 
-  /** The reply to a request; 0 is a notification, which nobody waits for an answer to. */
+  /** The reply to a request; 0 is a notification, which nobody waits for an answer to: one reply is as good as another there. */
   make(request: number): Reply {
+    return request === 0 ? (this.#unheard ??= this.#make(0)) : this.#make(request);
+  }
+
+  #make(request: number): Reply {
     const { answer, atWork, room } = this.#options;
     const reply = (message: OutMessage, last = true): void => {
       if (request === 0) return;

@@ -108,8 +108,8 @@ export class Port {
   }
 
   /** Writes one message to a connection. */
-  async write(connection: number, parts: readonly Uint8Array[]): Promise<WriteResult> {
-    return await this.writeTo(routingIdOf(connection), parts);
+  write(connection: number, parts: readonly Uint8Array[]): Promise<WriteResult> {
+    return this.writeTo(routingIdOf(connection), parts);
   }
 
   async writeTo(routingId: Uint8Array, parts: readonly Uint8Array[]): Promise<WriteResult> {

@@ -86,9 +86,9 @@ export class WireServer implements AsyncDisposable {
       onSession: (connection, peer, admission) => this.#begin(connection, peer, admission),
     });
     this.#writer = new SocketWriter<SessionLink>({
-      write: async (link, parts) => {
+      write: (link, parts) => {
         const connection = this.#connections.get(link);
-        return connection === undefined ? "gone" : await this.#port.write(connection, parts);
+        return connection === undefined ? Promise.resolve("gone") : this.#port.write(connection, parts);
       },
       onGone: (link) => link.lose("its connection is gone"),
     });

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { atOf, encodeFrame, packetCount } from "../../../packets/packet.ts";
+import { WireError, WireErrorCode } from "../../../nodes/errors.ts";
 import { signGrant } from "../../../nodes/grants/grant.ts";
 import { DIRECT_INPUT_BYTES_MAX, GRANT_MS, GRANT_RENEW_MS } from "../../../nodes/limits.ts";
 import type { DirectNode, GrantedMeta } from "../../../nodes/messages.ts";
@@ -66,6 +67,7 @@ function open(grants: () => GrantedMeta = granted): {
   const relayed: Uint8Array[] = [];
   const fake = { listener: undefined as unknown as LaneListener, closed: 0, renewed: 0 };
   const lane: Partial<RemoteLane> = {
+    number: 3,
     exec: (frame) => void sent.push(frame),
     renew: async () => void fake.renewed++,
     close: async () => void fake.closed++,
@@ -215,4 +217,31 @@ test("who gives up waits no longer, and others go on", async () => {
   await expect(program.exec(emptyFrame(1), controller.signal)).rejects.toThrow("enough");
   fake.listener.returned(answers([0, 1, 2], NODE));
   expect(await other).toEqual(answers([0], NODE));
+});
+
+test("frames whose memory is used again are sent as they are, and relayed as they were", async () => {
+  const opened = open();
+  await begin(opened);
+  const { program, sent, relayed, node: fake } = opened;
+  const COUNT = 40;
+  const given = (round: number): Uint8Array =>
+    encodeFrame(places(COUNT).map((at) => exec(at, ZERO_REF, round, 1)));
+  const asSent = (round: number): Uint8Array =>
+    encodeFrame(places(COUNT).map((at) => ({ ...exec(round * COUNT + at, ZERO_REF, round, 1), lane: 3 })));
+  for (let round = 0; round < 4; round++) {
+    const frame = given(round);
+    const running = program.exec(frame);
+    expect(sent[round]).toEqual(asSent(round));
+    // Its own memory is whose it was.
+    expect(frame).toEqual(given(round));
+    fake.listener.returned(answers(places(COUNT, round * COUNT), NODE));
+    expect(await running).toEqual(answers(places(COUNT), NODE));
+  }
+  expect(new Set(sent.map(({ buffer }) => buffer)).size).toBe(1);
+  // Two at a time have two memories, and what the node lost goes to the hub.
+  const running = [4, 5].map((round) => program.exec(given(round)));
+  expect(sent.slice(4)).toEqual([asSent(4), asSent(5)]);
+  fake.listener.lost(new WireError(WireErrorCode.nodeLost, "lost"));
+  await Promise.all(running);
+  expect(relayed).toEqual([asSent(4), asSent(5)]);
 });
