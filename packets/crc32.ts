@@ -49,6 +49,52 @@ export function packetCheck(bytes: Uint8Array, start: number): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
+/**
+ * The index of the first packet of a frame whose check is wrong, -1 where all are right. Neighbours are mostly alike but for
+ * their numbers: then the check of the one follows from that of the other, which takes a tenth of the time.
+ */
+export function wrongCheckAt(frame: Uint8Array): number {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  let expected = 0;
+  for (let start = 0; start + PACKET_BYTES <= frame.byteLength; start += PACKET_BYTES) {
+    expected =
+      start > 0 && repeatsAllButNumbers(view, start)
+        ? (expected ^ numbersChange(view, start)) >>> 0
+        : packetCheck(frame, start);
+    if (view.getUint32(start + Offset.check, true) !== expected) return start / PACKET_BYTES;
+  }
+  return -1;
+}
+
+/** Whether the packet at `start` has the op, flags, lane and ref of the one before it. */
+function repeatsAllButNumbers(view: DataView, start: number): boolean {
+  const last = start - PACKET_BYTES;
+  if (view.getUint32(start, true) !== view.getUint32(last, true)) return false;
+  for (let at = Offset.ref; at < PACKET_BYTES; at += 4)
+    if (view.getUint32(start + at, true) !== view.getUint32(last + at, true)) return false;
+  return true;
+}
+
+/** By what the checks of the packet at `start` and the one before it differ, for their `at`, `length` and `from`. */
+function numbersChange(view: DataView, start: number): number {
+  let change = 0;
+  for (let at: number = Offset.at; at < Offset.ref; at += 4) {
+    const difference = view.getUint32(start + at, true) ^ view.getUint32(start + at - PACKET_BYTES, true);
+    if (difference !== 0) change ^= wordChange(at, difference);
+  }
+  return change;
+}
+
+/** By what a packet's check changes when the word at `offset`, in front of its ref, becomes `difference` XOR itself. */
+export function wordChange(offset: number, difference: number): number {
+  return (
+    checkChange(offset, difference & 0xff) ^
+    checkChange(offset + 1, (difference >>> 8) & 0xff) ^
+    checkChange(offset + 2, (difference >>> 16) & 0xff) ^
+    checkChange(offset + 3, difference >>> 24)
+  );
+}
+
 /** By what a packet's check changes when the byte at `offset`, in front of its ref, becomes `difference` XOR itself. */
 export function checkChange(offset: number, difference: number): number {
   if (changes.length === 0) changes = allChanges();

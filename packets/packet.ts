@@ -2,7 +2,7 @@
  * Packets as values, one at a time, for code that is not hot; frames of packets are plain bytes and are read field by
  * field with `opAt`, `atOf` and their neighbours.
  */
-import { checkChange, packetCheck } from "./crc32.ts";
+import { checkChange, packetCheck, wordChange } from "./crc32.ts";
 import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
 import { readInteger, readInteger32, writeInteger, writeInteger32 } from "./integer.ts";
@@ -11,6 +11,7 @@ import type { Op } from "./layout.ts";
 import { invalidPacket } from "./validate.ts";
 
 const WORD_BYTES = 4;
+const TWO_32 = 0x1_0000_0000;
 export const WORDS_PER_PACKET: number = PACKET_BYTES / WORD_BYTES;
 
 /** A packet's fields. `length` and `from` are bytes; `ref` is 32 bytes, or inline payload of up to 32. */
@@ -55,7 +56,7 @@ export function sealPacket(frame: Uint8Array, index: number): void {
 export function renumberPacket(frame: Uint8Array, index: number, lane: number, at: number): void {
   const start = index * PACKET_BYTES;
   const low = at >>> 0;
-  const high = ((at - low) / 0x1_0000_0000) >>> 0;
+  const high = ((at - low) / TWO_32) >>> 0;
   const change =
     exchange(frame, start, Offset.lane, lane & 0xff) ^
     exchange(frame, start, Offset.lane + 1, lane >>> 8) ^
@@ -63,6 +64,41 @@ export function renumberPacket(frame: Uint8Array, index: number, lane: number, a
     exchangeWord(frame, start, Offset.at + WORD_BYTES, high);
   if (change === 0) return;
   writeInteger32(frame, start + Offset.check, readInteger32(frame, start + Offset.check) ^ change);
+}
+
+/**
+ * Gives `count` packets from the one at `first` on the numbers `at`, at + 1, … as their `at`, and another lane where one is
+ * given. Their checks are right afterwards if they were before.
+ */
+export function renumberPackets(
+  frame: Uint8Array,
+  first: number,
+  count: number,
+  at: number,
+  lane?: number,
+): void {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  for (let index = 0; index < count; index++) {
+    const start = (first + index) * PACKET_BYTES;
+    const low = (at + index) >>> 0;
+    const high = (at + index - low) / TWO_32;
+    const lowChange = view.getUint32(start + Offset.at, true) ^ low;
+    const highChange = view.getUint32(start + Offset.at + WORD_BYTES, true) ^ high;
+    let change = lowChange === 0 ? 0 : wordChange(Offset.at, lowChange);
+    if (highChange !== 0) change ^= wordChange(Offset.at + WORD_BYTES, highChange);
+    view.setUint32(start + Offset.at, low, true);
+    view.setUint32(start + Offset.at + WORD_BYTES, high, true);
+    if (lane !== undefined) {
+      const laneChange = view.getUint16(start + Offset.lane, true) ^ lane;
+      if (laneChange !== 0) {
+        view.setUint16(start + Offset.lane, lane, true);
+        change ^=
+          checkChange(Offset.lane, laneChange & 0xff) ^ checkChange(Offset.lane + 1, laneChange >>> 8);
+      }
+    }
+    const check = start + Offset.check;
+    if (change !== 0) view.setUint32(check, view.getUint32(check, true) ^ change, true);
+  }
 }
 
 /**
@@ -103,12 +139,7 @@ function exchangeWord(frame: Uint8Array, start: number, offset: number, word: nu
   const difference = readInteger32(frame, start + offset) ^ word;
   if (difference === 0) return 0;
   writeInteger32(frame, start + offset, word);
-  return (
-    checkChange(offset, difference & 0xff) ^
-    checkChange(offset + 1, (difference >>> 8) & 0xff) ^
-    checkChange(offset + 2, (difference >>> 16) & 0xff) ^
-    checkChange(offset + 3, difference >>> 24)
-  );
+  return wordChange(offset, difference);
 }
 
 /** Writes one byte of a packet, and returns by what that changes its check. */
@@ -192,6 +223,17 @@ export function atOf(frame: Uint8Array, index: number): number {
 
 export function lengthAt(frame: Uint8Array, index: number): number {
   return readInteger(frame, index * PACKET_BYTES + Offset.length);
+}
+
+/** The length of each packet. */
+export function lengthsOf(frame: Uint8Array): Float64Array<ArrayBuffer> {
+  const lengths = new Float64Array(packetCount(frame));
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  for (let index = 0; index < lengths.length; index++) {
+    const offset = index * PACKET_BYTES + Offset.length;
+    lengths[index] = view.getUint32(offset + WORD_BYTES, true) * TWO_32 + view.getUint32(offset, true);
+  }
+  return lengths;
 }
 
 export function fromAt(frame: Uint8Array, index: number): number {

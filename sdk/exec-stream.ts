@@ -10,7 +10,7 @@
  */
 import { execPackets } from "../packets/exec-frame.ts";
 import { PACKET_BYTES } from "../packets/layout.ts";
-import { laneAt, packetCount, renumberPacket } from "../packets/packet.ts";
+import { packetCount, renumberPackets } from "../packets/packet.ts";
 import { CHUNK_BYTES_MAX } from "../packets/limits.ts";
 import { refAt } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
@@ -323,7 +323,7 @@ function newRun(packets: number): Run {
 /** The answers to one of several frames, numbered from 0. */
 function partOf(answers: Uint8Array, first: number, count: number): Uint8Array {
   const part = answers.slice(first * PACKET_BYTES, (first + count) * PACKET_BYTES);
-  for (let index = 0; index < count; index++) renumberPacket(part, index, laneAt(part, index), index);
+  renumberPackets(part, 0, count, 0);
   return part;
 }
 

@@ -3,13 +3,14 @@
  * as it fits in one and as a stream beyond. All chunks of a frame are written together. A partial result of groups that
  * stands in several buckets is a stream of them, so that whoever needs one of them reads no other.
  */
+import { wordChange } from "../../packets/crc32.ts";
 import { refAt } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { FaultCode } from "../../packets/faults.ts";
-import { readInteger32, writeInteger, writeInteger32 } from "../../packets/integer.ts";
+import { readInteger32, writeInteger } from "../../packets/integer.ts";
 import { Flag, INLINE_BYTES_MAX, Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
-import { atOf, encodePacket, laneAt, renumberPacket, sealPacket } from "../../packets/packet.ts";
+import { atOf, encodePacket, laneAt, sealPacket } from "../../packets/packet.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Refusal } from "./frame-inputs.ts";
@@ -57,6 +58,10 @@ export class ResultStore {
       const status = statuses[index]!;
       const offset = offsets[index]!;
       const length = lengths[index]!;
+      if (status === 0 && length === 0) {
+        answers.empty(index);
+        continue;
+      }
       if (status === 0 && length <= INLINE_BYTES_MAX) {
         answers.inline(index, output, offset, length);
         continue;
@@ -176,6 +181,7 @@ async function* inPieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 
 /** What a packet that yielded nothing is answered with, but for lane and `at`. */
 const EMPTY_RETURN = encodePacket({ op: Op.RETURN, flags: Flag.INLINE });
+const EMPTY_RETURN_WORD = readInteger32(EMPTY_RETURN, Offset.op);
 const EMPTY_RETURN_CHECK = readInteger32(EMPTY_RETURN, Offset.check);
 
 /**
@@ -186,24 +192,33 @@ class AnswerFrame {
   /** n × 64 bytes, complete once every packet got its answer. */
   readonly bytes: Uint8Array;
   readonly #questions: Uint8Array;
+  readonly #answerView: DataView;
+  readonly #questionView: DataView;
 
   /** The first n packets of `frame` will be answered, each once, in `bytes`, which are zeros. The frame stays as it is. */
   constructor(frame: Uint8Array, bytes: Uint8Array) {
     this.bytes = bytes;
     this.#questions = frame;
+    this.#answerView = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#questionView = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  }
+
+  /** Answers with nothing. All but lane and `at` is the same then, so the check follows from these. */
+  empty(index: number): void {
+    const start = index * PACKET_BYTES;
+    const lane = this.#questionView.getUint16(start + Offset.lane, true) << 16;
+    const low = this.#questionView.getUint32(start + Offset.at, true);
+    const high = this.#questionView.getUint32(start + Offset.at + 4, true);
+    let check = EMPTY_RETURN_CHECK ^ wordChange(Offset.op, lane) ^ wordChange(Offset.at, low);
+    if (high !== 0) check ^= wordChange(Offset.at + 4, high);
+    this.#answerView.setUint32(start, EMPTY_RETURN_WORD | lane, true);
+    this.#answerView.setUint32(start + Offset.check, check, true);
+    this.#answerView.setUint32(start + Offset.at, low, true);
+    this.#answerView.setUint32(start + Offset.at + 4, high, true);
   }
 
   /** Answers with `length` ≤ 32 bytes of `source` from `from` on. */
   inline(index: number, source: Uint8Array, from: number, length: number): void {
-    if (length === 0) {
-      // Nothing but what is written here is not zero, so its check follows from that.
-      const start = index * PACKET_BYTES;
-      this.bytes[start] = Op.RETURN;
-      this.bytes[start + Offset.flags] = Flag.INLINE;
-      writeInteger32(this.bytes, start + Offset.check, EMPTY_RETURN_CHECK);
-      renumberPacket(this.bytes, index, laneAt(this.#questions, index), atOf(this.#questions, index));
-      return;
-    }
     const ref = this.#begin(index, 0, Flag.INLINE, length);
     for (let at = 0; at < length; at++) this.bytes[ref + at] = source[from + at]!;
     sealPacket(this.bytes, index);

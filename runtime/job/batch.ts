@@ -3,7 +3,7 @@ import type { EditionChoice } from "../schedule/state.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { fromAt, laneAt, lengthAt, packetCount, renumberPacket } from "../../packets/packet.ts";
+import { fromAt, lengthsOf, packetCount, renumberPackets } from "../../packets/packet.ts";
 import type { Executor, InlineCode, ProgramKind, Tenant } from "../contracts/executor.ts";
 import { Decision } from "../schedule/actions.ts";
 import { emptyAnswers } from "./journal.ts";
@@ -128,12 +128,10 @@ export class Batch {
       tasks[accepted++] = tasks[index]!;
     }
     const { packets, makers } = this.answers;
-    copyPackets(frame, indexes, packets, tasks, accepted);
-    for (let index = 0; index < accepted; index++) {
-      const task = tasks[index]!;
-      makers[task] = maker;
-      if (this.base !== 0) renumberPacket(packets, task, laneAt(packets, task), task);
-    }
+    for (let index = 0; index < accepted; index++) makers[tasks[index]!] = maker;
+    copyPackets(frame, indexes, packets, tasks, accepted, (place, count) => {
+      if (this.base !== 0) renumberPackets(packets, place, count, place);
+    });
     return { accepted, again, fault };
   }
 }
@@ -145,19 +143,20 @@ function areNeighbours(tasks: Uint32Array): boolean {
 
 /** Input bytes of each packet. */
 export function inputBytes(frame: Uint8Array | PacketSource): Float64Array {
-  if (!(frame instanceof Uint8Array)) return frame.bytes;
-  const bytes = new Float64Array(packetCount(frame));
-  for (let index = 0; index < bytes.length; index++) bytes[index] = lengthAt(frame, index);
-  return bytes;
+  return frame instanceof Uint8Array ? lengthsOf(frame) : frame.bytes;
 }
 
-/** Copies packets from places `from` to places `to` (or one behind the other), neighbours together. */
+/**
+ * Copies packets from places `from` to places `to` (or one behind the other), neighbours together. `copied` is told of so many
+ * that stand from `place` on.
+ */
 function copyPackets(
   source: Uint8Array,
   from: Uint32Array,
   target: Uint8Array,
   to: Uint32Array | undefined,
   count: number,
+  copied?: (place: number, count: number) => void,
 ): void {
   for (let first = 0; first < count;) {
     const start = from[first]!;
@@ -172,6 +171,7 @@ function copyPackets(
     }
     const bytes = source.subarray(start * PACKET_BYTES, (start + run) * PACKET_BYTES);
     target.set(bytes, place * PACKET_BYTES);
+    copied?.(place, run);
     first += run;
   }
 }

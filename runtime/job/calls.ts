@@ -4,7 +4,7 @@
  */
 import type { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { laneAt, packetCount, renumberPacket } from "../../packets/packet.ts";
+import { packetCount, renumberPackets } from "../../packets/packet.ts";
 import { SHARED_BATCH_PACKETS_MAX } from "../limits.ts";
 
 /** One call, and who waits for it. */
@@ -86,6 +86,6 @@ export class Calls {
 /** The answers to one of several calls, numbered from 0. */
 function ownAnswers({ first, count }: Call, answers: Uint8Array): Uint8Array {
   const own = answers.slice(first * PACKET_BYTES, (first + count) * PACKET_BYTES);
-  for (let index = 0; index < count; index++) renumberPacket(own, index, laneAt(own, index), index);
+  renumberPackets(own, 0, count, 0);
   return own;
 }

@@ -2,14 +2,13 @@ import { describe, expect, it } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
 import { sha256 } from "../../../packets/digest.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
-import { decodePacket, encodeFrame, packetCount, sealPacket } from "../../../packets/packet.ts";
+import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import { Stream } from "../../../packets/stream-reader.ts";
 import { writeKeptStream } from "../../../runtime/stream/ingest.ts";
-import { execPackets, requireExecFrame } from "../../../packets/exec-frame.ts";
 import { ResultStore } from "../../../runtime/executor/results.ts";
 import type { FrameOutcome } from "../../../runtime/sandbox/process/executor-process.ts";
 import type { Manifest } from "../../../runtime/program/program.ts";
-import { ZERO_REF, atsOf, emptyFrame, exec } from "../../suites/exec-packets.ts";
+import { atsOf, emptyFrame } from "../../suites/exec-packets.ts";
 import { MemoryChunks } from "./memory-chunks.ts";
 
 const manifest: Manifest = {
@@ -205,33 +204,5 @@ describe("writeKeptStream", () => {
         code: "PFS_PACKET_INVALID",
       });
     }
-  });
-});
-
-describe("frames of EXEC packets", () => {
-  it("are copied with a lane and numbers of their own, whatever the packets had", () => {
-    for (const lane of [0, 1, 65_535]) {
-      for (const base of [0, 255, 2 ** 32 - 1, 2 ** 53 - 2]) {
-        const frame = encodeFrame([5, 2 ** 40].map((at) => ({ ...exec(at, ZERO_REF, 0, 0), lane })));
-        const own = execPackets(frame, 777, base);
-        expect(decodePacket(own)).toMatchObject({ lane: 777, at: base });
-        expect(decodePacket(own, 1)).toMatchObject({ lane: 777, at: base + 1 });
-        expect(own.buffer).not.toBe(frame.buffer);
-      }
-    }
-  });
-
-  it("are refused when they are none", () => {
-    const flipped = emptyFrame(2);
-    flipped[64 + 8] = 9;
-    const flagged = emptyFrame(2);
-    flagged[1] = 0x80;
-    sealPacket(flagged, 0);
-    for (const frame of [emptyFrame(2).subarray(1), flipped, flagged, encodeFrame([{ op: Op.NOP }])]) {
-      const refused = expect.objectContaining({ code: "PFS_PACKET_INVALID" });
-      expect(() => execPackets(frame, 1, 0)).toThrow(refused);
-      expect(() => requireExecFrame(frame)).toThrow(refused);
-    }
-    expect(() => requireExecFrame(emptyFrame(4097))).toThrow(/at most 4096/);
   });
 });
