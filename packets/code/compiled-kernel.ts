@@ -1,5 +1,6 @@
 /** A program that was compiled, over one memory: what it adds to numbers there, as a state. */
-import { Address, BIN_TABLES, KERNEL_BYTES, filtersBins } from "./compiler.ts";
+import { filtersBins } from "./compiler/blocks.ts";
+import { Address, BIN_TABLES, KERNEL_BYTES } from "./compiler/registers.ts";
 import { ColumnType, readValue, writeValue } from "./column-type.ts";
 import type { Run } from "./engine.ts";
 import { Aggregate, isFloat } from "./format.ts";

@@ -4,7 +4,7 @@
  */
 import { crc32 } from "node:zlib";
 import { CompiledKernel } from "../../packets/code/compiled-kernel.ts";
-import { compileCode } from "../../packets/code/compiler.ts";
+import { compileCode } from "../../packets/code/compiler/compiler.ts";
 import { PAGE_BYTES, compileModule, instantiate, makeMemory } from "../../packets/code/engine.ts";
 import type { CompiledModule, EngineMemory, Run } from "../../packets/code/engine.ts";
 import { Aggregate } from "../../packets/code/format.ts";

@@ -5,7 +5,7 @@
  *   memory   ……│ what is left of the piece before │ piece              │ padding ……
  *              ╰──────────────── whole records ──────────────╯╌ left ╌╌╯
  */
-import { KERNEL_BYTES } from "../../packets/code/compiler.ts";
+import { KERNEL_BYTES } from "../../packets/code/compiler/registers.ts";
 import { Records, lookahead } from "../../packets/code/format.ts";
 import type { Code } from "../../packets/code/format.ts";
 import { cutRow, indexOfBytes, longLine } from "../../packets/code/interpreter.ts";

@@ -3,7 +3,7 @@
  * as many instances of one of them, compiled, over one memory, and has each do one thing, in a process of its own. Prints the CPU
  * time and the memory that it took.
  */
-import { compileCode } from "../../packets/code/compiler.ts";
+import { compileCode } from "../../packets/code/compiler/compiler.ts";
 import { compileModule, instantiate, makeMemory } from "../../packets/code/engine.ts";
 import type { Run } from "../../packets/code/engine.ts";
 import { decodeCode } from "../../packets/code/format.ts";

@@ -1,7 +1,8 @@
 /** Compiled packet code gives what the interpreter gives, of any program and any bytes. PACKETFS_TEST_PROGRAMS=1000000 for minutes of it. */
 import { expect, test } from "vitest";
 import { CompiledKernel } from "../../../packets/code/compiled-kernel.ts";
-import { KERNEL_BYTES, compileCode } from "../../../packets/code/compiler.ts";
+import { compileCode } from "../../../packets/code/compiler/compiler.ts";
+import { KERNEL_BYTES } from "../../../packets/code/compiler/registers.ts";
 import { compileModule, instantiate, makeMemory } from "../../../packets/code/engine.ts";
 import { Aggregate, Records, decodeCode, invalidCode, lookahead } from "../../../packets/code/format.ts";
 import type { Code } from "../../../packets/code/format.ts";
