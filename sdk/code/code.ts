@@ -5,10 +5,7 @@ const { anyOf, at, begins, bytes, columns, contains, count, crc32, ends, filter,
   builders;
 const { match, max, mean, min, not, range, rows, sum, xor } = builders;
 
-type Builders = Omit<
-  typeof builders,
-  "PacketCode" | "ValueSet" | "ByteRange" | "Pattern" | "RowsCode" | "LinesCode"
->;
+type Builders = Omit<typeof builders, "PacketCode" | "Pattern" | "RowsCode" | "LinesCode">;
 
 /** Everything that packet code is built with. */
 export const code: Builders = {
