@@ -5,24 +5,13 @@
  *   exec ──▶ lane ──▶ a bench that is free: bytes of the range, piece by piece ──▶ kernel ──▶ state ──▶ returned
  */
 import { Stage, requireCode } from "../../packets/code/format.ts";
-import type { Code } from "../../packets/code/format.ts";
-import {
-  decodeState,
-  emptyState,
-  encodeState,
-  mergeState,
-  stateBytes,
-  valueOf,
-} from "../../packets/code/state.ts";
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
-import { Flag } from "../../packets/layout.ts";
-import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
 import type { ChunkPlaces, ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
-import { JobError, JobErrorCode, LaneError, LaneErrorCode, StreamError, StreamErrorCode } from "../errors.ts";
+import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import type { LaneSlot, LaneSlots } from "../lane-slots.ts";
 import {
   CODE_DIRECT_BYTES_MAX,
@@ -30,10 +19,8 @@ import {
   CODE_THREADS_BYTES,
   INPUT_CACHE_IDLE_MS,
 } from "../limits.ts";
-import { valueCodec } from "../program/values.ts";
 import { InputSource, inputFault } from "../stream/inputs.ts";
-import type { StreamInput } from "../stream/inputs.ts";
-import { inTurns, turnOver } from "../turns.ts";
+import { inTurns } from "../turns.ts";
 import type { Outcome } from "./code-answers.ts";
 import { Bench, CompiledModules } from "./bench.ts";
 import { CodeLane, CodeProgram } from "./code-lane.ts";
@@ -42,10 +29,9 @@ import { CodeThreads } from "./code-threads.ts";
 import { DirectPlans } from "./direct-plan.ts";
 import { runDirect } from "./direct-read.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
-import { CARRY_BYTES, RangeRun } from "./range-run.ts";
+import { mapped, merged, openInput } from "./piecewise.ts";
+import type { Input } from "./piecewise.ts";
 
-/** Ranges of streams up to this size are read in one piece. */
-const SMALL_BYTES_MAX: number = 16 * 1024;
 /** Lanes that had their turn, before the memory of their places is given back. */
 const LANES_TAKEN_MAX = 4096;
 
@@ -66,18 +52,6 @@ export interface CodeExecutorOptions {
   readonly slots: number;
   /** This machine's, which lanes of other executors have too. */
   readonly lanes: LaneSlots;
-}
-
-/** Bytes `from` to `from + length` of an input of `total` bytes, which stand at `base` of the file. */
-interface Input {
-  /** What it is a range of, where that is a file. */
-  readonly stream?: StreamInput;
-  readonly from: number;
-  readonly length: number;
-  readonly total: number;
-  readonly base: number;
-  /** Its bytes `start` to `end`, in pieces of at most PIECE_BYTES_MAX. */
-  readonly pieces: (start: number, end: number) => AsyncIterable<Uint8Array>;
 }
 
 export class CodeExecutor implements Executor, AsyncDisposable {
@@ -217,7 +191,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   async #outcome(lane: CodeLane, { frame, index }: CodeWork, signal: AbortSignal): Promise<Outcome> {
     const { program, slot } = lane;
     try {
-      const input = await this.#input(frame, index, signal);
+      const input = await openInput(this.#inputs, frame, index, signal);
       if (program.code.stage !== Stage.MAP) return { bytes: await merged(program.code, input) };
       const outcome = await this.#direct(lane, input, signal);
       return outcome ?? (await this.#onBench((bench) => mapped(program, input, { bench, slot, signal })));
@@ -270,36 +244,6 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       this.#benches.push(bench);
     }
   }
-
-  /** Rejects with what reading rejects with, and PFS_RANGE_INVALID. */
-  async #input(frame: Uint8Array, index: number, signal: AbortSignal): Promise<Input> {
-    const flags = flagsAt(frame, index);
-    const [from, length, ref] = [fromAt(frame, index), lengthAt(frame, index), refOf(frame, index)];
-    if ((flags & Flag.STREAM) === 0) {
-      // A range of a chunk is whole records.
-      const [chunk] = length === 0 ? [new Uint8Array(0)] : await this.#inputs.chunks([ref], signal);
-      if (length > 0) requireRange(from, length, chunk!.byteLength);
-      const pieces = (start: number, end: number): AsyncIterable<Uint8Array> =>
-        onePiece(chunk!.subarray(from + start, from + end));
-      return { from: 0, length, total: length, base: from, pieces };
-    }
-    const stream = await this.#inputs.stream(ref, signal);
-    requireRange(from, length, stream.length);
-    if ((flags & Flag.WHOLE) === 0) {
-      return {
-        stream,
-        from,
-        length,
-        total: stream.length,
-        base: 0,
-        pieces: (start, end) =>
-          end - start <= SMALL_BYTES_MAX ? onceRead(stream, start, end) : stream.pieces(start, end),
-      };
-    }
-    const pieces = (start: number, end: number): AsyncIterable<Uint8Array> =>
-      stream.pieces(from + start, from + end);
-    return { from: 0, length, total: length, base: from, pieces };
-  }
 }
 
 /** Lanes with packets that wait, the one first whose turn it is. They may be very many, so nothing here goes through them all. */
@@ -335,81 +279,6 @@ function* counted<Result>(steps: Iterator<void, Result>, slot: LaneSlot): Genera
     if (done === true) return value;
     yield;
   }
-}
-
-/** What a packet is run with. */
-interface Running {
-  readonly bench: Bench;
-  readonly slot: LaneSlot;
-  readonly signal: AbortSignal;
-}
-
-/** Reads the range's bytes and runs the program on them. */
-async function mapped(
-  { bytes, code }: CodeProgram,
-  input: Input,
-  { bench, slot, signal }: Running,
-): Promise<Outcome> {
-  const { memory } = bench;
-  const kernel = bench.kernel(bytes, code, input.length);
-  const run = new RangeRun(code, kernel, memory, input);
-  while (!run.isDone) {
-    const { start, end } = run.wanted;
-    for await (const piece of input.pieces(start, end)) {
-      const over = turnOver();
-      if (over !== undefined) await over;
-      signal.throwIfAborted();
-      const began = performance.now();
-      memory.set(piece, CARRY_BYTES);
-      run.push(CARRY_BYTES, piece.byteLength);
-      slot.cpuMs += performance.now() - began;
-      if (run.isDone) break;
-    }
-  }
-  const { fault } = run;
-  if (fault === undefined) return { bytes: encodeState(code, kernel.state) };
-  return { fault: FaultCode.badRecord, reason: fault.reason, place: input.base + fault.at };
-}
-
-/** The states that the input is, as one; or the value's text. */
-async function merged(code: Code, { from, length, pieces }: Input): Promise<Uint8Array> {
-  const size = stateBytes(code);
-  const held = new Uint8Array(size);
-  let state: ReturnType<typeof emptyState> | undefined;
-  let filled = 0;
-  for await (const piece of pieces(from, from + length)) {
-    for (let at = 0; at < piece.byteLength;) {
-      const taken = Math.min(size - filled, piece.byteLength - at);
-      held.set(piece.subarray(at, at + taken), filled);
-      at += taken;
-      filled += taken;
-      if (filled < size) continue;
-      filled = 0;
-      const next = decodeState(code, held);
-      if (state === undefined) state = next;
-      else mergeState(code, state, next);
-    }
-  }
-  if (filled > 0) decodeState(code, held.subarray(0, filled));
-  const all = state ?? emptyState(code);
-  if (code.stage === Stage.MERGE) return encodeState(code, all);
-  return new TextEncoder().encode(valueCodec.encode(valueOf(code, all), "packet code gave"));
-}
-
-/** Small ranges of a stream follow each other, and its first bytes are remembered. */
-async function* onceRead(stream: StreamInput, start: number, end: number): AsyncGenerator<Uint8Array> {
-  if (end > start) yield await stream.read(start, end);
-}
-
-async function* onePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  if (bytes.byteLength > 0) yield bytes;
-}
-
-function requireRange(from: number, length: number, available: number): void {
-  if (from + length <= available) return;
-  const data = { start: from, end: from + length, length: available };
-  const text = `it reads to byte ${from + length} of an input of ${available} bytes`;
-  throw new StreamError(StreamErrorCode.invalidRange, text, data);
 }
 
 /** What is no state was made by somebody who means harm, or by a defect: the packet runs elsewhere. */
