@@ -6,14 +6,34 @@ import { Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, opAt } from "../../../packets/packet.ts";
 import { startNetwork } from "../../../sdk/cli/demo/network.ts";
 import { connect, openLocal } from "../../../sdk/index.ts";
-import type { LoadedProgram, PacketFS } from "../../../sdk/index.ts";
+import type { LoadedProgram, PacketFS, ProgramSource } from "../../../sdk/index.ts";
 import { spreadOf } from "../harness.ts";
 import type { Bench, Row, Side } from "../harness.ts";
 import type { Sizes } from "../sizes.ts";
 import { startEcho, startPool } from "../task-rivals.ts";
+import { imported } from "../../wasm-module.ts";
 
 const NOOP = {
   source: `export default { input: { kind: "bytes" }, yields: "bytes", map() {} };`,
+};
+/** Writes to each 64 KiB page of its 16, which the next packet finds as they were. */
+const WASM_NOOP = {
+  source: `const module = ${imported({
+    memory: [16, 16],
+    functions: [
+      {
+        name: "touch",
+        params: [],
+        results: [],
+        locals: ["i32"],
+        code: `loop
+          local.get 0 i32.const 1 i32.store8 0
+          local.get 0 i32.const 65536 i32.add local.tee 0 i32.const 1048576 i32.lt_u br_if 0
+        end`,
+      },
+    ],
+  })};
+  export default { input: { kind: "bytes" }, yields: "bytes", map() { module.call("touch"); } };`,
 };
 const WORKERS = 2;
 const FRAME_PACKETS = 1024;
@@ -34,6 +54,7 @@ async function* localRows(store: string, sizes: Sizes): AsyncGenerator<Row> {
   await using thread = await BareThread.start();
   await using pfs = await openLocal(store, { workers: WORKERS });
   await using loaded = await NoOp.load(pfs);
+  await using inWasm = await NoOp.load(pfs, WASM_NOOP);
   yield {
     question: "no-op EXEC packets, local executors",
     unit: "packets/s",
@@ -44,6 +65,13 @@ async function* localRows(store: string, sizes: Sizes): AsyncGenerator<Row> {
     ],
     rounds,
     goal: { figureMin: 1_000_000 },
+  };
+  yield {
+    question: "the same in WebAssembly that writes to 16 pages, restored for each packet",
+    unit: "packets/s",
+    ours: inWasm.framesPerSecond(frames),
+    rivals: [{ ...loaded.framesPerSecond(frames), name: "no-op packets without a module" }],
+    rounds,
   };
   yield {
     question: `EXEC packets one by one, ${TASKS_IN_FLIGHT} in flight, local`,
@@ -111,7 +139,7 @@ class NoOp implements AsyncDisposable {
     this.#frame = frame;
   }
 
-  static async load(pfs: PacketFS): Promise<NoOp> {
+  static async load(pfs: PacketFS, source: ProgramSource = NOOP): Promise<NoOp> {
     const { root } = await pfs.put(
       new Uint8Array(INPUT_BYTES).map((_, index) => index),
       { name: "tiny" },
@@ -120,7 +148,7 @@ class NoOp implements AsyncDisposable {
     for await (const part of pfs.packets(root)) chunk = decodePacket(part.frame, 0).ref;
     const exec = { op: Op.EXEC, lane: 1, length: INPUT_BYTES, ref: chunk! };
     const frame = encodeFrame(Array.from({ length: FRAME_PACKETS }, (_, at) => ({ ...exec, at })));
-    const program = await pfs.load(NOOP);
+    const program = await pfs.load(source);
     // Of a remote node the second call has the way made that packets take from then on.
     for (let call = 0; call < 2; call++) await program.exec(frame);
     return new NoOp(program, frame);
