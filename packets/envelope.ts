@@ -127,6 +127,11 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
   if (reason !== null) {
     throw new PacketError(PacketErrorCode.invalidEnvelope, `envelope is invalid: ${reason}`, { reason });
   }
+  return envelopeOf(bytes);
+}
+
+/** The same of bytes that `invalidEnvelope` has found nothing wrong with. */
+export function envelopeOf(bytes: Uint8Array): Envelope {
   return {
     type: bytes[EnvelopeOffset.type] as MessageType,
     flags: bytes[EnvelopeOffset.flags]!,

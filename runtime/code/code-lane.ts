@@ -79,6 +79,10 @@ export class CodeLane implements Lane {
     this.#listener = listener;
   }
 
+  get cpuMs(): number {
+    return this.slot.cpuMs;
+  }
+
   get isClosed(): boolean {
     return this.#isClosed;
   }

@@ -94,6 +94,9 @@ test("65,535 lanes of 1,000 programs each run a packet, in little memory, and th
     3,
   ]);
   expect(busiest[0]!.program).toMatch(/^bytes\(\)\.filter\(at\(0, "[a-z]{3}"\)\)\.count\(\)$/);
+  // A grant's CPU time counts what lanes say that they took.
+  expect(lanes.reduce((sum, { cpuMs = 0 }) => sum + cpuMs, 0)).toBeCloseTo(use.cpuMs);
+  expect(use.cpuMs).toBeGreaterThan(0);
   await lanes[7]!.close();
   const other = await executor.load(programs[0]!, listener, never);
   expect(machine.lanes.info(0).open).toBe(LANES_MAX);

@@ -8,8 +8,8 @@ import {
   EnvelopeOffset,
   MessageType,
   Priority,
-  decodeEnvelope,
   encodeEnvelope,
+  envelopeOf,
   invalidEnvelope,
 } from "../../../packets/envelope.ts";
 import type { Envelope } from "../../../packets/envelope.ts";
@@ -144,7 +144,7 @@ export function fromParts(parts: readonly Uint8Array[]): Received {
     return { kind: "unknown", type: head[EnvelopeOffset.type]!, request, flags, counter, cost };
   }
   if (reason !== null) return { kind: "invalid", reason: `envelope is invalid: ${reason}` };
-  const envelope = decodeEnvelope(head);
+  const envelope = envelopeOf(head);
   let next = 1;
   const body = (bytes: number): Uint8Array | undefined => {
     if (bytes === 0) return NOTHING;

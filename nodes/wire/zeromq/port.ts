@@ -49,8 +49,12 @@ export interface PortOptions {
 
 const SECRET_BYTES = 24;
 
+/** What tells connections of the ROUTER apart: numbers, but of peers that chose their routing ids, which are those as text. */
+type Name = number | string;
+
 /** A connection that the ROUTER has. */
 interface Connection {
+  readonly routingId: Uint8Array;
   readonly admission: Admission | undefined;
   readonly key: string;
   /** Its number in the proxy, and what counts its bytes; undefined for the port's own. */
@@ -74,12 +78,12 @@ export class Port {
   readonly #penalties = new Penalties();
   readonly #reports = new RefusalReports(performance.now());
   readonly #clock = new LoopClock(performance.now());
-  readonly #connections = new Map<string, Connection>();
+  readonly #connections = new Map<Name, Connection>();
   /** Names of connections by their numbers in the proxy. */
-  readonly #names = new Map<number, string>();
+  readonly #names = new Map<number, Name>();
   readonly #countOfKey = new Map<string, number>();
   /** Routing ids that peers forged: nobody is let in while the ROUTER still has one. */
-  readonly #forged = new Set<string>();
+  readonly #forged = new Set<Name>();
   readonly #disconnected = randomBytes(SECRET_BYTES);
   #proxy: ProxyClient | undefined;
   #isGranted = false;
@@ -109,7 +113,8 @@ export class Port {
 
   /** Writes one message to a connection. */
   write(connection: number, parts: readonly Uint8Array[]): Promise<WriteResult> {
-    return this.writeTo(routingIdOf(connection), parts);
+    const { routingId = routingIdOf(connection) } = this.#connections.get(connection) ?? {};
+    return this.writeTo(routingId, parts);
   }
 
   async writeTo(routingId: Uint8Array, parts: readonly Uint8Array[]): Promise<WriteResult> {
@@ -211,8 +216,8 @@ export class Port {
   async #receive(router: Router): Promise<void> {
     try {
       for (;;) {
-        const [routingId, ...parts] = await router.receive();
-        this.#sort(routingId!, parts);
+        const parts = await router.receive();
+        this.#sort(parts.shift()!, parts);
       }
     } catch (error) {
       if (!this.#isClosed) this.#fail(unavailable(this.#address, error));
@@ -220,9 +225,9 @@ export class Port {
   }
 
   #sort(routingId: Buffer, parts: readonly Buffer[]): void {
-    const name = routingId.toString("latin1");
-    const known = this.#connections.get(name);
     const connection = connectionOf(routingId);
+    const name = connection ?? routingId.toString("latin1");
+    const known = this.#connections.get(name);
     if (parts.length === 1 && this.#disconnected.equals(parts[0]!)) {
       // Those with which the routing ids were moved on were never announced.
       if (known === undefined) return;
@@ -237,11 +242,11 @@ export class Port {
     if (connection !== undefined) this.#options.listener.received(connection, parts);
   }
 
-  #appeared(name: string, routingId: Buffer): void {
+  #appeared(name: Name, routingId: Buffer): void {
     const { listener } = this.#options;
     const appearance = this.#admissions.appeared(routingId);
     const { admission, candidate } = appearance.kind === "unexpected" ? NOBODY : appearance;
-    this.#add(name, admission, candidate);
+    this.#add(name, routingId, admission, candidate);
     switch (appearance.kind) {
       case "admitted":
         // The port's own connection has shown where the counter stands, and that is all.
@@ -269,17 +274,22 @@ export class Port {
     this.#proxy.grant();
   }
 
-  #add(name: string, admission: Admission | undefined, candidate: Candidate | undefined): void {
+  #add(
+    name: Name,
+    routingId: Uint8Array,
+    admission: Admission | undefined,
+    candidate: Candidate | undefined,
+  ): void {
     const key = admission === undefined ? "" : keyToHex(admission.curveKey);
     const counter = candidate === undefined ? undefined : this.#proxy?.open(candidate.number, key);
     const proxied =
       candidate === undefined || counter === undefined ? undefined : { number: candidate.number, counter };
-    this.#connections.set(name, { admission, key, proxied });
+    this.#connections.set(name, { routingId, admission, key, proxied });
     if (proxied !== undefined) this.#names.set(proxied.number, name);
     this.#count(key, 1);
   }
 
-  #remove(name: string, { key, proxied }: Connection): void {
+  #remove(name: Name, { key, proxied }: Connection): void {
     this.#connections.delete(name);
     if (proxied !== undefined) {
       this.#names.delete(proxied.number);
