@@ -26,7 +26,7 @@ import type { Work } from "./lane-queue.ts";
 import { processOptions } from "./shared-processes.ts";
 import { ResultStore } from "./results.ts";
 import type { FetchedProgram } from "./local-executor.ts";
-import type { SharedProcesses } from "./shared-processes.ts";
+import type { LaneProcess, SharedProcesses } from "./shared-processes.ts";
 import { ProcessGone } from "./input-buffer.ts";
 import type { LaneSlot } from "../lane-slots.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
@@ -218,6 +218,7 @@ export class LocalLane implements Lane {
       this.#count(ran.frame, ran.outcome);
       for (const { index, text } of ran.outcome.logs) listener.logged(atOf(ran.frame, index), text);
       const answers = await this.#results.answers(ran.frame, ran.outcome);
+      ran.process.recycle(ran.outcome);
       this.#deliver(answers);
       this.#results.recycle(answers);
     }
@@ -270,7 +271,12 @@ function broken(cause: unknown): LaneError {
 
 /** What came of a frame: the program's answers, and packets that end with a FAULT of the runtime's. */
 export interface FrameResult {
-  readonly ran?: { readonly frame: Uint8Array; readonly outcome: RanFrame };
+  readonly ran?: {
+    readonly frame: Uint8Array;
+    /** To be given back to its process after use. */
+    readonly outcome: RanFrame;
+    readonly process: LaneProcess;
+  };
   readonly refused: readonly Refusal[];
 }
 
@@ -342,7 +348,7 @@ export class FrameRunner {
     this.#work.size.ran(packets, outcome.cpuMs);
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
     this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
-    return { ran: { frame, outcome }, refused };
+    return { ran: { frame, outcome, process: running.process }, refused };
   }
 
   /** Puts the packets where they run again; returns those that do not. */

@@ -15,7 +15,8 @@ import type { StreamSummary } from "../../packets/stream-writer.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Refusal } from "./frame-inputs.ts";
 import { formatBytes, formatDuration } from "../format.ts";
-import { BUCKETS_MAX, FAULT_MESSAGE_BYTES_MAX, RUN_PACKETS_MAX } from "../limits.ts";
+import { BUCKETS_MAX, FAULT_MESSAGE_BYTES_MAX, RESULT_BLOCK_BYTES, RUN_PACKETS_MAX } from "../limits.ts";
+import { SpareMemory } from "../spare-memory.ts";
 import type { Manifest } from "../program/program.ts";
 import { parseFault, TIME_SOURCE } from "../sandbox/process/executor-process.ts";
 import type { Fault, FrameOutcome } from "../sandbox/process/executor-process.ts";
@@ -24,6 +25,8 @@ import { ingest, writeChunks, writeStream } from "../stream/ingest.ts";
 const ANSWERS_BYTES = RUN_PACKETS_MAX * PACKET_BYTES;
 /** Frames whose answers are on their way at a time are few. */
 const SPARE_FRAMES_MAX = 4;
+/** Of all lanes: of results that are written few are at once on their way. */
+const BLOCKS = new SpareMemory(RESULT_BLOCK_BYTES, 2);
 
 /** Bytes that are too many for their answer. */
 interface StoredAnswer {
@@ -122,6 +125,7 @@ export class ResultStore {
     const refs = await writeChunks(
       this.#sink,
       small.map(({ bytes }) => bytes),
+      BLOCKS,
     );
     small.forEach(({ index, status, bytes }, at) => {
       answers.reference(index, status, bytes.byteLength, refAt(refs, at), false);
@@ -130,7 +134,7 @@ export class ResultStore {
       const { index, status, bytes } = answer;
       const { root } = this.#isBucketed
         ? await this.#writeBuckets(buckets)
-        : await ingest(this.#sink, inPieces(bytes));
+        : await ingest(this.#sink, inPieces(bytes), { length: bytes.byteLength });
       answers.reference(index, status, bytes.byteLength, root, true);
     }
   }
@@ -138,10 +142,11 @@ export class ResultStore {
   /** A stream of a packet for each, in their order. */
   async #writeBuckets(buckets: readonly Uint8Array[]): Promise<StreamSummary> {
     const small = buckets.filter(({ byteLength }) => byteLength <= CHUNK_BYTES_MAX);
-    const refs = await writeChunks(this.#sink, small);
+    const refs = await writeChunks(this.#sink, small, BLOCKS);
     const roots: Ref[] = [];
     for (const bytes of buckets)
-      if (bytes.byteLength > CHUNK_BYTES_MAX) roots.push((await ingest(this.#sink, inPieces(bytes))).root);
+      if (bytes.byteLength > CHUNK_BYTES_MAX)
+        roots.push((await ingest(this.#sink, inPieces(bytes), { length: bytes.byteLength })).root);
     let chunks = 0;
     let streams = 0;
     return await writeStream(this.#sink, buckets.length, (writer, index) => {

@@ -263,6 +263,10 @@ export class LaneProcess {
     return this.#process.run(lane, frame, extents, inputs);
   }
 
+  recycle(outcome: RanFrame): void {
+    this.#process.recycle(outcome);
+  }
+
   /** Its shared memory cannot be written to. The next process gets another, elsewhere if there is too little of it. */
   giveUp(detail: string): void {
     this.#process.kill("shared-memory", detail);

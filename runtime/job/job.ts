@@ -303,9 +303,8 @@ export class Job {
     const parts: Uint8Array[] = [];
     for (let task = 0; task < count; task++)
       parts.push(await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal)));
-    const value = Buffer.concat(parts);
-    if (this.#spec.out === undefined) return { value };
-    return { file: await this.#name(await ingest(this.#writer, once(value))) };
+    if (this.#spec.out === undefined) return { value: Buffer.concat(parts) };
+    return { file: await this.#name(await ingest(this.#writer, each(parts), { length: bytes })) };
   }
 
   /** Reads the result of a task on top. What cannot be read is made again, elsewhere if need be. */
@@ -366,8 +365,8 @@ export class Job {
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
+async function* each(parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* parts;
 }
 
 /** The answer to a task on top, in bytes of its own. */

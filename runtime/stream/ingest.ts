@@ -23,6 +23,8 @@ export interface IngestOptions {
   readonly signal?: AbortSignal;
   /** Knows chunks that are there and pieces of what is coming: those are named instead of stored. */
   readonly matcher?: Matcher;
+  /** Bytes that the source has, where that is known: no more memory than for these is taken. */
+  readonly length?: number;
   /** Called with the bytes taken in so far. */
   readonly onProgress?: (bytes: number) => void;
 }
@@ -54,11 +56,11 @@ export async function ingest(
   source: AsyncIterable<Uint8Array>,
   options: IngestOptions = {},
 ): Promise<Ingested> {
-  const { signal, matcher, onProgress } = options;
+  const { signal, matcher, length: expected = Infinity, onProgress } = options;
   const chunker =
     options.chunker === undefined ? (defaultChunker ??= new Chunker()) : new Chunker(options.chunker);
   const { maxBytes } = chunker.parameters;
-  const blocks = new BlockSource(source, maxBytes, INGEST_BLOCK_BYTES);
+  const blocks = new BlockSource(source, maxBytes, Math.min(INGEST_BLOCK_BYTES, Math.max(1, expected)));
   const assembly = new StreamAssembly(sink, (buffer) => blocks.reuse(buffer));
   let rest: Uint8Array = new Uint8Array(0);
   let length = 0;

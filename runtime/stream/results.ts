@@ -8,10 +8,18 @@ import { DATA_STREAM_BYTES_MAX, StreamWriter, dataStream } from "../../packets/s
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { RESULT_BLOCK_BYTES, TURN_STEP_PACKETS } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
+import type { SpareMemory } from "../spare-memory.ts";
 import { turnOver } from "../turns.ts";
 
-/** Writes the chunks (1 byte to CHUNK_BYTES_MAX each) and resolves with their refs, 32 bytes each, back to back. */
-export async function writeChunks(sink: ChunkSink, chunks: readonly Uint8Array[]): Promise<Uint8Array> {
+/**
+ * Writes the chunks (1 byte to CHUNK_BYTES_MAX each) and resolves with their refs, 32 bytes each, back to back. What is
+ * written often is copied into `blocks`, of RESULT_BLOCK_BYTES each.
+ */
+export async function writeChunks(
+  sink: ChunkSink,
+  chunks: readonly Uint8Array[],
+  blocks?: SpareMemory,
+): Promise<Uint8Array> {
   const refs: Uint8Array[] = [];
   for (let first = 0; first < chunks.length;) {
     let end = first;
@@ -19,7 +27,7 @@ export async function writeChunks(sink: ChunkSink, chunks: readonly Uint8Array[]
     while (end < chunks.length && (end === first || bytes + chunks[end]!.byteLength <= RESULT_BLOCK_BYTES)) {
       bytes += chunks[end++]!.byteLength;
     }
-    const block = new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
+    const block = blocks?.take(bytes) ?? new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
     const lengths = new Uint32Array(end - first);
     let at = 0;
     for (let index = first; index < end; index++) {
@@ -28,7 +36,9 @@ export async function writeChunks(sink: ChunkSink, chunks: readonly Uint8Array[]
       at += chunk.byteLength;
       lengths[index - first] = chunk.byteLength;
     }
-    refs.push((await sink.write(block, lengths)).refs);
+    const written = await sink.write(block, lengths);
+    blocks?.giveBack(written.buffer);
+    refs.push(written.refs);
     first = end;
   }
   return refs.length === 1 ? refs[0]! : Buffer.concat(refs);

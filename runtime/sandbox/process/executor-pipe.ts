@@ -34,6 +34,7 @@ import {
 import { ProcessThread } from "./process-thread.ts";
 import type { Answer, Call, Clock, Lateness, Notice } from "./process-thread.ts";
 import type { Message } from "./protocol.ts";
+import { SpareMemory } from "../../spare-memory.ts";
 import { MemoryWatch, ProcessClock, TIME_SOURCE, UncountedTime } from "./usage.ts";
 
 export type EndReason = "closed" | "memory" | "shared-memory" | "deadline" | "stalled" | "crash";
@@ -68,6 +69,9 @@ export interface WatchedProcess {
 
 /** What V8, isolated-vm and C++ say before they abort for lack of memory. */
 const OUT_OF_MEMORY = /out of memory|is_heap_oom|allocation failed|heap limit|last few GCs|bad_alloc/i;
+
+/** What long answers of all processes are read into: few are at once on their way to the store. */
+const BODIES = new SpareMemory(8 * 1024 * 1024, 2);
 
 export class ExecutorPipe {
   /** Resolves when the process is gone. Never rejects. */
@@ -203,6 +207,11 @@ export class ExecutorPipe {
     for (const call of unanswered) if ("id" in call) call.reject(endedError(end));
   }
 
+  /** Nobody looks at this answer's body any more. */
+  recycle(body: Uint8Array): void {
+    BODIES.giveBack(body.buffer);
+  }
+
   #pipeOf(thread: number): Socket {
     return this.#child.stdio[THREAD_PIPES_DESCRIPTOR + thread] as Socket;
   }
@@ -215,6 +224,7 @@ export class ExecutorPipe {
         return running?.id === call ? running.bodyBytesMax : -1;
       },
       (message) => this.#take(this.#threads[index]!, message),
+      BODIES,
     );
     this.#pipeOf(index).on("data", (piece: Buffer) => {
       if (this.#end === undefined && !reader.push(piece)) this.kill("crash", "it answered more than it may");

@@ -269,6 +269,11 @@ export class ExecutorProcess implements AsyncDisposable {
     return { ...outcome!, cpuMs };
   }
 
+  /** Nobody looks at this frame's outcome any more. */
+  recycle({ output }: FrameOutcome): void {
+    this.#pipe.recycle(output);
+  }
+
   /** Frees a lane. Frames that are still in flight end as if it had not been. */
   unload(lane: number): void {
     if (this.#lanes.delete(lane)) this.#pipe.tell(MessageKind.unload, lane);

@@ -47,6 +47,7 @@ import { PACKET_BYTES } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { TextEncoding } from "../../program/readers.ts";
+import type { SpareMemory } from "../../spare-memory.ts";
 
 /** A multiple of eight, so that what is behind it can be read as numbers where it lies. */
 export const HEADER_BYTES = 16;
@@ -123,10 +124,13 @@ export class MessageReader {
   #header: MessageHeader | undefined;
   #body: Uint8Array<ArrayBuffer> | undefined;
   #bodyBytes = 0;
+  readonly #memory: SpareMemory | undefined;
 
-  constructor(limit: BodyLimit, take: (message: Message) => void) {
+  /** What is given back to `memory` after use, bodies are read into. */
+  constructor(limit: BodyLimit, take: (message: Message) => void, memory?: SpareMemory) {
     this.#limit = limit;
     this.#take = take;
+    this.#memory = memory;
   }
 
   /** Returns false when a header announces more than it may: nothing behind it can be read. */
@@ -142,7 +146,7 @@ export class MessageReader {
         const header = readHeader(this.#bytes);
         if (header.length > this.#limit(header.kind, header.call)) return false;
         this.#header = header;
-        this.#body = new Uint8Array(header.length);
+        this.#body = this.#memory?.take(header.length) ?? new Uint8Array(header.length);
         this.#bodyBytes = 0;
       }
       const body = this.#body;

@@ -1,12 +1,12 @@
 /** Reads chunks: finds them, reads neighbours at once, and returns nothing that does not match its ref. */
-import { decompress } from "../../../packets/codec.ts";
-import type { Codec } from "../../../packets/codec.ts";
+import { Codec, decompress } from "../../../packets/codec.ts";
 import { isRefOf, refAt, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { ChunkPlaces, ChunkSource, StoredChunk, StoredPlaces } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode, systemCode } from "../../errors.ts";
-import { TURN_STEP_PACKETS } from "../../limits.ts";
+import { READ_RUN_BYTES_MAX, TURN_STEP_PACKETS } from "../../limits.ts";
+import { SpareMemory } from "../../spare-memory.ts";
 import { inTurns, turnOver } from "../../turns.ts";
 import { diskError } from "../disk.ts";
 import type { IndexReader, PendingPlaces } from "../index/reader.ts";
@@ -29,8 +29,15 @@ interface Wanted extends ChunkRow {
   readonly index: number;
 }
 
-/** Gets a chunk that was read and verified, for one of the places of the answer. */
-type Take = (index: number, plain: Uint8Array, row: ChunkRow, body: Uint8Array) => void;
+/** Who gets chunks that were read and verified. */
+interface Taker {
+  /** Whether bodies as they are stored are kept. */
+  readonly keepsBodies: boolean;
+  /** Gets one, for one of the places of the answer. */
+  readonly take: (index: number, plain: Uint8Array, row: ChunkRow, body: Uint8Array) => void;
+}
+
+const NOBODY: Taker = { keepsBodies: false, take: () => {} };
 
 interface Located {
   readonly wanted: Wanted[];
@@ -44,11 +51,14 @@ interface Fetched {
 
 /** gc may move a chunk between looking it up and reading it, but not again and again. */
 const ATTEMPTS_MAX = 4;
+const SPARE_RUNS_MAX = 2;
 /** The file is gone or the medium cannot read it: as bad as wrong bytes. */
 const LOST = new Set(["ENOENT", "EIO"]);
 
 export class ChunkReader implements ChunkSource, ChunkPlaces {
   readonly #options: ChunkReaderOptions;
+  /** What is compressed is read into it. */
+  readonly #memory = new SpareMemory(READ_RUN_BYTES_MAX, SPARE_RUNS_MAX);
 
   constructor(options: ChunkReaderOptions) {
     this.#options = options;
@@ -100,23 +110,24 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
     const chunks: Uint8Array[] = Array.from({ length: refs.length });
-    await this.#readTo(refs, (index, plain) => void (chunks[index] = plain), signal);
+    const take: Taker["take"] = (index, plain) => void (chunks[index] = plain);
+    await this.#readTo(refs, { keepsBodies: false, take }, signal);
     return chunks;
   }
 
   /** The chunks as they are kept, verified all the same. */
   async readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]> {
     const chunks: StoredChunk[] = Array.from({ length: refs.length });
-    const take: Take = (index, { byteLength }, { codec }, bytes) => {
+    const take: Taker["take"] = (index, { byteLength }, { codec }, bytes) => {
       chunks[index] = { codec: codec as Codec, plainBytes: byteLength, bytes };
     };
-    await this.#readTo(refs, take, signal);
+    await this.#readTo(refs, { keepsBodies: true, take }, signal);
     return chunks;
   }
 
-  async #readTo(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<void> {
+  async #readTo(refs: readonly Ref[], taker: Taker, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    const { damaged, missing } = await this.#fetch(refs, take, signal);
+    const { damaged, missing } = await this.#fetch(refs, taker, signal);
     if (missing !== undefined) {
       const ref = refToHex(missing);
       throw new StoreError(StoreErrorCode.chunkMissing, `chunk ${ref} is not here`, { ref });
@@ -128,7 +139,7 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
   async check(rows: readonly ChunkRowWithRef[], signal?: AbortSignal): Promise<readonly Ref[]> {
     const failed = await this.#readAll(
       rows.map((row, index) => ({ ...row, index })),
-      () => {},
+      NOBODY,
       signal,
     );
     const refs = failed.map(({ ref }) => ref);
@@ -137,7 +148,7 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
       const found = await inTurns(this.#find(refs));
       const present = refs.filter((_ref, index) => found[index] !== undefined);
       if (present.length === 0) return [];
-      const { damaged, missing } = await this.#fetch(present, () => {}, signal);
+      const { damaged, missing } = await this.#fetch(present, NOBODY, signal);
       if (missing === undefined) return damaged;
     }
   }
@@ -161,12 +172,12 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
   }
 
   /** Hands out the chunks and says which are damaged, or which one is missing: then the others may not have been handed out. */
-  async #fetch(refs: readonly Ref[], take: Take, signal?: AbortSignal): Promise<Fetched> {
+  async #fetch(refs: readonly Ref[], taker: Taker, signal?: AbortSignal): Promise<Fetched> {
     const damaged: Ref[] = [];
     const places: number[] = [];
     let { wanted, missing } = await this.#locate(refs.map((ref, index) => ({ ref, index })));
     for (let attempt = 1; wanted.length > 0 && missing === undefined; attempt++) {
-      const failed = await this.#readAll(wanted, take, signal);
+      const failed = await this.#readAll(wanted, taker, signal);
       for (const { place } of failed) this.#options.files.forget(segmentOf(place));
       const before = new Map(failed.map(({ index, place }) => [index, place]));
       const again = await this.#locate(failed);
@@ -218,10 +229,10 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
   }
 
   /** Hands out what it could read and returns the rest. */
-  async #readAll(wanted: readonly Wanted[], take: Take, signal?: AbortSignal): Promise<Wanted[]> {
+  async #readAll(wanted: readonly Wanted[], taker: Taker, signal?: AbortSignal): Promise<Wanted[]> {
     const sorted = wanted.toSorted((a, b) => a.place - b.place);
     const runs = planRuns(sorted).map((run) =>
-      this.#readRun(run, sorted.slice(run.first, run.end), take, signal),
+      this.#readRun(run, sorted.slice(run.first, run.end), taker, signal),
     );
     return (await Promise.all(runs)).flat();
   }
@@ -229,13 +240,16 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
   async #readRun(
     run: ReadRun,
     wanted: readonly Wanted[],
-    take: Take,
+    taker: Taker,
     signal?: AbortSignal,
   ): Promise<readonly Wanted[]> {
     signal?.throwIfAborted();
+    // What stands there as it is, is handed out as a view of what was read.
+    const isKept = taker.keepsBodies || wanted.some(({ codec }) => codec === Codec.plain);
+    const memory = isKept ? undefined : this.#memory.take(run.length);
     let bytes: Buffer<ArrayBuffer>;
     try {
-      bytes = await this.#options.files.read(run.segment, run.offset, run.length);
+      bytes = await this.#options.files.read(run.segment, run.offset, run.length, memory);
     } catch (error) {
       if (LOST.has(systemCode(error))) return wanted;
       throw diskError(error);
@@ -257,8 +271,9 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
         place = row.place;
       }
       if (plain === undefined) failed.push(row);
-      else take(row.index, plain, row, body);
+      else taker.take(row.index, plain, row, body);
     }
+    this.#memory.giveBack(memory?.buffer);
     return failed;
   }
 }

@@ -28,14 +28,22 @@ export class SegmentFiles {
     this.#openMax = openMax;
   }
 
-  /** `length` bytes at `offset`, in a buffer of their own; fewer at the end of the file. Rejects as the system does. */
-  async read(segment: number, offset: number, length: number): Promise<Buffer<ArrayBuffer>> {
+  /**
+   * `length` bytes at `offset`, in `memory` of that length or a buffer of their own; fewer at the end of the file. Rejects as
+   * the system does.
+   */
+  async read(
+    segment: number,
+    offset: number,
+    length: number,
+    memory?: Uint8Array<ArrayBuffer>,
+  ): Promise<Buffer<ArrayBuffer>> {
     const file = this.#use(segment);
     try {
       const handle = await file.handle;
       // One at a time: reads beside each other fault in their fresh buffers at a third of the speed, and what was read
       // is hashed while the next one is under way.
-      const read = this.#last.then(() => readFully(handle, offset, length));
+      const read = this.#last.then(() => readFully(handle, offset, length, memory));
       this.#last = read.catch(() => undefined);
       return await read;
     } finally {
@@ -84,8 +92,13 @@ export class SegmentFiles {
   }
 }
 
-async function readFully(handle: FileHandle, offset: number, length: number): Promise<Buffer<ArrayBuffer>> {
-  const buffer = Buffer.allocUnsafeSlow(length);
+async function readFully(
+  handle: FileHandle,
+  offset: number,
+  length: number,
+  memory: Uint8Array<ArrayBuffer> = Buffer.allocUnsafeSlow(length),
+): Promise<Buffer<ArrayBuffer>> {
+  const buffer = Buffer.from(memory.buffer, memory.byteOffset, length);
   let done = 0;
   while (done < length) {
     const { bytesRead } = await handle.read(buffer, done, length - done, offset + done);
