@@ -132,24 +132,22 @@ describe("many keys", () => {
     expect((await four.run(LARGEST, ["lines"])).value).toEqual(largest);
   });
 
-  it.skipIf(!HAS_PROC).each([1, 2, 3])(
-    "are the same where executor processes are killed as soon as there are %i",
-    async (count) => {
-      const others = new Set(executorsOf(process.pid));
-      await using two = await openLocal(directory, { workers: 2 });
-      const seen = new Set<number>();
-      let killed = 0;
-      const watch = setInterval(() => {
-        const running = executorsOf(process.pid).filter((pid) => !others.has(pid));
-        for (const pid of running) seen.add(pid);
-        if (killed > 0 || seen.size < count) return;
-        for (const pid of running) killed += kill(pid);
-      }, 20);
-      const content = await sums(two).finally(() => clearInterval(watch));
-      expect(killed).toBeGreaterThan(0);
-      expect(content === expected).toBe(true);
-    },
-  );
+  it.skipIf(!HAS_PROC).each([
+    ["the first split is done", 0],
+    ["half of the splits are done", 0.5],
+    ["all splits are done, and groups are reduced", 1],
+  ])("are the same where all executor processes are killed when %s", async (_when, share) => {
+    const others = new Set(executorsOf(process.pid));
+    await using two = await openLocal(directory, { workers: 2 });
+    let killed = 0;
+    const content = await sums(two, (event) => {
+      if (event.kind !== "progress" || event.done === 0 || event.done < share * event.tasks || killed > 0)
+        return;
+      for (const pid of executorsOf(process.pid)) if (!others.has(pid)) killed += kill(pid);
+    });
+    expect(killed).toBeGreaterThan(0);
+    expect(content === expected).toBe(true);
+  });
 
   it("are read from a file where they are more than a value may be", async () => {
     await using pfs = await openLocal(directory, { workers: 2 });
