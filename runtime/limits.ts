@@ -375,6 +375,8 @@ export const RUN_BLOCK_UNITS: number = 8 * 1024;
 /** What one part of the order takes in, and how many there are at most. */
 export const ORDER_BYTES: number = 4 * 1024 * 1024;
 export const ORDER_PARTS_MAX = 4096;
+/** Answers to packets whose results are merged stand in blocks of so many, a multiple of MERGE_FAN_IN. */
+export const ANSWER_BLOCK_PACKETS = 4096;
 /** Inputs of merges that are written at once. */
 export const MERGE_WRITES_MAX = 8;
 /** and results of which one of those writes inputs, unless it is those of one task. */

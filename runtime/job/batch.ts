@@ -3,11 +3,10 @@ import type { EditionChoice } from "../schedule/state.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { fromAt, lengthsOf, packetCount, renumberPackets } from "../../packets/packet.ts";
+import { fromAt, lengthsOf, packetCount } from "../../packets/packet.ts";
 import type { Executor, InlineCode, ProgramKind, Tenant } from "../contracts/executor.ts";
 import { Decision } from "../schedule/actions.ts";
-import { emptyAnswers } from "./journal.ts";
-import type { Answers } from "./journal.ts";
+import { Answers } from "./answers.ts";
 
 /** Answers of one frame that belong to one batch. */
 export interface AnswerRun {
@@ -88,7 +87,7 @@ export class Batch {
     this.frame = isFrame ? packets : new Uint8Array(0);
     this.#source = isFrame ? undefined : packets;
     this.bytes = bytes;
-    this.answers = plan.answers ?? emptyAnswers(this.count);
+    this.answers = plan.answers ?? new Answers(this.count);
     this.listener = plan.listener;
     this.#isFixed = plan.isFixed ?? false;
   }
@@ -101,7 +100,7 @@ export class Batch {
       return this.frame.subarray(start, start + tasks.length * PACKET_BYTES);
     }
     const packets = new Uint8Array(tasks.length * PACKET_BYTES);
-    if (this.#source === undefined) copyPackets(this.frame, tasks, packets, undefined, tasks.length);
+    if (this.#source === undefined) gatherPackets(this.frame, tasks, packets);
     else this.#source.write(tasks, packets);
     return packets;
   }
@@ -127,11 +126,7 @@ export class Batch {
       indexes[accepted] = indexes[index]!;
       tasks[accepted++] = tasks[index]!;
     }
-    const { packets, makers } = this.answers;
-    for (let index = 0; index < accepted; index++) makers[tasks[index]!] = maker;
-    copyPackets(frame, indexes, packets, tasks, accepted, (place, count) => {
-      if (this.base !== 0) renumberPackets(packets, place, count, place);
-    });
+    this.answers.take({ frame, indexes, tasks, count: accepted }, maker, this.base !== 0);
     return { accepted, again, fault };
   }
 }
@@ -146,32 +141,14 @@ export function inputBytes(frame: Uint8Array | PacketSource): Float64Array {
   return frame instanceof Uint8Array ? lengthsOf(frame) : frame.bytes;
 }
 
-/**
- * Copies packets from places `from` to places `to` (or one behind the other), neighbours together. `copied` is told of so many
- * that stand from `place` on.
- */
-function copyPackets(
-  source: Uint8Array,
-  from: Uint32Array,
-  target: Uint8Array,
-  to: Uint32Array | undefined,
-  count: number,
-  copied?: (place: number, count: number) => void,
-): void {
-  for (let first = 0; first < count;) {
-    const start = from[first]!;
-    const place = to === undefined ? first : to[first]!;
+/** Copies the packets of these tasks, one behind the other, neighbours together. */
+function gatherPackets(source: Uint8Array, tasks: Uint32Array, target: Uint8Array): void {
+  for (let first = 0; first < tasks.length;) {
+    const start = tasks[first]!;
     let run = 1;
-    while (
-      first + run < count &&
-      from[first + run] === start + run &&
-      (to === undefined || to[first + run] === place + run)
-    ) {
-      run++;
-    }
+    while (first + run < tasks.length && tasks[first + run] === start + run) run++;
     const bytes = source.subarray(start * PACKET_BYTES, (start + run) * PACKET_BYTES);
-    target.set(bytes, place * PACKET_BYTES);
-    copied?.(place, run);
+    target.set(bytes, first * PACKET_BYTES);
     first += run;
   }
 }

@@ -7,26 +7,15 @@
  * answered first: as its answer, its error follows from program, arguments and inputs. So a fault is held until every task
  * before it is done, and what comes behind it is not wanted any more.
  */
-import { Flag, PACKET_BYTES } from "../../packets/layout.ts";
-import { flagsAt } from "../../packets/packet.ts";
+import { Answers } from "./answers.ts";
 import type { TaskRef } from "./merge-tree.ts";
-
-/** The answers to the tasks of one level, where the batch that runs them puts them. */
-export interface Answers {
-  /** A RETURN or FAULT packet for each task that was answered, n × 64 bytes. */
-  readonly packets: Uint8Array;
-  /** The lane that each answer came from; 0 = none. */
-  readonly makers: Int32Array;
-}
-
-export function emptyAnswers(tasks: number): Answers {
-  return { packets: new Uint8Array(tasks * PACKET_BYTES), makers: new Int32Array(tasks) };
-}
 
 interface Level {
   readonly answers: Answers;
   /** 1 for each task whose result is there. */
   readonly done: Uint8Array;
+  /** 1 for each task whose answer was dropped. */
+  readonly dropped: Uint8Array | undefined;
   missing: number;
 }
 
@@ -34,14 +23,14 @@ export class Journal {
   readonly #levels: Level[];
   #fault: TaskRef | undefined;
 
-  /** `counts`: tasks of each level. */
-  constructor(counts: readonly number[]) {
-    this.#levels = counts.map(openLevel);
+  /** `counts`: tasks of each level. With `drops`, answers below the top are dropped when what takes them is written. */
+  constructor(counts: readonly number[], drops = false) {
+    this.#levels = counts.map((count, level) => openLevel(count, drops && level < counts.length - 1));
   }
 
   /** A level more, above the highest. */
   add(count: number): void {
-    this.#levels.push(openLevel(count));
+    this.#levels.push(openLevel(count, false));
   }
 
   answersOf(level: number): Answers {
@@ -50,7 +39,23 @@ export class Journal {
 
   /** The RETURN packets of the tasks `start` to `end` of a level that are done. */
   resultsOf(level: number, start: number, end: number): Uint8Array {
-    return this.answersOf(level).packets.subarray(start * PACKET_BYTES, end * PACKET_BYTES);
+    return this.answersOf(level).range(start, end);
+  }
+
+  /**
+   * What takes the results of the tasks `start` to `end` stands in the job's own store. Where all of these stand in their
+   * answers, none of them can get lost, and nothing of them is needed any more.
+   */
+  written(level: number, start: number, end: number): void {
+    const { answers, dropped } = this.#levels[level]!;
+    if (dropped === undefined) return;
+    // With one that can get lost, what takes them is written again, of all of them.
+    for (let task = start; task < end; task++) if (answers.isElsewhere(task)) return;
+    for (let task = start; task < end; task++) {
+      if (dropped[task] === 1) continue;
+      dropped[task] = 1;
+      answers.drop(task);
+    }
   }
 
   isDone(level: number, task: number): boolean {
@@ -64,7 +69,7 @@ export class Journal {
 
   /** Whether the task has a result that stands somewhere else than in its answer: it can get lost. */
   isStored(level: number, task: number): boolean {
-    return this.isDone(level, task) && (flagsAt(this.answersOf(level).packets, task) & Flag.INLINE) === 0;
+    return this.isDone(level, task) && this.answersOf(level).isElsewhere(task);
   }
 
   /** The answer of the task is its result. */
@@ -116,6 +121,11 @@ export class Journal {
   }
 }
 
-function openLevel(count: number): Level {
-  return { answers: emptyAnswers(count), done: new Uint8Array(count), missing: count };
+function openLevel(count: number, drops: boolean): Level {
+  return {
+    answers: new Answers(count, drops),
+    done: new Uint8Array(count),
+    dropped: drops ? new Uint8Array(count) : undefined,
+    missing: count,
+  };
 }

@@ -6,7 +6,7 @@
  */
 import type { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { fromAt, lengthAt, opAt, writePacket } from "../../packets/packet.ts";
+import { fromAt, lengthAt, writePacket } from "../../packets/packet.ts";
 import { MERGES_WRITTEN_MIN, MERGE_WRITES_MAX, MERGE_WRITE_RESULTS, RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
@@ -84,7 +84,7 @@ export class TreeRun {
     this.#shuffle = shuffle;
     this.#read = read;
     this.#events = events;
-    this.#journal = new Journal(tree.counts);
+    this.#journal = new Journal(tree.counts, shuffle === undefined);
     for (const [level] of tree.counts.entries()) this.#open(level, maps);
     if (tree.counts[0] === 0 && tree.top > 0) this.#unwritten.push({ level: 1, task: 0 });
   }
@@ -184,14 +184,14 @@ export class TreeRun {
   }
 
   #settled(level: number, tasks: Uint32Array, executor: Executor): void {
-    const { packets } = this.#journal.answersOf(level);
+    const answers = this.#journal.answersOf(level);
     const last = this.#journal.fault;
     let count = 0;
     for (const task of tasks) {
       if (this.#isOver) return;
       if (!this.#journal.isWanted(level, task)) continue;
-      if (opAt(packets, task) === Op.FAULT) {
-        this.#faulted({ level, task }, packets, executor);
+      if (answers.isFault(task)) {
+        this.#faulted({ level, task }, answers.at(task).slice(), executor);
         continue;
       }
       tasks[count++] = task;
@@ -206,7 +206,7 @@ export class TreeRun {
     if (this.#isOver) return;
     const { fault } = this.#journal;
     if (fault !== undefined && fault !== last) {
-      this.#events.faulted(fault, answerTo(packets, fault.task), executor);
+      this.#events.faulted(fault, answers.at(fault.task).slice(), executor);
       this.#withdrawBehind(fault, last);
     }
     if (this.#journal.isFaultFinal) return this.#events.faultFinal();
@@ -215,15 +215,16 @@ export class TreeRun {
     if (this.isDone) this.#wake();
   }
 
-  #faulted(place: TaskRef, answers: Uint8Array, executor: Executor): void {
-    const { level, task } = place;
-    const code = fromAt(answers, task);
+  /** `answer`: 64 bytes of its own. */
+  #faulted(place: TaskRef, answer: Uint8Array, executor: Executor): void {
+    const { level } = place;
+    const code = fromAt(answer, 0);
     // The fault that it had last need not be what it failed by before.
     const mayBeInput = isInputFault(code) || outcomeOf(code) !== Outcome.final;
     if (level > 0 && mayBeInput && this.#search(place)) return;
     if (outcomeOf(code) === Outcome.final) return this.#journal.hold(place);
     // It says nothing of the program or its input: there is nothing to wait for.
-    this.#events.faulted(place, answerTo(answers, task), executor);
+    this.#events.faulted(place, answer, executor);
     this.#events.faultFinal();
   }
 
@@ -263,11 +264,12 @@ export class TreeRun {
    * read, it was whoever ran the merge that could not. Never rejects.
    */
   async #lookFor({ level, task }: TaskRef, inputs: readonly number[]): Promise<void> {
-    const { packets, makers } = this.#journal.answersOf(level - 1);
+    const answers = this.#journal.answersOf(level - 1);
+    const { makers } = answers;
     for (const input of inputs) {
       const maker = makers[input]!;
       try {
-        await this.#read(answerTo(packets, input), this.#abort.signal);
+        await this.#read(answers.at(input).slice(), this.#abort.signal);
       } catch (error) {
         if (this.#isOver) return;
         if (this.#journal.isStored(level - 1, input) && makers[input] === maker)
@@ -350,11 +352,22 @@ export class TreeRun {
         const { level } = places[first]!;
         while (end < places.length && places[end]!.level === level) end++;
         this.#release(level, places.slice(first, end), streams.slice(first, end));
+        this.#written(level, places.slice(first, end));
       }
     } catch (error) {
       if (this.#isOver) return;
       if (error instanceof UnreadableResult && this.#searchFor(places[0]!, error)) return;
       this.#events.failed(error instanceof UnreadableResult ? error.cause : error);
+    }
+  }
+
+  /** The inputs of these tasks of a level are written. */
+  #written(level: number, places: readonly TaskRef[]): void {
+    if (this.#shuffle !== undefined) return;
+    for (const { task } of places) {
+      const { tasks } = this.#tree.inputsOf(level, task);
+      const start = tasks[0] ?? 0;
+      this.#journal.written(level - 1, start, start + tasks.length);
     }
   }
 
@@ -410,9 +423,4 @@ export class TreeRun {
     this.#waiters = [];
     for (const resolve of waiters) resolve();
   }
-}
-
-/** The answer to a task, in bytes of its own. */
-function answerTo(answers: Uint8Array, task: number): Uint8Array {
-  return answers.slice(task * PACKET_BYTES, (task + 1) * PACKET_BYTES);
 }
