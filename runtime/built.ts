@@ -11,7 +11,7 @@ interface Build {
 /** What build/compiled.cjs exports, which lies beside what is built. It has one state for each thread. */
 export interface CompiledCode {
   readonly load: (name: string, variant?: string) => unknown;
-  readonly keep: () => void;
+  readonly keep: (more?: boolean) => void;
   readonly read: (variant: string) => Buffer<ArrayBuffer> | undefined;
   readonly write: (variant: string, bytes: Uint8Array) => void;
   readonly isMissing: (variant: string) => boolean;

@@ -19,8 +19,9 @@ const [BEFORE, AFTER] = ["(function (exports, require, module, __filename, __dir
 /** For all: processes that run as somebody else read it too. */
 const READABLE_MODE = 0o644;
 
-/** Scripts of this thread that V8 had to compile, by what they are kept as. */
+/** Scripts of this thread, by what they are kept as: those that V8 had to compile, and those of which it was given something. */
 const made = new Map();
+const given = new Map();
 
 /**
  * What the built module of this name exports. Compiled code is kept for each `variant` by itself, for processes that begin
@@ -36,15 +37,19 @@ exports.load = (name, variant = name) => {
     columnOffset: -BEFORE.length,
     cachedData,
   });
-  if (cachedData === undefined || script.cachedDataRejected) made.set(variant, script);
+  (cachedData === undefined || script.cachedDataRejected ? made : given).set(variant, script);
   const module = { exports: {} };
   script.runInThisContext().call(module.exports, module.exports, require, module, file, __dirname);
   return module.exports;
 };
 
-/** Writes what V8 has compiled by now of what this thread loaded, unless it was kept already. Never throws. */
-exports.keep = () => {
-  for (const [variant, script] of made) exports.write(variant, script.createCachedData());
+/**
+ * Writes what V8 has compiled by now of what this thread loaded, unless something was kept already; with `more` what was
+ * compiled in addition to that, too. Never throws.
+ */
+exports.keep = (more = false) => {
+  for (const [variant, script] of more ? [...made, ...given] : made)
+    exports.write(variant, script.createCachedData());
   made.clear();
 };
 

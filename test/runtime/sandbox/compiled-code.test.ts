@@ -21,13 +21,13 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** When it was kept what V8 compiled of an executor's first file, after a Node with these flags has loaded that. */
-async function keptAfter(flags: readonly string[]): Promise<Date> {
+async function keptAfter(flags: readonly string[], more = false): Promise<Date> {
   const [kept = ""] = readdirSync(join(folder, "compiled")).filter((name) =>
     name.startsWith("executor-main-"),
   );
   const path = join(folder, "compiled", kept);
   utimesSync(path, LONG_AGO, LONG_AGO);
-  const script = `const { load, keep } = require(${JSON.stringify(join(folder, "compiled.cjs"))}); load("executor-main"); keep();`;
+  const script = `const { load, keep } = require(${JSON.stringify(join(folder, "compiled.cjs"))}); load("executor-main"); keep(${more});`;
   await promisify(execFile)(process.execPath, [...flags, "-e", script], { env: {} });
   return statSync(path).mtime;
 }
@@ -40,6 +40,8 @@ test("the first executor leaves it to the others", () => {
 });
 
 test("V8 takes it with the flags of executors, and with no others", async () => {
+  expect(await keptAfter(NODE_FLAGS)).toEqual(LONG_AGO);
+  expect(await keptAfter(NODE_FLAGS, true)).not.toEqual(LONG_AGO);
   expect(await keptAfter(NODE_FLAGS)).toEqual(LONG_AGO);
   expect(await keptAfter(NODE_FLAGS.filter((flag) => flag !== "--expose-gc"))).not.toEqual(LONG_AGO);
 });
