@@ -236,8 +236,16 @@ export const INSPECTED_KEPT_MS = 2_000;
 export const PROCESS_KEPT_MS = 5_000;
 /** how many such processes a machine keeps, */
 export const PROCESSES_KEPT_MAX = 4;
-/** and how many of its closed lanes one of them has loaded still. */
-export const LANES_KEPT: number = LANES_PER_PROCESS;
+/** and how many entries of it, which no lane uses, one of them has loaded still. */
+export const ENTRIES_KEPT: number = LANES_PER_PROCESS;
+/** Processes of programs that a machine has at once; another program waits until one of them has nothing to do. */
+export const PROCESSES_MAX = 64;
+/** Lanes that have a runner of their own. Others of the same program share one, */
+export const RUNNERS_MAX = 64;
+/** in which each has so many packets at a time; */
+export const SHARED_LANE_PACKETS_MAX = 64;
+/** and who has had nothing to do for so long gives up its own for one that has. */
+export const LANE_REST_MS = 1_000;
 /** Programs of which a machine knows what they say of themselves. */
 export const DESCRIPTIONS_KEPT_MAX = 256;
 /** and how long the JSON text of one may be for that. */

@@ -106,11 +106,17 @@ function* packetsOf(frame: Uint8Array): Generator<Uint8Array> {
   }
 }
 
+const NO_PACKETS = new Uint8Array(0);
+/** Frames that are gone before the others move up. */
+const GONE_MAX = 4096;
+
 /** EXEC packets that wait for their turn, in order. Frames go in and frames come out, cut and joined as needed. */
 export class PacketQueue {
   /** Packets that wait. */
   count = 0;
-  readonly #frames: Uint8Array[] = [];
+  /** Those before `#head` are gone: a lane that many share has tens of thousands of frames, which must not all move for each. */
+  #frames: Uint8Array[] = [];
+  #head = 0;
 
   /** Adds packets at the end. The frame is the queue's from now on. */
   push(frame: Uint8Array): void {
@@ -122,7 +128,8 @@ export class PacketQueue {
   /** Puts packets back in front of all others. */
   unshift(frame: Uint8Array): void {
     if (frame.byteLength === 0) return;
-    this.#frames.unshift(frame);
+    if (this.#head > 0) this.#frames[--this.#head] = frame;
+    else this.#frames.unshift(frame);
     this.count += packetCount(frame);
   }
 
@@ -134,8 +141,8 @@ export class PacketQueue {
     const parts: Uint8Array[] = [];
     let packets = 0;
     let inputBytes = 0;
-    while (this.#frames.length > 0 && packets < packetsMax) {
-      const frame = this.#frames[0]!;
+    while (this.#head < this.#frames.length && packets < packetsMax) {
+      const frame = this.#frames[this.#head]!;
       const frameCount = packetCount(frame);
       const words = frameCount > 1 ? packetWords(frame) : undefined;
       let taken = 0;
@@ -147,18 +154,26 @@ export class PacketQueue {
       }
       if (taken > 0) parts.push(taken < frameCount ? frame.subarray(0, taken * PACKET_BYTES) : frame);
       if (taken < frameCount) {
-        this.#frames[0] = frame.subarray(taken * PACKET_BYTES);
+        this.#frames[this.#head] = frame.subarray(taken * PACKET_BYTES);
         break;
       }
-      this.#frames.shift();
+      this.#shift();
     }
     this.count -= packets;
     return joined(parts, packets);
   }
 
+  #shift(): void {
+    this.#frames[this.#head++] = NO_PACKETS;
+    if (this.#head < this.#frames.length && this.#head < GONE_MAX) return;
+    this.#frames = this.#frames.slice(this.#head);
+    this.#head = 0;
+  }
+
   /** Forgets everything that waits. */
   clear(): void {
-    this.#frames.length = 0;
+    this.#frames = [];
+    this.#head = 0;
     this.count = 0;
   }
 }

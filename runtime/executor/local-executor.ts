@@ -1,13 +1,18 @@
 /** Executes packets on this machine: each program in an executor process of its own, so that tenants share nothing. */
-import { refFromHex } from "../../packets/digest.ts";
+import { refFromHex, refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { guestEdition } from "../sandbox/edition.ts";
 import type { ChunkSource, StoreWriter, StoreWriterOptions } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
-import type { LaneSlot, LaneSlots } from "../lane-slots.ts";
-import { LocalLane } from "./lane.ts";
-import type { LaneContext } from "./lane.ts";
+import type { LaneSlots } from "../lane-slots.ts";
+import { LocalLane } from "./local-lane.ts";
+import type { LanesOfProgram } from "./local-lane.ts";
+import { PacketRunner } from "./packet-runner.ts";
+import type { RunnerContext, RunnerListener } from "./packet-runner.ts";
+import { RunnerPlaces } from "./runner-places.ts";
+import { SharedRunner } from "./shared-runner.ts";
+import type { LaneWriter } from "./results.ts";
 import { yieldsBuckets } from "./results.ts";
 import type { ProcessSource } from "./shared-processes.ts";
 import { SharedProcesses } from "./shared-processes.ts";
@@ -35,6 +40,8 @@ export interface LocalExecutorOptions {
   readonly inputBytes?: number;
   /** How long a program's process stays while no lane has it, in milliseconds; PROCESS_KEPT_MS unless given. */
   readonly processKeptMs?: number;
+  /** Processes of programs that there are at once; PROCESSES_MAX unless given. */
+  readonly processesMax?: number;
   /** How long inputs stay in memory while there is no lane, in milliseconds. */
   readonly inputsIdleMs?: number;
 }
@@ -48,8 +55,10 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   readonly #inputs: InputSource;
   readonly #processes: SharedProcesses;
   readonly #abort = new AbortController();
-  /** By the slots that they have; undefined while a lane is being loaded. */
-  readonly #lanes = new Map<LaneSlot, LocalLane | undefined>();
+  readonly #places: RunnerPlaces;
+  /** Those that lanes are loaded with or being loaded with, by tenant and manifest. */
+  readonly #programs = new Map<string, LoadedProgram>();
+  readonly #lanes = new Set<LocalLane>();
   readonly #loading = new Set<Promise<unknown>>();
   /** Runs while there is no lane. */
   #idle: NodeJS.Timeout | undefined;
@@ -60,7 +69,12 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.capacity = { js: options.threads };
     this.#options = options;
     this.#inputs = new InputSource(options.source);
-    this.#processes = new SharedProcesses(options.spares, options.processKeptMs);
+    this.#places = new RunnerPlaces(() => this.#processes.isCrowded);
+    this.#processes = new SharedProcesses(options.spares, {
+      keptMs: options.processKeptMs,
+      processesMax: options.processesMax,
+      crowded: () => this.#places.restOldest(),
+    });
   }
 
   async load(
@@ -73,23 +87,27 @@ export class LocalExecutor implements Executor, AsyncDisposable {
       const reason = "packet code does not run here";
       throw new JobError(JobErrorCode.invalidProgram, `the program cannot be loaded: ${reason}`, { reason });
     }
-    const either = AbortSignal.any([signal, this.#abort.signal]);
-    either.throwIfAborted();
-    const slot = this.#options.lanes.take("js", tenant);
-    this.#lanes.set(slot, undefined);
-    clearTimeout(this.#idle);
-    const loading = this.#load({ slot, listener }, manifest, either);
-    this.#loading.add(loading);
-    try {
-      return await loading;
-    } catch (error) {
-      this.#release(slot);
-      // Whatever failed because it was told to end.
-      either.throwIfAborted();
-      throw error;
-    } finally {
-      this.#loading.delete(loading);
+    this.#abort.signal.throwIfAborted();
+    signal.throwIfAborted();
+    const program = this.#program(manifest, tenant);
+    const lane = this.#newLane(program, listener);
+    // What one lane has loaded, others need not try.
+    if (program.isTried) lane.prepare();
+    else {
+      const loading = this.#loadFirst(lane, program, AbortSignal.any([signal, this.#abort.signal]));
+      this.#loading.add(loading);
+      try {
+        await loading;
+      } finally {
+        this.#loading.delete(loading);
+      }
     }
+    lane.slot.program = program.name;
+    lane.slot.isLoaded = true;
+    await Promise.resolve();
+    if (signal.aborted) await lane.close();
+    signal.throwIfAborted();
+    return lane;
   }
 
   async has(refs: Uint8Array): Promise<Uint8Array> {
@@ -106,8 +124,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     this.#abort.abort(new LaneError(LaneErrorCode.laneClosed, "the executor is closed"));
     clearTimeout(this.#idle);
     await Promise.allSettled(this.#loading);
-    const lanes = [...this.#lanes.values()].filter((lane) => lane !== undefined);
-    await Promise.all(lanes.map((lane) => lane.close()));
+    await Promise.all([...this.#lanes].map((lane) => lane.close()));
     await this.#processes.close();
   }
 
@@ -115,39 +132,128 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     await this.close();
   }
 
-  async #load(
-    wanted: Pick<LaneContext, "slot" | "listener">,
-    manifest: Ref,
-    signal: AbortSignal,
-  ): Promise<LocalLane> {
-    const { openWriter, threads, inputBytes = LANE_INPUT_BYTES } = this.#options;
-    const program = await readProgram(manifest, this.#inputs, signal);
-    const { slot } = wanted;
-    slot.program = program.manifest.name;
-    const context = {
-      ...wanted,
-      program,
+  #program(manifest: Ref, tenant: Tenant | undefined): LoadedProgram {
+    const key = `${tenant ?? ""} ${refKey(manifest)}`;
+    const known = this.#programs.get(key);
+    if (known !== undefined) return known;
+    const machine = {
+      ...this.#options,
       inputs: this.#inputs,
-      writer: await openWriter({ isTemporary: yieldsBuckets(program.manifest) }),
       processes: this.#processes,
-      threads,
-      inputBytes,
-      closed: () => this.#release(slot),
+      places: this.#places,
+      closed: (lane: LocalLane) => this.#release(lane, key),
     };
-    const lane = await LocalLane.open(context, signal);
-    slot.isLoaded = true;
-    this.#lanes.set(slot, lane);
+    const program = new LoadedProgram(machine, manifest, tenant);
+    this.#programs.set(key, program);
+    return program;
+  }
+
+  #newLane(program: LoadedProgram, listener: LaneListener): LocalLane {
+    const slot = this.#options.lanes.take("js", program.tenant);
+    const lane = new LocalLane(program, slot, listener);
+    program.lanes++;
+    this.#lanes.add(lane);
+    if (this.#lanes.size === 1) clearTimeout(this.#idle);
     return lane;
   }
 
-  #release(slot: LaneSlot): void {
-    this.#options.lanes.free(slot);
-    this.#lanes.delete(slot);
+  async #loadFirst(lane: LocalLane, program: LoadedProgram, signal: AbortSignal): Promise<void> {
+    try {
+      await program.fetch(signal);
+      lane.slot.program = program.name;
+      await lane.open(signal);
+      program.isTried = true;
+    } catch (error) {
+      await lane.close();
+      // Whatever failed because it was told to end.
+      signal.throwIfAborted();
+      throw error;
+    }
+  }
+
+  #release(lane: LocalLane, key: string): void {
+    this.#options.lanes.free(lane.slot);
+    this.#lanes.delete(lane);
+    const program = this.#programs.get(key);
+    if (program !== undefined && --program.lanes === 0) this.#programs.delete(key);
     if (this.#lanes.size > 0 || this.#abort.signal.aborted) return;
     const { inputsIdleMs = INPUT_CACHE_IDLE_MS } = this.#options;
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => this.#inputs.forget(), inputsIdleMs).unref();
   }
+}
+
+/** What the lanes of one program and tenant have in common. */
+class LoadedProgram implements LanesOfProgram {
+  readonly tenant: Tenant | undefined;
+  readonly places: RunnerPlaces;
+  readonly closed: (lane: LocalLane) => void;
+  lanes = 0;
+  /** Whether it was loaded once, so that it loads. */
+  isTried = false;
+  readonly #machine: LoadedProgramOptions;
+  readonly #manifest: Ref;
+  #fetched: FetchedProgram | undefined;
+  #shared: SharedRunner | undefined;
+
+  constructor(machine: LoadedProgramOptions, manifest: Ref, tenant: Tenant | undefined) {
+    this.tenant = tenant;
+    this.places = machine.places;
+    this.closed = machine.closed;
+    this.#machine = machine;
+    this.#manifest = manifest;
+  }
+
+  /** For people; it is fetched by then. */
+  get name(): string {
+    return this.#program.manifest.name;
+  }
+
+  async fetch(signal: AbortSignal): Promise<void> {
+    this.#fetched ??= await readProgram(this.#manifest, this.#machine.inputs, signal);
+  }
+
+  openWriter(): Promise<StoreWriter> {
+    return this.#machine.openWriter({ isTemporary: yieldsBuckets(this.#program.manifest) });
+  }
+
+  newRunner(listener: RunnerListener, sink: LaneWriter): PacketRunner {
+    const { inputs, processes, threads, inputBytes = LANE_INPUT_BYTES } = this.#machine;
+    const { tenant } = this;
+    return new PacketRunner({
+      program: this.#program,
+      tenant,
+      inputs,
+      processes,
+      threads,
+      inputBytes,
+      listener,
+      sink,
+    });
+  }
+
+  shared(): SharedRunner {
+    if (this.#shared !== undefined) return this.#shared;
+    const shared: SharedRunner = new SharedRunner(this, () => {
+      if (this.#shared === shared) this.#shared = undefined;
+    });
+    this.#shared = shared;
+    return shared;
+  }
+
+  get #program(): FetchedProgram {
+    if (this.#fetched === undefined) throw new Error("the program is not fetched yet");
+    return this.#fetched;
+  }
+}
+
+interface LoadedProgramOptions
+  extends
+    Pick<LocalExecutorOptions, "openWriter" | "inputBytes">,
+    Pick<RunnerContext, "inputs" | "processes" | "threads"> {
+  readonly places: RunnerPlaces;
+  /** Called once for each lane that is closed. */
+  readonly closed: (lane: LocalLane) => void;
 }
 
 export interface FetchedProgram {

@@ -12,7 +12,7 @@ import { Flag, INLINE_BYTES_MAX, Offset, Op, PACKET_BYTES } from "../../packets/
 import { CHUNK_BYTES_MAX } from "../../packets/limits.ts";
 import { atOf, encodePacket, laneAt, sealPacket } from "../../packets/packet.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
-import type { ChunkSink } from "../contracts/chunks.ts";
+import type { ChunkSink, StoreWriter, WrittenChunks } from "../contracts/chunks.ts";
 import type { Refusal } from "./frame-inputs.ts";
 import { formatBytes, formatDuration } from "../format.ts";
 import { BUCKETS_MAX, FAULT_MESSAGE_BYTES_MAX, RESULT_BLOCK_BYTES, RUN_PACKETS_MAX } from "../limits.ts";
@@ -154,6 +154,40 @@ export class ResultStore {
       if (byteLength <= CHUNK_BYTES_MAX) writer.copy(refAt(refs, chunks++), 0, byteLength);
       else writer.call(roots[streams++]!, 0, byteLength);
     });
+  }
+}
+
+/** A writer of results that is opened when there is something to be written, which most lanes never have. */
+export class LaneWriter implements ChunkSink {
+  readonly #open: () => Promise<StoreWriter>;
+  #writer: Promise<StoreWriter> | undefined;
+  #uses = 0;
+  #quiet: (() => void) | undefined;
+
+  constructor(open: () => Promise<StoreWriter>) {
+    this.#open = open;
+  }
+
+  write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks> {
+    return this.use((writer) => writer.write(block, lengths));
+  }
+
+  /** Rejects with what `use` rejects with, and where the writer does not open. */
+  async use<T>(use: (writer: StoreWriter) => Promise<T>): Promise<T> {
+    this.#uses++;
+    try {
+      this.#writer ??= this.#open();
+      return await use(await this.#writer);
+    } finally {
+      if (--this.#uses === 0) this.#quiet?.();
+    }
+  }
+
+  /** Once nobody uses it any more. What was written is protected by it until then. */
+  async close(): Promise<void> {
+    if (this.#uses > 0) await new Promise<void>((resolve) => (this.#quiet = resolve));
+    // What could not be opened need not be closed.
+    await (await this.#writer?.catch(() => undefined))?.close();
   }
 }
 

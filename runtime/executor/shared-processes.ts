@@ -18,9 +18,10 @@ import {
   IDLE_DEATHS_MAX,
   EXECUTOR_THREAD_BYTES,
   INSPECTED_KEPT_MS,
-  LANES_KEPT,
+  ENTRIES_KEPT,
   LANES_PER_PROCESS,
   PROCESSES_KEPT_MAX,
+  PROCESSES_MAX,
   PROCESS_KEPT_MS,
 } from "../limits.ts";
 import type { ProgramDescription, ProgramLimits } from "../program/program.ts";
@@ -35,11 +36,26 @@ type EndReason = Awaited<ExecutorProcess["ended"]>;
 
 interface Shared {
   readonly process: Promise<ExecutorProcess>;
-  lanes: number;
-  /** Numbers of lanes that are closed and loaded still, the one closed first before the others. */
-  readonly parked: number[];
+  /** Parts in it that somebody has. */
+  parts: number;
+  /** What is loaded in it, by its name and entry; what nobody uses in the order in which it was let go. */
+  readonly loaded: Map<string, LoadedEntry>;
   /** Runs while no lane has it. */
   kept: NodeJS.Timeout | undefined;
+}
+
+/** An entry of the program, which is loaded once for all who use it: what a process has loaded remembers nothing of them. */
+interface LoadedEntry {
+  /** What the process calls it. */
+  readonly lane: number;
+  readonly ready: Promise<void>;
+  users: number;
+}
+
+/** Somebody who waits until a process may be started. */
+interface Waiter {
+  readonly program: string;
+  readonly go: () => void;
 }
 
 /** The process that a program was looked into in. Nothing but that program has run there. */
@@ -54,10 +70,24 @@ export interface Wanted {
   readonly program: string;
   readonly code: Uint8Array;
   readonly options: ExecutorProcessOptions;
+  /** Ends waiting. */
+  readonly signal?: AbortSignal;
+}
+
+export interface SharedProcessesOptions {
+  /** How long a process stays that no lane has, in milliseconds; PROCESS_KEPT_MS unless given. */
+  readonly keptMs?: number | undefined;
+  /** Processes of programs that there are at once; PROCESSES_MAX unless given. */
+  readonly processesMax?: number | undefined;
+  /** Called when somebody waits because there are so many: lanes that do nothing may give back what they have. */
+  readonly crowded?: () => void;
 }
 
 export class SharedProcesses {
   readonly #source: ProcessSource;
+  readonly #processesMax: number;
+  readonly #crowded: () => void;
+  readonly #waiting: Waiter[] = [];
   /** By program; those that are kept in the order in which their last lane was closed. */
   readonly #shared = new Map<string, Shared>();
   readonly #keptMs: number;
@@ -66,10 +96,16 @@ export class SharedProcesses {
   #inspected: Inspected | undefined;
   #closed = false;
 
-  /** `keptMs` is how long a process stays that no lane has. */
-  constructor(source: ProcessSource, keptMs: number = PROCESS_KEPT_MS) {
+  constructor(source: ProcessSource, options: SharedProcessesOptions = {}) {
     this.#source = source;
-    this.#keptMs = keptMs;
+    this.#keptMs = options.keptMs ?? PROCESS_KEPT_MS;
+    this.#processesMax = options.processesMax ?? PROCESSES_MAX;
+    this.#crowded = options.crowded ?? (() => undefined);
+  }
+
+  /** Whether somebody waits for another program's process to end. */
+  get isCrowded(): boolean {
+    return this.#waiting.length > 0;
   }
 
   /**
@@ -85,10 +121,14 @@ export class SharedProcesses {
     return inspecting;
   }
 
-  /** A lane's part in the program's process, which is started when there is none. Rejects as the source does. */
-  async take({ program, code, options }: Wanted): Promise<LaneProcess> {
+  /**
+   * A lane's part in the program's process, which is started when there is none, once there are not too many others. Rejects
+   * as the source does, and with the signal's reason.
+   */
+  async take({ program, code, options, signal }: Wanted): Promise<LaneProcess> {
+    if (!this.#shared.has(program)) await this.#room(program, signal);
     const shared = this.#shared.get(program) ?? this.#start(program, this.#takeProcess(code, options));
-    shared.lanes++;
+    shared.parts++;
     clearTimeout(shared.kept);
     shared.kept = undefined;
     try {
@@ -99,6 +139,43 @@ export class SharedProcesses {
     } catch (error) {
       await this.#release(program, shared);
       throw error;
+    }
+  }
+
+  /** Waits until there is a process of the program, or room for one. Those that no lane has make room at once. */
+  async #room(program: string, signal: AbortSignal | undefined): Promise<void> {
+    for (let waited = false; ; waited = true) {
+      signal?.throwIfAborted();
+      const isFull = this.#shared.size >= this.#processesMax || (!waited && this.isCrowded);
+      if (!isFull || this.#shared.has(program)) return;
+      const [oldest] = this.#kept;
+      if (oldest !== undefined && !this.isCrowded) {
+        await this.#drop(...oldest);
+        continue;
+      }
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const waiter: Waiter = { program, go: resolve };
+      const aborted = (): void => resolve();
+      // Who was woken and came too late is the next all the same.
+      if (waited) this.#waiting.unshift(waiter);
+      else this.#waiting.push(waiter);
+      signal?.addEventListener("abort", aborted);
+      this.#crowded();
+      await promise;
+      signal?.removeEventListener("abort", aborted);
+      const at = this.#waiting.indexOf(waiter);
+      if (at >= 0) this.#waiting.splice(at, 1);
+      // It has no use for what it was woken for.
+      else if (signal?.aborted === true) this.#wake();
+    }
+  }
+
+  /** A process is gone, or there is one of this program: those go on who waited for that. */
+  #wake(program?: string): void {
+    if (program === undefined) return this.#waiting.shift()?.go();
+    for (const waiter of this.#waiting.filter((each) => each.program === program)) {
+      this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+      waiter.go();
     }
   }
 
@@ -143,24 +220,34 @@ export class SharedProcesses {
   }
 
   #start(program: string, process: Promise<ExecutorProcess>): Shared {
-    const shared: Shared = { process, lanes: 0, parked: [], kept: undefined };
+    const shared: Shared = { process, parts: 0, loaded: new Map(), kept: undefined };
     this.#shared.set(program, shared);
-    const forget = (): void => {
-      clearTimeout(shared.kept);
-      if (this.#shared.get(program) === shared) this.#shared.delete(program);
-    };
+    this.#wake(program);
+    const forget = (): void => this.#forget(program, shared);
     // Whoever takes next gets another one.
     process.then(({ ended }) => ended.then(forget), forget);
     return shared;
   }
 
+  #forget(program: string, shared: Shared): void {
+    clearTimeout(shared.kept);
+    if (this.#shared.get(program) !== shared) return;
+    this.#shared.delete(program);
+    this.#wake();
+  }
+
   /** Resolves at once when the process is kept, otherwise when it has ended. */
   async #release(program: string, shared: Shared): Promise<void> {
-    if (--shared.lanes > 0) return;
+    if (--shared.parts > 0) {
+      // Others of it may have nothing to do either.
+      if (this.isCrowded) this.#crowded();
+      return;
+    }
     const process = await shared.process.catch(() => undefined);
     // Somebody may have taken it while this waited.
-    if (shared.lanes > 0 || shared.kept !== undefined) return;
-    if (process === undefined || !this.#mayKeep(program, shared, process)) return this.#drop(program, shared);
+    if (shared.parts > 0 || shared.kept !== undefined) return;
+    if (process === undefined || this.isCrowded || !this.#mayKeep(program, shared, process))
+      return this.#drop(program, shared);
     this.#shared.delete(program);
     this.#shared.set(program, shared);
     shared.kept = setTimeout(() => void this.#drop(program, shared), this.#keptMs).unref();
@@ -181,8 +268,7 @@ export class SharedProcesses {
   }
 
   async #drop(program: string, shared: Shared): Promise<void> {
-    clearTimeout(shared.kept);
-    if (this.#shared.get(program) === shared) this.#shared.delete(program);
+    this.#forget(program, shared);
     await (await shared.process.catch(() => undefined))?.close();
   }
 }
@@ -223,7 +309,7 @@ export class LaneProcess {
   readonly #shared: Shared;
   readonly #release: () => Promise<void>;
   readonly #resolveEnded: (reason: EndReason) => void;
-  #lane: number | undefined;
+  #loaded: LoadedEntry | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(
@@ -251,16 +337,34 @@ export class LaneProcess {
     return this.#closing !== undefined || this.#process.closed;
   }
 
-  async load(lane: number, program: LaneProgram): Promise<void> {
-    this.#lane = lane;
-    // Of a lane that had this number before: it is this one's now.
-    const again = this.#shared.parked.indexOf(lane);
-    if (again >= 0) this.#shared.parked.splice(again, 1);
-    await this.#process.load(lane, program);
+  /** Rejects with PFS_PROGRAM_INVALID. */
+  async load(program: LaneProgram): Promise<void> {
+    const { loaded } = this.#shared;
+    const key = JSON.stringify([program.entry, program.name]);
+    const entry = loaded.get(key) ?? this.#loadEntry(program);
+    // In use: behind those that nobody uses, which the first ones are let go of.
+    loaded.delete(key);
+    loaded.set(key, entry);
+    entry.users++;
+    this.#loaded = entry;
+    try {
+      await entry.ready;
+    } catch (error) {
+      if (loaded.get(key) === entry) loaded.delete(key);
+      throw error;
+    }
   }
 
-  run(lane: number, frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
-    return this.#process.run(lane, frame, extents, inputs);
+  #loadEntry(program: LaneProgram): LoadedEntry {
+    const taken = new Set([...this.#shared.loaded.values()].map(({ lane }) => lane));
+    let lane = 1;
+    while (taken.has(lane)) lane++;
+    return { lane, ready: this.#process.load(lane, program), users: 0 };
+  }
+
+  /** Runs a frame of the program that was loaded, as ExecutorProcess does. */
+  run(frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
+    return this.#process.run(this.#loaded!.lane, frame, extents, inputs);
   }
 
   recycle(outcome: RanFrame): void {
@@ -278,17 +382,26 @@ export class LaneProcess {
   }
 
   async #close(): Promise<void> {
-    if (this.#lane !== undefined && !this.#process.closed) this.#park(this.#lane);
+    if (this.#loaded !== undefined) this.#letGo(this.#loaded);
     this.#part.freeAll();
     this.#resolveEnded({ reason: "closed", detail: "" });
     await this.#release();
   }
 
-  /** Its program stays loaded for the next lane of it, which then has nothing to wait for. */
-  #park(lane: number): void {
-    const { parked } = this.#shared;
-    parked.push(lane);
-    if (parked.length > LANES_KEPT) this.#process.unload(parked.shift()!);
+  /** It stays loaded for who comes next, who then has nothing to wait for. */
+  #letGo(entry: LoadedEntry): void {
+    const { loaded } = this.#shared;
+    if (--entry.users > 0 || this.#process.closed) return;
+    const [key] = [...loaded].find(([, each]) => each === entry) ?? [];
+    if (key !== undefined) {
+      loaded.delete(key);
+      loaded.set(key, entry);
+    }
+    const unused = [...loaded].filter(([, { users }]) => users === 0);
+    for (const [key, { lane }] of unused.slice(0, Math.max(0, unused.length - ENTRIES_KEPT))) {
+      loaded.delete(key);
+      this.#process.unload(lane);
+    }
   }
 }
 

@@ -62,7 +62,9 @@ export class SupervisedProcess {
 
   /** Takes the first process. Rejects when the program does not load. */
   async open(): Promise<void> {
-    await this.#start();
+    const started = this.#start();
+    this.#starting = started.catch(() => undefined);
+    await started;
   }
 
   /** Something got done: deaths before this do not count any more. */

@@ -1,20 +1,27 @@
 /**
- * all-lanes.ts lanes|instances STORE COUNT PROGRAMS: loads so many lanes with so many different programs of packet code, or makes
- * as many instances of one of them, compiled, over one memory, and has each do one thing, in a process of its own. Prints the CPU
- * time and the memory that it took.
+ * all-lanes.ts KIND STORE COUNT PROGRAMS: loads so many lanes with so many different programs and has each run a packet, in a
+ * process of its own, and its executors' processes. KIND is "code", "js" or "wasm"; or "instances", which are no lanes: so many
+ * instances of one compiled program of packet code over one memory, each called once. Prints the CPU time and the memory that it
+ * took, all processes together.
  */
+import { fileURLToPath } from "node:url";
 import { compileCode } from "../../packets/code/compiler/compiler.ts";
 import { compileModule, instantiate, makeMemory } from "../../packets/code/engine.ts";
 import type { Run } from "../../packets/code/engine.ts";
 import { decodeCode } from "../../packets/code/format.ts";
+import { refToHex } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
 import { encodeFrame, opAt, packetCount } from "../../packets/packet.ts";
-import type { Ref } from "../../packets/digest.ts";
-import type { Lane, LaneListener } from "../../runtime/contracts/executor.ts";
+import type { InlineCode, Lane, LaneListener } from "../../runtime/contracts/executor.ts";
 import { Machine } from "../../runtime/machine.ts";
+import { encodeManifest } from "../../runtime/program/manifest.ts";
 import { ingest } from "../../runtime/stream/ingest.ts";
 import { match } from "../../sdk/code/builders.ts";
+import { bundleProgram } from "../../sdk/programs/bundle.ts";
+import { programCode } from "../program-code.ts";
 import { execStream } from "../suites/exec-packets.ts";
+import { treeUse } from "./cpu-time.ts";
 
 export interface AllLanes {
   readonly cpuSeconds: number;
@@ -25,15 +32,61 @@ const TEXT = "abc aab\nabd\n";
 const PAGE_BYTES = 4096;
 /** Where the records of a module's memory begin. */
 const FIRST_RECORD = 1024 * 1024;
+const MODULE = fileURLToPath(new URL("../../examples/wasm/count-words.ts", import.meta.url));
 
 /** Three letters. */
 function wordOf(index: number): string {
   return String.fromCharCode(...[676, 26, 1].map((each) => 97 + (Math.floor(index / each) % 26)));
 }
 
-async function lanes(machine: Machine, root: Ref, count: number, programs: number): Promise<Lane[]> {
-  const executor = machine.executors.find(({ capacity }) => capacity.code !== undefined)!;
-  const codes = Array.from({ length: programs }, (_, index) => ({ inline: match(wordOf(index)).packetCode }));
+/** Programs of JavaScript, or of WebAssembly and the JavaScript that calls it. Each is another one, and all say the same of themselves. */
+async function manifestsOf(machine: Machine, kind: "js" | "wasm", programs: number): Promise<Ref[]> {
+  await using writer = await machine.store.openWriter();
+  const module = kind === "wasm" ? Buffer.from((await bundleProgram({ path: MODULE })).code).toString() : "";
+  const codeOf = (index: number): Uint8Array =>
+    programCode(
+      kind === "wasm"
+        ? `${module}\n// ${index}`
+        : `export default { input: { kind: "lines" }, combine: (a, b) => a + b, map: (line) => line.split("${wordOf(index)}").length - 1 };`,
+    );
+  const manifests: Ref[] = [];
+  let description: Awaited<ReturnType<Machine["inspect"]>> | undefined;
+  for (let index = 0; index < programs; index++) {
+    async function* bytes(): AsyncGenerator<Uint8Array> {
+      yield codeOf(index);
+    }
+    const { root: code } = await ingest(writer, bytes());
+    description ??= await machine.inspect(code);
+    const manifest = Uint8Array.from(
+      encodeManifest({
+        version: 1,
+        kind: "js",
+        name: `${kind} ${index}`,
+        code: refToHex(code),
+        entry: "map",
+        description,
+        args: "null",
+      }),
+    );
+    const { refs } = await writer.write(manifest, Uint32Array.of(manifest.byteLength));
+    manifests.push(refs);
+  }
+  await writer.flush();
+  return manifests;
+}
+
+function codesOf(programs: number): InlineCode[] {
+  return Array.from({ length: programs }, (_, index) => ({ inline: match(wordOf(index)).packetCode }));
+}
+
+async function run(
+  machine: Machine,
+  programs: readonly (Ref | InlineCode)[],
+  root: Ref,
+  count: number,
+): Promise<Lane[]> {
+  const kind = "inline" in programs[0]! ? "code" : "js";
+  const executor = machine.executors.find(({ capacity }) => capacity[kind] !== undefined)!;
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let left = count;
   const listener: LaneListener = {
@@ -50,7 +103,7 @@ async function lanes(machine: Machine, root: Ref, count: number, programs: numbe
   const never = new AbortController().signal;
   const loaded: Lane[] = [];
   for (let index = 0; index < count; index++)
-    loaded.push(await executor.load(codes[index % programs]!, listener, never));
+    loaded.push(await executor.load(programs[index % programs.length]!, listener, never));
   for (const [at, lane] of loaded.entries()) lane.exec(encodeFrame([execStream(at, root, 0, TEXT.length)]));
   await promise;
   return loaded;
@@ -77,12 +130,18 @@ const [count, programs] = words.map(Number) as [number, number];
   }
   const { root } = await ingest(writer, text());
   await writer.flush();
-  const [bytes, cpu] = [process.memoryUsage.rss(), process.cpuUsage()];
+  const { residentBytes } = treeUse();
+  const wanted =
+    kind === "js" || kind === "wasm" ? await manifestsOf(machine, kind, programs) : codesOf(programs);
+  const { cpuSeconds } = treeUse();
   // Held until it is measured.
-  const held = kind === "lanes" ? await lanes(machine, root, count, programs) : instances(count);
-  const { user, system } = process.cpuUsage(cpu);
-  const more = Math.max(PAGE_BYTES, process.memoryUsage.rss() - bytes);
-  const result: AllLanes = { cpuSeconds: (user + system) / 1e6, mebibytes: more / 1024 ** 2 };
+  const held = kind === "instances" ? instances(count) : await run(machine, wanted, root, count);
+  const after = treeUse();
+  const more = Math.max(PAGE_BYTES, after.residentBytes - residentBytes);
+  const result: AllLanes = {
+    cpuSeconds: after.cpuSeconds - cpuSeconds,
+    mebibytes: more / 1024 ** 2,
+  };
   if (held.length !== count) throw new Error("some are gone");
   console.log(JSON.stringify(result));
 }

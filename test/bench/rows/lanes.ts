@@ -7,11 +7,14 @@ import type { AllLanes } from "../all-lanes.ts";
 import type { Bench, Row } from "../harness.ts";
 
 const MAIN = fileURLToPath(new URL("../all-lanes.ts", import.meta.url));
-const PROGRAMS = [1, 1000];
+/** How many different programs there are: one of packet code is 32 bytes, each other has an executor process of its own. */
+const PROGRAMS = { code: [1, 1000], js: [1, 16], wasm: [1] } as const;
+const KINDS = { code: "packet code", js: "JavaScript", wasm: "WebAssembly" } as const;
+type Kind = keyof typeof KINDS;
 
 export async function* laneRows({ directory, sizes }: Bench): AsyncGenerator<Row> {
   const { lanes, rounds } = sizes;
-  const run = async (kind: "lanes" | "instances", programs: number): Promise<AllLanes> => {
+  const run = async (kind: Kind | "instances", programs: number): Promise<AllLanes> => {
     const words = [
       "--no-warnings",
       MAIN,
@@ -23,10 +26,10 @@ export async function* laneRows({ directory, sizes }: Bench): AsyncGenerator<Row
     const { stdout } = await promisify(execFile)(process.execPath, words);
     return JSON.parse(stdout) as AllLanes;
   };
-  const row = (figure: keyof AllLanes, programs: number, figureMax: number): Row => ({
-    question: `${lanes} lanes of ${programs === 1 ? "one program" : `${programs} programs`} of packet code, each run once`,
+  const row = (kind: Kind, figure: keyof AllLanes, programs: number, figureMax: number): Row => ({
+    question: `${lanes} lanes of ${programs === 1 ? "one program" : `${programs} programs`} of ${KINDS[kind]}, each run once`,
     unit: figure === "cpuSeconds" ? "CPU s" : "MiB more",
-    ours: { name: "local", measure: async () => (await run("lanes", programs))[figure] },
+    ours: { name: "local", measure: async () => (await run(kind, programs))[figure] },
     rivals: [
       {
         name: "as many instances of one compiled program, each called once",
@@ -36,8 +39,10 @@ export async function* laneRows({ directory, sizes }: Bench): AsyncGenerator<Row
     rounds,
     goal: { figureMax },
   });
-  for (const programs of PROGRAMS) {
-    yield row("cpuSeconds", programs, 2);
-    yield row("mebibytes", programs, 250);
+  for (const kind of ["code", "js", "wasm"] as const) {
+    for (const programs of PROGRAMS[kind]) {
+      yield row(kind, "cpuSeconds", programs, 2);
+      yield row(kind, "mebibytes", programs, 250);
+    }
   }
 }

@@ -21,7 +21,9 @@ it("keeps what only the job reads as it is, and compresses the rest", async () =
   for (const source of [groups, ECHO]) {
     for (const entry of ["map", "finish"] as const) {
       const manifest = await harness.putProgram(source, { entry });
-      await (await executor.load(manifest, new Collector(), new AbortController().signal)).close();
+      const lane = await executor.load(manifest, new Collector(), new AbortController().signal);
+      await lane.keep("nothing", new Uint8Array(0));
+      await lane.close();
       asked.push(opened.mock.lastCall?.[0]?.isTemporary);
     }
   }
@@ -43,7 +45,8 @@ it("asks for an input that is nowhere a few times, not once for each packet that
     encodeFrame(Array.from({ length: count }, (_, at) => exec(at, at < count - 1 ? missing : there, 0, 8))),
   );
   await collector.answered(count);
-  expect(reads.mock.calls.length).toBeLessThan(32);
+  // Frames double up to 1,024 packets, and three are under way while one grows.
+  expect(reads.mock.calls.length).toBeLessThan(64);
   const ops = Array.from({ length: count }, (_, at) => collector.answer(at).op);
   expect(ops.indexOf(Op.RETURN)).toBe(count - 1);
   expect(collector.answer(0)).toMatchObject({ op: Op.FAULT, from: FaultCode.inputMissing });

@@ -30,10 +30,12 @@ export interface LocalHarnessOptions {
   readonly inputBytes?: number;
   readonly inputsIdleMs?: number;
   readonly processKeptMs?: number;
+  readonly processesMax?: number;
 }
 
 export class LocalHarness implements ExecutorHarness {
   readonly executor: LocalExecutor;
+  readonly lanes: LaneSlots = new LaneSlots();
   /** Every process that a lane was ever given, the latest last. */
   readonly processes: ExecutorProcess[] = [];
   /** Writers for results that are open. */
@@ -50,14 +52,14 @@ export class LocalHarness implements ExecutorHarness {
   readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
 
   private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
-    const { threads = 2, inputBytes = 32 * 1024 * 1024, inputsIdleMs, processKeptMs } = options;
+    const { threads = 2, inputBytes = 32 * 1024 * 1024, inputsIdleMs, processKeptMs, processesMax } = options;
     this.store = store;
     this.#writer = writer;
     this.#spares = new SpareExecutors(
       sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, inputBytes)),
     );
     this.executor = new LocalExecutor({
-      lanes: new LaneSlots(),
+      lanes: this.lanes,
       id: "local",
       label: "this machine",
       source: store,
@@ -68,6 +70,7 @@ export class LocalHarness implements ExecutorHarness {
       inputBytes,
       ...(inputsIdleMs === undefined ? {} : { inputsIdleMs }),
       ...(processKeptMs === undefined ? {} : { processKeptMs }),
+      ...(processesMax === undefined ? {} : { processesMax }),
     });
   }
 

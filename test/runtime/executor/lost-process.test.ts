@@ -194,7 +194,7 @@ describe("a lane", () => {
       if (round === 1) process.kill(harness.processes.at(-1)!.pid, "SIGKILL");
       await other.close();
     }
-    expect(harness.writers).toBe(1);
+    expect(harness.writers).toBe(0);
     const last = harness.processes.slice(processes);
     expect(last.length).toBeGreaterThanOrEqual(3);
     for (const { pid } of last) expect(() => process.kill(pid, 0)).toThrow("ESRCH");

@@ -1,5 +1,5 @@
 /**
- * One program on this machine: a queue of packets, an executor process, and the frames on their way between them.
+ * Runs packets of one program: a queue of them, an executor process, and the frames on their way between the two.
  *
  *   exec ──▶ queue ──▶ stage inputs ──▶ run ──▶ store results ──▶ returned
  *              ▲          │              │
@@ -8,13 +8,12 @@
  * As many frames are staged or running as the process has threads, and one more, so that no thread waits for bytes and
  * memory stays bounded.
  */
-import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { atOf, lengthAt, packetCount, wordAligned } from "../../packets/packet.ts";
-import type { StoreWriter } from "../contracts/chunks.ts";
-import type { Lane, LaneListener, Tenant } from "../contracts/executor.ts";
+import { packetCount, wordAligned } from "../../packets/packet.ts";
+import type { ChunkSink } from "../contracts/chunks.ts";
+import type { Tenant } from "../contracts/executor.ts";
 import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { SupervisedProcess } from "./supervised-process.ts";
 import type { Running } from "./supervised-process.ts";
@@ -28,34 +27,47 @@ import { ResultStore } from "./results.ts";
 import type { FetchedProgram } from "./local-executor.ts";
 import type { LaneProcess, SharedProcesses } from "./shared-processes.ts";
 import { ProcessGone } from "./input-buffer.ts";
-import type { LaneSlot } from "../lane-slots.ts";
-import { LANE_PACKETS_MAX } from "../limits.ts";
-import type { RanFrame } from "../sandbox/process/executor-process.ts";
-import { writeKeptStream } from "../stream/ingest.ts";
+import type { FrameOutcome, RanFrame } from "../sandbox/process/executor-process.ts";
 import type { InputSource } from "../stream/inputs.ts";
 
-export interface LaneContext {
-  readonly slot: LaneSlot;
+export interface RunnerContext {
   readonly program: FetchedProgram;
+  readonly tenant: Tenant | undefined;
   readonly inputs: InputSource;
-  /** The lane's own; it closes it. */
-  readonly writer: StoreWriter;
+  /** Of results that do not fit into their answers. */
+  readonly sink: ChunkSink;
   readonly processes: SharedProcesses;
   readonly threads: number;
   readonly inputBytes: number;
-  readonly listener: LaneListener;
-  /** Called once, when everything that the lane held is free again. */
-  readonly closed: () => void;
+  readonly listener: RunnerListener;
 }
 
-export class LocalLane implements Lane {
-  readonly #context: LaneContext;
+/** Whoever has packets run. Nothing is said any more once the runner is closed. */
+export interface RunnerListener {
+  /** Those packets of a frame that are still wanted; all of them unless it is there. */
+  wanted?(frame: Uint8Array): Uint8Array;
+  /** CPU time that a frame took, whatever became of it. */
+  used(frame: Uint8Array, cpuMs: number): void;
+  /** What the first `outcome.completed` packets of a frame came to, before their answers. */
+  ran(frame: Uint8Array, outcome: FrameOutcome): void;
+  /** Packets that end with a FAULT and did not run to their end, before their answers. */
+  refused(packets: readonly Refusal[]): void;
+  /** Console output of the packet at `index` of a frame. */
+  logged(frame: Uint8Array, index: number, text: string): void;
+  /** As LaneListener has them. */
+  returned(answers: Uint8Array): void;
+  noted(text: string): void;
+  lost(error: PacketfsError): void;
+}
+
+export class PacketRunner {
+  readonly #context: RunnerContext;
   readonly #process: SupervisedProcess;
-  readonly #runner: FrameRunner;
+  readonly #frames: FrameRunner;
   readonly #results: ResultStore;
   readonly #work: LaneQueue;
   readonly #abort = new AbortController();
-  /** What has to end before the lane is closed, and who waits for that. */
+  /** What has to end before it is closed, and who waits for that. */
   #pending = 0;
   #quiet: (() => void) | undefined;
   /** Frames that are being staged or run, and frames whose results are being stored. */
@@ -65,57 +77,58 @@ export class LocalLane implements Lane {
   #ended = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(context: LaneContext) {
-    const { program, slot, inputs, writer, processes, threads, inputBytes } = context;
+  constructor(context: RunnerContext) {
+    const { program, tenant, inputs, sink, processes, threads, inputBytes, listener } = context;
     const { manifest, code } = program;
+    const { signal } = this.#abort;
     this.#context = context;
     this.#work = new LaneQueue(manifest.description.limits.timeMs);
+    const wanted = {
+      program: keyOf(program, tenant),
+      code,
+      options: processOptions(manifest.description.limits, threads, inputBytes),
+      signal,
+    };
     this.#process = new SupervisedProcess(
-      () =>
-        processes.take({
-          program: keyOf(program, slot.tenant),
-          code,
-          options: processOptions(manifest.description.limits, threads, inputBytes),
-        }),
-      (process) => process.load(slot.number, { ...manifest, code }),
+      () => processes.take(wanted),
+      (process) => process.load({ ...manifest, code }),
       {
         started: () => this.#pump(),
         ended: (running, reason, detail) => this.#processEnded(running, reason, detail),
         lost: (error) => this.#lose(error),
       },
     );
-    const stage = new InputStage(inputs, manifest, this.#abort.signal);
-    this.#runner = new FrameRunner(slot.number, stage, this.#work);
-    this.#results = new ResultStore(writer, manifest);
+    const stage = new InputStage(inputs, manifest, signal);
+    this.#frames = new FrameRunner(stage, this.#work, (frame, cpuMs) => listener.used(frame, cpuMs));
+    this.#results = new ResultStore(sink, manifest);
   }
 
-  /** Rejects when the program does not load or the signal fires before it did; nothing is left open then. */
-  static async open(context: LaneContext, signal: AbortSignal): Promise<LocalLane> {
-    const lane = new LocalLane(context);
-    const abort = (): void => void lane.close();
+  /**
+   * Resolves when the program is loaded, which packets need not wait for. Rejects when it does not load or the signal fires
+   * before it did; nothing is left open then.
+   */
+  async open(signal: AbortSignal): Promise<void> {
+    const abort = (): void => void this.close();
     signal.addEventListener("abort", abort);
     try {
-      await lane.#process.open();
+      await this.#process.open();
       signal.throwIfAborted();
-      return lane;
     } catch (error) {
-      await lane.close();
+      await this.close();
       throw error;
     } finally {
       signal.removeEventListener("abort", abort);
     }
   }
 
-  get cpuMs(): number {
-    return this.#runner.cpuMs;
+  /** Opens it for packets that are there already: what fails is told as the end of it. */
+  start(): void {
+    this.#process.open().catch((error: unknown) => this.#lose(error));
   }
 
+  /** As a lane's; how many packets are in flight is bounded by whoever calls it. */
   exec(frame: Uint8Array): void {
     if (this.#ended) return;
-    const { slot } = this.#context;
-    const packets = slot.inFlight + packetCount(frame);
-    if (packets > LANE_PACKETS_MAX) return this.#lose(overfull(packets));
-    slot.inFlight = packets;
     this.#work.add(wordAligned(frame));
     if (this.#pumping) return;
     // Frames that come one right after the other are sent on together.
@@ -126,19 +139,7 @@ export class LocalLane implements Lane {
     });
   }
 
-  async keep(name: string, returns: Uint8Array): Promise<Ref> {
-    if (this.#ended) throw new LaneError(LaneErrorCode.laneClosed, "the lane is closed");
-    const { writer } = this.#context;
-    this.#pending++;
-    try {
-      const { root, length } = await writeKeptStream(writer, returns);
-      await writer.bind({ name, root, length });
-      return root;
-    } finally {
-      this.#over();
-    }
-  }
-
+  /** Packets in flight are dropped without an answer. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -148,8 +149,6 @@ export class LocalLane implements Lane {
     this.#end();
     await this.#process.close();
     if (this.#pending > 0) await new Promise<void>((resolve) => (this.#quiet = resolve));
-    await this.#context.writer.close();
-    this.#context.closed();
   }
 
   #end(): void {
@@ -180,19 +179,31 @@ export class LocalLane implements Lane {
     const most = this.#context.threads + 1;
     while (!this.#ended && this.#inFlight < most && this.#storing <= most) {
       const running = this.#process.current;
-      const work = running && this.#work.next(this.#inFlight);
-      if (work === undefined) return;
+      const next = running && this.#work.next(this.#inFlight);
+      if (next === undefined) return;
+      const work = this.#wanted(next);
+      if (work === undefined) continue;
       this.#inFlight++;
       this.#pending++;
       void this.#runFrame(work, running!).then(() => this.#over());
     }
   }
 
+  /** What is still wanted of some work, if anything is. */
+  #wanted(work: Work): Work | undefined {
+    const { listener } = this.#context;
+    if (listener.wanted === undefined) return work;
+    const frame = listener.wanted(work.frame);
+    if (frame.byteLength > 0) return { ...work, frame };
+    this.#work.over(work);
+    return undefined;
+  }
+
   /** Takes one frame all the way. Never rejects: a defect loses the lane. */
   async #runFrame(work: Work, running: Running): Promise<void> {
     let result: FrameResult;
     try {
-      result = await this.#runner.run(work, running);
+      result = await this.#frames.run(work, running);
     } catch (error) {
       return this.#lose(error);
     } finally {
@@ -215,35 +226,20 @@ export class LocalLane implements Lane {
     if (this.#ended) return;
     const { listener } = this.#context;
     if (ran !== undefined) {
-      this.#count(ran.frame, ran.outcome);
-      for (const { index, text } of ran.outcome.logs) listener.logged(atOf(ran.frame, index), text);
+      listener.ran(ran.frame, ran.outcome);
+      for (const { index, text } of ran.outcome.logs) listener.logged(ran.frame, index, text);
       const answers = await this.#results.answers(ran.frame, ran.outcome);
       ran.process.recycle(ran.outcome);
       this.#deliver(answers);
       this.#results.recycle(answers);
     }
     if (refused.length === 0) return;
-    this.#context.slot.faults += refused.length;
+    listener.refused(refused);
     this.#deliver(await this.#results.faults(refused));
   }
 
-  #count(frame: Uint8Array, { completed, statuses, lengths, cpuMs }: RanFrame): void {
-    const { slot } = this.#context;
-    slot.cpuMs += cpuMs;
-    for (let index = 0; index < completed; index++) {
-      slot.inputBytes += lengthAt(frame, index);
-      if (statuses[index] === 0) slot.outputBytes += lengths[index]!;
-      else slot.faults++;
-    }
-  }
-
   #deliver(answers: Uint8Array): void {
-    if (this.#ended) return;
-    const { slot } = this.#context;
-    const packets = packetCount(answers);
-    slot.inFlight -= packets;
-    slot.packets += packets;
-    this.#context.listener.returned(answers, true);
+    if (!this.#ended) this.#context.listener.returned(answers);
   }
 }
 
@@ -256,21 +252,13 @@ function keyOf({ manifest }: FetchedProgram, tenant: Tenant | undefined): string
   return JSON.stringify([tenant ?? null, code, args, description]);
 }
 
-function overfull(packets: number): LaneError {
-  return new LaneError(
-    LaneErrorCode.laneOverfull,
-    `${packets} packets are in flight, a lane takes ${LANE_PACKETS_MAX}`,
-    { packets, max: LANE_PACKETS_MAX },
-  );
-}
-
 function broken(cause: unknown): LaneError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new LaneError(LaneErrorCode.laneBroken, `the lane is lost: ${reason}`, { reason }, { cause });
 }
 
 /** What came of a frame: the program's answers, and packets that end with a FAULT of the runtime's. */
-export interface FrameResult {
+interface FrameResult {
   readonly ran?: {
     readonly frame: Uint8Array;
     /** To be given back to its process after use. */
@@ -280,17 +268,16 @@ export interface FrameResult {
   readonly refused: readonly Refusal[];
 }
 
-export class FrameRunner {
-  /** CPU time of the frames that have ended, whatever became of them. */
-  cpuMs = 0;
-  readonly #lane: number;
+class FrameRunner {
   readonly #stage: InputStage;
   readonly #work: LaneQueue;
+  readonly #used: (frame: Uint8Array, cpuMs: number) => void;
 
-  constructor(lane: number, stage: InputStage, work: LaneQueue) {
-    this.#lane = lane;
+  /** `used` is told the CPU time of each frame that has ended, whatever became of it. */
+  constructor(stage: InputStage, work: LaneQueue, used: (frame: Uint8Array, cpuMs: number) => void) {
     this.#stage = stage;
     this.#work = work;
+    this.#used = used;
   }
 
   /**
@@ -336,7 +323,7 @@ export class FrameRunner {
     running.packetsInFlight += packets;
     let outcome: RanFrame;
     try {
-      outcome = await running.process.run(this.#lane, frame, extents, inputs);
+      outcome = await running.process.run(frame, extents, inputs);
     } catch (error) {
       return { refused: [...refused, ...this.#failed(error, frame, work, running)] };
     } finally {
@@ -344,7 +331,7 @@ export class FrameRunner {
     }
     this.#stage.recycle(extents);
     running.packetsInFlight -= packets;
-    this.cpuMs += outcome.cpuMs;
+    this.#used(frame, outcome.cpuMs);
     this.#work.size.ran(packets, outcome.cpuMs);
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
     this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
@@ -355,7 +342,7 @@ export class FrameRunner {
   #failed(error: unknown, frame: Uint8Array, work: Work, running: Running): readonly Refusal[] {
     running.alive = false;
     if (hasCode(error, SandboxErrorCode.deadline) || hasCode(error, SandboxErrorCode.stalled))
-      this.cpuMs += Number(error.data["cpuMs"]);
+      this.#used(frame, Number(error.data["cpuMs"]));
     if (hasCode(error, SandboxErrorCode.deadline)) {
       if (packetCount(frame) === 1) return [{ packet: frame, code: FaultCode.timeLimit, detail: "" }];
       this.#work.separate(frame);
