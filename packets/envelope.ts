@@ -82,9 +82,9 @@ export type EnvelopeFields = Pick<Envelope, "type"> & Partial<Omit<Envelope, "ty
 const FLAGS_ALLOWED = EnvelopeFlag.REPLY | EnvelopeFlag.MORE;
 const PRIORITY_MAX = Math.max(...Object.values(Priority));
 
-/** One envelope in 64 bytes of its own. The caller vouches for the fields. */
-export function encodeEnvelope(fields: EnvelopeFields): Uint8Array {
-  const bytes = new Uint8Array(ENVELOPE_BYTES);
+/** One envelope in 64 bytes of its own, and `room` bytes for what follows it. The caller vouches for the fields. */
+export function encodeEnvelope(fields: EnvelopeFields, room: number = 0): Uint8Array {
+  const bytes = new Uint8Array(ENVELOPE_BYTES + room);
   writeInteger32(bytes, EnvelopeOffset.magic, ENVELOPE_MAGIC);
   bytes[EnvelopeOffset.version] = ENVELOPE_VERSION;
   bytes[EnvelopeOffset.type] = fields.type;

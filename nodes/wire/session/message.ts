@@ -1,9 +1,11 @@
 /**
- * A message as the frames that travel: the envelope, then metadata, packets and chunks, each only where it is not empty.
+ * A message as the frames that travel: the envelope, then metadata, packets and chunks, each only where it is not empty. A few
+ * packets without metadata stand in the envelope's own frame, since each frame is encrypted, queued and made a Buffer by itself.
  * The envelope is checked first, then the frames against it, and only then is the metadata decoded.
  */
 import { messageOf } from "../../../packets/errors.ts";
 import {
+  ENVELOPE_BYTES,
   EnvelopeFlag,
   EnvelopeOffset,
   MessageType,
@@ -23,6 +25,9 @@ import { decodeMeta, encodeMeta } from "./meta.ts";
 
 /** Envelope, metadata, packets, chunks. */
 const PARTS_MAX = 4;
+
+/** Packets without metadata that stand behind the envelope in its frame. */
+const ENVELOPE_PACKETS_BYTES_MAX = 16 * PACKET_BYTES;
 
 const NOTHING = new Uint8Array(0);
 
@@ -88,10 +93,11 @@ function assertFits(what: string, bytes: number, limit: number): void {
   );
 }
 
-/** The parts to send. Packets and chunks are the caller's own bytes, not copies. */
+/** The parts to send. Chunks, and packets that are not few, are the caller's own bytes, not copies. */
 export function toParts(frame: OutFrame, counter: number, creditBytes: number): Uint8Array[] {
   const { meta, packets, chunks, trace } = frame;
-  const envelope = encodeEnvelope({
+  const isTogether = meta.byteLength === 0 && packets.byteLength <= ENVELOPE_PACKETS_BYTES_MAX;
+  const fields = {
     type: frame.type,
     flags: frame.flags,
     priority: frame.priority,
@@ -103,10 +109,12 @@ export function toParts(frame: OutFrame, counter: number, creditBytes: number): 
     chunkBytes: chunks.byteLength,
     counter,
     ...(trace === undefined ? {} : { trace }),
-  });
-  const parts = [envelope];
+  };
+  const head = encodeEnvelope(fields, isTogether ? packets.byteLength : 0);
+  const parts = [head];
   if (meta.byteLength > 0) parts.push(meta);
-  if (packets.byteLength > 0) parts.push(packets);
+  if (isTogether) head.set(packets, ENVELOPE_BYTES);
+  else if (packets.byteLength > 0) parts.push(packets);
   if (chunks.byteLength > 0) parts.push(chunks);
   return parts;
 }
@@ -131,9 +139,10 @@ export type Received =
 
 /** Reads what a peer sent. Never throws. */
 export function fromParts(parts: readonly Uint8Array[]): Received {
-  const head = parts[0];
-  if (head === undefined) return { kind: "invalid", reason: "no frames" };
+  const first = parts[0];
+  if (first === undefined) return { kind: "invalid", reason: "no frames" };
   if (parts.length > PARTS_MAX) return { kind: "invalid", reason: `${parts.length} frames` };
+  const head = first.byteLength > ENVELOPE_BYTES ? first.subarray(0, ENVELOPE_BYTES) : first;
   const reason = invalidEnvelope(head);
   const cost = parts.reduce((sum, part) => sum + part.byteLength, MESSAGE_COST_BYTES - head.byteLength);
   if (reason === "unknown type") {
@@ -145,17 +154,20 @@ export function fromParts(parts: readonly Uint8Array[]): Received {
   }
   if (reason !== null) return { kind: "invalid", reason: `envelope is invalid: ${reason}` };
   const envelope = envelopeOf(head);
+  const { metaBytes, packetBytes, chunkBytes } = envelope;
+  const behind = first.byteLength > ENVELOPE_BYTES ? first.subarray(ENVELOPE_BYTES) : undefined;
+  if (behind !== undefined) {
+    const mayBe = metaBytes === 0 && packetBytes <= ENVELOPE_PACKETS_BYTES_MAX;
+    if (!mayBe || behind.byteLength !== packetBytes)
+      return { kind: "invalid", reason: "what stands behind the envelope is not a few packets" };
+  }
   let next = 1;
   const body = (bytes: number): Uint8Array | undefined => {
     if (bytes === 0) return NOTHING;
     const part = parts[next++];
     return part?.byteLength === bytes ? part : undefined;
   };
-  const [meta, packets, chunks] = [
-    body(envelope.metaBytes),
-    body(envelope.packetBytes),
-    body(envelope.chunkBytes),
-  ];
+  const [meta, packets, chunks] = [body(metaBytes), behind ?? body(packetBytes), body(chunkBytes)];
   if (meta === undefined || packets === undefined || chunks === undefined || next !== parts.length) {
     return { kind: "invalid", reason: "frames are not those that the envelope announces" };
   }
