@@ -70,6 +70,8 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
   const COMBINED = "combine returned";
   const REDUCED = "reduce returned";
   const READ = "a partial result has";
+  /** What the partial result of a program that yields one value begins with. */
+  const ONLY = '{"k":[""],"v":[';
   let program: ProgramFunctions;
   /** What there is for each key of the table. */
   let values: unknown[] = [];
@@ -176,7 +178,26 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     }
   }
 
+  /** The number of a partial result that is one, not negative and whole, as most sums are; -1 of any other. JSON's own way takes longer. */
+  function onlyInteger(line: string): number {
+    const digits = line.length - ONLY.length - 2;
+    if (digits < 1 || digits > 15 || p.slice(line, 0, ONLY.length) !== ONLY) return -1;
+    const end = ONLY.length + digits;
+    if (p.slice(line, end) !== "]}") return -1;
+    let value = 0;
+    for (let at = ONLY.length; at < end; at++) {
+      const digit = p.charCodeAt(line, at) - 0x30;
+      if (digit < 0 || digit > 9 || (digit === 0 && value === 0 && digits > 1)) return -1;
+      value = value * 10 + digit;
+    }
+    return value;
+  }
+
   function addPartial(line: string): void {
+    if (combines && !groups) {
+      const integer = onlyInteger(line);
+      if (integer >= 0) return addHashed("", 0, integer, READ);
+    }
     if (groups && p.charCodeAt(line, 0) !== 0x7b) return directive(line);
     let parsed: { k?: unknown; v?: unknown } | null | undefined;
     try {

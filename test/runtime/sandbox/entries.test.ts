@@ -541,4 +541,24 @@ describe("faults", () => {
       }
     },
   );
+
+  it("takes the number of a partial result as JSON does, whatever number it is, and nothing that is none", async () => {
+    const source = program(`map() {}, combine: (a, b) => a + b`);
+    const sum = (...numbers: string[]): Promise<{ status: number; text: string }> =>
+      runOnce(executor, source, numbers.map((text) => `{"k":[""],"v":[${text}]}`).join("\n"), {
+        entry: "finish",
+      });
+    for (const numbers of [
+      ["0", "7"],
+      ["999999999999999", "1"],
+      ["12345678901234567890", "1"],
+      ["-3", "1.5", "2e3"],
+    ]) {
+      const total = numbers.map(Number).reduce((a, b) => a + b);
+      expect(await sum(...numbers)).toMatchObject({ status: 0, text: JSON.stringify(total) });
+    }
+    for (const text of ["07", "0x7", "1 2", "+1", "00", "1.", "7]"]) {
+      expect(await sum(text), text).toMatchObject({ status: FaultCode.badRecord });
+    }
+  });
 });
