@@ -37,6 +37,15 @@ function executorOf(kind: "code" | "js"): Executor {
   return machine.executors.find(({ capacity }) => capacity[kind] !== undefined)!;
 }
 
+async function manifestOf(name: string, source: string): Promise<Ref> {
+  const { root: code } = await put(machine.store, `${name}.js`, programCode(source));
+  const description = await machine.inspect(code);
+  const fields = { version: 1, kind: "js", name, code: refToHex(code), entry: "map", args: "null" } as const;
+  const bytes = encodeManifest({ ...fields, description });
+  await using writer = await machine.store.openWriter();
+  return (await writer.write(Uint8Array.from(bytes), Uint32Array.of(bytes.byteLength))).refs;
+}
+
 /** Memory that is in use, without garbage. */
 function heldBytes(): number {
   setFlagsFromString("--expose-gc");
@@ -104,24 +113,43 @@ test("65,535 lanes of 1,000 programs each run a packet, in little memory, and th
   expect(machine.lanes.info(0).open).toBe(0);
 });
 
+test("lanes of a program of JavaScript share what runs it, and are small too", async () => {
+  const count = 8192;
+  // Yields how long its input is, and how often its module was asked.
+  const source = `let asked = 0;
+    export default { input: { kind: "bytes" }, yields: "bytes",
+      map: ({ length }, { write }) => write(Uint8Array.of(length, ++asked)) };`;
+  const manifest = await manifestOf("counts", source);
+  const before = machine.lanes.use;
+  const answers = Array.from({ length: count }, () => new Collector());
+  const [held, cpu] = [heldBytes(), process.cpuUsage()];
+  const lanes: Lane[] = [];
+  for (const listener of answers) lanes.push(await executorOf("js").load(manifest, listener, never));
+  for (const [at, lane] of lanes.entries()) lane.exec(encodeFrame([execStream(at, root, 0, TEXT.length)]));
+  for (const [at, each] of answers.entries()) {
+    await each.answered(1);
+    const { op, ref } = each.answer(at);
+    expect([op, ref[0], ref[1]]).toEqual([Op.RETURN, TEXT.length, 1]);
+  }
+  const { user, system } = process.cpuUsage(cpu);
+  // 2 KiB, and what a collector keeps; 30 µs of this process.
+  expect((heldBytes() - held) / count).toBeLessThan(8192);
+  expect((user + system) / count).toBeLessThan(600);
+  const { open, use, lanes: infos } = machine.lanes.info(count);
+  expect([open, use.packets - before.packets, use.faults]).toEqual([count, count, before.faults]);
+  expect(infos.filter(({ state }) => state === "resting").length).toBeGreaterThan(count / 2);
+  expect(infos.every(({ packets, inputBytes }) => packets === 1 && inputBytes === TEXT.length)).toBe(true);
+  await Promise.all(lanes.map((lane) => lane.close()));
+  expect(machine.lanes.info(0).open).toBe(0);
+});
+
 test("a lane says whose it is, how it is, and what its packets took, faults too", async () => {
   const source = `export default { input: { kind: "bytes" }, yields: "bytes", map: (bytes, { write }) => {
     if (bytes.length === 5) throw new Error("five");
     for (let turn = 0; turn < 3e6; turn++);
     write(bytes);
   } };`;
-  const { root: code } = await put(machine.store, "echo.js", programCode(source));
-  const fields = {
-    version: 1,
-    kind: "js",
-    name: "echo",
-    code: refToHex(code),
-    entry: "map",
-    args: "null",
-  } as const;
-  const bytes = encodeManifest({ ...fields, description: await machine.inspect(code) });
-  await using writer = await machine.store.openWriter();
-  const { refs } = await writer.write(Uint8Array.from(bytes), Uint32Array.of(bytes.byteLength));
+  const refs = await manifestOf("echo", source);
   const tenant = "0f".repeat(16);
   const before = machine.lanes.use;
   const answers = new Collector();
