@@ -48,6 +48,10 @@ const AUTHORING_API = "sdk/program.ts";
  * becomes part of programs, and what runs around them, which names the edition of their answers.
  */
 const TEXTS = [AUTHORING_API, "runtime/sandbox/guest/source.ts"];
+/** The one that carries what runs in isolates. */
+const GUEST_ENTRY = "executor-thread";
+/** What is published is packed without white space, in lines about as long. */
+const LINE_CHARACTERS = 120;
 /** Loads what is built, and is part of it as it is. */
 const COMPILED = "runtime/build/compiled.cjs";
 /** Knows what is built by where it lies itself. */
@@ -182,7 +186,7 @@ const piscinaThread = {
  * by: a module must find what lies beside its source, not beside the file that it has become a part of. Resolves with the
  * packages that have become part of it.
  */
-async function build(folder, { urlOf, plugins = [], sourcemap }) {
+async function build(folder, { urlOf, plugins = [], isPackage }) {
   const esbuild = await import("esbuild");
   const ownUrl = {
     name: "own-url",
@@ -207,26 +211,35 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
     // A text of one byte for each character is half as long to read.
     charset: "ascii",
     legalComments: "none",
-    sourcemap,
+    sourcemap: isPackage ? false : "linked",
     sourcesContent: false,
     logLevel: "error",
     plugins: [...plugins, ownUrl],
   };
-  const [{ metafile }] = await Promise.all([
+  const scripts = {
+    ...options,
+    format: "cjs",
+    // What a script of Node's "vm" would have to be told how to do.
+    supported: { "dynamic-import": false },
+    banner: { js: await lateRequire() },
+    outExtension: { ".js": ".cjs" },
+    external: EXTERNAL,
+    plugins: [piscinaThread, ...options.plugins],
+    metafile: true,
+  };
+  const points = [...entries()].map(([out, path]) => ({ in: `./${path}`, out }));
+  const [guest, others] = await Promise.all([
+    // The text of what runs in isolates can be read there, so that it must be the same everywhere.
+    esbuild.build({ ...scripts, entryPoints: points.filter(({ out }) => out === GUEST_ENTRY) }),
     esbuild.build({
-      ...options,
+      ...scripts,
       entryPoints: [
-        ...[...entries()].map(([out, path]) => ({ in: `./${path}`, out })),
+        ...points.filter(({ out }) => out !== GUEST_ENTRY),
         { in: join(ROOT, "node_modules/piscina/dist", PISCINA_THREAD[0]), out: PISCINA_THREAD[1] },
       ],
-      format: "cjs",
-      // What a script of Node's "vm" would have to be told how to do.
-      supported: { "dynamic-import": false },
-      banner: { js: await lateRequire() },
-      outExtension: { ".js": ".cjs" },
-      external: EXTERNAL,
-      plugins: [piscinaThread, ...options.plugins],
-      metafile: true,
+      minifyWhitespace: isPackage,
+      // Places in it can still be told.
+      ...(isPackage ? { lineLimit: LINE_CHARACTERS } : {}),
     }),
     esbuild.build({
       ...options,
@@ -239,7 +252,8 @@ async function build(folder, { urlOf, plugins = [], sourcemap }) {
   for (const name of entries().keys()) standBefore(folder, name);
   cpSync(join(ROOT, COMPILED), join(folder, basename(COMPILED)));
   writeFileSync(join(folder, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
-  const names = Object.keys(metafile.inputs).map((path) => PACKAGE.exec(path)?.[1]);
+  const inputs = [guest, others].flatMap(({ metafile }) => Object.keys(metafile.inputs));
+  const names = inputs.map((path) => PACKAGE.exec(path)?.[1]);
   return [...new Set(names)].filter((name) => name !== undefined).toSorted();
 }
 
@@ -260,7 +274,7 @@ async function fillCache() {
   try {
     await build(part, {
       urlOf: (path) => JSON.stringify(pathToFileURL(join(ROOT, path)).href),
-      sourcemap: "linked",
+      isPackage: false,
     });
     // Somebody may have been writing the sources: what was built of them goes by no name.
     if (sourceHash() !== hash) return await fillCache();
@@ -294,7 +308,7 @@ async function fillDist() {
   const packages = await build(DIST, {
     urlOf: (path) => `new URL(${JSON.stringify(`../${path}`)}, ${OWN_URL}).href`,
     plugins: [takeEsbuildAlong],
-    sourcemap: false,
+    isPackage: true,
   });
   copyEsbuild();
   writeFileSync(join(DIST, "third-party-licenses.txt"), licensesOf(packages));
