@@ -9,7 +9,7 @@ import type { Network } from "../../sdk/cli/demo/network.ts";
 import { connect, openLocal } from "../../sdk/index.ts";
 import type { JobEvent, JobResult, PacketFS } from "../../sdk/index.ts";
 import { Random } from "../sim/random.ts";
-import { executorsOf, HAS_PROC, signalThatEnded } from "../suites/processes.ts";
+import { executorsOf, HAS_PROC, peakBytesOf, signalThatEnded } from "../suites/processes.ts";
 
 const SUMS = {
   source: `import { defineProgram, lines } from "packetfs";
@@ -19,6 +19,17 @@ export default defineProgram({
   map(line: string, { emit }) {
     const at = line.indexOf(" ");
     emit(line.slice(at + 1), Number(line.slice(0, at)));
+  },
+  combine: (a: number, b: number) => a + b,
+});`,
+};
+const COUNTS = {
+  source: `import { defineProgram, lines } from "packetfs";
+export default defineProgram({
+  input: lines(),
+  yields: "groups",
+  map(line: string, { emit }) {
+    emit(line, 1);
   },
   combine: (a: number, b: number) => a + b,
 });`,
@@ -79,6 +90,33 @@ function kill(pid: number): number {
   } catch {
     return 0;
   }
+}
+
+/** The most memory that an executor process has while so many keys are counted, and the bytes of their lines. */
+async function peakBytes(store: string, count: number): Promise<{ peak: number; bytes: number }> {
+  const others = new Set(executorsOf(process.pid));
+  await using pfs = await openLocal(store, { workers: 1 });
+  const { length } = await pfs.put(distinctLines(count), { name: "distinct" });
+  let peak = 0;
+  const watch = setInterval(() => {
+    for (const pid of executorsOf(process.pid)) if (!others.has(pid)) peak = Math.max(peak, peakBytesOf(pid));
+  }, 50);
+  await pfs
+    .run(COUNTS, ["distinct"], { out: "counts", splitBytes: 1024 * 1024 })
+    .finally(() => clearInterval(watch));
+  expect(peak).toBeGreaterThan(0);
+  return { peak, bytes: length };
+}
+
+async function* distinctLines(count: number): AsyncGenerator<Uint8Array> {
+  let lines = "";
+  for (let index = 0; index < count; index++) {
+    lines += `${((index * 7919) % 1_000_003).toString(36)} ${"of a length that makes many bytes ".repeat(3)}\n`;
+    if (lines.length < 64 * 1024) continue;
+    yield Buffer.from(lines);
+    lines = "";
+  }
+  yield Buffer.from(lines);
 }
 
 /** The sums as they are stored. */
@@ -148,6 +186,16 @@ describe("many keys", () => {
     expect(killed).toBeGreaterThan(0);
     expect(content === expected).toBe(true);
   });
+
+  it.skipIf(process.platform !== "linux")(
+    "take hardly more memory where they are four times as many",
+    async () => {
+      const few = await peakBytes(directory, 160_000);
+      const many = await peakBytes(directory, 640_000);
+      // What holds all of them at once has each several times: as text, as a key, and in what it yields.
+      expect(many.peak - few.peak).toBeLessThan(2 * (many.bytes - few.bytes));
+    },
+  );
 
   it("are read from a file where they are more than a value may be", async () => {
     await using pfs = await openLocal(directory, { workers: 2 });
