@@ -221,6 +221,12 @@ export function atOf(frame: Uint8Array, index: number): number {
   return readInteger(frame, index * PACKET_BYTES + Offset.at);
 }
 
+/** The same of a view of the whole frame, which is faster where one packet after the other is looked at. */
+export function atIn(frame: DataView, index: number): number {
+  const offset = index * PACKET_BYTES + Offset.at;
+  return frame.getUint32(offset + WORD_BYTES, true) * TWO_32 + frame.getUint32(offset, true);
+}
+
 export function lengthAt(frame: Uint8Array, index: number): number {
   return readInteger(frame, index * PACKET_BYTES + Offset.length);
 }
@@ -234,6 +240,17 @@ export function lengthsOf(frame: Uint8Array): Float64Array<ArrayBuffer> {
     lengths[index] = view.getUint32(offset + WORD_BYTES, true) * TWO_32 + view.getUint32(offset, true);
   }
   return lengths;
+}
+
+/** The sum of the lengths of the first `count` packets. */
+export function lengthSum(frame: Uint8Array, count: number): number {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  let sum = 0;
+  for (let index = 0; index < count; index++) {
+    const offset = index * PACKET_BYTES + Offset.length;
+    sum += view.getUint32(offset + WORD_BYTES, true) * TWO_32 + view.getUint32(offset, true);
+  }
+  return sum;
 }
 
 export function fromAt(frame: Uint8Array, index: number): number {

@@ -12,14 +12,17 @@ import {
   refOf,
 } from "../../packets/packet.ts";
 import type { InputSource } from "../stream/inputs.ts";
+import { repeatsInput } from "./lane-queue.ts";
 
 const NO_BYTES = new Uint8Array(0);
 const REF_WORDS = REF_BYTES / 4;
+const REPEATED = 0x8000;
+const SLOT = 0x7fff;
 
 export class FrameChunks {
   /** Whether some of the packets read streams, which are none of this one's. */
   readonly hasStreams: boolean;
-  /** Per packet, which of the chunks it names: index + 1, or 0 for none. */
+  /** Per packet, which of the chunks it names: index + 1, or 0 for none; and whether it is REPEATED. */
   readonly #slots: Uint16Array;
   readonly #refs: readonly Ref[];
   #chunks: readonly (Uint8Array | PacketfsError)[] = [];
@@ -32,11 +35,15 @@ export class FrameChunks {
     let known: Map<string, number> | undefined;
     let hasStreams = false;
     for (let index = 0; index < count; index++) {
+      if (index > 0 && repeatsInput(words!, index)) {
+        slots[index] = slots[index - 1]! | REPEATED;
+        continue;
+      }
       const isStream = (flagsAt(frame, index) & Flag.STREAM) !== 0;
       hasStreams ||= isStream;
       if (isStream || lengthAt(frame, index) === 0) continue;
-      if (index > 0 && slots[index - 1]! > 0 && repeatsRef(words!, index)) {
-        slots[index] = slots[index - 1]!;
+      if (index > 0 && (slots[index - 1]! & SLOT) > 0 && repeatsRef(words!, index)) {
+        slots[index] = slots[index - 1]! & SLOT;
         continue;
       }
       const ref = refOf(frame, index);
@@ -65,9 +72,14 @@ export class FrameChunks {
     if (this.#refs.length > 0) this.#chunks = await readEach(this.#refs, inputs, signal);
   }
 
+  /** Whether packet `index` reads what the one before it reads, in the same way. */
+  repeats(index: number): boolean {
+    return (this.#slots[index]! & REPEATED) !== 0;
+  }
+
   /** The chunk that packet `index` names; no bytes where it wants none. Throws what reading it was refused with. */
   at(index: number): Uint8Array {
-    const slot = this.#slots[index]!;
+    const slot = this.#slots[index]! & SLOT;
     const chunk = slot === 0 ? NO_BYTES : this.#chunks[slot - 1]!;
     if (chunk instanceof PacketfsError) throw chunk;
     return chunk;

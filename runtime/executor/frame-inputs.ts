@@ -5,12 +5,11 @@
 import { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { packetCount, packetWords } from "../../packets/packet.ts";
+import { packetCount } from "../../packets/packet.ts";
 import { JobErrorCode, SandboxErrorCode } from "../errors.ts";
 import { RUN_INPUT_BYTES_MAX } from "../limits.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
 import { inputFault } from "../stream/inputs.ts";
-import { repeatsInput } from "./lane-queue.ts";
 
 /** A packet that ends with a FAULT before it ran. */
 export interface Refusal {
@@ -35,8 +34,6 @@ export class FrameInputs {
   readonly buffer: StagingBuffer;
   readonly refused: Refusal[] = [];
   readonly #frame: Uint8Array;
-  /** Undefined of a single packet, which repeats none. */
-  readonly #words: Uint32Array | undefined;
   readonly #extents: Float64Array<ArrayBuffer>;
   /** The packets that can run, by their index in the frame; the first `#kept` count. */
   readonly #indexes: Uint16Array;
@@ -47,7 +44,6 @@ export class FrameInputs {
     this.count = packetCount(frame);
     this.buffer = new StagingBuffer(bytesAtFirst);
     this.#frame = frame;
-    this.#words = this.count > 1 ? packetWords(frame) : undefined;
     this.#extents = extents;
     this.#indexes = new Uint16Array(this.count);
   }
@@ -57,10 +53,10 @@ export class FrameInputs {
     return this.buffer.length > 2 * RUN_INPUT_BYTES_MAX;
   }
 
-  /** Gives packet `index` the bytes of the packet before it, if it names the very same ones. */
+  /** Gives packet `index`, which reads what the packet before it reads, the bytes of that one, if it has any. */
   repeat(index: number): boolean {
     const last = this.#kept - 1;
-    if (last < 0 || this.#indexes[last] !== index - 1 || !repeatsInput(this.#words!, index)) return false;
+    if (last < 0 || this.#indexes[last] !== index - 1) return false;
     const from = last * EXTENT_NUMBERS;
     for (let at = from; at < from + EXTENT_NUMBERS; at++)
       this.#extents[at + EXTENT_NUMBERS] = this.#extents[at]!;

@@ -222,7 +222,7 @@ function neighboursEnd(frame: Uint8Array, index: number): number {
 function gatherChunks(frame: Uint8Array, from: number, chunks: FrameChunks, inputs: FrameInputs): number {
   for (let index = from; index < inputs.count; index++) {
     if (inputs.isFull) return index;
-    if (inputs.repeat(index)) continue;
+    if (chunks.repeats(index) && inputs.repeat(index)) continue;
     if ((flagsAt(frame, index) & Flag.STREAM) !== 0) return index;
     try {
       addRange(frame, index, chunks.at(index), inputs);

@@ -9,7 +9,7 @@
 import type { Ref } from "../../packets/digest.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import { atOf, laneAt, lengthAt, packetCount } from "../../packets/packet.ts";
+import { atOf, laneAt, lengthAt, lengthSum, packetCount } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
 import { LaneError, LaneErrorCode } from "../errors.ts";
@@ -186,12 +186,17 @@ export class LocalLane implements Lane, RunnerListener {
   }
 
   ran(frame: Uint8Array, outcome: FrameOutcome): void {
-    for (let index = 0; index < outcome.completed; index++) this.ranPacket(frame, index, outcome);
+    this.slot.inputBytes += lengthSum(frame, outcome.completed);
+    for (let index = 0; index < outcome.completed; index++) this.#yielded(index, outcome);
   }
 
-  ranPacket(frame: Uint8Array, index: number, { statuses, lengths }: FrameOutcome): void {
+  ranPacket(frame: Uint8Array, index: number, outcome: FrameOutcome): void {
+    this.slot.inputBytes += lengthAt(frame, index);
+    this.#yielded(index, outcome);
+  }
+
+  #yielded(index: number, { statuses, lengths }: FrameOutcome): void {
     const { slot } = this;
-    slot.inputBytes += lengthAt(frame, index);
     if (statuses[index] === 0) slot.outputBytes += lengths[index]!;
     else slot.faults++;
   }

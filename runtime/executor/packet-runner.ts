@@ -228,7 +228,8 @@ export class PacketRunner {
     if (ran !== undefined) {
       listener.ran(ran.frame, ran.outcome);
       for (const { index, text } of ran.outcome.logs) listener.logged(ran.frame, index, text);
-      const answers = await this.#results.answers(ran.frame, ran.outcome);
+      const made = this.#results.answers(ran.frame, ran.outcome);
+      const answers = made instanceof Promise ? await made : made;
       ran.process.recycle(ran.outcome);
       this.#deliver(answers);
       this.#results.recycle(answers);
@@ -287,7 +288,8 @@ class FrameRunner {
   async run(work: Work, running: Running): Promise<FrameResult> {
     let staged: StagedFrame;
     try {
-      staged = await this.#stage.stage(work.frame, running.space);
+      const stage = this.#stage.stage(work.frame, running.space);
+      staged = stage instanceof Promise ? await stage : stage;
     } catch (error) {
       if (hasCode(error, SandboxErrorCode.sharedMemoryFailed)) {
         running.alive = false;

@@ -171,8 +171,7 @@ export function makePrelude(
   let loop: FrameLoop | undefined;
   let runEntry: RunEntry | undefined;
 
-  function functionOf(definition: Record<string, unknown>, name: string): unknown {
-    const value = definition[name];
+  function functionOf(name: string, value: unknown): unknown {
     if (value === undefined || typeof value === "function") return value;
     throw new p.TypeError(`${name} is not a function`);
   }
@@ -188,15 +187,16 @@ export function makePrelude(
   }
 
   function functionsOf(definition: Record<string, unknown>): ProgramFunctions {
-    const map = functionOf(definition, "map");
+    const map = functionOf("map", definition["map"]);
     if (map === undefined) throw new p.TypeError("the program has no map");
-    return p.freeze({
+    // The program sees it as `this`, and each packet has one of its own.
+    return {
       map,
-      init: functionOf(definition, "init"),
-      combine: functionOf(definition, "combine"),
-      reduce: functionOf(definition, "reduce"),
+      init: functionOf("init", definition["init"]),
+      combine: functionOf("combine", definition["combine"]),
+      reduce: functionOf("reduce", definition["reduce"]),
       result: topOf(definition["result"]),
-    }) as ProgramFunctions;
+    } as ProgramFunctions;
   }
 
   function topOf(result: unknown): TopGroups | undefined {
