@@ -54,10 +54,10 @@ function requireChecks(packets: Uint8Array): void {
 
 /** Of packets whose checks are right. */
 function requireExecs(packets: Uint8Array): void {
-  const view = new DataView(packets.buffer, packets.byteOffset, packets.byteLength);
   const count = packetCount(packets);
+  const view = count > 1 ? new DataView(packets.buffer, packets.byteOffset, packets.byteLength) : undefined;
   for (let index = 0; index < count; index++) {
-    if (index > 0 && isFineLikeLast(view, index * PACKET_BYTES)) continue;
+    if (index > 0 && isFineLikeLast(view!, index * PACKET_BYTES)) continue;
     const reason = invalidFields(packets, index);
     if (reason !== null) throw notExecutable(index, reason);
     if (opAt(packets, index) !== Op.EXEC) throw notExecutable(index, "not an EXEC");

@@ -77,6 +77,7 @@ export function renumberPackets(
   at: number,
   lane?: number,
 ): void {
+  if (count === 1) return renumberPacket(frame, first, lane ?? laneAt(frame, first), at);
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   for (let index = 0; index < count; index++) {
     const start = (first + index) * PACKET_BYTES;
@@ -234,6 +235,10 @@ export function lengthAt(frame: Uint8Array, index: number): number {
 /** The length of each packet. */
 export function lengthsOf(frame: Uint8Array): Float64Array<ArrayBuffer> {
   const lengths = new Float64Array(packetCount(frame));
+  if (lengths.length === 1) {
+    lengths[0] = lengthAt(frame, 0);
+    return lengths;
+  }
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   for (let index = 0; index < lengths.length; index++) {
     const offset = index * PACKET_BYTES + Offset.length;
@@ -244,6 +249,7 @@ export function lengthsOf(frame: Uint8Array): Float64Array<ArrayBuffer> {
 
 /** The sum of the lengths of the first `count` packets. */
 export function lengthSum(frame: Uint8Array, count: number): number {
+  if (count === 1) return lengthAt(frame, 0);
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   let sum = 0;
   for (let index = 0; index < count; index++) {

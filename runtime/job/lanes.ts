@@ -3,7 +3,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode, INVALID_INPUT_FAULTS, isOwnFault } from "../../packets/faults.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { atIn, fromAt, opAt, packetCount } from "../../packets/packet.ts";
+import { atIn, atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
 import { invalidPacket } from "../../packets/validate.ts";
 import { JobError, JobErrorCode, LaneErrorCode, StoreErrorCode } from "../errors.ts";
 import { LANES_CLOSE_MS_MAX } from "../limits.ts";
@@ -93,7 +93,7 @@ export class DispatchedLane implements LaneListener {
   returned(frame: Uint8Array, isOwn = false): void {
     let batch: Batch | undefined;
     const count = packetCount(frame);
-    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+    const view = count > 1 ? new DataView(frame.buffer, frame.byteOffset, frame.byteLength) : undefined;
     const run = spareRuns.pop() ?? emptyRun();
     run.frame = frame;
     run.count = 0;
@@ -103,7 +103,7 @@ export class DispatchedLane implements LaneListener {
         this.#lose(new Error("it sent something that is no answer"), LaneEnd.offended);
         return;
       }
-      const at = atIn(view, index);
+      const at = view === undefined ? atOf(frame, index) : atIn(view, index);
       if (batch === undefined || run.count === ANSWERS_AT_ONCE || !isIn(batch, at)) {
         this.#flush(batch, run);
         batch = this.program.batchAt(at);
