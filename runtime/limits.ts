@@ -261,6 +261,8 @@ export const SCHEDULE_TICK_MS = 100;
 export const LANE_HOLDS_MS = 500;
 /** Packets that a lane holds at most, however fast they are answered. */
 export const LANE_IN_FLIGHT_MAX = 8192;
+/** A lane that may have no more per slot is one of long packets, of which others are to get theirs. */
+export const LONG_IN_FLIGHT_MAX = 32;
 /** Packets of one frame to a lane. */
 export const SEND_PACKETS_MAX = 1024;
 /** Input of all packets in flight on an executor, per slot; the last packet may go beyond it. */

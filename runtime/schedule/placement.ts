@@ -113,7 +113,7 @@ function roomFor(
   const { tasks } = batch;
   const left = tasks.queue.count + tasks.placedCount;
   const least = tasks.queue.hasLocal(executor.id) ? lane.slots : 1;
-  const share = Math.max(least, Math.ceil(left * state.shareOf(lane, batch.program, now)));
+  const share = Math.max(least, state.shareOf(left, lane, batch.program, now));
   // What is in flight in the lane may have been answered by another long ago, and never be here.
   const awaited = Math.min(batch.inFlight.get(lane.id) ?? 0, tasks.placedCount);
   return Math.min(room, share - awaited, SEND_PACKETS_MAX);

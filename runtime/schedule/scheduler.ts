@@ -195,6 +195,7 @@ export class Scheduler {
       loadedBy: new Set(),
       failedLoads: new Map(),
       weight: 0,
+      slots: 0,
       weighedAt: 0,
     });
     return id;

@@ -1,5 +1,5 @@
 /** What the scheduler knows: executors, the programs on them, and the batches of tasks that run those programs. */
-import { EXECUTOR_SLOT_BYTES_MAX, WEIGHT_STALE_MS } from "../limits.ts";
+import { EXECUTOR_SLOT_BYTES_MAX, LONG_IN_FLIGHT_MAX, WEIGHT_STALE_MS } from "../limits.ts";
 import type { Action } from "./actions.ts";
 import type { LaneState } from "./lanes.ts";
 import { Strikes } from "./strikes.ts";
@@ -49,6 +49,8 @@ export interface ProgramState {
   readonly failedLoads: Map<number, boolean>;
   /** Packets that its lanes may have in flight together, as of `weighedAt`. */
   weight: number;
+  /** Their slots, as of then. */
+  slots: number;
   weighedAt: number;
 }
 
@@ -171,16 +173,27 @@ export class State {
     group.served = Math.max(group.served, this.clock);
   }
 
-  /** The lane's part of what the program's lanes can hold together, above 0 and at most 1. */
-  shareOf(lane: LaneState, program: ProgramState, now: number): number {
+  /**
+   * Of so many tasks of a batch that are not done, how many the lane may have in flight: its part of what the program's lanes
+   * can hold together. Long packets are as unequal as it pleases them, and what is in a lane stays there though others have
+   * nothing to do: of such it has half of an equal part, as long as none of its slots waits for it.
+   */
+  shareOf(left: number, lane: LaneState, program: ProgramState, now: number): number {
     if (program.weight === 0 || now - program.weighedAt >= WEIGHT_STALE_MS) {
       program.weight = 0;
+      program.slots = 0;
       program.weighedAt = now;
-      for (const { phase, inFlightMax, isShut } of program.lanes.values()) {
-        if (!isShut && (phase === "ready" || phase === "loading")) program.weight += inFlightMax;
+      for (const { phase, inFlightMax, slots, isShut } of program.lanes.values()) {
+        if (isShut || (phase !== "ready" && phase !== "loading")) continue;
+        program.weight += inFlightMax;
+        program.slots += slots;
       }
     }
-    return Math.min(1, lane.inFlightMax / program.weight);
+    const byPace = Math.ceil(left * Math.min(1, lane.inFlightMax / program.weight));
+    const isAlone = program.slots <= lane.slots;
+    if (isAlone || lane.inFlightMax > LONG_IN_FLIGHT_MAX * lane.slots) return byPace;
+    const half = Math.ceil((left * lane.slots) / program.slots / 2);
+    return Math.min(byPace, Math.max(half, lane.slots));
   }
 }
 
