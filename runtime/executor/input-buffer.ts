@@ -9,6 +9,11 @@ export interface InputMemory {
   alloc(bytes: number): number | undefined;
   free(offset: number): void;
   write(offset: number, bytes: Uint8Array): Promise<void>;
+  /**
+   * Whether there is no room because others use the memory too; `freed` is called once when they gave some of it back. Absent
+   * where nobody else does.
+   */
+  awaitOthers?(bytes: number, freed: () => void): boolean;
 }
 
 interface Waiter {
@@ -67,10 +72,14 @@ export class InputBuffer {
     for (const { reject } of this.#waiters.splice(0)) reject(new ProcessGone());
   }
 
+  #mustWait(bytes: number): boolean {
+    return this.#memory.awaitOthers?.(bytes, () => this.#serve()) === true;
+  }
+
   #serve(): void {
     for (let next = this.#waiters[0]; next !== undefined; next = this.#waiters[0]) {
       const offset = this.#memory.alloc(next.bytes);
-      if (offset === undefined && this.#extents > 0) return;
+      if (offset === undefined && (this.#extents > 0 || this.#mustWait(next.bytes))) return;
       if (offset !== undefined) this.#extents++;
       this.#waiters.shift();
       next.resolve(offset);

@@ -38,6 +38,9 @@ interface Shared {
   readonly process: Promise<ExecutorProcess>;
   /** Parts in it that somebody has. */
   parts: number;
+  /** What parts have of its shared memory, and who waits until there is more of that. */
+  readonly memories: Set<LaneMemory>;
+  readonly awaitingMemory: Set<() => void>;
   /** What is loaded in it, by its name and entry; what nobody uses in the order in which it was let go. */
   readonly loaded: Map<string, LoadedEntry>;
   /** Runs while no lane has it. */
@@ -220,7 +223,14 @@ export class SharedProcesses {
   }
 
   #start(program: string, process: Promise<ExecutorProcess>): Shared {
-    const shared: Shared = { process, parts: 0, loaded: new Map(), kept: undefined };
+    const shared: Shared = {
+      process,
+      parts: 0,
+      memories: new Set(),
+      awaitingMemory: new Set(),
+      loaded: new Map(),
+      kept: undefined,
+    };
     this.#shared.set(program, shared);
     this.#wake(program);
     const forget = (): void => this.#forget(program, shared);
@@ -320,7 +330,7 @@ export class LaneProcess {
   ) {
     const { promise, resolve } = Promise.withResolvers<EndReason>();
     this.#process = process;
-    this.#part = new LaneMemory(process, sharedMemoryBytes);
+    this.#part = new LaneMemory(process, sharedMemoryBytes, shared);
     this.#shared = shared;
     this.#release = release;
     this.#resolveEnded = resolve;
@@ -410,11 +420,23 @@ class LaneMemory implements InputMemory {
   readonly #process: ExecutorProcess;
   readonly #bytesMax: number;
   readonly #extents = new Map<number, number>();
+  readonly #shared: Shared;
   #bytes = 0;
 
-  constructor(process: ExecutorProcess, bytesMax: number) {
+  constructor(process: ExecutorProcess, bytesMax: number, shared: Shared) {
     this.#process = process;
     this.#bytesMax = bytesMax;
+    this.#shared = shared;
+    shared.memories.add(this);
+  }
+
+  /** There is room for a few shares at once, and there may be more lanes. */
+  awaitOthers(bytes: number, freed: () => void): boolean {
+    const { memories, awaitingMemory } = this.#shared;
+    if (bytes > this.#bytesMax || ![...memories].some((other) => other !== this && other.#bytes > 0))
+      return false;
+    awaitingMemory.add(freed);
+    return true;
   }
 
   alloc(bytes: number): number | undefined {
@@ -432,6 +454,11 @@ class LaneMemory implements InputMemory {
     this.#extents.delete(offset);
     this.#bytes -= bytes;
     this.#process.sharedMemory.free(offset);
+    const { awaitingMemory } = this.#shared;
+    if (awaitingMemory.size === 0) return;
+    const waiting = [...awaitingMemory];
+    awaitingMemory.clear();
+    for (const freed of waiting) freed();
   }
 
   write(offset: number, bytes: Uint8Array): Promise<void> {
@@ -439,6 +466,7 @@ class LaneMemory implements InputMemory {
   }
 
   freeAll(): void {
+    this.#shared.memories.delete(this);
     for (const offset of this.#extents.keys()) this.free(offset);
   }
 }

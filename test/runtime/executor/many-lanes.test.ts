@@ -110,6 +110,22 @@ describe("lanes of one program, more than have runners of their own,", () => {
     expect(Buffer.compare(await harness.readName("kept"), file.subarray(200, each * 40))).toBe(0);
   });
 
+  it("take turns with the shared memory of their process, when it is too small for all of them", async () => {
+    await harness.close();
+    const inputBytes = 1024 * 1024;
+    await begin({ inputBytes, threads: 1 });
+    const large = seededBytes(inputBytes, 10);
+    const input = await harness.putFile(large);
+    const lanes = await load(await harness.putProgram(ECHO), 8);
+    for (const { lane } of lanes)
+      lane.exec(encodeFrame([0, 1].map((at) => execStream(at, input, at, inputBytes - 1))));
+    for (const { answers } of lanes) {
+      await answers.answered(2);
+      expect([answers.answer(0).op, answers.answer(1).op]).toEqual([Op.RETURN, Op.RETURN]);
+    }
+    await Promise.all(lanes.map(({ lane }) => lane.close()));
+  });
+
   it("do not wait for packets of those that are closed", async () => {
     const lanes = await load(await harness.putProgram(SLOW), COUNT);
     // Half a minute of CPU time each, were they all run.
