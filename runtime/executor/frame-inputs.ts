@@ -156,7 +156,7 @@ export class StagingBuffer {
 }
 
 /** Below this a loop is faster than a call that makes a view. */
-const LOOP_BYTES_MAX = 48;
+const LOOP_BYTES_MAX = 64;
 /** So few bytes have room in memory that Node hands out in pieces, which costs a tenth of memory of their own. */
 const PIECE_BYTES_MAX = 2048;
 

@@ -95,15 +95,20 @@ export class InputStage {
 
   /** Gathers the packets' inputs in memory until there is enough of them; says how many packets it looked at. */
   async #gather(frame: Uint8Array, chunks: FrameChunks, inputs: FrameInputs): Promise<number> {
+    const words = packetWords(frame);
     let stream: StreamInput | undefined;
+    let streamOf = -1;
     for (let index = 0; ; index++) {
       index = gatherChunks(frame, index, chunks, inputs);
       if (index === inputs.count || inputs.isFull) return index;
       try {
-        const root = refOf(frame, index);
-        if (stream === undefined || !sameBytes(stream.root, root)) {
-          stream = await this.#inputs.stream(root, this.#signal);
+        // Mostly that of the packet before it, which is seen without a view of its ref.
+        if (stream === undefined || streamOf !== index - 1 || !repeatsRef(words, index)) {
+          const root = refOf(frame, index);
+          if (stream === undefined || !sameBytes(stream.root, root))
+            stream = await this.#inputs.stream(root, this.#signal);
         }
+        streamOf = index;
         const split = this.#splitOf(frame, index, stream);
         const placed = this.#placed(split);
         if (placed === undefined) await this.#addRecords(index, split, stream, inputs);
