@@ -1,5 +1,6 @@
 /** A node that lies, as a process: joins the hub of a token and answers packets as the lie says. argv: token, label, lie. */
 import { randomBytes } from "node:crypto";
+import { laneOf } from "../../nodes/messages.ts";
 import { Identity } from "../../nodes/wire/trust/keys.ts";
 import { parseToken } from "../../nodes/wire/trust/token.ts";
 import { Redialer } from "../../nodes/wire/zeromq/dial.ts";
@@ -23,8 +24,9 @@ const ANSWERS: Readonly<Record<string, () => Omit<PacketFields, "at">>> = {
 
 const [token = "", label = "", lie = ""] = process.argv.slice(2);
 
-function answer(link: Link, { meta, packets }: WireMessage): void {
-  const { lane } = meta as { lane: number };
+function answer(link: Link, message: WireMessage): void {
+  const { packets } = message;
+  const lane = laneOf(message);
   const frame = Array.from({ length: packetCount(packets) }, (_, index) => ({
     ...ANSWERS[lie]!(),
     lane,

@@ -27,6 +27,7 @@ import { inOnePiece } from "../../runtime/store/store-fixture.ts";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
+import { laneOf } from "../../../nodes/messages.ts";
 import type { NodeStatus } from "../../../nodes/messages.ts";
 import { memoryPair } from "../wire/memory-pair.ts";
 import { openHub, unlimited } from "../open-hub.ts";
@@ -74,8 +75,9 @@ function join(script: Script, executors: readonly ExecutorOffer[] = [offer]): Sc
 }
 
 /** What the node answers to a frame. */
-function answers(node: Link, { meta, packets }: WireMessage, made: (at: number) => PacketFields[]): void {
-  const lane = (meta as { lane: number }).lane;
+function answers(node: Link, message: WireMessage, made: (at: number) => PacketFields[]): void {
+  const { packets } = message;
+  const lane = laneOf(message);
   const frame = Array.from({ length: packetCount(packets) }, (_, index) => made(atOf(packets, index))).flat();
   node.notify({
     type: RETURN,
@@ -171,8 +173,8 @@ const AMONG_HONEST: readonly (readonly [string, (node: () => ScriptedPeer) => Sc
   [
     "logs for packets that are none, and at places that are none",
     (node) => ({
-      [EXEC]: ({ meta }) => {
-        const { lane } = meta as { lane: number };
+      [EXEC]: (message) => {
+        const lane = laneOf(message);
         for (const at of [0, 1e15, 2 ** 52]) {
           node().peer.notify({ type: LOG, meta: { kind: "log", lane, at, text: "x".repeat(16_000) } });
         }
@@ -184,8 +186,8 @@ const AMONG_HONEST: readonly (readonly [string, (node: () => ScriptedPeer) => Sc
   [
     "says that its lane is lost, in a form that nobody can read",
     (node) => ({
-      [EXEC]: ({ meta }) => {
-        const { lane } = meta as { lane: number };
+      [EXEC]: (message) => {
+        const lane = laneOf(message);
         node().peer.notify({ type: LOG, meta: { kind: "lost", lane, error: [1, { code: 5 }] } });
         return undefined;
       },
@@ -237,8 +239,8 @@ test("a node that floods its hub with logs and notes loses its session, and its 
   const text = "x".repeat(LOG_CHARACTERS_MAX);
   let isCut = false;
   const node: ScriptedPeer = join({
-    [EXEC]: async ({ meta }) => {
-      const { lane } = meta as { lane: number };
+    [EXEC]: async (message) => {
+      const lane = laneOf(message);
       // The budget is of time: it goes on until that is used up, on whatever machine.
       for (let index = 0; !isCut; index++) {
         const news = { kind: index % 2 === 0 ? "log" : "note", lane, at: 0, text };

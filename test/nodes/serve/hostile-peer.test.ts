@@ -396,14 +396,16 @@ describe("a hub that tells a node", () => {
 
   test("packets for a lane that is gone is not listened to", async () => {
     const link = asHub();
-    link.notify({ type: EXEC, meta: { lane: 7 }, packets: encodeFrame([{ op: Op.EXEC, lane: 7 }]) });
+    const packets = encodeFrame([{ op: Op.EXEC, lane: 7 }]);
+    link.notify({ type: EXEC, meta: { lane: 7 }, packets });
+    link.notify({ type: EXEC, packets });
     await link.request({ type: CANCEL, meta: { lane: 7 } });
     await link.close();
   });
 
   test("packets for no lane at all loses it", async () => {
     const link = asHub();
-    link.notify({ type: EXEC, packets: encodeFrame([{ op: Op.EXEC, lane: 7 }]) });
+    link.notify({ type: EXEC });
     expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST", data: { reason: "PFS_PEER_OFFENDED" } });
   });
 });
