@@ -9,7 +9,7 @@ import type { Codec } from "../packets/codec.ts";
 import { LANES_MAX, NAME_BYTES_MAX } from "../packets/limits.ts";
 import { laneAt, packetCount } from "../packets/packet.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
-import type { BarInfo } from "../runtime/contracts/executor.ts";
+import type { BarInfo, Editions } from "../runtime/contracts/executor.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { LaneInfo, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
@@ -254,8 +254,7 @@ export interface NodeStatus {
   readonly curveKey: string;
   readonly signingKey: string;
   readonly workers: number;
-  /** Of its executors; a job runs on one of them. */
-  readonly editions: readonly string[];
+  readonly editions: Editions;
   /** What stands between programs and the machine, where it is known. */
   readonly walls?: readonly string[] | undefined;
   readonly inFlight: number;
@@ -276,7 +275,7 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     curveKey: key,
     signingKey: key,
     workers: count,
-    editions: v.array(label),
+    editions: v.object({ js: v.exactOptional(v.array(label)), code: v.exactOptional(v.array(label)) }),
     walls: v.optional(v.array(label)),
     inFlight: count,
     done: count,

@@ -3,6 +3,7 @@ import { EventEmitter } from "node:events";
 import { rm } from "node:fs/promises";
 import { availableParallelism, hostname } from "node:os";
 import { join } from "node:path";
+import { CODE_EDITION } from "../packets/code/format.ts";
 import { refFromHex, refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
@@ -221,7 +222,7 @@ class LocalPacketFS implements PacketFS {
         role: "local",
         workers: this.#options.workers ?? availableParallelism(),
         ...(executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs!.loadOf(executor)),
-        editions: [guestEdition()],
+        editions: { js: [guestEdition()], code: [CODE_EDITION] },
         ...(walls === undefined ? {} : { walls: namesOfStanding(walls) }),
         lastSeenMs: 0,
         lanes: { open, use },

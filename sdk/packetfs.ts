@@ -4,6 +4,7 @@
  * 64 hexadecimal digits, or the first eight or more of them where no other root begins with them.
  */
 import type { JobEvent } from "../runtime/contracts/events.ts";
+import type { Editions } from "../runtime/contracts/executor.ts";
 import type { LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
@@ -224,8 +225,11 @@ export interface NodeInfo {
   readonly address?: string;
   /** Packets with large inputs that it works on at once. */
   readonly workers: number;
-  /** Of its engine and of the code around programs. A job runs on one edition, so others get no packets of it. */
-  readonly editions: readonly string[];
+  /**
+   * By kind of program, "js" or "code": of the engine that runs it and of what is around it. A job runs on one edition, so
+   * others get no packets of it.
+   */
+  readonly editions: Editions;
   /** What stands between programs and the machine that they run on, once it is known; SECURITY.md says what each wall is. */
   readonly walls?: readonly string[];
   /** Packets that it has, and has finished since it came, but for those that clients send it themselves. */

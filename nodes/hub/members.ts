@@ -2,7 +2,7 @@
 import { sameBytes } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
-import type { BarInfo, Executor } from "../../runtime/contracts/executor.ts";
+import type { BarInfo, Editions, Executor, ProgramKind } from "../../runtime/contracts/executor.ts";
 import type { LanesInfo } from "../../runtime/contracts/lanes.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
@@ -159,7 +159,18 @@ export function lentBy(
     lent.done += done;
     lent.barred.push(...barred);
   }
-  return { ...lent, editions: [...new Set(executors.map(({ edition }) => edition))] };
+  return { ...lent, editions: editionsOf(executors) };
+}
+
+function editionsOf(executors: readonly Executor[]): Editions {
+  const editions: Partial<Record<ProgramKind, string[]>> = {};
+  for (const { capacity, edition } of executors) {
+    for (const kind of Object.keys(capacity) as ProgramKind[]) {
+      const known = (editions[kind] ??= []);
+      if (!known.includes(edition)) known.push(edition);
+    }
+  }
+  return editions;
 }
 
 /**

@@ -13,6 +13,8 @@ import { ColumnType } from "./column-type.ts";
 
 export const CODE_BYTES = 32;
 export const CODE_VERSION = 1;
+/** All that answers depend on beside the 32 bytes and the input. */
+export const CODE_EDITION: string = `packet-code-${CODE_VERSION}`;
 
 export const CodeOffset = {
   version: 0,

@@ -4,7 +4,7 @@
  *
  *   exec ──▶ lane ──▶ a bench that is free: bytes of the range, piece by piece ──▶ kernel ──▶ state ──▶ returned
  */
-import { Stage, requireCode } from "../../packets/code/format.ts";
+import { CODE_EDITION, Stage, requireCode } from "../../packets/code/format.ts";
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
@@ -35,9 +35,6 @@ import type { Input } from "./piecewise.ts";
 /** Lanes that had their turn, before the memory of their places is given back. */
 const LANES_TAKEN_MAX = 4096;
 
-/** All that answers of packet code depend on beside the code and the input is its version. */
-const EDITION = "packet-code-1";
-
 export interface CodeExecutorOptions {
   readonly id: string;
   readonly label: string;
@@ -58,7 +55,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   readonly id: string;
   readonly label: string;
   readonly capacity: Capacity;
-  readonly edition: string = EDITION;
+  readonly edition: string = CODE_EDITION;
   readonly #options: CodeExecutorOptions;
   readonly #inputs: InputSource;
   readonly #plans: DirectPlans;

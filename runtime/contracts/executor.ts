@@ -8,6 +8,9 @@ import type { PacketfsError } from "../../packets/errors.ts";
 /** What a program is made of, as its manifest says it: "js" is JavaScript. "code" is packet code, which has no manifest. */
 export type ProgramKind = "js" | "code";
 
+/** By kind of program: the editions that a machine runs it by. A job runs on one of them. */
+export type Editions = Readonly<Partial<Record<ProgramKind, readonly string[]>>>;
+
 /** Packet code: the 32 bytes that a LOAD packet with INLINE carries. */
 export interface InlineCode {
   readonly inline: Uint8Array;

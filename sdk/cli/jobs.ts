@@ -100,13 +100,15 @@ export function nodesCommand(host: Host): Command {
         );
       }
     }
-    const [first] = nodes.flatMap(({ editions }) => editions);
-    for (const { label, editions } of nodes) {
-      const others = editions.filter((edition) => edition !== first);
-      if (others.length === 0) continue;
-      output.talk(
-        `${printable(label)} runs ${others.join(", ")}, not ${first}: a job runs on one of them alone`,
-      );
+    for (const kind of ["js", "code"] as const) {
+      const [first] = nodes.flatMap(({ editions }) => editions[kind] ?? []);
+      for (const { label, editions } of nodes) {
+        const others = (editions[kind] ?? []).filter((edition) => edition !== first);
+        if (others.length === 0) continue;
+        output.talk(
+          `${printable(label)} runs ${others.join(", ")}, not ${first}: a job runs on one of them alone`,
+        );
+      }
     }
   });
 }

@@ -12,7 +12,7 @@ export function nodeStatus<Change extends object>(change: Change): NodeStatus & 
     curveKey: KEY,
     signingKey: KEY,
     workers: 1,
-    editions: [],
+    editions: {},
     inFlight: 0,
     done: 0,
     lastSeenMs: 0,
