@@ -8,7 +8,7 @@ import type { Bench, Row } from "../harness.ts";
 
 const MAIN = fileURLToPath(new URL("../all-lanes.ts", import.meta.url));
 /** How many different programs there are: one of packet code is 32 bytes, each other has an executor process of its own. */
-const PROGRAMS = { code: [1, 1000], js: [1, 16], wasm: [1] } as const;
+const PROGRAMS = { code: [1, 1000], js: [1, 8], wasm: [1] } as const;
 const KINDS = { code: "packet code", js: "JavaScript", wasm: "WebAssembly" } as const;
 type Kind = keyof typeof KINDS;
 
