@@ -189,14 +189,14 @@ export function makePrelude(
   function functionsOf(definition: Record<string, unknown>): ProgramFunctions {
     const map = functionOf("map", definition["map"]);
     if (map === undefined) throw new p.TypeError("the program has no map");
-    // The program sees it as `this`, and each packet has one of its own.
-    return {
+    // The program sees it as `this`: what was checked here is what is called.
+    return p.freeze({
       map,
       init: functionOf("init", definition["init"]),
       combine: functionOf("combine", definition["combine"]),
       reduce: functionOf("reduce", definition["reduce"]),
       result: topOf(definition["result"]),
-    } as ProgramFunctions;
+    }) as ProgramFunctions;
   }
 
   function topOf(result: unknown): TopGroups | undefined {

@@ -49,6 +49,10 @@ describe("what outlives a packet", () => {
     expect(await valueOf(WRITABLE)).toEqual([[], true]);
   });
 
+  it("is not what a program sees as this, where nothing can be put in place of what was checked", async () => {
+    expect(await valueOf("[Object.isFrozen(this), typeof this.map]")).toEqual([true, "function"]);
+  });
+
   it("lets what inherits from it have properties of its own", async () => {
     const expression = `(() => {
       const error = new RangeError("x"); error.name = "Mine"; error.message = "y";
