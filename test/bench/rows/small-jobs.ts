@@ -10,8 +10,8 @@ import type { PacketFS } from "../../../sdk/index.ts";
 import { cpuSecondsOf } from "../cpu-time.ts";
 import { seconds } from "../harness.ts";
 import type { Bench, Row, Side } from "../harness.ts";
+import { InstalledPackage } from "../installed.ts";
 
-const PFS = fileURLToPath(new URL("../../../sdk/bin/pfs.mjs", import.meta.url));
 const PROGRAM = fileURLToPath(new URL("../../../examples/word-count.ts", import.meta.url));
 const INPUT_BYTES = 100_000;
 
@@ -20,7 +20,8 @@ export async function* smallJobRows({ directory, sizes }: Bench): AsyncGenerator
   const store = join(directory, "jobs-store");
   const text = join(directory, "jobs-text");
   writeFileSync(text, "the quick brown fox\n".repeat(INPUT_BYTES / 20));
-  const pfs = (...words: string[]): string[] => [PFS, "--quiet", "--store", store, ...words];
+  using installed = new InstalledPackage();
+  const pfs = (...words: string[]): string[] => [installed.main, "--quiet", "--store", store, ...words];
   await cpuSecondsOf(process.execPath, pfs("put", text, "--name", "text"));
   // From now on its types are known to be right.
   await cpuSecondsOf(process.execPath, pfs("run", PROGRAM, "text"));
