@@ -12,8 +12,11 @@ import { inOnePiece, randomBytes, temporaryDirectory } from "./store-fixture.ts"
 import type { TemporaryDirectory } from "./store-fixture.ts";
 
 const FILES = 5_000;
-/** Verify reads all chunks, the streams among them twice, and the headers and names beside them. */
-const TIMES_MAX = 6;
+/**
+ * Verify reads all chunks, the streams among them twice, and the headers and names beside them. Both need three to seven times as
+ * much: reading in batches costs little.
+ */
+const TIMES_MAX = 12;
 /** Where the system counts them: reads, those that wake the process up among them, that verify may need for a small file. */
 const READS_MAX = 2;
 const RUNS = 3;
