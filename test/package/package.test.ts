@@ -1,6 +1,6 @@
 /** What a stranger gets: the package is made, installed in an empty project and used there, as npm and Node do it. */
 import { execFile } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -178,6 +178,23 @@ describe("the command line", () => {
     const counts = await printed("npx", ["pfs", "run", "word-count.ts", "text.txt", "--json"]);
     expect(counts).toContain('"three"');
     expect(await printed("npx", ["pfs", "doctor"])).toContain("esbuild ");
+  });
+
+  test("computes behind the same walls where its dependencies are links, as some package managers have them", async () => {
+    const linked = join(directory, "linked");
+    const own = join(linked, "node_modules/packetfs");
+    cpSync(join(project, "node_modules/packetfs"), own, { recursive: true });
+    for (const name of ["isolated-vm", "zeromq", "@esbuild"])
+      symlinkSync(join(project, "node_modules", name), join(linked, "node_modules", name));
+    const words = [join(own, "sdk/bin/pfs.mjs"), "--store", join(linked, "store")];
+    const [text, program] = ["text.txt", "word-count.ts"].map((name) => join(project, name));
+    await printed(process.execPath, [...words, "put", text!, "--name", "text"]);
+    expect(await printed(process.execPath, [...words, "run", program!, "text", "--json"])).toContain(
+      '"three"',
+    );
+    const standing = async (command: string, before: readonly string[]): Promise<string | undefined> =>
+      /\d+ of \d+ stand.*/.exec(await printed(command, [...before, "doctor"]))?.[0];
+    expect(await standing(process.execPath, words)).toBe(await standing("npx", ["pfs"]));
   });
 
   test("checks the types of a program with the project's compiler, against the declarations", async () => {

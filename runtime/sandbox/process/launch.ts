@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import { dirname, sep } from "node:path";
@@ -98,7 +98,8 @@ function launch(
   candidate: Candidate,
 ): ChildProcess {
   const main = fileURLToPath(builtUrl(new URL("../thread/executor-main.ts", import.meta.url)));
-  const reads = codeOf(main);
+  const isolatedVm = isolatedVmBinary();
+  const reads = [dirname(main), dirname(isolatedVm)].map((folder) => `${folder}${sep}`);
   const node = [
     process.execPath,
     ...NODE_FLAGS,
@@ -107,6 +108,7 @@ function launch(
     String(threads),
     String(rssBytesMax),
     String(isSpare),
+    isolatedVm,
   ];
   const confined = confinedCommand(node, reads, threads);
   const pipes = Array<"pipe">(threads).fill("pipe");
@@ -137,17 +139,11 @@ async function compile(): Promise<void> {
   await once(child, "close").catch(() => undefined);
 }
 
-/** What an executor is made of. */
-function codeOf(main: string): string[] {
-  const require = createRequire(import.meta.url);
-  const isolatedVm = require.resolve("isolated-vm");
-  return [
-    `${dirname(main)}${sep}`,
-    packageFolder(isolatedVm, "isolated-vm"),
-    packageFolder(createRequire(isolatedVm).resolve("node-gyp-build"), "node-gyp-build"),
-    // How node-gyp-build tells which C library isolated-vm's binary must be for.
-    ...["/etc/alpine-release"].filter(existsSync),
-  ];
+/** The path that isolated-vm itself would load. */
+function isolatedVmBinary(): string {
+  const entry = createRequire(import.meta.url).resolve("isolated-vm");
+  const { path } = createRequire(entry)("node-gyp-build") as { readonly path: (folder: string) => string };
+  return path(dirname(entry));
 }
 
 /**
@@ -162,11 +158,6 @@ function permissionFlags(reads: readonly string[]): string[] {
     "--allow-worker",
     ...[...reads, ...proc].map((path) => `--allow-fs-read=${path}`),
   ];
-}
-
-function packageFolder(file: string, name: string): string {
-  const folder = `${sep}node_modules${sep}${name}${sep}`;
-  return file.slice(0, file.lastIndexOf(folder) + folder.length);
 }
 
 /** Why a process did not start, and whether it ended by itself. */

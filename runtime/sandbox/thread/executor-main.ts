@@ -19,6 +19,7 @@ import {
 import type { Message } from "../process/protocol.ts";
 import { closeInherited } from "./descriptors.ts";
 import type { ThreadTask } from "./executor-thread.ts";
+import type { ThreadData } from "./isolated-vm.ts";
 
 const PIECE_BYTES = 1024;
 const threads = Number(process.argv[2]);
@@ -27,6 +28,8 @@ const rssBytesMax = Number(process.argv[3]);
 
 /** Whether it starts before there is a program for it. */
 const isSpare = process.argv[4] === "true";
+/** Nothing where it is only compiled: then threads look for it themselves. */
+const isolatedVm = process.argv[5];
 let started = 0;
 /** Resolves when the thread that was asked for last has been told of. */
 let told: Promise<void> = Promise.resolve();
@@ -34,12 +37,13 @@ let told: Promise<void> = Promise.resolve();
 function die(reason: string): never {
   try {
     writeSync(2, `${reason}\n`);
-  } finally {
     process.kill(process.pid, "SIGKILL");
-    // The first process of a pid namespace cannot kill itself, only crash. What it would say of that is no news.
-    closeSync(2);
-    process.abort();
+  } catch {
+    // Nobody reads it, or behind the filter of system calls nothing may be killed.
   }
+  // The first process of a pid namespace cannot kill itself either, only crash. What it would say of that is no news.
+  closeSync(2);
+  process.abort();
 }
 
 function dieOf(error: unknown): never {
@@ -53,6 +57,7 @@ function openThread(): Piscina<ThreadTask, number> {
     maxThreads: 1,
     idleTimeout: Infinity,
     recordTiming: false,
+    ...(isolatedVm === undefined ? {} : { workerData: { isolatedVm } satisfies ThreadData }),
   });
 }
 

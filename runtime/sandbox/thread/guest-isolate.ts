@@ -2,7 +2,7 @@
  * One isolate with one program. It bounds memory as far as V8 does; time, and what V8 does not bound, ends with the process.
  * Only text, numbers and buffers cross, and what stands in the exchange.
  */
-import ivm from "isolated-vm";
+import type IsolatedVm from "isolated-vm";
 import { FaultCode } from "../../../packets/faults.ts";
 import {
   BUCKET_UNITS,
@@ -28,6 +28,7 @@ import type { GuestFrame } from "./frame-input.ts";
 import type { Guest } from "./guest.ts";
 import { emptyOutcome, faultOutcome } from "../process/protocol.ts";
 import type { ProgramImage } from "../process/protocol.ts";
+import { ivm } from "./isolated-vm.ts";
 
 const MIB = 1024 * 1024;
 const PROGRAM_FILE = "program.js";
@@ -57,7 +58,7 @@ const CONFIG: PreludeConfig = {
   },
 };
 /** Made by this very code from the prelude, so V8 may believe it. */
-let compiled: ivm.ExternalCopy<ArrayBuffer> | undefined;
+let compiled: IsolatedVm.ExternalCopy<ArrayBuffer> | undefined;
 
 /** Gives V8 what another process has compiled of the same prelude. */
 export function believeCompiled(prelude: Uint8Array<ArrayBuffer>): void {
@@ -72,13 +73,13 @@ export function compiledPrelude(): Uint8Array<ArrayBuffer> {
 /** A program that does not load; the message says why. */
 export class LoadFailure extends Error {}
 
-type Call<Name extends keyof Prelude> = ivm.Reference<Prelude[Name]>;
+type Call<Name extends keyof Prelude> = IsolatedVm.Reference<Prelude[Name]>;
 
 /** An isolate with its prelude and no program. Nothing of it depends on the program, so it can be opened ahead of need. */
 export class GuestRealm {
-  readonly isolate: ivm.Isolate;
-  readonly context: ivm.Context;
-  readonly prelude: ivm.Reference<Prelude>;
+  readonly isolate: IsolatedVm.Isolate;
+  readonly context: IsolatedVm.Context;
+  readonly prelude: IsolatedVm.Reference<Prelude>;
   readonly exchange: Exchange = new Exchange();
   readonly #memoryMiB: number;
 
@@ -91,10 +92,8 @@ export class GuestRealm {
       const cached = source === PRELUDE ? compiled : undefined;
       const options = { filename: PRELUDE_FILE, ...(cached === undefined ? {} : { cachedData: cached }) };
       const script = this.isolate.compileScriptSync(source, options);
-      const boot: ivm.Reference<(config: string, exchange: SharedArrayBuffer) => Prelude> = script.runSync(
-        this.context,
-        { reference: true },
-      );
+      const boot: IsolatedVm.Reference<(config: string, exchange: SharedArrayBuffer) => Prelude> =
+        script.runSync(this.context, { reference: true });
       const exchange = new ivm.ExternalCopy(this.exchange.memory).copyInto({ release: true });
       this.prelude = boot.applySync(undefined, [JSON.stringify(CONFIG), exchange as never], {
         result: { reference: true },
@@ -119,7 +118,8 @@ export class GuestRealm {
     if ((compiled !== undefined && !more) || this.isolate.isDisposed) return;
     const options = { filename: PRELUDE_FILE, produceCachedData: true } as const;
     // V8 finds the script that it has compiled already.
-    const script = this.isolate.compileScriptSync(PRELUDE, options) as ivm.Script & ivm.CachedDataResult;
+    const script = this.isolate.compileScriptSync(PRELUDE, options) as IsolatedVm.Script &
+      IsolatedVm.CachedDataResult;
     compiled = script.cachedData;
   }
 
@@ -132,8 +132,8 @@ export class GuestIsolate implements Guest {
   readonly exchange: Exchange;
   readonly encoding: TextEncoding | undefined;
   readonly #realm: GuestRealm;
-  readonly #isolate: ivm.Isolate;
-  readonly #factory: ivm.Reference<ModuleFactory>;
+  readonly #isolate: IsolatedVm.Isolate;
+  readonly #factory: IsolatedVm.Reference<ModuleFactory>;
   readonly #run: Call<"run">;
   readonly #resume: Call<"resume">;
   readonly #collect: Call<"collect">;
@@ -236,7 +236,7 @@ export class GuestIsolate implements Guest {
   }
 
   /** The module as a function, which evaluates it afresh each time that it is called: see bundle.ts. */
-  #compile(code: string): ivm.Reference<ModuleFactory> {
+  #compile(code: string): IsolatedVm.Reference<ModuleFactory> {
     // By itself first: text that closes the function around it would run in no function, and leave things behind.
     this.#isolate.compileScriptSync(`"use strict";\n${code}`, { filename: PROGRAM_FILE, lineOffset: -1 });
     const script = this.#isolate.compileScriptSync(
@@ -246,7 +246,7 @@ export class GuestIsolate implements Guest {
         lineOffset: -1,
       },
     );
-    return script.runSync(this.#realm.context, { reference: true }) as ivm.Reference<ModuleFactory>;
+    return script.runSync(this.#realm.context, { reference: true }) as IsolatedVm.Reference<ModuleFactory>;
   }
 
   #ask(name: "inspect" | "load"): string {
@@ -300,13 +300,13 @@ export function inspectionImage(): ProgramImage {
   return { name: "program", entry: "map", description, args: "null" };
 }
 
-function loadFailure(isolate: ivm.Isolate, error: unknown): LoadFailure {
+function loadFailure(isolate: IsolatedVm.Isolate, error: unknown): LoadFailure {
   if (error instanceof LoadFailure) return error;
   if (isolate.isDisposed) return new LoadFailure("it needs more memory than its limit to load");
   return new LoadFailure(thrownText(error));
 }
 
-function transferred(buffer: ArrayBuffer): ivm.Copy<ArrayBuffer> {
+function transferred(buffer: ArrayBuffer): IsolatedVm.Copy<ArrayBuffer> {
   return new ivm.ExternalCopy(buffer, { transferOut: true }).copyInto({ transferIn: true, release: true });
 }
 
