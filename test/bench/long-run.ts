@@ -6,6 +6,7 @@ import { Op } from "../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../packets/packet.ts";
 import { openLocal } from "../../sdk/index.ts";
 import type { PacketFS } from "../../sdk/index.ts";
+import { peakBytesOf } from "../suites/processes.ts";
 
 export interface LongRun {
   readonly perSecond: number;
@@ -63,6 +64,6 @@ const count = Number(words);
   const start = performance.now();
   await run(pfs, count);
   const perSecond = count / ((performance.now() - start) / 1000);
-  const result: LongRun = { perSecond, peakMebibytes: process.resourceUsage().maxRSS / 1024 };
+  const result: LongRun = { perSecond, peakMebibytes: peakBytesOf(process.pid) / 1024 ** 2 };
   console.log(JSON.stringify(result));
 }

@@ -118,7 +118,7 @@ function processorMillisecondsOf(pid: number): number {
   }
 }
 
-/** The most memory that a running process has had, in bytes; 0 when it is gone. */
+/** The most memory that a running process has had as the program that it is, in bytes; 0 when it is gone. getrusage() would count what it was forked from. */
 export function peakBytesOf(pid: number): number {
   return (field(pid, "VmHWM") ?? 0) * 1024;
 }
