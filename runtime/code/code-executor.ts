@@ -2,7 +2,7 @@
  * Executes packet code on this machine, in its own process: there is nothing in those 32 bytes that could do harm, so they
  * need no sandbox. Packets of all lanes take turns.
  *
- *   exec ──▶ lane ──▶ a bench that is free: bytes of the range, piece by piece ──▶ kernel ──▶ state ──▶ returned
+ *   exec ──▶ lane ──▶ a workspace that is free: bytes of the range, piece by piece ──▶ kernel ──▶ state ──▶ returned
  */
 import { CODE_EDITION, Stage, requireCode } from "../../packets/code/format.ts";
 import { refKey } from "../../packets/digest.ts";
@@ -22,7 +22,7 @@ import {
 import { InputSource, inputFault } from "../stream/inputs.ts";
 import { inTurns } from "../turns.ts";
 import type { Outcome } from "./code-answers.ts";
-import { Bench, CompiledModules } from "./bench.ts";
+import { Workspace, CompiledModules } from "./workspace.ts";
 import { CodeLane, CodeProgram } from "./code-lane.ts";
 import type { CodeLanes, CodeWork } from "./code-lane.ts";
 import { CodeThreads } from "./code-threads.ts";
@@ -66,7 +66,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   readonly #programs = new Map<string, CodeProgram>();
   readonly #waiting = new WaitingLanes();
   /** Memory for those who work on this thread, given back when they have nothing to do. */
-  readonly #benches: Bench[] = [];
+  readonly #workspaces: Workspace[] = [];
   readonly #modules = new CompiledModules();
   /** Packets that are worked on. */
   #working = 0;
@@ -137,7 +137,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     clearTimeout(this.#idle);
     await Promise.all([...this.#lanes].map((lane) => lane.close()));
     await this.#threads.close();
-    this.#benches.length = 0;
+    this.#workspaces.length = 0;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -155,7 +155,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       this.#bytesHere = 0;
       this.#inputs.forget();
       this.#plans.clear();
-      this.#benches.length = 0;
+      this.#workspaces.length = 0;
       void this.#threads.rest();
     }, INPUT_CACHE_IDLE_MS).unref();
   }
@@ -191,7 +191,10 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       const input = await openInput(this.#inputs, frame, index, signal);
       if (program.code.stage !== Stage.MAP) return { bytes: await merged(program.code, input) };
       const outcome = await this.#direct(lane, input, signal);
-      return outcome ?? (await this.#onBench((bench) => mapped(program, input, { bench, slot, signal })));
+      return (
+        outcome ??
+        (await this.#inWorkspace((workspace) => mapped(program, input, { workspace, slot, signal })))
+      );
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
       return { fault: faultOf(error), reason: error.message };
@@ -227,18 +230,18 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   async #runHere(work: DirectWork, slot: LaneSlot): Promise<DirectOutcome> {
     this.#bytesHere += work.range.length;
     const run = this.#rangeHere.then(() =>
-      this.#onBench((bench) => inTurns(counted(runDirect(work, bench), slot))),
+      this.#inWorkspace((workspace) => inTurns(counted(runDirect(work, workspace), slot))),
     );
     this.#rangeHere = run.catch(() => {});
     return await run;
   }
 
-  async #onBench<Result>(run: (bench: Bench) => Promise<Result>): Promise<Result> {
-    const bench = this.#benches.pop() ?? new Bench(this.#modules);
+  async #inWorkspace<Result>(run: (workspace: Workspace) => Promise<Result>): Promise<Result> {
+    const workspace = this.#workspaces.pop() ?? new Workspace(this.#modules);
     try {
-      return await run(bench);
+      return await run(workspace);
     } finally {
-      this.#benches.push(bench);
+      this.#workspaces.push(workspace);
     }
   }
 }

@@ -1,6 +1,6 @@
 /** A thread that runs packet code over chunks where they lie, one range after the other, as it is told to. */
 import { parentPort } from "node:worker_threads";
-import { Bench, CompiledModules } from "./bench.ts";
+import { Workspace, CompiledModules } from "./workspace.ts";
 import { runDirect } from "./direct-read.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 
@@ -19,11 +19,11 @@ export interface ThreadAnswer {
 
 export type ThreadMessage = ThreadReady | ThreadAnswer;
 
-const bench = new Bench(new CompiledModules());
+const workspace = new Workspace(new CompiledModules());
 
 parentPort!.on("message", (work: DirectWork) => {
   const before = process.threadCpuUsage();
-  const steps = runDirect(work, bench);
+  const steps = runDirect(work, workspace);
   let step = steps.next();
   while (step.done !== true) step = steps.next();
   const { user, system } = process.threadCpuUsage(before);

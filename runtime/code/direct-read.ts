@@ -10,7 +10,7 @@ import { encodeState } from "../../packets/code/state.ts";
 import type { RecordFault } from "../../packets/code/interpreter.ts";
 import { isRefOf, refAt } from "../../packets/digest.ts";
 import { CODE_RUN_BYTES, READ_GAP_BYTES_MAX } from "../limits.ts";
-import type { Bench } from "./bench.ts";
+import type { Workspace } from "./workspace.ts";
 import { CARRY_BYTES, RangeRun } from "./range-run.ts";
 import type { CodeRange } from "./range-run.ts";
 
@@ -47,13 +47,13 @@ export type DirectOutcome = { readonly state: Uint8Array } | { readonly fault: R
 /** May be left for some time wherever it yields, after at most a chunk or CODE_RUN_BYTES. Throws defects only. */
 export function* runDirect(
   { code: bytes, range, plan }: DirectWork,
-  bench: Bench,
+  workspace: Workspace,
 ): Generator<void, DirectOutcome> {
   const code = decodeCode(bytes);
-  const kernel = bench.kernel(bytes, code, range.length);
-  const run = new RangeRun(code, kernel, bench.memory, range);
+  const kernel = workspace.kernel(bytes, code, range.length);
+  const run = new RangeRun(code, kernel, workspace.memory, range);
   if (run.wanted.start !== plan.start) throw new Error("the plan is of another range");
-  const reader = new RunReader(plan, bench);
+  const reader = new RunReader(plan, workspace);
   try {
     for (let first = 0; first < plan.take.length && !run.isDone;) {
       const end = runEnd(plan, first);
@@ -85,13 +85,13 @@ function runEnd({ file, offset, storedBytes, codec }: DirectPlan, first: number)
 
 class RunReader {
   readonly #plan: DirectPlan;
-  readonly #bench: Bench;
+  readonly #workspace: Workspace;
   #file = -1;
   #descriptor = -1;
 
-  constructor(plan: DirectPlan, bench: Bench) {
+  constructor(plan: DirectPlan, workspace: Workspace) {
     this.#plan = plan;
-    this.#bench = bench;
+    this.#workspace = workspace;
   }
 
   /** Pieces that stand next to each other. False when they cannot be had so. */
@@ -100,8 +100,8 @@ class RunReader {
     const start = offset[first]!;
     const length = offset[end - 1]! + storedBytes[end - 1]! - start;
     const isPlain = codec[first] === Codec.plain;
-    const { memory } = this.#bench;
-    const target = isPlain ? memory : this.#bench.packed;
+    const { memory } = this.#workspace;
+    const target = isPlain ? memory : this.#workspace.packed;
     const base = isPlain ? CARRY_BYTES : 0;
     if (!this.#fill(first, target, base, length, start)) return false;
     for (let piece = first; piece < end && !run.isDone; piece++) {
@@ -118,7 +118,7 @@ class RunReader {
     const { codec, plainBytes } = this.#plan;
     const plain = decompress(packed, codec[piece]!, plainBytes[piece]!);
     if (plain === undefined) return -1;
-    this.#bench.memory.set(plain, CARRY_BYTES);
+    this.#workspace.memory.set(plain, CARRY_BYTES);
     return CARRY_BYTES;
   }
 
@@ -148,7 +148,7 @@ class RunReader {
   #verify(piece: number, at: number): boolean {
     const { isVerified, refs, plainBytes } = this.#plan;
     if (isVerified[piece] === 1) return true;
-    const chunk = this.#bench.memory.subarray(at, at + plainBytes[piece]!);
+    const chunk = this.#workspace.memory.subarray(at, at + plainBytes[piece]!);
     if (!isRefOf(refAt(refs, piece), chunk)) return false;
     isVerified[piece] = 1;
     return true;

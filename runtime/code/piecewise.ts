@@ -17,7 +17,7 @@ import type { LaneSlot } from "../lane-slots.ts";
 import { valueCodec } from "../program/values.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 import { turnOver } from "../turns.ts";
-import type { Bench } from "./bench.ts";
+import type { Workspace } from "./workspace.ts";
 import type { Outcome } from "./code-answers.ts";
 import type { CodeProgram } from "./code-lane.ts";
 import { CARRY_BYTES, RangeRun } from "./range-run.ts";
@@ -74,7 +74,7 @@ export async function openInput(
 
 /** What a packet is run with. */
 export interface Running {
-  readonly bench: Bench;
+  readonly workspace: Workspace;
   readonly slot: LaneSlot;
   readonly signal: AbortSignal;
 }
@@ -83,10 +83,10 @@ export interface Running {
 export async function mapped(
   { bytes, code }: CodeProgram,
   input: Input,
-  { bench, slot, signal }: Running,
+  { workspace, slot, signal }: Running,
 ): Promise<Outcome> {
-  const { memory } = bench;
-  const kernel = bench.kernel(bytes, code, input.length);
+  const { memory } = workspace;
+  const kernel = workspace.kernel(bytes, code, input.length);
   const run = new RangeRun(code, kernel, memory, input);
   while (!run.isDone) {
     const { start, end } = run.wanted;

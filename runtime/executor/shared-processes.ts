@@ -12,47 +12,27 @@ import { refToHex, sha256 } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { SandboxError, SandboxErrorCode } from "../errors.ts";
-import type { InputMemory } from "./input-buffer.ts";
 import {
   EXECUTOR_BASE_BYTES,
   IDLE_DEATHS_MAX,
   EXECUTOR_THREAD_BYTES,
   INSPECTED_KEPT_MS,
-  ENTRIES_KEPT,
   LANES_PER_PROCESS,
   PROCESSES_KEPT_MAX,
   PROCESSES_MAX,
   PROCESS_KEPT_MS,
 } from "../limits.ts";
 import type { ProgramDescription, ProgramLimits } from "../program/program.ts";
-import type {
-  ExecutorProcessOptions,
-  ExecutorProcess,
-  LaneProgram,
-  RanFrame,
-} from "../sandbox/process/executor-process.ts";
-
-type EndReason = Awaited<ExecutorProcess["ended"]>;
+import type { ExecutorProcessOptions, ExecutorProcess } from "../sandbox/process/executor-process.ts";
+import { LaneProcess, ProcessContents } from "./lane-process.ts";
 
 interface Shared {
   readonly process: Promise<ExecutorProcess>;
   /** Parts in it that somebody has. */
   parts: number;
-  /** What parts have of its shared memory, and who waits until there is more of that. */
-  readonly memories: Set<LaneMemory>;
-  readonly awaitingMemory: Set<() => void>;
-  /** What is loaded in it, by its name and entry; what nobody uses in the order in which it was let go. */
-  readonly loaded: Map<string, LoadedEntry>;
+  readonly contents: ProcessContents;
   /** Runs while no lane has it. */
   kept: NodeJS.Timeout | undefined;
-}
-
-/** An entry of the program, which is loaded once for all who use it: what a process has loaded remembers nothing of them. */
-interface LoadedEntry {
-  /** What the process calls it. */
-  readonly lane: number;
-  readonly ready: Promise<void>;
-  users: number;
 }
 
 /** Somebody who waits until a process may be started. */
@@ -136,7 +116,7 @@ export class SharedProcesses {
     shared.kept = undefined;
     try {
       const process = await shared.process;
-      return new LaneProcess(process, options.sharedMemoryBytes, shared, () =>
+      return new LaneProcess(process, options.sharedMemoryBytes, shared.contents, () =>
         this.#release(program, shared),
       );
     } catch (error) {
@@ -226,9 +206,7 @@ export class SharedProcesses {
     const shared: Shared = {
       process,
       parts: 0,
-      memories: new Set(),
-      awaitingMemory: new Set(),
-      loaded: new Map(),
+      contents: new ProcessContents(),
       kept: undefined,
     };
     this.#shared.set(program, shared);
@@ -307,168 +285,6 @@ function codeKey(code: Uint8Array): string {
 /** What a process is started with so that several lanes find room in its shared memory. */
 export function sharedOptions(options: ExecutorProcessOptions): ExecutorProcessOptions {
   return { ...options, sharedMemoryBytes: options.sharedMemoryBytes * LANES_PER_PROCESS };
-}
-
-/** A process as one of its lanes sees it: closing it closes what the lane has there. */
-export class LaneProcess {
-  readonly memory: InputMemory;
-  /** Resolves when the process has ended or this was closed. */
-  readonly ended: Promise<EndReason>;
-  readonly #process: ExecutorProcess;
-  readonly #part: LaneMemory;
-  readonly #shared: Shared;
-  readonly #release: () => Promise<void>;
-  readonly #resolveEnded: (reason: EndReason) => void;
-  #loaded: LoadedEntry | undefined;
-  #closing: Promise<void> | undefined;
-
-  constructor(
-    process: ExecutorProcess,
-    sharedMemoryBytes: number,
-    shared: Shared,
-    release: () => Promise<void>,
-  ) {
-    const { promise, resolve } = Promise.withResolvers<EndReason>();
-    this.#process = process;
-    this.#part = new LaneMemory(process, sharedMemoryBytes, shared);
-    this.#shared = shared;
-    this.#release = release;
-    this.#resolveEnded = resolve;
-    this.memory = this.#part;
-    this.ended = promise;
-    void process.ended.then(resolve);
-  }
-
-  get pid(): number {
-    return this.#process.pid;
-  }
-
-  get closed(): boolean {
-    return this.#closing !== undefined || this.#process.closed;
-  }
-
-  /** Rejects with PFS_PROGRAM_INVALID. */
-  async load(program: LaneProgram): Promise<void> {
-    const { loaded } = this.#shared;
-    const key = JSON.stringify([program.entry, program.name]);
-    const entry = loaded.get(key) ?? this.#loadEntry(program);
-    // In use: behind those that nobody uses, which the first ones are let go of.
-    loaded.delete(key);
-    loaded.set(key, entry);
-    entry.users++;
-    this.#loaded = entry;
-    try {
-      await entry.ready;
-    } catch (error) {
-      if (loaded.get(key) === entry) loaded.delete(key);
-      throw error;
-    }
-  }
-
-  #loadEntry(program: LaneProgram): LoadedEntry {
-    const taken = new Set([...this.#shared.loaded.values()].map(({ lane }) => lane));
-    let lane = 1;
-    while (taken.has(lane)) lane++;
-    return { lane, ready: this.#process.load(lane, program), users: 0 };
-  }
-
-  /** Runs a frame of the program that was loaded, as ExecutorProcess does. */
-  run(frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
-    return this.#process.run(this.#loaded!.lane, frame, extents, inputs);
-  }
-
-  recycle(outcome: RanFrame): void {
-    this.#process.recycle(outcome);
-  }
-
-  /** Its shared memory cannot be written to. The next process gets another, elsewhere if there is too little of it. */
-  giveUp(detail: string): void {
-    this.#process.kill("shared-memory", detail);
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async #close(): Promise<void> {
-    if (this.#loaded !== undefined) this.#letGo(this.#loaded);
-    this.#part.freeAll();
-    this.#resolveEnded({ reason: "closed", detail: "" });
-    await this.#release();
-  }
-
-  /** It stays loaded for who comes next, who then has nothing to wait for. */
-  #letGo(entry: LoadedEntry): void {
-    const { loaded } = this.#shared;
-    if (--entry.users > 0 || this.#process.closed) return;
-    const [key] = [...loaded].find(([, each]) => each === entry) ?? [];
-    if (key !== undefined) {
-      loaded.delete(key);
-      loaded.set(key, entry);
-    }
-    const unused = [...loaded].filter(([, { users }]) => users === 0);
-    for (const [key, { lane }] of unused.slice(0, Math.max(0, unused.length - ENTRIES_KEPT))) {
-      loaded.delete(key);
-      this.#process.unload(lane);
-    }
-  }
-}
-
-/** What one lane has in the shared memory, up to its share, so that no lane waits for another one's inputs. */
-class LaneMemory implements InputMemory {
-  readonly #process: ExecutorProcess;
-  readonly #bytesMax: number;
-  readonly #extents = new Map<number, number>();
-  readonly #shared: Shared;
-  #bytes = 0;
-
-  constructor(process: ExecutorProcess, bytesMax: number, shared: Shared) {
-    this.#process = process;
-    this.#bytesMax = bytesMax;
-    this.#shared = shared;
-    shared.memories.add(this);
-  }
-
-  /** There is room for a few shares at once, and there may be more lanes. */
-  awaitOthers(bytes: number, freed: () => void): boolean {
-    const { memories, awaitingMemory } = this.#shared;
-    if (bytes > this.#bytesMax || ![...memories].some((other) => other !== this && other.#bytes > 0))
-      return false;
-    awaitingMemory.add(freed);
-    return true;
-  }
-
-  alloc(bytes: number): number | undefined {
-    if (this.#bytes + bytes > this.#bytesMax) return undefined;
-    const offset = this.#process.sharedMemory.alloc(bytes);
-    if (offset === undefined) return undefined;
-    this.#extents.set(offset, bytes);
-    this.#bytes += bytes;
-    return offset;
-  }
-
-  free(offset: number): void {
-    const bytes = this.#extents.get(offset);
-    if (bytes === undefined) return;
-    this.#extents.delete(offset);
-    this.#bytes -= bytes;
-    this.#process.sharedMemory.free(offset);
-    const { awaitingMemory } = this.#shared;
-    if (awaitingMemory.size === 0) return;
-    const waiting = [...awaitingMemory];
-    awaitingMemory.clear();
-    for (const freed of waiting) freed();
-  }
-
-  write(offset: number, bytes: Uint8Array): Promise<void> {
-    return this.#process.sharedMemory.write(offset, bytes);
-  }
-
-  freeAll(): void {
-    this.#shared.memories.delete(this);
-    for (const offset of this.#extents.keys()) this.free(offset);
-  }
 }
 
 /** Where processes come from: SpareExecutors, or whoever starts them otherwise. */

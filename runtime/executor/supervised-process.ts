@@ -10,7 +10,7 @@ import { hasCode } from "../../packets/errors.ts";
 import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { mayBeAccident, startWith } from "./shared-processes.ts";
-import type { LaneProcess } from "./shared-processes.ts";
+import type { LaneProcess } from "./lane-process.ts";
 import { IDLE_DEATHS_MAX } from "../limits.ts";
 
 /** One process with the lane's program in it. */

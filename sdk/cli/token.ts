@@ -154,12 +154,12 @@ async function add(
   output.talk(`${printable(name)} is a ${role}${until}; the token is not shown again, and is a password`);
 }
 
-/** Refuses a limit on what the role may not do anyway. */
 async function joinedNodes(tokens: HubTokens): Promise<readonly AllowListEntry[]> {
   const { readNodes } = await import("../../nodes/hub/access.ts");
   return await readNodes(tokens.directory);
 }
 
+/** Refuses a limit on what the role may not do anyway. */
 function checkLimits(role: TokenRole, { maxBytes, maxJobs, maxPackets }: TokenCommandOptions): void {
   const stores = role === "client" || role === "submitter";
   const given = Object.entries({

@@ -10,6 +10,7 @@ import { connect, openLocal } from "../../sdk/index.ts";
 import type { JobEvent, JobResult, PacketFS } from "../../sdk/index.ts";
 import { Random } from "../sim/random.ts";
 import { executorsOf, HAS_PROC, peakBytesOf, signalThatEnded } from "../suites/processes.ts";
+import { COUNT_LINES } from "../count-lines.ts";
 
 const SUMS = {
   source: `import { defineProgram, lines } from "packetfs";
@@ -19,17 +20,6 @@ export default defineProgram({
   map(line: string, { emit }) {
     const at = line.indexOf(" ");
     emit(line.slice(at + 1), Number(line.slice(0, at)));
-  },
-  combine: (a: number, b: number) => a + b,
-});`,
-};
-const COUNTS = {
-  source: `import { defineProgram, lines } from "packetfs";
-export default defineProgram({
-  input: lines(),
-  yields: "groups",
-  map(line: string, { emit }) {
-    emit(line, 1);
   },
   combine: (a: number, b: number) => a + b,
 });`,
@@ -102,7 +92,7 @@ async function peakBytes(store: string, count: number): Promise<{ peak: number; 
     for (const pid of executorsOf(process.pid)) if (!others.has(pid)) peak = Math.max(peak, peakBytesOf(pid));
   }, 50);
   await pfs
-    .run(COUNTS, ["distinct"], { out: "counts", splitBytes: 1024 * 1024 })
+    .run(COUNT_LINES, ["distinct"], { out: "counts", splitBytes: 1024 * 1024 })
     .finally(() => clearInterval(watch));
   expect(peak).toBeGreaterThan(0);
   return { peak, bytes: length };

@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../packets/layout.ts";
-import { decodePacket, encodeFrame } from "../../packets/packet.ts";
 import { startNetwork } from "../../sdk/cli/demo/network.ts";
 import type { Network } from "../../sdk/cli/demo/network.ts";
 import { connect } from "../../sdk/index.ts";
 import type { JobEvent, JobResult } from "../../sdk/index.ts";
 import { joinNode } from "./daemon.ts";
 import { prose, wordCounts } from "./inputs.ts";
+import { Places } from "../suites/places.ts";
 import { signalThatEnded } from "../suites/processes.ts";
 
 const MIB = 1024 * 1024;
@@ -78,32 +78,18 @@ describe("a stream of frames through two nodes", () => {
     try {
       await using pfs = await connect(network.clientToken);
       const places = 241;
-      await pfs.put(
-        new Uint8Array(places).map((_, index) => index),
-        { name: "places" },
-      );
-      let ref = new Uint8Array(0);
-      for await (const { frame } of pfs.packets("places")) ref = decodePacket(frame, 0).ref.slice();
-      await using program = await pfs.load({
-        source: `import { bytes, defineProgram } from "packetfs";
-          export default defineProgram({ input: bytes(), yields: "bytes", map: (record, { write }) => write(record) });`,
-      });
+      await using asked = await Places.load(pfs, places);
       const count = 512;
       let given = 0;
       let isKilled = false;
       function* frames(): Generator<Uint8Array> {
         // As long as it takes until the node is gone, and some more.
         for (let left = 100; left > 0; left -= network.nodes[0]!.process.signalCode === null ? 0 : 1) {
-          const from = given++;
-          yield encodeFrame(
-            Array.from({ length: count }, (_, index) => {
-              return { op: Op.EXEC, lane: 1, from: (from + index) % places, length: 1, ref };
-            }),
-          );
+          yield asked.frame(given++, count);
         }
       }
       let read = 0;
-      for await (const answers of program.exec(frames())) {
+      for await (const answers of asked.program.exec(frames())) {
         expect(answers.byteLength).toBe(count * 64);
         for (let index = 0; index < count; index++) {
           const start = index * 64;

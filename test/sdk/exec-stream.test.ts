@@ -3,9 +3,9 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { Op } from "../../packets/layout.ts";
-import { decodePacket, encodeFrame } from "../../packets/packet.ts";
+import { decodePacket } from "../../packets/packet.ts";
 import { openLocal } from "../../sdk/index.ts";
+import { Places } from "../suites/places.ts";
 import { temporaryDirectory } from "./cli/run-pfs.ts";
 
 const MIB = 1024 * 1024;
@@ -25,34 +25,17 @@ it(`${PACKETS} packets in one stream leave nothing in memory`, async () => {
 describe("a stream that may run ahead of its reader", () => {
   it("runs to its end though nobody reads, and its answers are those to its frames", async () => {
     await using pfs = await openLocal(await temporaryDirectory(), { workers: 2 });
-    await pfs.put(
-      new Uint8Array(251).map((_, index) => index),
-      { name: "places" },
-    );
-    let ref = new Uint8Array(0);
-    for await (const { frame } of pfs.packets("places")) ref = decodePacket(frame, 0).ref.slice();
-    await using program = await pfs.load({
-      source: `import { bytes, defineProgram } from "packetfs";
-        export default defineProgram({ input: bytes(), yields: "bytes", map: (record, { write }) => write(record) });`,
-    });
+    await using asked = await Places.load(pfs, 251);
     const frames = 160;
     const count = 1024;
     let taken = 0;
     function* source(): Generator<Uint8Array> {
       for (let frame = 0; frame < frames; frame++) {
         taken++;
-        yield encodeFrame(
-          Array.from({ length: count }, (_, index) => ({
-            op: Op.EXEC,
-            lane: 1,
-            from: (frame + index) % 251,
-            length: 1,
-            ref,
-          })),
-        );
+        yield asked.frame(frame, count);
       }
     }
-    const answers = program.exec(source(), { aheadPackets: frames * count });
+    const answers = asked.program.exec(source(), { aheadPackets: frames * count });
     let read = 0;
     for (let next = await answers.next(); next.done !== true; next = await answers.next()) {
       if (read === 0) await expect.poll(() => taken, { timeout: 120_000 }).toBe(frames);

@@ -4,20 +4,9 @@ import { join } from "node:path";
 import { openLocal } from "../../../sdk/index.ts";
 import { cpuSeconds } from "../cpu-time.ts";
 import type { Bench, Row } from "../harness.ts";
+import { COUNT_LINES } from "../../count-lines.ts";
 
 const WORKERS = 2;
-const PROGRAM = {
-  source: `import { defineProgram, lines } from "packetfs";
-export default defineProgram({
-  input: lines(),
-  yields: "groups",
-  map(line: string, { emit }) {
-    emit(line, 1);
-  },
-  combine: (a: number, b: number) => a + b,
-});`,
-};
-
 /** One for each number of keys, among which records are spread evenly. */
 export async function* distinctKeysRows({ directory, sizes }: Bench): AsyncGenerator<Row> {
   const store = join(directory, "keys-store");
@@ -41,7 +30,7 @@ async function countStored(store: string, records: number, keys: number): Promis
   await stored.close();
   const before = cpuSeconds();
   const pfs = await openLocal(store, { workers: WORKERS });
-  const { file } = await pfs.run(PROGRAM, ["records"], { out: "counts" });
+  const { file } = await pfs.run(COUNT_LINES, ["records"], { out: "counts" });
   await pfs.close();
   const took = cpuSeconds() - before;
   rmSync(text);

@@ -6,7 +6,7 @@ import { decodeCode } from "../../../packets/code/format.ts";
 import { refAt } from "../../../packets/digest.ts";
 import { interpret } from "../../../packets/code/interpreter.ts";
 import { encodeState } from "../../../packets/code/state.ts";
-import { Bench, CompiledModules } from "../../../runtime/code/bench.ts";
+import { Workspace, CompiledModules } from "../../../runtime/code/workspace.ts";
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { CodeThreads } from "../../../runtime/code/code-threads.ts";
 import { DirectPlans } from "../../../runtime/code/direct-plan.ts";
@@ -45,7 +45,7 @@ const whole = file.subarray(0, file.byteLength - (file.byteLength % 7));
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 let store: Store;
 let stream: StreamInput;
-const bench = new Bench(new CompiledModules());
+const workspace = new Workspace(new CompiledModules());
 
 beforeAll(async () => {
   directory = await temporaryDirectory();
@@ -75,7 +75,7 @@ async function workOf(
 }
 
 function run(work: DirectWork): DirectOutcome {
-  const steps = runDirect(work, bench);
+  const steps = runDirect(work, workspace);
   for (;;) {
     const { done, value } = steps.next();
     if (done === true) return value;

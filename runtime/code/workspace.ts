@@ -43,7 +43,7 @@ export class CompiledModules {
   }
 }
 
-export class Bench {
+export class Workspace {
   readonly #modules: CompiledModules;
   readonly #memory: EngineMemory = makeMemory(MEMORY_PAGES);
   readonly #instances = new Map<CompiledModule, Run>();
