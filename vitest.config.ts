@@ -2,6 +2,7 @@ import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import type { ViteUserConfig } from "vitest/config";
+import { HangReporter } from "./test/hang-reporter.ts";
 
 if (!process.versions.node.startsWith("24.")) {
   throw new Error(`tests need Node 24, this is ${process.version}; run them with "npm test"`);
@@ -25,6 +26,7 @@ const config: ViteUserConfig = defineConfig({
     // Nothing is decided by it: it ends what hangs, and on a busy machine nothing else.
     testTimeout: HANGING_MS,
     hookTimeout: HANGING_MS,
+    reporters: ["default", new HangReporter()],
   },
 });
 export default config;
