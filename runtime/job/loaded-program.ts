@@ -127,14 +127,12 @@ export class ProgramLanes implements AsyncDisposable {
   readonly #spareFrames: Uint8Array[] = [];
   /** The `at` of the next packet: answers to packets that nobody waits for any more must not fit later ones. */
   #base = 0;
-  #hasAbandoned = false;
+  /** Whether answers may still come that nobody waits for: to calls that were given up, and to packets that were sent twice. */
+  #hasStrays = false;
   #closed: JobError | undefined;
   readonly #roundEvents: RoundEvents = {
     over: (packets) => this.#over(packets),
-    finished: (round) => {
-      this.#recycle(round.batch);
-      this.#end(round);
-    },
+    finished: (round) => this.#finish(round),
     failed: (round, error) => this.#abandon(round, error),
   };
 
@@ -216,14 +214,22 @@ export class ProgramLanes implements AsyncDisposable {
   #over(packets: number): void {
     this.#options.dispatcher.budget.give(packets);
     this.#frames--;
-    if (this.#frames === 0 && this.#gathered === undefined && !this.#hasAbandoned) this.#base = 0;
   }
 
-  /** Its frame, if no lane can still have packets of it: each was sent once, and is answered. */
-  #recycle(batch: Batch): void {
-    if (batch.frame.byteLength !== SPARE_FRAME_BYTES || this.#spareFrames.length >= SPARE_FRAMES_MAX) return;
-    const numbers = this.#options.dispatcher.numbersOf(batch);
-    if (numbers?.retries === 0 && numbers.copies === 0) this.#spareFrames.push(batch.frame);
+  #finish(round: Round): void {
+    const { batch } = round;
+    const { retries, copies } = this.#options.dispatcher.numbersOf(batch)!;
+    if (copies > 0) this.#hasStrays = true;
+    // No lane can still have packets of a frame of which each was sent once.
+    else if (retries === 0) this.#recycle(batch.frame);
+    this.#end(round);
+    const isIdle = this.#rounds.size === 0 && this.#gathered === undefined;
+    if (isIdle && !this.#hasStrays) this.#base = 0;
+  }
+
+  #recycle(frame: Uint8Array): void {
+    if (frame.byteLength !== SPARE_FRAME_BYTES || this.#spareFrames.length >= SPARE_FRAMES_MAX) return;
+    this.#spareFrames.push(frame);
   }
 
   #end(round: Round): void {
@@ -233,7 +239,7 @@ export class ProgramLanes implements AsyncDisposable {
   }
 
   #abandon(round: Round, error: Error): void {
-    this.#hasAbandoned = true;
+    this.#hasStrays = true;
     this.#end(round);
     round.calls.fail(error, this.#roundEvents.over);
   }

@@ -4,6 +4,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame, packetCount } from "../../../packets/packet.ts";
 import type { ProgramLanes } from "../../../runtime/job/jobs.ts";
+import { STRAGGLER_MS_BLIND } from "../../../runtime/limits.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
 import type { Waiting } from "./scripted-executor.ts";
 
@@ -32,6 +33,27 @@ async function opened(taken?: (waiting: Waiting) => void): Promise<{
   const executor = world.add("a", taken === undefined ? {} : { taken });
   return { world, program: await world.jobs.load(world.program()), waiting: executor.waiting };
 }
+
+test("an answer to a packet that was sent twice is none to a packet of a later call", async () => {
+  const world = new ScriptedWorld();
+  const first = world.add("first");
+  const second = world.add("second");
+  const program = await world.jobs.load(world.program());
+  const call = program.exec(frameOf(1));
+  await world.pass(STRAGGLER_MS_BLIND * 2);
+  const [slow, copy] = [...first.waiting.splice(0), ...second.waiting.splice(0)];
+  copy!.lane.answer(copy!.packet, "1");
+  expect(textsOf(await call)).toEqual(["1"]);
+  const later = program.exec(frameOf(2, 3, 4, 5, 6, 7, 8, 9));
+  await settle();
+  slow!.lane.answer(slow!.packet, "1");
+  for (let round = 0; round < 20; round++) {
+    for (const { waiting } of [first, second])
+      for (const { lane, packet } of waiting.splice(0)) lane.answer(packet, `${packet.from}`);
+    await settle();
+  }
+  expect(textsOf(await later)).toEqual(["2", "3", "4", "5", "6", "7", "8", "9"]);
+});
 
 describe("calls of one turn", () => {
   test("each get the answers to their own packets, faults among them, whatever is answered first", async () => {
