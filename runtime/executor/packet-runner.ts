@@ -293,7 +293,6 @@ class FrameRunner {
       staged = stage instanceof Promise ? await stage : stage;
     } catch (error) {
       if (hasCode(error, SandboxErrorCode.sharedMemoryFailed)) {
-        running.alive = false;
         running.process.giveUp(error.message);
       } else if (!(error instanceof ProcessGone)) {
         throw error;
@@ -308,7 +307,7 @@ class FrameRunner {
       this.#work.size.ran(refused.length, 0);
       return { refused };
     }
-    if (!running.alive || running.process.closed) {
+    if (running.process.closed) {
       // It died while this was staged, and not of it.
       this.#work.putBack(staged.frame, work);
       return { refused };
@@ -343,7 +342,6 @@ class FrameRunner {
 
   /** Puts the packets where they run again; returns those that do not. */
   #failed(error: unknown, frame: Uint8Array, work: Work, running: Running): readonly Refusal[] {
-    running.alive = false;
     if (hasCode(error, SandboxErrorCode.deadline) || hasCode(error, SandboxErrorCode.stalled))
       this.#used(frame, Number(error.data["cpuMs"]));
     if (hasCode(error, SandboxErrorCode.deadline)) {

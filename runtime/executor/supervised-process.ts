@@ -17,8 +17,6 @@ import { IDLE_DEATHS_MAX } from "../limits.ts";
 export interface Running {
   readonly process: LaneProcess;
   readonly space: InputBuffer;
-  /** Whether frames may be sent to it. A call that failed can tell that it died before the process's end is known. */
-  alive: boolean;
   /** Frames that were ever sent to it. */
   framesSent: number;
   /** Packets that it was sent and has not answered. What a dead one had in flight stays counted. */
@@ -55,9 +53,10 @@ export class SupervisedProcess {
     this.#events = events;
   }
 
-  /** The process that frames may be sent to now, if there is one. */
+  /** The process that frames may be sent to now, if there is one: not one that was ended, though its end is still to come. */
   get current(): Running | undefined {
-    return this.#running?.alive ? this.#running : undefined;
+    const running = this.#running;
+    return running?.process.closed === false ? running : undefined;
   }
 
   /** Takes the first process. Rejects when the program does not load. */
@@ -90,7 +89,7 @@ export class SupervisedProcess {
     );
     this.#coming = undefined;
     const space = new InputBuffer(process.memory);
-    const running: Running = { process, space, alive: true, framesSent: 0, packetsInFlight: 0 };
+    const running: Running = { process, space, framesSent: 0, packetsInFlight: 0 };
     if (this.#closed) return endProcess(running);
     this.#running = running;
     void process.ended.then(({ reason, detail }) => this.#ended(running, reason, detail));
@@ -98,7 +97,6 @@ export class SupervisedProcess {
   }
 
   #ended(running: Running, reason: string, detail: string): void {
-    running.alive = false;
     running.space.close();
     if (this.#running !== running) return;
     this.#running = undefined;

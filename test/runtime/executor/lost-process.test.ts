@@ -95,6 +95,17 @@ describe("a lane", () => {
     }
   });
 
+  it("waits with what it is sent while its process is about to end", async () => {
+    await open(ECHO);
+    const chunk = await harness.putChunk(new Uint8Array([5]));
+    // As the watch of its memory ends it: the system tells of the end later.
+    harness.processes.at(-1)!.kill("memory", "it had more than it may");
+    lane.exec(encodeFrame([exec(0, chunk, 0, 1)]));
+    await collector.answered(1);
+    expect(collector.answer(0).op).toBe(Op.RETURN);
+    expect(collector.notes).toEqual([expect.stringContaining("ended (memory: it had more than it may)")]);
+  });
+
   it("gives up a packet that was twice in a process that died, the second time alone", async () => {
     await open(SLOW);
     const chunk = await harness.putChunk(new Uint8Array(2000));
