@@ -10,7 +10,7 @@
 import { WireError, WireErrorCode } from "../errors.ts";
 import { execPackets } from "../../packets/exec-frame.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
-import { lengthAt, packetCount, renumberPacket } from "../../packets/packet.ts";
+import { lengthSum, packetCount, renumberPackets } from "../../packets/packet.ts";
 import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { GrantAccount } from "../grants/grants.ts";
 import { DIRECT_INPUT_BYTES_MAX, DIRECT_PIECE_PACKETS_MAX, GRANT_RENEW_MS } from "../limits.ts";
@@ -40,7 +40,7 @@ export class DirectProgram {
   #packetMs = 0;
   #relaying = 0;
   #calls = 0;
-  /** The calls that there were when grants were asked for last. */
+  /** The calls that there were when it was looked at last. */
   #callsThen = 0;
   #refreshing: Promise<void> | undefined;
   #renewal: NodeJS.Timeout | undefined;
@@ -59,7 +59,7 @@ export class DirectProgram {
   async exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
     signal?.throwIfAborted();
     this.#calls++;
-    if (this.#renewal === undefined && this.#calls >= CALLS_BEFORE) this.#refresh();
+    if (this.#renewal === undefined && this.#calls >= CALLS_BEFORE) this.#keepGranted();
     const count = packetCount(frame);
     if (count === 0 || this.#lanes.size === 0 || this.#isForTheHub(frame, count))
       return await this.relay(frame, signal);
@@ -73,10 +73,9 @@ export class DirectProgram {
     const all = new Uint8Array(own.byteLength);
     let first = 0;
     for (const answers of await Promise.all(pieces)) {
-      const end = first + packetCount(answers);
       all.set(answers, first * PACKET_BYTES);
-      for (let place = first; first > 0 && place < end; place++) renumberPacket(all, place, ANY_LANE, place);
-      first = end;
+      renumberPackets(all, first, packetCount(answers), first);
+      first += packetCount(answers);
     }
     return all;
   }
@@ -101,10 +100,7 @@ export class DirectProgram {
 
   /** Packets that read much go where the bytes are, which the hub knows. Who is alone in running them fetches them anyhow. */
   #isForTheHub(frame: Uint8Array, count: number): boolean {
-    if (this.#isAlone) return false;
-    let bytes = 0;
-    for (let index = 0; index < count; index++) bytes += lengthAt(frame, index);
-    return bytes > count * DIRECT_INPUT_BYTES_MAX;
+    return !this.#isAlone && lengthSum(frame, count) > count * DIRECT_INPUT_BYTES_MAX;
   }
 
   /** Answers for packets, numbered from 0, wherever they go. */
@@ -149,13 +145,17 @@ export class DirectProgram {
     }
   }
 
-  /** Asks for grants, now and as long as packets come. */
-  #refresh(): void {
-    if (this.#closing.signal.aborted || this.#refreshing !== undefined) return;
+  /** Asks for grants, now and as long as packets come; how the lanes do is looked at as often, however long the hub takes to answer. */
+  #keepGranted(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#refresh();
     this.#callsThen = this.#calls;
-    clearTimeout(this.#renewal);
     this.#renewal = setTimeout(() => this.#look(), GRANT_RENEW_MS).unref();
-    this.#refreshing = this.#ask().finally(() => (this.#refreshing = undefined));
+  }
+
+  /** Asks for grants, unless that is being done. */
+  #refresh(): void {
+    this.#refreshing ??= this.#ask().finally(() => (this.#refreshing = undefined));
   }
 
   #look(): void {
@@ -163,7 +163,7 @@ export class DirectProgram {
     for (const lane of this.#lanes.values()) lane.look(this.#packetMs);
     const isUsed =
       this.#calls > this.#callsThen || [...this.#lanes.values()].some(({ inFlight }) => inFlight > 0);
-    if (isUsed) return this.#refresh();
+    if (isUsed) return this.#keepGranted();
     // Nobody has used it since: what it holds at the nodes is free again, until somebody does.
     this.#calls = 0;
     for (const lane of this.#lanes.values()) lane.leave();
@@ -172,9 +172,11 @@ export class DirectProgram {
   /** Never rejects: whatever fails, there is the hub. */
   async #ask(): Promise<void> {
     try {
-      const { nodes, others, packetMs } = await this.#options.ask(this.#closing.signal);
+      const { signal } = this.#closing;
+      const { nodes, others, packetMs } = await this.#options.ask(signal);
       this.#packetMs = packetMs;
-      await Promise.all(nodes.map((node) => this.#use(node)));
+      // A node that cannot be reached keeps nobody from closing the program.
+      await unlessAborted(Promise.all(nodes.map((node) => this.#use(node))), signal);
       const granted = new Set(nodes.map(keyOf));
       for (const [key, lane] of this.#lanes) if (!granted.has(key)) lane.leave();
       const missing = nodes.filter((node) => !this.#lanes.has(keyOf(node)));
@@ -218,7 +220,7 @@ function keyOf({ id, grant }: DirectNode): string {
 /** Puts a lane's answer to its place among those of a piece, with that as its number. */
 function copyAnswer(frame: Uint8Array, index: number, answers: Uint8Array, place: number): void {
   answers.set(frame.subarray(index * PACKET_BYTES, (index + 1) * PACKET_BYTES), place * PACKET_BYTES);
-  renumberPacket(answers, place, ANY_LANE, place);
+  renumberPackets(answers, place, 1, place);
 }
 
 function closedProgram(): WireError {

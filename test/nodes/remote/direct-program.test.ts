@@ -57,7 +57,10 @@ const HUB = 9;
 const places = (count: number, first = 0): number[] =>
   Array.from({ length: count }, (_, index) => first + index);
 
-function open(grants: () => GrantedMeta = granted): {
+function open(
+  grants: () => GrantedMeta | Promise<GrantedMeta> = granted,
+  dialed: Promise<unknown> = Promise.resolve(),
+): {
   readonly program: DirectProgram;
   readonly sent: Uint8Array[];
   readonly relayed: Uint8Array[];
@@ -78,7 +81,9 @@ function open(grants: () => GrantedMeta = granted): {
   };
   const program = new DirectProgram({
     ask: async () => grants(),
-    nodes: { to: async () => ({ load }) as RemoteExecutors } as Partial<NodeLinks> as NodeLinks,
+    nodes: {
+      to: async () => dialed.then(() => ({ load }) as RemoteExecutors),
+    } as Partial<NodeLinks> as NodeLinks,
     relay: async (frame) => {
       relayed.push(frame);
       return answers(places(packetCount(frame)), HUB);
@@ -204,6 +209,26 @@ test.each(["never answers", "answers others"])(
     expect(await program.exec(emptyFrame(1))).toEqual(answers([0], HUB));
   },
 );
+
+test("a node that never answers is left alone, though the hub does not say again what is granted", async () => {
+  let asked = 0;
+  const never = new Promise<never>(() => {});
+  const opened = open(() => (asked++ === 0 ? granted() : never));
+  await begin(opened);
+  const { program, node: fake } = opened;
+  const left = program.exec(emptyFrame(2));
+  await vi.advanceTimersByTimeAsync(PACKET_MS + 2 * GRANT_RENEW_MS);
+  expect([asked, fake.closed]).toEqual([2, 1]);
+  expect(await left).toEqual(answers(places(2), HUB));
+});
+
+test("a program is closed at once, though a node cannot be reached", async () => {
+  const opened = open(undefined, new Promise<never>(() => {}));
+  const { program } = opened;
+  await program.exec(emptyFrame(1));
+  expect(await program.exec(emptyFrame(1))).toEqual(answers([0], HUB));
+  await program.close();
+});
 
 test("who gives up waits no longer, and others go on", async () => {
   const opened = open();
