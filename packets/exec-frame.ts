@@ -1,6 +1,6 @@
 /**
- * EXEC packets that cross a border of trust: into a program that somebody opened, and off the wire. They are checked once
- * there; whoever wrote a frame itself, or has it from one who did, does not check it again.
+ * EXEC packets and their answers where they cross a border of trust: into a program that somebody opened, and off the wire. They
+ * are checked once there; whoever wrote a frame itself, or has it from one who did, does not check it again.
  */
 import { wrongCheckAt } from "./crc32.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
@@ -62,6 +62,18 @@ function requireExecs(packets: Uint8Array): void {
     if (reason !== null) throw notExecutable(index, reason);
     if (opAt(packets, index) !== Op.EXEC) throw notExecutable(index, "not an EXEC");
   }
+}
+
+/** The index of the first packet of a frame that is no answer to an EXEC, -1 where all are. What is cut off is none. */
+export function wrongAnswerAt(frame: Uint8Array): number {
+  const count = packetCount(frame);
+  const wrong = wrongCheckAt(frame);
+  const end = wrong < 0 ? count : wrong;
+  for (let index = 0; index < end; index++) {
+    const op = opAt(frame, index);
+    if ((op !== Op.RETURN && op !== Op.FAULT) || invalidFields(frame, index) !== null) return index;
+  }
+  return count * PACKET_BYTES === frame.byteLength ? wrong : end;
 }
 
 /** Above this high half of an integer, it is more than 2^53 - 1. */

@@ -1,5 +1,5 @@
 /** What grants allow and what of it is used, at a node: pure, with the time passed in. */
-import { lengthAt, packetCount } from "../../packets/packet.ts";
+import { lengthSum, packetCount } from "../../packets/packet.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { GRANTS_PER_CLIENT_MAX, GRANT_MS, GRANT_SKEW_MS } from "../limits.ts";
 import { invalidGrant } from "./grant.ts";
@@ -36,7 +36,7 @@ export class GrantAccount {
     return this.grant.inputBytes - this.#used.inputBytes;
   }
 
-  /** Whether more than half of it is used or gone by, so that it is time for another one. */
+  /** Whether more than half of it is used, so that it is time for another one. */
   get isWaning(): boolean {
     const { packets, inputBytes } = this.grant;
     return this.#used.packets * 2 > packets || this.#used.inputBytes * 2 > inputBytes;
@@ -45,8 +45,7 @@ export class GrantAccount {
   /** Counts EXEC packets that are to be run. Throws PFS_GRANT_EXCEEDED, and counts nothing, when they are more than is granted. */
   take(frame: Uint8Array): void {
     const count = packetCount(frame);
-    let bytes = 0;
-    for (let index = 0; index < count; index++) bytes += lengthAt(frame, index);
+    const bytes = lengthSum(frame, count);
     this.#require("unanswered", count);
     this.#require("packets", count);
     this.#require("inputBytes", bytes);

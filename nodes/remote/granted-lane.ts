@@ -2,11 +2,10 @@
  * A lane at a node, as a client has it under a grant of the hub: packets go there in pieces, and their answers come back in any
  * order, from a node that is not believed. What it has no answer to is for others.
  */
-import { execPackets } from "../../packets/exec-frame.ts";
+import { execPackets, wrongAnswerAt } from "../../packets/exec-frame.ts";
 import { isOwnFault } from "../../packets/faults.ts";
 import { Op, PACKET_BYTES } from "../../packets/layout.ts";
-import { atOf, fromAt, opAt, packetCount, renumberPacket } from "../../packets/packet.ts";
-import { invalidPacket } from "../../packets/validate.ts";
+import { atOf, fromAt, opAt, packetCount, renumberPackets } from "../../packets/packet.ts";
 import type { LaneListener } from "../../runtime/contracts/executor.ts";
 import { GrantAccount } from "../grants/grants.ts";
 import { DIRECT_SPARE_FRAMES_MAX, GRANT_RENEW_MS } from "../limits.ts";
@@ -110,12 +109,12 @@ export class GrantedLane implements LaneListener {
 
   returned(frame: Uint8Array): void {
     this.#hasAnswered = true;
+    if (wrongAnswerAt(frame) >= 0) return this.end(true);
     const count = packetCount(frame);
     for (let index = 0; index < count;) {
       const piece = this.#pieceAt(atOf(frame, index));
       // Of one that was given up there is none.
       const end = index + (piece === undefined ? 1 : this.#runLength(frame, index, count, piece));
-      for (let each = index; each < end; each++) if (!isAnswer(frame, each)) return this.end(true);
       if (piece !== undefined) this.#take(frame, index, end, piece);
       index = end;
     }
@@ -144,8 +143,7 @@ export class GrantedLane implements LaneListener {
     // A second answer to a packet is as good as the first, and those that failed are replaced by the hub's.
     if (taken > 0) {
       piece.answers.set(frame.subarray(first * PACKET_BYTES, end * PACKET_BYTES), start * PACKET_BYTES);
-      for (let place = start; place < start + end - first; place++)
-        renumberPacket(piece.answers, place, ANY_LANE, place);
+      renumberPackets(piece.answers, start, end - first, start, ANY_LANE);
     }
     piece.left -= taken;
     piece.overtaken = 0;
@@ -228,12 +226,6 @@ export class GrantedLane implements LaneListener {
     piece.resolve(missing);
     if (this.isLeaving && this.#inFlight === 0) this.end();
   }
-}
-
-function isAnswer(frame: Uint8Array, index: number): boolean {
-  if (invalidPacket(frame, index) !== null) return false;
-  const op = opAt(frame, index);
-  return op === Op.RETURN || op === Op.FAULT;
 }
 
 function isIn({ base, count }: Underway, at: number): boolean {

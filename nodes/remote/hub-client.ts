@@ -73,9 +73,9 @@ export class HubClient {
   readonly data: RemoteStore;
   readonly #identity: Identity;
   readonly #options: HubClientOptions;
-  /** By it the hub knows over another session whose results without names those are. */
   /** Sessions with nodes that packets are sent to without the hub. */
   readonly #nodes = new NodeLinks((node, signal) => this.#dial(node, signal));
+  /** By it the hub knows over another session whose results without names those are. */
   readonly #instance: string = randomBytes(8).toString("hex");
   #hasRun = false;
 

@@ -2,11 +2,10 @@
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import { PacketErrorCode, hasCode } from "../../packets/errors.ts";
-import { notExecutable } from "../../packets/exec-frame.ts";
-import { Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { notExecutable, wrongAnswerAt } from "../../packets/exec-frame.ts";
+import { PACKET_BYTES } from "../../packets/layout.ts";
 import { FRAME_PACKETS_MAX } from "../../packets/limits.ts";
-import { atOf, laneAt, opAt, packetCount, renumberPacket } from "../../packets/packet.ts";
-import { invalidPacket } from "../../packets/validate.ts";
+import { atOf, packetCount, renumberPackets } from "../../packets/packet.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { GrantedMeta, LoadedMeta } from "../messages.ts";
 import type { JobMeta } from "../messages.ts";
@@ -137,8 +136,7 @@ async function inMessages(
     const first = start / PACKET_BYTES;
     const answered = exec(packets.subarray(start, start + partBytes)).then(
       (part) => {
-        for (let index = 0; index < packetCount(part); index++)
-          renumberPacket(part, index, laneAt(part, index), first + index);
+        renumberPackets(part, 0, packetCount(part), first);
         answers.set(part, start);
       },
       (error: unknown) => {
@@ -160,16 +158,10 @@ function inFrame(error: unknown, first: number): unknown {
 
 /** The answers, if they are `count` RETURN or FAULT packets, the i-th for the i-th EXEC. */
 function requireAnswers(answers: Uint8Array, count: number): Uint8Array {
-  const isRight = (index: number): boolean => {
-    const op = opAt(answers, index);
-    return (op === Op.RETURN || op === Op.FAULT) && atOf(answers, index) === index;
-  };
   if (answers.byteLength !== count * PACKET_BYTES) throw invalid("did not answer each packet once");
-  for (let index = 0; index < count; index++) {
-    if (invalidPacket(answers, index) !== null || !isRight(index)) {
-      throw invalid(`answered packet ${index} with something else`);
-    }
-  }
+  let wrong = wrongAnswerAt(answers);
+  for (let index = 0; wrong < 0 && index < count; index++) if (atOf(answers, index) !== index) wrong = index;
+  if (wrong >= 0) throw invalid(`answered packet ${wrong} with something else`);
   return answers;
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { wrongCheckAt } from "../../packets/crc32.ts";
-import { execPackets, requireExecFrame } from "../../packets/exec-frame.ts";
+import { execPackets, requireExecFrame, wrongAnswerAt } from "../../packets/exec-frame.ts";
 import { Offset, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import {
   atOf,
@@ -39,6 +39,38 @@ function neighbours(random: Random, count: number): Uint8Array {
   moved.set(frame);
   return moved;
 }
+
+describe("frames of answers", () => {
+  const answer = (op: Op, at: number): PacketFields => ({
+    op,
+    lane: 1,
+    at,
+    from: op === Op.FAULT ? 1 : 0,
+    length: 9,
+  });
+
+  it("are nothing but RETURN and FAULT packets that are whole and right", () => {
+    const frame = encodeFrame(
+      [3, 0, 2 ** 40, 7].map((at) => answer(at % 2 === 0 ? Op.RETURN : Op.FAULT, at)),
+    );
+    expect(wrongAnswerAt(frame)).toBe(-1);
+    expect(wrongAnswerAt(frame.subarray(0, 0))).toBe(-1);
+    expect(wrongAnswerAt(frame.subarray(0, 3 * PACKET_BYTES - 1))).toBe(2);
+    expect(wrongAnswerAt(frame.subarray(0, 5))).toBe(0);
+    for (let byte = 0; byte < frame.byteLength; byte++) {
+      const damaged = frame.slice();
+      damaged[byte]! ^= 1 << (byte % 8);
+      expect(wrongAnswerAt(damaged)).toBe(Math.floor(byte / PACKET_BYTES));
+      expect(wrongAnswerAt(damaged.subarray(0, -1))).toBe(Math.floor(byte / PACKET_BYTES));
+    }
+  });
+
+  it("have no other packets among them, and none whose fields contradict each other", () => {
+    const returned = answer(Op.RETURN, 0);
+    for (const wrong of [exec(1), { op: Op.NOP }, { ...returned, from: 1 }, { ...returned, length: 0 }])
+      expect(wrongAnswerAt(encodeFrame([returned, wrong, exec(2)]))).toBe(1);
+  });
+});
 
 describe("frames of EXEC packets", () => {
   it("are copied with a lane and numbers of their own, whatever the packets had", () => {
