@@ -136,7 +136,6 @@ export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: 
 });
 
 /**
-/**
  * LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers, `tenant` the
  * id of the key whose program it is, when that is not the sender's own. Whoever is not the node's hub has its grant for it.
  */

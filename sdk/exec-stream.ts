@@ -295,10 +295,13 @@ class ExecStream {
   async #answered(run: Run, answers: Uint8Array): Promise<void> {
     run.answers = answers;
     this.#waiting += run.packets;
+    const { signal } = this.#abort;
     const isWanted = run === this.#reading || run === this.#given[this.#next]?.run;
     if (this.#aheadMax <= UNREAD_PACKETS_MAX || isWanted || this.#waiting * 2 <= UNREAD_PACKETS_MAX) return;
+    // What comes when the stream is closed already would open a writer that nobody closes.
+    if (signal.aborted) return;
     const kept = await this.#kept.keep(answers);
-    if (kept === undefined || this.#abort.signal.aborted) return;
+    if (kept === undefined || signal.aborted) return;
     run.kept = kept;
     run.answers = undefined;
     this.#waiting -= run.packets;

@@ -267,7 +267,7 @@ export class JobService implements Service {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new WireError(WireErrorCode.cancelled, "the client is gone"));
     try {
-      for (const loaded of this.#loaded.keys()) await this.#unload(loaded);
+      await Promise.all([...this.#loaded.keys()].map((loaded) => this.#unload(loaded)));
     } finally {
       await this.#present?.attendance.leave(this.#mayReturn);
     }
