@@ -8,8 +8,7 @@
  */
 import { PacketError, PacketErrorCode } from "../errors.ts";
 import { CODE_SEPARATOR_BYTES_MAX } from "../limits.ts";
-import { readValue, valueBytes, writeValue } from "./column-type.ts";
-import { ColumnType } from "./column-type.ts";
+import { ColumnType, readValue, valueBytes, writeValue } from "./column-type.ts";
 
 export const CODE_BYTES = 32;
 export const CODE_VERSION = 1;

@@ -2,6 +2,7 @@
  * Packet code as its specification says it, one record after the other: slow, short, and what everything faster is compared
  * with. It runs what is too little to be worth compiling.
  */
+import { CRC32_POLYNOMIAL } from "../crc32.ts";
 import { CODE_RECORD_BYTES_MAX } from "../limits.ts";
 import { readValue } from "./column-type.ts";
 import type { ColumnType } from "./column-type.ts";
@@ -178,6 +179,6 @@ function standsAt(bytes: Uint8Array, needle: Uint8Array, at: number): boolean {
 
 function crc32(before: number, byte: number): number {
   let crc = before ^ 0xffffffff ^ byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ CRC32_POLYNOMIAL : crc >>> 1;
   return (crc ^ 0xffffffff) >>> 0;
 }

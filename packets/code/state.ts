@@ -2,9 +2,9 @@
  * What packet code knows of the records that it has seen: a few numbers, the same wherever they were computed. States of
  * neighbouring ranges are merged in the order of the input, along the job's one tree, and become the value at its top.
  */
-import { writeInteger, readInteger } from "../integer.ts";
-import { readValue, writeValue } from "./column-type.ts";
-import { ColumnType } from "./column-type.ts";
+import { combineCrc32 } from "../crc32.ts";
+import { readInteger, writeInteger } from "../integer.ts";
+import { ColumnType, readValue, writeValue } from "./column-type.ts";
 import { Aggregate, invalid, isFloat } from "./format.ts";
 import type { Code } from "./format.ts";
 
@@ -219,34 +219,4 @@ function writeWide(bytes: Uint8Array, integer: bigint): number {
 function readWide(bytes: Uint8Array): bigint {
   const low = readValue(bytes, 0, ColumnType.u64) as bigint;
   return ((readValue(bytes, 8, ColumnType.i64) as bigint) << 64n) | low;
-}
-
-const POLYNOMIAL = 0xedb88320;
-
-/**
- * The CRC-32 of bytes and what follows them, from the two and the second's length: the first one is shifted by as many zero
- * bytes, by squaring the operator of one zero bit (Mark Adler's crc32_combine).
- */
-function combineCrc32(first: number, second: number, secondBytes: number): number {
-  let operator = new Uint32Array(32);
-  operator[0] = POLYNOMIAL;
-  for (let bit = 1; bit < 32; bit++) operator[bit] = 2 ** (bit - 1);
-  // Of one bit; three squares make a byte of it.
-  for (let square = 0; square < 3; square++) operator = squareOf(operator);
-  let crc = first;
-  for (let left = secondBytes; left > 0; left = Math.floor(left / 2)) {
-    if (left % 2 === 1) crc = times(operator, crc);
-    operator = squareOf(operator);
-  }
-  return (crc ^ second) >>> 0;
-}
-
-function times(operator: Uint32Array, vector: number): number {
-  let sum = 0;
-  for (let bit = 0, left = vector; left !== 0; bit++, left >>>= 1) if (left & 1) sum ^= operator[bit]!;
-  return sum >>> 0;
-}
-
-function squareOf(operator: Uint32Array): Uint32Array<ArrayBuffer> {
-  return Uint32Array.from(operator, (row) => times(operator, row));
 }

@@ -4,7 +4,7 @@
  *
  *   exec ──▶ lane ──▶ a workspace that is free: bytes of the range, piece by piece ──▶ kernel ──▶ state ──▶ returned
  */
-import { CODE_EDITION, Stage, requireCode } from "../../packets/code/format.ts";
+import { CODE_EDITION, Stage } from "../../packets/code/format.ts";
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
@@ -22,7 +22,6 @@ import {
 import { InputSource, inputFault } from "../stream/inputs.ts";
 import { inTurns } from "../turns.ts";
 import type { Outcome } from "./code-answers.ts";
-import { Workspace, CompiledModules } from "./workspace.ts";
 import { CodeLane, CodeProgram } from "./code-lane.ts";
 import type { CodeLanes, CodeWork } from "./code-lane.ts";
 import { CodeThreads } from "./code-threads.ts";
@@ -31,6 +30,7 @@ import { runDirect } from "./direct-read.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 import { mapped, merged, openInput } from "./piecewise.ts";
 import type { Input } from "./piecewise.ts";
+import { CompiledModules, Workspace } from "./workspace.ts";
 
 /** Lanes that had their turn, before the memory of their places is given back. */
 const LANES_TAKEN_MAX = 4096;
@@ -62,7 +62,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   readonly #threads: CodeThreads;
   readonly #lanes = new Set<CodeLane>();
   readonly #hooks: CodeLanes;
-  /** Those that are loaded, by their 32 bytes. */
+  /** Those that are loaded, by their keys. */
   readonly #programs = new Map<string, CodeProgram>();
   readonly #waiting = new WaitingLanes();
   /** Memory for those who work on this thread, given back when they have nothing to do. */
@@ -104,6 +104,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     if (!("inline" in program)) throw refused("only packet code runs here");
     const shared = this.#program(program.inline);
     const slot = this.#options.lanes.take("code", tenant);
+    this.#programs.set(shared.key, shared);
     const lane = new CodeLane(this.#hooks, shared, slot, listener);
     slot.program = shared.name;
     slot.isLoaded = true;
@@ -114,17 +115,13 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   }
 
   #program(bytes: Uint8Array): CodeProgram {
-    const key = refKey(bytes);
-    const known = this.#programs.get(key);
+    const known = this.#programs.get(refKey(bytes));
     if (known !== undefined) return known;
     try {
-      requireCode(bytes);
+      return new CodeProgram(bytes);
     } catch (error) {
       throw refused(error instanceof PacketfsError ? String(error.data["reason"]) : String(error), error);
     }
-    const program = new CodeProgram(bytes);
-    this.#programs.set(key, program);
-    return program;
   }
 
   async has(refs: Uint8Array): Promise<Uint8Array> {
@@ -148,7 +145,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const { program, slot } = lane;
     if (!this.#lanes.delete(lane)) return;
     this.#options.lanes.free(slot);
-    if (--program.lanes === 0) this.#programs.delete(refKey(program.bytes));
+    if (--program.lanes === 0) this.#programs.delete(program.key);
     if (this.#lanes.size > 0 || this.#isClosed) return;
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
@@ -189,7 +186,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const { program, slot } = lane;
     try {
       const input = await openInput(this.#inputs, frame, index, signal);
-      if (program.code.stage !== Stage.MAP) return { bytes: await merged(program.code, input) };
+      if (program.code.stage !== Stage.MAP)
+        return { bytes: await merged(program.code, input, { slot, signal }) };
       const outcome = await this.#direct(lane, input, signal);
       return (
         outcome ??

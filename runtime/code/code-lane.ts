@@ -5,6 +5,7 @@
 import { codeFor, decodeCode, Stage } from "../../packets/code/format.ts";
 import type { Code } from "../../packets/code/format.ts";
 import { codeText } from "../../packets/code/text.ts";
+import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
@@ -21,6 +22,8 @@ import type { Outcome } from "./code-answers.ts";
 /** What lanes of the same 32 bytes share. */
 export class CodeProgram {
   readonly bytes: Uint8Array;
+  /** What it is known by: its bytes, as the key of a map. */
+  readonly key: string;
   readonly code: Code;
   /** As jobs call it: by what maps, whichever stage this is. */
   readonly name: string;
@@ -30,6 +33,7 @@ export class CodeProgram {
   /** Throws PFS_CODE_INVALID. */
   constructor(bytes: Uint8Array) {
     this.bytes = Uint8Array.from(bytes);
+    this.key = refKey(this.bytes);
     this.code = decodeCode(this.bytes);
     this.name = codeText(codeFor(this.bytes, Stage.MAP));
   }
@@ -178,7 +182,8 @@ export class CodeLane implements Lane {
       error instanceof PacketfsError
         ? error
         : new LaneError(LaneErrorCode.laneBroken, `the lane is lost: ${String(error)}`, {}, { cause: error });
-    void this.close();
+    // Whoever closes it too is told why that fails.
+    this.close().catch(() => undefined);
     this.#listener.lost(known);
   }
 
@@ -192,9 +197,12 @@ export class CodeLane implements Lane {
     this.#frames = NO_FRAMES;
     this.#abort?.abort(new LaneError(LaneErrorCode.laneClosed, "the lane is closed"));
     if (this.#running > 0) await new Promise<void>((resolve) => (this.#ended = resolve));
-    // What it could not open, it need not close.
-    if (this.#writer !== undefined) await (await this.#writer.catch(() => undefined))?.close();
-    this.#lanes.closed(this);
+    try {
+      // What it could not open, it need not close.
+      if (this.#writer !== undefined) await (await this.#writer.catch(() => undefined))?.close();
+    } finally {
+      this.#lanes.closed(this);
+    }
   }
 
   #sink(): Promise<StoreWriter> {
