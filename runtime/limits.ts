@@ -339,10 +339,11 @@ export const GROUPS_FEW_BYTES: number = 128 * 1024 * 1024;
 export const CODE_SPLITS = 16;
 export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
 export const CODE_SPLIT_BYTES_MIN: number = 8 * 1024 * 1024;
-/** Ranges that are read where they lie have so many bytes, and what each is made of is remembered for so many. */
+/** Ranges that are read where they lie have so many bytes. */
 export const CODE_DIRECT_BYTES_MIN: number = 64 * 1024;
 export const CODE_DIRECT_BYTES_MAX: number = 64 * 1024 * 1024;
-export const CODE_PLANS_MAX = 4096;
+/** What they are made of is remembered in so much memory: that of about 64 GiB of files whose chunks are as large as most. */
+export const CODE_PLANS_BYTES: number = 100 * 1024 * 1024;
 /** Chunks that are known to be what their refs say: about 32 GiB of them. */
 export const CODE_VERIFIED_MAX: number = 512 * 1024;
 /** Chunks that stand next to each other are read at once, up to so many bytes: what the program then looks at is in a core's cache. */

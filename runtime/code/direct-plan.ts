@@ -1,23 +1,28 @@
 /** Plans of ranges that are read where they lie; those that were made last are remembered, and what was verified of them. */
-import { Interpreter } from "../../packets/code/interpreter.ts";
 import { Records } from "../../packets/code/format.ts";
 import type { Code } from "../../packets/code/format.ts";
+import { Interpreter } from "../../packets/code/interpreter.ts";
 import { refKey } from "../../packets/digest.ts";
-import { REF_BYTES } from "../../packets/layout.ts";
 import type { Ref } from "../../packets/digest.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
 import type { ChunkPlaces } from "../contracts/chunks.ts";
-import { CODE_PLANS_MAX, CODE_READ_ON_BYTES, CODE_VERIFIED_MAX } from "../limits.ts";
+import { CODE_PLANS_BYTES, CODE_READ_ON_BYTES, CODE_VERIFIED_MAX } from "../limits.ts";
 import type { StreamInput } from "../stream/inputs.ts";
 import type { DirectPlan } from "./direct-read.ts";
 import { RangeRun } from "./range-run.ts";
 import type { CodeRange } from "./range-run.ts";
 
 const NO_MEMORY = new Uint8Array(0);
+/** Of each piece, in the lists of a plan. */
+const ROW_BYTES: number = 4 * 8 + 3 * 4 + REF_BYTES + 2;
+/** About what a plan takes beside them. */
+const PLAN_BYTES = 4096;
 
 export class DirectPlans {
   readonly #places: ChunkPlaces;
   /** By root and range, the one that was used last at the end. */
   readonly #plans = new Map<string, DirectPlan>();
+  #plansBytes = 0;
   /** Places whose chunks this process has found to be what their refs say. */
   readonly #verified = new Set<number>();
 
@@ -36,16 +41,20 @@ export class DirectPlans {
     const key = `${start} ${behind} ${refKey(stream.root)}`;
     const plan = this.#plans.get(key) ?? (await this.#make(stream, start, behind));
     if (plan === undefined) return undefined;
-    this.#plans.delete(key);
+    this.#drop(key);
     this.#plans.set(key, plan);
-    if (this.#plans.size > CODE_PLANS_MAX) this.#plans.delete(this.#plans.keys().next().value!);
+    this.#plansBytes += bytesOf(plan);
+    for (const oldest of this.#plans.keys()) {
+      if (this.#plansBytes <= CODE_PLANS_BYTES) break;
+      this.#drop(oldest);
+    }
     return plan;
   }
 
   /** Those of this file are not as they were. */
   forget(root: Ref): void {
     const ending = refKey(root);
-    for (const key of this.#plans.keys()) if (key.endsWith(ending)) this.#plans.delete(key);
+    for (const key of this.#plans.keys()) if (key.endsWith(ending)) this.#drop(key);
   }
 
   /** What was read by a plan: chunks that were verified need not be again, whichever range they are read for. */
@@ -57,6 +66,14 @@ export class DirectPlans {
 
   clear(): void {
     this.#plans.clear();
+    this.#plansBytes = 0;
+  }
+
+  #drop(key: string): void {
+    const plan = this.#plans.get(key);
+    if (plan === undefined) return;
+    this.#plans.delete(key);
+    this.#plansBytes -= bytesOf(plan);
   }
 
   async #make(stream: StreamInput, start: number, end: number): Promise<DirectPlan | undefined> {
@@ -72,10 +89,15 @@ export class DirectPlans {
   }
 }
 
+/** Of memory, about. */
+function bytesOf({ place }: DirectPlan): number {
+  return PLAN_BYTES + place.length * ROW_BYTES;
+}
+
 /** The plan in memory that threads share: handing it to one copies nothing, and what is verified there is known here. */
 function shared(plan: DirectPlan): DirectPlan {
   const rows = plan.place.length;
-  const memory = new SharedArrayBuffer(rows * (4 * 8 + 3 * 4 + REF_BYTES + 2));
+  const memory = new SharedArrayBuffer(rows * ROW_BYTES);
   let used = 0;
   const moved = <List extends Float64Array | Uint32Array | Uint8Array>(list: List, values: List): List => {
     list.set(values);

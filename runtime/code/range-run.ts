@@ -144,17 +144,24 @@ export class RangeRun {
       if (placeOf(start) >= this.#end) return void (this.#isDone = true);
       this.#isSeeking = false;
     }
-    if (this.#isTooLong(start, at, end)) return this.#fail(longLine(placeOf(start)));
-    const last = this.#position > this.#end - bytes ? this.#lastEnd(start, end) : -1;
+    const isEnd = this.#position === this.#total;
+    const longest = CODE_RECORD_BYTES_MAX + (isEnd ? 0 : bytes - 1);
+    // What is left of the pieces before has no separator in it, so it is not looked through again.
+    const searched = Math.max(start, at - bytes + 1);
+    if (start < at) {
+      const found = indexOfBytes(this.#memory, separator, searched, end);
+      const isTooLong = found < 0 ? end - start > longest : found - start > CODE_RECORD_BYTES_MAX;
+      if (isTooLong) return this.#fail(longLine(placeOf(start)));
+      if (found < 0 && !isEnd) return this.#keep(start, end);
+    }
+    const last = this.#position > this.#end - bytes ? this.#lastEnd(searched, end) : -1;
     if (last >= 0) {
       this.#kernel.run(this.#memory, start, last);
       this.#isDone = true;
       return;
     }
     const left = this.#kernel.run(this.#memory, start, end);
-    const isEnd = this.#position === this.#total;
-    if (end - left > CODE_RECORD_BYTES_MAX + (isEnd ? 0 : bytes - 1))
-      return this.#fail(longLine(placeOf(left)));
+    if (end - left > longest) return this.#fail(longLine(placeOf(left)));
     if (!isEnd) return this.#keep(left, end);
     if (left < end) {
       this.#memory.set(separator, end);
@@ -163,25 +170,12 @@ export class RangeRun {
     this.#isDone = true;
   }
 
-  /** Behind the separator of the last line that begins in the range; -1 where it has not come yet. */
-  #lastEnd(start: number, end: number): number {
+  /** Behind the separator of the last line that begins in the range, which is not before `from`; -1 where it has not come yet. */
+  #lastEnd(from: number, end: number): number {
     const { separator } = this.#code;
     const rangeEnd = end - (this.#position - this.#end);
-    const found = indexOfBytes(
-      this.#memory,
-      separator,
-      Math.max(start, rangeEnd - separator.byteLength),
-      end,
-    );
+    const found = indexOfBytes(this.#memory, separator, Math.max(from, rangeEnd - separator.byteLength), end);
     return found < 0 ? -1 : found + separator.byteLength;
-  }
-
-  /** Only a line that began in an earlier piece can be longer than a piece. */
-  #isTooLong(start: number, at: number, end: number): boolean {
-    if (start >= at || end - start <= CODE_RECORD_BYTES_MAX) return false;
-    const { separator } = this.#code;
-    const found = indexOfBytes(this.#memory, separator, Math.max(start, at - separator.byteLength + 1), end);
-    return found >= 0 && found - start > CODE_RECORD_BYTES_MAX;
   }
 
   /** To where no piece is written. */

@@ -4,6 +4,7 @@ import { REF_BYTES } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { checkPlan } from "../../packets/plan.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
+import { PIECE_BYTES_MIN } from "../limits.ts";
 import { StreamCache } from "./caches.ts";
 import { Cursor } from "./cursor.ts";
 import type { PieceSink } from "./cursor.ts";
@@ -22,7 +23,10 @@ interface Range {
   readonly signal: AbortSignal;
 }
 
-/** Undefined where a packet of the range yields bytes of its own. Rejects as executing the range does. */
+/**
+ * Undefined where a packet of the range yields bytes of its own, or its pieces have fewer than PIECE_BYTES_MIN on average: a few
+ * packets can make millions of those. Rejects as executing the range does.
+ */
 export async function rangeExtents(
   source: ChunkSource,
   root: Ref,
@@ -36,10 +40,11 @@ export async function rangeExtents(
   const refs: Ref[] = [];
   const from: number[] = [];
   const take: number[] = [];
+  const piecesMax = Math.ceil((end - start) / PIECE_BYTES_MIN);
   let hasLiteral = false;
   const sink: PieceSink = {
     get isFull() {
-      return hasLiteral;
+      return hasLiteral || take.length > piecesMax;
     },
     copy(ref, begin, bytes) {
       refs.push(ref);
@@ -51,7 +56,7 @@ export async function rangeExtents(
     },
   };
   await cursor.fill(sink, signal);
-  if (hasLiteral) return undefined;
+  if (hasLiteral || take.length > piecesMax) return undefined;
   const all = new Uint8Array(refs.length * REF_BYTES);
   for (let index = 0; index < refs.length; index++) all.set(refs[index]!, index * REF_BYTES);
   return { refs: all, from: Float64Array.from(from), take: Float64Array.from(take) };

@@ -6,7 +6,7 @@ import { decodeCode } from "../../../packets/code/format.ts";
 import { refAt } from "../../../packets/digest.ts";
 import { interpret } from "../../../packets/code/interpreter.ts";
 import { encodeState } from "../../../packets/code/state.ts";
-import { Workspace, CompiledModules } from "../../../runtime/code/workspace.ts";
+import { CompiledModules, Workspace } from "../../../runtime/code/workspace.ts";
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { CodeThreads } from "../../../runtime/code/code-threads.ts";
 import { DirectPlans } from "../../../runtime/code/direct-plan.ts";
@@ -15,9 +15,12 @@ import type { DirectOutcome, DirectPlan, DirectWork } from "../../../runtime/cod
 import { Store } from "../../../runtime/store/store.ts";
 import { InputSource } from "../../../runtime/stream/inputs.ts";
 import type { StreamInput } from "../../../runtime/stream/inputs.ts";
-import { ingest } from "../../../runtime/stream/ingest.ts";
+import { ingest, writeChunks } from "../../../runtime/stream/ingest.ts";
 import { parseCode } from "../../../sdk/code/parse.ts";
 import { randomFrom } from "../../packets/code/random-code.ts";
+import { Op } from "../../../packets/layout.ts";
+import { encodeFrame } from "../../../packets/packet.ts";
+import type { PacketFields } from "../../../packets/packet.ts";
 import { seededBytes } from "../../suites/exec-packets.ts";
 import { inOnePiece, temporaryDirectory } from "../store/store-fixture.ts";
 
@@ -155,6 +158,40 @@ test("chunks are found where they stand, whichever neighbours are asked for with
   const absent = Buffer.concat([plan.refs.subarray(0, 64), new Uint8Array(32), plan.refs.subarray(64)]);
   expect(await store.places(absent)).toBeUndefined();
   expect((await store.has(absent)).indexOf(0)).toBe(2);
+});
+
+test("a file of millions of pieces has no plan, and they are not gone through", async () => {
+  const { plan } = await workOf("count()", 0, whole.byteLength);
+  const ref = refAt(plan.refs, 0);
+  const part = 4;
+  const copies = 16_000;
+  const called = 1_000;
+  await using writer = await store.openWriter();
+  const streamOf = async (packets: PacketFields[], length: number): Promise<Uint8Array> => {
+    const halt = { op: Op.HALT, at: packets.length, length };
+    return refAt(await writeChunks(writer, [encodeFrame([...packets, halt])]), 0);
+  };
+  const bytes = copies * part;
+  const copyOf = (_: unknown, index: number): PacketFields => ({
+    op: Op.COPY,
+    at: index * part,
+    length: part,
+    ref,
+  });
+  const inner = await streamOf(Array.from({ length: copies }, copyOf), bytes);
+  const callOf = (_: unknown, index: number): PacketFields => ({
+    op: Op.CALL,
+    at: index * bytes,
+    length: bytes,
+    ref: inner,
+  });
+  const total = called * bytes;
+  const root = await streamOf(Array.from({ length: called }, callOf), total);
+  await writer.bind({ name: "pieces", root, length: total });
+  const input = await new InputSource(store).stream(root, never);
+  const code = decodeCode(parseCode("count()").packetCode);
+  const range = { from: 0, length: total, total };
+  expect(await new DirectPlans(store).plan(code, input, range)).toBeUndefined();
 });
 
 describe("bytes that are not as they should be", () => {

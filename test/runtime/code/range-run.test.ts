@@ -7,6 +7,7 @@ import { encodeState } from "../../../packets/code/state.ts";
 import { codeText } from "../../../packets/code/text.ts";
 import { CODE_RECORD_BYTES_MAX } from "../../../packets/limits.ts";
 import { CARRY_BYTES, PADDING_BYTES, PIECE_BYTES_MAX, RangeRun } from "../../../runtime/code/range-run.ts";
+import type { Kernel } from "../../../runtime/code/range-run.ts";
 import { parseCode } from "../../../sdk/code/parse.ts";
 import { randomBytes, randomCode, randomFrom } from "../../packets/code/random-code.ts";
 
@@ -22,8 +23,8 @@ function runRange(
   range: { readonly from: number; readonly length: number },
   pieceBytes: () => number,
   read: (end: number) => void = () => {},
+  kernel: Kernel = new Interpreter(code),
 ): unknown {
-  const kernel = new Interpreter(code);
   const run = new RangeRun(code, kernel, memory, { ...range, total: file.byteLength });
   while (!run.isDone) {
     const { start, end } = run.wanted;
@@ -82,6 +83,24 @@ describe("lines at their limit", () => {
       }
     }
   });
+});
+
+test("a line in many pieces is looked through twice, and not once for each of them", () => {
+  const file = Buffer.from(`${"x".repeat(CODE_RECORD_BYTES_MAX - 1)}\n`.repeat(3));
+  const code = decodeCode(parseCode("lines().max()").packetCode);
+  const plain = new Interpreter(code);
+  let seen = 0;
+  const kernel: Kernel = {
+    state: plain.state,
+    run: (bytes, start, end) => {
+      seen += end - start;
+      return plain.run(bytes, start, end);
+    },
+  };
+  expect(runRange(code, file, { from: 0, length: file.byteLength }, () => 4096, undefined, kernel)).toBe(
+    expected(code, file, 0, file.byteLength),
+  );
+  expect(seen).toBeLessThan(2 * file.byteLength);
 });
 
 test("no more is read than what the last record goes on for", () => {
