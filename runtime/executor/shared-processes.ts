@@ -28,6 +28,8 @@ import { LaneProcess, ProcessContents } from "./lane-process.ts";
 
 interface Shared {
   readonly process: Promise<ExecutorProcess>;
+  /** The same once it has started. */
+  started: ExecutorProcess | undefined;
   /** Parts in it that somebody has. */
   parts: number;
   readonly contents: ProcessContents;
@@ -109,8 +111,17 @@ export class SharedProcesses {
    * as the source does, and with the signal's reason.
    */
   async take({ program, code, options, signal }: Wanted): Promise<LaneProcess> {
-    if (!this.#shared.has(program)) await this.#room(program, signal);
-    const shared = this.#shared.get(program) ?? this.#start(program, this.#takeProcess(code, options));
+    const before = this.#shared.get(program)?.started;
+    // What it was ended for is no fault of who comes before the system tells of the end.
+    if (before?.closed === true) await before.ended;
+    let shared = this.#shared.get(program);
+    if (shared === undefined) {
+      await this.#room(program, signal);
+      shared = this.#shared.get(program);
+      // Another lane has started it meanwhile: if there was room for this one, it is the next one's.
+      if (shared !== undefined) this.#wake();
+      else shared = this.#start(program, this.#takeProcess(code, options));
+    }
     shared.parts++;
     clearTimeout(shared.kept);
     shared.kept = undefined;
@@ -205,6 +216,7 @@ export class SharedProcesses {
   #start(program: string, process: Promise<ExecutorProcess>): Shared {
     const shared: Shared = {
       process,
+      started: undefined,
       parts: 0,
       contents: new ProcessContents(),
       kept: undefined,
@@ -213,7 +225,10 @@ export class SharedProcesses {
     this.#wake(program);
     const forget = (): void => this.#forget(program, shared);
     // Whoever takes next gets another one.
-    process.then(({ ended }) => ended.then(forget), forget);
+    process.then((started) => {
+      shared.started = started;
+      return started.ended.then(forget);
+    }, forget);
     return shared;
   }
 

@@ -3,9 +3,16 @@ import type { Ref } from "../../../packets/digest.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream, seededBytes } from "../../suites/exec-packets.ts";
-import { EXECUTOR_BASE_BYTES, EXECUTOR_THREAD_BYTES, PROCESSES_KEPT_MAX } from "../../../runtime/limits.ts";
+import {
+  EXECUTOR_BASE_BYTES,
+  EXECUTOR_THREAD_BYTES,
+  PROCESSES_KEPT_MAX,
+  PROGRAM_LIMITS_DEFAULT,
+} from "../../../runtime/limits.ts";
 import type { Lane } from "../../../runtime/contracts/executor.ts";
-import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
+import type { LaneProcess } from "../../../runtime/executor/lane-process.ts";
+import { SharedProcesses, processOptions } from "../../../runtime/executor/shared-processes.ts";
+import { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
 import { LocalHarness } from "./local-harness.ts";
 import { programCode } from "../../program-code.ts";
 
@@ -135,6 +142,21 @@ describe("processes of tenants", () => {
     await second.close();
   });
 
+  it("that are about to end are nobody else's any more", async () => {
+    const root = await harness.putFile(seededBytes(100, 5));
+    const manifests = [await harness.putProgram(ECHO), await harness.putProgram(ECHO, { entry: "finish" })];
+    const answers = manifests.map(() => new Collector());
+    const lanes = [await harness.executor.load(manifests[0]!, answers[0]!, never)];
+    const process = harness.processes.at(-1)!;
+    process.kill("memory", "it had more than it may");
+    // Loading the program did not end it, whoever asks for it before the system tells of the end.
+    lanes.push(await harness.executor.load(manifests[1]!, answers[1]!, never));
+    for (const lane of lanes) lane.exec(encodeFrame([execStream(0, root, 0, 100)]));
+    await Promise.all(answers.map((each) => each.answered(1)));
+    expect(answers.map(({ notes }) => notes.length)).toEqual([1, 0]);
+    await Promise.all(lanes.map((lane) => lane.close()));
+  });
+
   it("that end are replaced for all their lanes, and every packet is answered", async () => {
     const root = await harness.putFile(seededBytes(5000, 2));
     const manifest = await harness.putProgram(ECHO);
@@ -159,6 +181,24 @@ describe("processes of tenants", () => {
     const late = harness.executor.inspect(programCode(`${ECHO}// late`));
     await Promise.all([harness.executor.close(), late]);
     expect(harness.processes.slice(started).map(({ closed }) => closed)).not.toContain(false);
+  });
+
+  it("leave no room unused while somebody waits for it", async () => {
+    const options = processOptions(PROGRAM_LIMITS_DEFAULT, 1, 1024 * 1024);
+    const processes = new SharedProcesses(
+      { take: (wanted) => ExecutorProcess.start(wanted!) },
+      { processesMax: 2, keptMs: 0 },
+    );
+    const take = (program: string): Promise<LaneProcess> =>
+      processes.take({ program, code: programCode(ECHO), options });
+    const first = [await take("a"), await take("b")];
+    // Two of one program are told that there is room, of which they need half.
+    const waiting = [take("c"), take("c"), take("d")];
+    await Promise.all(first.map((part) => part.close()));
+    const parts = await Promise.all(waiting);
+    expect(new Set(parts.map(({ pid }) => pid)).size).toBe(2);
+    await Promise.all(parts.map((part) => part.close()));
+    await processes.close();
   });
 
   it("that a program was looked into in serve its first lane", async () => {
