@@ -43,8 +43,7 @@ export interface Ingested {
   readonly storedBytes: number;
 }
 
-/** Its tables cost more to make than a small file to cut. */
-/** Made by the first that is stored: its table takes a while, and whoever only reads needs none. */
+/** Made for the first file that is stored: its table takes longer than a small file does, and whoever only reads needs none. */
 let defaultChunker: Chunker | undefined;
 
 /**

@@ -129,8 +129,10 @@ export class WriterClient {
     }) as Promise<WriterAnswers[K]>;
   }
 
-  /** Has the index built again and stands still until it is, by a writer that is aside. Throws PFS_STORE_IO. */
+  /** Has the index built again and stands still until it is, by a writer that is aside. Throws PFS_STORE_IO or PFS_STORE_CLOSED. */
   repair(generation: number): void {
+    // One that has ended would be waited for in vain.
+    if (this.#ended !== undefined) throw this.#ended;
     const done = this.repairLater(generation);
     Atomics.wait(done, 0, 0, REPAIR_WAIT_MS);
     if (Atomics.load(done, 0) === 1) return;

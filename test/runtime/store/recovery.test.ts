@@ -17,6 +17,7 @@ import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { refToHex } from "../../../packets/digest.ts";
 import { Store } from "../../../runtime/store/store.ts";
+import { WriterClient } from "../../../runtime/store/writer/client.ts";
 import { Random } from "../../packets/seed.ts";
 import {
   failure,
@@ -247,6 +248,17 @@ test("an index that is damaged while it is used is built again", async () => {
   vandal("drop table names");
   await put(store, "c", bytes);
   expect(await namesOf(store)).toEqual(["a", "b", "c"]);
+});
+
+test("a writer that has ended is not waited for", async () => {
+  await using directory = await temporaryDirectory();
+  const ignore = (): void => {};
+  const { client } = await WriterClient.open(
+    { directory: directory.path, lockWaitMs: 0 },
+    { onCommitted: ignore, onNote: ignore, onDropped: ignore, onRepaired: ignore },
+  );
+  await client.close();
+  expect(() => client.repair(0)).toThrow(expect.objectContaining({ code: "PFS_STORE_CLOSED" }));
 });
 
 describe("a segment's end", () => {
