@@ -5,18 +5,16 @@
  * After each call, take the actions and do them in order. Call `tick` about every SCHEDULE_TICK_MS while batches run.
  */
 import { EXECUTOR_SLOTS_MAX, LANE_LOAD_MS_MAX } from "../limits.ts";
-import { LaneEnd, Outcome, Decision, StrikeReason } from "./actions.ts";
+import { Decision, LaneEnd, StrikeReason } from "./actions.ts";
 import type { Action } from "./actions.ts";
+import { clearOff, receive } from "./answers.ts";
 import { isElsewherePossible, isRefused, loadOneMore, loadWhereNeeded, stuckFor } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import { copyStragglers, place } from "./placement.ts";
-import { State, inFlightMaxOf, inFlightOf } from "./state.ts";
-import type { BatchOptions, BatchState, EditionChoice, ExecutorState, ProgramState } from "./state.ts";
+import { State, inFlightOf } from "./state.ts";
+import type { BatchOptions, BatchState, EditionChoice, ExecutorState } from "./state.ts";
+import { blame, strike } from "./strikes.ts";
 import type { Bar } from "./strikes.ts";
-import { Awaited } from "./tasks.ts";
-
-/** What a lane may have in flight grows by this part of what all lanes of its executor may. */
-const GROWTH_STEPS = 8;
 
 export interface JoiningExecutor {
   /** By kind of program: large packets that it works on at once. */
@@ -141,8 +139,8 @@ export class Scheduler {
     program.loadedBy.add(lane.executor);
     for (const other of program.failedLoads.keys()) {
       program.failedLoads.delete(other);
-      if (other !== lane.executor)
-        this.#strike(this.#state.executors.get(other)!.name, program.kind, StrikeReason.load, now);
+      if (other === lane.executor) continue;
+      strike(this.#state, this.#state.executors.get(other)!.name, program.kind, StrikeReason.load, now);
     }
     place(this.#state, [this.#state.executors.get(lane.executor)!], now);
   }
@@ -154,7 +152,7 @@ export class Scheduler {
     if (lane === undefined) return;
     const program = state.programs.get(lane.program)!;
     const executor = state.executors.get(lane.executor)!;
-    this.#blame(program, executor, end, now);
+    blame(state, program, executor, end, now);
     // Whoever says that the program is at fault, or was found out, is asked again only when there is nobody else.
     const isFoundOut = end === LaneEnd.resultless || end === LaneEnd.offended;
     const isForGood =
@@ -294,9 +292,7 @@ export class Scheduler {
     }
     const retries = batch.retries;
     const executor = state.executors.get(lane.executor)!;
-    receive(state, { batch, lane, executor, tasks, outcomes }, now, (other, reason) =>
-      this.#strike(other, batch.program.kind, reason, now),
-    );
+    receive(state, { batch, lane, executor, tasks, outcomes }, now);
     this.#settled(batch);
     if (batch.retries > retries) this.#placeAll(now);
     else place(state, [executor], now);
@@ -364,119 +360,9 @@ export class Scheduler {
     }
   }
 
-  // ── strikes ──
-
-  #blame(program: ProgramState, { id, name }: ExecutorState, end: LaneEnd, now: number): void {
-    if (end === LaneEnd.offended) this.#strike(name, program.kind, StrikeReason.answer, now);
-    if (end === LaneEnd.resultless) this.#strike(name, program.kind, StrikeReason.result, now);
-    if (end !== LaneEnd.failed && end !== LaneEnd.refused) return;
-    const isDisproved = [...program.loadedBy].some((other) => other !== id);
-    if (isDisproved) this.#strike(name, program.kind, StrikeReason.load, now);
-    else program.failedLoads.set(id, end === LaneEnd.refused);
-  }
-
-  /** Also of one that has left. The last executor of a kind is not barred: something is better than nothing. */
-  #strike(name: string, kind: string, reason: StrikeReason, now: number): void {
-    const { executors, programs, strikes, actions } = this.#state;
-    if (strikes.barsOf(name).some((bar) => bar.kind === kind)) return;
-    if (!strikes.add(name, kind, reason, now)) return;
-    const isAlone = ![...executors.values()].some(
-      (other) => other.name !== name && other.slotsByKind.has(kind) && !other.barred.has(kind),
-    );
-    if (isAlone) return;
-    const bar = strikes.bar(name, kind);
-    for (const executor of executors.values()) {
-      if (executor.name !== name) continue;
-      executor.barred.add(kind);
-      for (const lane of executor.lanes.values()) {
-        const program = programs.get(lane.program)!;
-        if (program.kind !== kind) continue;
-        lane.isBarred = true;
-        program.weight = 0;
-        for (const { tasks } of program.batches) tasks.queue.dropHome(executor.id);
-      }
-      actions.push({ kind: "barred", executor: executor.id, programKind: kind, reason: bar.reason });
-    }
-    this.#state.shun();
-  }
-
   #settled(batch: BatchState): void {
     const isDone = batch.tasks.doneCount === batch.tasks.count;
     if (isDone && !batch.isDone) this.#state.actions.push({ kind: "done", batch: batch.id });
     batch.isDone = isDone;
   }
-}
-
-/** What came in one frame: answers to these tasks of a batch, from a lane of the executor. */
-interface Receipt {
-  readonly batch: BatchState;
-  readonly lane: LaneState;
-  readonly executor: ExecutorState;
-  readonly tasks: Uint32Array;
-  /** An Outcome for each, which becomes a Decision. */
-  readonly outcomes: Uint8Array;
-}
-
-/** Takes the answers of one frame. `strike` is told of executors that they prove wrong. */
-function receive(
-  state: State,
-  { batch, lane, executor, tasks: answers, outcomes }: Receipt,
-  now: number,
-  strike: (executor: string, reason: StrikeReason) => void,
-): void {
-  const { tasks } = batch;
-  lane.heardAt = now;
-  let packets = 0;
-  let bytes = 0;
-  let sample = -1;
-  const isPossible = (than: readonly string[]): boolean => isElsewherePossible(state, batch.program, than);
-  // What is missing for an executor that is alone stays missing.
-  let isElsewhere: boolean | undefined;
-  const mayHelp = (outcome: Outcome): boolean =>
-    outcome !== Outcome.inputMissing || (isElsewhere ??= isPossible([executor.name]));
-  for (let index = 0; index < answers.length; index++) {
-    const task = answers[index]!;
-    const outcome = outcomes[index] as Outcome;
-    outcomes[index] = Decision.ignored;
-    const awaited = tasks.answered(task, lane.id);
-    if (awaited === Awaited.no) continue;
-    packets++;
-    bytes += tasks.bytes[task]!;
-    if (awaited === Awaited.late) continue;
-    if (outcome === Outcome.final) tasks.disproved(task, executor, strike);
-    else if (mayHelp(outcome) && tasks.again(task, executor.name, reasonOf(outcome), isPossible)) {
-      outcomes[index] = Decision.again;
-      batch.retries++;
-      if (outcome === Outcome.elsewhere) lane.failed(now);
-      continue;
-    }
-    tasks.settle(task);
-    outcomes[index] = Decision.accepted;
-    sample = task;
-  }
-  lane.inFlight -= packets;
-  lane.inFlightBytes = lane.inFlight === 0 ? 0 : lane.inFlightBytes - bytes;
-  batch.inFlight.set(lane.id, (batch.inFlight.get(lane.id) ?? packets) - packets);
-  if (packets < answers.length) clearOff(lane, answers.length - packets);
-  if (sample < 0) return;
-  lane.succeeded();
-  if (tasks.copiesOf(sample) > 0) return;
-  batch.latencies.add(now - tasks.placedAt(sample));
-  const factor = lane.measure(tasks.placedAt(sample), now, inFlightMaxOf(executor) / GROWTH_STEPS);
-  // Lanes that grow by the same steps and shrink together become equal (Chiu and Jain, "Analysis of the Increase and
-  // Decrease Algorithms for Congestion Avoidance", 1989): jobs that came first have no lasting advantage.
-  if (factor < 1) for (const other of executor.lanes.values()) other.shrink(factor, now);
-}
-
-function reasonOf(outcome: Outcome): StrikeReason {
-  return outcome === Outcome.inputMissing ? StrikeReason.input : StrikeReason.fault;
-}
-
-/** Packets that nobody waited for came back after all; anything beyond those was never in flight. */
-function clearOff(lane: LaneState, packets: number): void {
-  const cleared = Math.min(packets, lane.writtenOff);
-  if (cleared === 0) return;
-  lane.inFlightBytes -= (lane.inFlightBytes / lane.inFlight) * cleared;
-  lane.writtenOff -= cleared;
-  lane.inFlight -= cleared;
 }

@@ -4,7 +4,8 @@
  * packets of that kind of program. It is barred, by name and not by connection, until somebody lets it in again.
  */
 import { STRIKES_MAX, STRIKE_ACCOUNTS_MAX, STRIKE_APART_MS, STRIKE_HALF_LIFE_MS } from "../limits.ts";
-import type { StrikeReason } from "./actions.ts";
+import { LaneEnd, StrikeReason } from "./actions.ts";
+import type { ExecutorState, ProgramState, State } from "./state.ts";
 
 /** An executor gets no packets of programs of this kind. */
 export interface Bar {
@@ -88,4 +89,48 @@ function faded({ count, at }: Account, now: number): number {
 function mainReason({ byReason }: Account): StrikeReason {
   const [first] = [...byReason].sort(([, a], [, b]) => b - a);
   return first![0];
+}
+
+/** What the end of a lane says of its executor. */
+export function blame(
+  state: State,
+  program: ProgramState,
+  { id, name }: ExecutorState,
+  end: LaneEnd,
+  now: number,
+): void {
+  if (end === LaneEnd.offended) strike(state, name, program.kind, StrikeReason.answer, now);
+  if (end === LaneEnd.resultless) strike(state, name, program.kind, StrikeReason.result, now);
+  if (end !== LaneEnd.failed && end !== LaneEnd.refused) return;
+  const isDisproved = [...program.loadedBy].some((other) => other !== id);
+  if (isDisproved) strike(state, name, program.kind, StrikeReason.load, now);
+  else program.failedLoads.set(id, end === LaneEnd.refused);
+}
+
+/**
+ * One strike of an executor, by name: also of one that has left. The last one of a kind is not barred, since something is
+ * better than nothing.
+ */
+export function strike(state: State, name: string, kind: string, reason: StrikeReason, now: number): void {
+  const { executors, programs, strikes, actions } = state;
+  if (strikes.barsOf(name).some((bar) => bar.kind === kind)) return;
+  if (!strikes.add(name, kind, reason, now)) return;
+  const isAlone = ![...executors.values()].some(
+    (other) => other.name !== name && other.slotsByKind.has(kind) && !other.barred.has(kind),
+  );
+  if (isAlone) return;
+  const bar = strikes.bar(name, kind);
+  for (const executor of executors.values()) {
+    if (executor.name !== name) continue;
+    executor.barred.add(kind);
+    for (const lane of executor.lanes.values()) {
+      const program = programs.get(lane.program)!;
+      if (program.kind !== kind) continue;
+      lane.isBarred = true;
+      program.weight = 0;
+      for (const { tasks } of program.batches) tasks.queue.dropHome(executor.id);
+    }
+    actions.push({ kind: "barred", executor: executor.id, programKind: kind, reason: bar.reason });
+  }
+  state.shun();
 }
