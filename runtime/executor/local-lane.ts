@@ -86,7 +86,7 @@ export class LocalLane implements Lane, RunnerListener {
   }
 
   exec(frame: Uint8Array): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || frame.byteLength === 0) return;
     const { slot } = this;
     const packets = slot.inFlight + packetCount(frame);
     if (packets > LANE_PACKETS_MAX) return this.lost(overfull(packets));
@@ -149,11 +149,11 @@ export class LocalLane implements Lane, RunnerListener {
       const frame = this.#frames[0]!;
       const shared = this.#program.shared();
       const route = (this.#route ??= shared.join(this, laneAt(frame, 0)));
-      const packets = Math.min(packetCount(frame), SHARED_LANE_PACKETS_MAX - route.inFlight);
+      const packets = Math.min(packetCount(frame), SHARED_LANE_PACKETS_MAX - (route?.inFlight ?? 0));
       if (packets === 0) return;
       const part = frame.subarray(0, packets * PACKET_BYTES);
-      if (!route.fits(part)) {
-        // Its packets call the lane by several numbers, of which the shared runner knows one.
+      if (route?.fits(part) !== true) {
+        // The shared runner knows the lane by no number, or by one where its packets call it by several.
         places.takeAnyway();
         this.#beginOwn().start();
         continue;

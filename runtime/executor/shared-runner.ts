@@ -66,9 +66,12 @@ export class SharedRunner implements RunnerListener, RunnerHolder {
     this.#writer = new LaneWriter(() => program.openWriter());
   }
 
-  /** A route for a lane whose packets call it `said`. */
-  join(lane: LocalLane, said: number): Route {
-    // There are no more lanes than numbers; packets of closed ones have a few for a while.
+  /**
+   * A route for a lane whose packets call it `said`; undefined while there is no number for it: there are as many as lanes, and
+   * those of closed lanes are taken as long as packets of theirs are under way.
+   */
+  join(lane: LocalLane, said: number): Route | undefined {
+    if (this.#routes.size === LANES_MAX) return undefined;
     do this.#last = (this.#last % LANES_MAX) + 1;
     while (this.#routes.has(this.#last));
     const route = new Route(this.#last, said, lane, (left) => this.#left(left));

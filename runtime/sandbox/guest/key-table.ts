@@ -1,7 +1,8 @@
 /**
  * Keys and their numbers, from 0 on in the order in which they came: a hash table of our own, since a Map takes an object per
- * key, computes a hash that nobody can have, and is twice as slow where keys are many. The hash is the same everywhere, for partitions
- * follow from it, so whoever writes the input can make hashes meet: keys that find no place near theirs are in a Map.
+ * key, computes a hash that nobody can have, and is twice as slow where keys are many. The hash is the same everywhere, for
+ * partitions follow from it, so whoever writes the input can make hashes meet: keys that find no place near theirs are in a
+ * Map.
  */
 import type { Primordials } from "./primordials.ts";
 

@@ -1,9 +1,9 @@
 /**
  * Makes the globals deterministic and bounded; freeze.ts makes them unwritable afterwards. The clock stands still,
  * randomness follows from the packet, and what is gone is what can take memory that nobody counts (WebAssembly as it is, see
- * wasm.ts; shared and growing buffers), tell time or the garbage collector's doings (Atomics, WeakRef, FinalizationRegistry), or differs
- * between machines (Intl). `eval` stays: code made of strings can do no more than other code in an isolate that holds
- * nothing but the program.
+ * wasm.ts; shared and growing buffers), tell time or the garbage collector's doings (Atomics, WeakRef,
+ * FinalizationRegistry), or differs between machines (Intl). `eval` stays: code made of strings can do no more than other
+ * code in an isolate that holds nothing but the program.
  */
 import type { Primordials } from "./primordials.ts";
 

@@ -178,7 +178,10 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     }
   }
 
-  /** The number of a partial result that is one, not negative and whole, as most sums are; -1 of any other. JSON's own way takes longer. */
+  /**
+   * The number of a partial result that is one, not negative and whole, as most sums are; -1 of any other. JSON's own way takes
+   * longer.
+   */
   function onlyInteger(line: string): number {
     const digits = line.length - ONLY.length - 2;
     if (digits < 1 || digits > 15 || p.slice(line, 0, ONLY.length) !== ONLY) return -1;

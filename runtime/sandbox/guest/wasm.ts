@@ -1,7 +1,7 @@
 /**
- * WebAssembly modules of a program: each is read, written again and compiled once per isolate (program/wasm/rewriter.ts), and as if it
- * were instantiated anew for each packet: what a packet wrote to is put back before the next one uses the module. The
- * program gets a handle that calls exports, and nothing of WebAssembly's own, which could be written to.
+ * WebAssembly modules of a program: each is read, written again and compiled once per isolate (program/wasm/rewriter.ts), and
+ * as if it were instantiated anew for each packet: what a packet wrote to is put back before the next one uses the module.
+ * The program gets a handle that calls exports, and nothing of WebAssembly's own, which could be written to.
  */
 import type { Faults } from "./faults.ts";
 import type { Freeze } from "./freeze.ts";

@@ -13,6 +13,7 @@
  */
 import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
+import { messageOf } from "../../../packets/errors.ts";
 import { SandboxError, SandboxErrorCode } from "../../errors.ts";
 import {
   EXECUTOR_QUEUE_MAX,
@@ -114,7 +115,14 @@ export class ExecutorPipe {
     for (let index = 0; index < threads; index++) this.#listen(index);
     this.#addThread(clock);
     this.ended = this.#watchEnd();
-    this.#memory = MemoryWatch.supported ? this.#watchUse(rssBytesMax, uncountedMsMax) : undefined;
+    if (MemoryWatch.supported) {
+      try {
+        this.#memory = this.#watchUse(rssBytesMax, uncountedMsMax);
+      } catch (error) {
+        // It has ended already, or this process may open no more files: none runs unwatched.
+        this.kill("crash", `it cannot be watched: ${messageOf(error)}`);
+      }
+    }
     const reader = new MessageReader(
       (kind) => (kind === MessageKind.ready && this.#threads.length < this.#asked ? READY_BYTES : -1),
       (message) => this.#started(message),

@@ -240,11 +240,12 @@ export class ExecutorProcess implements AsyncDisposable {
   }
 
   /**
-   * Runs a frame of n EXEC packets in a loaded lane. `extents` has EXTENT_NUMBERS per packet: places in the shared memory, or
-   * in `inputs` where these are given. None of them may change until it resolves. Packets that failed have a status; the outcome has fewer packets than the frame when one of
-   * several ran out of memory, or the frame's results are large. Rejects with PFS_EXECUTOR_DEADLINE {limitMs, cpuMs} when this frame
-   * used more CPU time than one packet may, with PFS_EXECUTOR_STALLED {ceilingMs, limitMs, cpuMs} when it did not, yet did not
-   * end for very long, and with PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything else.
+   * Runs a frame of n EXEC packets in a loaded lane. `extents` has EXTENT_NUMBERS per packet: places in the shared memory,
+   * or in `inputs` where these are given. None of them may change until it resolves. Packets that failed have a status; the
+   * outcome has fewer packets than the frame when one of several ran out of memory, or the frame's results are large.
+   * Rejects with PFS_EXECUTOR_DEADLINE {limitMs, cpuMs} when this frame used more CPU time than one packet may, with
+   * PFS_EXECUTOR_STALLED {ceilingMs, limitMs, cpuMs} when it did not, yet did not end for very long, and with
+   * PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything else.
    */
   async run(lane: number, frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
     const loaded = this.#lanes.get(lane);

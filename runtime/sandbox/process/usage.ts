@@ -1,7 +1,7 @@
 /**
  * What an executor process uses, read from outside, since the process itself is not believed: its memory, and the CPU time of
- * each of its threads and of all of it. Files of `/proc` are opened once: a descriptor keeps naming this process, or this thread, even when
- * its number is given to another.
+ * each of its threads and of all of it. Files of `/proc` are opened once: a descriptor keeps naming this process, or this
+ * thread, even when its number is given to another.
  */
 import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
 import {

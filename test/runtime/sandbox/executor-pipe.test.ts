@@ -22,7 +22,7 @@ import type { Message } from "../../../runtime/sandbox/process/protocol.ts";
 const clock = { thread: 1, read: (): number => 0, close: (): void => undefined };
 
 /** Starts a script that answers the first message with what `answer` (JavaScript) makes of its call's number. */
-function liar(answer: string, threads = 1, uncountedMsMax?: number): ExecutorPipe {
+function liar(answer: string, threads = 1, uncountedMsMax?: number, pid?: number): ExecutorPipe {
   const script = `
     const { Socket } = require("node:net");
     const pipe = new Socket({ fd: ${THREAD_PIPES_DESCRIPTOR}, readable: true, writable: true });
@@ -40,7 +40,7 @@ function liar(answer: string, threads = 1, uncountedMsMax?: number): ExecutorPip
   return new ExecutorPipe(
     {
       child,
-      pid: child.pid!,
+      pid: pid ?? child.pid!,
       kill: () => child.kill("SIGKILL"),
       threads,
       clock,
@@ -86,6 +86,13 @@ describe("an executor process is killed when it", () => {
     expect(end.reason).toBe("crash");
     expect(end.detail).toContain(detail);
     await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED" });
+  });
+
+  it("cannot be watched", async () => {
+    // No process has a number like this.
+    const link = liar("", 1, undefined, 2 ** 30);
+    await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED", data: { reason: "crash" } });
+    expect((await link.ended).detail).toMatch(/^it cannot be watched: /);
   });
 
   it.each([
