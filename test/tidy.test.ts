@@ -145,6 +145,14 @@ test("nothing is left to do", () => {
   expect(findings(everything, ({ text }) => text.split("\n").filter((line) => left.test(line)))).toEqual([]);
 });
 
+test("a test that stands still while a command runs gives that command a limit", () => {
+  const still = /^import \{[^}]*\b(spawn|exec|execFile)Sync\b[^}]*\} from "node:child_process";$/m;
+  const others = tests.filter(
+    ({ path }) => path !== "test/suites/run-sync.ts" && !path.startsWith("test/bench/"),
+  );
+  expect(findings(others, ({ text }) => still.exec(text)?.slice(0, 1) ?? [])).toEqual([]);
+});
+
 test("no type is any", () => {
   const unwanted = /: any[;,)\]|&[]|: any =|<any>|\bas any\b/;
   const files = [...sources, ...examples];

@@ -1,5 +1,5 @@
 /** Hubs that die and disks that are full: what was acknowledged is there, what is there is sound, and errors have codes. */
-import { execFile, spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,7 @@ import type { PacketFS } from "../../sdk/index.ts";
 import { makePlace, PFS, pfs, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 import { startHub } from "./daemon.ts";
 import { bytesOf, noise, sha256 } from "./inputs.ts";
+import { runSync } from "../suites/run-sync.ts";
 
 const MIB = 1024 * 1024;
 /** A shell whose files can have 8 or 16 MiB, depending on what it takes for a block; more is refused as on a full disk. */
@@ -95,7 +96,7 @@ const smallDisk = (directory: string): string[] => {
   return ["unshare", "--mount", "sh", "-ec", `${mount}; exec "$@"`, "sh"];
 };
 const canMount =
-  spawnSync("unshare", ["--mount", "sh", "-ec", `mount -t tmpfs tmpfs "${tmpdir()}"`]).status === 0;
+  runSync("unshare", ["--mount", "sh", "-ec", `mount -t tmpfs tmpfs "${tmpdir()}"`]).status === 0;
 
 describe.runIf(canMount)("a disk that is full", () => {
   it("is named, with what makes room", async () => {

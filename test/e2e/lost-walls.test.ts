@@ -1,16 +1,16 @@
 /** A machine that has lost walls says so wherever programs are started, and only then. */
-import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { makePlace } from "../sdk/cli/run-pfs.ts";
+import { runSync } from "../suites/run-sync.ts";
 
 const PERL = "/usr/bin/perl";
 /** A machine whose Perl does not run: what makes two of the walls is gone. */
 const WITHOUT_PERL = ["unshare", "--mount", "sh", "-ec", `mount --bind /dev/null ${PERL}; exec "$@"`, "sh"];
 const canLose =
-  existsSync(PERL) && spawnSync(WITHOUT_PERL[0]!, [...WITHOUT_PERL.slice(1), "true"]).status === 0;
+  existsSync(PERL) && runSync(WITHOUT_PERL[0]!, [...WITHOUT_PERL.slice(1), "true"]).status === 0;
 const LOST = /behind less than they did here before: without Landlock, system call filter\. "pfs doctor"/;
 const PROGRAM =
   'import { defineProgram, lines } from "packetfs";\n' +

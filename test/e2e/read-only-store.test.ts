@@ -1,10 +1,10 @@
 /** A store on a file system that is read-only can be read and run over, and whatever writes says that it cannot. */
-import { spawnSync } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { makePlace, TEXT } from "../sdk/cli/run-pfs.ts";
+import { runSync } from "../suites/run-sync.ts";
 
 const PROGRAM =
   'import { defineProgram, lines } from "packetfs";\n' +
@@ -18,7 +18,7 @@ const READ_ONLY = [
   "sh",
 ];
 const canMount =
-  spawnSync("unshare", [
+  runSync("unshare", [
     "--mount",
     "sh",
     "-ec",

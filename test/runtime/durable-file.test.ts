@@ -1,10 +1,10 @@
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { createFile, makeDirectory, removeLeftTemporaries, replaceFile } from "../../runtime/durable-file.ts";
 import { failure, temporaryDirectory } from "./store/store-fixture.ts";
+import { runSync } from "../suites/run-sync.ts";
 
 const LETTERS = Array.from({ length: 10 }, (_, index) => String.fromCharCode(97 + index));
 
@@ -66,13 +66,13 @@ test("what a process left that was killed at any step of it is removed, and noth
     writeFileSync(path, "old");
     const words = ["--import", killedAt, "--input-type=module", "-e", writing, path];
     const environment = { ...process.env, PACKETFS_TEST_KILL_AT: String(change) };
-    const { signal, status, stderr } = spawnSync(process.execPath, words, { env: environment });
+    const { signal, status, stderr } = runSync(process.execPath, words, { env: environment });
     if (readdirSync(directory.path).length > 1) left++;
     await removeLeftTemporaries(directory.path);
     expect([change, readdirSync(directory.path)]).toEqual([change, ["file"]]);
     expect(["old", "new"]).toContain(readFileSync(path, "utf8"));
     if (signal === "SIGKILL") continue;
-    expect([status, String(stderr)]).toEqual([0, ""]);
+    expect([status, stderr]).toEqual([0, ""]);
     break;
   }
   expect(left).toBeGreaterThan(0);

@@ -1,16 +1,16 @@
 /** Whose temporary files are: a process's that lives, one's that is dead, or one's of another machine. */
-import { spawnSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ownMark, stateOfProcess } from "../../runtime/process-mark.ts";
 import { temporaryDirectory } from "./store/store-fixture.ts";
+import { runSync } from "../suites/run-sync.ts";
 
 const MODULE = new URL("../../runtime/process-mark.ts", import.meta.url).href;
 const ID_FILE = "/etc/machine-id";
 /** Runs a program where the file that it is given says which machine this is. */
 const AS_MACHINE = ["-rm", "sh", "-c", `mount --bind "$0" ${ID_FILE} && exec "$@"`];
-const CAN_MOUNT = existsSync(ID_FILE) && spawnSync("unshare", [...AS_MACHINE, ID_FILE, "true"]).status === 0;
+const CAN_MOUNT = existsSync(ID_FILE) && runSync("unshare", [...AS_MACHINE, ID_FILE, "true"]).status === 0;
 
 function withBoot(mark: string, boot: string): string {
   return mark.replace(/^(\w+)-\w+/, `$1-${boot}`);
@@ -25,7 +25,7 @@ async function onMachine(id: string, ...marks: string[]): Promise<[mark: string,
     const marks = process.argv.slice(1).map((mark) => mark.replace("OWN-", ownMark().split("-")[0] + "-"));
     console.log(JSON.stringify([ownMark(), ...(await Promise.all(marks.map(stateOfProcess)))]));`;
   const node = [process.execPath, "--input-type=module", "-e", script, ...marks];
-  return JSON.parse(String(spawnSync("unshare", [...AS_MACHINE, file, ...node]).stdout));
+  return JSON.parse(runSync("unshare", [...AS_MACHINE, file, ...node]).stdout);
 }
 
 const OTHER_BOOT = "00000000";

@@ -1,9 +1,9 @@
-import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { ownMark } from "../../runtime/process-mark.ts";
 import { temporaryDirectory } from "./store/store-fixture.ts";
+import { runSync } from "../suites/run-sync.ts";
 
 const MODULE = new URL("../../runtime/temporary-directory.ts", import.meta.url).href;
 
@@ -13,7 +13,7 @@ function leave(tmp: string, ending = ""): string {
     process.stdout.write(await makeTemporaryDirectory("test"));
     ${ending}`;
   const words = ["--input-type=module", "-e", script];
-  return String(spawnSync(process.execPath, words, { env: { ...process.env, TMPDIR: tmp } }).stdout);
+  return runSync(process.execPath, words, { env: { ...process.env, TMPDIR: tmp } }).stdout;
 }
 
 it.runIf(process.platform !== "win32")(

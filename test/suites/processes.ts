@@ -14,11 +14,13 @@ export function descendantsOf(pid: number): number[] {
     const parent = field(each, "PPid");
     if (parent !== undefined) parents.set(each, parent);
   }
-  const found = [pid];
+  // Each once: they were not all looked at in the same moment, and a number may be another process's by then.
+  const found = new Set([pid]);
   for (const ancestor of found) {
-    for (const [child, parent] of parents) if (parent === ancestor) found.push(child);
+    for (const [child, parent] of parents) if (parent === ancestor) found.add(child);
   }
-  return found.slice(1);
+  found.delete(pid);
+  return [...found];
 }
 
 /** Processes whose command line has all of these texts, each with its parent. */

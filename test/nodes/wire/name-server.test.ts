@@ -1,5 +1,4 @@
 /** A dial whose name nobody looks up: the system's own look-up is kept from running, as a dead name server keeps it. */
-import { execFileSync } from "node:child_process";
 import { closeSync, constants, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,6 +6,7 @@ import { expect, test } from "vitest";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { dial } from "../../../nodes/wire/zeromq/dial.ts";
 import { temporaryDirectory } from "../../runtime/store/store-fixture.ts";
+import { outputSync } from "../../suites/run-sync.ts";
 
 /** How many look-ups and file operations Node has done at once, unless it is told otherwise. */
 const POOL_THREADS = Number(process.env["UV_THREADPOOL_SIZE"] ?? 4);
@@ -15,7 +15,7 @@ test("a dial waits for a name server no longer than for a peer, and not at all w
   await using directory = await temporaryDirectory();
   // Whoever opens a pipe for reading waits for its writer, in a thread of the pool.
   const pipes = Array.from({ length: POOL_THREADS }, (_, index) => join(directory.path, `pipe-${index}`));
-  execFileSync("mkfifo", pipes);
+  outputSync("mkfifo", pipes);
   const readers = pipes.map((pipe) => open(pipe, "r"));
   const options = {
     address: "localhost:7400",

@@ -1,20 +1,20 @@
 /** Containers mostly have little shared memory, and others may take what there was. */
-import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
+import { runSync } from "../../suites/run-sync.ts";
 
 const UNSHARE = "/usr/bin/unshare";
 const OWN = process.getuid?.() === 0 ? ["--mount"] : ["--user", "--map-root-user", "--mount"];
 /** Room for the inputs of some processes. */
 const SMALL = 'mount -t tmpfs -o size=40m tmpfs /dev/shm; exec "$@"';
 const SHELL = [...OWN, "sh", "-ec", SMALL, "sh"];
-const canMount = existsSync(UNSHARE) && spawnSync(UNSHARE, [...SHELL, "true"]).status === 0;
+const canMount = existsSync(UNSHARE) && runSync(UNSHARE, [...SHELL, "true"]).status === 0;
 
 it.runIf(canMount)("a lane goes on elsewhere when the shared memory is full, and says so", () => {
   const main = fileURLToPath(new URL("./full-memory-main.ts", import.meta.url));
   const node = [process.execPath, "--no-node-snapshot", "--no-warnings", main];
-  const { stdout, stderr } = spawnSync(UNSHARE, [...SHELL, ...node], { encoding: "utf8" });
+  const { stdout, stderr } = runSync(UNSHARE, [...SHELL, ...node]);
   expect(stderr).toBe("");
   const { lost, ops, notes } = JSON.parse(stdout) as { lost?: string; ops: string[]; notes: string[] };
   expect(lost).toBeUndefined();

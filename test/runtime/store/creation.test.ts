@@ -1,5 +1,4 @@
 /** Stores that are begun, left unfinished, older, or newer than the program that opens them. */
-import { execFileSync } from "node:child_process";
 import fs from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import fsSync, { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -28,6 +27,7 @@ import {
   segmentOf,
   temporaryDirectory,
 } from "./store-fixture.ts";
+import { outputSync } from "../../suites/run-sync.ts";
 
 describe("a store whose creation was interrupted", () => {
   test.each([
@@ -258,7 +258,7 @@ test("what stands where a store has files and is none is named, and not waited f
     const aside = join(directory.path, "aside");
     if (existsSync(path)) await fs.rename(path, aside);
     for (const make of ["mkfifo", "mkdir"]) {
-      execFileSync(make, [path]);
+      outputSync(make, [path]);
       // Whoever only reads has no use for what is the writer's.
       for (const readOnly of WRITERS.has(file) ? [false] : [true, false]) {
         expect(await failure(Store.open(directory.path, { readOnly }))).toMatchObject({

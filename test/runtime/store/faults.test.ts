@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,6 +12,7 @@ import type { WriterThread } from "../../../runtime/store/writer/thread.ts";
 import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
 import type { DiskOperation } from "./faulty-disk.ts";
 import { failure, get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";
+import { runSync } from "../../suites/run-sync.ts";
 
 /** Small segments, so that a few chunks fill some. */
 const SEGMENT_BYTES = 60_000;
@@ -141,7 +142,7 @@ test("a sync that fails takes back what writers were told, and they learn of it"
 /** A disk of 24 MiB in a namespace of its own, so that nothing of it is left. */
 const SMALL_DISK = ["-rm", "sh", "-c", `mount -t tmpfs -o size=24m tmpfs "$0" && exec "$@"`];
 
-const HAS_SMALL_DISKS = spawnSync("unshare", [...SMALL_DISK, tmpdir(), "true"]).status === 0;
+const HAS_SMALL_DISKS = runSync("unshare", [...SMALL_DISK, tmpdir(), "true"]).status === 0;
 
 /** What a child says that has a small disk of its own. */
 async function onSmallDisk(script: string): Promise<unknown> {

@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   appendFileSync,
@@ -15,6 +15,7 @@ import { describe, expect, test } from "vitest";
 import { fileSource, ingest } from "../../../runtime/stream/ingest.ts";
 import { failure, randomBytes, readAll } from "../store/store-fixture.ts";
 import { openStore } from "./open-store.ts";
+import { outputSync } from "../../suites/run-sync.ts";
 
 const HAS_FIFOS = process.platform !== "win32";
 const INTERRUPTED_CHILD = fileURLToPath(new URL("./interrupted-child.ts", import.meta.url));
@@ -26,7 +27,7 @@ function pathOf(name: string): string {
 }
 
 function makeFifo(name: string): string {
-  execFileSync("mkfifo", [pathOf(name)]);
+  outputSync("mkfifo", [pathOf(name)]);
   return pathOf(name);
 }
 
@@ -142,7 +143,7 @@ describe("a file that changes while it is stored", () => {
     const { length } = await ingest(writer, fileSource(path), {
       onProgress: () => {
         if (reads++ === 0)
-          execFileSync("sh", ["-c", `cat "$1" > /dev/null; ln "$1" "$1.link"; chmod 600 "$1"`, "sh", path]);
+          outputSync("sh", ["-c", `cat "$1" > /dev/null; ln "$1" "$1.link"; chmod 600 "$1"`, "sh", path]);
       },
     });
     expect(length).toBe(BYTES);

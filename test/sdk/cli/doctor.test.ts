@@ -1,11 +1,11 @@
 /** pfs doctor says of the store what is so: it calls nothing well that no command could use, and no directory a store that is none. */
-import { spawnSync } from "node:child_process";
 import { chmod, mkdir, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Check } from "../../../sdk/cli/doctor/check.ts";
 import { storeChecks } from "../../../sdk/cli/doctor/store.ts";
 import { makePlace, pfs, temporaryDirectory } from "./run-pfs.ts";
+import { runSync } from "../../suites/run-sync.ts";
 
 /** What is said of the store in a directory. */
 function look(store: string): Promise<readonly Check[]> {
@@ -22,7 +22,7 @@ async function lookThrough(through: readonly string[], store: string): Promise<C
 }
 
 const AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-const canBeNobody = spawnSync(AS_NOBODY[0]!, [...AS_NOBODY.slice(1), "true"]).status === 0;
+const canBeNobody = runSync(AS_NOBODY[0]!, [...AS_NOBODY.slice(1), "true"]).status === 0;
 
 describe("doctor", () => {
   it("says that a directory is no store, and gives no advice on whose it is", async () => {

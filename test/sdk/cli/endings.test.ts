@@ -1,5 +1,4 @@
 /** How commands end early: when nobody reads any more, when a signal says so, and when who started them is gone. */
-import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
@@ -9,6 +8,7 @@ import { catches, descendantsOf, goneAll, HAS_PROC } from "../../suites/processe
 import { threadTimes } from "../../suites/cpu-time.ts";
 import { makePlace, PFS, serve } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
+import { runSync } from "../../suites/run-sync.ts";
 
 /** Makes the launcher think that it is no Node 24, so that it starts the pinned one. */
 const OLD_NODE = `data:text/javascript,${encodeURIComponent(
@@ -21,7 +21,7 @@ const LAUNCHERS = [
 
 async function makeFifo({ cwd }: Place): Promise<string> {
   const path = join(cwd, "fifo");
-  expect(spawnSync("mkfifo", [path]).status).toBe(0);
+  expect(runSync("mkfifo", [path]).status).toBe(0);
   return path;
 }
 
@@ -96,7 +96,7 @@ describe.runIf(HAS_PROC).each(LAUNCHERS)("a command %s", (_, execArgv) => {
         ["stat nope", 3],
       ] as const) {
         const script = `exec "$@" ${words} ${closed}`;
-        const shell = spawnSync("/bin/sh", ["-c", script, "sh", process.execPath, ...execArgv, PFS], {
+        const shell = runSync("/bin/sh", ["-c", script, "sh", process.execPath, ...execArgv, PFS], {
           cwd,
           env,
         });

@@ -1,5 +1,4 @@
 /** What "get" does to what is there: as cp does it, and nothing before all bytes have come. */
-import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { linkSync, lstatSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,6 +6,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { findTarget } from "../../../sdk/cli/file-target.ts";
 import { makePlace, PFS, temporaryDirectory, TEXT } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
+import { outputSync, runSync } from "../../suites/run-sync.ts";
 
 const never = new Promise<never>(() => undefined);
 const IS_ROOT = process.geteuid?.() === 0;
@@ -118,18 +118,17 @@ describe("a file that is written", () => {
 function asNobody(script: string, words: readonly string[], cwd: string): { status: unknown; err: string } {
   const { uid, gid } = { uid: 65_534, gid: 65_534 };
   const env = { PATH: process.env["PATH"], HOME: cwd, PACKETFS_STORE: join(cwd, "store") };
-  const shell = spawnSync("/bin/sh", ["-c", script, "sh", process.execPath, PFS, ...words], {
+  const shell = runSync("/bin/sh", ["-c", script, "sh", process.execPath, PFS, ...words], {
     cwd,
     env,
     uid,
     gid,
-    encoding: "utf8",
   });
   return { status: shell.status, err: shell.stderr };
 }
 
 function canMount(): boolean {
-  return IS_ROOT && spawnSync("unshare", ["--mount", "true"]).status === 0;
+  return IS_ROOT && runSync("unshare", ["--mount", "true"]).status === 0;
 }
 
 describe("pfs get", () => {
@@ -185,7 +184,7 @@ describe("pfs get", () => {
     const words = ["get", "other.txt", "-o", "/dev/stdout", "--quiet"];
     const env = { ...process.env, PACKETFS_STORE: at("store") };
     for (const name of ["first", "second"]) {
-      execFileSync(
+      outputSync(
         "/bin/sh",
         ["-c", `(echo ${name}; "$@") > collected`, "sh", process.execPath, PFS, ...words],
         {
@@ -201,7 +200,7 @@ describe("pfs get", () => {
     "refuses what the user may not write, and writes into what only that is allowed for",
     async () => {
       const { cwd } = place;
-      execFileSync("chmod", ["-R", "a+rwX", cwd]);
+      outputSync("chmod", ["-R", "a+rwX", cwd]);
       writeFileSync(at("read-only"), "before");
       chmodSync(at("read-only"), 0o444);
       const refused = asNobody('exec "$@"', ["get", "other.txt", "-o", "read-only"], cwd);
@@ -225,7 +224,7 @@ describe("pfs get", () => {
     const script = 'mount --bind outside mounted && exec "$@"';
     const words = [process.execPath, PFS, "get", "other.txt", "-o", "mounted", "--quiet"];
     const env = { ...process.env, PACKETFS_STORE: at("store") };
-    execFileSync("unshare", ["--mount", "/bin/sh", "-c", script, "sh", ...words], { cwd: place.cwd, env });
+    outputSync("unshare", ["--mount", "/bin/sh", "-c", script, "sh", ...words], { cwd: place.cwd, env });
     expect(readFileSync(at("outside"), "utf8")).toBe("another text\n");
   });
 });

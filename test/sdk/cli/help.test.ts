@@ -1,10 +1,10 @@
-import { execFileSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createProgram } from "../../../sdk/cli/commands.ts";
 import { Output } from "../../../sdk/cli/output.ts";
 import { makePlace, PFS, pfs } from "./run-pfs.ts";
+import { outputSync } from "../../suites/run-sync.ts";
 
 const output = new Output({ json: false, quiet: true, verbose: false });
 
@@ -69,7 +69,7 @@ it("completion quotes names, and runs nothing that stands in them", async () => 
     PFS,
     PACKETFS_STORE: join(cwd, "store"),
   };
-  expect(execFileSync("bash", ["-c", script], { cwd, env, encoding: "utf8" })).toBe(`${name}\nverify\n`);
+  expect(outputSync("bash", ["-c", script], { cwd, env })).toBe(`${name}\nverify\n`);
   expect(existsSync(join(cwd, "ran"))).toBe(false);
 });
 

@@ -1,5 +1,4 @@
 /** What people see at a terminal of 80 columns, which script(1) plays here. */
-import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
@@ -8,8 +7,9 @@ import { HubTokens } from "../../../nodes/hub/tokens.ts";
 import { displayWidth } from "../../../sdk/cli/format.ts";
 import { makePlace, PFS, TEXT } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
+import { runSync } from "../../suites/run-sync.ts";
 
-const HAS_SCRIPT = process.platform === "linux" && spawnSync("script", ["--version"]).status === 0;
+const HAS_SCRIPT = process.platform === "linux" && runSync("script", ["--version"]).status === 0;
 const COLUMNS = 80;
 const LONG_NAME = "größe – 名前 and other words that make a name long.bin";
 
@@ -31,10 +31,9 @@ function atTerminal(command: string): string {
     PFS,
   };
   const script = `stty cols ${COLUMNS}; pfs() { "$NODE" "$PFS" "$@"; }; ${command}`;
-  const { stdout, status } = spawnSync("script", ["-qec", `/bin/sh -c '${script}'`, "/dev/null"], {
+  const { stdout, status } = runSync("script", ["-qec", `/bin/sh -c '${script}'`, "/dev/null"], {
     cwd: place.cwd,
     env,
-    encoding: "utf8",
   });
   expect(status).toBe(0);
   return stdout.replaceAll("\r\n", "\n");

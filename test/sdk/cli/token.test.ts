@@ -1,5 +1,4 @@
 /** pfs token, and how tokens are given: between real processes, a hub that runs all the while. */
-import { execFileSync, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
@@ -13,6 +12,7 @@ import type { HubDaemon } from "../../e2e/daemon.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { pfs, temporaryDirectory, TEXT } from "./run-pfs.ts";
 import type { Finished } from "./run-pfs.ts";
+import { outputSync, runSync } from "../../suites/run-sync.ts";
 
 const COUNT = `import { defineProgram, lines } from "packetfs";
   export default defineProgram({ input: lines(), map: () => 1, combine: (a, b) => a + b });`;
@@ -293,7 +293,7 @@ describe("a token is given", () => {
 
   it.skipIf(process.platform === "win32")("by a pipe that has a name", async () => {
     const pipe = join(cwd, "pipe");
-    execFileSync("mkfifo", [pipe]);
+    outputSync("mkfifo", [pipe]);
     const [listed] = await Promise.all([
       pfs(["ls", "--token-file", "pipe"], { cwd }),
       writeFile(pipe, `${hub.clientToken}\n`),
@@ -491,7 +491,7 @@ describe("an address", () => {
 
 /** Whether this process may give others mounts of their own. */
 function ownsMounts(): boolean {
-  return spawnSync("unshare", ["-m", "mount", "--bind", "/etc/hosts", "/etc/hosts"]).status === 0;
+  return runSync("unshare", ["-m", "mount", "--bind", "/etc/hosts", "/etc/hosts"]).status === 0;
 }
 
 async function startAdvertising(address: string): Promise<Record<string, unknown>> {
