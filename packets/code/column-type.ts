@@ -1,4 +1,4 @@
-/** The types of columns: what they are called, how many bytes a value has, and how it is read. All little-endian. */
+/** The types of columns: what they are called, which values they have, and how those stand in bytes. All little-endian. */
 export const ColumnType = {
   u8: 1,
   i8: 2,
@@ -19,6 +19,43 @@ const BYTES: readonly number[] = [0, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8];
 /** Bytes of a value; 0 for a number that is no type. */
 export function valueBytes(type: ColumnType | 0): number {
   return BYTES[type] ?? 0;
+}
+
+/** Whether values are not integers. */
+export function isFloat(type: ColumnType | 0): boolean {
+  return type === ColumnType.f32 || type === ColumnType.f64;
+}
+
+/** The type that an integer of this one is widened to, with its sign. */
+export function wideTypeOf(type: ColumnType | 0): ColumnType {
+  const isSigned = type === ColumnType.i8 || type === ColumnType.i16 || type === ColumnType.i32;
+  return isSigned || type === ColumnType.i64 ? ColumnType.i64 : ColumnType.u64;
+}
+
+/** A range of values, both ends in it; bigints where the type has 64-bit integers. */
+export interface ValueRange {
+  readonly low: number | bigint;
+  readonly high: number | bigint;
+}
+
+/** The least and the largest value of a type. */
+export function valuesOf(type: ColumnType): ValueRange {
+  const bits = 8 * valueBytes(type);
+  switch (type) {
+    case ColumnType.f32:
+    case ColumnType.f64:
+      return { low: -Infinity, high: Infinity };
+    case ColumnType.u64:
+      return { low: 0n, high: (1n << 64n) - 1n };
+    case ColumnType.i64:
+      return { low: -(1n << 63n), high: (1n << 63n) - 1n };
+    case ColumnType.i8:
+    case ColumnType.i16:
+    case ColumnType.i32:
+      return { low: -(2 ** (bits - 1)), high: 2 ** (bits - 1) - 1 };
+    default:
+      return { low: 0, high: 2 ** bits - 1 };
+  }
 }
 
 /** The value at `at`: a bigint where the type has 64-bit integers. */

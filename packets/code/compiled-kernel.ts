@@ -1,9 +1,9 @@
 /** A program that was compiled, over one memory: what it adds to numbers there, as a state. */
+import { ColumnType, isFloat, readValue, valuesOf, wideTypeOf, writeValue } from "./column-type.ts";
 import { filtersBins } from "./compiler/blocks.ts";
 import { Address, BIN_TABLES, KERNEL_BYTES } from "./compiler/registers.ts";
-import { ColumnType, readValue, writeValue } from "./column-type.ts";
 import type { Run } from "./engine.ts";
-import { Aggregate, isFloat } from "./format.ts";
+import { Aggregate } from "./format.ts";
 import type { Code } from "./format.ts";
 import { HISTOGRAM_BINS, emptyState } from "./state.ts";
 import type { State } from "./state.ts";
@@ -66,13 +66,10 @@ export class CompiledKernel {
   /** It stays where it is, and is compared with, or added to, as long as there are records. */
   #takeExtreme(): void {
     const { type } = this.#code;
-    if (isFloat(type)) this.#state.float = readValue(this.#memory, Address.extreme, ColumnType.f64) as number;
-    else if (this.#state.count > 0)
-      this.#state.integer = readValue(
-        this.#memory,
-        Address.extreme,
-        isUnsigned(type) ? ColumnType.u64 : ColumnType.i64,
-      ) as bigint;
+    const state = this.#state;
+    if (isFloat(type)) state.float = readValue(this.#memory, Address.extreme, ColumnType.f64) as number;
+    else if (state.count > 0)
+      state.integer = readValue(this.#memory, Address.extreme, wideTypeOf(type)) as bigint;
   }
 
   #flushBins(bins: Float64Array): void {
@@ -92,12 +89,6 @@ export class CompiledKernel {
   }
 }
 
-function isUnsigned(type: ColumnType | 0): boolean {
-  return (
-    type === ColumnType.u8 || type === ColumnType.u16 || type === ColumnType.u32 || type === ColumnType.u64
-  );
-}
-
 /** What changes nothing when it is compared or added. */
 function firstFloat({ aggregate }: Code): number {
   if (aggregate === Aggregate.MIN) return Infinity;
@@ -105,7 +96,6 @@ function firstFloat({ aggregate }: Code): number {
 }
 
 function firstInteger({ aggregate, type }: Code): bigint {
-  const bits = isUnsigned(type) ? 64n : 63n;
-  const least = isUnsigned(type) ? 0n : -(1n << bits);
-  return aggregate === Aggregate.MIN ? (1n << bits) - 1n : least;
+  const { low, high } = valuesOf(wideTypeOf(type));
+  return BigInt(aggregate === Aggregate.MIN ? high : low);
 }

@@ -8,7 +8,8 @@
  */
 import { PacketError, PacketErrorCode } from "../errors.ts";
 import { CODE_SEPARATOR_BYTES_MAX } from "../limits.ts";
-import { ColumnType, readValue, valueBytes, writeValue } from "./column-type.ts";
+import { ColumnType, isFloat, readValue, valueBytes, writeValue } from "./column-type.ts";
+import type { ValueRange } from "./column-type.ts";
 
 export const CODE_BYTES = 32;
 export const CODE_VERSION = 1;
@@ -62,12 +63,6 @@ const NAMES = {
 };
 const OPERAND_BYTES = CODE_BYTES - CodeOffset.operand;
 
-/** A range of values, both ends in it; bigints where the column has 64-bit integers. */
-export interface ValueRange {
-  readonly low: number | bigint;
-  readonly high: number | bigint;
-}
-
 /** A program as its fields say it. What does not apply is left out. */
 export interface Code {
   readonly stage: Stage;
@@ -111,9 +106,8 @@ export function encodeCode(fields: CodeFields): Uint8Array {
     writeShort(bytes, CodeOffset.size, separator.byteLength);
     bytes.set(separator, CodeOffset.column);
   } else {
-    for (const each of [rowBytes, offset, filterOffset]) {
-      if (!(each >= 0 && each <= 0xffff)) throw invalid("a row has 1 to 65535 bytes");
-    }
+    if (!isShort(rowBytes)) throw invalid("a row has 1 to 65535 bytes");
+    if (!isShort(offset) || !isShort(filterOffset)) throw invalid("a column stands beyond its row");
     writeShort(bytes, CodeOffset.size, rowBytes);
     writeShort(bytes, CodeOffset.column, offset);
     writeShort(bytes, CodeOffset.filterColumn, filterOffset);
@@ -160,7 +154,8 @@ export function codeFor(code: Uint8Array, stage: Stage): Uint8Array {
 export function invalidCode(bytes: Uint8Array): string | null {
   if (bytes.byteLength !== CODE_BYTES) return "not 32 bytes";
   if (bytes[CodeOffset.version] !== CODE_VERSION) return "unknown version";
-  const { records, stage, filter, isNot, aggregate, type, filterType } = fieldsOf(bytes);
+  const code = fieldsOf(bytes);
+  const { records, stage, filter, isNot, aggregate, type, filterType } = code;
   if (!NAMES.records.has(records)) return "unknown records";
   if (stage > Stage.FINISH) return "unknown stage";
   if (!NAMES.filter.has(filter)) return "unknown filter";
@@ -168,11 +163,13 @@ export function invalidCode(bytes: Uint8Array): string | null {
   if (!NAMES.type.has(type) && type !== 0) return "unknown type";
   if (!NAMES.type.has(filterType) && filterType !== 0) return "unknown type";
   if (filter === Filter.ALL && isNot) return "nothing to negate";
-  return records === Records.ROWS ? invalidRows(bytes) : invalidLines(bytes);
+  return (
+    (records === Records.ROWS ? invalidRows(code) : invalidLines(bytes, code)) ?? invalidOperand(bytes, code)
+  );
 }
 
-function invalidRows(bytes: Uint8Array): string | null {
-  const { rowBytes, filter, filterType, filterOffset, aggregate, type, offset } = fieldsOf(bytes);
+function invalidRows(code: Code): string | null {
+  const { rowBytes, filter, filterType, filterOffset, aggregate, type, offset } = code;
   if (rowBytes === 0) return "a row has 1 to 65535 bytes";
   if (filter > Filter.AT) return "this filter is of lines";
   if (type !== 0 && offset + valueBytes(type) > rowBytes) return "a column stands beyond its row";
@@ -182,25 +179,23 @@ function invalidRows(bytes: Uint8Array): string | null {
   if (filter === Filter.ALL && filterOffset !== 0) return "unused field is not zero";
   if (aggregate === Aggregate.CRC32 && (rowBytes !== 1 || filter !== Filter.ALL))
     return "CRC32 takes every byte";
-  return invalidOperand(bytes);
+  return null;
 }
 
-function invalidLines(bytes: Uint8Array): string | null {
-  const { filter, filterType, aggregate, type } = fieldsOf(bytes);
+function invalidLines(bytes: Uint8Array, code: Code): string | null {
+  const { separator, filter, filterType, aggregate, type } = code;
   const size = readShort(bytes, CodeOffset.size);
   if (size < 1 || size > CODE_SEPARATOR_BYTES_MAX) return "the separator has 1 to 4 bytes";
   if (!isZero(bytes, CodeOffset.column + size, CodeOffset.operand)) return "unused field is not zero";
-  if (overlapsItself(bytes.subarray(CodeOffset.column, CodeOffset.column + size)))
-    return "the separator overlaps itself";
+  if (overlapsItself(separator)) return "the separator overlaps itself";
   if (filter === Filter.AT) return "this filter is of rows";
   if (type !== 0 && type !== ColumnType.u32) return "a line's length is a u32";
   if (filterType !== 0 && filterType !== ColumnType.u32) return "a line's length is a u32";
-  if (aggregate === Aggregate.CRC32) return "CRC32 takes every byte";
-  return invalidOperand(bytes);
+  return aggregate === Aggregate.CRC32 ? "CRC32 takes every byte" : null;
 }
 
-function invalidOperand(bytes: Uint8Array): string | null {
-  const { filter, filterType, aggregate, type, offset } = fieldsOf(bytes);
+function invalidOperand(bytes: Uint8Array, code: Code): string | null {
+  const { filter, filterType, aggregate, type, offset, ranges } = code;
   const count = bytes[CodeOffset.count]!;
   if ((filter === Filter.IN) !== (filterType !== 0)) return "IN alone looks at a column";
   const isByteWise = aggregate === Aggregate.HISTOGRAM || aggregate === Aggregate.CRC32;
@@ -212,13 +207,12 @@ function invalidOperand(bytes: Uint8Array): string | null {
   if (filter === Filter.ALL ? count !== 0 : count === 0 || used > OPERAND_BYTES)
     return "the operand does not fit";
   if (!isZero(bytes, CodeOffset.operand + used, CODE_BYTES)) return "unused field is not zero";
-  return filterType === 0 ? null : invalidRanges(bytes, filterType, count);
+  return filterType === 0 ? null : invalidRanges(filterType, ranges);
 }
 
-function invalidRanges(bytes: Uint8Array, type: ColumnType, count: number): string | null {
+function invalidRanges(type: ColumnType, ranges: readonly ValueRange[]): string | null {
   let last: number | bigint | undefined;
-  for (let index = 0; index < count; index++) {
-    const { low, high } = rangeAt(bytes, type, index);
+  for (const { low, high } of ranges) {
     if (!(low <= high)) return "a range ends before it begins";
     if (Object.is(low, -0) || Object.is(high, -0)) return "zero is +0";
     const isApart = last === undefined || (isFloat(type) ? low > last : low > next(last));
@@ -226,11 +220,6 @@ function invalidRanges(bytes: Uint8Array, type: ColumnType, count: number): stri
     last = high;
   }
   return null;
-}
-
-/** Whether a column's values are not integers. */
-export function isFloat(type: ColumnType | 0): boolean {
-  return type === ColumnType.f32 || type === ColumnType.f64;
 }
 
 /** Bytes behind the end of a row that AT looks at. */
@@ -272,7 +261,9 @@ function fieldsOf(bytes: Uint8Array): Code {
     stage: (bytes[CodeOffset.records]! >> 4) as Stage,
     records,
     rowBytes: isRows ? size : 0,
-    separator: isRows ? NO_BYTES : bytes.slice(CodeOffset.column, CodeOffset.column + Math.min(size, 4)),
+    separator: isRows
+      ? NO_BYTES
+      : bytes.slice(CodeOffset.column, CodeOffset.column + Math.min(size, CODE_SEPARATOR_BYTES_MAX)),
     filter,
     isNot: (bytes[CodeOffset.filter]! & FILTER_NOT) !== 0,
     filterType,
@@ -313,6 +304,10 @@ function overlapsItself(separator: Uint8Array): boolean {
 
 function isZero(bytes: Uint8Array, from: number, to: number): boolean {
   return bytes.subarray(from, to).every((byte) => byte === 0);
+}
+
+function isShort(value: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= 0xffff;
 }
 
 function readShort(bytes: Uint8Array, at: number): number {

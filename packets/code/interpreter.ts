@@ -4,9 +4,9 @@
  */
 import { CRC32_POLYNOMIAL } from "../crc32.ts";
 import { CODE_RECORD_BYTES_MAX } from "../limits.ts";
-import { readValue } from "./column-type.ts";
+import { isFloat, readValue } from "./column-type.ts";
 import type { ColumnType } from "./column-type.ts";
-import { Aggregate, Filter, Records, isFloat, lookahead } from "./format.ts";
+import { Aggregate, Filter, Records, lookahead } from "./format.ts";
 import type { Code } from "./format.ts";
 import { emptyState, takeExtreme } from "./state.ts";
 import type { State } from "./state.ts";

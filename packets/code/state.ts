@@ -4,8 +4,8 @@
  */
 import { combineCrc32 } from "../crc32.ts";
 import { readInteger, writeInteger } from "../integer.ts";
-import { ColumnType, readValue, writeValue } from "./column-type.ts";
-import { Aggregate, invalid, isFloat } from "./format.ts";
+import { ColumnType, isFloat, readValue, wideTypeOf, writeValue } from "./column-type.ts";
+import { Aggregate, invalid } from "./format.ts";
 import type { Code } from "./format.ts";
 
 /** What a program gives: a bigint where an integer is beyond ±(2^53 − 1); null where there was nothing to take. */
@@ -188,12 +188,6 @@ export function valueOf({ aggregate, type }: Code, { count, integer, float, bins
 function safeNumber(integer: bigint): number | bigint {
   const number = Number(integer);
   return Number.isSafeInteger(number) ? number : integer;
-}
-
-/** What widens an integer of this type to eight bytes, with its sign. */
-function wideTypeOf(type: ColumnType | 0): ColumnType {
-  const isSigned = type === ColumnType.i8 || type === ColumnType.i16 || type === ColumnType.i32;
-  return isSigned || type === ColumnType.i64 ? ColumnType.i64 : ColumnType.u64;
 }
 
 function readCount(bytes: Uint8Array, at: number): number {

@@ -2,9 +2,10 @@
  * Packet code as people read it: the calls of builders that make it, such as `lines().filter(contains("ERROR")).count()`.
  * Columns have lost their names and are called by type and place, `u32@4`.
  */
-import { ColumnType, valueBytes } from "./column-type.ts";
+import { ColumnType, valuesOf } from "./column-type.ts";
+import type { ValueRange } from "./column-type.ts";
 import { Aggregate, Filter, Records, Stage, decodeCode, invalidCode } from "./format.ts";
-import type { Code, ValueRange } from "./format.ts";
+import type { Code } from "./format.ts";
 
 /** The program as the builders' calls; `INVALID` and why, of bytes that are none. */
 export function codeText(bytes: Uint8Array): string {
@@ -121,26 +122,6 @@ function rangeText({ low, high }: ValueRange): string {
 /** Digits that the parser of builders' calls reads as the same value, bigints too. */
 function valueText(value: number | bigint): string {
   return String(value);
-}
-
-/** The least and the largest value of a type. */
-export function valuesOf(type: ColumnType): ValueRange {
-  const bits = 8 * valueBytes(type);
-  switch (type) {
-    case ColumnType.f32:
-    case ColumnType.f64:
-      return { low: -Infinity, high: Infinity };
-    case ColumnType.u64:
-      return { low: 0n, high: (1n << 64n) - 1n };
-    case ColumnType.i64:
-      return { low: -(1n << 63n), high: (1n << 63n) - 1n };
-    case ColumnType.i8:
-    case ColumnType.i16:
-    case ColumnType.i32:
-      return { low: -(2 ** (bits - 1)), high: 2 ** (bits - 1) - 1 };
-    default:
-      return { low: 0, high: 2 ** bits - 1 };
-  }
 }
 
 /** Text in quotes where the bytes are text; their hexadecimal digits where they are not. */

@@ -1,19 +1,18 @@
 /** A thread that runs packet code over chunks where they lie, one range after the other, as it is told to. */
 import { parentPort } from "node:worker_threads";
-import { Workspace, CompiledModules } from "./workspace.ts";
 import { runDirect } from "./direct-read.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
+import { CompiledModules, Workspace } from "./workspace.ts";
 
-/** It is there, */
+/** Said once: it takes ranges from now on. */
 interface ThreadReady {
   readonly kind: "ready";
 }
 
-/** and what came of a range. */
+/** What came of a range, and the CPU time that it took. */
 export interface ThreadAnswer {
   readonly kind: "answer";
   readonly outcome: DirectOutcome;
-  /** That it took. */
   readonly cpuMs: number;
 }
 

@@ -1,6 +1,7 @@
 /**
  * Compiles packet code to WebAssembly: a module whose one function runs over the records between two addresses and adds
- * them to the numbers at the beginning of its memory (registers.ts). Bytes and lines are looked at sixteen at a time.
+ * them to the numbers at the beginning of its memory (registers.ts). Bytes and lines are looked at sixteen at a time. The
+ * addresses are at most 32 MiB apart, so that sums of bytes in lanes of 32 bits do not overflow.
  *
  * What it computes is what interpreter.ts says; a test compares the two on random programs.
  */

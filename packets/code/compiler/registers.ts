@@ -8,8 +8,8 @@
  *           24  extreme    i64 or f64
  *           64  bins       4 × 256 × u32, of histograms: four tables, so that equal bytes do not wait for one another
  */
-import { ColumnType } from "../column-type.ts";
-import { Aggregate, isFloat } from "../format.ts";
+import { ColumnType, isFloat, wideTypeOf } from "../column-type.ts";
+import { Aggregate } from "../format.ts";
 import type { Code } from "../format.ts";
 import { FunctionBody, ValueType } from "./assembler.ts";
 
@@ -140,9 +140,7 @@ export class Registers {
       return;
     }
     const isWide = type === ColumnType.u64 || type === ColumnType.i64;
-    const isUnsigned = ([ColumnType.u8, ColumnType.u16, ColumnType.u32, ColumnType.u64] as number[]).includes(
-      type,
-    );
+    const isUnsigned = wideTypeOf(type) === ColumnType.u64;
     if (!isWide) {
       f.get(this.value)
         .op(isUnsigned ? "i64.extend_i32_u" : "i64.extend_i32_s")

@@ -1,6 +1,6 @@
 /** Random packet code and files, from a seed: programs of every kind, mostly valid ones. */
-import { ColumnType, readValue, valueBytes } from "../../../packets/code/column-type.ts";
-import { Aggregate, Filter, Records, encodeCode, isFloat } from "../../../packets/code/format.ts";
+import { ColumnType, isFloat, readValue, valueBytes } from "../../../packets/code/column-type.ts";
+import { Aggregate, Filter, Records, encodeCode } from "../../../packets/code/format.ts";
 import type { CodeFields } from "../../../packets/code/format.ts";
 
 export type Random = (below: number) => number;
