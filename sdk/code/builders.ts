@@ -14,8 +14,8 @@ import { Aggregate, Filter, Records, encodeCode, invalid } from "../../packets/c
 import type { CodeFields } from "../../packets/code/format.ts";
 import type { CodeValue } from "../../packets/code/state.ts";
 import { codeText } from "../../packets/code/text.ts";
-import { ByteRange, ValueSet, bytesOf, comparisonFields, rangesFields, setOf } from "./values.ts";
-import type { ColumnOf, Comparison, Integer, Text } from "./values.ts";
+import { SetRange, ValueSet, bytesOf, comparisonFields, rangesFields, setOf } from "./values.ts";
+import type { Column, ColumnOf, Comparison, Integer, Text } from "./values.ts";
 
 /** A program of 32 bytes. What `run` takes in place of a module. */
 export class PacketCode<Value extends CodeValue = CodeValue> {
@@ -54,17 +54,15 @@ export function anyOf(...items: ValueSet["items"]): ValueSet {
   return new ValueSet(items, false);
 }
 
-export function range(low: ByteRange["low"], high: ByteRange["high"]): ByteRange {
-  return new ByteRange(low, high);
+export function range(low: SetRange["low"], high: SetRange["high"]): SetRange {
+  return new SetRange(low, high);
 }
 
 /** What would not pass. */
 export function not<Kind extends ValueSet | Pattern>(of: Kind): Kind {
-  const negated =
-    of instanceof ValueSet
-      ? new ValueSet(of.items, !of.isNot)
-      : new Pattern(of.filter, of.bytes, of.offset, !of.isNot);
-  return negated as Kind;
+  if (of instanceof ValueSet) return new ValueSet(of.items, !of.isNot) as Kind;
+  if (of instanceof Pattern) return new Pattern(of.filter, of.bytes, of.offset, !of.isNot) as Kind;
+  throw invalid("not takes anyOf(…), contains(…), begins(…), ends(…) or at(…)");
 }
 
 /** Bytes by their hexadecimal digits. */
@@ -91,6 +89,9 @@ export function at(offset: number, text: Text): Pattern {
   return new Pattern(Filter.AT, bytesOf(text), offset);
 }
 
+/** What rows of one byte are. */
+const BYTE: Column = { type: ColumnType.u8, offset: 0 };
+
 /** Rows of a fixed size. As a program itself it counts them. */
 export class RowsCode extends PacketCode<number> {
   readonly #fields: CodeFields;
@@ -113,13 +114,13 @@ export class RowsCode extends PacketCode<number> {
     if (how === undefined) {
       if (rowBytes !== 1)
         throw invalid("a filter of rows says which column: filter(column, comparison, value)");
-      return this.#with(rangesFields("u8@0", this.#columnOf, setOf(what)));
+      return this.#with(rangesFields(BYTE, setOf(what)));
     }
     if (what instanceof ValueSet) throw invalid("filter(column, set) names the column first");
     return this.#with(
       how instanceof ValueSet
-        ? rangesFields(what, this.#columnOf, how)
-        : comparisonFields(what, this.#columnOf, how, value),
+        ? rangesFields(this.#columnOf(what), how)
+        : comparisonFields(what, this.#columnOf(what), how, value),
     );
   }
 
@@ -163,7 +164,8 @@ export class RowsCode extends PacketCode<number> {
 
   #aggregate<Value extends CodeValue>(aggregate: Aggregate, column: string | undefined): PacketCode<Value> {
     if (column === undefined && this.#fields.rowBytes !== 1) throw invalid("this takes the name of a column");
-    return new PacketCode<Value>({ ...this.#fields, aggregate, ...this.#columnOf(column ?? "u8@0") });
+    const { type, offset } = column === undefined ? BYTE : this.#columnOf(column);
+    return new PacketCode<Value>({ ...this.#fields, aggregate, type, offset });
   }
 }
 
@@ -186,8 +188,8 @@ export class LinesCode extends PacketCode<number> {
     if (how === undefined) throw invalid("a filter of lines is a pattern, or compares the length");
     const fields =
       how instanceof ValueSet
-        ? rangesFields(what, lengthColumn, how)
-        : comparisonFields(what, lengthColumn, how, value);
+        ? rangesFields(lengthColumn(what), how)
+        : comparisonFields(what, lengthColumn(what), how, value);
     return new LinesCode({ ...this.#fields, ...fields });
   }
 
@@ -220,9 +222,8 @@ export class LinesCode extends PacketCode<number> {
   }
 }
 
-function lengthColumn(column: string): { readonly type: ColumnType; readonly offset: number } {
-  if (column !== "length")
-    throw invalid(`lines have one column, "length", and not ${JSON.stringify(column)}`);
+function lengthColumn(name: string): Column {
+  if (name !== "length") throw invalid(`lines have one column, "length", and not ${JSON.stringify(name)}`);
   return { type: ColumnType.u32, offset: 0 };
 }
 
@@ -238,24 +239,25 @@ export function rows(rowBytes: number): RowsCode {
 
 /** Rows of columns that stand back to back in this order, little-endian. */
 export function columns(types: Readonly<Record<string, ColumnTypeName>>): RowsCode {
-  const places = new Map<string, { readonly type: ColumnType; readonly offset: number }>();
+  const places = new Map<string, Column>();
   let offset = 0;
   for (const [name, typeName] of Object.entries(types)) {
     const type = typeOf(typeName);
     places.set(name, { type, offset });
     offset += valueBytes(type);
   }
-  const columnOf: ColumnOf = (column) => {
-    const place = places.get(column);
-    if (place !== undefined) return place;
-    throw invalid(`there is no column ${JSON.stringify(column)} among ${[...places.keys()].join(", ")}`);
+  const columnOf: ColumnOf = (name) => {
+    const column = places.get(name);
+    if (column !== undefined) return column;
+    throw invalid(`there is no column ${JSON.stringify(name)} among ${[...places.keys()].join(", ")}`);
   };
   return new RowsCode({ records: Records.ROWS, rowBytes: offset, aggregate: Aggregate.COUNT }, columnOf);
 }
 
-/** Lines: what stands between separators, of 1 to 4 bytes. The last one needs none, and behind the last one stands none. */
-export function lines(separator: Text = "\n"): LinesCode {
-  return new LinesCode({ records: Records.LINES, separator: bytesOf(separator), aggregate: Aggregate.COUNT });
+/** Lines: what stands between separators, of 1 to 4 bytes, or else between line feeds. The last one needs none, and behind the last one stands none. */
+export function lines(separator?: Text): LinesCode {
+  const bytes = bytesOf(separator ?? "\n");
+  return new LinesCode({ records: Records.LINES, separator: bytes, aggregate: Aggregate.COUNT });
 }
 
 /** How many bytes are this one, or one of these; all of them, if left out. */

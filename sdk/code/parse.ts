@@ -2,8 +2,7 @@
  * Reads packet code as text: calls of the builders, as in `lines().filter(contains("ERROR")).count()`. Nothing is evaluated
  * but those calls, so text from anywhere may be read.
  */
-import { hasCode } from "../../packets/errors.ts";
-import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
+import { PacketError, PacketErrorCode, hasCode } from "../../packets/errors.ts";
 import { PacketCode } from "./builders.ts";
 import { code } from "./code.ts";
 
@@ -51,8 +50,8 @@ class Parser {
   #value(depth: number): unknown {
     if (depth > DEPTH_MAX) throw wrong(`calls stand more than ${DEPTH_MAX} deep within each other`, this.#at);
     const at = this.#at;
-    const string = this.#take(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/y);
-    if (string !== undefined) return unquoted(string, at);
+    const string = this.#string();
+    if (string !== undefined) return string;
     const number = this.#take(
       /[+-]?(?:Infinity|(?:0x[0-9a-fA-F]+|\d+n)|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)/y,
     );
@@ -61,30 +60,41 @@ class Parser {
     const name = this.#take(/[A-Za-z_]\w*/y);
     if (name === undefined) throw this.#unexpected();
     const call = CALLS.get(name);
-    if (typeof call !== "function")
-      throw wrong(`there is no ${name}: there are ${[...CALLS.keys()].join(", ")}`, at);
-    let value = this.#call(at, name, (args) => call(...args) as unknown, depth);
+    if (typeof call !== "function") {
+      const isCalled = this.#take(/\(/y) !== undefined;
+      const reason = isCalled ? `there are ${[...CALLS.keys()].join(", ")}` : "strings stand in quotes";
+      throw wrong(`there is no ${name}: ${reason}`, at);
+    }
+    let value = this.#call(at, name, call, undefined, depth);
     while (this.#take(/\./y) !== undefined) value = this.#method(value, depth);
     return value;
   }
 
   #method(on: unknown, depth: number): unknown {
     const at = this.#at;
-    const name = this.#take(/[A-Za-z_]\w*/y) ?? "";
+    const name = this.#take(/[A-Za-z_]\w*/y);
+    if (name === undefined) throw this.#unexpected();
     const method = METHODS.has(name) ? (on as Record<string, unknown>)[name] : undefined;
     if (typeof method !== "function") throw wrong(`this has no ${name}`, at);
-    return this.#call(at, name, (args) => method.apply(on, args) as unknown, depth);
+    return this.#call(at, name, method, on, depth);
   }
 
-  #call(at: number, name: string, make: (args: unknown[]) => unknown, depth: number): unknown {
+  /** What the function gives for the arguments that stand next, called on `on`. */
+  #call(at: number, name: string, called: Function, on: unknown, depth: number): unknown {
     if (this.#take(/\(/y) === undefined) throw wrong(`${name} stands without its parentheses`, at);
     const args: unknown[] = [];
     while (this.#take(/\)/y) === undefined) {
       if (args.length > 0 && this.#take(/,/y) === undefined) throw this.#unexpected();
       args.push(this.#value(depth + 1));
     }
+    // What is left unsaid is known, and nothing is passed over that somebody says.
+    const most = called === code.anyOf ? Infinity : called.length;
+    if (args.length > most) {
+      const values = most === 0 ? "nothing" : most === 1 ? "one value at most" : `${most} values at most`;
+      throw wrong(`${name} takes ${values}`, at);
+    }
     try {
-      return make(args);
+      return Reflect.apply(called, on, args) as unknown;
     } catch (error) {
       if (hasCode(error, PacketErrorCode.invalidCode)) throw wrong(String(error.data["reason"]), at);
       throw wrong(`${name} does not take this`, at);
@@ -95,13 +105,20 @@ class Parser {
     const entries: [string, unknown][] = [];
     while (this.#take(/\}/y) === undefined) {
       if (entries.length > 0 && this.#take(/,/y) === undefined) throw this.#unexpected();
-      const at = this.#at;
-      const bare = this.#take(/[A-Za-z_]\w*/y);
-      const name = bare ?? this.#take(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/y);
+      const name = this.#take(/[A-Za-z_]\w*/y) ?? this.#string();
       if (name === undefined || this.#take(/:/y) === undefined) throw this.#unexpected();
-      entries.push([bare ?? unquoted(name, at), this.#value(depth + 1)]);
+      entries.push([name, this.#value(depth + 1)]);
     }
     return Object.fromEntries(entries);
+  }
+
+  /** What a string says, if one stands next. */
+  #string(): string | undefined {
+    const at = this.#at;
+    const quoted = this.#take(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/y);
+    if (quoted !== undefined) return unquoted(quoted, at);
+    if (this.#take(/["']/y) !== undefined) throw wrong("the string that begins here has no end", at);
+    return undefined;
   }
 
   /** What stands next, if it is this, and the space behind it is gone through. */

@@ -1,8 +1,8 @@
 /** What filters of packet code compare values with: sets and comparisons, as the ranges that their operand has room for. */
-import { ColumnType } from "../../packets/code/column-type.ts";
-import { Filter, invalid, isFloat } from "../../packets/code/format.ts";
-import type { CodeFields, ValueRange } from "../../packets/code/format.ts";
-import { valuesOf } from "../../packets/code/text.ts";
+import { ColumnType, isFloat, valuesOf } from "../../packets/code/column-type.ts";
+import type { ValueRange } from "../../packets/code/column-type.ts";
+import { Filter, invalid } from "../../packets/code/format.ts";
+import type { CodeFields } from "../../packets/code/format.ts";
 
 export type Comparison = "=" | "!=" | "<" | "<=" | ">" | ">=";
 /** An exact integer, as a bigint where it is beyond ±(2^53 − 1). */
@@ -10,7 +10,7 @@ export type Integer = number | bigint;
 
 /** Values that a filter passes. */
 export class ValueSet {
-  readonly items: readonly (string | number | bigint | ByteRange)[];
+  readonly items: readonly (string | number | bigint | SetRange)[];
   readonly isNot: boolean;
 
   constructor(items: ValueSet["items"], isNot: boolean) {
@@ -20,34 +20,37 @@ export class ValueSet {
 }
 
 /** All values from the first to the last, both among them. */
-export class ByteRange {
+export class SetRange {
   readonly low: string | number | bigint;
   readonly high: string | number | bigint;
 
-  constructor(low: ByteRange["low"], high: ByteRange["high"]) {
+  constructor(low: SetRange["low"], high: SetRange["high"]) {
     this.low = low;
     this.high = high;
   }
 }
 
-/** A column of rows: its name, or its type and place as in "u32@4"; without a place it is the row's beginning. */
-export type ColumnOf = (column: string) => { readonly type: ColumnType; readonly offset: number };
+/** A column of rows: what its values are, and the byte of a row that they begin at. */
+export interface Column {
+  readonly type: ColumnType;
+  readonly offset: number;
+}
+
+/** The column that somebody calls so: by its name, or its type and place as in "u32@4"; without a place it is the row's beginning. */
+export type ColumnOf = (name: string) => Column;
 
 /** Bytes: a string is those of its UTF-8. */
 export type Text = string | Uint8Array;
 
-/** A string is a set of its bytes. */
-export function setOf(what: ValueSet | string): ValueSet {
-  return typeof what === "string" ? new ValueSet([what], false) : what;
+/** A string is a set of its bytes. Throws PFS_CODE_INVALID for anything else. */
+export function setOf(what: unknown): ValueSet {
+  if (what instanceof ValueSet) return what;
+  if (typeof what === "string") return new ValueSet([what], false);
+  throw invalid("a set is anyOf(…), or a string of the bytes in it");
 }
 
 /** The filter that passes values of the set. Throws PFS_CODE_INVALID for what is no value of the column, or a string that is not ASCII. */
-export function rangesFields(
-  column: string,
-  columnOf: ColumnOf,
-  { items, isNot }: ValueSet,
-): Partial<CodeFields> {
-  const { type, offset } = columnOf(column);
+export function rangesFields({ type, offset }: Column, { items, isNot }: ValueSet): Partial<CodeFields> {
   const ranges = items.flatMap((item) => rangesOf(item, type));
   if (ranges.length === 0) throw invalid("a set has one value or more");
   return {
@@ -60,16 +63,15 @@ export function rangesFields(
 }
 
 /**
- * The filter that passes what compares so. NaN compares as JavaScript has it, and so only "!=" passes it. Throws
+ * The filter that passes what compares so; `name` is what the column is called. NaN compares as JavaScript has it, and so only "!=" passes it. Throws
  * PFS_CODE_INVALID for what is no value of the column, and where nothing would pass.
  */
 export function comparisonFields(
-  column: string,
-  columnOf: ColumnOf,
+  name: string,
+  { type, offset }: Column,
   comparison: Comparison,
   operand: Integer | undefined,
 ): Partial<CodeFields> {
-  const { type, offset } = columnOf(column);
   if (typeof operand !== "number" && typeof operand !== "bigint")
     throw invalid("a column is compared with a number");
   const limit = valueOfType(operand, type);
@@ -91,7 +93,7 @@ export function comparisonFields(
         throw invalid(`${JSON.stringify(comparison)} is no comparison: there are = != < <= > >=`);
     }
   })();
-  if (!(range.low <= range.high)) throw invalid(`no ${column} is ${comparison} ${String(operand)}`);
+  if (!(range.low <= range.high)) throw invalid(`no ${name} is ${comparison} ${String(operand)}`);
   return {
     filter: Filter.IN,
     isNot: comparison === "!=",
@@ -102,8 +104,10 @@ export function comparisonFields(
 }
 
 function rangesOf(item: ValueSet["items"][number], type: ColumnType): ValueRange[] {
-  if (item instanceof ByteRange) {
-    return [{ low: valueOfType(one(item.low), type), high: valueOfType(one(item.high), type) }];
+  if (item instanceof SetRange) {
+    const [low, high] = [valueOfType(endOf(item.low), type), valueOfType(endOf(item.high), type)];
+    if (low > high) throw invalid(`the range from ${String(low)} to ${String(high)} ends before it begins`);
+    return [{ low, high }];
   }
   if (typeof item !== "string") {
     const value = valueOfType(item, type);
@@ -116,7 +120,7 @@ function rangesOf(item: ValueSet["items"][number], type: ColumnType): ValueRange
   return Array.from(set, (byte) => ({ low: byte, high: byte }));
 }
 
-function one(end: string | number | bigint): number | bigint {
+function endOf(end: string | number | bigint): number | bigint {
   if (typeof end !== "string") return end;
   const ascii = bytesOf(end);
   if (ascii.byteLength !== 1 || ascii[0]! >= 0x80)

@@ -64,6 +64,10 @@ test("columns are called by their names, and their places follow from their orde
   expect(valueIn(table.filter("id", ">", 0).sum("x"), row)).toBe(13.5);
   expect(valueIn(table.filter("kind", anyOf(7, range(1, 2))).max("id"), row)).toBe(13);
   expect(valueIn(parseCode('columns({ id: "u32", "x": "f64", kind: "u8" }).mean("x")'), row)).toBe(7);
+  const column = columns({ only: "u8" });
+  expect(valueIn(column.sum(), row)).toBe(row.reduce((sum, byte) => sum + byte, 0));
+  expect(column.filter(anyOf(7)).packetCode).toEqual(count(7).packetCode);
+  expect(column.crc32().packetCode).toEqual(parseCode("crc32()").packetCode);
   expect(String(table.filter("id", ">", 0).sum("x"))).toBe('rows(13).filter("u32@0", ">=", 1).sum("f64@4")');
 });
 
@@ -84,6 +88,20 @@ test("programs know what they give", () => {
 describe("what is no program says why, and where", () => {
   test.each([
     ["", 0, "it ends too early"],
+    ['count("', 6, "the string that begins here has no end"],
+    ["count('\\'", 6, "the string that begins here has no end"],
+    ['columns({ "a: "u8" })', 15, '"u8\\" })" was not expected'],
+    ['columns({ "a: ', 10, "the string that begins here has no end"],
+    ["sum(f64)", 4, "strings stand in quotes"],
+    ["lines().", 8, "it ends too early"],
+    ["count(1, 2)", 0, "count takes one value at most"],
+    ["lines().filter(contains('a', 'b'))", 15, "contains takes one value at most"],
+    ['lines("\\n", 2)', 0, "lines takes one value at most"],
+    ['lines().sum("length")', 8, "sum takes nothing"],
+    ["crc32(1)", 0, "crc32 takes nothing"],
+    ['count(not("x"))', 6, "not takes anyOf(…)"],
+    ['count(range("a", "z"))', 0, "a set is anyOf(…)"],
+    ['count(anyOf("z", range("z", "a")))', 0, "the range from 122 to 97 ends before it begins"],
     ["count(", 6, "it ends too early"],
     ["count", 0, "count stands without its parentheses"],
     ["counts()", 0, "there is no counts"],
@@ -102,6 +120,8 @@ describe("what is no program says why, and where", () => {
     ['rows(4).sum("id")', 8, "is no column"],
     ["rows(70000)", 0, "65535"],
     ["rows(-1)", 0, "65535"],
+    ["rows(1.5)", 0, "65535"],
+    ['bytes().filter(at(0.5, "a"))', 8, "beyond its row"],
     ['filter("u8", "<", 0)', 0, "no u8 is < 0"],
     ['filter("u8", "~", 1)', 0, "is no comparison"],
     ['filter("u8", "=", 256)', 0, "no value from 0 to 255"],
