@@ -1,10 +1,10 @@
 /**
  * Ends a run that hangs. A test's time limit is a timer of its own process: it does not hold once that process stands
  * still, nor does it bound a file in which test after test waits for it. What hangs is named, with the processes that
- * were there, and the run fails.
+ * were there, and the run fails. Tests that were given no time limit at all, to look for something for hours, are left alone.
  */
 import { readFileSync, readdirSync } from "node:fs";
-import type { Reporter, TestModule } from "vitest/node";
+import type { Reporter, TestModule, Vitest } from "vitest/node";
 
 /** Longer than any test may take: its own time limit comes first where its process still turns. */
 const SILENT_MS = 15 * 60_000;
@@ -55,9 +55,15 @@ export class HangReporter implements Reporter {
   /** When each file that runs last had a test end. */
   readonly #heardAt = new Map<string, number>();
   readonly #began = performance.now();
+  #isLimited = true;
   #timer: NodeJS.Timeout | undefined;
 
+  onInit({ config }: Vitest): void {
+    this.#isLimited = config.testTimeout > 0;
+  }
+
   onTestRunStart(): void {
+    if (!this.#isLimited) return;
     this.#timer = setInterval(() => this.#look(), LOOK_MS);
     this.#timer.unref();
   }
