@@ -2,7 +2,6 @@
  * Calls of a loaded program whose packets are one batch. Each has its answers as soon as its own packets are answered,
  * whatever the others of the batch take.
  */
-import type { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { packetCount, renumberPackets } from "../../packets/packet.ts";
 import { SHARED_BATCH_PACKETS_MAX } from "../limits.ts";
@@ -74,7 +73,7 @@ export class Calls {
   }
 
   /** Whoever waits still is told why it is for nothing. */
-  fail(error: PacketfsError | Error, over: (packets: number) => void): void {
+  fail(error: Error, over: (packets: number) => void): void {
     for (const { count, unanswered, reject } of this.#calls) {
       if (unanswered === 0) continue;
       over(count);

@@ -18,6 +18,7 @@ import { Candidates } from "./candidates.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { DispatchedLanes } from "./lanes.ts";
 import type { DispatchedLane, LaneEvents } from "./lanes.ts";
+import { PacketBudget } from "./packet-budget.ts";
 
 /** Runs `run` once after so many milliseconds, unless the returned function is called before. */
 export type SetTimer = (run: () => void, milliseconds: number) => () => void;
@@ -380,30 +381,4 @@ function asPacketfsError(error: unknown): PacketfsError {
   if (error instanceof PacketfsError) return error;
   const text = messageOf(error);
   return new JobError(JobErrorCode.internal, text, {}, { cause: error });
-}
-
-/** Packets that a machine has in memory, of all its jobs and programs together. */
-export class PacketBudget {
-  readonly #max: number;
-  #taken = 0;
-
-  constructor(max: number) {
-    this.#max = max;
-  }
-
-  /** Throws PFS_JOB_OVER_LIMIT {tasks, max} when there is no room for them now. */
-  take(packets: number): void {
-    if (this.#taken + packets > this.#max) {
-      throw new JobError(
-        JobErrorCode.overLimit,
-        `${packets} packets more than the ${this.#taken} that are being worked on are more than ${this.#max}`,
-        { tasks: this.#taken + packets, max: this.#max },
-      );
-    }
-    this.#taken += packets;
-  }
-
-  give(packets: number): void {
-    this.#taken -= packets;
-  }
 }

@@ -125,15 +125,12 @@ class SplitColumns {
 
   splits(bytes: number): Splits {
     const { count } = this;
-    const [input, from, length] = [this.#input, this.#from, this.#length].map((column) =>
-      column.subarray(0, count),
-    );
     return {
       count,
       bytes,
-      input: input as Uint32Array,
-      from: from as Float64Array,
-      length: length as Float64Array,
+      input: this.#input.subarray(0, count),
+      from: this.#from.subarray(0, count),
+      length: this.#length.subarray(0, count),
     };
   }
 

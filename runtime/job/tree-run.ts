@@ -2,24 +2,23 @@
  * Runs a merge tree: each level is a batch of the dispatcher, and as soon as the inputs of a merge are there they are
  * written as one stream and the merge is released, while maps still run. Results that get lost with the executor that made
  * them are made again, as far as somebody still needs them. Where results are groups, a level is added when the one below it
- * is there, and its inputs are what each partition needs of those results (shuffle.ts).
+ * is there.
  */
 import type { PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, lengthAt, writePacket } from "../../packets/packet.ts";
-import { MERGES_WRITTEN_MIN, MERGE_WRITES_MAX, MERGE_WRITE_RESULTS, RESULT_ATTEMPTS_MAX } from "../limits.ts";
+import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
 import { Outcome } from "../schedule/actions.ts";
-import { writeKeptStream, writeKeptStreams } from "../stream/ingest.ts";
 import type { KeptStream } from "../stream/ingest.ts";
 import type { Batch, BatchListener, PacketSource } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import { InputWriter } from "./input-writer.ts";
 import { Journal } from "./journal.ts";
 import { isInputFault, outcomeOf } from "./lanes.ts";
 import type { MergeTree, TaskRef, TreeEntry } from "./merge-tree.ts";
-import { UnreadableResult } from "./shuffle.ts";
-import type { Shuffle } from "./shuffle.ts";
+import type { Shuffle, UnreadableResult } from "./shuffle.ts";
 
 export interface TreeRunEvents {
   /** These tasks of a level have a result. */
@@ -58,17 +57,13 @@ export class TreeRun {
   readonly #tree: MergeTree;
   readonly #programs: TreeRunOptions["programs"];
   readonly #group: number;
-  readonly #sink: ChunkSink;
-  readonly #shuffle: Shuffle | undefined;
   readonly #events: TreeRunEvents;
   readonly #read: TreeRunOptions["read"];
   readonly #abort = new AbortController();
   /** By level; a level without tasks has none. */
   readonly #batches: (Batch | undefined)[] = [];
   readonly #journal: Journal;
-  /** Tasks whose inputs are there but not written as a stream yet. */
-  readonly #unwritten: TaskRef[] = [];
-  #writing = 0;
+  readonly #inputs: InputWriter;
   /** By level and task: how often its inputs were looked for. */
   readonly #searches = new Map<string, number>();
   #madeAgain = 0;
@@ -80,13 +75,23 @@ export class TreeRun {
     this.#tree = tree;
     this.#programs = programs;
     this.#group = group;
-    this.#sink = sink;
-    this.#shuffle = shuffle;
     this.#read = read;
     this.#events = events;
     this.#journal = new Journal(tree.counts, shuffle === undefined);
+    this.#inputs = new InputWriter({
+      tree,
+      journal: this.#journal,
+      sink,
+      shuffle,
+      signal: this.#abort.signal,
+      events: {
+        written: (level, places, streams) => this.#release(level, places, streams),
+        unreadable: (place, error) => this.#searchFor(place, error),
+        failed: (error) => events.failed(error),
+      },
+    });
     for (const [level] of tree.counts.entries()) this.#open(level, maps);
-    if (tree.counts[0] === 0 && tree.top > 0) this.#unwritten.push({ level: 1, task: 0 });
+    if (tree.counts[0] === 0 && tree.top > 0) this.#inputs.add({ level: 1, task: 0 });
   }
 
   #open(level: number, maps?: PacketSource): void {
@@ -115,7 +120,7 @@ export class TreeRun {
       const count = this.#tree.countOf(level);
       this.#journal.add(count);
       this.#open(level);
-      for (let task = 0; task < count; task++) this.#unwritten.push({ level, task });
+      for (let task = 0; task < count; task++) this.#inputs.add({ level, task });
     }
   }
 
@@ -139,7 +144,7 @@ export class TreeRun {
     if (maps !== undefined) this.#dispatcher.release(maps);
     for (const batch of above) if (batch !== undefined) this.#dispatcher.prepare(batch);
     this.#grow();
-    this.#write();
+    this.#inputs.write();
   }
 
   /** Resolves when every task on top has a result; that may change again when a lane is lost. Not after `close`. */
@@ -199,7 +204,7 @@ export class TreeRun {
       for (const consumer of this.#tree.settled(level, task)) {
         // Another one needed the result again.
         if (this.#journal.isDone(level + 1, consumer)) continue;
-        this.#unwritten.push({ level: level + 1, task: consumer });
+        this.#inputs.add({ level: level + 1, task: consumer });
       }
     }
     if (count > 0) this.#events.settled(level, tasks.subarray(0, count), executor);
@@ -211,7 +216,7 @@ export class TreeRun {
     }
     if (this.#journal.isFaultFinal) return this.#events.faultFinal();
     this.#grow();
-    this.#write();
+    this.#inputs.write();
     if (this.isDone) this.#wake();
   }
 
@@ -247,13 +252,11 @@ export class TreeRun {
       this.#reopen([place], "withdraw");
       return true;
     }
-    const key = `${level} ${task}`;
-    const attempt = (this.#searches.get(key) ?? 0) + 1;
-    this.#searches.set(key, attempt);
+    const maySearch = this.#countSearch(place);
     const inputs = this.#tree
       .inputsOf(level, task)
       .tasks.filter((input) => this.#journal.isStored(level - 1, input));
-    if (inputs.length === 0 || attempt > RESULT_ATTEMPTS_MAX) return false;
+    if (inputs.length === 0 || !maySearch) return false;
     this.#reopen([place], "withdraw");
     void this.#lookFor(place, inputs);
     return true;
@@ -309,69 +312,7 @@ export class TreeRun {
     return this.#journal.isStored(level, task) && this.#dispatcher.laneOf(maker) === undefined;
   }
 
-  #write(): void {
-    while (this.#writing < MERGE_WRITES_MAX && !this.#isOver) {
-      // A write costs much beside what a few merges take in: while one is under way, others gather for the next.
-      if (this.#shuffle === undefined && this.#writing > 0 && this.#unwritten.length < MERGES_WRITTEN_MIN)
-        return;
-      const places = this.#takeUnwritten();
-      if (places.length === 0) return;
-      this.#writing++;
-      void this.#writeInputs(places).finally(() => {
-        this.#writing--;
-        this.#write();
-      });
-    }
-  }
-
-  /** Tasks whose inputs are written together: as many as take in MERGE_WRITE_RESULTS, or one where they are shuffled. */
-  #takeUnwritten(): TaskRef[] {
-    const places: TaskRef[] = [];
-    let results = 0;
-    let at = 0;
-    for (; at < this.#unwritten.length; at++) {
-      const place = this.#unwritten[at]!;
-      if (!this.#journal.isWanted(place.level, place.task)) continue;
-      const inputs =
-        this.#shuffle === undefined ? this.#tree.inputsOf(place.level, place.task).tasks.length : 0;
-      if (places.length > 0 && (this.#shuffle !== undefined || results + inputs > MERGE_WRITE_RESULTS)) break;
-      places.push(place);
-      results += inputs;
-    }
-    this.#unwritten.splice(0, at);
-    return places;
-  }
-
-  /** Never rejects. */
-  async #writeInputs(places: readonly TaskRef[]): Promise<void> {
-    try {
-      const streams = await this.#inputsOf(places);
-      if (this.#isOver) return;
-      // Neighbours are of one level, mostly.
-      for (let first = 0, end = 0; first < places.length; first = end) {
-        const { level } = places[first]!;
-        while (end < places.length && places[end]!.level === level) end++;
-        this.#release(level, places.slice(first, end), streams.slice(first, end));
-        this.#written(level, places.slice(first, end));
-      }
-    } catch (error) {
-      if (this.#isOver) return;
-      if (error instanceof UnreadableResult && this.#searchFor(places[0]!, error)) return;
-      this.#events.failed(error instanceof UnreadableResult ? error.cause : error);
-    }
-  }
-
-  /** The inputs of these tasks of a level are written. */
-  #written(level: number, places: readonly TaskRef[]): void {
-    if (this.#shuffle !== undefined) return;
-    for (const { task } of places) {
-      const { tasks } = this.#tree.inputsOf(level, task);
-      const start = tasks[0] ?? 0;
-      this.#journal.written(level - 1, start, start + tasks.length);
-    }
-  }
-
-  /** The inputs of these tasks of a level are there: they run. */
+  /** What these tasks of a level take in is written: they run. */
   #release(level: number, places: readonly TaskRef[], streams: readonly KeptStream[]): void {
     const batch = this.#batches[level]!;
     const ready: number[] = [];
@@ -387,35 +328,23 @@ export class TreeRun {
     if (ready.length > 0) this.#dispatcher.release(batch, ready);
   }
 
-  /** Writes what each of the tasks takes in. */
-  async #inputsOf(places: readonly TaskRef[]): Promise<readonly KeptStream[]> {
-    const [first] = places;
-    if (this.#shuffle !== undefined) {
-      const { level, task } = first!;
-      const { packets } = this.#journal.answersOf(level - 1);
-      return [await this.#shuffle.write(level, task, packets, this.#abort.signal)];
-    }
-    const results = places.map(({ level, task }) => {
-      const { tasks } = this.#tree.inputsOf(level, task);
-      const start = tasks[0] ?? 0;
-      return this.#journal.resultsOf(level - 1, start, start + tasks.length);
-    });
-    if (results.length > 1) return await writeKeptStreams(this.#sink, results);
-    return [await writeKeptStream(this.#sink, results[0]!)];
-  }
-
   /** What the task takes in could not be written, because a result cannot be read. False when that was so too often. */
   #searchFor(place: TaskRef, { task: input, cause }: UnreadableResult): boolean {
     const { level, task } = place;
     // They are being made again, and bring it here again.
     if (!this.#tree.isReady(level, task)) return true;
-    const key = `${level} ${task}`;
-    const attempt = (this.#searches.get(key) ?? 0) + 1;
-    this.#searches.set(key, attempt);
-    if (attempt > RESULT_ATTEMPTS_MAX) return false;
+    if (!this.#countSearch(place)) return false;
     this.#dispatcher.discredit(this.#journal.answersOf(level - 1).makers[input]!, cause);
-    if (this.#tree.isReady(level, task)) this.#unwritten.push(place);
+    if (this.#tree.isReady(level, task)) this.#inputs.add(place);
     return true;
+  }
+
+  /** One search more for the task's inputs. False when there were too many. */
+  #countSearch({ level, task }: TaskRef): boolean {
+    const key = `${level} ${task}`;
+    const search = (this.#searches.get(key) ?? 0) + 1;
+    this.#searches.set(key, search);
+    return search <= RESULT_ATTEMPTS_MAX;
   }
 
   #wake(): void {

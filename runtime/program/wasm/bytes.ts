@@ -88,7 +88,6 @@ export function makeWasmBytes(): WasmBytes {
     for (let at = from; at < to; at++) sink.bytes[sink.length++] = bytes[at]!;
   }
 
-  /** Unsigned LEB128. */
   function putU32(sink: Sink, value: number): void {
     room(sink, 5);
     let rest = value;
@@ -99,7 +98,6 @@ export function makeWasmBytes(): WasmBytes {
     sink.bytes[sink.length++] = rest;
   }
 
-  /** Signed LEB128 of the number whose lower 32 bits these are. */
   function putI32(sink: Sink, value: number): void {
     room(sink, 5);
     for (let rest = value | 0; ; rest >>= 7) {
@@ -147,12 +145,10 @@ export function makeWasmBytes(): WasmBytes {
       }
     }
 
-    /** Skips a signed number, whose value is V8's to look at. */
     function skipSigned(bytesMax: number): void {
       for (let count = 1; byte() >= 0x80; count++) if (count === bytesMax) damaged();
     }
 
-    /** A count of things of which each takes a byte at least. */
     function count(): number {
       const value = u32();
       if (value > cursor.end - cursor.at) damaged();

@@ -54,7 +54,6 @@ export function makeWasmInstructions({
     const { pagesGlobal, growFunction, markFunction, marksAt, granuleBits } = numbers;
     let wearsOut = false;
 
-    /** Rewrites the function that stands at `at`, up to `end`. */
     function putFunction(code: Sink, parameters: number): void {
       const groups = count();
       const header = cursor.at;

@@ -4,7 +4,7 @@ import { FaultCode } from "../../../packets/faults.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { decodePacket, encodeFrame } from "../../../packets/packet.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
-import { PacketBudget } from "../../../runtime/job/dispatcher.ts";
+import { PacketBudget } from "../../../runtime/job/packet-budget.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
 import { EXECUTORS_WAIT_MS, JOBS_MAX, JOBS_REMEMBERED } from "../../../runtime/limits.ts";
 import type { ScriptedExecutor, Waiting } from "./scripted-executor.ts";
