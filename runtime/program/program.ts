@@ -34,12 +34,12 @@ export interface ProgramDescription {
  *  scan    the number of quote characters in the range, as decimal text: how CSV splits learn whether they begin inside
  *          a quoted field. Runs none of the program's code.
  *
- * A partial result is lines {"k":[keys],"v":[values]}, each the text of such an object, the n-th value belonging to the n-th key. Where
- * the program combines, a value is what was folded for its key, left to right; where it does not, it is the array of
- * values of its key in order. A key stands in it again where what was folded before had become too much to keep. A value
- * without a key has the key "". A partial result without values is empty, and partial results that stand back to back
- * are read in that order. One of groups stands in buckets, 1 to 256, a power of two, each ended by an empty line: bucket n of 2^b has
- * the keys whose hash has n as its highest b bits.
+ * A partial result of "value" is a line, the text of the value: so little around it that most stand in their answers. One of "groups" is
+ * lines {"k":[keys],"v":[values]}, each the text of such an object, the n-th value belonging to the n-th key. Where the program
+ * combines, a value is what was folded, for its key, left to right; where it does not, it is the array of values in order. A
+ * key stands in it again where what was folded before had become too much to keep. A partial result without values is
+ * empty, and partial results that stand back to back are read in that order. One of groups stands in buckets, 1 to 256, a
+ * power of two, each ended by an empty line: bucket n of 2^b has the keys whose hash has n as its highest b bits.
  *
  * What merges, finishes and orders take in has lines of the runtime's in it (Directive).
  *

@@ -33,7 +33,7 @@ async function watchNeighbour(): Promise<number> {
   while (watching || count < HONEST_PACKETS_LEAST) {
     const text = `${"x".repeat(count % 50)}\nabc`;
     const [result] = await runFrame(neighbour, lane, [{ bytes: text }]);
-    const expected = `{"k":[""],"v":[${(count % 50) + 3}]}\n`;
+    const expected = `${(count % 50) + 3}\n`;
     if (result!.status !== 0 || result!.text !== expected)
       throw new Error(`the neighbour was harmed: ${result!.text}`);
     count++;

@@ -54,14 +54,14 @@ const LOOPS: readonly HostileProgram[] = [
     name: "loop in merge",
     source: program("map: () => 1, combine() { for (;;); }"),
     entry: "merge",
-    input: '{"k":[""],"v":[1]}\n{"k":[""],"v":[2]}\n',
+    input: "1\n2\n",
     ends: LATE,
   },
   {
     name: "loop in reduce",
     source: program("map: () => 1, reduce() { for (;;); }"),
     entry: "finish",
-    input: '{"k":[""],"v":[[1]]}\n',
+    input: "[1]\n",
     ends: LATE,
   },
   { name: "loop at load", source: "for (;;);\nexport default {};", ends: [...INVALID, ...LATE] },
@@ -127,7 +127,7 @@ const LOOPS: readonly HostileProgram[] = [
     name: "microtasks without end",
     source: program("map() { (function f() { Promise.resolve().then(f); })(); return 1; }"),
     ends: LATE,
-    yields: '{"k":[""],"v":[[1]]}\n',
+    yields: "[1]\n",
   },
   map(
     "rejected promise whose stack loops",
@@ -267,7 +267,7 @@ const POISONS: readonly HostileProgram[] = [
     ),
     input: "ab\nc",
     ends: [],
-    yields: '{"k":[""],"v":[3]}\n',
+    yields: "3\n",
   },
   {
     name: "Object.prototype has setters and a toJSON",
@@ -281,7 +281,7 @@ const POISONS: readonly HostileProgram[] = [
        Reflect.set(Array.prototype, "toJSON", () => "evil");`,
     ),
     ends: [],
-    yields: '{"k":[""],"v":[[{"line":"a"}]]}\n',
+    yields: '[{"line":"a"}]\n',
   },
   {
     name: "array elements have setters",

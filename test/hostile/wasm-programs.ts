@@ -107,7 +107,7 @@ export const WASM_PROGRAMS: readonly HostileProgram[] = [
     [],
     undefined,
     // Half of its program's.
-    '{"k":[""],"v":[[512]]}\n',
+    "[512]\n",
   ),
   wasm(
     "fills all of its memory, again and again",
@@ -176,7 +176,7 @@ export const WASM_PROGRAMS: readonly HostileProgram[] = [
      for (const name of ["g", "__proto__", "constructor", "packetfs:restore", "packetfs:pages", undefined, Symbol.iterator])
        try { k.call(name); } catch (error) { if (error.constructor === TypeError) refused++; }
      return [refused, String(k.call("f", -1n, NaN))];`,
-    '{"k":[""],"v":[[[16,"-1"]]]}\n',
+    '[[16,"-1"]]\n',
   ),
   wasm(
     "what V8 throws, and what it has of a module, are not to be had",
@@ -188,14 +188,14 @@ export const WASM_PROGRAMS: readonly HostileProgram[] = [
      try { $packetfs.wasm("x", { length: 8, endsWith: () => true }); } catch (error) { look(error); }
      for (const each of [k, k.call, k.bytes, k.text, k.exports, k.exports.f, k.exports.f.results]) seen.push(Object.isFrozen(each));
      return seen.join() + Object.keys(k);`,
-    `{"k":[""],"v":[["${Array(10).fill("true").join()}name,exports,call,bytes,text"]]}\n`,
+    `["${Array(10).fill("true").join()}name,exports,call,bytes,text"]\n`,
   ),
   wasm(
     "a function of a million blocks",
     run("block ".repeat(500_000) + "end ".repeat(500_000)),
     [...INVALID, ...LATE, ...THREW, "PFS_EXECUTOR_ENDED"],
     undefined,
-    '{"k":[""],"v":[]}\n',
+    "",
   ),
   wasm(
     "a count of functions that are not there",

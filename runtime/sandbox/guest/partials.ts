@@ -1,6 +1,6 @@
 /**
- * Partial results as text: lines {"k":[keys],"v":[values]}. Those of groups stand in buckets of the hashes of their keys, so
- * that whoever needs one partition of them finds it in a row (program/program.ts).
+ * Partial results of groups as text: lines {"k":[keys],"v":[values]}, in buckets of the hashes of their keys, so that whoever
+ * needs one partition of them finds it in a row (program/program.ts).
  */
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
@@ -10,8 +10,6 @@ export interface Partials {
   begin(): void;
   /** Adds a value: a number that JSON can say, or a text. */
   add(key: string, value: number | string): void;
-  /** Writes the only value of a packet, whose key is "": what `add` and `end` write of it. */
-  only(value: number | string): void;
   /** Adds one to the bucket of its hash (32 bits): to be used for all values of a packet, or none. */
   addHashed(key: string, hash: number, value: number | string): void;
   /** Writes what was added. */
@@ -102,11 +100,6 @@ export function makePartials(p: Primordials, { output, bucketUnits }: PartialsTo
       if (whole.lines === "") return;
       output.text(whole.lines);
       whole.lines = "";
-    },
-    only(value) {
-      output.text('{"k":[""],"v":[');
-      output.text(typeof value === "string" ? value : `${value}`);
-      output.text("]}\n");
     },
     addHashed(key, hash, value) {
       if (hashed.length === 0) for (let index = 0; index < BUCKETS; index++) hashed.push(newBucket());

@@ -70,8 +70,6 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
   const COMBINED = "combine returned";
   const REDUCED = "reduce returned";
   const READ = "a partial result has";
-  /** What the partial result of a program that yields one value begins with. */
-  const ONLY = '{"k":[""],"v":[';
   let program: ProgramFunctions;
   /** What there is for each key of the table. */
   let values: unknown[] = [];
@@ -159,8 +157,13 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
   }
 
   function partial(): void {
-    if (values.length === 0 && single !== NOTHING && !hasSpilled) return partials.only(partOf(single));
-    if (groups && (hasSpilled || values.length >= HASHED_KEYS_MIN)) spill();
+    if (!groups) {
+      if (single === NOTHING) return;
+      const part = partOf(single);
+      output.text(typeof part === "string" ? part : `${part}`);
+      return output.text("\n");
+    }
+    if (hasSpilled || values.length >= HASHED_KEYS_MIN) spill();
     if (single !== NOTHING) partials.add("", partOf(single));
     for (let index = 0; index < values.length; index++) partials.add(table.key(index), partOf(values[index]));
     partials.end();
@@ -178,17 +181,12 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     }
   }
 
-  /**
-   * The number of a partial result that is one, not negative and whole, as most sums are; -1 of any other. JSON's own way takes
-   * longer.
-   */
-  function onlyInteger(line: string): number {
-    const digits = line.length - ONLY.length - 2;
-    if (digits < 1 || digits > 15 || p.slice(line, 0, ONLY.length) !== ONLY) return -1;
-    const end = ONLY.length + digits;
-    if (p.slice(line, end) !== "]}") return -1;
+  /** The integer that a line is, not negative, as most sums are; -1 of any other. JSON's own way takes longer. */
+  function integerOf(line: string): number {
+    const digits = line.length;
+    if (digits < 1 || digits > 15) return -1;
     let value = 0;
-    for (let at = ONLY.length; at < end; at++) {
+    for (let at = 0; at < digits; at++) {
       const digit = p.charCodeAt(line, at) - 0x30;
       if (digit < 0 || digit > 9 || (digit === 0 && value === 0 && digits > 1)) return -1;
       value = value * 10 + digit;
@@ -196,33 +194,39 @@ export function makeValues(p: Primordials, tools: ValuesTools): Values {
     return value;
   }
 
-  function addPartial(line: string): void {
-    if (combines && !groups) {
-      const integer = onlyInteger(line);
-      if (integer >= 0) return addHashed("", 0, integer, READ);
-    }
-    if (groups && p.charCodeAt(line, 0) !== 0x7b) return directive(line);
-    let parsed: { k?: unknown; v?: unknown } | null | undefined;
+  /** What a line of a partial result says. */
+  function parsed(line: string): unknown {
     try {
-      parsed = codec.decode(line) as { k?: unknown; v?: unknown } | null;
+      return codec.decode(line);
     } catch {
-      parsed = undefined;
+      return notPartial();
     }
-    const keys = parsed?.k;
-    const given = parsed?.v;
+  }
+
+  function addPartial(line: string): void {
+    if (groups) return p.charCodeAt(line, 0) === 0x7b ? addGroups(parsed(line)) : directive(line);
+    const integer = combines ? integerOf(line) : -1;
+    addFrom("", 0, integer >= 0 ? integer : parsed(line));
+  }
+
+  /** Adds what a partial result has of a key. */
+  function addFrom(key: string, hash: number, value: unknown): void {
+    if (combines) return addHashed(key, hash, value, READ);
+    if (!p.isArray(value)) return notPartial();
+    for (let at = 0; at < value.length; at++) addHashed(key, hash, value[at], READ);
+  }
+
+  function addGroups(line: unknown): void {
+    const parts = line as { k?: unknown; v?: unknown } | null;
+    const keys = parts?.k;
+    const given = parts?.v;
     if (!p.isArray(keys) || !p.isArray(given) || keys.length !== given.length) return notPartial();
     for (let index = 0; index < keys.length; index++) {
       const key: unknown = keys[index];
-      const value: unknown = given[index];
       if (typeof key !== "string") return notPartial();
       const hash = table.hashOf(key);
       if (partitions > 1 && ((hash >>> 24) * partitions) >>> 8 !== partition) continue;
-      if (combines) {
-        addHashed(key, hash, value, READ);
-        continue;
-      }
-      if (!p.isArray(value)) return notPartial();
-      for (let at = 0; at < value.length; at++) addHashed(key, hash, value[at], READ);
+      addFrom(key, hash, given[index]);
     }
   }
 

@@ -122,7 +122,7 @@ describe("a module", () => {
     const lane = await loadProgram(executor, source);
     const texts = async (count: number): Promise<unknown[]> => {
       const packets = Array.from({ length: count }, (_, index) => ({ bytes: "a\nb", ref: index % 3 }));
-      return (await runFrame(executor, lane, packets)).map(({ text }) => JSON.parse(text).v[0] as unknown);
+      return (await runFrame(executor, lane, packets)).map(({ text }) => JSON.parse(text) as unknown);
     };
     const first = (await texts(6)) as [number, number, number, number][][];
     expect(first.map((values) => values.map(([n, at]) => [n, at]))).toEqual(
@@ -164,7 +164,7 @@ describe("shared", () => {
     const lane = await loadProgram(executor, source);
     const results = await runFrame(executor, lane, [{ bytes: "a" }, { bytes: "b" }]);
     expect(results.map(({ status }) => status)).toEqual([0, 0]);
-    const [one, two] = results.map(({ text }) => JSON.parse(text).v[0][0] as unknown[]);
+    const [one, two] = results.map(({ text }) => JSON.parse(text)[0] as unknown[]);
     expect(one).toEqual(two);
     // Made while the program was loaded; the packets found it.
     expect(one!.slice(0, 2)).toEqual([0, 0]);
@@ -237,7 +237,7 @@ describe("shared", () => {
       `try { data.a.push(2); } catch (e) { return [e.name, data, data === $packetfs.json('{"a":[1],"__proto__":{"b":2}}')]; }`,
     );
     const { text } = await runOnce(executor, source, "a");
-    expect(text).toBe('{"k":[""],"v":[[["TypeError",{"a":[1],"__proto__":{"b":2}},true]]]}\n');
+    expect(text).toBe('[["TypeError",{"a":[1],"__proto__":{"b":2}},true]]\n');
   });
 });
 

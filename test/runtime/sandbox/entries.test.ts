@@ -336,9 +336,9 @@ describe("context", () => {
     const lane = await loadProgram(executor, source, { args: { start: 10 } });
     const results = await runFrame(executor, lane, [{ bytes: "a\nb" }, { bytes: "" }, { bytes: "c" }]);
     expect(results.map(({ text, log }) => [text, log])).toEqual([
-      ['{"k":[""],"v":[12]}\n', "init"],
+      ["12\n", "init"],
       ["", "init"],
-      ['{"k":[""],"v":[11]}\n', "init"],
+      ["11\n", "init"],
     ]);
   });
 
@@ -524,9 +524,9 @@ describe("faults", () => {
     const lane = await loadProgram(executor, source);
     const results = await runFrame(executor, lane, [{ bytes: "a" }, { bytes: "b\nx" }, { bytes: "c" }]);
     expect(results.map(({ status, text }) => [status, text.split("\n")[0]])).toEqual([
-      [0, '{"k":[""],"v":[["a"]]}'],
+      [0, '["a"]'],
       [FaultCode.threw, "Error: no"],
-      [0, '{"k":[""],"v":[["c"]]}'],
+      [0, '["c"]'],
     ]);
   });
 
@@ -545,7 +545,7 @@ describe("faults", () => {
   it("takes the number of a partial result as JSON does, whatever number it is, and nothing that is none", async () => {
     const source = program(`map() {}, combine: (a, b) => a + b`);
     const sum = (...numbers: string[]): Promise<{ status: number; text: string }> =>
-      runOnce(executor, source, numbers.map((text) => `{"k":[""],"v":[${text}]}`).join("\n"), {
+      runOnce(executor, source, numbers.join("\n"), {
         entry: "finish",
       });
     for (const numbers of [
