@@ -8,13 +8,17 @@
  * Linux. So turns are as short with a hundred requests that compute as with one, whoever computes much waits for those who
  * compute little, and nobody is passed over for ever.
  */
-import { AsyncLocalStorage } from "node:async_hooks";
+import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import { TURN_WORK_MS } from "./limits.ts";
+
+const shares = new AsyncLocalStorage<Share>();
 
 /** Those who are served alike: each peer of a node has a share of its time. */
 export class Share {
   /** Milliseconds of work so far, on a clock that all shares have in common. */
   used = 0;
+  /** What is done in its name. It is made once: that costs many times what it costs to enter it, which each message does. */
+  readonly scope: AsyncResource = shares.run(this, () => new AsyncResource("Share"));
 }
 
 interface Waiting {
@@ -22,7 +26,6 @@ interface Waiting {
   readonly resolve: () => void;
 }
 
-const shares = new AsyncLocalStorage<Share>();
 /** Of everything that was begun in nobody's name. */
 const common = new Share();
 
@@ -36,7 +39,7 @@ let clock = 0;
 
 /** Does work, and whatever it starts, in the name of the share. */
 export function inShare<Result>(share: Share, work: () => Result): Result {
-  return shares.run(share, work);
+  return share.scope.runInAsyncScope(work);
 }
 
 /** Undefined as long as this turn has time left for work; otherwise what to wait for before working on. */

@@ -1,6 +1,9 @@
 /** What `work` resolves with, or a rejection with the signal's reason as soon as there is one, whatever the work does then. */
-export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
+export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  return signal === undefined ? work : unlessAbortedBy(signal, work);
+}
+
+async function unlessAbortedBy<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const abort = (): void => reject(signal.reason as Error);
   if (signal.aborted) abort();

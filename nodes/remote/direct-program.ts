@@ -56,15 +56,20 @@ export class DirectProgram {
    * Executes EXEC packets (n × 64 bytes, n ≤ FRAME_PACKETS_MAX), as the hub does: with n RETURN or FAULT packets, the i-th for the i-th.
    * Rejects as that does, or with the signal's reason; what a node has of it goes on then, and nobody waits for it.
    */
-  async exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
-    signal?.throwIfAborted();
+  exec(frame: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+    if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
     this.#calls++;
     if (this.#renewal === undefined && this.#calls >= CALLS_BEFORE) this.#keepGranted();
     const count = packetCount(frame);
     if (count === 0 || this.#lanes.size === 0 || this.#isForTheHub(frame, count))
-      return await this.relay(frame, signal);
+      return this.relay(frame, signal);
     const most = this.#isAlone ? count : DIRECT_PIECE_PACKETS_MAX;
-    if (count <= most) return await this.#piece(frame, signal);
+    return count <= most ? this.#piece(frame, signal) : this.#pieces(frame, most, signal);
+  }
+
+  /** At several nodes, each with `most` packets at a time. */
+  async #pieces(frame: Uint8Array, most: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    const count = packetCount(frame);
     // Nothing of a frame is run that has something else in it.
     const own = execPackets(frame, ANY_LANE, 0);
     const pieces: Promise<Uint8Array>[] = [];

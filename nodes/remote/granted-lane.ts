@@ -93,8 +93,9 @@ export class GrantedLane implements LaneListener {
     this.#nextAt += count;
     const { promise: done, resolve } = Promise.withResolvers<readonly number[]>();
     const answers = new Uint8Array(frame.byteLength);
-    const state = { failed: [], left: count, overtaken: 0 };
-    this.#underway.set(base, { base, count, frame, answers, has: new Uint8Array(count), ...state, resolve });
+    const has = new Uint8Array(count);
+    const piece = { base, count, frame, answers, has, failed: [], left: count, overtaken: 0, resolve };
+    this.#underway.set(base, piece);
     this.#inFlight += count;
     lane.exec(frame);
     return { frame, answers, done };

@@ -68,10 +68,10 @@ export class HubProgram {
   }
 
   /** As `ProgramLanes.exec` of the hub. */
-  async exec(packets: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+  exec(packets: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
     return packetCount(packets) > FRAME_PACKETS_MAX
-      ? await inMessages(packets, (part) => this.#exec(part, signal))
-      : await this.#exec(packets, signal);
+      ? inMessages(packets, (part) => this.#exec(part, signal))
+      : this.#exec(packets, signal);
   }
 
   async close(): Promise<void> {

@@ -140,7 +140,8 @@ export class RemoteExecutors implements Service {
     });
   }
 
-  async #returned(message: WireMessage): Promise<undefined> {
+  /** At once, as every answer comes this way. */
+  #returned(message: WireMessage): undefined {
     this.#listeners.get(laneOf(message))?.returned(message.packets);
     discardPackets(message);
     return undefined;

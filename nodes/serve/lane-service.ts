@@ -127,7 +127,8 @@ export class LaneService implements Service {
     return { type: MessageType.OK };
   }
 
-  async #exec(message: WireMessage): Promise<undefined> {
+  /** At once, as every packet comes this way. */
+  #exec(message: WireMessage): undefined {
     const number = laneOf(message);
     const { lane, terms } = this.#lanes.get(number) ?? {};
     // A frame may still be under way when its lane is lost or closed: the sender places its packets again by itself.

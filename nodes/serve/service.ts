@@ -13,7 +13,7 @@ import type { Link, OutMessage, PeerInfo, Reply, WireMessage } from "../wire/lin
  * Handles one message. What it resolves with is the last reply; undefined for messages that want none. Replies before
  * the last one go through `reply`, which also says when the peer withdrew its request.
  */
-export type Handler = (message: WireMessage, reply: Reply) => Promise<OutMessage | undefined>;
+export type Handler = (message: WireMessage, reply: Reply) => Promise<OutMessage | undefined> | undefined;
 
 export interface Service extends AsyncDisposable {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
@@ -46,7 +46,16 @@ export function serve(
   const handlers = new Map(services.flatMap((service) => [...service.handlers]));
   const inWork = new InWork();
   const share = new Share();
-  link.onRequest(async (message, reply) => {
+  const answer = async (handler: Handler, message: WireMessage, reply: Reply): Promise<void> => {
+    const bytes = MESSAGE_COST_BYTES + message.packets.byteLength + message.chunks.byteLength;
+    if (!inWork.begin(reply, bytes)) throw busy(link.peer.label);
+    try {
+      reply((await inShare(share, () => handler(message, reply))) ?? { type: MessageType.OK });
+    } finally {
+      inWork.end(reply);
+    }
+  };
+  link.onRequest((message, reply) => {
     const { type } = message;
     const handler = handlers.get(type);
     const { role } = link.peer;
@@ -58,19 +67,13 @@ export function serve(
       const text = `nobody here answers ${`${messageTypeName(type)} ${operationOf(message)}`.trim()} of a ${role}`;
       throw new WireError(WireErrorCode.notAllowed, text, { type });
     }
-    if (isNotification(message)) return void (await inShare(share, () => handler(message, reply)));
+    if (isNotification(message)) return inShare(share, () => handler(message, reply));
     if (message.requestId === 0) {
       // It would be worked on for nobody, and nothing would bound how often.
       const text = `${`${messageTypeName(type)} ${operationOf(message)}`.trim()} is a request, and came without a number`;
       throw new WireError(WireErrorCode.messageInvalid, text, { type });
     }
-    const bytes = MESSAGE_COST_BYTES + message.packets.byteLength + message.chunks.byteLength;
-    if (!inWork.begin(reply, bytes)) throw busy(link.peer.label);
-    try {
-      reply((await inShare(share, () => handler(message, reply))) ?? { type: MessageType.OK });
-    } finally {
-      inWork.end(reply);
-    }
+    return answer(handler, message, reply);
   });
   void link.closed.then(async (reason) => {
     for (const service of services) service.ended?.(reason);

@@ -122,7 +122,7 @@ export interface Reply {
 }
 
 /** What it throws or rejects with is the answer; a notification that makes it throw ends the session. */
-export type RequestHandler = (message: WireMessage, reply: Reply) => void | Promise<void>;
+export type RequestHandler = (message: WireMessage, reply: Reply) => void | Promise<unknown>;
 
 export interface Link {
   readonly peer: PeerInfo;

@@ -134,7 +134,8 @@ export class PacketRunner {
     if (this.#pumping) return;
     // Frames that come one right after the other are sent on together.
     this.#pumping = true;
-    queueMicrotask(() => {
+    // Node's queueMicrotask makes more of it.
+    void Promise.resolve().then(() => {
       this.#pumping = false;
       this.#pump();
     });
@@ -312,7 +313,8 @@ class FrameRunner {
       this.#work.putBack(staged.frame, work);
       return { refused };
     }
-    return this.#send(staged, work, running);
+    // Awaited here, it takes fewer turns until who waits for this has it.
+    return await this.#send(staged, work, running);
   }
 
   async #send(
