@@ -348,8 +348,9 @@ export const CODE_PLANS_BYTES: number = 100 * 1024 * 1024;
 export const CODE_VERIFIED_MAX: number = 512 * 1024;
 /** Chunks that stand next to each other are read at once, up to so many bytes: what the program then looks at is in a core's cache. */
 export const CODE_RUN_BYTES: number = 256 * 1024;
-/** Behind a range of lines, where its last one goes on. */
+/** Behind a range of lines, where its last one goes on; files that have longer ones are known, so many of them. */
 export const CODE_READ_ON_BYTES: number = 16 * 1024;
+export const CODE_LONG_LINES_FILES_MAX = 1024;
 /** Threads are started where so much has been read or is ahead: reading it takes about as long as their start, or twice as long. */
 export const CODE_THREADS_BYTES: number = 96 * 1024 * 1024;
 /** Bytes that a program of packet code has had when it is compiled, */

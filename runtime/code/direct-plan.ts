@@ -6,13 +6,21 @@ import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import type { ChunkPlaces } from "../contracts/chunks.ts";
-import { CODE_PLANS_BYTES, CODE_READ_ON_BYTES, CODE_VERIFIED_MAX } from "../limits.ts";
+import { CODE_RECORD_BYTES_MAX, CODE_SEPARATOR_BYTES_MAX } from "../../packets/limits.ts";
+import {
+  CODE_LONG_LINES_FILES_MAX,
+  CODE_PLANS_BYTES,
+  CODE_READ_ON_BYTES,
+  CODE_VERIFIED_MAX,
+} from "../limits.ts";
 import type { StreamInput } from "../stream/inputs.ts";
 import type { DirectPlan } from "./direct-read.ts";
 import { RangeRun } from "./range-run.ts";
 import type { CodeRange } from "./range-run.ts";
 
 const NO_MEMORY = new Uint8Array(0);
+/** Behind a range, where lines may go on for as long as they may be. */
+const LONG_READ_ON_BYTES: number = CODE_RECORD_BYTES_MAX + CODE_SEPARATOR_BYTES_MAX;
 /** Of each piece, in the lists of a plan. */
 const ROW_BYTES: number = 4 * 8 + 3 * 4 + REF_BYTES + 2;
 /** About what a plan takes beside them. */
@@ -23,6 +31,8 @@ export class DirectPlans {
   /** By root and range, the one that was used last at the end. */
   readonly #plans = new Map<string, DirectPlan>();
   #plansBytes = 0;
+  /** Roots of files that have lines which go on behind CODE_READ_ON_BYTES. */
+  readonly #longLines = new Set<string>();
   /** Places whose chunks this process has found to be what their refs say. */
   readonly #verified = new Set<number>();
 
@@ -37,8 +47,10 @@ export class DirectPlans {
   async plan(code: Code, stream: StreamInput, range: CodeRange): Promise<DirectPlan | undefined> {
     const { start, end } = new RangeRun(code, new Interpreter(code), NO_MEMORY, range).wanted;
     if (start === end) return undefined;
-    const behind = code.records === Records.ROWS ? end : Math.min(range.total, end + CODE_READ_ON_BYTES);
-    const key = `${start} ${behind} ${refKey(stream.root)}`;
+    const root = refKey(stream.root);
+    const readOn = this.#longLines.has(root) ? LONG_READ_ON_BYTES : CODE_READ_ON_BYTES;
+    const behind = code.records === Records.ROWS ? end : Math.min(range.total, end + readOn);
+    const key = `${start} ${behind} ${root}`;
     const plan = this.#plans.get(key) ?? (await this.#make(stream, start, behind));
     if (plan === undefined) return undefined;
     this.#drop(key);
@@ -55,6 +67,12 @@ export class DirectPlans {
   forget(root: Ref): void {
     const ending = refKey(root);
     for (const key of this.#plans.keys()) if (key.endsWith(ending)) this.#drop(key);
+  }
+
+  /** A line of this file went on behind a plan: others are made for as long a line as there may be. */
+  readOn(root: Ref): void {
+    if (this.#longLines.size === CODE_LONG_LINES_FILES_MAX) this.#longLines.clear();
+    this.#longLines.add(refKey(root));
   }
 
   /** What was read by a plan: chunks that were verified need not be again, whichever range they are read for. */

@@ -41,8 +41,15 @@ export interface DirectWork {
   readonly plan: DirectPlan;
 }
 
-/** The state, or the record that no program takes; undefined where the range has to be read in the ordinary way. */
-export type DirectOutcome = { readonly state: Uint8Array } | { readonly fault: RecordFault } | undefined;
+/**
+ * The state, or the record that no program takes. Otherwise the range has to be read in the ordinary way: because its last line
+ * goes on behind what the plan has of it, or (undefined) because chunks are not as they should be.
+ */
+export type DirectOutcome =
+  | { readonly state: Uint8Array }
+  | { readonly fault: RecordFault }
+  | { readonly isUnfinished: true }
+  | undefined;
 
 /** May be left for some time wherever it yields, after at most a chunk or CODE_RUN_BYTES. Throws defects only. */
 export function* runDirect(
@@ -64,8 +71,7 @@ export function* runDirect(
   } finally {
     reader.close();
   }
-  // A line that goes on for long behind its range.
-  if (!run.isDone) return undefined;
+  if (!run.isDone) return { isUnfinished: true };
   return run.fault === undefined ? { state: encodeState(code, kernel.state) } : { fault: run.fault };
 }
 
