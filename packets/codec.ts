@@ -116,7 +116,10 @@ export async function decompressAside(
 
 /** All of it is written in one go, into memory for it and one byte: without that byte another piece as large is begun. */
 function bounds(plainBytes: number): ZstdOptions {
-  return { maxOutputLength: Math.max(1, plainBytes), chunkSize: Math.max(CHUNK_BYTES_MIN, plainBytes + 1) };
+  return {
+    maxOutputLength: Math.max(1, plainBytes),
+    chunkSize: Math.max(constants.Z_MIN_CHUNK, plainBytes + 1),
+  };
 }
 
 /** What another thread calls back with. */

@@ -132,9 +132,12 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#idle);
-    await Promise.all([...this.#lanes].map((lane) => lane.close()));
-    await this.#threads.close();
-    this.#workspaces.length = 0;
+    try {
+      await Promise.all([...this.#lanes].map((lane) => lane.close()));
+    } finally {
+      await this.#threads.close();
+      this.#workspaces.length = 0;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -220,6 +223,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     if (isNew) this.#plans.wasRead(plan);
     signal.throwIfAborted();
     if (outcome === undefined) this.#plans.forget(stream.root);
+    else if ("isUnfinished" in outcome) this.#plans.readOn(stream.root);
     else if ("state" in outcome) return { bytes: outcome.state };
     else return { fault: FaultCode.badRecord, reason: outcome.fault.reason, place: outcome.fault.at };
     return undefined;

@@ -103,6 +103,8 @@ export async function mapped(
       slot.cpuMs += performance.now() - began;
       if (run.isDone) break;
     }
+    if (!run.isDone && run.wanted.start === start)
+      throw new Error(`an input yielded nothing from byte ${start} on`);
   }
   const { fault } = run;
   if (fault === undefined) return { bytes: encodeState(code, kernel.state) };

@@ -6,8 +6,10 @@ import { Stage, codeFor, decodeCode } from "../../../packets/code/format.ts";
 import type { Code } from "../../../packets/code/format.ts";
 import { decodeState, emptyState, encodeState, stateBytes } from "../../../packets/code/state.ts";
 import { CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
-import { merged } from "../../../runtime/code/piecewise.ts";
+import { mapped, merged } from "../../../runtime/code/piecewise.ts";
 import type { Input } from "../../../runtime/code/piecewise.ts";
+import { CodeProgram } from "../../../runtime/code/code-lane.ts";
+import { CompiledModules, Workspace } from "../../../runtime/code/workspace.ts";
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { parseCode } from "../../../sdk/code/parse.ts";
 
@@ -65,4 +67,17 @@ test("a chunk full of states leaves others their turns, and is left when nobody 
   const left = merged(code, inputOf(bytes, CHUNK_BYTES_MAX), { slot, signal: controller.signal });
   controller.abort(new Error("nobody waits"));
   await expect(left).rejects.toThrow("nobody waits");
+});
+
+test("an input that yields less than it has is a defect, and not waited for", async () => {
+  const program = new CodeProgram(parseCode("count()").packetCode);
+  const input = { ...inputOf(Buffer.alloc(1000), 100), total: 1100, length: 1100 };
+  const running = {
+    workspace: new Workspace(new CompiledModules()),
+    slot: slots.take("code", undefined),
+    signal: never,
+  };
+  await expect(
+    mapped(program, { ...input, pieces: (start) => input.pieces(start, 1000) }, running),
+  ).rejects.toThrow("an input yielded nothing from byte 1000 on");
 });
