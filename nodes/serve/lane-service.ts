@@ -73,8 +73,11 @@ export class LaneService implements Service {
     const loading = { executor: id, program: ref, isInline: (flags & Flag.INLINE) !== 0 };
     const terms = this.#termsOf(loading, grant, (error) => this.#lose(lane, error));
     const served: ServedLane = { lane: undefined, terms, over: new AbortController() };
+    // What it says once it is over concerns nobody: its number may be that of another lane by then.
+    const isOpen = (): boolean => this.#lanes.get(lane) === served;
     const listener = {
       returned: (frame: Uint8Array): void => {
+        if (!isOpen()) return;
         this.#link.notify({
           type: MessageType.RETURN,
           priority: Priority.interactive,
@@ -83,9 +86,15 @@ export class LaneService implements Service {
         });
         this.#within(lane, () => terms?.answered(packetCount(frame), served.lane?.cpuMs ?? 0));
       },
-      logged: (at: number, text: string): void => this.#say({ kind: "log", lane, at, text: bounded(text) }),
-      noted: (text: string): void => this.#say({ kind: "note", lane, text: bounded(text) }),
-      lost: (error: unknown): void => this.#lose(lane, error),
+      logged: (at: number, text: string): void => {
+        if (isOpen()) this.#say({ kind: "log", lane, at, text: bounded(text) });
+      },
+      noted: (text: string): void => {
+        if (isOpen()) this.#say({ kind: "note", lane, text: bounded(text) });
+      },
+      lost: (error: unknown): void => {
+        if (isOpen()) this.#lose(lane, error);
+      },
     };
     // Whoever gave up waiting does not close what it does not know of.
     const signal = AbortSignal.any([withdrawn, served.over.signal]);
