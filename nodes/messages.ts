@@ -16,6 +16,7 @@ import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
 import { Grant } from "./grants/grant.ts";
+import type { GrantedPackets } from "./grants/grants.ts";
 import {
   ADDRESS_CHARACTERS_MAX,
   GRANTS_PER_ANSWER_MAX,
@@ -231,8 +232,15 @@ const laneInfo: v.GenericSchema<unknown, LaneInfo> = v.object({
 });
 const lanesInfo = { open: v.pipe(count, v.maxValue(LANES_MAX)), use: laneUse };
 const lanesListed = v.pipe(v.array(laneInfo), v.maxLength(LANES_LISTED_MAX));
-/** The answer of a node to `lanes`, as JSON in chunks. */
-export const LanesJson: v.GenericSchema<unknown, LanesInfo> = v.object({ ...lanesInfo, lanes: lanesListed });
+/** The answer of a node to `lanes`, as JSON in chunks; with the packets that clients sent it themselves, which its hub does not see. */
+export interface NodeLanes extends LanesInfo {
+  readonly granted?: Readonly<GrantedPackets> | undefined;
+}
+export const NodeLanes: v.GenericSchema<unknown, NodeLanes> = v.object({
+  ...lanesInfo,
+  lanes: lanesListed,
+  granted: v.optional(v.object({ inFlight: count, done: count })),
+});
 
 /** The answer of a hub: those of the machines that say so, as JSON in chunks. */
 export interface MachineLanes extends LanesInfo {

@@ -12,6 +12,7 @@ import type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 import { unlessAborted } from "../runtime/unless-aborted.ts";
 import { Grants } from "./grants/grants.ts";
 import { MembersMeta, WithdrawMeta } from "./messages.ts";
+import type { NodeLanes } from "./messages.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
@@ -245,19 +246,18 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #hubServices(link: Link): Service[] {
-    const { machine } = this.#parts;
+    const { machine, grants } = this.#parts;
     const learnMembers = answering(MessageType.MEMBERS, async (message) => {
       const asked = readMeta(MembersMeta, message);
-      if (asked?.op === "lanes")
-        return {
-          type: MessageType.OK,
-          chunks: Buffer.from(JSON.stringify(lanesOf(machine, asked.lanesMax))),
-        };
+      if (asked?.op === "lanes") {
+        const said: NodeLanes = { ...lanesOf(machine, asked.lanesMax), granted: grants.packets };
+        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(said)) };
+      }
       this.#learn(AllowList.fromJSON(JSON.parse(Buffer.from(message.chunks).toString())));
       return undefined;
     });
     const withdrawGrants = answering(MessageType.GRANT, async (message) => {
-      this.#parts.grants.withdraw(readMeta(WithdrawMeta, message).job, Date.now());
+      grants.withdraw(readMeta(WithdrawMeta, message).job, Date.now());
       return undefined;
     });
     const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers, withdrawGrants];

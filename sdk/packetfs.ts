@@ -232,7 +232,9 @@ export interface NodeInfo {
   readonly editions: Editions;
   /** What stands between programs and the machine that they run on, once it is known; SECURITY.md says what each wall is. */
   readonly walls?: readonly string[];
-  /** Packets that it has, and has finished since it came, but for those that clients send it themselves. */
+  /**
+   * Packets that it has, and has finished since it came; those that clients send it themselves are among them where it says so.
+   */
   readonly inFlight: number;
   readonly done: number;
   readonly lastSeenMs: number;

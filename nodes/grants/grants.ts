@@ -96,6 +96,11 @@ export class GrantAccount {
   }
 }
 
+export interface GrantedPackets {
+  inFlight: number;
+  done: number;
+}
+
 /** The grants that were shown to a node, as long as they have not expired: whoever shows one again finds it as used as it is. */
 export class Grants {
   readonly #hub: Uint8Array;
@@ -106,6 +111,8 @@ export class Grants {
   readonly #perClient = new Map<string, number>();
   /** When the first of all that is kept ends. */
   #nextEnd = Infinity;
+  /** Packets that clients sent under all of them: those that are not answered yet, and those that were. */
+  readonly packets: GrantedPackets = { inFlight: 0, done: 0 };
   /** By job: until when grants for it may be shown that the hub has withdrawn. */
   readonly #withdrawn = new Map<string, number>();
 

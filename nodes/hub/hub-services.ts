@@ -5,7 +5,7 @@ import type { Machine } from "../../runtime/machine.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { MembersMeta } from "../messages.ts";
-import type { MachineLanes, NodeStatus } from "../messages.ts";
+import type { MachineLanes, NodeLanes, NodeStatus } from "../messages.ts";
 import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "../serve/chunk-service.ts";
@@ -88,7 +88,7 @@ export class HubServices {
         const answer =
           asked?.op === "lanes"
             ? await this.#machinesLanes(nodes(), asked.lanesMax)
-            : await this.#withLanes(nodes());
+            : await this.#complete(nodes());
         return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(answer)) };
       }),
       new MaintenanceService({
@@ -119,22 +119,33 @@ export class HubServices {
 
   /** The lanes of those that tell of them, at most so many of each. */
   async #machinesLanes(nodes: readonly NodeStatus[], lanesMax: number): Promise<MachineLanes[]> {
-    const { machine, members } = this.#options;
     const told = await Promise.all(
-      nodes.map(async ({ id, label, role }) => {
-        const lanes = role === "hub" ? lanesOf(machine, lanesMax) : await members.lanesOf(id, lanesMax);
-        return lanes === undefined ? [] : [{ id, label, ...lanes }];
+      nodes.map(async (node) => {
+        const said = await this.#lanesOf(node, lanesMax);
+        if (said === undefined) return [];
+        const { open, use, lanes } = said;
+        return [{ id: node.id, label: node.label, open, use, lanes }];
       }),
     );
     return told.flat();
   }
 
-  async #withLanes(nodes: readonly NodeStatus[]): Promise<NodeStatus[]> {
-    const machines = await this.#machinesLanes(nodes, 0);
-    return nodes.map((node) => {
-      const lanes = machines.find(({ id }) => id === node.id);
-      return lanes === undefined ? node : { ...node, lanes: { open: lanes.open, use: lanes.use } };
-    });
+  /** With what the nodes themselves say of what they do. */
+  async #complete(nodes: readonly NodeStatus[]): Promise<NodeStatus[]> {
+    return await Promise.all(
+      nodes.map(async (node) => {
+        const said = await this.#lanesOf(node, 0);
+        if (said === undefined) return node;
+        const { open, use, granted = { inFlight: 0, done: 0 } } = said;
+        const packets = { inFlight: node.inFlight + granted.inFlight, done: node.done + granted.done };
+        return { ...node, ...packets, lanes: { open, use } };
+      }),
+    );
+  }
+
+  async #lanesOf({ id, role }: NodeStatus, lanesMax: number): Promise<NodeLanes | undefined> {
+    const { machine, members } = this.#options;
+    return role === "hub" ? lanesOf(machine, lanesMax) : await members.lanesOf(id, lanesMax);
   }
 
   #shared(): Pick<Machine, "store" | "source"> & { hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array> } {

@@ -3,12 +3,11 @@ import { sameBytes } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { BarInfo, Editions, Executor, ProgramKind } from "../../runtime/contracts/executor.ts";
-import type { LanesInfo } from "../../runtime/contracts/lanes.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
 import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { LANES_WAIT_MS, QUESTION_SILENCE_MS, QUESTION_TIMEOUT_MS } from "../limits.ts";
-import { LanesJson } from "../messages.ts";
+import { NodeLanes } from "../messages.ts";
 import type { NodeStatus } from "../messages.ts";
 import { LastingLink } from "../remote/lasting-link.ts";
 import { RemoteCatalog } from "../remote/remote-catalog.ts";
@@ -76,12 +75,12 @@ export class Members {
   }
 
   /** What the node with this id says of its lanes, at most so many; undefined when it does not say. */
-  async lanesOf(node: string, lanesMax: number): Promise<LanesInfo | undefined> {
+  async lanesOf(node: string, lanesMax: number): Promise<NodeLanes | undefined> {
     const link = this.links.find(({ peer }) => peer.id === node);
     if (link === undefined || link.isSuspect) return undefined;
     const request = { type: MessageType.MEMBERS, meta: { op: "lanes", lanesMax } };
     try {
-      return readJson(LanesJson, await link.request(request, { timeoutMs: LANES_WAIT_MS }));
+      return readJson(NodeLanes, await link.request(request, { timeoutMs: LANES_WAIT_MS }));
     } catch {
       // One of an older version, or one that is gone or busy: who asks wants to see the others.
       return undefined;

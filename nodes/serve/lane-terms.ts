@@ -44,13 +44,17 @@ export class LaneTerms {
   /** Throws PFS_GRANT_EXCEEDED. */
   take(frame: Uint8Array): void {
     this.#account.take(frame);
-    this.#unanswered += packetCount(frame);
+    const count = packetCount(frame);
+    this.#unanswered += count;
+    this.#grants.packets.inFlight += count;
   }
 
   /** So many packets more were answered, and the lane has used so much CPU time in all. Throws PFS_GRANT_EXCEEDED. */
   answered(packets: number, cpuMs: number): void {
     this.#unanswered -= packets;
     this.#account.answered(packets);
+    this.#grants.packets.inFlight -= packets;
+    this.#grants.packets.done += packets;
     const spent = cpuMs - this.#cpuMs;
     this.#cpuMs = cpuMs;
     this.#account.spend(spent);
@@ -63,6 +67,8 @@ export class LaneTerms {
     clearTimeout(this.#timer);
     this.#stopListening();
     this.#account.answered(this.#unanswered);
+    this.#grants.packets.inFlight -= this.#unanswered;
+    this.#unanswered = 0;
   }
 
   #begin(grant: Grant): GrantAccount {

@@ -135,6 +135,10 @@ test("a node that can be dialed answers as the hub does, and gets the packets it
   await expect(program.exec(frame.subarray(0, 65))).rejects.toMatchObject({ code: "PFS_PACKET_INVALID" });
   const { answered } = program.direct;
   expect(answered).toEqual({ direct: before.direct + 5 * 300 + 4096, relayed: before.relayed });
+  // The hub counts those that it does not see.
+  const status = (await straight.client.nodes()).find(({ label }) => label === "plain");
+  const relays = through.program.direct.answered.relayed + answered.relayed;
+  expect(status).toMatchObject({ inFlight: 0, done: answered.direct + relays });
   expect(through.program.direct.answered).toEqual({ direct: 0, relayed: 300 + 4096 });
 });
 

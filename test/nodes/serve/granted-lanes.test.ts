@@ -4,6 +4,7 @@ import { afterEach, expect, test } from "vitest";
 import { encodePacket, packetCount } from "../../../packets/packet.ts";
 import { MessageType } from "../../../packets/envelope.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
+import { WireError, WireErrorCode } from "../../../nodes/errors.ts";
 import { signGrant } from "../../../nodes/grants/grant.ts";
 import type { Grant, GrantTerms } from "../../../nodes/grants/grant.ts";
 import { Grants } from "../../../nodes/grants/grants.ts";
@@ -156,6 +157,31 @@ test("packets beyond the grant are not run, and end the lane; the session goes o
   await until(() => again.error !== undefined);
   expect(again.error).toMatchObject({ code: "PFS_GRANT_EXCEEDED", data: { of: "packets", max: 100 } });
   expect(ran.map(packetCount)).toEqual([6, ...Array.from({ length: 9 }, () => 10)]);
+});
+
+test("answers that come when a lane is over are nobody's, and make no room for more packets", async () => {
+  const { executors, ran, lane, grants } = openNode();
+  const load = { executor: "node", program, grant: granted() };
+  const closed = listening();
+  const first = await executors.load(load, closed, signal);
+  first.exec(emptyFrame(10));
+  await until(() => ran.length === 1);
+  expect(grants.packets).toEqual({ inFlight: 10, done: 0 });
+  await first.close();
+  await until(() => lane.closed === 1);
+  const late = lane.listener!;
+  const listener = listening();
+  const second = await executors.load(load, listener, signal);
+  late.returned(emptyFrame(10));
+  late.lost(new WireError(WireErrorCode.nodeLost, "it is gone"));
+  second.exec(emptyFrame(9));
+  await until(() => ran.length === 2);
+  lane.listener!.returned(emptyFrame(4));
+  expect(grants.packets).toEqual({ inFlight: 5, done: 4 });
+  second.exec(emptyFrame(6));
+  await until(() => listener.error !== undefined);
+  expect(listener.error).toMatchObject({ code: "PFS_GRANT_EXCEEDED", data: { of: "unanswered", max: 10 } });
+  expect([closed.error, closed.returns, grants.packets]).toEqual([undefined, 0, { inFlight: 0, done: 4 }]);
 });
 
 test("CPU time beyond the grant ends the lane", async () => {
