@@ -27,7 +27,6 @@ import {
   renameSync,
   rmSync,
   statSync,
-  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join, posix, relative } from "node:path";
@@ -74,10 +73,9 @@ const MODULE_URL = /\bimport\.meta\.url\b/g;
 const PACKAGE = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)\//;
 /** In declarations, what follows `from` or stands in `import()`. */
 const RELATIVE_TYPES = /(?:\bfrom |\bimport\()"(\.{1,2}\/[^"]+\.ts)"/g;
-/** Builds that a process was started from lately stay: it may run on, and start others. */
+/** Builds that a process was started from lately (current.mjs) stay: it may run on, and start others. */
 const BUILDS_MAX = 32;
 const UNUSED_MS_MAX = 7 * 24 * 3600 * 1000;
-const TOUCHED_EACH_MS = 3600 * 1000;
 
 /** The folder of JavaScript that was made of the sources as they are. */
 export function findOrBuild() {
@@ -89,18 +87,8 @@ export function findOrBuild() {
     if (status !== 0) throw new Error(`the sources could not be built: ${stderr.trim()}`);
     folder = stdout.trim();
   }
-  keep(folder);
   remember(folder, lines);
   return folder;
-}
-
-function keep(folder) {
-  const now = Date.now();
-  try {
-    if (now - statSync(folder).mtimeMs > TOUCHED_EACH_MS) utimesSync(folder, now / 1000, now / 1000);
-  } catch {
-    // Somebody else's, who may write there: it is theirs to keep.
-  }
 }
 
 /** All that a build is made of: the sources, this file, the versions of what it uses, and where they lie. */

@@ -3,7 +3,7 @@
  * when they were last read, they are the same; a new one is of no use before another imports it. Each process starts with
  * this, so it loads nothing else.
  */
-const { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } =
+const { existsSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } =
   process.getBuiltinModule("node:fs");
 const { createRequire } = process.getBuiltinModule("node:module");
 const { fileURLToPath, pathToFileURL } = process.getBuiltinModule("node:url");
@@ -12,16 +12,30 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const STAMP = fileURLToPath(new URL("../../node_modules/.cache/packetfs.stamp", import.meta.url));
 /** Whatever changed so lately may change again without the system's clock telling the two apart. */
 const SETTLED_MS = 2000;
+/** A folder's own time says when somebody has used it last, give or take this. */
+const TOUCHED_EACH_MS = 3600 * 1000;
 
 /** @type {string | undefined} */
 let current;
 
 /** The folder, as a URL, of JavaScript that was made of the sources as they are. Builds it, if it must be. */
 export function builtFolder() {
-  current ??= pathToFileURL(
-    `${remembered() ?? createRequire(import.meta.url)("./build.mjs").findOrBuild()}/`,
-  ).href;
+  if (current === undefined) {
+    const folder = remembered() ?? createRequire(import.meta.url)("./build.mjs").findOrBuild();
+    keep(folder);
+    current = pathToFileURL(`${folder}/`).href;
+  }
   return current;
+}
+
+/** Builds remove what nobody has used for long. */
+function keep(folder) {
+  const now = Date.now();
+  try {
+    if (now - statSync(folder).mtimeMs > TOUCHED_EACH_MS) utimesSync(folder, now / 1000, now / 1000);
+  } catch {
+    // Somebody else's, who may write there: it is theirs to keep.
+  }
 }
 
 function remembered() {

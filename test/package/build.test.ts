@@ -81,6 +81,14 @@ describe("a build", () => {
     expect(await found()).toBe(before);
     expect(existsSync(stamp)).toBe(true);
     expect(await found()).toBe(before);
+    // Whichever way it was found, it was used.
+    for (const way of ["remembered", "looked for"]) {
+      if (way === "looked for") rmSync(stamp);
+      const longAgo = new Date(Date.now() - DAY_MS);
+      utimesSync(before, longAgo, longAgo);
+      expect(await found()).toBe(before);
+      expect([way, statSync(before).mtimeMs > longAgo.getTime()]).toEqual([way, true]);
+    }
     const path = join(checkout, "sdk/cli/main.ts");
     const { atime, mtime } = statSync(path);
     const source = readFileSync(path, "utf8");

@@ -45,12 +45,18 @@ export class BusiestThread {
   }
 }
 
-/** Resolves when one of the process's threads has used so much more than now; where nobody can tell, after a while. */
+/** Resolves when one of the process's threads has used so much more than now; where nobody can tell, after a while. Rejects when it ends. */
 export async function usesCpu(pid: number, milliseconds: number): Promise<void> {
   if (threadTimes(pid).size === 0) return sleep(milliseconds * 2);
   const busiest = new BusiestThread(pid);
-  while (busiest.milliseconds < milliseconds) await sleep(5);
-  busiest.close();
+  try {
+    while (busiest.milliseconds < milliseconds) {
+      await sleep(5);
+      if (threadTimes(pid).size === 0) throw new Error(`process ${pid} has ended`);
+    }
+  } finally {
+    busiest.close();
+  }
 }
 
 function contents<T>(read: () => T): T | undefined {
