@@ -75,18 +75,16 @@ export class Shuffle {
     if (tree.entryOf(level) === "order") return await this.#writeOrder(inputs, results, signal);
     const head = tree.entryOf(level) === "finish" ? this.#headOf(tree.isLast(level)) : "";
     if (inputs.partitions === 1) {
-      return await this.#writeStream(inputs.tasks.length, (writer, index) => {
-        if (index === 0) say(writer, head);
-        appendResult(writer, results, inputs.tasks[index]!);
-      });
+      return await this.#writeStream(head, inputs.tasks, (writer, index) =>
+        appendResult(writer, results, inputs.tasks[index]!),
+      );
     }
     if (this.#streamsOf !== level) this.#streams.clear();
     this.#streamsOf = level;
     const streams: (Stream | undefined)[] = [];
     for (const input of inputs.tasks) streams.push(await this.#bucketsOf(results, input, signal));
     let said: Directive | "" = "whole";
-    return await this.#writeStream(inputs.tasks.length, (writer, index) => {
-      if (index === 0) say(writer, head);
+    return await this.#writeStream(head, inputs.tasks, (writer, index) => {
       const { partition, partitions } = inputs;
       const stream = streams[index];
       const buckets = stream?.count ?? 1;
@@ -105,8 +103,15 @@ export class Shuffle {
     return this.#options.format ?? "";
   }
 
-  #writeStream(count: number, append: (writer: StreamWriter, index: number) => void): Promise<StreamSummary> {
-    return writeStream(this.#options.sink, count, append);
+  /** One stream: the head, which is said where there are no results too, then what `append` adds for each of them. */
+  #writeStream(
+    head: Directive | "",
+    { length }: readonly number[],
+    append: (writer: StreamWriter, index: number) => void,
+  ): Promise<StreamSummary> {
+    return writeStream(this.#options.sink, 1 + length, (writer, part) =>
+      part === 0 ? say(writer, head) : append(writer, part - 1),
+    );
   }
 
   /** The stream whose packets are the result's buckets; undefined where it has but one. */
@@ -146,11 +151,8 @@ export class Shuffle {
     const { partition: part, partitions: parts } = inputs;
     const from = part === 0 ? null : bounds[part - 1]!;
     const to = part === parts - 1 ? null : bounds[part]!;
-    return await this.#writeStream(inputs.tasks.length, (writer, index) => {
-      if (index === 0) {
-        say(writer, this.#options.format ?? "");
-        writer.data(TEXT.encode(`${JSON.stringify({ from, to })}\n`));
-      }
+    return await this.#writeStream(this.#options.format ?? "", inputs.tasks, (writer, index) => {
+      if (index === 0) writer.data(TEXT.encode(`${JSON.stringify({ from, to })}\n`));
       const blocks = runs[index]!;
       const first = from === null ? 0 : Math.max(0, blockBehind(blocks, from, true) - 1);
       const behind = to === null ? blocks.length : blockBehind(blocks, to, false);

@@ -88,6 +88,19 @@ describe("results", () => {
     });
   });
 
+  test("groups as CSV, with a line of names where there are none", async () => {
+    const pick = WORDS.replace("emit(word, 1)", "if (word !== '') emit(word, 1)");
+    const words = await harness.putProgram("words", pick);
+    const rows = async (content: string): Promise<string> => {
+      const file = await harness.putFile("x", content);
+      const stored = await harness.run(words, [file], { out: "words.csv", splitBytes: 4 });
+      return harness.read(stored.file!.root);
+    };
+    expect(await rows("b a\nb\n")).toBe("key,value\na,1\nb,2\n");
+    expect(await rows("\n\n\n\n\n")).toBe("key,value\n");
+    expect(await rows("")).toBe("key,value\n");
+  });
+
   test("bytes: a file in the order of the input, called from where it was made", async () => {
     const program = await harness.putProgram("upper", UPPER);
     const text = linesOf(2000);
