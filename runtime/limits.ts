@@ -253,6 +253,28 @@ export const DESCRIPTION_KEPT_CHARACTERS_MAX: number = 16 * 1024;
 /** Executor processes that may end one after the other with nothing done in between; then the lane is lost. */
 export const IDLE_DEATHS_MAX = 5;
 
+// ── packet code ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Ranges that are read where they lie have so many bytes. */
+export const CODE_DIRECT_BYTES_MIN: number = 64 * 1024;
+export const CODE_DIRECT_BYTES_MAX: number = 64 * 1024 * 1024;
+/** What they are made of is remembered in so much memory: that of about 64 GiB of files whose chunks are as large as most. */
+export const CODE_PLANS_BYTES: number = 100 * 1024 * 1024;
+/** Chunks that are known to be what their refs say: about 32 GiB of them. */
+export const CODE_VERIFIED_MAX: number = 512 * 1024;
+/** Chunks that stand next to each other are read at once, up to so many bytes: what the program then looks at is in a core's cache. */
+export const CODE_RUN_BYTES: number = 256 * 1024;
+/** Behind a range of lines, where its last one goes on; files that have longer ones are known, so many of them. */
+export const CODE_READ_ON_BYTES: number = 16 * 1024;
+export const CODE_LONG_LINES_FILES_MAX = 1024;
+/** Threads are started where so much has been read or is ahead: reading it takes about as long as their start, or twice as long. */
+export const CODE_THREADS_BYTES: number = 96 * 1024 * 1024;
+/** Bytes that a program of packet code has had when it is compiled, */
+export const CODE_COMPILE_BYTES: number = 64 * 1024;
+/** programs that are kept compiled, and of those the ones that each memory has at hand. */
+export const CODE_MODULES_MAX = 1024;
+export const CODE_INSTANCES_MAX = 64;
+
 // ── schedule and job ─────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Time that passes between two looks at stragglers, pauses and loads that hang. */
@@ -339,25 +361,6 @@ export const GROUPS_FEW_BYTES: number = 128 * 1024 * 1024;
 export const CODE_SPLITS = 16;
 export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
 export const CODE_SPLIT_BYTES_MIN: number = 8 * 1024 * 1024;
-/** Ranges that are read where they lie have so many bytes. */
-export const CODE_DIRECT_BYTES_MIN: number = 64 * 1024;
-export const CODE_DIRECT_BYTES_MAX: number = 64 * 1024 * 1024;
-/** What they are made of is remembered in so much memory: that of about 64 GiB of files whose chunks are as large as most. */
-export const CODE_PLANS_BYTES: number = 100 * 1024 * 1024;
-/** Chunks that are known to be what their refs say: about 32 GiB of them. */
-export const CODE_VERIFIED_MAX: number = 512 * 1024;
-/** Chunks that stand next to each other are read at once, up to so many bytes: what the program then looks at is in a core's cache. */
-export const CODE_RUN_BYTES: number = 256 * 1024;
-/** Behind a range of lines, where its last one goes on; files that have longer ones are known, so many of them. */
-export const CODE_READ_ON_BYTES: number = 16 * 1024;
-export const CODE_LONG_LINES_FILES_MAX = 1024;
-/** Threads are started where so much has been read or is ahead: reading it takes about as long as their start, or twice as long. */
-export const CODE_THREADS_BYTES: number = 96 * 1024 * 1024;
-/** Bytes that a program of packet code has had when it is compiled, */
-export const CODE_COMPILE_BYTES: number = 64 * 1024;
-/** programs that are kept compiled, and of those the ones that each memory has at hand. */
-export const CODE_MODULES_MAX = 1024;
-export const CODE_INSTANCES_MAX = 64;
 /** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX, */
 export const SPLITS_MANY = 4096;
 /** and of programs that yield groups, behind GROUPS_FEW_BYTES, as many as give most networks' workers some: since sizes are powers of two, 32 to 64. */

@@ -6,6 +6,8 @@ import { createFile, makeDirectory, removeLeftTemporaries, replaceFile } from ".
 import { failure, temporaryDirectory } from "./store/store-fixture.ts";
 import { runSync } from "../suites/run-sync.ts";
 
+/** More than whoever replaces a file makes to its disk. */
+const CHANGES_MAX = 100;
 const LETTERS = Array.from({ length: 10 }, (_, index) => String.fromCharCode(97 + index));
 
 test("a file that is replaced is the old one or a new one, for whoever reads it", async () => {
@@ -63,6 +65,7 @@ test("what a process left that was killed at any step of it is removed, and noth
     await replaceFile(process.argv[1], "new");`;
   let left = 0;
   for (let change = 1; ; change++) {
+    expect(change).toBeLessThan(CHANGES_MAX);
     writeFileSync(path, "old");
     const words = ["--import", killedAt, "--input-type=module", "-e", writing, path];
     const environment = { ...process.env, PACKETFS_TEST_KILL_AT: String(change) };

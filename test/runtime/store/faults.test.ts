@@ -13,6 +13,7 @@ import { FaultyDisk, openWriter, systemError } from "./faulty-disk.ts";
 import type { DiskOperation } from "./faulty-disk.ts";
 import { failure, get, put, randomBytes, temporaryDirectory } from "./store-fixture.ts";
 import { runSync } from "../../suites/run-sync.ts";
+import { isSmallDisk } from "../../suites/small-disk.ts";
 
 /** Small segments, so that a few chunks fill some. */
 const SEGMENT_BYTES = 60_000;
@@ -139,10 +140,12 @@ test("a sync that fails takes back what writers were told, and they learn of it"
   await expectAll(directory.path, new Map([["kept", Buffer.from(sha256(chunk))]]), "after a failed sync");
 });
 
-/** A disk of 24 MiB in a namespace of its own, so that nothing of it is left. */
-const SMALL_DISK = ["-rm", "sh", "-c", `mount -t tmpfs -o size=24m tmpfs "$0" && exec "$@"`];
+const SMALL_DISK_BYTES = 24 * 1024 * 1024;
+/** A disk in a namespace of its own, so that nothing of it is left. */
+const SMALL_DISK = ["-rm", "sh", "-c", `mount -t tmpfs -o size=${SMALL_DISK_BYTES} tmpfs "$0" && exec "$@"`];
 
-const HAS_SMALL_DISKS = runSync("unshare", [...SMALL_DISK, tmpdir(), "true"]).status === 0;
+const IS_SMALL = isSmallDisk(tmpdir(), SMALL_DISK_BYTES);
+const HAS_SMALL_DISKS = runSync("unshare", [...SMALL_DISK, tmpdir(), ...IS_SMALL]).status === 0;
 
 /** What a child says that has a small disk of its own. */
 async function onSmallDisk(script: string): Promise<unknown> {
