@@ -8,7 +8,6 @@
  * made by it too.
  */
 import { access, constants, readFile, stat } from "node:fs/promises";
-import { builtinModules } from "node:module";
 import { basename, dirname, resolve } from "node:path";
 import type {
   BuildFailure,
@@ -21,44 +20,20 @@ import type {
   Plugin,
 } from "esbuild";
 import packageJson from "../../package.json" with { type: "json" };
-import { messageOf } from "../../packets/errors.ts";
-import { builtText } from "../../runtime/built.ts";
 import { formatBytes } from "../../runtime/format.ts";
-import {
-  PROGRAM_ARGS_BYTES_MAX,
-  PROGRAM_ARGS_DEPTH_MAX,
-  PROGRAM_CODE_BYTES_MAX,
-  PROGRAM_LIMITS_MAX,
-  PROGRAM_SOURCE_BYTES_MAX,
-  WASM_MEMORY_SHARE,
-  WASM_TABLE_ELEMENTS_MAX,
-} from "../../runtime/limits.ts";
-import { jsonDepth } from "../../runtime/program/manifest.ts";
-import { rewriteWasm } from "../../runtime/program/wasm/rewriter.ts";
-import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
+import { PROGRAM_CODE_BYTES_MAX, PROGRAM_SOURCE_BYTES_MAX } from "../../runtime/limits.ts";
+import { fileError, SdkError, SdkErrorCode } from "../errors.ts";
 import type { ProgramBundle, ModuleSource } from "../packetfs.ts";
 import { hashOf, readResult, rememberResult } from "./result-cache.ts";
+import { API_INPUT, authoringApi, sandboxImports } from "./sandbox-imports.ts";
 
 const SOURCE_NAME = "program.ts";
 const OUTPUT_NAME = "program.js";
-/** How esbuild names the authoring API among what it has read. */
-const OWN_INPUT = `packetfs:${SOURCE_NAME}`;
 /** Bundles that a process remembers, and the code of one. */
 const BUNDLES_KEPT_MAX = 64;
 const BUNDLE_KEPT_BYTES_MAX: number = 256 * 1024;
 /** Where a program given as text lies: nowhere, so that it finds no neighbours on this machine. */
 const NOWHERE = resolve("/nowhere");
-const WASM_PAGE_BYTES = 65536;
-/** Properties of a JSON file that can be imported by their names. */
-const JSON_NAMES_MAX = 256;
-const BUILTINS = new Set(builtinModules);
-
-/** What a program may not import, and what to tell its author. */
-const ABSENT: readonly (readonly [RegExp, string])[] = [
-  [/^(fs|path|os)(\/|$)/, "programs have no file system"],
-  [/^(net|tls|http|https|http2|dgram|dns)(\/|$)/, "programs have no network"],
-  [/^(child_process|cluster|worker_threads)$/, "programs start no processes or threads"],
-];
 
 export interface BundleOptions {
   /** A directory in which bundles are remembered; in memory only unless given. */
@@ -99,7 +74,7 @@ export async function bundleProgram(
   }
   const sourceMap = outputOf(result.outputFiles, `${OUTPUT_NAME}.map`).text;
   const made: ProgramBundle = { name, code, sourceMap };
-  const isAlone = Object.keys(result.metafile.inputs).every((input) => input === name || input === OWN_INPUT);
+  const isAlone = Object.keys(result.metafile.inputs).every((input) => input === name || input === API_INPUT);
   if (key !== undefined && isAlone) await remember(key, made, options.cache);
   return made;
 }
@@ -151,11 +126,6 @@ async function readBundle(cache: string, key: string): Promise<ProgramBundle | u
   >;
   if (typeof name !== "string" || typeof code !== "string" || typeof sourceMap !== "string") return undefined;
   return { name, code: new TextEncoder().encode(code), sourceMap };
-}
-
-/** What programs import as "packetfs". */
-function authoringApi(): URL {
-  return builtText(new URL("../program.ts", import.meta.url));
 }
 
 /** Ends the build of one program as soon as it has asked for more source than a program may be made of. */
@@ -286,109 +256,6 @@ function tooMuchSource(): string {
 
 const STORE_DATA = "store data as a file, and run the program over it";
 
-/** Marks a resolution that this plugin asked for itself. */
-const ASKED = Symbol("asked by the sandbox's own resolution");
-
-/**
- * "packetfs" is the authoring API and nothing else. A package that is called like one of Node's own modules is taken where
- * it is installed; what is not there and is imported is an error that says so, and what is only required is a module that
- * throws it when it is reached: packages guard such a call, or make it in functions that nobody calls here.
- */
-const sandboxImports: Plugin = {
-  name: "packetfs-sandbox",
-  setup(plugin) {
-    plugin.onResolve({ filter: /^packetfs$/ }, () => ({ path: SOURCE_NAME, namespace: "packetfs" }));
-    plugin.onLoad({ filter: /.*/, namespace: "packetfs" }, async () => ({
-      contents: await readFile(authoringApi(), "utf8"),
-      loader: "js",
-    }));
-    plugin.onResolve({ filter: /^(node:)?[a-z0-9_]+(\/[a-z0-9_]+)*$/ }, async (args) => {
-      const { path, kind, importer, resolveDir, namespace } = args;
-      if (args.pluginData === ASKED) return undefined;
-      if (!path.startsWith("node:")) {
-        if (!BUILTINS.has(path)) return undefined;
-        const installed = await plugin.resolve(path, {
-          kind,
-          importer,
-          namespace,
-          resolveDir,
-          pluginData: ASKED,
-        });
-        if (installed.errors.length === 0 && !installed.external) return { path: installed.path };
-      }
-      const text = absence(path);
-      if (kind === "require-call" || kind === "require-resolve") return { path, namespace: "absent" };
-      return { errors: [{ text }] };
-    });
-    plugin.onResolve({ filter: /\.json$/ }, async ({ pluginData, path, ...args }) => {
-      if (pluginData === ASKED) return undefined;
-      const { errors, warnings, ...found } = await plugin.resolve(path, { ...args, pluginData: ASKED });
-      if (errors.length > 0) return { errors, warnings };
-      return args.kind === "require-call" ? { ...found, suffix: "?required" } : found;
-    });
-    plugin.onLoad({ filter: /\.json$/, namespace: "file" }, async ({ path, suffix }) => {
-      const text = (await readFile(path, "utf8")).replace(/^\uFEFF/, "");
-      const contents = jsonModule(text, suffix === "?required");
-      return contents === undefined ? { contents: text, loader: "json" } : { contents, loader: "js" };
-    });
-    plugin.onLoad({ filter: /\.wasm$/, namespace: "file" }, async ({ path }) => {
-      const bytes = await readFile(path);
-      try {
-        readModule(bytes);
-      } catch (error) {
-        return { errors: [{ text: messageOf(error), detail: basename(path) }] };
-      }
-      const called = JSON.stringify(basename(path));
-      const contents = `export default /* @__PURE__ */ $packetfs.wasm(${called}, "${bytes.toString("base64")}");`;
-      return { contents, loader: "js" };
-    });
-    plugin.onLoad({ filter: /.*/, namespace: "absent" }, ({ path }) => ({
-      contents: `throw new Error(${JSON.stringify(absence(path))});`,
-      loader: "js",
-    }));
-  },
-};
-
-/** A module that is a table of data; undefined when the text is no JSON, so that esbuild says where. */
-function jsonModule(text: string, isRequired: boolean): string | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  const table = `/* @__PURE__ */ $packetfs.json(${JSON.stringify(JSON.stringify(value))})`;
-  if (isRequired) return `module.exports = ${table};`;
-  const names =
-    typeof value === "object" && value !== null && !Array.isArray(value) ? Object.keys(value) : [];
-  // A large table has no names that anybody would import one by one.
-  const named = names.length > JSON_NAMES_MAX ? [] : names.filter((name) => /^[A-Za-z_$][\w$]*$/.test(name));
-  return [
-    `const data = ${table};`,
-    "export default data;",
-    ...named
-      .filter((name) => name !== "default")
-      .flatMap((name, index) => [
-        `const name${index} = /* @__PURE__ */ (() => data[${JSON.stringify(name)}])();`,
-        `export { name${index} as ${name} };`,
-      ]),
-  ].join("\n");
-}
-
-/** Throws what a sandbox would say of it, but for what follows from the program's own limits. */
-function readModule(bytes: Uint8Array): void {
-  rewriteWasm(bytes, {
-    memoryPagesMax: PROGRAM_LIMITS_MAX.memoryBytes / WASM_MEMORY_SHARE / WASM_PAGE_BYTES,
-    tableElementsMax: WASM_TABLE_ELEMENTS_MAX,
-  });
-}
-
-function absence(path: string): string {
-  const builtin = path.replace(/^node:/, "");
-  const absent = ABSENT.find(([pattern]) => pattern.test(builtin))?.[1] ?? "programs have no Node.js";
-  return `${absent}: "${path}" cannot be imported`;
-}
-
 async function checkReadable(path: string, shown: string): Promise<void> {
   try {
     await access(path, constants.R_OK);
@@ -436,50 +303,4 @@ function invalid(
 
 function isBuildFailure(error: unknown): error is BuildFailure {
   return error instanceof Error && "errors" in error && Array.isArray(error.errors);
-}
-
-/** Throws PFS_USAGE for arguments that JSON does not carry as they are, and for more of them than a program can be given. */
-export function checkArgs(args: unknown): void {
-  let text: string;
-  try {
-    text = JSON.stringify(
-      args ?? null,
-      function (this: Readonly<Record<string, unknown>>, key, value: unknown) {
-        const reason = unlikeJson(this[key]);
-        if (reason !== undefined)
-          throw new TypeError(key === "" ? reason : `its ${JSON.stringify(key)} is ${reason}`);
-        return value;
-      },
-    );
-  } catch (error) {
-    if (error instanceof RangeError) throw tooDeep();
-    throw new UsageError(`args must be a JSON value: ${messageOf(error)}`);
-  }
-  if (jsonDepth(text) > PROGRAM_ARGS_DEPTH_MAX) throw tooDeep();
-  const bytes = Buffer.byteLength(text);
-  if (bytes <= PROGRAM_ARGS_BYTES_MAX) return;
-  throw new UsageError(
-    `args are more than ${formatBytes(PROGRAM_ARGS_BYTES_MAX)} of JSON: store what is large as a file`,
-    { bytes, max: PROGRAM_ARGS_BYTES_MAX },
-  );
-}
-
-function tooDeep(): UsageError {
-  return new UsageError(
-    `args are nested more than ${PROGRAM_ARGS_DEPTH_MAX} deep: give what has so many levels as a list`,
-    { max: PROGRAM_ARGS_DEPTH_MAX },
-  );
-}
-
-/** What a value is, where JSON would make another one of it. Properties that are undefined are left out, as everywhere. */
-function unlikeJson(value: unknown): string | undefined {
-  if (typeof value === "number")
-    return Number.isFinite(value) && !Object.is(value, -0)
-      ? undefined
-      : `${Object.is(value, -0) ? "-0" : value}`;
-  if (typeof value === "bigint" || typeof value === "function" || typeof value === "symbol")
-    return `a ${typeof value}`;
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || prototype === Object.prototype ? undefined : "an instance of a class";
 }

@@ -14,7 +14,7 @@ import { makeTemporaryDirectory } from "../../../runtime/temporary-directory.ts"
 import { code } from "../../code/code.ts";
 import { SdkError, SdkErrorCode } from "../../errors.ts";
 import type { JobEvent, JobResult, PacketFS, ProgramSource } from "../../packetfs.ts";
-import { formatBytes, formatCount, formatDuration, formatRate, plural, wrapWords } from "../format.ts";
+import { formatBytes, formatCount, formatDuration, formatRate, plural } from "../format.ts";
 import { example } from "../help.ts";
 import type { Output } from "../output.ts";
 import { drawBar, Progress } from "../progress.ts";
@@ -26,6 +26,7 @@ import { startNetwork } from "./network.ts";
 import type { Network } from "./network.ts";
 import { drawPicture, PICTURE_HEIGHT } from "./picture.ts";
 import type { PlainProgress, PlainRun } from "./plain-thread.ts";
+import { INDENT, Story } from "./story.ts";
 
 const CORPUS = "corpus.txt";
 const MEASURED = "measurements";
@@ -47,8 +48,6 @@ const HOSTILE = [
 ] as const;
 const PACKETS_SHOWN = 4;
 const WORDS_SHOWN = 6;
-const COLUMNS = 80;
-const INDENT = "   ";
 const BAR_COLUMNS = 40;
 const LIVE_BAR_COLUMNS = 24;
 
@@ -106,65 +105,6 @@ interface Scene {
   readonly first: PacketFS;
   readonly second: PacketFS;
   readonly corpus: Corpus;
-}
-
-/** Prints what happens, in lines of at most 80 columns. */
-class Story {
-  readonly #output: Output;
-  #step = 0;
-  #isWrong = false;
-
-  constructor(output: Output) {
-    this.#output = output;
-  }
-
-  /** Some answer was not what it had to be. */
-  get isWrong(): boolean {
-    return this.#isWrong;
-  }
-
-  async title(text: string): Promise<void> {
-    await this.#output.line(styleText("bold", text, { stream: process.stdout }));
-  }
-
-  async step(title: string): Promise<void> {
-    const number = styleText(["bold", "cyan"], `${++this.#step}`, { stream: process.stdout });
-    const wrapped = wrapWords(title, COLUMNS - INDENT.length, INDENT);
-    await this.#output.line(`\n${number}  ${styleText("bold", wrapped, { stream: process.stdout })}`);
-  }
-
-  async say(text = ""): Promise<void> {
-    await this.#output.line(text === "" ? "" : wrapWords(text, COLUMNS, INDENT));
-  }
-
-  /** A line of a step; what has no room in it goes on below. */
-  async tell(text: string): Promise<void> {
-    await this.#output.line(INDENT + wrapWords(text, COLUMNS - INDENT.length, `${INDENT}  `));
-  }
-
-  /** A line that is laid out already. */
-  async show(text: string): Promise<void> {
-    await this.#output.line(text);
-  }
-
-  /** What a person has just seen, in a sentence. */
-  async saw(sentence: string): Promise<void> {
-    const wrapped = wrapWords(`▸ ${sentence}`, COLUMNS - INDENT.length, `${INDENT}  `);
-    await this.#output.line(INDENT + styleText("cyan", wrapped, { stream: process.stdout }));
-  }
-
-  /** An answer, and whether it is the right one. */
-  async check(isRight: boolean, text: string): Promise<void> {
-    this.#isWrong ||= !isRight;
-    const mark = isRight ? styleText("green", "✓", { stream: process.stdout }) : this.#wrongMark();
-    await this.#output.line(
-      `${INDENT}${mark} ${wrapWords(text, COLUMNS - INDENT.length - 2, `${INDENT}  `)}`,
-    );
-  }
-
-  #wrongMark(): string {
-    return styleText("red", "✗ NOT", { stream: process.stdout });
-  }
 }
 
 async function showNetwork({ story, network }: Scene): Promise<void> {

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { compileFunction } from "node:vm";
 import { describe, expect, it } from "vitest";
-import { bundleProgram, checkArgs } from "../../../sdk/programs/bundle.ts";
+import { checkArgs } from "../../../sdk/programs/args.ts";
+import { bundleProgram } from "../../../sdk/programs/bundle.ts";
 import { PacketfsError } from "../../../packets/errors.ts";
 import {
   PROGRAM_ARGS_DEPTH_MAX,
