@@ -77,7 +77,8 @@ export interface Envelope {
 }
 
 /** The fields that are not zero. */
-export type EnvelopeFields = Pick<Envelope, "type"> & Partial<Omit<Envelope, "type">>;
+export type EnvelopeFields = Pick<Envelope, "type"> &
+  Partial<Omit<Envelope, "type" | "trace">> & { readonly trace?: Uint8Array | undefined };
 
 const FLAGS_ALLOWED = EnvelopeFlag.REPLY | EnvelopeFlag.MORE;
 const PRIORITY_MAX = Math.max(...Object.values(Priority));

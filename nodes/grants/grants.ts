@@ -46,12 +46,14 @@ export class GrantAccount {
   take(frame: Uint8Array): void {
     const count = packetCount(frame);
     const bytes = lengthSum(frame, count);
-    this.#require("unanswered", count);
-    this.#require("packets", count);
-    this.#require("inputBytes", bytes);
-    this.#used.unanswered += count;
-    this.#used.packets += count;
-    this.#used.inputBytes += bytes;
+    const used = this.#used;
+    const { unanswered, packets, inputBytes } = this.grant;
+    if (used.unanswered + count > unanswered) throw this.#exceeded("unanswered", count);
+    if (used.packets + count > packets) throw this.#exceeded("packets", count);
+    if (used.inputBytes + bytes > inputBytes) throw this.#exceeded("inputBytes", bytes);
+    used.unanswered += count;
+    used.packets += count;
+    used.inputBytes += bytes;
   }
 
   /** So many of them are answered, or will not be. */
@@ -67,7 +69,7 @@ export class GrantAccount {
   /** Throws PFS_GRANT_EXCEEDED once packets used more CPU time than is granted. */
   spend(cpuMs: number): void {
     this.#used.cpuMs += cpuMs;
-    this.#require("cpuMs", 0);
+    if (this.#used.cpuMs > this.grant.cpuMs) throw this.#exceeded("cpuMs", 0);
   }
 
   /** Why it has ended, if it has. */
@@ -88,11 +90,10 @@ export class GrantAccount {
     this.#listeners.clear();
   }
 
-  #require(of: Ceiling, more: number): void {
+  #exceeded(of: Ceiling, more: number): WireError {
     const max = this.grant[of];
-    if (this.#used[of] + more <= max) return;
     const text = `a grant of ${max} ${COUNTED[of]} does not allow ${this.#used[of] + more}`;
-    throw new WireError(WireErrorCode.grantExceeded, text, { of, max });
+    return new WireError(WireErrorCode.grantExceeded, text, { of, max });
   }
 }
 

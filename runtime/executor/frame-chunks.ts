@@ -47,12 +47,11 @@ export class FrameChunks {
         continue;
       }
       const ref = refOf(frame, index);
-      const key = refKey(ref);
-      let slot = known?.get(key);
-      if (slot === undefined) {
-        slot = refs.push(ref);
-        (known ??= new Map()).set(key, slot);
-      }
+      // Of one packet there is nothing to find again.
+      const key = count > 1 ? refKey(ref) : undefined;
+      let slot = key === undefined ? undefined : known?.get(key);
+      slot ??= refs.push(ref);
+      if (key !== undefined) (known ??= new Map()).set(key, slot);
       slots[index] = slot;
     }
     this.hasStreams = hasStreams;

@@ -108,7 +108,7 @@ export function toParts(frame: OutFrame, counter: number, creditBytes: number): 
     packetBytes: packets.byteLength,
     chunkBytes: chunks.byteLength,
     counter,
-    ...(trace === undefined ? {} : { trace }),
+    trace,
   };
   const head = encodeEnvelope(fields, isTogether ? packets.byteLength : 0);
   const parts = [head];

@@ -70,6 +70,9 @@ export interface AskOptions {
   readonly silenceMs?: number | undefined;
 }
 
+/** Of most events. */
+const NO_ACTIONS: readonly SessionAction[] = [];
+
 /** What a peer is silent about: requests of one type. */
 interface Silence {
   /** When it last spoke of the one that was given up. */
@@ -79,7 +82,7 @@ interface Silence {
 
 export class SessionCore {
   readonly #peer: string;
-  readonly #actions: SessionAction[] = [];
+  #actions: SessionAction[] = [];
   readonly #requests = new Requests();
   readonly #responses = new Responses();
   readonly #sendQueue = new SendQueue(
@@ -130,8 +133,11 @@ export class SessionCore {
     return this.#sendQueue.isEmpty;
   }
 
-  takeActions(): SessionAction[] {
-    return this.#actions.splice(0);
+  takeActions(): readonly SessionAction[] {
+    const actions = this.#actions;
+    if (actions.length === 0) return NO_ACTIONS;
+    this.#actions = [];
+    return actions;
   }
 
   /** Asks the peer; the number names the request from then on. Throws PFS_PEER_SLOW, PFS_PEER_BUSY, or the session's end. */
