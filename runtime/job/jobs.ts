@@ -26,8 +26,9 @@ import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
-import { ProgramLanes, programSources } from "./loaded-program.ts";
-import type { ProgramSpec } from "./loaded-program.ts";
+import { ProgramLanes } from "./loaded-program.ts";
+import { programSources } from "./program-sources.ts";
+import type { ProgramSpec } from "./program-sources.ts";
 import { JobRecord } from "./record.ts";
 import { unnamedOut } from "./results.ts";
 

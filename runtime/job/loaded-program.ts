@@ -1,6 +1,4 @@
-/** Programs that lanes load: their manifests, and one whose lanes stay for callers that make EXEC packets themselves. */
-import { codeFor } from "../../packets/code/format.ts";
-import { refAt, refToHex } from "../../packets/digest.ts";
+/** A program whose lanes stay for callers that make EXEC packets themselves. */
 import type { Ref } from "../../packets/digest.ts";
 import { execPackets } from "../../packets/exec-frame.ts";
 import { FaultCode } from "../../packets/faults.ts";
@@ -14,13 +12,8 @@ import {
   SHARED_BATCH_PACKETS_MAX,
   SHARED_CALL_PACKETS_MAX,
 } from "../limits.ts";
-import type { ChunkSink, StoreWriter } from "../contracts/chunks.ts";
+import type { StoreWriter } from "../contracts/chunks.ts";
 import type { InlineCode, ProgramKind } from "../contracts/executor.ts";
-import type { StoredProgram } from "../contracts/jobs.ts";
-import { CODE_STAGES } from "../program/code.ts";
-import { encodeManifest } from "../program/manifest.ts";
-import type { Entry, ProgramDescription } from "../program/program.ts";
-import { writeChunks } from "../stream/ingest.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import { Calls } from "./calls.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
@@ -274,48 +267,4 @@ function overLimit(what: "frames" | "tasks", actual: number, max: number): JobEr
     `${actual} ${what === "tasks" ? "packets" : "frames at once"} are more than ${max}`,
     { [what]: actual, max },
   );
-}
-
-/** A program with its arguments, what it is made of, and what it says of itself. */
-export interface ProgramSpec extends StoredProgram {
-  readonly kind: ProgramKind;
-  readonly description: ProgramDescription;
-}
-
-/** The manifest's bytes: what tells one program with its arguments from another. */
-export function manifestBytes(
-  { name, kind, code, description, args }: ProgramSpec,
-  entry: Entry,
-): Uint8Array {
-  return encodeManifest({
-    version: 1,
-    kind,
-    name,
-    code: refToHex(code),
-    entry,
-    description,
-    args,
-  });
-}
-
-/**
- * What lanes load the entries of a program by, in their order: the manifests, which are written, or packet code for each. Of
- * that, rejects with PFS_CODE_INVALID; otherwise as `writeManifests`.
- */
-export async function programSources(
-  sink: ChunkSink,
-  spec: ProgramSpec,
-  entries: readonly Entry[],
-): Promise<(Ref | InlineCode)[]> {
-  if (spec.kind !== "code") return await writeManifests(sink, spec, entries);
-  return entries.map((entry) => ({ inline: codeFor(spec.code, CODE_STAGES[entry]) }));
-}
-
-/** The refs of the entries' manifests, in their order. Rejects with PFS_PROGRAM_INVALID, or with what the sink rejects with. */
-async function writeManifests(sink: ChunkSink, spec: ProgramSpec, entries: readonly Entry[]): Promise<Ref[]> {
-  const refs = await writeChunks(
-    sink,
-    entries.map((entry) => manifestBytes(spec, entry)),
-  );
-  return entries.map((_, index) => refAt(refs, index));
 }
