@@ -16,6 +16,9 @@ import { Cursor } from "./cursor.ts";
 import { PieceBatch } from "./piece-batch.ts";
 import { StreamCache, readStream } from "./caches.ts";
 
+/** Whoever reads ahead is told so when nobody wants more: an error for each range that was read would cost more than many of them. */
+const STOPPED = new Error("no more of the stream is wanted");
+
 export { FileChunks } from "./file-chunks.ts";
 
 export interface ExecuteOptions {
@@ -87,7 +90,7 @@ export async function* execute(
     }
     if (hash !== undefined && !sameBytes(hash.digest(), digest!)) throw wrongDigest(root);
   } finally {
-    stop.abort();
+    stop.abort(STOPPED);
   }
 }
 

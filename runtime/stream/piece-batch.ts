@@ -93,8 +93,9 @@ export function beyondChunk(index: number): PacketError {
   return new PacketError(PacketErrorCode.invalidStream, `this is no stream: ${reason}`, { reason, index });
 }
 
-/** Collects small pieces, so that an output of many of them does not cost its reader a turn each. */
+/** Collects small pieces, so that an output of many of them does not cost its reader a turn each. One alone stays where it is. */
 class JoinedPieces {
+  #first: Uint8Array | undefined;
   #buffer: Uint8Array<ArrayBuffer> | undefined;
   #used = 0;
 
@@ -106,16 +107,26 @@ class JoinedPieces {
       return;
     }
     if (this.#used + piece.byteLength > PIECE_BUFFER_BYTES) yield* this.rest();
-    this.#buffer ??= new Uint8Array(PIECE_BUFFER_BYTES);
-    this.#buffer.set(piece, this.#used);
+    if (this.#first === undefined) this.#first = piece;
+    else {
+      this.#buffer ??= bufferOf(this.#first);
+      this.#buffer.set(piece, this.#used);
+    }
     this.#used += piece.byteLength;
   }
 
   /** What has come and was not yielded yet. */
   *rest(): Generator<Uint8Array, void, undefined> {
     if (this.#used === 0) return;
-    yield this.#buffer!.subarray(0, this.#used);
+    yield this.#buffer?.subarray(0, this.#used) ?? this.#first!;
+    this.#first = undefined;
     this.#buffer = undefined;
     this.#used = 0;
   }
+}
+
+function bufferOf(first: Uint8Array): Uint8Array<ArrayBuffer> {
+  const buffer = new Uint8Array(PIECE_BUFFER_BYTES);
+  buffer.set(first);
+  return buffer;
 }
