@@ -185,10 +185,11 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     this.#goOn();
   }
 
-  async #outcome(lane: CodeLane, { frame, index }: CodeWork, signal: AbortSignal): Promise<Outcome> {
+  async #outcome(lane: CodeLane, work: CodeWork, signal: AbortSignal): Promise<Outcome> {
     const { program, slot } = lane;
     try {
-      const input = await openInput(this.#inputs, frame, index, signal);
+      const input = await openInput(this.#inputs, work, signal, lane.stream);
+      lane.stream = input.stream;
       if (program.code.stage !== Stage.MAP)
         return { bytes: await merged(program.code, input, { slot, signal }) };
       const outcome = await this.#direct(lane, input, signal);

@@ -16,6 +16,7 @@ import { LaneError, LaneErrorCode } from "../errors.ts";
 import type { LaneSlot } from "../lane-slots.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
+import type { StreamInput } from "../stream/inputs.ts";
 import { answerTo } from "./code-answers.ts";
 import type { Outcome } from "./code-answers.ts";
 
@@ -62,9 +63,11 @@ export class CodeLane implements Lane {
   readonly slot: LaneSlot;
   /** Whether it is among those whose turn comes. */
   isQueued = false;
+  /** The file that it reads ranges of, as long as it has packets. */
+  stream: StreamInput | undefined;
   readonly #lanes: CodeLanes;
   readonly #listener: LaneListener;
-  /** There while packets of it run. */
+  /** There as long as it has packets. */
   #abort: AbortController | undefined;
   #frames: Uint8Array[] = NO_FRAMES;
   #index = 0;
@@ -137,7 +140,10 @@ export class CodeLane implements Lane {
       this.lose(error);
     }
     if (--this.#running > 0) return;
-    this.#abort = undefined;
+    if (!this.hasWork) {
+      this.#abort = undefined;
+      this.stream = undefined;
+    }
     this.#ended?.();
   }
 

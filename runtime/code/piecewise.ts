@@ -10,6 +10,7 @@ import {
   valueOf,
 } from "../../packets/code/state.ts";
 import type { State } from "../../packets/code/state.ts";
+import { sameBytes } from "../../packets/digest.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import { Flag } from "../../packets/layout.ts";
 import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
@@ -20,7 +21,7 @@ import type { InputSource, StreamInput } from "../stream/inputs.ts";
 import { turnOver } from "../turns.ts";
 import type { Workspace } from "./workspace.ts";
 import type { Outcome } from "./code-answers.ts";
-import type { CodeProgram } from "./code-lane.ts";
+import type { CodeProgram, CodeWork } from "./code-lane.ts";
 import { CARRY_BYTES, RangeRun } from "./range-run.ts";
 
 /** Ranges of streams up to this size are read in one piece. */
@@ -40,12 +41,15 @@ export interface Input {
   readonly pieces: (start: number, end: number) => AsyncIterable<Uint8Array>;
 }
 
-/** The input of the EXEC at `index` of the frame. Rejects with what reading rejects with, and PFS_RANGE_INVALID. */
+/**
+ * The input of the EXEC at `index` of the frame; `last` is the stream that was read before it, which has read ahead where this
+ * one is a range of it too. Rejects with what reading rejects with, and PFS_RANGE_INVALID.
+ */
 export async function openInput(
   inputs: InputSource,
-  frame: Uint8Array,
-  index: number,
+  { frame, index }: CodeWork,
   signal: AbortSignal,
+  last: StreamInput | undefined,
 ): Promise<Input> {
   const flags = flagsAt(frame, index);
   const [from, length, ref] = [fromAt(frame, index), lengthAt(frame, index), refOf(frame, index)];
@@ -57,7 +61,8 @@ export async function openInput(
       onePiece(chunk!.subarray(from + start, from + end));
     return { from: 0, length, total: length, base: from, pieces };
   }
-  const stream = await inputs.stream(ref, signal);
+  const isLast = last !== undefined && sameBytes(last.root, ref);
+  const stream = isLast ? last : await inputs.stream(ref, signal);
   requireRange(from, length, stream.length);
   if ((flags & Flag.WHOLE) === 0) {
     return {
