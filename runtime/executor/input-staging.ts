@@ -98,6 +98,7 @@ export class InputStage {
     const words = packetWords(frame);
     let stream: StreamInput | undefined;
     let streamOf = -1;
+    const piece = new StreamPiece();
     for (let index = 0; ; index++) {
       index = gatherChunks(frame, index, chunks, inputs);
       if (index === inputs.count || inputs.isFull) return index;
@@ -105,21 +106,30 @@ export class InputStage {
         // Mostly that of the packet before it, which is seen without a view of its ref.
         if (stream === undefined || streamOf !== index - 1 || !repeatsRef(words, index)) {
           const root = refOf(frame, index);
-          if (stream === undefined || !sameBytes(stream.root, root))
+          if (stream === undefined || !sameBytes(stream.root, root)) {
             stream = await this.#inputs.stream(root, this.#signal);
+            piece.forget();
+          }
         }
         streamOf = index;
         const split = this.#splitOf(frame, index, stream);
         const placed = this.#placed(split);
         if (placed === undefined) await this.#addRecords(index, split, stream, inputs);
         else {
-          // Most packets read what the one before them was followed by, and wait for nothing.
-          const { start, end, tailBytes } = placed;
-          const records =
-            stream.held(start, end + tailBytes) ??
-            (await stream.read(start, end + tailBytes, neighboursEnd(frame, index)));
-          const at = inputs.buffer.append(records, 0, records.byteLength);
-          inputs.add(index, { at, bytes: records.byteLength, place: start, prefixBytes: 0, tailBytes });
+          const { start, tailBytes } = placed;
+          const end = placed.end + tailBytes;
+          if (!piece.isNext(start, end)) {
+            // Bytes that several packets read count for each of them, so tails are copied for each.
+            let records = tailBytes > 0 ? stream.held(start, end) : undefined;
+            if (records === undefined) {
+              const until = Math.min(neighboursEnd(frame, index), stream.length);
+              const stop = tailBytes > 0 ? end : Math.max(end, until);
+              records = stream.held(start, stop) ?? (await stream.read(start, stop, until));
+            }
+            piece.begin(inputs.buffer.append(records, 0, records.byteLength), start, records.byteLength);
+          }
+          const at = piece.take(start, end);
+          inputs.add(index, { at, bytes: end - start, place: start, prefixBytes: 0, tailBytes });
         }
       } catch (error) {
         inputs.refuse(index, error);
@@ -189,6 +199,41 @@ const NOWHERE: ByteRange = { start: 0, end: 0 };
 const EXTENTS_BYTES = RUN_PACKETS_MAX * EXTENT_NUMBERS * 8;
 /** Frames that are on their way at a time are few. */
 const SPARE_FRAMES_MAX = 4;
+
+/**
+ * The bytes of a stream that were gathered last. Most packets read what the one before them was followed by: such neighbours
+ * are gathered together, and take theirs one after the other.
+ */
+class StreamPiece {
+  #at = 0;
+  /** The bytes of the stream that it has, and the first of them that is not taken. */
+  #start = 0;
+  #next = -1;
+  #end = 0;
+
+  forget(): void {
+    this.#next = -1;
+  }
+
+  /** It has `length` bytes of the stream from `start` on, at `at` of what was gathered. */
+  begin(at: number, start: number, length: number): void {
+    this.#at = at;
+    this.#start = start;
+    this.#next = start;
+    this.#end = start + length;
+  }
+
+  /** Whether it has these bytes of the stream, and all before them are taken. */
+  isNext(start: number, end: number): boolean {
+    return start === this.#next && end <= this.#end;
+  }
+
+  /** Where the next bytes are, `start` to `end` of the stream, among those that were gathered. */
+  take(start: number, end: number): number {
+    this.#next = end;
+    return this.#at + start - this.#start;
+  }
+}
 
 /** A chunk is in memory as a whole, so its range is not worth it. */
 function isLarge(frame: Uint8Array): boolean {

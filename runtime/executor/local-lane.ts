@@ -151,7 +151,9 @@ export class LocalLane implements Lane, RunnerListener {
       const route = (this.#route ??= shared.join(this, laneAt(frame, 0)));
       const packets = Math.min(packetCount(frame), SHARED_LANE_PACKETS_MAX - (route?.inFlight ?? 0));
       if (packets === 0) return;
-      const part = frame.subarray(0, packets * PACKET_BYTES);
+      // A view of so few bytes takes more memory than they do.
+      const isAll = packets === packetCount(frame);
+      const part = isAll ? frame : frame.subarray(0, packets * PACKET_BYTES);
       if (route?.fits(part) !== true) {
         // The shared runner knows the lane by no number, or by one where its packets call it by several.
         places.takeAnyway();
@@ -159,7 +161,7 @@ export class LocalLane implements Lane, RunnerListener {
         continue;
       }
       shared.exec(route, part);
-      if (packets < packetCount(frame)) this.#frames[0] = frame.subarray(packets * PACKET_BYTES);
+      if (!isAll) this.#frames[0] = frame.subarray(packets * PACKET_BYTES);
       else if (this.#frames.length === 1) this.#frames = NO_FRAMES;
       else this.#frames.shift();
     }

@@ -51,6 +51,8 @@ export class SharedRunner implements RunnerListener, RunnerHolder {
   readonly #ended: () => void;
   readonly #writer: LaneWriter;
   readonly #routes = new Map<number, Route>();
+  /** One for all routes, of which there are as many as lanes. */
+  readonly #leave = (route: Route): Promise<void> => this.#left(route);
   #runner: PacketRunner | undefined;
   #resting: Promise<void> | undefined;
   readonly #gather = new Uint8Array(RUN_PACKETS_MAX * PACKET_BYTES);
@@ -74,7 +76,7 @@ export class SharedRunner implements RunnerListener, RunnerHolder {
     if (this.#routes.size === LANES_MAX) return undefined;
     do this.#last = (this.#last % LANES_MAX) + 1;
     while (this.#routes.has(this.#last));
-    const route = new Route(this.#last, said, lane, (left) => this.#left(left));
+    const route = new Route(this.#last, said, lane, this.#leave);
     this.#routes.set(route.number, route);
     this.#lanes++;
     return route;
@@ -92,7 +94,8 @@ export class SharedRunner implements RunnerListener, RunnerHolder {
     this.#inFlight += packets;
     for (let index = 0; index < packets; index++) {
       const at = this.#gathered++;
-      this.#gather.set(frame.subarray(index * PACKET_BYTES, (index + 1) * PACKET_BYTES), at * PACKET_BYTES);
+      const packet = packets === 1 ? frame : frame.subarray(index * PACKET_BYTES, (index + 1) * PACKET_BYTES);
+      this.#gather.set(packet, at * PACKET_BYTES);
       renumberPacket(this.#gather, at, route.number, atOf(this.#gather, at));
       if (this.#gathered === RUN_PACKETS_MAX) this.#pass();
       else if (this.#gathered === 1) queueMicrotask(() => this.#pass());

@@ -134,6 +134,47 @@ describe("InputStage", () => {
     expect(bench.chunks.reads).toBeLessThan(10);
   });
 
+  it("gives neighbours in a stream their own bytes, whatever stands between them", async () => {
+    const bench = new Bench();
+    const bytes = seededBytes(10_000, 3).map((byte) => 97 + (byte % 26));
+    const other = seededBytes(10_000, 5).map((byte) => 65 + (byte % 26));
+    const [root, rest] = [await bench.put(bytes), await bench.put(other)];
+    const chunk = bench.chunks.put(bytesOf("chunk"));
+    const staged = await bench.stage([
+      execStream(0, root, 0, 100),
+      execStream(1, root, 100, 50),
+      execStream(2, root, 9_900, 101),
+      execStream(3, root, 150, 50),
+      execStream(4, root, 150, 50),
+      exec(5, chunk, 0, 5),
+      execStream(6, root, 200, 0),
+      execStream(7, root, 200, 70),
+      execStream(8, rest, 270, 30),
+      execStream(9, rest, 300, 30),
+      execStream(10, root, 330, 30),
+      execStream(11, root, 100, 260),
+      execStream(12, root, 360, 9_640),
+    ]);
+    expect(atsOf(staged.frame)).toEqual([0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    const of = (from: Uint8Array, start: number, end: number): string =>
+      Buffer.from(from.subarray(start, end)).toString();
+    expect([...staged.frame.keys()].slice(0, 12).map((index) => bench.input(staged, index).text)).toEqual([
+      of(bytes, 0, 100),
+      of(bytes, 100, 150),
+      of(bytes, 150, 200),
+      of(bytes, 150, 200),
+      "chunk",
+      "",
+      of(bytes, 200, 270),
+      of(other, 270, 300),
+      of(other, 300, 330),
+      of(bytes, 330, 360),
+      of(bytes, 100, 360),
+      of(bytes, 360, 10_000),
+    ]);
+    expect(staged.refused.map(({ code }) => code)).toEqual([FaultCode.invalidRange]);
+  });
+
   it("takes what stands in a stream itself, and still holds the whole to a digest that it has", async () => {
     const bench = new Bench();
     const results = seededBytes(1000, 4).map((byte) => 97 + (byte % 26));
