@@ -2,9 +2,9 @@
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode, INVALID_INPUT_FAULTS, isOwnFault } from "../../packets/faults.ts";
-import { Op, PACKET_BYTES } from "../../packets/layout.ts";
+import { wrongAnswerAt } from "../../packets/exec-frame.ts";
+import { Op } from "../../packets/layout.ts";
 import { atIn, atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
-import { invalidPacket } from "../../packets/validate.ts";
 import { JobError, JobErrorCode, LaneErrorCode, StoreErrorCode } from "../errors.ts";
 import { LANES_CLOSE_MS_MAX } from "../limits.ts";
 import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
@@ -91,6 +91,9 @@ export class DispatchedLane implements LaneListener {
   }
 
   returned(frame: Uint8Array, isOwn = false): void {
+    // Of a frame that is wrong in one place, nothing is believed.
+    if (!isOwn && wrongAnswerAt(frame) >= 0)
+      return this.#lose(new Error("it sent something that is no answer"), LaneEnd.offended);
     let batch: Batch | undefined;
     const count = packetCount(frame);
     const view = count > 1 ? new DataView(frame.buffer, frame.byteOffset, frame.byteLength) : undefined;
@@ -98,11 +101,6 @@ export class DispatchedLane implements LaneListener {
     run.frame = frame;
     run.count = 0;
     for (let index = 0; index < count && !this.#isOver; index++) {
-      const op = isOwn || invalidPacket(frame, index) === null ? opAt(frame, index) : Op.NOP;
-      if (op !== Op.RETURN && op !== Op.FAULT) {
-        this.#lose(new Error("it sent something that is no answer"), LaneEnd.offended);
-        return;
-      }
       const at = view === undefined ? atOf(frame, index) : atIn(view, index);
       if (batch === undefined || run.count === ANSWERS_AT_ONCE || !isIn(batch, at)) {
         this.#flush(batch, run);
@@ -110,10 +108,10 @@ export class DispatchedLane implements LaneListener {
       }
       run.indexes[run.count] = index;
       run.tasks[run.count] = batch === undefined ? 0 : at - batch.base;
-      run.outcomes[run.count++] = op === Op.FAULT ? outcomeOf(fromAt(frame, index)) : Outcome.final;
+      const isFault = opAt(frame, index) === Op.FAULT;
+      run.outcomes[run.count++] = isFault ? outcomeOf(fromAt(frame, index)) : Outcome.final;
     }
-    if (frame.byteLength % PACKET_BYTES === 0) this.#flush(batch, run);
-    else this.#lose(new Error("it sent a frame that is cut off"), LaneEnd.offended);
+    this.#flush(batch, run);
     run.frame = NO_PACKETS;
     spareRuns.push(run);
   }
