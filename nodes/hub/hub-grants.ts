@@ -11,6 +11,7 @@ import {
   GRANT_INPUT_BYTES_MAX,
   GRANT_MS,
   GRANT_PACKETS_MAX,
+  GRANT_SKEW_MS,
   GRANT_UNANSWERED_MAX,
   GRANT_UNANSWERED_MIN,
 } from "../limits.ts";
@@ -45,6 +46,9 @@ export class HubGrants implements GrantIssuer {
     const nodes: DirectNode[] = [];
     let others = 0;
     const granted = this.#granted.get(job) ?? new Map<Executor, number>();
+    const now = this.#now();
+    // Nodes come and go as long as a program is loaded.
+    for (const [executor, until] of granted) if (until + GRANT_SKEW_MS <= now) granted.delete(executor);
     for (const executor of this.#able(program)) {
       const weight = executor.capacity[program.kind]!;
       const node = nodes.length < GRANTS_PER_ANSWER_MAX ? this.#reachable(executor) : undefined;
@@ -53,7 +57,6 @@ export class HubGrants implements GrantIssuer {
         continue;
       }
       const { link, name, address } = node;
-      const now = this.#now();
       granted.set(executor, now + GRANT_MS);
       this.#granted.set(job, granted);
       const grant = signGrant(
