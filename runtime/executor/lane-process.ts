@@ -2,6 +2,7 @@
 import { ENTRIES_KEPT } from "../limits.ts";
 import type { ExecutorProcess, LaneProgram, RanFrame } from "../sandbox/process/executor-process.ts";
 import type { InputMemory } from "./input-buffer.ts";
+import { ProcessTurns } from "./process-turns.ts";
 
 type EndReason = Awaited<ExecutorProcess["ended"]>;
 
@@ -20,6 +21,7 @@ export class ProcessContents {
   readonly awaitingMemory: Set<() => void> = new Set();
   /** What is loaded, by its name and entry; what nobody uses in the order in which it was let go. */
   readonly loaded: Map<string, LoadedEntry> = new Map();
+  readonly turns: ProcessTurns = new ProcessTurns();
 }
 
 /** Closing it closes what the lane has there. */
@@ -49,7 +51,10 @@ export class LaneProcess {
     this.#resolveEnded = resolve;
     this.memory = this.#part;
     this.ended = promise;
-    void process.ended.then(resolve);
+    void process.ended.then((end) => {
+      contents.turns.end();
+      resolve(end);
+    });
   }
 
   get pid(): number {
@@ -58,6 +63,11 @@ export class LaneProcess {
 
   get closed(): boolean {
     return this.#closing !== undefined || this.#process.closed;
+  }
+
+  /** Whose frames it is sent. */
+  get turns(): ProcessTurns {
+    return this.#contents.turns;
   }
 
   /** Rejects with PFS_PROGRAM_INVALID. */

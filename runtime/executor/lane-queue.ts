@@ -21,10 +21,15 @@ import { Offset, PACKET_BYTES } from "../../packets/layout.ts";
 import { WORDS_PER_PACKET, lengthAt, packetCount, packetWords } from "../../packets/packet.ts";
 import { RUN_AIM_MS, RUN_INPUT_BYTES_MAX, RUN_PACKETS_MAX } from "../limits.ts";
 
-/** Packets that go in one frame; `lone` where it is one packet that must go alone. */
+/** Packets that go in one frame; `lone` where it is one packet that must go by itself. */
 export interface Work {
   readonly frame: Uint8Array;
   readonly lone?: LonePacket;
+}
+
+/** Whether nothing may be in flight beside it in its process, not of other lanes either. */
+export function isSuspect({ lone }: Work): boolean {
+  return lone !== undefined && lone.deaths.length > 0;
 }
 
 export type EndedPacket = AfterDeath & { readonly kind: "fault" } & { readonly packet: Uint8Array };
@@ -60,14 +65,15 @@ export class LaneQueue {
   }
 
   /** The work that `next` gave is over, however it went. */
-  over({ lone }: Work): void {
-    if (lone !== undefined && isSuspect(lone)) this.#suspectRuns = false;
+  over(work: Work): void {
+    if (isSuspect(work)) this.#suspectRuns = false;
   }
 
   /** Packets of `work` that did not run, for no fault of theirs: they come next again. */
-  putBack(frame: Uint8Array, { lone }: Work): void {
+  putBack(frame: Uint8Array, work: Work): void {
+    const { lone } = work;
     if (lone === undefined) this.#packets.unshift(frame);
-    else if (isSuspect(lone)) this.#suspects.unshift(lone);
+    else if (isSuspect(work)) this.#suspects.unshift(lone);
     else this.#singles.unshift(lone);
   }
 
@@ -274,9 +280,4 @@ export function afterDeath(lone: LonePacket, { reason, alone, fresh }: Circumsta
   if (reason === "stall") return { kind: "fault", code: FaultCode.stalled };
   const byMemory = alike.every((death) => death === "memory");
   return { kind: "fault", code: byMemory ? FaultCode.memoryLimit : FaultCode.quarantined };
-}
-
-/** Whether the packet must run with no other beside it. */
-export function isSuspect(lone: LonePacket): boolean {
-  return lone.deaths.length > 0;
 }

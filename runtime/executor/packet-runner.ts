@@ -20,12 +20,13 @@ import type { Running } from "./supervised-process.ts";
 import { InputStage } from "./input-staging.ts";
 import type { Refusal } from "./frame-inputs.ts";
 import type { StagedFrame } from "./input-staging.ts";
-import { LaneQueue } from "./lane-queue.ts";
+import { LaneQueue, isSuspect } from "./lane-queue.ts";
 import type { Work } from "./lane-queue.ts";
 import { processOptions } from "./shared-processes.ts";
 import { ResultStore } from "./results.ts";
 import type { FetchedProgram } from "./local-executor.ts";
 import type { LaneProcess } from "./lane-process.ts";
+import type { ProcessTurns } from "./process-turns.ts";
 import type { SharedProcesses } from "./shared-processes.ts";
 import { ProcessGone } from "./input-buffer.ts";
 import type { FrameOutcome, RanFrame } from "../sandbox/process/executor-process.ts";
@@ -308,11 +309,6 @@ class FrameRunner {
       this.#work.size.ran(refused.length, 0);
       return { refused };
     }
-    if (running.process.closed) {
-      // It died while this was staged, and not of it.
-      this.#work.putBack(staged.frame, work);
-      return { refused };
-    }
     // Awaited here, it takes fewer turns until who waits for this has it.
     return await this.#send(staged, work, running);
   }
@@ -322,28 +318,38 @@ class FrameRunner {
     work: Work,
     running: Running,
   ): Promise<FrameResult> {
+    const { process, space } = running;
+    const { turns } = process;
+    const turn = turns.begin(isSuspect(work));
+    if (turn !== undefined) await turn;
     const packets = packetCount(frame);
-    running.framesSent++;
-    running.packetsInFlight += packets;
     let outcome: RanFrame;
     try {
-      outcome = await running.process.run(frame, extents, inputs);
+      if (process.closed) {
+        // It died while this was staged or waited for its turn, and not of it.
+        this.#work.putBack(frame, work);
+        return { refused };
+      }
+      turns.framesSent++;
+      turns.packetsInFlight += packets;
+      outcome = await process.run(frame, extents, inputs);
     } catch (error) {
-      return { refused: [...refused, ...this.#failed(error, frame, work, running)] };
+      return { refused: [...refused, ...this.#failed(error, frame, work, turns)] };
     } finally {
-      if (offset !== undefined) running.space.free(offset);
+      turns.over();
+      if (offset !== undefined) space.free(offset);
     }
     this.#stage.recycle(extents);
-    running.packetsInFlight -= packets;
+    turns.packetsInFlight -= packets;
     this.#used(frame, outcome.cpuMs);
     this.#work.size.ran(packets, outcome.cpuMs);
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
     this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
-    return { ran: { frame, outcome, process: running.process }, refused };
+    return { ran: { frame, outcome, process }, refused };
   }
 
   /** Puts the packets where they run again; returns those that do not. */
-  #failed(error: unknown, frame: Uint8Array, work: Work, running: Running): readonly Refusal[] {
+  #failed(error: unknown, frame: Uint8Array, work: Work, turns: ProcessTurns): readonly Refusal[] {
     if (hasCode(error, SandboxErrorCode.deadline) || hasCode(error, SandboxErrorCode.stalled))
       this.#used(frame, Number(error.data["cpuMs"]));
     if (hasCode(error, SandboxErrorCode.deadline)) {
@@ -357,8 +363,8 @@ class FrameRunner {
       this.#work.putBack(frame, work);
       return [];
     }
-    const alone = running.packetsInFlight === 1;
-    const faults = this.#work.died(frame, work, { reason, alone, fresh: running.framesSent === 1 });
+    const alone = turns.packetsInFlight === 1;
+    const faults = this.#work.died(frame, work, { reason, alone, fresh: turns.framesSent === 1 });
     return faults.map(({ packet, code }) => ({ packet, code, detail: String(detail) }));
   }
 }

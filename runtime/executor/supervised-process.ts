@@ -17,10 +17,6 @@ import { IDLE_DEATHS_MAX } from "../limits.ts";
 export interface Running {
   readonly process: LaneProcess;
   readonly space: InputBuffer;
-  /** Frames that were ever sent to it. */
-  framesSent: number;
-  /** Packets that it was sent and has not answered. What a dead one had in flight stays counted. */
-  packetsInFlight: number;
 }
 
 export interface SupervisionEvents {
@@ -89,7 +85,7 @@ export class SupervisedProcess {
     );
     this.#coming = undefined;
     const space = new InputBuffer(process.memory);
-    const running: Running = { process, space, framesSent: 0, packetsInFlight: 0 };
+    const running: Running = { process, space };
     if (this.#closed) return endProcess(running);
     this.#running = running;
     void process.ended.then(({ reason, detail }) => this.#ended(running, reason, detail));

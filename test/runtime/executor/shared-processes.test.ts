@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Ref } from "../../../packets/digest.ts";
+import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream, seededBytes } from "../../suites/exec-packets.ts";
@@ -154,6 +155,26 @@ describe("processes of tenants", () => {
     for (const lane of lanes) lane.exec(encodeFrame([execStream(0, root, 0, 100)]));
     await Promise.all(answers.map((each) => each.answered(1)));
     expect(answers.map(({ notes }) => notes.length)).toEqual([1, 0]);
+    await Promise.all(lanes.map((lane) => lane.close()));
+  });
+
+  it("that end are not put down to packets that had those of other lanes beside them", async () => {
+    const input = await harness.putFile(seededBytes(1000, 6));
+    // A millisecond or so for each byte.
+    const slow = await harness.putProgram(`export default { input: { kind: "bytes" }, map({ length }) {
+      let sum = 0;
+      for (let step = 0; step < length * 1e6; step++) sum = (sum + step) | 0;
+      return sum === 0.5;
+    } };`);
+    const answers = [new Collector(), new Collector()];
+    const lanes = [await harness.executor.load(slow, answers[0]!, never)];
+    lanes.push(await harness.executor.load(slow, answers[1]!, never));
+    const process = harness.processes.at(-1)!;
+    for (const lane of lanes) lane.exec(encodeFrame([execStream(0, input, 0, 200)]));
+    await vi.waitUntil(() => process.pending === 2);
+    process.kill("memory", "it had more than it may");
+    await Promise.all(answers.map((each) => each.answered(1)));
+    expect(answers.map((each) => each.answer(0).op)).toEqual([Op.RETURN, Op.RETURN]);
     await Promise.all(lanes.map((lane) => lane.close()));
   });
 
