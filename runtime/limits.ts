@@ -385,8 +385,10 @@ export const PARTITION_BYTES: number = 4 * 1024 * 1024;
 export const PARTITIONS_MAX: number = BUCKETS_MAX;
 /** Keys that a split or merge folds at once; with more of them it writes down what it has, and begins anew. */
 export const FOLDED_KEYS_MAX: number = 256 * 1024;
-/** Sorted groups between two keys that are noted in a run's index, in UTF-16 units. */
+/** Sorted groups between two keys that are noted in a run's index, in UTF-16 units, unless those are long. */
 export const RUN_BLOCK_UNITS: number = 8 * 1024;
+/** What an index may have that is read. No run has a longer one: each of its keys stands in a line of what the packet yields, too. */
+export const RUN_INDEX_BYTES_MAX: number = PROGRAM_LIMITS_MAX.outputBytes / 2;
 /** What one part of the order takes in, and how many there are at most. */
 export const ORDER_BYTES: number = 4 * 1024 * 1024;
 export const ORDER_PARTS_MAX = 4096;

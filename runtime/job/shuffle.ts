@@ -11,7 +11,7 @@ import { flagsAt, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts"
 import { Stream } from "../../packets/stream-reader.ts";
 import type { StreamSummary, StreamWriter } from "../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { BUCKETS_MAX } from "../limits.ts";
+import { BUCKETS_MAX, RUN_INDEX_BYTES_MAX } from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
 import { RUN_TRAILER_BYTES } from "../program/program.ts";
 import type { Directive } from "../program/program.ts";
@@ -182,7 +182,7 @@ export class Shuffle {
     const trailer = await this.#readPiece(results, task, length - RUN_TRAILER_BYTES, length, signal);
     const bytes = Number(trailer);
     const end = length - RUN_TRAILER_BYTES - bytes;
-    if (!Number.isInteger(bytes) || end < 0) throw notRun();
+    if (!Number.isInteger(bytes) || bytes > RUN_INDEX_BYTES_MAX || end < 0) throw notRun();
     const text = await this.#readPiece(results, task, end, end + bytes, signal);
     return blocksOf(JSON.parse(text), end);
   }

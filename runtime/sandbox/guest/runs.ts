@@ -52,9 +52,13 @@ export function makeRuns(p: Primordials, tools: RunsTools): Runs {
   const QUOTE = 0x22;
   const BACKSLASH = 0x5c;
   const BRACE = 0x7b;
+  /** A block has so many times the units of the key that is noted of it: however long keys are, an index is short. */
+  const KEY_TIMES = 16;
   let format: GroupsFormat = "lines";
   let began = 0;
   let pending = "";
+  /** What is written at once, or is a block of a run. */
+  let pendingUnits = blockUnits;
   /** Of a run: the first key of each block, and where it begins. */
   let index: [string, number][] = [];
 
@@ -68,9 +72,12 @@ export function makeRuns(p: Primordials, tools: RunsTools): Runs {
   }
 
   function write(key: string, line: string): void {
-    if (pending === "" && format === "run") index.push([key, output.length() - began]);
+    if (pending === "" && format === "run") {
+      index.push([key, output.length() - began]);
+      pendingUnits = blockUnits > key.length * KEY_TIMES ? blockUnits : key.length * KEY_TIMES;
+    }
     pending += line;
-    if (pending.length > blockUnits) flush();
+    if (pending.length > pendingUnits) flush();
   }
 
   function needsQuotes(text: string): boolean {
@@ -221,6 +228,7 @@ export function makeRuns(p: Primordials, tools: RunsTools): Runs {
       format = wanted;
       began = output.length();
       pending = wanted === "csv" && isFirst ? "key,value\n" : "";
+      pendingUnits = blockUnits;
       index = [];
     },
     group,

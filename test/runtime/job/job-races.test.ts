@@ -7,6 +7,7 @@ import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { PacketBudget } from "../../../runtime/job/packet-budget.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
 import { EXECUTORS_WAIT_MS, JOBS_MAX, JOBS_REMEMBERED } from "../../../runtime/limits.ts";
+import { RUN_TRAILER_BYTES } from "../../../runtime/program/program.ts";
 import type { ScriptedExecutor, Waiting } from "./scripted-executor.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
 
@@ -131,6 +132,35 @@ describe("an executor is lost", () => {
       world.jobs.cancel("job");
       await expect(running).rejects.toMatchObject({ code: "PFS_CANCELLED" });
     }
+  });
+
+  test("a run of groups that says its index is longer than any is made again, and not read", async () => {
+    const world = new ScriptedWorld();
+    const first = world.add("a");
+    const bytes = 16 * 1024 * 1024;
+    const running = world.run({ inputs: [await world.putFile("x", 1)] }, { yields: "groups" });
+    await settle();
+    const answerAll = (ref: Uint8Array, length: number): void => {
+      for (const { lane, packet } of first.waiting.splice(0))
+        lane.say({ op: Op.RETURN, flags: Flag.STREAM, lane: 1, at: packet.at, length, ref });
+    };
+    answerAll(first.put(streamOf(first, 4, bytes)), bytes);
+    await settle();
+    const finishes = ["finish", "finish", "finish", "finish"];
+    expect(first.waiting.map(({ entry }) => entry)).toEqual(finishes);
+    let run = new Uint8Array(0);
+    const writer = new StreamWriter((_ref, chunk) => (run = chunk));
+    const indexBytes = 2 ** 40;
+    writer.fill(Uint8Array.of(32), indexBytes);
+    writer.data(Buffer.from(String(indexBytes).padStart(RUN_TRAILER_BYTES, "0")));
+    writer.finish();
+    const before = process.memoryUsage().heapUsed;
+    answerAll(first.put(run), indexBytes + RUN_TRAILER_BYTES);
+    await world.pass(400);
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(100_000_000);
+    expect(first.waiting.map(({ entry }) => entry)).toEqual(finishes);
+    world.jobs.cancel("job");
+    await expect(running).rejects.toMatchObject({ code: "PFS_CANCELLED" });
   });
 
   test("the finish is made again when its result cannot be read", async () => {

@@ -221,6 +221,20 @@ describe("groups", () => {
     );
   });
 
+  it("notes few of the keys of a run, however long they are", async () => {
+    const source = program(`yields: "groups",
+      map(line, c) { for (let i = 0; i < 200; i++) c.emit(String(i).padEnd(12000, 'é"'), i); }, combine: (a, b) => a + b`);
+    const { text: partial } = await runOnce(executor, source, "x");
+    const { text: run } = await runOnce(executor, source, `run\n${partial}`, { entry: "finish" });
+    const bytes = Buffer.from(run);
+    const index = Number(bytes.subarray(-RUN_TRAILER_BYTES).toString());
+    expect(index).toBeGreaterThan(12_000);
+    expect(index).toBeLessThan(bytes.byteLength / 8);
+    const lines = bytes.subarray(0, -RUN_TRAILER_BYTES - index).toString();
+    const input = `{"from":null,"to":null}\nrun\n${lines}`;
+    expect((await runOnce(executor, source, input, { entry: "order" })).text).toBe(lines);
+  });
+
   it("writes what people open in decimal, in lines and in CSV, with runs between or without", async () => {
     const given = `const values = { big: -(2n ** 70n), none: undefined, nan: NaN, zero: -0, text: '1,"', nil: null,
       day: new Date(0), never: new Date(NaN), flag: true, of: { n: 255n }, odd: { $: "bigint", v: "ff" } };`;
