@@ -32,6 +32,8 @@ export interface DirectProgramOptions {
 export class DirectProgram {
   readonly #options: DirectProgramOptions;
   readonly #lanes = new Map<string, GrantedLane>();
+  /** Those in whose places others are by now, until they have answered. */
+  readonly #former = new Set<GrantedLane>();
   /** Those that sent what is no answer, or none for very long: the hub deals with them. */
   readonly #shunned = new Set<string>();
   /** How much work those do that are reached through the hub alone. */
@@ -85,6 +87,10 @@ export class DirectProgram {
     return all;
   }
 
+  get #all(): readonly GrantedLane[] {
+    return [...this.#lanes.values(), ...this.#former];
+  }
+
   /** Whether one node does it all. */
   get #isAlone(): boolean {
     return this.#lanes.size === 1 && this.#others === 0;
@@ -100,7 +106,7 @@ export class DirectProgram {
     clearTimeout(this.#renewal);
     this.#closing.abort(closedProgram());
     await this.#refreshing;
-    for (const lane of this.#lanes.values()) lane.end();
+    for (const lane of this.#all) lane.end();
   }
 
   /** Packets that read much go where the bytes are, which the hub knows. Who is alone in running them fetches them anyhow. */
@@ -165,9 +171,8 @@ export class DirectProgram {
 
   #look(): void {
     this.#renewal = undefined;
-    for (const lane of this.#lanes.values()) lane.look(this.#packetMs);
-    const isUsed =
-      this.#calls > this.#callsThen || [...this.#lanes.values()].some(({ inFlight }) => inFlight > 0);
+    for (const lane of this.#all) lane.look(this.#packetMs);
+    const isUsed = this.#calls > this.#callsThen || this.#all.some(({ inFlight }) => inFlight > 0);
     if (isUsed) return this.#keepGranted();
     // Nobody has used it since: what it holds at the nodes is free again, until somebody does.
     this.#calls = 0;
@@ -201,6 +206,7 @@ export class DirectProgram {
     if (executors === undefined) return;
     const lane = new GrantedLane(new GrantAccount(grant), weight, (isOffence) => {
       if (this.#lanes.get(key) === lane) this.#lanes.delete(key);
+      this.#former.delete(lane);
       if (isOffence) this.#shunned.add(key);
     });
     const { executor, program, isInline } = grant;
@@ -211,6 +217,8 @@ export class DirectProgram {
       // It may be lost again.
       if (lane.isLeaving) return;
       lane.begin(loaded);
+      const former = this.#lanes.get(key);
+      if (former !== undefined) this.#former.add(former);
       this.#lanes.set(key, lane);
     } catch {
       // The hub loads it there, or says why it cannot be.

@@ -64,15 +64,18 @@ function open(
   readonly program: DirectProgram;
   readonly sent: Uint8Array[];
   readonly relayed: Uint8Array[];
-  readonly node: { listener: LaneListener; closed: number; renewed: number };
+  readonly node: { listener: LaneListener; closed: number; renewed: number; refuses: boolean };
 } {
   const sent: Uint8Array[] = [];
   const relayed: Uint8Array[] = [];
-  const fake = { listener: undefined as unknown as LaneListener, closed: 0, renewed: 0 };
+  const fake = { listener: undefined as unknown as LaneListener, closed: 0, renewed: 0, refuses: false };
   const lane: Partial<RemoteLane> = {
     number: 3,
     exec: (frame) => void sent.push(frame),
-    renew: async () => void fake.renewed++,
+    renew: async () => {
+      if (fake.refuses) throw new WireError(WireErrorCode.grantInvalid, "refused");
+      fake.renewed++;
+    },
     close: async () => void fake.closed++,
   };
   const load: RemoteExecutors["load"] = async (_, listener) => {
@@ -221,6 +224,33 @@ test("a node that never answers is left alone, though the hub does not say again
   expect([asked, fake.closed]).toEqual([2, 1]);
   expect(await left).toEqual(answers(places(2), HUB));
 });
+
+test.each(["looked at", "closed"])(
+  "a lane that another is in the place of is %s like that one",
+  async (how) => {
+    const opened = open();
+    await begin(opened);
+    const { program, node: fake } = opened;
+    const left = program.exec(emptyFrame(2));
+    fake.refuses = true;
+    for (let round = 0; round < 2; round++) {
+      await vi.advanceTimersByTimeAsync(GRANT_RENEW_MS);
+      await program.settled();
+      fake.refuses = false;
+    }
+    // The new one answers, and the former one does not.
+    const other = program.exec(emptyFrame(1));
+    fake.listener.returned(answers([0], NODE));
+    expect(await other).toEqual(answers([0], NODE));
+    if (how === "closed") {
+      const ended = expect(left).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+      await program.close();
+      return await ended;
+    }
+    await vi.advanceTimersByTimeAsync(PACKET_MS);
+    expect(await left).toEqual(answers(places(2), HUB));
+  },
+);
 
 test("a program is closed at once, though a node cannot be reached", async () => {
   const opened = open(undefined, new Promise<never>(() => {}));
