@@ -118,7 +118,8 @@ class SplitColumns {
 
   add(input: number, from: number, length: number): void {
     if (this.count === this.#input.length) this.#grow();
-    this.#input[this.count] = input;
+    // It is 0 already, and the system gives no memory for zeros that nobody has written.
+    if (input > 0) this.#input[this.count] = input;
     this.#from[this.count] = from;
     this.#length[this.count++] = length;
   }
