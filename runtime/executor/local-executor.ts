@@ -104,6 +104,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     }
     lane.slot.program = program.name;
     lane.slot.isLoaded = true;
+    // Who gives up right after asking is heard, also where there was nothing to be waited for.
     await Promise.resolve();
     if (signal.aborted) await lane.close();
     signal.throwIfAborted();

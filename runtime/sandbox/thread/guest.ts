@@ -57,13 +57,13 @@ class RowScan implements Guest {
     const input = bytes === undefined ? this.exchange.input : new Uint8Array(bytes);
     const scans: Uint8Array[] = [];
     for (let index = 0; index < packets; index++) {
-      const [start, length, place, prefixBytes] = numbers.subarray(
-        index * META_NUMBERS,
-      ) as unknown as number[];
-      const rowsAt = start! + prefixBytes!;
+      const at = index * META_NUMBERS;
+      const start = numbers[at]!;
+      const end = start + numbers[at + 1]!;
+      const rowsAt = start + numbers[at + 3]!;
       const rows = new CsvRows(reader, namedSeparator(reader, input.subarray(start, rowsAt)));
-      const scanner = rows.scan(place! - fromAt(frame, index));
-      scanner.push(input.subarray(rowsAt, start! + length!));
+      const scanner = rows.scan(numbers[at + 2]! - fromAt(frame, index));
+      scanner.push(input.subarray(rowsAt, end));
       scans.push(encodeScan(scanner.result()));
     }
     return yieldedOutcome(scans);
