@@ -14,6 +14,8 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { JOB_TASKS_MAX, PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX, RESULT_BYTES_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
+import { SCAN_BYTES_MAX, decodeScan } from "../program/csv-rows.ts";
+import type { CsvScan } from "../program/csv-rows.ts";
 import type { Entry } from "../program/program.ts";
 import { ingest } from "../stream/ingest.ts";
 import { inputFault } from "../stream/inputs.ts";
@@ -260,14 +262,15 @@ export class Job {
     const run = this.#treeRun(tree, new Map([["map", program]]), packets, selected, false);
     run.start();
     const { source } = this.#context;
-    const results: Uint8Array[] = [];
+    const scans: CsvScan[] = [];
     for (let task = 0; task < selected.count; task++) {
       await turnOver();
-      results.push(await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal)));
+      const length = selected.length[task]!;
+      scans.push(await this.#read(run, task, (answer, signal) => readScan(source, answer, length, signal)));
     }
     this.#retries += run.retries;
     run.close();
-    return scannedRows(splits, scanned, results);
+    return scannedRows(splits, scanned, scans);
   }
 
   async #locate(run: TreeRun, splits: Splits): Promise<Locality | undefined> {
@@ -367,6 +370,20 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 async function* each(parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   yield* parts;
+}
+
+/** What a scan of a split of `length` bytes yielded. Rejects with PFS_INTERNAL for what is none. */
+async function readScan(
+  source: ChunkSource,
+  answer: Uint8Array,
+  length: number,
+  signal: AbortSignal,
+): Promise<CsvScan> {
+  const bytes = lengthAt(answer, 0);
+  const scan =
+    bytes <= SCAN_BYTES_MAX ? decodeScan(await resultBytes(source, answer, signal), length) : undefined;
+  if (scan === undefined) throw new JobError(JobErrorCode.internal, "a scan yielded no rows", { bytes });
+  return scan;
 }
 
 /** The answer to a task on top, in bytes of its own. */

@@ -34,8 +34,8 @@ import {
 } from "../limits.ts";
 import type { ProgramKind } from "../contracts/executor.ts";
 import type { JobInput, Yields } from "../contracts/jobs.ts";
-import { decodeScan, rowRanges } from "../program/csv-rows.ts";
-import type { RowRange } from "../program/csv-rows.ts";
+import { rowRanges } from "../program/csv-rows.ts";
+import type { CsvScan, RowRange } from "../program/csv-rows.ts";
 import { rowBytes } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
 import type { LeafBorders } from "../stream/leaves.ts";
@@ -329,14 +329,11 @@ export function selectSplits(splits: Splits, tasks: Uint32Array): Splits {
   };
 }
 
-/**
- * The rows of each scanned split, by its task. `results[i]` is what the scan of `scanned[i]` yielded. Throws PFS_INTERNAL
- * for what is no scan.
- */
+/** The rows of each scanned split, by its task. `scans[i]` is that of `scanned[i]`. */
 export function scannedRows(
   splits: Splits,
   scanned: Uint32Array,
-  results: readonly Uint8Array[],
+  scans: readonly CsvScan[],
 ): (RowRange | undefined)[] {
   const rows: (RowRange | undefined)[] = [];
   for (let first = 0; first < scanned.length;) {
@@ -344,13 +341,9 @@ export function scannedRows(
     while (behind < scanned.length && splits.input[scanned[behind]!] === splits.input[scanned[first]!])
       behind++;
     const tasks = [...scanned.subarray(first, behind)];
-    const scans = tasks.map((task, index) => {
-      const scan = decodeScan(results[first + index]!, splits.length[task]!);
-      if (scan === undefined) throw new JobError(JobErrorCode.internal, "a scan yielded no rows");
-      return scan;
-    });
     const ends = tasks.map((task) => splits.from[task]! + splits.length[task]!);
-    rowRanges(scans, ends, RECORD_BYTES_MAX).forEach((range, index) => (rows[tasks[index]!] = range));
+    const ranges = rowRanges(scans.slice(first, behind), ends, RECORD_BYTES_MAX);
+    ranges.forEach((range, index) => (rows[tasks[index]!] = range));
     first = behind;
   }
   return rows;

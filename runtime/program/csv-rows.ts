@@ -266,6 +266,12 @@ function transitions(doubles: boolean): Uint8Array {
   return next;
 }
 
+/** What states have an index of an outcome each, half a byte, and then outcomes of five bytes. */
+const SCAN_HEAD_BYTES = (STATES + 1) >> 1;
+const OUTCOME_BYTES = 5;
+/** No scan is longer. */
+export const SCAN_BYTES_MAX: number = SCAN_HEAD_BYTES + STATES * OUTCOME_BYTES;
+
 /** A scan in as few bytes as most fit into a packet: by state, which of the outcomes behind it is its own. */
 export function encodeScan(scan: CsvScan): Uint8Array<ArrayBuffer> {
   const distinct = new Map<string, Outcome>();
@@ -275,28 +281,27 @@ export function encodeScan(scan: CsvScan): Uint8Array<ArrayBuffer> {
     return key;
   });
   const order = [...distinct.keys()];
-  const head = (STATES + 1) >> 1;
-  const bytes = new Uint8Array(head + distinct.size * 5);
+  const bytes = new Uint8Array(SCAN_HEAD_BYTES + distinct.size * OUTCOME_BYTES);
   keys.forEach((key, state) => {
     bytes[state >> 1]! |= order.indexOf(key) << ((state & 1) * 4);
   });
   const view = new DataView(bytes.buffer);
   [...distinct.values()].forEach(({ end, first }, index) => {
-    bytes[head + index * 5] = end;
-    view.setInt32(head + index * 5 + 1, first, true);
+    const at = SCAN_HEAD_BYTES + index * OUTCOME_BYTES;
+    bytes[at] = end;
+    view.setInt32(at + 1, first, true);
   });
   return bytes;
 }
 
 /** Undefined for what is no scan of a split of `length` bytes. */
 export function decodeScan(bytes: Uint8Array, length: number): CsvScan | undefined {
-  const head = (STATES + 1) >> 1;
-  const count = (bytes.byteLength - head) / 5;
+  const count = (bytes.byteLength - SCAN_HEAD_BYTES) / OUTCOME_BYTES;
   if (!Number.isInteger(count) || count < 1 || count > STATES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const scan: Outcome[] = [];
   for (let state = 0; state < STATES; state++) {
-    const at = head + ((bytes[state >> 1]! >> ((state & 1) * 4)) & 15) * 5;
+    const at = SCAN_HEAD_BYTES + ((bytes[state >> 1]! >> ((state & 1) * 4)) & 15) * OUTCOME_BYTES;
     if (at >= bytes.byteLength) return undefined;
     const outcome = { end: bytes[at]!, first: view.getInt32(at + 1, true) };
     if (outcome.end >= STATES || outcome.first < NONE || outcome.first > length) return undefined;

@@ -7,6 +7,7 @@ import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { PacketBudget } from "../../../runtime/job/packet-budget.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
 import { EXECUTORS_WAIT_MS, JOBS_MAX, JOBS_REMEMBERED } from "../../../runtime/limits.ts";
+import { CsvRows, encodeScan } from "../../../runtime/program/csv-rows.ts";
 import { RUN_TRAILER_BYTES } from "../../../runtime/program/program.ts";
 import type { ScriptedExecutor, Waiting } from "./scripted-executor.ts";
 import { ScriptedWorld, settle } from "./scripted-world.ts";
@@ -161,6 +162,34 @@ describe("an executor is lost", () => {
     expect(first.waiting.map(({ entry }) => entry)).toEqual(finishes);
     world.jobs.cancel("job");
     await expect(running).rejects.toMatchObject({ code: "PFS_CANCELLED" });
+  });
+
+  test.each([
+    ["is none", { flags: Flag.INLINE, length: 8, ref: new TextEncoder().encode("nonsense") }],
+    ["says that it is endless", { flags: Flag.STREAM, length: 2 ** 50, ref: new Uint8Array(32) }],
+  ])("a scan that %s is made again", async (_what, wrong) => {
+    const world = new ScriptedWorld();
+    const executors = [world.add("a"), world.add("b")];
+    const reader = { kind: "csv", separator: ",", header: false } as const;
+    const running = world.run({ inputs: [await world.putFile("x", 200)], splitBytes: 100 }, { reader });
+    const scanner = new CsvRows(reader).scan(0);
+    scanner.push(new Uint8Array(100).fill(97));
+    const ref = encodeScan(scanner.result());
+    let scans = 0;
+    const answer = (waiting: Waiting, executor: ScriptedExecutor): void => {
+      const { entry, lane, packet } = waiting;
+      if (entry !== "scan") return lane.answer(packet, ranges(waiting));
+      const right = { flags: 0, length: ref.byteLength, ref: executor.put(ref) };
+      lane.say({ op: Op.RETURN, lane: 1, at: packet.at, ...(scans++ === 0 ? wrong : right) });
+    };
+    for (let round = 0; round < 8; round++) {
+      await world.pass(100);
+      for (const executor of executors)
+        for (const waiting of executor.waiting.splice(0)) answer(waiting, executor);
+    }
+    expect((await running).value).toBe("result");
+    expect(scans).toBeGreaterThanOrEqual(3);
+    expect(notesOf(world).join()).toContain("made again: a scan yielded no rows");
   });
 
   test("the finish is made again when its result cannot be read", async () => {
