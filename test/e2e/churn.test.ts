@@ -97,8 +97,10 @@ class ChurningClient {
   }
 
   async #counted(operation: string, work: () => Promise<string>): Promise<void> {
-    const what = await work().catch((error: unknown) => {
+    const what = await work().catch(async (error: unknown) => {
       if (!(error instanceof PacketfsError) || !this.#codes.includes(error.code)) throw error;
+      // What is refused at once leaves no turn to those who would end this.
+      await sleep(1);
       return error.code;
     });
     const key = `${operation} ${what}`;

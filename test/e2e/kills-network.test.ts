@@ -275,6 +275,8 @@ class NetworkStorm {
         if (!(error instanceof PacketfsError)) throw error;
         this.#count(`${actor} ${error.code}`);
         if (!LOST.test(error.code)) throw new Error(this.#when, { cause: error });
+        // What is refused at once leaves no turn to those who would end this.
+        await sleep(1);
       }
     }
   }
