@@ -31,8 +31,8 @@ export interface ProgramDescription {
  *  merge   partial results, back to back → one partial result, combined
  *  finish  partial results, back to back → the text of the result (values.ts): the value, or a line [key,value] per group
  *  order   sorted runs of such lines → one sequence of them
- *  scan    the number of quote characters in the range, as decimal text: how CSV splits learn whether they begin inside
- *          a quoted field. Runs none of the program's code.
+ *  scan    for each state that a split of CSV may begin in, the one that it ends in and where its first row begins
+ *          (csv-rows.ts). Runs none of the program's code.
  *
  * A partial result of "value" is a line, the text of the value: so little around it that most stand in their answers. One of "groups" is
  * lines {"k":[keys],"v":[values]}, each the text of such an object, the n-th value belonging to the n-th key. Where the program
