@@ -9,7 +9,13 @@ import type { Ref } from "../../packets/digest.ts";
 import type { StreamSummary } from "../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { formatBytes, splitStack } from "../format.ts";
-import { FAULT_MESSAGE_BYTES_MAX, RESULT_BYTES_MAX, RESULT_SAMPLES, TURN_STEP_PACKETS } from "../limits.ts";
+import {
+  FAULT_MESSAGE_BYTES_MAX,
+  PROGRAM_LIMITS_MAX,
+  RESULT_BYTES_MAX,
+  RESULT_SAMPLES,
+  TURN_STEP_PACKETS,
+} from "../limits.ts";
 import type { ChunkSink, ChunkSource } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome } from "../contracts/jobs.ts";
 import { lineCounter } from "../program/readers.ts";
@@ -21,7 +27,7 @@ import type { Batch } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { valueCodec } from "../program/values.ts";
 
-/** The bytes of a result, in pieces. Rejects with what the source rejects with. */
+/** The bytes of a result, in pieces. Rejects with what the source rejects with, and with PFS_INTERNAL for what no program may yield. */
 export async function* resultPieces(
   source: ChunkSource,
   answer: Uint8Array,
@@ -29,6 +35,12 @@ export async function* resultPieces(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const flags = flagsAt(answer, 0);
   const length = lengthAt(answer, 0);
+  // Whoever answers may say anything, and all of it would be stored.
+  if (length > PROGRAM_LIMITS_MAX.outputBytes) {
+    throw new JobError(JobErrorCode.internal, "a result is longer than any program may yield", {
+      bytes: length,
+    });
+  }
   const ref = refOf(answer, 0);
   if (flags & Flag.INLINE) yield ref.subarray(0, length);
   else if (flags & Flag.STREAM) {
