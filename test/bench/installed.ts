@@ -11,8 +11,6 @@ const FOLDER: string = join(ROOT, "node_modules/.cache");
 export class InstalledPackage implements Disposable {
   /** The command line's path. */
   readonly main: string;
-  /** The path of what programs import. */
-  readonly library: string;
   readonly #directory: string;
 
   /** Packs this checkout, and unpacks that. */
@@ -27,7 +25,6 @@ export class InstalledPackage implements Disposable {
     const [{ filename }] = JSON.parse(said.slice(said.indexOf("[\n"))) as [{ filename: string }];
     execFileSync("tar", ["-xzf", filename], { cwd: this.#directory });
     this.main = join(this.#directory, "package/sdk/bin/pfs.mjs");
-    this.library = join(this.#directory, "package/sdk/bin/index.mjs");
   }
 
   [Symbol.dispose](): void {

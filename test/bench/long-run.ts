@@ -1,12 +1,9 @@
 /**
- * long-run.ts LIBRARY splits|stream STORE COUNT: a job of so many splits of 64 bytes, or so many packets in one stream, in a
- * process of its own, whose memory is its alone, by the library as it is installed: a checkout's takes 40 MiB more for its
- * types. Prints how many a second that were, and the most memory that the process had.
+ * long-run.ts splits|stream STORE COUNT: a job of so many splits of 64 bytes, or so many packets in one stream, in a process of
+ * its own, whose memory is its alone. Prints how many a second that were, and the most memory that the process had.
  */
-import { pathToFileURL } from "node:url";
-import { Op } from "../../packets/layout.ts";
-import { decodePacket, encodeFrame, packetCount } from "../../packets/packet.ts";
-import type { PacketFS } from "../../sdk/index.ts";
+import { Op, decodePacket, encodeFrame, openLocal, packetCount } from "packetfs";
+import type { PacketFS } from "packetfs";
 import { peakBytesOf } from "../suites/processes.ts";
 
 export interface LongRun {
@@ -54,8 +51,7 @@ async function stream(pfs: PacketFS, count: number): Promise<void> {
   if (answered !== count) throw new Error("not as many answers as packets");
 }
 
-const [library, kind, store, words] = process.argv.slice(2) as [string, string, string, string];
-const { openLocal } = (await import(pathToFileURL(library).href)) as typeof import("../../sdk/index.ts");
+const [kind, store, words] = process.argv.slice(2) as [string, string, string];
 const count = Number(words);
 {
   await using pfs = await openLocal(store, { workers: WORKERS });

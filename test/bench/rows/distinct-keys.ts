@@ -1,7 +1,7 @@
 /** Records counted by key, by a sandboxed program over a stored file, against a Map in one thread: in CPU time, of all processes. */
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { openLocal } from "../../../sdk/index.ts";
+import { openLocal } from "packetfs";
 import { cpuSeconds } from "../cpu-time.ts";
 import type { Bench, Row } from "../harness.ts";
 import { COUNT_LINES } from "../../count-lines.ts";

@@ -13,8 +13,8 @@ import {
 } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { openLocal } from "../../../sdk/index.ts";
-import type { PacketFS } from "../../../sdk/index.ts";
+import { openLocal } from "packetfs";
+import type { PacketFS } from "packetfs";
 import { writePieces } from "../../../sdk/cli/file-target.ts";
 import { writeRandom } from "../corpus.ts";
 import type { Bench, Row, Side } from "../harness.ts";

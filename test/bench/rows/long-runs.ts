@@ -5,7 +5,6 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
 import type { Bench, Goal, Row, Side } from "../harness.ts";
-import { InstalledPackage } from "../installed.ts";
 import type { LongRun } from "../long-run.ts";
 import { startPool } from "../task-rivals.ts";
 
@@ -22,9 +21,8 @@ type Kind = "splits" | "stream";
 export async function* longRunRows({ directory, sizes }: Bench): AsyncGenerator<Row> {
   const { splits, streamPackets, rounds } = sizes;
   const store = join(directory, "long-runs-store");
-  using installed = new InstalledPackage();
   const run = async (kind: Kind, count: number): Promise<LongRun> => {
-    const words = ["--no-warnings", MAIN, installed.library, kind, store, String(count)];
+    const words = ["--no-warnings", MAIN, kind, store, String(count)];
     const { stdout } = await promisify(execFile)(process.execPath, words);
     return JSON.parse(stdout) as LongRun;
   };

@@ -4,8 +4,8 @@ import { closeSync, openSync, readFileSync, readSync, rmSync, statSync } from "n
 import { join } from "node:path";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { makeMemory, PAGE_BYTES } from "../../../packets/code/engine.ts";
-import { code, openLocal } from "../../../sdk/index.ts";
-import type { PacketFS } from "../../../sdk/index.ts";
+import { code, openLocal } from "packetfs";
+import type { PacketFS } from "packetfs";
 import { writeRandom, writeText } from "../corpus.ts";
 import { seconds } from "../harness.ts";
 import type { Bench, Row, Side } from "../harness.ts";

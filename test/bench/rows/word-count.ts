@@ -4,7 +4,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import { openLocal } from "../../../sdk/index.ts";
+import { openLocal } from "packetfs";
 import { writeText } from "../corpus.ts";
 import type { Bench, Row } from "../harness.ts";
 import { wc } from "../wc.ts";
