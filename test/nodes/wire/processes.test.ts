@@ -172,7 +172,8 @@ test("such messages over many connections of one key cost no more than its share
   const cuts = (): number => network.events.filter(({ kind }) => kind === "cut").length;
   while (cuts() < 4) await honest.request({ type: WANT });
   clearInterval(watch);
-  expect(peak - before).toBeLessThan(UNDELIVERED_BYTES_PER_KEY_MAX + 96 * 1024 * 1024);
+  // What is given back stays the process's for a while, as its allocator has it: all that was sent is many times as much.
+  expect(peak - before).toBeLessThan(4 * UNDELIVERED_BYTES_PER_KEY_MAX);
   await (await network.dial()).request({ type: WANT });
   await network.close();
 });
