@@ -1,15 +1,12 @@
 /** pfs demo: what PacketFS is for, on real input, from an empty folder to results, told as it happens. */
 import { randomFill } from "node:crypto";
-import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify, styleText } from "node:util";
-import { Worker } from "node:worker_threads";
 import { Command } from "commander";
 import { disassemble } from "../../../packets/disassemble.ts";
 import { messageOf } from "../../../packets/errors.ts";
 import { packetCount } from "../../../packets/packet.ts";
-import { builtUrl } from "../../../runtime/built.ts";
 import { makeTemporaryDirectory } from "../../../runtime/temporary-directory.ts";
 import { code } from "../../code/code.ts";
 import { SdkError, SdkErrorCode } from "../../errors.ts";
@@ -25,7 +22,7 @@ import type { Corpus } from "./corpus.ts";
 import { startNetwork } from "./network.ts";
 import type { Network } from "./network.ts";
 import { drawPicture, PICTURE_HEIGHT } from "./picture.ts";
-import type { PlainProgress, PlainRun } from "./plain-thread.ts";
+import { runPlainly } from "./plain-run.ts";
 import { INDENT, Story } from "./story.ts";
 
 const CORPUS = "corpus.txt";
@@ -195,7 +192,7 @@ async function beatOneThread(scene: Scene): Promise<Uint8Array> {
   await story.step("Compute a picture in one plain thread, then the same on both nodes");
   const rows = Array.from({ length: PICTURE_HEIGHT }, (_, row) => `${row}`);
   await first.put(Buffer.from(`${rows.join("\n")}\n`), { name: ROWS, signal });
-  const plain = await timed(output, "one thread", (onShare) => runPlainly(rows, signal, onShare));
+  const plain = await timed(output, "one thread", (onShare) => computePlainly(rows, signal, onShare));
   const nodes = await timed(output, "two nodes", (onShare) => computePicture(scene, onShare));
   const longest = Math.max(plain.took, nodes.took);
   const times = plain.took / nodes.took;
@@ -228,25 +225,15 @@ async function computePicture({ first, signal }: Scene, onShare: (share: number)
   return { job, bytes: Buffer.concat(await piecesOf(first.get(job.file!.root, { signal }))) };
 }
 
-/** The picture, computed row by row in a thread that knows nothing of PacketFS. */
-async function runPlainly(
+/** The same of a thread that knows nothing of PacketFS. */
+async function computePlainly(
   records: readonly string[],
   signal: AbortSignal,
   onShare: (share: number) => void,
 ): Promise<Uint8Array> {
   const { bundleProgram } = await import("../../programs/bundle.ts");
-  const bundle = await bundleProgram({ path: MANDELBROT });
-  const workerData: PlainRun = { code: Buffer.from(bundle.code).toString(), records };
-  const thread = new Worker(builtUrl(new URL("./plain-thread.ts", import.meta.url)), { workerData });
-  try {
-    for (;;) {
-      const [{ done, output }] = (await once(thread, "message", { signal })) as [PlainProgress];
-      if (output !== undefined) return output;
-      onShare(done / records.length);
-    }
-  } finally {
-    await thread.terminate();
-  }
+  const { code: text } = await bundleProgram({ path: MANDELBROT });
+  return await runPlainly({ code: Buffer.from(text).toString(), records }, { signal, onShare });
 }
 
 async function containHostilePrograms({ story, output, signal, first, corpus }: Scene): Promise<void> {

@@ -1,11 +1,10 @@
 /** The race of the demo: a hub and two nodes, each with one worker, against one plain thread with the same kernel. */
-import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Worker } from "node:worker_threads";
 import { startNetwork } from "../../../sdk/cli/demo/network.ts";
-import type { PlainProgress, PlainRun } from "../../../sdk/cli/demo/plain-thread.ts";
+import { runPlainly } from "../../../sdk/cli/demo/plain-run.ts";
+import type { PlainRun } from "../../../sdk/cli/demo/plain-thread.ts";
 import { bundleProgram, connect } from "packetfs";
 import type { PacketFS } from "packetfs";
 import { writeText } from "../corpus.ts";
@@ -65,7 +64,7 @@ async function pictureRow(pfs: PacketFS, rows: number, rounds: number): Promise<
   await pfs.put(Buffer.from(`${records.join("\n")}\n`), { name: "rows" });
   const bundle = await bundleProgram({ path: MANDELBROT });
   const task: PlainRun = { code: Buffer.from(bundle.code).toString(), records };
-  const expected = await computePlainly(task);
+  const expected = await runPlainly(task);
   return {
     question: `${rows} rows of a picture by two nodes`,
     unit: "rows/s",
@@ -86,21 +85,10 @@ async function pictureRow(pfs: PacketFS, rows: number, rounds: number): Promise<
     rivals: [
       {
         name: "one plain thread",
-        measure: async () => rows / (await seconds(() => computePlainly(task))),
+        measure: async () => rows / (await seconds(() => runPlainly(task))),
       },
     ],
     rounds,
     goal: { ratio: 1.3 },
   };
-}
-
-async function computePlainly(task: PlainRun): Promise<Uint8Array> {
-  const entry = new URL("../../../sdk/cli/demo/plain-thread.ts", import.meta.url);
-  const worker = new Worker(entry, { workerData: task });
-  for (;;) {
-    const [{ output }] = (await once(worker, "message")) as [PlainProgress];
-    if (output === undefined) continue;
-    await worker.terminate();
-    return output;
-  }
 }
