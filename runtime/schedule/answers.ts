@@ -7,7 +7,7 @@ import { isElsewherePossible } from "./lanes.ts";
 import type { LaneState } from "./lanes.ts";
 import { inFlightMaxOf } from "./state.ts";
 import type { BatchState, ExecutorState, State } from "./state.ts";
-import { strike } from "./strikes.ts";
+import { strike, witness } from "./strikes.ts";
 import { Awaited } from "./tasks.ts";
 
 /** What a lane may have in flight grows by this part of what all lanes of its executor may. */
@@ -30,8 +30,11 @@ export function receive(
   now: number,
 ): void {
   const { tasks } = batch;
+  const { kind } = batch.program;
   const disprove = (other: string, reason: StrikeReason): void =>
-    strike(state, other, batch.program.kind, reason, now);
+    reason === StrikeReason.input
+      ? witness(batch.group, executor.name, { executor: other, kind })
+      : strike(state, other, kind, reason, now);
   lane.heardAt = now;
   let packets = 0;
   let bytes = 0;

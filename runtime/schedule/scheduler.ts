@@ -13,7 +13,7 @@ import type { LaneState } from "./lanes.ts";
 import { copyStragglers, place } from "./placement.ts";
 import { State, inFlightOf } from "./state.ts";
 import type { BatchOptions, BatchState, EditionChoice, ExecutorState } from "./state.ts";
-import { blame, strike } from "./strikes.ts";
+import { believe, blame, strike } from "./strikes.ts";
 import type { Bar } from "./strikes.ts";
 
 export interface JoiningExecutor {
@@ -261,6 +261,7 @@ export class Scheduler {
     const batch = this.#state.batches.get(id);
     if (batch === undefined) return;
     this.#state.removeBatch(batch);
+    if (batch.group.batches === 0) believe(this.#state, batch.group, now);
     for (const [lane, packets] of batch.inFlight) {
       const state = this.#state.lanes.get(lane);
       if (state !== undefined) state.writtenOff += packets;

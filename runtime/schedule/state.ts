@@ -62,6 +62,14 @@ export interface GroupState {
   /** Slots × LANE_HOLDS_MS that it was given, divided by its weight. The group with the least is next. */
   served: number;
   batches: number;
+  /** By executor, by name: who did not get an input that it got, as its answers say. They are believed when the job is over. */
+  readonly witnessed: Map<string, Miss[]>;
+}
+
+/** An executor, by name, did not get its input for packets of programs of this kind. */
+export interface Miss {
+  readonly executor: string;
+  readonly kind: string;
 }
 
 export interface BatchOptions {
@@ -126,7 +134,7 @@ export class State {
   ): BatchState {
     let group = this.groups.get(groupId);
     if (group === undefined) {
-      group = { id: groupId, weight, served: this.clock, batches: 0 };
+      group = { id: groupId, weight, served: this.clock, batches: 0, witnessed: new Map() };
       this.groups.set(group.id, group);
     }
     group.batches++;

@@ -5,7 +5,7 @@
  */
 import { STRIKES_MAX, STRIKE_ACCOUNTS_MAX, STRIKE_APART_MS, STRIKE_HALF_LIFE_MS } from "../limits.ts";
 import { LaneEnd, StrikeReason } from "./actions.ts";
-import type { ExecutorState, ProgramState, State } from "./state.ts";
+import type { ExecutorState, GroupState, Miss, ProgramState, State } from "./state.ts";
 
 /** An executor gets no packets of programs of this kind. */
 export interface Bar {
@@ -101,10 +101,30 @@ export function blame(
 ): void {
   if (end === LaneEnd.offended) strike(state, name, program.kind, StrikeReason.answer, now);
   if (end === LaneEnd.resultless) strike(state, name, program.kind, StrikeReason.result, now);
+  // What it answered were no answers.
+  if (end === LaneEnd.offended || end === LaneEnd.resultless)
+    for (const { witnessed } of state.groups.values()) witnessed.delete(name);
   if (end !== LaneEnd.failed && end !== LaneEnd.refused) return;
   const isDisproved = [...program.loadedBy].some((other) => other !== id);
   if (isDisproved) strike(state, name, program.kind, StrikeReason.load, now);
   else program.failedLoads.set(id, end === LaneEnd.refused);
+}
+
+/**
+ * An executor answered a packet whose input another one did not get. Whoever lies answers anything, at once, and would have
+ * honest ones barred that way: so it is a strike only when the job is over, unless the witness was found out before.
+ */
+export function witness({ witnessed }: GroupState, by: string, miss: Miss): void {
+  const misses = witnessed.get(by) ?? [];
+  witnessed.set(by, misses);
+  const isKnown = misses.some(({ executor, kind }) => executor === miss.executor && kind === miss.kind);
+  if (!isKnown) misses.push(miss);
+}
+
+/** The job is over: what is left of what executors said of each other is believed. */
+export function believe(state: State, { witnessed }: GroupState, now: number): void {
+  for (const { executor, kind } of [...witnessed.values()].flat())
+    strike(state, executor, kind, StrikeReason.input, now);
 }
 
 /**

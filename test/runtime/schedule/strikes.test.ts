@@ -7,9 +7,9 @@ import {
   STRIKE_APART_MS,
   STRIKE_HALF_LIFE_MS,
 } from "../../../runtime/limits.ts";
-import { Decision, LaneEnd, Outcome } from "../../../runtime/schedule/actions.ts";
+import { Decision, LaneEnd, Outcome, StrikeReason } from "../../../runtime/schedule/actions.ts";
+import type { Action } from "../../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../../runtime/schedule/scheduler.ts";
-import { StrikeReason } from "../../../runtime/schedule/actions.ts";
 import { Strikes } from "../../../runtime/schedule/strikes.ts";
 
 const { load, fault, result } = StrikeReason;
@@ -73,11 +73,15 @@ class Network {
     this.executors.set(name, this.scheduler.join({ capacity: { js: 2 }, name }, this.now));
   }
 
-  /** Runs a batch of `tasks`; `answer` says what an executor makes of a task, or undefined for nothing yet. */
+  /**
+   * Runs a batch of `tasks`; `answer` says what an executor makes of a task, or undefined for nothing yet. What `foundOut`
+   * answered turns out to be nowhere.
+   */
   run(
     tasks: number,
     answer: (name: string) => Outcome | undefined,
     home?: { readonly name: string; readonly bytes: number },
+    foundOut?: string,
   ): void {
     const { scheduler } = this;
     const program = scheduler.openProgram("js");
@@ -96,8 +100,8 @@ class Network {
           scheduler.laneReady(action.lane, this.now);
         } else if (action.kind === "send") {
           for (const task of action.tasks) owed.push({ lane: action.lane, task });
-        } else if (action.kind === "barred") this.barred.push(this.#nameOf(action.executor));
-        else if (action.kind === "done") isDone = true;
+        } else if (action.kind === "done") isDone = true;
+        else this.#note(action);
       }
       for (const { lane, task } of owed.splice(0)) {
         const outcome = answer(lanes.get(lane)!);
@@ -108,9 +112,15 @@ class Network {
       scheduler.tick(this.now);
     }
     expect(isDone).toBe(true);
+    for (const [lane, name] of lanes)
+      if (name === foundOut) scheduler.laneLost(lane, this.now, LaneEnd.resultless);
     scheduler.removeBatch(batch, this.now);
     scheduler.closeProgram(program);
-    scheduler.takeActions();
+    for (const action of scheduler.takeActions()) this.#note(action);
+  }
+
+  #note(action: Action): void {
+    if (action.kind === "barred") this.barred.push(this.#nameOf(action.executor));
   }
 
   #nameOf(executor: number): string {
@@ -152,6 +162,16 @@ describe("executors that are struck", () => {
     expect(network.barred).toEqual([]);
     for (let job = 0; job < 30 && network.barred.length === 0; job++) network.run(20, missing);
     expect(network.barred).toEqual(["b"]);
+  });
+
+  test("are not barred by the word of one that is found out", () => {
+    const network = new Network();
+    for (const name of ["liar", "honest", "other"]) network.join(name);
+    // What nobody has, the liar answers: with results that are nowhere.
+    const answer = (name: string): Outcome => (name === "liar" ? Outcome.final : Outcome.inputMissing);
+    for (let job = 0; job < 30 && network.barred.length === 0; job++)
+      network.run(20, answer, undefined, "liar");
+    expect(network.barred).toEqual(["liar"]);
   });
 
   test("are not barred when they are the last: something is better than nothing", () => {
