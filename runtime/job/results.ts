@@ -27,7 +27,10 @@ import type { Batch } from "./batch.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { valueCodec } from "../program/values.ts";
 
-/** The bytes of a result, in pieces. Rejects with what the source rejects with, and with PFS_INTERNAL for what no program may yield. */
+/**
+ * The bytes of a result, in pieces. Rejects with what the source rejects with, and with PFS_INTERNAL {bytes} for more than any
+ * program may yield.
+ */
 export async function* resultPieces(
   source: ChunkSource,
   answer: Uint8Array,

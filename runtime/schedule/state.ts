@@ -62,7 +62,7 @@ export interface GroupState {
   /** Slots × LANE_HOLDS_MS that it was given, divided by its weight. The group with the least is next. */
   served: number;
   batches: number;
-  /** By executor, by name: who did not get an input that it got, as its answers say. They are believed when the job is over. */
+  /** By executor, by name: who did not get an input that it got, as its answers say. They are believed once no batch is left. */
   readonly witnessed: Map<string, Miss[]>;
 }
 
