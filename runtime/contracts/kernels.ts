@@ -1,0 +1,117 @@
+/** Calls of kernels: what whoever runs a program asks of a GPU, and what is measured of it. */
+import type { Ref } from "../../packets/digest.ts";
+import type { Kernel } from "../program/kernel/kernel.ts";
+
+/** Where the bytes of an input are. */
+export type KernelInput =
+  | { readonly bytes: Uint8Array }
+  /** A range of a stream, which the accelerator reads itself, verified, and may keep in the GPU's memory. */
+  | { readonly root: Ref; readonly from: number; readonly length: number };
+
+/** Where outputs go, back to back, each at a multiple of four bytes: a file that the accelerator may open, and a place in it. */
+export interface KernelOutput {
+  readonly path: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface KernelCall {
+  readonly kernel: Kernel;
+  /** By name, all of them bound. */
+  readonly dimensions: Readonly<Record<string, number>>;
+  /** As many as the kernel has, in their order; of a scalar its 4 bytes. */
+  readonly inputs: readonly KernelInput[];
+  /** Undefined gives the outputs' bytes to the caller. */
+  readonly output?: KernelOutput;
+}
+
+/** What a call took, in milliseconds of wall time but for `kernelMs`, which the GPU measured, where it can. */
+export interface KernelTimes {
+  /** From when it was asked to when its outputs were there. */
+  readonly totalMs: number;
+  /** Of it, waiting for other calls. */
+  readonly waitMs: number;
+  readonly uploadMs: number;
+  readonly kernelMs: number;
+  readonly downloadMs: number;
+  readonly uploadedBytes: number;
+  /** Bytes of inputs that were in the GPU's memory already. */
+  readonly residentBytes: number;
+}
+
+export interface KernelAnswer {
+  readonly times: KernelTimes;
+  /** Where the call named no place for them. */
+  readonly outputs?: Uint8Array;
+}
+
+/** What was measured when an accelerator began, its results checked. */
+export interface Calibration {
+  /** GB/s to the GPU and back. */
+  readonly uploadGBps: number;
+  readonly downloadGBps: number;
+  /** From a call to its end, of a kernel that does nothing. */
+  readonly launchMs: number;
+  /** Thousand million multiply-adds a second, counted as two each, of a plain kernel. */
+  readonly gops: number;
+}
+
+export interface AcceleratorInfo {
+  /** For people: "NVIDIA H200". */
+  readonly label: string;
+  /**
+   * What float results depend on: vendor, device, driver and what compiles for it, digested. At most 27 of a-z, 0-9 and "-".
+   * Accelerators of one class give the same bytes.
+   */
+  readonly engineClass: string;
+  readonly isSoftware: boolean;
+  /** What is used of its memory at most, in bytes. */
+  readonly memoryBytes: number;
+  readonly calibration: Calibration;
+}
+
+/** One GPU. */
+export interface Accelerator extends AsyncDisposable {
+  readonly info: AcceleratorInfo;
+  /**
+   * Runs a kernel. Rejects with PFS_KERNEL_DEADLINE (it took more of the GPU's own time than its limit, and its process was
+   * killed), PFS_KERNEL_BARRED, PFS_KERNEL_OVER_LIMIT (memory), PFS_KERNEL_INVALID (layout or WGSL), PFS_ACCELERATOR_LOST (its
+   * process ended for another reason, or did not answer for very long: another try may do), PFS_CHUNK_MISSING and what else
+   * reading streams rejects with, or the signal's reason.
+   */
+  run(call: KernelCall, signal: AbortSignal): Promise<KernelAnswer>;
+  /** Bytes of the chunks of this range that its memory holds now. */
+  resident(range: { readonly root: Ref; readonly from: number; readonly length: number }): number;
+  /** Whether the kernel gets no calls here any more, since it was killed too often for its own time. */
+  isBarred(kernel: Kernel): boolean;
+  close(): Promise<void>;
+}
+
+/** Which engine ran a call. */
+export type Engine = "gpu" | "cpu";
+
+/** Calls of one kernel by one engine, of about one size, that packets of a lane made. */
+export interface KernelUse {
+  /** Index among the kernels of the program. */
+  readonly kernel: number;
+  readonly engine: Engine;
+  /** The accelerator's class, or "cpu". */
+  readonly engineClass: string;
+  /** Size of the calls: the power of two at or below operations + bytes. */
+  readonly bucket: number;
+  readonly calls: number;
+  /** Of all of them together: on a GPU from asking to the outputs, waiting for others left out; on a CPU of its time. */
+  readonly milliseconds: number;
+  /** Why this engine, for people. */
+  readonly reason: string;
+}
+
+/**
+ * Decides, for a lane's calls, who computes them, and has it done. Executors are given one; without any, programs compute
+ * all kernels themselves.
+ */
+export interface KernelEngine {
+  /** Undefined: the program shall compute it itself, and says by `computed` what that took. Rejects as `Accelerator.run`. */
+  run(call: KernelCall, signal: AbortSignal): Promise<KernelAnswer | undefined>;
+  computed(call: KernelCall, cpuMs: number): void;
+}
