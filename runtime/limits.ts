@@ -126,6 +126,8 @@ export const PROGRAM_SOURCE_BYTES_MAX: number = 16 * 1024 * 1024;
 export const PROGRAM_ARGS_BYTES_MAX = 1_000_000;
 /** Arrays and objects within each other in them. */
 export const PROGRAM_ARGS_DEPTH_MAX = 500;
+/** Files that a program has beside what it reads. */
+export const PROGRAM_FILES_MAX = 16;
 /** What an executor process may answer when it looks into a program, and when it loads one: the reason why it does not load. */
 export const PROGRAM_DESCRIPTION_BYTES_MAX: number = 1024 * 1024;
 export const LOAD_ANSWER_BYTES_MAX: number = 64 * 1024;

@@ -4,6 +4,7 @@
  */
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
+import type { AcceleratorInfo, KernelUse } from "./kernels.ts";
 
 /** What a program is made of, as its manifest says it: "js" is JavaScript. "code" is packet code, which has no manifest. */
 export type ProgramKind = "js" | "code";
@@ -45,6 +46,8 @@ export interface Executor {
    * job run on one. At most 64 of A-Z, a-z, 0-9, ".", "_" and "-".
    */
   readonly edition: string;
+  /** The GPU that computes kernels for it. One that has one, and runs programs of kind "kernel", computes all of theirs on it. */
+  readonly accelerator?: AcceleratorInfo | undefined;
   /** Whether it left something that it was asked without a word lately: others get the packets, as long as there are any. */
   readonly isSuspect?: boolean;
   /**
@@ -95,6 +98,8 @@ export interface LaneListener {
   logged(at: number, text: string): void;
   /** Something a person watching the job wants to know (an executor process was killed and why). */
   noted(text: string): void;
+  /** What calls of kernels took that packets made; told before the answers of those packets. */
+  measured?(uses: readonly KernelUse[]): void;
   /** The lane is gone, and every packet in flight with it. Called at most once; nothing follows it. */
   lost(error: PacketfsError): void;
 }

@@ -2,6 +2,7 @@
 import type { ErrorJson } from "../../packets/errors.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { ProgramKind, Tenant } from "./executor.ts";
+import type { Engine, KernelReport } from "./kernels.ts";
 
 /** What a job of a program gives: one value, a value per key, or bytes. */
 export type Yields = "value" | "groups" | "bytes";
@@ -26,6 +27,10 @@ export interface StoredProgram {
   readonly args: string;
   /** Whose it is; this machine's owner's unless it says otherwise. */
   readonly tenant?: Tenant | undefined;
+  /** What shall compute its kernels; by default what is expected to be faster. */
+  readonly engine?: Engine | undefined;
+  /** Stored files that the program has beside what it reads, by the names that it knows them by: its `context.files`. */
+  readonly files?: Readonly<Record<string, JobInput>> | undefined;
 }
 
 export interface JobRequest extends StoredProgram {
@@ -66,6 +71,8 @@ export interface JobStatistics {
   /** Splits finished by each node whose results count, by its label: together as many as `tasks`. */
   readonly byNode: Readonly<Record<string, number>>;
   readonly notes: readonly string[];
+  /** What computed its kernels, and how long that took; left out where it has none. */
+  readonly kernels?: readonly KernelReport[] | undefined;
 }
 
 export interface JobInfo {
@@ -79,4 +86,6 @@ export interface JobInfo {
   readonly done: number;
   readonly tasks: number;
   readonly error?: ErrorJson;
+  /** What computed its kernels, and how long that took so far; left out where it has none. */
+  readonly kernels?: readonly KernelReport[] | undefined;
 }

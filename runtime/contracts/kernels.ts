@@ -21,6 +21,8 @@ export interface KernelCall {
   readonly dimensions: Readonly<Record<string, number>>;
   /** As many as the kernel has, in their order; of a scalar its 4 bytes. */
   readonly inputs: readonly KernelInput[];
+  /** What shall compute it, where whoever started the job says so. */
+  readonly engine?: Engine | undefined;
   /** Undefined gives the outputs' bytes to the caller. */
   readonly output?: KernelOutput;
 }
@@ -90,6 +92,18 @@ export interface Accelerator extends AsyncDisposable {
 /** Which engine ran a call. */
 export type Engine = "gpu" | "cpu";
 
+/**
+ * A call that an estimate packet found that a program would make: what is known of it before anything is computed. The packet
+ * yields the JSON text of an array of them.
+ */
+export interface KernelEstimate {
+  /** Index among the kernels of the program. */
+  readonly kernel: number;
+  readonly dimensions: Readonly<Record<string, number>>;
+  /** Where each input is: with the call, in the range that the packet reads, or in a file that all packets of the job have. */
+  readonly inputs: readonly ("call" | "range" | "file")[];
+}
+
 /** Calls of one kernel by one engine, of about one size, that packets of a lane made. */
 export interface KernelUse {
   /** Index among the kernels of the program. */
@@ -102,7 +116,24 @@ export interface KernelUse {
   readonly calls: number;
   /** Of all of them together: on a GPU from asking to the outputs, waiting for others left out; on a CPU of its time. */
   readonly milliseconds: number;
+  /** What was expected of all of them together, where somebody knew. */
+  readonly predictedMs?: number | undefined;
   /** Why this engine, for people. */
+  readonly reason: string;
+}
+
+/** Calls of one kernel by one engine, of a whole job, as people are told of them. */
+export interface KernelReport {
+  /** The kernel's name. */
+  readonly kernel: string;
+  readonly engine: Engine;
+  /** The accelerator's class, or "cpu". */
+  readonly engineClass: string;
+  readonly calls: number;
+  /** Of all of them together, as KernelUse has it. */
+  readonly measuredMs: number;
+  /** Left out where nobody knew what to expect. */
+  readonly predictedMs?: number | undefined;
   readonly reason: string;
 }
 

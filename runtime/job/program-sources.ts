@@ -32,6 +32,20 @@ export async function programSources(
   return manifests.map((_, index) => refAt(refs, index));
 }
 
-function manifestOf({ name, kind, code, description, args }: ProgramSpec, entry: Entry): Uint8Array {
-  return encodeManifest({ version: 1, kind, name, code: refToHex(code), entry, description, args });
+function manifestOf(spec: ProgramSpec, entry: Entry): Uint8Array {
+  const { name, kind, code, description, engine, files = {}, args } = spec;
+  const given = Object.entries(files).map(
+    ([called, { root, length }]) => [called, { root: refToHex(root), length }] as const,
+  );
+  return encodeManifest({
+    version: 1,
+    kind,
+    name,
+    code: refToHex(code),
+    entry,
+    description,
+    ...(engine === undefined ? {} : { engine }),
+    ...(given.length === 0 ? {} : { files: Object.fromEntries(given) }),
+    args,
+  });
 }

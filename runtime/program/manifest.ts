@@ -8,11 +8,12 @@ import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode, SandboxError, SandboxErrorCode } from "../errors.ts";
 import {
   PROGRAM_ARGS_DEPTH_MAX,
+  PROGRAM_FILES_MAX,
   PROGRAM_LIMITS_DEFAULT,
   PROGRAM_LIMITS_MAX,
   PROGRAM_LIMITS_MIN,
 } from "../limits.ts";
-import type { Manifest, ProgramDescription, ProgramLimits } from "./program.ts";
+import type { Manifest, ManifestFile, ProgramDescription, ProgramLimits } from "./program.ts";
 import { readerSchema } from "./readers.ts";
 
 function limit(name: keyof ProgramLimits): v.OptionalSchema<v.GenericSchema<number>, number> {
@@ -50,14 +51,43 @@ const description: v.GenericSchema<unknown, ProgramDescription> = v.object(
   "the program's declaration is not an object",
 );
 
+const root = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "a root is 64 hexadecimal digits"));
+
+/** What a program may call a file that it is given: as a property is called that needs no quotes. */
+const FILE_NAME = /^[A-Za-z_$][\w$]{0,63}$/;
+
+/** Why a program cannot have a file by this name, or null. */
+export function invalidFileName(name: string): string | null {
+  if (!FILE_NAME.test(name)) return "it is 1 to 64 letters, digits, _ and $, and does not begin with a digit";
+  return name in Object.prototype ? "every object has a property of that name" : null;
+}
+
+const files: v.GenericSchema<unknown, Readonly<Record<string, ManifestFile>>> = v.pipe(
+  v.record(
+    v.pipe(
+      v.string(),
+      v.check((name) => invalidFileName(name) === null, "the name of a file is no name of a property"),
+    ),
+    v.strictObject({ root, length: v.pipe(v.number(), v.safeInteger(), v.minValue(0)) }),
+  ),
+  v.check((given) => {
+    const count = Object.keys(given).length;
+    return count > 0 && count <= PROGRAM_FILES_MAX;
+  }, `a program has 1 to ${PROGRAM_FILES_MAX} files, or none`),
+  // One spelling, whoever named them in which order.
+  v.transform((given) => Object.fromEntries(Object.entries(given).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
+);
+
 /** All but the arguments, which are any JSON value. */
 const head = v.strictObject({
   version: v.literal(1),
   kind: v.literal("js"),
   name: v.pipe(v.string(), v.nonEmpty(), v.maxBytes(NAME_BYTES_MAX)),
-  code: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "a root is 64 hexadecimal digits")),
+  code: root,
   entry: v.picklist(["map", "merge", "finish", "order", "scan"]),
   description,
+  engine: v.exactOptional(v.picklist(["gpu", "cpu"])),
+  files: v.exactOptional(files),
 });
 
 /** The manifest's chunk. Throws PFS_PROGRAM_INVALID when it is not what `parseManifest` takes. */

@@ -1,6 +1,7 @@
 /** What a program says of itself, and what the sandbox needs to run it. Plain data: it crosses processes and machines. */
 import type { ProgramKind } from "../contracts/executor.ts";
 import type { Yields } from "../contracts/jobs.ts";
+import type { Engine } from "../contracts/kernels.ts";
 import type { ReaderSpec } from "./readers.ts";
 
 /** What a program may use, per packet. */
@@ -63,6 +64,12 @@ export type Directive = "whole" | `partition ${number} ${number}` | "run" | "csv
 
 export const RUN_TRAILER_BYTES = 16;
 
+/** A stored file that a program has beside what it reads: the root of its stream, as hex, and its bytes. */
+export interface ManifestFile {
+  readonly root: string;
+  readonly length: number;
+}
+
 /** The content of a manifest chunk, which a LOAD packet's ref names. `code` is the root of the bundle's stream, as hex. */
 export interface Manifest {
   readonly version: 1;
@@ -71,6 +78,10 @@ export interface Manifest {
   readonly code: string;
   readonly entry: Entry;
   readonly description: ProgramDescription;
+  /** What shall compute its kernels; left out where that is left open. */
+  readonly engine?: Engine;
+  /** By the names that the program knows them by; left out where there are none. */
+  readonly files?: Readonly<Record<string, ManifestFile>>;
   /** JSON text. */
   readonly args: string;
 }

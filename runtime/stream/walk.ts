@@ -326,12 +326,15 @@ function* namedByStream(bytes: Uint8Array, meet: Meet): Generator<void, void, un
   }
 }
 
-/** The root of the program's code; nothing when the chunk is no manifest, so that no code can be loaded through it. */
+/** The roots of the program's code and of its files; nothing when the chunk is no manifest, so that no code can be loaded through it. */
 function* namedByProgram(bytes: Uint8Array, meet: Meet): Generator<void, void, undefined> {
   yield;
   try {
-    const code = refFromHex(parseManifest(bytes).code);
-    if (code !== undefined) meet(ChunkKind.stream, code);
+    const { code, files = {} } = parseManifest(bytes);
+    for (const root of [code, ...Object.values(files).map((file) => file.root)]) {
+      const ref = refFromHex(root);
+      if (ref !== undefined) meet(ChunkKind.stream, ref);
+    }
   } catch (error) {
     if (!(error instanceof PacketfsError)) throw error;
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { encodeManifest, parseManifest } from "../../../runtime/program/manifest.ts";
-import { PROGRAM_ARGS_BYTES_MAX } from "../../../runtime/limits.ts";
+import { PROGRAM_ARGS_BYTES_MAX, PROGRAM_FILES_MAX } from "../../../runtime/limits.ts";
 import type { Manifest } from "../../../runtime/program/program.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 
@@ -144,6 +144,44 @@ describe("a manifest", () => {
     for (const bytes of [new Uint8Array(), new Uint8Array([0xff, 0xfe]), encoded(good).subarray(1)]) {
       expect(() => parseManifest(bytes)).toThrow(expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }));
     }
+  });
+
+  it("names the files that its program has, in one spelling, and which engine is to compute its kernels", () => {
+    const [one, other] = ["12".repeat(32), "34".repeat(32)];
+    const files = { b: { root: one, length: 7 }, a_1$: { root: other, length: 0 } };
+    const manifest: Manifest = { ...manifestOf({ kind: "lines" }), engine: "gpu", files };
+    const bytes = encodeManifest(manifest);
+    expect(parseManifest(bytes)).toEqual(manifest);
+    const { a_1$, b } = files;
+    expect(encodeManifest({ ...manifest, files: { a_1$, b } })).toEqual(bytes);
+    expect(encodeManifest({ ...manifest, files: { b, a_1$ }, engine: "cpu" })).not.toEqual(bytes);
+  });
+
+  it("is refused where its files are none", () => {
+    const file = { root: "12".repeat(32), length: 7 };
+    const many = Array.from({ length: PROGRAM_FILES_MAX + 1 }, (_, index) => [`f${index}`, file]);
+    const names = ["", "0", "a b", "a-b", "é", "x".repeat(65), "constructor", "__proto__", "toString"];
+    const bad = [
+      {},
+      Object.fromEntries(many),
+      ...names.map((name) => JSON.parse(`{${JSON.stringify(name)}:${JSON.stringify(file)}}`) as unknown),
+      { a: { ...file, root: "12" } },
+      { a: { ...file, length: -1 } },
+      { a: { ...file, length: 2 ** 53 } },
+      { a: { ...file, more: 1 } },
+    ];
+    const good = JSON.parse(
+      new TextDecoder().decode(encodeManifest(manifestOf({ kind: "lines" }))),
+    ) as Manifest & { args: unknown };
+    const { args, ...rest } = good;
+    for (const files of bad) {
+      expect(() => parseManifest(encoded({ ...rest, files, args })), JSON.stringify(files)).toThrow(
+        expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }),
+      );
+    }
+    expect(() => parseManifest(encoded({ ...rest, engine: "auto", args }))).toThrow(
+      expect.objectContaining({ code: "PFS_PROGRAM_INVALID" }),
+    );
   });
 
   it("holds arguments up to their limit, however they are written as text", () => {

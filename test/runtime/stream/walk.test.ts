@@ -112,11 +112,13 @@ describe("what a stream needs", () => {
     expect(await reached(source, roots.slice(0, 10), { seen })).toEqual([]);
   });
 
-  test("is program, code and inputs of a derived stream too", async () => {
+  test("is program, code, files and inputs of a derived stream too", async () => {
     const source = new ShelfSource();
     const { shelf } = source;
     const codeChunk = shelf.put(Buffer.from("export default {}"));
     const code = shelf.write((writer) => writer.copy(codeChunk, 0, 17));
+    const fileChunk = sha256(Buffer.from("file"));
+    const file = shelf.write((writer) => writer.copy(fileChunk, 0, 4));
     const manifest = shelf.put(
       encodeManifest({
         version: 1,
@@ -132,6 +134,7 @@ describe("what a stream needs", () => {
           hasTop: false,
           limits: PROGRAM_LIMITS_DEFAULT,
         },
+        files: { f: { root: refToHex(file.root), length: 4 } },
         args: "null",
       }),
     );
@@ -148,7 +151,8 @@ describe("what a stream needs", () => {
         { op: Op.HALT, flags: Flag.OPEN, at: 4 },
       ]),
     );
-    const expected = [root, manifest, noManifest, code.root, codeChunk, input.root, inputChunk, loose];
+    const program = [manifest, code.root, codeChunk, file.root, fileChunk];
+    const expected = [root, ...program, noManifest, input.root, inputChunk, loose];
     expect((await reached(source, root)).toSorted()).toEqual(sorted(expected));
   });
 
