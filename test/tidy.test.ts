@@ -20,7 +20,7 @@ const LINES_WORTH_A_LOOK = 400;
 
 /** The rooms of runtime/, and which of them each may know. They are joined in machine.ts alone. */
 const ROOMS = new Map<string, readonly string[]>([
-  ["contracts", []],
+  ["contracts", ["program"]],
   ["program", ["contracts"]],
   ["schedule", []],
   ["stream", ["contracts", "program"]],
