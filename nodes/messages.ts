@@ -222,7 +222,7 @@ const use = { packets: count, faults: count, cpuMs: milliseconds, inputBytes: co
 const laneUse: v.GenericSchema<unknown, LaneUse> = v.object(use);
 const laneInfo: v.GenericSchema<unknown, LaneInfo> = v.object({
   lane: v.pipe(count, v.minValue(1), v.maxValue(LANES_MAX)),
-  kind: v.picklist(["js", "code"]),
+  kind: v.picklist(["js", "kernel", "code"]),
   program: label,
   tenant: v.optional(id),
   state: v.picklist(["loading", "idle", "running", "resting"]),
@@ -282,7 +282,11 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
     curveKey: key,
     signingKey: key,
     workers: count,
-    editions: v.object({ js: v.exactOptional(v.array(label)), code: v.exactOptional(v.array(label)) }),
+    editions: v.object({
+      js: v.exactOptional(v.array(label)),
+      kernel: v.exactOptional(v.array(label)),
+      code: v.exactOptional(v.array(label)),
+    }),
     walls: v.optional(v.array(label)),
     inFlight: count,
     done: count,

@@ -310,8 +310,11 @@ export class JoinedNode implements AsyncDisposable {
 }
 
 /** An executor as HELLO says it. A machine's executors are called by their ids there. */
-function offerOf({ id: name, capacity, edition }: Executor, walls: readonly string[]): ExecutorOffer {
-  return { name, capacity, edition, walls };
+function offerOf(
+  { id: name, capacity, edition, accelerator }: Executor,
+  walls: readonly string[],
+): ExecutorOffer {
+  return { name, capacity, edition, walls, ...(accelerator === undefined ? {} : { accelerator }) };
 }
 
 /** What the hub says replaces what it said before; sessions of those that it left out end. */

@@ -32,6 +32,8 @@ export const FaultCode = {
   wrongDigest: 15,
   /** The packet reads beyond the end of its input. */
   invalidRange: 16,
+  /** The GPU that the packet's kernels run on is gone, or does not run one of them any more. */
+  engineLost: 17,
 } as const;
 export type FaultCode = (typeof FaultCode)[keyof typeof FaultCode];
 
@@ -76,6 +78,7 @@ const ERROR_CODES: Readonly<Record<FaultCode, string>> = {
   [FaultCode.notPlain]: "PFS_STREAM_NOT_PLAIN",
   [FaultCode.wrongDigest]: "PFS_DIGEST_WRONG",
   [FaultCode.invalidRange]: "PFS_RANGE_INVALID",
+  [FaultCode.engineLost]: "PFS_ENGINE_LOST",
 };
 
 /** The stable string for a FAULT's number; a number from a newer peer is an internal error. */

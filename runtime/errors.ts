@@ -49,6 +49,7 @@ export const JobErrorCode = {
   quarantined: "PFS_PACKET_QUARANTINED",
   stalled: "PFS_PACKET_STALLED",
   inputMissing: "PFS_INPUT_MISSING",
+  engineLost: "PFS_ENGINE_LOST",
   /** The result cannot have this name; data: reason. */
   invalidName: "PFS_NAME_INVALID",
   /** A defect of PacketFS. */

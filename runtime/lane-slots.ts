@@ -15,7 +15,8 @@ import { LaneError, LaneErrorCode } from "./errors.ts";
 export class LaneSlot {
   /** 1 to 65,535. */
   readonly number: number;
-  readonly kind: ProgramKind;
+  /** What its executor is for, until the program was read. */
+  kind: ProgramKind;
   readonly tenant: Tenant | undefined;
   readonly #openedAt: number;
   /** The program's name for people. */

@@ -252,6 +252,8 @@ export const LANE_REST_MS = 1_000;
 export const DESCRIPTIONS_KEPT_MAX = 256;
 /** and how long the JSON text of one may be for that. */
 export const DESCRIPTION_KEPT_CHARACTERS_MAX: number = 16 * 1024;
+/** Of the name of a class of engines, which stands in editions. */
+export const ENGINE_CLASS_CHARACTERS_MAX = 27;
 /** Executor processes that may end one after the other with nothing done in between; then the lane is lost. */
 export const IDLE_DEATHS_MAX = 5;
 

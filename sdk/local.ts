@@ -223,7 +223,7 @@ class LocalPacketFS implements PacketFS {
         role: "local",
         workers: this.#options.workers ?? availableParallelism(),
         ...(executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs!.loadOf(executor)),
-        editions: { js: [guestEdition()], code: [CODE_EDITION] },
+        editions: { js: [guestEdition()], kernel: [guestEdition()], code: [CODE_EDITION] },
         ...(walls === undefined ? {} : { walls: namesOfStanding(walls) }),
         lastSeenMs: 0,
         lanes: { open, use },

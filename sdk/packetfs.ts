@@ -226,7 +226,7 @@ export interface NodeInfo {
   /** Packets with large inputs that it works on at once. */
   readonly workers: number;
   /**
-   * By kind of program, "js" or "code": of the engine that runs it and of what is around it. A job runs on one edition, so
+   * By kind of program, "js", "kernel" or "code": of the engine that runs it and of what is around it. A job runs on one edition, so
    * others get no packets of it.
    */
   readonly editions: Editions;

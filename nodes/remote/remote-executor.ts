@@ -13,6 +13,7 @@ import type {
   LaneListener,
   Tenant,
 } from "../../runtime/contracts/executor.ts";
+import type { AcceleratorInfo } from "../../runtime/contracts/kernels.ts";
 import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LOAD_TIMEOUT_MS, LOG_CHARACTERS_PER_SECOND } from "../limits.ts";
@@ -190,6 +191,7 @@ class RemoteExecutor implements Executor {
   readonly label: string;
   readonly capacity: Capacity;
   readonly edition: string;
+  readonly accelerator: AcceleratorInfo | undefined;
   readonly load: Executor["load"];
   readonly #chunks: RemoteChunks;
 
@@ -198,6 +200,7 @@ class RemoteExecutor implements Executor {
     this.label = label;
     this.capacity = offer.capacity;
     this.edition = offer.edition;
+    this.accelerator = offer.accelerator;
     this.load = load;
     this.#chunks = chunks;
   }

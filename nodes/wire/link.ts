@@ -5,6 +5,7 @@
 import type { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { Capacity } from "../../runtime/contracts/executor.ts";
+import type { AcceleratorInfo } from "../../runtime/contracts/kernels.ts";
 
 /**
  * What a peer is in the network, which says what it may ask for (`nodes/serve/permissions.ts`). A client may do everything, a
@@ -32,6 +33,8 @@ export interface ExecutorOffer {
   readonly name: string;
   readonly capacity: Capacity;
   readonly edition: string;
+  /** What runs the kernels of its programs, where that is a GPU. */
+  readonly accelerator?: AcceleratorInfo;
   /** What stands between its programs and its machine, for people, where it says so. */
   readonly walls?: readonly string[];
 }

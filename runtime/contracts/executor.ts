@@ -6,8 +6,12 @@ import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { AcceleratorInfo, KernelUse } from "./kernels.ts";
 
-/** What a program is made of, as its manifest says it: "js" is JavaScript. "code" is packet code, which has no manifest. */
-export type ProgramKind = "js" | "code";
+/**
+ * What a program is made of, as its manifest says it: "js" is JavaScript; "kernel" is JavaScript with kernels whose results
+ * depend on the engine that runs them, so that GPUs and CPUs run it by editions of their own. "code" is packet code, which has
+ * no manifest.
+ */
+export type ProgramKind = "js" | "kernel" | "code";
 
 /** By kind of program: the editions that a machine runs it by. A job runs on one of them. */
 export type Editions = Readonly<Partial<Record<ProgramKind, readonly string[]>>>;

@@ -137,12 +137,27 @@ export interface KernelReport {
   readonly reason: string;
 }
 
+/** Who computes a call, and why. */
+export interface EngineDecision {
+  /** What a GPU answered. Without, the program shall compute it itself, and says by `computed` what that took. */
+  readonly answer?: KernelAnswer;
+  /** The accelerator's class, or "cpu". */
+  readonly engineClass: string;
+  /** What was expected of it, where somebody knew. */
+  readonly predictedMs?: number | undefined;
+  /** For people. */
+  readonly reason: string;
+}
+
 /**
  * Decides, for a lane's calls, who computes them, and has it done. Executors are given one; without any, programs compute
  * all kernels themselves.
  */
 export interface KernelEngine {
-  /** Undefined: the program shall compute it itself, and says by `computed` what that took. Rejects as `Accelerator.run`. */
-  run(call: KernelCall, signal: AbortSignal): Promise<KernelAnswer | undefined>;
+  /**
+   * Rejects with PFS_ENGINE_LOST where the call is to be a GPU's and no GPU runs it, with what reading its inputs rejects
+   * with, or with the signal's reason.
+   */
+  run(call: KernelCall, signal: AbortSignal): Promise<EngineDecision>;
   computed(call: KernelCall, cpuMs: number): void;
 }

@@ -3,7 +3,15 @@ import { refFromHex, refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { guestEdition } from "../sandbox/edition.ts";
 import type { ChunkSource, StoreWriter, StoreWriterOptions } from "../contracts/chunks.ts";
-import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
+import type {
+  Capacity,
+  Executor,
+  InlineCode,
+  Lane,
+  LaneListener,
+  ProgramKind,
+  Tenant,
+} from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import type { LaneSlots } from "../lane-slots.ts";
 import { LocalLane } from "./local-lane.ts";
@@ -66,7 +74,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   constructor(options: LocalExecutorOptions) {
     this.id = options.id;
     this.label = options.label;
-    this.capacity = { js: options.threads };
+    this.capacity = { js: options.threads, kernel: options.threads };
     this.#options = options;
     this.#inputs = new InputSource(options.source);
     this.#places = new RunnerPlaces(() => this.#processes.isCrowded);
@@ -103,6 +111,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
       }
     }
     lane.slot.program = program.name;
+    lane.slot.kind = program.kind;
     lane.slot.isLoaded = true;
     // Who gives up right after asking is heard, also where there was nothing to be waited for.
     await Promise.resolve();
@@ -162,6 +171,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     try {
       await program.fetch(signal);
       lane.slot.program = program.name;
+      lane.slot.kind = program.kind;
       await lane.open(signal);
       program.isTried = true;
     } catch (error) {
@@ -208,6 +218,10 @@ class LoadedProgram implements LanesOfProgram {
   /** For people; it is fetched by then. */
   get name(): string {
     return this.#program.manifest.name;
+  }
+
+  get kind(): ProgramKind {
+    return this.#program.manifest.kind;
   }
 
   async fetch(signal: AbortSignal): Promise<void> {

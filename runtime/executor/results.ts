@@ -319,6 +319,8 @@ function reasonOf({ description: { limits } }: Manifest, code: number): string {
     case FaultCode.wrongDigest:
     case FaultCode.inputMissing:
       return "its input cannot be read";
+    case FaultCode.engineLost:
+      return "the GPU that its kernels run on is lost";
     case FaultCode.badRecord:
       return "its input is not what the program's reader takes";
     default:

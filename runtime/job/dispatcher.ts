@@ -68,7 +68,7 @@ export class Dispatcher implements LaneEvents {
     this.#candidates = new Candidates(executors, {
       joined: (executor) => {
         const { id: node, label, capacity } = executor;
-        const workers = Object.values(capacity).reduce((sum, packets) => sum + packets, 0);
+        const workers = Math.max(0, ...Object.values(capacity));
         events?.emit("node", { kind: "joined", node, label, workers });
         for (const program of this.#programs.values()) this.#noteEdition(program, executor);
         return this.#scheduler.join({ capacity, edition: executor.edition, name: node }, now());

@@ -81,7 +81,7 @@ const files: v.GenericSchema<unknown, Readonly<Record<string, ManifestFile>>> = 
 /** All but the arguments, which are any JSON value. */
 const head = v.strictObject({
   version: v.literal(1),
-  kind: v.literal("js"),
+  kind: v.picklist(["js", "kernel"]),
   name: v.pipe(v.string(), v.nonEmpty(), v.maxBytes(NAME_BYTES_MAX)),
   code: root,
   entry: v.picklist(["map", "merge", "finish", "order", "scan"]),

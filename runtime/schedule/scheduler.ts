@@ -53,7 +53,8 @@ export class Scheduler {
     for (const [kind, packets = 0] of Object.entries(capacity)) {
       if (packets > 0) slotsByKind.set(kind, Math.min(EXECUTOR_SLOTS_MAX, Math.max(1, Math.floor(packets))));
     }
-    const slots = [...slotsByKind.values()].reduce((sum, packets) => sum + packets, 0);
+    // Programs of all kinds share what it works with.
+    const slots = Math.max(0, ...slotsByKind.values());
     const known = name ?? `executor ${id}`;
     const barred = new Set(state.strikes.barsOf(known).map(({ kind }) => kind));
     state.executors.set(id, {

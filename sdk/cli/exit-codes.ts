@@ -33,6 +33,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_CODE_INVALID: usage,
   PFS_DEMO_FAILED: failed,
   PFS_DIGEST_WRONG: integrity,
+  PFS_ENGINE_LOST: failed,
   PFS_ENVELOPE_INVALID: failed,
   PFS_EXECUTOR_BUSY: failed,
   PFS_EXECUTOR_DEADLINE: failed,
