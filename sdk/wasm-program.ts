@@ -32,8 +32,8 @@ export interface WasmModule {
   /** Its exported functions. */
   readonly exports: Readonly<Record<string, WasmSignature>>;
   /**
-   * Calls an export. A number stands for an i32, f32 or f64, a bigint for an i64; bytes, or a string as UTF-8, stand for two
-   * i32, the place in its memory that they were copied to and their length: that place is asked for with the export
+   * Calls an export. A number stands for an i32, f32 or f64, a bigint for an i64; a typed array, or a string as UTF-8, stands for two
+   * i32, the place in its memory that its bytes were copied to and how many they are: that place is asked for with the export
    * `alloc(bytes: i32) → i32`, once for many calls, and belongs to the module until it returns. Gives the number or bigint
    * that the export returns, or undefined. Throws an Error for a trap.
    */
@@ -47,7 +47,21 @@ export interface WasmModule {
   text(name: string, ...args: readonly WasmArgument[]): string | undefined;
 }
 
-export type WasmArgument = number | bigint | Uint8Array | string;
+export type WasmArgument =
+  | number
+  | bigint
+  | string
+  | Int8Array
+  | Uint8Array
+  | Uint8ClampedArray
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | BigUint64Array;
 
 /** What a module may say of itself, as JSON that its export `describe` gives. */
 interface Declaration {

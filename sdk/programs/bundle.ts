@@ -5,7 +5,7 @@
  * The text is the body of a function, which a sandbox calls once per packet, so that nothing in a module outlives a packet:
  * `$exports.default` is where it leaves the program, `$packetfs` has what it makes tables of data with, once for all
  * packets (runtime/sandbox/guest/module.ts). JSON that it imports is such a table, and a WebAssembly module that it imports is
- * made by it too.
+ * made by it too. WGSL that it imports is text.
  */
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
@@ -205,6 +205,8 @@ function buildOptions(source: ModuleSource, path: string | undefined): Options {
     legalComments: "none",
     sourcemap: "external",
     sourcesContent: false,
+    // Sources of kernels.
+    loader: { ".wgsl": "text" },
     // Many packages ask for it, and there is no process to ask.
     define: { "process.env.NODE_ENV": '"production"' },
     logLevel: "silent",

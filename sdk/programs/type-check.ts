@@ -52,6 +52,10 @@ declare module "*.wasm" {
   const module: import("packetfs").WasmModule;
   export default module;
 }
+declare module "*.wgsl" {
+  const source: string;
+  export default source;
+}
 `;
 
 const COMPILER_OPTIONS = {

@@ -56,6 +56,8 @@ export interface Primordials {
   /** In place, the least first. */
   readonly floatsSort: (numbers: Float64Array) => void;
   readonly bytesLength: (bytes: Uint8Array) => number;
+  /** The bytes that a typed array of any class is a view of. */
+  readonly bytesOf: (array: object) => Uint8Array<ArrayBuffer>;
   readonly bufferLength: (buffer: ArrayBuffer) => number;
   /** Takes a buffer's memory away at once. */
   readonly bufferDetach: (buffer: ArrayBuffer) => void;
@@ -89,6 +91,10 @@ export function capturePrimordials(): Primordials {
     "transfer",
   );
   const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+  const Bytes = Uint8Array;
+  const bufferOf = getter(typedArray, "buffer");
+  const placeOf = getter(typedArray, "byteOffset");
+  const sizeOf = getter(typedArray, "byteLength");
   const promise = Promise.prototype;
   const { gc } = globalThis as { gc?: () => void };
   const { parse, stringify } = JSON;
@@ -131,6 +137,7 @@ export function capturePrimordials(): Primordials {
     numbersFill: method(Uint32Array.prototype, "fill"),
     floatsSort: method(Float64Array.prototype, "sort"),
     bytesLength: getter(typedArray, "length"),
+    bytesOf: (array) => new Bytes(bufferOf(array), placeOf(array), sizeOf(array)),
     bufferLength: getter(ArrayBuffer.prototype, "byteLength"),
     bufferDetach: (buffer) => void transfer(buffer, 0),
     collectGarbage: () => gc?.(),

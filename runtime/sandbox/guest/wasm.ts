@@ -257,13 +257,13 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
       for (let index = 0; index < args.length; index++) {
         const value = args[index];
         const type = parameters[given.length];
-        const wrong = `${file}: ${name} takes (${parameters.join(", ")}), a Uint8Array or a string in place of two i32`;
+        const wrong = `${file}: ${name} takes (${parameters.join(", ")}), a typed array or a string in place of two i32`;
         if (typeof value === "number" && type !== "i64" && type !== undefined) {
           // Whatever NaN it is.
           given[given.length] = value === value ? value : NaN;
         } else if (typeof value === "bigint" && type === "i64") {
           given[given.length] = value;
-        } else if (isBytes(value) || typeof value === "string") {
+        } else if (isArray(value) || typeof value === "string") {
           if (type !== "i32" || parameters[given.length + 1] !== "i32") throw new p.TypeError(wrong);
           const room = roomFor(value);
           mark(place, room);
@@ -271,8 +271,9 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
           if (typeof value === "string") {
             given[given.length] = codec.encode(value, bytes, place) - place;
           } else {
-            given[given.length] = p.bytesLength(value);
-            p.bytesSet(bytes, value, place);
+            const source = p.bytesOf(value);
+            given[given.length] = p.bytesLength(source);
+            p.bytesSet(bytes, source, place);
           }
           place += room;
         } else {
@@ -287,14 +288,19 @@ export function makeWasm(p: Primordials, tools: WasmTools): WasmModules {
       return invoke(name, given);
     }
 
-    function isBytes(value: unknown): value is Uint8Array {
-      return typeof value === "object" && value !== null && p.arrayKind(value) === "Uint8Array";
+    /** Whether it is a typed array, of any class. */
+    function isArray(value: unknown): value is object {
+      return typeof value === "object" && value !== null && p.arrayKind(value) !== undefined;
     }
 
     /** Bytes of memory that an argument needs. None, and it has a place all the same. */
     function roomFor(value: unknown): number {
       const length =
-        typeof value === "string" ? value.length * 3 : isBytes(value) ? p.bytesLength(value) : undefined;
+        typeof value === "string"
+          ? value.length * 3
+          : isArray(value)
+            ? p.bytesLength(p.bytesOf(value))
+            : undefined;
       if (length === undefined) return 0;
       const over = length % ALIGNMENT;
       return over === 0 && length > 0 ? length : length + ALIGNMENT - over;

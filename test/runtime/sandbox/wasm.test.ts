@@ -91,6 +91,23 @@ describe("a call of a module", () => {
     ]);
   });
 
+  it("carries the bytes of every typed array, and of no more of its buffer than it is a view of", async () => {
+    const expression = `["Int8", "Uint8", "Uint8Clamped", "Int16", "Uint16", "Int32", "Uint32", "Float32", "Float64", "BigInt64", "BigUint64"].map((kind) => {
+      const Numbers = globalThis[kind + "Array"];
+      const bytes = Uint8Array.from({ length: 4 * Numbers.BYTES_PER_ELEMENT }, (_, at) => at);
+      const part = new Numbers(bytes.buffer, Numbers.BYTES_PER_ELEMENT, 2);
+      return k.bytes("f", part).join() === bytes.subarray(Numbers.BYTES_PER_ELEMENT, 3 * Numbers.BYTES_PER_ELEMENT).join();
+    })`;
+    expect(await valueOf(ECHO, expression)).toEqual(Array(11).fill(true));
+    // A getter of its own changes nothing.
+    const posing = `(() => {
+      const array = new Float32Array([1]);
+      for (const name of ["byteLength", "byteOffset", "length", "buffer"]) Object.defineProperty(array, name, { get: () => 1e9 });
+      return k.bytes("f", array).join();
+    })()`;
+    expect(await valueOf(ECHO, posing)).toBe("0,0,128,63");
+  });
+
   it("asks for room once, and again only where it is given more", async () => {
     const counting = {
       ...ECHO,
@@ -131,7 +148,7 @@ describe("a call of a module", () => {
       "TypeError: k.wasm: f takes (i32, i32), and was given 1 of them",
     );
     expect(await said('k.call("f", 1, 2n)')).toContain(
-      "f takes (i32, i32), a Uint8Array or a string in place of two",
+      "f takes (i32, i32), a typed array or a string in place of two",
     );
     expect(await said('k.call("f", "x")')).toBe('TypeError: k.wasm exports no function "alloc"');
     expect(await said('k.bytes("f", 1, 2)')).toContain("f gives no bytes: those are an i64");
@@ -230,7 +247,7 @@ describe("a module", () => {
         if (word === "trap") return "[78]\n";
         if (word === "deep") return "RangeError: k.wasm: deep: Maximum call stack size exceeded";
         if (word === "lie")
-          return "TypeError: k.wasm: f takes (), a Uint8Array or a string in place of two i32";
+          return "TypeError: k.wasm: f takes (), a typed array or a string in place of two i32";
         return word === "a" ? "[1]\n" : (expect.anything() as unknown);
       }),
     );

@@ -92,6 +92,15 @@ describe("a program's bundle", () => {
     expect(Buffer.from(bundle.code).toString()).toContain(`$packetfs.json('["a","b"]')`);
   });
 
+  it("takes WGSL as text", async () => {
+    await write("kernel/sum.wgsl", 'fn main() { let x = 1u; } // "`\n');
+    const path = await write(
+      "kernel/program.ts",
+      'import source from "./sum.wgsl"; export default { source };',
+    );
+    expect(load(await bundleProgram({ path }))).toEqual({ source: 'fn main() { let x = 1u; } // "`\n' });
+  });
+
   it("takes JSON by its names, from packages too, and says where it is wrong", async () => {
     await write("json/data.json", '\uFEFF{ "class": [1], "not a name": 2, "default": 3, "__proto__": 4 }');
     await write("json/node_modules/uses/package.json", '{"name":"uses","main":"uses.js","version":"1.2.3"}');

@@ -136,11 +136,13 @@ export default defineProgram({ input: lines(), map: (line) => measure(line) });
   it("are right when they are, with what the sandbox has and packages without types", async () => {
     await write("right/node_modules/plain/package.json", '{"name":"plain","main":"plain.js"}');
     await write("right/node_modules/plain/plain.js", "module.exports = (x) => x;");
+    await write("right/sum.wgsl", "fn main() {}");
     const path = await write(
       "right/program.ts",
       `import { columns, defineProgram } from "packetfs";
 import plain from "plain";
-console.log(process.env.NODE_ENV, new TextEncoder().encode("x").length, new TextDecoder().decode());
+import source from "./sum.wgsl";
+console.log(source.length, process.env.NODE_ENV, new TextEncoder().encode("x").length, new TextDecoder().decode());
 export default defineProgram({
   input: columns({ id: "u64", x: "f64" }),
   yields: "groups",
