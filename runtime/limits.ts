@@ -279,6 +279,20 @@ export const CODE_COMPILE_BYTES: number = 64 * 1024;
 export const CODE_MODULES_MAX = 1024;
 export const CODE_INSTANCES_MAX = 64;
 
+// ── kernels: which engine computes them ──────────────────────────────────────────────────────────────────────────────
+
+/** What a call costs on a CPU beside its work, in milliseconds of CPU time; and its work (operations and bytes) in one of those. */
+export const CPU_KERNEL_CALL_MS = 0.05;
+export const CPU_KERNEL_WORK_PER_MS = 1_000_000;
+/** Averages of measured calls that are remembered: one for each kernel, class of engine and size. */
+export const KERNEL_AVERAGES_MAX = 2048;
+/** What an average was before counts as so many calls at most. */
+export const KERNEL_AVERAGE_CALLS = 16;
+/** Calls of so many powers of two more or less work tell what one takes of which none like it was measured. */
+export const KERNEL_BUCKETS_APART_MAX = 2;
+/** Calls of less work say nothing of how fast an engine is. */
+export const KERNEL_RATE_WORK_MIN: number = 1024 * 1024;
+
 // ── schedule and job ─────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Time that passes between two looks at stragglers, pauses and loads that hang. */

@@ -32,6 +32,7 @@ import { partName } from "./job/results.ts";
 import type { ChunkSource } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
+import { KERNEL_HISTORY_FILE, KernelHistory } from "./kernel-history.ts";
 import { WALL_HISTORY_FILE, WallHistory } from "./wall-history.ts";
 
 export interface MachineOptions {
@@ -63,6 +64,8 @@ export class Machine implements AsyncDisposable {
   /** What happens here, for whoever wants to watch. */
   readonly events: Events;
   readonly executor: LocalExecutor | undefined;
+  /** What calls of kernels took. */
+  readonly kernels: KernelHistory;
   /** Of all its executors' lanes. */
   readonly lanes: LaneSlots = new LaneSlots();
   readonly #code: CodeExecutor | undefined;
@@ -77,9 +80,10 @@ export class Machine implements AsyncDisposable {
   /** None where nobody asked for them: whoever runs one program and ends has no use for another process. */
   #spares: SpareExecutors | undefined;
 
-  private constructor(store: Store, events: Events, options: MachineOptions) {
+  private constructor(store: Store, kernels: KernelHistory, events: Events, options: MachineOptions) {
     const { id, label, workers = availableParallelism() } = options;
     this.store = store;
+    this.kernels = kernels;
     this.events = events;
     this.#id = id;
     this.#memory = options.memory;
@@ -116,7 +120,8 @@ export class Machine implements AsyncDisposable {
       events,
       writesLittle: options.writesLittle === true,
     });
-    return new Machine(store, events, options);
+    const kernels = await KernelHistory.open(join(store.directory, KERNEL_HISTORY_FILE));
+    return new Machine(store, kernels, events, options);
   }
 
   /** Those that run packets here: none on a machine that only stores. */

@@ -1,0 +1,112 @@
+/**
+ * What calls of kernels took: a moving average per kernel, class of engine and size. Pure: what it knows is data that somebody
+ * may keep (runtime/kernel-history.ts).
+ */
+import {
+  KERNEL_AVERAGES_MAX,
+  KERNEL_AVERAGE_CALLS,
+  KERNEL_BUCKETS_APART_MAX,
+  KERNEL_RATE_WORK_MIN,
+} from "../../limits.ts";
+import { bucketOf } from "./cost.ts";
+
+/** Calls of one kernel, of about one size, by one class of engine. */
+export interface MeasuredCalls {
+  /** `kernelKey` of it. */
+  readonly kernel: string;
+  /** The accelerator's class, or "cpu". */
+  readonly engineClass: string;
+  /** `bucketOf` their work. */
+  readonly bucket: number;
+  readonly calls: number;
+  /** Of all of them together. */
+  readonly milliseconds: number;
+}
+
+/** One average as it is kept: its value is milliseconds of a call, or of a rate work in a millisecond. */
+export interface KeptAverage {
+  /** Empty for a class's rate over all kernels. */
+  readonly kernel: string;
+  readonly engineClass: string;
+  /** 0 for a rate. */
+  readonly bucket: number;
+  readonly value: number;
+  readonly calls: number;
+}
+
+/** Of a bucket's calls, whose work is anything from it to twice as much. */
+const MEAN_OF_BUCKET = Math.SQRT2;
+
+export class KernelAverages {
+  /** The one that was added to least recently first. */
+  readonly #averages = new Map<string, KeptAverage>();
+
+  /** Those that come later count as newer. */
+  constructor(kept: Iterable<KeptAverage> = []) {
+    for (const average of kept) this.#set(average);
+  }
+
+  /** What is no measurement changes nothing. */
+  add({ kernel, engineClass, bucket, calls, milliseconds }: MeasuredCalls): void {
+    if (!(calls > 0) || !(milliseconds >= 0) || !Number.isFinite(milliseconds)) return;
+    this.#average({ kernel, engineClass, bucket, value: milliseconds / calls, calls });
+    // Small calls say what a call costs, not what a rate is.
+    if (bucket < KERNEL_RATE_WORK_MIN || milliseconds === 0) return;
+    const value = (bucket * MEAN_OF_BUCKET * calls) / milliseconds;
+    this.#average({ kernel: "", engineClass, bucket: 0, value, calls });
+  }
+
+  /**
+   * Milliseconds of a call with so much work: as measured for its bucket, or in proportion for one near it. Undefined where
+   * nothing near was measured.
+   */
+  callMs(kernel: string, engineClass: string, work: number): number | undefined {
+    const bucket = bucketOf(work);
+    for (let apart = 0; apart <= KERNEL_BUCKETS_APART_MAX; apart++) {
+      for (const factor of apart === 0 ? [1] : [2 ** apart, 2 ** -apart]) {
+        const known = this.#averages.get(keyOf(kernel, engineClass, bucket * factor));
+        if (known !== undefined) return known.value / factor;
+      }
+    }
+    return undefined;
+  }
+
+  /** Work that calls of any kernel on the class got through in a millisecond. */
+  workPerMs(engineClass: string): number | undefined {
+    return this.#averages.get(keyOf("", engineClass, 0))?.value;
+  }
+
+  /** Everything that it knows, the oldest first. */
+  kept(): KeptAverage[] {
+    return [...this.#averages.values()];
+  }
+
+  /** What was known counts as KERNEL_AVERAGE_CALLS calls at most, so that what changes is believed. */
+  #average(measured: KeptAverage): void {
+    const { kernel, engineClass, bucket, value, calls } = measured;
+    const known = this.#averages.get(keyOf(kernel, engineClass, bucket));
+    if (known === undefined) return this.#set(measured);
+    const before = Math.min(known.calls, KERNEL_AVERAGE_CALLS);
+    const all = before + calls;
+    this.#set({
+      kernel,
+      engineClass,
+      bucket,
+      value: (known.value * before + value * calls) / all,
+      calls: Math.min(all, KERNEL_AVERAGE_CALLS),
+    });
+  }
+
+  #set(average: KeptAverage): void {
+    const key = keyOf(average.kernel, average.engineClass, average.bucket);
+    this.#averages.delete(key);
+    this.#averages.set(key, average);
+    if (this.#averages.size <= KERNEL_AVERAGES_MAX) return;
+    const [oldest = ""] = this.#averages.keys();
+    this.#averages.delete(oldest);
+  }
+}
+
+function keyOf(kernel: string, engineClass: string, bucket: number): string {
+  return `${kernel} ${engineClass} ${bucket}`;
+}

@@ -1,0 +1,63 @@
+/**
+ * What a call of a kernel can be expected to take before anything like it was measured: bytes that have to be moved, operations
+ * and a launch, at the rates that a GPU's calibration or the calls of a CPU have shown. Pure.
+ */
+import { sha256 } from "../../../packets/digest.ts";
+import { CPU_KERNEL_CALL_MS, CPU_KERNEL_WORK_PER_MS } from "../../limits.ts";
+import type { Calibration } from "../../contracts/kernels.ts";
+import type { KernelSpec } from "./kernel.ts";
+
+/** How large a call is. */
+export interface CallSize {
+  readonly operations: number;
+  /** Of all inputs, and of those the ones that a GPU has to be sent. */
+  readonly inputBytes: number;
+  readonly uploadBytes: number;
+  readonly outputBytes: number;
+}
+
+/** What its time grows with on any engine: operations and bytes. */
+export function workOf({ operations, inputBytes, outputBytes }: CallSize): number {
+  return operations + inputBytes + outputBytes;
+}
+
+/** The power of two at or below so much work, 1 at least: calls of one bucket take about the same time. */
+export function bucketOf(work: number): number {
+  const bucket = 2 ** Math.max(0, Math.floor(Math.log2(Math.max(1, work))));
+  // The logarithm of what is just below a power of two is rounded to it.
+  return bucket > work && bucket > 1 ? bucket / 2 : bucket;
+}
+
+/** Milliseconds of a call on a GPU from being asked for to its outputs being there, with nothing beside it. */
+export function gpuCallMs(size: CallSize, { uploadGBps, downloadGBps, launchMs, gops }: Calibration): number {
+  return (
+    launchMs +
+    millionths(size.uploadBytes, uploadGBps) +
+    millionths(size.operations, gops) +
+    millionths(size.outputBytes, downloadGBps)
+  );
+}
+
+/** Milliseconds of a call's CPU time. `workPerMs`: what calls of any kernel were seen to get through. */
+export function cpuCallMs(size: CallSize, workPerMs: number = CPU_KERNEL_WORK_PER_MS): number {
+  return CPU_KERNEL_CALL_MS + workOf(size) / workPerMs;
+}
+
+/** Milliseconds for so many at a rate of thousand millions a second: a million a millisecond. */
+function millionths(count: number, rate: number): number {
+  return rate > 0 ? count / (rate * 1e6) : Number.POSITIVE_INFINITY;
+}
+
+/** What kernels are told apart by where their times are remembered: 32 hexadecimal digits. */
+export function kernelKey(kernel: KernelSpec): string {
+  const known = keys.get(kernel);
+  if (known !== undefined) return known;
+  const { kind, inputs, outputs, source, maxTrip, workgroup, hasCpu } = kernel;
+  const text = JSON.stringify([kind, inputs, outputs, source, maxTrip, workgroup ?? null, hasCpu]);
+  const key = Buffer.from(sha256(Buffer.from(text))).toString("hex", 0, 16);
+  keys.set(kernel, key);
+  return key;
+}
+
+/** It is asked for at each call, and kernels live as long as their programs. */
+const keys = new WeakMap<KernelSpec, string>();

@@ -1,0 +1,59 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { KERNEL_HISTORY_FILE, KernelHistory } from "../../runtime/kernel-history.ts";
+
+let directory: string;
+let file: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "packetfs-kernels-"));
+  file = join(directory, KERNEL_HISTORY_FILE);
+});
+
+afterEach(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+
+const calls = { kernel: "k", engineClass: "cpu", bucket: 1024, calls: 1, milliseconds: 7 };
+
+test("what calls took is known after the process that measured it", async () => {
+  const first = await KernelHistory.open(file);
+  first.averages.add(calls);
+  await first.keep();
+  const second = await KernelHistory.open(file);
+  expect(second.averages.callMs("k", "cpu", 1024)).toBe(7);
+});
+
+test("whoever asks while it is written is written too", async () => {
+  const history = await KernelHistory.open(file);
+  const kept: Promise<void>[] = [];
+  for (let index = 0; index < 50; index++) {
+    history.averages.add({ ...calls, kernel: `k${index}` });
+    kept.push(history.keep());
+    if (index % 7 === 0) await Promise.race(kept);
+  }
+  await Promise.all(kept);
+  expect((await KernelHistory.open(file)).averages.kept()).toHaveLength(50);
+});
+
+test("a file that is damaged, or cannot be written, costs the memory and nothing else", async () => {
+  for (const content of [
+    "",
+    "{",
+    '{"averages":[{"kernel":1}]}',
+    '{"averages":[{"kernel":"k","value":-1}]}',
+  ]) {
+    await writeFile(file, content);
+    const history = await KernelHistory.open(file);
+    expect(history.averages.kept()).toEqual([]);
+    history.averages.add(calls);
+    await history.keep();
+    expect(JSON.parse(await readFile(file, "utf8"))).toHaveProperty("averages.0.value", 7);
+  }
+  const nowhere = await KernelHistory.open(join(directory, "no", "where"));
+  nowhere.averages.add(calls);
+  await nowhere.keep();
+  expect(nowhere.averages.callMs("k", "cpu", 1024)).toBe(7);
+});
