@@ -80,6 +80,36 @@ export const SandboxErrorCode = {
 } as const;
 export type SandboxErrorCode = (typeof SandboxErrorCode)[keyof typeof SandboxErrorCode];
 
+/** A kernel that a GPU does not run. */
+export class AcceleratorError extends PacketfsError<AcceleratorErrorCode> {
+  override readonly name: string = "AcceleratorError";
+}
+
+export const AcceleratorErrorCode = {
+  /** It took more of the GPU's own time than its limit, and its process was killed; data: kernel, limitMs. */
+  deadline: "PFS_KERNEL_DEADLINE",
+  /** It was killed too often for that, and gets no calls there any more; data: kernel. */
+  barred: "PFS_KERNEL_BARRED",
+  /** It needs more memory than its limit, or than the GPU has for it; data: kernel, bytes, max. */
+  overLimit: "PFS_KERNEL_OVER_LIMIT",
+  /** Its WGSL or its layout is not what it should be; data: kernel, reason. */
+  invalid: "PFS_KERNEL_INVALID",
+  /** The GPU's process ended for another reason, or did not answer for very long; data: reason. */
+  lost: "PFS_ACCELERATOR_LOST",
+} as const;
+export type AcceleratorErrorCode = (typeof AcceleratorErrorCode)[keyof typeof AcceleratorErrorCode];
+
+/** A call of a kernel that only a GPU may compute, and that has none. */
+export class EngineError extends PacketfsError<EngineErrorCode> {
+  override readonly name: string = "EngineError";
+}
+
+export const EngineErrorCode = {
+  /** There is no GPU for it, or it does not run the call; data: reason. */
+  engineLost: "PFS_ENGINE_LOST",
+} as const;
+export type EngineErrorCode = (typeof EngineErrorCode)[keyof typeof EngineErrorCode];
+
 /** What a store cannot do: bytes that are gone or wrong, a directory that is no store, a disk that refuses. */
 export class StoreError extends PacketfsError<StoreErrorCode> {
   override readonly name: string = "StoreError";

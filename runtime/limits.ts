@@ -252,6 +252,12 @@ export const LANE_REST_MS = 1_000;
 export const DESCRIPTIONS_KEPT_MAX = 256;
 /** and how long the JSON text of one may be for that. */
 export const DESCRIPTION_KEPT_CHARACTERS_MAX: number = 16 * 1024;
+/** GPUs of one machine that are used. */
+export const ACCELERATORS_MAX = 8;
+/** Packets whose kernels run on one GPU that are worked on at once: while one waits for its answer, others get theirs ready. */
+export const GPU_PACKETS_MAX = 4;
+/** How often a call is made of a GPU whose process is lost meanwhile. */
+export const ACCELERATOR_TRIES_MAX = 3;
 /** Of the name of a class of engines, which stands in editions. */
 export const ENGINE_CLASS_CHARACTERS_MAX = 27;
 /** Executor processes that may end one after the other with nothing done in between; then the lane is lost. */

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { refToHex, sha256 } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import {
+  ACCELERATORS_MAX,
+  GPU_PACKETS_MAX,
   DESCRIPTIONS_KEPT_MAX,
   DESCRIPTION_KEPT_CHARACTERS_MAX,
   LANE_INPUT_BYTES,
@@ -13,6 +15,8 @@ import {
 } from "./limits.ts";
 import { execute } from "./stream/execute.ts";
 import { CodeExecutor } from "./code/code-executor.ts";
+import { GpuEngine } from "./engine/gpu-engine.ts";
+import { GpuExecutors } from "./gpu-executors.ts";
 import { LaneSlots } from "./lane-slots.ts";
 import { LocalExecutor } from "./executor/local-executor.ts";
 import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
@@ -29,7 +33,8 @@ import { ExecutorList } from "./job/candidates.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "./job/job-history.ts";
 import { Jobs } from "./job/jobs.ts";
 import { partName } from "./job/results.ts";
-import type { ChunkSource } from "./contracts/chunks.ts";
+import type { FoundAccelerators, UnusedAccelerator } from "./contracts/kernels.ts";
+import type { ChunkSource, StoreWriterOptions } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
 import { KERNEL_HISTORY_FILE, KernelHistory } from "./kernel-history.ts";
@@ -42,6 +47,10 @@ export interface MachineOptions {
   readonly label: string;
   /** Packets with large inputs to work on at once; 0 for a machine that only stores. By default one per core. */
   readonly workers?: number | undefined;
+  /** Looks for GPUs that its kernels may run on, which a machine without workers never does; by default there are none. */
+  readonly findAccelerators?:
+    | ((machine: Pick<Machine, "store" | "source">) => Promise<FoundAccelerators>)
+    | undefined;
   /** As StoreOptions have it. */
   readonly writesLittle?: boolean | undefined;
   /** Where it is remembered what programs say of themselves; nowhere by default. */
@@ -69,6 +78,9 @@ export class Machine implements AsyncDisposable {
   /** Of all its executors' lanes. */
   readonly lanes: LaneSlots = new LaneSlots();
   readonly #code: CodeExecutor | undefined;
+  readonly #gpus: GpuExecutors | undefined;
+  /** What its jobs run on, once it has any. */
+  #candidates: ExecutorList | undefined;
   readonly #id: string;
   readonly #threads: number;
   readonly #memory: Memory | undefined;
@@ -91,16 +103,15 @@ export class Machine implements AsyncDisposable {
     // A machine without workers still looks into programs for others.
     this.#threads = Math.max(1, workers);
     if (workers === 0) return;
-    this.executor = new LocalExecutor({
-      id,
+    const shared = {
       label,
       source: this.source,
-      openWriter: (use) => store.openWriter(use),
-      has: (refs) => store.has(refs),
+      openWriter: (use: StoreWriterOptions) => store.openWriter(use),
+      has: (refs: Uint8Array) => store.has(refs),
       spares: this.#processes,
-      threads: workers,
       lanes: this.lanes,
-    });
+    };
+    this.executor = new LocalExecutor({ ...shared, id, threads: workers });
     this.#code = new CodeExecutor({
       id: codeIdOf(id),
       label,
@@ -110,6 +121,22 @@ export class Machine implements AsyncDisposable {
       places: store,
       slots: workers,
       lanes: this.lanes,
+    });
+    const { findAccelerators } = options;
+    if (findAccelerators === undefined) return;
+    this.#gpus = new GpuExecutors({
+      find: () => findAccelerators(this),
+      open: (accelerator, index) =>
+        new LocalExecutor({
+          ...shared,
+          id: gpuIdOf(id, index),
+          threads: Math.min(workers, GPU_PACKETS_MAX),
+          kernels: new GpuEngine(accelerator),
+          accelerator: accelerator.info,
+        }),
+      opened: (executors) => {
+        for (const executor of executors) this.#candidates?.add(executor);
+      },
     });
   }
 
@@ -126,7 +153,18 @@ export class Machine implements AsyncDisposable {
 
   /** Those that run packets here: none on a machine that only stores. */
   get executors(): readonly Executor[] {
-    return [this.executor, this.#code].filter((each) => each !== undefined);
+    const gpus = this.#gpus?.executors ?? [];
+    return [this.executor, this.#code, ...gpus].filter((each) => each !== undefined);
+  }
+
+  /** GPUs that are not used, and why, once they were looked for. */
+  get unusedAccelerators(): readonly UnusedAccelerator[] {
+    return this.#gpus?.unused ?? [];
+  }
+
+  /** Looks for GPUs, unless that was done before: resolves when those that can be used are among the executors. */
+  async findAccelerators(): Promise<void> {
+    await this.#gpus?.find();
   }
 
   /** Starts a spare executor process now and whenever there is none, so that new programs do not wait for one. */
@@ -190,6 +228,7 @@ export class Machine implements AsyncDisposable {
     executors: ExecutorList = new ExecutorList(),
     removeParts: (out: string) => Promise<void> = async () => {},
   ): Jobs {
+    this.#candidates = executors;
     for (const executor of this.executors) executors.add(executor);
     return new Jobs({
       source: this.source,
@@ -207,8 +246,12 @@ export class Machine implements AsyncDisposable {
 
   /** Frees what this machine's executor keeps for the output file `out`. */
   async removeParts(out: string): Promise<void> {
-    for (const executor of [this.#id, codeIdOf(this.#id)])
-      await this.store.catalog.remove(partName(out, executor));
+    const gpus = Array.from({ length: ACCELERATORS_MAX }, (_, index) => gpuIdOf(this.#id, index));
+    const { catalog } = this.store;
+    for (const executor of [this.#id, codeIdOf(this.#id)]) await catalog.remove(partName(out, executor));
+    // Most machines never had any: looking is cheaper than a removal.
+    for (const name of gpus.map((executor) => partName(out, executor)))
+      if ((await catalog.resolve(name)) !== undefined) await catalog.remove(name);
   }
 
   #spareOptions(): ExecutorProcessOptions {
@@ -216,6 +259,7 @@ export class Machine implements AsyncDisposable {
   }
 
   async close(): Promise<void> {
+    await this.#gpus?.close();
     await this.executor?.close();
     await this.#code?.close();
     await this.#spares?.close();
@@ -231,6 +275,11 @@ export class Machine implements AsyncDisposable {
 /** The id of the executor of packet code beside the one of this id. */
 function codeIdOf(id: string): string {
   return `${id}-code`;
+}
+
+/** The id of the executor of a GPU beside the one of this id. */
+function gpuIdOf(id: string, index: number): string {
+  return `${id}-gpu${index}`;
 }
 
 /** Undefined where nothing was remembered, or nothing that can be one. */

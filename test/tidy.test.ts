@@ -26,6 +26,7 @@ const ROOMS = new Map<string, readonly string[]>([
   ["stream", ["contracts", "program"]],
   ["store", ["contracts", "stream"]],
   ["sandbox", ["contracts", "program"]],
+  ["engine", ["contracts", "program"]],
   ["executor", ["contracts", "program", "stream", "sandbox"]],
   ["code", ["contracts", "program", "stream"]],
   ["job", ["contracts", "program", "stream", "schedule"]],

@@ -89,6 +89,21 @@ export interface Accelerator extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** A GPU that is not used, or what all of them lack. */
+export interface UnusedAccelerator {
+  /** For people: "llvmpipe", or "GPU" where none was found. */
+  readonly label: string;
+  /** One sentence; where a package would help, it names it. */
+  readonly reason: string;
+}
+
+/** What was found when a machine looked for GPUs. */
+export interface FoundAccelerators {
+  /** Those that are used, to be closed by whoever looked. */
+  readonly accelerators: readonly Accelerator[];
+  readonly unused: readonly UnusedAccelerator[];
+}
+
 /** Which engine ran a call. */
 export type Engine = "gpu" | "cpu";
 

@@ -1,7 +1,7 @@
 /** Executes packets on this machine: each program in an executor process of its own, so that tenants share nothing. */
 import { refFromHex, refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { guestEdition } from "../sandbox/edition.ts";
+import { acceleratedEdition, guestEdition } from "../sandbox/edition.ts";
 import type { ChunkSource, StoreWriter, StoreWriterOptions } from "../contracts/chunks.ts";
 import type {
   Capacity,
@@ -13,6 +13,7 @@ import type {
   Tenant,
 } from "../contracts/executor.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
+import type { AcceleratorInfo, KernelEngine } from "../contracts/kernels.ts";
 import type { LaneSlots } from "../lane-slots.ts";
 import { LocalLane } from "./local-lane.ts";
 import type { LanesOfProgram } from "./local-lane.ts";
@@ -44,6 +45,13 @@ export interface LocalExecutorOptions {
   readonly threads: number;
   /** This machine's, which lanes of other executors have too. */
   readonly lanes: LaneSlots;
+  /** Who computes its programs' kernels; they do themselves unless given. */
+  readonly kernels?: KernelEngine | undefined;
+  /**
+   * The GPU that the engine has all kernels computed by. The executor is for programs whose results depend on that alone, by an
+   * edition of its own.
+   */
+  readonly accelerator?: AcceleratorInfo | undefined;
   /** Memory that the inputs of one lane's packets in flight share. */
   readonly inputBytes?: number;
   /** How long a program's process stays while no lane has it, in milliseconds; PROCESS_KEPT_MS unless given. */
@@ -58,7 +66,8 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   readonly id: string;
   readonly label: string;
   readonly capacity: Capacity;
-  readonly edition: string = guestEdition();
+  readonly edition: string;
+  readonly accelerator: AcceleratorInfo | undefined;
   readonly #options: LocalExecutorOptions;
   readonly #inputs: InputSource;
   readonly #processes: SharedProcesses;
@@ -74,7 +83,10 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   constructor(options: LocalExecutorOptions) {
     this.id = options.id;
     this.label = options.label;
-    this.capacity = { js: options.threads, kernel: options.threads };
+    const { threads, accelerator } = options;
+    this.accelerator = accelerator;
+    this.capacity = accelerator === undefined ? { js: threads, kernel: threads } : { kernel: threads };
+    this.edition = accelerator === undefined ? guestEdition() : acceleratedEdition(accelerator);
     this.#options = options;
     this.#inputs = new InputSource(options.source);
     this.#places = new RunnerPlaces(() => this.#processes.isCrowded);
@@ -92,8 +104,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
     tenant?: Tenant,
   ): Promise<Lane> {
     if ("inline" in manifest) {
-      const reason = "packet code does not run here";
-      throw new JobError(JobErrorCode.invalidProgram, `the program cannot be loaded: ${reason}`, { reason });
+      throw invalidProgram("packet code does not run here");
     }
     this.#abort.signal.throwIfAborted();
     signal.throwIfAborted();
@@ -152,6 +163,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
       processes: this.#processes,
       places: this.#places,
       closed: (lane: LocalLane) => this.#release(lane, key),
+      kinds: Object.keys(this.capacity),
     };
     const program = new LoadedProgram(machine, manifest, tenant);
     this.#programs.set(key, program);
@@ -159,7 +171,7 @@ export class LocalExecutor implements Executor, AsyncDisposable {
   }
 
   #newLane(program: LoadedProgram, listener: LaneListener): LocalLane {
-    const slot = this.#options.lanes.take("js", program.tenant);
+    const slot = this.#options.lanes.take(this.accelerator === undefined ? "js" : "kernel", program.tenant);
     const lane = new LocalLane(program, slot, listener);
     program.lanes++;
     this.#lanes.add(lane);
@@ -226,6 +238,8 @@ class LoadedProgram implements LanesOfProgram {
 
   async fetch(signal: AbortSignal): Promise<void> {
     this.#fetched ??= await readProgram(this.#manifest, this.#machine.inputs, signal);
+    if (!this.#machine.kinds.includes(this.kind))
+      throw invalidProgram(`programs of kind "${this.kind}" do not run here`);
   }
 
   openWriter(): Promise<StoreWriter> {
@@ -267,6 +281,8 @@ interface LoadedProgramOptions
     Pick<LocalExecutorOptions, "openWriter" | "inputBytes">,
     Pick<RunnerContext, "inputs" | "processes" | "threads"> {
   readonly places: RunnerPlaces;
+  /** Of programs that run there. */
+  readonly kinds: readonly string[];
   /** Called once for each lane that is closed. */
   readonly closed: (lane: LocalLane) => void;
 }
@@ -287,8 +303,11 @@ export async function readProgram(
   const manifest = parseManifest(chunk!);
   const stream = await inputs.stream(refFromHex(manifest.code)!, signal);
   if (stream.length > PROGRAM_CODE_BYTES_MAX) {
-    const reason = `its code has ${stream.length} bytes, more than ${PROGRAM_CODE_BYTES_MAX}`;
-    throw new JobError(JobErrorCode.invalidProgram, `the program cannot be loaded: ${reason}`, { reason });
+    throw invalidProgram(`its code has ${stream.length} bytes, more than ${PROGRAM_CODE_BYTES_MAX}`);
   }
   return { manifest, code: await stream.read(0, stream.length) };
+}
+
+function invalidProgram(reason: string): JobError {
+  return new JobError(JobErrorCode.invalidProgram, `the program cannot be loaded: ${reason}`, { reason });
 }

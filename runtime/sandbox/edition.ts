@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import type { AcceleratorInfo } from "../contracts/kernels.ts";
 import { builtText } from "../built.ts";
 
 const DIGEST_CHARACTERS = 12;
@@ -13,6 +14,11 @@ let edition: string | undefined;
 /** Of this process's own Node, which its executor processes run too: "v8-13.6.233.17-icu-78.3-0f3a…". */
 export function guestEdition(): string {
   return (edition ??= makeEdition());
+}
+
+/** The edition of an executor whose kernels run on such a GPU. */
+export function acceleratedEdition({ engineClass }: AcceleratorInfo): string {
+  return `${guestEdition()}-${engineClass}`;
 }
 
 function makeEdition(): string {

@@ -24,6 +24,7 @@ const { failed, usage, notFound, integrity, unreachable, program } = ExitCode;
 
 /** Every error code there is; a test keeps it so. */
 export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
+  PFS_ACCELERATOR_LOST: failed,
   PFS_ADDRESS_INVALID: usage,
   PFS_AUTHENTICATOR_LOST: failed,
   PFS_CANCELLED: failed,
@@ -52,6 +53,10 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_INPUT_MISSING: integrity,
   PFS_INTERNAL: failed,
   PFS_JOB_OVER_LIMIT: program,
+  PFS_KERNEL_BARRED: program,
+  PFS_KERNEL_DEADLINE: program,
+  PFS_KERNEL_INVALID: program,
+  PFS_KERNEL_OVER_LIMIT: program,
   PFS_LANES_FULL: failed,
   PFS_LANE_BROKEN: failed,
   PFS_LANE_CLOSED: failed,

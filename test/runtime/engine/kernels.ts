@@ -1,0 +1,93 @@
+/** A kernel, calls of it, and a GPU that computes nothing, for tests of what stands before GPUs. */
+import type {
+  Accelerator,
+  AcceleratorInfo,
+  KernelAnswer,
+  KernelCall,
+} from "../../../runtime/contracts/kernels.ts";
+import type { Kernel } from "../../../runtime/program/kernel/kernel.ts";
+
+export function kernel(fields: Partial<Kernel> = {}): Kernel {
+  return {
+    name: "double",
+    kind: "wgsl",
+    inputs: [{ name: "v", type: "f32", shape: ["n"] }],
+    outputs: [{ name: "w", type: "f32", shape: ["n"] }],
+    source: "",
+    maxTrip: {},
+    result: { relL2: 1e-6, abs: 0 },
+    hasCpu: true,
+    operations: "n",
+    limits: { gpuMs: 1000, gpuBytes: 1 << 20 },
+    gpu: 1,
+    wgsl: "",
+    layout: {
+      uniform: [],
+      bindings: [{ input: 0 }, { output: 0 }],
+      entryPoint: "main",
+      workgroups: ["n", "1", "1"],
+    },
+    ...fields,
+  };
+}
+
+export function call(fields: Partial<Kernel> = {}): KernelCall {
+  return { kernel: kernel(fields), dimensions: { n: 1 }, inputs: [{ bytes: new Uint8Array(4) }] };
+}
+
+export const INFO: AcceleratorInfo = {
+  label: "a GPU of tests",
+  engineClass: "vendor-0123456789ab",
+  isSoftware: true,
+  memoryBytes: 1 << 30,
+  calibration: { uploadGBps: 1, downloadGBps: 1, launchMs: 1, gops: 1 },
+};
+
+const TIMES = {
+  totalMs: 3,
+  waitMs: 1,
+  uploadMs: 0,
+  kernelMs: 2,
+  downloadMs: 0,
+  uploadedBytes: 4,
+  residentBytes: 0,
+};
+
+/** Answers when it is told to. */
+export class HeldAccelerator implements Accelerator {
+  readonly info: AcceleratorInfo = INFO;
+  /** Calls that run now, in the order in which they came. */
+  readonly running: { readonly call: KernelCall; answer(): void; fail(error: unknown): void }[] = [];
+  isClosed = false;
+
+  run(asked: KernelCall): Promise<KernelAnswer> {
+    const { promise, resolve, reject } = Promise.withResolvers<KernelAnswer>();
+    const running = {
+      call: asked,
+      answer: () => over(() => resolve({ times: TIMES })),
+      fail: (error: unknown) => over(() => reject(error)),
+    };
+    const over = (settle: () => void): void => {
+      this.running.splice(this.running.indexOf(running), 1);
+      settle();
+    };
+    this.running.push(running);
+    return promise;
+  }
+
+  resident(): number {
+    return 0;
+  }
+
+  isBarred(): boolean {
+    return false;
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
