@@ -13,6 +13,9 @@ import type { BarInfo, Editions } from "../runtime/contracts/executor.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { LaneInfo, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
+import type { Engine } from "../runtime/contracts/kernels.ts";
+import { PROGRAM_FILES_MAX } from "../runtime/limits.ts";
+import { invalidFileName } from "../runtime/program/manifest.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
 import { Grant } from "./grants/grant.ts";
@@ -333,6 +336,12 @@ export const GrantedMeta: v.GenericSchema<unknown, GrantedMeta> = v.object({
   packetMs: count,
 });
 
+const engine: v.GenericSchema<unknown, Engine> = v.picklist(["gpu", "cpu"]);
+const fileName = v.pipe(
+  v.string(),
+  v.check((text) => invalidFileName(text) === null, "a program's file is called as a property is"),
+);
+
 /** JOB `run` and `load`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream, or packet code. */
 const program = { kind: v.optional(v.literal("code")), program: label, code: ref };
 export type JobMeta =
@@ -348,6 +357,9 @@ export type JobMeta =
       program: string;
       code: Uint8Array;
       files: string[];
+      /** Files that the program has beside those, and what it calls them. */
+      beside?: { as: string; file: string }[] | undefined;
+      engine?: Engine | undefined;
       out?: string | undefined;
       splitBytes?: number | undefined;
     }
@@ -371,6 +383,8 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
     instance: v.optional(id),
     ...program,
     files: v.pipe(v.array(file), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
+    beside: v.optional(v.pipe(v.array(v.object({ as: fileName, file })), v.maxLength(PROGRAM_FILES_MAX))),
+    engine: v.optional(engine),
     out: v.optional(name),
     splitBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),

@@ -5,6 +5,9 @@ import { PARTS_PREFIX } from "../runtime/job/results.ts";
 import { execute } from "../runtime/stream/execute.ts";
 import { walkStreams } from "../runtime/stream/walk.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { JobInput } from "../runtime/contracts/jobs.ts";
+import { PROGRAM_FILES_MAX } from "../runtime/limits.ts";
+import { invalidFileName } from "../runtime/program/manifest.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
@@ -16,6 +19,29 @@ export async function fileHistory(files: StoredFiles, name: string): Promise<Fil
   const records = invalidName(name) === null ? await files.catalog.history(name) : [];
   if (records.length === 0) throw fileNotFound(name);
   return records.map(fileInfo);
+}
+
+/** Throws PFS_USAGE for files that a program cannot have by these names. */
+export function checkFiles(files: Readonly<Record<string, string>>): void {
+  const names = Object.keys(files);
+  if (names.length > PROGRAM_FILES_MAX)
+    throw new UsageError(`a program has at most ${PROGRAM_FILES_MAX} files beside those that it reads`);
+  for (const name of names) {
+    const reason = invalidFileName(name);
+    if (reason !== null)
+      throw new UsageError(`a program cannot have a file as ${JSON.stringify(name)}: ${reason}`);
+  }
+}
+
+/** Those that stand for stored files, by the same names. Rejects with PFS_NOT_FOUND or PFS_ROOT_AMBIGUOUS. */
+export async function findFiles(
+  stored: StoredFiles,
+  files: Readonly<Record<string, string>>,
+): Promise<Record<string, JobInput>> {
+  const found = Object.entries(files).map(
+    async ([name, file]) => [name, await findFile(stored, file)] as const,
+  );
+  return Object.fromEntries(await Promise.all(found));
 }
 
 export async function* readFile(

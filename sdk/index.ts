@@ -38,6 +38,7 @@ export { Flag, Op, PACKET_BYTES } from "../packets/layout.ts";
 export { decodePacket, encodeFrame, packetCount } from "../packets/packet.ts";
 
 export type {
+  Engine,
   FileInfo,
   FileSource,
   GcReport,
@@ -47,6 +48,7 @@ export type {
   JobPart,
   JobResult,
   JobStatistics,
+  KernelReport,
   ExecStreamOptions,
   FrameSource,
   LaneInfo,

@@ -22,7 +22,17 @@ import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import { checkArgs } from "./programs/args.ts";
 import { bundleProgram } from "./programs/bundle.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
-import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
+import {
+  checkFiles,
+  checkName,
+  fileHistory,
+  fileInfo,
+  findFiles,
+  isListed,
+  readFile,
+  sourceBytes,
+  streamParts,
+} from "./files.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
@@ -178,12 +188,15 @@ class LocalPacketFS implements PacketFS {
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
     checkArgs(options.args);
+    checkFiles(options.files ?? {});
     // Bundled first: a program that is wrong shows before anything is opened.
     const isCode = program instanceof PacketCode;
     const bundle = isCode ? codeBundle(program) : await bundleProgram(program);
     const { args, out, splitBytes, signal, onEvent } = options;
+    const engine = options.engine === "auto" ? undefined : options.engine;
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
+    const beside = await findFiles(access, options.files ?? {});
     const inputBytes = inputs.reduce((bytes, { length }) => bytes + length, 0);
     this.#writesLittle =
       this.#options.runsOnce === true && out === undefined && inputBytes <= LITTLE_INPUT_BYTES_MAX;
@@ -193,7 +206,7 @@ class LocalPacketFS implements PacketFS {
     const work = this.#withProgram(machine, bundle, args, async (jobs, stored) =>
       withValue(
         await jobs.run(
-          { ...stored, inputs, splitBytes, out },
+          { ...stored, inputs, splitBytes, out, engine, files: beside },
           { signal, onEvent, explain: (error) => atSourcePlaces(error, bundle) },
         ),
       ),

@@ -5,6 +5,7 @@
  */
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { Editions } from "../runtime/contracts/executor.ts";
+import type { Engine } from "../runtime/contracts/kernels.ts";
 import type { LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
@@ -15,6 +16,7 @@ import type { JobArgs, JobValue } from "./program.ts";
 export type { JobEvent } from "../runtime/contracts/events.ts";
 export type { LaneInfo, LaneState, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 export type { JobInfo, JobStatistics } from "../runtime/contracts/jobs.ts";
+export type { Engine, KernelReport } from "../runtime/contracts/kernels.ts";
 export type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
 export type { RepairEvent } from "../runtime/contracts/events.ts";
 export type { WallState } from "../runtime/sandbox/process/wall-states.ts";
@@ -160,6 +162,13 @@ export interface StreamPart {
 export interface RunOptions<Args = unknown> {
   /** JSON value that the program's functions get. */
   readonly args?: Args;
+  /**
+   * Stored files that the program has beside those that it reads, by the names that it knows them by: its `context.files`.
+   * At most 16. Rejects with PFS_NOT_FOUND, or with PFS_USAGE for what is no name of a property.
+   */
+  readonly files?: Readonly<Record<string, string>>;
+  /** What computes the program's kernels; by default what is expected to be faster, as far as there is a choice. */
+  readonly engine?: Engine | "auto";
   /**
    * Stores the result under this name instead of returning it. Groups are stored as lines [key,value] of JSON, or as CSV
    * where the name ends with ".csv".

@@ -12,7 +12,16 @@ import { ingest } from "../runtime/stream/ingest.ts";
 import { PacketCode } from "./code/builders.ts";
 import { checkArgs } from "./programs/args.ts";
 import { bundleProgram } from "./programs/bundle.ts";
-import { checkName, fileHistory, fileInfo, isListed, readFile, sourceBytes, streamParts } from "./files.ts";
+import {
+  checkFiles,
+  checkName,
+  fileHistory,
+  fileInfo,
+  isListed,
+  readFile,
+  sourceBytes,
+  streamParts,
+} from "./files.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
@@ -186,8 +195,16 @@ class RemotePacketFS implements PacketFS {
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
     checkArgs(options.args);
+    const { files: beside = {}, engine, ...rest } = options;
+    checkFiles(beside);
     const outcome = await this.#withProgram(program, (stored) =>
-      this.#hub.run({ ...stored, files, ...options }),
+      this.#hub.run({
+        ...stored,
+        ...rest,
+        files,
+        beside,
+        ...(engine === undefined || engine === "auto" ? {} : { engine }),
+      }),
     );
     return jobResult(outcome, (root) => this.get(root)) as JobResult<JobValue<Program>>;
   }

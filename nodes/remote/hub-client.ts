@@ -8,6 +8,7 @@ import { MessageType } from "../../packets/envelope.ts";
 import type { Binding, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
 import type { JobInfo, JobOutcome } from "../../runtime/contracts/jobs.ts";
+import type { Engine } from "../../runtime/contracts/kernels.ts";
 import type { GcResult } from "../../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../../runtime/contracts/maintenance.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../errors.ts";
@@ -45,6 +46,9 @@ export interface RemoteProgram {
 export interface RemoteJob extends RemoteProgram {
   readonly args?: unknown;
   readonly files: readonly string[];
+  /** Stored files that the program has beside those, by the names that it knows them by. */
+  readonly beside?: Readonly<Record<string, string>>;
+  readonly engine?: Engine;
   readonly out?: string;
   readonly splitBytes?: number;
   readonly signal?: AbortSignal;
@@ -157,6 +161,8 @@ export class HubClient {
     code,
     args,
     files,
+    beside = {},
+    engine,
     out,
     splitBytes,
     signal,
@@ -176,6 +182,8 @@ export class HubClient {
         program,
         code,
         files: [...files],
+        beside: Object.entries(beside).map(([as, file]) => ({ as, file })),
+        engine,
         out,
         splitBytes,
       };

@@ -138,11 +138,14 @@ export class JobService implements Service {
     options: RunJobOptions,
   ): Promise<SentOutcome> {
     const inputs = await Promise.all(request.files.map(this.#options.find));
-    const { splitBytes, out } = request;
+    const { splitBytes, out, engine, beside = [] } = request;
+    const found = beside.map(async ({ as, file }) => [as, await this.#options.find(file)] as const);
+    const files = Object.fromEntries(await Promise.all(found));
     const expected = out === undefined ? undefined : await this.#replaced(out);
     // Not the client's number, which another client may have chosen too: whoever runs a job under an id has its result.
     const id = this.#jobs.newId();
-    const asked = { ...this.#stored(request, args), id, inputs, splitBytes, out, expected };
+    const stored = { ...this.#stored(request, args), engine, files };
+    const asked = { ...stored, id, inputs, splitBytes, out, expected };
     const { value, ...outcome } = await this.#runCounted(asked, options);
     const { file } = outcome;
     if (file?.name !== undefined) await this.#options.usage.stored(file.name, file.root);

@@ -30,11 +30,12 @@ export function option(
 ): Option {
   const made = new Option(flags, description).env(variable);
   if (!made.required) return made;
-  return made.argParser((text) => {
+  return made.argParser((text, before: unknown) => {
     const said = process.env[variable] === text ? variable : made.long!;
     if (text === "") throw new UsageError(`${said} is empty; give it a value, or leave it out`);
     const parsed = value === undefined ? text : value.parse(text);
-    if (parsed !== undefined) return parsed;
+    if (parsed !== undefined)
+      return value?.isList === true ? [...((before ?? []) as unknown[]), parsed] : parsed;
     throw new UsageError(`${said} takes ${value!.takes}, not "${printable(text)}"`);
   });
 }
@@ -108,6 +109,11 @@ const LIKELY: Readonly<Record<string, readonly string[]>> = {
   "--concurrency": ["--workers"],
   "--arg": ["--args"],
   "--arguments": ["--args"],
+  "--file": ["--with"],
+  "--input": ["--with"],
+  "--gpu": ["--engine"],
+  "--cpu": ["--engine"],
+  "--device": ["--engine"],
   "--chunk-size": ["--split"],
   "--split-size": ["--split"],
   "--bytes": ["--range"],
@@ -154,6 +160,8 @@ export interface ValueOf<Value> {
   readonly parse: (text: string) => Value | undefined;
   /** What is asked for, as an end of the sentence "--split takes …". */
   readonly takes: string;
+  /** The option may stand several times, and has all that it was given. */
+  readonly isList?: boolean;
 }
 
 /** For options that take a number of things, digits alone. */
@@ -170,6 +178,24 @@ export function wholeNumber(min: number, max: number = Number.MAX_SAFE_INTEGER):
 
 /** For options that take a number of bytes. */
 export const SIZE: ValueOf<number> = { parse: parseBytes, takes: "bytes, or a size like 64KiB or 4MB" };
+
+/** For options that give something a name, once or several times. */
+export const NAMED_FILE: ValueOf<readonly [name: string, file: string]> = {
+  parse: (text) => {
+    const at = text.indexOf("=");
+    return at > 0 && at < text.length - 1 ? [text.slice(0, at), text.slice(at + 1)] : undefined;
+  },
+  takes: "a name and a stored file, as b=matrix.f32",
+  isList: true,
+};
+
+/** For options that take one of several words. */
+export function oneOf<Word extends string>(...words: readonly Word[]): ValueOf<Word> {
+  return {
+    parse: (text) => words.find((word) => word === text),
+    takes: `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`,
+  };
+}
 
 /** HOST:PORT, [IPV6]:PORT or PORT. Throws PFS_USAGE. */
 export function parseEndpoint(text: string, defaultHost: string): Address {

@@ -4,7 +4,7 @@ import { Command } from "commander";
 import { messageOf } from "../../packets/errors.ts";
 import { PacketCode } from "../code/builders.ts";
 import { fileError, UsageError } from "../errors.ts";
-import type { JobEvent, JobResult, PacketFS, ProgramBundle } from "../packetfs.ts";
+import type { JobEvent, JobResult, PacketFS, ProgramBundle, RunOptions } from "../packetfs.ts";
 import {
   formatBytes,
   formatCount,
@@ -15,7 +15,7 @@ import {
   printable,
 } from "./format.ts";
 import { example } from "./help.ts";
-import { checkName, FILE_OPERAND, option, SIZE } from "./options.ts";
+import { checkName, FILE_OPERAND, NAMED_FILE, oneOf, option, SIZE } from "./options.ts";
 import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { onRun } from "./context.ts";
@@ -29,6 +29,8 @@ interface RunCommandOptions {
   readonly args?: string;
   readonly out?: string;
   readonly split?: number;
+  readonly with?: readonly (readonly [name: string, file: string])[];
+  readonly engine?: NonNullable<RunOptions["engine"]>;
   readonly check: boolean;
   readonly code?: boolean;
 }
@@ -60,6 +62,22 @@ export function runCommand(host: Host): Command {
     )
     .addOption(
       option(
+        "--with <NAME=FILE>",
+        "a stored file that the program has beside those that it reads: its context.files.NAME; once for each",
+        "PACKETFS_WITH",
+        NAMED_FILE,
+      ),
+    )
+    .addOption(
+      option(
+        "--engine <ENGINE>",
+        "what computes the program's kernels: gpu, cpu, or auto for what is expected to be faster (default: auto)",
+        "PACKETFS_ENGINE",
+        oneOf("auto", "gpu", "cpu"),
+      ),
+    )
+    .addOption(
+      option(
         "--code",
         'the program is packet code, which runs at the speed of memory: count("\\n"), match("text"), lines(), histogram(), lines().filter(contains("ERROR")).count(), columns({ id: "u32", x: "f64" }).filter("id", ">", 9).mean("x")',
         "PACKETFS_CODE",
@@ -81,6 +99,8 @@ async function run(
   const args = options.args === undefined ? undefined : await readArgs(options.args);
   if (options.out !== undefined) checkName(options.out);
   if (options.code === true && args !== undefined) throw new UsageError("packet code takes no --args");
+  if (options.code === true && options.with !== undefined)
+    throw new UsageError("packet code has no files beside those that it reads; leave --with out");
   // Bundled first: a program that is wrong shows before anything is opened.
   const program = options.code === true ? await parsed(path) : await bundled(path, options.check, context);
   const pfs = await context.open();
@@ -89,12 +109,22 @@ async function run(
     ...(args === undefined ? {} : { args }),
     ...(options.out === undefined ? {} : { out: options.out }),
     ...(options.split === undefined ? {} : { splitBytes: options.split }),
+    ...(options.with === undefined ? {} : { files: namedFiles(options.with) }),
+    ...(options.engine === undefined ? {} : { engine: options.engine }),
     signal,
     onEvent: (event) => show(event, output, progress),
   });
   progress.end();
   await writeResult(context, pfs, result);
   if (!output.json) output.talk(summary(result));
+}
+
+/** Throws PFS_USAGE for a name that is given twice. */
+function namedFiles(pairs: readonly (readonly [name: string, file: string])[]): Record<string, string> {
+  const files = new Map(pairs);
+  if (files.size === pairs.length) return Object.fromEntries(files);
+  const [twice] = pairs.find(([name], at) => pairs.some(([other], before) => before < at && other === name))!;
+  throw new UsageError(`--with gives ${printable(twice)} twice`);
 }
 
 async function bundled(path: string, isChecked: boolean, context: Context): Promise<ProgramBundle> {

@@ -189,6 +189,16 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1);
       });
 
+      it("have other stored files beside those that they read, as long as they are there", async () => {
+        const options = { files: { a: "numbers.txt", b: "numbers.txt" }, engine: "auto" } as const;
+        const { value } = await pfs.run(COUNT, ["numbers.txt"], options);
+        expect(value).toEqual((await pfs.run(COUNT, ["numbers.txt"])).value);
+        const missing = pfs.run(COUNT, ["numbers.txt"], { files: { a: "nothing" } });
+        expect(await missing.catch((error: unknown) => error)).toMatchObject({ code: "PFS_NOT_FOUND" });
+        const misnamed = pfs.run(COUNT, ["numbers.txt"], { files: { "a b": "numbers.txt" } });
+        expect(await misnamed.catch((error: unknown) => error)).toMatchObject({ code: "PFS_USAGE" });
+      });
+
       it("fail by what the program did, with its code", async () => {
         const failing: ProgramSource = {
           source: `import { defineProgram, lines } from "packetfs";

@@ -52,6 +52,31 @@ describe.concurrent("programs", () => {
     expect([args.status, args.err]).toEqual([2, expect.stringContaining("packet code takes no --args")]);
   });
 
+  it("have files beside those that they read, each by a name of its own", async () => {
+    const { cwd, run } = await makePlace();
+    await run(["put", "text.txt"]);
+    await writeFile(join(cwd, "count.ts"), COUNT);
+    const words = ["run", "count.ts", "text.txt", "--args", '{"by":2}'];
+    const given = await run([...words, "--with", "a=text.txt", "--with", "b=text.txt", "--engine", "auto"]);
+    expect(given.status).toBe(0);
+    const refused = [
+      [["--with", "text.txt"], "--with takes a name and a stored file, as b=matrix.f32"],
+      [["--with", "a=text.txt", "--with", "a=other.txt"], "--with gives a twice"],
+      [["--with", "a-b=text.txt"], 'a program cannot have a file as "a-b"'],
+      [["--engine", "tpu"], "--engine takes auto, gpu or cpu"],
+      [["--file", "a=text.txt"], "(Did you mean --with?)"],
+    ] as const;
+    for (const [more, message] of refused) {
+      const { status, err } = await run([...words, ...more]);
+      expect([status, err]).toEqual([2, expect.stringContaining(message)]);
+    }
+    const missing = await run([...words, "--with", "a=nope"]);
+    expect([missing.status, missing.out]).toEqual([3, ""]);
+    expect(missing.err).toContain("nope");
+    const code = await run(["run", "--code", "lines()", "text.txt", "--with", "a=text.txt"]);
+    expect([code.status, code.err]).toEqual([2, expect.stringContaining("packet code has no files")]);
+  });
+
   it("say what they log on stderr, and fail with 6", async () => {
     const { cwd, run } = await makePlace();
     await run(["put", "text.txt"]);
