@@ -120,6 +120,10 @@ export const PROGRAM_CODE_BYTES_MAX: number = 8 * 1024 * 1024;
 export const WASM_MEMORY_SHARE = 2;
 /** and the elements of one of its tables. */
 export const WASM_TABLE_ELEMENTS_MAX = 100_000;
+/** Kernels that a program defines. */
+export const KERNELS_MAX = 64;
+/** A record of a matrix, a block or rows that come many at once; a row of such a matrix has ROW_BYTES_MAX. */
+export const BLOCK_RECORD_BYTES_MAX: number = 64 * 1024 * 1024;
 /** What it is bundled from: its own files and those that it imports, of which the bundle has less. */
 export const PROGRAM_SOURCE_BYTES_MAX: number = 16 * 1024 * 1024;
 /** The JSON text of a program's arguments: they stand in its manifest, which is a chunk, beside what it declares. */
@@ -385,6 +389,10 @@ export const GROUPS_FEW_BYTES: number = 128 * 1024 * 1024;
 export const CODE_SPLITS = 16;
 export const CODE_SPLIT_BYTES: number = 16 * 1024 * 1024;
 export const CODE_SPLIT_BYTES_MIN: number = 8 * 1024 * 1024;
+/** and of readers of blocks, whose kernels compute over megabytes in the time that a call of one takes. */
+export const BLOCK_SPLITS = 16;
+export const BLOCK_SPLIT_BYTES: number = 16 * 1024 * 1024;
+export const BLOCK_SPLIT_BYTES_MIN: number = 1024 * 1024;
 /** From so many on, splits become larger instead of more, up to SPLIT_BYTES_MAX, */
 export const SPLITS_MANY = 4096;
 /** and of programs that yield groups, behind GROUPS_FEW_BYTES, as many as give most networks' workers some: since sizes are powers of two, 32 to 64. */

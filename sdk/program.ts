@@ -42,8 +42,14 @@
  * packet begins.
  */
 import type { ProgramLimits } from "../runtime/program/program.ts";
+import type { Dimension, ElementType } from "../runtime/program/kernel/kernel.ts";
 import type { ColumnType, RaggedRows, ReaderSpec, TextEncoding } from "../runtime/program/readers.ts";
+import type { Block, Matrix, RowBlock } from "./blocks.ts";
+import type { TensorOptions, TensorType } from "./kernel.ts";
 
+export { defineKernel, f32, i32, u32 } from "./kernel.ts";
+export type { Block, Matrix, RowBlock, StoredFile } from "./blocks.ts";
+export type { Dimensions, KernelFunction, KernelScope, TensorOptions, TensorType } from "./kernel.ts";
 export { wasmProgram } from "./wasm-program.ts";
 export type { WasmArgument, WasmModule, WasmProgram, WasmSignature } from "./wasm-program.ts";
 
@@ -389,8 +395,19 @@ export interface TextOptions {
  *
  *   input: bytes(4096, { overlapBytes: k - 1 }),
  *   map: (record, { emit }) => { for (let at = 0; at + k <= record.length; at++) … }
+ *
+ * Of a kernel in WGSL, `bytes(["n"])` is an input or output of bytes.
  */
-export function bytes(size?: number, options: OverlapOptions = {}): Reader<Uint8Array> {
+export function bytes(size?: number, options?: OverlapOptions): Reader<Uint8Array>;
+export function bytes<const Shape extends readonly Dimension[]>(
+  shape: Shape,
+  options?: TensorOptions,
+): TensorType<"bytes", Shape>;
+export function bytes(
+  size?: number | readonly Dimension[],
+  options: OverlapOptions & TensorOptions = {},
+): ReaderSpec | TensorType {
+  if (typeof size === "object") return { type: "bytes", shape: size, ...options };
   return size === undefined ? { kind: "bytes", ...options } : { kind: "bytes", size, ...options };
 }
 
@@ -532,17 +549,52 @@ export function csv({ separator = ",", header, ...options }: CsvOptions = {}): R
   return { kind: "csv", separator, header: header ?? options.columns === undefined, ...options };
 }
 
+/** Rows of numbers as one record, little-endian, row by row; for kernels, see kernel.ts. A file that ends within a row is PFS_RECORD_INVALID. */
+export function matrix<const Type extends ElementType>(options: {
+  readonly type: Type;
+  readonly columns: number;
+  /** Rows of a record, 64 MiB of them at most; the last record of a file has what is left. By default those of a split. */
+  readonly rows?: number;
+}): Reader<Matrix<Type>>;
+export function matrix(options: {
+  readonly type: ElementType;
+  readonly columns: number;
+  readonly rows?: number;
+}): ReaderSpec {
+  return { kind: "matrix", ...options };
+}
+
+/** Bytes as one record that is read when the program looks at it: `size` of them, 64 MiB at most, or all of a split. */
+export function block(size?: number): Reader<Block> {
+  return size === undefined ? { kind: "block" } : { kind: "block", size };
+}
+
 /** The record of `columns(fields)`: 64-bit integers are bigints, every other column a number. */
 export type ColumnsRecord<Fields extends Readonly<Record<string, ColumnType>>> = {
   readonly [Name in keyof Fields]: Fields[Name] extends "u64" | "i64" ? bigint : number;
 };
 
+export interface RowsOptions {
+  /** Rows of a record, 64 MiB of them at most; the last record of a file has what is left. */
+  readonly rows: number;
+}
+
 /**
  * Fixed-size binary rows, little-endian, the fields back to back in the order given: `columns({ id: "u32", x: "f64" })`. A
- * file that ends within a row is PFS_RECORD_INVALID.
+ * file that ends within a row is PFS_RECORD_INVALID. With `rows`, so many of them are one record, which is read when the program
+ * looks at it.
  */
 export function columns<const Fields extends Readonly<Record<string, ColumnType>>>(
   fields: Fields,
-): Reader<ColumnsRecord<Fields>> {
-  return { kind: "columns", fields: Object.entries(fields).map(([name, type]) => ({ name, type })) };
+  options: RowsOptions,
+): Reader<RowBlock<Fields>>;
+export function columns<const Fields extends Readonly<Record<string, ColumnType>>>(
+  fields: Fields,
+): Reader<ColumnsRecord<Fields>>;
+export function columns(
+  fields: Readonly<Record<string, ColumnType>>,
+  options: Partial<RowsOptions> = {},
+): ReaderSpec {
+  const list = Object.entries(fields).map(([name, type]) => ({ name, type }));
+  return { kind: "columns", fields: list, ...options };
 }

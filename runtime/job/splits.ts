@@ -13,6 +13,9 @@ import { Flag, Op } from "../../packets/layout.ts";
 import { encodePacket, writeNumbered } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import {
+  BLOCK_SPLITS,
+  BLOCK_SPLIT_BYTES,
+  BLOCK_SPLIT_BYTES_MIN,
   CODE_SPLITS,
   CODE_SPLIT_BYTES,
   CODE_SPLIT_BYTES_MIN,
@@ -36,7 +39,7 @@ import type { ProgramKind } from "../contracts/executor.ts";
 import type { JobInput, Yields } from "../contracts/jobs.ts";
 import { rowRanges } from "../program/csv-rows.ts";
 import type { CsvScan, RowRange } from "../program/csv-rows.ts";
-import { rowBytes } from "../program/readers.ts";
+import { readsBlocks, rowBytes } from "../program/readers.ts";
 import type { ReaderSpec } from "../program/readers.ts";
 import type { LeafBorders } from "../stream/leaves.ts";
 import type { PacketSource } from "./batch.ts";
@@ -208,18 +211,21 @@ function sizesFor(inputs: readonly JobInput[], { reader, yields, kind, splitByte
     return { whole: Infinity, exact: Math.max(unit, splitBytes - (splitBytes % unit)), unit };
   }
   const bytes = bytesOf(inputs);
-  const wanted = yields === "groups" && kind !== "code" ? groupsBytes(bytes) : usualBytes(bytes, kind);
+  const isLarge = kind === "code" || readsBlocks(reader);
+  const wanted = yields === "groups" && !isLarge ? groupsBytes(bytes) : usualBytes(bytes, kind, isLarge);
   // A quarter of all bytes in halves, all of them as small as they may be, and one more split for each input.
   const possible = (1.5 * bytes) / Math.max(1, JOB_TASKS_MAX - inputs.length);
   return { whole: Math.max(wanted, 2 ** Math.ceil(Math.log2(possible))), exact: undefined, unit };
 }
 
 /** About so many bytes each, as far as that makes them neither tiny nor huge; once there are many, larger ones instead of more. */
-function usualBytes(bytes: number, kind: ProgramKind | undefined): number {
+function usualBytes(bytes: number, kind: ProgramKind | undefined, isOfBlocks: boolean): number {
   const [splits, most, least] =
     kind === "code"
       ? [CODE_SPLITS, CODE_SPLIT_BYTES, CODE_SPLIT_BYTES_MIN]
-      : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN];
+      : isOfBlocks
+        ? [BLOCK_SPLITS, BLOCK_SPLIT_BYTES, BLOCK_SPLIT_BYTES_MIN]
+        : [SPLITS, SPLIT_BYTES, SPLIT_BYTES_MIN];
   const usual = Math.min(most, Math.max(least, nearestPower(bytes / splits)));
   return Math.max(usual, Math.min(SPLIT_BYTES_MAX, nearestPower(bytes / SPLITS_MANY)));
 }
@@ -255,8 +261,16 @@ function bytesOf(inputs: readonly JobInput[]): number {
 }
 
 function recordBytesOf(reader: ReaderSpec): number {
-  if (reader.kind === "columns") return rowBytes(reader);
-  return reader.kind === "bytes" ? (reader.size ?? 1) : 1;
+  switch (reader.kind) {
+    case "columns":
+    case "matrix":
+      return rowBytes(reader) * (reader.rows ?? 1);
+    case "bytes":
+    case "block":
+      return reader.size ?? 1;
+    default:
+      return 1;
+  }
 }
 
 function checkCount(count: number): void {

@@ -8,12 +8,14 @@
 import { isUtf8 } from "node:buffer";
 import * as v from "valibot";
 import {
+  BLOCK_RECORD_BYTES_MAX,
   READER_COLUMN_NAME_MAX,
   READER_COLUMNS_MAX,
   RECORD_SEPARATOR_BYTES_MAX,
   ROW_BYTES_MAX,
 } from "../limits.ts";
 import type { CsvSpec } from "./csv-rows.ts";
+import type { ElementType } from "./kernel/kernel.ts";
 import type { Entry, ProgramDescription } from "./program.ts";
 
 /**
@@ -56,11 +58,19 @@ export type ReaderSpec =
       readonly trim?: boolean;
       readonly ragged?: RaggedRows;
     }
-  /** Fixed-size binary rows, little-endian, fields back to back. Records are objects by field name. */
+  /**
+   * Fixed-size binary rows, little-endian, fields back to back. Records are objects by field name, or with `rows` so many
+   * rows at once.
+   */
   | {
       readonly kind: "columns";
       readonly fields: readonly { readonly name: string; readonly type: ColumnType }[];
-    };
+      readonly rows?: number;
+    }
+  /** Rows of so many numbers. A record is `rows` of them, the last of a file what is left; without it, all rows of a split. */
+  | { readonly kind: "matrix"; readonly type: ElementType; readonly columns: number; readonly rows?: number }
+  /** Bytes that are read when they are looked at: `size` a record, the last of a file what is left; without it, all of a split. */
+  | { readonly kind: "block"; readonly size?: number };
 
 /** Encodings of text. Whatever is not of its encoding is a fault; nothing is replaced. */
 export type TextEncoding = "utf-8" | "latin1" | "utf-16le" | "utf-16be";
@@ -120,7 +130,10 @@ export function bordersOf(reader: ReaderSpec): Borders {
       return size === undefined ? { by: "split" } : { by: "size", size, overlapBytes };
     }
     case "columns":
-      return { by: "size", size: rowBytes(reader), overlapBytes: 0 };
+    case "matrix":
+      return { by: "size", size: rowBytes(reader) * (reader.rows ?? 1), overlapBytes: 0 };
+    case "block":
+      return reader.size === undefined ? { by: "split" } : { by: "size", size: reader.size, overlapBytes: 0 };
     case "blocks":
       return { by: "separator", separator: LINE_ENDS["utf-8"], encoding: "utf-8", overlapBytes: 0 };
     case "lines":
@@ -154,7 +167,14 @@ export interface LineCounter {
 
 /** Undefined where records are no lines of text. */
 export function lineCounter(reader: ReaderSpec): LineCounter | undefined {
-  if (reader.kind === "bytes" || reader.kind === "columns") return undefined;
+  switch (reader.kind) {
+    case "bytes":
+    case "columns":
+    case "matrix":
+    case "block":
+      return undefined;
+    default:
+  }
   const encoding = reader.kind === "blocks" ? "utf-8" : reader.encoding;
   return encoding === undefined && reader.kind === "records"
     ? undefined
@@ -207,9 +227,22 @@ const COLUMN_BYTES: Readonly<Record<ColumnType, number>> = {
   f64: 8,
 };
 
+/** Readers of rows, all of one size. */
+type RowsSpec = Extract<ReaderSpec, { readonly kind: "columns" | "matrix" }>;
+
 /** Bytes of one row: its fields stand back to back. */
-export function rowBytes({ fields }: Pick<ReaderSpec & { readonly kind: "columns" }, "fields">): number {
-  return fields.reduce((bytes, { type }) => bytes + COLUMN_BYTES[type], 0);
+export function rowBytes(reader: RowsSpec): number {
+  if (reader.kind === "matrix") return reader.columns * (reader.type === "bytes" ? 1 : 4);
+  return reader.fields.reduce((bytes, { type }) => bytes + COLUMN_BYTES[type], 0);
+}
+
+/** Whether records are many bytes that nobody need look at. */
+export function readsBlocks(reader: ReaderSpec): boolean {
+  return (
+    reader.kind === "matrix" ||
+    reader.kind === "block" ||
+    (reader.kind === "columns" && reader.rows !== undefined)
+  );
 }
 
 const TYPES = ["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"] as const;
@@ -275,6 +308,13 @@ const column = v.object({
   type: v.picklist(TYPES, `a column's type is one of ${TYPES.join(", ")}`),
 });
 
+const rowsAtOnce = v.exactOptional(bounded("rows", 1, BLOCK_RECORD_BYTES_MAX));
+const isRowTooLong = (reader: RowsSpec): boolean => rowBytes(reader) > ROW_BYTES_MAX;
+const ROW_TOO_LONG = `a row has at most ${ROW_BYTES_MAX} bytes`;
+const areRowsTooMany = (reader: RowsSpec): boolean =>
+  rowBytes(reader) * (reader.rows ?? 1) > BLOCK_RECORD_BYTES_MAX;
+const ROWS_TOO_MANY = `input.rows are at most ${BLOCK_RECORD_BYTES_MAX} bytes together`;
+
 /**
  * Gives its keys in one order, so that one reader has one spelling.
  * @internal So that the types of valibot, which are many, are not part of those that PacketFS publishes.
@@ -320,22 +360,37 @@ export const readerSchema: v.GenericSchema<unknown, ReaderSpec> = v.variant(
     ),
     v.object({ kind: v.literal("json-lines"), encoding, bigint: v.exactOptional(flag("bigint")) }),
     csv,
+    v.pipe(
+      v.object({
+        kind: v.literal("columns"),
+        fields: v.pipe(
+          v.array(column, "input.fields is an array"),
+          v.nonEmpty("input has no columns"),
+          v.maxLength(READER_COLUMNS_MAX, `input has more than ${READER_COLUMNS_MAX} columns`),
+          v.check(
+            (fields) => new Set(fields.map(({ name }) => name)).size === fields.length,
+            "a column is named twice",
+          ),
+        ),
+        rows: rowsAtOnce,
+      }),
+      v.check((spec) => !isRowTooLong(spec), ROW_TOO_LONG),
+      v.check((spec) => !areRowsTooMany(spec), ROWS_TOO_MANY),
+    ),
+    v.pipe(
+      v.object({
+        kind: v.literal("matrix"),
+        type: v.picklist(["f32", "i32", "u32", "bytes"], 'input.type is "f32", "i32", "u32" or "bytes"'),
+        columns: bounded("columns", 1, ROW_BYTES_MAX),
+        rows: rowsAtOnce,
+      }),
+      v.check((spec) => !isRowTooLong(spec), ROW_TOO_LONG),
+      v.check((spec) => !areRowsTooMany(spec), ROWS_TOO_MANY),
+    ),
     v.object({
-      kind: v.literal("columns"),
-      fields: v.pipe(
-        v.array(column, "input.fields is an array"),
-        v.nonEmpty("input has no columns"),
-        v.maxLength(READER_COLUMNS_MAX, `input has more than ${READER_COLUMNS_MAX} columns`),
-        v.check(
-          (fields) => new Set(fields.map(({ name }) => name)).size === fields.length,
-          "a column is named twice",
-        ),
-        v.check(
-          (fields) => rowBytes({ fields }) <= ROW_BYTES_MAX,
-          `a row has at most ${ROW_BYTES_MAX} bytes`,
-        ),
-      ),
+      kind: v.literal("block"),
+      size: v.exactOptional(bounded("size", 1, BLOCK_RECORD_BYTES_MAX)),
     }),
   ],
-  `input is a reader: bytes, blocks, lines, records, json-lines, csv, columns`,
+  `input is a reader: bytes, blocks, lines, records, json-lines, csv, columns, matrix, block`,
 );

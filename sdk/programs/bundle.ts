@@ -292,7 +292,7 @@ function explain(text: string): string {
   const missing = /^No matching export in "packetfs:[^"]*" for import "([^"]+)"$/.exec(text);
   return missing === null
     ? text
-    : `"${missing[1]}" is not part of what a program can import from "packetfs" (defineProgram, the readers, shared, top and wasmProgram)`;
+    : `"${missing[1]}" is not part of what a program can import from "packetfs" (defineProgram, defineKernel and its f32, i32 and u32, the readers, shared, top and wasmProgram)`;
 }
 
 function invalid(

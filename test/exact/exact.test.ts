@@ -210,6 +210,7 @@ const WITHOUT: Readonly<Record<string, Partial<PreludeParts>>> = {
           shared: (make) => (made[next++] ??= make()),
           json: (text) => JSON.parse(text) as unknown,
           wasm: () => undefined,
+          kernel: () => undefined,
         },
         begin: () => {
           next = 0;

@@ -38,6 +38,30 @@ export interface KernelLimits {
   readonly gpuBytes: number;
 }
 
+/**
+ * A kernel as the guest hands it out: what its author gave `defineKernel`, so that each field may be anything. Tensors stand in
+ * the order of their author's; a source that was a function is its text.
+ */
+export interface KernelDeclaration {
+  /** What its author calls it; absent where it has no name. */
+  readonly name?: unknown;
+  readonly kind?: unknown;
+  /** {name, type, shape}, each. */
+  readonly inputs: readonly unknown[];
+  /** {name, type, shape, atomic?}, each: one that is called "output", or those that were named. */
+  readonly outputs: readonly unknown[];
+  readonly source?: unknown;
+  /** Numbers by the names that the source has for them. */
+  readonly constants?: unknown;
+  readonly maxTrip?: unknown;
+  readonly result?: unknown;
+  readonly hasCpu: boolean;
+  readonly workgroup?: unknown;
+  readonly operations?: unknown;
+  readonly limits?: unknown;
+  readonly gpu?: unknown;
+}
+
 /** A kernel after validation. */
 export interface KernelSpec {
   /** Unique among its program's: for people, and in faults. */

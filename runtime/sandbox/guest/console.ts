@@ -8,6 +8,8 @@ export interface PacketLog {
   allow(bytes: number): void;
   /** A packet begins. */
   begin(): void;
+  /** What `run` logs is not kept. */
+  apart<Value>(run: () => Value): Value;
   /** Logs a line, as the console does. */
   write(line: string): void;
   /** Bytes that the packet may still log. */
@@ -82,6 +84,16 @@ export function installConsole(p: Primordials, { codec, faults }: ConsoleTools):
     begin() {
       text = "";
       left = bytesMax;
+    },
+    apart(run) {
+      const [textBefore, leftBefore] = [text, left];
+      left = 0;
+      try {
+        return run();
+      } finally {
+        text = textBefore;
+        left = leftBefore;
+      }
     },
     write: log,
     left: () => left,

@@ -245,7 +245,17 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
         const bytes = hasText ? NO_BYTES : bytesOf(start, length);
         const end = start + length;
         const prefixBytes = layout[at + 3]!;
-        runEntry({ text, start, end, bytes, byteLength: length, prefixBytes, tail: layout[at + 4]! });
+        runEntry({
+          text,
+          start,
+          end,
+          bytes,
+          byteLength: length,
+          prefixBytes,
+          tail: layout[at + 4]!,
+          packet: next,
+          isStaged: true,
+        });
       } catch (error) {
         faults.caught(error);
       }

@@ -7,6 +7,7 @@
  */
 import type { PacketLog } from "./console.ts";
 import type { Freeze } from "./freeze.ts";
+import type { Kernels } from "./kernels.ts";
 import type { Randomness } from "./random.ts";
 import type { WasmModules } from "./wasm.ts";
 import type { ValueCodec } from "../../program/values.ts";
@@ -24,11 +25,12 @@ export interface ModuleTools {
   readonly random: Randomness;
   readonly log: PacketLog;
   readonly wasm: WasmModules;
+  readonly kernels: Kernels;
 }
 
 export function makeModule(
   factory: ModuleFactory,
-  { tables, random, log, wasm }: ModuleTools,
+  { tables, random, log, wasm, kernels }: ModuleTools,
 ): ProgramModule {
   return {
     evaluate(isLoading) {
@@ -37,12 +39,14 @@ export function makeModule(
       // What a module draws while it is evaluated does not depend on the packet that it is evaluated for.
       random.fix(true);
       tables.begin(isLoading);
+      kernels.begin();
       try {
         factory(exports, tables.api);
       } finally {
         random.fix(false);
         // Each packet would say it again.
         log.begin();
+        kernels.end();
         tables.end();
       }
       return exports.default;
@@ -58,6 +62,8 @@ export interface ProgramApi {
   json(text: string): unknown;
   /** A WebAssembly module, of what its file is called and its bytes in base64. */
   wasm(file: string, base64: string): unknown;
+  /** A kernel, of what its author says of it. */
+  readonly kernel: Kernels["define"];
 }
 
 export interface Tables {
@@ -76,7 +82,7 @@ export interface Tables {
 export function makeTables(
   freeze: Freeze,
   codec: () => ValueCodec,
-  wasm: WasmModules,
+  { wasm, kernels }: Pick<ModuleTools, "wasm" | "kernels">,
   fail: (sentence: string) => never,
 ): Tables {
   const { create, defineProperty, getOwnPropertyDescriptors, keys } = Object;
@@ -260,7 +266,7 @@ export function makeTables(
   }
 
   return {
-    api: freeze.deep({ shared, json, wasm: wasm.open }),
+    api: freeze.deep({ shared, json, wasm: wasm.open, kernel: kernels.define }),
     begin(loading) {
       asked = 0;
       isLoading = loading;

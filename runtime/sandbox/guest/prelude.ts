@@ -2,6 +2,7 @@
  * The prelude: what an isolate holds beside the program. It is called once a frame, loops over the packets in here, and
  * leaves their results in one buffer (protocol.ts), so that nothing crosses the isolate's border per packet.
  */
+import type { makeBlocks } from "./blocks.ts";
 import type { installConsole } from "./console.ts";
 import type { makeCsvParser } from "./csv.ts";
 import type { makeEntry, RunEntry } from "./entries.ts";
@@ -9,6 +10,7 @@ import type { makeFaults } from "./faults.ts";
 import type { FrameLoop, Yielded, makeFrameLoop } from "./frame-loop.ts";
 import type { makeFreeze } from "./freeze.ts";
 import type { makeKeyTable } from "./key-table.ts";
+import type { makeKernels } from "./kernels.ts";
 import type { lockDown } from "./lockdown.ts";
 import type { makeModule, makeTables, ModuleFactory, ProgramModule } from "./module.ts";
 import type { makeOutput } from "./output.ts";
@@ -35,6 +37,8 @@ import type { TextEncoding } from "../../program/readers.ts";
 export interface PreludeParts {
   readonly makeFreeze: typeof makeFreeze;
   readonly makeValueCodec: typeof makeValueCodec;
+  readonly makeBlocks: typeof makeBlocks;
+  readonly makeKernels: typeof makeKernels;
   readonly makeTables: typeof makeTables;
   readonly makeModule: typeof makeModule;
   readonly makeTextCodec: typeof makeTextCodec;
@@ -72,6 +76,7 @@ export interface PreludeConfig {
   /** What a program's WebAssembly modules may have: see WasmTools. */
   readonly wasmMemoryShare: number;
   readonly wasmTableElementsMax: number;
+  readonly kernelsMax: number;
   /** The memory that a program can ask for at most. */
   readonly memoryBytesMax: number;
   readonly groups: {
@@ -162,14 +167,35 @@ export function makePrelude(
   parts.installRegExps(p);
   freeze.realm();
   const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
+  const blocks = parts.makeBlocks(p, {
+    freeze,
+    read: () => {
+      throw new p.Error("all blocks are here");
+    },
+  });
+  const kernels = parts.makeKernels(p, { freeze, blocks, kernelsMax: config.kernelsMax, apart });
   const tables = parts.makeTables(
     freeze,
     () => valueCodec,
-    wasm,
+    { wasm, kernels },
     (sentence) => faults.fail(codes.threw, sentence),
   );
+  let program: ProgramModule | undefined;
   let loop: FrameLoop | undefined;
   let runEntry: RunEntry | undefined;
+
+  /** Evaluates the program beside the packet that runs. WebAssembly modules are new afterwards, as they are after each call of a kernel. */
+  function apart(run: () => unknown): unknown {
+    const evaluated = (): unknown => {
+      program!.evaluate(false);
+      return run();
+    };
+    try {
+      return log.apart(() => random.apart(evaluated));
+    } finally {
+      wasm.begin();
+    }
+  }
 
   function functionOf(name: string, value: unknown): unknown {
     if (value === undefined || typeof value === "function") return value;
@@ -215,7 +241,10 @@ export function makePrelude(
       log.allow(description.limits.logBytes);
       // What its limits are, it is about to say.
       wasm.allow(config.memoryBytesMax, false);
-      const definition = definitionOf(parts.makeModule(factory, { tables, random, log, wasm }), true);
+      const definition = definitionOf(
+        parts.makeModule(factory, { tables, random, log, wasm, kernels }),
+        true,
+      );
       const { combine, reduce, result } = functionsOf(definition);
       if (result !== undefined && definition["yields"] !== "groups") {
         throw new p.TypeError('result is for programs that yield "groups"');
@@ -227,6 +256,7 @@ export function makePrelude(
         hasReduce: reduce !== undefined,
         hasTop: result !== undefined,
         limits: definition["limits"],
+        kernels: kernels.declared(),
       })!;
     } catch (error) {
       return p.stringify({ reason: faults.describe(error) })!;
@@ -240,8 +270,9 @@ export function makePrelude(
       log.allow(logBytes);
       wasm.allow(memoryBytes, true);
       if (mayAwait) promises.expectAlways();
-      const module = parts.makeModule(factory, { tables, random, log, wasm });
-      const program = (): ProgramFunctions => functionsOf(definitionOf(module, false));
+      const module = parts.makeModule(factory, { tables, random, log, wasm, kernels });
+      program = module;
+      const fresh = (): ProgramFunctions => functionsOf(definitionOf(module, false));
       const { combine, reduce } = functionsOf(definitionOf(module, true));
       const combines = description.hasCombine;
       if (combines !== (combine !== undefined) || description.hasReduce !== (reduce !== undefined)) {
@@ -269,7 +300,16 @@ export function makePrelude(
       const { place, late } = loop;
       const spec = description.reader;
       const parseCsv = parts.makeCsvParser(p, { faults, place, spec, badRecord, recordBytesMax });
-      const read = parts.makeReader(p, { faults, place, parseCsv, spec, badRecord, recordBytesMax, codec });
+      const read = parts.makeReader(p, {
+        faults,
+        place,
+        parseCsv,
+        spec,
+        badRecord,
+        recordBytesMax,
+        codec,
+        blocks,
+      });
       const partials = parts.makePartials(p, { output, bucketUnits: groups.bucketUnits });
       const runs = parts.makeRuns(p, { faults, output, ...groups, badRecord });
       const values = parts.makeValues(p, {
@@ -287,7 +327,7 @@ export function makePrelude(
       runEntry = parts.makeEntry(p, {
         entry,
         yields: description.yields,
-        program,
+        program: fresh,
         args,
         read,
         place,

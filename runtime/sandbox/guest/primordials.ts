@@ -43,6 +43,8 @@ export interface Primordials {
   readonly Uint8Array: typeof Uint8Array;
   readonly Uint32Array: typeof Uint32Array;
   readonly Float64Array: typeof Float64Array;
+  readonly Float32Array: typeof Float32Array;
+  readonly Int32Array: typeof Int32Array;
   readonly bytesIndexOf: (bytes: Uint8Array, byte: number, from?: number) => number;
   readonly bytesLastIndexOf: (bytes: Uint8Array, byte: number, from: number) => number;
   readonly bytesSlice: (
@@ -129,6 +131,8 @@ export function capturePrimordials(): Primordials {
     Uint8Array,
     Uint32Array,
     Float64Array,
+    Float32Array,
+    Int32Array,
     bytesIndexOf: method(Uint8Array.prototype, "indexOf"),
     bytesLastIndexOf: method(Uint8Array.prototype, "lastIndexOf"),
     bytesSlice: method(Uint8Array.prototype, "slice"),

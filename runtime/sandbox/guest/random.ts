@@ -6,6 +6,8 @@ export interface Randomness {
   begin(words: Uint32Array, at: number): void;
   /** Whether numbers follow from nothing at all, as long as a module is evaluated. */
   fix(isFixed: boolean): void;
+  /** What `run` draws changes nothing for what the packet draws after it. */
+  apart<Value>(run: () => Value): Value;
 }
 
 export function installRandom(p: Primordials): Randomness {
@@ -73,6 +75,16 @@ export function installRandom(p: Primordials): Randomness {
     fix(on) {
       isFixed = on;
       seeded = false;
+    },
+    apart(run) {
+      const before = [a, b, c, d] as const;
+      const wasSeeded = seeded;
+      try {
+        return run();
+      } finally {
+        [a, b, c, d] = before;
+        seeded = wasSeeded;
+      }
     },
   };
 }

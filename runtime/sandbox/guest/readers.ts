@@ -3,6 +3,7 @@
  * packet's bytes are whole records here. Readers of text get the frame as one string, in which each packet's text has a
  * line end behind it; the others get bytes.
  */
+import type { Blocks, BlockSource } from "./blocks.ts";
 import type { CsvParser } from "./csv.ts";
 import type { Faults } from "./faults.ts";
 import type { Primordials } from "./primordials.ts";
@@ -21,6 +22,10 @@ export interface PacketInput {
   readonly prefixBytes: number;
   /** Units or bytes at the end in which no record begins. */
   readonly tail: number;
+  /** Its place in the frame, */
+  readonly packet: number;
+  /** and whether its bytes are there: they need not be for readers of blocks. */
+  readonly isStaged: boolean;
 }
 
 /** Where the record is that is being looked at, which faults and `context.offset` name. */
@@ -57,6 +62,7 @@ export interface ReaderTools {
   readonly badRecord: number;
   readonly recordBytesMax: number;
   readonly codec: TextCodec;
+  readonly blocks: Blocks;
 }
 
 export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
@@ -317,6 +323,21 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
     if (byteLength > 0) visit(bytes, 0, byteLength);
   };
 
+  /** Records of up to `size` bytes that are read when the program looks at them; all bytes at once where it is 0. */
+  function blocksOf(size: number, rowSize: number, make: (source: BlockSource) => object): ReadRecords {
+    return ({ bytes, byteLength, packet, isStaged }, visit) => {
+      const over = byteLength % rowSize;
+      const end = byteLength - over;
+      for (let at = 0; at < end;) {
+        const length = size === 0 ? end : p.min(size, end - at);
+        const staged = isStaged ? new p.Uint8Array(bytes.buffer, at, length) : undefined;
+        visit(make({ origin: packet, from: at, length, staged }), at, length);
+        at += length;
+      }
+      if (over > 0) bad(end, `the input ends ${over} bytes into a row of ${rowSize} bytes`);
+    };
+  }
+
   function bytesOf(hex: string): Uint8Array<ArrayBuffer> {
     const bytes = new p.Uint8Array(hex.length / 2);
     for (let index = 0; index < hex.length / 2; index++) {
@@ -343,8 +364,19 @@ export function makeReader(p: Primordials, tools: ReaderTools): ReadRecords {
       return jsonLines(spec.bigint === true);
     case "csv":
       return (input, visit) => parseCsv(input, visit);
-    case "columns":
-      return columns(spec.fields);
+    case "columns": {
+      const { fields, rows } = spec;
+      if (rows === undefined) return columns(fields);
+      const size = tools.blocks.rowBytes(fields);
+      return blocksOf(size * rows, size, (source) => tools.blocks.rows(source, fields));
+    }
+    case "matrix": {
+      const { type, columns: width, rows = 0 } = spec;
+      const size = width * tools.blocks.elementBytes(type);
+      return blocksOf(size * rows, size, (source) => tools.blocks.matrix(source, type, width));
+    }
+    case "block":
+      return blocksOf(spec.size ?? 0, 1, (source) => tools.blocks.block(source));
     case "blocks":
       return blocks;
     case "bytes":

@@ -2,6 +2,7 @@
  * The prelude as a script for isolates. It is written and checked like any other code here; what an isolate gets is the
  * text of these functions, which for that reason use nothing but what they are given.
  */
+import { makeBlocks } from "./blocks.ts";
 import { installConsole } from "./console.ts";
 import { makeCsvParser } from "./csv.ts";
 import { makeEntry } from "./entries.ts";
@@ -9,6 +10,7 @@ import { makeFaults } from "./faults.ts";
 import { makeFrameLoop } from "./frame-loop.ts";
 import { makeFreeze } from "./freeze.ts";
 import { makeKeyTable } from "./key-table.ts";
+import { makeKernels } from "./kernels.ts";
 import { lockDown } from "./lockdown.ts";
 import { makeModule, makeTables } from "./module.ts";
 import { makeOutput } from "./output.ts";
@@ -35,6 +37,8 @@ import { makeWasmRewriter } from "../../program/wasm/rewriter.ts";
 export const PRELUDE_PARTS: PreludeParts = {
   makeFreeze,
   makeValueCodec,
+  makeBlocks,
+  makeKernels,
   makeTables,
   makeModule,
   makeTextCodec,

@@ -10,6 +10,7 @@ import {
   FOLDED_KEYS_MAX,
   FRAME_LOG_BYTES,
   FRAME_OUTPUT_BYTES,
+  KERNELS_MAX,
   PROGRAM_LIMITS_DEFAULT,
   PROGRAM_LIMITS_MAX,
   RECORD_BYTES_MAX,
@@ -42,6 +43,7 @@ const CONFIG: PreludeConfig = {
   recordBytesMax: RECORD_BYTES_MAX,
   wasmMemoryShare: WASM_MEMORY_SHARE,
   wasmTableElementsMax: WASM_TABLE_ELEMENTS_MAX,
+  kernelsMax: KERNELS_MAX,
   memoryBytesMax: PROGRAM_LIMITS_MAX.memoryBytes,
   exchange: EXCHANGE_LAYOUT,
   groups: {

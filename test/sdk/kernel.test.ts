@@ -1,0 +1,297 @@
+/** Kernels of programs, from what an author writes to a job's value. What the compiler infers is half of the test. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, expectTypeOf, it } from "vitest";
+import { openLocal } from "../../sdk/local.ts";
+import type { PacketFS } from "../../sdk/packetfs.ts";
+import { block, bytes, columns, defineKernel, f32, i32, matrix, u32 } from "../../sdk/program.ts";
+import type { Block, Matrix, RowBlock } from "../../sdk/program.ts";
+
+let directory: string;
+let pfs: PacketFS;
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "pfs-kernel-"));
+  pfs = await openLocal(join(directory, "store"));
+});
+afterAll(async () => {
+  await pfs.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+const ROWS = 5000;
+const COLUMNS = 3;
+const NUMBERS = Float32Array.from({ length: ROWS * COLUMNS }, (_, index) => (index * 7919) % 1000);
+const SUMS = Array.from(
+  { length: ROWS },
+  (_, row) => NUMBERS[row * 3]! + NUMBERS[row * 3 + 1]! + NUMBERS[row * 3 + 2]!,
+);
+
+const SUM_ROWS = `
+  const sumRows = defineKernel({
+    kind: "js",
+    inputs: { rows: f32(["n", ${COLUMNS}]), weight: f32() },
+    output: f32(["n"]),
+    result: "exact",
+    source(rows, weight) {
+      return (rows[this.thread.x][0] + rows[this.thread.x][1] + rows[this.thread.x][2]) * weight;
+    },
+    cpu: ({ rows, weight }, { n }) =>
+      Float32Array.from({ length: n }, (_, row) =>
+        (rows[row * 3] + rows[row * 3 + 1] + rows[row * 3 + 2]) * weight),
+  });`;
+
+function program(kernel: string, rest: string): { readonly source: string } {
+  return {
+    source: `import { block, bytes, columns, defineKernel, defineProgram, f32, i32, matrix, u32 } from "packetfs";
+      ${kernel}
+      export default defineProgram({ ${rest} });`,
+  };
+}
+
+let inputs = 0;
+async function run(
+  source: { readonly source: string },
+  data: ArrayBufferView,
+  options = {},
+): Promise<unknown> {
+  const name = `input${++inputs}`;
+  await pfs.put(Buffer.from(data.buffer, data.byteOffset, data.byteLength), { name });
+  return (await pfs.run(source, [name], options)).value;
+}
+
+describe("a kernel", () => {
+  it("computes over a split's rows, whatever the splits are", async () => {
+    const source = program(
+      SUM_ROWS,
+      `input: matrix({ type: "f32", columns: ${COLUMNS} }),
+       map: (rows) => [rows.rows, ...sumRows({ rows, weight: 2 })],
+       combine: (a, b) => [a[0] + b[0], ...a.slice(1), ...b.slice(1)]`,
+    );
+    for (const splitBytes of [undefined, 1000, 4096]) {
+      const value = await run(source, NUMBERS, splitBytes === undefined ? {} : { splitBytes });
+      expect(value).toEqual([ROWS, ...SUMS.map((sum) => sum * 2)]);
+    }
+  });
+
+  it("takes rows of a fixed number, a part of them, typed arrays and numbers", async () => {
+    const source = program(
+      SUM_ROWS,
+      `input: matrix({ type: "f32", columns: ${COLUMNS}, rows: 100 }),
+       map(rows, { offset }) {
+         const all = sumRows({ rows, weight: 1 });
+         const own = sumRows({ rows: rows.values, weight: 1 });
+         const list = sumRows({ rows: [...rows.values], weight: 1 });
+         const end = sumRows({ rows: rows.slice(-10), weight: 1 });
+         return [offset, rows.rows, all.join() === own.join() && all.join() === list.join() && all.slice(-10).join() === end.join()];
+       }`,
+    );
+    const value = (await run(source, NUMBERS)) as unknown[];
+    expect(value).toEqual(Array.from({ length: 50 }, (_, index) => [index * 1200, 100, true]));
+  });
+
+  it("of several outputs gives an object, and dimensions are given where no input says them", async () => {
+    const kernel = `
+      const spread = defineKernel({
+        kind: "wgsl",
+        inputs: { data: bytes(["n"]) },
+        outputs: { counts: u32([256]), ramp: i32(["m"]) },
+        result: "exact",
+        workgroup: { size: [64], count: ["n / 64"] },
+        source: "fn main() {}",
+        cpu({ data }, { m }) {
+          const counts = new Uint32Array(256);
+          for (const byte of data) counts[byte]++;
+          return { counts, ramp: Int32Array.from({ length: m }, (_, index) => -index) };
+        },
+      });`;
+    const source = program(
+      kernel,
+      `input: block(),
+       map(block) { const { counts, ramp } = spread({ data: block }, { m: 3 }); return [block.length, counts[7], [...ramp]]; }`,
+    );
+    const data = new Uint8Array(1000).fill(7, 10, 20);
+    expect(await run(source, data)).toEqual([[1000, 10, [0, -1, -2]]]);
+  });
+
+  it("gives rows of binary fields by their columns", async () => {
+    const source = program(
+      "",
+      `input: columns({ id: "u16", x: "f64" }, { rows: 2 }),
+       map: (rows) => [rows.rows, [...rows.column("id")], [...rows.column("x")]]`,
+    );
+    const view = new DataView(new ArrayBuffer(30));
+    for (let row = 0; row < 3; row++) {
+      view.setUint16(row * 10, row + 1, true);
+      view.setFloat64(row * 10 + 2, row / 4, true);
+    }
+    expect(await run(source, view)).toEqual([
+      [2, [1, 2], [0, 0.25]],
+      [1, [3], [0.5]],
+    ]);
+  });
+
+  it("leaves nothing behind that tells who computed it", async () => {
+    const kernel = `
+      let calls = 0;
+      const drawn = [];
+      const touch = defineKernel({
+        kind: "js",
+        inputs: { numbers: f32(["n"]) },
+        output: f32(["n"]),
+        result: "exact",
+        source(numbers) { return numbers[this.thread.x]; },
+        cpu({ numbers }) {
+          calls++;
+          console.log("computed here");
+          drawn.push(Math.random());
+          const same = numbers.slice();
+          numbers.fill(0);
+          return same;
+        },
+      });`;
+    const source = program(
+      kernel,
+      `input: block(),
+       map(block) {
+         const first = Math.random();
+         const given = Float32Array.of(1, 2, 3);
+         const results = [touch({ numbers: given }), touch({ numbers: given })].map((result) => [...result]);
+         return [calls, drawn.length, [...given], results, first === Math.random()];
+       }`,
+    );
+    const { value } = await pfs.run(source, [
+      (await pfs.put(Buffer.from("x"), { name: "one" })).name ?? "one",
+    ]);
+    expect(value).toEqual([
+      [
+        0,
+        0,
+        [1, 2, 3],
+        [
+          [1, 2, 3],
+          [1, 2, 3],
+        ],
+        false,
+      ],
+    ]);
+  });
+
+  it.each([
+    [
+      "rows: new Float64Array(3), weight: 1",
+      /the input rows takes a Float32Array, numbers, a matrix or a block/,
+    ],
+    ["rows: new Float32Array(4), weight: 1", /the input rows has 4 elements, which are not n × 3/],
+    ["rows: new Float32Array(3)", /the input weight is a number/],
+    ["rows: new Float32Array(3), weight: 1 }, { n: 2", /n = 2/],
+    ['rows: ["1", 2, 3], weight: 1', /the input rows has what is no number/],
+  ])("refuses %s", async (given, message) => {
+    const source = program(SUM_ROWS, `input: block(), map: () => sumRows({ ${given} })`);
+    await expect(run(source, Uint8Array.of(1))).rejects.toThrow(message);
+  });
+
+  it.each([
+    ["() => [1, 2]", /cpu returned no typed array as output, which is a Float32Array of 1 elements/],
+    ["() => new Float32Array(2)", /cpu returned a Float32Array of 2 as output/],
+    ["() => same({ numbers: [1] })", /same was called by a kernel's cpu/],
+  ])("refuses a cpu that is %s", async (cpu, message) => {
+    const kernel = `const same = defineKernel({ name: "same", kind: "js", inputs: { numbers: f32(["n"]) }, output: f32(["n"]),
+      result: "exact", source(numbers) { return numbers[this.thread.x]; }, cpu: ${cpu} });`;
+    const source = program(kernel, `input: block(), map: () => same({ numbers: [1] })`);
+    await expect(run(source, Uint8Array.of(1))).rejects.toThrow(message);
+  });
+
+  it("is defined in the scope of a module, and called in map", async () => {
+    const called = program(
+      `${SUM_ROWS} sumRows({ rows: [1, 2, 3], weight: 1 });`,
+      "input: block(), map: () => 1",
+    );
+    await expect(run(called, Uint8Array.of(1))).rejects.toThrow(/while the module was evaluated/);
+    const defined = program("", `input: block(), map: () => { ${SUM_ROWS} return 1; }`);
+    await expect(run(defined, Uint8Array.of(1))).rejects.toThrow(/after that was evaluated/);
+  });
+
+  it("gives a block's constructor to nobody", async () => {
+    const source = program(
+      "",
+      `input: block(), map: (block) => new block.constructor({}, { origin: 0, from: 0, length: 5 }).length`,
+    );
+    await expect(run(source, Uint8Array.of(1))).rejects.toThrow(/a block is made by a reader/);
+  });
+});
+
+describe("the types of kernels", () => {
+  const search = defineKernel({
+    kind: "js",
+    inputs: { vectors: f32(["n", 256]), queries: f32(["q", 256]) },
+    output: f32(["q", "n"]),
+    constants: { scale: 2 },
+    maxTrip: {},
+    result: { relL2: 1e-5, abs: 1e-3 },
+    source(vectors, queries) {
+      expectTypeOf(this.thread.x).toEqualTypeOf<number>();
+      expectTypeOf(this.constants.scale).toEqualTypeOf<number>();
+      expectTypeOf(this.constants.n).toEqualTypeOf<number>();
+      return vectors[this.thread.x]![0]! * queries[this.thread.y]![0]!;
+    },
+    cpu({ vectors, queries }, { n, q }) {
+      expectTypeOf(vectors).toEqualTypeOf<Float32Array<ArrayBuffer>>();
+      expectTypeOf(n).toEqualTypeOf<number>();
+      return new Float32Array(q * n + queries.length);
+    },
+  });
+  const ramp = defineKernel({
+    kind: "js",
+    inputs: { step: f32() },
+    output: i32(["height", "width"]),
+    result: "exact",
+    source: (step) => step,
+  });
+  const histogram = defineKernel({
+    kind: "wgsl",
+    inputs: { data: bytes(["n"]) },
+    outputs: { counts: u32([256], { atomic: true }) },
+    result: "exact",
+    workgroup: { size: [64], count: ["n / 256"] },
+    source: "",
+  });
+
+  it("follow from inputs and outputs", () => {
+    expectTypeOf<ReturnType<typeof search>>().toEqualTypeOf<Float32Array<ArrayBuffer>>();
+    expectTypeOf<ReturnType<typeof histogram>>().toEqualTypeOf<{
+      readonly counts: Uint32Array<ArrayBuffer>;
+    }>();
+    expectTypeOf<Parameters<typeof search>[0]["vectors"]>().toEqualTypeOf<
+      Float32Array | readonly number[] | Matrix<"f32"> | Block
+    >();
+    expectTypeOf<Parameters<typeof histogram>[0]["data"]>().toEqualTypeOf<Uint8Array | Block>();
+    expectTypeOf<Parameters<typeof ramp>[1]>().toExtend<{
+      readonly height: number;
+      readonly width: number;
+    }>();
+    // @ts-expect-error: nothing says how large the output is
+    expect(() => ramp({ step: 1 })).toThrow(/by a program/);
+    // @ts-expect-error: a matrix of another type
+    expect(() => search({ vectors: {} as Matrix<"i32">, queries: [] })).toThrow(/by a program/);
+  });
+
+  it("are plain data beside that", () => {
+    expect(f32(["n", 3])).toEqual({ type: "f32", shape: ["n", 3] });
+    expect(u32()).toEqual({ type: "u32", shape: [] });
+    expect(bytes(["n"])).toEqual({ type: "bytes", shape: ["n"] });
+    expect(matrix({ type: "i32", columns: 4, rows: 2 })).toEqual({
+      kind: "matrix",
+      type: "i32",
+      columns: 4,
+      rows: 2,
+    });
+    expect(block(64)).toEqual({ kind: "block", size: 64 });
+    expect(columns({ id: "u8" }, { rows: 8 })).toEqual({
+      kind: "columns",
+      fields: [{ name: "id", type: "u8" }],
+      rows: 8,
+    });
+    expectTypeOf<RowBlock<{ readonly id: "u8" }>["rows"]>().toEqualTypeOf<number>();
+  });
+});
