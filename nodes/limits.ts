@@ -101,6 +101,9 @@ export const WALL_CHARACTERS_MAX = 64;
 export const OFFERS_MAX = 16;
 export const OFFER_NAME_CHARACTERS_MAX = 16;
 export const OFFER_CAPACITY_MAX = 4096;
+/** GPUs that a machine says it does not use, and the sentence that says why. */
+export const UNUSED_ACCELERATORS_MAX = 16;
+export const REASON_CHARACTERS_MAX = 512;
 export const EDITION_CHARACTERS_MAX = 64;
 export const ADDRESS_CHARACTERS_MAX = 262;
 /** Connections of a port, and those of one key among them. */

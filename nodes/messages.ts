@@ -10,6 +10,7 @@ import { LANES_MAX, NAME_BYTES_MAX } from "../packets/limits.ts";
 import { laneAt, packetCount } from "../packets/packet.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import type { BarInfo, Editions } from "../runtime/contracts/executor.ts";
+import type { AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/kernels.ts";
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { LaneInfo, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
@@ -18,6 +19,7 @@ import { PROGRAM_FILES_MAX } from "../runtime/limits.ts";
 import { invalidFileName } from "../runtime/program/manifest.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
+import { acceleratorInfos, unusedAccelerators } from "./accelerator-info.ts";
 import { Grant } from "./grants/grant.ts";
 import type { GrantedPackets } from "./grants/grants.ts";
 import {
@@ -237,11 +239,14 @@ const lanesInfo = { open: v.pipe(count, v.maxValue(LANES_MAX)), use: laneUse };
 const lanesListed = v.pipe(v.array(laneInfo), v.maxLength(LANES_LISTED_MAX));
 /** The answer of a node to `lanes`, as JSON in chunks; with the packets that clients sent it themselves, which its hub does not see. */
 export interface NodeLanes extends LanesInfo {
+  /** GPUs that it does not use, and why. */
+  readonly unusedAccelerators?: readonly UnusedAccelerator[] | undefined;
   readonly granted?: Readonly<GrantedPackets> | undefined;
 }
 export const NodeLanes: v.GenericSchema<unknown, NodeLanes> = v.object({
   ...lanesInfo,
   lanes: lanesListed,
+  unusedAccelerators: v.exactOptional(unusedAccelerators),
   granted: v.optional(v.object({ inFlight: count, done: count })),
 });
 
@@ -265,6 +270,9 @@ export interface NodeStatus {
   readonly signingKey: string;
   readonly workers: number;
   readonly editions: Editions;
+  /** GPUs that kernels run on there, and those that they do not run on, with the reasons, where it says so. */
+  readonly accelerators: readonly AcceleratorInfo[];
+  readonly unusedAccelerators?: readonly UnusedAccelerator[] | undefined;
   /** What stands between programs and the machine, where it is known. */
   readonly walls?: readonly string[] | undefined;
   readonly inFlight: number;
@@ -290,6 +298,8 @@ export const NodeStatuses: v.GenericSchema<unknown, NodeStatus[]> = v.array(
       kernel: v.exactOptional(v.array(label)),
       code: v.exactOptional(v.array(label)),
     }),
+    accelerators: v.optional(acceleratorInfos, []),
+    unusedAccelerators: v.exactOptional(unusedAccelerators),
     walls: v.optional(v.array(label)),
     inFlight: count,
     done: count,

@@ -139,8 +139,9 @@ export class JoinedNode implements AsyncDisposable {
   async join(token: ReturnType<typeof parseToken>): Promise<void> {
     const { listen, signal } = this.#options;
     if (listen !== undefined) await this.#listen(listen);
-    // The hub is told at once what its programs will be behind here.
-    this.#walls = await this.#parts.machine.walls();
+    // The hub is told at once what its programs will be behind here, and what GPUs there are for them.
+    const { machine } = this.#parts;
+    [this.#walls] = await Promise.all([machine.walls(), machine.findAccelerators()]);
     await this.#dial(token);
     // Whoever holds the node closes it too, and hears what went wrong.
     const ignored = (): void => {};

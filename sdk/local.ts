@@ -17,7 +17,7 @@ import { ingest } from "../runtime/stream/ingest.ts";
 import { makeTemporaryDirectory } from "../runtime/temporary-directory.ts";
 import { Store } from "../runtime/store/store.ts";
 import type { StoredProgram } from "../runtime/contracts/jobs.ts";
-import { guestEdition } from "../runtime/sandbox/edition.ts";
+import { acceleratedEdition, guestEdition } from "../runtime/sandbox/edition.ts";
 import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import { checkArgs } from "./programs/args.ts";
 import { bundleProgram } from "./programs/bundle.ts";
@@ -228,6 +228,8 @@ class LocalPacketFS implements PacketFS {
     const executor = this.#jobs === undefined ? undefined : this.#runner.opened?.executor;
     const { standingWalls } = await import("../runtime/sandbox/process/executor-process.ts");
     const walls = standingWalls();
+    const accelerators = this.#runner.opened?.executors.flatMap(({ accelerator }) => accelerator ?? []) ?? [];
+    const unusedAccelerators = this.#runner.opened?.unusedAccelerators ?? [];
     const { open, use } = (this.#runner.opened?.lanes ?? new LaneSlots()).info(0);
     return [
       {
@@ -236,7 +238,13 @@ class LocalPacketFS implements PacketFS {
         role: "local",
         workers: this.#options.workers ?? availableParallelism(),
         ...(executor === undefined ? { inFlight: 0, done: 0 } : this.#jobs!.loadOf(executor)),
-        editions: { js: [guestEdition()], kernel: [guestEdition()], code: [CODE_EDITION] },
+        editions: {
+          js: [guestEdition()],
+          kernel: [guestEdition(), ...accelerators.map(acceleratedEdition)],
+          code: [CODE_EDITION],
+        },
+        accelerators,
+        ...(unusedAccelerators.length === 0 ? {} : { unusedAccelerators }),
         ...(walls === undefined ? {} : { walls: namesOfStanding(walls) }),
         lastSeenMs: 0,
         lanes: { open, use },

@@ -5,7 +5,7 @@
  */
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { Editions } from "../runtime/contracts/executor.ts";
-import type { Engine } from "../runtime/contracts/kernels.ts";
+import type { AcceleratorInfo, Engine, UnusedAccelerator } from "../runtime/contracts/kernels.ts";
 import type { LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
 import type { GcResult as GcReport, StoreReport as VerifyReport } from "../runtime/contracts/maintenance.ts";
@@ -239,6 +239,10 @@ export interface NodeInfo {
    * others get no packets of it.
    */
   readonly editions: Editions;
+  /** GPUs that kernels run on there, once they were looked for, */
+  readonly accelerators: readonly AcceleratorInfo[];
+  /** and those that they do not run on, or why there are none, where it says so. */
+  readonly unusedAccelerators?: readonly UnusedAccelerator[];
   /** What stands between programs and the machine that they run on, once it is known; SECURITY.md says what each wall is. */
   readonly walls?: readonly string[];
   /**

@@ -136,9 +136,9 @@ export class HubServices {
       nodes.map(async (node) => {
         const said = await this.#lanesOf(node, 0);
         if (said === undefined) return node;
-        const { open, use, granted = { inFlight: 0, done: 0 } } = said;
+        const { open, use, granted = { inFlight: 0, done: 0 }, unusedAccelerators } = said;
         const packets = { inFlight: node.inFlight + granted.inFlight, done: node.done + granted.done };
-        return { ...node, ...packets, lanes: { open, use } };
+        return { ...node, ...packets, unusedAccelerators, lanes: { open, use } };
       }),
     );
   }

@@ -153,6 +153,8 @@ export class Hub implements AsyncDisposable {
       this.#server.kill();
       throw error;
     }
+    // Jobs do without its own GPUs until those are there.
+    void this.#parts.machine.findAccelerators();
     void this.walls().then((walls) => (this.#walls = namesOfStanding(walls)));
     const { signal } = this.#options;
     signal?.addEventListener("abort", () => void this.close(), { once: true });

@@ -149,7 +149,7 @@ function wallsOf({ executors }: PeerInfo): Pick<NodeStatus, "walls"> {
 export function lentBy(
   executors: readonly Executor[],
   loadOf: (executor: Executor) => ExecutorLoad,
-): Pick<NodeStatus, "workers" | "editions" | "inFlight" | "done" | "barred"> {
+): Pick<NodeStatus, "workers" | "editions" | "accelerators" | "inFlight" | "done" | "barred"> {
   const lent = { workers: 0, inFlight: 0, done: 0, barred: [] as BarInfo[] };
   for (const executor of executors) {
     const { inFlight, done, barred } = loadOf(executor);
@@ -158,7 +158,8 @@ export function lentBy(
     lent.done += done;
     lent.barred.push(...barred);
   }
-  return { ...lent, editions: editionsOf(executors) };
+  const accelerators = executors.flatMap(({ accelerator }) => accelerator ?? []);
+  return { ...lent, editions: editionsOf(executors), accelerators };
 }
 
 function editionsOf(executors: readonly Executor[]): Editions {

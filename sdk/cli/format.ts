@@ -1,7 +1,8 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
 import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
-import { formatBytes, splitStack } from "../../runtime/format.ts";
+import type { AcceleratorInfo } from "../../runtime/contracts/kernels.ts";
+import { formatBytes, formatCount, formatDuration, splitStack } from "../../runtime/format.ts";
 
 export { formatBytes, formatCount, formatDuration, plural } from "../../runtime/format.ts";
 
@@ -145,4 +146,12 @@ export function pad(text: string, width: number, align: "left" | "right" = "left
 export function formatCard(rows: readonly (readonly [title: string, text: string])[]): string {
   const width = Math.max(...rows.map(([title]) => displayWidth(title))) + 2;
   return rows.map(([title, text]) => pad(title, width) + text).join("\n");
+}
+
+/** "NVIDIA H200: 139 GB of memory, 9 GB/s there and 7 GB/s back, 38µs for a call, 4,600 Gop/s". */
+export function describeAccelerator({ label, memoryBytes, calibration }: AcceleratorInfo): string {
+  const { uploadGBps, downloadGBps, launchMs, gops } = calibration;
+  const rate = (gbps: number): string => `${formatBytes(gbps * 1e9)}/s`;
+  const launch = launchMs < 1 ? `${Math.round(launchMs * 1000)}µs` : formatDuration(launchMs);
+  return `${printable(label)}: ${formatBytes(memoryBytes)} of memory, ${rate(uploadGBps)} there and ${rate(downloadGBps)} back, ${launch} for a call, ${formatCount(Math.round(gops))} Gop/s`;
 }

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import type { JobInfo, LaneInfo, MachineLanes, NodeInfo } from "../packetfs.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
 import {
+  describeAccelerator,
   errorLines,
   formatBytes,
   formatCard,
@@ -100,6 +101,7 @@ export function nodesCommand(host: Host): Command {
         );
       }
     }
+    for (const line of acceleratorLines(nodes)) output.talk(line);
     for (const kind of ["js", "code"] as const) {
       const [first] = nodes.flatMap(({ editions }) => editions[kind] ?? []);
       for (const { label, editions } of nodes) {
@@ -241,10 +243,11 @@ export function cancelCommand(host: Host): Command {
 }
 
 function nodeItem(node: NodeInfo): ListItem {
-  const { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, lanes, barred } =
-    node;
+  const { id, label, role, address, workers, inFlight, done, lastSeenMs, barred } = node;
+  const { editions, accelerators, unusedAccelerators, walls, lanes } = node;
+  const made = { editions, accelerators, unusedAccelerators, walls };
   return {
-    json: { id, label, role, address, workers, editions, walls, inFlight, done, lastSeenMs, lanes, barred },
+    json: { id, label, role, address, workers, ...made, inFlight, done, lastSeenMs, lanes, barred },
     cells: [
       printable(label),
       role,
@@ -257,6 +260,21 @@ function nodeItem(node: NodeInfo): ListItem {
       id,
     ],
   };
+}
+
+/** Which GPUs kernels run on, and why they do not run on others: machines that say the same are named together. */
+function acceleratorLines(nodes: readonly NodeInfo[]): string[] {
+  const used = nodes.flatMap(({ label, accelerators }) =>
+    accelerators.map((each) => `${printable(label)} runs kernels on ${describeAccelerator(each)}`),
+  );
+  const labels = new Map<string, string[]>();
+  for (const { label, unusedAccelerators = [] } of nodes) {
+    for (const { label: gpu, reason } of unusedAccelerators) {
+      const what = `${printable(gpu)} is not used: ${printable(reason)}`;
+      labels.set(what, [...(labels.get(what) ?? []), printable(label)]);
+    }
+  }
+  return [...used, ...[...labels].map(([what, at]) => `${at.join(", ")}: ${what}`)];
 }
 
 function jobItem(info: JobInfo, { isTerminal }: Output): ListItem {

@@ -13,6 +13,7 @@ export function nodeStatus<Change extends object>(change: Change): NodeStatus & 
     signingKey: KEY,
     workers: 1,
     editions: {},
+    accelerators: [],
     inFlight: 0,
     done: 0,
     lastSeenMs: 0,

@@ -13,6 +13,7 @@
  * signature can be taken for another. This file is pure: it makes and checks these messages.
  */
 import * as v from "valibot";
+import { acceleratorFields, acceleratorInfo } from "../../accelerator-info.ts";
 import {
   ADDRESS_CHARACTERS_MAX,
   FEATURES_MAX,
@@ -25,8 +26,6 @@ import {
   OFFER_CAPACITY_MAX,
   OFFER_NAME_CHARACTERS_MAX,
 } from "../../limits.ts";
-import type { AcceleratorInfo } from "../../../runtime/contracts/kernels.ts";
-import { ENGINE_CLASS_CHARACTERS_MAX } from "../../../runtime/limits.ts";
 import { Role } from "../link.ts";
 import type { ExecutorOffer } from "../link.ts";
 import { KEY_BYTES, SIGNATURE_BYTES, isSignedBy, peerId, signedText } from "../trust/keys.ts";
@@ -49,19 +48,6 @@ const features = v.pipe(v.array(feature), v.maxLength(FEATURES_MAX));
 const slots = v.exactOptional(
   v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(OFFER_CAPACITY_MAX)),
 );
-const measured = v.pipe(v.number(), v.finite(), v.minValue(0));
-const acceleratorInfo: v.GenericSchema<unknown, AcceleratorInfo> = v.object({
-  label,
-  engineClass: v.pipe(v.string(), v.regex(/^[a-z0-9-]+$/), v.maxLength(ENGINE_CLASS_CHARACTERS_MAX)),
-  isSoftware: v.boolean(),
-  memoryBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-  calibration: v.object({
-    uploadGBps: measured,
-    downloadGBps: measured,
-    launchMs: measured,
-    gops: measured,
-  }),
-});
 const offer: v.GenericSchema<unknown, ExecutorOffer> = v.object({
   name: v.pipe(v.string(), v.regex(/^[a-z0-9-]+$/), v.maxLength(OFFER_NAME_CHARACTERS_MAX)),
   // A kind of program that this version does not know is left out.
@@ -269,18 +255,6 @@ function offerFields({ name, capacity, edition, walls, accelerator }: ExecutorOf
   if (capacity.kernel !== undefined) fields.push("kernel", String(capacity.kernel));
   if (accelerator !== undefined) fields.push(...acceleratorFields(accelerator));
   return walls === undefined ? fields : [...fields, walls.join(","), String(walls.length)];
-}
-
-function acceleratorFields({
-  label: name,
-  engineClass,
-  isSoftware,
-  memoryBytes,
-  calibration,
-}: AcceleratorInfo): string[] {
-  const { uploadGBps, downloadGBps, launchMs, gops } = calibration;
-  const numbers = [memoryBytes, uploadGBps, downloadGBps, launchMs, gops];
-  return ["accelerator", name, engineClass, String(isSoftware), numbers.join(" ")];
 }
 
 function joinText(text: Uint8Array): Uint8Array {

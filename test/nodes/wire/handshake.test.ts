@@ -7,7 +7,7 @@ import { fromParts, outFrame, toParts } from "../../../nodes/wire/session/messag
 import type { SignedHello, Welcome } from "../../../nodes/wire/handshake/messages.ts";
 import { ownerOf, signWelcome } from "../../../nodes/wire/handshake/messages.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
-import type { OutMessage } from "../../../nodes/wire/link.ts";
+import type { ExecutorOffer, OutMessage } from "../../../nodes/wire/link.ts";
 import { receiveHello } from "../../../nodes/wire/handshake/server-handshake.ts";
 import type { PendingConnection, ServerStep } from "../../../nodes/wire/handshake/server-handshake.ts";
 import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
@@ -22,14 +22,28 @@ const allowList = new AllowList();
 list(allowList, client, "client");
 const options = { server: hub, allowList, random: nonce };
 
+const GPU: ExecutorOffer = {
+  name: "gpu0",
+  capacity: { kernel: 2 },
+  edition: "e1-nvidia",
+  accelerator: {
+    label: "NVIDIA H200",
+    engineClass: "nvidia-0a1b",
+    isSoftware: false,
+    memoryBytes: 2 ** 37,
+    calibration: { uploadGBps: 9, downloadGBps: 7, launchMs: 0.038, gops: 4600 },
+  },
+};
+
 function dialing(
   server: { curveKey: Uint8Array; signingKey: Uint8Array },
   identity = client,
+  executors: readonly ExecutorOffer[] = [{ name: "cpu", capacity: { js: 4 }, edition: "e1" }],
 ): ClientHandshake {
   const self = {
     label: "me",
     features: ["a", "b"],
-    executors: [{ name: "cpu", capacity: { js: 4 }, edition: "e1" }],
+    executors,
     address: "me:1",
   };
   return new ClientHandshake({ address: "hub:1", server, identity, role: "client", self, random: nonce });
@@ -100,6 +114,44 @@ test("every field of a HELLO is under its signature", () => {
     const connection = connectionOf(client);
     const hello = signedHello(dialing(hub), connection);
     expect(decide(connection, { ...hello, ...other }).kind).toBe("refused");
+  }
+});
+
+test("what a HELLO says of a GPU comes as it was said, and is under its signature", () => {
+  const connection = connectionOf(client);
+  const hello = signedHello(dialing(hub, client, [GPU]), connection);
+  expect(decide(connection, hello)).toMatchObject({ kind: "accepted", hello: { executors: [GPU] } });
+  const { accelerator } = GPU;
+  const changes: ExecutorOffer[] = [
+    { ...GPU, capacity: { kernel: 3 } },
+    { ...GPU, capacity: { js: 2 } },
+    { name: GPU.name, capacity: GPU.capacity, edition: GPU.edition },
+    ...[
+      { label: "NVIDIA H100" },
+      { engineClass: "nvidia-0a1c" },
+      { isSoftware: true },
+      { memoryBytes: 2 ** 38 },
+      { calibration: { ...accelerator!.calibration, gops: 46_000 } },
+    ].map((change) => ({ ...GPU, accelerator: { ...accelerator!, ...change } })),
+  ];
+  for (const offer of changes) {
+    const other = connectionOf(client);
+    const signed = signedHello(dialing(hub, client, [GPU]), other);
+    expect([offer, reasonOf(decide(other, { ...signed, executors: [offer] }))]).toEqual([
+      offer,
+      "bad-signature",
+    ]);
+  }
+  const wrong = [
+    { engineClass: "n/v" },
+    { engineClass: "n".repeat(28) },
+    { memoryBytes: -1 },
+    { calibration: {} },
+  ];
+  for (const change of wrong) {
+    const executors = [{ ...GPU, accelerator: { ...accelerator!, ...change } }];
+    const bad = { ...(metaOf(dialing(hub).hello()) as object), executors };
+    expect(reasonOf(decide(connectionOf(client), bad))).toBe("malformed-hello");
   }
 });
 

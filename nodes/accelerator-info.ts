@@ -1,0 +1,57 @@
+/** GPUs as machines tell each other of them: what a hub chooses by, and what people are shown. */
+import * as v from "valibot";
+import type { AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/kernels.ts";
+import { ENGINE_CLASS_CHARACTERS_MAX } from "../runtime/limits.ts";
+import {
+  LABEL_CHARACTERS_MAX,
+  OFFERS_MAX,
+  REASON_CHARACTERS_MAX,
+  UNUSED_ACCELERATORS_MAX,
+} from "./limits.ts";
+
+const label = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
+const measured = v.pipe(v.number(), v.finite(), v.minValue(0));
+
+export const acceleratorInfo: v.GenericSchema<unknown, AcceleratorInfo> = v.object({
+  label,
+  engineClass: v.pipe(v.string(), v.regex(/^[a-z0-9-]+$/), v.maxLength(ENGINE_CLASS_CHARACTERS_MAX)),
+  isSoftware: v.boolean(),
+  memoryBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  calibration: v.object({
+    uploadGBps: measured,
+    downloadGBps: measured,
+    launchMs: measured,
+    gops: measured,
+  }),
+});
+
+/** Those of one machine. */
+export const acceleratorInfos: v.GenericSchema<unknown, AcceleratorInfo[]> = v.pipe(
+  v.array(acceleratorInfo),
+  v.maxLength(OFFERS_MAX),
+);
+export const unusedAccelerators: v.GenericSchema<unknown, UnusedAccelerator[]> = v.pipe(
+  v.array(v.object({ label, reason: v.pipe(v.string(), v.maxLength(REASON_CHARACTERS_MAX)) })),
+  v.maxLength(UNUSED_ACCELERATORS_MAX),
+);
+
+/** What is signed of one in HELLO. */
+export function acceleratorFields({
+  label: name,
+  engineClass,
+  isSoftware,
+  memoryBytes,
+  calibration,
+}: AcceleratorInfo): string[] {
+  const { uploadGBps, downloadGBps, launchMs, gops } = calibration;
+  const numbers = [memoryBytes, uploadGBps, downloadGBps, launchMs, gops];
+  return ["accelerator", name, engineClass, String(isSoftware), numbers.join(" ")];
+}
+
+/** As they travel: cut to what others take. */
+export function cutUnused(unused: readonly UnusedAccelerator[]): UnusedAccelerator[] {
+  return unused.slice(0, UNUSED_ACCELERATORS_MAX).map((each) => ({
+    label: each.label.slice(0, LABEL_CHARACTERS_MAX),
+    reason: each.reason.slice(0, REASON_CHARACTERS_MAX),
+  }));
+}
