@@ -7,13 +7,20 @@ import { sameBytes } from "../../packets/digest.ts";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode, SandboxError, SandboxErrorCode } from "../errors.ts";
 import {
+  KERNELS_MAX,
   PROGRAM_ARGS_DEPTH_MAX,
   PROGRAM_FILES_MAX,
   PROGRAM_LIMITS_DEFAULT,
   PROGRAM_LIMITS_MAX,
   PROGRAM_LIMITS_MIN,
 } from "../limits.ts";
-import type { Manifest, ManifestFile, ProgramDescription, ProgramLimits } from "./program.ts";
+import type {
+  InspectedProgram,
+  Manifest,
+  ManifestFile,
+  ProgramDescription,
+  ProgramLimits,
+} from "./program.ts";
 import { readerSchema } from "./readers.ts";
 
 function limit(name: keyof ProgramLimits): v.OptionalSchema<v.GenericSchema<number>, number> {
@@ -25,30 +32,47 @@ function limit(name: keyof ProgramLimits): v.OptionalSchema<v.GenericSchema<numb
   );
 }
 
-const description: v.GenericSchema<unknown, ProgramDescription> = v.object(
-  {
-    reader: readerSchema,
-    yields: v.optional(
-      v.picklist(["value", "groups", "bytes"], 'yields is "value", "groups" or "bytes"'),
-      "value",
+const described = {
+  reader: readerSchema,
+  yields: v.optional(
+    v.picklist(["value", "groups", "bytes"], 'yields is "value", "groups" or "bytes"'),
+    "value",
+  ),
+  hasCombine: v.boolean(),
+  hasReduce: v.boolean(),
+  hasTop: v.boolean(),
+  limits: v.optional(
+    v.object(
+      {
+        timeMs: limit("timeMs"),
+        memoryBytes: limit("memoryBytes"),
+        outputBytes: limit("outputBytes"),
+        logBytes: limit("logBytes"),
+      },
+      "limits is an object",
     ),
-    hasCombine: v.boolean(),
-    hasReduce: v.boolean(),
-    hasTop: v.boolean(),
-    limits: v.optional(
-      v.object(
-        {
-          timeMs: limit("timeMs"),
-          memoryBytes: limit("memoryBytes"),
-          outputBytes: limit("outputBytes"),
-          logBytes: limit("logBytes"),
-        },
-        "limits is an object",
+    {},
+  ),
+};
+
+const NO_OBJECT = "the program's declaration is not an object";
+
+const description: v.GenericSchema<unknown, ProgramDescription> = v.object(described, NO_OBJECT);
+
+/** Of declarations, no more is looked at here than that there are not too many. */
+const inspection: v.GenericSchema<unknown, InspectedProgram> = v.object(
+  {
+    ...described,
+    declared: v.exactOptional(
+      v.pipe(
+        v.array(
+          v.looseObject({ inputs: v.array(v.unknown()), outputs: v.array(v.unknown()), hasCpu: v.boolean() }),
+        ),
+        v.maxLength(KERNELS_MAX, `a program has at most ${KERNELS_MAX} kernels`),
       ),
-      {},
     ),
   },
-  "the program's declaration is not an object",
+  NO_OBJECT,
 );
 
 const root = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "a root is 64 hexadecimal digits"));
@@ -161,8 +185,17 @@ function jsonText(value: unknown): string {
   }
 }
 
-/** The description in JSON text that the guest made. Throws PFS_PROGRAM_INVALID {reason}. */
+/** A description in JSON text. Throws PFS_PROGRAM_INVALID {reason}. */
 export function parseDescription(json: string): ProgramDescription {
+  return parsed(json, description);
+}
+
+/** What the guest says of a program that it has looked into, in JSON text. Throws PFS_PROGRAM_INVALID {reason}. */
+export function parseInspection(json: string): InspectedProgram {
+  return parsed(json, inspection);
+}
+
+function parsed<Value>(json: string, schema: v.GenericSchema<unknown, Value>): Value {
   let value: unknown;
   try {
     value = JSON.parse(json);
@@ -172,7 +205,7 @@ export function parseDescription(json: string): ProgramDescription {
   if (typeof value === "object" && value !== null && "reason" in value) {
     throw invalidProgram(String(value.reason).slice(0, 2048));
   }
-  const result = v.safeParse(description, value, { abortEarly: true });
+  const result = v.safeParse(schema, value, { abortEarly: true });
   if (!result.success) throw invalidProgram(result.issues[0].message);
   return result.output;
 }

@@ -2,6 +2,7 @@
 import type { ProgramKind } from "../contracts/executor.ts";
 import type { Yields } from "../contracts/jobs.ts";
 import type { Engine } from "../contracts/kernels.ts";
+import type { KernelDeclaration } from "./kernel/kernel.ts";
 import type { ReaderSpec } from "./readers.ts";
 
 /** What a program may use, per packet. */
@@ -24,6 +25,12 @@ export interface ProgramDescription {
   /** Whether it gives the largest groups alone. */
   readonly hasTop: boolean;
   readonly limits: ProgramLimits;
+}
+
+/** What a program's module says: its kernels as they are declared, in their order; absent where it has none. */
+export interface InspectedProgram extends ProgramDescription {
+  readonly kernels?: never;
+  readonly declared?: readonly KernelDeclaration[];
 }
 
 /**

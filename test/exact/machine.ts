@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Op } from "../../packets/layout.ts";
 import { encodeFrame } from "../../packets/packet.ts";
-import { parseDescription } from "../../runtime/program/manifest.ts";
+import { parseInspection } from "../../runtime/program/manifest.ts";
 import { inputEncoding } from "../../runtime/program/readers.ts";
 import type { Entry, ProgramDescription } from "../../runtime/program/program.ts";
 import { decodeOutcome, EXTENT_NUMBERS } from "../../runtime/sandbox/process/protocol.ts";
@@ -99,7 +99,7 @@ export function openProgram(source: string, entry: Entry, args: unknown, prelude
   if (description === undefined) {
     const realm = new GuestRealm(MEMORY_BYTES);
     const looked = new GuestIsolate(inspectionImage(), code, realm);
-    description = parseDescription(looked.inspect());
+    description = parseInspection(looked.inspect());
     // As executors do: what holds here holds in isolates that were given compiled code.
     realm.keepCompiled();
     looked.dispose();

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, expectTypeOf, it } from "vitest";
 import { openLocal } from "../../sdk/local.ts";
 import type { PacketFS } from "../../sdk/packetfs.ts";
+import { bundleProgram } from "../../sdk/programs/bundle.ts";
+import { startExecutor } from "../runtime/sandbox/harness.ts";
 import { block, bytes, columns, defineKernel, f32, i32, matrix, u32 } from "../../sdk/program.ts";
 import type { Block, Matrix, RowBlock } from "../../sdk/program.ts";
 
@@ -218,6 +220,45 @@ describe("a kernel", () => {
       `input: block(), map: (block) => new block.constructor({}, { origin: 0, from: 0, length: 5 }).length`,
     );
     await expect(run(source, Uint8Array.of(1))).rejects.toThrow(/a block is made by a reader/);
+  });
+});
+
+describe("what a program says of its kernels", () => {
+  it("is what their author gave, in the order of the author's, and nothing where there are none", async () => {
+    const kernel = `${SUM_ROWS}
+      const fill = defineKernel({ kind: "wgsl", inputs: {}, outputs: { cells: u32(["n", 4], { atomic: true }) }, result: "exact",
+        source: "fn main() {}", workgroup: { size: [64], count: [2, "n / 8"] }, operations: 4096, gpu: 0.25 });`;
+    const executor = await startExecutor();
+    try {
+      const bundle = await bundleProgram(program(kernel, "input: block(), map: () => 1"));
+      const { declared } = await executor.inspect(bundle.code);
+      expect(declared).toMatchObject([
+        {
+          kind: "js",
+          inputs: [
+            { name: "rows", type: "f32", shape: ["n", 3] },
+            { name: "weight", type: "f32", shape: [] },
+          ],
+          outputs: [{ name: "output", type: "f32", shape: ["n"] }],
+          source: expect.stringMatching(/^source\(rows, weight\) \{[^]*\}$/) as string,
+          result: "exact",
+          hasCpu: true,
+        },
+        {
+          kind: "wgsl",
+          inputs: [],
+          outputs: [{ name: "cells", type: "u32", shape: ["n", 4], atomic: true }],
+          workgroup: { size: [64, 1, 1], count: ["2", "n / 8", "1"] },
+          operations: "4096",
+          hasCpu: false,
+          gpu: 0.25,
+        },
+      ]);
+      const plain = await bundleProgram(program("", "input: block(), map: () => 1"));
+      expect(await executor.inspect(plain.code)).not.toHaveProperty("declared");
+    } finally {
+      await executor.close();
+    }
   });
 });
 

@@ -249,6 +249,7 @@ export function makePrelude(
       if (result !== undefined && definition["yields"] !== "groups") {
         throw new p.TypeError('result is for programs that yield "groups"');
       }
+      const declared = kernels.declared();
       return p.stringify({
         reader: definition["input"] ?? null,
         yields: definition["yields"],
@@ -256,7 +257,7 @@ export function makePrelude(
         hasReduce: reduce !== undefined,
         hasTop: result !== undefined,
         limits: definition["limits"],
-        kernels: kernels.declared(),
+        declared: declared.length === 0 ? undefined : declared,
       })!;
     } catch (error) {
       return p.stringify({ reason: faults.describe(error) })!;

@@ -19,14 +19,14 @@ import {
 } from "../../limits.ts";
 import { SandboxErrorCode } from "../../errors.ts";
 import { formatDuration } from "../../format.ts";
-import { invalidProgram, parseDescription } from "../../program/manifest.ts";
+import { invalidProgram, parseInspection } from "../../program/manifest.ts";
 import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
 import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
 import type { Answer } from "./process-thread.ts";
 import { EXTENT_NUMBERS, MessageKind, decodeOutcome, encodeImage, outcomeBytesMax } from "./protocol.ts";
 import type { FrameOutcome } from "./protocol.ts";
 import { inputEncoding } from "../../program/readers.ts";
-import type { Entry, ProgramDescription, ProgramLimits } from "../../program/program.ts";
+import type { Entry, InspectedProgram, ProgramDescription, ProgramLimits } from "../../program/program.ts";
 import type { WallName } from "./wall-states.ts";
 import { startProcess } from "./launch.ts";
 import type { StartedProcess } from "./launch.ts";
@@ -170,12 +170,12 @@ export class ExecutorProcess implements AsyncDisposable {
   }
 
   /** What a program's module declares. Runs nothing of it but the module itself. Rejects with PFS_PROGRAM_INVALID {reason}. */
-  async inspect(code: Uint8Array): Promise<ProgramDescription> {
+  async inspect(code: Uint8Array): Promise<InspectedProgram> {
     checkCode(code);
     const { message } = await this.#load(MessageKind.inspect, 0, [code], PROGRAM_DESCRIPTION_BYTES_MAX);
     const text = Buffer.from(message.body).toString();
     if (message.kind === MessageKind.invalid) throw invalidProgram(text);
-    return parseDescription(text);
+    return parseInspection(text);
   }
 
   /** Loads a program into a lane, 1 to 65,535, in place of what was there. Rejects with PFS_PROGRAM_INVALID {reason}. */
