@@ -96,7 +96,11 @@ export function* planSplits(
       const size = exact ?? sizeAt(sizes, bytes - before - at, bytes);
       const slack = exact === undefined ? slackOf(size) : 0;
       // What is left over would not be worth a split of its own.
-      const end = left <= size + slack ? length : at + aligned(places.nearest(at, size, slack) - at, sizes);
+      // Nor is there more than is left, where a record may be longer than a split would be.
+      const end =
+        left <= size + slack
+          ? length
+          : Math.min(length, at + aligned(places.nearest(at, size, slack) - at, sizes));
       columns.add(index, at, end - at);
       at = end;
     }

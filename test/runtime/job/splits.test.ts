@@ -134,6 +134,21 @@ describe("the size of splits", () => {
     expect(sized.from.every((from) => from % 1000 === 0)).toBe(true);
   });
 
+  test("records longer than a split would be end where the file does", () => {
+    for (const reader of [
+      { kind: "block", size: 2 ** 24 },
+      { kind: "matrix", type: "f32", columns: 256, rows: 16_384 },
+      { kind: "bytes", size: 2 ** 24 },
+    ] as const) {
+      for (const length of [2 ** 24 - 1024, 2 ** 24, 2 ** 24 + 1024, 5 * 2 ** 24 + 2 ** 20]) {
+        const inputs = [inputOf(length), inputOf(1024)];
+        const splits = planSplits(inputs, { reader, yields: "value" });
+        expectCovered(splits, inputs);
+        expect(splits.from.every((from) => from % 2 ** 24 === 0)).toBe(true);
+      }
+    }
+  });
+
   test("petabytes make as many tasks as a job may have, and no more", () => {
     const splits = planSplits([inputOf(2 ** 50), inputOf(1)], LINES);
     expect(splits.count).toBeLessThanOrEqual(JOB_TASKS_MAX);
