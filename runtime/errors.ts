@@ -110,6 +110,21 @@ export const EngineErrorCode = {
 } as const;
 export type EngineErrorCode = (typeof EngineErrorCode)[keyof typeof EngineErrorCode];
 
+/** A kernel that is none, or that cannot be run. */
+export class KernelError extends PacketfsError<KernelErrorCode> {
+  override readonly name: string = "KernelError";
+}
+
+export const KernelErrorCode = {
+  /** Its declaration, source, WGSL or layout is not what a kernel's must be; data: kernel, reason, line and column of the source. */
+  invalid: "PFS_KERNEL_INVALID",
+  /** A call's inputs or dimensions do not fit the kernel; data: kernel, reason. */
+  invalidCall: "PFS_KERNEL_CALL_INVALID",
+  /** A call needs more memory, elements or workgroups than there may be; data: kernel, reason, bytes, max. */
+  overLimit: "PFS_KERNEL_OVER_LIMIT",
+} as const;
+export type KernelErrorCode = (typeof KernelErrorCode)[keyof typeof KernelErrorCode];
+
 /** What a store cannot do: bytes that are gone or wrong, a directory that is no store, a disk that refuses. */
 export class StoreError extends PacketfsError<StoreErrorCode> {
   override readonly name: string = "StoreError";

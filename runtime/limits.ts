@@ -1,4 +1,5 @@
 /** Every limit and default of one machine on one page, the unit last in the name. */
+import type { KernelLimits } from "./program/kernel/kernel.ts";
 import type { ProgramLimits } from "./program/program.ts";
 
 // ── event loop ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,6 +303,47 @@ export const KERNEL_AVERAGE_CALLS = 16;
 export const KERNEL_BUCKETS_APART_MAX = 2;
 /** Calls of less work say nothing of how fast an engine is. */
 export const KERNEL_RATE_WORK_MIN: number = 1024 * 1024;
+
+// ── kernels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The source of one of kind "js", and of kind "wgsl". */
+export const KERNEL_JS_SOURCE_BYTES_MAX: number = 32 * 1024;
+export const KERNEL_WGSL_SOURCE_BYTES_MAX: number = 64 * 1024;
+/** The WGSL module that is made of either. */
+export const KERNEL_MODULE_BYTES_MAX: number = 512 * 1024;
+/** Statements, expressions and what they are made of in a source of kind "js", and how deep these stand in each other. */
+export const KERNEL_NODES_MAX = 4096;
+export const KERNEL_DEPTH_MAX = 64;
+/** How often the body of the innermost loop may run for one element of the output: the product of the loops around it. */
+export const KERNEL_TRIPS_MAX: number = 2 ** 40;
+/** Inputs and outputs of one kernel, scalars left out: WebGPU promises no more bindings than these. */
+export const KERNEL_TENSORS_MAX = 8;
+/** Its inputs, with scalars. */
+export const KERNEL_INPUTS_MAX = 32;
+/** A tensor's dimensions; GPU.js has no more, and WGSL counts indices itself. */
+export const KERNEL_RANK_MAX = 3;
+export const KERNEL_NAME_CHARACTERS_MAX = 64;
+/** A size expression, in characters and in parentheses within each other. */
+export const KERNEL_SIZE_CHARACTERS_MAX = 2048;
+export const KERNEL_SIZE_DEPTH_MAX = 64;
+/** Whole numbers that a 32-bit float has exactly: the dimensions of kernels of kind "js", and their integers. */
+export const KERNEL_WHOLE_MAX: number = 2 ** 24;
+/** Dimensions of other kernels, */
+export const KERNEL_DIMENSION_MAX: number = 2 ** 32 - 1;
+/** the bytes of a tensor, which is one binding, */
+export const KERNEL_TENSOR_BYTES_MAX: number = 2 ** 31 - 4;
+/** the words of a uniform buffer, */
+export const KERNEL_UNIFORM_WORDS_MAX = 256;
+/** and threads of a workgroup, as WebGPU promises them. */
+export const KERNEL_WORKGROUP_THREADS_MAX = 256;
+export const KERNEL_WORKGROUP_DEPTH_MAX = 64;
+/** Workgroups along x, y or z. */
+export const KERNEL_WORKGROUPS_MAX = 65_535;
+/** What a call may use unless its kernel says so, and what one may say. */
+export const KERNEL_LIMITS_DEFAULT: KernelLimits = { gpuMs: 2_000, gpuBytes: 4 * 1024 * 1024 * 1024 };
+export const KERNEL_LIMITS_MAX: KernelLimits = { gpuMs: 60_000, gpuBytes: 64 * 1024 * 1024 * 1024 };
+/** The smallest share of a GPU that a call takes. */
+export const KERNEL_GPU_SHARE_MIN: number = 1 / 64;
 
 // ── schedule and job ─────────────────────────────────────────────────────────────────────────────────────────────
 

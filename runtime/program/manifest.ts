@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import { sameBytes } from "../../packets/digest.ts";
+import { messageOf } from "../../packets/errors.ts";
 import { CHUNK_BYTES_MAX, NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { JobError, JobErrorCode, SandboxError, SandboxErrorCode } from "../errors.ts";
 import {
@@ -21,6 +22,8 @@ import type {
   ProgramDescription,
   ProgramLimits,
 } from "./program.ts";
+import { parseKernel } from "./kernel/declaration.ts";
+import type { Kernel } from "./kernel/kernel.ts";
 import { readerSchema } from "./readers.ts";
 
 function limit(name: keyof ProgramLimits): v.OptionalSchema<v.GenericSchema<number>, number> {
@@ -57,7 +60,32 @@ const described = {
 
 const NO_OBJECT = "the program's declaration is not an object";
 
-const description: v.GenericSchema<unknown, ProgramDescription> = v.object(described, NO_OBJECT);
+const kernels: v.GenericSchema<unknown, readonly Kernel[]> = v.pipe(
+  v.array(
+    v.pipe(
+      v.unknown(),
+      v.rawTransform(({ dataset, addIssue, NEVER }) => {
+        try {
+          return parseKernel(dataset.value);
+        } catch (error) {
+          addIssue({ message: messageOf(error) });
+          return NEVER;
+        }
+      }),
+    ),
+  ),
+  v.minLength(1, "a program has kernels, or says nothing of any"),
+  v.maxLength(KERNELS_MAX, `a program has at most ${KERNELS_MAX} kernels`),
+  v.check(
+    (all) => new Set(all.map(({ name }) => name)).size === all.length,
+    "two kernels of the program have one name",
+  ),
+);
+
+const description: v.GenericSchema<unknown, ProgramDescription> = v.object(
+  { ...described, kernels: v.exactOptional(kernels) },
+  NO_OBJECT,
+);
 
 /** Of declarations, no more is looked at here than that there are not too many. */
 const inspection: v.GenericSchema<unknown, InspectedProgram> = v.object(

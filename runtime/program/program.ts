@@ -2,7 +2,7 @@
 import type { ProgramKind } from "../contracts/executor.ts";
 import type { Yields } from "../contracts/jobs.ts";
 import type { Engine } from "../contracts/kernels.ts";
-import type { KernelDeclaration } from "./kernel/kernel.ts";
+import type { Kernel, KernelDeclaration } from "./kernel/kernel.ts";
 import type { ReaderSpec } from "./readers.ts";
 
 /** What a program may use, per packet. */
@@ -25,6 +25,8 @@ export interface ProgramDescription {
   /** Whether it gives the largest groups alone. */
   readonly hasTop: boolean;
   readonly limits: ProgramLimits;
+  /** Those that it has, in the order in which it defines them; absent where it has none. */
+  readonly kernels?: readonly Kernel[];
 }
 
 /** What a program's module says: its kernels as they are declared, in their order; absent where it has none. */

@@ -55,6 +55,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_JOB_OVER_LIMIT: program,
   PFS_KERNEL_BARRED: program,
   PFS_KERNEL_DEADLINE: program,
+  PFS_KERNEL_CALL_INVALID: program,
   PFS_KERNEL_INVALID: program,
   PFS_KERNEL_OVER_LIMIT: program,
   PFS_LANES_FULL: failed,
