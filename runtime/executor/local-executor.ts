@@ -237,9 +237,8 @@ class LoadedProgram implements LanesOfProgram {
   }
 
   async fetch(signal: AbortSignal): Promise<void> {
-    this.#fetched ??= await readProgram(this.#manifest, this.#machine.inputs, signal);
-    if (!this.#machine.kinds.includes(this.kind))
-      throw invalidProgram(`programs of kind "${this.kind}" do not run here`);
+    const { inputs, kinds } = this.#machine;
+    this.#fetched ??= await readProgram(this.#manifest, { inputs, kinds }, signal);
   }
 
   openWriter(): Promise<StoreWriter> {
@@ -293,14 +292,16 @@ export interface FetchedProgram {
   readonly code: Uint8Array;
 }
 
-/** Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING, and what else reading chunks and streams rejects with. */
+/** A program of one of the kinds. Rejects with PFS_PROGRAM_INVALID, PFS_CHUNK_MISSING, and what else reading chunks and streams rejects with. */
 export async function readProgram(
   ref: Ref,
-  inputs: InputSource,
+  { inputs, kinds }: { readonly inputs: InputSource; readonly kinds: readonly string[] },
   signal: AbortSignal,
 ): Promise<FetchedProgram> {
   const [chunk] = await inputs.chunks([ref], signal);
   const manifest = parseManifest(chunk!);
+  if (!kinds.includes(manifest.kind))
+    throw invalidProgram(`programs of kind "${manifest.kind}" do not run here`);
   const stream = await inputs.stream(refFromHex(manifest.code)!, signal);
   if (stream.length > PROGRAM_CODE_BYTES_MAX) {
     throw invalidProgram(`its code has ${stream.length} bytes, more than ${PROGRAM_CODE_BYTES_MAX}`);

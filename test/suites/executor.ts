@@ -144,7 +144,7 @@ export function describeExecutor(name: string, open: () => Promise<ExecutorHarne
     it("says who it is", () => {
       expect(executor.id).not.toBe("");
       expect(executor.label).not.toBe("");
-      expect(executor.capacity.js).toBeGreaterThanOrEqual(1);
+      expect(Math.min(...Object.values(executor.capacity))).toBeGreaterThanOrEqual(1);
     });
 
     it("runs a program over ranges of a chunk and of a stream", async () => {

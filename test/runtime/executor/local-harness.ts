@@ -21,6 +21,7 @@ import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter, StoreWriterOptions } from "../../../runtime/contracts/chunks.ts";
+import type { AcceleratorInfo, KernelEngine } from "../../../runtime/contracts/kernels.ts";
 import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
 import { programCode } from "../../program-code.ts";
 import { inOnePiece } from "../store/store-fixture.ts";
@@ -31,6 +32,9 @@ export interface LocalHarnessOptions {
   readonly inputsIdleMs?: number;
   readonly processKeptMs?: number;
   readonly processesMax?: number;
+  /** Of programs of kind "kernel" alone, which run on this GPU. */
+  readonly accelerator?: AcceleratorInfo;
+  readonly kernels?: KernelEngine;
 }
 
 export class LocalHarness implements ExecutorHarness {
@@ -53,6 +57,7 @@ export class LocalHarness implements ExecutorHarness {
 
   private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
     const { threads = 2, inputBytes = 32 * 1024 * 1024, inputsIdleMs, processKeptMs, processesMax } = options;
+    const { accelerator, kernels } = options;
     this.store = store;
     this.#writer = writer;
     this.#spares = new SpareExecutors(
@@ -68,6 +73,8 @@ export class LocalHarness implements ExecutorHarness {
       spares: { take: (wanted) => this.#take(wanted) },
       threads,
       inputBytes,
+      accelerator,
+      kernels,
       ...(inputsIdleMs === undefined ? {} : { inputsIdleMs }),
       ...(processKeptMs === undefined ? {} : { processKeptMs }),
       ...(processesMax === undefined ? {} : { processesMax }),
@@ -97,7 +104,7 @@ export class LocalHarness implements ExecutorHarness {
     this.#descriptions.set(source, known);
     const manifest = encodeManifest({
       version: 1,
-      kind: "js",
+      kind: this.executor.accelerator === undefined ? "js" : "kernel",
       name,
       code: refToHex(await this.putFile(code)),
       entry,
