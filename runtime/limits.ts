@@ -301,6 +301,9 @@ export const KERNEL_AVERAGES_MAX = 2048;
 export const KERNEL_AVERAGE_CALLS = 16;
 /** Calls of so many powers of two more or less work tell what one takes of which none like it was measured. */
 export const KERNEL_BUCKETS_APART_MAX = 2;
+/** One call of so many goes to the engine that is expected to be slower, where that is by no more than so many times. */
+export const KERNEL_PROBE_CALLS = 50;
+export const KERNEL_PROBE_TIMES_MAX = 4;
 /** Calls of less work say nothing of how fast an engine is. */
 export const KERNEL_RATE_WORK_MIN: number = 1024 * 1024;
 

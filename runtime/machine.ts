@@ -15,6 +15,7 @@ import {
 } from "./limits.ts";
 import { execute } from "./stream/execute.ts";
 import { CodeExecutor } from "./code/code-executor.ts";
+import { FastestEngine } from "./engine/fastest-engine.ts";
 import { GpuEngine } from "./engine/gpu-engine.ts";
 import { GpuExecutors } from "./gpu-executors.ts";
 import { LaneSlots } from "./lane-slots.ts";
@@ -111,7 +112,15 @@ export class Machine implements AsyncDisposable {
       spares: this.#processes,
       lanes: this.lanes,
     };
-    this.executor = new LocalExecutor({ ...shared, id, threads: workers });
+    this.executor = new LocalExecutor({
+      ...shared,
+      id,
+      threads: workers,
+      kernels: new FastestEngine({
+        accelerators: () => this.#gpus?.accelerators ?? [],
+        averages: kernels.averages,
+      }),
+    });
     this.#code = new CodeExecutor({
       id: codeIdOf(id),
       label,
@@ -236,7 +245,12 @@ export class Machine implements AsyncDisposable {
       executors,
       events: this.events,
       history: new JobHistory(join(this.store.directory, JOB_HISTORY_FILE)),
-      inspect: (code) => this.inspect(code),
+      inspect: async (code) => {
+        const description = await this.inspect(code);
+        // Where its kernels are computed is decided when it is planned.
+        if (description.kernels !== undefined) await this.findAccelerators();
+        return description;
+      },
       removeParts: async (out) => {
         await this.removeParts(out);
         await removeParts(out);

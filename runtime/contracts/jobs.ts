@@ -17,7 +17,7 @@ export interface JobInput {
 
 /** A program with its arguments. */
 export interface StoredProgram {
-  /** JavaScript, unless it says otherwise. */
+  /** JavaScript, with or without kernels that it depends on, unless it says otherwise. */
   readonly kind?: ProgramKind | undefined;
   /** The program's, for people. */
   readonly name: string;

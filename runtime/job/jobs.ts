@@ -19,6 +19,7 @@ import type { Events, JobEvent } from "../contracts/events.ts";
 import type { BarInfo, Executor } from "../contracts/executor.ts";
 import type { JobInfo, JobOutcome, JobRequest, StoredProgram } from "../contracts/jobs.ts";
 import { describeCode } from "../program/code.ts";
+import { programKind } from "../program/program.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import { reachable } from "../stream/walk.ts";
 import type { ExecutorSet } from "./candidates.ts";
@@ -147,7 +148,7 @@ export class Jobs implements AsyncDisposable {
     const context = { source, writer, dispatcher: this.#dispatcher, setTimer: this.#setTimer };
     const job: Job = new Job(
       context,
-      { ...request, id, kind: request.kind ?? "js", description },
+      { ...request, id, kind: request.kind ?? programKind(description), description },
       record,
       ++this.#lastGroup,
     );
@@ -190,7 +191,7 @@ export class Jobs implements AsyncDisposable {
   async #load(stored: StoredProgram): Promise<ProgramLanes> {
     const { description, writer } = await this.#prepare(stored);
     try {
-      const spec: ProgramSpec = { ...stored, kind: stored.kind ?? "js", description };
+      const spec: ProgramSpec = { ...stored, kind: stored.kind ?? programKind(description), description };
       const { name, kind, tenant } = spec;
       const [source] = await programSources(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("no program is loaded any more");

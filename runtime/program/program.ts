@@ -29,6 +29,11 @@ export interface ProgramDescription {
   readonly kernels?: readonly Kernel[];
 }
 
+/** What a program is, where it is no packet code: one whose results depend on the engine that computes its kernels is a kind of its own. */
+export function programKind({ kernels = [] }: ProgramDescription): ProgramKind {
+  return kernels.every(({ result }) => result === "exact") ? "js" : "kernel";
+}
+
 /** What a program's module says: its kernels as they are declared, in their order; absent where it has none. */
 export interface InspectedProgram extends ProgramDescription {
   readonly kernels?: never;

@@ -4,6 +4,7 @@ import type {
   AcceleratorInfo,
   KernelAnswer,
   KernelCall,
+  KernelTimes,
 } from "../../../runtime/contracts/kernels.ts";
 import type { Kernel } from "../../../runtime/program/kernel/kernel.ts";
 
@@ -35,6 +36,15 @@ export function call(fields: Partial<Kernel> = {}): KernelCall {
   return { kernel: kernel(fields), dimensions: { n: 1 }, inputs: [{ bytes: new Uint8Array(4) }] };
 }
 
+/** A call of a kernel whose results are the same everywhere, over so many float32. */
+export function exactCall(elements: number, fields: Partial<Kernel> = {}): KernelCall {
+  return {
+    kernel: kernel({ result: "exact", ...fields }),
+    dimensions: { n: elements },
+    inputs: [{ bytes: new Uint8Array(elements * 4) }],
+  };
+}
+
 export const INFO: AcceleratorInfo = {
   label: "a GPU of tests",
   engineClass: "vendor-0123456789ab",
@@ -43,7 +53,7 @@ export const INFO: AcceleratorInfo = {
   calibration: { uploadGBps: 1, downloadGBps: 1, launchMs: 1, gops: 1 },
 };
 
-const TIMES = {
+const TIMES: KernelTimes = {
   totalMs: 3,
   waitMs: 1,
   uploadMs: 0,
@@ -55,16 +65,22 @@ const TIMES = {
 
 /** Answers when it is told to. */
 export class HeldAccelerator implements Accelerator {
-  readonly info: AcceleratorInfo = INFO;
+  readonly info: AcceleratorInfo;
+  /** Of answers to come. */
+  times: KernelTimes = TIMES;
   /** Calls that run now, in the order in which they came. */
   readonly running: { readonly call: KernelCall; answer(): void; fail(error: unknown): void }[] = [];
   isClosed = false;
+
+  constructor(info: AcceleratorInfo = INFO) {
+    this.info = info;
+  }
 
   run(asked: KernelCall): Promise<KernelAnswer> {
     const { promise, resolve, reject } = Promise.withResolvers<KernelAnswer>();
     const running = {
       call: asked,
-      answer: () => over(() => resolve({ times: TIMES })),
+      answer: () => over(() => resolve({ times: { ...this.times, uploadedBytes: bytesOf(asked) } })),
       fail: (error: unknown) => over(() => reject(error)),
     };
     const over = (settle: () => void): void => {
@@ -90,4 +106,8 @@ export class HeldAccelerator implements Accelerator {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function bytesOf({ inputs }: KernelCall): number {
+  return inputs.reduce((sum, input) => sum + ("bytes" in input ? input.bytes.byteLength : input.length), 0);
 }
