@@ -289,6 +289,12 @@ export const CODE_COMPILE_BYTES: number = 64 * 1024;
 /** programs that are kept compiled, and of those the ones that each memory has at hand. */
 export const CODE_MODULES_MAX = 1024;
 export const CODE_INSTANCES_MAX = 64;
+/** A GPU is asked about ranges of so many bytes: of fewer, a thread is through before an answer comes back. */
+export const CODE_KERNEL_BYTES_MIN: number = 1024 * 1024;
+/** Ranges that may be asked about while threads are at work. */
+export const CODE_KERNELS_MAX = 8;
+/** Of a GPU's own time for one range, a hundred times what the slowest that is worth asking takes for CODE_DIRECT_BYTES_MAX. */
+export const CODE_KERNEL_MS_MAX = 10_000;
 
 // ── kernels: which engine computes them ──────────────────────────────────────────────────────────────────────────────
 

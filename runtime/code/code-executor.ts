@@ -2,20 +2,26 @@
  * Executes packet code on this machine, in its own process: there is nothing in those 32 bytes that could do harm, so they
  * need no sandbox. Packets of all lanes take turns.
  *
- *   exec ──▶ lane ──▶ a workspace that is free: bytes of the range, piece by piece ──▶ kernel ──▶ state ──▶ returned
+ *   exec ──▶ lane ─┬▶ a GPU, where that is expected to be faster ───────────────────────────────┬▶ state ──▶ returned
+ *                  ├▶ a thread, or this one: chunks of the range where they lie ──▶ kernel ─────┤
+ *                  └▶ a workspace that is free: bytes of the range, piece by piece ──▶ kernel ──╯
  */
-import { CODE_EDITION, Stage } from "../../packets/code/format.ts";
+import { CODE_EDITION, Stage, lookahead } from "../../packets/code/format.ts";
+import { encodeState } from "../../packets/code/state.ts";
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import type { ChunkPlaces, ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
+import type { KernelCall, KernelEngine } from "../contracts/kernels.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
-import type { LaneSlot, LaneSlots } from "../lane-slots.ts";
+import type { LaneSlots } from "../lane-slots.ts";
 import {
   CODE_DIRECT_BYTES_MAX,
   CODE_DIRECT_BYTES_MIN,
+  CODE_KERNEL_BYTES_MIN,
+  CODE_KERNELS_MAX,
   CODE_THREADS_BYTES,
   INPUT_CACHE_IDLE_MS,
 } from "../limits.ts";
@@ -29,7 +35,8 @@ import { DirectPlans } from "./direct-plan.ts";
 import { runDirect } from "./direct-read.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
 import { mapped, merged, openInput } from "./piecewise.ts";
-import type { Input } from "./piecewise.ts";
+import type { Input, Meter } from "./piecewise.ts";
+import { rowsOf } from "./range-run.ts";
 import { CompiledModules, Workspace } from "./workspace.ts";
 
 /** Lanes that had their turn, before the memory of their places is given back. */
@@ -49,6 +56,14 @@ export interface CodeExecutorOptions {
   readonly slots: number;
   /** This machine's, which lanes of other executors have too. */
   readonly lanes: LaneSlots;
+  /** Asked of each range whether it is to be computed elsewhere. */
+  readonly kernels?: KernelEngine | undefined;
+}
+
+/** A range of rows that a GPU may take. */
+interface RowCall {
+  readonly call: KernelCall;
+  readonly rows: number;
 }
 
 export class CodeExecutor implements Executor, AsyncDisposable {
@@ -167,7 +182,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 
   /** Begins with packets that wait, as many as are worked on at once: what threads are to read next is looked up meanwhile. */
   #goOn(): void {
-    const max = Math.max(this.#threads.room, this.#options.slots);
+    const calls = this.#options.kernels === undefined ? 0 : CODE_KERNELS_MAX;
+    const max = Math.max(this.#threads.room, this.#options.slots) + calls;
     while (this.#working < max) {
       const lane = this.#waiting.next();
       if (lane === undefined) return;
@@ -191,22 +207,54 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       const input = await openInput(this.#inputs, work, signal, lane.stream);
       lane.stream = input.stream;
       if (program.code.stage !== Stage.MAP)
-        return { bytes: await merged(program.code, input, { slot, signal }) };
-      const outcome = await this.#direct(lane, input, signal);
-      return (
-        outcome ??
-        (await this.#inWorkspace((workspace) => mapped(program, input, { workspace, slot, signal })))
-      );
+        return { bytes: await merged(program.code, input, { meter: slot, signal }) };
+      const rows = this.#options.kernels === undefined ? undefined : rowCall(program, input);
+      if (rows === undefined) return await this.#mapped(program, input, slot, signal);
+      const state = await this.#byKernel(program, rows, signal);
+      if (state !== undefined) return { bytes: state };
+      const meter: Meter = { cpuMs: 0 };
+      const outcome = await this.#mapped(program, input, meter, signal);
+      slot.cpuMs += meter.cpuMs;
+      if ("bytes" in outcome) this.#options.kernels?.computed(rows.call, meter.cpuMs);
+      return outcome;
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
       return { fault: faultOf(error), reason: error.message };
     }
   }
 
+  /**
+   * The state that a GPU made of the range; undefined where it is not to, or did not: whatever went wrong there, who reads the
+   * range here does better, or finds what is wrong with it.
+   */
+  async #byKernel(
+    { code, rowKernel }: CodeProgram,
+    { call, rows }: RowCall,
+    signal: AbortSignal,
+  ): Promise<Uint8Array | undefined> {
+    try {
+      const decision = await this.#options.kernels?.run(call, signal);
+      const outputs = decision?.answer?.outputs;
+      const state = outputs === undefined ? undefined : rowKernel?.state(outputs, rows);
+      return state === undefined ? undefined : encodeState(code, state);
+    } catch {
+      signal.throwIfAborted();
+      return undefined;
+    }
+  }
+
+  async #mapped(program: CodeProgram, input: Input, meter: Meter, signal: AbortSignal): Promise<Outcome> {
+    return (
+      (await this.#direct(program, input, meter, signal)) ??
+      (await this.#inWorkspace((workspace) => mapped(program, input, { workspace, meter, signal })))
+    );
+  }
+
   /** Runs the packet over chunks where they lie; undefined where that does not work. */
   async #direct(
-    { program: { bytes, code }, slot }: CodeLane,
+    { bytes, code }: CodeProgram,
     input: Input,
+    meter: Meter,
     signal: AbortSignal,
   ): Promise<Outcome | undefined> {
     const { stream, length } = input;
@@ -220,7 +268,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     // Until one is ready this thread goes on.
     if (this.#bytesHere + total - from >= CODE_THREADS_BYTES) this.#threads.start();
     const isThere = this.#threads.isReady;
-    const outcome = await (isThere ? this.#threads.run(work, slot) : this.#runHere(work, slot));
+    const outcome = await (isThere ? this.#threads.run(work, meter) : this.#runHere(work, meter));
     if (isNew) this.#plans.wasRead(plan);
     signal.throwIfAborted();
     if (outcome === undefined) this.#plans.forget(stream.root);
@@ -230,10 +278,10 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     return undefined;
   }
 
-  async #runHere(work: DirectWork, slot: LaneSlot): Promise<DirectOutcome> {
+  async #runHere(work: DirectWork, meter: Meter): Promise<DirectOutcome> {
     this.#bytesHere += work.range.length;
     const run = this.#rangeHere.then(() =>
-      this.#inWorkspace((workspace) => inTurns(counted(runDirect(work, workspace), slot))),
+      this.#inWorkspace((workspace) => inTurns(counted(runDirect(work, workspace), meter))),
     );
     this.#rangeHere = run.catch(() => {});
     return await run;
@@ -247,6 +295,21 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       this.#workspaces.push(workspace);
     }
   }
+}
+
+/** What a GPU would be asked for the range; undefined where that is not worth a question, or who reads it has to say more. */
+function rowCall({ code, rowKernel }: CodeProgram, input: Input): RowCall | undefined {
+  const { stream, length, total } = input;
+  if (stream === undefined || length < CODE_KERNEL_BYTES_MIN || length > CODE_DIRECT_BYTES_MAX)
+    return undefined;
+  if (rowKernel === undefined) return undefined;
+  const { start, end } = rowsOf(code, input);
+  // A file that ends within a row is a fault.
+  if (start === end || end > total) return undefined;
+  const bytes = Math.min(total, end + lookahead(code)) - start;
+  const rows = (end - start) / code.rowBytes;
+  const place = { root: stream.root, from: start, length: bytes };
+  return { call: rowKernel.call({ input: place, bytes, rows }), rows };
 }
 
 /** Lanes with packets that wait, the one first whose turn it is. They may be very many, so nothing here goes through them all. */
@@ -273,12 +336,12 @@ class WaitingLanes {
   }
 }
 
-/** The steps take time of this thread, which is the lane's. Between them others have their turns. */
-function* counted<Result>(steps: Iterator<void, Result>, slot: LaneSlot): Generator<void, Result> {
+/** The steps take time of this thread. Between them others have their turns. */
+function* counted<Result>(steps: Iterator<void, Result>, meter: Meter): Generator<void, Result> {
   for (;;) {
     const began = performance.now();
     const { done, value } = steps.next();
-    slot.cpuMs += performance.now() - began;
+    meter.cpuMs += performance.now() - began;
     if (done === true) return value;
     yield;
   }

@@ -19,6 +19,7 @@ import { writeKeptStream } from "../stream/ingest.ts";
 import type { StreamInput } from "../stream/inputs.ts";
 import { answerTo } from "./code-answers.ts";
 import type { Outcome } from "./code-answers.ts";
+import { RowKernel, hasRowKernel } from "./row-kernel.ts";
 
 /** What lanes of the same 32 bytes share. */
 export class CodeProgram {
@@ -30,6 +31,7 @@ export class CodeProgram {
   readonly name: string;
   /** Lanes that it is loaded in. */
   lanes = 0;
+  #rowKernel: RowKernel | undefined;
 
   /** Throws PFS_CODE_INVALID. */
   constructor(bytes: Uint8Array) {
@@ -37,6 +39,12 @@ export class CodeProgram {
     this.key = refKey(this.bytes);
     this.code = decodeCode(this.bytes);
     this.name = codeText(codeFor(this.bytes, Stage.MAP));
+  }
+
+  /** What a GPU runs of it, if it can. */
+  get rowKernel(): RowKernel | undefined {
+    if (this.#rowKernel === undefined && hasRowKernel(this.code)) this.#rowKernel = new RowKernel(this.code);
+    return this.#rowKernel;
   }
 }
 

@@ -1,9 +1,9 @@
 /** Threads for packet code, started when so much was done that they are worth it, and ended when there is nothing to do. */
 import { Worker } from "node:worker_threads";
 import { builtUrl } from "../built.ts";
-import type { LaneSlot } from "../lane-slots.ts";
 import type { ThreadAnswer, ThreadMessage } from "./code-thread.ts";
 import type { DirectOutcome, DirectWork } from "./direct-read.ts";
+import type { Meter } from "./piecewise.ts";
 
 /** Ranges that a thread has at once: one that it runs, and the next one, so that it never waits for whoever hands them out. */
 const RANGES_MAX = 2;
@@ -46,8 +46,8 @@ export class CodeThreads {
     for (let count = 0; count < this.#max; count++) this.#start();
   }
 
-  /** Runs a packet of the slot's lane there. Undefined where there is no thread any more, too: whoever asked has other ways. */
-  async run(work: DirectWork, slot: LaneSlot): Promise<DirectOutcome> {
+  /** Runs a packet there. Undefined where there is no thread any more, too: whoever asked has other ways. */
+  async run(work: DirectWork, meter: Meter): Promise<DirectOutcome> {
     const thread = this.#idlest();
     if (thread === undefined) return undefined;
     const { waiting, worker } = thread;
@@ -56,7 +56,7 @@ export class CodeThreads {
       worker.postMessage(work);
     });
     if (waiting.length === 0) worker.unref();
-    if (answer !== undefined) slot.cpuMs += answer.cpuMs;
+    if (answer !== undefined) meter.cpuMs += answer.cpuMs;
     return answer?.outcome;
   }
 

@@ -15,7 +15,6 @@ import { FaultCode } from "../../packets/faults.ts";
 import { Flag } from "../../packets/layout.ts";
 import { flagsAt, fromAt, lengthAt, refOf } from "../../packets/packet.ts";
 import { StreamError, StreamErrorCode } from "../errors.ts";
-import type { LaneSlot } from "../lane-slots.ts";
 import { valueCodec } from "../program/values.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 import { turnOver } from "../turns.ts";
@@ -80,10 +79,15 @@ export async function openInput(
   return { from: 0, length, total: length, base: from, pieces };
 }
 
+/** Counts CPU time that packets take, in milliseconds. */
+export interface Meter {
+  cpuMs: number;
+}
+
 /** What a packet is run with. */
 export interface Running {
   readonly workspace: Workspace;
-  readonly slot: LaneSlot;
+  readonly meter: Meter;
   readonly signal: AbortSignal;
 }
 
@@ -91,7 +95,7 @@ export interface Running {
 export async function mapped(
   { bytes, code }: CodeProgram,
   input: Input,
-  { workspace, slot, signal }: Running,
+  { workspace, meter, signal }: Running,
 ): Promise<Outcome> {
   const { memory } = workspace;
   const kernel = workspace.kernel(bytes, code, input.length);
@@ -105,7 +109,7 @@ export async function mapped(
       const began = performance.now();
       memory.set(piece, CARRY_BYTES);
       run.push(CARRY_BYTES, piece.byteLength);
-      slot.cpuMs += performance.now() - began;
+      meter.cpuMs += performance.now() - began;
       if (run.isDone) break;
     }
     if (!run.isDone && run.wanted.start === start)
@@ -120,7 +124,7 @@ export async function mapped(
 export async function merged(
   code: Code,
   { from, length, pieces }: Input,
-  { slot, signal }: Omit<Running, "workspace">,
+  { meter, signal }: Omit<Running, "workspace">,
 ): Promise<Uint8Array> {
   const size = stateBytes(code);
   const held = new Uint8Array(size);
@@ -146,7 +150,7 @@ export async function merged(
       signal.throwIfAborted();
       const began = performance.now();
       take(piece.subarray(at, at + TURN_STATES * size));
-      slot.cpuMs += performance.now() - began;
+      meter.cpuMs += performance.now() - began;
     }
   }
   if (filled > 0) decodeState(code, held.subarray(0, filled));

@@ -43,6 +43,12 @@ export interface CodeRange {
   readonly total: number;
 }
 
+/** Where the rows begin and end that begin in a range, of code that reads rows. Their end may lie behind that of the file. */
+export function rowsOf({ rowBytes }: Code, { from, length }: CodeRange): { start: number; end: number } {
+  const start = roundUp(from, rowBytes);
+  return { start, end: roundUp(from + length, rowBytes) };
+}
+
 export class RangeRun {
   readonly #code: Code;
   readonly #kernel: Kernel;
@@ -62,21 +68,21 @@ export class RangeRun {
   #isDone: boolean;
   #fault: RecordFault | undefined;
 
-  constructor(code: Code, kernel: Kernel, memory: Uint8Array, { from, length, total }: CodeRange) {
+  constructor(code: Code, kernel: Kernel, memory: Uint8Array, range: CodeRange) {
+    const { from, length, total } = range;
     this.#code = code;
     this.#kernel = kernel;
     this.#memory = memory;
     this.#total = total;
     this.#end = from + length;
     this.#lookahead = lookahead(code);
-    const size = Math.max(1, code.rowBytes);
-    const rowsStart = roundUp(from, size);
-    this.#rowsEnd = roundUp(this.#end, size);
     const isRows = code.records === Records.ROWS;
-    this.#isDone = length === 0 || (isRows && rowsStart >= this.#end);
+    const rows = isRows ? rowsOf(code, range) : { start: from, end: this.#end };
+    this.#rowsEnd = rows.end;
+    this.#isDone = length === 0 || rows.start >= this.#end;
     this.#isSeeking = !isRows && from > 0;
     this.#position = isRows
-      ? rowsStart
+      ? rows.start
       : Math.max(0, from - (this.#isSeeking ? code.separator.byteLength : 0));
     if (isRows && !this.#isDone && this.#rowsEnd > total) this.#fail(cutRow(code, total));
   }

@@ -40,7 +40,7 @@ test("a CRC-32 of bytes of all lengths, whatever pieces the states come in", asy
   const slot = slots.take("code", undefined);
   for (const pieceBytes of [5, 16, 1000, 1_000_000]) {
     const input = inputOf(Buffer.concat(states), pieceBytes);
-    const { integer, count } = decodeState(code, await merged(code, input, { slot, signal: never }));
+    const { integer, count } = decodeState(code, await merged(code, input, { meter: slot, signal: never }));
     expect([Number(integer), count]).toEqual([
       crc32(Buffer.concat(parts)),
       parts.reduce((sum, part) => sum + part.byteLength, 0),
@@ -57,14 +57,14 @@ test("a chunk full of states leaves others their turns, and is left when nobody 
   const slot = slots.take("code", undefined);
   let turns = 0;
   let isMerged = false;
-  const merging = merged(code, inputOf(bytes, CHUNK_BYTES_MAX), { slot, signal: never }).finally(
+  const merging = merged(code, inputOf(bytes, CHUNK_BYTES_MAX), { meter: slot, signal: never }).finally(
     () => (isMerged = true),
   );
   for (; !isMerged; turns++) await nextTurn();
   await merging;
   expect(turns).toBeGreaterThan(3);
   const controller = new AbortController();
-  const left = merged(code, inputOf(bytes, CHUNK_BYTES_MAX), { slot, signal: controller.signal });
+  const left = merged(code, inputOf(bytes, CHUNK_BYTES_MAX), { meter: slot, signal: controller.signal });
   controller.abort(new Error("nobody waits"));
   await expect(left).rejects.toThrow("nobody waits");
 });
@@ -74,7 +74,7 @@ test("an input that yields less than it has is a defect, and not waited for", as
   const input = { ...inputOf(Buffer.alloc(1000), 100), total: 1100, length: 1100 };
   const running = {
     workspace: new Workspace(new CompiledModules()),
-    slot: slots.take("code", undefined),
+    meter: slots.take("code", undefined),
     signal: never,
   };
   await expect(

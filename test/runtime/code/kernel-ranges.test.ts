@@ -1,0 +1,191 @@
+/** Packet code where somebody decides what computes it: whatever that one does, or says, answers are the interpreter's. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { decodeCode } from "../../../packets/code/format.ts";
+import { interpret } from "../../../packets/code/interpreter.ts";
+import { encodeState } from "../../../packets/code/state.ts";
+import type { Ref } from "../../../packets/digest.ts";
+import { Flag, Op } from "../../../packets/layout.ts";
+import { encodeFrame } from "../../../packets/packet.ts";
+import { CodeExecutor } from "../../../runtime/code/code-executor.ts";
+import type { EngineDecision, KernelCall, KernelEngine } from "../../../runtime/contracts/kernels.ts";
+import { LaneSlots } from "../../../runtime/lane-slots.ts";
+import { CODE_KERNEL_BYTES_MIN } from "../../../runtime/limits.ts";
+import { checkDimensions, outputPlaces } from "../../../runtime/program/kernel/binding.ts";
+import { parseKernel } from "../../../runtime/program/kernel/declaration.ts";
+import { Store } from "../../../runtime/store/store.ts";
+import { ingest } from "../../../runtime/stream/ingest.ts";
+import { parseCode } from "../../../sdk/code/parse.ts";
+import { Collector } from "../../suites/collector.ts";
+import { execStream } from "../../suites/exec-packets.ts";
+import { inOnePiece, randomBytes, temporaryDirectory } from "../store/store-fixture.ts";
+
+const never = new AbortController().signal;
+const BYTES = 3 * CODE_KERNEL_BYTES_MIN + 5;
+const file = randomBytes("rows", BYTES - (BYTES % 7));
+const RANGES = [
+  [0, file.byteLength],
+  [CODE_KERNEL_BYTES_MIN + 3, CODE_KERNEL_BYTES_MIN + 1],
+  [file.byteLength - CODE_KERNEL_BYTES_MIN, CODE_KERNEL_BYTES_MIN],
+] as const;
+const SOURCES = [
+  'count("\\n")',
+  'match("ab")',
+  "histogram()",
+  "bytes().filter(not(anyOf(range(10, 200)))).mean()",
+  'rows(7).filter("u16@1", ">", 9999).sum("u32@3")',
+  'rows(7).min("i32@2")',
+];
+
+let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+let store: Store;
+let root: Ref;
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  store = await Store.open(directory.path);
+  await using writer = await store.openWriter();
+  ({ root } = await ingest(writer, inOnePiece(file)));
+  await writer.bind({ name: "file", root, length: file.byteLength });
+});
+
+afterAll(async () => {
+  await store.close();
+  await directory[Symbol.asyncDispose]();
+});
+
+/** Says of each call what it is told to say of it. */
+class Engine implements KernelEngine {
+  readonly calls: KernelCall[] = [];
+  readonly computedMs: number[] = [];
+  readonly #decide: (call: KernelCall) => Uint8Array | undefined;
+
+  constructor(decide: (call: KernelCall) => Uint8Array | undefined) {
+    this.#decide = decide;
+  }
+
+  async run(call: KernelCall): Promise<EngineDecision> {
+    this.calls.push(call);
+    const outputs = this.#decide(call);
+    const said = { engineClass: "test-0", reason: "a test says so" };
+    return outputs === undefined ? said : { ...said, answer: { times: TIMES, outputs } };
+  }
+
+  computed(call: KernelCall, cpuMs: number): void {
+    expect(call).toBe(this.calls[this.computedMs.length]);
+    this.computedMs.push(cpuMs);
+  }
+}
+
+const TIMES = {
+  totalMs: 1,
+  waitMs: 0,
+  uploadMs: 0,
+  kernelMs: 1,
+  downloadMs: 0,
+  uploadedBytes: 0,
+  residentBytes: 0,
+};
+
+/** States of the ranges, one after the other. */
+async function statesBy(engine: KernelEngine | undefined, source: string): Promise<string[]> {
+  await using executor = new CodeExecutor({
+    id: "code",
+    label: "code",
+    source: store,
+    places: store,
+    has: (refs) => store.has(refs),
+    openWriter: () => store.openWriter(),
+    slots: 1,
+    lanes: new LaneSlots(),
+    kernels: engine,
+  });
+  const collector = new Collector();
+  const lane = await executor.load({ inline: parseCode(source).packetCode }, collector, never);
+  const states: string[] = [];
+  for (const [at, [from, length]] of RANGES.entries()) {
+    lane.exec(encodeFrame([execStream(at, root, from, length)]));
+    await collector.answered(at + 1);
+    const answer = collector.answer(at);
+    expect(answer.op).toBe(Op.RETURN);
+    const isInline = (answer.flags & Flag.INLINE) !== 0;
+    const bytes = isInline ? answer.ref.subarray(0, answer.length) : (await store.read([answer.ref]))[0]!;
+    states.push(Buffer.from(bytes).toString("hex"));
+  }
+  await lane.close();
+  expect(collector.offences).toEqual([]);
+  return states;
+}
+
+/** By source: interpreting takes far longer than all else here. */
+const interpreted = new Map<string, string[]>();
+
+function expected(source: string): string[] {
+  const known = interpreted.get(source);
+  if (known !== undefined) return known;
+  const code = decodeCode(parseCode(source).packetCode);
+  const states = RANGES.map(([from, length]) => {
+    const state = interpret(code, file, from, length);
+    if ("reason" in state) throw new Error(state.reason);
+    return Buffer.from(encodeState(code, state)).toString("hex");
+  });
+  interpreted.set(source, states);
+  return states;
+}
+
+/** Where a number of rows stands among the inputs, so that lies can be told about it. */
+function rowsOf({ inputs, kernel }: KernelCall): number {
+  const input = inputs[kernel.inputs.findIndex(({ name }) => name === "rows")]!;
+  return "bytes" in input ? new DataView(input.bytes.buffer).getUint32(0, true) : 0;
+}
+
+describe.each(SOURCES)("%s", (source) => {
+  test("where the program is to compute it itself, which is told what it took", async () => {
+    const engine = new Engine(() => undefined);
+    expect(await statesBy(engine, source)).toEqual(expected(source));
+    expect(engine.calls).toHaveLength(RANGES.length);
+    expect(engine.computedMs).toHaveLength(RANGES.length);
+    for (const ms of engine.computedMs) expect(ms).toBeGreaterThan(0);
+    for (const { kernel, dimensions, inputs } of engine.calls) {
+      // As a manifest would have it, and with inputs that fit.
+      expect(parseKernel(kernel)).toEqual(kernel);
+      const lengths = inputs.map((each) => ("bytes" in each ? each.bytes.byteLength : each.length));
+      checkDimensions(kernel, dimensions, lengths);
+    }
+  });
+
+  test("where whoever is to compute it fails", async () => {
+    const engine = new Engine(() => {
+      throw new Error("the GPU is gone");
+    });
+    expect(await statesBy(engine, source)).toEqual(expected(source));
+    expect(engine.computedMs).toHaveLength(RANGES.length);
+  });
+
+  test("where it answers what no run gives", async () => {
+    const lies = [
+      (bytes: number) => new Uint8Array(bytes - 4),
+      (bytes: number) => new Uint8Array(bytes + 1),
+      // Far more rows than there are.
+      (bytes: number) => new Uint8Array(bytes).fill(255),
+    ];
+    for (const lie of lies) {
+      const engine = new Engine((call) => {
+        expect(rowsOf(call)).toBeGreaterThan(0);
+        const places = outputPlaces(call.kernel, call.dimensions);
+        const { offset, length } = places.at(-1)!;
+        return lie(offset + length);
+      });
+      expect(await statesBy(engine, source)).toEqual(expected(source));
+      expect(engine.computedMs).toHaveLength(RANGES.length);
+    }
+  });
+});
+
+test.each(["lines().max()", "crc32()", 'rows(7).sum("f32@0")', "rows(7).count()"])(
+  "%s is nothing for a GPU, and nobody is asked",
+  async (source) => {
+    const engine = new Engine(() => undefined);
+    expect(await statesBy(engine, source)).toEqual(expected(source));
+    expect(engine.calls).toEqual([]);
+  },
+);
