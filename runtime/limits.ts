@@ -502,3 +502,52 @@ export const PROGRESS_MS = 100;
 /** Notes of a job that are kept, each cut to so many characters. */
 export const JOB_NOTES_MAX = 100;
 export const JOB_NOTE_CHARS_MAX = 1024;
+
+// ── accelerator ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Rings that bytes go to a GPU and back through: so many buffers, of so many bytes each. */
+export const GPU_RING_BUFFERS = 4;
+export const GPU_RING_BUFFER_BYTES: number = 16 * 1024 * 1024;
+/** Inputs of at most so many bytes are written without them. */
+export const GPU_WRITE_BYTES_MAX: number = 64 * 1024;
+/** What is read from files at once, and how often at the same time. */
+export const GPU_READ_BYTES: number = 4 * 1024 * 1024;
+export const GPU_READS_MAX = 8;
+/** The smallest buffer that is made. */
+export const GPU_BUFFER_BYTES_MIN = 256;
+/** Pipelines that stay compiled. */
+export const GPU_MODULES_MAX = 256;
+/** A message to or of a GPU process, with the WGSL that it has, and the bytes that belong to it: rows that say where an input's are. */
+export const GPU_FRAME_HEAD_BYTES_MAX: number = 4 * 1024 * 1024;
+export const GPU_FRAME_BODY_BYTES_MAX: number = 64 * 1024 * 1024;
+/** Bytes of inputs in one message. */
+export const GPU_PIECE_BYTES: number = 1024 * 1024;
+/** What a probe takes at least where nobody else uses the GPU. */
+export const GPU_PROBE_MS = 3;
+/** Calls that a GPU process has at once: one computes, one is brought there, one is read back. */
+export const GPU_CALLS_MAX = 3;
+/** How often a call is made again because its process was lost before it computed, or its inputs were elsewhere by then. */
+export const GPU_CALL_TRIES_MAX = 4;
+/** How often a kernel may use up its time on a GPU, or end its process; then it gets no more calls there. */
+export const GPU_STRIKES_MAX = 3;
+/** CPU time that compiling one may take. */
+export const GPU_COMPILE_CPU_MS = 10_000;
+/** On a GPU that others use, a call may take so many times its limit of wall time. */
+export const GPU_LIMIT_TIMES_MAX = 8;
+/** Whoever looks whether a limit is over does not look again before. */
+export const GPU_WATCH_MS_MIN = 10;
+/** What a probe may take before the GPU is said to answer nobody. */
+export const GPU_PROBE_WAIT_MS = 2_000;
+/** What a call may take beside its limit: its inputs may come from elsewhere. */
+export const GPU_CALL_CEILING_MS: number = 5 * 60 * 1000;
+/** Ranges of streams of which it is remembered where they stand in files. */
+export const GPU_PLANS_MAX = 256;
+/** What is used of a GPU's memory: so much of it, */
+export const GPU_MEMORY_SHARE = 0.75;
+/** or so many bytes where it does not tell how much it has. */
+export const GPU_MEMORY_UNKNOWN_BYTES: number = 2 * 1024 * 1024 * 1024;
+/** Calls of programs that ask how much memory there is. */
+export const GPU_MEMORY_TOOL_MS = 5_000;
+/** Modules of which it is remembered what a compiler says, and how long one is kept running for more of them. */
+export const WGSL_CHECKS_MAX = 1024;
+export const WGSL_CHECK_IDLE_MS = 10_000;

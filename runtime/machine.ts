@@ -38,6 +38,7 @@ import type { FoundAccelerators, UnusedAccelerator } from "./contracts/kernels.t
 import type { ChunkSource, StoreWriterOptions } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
+import { findAccelerators } from "./accelerator/accelerators.ts";
 import { KERNEL_HISTORY_FILE, KernelHistory } from "./kernel-history.ts";
 import { WALL_HISTORY_FILE, WallHistory } from "./wall-history.ts";
 
@@ -48,7 +49,7 @@ export interface MachineOptions {
   readonly label: string;
   /** Packets with large inputs to work on at once; 0 for a machine that only stores. By default one per core. */
   readonly workers?: number | undefined;
-  /** Looks for GPUs that its kernels may run on, which a machine without workers never does; by default there are none. */
+  /** Looks for GPUs that its kernels may run on, which a machine without workers never does; by default for all that it has. */
   readonly findAccelerators?:
     | ((machine: Pick<Machine, "store" | "source">) => Promise<FoundAccelerators>)
     | undefined;
@@ -131,10 +132,9 @@ export class Machine implements AsyncDisposable {
       slots: workers,
       lanes: this.lanes,
     });
-    const { findAccelerators } = options;
-    if (findAccelerators === undefined) return;
+    const find = options.findAccelerators ?? findMachineAccelerators;
     this.#gpus = new GpuExecutors({
-      find: () => findAccelerators(this),
+      find: () => find(this),
       open: (accelerator, index) =>
         new LocalExecutor({
           ...shared,
@@ -284,6 +284,11 @@ export class Machine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** What is read of inputs on this machine's disk, its GPUs read themselves. */
+async function findMachineAccelerators({ source, store }: Machine): Promise<FoundAccelerators> {
+  return await findAccelerators({ source, places: store });
 }
 
 /** The id of the executor of packet code beside the one of this id. */

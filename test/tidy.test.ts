@@ -26,6 +26,7 @@ const ROOMS = new Map<string, readonly string[]>([
   ["stream", ["contracts", "program"]],
   ["store", ["contracts", "stream"]],
   ["sandbox", ["contracts", "program"]],
+  ["accelerator", ["contracts", "program", "stream"]],
   ["engine", ["contracts", "program"]],
   ["executor", ["contracts", "program", "stream", "sandbox"]],
   ["code", ["contracts", "program", "stream"]],
@@ -47,7 +48,6 @@ const ENTRIES = new Map([
   ["sdk/bin/index.mjs", "package.json, exports"],
   ["sdk/bin/pfs.mjs", "package.json, bin"],
   ["runtime/build/absent/gl/index.js", "package.json, workspaces"],
-  ["runtime/build/absent/webgpu/index.js", "package.json, workspaces"],
   ["sdk/bin/ensure-installed.mjs", "package.json, scripts"],
 ]);
 

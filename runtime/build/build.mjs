@@ -56,7 +56,7 @@ const COMPILED = "runtime/build/compiled.cjs";
 /** Knows what is built by where it lies itself. */
 const LOCATOR = "runtime/built.ts";
 /** Packages with binaries, those that look for files of their own beside them, and what Piscina asks for to be nice. */
-const EXTERNAL = ["zeromq", "isolated-vm", "esbuild", "@napi-rs/nice"];
+const EXTERNAL = ["zeromq", "isolated-vm", "esbuild", "webgpu", "@napi-rs/nice"];
 /** What each thread of Piscina's starts from, which looks for it beside itself by the first name. */
 const PISCINA_THREAD = ["worker.js", "piscina-thread"];
 /**

@@ -14,8 +14,8 @@ import { ROOT } from "../source-tree.ts";
 /** It computes for half a minute on two idle cores; nothing is decided by this, but that it hangs. */
 const DEMO_HANGING_MS = 1_200_000;
 const PACKED_BYTES_MAX = 1_000_000;
-/** What may run a script when it is installed: both have a binary for most systems, and build one for the others. */
-const INSTALL_SCRIPTS = ["isolated-vm", "zeromq"];
+/** What may run a script when it is installed: two have a binary for most systems, and build one for the others; webgpu need not. */
+const INSTALL_SCRIPTS = ["isolated-vm", "webgpu", "zeromq"];
 const directory = mkdtempSync(join(tmpdir(), "pfs-package-"));
 const project = join(directory, "project");
 const store = join(directory, "store");
@@ -107,9 +107,7 @@ describe("what is packed", () => {
     expect(manifest["private"]).toBeUndefined();
     expect(text).not.toMatch(/"(file|link|workspace):/);
     const installed = { ...manifest["dependencies"], ...manifest["optionalDependencies"] };
-    expect(
-      Object.keys(installed).filter((name) => /^(node-.*|gl|webgpu|gpu\.js|esbuild)$/.test(name)),
-    ).toEqual([]);
+    expect(Object.keys(installed).filter((name) => /^(node-.*|gl|gpu\.js|esbuild)$/.test(name))).toEqual([]);
   });
 
   test("is in order for publint, and its types for attw, as a package of ES modules", async () => {
@@ -157,13 +155,15 @@ describe("what is installed with it", () => {
     ]);
   });
 
-  test("has nothing for a GPU, and no Node", () => {
+  test("has one package for GPUs, which it can do without, and no Node", () => {
     const names = locked.map(([name]) => name);
     expect(names).toContain("isolated-vm");
-    expect(names.filter((name) => /^(gl|webgpu|gpu\.js|node-(linux|win|darwin).*)$/.test(name))).toEqual([]);
+    expect(names.filter((name) => /^(gl|gpu\.js|node-(linux|win|darwin).*)$/.test(name))).toEqual([]);
+    const [, webgpu] = locked.find(([name]) => name === "webgpu")!;
+    expect(webgpu).toMatchObject({ version: "0.6.2", optional: true });
   });
 
-  test("runs scripts of two packages only", () => {
+  test("runs scripts of three packages only", () => {
     const scripts = locked.filter(([, entry]) => entry.hasInstallScript === true).map(([name]) => name);
     expect(scripts.toSorted()).toEqual(INSTALL_SCRIPTS);
   });

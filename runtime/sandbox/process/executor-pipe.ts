@@ -35,8 +35,9 @@ import {
 import { ProcessThread } from "./process-thread.ts";
 import type { Answer, Call, Clock, Lateness, Notice } from "./process-thread.ts";
 import type { Message } from "./protocol.ts";
+import { ProcessClock } from "../../process-clock.ts";
 import { SpareMemory } from "../../spare-memory.ts";
-import { MemoryWatch, ProcessClock, TIME_SOURCE, UncountedTime } from "./usage.ts";
+import { MemoryWatch, TIME_SOURCE, UncountedTime } from "./usage.ts";
 
 export type EndReason = "closed" | "memory" | "shared-memory" | "deadline" | "stalled" | "crash";
 

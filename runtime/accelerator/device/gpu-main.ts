@@ -1,0 +1,80 @@
+/**
+ * A GPU process: it opens one adapter, and computes what the node asks for until its pipe ends. It may be killed at any time,
+ * and ends itself so too: waiting for work on a GPU at the end of a process may take for ever.
+ */
+import { Socket } from "node:net";
+import { GPU_PIPE_DESCRIPTOR, encodeFrame, readFrames } from "../protocol.ts";
+import type { GpuProcessOptions, NodeMessage, ProcessMessage } from "../protocol.ts";
+import { Probe, calibrate } from "./calibration.ts";
+import { openGpu } from "./gpu.ts";
+import { GpuMemory } from "./gpu-memory.ts";
+import { KernelRuns } from "./kernel-runs.ts";
+import { Modules } from "./modules.ts";
+
+const options = JSON.parse(process.argv[2]!) as GpuProcessOptions;
+const pipe = new Socket({ fd: GPU_PIPE_DESCRIPTOR });
+pipe.on("error", end);
+void main()
+  .catch((error: unknown) => say({ kind: "lost", reason: String(error).slice(0, 1000) }))
+  .finally(end);
+
+async function main(): Promise<void> {
+  const gpu = await openGpu(options);
+  if ("why" in gpu) return await say({ kind: "absent", why: gpu.why, reason: gpu.reason.slice(0, 1000) });
+  const { device, adapter, limits } = gpu;
+  void device.lost.then(async ({ message }) => {
+    await say({ kind: "lost", reason: message.slice(0, 1000) });
+    end();
+  });
+  const modules = new Modules(device);
+  const dropped = (keys: readonly string[]): void => void say({ kind: "dropped", keys: [...keys] });
+  const memory = new GpuMemory(device, options.memoryBytes, dropped);
+  const runs = new KernelRuns(gpu, memory, modules, say);
+  const probe = options.computes ? new Probe(gpu) : undefined;
+  await say({ kind: "ready", adapter, limits, probeMs: (await probe?.prepare()) ?? 0 });
+  if (options.calibrates) await say({ kind: "calibrated", ...(await calibrate(gpu)) });
+
+  const frames = readFrames(pipe);
+  /** Deals with what needs no waiting. False for all else. */
+  const obey = (message: NodeMessage): boolean => {
+    if (message.kind === "cancel") runs.cancel(message.call);
+    else if (message.kind === "budget") memory.resize(message.bytes);
+    else return false;
+    return true;
+  };
+  const nextPiece = async (call: number): Promise<Uint8Array | undefined> => {
+    for (;;) {
+      const next = await frames.next();
+      if (next.done === true) return undefined;
+      const message = next.value.message as NodeMessage;
+      if (obey(message)) continue;
+      return message.kind === "piece" && message.call === call ? next.value.body : undefined;
+    }
+  };
+  for (;;) {
+    const next = await frames.next();
+    if (next.done === true) return;
+    const message = next.value.message as NodeMessage;
+    if (obey(message)) continue;
+    if (message.kind === "run") await runs.begin(message, next.value.body, nextPiece);
+    else if (message.kind === "check") {
+      const result = await modules.compile(message);
+      await say({ kind: "checked", call: message.call, notes: "pipeline" in result ? [] : [...result] });
+    } else if (message.kind === "probe") {
+      await say({ kind: "probed", call: message.call, probeMs: (await probe?.run()) ?? 0 });
+    }
+  }
+}
+
+/** Resolves when the pipe takes more. The bytes may be changed then. */
+async function say(message: ProcessMessage, body?: Uint8Array): Promise<void> {
+  // What is mapped is gone once this resolves, whatever of it has left by then.
+  const parts = encodeFrame(message, body === undefined ? undefined : body.slice());
+  let flowing = true;
+  for (const part of parts) flowing = pipe.write(part);
+  if (!flowing) await new Promise((resolve) => pipe.once("drain", resolve));
+}
+
+function end(): void {
+  process.kill(process.pid, "SIGKILL");
+}

@@ -1,0 +1,569 @@
+/**
+ * One GPU: a process that computes, another that stands by, and the calls that wait for them.
+ *
+ *   run ──▶ prepared ──▶ queue ──▶ process: compile, upload ──▶ kernel ──▶ download ──▶ answer
+ *                          ▲                                      │ its limit of the GPU's own time is over
+ *                          └── the others, as they were ◀── killed ┴─▶ a strike; the one that stood by goes on at once
+ *
+ * Whoever was computing when its process ended is told so; who was not has noticed nothing and is asked again.
+ */
+import { setTimeout as pause } from "node:timers/promises";
+import { PacketfsError } from "../../packets/errors.ts";
+import { sameBytes } from "../../packets/digest.ts";
+import type {
+  Accelerator,
+  AcceleratorInfo,
+  KernelAnswer,
+  KernelCall,
+  KernelInput,
+} from "../contracts/kernels.ts";
+import { AcceleratorError, AcceleratorErrorCode } from "../errors.ts";
+import { GPU_CALLS_MAX, GPU_CALL_CEILING_MS, GPU_CALL_TRIES_MAX, GPU_COMPILE_CPU_MS } from "../limits.ts";
+import { GPU_LIMIT_TIMES_MAX, GPU_PIECE_BYTES, GPU_PROBE_WAIT_MS, GPU_STRIKES_MAX } from "../limits.ts";
+import { ProcessClock } from "../process-clock.ts";
+import type { Kernel } from "../program/kernel/kernel.ts";
+import type { CallInputs, PlannedRange, StreamRange } from "./call-inputs.ts";
+import { GpuProcess } from "./gpu-process.ts";
+import type { GpuProcessEnd, SentMessage, StartedGpuProcess } from "./gpu-process.ts";
+import { OwnTimeWatch } from "./own-time.ts";
+import type { WatchEnd } from "./own-time.ts";
+import { moduleOf, prepareCall } from "./prepared-call.ts";
+import type { PreparedCall } from "./prepared-call.ts";
+import type { DoneMessage, FailedMessage, GpuInput, GpuProcessOptions, ProcessMessage } from "./protocol.ts";
+import type { Stage } from "./protocol.ts";
+
+interface Task {
+  readonly id: number;
+  readonly call: KernelCall;
+  readonly prepared: PreparedCall;
+  /** Of each input that is a range. */
+  readonly planned: readonly (PlannedRange | undefined)[];
+  readonly signal: AbortSignal;
+  readonly resolve: (answer: KernelAnswer) => void;
+  readonly reject: (error: unknown) => void;
+  readonly askedAt: number;
+  /** Of its inputs, those that are sent because they are not where plans say. */
+  readonly sent: Set<number>;
+  tries: number;
+  startedAt: number;
+  stage: Stage | undefined;
+  outputs: Uint8Array<ArrayBuffer> | undefined;
+  received: number;
+  /** Why its inputs cannot be read. */
+  failure: unknown;
+  watch: OwnTimeWatch | undefined;
+  ceiling: NodeJS.Timeout | undefined;
+}
+
+/** A process that takes calls. */
+interface Live extends StartedGpuProcess {
+  readonly clock: ProcessClock | undefined;
+  /** By key, what is in the GPU's memory. */
+  readonly resident: Map<string, StreamRange>;
+  readonly running: Map<number, Task>;
+  /** By number, who waits for a probe. */
+  readonly probes: Map<number, (milliseconds: number) => void>;
+}
+
+export interface GpuAcceleratorOptions {
+  readonly info: AcceleratorInfo;
+  /** Of processes to come. */
+  readonly process: GpuProcessOptions;
+  /** The first. */
+  readonly first: StartedGpuProcess;
+  readonly inputs: CallInputs;
+}
+
+export class GpuAccelerator implements Accelerator {
+  readonly info: AcceleratorInfo;
+  readonly #options: GpuAcceleratorOptions;
+  readonly #inputs: CallInputs;
+  readonly #closing = new AbortController();
+  readonly #queue: Task[] = [];
+  /** By module, how often it used up its time, or ended its process. */
+  readonly #strikes = new Map<string, number>();
+  /** Bytes of the GPU's memory that processes have which were killed and are not gone. */
+  readonly #dead = new Map<GpuProcess, number>();
+  #live: Live | undefined;
+  #starting: Promise<void> | undefined;
+  #standby: Promise<Live | undefined> | undefined;
+  #calls = 0;
+
+  constructor(options: GpuAcceleratorOptions) {
+    this.info = options.info;
+    this.#options = options;
+    this.#inputs = options.inputs;
+    this.#live = this.#adopt(options.first);
+  }
+
+  async run(call: KernelCall, signal: AbortSignal): Promise<KernelAnswer> {
+    const askedAt = performance.now();
+    signal.throwIfAborted();
+    this.#checkOpen();
+    this.#checkNotBarred(call.kernel);
+    const { limits } = this.#options.first.ready;
+    const prepared = prepareCall(call, limits);
+    const { memoryBytes } = this.info;
+    if (prepared.bytes > memoryBytes) throw overLimit(call.kernel, prepared.bytes, memoryBytes);
+    const planned = await Promise.all(
+      prepared.inputs.map(async (input) => ("root" in input ? this.#inputs.plan(input, signal) : undefined)),
+    );
+    signal.throwIfAborted();
+    this.#checkOpen();
+    const { promise, resolve, reject } = Promise.withResolvers<KernelAnswer>();
+    const task: Task = {
+      id: this.#calls++,
+      call,
+      prepared,
+      planned,
+      signal,
+      resolve,
+      reject,
+      askedAt,
+      sent: new Set(),
+      tries: 0,
+      startedAt: 0,
+      stage: undefined,
+      outputs: undefined,
+      received: 0,
+      failure: undefined,
+      watch: undefined,
+      ceiling: undefined,
+    };
+    const abort = (): void => this.#cancel(task);
+    signal.addEventListener("abort", abort, { once: true });
+    this.#queue.push(task);
+    this.#pump();
+    this.#standBy();
+    try {
+      return await promise;
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  resident({ root, from, length }: StreamRange): number {
+    let bytes = 0;
+    for (const range of this.#live?.resident.values() ?? []) {
+      const begin = Math.max(from, range.from);
+      const end = Math.min(from + length, range.from + range.length);
+      if (end > begin && sameBytes(range.root, root)) bytes += end - begin;
+    }
+    return Math.min(bytes, length);
+  }
+
+  isBarred(kernel: Kernel): boolean {
+    return (this.#strikes.get(moduleOf(kernel).module) ?? 0) >= GPU_STRIKES_MAX;
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(lost("it was closed"));
+    const [live, standby] = [this.#live, await this.#standby];
+    this.#live = undefined;
+    for (const task of [...this.#queue.splice(0), ...(live?.running.values() ?? [])]) {
+      this.#drop(task);
+      task.reject(lost("it was closed"));
+    }
+    for (const each of [live, standby]) each?.process.kill();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing.signal.aborted) throw lost("it was closed");
+  }
+
+  #checkNotBarred(kernel: Kernel): void {
+    if (!this.isBarred(kernel)) return;
+    throw new AcceleratorError(
+      AcceleratorErrorCode.barred,
+      `${kernel.name} gets no more calls on this GPU: it was ended there ${GPU_STRIKES_MAX} times`,
+      { kernel: kernel.name },
+    );
+  }
+
+  // ── processes ──
+
+  #adopt(started: StartedGpuProcess): Live {
+    const { process } = started;
+    const clock = ProcessClock.of(process.pid);
+    const live = { ...started, clock, resident: new Map(), running: new Map(), probes: new Map() };
+    process.unref();
+    process.onMessage = (message, body) => this.#hear(live, message, body);
+    void process.ended.then((end) => this.#ended(live, end));
+    return live;
+  }
+
+  async #start(): Promise<Live | undefined> {
+    try {
+      const started = await GpuProcess.start(
+        { ...this.#options.process, calibrates: false },
+        this.#closing.signal,
+      );
+      return "kind" in started ? undefined : this.#adopt(started);
+    } catch {
+      // It was closed meanwhile.
+      return undefined;
+    }
+  }
+
+  /** Others start in the background once there is something to do: as the next, and to ask how busy the GPU is. */
+  #standBy(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#standby ??= this.#start();
+  }
+
+  /** Has calls go on in another process. */
+  #replace(): void {
+    if (this.#starting !== undefined || this.#closing.signal.aborted) return;
+    this.#starting = this.#startNext();
+  }
+
+  async #startNext(): Promise<void> {
+    const standby = this.#standby;
+    this.#standby = undefined;
+    let live = await standby;
+    if (live === undefined || live.process.isEnded) live = await this.#start();
+    this.#starting = undefined;
+    if (this.#closing.signal.aborted) return live?.process.kill();
+    this.#live = live;
+    if (live === undefined) {
+      const reason = "no process of it starts any more";
+      for (const task of this.#queue.splice(0)) task.reject(lost(reason));
+      return;
+    }
+    this.#budget();
+    this.#pump();
+    this.#standBy();
+  }
+
+  /** Ends it, whatever it does, without waiting for it: its memory is counted until it is gone. */
+  #kill(live: Live): void {
+    if (this.#live === live) this.#live = undefined;
+    this.#dead.set(live.process, usedBytes(live));
+    live.process.kill();
+    this.#replace();
+  }
+
+  #ended(live: Live, { reason, isCrash }: GpuProcessEnd): void {
+    this.#dead.delete(live.process);
+    live.clock?.close();
+    if (this.#live === live) this.#live = undefined;
+    const tasks = [...live.running.values()];
+    const working = tasks.filter(({ stage }) => stage === "kernel" || stage === "compile");
+    for (const task of tasks) {
+      this.#leave(live, task);
+      if (!working.includes(task)) this.#again(task, reason);
+      else {
+        // One that does it each time is not asked for ever.
+        if (isCrash && working.length === 1) this.#strike(task);
+        task.reject(lost(reason));
+      }
+    }
+    this.#budget();
+    if (tasks.length > 0 || this.#queue.length > 0) this.#replace();
+  }
+
+  #budget(): void {
+    this.#live?.process.tell({ kind: "budget", bytes: this.#budgetBytes() });
+    this.#pump();
+  }
+
+  #budgetBytes(): number {
+    let bytes = this.info.memoryBytes;
+    for (const dead of this.#dead.values()) bytes -= dead;
+    return Math.max(0, bytes);
+  }
+
+  // ── calls ──
+
+  #pump(): void {
+    for (;;) {
+      const task = this.#queue[0];
+      if (task === undefined) return;
+      const live = this.#live;
+      if (live === undefined) return this.#replace();
+      if (live.running.size >= GPU_CALLS_MAX) return;
+      let bytes = task.prepared.bytes;
+      for (const { prepared } of live.running.values()) bytes += prepared.bytes;
+      // Those that run are over soon, and so are dead processes.
+      if (bytes > this.#budgetBytes() && (live.running.size > 0 || this.#dead.size > 0)) return;
+      this.#queue.shift();
+      this.#send(live, task);
+    }
+  }
+
+  #send(live: Live, task: Task): void {
+    const { call, prepared } = task;
+    task.tries++;
+    task.startedAt = performance.now();
+    task.stage = undefined;
+    task.received = 0;
+    task.outputs = call.output === undefined ? new Uint8Array(prepared.outputBytes) : undefined;
+    if (live.running.size === 0) live.process.ref();
+    live.running.set(task.id, task);
+    const ceilingMs = GPU_CALL_CEILING_MS + call.kernel.limits.gpuMs * GPU_LIMIT_TIMES_MAX;
+    task.ceiling = setTimeout(() => this.#expire(live, task, "ceiling"), ceilingMs);
+    live.process.send(this.#messages(live, task)).catch((error: unknown) => {
+      task.failure = error;
+      live.process.tell({ kind: "broken", call: task.id });
+    });
+  }
+
+  /** What a process is told of a call: all that it needs, the bytes of inputs that it cannot read last. */
+  async *#messages(live: Live, task: Task): AsyncGenerator<SentMessage, void> {
+    const { prepared, planned, call, signal } = task;
+    const plans: Uint8Array[] = [];
+    const sent: KernelInput[] = [];
+    const inputs = prepared.inputs.map((input, index): GpuInput => {
+      const range = planned[index];
+      if (!("root" in input) || range === undefined) {
+        sent.push(input);
+        return { length: (input as { readonly bytes: Uint8Array }).bytes.byteLength };
+      }
+      const { length } = input;
+      const { key, plan } = range;
+      if (live.resident.has(key)) return { length, key, isResident: true };
+      if (plan !== undefined && !task.sent.has(index)) {
+        plans.push(plan.bytes);
+        return { length, key, rows: plan.rows, files: plan.files };
+      }
+      sent.push(input);
+      return { length, key };
+    });
+    const { module, uniform, workgroups, buffers, outputs } = prepared;
+    const target =
+      call.output === undefined ? {} : { target: { path: call.output.path, offset: call.output.offset } };
+    yield {
+      message: {
+        kind: "run",
+        call: task.id,
+        ...module,
+        uniform,
+        workgroups,
+        buffers,
+        inputs,
+        outputs,
+        ...target,
+      },
+      body: plans.length === 1 ? plans[0] : Buffer.concat(plans),
+    };
+    const message = { kind: "piece", call: task.id } as const;
+    for (const input of sent) {
+      if ("root" in input) for await (const body of this.#inputs.read(input, signal)) yield { message, body };
+      else
+        for (let at = 0; at < input.bytes.byteLength; at += GPU_PIECE_BYTES)
+          yield { message, body: input.bytes.subarray(at, at + GPU_PIECE_BYTES) };
+    }
+  }
+
+  #hear(live: Live, message: ProcessMessage, body: Uint8Array<ArrayBuffer>): void {
+    if (message.kind === "dropped") {
+      for (const key of message.keys) live.resident.delete(key);
+      return;
+    }
+    if (message.kind === "probed") return live.probes.get(message.call)?.(message.probeMs);
+    const task = "call" in message ? live.running.get(message.call) : undefined;
+    if (task === undefined) return;
+    if (message.kind === "stage") this.#entered(live, task, message.stage);
+    else if (message.kind === "bytes") {
+      if (task.outputs === undefined || task.received + body.byteLength > task.outputs.byteLength) {
+        // It is not what it was when it started.
+        return live.process.kill();
+      }
+      task.outputs.set(body, task.received);
+      task.received += body.byteLength;
+    } else if (message.kind === "done") this.#done(live, task, message);
+    else if (message.kind === "failed") this.#failed(live, task, message);
+  }
+
+  #entered(live: Live, task: Task, stage: Stage): void {
+    task.stage = stage;
+    task.watch?.close();
+    task.watch = undefined;
+    const { gpuMs } = task.call.kernel.limits;
+    const over = (end: WatchEnd): void => this.#expire(live, task, end);
+    if (stage === "compile") {
+      const ceilingMs = GPU_COMPILE_CPU_MS * GPU_LIMIT_TIMES_MAX;
+      task.watch = new OwnTimeWatch({ limitMs: GPU_COMPILE_CPU_MS, ceilingMs, share: cpuShare(live), over });
+    } else if (stage === "kernel") {
+      const share = this.info.isSoftware ? cpuShare(live) : (passed: number) => this.#gpuShare(passed);
+      const ceilingMs = gpuMs * GPU_LIMIT_TIMES_MAX + GPU_PROBE_WAIT_MS;
+      task.watch = new OwnTimeWatch({ limitMs: gpuMs, ceilingMs, share, over });
+    }
+  }
+
+  #done(live: Live, task: Task, { kind: _kind, call: _call, kept, ...times }: DoneMessage): void {
+    if (task.outputs !== undefined && task.received !== task.outputs.byteLength) return live.process.kill();
+    for (const [index, planned] of task.planned.entries()) {
+      const input = task.prepared.inputs[index]!;
+      if (planned !== undefined && "root" in input && kept.includes(planned.key))
+        live.resident.set(planned.key, { root: input.root, from: input.from, length: input.length });
+    }
+    this.#leave(live, task);
+    const totalMs = performance.now() - task.askedAt;
+    const answer = { times: { totalMs, waitMs: task.startedAt - task.askedAt, ...times } };
+    task.resolve(task.outputs === undefined ? answer : { ...answer, outputs: task.outputs });
+    this.#pump();
+  }
+
+  #failed(live: Live, task: Task, { why, reason, notes }: FailedMessage): void {
+    const { kernel } = task.call;
+    const isAlone = live.running.size === 1;
+    this.#leave(live, task);
+    const { kernel: name } = { kernel: kernel.name };
+    if (task.failure !== undefined) task.reject(task.failure);
+    else if (task.signal.aborted) task.reject(task.signal.reason);
+    else if (why === "module") {
+      const [first] = notes;
+      const place = first === undefined || first.line === 0 ? {} : { line: first.line, column: first.column };
+      const message = `the GPU's compiler refuses ${name}: ${reason}`;
+      task.reject(
+        new AcceleratorError(AcceleratorErrorCode.invalid, message, { kernel: name, reason, ...place }),
+      );
+    } else if (why === "memory" && isAlone)
+      task.reject(overLimit(kernel, task.prepared.bytes, this.#budgetBytes()));
+    else {
+      if (why === "unread") this.#unread(live, task);
+      this.#again(task, reason);
+    }
+    this.#pump();
+  }
+
+  /** Inputs are not where they were thought to be. */
+  #unread(live: Live, task: Task): void {
+    for (const [index, planned] of task.planned.entries()) {
+      if (planned === undefined) continue;
+      const input = task.prepared.inputs[index]!;
+      if (live.resident.delete(planned.key) || !("root" in input)) continue;
+      task.sent.add(index);
+      this.#inputs.forget(input);
+    }
+  }
+
+  #again(task: Task, reason: string): void {
+    if (task.signal.aborted) return task.reject(task.signal.reason);
+    if (task.tries >= GPU_CALL_TRIES_MAX) return task.reject(lost(reason));
+    this.#queue.unshift(task);
+  }
+
+  /** It takes no more part in what its process does. */
+  #leave(live: Live, task: Task): void {
+    this.#drop(task);
+    live.running.delete(task.id);
+    if (live.running.size === 0) live.process.unref();
+  }
+
+  #drop(task: Task): void {
+    task.watch?.close();
+    task.watch = undefined;
+    clearTimeout(task.ceiling);
+  }
+
+  #cancel(task: Task): void {
+    const index = this.#queue.indexOf(task);
+    if (index >= 0) {
+      this.#queue.splice(index, 1);
+      return task.reject(task.signal.reason);
+    }
+    // It may be about to write outputs, so that it is over when its process says so.
+    this.#live?.process.tell({ kind: "cancel", call: task.id });
+  }
+
+  #strike({ call: { kernel } }: Task): void {
+    const { module } = moduleOf(kernel);
+    this.#strikes.set(module, (this.#strikes.get(module) ?? 0) + 1);
+  }
+
+  // ── time ──
+
+  #expire(live: Live, task: Task, end: WatchEnd): void {
+    if (!live.running.has(task.id)) return;
+    const { kernel } = task.call;
+    const { stage } = task;
+    this.#leave(live, task);
+    const others = [...live.running.values()];
+    for (const other of others) this.#leave(live, other);
+    const probed = end === "unknown" ? this.#probe() : undefined;
+    this.#kill(live);
+    for (const other of others.toReversed()) this.#again(other, "another call used up its time");
+    this.#pump();
+    if (end === "ceiling") return task.reject(lost(`nothing came of ${kernel.name} for very long`));
+    const blame = (): void => {
+      this.#strike(task);
+      task.reject(stage === "compile" ? slowToCompile(kernel) : deadline(kernel));
+    };
+    if (probed === undefined) return blame();
+    // The GPU answered nobody: if it does now, it was this call that it was busy with.
+    void probed.then((milliseconds) => {
+      if (milliseconds === undefined) task.reject(lost("the GPU answers nobody"));
+      else blame();
+    });
+  }
+
+  /** Of the time that passed, what this process had of the GPU: as many use it by turns as a probe takes longer, but for itself. */
+  async #gpuShare(passedMs: number): Promise<number | undefined> {
+    const standby = await this.#standby;
+    if (standby === undefined || standby.process.isEnded) return passedMs;
+    const milliseconds = await this.#probe();
+    if (milliseconds === undefined) return undefined;
+    return passedMs / Math.max(1, milliseconds / standby.ready.probeMs - 1);
+  }
+
+  /** What a probe takes in the process that stands by; undefined when nothing comes of it. */
+  async #probe(): Promise<number | undefined> {
+    const standby = await this.#standby;
+    if (standby === undefined || standby.process.isEnded) return undefined;
+    const call = this.#calls++;
+    const { promise, resolve } = Promise.withResolvers<number | undefined>();
+    standby.probes.set(call, resolve);
+    standby.process.tell({ kind: "probe", call });
+    const waited = pause(GPU_PROBE_WAIT_MS, undefined, { ref: false });
+    const milliseconds = await Promise.race([promise, waited]);
+    standby.probes.delete(call);
+    return milliseconds ?? undefined;
+  }
+}
+
+/** Of the time that passed, what the process had of CPUs, where that is told. */
+function cpuShare({ clock }: Live): (passedMs: number) => number {
+  let before = clock?.read() ?? 0;
+  return (passedMs) => {
+    if (clock === undefined) return passedMs;
+    const now = clock.read();
+    const used = now - before;
+    before = now;
+    return used;
+  };
+}
+
+function usedBytes({ resident, running }: Live): number {
+  let bytes = 0;
+  for (const { length } of resident.values()) bytes += length;
+  for (const { prepared } of running.values()) bytes += prepared.bytes;
+  return bytes;
+}
+
+function lost(reason: string): AcceleratorError {
+  return new AcceleratorError(AcceleratorErrorCode.lost, `the GPU's process is gone: ${reason}`, { reason });
+}
+
+function overLimit({ name }: Kernel, bytes: number, max: number): AcceleratorError {
+  const message = `a call of ${name} takes ${bytes} bytes of the GPU's memory, and ${max} of it are used`;
+  return new AcceleratorError(AcceleratorErrorCode.overLimit, message, { kernel: name, bytes, max });
+}
+
+function deadline({ name, limits: { gpuMs } }: Kernel): AcceleratorError {
+  const message = `${name} took more of the GPU's time than its limit of ${gpuMs} ms, and was ended`;
+  return new AcceleratorError(AcceleratorErrorCode.deadline, message, { kernel: name, limitMs: gpuMs });
+}
+
+function slowToCompile({ name }: Kernel): PacketfsError {
+  const reason = `it is not compiled within ${GPU_COMPILE_CPU_MS} ms`;
+  return new AcceleratorError(AcceleratorErrorCode.invalid, `the GPU's compiler refuses ${name}: ${reason}`, {
+    kernel: name,
+    reason,
+  });
+}

@@ -1,0 +1,225 @@
+/**
+ * A GPU process, as the node uses it: started with next to no environment, told what to do over a pipe, believed nothing,
+ * and killed when it is to end.
+ *
+ *   starting ──▶ ready ──▶ ended: killed here | lost (from outside, by a crash, by its driver) | strange
+ */
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import type { Socket } from "node:net";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { messageOf } from "../../packets/errors.ts";
+import { builtUrl } from "../built.ts";
+import { EXECUTOR_STDERR_BYTES } from "../limits.ts";
+import { GPU_PIPE_DESCRIPTOR, encodeFrame, parseProcessMessage, readFrames } from "./protocol.ts";
+import type {
+  AbsentMessage,
+  CalibratedMessage,
+  GpuProcessOptions,
+  NodeMessage,
+  ProcessMessage,
+  ReadyMessage,
+} from "./protocol.ts";
+
+/** Where drivers are, and how many threads those that imitate a GPU may have; nothing else of ours is of their business. */
+const ENVIRONMENT: readonly string[] = [
+  "LD_LIBRARY_PATH",
+  "LP_NUM_THREADS",
+  "SystemRoot",
+  "VK_ADD_DRIVER_FILES",
+  "VK_DRIVER_FILES",
+  "VK_ICD_FILENAMES",
+];
+/** Compiled kernels of strangers are kept nowhere. */
+const NO_CACHES = { MESA_SHADER_CACHE_DISABLE: "true", __GL_SHADER_DISK_CACHE: "0" };
+
+/** How a process ended. */
+export interface GpuProcessEnd {
+  /** For people. */
+  readonly reason: string;
+  /** Whether it ended by what it did itself: its driver, or its device, gave up. Who killed it from outside says nothing of that. */
+  readonly isCrash: boolean;
+}
+
+export interface StartedGpuProcess {
+  readonly process: GpuProcess;
+  readonly ready: ReadyMessage;
+  readonly calibrated: CalibratedMessage | undefined;
+}
+
+export class GpuProcess {
+  /** Resolves when it is gone. Never rejects. */
+  readonly ended: Promise<GpuProcessEnd>;
+  /** Called with what it says once it is ready. */
+  onMessage: (message: ProcessMessage, body: Uint8Array<ArrayBuffer>) => void = () => undefined;
+  readonly #child: ChildProcess;
+  readonly #pipe: Socket;
+  #sending: Promise<void> = Promise.resolve();
+  #lost: string | undefined;
+  #isEnded = false;
+  #isKilled = false;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.#pipe = child.stdio[GPU_PIPE_DESCRIPTOR] as Socket;
+    this.#pipe.on("error", () => undefined);
+    const { promise, resolve } = Promise.withResolvers<GpuProcessEnd>();
+    this.ended = promise;
+    let said = "";
+    child.stderr?.on("data", (text: Buffer) => {
+      said = (said + text.toString("latin1")).slice(-EXECUTOR_STDERR_BYTES);
+    });
+    child.on("error", (error) => this.#settle(resolve, { reason: error.message, isCrash: false }));
+    child.on("close", (code, signal) => {
+      const words = said.trim().split("\n").at(-1) ?? "";
+      const how = signal === null ? `it ended with code ${code}` : `it was ended by ${signal}`;
+      const reason = this.#lost ?? (words === "" ? how : `${how}: ${words}`);
+      const isCrash = !this.#isKilled && (this.#lost !== undefined || !isKill(signal));
+      this.#settle(resolve, { reason, isCrash });
+    });
+  }
+
+  /** What came of it: an adapter that takes calls, or why there is none. Rejects with the signal's reason. */
+  static async start(
+    options: GpuProcessOptions,
+    signal?: AbortSignal,
+  ): Promise<StartedGpuProcess | AbsentMessage> {
+    signal?.throwIfAborted();
+    const main = fileURLToPath(builtUrl(new URL("./device/gpu-main.ts", import.meta.url)));
+    const child = spawn(process.execPath, ["--no-warnings", main, JSON.stringify(options)], {
+      cwd: dirname(main),
+      env: environment(),
+      stdio: ["ignore", "ignore", "pipe", "pipe"],
+      // In a group of its own: Ctrl-C is for the node to deal with.
+      detached: process.platform !== "win32",
+      windowsHide: true,
+    });
+    const gpu = new GpuProcess(child);
+    const abort = (): void => gpu.kill();
+    signal?.addEventListener("abort", abort, { once: true });
+    const started = await gpu.#untilReady(options.calibrates);
+    signal?.removeEventListener("abort", abort);
+    if (signal?.aborted === true) {
+      gpu.kill();
+      signal.throwIfAborted();
+    }
+    return started;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
+  /** Resolves when it was taken, or nobody takes it any more. What is sent in one call comes together, its body unchanged till then. */
+  async send(messages: AsyncIterable<SentMessage> | Iterable<SentMessage>): Promise<void> {
+    const before = this.#sending;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#sending = promise;
+    await before;
+    try {
+      for await (const { message, body } of messages) await this.#write(encodeFrame(message, body));
+    } finally {
+      resolve();
+    }
+  }
+
+  /** Says it at once, between other messages. */
+  tell(message: NodeMessage): void {
+    if (this.#pipe.writable) for (const part of encodeFrame(message)) this.#pipe.write(part);
+  }
+
+  /** Whatever it does. Its GPU may be busy for seconds more, and the process not gone until then. */
+  kill(): void {
+    this.#isKilled = true;
+    this.#end();
+  }
+
+  /** As it is, without a word: it lasts no longer than this process does. */
+  unref(): void {
+    this.#child.unref();
+    (this.#child.stderr as Socket | null)?.unref();
+    this.#pipe.unref();
+  }
+
+  ref(): void {
+    this.#child.ref();
+    this.#pipe.ref();
+  }
+
+  #end(): void {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill("SIGKILL");
+    this.#pipe.destroy();
+  }
+
+  #settle(resolve: (end: GpuProcessEnd) => void, end: GpuProcessEnd): void {
+    this.#isEnded = true;
+    resolve(end);
+  }
+
+  async #write(parts: readonly Uint8Array[]): Promise<void> {
+    let isFull = false;
+    for (const part of parts) {
+      if (!this.#pipe.writable) return;
+      isFull = !this.#pipe.write(part);
+    }
+    if (!isFull) return;
+    await new Promise<void>((resolve) => {
+      const settle = (): void => {
+        this.#pipe.off("drain", settle).off("close", settle);
+        resolve();
+      };
+      this.#pipe.on("drain", settle).on("close", settle);
+    });
+  }
+
+  #untilReady(calibrates: boolean): Promise<StartedGpuProcess | AbsentMessage> {
+    const { promise, resolve } = Promise.withResolvers<StartedGpuProcess | AbsentMessage>();
+    let ready: ReadyMessage | undefined;
+    const first = (message: ProcessMessage): void => {
+      if (message.kind === "absent") resolve(message);
+      else if (message.kind === "ready") ready = message;
+      if (ready === undefined || (calibrates && message.kind !== "calibrated")) return;
+      const calibrated = message.kind === "calibrated" ? message : undefined;
+      resolve({ process: this, ready, calibrated });
+    };
+    this.onMessage = first;
+    void this.ended.then(({ reason }) => resolve({ kind: "absent", why: "device", reason }));
+    void this.#listen();
+    return promise;
+  }
+
+  async #listen(): Promise<void> {
+    try {
+      for await (const { message, body } of readFrames(this.#pipe)) {
+        const known = parseProcessMessage(message);
+        if (known === undefined) throw new Error("it says what no GPU process says");
+        if (known.kind === "lost") this.#lost = known.reason;
+        else this.onMessage(known, body);
+      }
+    } catch (error) {
+      if (this.#pipe.destroyed && this.#isKilled) return;
+      this.#lost ??= messageOf(error);
+    }
+    // Whoever says no more is of no use.
+    this.#end();
+  }
+}
+
+export interface SentMessage {
+  readonly message: NodeMessage;
+  readonly body?: Uint8Array | undefined;
+}
+
+function isKill(signal: NodeJS.Signals | null): boolean {
+  return signal === "SIGKILL" || signal === "SIGTERM" || signal === "SIGINT" || signal === "SIGHUP";
+}
+
+function environment(): NodeJS.ProcessEnv {
+  const own = ENVIRONMENT.map((name) => [name, process.env[name]] as const);
+  return { ...NO_CACHES, ...Object.fromEntries(own.filter(([, value]) => value !== undefined)) };
+}

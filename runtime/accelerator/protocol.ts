@@ -1,0 +1,330 @@
+/**
+ * What a node and a GPU process say to each other, over one pipe. The node's word counts; a GPU process runs what strangers
+ * wrote, behind a compiler and a driver that may have defects, so that the node checks all that it says.
+ *
+ *   OFFSET SIZE a frame, integers little-endian
+ *   0      4    head       bytes of the message, JSON in UTF-8
+ *   4      4    body       bytes that belong to it
+ *   8      …    the message, then its body
+ *
+ * A call, whose pieces are those of its inputs that the process does not read itself, in their order:
+ *
+ *   node ── run, piece, piece … ──▶ process
+ *        ◀── stage "compile", "upload", "kernel" ── (as they begin)
+ *        ◀── bytes, bytes … ──                      (of outputs that are put nowhere else)
+ *        ◀── done | failed ──
+ */
+import {
+  array,
+  boolean,
+  integer,
+  literal,
+  maxLength,
+  maxValue,
+  minValue,
+  number,
+  object,
+  picklist,
+  pipe,
+  safeParse,
+  string,
+} from "valibot";
+import type { GenericSchema } from "valibot";
+import { GPU_FRAME_BODY_BYTES_MAX, GPU_FRAME_HEAD_BYTES_MAX } from "../limits.ts";
+
+/** Of the pipe, in the process. */
+export const GPU_PIPE_DESCRIPTOR = 3;
+
+/** What a process is started with, as JSON. */
+export interface GpuProcessOptions {
+  /** As `webgpu` calls them; "null" compiles, and computes nothing. */
+  readonly backend: string;
+  /** The adapter's name, or a part of it; undefined for the one that the system likes best. */
+  readonly adapter?: string | undefined;
+  /** Whether it may be one that a CPU imitates. */
+  readonly isSoftwareAllowed: boolean;
+  /** Whether it computes, or is there to compile only. */
+  readonly computes: boolean;
+  /** Whether it measures the adapter before its first call. */
+  readonly calibrates: boolean;
+  /** Of the GPU's memory. */
+  readonly memoryBytes: number;
+}
+
+/** How a buffer is bound, from binding 1 on; the uniform buffer is binding 0 where there is one. */
+export type BindingAccess = "read" | "write";
+
+/** A module and how it is entered. `module` names all of this: whoever says the same means the same. */
+export interface GpuModule {
+  readonly module: string;
+  readonly wgsl: string;
+  readonly entryPoint: string;
+  readonly hasUniform: boolean;
+  readonly bindings: readonly BindingAccess[];
+}
+
+/** Where an input's bytes are, and under what name they may stay in the GPU's memory. */
+export interface GpuInput {
+  readonly length: number;
+  /** Undefined: they follow as pieces. Otherwise the rows of a read plan (read-plan.ts) in the body of the message, so many of them. */
+  readonly rows?: number;
+  /** Files that the rows name by their place in this list. */
+  readonly files?: readonly string[];
+  readonly key?: string;
+  /** Whether it should be in memory under that name, so that nothing says where it is. */
+  readonly isResident?: boolean;
+}
+
+export interface RunMessage extends GpuModule {
+  readonly kind: "run";
+  readonly call: number;
+  /** Words of the uniform buffer, as u32. */
+  readonly uniform: readonly number[];
+  readonly workgroups: readonly [number, number, number];
+  /** By binding, from 1 on: which of the inputs or outputs. */
+  readonly buffers: readonly ({ readonly input: number } | { readonly output: number })[];
+  readonly inputs: readonly GpuInput[];
+  /** Bytes of each. */
+  readonly outputs: readonly number[];
+  /** Where all outputs are written, back to back; undefined has them sent. */
+  readonly target?: { readonly path: string; readonly offset: number };
+}
+
+export type NodeMessage =
+  | RunMessage
+  /** Body: what follows of the bytes of the input that is being sent. */
+  | { readonly kind: "piece"; readonly call: number }
+  /** No more of the input's bytes come, since they cannot be read. */
+  | { readonly kind: "broken"; readonly call: number }
+  /** Nothing of this call is wanted any more: it fails, unless it is done already. */
+  | { readonly kind: "cancel"; readonly call: number }
+  /** Compiles it and does nothing else. */
+  | ({ readonly kind: "check"; readonly call: number } & GpuModule)
+  /** Runs a kernel that took some time when the process began, and says how long it takes now. */
+  | { readonly kind: "probe"; readonly call: number }
+  /** So much of the GPU's memory may be in use. */
+  | { readonly kind: "budget"; readonly bytes: number };
+
+/** What a compiler refuses WGSL for; line and column from 1 on, 0 where it has no place. */
+export interface CompilerNote {
+  readonly line: number;
+  readonly column: number;
+  readonly text: string;
+}
+
+/** Said once, when it takes calls. */
+export interface ReadyMessage {
+  readonly kind: "ready";
+  readonly adapter: {
+    readonly vendor: string;
+    readonly architecture: string;
+    readonly device: string;
+    readonly description: string;
+    /** Whether a CPU imitates it. */
+    readonly isSoftware: boolean;
+    /** What compiles for it and drives it, beside what the adapter says of itself. */
+    readonly runtime: string;
+  };
+  readonly limits: {
+    readonly bindingBytes: number;
+    readonly bufferBytes: number;
+    readonly bindings: number;
+    /** Of a dispatch along one of its axes. */
+    readonly workgroups: number;
+  };
+  /** Of a probe that nobody disturbs. */
+  readonly probeMs: number;
+}
+
+export interface CalibratedMessage {
+  readonly kind: "calibrated";
+  readonly uploadGBps: number;
+  readonly downloadGBps: number;
+  readonly launchMs: number;
+  readonly gops: number;
+  /** What came out wrong; empty where nothing did. */
+  readonly wrong: string;
+}
+
+export interface DoneMessage {
+  readonly kind: "done";
+  readonly call: number;
+  readonly uploadMs: number;
+  readonly kernelMs: number;
+  readonly downloadMs: number;
+  readonly uploadedBytes: number;
+  readonly residentBytes: number;
+  /** Inputs that are in the GPU's memory now, and were not. */
+  readonly kept: readonly string[];
+}
+
+/**
+ * "module": the compiler refuses it. "memory": the GPU has too little. "unread": the bytes of an input are not where they
+ * should be. "cancelled": as it was asked. "output": they cannot be put where they should be.
+ */
+export type FailureKind = "module" | "memory" | "unread" | "cancelled" | "output";
+
+export interface FailedMessage {
+  readonly kind: "failed";
+  readonly call: number;
+  readonly why: FailureKind;
+  readonly reason: string;
+  readonly notes: readonly CompilerNote[];
+}
+
+export type Stage = "compile" | "upload" | "kernel" | "download";
+
+/** Why a process has no adapter to offer: it says so, and ends. */
+export interface AbsentMessage {
+  readonly kind: "absent";
+  readonly why: "package" | "adapter" | "software" | "device";
+  readonly reason: string;
+}
+
+export type ProcessMessage =
+  | ReadyMessage
+  | CalibratedMessage
+  | DoneMessage
+  | FailedMessage
+  | AbsentMessage
+  | { readonly kind: "stage"; readonly call: number; readonly stage: Stage }
+  /** Body: what follows of a call's outputs. */
+  | { readonly kind: "bytes"; readonly call: number }
+  | { readonly kind: "checked"; readonly call: number; readonly notes: readonly CompilerNote[] }
+  | { readonly kind: "probed"; readonly call: number; readonly probeMs: number }
+  /** These are no longer in the GPU's memory. */
+  | { readonly kind: "dropped"; readonly keys: readonly string[] }
+  /** The device is gone, and the process about to be. */
+  | { readonly kind: "lost"; readonly reason: string };
+
+const whole = pipe(number(), integer(), minValue(0), maxValue(Number.MAX_SAFE_INTEGER));
+const amount = pipe(number(), minValue(0), maxValue(Number.MAX_SAFE_INTEGER));
+const text = pipe(string(), maxLength(4096));
+const keys = pipe(array(pipe(string(), maxLength(128))), maxLength(256));
+const notes = pipe(array(object({ line: whole, column: whole, text })), maxLength(64));
+
+const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
+  ready: object({
+    kind: literal("ready"),
+    adapter: object({
+      vendor: text,
+      architecture: text,
+      device: text,
+      description: text,
+      isSoftware: boolean(),
+      runtime: text,
+    }),
+    limits: object({ bindingBytes: whole, bufferBytes: whole, bindings: whole, workgroups: whole }),
+    probeMs: amount,
+  }),
+  calibrated: object({
+    kind: literal("calibrated"),
+    uploadGBps: amount,
+    downloadGBps: amount,
+    launchMs: amount,
+    gops: amount,
+    wrong: text,
+  }),
+  done: object({
+    kind: literal("done"),
+    call: whole,
+    uploadMs: amount,
+    kernelMs: amount,
+    downloadMs: amount,
+    uploadedBytes: whole,
+    residentBytes: whole,
+    kept: keys,
+  }),
+  failed: object({
+    kind: literal("failed"),
+    call: whole,
+    why: picklist(["module", "memory", "unread", "cancelled", "output"]),
+    reason: text,
+    notes,
+  }),
+  absent: object({
+    kind: literal("absent"),
+    why: picklist(["package", "adapter", "software", "device"]),
+    reason: text,
+  }),
+  stage: object({
+    kind: literal("stage"),
+    call: whole,
+    stage: picklist(["compile", "upload", "kernel", "download"]),
+  }),
+  bytes: object({ kind: literal("bytes"), call: whole }),
+  checked: object({ kind: literal("checked"), call: whole, notes }),
+  probed: object({ kind: literal("probed"), call: whole, probeMs: amount }),
+  dropped: object({ kind: literal("dropped"), keys }),
+  lost: object({ kind: literal("lost"), reason: text }),
+};
+
+/** Undefined for what no GPU process of ours says. */
+export function parseProcessMessage(value: unknown): ProcessMessage | undefined {
+  const { kind } = (typeof value === "object" && value !== null ? value : {}) as { readonly kind?: unknown };
+  if (typeof kind !== "string" || !Object.hasOwn(SCHEMAS, kind)) return undefined;
+  const { success, output } = safeParse(SCHEMAS[kind as ProcessMessage["kind"]], value);
+  return success ? (output as ProcessMessage) : undefined;
+}
+
+export interface Frame {
+  readonly message: unknown;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
+
+const HEADER_BYTES = 8;
+const NOTHING = new Uint8Array(0);
+
+/** What is written for a message and the bytes that belong to it, which are not copied. */
+export function encodeFrame(message: object, body: Uint8Array = NOTHING): Uint8Array[] {
+  const head = Buffer.from(JSON.stringify(message), "utf8");
+  if (head.byteLength > GPU_FRAME_HEAD_BYTES_MAX || body.byteLength > GPU_FRAME_BODY_BYTES_MAX)
+    throw new Error("a message to or of a GPU process is too long");
+  const start = Buffer.alloc(HEADER_BYTES + head.byteLength);
+  start.writeUInt32LE(head.byteLength, 0);
+  start.writeUInt32LE(body.byteLength, 4);
+  start.set(head, HEADER_BYTES);
+  return body.byteLength === 0 ? [start] : [start, body];
+}
+
+/** The frames of a pipe, one after the other: nothing more is read while the last one is being dealt with. Throws for what is none. */
+export async function* readFrames(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Frame, void> {
+  const source = new PieceReader(pieces);
+  const header = new Uint8Array(HEADER_BYTES);
+  const view = new DataView(header.buffer);
+  while (await source.fill(header)) {
+    const [headBytes, bodyBytes] = [view.getUint32(0, true), view.getUint32(4, true)];
+    if (headBytes === 0 || headBytes > GPU_FRAME_HEAD_BYTES_MAX || bodyBytes > GPU_FRAME_BODY_BYTES_MAX)
+      throw new Error("it is no frame");
+    const head = new Uint8Array(headBytes);
+    const body = bodyBytes === 0 ? NOTHING : new Uint8Array(Buffer.allocUnsafeSlow(bodyBytes).buffer);
+    if (!(await source.fill(head)) || !(await source.fill(body))) return;
+    yield { message: JSON.parse(Buffer.from(head.buffer).toString("utf8")) as unknown, body };
+  }
+}
+
+class PieceReader {
+  readonly #pieces: AsyncIterator<Uint8Array>;
+  #piece: Uint8Array = NOTHING;
+
+  constructor(pieces: AsyncIterable<Uint8Array>) {
+    this.#pieces = pieces[Symbol.asyncIterator]();
+  }
+
+  /** False where the pipe ends before. */
+  async fill(target: Uint8Array): Promise<boolean> {
+    let at = 0;
+    while (at < target.byteLength) {
+      if (this.#piece.byteLength === 0) {
+        const next = await this.#pieces.next();
+        if (next.done === true) return false;
+        this.#piece = next.value;
+      }
+      const part = this.#piece.subarray(0, target.byteLength - at);
+      target.set(part, at);
+      at += part.byteLength;
+      this.#piece = this.#piece.subarray(part.byteLength);
+    }
+    return true;
+  }
+}

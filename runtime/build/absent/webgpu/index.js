@@ -1,1 +1,0 @@
-throw new Error("webgpu is not installed: nothing here uses a GPU");
