@@ -351,7 +351,8 @@ export const KERNEL_WORKGROUPS_MAX = 65_535;
 /** What a call may use unless its kernel says so, and what one may say. */
 export const KERNEL_LIMITS_DEFAULT: KernelLimits = { gpuMs: 2_000, gpuBytes: 4 * 1024 * 1024 * 1024 };
 export const KERNEL_LIMITS_MAX: KernelLimits = { gpuMs: 60_000, gpuBytes: 64 * 1024 * 1024 * 1024 };
-/** The smallest share of a GPU that a call takes. */
+/** The share of a GPU that a call takes unless its kernel says so: while one computes, another's bytes are moved. And the smallest. */
+export const KERNEL_GPU_SHARE_DEFAULT = 0.5;
 export const KERNEL_GPU_SHARE_MIN: number = 1 / 64;
 
 // ── schedule and job ─────────────────────────────────────────────────────────────────────────────────────────────

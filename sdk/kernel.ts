@@ -170,7 +170,7 @@ interface KernelParts<Inputs extends Tensors, Names extends string, Result> {
   readonly operations?: SizeExpression | number;
   /** By default 2 s of a GPU's own time, and 4 GiB of its memory. */
   readonly limits?: Partial<KernelLimits>;
-  /** The share of a GPU that a call takes. Default 1: it has it for itself. */
+  /** The share of a GPU that a call takes. Default 0.5: of two at a time, one has its bytes moved while the other computes. */
   readonly gpu?: number;
 }
 

@@ -6,6 +6,7 @@ import * as v from "valibot";
 import type { ErrorData } from "../../../packets/errors.ts";
 import { KernelError, KernelErrorCode } from "../../errors.ts";
 import {
+  KERNEL_GPU_SHARE_DEFAULT,
   KERNEL_GPU_SHARE_MIN,
   KERNEL_DIMENSION_MAX,
   KERNEL_INPUTS_MAX,
@@ -153,7 +154,7 @@ const declared = v.strictObject(
       v.strictObject({ gpuMs: limit("gpuMs"), gpuBytes: limit("gpuBytes") }, "limits is { gpuMs, gpuBytes }"),
       {},
     ),
-    gpu: v.optional(share, 1),
+    gpu: v.optional(share, KERNEL_GPU_SHARE_DEFAULT),
   },
   "a kernel's declaration is an object with kind, inputs, output, source and result",
 );

@@ -162,7 +162,7 @@ describe("a declaration", () => {
     expect(spec).toMatchObject({
       name: "kernel 3",
       limits: { gpuMs: 2000, gpuBytes: 4 * 2 ** 30 },
-      gpu: 1,
+      gpu: 0.5,
       workgroup: { size: [64, 1, 1], count: ["n / 256", "1", "1"] },
     });
     expect(kernelSpec(spec)).toEqual(spec);
