@@ -39,6 +39,7 @@ import type { ChunkSource, StoreWriterOptions } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
 import { findAccelerators } from "./accelerator/accelerators.ts";
+import { checkKernel } from "./accelerator/wgsl-check.ts";
 import { KERNEL_HISTORY_FILE, KernelHistory } from "./kernel-history.ts";
 import { WALL_HISTORY_FILE, WallHistory } from "./wall-history.ts";
 
@@ -226,7 +227,10 @@ export class Machine implements AsyncDisposable {
     for await (const part of execute(this.source, code, { outputBytesMax: PROGRAM_CODE_BYTES_MAX }))
       parts.push(part);
     const bundle = Buffer.concat(parts);
-    return (await this.executor?.inspect(bundle)) ?? (await inspectProgram(this.#processes, bundle));
+    const description =
+      (await this.executor?.inspect(bundle)) ?? (await inspectProgram(this.#processes, bundle));
+    for (const kernel of description.kernels ?? []) await checkKernel(kernel);
+    return description;
   }
 
   /**
