@@ -6,10 +6,14 @@ import { messageOf } from "../packets/errors.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { Accelerator, FoundAccelerators, UnusedAccelerator } from "./contracts/kernels.ts";
 import { AdmittedAccelerator } from "./engine/admission.ts";
+import { formatDuration } from "./format.ts";
+import { GPU_FIND_MS_MAX } from "./limits.ts";
 
 export interface GpuExecutorsOptions {
-  /** Looks for GPUs. */
-  readonly find: () => Promise<FoundAccelerators>;
+  /** Looks for GPUs. May reject, and leaves nothing open when the signal fires before it resolves. */
+  readonly find: (signal: AbortSignal) => Promise<FoundAccelerators>;
+  /** How long that may take, in milliseconds; GPU_FIND_MS_MAX unless given. */
+  readonly findMsMax?: number | undefined;
   /** An executor whose kernels run on the GPU of this index. */
   readonly open: (accelerator: Accelerator, index: number) => Executor & AsyncDisposable;
   /** Called once, when all are there. */
@@ -22,7 +26,7 @@ export class GpuExecutors implements AsyncDisposable {
   #accelerators: readonly Accelerator[] = [];
   #executors: readonly (Executor & AsyncDisposable)[] = [];
   #unused: readonly UnusedAccelerator[] = [];
-  #isClosed = false;
+  readonly #closing = new AbortController();
 
   constructor(options: GpuExecutorsOptions) {
     this.#options = options;
@@ -49,22 +53,27 @@ export class GpuExecutors implements AsyncDisposable {
   }
 
   async #find(): Promise<void> {
-    if (this.#isClosed) return;
+    const { findMsMax = GPU_FIND_MS_MAX } = this.#options;
+    const { signal } = this.#closing;
+    // A driver that hangs takes nothing but its GPU away.
+    const patience = AbortSignal.timeout(findMsMax);
     let found: FoundAccelerators;
     try {
-      found = await this.#options.find();
+      found = await this.#options.find(AbortSignal.any([signal, patience]));
     } catch (error) {
-      found = { accelerators: [], unused: [{ label: "GPU", reason: messageOf(error) }] };
+      const late = `its driver did not answer within ${formatDuration(findMsMax)}`;
+      const reason = patience.aborted ? late : messageOf(error);
+      found = { accelerators: [], unused: [{ label: "GPU", reason }] };
     }
     this.#unused = found.unused;
     this.#accelerators = found.accelerators.map((accelerator) => new AdmittedAccelerator(accelerator));
-    if (this.#isClosed) return;
+    if (signal.aborted) return;
     this.#executors = this.#accelerators.map((accelerator, index) => this.#options.open(accelerator, index));
     this.#options.opened(this.#executors);
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort(new Error("the machine is closed"));
     await this.#finding;
     await Promise.all(this.#executors.map((executor) => executor[Symbol.asyncDispose]()));
     await Promise.all(this.#accelerators.map((accelerator) => accelerator.close()));

@@ -261,6 +261,8 @@ export const DESCRIPTION_KEPT_CHARACTERS_MAX: number = 16 * 1024;
 export const ACCELERATORS_MAX = 8;
 /** Packets whose kernels run on one GPU that are worked on at once: while one waits for its answer, others get theirs ready. */
 export const GPU_PACKETS_MAX = 4;
+/** How long a machine looks for GPUs: it does without one whose driver does not come up. */
+export const GPU_FIND_MS_MAX = 60_000;
 /** How often a call is made of a GPU whose process is lost meanwhile. */
 export const ACCELERATOR_TRIES_MAX = 3;
 /** Of the name of a class of engines, which stands in editions. */

@@ -52,7 +52,7 @@ export interface MachineOptions {
   readonly workers?: number | undefined;
   /** Looks for GPUs that its kernels may run on, which a machine without workers never does; by default for all that it has. */
   readonly findAccelerators?:
-    | ((machine: Pick<Machine, "store" | "source">) => Promise<FoundAccelerators>)
+    | ((machine: Pick<Machine, "store" | "source">, signal: AbortSignal) => Promise<FoundAccelerators>)
     | undefined;
   /** As StoreOptions have it. */
   readonly writesLittle?: boolean | undefined;
@@ -135,7 +135,7 @@ export class Machine implements AsyncDisposable {
     });
     const find = options.findAccelerators ?? findMachineAccelerators;
     this.#gpus = new GpuExecutors({
-      find: () => find(this),
+      find: (signal) => find(this, signal),
       open: (accelerator, index) =>
         new LocalExecutor({
           ...shared,
@@ -291,8 +291,11 @@ export class Machine implements AsyncDisposable {
 }
 
 /** What is read of inputs on this machine's disk, its GPUs read themselves. */
-async function findMachineAccelerators({ source, store }: Machine): Promise<FoundAccelerators> {
-  return await findAccelerators({ source, places: store });
+async function findMachineAccelerators(
+  { source, store }: Pick<Machine, "store" | "source">,
+  signal: AbortSignal,
+): Promise<FoundAccelerators> {
+  return await findAccelerators({ source, places: store, signal });
 }
 
 /** The id of the executor of packet code beside the one of this id. */

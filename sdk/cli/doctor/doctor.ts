@@ -10,7 +10,7 @@ import { Command } from "commander";
 import packageJson from "../../../package.json" with { type: "json" };
 import { errorToJson, hasCode } from "../../../packets/errors.ts";
 import { ExitCode } from "../exit-codes.ts";
-import { formatBytes, formatDuration, plural } from "../format.ts";
+import { describeAccelerator, formatBytes, formatDuration, plural } from "../format.ts";
 import { storeDirectory } from "../options.ts";
 import type { GlobalOptions } from "../options.ts";
 import { makeTemporaryDirectory } from "../../../runtime/temporary-directory.ts";
@@ -22,7 +22,7 @@ import { failure, inOneLine, ok, topicLines, warning } from "./check.ts";
 import type { Check } from "./check.ts";
 import { contentOf, storeChecks } from "./store.ts";
 
-const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "@msgpack/msgpack", "commander"];
+const DEPENDENCIES = ["zeromq", "isolated-vm", "piscina", "@msgpack/msgpack", "webgpu", "commander"];
 const SHARED_MEMORY = "/dev/shm";
 const MEMORY_BYTES_LEAST = 1024 ** 3;
 const CHILD_TIMEOUT_MS = 20_000;
@@ -35,7 +35,7 @@ export function doctorCommand(host: Host): Command {
   const command = new Command("doctor")
     .summary("look whether all is well on this machine")
     .description(
-      "Look whether all is well on this machine: versions, cores and memory, the store or the hub that commands use, the sandbox, the network. What it prints is what a bug report needs. Exits with 1 when something does not work.",
+      "Look whether all is well on this machine: versions, cores and memory, the store or the hub that commands use, the sandbox, GPUs, the network. What it prints is what a bug report needs. Exits with 1 when something does not work.",
     )
     .addHelpText("after", example("pfs doctor > report.txt"));
   return onRun(command, host, doctor);
@@ -49,6 +49,7 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
     // What every other command would use.
     () => (token === undefined ? storeChecks(...storePlace(options)) : hubChecks(token, options, signal)),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
+    kernelChecks,
     // Known once a program has run.
     () => wallChecks(token === undefined ? storeDirectory(options) : undefined),
     networkChecks,
@@ -203,6 +204,59 @@ async function programCheck(): Promise<Check> {
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** A kernel that every engine computes, so that a GPU is taken where it is the faster one. */
+const KERNEL = `import { block, bytes, defineKernel, defineProgram, u32 } from "packetfs";
+  const ones = defineKernel({
+    kind: "wgsl",
+    inputs: { data: bytes(["n"]) },
+    output: u32([1], { atomic: true }),
+    result: "exact",
+    operations: "n",
+    workgroup: { size: [64], count: ["n / 256"] },
+    source: \`@compute @workgroup_size(64)
+      fn main(@builtin(global_invocation_id) id: vec3u) {
+        if (id.x * 4u < dims.n) { atomicAdd(&output[0], countOneBits(data[id.x])); }
+      }\`,
+    cpu: ({ data }) => Uint32Array.of(data.reduce((sum, byte) => sum + byte.toString(2).replaceAll("0", "").length, 0)),
+  });
+  export default defineProgram({ input: block(4096), map: (data) => ones({ data })[0], combine: (a, b) => a + b });`;
+const KERNEL_BYTES = 4096;
+
+/** Runs a kernel, before which GPUs are looked for; which of them are used for kernels, and why others are not. */
+async function kernelChecks(): Promise<Check[]> {
+  const directory = await makeTemporaryDirectory("doctor");
+  const checks: Check[] = [];
+  try {
+    const { openLocal } = await import("../../local.ts");
+    await using pfs = await openLocal(join(directory, "store"));
+    await pfs.put(Buffer.alloc(KERNEL_BYTES, 0x0f), { name: "bytes" });
+    const { value } = await pfs.run({ source: KERNEL }, ["bytes"]);
+    const expected = KERNEL_BYTES * 4;
+    checks.push(
+      value === expected
+        ? ok("kernels", "a kernel", "runs")
+        : failure(
+            "kernels",
+            "a kernel",
+            `gives ${JSON.stringify(value)} instead of ${expected}`,
+            "results are not to be trusted",
+          ),
+    );
+    for (const { accelerators, unusedAccelerators = [] } of await pfs.nodes()) {
+      for (const accelerator of accelerators)
+        checks.push(ok("kernels", "GPU", describeAccelerator(accelerator)));
+      for (const { label, reason } of unusedAccelerators)
+        checks.push(ok("kernels", "GPU", `${label === "GPU" ? "" : `${label} is `}not used: ${reason}`));
+    }
+  } catch (error) {
+    const { message, code } = errorToJson(error);
+    checks.push(failure("kernels", "a kernel", message, code));
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+  return checks;
 }
 
 /** What stands between native code that has broken out of a program and this machine, and what of it stood there before. */
