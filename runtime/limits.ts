@@ -293,6 +293,8 @@ export const CODE_MODULES_MAX = 1024;
 export const CODE_INSTANCES_MAX = 64;
 /** A GPU is asked about ranges of so many bytes: of fewer, a thread is through before an answer comes back. */
 export const CODE_KERNEL_BYTES_MIN: number = 1024 * 1024;
+/** GPUs are looked for where so much has been read: a thread takes seconds for it, and finding them a second. */
+export const CODE_GPU_BYTES: number = 4 * 1024 * 1024 * 1024;
 /** Ranges that may be asked about while threads are at work. */
 export const CODE_KERNELS_MAX = 8;
 /** Of a GPU's own time for one range, a hundred times what the slowest that is worth asking takes for CODE_DIRECT_BYTES_MAX. */

@@ -114,15 +114,11 @@ export class Machine implements AsyncDisposable {
       spares: this.#processes,
       lanes: this.lanes,
     };
-    this.executor = new LocalExecutor({
-      ...shared,
-      id,
-      threads: workers,
-      kernels: new FastestEngine({
-        accelerators: () => this.#gpus?.accelerators ?? [],
-        averages: kernels.averages,
-      }),
+    const fastest = new FastestEngine({
+      accelerators: () => this.#gpus?.accelerators ?? [],
+      averages: kernels.averages,
     });
+    this.executor = new LocalExecutor({ ...shared, id, threads: workers, kernels: fastest });
     this.#code = new CodeExecutor({
       id: codeIdOf(id),
       label,
@@ -132,6 +128,8 @@ export class Machine implements AsyncDisposable {
       places: store,
       slots: workers,
       lanes: this.lanes,
+      kernels: fastest,
+      findGpus: () => void this.findAccelerators(),
     });
     const find = options.findAccelerators ?? findMachineAccelerators;
     this.#gpus = new GpuExecutors({

@@ -20,6 +20,7 @@ import type { LaneSlots } from "../lane-slots.ts";
 import {
   CODE_DIRECT_BYTES_MAX,
   CODE_DIRECT_BYTES_MIN,
+  CODE_GPU_BYTES,
   CODE_KERNEL_BYTES_MIN,
   CODE_KERNELS_MAX,
   CODE_THREADS_BYTES,
@@ -58,6 +59,8 @@ export interface CodeExecutorOptions {
   readonly lanes: LaneSlots;
   /** Asked of each range whether it is to be computed elsewhere. */
   readonly kernels?: KernelEngine | undefined;
+  /** Called again and again when there is so much to do that a GPU is worth being looked for. */
+  readonly findGpus?: (() => void) | undefined;
 }
 
 /** A range of rows that a GPU may take. */
@@ -87,6 +90,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   #working = 0;
   /** Bytes that were read where they lie, on this thread, since it last had nothing to do. */
   #bytesHere = 0;
+  /** Bytes of ranges that a GPU could take, since there last was nothing to do. */
+  #bytesOffered = 0;
   /** The range that is, and that the next one waits for: side by side, each would only throw out of the caches what the other one has read. */
   #rangeHere: Promise<unknown> = Promise.resolve();
   #idle: NodeJS.Timeout | undefined;
@@ -168,6 +173,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
       this.#bytesHere = 0;
+      this.#bytesOffered = 0;
       this.#inputs.forget();
       this.#plans.clear();
       this.#workspaces.length = 0;
@@ -210,6 +216,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
         return { bytes: await merged(program.code, input, { meter: slot, signal }) };
       const rows = this.#options.kernels === undefined ? undefined : rowCall(program, input);
       if (rows === undefined) return await this.#mapped(program, input, slot, signal);
+      this.#bytesOffered += input.length;
+      if (this.#bytesOffered >= CODE_GPU_BYTES) this.#options.findGpus?.();
       const state = await this.#byKernel(program, rows, signal);
       if (state !== undefined) return { bytes: state };
       const meter: Meter = { cpuMs: 0 };

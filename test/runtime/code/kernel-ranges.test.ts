@@ -12,11 +12,14 @@ import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { CODE_KERNEL_BYTES_MIN } from "../../../runtime/limits.ts";
 import { checkDimensions, outputPlaces } from "../../../runtime/program/kernel/binding.ts";
 import { parseKernel } from "../../../runtime/program/kernel/declaration.ts";
+import { findAccelerators } from "../../../runtime/accelerator/accelerators.ts";
+import { GpuEngine } from "../../../runtime/engine/gpu-engine.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { parseCode } from "../../../sdk/code/parse.ts";
 import { Collector } from "../../suites/collector.ts";
 import { execStream } from "../../suites/exec-packets.ts";
+import { noGpu } from "../../suites/gpu.ts";
 import { inOnePiece, randomBytes, temporaryDirectory } from "../store/store-fixture.ts";
 
 const never = new AbortController().signal;
@@ -179,6 +182,29 @@ describe.each(SOURCES)("%s", (source) => {
       expect(engine.computedMs).toHaveLength(RANGES.length);
     }
   });
+});
+
+test.skipIf(noGpu !== undefined)("all programs, on a GPU", async () => {
+  const found = await findAccelerators({ source: store, places: store, isSoftwareUsed: true });
+  const gpu = found.accelerators[0]!;
+  try {
+    for (const source of SOURCES) {
+      const engine = new GpuEngine(gpu);
+      const answered: EngineDecision[] = [];
+      const kernels: KernelEngine = {
+        run: async (call, signal) => {
+          const decision = await engine.run(call, signal);
+          answered.push(decision);
+          return decision;
+        },
+        computed: () => expect.fail("a thread did it"),
+      };
+      expect(await statesBy(kernels, source)).toEqual(expected(source));
+      expect(answered).toHaveLength(RANGES.length);
+    }
+  } finally {
+    await gpu.close();
+  }
 });
 
 test.each(["lines().max()", "crc32()", 'rows(7).sum("f32@0")', "rows(7).count()"])(
