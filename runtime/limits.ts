@@ -326,7 +326,7 @@ export const KERNEL_WGSL_SOURCE_BYTES_MAX: number = 64 * 1024;
 export const KERNEL_MODULE_BYTES_MAX: number = 512 * 1024;
 /** Statements, expressions and what they are made of in a source of kind "js", and how deep these stand in each other. */
 export const KERNEL_NODES_MAX = 4096;
-export const KERNEL_DEPTH_MAX = 64;
+export const KERNEL_DEPTH_MAX = 40;
 /** How often the body of the innermost loop may run for one element of the output: the product of the loops around it. */
 export const KERNEL_TRIPS_MAX: number = 2 ** 40;
 /** Inputs and outputs of one kernel, scalars left out: WebGPU promises no more bindings than these. */

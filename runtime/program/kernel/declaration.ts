@@ -26,6 +26,11 @@ import {
 } from "../../limits.ts";
 import { dimensionNames } from "./binding.ts";
 import type { Kernel, KernelLimits, KernelSpec, Tensor } from "./kernel.ts";
+import { gpuJsLayout, gpuJsWgsl } from "./gpujs.ts";
+import { jsOperations } from "./js-cost.ts";
+import { inexactness } from "./js-exact.ts";
+import { printJs } from "./js-print.ts";
+import { parseJsSource } from "./js-source.ts";
 import { parseSize } from "./sizes.ts";
 import { checkWgslSource, wgslLayout, wgslModule } from "./wgsl.ts";
 
@@ -159,6 +164,16 @@ const declared = v.strictObject(
   "a kernel's declaration is an object with kind, inputs, output, source and result",
 );
 
+const gpuJsModule = v.object({
+  wgsl: v.string(),
+  params: v.object({
+    arrayArgs: v.array(v.object({ name: v.string(), index: v.number(), dimsOffset: v.number() })),
+    scalarArgs: v.array(v.object({ name: v.string(), index: v.number(), offset: v.number() })),
+    byteLength: v.number(),
+  }),
+  workgroupSize: v.array(v.number()),
+});
+
 type Declared = v.InferOutput<typeof declared>;
 
 /**
@@ -182,16 +197,24 @@ export function kernelSpec(declaration: unknown, position = 0): KernelSpec {
   }
 }
 
-/** A kernel in kind "wgsl", which has all that a GPU needs in itself. */
+/** A kernel in WGSL, which has all that a GPU needs in itself. */
 export function wgslKernel(spec: KernelSpec): Kernel {
   const { workgroup } = spec;
   if (workgroup === undefined) throw invalid(spec.name, "it has no workgroup");
   return { ...spec, wgsl: wgslModule({ ...spec, workgroup }), layout: wgslLayout({ ...spec, workgroup }) };
 }
 
+/** A kernel in JavaScript with what GPU.js made of it. Throws PFS_KERNEL_INVALID where that is not what it makes of such a kernel. */
+export function jsKernel(spec: KernelSpec, made: unknown): Kernel {
+  const result = v.safeParse(gpuJsModule, made);
+  if (!result.success) throw invalid(spec.name, "GPU.js made nothing of it that can be read");
+  return { ...spec, wgsl: gpuJsWgsl(spec, result.output), layout: gpuJsLayout(spec) };
+}
+
 /**
  * A kernel as a manifest has it. Throws PFS_KERNEL_INVALID unless it is one that `kernelSpec` gives, with the layout that
- * follows from it; and in kind "wgsl" with the module that does. The module of another is whatever it is: WebGPU bounds it.
+ * follows from it; and in WGSL with the module that does. What GPU.js made of another is not known here, and not believed:
+ * WebGPU checks it, bounds it, and its process ends when it takes too long.
  */
 export function parseKernel(value: unknown): Kernel {
   if (typeof value !== "object" || value === null) throw invalid("kernel", "it is no object");
@@ -199,7 +222,7 @@ export function parseKernel(value: unknown): Kernel {
   const parsed = kernelSpec(rest);
   if (typeof wgsl !== "string" || wgsl.length > KERNEL_MODULE_BYTES_MAX)
     throw invalid(parsed.name, `its module is no text of at most ${KERNEL_MODULE_BYTES_MAX} characters`);
-  const made = wgslKernel(parsed);
+  const made = parsed.kind === "js" ? { ...parsed, wgsl, layout: gpuJsLayout(parsed) } : wgslKernel(parsed);
   if (made.wgsl !== wgsl) throw invalid(parsed.name, "its module is not the one of its source");
   // One spelling: whatever else it says, or says in another order, does not follow from it.
   if (JSON.stringify(made) !== JSON.stringify(value))
@@ -211,8 +234,8 @@ function specOf(parsed: Declared, given: string): KernelSpec {
   const { kind, inputs, outputs, maxTrip, result, hasCpu, workgroup, limits, gpu } = parsed;
   const sizes = checkNames(parsed);
   checkTensors(parsed);
-  const source = sourceOf(parsed);
-  const operations = parsed.operations ?? elementsOf([...inputs, ...outputs]);
+  const { source, operations: counted } = sourceOf(parsed);
+  const operations = parsed.operations ?? counted;
   for (const text of [operations, ...(workgroup?.count ?? [])]) {
     const unknown = parseSize(text).names.find((each) => !sizes.has(each));
     if (unknown !== undefined)
@@ -286,12 +309,26 @@ function checkTensors({ kind, inputs, outputs, workgroup }: Declared): void {
     );
 }
 
-function sourceOf({ kind, source, constants }: Declared): string {
+/** The source in its one spelling, and what a call of it takes unless its author says so. */
+function sourceOf(parsed: Declared): Pick<KernelSpec, "source" | "operations"> {
+  const { kind, inputs, outputs, source, constants, maxTrip, result } = parsed;
   const most = kind === "js" ? KERNEL_JS_SOURCE_BYTES_MAX : KERNEL_WGSL_SOURCE_BYTES_MAX;
   if (Buffer.byteLength(source) > most) throw wrong(`its source is longer than ${most} bytes`);
-  if (kind === "js") throw wrong('kernels of kind "js" cannot be compiled here');
-  if (Object.keys(constants).length > 0) throw wrong("a kernel in WGSL has its constants in its source");
-  return checkWgslSource(source);
+  if (kind === "wgsl") {
+    if (Object.keys(constants).length > 0) throw wrong("a kernel in WGSL has its constants in its source");
+    return { source: checkWgslSource(source), operations: elementsOf([...inputs, ...outputs]) };
+  }
+  const output = outputs[0]!;
+  const dimensions = dimensionNames({ inputs, outputs });
+  const both = dimensions.find((each) => Object.hasOwn(constants, each));
+  if (both !== undefined) throw wrong(`${both} is a constant and a dimension`);
+  const read = parseJsSource(source, { inputs, output, dimensions, constants, maxTrip });
+  const inexact = result === "exact" ? inexactness(read.statements, inputs) : undefined;
+  if (inexact !== undefined) throw read.wrong(inexact.at, inexact.reason);
+  return {
+    source: printJs(read.statements, inputs.length),
+    operations: jsOperations(read.statements, inputs, output),
+  };
 }
 
 /** How many elements tensors have. */

@@ -1,0 +1,402 @@
+/**
+ * Kernels in JavaScript as GPU.js gets them, and what it makes of them as WebGPU gets it.
+ *
+ * GPU.js guesses types, and guesses wrong in places: a literal within what becomes an index is rounded, a choice has the type
+ * of its first half, a loop that it does not take for safe skips its end on `continue`. So what it gets leaves it nothing to
+ * guess: integers become floats by Math.fround and nothing else, loops count from 0 by 1 to a number, whatever is cut off to an
+ * integer is an operation of its own, indices are moved inside where they need not be inside already.
+ */
+import { KernelError, KernelErrorCode } from "../../errors.ts";
+import { KERNEL_MODULE_BYTES_MAX, KERNEL_WORKGROUPS_MAX } from "../../limits.ts";
+import { dimensionNames } from "./binding.ts";
+import type { Dimension, KernelLayout, KernelSpec, SizeExpression, UniformWord } from "./kernel.ts";
+import { JsNames, numberText } from "./js-print.ts";
+import { parseJsSource } from "./js-source.ts";
+import { isWhole, typeOf } from "./js-tree.ts";
+import type { Condition, Loop, LoopBound, Statement, Value } from "./js-tree.ts";
+import { tensorBindings } from "./wgsl.ts";
+
+type JsSpec = Pick<KernelSpec, "name" | "inputs" | "outputs" | "source" | "maxTrip">;
+
+/** What GPU.js compiles. Its arguments are the inputs, then the sizes of `dimensions`. */
+export interface GpuJsSource {
+  readonly source: string;
+  /** "Input" is a tensor: `value` and `size` [x, y, z] as GPU.js has them. */
+  readonly argumentTypes: readonly ("Input" | "Float" | "Integer")[];
+  /** Names of the dimensions that it gets the sizes of. */
+  readonly dimensions: readonly string[];
+  /** Dimensions of its output. */
+  readonly rank: number;
+}
+
+/** What GPU.js made of a source, in an executor process: nobody believes it. */
+export interface GpuJsModule {
+  readonly wgsl: string;
+  /** `computeParamsLayout` of its kernel for WebGPU. */
+  readonly params: {
+    readonly arrayArgs: readonly {
+      readonly name: string;
+      readonly index: number;
+      readonly dimsOffset: number;
+    }[];
+    readonly scalarArgs: readonly {
+      readonly name: string;
+      readonly index: number;
+      readonly offset: number;
+    }[];
+    readonly byteLength: number;
+  };
+  readonly workgroupSize: readonly number[];
+}
+
+const AXES = ["x", "y", "z"] as const;
+/** Threads of a workgroup, as GPU.js has them for outputs of one dimension and of more. */
+const LINE_THREADS = 64;
+const SQUARE_THREADS = 8;
+
+export function gpuJsSource(spec: JsSpec): GpuJsSource {
+  const dimensions = dimensionNames(spec);
+  const [output] = spec.outputs;
+  const { statements } = parseJsSource(spec.source, {
+    inputs: spec.inputs,
+    output: output!,
+    dimensions,
+    constants: {},
+    maxTrip: spec.maxTrip,
+  });
+  const printer = new GpuJsPrinter(spec);
+  const body = printer.block(statements);
+  const used = dimensions.filter((name) => printer.used.has(name));
+  const parameters = [
+    ...spec.inputs.map((_, index) => `a${index}`),
+    ...used.map((name) => printer.dimension(name)),
+  ];
+  return {
+    source: `function kernel(${parameters.join(", ")}) {\n${body}}`,
+    argumentTypes: [
+      ...spec.inputs.map(({ shape, type }) =>
+        shape.length > 0 ? "Input" : type === "f32" ? "Float" : "Integer",
+      ),
+      ...used.map(() => "Integer" as const),
+    ],
+    dimensions: used,
+    rank: output!.shape.length,
+  };
+}
+
+/** What GPU.js's WGSL takes, which follows from what it was given. */
+export function gpuJsLayout(spec: JsSpec): KernelLayout {
+  const { dimensions } = gpuJsSource(spec);
+  const [x, y, z] = axesOf(spec.outputs[0]!.shape);
+  const isLine = spec.outputs[0]!.shape.length === 1;
+  const groups = isLine
+    ? lineGroups(x)
+    : ([`${x} / ${SQUARE_THREADS}`, `${y} / ${SQUARE_THREADS}`, z] as const);
+  const words: UniformWord[] = [x, y, z, isLine ? `${LINE_THREADS} * (${groups[0]})` : "0"].map(u32);
+  for (const { shape } of spec.inputs.filter((each) => each.shape.length > 0))
+    words.push(...[...axesOf(shape), shape.join(" * ")].map(u32));
+  for (const [input, { shape }] of spec.inputs.entries()) if (shape.length === 0) words.push({ input });
+  words.push(...dimensions.map(u32));
+  while (words.length % 4 !== 0) words.push(u32("0"));
+  return { uniform: words, bindings: tensorBindings(spec), entryPoint: "main", workgroups: groups };
+}
+
+/**
+ * The module that a GPU gets of what GPU.js made. Throws PFS_KERNEL_INVALID where its buffers do not lie as `gpuJsLayout` says, or
+ * where it is not what GPU.js makes of such a source.
+ */
+export function gpuJsWgsl(spec: JsSpec, { wgsl, params, workgroupSize }: GpuJsModule): string {
+  const expected = expectedParams(spec);
+  const given = JSON.stringify([
+    params.arrayArgs.map(({ name, index, dimsOffset }) => [name, index, dimsOffset]),
+    params.scalarArgs.map(({ name, index, offset }) => [name, index, offset]),
+    params.byteLength,
+    workgroupSize,
+  ]);
+  if (given !== expected) throw unlike(spec, `its buffers lie as ${given}, not as ${expected}`);
+  if (wgsl.length > KERNEL_MODULE_BYTES_MAX)
+    throw unlike(spec, `the module is longer than ${KERNEL_MODULE_BYTES_MAX} characters: write it shorter`);
+  if (/\bLOOP_MAX\b/.test(wgsl)) throw unlike(spec, "a loop of it has no end of its own");
+  let module = wgsl;
+  for (const [index, { type, shape }] of spec.inputs.entries()) {
+    if (shape.length === 0 || type === "f32") continue;
+    const name = `user_a${index}`;
+    const read = `${name}[u32(x + i32(params.${name}_dims.x) * (y + i32(params.${name}_dims.y) * z))]`;
+    module = replaced(spec, module, `> ${name} : array<f32>;`, `> ${name} : array<${type}>;`);
+    module = replaced(spec, module, `return ${read};`, `return f32(${read});`);
+  }
+  const [{ type }] = spec.outputs as [KernelSpec["outputs"][number]];
+  if (type === "f32") return module;
+  module = replaced(spec, module, "> result : array<f32>;", `> result : array<${type}>;`);
+  return module.replace(/\bresult\[data_index\] = ([^;]*);(?=return;)/g, `result[data_index] = ${type}($1);`);
+}
+
+function expectedParams(spec: JsSpec): string {
+  const { argumentTypes, dimensions } = gpuJsSource(spec);
+  const names = [...spec.inputs.map((_, index) => `a${index}`), ...dimensionParameters(spec, dimensions)];
+  let offset = 16;
+  const place = (bytes: number): number => (offset += bytes) - bytes;
+  const [arrays, scalars] = [true, false].map((isArray) =>
+    argumentTypes.flatMap((type, index) => ((type === "Input") === isArray ? [index] : [])),
+  ) as [number[], number[]];
+  const arrayArgs = arrays.map((index) => [names[index], index, place(16)]);
+  const scalarArgs = scalars.map((index) => [names[index], index, place(4)]);
+  const isLine = spec.outputs[0]!.shape.length === 1;
+  const threads = isLine ? [LINE_THREADS, 1, 1] : [SQUARE_THREADS, SQUARE_THREADS, 1];
+  return JSON.stringify([arrayArgs, scalarArgs, Math.ceil(offset / 16) * 16, threads]);
+}
+
+function dimensionParameters(spec: JsSpec, dimensions: readonly string[]): string[] {
+  const all = dimensionNames(spec);
+  return dimensions.map((name) => `d${all.indexOf(name)}`);
+}
+
+function replaced(spec: JsSpec, module: string, before: string, after: string): string {
+  const parts = module.split(before);
+  if (parts.length !== 2) throw unlike(spec, `it has ${before} in ${parts.length - 1} places`);
+  return parts.join(after);
+}
+
+function unlike({ name }: JsSpec, reason: string): KernelError {
+  return new KernelError(
+    KernelErrorCode.invalid,
+    `the kernel ${name} was not compiled as it must be: ${reason}`,
+    {
+      kernel: name,
+      reason,
+    },
+  );
+}
+
+function u32(size: Dimension): UniformWord {
+  return { u32: String(size) };
+}
+
+/** Sizes along x, y and z: the last dimension is x. */
+function axesOf(shape: readonly Dimension[]): [SizeExpression, SizeExpression, SizeExpression] {
+  const [x = 1, y = 1, z = 1] = shape.toReversed();
+  return [String(x), String(y), String(z)];
+}
+
+/** Workgroups of a line of threads, which is folded where it is longer than the most along x. */
+function lineGroups(size: SizeExpression): [SizeExpression, SizeExpression, SizeExpression] {
+  const groups = `${size} / ${LINE_THREADS}`;
+  const rows = `${groups} / ${KERNEL_WORKGROUPS_MAX}`;
+  return [`${groups} / (${rows})`, rows, "1"];
+}
+
+/** What is known of an integer: numbers that it lies between, or the size of a dimension that it is below. */
+interface Range {
+  readonly least: number;
+  readonly most: number;
+  readonly below?: Dimension | undefined;
+}
+
+class GpuJsPrinter {
+  readonly used: Set<string> = new Set<string>();
+  readonly #spec: JsSpec;
+  readonly #dimensions: readonly string[];
+  readonly #names = new JsNames();
+  readonly #loops = new Map<number, Loop>();
+
+  constructor(spec: JsSpec) {
+    this.#spec = spec;
+    this.#dimensions = dimensionNames(spec);
+  }
+
+  dimension(name: string): string {
+    this.used.add(name);
+    return `d${this.#dimensions.indexOf(name)}`;
+  }
+
+  block(statements: readonly Statement[]): string {
+    return statements.map((each) => `${this.#statement(each)}\n`).join("");
+  }
+
+  #statement(statement: Statement): string {
+    switch (statement.kind) {
+      case "declare": {
+        const value = this.#float(statement.value);
+        return `let ${this.#names.declare(statement.id)} = ${value};`;
+      }
+      case "assign":
+        return `${this.#names.of(statement.id)} = ${this.#float(statement.value)};`;
+      case "if": {
+        const { test, yes, no } = statement;
+        const head = `if (${this.#condition(test)}) {\n${this.block(yes)}}`;
+        return no.length === 0 ? head : `${head} else {\n${this.block(no)}}`;
+      }
+      case "loop":
+        return this.#loop(statement);
+      case "return":
+        return `return ${this.#float(statement.value)};`;
+      default:
+        return `${statement.kind};`;
+    }
+  }
+
+  #loop(loop: Loop): string {
+    const { id, bound, isInclusive, trips, body } = loop;
+    const name = this.#names.declare(id);
+    this.#loops.set(id, loop);
+    const counter = this.#int({ kind: "counter", at: loop.at, id });
+    const end =
+      bound.base === undefined
+        ? ""
+        : `if (${counter} ${isInclusive ? ">" : ">="} ${this.#bound(bound)}) {\nbreak;\n}\n`;
+    return `for (let ${name} = 0; ${name} < ${trips}; ${name}++) {\n${end}${this.block(body)}}`;
+  }
+
+  #bound({ base, add }: LoopBound): string {
+    const text = typeof base === "string" ? this.dimension(base) : `a${base}`;
+    if (add === 0) return text;
+    return add < 0 ? `(${text} - ${-add})` : `(${text} + ${add})`;
+  }
+
+  /** An expression that GPU.js takes for an integer. */
+  #int(value: Value): string {
+    switch (value.kind) {
+      case "number":
+        return value.value < 0 ? `(${value.value})` : String(value.value);
+      case "thread":
+        return `this.thread.${value.axis}`;
+      case "dimension":
+        return this.dimension(value.name);
+      case "scalar":
+        return `a${value.input}`;
+      case "counter": {
+        const { step, from } = this.#loops.get(value.id)!;
+        const name = this.#names.of(value.id);
+        const steps = step === 1 ? name : `(${name} * ${step})`;
+        if (from === 0) return steps;
+        return from < 0 ? `(${steps} - ${-from})` : `(${steps} + ${from})`;
+      }
+      case "binary": {
+        const { operator, left, right } = value;
+        const isBits = !["+", "-", "*"].includes(operator);
+        const [a, b] = [left, right].map((each) => (isBits ? this.#cut(each) : this.#int(each)));
+        return `(${a} ${operator} ${b})`;
+      }
+      case "negative":
+        return `(0 - ${this.#int(value.value)})`;
+      case "complement":
+        return `(${this.#cut(value.value)} ^ (-1))`;
+      default:
+        throw new Error(`a ${value.kind} is no integer`);
+    }
+  }
+
+  /** A value where GPU.js makes an integer of it, by cutting it off. */
+  #cut(value: Value): string {
+    if (typeOf(value) === "int") return this.#int(value);
+    // What stands within something else is not taken for an integer itself.
+    return `(${this.#float(value)} * 1)`;
+  }
+
+  /** An expression that GPU.js takes for a float, or a whole number that it takes for one where it stands. */
+  #float(value: Value, isSure = false): string {
+    if (value.kind === "number") {
+      const text = value.value < 0 ? `(${numberText(value.value)})` : numberText(value.value);
+      return isSure && Number.isInteger(value.value) ? `Math.fround(${text})` : text;
+    }
+    if (typeOf(value) === "int") return `Math.fround(${this.#int(value)})`;
+    switch (value.kind) {
+      case "scalar":
+        return `a${value.input}`;
+      case "local":
+        return this.#names.of(value.id);
+      case "element":
+        return this.#element(value.input, value.indices);
+      case "binary":
+        return `(${this.#float(value.left)} ${value.operator} ${this.#float(value.right)})`;
+      case "negative":
+        return `(-${this.#float(value.value)})`;
+      case "call":
+        return this.#call(value);
+      case "choice":
+        return `(${this.#condition(value.test)} ? ${this.#float(value.yes, true)} : ${this.#float(value.no, true)})`;
+      default:
+        throw new Error(`a ${value.kind} is no float`);
+    }
+  }
+
+  #call({ name, values }: Extract<Value, { readonly kind: "call" }>): string {
+    const [base, power] = values;
+    if (name !== "pow" || power === undefined)
+      return `Math.${name}(${values.map((each) => this.#float(each)).join(", ")})`;
+    // WGSL has no powers of negative numbers.
+    const positive = `Math.abs(${this.#float(base!)})`;
+    const isOdd = power.kind === "number" && Number.isInteger(power.value) && Math.abs(power.value % 2) === 1;
+    const text = `Math.pow(${positive}, ${this.#float(power)})`;
+    return isOdd ? `(Math.sign(${this.#float(base!)}) * ${text})` : text;
+  }
+
+  #condition(test: Condition): string {
+    switch (test.kind) {
+      case "compare": {
+        const { left, right, operator } = test;
+        const areInts = typeOf(left) === "int" && typeOf(right) === "int";
+        const [a, b] = [left, right].map((each) => (areInts ? this.#int(each) : this.#float(each)));
+        return `(${a} ${operator} ${b})`;
+      }
+      case "not":
+        return `(!${this.#condition(test.test)})`;
+      default:
+        return `(${this.#condition(test.left)} ${test.kind === "and" ? "&&" : "||"} ${this.#condition(test.right)})`;
+    }
+  }
+
+  #element(input: number, indices: readonly Value[]): string {
+    const { shape } = this.#spec.inputs[input]!;
+    const texts = indices.map((index, axis) => `[${this.#index(index, shape[axis]!)}]`);
+    return `a${input}${texts.join("")}`;
+  }
+
+  #index(index: Value, size: Dimension): string {
+    if (typeOf(index) === "int" && this.#isInside(index, size)) return this.#int(index);
+    const last = typeof size === "number" ? String(size - 1) : `Math.fround(${this.dimension(size)} - 1)`;
+    return `Math.min(Math.max(${typeOf(index) === "int" ? this.#float(index, true) : this.#cut(index)}, 0), ${last})`;
+  }
+
+  #isInside(index: Value, size: Dimension): boolean {
+    const { least, most, below } = this.#range(index);
+    if (least < 0) return false;
+    if (below !== undefined && below === size) return true;
+    // No dimension is smaller than 1.
+    return most < (typeof size === "number" ? size : 1);
+  }
+
+  #range(value: Value): Range {
+    switch (value.kind) {
+      case "number":
+        return { least: value.value, most: value.value };
+      case "thread": {
+        const size = this.#spec.outputs[0]!.shape.toReversed()[AXES.indexOf(value.axis)]!;
+        return { least: 0, most: typeof size === "number" ? size - 1 : Infinity, below: size };
+      }
+      case "counter": {
+        const { from, step, trips, bound, isInclusive } = this.#loops.get(value.id)!;
+        const isBelow = typeof bound.base === "string" && bound.add + (isInclusive ? 1 : 0) <= 0;
+        const most = from + (trips - 1) * step;
+        return { least: from, most, below: isBelow ? (bound.base as string) : undefined };
+      }
+      case "binary": {
+        const [a, b] = [this.#range(value.left), this.#range(value.right)];
+        if (value.operator === "+") return within(a.least + b.least, a.most + b.most);
+        if (value.operator === "-") return within(a.least - b.most, a.most - b.least);
+        if (value.operator === "*" && a.least >= 0 && b.least >= 0)
+          return within(a.least * b.least, a.most * b.most);
+        return ANYTHING;
+      }
+      default:
+        return ANYTHING;
+    }
+  }
+}
+
+const ANYTHING: Range = { least: -Infinity, most: Infinity };
+
+/** What wraps around can be anything. */
+function within(least: number, most: number): Range {
+  return isWhole(least) && isWhole(most) ? { least, most } : ANYTHING;
+}
