@@ -215,7 +215,7 @@ const KERNEL = `import { block, bytes, defineKernel, defineProgram, u32 } from "
     result: "exact",
     operations: "n",
     workgroup: { size: [64], count: ["n / 256"] },
-    source: \`@compute @workgroup_size(64)
+    source: \`
       fn main(@builtin(global_invocation_id) id: vec3u) {
         if (id.x * 4u < dims.n) { atomicAdd(&output[0], countOneBits(data[id.x])); }
       }\`,
