@@ -1,20 +1,29 @@
 /** An executor whose kernels run on a GPU is an executor like the others, of programs that depend on it. */
 import { expect, it } from "vitest";
 import type { Lane } from "../../../runtime/contracts/executor.ts";
-import { GpuEngine } from "../../../runtime/engine/gpu-engine.ts";
+import { findAccelerators } from "../../../runtime/accelerator/accelerators.ts";
+import type { Accelerator } from "../../../runtime/contracts/kernels.ts";
 import { guestEdition } from "../../../runtime/sandbox/edition.ts";
+import type { Store } from "../../../runtime/store/store.ts";
 import { Collector } from "../../suites/collector.ts";
 import { describeExecutor, ECHO } from "../../suites/executor.ts";
+import { noGpu } from "../../suites/gpu.ts";
 import { programCode } from "../../program-code.ts";
 import { HeldAccelerator, INFO } from "../engine/kernels.ts";
 import { LocalHarness } from "./local-harness.ts";
 
 function open(): Promise<LocalHarness> {
-  const gpu = new HeldAccelerator();
-  return LocalHarness.open({ accelerator: gpu.info, kernels: new GpuEngine(gpu) });
+  return LocalHarness.open({ openGpu: async () => new HeldAccelerator() });
 }
 
-describeExecutor("an executor with a GPU", open);
+describeExecutor("an executor with a GPU", () =>
+  noGpu === undefined ? LocalHarness.open({ openGpu: findGpu }) : open(),
+);
+
+async function findGpu(store: Store): Promise<Accelerator> {
+  const { accelerators } = await findAccelerators({ source: store, places: store, isSoftwareUsed: true });
+  return accelerators[0]!;
+}
 
 it("is of an edition of its own, for programs that depend on the GPU alone", async () => {
   const gpu = await open();

@@ -21,7 +21,8 @@ import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { StoreWriter, StoreWriterOptions } from "../../../runtime/contracts/chunks.ts";
-import type { AcceleratorInfo, KernelEngine } from "../../../runtime/contracts/kernels.ts";
+import { GpuEngine } from "../../../runtime/engine/gpu-engine.ts";
+import type { Accelerator, KernelEngine } from "../../../runtime/contracts/kernels.ts";
 import type { ExecutorHarness, ProgramOptions } from "../../suites/executor.ts";
 import { programCode } from "../../program-code.ts";
 import { inOnePiece } from "../store/store-fixture.ts";
@@ -32,9 +33,9 @@ export interface LocalHarnessOptions {
   readonly inputsIdleMs?: number;
   readonly processKeptMs?: number;
   readonly processesMax?: number;
-  /** Of programs of kind "kernel" alone, which run on this GPU. */
-  readonly accelerator?: AcceleratorInfo;
   readonly kernels?: KernelEngine;
+  /** Programs are of kind "kernel", and theirs all run on this GPU, which is closed with the harness. */
+  readonly openGpu?: (store: Store) => Promise<Accelerator>;
 }
 
 export class LocalHarness implements ExecutorHarness {
@@ -55,10 +56,18 @@ export class LocalHarness implements ExecutorHarness {
   readonly #spares: SpareExecutors;
   readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
 
-  private constructor(store: Store, writer: StoreWriter, options: LocalHarnessOptions) {
+  readonly #gpu: Accelerator | undefined;
+
+  private constructor(
+    store: Store,
+    writer: StoreWriter,
+    options: LocalHarnessOptions,
+    gpu: Accelerator | undefined,
+  ) {
     const { threads = 2, inputBytes = 32 * 1024 * 1024, inputsIdleMs, processKeptMs, processesMax } = options;
-    const { accelerator, kernels } = options;
+    const kernels = gpu === undefined ? options.kernels : new GpuEngine(gpu);
     this.store = store;
+    this.#gpu = gpu;
     this.#writer = writer;
     this.#spares = new SpareExecutors(
       sharedOptions(processOptions(PROGRAM_LIMITS_DEFAULT, threads, inputBytes)),
@@ -73,7 +82,7 @@ export class LocalHarness implements ExecutorHarness {
       spares: { take: (wanted) => this.#take(wanted) },
       threads,
       inputBytes,
-      accelerator,
+      accelerator: gpu?.info,
       kernels,
       ...(inputsIdleMs === undefined ? {} : { inputsIdleMs }),
       ...(processKeptMs === undefined ? {} : { processKeptMs }),
@@ -83,7 +92,7 @@ export class LocalHarness implements ExecutorHarness {
 
   static async open(options: LocalHarnessOptions = {}): Promise<LocalHarness> {
     const store = await Store.open(mkdtempSync(join(tmpdir(), "packetfs-executor-")));
-    return new LocalHarness(store, await store.openWriter(), options);
+    return new LocalHarness(store, await store.openWriter(), options, await options.openGpu?.(store));
   }
 
   async putFile(bytes: Uint8Array): Promise<Ref> {
@@ -134,6 +143,7 @@ export class LocalHarness implements ExecutorHarness {
 
   async close(): Promise<void> {
     await this.executor.close();
+    await this.#gpu?.close();
     await this.#spares.close();
     await this.#writer.close();
     await this.store.close();
