@@ -197,6 +197,8 @@ export const LOG_CHARACTERS_MAX: number = 16 * 1024;
 export const LOG_BURST_CHARACTERS: number = 4 * 1024 * 1024;
 export const LOG_CHARACTERS_PER_SECOND: number = 1024 * 1024;
 export const LOG_TEXT_COST_CHARACTERS = 256;
+/** and what is told of the calls of a kernel, beside its words. */
+export const KERNEL_USE_CHARACTERS = 128;
 /** How long a node may take to load a program: to fetch it and start an executor process. */
 export const LOAD_TIMEOUT_MS = 30_000;
 /** Files that one job reads. */

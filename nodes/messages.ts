@@ -14,8 +14,14 @@ import type { AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/ke
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { LaneInfo, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
-import type { Engine } from "../runtime/contracts/kernels.ts";
-import { PROGRAM_FILES_MAX } from "../runtime/limits.ts";
+import type { Engine, KernelReport, KernelUse } from "../runtime/contracts/kernels.ts";
+import {
+  ENGINE_CLASS_CHARACTERS_MAX,
+  ENGINE_REASON_CHARACTERS_MAX,
+  KERNELS_MAX,
+  KERNEL_REPORTS_MAX,
+  PROGRAM_FILES_MAX,
+} from "../runtime/limits.ts";
 import { invalidFileName } from "../runtime/program/manifest.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
@@ -30,6 +36,7 @@ import {
   LIST_ENTRIES_MAX,
   LOG_CHARACTERS_MAX,
   JOB_FILES_MAX,
+  KERNEL_USE_CHARACTERS,
   NODES_WAIT_MS_MAX,
 } from "./limits.ts";
 import type { WireMessage } from "./wire/link.ts";
@@ -184,17 +191,58 @@ export const KeepMeta: v.GenericSchema<unknown, { lane: number; name: string }> 
 });
 export const KeptMeta: v.GenericSchema<unknown, { root: Uint8Array }> = v.object({ root: ref });
 
+const engine: v.GenericSchema<unknown, Engine> = v.picklist(["gpu", "cpu"]);
+const engineClass = v.pipe(v.string(), v.maxLength(ENGINE_CLASS_CHARACTERS_MAX), v.regex(/^[a-z0-9-]+$/));
+const engineReason = v.pipe(v.string(), v.maxLength(ENGINE_REASON_CHARACTERS_MAX));
+const kernelUse: v.GenericSchema<unknown, KernelUse> = v.object({
+  kernel: v.pipe(count, v.maxValue(KERNELS_MAX - 1)),
+  engine,
+  engineClass,
+  bucket: milliseconds,
+  calls: count,
+  milliseconds,
+  predictedMs: v.optional(milliseconds),
+  reason: engineReason,
+});
+const kernelReports: v.GenericSchema<unknown, KernelReport[]> = v.pipe(
+  v.array(
+    v.object({
+      kernel: v.string(),
+      engine,
+      engineClass,
+      calls: count,
+      measuredMs: milliseconds,
+      predictedMs: v.exactOptional(milliseconds),
+      reason: engineReason,
+    }),
+  ),
+  v.maxLength(KERNEL_REPORTS_MAX),
+);
+
 /** LOG: what a lane has to say beside its packets. */
 export type LaneNews =
   | { kind: "log"; lane: number; at: number; text: string }
   | { kind: "note"; lane: number; text: string }
+  | { kind: "measured"; lane: number; uses: KernelUse[] }
   | { kind: "lost"; lane: number; error: unknown };
 const text = v.pipe(v.string(), v.maxLength(LOG_CHARACTERS_MAX));
 export const LaneNews: v.GenericSchema<unknown, LaneNews> = v.variant("kind", [
   v.object({ kind: v.literal("log"), lane: count, at: count, text }),
   v.object({ kind: v.literal("note"), lane: count, text }),
+  v.object({
+    kind: v.literal("measured"),
+    lane: count,
+    uses: v.pipe(v.array(kernelUse), v.maxLength(KERNEL_REPORTS_MAX)),
+  }),
   v.object({ kind: v.literal("lost"), lane: count, error: v.unknown() }),
 ]);
+
+/** What news costs of what a node may say, in characters. */
+export function newsCharacters(news: Exclude<LaneNews, { readonly kind: "lost" }>): number {
+  if (news.kind !== "measured") return news.text.length;
+  return news.uses.reduce((sum, { reason }) => sum + KERNEL_USE_CHARACTERS + reason.length, 0);
+}
+
 /** EXEC, RETURN: packets = the frame. CANCEL: the lane is not needed any more. */
 export const LaneMeta: v.GenericSchema<unknown, { lane: number }> = v.object({ lane: count });
 
@@ -346,7 +394,6 @@ export const GrantedMeta: v.GenericSchema<unknown, GrantedMeta> = v.object({
   packetMs: count,
 });
 
-const engine: v.GenericSchema<unknown, Engine> = v.picklist(["gpu", "cpu"]);
 const fileName = v.pipe(
   v.string(),
   v.check((text) => invalidFileName(text) === null, "a program's file is called as a property is"),
@@ -451,6 +498,7 @@ export const OutcomeJson: v.GenericSchema<unknown, OutcomeJson> = v.object({
     retries: count,
     byNode: v.record(v.string(), count),
     notes: v.array(v.string()),
+    kernels: v.exactOptional(kernelReports),
   }),
 });
 
@@ -468,6 +516,7 @@ export const JobInfos: v.GenericSchema<unknown, JobInfo[]> = v.array(
     error: v.exactOptional(
       v.object({ code: v.string(), message: v.string(), data: v.record(v.string(), scalar) }),
     ),
+    kernels: v.exactOptional(kernelReports),
   }),
 );
 

@@ -25,6 +25,8 @@ export class KernelHistory {
   /** What it knows, and is told: `keep` has it remembered. */
   readonly averages: KernelAverages;
   #last: Promise<void> = Promise.resolve();
+  /** `additions` of what is written, or about to be. */
+  #kept = 0;
   /** Whether a write is to come that will have all that is known by then. */
   #isQueued = false;
 
@@ -38,9 +40,9 @@ export class KernelHistory {
     return new KernelHistory(file, new KernelAverages(await averagesIn(file)));
   }
 
-  /** Resolves when what is known now is on the disk. A file that cannot be written costs the memory, and nothing else. */
+  /** Resolves when what is known now is on the disk, at once where nothing was added. A file that cannot be written costs the memory, and nothing else. */
   async keep(): Promise<void> {
-    if (!this.#isQueued) {
+    if (!this.#isQueued && this.averages.additions > this.#kept) {
       this.#isQueued = true;
       this.#last = this.#last.then(() => this.#write()).catch(() => undefined);
     }
@@ -49,6 +51,7 @@ export class KernelHistory {
 
   async #write(): Promise<void> {
     this.#isQueued = false;
+    this.#kept = this.averages.additions;
     await replaceFile(this.#file, `${JSON.stringify({ averages: this.averages.kept() })}\n`);
   }
 }

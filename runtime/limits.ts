@@ -314,6 +314,9 @@ export const KERNEL_BUCKETS_APART_MAX = 2;
 /** One call of so many goes to the engine that is expected to be slower, where that is by no more than so many times. */
 export const KERNEL_PROBE_CALLS = 50;
 export const KERNEL_PROBE_TIMES_MAX = 4;
+/** Reports of calls of kernels that a job has, and characters of why an engine was chosen. */
+export const KERNEL_REPORTS_MAX = 256;
+export const ENGINE_REASON_CHARACTERS_MAX = 256;
 /** Calls of less work say nothing of how fast an engine is. */
 export const KERNEL_RATE_WORK_MIN: number = 1024 * 1024;
 
@@ -409,6 +412,8 @@ export const STRAGGLER_MS_MIN = 1_000;
 export const STRAGGLER_MS_BLIND = 15_000;
 /** How long a batch waits for a first executor. */
 export const EXECUTORS_WAIT_MS = 120_000;
+/** and one whose class of engine is gone, while there is another that could run all of it. */
+export const ENGINE_WAIT_MS = 1_000;
 /** How old the sum of what a program's lanes may have in flight may be. */
 export const WEIGHT_STALE_MS = 50;
 

@@ -253,6 +253,7 @@ export class Machine implements AsyncDisposable {
         if (description.kernels !== undefined) await this.findAccelerators();
         return description;
       },
+      kernels: this.kernels,
       removeParts: async (out) => {
         await this.removeParts(out);
         await removeParts(out);

@@ -18,7 +18,7 @@ import { LaneError, LaneErrorCode } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
 import { LOAD_TIMEOUT_MS, LOG_CHARACTERS_PER_SECOND } from "../limits.ts";
 import type { Grant } from "../grants/grant.ts";
-import { KeptMeta, LaneNews, laneMeta, laneOf } from "../messages.ts";
+import { KeptMeta, LaneNews, laneMeta, laneOf, newsCharacters } from "../messages.ts";
 import type { RenewMeta } from "../messages.ts";
 import { LogBudget } from "../serve/log-budget.ts";
 import type { Handler, Service } from "../serve/service.ts";
@@ -151,7 +151,7 @@ export class RemoteExecutors implements Service {
   async #heard(message: WireMessage): Promise<undefined> {
     const news = readMeta(LaneNews, message);
     const listener = this.#listeners.get(news.lane);
-    if (news.kind !== "lost" && !this.#budget.admits(news.text.length, performance.now())) {
+    if (news.kind !== "lost" && !this.#budget.admits(newsCharacters(news), performance.now())) {
       if (!this.#budget.isFlooded) return undefined;
       const max = LOG_CHARACTERS_PER_SECOND;
       throw new WireError("PFS_PEER_QUOTA", "it floods its hub with logs and notes", { max });
@@ -161,6 +161,7 @@ export class RemoteExecutors implements Service {
       listener?.noted(`${cut} logs and notes of ${this.#link.peer.label} were left out: it sent too many`);
     if (news.kind === "log") listener?.logged(news.at, news.text);
     else if (news.kind === "note") listener?.noted(news.text);
+    else if (news.kind === "measured") listener?.measured?.(news.uses);
     else {
       this.#listeners.delete(news.lane);
       listener?.lost(readError(news.error));

@@ -9,12 +9,13 @@ import { requireExecFrame } from "../../packets/exec-frame.ts";
 import { Flag, Op, PACKET_BYTES } from "../../packets/layout.ts";
 import { decodePacket, packetCount } from "../../packets/packet.ts";
 import type { Executor, Lane, Tenant } from "../../runtime/contracts/executor.ts";
+import type { KernelUse } from "../../runtime/contracts/kernels.ts";
 import { WireError } from "../errors.ts";
 import { LOG_CHARACTERS_MAX } from "../limits.ts";
 import { grantInvalid } from "../grants/grants.ts";
 import type { Grants } from "../grants/grants.ts";
 import type { Grant } from "../grants/grant.ts";
-import { KeepMeta, LaneMeta, LoadMeta, RenewMeta, laneMeta, laneOf } from "../messages.ts";
+import { KeepMeta, LaneMeta, LoadMeta, RenewMeta, laneMeta, laneOf, newsCharacters } from "../messages.ts";
 import type { LaneNews } from "../messages.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import { Role, discardPackets } from "../wire/link.ts";
@@ -91,6 +92,9 @@ export class LaneService implements Service {
       },
       noted: (text: string): void => {
         if (isOpen()) this.#say({ kind: "note", lane, text: bounded(text) });
+      },
+      measured: (uses: readonly KernelUse[]): void => {
+        if (isOpen()) this.#say({ kind: "measured", lane, uses: [...uses] });
       },
       lost: (error: unknown): void => {
         if (isOpen()) this.#lose(lane, error);
@@ -194,7 +198,7 @@ export class LaneService implements Service {
 
   /** Says what nobody needs, within what this node may say. */
   #say(news: Exclude<LaneNews, { kind: "lost" }>): void {
-    if (!this.#budget.admits(news.text.length, performance.now())) return;
+    if (!this.#budget.admits(newsCharacters(news), performance.now())) return;
     const cut = this.#budget.takeCut();
     if (cut > 0) {
       const text = `${cut} logs and notes of this node were left out: programs log more than it may send`;

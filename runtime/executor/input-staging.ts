@@ -22,6 +22,7 @@ import {
 import type { Manifest } from "../program/program.ts";
 import { placedRecords, recordsOfSplit, scannedRange } from "../program/record-borders.ts";
 import type { ByteRange, Split, SplitRecords } from "../program/record-borders.ts";
+import { readsRecords } from "../program/readers.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 
 export interface StagedFrame {
@@ -180,7 +181,7 @@ export class InputStage {
   /** The records of a split, if they are where it says. */
   #placed(split: Split): SplitRecords | undefined {
     const { entry, description } = this.#manifest;
-    if (entry === "map") return placedRecords(description.reader, split);
+    if (readsRecords(entry)) return placedRecords(description.reader, split);
     return entry === "scan" ? undefined : { ...split, prefix: NOWHERE, tailBytes: 0 };
   }
 
@@ -188,7 +189,7 @@ export class InputStage {
     const { entry, description } = this.#manifest;
     const { reader } = description;
     const read = (from: number, to: number): Promise<Uint8Array> => stream.read(from, to);
-    if (entry === "map") return recordsOfSplit(reader, split, read);
+    if (readsRecords(entry)) return recordsOfSplit(reader, split, read);
     if (entry === "scan" && reader.kind === "csv") return scannedRange(reader, split, read);
     return { ...split, prefix: NOWHERE, tailBytes: 0 };
   }

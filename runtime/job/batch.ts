@@ -5,6 +5,7 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import { fromAt, lengthsOf, packetCount } from "../../packets/packet.ts";
 import type { Executor, InlineCode, ProgramKind, Tenant } from "../contracts/executor.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
 import { Decision } from "../schedule/actions.ts";
 import { Answers } from "./answers.ts";
 
@@ -32,6 +33,8 @@ export interface BatchListener {
   failed(error: PacketfsError): void;
   logged(task: number, executor: Executor, text: string): void;
   noted(text: string): void;
+  /** What calls of kernels took that packets of its program made. */
+  measured?(uses: readonly KernelUse[]): void;
 }
 
 /** EXEC packets that are made when they are sent. */

@@ -8,6 +8,7 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import { JOBS_PACKETS_MAX, SCHEDULE_TICK_MS } from "../limits.ts";
 import type { Events } from "../contracts/events.ts";
 import type { BarInfo, Executor, ProgramKind } from "../contracts/executor.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
 import type { Action, LaneEnd, StrikeReason, StuckReason } from "../schedule/actions.ts";
 import { Scheduler } from "../schedule/scheduler.ts";
 import type { BatchNumbers } from "../schedule/scheduler.ts";
@@ -90,6 +91,14 @@ export class Dispatcher implements LaneEvents {
   /** Which edition the packets of a job run on whose programs are of the kind; to be given to all of them. */
   chooseEdition(kind: ProgramKind): EditionChoice {
     return this.#scheduler.chooseEdition(kind);
+  }
+
+  /** Executors that get packets of programs of the kind. */
+  executorsFor(kind: ProgramKind): Executor[] {
+    return [...this.#candidates.executors.values()].filter(
+      ({ id, capacity }) =>
+        capacity[kind] !== undefined && !this.#scheduler.barsOf(id).some((bar) => bar.kind === kind),
+    );
   }
 
   openProgram(program: ProgramToLoad, choice: EditionChoice = this.chooseEdition(program.kind)): number {
@@ -249,10 +258,20 @@ export class Dispatcher implements LaneEvents {
     this.#note(program, `node "${executor.label}": ${text}`);
   }
 
-  /** A node that runs another edition would give other bytes, so it gets no packets; who watches is told. */
+  measured({ program }: DispatchedLane, uses: readonly KernelUse[]): void {
+    // Packets of all its batches are one job's.
+    const [batch] = program.batches;
+    batch?.listener.measured?.(uses);
+  }
+
+  /**
+   * A node that runs another edition would give other bytes, so it gets no packets; who watches is told. Of those whose results
+   * depend on the engine, other engines have others.
+   */
   #noteEdition(program: DispatchedProgram, { label, capacity, edition }: Executor): void {
     const chosen = program.choice.edition;
     if (chosen === undefined || chosen === edition || capacity[program.kind] === undefined) return;
+    if (program.kind === "kernel") return;
     this.#note(
       program,
       `node "${label}" gets no packets of this job, which runs on ${chosen}: it has ${edition}`,

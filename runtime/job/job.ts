@@ -4,46 +4,35 @@
  *   plan splits ─▶ (CSV: scan) ─▶ maps ─▶ merges ─▶ finish ─▶ value or file
  *                                   │                 ╰─ groups ─▶ (order) ─▶ value, or file left where it was made
  *                                   ╰───── bytes ──────────────────────────▶ file, left where it was made
+ *
+ * All of it runs on one edition (attempt.ts). Which one is asked where results depend on the engine that computes them; when
+ * that is lost, all of it runs again on another.
  */
 import { refToHex } from "../../packets/digest.ts";
 import { PacketfsError, hasCode, messageOf } from "../../packets/errors.ts";
 import { faultErrorCode } from "../../packets/faults.ts";
-import { PACKET_BYTES } from "../../packets/layout.ts";
-import { lengthAt } from "../../packets/packet.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { JOB_TASKS_MAX, PLAN_PACKETS_MAX, RESULT_ATTEMPTS_MAX, RESULT_BYTES_MAX } from "../limits.ts";
+import { ENGINE_WAIT_MS, JOB_TASKS_MAX, PLAN_PACKETS_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
-import { SCAN_BYTES_MAX, decodeScan } from "../program/csv-rows.ts";
-import type { CsvScan } from "../program/csv-rows.ts";
-import type { Entry } from "../program/program.ts";
-import { ingest } from "../stream/ingest.ts";
+import type { KernelAverages } from "../program/kernel/averages.ts";
+import { expectedCalls } from "../program/kernel/estimate.ts";
+import type { ExpectedCalls } from "../program/kernel/estimate.ts";
 import { inputFault } from "../stream/inputs.ts";
 import { leafBorders } from "../stream/leaves.ts";
 import type { LeafBorders } from "../stream/leaves.ts";
-import type { Dispatcher, SetTimer } from "./dispatcher.ts";
-import { Locality, sampleSplits } from "./locality.ts";
-import { MergeTree } from "./merge-tree.ts";
-import type { TreeEntry } from "./merge-tree.ts";
-import { programSources } from "./program-sources.ts";
-import type { ProgramSpec } from "./program-sources.ts";
-import { Failure, JobReporter } from "./record.ts";
-import type { JobRecord } from "./record.ts";
-import { resultBytes, resultPieces, resultText, unnamedOut, writeOutputFile } from "./results.ts";
-import { Shuffle } from "./shuffle.ts";
-import {
-  SplitPackets,
-  expectedSplits,
-  inputsToCut,
-  planSplits,
-  scannedRows,
-  selectSplits,
-  splitsToScan,
-} from "./splits.ts";
-import type { Splits } from "./splits.ts";
 import type { EditionChoice } from "../schedule/state.ts";
-import { inTurns, turnOver } from "../turns.ts";
-import { TreeRun } from "./tree-run.ts";
+import { inTurns } from "../turns.ts";
+import { Attempt } from "./attempt.ts";
+import type { Result, ResultFile, StoredStream } from "./attempt.ts";
+import type { Dispatcher, SetTimer } from "./dispatcher.ts";
+import { chooseEngine, engineOptions } from "./engine-choice.ts";
+import type { EngineOption, EnginePlan } from "./engine-choice.ts";
+import type { ProgramSpec } from "./program-sources.ts";
+import { Failure } from "./record.ts";
+import type { JobRecord } from "./record.ts";
+import { expectedSplits, inputsToCut, planSplits } from "./splits.ts";
+import type { Splits } from "./splits.ts";
 
 export interface JobSpec extends Omit<JobRequest, "kind">, ProgramSpec {
   /** No other running job has it. */
@@ -56,10 +45,9 @@ export interface JobContext {
   readonly writer: StoreWriter;
   readonly dispatcher: Dispatcher;
   readonly setTimer: SetTimer;
+  /** What calls of kernels took. */
+  readonly averages: KernelAverages;
 }
-
-type ResultFile = NonNullable<JobOutcome["file"]>;
-type Result = Pick<JobOutcome<Uint8Array>, "value" | "file">;
 
 export class Job {
   readonly #context: JobContext;
@@ -69,13 +57,11 @@ export class Job {
   readonly #record: JobRecord;
   readonly #group: number;
   readonly #failure = new Failure();
-  readonly #trees: TreeRun[] = [];
-  readonly #programs: number[] = [];
   readonly #writer: StoreWriter;
+  /** What runs for it now, or did last. */
+  #attempt: Attempt | undefined;
   /** Packets that its splits have taken of the budget. */
   #packets = 0;
-  /** Of all its packets: a job gives the same bytes wherever they run. */
-  readonly #edition: EditionChoice;
   #retries = 0;
 
   /** `group`: no other job of the dispatcher has it. */
@@ -86,12 +72,12 @@ export class Job {
     this.#expected = spec.expected;
     this.#record = record;
     this.#group = group;
-    this.#edition = context.dispatcher.chooseEdition(spec.kind);
   }
 
   /** Ends the job with this error, unless it has ended. */
   fail(error: unknown): void {
     this.#failure.fail(error);
+    this.#attempt?.fail(error);
   }
 
   /** Rejects with the first thing that went wrong for good. */
@@ -100,7 +86,7 @@ export class Job {
       return await this.#failure.race(this.#outcome());
     } catch (error) {
       // Whatever is still being waited for is not needed any more.
-      this.#failure.fail(error);
+      this.fail(error);
       throw error;
     } finally {
       await this.#end();
@@ -108,10 +94,8 @@ export class Job {
   }
 
   async #end(): Promise<void> {
-    for (const tree of this.#trees) tree.close();
-    const { dispatcher } = this.#context;
-    for (const program of this.#programs) dispatcher.closeProgram(program);
-    dispatcher.budget.give(this.#packets);
+    this.#attempt?.close();
+    this.#context.dispatcher.budget.give(this.#packets);
     await this.#writer.close();
   }
 
@@ -165,195 +149,101 @@ export class Job {
     }
   }
 
+  /** On one edition after the other, until one is not lost. */
   async #work(splits: Splits): Promise<Result> {
-    const { description, inputs } = this.#spec;
-    const { yields, hasCombine, reader } = description;
-    const scanned = reader.kind === "csv" ? splitsToScan(splits) : new Uint32Array(0);
-    const tree = new MergeTree(splits.count, {
-      top: yields !== "bytes",
-      merges: hasCombine,
-      ...(yields === "groups" ? { groups: { ordered: !description.hasTop } } : {}),
-    });
-    const above: readonly Entry[] =
-      yields === "groups"
-        ? ["merge", "finish", "order"]
-        : tree.counts.slice(1).map((_, at) => tree.entryOf(at + 1));
-    const entries = new Set<Entry>(["map", ...above, ...(scanned.length > 0 ? ["scan" as const] : [])]);
-    const programs = await this.#open([...entries]);
-    this.#record.started(splits.count, splits.bytes);
-    const scan = programs.get("scan");
-    const rows = scan === undefined ? [] : await this.#scan(scan, splits, scanned);
-    const maps = new SplitPackets(splits, inputs, rows);
-    const run = this.#treeRun(tree, programs as ReadonlyMap<TreeEntry, number>, maps, splits, true);
-    const locality = await this.#locate(run, splits);
-    try {
-      run.start();
-      if (yields === "bytes") return await this.#file(run);
-      return yields === "groups" ? await this.#groups(run) : await this.#value(run);
-    } finally {
-      locality?.close();
-      this.#retries += run.retries;
-    }
-  }
-
-  /** Loads nothing yet: lanes come with the first packets for them. */
-  async #open(entries: readonly Entry[]): Promise<Map<Entry, number>> {
-    const sources = await programSources(this.#writer, this.#spec, entries);
-    const programs = new Map<Entry, number>();
-    this.#failure.throwIfFailed();
-    for (const [index, entry] of entries.entries()) {
-      const { name, kind, tenant } = this.#spec;
-      const toLoad = { name, kind, source: sources[index]!, tenant };
-      const program = this.#context.dispatcher.openProgram(toLoad, this.#edition);
-      this.#programs.push(program);
-      programs.set(entry, program);
-    }
-    return programs;
-  }
-
-  #treeRun(
-    tree: MergeTree,
-    programs: ReadonlyMap<TreeEntry, number>,
-    maps: SplitPackets,
-    splits: Splits,
-    counts: boolean,
-  ): TreeRun {
-    this.#failure.throwIfFailed();
     const { dispatcher } = this.#context;
-    const events = new JobReporter({
-      ...this.#context,
-      spec: this.#spec,
-      record: this.#record,
-      failure: this.#failure,
-      splits,
-      tree,
-      counts,
-      stop: () => run.close(),
-    });
-    const { source } = this.#context;
-    const isGroups = counts && this.#spec.description.yields === "groups";
-    const format = this.#spec.out?.endsWith(".csv") === true ? "csv" : undefined;
-    const run: TreeRun = new TreeRun({
-      dispatcher,
-      tree,
-      programs,
-      group: this.#group,
-      maps,
-      sink: this.#writer,
-      shuffle: isGroups ? new Shuffle({ tree, source, sink: this.#writer, format }) : undefined,
-      read: async (answer, signal) => {
-        for await (const piece of resultPieces(source, answer, signal)) void piece;
-      },
-      events,
-    });
-    this.#trees.push(run);
-    return run;
-  }
-
-  /** Where the rows of a CSV's splits are. */
-  async #scan(
-    program: number,
-    splits: Splits,
-    scanned: Uint32Array,
-  ): Promise<ReturnType<typeof scannedRows>> {
-    const selected = selectSplits(splits, scanned);
-    const packets = new SplitPackets(selected, this.#spec.inputs);
-    const tree = new MergeTree(selected.count, { top: false, merges: false });
-    const run = this.#treeRun(tree, new Map([["map", program]]), packets, selected, false);
-    run.start();
-    const { source } = this.#context;
-    const scans: CsvScan[] = [];
-    for (let task = 0; task < selected.count; task++) {
-      await turnOver();
-      const length = selected.length[task]!;
-      scans.push(await this.#read(run, task, (answer, signal) => readScan(source, answer, length, signal)));
+    if (this.#spec.kind !== "kernel") {
+      const edition = dispatcher.chooseEdition(this.#spec.kind);
+      return await this.#with(splits, { edition }, (attempt) => attempt.run());
     }
-    this.#retries += run.retries;
-    run.close();
-    return scannedRows(splits, scanned, scans);
-  }
-
-  async #locate(run: TreeRun, splits: Splits): Promise<Locality | undefined> {
-    const { dispatcher, setTimer, source } = this.#context;
-    if (run.maps === undefined) return undefined;
-    const sample = (): ReturnType<typeof sampleSplits> =>
-      sampleSplits(source, splits, this.#spec.inputs, this.#failure.signal);
-    const locality = new Locality(dispatcher, setTimer, run.maps, sample);
-    await locality.known();
-    return locality;
-  }
-
-  /** The value's text, or the file that it is stored in. */
-  async #value(run: TreeRun): Promise<Result> {
-    const { source } = this.#context;
-    if (this.#spec.out === undefined) {
-      return { value: await this.#read(run, 0, (answer, signal) => resultText(source, answer, signal)) };
-    }
-    const file = await this.#read(run, 0, (answer, signal) =>
-      ingest(this.#writer, resultPieces(source, answer, signal), { signal }),
-    );
-    return { file: await this.#name(file) };
-  }
-
-  /** The groups' text where that is not too long for a value, or the file that they are stored in. */
-  async #groups(run: TreeRun): Promise<Result> {
-    await this.#failure.race(run.whenDone());
-    const { source } = this.#context;
-    const { count, answers } = run.last!;
-    let bytes = 0;
-    for (let task = 0; task < count; task++) bytes += lengthAt(answers.packets, task);
-    if (bytes > RESULT_BYTES_MAX) return await this.#file(run);
-    const parts: Uint8Array[] = [];
-    for (let task = 0; task < count; task++)
-      parts.push(await this.#read(run, task, (answer, signal) => resultBytes(source, answer, signal)));
-    if (this.#spec.out === undefined) return { value: Buffer.concat(parts) };
-    return { file: await this.#name(await ingest(this.#writer, each(parts), { length: bytes })) };
-  }
-
-  /** Reads the result of a task on top. What cannot be read is made again, elsewhere if need be. */
-  async #read<T>(
-    run: TreeRun,
-    task: number,
-    read: (answer: Uint8Array, signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    const { signal } = this.#failure;
-    for (let attempt = 1; ; attempt++) {
-      await this.#failure.race(run.whenDone());
+    const lost = new Set<string>();
+    let calls: readonly ExpectedCalls[] | undefined;
+    for (let error: unknown; ;) {
+      const options = this.#engineOptions();
+      calls ??= this.#isOpen(options) ? await this.#expectedCalls(splits) : [];
+      const plan = this.#choose(options, lost, calls);
+      if (plan === undefined && error !== undefined) throw error;
+      const edition = editionOf(plan, options, lost);
+      this.#record.planned(plan);
+      const engineClass = plan?.option.engineClass;
       try {
-        return await read(answerOf(run, task), signal);
-      } catch (error) {
-        // What is too long stays too long.
-        const isFinal = hasCode(error, JobErrorCode.overLimit) || attempt === RESULT_ATTEMPTS_MAX;
-        if (isFinal || signal.aborted) throw error;
-        this.#record.noted(`the result is made again: ${messageOf(error)}`);
-        run.remake(task, error);
+        return await this.#with(splits, { edition, engineClass }, (attempt) => attempt.run());
+      } catch (cause) {
+        if (edition.edition === undefined || !isEngineLost(cause)) throw cause;
+        error = cause;
+        lost.add(edition.edition);
+        this.#retries += this.#record.restarted(messageOf(cause));
       }
     }
   }
 
-  async #file(run: TreeRun): Promise<Result> {
-    const { dispatcher, source } = this.#context;
-    const { id, out = unnamedOut(id) } = this.#spec;
-    for (let attempt = 1; ; attempt++) {
-      await this.#failure.race(run.whenDone());
-      if (run.last === undefined) return { file: await this.#name(await ingest(this.#writer, nothing())) };
-      const file = await writeOutputFile({
-        dispatcher,
-        source,
-        sink: this.#writer,
-        batch: run.last,
-        name: out,
-        signal: this.#failure.signal,
-      });
-      const named = file !== undefined && run.isDone ? await this.#name(file) : undefined;
-      // A part that was lost meanwhile is made again, and the name moves to the file that has it.
-      if (named !== undefined && run.isDone) return { file: named };
-      if (attempt === RESULT_ATTEMPTS_MAX) throw this.#failure.lostOutputs(this.#spec);
+  async #with<T>(
+    splits: Splits,
+    on: { readonly edition: EditionChoice; readonly engineClass?: string | undefined },
+    use: (attempt: Attempt) => Promise<T>,
+  ): Promise<T> {
+    this.#failure.throwIfFailed();
+    const attempt = new Attempt({
+      context: this.#context,
+      spec: this.#spec,
+      record: this.#record,
+      group: this.#group,
+      splits,
+      ...on,
+      name: (file) => this.#name(file),
+    });
+    this.#attempt = attempt;
+    try {
+      return await use(attempt);
+    } finally {
+      this.#retries += attempt.retries;
+      attempt.close();
+    }
+  }
+
+  #engineOptions(): EngineOption[] {
+    const { kind } = this.#spec;
+    return engineOptions(this.#context.dispatcher.executorsFor(kind), kind);
+  }
+
+  /** Whether there is something to choose. */
+  #isOpen(options: readonly EngineOption[]): boolean {
+    return this.#spec.engine === undefined && new Set(options.map(({ engine }) => engine)).size > 1;
+  }
+
+  /** Throws PFS_NO_EXECUTOR where what was asked for is not there. */
+  #choose(
+    options: readonly EngineOption[],
+    lost: ReadonlySet<string>,
+    calls: readonly ExpectedCalls[],
+  ): EnginePlan | undefined {
+    const { engine: wanted, name: program } = this.#spec;
+    const { averages } = this.#context;
+    const plan = chooseEngine(options, { wanted, lost, calls, averages });
+    if (plan !== undefined || wanted === undefined || lost.size > 0) return plan;
+    const what = wanted === "gpu" ? 'no GPU; "pfs doctor" says why' : "nothing that computes kernels on CPUs";
+    throw new JobError(JobErrorCode.noExecutor, `program "${program}" cannot run: there is ${what}`, {
+      reason: "no engine",
+      program,
+    });
+  }
+
+  /** Those of the first split, in each: none where it does not say. The program's own faults come again when it runs. */
+  async #expectedCalls(splits: Splits): Promise<readonly ExpectedCalls[]> {
+    if (splits.count === 0) return [];
+    try {
+      const anywhere = { edition: { edition: undefined } };
+      const found = await this.#with(splits, anywhere, (attempt) => attempt.estimate());
+      return expectedCalls(found, this.#spec.description.kernels ?? [], splits.count);
+    } catch (error) {
+      this.#failure.throwIfFailed();
+      if (!(error instanceof PacketfsError)) throw error;
+      return [];
     }
   }
 
   /** Makes the file durable, under the job's `out` if it has one. */
-  async #name({ root, length }: { readonly root: Uint8Array; readonly length: number }): Promise<ResultFile> {
+  async #name({ root, length }: StoredStream): Promise<ResultFile> {
     this.#failure.throwIfFailed();
     const { out } = this.#spec;
     if (out === undefined) await this.#writer.flush();
@@ -366,27 +256,20 @@ export class Job {
   }
 }
 
-async function* nothing(): AsyncGenerator<Uint8Array> {}
-
-async function* each(parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
-  yield* parts;
+/** What a plan has its packets run on; where there is none yet, the edition of the first executor that comes. */
+function editionOf(
+  plan: EnginePlan | undefined,
+  options: readonly EngineOption[],
+  lost: ReadonlySet<string>,
+): EditionChoice {
+  const edition = plan?.option.edition;
+  const isLast = options.every((each) => each.edition === edition || lost.has(each.edition));
+  return isLast ? { edition } : { edition, waitMs: ENGINE_WAIT_MS };
 }
 
-/** What a scan of a split of `length` bytes yielded. Rejects with PFS_INTERNAL for what is none. */
-async function readScan(
-  source: ChunkSource,
-  answer: Uint8Array,
-  length: number,
-  signal: AbortSignal,
-): Promise<CsvScan> {
-  const bytes = lengthAt(answer, 0);
-  const scan =
-    bytes <= SCAN_BYTES_MAX ? decodeScan(await resultBytes(source, answer, signal), length) : undefined;
-  if (scan === undefined) throw new JobError(JobErrorCode.internal, "a scan yielded no rows", { bytes });
-  return scan;
-}
+const LOST_CODES = [JobErrorCode.engineLost, JobErrorCode.noExecutor, JobErrorCode.nodeLost] as const;
 
-/** The answer to a task on top, in bytes of its own. */
-function answerOf(run: TreeRun, task: number): Uint8Array {
-  return run.last!.answers.packets.slice(task * PACKET_BYTES, (task + 1) * PACKET_BYTES);
+/** Whether an attempt failed for what it ran on, so that another engine may do. */
+function isEngineLost(error: unknown): boolean {
+  return LOST_CODES.some((code) => hasCode(error, code));
 }

@@ -18,8 +18,10 @@ import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Events, JobEvent } from "../contracts/events.ts";
 import type { BarInfo, Executor } from "../contracts/executor.ts";
 import type { JobInfo, JobOutcome, JobRequest, StoredProgram } from "../contracts/jobs.ts";
+import type { KernelHistory } from "../kernel-history.ts";
 import { describeCode } from "../program/code.ts";
 import { programKind } from "../program/program.ts";
+import { KernelAverages } from "../program/kernel/averages.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import { reachable } from "../stream/walk.ts";
 import type { ExecutorSet } from "./candidates.ts";
@@ -53,6 +55,8 @@ export interface JobsOptions {
   readonly events?: Events | undefined;
   /** Where ended jobs are remembered beyond the life of this. */
   readonly history?: JobHistory | undefined;
+  /** What calls of kernels took, beyond the life of this. */
+  readonly kernels?: KernelHistory | undefined;
 }
 
 export interface RunJobOptions {
@@ -73,6 +77,7 @@ export class Jobs implements AsyncDisposable {
   readonly #now: () => number;
   readonly #setTimer: SetTimer;
   readonly #dispatcher: Dispatcher;
+  readonly #averages: KernelAverages;
   readonly #running = new Map<string, RunningJob>();
   /** Jobs that are taken on: those that run, and those whose programs are being looked into. */
   readonly #admitted = new Set<string>();
@@ -90,6 +95,7 @@ export class Jobs implements AsyncDisposable {
     this.#options = options;
     this.#now = options.now ?? monotonic;
     this.#setTimer = options.setTimer ?? processTimer;
+    this.#averages = options.kernels?.averages ?? new KernelAverages();
     const { executors, events } = options;
     this.#dispatcher = new Dispatcher({ executors, events, now: this.#now, setTimer: this.#setTimer });
   }
@@ -122,6 +128,7 @@ export class Jobs implements AsyncDisposable {
   async #run(id: string, request: JobRequest, options: RunJobOptions): Promise<JobOutcome<Uint8Array>> {
     const { signal, onEvent = () => {} } = options;
     const { description, writer } = await this.#prepare(request);
+    const kind = request.kind ?? programKind(description);
     try {
       signal?.throwIfAborted();
       if (this.#isClosed) throw closedUnder(id);
@@ -132,6 +139,7 @@ export class Jobs implements AsyncDisposable {
     const record = new JobRecord({
       job: id,
       program: request.name,
+      kernels: description.kernels,
       now: this.#now,
       startedAt: Date.now(),
       onEvent: (event) => {
@@ -145,13 +153,14 @@ export class Jobs implements AsyncDisposable {
       },
     });
     const { source } = this.#options;
-    const context = { source, writer, dispatcher: this.#dispatcher, setTimer: this.#setTimer };
-    const job: Job = new Job(
-      context,
-      { ...request, id, kind: request.kind ?? programKind(description), description },
-      record,
-      ++this.#lastGroup,
-    );
+    const context = {
+      source,
+      writer,
+      dispatcher: this.#dispatcher,
+      setTimer: this.#setTimer,
+      averages: this.#averages,
+    };
+    const job: Job = new Job(context, { ...request, id, kind, description }, record, ++this.#lastGroup);
     const abort = (): void => job.fail(signal!.reason);
     signal?.addEventListener("abort", abort);
     const ended = this.#follow(job, record, options);
@@ -167,6 +176,7 @@ export class Jobs implements AsyncDisposable {
       this.#finished.push(info);
       if (this.#finished.length > JOBS_REMEMBERED) this.#finished.shift();
       await this.#options.history?.add(info);
+      if (description.kernels !== undefined) void this.#options.kernels?.keep();
     }
   }
 
@@ -268,6 +278,7 @@ export class Jobs implements AsyncDisposable {
     for (const program of this.#programs) await program.close();
     await this.#dispatcher.close();
     for (const job of this.#leases) await this.release(job);
+    await this.#options.kernels?.keep();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -8,6 +8,7 @@ import { atIn, atOf, fromAt, opAt, packetCount } from "../../packets/packet.ts";
 import { JobError, JobErrorCode, LaneErrorCode, StoreErrorCode } from "../errors.ts";
 import { LANES_CLOSE_MS_MAX } from "../limits.ts";
 import type { Executor, Lane, LaneListener } from "../contracts/executor.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
 import { LaneEnd, Outcome } from "../schedule/actions.ts";
 import type { AnswerRun, Batch, DispatchedProgram } from "./batch.ts";
 import type { SetTimer } from "./dispatcher.ts";
@@ -24,6 +25,7 @@ export interface LaneEvents {
   answered(lane: DispatchedLane, batch: Batch | undefined, run: AnswerRun): void;
   logged(lane: DispatchedLane, at: number, text: string): void;
   noted(lane: DispatchedLane, text: string): void;
+  measured(lane: DispatchedLane, uses: readonly KernelUse[]): void;
 }
 
 export class DispatchedLane implements LaneListener {
@@ -124,6 +126,10 @@ export class DispatchedLane implements LaneListener {
     if (!this.#isOver) this.#events.noted(this, text);
   }
 
+  measured(uses: readonly KernelUse[]): void {
+    if (!this.#isOver) this.#events.measured(this, uses);
+  }
+
   lost(error: PacketfsError): void {
     this.#lose(error, isGone(error) ? LaneEnd.gone : LaneEnd.broken);
   }
@@ -165,6 +171,7 @@ const INPUT_FAULTS: ReadonlySet<number> = new Set([FaultCode.inputMissing, ...IN
 /** A fault of the program or its input is final; any other, also one of a code that nobody knows, may not come elsewhere. */
 export function outcomeOf(code: number): Outcome {
   if (isOwnFault(code)) return Outcome.final;
+  if (code === FaultCode.engineLost) return Outcome.incapable;
   return code === FaultCode.inputMissing ? Outcome.inputMissing : Outcome.elsewhere;
 }
 

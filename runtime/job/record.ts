@@ -3,12 +3,15 @@ import { errorToJson } from "../../packets/errors.ts";
 import type { ErrorJson } from "../../packets/errors.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
 import { FAULT_WAIT_MS, JOB_NOTES_MAX, JOB_NOTE_CHARS_MAX, PROGRESS_MS } from "../limits.ts";
-import type { ChunkSource } from "../contracts/chunks.ts";
 import type { JobEvent } from "../contracts/events.ts";
 import type { Executor } from "../contracts/executor.ts";
 import type { JobInfo, JobStatistics } from "../contracts/jobs.ts";
-import type { SetTimer } from "./dispatcher.ts";
-import type { JobSpec } from "./job.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
+import { kernelKey } from "../program/kernel/cost.ts";
+import type { KernelSpec } from "../program/kernel/kernel.ts";
+import type { EnginePlan } from "./engine-choice.ts";
+import type { JobContext, JobSpec } from "./job.ts";
+import { KernelReports } from "./kernel-reports.ts";
 import type { MergeTree, TaskRef } from "./merge-tree.ts";
 import { faultError } from "./results.ts";
 import type { FaultPlace } from "./results.ts";
@@ -23,6 +26,8 @@ export interface RecordOptions {
   /** Milliseconds since 1970. */
   readonly startedAt: number;
   readonly onEvent: (event: JobEvent) => void;
+  /** The program's. */
+  readonly kernels?: readonly KernelSpec[] | undefined;
 }
 
 export class JobRecord {
@@ -33,6 +38,8 @@ export class JobRecord {
   readonly #nodes: string[] = [];
   #nodeOf: Uint16Array = new Uint16Array(0);
   readonly #notes: string[] = [];
+  #plan: EnginePlan | undefined;
+  readonly #kernels: KernelReports;
   #state: JobInfo["state"] = "running";
   #error: ErrorJson | undefined;
   #ended: number | undefined;
@@ -44,6 +51,7 @@ export class JobRecord {
 
   constructor(options: RecordOptions) {
     this.#options = options;
+    this.#kernels = new KernelReports(options.kernels ?? []);
     this.#began = options.now();
   }
 
@@ -51,11 +59,13 @@ export class JobRecord {
     return this.#state === "running";
   }
 
+  /** Told once, however often it begins again. */
   started(tasks: number, inputBytes: number): void {
+    const isAgain = this.#nodeOf.length > 0;
     this.#tasks = tasks;
     this.#inputBytes = inputBytes;
     this.#nodeOf = new Uint16Array(tasks);
-    this.#options.onEvent({ kind: "started", job: this.#options.job, tasks, inputBytes });
+    if (!isAgain) this.#options.onEvent({ kind: "started", job: this.#options.job, tasks, inputBytes });
   }
 
   /** These splits with so many bytes are finished. */
@@ -88,6 +98,27 @@ export class JobRecord {
       if (left > 0) this.#byNode.set(node, left);
       else this.#byNode.delete(node);
     }
+  }
+
+  /** Calls of kernels took so long. */
+  measured(uses: readonly KernelUse[]): void {
+    for (const use of uses) this.#kernels.add(use, this.#plan);
+  }
+
+  /** What runs it from now on, and why; undefined where that is still to come. */
+  planned(plan: EnginePlan | undefined): void {
+    this.#plan = plan;
+  }
+
+  /** All of it runs again, on something else. Returns how many splits were finished. */
+  restarted(why: string): number {
+    const label = this.#plan?.option.label ?? "what ran it";
+    this.noted(`${label} is given up, and all packets run again: ${why}`);
+    const done = this.#done;
+    this.#done = 0;
+    this.#doneBytes = 0;
+    this.#byNode.clear();
+    return done;
   }
 
   #placeOf(node: string): number {
@@ -124,7 +155,7 @@ export class JobRecord {
       done: this.#done,
       tasks: this.#tasks,
     };
-    return this.#error === undefined ? info : { ...info, error: this.#error };
+    return { ...info, ...(this.#error === undefined ? {} : { error: this.#error }), ...this.#kernels.all() };
   }
 
   statistics(retries: number): JobStatistics {
@@ -135,6 +166,7 @@ export class JobRecord {
       retries,
       byNode: Object.fromEntries(this.#byNode),
       notes: [...this.#notes],
+      ...this.#kernels.all(),
     };
   }
 
@@ -185,8 +217,7 @@ export class Failure {
 }
 
 export interface JobReporterOptions {
-  readonly source: ChunkSource;
-  readonly setTimer: SetTimer;
+  readonly context: JobContext;
   readonly spec: JobSpec;
   readonly record: JobRecord;
   readonly failure: Failure;
@@ -194,6 +225,10 @@ export interface JobReporterOptions {
   readonly tree: MergeTree;
   /** Whether its maps are the splits that people see. */
   readonly counts: boolean;
+  /** Whether its packets are none that people are told of: they run again, or did already. */
+  readonly isApart: boolean;
+  /** The class of engine that computes its kernels, where that is chosen. */
+  readonly engineClass: string | undefined;
   /** Drops all packets in flight. */
   readonly stop: () => void;
 }
@@ -226,7 +261,8 @@ export class JobReporter implements TreeRunEvents {
 
   /** Its text is read at once: who has it may be gone when the fault turns out to be the first. */
   faulted(place: TaskRef, answer: Uint8Array, executor: Executor): void {
-    const { source, setTimer, spec, failure } = this.#options;
+    const { context, spec, failure } = this.#options;
+    const { source, setTimer } = context;
     this.#fault?.reading.abort();
     const reading = new AbortController();
     const cancel = setTimer(() => reading.abort(), FAULT_WAIT_MS);
@@ -267,11 +303,23 @@ export class JobReporter implements TreeRunEvents {
   }
 
   logged(place: TaskRef, executor: Executor, text: string): void {
-    this.#options.record.logged(place.task, executor.label, text);
+    if (!this.#options.isApart) this.#options.record.logged(place.task, executor.label, text);
   }
 
   noted(text: string): void {
-    this.#options.record.noted(text);
+    if (!this.#options.isApart) this.#options.record.noted(text);
+  }
+
+  measured(uses: readonly KernelUse[]): void {
+    const { record, context, spec, engineClass } = this.#options;
+    const { kernels = [] } = spec.description;
+    if (!this.#options.isApart) record.measured(uses);
+    for (const { kernel: index, ...use } of uses) {
+      const kernel = kernels[index];
+      // Of what it is not to run on, an executor has nothing to say.
+      if (kernel === undefined || use.engineClass !== engineClass) continue;
+      context.averages.add({ kernel: kernelKey(kernel), ...use });
+    }
   }
 
   #input({ level, task }: TaskRef): Pick<FaultPlace, "input"> {

@@ -10,6 +10,7 @@ import { fromAt, lengthAt, writePacket } from "../../packets/packet.ts";
 import { RESULT_ATTEMPTS_MAX } from "../limits.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Executor } from "../contracts/executor.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
 import { Outcome } from "../schedule/actions.ts";
 import type { KeptStream } from "../stream/ingest.ts";
 import type { Batch, BatchListener, PacketSource } from "./batch.ts";
@@ -33,6 +34,7 @@ export interface TreeRunEvents {
   failed(error: unknown): void;
   logged(place: TaskRef, executor: Executor, text: string): void;
   noted(text: string): void;
+  measured(uses: readonly KernelUse[]): void;
 }
 
 export interface TreeRunOptions {
@@ -185,6 +187,7 @@ export class TreeRun {
       failed: (error: PacketfsError) => this.#events.failed(error),
       logged: (task, executor, text) => this.#events.logged({ level, task }, executor, text),
       noted: (text) => this.#events.noted(text),
+      measured: (uses) => this.#events.measured(uses),
     };
   }
 
@@ -225,9 +228,11 @@ export class TreeRun {
     const { level } = place;
     const code = fromAt(answer, 0);
     // The fault that it had last need not be what it failed by before.
-    const mayBeInput = isInputFault(code) || outcomeOf(code) !== Outcome.final;
+    const outcome = outcomeOf(code);
+    const mayBeInput =
+      isInputFault(code) || outcome === Outcome.elsewhere || outcome === Outcome.inputMissing;
     if (level > 0 && mayBeInput && this.#search(place)) return;
-    if (outcomeOf(code) === Outcome.final) return this.#journal.hold(place);
+    if (outcome === Outcome.final) return this.#journal.hold(place);
     // It says nothing of the program or its input: there is nothing to wait for.
     this.#events.faulted(place, answer, executor);
     this.#events.faultFinal();

@@ -4,10 +4,11 @@ import { refToHex } from "../../packets/digest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../limits.ts";
 import type { Entry, ProgramDescription } from "./program.ts";
 
-/** The stage of packet code that does what an entry of other programs does; nothing scans for it, and it has no groups to put in order. */
+/** The stage of packet code that does what an entry of other programs does; nothing scans for it, it has no groups to put in order, and no kernels. */
 export const CODE_STAGES: Readonly<Record<Entry, Stage>> = {
   map: Stage.MAP,
   scan: Stage.MAP,
+  estimate: Stage.MAP,
   merge: Stage.MERGE,
   finish: Stage.FINISH,
   order: Stage.FINISH,

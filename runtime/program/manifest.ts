@@ -136,7 +136,7 @@ const head = v.strictObject({
   kind: v.picklist(["js", "kernel"]),
   name: v.pipe(v.string(), v.nonEmpty(), v.maxBytes(NAME_BYTES_MAX)),
   code: root,
-  entry: v.picklist(["map", "merge", "finish", "order", "scan"]),
+  entry: v.picklist(["map", "merge", "finish", "order", "scan", "estimate"]),
   description,
   engine: v.exactOptional(v.picklist(["gpu", "cpu"])),
   files: v.exactOptional(files),

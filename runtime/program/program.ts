@@ -48,6 +48,7 @@ export interface InspectedProgram extends ProgramDescription {
  *  order   sorted runs of such lines → one sequence of them
  *  scan    for each state that a split of CSV may begin in, the one that it ends in and where its first row begins
  *          (csv-rows.ts). Runs none of the program's code.
+ *  estimate  records of a split → the calls of kernels that map would make, of each record the first, as JSON (KernelEstimate)
  *
  * A partial result of "value" is a line, the text of the value: so little around it that most stand in their answers. One of "groups" is
  * lines {"k":[keys],"v":[values]}, each the text of such an object, the n-th value belonging to the n-th key. Where the program
@@ -66,7 +67,7 @@ export interface InspectedProgram extends ProgramDescription {
  * A sorted run is such lines, and behind them its index: [[key, byte], …] as JSON, the first key of each of its blocks and where
  * that begins, and in the last RUN_TRAILER_BYTES how many bytes the index has, in decimal.
  */
-export type Entry = "map" | "merge" | "finish" | "order" | "scan";
+export type Entry = "map" | "merge" | "finish" | "order" | "scan" | "estimate";
 
 /**
  * A line that says what to do with groups that follow, until the next says otherwise: take all of them, which is what is

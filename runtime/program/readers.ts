@@ -82,6 +82,11 @@ export type ColumnType = "u8" | "i8" | "u16" | "i16" | "u32" | "i32" | "u64" | "
 
 const ENCODINGS = ["utf-8", "latin1", "utf-16le", "utf-16be"] as const;
 
+/** Whether packets of the entry take records of the reader's, and not what other packets made. */
+export function readsRecords(entry: Entry): boolean {
+  return entry === "map" || entry === "estimate";
+}
+
 /** How a packet's input is decoded for the guest; undefined where it takes bytes. */
 export function inputEncoding(
   entry: Entry,
@@ -89,7 +94,7 @@ export function inputEncoding(
 ): TextEncoding | undefined {
   if (entry === "scan") return undefined;
   // Partial results are text of the guest's own.
-  if (entry !== "map") return yields === "bytes" ? undefined : "utf-8";
+  if (!readsRecords(entry)) return yields === "bytes" ? undefined : "utf-8";
   return decodedAs(reader);
 }
 

@@ -56,6 +56,8 @@ export const Outcome = {
   elsewhere: 1,
   /** The same, for want of the packet's input: the executor is not to blame as long as no other one has it. */
   inputMissing: 2,
+  /** The executor says of itself that it cannot run it: others may, and that is no strike. */
+  incapable: 3,
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 

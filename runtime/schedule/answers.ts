@@ -40,10 +40,10 @@ export function receive(
   let bytes = 0;
   let sample = -1;
   const isPossible = (than: readonly string[]): boolean => isElsewherePossible(state, batch.program, than);
-  // What is missing for an executor that is alone stays missing.
+  // What is missing for an executor that is alone stays missing, and what it cannot do it will not do.
   let isElsewhere: boolean | undefined;
   const mayHelp = (outcome: Outcome): boolean =>
-    outcome !== Outcome.inputMissing || (isElsewhere ??= isPossible([executor.name]));
+    outcome === Outcome.elsewhere || (isElsewhere ??= isPossible([executor.name]));
   for (let index = 0; index < answers.length; index++) {
     const task = answers[index]!;
     const outcome = outcomes[index] as Outcome;
@@ -57,7 +57,7 @@ export function receive(
     else if (mayHelp(outcome) && tasks.again(task, executor.name, reasonOf(outcome), isPossible)) {
       outcomes[index] = Decision.again;
       batch.retries++;
-      if (outcome === Outcome.elsewhere) lane.failed(now);
+      if (outcome !== Outcome.inputMissing) lane.failed(now);
       continue;
     }
     tasks.settle(task);
@@ -78,7 +78,8 @@ export function receive(
   if (factor < 1) for (const other of executor.lanes.values()) other.shrink(factor, now);
 }
 
-function reasonOf(outcome: Outcome): StrikeReason {
+function reasonOf(outcome: Outcome): StrikeReason | undefined {
+  if (outcome === Outcome.incapable) return undefined;
   return outcome === Outcome.inputMissing ? StrikeReason.input : StrikeReason.fault;
 }
 

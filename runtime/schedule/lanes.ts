@@ -271,10 +271,10 @@ export function stuckFor(state: State, batch: BatchState, now: number): StuckRea
   if (isRefused(state, batch.program)) return "refused";
   const eligible = [...state.executors.values()].filter((executor) => isEligible(executor, batch.program));
   if (eligible.length === 0) {
-    const { edition } = batch.program.choice;
+    const { edition, waitMs = EXECUTORS_WAIT_MS } = batch.program.choice;
     const gone = edition === undefined ? [...state.goneSince.values()] : [state.goneSince.get(edition) ?? 0];
     const since = Math.max(state.began, batch.waitsSince, ...gone);
-    return now - since >= EXECUTORS_WAIT_MS ? "no executor" : undefined;
+    return now - since >= waitMs ? "no executor" : undefined;
   }
   for (const { lanes } of eligible) {
     if (lanes.get(batch.program.id)?.phase !== "given-up") return undefined;

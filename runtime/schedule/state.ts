@@ -14,6 +14,8 @@ const SAMPLES = 64;
  */
 export interface EditionChoice {
   edition: string | undefined;
+  /** How long batches wait for an executor of it when there is none; EXECUTORS_WAIT_MS unless given. */
+  readonly waitMs?: number;
 }
 
 export interface ExecutorState {

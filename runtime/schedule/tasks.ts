@@ -217,24 +217,26 @@ export class TaskTable {
 
   /**
    * After a failure that another executor may not have. False when the task had enough of them, of which no executor can
-   * have its way alone: on TASK_FAULTS_MAX executors, or so many on each that there is, or when each misses its input.
+   * have its way alone: on TASK_FAULTS_MAX executors, or so many on each that there is, or when each misses its input. An
+   * executor that fails it for no reason that could be held against it is not asked again.
    */
   again(
     task: number,
     executor: string,
-    reason: StrikeReason,
+    reason: StrikeReason | undefined,
     isElsewherePossible: IsElsewherePossible,
   ): boolean {
     const failure = this.#failed(task, executor, reason);
     const isMiss = reason === StrikeReason.input;
     if (isMiss) failure.misses++;
-    else failure.faults++;
+    else failure.faults += reason === undefined ? TASK_FAULTS_MAX : 1;
     const failures = this.failuresOf(task);
     const misses = failures.reduce((sum, each) => sum + each.misses, 0);
     const isSpent = (each: Failure): boolean =>
       each.faults + each.misses >= TASK_FAULTS_MAX ||
       (isMiss && each.misses > 0 && misses >= TASK_FAULTS_MAX);
-    if (failures.filter((each) => each.faults + each.misses > 0).length >= TASK_FAULTS_MAX) return false;
+    const failed = failures.filter((each) => each.faults + each.misses > 0 && each.reason !== undefined);
+    if (failed.length >= TASK_FAULTS_MAX) return false;
     if (isSpent(failure)) {
       const spent = failures.filter(isSpent).map((each) => each.executor);
       if (!isElsewherePossible(spent)) return false;

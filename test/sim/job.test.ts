@@ -7,6 +7,7 @@ import { JobError, JobErrorCode } from "../../runtime/errors.ts";
 import { execute } from "../../runtime/stream/execute.ts";
 import type { JobInput, JobOutcome } from "../../runtime/contracts/jobs.ts";
 import type { ScriptedExecutor, Waiting } from "../runtime/job/scripted-executor.ts";
+import { FLOAT_KERNEL, INFO } from "../runtime/engine/kernels.ts";
 import { ScriptedWorld, settle } from "../runtime/job/scripted-world.ts";
 import { Random } from "./random.ts";
 import { assert } from "./scheduler-world.ts";
@@ -34,6 +35,20 @@ describe("whole jobs among executors that come, go and fail, by seed", () => {
       lies += lied.lies;
     });
     if (ONLY === undefined) assert(lies > SEEDS, "too few lies for this to say much");
+  });
+
+  test(`${SEEDS} seeds: of engines that come, go and fail, all of the result is of one`, async () => {
+    let lost = 0;
+    const classes = new Set<string>();
+    await forEachSeed(async (seed) => {
+      const troubled = new Turmoil(seed, true, undefined, false, true);
+      const answer = await troubled.run();
+      lost += troubled.losses;
+      classes.add(answer);
+    });
+    if (ONLY !== undefined) return;
+    assert(lost > SEEDS / 10, "too few classes are lost for this to say much");
+    assert(classes.size > 1, "all jobs end on one class");
   });
 
   test(`${SEEDS} seeds: of several tasks that fail, the same one's error ends the job as in peace`, async () => {
@@ -65,6 +80,11 @@ async function forEachSeed(run: (seed: number) => Promise<void>): Promise<void> 
   }
 }
 
+/** A kernel that GPUs are faster at, which no executor here computes, and what a split is found to call of it. */
+const FLOATS = { kernels: [FLOAT_KERNEL] };
+const ESTIMATE = JSON.stringify([{ kernel: 0, dimensions: { n: 1_000_000 }, inputs: ["range"] }]);
+const GPU = { ...INFO, calibration: { uploadGBps: 10, downloadGBps: 10, launchMs: 0.1, gops: 10_000 } };
+
 /** Which packets the program itself fails on, wherever they run. */
 type Fails = (waiting: Waiting) => boolean;
 
@@ -81,11 +101,23 @@ class Turmoil {
   /** One that nothing is right of; the others are as honest as ever. */
   readonly #liar: ScriptedExecutor | undefined;
   lies = 0;
+  /** Whether results depend on the engine, and how often a job began again for that. */
+  readonly #hasClasses: boolean;
+  losses = 0;
+  /** GPUs that compute nothing any more. */
+  readonly #dead = new Set<ScriptedExecutor>();
   #made = 0;
   /** Packets that met a defect of an honest executor: no other one has the same. */
   readonly #defects = new Set<string>();
 
-  constructor(seed: number, isTroubled: boolean, fails: Fails = () => false, hasLiar = false) {
+  constructor(
+    seed: number,
+    isTroubled: boolean,
+    fails: Fails = () => false,
+    hasLiar = false,
+    hasClasses = false,
+  ) {
+    this.#hasClasses = hasClasses;
     this.#random = new Random(seed);
     this.#isTroubled = isTroubled;
     this.#fails = fails;
@@ -100,7 +132,10 @@ class Turmoil {
     });
   }
 
-  /** Resolves with the answer: the value, or the root of the file, or what the program failed with. */
+  /**
+   * Resolves with the answer: the value, or the root of the file, or what the program failed with; where results depend on the
+   * engine, with the class that they are of.
+   */
   async run(): Promise<string> {
     const random = this.#random;
     const yieldsBytes = random.chance(0.4);
@@ -116,7 +151,7 @@ class Turmoil {
     let outcome: JobOutcome | undefined;
     let failure: unknown;
     this.#world
-      .run({ inputs: [input], splitBytes }, description)
+      .run({ inputs: [input], splitBytes }, { ...description, ...(this.#hasClasses ? FLOATS : {}) })
       .then((result) => (outcome = result))
       .catch((error: unknown) => (failure = error));
     let mishaps = this.#isTroubled ? random.integer(0, 5) : 0;
@@ -130,6 +165,8 @@ class Turmoil {
       }
     }
     const answer = outcome === undefined ? faultOf(failure) : await this.#answerOf(outcome, input);
+    const notes = outcome?.statistics.notes ?? [];
+    this.losses += notes.filter((note) => note.includes("is given up, and all packets run again")).length;
     await this.#world.jobs.close();
     assert(this.#world.writers === 1, "a writer is left open");
     for (const { lanes } of [...this.#executors, ...(this.#liar === undefined ? [] : [this.#liar])])
@@ -142,8 +179,13 @@ class Turmoil {
 
   async #answerOf({ file, value }: JobOutcome, input: JobInput): Promise<string> {
     const result = file === undefined ? (value as string) : await this.#world.read(refFromHex(file.root)!);
-    const content = result.replaceAll(/[()]/g, "");
+    const content = result.replaceAll(/[()[\]]/g, "");
     assert(content === (await this.#world.read(input.root)), "the result is not the input");
+    if (this.#hasClasses) {
+      const classes = [/[()]/, /[[\]]/].map((brackets) => brackets.test(result));
+      assert(!(classes[0] && classes[1]), "the result is of two classes");
+      return classes[1] ? "gpu" : "cpu";
+    }
     return file === undefined ? result : file.root;
   }
 
@@ -169,6 +211,8 @@ class Turmoil {
     const { entry, lane, packet } = waiting;
     const random = this.#random;
     if (this.#fails(waiting)) return lane.fault(packet, FaultCode.threw, `fault of ${entry} ${packet.at}`);
+    if (entry === "estimate") return lane.answer(packet, random.chance(0.8) ? ESTIMATE : "nonsense");
+    if (this.#dead.has(executor)) return lane.fault(packet, FaultCode.engineLost, "gone");
     const key = `${entry} ${packet.at}`;
     if (this.#isTroubled && random.chance(0.01) && !this.#defects.has(key)) {
       this.#defects.add(key);
@@ -179,7 +223,8 @@ class Turmoil {
       const parts: Uint8Array[] = [];
       const range = { start: from, end: from + length };
       for await (const part of execute(this.#world.source, packet.ref, range)) parts.push(part.slice());
-      const text = `(${new TextDecoder().decode(Buffer.concat(parts))})`;
+      const [open, close] = executor.accelerator === undefined ? ["(", ")"] : ["[", "]"];
+      const text = `${open}${new TextDecoder().decode(Buffer.concat(parts))}${close}`;
       lane.answer(packet, entry === "finish" ? JSON.stringify(text) : text);
       if (this.#isTroubled && random.chance(0.05)) lane.answer(packet, "a second answer");
     } catch {
@@ -212,17 +257,36 @@ class Turmoil {
     const index = random.integer(0, this.#executors.length - 1);
     const executor = this.#executors[index]!;
     const open = executor.lanes.filter(({ isClosed }) => !isClosed);
+    if (this.#hasClasses && random.chance(0.5)) {
+      // One, or all that there are.
+      const isAll = random.chance(0.5);
+      for (const each of isAll ? this.#executors : [executor])
+        if (each.accelerator !== undefined) this.#dead.add(each);
+      return;
+    }
     if (random.chance(0.3)) return this.#join();
     if (random.chance(0.4)) return open[random.integer(0, open.length - 1)]?.lose();
     this.#world.executors.remove(executor);
     this.#executors.splice(index, 1);
     // What it says from now on is too late.
     for (const { lane, packet } of executor.waiting.splice(0)) lane.answer(packet, "too late");
-    if (this.#executors.length === 0 || random.chance(0.5)) this.#join();
+    if (!this.#hasCpu || random.chance(0.5)) this.#join();
+  }
+
+  /** As machines with GPUs do, CPUs compute what nothing else does. */
+  get #hasCpu(): boolean {
+    return this.#executors.some(({ accelerator }) => accelerator === undefined);
   }
 
   #join(): void {
-    this.#executors.push(this.#world.add(`n${++this.#made}`, {}, this.#random.integer(1, 8)));
+    const name = `n${++this.#made}`;
+    const workers = this.#random.integer(1, 8);
+    const isGpu = this.#hasClasses && this.#hasCpu && this.#random.chance(0.75);
+    this.#executors.push(
+      isGpu
+        ? this.#world.add(name, {}, workers, `test-${GPU.engineClass}`, GPU)
+        : this.#world.add(name, {}, workers),
+    );
   }
 }
 

@@ -40,6 +40,8 @@ const MEAN_OF_BUCKET = Math.SQRT2;
 export class KernelAverages {
   /** The one that was added to least recently first. */
   readonly #averages = new Map<string, KeptAverage>();
+  /** Measurements that it was given. */
+  additions = 0;
 
   /** Those that come later count as newer. */
   constructor(kept: Iterable<KeptAverage> = []) {
@@ -49,6 +51,7 @@ export class KernelAverages {
   /** What is no measurement changes nothing. */
   add({ kernel, engineClass, bucket, calls, milliseconds }: MeasuredCalls): void {
     if (!(calls > 0) || !(milliseconds >= 0) || !Number.isFinite(milliseconds)) return;
+    this.additions++;
     this.#average({ kernel, engineClass, bucket, value: milliseconds / calls, calls });
     // Small calls say what a call costs, not what a rate is.
     if (bucket < KERNEL_RATE_WORK_MIN || milliseconds === 0) return;

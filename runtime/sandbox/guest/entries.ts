@@ -1,5 +1,6 @@
 /** What a packet runs, by entry: the program's map over records, or its combine and reduce over partial results. */
 import type { Freeze } from "./freeze.ts";
+import type { Kernels } from "./kernels.ts";
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { PacketInput, Place, ReadRecords, Visit } from "./readers.ts";
@@ -18,6 +19,7 @@ export interface EntryTools {
   readonly read: ReadRecords;
   readonly place: Place;
   readonly values: Values;
+  readonly kernels: Kernels;
   readonly output: Output;
   readonly freeze: Freeze;
   /** Fails the packet, or the frame where it has ended: something was yielded too late to belong to a record. */
@@ -25,7 +27,7 @@ export interface EntryTools {
 }
 
 export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
-  const { entry, yields, args, read, place, values, output } = tools;
+  const { entry, yields, args, read, place, values, kernels, output } = tools;
   let program: ProgramFunctions;
   let state: unknown;
   let index = 0;
@@ -105,22 +107,44 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
     index++;
   };
 
+  /** As far as the first kernel that map calls: of each record, what it does besides counts for nothing. */
+  const estimate: Visit = (record, position, own) => {
+    place.move(position);
+    ownLength = own;
+    isMapping = true;
+    kernels.estimate(() => program.map(record, context));
+    isMapping = false;
+    index++;
+  };
+
   function begin(): void {
     isMapping = false;
     program = tools.program();
     values.begin(program, entry === "finish");
   }
 
-  function map(input: PacketInput): void {
+  function readAll(input: PacketInput, each: Visit): void {
     begin();
     index = 0;
     state = program.init === undefined ? undefined : program.init(args);
     if (p.isPromise(state)) throw new p.TypeError("init returned a promise, but programs are synchronous");
-    read(input, visit);
+    read(input, each);
     place.endOfText();
     place.move(-1);
     state = undefined;
+  }
+
+  function map(input: PacketInput): void {
+    readAll(input, visit);
     if (yields !== "bytes") values.partial();
+  }
+
+  function estimateAll(input: PacketInput): void {
+    const start = output.length();
+    kernels.estimates();
+    readAll(input, estimate);
+    output.cut(start);
+    output.text(p.stringify(kernels.estimates())!);
   }
 
   /** Partial results are JSON lines; bytes have no other partial result than themselves. */
@@ -138,6 +162,8 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
   switch (entry) {
     case "map":
       return map;
+    case "estimate":
+      return estimateAll;
     case "order":
       return ({ text, start, end }) => {
         begin();

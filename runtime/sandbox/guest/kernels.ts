@@ -8,6 +8,7 @@
 import type { Blocks, BlockSource } from "./blocks.ts";
 import type { Freeze } from "./freeze.ts";
 import type { Primordials } from "./primordials.ts";
+import type { KernelEstimate } from "../../contracts/kernels.ts";
 import type { ElementType, KernelDeclaration, Tensor } from "../../program/kernel/kernel.ts";
 
 export interface Kernels {
@@ -16,6 +17,12 @@ export interface Kernels {
   /** The module is evaluated from its beginning, for a program whose kernels are called once that is over. */
   begin(): void;
   end(): void;
+  /**
+   * Runs what may call kernels, up to the first call, which is noted instead of being computed. `estimates` are those that were
+   * noted since it was asked last.
+   */
+  estimate(run: () => unknown): void;
+  estimates(): readonly KernelEstimate[];
   /** What the evaluation that was last has defined. */
   declared(): readonly KernelDeclaration[];
 }
@@ -69,6 +76,10 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
   let isEvaluating = false;
   /** Whether a kernel is being computed in here: within it, none is called. */
   let isComputing = false;
+  let isEstimating = false;
+  let noted: KernelEstimate[] = [];
+  /** Thrown where a call would be computed: a program that catches it gets no further by that. */
+  const STOP = freeze.deep({});
 
   function begin(): void {
     declarations = [];
@@ -133,7 +144,27 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
       inputs[at] = inputOf(kernel, tensor, values[tensor.name]);
     }
     const bound = bind(kernel, inputs, dimensions);
+    if (isEstimating) note(index, inputs, bound);
     return result(kernel, computed(index, kernel, inputs, bound));
+  }
+
+  function note(index: number, inputs: readonly KernelInputValue[], bound: Map<string, number>): never {
+    const places: ("call" | "range" | "file")[] = [];
+    for (let at = 0; at < inputs.length; at++) {
+      const { source } = inputs[at]!;
+      places[at] = source === undefined ? "call" : source.origin < 0 ? "file" : "range";
+    }
+    if (noted.length < kernelsMax)
+      noted[noted.length] = { kernel: index, dimensions: named(bound), inputs: places };
+    throw STOP;
+  }
+
+  function named(bound: Map<string, number>): Readonly<Record<string, number>> {
+    const dimensions: Record<string, number> = {};
+    p.mapForEach(bound, (size, name) => {
+      p.defineProperty(dimensions, name, { value: size, enumerable: true });
+    });
+    return dimensions;
   }
 
   function wrong(kernel: Defined, reason: string): never {
@@ -302,10 +333,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     counts: readonly number[],
   ): Uint8Array<ArrayBuffer>[] {
     if (kernel.cpu === undefined) wrong(kernel, "there is no GPU, and the kernel has no cpu");
-    const dimensions: Record<string, number> = {};
-    p.mapForEach(bound, (size, name) => {
-      p.defineProperty(dimensions, name, { value: size, enumerable: true });
-    });
+    const dimensions = named(bound);
     const given = {};
     for (let at = 0; at < inputs.length; at++) {
       const { tensor, source, values } = inputs[at]!;
@@ -367,6 +395,21 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     begin,
     end() {
       isEvaluating = false;
+    },
+    estimate(run) {
+      isEstimating = true;
+      try {
+        run();
+      } catch (error) {
+        if (error !== STOP) throw error;
+      } finally {
+        isEstimating = false;
+      }
+    },
+    estimates() {
+      const estimates = noted;
+      noted = [];
+      return estimates;
     },
     declared: () => declarations,
   };

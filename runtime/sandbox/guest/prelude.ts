@@ -333,6 +333,7 @@ export function makePrelude(
         read,
         place,
         values,
+        kernels,
         output,
         freeze,
         late,

@@ -6,6 +6,7 @@ import type {
   KernelCall,
   KernelTimes,
 } from "../../../runtime/contracts/kernels.ts";
+import { kernelSpec, wgslKernel } from "../../../runtime/program/kernel/declaration.ts";
 import type { Kernel } from "../../../runtime/program/kernel/kernel.ts";
 
 export function kernel(fields: Partial<Kernel> = {}): Kernel {
@@ -111,3 +112,18 @@ export class HeldAccelerator implements Accelerator {
 function bytesOf({ inputs }: KernelCall): number {
   return inputs.reduce((sum, input) => sum + ("bytes" in input ? input.bytes.byteLength : input.length), 0);
 }
+
+/** One that manifests take, whose results depend on the engine and which does 1,000 operations an element. */
+export const FLOAT_KERNEL: Kernel = wgslKernel(
+  kernelSpec({
+    name: "double",
+    kind: "wgsl",
+    inputs: [{ name: "v", type: "f32", shape: ["n"] }],
+    outputs: [{ name: "w", type: "f32", shape: ["n"] }],
+    source: "fn main(@builtin(global_invocation_id) id: vec3u) { w[id.x] = 2 * v[id.x]; }",
+    result: { relL2: 1e-6, abs: 0 },
+    hasCpu: true,
+    workgroup: { size: [1], count: ["n"] },
+    operations: "n * 1000",
+  }),
+);

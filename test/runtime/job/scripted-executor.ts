@@ -12,6 +12,7 @@ import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { JobError, JobErrorCode } from "../../../runtime/errors.ts";
 import { parseManifest } from "../../../runtime/program/manifest.ts";
 import type { Capacity, Executor, Lane, LaneListener } from "../../../runtime/contracts/executor.ts";
+import type { AcceleratorInfo } from "../../../runtime/contracts/kernels.ts";
 import type { Entry } from "../../../runtime/program/program.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 
@@ -46,11 +47,22 @@ export class ScriptedExecutor implements Executor {
   readonly script: Script;
   readonly #source: ChunkSource;
 
-  constructor(id: string, source: ChunkSource, script: Script = {}, workers = 2, edition = "test") {
+  readonly accelerator: AcceleratorInfo | undefined;
+
+  /** With a GPU it runs programs whose results depend on that alone. */
+  constructor(
+    id: string,
+    source: ChunkSource,
+    script: Script = {},
+    workers = 2,
+    edition = "test",
+    accelerator?: AcceleratorInfo,
+  ) {
     this.id = id;
     this.label = `node ${id}`;
-    this.capacity = { js: workers };
+    this.capacity = accelerator === undefined ? { js: workers, kernel: workers } : { kernel: workers };
     this.edition = edition;
+    this.accelerator = accelerator;
     this.script = script;
     this.#source = source;
   }

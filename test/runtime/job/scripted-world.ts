@@ -8,6 +8,7 @@ import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../../r
 import { Jobs } from "../../../runtime/job/jobs.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
+import type { AcceleratorInfo } from "../../../runtime/contracts/kernels.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import type { NameRecord } from "../../../runtime/contracts/catalog.ts";
@@ -56,8 +57,14 @@ export class ScriptedWorld {
     });
   }
 
-  add(id: string, script: Script = {}, workers = 2, edition?: string): ScriptedExecutor {
-    const executor = new ScriptedExecutor(id, this.source, script, workers, edition);
+  add(
+    id: string,
+    script: Script = {},
+    workers = 2,
+    edition?: string,
+    accelerator?: AcceleratorInfo,
+  ): ScriptedExecutor {
+    const executor = new ScriptedExecutor(id, this.source, script, workers, edition, accelerator);
     this.executors.add(executor);
     return executor;
   }

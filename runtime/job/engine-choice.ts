@@ -1,0 +1,138 @@
+/**
+ * Which class of engine a job runs on whose results depend on it: the one on which its kernels are expected to be done first, by
+ * what calls like its own took before, or else by what they have to move and compute. All its packets run there; when the class
+ * is lost, all of them run again on one other. Pure.
+ */
+import type { Executor, ProgramKind } from "../contracts/executor.ts";
+import type { AcceleratorInfo, Engine } from "../contracts/kernels.ts";
+import { formatDuration } from "../format.ts";
+import type { KernelAverages } from "../program/kernel/averages.ts";
+import { cpuCallMs, gpuCallMs, workOf } from "../program/kernel/cost.ts";
+import type { CallSize } from "../program/kernel/cost.ts";
+import type { ExpectedCalls } from "../program/kernel/estimate.ts";
+
+/** What all CPUs are called: they compute the same, as far as an edition goes. */
+export const CPU_CLASS = "cpu";
+
+/** Executors of one edition, which give the same results. */
+export interface EngineOption {
+  readonly edition: string;
+  readonly engine: Engine;
+  /** The accelerators' class, or "cpu". */
+  readonly engineClass: string;
+  /** For people. */
+  readonly label: string;
+  /** Calls that are computed at once: one for each GPU, or each CPU that is lent. */
+  readonly lanes: number;
+  /** The first of its GPUs. */
+  readonly accelerator?: AcceleratorInfo | undefined;
+}
+
+export interface EngineQuestion {
+  /** What shall compute it, where somebody says so. */
+  readonly wanted?: Engine | undefined;
+  /** Editions that it was lost on. */
+  readonly lost: ReadonlySet<string>;
+  /** None where nothing is known of them. */
+  readonly calls: readonly ExpectedCalls[];
+  readonly averages: KernelAverages;
+}
+
+export interface EnginePlan {
+  readonly option: EngineOption;
+  /** Why, for people. */
+  readonly reason: string;
+  /** Milliseconds of one call of a kernel there, by its index, as far as they are expected. */
+  readonly callMs: ReadonlyMap<number, number>;
+}
+
+/** What programs of the kind can run on. The executors are those that get packets of it. */
+export function engineOptions(
+  executors: Iterable<Pick<Executor, "capacity" | "edition" | "accelerator">>,
+  kind: ProgramKind,
+): EngineOption[] {
+  const options = new Map<string, EngineOption>();
+  for (const { capacity, edition, accelerator } of executors) {
+    const packets = capacity[kind];
+    if (packets === undefined) continue;
+    const known = options.get(edition);
+    const isGpu = accelerator !== undefined;
+    options.set(edition, {
+      edition,
+      engine: isGpu ? "gpu" : "cpu",
+      engineClass: accelerator?.engineClass ?? CPU_CLASS,
+      label: accelerator?.label ?? "CPUs",
+      lanes: (known?.lanes ?? 0) + (isGpu ? 1 : packets),
+      accelerator: known?.accelerator ?? accelerator,
+    });
+  }
+  return [...options.values()];
+}
+
+/** Undefined where nothing is left that it may run on. */
+export function chooseEngine(
+  options: readonly EngineOption[],
+  question: EngineQuestion,
+): EnginePlan | undefined {
+  const { wanted, lost } = question;
+  const possible = options.filter(
+    ({ edition, engine }) => !lost.has(edition) && (wanted === undefined || engine === wanted),
+  );
+  // Of several that are the same to a job, the one with more to work with.
+  possible.sort((a, b) => (a.engine === b.engine ? b.lanes - a.lanes : a.engine === "cpu" ? -1 : 1));
+  const expected = possible.map((option) => expect(option, question));
+  const [first, ...others] = expected;
+  if (first === undefined) return undefined;
+  const best = others.reduce((least, each) => (each.totalMs < least.totalMs ? each : least), first);
+  const { option, callMs } = best;
+  return { option, callMs, reason: reasonFor(best, expected, question, options) };
+}
+
+interface Expectation {
+  readonly option: EngineOption;
+  readonly callMs: ReadonlyMap<number, number>;
+  /** Of all calls, with as many at once as can be. */
+  readonly totalMs: number;
+  /** Whether all of it is by what such calls took. */
+  readonly isMeasured: boolean;
+}
+
+function expect(option: EngineOption, { calls, averages }: EngineQuestion): Expectation {
+  const callMs = new Map<number, number>();
+  let totalMs = 0;
+  let isMeasured = calls.length > 0;
+  for (const each of calls) {
+    const measured = averages.callMs(each.key, option.engineClass, workOf(each.size));
+    const milliseconds = measured ?? modelledMs(option, each.size, averages);
+    isMeasured &&= measured !== undefined;
+    callMs.set(each.kernel, milliseconds);
+    totalMs += (milliseconds * each.calls) / Math.max(1, Math.min(option.lanes, each.calls));
+    if (option.accelerator !== undefined && measured === undefined)
+      totalMs += each.sharedBytes / (option.accelerator.calibration.uploadGBps * 1e6);
+  }
+  return { option, callMs, totalMs, isMeasured };
+}
+
+function modelledMs({ accelerator }: EngineOption, size: CallSize, averages: KernelAverages): number {
+  return accelerator === undefined
+    ? cpuCallMs(size, averages.workPerMs(CPU_CLASS))
+    : gpuCallMs(size, accelerator.calibration);
+}
+
+function reasonFor(
+  best: Expectation,
+  expected: readonly Expectation[],
+  { wanted, lost, calls }: EngineQuestion,
+  options: readonly EngineOption[],
+): string {
+  const gone = options.filter(({ edition }) => lost.has(edition)).map(({ label }) => label);
+  if (gone.length > 0) return `${gone.join(" and ")} did not run it`;
+  if (lost.size > 0) return "what ran it before is gone";
+  if (wanted !== undefined) return "it was asked for";
+  const others = expected.filter((each) => each !== best);
+  if (others.length === 0) return "there is nothing else that runs it";
+  if (calls.length === 0) return "how much its kernels have to do is not known beforehand";
+  const times = others.map(({ option, totalMs }) => `${formatDuration(totalMs)} on ${option.label}`);
+  const how = expected.every(({ isMeasured }) => isMeasured) ? "as measured before" : "as calculated";
+  return `it takes ${formatDuration(best.totalMs)}, and ${times.join(" and ")}, ${how}`;
+}

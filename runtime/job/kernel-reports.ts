@@ -1,0 +1,63 @@
+/** What computed a job's kernels, and how long that took: what lanes say of it, added up for people. Pure. */
+import { ENGINE_REASON_CHARACTERS_MAX, KERNEL_REPORTS_MAX } from "../limits.ts";
+import type { KernelReport, KernelUse } from "../contracts/kernels.ts";
+import type { KernelSpec } from "../program/kernel/kernel.ts";
+import type { EnginePlan } from "./engine-choice.ts";
+
+interface Sum {
+  readonly kernel: string;
+  readonly engine: KernelReport["engine"];
+  readonly engineClass: string;
+  readonly reason: string;
+  calls: number;
+  measuredMs: number;
+  /** Undefined when of some of the calls nobody knew what to expect. */
+  predictedMs: number | undefined;
+}
+
+export class KernelReports {
+  readonly #kernels: readonly Pick<KernelSpec, "name">[];
+  readonly #sums = new Map<string, Sum>();
+
+  constructor(kernels: readonly Pick<KernelSpec, "name">[]) {
+    this.#kernels = kernels;
+  }
+
+  /** `plan`: what the job runs on where its results depend on that. What is of no kernel of the program is left out. */
+  add(use: KernelUse, plan: EnginePlan | undefined): void {
+    const { kernel: index, engine, engineClass, calls, milliseconds } = use;
+    const kernel = this.#kernels[index]?.name;
+    if (kernel === undefined || calls === 0) return;
+    const callMs = plan?.option.engineClass === engineClass ? plan.callMs.get(index) : undefined;
+    const predictedMs = callMs === undefined ? use.predictedMs : callMs * calls;
+    const key = `${index} ${engine} ${engineClass}`;
+    const sum = this.#sums.get(key);
+    if (sum === undefined) {
+      if (this.#sums.size >= KERNEL_REPORTS_MAX) return;
+      const reason = (plan?.reason ?? use.reason).slice(0, ENGINE_REASON_CHARACTERS_MAX);
+      const measuredMs = milliseconds;
+      this.#sums.set(key, { kernel, engine, engineClass, reason, calls, measuredMs, predictedMs });
+      return;
+    }
+    sum.calls += calls;
+    sum.measuredMs += milliseconds;
+    sum.predictedMs =
+      sum.predictedMs === undefined || predictedMs === undefined ? undefined : sum.predictedMs + predictedMs;
+  }
+
+  /** Nothing where there were no calls. */
+  all(): { readonly kernels?: readonly KernelReport[] } {
+    if (this.#sums.size === 0) return {};
+    const kernels = [...this.#sums.values()].map(({ predictedMs, measuredMs, ...sum }) => ({
+      ...sum,
+      measuredMs: rounded(measuredMs),
+      ...(predictedMs === undefined ? {} : { predictedMs: rounded(predictedMs) }),
+    }));
+    return { kernels };
+  }
+}
+
+/** To microseconds: what is shown of sums has no long tails. */
+function rounded(milliseconds: number): number {
+  return Math.round(milliseconds * 1000) / 1000;
+}
