@@ -15,11 +15,12 @@ const SIZE = 15;
 const SIGMA = 2.5;
 
 const convolve = defineKernel({
+  name: "convolve",
   kind: "js",
   inputs: { frame: f32(["height", "width"]), weights: f32([SIZE, SIZE]) },
   output: f32(["height", "width"]),
   result: { relL2: 1e-5, abs: 1e-4 },
-  source: function convolve(frame: number[][], weights: number[][]) {
+  source(frame, weights) {
     let sum = 0;
     for (let j = 0; j < 15; j++) {
       const y = Math.min(Math.max(this.thread.y + j - 7, 0), this.constants.height - 1);

@@ -1,6 +1,5 @@
 var<workgroup> own: array<atomic<u32>, 256>;
 
-@compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   // Each of 256 threads takes 64 words of its workgroup's 64 KiB, so that neighbours read neighbours.
   for (var i = 0u; i < 64u; i++) {
@@ -10,5 +9,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
   }
   workgroupBarrier();
-  atomicAdd(&counts[thread], atomicLoad(&own[thread]));
+  atomicAdd(&output[thread], atomicLoad(&own[thread]));
 }

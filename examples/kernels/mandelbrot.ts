@@ -21,13 +21,14 @@ interface View {
 
 /** After how many steps each point has left, `steps` where it has not. */
 const leave = defineKernel({
+  name: "leave",
   kind: "js",
   inputs: { left: f32(), top: f32(), step: f32(), steps: u32() },
   output: f32(["height", "width"]),
   maxTrip: { steps: 100_000 },
   // Where points nearly stay, the last bit of one step decides when they leave.
   result: { relL2: 0.05, abs: 1 },
-  source: function leave(left: number, top: number, step: number, steps: number) {
+  source(left, top, step, steps) {
     const x = left + this.thread.x * step;
     const y = top - this.thread.y * step;
     let real = 0;
