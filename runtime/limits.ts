@@ -123,6 +123,14 @@ export const WASM_MEMORY_SHARE = 2;
 export const WASM_TABLE_ELEMENTS_MAX = 100_000;
 /** Kernels that a program defines. */
 export const KERNELS_MAX = 64;
+/** Bytes that one call of a kernel is given which are no blocks, */
+export const KERNEL_VALUES_BYTES_MAX: number = 64 * 1024 * 1024;
+/** the text that says which call it is, */
+export const KERNEL_QUESTION_BYTES_MAX: number = 64 * 1024;
+/** and what passes between an isolate and its thread at once of these and of what comes back. */
+export const KERNEL_EXCHANGE_BYTES: number = 1024 * 1024;
+/** Bytes of a block that are read into shared memory at once, for a program that looks at them. */
+export const BLOCK_READ_BYTES_MAX: number = 16 * 1024 * 1024;
 /** A record of a matrix, a block or rows that come many at once; a row of such a matrix has ROW_BYTES_MAX. */
 export const BLOCK_RECORD_BYTES_MAX: number = 64 * 1024 * 1024;
 /** What it is bundled from: its own files and those that it imports, of which the bundle has less. */

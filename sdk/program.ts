@@ -44,7 +44,7 @@
 import type { ProgramLimits } from "../runtime/program/program.ts";
 import type { Dimension, ElementType } from "../runtime/program/kernel/kernel.ts";
 import type { ColumnType, RaggedRows, ReaderSpec, TextEncoding } from "../runtime/program/readers.ts";
-import type { Block, Matrix, RowBlock } from "./blocks.ts";
+import type { Block, Matrix, RowBlock, StoredFile } from "./blocks.ts";
 import type { TensorOptions, TensorType } from "./kernel.ts";
 
 export { defineKernel, f32, i32, u32 } from "./kernel.ts";
@@ -75,6 +75,11 @@ export type Reader<Rec> = ReaderSpec & { readonly [record]?: Rec };
 export interface ProgramContext<Args, State> {
   /** The JSON value that the job was started with. */
   readonly args: Args;
+  /**
+   * Stored files that the job was given beside its input, by the names that it was given them by:
+   * `pfs run product.ts a.f32 --with b=b.f32`, `pfs.run(program, "a.f32", { files: { b: "b.f32" } })`.
+   */
+  readonly files: Readonly<Record<string, StoredFile>>;
   /** What `init` returned; one for all records of a split. */
   readonly state: State;
   /** Where the record begins: bytes from the start of its file. */

@@ -8,7 +8,7 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { packetCount } from "../../packets/packet.ts";
 import { JobErrorCode, SandboxErrorCode } from "../errors.ts";
 import { RUN_INPUT_BYTES_MAX } from "../limits.ts";
-import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
+import { EXTENT_NUMBERS, LAZY_OFFSET } from "../sandbox/process/executor-process.ts";
 import { inputFault } from "../stream/inputs.ts";
 
 /** A packet that ends with a FAULT before it ran. */
@@ -109,7 +109,7 @@ export class FrameInputs {
     const extents = this.#extents.subarray(0, this.#kept * EXTENT_NUMBERS);
     for (let at = 0; at < extents.length; at += EXTENT_NUMBERS) {
       // What has no bytes lies nowhere.
-      extents[at] = extents[at + 1] === 0 ? 0 : extents[at]! + base;
+      if (extents[at] !== LAZY_OFFSET) extents[at] = extents[at + 1] === 0 ? 0 : extents[at]! + base;
     }
     return extents;
   }

@@ -5,6 +5,8 @@
 
 /** Memory that inputs are written to. */
 export interface InputMemory {
+  /** A file that it is, for other processes to write to; undefined where there is none. */
+  readonly path?: string | undefined;
   /** An offset, or undefined when there is no room now. */
   alloc(bytes: number): number | undefined;
   free(offset: number): void;
@@ -47,6 +49,19 @@ export class InputBuffer {
     this.#waiters.push({ bytes, resolve, reject });
     this.#serve();
     return promise;
+  }
+
+  /** The same where there is room now, whoever waits: what is for a frame that runs must not wait for those behind it. */
+  allocNow(bytes: number): number | undefined {
+    if (this.#closed) return undefined;
+    const offset = this.#memory.alloc(bytes);
+    if (offset !== undefined) this.#extents++;
+    return offset;
+  }
+
+  /** See InputMemory. */
+  get path(): string | undefined {
+    return this.#memory.path;
   }
 
   /** Rejects with ProcessGone when the process had ended by then, whatever the reason that writing failed for. */

@@ -11,7 +11,7 @@ import { FrameChunks, repeatsRef } from "./frame-chunks.ts";
 import { FrameInputs } from "./frame-inputs.ts";
 import type { Refusal } from "./frame-inputs.ts";
 import type { InputBuffer } from "./input-buffer.ts";
-import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
+import { EXTENT_NUMBERS, LAZY_OFFSET } from "../sandbox/process/executor-process.ts";
 import { formatBytes } from "../format.ts";
 import {
   CARRIED_INPUT_BYTES_MAX,
@@ -20,9 +20,9 @@ import {
   RUN_PACKETS_MAX,
 } from "../limits.ts";
 import type { Manifest } from "../program/program.ts";
+import { readsBlocks, readsRecords } from "../program/readers.ts";
 import { placedRecords, recordsOfSplit, scannedRange } from "../program/record-borders.ts";
 import type { ByteRange, Split, SplitRecords } from "../program/record-borders.ts";
-import { readsRecords } from "../program/readers.ts";
 import type { InputSource, StreamInput } from "../stream/inputs.ts";
 
 export interface StagedFrame {
@@ -43,12 +43,23 @@ export class InputStage {
   readonly #inputs: InputSource;
   readonly #manifest: Pick<Manifest, "entry" | "description">;
   readonly #signal: AbortSignal;
+  /** Whether a large block is left where it is. */
+  readonly #isLazy: boolean;
   /** Numbers of frames that have run, to be used again: fresh memory for each would make V8 look for garbage all the time. */
   readonly #spare: Float64Array<ArrayBuffer>[] = [];
 
-  /** The ranges of chunks are taken as they are, and those of streams where neither a map nor a scan reads them. */
-  constructor(inputs: InputSource, manifest: Pick<Manifest, "entry" | "description">, signal: AbortSignal) {
+  /**
+   * The ranges of chunks are taken as they are, and those of streams where neither a map nor a scan reads them. `leavesBlocks`:
+   * what kernels alone may look at, or nobody, stays where it is, and is asked for if somebody does.
+   */
+  constructor(
+    inputs: InputSource,
+    manifest: Pick<Manifest, "entry" | "description">,
+    signal: AbortSignal,
+    leavesBlocks = false,
+  ) {
     this.#inputs = inputs;
+    this.#isLazy = leavesBlocks && readsRecords(manifest.entry) && readsBlocks(manifest.description.reader);
     this.#manifest = manifest;
     this.#signal = signal;
   }
@@ -155,6 +166,10 @@ export class InputStage {
     try {
       const stream = await this.#inputs.stream(refOf(frame, 0), this.#signal);
       const { prefix, start, end, tailBytes } = await this.#records(this.#splitOf(frame, 0, stream), stream);
+      if (this.#isLazy) {
+        inputs.add(0, { at: LAZY_OFFSET, bytes: end - start, place: start, prefixBytes: 0, tailBytes: 0 });
+        return settled(inputs, undefined, NO_PACKETS);
+      }
       const before = await stream.read(prefix.start, prefix.end);
       const prefixBytes = before.byteLength;
       const bytes = prefixBytes + end + tailBytes - start;

@@ -1,6 +1,11 @@
 /** An executor process as one of the lanes sees it that share it: what it has loaded there, and its part of the memory. */
 import { ENTRIES_KEPT } from "../limits.ts";
-import type { ExecutorProcess, LaneProgram, RanFrame } from "../sandbox/process/executor-process.ts";
+import type {
+  ExecutorProcess,
+  LaneProgram,
+  Questions,
+  RanFrame,
+} from "../sandbox/process/executor-process.ts";
 import type { InputMemory } from "./input-buffer.ts";
 import { ProcessTurns } from "./process-turns.ts";
 
@@ -96,8 +101,13 @@ export class LaneProcess {
   }
 
   /** Runs a frame of the program that was loaded, as ExecutorProcess does. */
-  run(frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
-    return this.#process.run(this.#loaded!.lane, frame, extents, inputs);
+  run(
+    frame: Uint8Array,
+    extents: Float64Array,
+    inputs?: Uint8Array,
+    questions?: Questions,
+  ): Promise<RanFrame> {
+    return this.#process.run(this.#loaded!.lane, frame, extents, inputs, questions);
   }
 
   recycle(outcome: RanFrame): void {
@@ -160,6 +170,10 @@ class LaneMemory implements InputMemory {
       return false;
     awaitingMemory.add(freed);
     return true;
+  }
+
+  get path(): string | undefined {
+    return this.#process.sharedMemory.path;
   }
 
   alloc(bytes: number): number | undefined {

@@ -246,7 +246,7 @@ class LoadedProgram implements LanesOfProgram {
   }
 
   newRunner(listener: RunnerListener, sink: LaneWriter): PacketRunner {
-    const { inputs, processes, threads, inputBytes = LANE_INPUT_BYTES } = this.#machine;
+    const { inputs, processes, threads, kernels, inputBytes = LANE_INPUT_BYTES } = this.#machine;
     const { tenant } = this;
     return new PacketRunner({
       program: this.#program,
@@ -255,6 +255,7 @@ class LoadedProgram implements LanesOfProgram {
       processes,
       threads,
       inputBytes,
+      kernels,
       listener,
       sink,
     });
@@ -278,7 +279,7 @@ class LoadedProgram implements LanesOfProgram {
 interface LoadedProgramOptions
   extends
     Pick<LocalExecutorOptions, "openWriter" | "inputBytes">,
-    Pick<RunnerContext, "inputs" | "processes" | "threads"> {
+    Pick<RunnerContext, "inputs" | "processes" | "threads" | "kernels"> {
   readonly places: RunnerPlaces;
   /** Of programs that run there. */
   readonly kinds: readonly string[];

@@ -12,6 +12,7 @@ import type { PacketfsError } from "../../packets/errors.ts";
 import { atOf, laneAt, lengthAt, lengthSum, packetCount } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
 import { LaneError, LaneErrorCode } from "../errors.ts";
 import type { LaneSlot } from "../lane-slots.ts";
 import { LANE_PACKETS_MAX, SHARED_LANE_PACKETS_MAX } from "../limits.ts";
@@ -185,6 +186,10 @@ export class LocalLane implements Lane, RunnerListener {
 
   used(_frame: Uint8Array, cpuMs: number): void {
     this.slot.cpuMs += cpuMs;
+  }
+
+  measured(_frame: Uint8Array, uses: readonly KernelUse[]): void {
+    if (!this.#isClosed) this.#listener.measured?.(uses);
   }
 
   ran(frame: Uint8Array, outcome: FrameOutcome): void {

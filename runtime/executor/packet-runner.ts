@@ -14,9 +14,12 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { packetCount, wordAligned } from "../../packets/packet.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { Tenant } from "../contracts/executor.ts";
+import type { KernelEngine, KernelUse } from "../contracts/kernels.ts";
 import { LaneError, LaneErrorCode, SandboxErrorCode } from "../errors.ts";
 import { SupervisedProcess } from "./supervised-process.ts";
 import type { Running } from "./supervised-process.ts";
+import { FrameQuestions } from "./frame-questions.ts";
+import type { QuestionContext } from "./frame-questions.ts";
 import { InputStage } from "./input-staging.ts";
 import type { Refusal } from "./frame-inputs.ts";
 import type { StagedFrame } from "./input-staging.ts";
@@ -41,6 +44,8 @@ export interface RunnerContext {
   readonly processes: SharedProcesses;
   readonly threads: number;
   readonly inputBytes: number;
+  /** Who computes its kernels; it does itself unless given. */
+  readonly kernels?: KernelEngine | undefined;
   readonly listener: RunnerListener;
 }
 
@@ -50,6 +55,8 @@ export interface RunnerListener {
   wanted?(frame: Uint8Array): Uint8Array;
   /** CPU time that a frame took, whatever became of it. */
   used(frame: Uint8Array, cpuMs: number): void;
+  /** What calls of kernels took that packets of a frame made, before their answers. */
+  measured(frame: Uint8Array, uses: readonly KernelUse[]): void;
   /** What the first `outcome.completed` packets of a frame came to, before their answers. */
   ran(frame: Uint8Array, outcome: FrameOutcome): void;
   /** Packets that end with a FAULT and did not run to their end, before their answers. */
@@ -80,7 +87,7 @@ export class PacketRunner {
   #closing: Promise<void> | undefined;
 
   constructor(context: RunnerContext) {
-    const { program, tenant, inputs, sink, processes, threads, inputBytes, listener } = context;
+    const { program, tenant, inputs, sink, processes, threads, inputBytes, kernels, listener } = context;
     const { manifest, code } = program;
     const { signal } = this.#abort;
     this.#context = context;
@@ -100,8 +107,11 @@ export class PacketRunner {
         lost: (error) => this.#lose(error),
       },
     );
-    const stage = new InputStage(inputs, manifest, signal);
-    this.#frames = new FrameRunner(stage, this.#work, (frame, cpuMs) => listener.used(frame, cpuMs));
+    const hasKernels = manifest.description.kernels !== undefined;
+    const stage = new InputStage(inputs, manifest, signal, hasKernels && kernels !== undefined);
+    const asks = hasKernels || manifest.files !== undefined;
+    const questions = asks ? { manifest, inputs, engine: kernels } : undefined;
+    this.#frames = new FrameRunner({ stage, work: this.#work, questions, listener });
     this.#results = new ResultStore(sink, manifest);
   }
 
@@ -252,8 +262,8 @@ export class PacketRunner {
  * have broken it, though the program means no harm.
  */
 function keyOf({ manifest }: FetchedProgram, tenant: Tenant | undefined): string {
-  const { code, args, description } = manifest;
-  return JSON.stringify([tenant ?? null, code, args, description]);
+  const { code, args, description, files = null } = manifest;
+  return JSON.stringify([tenant ?? null, code, args, description, files]);
 }
 
 function broken(cause: unknown): LaneError {
@@ -275,13 +285,21 @@ interface FrameResult {
 class FrameRunner {
   readonly #stage: InputStage;
   readonly #work: LaneQueue;
-  readonly #used: (frame: Uint8Array, cpuMs: number) => void;
+  /** Absent where the program has nothing to ask. */
+  readonly #questions: QuestionContext | undefined;
+  readonly #listener: Pick<RunnerListener, "used" | "measured">;
 
-  /** `used` is told the CPU time of each frame that has ended, whatever became of it. */
-  constructor(stage: InputStage, work: LaneQueue, used: (frame: Uint8Array, cpuMs: number) => void) {
-    this.#stage = stage;
-    this.#work = work;
-    this.#used = used;
+  /** The listener is told what each frame that has ended took, whatever became of it. */
+  constructor(options: {
+    readonly stage: InputStage;
+    readonly work: LaneQueue;
+    readonly questions: QuestionContext | undefined;
+    readonly listener: Pick<RunnerListener, "used" | "measured">;
+  }) {
+    this.#stage = options.stage;
+    this.#work = options.work;
+    this.#questions = options.questions;
+    this.#listener = options.listener;
   }
 
   /**
@@ -323,6 +341,7 @@ class FrameRunner {
     const turn = turns.begin(isSuspect(work));
     if (turn !== undefined) await turn;
     const packets = packetCount(frame);
+    const asked = this.#questions && new FrameQuestions(this.#questions, { frame, extents, space });
     let outcome: RanFrame;
     try {
       if (process.closed) {
@@ -332,16 +351,19 @@ class FrameRunner {
       }
       turns.framesSent++;
       turns.packetsInFlight += packets;
-      outcome = await process.run(frame, extents, inputs);
+      outcome = await process.run(frame, extents, inputs, asked);
     } catch (error) {
       return { refused: [...refused, ...this.#failed(error, frame, work, turns)] };
     } finally {
+      asked?.close();
+      const uses = asked?.uses() ?? [];
+      if (uses.length > 0) this.#listener.measured(frame, uses);
       turns.over();
       if (offset !== undefined) space.free(offset);
     }
     this.#stage.recycle(extents);
     turns.packetsInFlight -= packets;
-    this.#used(frame, outcome.cpuMs);
+    this.#listener.used(frame, outcome.cpuMs);
     this.#work.size.ran(packets, outcome.cpuMs);
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
     this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
@@ -351,7 +373,7 @@ class FrameRunner {
   /** Puts the packets where they run again; returns those that do not. */
   #failed(error: unknown, frame: Uint8Array, work: Work, turns: ProcessTurns): readonly Refusal[] {
     if (hasCode(error, SandboxErrorCode.deadline) || hasCode(error, SandboxErrorCode.stalled))
-      this.#used(frame, Number(error.data["cpuMs"]));
+      this.#listener.used(frame, Number(error.data["cpuMs"]));
     if (hasCode(error, SandboxErrorCode.deadline)) {
       if (packetCount(frame) === 1) return [{ packet: frame, code: FaultCode.timeLimit, detail: "" }];
       this.#work.separate(frame);

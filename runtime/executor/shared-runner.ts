@@ -6,6 +6,7 @@ import { LANES_MAX } from "../../packets/limits.ts";
 import { PACKET_BYTES } from "../../packets/layout.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { atOf, laneAt, packetCount, renumberPacket } from "../../packets/packet.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
 import { RUN_PACKETS_MAX } from "../limits.ts";
 import type { FrameOutcome } from "../sandbox/process/executor-process.ts";
 import type { Refusal } from "./frame-inputs.ts";
@@ -166,6 +167,14 @@ export class SharedRunner implements RunnerListener, RunnerHolder {
   used(frame: Uint8Array, cpuMs: number): void {
     const packets = packetCount(frame);
     for (let index = 0; index < packets; index++) this.#laneOf(frame, index)?.used(frame, cpuMs / packets);
+  }
+
+  /** Which of a frame's packets called what is not known: it is told to the lane of the first that is still there. */
+  measured(frame: Uint8Array, uses: readonly KernelUse[]): void {
+    for (let index = 0; index < packetCount(frame); index++) {
+      const lane = this.#laneOf(frame, index);
+      if (lane !== undefined) return lane.measured(frame, uses);
+    }
   }
 
   ran(frame: Uint8Array, outcome: FrameOutcome): void {

@@ -113,7 +113,11 @@ export function openProgram(source: string, entry: Entry, args: unknown, prelude
     args: JSON.stringify(args),
     ...(encoding === undefined ? {} : { encoding }),
   };
-  const guest = new GuestIsolate(image, code, new GuestRealm(description.limits.memoryBytes, prelude));
+  const guest = new GuestIsolate(
+    image,
+    code,
+    new GuestRealm(description.limits.memoryBytes, { source: prelude }),
+  );
   guest.load();
   return guest;
 }

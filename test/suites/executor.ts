@@ -8,7 +8,7 @@ import { encodeFrame } from "../../packets/packet.ts";
 import type { Packet, PacketFields } from "../../packets/packet.ts";
 import type { Executor, Lane } from "../../runtime/contracts/executor.ts";
 import { CSV_START, decodeScan } from "../../runtime/program/csv-rows.ts";
-import type { Entry } from "../../runtime/program/program.ts";
+import type { Entry, Manifest } from "../../runtime/program/program.ts";
 import { Collector } from "./collector.ts";
 import { ZERO_REF, exec, execStream, seededBytes } from "./exec-packets.ts";
 
@@ -39,6 +39,7 @@ export interface ProgramOptions {
   readonly name?: string;
   readonly entry?: Entry;
   readonly args?: unknown;
+  readonly files?: Manifest["files"];
 }
 
 const never = new AbortController().signal;

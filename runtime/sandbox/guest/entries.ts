@@ -1,10 +1,12 @@
 /** What a packet runs, by entry: the program's map over records, or its combine and reduce over partial results. */
+import type { Blocks } from "./blocks.ts";
 import type { Freeze } from "./freeze.ts";
 import type { Kernels } from "./kernels.ts";
 import type { Output } from "./output.ts";
 import type { Primordials } from "./primordials.ts";
 import type { PacketInput, Place, ReadRecords, Visit } from "./readers.ts";
 import type { ProgramFunctions, Values } from "./values.ts";
+import type { GivenFile } from "../process/protocol.ts";
 import type { Entry } from "../../program/program.ts";
 import type { Yields } from "../../contracts/jobs.ts";
 
@@ -16,6 +18,8 @@ export interface EntryTools {
   /** The program, fresh for a packet. */
   readonly program: () => ProgramFunctions;
   readonly args: unknown;
+  readonly files: readonly GivenFile[];
+  readonly blocks: Blocks;
   readonly read: ReadRecords;
   readonly place: Place;
   readonly values: Values;
@@ -32,6 +36,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
   let state: unknown;
   let index = 0;
   let ownLength = 0;
+  let files: object | undefined;
   /** Whether map is being called, and nothing else of the program within it. */
   let isMapping = false;
 
@@ -73,8 +78,22 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
     output.bytes(part as Uint8Array, p.bytesLength(part as Uint8Array));
   }
 
+  /** New to each packet, as what is read of them is. */
+  function filesOf(): object {
+    const all = {};
+    for (let at = 0; at < tools.files.length; at++) {
+      const { name, length } = tools.files[at]!;
+      const value = tools.blocks.file({ origin: -1 - at, from: 0, length, staged: undefined });
+      p.defineProperty(all, name, { value, enumerable: true });
+    }
+    return p.freeze(all);
+  }
+
   const context = tools.freeze.deep({
     args,
+    get files() {
+      return (files ??= filesOf());
+    },
     get state() {
       return state;
     },
@@ -119,6 +138,7 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
 
   function begin(): void {
     isMapping = false;
+    files = undefined;
     program = tools.program();
     values.begin(program, entry === "finish");
   }

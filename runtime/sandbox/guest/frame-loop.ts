@@ -242,7 +242,9 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
       const length = layout[at + 1]!;
       beginPacket();
       try {
-        const bytes = hasText ? NO_BYTES : bytesOf(start, length);
+        // One that did not come along lies nowhere.
+        const isStaged = start >= 0;
+        const bytes = hasText || !isStaged ? NO_BYTES : bytesOf(start, length);
         const end = start + length;
         const prefixBytes = layout[at + 3]!;
         runEntry({
@@ -254,7 +256,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
           prefixBytes,
           tail: layout[at + 4]!,
           packet: next,
-          isStaged: true,
+          isStaged,
         });
       } catch (error) {
         faults.caught(error);

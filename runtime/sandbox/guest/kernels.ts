@@ -8,6 +8,7 @@
 import type { Blocks, BlockSource } from "./blocks.ts";
 import type { Freeze } from "./freeze.ts";
 import type { Primordials } from "./primordials.ts";
+import type { Questions } from "./questions.ts";
 import type { KernelEstimate } from "../../contracts/kernels.ts";
 import type { ElementType, KernelDeclaration, Tensor } from "../../program/kernel/kernel.ts";
 
@@ -17,6 +18,8 @@ export interface Kernels {
   /** The module is evaluated from its beginning, for a program whose kernels are called once that is over. */
   begin(): void;
   end(): void;
+  /** The node knows the program's kernels. */
+  askNode(): void;
   /**
    * Runs what may call kernels, up to the first call, which is noted instead of being computed. `estimates` are those that were
    * noted since it was asked last.
@@ -50,7 +53,10 @@ export interface KernelInputValue {
 export interface KernelTools {
   readonly freeze: Freeze;
   readonly blocks: Blocks;
+  readonly questions: Questions;
   readonly kernelsMax: number;
+  /** Bytes of a call's inputs that are no blocks. */
+  readonly valuesBytesMax: number;
   /** Evaluates the module, and then `run`, beside the packet: nothing of it may be seen there. */
   readonly apart: (run: () => unknown) => unknown;
 }
@@ -59,12 +65,13 @@ interface Defined {
   readonly name: string;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
+  readonly maxTrip: readonly (readonly [name: string, most: number])[];
   readonly cpu: unknown;
   readonly isSingle: boolean;
 }
 
 export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
-  const { freeze, blocks, kernelsMax, apart } = tools;
+  const { freeze, blocks, questions, kernelsMax, valuesBytesMax, apart } = tools;
   const KINDS: Readonly<Record<ElementType, string>> = {
     f32: "Float32Array",
     i32: "Int32Array",
@@ -76,6 +83,10 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
   let isEvaluating = false;
   /** Whether a kernel is being computed in here: within it, none is called. */
   let isComputing = false;
+  /** Whether the node knows the program's kernels, and is asked who computes a call. */
+  let isAsking = false;
+  /** Whether it has left the call to this isolate, and wants to hear when that is over. */
+  let isLeft = false;
   let isEstimating = false;
   let noted: KernelEstimate[] = [];
   /** Thrown where a call would be computed: a program that catches it gets no further by that. */
@@ -100,6 +111,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
       name,
       inputs: tensorsOf(name, declaration.inputs),
       outputs: tensorsOf(name, declaration.outputs),
+      maxTrip: tripsOf(name, declaration.maxTrip),
       cpu,
       isSingle: isSingle === true,
     };
@@ -131,6 +143,17 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
       tensors[index] = { name, type, shape: own };
     }
     return tensors;
+  }
+
+  function tripsOf(kernel: string, given: unknown): (readonly [string, number])[] {
+    const trips: (readonly [string, number])[] = [];
+    if (given === undefined) return trips;
+    if (typeof given !== "object" || given === null)
+      throw new p.TypeError(`${kernel}: maxTrip is an object of numbers`);
+    const names = p.keys(given);
+    for (let index = 0; index < names.length; index++)
+      trips[index] = [names[index]!, p.Number((given as Readonly<Record<string, unknown>>)[names[index]!])];
+    return trips;
   }
 
   function call(index: number, kernel: Defined, given: unknown, dimensions: unknown): unknown {
@@ -282,7 +305,21 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
       const { tensor, count } = inputs[index]!;
       if (countOf(kernel, tensor, bound) !== count) mismatch(kernel, tensor, count, bound);
     }
+    for (let index = 0; index < kernel.maxTrip.length; index++) {
+      const [name, most] = kernel.maxTrip[index]!;
+      const value = p.mapGet(bound, name) ?? scalarOf(inputs, name);
+      if (value !== undefined && value > most)
+        wrong(kernel, `${name} is ${value}, and its maxTrip says ${most} at most`);
+    }
     return bound;
+  }
+
+  function scalarOf(inputs: readonly KernelInputValue[], name: string): number | undefined {
+    for (let index = 0; index < inputs.length; index++) {
+      const { tensor, values } = inputs[index]!;
+      if (tensor.name === name && tensor.shape.length === 0) return values![0];
+    }
+    return undefined;
   }
 
   function mismatch(kernel: Defined, tensor: Tensor, count: number, bound: Map<string, number>): never {
@@ -322,7 +359,75 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     const counts: number[] = [];
     for (let at = 0; at < kernel.outputs.length; at++)
       counts[at] = countOf(kernel, kernel.outputs[at]!, bound);
-    return byItself(index, kernel, inputs, bound, counts);
+    const answered = asked(index, kernel, inputs, bound);
+    if (answered !== undefined) return outputsOf(kernel, counts, answered);
+    const made = byItself(index, kernel, inputs, bound, counts);
+    if (isLeft) questions.computed();
+    return made;
+  }
+
+  /** The outputs' bytes where somebody else computed them. */
+  function asked(
+    index: number,
+    kernel: Defined,
+    inputs: readonly KernelInputValue[],
+    bound: Map<string, number>,
+  ): Uint8Array<ArrayBuffer> | undefined {
+    let isEmpty = false;
+    p.mapForEach(bound, (size) => {
+      if (size === 0) isEmpty = true;
+    });
+    const places: object[] = [];
+    const values: Uint8Array<ArrayBuffer>[] = [];
+    let valuesBytes = 0;
+    for (let at = 0; at < inputs.length; at++) {
+      const { tensor, count, source, values: given } = inputs[at]!;
+      const length = count * blocks.elementBytes(tensor.type);
+      if (source !== undefined && source.staged === undefined) {
+        places[at] = { origin: source.origin, from: source.from, length };
+        continue;
+      }
+      valuesBytes += length;
+      if (valuesBytes > valuesBytesMax)
+        wrong(kernel, `it was given more than ${valuesBytesMax} bytes that are no blocks`);
+      places[at] = { length };
+      if (!isAsking || isEmpty) continue;
+      const padded = new p.Uint8Array(length + ((4 - (length % 4)) % 4));
+      p.bytesSet(padded, source === undefined ? bytesOf(tensor.type, given!) : source.staged!);
+      values[values.length] = padded;
+    }
+    isLeft = false;
+    if (!isAsking || isEmpty) return undefined;
+    const answered = questions.call(
+      p.stringify({ kernel: index, dimensions: named(bound), inputs: places })!,
+      values,
+    );
+    isLeft = answered === undefined;
+    return answered;
+  }
+
+  function outputsOf(
+    { outputs }: Defined,
+    counts: readonly number[],
+    bytes: Uint8Array<ArrayBuffer>,
+  ): Uint8Array<ArrayBuffer>[] {
+    const results: Uint8Array<ArrayBuffer>[] = [];
+    let from = 0;
+    for (let at = 0; at < outputs.length; at++) {
+      const { type } = outputs[at]!;
+      const length = counts[at]! * blocks.elementBytes(type);
+      // One by itself stays where it is; several must not be found beside each other.
+      const own = outputs.length === 1 && length === p.bytesLength(bytes) ? bytes : new p.Uint8Array(length);
+      if (own !== bytes) p.bytesSet(own, new p.Uint8Array(bytes.buffer, from, length));
+      results[at] = blocks.elements(type, own);
+      from += length + ((4 - (length % 4)) % 4);
+    }
+    return results;
+  }
+
+  /** Elements as the bytes that they are. */
+  function bytesOf(type: ElementType, values: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    return new p.Uint8Array(copied(type, values).buffer);
   }
 
   function byItself(
@@ -395,6 +500,9 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     begin,
     end() {
       isEvaluating = false;
+    },
+    askNode() {
+      isAsking = true;
     },
     estimate(run) {
       isEstimating = true;

@@ -16,6 +16,7 @@ import type { makeModule, makeTables, ModuleFactory, ProgramModule } from "./mod
 import type { makeOutput } from "./output.ts";
 import type { makePartials } from "./partials.ts";
 import type { Primordials } from "./primordials.ts";
+import type { AskNode, makeQuestions } from "./questions.ts";
 import type { installRandom } from "./random.ts";
 import type { watchPromises } from "./promises.ts";
 import type { installRegExps } from "./regexps.ts";
@@ -25,6 +26,7 @@ import type { makeTextCodec } from "./text-codec.ts";
 import type { installTextGlobals } from "./text-globals.ts";
 import type { makeValues, ProgramFunctions, TopGroups } from "./values.ts";
 import type { makeWasm } from "./wasm.ts";
+import type { GivenFile } from "../process/protocol.ts";
 import type { ExchangeLayout } from "../thread/exchange.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
 import type { makeValueCodec } from "../../program/values.ts";
@@ -37,6 +39,7 @@ import type { TextEncoding } from "../../program/readers.ts";
 export interface PreludeParts {
   readonly makeFreeze: typeof makeFreeze;
   readonly makeValueCodec: typeof makeValueCodec;
+  readonly makeQuestions: typeof makeQuestions;
   readonly makeBlocks: typeof makeBlocks;
   readonly makeKernels: typeof makeKernels;
   readonly makeTables: typeof makeTables;
@@ -77,6 +80,7 @@ export interface PreludeConfig {
   readonly wasmMemoryShare: number;
   readonly wasmTableElementsMax: number;
   readonly kernelsMax: number;
+  readonly kernelValuesBytesMax: number;
   /** The memory that a program can ask for at most. */
   readonly memoryBytesMax: number;
   readonly groups: {
@@ -100,6 +104,7 @@ export interface ProgramConfig {
   readonly description: ProgramDescription;
   /** JSON text. */
   readonly args: string;
+  readonly files: readonly GivenFile[];
   /** Of the input, where it is text. */
   readonly encoding?: TextEncoding;
   /** Whether the syntax of its text may make promises (promises.ts). */
@@ -137,6 +142,7 @@ export function makePrelude(
   parts: PreludeParts,
   config: PreludeConfig,
   exchange: SharedArrayBuffer,
+  ask: AskNode | undefined,
 ): Prelude {
   const { codes, faultTextMax, frameOutputBytes, frameLogBytes, recordBytesMax, groups } = config;
   const exchangeLayout = config.exchange;
@@ -167,13 +173,11 @@ export function makePrelude(
   parts.installRegExps(p);
   freeze.realm();
   const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
-  const blocks = parts.makeBlocks(p, {
-    freeze,
-    read: () => {
-      throw new p.Error("all blocks are here");
-    },
-  });
-  const kernels = parts.makeKernels(p, { freeze, blocks, kernelsMax: config.kernelsMax, apart });
+  const { askAt, askBytes } = exchangeLayout;
+  const questions = parts.makeQuestions(p, { codec, faults, ask, exchange, askAt, askBytes });
+  const blocks = parts.makeBlocks(p, { freeze, read: questions.read });
+  const { kernelsMax, kernelValuesBytesMax: valuesBytesMax } = config;
+  const kernels = parts.makeKernels(p, { freeze, blocks, questions, kernelsMax, valuesBytesMax, apart });
   const tables = parts.makeTables(
     freeze,
     () => valueCodec,
@@ -266,7 +270,14 @@ export function makePrelude(
 
   function load(factory: ModuleFactory, config: string): string {
     try {
-      const { entry, description, args: argsText, encoding, mayAwait } = p.parse(config) as ProgramConfig;
+      const {
+        entry,
+        description,
+        args: argsText,
+        files,
+        encoding,
+        mayAwait,
+      } = p.parse(config) as ProgramConfig;
       const { outputBytes, logBytes, memoryBytes } = description.limits;
       log.allow(logBytes);
       wasm.allow(memoryBytes, true);
@@ -279,6 +290,11 @@ export function makePrelude(
       if (combines !== (combine !== undefined) || description.hasReduce !== (reduce !== undefined)) {
         throw new p.TypeError("the program is not what it was said to be: it has another combine or reduce");
       }
+      const known = description.kernels?.length ?? 0;
+      if (known > 0 && known !== kernels.declared().length) {
+        throw new p.TypeError("the program is not what it was said to be: it has other kernels");
+      }
+      if (known > 0) kernels.askNode();
       const args = tables.readOnly(p.parse(argsText));
       const { threw, badRecord } = codes;
       loop = parts.makeFrameLoop(p, {
@@ -330,6 +346,8 @@ export function makePrelude(
         yields: description.yields,
         program: fresh,
         args,
+        files,
+        blocks,
         read,
         place,
         values,

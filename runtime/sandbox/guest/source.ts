@@ -18,6 +18,7 @@ import { makePartials } from "./partials.ts";
 import { makePrelude } from "./prelude.ts";
 import type { PreludeParts } from "./prelude.ts";
 import { capturePrimordials } from "./primordials.ts";
+import { makeQuestions } from "./questions.ts";
 import { installRandom } from "./random.ts";
 import { watchPromises } from "./promises.ts";
 import { installRegExps } from "./regexps.ts";
@@ -37,6 +38,7 @@ import { makeWasmRewriter } from "../../program/wasm/rewriter.ts";
 export const PRELUDE_PARTS: PreludeParts = {
   makeFreeze,
   makeValueCodec,
+  makeQuestions,
   makeBlocks,
   makeKernels,
   makeTables,
@@ -65,12 +67,12 @@ export const PRELUDE_PARTS: PreludeParts = {
   makeWasm,
 };
 
-/** A script whose value is a function from PreludeConfig, as JSON text, and an Exchange's memory, to the Prelude of its context. */
+/** A script whose value is a function from PreludeConfig, as JSON text, an Exchange's memory and what asks the node, to the Prelude of its context. */
 export function preludeSource(prelude: PreludeParts = PRELUDE_PARTS): string {
   const parts = Object.entries(prelude).map(([name, part]) => `${name}: ${String(part)}`);
   return [
     '"use strict";',
-    "(config, exchange) =>",
-    `(${String(makePrelude)})((${String(capturePrimordials)})(), {${parts.join(",\n")}}, JSON.parse(config), exchange)`,
+    "(config, exchange, ask) =>",
+    `(${String(makePrelude)})((${String(capturePrimordials)})(), {${parts.join(",\n")}}, JSON.parse(config), exchange, ask)`,
   ].join("\n");
 }

@@ -35,6 +35,7 @@ import {
 import { ProcessThread } from "./process-thread.ts";
 import type { Answer, Call, Clock, Lateness, Notice } from "./process-thread.ts";
 import type { Message } from "./protocol.ts";
+import { isQuestion } from "./questions.ts";
 import { ProcessClock } from "../../process-clock.ts";
 import { SpareMemory } from "../../spare-memory.ts";
 import { MemoryWatch, TIME_SOURCE, UncountedTime } from "./usage.ts";
@@ -47,7 +48,7 @@ export interface ExecutorEnd {
   readonly detail: string;
 }
 
-export interface Expected extends Pick<Call, "limitMs" | "ceilingMs" | "bodyBytesMax"> {
+export interface Expected extends Pick<Call, "limitMs" | "ceilingMs" | "bodyBytesMax" | "questions"> {
   readonly kinds: readonly MessageKind[];
   /** That it runs. */
   readonly packets?: number;
@@ -174,7 +175,7 @@ export class ExecutorPipe {
     const isBound = thread !== undefined;
     // What makes a thread ready is no more than there are lanes, and takes nobody's place.
     if (!isBound && this.#pending >= EXECUTOR_QUEUE_MAX) return Promise.reject(busyError());
-    const { limitMs, ceilingMs, bodyBytesMax, kinds, packets = 0, check } = expected;
+    const { limitMs, ceilingMs, bodyBytesMax, kinds, packets = 0, check, questions } = expected;
     const id = (this.#lastCall = (this.#lastCall % 0xffff_ffff) + 1);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const answer = (given: Answer): boolean => {
@@ -183,7 +184,8 @@ export class ExecutorPipe {
       resolve(given);
       return true;
     };
-    const call = { id, kind, lane, packets, body, isBound, limitMs, ceilingMs, bodyBytesMax, answer, reject };
+    const limits = { limitMs, ceilingMs, bodyBytesMax };
+    const call = { id, kind, lane, packets, body, isBound, ...limits, questions, answer, reject };
     if (isBound) this.#threads[thread]!.bound.push(call);
     else {
       this.#waiting.push(call);
@@ -228,9 +230,10 @@ export class ExecutorPipe {
   /** To the pipe of a thread that need not be there yet: then nothing may come. */
   #listen(index: number): void {
     const reader = new MessageReader(
-      (_kind, call) => {
+      (kind, call) => {
         const running = this.#threads[index]?.running;
-        return running?.id === call ? running.bodyBytesMax : -1;
+        if (running?.id !== call) return -1;
+        return isQuestion(kind) ? (running.questions?.bodyBytesMax(kind) ?? -1) : running.bodyBytesMax;
       },
       (message) => this.#take(this.#threads[index]!, message),
       BODIES,
@@ -324,11 +327,21 @@ export class ExecutorPipe {
 
   #take(thread: ProcessThread, message: Message): void {
     if (this.#end !== undefined) return;
+    if (isQuestion(message.kind)) return this.#takeQuestion(thread, message);
     const call = thread.answered(message);
     if (call === undefined) return this.kill("crash", "it answered nonsense");
     this.#running--;
     if (!call.isBound) this.#pending--;
     this.#advance();
+  }
+
+  #takeQuestion(thread: ProcessThread, message: Message): void {
+    const call = thread.running;
+    const failed = (error: unknown): void => {
+      call?.reject(error as Error);
+      this.kill("crash", `what it asked could not be answered: ${messageOf(error)}`);
+    };
+    if (!thread.asked(message, failed)) this.kill("crash", "it asked nonsense");
   }
 
   #late(call: Call, lateness: Lateness, cpuMs: number): void {

@@ -22,11 +22,24 @@ import { formatDuration } from "../../format.ts";
 import { invalidProgram, parseInspection } from "../../program/manifest.ts";
 import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
 import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
-import type { Answer } from "./process-thread.ts";
-import { EXTENT_NUMBERS, MessageKind, decodeOutcome, encodeImage, outcomeBytesMax } from "./protocol.ts";
+import type { Answer, Questions } from "./process-thread.ts";
+import {
+  EXTENT_NUMBERS,
+  LAZY_OFFSET,
+  MessageKind,
+  decodeOutcome,
+  encodeImage,
+  outcomeBytesMax,
+} from "./protocol.ts";
 import type { FrameOutcome } from "./protocol.ts";
 import { inputEncoding } from "../../program/readers.ts";
-import type { Entry, InspectedProgram, ProgramDescription, ProgramLimits } from "../../program/program.ts";
+import type {
+  Entry,
+  InspectedProgram,
+  Manifest,
+  ProgramDescription,
+  ProgramLimits,
+} from "../../program/program.ts";
 import type { WallName } from "./wall-states.ts";
 import { startProcess } from "./launch.ts";
 import type { StartedProcess } from "./launch.ts";
@@ -37,7 +50,8 @@ import type { Walls } from "./walls.ts";
 export { TIME_SOURCE };
 
 export { standingWalls } from "./launch.ts";
-export { EXTENT_NUMBERS, parseFault } from "./protocol.ts";
+export { EXTENT_NUMBERS, LAZY_OFFSET, parseFault } from "./protocol.ts";
+export type { Questions } from "./process-thread.ts";
 export type { Fault, FrameOutcome } from "./protocol.ts";
 export type { TimeSource } from "./usage.ts";
 
@@ -64,6 +78,8 @@ export interface LaneProgram {
   readonly description: ProgramDescription;
   /** JSON text. */
   readonly args: string;
+  /** Stored files that it is given beside its input: what it reads of them is asked for. */
+  readonly files?: Manifest["files"];
 }
 
 /** What became of a frame, and the CPU time of its thread that it took. */
@@ -245,13 +261,20 @@ export class ExecutorProcess implements AsyncDisposable {
    * outcome has fewer packets than the frame when one of several ran out of memory, or the frame's results are large.
    * Rejects with PFS_EXECUTOR_DEADLINE {limitMs, cpuMs} when this frame used more CPU time than one packet may, with
    * PFS_EXECUTOR_STALLED {ceilingMs, limitMs, cpuMs} when it did not, yet did not end for very long, and with
-   * PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything else.
+   * PFS_EXECUTOR_ENDED {reason, detail} when the process ended of anything else. Where the offset of an extent is LAZY_OFFSET,
+   * the packet's input is in neither: bytes of it are asked of `questions`.
    */
-  async run(lane: number, frame: Uint8Array, extents: Float64Array, inputs?: Uint8Array): Promise<RanFrame> {
+  async run(
+    lane: number,
+    frame: Uint8Array,
+    extents: Float64Array,
+    inputs?: Uint8Array,
+    questions?: Questions,
+  ): Promise<RanFrame> {
     const loaded = this.#lanes.get(lane);
     if (loaded === undefined) throw new Error(`lane ${lane} is not loaded`);
     const packets = frame.byteLength / PACKET_BYTES;
-    this.#checkFrame(packets, extents, inputs?.byteLength ?? this.sharedMemory.bytesMax);
+    this.#checkFrame(packets, extents, inputs?.byteLength ?? this.sharedMemory.bytesMax, questions);
     const { limits, loadMs } = loaded;
     const outputBytes = FRAME_OUTPUT_BYTES + Math.max(limits.outputBytes, FAULT_TEXT_BYTES_MAX * 4);
     const logBytes = FRAME_LOG_BYTES + limits.logBytes + 64;
@@ -265,6 +288,7 @@ export class ExecutorProcess implements AsyncDisposable {
       bodyBytesMax: outcomeBytesMax(packets, outputBytes, logBytes),
       kinds: [MessageKind.ran],
       packets,
+      questions,
       check: ({ body }) => (outcome = decodeOutcome(body, packets)) !== undefined,
     });
     return { ...outcome!, cpuMs };
@@ -294,7 +318,12 @@ export class ExecutorProcess implements AsyncDisposable {
     await this.close();
   }
 
-  #checkFrame(packets: number, extents: Float64Array, inputBytes: number): void {
+  #checkFrame(
+    packets: number,
+    extents: Float64Array,
+    inputBytes: number,
+    questions: Questions | undefined,
+  ): void {
     if (!Number.isInteger(packets) || packets < 1 || packets > FRAME_PACKETS_MAX) {
       throw new Error(`a frame has 1 to ${FRAME_PACKETS_MAX} packets`);
     }
@@ -305,8 +334,9 @@ export class ExecutorProcess implements AsyncDisposable {
       const length = extents[at + 1]!;
       const prefix = extents[at + 3]!;
       const tail = extents[at + 4]!;
-      total += length;
-      const within = offset >= 0 && length >= 0 && offset + length <= inputBytes;
+      const isLazy = offset === LAZY_OFFSET && questions !== undefined;
+      if (!isLazy) total += length;
+      const within = length >= 0 && (isLazy || (offset >= 0 && offset + length <= inputBytes));
       if (!within || !(prefix >= 0 && tail >= 0 && prefix + tail <= length)) {
         throw new Error("an extent lies outside of the inputs");
       }
@@ -317,9 +347,10 @@ export class ExecutorProcess implements AsyncDisposable {
 }
 
 /** What a thread loads a program from. */
-function imageOf({ name, code, entry, description, args }: LaneProgram): Uint8Array {
+function imageOf({ name, code, entry, description, args, files = {} }: LaneProgram): Uint8Array {
   const encoding = inputEncoding(entry, description);
-  const plain = { name, entry, description, args };
+  const lengths = Object.entries(files).map(([file, { length }]) => ({ name: file, length }));
+  const plain = { name, entry, description, args, files: lengths };
   return encodeImage(encoding === undefined ? plain : { ...plain, encoding }, code);
 }
 

@@ -2,12 +2,14 @@
  * One thread of an executor process as the node has it: its pipe, its clock, the call that it runs, and whether that is late.
  *
  *   idle ──▶ running ──▶ answered
+ *              ├──▶ waiting for an answer of the node's ──▶ running
  *              └──▶ too much CPU time: deadline. Too long, yet little of it: stalled
  */
 import type { Socket } from "node:net";
 import { EXECUTOR_GRACE_MS, EXECUTOR_READ_ON_MS } from "../../limits.ts";
-import { HEADER_BYTES, writeHeader } from "./protocol.ts";
-import type { Message, MessageKind } from "./protocol.ts";
+import { HEADER_BYTES, MessageKind, writeHeader } from "./protocol.ts";
+import type { Message } from "./protocol.ts";
+import { TIME_SOURCE } from "./usage.ts";
 import type { ThreadClock } from "./usage.ts";
 
 export interface Answer {
@@ -34,11 +36,24 @@ export interface Call {
   readonly isBound: boolean;
   /** Returns false when this is no answer to it. */
   readonly answer: (answer: Answer) => boolean;
+  /** Answers what its thread asks before it answers itself; without it, it asks nothing. */
+  readonly questions?: Questions | undefined;
   readonly reject: (error: Error) => void;
 }
 
 /** What has no answer, but its place among the calls. */
 export type Notice = Pick<Call, "kind" | "lane">;
+
+/** Whoever answers what a thread asks within a call (questions.ts). */
+export interface Questions {
+  /** Bytes that the body of a question of that kind may have; negative for what is none. */
+  bodyBytesMax(kind: number): number;
+  /**
+   * The body of the answer, or undefined for what gets none. `cpuMs`: what the thread's clock says. Returns false for nonsense.
+   * Rejects with defects.
+   */
+  ask(kind: number, body: Uint8Array, cpuMs: number): Promise<Uint8Array> | undefined | false;
+}
 
 export type Clock = Pick<ThreadClock, "thread" | "read" | "close">;
 
@@ -69,6 +84,8 @@ export class ProcessThread {
   /** One for many calls: most are answered long before it comes to look. */
   #timer: NodeJS.Timeout | undefined;
   #looksAt = Infinity;
+  /** When the thread has asked something that it waits for, and its own time then. */
+  #waits: { readonly since: number; readonly used: number } | undefined;
   /** Bytes that had been read when the call was found to be late; the answer may be among what was not read yet. */
   #readWhenLate: number | undefined;
 
@@ -98,10 +115,40 @@ export class ProcessThread {
     this.#write({ kind, lane, id: 0, packets: 0, body: [] });
   }
 
+  /** The thread asks something within its call. Returns false where it may not, or asks nonsense. */
+  asked({ kind, call: id, body }: Message, failed: (error: unknown) => void): boolean {
+    const call = this.#running;
+    if (call?.id !== id || call.questions === undefined || this.#waits !== undefined) return false;
+    const used = this.clock.read();
+    const answer = call.questions.ask(kind, body, used);
+    if (answer === undefined || answer === false) return answer !== false;
+    this.#waits = { since: performance.now(), used };
+    answer.then(
+      (bytes) => {
+        if (this.#running === call) this.#goOn(call, bytes);
+      },
+      (error: unknown) => {
+        if (this.#running === call) failed(error);
+      },
+    );
+    return true;
+  }
+
+  /** What it waited for is not held against the call. */
+  #goOn({ id, lane }: Call, answer: Uint8Array): void {
+    const { since, used } = this.#waits!;
+    this.#waits = undefined;
+    this.#beganAt += performance.now() - since;
+    // A thread that stands still uses no CPU time; where another clock stands in for that, it does.
+    if (TIME_SOURCE !== "CPU time") this.#usedBefore += this.clock.read() - used;
+    this.#write({ kind: MessageKind.answer, lane, id, packets: 0, body: [answer] });
+  }
+
   /** The call is over. Returns it, or undefined where this is no answer to it. */
   answered(message: Message): Call | undefined {
     const used = this.clock.read();
     const call = this.#running;
+    if (this.#waits !== undefined) return undefined;
     if (call?.answer({ message, thread: this.index, cpuMs: used - this.#usedBefore }) !== true)
       return undefined;
     this.#running = undefined;
@@ -116,6 +163,7 @@ export class ProcessThread {
     this.clock.close();
     const unanswered = this.bound.splice(0);
     if (this.#running !== undefined) unanswered.unshift(this.#running);
+    this.#running = undefined;
     return unanswered;
   }
 
@@ -154,9 +202,11 @@ export class ProcessThread {
     const call = this.#running;
     if (call === undefined) return;
     const now = performance.now();
-    const cpuMs = this.clock.read() - this.#usedBefore;
+    const isStopped = this.#waits !== undefined && TIME_SOURCE !== "CPU time";
+    const cpuMs = (isStopped ? this.#waits!.used : this.clock.read()) - this.#usedBefore;
     const cpuLeft = call.limitMs + EXECUTOR_GRACE_MS - cpuMs;
-    const wallLeft = call.ceilingMs - (now - this.#beganAt);
+    // While it waits for an answer of this side, its wall-clock time stands still.
+    const wallLeft = call.ceilingMs - ((this.#waits?.since ?? now) - this.#beganAt);
     if (cpuLeft > 0 && wallLeft > 0) {
       this.#readWhenLate = undefined;
       return this.#lookIn(Math.min(cpuLeft, wallLeft), now);

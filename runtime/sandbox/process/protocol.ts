@@ -21,9 +21,11 @@
  *   invalid    ◀  why the program does not load, as text: the answer to inspect or load
  *   ran        ◀  a frame's outcome
  *
+ * and while it runs a frame, what questions.ts says.
+ *
  * Where a packet's input is, in a run:
  *
- *   0  offset  where the input stands in the shared memory, or among the inputs that came with the packets
+ *   0  offset  where the input stands in the shared memory, or among the inputs that came with the packets; or LAZY_OFFSET
  *   1  length  its bytes, prefix and tail included
  *   2  place   where the first byte behind the prefix stands in its file: what `context.offset` counts from
  *   3  prefix  bytes at the beginning that are the file's first, and no records: what stands before the rows of a CSV
@@ -67,6 +69,10 @@ export const MessageKind = {
   invalid: 8,
   ran: 9,
   start: 10,
+  call: 11,
+  computed: 12,
+  read: 13,
+  answer: 14,
 } as const;
 export type MessageKind = (typeof MessageKind)[keyof typeof MessageKind];
 
@@ -178,6 +184,9 @@ export const THREAD_PIPES_DESCRIPTOR = 5;
 /** Numbers per packet that say where its input is. */
 export const EXTENT_NUMBERS = 5;
 
+/** The offset of an input that does not come along, since nobody may need to look at it: a block's. */
+export const LAZY_OFFSET = -1;
+
 /** What came in a run. */
 export interface RunBody {
   readonly extents: Float64Array;
@@ -203,6 +212,13 @@ export interface ProgramImage {
   readonly args: string;
   /** How its input is decoded; absent where it takes bytes. */
   readonly encoding?: TextEncoding;
+  /** Stored files that it is given, in the order in which the node counts them. */
+  readonly files?: readonly GivenFile[];
+}
+
+export interface GivenFile {
+  readonly name: string;
+  readonly length: number;
 }
 
 const LENGTH_BYTES = 4;

@@ -73,6 +73,11 @@ export class SharedMemory {
     promised += bytes;
   }
 
+  /** By which other processes of this user open it, where the system has such a thing. */
+  get path(): string | undefined {
+    return process.platform === "linux" ? `/proc/${process.pid}/fd/${this.#descriptor}` : undefined;
+  }
+
   /** Bytes that can be allocated together. */
   get bytesMax(): number {
     return this.#bytesMax;

@@ -34,6 +34,7 @@ import {
 } from "./guest-isolate.ts";
 import { openGuest, refusedOutcome } from "./guest.ts";
 import type { Guest } from "./guest.ts";
+import { NodeQuestions } from "./node-questions.ts";
 import { ThreadPipe } from "./thread-pipe.ts";
 
 export type ThreadTask =
@@ -72,6 +73,7 @@ const programs = new Set<Program>();
 /** Those with a guest, the one used least recently first. */
 const opened = new Set<Program>();
 const inputs = new InputReader(SHARED_MEMORY_DESCRIPTOR);
+const questions = new NodeQuestions(SHARED_MEMORY_DESCRIPTOR);
 /** Opened before there is a program for it. */
 let ahead: GuestRealm | undefined;
 let garbage = 0;
@@ -102,7 +104,7 @@ function take(message: Message, pipe: ThreadPipe): void {
     case MessageKind.run: {
       const program = lanes.get(lane);
       if (program === undefined) throw new Error(`lane ${lane} has no program`);
-      return pipe.send(MessageKind.ran, call, runFrame(program, message));
+      return pipe.send(MessageKind.ran, call, runFrame(program, message, pipe));
     }
     case MessageKind.unload:
       return unload(lane);
@@ -158,8 +160,8 @@ function inspect(code: Uint8Array): Answer {
   }
 }
 
-function runFrame(program: Program, message: Message): Uint8Array {
-  const { packets } = message;
+function runFrame(program: Program, message: Message, pipe: ThreadPipe): Uint8Array {
+  const { packets, call } = message;
   const { extents, frame, inputs: carried } = readRun(message);
   let guest: Guest;
   try {
@@ -172,7 +174,9 @@ function runFrame(program: Program, message: Message): Uint8Array {
     return refusedOutcome(packets, FaultCode.memoryLimit, "its input is too long for text");
   }
   const staged = inputs.stage(extents, frame, guest, carried);
+  questions.begin(pipe, call, guest.exchange.asked);
   const outcome = guest.run(staged);
+  questions.end();
   if (guest.broken) close(program);
   collectGarbage(staged.text?.length ?? 0);
   return outcome;
@@ -220,11 +224,15 @@ function takeRealm(memoryBytes: number): GuestRealm {
   ahead = undefined;
   if (opened?.fits(memoryBytes) === true) return opened;
   opened?.dispose();
-  return new GuestRealm(memoryBytes);
+  return openRealm(memoryBytes);
+}
+
+function openRealm(memoryBytes: number): GuestRealm {
+  return new GuestRealm(memoryBytes, { ask: questions.ask });
 }
 
 function openAhead(): void {
-  ahead ??= new GuestRealm(PROGRAM_LIMITS_DEFAULT.memoryBytes);
+  ahead ??= openRealm(PROGRAM_LIMITS_DEFAULT.memoryBytes);
 }
 
 function bytesOf(text: string): Uint8Array<ArrayBuffer> {
@@ -263,7 +271,7 @@ function rehearse(entry: Entry, input: string): Guest {
   const { description, ...inspected } = inspectionImage();
   const rehearsed = { ...description, yields: "groups", hasCombine: true } as const;
   const encoding = inputEncoding(entry, rehearsed)!;
-  const realm = new GuestRealm(rehearsed.limits.memoryBytes);
+  const realm = openRealm(rehearsed.limits.memoryBytes);
   const guest = GuestIsolate.open(
     { ...inspected, entry, description: rehearsed, encoding },
     REHEARSED,

@@ -7,7 +7,7 @@ import { isAscii, isUtf8 } from "node:buffer";
 import { readSync } from "node:fs";
 import { packetCount } from "../../../packets/packet.ts";
 import type { TextEncoding } from "../../program/readers.ts";
-import { EXTENT_NUMBERS } from "../process/protocol.ts";
+import { EXTENT_NUMBERS, LAZY_OFFSET } from "../process/protocol.ts";
 import { EXCHANGE_LAYOUT, META_NUMBERS } from "./exchange.ts";
 import type { Exchange } from "./exchange.ts";
 
@@ -61,7 +61,8 @@ export class InputReader {
         continue;
       }
       const length = extents[extent + 1]!;
-      layout[at] = total;
+      const isLazy = extents[extent] === LAZY_OFFSET;
+      layout[at] = isLazy ? LAZY_OFFSET : total;
       layout[at + 1] = length;
       layout[at + 2] = extents[extent + 2]!;
       layout[at + 3] = extents[extent + 3]!;
@@ -69,7 +70,7 @@ export class InputReader {
       layout[at + 5] = length;
       layout[at + 6] = NOWHERE;
       layout[at + 7] = 0;
-      total += length + gap;
+      if (!isLazy) total += length + gap;
     }
     if (encoding === undefined) {
       const isSmall = total <= EXCHANGE_LAYOUT.inputBytes;
@@ -103,7 +104,7 @@ export class InputReader {
     while (index < packets) {
       const offset = extents[index * EXTENT_NUMBERS]!;
       const start = layout[index * META_NUMBERS]!;
-      if (index > 0 && repeatsExtent(extents, index * EXTENT_NUMBERS)) {
+      if (offset === LAZY_OFFSET || (index > 0 && repeatsExtent(extents, index * EXTENT_NUMBERS))) {
         index++;
         continue;
       }

@@ -11,6 +11,7 @@ import {
   FRAME_LOG_BYTES,
   FRAME_OUTPUT_BYTES,
   KERNELS_MAX,
+  KERNEL_VALUES_BYTES_MAX,
   PROGRAM_LIMITS_DEFAULT,
   PROGRAM_LIMITS_MAX,
   RECORD_BYTES_MAX,
@@ -24,6 +25,7 @@ import type { ModuleFactory } from "../guest/module.ts";
 import type { Prelude, PreludeConfig, ProgramConfig } from "../guest/prelude.ts";
 import { MAY_AWAIT } from "../guest/promises.ts";
 import { preludeSource } from "../guest/source.ts";
+import type { AskNode } from "../guest/questions.ts";
 import { EXCHANGE_LAYOUT, Exchange } from "./exchange.ts";
 import type { GuestFrame } from "./frame-input.ts";
 import type { Guest } from "./guest.ts";
@@ -44,6 +46,7 @@ const CONFIG: PreludeConfig = {
   wasmMemoryShare: WASM_MEMORY_SHARE,
   wasmTableElementsMax: WASM_TABLE_ELEMENTS_MAX,
   kernelsMax: KERNELS_MAX,
+  kernelValuesBytesMax: KERNEL_VALUES_BYTES_MAX,
   memoryBytesMax: PROGRAM_LIMITS_MAX.memoryBytes,
   exchange: EXCHANGE_LAYOUT,
   groups: {
@@ -77,6 +80,13 @@ export class LoadFailure extends Error {}
 
 type Call<Name extends keyof Prelude> = IsolatedVm.Reference<Prelude[Name]>;
 
+export interface RealmOptions {
+  /** What its kernels and blocks are asked for; none but computes and has all of them itself. */
+  readonly ask?: AskNode;
+  /** Another prelude than ours. */
+  readonly source?: string | undefined;
+}
+
 /** An isolate with its prelude and no program. Nothing of it depends on the program, so it can be opened ahead of need. */
 export class GuestRealm {
   readonly isolate: IsolatedVm.Isolate;
@@ -86,7 +96,7 @@ export class GuestRealm {
   readonly #memoryMiB: number;
 
   /** Throws LoadFailure. */
-  constructor(memoryBytes: number, source: string = PRELUDE) {
+  constructor(memoryBytes: number, { ask, source = PRELUDE }: RealmOptions = {}) {
     this.#memoryMiB = Math.ceil(memoryBytes / MIB);
     this.isolate = new ivm.Isolate({ memoryLimit: this.#memoryMiB });
     try {
@@ -94,10 +104,12 @@ export class GuestRealm {
       const cached = source === PRELUDE ? compiled : undefined;
       const options = { filename: PRELUDE_FILE, ...(cached === undefined ? {} : { cachedData: cached }) };
       const script = this.isolate.compileScriptSync(source, options);
-      const boot: IsolatedVm.Reference<(config: string, exchange: SharedArrayBuffer) => Prelude> =
-        script.runSync(this.context, { reference: true });
+      const boot: IsolatedVm.Reference<
+        (config: string, exchange: SharedArrayBuffer, ask: AskNode | undefined) => Prelude
+      > = script.runSync(this.context, { reference: true });
       const exchange = new ivm.ExternalCopy(this.exchange.memory).copyInto({ release: true });
-      this.prelude = boot.applySync(undefined, [JSON.stringify(CONFIG), exchange as never], {
+      const asks = ask === undefined ? undefined : new ivm.Callback(ask);
+      this.prelude = boot.applySync(undefined, [JSON.stringify(CONFIG), exchange, asks] as never, {
         result: { reference: true },
       });
     } catch (error) {
@@ -145,8 +157,8 @@ export class GuestIsolate implements Guest {
 
   /** Takes over the realm, which has had no program. Throws LoadFailure. */
   constructor(image: ProgramImage, code: string, realm: GuestRealm) {
-    const { entry, description, args, encoding } = image;
-    const plain = { entry, description, args, mayAwait: MAY_AWAIT.test(code) };
+    const { entry, description, args, encoding, files = [] } = image;
+    const plain = { entry, description, args, files, mayAwait: MAY_AWAIT.test(code) };
     this.#config = encoding === undefined ? plain : { ...plain, encoding };
     this.encoding = encoding;
     this.#realm = realm;

@@ -4,8 +4,8 @@
  */
 import { readSync, writeSync } from "node:fs";
 import { systemCode } from "../../errors.ts";
-import { HEADER_BYTES, readHeader, writeHeader } from "../process/protocol.ts";
-import type { Message, MessageKind } from "../process/protocol.ts";
+import { HEADER_BYTES, MessageKind, readHeader, writeHeader } from "../process/protocol.ts";
+import type { Message } from "../process/protocol.ts";
 
 const BUFFER_BYTES: number = 256 * 1024;
 /** Messages up to this size are copied together: what reads them wakes up once. */
@@ -16,6 +16,8 @@ export class ThreadPipe {
   readonly #bodyBytesMax: number;
   readonly #sending = new Uint8Array(JOINED_BYTES_MAX);
   #buffer = new Uint8Array(BUFFER_BYTES);
+  /** Messages that came before an answer. */
+  readonly #early: Message[] = [];
   /** Bytes that were read, and those of them that belong to the message that was given out last. */
   #end = 0;
   #taken = 0;
@@ -30,6 +32,25 @@ export class ThreadPipe {
    * and is overwritten by the next message.
    */
   next(): Message | undefined {
+    const early = this.#early.shift();
+    return early ?? this.#read();
+  }
+
+  /**
+   * Asks the node within a call, and waits for its answer: its body, until the next message. What comes before it is for
+   * later. Throws when the node is gone.
+   */
+  ask(kind: MessageKind, call: number, body: Uint8Array): Uint8Array {
+    this.send(kind, call, body);
+    for (;;) {
+      const message = this.#read();
+      if (message === undefined) throw new Error("the node is gone");
+      if (message.kind === MessageKind.answer) return message.body;
+      this.#early.push({ ...message, body: message.body.slice() });
+    }
+  }
+
+  #read(): Message | undefined {
     this.#forgetTaken();
     if (!this.#fill(HEADER_BYTES)) return undefined;
     const { kind, call, word, packets, length } = readHeader(this.#buffer);
@@ -66,14 +87,14 @@ export class ThreadPipe {
   /** Reads until there are so many bytes. False when they do not come any more. */
   #fill(bytes: number): boolean {
     while (this.#end < bytes) {
-      const read = this.#read();
+      const read = this.#readSome();
       if (read === 0) return false;
       this.#end += read;
     }
     return true;
   }
 
-  #read(): number {
+  #readSome(): number {
     for (;;) {
       try {
         return readSync(this.#descriptor, this.#buffer, this.#end, this.#buffer.byteLength - this.#end, null);

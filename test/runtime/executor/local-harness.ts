@@ -10,13 +10,14 @@ import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
+import { withKernels } from "../../../runtime/machine.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
 import { inspectProgram, sharedOptions, processOptions } from "../../../runtime/executor/shared-processes.ts";
 import type {
   ExecutorProcessOptions,
   ExecutorProcess,
 } from "../../../runtime/sandbox/process/executor-process.ts";
-import type { ProgramDescription } from "../../../runtime/program/program.ts";
+import type { InspectedProgram } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
@@ -54,7 +55,7 @@ export class LocalHarness implements ExecutorHarness {
   /** What tests put in stays protected until the end. */
   readonly #writer: StoreWriter;
   readonly #spares: SpareExecutors;
-  readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
+  readonly #descriptions = new Map<string, Promise<InspectedProgram>>();
 
   readonly #gpu: Accelerator | undefined;
 
@@ -106,7 +107,7 @@ export class LocalHarness implements ExecutorHarness {
   }
 
   async putProgram(source: string, options: ProgramOptions = {}): Promise<Ref> {
-    const { name = "program", entry = "map", args = null } = options;
+    const { name = "program", entry = "map", args = null, files } = options;
     const code = programCode(source);
     // Tests load the same few programs again and again.
     const known = this.#descriptions.get(source) ?? inspectProgram(this.#spares, code);
@@ -117,8 +118,9 @@ export class LocalHarness implements ExecutorHarness {
       name,
       code: refToHex(await this.putFile(code)),
       entry,
-      description: await known,
+      description: withKernels(await known),
       args: JSON.stringify(args),
+      ...(files === undefined ? {} : { files }),
     });
     return this.putChunk(manifest);
   }

@@ -30,7 +30,7 @@ test("a realm whose prelude V8 has compiled before opens in less time than one o
   warm.keepCompiled();
   warm.dispose();
   const open = (source?: string): void =>
-    GuestIsolate.open(inspectionImage(), CODE, new GuestRealm(memoryBytes, source)).dispose();
+    GuestIsolate.open(inspectionImage(), CODE, new GuestRealm(memoryBytes, { source })).dispose();
   const unknown = cpuMs(() => open(UNKNOWN));
   expect(cpuMs(open)).toBeLessThan(unknown * 0.85);
 });

@@ -1,0 +1,316 @@
+/**
+ * Answers what a program asks while its packets run: who computes a kernel that it calls, and bytes of blocks that were left where
+ * they are. The process that asks is not believed: it gets ranges that its packets read, and of files that its program was given.
+ */
+import { refFromHex } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
+import { PacketfsError } from "../../packets/errors.ts";
+import { FaultCode } from "../../packets/faults.ts";
+import { packetCount, refOf } from "../../packets/packet.ts";
+import type {
+  EngineDecision,
+  KernelCall,
+  KernelEngine,
+  KernelInput,
+  KernelUse,
+} from "../contracts/kernels.ts";
+import { EngineErrorCode, KernelError } from "../errors.ts";
+import { BLOCK_READ_BYTES_MAX, KERNEL_QUESTION_BYTES_MAX, KERNEL_VALUES_BYTES_MAX } from "../limits.ts";
+import {
+  boundSizes,
+  callOperations,
+  checkDimensions,
+  outputPlaces,
+  paddedBytes,
+} from "../program/kernel/binding.ts";
+import { bucketOf, workOf } from "../program/kernel/cost.ts";
+import type { Kernel } from "../program/kernel/kernel.ts";
+import type { Manifest } from "../program/program.ts";
+import { EXTENT_NUMBERS, LAZY_OFFSET } from "../sandbox/process/executor-process.ts";
+import type { Questions } from "../sandbox/process/executor-process.ts";
+import {
+  ANSWER_BYTES_MAX,
+  AnswerKind,
+  HELD_ORIGIN,
+  QuestionKind,
+  READ_QUESTION_BYTES,
+  decodeCall,
+  decodeRead,
+  encodeAnswer,
+} from "../sandbox/process/questions.ts";
+import type { BlockRange, InputPlace, NodeAnswer } from "../sandbox/process/questions.ts";
+import { inputFault } from "../stream/inputs.ts";
+import type { InputSource } from "../stream/inputs.ts";
+import type { InputBuffer } from "./input-buffer.ts";
+
+/** What all frames of a program are asked with. */
+export interface QuestionContext {
+  readonly manifest: Pick<Manifest, "description" | "engine" | "files">;
+  readonly inputs: InputSource;
+  /** Absent where programs compute all kernels themselves. */
+  readonly engine: KernelEngine | undefined;
+}
+
+/** A frame that runs: its packets, where their inputs are, and the memory that they share with their process. */
+export interface AskingFrame {
+  readonly frame: Uint8Array;
+  readonly extents: Float64Array;
+  readonly space: InputBuffer;
+}
+
+/** A range of a stream. */
+interface StreamRange {
+  readonly root: Ref;
+  readonly from: number;
+  readonly length: number;
+}
+
+/** What the program computes itself, and since when by its thread's clock. */
+interface OwnCall {
+  readonly index: number;
+  readonly call: KernelCall;
+  readonly decision: Pick<EngineDecision, "engineClass" | "predictedMs" | "reason">;
+  readonly bucket: number;
+  readonly sinceMs: number;
+}
+
+const BY_ITSELF = { engineClass: "cpu", reason: "nothing else computes kernels here" } as const;
+
+export class FrameQuestions implements Questions {
+  readonly #context: QuestionContext;
+  readonly #frame: AskingFrame;
+  readonly #kernels: readonly Kernel[];
+  readonly #files: readonly StreamRange[];
+  readonly #abort = new AbortController();
+  readonly #uses = new Map<string, KernelUse>();
+  /** What the last answer put into the shared memory, until it is taken. */
+  #placed: number | undefined;
+  /** Outputs that had no room there. */
+  #held: Uint8Array | undefined;
+  #own: OwnCall | undefined;
+
+  constructor(context: QuestionContext, frame: AskingFrame) {
+    const { description, files = {} } = context.manifest;
+    this.#context = context;
+    this.#frame = frame;
+    this.#kernels = description.kernels ?? [];
+    this.#files = Object.values(files).map(({ root, length }) => ({
+      root: refFromHex(root)!,
+      from: 0,
+      length,
+    }));
+  }
+
+  /** What calls took up to now. */
+  uses(): KernelUse[] {
+    return [...this.#uses.values()];
+  }
+
+  /** The frame is over, however. */
+  close(): void {
+    this.#abort.abort(new Error("the frame is over"));
+    this.#forget();
+  }
+
+  bodyBytesMax(kind: number): number {
+    if (kind === QuestionKind.read) return READ_QUESTION_BYTES;
+    return kind === QuestionKind.call ? KERNEL_QUESTION_BYTES_MAX + KERNEL_VALUES_BYTES_MAX : 0;
+  }
+
+  ask(kind: number, body: Uint8Array, cpuMs: number): Promise<Uint8Array> | undefined | false {
+    if (kind === QuestionKind.computed) return this.#computed(cpuMs);
+    const answer = kind === QuestionKind.read ? this.#askedToRead(body) : this.#askedToCompute(body, cpuMs);
+    return answer && answered(answer);
+  }
+
+  #forget(): void {
+    if (this.#placed !== undefined) this.#frame.space.free(this.#placed);
+    this.#placed = undefined;
+  }
+
+  #askedToRead(body: Uint8Array): Promise<NodeAnswer> | false {
+    const asked = decodeRead(body);
+    if (asked === undefined) return false;
+    this.#forget();
+    if (asked.origin === HELD_ORIGIN) {
+      const end = asked.from + asked.length;
+      if (this.#held === undefined || end > this.#held.byteLength || asked.length > ANSWER_BYTES_MAX)
+        return false;
+      return Promise.resolve({ kind: AnswerKind.here, bytes: this.#held.subarray(asked.from, end) });
+    }
+    const range = this.#rangeOf(asked);
+    return range !== undefined && this.#read(range);
+  }
+
+  /** The part of a stream that a block stands for, where the program may have it. */
+  #rangeOf({ origin, from, length }: BlockRange): StreamRange | undefined {
+    const { frame, extents } = this.#frame;
+    let whole: StreamRange | undefined;
+    if (origin < 0) whole = this.#files[-1 - origin];
+    else if (origin < packetCount(frame) && extents[origin * EXTENT_NUMBERS] === LAZY_OFFSET) {
+      const at = origin * EXTENT_NUMBERS;
+      whole = { root: refOf(frame, origin), length: extents[at + 1]!, from: extents[at + 2]! };
+    }
+    if (whole === undefined || from + length > whole.length) return undefined;
+    return { root: whole.root, from: whole.from + from, length };
+  }
+
+  async #read({ root, from, length }: StreamRange): Promise<NodeAnswer> {
+    const { space } = this.#frame;
+    const stream = await this.#context.inputs.stream(root, this.#abort.signal);
+    const wanted = Math.min(length, BLOCK_READ_BYTES_MAX);
+    const offset = wanted > ANSWER_BYTES_MAX ? space.allocNow(wanted) : undefined;
+    this.#placed = offset;
+    if (offset === undefined) {
+      const bytes = await stream.read(from, from + Math.min(wanted, ANSWER_BYTES_MAX));
+      return { kind: AnswerKind.here, bytes };
+    }
+    let at = offset;
+    for await (const piece of stream.pieces(from, from + wanted)) {
+      await space.write(at, piece);
+      at += piece.byteLength;
+    }
+    return { kind: AnswerKind.shared, offset, length: wanted };
+  }
+
+  #askedToCompute(body: Uint8Array, cpuMs: number): Promise<NodeAnswer> | false {
+    const decoded = decodeCall(body);
+    if (decoded === undefined) return false;
+    // A call before it that did not come to its end is nobody's measure.
+    this.#own = undefined;
+    const { question, values } = decoded;
+    const kernel = this.#kernels[question.kernel];
+    const inputs = kernel && this.#inputsOf(kernel, question.inputs, values);
+    if (kernel === undefined || inputs === undefined) return false;
+    this.#forget();
+    this.#held = undefined;
+    const { engine } = this.#context.manifest;
+    const call: KernelCall = {
+      kernel,
+      dimensions: question.dimensions,
+      inputs,
+      ...(engine === undefined ? {} : { engine }),
+    };
+    return this.#compute(question.kernel, call, cpuMs);
+  }
+
+  /** Undefined where they are not as many, or not those that the program may have. */
+  #inputsOf(
+    kernel: Kernel,
+    places: readonly InputPlace[],
+    values: Uint8Array,
+  ): readonly KernelInput[] | undefined {
+    if (places.length !== kernel.inputs.length) return undefined;
+    const inputs: KernelInput[] = [];
+    let at = 0;
+    for (const { origin, from, length } of places) {
+      if (origin === undefined) {
+        if (at + length > values.byteLength) return undefined;
+        inputs.push({ bytes: values.subarray(at, at + length) });
+        at += paddedBytes(length);
+        continue;
+      }
+      const range = this.#rangeOf({ origin, from: from!, length });
+      if (range === undefined) return undefined;
+      inputs.push(range);
+    }
+    return at === values.byteLength ? inputs : undefined;
+  }
+
+  async #compute(index: number, asked: KernelCall, cpuMs: number): Promise<NodeAnswer> {
+    const { kernel, dimensions, inputs } = asked;
+    checkDimensions(kernel, dimensions, inputs.map(lengthOf));
+    const scalars = kernel.inputs.map(({ shape }, at) => {
+      const input = inputs[at]!;
+      return shape.length === 0 && "bytes" in input ? input.bytes : undefined;
+    });
+    const sizes = boundSizes(kernel, dimensions, scalars);
+    const inputBytes = inputs.reduce((sum, input) => sum + lengthOf(input), 0);
+    const outputBytes = outputPlaces(kernel, dimensions).reduce(
+      (sum, { length }) => sum + paddedBytes(length),
+      0,
+    );
+    const operations = callOperations(kernel, sizes);
+    const bucket = bucketOf(workOf({ operations, inputBytes, uploadBytes: inputBytes, outputBytes }));
+    const { engine } = this.#context;
+    if (engine === undefined) {
+      this.#own = { index, call: asked, decision: BY_ITSELF, bucket, sinceMs: cpuMs };
+      return { kind: AnswerKind.compute };
+    }
+    const { space } = this.#frame;
+    const { path } = space;
+    const isLarge = outputBytes > ANSWER_BYTES_MAX && path !== undefined;
+    const offset = isLarge ? space.allocNow(outputBytes) : undefined;
+    this.#placed = offset;
+    const call =
+      offset === undefined ? asked : { ...asked, output: { path: path!, offset, length: outputBytes } };
+    const { answer, ...decision } = await engine.run(call, this.#abort.signal);
+    if (answer === undefined) {
+      this.#forget();
+      this.#own = { index, call, decision, bucket, sinceMs: cpuMs };
+      return { kind: AnswerKind.compute };
+    }
+    const { totalMs, waitMs } = answer.times;
+    this.#note(index, "gpu", decision, bucket, totalMs - waitMs);
+    if (offset !== undefined) return { kind: AnswerKind.shared, offset, length: outputBytes };
+    const bytes = answer.outputs;
+    if (bytes?.byteLength !== outputBytes)
+      throw new Error("an engine gave other outputs than it was asked for");
+    if (outputBytes <= ANSWER_BYTES_MAX) return { kind: AnswerKind.here, bytes };
+    this.#held = bytes;
+    return { kind: AnswerKind.held, length: outputBytes };
+  }
+
+  /** The program has computed what it was to compute. */
+  #computed(cpuMs: number): undefined | false {
+    const own = this.#own;
+    if (own === undefined) return false;
+    this.#own = undefined;
+    const took = cpuMs - own.sinceMs;
+    this.#note(own.index, "cpu", own.decision, own.bucket, took);
+    this.#context.engine?.computed(own.call, took);
+    return undefined;
+  }
+
+  #note(
+    kernel: number,
+    engine: KernelUse["engine"],
+    { engineClass, predictedMs, reason }: OwnCall["decision"],
+    bucket: number,
+    milliseconds: number,
+  ): void {
+    // Of calls alike, the last one's reason stands for all.
+    const key = [kernel, engineClass, bucket].join(" ");
+    const known = this.#uses.get(key);
+    const predicted = predictedMs === undefined ? undefined : predictedMs + (known?.predictedMs ?? 0);
+    this.#uses.set(key, {
+      kernel,
+      engine,
+      engineClass,
+      bucket,
+      calls: (known?.calls ?? 0) + 1,
+      milliseconds: (known?.milliseconds ?? 0) + milliseconds,
+      ...(predicted === undefined ? {} : { predictedMs: predicted }),
+      reason,
+    });
+  }
+}
+
+function lengthOf(input: KernelInput): number {
+  return "bytes" in input ? input.bytes.byteLength : input.length;
+}
+
+/** What goes wrong with a call or with reading is the packet's fault, or its input's, or the GPU's. Rejects with defects. */
+async function answered(answer: Promise<NodeAnswer>): Promise<Uint8Array> {
+  try {
+    return encodeAnswer(await answer);
+  } catch (error) {
+    if (!(error instanceof PacketfsError)) throw error;
+    return encodeAnswer({ kind: AnswerKind.fault, code: faultOf(error), text: error.message });
+  }
+}
+
+function faultOf(error: PacketfsError): FaultCode {
+  if (error instanceof KernelError) return FaultCode.threw;
+  return error.code === EngineErrorCode.engineLost ? FaultCode.engineLost : inputFault(error);
+}
