@@ -148,6 +148,8 @@ export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: 
   more: v.boolean(),
 });
 
+const engine: v.GenericSchema<unknown, Engine> = v.picklist(["gpu", "cpu"]);
+
 /**
  * LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers, `tenant` the
  * id of the key whose program it is, when that is not the sender's own. Whoever is not the node's hub has its grant for it.
@@ -156,11 +158,14 @@ export interface LoadMeta {
   readonly executor: string;
   readonly tenant?: string | undefined;
   readonly grant?: Grant | undefined;
+  /** Of packet code: what shall compute it, if it is not to be chosen. */
+  readonly engine?: Engine | undefined;
 }
 export const LoadMeta: v.GenericSchema<unknown, LoadMeta> = v.object({
   executor: id,
   tenant: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
   grant: v.optional(Grant),
+  engine: v.optional(engine),
 });
 
 /** GRANT, from a client: its lane goes on under this grant. */
@@ -191,7 +196,6 @@ export const KeepMeta: v.GenericSchema<unknown, { lane: number; name: string }> 
 });
 export const KeptMeta: v.GenericSchema<unknown, { root: Uint8Array }> = v.object({ root: ref });
 
-const engine: v.GenericSchema<unknown, Engine> = v.picklist(["gpu", "cpu"]);
 const engineClass = v.pipe(v.string(), v.maxLength(ENGINE_CLASS_CHARACTERS_MAX), v.regex(/^[a-z0-9-]+$/));
 const engineReason = v.pipe(v.string(), v.maxLength(ENGINE_REASON_CHARACTERS_MAX));
 const kernelUse: v.GenericSchema<unknown, KernelUse> = v.object({

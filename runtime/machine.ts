@@ -130,7 +130,7 @@ export class Machine implements AsyncDisposable {
       slots: workers,
       lanes: this.lanes,
       kernels: fastest,
-      findGpus: () => void this.findAccelerators(),
+      findGpus: () => this.findAccelerators(),
     });
     const find = options.findAccelerators ?? findMachineAccelerators;
     this.#gpus = new GpuExecutors({

@@ -97,7 +97,12 @@ export class RemoteExecutors implements Service {
       "inline" in program
         ? encodePacket({ op: Op.LOAD, flags: Flag.INLINE, lane, ref: program.inline })
         : encodePacket({ op: Op.LOAD, lane, ref: program });
-    const request = { type: MessageType.LOAD, meta, packets };
+    const { engine } = "inline" in program ? program : {};
+    const request = {
+      type: MessageType.LOAD,
+      meta: engine === undefined ? meta : { ...meta, engine },
+      packets,
+    };
     try {
       await this.#link.request(request, { signal, timeoutMs: LOAD_TIMEOUT_MS });
     } catch (error) {

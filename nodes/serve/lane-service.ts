@@ -59,7 +59,7 @@ export class LaneService implements Service {
   }
 
   async #load(message: WireMessage, withdrawn: AbortSignal): Promise<OutMessage> {
-    const { executor: id, tenant, grant } = readMeta(LoadMeta, message);
+    const { executor: id, tenant, grant, engine } = readMeta(LoadMeta, message);
     const executor = this.#executors.find((one) => one.id === id);
     if (executor === undefined)
       throw new WireError("PFS_NOT_FOUND", `there is no executor ${id} here`, { executor: id });
@@ -67,7 +67,7 @@ export class LaneService implements Service {
     if (op !== Op.LOAD || message.packets.byteLength !== PACKET_BYTES) {
       throw new WireError("PFS_MESSAGE_INVALID", "a LOAD message carries one LOAD packet", {});
     }
-    const program = (flags & Flag.INLINE) === 0 ? ref : { inline: ref };
+    const program = (flags & Flag.INLINE) === 0 ? ref : { inline: ref, engine };
     if (this.#lanes.has(lane)) {
       throw new WireError("PFS_MESSAGE_INVALID", `lane ${lane} is loaded already`, { lane });
     }

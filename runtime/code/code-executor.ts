@@ -10,11 +10,11 @@ import { CODE_EDITION, Stage, lookahead } from "../../packets/code/format.ts";
 import { encodeState } from "../../packets/code/state.ts";
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { PacketfsError, hasCode } from "../../packets/errors.ts";
+import { PacketfsError, hasCode, messageOf } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import type { ChunkPlaces, ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
-import type { KernelCall, KernelEngine } from "../contracts/kernels.ts";
+import type { EngineDecision, KernelCall, KernelEngine } from "../contracts/kernels.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import type { LaneSlots } from "../lane-slots.ts";
 import {
@@ -26,8 +26,10 @@ import {
   CODE_THREADS_BYTES,
   INPUT_CACHE_IDLE_MS,
 } from "../limits.ts";
+import { bucketOf, sizeOf, workOf } from "../program/kernel/cost.ts";
 import { InputSource, inputFault } from "../stream/inputs.ts";
 import { inTurns } from "../turns.ts";
+import { unlessAborted } from "../unless-aborted.ts";
 import type { Outcome } from "./code-answers.ts";
 import { CodeLane, CodeProgram } from "./code-lane.ts";
 import type { CodeLanes, CodeWork } from "./code-lane.ts";
@@ -59,8 +61,8 @@ export interface CodeExecutorOptions {
   readonly lanes: LaneSlots;
   /** Asked of each range whether it is to be computed elsewhere. */
   readonly kernels?: KernelEngine | undefined;
-  /** Called again and again when there is so much to do that a GPU is worth being looked for. */
-  readonly findGpus?: (() => void) | undefined;
+  /** Called again and again when there is so much to do that a GPU is worth being looked for, or one is asked for. Never rejects. */
+  readonly findGpus?: (() => Promise<void>) | undefined;
 }
 
 /** A range of rows that a GPU may take. */
@@ -120,12 +122,15 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     tenant?: Tenant,
   ): Promise<Lane> {
     signal.throwIfAborted();
-    if (this.#isClosed) throw new LaneError(LaneErrorCode.laneClosed, "the executor is closed");
     if (!("inline" in program)) throw refused("only packet code runs here");
-    const shared = this.#program(program.inline);
+    const { inline, engine } = program;
+    const { findGpus } = this.#options;
+    if (engine === "gpu" && findGpus !== undefined) await unlessAborted(findGpus(), signal);
+    if (this.#isClosed) throw new LaneError(LaneErrorCode.laneClosed, "the executor is closed");
+    const shared = this.#program(inline);
     const slot = this.#options.lanes.take("code", tenant);
     this.#programs.set(shared.key, shared);
-    const lane = new CodeLane(this.#hooks, shared, slot, listener);
+    const lane = new CodeLane(this.#hooks, { program: shared, engine, slot }, listener);
     slot.program = shared.name;
     slot.isLoaded = true;
     shared.lanes++;
@@ -214,40 +219,52 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       lane.stream = input.stream;
       if (program.code.stage !== Stage.MAP)
         return { bytes: await merged(program.code, input, { meter: slot, signal }) };
-      const rows = this.#options.kernels === undefined ? undefined : rowCall(program, input);
+      const rows = this.#options.kernels === undefined ? undefined : rowCall(lane, input);
       if (rows === undefined) return await this.#mapped(program, input, slot, signal);
       this.#bytesOffered += input.length;
-      if (this.#bytesOffered >= CODE_GPU_BYTES) this.#options.findGpus?.();
-      const state = await this.#byKernel(program, rows, signal);
-      if (state !== undefined) return { bytes: state };
-      const meter: Meter = { cpuMs: 0 };
-      const outcome = await this.#mapped(program, input, meter, signal);
-      slot.cpuMs += meter.cpuMs;
-      if ("bytes" in outcome) this.#options.kernels?.computed(rows.call, meter.cpuMs);
-      return outcome;
+      if (this.#bytesOffered >= CODE_GPU_BYTES) void this.#options.findGpus?.();
+      return await this.#chosen(lane, input, rows, signal);
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
       return { fault: faultOf(error), reason: error.message };
     }
   }
 
-  /**
-   * The state that a GPU made of the range; undefined where it is not to, or did not: whatever went wrong there, who reads the
-   * range here does better, or finds what is wrong with it.
-   */
-  async #byKernel(
-    { code, rowKernel }: CodeProgram,
-    { call, rows }: RowCall,
-    signal: AbortSignal,
-  ): Promise<Uint8Array | undefined> {
+  /** Has the range computed by a GPU, or does it here. */
+  async #chosen(lane: CodeLane, input: Input, row: RowCall, signal: AbortSignal): Promise<Outcome> {
+    const { program, slot } = lane;
+    const { answer, ...decision } = await this.#decided(row.call, signal);
+    const bucket = bucketOf(workOf(sizeOf(row.call)));
+    const outputs = answer?.outputs;
+    const state = outputs === undefined ? undefined : program.rowKernel?.state(outputs, row.rows);
+    if (answer !== undefined && state !== undefined) {
+      const milliseconds = answer.times.totalMs - answer.times.waitMs;
+      lane.measured({ kernel: 0, engine: "gpu", decision, bucket, milliseconds });
+      return { bytes: encodeState(program.code, state) };
+    }
+    const meter: Meter = { cpuMs: 0 };
+    const outcome = await this.#mapped(program, input, meter, signal);
+    slot.cpuMs += meter.cpuMs;
+    if (!("bytes" in outcome)) return outcome;
+    this.#options.kernels?.computed(row.call, meter.cpuMs);
+    // Where there is no GPU, nobody has to be told which of them did it.
+    const isChoice = decision.predictedMs !== undefined || lane.engine !== undefined;
+    const { cpuMs: milliseconds } = meter;
+    if (isChoice) {
+      const own =
+        answer === undefined ? decision : { engineClass: "cpu", reason: "a GPU answered what no run gives" };
+      lane.measured({ kernel: 0, engine: "cpu", decision: own, bucket, milliseconds });
+    }
+    return outcome;
+  }
+
+  /** Whatever goes wrong where a GPU is to do it, who reads the range here does better, or finds what is wrong with it. */
+  async #decided(call: KernelCall, signal: AbortSignal): Promise<EngineDecision> {
     try {
-      const decision = await this.#options.kernels?.run(call, signal);
-      const outputs = decision?.answer?.outputs;
-      const state = outputs === undefined ? undefined : rowKernel?.state(outputs, rows);
-      return state === undefined ? undefined : encodeState(code, state);
-    } catch {
+      return await this.#options.kernels!.run(call, signal);
+    } catch (error) {
       signal.throwIfAborted();
-      return undefined;
+      return { engineClass: "cpu", reason: messageOf(error) };
     }
   }
 
@@ -306,10 +323,10 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 }
 
 /** What a GPU would be asked for the range; undefined where that is not worth a question, or who reads it has to say more. */
-function rowCall({ code, rowKernel }: CodeProgram, input: Input): RowCall | undefined {
+function rowCall({ program: { code, rowKernel }, engine }: CodeLane, input: Input): RowCall | undefined {
   const { stream, length, total } = input;
-  if (stream === undefined || length < CODE_KERNEL_BYTES_MIN || length > CODE_DIRECT_BYTES_MAX)
-    return undefined;
+  const least = engine === "gpu" ? 1 : CODE_KERNEL_BYTES_MIN;
+  if (stream === undefined || length < least || length > CODE_DIRECT_BYTES_MAX) return undefined;
   if (rowKernel === undefined) return undefined;
   const { start, end } = rowsOf(code, input);
   // A file that ends within a row is a fault.
@@ -317,7 +334,7 @@ function rowCall({ code, rowKernel }: CodeProgram, input: Input): RowCall | unde
   const bytes = Math.min(total, end + lookahead(code)) - start;
   const rows = (end - start) / code.rowBytes;
   const place = { root: stream.root, from: start, length: bytes };
-  return { call: rowKernel.call({ input: place, bytes, rows }), rows };
+  return { call: { ...rowKernel.call({ input: place, bytes, rows }), engine }, rows };
 }
 
 /** Lanes with packets that wait, the one first whose turn it is. They may be very many, so nothing here goes through them all. */

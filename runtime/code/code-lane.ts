@@ -12,9 +12,12 @@ import { PACKET_BYTES } from "../../packets/layout.ts";
 import { lengthAt, packetCount } from "../../packets/packet.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { Lane, LaneListener } from "../contracts/executor.ts";
+import type { Engine } from "../contracts/kernels.ts";
 import { LaneError, LaneErrorCode } from "../errors.ts";
 import type { LaneSlot } from "../lane-slots.ts";
 import { LANE_PACKETS_MAX } from "../limits.ts";
+import { KernelUses } from "../program/kernel/uses.ts";
+import type { UsedCall } from "../program/kernel/uses.ts";
 import { writeKeptStream } from "../stream/ingest.ts";
 import type { StreamInput } from "../stream/inputs.ts";
 import { answerTo } from "./code-answers.ts";
@@ -57,6 +60,12 @@ export interface CodeLanes {
   closed(lane: CodeLane): void;
 }
 
+export interface CodeLoad {
+  readonly program: CodeProgram;
+  readonly engine: Engine | undefined;
+  readonly slot: LaneSlot;
+}
+
 /** Of a lane that has none, as most of them. Nothing is ever put into it. */
 const NO_FRAMES: Uint8Array[] = [];
 
@@ -68,6 +77,8 @@ export interface CodeWork {
 
 export class CodeLane implements Lane {
   readonly program: CodeProgram;
+  /** What shall compute its ranges; undefined where that is to be chosen. */
+  readonly engine: Engine | undefined;
   readonly slot: LaneSlot;
   /** Whether it is among those whose turn comes. */
   isQueued = false;
@@ -82,15 +93,18 @@ export class CodeLane implements Lane {
   #writer: Promise<StoreWriter> | undefined;
   #running = 0;
   #answers: Uint8Array[] = NO_FRAMES;
+  /** Made when there is something to say of them. */
+  #uses: KernelUses | undefined;
   #isClosed = false;
   #closing: Promise<void> | undefined;
   /** Called when nothing of it runs any more and it is being closed. */
   #ended: (() => void) | undefined;
 
-  constructor(lanes: CodeLanes, program: CodeProgram, slot: LaneSlot, listener: LaneListener) {
+  constructor(lanes: CodeLanes, loaded: CodeLoad, listener: LaneListener) {
     this.#lanes = lanes;
-    this.program = program;
-    this.slot = slot;
+    this.program = loaded.program;
+    this.engine = loaded.engine;
+    this.slot = loaded.slot;
     this.#listener = listener;
   }
 
@@ -155,6 +169,12 @@ export class CodeLane implements Lane {
     this.#ended?.();
   }
 
+  /** A call for a packet that is answered next. */
+  measured(call: UsedCall): void {
+    this.#uses ??= new KernelUses();
+    this.#uses.add(call);
+  }
+
   async #answer(frame: Uint8Array, index: number, outcome: Outcome): Promise<void> {
     const answer = await answerTo(frame, index, outcome, this.program.name, () => this.#sink());
     if (this.isClosed) return;
@@ -178,7 +198,10 @@ export class CodeLane implements Lane {
       for (const [index, answer] of this.#answers.entries()) answers.set(answer, index * PACKET_BYTES);
     }
     this.#answers = NO_FRAMES;
-    if (!this.isClosed) this.#listener.returned(answers, true);
+    if (this.isClosed) return;
+    if (this.#uses !== undefined) this.#listener.measured?.(this.#uses.take());
+    this.#uses = undefined;
+    this.#listener.returned(answers, true);
   }
 
   async keep(name: string, returns: Uint8Array): Promise<Ref> {

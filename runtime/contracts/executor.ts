@@ -4,7 +4,7 @@
  */
 import type { Ref } from "../../packets/digest.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
-import type { AcceleratorInfo, KernelUse } from "./kernels.ts";
+import type { AcceleratorInfo, Engine, KernelUse } from "./kernels.ts";
 
 /**
  * What a program is made of, as its manifest says it: "js" is JavaScript; "kernel" is JavaScript with kernels whose results
@@ -19,6 +19,8 @@ export type Editions = Readonly<Partial<Record<ProgramKind, readonly string[]>>>
 /** Packet code: the 32 bytes that a LOAD packet with INLINE carries. */
 export interface InlineCode {
   readonly inline: Uint8Array;
+  /** What shall compute what it maps, where that can be chosen: by default what is expected to be faster. */
+  readonly engine?: Engine | undefined;
 }
 
 /**

@@ -15,8 +15,7 @@ import { EngineError, EngineErrorCode } from "../errors.ts";
 import { formatDuration } from "../format.ts";
 import { KERNEL_PROBE_CALLS, KERNEL_PROBE_TIMES_MAX } from "../limits.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
-import { boundSizes, callOperations, outputPlaces, paddedBytes } from "../program/kernel/binding.ts";
-import { bucketOf, cpuCallMs, gpuCallMs, kernelKey, workOf } from "../program/kernel/cost.ts";
+import { bucketOf, cpuCallMs, gpuCallMs, kernelKey, sizeOf, workOf } from "../program/kernel/cost.ts";
 import type { CallSize } from "../program/kernel/cost.ts";
 import { isGpuError, runOn } from "./gpu-engine.ts";
 
@@ -170,16 +169,4 @@ function noGpu(reason: string, cause?: unknown): EngineError {
 /** Calls whose inputs are in the GPU's memory already take a fraction of others, and are measured apart. */
 function classOf({ info }: Accelerator, { inputBytes, uploadBytes }: CallSize): string {
   return uploadBytes * 2 < inputBytes ? `${info.engineClass}+resident` : info.engineClass;
-}
-
-function sizeOf({ kernel, dimensions, inputs }: KernelCall): CallSize {
-  const scalars = inputs.map((input) => ("bytes" in input ? input.bytes : undefined));
-  const operations = callOperations(kernel, boundSizes(kernel, dimensions, scalars));
-  const inputBytes = inputs.reduce(
-    (sum, input) => sum + ("bytes" in input ? input.bytes.byteLength : input.length),
-    0,
-  );
-  const last = outputPlaces(kernel, dimensions).at(-1);
-  const outputBytes = last === undefined ? 0 : last.offset + paddedBytes(last.length);
-  return { operations, inputBytes, uploadBytes: inputBytes, outputBytes };
 }

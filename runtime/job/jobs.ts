@@ -139,7 +139,8 @@ export class Jobs implements AsyncDisposable {
     const record = new JobRecord({
       job: id,
       program: request.name,
-      kernels: description.kernels,
+      // Of packet code, what maps is the only one.
+      kernels: kind === "code" ? [request] : description.kernels,
       now: this.#now,
       startedAt: Date.now(),
       onEvent: (event) => {
@@ -176,7 +177,7 @@ export class Jobs implements AsyncDisposable {
       this.#finished.push(info);
       if (this.#finished.length > JOBS_REMEMBERED) this.#finished.shift();
       await this.#options.history?.add(info);
-      if (description.kernels !== undefined) void this.#options.kernels?.keep();
+      if (info.kernels !== undefined) void this.#options.kernels?.keep();
     }
   }
 

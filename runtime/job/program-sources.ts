@@ -26,7 +26,7 @@ export async function programSources(
   entries: readonly Entry[],
 ): Promise<(Ref | InlineCode)[]> {
   if (spec.kind === "code")
-    return entries.map((entry) => ({ inline: codeFor(spec.code, CODE_STAGES[entry]) }));
+    return entries.map((entry) => ({ inline: codeFor(spec.code, CODE_STAGES[entry]), engine: spec.engine }));
   const manifests = entries.map((entry) => manifestOf(spec, entry));
   const refs = await writeChunks(sink, manifests);
   return manifests.map((_, index) => refAt(refs, index));

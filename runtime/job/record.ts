@@ -27,7 +27,7 @@ export interface RecordOptions {
   readonly startedAt: number;
   readonly onEvent: (event: JobEvent) => void;
   /** The program's. */
-  readonly kernels?: readonly KernelSpec[] | undefined;
+  readonly kernels?: readonly Pick<KernelSpec, "name">[] | undefined;
 }
 
 export class JobRecord {

@@ -4,7 +4,8 @@
  */
 import { sha256 } from "../../../packets/digest.ts";
 import { CPU_KERNEL_CALL_MS, CPU_KERNEL_WORK_PER_MS } from "../../limits.ts";
-import type { Calibration } from "../../contracts/kernels.ts";
+import type { Calibration, KernelCall } from "../../contracts/kernels.ts";
+import { boundSizes, callOperations, outputPlaces, paddedBytes } from "./binding.ts";
 import type { KernelSpec } from "./kernel.ts";
 
 /** How large a call is. */
@@ -14,6 +15,19 @@ export interface CallSize {
   readonly inputBytes: number;
   readonly uploadBytes: number;
   readonly outputBytes: number;
+}
+
+/** As large as the call is where nothing of it is in a GPU's memory yet. */
+export function sizeOf({ kernel, dimensions, inputs }: KernelCall): CallSize {
+  const scalars = inputs.map((input) => ("bytes" in input ? input.bytes : undefined));
+  const operations = callOperations(kernel, boundSizes(kernel, dimensions, scalars));
+  const inputBytes = inputs.reduce(
+    (sum, input) => sum + ("bytes" in input ? input.bytes.byteLength : input.length),
+    0,
+  );
+  const last = outputPlaces(kernel, dimensions).at(-1);
+  const outputBytes = last === undefined ? 0 : last.offset + paddedBytes(last.length);
+  return { operations, inputBytes, uploadBytes: inputBytes, outputBytes };
 }
 
 /** What its time grows with on any engine: operations and bytes. */

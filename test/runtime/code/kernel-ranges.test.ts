@@ -7,7 +7,13 @@ import type { Ref } from "../../../packets/digest.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { CodeExecutor } from "../../../runtime/code/code-executor.ts";
-import type { EngineDecision, KernelCall, KernelEngine } from "../../../runtime/contracts/kernels.ts";
+import type {
+  Engine,
+  EngineDecision,
+  KernelCall,
+  KernelEngine,
+  KernelUse,
+} from "../../../runtime/contracts/kernels.ts";
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { CODE_KERNEL_BYTES_MIN } from "../../../runtime/limits.ts";
 import { checkDimensions, outputPlaces } from "../../../runtime/program/kernel/binding.ts";
@@ -57,7 +63,7 @@ afterAll(async () => {
 });
 
 /** Says of each call what it is told to say of it. */
-class Engine implements KernelEngine {
+class ToldEngine implements KernelEngine {
   readonly calls: KernelCall[] = [];
   readonly computedMs: number[] = [];
   readonly #decide: (call: KernelCall) => Uint8Array | undefined;
@@ -89,8 +95,23 @@ const TIMES = {
   residentBytes: 0,
 };
 
+/** Hears what calls took, too, and that it is told before the answers. */
+class UsesCollector extends Collector {
+  readonly uses: KernelUse[] = [];
+  readonly answeredBefore: number[] = [];
+
+  measured(uses: readonly KernelUse[]): void {
+    this.uses.push(...uses);
+    this.answeredBefore.push(this.answers.size);
+  }
+}
+
 /** States of the ranges, one after the other. */
-async function statesBy(engine: KernelEngine | undefined, source: string): Promise<string[]> {
+async function statesBy(
+  engine: KernelEngine | undefined,
+  source: string,
+  { asked, collector = new UsesCollector() }: { asked?: Engine; collector?: UsesCollector } = {},
+): Promise<string[]> {
   await using executor = new CodeExecutor({
     id: "code",
     label: "code",
@@ -102,8 +123,8 @@ async function statesBy(engine: KernelEngine | undefined, source: string): Promi
     lanes: new LaneSlots(),
     kernels: engine,
   });
-  const collector = new Collector();
-  const lane = await executor.load({ inline: parseCode(source).packetCode }, collector, never);
+  const program = { inline: parseCode(source).packetCode, engine: asked };
+  const lane = await executor.load(program, collector, never);
   const states: string[] = [];
   for (const [at, [from, length]] of RANGES.entries()) {
     lane.exec(encodeFrame([execStream(at, root, from, length)]));
@@ -143,7 +164,7 @@ function rowsOf({ inputs, kernel }: KernelCall): number {
 
 describe.each(SOURCES)("%s", (source) => {
   test("where the program is to compute it itself, which is told what it took", async () => {
-    const engine = new Engine(() => undefined);
+    const engine = new ToldEngine(() => undefined);
     expect(await statesBy(engine, source)).toEqual(expected(source));
     expect(engine.calls).toHaveLength(RANGES.length);
     expect(engine.computedMs).toHaveLength(RANGES.length);
@@ -157,7 +178,7 @@ describe.each(SOURCES)("%s", (source) => {
   });
 
   test("where whoever is to compute it fails", async () => {
-    const engine = new Engine(() => {
+    const engine = new ToldEngine(() => {
       throw new Error("the GPU is gone");
     });
     expect(await statesBy(engine, source)).toEqual(expected(source));
@@ -172,7 +193,7 @@ describe.each(SOURCES)("%s", (source) => {
       (bytes: number) => new Uint8Array(bytes).fill(255),
     ];
     for (const lie of lies) {
-      const engine = new Engine((call) => {
+      const engine = new ToldEngine((call) => {
         expect(rowsOf(call)).toBeGreaterThan(0);
         const places = outputPlaces(call.kernel, call.dimensions);
         const { offset, length } = places.at(-1)!;
@@ -182,6 +203,19 @@ describe.each(SOURCES)("%s", (source) => {
       expect(engine.computedMs).toHaveLength(RANGES.length);
     }
   });
+});
+
+test("whoever started the job says what computes it, and hears what did", async () => {
+  for (const asked of ["gpu", "cpu"] as const) {
+    const engine = new ToldEngine(() => undefined);
+    const collector = new UsesCollector();
+    const [source] = SOURCES;
+    expect(await statesBy(engine, source!, { asked, collector })).toEqual(expected(source!));
+    expect(engine.calls.map((call) => call.engine)).toEqual(RANGES.map(() => asked));
+    expect(collector.answeredBefore).toEqual(RANGES.map((_, index) => index));
+    for (const use of collector.uses)
+      expect(use).toMatchObject({ kernel: 0, engine: "cpu", engineClass: "test-0", calls: 1 });
+  }
 });
 
 test.skipIf(noGpu !== undefined)("all programs, on a GPU", async () => {
@@ -199,8 +233,12 @@ test.skipIf(noGpu !== undefined)("all programs, on a GPU", async () => {
         },
         computed: () => expect.fail("a thread did it"),
       };
-      expect(await statesBy(kernels, source)).toEqual(expected(source));
+      const collector = new UsesCollector();
+      expect(await statesBy(kernels, source, { collector })).toEqual(expected(source));
       expect(answered).toHaveLength(RANGES.length);
+      const { engineClass } = gpu.info;
+      for (const use of collector.uses) expect(use).toMatchObject({ engine: "gpu", engineClass, calls: 1 });
+      expect(collector.uses).toHaveLength(RANGES.length);
     }
   } finally {
     await gpu.close();
@@ -210,7 +248,7 @@ test.skipIf(noGpu !== undefined)("all programs, on a GPU", async () => {
 test.each(["lines().max()", "crc32()", 'rows(7).sum("f32@0")', "rows(7).count()"])(
   "%s is nothing for a GPU, and nobody is asked",
   async (source) => {
-    const engine = new Engine(() => undefined);
+    const engine = new ToldEngine(() => undefined);
     expect(await statesBy(engine, source)).toEqual(expected(source));
     expect(engine.calls).toEqual([]);
   },
