@@ -12,6 +12,7 @@ import type {
   KernelCall,
   KernelInput,
 } from "../../../runtime/contracts/kernels.ts";
+import { ProcessClock } from "../../../runtime/process-clock.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { noGpu } from "../../suites/gpu.ts";
 import { gpuProcessesOf, runningOf, signalAll } from "../../suites/processes.ts";
@@ -324,16 +325,14 @@ describe.skipIf(noGpu !== undefined)("a GPU process", () => {
 
   test("that is killed while it computes says so of what it computed", async () => {
     const long = { ...endless, limits: { ...endless.limits, gpuMs: 60_000 } };
-    let isOver = false;
-    const computing = failure(gpu.run({ ...endlessCall, kernel: long }, signal)).finally(() => {
-      isOver = true;
-    });
+    const clocks = gpuProcessesOf(process.pid).map((pid) => new ProcessClock(pid));
+    const before = clocks.map((clock) => clock.read());
+    const computing = failure(gpu.run({ ...endlessCall, kernel: long }, signal));
     const behind = isRight();
-    // One that was killed before it computed makes way for the next, which gets the same call.
-    while (!isOver) {
-      await pause(300);
-      signalAll(gpuProcessesOf(process.pid), "SIGKILL");
-    }
+    // Bringing a few bytes there takes none of that.
+    await until(() => clocks.some((clock, index) => clock.read() > before[index]! + 1_000));
+    for (const clock of clocks) clock.close();
+    signalAll(gpuProcessesOf(process.pid), "SIGKILL");
     expect(await computing).toMatchObject({ code: "PFS_ACCELERATOR_LOST" });
     expect(await behind).toBe(true);
     expect(gpu.isBarred(long)).toBe(false);
