@@ -24,6 +24,9 @@
  * Whoever runs the program chooses the engine. "exact" says that all of them give the same bits, which holds for integers up
  * to 24 bits in "js", of 32 bits in "wgsl", and for + - * of floats that are not summed up; every other kernel says how far
  * apart two engines may be, and a job with such a kernel stays on one.
+ *
+ * Who computes does not show: a `cpu` runs in an evaluation of the module of its own, over copies; what it logs, draws from Math.random
+ * or leaves in variables is gone, and WebAssembly modules are new after each call of a kernel.
  */
 import type {
   Agreement,

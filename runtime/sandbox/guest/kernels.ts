@@ -59,6 +59,8 @@ export interface KernelTools {
   readonly valuesBytesMax: number;
   /** Evaluates the module, and then `run`, beside the packet: nothing of it may be seen there. */
   readonly apart: (run: () => unknown) => unknown;
+  /** A call is over. WebAssembly modules are new then, whether the program's cpu has used them or not. */
+  readonly over: () => void;
 }
 
 interface Defined {
@@ -71,7 +73,7 @@ interface Defined {
 }
 
 export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
-  const { freeze, blocks, questions, kernelsMax, valuesBytesMax, apart } = tools;
+  const { freeze, blocks, questions, kernelsMax, valuesBytesMax, apart, over } = tools;
   const KINDS: Readonly<Record<ElementType, string>> = {
     f32: "Float32Array",
     i32: "Int32Array",
@@ -168,7 +170,9 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     }
     const bound = bind(kernel, inputs, dimensions);
     if (isEstimating) note(index, inputs, bound);
-    return result(kernel, computed(index, kernel, inputs, bound));
+    const outputs = computed(index, kernel, inputs, bound);
+    over();
+    return result(kernel, outputs);
   }
 
   function note(index: number, inputs: readonly KernelInputValue[], bound: Map<string, number>): never {

@@ -177,7 +177,15 @@ export function makePrelude(
   const questions = parts.makeQuestions(p, { codec, faults, ask, exchange, askAt, askBytes });
   const blocks = parts.makeBlocks(p, { freeze, read: questions.read });
   const { kernelsMax, kernelValuesBytesMax: valuesBytesMax } = config;
-  const kernels = parts.makeKernels(p, { freeze, blocks, questions, kernelsMax, valuesBytesMax, apart });
+  const kernels = parts.makeKernels(p, {
+    freeze,
+    blocks,
+    questions,
+    kernelsMax,
+    valuesBytesMax,
+    apart,
+    over: () => wasm.begin(),
+  });
   const tables = parts.makeTables(
     freeze,
     () => valueCodec,
@@ -188,17 +196,14 @@ export function makePrelude(
   let loop: FrameLoop | undefined;
   let runEntry: RunEntry | undefined;
 
-  /** Evaluates the program beside the packet that runs. WebAssembly modules are new afterwards, as they are after each call of a kernel. */
+  /** Evaluates the program beside the packet that runs. */
   function apart(run: () => unknown): unknown {
-    const evaluated = (): unknown => {
-      program!.evaluate(false);
-      return run();
-    };
-    try {
-      return log.apart(() => random.apart(evaluated));
-    } finally {
-      wasm.begin();
-    }
+    return log.apart(() =>
+      random.apart(() => {
+        program!.evaluate(false);
+        return run();
+      }),
+    );
   }
 
   function functionOf(name: string, value: unknown): unknown {

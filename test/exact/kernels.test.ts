@@ -1,0 +1,248 @@
+/**
+ * A program's answer does not say who computed its kernels: random programs call kernels over records in random frames, lanes and
+ * orders, while each call is a GPU's or the program's own by chance, and every answer has the bytes, and every packet the log, of
+ * the one where the program computed all of them. The programs try to notice.
+ *
+ * PACKETFS_EXACT_PROGRAMS is how many there are (default 12), PACKETFS_EXACT_SEED what they follow from.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Op } from "../../packets/layout.ts";
+import { encodeFrame } from "../../packets/packet.ts";
+import { findAccelerators } from "../../runtime/accelerator/accelerators.ts";
+import type {
+  Accelerator,
+  EngineDecision,
+  KernelCall,
+  KernelEngine,
+} from "../../runtime/contracts/kernels.ts";
+import { Random } from "../sim/random.ts";
+import { Collector } from "../suites/collector.ts";
+import { execStream, seededBytes } from "../suites/exec-packets.ts";
+import { noGpu } from "../suites/gpu.ts";
+import { imported } from "../wasm-module.ts";
+import type { WasmParts } from "../wasm-module.ts";
+import { LocalHarness } from "../runtime/executor/local-harness.ts";
+
+const PROGRAMS = Number(process.env["PACKETFS_EXACT_PROGRAMS"] ?? 12);
+const SEED = Number(process.env["PACKETFS_EXACT_SEED"] ?? 1);
+
+/** Computes by a GPU, or leaves it to the program. */
+class ByChance implements KernelEngine {
+  random: Random | undefined;
+  gpu: Accelerator | undefined;
+  readonly count = { gpu: 0, cpu: 0 };
+
+  async run(call: KernelCall, signal: AbortSignal): Promise<EngineDecision> {
+    const isOwn = this.random?.chance(0.5) ?? true;
+    if (isOwn) {
+      this.count.cpu++;
+      return { engineClass: "cpu", reason: "by chance" };
+    }
+    this.count.gpu++;
+    const answer = await this.gpu!.run(call, signal);
+    return { answer, engineClass: "gpu", reason: "by chance" };
+  }
+
+  computed(): void {
+    // Nothing is learned from it.
+  }
+}
+
+interface Kernel {
+  readonly inputs: string;
+  readonly outputs: string;
+  readonly count: string;
+  readonly source: string;
+  readonly cpu: string;
+}
+
+const MAIN = "fn main(@builtin(global_invocation_id) id: vec3u)";
+/** A module that counts in its memory. */
+const REMEMBERING: WasmParts = {
+  memory: [1],
+  functions: [
+    {
+      name: "stored",
+      results: ["i32"],
+      code: "i32.const 8 i32.const 8 i32.load 0 i32.const 1 i32.add i32.store 0 i32.const 8 i32.load 0",
+    },
+  ],
+};
+/** What each cpu does beside its work: nobody may see it. */
+const TRACES =
+  'left.calls++; module.call("stored"); left.list.push(left.calls); console.log("computed here", left.calls); left.drawn = Math.random();';
+
+const KERNELS: Readonly<Record<string, Kernel>> = {
+  histogram: {
+    inputs: '[{ name: "data", type: "bytes", shape: ["n"] }]',
+    outputs: '[{ name: "output", type: "u32", shape: [256], atomic: true }]',
+    count: "n / 64",
+    source: `${MAIN} { if (id.x < dims.n) { atomicAdd(&output[(data[id.x / 4] >> (8 * (id.x % 4))) & 255], 1u); } }`,
+    cpu: `({ data }) => { ${TRACES} const counts = new Uint32Array(256); for (const byte of data) counts[byte]++; data.fill(0); return counts; }`,
+  },
+  inverted: {
+    inputs: '[{ name: "data", type: "bytes", shape: ["n"] }]',
+    outputs: '[{ name: "output", type: "bytes", shape: ["n"] }]',
+    count: "n / 256",
+    source: `${MAIN} { if (id.x * 4 < dims.n) { output[id.x] = ~data[id.x]; } }`,
+    cpu: `({ data }) => { ${TRACES} return left.array = data.map((byte) => byte ^ 255); }`,
+  },
+  weighted: {
+    inputs:
+      '[{ name: "rows", type: "i32", shape: ["n", 16] }, { name: "weights", type: "i32", shape: [16] }, { name: "bias", type: "i32", shape: [] }]',
+    outputs: '[{ name: "output", type: "i32", shape: ["n"] }]',
+    count: "n / 64",
+    source: `${MAIN} { if (id.x < dims.n) { var sum = dims.bias; for (var i = 0u; i < 16; i++) { sum += rows[id.x * 16 + i] * weights[i]; } output[id.x] = sum; } }`,
+    cpu: `({ rows, weights, bias }, { n }) => { ${TRACES} const sums = new Int32Array(n);
+      for (let row = 0; row < n; row++) { let sum = bias; for (let i = 0; i < 16; i++) sum = (sum + Math.imul(rows[row * 16 + i], weights[i])) | 0; sums[row] = sum; }
+      weights.fill(7); return sums; }`,
+  },
+  ramp: {
+    inputs: '[{ name: "first", type: "u32", shape: [] }]',
+    outputs: '[{ name: "output", type: "u32", shape: ["m", 3] }]',
+    count: "m / 16",
+    source: `${MAIN} { if (id.x < dims.m * 3) { output[id.x] = dims.first + id.x * id.x; } }`,
+    cpu: `({ first }, { m }) => { ${TRACES} return Uint32Array.from({ length: m * 3 }, (_, at) => (first + Math.imul(at, at)) >>> 0); }`,
+  },
+};
+
+const DEFINED = Object.entries(KERNELS)
+  .map(
+    ([name, { inputs, outputs, count, source, cpu }]) => `const ${name} = $packetfs.kernel({
+      name: "${name}", kind: "wgsl", hasCpu: true, result: "exact", operations: "1", inputs: ${inputs}, outputs: ${outputs},
+      source: ${JSON.stringify(source)}, workgroup: { size: [64, 1, 1], count: ["${count}", "1", "1"] } }, { isSingle: true, cpu: ${cpu} });`,
+  )
+  .join("\n");
+
+/** Expressions of `block` and `matrix`, blocks of a record, and `files`. */
+const CALLS = [
+  "histogram({ data: block })",
+  "histogram({ data: block.slice(3, 1000) })",
+  "histogram({ data: block.bytes })",
+  "histogram({ data: files.other })",
+  "inverted({ data: block }).subarray(-100)",
+  "inverted({ data: block.slice(1, 6) })",
+  "inverted({ data: files.other.slice(-77) })",
+  "weighted({ rows: files.other.slice(0, 6400), weights, bias: -3 })",
+  "weighted({ rows: new Int32Array(block.bytes.slice(0, 64).buffer), weights, bias: 2147483647 })",
+  "weighted({ rows: files.other.matrix({ type: 'i32', columns: 16 }).slice(-40), weights: [...weights], bias: 1 })",
+  "ramp({ first: 4294967295 }, { m: 1 + block.length % 50 })",
+];
+const NOTICES = [
+  "left.calls",
+  "left.list.length",
+  "left.drawn",
+  "Math.random()",
+  "weights[3]",
+  "left.array?.[0]",
+  'module.call("stored")',
+  'console.log("here", Math.random())',
+  "block.bytes[0]",
+  "(block.bytes[0] = 255, block.bytes[0])",
+];
+
+function programOf(random: Random): string {
+  const pick = (list: readonly string[]): string => list[random.integer(0, list.length - 1)]!;
+  const parts = Array.from({ length: random.integer(2, 7) }, () =>
+    random.chance(0.6) ? pick(CALLS) : pick(NOTICES),
+  );
+  const size = random.chance(0.3) ? `, size: ${random.integer(2000, 200_000)}` : "";
+  return `const left = { calls: 0, list: [], drawn: 0, array: undefined };
+    const module = ${imported(REMEMBERING)};
+    const weights = Int32Array.from({ length: 16 }, (_, at) => at - 7);
+    ${DEFINED}
+    export default { input: { kind: "block"${size} }, map: (block, { files }) => [${parts.join(", ")}] };`;
+}
+
+const DATA = seededBytes(1_500_000, 5);
+const OTHER = seededBytes(256_000, 6);
+
+describe.skipIf(noGpu !== undefined)("who computes a kernel", () => {
+  const engine = new ByChance();
+  let harness: LocalHarness;
+  beforeAll(async () => {
+    harness = await LocalHarness.open({ kernels: engine });
+    const { store } = harness;
+    const found = await findAccelerators({ source: store, places: store, isSoftwareUsed: true });
+    engine.gpu = found.accelerators[0];
+  });
+  afterAll(async () => {
+    await harness.close();
+    await engine.gpu?.close();
+  });
+
+  /** Each packet's answer and log, of ranges in their order. */
+  async function answersOf(
+    manifest: Uint8Array,
+    root: Uint8Array,
+    ranges: readonly (readonly [number, number])[],
+    random: Random,
+  ): Promise<string[]> {
+    const lanes = random.integer(1, 2);
+    const listeners = Array.from({ length: lanes }, () => new Collector());
+    const { signal } = new AbortController();
+    const opened = await Promise.all(
+      listeners.map((listener) => harness.executor.load(manifest, listener, signal)),
+    );
+    const order = [...ranges.keys()];
+    for (let at = order.length - 1; at > 0; at--) {
+      const other = random.integer(0, at);
+      [order[at], order[other]] = [order[other]!, order[at]!];
+    }
+    const laneOf = order.map(() => random.integer(0, lanes - 1));
+    for (let at = 0; at < order.length;) {
+      const lane = laneOf[at]!;
+      const frame = [];
+      do {
+        const [from, length] = ranges[order[at]!]!;
+        frame.push(execStream(order[at]!, root, from, length));
+      } while (++at < order.length && laneOf[at] === lane && random.chance(0.5));
+      opened[lane]!.exec(encodeFrame(frame));
+    }
+    const texts: string[] = [];
+    for (const [lane, listener] of listeners.entries()) {
+      await listener.answered(laneOf.filter((each) => each === lane).length);
+      for (const [task, answer] of listener.answers) {
+        const log = listener.logs.filter(({ at }) => at === task).map(({ text }) => text);
+        const content = answer.op === Op.FAULT ? `fault ${answer.from}` : "";
+        texts[task] =
+          `${content}${answer.flags} ${answer.length} ${Buffer.from(answer.ref).toString("hex")} ${log.join()}`;
+      }
+    }
+    await Promise.all(opened.map((lane) => lane.close()));
+    return texts;
+  }
+
+  it.each(Array.from({ length: PROGRAMS }, (_, index) => SEED + index))(
+    "cannot be told (seed %i)",
+    async (seed) => {
+      const random = new Random(seed);
+      const files = {
+        other: { root: Buffer.from(await harness.putFile(OTHER)).toString("hex"), length: OTHER.byteLength },
+      };
+      const manifest = await harness.putProgram(programOf(random), { files });
+      const root = await harness.putFile(DATA);
+      const ranges: [number, number][] = [];
+      for (let from = 0; from < DATA.byteLength;) {
+        // Some of them are read at once, and some are left where they are.
+        const length = Math.min(
+          DATA.byteLength - from,
+          random.chance(0.5) ? random.integer(100, 60_000) : random.integer(70_000, 700_000),
+        );
+        ranges.push([from, length]);
+        from += length;
+      }
+      engine.random = undefined;
+      const own = await answersOf(manifest, root, ranges, random);
+      expect(own.every((text) => text !== undefined && !text.startsWith("fault"))).toBe(true);
+      for (let round = 0; round < 2; round++) {
+        engine.random = random;
+        expect(await answersOf(manifest, root, ranges, random)).toEqual(own);
+      }
+    },
+  );
+
+  it("was both of them", () => {
+    expect(Math.min(engine.count.cpu, engine.count.gpu)).toBeGreaterThan(PROGRAMS);
+  });
+});
