@@ -40,11 +40,6 @@ export function executorsOf(pid: number): number[] {
   return descendantsOf(pid).filter((each) => commandLineOf(each).includes("executor-main"));
 }
 
-/** GPU processes below this one, those that only compile left out. */
-export function gpuProcessesOf(pid: number): number[] {
-  return descendantsOf(pid).filter((each) => /gpu-main.*"computes":true/.test(commandLineOf(each)));
-}
-
 function allProcesses(): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -112,7 +107,7 @@ export async function signalThatEnded(child: ChildProcess): Promise<NodeJS.Signa
 }
 
 /** What the process has had of processors; 0 when it is gone. */
-function processorMillisecondsOf(pid: number): number {
+export function processorMillisecondsOf(pid: number): number {
   try {
     const MILLISECONDS_PER_TICK = 10;
     // Behind the name, which may have spaces, utime and stime are the 12th and the 13th.
