@@ -11,6 +11,8 @@ export interface Pipeline {
 /** Notes of a compiler that are passed on, and characters of each. */
 const NOTES_MAX = 16;
 const NOTE_CHARACTERS = 1000;
+/** Of each buffer of a run that computes nothing: more than a kernel's uniform words are. */
+const REHEARSED_BUFFER_BYTES: number = 16 * 1024;
 
 export class Modules {
   readonly #device: GPUDevice;
@@ -27,7 +29,7 @@ export class Modules {
 
   /** The pipeline, or why there is none. Never rejects. */
   async get(module: GpuModule): Promise<Pipeline | readonly CompilerNote[]> {
-    const compiled = this.#compiled.get(module.module) ?? this.compile(module);
+    const compiled = this.#compiled.get(module.module) ?? this.#prepare(module);
     this.#compiled.delete(module.module);
     this.#compiled.set(module.module, compiled);
     for (const oldest of this.#compiled.keys()) {
@@ -35,6 +37,12 @@ export class Modules {
       this.#compiled.delete(oldest);
     }
     return await compiled;
+  }
+
+  async #prepare(module: GpuModule): Promise<Pipeline | readonly CompilerNote[]> {
+    const compiled = await this.compile(module);
+    if ("pipeline" in compiled) await rehearse(this.#device, compiled, module);
+    return compiled;
   }
 
   /** As `get`, of one that nobody will ask for again. */
@@ -64,6 +72,32 @@ export class Modules {
       return [noteOf((await refused) ?? (await unbound) ?? messageOf(error))];
     }
   }
+}
+
+/** Runs no workgroup of it: some drivers make their code of a module when it runs first, in which it would seem to be slow. */
+async function rehearse(
+  device: GPUDevice,
+  { layout, pipeline }: Pipeline,
+  { hasUniform, bindings }: GpuModule,
+): Promise<void> {
+  const buffers = entriesOf(hasUniform, bindings).map(({ buffer }) => {
+    const isUniform = buffer?.type === "uniform";
+    return device.createBuffer({
+      size: REHEARSED_BUFFER_BYTES,
+      usage: isUniform ? GPUBufferUsage.UNIFORM : GPUBufferUsage.STORAGE,
+    });
+  });
+  const first = hasUniform ? 0 : 1;
+  const entries = buffers.map((buffer, index) => ({ binding: first + index, resource: { buffer } }));
+  const commands = device.createCommandEncoder();
+  const pass = commands.beginComputePass();
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(0, device.createBindGroup({ layout, entries }));
+  pass.dispatchWorkgroups(0);
+  pass.end();
+  device.queue.submit([commands.finish()]);
+  await device.queue.onSubmittedWorkDone();
+  for (const buffer of buffers) buffer.destroy();
 }
 
 /** What `make` makes, and what the device says against it. Scopes of a device are a stack: nothing may wait within one. */
