@@ -14,14 +14,9 @@ import type { AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/ke
 import type { JobEvent } from "../runtime/contracts/events.ts";
 import type { LaneInfo, LaneUse, LanesInfo } from "../runtime/contracts/lanes.ts";
 import type { JobInfo, JobOutcome } from "../runtime/contracts/jobs.ts";
-import type { Engine, KernelReport, KernelUse } from "../runtime/contracts/kernels.ts";
-import {
-  ENGINE_CLASS_CHARACTERS_MAX,
-  ENGINE_REASON_CHARACTERS_MAX,
-  KERNELS_MAX,
-  KERNEL_REPORTS_MAX,
-  PROGRAM_FILES_MAX,
-} from "../runtime/limits.ts";
+import type { Engine, KernelUse } from "../runtime/contracts/kernels.ts";
+import { PROGRAM_FILES_MAX } from "../runtime/limits.ts";
+import { engineSchema, kernelReportsSchema, kernelUsesSchema } from "../runtime/program/kernel/reports.ts";
 import { invalidFileName } from "../runtime/program/manifest.ts";
 import type { GcResult } from "../runtime/contracts/maintenance.ts";
 import type { StoreReport } from "../runtime/contracts/maintenance.ts";
@@ -148,8 +143,6 @@ export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: 
   more: v.boolean(),
 });
 
-const engine: v.GenericSchema<unknown, Engine> = v.picklist(["gpu", "cpu"]);
-
 /**
  * LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers, `tenant` the
  * id of the key whose program it is, when that is not the sender's own. Whoever is not the node's hub has its grant for it.
@@ -165,7 +158,7 @@ export const LoadMeta: v.GenericSchema<unknown, LoadMeta> = v.object({
   executor: id,
   tenant: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
   grant: v.optional(Grant),
-  engine: v.optional(engine),
+  engine: v.optional(engineSchema),
 });
 
 /** GRANT, from a client: its lane goes on under this grant. */
@@ -196,33 +189,6 @@ export const KeepMeta: v.GenericSchema<unknown, { lane: number; name: string }> 
 });
 export const KeptMeta: v.GenericSchema<unknown, { root: Uint8Array }> = v.object({ root: ref });
 
-const engineClass = v.pipe(v.string(), v.maxLength(ENGINE_CLASS_CHARACTERS_MAX), v.regex(/^[a-z0-9-]+$/));
-const engineReason = v.pipe(v.string(), v.maxLength(ENGINE_REASON_CHARACTERS_MAX));
-const kernelUse: v.GenericSchema<unknown, KernelUse> = v.object({
-  kernel: v.pipe(count, v.maxValue(KERNELS_MAX - 1)),
-  engine,
-  engineClass,
-  bucket: milliseconds,
-  calls: count,
-  milliseconds,
-  predictedMs: v.optional(milliseconds),
-  reason: engineReason,
-});
-const kernelReports: v.GenericSchema<unknown, KernelReport[]> = v.pipe(
-  v.array(
-    v.object({
-      kernel: v.string(),
-      engine,
-      engineClass,
-      calls: count,
-      measuredMs: milliseconds,
-      predictedMs: v.exactOptional(milliseconds),
-      reason: engineReason,
-    }),
-  ),
-  v.maxLength(KERNEL_REPORTS_MAX),
-);
-
 /** LOG: what a lane has to say beside its packets. */
 export type LaneNews =
   | { kind: "log"; lane: number; at: number; text: string }
@@ -236,7 +202,7 @@ export const LaneNews: v.GenericSchema<unknown, LaneNews> = v.variant("kind", [
   v.object({
     kind: v.literal("measured"),
     lane: count,
-    uses: v.pipe(v.array(kernelUse), v.maxLength(KERNEL_REPORTS_MAX)),
+    uses: kernelUsesSchema,
   }),
   v.object({ kind: v.literal("lost"), lane: count, error: v.unknown() }),
 ]);
@@ -445,7 +411,7 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
     ...program,
     files: v.pipe(v.array(file), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
     beside: v.optional(v.pipe(v.array(v.object({ as: fileName, file })), v.maxLength(PROGRAM_FILES_MAX))),
-    engine: v.optional(engine),
+    engine: v.optional(engineSchema),
     out: v.optional(name),
     splitBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),
@@ -502,7 +468,8 @@ export const OutcomeJson: v.GenericSchema<unknown, OutcomeJson> = v.object({
     retries: count,
     byNode: v.record(v.string(), count),
     notes: v.array(v.string()),
-    kernels: v.exactOptional(kernelReports),
+    edition: v.exactOptional(label),
+    kernels: v.exactOptional(kernelReportsSchema),
   }),
 });
 
@@ -520,7 +487,7 @@ export const JobInfos: v.GenericSchema<unknown, JobInfo[]> = v.array(
     error: v.exactOptional(
       v.object({ code: v.string(), message: v.string(), data: v.record(v.string(), scalar) }),
     ),
-    kernels: v.exactOptional(kernelReports),
+    kernels: v.exactOptional(kernelReportsSchema),
   }),
 );
 

@@ -71,6 +71,11 @@ export interface JobStatistics {
   /** Splits finished by each node whose results count, by its label: together as many as `tasks`. */
   readonly byNode: Readonly<Record<string, number>>;
   readonly notes: readonly string[];
+  /**
+   * What all its packets ran on: the engine of the language, our code around it, and the class of GPU where results depend on
+   * that. Another one may give other bytes. Left out where nothing ran.
+   */
+  readonly edition?: string | undefined;
   /** What computed its kernels, and how long that took; left out where it has none. */
   readonly kernels?: readonly KernelReport[] | undefined;
 }

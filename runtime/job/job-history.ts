@@ -3,6 +3,7 @@ import { appendFile, readFile } from "node:fs/promises";
 import * as v from "valibot";
 import { PRIVATE_FILE_MODE, replaceFile } from "../durable-file.ts";
 import { JOBS_REMEMBERED } from "../limits.ts";
+import { kernelReportsSchema } from "../program/kernel/reports.ts";
 import type { JobInfo } from "../contracts/jobs.ts";
 
 /** Its name in a store's directory. */
@@ -19,6 +20,7 @@ const line = v.object({
   error: v.exactOptional(
     v.object({ code: v.string(), message: v.string(), data: v.record(v.string(), v.any()) }),
   ),
+  kernels: v.exactOptional(kernelReportsSchema),
 });
 
 export class JobHistory {

@@ -63,6 +63,8 @@ export class Job {
   /** Packets that its splits have taken of the budget. */
   #packets = 0;
   #retries = 0;
+  /** What its packets ran on that made the result. */
+  #edition: string | undefined;
 
   /** `group`: no other job of the dispatcher has it. */
   constructor(context: JobContext, spec: JobSpec, record: JobRecord, group: number) {
@@ -103,7 +105,12 @@ export class Job {
     const { id: job, description } = this.#spec;
     const splits = await this.#plan();
     const result = await this.#work(splits);
-    return { job, yields: description.yields, ...result, statistics: this.#record.statistics(this.#retries) };
+    return {
+      job,
+      yields: description.yields,
+      ...result,
+      statistics: this.#record.statistics(this.#retries, this.#edition),
+    };
   }
 
   /** The places where inputs may be split are read from their streams. */
@@ -194,7 +201,9 @@ export class Job {
     });
     this.#attempt = attempt;
     try {
-      return await use(attempt);
+      const made = await use(attempt);
+      this.#edition = on.edition.edition;
+      return made;
     } finally {
       this.#retries += attempt.retries;
       attempt.close();

@@ -158,7 +158,8 @@ export class JobRecord {
     return { ...info, ...(this.#error === undefined ? {} : { error: this.#error }), ...this.#kernels.all() };
   }
 
-  statistics(retries: number): JobStatistics {
+  /** `edition`: what its packets ran on. */
+  statistics(retries: number, edition: string | undefined): JobStatistics {
     return {
       tasks: this.#tasks,
       inputBytes: this.#inputBytes,
@@ -166,6 +167,7 @@ export class JobRecord {
       retries,
       byNode: Object.fromEntries(this.#byNode),
       notes: [...this.#notes],
+      ...(edition === undefined ? {} : { edition }),
       ...this.#kernels.all(),
     };
   }

@@ -1,8 +1,8 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
 import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
-import type { AcceleratorInfo } from "../../runtime/contracts/kernels.ts";
-import { formatBytes, formatCount, formatDuration, splitStack } from "../../runtime/format.ts";
+import type { AcceleratorInfo, KernelReport } from "../../runtime/contracts/kernels.ts";
+import { formatBytes, formatCount, formatDuration, plural, splitStack } from "../../runtime/format.ts";
 
 export { formatBytes, formatCount, formatDuration, plural } from "../../runtime/format.ts";
 
@@ -23,6 +23,15 @@ const SUFFIXES: Readonly<Record<string, number>> = {
 /** "12.3 MB/s". */
 export function formatRate(bytes: number, milliseconds: number): string {
   return `${formatBytes((bytes / milliseconds) * 1000)}/s`;
+}
+
+/** "search: 32 calls on nvidia-… took 1.2s, 1.4s expected: …": what computed a kernel, and why. */
+export function formatKernel(report: KernelReport): string {
+  const { kernel, engine, engineClass, calls, measuredMs, predictedMs, reason } = report;
+  const where = engine === "gpu" ? engineClass : "CPUs";
+  const expected = predictedMs === undefined ? "" : `, ${formatDuration(predictedMs)} expected`;
+  const took = `${plural(calls, "call")} on ${where} took ${formatDuration(measuredMs)}${expected}`;
+  return `${printable(kernel)}: ${took}: ${printable(reason)}`;
 }
 
 /** "2026-11-20 10:14", local time. */

@@ -9,6 +9,7 @@ import {
   formatCard,
   formatCount,
   formatDuration,
+  formatKernel,
   formatTime,
   isoTime,
   plural,
@@ -43,6 +44,8 @@ const JOB_COLUMNS: readonly Column[] = [
   { title: "STARTED" },
   { title: "ERROR", shrinks: true },
 ];
+/** What computed kernels, where jobs have any: a pipe is told of all. */
+const ENGINE_COLUMN: Column = { title: "ENGINE" };
 /** Lanes of each machine that are listed unless more are asked for. */
 const LANES_SHOWN = 20;
 /** Ended jobs that are listed unless more are asked for. */
@@ -195,10 +198,7 @@ export function jobsCommand(host: Host): Command {
     const ended = jobs.filter(({ state }) => state !== "running");
     const limit = options.all === true ? ended.length : (options.limit ?? ENDED_SHOWN);
     const shown = [...running, ...ended.slice(0, limit)];
-    await output.list(
-      JOB_COLUMNS,
-      shown.map((job) => jobItem(job, output)),
-    );
+    await listJobs(output, shown);
     const rest = jobs.length - shown.length;
     if (rest > 0 && options.limit === undefined) {
       output.talk(`${plural(rest, "older job")} not shown; --all lists them too`);
@@ -209,6 +209,15 @@ export function jobsCommand(host: Host): Command {
   });
 }
 
+async function listJobs(output: Output, jobs: readonly JobInfo[]): Promise<void> {
+  const showsEngine = !output.isTerminal || jobs.some(({ kernels }) => kernels !== undefined);
+  const last = JOB_COLUMNS.at(-1)!;
+  await output.list(
+    showsEngine ? [...JOB_COLUMNS.slice(0, -1), ENGINE_COLUMN, last] : JOB_COLUMNS,
+    jobs.map((job) => jobItem(job, output, showsEngine)),
+  );
+}
+
 async function showJobs(output: Output, asked: readonly string[], jobs: readonly JobInfo[]): Promise<void> {
   const found = asked.map((id) => {
     const job = jobs.find((each) => each.job === id);
@@ -217,10 +226,7 @@ async function showJobs(output: Output, asked: readonly string[], jobs: readonly
     throw new SdkError(SdkErrorCode.notFound, message, { job: id });
   });
   if (!output.isTerminal || output.json) {
-    return void (await output.list(
-      JOB_COLUMNS,
-      found.map((job) => jobItem(job, output)),
-    ));
+    return await listJobs(output, found);
   }
   await output.line(found.map(jobCard).join("\n\n"));
 }
@@ -277,11 +283,12 @@ function acceleratorLines(nodes: readonly NodeInfo[]): string[] {
   return [...used, ...[...labels].map(([what, at]) => `${at.join(", ")}: ${what}`)];
 }
 
-function jobItem(info: JobInfo, { isTerminal }: Output): ListItem {
-  const { job, program, state, startedAt, milliseconds, done, tasks, error } = info;
+function jobItem(info: JobInfo, { isTerminal }: Output, showsEngine: boolean): ListItem {
+  const { job, program, state, startedAt, milliseconds, done, tasks, kernels, error } = info;
   const message = error?.message ?? "";
+  const engines = [...new Set(kernels?.map(({ engine }) => engine))].join("+");
   return {
-    json: { job, program, state, startedAt, milliseconds, done, tasks, error },
+    json: { job, program, state, startedAt, milliseconds, done, tasks, kernels, error },
     cells: [
       job,
       printable(program),
@@ -289,6 +296,7 @@ function jobItem(info: JobInfo, { isTerminal }: Output): ListItem {
       `${done}/${tasks}`,
       isTerminal ? formatDuration(milliseconds) : String(milliseconds),
       isTerminal ? formatAge(Date.now() - startedAt) : isoTime(startedAt),
+      ...(showsEngine ? [engines === "" ? "-" : engines] : []),
       isTerminal ? errorLines(message.replace(FAULT_PREFACE, ""))[0]! : printable(message),
     ],
   };
@@ -300,7 +308,8 @@ function formatAge(milliseconds: number): string {
 }
 
 /** All of a job, with the lines of its program's stack. */
-function jobCard({ job, program, state, startedAt, milliseconds, done, tasks, error }: JobInfo): string {
+function jobCard(info: JobInfo): string {
+  const { job, program, state, startedAt, milliseconds, done, tasks, kernels = [], error } = info;
   const [sentence = "", ...trace] = errorLines(error?.message ?? "");
   return formatCard([
     ["job", job],
@@ -309,6 +318,7 @@ function jobCard({ job, program, state, startedAt, milliseconds, done, tasks, er
     ["packets", `${formatCount(done)} of ${formatCount(tasks)} done`],
     ["started", formatTime(startedAt)],
     ["time", formatDuration(milliseconds)],
+    ...kernels.map((report) => ["kernel", formatKernel(report)] as const),
     ...(error === undefined
       ? []
       : ([["error", [`${error.code}: ${sentence}`, ...trace].join("\n")]] as const)),

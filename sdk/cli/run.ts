@@ -9,6 +9,7 @@ import {
   formatBytes,
   formatCount,
   formatDuration,
+  formatKernel,
   formatRate,
   formatValue,
   plural,
@@ -116,7 +117,9 @@ async function run(
   });
   progress.end();
   await writeResult(context, pfs, result);
-  if (!output.json) output.talk(summary(result));
+  if (output.json) return;
+  for (const report of result.statistics.kernels ?? []) output.talk(`kernel ${formatKernel(report)}`);
+  output.talk(summary(result));
 }
 
 /** Throws PFS_USAGE for a name that is given twice. */

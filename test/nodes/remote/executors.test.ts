@@ -1,11 +1,17 @@
 /** Executors behind a link do what every executor must, over links in memory and over sockets. */
+import * as v from "valibot";
 import { expect, test } from "vitest";
+import { LaneNews } from "../../../nodes/messages.ts";
+import { Flag, Op } from "../../../packets/layout.ts";
+import { encodePacket } from "../../../packets/packet.ts";
+import type { KernelUse } from "../../../runtime/contracts/kernels.ts";
+import { until } from "../../suites/until.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
 import { ChunkService } from "../../../nodes/serve/chunk-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import { RemoteExecutors } from "../../../nodes/remote/remote-executor.ts";
 import type { ExecutorOffer, Link } from "../../../nodes/wire/link.ts";
-import type { Executor } from "../../../runtime/contracts/executor.ts";
+import type { Executor, LaneListener } from "../../../runtime/contracts/executor.ts";
 import { Collector } from "../../suites/collector.ts";
 import { describeExecutor } from "../../suites/executor.ts";
 import type { ExecutorHarness } from "../../suites/executor.ts";
@@ -80,3 +86,68 @@ test("a node is told whose program it loads", async () => {
   expect(tenants).toEqual([tenant, far.peer.id]);
   await near.close();
 });
+
+test("what calls of kernels took comes before the answers of the packets that made them, and nonsense does not", async () => {
+  const { near, far } = memoryPair({
+    near: { role: "hub" },
+    far: { role: "node", executors: [{ name: "some", capacity: { kernel: 1 }, edition: "one" }] },
+  });
+  let listener: LaneListener | undefined;
+  const executor = {
+    id: "some",
+    load: async (_program, heard) => {
+      listener = heard;
+      return { exec: () => {}, keep: async () => new Uint8Array(32), close: async () => undefined };
+    },
+  } as Partial<Executor> as Executor;
+  serve(far, [new LaneService(far, [executor])]);
+  const lanes = new RemoteExecutors(near);
+  serve(near, [lanes]);
+  const told: unknown[] = [];
+  const collector = new Collector();
+  const hub: LaneListener = {
+    returned: () => void told.push("returned"),
+    logged: () => {},
+    noted: () => {},
+    measured: (uses) => void told.push(...uses),
+    lost: (error) => collector.lost(error),
+  };
+  await lanes.executors[0]!.load(new Uint8Array(32), hub, new AbortController().signal);
+  const use: KernelUse = {
+    kernel: 3,
+    engine: "gpu",
+    engineClass: "nvidia-0123456789ab",
+    bucket: 2 ** 40,
+    calls: 2,
+    milliseconds: 7.5,
+    predictedMs: 7,
+    reason: "a CPU would take 2s",
+  };
+  listener!.measured!([use, { ...use, engine: "cpu", engineClass: "cpu", predictedMs: undefined }]);
+  listener!.returned(encodePacket({ op: Op.RETURN, flags: Flag.INLINE, lane: 1 }));
+  await until(() => told.length === 3);
+  expect(told).toEqual([
+    use,
+    { ...use, engine: "cpu", engineClass: "cpu", predictedMs: undefined },
+    "returned",
+  ]);
+  for (const bad of [
+    { kernel: 64 },
+    { engine: "tpu" },
+    { engineClass: "NVIDIA" },
+    { calls: -1 },
+    { milliseconds: Number.NaN },
+    { predictedMs: Number.POSITIVE_INFINITY },
+    { reason: "x".repeat(257) },
+  ]) {
+    const said = parseNews({ kind: "measured", lane: 1, uses: [{ ...use, ...bad }] });
+    expect(said, JSON.stringify(bad)).toBe(false);
+  }
+  expect(parseNews({ kind: "measured", lane: 1, uses: [use] })).toBe(true);
+  await near.close();
+});
+
+/** Whether a hub takes a node's word for it. */
+function parseNews(news: unknown): boolean {
+  return v.safeParse(LaneNews, news).success;
+}

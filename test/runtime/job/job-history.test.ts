@@ -34,6 +34,24 @@ describe("the history of jobs", () => {
     expect(listed[1]!.error?.code).toBe("PFS_X");
   });
 
+  it("tells what computed the kernels of jobs, and leaves out what says nonsense of them", async () => {
+    const kernels = [
+      {
+        kernel: "k",
+        engine: "gpu",
+        engineClass: "nvidia-0123456789ab",
+        calls: 2,
+        measuredMs: 1.5,
+        predictedMs: 1,
+        reason: "r",
+      },
+    ] as const;
+    const history = new JobHistory(file);
+    await history.add({ ...ended("a"), kernels });
+    await appendFile(file, `${JSON.stringify({ ...ended("b"), kernels: [{ ...kernels[0], calls: -1 }] })}\n`);
+    expect(await new JobHistory(file).list()).toEqual([{ ...ended("a"), kernels }]);
+  });
+
   it("keeps a line behind one that was being written when its process was killed", async () => {
     await new JobHistory(file).add(ended("a"));
     await appendFile(file, '{"job":"to');

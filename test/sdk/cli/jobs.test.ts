@@ -6,6 +6,27 @@ import { makePlace } from "./run-pfs.ts";
 import type { Place } from "./run-pfs.ts";
 
 const OLDER = 30;
+/** The one of these that had kernels, and what computed them. */
+const WITH_KERNELS = 28;
+const KERNELS = [
+  {
+    kernel: "search",
+    engine: "gpu",
+    engineClass: "nvidia-0123456789ab",
+    calls: 32,
+    measuredMs: 1234.5,
+    predictedMs: 1000,
+    reason: "it takes 1s, and 44s on CPUs, as calculated",
+  },
+  {
+    kernel: "count",
+    engine: "cpu",
+    engineClass: "cpu",
+    calls: 1,
+    measuredMs: 12,
+    reason: "there is no GPU here",
+  },
+];
 
 let place: Place;
 beforeAll(async () => {
@@ -21,6 +42,7 @@ beforeAll(async () => {
       milliseconds: 12_345,
       done: 3,
       tasks: 3,
+      ...(index === WITH_KERNELS ? { kernels: KERNELS } : {}),
     }),
   );
   await writeFile(join(place.cwd, "store", "jobs.jsonl"), lines.map((line) => `${line}\n`).join(""));
@@ -45,7 +67,8 @@ describe("jobs", () => {
     expect([rows.length, status]).toEqual([20, 0]);
     expect(rows[0]!.slice(1, 4)).toEqual(["fails.ts", "failed", "0/8"]);
     const startedAt = new Date(1_790_000_000_000 + OLDER - 1).toISOString();
-    expect(rows[1]).toEqual(["00000029", "count.ts", "done", "3/3", "12345", startedAt, ""]);
+    expect(rows[1]).toEqual(["00000029", "count.ts", "done", "3/3", "12345", startedAt, "-", ""]);
+    expect(rows[2]!.slice(-2)).toEqual(["gpu+cpu", ""]);
     expect(err).toBe("11 older jobs not shown; --all lists them too\n");
     expect((await place.run(["jobs", "--limit", "2"])).out.match(/\n/g)).toHaveLength(2);
     expect(await place.json(["jobs", "--limit", "5"])).toHaveLength(5);
@@ -63,6 +86,11 @@ describe("jobs", () => {
     expect(message).not.toContain("program.js");
     const asked = await place.json(["jobs", "00000003", String(failed!["job"])]);
     expect(asked).toMatchObject([{ job: "00000003" }, { error: { message } }]);
+  });
+
+  it("say what computed their kernels, how long that took and was expected to take, and why", async () => {
+    const [listed] = await place.json(["jobs", `000000${WITH_KERNELS}`]);
+    expect(listed).toMatchObject({ kernels: KERNELS });
   });
 
   it("that nobody remembers are not found", async () => {

@@ -1,5 +1,5 @@
 /** What people see at a terminal of 80 columns, which script(1) plays here. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -197,6 +197,36 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
     );
     expect(card).toMatch(
       /error +PFS_PROGRAM_THREW: .*x{200}.*\n +at .*a-program-with-a-name-that-is-long\.ts:3:\d+/,
+    );
+  });
+
+  it("jobs with kernels say which engine computed them, and one of them says why", () => {
+    const kernel = { kernel: "search", engine: "gpu", engineClass: "nvidia-0123456789ab", calls: 32 };
+    const job = {
+      job: "0123abcd",
+      program: "embedding-search.ts",
+      state: "done",
+      startedAt: 1_790_000_000_000,
+      milliseconds: 1500,
+      done: 32,
+      tasks: 32,
+      kernels: [
+        {
+          ...kernel,
+          measuredMs: 1234.5,
+          predictedMs: 1000,
+          reason: "it takes 1s, and 44s on CPUs, as calculated",
+        },
+      ],
+    };
+    appendFileSync(join(place.cwd, "store", "jobs.jsonl"), `${JSON.stringify(job)}\n`);
+    const [head, ...rows] = stripVTControlCharacters(atTerminal("pfs jobs")).split("\n");
+    expect(head).toMatch(/^JOB +PROGRAM +STATE +PACKETS +TIME +STARTED +ENGINE +ERROR$/);
+    const row = rows.find((line) => line.startsWith(job.job))!;
+    expect(row).toMatch(/ago +gpu$/);
+    expect(displayWidth(row)).toBeLessThanOrEqual(COLUMNS);
+    expect(stripVTControlCharacters(atTerminal(`pfs jobs ${job.job}`))).toContain(
+      "kernel   search: 32 calls on nvidia-0123456789ab took 1.2s, 1s expected: it takes",
     );
   });
 });
