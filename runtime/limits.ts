@@ -548,6 +548,8 @@ export const GPU_CALLS_MAX = 3;
 export const GPU_CALL_TRIES_MAX = 4;
 /** How often a kernel may use up its time on a GPU, or end its process; then it gets no more calls there. */
 export const GPU_STRIKES_MAX = 3;
+/** How often the process of a GPU is started in a row before it is said to be gone. */
+export const GPU_STARTS_MAX = 3;
 /** CPU time that compiling one may take. */
 export const GPU_COMPILE_CPU_MS = 10_000;
 /** On a GPU that others use, a call may take so many times its limit of wall time. */

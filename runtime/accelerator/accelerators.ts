@@ -17,6 +17,8 @@ export interface FindOptions {
   readonly places?: ChunkPlaces | undefined;
   /** Whether adapters are used that a CPU imitates: for tests. By default what PACKETFS_GPU_SOFTWARE says. */
   readonly isSoftwareUsed?: boolean | undefined;
+  /** What is used of a GPU's memory at most; by default most of what it has. */
+  readonly memoryBytesMax?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -32,6 +34,7 @@ export async function findAccelerators({
   source,
   places,
   isSoftwareUsed = process.env["PACKETFS_GPU_SOFTWARE"] === "1",
+  memoryBytesMax = Infinity,
   signal,
 }: FindOptions): Promise<FoundAccelerators> {
   const options: GpuProcessOptions = {
@@ -59,7 +62,7 @@ export async function findAccelerators({
     started.process.kill();
     return { accelerators: [], unused: [{ label, reason: wrong(calibrated) }] };
   }
-  const memoryBytes = await memoryOf(ready.adapter);
+  const memoryBytes = Math.min(memoryBytesMax, await memoryOf(ready.adapter));
   started.process.tell({ kind: "budget", bytes: memoryBytes });
   const { uploadGBps, downloadGBps, launchMs, gops } = calibrated;
   const accelerator = new GpuAccelerator({

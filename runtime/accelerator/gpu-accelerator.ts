@@ -19,7 +19,13 @@ import type {
 } from "../contracts/kernels.ts";
 import { AcceleratorError, AcceleratorErrorCode } from "../errors.ts";
 import { GPU_CALLS_MAX, GPU_CALL_CEILING_MS, GPU_CALL_TRIES_MAX, GPU_COMPILE_CPU_MS } from "../limits.ts";
-import { GPU_LIMIT_TIMES_MAX, GPU_PIECE_BYTES, GPU_PROBE_WAIT_MS, GPU_STRIKES_MAX } from "../limits.ts";
+import {
+  GPU_LIMIT_TIMES_MAX,
+  GPU_PIECE_BYTES,
+  GPU_PROBE_WAIT_MS,
+  GPU_STARTS_MAX,
+  GPU_STRIKES_MAX,
+} from "../limits.ts";
 import { ProcessClock } from "../process-clock.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
 import type { CallInputs, PlannedRange, StreamRange } from "./call-inputs.ts";
@@ -196,17 +202,16 @@ export class GpuAccelerator implements Accelerator {
     return live;
   }
 
+  /** Undefined where none starts any more, or it was closed. */
   async #start(): Promise<Live | undefined> {
-    try {
-      const started = await GpuProcess.start(
-        { ...this.#options.process, calibrates: false },
-        this.#closing.signal,
+    const { signal } = this.#closing;
+    for (let starts = 0; starts < GPU_STARTS_MAX && !signal.aborted; starts++) {
+      const started = await GpuProcess.start({ ...this.#options.process, calibrates: false }, signal).catch(
+        () => undefined,
       );
-      return "kind" in started ? undefined : this.#adopt(started);
-    } catch {
-      // It was closed meanwhile.
-      return undefined;
+      if (started !== undefined && !("kind" in started)) return this.#adopt(started);
     }
+    return undefined;
   }
 
   /** Others start in the background once there is something to do: as the next, and to ask how busy the GPU is. */

@@ -11,6 +11,7 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { messageOf } from "../../packets/errors.ts";
 import { builtUrl } from "../built.ts";
+import { systemCode } from "../errors.ts";
 import { EXECUTOR_STDERR_BYTES } from "../limits.ts";
 import { GPU_PIPE_DESCRIPTOR, encodeFrame, parseProcessMessage, readFrames } from "./protocol.ts";
 import type {
@@ -202,8 +203,8 @@ export class GpuProcess {
         else this.onMessage(known, body);
       }
     } catch (error) {
-      if (this.#pipe.destroyed && this.#isKilled) return;
-      this.#lost ??= messageOf(error);
+      // The pipe of a process that is killed may break: that says nothing of what it did.
+      if (systemCode(error) === "") this.#lost ??= messageOf(error);
     }
     // Whoever says no more is of no use.
     this.#end();

@@ -40,6 +40,11 @@ export function executorsOf(pid: number): number[] {
   return descendantsOf(pid).filter((each) => commandLineOf(each).includes("executor-main"));
 }
 
+/** GPU processes below this one, those that only compile left out. */
+export function gpuProcessesOf(pid: number): number[] {
+  return descendantsOf(pid).filter((each) => /gpu-main.*"computes":true/.test(commandLineOf(each)));
+}
+
 function allProcesses(): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))

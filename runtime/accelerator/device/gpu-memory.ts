@@ -35,11 +35,12 @@ export class GpuMemory {
 
   /** A buffer of at least so many bytes, with anything in it. Undefined where there is no room for it. */
   async take(bytes: number): Promise<GPUBuffer | undefined> {
-    const size = sizeFor(bytes, this.#bufferBytesMax);
-    const spare = this.#spare.get(size)?.pop();
+    const rounded = sizeFor(bytes, this.#bufferBytesMax);
+    const spare = this.#spare.get(rounded)?.pop();
     if (spare !== undefined) return spare;
-    this.#shrink(this.#budget - size);
+    this.#shrink(this.#budget - rounded);
     for (;;) {
+      const size = this.#bytes + rounded <= this.#budget ? rounded : bytes;
       if (this.#bytes + size > this.#budget) return undefined;
       const buffer = await this.#create(size);
       if (buffer !== undefined) return buffer;

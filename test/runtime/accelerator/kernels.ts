@@ -49,7 +49,8 @@ export const mix: Kernel = kernelOf({
   name: "mix",
   inputs: { v: ["u32", "n"] },
   outputs: { w: ["u32", "n"] },
-  source: `${ENTRY} { if (id.x < dims.n) { w[id.x] = (v[id.x] ^ id.x) * 2654435761u; } }`,
+  count: ["1024", "n/65536"],
+  source: `${ENTRY} { let at = id.y * 65536u + id.x; if (at < dims.n) { w[at] = (v[at] ^ at) * 2654435761u; } }`,
 });
 
 export function mixed(words: Uint32Array): Uint32Array {
