@@ -34,6 +34,11 @@ export function builtText(source: URL): URL {
   return new URL(`${basename(source.pathname, ".ts")}.js`, builtFolder());
 }
 
+/** GPU.js, one file that asks for nothing, as isolates get it. */
+export function builtGpuJs(): URL {
+  return new URL("gpu-browser.min.js", builtFolder());
+}
+
 /** What V8 has compiled of what is built. */
 export function compiledCode(): CompiledCode {
   return createRequire(HERE)(fileURLToPath(new URL("compiled.cjs", builtFolder()))) as CompiledCode;

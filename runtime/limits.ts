@@ -335,6 +335,9 @@ export const KERNEL_JS_SOURCE_BYTES_MAX: number = 32 * 1024;
 export const KERNEL_WGSL_SOURCE_BYTES_MAX: number = 64 * 1024;
 /** The WGSL module that is made of either. */
 export const KERNEL_MODULE_BYTES_MAX: number = 512 * 1024;
+/** The heap of the isolate in which GPU.js compiles, and what an executor process may answer for all kernels of a program. */
+export const KERNEL_COMPILER_BYTES: number = 128 * 1024 * 1024;
+export const KERNEL_COMPILED_BYTES_MAX: number = 16 * 1024 * 1024;
 /** Statements, expressions and what they are made of in a source of kind "js", and how deep these stand in each other. */
 export const KERNEL_NODES_MAX = 4096;
 export const KERNEL_DEPTH_MAX = 40;

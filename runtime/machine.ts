@@ -4,6 +4,8 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { refToHex, sha256 } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
+import { hasCode } from "../packets/errors.ts";
+import { KernelErrorCode } from "./errors.ts";
 import {
   ACCELERATORS_MAX,
   GPU_PACKETS_MAX,
@@ -22,9 +24,8 @@ import { LaneSlots } from "./lane-slots.ts";
 import { LocalExecutor } from "./executor/local-executor.ts";
 import { processOptions, inspectProgram, sharedOptions } from "./executor/shared-processes.ts";
 import type { ProcessSource } from "./executor/shared-processes.ts";
-import { parseDescription } from "./program/manifest.ts";
-import { kernelSpec, wgslKernel } from "./program/kernel/declaration.ts";
-import type { InspectedProgram, ProgramDescription } from "./program/program.ts";
+import { invalidProgram, parseDescription } from "./program/manifest.ts";
+import type { ProgramDescription } from "./program/program.ts";
 import { guestEdition } from "./sandbox/edition.ts";
 import { ExecutorProcess, standingWalls } from "./sandbox/process/executor-process.ts";
 import type { ExecutorProcessOptions } from "./sandbox/process/executor-process.ts";
@@ -226,10 +227,13 @@ export class Machine implements AsyncDisposable {
     for await (const part of execute(this.source, code, { outputBytesMax: PROGRAM_CODE_BYTES_MAX }))
       parts.push(part);
     const bundle = Buffer.concat(parts);
-    const description = withKernels(
-      (await this.executor?.inspect(bundle)) ?? (await inspectProgram(this.#processes, bundle)),
-    );
-    for (const kernel of description.kernels ?? []) await checkKernel(kernel);
+    const description =
+      (await this.executor?.inspect(bundle)) ?? (await inspectProgram(this.#processes, bundle));
+    try {
+      for (const kernel of description.kernels ?? []) await checkKernel(kernel);
+    } catch (error) {
+      throw hasCode(error, KernelErrorCode.invalid) ? invalidProgram(error.message, error) : error;
+    }
     return description;
   }
 
@@ -307,13 +311,6 @@ function codeIdOf(id: string): string {
 /** The id of the executor of a GPU beside the one of this id. */
 function gpuIdOf(id: string, index: number): string {
   return `${id}-gpu${index}`;
-}
-
-/** With kernels in place of what is declared. Throws PFS_KERNEL_INVALID. */
-export function withKernels({ declared = [], ...description }: InspectedProgram): ProgramDescription {
-  // Without WGSL, nobody but the program computes them.
-  if (declared.length === 0 || declared.some(({ kind }) => kind !== "wgsl")) return description;
-  return { ...description, kernels: declared.map((each, index) => wgslKernel(kernelSpec(each, index))) };
 }
 
 /** Undefined where nothing was remembered, or nothing that can be one. */

@@ -57,6 +57,8 @@ const COMPILED = "runtime/build/compiled.cjs";
 const LOCATOR = "runtime/built.ts";
 /** Packages with binaries, those that look for files of their own beside them, and what Piscina asks for to be nice. */
 const EXTERNAL = ["zeromq", "isolated-vm", "esbuild", "webgpu", "@napi-rs/nice"];
+/** GPU.js, as isolates get it: by its package, and the file of it, which asks for no others and has a parser with it. */
+const GPU_JS = ["gpu.js", "dist/gpu-browser.min.js"];
 /** What each thread of Piscina's starts from, which looks for it beside itself by the first name. */
 const PISCINA_THREAD = ["worker.js", "piscina-thread"];
 /**
@@ -239,10 +241,11 @@ async function build(folder, { urlOf, plugins = [], isPackage }) {
   ]);
   for (const name of entries().keys()) standBefore(folder, name);
   cpSync(join(ROOT, COMPILED), join(folder, basename(COMPILED)));
+  cpSync(join(ROOT, "node_modules", ...GPU_JS), join(folder, basename(GPU_JS[1])));
   writeFileSync(join(folder, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
   const inputs = [guest, others].flatMap(({ metafile }) => Object.keys(metafile.inputs));
   const names = inputs.map((path) => PACKAGE.exec(path)?.[1]);
-  return [...new Set(names)].filter((name) => name !== undefined).toSorted();
+  return [...new Set([...names, GPU_JS[0]])].filter((name) => name !== undefined).toSorted();
 }
 
 /** Whoever asks for what was built is given what V8 has compiled of it, if that was kept. */

@@ -22,8 +22,9 @@ import {
   PROCESSES_MAX,
   PROCESS_KEPT_MS,
 } from "../limits.ts";
-import type { InspectedProgram, ProgramLimits } from "../program/program.ts";
+import type { ProgramDescription, ProgramLimits } from "../program/program.ts";
 import type { ExecutorProcessOptions, ExecutorProcess } from "../sandbox/process/executor-process.ts";
+import { describeKernels } from "./declared-kernels.ts";
 import { LaneProcess, ProcessContents } from "./lane-process.ts";
 
 interface Shared {
@@ -77,7 +78,7 @@ export class SharedProcesses {
   readonly #shared = new Map<string, Shared>();
   readonly #keptMs: number;
   /** Programs that are being looked into, by their code. */
-  readonly #inspecting = new Map<string, Promise<InspectedProgram>>();
+  readonly #inspecting = new Map<string, Promise<ProgramDescription>>();
   #inspected: Inspected | undefined;
   #closed = false;
 
@@ -97,7 +98,7 @@ export class SharedProcesses {
    * What a program says of itself. Its process stays for a while: most programs that are looked into are run next.
    * Whoever asks about the same program meanwhile hears the same. Rejects with PFS_PROGRAM_INVALID.
    */
-  inspect(code: Uint8Array): Promise<InspectedProgram> {
+  inspect(code: Uint8Array): Promise<ProgramDescription> {
     const key = codeKey(code);
     const known = this.#inspecting.get(key);
     if (known !== undefined) return known;
@@ -181,7 +182,7 @@ export class SharedProcesses {
     await Promise.allSettled(this.#inspecting.values());
   }
 
-  async #inspect(key: string, code: Uint8Array): Promise<InspectedProgram> {
+  async #inspect(key: string, code: Uint8Array): Promise<ProgramDescription> {
     const { process, result } = await inspectIn(this.#source, code);
     if (this.#closed) {
       await process.close();
@@ -277,7 +278,7 @@ export class SharedProcesses {
 }
 
 /** What a program says of itself, found out in a process that is closed again. Rejects with PFS_PROGRAM_INVALID. */
-export async function inspectProgram(source: ProcessSource, code: Uint8Array): Promise<InspectedProgram> {
+export async function inspectProgram(source: ProcessSource, code: Uint8Array): Promise<ProgramDescription> {
   const { process, result } = await inspectIn(source, code);
   await process.close();
   return result;
@@ -286,10 +287,10 @@ export async function inspectProgram(source: ProcessSource, code: Uint8Array): P
 function inspectIn(
   source: ProcessSource,
   code: Uint8Array,
-): Promise<{ readonly process: ExecutorProcess; readonly result: InspectedProgram }> {
+): Promise<{ readonly process: ExecutorProcess; readonly result: ProgramDescription }> {
   return startWith(
     () => source.take(),
-    (process) => process.inspect(code),
+    async (process) => describeKernels(process, await process.inspect(code)),
   );
 }
 

@@ -1,10 +1,11 @@
 /**
  * The edition of answers that guests here give: what the language leaves open to an engine, which is V8 and ICU, and the
- * code of ours that runs around a program.
+ * code that runs around a program, which is ours and GPU.js.
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { AcceleratorInfo } from "../contracts/kernels.ts";
+import packageJson from "../../package.json" with { type: "json" };
 import { builtText } from "../built.ts";
 
 const DIGEST_CHARACTERS = 12;
@@ -24,7 +25,11 @@ export function acceleratedEdition({ engineClass }: AcceleratorInfo): string {
 function makeEdition(): string {
   // As text, because loading it takes longer than anything else that a short command does.
   const code = readFileSync(builtText(new URL("./guest/source.ts", import.meta.url)));
-  const guest = createHash("sha256").update(code).digest("hex").slice(0, DIGEST_CHARACTERS);
+  const guest = createHash("sha256")
+    .update(code)
+    .update(packageJson.devDependencies["gpu.js"])
+    .digest("hex")
+    .slice(0, DIGEST_CHARACTERS);
   const v8 = process.versions.v8.replace(/-.*$/, "");
   return `v8-${v8}-icu-${process.versions["icu"] ?? "none"}-${guest}`;
 }

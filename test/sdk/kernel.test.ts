@@ -34,7 +34,7 @@ const SUM_ROWS = `
     kind: "js",
     inputs: { rows: f32(["n", ${COLUMNS}]), weight: f32() },
     output: f32(["n"]),
-    result: "exact",
+    result: { relL2: 1e-6, abs: 1e-3 },
     source(rows, weight) {
       return (rows[this.thread.x][0] + rows[this.thread.x][1] + rows[this.thread.x][2]) * weight;
     },
@@ -241,7 +241,7 @@ describe("what a program says of its kernels", () => {
           ],
           outputs: [{ name: "output", type: "f32", shape: ["n"] }],
           source: expect.stringMatching(/^source\(rows, weight\) \{[^]*\}$/) as string,
-          result: "exact",
+          result: { relL2: 1e-6, abs: 1e-3 },
           hasCpu: true,
         },
         {

@@ -311,12 +311,12 @@ function checkTensors({ kind, inputs, outputs, workgroup }: Declared): void {
 
 /** The source in its one spelling, and what a call of it takes unless its author says so. */
 function sourceOf(parsed: Declared): Pick<KernelSpec, "source" | "operations"> {
-  const { kind, inputs, outputs, source, constants, maxTrip, result } = parsed;
+  const { kind, inputs, outputs, source, constants, maxTrip, result, workgroup } = parsed;
   const most = kind === "js" ? KERNEL_JS_SOURCE_BYTES_MAX : KERNEL_WGSL_SOURCE_BYTES_MAX;
   if (Buffer.byteLength(source) > most) throw wrong(`its source is longer than ${most} bytes`);
   if (kind === "wgsl") {
     if (Object.keys(constants).length > 0) throw wrong("a kernel in WGSL has its constants in its source");
-    return { source: checkWgslSource(source), operations: elementsOf([...inputs, ...outputs]) };
+    return { source: checkWgslSource(source, workgroup!), operations: elementsOf([...inputs, ...outputs]) };
   }
   const output = outputs[0]!;
   const dimensions = dimensionNames({ inputs, outputs });

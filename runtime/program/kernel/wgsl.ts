@@ -15,9 +15,12 @@ type WgslSpec = Pick<KernelSpec, "inputs" | "outputs" | "source"> & {
 const UNIFORM_ALIGN_WORDS = 4;
 const ENTRY_POINT = "main";
 const ENTRY = /\bfn\s+main\s*\(/g;
+const STAGE = /@\s*compute\b/g;
+const SIZE = /@\s*workgroup_size\s*\(([^)]*)\)/g;
+/** What an entry may have before it: its attributes, in any order. */
+const OWN_ATTRIBUTES = /(?:@\s*compute\s*|@\s*workgroup_size\s*\([^)]*\)\s*){2}$/;
 const REFUSED: readonly (readonly [RegExp, string])[] = [
   [/@\s*(?:group|binding)\b/, "inputs and outputs are declared already, by their names"],
-  [/@\s*(?:compute|workgroup_size)\b/, "main gets @compute and its workgroup's size from the declaration"],
   [/@\s*(?:vertex|fragment)\b/, "a kernel has one entry, main"],
   [/\boverride\b/, "nobody gives values to override declarations"],
   [/\b(?:enable|requires)\b/, "a kernel takes no extensions of WGSL"],
@@ -52,8 +55,11 @@ function commentEnd(source: string, at: number): number {
   return end;
 }
 
-/** The source with line ends and without what a text may not have. Throws PFS_KERNEL_INVALID {reason, line, column}. */
-export function checkWgslSource(source: string): string {
+/**
+ * The source with line ends and without what a text may not have. Its entry may have its attributes itself, so that editors
+ * take it for what it is. Throws PFS_KERNEL_INVALID {reason, line, column}.
+ */
+export function checkWgslSource(source: string, workgroup: WgslSpec["workgroup"]): string {
   const text = source.replace(/\r\n?/g, "\n").replace(/\s+$/, "\n");
   const code = withoutComments(text);
   // oxlint-disable-next-line no-control-regex
@@ -65,17 +71,41 @@ export function checkWgslSource(source: string): string {
     const found = pattern.exec(code);
     if (found !== null) throw wrongSource(text, found.index, reason);
   }
-  const entries = [...code.matchAll(ENTRY)];
-  if (entries.length === 0) throw wrongSource(text, 0, "it has no function main");
-  if (entries.length > 1) throw wrongSource(text, entries[1]!.index, "it has more than one function main");
+  const [entry, second] = code.matchAll(ENTRY);
+  if (entry === undefined) throw wrongSource(text, 0, "it has no function main");
+  if (second !== undefined) throw wrongSource(text, second.index, "it has more than one function main");
+  checkAttributes(text, code, entry.index, workgroup);
   return text;
+}
+
+function checkAttributes(text: string, code: string, entry: number, { size }: WgslSpec["workgroup"]): void {
+  const [stages, sizes] = [[...code.matchAll(STAGE)], [...code.matchAll(SIZE)]];
+  const [attribute] = [...stages, ...sizes];
+  if (attribute === undefined) return;
+  if (stages.length !== 1 || sizes.length !== 1 || !hasAttributes(code, entry))
+    throw wrongSource(
+      text,
+      attribute.index,
+      "only main has attributes, @compute and @workgroup_size, or neither",
+    );
+  const given = sizes[0]![1]!.split(",").map((each) => each.trim());
+  while (given.length < size.length) given.push("1");
+  if (given.join() !== size.join())
+    throw wrongSource(
+      text,
+      sizes[0]!.index,
+      `its workgroup is declared as one of ${size.join(", ")} threads`,
+    );
+}
+
+function hasAttributes(code: string, entry: number): boolean {
+  return OWN_ATTRIBUTES.test(code.slice(0, entry));
 }
 
 /** The module, in whose lines the source's stand in their order, behind those of `wgslHeader`. */
 export function wgslModule(spec: WgslSpec): string {
-  const [entry] = withoutComments(spec.source).matchAll(ENTRY);
-  const at = entry?.index ?? 0;
-  return wgslHeader(spec) + spec.source.slice(0, at) + entryAttributes(spec) + spec.source.slice(at);
+  const { at, attributes } = entryOf(spec);
+  return wgslHeader(spec) + spec.source.slice(0, at) + attributes + spec.source.slice(at);
 }
 
 /**
@@ -89,9 +119,9 @@ export function wgslSourcePlace(
 ): { readonly line: number; readonly column: number } | undefined {
   const own = line - (wgslHeader(spec).split("\n").length - 1);
   if (own < 1) return undefined;
-  const [entry] = withoutComments(spec.source).matchAll(ENTRY);
-  const before = spec.source.slice(0, entry?.index ?? 0).split("\n");
-  const added = entryAttributes(spec).length;
+  const { at, attributes } = entryOf(spec);
+  const before = spec.source.slice(0, at).split("\n");
+  const added = attributes.length;
   const isBehind = own === before.length && column > before.at(-1)!.length + added;
   return { line: own, column: isBehind ? column - added : column };
 }
@@ -143,8 +173,13 @@ function elementOf({ type, atomic }: Tensor): string {
   return atomic === true ? `atomic<${element}>` : element;
 }
 
-function entryAttributes({ workgroup }: WgslSpec): string {
-  return `@compute @workgroup_size(${workgroup.size.join(", ")}) `;
+/** Where its entry begins, and the attributes that it lacks. */
+function entryOf({ source, workgroup }: WgslSpec): { readonly at: number; readonly attributes: string } {
+  const code = withoutComments(source);
+  const [entry] = code.matchAll(ENTRY);
+  const at = entry?.index ?? 0;
+  const attributes = hasAttributes(code, at) ? "" : `@compute @workgroup_size(${workgroup.size.join(", ")}) `;
+  return { at, attributes };
 }
 
 /** `at` is counted in UTF-16 units of the source. */

@@ -15,10 +15,12 @@ import {
   PROGRAM_CODE_BYTES_MAX,
   PROGRAM_LOAD_TIME_MS,
   PROGRAM_DESCRIPTION_BYTES_MAX,
+  KERNEL_COMPILED_BYTES_MAX,
   LOAD_ANSWER_BYTES_MAX,
 } from "../../limits.ts";
 import { SandboxErrorCode } from "../../errors.ts";
 import { formatDuration } from "../../format.ts";
+import type { GpuJsSource } from "../../program/kernel/gpujs.ts";
 import { invalidProgram, parseInspection } from "../../program/manifest.ts";
 import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
 import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
@@ -194,6 +196,25 @@ export class ExecutorProcess implements AsyncDisposable {
     return parseInspection(text);
   }
 
+  /**
+   * What GPU.js makes of kernels, each unknown until somebody has looked at it. Rejects with PFS_PROGRAM_INVALID {reason}.
+   */
+  async compileKernels(sources: readonly GpuJsSource[]): Promise<readonly unknown[]> {
+    const body = Buffer.from(JSON.stringify(sources));
+    const { message } = await this.#load(MessageKind.compile, 0, [body], KERNEL_COMPILED_BYTES_MAX);
+    const text = Buffer.from(message.body).toString();
+    if (message.kind === MessageKind.invalid) throw invalidProgram(text);
+    let made: unknown;
+    try {
+      made = JSON.parse(text);
+    } catch {
+      made = undefined;
+    }
+    if (!Array.isArray(made) || made.length !== sources.length)
+      throw invalidProgram("GPU.js made nothing of its kernels that can be read");
+    return made;
+  }
+
   /** Loads a program into a lane, 1 to 65,535, in place of what was there. Rejects with PFS_PROGRAM_INVALID {reason}. */
   async load(lane: number, program: LaneProgram): Promise<void> {
     const { code, args } = program;
@@ -242,8 +263,7 @@ export class ExecutorProcess implements AsyncDisposable {
   ): Promise<Answer> {
     const limitMs = this.#loadTimeMs;
     const ceilingMs = this.#ceilingMs ?? ceilingOf(limitMs);
-    const wanted = kind === MessageKind.inspect ? MessageKind.described : MessageKind.loaded;
-    const kinds = [wanted, MessageKind.invalid];
+    const kinds = [LOAD_ANSWERS[kind] ?? MessageKind.loaded, MessageKind.invalid];
     try {
       return await this.#pipe.call(kind, lane, body, { limitMs, ceilingMs, bodyBytesMax, kinds }, thread);
     } catch (error) {
@@ -345,6 +365,12 @@ export class ExecutorProcess implements AsyncDisposable {
       throw new Error("the inputs of a frame are more than the shared memory");
   }
 }
+
+/** What answers a call that may be found invalid. */
+const LOAD_ANSWERS: Readonly<Partial<Record<MessageKind, MessageKind>>> = {
+  [MessageKind.inspect]: MessageKind.described,
+  [MessageKind.compile]: MessageKind.compiled,
+};
 
 /** What a thread loads a program from. */
 function imageOf({ name, code, entry, description, args, files = {} }: LaneProgram): Uint8Array {

@@ -14,11 +14,13 @@
  *   load       ▶  a program image: the length of its JSON text, the text, and the module's text
  *   run        ▶  n × 5 float64 of extents, n × 64 bytes of packets, then their inputs, if they are few bytes
  *   unload     ▶  nothing, and there is no answer
+ *   compile    ▶  an array of GpuJsSource as JSON
  *   start      ▶  nothing: the thread whose index the word is shall start. Said on the process's own pipe, as is its answer
  *   ready      ◀  what the system calls the thread of that index, 4 bytes; the first thread starts without being asked
  *   described  ◀  ProgramDescription as JSON
  *   loaded     ◀  nothing: the answer to load
- *   invalid    ◀  why the program does not load, as text: the answer to inspect or load
+ *   invalid    ◀  why the program does not load, as text: the answer to inspect, load or compile
+ *   compiled   ◀  an array of GpuJsModule as JSON
  *   ran        ◀  a frame's outcome
  *
  * and while it runs a frame, what questions.ts says.
@@ -73,6 +75,8 @@ export const MessageKind = {
   computed: 12,
   read: 13,
   answer: 14,
+  compile: 15,
+  compiled: 16,
 } as const;
 export type MessageKind = (typeof MessageKind)[keyof typeof MessageKind];
 

@@ -34,6 +34,7 @@ import {
 } from "./guest-isolate.ts";
 import { openGuest, refusedOutcome } from "./guest.ts";
 import type { Guest } from "./guest.ts";
+import { compileKernels } from "./kernel-compiler.ts";
 import { NodeQuestions } from "./node-questions.ts";
 import { ThreadPipe } from "./thread-pipe.ts";
 
@@ -96,6 +97,13 @@ function take(message: Message, pipe: ThreadPipe): void {
       pipe.send(described, call, text);
       // What was looked into is most likely run next.
       return openAhead();
+    }
+    case MessageKind.compile: {
+      const answer = loadAnswer(() => ({
+        kind: MessageKind.compiled,
+        body: bytesOf(compileKernels(Buffer.from(body).toString())),
+      }));
+      return pipe.send(answer.kind, call, answer.body);
     }
     case MessageKind.load: {
       const answer = loadAnswer(() => load(lane, body));

@@ -10,14 +10,13 @@ import { encodeManifest } from "../../../runtime/program/manifest.ts";
 import { PROGRAM_LIMITS_DEFAULT } from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
-import { withKernels } from "../../../runtime/machine.ts";
 import { LocalExecutor } from "../../../runtime/executor/local-executor.ts";
 import { inspectProgram, sharedOptions, processOptions } from "../../../runtime/executor/shared-processes.ts";
 import type {
   ExecutorProcessOptions,
   ExecutorProcess,
 } from "../../../runtime/sandbox/process/executor-process.ts";
-import type { InspectedProgram } from "../../../runtime/program/program.ts";
+import type { ProgramDescription } from "../../../runtime/program/program.ts";
 import { SpareExecutors } from "../../../runtime/sandbox/process/spare-executors.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
@@ -55,7 +54,7 @@ export class LocalHarness implements ExecutorHarness {
   /** What tests put in stays protected until the end. */
   readonly #writer: StoreWriter;
   readonly #spares: SpareExecutors;
-  readonly #descriptions = new Map<string, Promise<InspectedProgram>>();
+  readonly #descriptions = new Map<string, Promise<ProgramDescription>>();
 
   readonly #gpu: Accelerator | undefined;
 
@@ -118,7 +117,7 @@ export class LocalHarness implements ExecutorHarness {
       name,
       code: refToHex(await this.putFile(code)),
       entry,
-      description: withKernels(await known),
+      description: await known,
       args: JSON.stringify(args),
       ...(files === undefined ? {} : { files }),
     });

@@ -56,6 +56,14 @@ describe("a kernel in WGSL", () => {
     expect(kernel.operations).toBe("n + 1 + 256");
   });
 
+  test("may have these attributes itself", () => {
+    const source = SOURCE.replace("fn main(@", "@workgroup_size(64, 1)\n@compute fn main(@");
+    const own = wgslKernel(kernelSpec({ ...HISTOGRAM, source }));
+    expect(own.wgsl.endsWith(source)).toBe(true);
+    const spec = { ...own, workgroup: own.workgroup! };
+    expect(wgslSourcePlace(spec, 10, 20)).toEqual({ line: 6, column: 20 });
+  });
+
   test("is found again in its manifest, and nothing else is", () => {
     expect(parseKernel(JSON.parse(JSON.stringify(kernel)))).toEqual(kernel);
     const wrong: readonly object[] = [
@@ -84,6 +92,10 @@ describe("a kernel in WGSL", () => {
   test.each([
     ["@group(0) @binding(9) var<storage> more: array<u32>;\nfn main() {}", "line 1, column 1"],
     ["\n  @compute fn main() {}", "line 2, column 3"],
+    ["@compute @workgroup_size(32) fn main() {}", "one of 64, 1, 1 threads (line 1, column 10)"],
+    ["@compute @workgroup_size(64) fn other() {} fn main() {}", "only main has attributes"],
+    ["@compute @workgroup_size(64) @compute fn main() {}", "only main has attributes"],
+    ["@compute @workgroup_size(SIZE) fn main() {}", "one of 64, 1, 1 threads"],
     ["override n: u32 = 4; fn main() {}", "override"],
     ["enable f16; fn main() {}", "no extensions"],
     ["fn main2() {}", "it has no function main"],
