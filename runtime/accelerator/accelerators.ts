@@ -63,6 +63,10 @@ export async function findAccelerators({
     return { accelerators: [], unused: [{ label, reason: wrong(calibrated) }] };
   }
   const memoryBytes = Math.min(memoryBytesMax, await memoryOf(ready.adapter));
+  if (signal?.aborted === true) {
+    started.process.kill();
+    signal.throwIfAborted();
+  }
   started.process.tell({ kind: "budget", bytes: memoryBytes });
   const { uploadGBps, downloadGBps, launchMs, gops } = calibrated;
   const accelerator = new GpuAccelerator({

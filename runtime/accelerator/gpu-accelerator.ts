@@ -23,6 +23,7 @@ import {
   GPU_LIMIT_TIMES_MAX,
   GPU_PIECE_BYTES,
   GPU_PROBE_WAIT_MS,
+  GPU_REST_MS,
   GPU_STARTS_MAX,
   GPU_STRIKES_MAX,
 } from "../limits.ts";
@@ -51,6 +52,8 @@ interface Task {
   /** Of its inputs, those that are sent because they are not where plans say. */
   readonly sent: Set<number>;
   tries: number;
+  /** Whether there was no room for it beside others. */
+  isAlone: boolean;
   startedAt: number;
   stage: Stage | undefined;
   outputs: Uint8Array<ArrayBuffer> | undefined;
@@ -94,6 +97,7 @@ export class GpuAccelerator implements Accelerator {
   #starting: Promise<void> | undefined;
   #standby: Promise<Live | undefined> | undefined;
   #calls = 0;
+  #rest: NodeJS.Timeout | undefined;
 
   constructor(options: GpuAcceleratorOptions) {
     this.info = options.info;
@@ -128,6 +132,7 @@ export class GpuAccelerator implements Accelerator {
       askedAt,
       sent: new Set(),
       tries: 0,
+      isAlone: false,
       startedAt: 0,
       stage: undefined,
       outputs: undefined,
@@ -164,6 +169,7 @@ export class GpuAccelerator implements Accelerator {
 
   async close(): Promise<void> {
     this.#closing.abort(lost("it was closed"));
+    clearTimeout(this.#rest);
     const [live, standby] = [this.#live, await this.#standby];
     this.#live = undefined;
     for (const task of [...this.#queue.splice(0), ...(live?.running.values() ?? [])]) {
@@ -290,7 +296,7 @@ export class GpuAccelerator implements Accelerator {
       if (task === undefined) return;
       const live = this.#live;
       if (live === undefined) return this.#replace();
-      if (live.running.size >= GPU_CALLS_MAX) return;
+      if (live.running.size >= (task.isAlone ? 1 : GPU_CALLS_MAX)) return;
       let bytes = task.prepared.bytes;
       for (const { prepared } of live.running.values()) bytes += prepared.bytes;
       // Those that run are over soon, and so are dead processes.
@@ -375,8 +381,7 @@ export class GpuAccelerator implements Accelerator {
     if (message.kind === "stage") this.#entered(live, task, message.stage);
     else if (message.kind === "bytes") {
       if (task.outputs === undefined || task.received + body.byteLength > task.outputs.byteLength) {
-        // It is not what it was when it started.
-        return live.process.kill();
+        return live.process.distrust("it sends more than a kernel's outputs");
       }
       task.outputs.set(body, task.received);
       task.received += body.byteLength;
@@ -401,7 +406,8 @@ export class GpuAccelerator implements Accelerator {
   }
 
   #done(live: Live, task: Task, { kind: _kind, call: _call, kept, ...times }: DoneMessage): void {
-    if (task.outputs !== undefined && task.received !== task.outputs.byteLength) return live.process.kill();
+    if (task.outputs !== undefined && task.received !== task.outputs.byteLength)
+      return live.process.distrust("it sends less than a kernel's outputs");
     for (const [index, planned] of task.planned.entries()) {
       const input = task.prepared.inputs[index]!;
       if (planned !== undefined && "root" in input && kept.includes(planned.key))
@@ -418,7 +424,7 @@ export class GpuAccelerator implements Accelerator {
     const { kernel } = task.call;
     const isAlone = live.running.size === 1;
     this.#leave(live, task);
-    const { kernel: name } = { kernel: kernel.name };
+    const { name } = kernel;
     if (task.failure !== undefined) task.reject(task.failure);
     else if (task.signal.aborted) task.reject(task.signal.reason);
     else if (why === "module") {
@@ -432,6 +438,7 @@ export class GpuAccelerator implements Accelerator {
       task.reject(overLimit(kernel, task.prepared.bytes, this.#budgetBytes()));
     else {
       if (why === "unread") this.#unread(live, task);
+      else if (why === "memory") task.isAlone = true;
       this.#again(task, reason);
     }
     this.#pump();
@@ -458,7 +465,17 @@ export class GpuAccelerator implements Accelerator {
   #leave(live: Live, task: Task): void {
     this.#drop(task);
     live.running.delete(task.id);
-    if (live.running.size === 0) live.process.unref();
+    if (live.running.size > 0) return;
+    live.process.unref();
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#restUnused(), GPU_REST_MS).unref();
+  }
+
+  /** Others may have use for the memory. */
+  #restUnused(): void {
+    if (this.#live === undefined || this.#live.running.size > 0) return;
+    this.#live.process.tell({ kind: "budget", bytes: 0 });
+    this.#budget();
   }
 
   #drop(task: Task): void {

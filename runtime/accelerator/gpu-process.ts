@@ -13,6 +13,7 @@ import { messageOf } from "../../packets/errors.ts";
 import { builtUrl } from "../built.ts";
 import { systemCode } from "../errors.ts";
 import { EXECUTOR_STDERR_BYTES } from "../limits.ts";
+import { behindWalls } from "./gpu-walls.ts";
 import { GPU_PIPE_DESCRIPTOR, encodeFrame, parseProcessMessage, readFrames } from "./protocol.ts";
 import type {
   AbsentMessage,
@@ -81,14 +82,17 @@ export class GpuProcess {
     });
   }
 
-  /** What came of it: an adapter that takes calls, or why there is none. Rejects with the signal's reason. */
+  /** What came of it: an adapter that takes calls, or why there is none. Rejects with the signal's reason. `main` is another's in tests. */
   static async start(
     options: GpuProcessOptions,
     signal?: AbortSignal,
+    main: string = fileURLToPath(builtUrl(new URL("./device/gpu-main.ts", import.meta.url))),
   ): Promise<StartedGpuProcess | AbsentMessage> {
     signal?.throwIfAborted();
-    const main = fileURLToPath(builtUrl(new URL("./device/gpu-main.ts", import.meta.url)));
-    const child = spawn(process.execPath, ["--no-warnings", main, JSON.stringify(options)], {
+    const node = [process.execPath, "--no-warnings", main, JSON.stringify(options)];
+    const [command, ...args] = await behindWalls(node);
+    signal?.throwIfAborted();
+    const child = spawn(command!, args, {
       cwd: dirname(main),
       env: environment(),
       stdio: ["ignore", "ignore", "pipe", "pipe"],
@@ -137,6 +141,12 @@ export class GpuProcess {
   /** Whatever it does. Its GPU may be busy for seconds more, and the process not gone until then. */
   kill(): void {
     this.#isKilled = true;
+    this.#end();
+  }
+
+  /** It said what it cannot have to say: what it computes may have taken it over. */
+  distrust(reason: string): void {
+    this.#lost ??= reason;
     this.#end();
   }
 

@@ -10,7 +10,7 @@
  * A call, whose pieces are those of its inputs that the process does not read itself, in their order:
  *
  *   node ── run, piece, piece … ──▶ process
- *        ◀── stage "compile", "upload", "kernel" ── (as they begin)
+ *        ◀── stage "compile", "upload", "kernel", "download" ── (as they begin; the first two where it is compiled)
  *        ◀── bytes, bytes … ──                      (of outputs that are put nowhere else)
  *        ◀── done | failed ──
  */

@@ -89,7 +89,6 @@ export class KernelRuns {
     try {
       const compiled = this.#compile(run);
       compiled.catch(() => undefined);
-      await this.#stage(run, "upload");
       const uploaded = await this.#upload(run, body, pieces, held);
       const pipeline = await compiled;
       const before = this.#computed;
@@ -102,8 +101,10 @@ export class KernelRuns {
   }
 
   async #compile(run: RunMessage): Promise<Pipeline> {
-    if (!this.#modules.has(run.module)) await this.#stage(run, "compile");
+    const isNew = !this.#modules.has(run.module);
+    if (isNew) await this.#stage(run, "compile");
     const pipeline = await this.#modules.get(run);
+    if (isNew) await this.#stage(run, "upload");
     if ("pipeline" in pipeline) return pipeline;
     throw new RunFailure("module", pipeline[0]?.text ?? "it does not compile", [...pipeline]);
   }

@@ -6,7 +6,8 @@
  *   prlimit ──▶ perl: no new privileges, Landlock, filter ──▶ node
  */
 import { basename, dirname } from "node:path";
-import { findProgram, isDirectory, sharedObjects } from "./enclosures.ts";
+import { findProgram } from "../../find-program.ts";
+import { isDirectory, sharedObjects } from "./enclosures.ts";
 import { WallName } from "./wall-states.ts";
 import type { ConfinedCommand } from "./enclosures.ts";
 import { INSTRUCTION_BYTES, systemCallFilter } from "./system-calls.ts";

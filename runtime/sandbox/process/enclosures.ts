@@ -9,8 +9,9 @@
  * Each ──▶ executes the next in the same process. At ═▶ there is a child, the first in its pid namespace, which is killed
  * when its parent is.
  */
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { findProgram } from "../../find-program.ts";
 import { WallName } from "./wall-states.ts";
 
 /** A command that runs behind the walls, and what it needs there. */
@@ -313,8 +314,4 @@ function namespaceTools(tools: Tools): NamespaceTools | undefined {
   const [unshare, mount, umount, pivot, sh] = found;
   if (!unshare || !mount || !umount || !pivot || !sh) return undefined;
   return { ...tools, unshare, mount, umount, pivot, sh };
-}
-
-export function findProgram(name: string): string | undefined {
-  return ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map((folder) => `${folder}/${name}`).find(existsSync);
 }
