@@ -301,6 +301,8 @@ export const CODE_MODULES_MAX = 1024;
 export const CODE_INSTANCES_MAX = 64;
 /** A GPU is asked about ranges of so many bytes: of fewer, a thread is through before an answer comes back. */
 export const CODE_KERNEL_BYTES_MIN: number = 1024 * 1024;
+/** and of a program only after a thread has taken so many whose bytes were verified before: what that takes is then known. */
+export const CODE_RANGES_MEASURED = 2;
 /** GPUs are looked for where so much has been read: a thread takes seconds for it, and finding them a second. */
 export const CODE_GPU_BYTES: number = 4 * 1024 * 1024 * 1024;
 /** Ranges that may be asked about while threads are at work. */

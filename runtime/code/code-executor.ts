@@ -6,27 +6,23 @@
  *                  ├▶ a thread, or this one: chunks of the range where they lie ──▶ kernel ─────┤
  *                  └▶ a workspace that is free: bytes of the range, piece by piece ──▶ kernel ──╯
  */
-import { CODE_EDITION, Stage, lookahead } from "../../packets/code/format.ts";
-import { encodeState } from "../../packets/code/state.ts";
+import { CODE_EDITION, Stage } from "../../packets/code/format.ts";
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { PacketfsError, hasCode, messageOf } from "../../packets/errors.ts";
+import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
 import type { ChunkPlaces, ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { Capacity, Executor, InlineCode, Lane, LaneListener, Tenant } from "../contracts/executor.ts";
-import type { EngineDecision, KernelCall, KernelEngine } from "../contracts/kernels.ts";
+import type { KernelEngine } from "../contracts/kernels.ts";
 import { JobError, JobErrorCode, LaneError, LaneErrorCode } from "../errors.ts";
 import type { LaneSlots } from "../lane-slots.ts";
 import {
   CODE_DIRECT_BYTES_MAX,
   CODE_DIRECT_BYTES_MIN,
-  CODE_GPU_BYTES,
-  CODE_KERNEL_BYTES_MIN,
   CODE_KERNELS_MAX,
   CODE_THREADS_BYTES,
   INPUT_CACHE_IDLE_MS,
 } from "../limits.ts";
-import { bucketOf, sizeOf, workOf } from "../program/kernel/cost.ts";
 import { InputSource, inputFault } from "../stream/inputs.ts";
 import { inTurns } from "../turns.ts";
 import { unlessAborted } from "../unless-aborted.ts";
@@ -36,10 +32,10 @@ import type { CodeLanes, CodeWork } from "./code-lane.ts";
 import { CodeThreads } from "./code-threads.ts";
 import { DirectPlans } from "./direct-plan.ts";
 import { runDirect } from "./direct-read.ts";
-import type { DirectOutcome, DirectWork } from "./direct-read.ts";
+import type { DirectOutcome, DirectPlan, DirectWork } from "./direct-read.ts";
 import { mapped, merged, openInput } from "./piecewise.ts";
-import type { Input, Meter } from "./piecewise.ts";
-import { rowsOf } from "./range-run.ts";
+import type { Input, Meter, Running } from "./piecewise.ts";
+import { RowRanges } from "./row-ranges.ts";
 import { CompiledModules, Workspace } from "./workspace.ts";
 
 /** Lanes that had their turn, before the memory of their places is given back. */
@@ -65,12 +61,6 @@ export interface CodeExecutorOptions {
   readonly findGpus?: (() => Promise<void>) | undefined;
 }
 
-/** A range of rows that a GPU may take. */
-interface RowCall {
-  readonly call: KernelCall;
-  readonly rows: number;
-}
-
 export class CodeExecutor implements Executor, AsyncDisposable {
   readonly id: string;
   readonly label: string;
@@ -80,6 +70,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   readonly #inputs: InputSource;
   readonly #plans: DirectPlans;
   readonly #threads: CodeThreads;
+  /** Where somebody decides what computes ranges. */
+  readonly #rows: RowRanges | undefined;
   readonly #lanes = new Set<CodeLane>();
   readonly #hooks: CodeLanes;
   /** Those that are loaded, by their keys. */
@@ -92,8 +84,6 @@ export class CodeExecutor implements Executor, AsyncDisposable {
   #working = 0;
   /** Bytes that were read where they lie, on this thread, since it last had nothing to do. */
   #bytesHere = 0;
-  /** Bytes of ranges that a GPU could take, since there last was nothing to do. */
-  #bytesOffered = 0;
   /** The range that is, and that the next one waits for: side by side, each would only throw out of the caches what the other one has read. */
   #rangeHere: Promise<unknown> = Promise.resolve();
   #idle: NodeJS.Timeout | undefined;
@@ -107,6 +97,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     this.#inputs = new InputSource(options.source);
     this.#plans = new DirectPlans(options.places);
     this.#threads = new CodeThreads(options.slots, () => this.#goOn());
+    const { kernels, findGpus } = options;
+    this.#rows = kernels && new RowRanges(kernels, findGpus);
     this.#hooks = {
       openWriter: options.openWriter,
       ready: (lane) => this.#ready(lane),
@@ -178,7 +170,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => {
       this.#bytesHere = 0;
-      this.#bytesOffered = 0;
+      this.#rows?.rest();
       this.#inputs.forget();
       this.#plans.clear();
       this.#workspaces.length = 0;
@@ -193,7 +185,7 @@ export class CodeExecutor implements Executor, AsyncDisposable {
 
   /** Begins with packets that wait, as many as are worked on at once: what threads are to read next is looked up meanwhile. */
   #goOn(): void {
-    const calls = this.#options.kernels === undefined ? 0 : CODE_KERNELS_MAX;
+    const calls = this.#rows === undefined ? 0 : CODE_KERNELS_MAX;
     const max = Math.max(this.#threads.room, this.#options.slots) + calls;
     while (this.#working < max) {
       const lane = this.#waiting.next();
@@ -219,75 +211,45 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       lane.stream = input.stream;
       if (program.code.stage !== Stage.MAP)
         return { bytes: await merged(program.code, input, { meter: slot, signal }) };
-      const rows = this.#options.kernels === undefined ? undefined : rowCall(lane, input);
-      if (rows === undefined) return await this.#mapped(program, input, slot, signal);
-      this.#bytesOffered += input.length;
-      if (this.#bytesOffered >= CODE_GPU_BYTES) void this.#options.findGpus?.();
-      return await this.#chosen(lane, input, rows, signal);
+      const plan = await this.#plan(program, input);
+      const here = (meter: Meter): Promise<Outcome> => this.#mapped(program, input, plan, { meter, signal });
+      if (this.#rows === undefined) return await here(slot);
+      const isVerified = plan !== undefined && !plan.isVerified.includes(0);
+      return await this.#rows.run({ lane, input, isVerified, signal }, here);
     } catch (error) {
       if (!(error instanceof PacketfsError) || signal.aborted) throw error;
       return { fault: faultOf(error), reason: error.message };
     }
   }
 
-  /** Has the range computed by a GPU, or does it here. */
-  async #chosen(lane: CodeLane, input: Input, row: RowCall, signal: AbortSignal): Promise<Outcome> {
-    const { program, slot } = lane;
-    const { answer, ...decision } = await this.#decided(row.call, signal);
-    const bucket = bucketOf(workOf(sizeOf(row.call)));
-    const outputs = answer?.outputs;
-    const state = outputs === undefined ? undefined : program.rowKernel?.state(outputs, row.rows);
-    if (answer !== undefined && state !== undefined) {
-      const milliseconds = answer.times.totalMs - answer.times.waitMs;
-      lane.measured({ kernel: 0, engine: "gpu", decision, bucket, milliseconds });
-      return { bytes: encodeState(program.code, state) };
-    }
-    const meter: Meter = { cpuMs: 0 };
-    const outcome = await this.#mapped(program, input, meter, signal);
-    slot.cpuMs += meter.cpuMs;
-    if (!("bytes" in outcome)) return outcome;
-    this.#options.kernels?.computed(row.call, meter.cpuMs);
-    // Where there is no GPU, nobody has to be told which of them did it.
-    const isChoice = decision.predictedMs !== undefined || lane.engine !== undefined;
-    const { cpuMs: milliseconds } = meter;
-    if (isChoice) {
-      const own =
-        answer === undefined ? decision : { engineClass: "cpu", reason: "a GPU answered what no run gives" };
-      lane.measured({ kernel: 0, engine: "cpu", decision: own, bucket, milliseconds });
-    }
-    return outcome;
+  /** Of a range that is worth reading where it lies; undefined where that cannot be done. */
+  async #plan({ code }: CodeProgram, input: Input): Promise<DirectPlan | undefined> {
+    const { stream, length } = input;
+    if (stream === undefined || length < CODE_DIRECT_BYTES_MIN || length > CODE_DIRECT_BYTES_MAX)
+      return undefined;
+    return await this.#plans.plan(code, stream, input);
   }
 
-  /** Whatever goes wrong where a GPU is to do it, who reads the range here does better, or finds what is wrong with it. */
-  async #decided(call: KernelCall, signal: AbortSignal): Promise<EngineDecision> {
-    try {
-      return await this.#options.kernels!.run(call, signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      return { engineClass: "cpu", reason: messageOf(error) };
-    }
-  }
-
-  async #mapped(program: CodeProgram, input: Input, meter: Meter, signal: AbortSignal): Promise<Outcome> {
+  async #mapped(
+    program: CodeProgram,
+    input: Input,
+    plan: DirectPlan | undefined,
+    running: Omit<Running, "workspace">,
+  ): Promise<Outcome> {
+    const outcome = plan && (await this.#direct(program, input, plan, running));
     return (
-      (await this.#direct(program, input, meter, signal)) ??
-      (await this.#inWorkspace((workspace) => mapped(program, input, { workspace, meter, signal })))
+      outcome ?? (await this.#inWorkspace((workspace) => mapped(program, input, { ...running, workspace })))
     );
   }
 
   /** Runs the packet over chunks where they lie; undefined where that does not work. */
   async #direct(
-    { bytes, code }: CodeProgram,
-    input: Input,
-    meter: Meter,
-    signal: AbortSignal,
+    { bytes }: CodeProgram,
+    { stream, from, length, total }: Input,
+    plan: DirectPlan,
+    { meter, signal }: Omit<Running, "workspace">,
   ): Promise<Outcome | undefined> {
-    const { stream, length } = input;
-    if (stream === undefined || length < CODE_DIRECT_BYTES_MIN || length > CODE_DIRECT_BYTES_MAX)
-      return undefined;
-    const plan = await this.#plans.plan(code, stream, input);
-    if (plan === undefined) return undefined;
-    const { from, total } = input;
+    const { root } = stream!;
     const work: DirectWork = { code: bytes, range: { from, length, total }, plan };
     const isNew = plan.isVerified.includes(0);
     // Until one is ready this thread goes on.
@@ -296,8 +258,8 @@ export class CodeExecutor implements Executor, AsyncDisposable {
     const outcome = await (isThere ? this.#threads.run(work, meter) : this.#runHere(work, meter));
     if (isNew) this.#plans.wasRead(plan);
     signal.throwIfAborted();
-    if (outcome === undefined) this.#plans.forget(stream.root);
-    else if ("isUnfinished" in outcome) this.#plans.readOn(stream.root);
+    if (outcome === undefined) this.#plans.forget(root);
+    else if ("isUnfinished" in outcome) this.#plans.readOn(root);
     else if ("state" in outcome) return { bytes: outcome.state };
     else return { fault: FaultCode.badRecord, reason: outcome.fault.reason, place: outcome.fault.at };
     return undefined;
@@ -320,21 +282,6 @@ export class CodeExecutor implements Executor, AsyncDisposable {
       this.#workspaces.push(workspace);
     }
   }
-}
-
-/** What a GPU would be asked for the range; undefined where that is not worth a question, or who reads it has to say more. */
-function rowCall({ program: { code, rowKernel }, engine }: CodeLane, input: Input): RowCall | undefined {
-  const { stream, length, total } = input;
-  const least = engine === "gpu" ? 1 : CODE_KERNEL_BYTES_MIN;
-  if (stream === undefined || length < least || length > CODE_DIRECT_BYTES_MAX) return undefined;
-  if (rowKernel === undefined) return undefined;
-  const { start, end } = rowsOf(code, input);
-  // A file that ends within a row is a fault.
-  if (start === end || end > total) return undefined;
-  const bytes = Math.min(total, end + lookahead(code)) - start;
-  const rows = (end - start) / code.rowBytes;
-  const place = { root: stream.root, from: start, length: bytes };
-  return { call: { ...rowKernel.call({ input: place, bytes, rows }), engine }, rows };
 }
 
 /** Lanes with packets that wait, the one first whose turn it is. They may be very many, so nothing here goes through them all. */

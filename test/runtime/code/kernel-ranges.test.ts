@@ -15,7 +15,7 @@ import type {
   KernelUse,
 } from "../../../runtime/contracts/kernels.ts";
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
-import { CODE_KERNEL_BYTES_MIN } from "../../../runtime/limits.ts";
+import { CODE_KERNEL_BYTES_MIN, CODE_RANGES_MEASURED } from "../../../runtime/limits.ts";
 import { checkDimensions, outputPlaces } from "../../../runtime/program/kernel/binding.ts";
 import { parseKernel } from "../../../runtime/program/kernel/declaration.ts";
 import { findAccelerators } from "../../../runtime/accelerator/accelerators.ts";
@@ -79,8 +79,7 @@ class ToldEngine implements KernelEngine {
     return outputs === undefined ? said : { ...said, answer: { times: TIMES, outputs } };
   }
 
-  computed(call: KernelCall, cpuMs: number): void {
-    expect(call).toBe(this.calls[this.computedMs.length]);
+  computed(_call: KernelCall, cpuMs: number): void {
     this.computedMs.push(cpuMs);
   }
 }
@@ -126,9 +125,17 @@ async function statesBy(
   const program = { inline: parseCode(source).packetCode, engine: asked };
   const lane = await executor.load(program, collector, never);
   const states: string[] = [];
-  for (const [at, [from, length]] of RANGES.entries()) {
-    lane.exec(encodeFrame([execStream(at, root, from, length)]));
-    await collector.answered(at + 1);
+  let packets = 0;
+  const run = async (from: number, length: number): Promise<number> => {
+    lane.exec(encodeFrame([execStream(packets, root, from, length)]));
+    await collector.answered(++packets);
+    return packets - 1;
+  };
+  // Verified by a thread, and measured.
+  if (asked === undefined)
+    for (let count = 0; count < 1 + CODE_RANGES_MEASURED; count++) await run(0, file.byteLength);
+  for (const [from, length] of RANGES) {
+    const at = await run(from, length);
     const answer = collector.answer(at);
     expect(answer.op).toBe(Op.RETURN);
     const isInline = (answer.flags & Flag.INLINE) !== 0;
@@ -167,7 +174,7 @@ describe.each(SOURCES)("%s", (source) => {
     const engine = new ToldEngine(() => undefined);
     expect(await statesBy(engine, source)).toEqual(expected(source));
     expect(engine.calls).toHaveLength(RANGES.length);
-    expect(engine.computedMs).toHaveLength(RANGES.length);
+    expect(engine.computedMs).toHaveLength(CODE_RANGES_MEASURED + RANGES.length);
     for (const ms of engine.computedMs) expect(ms).toBeGreaterThan(0);
     for (const { kernel, dimensions, inputs } of engine.calls) {
       // As a manifest would have it, and with inputs that fit.
@@ -182,7 +189,7 @@ describe.each(SOURCES)("%s", (source) => {
       throw new Error("the GPU is gone");
     });
     expect(await statesBy(engine, source)).toEqual(expected(source));
-    expect(engine.computedMs).toHaveLength(RANGES.length);
+    expect(engine.computedMs).toHaveLength(CODE_RANGES_MEASURED + RANGES.length);
   });
 
   test("where it answers what no run gives", async () => {
@@ -200,7 +207,7 @@ describe.each(SOURCES)("%s", (source) => {
         return lie(offset + length);
       });
       expect(await statesBy(engine, source)).toEqual(expected(source));
-      expect(engine.computedMs).toHaveLength(RANGES.length);
+      expect(engine.computedMs).toHaveLength(CODE_RANGES_MEASURED + RANGES.length);
     }
   });
 });
@@ -213,6 +220,8 @@ test("whoever started the job says what computes it, and hears what did", async 
     expect(await statesBy(engine, source!, { asked, collector })).toEqual(expected(source!));
     expect(engine.calls.map((call) => call.engine)).toEqual(RANGES.map(() => asked));
     expect(collector.answeredBefore).toEqual(RANGES.map((_, index) => index));
+    // Of bytes that were verified meanwhile: what that takes is not what it always takes.
+    expect(engine.computedMs.length).toBeLessThan(RANGES.length);
     for (const use of collector.uses)
       expect(use).toMatchObject({ kernel: 0, engine: "cpu", engineClass: "test-0", calls: 1 });
   }
@@ -231,7 +240,7 @@ test.skipIf(noGpu !== undefined)("all programs, on a GPU", async () => {
           answered.push(decision);
           return decision;
         },
-        computed: () => expect.fail("a thread did it"),
+        computed: () => answered.length > 0 && expect.fail("a thread did it"),
       };
       const collector = new UsesCollector();
       expect(await statesBy(kernels, source, { collector })).toEqual(expected(source));

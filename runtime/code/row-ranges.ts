@@ -1,0 +1,119 @@
+/**
+ * Ranges of rows that a GPU could take: whoever decides what computes kernels is asked of each, and told what a thread took for
+ * those that are computed here. A GPU that fails, or answers what no run gives, costs time and nothing else.
+ *
+ *   range ──▶ a kernel's call ──▶ asked ─┬▶ a GPU's answer ──▶ state
+ *                                        ╰▶ here ──▶ told what it took
+ */
+import { encodeState } from "../../packets/code/state.ts";
+import { lookahead } from "../../packets/code/format.ts";
+import { messageOf } from "../../packets/errors.ts";
+import type { EngineDecision, KernelCall, KernelEngine } from "../contracts/kernels.ts";
+import {
+  CODE_DIRECT_BYTES_MAX,
+  CODE_GPU_BYTES,
+  CODE_KERNEL_BYTES_MIN,
+  CODE_RANGES_MEASURED,
+} from "../limits.ts";
+import { bucketOf, sizeOf, workOf } from "../program/kernel/cost.ts";
+import type { Outcome } from "./code-answers.ts";
+import type { CodeLane } from "./code-lane.ts";
+import type { Input, Meter } from "./piecewise.ts";
+import { rowsOf } from "./range-run.ts";
+
+export interface RowRange {
+  readonly lane: CodeLane;
+  readonly input: Input;
+  /** Whether nothing of it has to be verified any more, so that a run of it takes what it always takes. */
+  readonly isVerified: boolean;
+  readonly signal: AbortSignal;
+}
+
+interface RowCall {
+  readonly call: KernelCall;
+  readonly rows: number;
+}
+
+export class RowRanges {
+  readonly #engine: KernelEngine;
+  readonly #findGpus: (() => Promise<void>) | undefined;
+  /** Bytes that a GPU could have taken, since there last was nothing to do. */
+  #bytes = 0;
+
+  /** `findGpus` is called when there is so much to do that a GPU is worth being looked for; again and again, then. It never rejects. */
+  constructor(engine: KernelEngine, findGpus: (() => Promise<void>) | undefined) {
+    this.#engine = engine;
+    this.#findGpus = findGpus;
+  }
+
+  /** There is nothing to do. */
+  rest(): void {
+    this.#bytes = 0;
+  }
+
+  /** What comes of a range, by a GPU or by `here`, which adds to a meter. Rejects as that does. */
+  async run(range: RowRange, here: (meter: Meter) => Promise<Outcome>): Promise<Outcome> {
+    const { lane, isVerified, signal } = range;
+    const { program, slot, engine } = lane;
+    const offered = rowCall(range);
+    if (offered === undefined) return await here(slot);
+    this.#bytes += range.input.length;
+    if (this.#bytes >= CODE_GPU_BYTES) void this.#findGpus?.();
+    // Bytes are verified by all threads at once, and what a thread takes for the others is known before it is compared with.
+    const isAsked = engine !== undefined || (isVerified && program.rangesMeasured >= CODE_RANGES_MEASURED);
+    const { answer, ...decision } = isAsked ? await this.#decided(offered.call, signal) : NOT_ASKED;
+    const bucket = bucketOf(workOf(sizeOf(offered.call)));
+    const outputs = answer?.outputs;
+    const state = outputs === undefined ? undefined : program.rowKernel?.state(outputs, offered.rows);
+    if (answer !== undefined && state !== undefined) {
+      const milliseconds = answer.times.totalMs - answer.times.waitMs;
+      lane.measured({ kernel: 0, engine: "gpu", decision, bucket, milliseconds });
+      return { bytes: encodeState(program.code, state) };
+    }
+    const meter: Meter = { cpuMs: 0 };
+    const outcome = await here(meter);
+    slot.cpuMs += meter.cpuMs;
+    if (!("bytes" in outcome)) return outcome;
+    if (isVerified) {
+      program.rangesMeasured++;
+      this.#engine.computed(offered.call, meter.cpuMs);
+    }
+    // Where there is no GPU, nobody has to be told which of them did it.
+    const isChoice = decision.predictedMs !== undefined || engine !== undefined;
+    if (isChoice) {
+      const own = answer === undefined ? decision : DISBELIEVED;
+      lane.measured({ kernel: 0, engine: "cpu", decision: own, bucket, milliseconds: meter.cpuMs });
+    }
+    return outcome;
+  }
+
+  /** Whatever goes wrong where a GPU is to do it, who reads the range here does better, or finds what is wrong with it. */
+  async #decided(call: KernelCall, signal: AbortSignal): Promise<EngineDecision> {
+    try {
+      return await this.#engine.run(call, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      return { engineClass: "cpu", reason: messageOf(error) };
+    }
+  }
+}
+
+const NOT_ASKED: EngineDecision = { engineClass: "cpu", reason: "what a thread takes is not known yet" };
+const DISBELIEVED: EngineDecision = { engineClass: "cpu", reason: "a GPU answered what no run gives" };
+
+/** What a GPU would be asked for; undefined where that is not worth a question, or who reads the range has to say more. */
+function rowCall({ lane, input }: RowRange): RowCall | undefined {
+  const { stream, length, total } = input;
+  const { engine, program } = lane;
+  const least = engine === "gpu" ? 1 : CODE_KERNEL_BYTES_MIN;
+  if (stream === undefined || length < least || length > CODE_DIRECT_BYTES_MAX) return undefined;
+  const { code, rowKernel } = program;
+  if (rowKernel === undefined) return undefined;
+  const { start, end } = rowsOf(code, input);
+  // A file that ends within a row is a fault.
+  if (start === end || end > total) return undefined;
+  const bytes = Math.min(total, end + lookahead(code)) - start;
+  const rows = (end - start) / code.rowBytes;
+  const place = { root: stream.root, from: start, length: bytes };
+  return { call: { ...rowKernel.call({ input: place, bytes, rows }), engine }, rows };
+}
