@@ -5,17 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { inflateSync, crc32 } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { openLocal } from "../../sdk/local.ts";
-import type { JobResult, PacketFS } from "../../sdk/packetfs.ts";
+import type { Engine, JobResult, PacketFS } from "../../sdk/packetfs.ts";
+import { noGpu } from "../suites/gpu.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../../examples/kernels/", import.meta.url));
-const ENGINES = ["cpu"] as const;
-type Engine = (typeof ENGINES)[number];
+const ENGINES: readonly Engine[] = ["cpu", "gpu"];
 
 let directory: string;
 let pfs: PacketFS;
 beforeAll(async () => {
+  vi.stubEnv("PACKETFS_GPU_SOFTWARE", "1");
   directory = await mkdtemp(join(tmpdir(), "pfs-kernels-"));
   pfs = await openLocal(join(directory, "store"));
 });
@@ -33,7 +34,11 @@ async function run(example: string, { input, files = {} }: Inputs, engine: Engin
   await pfs.put(bytesOf(input), { name: example });
   for (const [name, bytes] of Object.entries(files)) await pfs.put(bytesOf(bytes), { name });
   const named = Object.fromEntries(Object.keys(files).map((name) => [name, name]));
-  return await pfs.run({ path: join(EXAMPLES, example) }, [example], { engine, files: named });
+  const result = await pfs.run({ path: join(EXAMPLES, example) }, [example], { engine, files: named });
+  const { kernels = [] } = result.statistics;
+  const isJavaScript = ["convolution.ts", "mandelbrot.ts"].includes(example);
+  expect(new Set(kernels.map((kernel) => kernel.engine))).toEqual(new Set(isJavaScript ? [] : [engine]));
+  return result;
 }
 
 function bytesOf(value: ArrayBufferView | string): Uint8Array {
@@ -68,7 +73,46 @@ describe("examples with kernels", () => {
   });
 });
 
-describe.each(ENGINES)("on the %s", (engine) => {
+describe.each(ENGINES.filter((engine) => engine === "cpu" || noGpu === undefined))("on the %s", (engine) => {
+  it("search finds the vectors that are most like each query", async () => {
+    // More than a record; a CPU that imitates a GPU takes its time.
+    const [width, rows, asked] = [256, engine === "cpu" ? 20_000 : 2500, 5];
+    const vectors = floats(rows * width, 1);
+    const queries = floats(asked * width, 2);
+    // Two rows that are the same, and the best of all for the first query: the first of them stands in front.
+    const [first, second] = [rows - 900, rows - 1];
+    for (const row of [second, first]) vectors.set(queries.subarray(0, width), row * width);
+    const { value } = await run("search.ts", { input: vectors, files: { queries } }, engine);
+    const found = value as { row: number; score: number }[][];
+    expect(found).toHaveLength(asked);
+    for (const [query, matches] of found.entries()) {
+      const scores = Array.from({ length: rows }, (_, row) => {
+        let sum = 0;
+        for (let at = 0; at < width; at++) sum += vectors[row * width + at]! * queries[query * width + at]!;
+        return { row, score: sum };
+      }).toSorted((a, b) => b.score - a.score || a.row - b.row);
+      expect(matches.map(({ row }) => row)).toEqual(scores.slice(0, 10).map(({ row }) => row));
+      for (const [place, { score }] of matches.entries()) expect(score).toBeCloseTo(scores[place]!.score, 4);
+    }
+    expect(found[0]!.slice(0, 2).map(({ row }) => row)).toEqual([first, second]);
+  });
+
+  it("matmul multiplies matrices, also those that are no multiple of its tiles", async () => {
+    const [m, k, n] = [engine === "cpu" ? 600 : 70, 4096, 83];
+    const a = floats(m * k, 3);
+    const b = floats(k * n, 4);
+    const product = new Float32Array(
+      (await outputOf(await run("matmul.ts", { input: a, files: { b } }, engine))).buffer,
+    );
+    expect(product).toHaveLength(m * n);
+    for (let at = 0; at < m * n; at += 7) {
+      const [row, column] = [Math.floor(at / n), at % n];
+      let sum = 0;
+      for (let i = 0; i < k; i++) sum += a[row * k + i]! * b[i * n + column]!;
+      expect(Math.abs(product[at]! - sum)).toBeLessThan(1e-3);
+    }
+  });
+
   it("convolution blurs frames, up to their borders", async () => {
     const [width, height, around, frames] = [1920, 1080, 7, 2];
     const input = floats(width * height * frames, 5);
