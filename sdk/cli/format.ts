@@ -1,7 +1,7 @@
 /** Numbers, sizes, times and foreign text as people read and write them. */
 import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
-import type { AcceleratorInfo, KernelReport } from "../../runtime/contracts/kernels.ts";
+import type { AcceleratorInfo, KernelReport, UnusedAccelerator } from "../../runtime/contracts/kernels.ts";
 import { formatBytes, formatCount, formatDuration, plural, splitStack } from "../../runtime/format.ts";
 
 export { formatBytes, formatCount, formatDuration, plural } from "../../runtime/format.ts";
@@ -163,4 +163,9 @@ export function describeAccelerator({ label, memoryBytes, calibration }: Acceler
   const rate = (gbps: number): string => `${formatBytes(gbps * 1e9)}/s`;
   const launch = launchMs < 1 ? `${Math.round(launchMs * 1000)}µs` : formatDuration(launchMs);
   return `${printable(label)}: ${formatBytes(memoryBytes)} of memory, ${rate(uploadGBps)} there and ${rate(downloadGBps)} back, ${launch} for a call, ${formatCount(Math.round(gops))} Gop/s`;
+}
+
+/** "no GPU is used: the Vulkan loader is missing: install libvulkan1". */
+export function describeUnused({ label, reason }: UnusedAccelerator): string {
+  return `${label === "GPU" ? "no GPU is used" : `${printable(label)} is not used`}: ${printable(reason)}`;
 }

@@ -4,6 +4,7 @@ import type { JobInfo, LaneInfo, MachineLanes, NodeInfo } from "../packetfs.ts";
 import { SdkError, SdkErrorCode } from "../errors.ts";
 import {
   describeAccelerator,
+  describeUnused,
   errorLines,
   formatBytes,
   formatCard,
@@ -275,8 +276,8 @@ function acceleratorLines(nodes: readonly NodeInfo[]): string[] {
   );
   const labels = new Map<string, string[]>();
   for (const { label, unusedAccelerators = [] } of nodes) {
-    for (const { label: gpu, reason } of unusedAccelerators) {
-      const what = `${printable(gpu)} is not used: ${printable(reason)}`;
+    for (const unused of unusedAccelerators) {
+      const what = describeUnused(unused);
       labels.set(what, [...(labels.get(what) ?? []), printable(label)]);
     }
   }

@@ -10,7 +10,7 @@ import { Command } from "commander";
 import packageJson from "../../../package.json" with { type: "json" };
 import { errorToJson, hasCode } from "../../../packets/errors.ts";
 import { ExitCode } from "../exit-codes.ts";
-import { describeAccelerator, formatBytes, formatDuration, plural } from "../format.ts";
+import { describeAccelerator, describeUnused, formatBytes, formatDuration, plural } from "../format.ts";
 import { storeDirectory } from "../options.ts";
 import type { GlobalOptions } from "../options.ts";
 import { makeTemporaryDirectory } from "../../../runtime/temporary-directory.ts";
@@ -247,8 +247,7 @@ async function kernelChecks(): Promise<Check[]> {
     for (const { accelerators, unusedAccelerators = [] } of await pfs.nodes()) {
       for (const accelerator of accelerators)
         checks.push(ok("kernels", "GPU", describeAccelerator(accelerator)));
-      for (const { label, reason } of unusedAccelerators)
-        checks.push(ok("kernels", "GPU", `${label === "GPU" ? "" : `${label} is `}not used: ${reason}`));
+      for (const unused of unusedAccelerators) checks.push(ok("kernels", "GPU", describeUnused(unused)));
     }
   } catch (error) {
     const { message, code } = errorToJson(error);
