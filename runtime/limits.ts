@@ -558,7 +558,7 @@ export const GPU_REST_MS: number = 60 * 1000;
 /** How often the process of a GPU is started in a row before it is said to be gone. */
 export const GPU_STARTS_MAX = 3;
 /** CPU time that compiling one may take. */
-export const GPU_COMPILE_CPU_MS = 10_000;
+export const GPU_COMPILE_CPU_MS = 5_000;
 /** On a GPU that others use, a call may take so many times its limit of wall time. */
 export const GPU_LIMIT_TIMES_MAX = 8;
 /** Whoever looks whether a limit is over does not look again before. */

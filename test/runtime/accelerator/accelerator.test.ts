@@ -351,6 +351,42 @@ describe.skipIf(noGpu !== undefined)("a GPU process", () => {
     expect(await isRight()).toBe(true);
   });
 
+  test("that crashes each time over the same kernel gets it no more", async () => {
+    const kernel = { ...endless, wgsl: `${endless.wgsl}\n\n`, limits: { ...endless.limits, gpuMs: 60_000 } };
+    for (let crashes = 0; crashes < 3; crashes++) {
+      expect(gpu.isBarred(kernel)).toBe(false);
+      expect(await isRight()).toBe(true);
+      const clocks = gpuProcessesOf(process.pid).map((pid) => new ProcessClock(pid));
+      const before = clocks.map((clock) => clock.read());
+      const crashed = failure(gpu.run({ ...endlessCall, kernel }, signal));
+      await until(() => clocks.some((clock, index) => clock.read() > before[index]! + 1_000));
+      for (const clock of clocks) clock.close();
+      signalAll(gpuProcessesOf(process.pid), "SIGSEGV");
+      expect(await crashed).toMatchObject({ code: "PFS_ACCELERATOR_LOST" });
+    }
+    expect(gpu.isBarred(kernel)).toBe(true);
+    expect(await isRight()).toBe(true);
+  });
+
+  test("is ended when a kernel takes for ever to compile", async () => {
+    // Each calls the one before twice, and all of them become one function.
+    const calls = Array.from({ length: 26 }, (_, index) => {
+      const called = index === 0 ? "x * 3u" : `f${index - 1}(x ^ 1u) + f${index - 1}(x + 5u)`;
+      return `fn f${index}(x: u32) -> u32 { return ${called}; }\n`;
+    });
+    const kernel = kernelOf({
+      inputs: { v: ["u32", "n"] },
+      outputs: { w: ["u32", "n"] },
+      source: `${calls.join("")}fn main(@builtin(global_invocation_id) id: vec3u) { w[id.x] = f25(v[id.x]); }`,
+    });
+    const error = await failure(gpu.run({ ...endlessCall, kernel }, signal));
+    expect(error).toMatchObject({
+      code: "PFS_KERNEL_INVALID",
+      data: { reason: expect.stringContaining("compiled within") as string },
+    });
+    expect(await isRight()).toBe(true);
+  });
+
   test("leaves nothing behind", async () => {
     const before = gpuProcessesOf(process.pid);
     expect(before.length).toBeGreaterThan(0);
