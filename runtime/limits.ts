@@ -327,6 +327,9 @@ export const KERNEL_PROBE_TIMES_MAX = 4;
 /** Reports of calls of kernels that a job has, and characters of why an engine was chosen. */
 export const KERNEL_REPORTS_MAX = 256;
 export const ENGINE_REASON_CHARACTERS_MAX = 256;
+/** Part of the jobs whose results depend on the engine of which another one runs a split too, and how many do at once. */
+export const KERNEL_PROBE_JOBS = 0.02;
+export const KERNEL_PROBES_MAX = 1;
 /** Calls of less work say nothing of how fast an engine is. */
 export const KERNEL_RATE_WORK_MIN: number = 1024 * 1024;
 

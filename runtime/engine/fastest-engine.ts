@@ -89,6 +89,8 @@ export class FastestEngine implements KernelEngine {
   }
 
   computed(call: KernelCall, cpuMs: number): void {
+    // Who plans jobs remembers those whose results depend on the engine.
+    if (call.kernel.result !== "exact") return;
     this.#measured(kernelKey(call.kernel), sizeOf(call), CPU, cpuMs);
   }
 

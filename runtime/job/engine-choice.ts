@@ -134,5 +134,5 @@ function reasonFor(
   if (calls.length === 0) return "how much its kernels have to do is not known beforehand";
   const times = others.map(({ option, totalMs }) => `${formatDuration(totalMs)} on ${option.label}`);
   const how = expected.every(({ isMeasured }) => isMeasured) ? "as measured before" : "as calculated";
-  return `it takes ${formatDuration(best.totalMs)}, and ${times.join(" and ")}, ${how}`;
+  return `it should take ${formatDuration(best.totalMs)}, and ${times.join(" and ")}, ${how}`;
 }

@@ -24,7 +24,7 @@ import type { LeafBorders } from "../stream/leaves.ts";
 import type { EditionChoice } from "../schedule/state.ts";
 import { inTurns } from "../turns.ts";
 import { Attempt } from "./attempt.ts";
-import type { Result, ResultFile, StoredStream } from "./attempt.ts";
+import type { AttemptOptions, Result, ResultFile, StoredStream } from "./attempt.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
 import { chooseEngine, engineOptions } from "./engine-choice.ts";
 import type { EngineOption, EnginePlan } from "./engine-choice.ts";
@@ -47,6 +47,18 @@ export interface JobContext {
   readonly setTimer: SetTimer;
   /** What calls of kernels took. */
   readonly averages: KernelAverages;
+  /** Whether this job is one that has another engine run something of it too, for what that takes. */
+  readonly mayProbe: () => boolean;
+  /** Told of what runs so, at once. */
+  readonly probing: (probe: Probe) => void;
+}
+
+/** What another engine runs of a job, whose answer nobody sees. */
+export interface Probe {
+  /** Resolves when it is over, however it ended. */
+  readonly over: Promise<void>;
+  /** Ends it. */
+  drop(): void;
 }
 
 export class Job {
@@ -60,6 +72,9 @@ export class Job {
   readonly #writer: StoreWriter;
   /** What runs for it now, or did last. */
   #attempt: Attempt | undefined;
+  /** What is not over: it may go on when the job is done, and closes the writer then. */
+  #probe: Probe | undefined;
+  #hasEnded = false;
   /** Packets that its splits have taken of the budget. */
   #packets = 0;
   #retries = 0;
@@ -98,7 +113,9 @@ export class Job {
   async #end(): Promise<void> {
     this.#attempt?.close();
     this.#context.dispatcher.budget.give(this.#packets);
-    await this.#writer.close();
+    if (this.#probe === undefined) return await this.#writer.close();
+    this.#hasEnded = true;
+    if (this.#failure.signal.aborted) this.#probe.drop();
   }
 
   async #outcome(): Promise<JobOutcome<Uint8Array>> {
@@ -173,6 +190,7 @@ export class Job {
       const edition = editionOf(plan, options, lost);
       this.#record.planned(plan);
       const engineClass = plan?.option.engineClass;
+      if (lost.size === 0 && calls.length > 0) this.#probeOther(splits, plan, options, calls);
       try {
         return await this.#with(splits, { edition, engineClass }, (attempt) => attempt.run());
       } catch (cause) {
@@ -184,21 +202,43 @@ export class Job {
     }
   }
 
+  /** Sometimes, another engine runs the first split too: what was once slower need not be so for ever. */
+  #probeOther(
+    splits: Splits,
+    plan: EnginePlan | undefined,
+    options: readonly EngineOption[],
+    calls: readonly ExpectedCalls[],
+  ): void {
+    const { averages, mayProbe } = this.#context;
+    if (plan === undefined || this.#spec.engine !== undefined || !mayProbe()) return;
+    const wanted = plan.option.engine === "gpu" ? "cpu" : "gpu";
+    const other = chooseEngine(options, { wanted, lost: new Set(), calls, averages });
+    if (other === undefined) return;
+    const { edition, engineClass } = other.option;
+    const attempt = this.#newAttempt(splits, { edition: { edition, waitMs: 0 }, engineClass });
+    const over = this.#probeOn(attempt).catch(() => undefined);
+    const dropped = new JobError(JobErrorCode.cancelled, "nobody waits for it any more");
+    this.#probe = { over, drop: () => attempt.fail(dropped) };
+    this.#context.probing(this.#probe);
+  }
+
+  async #probeOn(attempt: Attempt): Promise<void> {
+    try {
+      await attempt.sample();
+    } finally {
+      attempt.close();
+      this.#probe = undefined;
+      if (this.#hasEnded) await this.#writer.close();
+    }
+  }
+
   async #with<T>(
     splits: Splits,
-    on: { readonly edition: EditionChoice; readonly engineClass?: string | undefined },
+    on: Pick<AttemptOptions, "edition" | "engineClass">,
     use: (attempt: Attempt) => Promise<T>,
   ): Promise<T> {
     this.#failure.throwIfFailed();
-    const attempt = new Attempt({
-      context: this.#context,
-      spec: this.#spec,
-      record: this.#record,
-      group: this.#group,
-      splits,
-      ...on,
-      name: (file) => this.#name(file),
-    });
+    const attempt = this.#newAttempt(splits, on);
     this.#attempt = attempt;
     try {
       const made = await use(attempt);
@@ -208,6 +248,18 @@ export class Job {
       this.#retries += attempt.retries;
       attempt.close();
     }
+  }
+
+  #newAttempt(splits: Splits, on: Pick<AttemptOptions, "edition" | "engineClass">): Attempt {
+    return new Attempt({
+      context: this.#context,
+      spec: this.#spec,
+      record: this.#record,
+      group: this.#group,
+      splits,
+      ...on,
+      name: (file) => this.#name(file),
+    });
   }
 
   #engineOptions(): EngineOption[] {

@@ -10,6 +10,8 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import {
   JOBS_MAX,
   JOBS_REMEMBERED,
+  KERNEL_PROBES_MAX,
+  KERNEL_PROBE_JOBS,
   PROGRAMS_OPEN_MAX,
   WALL_CEILING_MS_MIN,
   WALL_CEILING_TIMES,
@@ -29,6 +31,7 @@ import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
+import type { Probe } from "./job.ts";
 import { ProgramLanes } from "./loaded-program.ts";
 import { programSources } from "./program-sources.ts";
 import type { ProgramSpec } from "./program-sources.ts";
@@ -51,6 +54,8 @@ export interface JobsOptions {
   /** Milliseconds of a monotonic clock; the process's own by default. */
   readonly now?: () => number;
   readonly setTimer?: SetTimer;
+  /** From 0 on to 1, of which each is as likely; the process's own by default. */
+  readonly chance?: () => number;
   /** Told of all jobs, and of executors that come and go. */
   readonly events?: Events | undefined;
   /** Where ended jobs are remembered beyond the life of this. */
@@ -84,6 +89,9 @@ export class Jobs implements AsyncDisposable {
   /** Oldest first. Plain data: nothing that a job worked with is kept when it has ended. */
   readonly #finished: JobInfo[] = [];
   readonly #programs = new Set<ProgramLanes>();
+  /** Those that are not over, of jobs that run or have ended. */
+  readonly #probes = new Set<Probe>();
+  readonly #chance: () => number;
   /** Programs that will be among them when they are loaded. */
   #loading = 0;
   /** Ended jobs whose results have no name and stay until they are released. */
@@ -95,6 +103,7 @@ export class Jobs implements AsyncDisposable {
     this.#options = options;
     this.#now = options.now ?? monotonic;
     this.#setTimer = options.setTimer ?? processTimer;
+    this.#chance = options.chance ?? Math.random;
     this.#averages = options.kernels?.averages ?? new KernelAverages();
     const { executors, events } = options;
     this.#dispatcher = new Dispatcher({ executors, events, now: this.#now, setTimer: this.#setTimer });
@@ -160,6 +169,8 @@ export class Jobs implements AsyncDisposable {
       dispatcher: this.#dispatcher,
       setTimer: this.#setTimer,
       averages: this.#averages,
+      mayProbe: () => this.#probes.size < KERNEL_PROBES_MAX && this.#chance() < KERNEL_PROBE_JOBS,
+      probing: (probe: Probe) => this.#probing(probe),
     };
     const job: Job = new Job(context, { ...request, id, kind, description }, record, ++this.#lastGroup);
     const abort = (): void => job.fail(signal!.reason);
@@ -276,6 +287,8 @@ export class Jobs implements AsyncDisposable {
       return ended;
     });
     await Promise.allSettled(running);
+    for (const probe of this.#probes) probe.drop();
+    await Promise.all([...this.#probes].map(({ over }) => over));
     for (const program of this.#programs) await program.close();
     await this.#dispatcher.close();
     for (const job of this.#leases) await this.release(job);
@@ -315,6 +328,15 @@ export class Jobs implements AsyncDisposable {
     const reason = out === undefined ? null : invalidName(out);
     if (reason === null) return;
     throw new JobError(JobErrorCode.invalidName, `the result cannot have this name: ${reason}`, { reason });
+  }
+
+  /** It goes on when its job has ended, until there are no more jobs at all. */
+  #probing(probe: Probe): void {
+    this.#probes.add(probe);
+    void probe.over.then(() => {
+      this.#probes.delete(probe);
+      void this.#options.kernels?.keep();
+    });
   }
 
   async #follow(

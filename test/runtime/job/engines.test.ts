@@ -310,7 +310,7 @@ describe("what is measured", () => {
         calls: 20,
         measuredMs: 60,
         predictedMs: expect.any(Number) as unknown,
-        reason: expect.stringMatching(/^it takes .* on CPUs, as calculated$/) as unknown,
+        reason: expect.stringMatching(/^it should take .* on CPUs, as calculated$/) as unknown,
       },
     ]);
     expect(world.jobs.jobs()[0]!.kernels).toEqual(statistics.kernels);
@@ -330,5 +330,90 @@ describe("what is measured", () => {
     await world.run({ inputs: [input], splitBytes: 100, engine: "cpu" }, FLOATS);
     world.add("gpu", answering("gpu"), 2, GPU_EDITION, FAST);
     expect((await world.run({ inputs: [input], splitBytes: 100 }, FLOATS)).value).toBe("gpu");
+  });
+});
+
+describe("once in a while, another engine runs a split too", () => {
+  async function probed(answersProbe: boolean): Promise<{
+    world: ScriptedWorld;
+    cpu: ScriptedExecutor;
+    outcome: JobOutcome;
+  }> {
+    const world = new ScriptedWorld();
+    world.chance = 0;
+    const cpu = world.add("cpu", {
+      taken: (waiting) => {
+        if (waiting.entry !== "estimate" && !answersProbe) return;
+        // Faster than anybody thought.
+        const fast = { engine: "cpu", engineClass: "cpu", bucket: 2 ** 29, milliseconds: 0.01 } as const;
+        if (waiting.entry === "map") waiting.lane.listener.measured?.([use(fast)]);
+        waiting.lane.listener.noted("a note of nobody's");
+        answering("cpu").taken(waiting);
+      },
+    });
+    world.add("gpu", answering("gpu"), 2, GPU_EDITION, FAST);
+    const input = await world.putFile("x", 2_000);
+    const outcome = await world.run({ inputs: [input], splitBytes: 100 }, FLOATS);
+    await settle();
+    return { world, cpu, outcome };
+  }
+
+  test("for what that takes: nobody sees its answer, and the next job is planned by it", async () => {
+    const { world, cpu, outcome } = await probed(true);
+    expect([outcome.value, outcome.statistics.byNode]).toEqual(["gpu", { "node gpu": 20 }]);
+    expect(entriesOf(cpu).filter((entry) => entry === "map")).toHaveLength(1);
+    expect(outcome.statistics.notes).toEqual([]);
+    expect(cpu.lanes.every(({ isClosed }) => isClosed)).toBe(true);
+    expect(world.writers).toBe(1);
+    const input = await world.putFile("y", 2_000);
+    const next = await world.run({ id: "next", inputs: [input], splitBytes: 100 }, FLOATS);
+    expect([next.value, next.statistics.kernels]).toEqual(["cpu", expect.anything()]);
+  });
+
+  test("and the job does not wait for it, nor does what closes all jobs", async () => {
+    const { world, cpu, outcome } = await probed(false);
+    expect(outcome.value).toBe("gpu");
+    // It goes on, and with it what it needs; no second one does meanwhile.
+    const probes = (): number => cpu.waiting.filter(({ entry }) => entry === "map").length;
+    expect([world.writers, probes()]).toEqual([2, 1]);
+    const input = await world.putFile("y", 2_000);
+    expect((await world.run({ id: "next", inputs: [input], splitBytes: 100 }, FLOATS)).value).toBe("gpu");
+    expect([world.writers, probes()]).toEqual([3, 1]);
+    await world.jobs.close();
+    // Those that put the files.
+    expect(world.writers).toBe(2);
+    expect(cpu.lanes.every(({ isClosed }) => isClosed)).toBe(true);
+  });
+
+  test("not where an engine was asked for, and in no job that is cancelled", async () => {
+    const world = new ScriptedWorld();
+    world.chance = 0;
+    const cpu = world.add("cpu", {
+      taken: (waiting) => waiting.entry === "estimate" && answering("cpu").taken(waiting),
+    });
+    world.add(
+      "gpu",
+      {
+        taken: ({ entry, lane, packet }) => entry === "estimate" && lane.answer(packet, estimate(1_000_000)),
+      },
+      2,
+      GPU_EDITION,
+      FAST,
+    );
+    const input = await world.putFile("x", 2_000);
+    const asked = world.run({ id: "asked", inputs: [input], splitBytes: 100, engine: "gpu" }, FLOATS);
+    asked.catch(() => undefined);
+    await settle();
+    expect(cpu.waiting).toEqual([]);
+    const auto = world.run({ id: "auto", inputs: [input], splitBytes: 100 }, FLOATS);
+    auto.catch(() => undefined);
+    await settle();
+    expect(cpu.waiting.filter(({ entry }) => entry === "map")).toHaveLength(1);
+    world.jobs.cancel("auto");
+    world.jobs.cancel("asked");
+    await settle();
+    expect(cpu.lanes.every(({ isClosed }) => isClosed)).toBe(true);
+    // The one that put the file.
+    expect(world.writers).toBe(1);
   });
 });

@@ -37,6 +37,8 @@ export class ScriptedWorld {
   readonly #descriptions = new Map<string, ProgramDescription>();
   writers = 0;
   now = 0;
+  /** What its jobs take for chance. */
+  chance = 1;
   readonly #timers = new Set<{ readonly at: number; readonly run: () => void }>();
 
   constructor() {
@@ -49,6 +51,7 @@ export class ScriptedWorld {
       removeParts: async (out) => void this.freed.push(out),
       events: this.watched,
       now: () => this.now,
+      chance: () => this.chance,
       setTimer: (run, milliseconds) => {
         const timer = { at: this.now + milliseconds, run };
         this.#timers.add(timer);
