@@ -106,6 +106,21 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   },
 };
 
+/** Those in JavaScript that GPU.js computes where no GPU does. */
+const BY_GPU_JS = `const blurred = $packetfs.kernel({ name: "blurred", kind: "js", hasCpu: false, result: "exact",
+    inputs: [{ name: "grid", type: "i32", shape: ["h", "w"] }, { name: "add", type: "i32", shape: [] }],
+    outputs: [{ name: "output", type: "i32", shape: ["h", "w"] }], constants: { reach: 2 },
+    source: \`function blurred(grid, add) {
+      let sum = add;
+      for (let dy = 0; dy < 2; dy++) for (let dx = 0; dx < 2; dx++)
+        sum += grid[Math.min(this.thread.y + dy, this.constants.h - 1)][Math.min(this.thread.x + dx, this.constants.w - 1)] * (dx + dy + this.constants.reach);
+      return sum;
+    }\` }, { isSingle: true, cpu: undefined });
+  const halves = $packetfs.kernel({ name: "halves", kind: "js", hasCpu: false, result: "exact",
+    inputs: [{ name: "list", type: "f32", shape: ["n"] }, { name: "by", type: "f32", shape: [] }],
+    outputs: [{ name: "output", type: "f32", shape: ["n"] }],
+    source: "function halves(list, by) { return Math.floor(list[this.thread.x]) - by; }" }, { isSingle: true, cpu: undefined });`;
+
 const DEFINED = Object.entries(KERNELS)
   .map(
     ([name, { inputs, outputs, count, source, cpu }]) => `const ${name} = $packetfs.kernel({
@@ -126,6 +141,9 @@ const CALLS = [
   "weighted({ rows: files.other.slice(0, 6400), weights, bias: -3 })",
   "weighted({ rows: new Int32Array(block.bytes.slice(0, 64).buffer), weights, bias: 2147483647 })",
   "weighted({ rows: files.other.matrix({ type: 'i32', columns: 16 }).slice(-40), weights: [...weights], bias: 1 })",
+  "blurred({ grid: Int32Array.from(block.bytes.subarray(0, 96)), add: -7 }, { w: 12 })",
+  "blurred({ grid: [1, -2, 3, 4, 5, 6], add: block.bytes[1] }, { h: 3, w: 2 })",
+  "halves({ list: Float32Array.from(block.bytes, (byte) => byte / 3 - 20), by: 0.25 })",
   "ramp({ first: 4294967295 }, { m: 1 + block.length % 50 })",
 ];
 const NOTICES = [
@@ -151,6 +169,7 @@ function programOf(random: Random): string {
     const module = ${imported(REMEMBERING)};
     const weights = Int32Array.from({ length: 16 }, (_, at) => at - 7);
     ${DEFINED}
+    ${BY_GPU_JS}
     export default { input: { kind: "block"${size} }, map: (block, { files }) => [${parts.join(", ")}] };`;
 }
 

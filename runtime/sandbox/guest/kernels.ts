@@ -1,11 +1,12 @@
 /**
  * Kernels, as a program calls them. A call binds the names of dimensions, and is computed by whoever runs the program, or else
- * in here: by the program's own function for CPUs.
+ * in here: by the program's own function for CPUs, or by GPU.js.
  *
  * Who computes must not show. So that function runs in an evaluation of the module that nothing else uses, and gets copies:
  * what it changes is seen by nobody, and its console says nothing.
  */
 import type { Blocks, BlockSource } from "./blocks.ts";
+import type { ComputeKernel, TensorArgument } from "./compute.ts";
 import type { Freeze } from "./freeze.ts";
 import type { Primordials } from "./primordials.ts";
 import type { Questions } from "./questions.ts";
@@ -20,6 +21,8 @@ export interface Kernels {
   end(): void;
   /** The node knows the program's kernels. */
   askNode(): void;
+  /** What computes those of them that have no cpu, each with the dimensions that it wants the sizes of; null for the others. */
+  compute(compute: ComputeKernel, dimensions: readonly (readonly string[] | null)[]): void;
   /**
    * Runs what may call kernels, up to the first call, which is noted instead of being computed. `estimates` are those that were
    * noted since it was asked last.
@@ -59,6 +62,8 @@ export interface KernelTools {
   readonly valuesBytesMax: number;
   /** Evaluates the module, and then `run`, beside the packet: nothing of it may be seen there. */
   readonly apart: (run: () => unknown) => unknown;
+  /** Fails the packet. */
+  readonly outOfMemory: (reason: string) => never;
   /** A call is over. WebAssembly modules are new then, whether the program's cpu has used them or not. */
   readonly over: () => void;
 }
@@ -73,7 +78,7 @@ interface Defined {
 }
 
 export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
-  const { freeze, blocks, questions, kernelsMax, valuesBytesMax, apart, over } = tools;
+  const { freeze, blocks, questions, kernelsMax, valuesBytesMax, apart, outOfMemory, over } = tools;
   const KINDS: Readonly<Record<ElementType, string>> = {
     f32: "Float32Array",
     i32: "Int32Array",
@@ -89,6 +94,9 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
   let isAsking = false;
   /** Whether it has left the call to this isolate, and wants to hear when that is over. */
   let isLeft = false;
+  let gpuJs:
+    | { readonly compute: ComputeKernel; readonly dimensions: readonly (readonly string[] | null)[] }
+    | undefined;
   let isEstimating = false;
   let noted: KernelEstimate[] = [];
   /** Thrown where a call would be computed: a program that catches it gets no further by that. */
@@ -441,7 +449,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     bound: Map<string, number>,
     counts: readonly number[],
   ): Uint8Array<ArrayBuffer>[] {
-    if (kernel.cpu === undefined) wrong(kernel, "there is no GPU, and the kernel has no cpu");
+    if (kernel.cpu === undefined) return byGpuJs(index, kernel, inputs, bound, counts);
     const dimensions = named(bound);
     const given = {};
     for (let at = 0; at < inputs.length; at++) {
@@ -478,6 +486,80 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     return results;
   }
 
+  /** By GPU.js's WebAssembly. What it throws is of another context, which is not for programs. */
+  function byGpuJs(
+    index: number,
+    kernel: Defined,
+    inputs: readonly KernelInputValue[],
+    bound: Map<string, number>,
+    counts: readonly number[],
+  ): Uint8Array<ArrayBuffer>[] {
+    const names = gpuJs?.dimensions[index];
+    if (gpuJs === undefined || names === undefined || names === null)
+      return wrong(kernel, "no GPU computes it here, and it has no cpu");
+    const { type, shape } = kernel.outputs[0]!;
+    // What has no elements is not worth asking for.
+    if (counts[0] === 0) return [blocks.elements(type, new p.Uint8Array(0))];
+    const given: (number | TensorArgument)[] = [];
+    for (let at = 0; at < inputs.length; at++) given[at] = argumentOf(inputs[at]!, bound);
+    for (let at = 0; at < names.length; at++) given[given.length] = p.mapGet(bound, names[at]!)!;
+    let buffer: ArrayBuffer;
+    try {
+      buffer = gpuJs.compute(index, sidesOf(shape, bound), given);
+    } catch (error) {
+      const { message } = error as Error;
+      return p.indexOf(message, "alloc") >= 0
+        ? outOfMemory(`${kernel.name}: ${message}`)
+        : wrong(kernel, message);
+    }
+    return [fromFloats(type, new p.Float32Array(buffer))];
+  }
+
+  function argumentOf(
+    { tensor, source, values }: KernelInputValue,
+    bound: Map<string, number>,
+  ): number | TensorArgument {
+    if (tensor.shape.length === 0) return values![0]!;
+    const own =
+      source === undefined
+        ? copied(tensor.type, values!)
+        : blocks.elements(tensor.type, blocks.bytesOf(source));
+    const [x = 1, y = 1, z = 1] = sidesOf(tensor.shape, bound);
+    if (tensor.type === "f32") return [own.buffer, x, y, z];
+    const floats = new p.Float32Array(p.bytesLength(own));
+    p.bytesSet(floats as unknown as Uint8Array, own);
+    return [floats.buffer, x, y, z];
+  }
+
+  /** Sizes along x, y and z: the last dimension is x. */
+  function sidesOf(shape: Tensor["shape"], bound: Map<string, number>): number[] {
+    const sides: number[] = [];
+    for (let at = shape.length - 1; at >= 0; at--) {
+      const dimension = shape[at]!;
+      sides[sides.length] = typeof dimension === "number" ? dimension : p.mapGet(bound, dimension)!;
+    }
+    return sides;
+  }
+
+  /** As WGSL makes integers of floats: cut off, and the nearest that there is. */
+  function fromFloats(type: ElementType, floats: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    const count = p.bytesLength(floats as unknown as Uint8Array);
+    const array = blocks.elements(type, new p.Uint8Array(count * 4));
+    const [least, most] = type === "i32" ? [-2147483648, 2147483647] : [0, 4294967295];
+    for (let at = 0; at < count; at++) {
+      const value = floats[at]!;
+      array[at] =
+        type === "f32" || (value >= least && value <= most)
+          ? value
+          : value < least
+            ? least
+            : value > most
+              ? most
+              : 0;
+    }
+    return array;
+  }
+
   function copied(type: ElementType, values: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     const copy = blocks.elements(type, new p.Uint8Array(p.bytesLength(values) * blocks.elementBytes(type)));
     p.bytesSet(copy, values);
@@ -507,6 +589,9 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     },
     askNode() {
       isAsking = true;
+    },
+    compute(compute, dimensions) {
+      gpuJs = { compute, dimensions };
     },
     estimate(run) {
       isEstimating = true;

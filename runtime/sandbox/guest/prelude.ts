@@ -3,6 +3,7 @@
  * leaves their results in one buffer (protocol.ts), so that nothing crosses the isolate's border per packet.
  */
 import type { makeBlocks } from "./blocks.ts";
+import type { ComputeKernel } from "./compute.ts";
 import type { installConsole } from "./console.ts";
 import type { makeCsvParser } from "./csv.ts";
 import type { makeEntry, RunEntry } from "./entries.ts";
@@ -105,6 +106,8 @@ export interface ProgramConfig {
   /** JSON text. */
   readonly args: string;
   readonly files: readonly GivenFile[];
+  /** Of kernels that GPU.js computes here, the dimensions that they want the sizes of; null for others. */
+  readonly computed: readonly (readonly string[] | null)[];
   /** Of the input, where it is text. */
   readonly encoding?: TextEncoding;
   /** Whether the syntax of its text may make promises (promises.ts). */
@@ -114,8 +117,11 @@ export interface ProgramConfig {
 export interface Prelude {
   /** What the module declares, as JSON text {reader, yields, …}, or {"reason"} why it is no program. */
   inspect(factory: ModuleFactory, config: string): string;
-  /** Takes over the program, once: "" when all is well, otherwise why it is no program. `config` is ProgramConfig as JSON text. */
-  load(factory: ModuleFactory, config: string): string;
+  /**
+   * Takes over the program, once: "" when all is well, otherwise why it is no program. `config` is ProgramConfig as JSON text. `compute`
+   * is what computes kernels that have no function of their own, where there are such.
+   */
+  load(factory: ModuleFactory, config: string, compute?: ComputeKernel): string;
   /**
    * Runs a frame, which has a number of its own from 1, and its packets in the exchange, each with 8 float64: start and length
    * in the text, or else in the bytes; the file offset of what is behind the prefix; bytes of the prefix; length of the tail,
@@ -184,6 +190,7 @@ export function makePrelude(
     kernelsMax,
     valuesBytesMax,
     apart,
+    outOfMemory: (reason) => faults.fail(codes.memoryLimit, reason),
     over: () => wasm.begin(),
   });
   const tables = parts.makeTables(
@@ -273,13 +280,14 @@ export function makePrelude(
     }
   }
 
-  function load(factory: ModuleFactory, config: string): string {
+  function load(factory: ModuleFactory, config: string, compute?: ComputeKernel): string {
     try {
       const {
         entry,
         description,
         args: argsText,
         files,
+        computed,
         encoding,
         mayAwait,
       } = p.parse(config) as ProgramConfig;
@@ -300,6 +308,7 @@ export function makePrelude(
         throw new p.TypeError("the program is not what it was said to be: it has other kernels");
       }
       if (known > 0) kernels.askNode();
+      if (compute !== undefined) kernels.compute(compute, computed);
       const args = tables.readOnly(p.parse(argsText));
       const { threw, badRecord } = codes;
       loop = parts.makeFrameLoop(p, {

@@ -2,6 +2,7 @@
  * The prelude as a script for isolates. It is written and checked like any other code here; what an isolate gets is the
  * text of these functions, which for that reason use nothing but what they are given.
  */
+import { makeCompute } from "./compute.ts";
 import { makeBlocks } from "./blocks.ts";
 import { installConsole } from "./console.ts";
 import { makeCsvParser } from "./csv.ts";
@@ -33,6 +34,9 @@ import { makeWasmAdditions } from "../../program/wasm/additions.ts";
 import { makeWasmBytes } from "../../program/wasm/bytes.ts";
 import { makeWasmInstructions } from "../../program/wasm/instructions.ts";
 import { makeWasmRewriter } from "../../program/wasm/rewriter.ts";
+
+/** For another context than the prelude's. */
+export { makeCompute };
 
 /** Tests take single parts out, to see what each protects from. */
 export const PRELUDE_PARTS: PreludeParts = {

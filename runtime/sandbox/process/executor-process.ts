@@ -20,6 +20,7 @@ import {
 } from "../../limits.ts";
 import { SandboxErrorCode } from "../../errors.ts";
 import { formatDuration } from "../../format.ts";
+import { gpuJsSource } from "../../program/kernel/gpujs.ts";
 import type { GpuJsSource } from "../../program/kernel/gpujs.ts";
 import { invalidProgram, parseInspection } from "../../program/manifest.ts";
 import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
@@ -376,8 +377,22 @@ const LOAD_ANSWERS: Readonly<Partial<Record<MessageKind, MessageKind>>> = {
 function imageOf({ name, code, entry, description, args, files = {} }: LaneProgram): Uint8Array {
   const encoding = inputEncoding(entry, description);
   const lengths = Object.entries(files).map(([file, { length }]) => ({ name: file, length }));
-  const plain = { name, entry, description, args, files: lengths };
-  return encodeImage(encoding === undefined ? plain : { ...plain, encoding }, code);
+  const computed = entry === "map" ? computedKernels(description) : [];
+  const image = {
+    name,
+    entry,
+    description,
+    args,
+    ...(lengths.length === 0 ? {} : { files: lengths }),
+    ...(computed.every((source) => source === null) ? {} : { computed }),
+    ...(encoding === undefined ? {} : { encoding }),
+  };
+  return encodeImage(image, code);
+}
+
+/** Kernels that a CPU computes by their source. */
+function computedKernels({ kernels = [] }: ProgramDescription): (GpuJsSource | null)[] {
+  return kernels.map((kernel) => (kernel.kind === "js" && !kernel.hasCpu ? gpuJsSource(kernel) : null));
 }
 
 function checkCode(code: Uint8Array): void {

@@ -50,6 +50,7 @@ import { readInteger32, writeInteger32 } from "../../../packets/integer.ts";
 import { PACKET_BYTES } from "../../../packets/layout.ts";
 import { PROGRAM_LIMITS_MAX } from "../../limits.ts";
 import type { Entry, ProgramDescription } from "../../program/program.ts";
+import type { GpuJsSource } from "../../program/kernel/gpujs.ts";
 import type { TextEncoding } from "../../program/readers.ts";
 import type { SpareMemory } from "../../spare-memory.ts";
 
@@ -218,8 +219,11 @@ export interface ProgramImage {
   readonly encoding?: TextEncoding;
   /** Stored files that it is given, in the order in which the node counts them. */
   readonly files?: readonly GivenFile[];
+  /** By the order of its kernels, those that GPU.js computes; null for the others. Absent where there are none. */
+  readonly computed?: readonly (GpuJsSource | null)[];
 }
 
+/** A stored file beside the input. */
 export interface GivenFile {
   readonly name: string;
   readonly length: number;

@@ -32,6 +32,8 @@ import type { Guest } from "./guest.ts";
 import { emptyOutcome, faultOutcome } from "../process/protocol.ts";
 import type { ProgramImage } from "../process/protocol.ts";
 import { ivm } from "./isolated-vm.ts";
+import { openKernelFunctions } from "./kernel-functions.ts";
+import type { GpuJsSource } from "../../program/kernel/gpujs.ts";
 
 const MIB = 1024 * 1024;
 const PROGRAM_FILE = "program.js";
@@ -152,13 +154,16 @@ export class GuestIsolate implements Guest {
   readonly #resume: Call<"resume">;
   readonly #collect: Call<"collect">;
   readonly #config: ProgramConfig;
+  readonly #computed: readonly (GpuJsSource | null)[];
   #frame = 0;
   #broken = false;
 
   /** Takes over the realm, which has had no program. Throws LoadFailure. */
   constructor(image: ProgramImage, code: string, realm: GuestRealm) {
-    const { entry, description, args, encoding, files = [] } = image;
-    const plain = { entry, description, args, files, mayAwait: MAY_AWAIT.test(code) };
+    const { entry, description, args, encoding, files = [], computed = [] } = image;
+    const dimensions = computed.map((source) => source && source.dimensions);
+    const plain = { entry, description, args, files, computed: dimensions, mayAwait: MAY_AWAIT.test(code) };
+    this.#computed = computed;
     this.#config = encoding === undefined ? plain : { ...plain, encoding };
     this.encoding = encoding;
     this.#realm = realm;
@@ -266,7 +271,9 @@ export class GuestIsolate implements Guest {
   #ask(name: "inspect" | "load"): string {
     try {
       const call = this.#realm.prelude.getSync(name, { reference: true }) as Call<"inspect">;
-      const args = [this.#factory.derefInto(), JSON.stringify(this.#config)];
+      const args: unknown[] = [this.#factory.derefInto(), JSON.stringify(this.#config)];
+      if (name === "load" && this.#computed.length > 0)
+        args.push(openKernelFunctions(this.#isolate, this.#computed).derefInto());
       return String(call.applySync(undefined, args as never));
     } catch (error) {
       throw loadFailure(this.#isolate, error);

@@ -2,24 +2,22 @@
  * GPU.js in an isolate of its own: it makes WGSL of kernels in JavaScript. What it gets was validated and printed again by the
  * node (gpujs.ts); it is in an isolate all the same, for it was written to run functions, not to be given strangers' ones.
  */
-import { readFileSync } from "node:fs";
 import type IsolatedVm from "isolated-vm";
 import { messageOf } from "../../../packets/errors.ts";
-import { builtGpuJs } from "../../built.ts";
 import { KERNEL_COMPILER_BYTES } from "../../limits.ts";
 import type { GpuJsModule, GpuJsSource } from "../../program/kernel/gpujs.ts";
+import { GPU_JS_FILE, gpuJsScript } from "./gpu-js.ts";
 import { LoadFailure } from "./guest-isolate.ts";
 import { ivm } from "./isolated-vm.ts";
 
 const MIB = 1024 * 1024;
-const FILE = "packetfs:gpu.js";
 
 /** JSON text of an array of GpuJsModule for that of one of GpuJsSource. Throws LoadFailure. */
 export function compileKernels(sources: string): string {
   const isolate = new ivm.Isolate({ memoryLimit: KERNEL_COMPILER_BYTES / MIB });
   try {
     const context = isolate.createContextSync();
-    const script = isolate.compileScriptSync(compilerSource(), { filename: FILE });
+    const script = isolate.compileScriptSync(gpuJsScript(COMPILE), { filename: GPU_JS_FILE });
     const compile: IsolatedVm.Reference<(sources: string) => string> = script.runSync(context, {
       reference: true,
     });
@@ -31,19 +29,6 @@ export function compileKernels(sources: string): string {
   } finally {
     if (!isolate.isDisposed) isolate.dispose();
   }
-}
-
-/** A script whose value is a function from JSON text to JSON text. */
-function compilerSource(): string {
-  return `"use strict";
-(() => {
-  const module = { exports: {} };
-  (function (module, exports, define) {
-${readFileSync(builtGpuJs(), "utf8")}
-  })(module, module.exports);
-  const compile = (${String(compileKernel)});
-  return (sources) => JSON.stringify(JSON.parse(sources).map((source) => compile(module.exports, source)));
-})()`;
 }
 
 /** What of GPU.js is used. */
@@ -81,3 +66,8 @@ function compileKernel(gpuJs: GpuJs, { source, argumentTypes, rank }: GpuJsSourc
   const wgsl = kernel.assembleWGSL();
   return { wgsl, params: kernel.paramsLayout, workgroupSize: kernel.workgroupSize };
 }
+
+const COMPILE = `(gpuJs, sources) => {
+  const compile = ${String(compileKernel)};
+  return JSON.stringify(JSON.parse(sources).map((source) => compile(gpuJs, source)));
+}`;
