@@ -5,8 +5,8 @@
  *   range ──▶ a kernel's call ──▶ asked ─┬▶ a GPU's answer ──▶ state
  *                                        ╰▶ here ──▶ told what it took
  */
+import { CODE_BYTES } from "../../packets/code/format.ts";
 import { encodeState } from "../../packets/code/state.ts";
-import { lookahead } from "../../packets/code/format.ts";
 import { messageOf } from "../../packets/errors.ts";
 import type { EngineDecision, KernelCall, KernelEngine } from "../contracts/kernels.ts";
 import {
@@ -20,6 +20,12 @@ import type { Outcome } from "./code-answers.ts";
 import type { CodeLane } from "./code-lane.ts";
 import type { Input, Meter } from "./piecewise.ts";
 import { rowsOf } from "./range-run.ts";
+
+/**
+ * Behind the rows, as much as any program may look at: so that a range of bytes which a GPU has for one program is the same for
+ * others, whatever they look for.
+ */
+const BEHIND_BYTES: number = CODE_BYTES;
 
 export interface RowRange {
   readonly lane: CodeLane;
@@ -112,7 +118,7 @@ function rowCall({ lane, input }: RowRange): RowCall | undefined {
   const { start, end } = rowsOf(code, input);
   // A file that ends within a row is a fault.
   if (start === end || end > total) return undefined;
-  const bytes = Math.min(total, end + lookahead(code)) - start;
+  const bytes = Math.min(total, end + BEHIND_BYTES) - start;
   const rows = (end - start) / code.rowBytes;
   const place = { root: stream.root, from: start, length: bytes };
   return { call: { ...rowKernel.call({ input: place, bytes, rows }), engine }, rows };

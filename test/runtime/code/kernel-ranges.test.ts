@@ -212,6 +212,18 @@ describe.each(SOURCES)("%s", (source) => {
   });
 });
 
+test("what a GPU has of a file is the same whatever is looked for in its bytes", async () => {
+  const places = async (source: string): Promise<unknown> => {
+    const engine = new ToldEngine(() => undefined);
+    await statesBy(engine, source, { asked: "gpu" });
+    return engine.calls.map(({ inputs: [data] }) => data);
+  };
+  const all = await places("histogram()");
+  expect(all).toHaveLength(RANGES.length);
+  for (const source of ['count("\\n")', 'match("some twenty letters!")', "bytes().sum()"])
+    expect(await places(source)).toEqual(all);
+});
+
 test("whoever started the job says what computes it, and hears what did", async () => {
   for (const asked of ["gpu", "cpu"] as const) {
     const engine = new ToldEngine(() => undefined);
