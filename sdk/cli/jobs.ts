@@ -105,7 +105,7 @@ export function nodesCommand(host: Host): Command {
         );
       }
     }
-    for (const line of acceleratorLines(nodes)) output.talk(line);
+    if (!output.json) for (const line of acceleratorLines(nodes)) output.talk(line);
     for (const kind of ["js", "code"] as const) {
       const [first] = nodes.flatMap(({ editions }) => editions[kind] ?? []);
       for (const { label, editions } of nodes) {
