@@ -36,8 +36,7 @@ async function run(example: string, { input, files = {} }: Inputs, engine: Engin
   const named = Object.fromEntries(Object.keys(files).map((name) => [name, name]));
   const result = await pfs.run({ path: join(EXAMPLES, example) }, [example], { engine, files: named });
   const { kernels = [] } = result.statistics;
-  const isJavaScript = ["convolution.ts", "mandelbrot.ts"].includes(example);
-  expect(new Set(kernels.map((kernel) => kernel.engine))).toEqual(new Set(isJavaScript ? [] : [engine]));
+  expect(new Set(kernels.map((kernel) => kernel.engine))).toEqual(new Set([engine]));
   return result;
 }
 
@@ -114,7 +113,9 @@ describe.each(ENGINES.filter((engine) => engine === "cpu" || noGpu === undefined
   });
 
   it("convolution blurs frames, up to their borders", async () => {
-    const [width, height, around, frames] = [1920, 1080, 7, 2];
+    // Of a file that ends within a frame, the last one is less high.
+    const [width, around] = [1920, 7];
+    const [height, frames] = engine === "cpu" ? [1080, 2] : [90, 1];
     const input = floats(width * height * frames, 5);
     const blurred = new Float32Array((await outputOf(await run("convolution.ts", { input }, engine))).buffer);
     expect(blurred).toHaveLength(input.length);
@@ -122,7 +123,7 @@ describe.each(ENGINES.filter((engine) => engine === "cpu" || noGpu === undefined
     let whole = 0;
     for (let y = -around; y <= around; y++) for (let x = -around; x <= around; x++) whole += weight(x, y);
     const inside = (at: number, length: number): number => Math.min(Math.max(at, 0), length - 1);
-    const corners = [0, width - 1, (height - 1) * width, width * height - 1, width * height];
+    const corners = [0, width - 1, (height - 1) * width, width * height - 1, width * height * (frames - 1)];
     for (const at of [
       ...corners,
       ...Array.from({ length: 500 }, (_, index) => (index * 8_287) % input.length),
