@@ -286,6 +286,8 @@ export class Machine implements AsyncDisposable {
     await this.executor?.close();
     await this.#code?.close();
     await this.#spares?.close();
+    // A node has no jobs of its own, whose ends have it kept.
+    await this.kernels.keep();
     await this.source[Symbol.asyncDispose]();
     await this.store.close();
   }

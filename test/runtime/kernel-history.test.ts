@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { KERNEL_HISTORY_FILE, KernelHistory } from "../../runtime/kernel-history.ts";
+import { Machine } from "../../runtime/machine.ts";
 
 let directory: string;
 let file: string;
@@ -56,4 +57,11 @@ test("a file that is damaged, or cannot be written, costs the memory and nothing
   nowhere.averages.add(calls);
   await nowhere.keep();
   expect(nowhere.averages.callMs("k", "cpu", 1024)).toBe(7);
+});
+
+test("a machine that is closed keeps what it measured, though no job was its own", async () => {
+  const machine = await Machine.open({ directory, id: "node", label: "node", workers: 0 });
+  machine.kernels.averages.add(calls);
+  await machine.close();
+  expect((await KernelHistory.open(file)).averages.callMs("k", "cpu", 1024)).toBe(7);
 });
