@@ -15,6 +15,7 @@ import {
   isoTime,
   plural,
   printable,
+  wrapWords,
 } from "./format.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
@@ -229,7 +230,7 @@ async function showJobs(output: Output, asked: readonly string[], jobs: readonly
   if (!output.isTerminal || output.json) {
     return await listJobs(output, found);
   }
-  await output.line(found.map(jobCard).join("\n\n"));
+  await output.line(found.map((job) => jobCard(job, output.width)).join("\n\n"));
 }
 
 export function cancelCommand(host: Host): Command {
@@ -308,8 +309,16 @@ function formatAge(milliseconds: number): string {
   return milliseconds < 1000 ? "now" : `${formatDuration(milliseconds, 1)} ago`;
 }
 
+/** Columns that the titles of a job's card take. */
+const CARD_TITLE_WIDTH = "program  ".length;
+
+/** Text beside a title of a card, in lines that fit. */
+function wrapped(text: string, width: number): string {
+  return wrapWords(text, width - CARD_TITLE_WIDTH).replaceAll("\n", `\n${" ".repeat(CARD_TITLE_WIDTH)}`);
+}
+
 /** All of a job, with the lines of its program's stack. */
-function jobCard(info: JobInfo): string {
+function jobCard(info: JobInfo, width: number): string {
   const { job, program, state, startedAt, milliseconds, done, tasks, kernels = [], error } = info;
   const [sentence = "", ...trace] = errorLines(error?.message ?? "");
   return formatCard([
@@ -319,7 +328,7 @@ function jobCard(info: JobInfo): string {
     ["packets", `${formatCount(done)} of ${formatCount(tasks)} done`],
     ["started", formatTime(startedAt)],
     ["time", formatDuration(milliseconds)],
-    ...kernels.map((report) => ["kernel", formatKernel(report)] as const),
+    ...kernels.map((report) => ["kernel", wrapped(formatKernel(report), width)] as const),
     ...(error === undefined
       ? []
       : ([["error", [`${error.code}: ${sentence}`, ...trace].join("\n")]] as const)),
