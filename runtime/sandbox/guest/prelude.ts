@@ -11,11 +11,13 @@ import type { makeFaults } from "./faults.ts";
 import type { FrameLoop, Yielded, makeFrameLoop } from "./frame-loop.ts";
 import type { makeFreeze } from "./freeze.ts";
 import type { makeKeyTable } from "./key-table.ts";
-import type { makeKernels } from "./kernels.ts";
+import type { makeKernelInputs } from "./kernel-inputs.ts";
+import type { Kernels, makeKernels } from "./kernels.ts";
 import type { lockDown } from "./lockdown.ts";
 import type { makeModule, makeTables, ModuleFactory, ProgramModule } from "./module.ts";
 import type { makeOutput } from "./output.ts";
 import type { makePartials } from "./partials.ts";
+import type { makeOwnKernels } from "./own-kernels.ts";
 import type { Primordials } from "./primordials.ts";
 import type { AskNode, makeQuestions } from "./questions.ts";
 import type { installRandom } from "./random.ts";
@@ -42,6 +44,8 @@ export interface PreludeParts {
   readonly makeValueCodec: typeof makeValueCodec;
   readonly makeQuestions: typeof makeQuestions;
   readonly makeBlocks: typeof makeBlocks;
+  readonly makeKernelInputs: typeof makeKernelInputs;
+  readonly makeOwnKernels: typeof makeOwnKernels;
   readonly makeKernels: typeof makeKernels;
   readonly makeTables: typeof makeTables;
   readonly makeModule: typeof makeModule;
@@ -97,6 +101,7 @@ export interface PreludeConfig {
     readonly memoryLimit: number;
     readonly outputLimit: number;
     readonly badRecord: number;
+    readonly engineLost: number;
   };
 }
 
@@ -183,14 +188,22 @@ export function makePrelude(
   const questions = parts.makeQuestions(p, { codec, faults, ask, exchange, askAt, askBytes });
   const blocks = parts.makeBlocks(p, { freeze, read: questions.read });
   const { kernelsMax, kernelValuesBytesMax: valuesBytesMax } = config;
-  const kernels = parts.makeKernels(p, {
+  const inputs = parts.makeKernelInputs(p, blocks);
+  const own = parts.makeOwnKernels(p, {
+    blocks,
+    inputs,
+    callApart,
+    outOfMemory: (reason) => faults.fail(codes.memoryLimit, reason),
+    noEngine: (reason) => faults.fail(codes.engineLost, reason),
+  });
+  const kernels: Kernels = parts.makeKernels(p, {
     freeze,
     blocks,
+    inputs,
+    own,
     questions,
     kernelsMax,
     valuesBytesMax,
-    apart,
-    outOfMemory: (reason) => faults.fail(codes.memoryLimit, reason),
     over: () => wasm.begin(),
   });
   const tables = parts.makeTables(
@@ -203,12 +216,12 @@ export function makePrelude(
   let loop: FrameLoop | undefined;
   let runEntry: RunEntry | undefined;
 
-  /** Evaluates the program beside the packet that runs. */
-  function apart(run: () => unknown): unknown {
+  /** Evaluates the program beside the packet that runs, and calls the cpu of its kernel of that index there. */
+  function callApart(index: number, given: readonly unknown[]): unknown {
     return log.apart(() =>
       random.apart(() => {
         program!.evaluate(false);
-        return run();
+        return kernels.callCpu(index, given);
       }),
     );
   }
@@ -308,7 +321,7 @@ export function makePrelude(
         throw new p.TypeError("the program is not what it was said to be: it has other kernels");
       }
       if (known > 0) kernels.askNode();
-      if (compute !== undefined) kernels.compute(compute, computed);
+      if (compute !== undefined) own.useGpuJs(compute, computed);
       const args = tables.readOnly(p.parse(argsText));
       const { threw, badRecord } = codes;
       loop = parts.makeFrameLoop(p, {

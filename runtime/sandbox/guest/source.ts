@@ -11,10 +11,12 @@ import { makeFaults } from "./faults.ts";
 import { makeFrameLoop } from "./frame-loop.ts";
 import { makeFreeze } from "./freeze.ts";
 import { makeKeyTable } from "./key-table.ts";
+import { makeKernelInputs } from "./kernel-inputs.ts";
 import { makeKernels } from "./kernels.ts";
 import { lockDown } from "./lockdown.ts";
 import { makeModule, makeTables } from "./module.ts";
 import { makeOutput } from "./output.ts";
+import { makeOwnKernels } from "./own-kernels.ts";
 import { makePartials } from "./partials.ts";
 import { makePrelude } from "./prelude.ts";
 import type { PreludeParts } from "./prelude.ts";
@@ -44,6 +46,8 @@ export const PRELUDE_PARTS: PreludeParts = {
   makeValueCodec,
   makeQuestions,
   makeBlocks,
+  makeKernelInputs,
+  makeOwnKernels,
   makeKernels,
   makeTables,
   makeModule,

@@ -62,6 +62,7 @@ const CONFIG: PreludeConfig = {
     memoryLimit: FaultCode.memoryLimit,
     outputLimit: FaultCode.outputLimit,
     badRecord: FaultCode.badRecord,
+    engineLost: FaultCode.engineLost,
   },
 };
 /** Made by this very code from the prelude, so V8 may believe it. */

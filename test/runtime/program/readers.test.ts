@@ -11,7 +11,7 @@ import { RECORD_BYTES_MAX } from "../../../runtime/limits.ts";
 import { lineCounter } from "../../../runtime/program/readers.ts";
 import type { ReaderSpec } from "../../../runtime/program/readers.ts";
 import type { ExecutorProcess } from "../../../runtime/sandbox/process/executor-process.ts";
-import { bytes, columns, csv, jsonLines, lines, records } from "../../../sdk/program.ts";
+import { block, bytes, columns, csv, jsonLines, lines, matrix, records } from "../../../sdk/program.ts";
 import { loadProgram, runFrame, startExecutor } from "../sandbox/harness.ts";
 import type { PacketResult } from "../sandbox/harness.ts";
 import { packetsOf } from "./splits.ts";
@@ -43,7 +43,9 @@ function laneOf(spec: ReaderSpec): Promise<number> {
   if (known !== undefined) return known;
   const source = `
     const shown = (key, value) => typeof value === "bigint" ? value + "n"
-      : value instanceof Uint8Array ? String.fromCharCode(...value) : value;
+      : value instanceof Uint8Array ? String.fromCharCode(...value)
+      : value?.bytes !== undefined ? [value.length, value.rows, value.bytes]
+      : value?.columns !== undefined ? [value.rows, value.columns, ...value.values] : value;
     export default {
       input: ${key},
       limits: { logBytes: 1048576 },
@@ -176,6 +178,22 @@ const READERS: readonly Row[] = [
     name: "lines in utf-16be, raw",
     spec: lines({ encoding: "utf-16be", raw: true }),
     inputs: LINES.map((text) => utf16(text, true)),
+  },
+  {
+    name: "matrices of rows",
+    spec: matrix({ type: "bytes", columns: 3, rows: 2 }),
+    inputs: ["", "abc", "abcdef", "abcdefg", "abcdefghijkl", "abcdefghijklmnop"].map(utf8),
+  },
+  {
+    name: "matrices of numbers",
+    spec: matrix({ type: "i32", columns: 1, rows: 2 }),
+    inputs: [utf8("abcdefghijkl")],
+  },
+  { name: "blocks of a size", spec: block(5), inputs: ["", "abc", "abcde", "abcdefghijklm"].map(utf8) },
+  {
+    name: "columns, some rows at once",
+    spec: columns({ id: "u8", x: "u16" }, { rows: 2 }),
+    inputs: ["", "abc", "abcdefghi", "abcdefghijk"].map(utf8),
   },
   { name: "jsonLines", spec: jsonLines(), inputs: JSON_LINES.map(utf8) },
   { name: "jsonLines with bigints", spec: jsonLines({ bigint: true }), inputs: JSON_LINES.map(utf8) },
