@@ -1,0 +1,94 @@
+/** A machine with GPUs: when it looks for them, what it lends then, and what it takes away with a file. */
+import { rm } from "node:fs/promises";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import type { Executor } from "../../runtime/contracts/executor.ts";
+import { ACCELERATORS_MAX } from "../../runtime/limits.ts";
+import { ExecutorList } from "../../runtime/job/candidates.ts";
+import { partName } from "../../runtime/job/results.ts";
+import { Machine } from "../../runtime/machine.ts";
+import { guestEdition } from "../../runtime/sandbox/edition.ts";
+import { ingest } from "../../runtime/stream/ingest.ts";
+import { makeTemporaryDirectory } from "../../runtime/temporary-directory.ts";
+import { programCode } from "../program-code.ts";
+import { HeldAccelerator, INFO } from "./engine/kernels.ts";
+import { inOnePiece } from "./store/store-fixture.ts";
+
+let directory: string;
+let machine: Machine;
+let looks: number;
+const gpus = [new HeldAccelerator(), new HeldAccelerator({ ...INFO, engineClass: "other-00" })];
+
+beforeEach(async () => {
+  looks = 0;
+  directory = await makeTemporaryDirectory("machine");
+  machine = await Machine.open({
+    directory,
+    id: "local",
+    label: "local",
+    workers: 2,
+    findAccelerators: async () => {
+      looks++;
+      return { accelerators: gpus, unused: [{ label: "a third", reason: "it computes wrong results" }] };
+    },
+  });
+});
+afterEach(async () => {
+  await machine.close();
+  await rm(directory, { recursive: true });
+});
+
+const ids = (executors: readonly Executor[]): string[] => executors.map(({ id }) => id);
+
+/** Runs a program over a line. */
+async function run(executors: ExecutorList, source: string): Promise<void> {
+  await using jobs = machine.openJobs(executors);
+  await using writer = await machine.store.openWriter();
+  const { root } = await ingest(writer, inOnePiece(programCode(source)));
+  const input = await ingest(writer, inOnePiece(Buffer.from("one\n")));
+  const { value } = await jobs.run({
+    name: "program",
+    code: root,
+    args: "null",
+    inputs: [{ name: "line", ...input }],
+  });
+  expect(Buffer.from(value!).toString()).toBe("1");
+}
+
+const COUNT = `export default { input: { kind: "lines" }, map: () => 1, combine: (a, b) => a + b };`;
+const KERNEL = `$packetfs.kernel({
+  name: "none", kind: "wgsl", hasCpu: true, result: "exact", operations: "n",
+  source: "fn main(@builtin(global_invocation_id) id: vec3u) { output[0] = data[0]; }",
+  inputs: [{ name: "data", type: "u32", shape: ["n"] }], outputs: [{ name: "output", type: "u32", shape: [1] }],
+  workgroup: { size: [64, 1, 1], count: ["n / 64", "1", "1"] },
+}, { isSingle: true, cpu: ({ data }) => data });
+${COUNT}`;
+
+it("looks for GPUs when a program has kernels, and for no other", async () => {
+  const executors = new ExecutorList();
+  await run(executors, COUNT);
+  expect([looks, ids(executors.list())]).toEqual([0, ["local", "local-code"]]);
+  await run(executors, KERNEL);
+  await run(executors, KERNEL);
+  expect([looks, ids(executors.list())]).toEqual([1, ["local", "local-code", "local-gpu0", "local-gpu1"]]);
+});
+
+it("lends an executor for each, of an edition that names its class", async () => {
+  await machine.findAccelerators();
+  const [, , first, second] = machine.executors;
+  expect(first).toMatchObject({
+    capacity: { kernel: 2 },
+    accelerator: INFO,
+    edition: `${guestEdition()}-${INFO.engineClass}`,
+  });
+  expect(second!.edition).toBe(`${guestEdition()}-other-00`);
+  expect(machine.unusedAccelerators).toEqual([{ label: "a third", reason: "it computes wrong results" }]);
+});
+
+it("frees what executors of GPUs keep for a file, also of GPUs that are not there any more", async () => {
+  const names = [0, ACCELERATORS_MAX - 1].map((index) => partName("file", `local-gpu${index}`));
+  await using writer = await machine.store.openWriter();
+  const { root, length } = await ingest(writer, inOnePiece(Buffer.from("a part")));
+  for (const name of names) await writer.bind({ name, root, length });
+  await machine.removeParts("file");
+  for (const name of names) expect(await machine.store.catalog.resolve(name)).toBeUndefined();
+});
