@@ -38,6 +38,8 @@ import { checkWgslSource, wgslLayout, wgslModule } from "./wgsl.ts";
 type Three<T> = readonly [T, T, T];
 
 const NAME = /^[A-Za-z][A-Za-z0-9_]*$/;
+const NAME_MESSAGE =
+  "a name is made of a-z, A-Z, 0-9 and _, begins with a letter, and no object has it by itself";
 /** What modules in WGSL have themselves. */
 const WGSL_NAMES = new Set(["dims", "Dims", "main"]);
 
@@ -54,8 +56,8 @@ const kernelName = v.pipe(
 const name = v.pipe(
   v.string("a name is a text"),
   v.maxLength(KERNEL_NAME_CHARACTERS_MAX, `a name has at most ${KERNEL_NAME_CHARACTERS_MAX} characters`),
-  v.regex(NAME, "a name is made of a-z, A-Z, 0-9 and _, and begins with a letter"),
-  v.check((text) => !(text in {}), "every object has something of this name"),
+  v.regex(NAME, NAME_MESSAGE),
+  v.check((text) => !(text in {}), NAME_MESSAGE),
 );
 const size = whole("a dimension", 1, KERNEL_DIMENSION_MAX);
 const tensor = v.strictObject(
@@ -83,11 +85,7 @@ const sized = v.union(
   "a size is a text or a whole number",
 );
 const threads = whole("the size of a workgroup", 1, KERNEL_WORKGROUP_THREADS_MAX);
-const trips = v.record(
-  name,
-  whole("a maxTrip", 1, KERNEL_WHOLE_MAX),
-  "maxTrip is an object of whole numbers",
-);
+const trips = byName(whole("a maxTrip", 1, KERNEL_WHOLE_MAX), "maxTrip is an object of whole numbers");
 const share = v.pipe(
   v.number("gpu is a number"),
   v.minValue(KERNEL_GPU_SHARE_MIN, `gpu is at least ${KERNEL_GPU_SHARE_MIN}`),
@@ -109,8 +107,7 @@ const declared = v.strictObject(
     ),
     source: v.string("a kernel's source is a function or a text"),
     constants: v.optional(
-      v.record(
-        name,
+      byName(
         v.pipe(v.number("a constant is a number"), v.finite("a constant is finite")),
         "constants is an object of numbers",
       ),
@@ -339,6 +336,18 @@ function elementsOf(tensors: readonly Tensor[]): string {
 function declaredName(declaration: unknown): string | undefined {
   const named = v.safeParse(v.looseObject({ name: kernelName }), declaration);
   return named.success ? named.output.name : undefined;
+}
+
+/** Values by name. The schema of records skips names that prototypes have: here none is skipped. */
+function byName<Value>(
+  value: v.GenericSchema<unknown, Value>,
+  message: string,
+): v.GenericSchema<unknown, Record<string, Value>> {
+  return v.pipe(
+    v.custom<object>((given) => typeof given === "object" && given !== null, message),
+    v.check((given) => Object.keys(given).every((each) => v.is(name, each)), NAME_MESSAGE),
+    v.record(name, value, message),
+  );
 }
 
 function whole(what: string, least: number, most: number): v.GenericSchema<number> {

@@ -12,7 +12,7 @@ import { dimensionNames } from "./binding.ts";
 import type { Dimension, KernelLayout, KernelSpec, SizeExpression, UniformWord } from "./kernel.ts";
 import { JsNames, numberText } from "./js-print.ts";
 import { parseJsSource } from "./js-source.ts";
-import { isWhole, typeOf } from "./js-tree.ts";
+import { isOdd, isWhole, typeOf } from "./js-tree.ts";
 import type { Condition, Loop, LoopBound, Statement, Value } from "./js-tree.ts";
 import { tensorBindings } from "./wgsl.ts";
 
@@ -326,9 +326,8 @@ class GpuJsPrinter {
       return `Math.${name}(${values.map((each) => this.#float(each)).join(", ")})`;
     // WGSL has no powers of negative numbers.
     const positive = `Math.abs(${this.#float(base!)})`;
-    const isOdd = power.kind === "number" && Number.isInteger(power.value) && Math.abs(power.value % 2) === 1;
     const text = `Math.pow(${positive}, ${this.#float(power)})`;
-    return isOdd ? `(Math.sign(${this.#float(base!)}) * ${text})` : text;
+    return isOdd(power) ? `(Math.sign(${this.#float(base!)}) * ${text})` : text;
   }
 
   #condition(test: Condition): string {

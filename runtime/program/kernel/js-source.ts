@@ -8,7 +8,7 @@ import type * as acorn from "acorn";
 import { KernelError, KernelErrorCode } from "../../errors.ts";
 import { KERNEL_DEPTH_MAX, KERNEL_NODES_MAX, KERNEL_TRIPS_MAX, KERNEL_WHOLE_MAX } from "../../limits.ts";
 import type { Tensor } from "./kernel.ts";
-import { MATH_FUNCTIONS, isWhole, mathOf, typeOf } from "./js-tree.ts";
+import { MATH_FUNCTIONS, isOdd, isWhole, mathOf, typeOf } from "./js-tree.ts";
 import type {
   ArithmeticOperator,
   BitOperator,
@@ -626,6 +626,10 @@ class SourceReader {
     const numbers = values.flatMap((each) => (each.kind === "number" ? [each.value] : []));
     if (numbers.length === values.length) return this.#number(node, mathOf(name, numbers));
     this.#count(node);
+    // It stands twice in what a GPU gets.
+    const [base, power] = values;
+    if (name === "pow" && isOdd(power!) && !isPlain(base!))
+      throw this.wrong(node, "what is raised to an odd power has a name: write let x = …; … x ** 3");
     return { kind: "call", at: node.start, name, values };
   }
 
@@ -659,6 +663,18 @@ const TOO_DEEP = `its parts stand more than ${KERNEL_DEPTH_MAX} deep in each oth
 function baseOf(value: Value): string | number | undefined {
   if (value.kind === "dimension") return value.name;
   return value.kind === "scalar" && value.type === "int" ? value.input : undefined;
+}
+
+/** Whether it is no more than a name. */
+function isPlain({ kind }: Value): boolean {
+  return (
+    kind !== "binary" &&
+    kind !== "negative" &&
+    kind !== "complement" &&
+    kind !== "call" &&
+    kind !== "choice" &&
+    kind !== "element"
+  );
 }
 
 function compared(operator: CompareOperator, a: number, b: number): boolean {

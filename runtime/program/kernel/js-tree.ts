@@ -196,6 +196,11 @@ export function isWhole(value: number): boolean {
   return Number.isInteger(value) && Math.abs(value) <= 2 ** 24;
 }
 
+/** Whether it is an odd number, by which a power has the sign of its base. */
+export function isOdd(value: Value): boolean {
+  return value.kind === "number" && Number.isInteger(value.value) && Math.abs(value.value % 2) === 1;
+}
+
 /** What a number, or what was computed of some, is as a 32-bit float. */
 export function mathOf(name: MathName, values: readonly number[]): number {
   // Half of a whole number is rounded up, which Math.round does too but for what it makes of -0.5.

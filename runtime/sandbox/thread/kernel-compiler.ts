@@ -50,7 +50,7 @@ interface WebGpuKernel {
 }
 
 /** The part of GPU.js's build that needs no device. Its text is carried into the isolate. */
-function compileKernel(gpuJs: GpuJs, { source, argumentTypes, rank }: GpuJsSource): GpuJsModule {
+export function compileKernel(gpuJs: GpuJs, { source, argumentTypes, rank }: GpuJsSource): GpuJsModule {
   const settings = { output: Array.from({ length: rank }, () => 1), argumentTypes, dynamicOutput: true };
   const kernel = new gpuJs.WebGPUKernel(source, settings);
   // Of any size: sizes come with each call.

@@ -1,0 +1,148 @@
+/**
+ * Random kernels in JavaScript. What the validator accepts, GPU.js compiles, for WebGPU and for a CPU, and Tint takes; and all
+ * of them compute what an interpreter does. One kernel again: PACKETFS_TEST_SEED=… PACKETFS_TEST_KERNELS=1 vitest run <this file>
+ */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findAccelerators } from "../../../../runtime/accelerator/accelerators.ts";
+import { checkWgsl } from "../../../../runtime/accelerator/wgsl-check.ts";
+import type { Accelerator } from "../../../../runtime/contracts/kernels.ts";
+import { KernelError } from "../../../../runtime/errors.ts";
+import { kernelSpec } from "../../../../runtime/program/kernel/declaration.ts";
+import type { Kernel, KernelSpec } from "../../../../runtime/program/kernel/kernel.ts";
+import { noGpu } from "../../../suites/gpu.ts";
+import { compiledJs, runWebAssembly } from "./gpujs.ts";
+import { interpretJs } from "./js-interpreter.ts";
+import type { JsInput } from "./js-interpreter.ts";
+import { mutated, randomKernel, seeded } from "./js-random.ts";
+import type { RandomKernel } from "./js-random.ts";
+
+const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 1);
+const KERNELS = Number(process.env["PACKETFS_TEST_KERNELS"] ?? 200);
+const CLOSE = { relL2: 1, abs: 1 };
+
+/** As an exact one if it can be. */
+function specOf({ declaration }: RandomKernel): KernelSpec | undefined {
+  for (const result of ["exact", CLOSE] as const) {
+    try {
+      return kernelSpec({ ...declaration, result });
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+    }
+  }
+  return undefined;
+}
+
+function kernelsOf(count: number): { readonly seed: number; readonly random: RandomKernel }[] {
+  return Array.from({ length: count }, (_, index) => ({
+    seed: SEED + index,
+    random: randomKernel(seeded(SEED + index)),
+  }));
+}
+
+function differing(actual: Float32Array, expected: Float32Array): number {
+  if (actual.length !== expected.length) return 0;
+  return actual.findIndex(
+    (each, at) => each !== expected[at] && !(Number.isNaN(each) && Number.isNaN(expected[at])),
+  );
+}
+
+function told(seed: number, spec: KernelSpec, at: number): string {
+  return `seed ${seed}: element ${at} of\n${spec.source}`;
+}
+
+describe("random kernels", () => {
+  test(
+    "that are accepted compile everywhere, and a CPU computes what they mean",
+    { timeout: 3_600_000 },
+    async () => {
+      let accepted = 0;
+      for (const { seed, random } of kernelsOf(KERNELS)) {
+        const spec = specOf(random);
+        if (spec === undefined) continue;
+        accepted++;
+        expect(kernelSpec(spec), `seed ${seed}`).toEqual(spec);
+        const check = await checkWgsl(compiledJs(spec));
+        if (check.isChecked && check.notes.length > 0)
+          throw new Error(
+            `seed ${seed}: Tint refuses ${JSON.stringify(check.notes)}\n${spec.source}\n${compiledJs(spec).wgsl}`,
+          );
+        const expected = interpretJs(spec, random.dimensions, random.inputs);
+        const actual = runWebAssembly(spec, random.dimensions, random.inputs);
+        const at = differing(actual, expected);
+        if (at !== -1) throw new Error(`${told(seed, spec, at)}: ${actual[at]}, not ${expected[at]}`);
+      }
+      // Or nothing is tested.
+      expect(accepted).toBeGreaterThan(KERNELS / 4);
+    },
+  );
+
+  test("that are mangled are refused as kernels are, or are kernels", { timeout: 3_600_000 }, () => {
+    for (const { seed, random } of kernelsOf(KERNELS * 5)) {
+      const chance = seeded(seed);
+      let { source } = random.declaration;
+      for (let times = 0; times <= seed % 3; times++) source = mutated(chance, source);
+      const spec = specOf({ ...random, declaration: { ...random.declaration, source } });
+      if (spec === undefined) continue;
+      try {
+        expect(kernelSpec(spec)).toEqual(spec);
+        compiledJs(spec);
+      } catch (error) {
+        throw new Error(`seed ${seed}: ${source}`, { cause: error });
+      }
+    }
+  });
+});
+
+describe.skipIf(noGpu !== undefined)("random exact kernels on a GPU", () => {
+  let gpu: Accelerator;
+  beforeAll(async () => {
+    const { accelerators } = await findAccelerators({
+      source: undefined as never,
+      isSoftwareUsed: true,
+    } as never);
+    gpu = accelerators[0]!;
+  });
+  afterAll(() => gpu.close());
+
+  test("give what an interpreter does", { timeout: 3_600_000 }, async () => {
+    const { signal } = new AbortController();
+    for (const { seed, random } of kernelsOf(Math.ceil(KERNELS / 2))) {
+      const spec = specOf(random);
+      if (spec?.result !== "exact") continue;
+      const kernel: Kernel = compiledJs(spec);
+      const inputs = random.inputs.map((value, index) => ({ bytes: bytesOf(spec, index, value) }));
+      const { outputs } = await gpu.run({ kernel, dimensions: random.dimensions, inputs }, signal);
+      const expected = asOutput(spec, interpretJs(spec, random.dimensions, random.inputs));
+      const actual = elementsOf(spec.outputs[0]!.type, outputs!);
+      const at = differing(actual, expected);
+      if (at !== -1)
+        throw new Error(`${told(seed, spec, at)}: ${actual[at]}, not ${expected[at]}\n${kernel.wgsl}`);
+    }
+  });
+});
+
+function bytesOf(spec: KernelSpec, index: number, value: JsInput): Uint8Array {
+  const list = typeof value === "number" ? [value] : [...value];
+  const { type } = spec.inputs[index]!;
+  const array =
+    type === "f32"
+      ? Float32Array.from(list)
+      : type === "i32"
+        ? Int32Array.from(list)
+        : Uint32Array.from(list);
+  return new Uint8Array(array.buffer);
+}
+
+function elementsOf(type: string, bytes: Uint8Array): Float32Array {
+  const { buffer } = bytes.slice();
+  if (type === "f32") return new Float32Array(buffer);
+  return Float32Array.from(type === "i32" ? new Int32Array(buffer) : new Uint32Array(buffer));
+}
+
+/** Floats as an output of integers has them: cut off, and no further than floats go that are integers. */
+function asOutput(spec: KernelSpec, values: Float32Array): Float32Array {
+  const { type } = spec.outputs[0]!;
+  if (type === "f32") return values;
+  const [least, most] = type === "i32" ? [-(2 ** 31), 2 ** 31 - 128] : [0, 2 ** 32 - 256];
+  return values.map((value) => Math.min(Math.max(Math.trunc(value), least), most));
+}
