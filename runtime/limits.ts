@@ -534,7 +534,7 @@ export const JOB_NOTE_CHARS_MAX = 1024;
 /** Rings that bytes go to a GPU and back through: so many buffers, of so many bytes each. */
 export const GPU_RING_BUFFERS = 4;
 export const GPU_RING_BUFFER_BYTES: number = 16 * 1024 * 1024;
-/** Inputs of at most so many bytes are written without them. */
+/** Inputs and outputs of at most so many bytes go without what is for many. */
 export const GPU_WRITE_BYTES_MAX: number = 64 * 1024;
 /** What is read from files at once, and how often at the same time. */
 export const GPU_READ_BYTES: number = 4 * 1024 * 1024;
@@ -546,6 +546,9 @@ export const GPU_MODULES_MAX = 256;
 /** A message to or of a GPU process, with the WGSL that it has, and the bytes that belong to it: rows that say where an input's are. */
 export const GPU_FRAME_HEAD_BYTES_MAX: number = 4 * 1024 * 1024;
 export const GPU_FRAME_BODY_BYTES_MAX: number = 64 * 1024 * 1024;
+/** The window that outputs leave a GPU process through: so many slots, of so many bytes each. Smaller outputs go without it. */
+export const GPU_WINDOW_SLOTS = 4;
+export const GPU_WINDOW_SLOT_BYTES: number = 4 * 1024 * 1024;
 /** Bytes of inputs in one message. */
 export const GPU_PIECE_BYTES: number = 1024 * 1024;
 /** What a probe takes at least where nobody else uses the GPU. */

@@ -10,6 +10,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { PacketfsError } from "../../packets/errors.ts";
 import { sameBytes } from "../../packets/digest.ts";
+import { messageOf } from "../../packets/errors.ts";
 import type {
   Accelerator,
   AcceleratorInfo,
@@ -29,9 +30,11 @@ import {
 } from "../limits.ts";
 import { ProcessClock } from "../process-clock.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
+import { CallOutputs } from "./call-outputs.ts";
 import type { CallInputs, PlannedRange, StreamRange } from "./call-inputs.ts";
 import { GpuProcess } from "./gpu-process.ts";
 import type { GpuProcessEnd, SentMessage, StartedGpuProcess } from "./gpu-process.ts";
+import { isInWindow } from "./output-window.ts";
 import { OwnTimeWatch } from "./own-time.ts";
 import type { WatchEnd } from "./own-time.ts";
 import { moduleOf, prepareCall } from "./prepared-call.ts";
@@ -56,8 +59,7 @@ interface Task {
   isAlone: boolean;
   startedAt: number;
   stage: Stage | undefined;
-  outputs: Uint8Array<ArrayBuffer> | undefined;
-  received: number;
+  outputs: CallOutputs;
   /** Why its inputs cannot be read. */
   failure: unknown;
   watch: OwnTimeWatch | undefined;
@@ -135,8 +137,7 @@ export class GpuAccelerator implements Accelerator {
       isAlone: false,
       startedAt: 0,
       stage: undefined,
-      outputs: undefined,
-      received: 0,
+      outputs: new CallOutputs(prepared.outputBytes, call.output),
       failure: undefined,
       watch: undefined,
       ceiling: undefined,
@@ -174,7 +175,7 @@ export class GpuAccelerator implements Accelerator {
     this.#live = undefined;
     for (const task of [...this.#queue.splice(0), ...(live?.running.values() ?? [])]) {
       this.#drop(task);
-      task.reject(lost("it was closed"));
+      this.#reject(task, lost("it was closed"));
     }
     for (const each of [live, standby]) each?.process.kill();
   }
@@ -242,7 +243,7 @@ export class GpuAccelerator implements Accelerator {
     this.#live = live;
     if (live === undefined) {
       const reason = "no process of it starts any more";
-      for (const task of this.#queue.splice(0)) task.reject(lost(reason));
+      for (const task of this.#queue.splice(0)) this.#reject(task, lost(reason));
       return;
     }
     this.#budget();
@@ -270,7 +271,7 @@ export class GpuAccelerator implements Accelerator {
       else {
         // One that does it each time is not asked for ever.
         if (isCrash && working.length === 1) this.#strike(task);
-        task.reject(lost(reason));
+        this.#reject(task, lost(reason));
       }
     }
     this.#budget();
@@ -307,25 +308,23 @@ export class GpuAccelerator implements Accelerator {
   }
 
   #send(live: Live, task: Task): void {
-    const { call, prepared } = task;
+    const { call } = task;
     task.tries++;
     task.startedAt = performance.now();
     task.stage = undefined;
-    task.received = 0;
-    task.outputs = call.output === undefined ? new Uint8Array(prepared.outputBytes) : undefined;
     if (live.running.size === 0) live.process.ref();
     live.running.set(task.id, task);
     const ceilingMs = GPU_CALL_CEILING_MS + call.kernel.limits.gpuMs * GPU_LIMIT_TIMES_MAX;
     task.ceiling = setTimeout(() => this.#expire(live, task, "ceiling"), ceilingMs);
     live.process.send(this.#messages(live, task)).catch((error: unknown) => {
       task.failure = error;
-      live.process.tell({ kind: "broken", call: task.id });
+      void live.process.send([{ message: { kind: "broken", call: task.id } }]);
     });
   }
 
   /** What a process is told of a call: all that it needs, the bytes of inputs that it cannot read last. */
   async *#messages(live: Live, task: Task): AsyncGenerator<SentMessage, void> {
-    const { prepared, planned, call, signal } = task;
+    const { prepared, planned, signal } = task;
     const plans: Uint8Array[] = [];
     const sent: KernelInput[] = [];
     const inputs = prepared.inputs.map((input, index): GpuInput => {
@@ -345,8 +344,6 @@ export class GpuAccelerator implements Accelerator {
       return { length, key };
     });
     const { module, uniform, workgroups, buffers, outputs } = prepared;
-    const target =
-      call.output === undefined ? {} : { target: { path: call.output.path, offset: call.output.offset } };
     yield {
       message: {
         kind: "run",
@@ -357,7 +354,6 @@ export class GpuAccelerator implements Accelerator {
         buffers,
         inputs,
         outputs,
-        ...target,
       },
       body: plans.length === 1 ? plans[0] : Buffer.concat(plans),
     };
@@ -379,13 +375,10 @@ export class GpuAccelerator implements Accelerator {
     const task = "call" in message ? live.running.get(message.call) : undefined;
     if (task === undefined) return;
     if (message.kind === "stage") this.#entered(live, task, message.stage);
-    else if (message.kind === "bytes") {
-      if (task.outputs === undefined || task.received + body.byteLength > task.outputs.byteLength) {
-        return live.process.distrust("it sends more than a kernel's outputs");
-      }
-      task.outputs.set(body, task.received);
-      task.received += body.byteLength;
-    } else if (message.kind === "done") this.#done(live, task, message);
+    else if (message.kind === "bytes" || message.kind === "window") {
+      if (!this.#receive(live, task, message, body))
+        live.process.distrust("it sends what no kernel's outputs are");
+    } else if (message.kind === "done") void this.#done(live, task, message);
     else if (message.kind === "failed") this.#failed(live, task, message);
   }
 
@@ -405,19 +398,44 @@ export class GpuAccelerator implements Accelerator {
     }
   }
 
-  #done(live: Live, task: Task, { kind: _kind, call: _call, kept, ...times }: DoneMessage): void {
-    if (task.outputs !== undefined && task.received !== task.outputs.byteLength)
-      return live.process.distrust("it sends less than a kernel's outputs");
+  /** False for what cannot be. */
+  #receive(
+    { process }: Live,
+    { outputs }: Task,
+    message: Extract<ProcessMessage, { readonly kind: "bytes" | "window" }>,
+    body: Uint8Array,
+  ): boolean {
+    if (message.kind === "bytes") return outputs.add(body);
+    const { at, bytes } = message;
+    if (!isInWindow(at, bytes)) return false;
+    const window = process.useWindow();
+    if (window === undefined) return false;
+    const isTaken = outputs.addFrom(window, at, bytes, () => process.freeWindow(at));
+    if (!isTaken) process.freeWindow(at);
+    return isTaken;
+  }
+
+  async #done(
+    live: Live,
+    task: Task,
+    { kind: _kind, call: _call, kept, ...times }: DoneMessage,
+  ): Promise<void> {
+    if (!task.outputs.isWhole) return live.process.distrust("it sends less than a kernel's outputs");
     for (const [index, planned] of task.planned.entries()) {
       const input = task.prepared.inputs[index]!;
       if (planned !== undefined && "root" in input && kept.includes(planned.key))
         live.resident.set(planned.key, { root: input.root, from: input.from, length: input.length });
     }
     this.#leave(live, task);
-    const totalMs = performance.now() - task.askedAt;
-    const answer = { times: { totalMs, waitMs: task.startedAt - task.askedAt, ...times } };
-    task.resolve(task.outputs === undefined ? answer : { ...answer, outputs: task.outputs });
     this.#pump();
+    try {
+      const outputs = await task.outputs.finish();
+      const totalMs = performance.now() - task.askedAt;
+      const answer = { times: { totalMs, waitMs: task.startedAt - task.askedAt, ...times } };
+      task.resolve(outputs === undefined ? answer : { ...answer, outputs });
+    } catch (error) {
+      this.#reject(task, lost(messageOf(error)));
+    }
   }
 
   #failed(live: Live, task: Task, { why, reason, notes }: FailedMessage): void {
@@ -425,17 +443,18 @@ export class GpuAccelerator implements Accelerator {
     const isAlone = live.running.size === 1;
     this.#leave(live, task);
     const { name } = kernel;
-    if (task.failure !== undefined) task.reject(task.failure);
-    else if (task.signal.aborted) task.reject(task.signal.reason);
+    if (task.failure !== undefined) this.#reject(task, task.failure);
+    else if (task.signal.aborted) this.#reject(task, task.signal.reason);
     else if (why === "module") {
       const [first] = notes;
       const place = first === undefined || first.line === 0 ? {} : { line: first.line, column: first.column };
       const message = `the GPU's compiler refuses ${name}: ${reason}`;
-      task.reject(
+      this.#reject(
+        task,
         new AcceleratorError(AcceleratorErrorCode.invalid, message, { kernel: name, reason, ...place }),
       );
     } else if (why === "memory" && isAlone)
-      task.reject(overLimit(kernel, task.prepared.bytes, this.#budgetBytes()));
+      this.#reject(task, overLimit(kernel, task.prepared.bytes, this.#budgetBytes()));
     else {
       if (why === "unread") this.#unread(live, task);
       else if (why === "memory") task.isAlone = true;
@@ -456,9 +475,20 @@ export class GpuAccelerator implements Accelerator {
   }
 
   #again(task: Task, reason: string): void {
-    if (task.signal.aborted) return task.reject(task.signal.reason);
-    if (task.tries >= GPU_CALL_TRIES_MAX) return task.reject(lost(reason));
-    this.#queue.unshift(task);
+    if (task.signal.aborted) return this.#reject(task, task.signal.reason);
+    if (task.tries >= GPU_CALL_TRIES_MAX) return this.#reject(task, lost(reason));
+    void task.outputs.close().then(() => {
+      if (task.signal.aborted || this.#closing.signal.aborted)
+        return task.reject(task.signal.aborted ? task.signal.reason : lost("it was closed"));
+      task.outputs = new CallOutputs(task.prepared.outputBytes, task.call.output);
+      this.#queue.unshift(task);
+      this.#pump();
+    });
+  }
+
+  /** Once nothing is written to where its outputs go. */
+  #reject(task: Task, error: unknown): void {
+    void task.outputs.close().then(() => task.reject(error));
   }
 
   /** It takes no more part in what its process does. */
@@ -488,7 +518,7 @@ export class GpuAccelerator implements Accelerator {
     const index = this.#queue.indexOf(task);
     if (index >= 0) {
       this.#queue.splice(index, 1);
-      return task.reject(task.signal.reason);
+      return this.#reject(task, task.signal.reason);
     }
     // It may be about to write outputs, so that it is over when its process says so.
     this.#live?.process.tell({ kind: "cancel", call: task.id });
@@ -512,15 +542,15 @@ export class GpuAccelerator implements Accelerator {
     this.#kill(live);
     for (const other of others.toReversed()) this.#again(other, "another call used up its time");
     this.#pump();
-    if (end === "ceiling") return task.reject(lost(`nothing came of ${kernel.name} for very long`));
+    if (end === "ceiling") return this.#reject(task, lost(`nothing came of ${kernel.name} for very long`));
     const blame = (): void => {
       this.#strike(task);
-      task.reject(stage === "compile" ? slowToCompile(kernel) : deadline(kernel));
+      this.#reject(task, stage === "compile" ? slowToCompile(kernel) : deadline(kernel));
     };
     if (probed === undefined) return blame();
     // The GPU answered nobody: if it does now, it was this call that it was busy with.
     void probed.then((milliseconds) => {
-      if (milliseconds === undefined) task.reject(lost("the GPU answers nobody"));
+      if (milliseconds === undefined) this.#reject(task, lost("the GPU answers nobody"));
       else blame();
     });
   }
@@ -541,7 +571,7 @@ export class GpuAccelerator implements Accelerator {
     const call = this.#calls++;
     const { promise, resolve } = Promise.withResolvers<number | undefined>();
     standby.probes.set(call, resolve);
-    standby.process.tell({ kind: "probe", call });
+    void standby.process.send([{ message: { kind: "probe", call } }]);
     const waited = pause(GPU_PROBE_WAIT_MS, undefined, { ref: false });
     const milliseconds = await Promise.race([promise, waited]);
     standby.probes.delete(call);

@@ -6,6 +6,7 @@
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
+import { closeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,11 +14,19 @@ import { messageOf } from "../../packets/errors.ts";
 import { builtUrl } from "../built.ts";
 import { systemCode } from "../errors.ts";
 import { EXECUTOR_STDERR_BYTES } from "../limits.ts";
-import { behindWalls } from "./gpu-walls.ts";
-import { GPU_PIPE_DESCRIPTOR, encodeFrame, parseProcessMessage, readFrames } from "./protocol.ts";
+import { wallsHere } from "./gpu-walls.ts";
+import { openWindow } from "./output-window.ts";
+import {
+  GPU_CONTROL_DESCRIPTOR,
+  GPU_PIPE_DESCRIPTOR,
+  encodeFrame,
+  parseProcessMessage,
+  readFrames,
+} from "./protocol.ts";
 import type {
   AbsentMessage,
   CalibratedMessage,
+  ControlMessage,
   GpuProcessOptions,
   NodeMessage,
   ProcessMessage,
@@ -57,15 +66,20 @@ export class GpuProcess {
   onMessage: (message: ProcessMessage, body: Uint8Array<ArrayBuffer>) => void = () => undefined;
   readonly #child: ChildProcess;
   readonly #pipe: Socket;
+  readonly #control: Socket;
+  readonly #window: number | undefined;
+  #windowUses = 0;
   #sending: Promise<void> = Promise.resolve();
   #lost: string | undefined;
   #isEnded = false;
   #isKilled = false;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, window: number | undefined) {
     this.#child = child;
+    this.#window = window;
     this.#pipe = child.stdio[GPU_PIPE_DESCRIPTOR] as Socket;
-    this.#pipe.on("error", () => undefined);
+    this.#control = child.stdio[GPU_CONTROL_DESCRIPTOR] as Socket;
+    for (const pipe of [this.#pipe, this.#control]) pipe.on("error", () => undefined);
     const { promise, resolve } = Promise.withResolvers<GpuProcessEnd>();
     this.ended = promise;
     let said = "";
@@ -89,18 +103,20 @@ export class GpuProcess {
     main: string = fileURLToPath(builtUrl(new URL("./device/gpu-main.ts", import.meta.url))),
   ): Promise<StartedGpuProcess | AbsentMessage> {
     signal?.throwIfAborted();
-    const node = [process.execPath, "--no-warnings", main, JSON.stringify(options)];
-    const [command, ...args] = await behindWalls(node);
+    const walls = await wallsHere();
     signal?.throwIfAborted();
+    const window = options.computes ? openWindow() : undefined;
+    const given = JSON.stringify({ ...options, hasWindow: window !== undefined });
+    const [command, ...args] = [...walls, process.execPath, "--no-warnings", main, given];
     const child = spawn(command!, args, {
       cwd: dirname(main),
       env: environment(),
-      stdio: ["ignore", "ignore", "pipe", "pipe"],
+      stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", window ?? "ignore"],
       // In a group of its own: Ctrl-C is for the node to deal with.
       detached: process.platform !== "win32",
       windowsHide: true,
     });
-    const gpu = new GpuProcess(child);
+    const gpu = new GpuProcess(child, window);
     const abort = (): void => gpu.kill();
     signal?.addEventListener("abort", abort, { once: true });
     const started = await gpu.#untilReady(options.calibrates);
@@ -133,9 +149,27 @@ export class GpuProcess {
     }
   }
 
-  /** Says it at once, between other messages. */
-  tell(message: NodeMessage): void {
-    if (this.#pipe.writable) for (const part of encodeFrame(message)) this.#pipe.write(part);
+  /** Where it puts large outputs, to be read there until that is over; undefined where there is no such thing. */
+  useWindow(): number | undefined {
+    if (this.#window === undefined || this.#isEnded) return undefined;
+    this.#windowUses++;
+    return this.#window;
+  }
+
+  /** What stood there is read. */
+  freeWindow(at: number): void {
+    this.#windowUses--;
+    this.tell({ kind: "free", at });
+    this.#closeWindow();
+  }
+
+  #closeWindow(): void {
+    if (this.#window !== undefined && this.#isEnded && this.#windowUses === 0) closeSync(this.#window);
+  }
+
+  /** Says it at once, whatever else is being sent. */
+  tell(message: ControlMessage): void {
+    if (this.#control.writable) for (const part of encodeFrame(message)) this.#control.write(part);
   }
 
   /** Whatever it does. Its GPU may be busy for seconds more, and the process not gone until then. */
@@ -155,6 +189,7 @@ export class GpuProcess {
     this.#child.unref();
     (this.#child.stderr as Socket | null)?.unref();
     this.#pipe.unref();
+    this.#control.unref();
   }
 
   ref(): void {
@@ -165,10 +200,13 @@ export class GpuProcess {
   #end(): void {
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill("SIGKILL");
     this.#pipe.destroy();
+    this.#control.destroy();
   }
 
   #settle(resolve: (end: GpuProcessEnd) => void, end: GpuProcessEnd): void {
+    if (this.#isEnded) return;
     this.#isEnded = true;
+    this.#closeWindow();
     resolve(end);
   }
 

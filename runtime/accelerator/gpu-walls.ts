@@ -11,10 +11,10 @@ import { findProgram } from "../find-program.ts";
 /** Found out once, by what runs there. */
 let standing: Promise<readonly string[]> | undefined;
 
-/** The command as it runs behind what this machine has. Never rejects. */
-export async function behindWalls(command: readonly string[]): Promise<readonly string[]> {
+/** The words before a command that runs behind what this machine has. Never rejects. */
+export function wallsHere(): Promise<readonly string[]> {
   standing ??= strongest();
-  return [...(await standing), ...command];
+  return standing;
 }
 
 async function strongest(): Promise<readonly string[]> {

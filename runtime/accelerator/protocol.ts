@@ -11,7 +11,7 @@
  *
  *   node ── run, piece, piece … ──▶ process
  *        ◀── stage "compile", "upload", "kernel", "download" ── (as they begin; the first two where it is compiled)
- *        ◀── bytes, bytes … ──                      (of outputs that are put nowhere else)
+ *        ◀── window, bytes … ──                     (its outputs, in their order)
  *        ◀── done | failed ──
  */
 import {
@@ -32,8 +32,10 @@ import {
 import type { GenericSchema } from "valibot";
 import { GPU_FRAME_BODY_BYTES_MAX, GPU_FRAME_HEAD_BYTES_MAX } from "../limits.ts";
 
-/** Of the pipe, in the process. */
+/** In the process: of the pipe, of a second one for what cannot wait behind bytes, and of the window for outputs, if there is one. */
 export const GPU_PIPE_DESCRIPTOR = 3;
+export const GPU_CONTROL_DESCRIPTOR = 4;
+export const GPU_WINDOW_DESCRIPTOR = 5;
 
 /** What a process is started with, as JSON. */
 export interface GpuProcessOptions {
@@ -49,6 +51,8 @@ export interface GpuProcessOptions {
   readonly calibrates: boolean;
   /** Of the GPU's memory. */
   readonly memoryBytes: number;
+  /** Whether it has a window for outputs; whoever starts it says so. */
+  readonly hasWindow?: boolean;
 }
 
 /** How a buffer is bound, from binding 1 on; the uniform buffer is binding 0 where there is one. */
@@ -86,9 +90,16 @@ export interface RunMessage extends GpuModule {
   readonly inputs: readonly GpuInput[];
   /** Bytes of each. */
   readonly outputs: readonly number[];
-  /** Where all outputs are written, back to back; undefined has them sent. */
-  readonly target?: { readonly path: string; readonly offset: number };
 }
+
+/** What is said between bytes. */
+export type ControlMessage =
+  /** Nothing of this call is wanted any more: it fails, unless it is done already. */
+  | { readonly kind: "cancel"; readonly call: number }
+  /** So much of the GPU's memory may be in use. */
+  | { readonly kind: "budget"; readonly bytes: number }
+  /** This slot of the window may be written to again. */
+  | { readonly kind: "free"; readonly at: number };
 
 export type NodeMessage =
   | RunMessage
@@ -96,14 +107,10 @@ export type NodeMessage =
   | { readonly kind: "piece"; readonly call: number }
   /** No more of the input's bytes come, since they cannot be read. */
   | { readonly kind: "broken"; readonly call: number }
-  /** Nothing of this call is wanted any more: it fails, unless it is done already. */
-  | { readonly kind: "cancel"; readonly call: number }
   /** Compiles it and does nothing else. */
   | ({ readonly kind: "check"; readonly call: number } & GpuModule)
   /** Runs a kernel that took some time when the process began, and says how long it takes now. */
-  | { readonly kind: "probe"; readonly call: number }
-  /** So much of the GPU's memory may be in use. */
-  | { readonly kind: "budget"; readonly bytes: number };
+  | { readonly kind: "probe"; readonly call: number };
 
 /** What a compiler refuses WGSL for; line and column from 1 on, 0 where it has no place. */
 export interface CompilerNote {
@@ -160,9 +167,9 @@ export interface DoneMessage {
 
 /**
  * "module": the compiler refuses it. "memory": the GPU has too little. "unread": the bytes of an input are not where they
- * should be. "cancelled": as it was asked. "output": they cannot be put where they should be.
+ * should be. "cancelled": as it was asked.
  */
-export type FailureKind = "module" | "memory" | "unread" | "cancelled" | "output";
+export type FailureKind = "module" | "memory" | "unread" | "cancelled";
 
 export interface FailedMessage {
   readonly kind: "failed";
@@ -190,6 +197,8 @@ export type ProcessMessage =
   | { readonly kind: "stage"; readonly call: number; readonly stage: Stage }
   /** Body: what follows of a call's outputs. */
   | { readonly kind: "bytes"; readonly call: number }
+  /** The same, of bytes that stand in a slot of the window. */
+  | { readonly kind: "window"; readonly call: number; readonly at: number; readonly bytes: number }
   | { readonly kind: "checked"; readonly call: number; readonly notes: readonly CompilerNote[] }
   | { readonly kind: "probed"; readonly call: number; readonly probeMs: number }
   /** These are no longer in the GPU's memory. */
@@ -238,7 +247,7 @@ const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
   failed: object({
     kind: literal("failed"),
     call: whole,
-    why: picklist(["module", "memory", "unread", "cancelled", "output"]),
+    why: picklist(["module", "memory", "unread", "cancelled"]),
     reason: text,
     notes,
   }),
@@ -253,6 +262,7 @@ const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
     stage: picklist(["compile", "upload", "kernel", "download"]),
   }),
   bytes: object({ kind: literal("bytes"), call: whole }),
+  window: object({ kind: literal("window"), call: whole, at: whole, bytes: whole }),
   checked: object({ kind: literal("checked"), call: whole, notes }),
   probed: object({ kind: literal("probed"), call: whole, probeMs: amount }),
   dropped: object({ kind: literal("dropped"), keys }),

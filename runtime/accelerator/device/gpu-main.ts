@@ -3,17 +3,19 @@
  * and ends itself so too: waiting for work on a GPU at the end of a process may take for ever.
  */
 import { Socket } from "node:net";
-import { GPU_PIPE_DESCRIPTOR, encodeFrame, readFrames } from "../protocol.ts";
-import type { GpuProcessOptions, NodeMessage, ProcessMessage } from "../protocol.ts";
+import { GPU_CONTROL_DESCRIPTOR, GPU_PIPE_DESCRIPTOR, encodeFrame, readFrames } from "../protocol.ts";
+import type { ControlMessage, GpuProcessOptions, NodeMessage, ProcessMessage } from "../protocol.ts";
 import { Probe, calibrate } from "./calibration.ts";
 import { openGpu } from "./gpu.ts";
 import { GpuMemory } from "./gpu-memory.ts";
 import { KernelRuns } from "./kernel-runs.ts";
 import { Modules } from "./modules.ts";
+import { WindowWriter } from "./window-writer.ts";
 
 const options = JSON.parse(process.argv[2]!) as GpuProcessOptions;
 const pipe = new Socket({ fd: GPU_PIPE_DESCRIPTOR });
-pipe.on("error", end);
+const control = new Socket({ fd: GPU_CONTROL_DESCRIPTOR });
+for (const each of [pipe, control]) each.on("error", end);
 void main()
   .catch((error: unknown) => say({ kind: "lost", reason: String(error).slice(0, 1000) }))
   .finally(end);
@@ -29,33 +31,24 @@ async function main(): Promise<void> {
   const modules = new Modules(device);
   const dropped = (keys: readonly string[]): void => void say({ kind: "dropped", keys: [...keys] });
   const memory = new GpuMemory(device, options.memoryBytes, dropped);
-  const runs = new KernelRuns(gpu, memory, modules, say);
+  const window = options.hasWindow === true ? new WindowWriter() : undefined;
+  const runs = new KernelRuns(gpu, memory, modules, window, say);
   const probe = options.computes ? new Probe(gpu) : undefined;
   await say({ kind: "ready", adapter, limits, probeMs: (await probe?.prepare()) ?? 0 });
   if (options.calibrates) await say({ kind: "calibrated", ...(await calibrate(gpu)) });
+  void obey(memory, runs, window).finally(end);
 
   const frames = readFrames(pipe);
-  /** Deals with what needs no waiting. False for all else. */
-  const obey = (message: NodeMessage): boolean => {
-    if (message.kind === "cancel") runs.cancel(message.call);
-    else if (message.kind === "budget") memory.resize(message.bytes);
-    else return false;
-    return true;
-  };
   const nextPiece = async (call: number): Promise<Uint8Array | undefined> => {
-    for (;;) {
-      const next = await frames.next();
-      if (next.done === true) return undefined;
-      const message = next.value.message as NodeMessage;
-      if (obey(message)) continue;
-      return message.kind === "piece" && message.call === call ? next.value.body : undefined;
-    }
+    const next = await frames.next();
+    if (next.done === true) return undefined;
+    const message = next.value.message as NodeMessage;
+    return message.kind === "piece" && message.call === call ? next.value.body : undefined;
   };
   for (;;) {
     const next = await frames.next();
     if (next.done === true) return;
     const message = next.value.message as NodeMessage;
-    if (obey(message)) continue;
     if (message.kind === "run") await runs.begin(message, next.value.body, nextPiece);
     else if (message.kind === "check") {
       const result = await modules.compile(message);
@@ -63,6 +56,16 @@ async function main(): Promise<void> {
     } else if (message.kind === "probe") {
       await say({ kind: "probed", call: message.call, probeMs: (await probe?.run()) ?? 0 });
     }
+  }
+}
+
+/** Does what cannot wait behind bytes. */
+async function obey(memory: GpuMemory, runs: KernelRuns, window: WindowWriter | undefined): Promise<void> {
+  for await (const { message } of readFrames(control)) {
+    const told = message as ControlMessage;
+    if (told.kind === "cancel") runs.cancel(told.call);
+    else if (told.kind === "budget") memory.resize(told.bytes);
+    else window?.give(told.at);
   }
 }
 

@@ -1,7 +1,6 @@
 /** Runs kernels on an opened GPU, one after the other: while one computes, the inputs of the next are brought there. */
-import { open } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
 import { messageOf } from "../../../packets/errors.ts";
+import { GPU_WINDOW_SLOT_BYTES, GPU_WRITE_BYTES_MAX } from "../../limits.ts";
 import { PLAN_ROW_BYTES, planIn } from "../read-plan.ts";
 import type {
   DoneMessage,
@@ -18,6 +17,7 @@ import type { Modules, Pipeline } from "./modules.ts";
 import { PlanReader, UnreadError } from "./plan-reader.ts";
 import { DownloadRing, UploadRing, copyPart, partsOf, writeFew } from "./staging.ts";
 import type { Download } from "./staging.ts";
+import type { WindowWriter } from "./window-writer.ts";
 
 /** Two times of a pass, 8 bytes each. */
 const TIMES_BYTES = 16;
@@ -63,13 +63,17 @@ export class KernelRuns {
   readonly #plans = new PlanReader();
   readonly #times: TimesPool;
   readonly #uniforms: GPUBuffer[] = [];
+  readonly #window: WindowWriter | undefined;
   readonly #cancelled = new Set<number>();
+  /** The last that began, of which some are over. */
+  #last = -1;
   readonly #running = new Set<number>();
   /** Resolves when the kernel before has been computed: the next may begin. */
   #computed: Promise<unknown> = Promise.resolve();
 
-  constructor(gpu: Gpu, memory: GpuMemory, modules: Modules, say: Say) {
+  constructor(gpu: Gpu, memory: GpuMemory, modules: Modules, window: WindowWriter | undefined, say: Say) {
     this.#gpu = gpu;
+    this.#window = window;
     this.#memory = memory;
     this.#modules = modules;
     this.#say = say;
@@ -78,14 +82,16 @@ export class KernelRuns {
     this.#times = new TimesPool(gpu.device);
   }
 
+  /** It may be over, or still be on its way. */
   cancel(call: number): void {
-    if (this.#running.has(call)) this.#cancelled.add(call);
+    if (this.#running.has(call) || call > this.#last) this.#cancelled.add(call);
   }
 
   /** Resolves when its inputs are there, or it failed before; what becomes of it is said. */
   async begin(run: RunMessage, body: Uint8Array<ArrayBuffer>, pieces: NextPiece): Promise<void> {
     const held: Held = { buffers: [], residents: [] };
     this.#running.add(run.call);
+    this.#last = Math.max(this.#last, run.call);
     try {
       const compiled = this.#compile(run);
       compiled.catch(() => undefined);
@@ -310,18 +316,32 @@ export class KernelRuns {
   }
 
   async #download(run: RunMessage, parts: readonly Download[], first: GPUBuffer): Promise<void> {
-    const target = run.target === undefined ? undefined : await openTarget(run.target.path);
-    let offset = run.target?.offset ?? 0;
-    const take = async (bytes: Uint8Array): Promise<void> => {
-      this.#checkWanted(run);
-      if (target === undefined) await this.#say({ kind: "bytes", call: run.call }, bytes);
-      else await writeTo(target, bytes, offset);
-      offset += bytes.byteLength;
-    };
-    try {
-      await this.#downloads.read(parts, take, first);
-    } finally {
-      await target?.close();
+    await this.#downloads.read(
+      parts,
+      async (bytes) => {
+        this.#checkWanted(run);
+        await this.#hand(run, bytes);
+      },
+      first,
+    );
+  }
+
+  async #hand({ call }: RunMessage, bytes: Uint8Array): Promise<void> {
+    const window = this.#window;
+    if (window === undefined || bytes.byteLength <= GPU_WRITE_BYTES_MAX)
+      return await this.#say({ kind: "bytes", call }, bytes);
+    for (let from = 0; from < bytes.byteLength; from += GPU_WINDOW_SLOT_BYTES) {
+      const part = bytes.subarray(from, from + GPU_WINDOW_SLOT_BYTES);
+      const at = await window.take();
+      try {
+        window.write(part, at);
+      } catch {
+        // The system has no memory for the window now.
+        window.give(at);
+        await this.#say({ kind: "bytes", call }, part);
+        continue;
+      }
+      await this.#say({ kind: "window", call, at, bytes: part.byteLength });
     }
   }
 }
@@ -382,23 +402,6 @@ class PassTimes {
 /** What a binding of so many bytes takes: it is not empty, and of whole words. */
 function paddedBytes(bytes: number): number {
   return Math.max(4, Math.ceil(bytes / 4) * 4);
-}
-
-async function openTarget(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, "r+");
-  } catch (error) {
-    throw new RunFailure("output", messageOf(error));
-  }
-}
-
-async function writeTo(target: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
-  try {
-    for (let at = 0; at < bytes.byteLength;)
-      at += (await target.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten;
-  } catch (error) {
-    throw new RunFailure("output", messageOf(error));
-  }
 }
 
 function failureOf(error: unknown): FailureKind {
