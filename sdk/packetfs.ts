@@ -167,7 +167,10 @@ export interface RunOptions<Args = unknown> {
    * At most 16. Rejects with PFS_NOT_FOUND, or with PFS_USAGE for what is no name of a property.
    */
   readonly files?: Readonly<Record<string, string>>;
-  /** What computes the program's kernels; by default what is expected to be faster, as far as there is a choice. */
+  /**
+   * What computes the program's kernels; by default what is expected to be faster, as far as there is a choice. Packet code that
+   * a GPU cannot run, or does not, is run by threads all the same.
+   */
   readonly engine?: Engine | "auto";
   /**
    * Stores the result under this name instead of returning it. Groups are stored as lines [key,value] of JSON, or as CSV

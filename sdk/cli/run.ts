@@ -72,7 +72,7 @@ export function runCommand(host: Host): Command {
     .addOption(
       option(
         "--engine <ENGINE>",
-        "what computes the program's kernels: gpu, cpu, or auto for what is expected to be faster (default: auto)",
+        "what computes the program's kernels, or packet code: gpu, cpu, or auto for what is expected to be faster (default: auto)",
         "PACKETFS_ENGINE",
         oneOf("auto", "gpu", "cpu"),
       ),
