@@ -17,8 +17,10 @@ import type {
 import { LaneSlots } from "../../../runtime/lane-slots.ts";
 import { CODE_KERNEL_BYTES_MIN, CODE_RANGES_MEASURED } from "../../../runtime/limits.ts";
 import { checkDimensions, outputPlaces } from "../../../runtime/program/kernel/binding.ts";
+import { KernelAverages } from "../../../runtime/program/kernel/averages.ts";
 import { parseKernel } from "../../../runtime/program/kernel/declaration.ts";
 import { findAccelerators } from "../../../runtime/accelerator/accelerators.ts";
+import { FastestEngine } from "../../../runtime/engine/fastest-engine.ts";
 import { GpuEngine } from "../../../runtime/engine/gpu-engine.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { ingest } from "../../../runtime/stream/ingest.ts";
@@ -265,6 +267,38 @@ test.skipIf(noGpu !== undefined)("all programs, on a GPU", async () => {
     await gpu.close();
   }
 });
+
+test.skipIf(noGpu !== undefined)(
+  "a GPU that says it is fast is asked once threads were measured, and by what it took from then on",
+  async () => {
+    const found = await findAccelerators({ source: store, places: store, isSoftwareUsed: true });
+    const gpu = found.accelerators[0]!;
+    const { info } = gpu;
+    const calibration = { uploadGBps: 1e6, downloadGBps: 1e6, launchMs: 0, gops: 1e9 };
+    const boasting = new Proxy(gpu, {
+      get: (target, name) => {
+        if (name === "info") return { ...info, calibration };
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === "function" ? (value.bind(target) as unknown) : value;
+      },
+    });
+    try {
+      const averages = new KernelAverages();
+      const collector = new UsesCollector();
+      const engine = new FastestEngine({ accelerators: () => [boasting], averages });
+      const source = "bytes().mean()";
+      expect(await statesBy(engine, source, { collector })).toEqual(expected(source));
+      const [first, ...others] = collector.uses;
+      expect(first).toMatchObject({ engine: "gpu", engineClass: info.engineClass });
+      // What it took to bring the bytes there, compile and run is far more than it said.
+      expect(first!.milliseconds).toBeGreaterThan(100 * first!.predictedMs!);
+      expect(others).toHaveLength(RANGES.length - 1);
+      for (const use of others) expect(use.predictedMs).toBeGreaterThan(100 * first!.predictedMs!);
+    } finally {
+      await gpu.close();
+    }
+  },
+);
 
 test.each(["lines().max()", "crc32()", 'rows(7).sum("f32@0")', "rows(7).count()"])(
   "%s is nothing for a GPU, and nobody is asked",
