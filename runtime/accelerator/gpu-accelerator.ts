@@ -155,13 +155,10 @@ export class GpuAccelerator implements Accelerator {
   }
 
   resident({ root, from, length }: StreamRange): number {
-    let bytes = 0;
-    for (const range of this.#live?.resident.values() ?? []) {
-      const begin = Math.max(from, range.from);
-      const end = Math.min(from + length, range.from + range.length);
-      if (end > begin && sameBytes(range.root, root)) bytes += end - begin;
-    }
-    return Math.min(bytes, length);
+    // An input is kept as a whole, and found again as a whole.
+    for (const range of this.#live?.resident.values() ?? [])
+      if (range.from === from && range.length === length && sameBytes(range.root, root)) return length;
+    return 0;
   }
 
   isBarred(kernel: Kernel): boolean {

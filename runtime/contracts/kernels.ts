@@ -82,7 +82,7 @@ export interface Accelerator extends AsyncDisposable {
    * reading streams rejects with, or the signal's reason.
    */
   run(call: KernelCall, signal: AbortSignal): Promise<KernelAnswer>;
-  /** Bytes of the chunks of this range that its memory holds now. */
+  /** Bytes of this range that a call over it would not have to send now, since they are in the GPU's memory. */
   resident(range: { readonly root: Ref; readonly from: number; readonly length: number }): number;
   /** Whether the kernel gets no calls here any more, since it was killed too often for its own time. */
   isBarred(kernel: Kernel): boolean;
