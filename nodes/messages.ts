@@ -370,9 +370,30 @@ const fileName = v.pipe(
 );
 
 /** JOB `run` and `load`: chunks = the program's arguments as JSON. `code` is the root of its bundle's stream, or packet code. */
-const program = { kind: v.optional(v.literal("code")), program: label, code: ref };
+const program = {
+  kind: v.optional(v.literal("code")),
+  program: label,
+  code: ref,
+  beside: v.optional(v.pipe(v.array(v.object({ as: fileName, file })), v.maxLength(PROGRAM_FILES_MAX))),
+  engine: v.optional(engineSchema),
+};
+
+/** A file that a program has beside those that it reads, and what it calls it. */
+export interface NamedFile {
+  readonly as: string;
+  readonly file: string;
+}
+
+/** What is run or loaded, and by what. */
+interface ProgramMeta {
+  kind?: "code" | undefined;
+  program: string;
+  code: Uint8Array;
+  beside?: NamedFile[] | undefined;
+  engine?: Engine | undefined;
+}
 export type JobMeta =
-  | {
+  | ({
       op: "run";
       /** The client's own number for the job. Asked for again under it, the job is found where it was. */
       number?: string | undefined;
@@ -380,17 +401,11 @@ export type JobMeta =
       seen?: number | undefined;
       /** The client's own number for itself, which all its sessions have in common. */
       instance?: string | undefined;
-      kind?: "code" | undefined;
-      program: string;
-      code: Uint8Array;
       files: string[];
-      /** Files that the program has beside those, and what it calls them. */
-      beside?: { as: string; file: string }[] | undefined;
-      engine?: Engine | undefined;
       out?: string | undefined;
       splitBytes?: number | undefined;
-    }
-  | { op: "load"; kind?: "code" | undefined; program: string; code: Uint8Array }
+    } & ProgramMeta)
+  | ({ op: "load" } & ProgramMeta)
   /** packets = EXEC, answered by RETURN and FAULT. */
   | { op: "exec"; loaded: string }
   | { op: "unload"; loaded: string }
@@ -410,8 +425,6 @@ export const JobMeta: v.GenericSchema<unknown, JobMeta> = v.variant("op", [
     instance: v.optional(id),
     ...program,
     files: v.pipe(v.array(file), v.minLength(1), v.maxLength(JOB_FILES_MAX)),
-    beside: v.optional(v.pipe(v.array(v.object({ as: fileName, file })), v.maxLength(PROGRAM_FILES_MAX))),
-    engine: v.optional(engineSchema),
     out: v.optional(name),
     splitBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),

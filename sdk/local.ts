@@ -217,10 +217,15 @@ class LocalPacketFS implements PacketFS {
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
     checkArgs(options.args);
+    checkFiles(options.files ?? {});
     const bundle = program instanceof PacketCode ? codeBundle(program) : await bundleProgram(program);
     this.#requireOpen();
+    const engine = options.engine === "auto" ? undefined : options.engine;
+    const files = await findFiles(await this.#files(), options.files ?? {});
     const machine = await this.#runner.get();
-    const lanes = await this.#withProgram(machine, bundle, options.args, (jobs, stored) => jobs.load(stored));
+    const lanes = await this.#withProgram(machine, bundle, options.args, (jobs, stored) =>
+      jobs.load({ ...stored, engine, files }),
+    );
     return new ProgramInLanes(lanes, machine.store);
   }
 

@@ -183,7 +183,7 @@ export interface RunOptions<Args = unknown> {
   readonly onEvent?: (event: JobEvent) => void;
 }
 
-export interface LoadOptions {
+export interface LoadOptions extends Pick<RunOptions, "files" | "engine"> {
   readonly args?: unknown;
   readonly signal?: AbortSignal;
 }

@@ -195,23 +195,21 @@ class RemotePacketFS implements PacketFS {
   ): Promise<JobResult<JobValue<Program>>> {
     checkName(options.out);
     checkArgs(options.args);
-    const { files: beside = {}, engine, ...rest } = options;
-    checkFiles(beside);
+    const { files: beside, engine, ...rest } = options;
+    const terms = termsOf({ files: beside, engine });
     const outcome = await this.#withProgram(program, (stored) =>
-      this.#hub.run({
-        ...stored,
-        ...rest,
-        files,
-        beside,
-        ...(engine === undefined || engine === "auto" ? {} : { engine }),
-      }),
+      this.#hub.run({ ...stored, ...rest, ...terms, files }),
     );
     return jobResult(outcome, (root) => this.get(root)) as JobResult<JobValue<Program>>;
   }
 
   async load(program: ProgramSource, options: LoadOptions = {}): Promise<LoadedProgram> {
     checkArgs(options.args);
-    const lanes = await this.#withProgram(program, (stored) => this.#hub.load({ ...stored, ...options }));
+    const { args } = options;
+    const terms = termsOf(options);
+    const lanes = await this.#withProgram(program, (stored) =>
+      this.#hub.load({ ...stored, ...terms, ...(args === undefined ? {} : { args }) }),
+    );
     return new ProgramInLanes(lanes, this.#hub.data);
   }
 
@@ -294,4 +292,15 @@ class RemotePacketFS implements PacketFS {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** What a program has beside what it reads, and what computes its kernels. Throws PFS_USAGE. */
+function termsOf({ files = {}, engine }: ProgramTerms): Pick<RemoteProgram, "beside" | "engine"> {
+  checkFiles(files);
+  return { beside: files, ...(engine === undefined || engine === "auto" ? {} : { engine }) };
+}
+
+interface ProgramTerms {
+  readonly files?: LoadOptions["files"] | undefined;
+  readonly engine?: LoadOptions["engine"] | undefined;
 }

@@ -22,7 +22,14 @@ import {
   StoreReportJson,
   NodeStatuses,
 } from "../messages.ts";
-import type { JobMeta, MachineLanes, MaintenanceMeta, MembersMeta, NodeStatus } from "../messages.ts";
+import type {
+  JobMeta,
+  MachineLanes,
+  MaintenanceMeta,
+  MembersMeta,
+  NamedFile,
+  NodeStatus,
+} from "../messages.ts";
 import type { Link, WireMessage } from "../wire/link.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import { Identity, keysFromJson } from "../wire/trust/keys.ts";
@@ -41,14 +48,14 @@ export interface RemoteProgram {
   readonly program: string;
   /** Root of the bundle's stream, stored at the hub; of packet code, its 32 bytes. */
   readonly code: Ref;
+  /** Stored files that the program has beside those that it reads, by the names that it knows them by. */
+  readonly beside?: Readonly<Record<string, string>>;
+  readonly engine?: Engine;
 }
 
 export interface RemoteJob extends RemoteProgram {
   readonly args?: unknown;
   readonly files: readonly string[];
-  /** Stored files that the program has beside those, by the names that it knows them by. */
-  readonly beside?: Readonly<Record<string, string>>;
-  readonly engine?: Engine;
   readonly out?: string;
   readonly splitBytes?: number;
   readonly signal?: AbortSignal;
@@ -182,7 +189,7 @@ export class HubClient {
         program,
         code,
         files: [...files],
-        beside: Object.entries(beside).map(([as, file]) => ({ as, file })),
+        beside: namedFiles(beside),
         engine,
         out,
         splitBytes,
@@ -225,11 +232,15 @@ export class HubClient {
   }
 
   /** Loads a program into lanes that stay until it is closed; over another session it is loaded again. */
-  async load({ args, ...program }: RemoteProgram & { readonly args?: unknown }): Promise<HubProgram> {
+  async load({
+    args,
+    beside = {},
+    ...program
+  }: RemoteProgram & { readonly args?: unknown }): Promise<HubProgram> {
     const { direct } = this.#options;
     return await HubProgram.load(
       this.data.link,
-      { ...program, args: argsJson(args) },
+      { ...program, beside: namedFiles(beside), args: argsJson(args) },
       { direct, nodes: this.#nodes },
     );
   }
@@ -335,6 +346,10 @@ function outcomeOf(message: WireMessage, value: readonly Uint8Array[]): JobOutco
 
 function invalid(what: string): WireError {
   return new WireError(WireErrorCode.messageInvalid, `the hub ${what}`, { reason: what });
+}
+
+function namedFiles(files: Readonly<Record<string, string>>): NamedFile[] {
+  return Object.entries(files).map(([as, file]) => ({ as, file }));
 }
 
 function argsJson(args: unknown): Uint8Array {

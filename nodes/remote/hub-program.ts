@@ -8,7 +8,8 @@ import { FRAME_PACKETS_MAX } from "../../packets/limits.ts";
 import { atOf, packetCount, renumberPackets } from "../../packets/packet.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { GrantedMeta, LoadedMeta } from "../messages.ts";
-import type { JobMeta } from "../messages.ts";
+import type { Engine } from "../../runtime/contracts/kernels.ts";
+import type { JobMeta, NamedFile } from "../messages.ts";
 import type { Link } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import { DirectProgram } from "./direct-program.ts";
@@ -20,6 +21,8 @@ export interface ProgramToLoad {
   readonly kind?: "code";
   readonly program: string;
   readonly code: Ref;
+  readonly beside: NamedFile[];
+  readonly engine?: Engine;
   /** JSON. */
   readonly args: Uint8Array;
 }
@@ -118,8 +121,8 @@ export class HubProgram {
   }
 
   async #load(link: Link): Promise<string> {
-    const { kind, program, code, args } = this.#program;
-    const meta: JobMeta = { op: "load", kind, program, code };
+    const { args, ...program } = this.#program;
+    const meta: JobMeta = { op: "load", ...program };
     return readMeta(LoadedMeta, await link.request({ type: MessageType.JOB, meta, chunks: args })).loaded;
   }
 }

@@ -138,14 +138,11 @@ export class JobService implements Service {
     options: RunJobOptions,
   ): Promise<SentOutcome> {
     const inputs = await Promise.all(request.files.map(this.#options.find));
-    const { splitBytes, out, engine, beside = [] } = request;
-    const found = beside.map(async ({ as, file }) => [as, await this.#options.find(file)] as const);
-    const files = Object.fromEntries(await Promise.all(found));
+    const { splitBytes, out } = request;
     const expected = out === undefined ? undefined : await this.#replaced(out);
     // Not the client's number, which another client may have chosen too: whoever runs a job under an id has its result.
     const id = this.#jobs.newId();
-    const stored = { ...this.#stored(request, args), engine, files };
-    const asked = { ...stored, id, inputs, splitBytes, out, expected };
+    const asked = { ...(await this.#stored(request, args)), id, inputs, splitBytes, out, expected };
     const { value, ...outcome } = await this.#runCounted(asked, options);
     const { file } = outcome;
     if (file?.name !== undefined) await this.#options.usage.stored(file.name, file.root);
@@ -217,7 +214,7 @@ export class JobService implements Service {
     }
     this.#loading++;
     try {
-      const program = await this.#jobs.load(this.#stored(request, args));
+      const program = await this.#jobs.load(await this.#stored(request, args));
       if (this.#closing.signal.aborted) {
         await program.close();
         throw this.#closing.signal.reason;
@@ -230,14 +227,16 @@ export class JobService implements Service {
     }
   }
 
-  /** The program is the client's: of what ran it, nothing is given to another. */
-  #stored(
-    { kind, program, code }: Pick<JobMeta & { op: "load" }, "kind" | "program" | "code">,
+  /** The program is the client's: of what ran it, nothing is given to another. Rejects as `find` does. */
+  async #stored(
+    { kind, program, code, beside = [], engine }: Omit<JobMeta & { op: "load" }, "op">,
     args: Uint8Array,
-  ): StoredProgram {
+  ): Promise<StoredProgram> {
     const { id: tenant } = this.#options.usage;
-    if (kind !== undefined) return { kind, name: codeText(code), code, args: "null", tenant };
-    return { name: program, code, args: new TextDecoder().decode(args), tenant };
+    if (kind !== undefined) return { kind, name: codeText(code), code, args: "null", tenant, engine };
+    const found = beside.map(async ({ as, file }) => [as, await this.#options.find(file)] as const);
+    const files = Object.fromEntries(await Promise.all(found));
+    return { name: program, code, args: new TextDecoder().decode(args), tenant, engine, files };
   }
 
   /** Where the client may send packets of the program itself. Its hub counts what has a quota of packets, so that goes through it. */

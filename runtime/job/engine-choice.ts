@@ -3,6 +3,7 @@
  * what calls like its own took before, or else by what they have to move and compute. All its packets run there; when the class
  * is lost, all of them run again on one other. Pure.
  */
+import { JobError, JobErrorCode } from "../errors.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import type { AcceleratorInfo, Engine } from "../contracts/kernels.ts";
 import { formatDuration } from "../format.ts";
@@ -67,6 +68,15 @@ export function engineOptions(
     });
   }
   return [...options.values()];
+}
+
+/** What was asked for to compute a program's kernels is not there. */
+export function noEngine(wanted: Engine, program: string): JobError {
+  const what = wanted === "gpu" ? 'no GPU; "pfs doctor" says why' : "nothing that computes kernels on CPUs";
+  return new JobError(JobErrorCode.noExecutor, `program "${program}" cannot run: there is ${what}`, {
+    reason: "no engine",
+    program,
+  });
 }
 
 /** Undefined where nothing is left that it may run on. */

@@ -26,7 +26,7 @@ import { inTurns } from "../turns.ts";
 import { Attempt } from "./attempt.ts";
 import type { AttemptOptions, Result, ResultFile, StoredStream } from "./attempt.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
-import { chooseEngine, engineOptions } from "./engine-choice.ts";
+import { chooseEngine, engineOptions, noEngine } from "./engine-choice.ts";
 import type { EngineOption, EnginePlan } from "./engine-choice.ts";
 import type { ProgramSpec } from "./program-sources.ts";
 import { Failure } from "./record.ts";
@@ -282,11 +282,7 @@ export class Job {
     const { averages } = this.#context;
     const plan = chooseEngine(options, { wanted, lost, calls, averages });
     if (plan !== undefined || wanted === undefined || lost.size > 0) return plan;
-    const what = wanted === "gpu" ? 'no GPU; "pfs doctor" says why' : "nothing that computes kernels on CPUs";
-    throw new JobError(JobErrorCode.noExecutor, `program "${program}" cannot run: there is ${what}`, {
-      reason: "no engine",
-      program,
-    });
+    throw noEngine(wanted, program);
   }
 
   /** Those of the first split, in each: none where it does not say. The program's own faults come again when it runs. */

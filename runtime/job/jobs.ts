@@ -25,10 +25,12 @@ import { describeCode } from "../program/code.ts";
 import { programKind } from "../program/program.ts";
 import { KernelAverages } from "../program/kernel/averages.ts";
 import type { ProgramDescription } from "../program/program.ts";
+import type { EditionChoice } from "../schedule/state.ts";
 import { reachable } from "../stream/walk.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
+import { chooseEngine, engineOptions, noEngine } from "./engine-choice.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
 import type { Probe } from "./job.ts";
@@ -215,12 +217,13 @@ export class Jobs implements AsyncDisposable {
     try {
       const spec: ProgramSpec = { ...stored, kind: stored.kind ?? programKind(description), description };
       const { name, kind, tenant } = spec;
+      const edition = this.#editionOf(spec);
       const [source] = await programSources(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("no program is loaded any more");
       const program = new ProgramLanes({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
-        program: this.#dispatcher.openProgram({ name, kind, source: source!, tenant }),
+        program: this.#dispatcher.openProgram({ name, kind, source: source!, tenant }, edition),
         group: () => ++this.#lastGroup,
         packetMs: packetMsOf(description),
         writer,
@@ -232,6 +235,16 @@ export class Jobs implements AsyncDisposable {
       await writer.close();
       throw error;
     }
+  }
+
+  /** On which edition a program runs whose packets are nobody knows what. Throws PFS_NO_EXECUTOR. */
+  #editionOf({ kind, name, engine: wanted }: ProgramSpec): EditionChoice {
+    if (kind !== "kernel" || wanted === undefined) return this.#dispatcher.chooseEdition(kind);
+    const options = engineOptions(this.#dispatcher.executorsFor(kind), kind);
+    const question = { wanted, lost: new Set<string>(), calls: [], averages: this.#averages };
+    const plan = chooseEngine(options, question);
+    if (plan === undefined) throw noEngine(wanted, name);
+    return { edition: plan.option.edition };
   }
 
   /** Nobody reads the job's unnamed result any more: what executors keep for it is freed. What fails may be tried again. */

@@ -3,6 +3,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { refFromHex } from "../../packets/digest.ts";
+import { Flag, Op } from "../../packets/layout.ts";
+import { decodePacket, encodePacket } from "../../packets/packet.ts";
 import { KERNEL_HISTORY_FILE } from "../../runtime/kernel-history.ts";
 import { guestEdition } from "../../runtime/sandbox/edition.ts";
 import { openLocal } from "../../sdk/index.ts";
@@ -78,6 +81,24 @@ describe("where there is no GPU", () => {
         expect(statistics.kernels).toMatchObject([report]);
       }
     }
+  });
+
+  test("a program that is loaded has other files too, and CPUs compute what its packets call", async () => {
+    withSoftware(undefined);
+    await using pfs = await openLocal(join(directory, "store"), { workers: 1 });
+    const { root, length } = await pfs.stat("words");
+    const packet = { op: Op.EXEC, flags: Flag.STREAM, lane: 1, length, ref: refFromHex(root)! };
+    for (const engine of ["auto", "cpu"] as const) {
+      await using loaded = await pfs.load(FLOAT, { files: { factors: "factors" }, engine });
+      const answer = decodePacket(await loaded.exec(encodePacket(packet)));
+      expect(answer.op).toBe(Op.RETURN);
+      const text = new TextDecoder().decode(answer.ref.subarray(0, answer.length));
+      expect(JSON.parse(text)).toBe(SUM);
+    }
+    const refused = await pfs.load(FLOAT, { engine: "gpu" }).catch((error: unknown) => error);
+    expect(refused).toMatchObject({ code: "PFS_NO_EXECUTOR" });
+    const missing = await pfs.load(FLOAT, { files: { factors: "nothing" } }).catch((error: unknown) => error);
+    expect(missing).toMatchObject({ code: "PFS_NOT_FOUND" });
   });
 
   test("asking for one is an error that says where to look", async () => {

@@ -195,6 +195,10 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         expect(value).toEqual((await pfs.run(COUNT, ["numbers.txt"])).value);
         const missing = pfs.run(COUNT, ["numbers.txt"], { files: { a: "nothing" } });
         expect(await missing.catch((error: unknown) => error)).toMatchObject({ code: "PFS_NOT_FOUND" });
+        await using loaded = await pfs.load(COUNT, { files: { a: "numbers.txt" }, engine: "cpu" });
+        expect(await loaded.exec(new Uint8Array(0))).toHaveLength(0);
+        const unloaded = pfs.load(COUNT, { files: { a: "nothing" } });
+        expect(await unloaded.catch((error: unknown) => error)).toMatchObject({ code: "PFS_NOT_FOUND" });
         const misnamed = pfs.run(COUNT, ["numbers.txt"], { files: { "a b": "numbers.txt" } });
         expect(await misnamed.catch((error: unknown) => error)).toMatchObject({ code: "PFS_USAGE" });
       });
