@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { ExecutorPipe } from "../../../runtime/sandbox/process/executor-pipe.ts";
-import type { Answer } from "../../../runtime/sandbox/process/process-thread.ts";
+import type { Answer, Questions } from "../../../runtime/sandbox/process/process-thread.ts";
 import {
   HEADER_BYTES,
   PROCESS_PIPE_DESCRIPTOR,
@@ -51,14 +51,31 @@ function liar(answer: string, threads = 1, uncountedMsMax?: number, pid?: number
   );
 }
 
-function ask(link: ExecutorPipe, ceilingMs = 60_000): Promise<Answer> {
+function ask(link: ExecutorPipe, ceilingMs = 60_000, questions?: Questions): Promise<Answer> {
   return link.call(MessageKind.run, 1, [new Uint8Array(96)], {
     limitMs: 100,
     ceilingMs,
     bodyBytesMax: 100,
     kinds: [MessageKind.ran],
+    questions,
     check: ({ body }) => decodeOutcome(body, 1) !== undefined,
   });
+}
+
+/** Answers a question of eight bytes when it is told to. */
+class Answers implements Questions {
+  readonly asked: number[] = [];
+  readonly waiting: ((answer: Uint8Array) => void)[] = [];
+
+  bodyBytesMax(kind: number): number {
+    return kind === MessageKind.computed ? 0 : 8;
+  }
+
+  ask(kind: number, body: Uint8Array): Promise<Uint8Array> | undefined | false {
+    this.asked.push(kind);
+    if (kind === MessageKind.computed) return undefined;
+    return body[0] === 9 ? false : new Promise((resolve) => this.waiting.push(resolve));
+  }
 }
 
 describe("an executor process is killed when it", () => {
@@ -88,6 +105,41 @@ describe("an executor process is killed when it", () => {
     await expect(ask(link)).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED" });
   });
 
+  it.each([
+    ["asks though it may not", "message(11, call, 8);", undefined, "more than it may"],
+    ["asks at length", "message(13, call, 9);", new Answers(), "more than it may"],
+    ["asks within another call", "message(13, call + 1, 8);", new Answers(), "more than it may"],
+    ["asks nonsense", "message(11, call, 8, Buffer.alloc(8, 9));", new Answers(), "nonsense"],
+    [
+      "asks before it has heard the answer",
+      "message(11, call, 8); message(13, call, 8);",
+      new Answers(),
+      "nonsense",
+    ],
+    [
+      "goes on before it has heard the answer",
+      "message(11, call, 8); message(9, call, 8);",
+      new Answers(),
+      "nonsense",
+    ],
+    ["answers itself", "message(14, call, 8);", new Answers(), "nonsense"],
+  ])("%s", async (_name, answer, questions, detail) => {
+    const link = liar(answer);
+    await expect(ask(link, 60_000, questions)).rejects.toMatchObject({
+      code: "PFS_EXECUTOR_ENDED",
+      data: { reason: "crash" },
+    });
+    expect((await link.ended).detail).toContain(detail);
+  });
+
+  it("asks what ends in a defect", async () => {
+    const questions = new Answers();
+    questions.ask = () => Promise.reject(new Error("a defect"));
+    const link = liar("message(11, call, 8);");
+    await expect(ask(link, 60_000, questions)).rejects.toThrow("a defect");
+    expect((await link.ended).reason).toBe("crash");
+  });
+
   it("cannot be watched", async () => {
     // No process has a number like this.
     const link = liar("", 1, undefined, 2 ** 30);
@@ -110,6 +162,36 @@ describe("an executor process is killed when it", () => {
       data: { ceilingMs: 400 },
     });
     expect((await link.ended).reason).toBe("stalled");
+  });
+});
+
+describe("a thread that asks", () => {
+  it("is not late while it waits, and is where it then goes on", async () => {
+    const questions = new Answers();
+    const link = liar(
+      "message(11, call, 8); pipe.once('data', (data) => { if (data.readUInt32LE(0) === 14 && data.length === 19) message(12, call, 0); });",
+    );
+    const asked = ask(link, 400, questions);
+    asked.catch(() => undefined);
+    while (questions.waiting.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    // Longer than it may take; a control of the same length, which asks nothing, ends meanwhile.
+    await expect(ask(liar(""), 800)).rejects.toMatchObject({ code: "PFS_EXECUTOR_STALLED" });
+    expect(link.end).toBeUndefined();
+    questions.waiting[0]!(Uint8Array.of(1, 2, 3));
+    await expect(asked).rejects.toMatchObject({ code: "PFS_EXECUTOR_STALLED", data: { ceilingMs: 400 } });
+    expect(questions.asked).toEqual([MessageKind.call, MessageKind.computed]);
+  });
+
+  it("is answered into nothing when it has ended meanwhile", async () => {
+    const questions = new Answers();
+    const link = liar("message(13, call, 8);");
+    const asked = ask(link, 60_000, questions);
+    asked.catch(() => undefined);
+    while (questions.waiting.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    link.kill("closed", "it was closed");
+    questions.waiting[0]!(new Uint8Array(8));
+    await expect(asked).rejects.toMatchObject({ code: "PFS_EXECUTOR_ENDED" });
+    expect((await link.ended).reason).toBe("closed");
   });
 });
 
