@@ -171,6 +171,17 @@ const piscinaThread = {
   },
 };
 
+/** The parser of kernels is evaluated when there is one to be parsed: few commands have any. */
+const lateParser = {
+  name: "late-parser",
+  setup({ onLoad }) {
+    onLoad({ filter: /[\\/]acorn[\\/]dist[\\/]acorn\.mjs$/ }, () => ({
+      contents: 'export const parse = (...given) => require("./acorn.js").parse(...given);',
+      loader: "js",
+    }));
+  },
+};
+
 /**
  * Builds into `folder`, which is there. `urlOf` gives the expression that a module at a path of the sources knows itself
  * by: a module must find what lies beside its source, not beside the file that it has become a part of. Resolves with the
@@ -214,7 +225,7 @@ async function build(folder, { urlOf, plugins = [], isPackage }) {
     banner: { js: await lateRequire() },
     outExtension: { ".js": ".cjs" },
     external: EXTERNAL,
-    plugins: [piscinaThread, ...options.plugins],
+    plugins: [piscinaThread, lateParser, ...options.plugins],
     metafile: true,
   };
   const points = [...entries()].map(([out, path]) => ({ in: `./${path}`, out }));

@@ -4,7 +4,11 @@
  * (KernelSpec: its source in the one spelling that means it), and with what a GPU takes (Kernel).
  */
 
-/** What the elements of a tensor are. Bytes are for kernels in WGSL, where four of them stand in each u32, the first lowest. */
+/**
+ * What the elements of a tensor are. Bytes are for kernels in WGSL, where four of them stand in each u32, the first lowest. Kernels in
+ * JavaScript compute with 32-bit floats: integers become floats when they are read, exactly up to 24 bits; what an output of integers
+ * gets is cut off towards zero, and moved to the nearest float that its type has (-2^31 to 2^31 - 128, or 0 to 2^32 - 256).
+ */
 export type ElementType = "f32" | "i32" | "u32" | "bytes";
 
 /** A number, or the name of a dimension that calls bind: by how large their inputs are, or by saying it. */
