@@ -158,6 +158,10 @@ describe("when the class that it runs on is lost", () => {
     );
     expect(world.writers).toBe(1);
     expect(world.events.filter(({ kind }) => kind === "started")).toHaveLength(1);
+    // The next one does not begin where that was given up.
+    const input = await world.putFile("y", 2_000);
+    const next = await world.run({ id: "next", inputs: [input], splitBytes: 100 }, FLOATS);
+    expect([next.value, next.statistics.retries]).toEqual(["cpu", 0]);
   });
 
   test("by its executor's end, it waits for another one for a second, and no longer", async () => {

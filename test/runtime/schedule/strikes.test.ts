@@ -164,6 +164,39 @@ describe("executors that are struck", () => {
     expect(network.barred).toEqual(["b"]);
   });
 
+  test("are not struck for saying that they cannot, and each is asked once for each task", () => {
+    const network = new Network();
+    for (const name of ["able", "a", "b", "c", "d"]) network.join(name);
+    const cannot = (name: string): Outcome => (name === "able" ? Outcome.final : Outcome.incapable);
+    for (let job = 0; job < 30; job++) {
+      let refusals = 0;
+      network.run(20, (name) => {
+        const outcome = cannot(name);
+        if (outcome === Outcome.incapable) refusals++;
+        return outcome;
+      });
+      expect(refusals).toBeLessThanOrEqual(20 * 4);
+    }
+    expect(network.barred).toEqual([]);
+    // Where all say so, that is the answer, and comes at once.
+    let asked = 0;
+    const before = network.now;
+    network.run(20, () => {
+      asked++;
+      return Outcome.incapable;
+    });
+    expect(asked).toBeLessThanOrEqual(20 * 5);
+    expect(network.now - before).toBeLessThan(60_000);
+    const alone = new Network();
+    alone.join("alone");
+    let once = 0;
+    alone.run(20, () => {
+      once++;
+      return Outcome.incapable;
+    });
+    expect(once).toBe(20);
+  });
+
   test("are not barred by the word of one that is found out", () => {
     const network = new Network();
     for (const name of ["liar", "honest", "other"]) network.join(name);
