@@ -36,6 +36,8 @@ export class CodeProgram {
   lanes = 0;
   /** Ranges of which it was measured here what a thread takes for them. */
   rangesMeasured = 0;
+  /** Ranges that GPUs computed. */
+  rangesByGpu = 0;
   #rowKernel: RowKernel | undefined;
 
   /** Throws PFS_CODE_INVALID. */
@@ -169,6 +171,11 @@ export class CodeLane implements Lane {
       this.stream = undefined;
     }
     this.#ended?.();
+  }
+
+  /** For whoever watches the job. */
+  note(text: string): void {
+    if (!this.isClosed) this.#listener.noted(text);
   }
 
   /** A call for a packet that is answered next. */

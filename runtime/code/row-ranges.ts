@@ -1,21 +1,25 @@
 /**
  * Ranges of rows that a GPU could take: whoever decides what computes kernels is asked of each, and told what a thread took for
- * those that are computed here. A GPU that fails, or answers what no run gives, costs time and nothing else.
+ * those that are computed here. A GPU that fails, or answers what no run gives, costs time and nothing else; of one that computes,
+ * some answers are compared with what a thread makes of the range, the first of each program among them.
  *
- *   range ──▶ a kernel's call ──▶ asked ─┬▶ a GPU's answer ──▶ state
+ *   range ──▶ a kernel's call ──▶ asked ─┬▶ a GPU's answer ──▶ state ──▶ now and then: here, and compared
  *                                        ╰▶ here ──▶ told what it took
  */
 import { CODE_BYTES } from "../../packets/code/format.ts";
 import { encodeState } from "../../packets/code/state.ts";
+import { sameBytes } from "../../packets/digest.ts";
 import { messageOf } from "../../packets/errors.ts";
 import type { EngineDecision, KernelCall, KernelEngine } from "../contracts/kernels.ts";
 import {
+  CODE_COMPARED_RANGES,
   CODE_DIRECT_BYTES_MAX,
   CODE_GPU_BYTES,
   CODE_KERNEL_BYTES_MIN,
   CODE_RANGES_MEASURED,
 } from "../limits.ts";
 import { bucketOf, sizeOf, workOf } from "../program/kernel/cost.ts";
+import type { UsedCall } from "../program/kernel/uses.ts";
 import type { Outcome } from "./code-answers.ts";
 import type { CodeLane } from "./code-lane.ts";
 import type { Input, Meter } from "./piecewise.ts";
@@ -45,6 +49,8 @@ export class RowRanges {
   readonly #findGpus: (() => Promise<void>) | undefined;
   /** Bytes that a GPU could have taken, since there last was nothing to do. */
   #bytes = 0;
+  /** Whether a GPU gave another answer than a thread. */
+  #isWrong = false;
 
   /** `findGpus` is called when there is so much to do that a GPU is worth being looked for; again and again, then. It never rejects. */
   constructor(engine: KernelEngine, findGpus: (() => Promise<void>) | undefined) {
@@ -59,22 +65,22 @@ export class RowRanges {
 
   /** What comes of a range, by a GPU or by `here`, which adds to a meter. Rejects as that does. */
   async run(range: RowRange, here: (meter: Meter) => Promise<Outcome>): Promise<Outcome> {
-    const { lane, isVerified, signal } = range;
-    const { program, slot, engine } = lane;
+    const { lane, isVerified } = range;
+    const { program, slot } = lane;
     const offered = rowCall(range);
     if (offered === undefined) return await here(slot);
+    const { call, rows } = offered;
     this.#bytes += range.input.length;
     if (this.#bytes >= CODE_GPU_BYTES) void this.#findGpus?.();
-    // Bytes are verified by all threads at once, and what a thread takes for the others is known before it is compared with.
-    const isAsked = engine !== undefined || (isVerified && program.rangesMeasured >= CODE_RANGES_MEASURED);
-    const { answer, ...decision } = isAsked ? await this.#decided(offered.call, signal) : NOT_ASKED;
-    const bucket = bucketOf(workOf(sizeOf(offered.call)));
-    const outputs = answer?.outputs;
-    const state = outputs === undefined ? undefined : program.rowKernel?.state(outputs, offered.rows);
-    if (answer !== undefined && state !== undefined) {
-      const milliseconds = answer.times.totalMs - answer.times.waitMs;
-      lane.measured({ kernel: 0, engine: "gpu", decision, bucket, milliseconds });
-      return { bytes: encodeState(program.code, state) };
+    const { answer, ...decision } = await this.#decide(range, call);
+    const bucket = bucketOf(workOf(sizeOf(call)));
+    const state = answer?.outputs && program.rowKernel?.state(answer.outputs, rows);
+    const found = state && encodeState(program.code, state);
+    const gpuMs = answer === undefined ? 0 : answer.times.totalMs - answer.times.waitMs;
+    const byGpu: UsedCall = { kernel: 0, engine: "gpu", decision, bucket, milliseconds: gpuMs };
+    if (found !== undefined && program.rangesByGpu++ % CODE_COMPARED_RANGES !== 0) {
+      lane.measured(byGpu);
+      return { bytes: found };
     }
     const meter: Meter = { cpuMs: 0 };
     const outcome = await here(meter);
@@ -82,19 +88,29 @@ export class RowRanges {
     if (!("bytes" in outcome)) return outcome;
     if (isVerified) {
       program.rangesMeasured++;
-      this.#engine.computed(offered.call, meter.cpuMs);
+      this.#engine.computed(call, meter.cpuMs);
+    }
+    if (found !== undefined && sameBytes(found, outcome.bytes)) {
+      lane.measured(byGpu);
+      return outcome;
+    }
+    if (found !== undefined) {
+      this.#isWrong = true;
+      lane.note("a GPU gave another answer than a thread: none here is asked of packet code any more");
     }
     // Where there is no GPU, nobody has to be told which of them did it.
-    const isChoice = decision.predictedMs !== undefined || engine !== undefined;
-    if (isChoice) {
-      const own = answer === undefined ? decision : DISBELIEVED;
-      lane.measured({ kernel: 0, engine: "cpu", decision: own, bucket, milliseconds: meter.cpuMs });
-    }
+    if (decision.predictedMs === undefined && lane.engine === undefined) return outcome;
+    const own: EngineDecision = answer === undefined ? decision : DISBELIEVED;
+    lane.measured({ kernel: 0, engine: "cpu", decision: own, bucket, milliseconds: meter.cpuMs });
     return outcome;
   }
 
   /** Whatever goes wrong where a GPU is to do it, who reads the range here does better, or finds what is wrong with it. */
-  async #decided(call: KernelCall, signal: AbortSignal): Promise<EngineDecision> {
+  async #decide({ lane, isVerified, signal }: RowRange, call: KernelCall): Promise<EngineDecision> {
+    if (this.#isWrong) return DISBELIEVED;
+    // Bytes are verified by all threads at once, and what a thread takes for the others is known before it is compared with.
+    const isKnown = isVerified && lane.program.rangesMeasured >= CODE_RANGES_MEASURED;
+    if (lane.engine === undefined && !isKnown) return NOT_ASKED;
     try {
       return await this.#engine.run(call, signal);
     } catch (error) {
@@ -105,7 +121,7 @@ export class RowRanges {
 }
 
 const NOT_ASKED: EngineDecision = { engineClass: "cpu", reason: "what a thread takes is not known yet" };
-const DISBELIEVED: EngineDecision = { engineClass: "cpu", reason: "a GPU answered what no run gives" };
+const DISBELIEVED: EngineDecision = { engineClass: "cpu", reason: "a GPU answered what is wrong" };
 
 /** What a GPU would be asked for; undefined where that is not worth a question, or who reads the range has to say more. */
 function rowCall({ lane, input }: RowRange): RowCall | undefined {
