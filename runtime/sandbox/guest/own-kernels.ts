@@ -136,11 +136,11 @@ export function makeOwnKernels(p: Primordials, tools: OwnKernelTools): OwnKernel
     return sides;
   }
 
-  /** As WGSL makes integers of floats: cut off, and the nearest that there is. */
+  /** As WGSL makes integers of floats: cut off, and no further than the last float that is such an integer. */
   function fromFloats(type: ElementType, floats: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     const count = p.bytesLength(floats as unknown as Uint8Array);
     const array = blocks.elements(type, new p.Uint8Array(count * 4));
-    const [least, most] = type === "i32" ? [-2147483648, 2147483647] : [0, 4294967295];
+    const [least, most] = type === "i32" ? [-2147483648, 2147483520] : [0, 4294967040];
     for (let at = 0; at < count; at++) {
       const value = floats[at]!;
       array[at] =
