@@ -3,6 +3,7 @@
  * text a SandboxError's code, and "ok" with the output that it must then have.
  */
 import { FaultCode } from "../../packets/faults.ts";
+import { KERNEL_PROGRAMS } from "./kernel-programs.ts";
 import { WASM_PROGRAMS } from "./wasm-programs.ts";
 
 export type HostileEnd = FaultCode | "PFS_PROGRAM_INVALID" | "PFS_EXECUTOR_ENDED" | "PFS_EXECUTOR_DEADLINE";
@@ -361,4 +362,5 @@ export const HOSTILE_PROGRAMS: readonly HostileProgram[] = [
   ...POISONS,
   ...ESCAPES,
   ...WASM_PROGRAMS,
+  ...KERNEL_PROGRAMS,
 ];

@@ -83,9 +83,11 @@ export function makeBlocks(p: Primordials, { freeze, read }: BlockTools): Blocks
   function bound(value: unknown, length: number, otherwise: number): number {
     if (value === undefined) return otherwise;
     const given = p.Number(value);
+    if (given >= length) return length;
+    // What is no number is neither.
+    if (!(given > -length)) return 0;
     const whole = given - (given % 1);
-    if (whole < 0) return length + whole > 0 ? length + whole : 0;
-    return whole < length ? whole : whole >= length ? length : 0;
+    return whole < 0 ? length + whole : whole;
   }
 
   function part(source: BlockSource, start: number, end: number, unit: number): BlockSource {
