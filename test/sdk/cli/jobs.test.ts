@@ -16,7 +16,7 @@ const KERNELS = [
     calls: 32,
     measuredMs: 1234.5,
     predictedMs: 1000,
-    reason: "it takes 1s, and 44s on CPUs, as calculated",
+    reason: "it should take 1s, and 44s on CPUs, as calculated",
   },
   {
     kernel: "count",
