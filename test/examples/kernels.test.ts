@@ -1,5 +1,5 @@
 /** Each example with a kernel, on each engine that there is, over inputs small enough to be checked against a plain computation. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,8 @@ import { inflateSync, crc32 } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { openLocal } from "../../sdk/local.ts";
 import type { Engine, JobResult, PacketFS } from "../../sdk/packetfs.ts";
+import { bundleProgram } from "../../sdk/programs/bundle.ts";
+import { checkTypes } from "../../sdk/programs/type-check.ts";
 import { noGpu } from "../suites/gpu.ts";
 
 const EXAMPLES = fileURLToPath(new URL("../../examples/kernels/", import.meta.url));
@@ -69,6 +71,31 @@ describe("examples with kernels", () => {
       expect(text).toContain('from "packetfs"');
       expect(text.slice(0, 1000)).toContain(`pfs run examples/kernels/${name}`);
     }
+  });
+});
+
+describe("the README's example", () => {
+  it("is right in its types, and gives the best score", async () => {
+    const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+    const [, source = ""] = /```ts\n(\/\/ best-score\.ts\n.*?)```/s.exec(readme) ?? [];
+    const path = join(directory, "best-score.ts");
+    writeFileSync(path, source);
+    const bundle = await bundleProgram({ path });
+    expect(await checkTypes(path, bundle, { cache: join(directory, "types") })).toBe(undefined);
+    const [vectors, queries] = [floats(9000 * 256, 7), floats(3 * 256, 8)];
+    await pfs.put(bytesOf(vectors), { name: "vectors" });
+    await pfs.put(bytesOf(queries), { name: "queries" });
+    const options = { engine: "cpu", files: { queries: "queries" } } as const;
+    const { value } = await pfs.run(bundle, ["vectors"], options);
+    let best = -Infinity;
+    for (let query = 0; query < 3; query++) {
+      for (let row = 0; row < 9000; row++) {
+        let sum = 0;
+        for (let at = 0; at < 256; at++) sum += vectors[row * 256 + at]! * queries[query * 256 + at]!;
+        best = Math.max(best, sum);
+      }
+    }
+    expect(value).toBeCloseTo(best, 4);
   });
 });
 
