@@ -3,9 +3,11 @@ import { messageOf } from "../../packets/errors.ts";
 import { KernelError } from "../errors.ts";
 import { jsKernel, kernelSpec, wgslKernel } from "../program/kernel/declaration.ts";
 import { gpuJsSource } from "../program/kernel/gpujs.ts";
+import type { Kernel, KernelDeclaration, KernelSpec } from "../program/kernel/kernel.ts";
 import { invalidProgram } from "../program/manifest.ts";
 import type { InspectedProgram, ProgramDescription } from "../program/program.ts";
 import type { ExecutorProcess } from "../sandbox/process/executor-process.ts";
+import { inTurns } from "../turns.ts";
 
 /**
  * The program's description with its kernels. GPU.js runs in the process that the program was looked into, in an isolate of its
@@ -17,17 +19,38 @@ export async function describeKernels(
 ): Promise<ProgramDescription> {
   if (declared === undefined || declared.length === 0) return description;
   try {
-    const specs = declared.map((each, index) => kernelSpec(each, index));
-    const twice = specs.find(({ name }, index) => specs.findIndex((each) => each.name === name) !== index);
-    if (twice !== undefined) throw invalidProgram(`two of its kernels are called ${twice.name}`);
+    const specs = await inTurns(specsOf(declared));
     const sources = specs.filter(({ kind }) => kind === "js").map(gpuJsSource);
-    const made = sources.length === 0 ? [] : [...(await process.compileKernels(sources))];
-    const kernels = specs.map((spec) =>
-      spec.kind === "js" ? jsKernel(spec, made.shift()) : wgslKernel(spec),
-    );
-    return { ...description, kernels };
+    const made = sources.length === 0 ? [] : await process.compileKernels(sources);
+    return { ...description, kernels: await inTurns(kernelsOf(specs, made)) };
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     throw invalidProgram(messageOf(error), error);
   }
+}
+
+/** Sources are strangers', and may be long: others have their turns between two. */
+function* specsOf(declared: readonly KernelDeclaration[]): Generator<void, readonly KernelSpec[]> {
+  const specs: KernelSpec[] = [];
+  for (const [index, declaration] of declared.entries()) {
+    yield;
+    const spec = kernelSpec(declaration, index);
+    if (specs.some(({ name }) => name === spec.name))
+      throw invalidProgram(`two of its kernels are called ${spec.name}`);
+    specs.push(spec);
+  }
+  return specs;
+}
+
+function* kernelsOf(
+  specs: readonly KernelSpec[],
+  made: readonly unknown[],
+): Generator<void, readonly Kernel[]> {
+  const kernels: Kernel[] = [];
+  let compiled = 0;
+  for (const spec of specs) {
+    yield;
+    kernels.push(spec.kind === "js" ? jsKernel(spec, made[compiled++]) : wgslKernel(spec));
+  }
+  return kernels;
 }

@@ -54,7 +54,16 @@ const AXES = ["x", "y", "z"] as const;
 const LINE_THREADS = 64;
 const SQUARE_THREADS = 8;
 
+/** By kernel: what it is asked for is asked several times, of which each would be reading its source again. */
+const made = new WeakMap<JsSpec, GpuJsSource>();
+
 export function gpuJsSource(spec: JsSpec): GpuJsSource {
+  const known = made.get(spec) ?? makeSource(spec);
+  made.set(spec, known);
+  return known;
+}
+
+function makeSource(spec: JsSpec): GpuJsSource {
   const dimensions = dimensionNames(spec);
   const [output] = spec.outputs;
   const { statements } = parseJsSource(spec.source, {
