@@ -34,10 +34,6 @@ export class CodeProgram {
   readonly name: string;
   /** Lanes that it is loaded in. */
   lanes = 0;
-  /** Ranges of which it was measured here what a thread takes for them. */
-  rangesMeasured = 0;
-  /** Ranges that GPUs computed. */
-  rangesByGpu = 0;
   #rowKernel: RowKernel | undefined;
 
   /** Throws PFS_CODE_INVALID. */

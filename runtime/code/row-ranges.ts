@@ -16,9 +16,10 @@ import {
   CODE_DIRECT_BYTES_MAX,
   CODE_GPU_BYTES,
   CODE_KERNEL_BYTES_MIN,
+  CODE_MODULES_MAX,
   CODE_RANGES_MEASURED,
 } from "../limits.ts";
-import { bucketOf, sizeOf, workOf } from "../program/kernel/cost.ts";
+import { bucketOf, kernelKey, sizeOf, workOf } from "../program/kernel/cost.ts";
 import type { UsedCall } from "../program/kernel/uses.ts";
 import type { Outcome } from "./code-answers.ts";
 import type { CodeLane } from "./code-lane.ts";
@@ -39,6 +40,12 @@ export interface RowRange {
   readonly signal: AbortSignal;
 }
 
+/** Of a kernel: ranges of which it was measured what a thread takes, and those that GPUs computed. */
+interface SeenRanges {
+  measured: number;
+  byGpu: number;
+}
+
 interface RowCall {
   readonly call: KernelCall;
   readonly rows: number;
@@ -51,6 +58,8 @@ export class RowRanges {
   #bytes = 0;
   /** Whether a GPU gave another answer than a thread. */
   #isWrong = false;
+  /** By kernel, the one that was seen last at the end: programs come and go, and come again. */
+  readonly #seen = new Map<string, SeenRanges>();
 
   /** `findGpus` is called when there is so much to do that a GPU is worth being looked for; again and again, then. It never rejects. */
   constructor(engine: KernelEngine, findGpus: (() => Promise<void>) | undefined) {
@@ -78,7 +87,8 @@ export class RowRanges {
     const found = state && encodeState(program.code, state);
     const gpuMs = answer === undefined ? 0 : answer.times.totalMs - answer.times.waitMs;
     const byGpu: UsedCall = { kernel: 0, engine: "gpu", decision, bucket, milliseconds: gpuMs };
-    if (found !== undefined && program.rangesByGpu++ % CODE_COMPARED_RANGES !== 0) {
+    const seen = this.#seenOf(call);
+    if (found !== undefined && seen.byGpu++ % CODE_COMPARED_RANGES !== 0) {
       lane.measured(byGpu);
       return { bytes: found };
     }
@@ -87,7 +97,7 @@ export class RowRanges {
     slot.cpuMs += meter.cpuMs;
     if (!("bytes" in outcome)) return outcome;
     if (isVerified) {
-      program.rangesMeasured++;
+      seen.measured++;
       this.#engine.computed(call, meter.cpuMs);
     }
     if (found !== undefined && sameBytes(found, outcome.bytes)) {
@@ -105,11 +115,21 @@ export class RowRanges {
     return outcome;
   }
 
+  #seenOf({ kernel }: KernelCall): SeenRanges {
+    const key = kernelKey(kernel);
+    const seen = this.#seen.get(key) ?? { measured: 0, byGpu: 0 };
+    this.#seen.delete(key);
+    this.#seen.set(key, seen);
+    const [oldest = ""] = this.#seen.keys();
+    if (this.#seen.size > CODE_MODULES_MAX) this.#seen.delete(oldest);
+    return seen;
+  }
+
   /** Whatever goes wrong where a GPU is to do it, who reads the range here does better, or finds what is wrong with it. */
   async #decide({ lane, isVerified, signal }: RowRange, call: KernelCall): Promise<EngineDecision> {
     if (this.#isWrong) return DISBELIEVED;
     // Bytes are verified by all threads at once, and what a thread takes for the others is known before it is compared with.
-    const isKnown = isVerified && lane.program.rangesMeasured >= CODE_RANGES_MEASURED;
+    const isKnown = isVerified && this.#seenOf(call).measured >= CODE_RANGES_MEASURED;
     if (lane.engine === undefined && !isKnown) return NOT_ASKED;
     try {
       return await this.#engine.run(call, signal);

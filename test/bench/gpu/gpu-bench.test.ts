@@ -39,6 +39,7 @@ test.skipIf(noGpu !== undefined)("with one, every part has figures", async () =>
   expect(rows).toEqual({
     GPUs: 1,
     "Examples, as jobs": 2,
+    "Packet code, as jobs": 4,
     "Kernels of the examples, as calls": 2,
     "A product of two matrices of 64 × 64": 4,
     "Jobs through a hub and a node": 2,

@@ -17,6 +17,7 @@ import type { PacketFS } from "../../../sdk/packetfs.ts";
 import { benchDirectory } from "../corpus.ts";
 import { runCalls } from "./calls.ts";
 import { runNetwork } from "./network.ts";
+import { runPacketCode } from "./packet-code.ts";
 import { runProducts, storeProducts } from "./products.ts";
 import { runExamples } from "./examples.ts";
 import { markdownOf } from "./report.ts";
@@ -66,6 +67,8 @@ try {
   const { table: gpus, hasGpu, isReal } = await gpuTable(pfs);
   const common = { stored, directory, workloads: chosen, rounds, hasGpu };
   const examples = await section("jobs", async () => await runExamples({ ...common, pfs }));
+  const { input } = works.find(({ name }) => name === "histogram")!.large;
+  await section("packet code", async () => await runPacketCode({ ...common, pfs, file: input }));
   for (const { program, small, large } of chosen) {
     await stored.codeOf({ path: program });
     for (const { input, files } of [small, large])
