@@ -115,6 +115,8 @@ export interface KernelEstimate {
   /** Index among the kernels of the program. */
   readonly kernel: number;
   readonly dimensions: Readonly<Record<string, number>>;
+  /** Whole numbers among its inputs, by their names; those below 0 are 0. */
+  readonly scalars: Readonly<Record<string, number>>;
   /** Where each input is: with the call, in the range that the packet reads, or in a file that all packets of the job have. */
   readonly inputs: readonly ("call" | "range" | "file")[];
 }

@@ -82,7 +82,9 @@ async function forEachSeed(run: (seed: number) => Promise<void>): Promise<void> 
 
 /** A kernel that GPUs are faster at, which no executor here computes, and what a split is found to call of it. */
 const FLOATS = { kernels: [FLOAT_KERNEL] };
-const ESTIMATE = JSON.stringify([{ kernel: 0, dimensions: { n: 1_000_000 }, inputs: ["range"] }]);
+const ESTIMATE = JSON.stringify([
+  { kernel: 0, dimensions: { n: 1_000_000 }, scalars: {}, inputs: ["range"] },
+]);
 const GPU = { ...INFO, calibration: { uploadGBps: 10, downloadGBps: 10, launchMs: 0.1, gops: 10_000 } };
 
 /** Which packets the program itself fails on, wherever they run. */

@@ -14,6 +14,7 @@ const estimates: v.GenericSchema<unknown, KernelEstimate[]> = v.pipe(
     v.strictObject({
       kernel: count,
       dimensions: v.record(v.string(), count),
+      scalars: v.record(v.string(), count),
       inputs: v.array(v.picklist(["call", "range", "file"])),
     }),
   ),
@@ -60,10 +61,10 @@ export function expectedCalls(
   kernels: readonly Kernel[],
   splits: number,
 ): ExpectedCalls[] {
-  return found.map(({ kernel: index, dimensions, inputs }) => {
+  return found.map(({ kernel: index, dimensions, scalars, inputs }) => {
     const kernel = kernels[index]!;
-    // What stands in the call and not in its sizes is taken for as much as it may be.
-    const sizes = { ...kernel.maxTrip, ...dimensions };
+    // What nobody says is taken for as much as it may be.
+    const sizes = { ...kernel.maxTrip, ...scalars, ...dimensions };
     const bytes = kernel.inputs.map((tensor) => tensorBytes(tensor, sizes));
     const sum = (which: (input: number) => boolean): number =>
       bytes.reduce((total, each, input) => total + (which(input) ? each : 0), 0);

@@ -33,6 +33,8 @@ export interface KernelInputs {
   count(kernel: CalledKernel, tensor: Tensor, bound: Map<string, number>): number;
   /** A copy of elements. */
   copy(type: ElementType, values: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>;
+  /** Whole numbers among the inputs, by their names, as sizes are reckoned with them: those below 0 are 0. */
+  wholes(inputs: readonly KernelInput[]): Readonly<Record<string, number>>;
   /** Dimensions as an object. */
   named(bound: Map<string, number>): Readonly<Record<string, number>>;
   /** The typed arrays of a type. */
@@ -212,6 +214,16 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
     return dimensions;
   }
 
+  function wholes(inputs: readonly KernelInput[]): Readonly<Record<string, number>> {
+    const values: Record<string, number> = {};
+    for (let index = 0; index < inputs.length; index++) {
+      const { tensor, values: given } = inputs[index]!;
+      if (tensor.shape.length > 0 || tensor.type === "f32") continue;
+      p.defineProperty(values, tensor.name, { value: given![0]! < 0 ? 0 : given![0], enumerable: true });
+    }
+    return values;
+  }
+
   function copied(type: ElementType, values: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     const copy = blocks.elements(type, new p.Uint8Array(p.bytesLength(values) * blocks.elementBytes(type)));
     p.bytesSet(copy, values);
@@ -231,6 +243,7 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
     bind,
     count: countOf,
     copy: copied,
+    wholes,
     named,
     kinds: KINDS,
   };

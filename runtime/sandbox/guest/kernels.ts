@@ -154,7 +154,12 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
       places[at] = source === undefined ? "call" : source.origin < 0 ? "file" : "range";
     }
     if (noted.length < kernelsMax)
-      noted[noted.length] = { kernel: index, dimensions: kernelInputs.named(bound), inputs: places };
+      noted[noted.length] = {
+        kernel: index,
+        dimensions: kernelInputs.named(bound),
+        scalars: kernelInputs.wholes(inputs),
+        inputs: places,
+      };
     throw STOP;
   }
 

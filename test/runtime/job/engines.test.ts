@@ -17,7 +17,7 @@ const FLOATS: Partial<ProgramDescription> = { kernels: [FLOAT_KERNEL] };
 
 /** What the first split is found to call. */
 function estimate(n: number): string {
-  return JSON.stringify([{ kernel: 0, dimensions: { n }, inputs: ["range"] }]);
+  return JSON.stringify([{ kernel: 0, dimensions: { n }, scalars: {}, inputs: ["range"] }]);
 }
 
 function use(fields: Partial<KernelUse> = {}): KernelUse {

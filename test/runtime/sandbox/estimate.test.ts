@@ -20,13 +20,13 @@ let lane = 1000;
 /** Runs a program of the rows of a matrix as an estimate. */
 async function estimate(map: string, rows: number, more = ""): Promise<PacketResult> {
   const { code } = await bundleProgram({
-    source: `import { defineKernel, defineProgram, f32, matrix } from "packetfs";
+    source: `import { defineKernel, defineProgram, f32, i32, matrix, u32 } from "packetfs";
       const scale = defineKernel({
         kind: "js",
-        inputs: { rows: f32(["n", 4]), by: f32(["m"]) },
+        inputs: { rows: f32(["n", 4]), by: f32(["m"]), least: i32(), most: u32(), part: f32() },
         output: f32(["n"]),
         result: { relL2: 1e-6, abs: 1e-6 },
-        source(rows, by) { return rows[this.thread.x][0] * by[0]; },
+        source(rows, by, least, most, part) { return rows[this.thread.x][0] * by[0]; },
         cpu: () => { throw new Error("computed"); },
       });
       export default defineProgram({
@@ -45,12 +45,17 @@ async function estimate(map: string, rows: number, more = ""): Promise<PacketRes
   }
 }
 
-const CALL = "scale({ rows: block, by: [1, 2] })";
+const CALL = "scale({ rows: block, by: [1, 2], least: -3, most: 7, part: 0.5 })";
 
 describe("an estimate", () => {
-  test("has the first call of each record, with its dimensions and where its inputs are", async () => {
+  test("has the first call of each record, with its dimensions, its whole numbers and where its inputs are", async () => {
     const { status, text } = await estimate(`return ${CALL}[0];`, 25);
-    const call = (n: number): object => ({ kernel: 0, dimensions: { m: 2, n }, inputs: ["range", "call"] });
+    const call = (n: number): object => ({
+      kernel: 0,
+      dimensions: { m: 2, n },
+      scalars: { least: 0, most: 7 },
+      inputs: ["range", "call", "call", "call", "call"],
+    });
     expect([status, JSON.parse(text)]).toEqual([0, [call(10), call(10), call(5)]]);
   });
 

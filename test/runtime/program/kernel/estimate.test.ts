@@ -24,7 +24,7 @@ describe("estimates", () => {
   const inputs = ["range", "file", "call"] as const;
 
   test("say how large the calls of all splits are, and what of it a GPU is sent", () => {
-    const found = [{ kernel: 0, dimensions: { n: 1000, q: 64 }, inputs }];
+    const found = [{ kernel: 0, dimensions: { n: 1000, q: 64 }, scalars: { top: 10 }, inputs }];
     const parsed = parseEstimates(text(found), [SEARCH]);
     expect(parsed).toEqual(found);
     expect(expectedCalls(parsed, [SEARCH], 7)).toEqual([
@@ -32,7 +32,7 @@ describe("estimates", () => {
         kernel: 0,
         key: kernelKey(SEARCH),
         size: {
-          operations: 1000 * 64 * 512 + 100,
+          operations: 1000 * 64 * 512 + 10,
           inputBytes: (1000 + 64) * 1024 + 4,
           uploadBytes: 1000 * 1024 + 4,
           outputBytes: 64_000 * 4,
@@ -44,7 +44,7 @@ describe("estimates", () => {
   });
 
   test("are refused where they are none of the program's", () => {
-    const one = { kernel: 0, dimensions: { n: 1, q: 1 }, inputs };
+    const one = { kernel: 0, dimensions: { n: 1, q: 1 }, scalars: {}, inputs };
     const bad: unknown[] = [
       null,
       {},
@@ -55,6 +55,7 @@ describe("estimates", () => {
       [{ ...one, inputs: ["range", "file", "moon"] }],
       [{ ...one, dimensions: { n: 1.5 } }],
       [{ ...one, dimensions: { n: -1 } }],
+      [{ ...one, scalars: { top: -1 } }],
       [{ ...one, dimensions: { n: 2 ** 53 } }],
       [{ ...one, more: 1 }],
       Array.from({ length: KERNELS_MAX + 1 }, () => one),
