@@ -290,7 +290,7 @@ function inspectIn(
 ): Promise<{ readonly process: ExecutorProcess; readonly result: ProgramDescription }> {
   return startWith(
     () => source.take(),
-    async (process) => describeKernels(process, await process.inspect(code)),
+    async (process) => describeKernels(process, code, await process.inspect(code)),
   );
 }
 

@@ -223,6 +223,21 @@ describe("a kernel", () => {
   });
 });
 
+describe("what is wrong with a kernel", () => {
+  it("is told with its author's place", async () => {
+    const source = program(
+      SUM_ROWS.replace("return (rows", "return this.nothing + (rows"),
+      "input: block(), map: () => 1",
+    );
+    await expect(run(source, Uint8Array.of(1))).rejects.toMatchObject({
+      code: "PFS_PROGRAM_INVALID",
+      message: expect.stringMatching(
+        /kernel 1 is wrong: it knows no properties .* \(program\.ts:9:14\)$/,
+      ) as string,
+    });
+  });
+});
+
 describe("what a program says of its kernels", () => {
   it("is what their author gave, in the order of the author's, and nothing where there are none", async () => {
     const kernel = `${SUM_ROWS}

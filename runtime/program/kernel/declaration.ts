@@ -373,10 +373,15 @@ function wrong(reason: string): KernelError {
   return new KernelError(KernelErrorCode.invalid, reason, { reason });
 }
 
+/** A kernel in a sentence: what has no name of its author's is called by its number. */
+export function titleOf(kernel: string): string {
+  return /^kernel [0-9]+$/.test(kernel) ? kernel : `the kernel ${kernel}`;
+}
+
 function invalid(kernel: string, reason: string, place: ErrorData = {}): KernelError {
   const { line, column } = place;
   const where = line === undefined ? "" : ` (line ${line}, column ${column})`;
-  return new KernelError(KernelErrorCode.invalid, `the kernel ${kernel} is wrong: ${reason}${where}`, {
+  return new KernelError(KernelErrorCode.invalid, `${titleOf(kernel)} is wrong: ${reason}${where}`, {
     kernel,
     reason,
     ...place,

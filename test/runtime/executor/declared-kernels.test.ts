@@ -76,7 +76,7 @@ describe("kernels that a program declares", () => {
     [
       "a source that is none",
       PRODUCT.replace("sum += a", "sum += c"),
-      "the kernel product is wrong: only inputs have elements (line ",
+      "the kernel product is wrong: only inputs have elements (program.js:",
     ],
     [
       "a loop without an end",
