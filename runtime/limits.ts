@@ -573,6 +573,9 @@ export const GPU_LIMIT_TIMES_MAX = 8;
 export const GPU_WATCH_MS_MIN = 10;
 /** What a probe may take before the GPU is said to answer nobody. */
 export const GPU_PROBE_WAIT_MS = 2_000;
+/** A GPU's process that says nothing and uses no CPU time is looked at so often, in milliseconds, until another one has its calls. */
+export const GPU_SILENCE_LOOK_MS = 2_500;
+export const GPU_SILENCE_LOOKS = 4;
 /** What a call may take beside its limit: its inputs may come from elsewhere. */
 export const GPU_CALL_CEILING_MS: number = 5 * 60 * 1000;
 /** Ranges of streams of which it is remembered where they stand in files. */

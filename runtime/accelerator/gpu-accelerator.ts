@@ -19,7 +19,13 @@ import type {
   KernelInput,
 } from "../contracts/kernels.ts";
 import { AcceleratorError, AcceleratorErrorCode } from "../errors.ts";
-import { GPU_CALLS_MAX, GPU_CALL_CEILING_MS, GPU_CALL_TRIES_MAX, GPU_COMPILE_CPU_MS } from "../limits.ts";
+import {
+  GPU_FIND_MS_MAX,
+  GPU_CALLS_MAX,
+  GPU_CALL_CEILING_MS,
+  GPU_CALL_TRIES_MAX,
+  GPU_COMPILE_CPU_MS,
+} from "../limits.ts";
 import {
   GPU_LIMIT_TIMES_MAX,
   GPU_PIECE_BYTES,
@@ -35,6 +41,7 @@ import type { CallInputs, PlannedRange, StreamRange } from "./call-inputs.ts";
 import { GpuProcess } from "./gpu-process.ts";
 import type { GpuProcessEnd, SentMessage, StartedGpuProcess } from "./gpu-process.ts";
 import { isInWindow } from "./output-window.ts";
+import { SilenceWatch } from "./silence.ts";
 import { OwnTimeWatch } from "./own-time.ts";
 import type { WatchEnd } from "./own-time.ts";
 import { moduleOf, prepareCall } from "./prepared-call.ts";
@@ -54,6 +61,8 @@ interface Task {
   readonly askedAt: number;
   /** Of its inputs, those that are sent because they are not where plans say. */
   readonly sent: Set<number>;
+  /** Whether its process has been told all of it. */
+  isSent: boolean;
   tries: number;
   /** Whether there was no room for it beside others. */
   isAlone: boolean;
@@ -74,6 +83,10 @@ interface Live extends StartedGpuProcess {
   readonly running: Map<number, Task>;
   /** By number, who waits for a probe. */
   readonly probes: Map<number, (milliseconds: number) => void>;
+  /** Messages that came of it. */
+  heard: number;
+  /** While it has calls. */
+  silence: SilenceWatch | undefined;
 }
 
 export interface GpuAcceleratorOptions {
@@ -133,6 +146,7 @@ export class GpuAccelerator implements Accelerator {
       reject,
       askedAt,
       sent: new Set(),
+      isSent: false,
       tries: 0,
       isAlone: false,
       startedAt: 0,
@@ -199,7 +213,15 @@ export class GpuAccelerator implements Accelerator {
   #adopt(started: StartedGpuProcess): Live {
     const { process } = started;
     const clock = ProcessClock.of(process.pid);
-    const live = { ...started, clock, resident: new Map(), running: new Map(), probes: new Map() };
+    const live: Live = {
+      ...started,
+      clock,
+      resident: new Map(),
+      running: new Map(),
+      probes: new Map(),
+      heard: 0,
+      silence: undefined,
+    };
     process.unref();
     process.onMessage = (message, body) => this.#hear(live, message, body);
     void process.ended.then((end) => this.#ended(live, end));
@@ -210,7 +232,9 @@ export class GpuAccelerator implements Accelerator {
   async #start(): Promise<Live | undefined> {
     const { signal } = this.#closing;
     for (let starts = 0; starts < GPU_STARTS_MAX && !signal.aborted; starts++) {
-      const started = await GpuProcess.start({ ...this.#options.process, calibrates: false }, signal).catch(
+      // One whose driver hangs meanwhile is none.
+      const patience = AbortSignal.any([signal, AbortSignal.timeout(GPU_FIND_MS_MAX)]);
+      const started = await GpuProcess.start({ ...this.#options.process, calibrates: false }, patience).catch(
         () => undefined,
       );
       if (started !== undefined && !("kind" in started)) return this.#adopt(started);
@@ -309,13 +333,18 @@ export class GpuAccelerator implements Accelerator {
     task.tries++;
     task.startedAt = performance.now();
     task.stage = undefined;
-    if (live.running.size === 0) live.process.ref();
+    task.isSent = false;
+    if (live.running.size === 0) this.#watch(live);
     live.running.set(task.id, task);
     const ceilingMs = GPU_CALL_CEILING_MS + call.kernel.limits.gpuMs * GPU_LIMIT_TIMES_MAX;
     task.ceiling = setTimeout(() => this.#expire(live, task, "ceiling"), ceilingMs);
-    live.process.send(this.#messages(live, task)).catch((error: unknown) => {
+    const { tries } = task;
+    const sent = live.process.send(this.#messages(live, task)).catch((error: unknown) => {
       task.failure = error;
       void live.process.send([{ message: { kind: "broken", call: task.id } }]);
+    });
+    void sent.then(() => {
+      if (task.tries === tries) task.isSent = true;
     });
   }
 
@@ -364,6 +393,7 @@ export class GpuAccelerator implements Accelerator {
   }
 
   #hear(live: Live, message: ProcessMessage, body: Uint8Array<ArrayBuffer>): void {
+    live.heard++;
     if (message.kind === "dropped") {
       for (const key of message.keys) live.resident.delete(key);
       return;
@@ -494,6 +524,7 @@ export class GpuAccelerator implements Accelerator {
     live.running.delete(task.id);
     if (live.running.size > 0) return;
     live.process.unref();
+    live.silence?.close();
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#restUnused(), GPU_REST_MS).unref();
   }
@@ -527,6 +558,35 @@ export class GpuAccelerator implements Accelerator {
   }
 
   // ── time ──
+
+  /** It has calls from now on. */
+  #watch(live: Live): void {
+    live.process.ref();
+    const { clock } = live;
+    // Where nobody tells its CPU time, nobody knows that it does nothing.
+    if (clock === undefined) return;
+    live.silence = new SilenceWatch({
+      progress: () => clock.read() + live.heard,
+      owes: () => this.#owes(live),
+      over: () => this.#hung(live),
+    });
+  }
+
+  /** Whether it should do something: not while it waits for its GPU, or for bytes that come from elsewhere. */
+  #owes(live: Live): boolean {
+    const tasks = [...live.running.values()];
+    if (!this.info.isSoftware && tasks.some(({ stage }) => stage === "kernel")) return false;
+    return live.process.isFull || tasks.some(({ isSent }) => isSent);
+  }
+
+  /** It is stopped, or stands still in its driver, which is no fault of what it computes. */
+  #hung(live: Live): void {
+    const tasks = [...live.running.values()];
+    for (const task of tasks) this.#leave(live, task);
+    this.#kill(live);
+    for (const task of tasks.toReversed()) this.#again(task, "it did nothing for very long");
+    this.#pump();
+  }
 
   #expire(live: Live, task: Task, end: WatchEnd): void {
     if (!live.running.has(task.id)) return;

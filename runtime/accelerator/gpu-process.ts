@@ -184,6 +184,11 @@ export class GpuProcess {
     this.#end();
   }
 
+  /** Whether it has not taken yet what was written to it. */
+  get isFull(): boolean {
+    return this.#pipe.writableNeedDrain;
+  }
+
   /** As it is, without a word: it lasts no longer than this process does. */
   unref(): void {
     this.#child.unref();

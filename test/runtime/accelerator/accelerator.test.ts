@@ -339,6 +339,20 @@ describe.skipIf(noGpu !== undefined)("a GPU process", () => {
     expect(gpu.isBarred(long)).toBe(false);
   });
 
+  test("that is stopped is left for another, wherever it was, and nobody is told", async () => {
+    expect(await isRight()).toBe(true);
+    // The other one, which stands by, is younger.
+    const stopped = gpuProcessesOf(process.pid).slice(0, 1);
+    signalAll(stopped, "SIGSTOP");
+    const many = words(4 * 1024 * 1024);
+    const call = mixCall(bytesOf(many), many.length);
+    const answers = await Promise.all([isRight(), gpu.run(call, signal), isRight()]);
+    expect([answers[0], answers[2]]).toEqual([true, true]);
+    expectMixed(answers[1], many);
+    await until(() => runningOf(stopped).length === 0);
+    expect(gpu.isBarred(mix)).toBe(false);
+  });
+
   test("is ended when a kernel does not end, which gets no more calls after three times", async () => {
     for (let strikes = 0; strikes < 3; strikes++) {
       expect(gpu.isBarred(endless)).toBe(false);
