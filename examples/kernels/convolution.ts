@@ -48,6 +48,7 @@ function gaussian(): Float32Array {
 export default defineProgram({
   input: matrix({ type: "f32", columns: WIDTH, rows: HEIGHT }),
   yields: "bytes",
+  limits: { timeMs: 60_000 },
   init: () => ({ weights: gaussian() }),
   map: (frame, { state: { weights } }) => new Uint8Array(convolve({ frame, weights }).buffer),
 });

@@ -13,7 +13,7 @@ import source from "./matmul.wgsl";
 
 const COLUMNS = 4096;
 /** Of a, at a time: for more of them b is read less often, for fewer there is sooner something for everybody to do. */
-const ROWS = 512;
+const ROWS = 256;
 
 const multiply = defineKernel({
   name: "multiply",

@@ -37,7 +37,6 @@ export async function runExamples(options: ExamplesOptions): Promise<ExampleFind
   const answer = async (program: string, work: Work, engine: Engine): Promise<Answer> =>
     await jobs.answerOf(await jobs.run(program, work, engine));
   const bare = (name: string): string => withoutCpu(name, join(directory, "without-cpu"));
-  const engines: readonly Engine[] = hasGpu ? ["cpu", "gpu"] : ["cpu"];
   const wrong: string[] = [];
   await inTurn("answers", workloads, wrong, async (workload) => {
     const { name, small, difference, differenceMax } = workload;
@@ -55,10 +54,12 @@ export async function runExamples(options: ExamplesOptions): Promise<ExampleFind
   const cpuSeconds = new Map<string, number>();
   let chosen = 0;
   await inTurn("jobs", workloads, wrong, async (workload) => {
-    const { name, program, large } = workload;
+    const { name, program, small, large } = workload;
     const timed = new Map<string, Timed>();
-    for (const engine of engines) timed.set(engine, await jobs.time(program, large, engine, rounds));
-    if (workload.isJavaScript) timed.set("webasm", await jobs.time(bare(name), large, "cpu", rounds));
+    // A CPU takes long, and the same each time.
+    timed.set("cpu", await jobs.time(program, large, "cpu", 1, small));
+    if (workload.isJavaScript) timed.set("webasm", await jobs.time(bare(name), large, "cpu", 1, small));
+    if (hasGpu) timed.set("gpu", await jobs.time(program, large, "gpu", rounds));
     if (hasGpu) timed.set("auto", await jobs.time(program, large, undefined, rounds));
     const [cpu, gpu, auto] = [timed.get("cpu")!, timed.get("gpu"), timed.get("auto")];
     cpuSeconds.set(name, cpu.callSeconds);

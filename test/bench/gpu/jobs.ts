@@ -40,9 +40,18 @@ export class Jobs {
     return { value, bytes: Uint8Array.from(Buffer.concat(pieces)) };
   }
 
-  /** Runs it `rounds` times, behind once that is not counted: a program is loaded then, and a GPU has what it keeps. */
-  async time(program: string, work: Work, engine: Engine | undefined, rounds: number): Promise<Timed> {
-    await this.run(program, work, engine);
+  /**
+   * Runs it `rounds` times, behind `before`, which is not counted: a program is loaded then, and a GPU has what it keeps
+   * where that is the same work.
+   */
+  async time(
+    program: string,
+    work: Work,
+    engine: Engine | undefined,
+    rounds: number,
+    before: Work = work,
+  ): Promise<Timed> {
+    await this.run(program, before, engine);
     const runs: Timed[] = [];
     for (let round = 0; round < rounds; round++) {
       const start = performance.now();

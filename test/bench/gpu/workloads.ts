@@ -81,8 +81,8 @@ export function workloads(part: number): readonly Workload[] {
   const queries = part < 1 / 16 ? 8 : 64;
   const product = Math.max(64, 64 * Math.round(64 * part));
   const frameRows = part < 1 / 16 ? Math.max(64, Math.round(17_280 * part)) : 1080 * Math.round(16 * part);
-  const height = Math.max(90, Math.round(2160 * Math.sqrt(part)));
-  const steps = Math.max(100, Math.round(4000 * Math.sqrt(part)));
+  const height = Math.max(90, Math.round(1080 * Math.sqrt(part)));
+  const steps = Math.max(100, Math.round(2000 * Math.sqrt(part)));
   const bytes = Math.max(4, Math.round(256 * part)) * MEBIBYTE;
   return [
     {
