@@ -140,7 +140,7 @@ function reasonFor(
   if (lost.size > 0) return "what ran it before is gone";
   if (wanted !== undefined) return "it was asked for";
   const others = expected.filter((each) => each !== best);
-  if (others.length === 0) return "there is nothing else that runs it";
+  if (others.length === 0) return best.option.engine === "cpu" ? "there is no GPU" : "nothing else runs it";
   if (calls.length === 0) return "how much its kernels have to do is not known beforehand";
   const times = others.map(({ option, totalMs }) => `${formatDuration(totalMs)} on ${option.label}`);
   const how = expected.every(({ isMeasured }) => isMeasured) ? "as measured before" : "as calculated";

@@ -85,6 +85,13 @@ describe("a job whose results depend on the engine", () => {
     expect([option.engine, reason]).toEqual(["cpu", expect.stringContaining("not known beforehand")]);
   });
 
+  test("runs on what there is", () => {
+    const reasons = [CPUS, ON_GPU].map(
+      (only) => chooseEngine(engineOptions([only], "kernel"), question())!.reason,
+    );
+    expect(reasons).toEqual(["there is no GPU", "nothing else runs it"]);
+  });
+
   test("runs on what was asked for, or on nothing", () => {
     const cpu = chooseEngine(options, question({ wanted: "cpu" }))!;
     expect([cpu.option.engine, cpu.reason]).toEqual(["cpu", "it was asked for"]);
