@@ -7,6 +7,7 @@ import { findAccelerators } from "../../../../runtime/accelerator/accelerators.t
 import { checkWgsl } from "../../../../runtime/accelerator/wgsl-check.ts";
 import type { Accelerator } from "../../../../runtime/contracts/kernels.ts";
 import { KernelError } from "../../../../runtime/errors.ts";
+import { boundSizes, callOperations } from "../../../../runtime/program/kernel/binding.ts";
 import { kernelSpec } from "../../../../runtime/program/kernel/declaration.ts";
 import type { Kernel, KernelSpec } from "../../../../runtime/program/kernel/kernel.ts";
 import { noGpu } from "../../../suites/gpu.ts";
@@ -32,11 +33,8 @@ function specOf({ declaration }: RandomKernel): KernelSpec | undefined {
   return undefined;
 }
 
-function kernelsOf(count: number): { readonly seed: number; readonly random: RandomKernel }[] {
-  return Array.from({ length: count }, (_, index) => ({
-    seed: SEED + index,
-    random: randomKernel(seeded(SEED + index)),
-  }));
+function* kernelsOf(count: number): Generator<{ readonly seed: number; readonly random: RandomKernel }> {
+  for (let seed = SEED; seed < SEED + count; seed++) yield { seed, random: randomKernel(seeded(seed)) };
 }
 
 function differing(actual: Float32Array, expected: Float32Array): number {
@@ -66,6 +64,9 @@ describe("random kernels", () => {
           throw new Error(
             `seed ${seed}: Tint refuses ${JSON.stringify(check.notes)}\n${spec.source}\n${compiledJs(spec).wgsl}`,
           );
+        const scalars = random.inputs.map((value, index) => bytesOf(spec, index, value));
+        const sizes = boundSizes(spec, random.dimensions, scalars);
+        expect(callOperations(spec, sizes), `seed ${seed}`).toBeGreaterThan(0);
         const expected = interpretJs(spec, random.dimensions, random.inputs);
         const actual = runWebAssembly(spec, random.dimensions, random.inputs);
         const at = differing(actual, expected);
