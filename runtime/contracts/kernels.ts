@@ -177,4 +177,9 @@ export interface KernelEngine {
    */
   run(call: KernelCall, signal: AbortSignal): Promise<EngineDecision>;
   computed(call: KernelCall, cpuMs: number): void;
+  /**
+   * Whether a GPU may compute calls of these now; where it does not say, it may. Where none may, what a program's kernels compute
+   * over comes along with its packets, which is read while others compute.
+   */
+  mayUseGpu?(kernels: readonly Kernel[]): boolean;
 }

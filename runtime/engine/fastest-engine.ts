@@ -88,6 +88,10 @@ export class FastestEngine implements KernelEngine {
     }
   }
 
+  mayUseGpu(kernels: readonly KernelCall["kernel"][]): boolean {
+    return this.#options.accelerators().length > 0 && kernels.some(({ result }) => result === "exact");
+  }
+
   computed(call: KernelCall, cpuMs: number): void {
     // Who plans jobs remembers those whose results depend on the engine.
     if (call.kernel.result !== "exact") return;

@@ -6,7 +6,8 @@ import { refFromHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
 import { FaultCode } from "../../packets/faults.ts";
-import { packetCount, refOf } from "../../packets/packet.ts";
+import { Flag } from "../../packets/layout.ts";
+import { flagsAt, packetCount, refOf } from "../../packets/packet.ts";
 import type {
   EngineDecision,
   KernelCall,
@@ -26,7 +27,7 @@ import {
 import { bucketOf, workOf } from "../program/kernel/cost.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
 import type { Manifest } from "../program/program.ts";
-import { EXTENT_NUMBERS, LAZY_OFFSET } from "../sandbox/process/executor-process.ts";
+import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
 import type { Questions } from "../sandbox/process/executor-process.ts";
 import {
   ANSWER_BYTES_MAX,
@@ -58,17 +59,21 @@ export interface AskingFrame {
   readonly space: InputBuffer;
 }
 
-/** A range of a stream. */
-interface StreamRange {
+/** A range of a stream, or of a chunk. */
+interface BlockBytes {
   readonly root: Ref;
   readonly from: number;
   readonly length: number;
+  readonly isChunk?: boolean;
 }
+
+type AskedInput = { readonly bytes: Uint8Array } | BlockBytes;
 
 /** What the program computes itself, and since when by its thread's clock. */
 interface OwnCall {
   readonly index: number;
-  readonly call: KernelCall;
+  /** Absent where no engine wants to hear of it. */
+  readonly call: KernelCall | undefined;
   readonly decision: Pick<EngineDecision, "engineClass" | "predictedMs" | "reason">;
   readonly bucket: number;
   readonly sinceMs: number;
@@ -80,7 +85,7 @@ export class FrameQuestions implements Questions {
   readonly #context: QuestionContext;
   readonly #frame: AskingFrame;
   readonly #kernels: readonly Kernel[];
-  readonly #files: readonly StreamRange[];
+  readonly #files: readonly BlockBytes[];
   readonly #abort = new AbortController();
   readonly #uses = new Map<string, KernelUse>();
   /** What the last answer put into the shared memory, until it is taken. */
@@ -139,23 +144,24 @@ export class FrameQuestions implements Questions {
       return Promise.resolve({ kind: AnswerKind.here, bytes: this.#held.subarray(asked.from, end) });
     }
     const range = this.#rangeOf(asked);
-    return range !== undefined && this.#read(range);
+    return range !== undefined && range.isChunk !== true && this.#read(range);
   }
 
   /** The part of a stream that a block stands for, where the program may have it. */
-  #rangeOf({ origin, from, length }: BlockRange): StreamRange | undefined {
+  #rangeOf({ origin, from, length }: BlockRange): BlockBytes | undefined {
     const { frame, extents } = this.#frame;
-    let whole: StreamRange | undefined;
+    let whole: BlockBytes | undefined;
     if (origin < 0) whole = this.#files[-1 - origin];
-    else if (origin < packetCount(frame) && extents[origin * EXTENT_NUMBERS] === LAZY_OFFSET) {
+    else if (origin < packetCount(frame)) {
       const at = origin * EXTENT_NUMBERS;
-      whole = { root: refOf(frame, origin), length: extents[at + 1]!, from: extents[at + 2]! };
+      const isChunk = (flagsAt(frame, origin) & Flag.STREAM) === 0;
+      whole = { root: refOf(frame, origin), from: extents[at + 2]!, length: extents[at + 1]!, isChunk };
     }
     if (whole === undefined || from + length > whole.length) return undefined;
-    return { root: whole.root, from: whole.from + from, length };
+    return { ...whole, from: whole.from + from, length };
   }
 
-  async #read({ root, from, length }: StreamRange): Promise<NodeAnswer> {
+  async #read({ root, from, length }: BlockBytes): Promise<NodeAnswer> {
     const { space } = this.#frame;
     const stream = await this.#context.inputs.stream(root, this.#abort.signal);
     const wanted = Math.min(length, BLOCK_READ_BYTES_MAX);
@@ -185,13 +191,12 @@ export class FrameQuestions implements Questions {
     this.#forget();
     this.#held = undefined;
     const { engine } = this.#context.manifest;
-    const call: KernelCall = {
+    const call = {
       kernel,
       dimensions: question.dimensions,
-      inputs,
       ...(engine === undefined ? {} : { engine }),
     };
-    return this.#compute(question.kernel, call, cpuMs);
+    return this.#compute(question.kernel, call, inputs, cpuMs);
   }
 
   /** Undefined where they are not as many, or not those that the program may have. */
@@ -199,9 +204,9 @@ export class FrameQuestions implements Questions {
     kernel: Kernel,
     places: readonly InputPlace[],
     values: Uint8Array,
-  ): readonly KernelInput[] | undefined {
+  ): readonly AskedInput[] | undefined {
     if (places.length !== kernel.inputs.length) return undefined;
-    const inputs: KernelInput[] = [];
+    const inputs: AskedInput[] = [];
     let at = 0;
     for (const { origin, from, length } of places) {
       if (origin === undefined) {
@@ -217,8 +222,13 @@ export class FrameQuestions implements Questions {
     return at === values.byteLength ? inputs : undefined;
   }
 
-  async #compute(index: number, asked: KernelCall, cpuMs: number): Promise<NodeAnswer> {
-    const { kernel, dimensions, inputs } = asked;
+  async #compute(
+    index: number,
+    asked: Omit<KernelCall, "inputs">,
+    inputs: readonly AskedInput[],
+    cpuMs: number,
+  ): Promise<NodeAnswer> {
+    const { kernel, dimensions } = asked;
     checkDimensions(kernel, dimensions, inputs.map(lengthOf));
     const scalars = kernel.inputs.map(({ shape }, at) => {
       const input = inputs[at]!;
@@ -234,17 +244,22 @@ export class FrameQuestions implements Questions {
     const bucket = bucketOf(workOf({ operations, inputBytes, uploadBytes: inputBytes, outputBytes }));
     const { engine } = this.#context;
     if (engine === undefined) {
-      this.#own = { index, call: asked, decision: BY_ITSELF, bucket, sinceMs: cpuMs };
+      this.#own = { index, call: undefined, decision: BY_ITSELF, bucket, sinceMs: cpuMs };
       return { kind: AnswerKind.compute };
     }
+    const given = await Promise.all(inputs.map((input) => this.#kernelInput(input)));
+    this.#abort.signal.throwIfAborted();
     const { space } = this.#frame;
     const { path } = space;
     const isLarge = outputBytes > ANSWER_BYTES_MAX && path !== undefined;
     const offset = isLarge ? space.allocNow(outputBytes) : undefined;
     this.#placed = offset;
-    const call =
-      offset === undefined ? asked : { ...asked, output: { path: path!, offset, length: outputBytes } };
-    const { answer, ...decision } = await engine.run(call, this.#abort.signal);
+    const call = {
+      ...asked,
+      inputs: given,
+      ...(offset === undefined ? {} : { output: { path: path!, offset, length: outputBytes } }),
+    };
+    const { answer, ...decision } = await this.#run(engine, call);
     if (answer === undefined) {
       this.#forget();
       this.#own = { index, call, decision, bucket, sinceMs: cpuMs };
@@ -261,6 +276,25 @@ export class FrameQuestions implements Questions {
     return { kind: AnswerKind.held, length: outputBytes };
   }
 
+  /** Who writes outputs may come to it when the frame's process has ended. */
+  async #run(engine: KernelEngine, call: KernelCall): Promise<EngineDecision> {
+    const release = this.#frame.space.hold();
+    try {
+      return await engine.run(call, this.#abort.signal);
+    } finally {
+      release();
+    }
+  }
+
+  /** Accelerators read streams themselves, and get what is of a chunk. */
+  async #kernelInput(input: AskedInput): Promise<KernelInput> {
+    if ("bytes" in input) return input;
+    const { root, from, length } = input;
+    if (input.isChunk !== true) return { root, from, length };
+    const [chunk] = await this.#context.inputs.chunks([root], this.#abort.signal);
+    return { bytes: chunk!.subarray(from, from + length) };
+  }
+
   /** The program has computed what it was to compute. */
   #computed(cpuMs: number): undefined | false {
     const own = this.#own;
@@ -268,7 +302,7 @@ export class FrameQuestions implements Questions {
     this.#own = undefined;
     const took = cpuMs - own.sinceMs;
     this.#note(own.index, "cpu", own.decision, own.bucket, took);
-    this.#context.engine?.computed(own.call, took);
+    if (own.call !== undefined) this.#context.engine?.computed(own.call, took);
     return undefined;
   }
 
@@ -296,7 +330,7 @@ export class FrameQuestions implements Questions {
   }
 }
 
-function lengthOf(input: KernelInput): number {
+function lengthOf(input: AskedInput): number {
   return "bytes" in input ? input.bytes.byteLength : input.length;
 }
 

@@ -7,6 +7,8 @@
 export interface InputMemory {
   /** A file that it is, for other processes to write to; undefined where there is none. */
   readonly path?: string | undefined;
+  /** Keeps the path the memory's, until what is returned is called. */
+  hold?(): () => void;
   /** An offset, or undefined when there is no room now. */
   alloc(bytes: number): number | undefined;
   free(offset: number): void;
@@ -62,6 +64,10 @@ export class InputBuffer {
   /** See InputMemory. */
   get path(): string | undefined {
     return this.#memory.path;
+  }
+
+  hold(): () => void {
+    return this.#memory.hold?.() ?? ((): void => undefined);
   }
 
   /** Rejects with ProcessGone when the process had ended by then, whatever the reason that writing failed for. */

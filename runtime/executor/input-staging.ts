@@ -44,22 +44,23 @@ export class InputStage {
   readonly #manifest: Pick<Manifest, "entry" | "description">;
   readonly #signal: AbortSignal;
   /** Whether a large block is left where it is. */
-  readonly #isLazy: boolean;
+  readonly #isLazy: () => boolean;
   /** Numbers of frames that have run, to be used again: fresh memory for each would make V8 look for garbage all the time. */
   readonly #spare: Float64Array<ArrayBuffer>[] = [];
 
   /**
-   * The ranges of chunks are taken as they are, and those of streams where neither a map nor a scan reads them. `leavesBlocks`:
-   * what kernels alone may look at, or nobody, stays where it is, and is asked for if somebody does.
+   * The ranges of chunks are taken as they are, and those of streams where neither a map nor a scan reads them. Where
+   * `leavesBlocks` says so, what kernels alone may look at, or nobody, stays where it is, and is asked for if somebody does.
    */
   constructor(
     inputs: InputSource,
     manifest: Pick<Manifest, "entry" | "description">,
     signal: AbortSignal,
-    leavesBlocks = false,
+    leavesBlocks: () => boolean = () => false,
   ) {
     this.#inputs = inputs;
-    this.#isLazy = leavesBlocks && readsRecords(manifest.entry) && readsBlocks(manifest.description.reader);
+    const isOfBlocks = readsRecords(manifest.entry) && readsBlocks(manifest.description.reader);
+    this.#isLazy = isOfBlocks ? leavesBlocks : () => false;
     this.#manifest = manifest;
     this.#signal = signal;
   }
@@ -166,7 +167,7 @@ export class InputStage {
     try {
       const stream = await this.#inputs.stream(refOf(frame, 0), this.#signal);
       const { prefix, start, end, tailBytes } = await this.#records(this.#splitOf(frame, 0, stream), stream);
-      if (this.#isLazy) {
+      if (this.#isLazy()) {
         inputs.add(0, { at: LAZY_OFFSET, bytes: end - start, place: start, prefixBytes: 0, tailBytes: 0 });
         return settled(inputs, undefined, NO_PACKETS);
       }

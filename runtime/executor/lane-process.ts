@@ -176,6 +176,10 @@ class LaneMemory implements InputMemory {
     return this.#process.sharedMemory.path;
   }
 
+  hold(): () => void {
+    return this.#process.sharedMemory.hold();
+  }
+
   alloc(bytes: number): number | undefined {
     if (this.#bytes + bytes > this.#bytesMax) return undefined;
     const offset = this.#process.sharedMemory.alloc(bytes);

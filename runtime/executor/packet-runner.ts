@@ -27,6 +27,7 @@ import { LaneQueue, isSuspect } from "./lane-queue.ts";
 import type { Work } from "./lane-queue.ts";
 import { processOptions } from "./shared-processes.ts";
 import { ResultStore } from "./results.ts";
+import type { Kernel } from "../program/kernel/kernel.ts";
 import type { FetchedProgram } from "./local-executor.ts";
 import type { LaneProcess } from "./lane-process.ts";
 import type { ProcessTurns } from "./process-turns.ts";
@@ -107,9 +108,9 @@ export class PacketRunner {
         lost: (error) => this.#lose(error),
       },
     );
-    const hasKernels = manifest.description.kernels !== undefined;
-    const stage = new InputStage(inputs, manifest, signal, hasKernels && kernels !== undefined);
-    const asks = hasKernels || manifest.files !== undefined;
+    const called = manifest.description.kernels ?? [];
+    const stage = new InputStage(inputs, manifest, signal, () => mayUseGpu(kernels, called));
+    const asks = called.length > 0 || manifest.files !== undefined;
     const questions = asks ? { manifest, inputs, engine: kernels } : undefined;
     this.#frames = new FrameRunner({ stage, work: this.#work, questions, listener });
     this.#results = new ResultStore(sink, manifest);
@@ -264,6 +265,10 @@ export class PacketRunner {
 function keyOf({ manifest }: FetchedProgram, tenant: Tenant | undefined): string {
   const { code, args, description, files = null } = manifest;
   return JSON.stringify([tenant ?? null, code, args, description, files]);
+}
+
+function mayUseGpu(engine: KernelEngine | undefined, kernels: readonly Kernel[]): boolean {
+  return engine !== undefined && kernels.length > 0 && (engine.mayUseGpu?.(kernels) ?? true);
 }
 
 function broken(cause: unknown): LaneError {

@@ -184,7 +184,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     for (let at = 0; at < inputs.length; at++) {
       const { tensor, count, source, values: given } = inputs[at]!;
       const length = count * blocks.elementBytes(tensor.type);
-      if (source !== undefined && source.staged === undefined) {
+      if (source !== undefined) {
         places[at] = { origin: source.origin, from: source.from, length };
         continue;
       }
@@ -196,7 +196,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
       places[at] = { length };
       if (!isAsking || isEmpty) continue;
       const padded = new p.Uint8Array(length + ((4 - (length % 4)) % 4));
-      p.bytesSet(padded, source === undefined ? bytesOf(tensor.type, given!) : source.staged!);
+      p.bytesSet(padded, bytesOf(tensor.type, given!));
       values[values.length] = padded;
     }
     isLeft = false;

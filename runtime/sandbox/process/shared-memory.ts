@@ -78,6 +78,18 @@ export class SharedMemory {
     return process.platform === "linux" ? `/proc/${process.pid}/fd/${this.#descriptor}` : undefined;
   }
 
+  /**
+   * Keeps its path this file's, though it is closed meanwhile, until what is returned is called: who writes there by its path would
+   * write to whatever has got its descriptor's number by then.
+   */
+  hold(): () => void {
+    this.#writing++;
+    return () => {
+      this.#writing--;
+      if (this.#closed) this.#closeWhenQuiet();
+    };
+  }
+
   /** Bytes that can be allocated together. */
   get bytesMax(): number {
     return this.#bytesMax;

@@ -74,7 +74,7 @@ const CALL = { kernel: 0, dimensions: { n: 8 }, inputs: [RANGE, WEIGHTS] };
 
 describe("a question is none where", () => {
   it.each([
-    ["a packet's input has come along", { ...RANGE, origin: 1 }],
+    ["it goes beyond what has come along", { ...RANGE, origin: 1, from: 493 }],
     ["there is no such packet", { ...RANGE, origin: 2 }],
     ["there is no such file", { ...RANGE, origin: -2 }],
     ["it goes beyond the packet's records", { ...RANGE, from: 993 }],
@@ -157,9 +157,11 @@ describe("a question that makes sense", () => {
 
   it("is given up with its frame", async () => {
     let reason: unknown;
+    const begun = Promise.withResolvers<void>();
     const questions = questionsOf({
       run: (_call, signal) =>
         new Promise((_, reject) => {
+          begun.resolve();
           signal.addEventListener("abort", () => {
             reason = signal.reason;
             reject(signal.reason as Error);
@@ -168,7 +170,13 @@ describe("a question that makes sense", () => {
       computed: () => undefined,
     });
     const asked = questions.ask(QuestionKind.call, callOf(CALL), 0);
+    await begun.promise;
     questions.close();
-    await expect(asked).rejects.toBe(reason);
+    await expect(asked).rejects.toThrow("the frame is over");
+    expect(reason).toMatchObject({ message: "the frame is over" });
+    const late = questionsOf({ run: () => expect.fail("it was asked"), computed: () => undefined });
+    const never = late.ask(QuestionKind.call, callOf(CALL), 0);
+    late.close();
+    await expect(never).rejects.toThrow("the frame is over");
   });
 });

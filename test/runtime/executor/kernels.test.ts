@@ -19,7 +19,7 @@ import { EngineError, EngineErrorCode } from "../../../runtime/errors.ts";
 import { outputPlaces, paddedBytes } from "../../../runtime/program/kernel/binding.ts";
 import { valueCodec } from "../../../runtime/program/values.ts";
 import { Collector } from "../../suites/collector.ts";
-import { execStream, seededBytes } from "../../suites/exec-packets.ts";
+import { exec, execStream, seededBytes } from "../../suites/exec-packets.ts";
 import { LocalHarness } from "./local-harness.ts";
 
 const MIB = 1024 * 1024;
@@ -32,6 +32,12 @@ class Engine implements KernelEngine {
   readonly next: ("cpu" | Error)[] = [];
   harness: LocalHarness | undefined;
   waitMs = 0;
+  /** Whether blocks are left where they are. */
+  mayUse = true;
+
+  mayUseGpu(): boolean {
+    return this.mayUse;
+  }
 
   async run(call: KernelCall): Promise<EngineDecision> {
     if (this.waitMs > 0) await new Promise((resolve) => setTimeout(resolve, this.waitMs));
@@ -209,6 +215,27 @@ describe("a call of a kernel", () => {
       [...histogramOf(Uint8Array.of(1, 1, 2))],
     ]);
     expect(values).toEqual(expected);
+  });
+
+  it("names what has come along too, and has bytes of chunks with it", async () => {
+    engine.mayUse = false;
+    const source = program(COUNT, "[[...count({ data: block.slice(1) })]]");
+    const { values } = await run(source, DATA);
+    expect(values).toEqual([[...histogramOf(DATA.subarray(1))]]);
+    expect(engine.calls.at(-1)?.inputs[0]).toMatchObject({ from: 1, length: DATA.byteLength - 1 });
+    const ref = await harness.putChunk(DATA.subarray(0, 5000));
+    const listener = new Uses();
+    const manifest = await harness.putProgram(source);
+    const lane = await harness.executor.load(manifest, listener, new AbortController().signal);
+    lane.exec(encodeFrame([exec(0, ref, 0, 10), exec(1, ref, 100, 4000)]));
+    await listener.answered(2);
+    const inputs = engine.calls
+      .slice(-2)
+      .map((call) => (call.inputs[0] as { readonly bytes: Uint8Array }).bytes);
+    expect(inputs.map((bytes) => Buffer.from(bytes).toString("hex"))).toEqual(
+      [DATA.subarray(1, 10), DATA.subarray(101, 4100)].map((bytes) => Buffer.from(bytes).toString("hex")),
+    );
+    await lane.close();
   });
 
   it("gives outputs of any size, also where the shared memory has no room for them", async () => {

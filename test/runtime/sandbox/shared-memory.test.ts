@@ -1,4 +1,4 @@
-import { fstatSync, readSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { afterEach, describe, expect, it } from "vitest";
 import { SharedMemory } from "../../../runtime/sandbox/process/shared-memory.ts";
 import { until } from "../../suites/until.ts";
@@ -13,6 +13,23 @@ function make(bytes: number): SharedMemory {
   open.push(memory);
   return memory;
 }
+
+describe.runIf(process.platform === "linux")("its path", () => {
+  it("names it as long as somebody holds it, and nothing else then", () => {
+    const memory = new SharedMemory(640);
+    const path = memory.path!;
+    const { ino } = statSync(path);
+    const [first, second] = [memory.hold(), memory.hold()];
+    memory.close();
+    const others = Array.from({ length: 8 }, () => openSync("/dev/null", "r"));
+    expect(statSync(path).ino).toBe(ino);
+    first();
+    expect(statSync(path).ino).toBe(ino);
+    second();
+    expect(existsSync(path) && statSync(path).ino === ino).toBe(false);
+    for (const other of others) closeSync(other);
+  });
+});
 
 describe("space", () => {
   it("is given by first fit, in multiples of 64 bytes, and given back", () => {
