@@ -305,7 +305,7 @@ export const CODE_KERNEL_BYTES_MIN: number = 1024 * 1024;
 export const CODE_RANGES_MEASURED = 2;
 /** Of a program's ranges that GPUs computed, one of so many is computed by a thread too, and compared: the first, and so on. */
 export const CODE_COMPARED_RANGES = 64;
-/** GPUs are looked for where so much has been read: a thread takes seconds for it, and finding them a second. */
+/** GPUs are looked for where so much has been read again: a thread takes seconds for it, and finding them a second. */
 export const CODE_GPU_BYTES: number = 4 * 1024 * 1024 * 1024;
 /** Ranges that may be asked about while threads are at work. */
 export const CODE_KERNELS_MAX = 8;

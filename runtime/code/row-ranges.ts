@@ -54,7 +54,7 @@ interface RowCall {
 export class RowRanges {
   readonly #engine: KernelEngine;
   readonly #findGpus: (() => Promise<void>) | undefined;
-  /** Bytes that a GPU could have taken, since there last was nothing to do. */
+  /** Bytes that a GPU would have been asked for, since there last was nothing to do. */
   #bytes = 0;
   /** Whether a GPU gave another answer than a thread. */
   #isWrong = false;
@@ -79,7 +79,7 @@ export class RowRanges {
     const offered = rowCall(range);
     if (offered === undefined) return await here(slot);
     const { call, rows } = offered;
-    this.#bytes += range.input.length;
+    if (isVerified) this.#bytes += range.input.length;
     if (this.#bytes >= CODE_GPU_BYTES) void this.#findGpus?.();
     const { answer, ...decision } = await this.#decide(range, call);
     const bucket = bucketOf(workOf(sizeOf(call)));

@@ -1,4 +1,5 @@
 /** Packet code where somebody decides what computes it: whatever that one does, or says, answers are the interpreter's. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { decodeCode } from "../../../packets/code/format.ts";
 import { interpret } from "../../../packets/code/interpreter.ts";
@@ -96,6 +97,21 @@ const TIMES = {
   residentBytes: 0,
 };
 
+function executorWith(kernels: KernelEngine | undefined, findGpus?: () => Promise<void>): CodeExecutor {
+  return new CodeExecutor({
+    id: "code",
+    label: "code",
+    source: store,
+    places: store,
+    has: (refs) => store.has(refs),
+    openWriter: () => store.openWriter(),
+    slots: 1,
+    lanes: new LaneSlots(),
+    kernels,
+    findGpus,
+  });
+}
+
 /** Hears what calls took, too, and that it is told before the answers. */
 class UsesCollector extends Collector {
   readonly uses: KernelUse[] = [];
@@ -113,17 +129,7 @@ async function statesBy(
   source: string,
   { asked, collector = new UsesCollector() }: { asked?: Engine; collector?: UsesCollector } = {},
 ): Promise<string[]> {
-  await using executor = new CodeExecutor({
-    id: "code",
-    label: "code",
-    source: store,
-    places: store,
-    has: (refs) => store.has(refs),
-    openWriter: () => store.openWriter(),
-    slots: 1,
-    lanes: new LaneSlots(),
-    kernels: engine,
-  });
+  await using executor = executorWith(engine);
   const program = { inline: parseCode(source).packetCode, engine: asked };
   const lane = await executor.load(program, collector, never);
   const states: string[] = [];
@@ -212,6 +218,25 @@ describe.each(SOURCES)("%s", (source) => {
       expect(engine.computedMs).toHaveLength(CODE_RANGES_MEASURED + RANGES.length);
     }
   });
+});
+
+test("GPUs are looked for before a lane is there that asks for one, and for no other", async () => {
+  const order: string[] = [];
+  await using executor = executorWith(new ToldEngine(() => undefined), async () => {
+    await nextTurn();
+    order.push("found");
+  });
+  const { packetCode: inline } = parseCode("histogram()");
+  for (const engine of [undefined, "cpu", "gpu"] as const) {
+    await executor.load({ inline, engine }, new Collector(), never);
+    order.push(engine ?? "auto");
+  }
+  expect(order).toEqual(["auto", "cpu", "found", "gpu"]);
+  // Nobody waits for what is not wanted any more.
+  const abort = new AbortController();
+  const loading = executor.load({ inline, engine: "gpu" }, new Collector(), abort.signal);
+  abort.abort(new Error("not wanted"));
+  await expect(loading).rejects.toThrow("not wanted");
 });
 
 test("a GPU that computes something else is found out by its first answer, and asked nothing more", async () => {
