@@ -302,7 +302,7 @@ async function findMachineAccelerators(
   { source, store }: Pick<Machine, "store" | "source">,
   signal: AbortSignal,
 ): Promise<FoundAccelerators> {
-  return await findAccelerators({ source, places: store, signal });
+  return await findAccelerators({ source, places: store, reads: [store.segments], signal });
 }
 
 /** The id of the executor of packet code beside the one of this id. */

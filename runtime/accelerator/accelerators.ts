@@ -15,6 +15,8 @@ export interface FindOptions {
   readonly source: ChunkSource;
   /** Where they stand on this machine, for the GPU's process to read them itself. */
   readonly places?: ChunkPlaces | undefined;
+  /** Folders in which those are. */
+  readonly reads?: readonly string[] | undefined;
   /** Whether adapters are used that a CPU imitates: for tests. By default what PACKETFS_GPU_SOFTWARE says. */
   readonly isSoftwareUsed?: boolean | undefined;
   /** What is used of a GPU's memory at most; by default most of what it has. */
@@ -33,6 +35,7 @@ const absences = new Map<"any" | "real", UnusedAccelerator>();
 export async function findAccelerators({
   source,
   places,
+  reads,
   isSoftwareUsed = process.env["PACKETFS_GPU_SOFTWARE"] === "1",
   memoryBytesMax = Infinity,
   signal,
@@ -49,7 +52,7 @@ export async function findAccelerators({
   const kind = isSoftwareUsed ? "any" : "real";
   const before = absences.get(kind);
   if (before !== undefined) return { accelerators: [], unused: [before] };
-  const started = await GpuProcess.start(options, signal);
+  const started = await GpuProcess.start(options, { reads, signal });
   if ("kind" in started) {
     const absence = unused(started);
     // What crashed may do better another time.
@@ -80,6 +83,7 @@ export async function findAccelerators({
     process: { ...options, memoryBytes },
     first: started,
     inputs: new CallInputs(source, places),
+    reads,
   });
   return { accelerators: [accelerator], unused: [] };
 }

@@ -96,6 +96,8 @@ export interface GpuAcceleratorOptions {
   /** The first. */
   readonly first: StartedGpuProcess;
   readonly inputs: CallInputs;
+  /** Folders with chunks that its processes read. */
+  readonly reads?: readonly string[] | undefined;
 }
 
 export class GpuAccelerator implements Accelerator {
@@ -234,9 +236,10 @@ export class GpuAccelerator implements Accelerator {
     for (let starts = 0; starts < GPU_STARTS_MAX && !signal.aborted; starts++) {
       // One whose driver hangs meanwhile is none.
       const patience = AbortSignal.any([signal, AbortSignal.timeout(GPU_FIND_MS_MAX)]);
-      const started = await GpuProcess.start({ ...this.#options.process, calibrates: false }, patience).catch(
-        () => undefined,
-      );
+      const started = await GpuProcess.start(
+        { ...this.#options.process, calibrates: false },
+        { reads: this.#options.reads, signal: patience },
+      ).catch(() => undefined);
       if (started !== undefined && !("kind" in started)) return this.#adopt(started);
     }
     return undefined;

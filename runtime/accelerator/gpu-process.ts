@@ -14,7 +14,7 @@ import { messageOf } from "../../packets/errors.ts";
 import { builtUrl } from "../built.ts";
 import { systemCode } from "../errors.ts";
 import { EXECUTOR_STDERR_BYTES } from "../limits.ts";
-import { wallsHere } from "./gpu-walls.ts";
+import { landlocked, wallsHere } from "./gpu-walls.ts";
 import { openWindow } from "./output-window.ts";
 import {
   GPU_CONTROL_DESCRIPTOR,
@@ -45,6 +45,9 @@ const ENVIRONMENT: readonly string[] = [
 /** Compiled kernels of strangers are kept nowhere. */
 const NO_CACHES = { MESA_SHADER_CACHE_DISABLE: "true", __GL_SHADER_DISK_CACHE: "0" };
 
+/** The system's OpenSSL configuration is refused, which is an error; one that is not there is none. */
+const NODE_FLAGS: readonly string[] = ["--no-warnings", "--openssl-config=/proc/self/none"];
+
 /** How a process ended. */
 export interface GpuProcessEnd {
   /** For people. */
@@ -58,6 +61,15 @@ export interface StartedGpuProcess {
   readonly ready: ReadyMessage;
   readonly calibrated: CalibratedMessage | undefined;
 }
+
+export interface StartOptions {
+  readonly reads?: readonly string[] | undefined;
+  readonly main?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Whether this machine's drivers were found to work without Landlock only. */
+let isLandlockRefused = false;
 
 export class GpuProcess {
   /** Resolves when it is gone. Never rejects. */
@@ -96,18 +108,35 @@ export class GpuProcess {
     });
   }
 
-  /** What came of it: an adapter that takes calls, or why there is none. Rejects with the signal's reason. `main` is another's in tests. */
+  /**
+   * What came of it: an adapter that takes calls, or why there is none. `reads` are folders with chunks that it reads itself; `main`
+   * is another's in tests. Rejects with the signal's reason.
+   */
   static async start(
     options: GpuProcessOptions,
-    signal?: AbortSignal,
-    main: string = fileURLToPath(builtUrl(new URL("./device/gpu-main.ts", import.meta.url))),
+    { reads = [], main = mainPath(), signal }: StartOptions = {},
   ): Promise<StartedGpuProcess | AbsentMessage> {
     signal?.throwIfAborted();
-    const walls = await wallsHere();
+    const bounds = await wallsHere();
+    const restricted = isLandlockRefused ? undefined : landlocked([dirname(main), ...reads]);
+    if (restricted === undefined) return await GpuProcess.#start(options, bounds, main, signal);
+    const started = await GpuProcess.#start(options, [...bounds, ...restricted], main, signal);
+    if (!("kind" in started) || started.why === "software") return started;
+    const other = await GpuProcess.#start(options, bounds, main, signal);
+    if (!("kind" in other)) isLandlockRefused = true;
+    return other;
+  }
+
+  static async #start(
+    options: GpuProcessOptions,
+    walls: readonly string[],
+    main: string,
+    signal: AbortSignal | undefined,
+  ): Promise<StartedGpuProcess | AbsentMessage> {
     signal?.throwIfAborted();
     const window = options.computes ? openWindow() : undefined;
     const given = JSON.stringify({ ...options, hasWindow: window !== undefined });
-    const [command, ...args] = [...walls, process.execPath, "--no-warnings", main, given];
+    const [command, ...args] = [...walls, process.execPath, ...NODE_FLAGS, main, given];
     const child = spawn(command!, args, {
       cwd: dirname(main),
       env: environment(),
@@ -121,10 +150,8 @@ export class GpuProcess {
     signal?.addEventListener("abort", abort, { once: true });
     const started = await gpu.#untilReady(options.calibrates);
     signal?.removeEventListener("abort", abort);
-    if (signal?.aborted === true) {
-      gpu.kill();
-      signal.throwIfAborted();
-    }
+    if (signal?.aborted === true) gpu.kill();
+    signal?.throwIfAborted();
     return started;
   }
 
@@ -267,6 +294,10 @@ export class GpuProcess {
 export interface SentMessage {
   readonly message: NodeMessage;
   readonly body?: Uint8Array | undefined;
+}
+
+function mainPath(): string {
+  return fileURLToPath(builtUrl(new URL("./device/gpu-main.ts", import.meta.url)));
 }
 
 function isKill(signal: NodeJS.Signals | null): boolean {

@@ -51,6 +51,8 @@ export interface StoreOptions {
 
 export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDisposable {
   readonly directory: string;
+  /** The folder in which chunks stand where `places` says. */
+  readonly segments: string;
   readonly catalog: Catalog & GcRoots;
   readonly #identity: { readonly paths: StorePaths; readonly seed: number };
   readonly #events: Events | undefined;
@@ -71,6 +73,7 @@ export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDi
     events: Events | undefined,
   ) {
     this.directory = paths.directory;
+    this.segments = paths.segments;
     this.#identity = { paths, seed: checkSeed(storeId) };
     this.#writer = writer;
     this.#events = events;

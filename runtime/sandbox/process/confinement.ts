@@ -7,6 +7,16 @@
  */
 import { basename, dirname } from "node:path";
 import { findProgram } from "../../find-program.ts";
+import {
+  EXECUTE,
+  ITSELF,
+  NUMBERS,
+  READ_FILE,
+  READ_FOLDER,
+  restrictFiles,
+  beginScript,
+} from "../../landlock.ts";
+import type { Numbers } from "../../landlock.ts";
 import { isDirectory, sharedObjects } from "./enclosures.ts";
 import { WallName } from "./wall-states.ts";
 import type { ConfinedCommand } from "./enclosures.ts";
@@ -20,34 +30,7 @@ export interface Confinement {
   readonly confine: (confined: ConfinedCommand) => ConfinedCommand;
 }
 
-interface Numbers {
-  readonly openat: number;
-  readonly prctl: number;
-  readonly seccomp: number;
-}
-
-/** Numbers of system calls; those of Landlock are the same everywhere. */
-const NUMBERS: Readonly<Partial<Record<NodeJS.Architecture, Numbers>>> = {
-  x64: { openat: 257, prctl: 157, seccomp: 317 },
-  arm64: { openat: 56, prctl: 167, seccomp: 277 },
-};
-const CREATE_RULESET = 444;
-const ADD_RULE = 445;
-const RESTRICT_SELF = 446;
-/** What a rule of Landlock may allow of what lies beneath a path. */
-const EXECUTE = 1;
-const READ_FILE = 4;
-const READ_FOLDER = 8;
-/** O_PATH. */
-const PATH_ONLY = 0o10_000_000;
-/** O_CLOEXEC. */
-const CLOSES_ON_EXECUTION = 0o2_000_000;
-const NO_NEW_PRIVILEGES = 38;
-const AT_WORKING_DIRECTORY = -100;
 const FILTER_MODE = 1;
-
-/** In /proc a process finds its threads, and its descriptors. */
-const ITSELF = "/proc/self";
 const LOADER = /^ld[-.\d]/;
 
 /** The strongest first; none where there is no Perl, or where the numbers of a processor's system calls are not known. */
@@ -57,9 +40,11 @@ export function possibleConfinements(): Confinement[] {
   const numbers = NUMBERS[process.arch];
   if (process.platform !== "linux" || !perl || !filter || !numbers) return [];
   return [true, false].map((landlock) => {
-    const script = [...start(numbers), ...(landlock ? restrict(numbers) : []), ...load(filter, numbers)].join(
-      "\n",
-    );
+    const script = [
+      ...beginScript(numbers),
+      ...(landlock ? restrictFiles(numbers) : []),
+      ...load(filter, numbers),
+    ].join("\n");
     return {
       names: landlock ? [WallName.systemCalls, WallName.landlock] : [WallName.systemCalls],
       confine: (confined) => {
@@ -73,34 +58,6 @@ export function possibleConfinements(): Confinement[] {
       },
     };
   });
-}
-
-function start({ prctl }: Numbers): string[] {
-  return [
-    'sub made { my ($what, $result) = @_; return $result if $result >= 0; print STDERR "$what: $!\\n"; exit 1 }',
-    `made("no new privileges", syscall(${prctl}, ${NO_NEW_PRIVILEGES}, 1, 0, 0, 0));`,
-  ];
-}
-
-/** Forbids all that the kernel's edition of Landlock knows of, but for the rules, which are its arguments up to "--". */
-function restrict({ openat }: Numbers): string[] {
-  return [
-    `my $edition = made("Landlock", syscall(${CREATE_RULESET}, 0, 0, 1));`,
-    "my $files = $edition > 4 ? 0xffff : $edition > 2 ? 0x7fff : $edition > 1 ? 0x3fff : 0x1fff;",
-    "my $handled = pack('Q3', $files, 3, 3);",
-    "my $bytes = $edition > 5 ? 24 : $edition > 3 ? 16 : 8;",
-    `my $rules = made("Landlock", syscall(${CREATE_RULESET}, $handled, $bytes, 0));`,
-    "while ($ARGV[0] ne '--') {",
-    "  my ($rights, $path) = shift =~ /^(\\d+):(.*)$/s;",
-    // A rule holds as long as the kernel knows the file. It forgets folders of /proc when it wants memory, but for open ones:
-    // this one stays open until Node has looked what it was given, and closes it.
-    `  my $flags = ${PATH_ONLY} | ($path eq '${ITSELF}' ? 0 : ${CLOSES_ON_EXECUTION});`,
-    `  my $file = made($path, syscall(${openat}, ${AT_WORKING_DIRECTORY}, $path, $flags, 0));`,
-    "  my $rule = pack('Ql', $rights, $file);",
-    `  made("Landlock: $path", syscall(${ADD_RULE}, $rules, 1, $rule, 0));`,
-    "}",
-    `made("Landlock", syscall(${RESTRICT_SELF}, $rules, 0));`,
-  ];
 }
 
 /** Executes what follows "--". */

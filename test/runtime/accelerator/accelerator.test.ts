@@ -54,7 +54,7 @@ async function open(memoryBytesMax: number): Promise<Accelerator> {
       return mislead === undefined ? found : mislead(found);
     },
   };
-  const options = { source: store, places, isSoftwareUsed: true, memoryBytesMax };
+  const options = { source: store, places, reads: [store.segments], isSoftwareUsed: true, memoryBytesMax };
   const { accelerators, unused } = await findAccelerators(options);
   expect(unused).toEqual([]);
   return accelerators[0]!;

@@ -20,7 +20,7 @@ async function open(manner: string): Promise<Accelerator> {
     calibrates: false,
     memoryBytes: 1e6,
   };
-  const first = await GpuProcess.start(options, undefined, MAIN);
+  const first = await GpuProcess.start(options, { main: MAIN });
   if ("kind" in first) throw new Error(first.reason);
   return new GpuAccelerator({
     info: {

@@ -1,0 +1,41 @@
+// In place of a GPU process: tries what native code in one would, and says what it could do.
+import { spawn } from "node:child_process";
+import { openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { connect, Socket } from "node:net";
+
+const { backend } = JSON.parse(process.argv[2]);
+const { secret, chunks, port } = JSON.parse(backend);
+
+function can(what) {
+  try {
+    what();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const reached = await new Promise((resolve) => {
+  const socket = connect({ port, host: "127.0.0.1" });
+  socket.on("connect", () => resolve(true)).on("error", () => resolve(false));
+});
+const becameShell = await new Promise((resolve) => {
+  const shell = spawn("/bin/sh", ["-c", "exit 7"], { stdio: "ignore" });
+  shell.on("close", (code) => resolve(code === 7)).on("error", () => resolve(false));
+});
+const could = {
+  "read a person's file": can(() => readFileSync(secret)),
+  "read /etc/passwd": can(() => readFileSync("/etc/passwd")),
+  "read chunks": can(() => readFileSync(chunks)),
+  "change chunks": can(() => openSync(chunks, "r+")),
+  "write a file": can(() => writeFileSync(`${secret}.new`, "x")),
+  "write to its window": can(() => writeSync(5, "x", 0)),
+  "read the node's environment": can(() => readFileSync(`/proc/${process.ppid}/environ`)[0].toString()),
+  "become another program": becameShell,
+  "reach another process by TCP": reached,
+};
+const pipe = new Socket({ fd: 3 });
+const head = Buffer.from(JSON.stringify({ kind: "absent", why: "software", reason: JSON.stringify(could) }));
+const sizes = Buffer.alloc(8);
+sizes.writeUInt32LE(head.byteLength, 0);
+pipe.write(Buffer.concat([sizes, head]));
