@@ -32,14 +32,14 @@ const GPU_MS = 500;
 const SLOW_CPUS = { averages: [{ kernel: "", engineClass: "cpu", bucket: 0, value: 1, calls: 16 }] };
 
 /** Words mixed `rounds` times and added up. Where the first word of a block is `never`, a GPU never ends with it. */
-function program(rounds: number, never = 0): string {
+function program(rounds: number, never = 0, result = "{ relL2: 0, abs: 0 }"): string {
   return `import { defineKernel, defineProgram, matrix, u32 } from "packetfs";
 const mix = defineKernel({
   name: "mix",
   kind: "wgsl",
   inputs: { words: u32(["n", 1]) },
   output: u32(["n"]),
-  result: { relL2: 0, abs: 0 },
+  result: ${result},
   operations: "n * ${rounds}",
   workgroup: { size: [64], count: ["n / 64"] },
   limits: { gpuMs: ${GPU_MS} },
@@ -93,11 +93,12 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
   });
 
   /** `during` is called once, when the first packets are done and others are not. */
-  async function run(source: string, during?: () => void): Promise<JobResult> {
+  async function run(source: string, during?: () => void, engine?: "gpu"): Promise<JobResult> {
     await using network = await connect(hub.clientToken);
     let told = false;
     return await network.run({ source }, ["words"], {
       splitBytes: ROWS * 4,
+      ...(engine === undefined ? {} : { engine }),
       onEvent: (event: JobEvent) => {
         if (told || event.kind !== "progress" || event.done === 0 || event.done === event.tasks) return;
         told = true;
@@ -133,6 +134,16 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     expect(value).toBe(sumOf(words, 1000));
     expect(statistics.byNode).toEqual({ gpu: SPLITS });
     expect(statistics.kernels).toMatchObject([{ kernel: "mix", engine: "gpu", calls: SPLITS }]);
+  });
+
+  it("is the only one that computes a kernel which a GPU is asked to, though its results are a CPU's too", async () => {
+    const { value, statistics } = await run(program(1001, 0, '"exact"'), undefined, "gpu");
+    expect(value).toBe(sumOf(words, 1001));
+    expect(statistics.byNode).toEqual({ gpu: SPLITS });
+    expect(statistics.kernels).toMatchObject([{ kernel: "mix", engine: "gpu", calls: SPLITS }]);
+    await using network = await connect(hub.clientToken);
+    // Who has none is not to blame.
+    expect((await network.nodes()).flatMap(({ barred }) => barred)).toEqual([]);
   });
 
   it("goes on when its GPU's process is killed in the middle", async () => {
