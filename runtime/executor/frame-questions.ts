@@ -17,15 +17,10 @@ import type {
 } from "../contracts/kernels.ts";
 import { EngineErrorCode, KernelError } from "../errors.ts";
 import { BLOCK_READ_BYTES_MAX, KERNEL_QUESTION_BYTES_MAX, KERNEL_VALUES_BYTES_MAX } from "../limits.ts";
-import {
-  boundSizes,
-  callOperations,
-  checkDimensions,
-  outputPlaces,
-  paddedBytes,
-} from "../program/kernel/binding.ts";
-import { bucketOf, workOf } from "../program/kernel/cost.ts";
+import { checkDimensions, paddedBytes } from "../program/kernel/binding.ts";
+import { bucketOf, sizeOf, workOf } from "../program/kernel/cost.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
+import { KernelUses } from "../program/kernel/uses.ts";
 import type { Manifest } from "../program/program.ts";
 import { EXTENT_NUMBERS } from "../sandbox/process/executor-process.ts";
 import type { Questions } from "../sandbox/process/executor-process.ts";
@@ -87,7 +82,7 @@ export class FrameQuestions implements Questions {
   readonly #kernels: readonly Kernel[];
   readonly #files: readonly BlockBytes[];
   readonly #abort = new AbortController();
-  readonly #uses = new Map<string, KernelUse>();
+  readonly #uses = new KernelUses();
   /** What the last answer put into the shared memory, until it is taken. */
   #placed: number | undefined;
   /** Outputs that had no room there. */
@@ -106,9 +101,9 @@ export class FrameQuestions implements Questions {
     }));
   }
 
-  /** What calls took up to now. */
+  /** What calls took that it was not told of before. */
   uses(): KernelUse[] {
-    return [...this.#uses.values()];
+    return this.#uses.take();
   }
 
   /** The frame is over, however. */
@@ -230,18 +225,9 @@ export class FrameQuestions implements Questions {
   ): Promise<NodeAnswer> {
     const { kernel, dimensions } = asked;
     checkDimensions(kernel, dimensions, inputs.map(lengthOf));
-    const scalars = kernel.inputs.map(({ shape }, at) => {
-      const input = inputs[at]!;
-      return shape.length === 0 && "bytes" in input ? input.bytes : undefined;
-    });
-    const sizes = boundSizes(kernel, dimensions, scalars);
-    const inputBytes = inputs.reduce((sum, input) => sum + lengthOf(input), 0);
-    const outputBytes = outputPlaces(kernel, dimensions).reduce(
-      (sum, { length }) => sum + paddedBytes(length),
-      0,
-    );
-    const operations = callOperations(kernel, sizes);
-    const bucket = bucketOf(workOf({ operations, inputBytes, uploadBytes: inputBytes, outputBytes }));
+    const size = sizeOf({ kernel, dimensions, inputs });
+    const { outputBytes } = size;
+    const bucket = bucketOf(workOf(size));
     const { engine } = this.#context;
     if (engine === undefined) {
       this.#own = { index, call: undefined, decision: BY_ITSELF, bucket, sinceMs: cpuMs };
@@ -266,7 +252,7 @@ export class FrameQuestions implements Questions {
       return { kind: AnswerKind.compute };
     }
     const { totalMs, waitMs } = answer.times;
-    this.#note(index, "gpu", decision, bucket, totalMs - waitMs);
+    this.#uses.add({ kernel: index, engine: "gpu", decision, bucket, milliseconds: totalMs - waitMs });
     if (offset !== undefined) return { kind: AnswerKind.shared, offset, length: outputBytes };
     const bytes = answer.outputs;
     if (bytes?.byteLength !== outputBytes)
@@ -300,33 +286,11 @@ export class FrameQuestions implements Questions {
     const own = this.#own;
     if (own === undefined) return false;
     this.#own = undefined;
-    const took = cpuMs - own.sinceMs;
-    this.#note(own.index, "cpu", own.decision, own.bucket, took);
-    if (own.call !== undefined) this.#context.engine?.computed(own.call, took);
+    const { index: kernel, decision, bucket, call } = own;
+    const milliseconds = cpuMs - own.sinceMs;
+    this.#uses.add({ kernel, engine: "cpu", decision, bucket, milliseconds });
+    if (call !== undefined) this.#context.engine?.computed(call, milliseconds);
     return undefined;
-  }
-
-  #note(
-    kernel: number,
-    engine: KernelUse["engine"],
-    { engineClass, predictedMs, reason }: OwnCall["decision"],
-    bucket: number,
-    milliseconds: number,
-  ): void {
-    // Of calls alike, the last one's reason stands for all.
-    const key = [kernel, engineClass, bucket].join(" ");
-    const known = this.#uses.get(key);
-    const predicted = predictedMs === undefined ? undefined : predictedMs + (known?.predictedMs ?? 0);
-    this.#uses.set(key, {
-      kernel,
-      engine,
-      engineClass,
-      bucket,
-      calls: (known?.calls ?? 0) + 1,
-      milliseconds: (known?.milliseconds ?? 0) + milliseconds,
-      ...(predicted === undefined ? {} : { predictedMs: predicted }),
-      reason,
-    });
   }
 }
 
