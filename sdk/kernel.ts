@@ -167,7 +167,10 @@ interface KernelParts<Inputs extends Tensors, Names extends string, Result> {
   readonly maxTrip?: Readonly<Record<string, number>>;
   /** How close the results of two engines are: all bits, or no further apart than this. */
   readonly result: Agreement;
-  /** Computes it on a CPU, where the program knows a faster way than its source. */
+  /**
+   * Computes it on a CPU, where the program knows a faster way than its source. A kernel in WGSL has no other way there: without it,
+   * calls fail where there is no GPU.
+   */
   readonly cpu?: (inputs: CpuArguments<Inputs>, dimensions: Dimensions<Names>) => Result;
   /** Operations of a call, over names of dimensions: which engine is chosen follows from it, where nothing was measured yet. */
   readonly operations?: SizeExpression | number;
