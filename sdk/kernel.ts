@@ -167,10 +167,7 @@ interface KernelParts<Inputs extends Tensors, Names extends string, Result> {
   readonly maxTrip?: Readonly<Record<string, number>>;
   /** How close the results of two engines are: all bits, or no further apart than this. */
   readonly result: Agreement;
-  /**
-   * Computes it on a CPU, where the program knows a faster way than its source. A kernel in WGSL has no other way there: without it,
-   * calls fail where there is no GPU.
-   */
+  /** Computes it on a CPU, where the program knows a faster way than its source. A kernel in WGSL has no other way there. */
   readonly cpu?: (inputs: CpuArguments<Inputs>, dimensions: Dimensions<Names>) => Result;
   /** Operations of a call, over names of dimensions: which engine is chosen follows from it, where nothing was measured yet. */
   readonly operations?: SizeExpression | number;
@@ -203,6 +200,7 @@ interface WgslParts<Inputs extends Tensors, Names extends string, Result> extend
   Result
 > {
   readonly kind: "wgsl";
+  readonly cpu: NonNullable<KernelParts<Inputs, Names, Result>["cpu"]>;
   /**
    * WGSL with an entry `main` and without bindings: inputs and outputs are variables of their names, inputs without dimensions and
    * dimensions are fields of `dims`. Of bytes, four stand in each u32, the first lowest.

@@ -28,7 +28,7 @@ const WGSL = {
   ...TENSORS,
   kind: "wgsl",
   result: "exact",
-  hasCpu: false,
+  hasCpu: true,
   workgroup: { size: [64], count: ["n / 64"] },
   source: "fn main() {}",
 } as const;

@@ -242,7 +242,8 @@ describe("what a program says of its kernels", () => {
   it("is what their author gave, in the order of the author's, and nothing where there are none", async () => {
     const kernel = `${SUM_ROWS}
       const fill = defineKernel({ kind: "wgsl", inputs: {}, outputs: { cells: u32(["n", 4], { atomic: true }) }, result: "exact",
-        source: "fn main() {}", workgroup: { size: [64], count: [2, "n / 8"] }, operations: 4096, gpu: 0.25 });`;
+        source: "fn main() {}", workgroup: { size: [64], count: [2, "n / 8"] }, operations: 4096, gpu: 0.25,
+        cpu: (_, { n }) => ({ cells: new Uint32Array(4 * n) }) });`;
     const executor = await startExecutor();
     try {
       const bundle = await bundleProgram(program(kernel, "input: block(), map: () => 1"));
@@ -265,7 +266,7 @@ describe("what a program says of its kernels", () => {
           outputs: [{ name: "cells", type: "u32", shape: ["n", 4], atomic: true }],
           workgroup: { size: [64, 1, 1], count: ["2", "n / 8", "1"] },
           operations: "4096",
-          hasCpu: false,
+          hasCpu: true,
           gpu: 0.25,
         },
       ]);
@@ -311,6 +312,7 @@ describe("the types of kernels", () => {
     result: "exact",
     workgroup: { size: [64], count: ["n / 256"] },
     source: "",
+    cpu: ({ data }) => ({ counts: new Uint32Array(256 + 0 * data.length) }),
   });
 
   it("follow from inputs and outputs", () => {

@@ -231,6 +231,8 @@ function specOf(parsed: Declared, given: string): KernelSpec {
   const { kind, inputs, outputs, maxTrip, result, hasCpu, workgroup, limits, gpu } = parsed;
   const sizes = checkNames(parsed);
   checkTensors(parsed);
+  if (kind === "wgsl" && !hasCpu)
+    throw wrong("it is in WGSL and has no cpu, without which it computes nothing where there is no GPU");
   const { source, operations: counted } = sourceOf(parsed);
   const operations = parsed.operations ?? counted;
   for (const text of [operations, ...(workgroup?.count ?? [])]) {

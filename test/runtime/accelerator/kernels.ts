@@ -36,7 +36,7 @@ export function kernelOf({
       workgroup: { size, count },
       operations: "n",
       result: "exact",
-      hasCpu: false,
+      hasCpu: true,
       ...(limits === undefined ? {} : { limits: { gpuMs: 20_000, gpuBytes: 2 ** 32, ...limits } }),
     }),
   );

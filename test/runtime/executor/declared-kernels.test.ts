@@ -34,6 +34,7 @@ const COUNT = `{
   result: "exact",
   workgroup: { size: [64], count: ["n / 256"] },
   source: "fn main(@builtin(global_invocation_id) id: vec3u) { atomicAdd(&output[data[id.x] & 255u], 1u); }",
+  cpu: () => new Uint32Array(256),
 }`;
 
 async function inspect(...kernels: readonly string[]): Promise<ProgramDescription> {

@@ -113,6 +113,7 @@ describe("a declaration", () => {
   test.each([
     [{ kind: "glsl" }, 'kind is "js" or "wgsl"'],
     [{ inputs: "x" }, "inputs are an object of tensors"],
+    [{ hasCpu: false }, "it is in WGSL and has no cpu"],
     [{ inputs: [{ name: "a", type: "f64", shape: [] }] }, 'a type is "f32"'],
     [{ inputs: [{ name: "constructor", type: "f32", shape: [] }] }, "no object has it by itself"],
     [{ inputs: [{ name: "__proto__", type: "f32", shape: [] }] }, "begins with a letter"],
