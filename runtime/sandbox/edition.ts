@@ -9,6 +9,8 @@ import packageJson from "../../package.json" with { type: "json" };
 import { builtText } from "../built.ts";
 
 const DIGEST_CHARACTERS = 12;
+/** Of what kernels in JavaScript become for GPU.js (program/kernel/gpujs.ts): another number whenever that becomes another. */
+export const KERNEL_LOWERING = 1;
 
 let edition: string | undefined;
 
@@ -27,7 +29,7 @@ function makeEdition(): string {
   const code = readFileSync(builtText(new URL("./guest/source.ts", import.meta.url)));
   const guest = createHash("sha256")
     .update(code)
-    .update(packageJson.devDependencies["gpu.js"])
+    .update(`${packageJson.devDependencies["gpu.js"]} ${KERNEL_LOWERING}`)
     .digest("hex")
     .slice(0, DIGEST_CHARACTERS);
   const v8 = process.versions.v8.replace(/-.*$/, "");
