@@ -39,7 +39,8 @@ export class OwnTimeWatch {
   #lookAfter(milliseconds: number): void {
     const { ceilingMs } = this.#options;
     const left = ceilingMs - (performance.now() - this.#begun);
-    const wait = Math.max(GPU_WATCH_MS_MIN, Math.min(milliseconds, left));
+    // A timer may fire a millisecond early, and whoever looks then has to look again.
+    const wait = 1 + Math.max(GPU_WATCH_MS_MIN, Math.min(milliseconds, left));
     this.#timer = setTimeout(() => void this.#look(), wait);
   }
 
