@@ -360,6 +360,8 @@ export const KERNEL_NAME_CHARACTERS_MAX = 64;
 /** A size expression, in characters and in parentheses within each other. */
 export const KERNEL_SIZE_CHARACTERS_MAX = 2048;
 export const KERNEL_SIZE_DEPTH_MAX = 64;
+/** Size expressions whose parsed form a process keeps. */
+export const KERNEL_SIZES_KEPT_MAX = 256;
 /** Whole numbers that a 32-bit float has exactly: the dimensions of kernels of kind "js", and their integers. */
 export const KERNEL_WHOLE_MAX: number = 2 ** 24;
 /** Dimensions of other kernels, */

@@ -3,7 +3,7 @@
  *
  *   clang --target=wasm32 -O3 -msimd128 -mbulk-memory -nostdlib -ffreestanding -I../wasm -Wl,--no-entry -o convolution.wasm convolution.c
  */
-#include "packetfs.h"
+#include "room.h"
 
 PACKETFS_ALLOC
 
@@ -17,18 +17,6 @@ enum { FOURS = 4, PIXELS = 4 * FOURS };
 
 static uint32_t clamp(uint32_t at, uint32_t length) {
   return at < AROUND ? 0 : at - AROUND < length ? at - AROUND : length - 1;
-}
-
-/* Room for what a call gives, and for what it works with: the same for all calls of a packet, as long as it suffices. */
-static void *room_for(size_t length) {
-  static void *room;
-  static size_t room_length;
-  if (length > room_length) {
-    room = packetfs_allocate(length);
-    room_length = length;
-  }
-  if (room == 0) __builtin_trap();
-  return room;
 }
 
 /* Beyond its border a frame goes on as it ends. */

@@ -3,7 +3,7 @@
  *
  *   clang --target=wasm32 -O3 -msimd128 -mbulk-memory -nostdlib -ffreestanding -I../wasm -Wl,--no-entry -o matmul.wasm matmul.c
  */
-#include "packetfs.h"
+#include "room.h"
 
 PACKETFS_ALLOC
 
@@ -11,20 +11,6 @@ typedef float f32x4 __attribute__((vector_size(16)));
 
 /* A tile of the product whose sums are made at the same time: so many rows, and so many times four columns. */
 enum { ROWS = 3, FOURS = 4, COLUMNS = 4 * FOURS };
-
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-/* Room for what a call gives, and for what it works with: the same for all calls of a packet, as long as it suffices. */
-static void *room_for(size_t length) {
-  static void *room;
-  static size_t room_length;
-  if (length > room_length) {
-    room = packetfs_allocate(length);
-    room_length = length;
-  }
-  if (room == 0) __builtin_trap();
-  return room;
-}
 
 /* a is [m][k], b is [k][n], the product [m][n]. */
 PACKETFS_EXPORT(multiply)

@@ -3,7 +3,7 @@
  *
  *   clang --target=wasm32 -O3 -msimd128 -mbulk-memory -nostdlib -ffreestanding -I../wasm -Wl,--no-entry -o search.wasm search.c
  */
-#include "packetfs.h"
+#include "room.h"
 
 PACKETFS_ALLOC
 
@@ -16,20 +16,6 @@ enum { ROWS = 2, QUERIES = 4 };
 
 static const f32x4 *vector_at(const float *vectors, uint32_t index) {
   return (const f32x4 *)(vectors + (size_t)index * WIDTH);
-}
-
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-/* Room for what a call gives, and for what it works with: the same for all calls of a packet, as long as it suffices. */
-static void *room_for(size_t length) {
-  static void *room;
-  static size_t room_length;
-  if (length > room_length) {
-    room = packetfs_allocate(length);
-    room_length = length;
-  }
-  if (room == 0) __builtin_trap();
-  return room;
 }
 
 /* Of rows that score the same, the first stays in front: rows come in their order. */

@@ -30,6 +30,7 @@ import {
   string,
 } from "valibot";
 import type { GenericSchema } from "valibot";
+import type { KernelTimes } from "../contracts/kernels.ts";
 import { GPU_FRAME_BODY_BYTES_MAX, GPU_FRAME_HEAD_BYTES_MAX } from "../limits.ts";
 
 /** In the process: of the pipe, of a second one for what cannot wait behind bytes, and of the window for outputs, if there is one. */
@@ -153,14 +154,10 @@ export interface CalibratedMessage {
   readonly wrong: string;
 }
 
-export interface DoneMessage {
+/** With what its process knows of what the call took. */
+export interface DoneMessage extends Omit<KernelTimes, "totalMs" | "waitMs"> {
   readonly kind: "done";
   readonly call: number;
-  readonly uploadMs: number;
-  readonly kernelMs: number;
-  readonly downloadMs: number;
-  readonly uploadedBytes: number;
-  readonly residentBytes: number;
   /** Inputs that are in the GPU's memory now, and were not. */
   readonly kept: readonly string[];
 }

@@ -10,10 +10,10 @@ import { KernelError, KernelErrorCode } from "../../errors.ts";
 import { KERNEL_MODULE_BYTES_MAX, KERNEL_WORKGROUPS_MAX } from "../../limits.ts";
 import { dimensionNames } from "./binding.ts";
 import type { Dimension, KernelLayout, KernelSpec, SizeExpression, UniformWord } from "./kernel.ts";
-import { JsNames, numberText } from "./js-print.ts";
+import { StatementPrinter, numberText } from "./js-print.ts";
 import { parseJsSource } from "./js-source.ts";
 import { isOdd, isWhole, typeOf } from "./js-tree.ts";
-import type { Condition, Loop, LoopBound, Statement, Value } from "./js-tree.ts";
+import type { Condition, Loop, LoopBound, Value } from "./js-tree.ts";
 import { tensorBindings } from "./wgsl.ts";
 
 type JsSpec = Pick<KernelSpec, "name" | "inputs" | "outputs" | "source" | "maxTrip">;
@@ -201,14 +201,14 @@ interface Range {
   readonly below?: Dimension | undefined;
 }
 
-class GpuJsPrinter {
+class GpuJsPrinter extends StatementPrinter {
   readonly used: Set<string> = new Set<string>();
   readonly #spec: JsSpec;
   readonly #dimensions: readonly string[];
-  readonly #names = new JsNames();
   readonly #loops = new Map<number, Loop>();
 
   constructor(spec: JsSpec) {
+    super();
     this.#spec = spec;
     this.#dimensions = dimensionNames(spec);
   }
@@ -218,35 +218,13 @@ class GpuJsPrinter {
     return `d${this.#dimensions.indexOf(name)}`;
   }
 
-  block(statements: readonly Statement[]): string {
-    return statements.map((each) => `${this.#statement(each)}\n`).join("");
+  protected value(value: Value): string {
+    return this.#float(value);
   }
 
-  #statement(statement: Statement): string {
-    switch (statement.kind) {
-      case "declare": {
-        const value = this.#float(statement.value);
-        return `let ${this.#names.declare(statement.id)} = ${value};`;
-      }
-      case "assign":
-        return `${this.#names.of(statement.id)} = ${this.#float(statement.value)};`;
-      case "if": {
-        const { test, yes, no } = statement;
-        const head = `if (${this.#condition(test)}) {\n${this.block(yes)}}`;
-        return no.length === 0 ? head : `${head} else {\n${this.block(no)}}`;
-      }
-      case "loop":
-        return this.#loop(statement);
-      case "return":
-        return `return ${this.#float(statement.value)};`;
-      default:
-        return `${statement.kind};`;
-    }
-  }
-
-  #loop(loop: Loop): string {
+  protected loop(loop: Loop): string {
     const { id, bound, isInclusive, trips, body } = loop;
-    const name = this.#names.declare(id);
+    const name = this.names.declare(id);
     this.#loops.set(id, loop);
     const counter = this.#int({ kind: "counter", at: loop.at, id });
     const end =
@@ -275,7 +253,7 @@ class GpuJsPrinter {
         return `a${value.input}`;
       case "counter": {
         const { step, from } = this.#loops.get(value.id)!;
-        const name = this.#names.of(value.id);
+        const name = this.names.of(value.id);
         const steps = step === 1 ? name : `(${name} * ${step})`;
         if (from === 0) return steps;
         return from < 0 ? `(${steps} - ${-from})` : `(${steps} + ${from})`;
@@ -313,7 +291,7 @@ class GpuJsPrinter {
       case "scalar":
         return `a${value.input}`;
       case "local":
-        return this.#names.of(value.id);
+        return this.names.of(value.id);
       case "element":
         return this.#element(value.input, value.indices);
       case "binary":
@@ -323,7 +301,7 @@ class GpuJsPrinter {
       case "call":
         return this.#call(value);
       case "choice":
-        return `(${this.#condition(value.test)} ? ${this.#float(value.yes, true)} : ${this.#float(value.no, true)})`;
+        return `(${this.condition(value.test)} ? ${this.#float(value.yes, true)} : ${this.#float(value.no, true)})`;
       default:
         throw new Error(`a ${value.kind} is no float`);
     }
@@ -339,19 +317,10 @@ class GpuJsPrinter {
     return isOdd(power) ? `(Math.sign(${this.#float(base!)}) * ${text})` : text;
   }
 
-  #condition(test: Condition): string {
-    switch (test.kind) {
-      case "compare": {
-        const { left, right, operator } = test;
-        const areInts = typeOf(left) === "int" && typeOf(right) === "int";
-        const [a, b] = [left, right].map((each) => (areInts ? this.#int(each) : this.#float(each)));
-        return `(${a} ${operator} ${b})`;
-      }
-      case "not":
-        return `(!${this.#condition(test.test)})`;
-      default:
-        return `(${this.#condition(test.left)} ${test.kind === "and" ? "&&" : "||"} ${this.#condition(test.right)})`;
-    }
+  protected comparison({ left, right, operator }: Extract<Condition, { readonly kind: "compare" }>): string {
+    const areInts = typeOf(left) === "int" && typeOf(right) === "int";
+    const [a, b] = [left, right].map((each) => (areInts ? this.#int(each) : this.#float(each)));
+    return `(${a} ${operator} ${b})`;
   }
 
   #element(input: number, indices: readonly Value[]): string {

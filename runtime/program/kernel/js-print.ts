@@ -18,7 +18,7 @@ export function numberText(value: number): string {
 }
 
 /** Numbers variables and counters in the order in which they are declared. */
-export class JsNames {
+class JsNames {
   readonly #names = new Map<number, string>();
 
   declare(id: number): string {
@@ -34,8 +34,13 @@ export class JsNames {
   }
 }
 
-class JsPrinter {
-  readonly #names = new JsNames();
+/** Prints statements and conditions. How values and loops are written is for whoever extends it. */
+export abstract class StatementPrinter {
+  protected readonly names: JsNames = new JsNames();
+
+  protected abstract value(value: Value): string;
+  protected abstract loop(loop: Loop): string;
+  protected abstract comparison(test: Extract<Condition, { readonly kind: "compare" }>): string;
 
   block(statements: readonly Statement[]): string {
     return statements.map((each) => `${this.#statement(each)}\n`).join("");
@@ -44,33 +49,46 @@ class JsPrinter {
   #statement(statement: Statement): string {
     switch (statement.kind) {
       case "declare": {
-        const value = this.#value(statement.value);
-        return `let ${this.#names.declare(statement.id)} = ${value};`;
+        const value = this.value(statement.value);
+        return `let ${this.names.declare(statement.id)} = ${value};`;
       }
       case "assign":
-        return `${this.#names.of(statement.id)} = ${this.#value(statement.value)};`;
+        return `${this.names.of(statement.id)} = ${this.value(statement.value)};`;
       case "if": {
         const { test, yes, no } = statement;
-        const head = `if (${this.#condition(test)}) {\n${this.block(yes)}}`;
+        const head = `if (${this.condition(test)}) {\n${this.block(yes)}}`;
         return no.length === 0 ? head : `${head} else {\n${this.block(no)}}`;
       }
       case "loop":
-        return this.#loop(statement);
+        return this.loop(statement);
       case "return":
-        return `return ${this.#value(statement.value)};`;
+        return `return ${this.value(statement.value)};`;
       default:
         return `${statement.kind};`;
     }
   }
 
-  #loop({ id, from, bound, isInclusive, step, body }: Loop): string {
-    const name = this.#names.declare(id);
+  protected condition(test: Condition): string {
+    switch (test.kind) {
+      case "compare":
+        return this.comparison(test);
+      case "not":
+        return `(!${this.condition(test.test)})`;
+      default:
+        return `(${this.condition(test.left)} ${test.kind === "and" ? "&&" : "||"} ${this.condition(test.right)})`;
+    }
+  }
+}
+
+class JsPrinter extends StatementPrinter {
+  protected loop({ id, from, bound, isInclusive, step, body }: Loop): string {
+    const name = this.names.declare(id);
     const test = `${name} ${isInclusive ? "<=" : "<"} ${boundText(bound)}`;
     const update = step === 1 ? `${name}++` : `${name} += ${step}`;
     return `for (let ${name} = ${from}; ${test}; ${update}) {\n${this.block(body)}}`;
   }
 
-  #value(value: Value): string {
+  protected value(value: Value): string {
     switch (value.kind) {
       case "number":
         return value.value < 0 ? `(${numberText(value.value)})` : numberText(value.value);
@@ -82,31 +100,24 @@ class JsPrinter {
         return inputName(value.input);
       case "local":
       case "counter":
-        return this.#names.of(value.id);
+        return this.names.of(value.id);
       case "element":
-        return inputName(value.input) + value.indices.map((each) => `[${this.#value(each)}]`).join("");
+        return inputName(value.input) + value.indices.map((each) => `[${this.value(each)}]`).join("");
       case "binary":
-        return `(${this.#value(value.left)} ${value.operator} ${this.#value(value.right)})`;
+        return `(${this.value(value.left)} ${value.operator} ${this.value(value.right)})`;
       case "negative":
-        return `(-${this.#value(value.value)})`;
+        return `(-${this.value(value.value)})`;
       case "complement":
-        return `(~${this.#value(value.value)})`;
+        return `(~${this.value(value.value)})`;
       case "call":
-        return `Math.${value.name}(${value.values.map((each) => this.#value(each)).join(", ")})`;
+        return `Math.${value.name}(${value.values.map((each) => this.value(each)).join(", ")})`;
       case "choice":
-        return `(${this.#condition(value.test)} ? ${this.#value(value.yes)} : ${this.#value(value.no)})`;
+        return `(${this.condition(value.test)} ? ${this.value(value.yes)} : ${this.value(value.no)})`;
     }
   }
 
-  #condition(test: Condition): string {
-    switch (test.kind) {
-      case "compare":
-        return `(${this.#value(test.left)} ${test.operator} ${this.#value(test.right)})`;
-      case "not":
-        return `(!${this.#condition(test.test)})`;
-      default:
-        return `(${this.#condition(test.left)} ${test.kind === "and" ? "&&" : "||"} ${this.#condition(test.right)})`;
-    }
+  protected comparison({ left, right, operator }: Extract<Condition, { readonly kind: "compare" }>): string {
+    return `(${this.value(left)} ${operator} ${this.value(right)})`;
   }
 }
 

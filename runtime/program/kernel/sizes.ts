@@ -1,6 +1,6 @@
 /** Size expressions (kernel.ts): integers made of whole numbers, names, + - * / and parentheses. Pure. */
 import { KernelError, KernelErrorCode } from "../../errors.ts";
-import { KERNEL_SIZE_CHARACTERS_MAX, KERNEL_SIZE_DEPTH_MAX } from "../../limits.ts";
+import { KERNEL_SIZE_CHARACTERS_MAX, KERNEL_SIZE_DEPTH_MAX, KERNEL_SIZES_KEPT_MAX } from "../../limits.ts";
 import type { SizeExpression } from "./kernel.ts";
 
 /** What names stand for. Looked up as own properties only. */
@@ -34,9 +34,19 @@ export function parseSize(text: SizeExpression): Size {
   };
 }
 
-/** The value of an expression that is used once. Throws as `parseSize` and `Size.evaluate` do. */
+/** Expressions that were evaluated, the one that came first the first: each call of a kernel has the same ones again. */
+const parsed = new Map<SizeExpression, Size>();
+
+/** The value of an expression. Throws as `parseSize` and `Size.evaluate` do. */
 export function evaluateSize(text: SizeExpression, sizes: Sizes): number {
-  return parseSize(text).evaluate(sizes);
+  let size = parsed.get(text);
+  if (size === undefined) {
+    size = parseSize(text);
+    const [oldest = ""] = parsed.keys();
+    if (parsed.size === KERNEL_SIZES_KEPT_MAX) parsed.delete(oldest);
+    parsed.set(text, size);
+  }
+  return size.evaluate(sizes);
 }
 
 /** Recursive descent: a sum of products of numbers, names and sums in parentheses. */
