@@ -227,8 +227,14 @@ export class FrameQuestions implements Questions {
     checkDimensions(kernel, dimensions, inputs.map(lengthOf));
     const size = sizeOf({ kernel, dimensions, inputs });
     const { outputBytes } = size;
+    const { engine, manifest } = this.#context;
+    const { memoryBytes } = manifest.description.limits;
+    // Nobody holds outputs for a program that has no room for them.
+    if (outputBytes > memoryBytes) {
+      const text = `${kernel.name} gives ${outputBytes} bytes, more than the program's limits.memoryBytes, ${memoryBytes}`;
+      return { kind: AnswerKind.fault, code: FaultCode.memoryLimit, text };
+    }
     const bucket = bucketOf(workOf(size));
-    const { engine } = this.#context;
     if (engine === undefined) {
       this.#own = { index, call: undefined, decision: BY_ITSELF, bucket, sinceMs: cpuMs };
       return { kind: AnswerKind.compute };

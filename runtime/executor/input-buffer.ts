@@ -6,9 +6,9 @@
 /** Memory that inputs are written to. */
 export interface InputMemory {
   /** A file that it is, for other processes to write to; undefined where there is none. */
-  readonly path?: string | undefined;
+  readonly path: string | undefined;
   /** Keeps the path the memory's, until what is returned is called. */
-  hold?(): () => void;
+  hold(): () => void;
   /** An offset, or undefined when there is no room now. */
   alloc(bytes: number): number | undefined;
   free(offset: number): void;
@@ -67,7 +67,7 @@ export class InputBuffer {
   }
 
   hold(): () => void {
-    return this.#memory.hold?.() ?? ((): void => undefined);
+    return this.#memory.hold();
   }
 
   /** Rejects with ProcessGone when the process had ended by then, whatever the reason that writing failed for. */

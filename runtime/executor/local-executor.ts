@@ -27,7 +27,7 @@ import type { ProcessSource } from "./shared-processes.ts";
 import { SharedProcesses } from "./shared-processes.ts";
 import { INPUT_CACHE_IDLE_MS, LANE_INPUT_BYTES, PROGRAM_CODE_BYTES_MAX } from "../limits.ts";
 import { parseManifest } from "../program/manifest.ts";
-import type { ProgramDescription, Manifest } from "../program/program.ts";
+import type { Manifest, ProgramDescription } from "../program/program.ts";
 import { InputSource } from "../stream/inputs.ts";
 
 export interface LocalExecutorOptions {

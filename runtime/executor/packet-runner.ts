@@ -360,9 +360,7 @@ class FrameRunner {
     } catch (error) {
       return { refused: [...refused, ...this.#failed(error, frame, work, turns)] };
     } finally {
-      asked?.close();
-      const uses = asked?.uses() ?? [];
-      if (uses.length > 0) this.#listener.measured(frame, uses);
+      if (asked !== undefined) this.#ended(asked, frame);
       turns.over();
       if (offset !== undefined) space.free(offset);
     }
@@ -373,6 +371,12 @@ class FrameRunner {
     if (packets === 1 && outcome.completed === 0) throw new Error("a packet came back without an answer");
     this.#work.separate(frame.subarray(outcome.completed * PACKET_BYTES));
     return { ran: { frame, outcome, process }, refused };
+  }
+
+  #ended(asked: FrameQuestions, frame: Uint8Array): void {
+    asked.close();
+    const uses = asked.uses();
+    if (uses.length > 0) this.#listener.measured(frame, uses);
   }
 
   /** Puts the packets where they run again; returns those that do not. */

@@ -161,10 +161,11 @@ export function makeEntry(p: Primordials, tools: EntryTools): RunEntry {
 
   function estimateAll(input: PacketInput): void {
     const start = output.length();
-    kernels.estimates();
+    // Of a packet that failed.
+    kernels.takeEstimates();
     readAll(input, estimate);
     output.cut(start);
-    output.text(p.stringify(kernels.estimates())!);
+    output.text(p.stringify(kernels.takeEstimates())!);
   }
 
   /** Partial results are JSON lines; bytes have no other partial result than themselves. */

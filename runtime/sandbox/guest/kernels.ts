@@ -22,11 +22,11 @@ export interface Kernels {
   /** Calls the cpu of the kernel of that index, as the evaluation that was last has defined it. No kernel is called within. */
   callCpu(index: number, given: readonly unknown[]): unknown;
   /**
-   * Runs what may call kernels, up to the first call, which is noted instead of being computed. `estimates` are those that were
-   * noted since it was asked last.
+   * Runs what may call kernels, up to the first call, which is noted instead of being computed.
    */
   estimate(run: () => unknown): void;
-  estimates(): readonly KernelEstimate[];
+  /** What was noted; nothing of it is left. */
+  takeEstimates(): readonly KernelEstimate[];
   /** What the evaluation that was last has defined. */
   declared(): readonly KernelDeclaration[];
 }
@@ -274,7 +274,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
         isEstimating = false;
       }
     },
-    estimates() {
+    takeEstimates() {
       const estimates = noted;
       noted = [];
       return estimates;

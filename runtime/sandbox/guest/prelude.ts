@@ -19,7 +19,7 @@ import type { makeOutput } from "./output.ts";
 import type { makePartials } from "./partials.ts";
 import type { makeOwnKernels } from "./own-kernels.ts";
 import type { Primordials } from "./primordials.ts";
-import type { AskNode, makeQuestions } from "./questions.ts";
+import type { AskNode, AskNumbers, makeQuestions } from "./questions.ts";
 import type { installRandom } from "./random.ts";
 import type { watchPromises } from "./promises.ts";
 import type { installRegExps } from "./regexps.ts";
@@ -85,6 +85,7 @@ export interface PreludeConfig {
   readonly wasmMemoryShare: number;
   readonly wasmTableElementsMax: number;
   readonly kernelsMax: number;
+  readonly askNumbers: AskNumbers;
   readonly kernelValuesBytesMax: number;
   /** The memory that a program can ask for at most. */
   readonly memoryBytesMax: number;
@@ -185,7 +186,8 @@ export function makePrelude(
   freeze.realm();
   const valueCodec = parts.makeValueCodec((view) => tables.targetOf(view));
   const { askAt, askBytes } = exchangeLayout;
-  const questions = parts.makeQuestions(p, { codec, faults, ask, exchange, askAt, askBytes });
+  const numbers = config.askNumbers;
+  const questions = parts.makeQuestions(p, { codec, faults, ask, numbers, exchange, askAt, askBytes });
   const blocks = parts.makeBlocks(p, { freeze, read: questions.read });
   const { kernelsMax, kernelValuesBytesMax: valuesBytesMax } = config;
   const inputs = parts.makeKernelInputs(p, blocks);

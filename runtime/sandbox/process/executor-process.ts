@@ -256,7 +256,7 @@ export class ExecutorProcess implements AsyncDisposable {
   }
 
   async #load(
-    kind: MessageKind,
+    kind: keyof typeof LOAD_ANSWERS,
     lane: number,
     body: readonly Uint8Array[],
     bodyBytesMax: number,
@@ -264,7 +264,7 @@ export class ExecutorProcess implements AsyncDisposable {
   ): Promise<Answer> {
     const limitMs = this.#loadTimeMs;
     const ceilingMs = this.#ceilingMs ?? ceilingOf(limitMs);
-    const kinds = [LOAD_ANSWERS[kind] ?? MessageKind.loaded, MessageKind.invalid];
+    const kinds = [LOAD_ANSWERS[kind], MessageKind.invalid];
     try {
       return await this.#pipe.call(kind, lane, body, { limitMs, ceilingMs, bodyBytesMax, kinds }, thread);
     } catch (error) {
@@ -368,10 +368,11 @@ export class ExecutorProcess implements AsyncDisposable {
 }
 
 /** What answers a call that may be found invalid. */
-const LOAD_ANSWERS: Readonly<Partial<Record<MessageKind, MessageKind>>> = {
+const LOAD_ANSWERS = {
   [MessageKind.inspect]: MessageKind.described,
   [MessageKind.compile]: MessageKind.compiled,
-};
+  [MessageKind.load]: MessageKind.loaded,
+} as const;
 
 /** What a thread loads a program from. */
 function imageOf({ name, code, entry, description, args, files = {} }: LaneProgram): Uint8Array {

@@ -121,16 +121,20 @@ export interface BlockRange {
 export const READ_QUESTION_BYTES = 24;
 
 export function encodeRead({ origin, from, length }: BlockRange): Uint8Array {
-  return new Uint8Array(Float64Array.of(origin, from, length).buffer);
+  const bytes = new Uint8Array(READ_QUESTION_BYTES);
+  const view = new DataView(bytes.buffer);
+  for (const [index, value] of [origin, from, length].entries()) view.setFloat64(index * 8, value, true);
+  return bytes;
 }
 
 /** Undefined for what is none. */
 export function decodeRead(body: Uint8Array): BlockRange | undefined {
   if (body.byteLength !== READ_QUESTION_BYTES) return undefined;
-  const [origin, from, length] = new Float64Array(body.slice().buffer) as unknown as readonly [
-    number,
-    number,
-    number,
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const [origin, from, length] = [
+    view.getFloat64(0, true),
+    view.getFloat64(8, true),
+    view.getFloat64(16, true),
   ];
   const whole = Number.isSafeInteger(origin) && Number.isSafeInteger(from) && Number.isSafeInteger(length);
   return whole && from >= 0 && length > 0 ? { origin, from, length } : undefined;

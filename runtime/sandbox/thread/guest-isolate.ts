@@ -33,6 +33,7 @@ import { emptyOutcome, faultOutcome } from "../process/protocol.ts";
 import type { ProgramImage } from "../process/protocol.ts";
 import { ivm } from "./isolated-vm.ts";
 import { openKernelFunctions } from "./kernel-functions.ts";
+import { ASK_NUMBERS } from "./node-questions.ts";
 import type { GpuJsSource } from "../../program/kernel/gpujs.ts";
 
 const MIB = 1024 * 1024;
@@ -48,6 +49,7 @@ const CONFIG: PreludeConfig = {
   wasmMemoryShare: WASM_MEMORY_SHARE,
   wasmTableElementsMax: WASM_TABLE_ELEMENTS_MAX,
   kernelsMax: KERNELS_MAX,
+  askNumbers: ASK_NUMBERS,
   kernelValuesBytesMax: KERNEL_VALUES_BYTES_MAX,
   memoryBytesMax: PROGRAM_LIMITS_MAX.memoryBytes,
   exchange: EXCHANGE_LAYOUT,

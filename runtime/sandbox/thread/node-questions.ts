@@ -6,39 +6,33 @@ import { readSync } from "node:fs";
 import { KERNEL_VALUES_BYTES_MAX } from "../../limits.ts";
 import { MessageKind } from "../process/protocol.ts";
 import { AnswerKind, HELD_ORIGIN, decodeAnswer, encodeRead } from "../process/questions.ts";
-import type { BlockRange } from "../process/questions.ts";
+import type { BlockRange, NodeAnswer } from "../process/questions.ts";
+import type { AskNumbers } from "../guest/questions.ts";
 import type { ThreadPipe } from "./thread-pipe.ts";
 
-/** What the prelude asks for, its first argument. */
-export const Request = {
-  /** Takes `a` bytes of the exchange for the question that is being put together. */
+/** The numbers that it is asked and answers with. */
+export const ASK_NUMBERS: AskNumbers = {
   put: 0,
-  /** Who computes: `a` bytes of what was put are text. Gives the outputs' bytes, COMPUTE or a fault. */
   call: 1,
-  /** Has computed what it was to compute itself. */
   computed: 2,
-  /** Bytes of a block: origin, first, how many. Gives how many of them there are, or a fault. */
   read: 3,
-  /** Puts the next bytes of what was given into the exchange. Gives how many, 0 when there are no more. */
   take: 4,
-} as const;
+  isLeft: -1,
+  fault: -1000,
+};
 
-/** Given instead of a length: the program shall compute it itself; or, at and below FAULT, a FaultCode's negative, whose text is taken. */
-export const COMPUTE = -1;
-export const FAULT = -1000;
+const NOTHING = new Uint8Array(0);
+const NOTHING_GIVEN: GivenBytes = { kind: AnswerKind.here, bytes: NOTHING };
 
-/** Whom the thread asks for whom. */
 export class NodeQuestions {
   readonly #memory: number;
   #pipe: ThreadPipe | undefined;
   #call = 0;
-  #exchange: Uint8Array = new Uint8Array(0);
+  #exchange: Uint8Array = NOTHING;
   #parts: Uint8Array[] = [];
   #putBytes = 0;
-  /** What the node gave last, and how much of it is taken. */
-  #here: Uint8Array = new Uint8Array(0);
-  #shared: { readonly offset: number; readonly length: number } | undefined;
-  #held = 0;
+  /** What the node gave last, and bytes of it that are taken. */
+  #given: GivenBytes = NOTHING_GIVEN;
   #taken = 0;
 
   constructor(sharedMemoryDescriptor: number) {
@@ -61,16 +55,16 @@ export class NodeQuestions {
   /** The function for a prelude. */
   readonly ask = (request: number, a: number, b: number, c: number): number => {
     switch (request) {
-      case Request.put:
-        return this.#put(a);
-      case Request.call:
+      case ASK_NUMBERS.put:
+        return this.#put(a, b);
+      case ASK_NUMBERS.call:
         return this.#ask(MessageKind.call, this.#question(a));
-      case Request.computed:
+      case ASK_NUMBERS.computed:
         this.#frame().send(MessageKind.computed, this.#call, NOTHING);
         return 0;
-      case Request.read:
+      case ASK_NUMBERS.read:
         return this.#read({ origin: a, from: b, length: c });
-      case Request.take:
+      case ASK_NUMBERS.take:
         return this.#take();
       default:
         throw new Error(`a guest asks for ${request}`);
@@ -85,13 +79,14 @@ export class NodeQuestions {
   #forget(): void {
     this.#parts = [];
     this.#putBytes = 0;
-    this.#here = NOTHING;
-    this.#shared = undefined;
-    this.#held = 0;
+    this.#given = NOTHING_GIVEN;
     this.#taken = 0;
   }
 
-  #put(length: number): number {
+  /** One that a guest has begun and not asked, since its stack was full, is forgotten when it begins another. */
+  #put(length: number, at: number): number {
+    if (at === 0) this.#forget();
+    if (at !== this.#putBytes) throw new Error("a guest leaves out a part of what it asks");
     this.#putBytes += length;
     if (this.#putBytes > KERNEL_VALUES_BYTES_MAX + this.#exchange.byteLength)
       throw new Error("a call of a kernel is too long");
@@ -114,53 +109,48 @@ export class NodeQuestions {
     const answer = decodeAnswer(this.#frame().ask(kind, this.#call, body));
     switch (answer.kind) {
       case AnswerKind.compute:
-        return COMPUTE;
-      case AnswerKind.here:
-        this.#here = answer.bytes;
-        return answer.bytes.byteLength;
-      case AnswerKind.shared:
-        this.#shared = answer;
-        return answer.length;
-      case AnswerKind.held:
-        this.#held = answer.length;
-        return answer.length;
+        return ASK_NUMBERS.isLeft;
       case AnswerKind.fault:
-        this.#here = Buffer.from(answer.text);
-        return FAULT - answer.code;
+        this.#given = { kind: AnswerKind.here, bytes: Buffer.from(answer.text) };
+        return ASK_NUMBERS.fault - answer.code;
+      default:
+        this.#given = answer;
+        return lengthOf(answer);
     }
   }
 
   #take(): number {
-    const room = this.#exchange;
-    if (this.#held > 0) return this.#takeHeld();
-    if (this.#shared === undefined) {
-      const piece = this.#here.subarray(this.#taken, this.#taken + room.byteLength);
-      room.set(piece);
-      this.#taken += piece.byteLength;
-      return piece.byteLength;
-    }
-    const { offset, length } = this.#shared;
-    const wanted = Math.min(room.byteLength, length - this.#taken);
+    const given = this.#given;
+    const wanted = Math.min(this.#exchange.byteLength, lengthOf(given) - this.#taken);
     if (wanted === 0) return 0;
-    const read = readSync(this.#memory, room, 0, wanted, offset + this.#taken);
-    if (read === 0) throw new Error("the shared memory is shorter than an answer says");
-    this.#taken += read;
-    return read;
+    const taken = this.#copy(given, this.#taken, wanted);
+    if (taken === 0) throw new Error("there is less than an answer says");
+    this.#taken += taken;
+    return taken;
   }
 
-  /** What had no room is asked for in as many pieces as it takes. */
-  #takeHeld(): number {
-    const [all, from] = [this.#held, this.#taken];
-    if (from === all) return 0;
-    const length = Math.min(this.#exchange.byteLength, all - from);
-    const answer = decodeAnswer(
-      this.#frame().ask(MessageKind.read, this.#call, encodeRead({ origin: HELD_ORIGIN, from, length })),
-    );
-    if (answer.kind !== AnswerKind.here) throw new Error("the node does not have what it holds");
-    this.#exchange.set(answer.bytes);
-    this.#taken += answer.bytes.byteLength;
-    return answer.bytes.byteLength;
+  /** Bytes of what was given into the exchange. Returns how many, which may be fewer. */
+  #copy(given: GivenBytes, from: number, length: number): number {
+    switch (given.kind) {
+      case AnswerKind.shared:
+        return readSync(this.#memory, this.#exchange, 0, length, given.offset + from);
+      case AnswerKind.here:
+        this.#exchange.set(given.bytes.subarray(from, from + length));
+        return length;
+      case AnswerKind.held: {
+        // It had no room, and comes in as many pieces as it takes.
+        const piece = encodeRead({ origin: HELD_ORIGIN, from, length });
+        const answer = decodeAnswer(this.#frame().ask(MessageKind.read, this.#call, piece));
+        if (answer.kind !== AnswerKind.here) throw new Error("the node does not have what it holds");
+        this.#exchange.set(answer.bytes);
+        return answer.bytes.byteLength;
+      }
+    }
   }
 }
 
-const NOTHING = new Uint8Array(0);
+type GivenBytes = Extract<NodeAnswer, { readonly bytes: Uint8Array } | { readonly length: number }>;
+
+function lengthOf(given: GivenBytes): number {
+  return given.kind === AnswerKind.here ? given.bytes.byteLength : given.length;
+}

@@ -39,20 +39,27 @@ const source = {
 } as unknown as ChunkSource;
 
 /** Packet 0 is left where it is, bytes 100 to 1,100 of its stream; packet 1 has come along. */
-function questionsOf(engine?: KernelEngine): FrameQuestions {
+function questionsOf(engine?: KernelEngine, memoryBytes?: number): FrameQuestions {
   const extents = new Float64Array(2 * EXTENT_NUMBERS);
   extents.set([LAZY_OFFSET, 1000, 100, 0, 0, 0, 500, 0, 0, 0]);
   const { description } = inspectionImage();
+  const limits = { ...description.limits, memoryBytes: memoryBytes ?? description.limits.memoryBytes };
   const context = {
     manifest: {
-      description: { ...description, kernels: [kernel] },
+      description: { ...description, limits, kernels: [kernel] },
       files: { weights: { root: refToHex(other), length: 64 } },
     },
     inputs: new InputSource(source),
     engine,
   };
   const frame = encodeFrame([execStream(0, root, 100, 1000), execStream(1, root, 0, 500)]);
-  const space = new InputBuffer({ alloc: () => 0, free: () => undefined, write: () => Promise.resolve() });
+  const space = new InputBuffer({
+    path: undefined,
+    hold: () => () => undefined,
+    alloc: () => 0,
+    free: () => undefined,
+    write: () => Promise.resolve(),
+  });
   return new FrameQuestions(context, { frame, extents, space });
 }
 
@@ -148,6 +155,13 @@ describe("a question that makes sense", () => {
         { root: other, from: 8, length: 8 },
       ],
     ]);
+  });
+
+  it("for outputs that the program has no memory for reaches no engine", async () => {
+    const engine: KernelEngine = { run: () => expect.fail("it was asked"), computed: () => undefined };
+    const answer = await answerOf(questionsOf(engine, 31).ask(QuestionKind.call, callOf(CALL), 0));
+    expect(answer).toMatchObject({ kind: AnswerKind.fault, code: FaultCode.memoryLimit });
+    expect(answer).toHaveProperty("text", expect.stringContaining("gives 32 bytes"));
   });
 
   it("for bytes that are nowhere fails as an input", async () => {

@@ -7,6 +7,8 @@ function memoryOf(bytesMax: number): InputMemory & { broken: boolean; written: n
   const taken = new Map<number, number>();
   let next = 0;
   return {
+    path: undefined,
+    hold: () => () => undefined,
     broken: false,
     written: 0,
     alloc(bytes) {

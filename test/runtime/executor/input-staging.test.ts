@@ -49,6 +49,8 @@ class Bench {
     } as const;
     this.#stage = new InputStage(new InputSource(source ?? this.chunks), { entry, description }, signal);
     this.#space = new InputBuffer({
+      path: undefined,
+      hold: () => () => undefined,
       alloc: (bytes) => {
         if (this.#next + bytes > LANE_INPUT_BYTES) return undefined;
         this.#next += bytes;

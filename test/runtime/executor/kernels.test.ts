@@ -316,6 +316,25 @@ describe("a call of a kernel", () => {
     expect(engine.calls).toEqual([]);
   });
 
+  it("that finds the stack full within what it asks leaves the next one alone", async () => {
+    const source = program(
+      COUNT,
+      `(() => {
+        const some = new Uint8Array(3);
+        let calls = 0;
+        const dive = () => {
+          try { dive(); } catch {}
+          // From where there is no room for a call on, frame by frame, to where there is.
+          if (calls++ < 200) try { count({ data: some }); } catch {}
+        };
+        dive();
+        return [calls > 200, count({ data: block })[0]];
+      })()`,
+    );
+    const { values, faults } = await run(source, DATA);
+    expect([values, faults]).toEqual([[true, histogramOf(DATA)[0]], []]);
+  });
+
   it("that fails in its cpu leaves the next one alone", async () => {
     engine.next.push("cpu");
     const source = program(
