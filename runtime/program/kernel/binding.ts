@@ -1,20 +1,12 @@
 /**
- * What a call of a kernel is made of once its inputs are known: dimensions, bytes of tensors, the uniform buffer, workgroups.
- * Pure, and asked on both sides: by whoever makes a call and by the accelerator, which does not believe it.
+ * What a call of a kernel is made of once its dimensions are bound: bytes of tensors, the uniform buffer, workgroups. Whoever makes
+ * a call binds them (sandbox/guest/kernel-inputs.ts), and is not believed: they are checked here. Pure.
  */
 import { KernelError, KernelErrorCode } from "../../errors.ts";
 import { KERNEL_DIMENSION_MAX, KERNEL_TENSOR_BYTES_MAX, KERNEL_WHOLE_MAX } from "../../limits.ts";
 import type { Kernel, KernelSpec, Tensor } from "./kernel.ts";
 import { evaluateSize } from "./sizes.ts";
 import type { Sizes } from "./sizes.ts";
-
-/** What is known of an input before its dimensions are. */
-export interface InputSize {
-  /** Of its bytes. */
-  readonly length: number;
-  /** Of its dimensions, where whoever has it knows them, as a matrix does. */
-  readonly shape?: readonly number[] | undefined;
-}
 
 /** Where an output stands among all of a call's, which are back to back, each at a multiple of four bytes. */
 export interface OutputPlace {
@@ -23,53 +15,40 @@ export interface OutputPlace {
 }
 
 /**
- * The size of each named dimension: as `given`, or as the inputs' sizes have it. Throws PFS_KERNEL_CALL_INVALID {kernel, reason} when one
- * has two sizes or none, when an input is not as long as its shape says, or a dimension is more than its `maxTrip`.
+ * Throws PFS_KERNEL_CALL_INVALID {kernel, reason} unless `dimensions` are the kernel's and no others, each possible and at most its
+ * `maxTrip`, and inputs of so many bytes are of those sizes.
  */
-export function bindDimensions(kernel: KernelSpec, inputs: readonly InputSize[], given: Sizes = {}): Sizes {
-  const { name } = kernel;
-  if (inputs.length !== kernel.inputs.length)
-    throw wrongCall(kernel, `it takes ${kernel.inputs.length} inputs, not ${inputs.length}`);
-  const dimensions = new Dimensions(kernel);
-  for (const [dimension, size] of Object.entries(given)) dimensions.bind(dimension, size, "it is given");
-  for (const [index, { shape }] of inputs.entries()) {
-    const tensor = kernel.inputs[index]!;
-    if (shape === undefined) continue;
-    if (shape.length !== tensor.shape.length)
-      throw wrongCall(kernel, `${tensor.name} has ${tensor.shape.length} dimensions, not ${shape.length}`);
-    for (const [axis, size] of shape.entries()) dimensions.bindAxis(tensor, axis, size);
+export function checkDimensions(kernel: KernelSpec, dimensions: Sizes, lengths: readonly number[]): void {
+  const { name, inputs, outputs } = kernel;
+  if (lengths.length !== inputs.length)
+    throw wrongCall(kernel, `it takes ${inputs.length} inputs, not ${lengths.length}`);
+  const names = dimensionNames(kernel);
+  const unknown = Object.keys(dimensions).find((each) => !names.includes(each));
+  if (unknown !== undefined)
+    throw wrongCall(kernel, `it has no dimension ${JSON.stringify(unknown.slice(0, 64))}`);
+  const most = kernel.kind === "js" ? KERNEL_WHOLE_MAX : KERNEL_DIMENSION_MAX;
+  for (const dimension of names) {
+    if (!Object.hasOwn(dimensions, dimension))
+      throw wrongCall(kernel, `nothing says what ${dimension} is: give it with the call`);
+    const size = dimensions[dimension]!;
+    if (!Number.isSafeInteger(size) || size < 1 || size > most)
+      throw wrongCall(kernel, `${dimension} is ${size}, and a dimension is a whole number from 1 to ${most}`);
+    const trips = maxTripOf(kernel, dimension);
+    if (trips !== undefined && size > trips)
+      throw wrongCall(kernel, `${dimension} is ${size}, and its maxTrip is ${trips}`);
   }
-  // Each round binds a dimension, or all that lengths can say is said.
-  for (let before = -1; before !== dimensions.bound;) {
-    before = dimensions.bound;
-    for (const [index, tensor] of kernel.inputs.entries())
-      dimensions.bindLength(tensor, inputs[index]!.length);
-  }
-  const sizes = dimensions.sizes();
-  for (const [index, tensor] of kernel.inputs.entries()) {
-    const [length, expected] = [inputs[index]!.length, tensorBytes(tensor, sizes)];
+  for (const [index, tensor] of inputs.entries()) {
+    const [length, expected] = [lengths[index]!, tensorBytes(tensor, dimensions)];
     if (length !== expected)
       throw wrongCall(
         kernel,
-        `${tensor.name} has ${length} bytes, and ${expected} are ${shapeText(tensor, sizes)} in ${name}`,
+        `${tensor.name} has ${length} bytes, and ${expected} are ${shapeText(tensor, dimensions)} in ${name}`,
       );
   }
-  return sizes;
-}
-
-/**
- * Throws PFS_KERNEL_CALL_INVALID {kernel, reason} unless `dimensions` are exactly the kernel's, each possible, none above its `maxTrip`,
- * and fit inputs of so many bytes.
- */
-export function checkDimensions(kernel: KernelSpec, dimensions: Sizes, lengths: readonly number[]): void {
-  const bound = bindDimensions(
-    kernel,
-    lengths.map((length) => ({ length })),
-    dimensions,
-  );
-  const names = Object.keys(dimensions);
-  if (names.length !== Object.keys(bound).length)
-    throw wrongCall(kernel, "it names dimensions that it lacks");
+  for (const tensor of [...inputs, ...outputs]) {
+    if (!(tensorBytes(tensor, dimensions) <= KERNEL_TENSOR_BYTES_MAX))
+      throw wrongCall(kernel, `${tensor.name} has more than ${KERNEL_TENSOR_BYTES_MAX} bytes`);
+  }
 }
 
 /** Names of a kernel's dimensions, in the order in which they first stand in its inputs and outputs. */
@@ -177,92 +156,8 @@ export function workgroupsOf(kernel: Kernel, sizes: Sizes): readonly [number, nu
 }
 
 /** What a scalar input or a dimension may be at most, if a loop depends on it. */
-export function maxTripOf({ maxTrip }: Pick<KernelSpec, "maxTrip">, name: string): number | undefined {
+function maxTripOf({ maxTrip }: Pick<KernelSpec, "maxTrip">, name: string): number | undefined {
   return Object.hasOwn(maxTrip, name) ? maxTrip[name] : undefined;
-}
-
-/** The named dimensions of a kernel while they are being bound: each once, and always to the same size. */
-class Dimensions {
-  readonly #kernel: KernelSpec;
-  readonly #names: ReadonlySet<string>;
-  readonly #sizes = new Map<string, number>();
-
-  constructor(kernel: KernelSpec) {
-    this.#kernel = kernel;
-    this.#names = new Set(dimensionNames(kernel));
-  }
-
-  get bound(): number {
-    return this.#sizes.size;
-  }
-
-  bind(name: string, size: number, because: string): void {
-    if (!this.#names.has(name))
-      throw wrongCall(this.#kernel, `it has no dimension ${JSON.stringify(name.slice(0, 64))}`);
-    const most = this.#kernel.kind === "js" ? KERNEL_WHOLE_MAX : KERNEL_DIMENSION_MAX;
-    if (!Number.isSafeInteger(size) || size < 1 || size > most)
-      throw wrongCall(
-        this.#kernel,
-        `${name} would be ${size}, and a dimension is a whole number from 1 to ${most}`,
-      );
-    const trip = maxTripOf(this.#kernel, name);
-    if (trip !== undefined && size > trip)
-      throw wrongCall(this.#kernel, `${name} is ${size}, and its maxTrip is ${trip}`);
-    const known = this.#sizes.get(name);
-    if (known !== undefined && known !== size)
-      throw wrongCall(this.#kernel, `${name} is ${known} and ${size} at once: ${because}`);
-    this.#sizes.set(name, size);
-  }
-
-  bindAxis(tensor: Tensor, axis: number, size: number): void {
-    const dimension = tensor.shape[axis]!;
-    if (typeof dimension === "string") this.bind(dimension, size, `so it is in ${tensor.name}`);
-    else if (dimension !== size)
-      throw wrongCall(this.#kernel, `dimension ${axis} of ${tensor.name} is ${dimension}, not ${size}`);
-  }
-
-  /** Binds the only dimension of the tensor that has no size yet, which may stand in it more than once. */
-  bindLength(tensor: Tensor, length: number): void {
-    const open = tensor.shape.filter((each) => typeof each === "string" && !this.#sizes.has(each));
-    const [name] = open;
-    if (typeof name !== "string" || open.some((each) => each !== name)) return;
-    const known = tensor.shape.reduce<number>(
-      (product, each) => product * (open.includes(each) ? 1 : sizeOf(each, this.#record())),
-      elementBytes(tensor),
-    );
-    const size = Math.round((length / known) ** (1 / open.length));
-    if (known * size ** open.length !== length)
-      throw wrongCall(
-        this.#kernel,
-        `${tensor.name} has ${length} bytes, which are no ${shapeText(tensor, this.#record())}`,
-      );
-    this.bind(name, size, `so it is in ${tensor.name}`);
-  }
-
-  sizes(): Sizes {
-    const open = [...this.#names].filter((name) => !this.#sizes.has(name));
-    if (open.length > 0)
-      throw wrongCall(
-        this.#kernel,
-        `nothing says what ${open.join(", ")} ${open.length === 1 ? "is" : "are"}: give it with the call`,
-      );
-    const sizes = this.#record();
-    for (const tensor of [...this.#kernel.inputs, ...this.#kernel.outputs]) {
-      if (!(tensorBytes(tensor, sizes) <= KERNEL_TENSOR_BYTES_MAX))
-        throw wrongCall(this.#kernel, `${tensor.name} has more than ${KERNEL_TENSOR_BYTES_MAX} bytes`);
-    }
-    return sizes;
-  }
-
-  /** In the order of the kernel's names, whoever bound them. */
-  #record(): Record<string, number> {
-    const sizes: Record<string, number> = {};
-    for (const name of this.#names) {
-      const size = this.#sizes.get(name);
-      if (size !== undefined) sizes[name] = size;
-    }
-    return sizes;
-  }
 }
 
 function sizeOf(dimension: number | string, sizes: Sizes): number {

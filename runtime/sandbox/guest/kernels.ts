@@ -69,8 +69,11 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
   const STOP = freeze.deep({});
 
   function begin(): void {
-    declarations = [];
-    defined = [];
+    // It is done for each packet, of which most have none.
+    if (defined.length > 0) {
+      declarations = [];
+      defined = [];
+    }
     isEvaluating = true;
   }
 

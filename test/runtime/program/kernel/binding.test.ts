@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import {
-  bindDimensions,
   boundSizes,
   callBytes,
   callOperations,
@@ -45,79 +44,39 @@ function kernel(changes: Partial<Kernel> = {}): Kernel {
   };
 }
 
-const SCALARS = [{ length: 4 }, { length: 4 }];
+/** Bytes of its inputs. */
+const LENGTHS = [2 * 3 * 4, 3 * 5 * 4, 4, 4];
 
-describe("dimensions", () => {
-  test("follow from shapes and lengths", () => {
-    const inputs = [{ length: 2 * 3 * 4, shape: [2, 3] }, { length: 3 * 5 * 4 }, ...SCALARS];
-    expect(bindDimensions(kernel(), inputs)).toEqual({ m: 2, k: 3, n: 5 });
-  });
-
-  test("follow from what is given", () => {
-    const inputs = [{ length: 2 * 3 * 4 }, { length: 3 * 5 * 4 }, ...SCALARS];
-    expect(bindDimensions(kernel(), inputs, { n: 5 })).toEqual({ m: 2, k: 3, n: 5 });
-  });
-
-  test("of a square follow from its length", () => {
-    const square = kernel({
-      inputs: [tensor("a", ["n", "n", 2])],
-      outputs: [tensor("output", ["n"])],
-      maxTrip: {},
-    });
-    expect(bindDimensions(square, [{ length: 7 * 7 * 2 * 4 }])).toEqual({ n: 7 });
-    expect(() => bindDimensions(square, [{ length: 50 * 4 * 2 }])).toThrow("no f32 n × n × 2");
+describe("dimensions that somebody bound", () => {
+  test("are those of the inputs", () => {
+    expect(() => checkDimensions(kernel(), { m: 2, k: 3, n: 5 }, LENGTHS)).not.toThrow();
   });
 
   test.each([
     [
-      "two sizes at once",
-      [{ length: 24, shape: [2, 3] }, { length: 80, shape: [4, 5] }, ...SCALARS],
-      {},
-      "k is 3 and 4",
+      "of another input's sizes",
+      { m: 3, k: 2, n: 5 },
+      LENGTHS,
+      "b has 60 bytes, and 40 are f32 k × n (k is 2, n is 5)",
     ],
-    ["none", [{ length: 24 }, { length: 60 }, ...SCALARS], {}, "nothing says what m, k, n are"],
+    ["that are missing", { m: 2, k: 3 }, LENGTHS, "nothing says what n is"],
+    ["that it has not", { m: 2, k: 3, n: 5, x: 1 }, LENGTHS, 'no dimension "x"'],
+    ["that every object has", { m: 2, k: 3, n: 5, constructor: 3 }, LENGTHS, 'no dimension "constructor"'],
+    ["of a length that is no multiple", { m: 2, k: 3, n: 5 }, [24, 61, 4, 4], "b has 61 bytes"],
+    ["above maxTrip", { m: 2, k: 1001, n: 1 }, [8008, 4004, 4, 4], "its maxTrip is 1000"],
+    ["of nothing", { m: 0, k: 3, n: 5 }, [0, 60, 4, 4], "m is 0"],
+    ["of no whole number", { m: 1.5, k: 3, n: 5 }, LENGTHS, "m is 1.5"],
+    ["beyond what floats count", { m: 2 ** 24 + 1, k: 3, n: 5 }, LENGTHS, "from 1 to 16777216"],
+    ["of too few inputs", { m: 2, k: 3, n: 5 }, [24], "it takes 4 inputs, not 1"],
+    ["of a scalar of eight bytes", { m: 2, k: 3, n: 5 }, [24, 60, 8, 4], "scale has 8"],
     [
-      "a length that is no multiple",
-      [{ length: 24, shape: [2, 3] }, { length: 61 }, ...SCALARS],
-      {},
-      "b has 61 bytes",
+      "of an output beyond all buffers",
+      { m: 2 ** 24, k: 1, n: 2 ** 24 },
+      [2 ** 26, 2 ** 26, 4, 4],
+      "output has more than",
     ],
-    [
-      "a shape of another rank",
-      [{ length: 24, shape: [6] }, { length: 60 }, ...SCALARS],
-      {},
-      "a has 2 dimensions, not 1",
-    ],
-    [
-      "above maxTrip",
-      [{ length: 8008, shape: [2, 1001] }, { length: 4004 }, ...SCALARS],
-      {},
-      "its maxTrip is 1000",
-    ],
-    ["of nothing", [{ length: 0, shape: [0, 3] }, { length: 60 }, ...SCALARS], {}, "m would be 0"],
-    ["of no whole number", [{ length: 24 }, { length: 60 }, ...SCALARS], { m: 1.5 }, "m would be 1.5"],
-    ["too many inputs", [{ length: 24 }], {}, "it takes 4 inputs, not 1"],
-    [
-      "an unknown name",
-      [{ length: 24 }, { length: 60 }, ...SCALARS],
-      { constructor: 3 },
-      'no dimension "constructor"',
-    ],
-    [
-      "a scalar of eight bytes",
-      [{ length: 24, shape: [2, 3] }, { length: 60 }, { length: 8 }, { length: 4 }],
-      {},
-      "scale has 8",
-    ],
-  ])("are refused: %s", (_, inputs, given, reason) => {
-    expect(() => bindDimensions(kernel(), inputs, given as never)).toThrow(reason);
-  });
-
-  test("that somebody else bound are not believed", () => {
-    const lengths = [24, 60, 4, 4];
-    expect(() => checkDimensions(kernel(), { m: 2, k: 3, n: 5 }, lengths)).not.toThrow();
-    expect(() => checkDimensions(kernel(), { m: 3, k: 2, n: 5 }, lengths)).toThrow("b has 60 bytes");
-    expect(() => checkDimensions(kernel(), { m: 2, k: 3, n: 5, x: 1 }, lengths)).toThrow("no dimension");
+  ])("are refused: %s", (_, dimensions, lengths, reason) => {
+    expect(() => checkDimensions(kernel(), dimensions as never, lengths)).toThrow(reason);
   });
 });
 
