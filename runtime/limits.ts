@@ -326,6 +326,8 @@ export const KERNEL_BUCKETS_APART_MAX = 2;
 /** One call of so many goes to the engine that is expected to be slower, where that is by no more than so many times. */
 export const KERNEL_PROBE_CALLS = 50;
 export const KERNEL_PROBE_TIMES_MAX = 4;
+/** Kinds of calls (kernel, engine, size) that are told of at once: with the longest of reasons, they fit into a message's metadata. */
+export const KERNEL_USES_MAX = 48;
 /** Reports of calls of kernels that a job has, and characters of why an engine was chosen. */
 export const KERNEL_REPORTS_MAX = 256;
 export const ENGINE_REASON_CHARACTERS_MAX = 256;

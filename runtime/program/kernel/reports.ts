@@ -6,6 +6,7 @@ import {
   KERNELS_MAX,
   KERNEL_NAME_CHARACTERS_MAX,
   KERNEL_REPORTS_MAX,
+  KERNEL_USES_MAX,
 } from "../../limits.ts";
 import type { Engine, KernelReport, KernelUse } from "../../contracts/kernels.ts";
 
@@ -33,7 +34,7 @@ export const kernelUsesSchema: v.GenericSchema<unknown, KernelUse[]> = v.pipe(
       reason,
     }),
   ),
-  v.maxLength(KERNEL_REPORTS_MAX),
+  v.maxLength(KERNEL_USES_MAX),
 );
 
 export const kernelReportsSchema: v.GenericSchema<unknown, KernelReport[]> = v.pipe(

@@ -1,4 +1,5 @@
 /** What calls of kernels took, added up: of calls alike, whoever is told of them is told once. Pure. */
+import { ENGINE_REASON_CHARACTERS_MAX, KERNEL_USES_MAX } from "../../limits.ts";
 import type { EngineDecision, KernelUse } from "../../contracts/kernels.ts";
 
 /** A call that is over, as `KernelUse` has it. */
@@ -14,11 +15,12 @@ export interface UsedCall {
 export class KernelUses {
   readonly #uses = new Map<string, KernelUse>();
 
-  /** Of calls alike, the last one's reason stands for all. */
+  /** Of calls alike, the last one's reason stands for all. A program that makes calls of all sizes is not told of in full. */
   add({ kernel, engine, decision, bucket, milliseconds }: UsedCall): void {
     const { engineClass, predictedMs, reason } = decision;
     const key = `${kernel} ${engineClass} ${bucket}`;
     const known = this.#uses.get(key);
+    if (known === undefined && this.#uses.size >= KERNEL_USES_MAX) return;
     const predicted = predictedMs === undefined ? undefined : predictedMs + (known?.predictedMs ?? 0);
     this.#uses.set(key, {
       kernel,
@@ -28,7 +30,7 @@ export class KernelUses {
       calls: (known?.calls ?? 0) + 1,
       milliseconds: (known?.milliseconds ?? 0) + milliseconds,
       ...(predicted === undefined ? {} : { predictedMs: predicted }),
-      reason,
+      reason: reason.slice(0, ENGINE_REASON_CHARACTERS_MAX),
     });
   }
 

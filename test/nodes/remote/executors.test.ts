@@ -2,9 +2,12 @@
 import * as v from "valibot";
 import { expect, test } from "vitest";
 import { LaneNews } from "../../../nodes/messages.ts";
+import { decodeMeta, encodeMeta } from "../../../nodes/wire/session/meta.ts";
 import { Flag, Op } from "../../../packets/layout.ts";
 import { encodePacket } from "../../../packets/packet.ts";
 import type { KernelUse } from "../../../runtime/contracts/kernels.ts";
+import { KERNELS_MAX, KERNEL_USES_MAX } from "../../../runtime/limits.ts";
+import { KernelUses } from "../../../runtime/program/kernel/uses.ts";
 import { until } from "../../suites/until.ts";
 import { LaneService } from "../../../nodes/serve/lane-service.ts";
 import { ChunkService } from "../../../nodes/serve/chunk-service.ts";
@@ -145,6 +148,24 @@ test("what calls of kernels took comes before the answers of the packets that ma
   }
   expect(parseNews({ kind: "measured", lane: 1, uses: [use] })).toBe(true);
   await near.close();
+});
+
+test("a program whose kernels' calls are of all sizes, for long reasons, does not cost its node the link", async () => {
+  const uses = new KernelUses();
+  for (let kernel = 0; kernel < KERNELS_MAX; kernel++) {
+    for (let bucket = 1; bucket <= 2 ** 40; bucket *= 2) {
+      const decision = {
+        engineClass: "nvidia-0123456789abcdef0123",
+        predictedMs: 0.1,
+        reason: "…".repeat(9999),
+      };
+      uses.add({ kernel, engine: "gpu", decision, bucket, milliseconds: 0.3 });
+    }
+  }
+  const fullest: LaneNews = { kind: "measured", lane: 65_535, uses: uses.take() };
+  expect(fullest.uses).toHaveLength(KERNEL_USES_MAX);
+  expect(v.parse(LaneNews, decodeMeta(encodeMeta(fullest)))).toEqual(fullest);
+  expect(uses.take()).toEqual([]);
 });
 
 /** Whether a hub takes a node's word for it. */
