@@ -253,12 +253,8 @@ export class Machine implements AsyncDisposable {
       executors,
       events: this.events,
       history: new JobHistory(join(this.store.directory, JOB_HISTORY_FILE)),
-      inspect: async (code) => {
-        const description = await this.inspect(code);
-        // Where its kernels are computed is decided when it is planned.
-        if (description.kernels !== undefined) await this.findAccelerators();
-        return description;
-      },
+      inspect: (code) => this.inspect(code),
+      findGpus: () => this.findAccelerators(),
       kernels: this.kernels,
       removeParts: async (out) => {
         await this.removeParts(out);

@@ -153,7 +153,7 @@ export class Hub implements AsyncDisposable {
       this.#server.kill();
       throw error;
     }
-    // Jobs do without its own GPUs until those are there.
+    // Jobs without kernels need not wait for its own GPUs, and those with any wait less.
     void this.#parts.machine.findAccelerators();
     void this.walls().then((walls) => (this.#walls = namesOfStanding(walls)));
     const { signal } = this.#options;

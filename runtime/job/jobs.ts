@@ -27,6 +27,7 @@ import { KernelAverages } from "../program/kernel/averages.ts";
 import type { ProgramDescription } from "../program/program.ts";
 import type { EditionChoice } from "../schedule/state.ts";
 import { reachable } from "../stream/walk.ts";
+import { unlessAborted } from "../unless-aborted.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
@@ -51,6 +52,8 @@ export interface JobsOptions {
   readonly executors: ExecutorSet;
   /** What the program whose bundle's stream is `code` says of itself. Rejects with PFS_PROGRAM_INVALID. */
   readonly inspect: (code: Ref) => Promise<ProgramDescription>;
+  /** Resolves when GPUs of this machine that kernels may run on are among the executors. Never rejects. */
+  readonly findGpus?: (() => Promise<void>) | undefined;
   /** Frees what executors keep for the output file `out`. */
   readonly removeParts: (out: string) => Promise<void>;
   /** Milliseconds of a monotonic clock; the process's own by default. */
@@ -138,7 +141,7 @@ export class Jobs implements AsyncDisposable {
 
   async #run(id: string, request: JobRequest, options: RunJobOptions): Promise<JobOutcome<Uint8Array>> {
     const { signal, onEvent = () => {} } = options;
-    const { description, writer } = await this.#prepare(request);
+    const { description, writer } = await this.#prepare(request, signal);
     const kind = request.kind ?? programKind(description);
     try {
       signal?.throwIfAborted();
@@ -313,16 +316,21 @@ export class Jobs implements AsyncDisposable {
   }
 
   /** What the program says of itself, and the writer that keeps its code safe from gc until it is closed. */
-  async #prepare({
-    kind,
-    code,
-  }: StoredProgram): Promise<{ readonly description: ProgramDescription; readonly writer: StoreWriter }> {
+  async #prepare(
+    { kind, code, engine }: StoredProgram,
+    signal?: AbortSignal,
+  ): Promise<{ readonly description: ProgramDescription; readonly writer: StoreWriter }> {
     const described = kind === "code" ? describeCode(code) : undefined;
     const writer = await this.#options.openWriter();
     if (described !== undefined) return { description: described, writer };
     try {
       for await (const refs of reachable(this.#options.source, code)) await writer.claim(refs);
-      return { description: await this.#options.inspect(code), writer };
+      const description = await this.#options.inspect(code);
+      // Where its kernels are computed is decided when it is planned.
+      const { findGpus } = this.#options;
+      if (description.kernels !== undefined && engine !== "cpu" && findGpus !== undefined)
+        await unlessAborted(findGpus(), signal);
+      return { description, writer };
     } catch (error) {
       await writer.close();
       throw error;

@@ -2,6 +2,7 @@
 import { rm } from "node:fs/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Executor } from "../../runtime/contracts/executor.ts";
+import type { Engine } from "../../runtime/contracts/kernels.ts";
 import { ACCELERATORS_MAX } from "../../runtime/limits.ts";
 import { ExecutorList } from "../../runtime/job/candidates.ts";
 import { partName } from "../../runtime/job/results.ts";
@@ -9,25 +10,31 @@ import { Machine } from "../../runtime/machine.ts";
 import { guestEdition } from "../../runtime/sandbox/edition.ts";
 import { ingest } from "../../runtime/stream/ingest.ts";
 import { makeTemporaryDirectory } from "../../runtime/temporary-directory.ts";
+import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { programCode } from "../program-code.ts";
+import { until } from "../suites/until.ts";
 import { HeldAccelerator, INFO } from "./engine/kernels.ts";
 import { inOnePiece } from "./store/store-fixture.ts";
 
 let directory: string;
 let machine: Machine;
 let looks: number;
+/** What looking for GPUs waits for. */
+let found: Promise<void>;
 const gpus = [new HeldAccelerator(), new HeldAccelerator({ ...INFO, engineClass: "other-00" })];
 
 beforeEach(async () => {
   looks = 0;
+  found = Promise.resolve();
   directory = await makeTemporaryDirectory("machine");
   machine = await Machine.open({
     directory,
     id: "local",
     label: "local",
     workers: 2,
-    findAccelerators: async () => {
+    findAccelerators: async (_machine, signal) => {
       looks++;
+      await unlessAborted(found, signal);
       return { accelerators: gpus, unused: [{ label: "a third", reason: "it computes wrong results" }] };
     },
   });
@@ -40,17 +47,17 @@ afterEach(async () => {
 const ids = (executors: readonly Executor[]): string[] => executors.map(({ id }) => id);
 
 /** Runs a program over a line. */
-async function run(executors: ExecutorList, source: string): Promise<void> {
+async function run(
+  executors: ExecutorList,
+  source: string,
+  { engine, signal }: { readonly engine?: Engine; readonly signal?: AbortSignal } = {},
+): Promise<void> {
   await using jobs = machine.openJobs(executors);
   await using writer = await machine.store.openWriter();
   const { root } = await ingest(writer, inOnePiece(programCode(source)));
   const input = await ingest(writer, inOnePiece(Buffer.from("one\n")));
-  const { value } = await jobs.run({
-    name: "program",
-    code: root,
-    args: "null",
-    inputs: [{ name: "line", ...input }],
-  });
+  const request = { name: "program", code: root, args: "null", inputs: [{ name: "line", ...input }], engine };
+  const { value } = await jobs.run(request, { signal });
   expect(Buffer.from(value!).toString()).toBe("1");
 }
 
@@ -63,13 +70,23 @@ const KERNEL = `$packetfs.kernel({
 }, { isSingle: true, cpu: ({ data }) => data });
 ${COUNT}`;
 
-it("looks for GPUs when a program has kernels, and for no other", async () => {
+it("looks for GPUs when a program has kernels that may run on one, and for no other", async () => {
   const executors = new ExecutorList();
   await run(executors, COUNT);
+  await run(executors, KERNEL, { engine: "cpu" });
   expect([looks, ids(executors.list())]).toEqual([0, ["local", "local-code"]]);
   await run(executors, KERNEL);
   await run(executors, KERNEL);
   expect([looks, ids(executors.list())]).toEqual([1, ["local", "local-code", "local-gpu0", "local-gpu1"]]);
+});
+
+it("does not keep a job that is cancelled waiting for a driver", async () => {
+  found = new Promise(() => {});
+  const cancel = new AbortController();
+  const ended = run(new ExecutorList(), KERNEL, { signal: cancel.signal });
+  await until(() => looks === 1);
+  cancel.abort(new Error("nobody waits"));
+  await expect(ended).rejects.toThrow("nobody waits");
 });
 
 it("lends an executor for each, of an edition that names its class", async () => {
