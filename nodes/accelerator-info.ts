@@ -48,6 +48,11 @@ export function acceleratorFields({
   return ["accelerator", name, engineClass, String(isSoftware), numbers.join(" ")];
 }
 
+/** What people who look after a machine are told when one of its GPUs runs no calls any more. */
+export function describeWithdrawn({ label: name, reason }: UnusedAccelerator): string {
+  return `no kernels run on ${name} here any more: ${reason}`;
+}
+
 /** As they travel: cut to what others take. */
 export function cutUnused(unused: readonly UnusedAccelerator[]): UnusedAccelerator[] {
   return unused.slice(0, UNUSED_ACCELERATORS_MAX).map((each) => ({

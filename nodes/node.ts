@@ -10,6 +10,7 @@ import { Machine } from "../runtime/machine.ts";
 import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 import { unlessAborted } from "../runtime/unless-aborted.ts";
+import { describeWithdrawn } from "./accelerator-info.ts";
 import { Grants } from "./grants/grants.ts";
 import { MembersMeta, WithdrawMeta } from "./messages.ts";
 import type { NodeLanes } from "./messages.ts";
@@ -142,6 +143,10 @@ export class JoinedNode implements AsyncDisposable {
     // The hub is told at once what its programs will be behind here, and what GPUs there are for them.
     const { machine } = this.#parts;
     [this.#walls] = await Promise.all([machine.walls(), machine.findAccelerators()]);
+    machine.events.on("withdrawn", (gpu) => {
+      this.#options.onEvent?.(describeWithdrawn(gpu));
+      this.#redialer?.lend(this.#offers());
+    });
     await this.#dial(token);
     // Whoever holds the node closes it too, and hears what went wrong.
     const ignored = (): void => {};
@@ -188,9 +193,14 @@ export class JoinedNode implements AsyncDisposable {
     await this.#server.bind(host, port);
   }
 
+  #offers(): ExecutorOffer[] {
+    const walls = namesOfStanding(this.#walls);
+    return this.#parts.machine.executors.map((executor) => offerOf(executor, walls));
+  }
+
   /** Resolves when the hub has taken this node in. */
   async #dial({ address, curveKey, signingKey, secret }: ReturnType<typeof parseToken>): Promise<void> {
-    const { machine, identity, links } = this.#parts;
+    const { identity, links } = this.#parts;
     const { advertise, signal } = this.#options;
     const bound = this.#server?.address;
     const listen = bound === undefined ? undefined : (advertise ?? (await reachableAddress(bound, address)));
@@ -206,7 +216,7 @@ export class JoinedNode implements AsyncDisposable {
         joining: identity,
         role: Role.node,
         label: this.label,
-        executors: machine.executors.map((executor) => offerOf(executor, namesOfStanding(this.#walls))),
+        executors: this.#offers(),
         listen,
         onLink: (link) => {
           links.setHub(link);

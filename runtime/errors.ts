@@ -80,21 +80,13 @@ export const SandboxErrorCode = {
 } as const;
 export type SandboxErrorCode = (typeof SandboxErrorCode)[keyof typeof SandboxErrorCode];
 
-/** A kernel that a GPU does not run. */
+/** A GPU that is not there for a call. */
 export class AcceleratorError extends PacketfsError<AcceleratorErrorCode> {
   override readonly name: string = "AcceleratorError";
 }
 
 export const AcceleratorErrorCode = {
-  /** It took more of the GPU's own time than its limit, and its process was killed; data: kernel, limitMs. */
-  deadline: "PFS_KERNEL_DEADLINE",
-  /** It was killed too often for that, and gets no calls there any more; data: kernel. */
-  barred: "PFS_KERNEL_BARRED",
-  /** It needs more memory than its limit, or than the GPU has for it; data: kernel, bytes, max. */
-  overLimit: "PFS_KERNEL_OVER_LIMIT",
-  /** Its WGSL or its layout is not what it should be; data: kernel, reason. */
-  invalid: "PFS_KERNEL_INVALID",
-  /** The GPU's process ended for another reason, or did not answer for very long; data: reason. */
+  /** Its process ended by no fault of the call's kernel, or did not answer for very long; data: reason. */
   lost: "PFS_ACCELERATOR_LOST",
 } as const;
 export type AcceleratorErrorCode = (typeof AcceleratorErrorCode)[keyof typeof AcceleratorErrorCode];
@@ -120,8 +112,12 @@ export const KernelErrorCode = {
   invalid: "PFS_KERNEL_INVALID",
   /** A call's inputs or dimensions do not fit the kernel; data: kernel, reason. */
   invalidCall: "PFS_KERNEL_CALL_INVALID",
-  /** A call needs more memory, elements or workgroups than there may be; data: kernel, reason, bytes, max. */
+  /** A call needs more memory, elements or workgroups than there may be, or than a GPU has for it; data: kernel, reason, bytes, max. */
   overLimit: "PFS_KERNEL_OVER_LIMIT",
+  /** It took more of a GPU's own time than its limit, and the GPU's process was killed; data: kernel, limitMs. */
+  deadline: "PFS_KERNEL_DEADLINE",
+  /** It was killed too often for that, and gets no calls on that GPU any more; data: kernel. */
+  barred: "PFS_KERNEL_BARRED",
 } as const;
 export type KernelErrorCode = (typeof KernelErrorCode)[keyof typeof KernelErrorCode];
 

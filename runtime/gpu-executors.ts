@@ -15,17 +15,23 @@ export interface GpuExecutorsOptions {
   /** How long that may take, in milliseconds; GPU_FIND_MS_MAX unless given. */
   readonly findMsMax?: number | undefined;
   /** An executor whose kernels run on the GPU of this index. */
-  readonly open: (accelerator: Accelerator, index: number) => Executor & AsyncDisposable;
+  readonly open: (accelerator: Accelerator, index: number) => Opened;
   /** Called once, when all are there. */
   readonly opened: (executors: readonly Executor[]) => void;
+  /** Called with one whose GPU runs no calls any more: it gets no packets, and is closed then. */
+  readonly withdrawn: (executor: Executor, gpu: UnusedAccelerator) => void;
 }
+
+type Opened = Executor & AsyncDisposable;
 
 export class GpuExecutors implements AsyncDisposable {
   readonly #options: GpuExecutorsOptions;
   #finding: Promise<void> | undefined;
   #accelerators: readonly Accelerator[] = [];
-  #executors: readonly (Executor & AsyncDisposable)[] = [];
+  #executors: readonly Opened[] = [];
   #unused: readonly UnusedAccelerator[] = [];
+  /** Resolves when those that were withdrawn are closed. */
+  #leaving: Promise<unknown> = Promise.resolve();
   readonly #closing = new AbortController();
 
   constructor(options: GpuExecutorsOptions) {
@@ -70,11 +76,26 @@ export class GpuExecutors implements AsyncDisposable {
     if (signal.aborted) return;
     this.#executors = this.#accelerators.map((accelerator, index) => this.#options.open(accelerator, index));
     this.#options.opened(this.#executors);
+    for (const [index, accelerator] of this.#accelerators.entries()) {
+      const executor = this.#executors[index]!;
+      void accelerator.gone.then((reason) => this.#withdraw(accelerator, executor, reason));
+    }
+  }
+
+  #withdraw(accelerator: Accelerator, executor: Opened, reason: string): void {
+    if (this.#closing.signal.aborted) return;
+    this.#accelerators = this.#accelerators.filter((other) => other !== accelerator);
+    this.#executors = this.#executors.filter((other) => other !== executor);
+    const gpu = { label: accelerator.info.label, reason };
+    this.#unused = [...this.#unused, gpu];
+    this.#options.withdrawn(executor, gpu);
+    this.#leaving = Promise.all([this.#leaving, executor[Symbol.asyncDispose](), accelerator.close()]);
   }
 
   async close(): Promise<void> {
     this.#closing.abort(new Error("the machine is closed"));
     await this.#finding;
+    await this.#leaving;
     await Promise.all(this.#executors.map((executor) => executor[Symbol.asyncDispose]()));
     await Promise.all(this.#accelerators.map((accelerator) => accelerator.close()));
   }

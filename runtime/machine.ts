@@ -147,6 +147,10 @@ export class Machine implements AsyncDisposable {
       opened: (executors) => {
         for (const executor of executors) this.#candidates?.add(executor);
       },
+      withdrawn: (executor, gpu) => {
+        this.#candidates?.remove(executor);
+        this.events.emit("withdrawn", gpu);
+      },
     });
   }
 

@@ -28,6 +28,7 @@ import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
 import { checkPort, describeWireEvent, WireServer } from "../wire/zeromq/server.ts";
 import { HUB_ID, HubServices } from "./hub-services.ts";
+import { describeWithdrawn } from "../accelerator-info.ts";
 import { Members, lentBy, pushMembers } from "./members.ts";
 import type { ExecutorLoad } from "./members.ts";
 import { Access } from "./access.ts";
@@ -61,6 +62,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
   events.on("node", (event) => {
     if (event.kind === "barred") options.onEvent?.(`${event.label} gets no more packets: ${event.reason}`);
   });
+  events.on("withdrawn", (gpu) => options.onEvent?.(describeWithdrawn(gpu)));
   events.on("repair", ({ text }) => options.onEvent?.(`store: ${text}`));
   const machine = await Machine.open({
     directory,

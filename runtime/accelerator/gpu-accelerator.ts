@@ -1,14 +1,12 @@
 /**
- * One GPU: a process that computes, another that stands by, and the calls that wait for them.
+ * Calls of one GPU: those that wait, and those that its process computes.
  *
  *   run ──▶ prepared ──▶ queue ──▶ process: compile, upload ──▶ kernel ──▶ download ──▶ answer
  *                          ▲                                      │ its limit of the GPU's own time is over
- *                          └── the others, as they were ◀── killed ┴─▶ a strike; the one that stood by goes on at once
+ *                          └── the others, as they were ◀── killed ┴─▶ a strike; the process that stood by goes on at once
  *
  * Whoever was computing when its process ended is told so; who was not has noticed nothing and is asked again.
  */
-import { setTimeout as pause } from "node:timers/promises";
-import { PacketfsError } from "../../packets/errors.ts";
 import { sameBytes } from "../../packets/digest.ts";
 import { messageOf } from "../../packets/errors.ts";
 import type {
@@ -18,35 +16,31 @@ import type {
   KernelCall,
   KernelInput,
 } from "../contracts/kernels.ts";
-import { AcceleratorError, AcceleratorErrorCode } from "../errors.ts";
+import { AcceleratorError, AcceleratorErrorCode, KernelError, KernelErrorCode } from "../errors.ts";
 import {
-  GPU_FIND_MS_MAX,
   GPU_CALLS_MAX,
   GPU_CALL_CEILING_MS,
   GPU_CALL_TRIES_MAX,
   GPU_COMPILE_CPU_MS,
-} from "../limits.ts";
-import {
   GPU_LIMIT_TIMES_MAX,
   GPU_PIECE_BYTES,
   GPU_PROBE_WAIT_MS,
   GPU_REST_MS,
-  GPU_STARTS_MAX,
   GPU_STRIKES_MAX,
 } from "../limits.ts";
-import { ProcessClock } from "../process-clock.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
 import { CallOutputs } from "./call-outputs.ts";
 import type { CallInputs, PlannedRange, StreamRange } from "./call-inputs.ts";
-import { GpuProcess } from "./gpu-process.ts";
-import type { GpuProcessEnd, SentMessage, StartedGpuProcess } from "./gpu-process.ts";
+import type { GpuProcessEnd, SentMessage } from "./gpu-process.ts";
+import { GpuProcesses } from "./gpu-processes.ts";
+import type { GpuProcessesOptions, LiveProcess } from "./gpu-processes.ts";
 import { isInWindow } from "./output-window.ts";
 import { SilenceWatch } from "./silence.ts";
 import { OwnTimeWatch } from "./own-time.ts";
 import type { WatchEnd } from "./own-time.ts";
 import { moduleOf, prepareCall } from "./prepared-call.ts";
 import type { PreparedCall } from "./prepared-call.ts";
-import type { DoneMessage, FailedMessage, GpuInput, GpuProcessOptions, ProcessMessage } from "./protocol.ts";
+import type { DoneMessage, FailedMessage, GpuInput, ProcessMessage, ReadyMessage } from "./protocol.ts";
 import type { Stage } from "./protocol.ts";
 
 interface Task {
@@ -75,52 +69,54 @@ interface Task {
   ceiling: NodeJS.Timeout | undefined;
 }
 
-/** A process that takes calls. */
-interface Live extends StartedGpuProcess {
-  readonly clock: ProcessClock | undefined;
+/** What the process that computes has to do with calls. */
+interface Worker {
+  readonly live: LiveProcess;
   /** By key, what is in the GPU's memory. */
   readonly resident: Map<string, StreamRange>;
   readonly running: Map<number, Task>;
-  /** By number, who waits for a probe. */
-  readonly probes: Map<number, (milliseconds: number) => void>;
-  /** Messages that came of it. */
-  heard: number;
   /** While it has calls. */
   silence: SilenceWatch | undefined;
 }
 
-export interface GpuAcceleratorOptions {
+export interface GpuAcceleratorOptions extends Pick<GpuProcessesOptions, "process" | "first" | "reads"> {
   readonly info: AcceleratorInfo;
-  /** Of processes to come. */
-  readonly process: GpuProcessOptions;
-  /** The first. */
-  readonly first: StartedGpuProcess;
   readonly inputs: CallInputs;
-  /** Folders with chunks that its processes read. */
-  readonly reads?: readonly string[] | undefined;
 }
 
 export class GpuAccelerator implements Accelerator {
   readonly info: AcceleratorInfo;
-  readonly #options: GpuAcceleratorOptions;
+  readonly gone: Promise<string>;
+  readonly #processes: GpuProcesses;
+  /** What the adapter takes. */
+  readonly #limits: ReadyMessage["limits"];
   readonly #inputs: CallInputs;
   readonly #closing = new AbortController();
   readonly #queue: Task[] = [];
   /** By module, how often it used up its time, or ended its process. */
   readonly #strikes = new Map<string, number>();
-  /** Bytes of the GPU's memory that processes have which were killed and are not gone. */
-  readonly #dead = new Map<GpuProcess, number>();
-  #live: Live | undefined;
-  #starting: Promise<void> | undefined;
-  #standby: Promise<Live | undefined> | undefined;
+  #worker: Worker | undefined;
   #calls = 0;
   #rest: NodeJS.Timeout | undefined;
 
   constructor(options: GpuAcceleratorOptions) {
     this.info = options.info;
-    this.#options = options;
+    this.#limits = options.first.ready.limits;
     this.#inputs = options.inputs;
-    this.#live = this.#adopt(options.first);
+    this.#processes = new GpuProcesses({
+      ...options,
+      memoryBytes: options.info.memoryBytes,
+      user: {
+        began: (worker) => this.#began(worker),
+        said: (worker, message, body) => this.#hear(worker, message, body),
+        ended: (worker, end) => this.#ended(worker, end),
+        freed: () => this.#budget(),
+      },
+    });
+    this.gone = this.#processes.gone;
+    this.#worker = workerOf(this.#processes.live!);
+    // Whoever waits for another process waits for nothing.
+    void this.gone.then(() => this.#pump());
   }
 
   async run(call: KernelCall, signal: AbortSignal): Promise<KernelAnswer> {
@@ -128,8 +124,7 @@ export class GpuAccelerator implements Accelerator {
     signal.throwIfAborted();
     this.#checkOpen();
     this.#checkNotBarred(call.kernel);
-    const { limits } = this.#options.first.ready;
-    const prepared = prepareCall(call, limits);
+    const prepared = prepareCall(call, this.#limits);
     const { memoryBytes } = this.info;
     if (prepared.bytes > memoryBytes) throw overLimit(call.kernel, prepared.bytes, memoryBytes);
     const planned = await Promise.all(
@@ -162,7 +157,7 @@ export class GpuAccelerator implements Accelerator {
     signal.addEventListener("abort", abort, { once: true });
     this.#queue.push(task);
     this.#pump();
-    this.#standBy();
+    this.#processes.standBy();
     try {
       return await promise;
     } finally {
@@ -172,7 +167,7 @@ export class GpuAccelerator implements Accelerator {
 
   resident({ root, from, length }: StreamRange): number {
     // An input is kept as a whole, and found again as a whole.
-    for (const range of this.#live?.resident.values() ?? [])
+    for (const range of this.#worker?.resident.values() ?? [])
       if (range.from === from && range.length === length && sameBytes(range.root, root)) return length;
     return 0;
   }
@@ -184,13 +179,13 @@ export class GpuAccelerator implements Accelerator {
   async close(): Promise<void> {
     this.#closing.abort(lost("it was closed"));
     clearTimeout(this.#rest);
-    const [live, standby] = [this.#live, await this.#standby];
-    this.#live = undefined;
-    for (const task of [...this.#queue.splice(0), ...(live?.running.values() ?? [])]) {
+    const { running } = this.#worker ?? {};
+    this.#worker = undefined;
+    for (const task of [...this.#queue.splice(0), ...(running?.values() ?? [])]) {
       this.#drop(task);
       this.#reject(task, lost("it was closed"));
     }
-    for (const each of [live, standby]) each?.process.kill();
+    await this.#processes.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -199,98 +194,32 @@ export class GpuAccelerator implements Accelerator {
 
   #checkOpen(): void {
     if (this.#closing.signal.aborted) throw lost("it was closed");
+    const { goneFor } = this.#processes;
+    if (goneFor !== undefined) throw lost(goneFor);
   }
 
   #checkNotBarred(kernel: Kernel): void {
     if (!this.isBarred(kernel)) return;
-    throw new AcceleratorError(
-      AcceleratorErrorCode.barred,
+    throw new KernelError(
+      KernelErrorCode.barred,
       `${kernel.name} gets no more calls on this GPU: it was ended there ${GPU_STRIKES_MAX} times`,
       { kernel: kernel.name },
     );
   }
 
-  // ── processes ──
-
-  #adopt(started: StartedGpuProcess): Live {
-    const { process } = started;
-    const clock = ProcessClock.of(process.pid);
-    const live: Live = {
-      ...started,
-      clock,
-      resident: new Map(),
-      running: new Map(),
-      probes: new Map(),
-      heard: 0,
-      silence: undefined,
-    };
-    process.unref();
-    process.onMessage = (message, body) => this.#hear(live, message, body);
-    void process.ended.then((end) => this.#ended(live, end));
-    return live;
-  }
-
-  /** Undefined where none starts any more, or it was closed. */
-  async #start(): Promise<Live | undefined> {
-    const { signal } = this.#closing;
-    for (let starts = 0; starts < GPU_STARTS_MAX && !signal.aborted; starts++) {
-      // One whose driver hangs meanwhile is none.
-      const patience = AbortSignal.any([signal, AbortSignal.timeout(GPU_FIND_MS_MAX)]);
-      const started = await GpuProcess.start(
-        { ...this.#options.process, calibrates: false },
-        { reads: this.#options.reads, signal: patience },
-      ).catch(() => undefined);
-      if (started !== undefined && !("kind" in started)) return this.#adopt(started);
-    }
-    return undefined;
-  }
-
-  /** Others start in the background once there is something to do: as the next, and to ask how busy the GPU is. */
-  #standBy(): void {
-    if (this.#closing.signal.aborted) return;
-    this.#standby ??= this.#start();
-  }
-
-  /** Has calls go on in another process. */
-  #replace(): void {
-    if (this.#starting !== undefined || this.#closing.signal.aborted) return;
-    this.#starting = this.#startNext();
-  }
-
-  async #startNext(): Promise<void> {
-    const standby = this.#standby;
-    this.#standby = undefined;
-    let live = await standby;
-    if (live === undefined || live.process.isEnded) live = await this.#start();
-    this.#starting = undefined;
-    if (this.#closing.signal.aborted) return live?.process.kill();
-    this.#live = live;
-    if (live === undefined) {
-      const reason = "no process of it starts any more";
-      for (const task of this.#queue.splice(0)) this.#reject(task, lost(reason));
-      return;
-    }
+  #began(live: LiveProcess): void {
+    this.#worker = workerOf(live);
     this.#budget();
-    this.#pump();
-    this.#standBy();
   }
 
-  /** Ends it, whatever it does, without waiting for it: its memory is counted until it is gone. */
-  #kill(live: Live): void {
-    if (this.#live === live) this.#live = undefined;
-    this.#dead.set(live.process, usedBytes(live));
-    live.process.kill();
-    this.#replace();
-  }
-
-  #ended(live: Live, { reason, isCrash }: GpuProcessEnd): void {
-    this.#dead.delete(live.process);
-    live.clock?.close();
-    if (this.#live === live) this.#live = undefined;
-    const tasks = [...live.running.values()];
+  #ended(live: LiveProcess, { reason, isCrash }: GpuProcessEnd): void {
+    const worker = this.#worker;
+    if (worker?.live !== live) return;
+    this.#worker = undefined;
+    const tasks = [...worker.running.values()];
     const working = tasks.filter(({ stage }) => stage === "kernel" || stage === "compile");
     for (const task of tasks) {
-      this.#leave(live, task);
+      this.#leave(worker, task);
       if (!working.includes(task)) this.#again(task, reason);
       else {
         // One that does it each time is not asked for ever.
@@ -298,53 +227,52 @@ export class GpuAccelerator implements Accelerator {
         this.#reject(task, lost(reason));
       }
     }
-    this.#budget();
-    if (tasks.length > 0 || this.#queue.length > 0) this.#replace();
+    if (tasks.length > 0 || this.#queue.length > 0) this.#processes.replace();
   }
 
   #budget(): void {
-    this.#live?.process.tell({ kind: "budget", bytes: this.#budgetBytes() });
+    this.#worker?.live.process.tell({ kind: "budget", bytes: this.#processes.budgetBytes });
     this.#pump();
   }
-
-  #budgetBytes(): number {
-    let bytes = this.info.memoryBytes;
-    for (const dead of this.#dead.values()) bytes -= dead;
-    return Math.max(0, bytes);
-  }
-
-  // ── calls ──
 
   #pump(): void {
     for (;;) {
       const task = this.#queue[0];
       if (task === undefined) return;
-      const live = this.#live;
-      if (live === undefined) return this.#replace();
-      if (live.running.size >= (task.isAlone ? 1 : GPU_CALLS_MAX)) return;
+      const worker = this.#worker;
+      if (worker === undefined) return this.#wait();
+      if (worker.running.size >= (task.isAlone ? 1 : GPU_CALLS_MAX)) return;
       let bytes = task.prepared.bytes;
-      for (const { prepared } of live.running.values()) bytes += prepared.bytes;
+      for (const { prepared } of worker.running.values()) bytes += prepared.bytes;
       // Those that run are over soon, and so are dead processes.
-      if (bytes > this.#budgetBytes() && (live.running.size > 0 || this.#dead.size > 0)) return;
+      if (bytes > this.#processes.budgetBytes && (worker.running.size > 0 || this.#processes.isFreeing))
+        return;
       this.#queue.shift();
-      this.#send(live, task);
+      this.#send(worker, task);
     }
   }
 
-  #send(live: Live, task: Task): void {
+  /** For another process to compute, if there will be one. */
+  #wait(): void {
+    const { goneFor } = this.#processes;
+    if (goneFor === undefined) return this.#processes.replace();
+    for (const task of this.#queue.splice(0)) this.#reject(task, lost(goneFor));
+  }
+
+  #send(worker: Worker, task: Task): void {
     const { call } = task;
     task.tries++;
     task.startedAt = performance.now();
     task.stage = undefined;
     task.isSent = false;
-    if (live.running.size === 0) this.#watch(live);
-    live.running.set(task.id, task);
+    if (worker.running.size === 0) this.#watch(worker);
+    worker.running.set(task.id, task);
     const ceilingMs = GPU_CALL_CEILING_MS + call.kernel.limits.gpuMs * GPU_LIMIT_TIMES_MAX;
-    task.ceiling = setTimeout(() => this.#expire(live, task, "ceiling"), ceilingMs);
+    task.ceiling = setTimeout(() => this.#expire(worker, task, "ceiling"), ceilingMs);
     const { tries } = task;
-    const sent = live.process.send(this.#messages(live, task)).catch((error: unknown) => {
+    const sent = worker.live.process.send(this.#messages(worker, task)).catch((error: unknown) => {
       task.failure = error;
-      void live.process.send([{ message: { kind: "broken", call: task.id } }]);
+      void worker.live.process.send([{ message: { kind: "broken", call: task.id } }]);
     });
     void sent.then(() => {
       if (task.tries === tries) task.isSent = true;
@@ -352,7 +280,7 @@ export class GpuAccelerator implements Accelerator {
   }
 
   /** What a process is told of a call: all that it needs, the bytes of inputs that it cannot read last. */
-  async *#messages(live: Live, task: Task): AsyncGenerator<SentMessage, void> {
+  async *#messages(worker: Worker, task: Task): AsyncGenerator<SentMessage, void> {
     const { prepared, planned, signal } = task;
     const plans: Uint8Array[] = [];
     const sent: KernelInput[] = [];
@@ -364,7 +292,7 @@ export class GpuAccelerator implements Accelerator {
       }
       const { length } = input;
       const { key, plan } = range;
-      if (live.resident.has(key)) return { length, key, isResident: true };
+      if (worker.resident.has(key)) return { length, key, isResident: true };
       if (plan !== undefined && !task.sent.has(index)) {
         plans.push(plan.bytes);
         return { length, key, rows: plan.rows, files: plan.files };
@@ -395,34 +323,41 @@ export class GpuAccelerator implements Accelerator {
     }
   }
 
-  #hear(live: Live, message: ProcessMessage, body: Uint8Array<ArrayBuffer>): void {
-    live.heard++;
+  #hear(live: LiveProcess, message: ProcessMessage, body: Uint8Array<ArrayBuffer>): void {
+    const worker = this.#worker;
+    if (worker?.live !== live) return;
     if (message.kind === "dropped") {
-      for (const key of message.keys) live.resident.delete(key);
+      for (const key of message.keys) worker.resident.delete(key);
       return;
     }
-    if (message.kind === "probed") return live.probes.get(message.call)?.(message.probeMs);
-    const task = "call" in message ? live.running.get(message.call) : undefined;
+    const task = "call" in message ? worker.running.get(message.call) : undefined;
     if (task === undefined) return;
-    if (message.kind === "stage") this.#entered(live, task, message.stage);
+    if (message.kind === "stage") this.#entered(worker, task, message.stage);
     else if (message.kind === "bytes" || message.kind === "window") {
-      if (!this.#receive(live, task, message, body))
-        live.process.distrust("it sends what no kernel's outputs are");
-    } else if (message.kind === "done") void this.#done(live, task, message);
-    else if (message.kind === "failed") this.#failed(live, task, message);
+      if (!this.#receive(worker, task, message, body))
+        worker.live.process.distrust("it sends what no kernel's outputs are");
+    } else if (message.kind === "done") void this.#done(worker, task, message);
+    else if (message.kind === "failed") this.#failed(worker, task, message);
   }
 
-  #entered(live: Live, task: Task, stage: Stage): void {
+  #entered(worker: Worker, task: Task, stage: Stage): void {
     task.stage = stage;
     task.watch?.close();
     task.watch = undefined;
     const { gpuMs } = task.call.kernel.limits;
-    const over = (end: WatchEnd): void => this.#expire(live, task, end);
+    const over = (end: WatchEnd): void => this.#expire(worker, task, end);
     if (stage === "compile") {
       const ceilingMs = GPU_COMPILE_CPU_MS * GPU_LIMIT_TIMES_MAX;
-      task.watch = new OwnTimeWatch({ limitMs: GPU_COMPILE_CPU_MS, ceilingMs, share: cpuShare(live), over });
+      task.watch = new OwnTimeWatch({
+        limitMs: GPU_COMPILE_CPU_MS,
+        ceilingMs,
+        share: cpuShare(worker),
+        over,
+      });
     } else if (stage === "kernel") {
-      const share = this.info.isSoftware ? cpuShare(live) : (passed: number) => this.#gpuShare(passed);
+      const share = this.info.isSoftware
+        ? cpuShare(worker)
+        : (passed: number) => this.#processes.shareOf(passed);
       const ceilingMs = gpuMs * GPU_LIMIT_TIMES_MAX + GPU_PROBE_WAIT_MS;
       task.watch = new OwnTimeWatch({ limitMs: gpuMs, ceilingMs, share, over });
     }
@@ -430,7 +365,7 @@ export class GpuAccelerator implements Accelerator {
 
   /** False for what cannot be. */
   #receive(
-    { process }: Live,
+    { live: { process } }: Worker,
     { outputs }: Task,
     message: Extract<ProcessMessage, { readonly kind: "bytes" | "window" }>,
     body: Uint8Array,
@@ -446,17 +381,17 @@ export class GpuAccelerator implements Accelerator {
   }
 
   async #done(
-    live: Live,
+    worker: Worker,
     task: Task,
     { kind: _kind, call: _call, kept, ...times }: DoneMessage,
   ): Promise<void> {
-    if (!task.outputs.isWhole) return live.process.distrust("it sends less than a kernel's outputs");
+    if (!task.outputs.isWhole) return worker.live.process.distrust("it sends less than a kernel's outputs");
     for (const [index, planned] of task.planned.entries()) {
       const input = task.prepared.inputs[index]!;
       if (planned !== undefined && "root" in input && kept.includes(planned.key))
-        live.resident.set(planned.key, { root: input.root, from: input.from, length: input.length });
+        worker.resident.set(planned.key, { root: input.root, from: input.from, length: input.length });
     }
-    this.#leave(live, task);
+    this.#leave(worker, task);
     this.#pump();
     try {
       const outputs = await task.outputs.finish();
@@ -468,10 +403,10 @@ export class GpuAccelerator implements Accelerator {
     }
   }
 
-  #failed(live: Live, task: Task, { why, reason, notes }: FailedMessage): void {
+  #failed(worker: Worker, task: Task, { why, reason, notes }: FailedMessage): void {
     const { kernel } = task.call;
-    const isAlone = live.running.size === 1;
-    this.#leave(live, task);
+    const isAlone = worker.running.size === 1;
+    this.#leave(worker, task);
     const { name } = kernel;
     if (task.failure !== undefined) this.#reject(task, task.failure);
     else if (task.signal.aborted) this.#reject(task, task.signal.reason);
@@ -481,12 +416,12 @@ export class GpuAccelerator implements Accelerator {
       const message = `the GPU's compiler refuses ${name}: ${reason}`;
       this.#reject(
         task,
-        new AcceleratorError(AcceleratorErrorCode.invalid, message, { kernel: name, reason, ...place }),
+        new KernelError(KernelErrorCode.invalid, message, { kernel: name, reason, ...place }),
       );
     } else if (why === "memory" && isAlone)
-      this.#reject(task, overLimit(kernel, task.prepared.bytes, this.#budgetBytes()));
+      this.#reject(task, overLimit(kernel, task.prepared.bytes, this.#processes.budgetBytes));
     else {
-      if (why === "unread") this.#unread(live, task);
+      if (why === "unread") this.#unread(worker, task);
       else if (why === "memory") task.isAlone = true;
       this.#again(task, reason);
     }
@@ -494,11 +429,11 @@ export class GpuAccelerator implements Accelerator {
   }
 
   /** Inputs are not where they were thought to be. */
-  #unread(live: Live, task: Task): void {
+  #unread(worker: Worker, task: Task): void {
     for (const [index, planned] of task.planned.entries()) {
       if (planned === undefined) continue;
       const input = task.prepared.inputs[index]!;
-      if (live.resident.delete(planned.key) || !("root" in input)) continue;
+      if (worker.resident.delete(planned.key) || !("root" in input)) continue;
       task.sent.add(index);
       this.#inputs.forget(input);
     }
@@ -522,20 +457,20 @@ export class GpuAccelerator implements Accelerator {
   }
 
   /** It takes no more part in what its process does. */
-  #leave(live: Live, task: Task): void {
+  #leave(worker: Worker, task: Task): void {
     this.#drop(task);
-    live.running.delete(task.id);
-    if (live.running.size > 0) return;
-    live.process.unref();
-    live.silence?.close();
+    worker.running.delete(task.id);
+    if (worker.running.size > 0) return;
+    worker.live.process.unref();
+    worker.silence?.close();
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#restUnused(), GPU_REST_MS).unref();
   }
 
   /** Others may have use for the memory. */
   #restUnused(): void {
-    if (this.#live === undefined || this.#live.running.size > 0) return;
-    this.#live.process.tell({ kind: "budget", bytes: 0 });
+    if (this.#worker === undefined || this.#worker.running.size > 0) return;
+    this.#worker.live.process.tell({ kind: "budget", bytes: 0 });
     this.#budget();
   }
 
@@ -552,7 +487,7 @@ export class GpuAccelerator implements Accelerator {
       return this.#reject(task, task.signal.reason);
     }
     // It may be about to write outputs, so that it is over when its process says so.
-    this.#live?.process.tell({ kind: "cancel", call: task.id });
+    this.#worker?.live.process.tell({ kind: "cancel", call: task.id });
   }
 
   #strike({ call: { kernel } }: Task): void {
@@ -560,46 +495,49 @@ export class GpuAccelerator implements Accelerator {
     this.#strikes.set(module, (this.#strikes.get(module) ?? 0) + 1);
   }
 
-  // ── time ──
-
   /** It has calls from now on. */
-  #watch(live: Live): void {
-    live.process.ref();
-    const { clock } = live;
+  #watch(worker: Worker): void {
+    worker.live.process.ref();
+    const { clock } = worker.live;
     // Where nobody tells its CPU time, nobody knows that it does nothing.
     if (clock === undefined) return;
-    live.silence = new SilenceWatch({
-      progress: () => clock.read() + live.heard,
-      owes: () => this.#owes(live),
-      over: () => this.#hung(live),
+    worker.silence = new SilenceWatch({
+      progress: () => clock.read() + worker.live.heard,
+      owes: () => this.#owes(worker),
+      over: () => this.#hung(worker),
     });
   }
 
   /** Whether it should do something: not while it waits for its GPU, or for bytes that come from elsewhere. */
-  #owes(live: Live): boolean {
-    const tasks = [...live.running.values()];
+  #owes(worker: Worker): boolean {
+    const tasks = [...worker.running.values()];
     if (!this.info.isSoftware && tasks.some(({ stage }) => stage === "kernel")) return false;
-    return live.process.isFull || tasks.some(({ isSent }) => isSent);
+    return worker.live.process.isFull || tasks.some(({ isSent }) => isSent);
+  }
+
+  /** Its calls are over there. What they have of the GPU's memory they have until it is gone. */
+  #kill(worker: Worker): void {
+    const bytes = usedBytes(worker);
+    for (const task of worker.running.values()) this.#leave(worker, task);
+    if (this.#worker === worker) this.#worker = undefined;
+    this.#processes.kill(worker.live, bytes);
   }
 
   /** It is stopped, or stands still in its driver, which is no fault of what it computes. */
-  #hung(live: Live): void {
-    const tasks = [...live.running.values()];
-    for (const task of tasks) this.#leave(live, task);
-    this.#kill(live);
+  #hung(worker: Worker): void {
+    const tasks = [...worker.running.values()];
+    this.#kill(worker);
     for (const task of tasks.toReversed()) this.#again(task, "it did nothing for very long");
     this.#pump();
   }
 
-  #expire(live: Live, task: Task, end: WatchEnd): void {
-    if (!live.running.has(task.id)) return;
+  #expire(worker: Worker, task: Task, end: WatchEnd): void {
+    if (!worker.running.has(task.id)) return;
     const { kernel } = task.call;
     const { stage } = task;
-    this.#leave(live, task);
-    const others = [...live.running.values()];
-    for (const other of others) this.#leave(live, other);
-    const probed = end === "unknown" ? this.#probe() : undefined;
-    this.#kill(live);
+    const others = [...worker.running.values()].filter((other) => other !== task);
+    const probed = end === "unknown" ? this.#processes.probe() : undefined;
+    this.#kill(worker);
     for (const other of others.toReversed()) this.#again(other, "another call used up its time");
     this.#pump();
     if (end === "ceiling") return this.#reject(task, lost(`nothing came of ${kernel.name} for very long`));
@@ -614,33 +552,14 @@ export class GpuAccelerator implements Accelerator {
       else blame();
     });
   }
+}
 
-  /** Of the time that passed, what this process had of the GPU: as many use it by turns as a probe takes longer, but for itself. */
-  async #gpuShare(passedMs: number): Promise<number | undefined> {
-    const standby = await this.#standby;
-    if (standby === undefined || standby.process.isEnded) return passedMs;
-    const milliseconds = await this.#probe();
-    if (milliseconds === undefined) return undefined;
-    return passedMs / Math.max(1, milliseconds / standby.ready.probeMs - 1);
-  }
-
-  /** What a probe takes in the process that stands by; undefined when nothing comes of it. */
-  async #probe(): Promise<number | undefined> {
-    const standby = await this.#standby;
-    if (standby === undefined || standby.process.isEnded) return undefined;
-    const call = this.#calls++;
-    const { promise, resolve } = Promise.withResolvers<number | undefined>();
-    standby.probes.set(call, resolve);
-    void standby.process.send([{ message: { kind: "probe", call } }]);
-    const waited = pause(GPU_PROBE_WAIT_MS, undefined, { ref: false });
-    const milliseconds = await Promise.race([promise, waited]);
-    standby.probes.delete(call);
-    return milliseconds ?? undefined;
-  }
+function workerOf(live: LiveProcess): Worker {
+  return { live, resident: new Map(), running: new Map(), silence: undefined };
 }
 
 /** Of the time that passed, what the process had of CPUs, where that is told. */
-function cpuShare({ clock }: Live): (passedMs: number) => number {
+function cpuShare({ live: { clock } }: Worker): (passedMs: number) => number {
   let before = clock?.read() ?? 0;
   return (passedMs) => {
     if (clock === undefined) return passedMs;
@@ -651,7 +570,7 @@ function cpuShare({ clock }: Live): (passedMs: number) => number {
   };
 }
 
-function usedBytes({ resident, running }: Live): number {
+function usedBytes({ resident, running }: Worker): number {
   let bytes = 0;
   for (const { length } of resident.values()) bytes += length;
   for (const { prepared } of running.values()) bytes += prepared.bytes;
@@ -662,19 +581,19 @@ function lost(reason: string): AcceleratorError {
   return new AcceleratorError(AcceleratorErrorCode.lost, `the GPU's process is gone: ${reason}`, { reason });
 }
 
-function overLimit({ name }: Kernel, bytes: number, max: number): AcceleratorError {
+function overLimit({ name }: Kernel, bytes: number, max: number): KernelError {
   const message = `a call of ${name} takes ${bytes} bytes of the GPU's memory, and ${max} of it are used`;
-  return new AcceleratorError(AcceleratorErrorCode.overLimit, message, { kernel: name, bytes, max });
+  return new KernelError(KernelErrorCode.overLimit, message, { kernel: name, bytes, max });
 }
 
-function deadline({ name, limits: { gpuMs } }: Kernel): AcceleratorError {
+function deadline({ name, limits: { gpuMs } }: Kernel): KernelError {
   const message = `${name} took more of the GPU's time than its limit of ${gpuMs} ms, and was ended`;
-  return new AcceleratorError(AcceleratorErrorCode.deadline, message, { kernel: name, limitMs: gpuMs });
+  return new KernelError(KernelErrorCode.deadline, message, { kernel: name, limitMs: gpuMs });
 }
 
-function slowToCompile({ name }: Kernel): PacketfsError {
+function slowToCompile({ name }: Kernel): KernelError {
   const reason = `it is not compiled within ${GPU_COMPILE_CPU_MS} ms`;
-  return new AcceleratorError(AcceleratorErrorCode.invalid, `the GPU's compiler refuses ${name}: ${reason}`, {
+  return new KernelError(KernelErrorCode.invalid, `the GPU's compiler refuses ${name}: ${reason}`, {
     kernel: name,
     reason,
   });

@@ -1,7 +1,7 @@
 /** What a call is for a GPU process: numbers, all of them checked against the kernel and against what the adapter can do. */
 import { createHash } from "node:crypto";
 import type { KernelCall, KernelInput } from "../contracts/kernels.ts";
-import { AcceleratorError, AcceleratorErrorCode } from "../errors.ts";
+import { KernelError, KernelErrorCode } from "../errors.ts";
 import {
   boundSizes,
   callBytes,
@@ -76,8 +76,8 @@ export function prepareCall(
   });
   const over = (what: string, size: number, max: number): void => {
     if (size <= max) return;
-    throw new AcceleratorError(
-      AcceleratorErrorCode.overLimit,
+    throw new KernelError(
+      KernelErrorCode.overLimit,
       `a call of ${kernel.name} has ${what} of ${size}, and this GPU takes ${max}`,
       { kernel: kernel.name, bytes: size, max },
     );

@@ -4,6 +4,7 @@
  * tell; listeners are called in the middle of the work, so they must be quick and must not throw.
  */
 import type { EventEmitter } from "node:events";
+import type { UnusedAccelerator } from "./kernels.ts";
 
 /** `events.emit("repair", …)`, `events.on("job", …)`. */
 export interface EventMap {
@@ -11,6 +12,7 @@ export interface EventMap {
   node: [NodeEvent];
   transfer: [TransferEvent];
   repair: [RepairEvent];
+  withdrawn: [WithdrawnEvent];
 }
 
 export type Events = EventEmitter<EventMap>;
@@ -61,3 +63,6 @@ export interface RepairEvent {
   readonly kind: "note";
   readonly text: string;
 }
+
+/** A machine lends the executor of this GPU no more, since it runs no calls any more. */
+export type WithdrawnEvent = UnusedAccelerator;

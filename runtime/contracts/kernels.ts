@@ -86,6 +86,8 @@ export interface Accelerator extends AsyncDisposable {
   resident(range: { readonly root: Ref; readonly from: number; readonly length: number }): number;
   /** Whether the kernel gets no calls here any more, since it was killed too often for its own time. */
   isBarred(kernel: Kernel): boolean;
+  /** Resolves with the reason, for people, when it will run no call any more, whoever asks. Never rejects. */
+  readonly gone: Promise<string>;
   close(): Promise<void>;
 }
 

@@ -16,6 +16,7 @@ interface Waiting {
 /** A GPU behind such a door, the same for all engines that have calls run on it. */
 export class AdmittedAccelerator implements Accelerator {
   readonly info: AcceleratorInfo;
+  readonly gone: Promise<string>;
   readonly #accelerator: Accelerator;
   readonly #now: () => number;
   readonly #waiting = new Set<Waiting>();
@@ -24,6 +25,7 @@ export class AdmittedAccelerator implements Accelerator {
   /** `now`: milliseconds of a monotonic clock. It closes the accelerator with itself. */
   constructor(accelerator: Accelerator, now: () => number = () => performance.now()) {
     this.info = accelerator.info;
+    this.gone = accelerator.gone;
     this.#accelerator = accelerator;
     this.#now = now;
   }

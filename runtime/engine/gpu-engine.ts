@@ -4,11 +4,17 @@
  */
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import type { Accelerator, EngineDecision, KernelCall, KernelEngine } from "../contracts/kernels.ts";
-import { AcceleratorErrorCode, EngineError, EngineErrorCode } from "../errors.ts";
+import { AcceleratorErrorCode, EngineError, EngineErrorCode, KernelErrorCode } from "../errors.ts";
 import { ACCELERATOR_TRIES_MAX } from "../limits.ts";
 
 /** What is no fault of the call's inputs, nor of who asked: it is the GPU that does not compute this. */
-const GPU_CODES: ReadonlySet<string> = new Set(Object.values(AcceleratorErrorCode));
+const GPU_CODES: ReadonlySet<string> = new Set([
+  AcceleratorErrorCode.lost,
+  KernelErrorCode.barred,
+  KernelErrorCode.deadline,
+  KernelErrorCode.invalid,
+  KernelErrorCode.overLimit,
+]);
 
 export class GpuEngine implements KernelEngine {
   readonly #accelerator: Accelerator;

@@ -22,7 +22,8 @@ function watched(options: Pick<GpuExecutorsOptions, "find" | "findMsMax">): Watc
     return { id, accelerator: accelerator.info, [Symbol.asyncDispose]: dispose } as Partial<Opened> as Opened;
   };
   const opened = (executors: readonly Executor[]): void => void events.push(`opened ${executors.length}`);
-  return { gpus: new GpuExecutors({ ...options, open, opened }), events };
+  const withdrawn = ({ id }: Executor): void => void events.push(`withdrawn ${id}`);
+  return { gpus: new GpuExecutors({ ...options, open, opened, withdrawn }), events };
 }
 
 it("looks once, however often it is asked, and has an executor for each GPU then", async () => {
@@ -44,6 +45,25 @@ it("looks once, however often it is asked, and has an executor for each GPU then
   await gpus.close();
   expect(events).toEqual(["opened 2", "closed 0", "closed 1"]);
   expect(all.map(({ isClosed }) => isClosed)).toEqual([true, true]);
+});
+
+it("withdraws the executor of a GPU that runs no calls any more, and says why", async () => {
+  const [first, second] = [new HeldAccelerator(), new HeldAccelerator()];
+  const { gpus, events } = watched({ find: async () => ({ accelerators: [first, second], unused: [] }) });
+  await gpus.find();
+  first.go("no process of it starts any more");
+  await first.gone;
+  await pause(0);
+  expect(gpus.executors.map(({ id }) => id)).toEqual(["gpu1"]);
+  expect(gpus.accelerators).toHaveLength(1);
+  expect(gpus.unused).toEqual([{ label: first.info.label, reason: "no process of it starts any more" }]);
+  await gpus.close();
+  expect(events).toEqual(["opened 2", "withdrawn gpu0", "closed 0", "closed 1"]);
+  expect([first.isClosed, second.isClosed]).toEqual([true, true]);
+  // Whoever is closed has nothing to withdraw.
+  second.go("no process of it starts any more");
+  await pause(0);
+  expect(events).toHaveLength(4);
 });
 
 it("does without GPUs where looking for them fails, or a driver hangs", async () => {

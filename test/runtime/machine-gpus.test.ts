@@ -21,9 +21,10 @@ let machine: Machine;
 let looks: number;
 /** What looking for GPUs waits for. */
 let found: Promise<void>;
-const gpus = [new HeldAccelerator(), new HeldAccelerator({ ...INFO, engineClass: "other-00" })];
+let gpus: HeldAccelerator[];
 
 beforeEach(async () => {
+  gpus = [new HeldAccelerator(), new HeldAccelerator({ ...INFO, engineClass: "other-00" })];
   looks = 0;
   found = Promise.resolve();
   directory = await makeTemporaryDirectory("machine");
@@ -99,6 +100,21 @@ it("lends an executor for each, of an edition that names its class", async () =>
   });
   expect(second!.edition).toBe(`${guestEdition()}-other-00`);
   expect(machine.unusedAccelerators).toEqual([{ label: "a third", reason: "it computes wrong results" }]);
+});
+
+it("lends a GPU that runs no calls any more to no job, and tells whoever watches", async () => {
+  const executors = new ExecutorList();
+  await using _jobs = machine.openJobs(executors);
+  await machine.findAccelerators();
+  const told: unknown[] = [];
+  machine.events.on("withdrawn", (gpu) => told.push(gpu));
+  const gone = { label: INFO.label, reason: "no process of it starts any more" };
+  gpus[0]!.go(gone.reason);
+  await until(() => told.length > 0);
+  expect(told).toEqual([gone]);
+  expect(ids(executors.list())).toEqual(["local", "local-code", "local-gpu1"]);
+  expect(ids(machine.executors)).toEqual(["local", "local-code", "local-gpu1"]);
+  expect(machine.unusedAccelerators.at(-1)).toEqual(gone);
 });
 
 it("frees what executors of GPUs keep for a file, also of GPUs that are not there any more", async () => {

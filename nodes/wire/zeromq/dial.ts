@@ -334,7 +334,7 @@ export interface RedialerOptions extends Omit<DialOptions, "signal"> {
 
 /** Keeps one session with a peer alive: dials, and dials again after ¼ s, ½ s, 1 s … 10 s when it is lost or refused. */
 export class Redialer implements AsyncDisposable {
-  readonly #options: RedialerOptions;
+  #options: RedialerOptions;
   readonly #closing = new AbortController();
   readonly #done: Promise<void>;
   #link: Link | undefined;
@@ -347,6 +347,12 @@ export class Redialer implements AsyncDisposable {
   /** The present session, if there is one. */
   get link(): Link | undefined {
     return this.#link;
+  }
+
+  /** This side lends these from now on, which is said at the beginning of a session: the present one ends. */
+  lend(executors: readonly ExecutorOffer[]): void {
+    this.#options = { ...this.#options, executors };
+    void this.#link?.close();
   }
 
   async close(): Promise<void> {

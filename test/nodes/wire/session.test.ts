@@ -192,6 +192,30 @@ test.concurrent("a redialer comes back when the server does, and says hello anew
   await second.close();
 });
 
+test.concurrent("a redialer that lends others says so in a session of its own", async ({ expect }) => {
+  const network = await openNetwork({});
+  const identity = Identity.create();
+  list(network.allowList, identity, "node");
+  const [cpu, gpu] = ["cpu", "gpu"].map((name) => ({ name, capacity: { js: 1 }, edition: "v8-1-icu-2" }));
+  const links: Link[] = [];
+  const redialer = new Redialer({
+    address: network.address,
+    server: network.hub,
+    identity,
+    role: "node",
+    label: "node",
+    executors: [cpu!, gpu!],
+    onLink: (link) => links.push(link),
+  });
+  await until(() => links.length === 1 && network.links.length === 1);
+  expect(network.links[0]!.peer.executors).toEqual([cpu, gpu]);
+  redialer.lend([cpu!]);
+  await until(() => links.length === 2 && network.links.length === 2);
+  expect(network.links[1]!.peer.executors).toEqual([cpu]);
+  await redialer.close();
+  await network.close();
+});
+
 test.concurrent("a redialer that is closed while it dials ends in order", async ({ expect }) => {
   const connections: Socket[] = [];
   const silent = createServer((socket) => connections.push(socket)).listen(0, "127.0.0.1");

@@ -46,6 +46,17 @@ test.each(["more", "less", "noise", "strange", "silence"])(
   },
 );
 
+test("that no other follows has its GPU run no calls any more, which says why", async () => {
+  await using gpu = await open("silence");
+  const { signal } = new AbortController();
+  // Two of them: the second waits for a process that never comes.
+  const errors = await Promise.all([failure(gpu.run(call, signal)), failure(gpu.run(call, signal))]);
+  for (const error of errors) expect(error).toMatchObject({ code: "PFS_ACCELERATOR_LOST" });
+  const reason = await gpu.gone;
+  expect(reason).toMatch(/^no process of it starts any more: ./);
+  expect(await failure(gpu.run(call, signal))).toMatchObject({ data: { reason } });
+});
+
 test("that answers calls that it was not given answers its own", async () => {
   await using gpu = await open("others");
   const { outputs } = await gpu.run(call, new AbortController().signal);

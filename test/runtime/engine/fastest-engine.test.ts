@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Accelerator, KernelCall } from "../../../runtime/contracts/kernels.ts";
-import { AcceleratorError, AcceleratorErrorCode } from "../../../runtime/errors.ts";
+import { KernelError, KernelErrorCode } from "../../../runtime/errors.ts";
 import { FastestEngine } from "../../../runtime/engine/fastest-engine.ts";
 import { KERNEL_PROBE_CALLS } from "../../../runtime/limits.ts";
 import { KernelAverages } from "../../../runtime/program/kernel/averages.ts";
@@ -150,8 +150,7 @@ describe("with one", () => {
   it("goes on with the program where the GPU fails, and never against what it was told", async () => {
     const gpu = fast();
     const { engine } = engineOver(gpu);
-    const deadline = (): AcceleratorError =>
-      new AcceleratorError(AcceleratorErrorCode.deadline, "too long", {});
+    const deadline = (): KernelError => new KernelError(KernelErrorCode.deadline, "too long", {});
     const failed = engine.run(exactCall(LARGE), never);
     gpu.running[0]!.fail(deadline());
     expect(await failed).toMatchObject({ engineClass: "cpu", reason: "too long" });

@@ -67,6 +67,9 @@ const TIMES: KernelTimes = {
 /** Answers when it is told to. */
 export class HeldAccelerator implements Accelerator {
   readonly info: AcceleratorInfo;
+  readonly gone: Promise<string>;
+  /** Has it run no call any more. */
+  readonly go: (reason: string) => void;
   /** Of answers to come. */
   times: KernelTimes = TIMES;
   /** Calls that run now, in the order in which they came. */
@@ -75,6 +78,9 @@ export class HeldAccelerator implements Accelerator {
 
   constructor(info: AcceleratorInfo = INFO) {
     this.info = info;
+    const { promise, resolve } = Promise.withResolvers<string>();
+    this.gone = promise;
+    this.go = resolve;
   }
 
   run(asked: KernelCall): Promise<KernelAnswer> {
