@@ -582,8 +582,11 @@ export const GPU_SILENCE_LOOK_MS = 2_500;
 export const GPU_SILENCE_LOOKS = 4;
 /** What a call may take beside its limit: its inputs may come from elsewhere. */
 export const GPU_CALL_CEILING_MS: number = 5 * 60 * 1000;
-/** Ranges of streams of which it is remembered where they stand in files. */
+/** Ranges of streams of which it is remembered where they stand in files, and what that takes: many pieces take much. */
 export const GPU_PLANS_MAX = 256;
+export const GPU_PLANS_BYTES_MAX: number = 64 * 1024 * 1024;
+/** Inputs that stay in a GPU's memory, however small: both sides know each of them. */
+export const GPU_RESIDENT_INPUTS_MAX = 1024;
 /** What is used of a GPU's memory: so much of it, */
 export const GPU_MEMORY_SHARE = 0.75;
 /** or so many bytes where it does not tell how much it has. */

@@ -36,7 +36,7 @@ import type {
   KernelLimits,
   SizeExpression,
 } from "../runtime/program/kernel/kernel.ts";
-import type { Block, Matrix } from "./blocks.ts";
+import type { Block, ElementArrays, Matrix } from "./blocks.ts";
 
 /** What a tensor is made of and how large it is. */
 export interface TensorType<
@@ -83,14 +83,6 @@ export function u32(shape: readonly Dimension[] = [], options: TensorOptions = {
   return { type: "u32", shape, ...options };
 }
 
-/** By type of element: the typed array that holds them. */
-interface TypedArrays {
-  readonly f32: Float32Array<ArrayBuffer>;
-  readonly i32: Int32Array<ArrayBuffer>;
-  readonly u32: Uint32Array<ArrayBuffer>;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-}
-
 type Tensors = Readonly<Record<string, TensorType>>;
 
 /** What a call gives for an input. */
@@ -109,7 +101,7 @@ export type KernelArgument<Input extends TensorType> = Input["shape"] extends re
         | Block;
 
 /** What a call returns, or what of it is one output. */
-export type KernelResult<Output extends TensorType> = TypedArrays[Output["type"]];
+export type KernelResult<Output extends TensorType> = ElementArrays[Output["type"]];
 
 export type KernelArguments<Inputs extends Tensors> = {
   readonly [Name in keyof Inputs]: KernelArgument<Inputs[Name]>;
@@ -123,7 +115,7 @@ export type KernelResults<Outputs extends Tensors> = {
 export type CpuArguments<Inputs extends Tensors> = {
   readonly [Name in keyof Inputs]: Inputs[Name]["shape"] extends readonly []
     ? number
-    : TypedArrays[Inputs[Name]["type"]];
+    : ElementArrays[Inputs[Name]["type"]];
 };
 
 type NamesIn<Tensor extends TensorType> = Extract<Tensor["shape"][number], string>;

@@ -193,10 +193,9 @@ class LocalPacketFS implements PacketFS {
     const isCode = program instanceof PacketCode;
     const bundle = isCode ? codeBundle(program) : await bundleProgram(program);
     const { args, out, splitBytes, signal, onEvent } = options;
-    const engine = options.engine === "auto" ? undefined : options.engine;
     const access = await this.#files();
     const inputs = await Promise.all(files.map((file) => findFile(access, file)));
-    const beside = await findFiles(access, options.files ?? {});
+    const terms = await termsOf(access, options);
     const inputBytes = inputs.reduce((bytes, { length }) => bytes + length, 0);
     this.#writesLittle =
       this.#options.runsOnce === true && out === undefined && inputBytes <= LITTLE_INPUT_BYTES_MAX;
@@ -206,7 +205,7 @@ class LocalPacketFS implements PacketFS {
     const work = this.#withProgram(machine, bundle, args, async (jobs, stored) =>
       withValue(
         await jobs.run(
-          { ...stored, inputs, splitBytes, out, engine, files: beside },
+          { ...stored, ...terms, inputs, splitBytes, out },
           { signal, onEvent, explain: (error) => atSourcePlaces(error, bundle) },
         ),
       ),
@@ -220,11 +219,10 @@ class LocalPacketFS implements PacketFS {
     checkFiles(options.files ?? {});
     const bundle = program instanceof PacketCode ? codeBundle(program) : await bundleProgram(program);
     this.#requireOpen();
-    const engine = options.engine === "auto" ? undefined : options.engine;
-    const files = await findFiles(await this.#files(), options.files ?? {});
+    const terms = await termsOf(await this.#files(), options);
     const machine = await this.#runner.get();
     const lanes = await this.#withProgram(machine, bundle, options.args, (jobs, stored) =>
-      jobs.load({ ...stored, engine, files }),
+      jobs.load({ ...stored, ...terms }),
     );
     return new ProgramInLanes(lanes, machine.store);
   }
@@ -501,4 +499,13 @@ class BesideSource implements ChunkSource, AsyncDisposable {
 
   /** Both stores are others'. */
   async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+/** What a program has beside what it reads, and what computes its kernels. Rejects as `findFiles` does. */
+async function termsOf(
+  stored: StoredFiles,
+  { files = {}, engine }: Pick<RunOptions, "files" | "engine">,
+): Promise<Pick<StoredProgram, "files" | "engine">> {
+  const found = await findFiles(stored, files);
+  return { files: found, engine: engine === "auto" ? undefined : engine };
 }

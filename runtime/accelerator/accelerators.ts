@@ -25,6 +25,8 @@ export interface FindOptions {
 }
 
 const BACKEND = process.platform === "win32" ? "d3d12" : process.platform === "darwin" ? "metal" : "vulkan";
+/** Of what a driver calls a GPU: more is no name, and hubs take no more. */
+const LABEL_CHARACTERS = 96;
 /** Of a vendor's name, in the name of a class. */
 const VENDOR_CHARACTERS = 10;
 
@@ -89,7 +91,7 @@ export async function findAccelerators({
 }
 
 function labelOf({ adapter: { device, description, vendor } }: ReadyMessage): string {
-  return description || device || vendor || "GPU";
+  return (description || device || vendor || "GPU").slice(0, LABEL_CHARACTERS);
 }
 
 /** All that a float result depends on: the device, its driver, and what makes its code of WGSL. */

@@ -2,7 +2,7 @@
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import type { ChunkPlaces, ChunkSource } from "../contracts/chunks.ts";
-import { GPU_FRAME_BODY_BYTES_MAX, GPU_PIECE_BYTES, GPU_PLANS_MAX } from "../limits.ts";
+import { GPU_FRAME_BODY_BYTES_MAX, GPU_PIECE_BYTES, GPU_PLANS_BYTES_MAX, GPU_PLANS_MAX } from "../limits.ts";
 import { InputSource } from "../stream/inputs.ts";
 import { PLAN_ROW_BYTES, contentKey, encodePlan } from "./read-plan.ts";
 
@@ -29,30 +29,46 @@ export interface FilePlan {
 export class CallInputs {
   readonly #source: InputSource;
   readonly #places: ChunkPlaces | undefined;
-  /** By root and range, the one that was used last at the end. */
+  /** By root and range, the one that was used last at the end; and the bytes of all their plans. */
   readonly #planned = new Map<string, PlannedRange>();
+  #planBytes = 0;
+  readonly #planBytesMax: number;
 
-  constructor(source: ChunkSource, places: ChunkPlaces | undefined) {
+  /** `planBytesMax`: what plans that are remembered take together. */
+  constructor(
+    source: ChunkSource,
+    places: ChunkPlaces | undefined,
+    planBytesMax: number = GPU_PLANS_BYTES_MAX,
+  ) {
     this.#source = new InputSource(source);
     this.#places = places;
+    this.#planBytesMax = planBytesMax;
   }
 
   /** Rejects as reading the stream does. */
   async plan(range: StreamRange, signal: AbortSignal): Promise<PlannedRange> {
     const name = rangeKey(range);
     const planned = this.#planned.get(name) ?? (await this.#make(range, signal));
-    this.#planned.delete(name);
+    this.#drop(name);
     this.#planned.set(name, planned);
+    this.#planBytes += planBytesOf(planned);
     for (const oldest of this.#planned.keys()) {
-      if (this.#planned.size <= GPU_PLANS_MAX) break;
-      this.#planned.delete(oldest);
+      if (this.#planned.size <= GPU_PLANS_MAX && this.#planBytes <= this.#planBytesMax) break;
+      this.#drop(oldest);
     }
     return planned;
   }
 
+  #drop(name: string): void {
+    const planned = this.#planned.get(name);
+    if (planned === undefined) return;
+    this.#planBytes -= planBytesOf(planned);
+    this.#planned.delete(name);
+  }
+
   /** What it says is not so: it was moved, or is damaged. Whoever reads it in the ordinary way finds out, and has it mended. */
   forget(range: StreamRange): void {
-    this.#planned.delete(rangeKey(range));
+    this.#drop(rangeKey(range));
   }
 
   /** Its bytes, verified. Rejects as reading the stream does. */
@@ -76,6 +92,10 @@ export class CallInputs {
     if (places === undefined) return { key, plan: undefined };
     return { key, plan: { bytes: encodePlan(extents, places), rows, files: places.files } };
   }
+}
+
+function planBytesOf({ plan }: PlannedRange): number {
+  return plan?.bytes.byteLength ?? 0;
 }
 
 /** A range's name, in a few characters. */

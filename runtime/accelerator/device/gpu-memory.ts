@@ -2,7 +2,7 @@
  * The GPU's memory as calls use it: buffers that are used again, since making large ones is slow, and inputs that stay for
  * the next call that reads the same bytes, those that were used last the longest.
  */
-import { GPU_BUFFER_BYTES_MIN } from "../../limits.ts";
+import { GPU_BUFFER_BYTES_MIN, GPU_RESIDENT_INPUTS_MAX } from "../../limits.ts";
 
 /** An input that is in memory. Nothing is written to its buffer as long as it is. */
 export interface ResidentInput {
@@ -75,6 +75,7 @@ export class GpuMemory {
   keep(key: string, buffer: GPUBuffer): ResidentInput {
     const resident = { key, buffer, users: 1 };
     this.#resident.set(key, resident);
+    if (this.#resident.size > GPU_RESIDENT_INPUTS_MAX) this.#freeResident();
     return resident;
   }
 
@@ -105,6 +106,11 @@ export class GpuMemory {
       this.#bytes -= size;
       return true;
     }
+    return this.#freeResident();
+  }
+
+  /** Gives up the input that nobody has used for longest. False where all are in use. */
+  #freeResident(): boolean {
     for (const [key, { buffer, users }] of this.#resident) {
       if (users > 0) continue;
       this.#resident.delete(key);

@@ -12,6 +12,7 @@ import type {
   KernelCall,
   KernelInput,
 } from "../../../runtime/contracts/kernels.ts";
+import { GPU_RESIDENT_INPUTS_MAX, KERNEL_TENSORS_MAX } from "../../../runtime/limits.ts";
 import { ProcessClock } from "../../../runtime/process-clock.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { noGpu } from "../../suites/gpu.ts";
@@ -213,6 +214,27 @@ describe.skipIf(noGpu !== undefined)("a GPU", () => {
     const second = await gpu.run(call, signal);
     expectMixed(second, expected);
     expect(second.times).toMatchObject({ uploadedBytes: 0, residentBytes: length });
+  });
+
+  test("keeps so many inputs and no more, however small they are", async () => {
+    const names = Array.from({ length: KERNEL_TENSORS_MAX - 1 }, (_, index) => `v${index}`);
+    const add = kernelOf({
+      name: "add",
+      inputs: Object.fromEntries(names.map((name) => [name, ["u32", "n"]])),
+      outputs: { w: ["u32", "n"] },
+      source: `fn main(@builtin(global_invocation_id) id: vec3u) { if (id.x < dims.n) { w[id.x] = ${names.map((name) => `${name}[id.x]`).join(" + ")}; } }`,
+    });
+    const ranges: { readonly root: Ref; readonly from: number; readonly length: number }[] = [];
+    while (ranges.length < GPU_RESIDENT_INPUTS_MAX + 2 * names.length) {
+      const inputs = names.map((_, index) => ({ root, from: 4 * (ranges.length + index), length: 4 }));
+      ranges.push(...inputs);
+      const { outputs } = await gpu.run({ kernel: add, dimensions: { n: 1 }, inputs }, signal);
+      const sum = inputs.reduce((total, { from }) => (total + rangeWords(from, 4)[0]!) >>> 0, 0);
+      expect(new Uint32Array(Uint8Array.from(outputs!).buffer)[0]).toBe(sum);
+    }
+    const resident = (): boolean[] => ranges.map((range) => gpu.resident(range) > 0);
+    await until(() => resident().filter(Boolean).length <= GPU_RESIDENT_INPUTS_MAX);
+    expect([resident()[0], resident().at(-1)]).toEqual([false, true]);
   });
 
   test("believes no place in which something else stands", async () => {
