@@ -6,7 +6,7 @@ import { Op } from "../../packets/layout.ts";
 import { encodeFrame } from "../../packets/packet.ts";
 import { parseInspection } from "../../runtime/program/manifest.ts";
 import { inputEncoding } from "../../runtime/program/readers.ts";
-import type { Entry, ProgramDescription } from "../../runtime/program/program.ts";
+import type { Entry, InspectedProgram } from "../../runtime/program/program.ts";
 import { decodeOutcome, EXTENT_NUMBERS } from "../../runtime/sandbox/process/protocol.ts";
 import { InputReader } from "../../runtime/sandbox/thread/frame-input.ts";
 import { GuestIsolate, GuestRealm, inspectionImage } from "../../runtime/sandbox/thread/guest-isolate.ts";
@@ -90,7 +90,7 @@ export class Inputs {
 }
 
 const MEMORY_BYTES = PROGRAM_LIMITS_DEFAULT.memoryBytes;
-const descriptions = new Map<string, ProgramDescription>();
+const descriptions = new Map<string, InspectedProgram>();
 
 /** A program in an isolate of its own. */
 export function openProgram(source: string, entry: Entry, args: unknown, prelude?: string): GuestIsolate {

@@ -109,6 +109,8 @@ export interface PreludeConfig {
 export interface ProgramConfig {
   readonly entry: Entry;
   readonly description: ProgramDescription;
+  /** How many kernels it was found to have. */
+  readonly kernels: number;
   /** JSON text. */
   readonly args: string;
   readonly files: readonly GivenFile[];
@@ -300,6 +302,7 @@ export function makePrelude(
       const {
         entry,
         description,
+        kernels: known,
         args: argsText,
         files,
         computed,
@@ -318,7 +321,6 @@ export function makePrelude(
       if (combines !== (combine !== undefined) || description.hasReduce !== (reduce !== undefined)) {
         throw new p.TypeError("the program is not what it was said to be: it has another combine or reduce");
       }
-      const known = description.kernels?.length ?? 0;
       if (known > 0 && known !== kernels.declared().length) {
         throw new p.TypeError("the program is not what it was said to be: it has other kernels");
       }

@@ -22,6 +22,7 @@ import { SandboxErrorCode } from "../../errors.ts";
 import { formatDuration } from "../../format.ts";
 import { gpuJsSource } from "../../program/kernel/gpujs.ts";
 import type { GpuJsSource } from "../../program/kernel/gpujs.ts";
+import type { Kernel } from "../../program/kernel/kernel.ts";
 import { invalidProgram, parseInspection } from "../../program/manifest.ts";
 import { ExecutorPipe, ceilingOf } from "./executor-pipe.ts";
 import type { EndReason, ExecutorEnd } from "./executor-pipe.ts";
@@ -378,12 +379,14 @@ const LOAD_ANSWERS = {
 function imageOf({ name, code, entry, description, args, files = {} }: LaneProgram): Uint8Array {
   const encoding = inputEncoding(entry, description);
   const lengths = Object.entries(files).map(([file, { length }]) => ({ name: file, length }));
-  const computed = entry === "map" ? computedKernels(description) : [];
+  const { kernels = [], ...described } = description;
+  const computed = entry === "map" ? computedKernels(kernels) : [];
   const image = {
     name,
     entry,
-    description,
+    description: described,
     args,
+    ...(kernels.length === 0 ? {} : { kernels: kernels.length }),
     ...(lengths.length === 0 ? {} : { files: lengths }),
     ...(computed.every((source) => source === null) ? {} : { computed }),
     ...(encoding === undefined ? {} : { encoding }),
@@ -392,7 +395,7 @@ function imageOf({ name, code, entry, description, args, files = {} }: LaneProgr
 }
 
 /** Kernels that a CPU computes by their source. */
-function computedKernels({ kernels = [] }: ProgramDescription): (GpuJsSource | null)[] {
+function computedKernels(kernels: readonly Kernel[]): (GpuJsSource | null)[] {
   return kernels.map((kernel) => (kernel.kind === "js" && !kernel.hasCpu ? gpuJsSource(kernel) : null));
 }
 

@@ -212,7 +212,10 @@ export function readRun({ packets, body }: Message): RunBody {
 export interface ProgramImage {
   readonly name: string;
   readonly entry: Entry;
-  readonly description: ProgramDescription;
+  /** What its kernels are stays with the node, which a guest asks who computes them. */
+  readonly description: ProgramDescription & { readonly kernels?: never };
+  /** How many kernels it has; absent where it has none. */
+  readonly kernels?: number;
   /** JSON text. */
   readonly args: string;
   /** How its input is decoded; absent where it takes bytes. */

@@ -163,9 +163,10 @@ export class GuestIsolate implements Guest {
 
   /** Takes over the realm, which has had no program. Throws LoadFailure. */
   constructor(image: ProgramImage, code: string, realm: GuestRealm) {
-    const { entry, description, args, encoding, files = [], computed = [] } = image;
+    const { entry, description, kernels = 0, args, encoding, files = [], computed = [] } = image;
     const dimensions = computed.map((source) => source && source.dimensions);
-    const plain = { entry, description, args, files, computed: dimensions, mayAwait: MAY_AWAIT.test(code) };
+    const program = { entry, description, kernels, args, files, computed: dimensions };
+    const plain = { ...program, mayAwait: MAY_AWAIT.test(code) };
     this.#computed = computed;
     this.#config = encoding === undefined ? plain : { ...plain, encoding };
     this.encoding = encoding;
