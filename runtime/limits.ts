@@ -129,6 +129,11 @@ export const KERNEL_VALUES_BYTES_MAX: number = 64 * 1024 * 1024;
 export const KERNEL_QUESTION_BYTES_MAX: number = 64 * 1024;
 /** and what passes between an isolate and its thread at once of these and of what comes back. */
 export const KERNEL_EXCHANGE_BYTES: number = 1024 * 1024;
+/**
+ * CPU time that each question of a program counts as its own, in milliseconds: about what its node has to do for it. Without, one that
+ * only asks would have its node work without an end.
+ */
+export const QUESTION_CPU_MS = 0.1;
 /** Bytes of a block that are read into shared memory at once, for a program that looks at them. */
 export const BLOCK_READ_BYTES_MAX: number = 16 * 1024 * 1024;
 /** A record of a matrix, a block or rows that come many at once; a row of such a matrix has ROW_BYTES_MAX. */

@@ -6,7 +6,7 @@
  *              └──▶ too much CPU time: deadline. Too long, yet little of it: stalled
  */
 import type { Socket } from "node:net";
-import { EXECUTOR_GRACE_MS, EXECUTOR_READ_ON_MS } from "../../limits.ts";
+import { EXECUTOR_GRACE_MS, EXECUTOR_READ_ON_MS, QUESTION_CPU_MS } from "../../limits.ts";
 import { HEADER_BYTES, MessageKind, writeHeader } from "./protocol.ts";
 import type { Message } from "./protocol.ts";
 import { TIME_SOURCE } from "./usage.ts";
@@ -134,13 +134,14 @@ export class ProcessThread {
     return true;
   }
 
-  /** What it waited for is not held against the call. */
+  /** What it waited for is not held against the call; that it asked is. */
   #goOn({ id, lane }: Call, answer: Uint8Array): void {
     const { since, used } = this.#waits!;
     this.#waits = undefined;
     this.#beganAt += performance.now() - since;
     // A thread that stands still uses no CPU time; where another clock stands in for that, it does.
     if (TIME_SOURCE !== "CPU time") this.#usedBefore += this.clock.read() - used;
+    this.#usedBefore -= QUESTION_CPU_MS;
     this.#write({ kind: MessageKind.answer, lane, id, packets: 0, body: [answer] });
   }
 

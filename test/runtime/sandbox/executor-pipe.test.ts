@@ -1,6 +1,7 @@
 /** Processes that do not keep to the protocol: what an executor process that was taken over could do. */
 import { spawn } from "node:child_process";
 import { describe, expect, it } from "vitest";
+import { EXECUTOR_GRACE_MS, QUESTION_CPU_MS } from "../../../runtime/limits.ts";
 import { ExecutorPipe } from "../../../runtime/sandbox/process/executor-pipe.ts";
 import type { Answer, Questions } from "../../../runtime/sandbox/process/process-thread.ts";
 import {
@@ -180,6 +181,21 @@ describe("a thread that asks", () => {
     questions.waiting[0]!(Uint8Array.of(1, 2, 3));
     await expect(asked).rejects.toMatchObject({ code: "PFS_EXECUTOR_STALLED", data: { ceilingMs: 400 } });
     expect(questions.asked).toEqual([MessageKind.call, MessageKind.computed]);
+  });
+
+  it("has each question counted as CPU time of its own, so that it does not ask without an end", async () => {
+    const questions = new Answers();
+    questions.ask = (kind) => {
+      questions.asked.push(kind);
+      return Promise.resolve(new Uint8Array(0));
+    };
+    // Its clock stands still: only asking takes it to its limit of 100 ms and what is allowed beside that.
+    const asking = "const ask = () => message(11, call, 8); pipe.on('data', ask); ask();";
+    await expect(ask(liar(asking), 60_000, questions)).rejects.toMatchObject({
+      code: "PFS_EXECUTOR_DEADLINE",
+    });
+    const most = (100 + EXECUTOR_GRACE_MS) / QUESTION_CPU_MS;
+    expect(questions.asked.length).toBeGreaterThanOrEqual(most);
   });
 
   it("is answered into nothing when it has ended meanwhile", async () => {
