@@ -326,6 +326,9 @@ export const CPU_KERNEL_WORK_PER_MS = 1_000_000;
 export const KERNEL_AVERAGES_MAX = 2048;
 /** What an average was before counts as so many calls at most. */
 export const KERNEL_AVERAGE_CALLS = 16;
+/** What one call can have taken, in milliseconds: what is beyond that was not measured, whoever says so. */
+export const KERNEL_CALL_MS_MIN = 1e-6;
+export const KERNEL_CALL_MS_MAX: number = 24 * 60 * 60 * 1000;
 /** Calls of so many powers of two more or less work tell what one takes of which none like it was measured. */
 export const KERNEL_BUCKETS_APART_MAX = 2;
 /** One call of so many goes to the engine that is expected to be slower, where that is by no more than so many times. */

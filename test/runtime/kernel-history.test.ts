@@ -45,6 +45,9 @@ test("a file that is damaged, or cannot be written, costs the memory and nothing
     "{",
     '{"averages":[{"kernel":1}]}',
     '{"averages":[{"kernel":"k","value":-1}]}',
+    // A rate by which every call takes for ever.
+    '{"averages":[{"kernel":"","engineClass":"cpu","bucket":0,"value":0,"calls":16}]}',
+    '{"averages":[{"kernel":"","engineClass":"cpu","bucket":0,"value":5e-324,"calls":16}]}',
   ]) {
     await writeFile(file, content);
     const history = await KernelHistory.open(file);

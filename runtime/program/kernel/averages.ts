@@ -6,6 +6,8 @@ import {
   KERNEL_AVERAGES_MAX,
   KERNEL_AVERAGE_CALLS,
   KERNEL_BUCKETS_APART_MAX,
+  KERNEL_CALL_MS_MAX,
+  KERNEL_CALL_MS_MIN,
   KERNEL_RATE_WORK_MIN,
 } from "../../limits.ts";
 import { bucketOf } from "./cost.ts";
@@ -36,6 +38,9 @@ export interface KeptAverage {
 
 /** Of a bucket's calls, whose work is anything from it to twice as much. */
 const MEAN_OF_BUCKET = Math.SQRT2;
+/** What follows from what a call can take, and from calls that count for rates. */
+const RATE_MIN = KERNEL_RATE_WORK_MIN / KERNEL_CALL_MS_MAX;
+const RATE_MAX = (Number.MAX_SAFE_INTEGER * MEAN_OF_BUCKET) / KERNEL_CALL_MS_MIN;
 
 export class KernelAverages {
   /** The one that was added to least recently first. */
@@ -43,20 +48,21 @@ export class KernelAverages {
   /** Measurements that it was given. */
   additions = 0;
 
-  /** Those that come later count as newer. */
+  /** Those that come later count as newer. What no measurement can have come to is left out. */
   constructor(kept: Iterable<KeptAverage> = []) {
-    for (const average of kept) this.#set(average);
+    for (const average of kept) if (isPossible(average)) this.#set(average);
   }
 
-  /** What is no measurement changes nothing. */
+  /** What is no measurement changes nothing: other machines say what calls took there, and one of them may lie. */
   add({ kernel, engineClass, bucket, calls, milliseconds }: MeasuredCalls): void {
-    if (!(calls > 0) || !(milliseconds >= 0) || !Number.isFinite(milliseconds)) return;
+    const callMs = milliseconds / calls;
+    const measured = { kernel, engineClass, bucket, value: callMs, calls };
+    if (kernel === "" || !isPossible(measured)) return;
     this.additions++;
-    this.#average({ kernel, engineClass, bucket, value: milliseconds / calls, calls });
+    this.#average(measured);
     // Small calls say what a call costs, not what a rate is.
-    if (bucket < KERNEL_RATE_WORK_MIN || milliseconds === 0) return;
-    const value = (bucket * MEAN_OF_BUCKET * calls) / milliseconds;
-    this.#average({ kernel: "", engineClass, bucket: 0, value, calls });
+    if (bucket < KERNEL_RATE_WORK_MIN || callMs < KERNEL_CALL_MS_MIN) return;
+    this.#average({ kernel: "", engineClass, bucket: 0, value: (bucket * MEAN_OF_BUCKET) / callMs, calls });
   }
 
   /**
@@ -108,6 +114,12 @@ export class KernelAverages {
     const [oldest = ""] = this.#averages.keys();
     this.#averages.delete(oldest);
   }
+}
+
+function isPossible({ kernel, bucket, value, calls }: KeptAverage): boolean {
+  const most = Number.MAX_SAFE_INTEGER;
+  if (!(calls >= 1 && calls <= most && bucket >= 0 && bucket <= most)) return false;
+  return kernel === "" ? value >= RATE_MIN && value <= RATE_MAX : value >= 0 && value <= KERNEL_CALL_MS_MAX;
 }
 
 function keyOf(kernel: string, engineClass: string, bucket: number): string {

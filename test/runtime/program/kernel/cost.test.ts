@@ -114,6 +114,20 @@ describe("averages of what calls took", () => {
     expect(averages.callMs("k", "cpu", 2 ** 21)).toBeCloseTo(3, 1);
   });
 
+  test("are finite, whatever a machine that lies says of its calls", () => {
+    const averages = new KernelAverages();
+    const extremes = [0, 5e-324, 1e-300, 1, 2 ** 20, 2 ** 53 - 1, 1e300, Number.MAX_VALUE];
+    const others = [...extremes, -1, Number.NaN, Number.POSITIVE_INFINITY];
+    for (const bucket of others)
+      for (const count of others)
+        for (const milliseconds of others) averages.add({ ...calls, bucket, calls: count, milliseconds });
+    for (const { value, calls: counted } of averages.kept())
+      expect([Number.isFinite(value), counted >= 1]).toEqual([true, true]);
+    // A node and a hub that hear of it still say what a call would take.
+    expect(Number.isFinite(cpuCallMs(product(64), averages.workPerMs("cpu")))).toBe(true);
+    expect(new KernelAverages(averages.kept()).kept()).toEqual(averages.kept());
+  });
+
   test("take no notice of what is no measurement", () => {
     const averages = new KernelAverages();
     for (const milliseconds of [Number.NaN, -1, Number.POSITIVE_INFINITY])
