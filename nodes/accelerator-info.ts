@@ -1,8 +1,10 @@
 /** GPUs as machines tell each other of them: what a hub chooses by, and what people are shown. */
 import * as v from "valibot";
 import type { AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/kernels.ts";
-import { ENGINE_CLASS_CHARACTERS_MAX } from "../runtime/limits.ts";
+import { ENGINE_CLASS_CHARACTERS_MAX, KERNEL_CALL_MS_MAX } from "../runtime/limits.ts";
 import {
+  ACCELERATOR_RATE_MAX,
+  ACCELERATOR_RATE_MIN,
   LABEL_CHARACTERS_MAX,
   OFFERS_MAX,
   REASON_CHARACTERS_MAX,
@@ -10,7 +12,9 @@ import {
 } from "./limits.ts";
 
 const label = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
-const measured = v.pipe(v.number(), v.finite(), v.minValue(0));
+/** What a GPU can have: by what is beyond that, its jobs would take no time, or for ever. */
+const rate = v.pipe(v.number(), v.minValue(ACCELERATOR_RATE_MIN), v.maxValue(ACCELERATOR_RATE_MAX));
+const launchMs = v.pipe(v.number(), v.minValue(0), v.maxValue(KERNEL_CALL_MS_MAX));
 
 export const acceleratorInfo: v.GenericSchema<unknown, AcceleratorInfo> = v.object({
   label,
@@ -18,10 +22,10 @@ export const acceleratorInfo: v.GenericSchema<unknown, AcceleratorInfo> = v.obje
   isSoftware: v.boolean(),
   memoryBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
   calibration: v.object({
-    uploadGBps: measured,
-    downloadGBps: measured,
-    launchMs: measured,
-    gops: measured,
+    uploadGBps: rate,
+    downloadGBps: rate,
+    launchMs,
+    gops: rate,
   }),
 });
 
@@ -43,8 +47,8 @@ export function acceleratorFields({
   memoryBytes,
   calibration,
 }: AcceleratorInfo): string[] {
-  const { uploadGBps, downloadGBps, launchMs, gops } = calibration;
-  const numbers = [memoryBytes, uploadGBps, downloadGBps, launchMs, gops];
+  const { uploadGBps, downloadGBps, launchMs: launch, gops } = calibration;
+  const numbers = [memoryBytes, uploadGBps, downloadGBps, launch, gops];
   return ["accelerator", name, engineClass, String(isSoftware), numbers.join(" ")];
 }
 

@@ -147,6 +147,10 @@ test("what a HELLO says of a GPU comes as it was said, and is under its signatur
     { engineClass: "n".repeat(28) },
     { memoryBytes: -1 },
     { calibration: {} },
+    // What by it a job takes for ever, or no time.
+    { calibration: { ...accelerator!.calibration, gops: 0 } },
+    { calibration: { ...accelerator!.calibration, uploadGBps: 5e-324 } },
+    { calibration: { ...accelerator!.calibration, launchMs: Number.MAX_VALUE } },
   ];
   for (const change of wrong) {
     const executors = [{ ...GPU, accelerator: { ...accelerator!, ...change } }];
