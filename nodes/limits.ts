@@ -204,6 +204,8 @@ export const LOG_TEXT_COST_CHARACTERS = 256;
 export const KERNEL_USE_CHARACTERS = 128;
 /** How long a node may take to load a program: to fetch it and start an executor process. */
 export const LOAD_TIMEOUT_MS = 30_000;
+/** What computed the kernels of jobs, as JSON, in a list of jobs: half of what a message may have. */
+export const JOBS_KERNELS_BYTES_MAX: number = 4 * 1024 * 1024;
 /** Files that one job reads. */
 export const JOB_FILES_MAX = 256;
 /** A job whose client lost its connection goes on for so long, and its outcome is kept so long: the client may come back. */

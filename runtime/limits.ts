@@ -336,8 +336,8 @@ export const KERNEL_PROBE_CALLS = 50;
 export const KERNEL_PROBE_TIMES_MAX = 4;
 /** Kinds of calls (kernel, engine, size) that are told of at once: with the longest of reasons, they fit into a message's metadata. */
 export const KERNEL_USES_MAX = 48;
-/** Reports of calls of kernels that a job has, and characters of why an engine was chosen. */
-export const KERNEL_REPORTS_MAX = 256;
+/** Reports of calls of kernels that a job has: of each kernel on a GPU and on CPUs; and characters of why an engine was chosen. */
+export const KERNEL_REPORTS_MAX: number = 2 * KERNELS_MAX;
 export const ENGINE_REASON_CHARACTERS_MAX = 256;
 /** Part of the jobs whose results depend on the engine of which another one runs a split too, and how many do at once. */
 export const KERNEL_PROBE_JOBS = 0.02;

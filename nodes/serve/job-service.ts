@@ -7,11 +7,17 @@ import { invalidName } from "../../packets/name.ts";
 import { packetCount } from "../../packets/packet.ts";
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { JobEvent } from "../../runtime/contracts/events.ts";
-import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../runtime/contracts/jobs.ts";
+import type {
+  JobInfo,
+  JobInput,
+  JobOutcome,
+  JobRequest,
+  StoredProgram,
+} from "../../runtime/contracts/jobs.ts";
 import { SHARED_CALL_PACKETS_MAX } from "../../runtime/limits.ts";
 import type { Jobs, LoadableProgram, ProgramLanes, RunJobOptions } from "../../runtime/job/jobs.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
+import { JOBS_KERNELS_BYTES_MAX, PROGRAMS_PER_LINK_MAX, RESULT_PART_BYTES } from "../limits.ts";
 import { JobMeta } from "../messages.ts";
 import type { GrantedMeta, JobEventMeta, OutcomeJson } from "../messages.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
@@ -83,7 +89,7 @@ export class JobService implements Service {
       case "grant":
         return { type: MessageType.OK, meta: this.#grant(request.loaded) };
       case "list":
-        return { type: MessageType.OK, chunks: Buffer.from(JSON.stringify(await this.#jobs.list())) };
+        return { type: MessageType.OK, chunks: Buffer.from(jobsJson(await this.#jobs.list())) };
       case "cancel":
         if (!this.#options.usage.mayCancel(request.job)) {
           const text = "a submitter may end jobs of its own only";
@@ -296,4 +302,15 @@ async function sendValue(json: Uint8Array, reply: Reply): Promise<void> {
     const chunks = json.subarray(at, at + RESULT_PART_BYTES);
     reply({ type: MessageType.FILE_DATA, priority: Priority.bulk, chunks }, false);
   }
+}
+
+/** Jobs, those that count most first. What computed their kernels is left out of the last ones where it would be too much. */
+export function jobsJson(jobs: readonly JobInfo[]): string {
+  let bytes = 0;
+  const told = jobs.map(({ kernels, ...job }): JobInfo => {
+    if (kernels === undefined) return job;
+    bytes += Buffer.byteLength(JSON.stringify(kernels));
+    return bytes <= JOBS_KERNELS_BYTES_MAX ? { ...job, kernels } : job;
+  });
+  return JSON.stringify(told);
 }

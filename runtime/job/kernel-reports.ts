@@ -23,18 +23,22 @@ export class KernelReports {
     this.#kernels = kernels;
   }
 
-  /** `plan`: what the job runs on where its results depend on that. What is of no kernel of the program is left out. */
+  /**
+   * `plan`: what the job runs on where its results depend on that; calls that run elsewhere all the same have their own reasons.
+   * What is of no kernel of the program is left out.
+   */
   add(use: KernelUse, plan: EnginePlan | undefined): void {
     const { kernel: index, engine, engineClass, calls, milliseconds } = use;
     const kernel = this.#kernels[index]?.name;
     if (kernel === undefined || calls === 0) return;
-    const callMs = plan?.option.engineClass === engineClass ? plan.callMs.get(index) : undefined;
+    const planned = plan?.option.engineClass === engineClass ? plan : undefined;
+    const callMs = planned?.callMs.get(index);
     const predictedMs = callMs === undefined ? use.predictedMs : callMs * calls;
     const key = `${index} ${engine} ${engineClass}`;
     const sum = this.#sums.get(key);
     if (sum === undefined) {
       if (this.#sums.size >= KERNEL_REPORTS_MAX) return;
-      const reason = (plan?.reason ?? use.reason).slice(0, ENGINE_REASON_CHARACTERS_MAX);
+      const reason = (planned?.reason ?? use.reason).slice(0, ENGINE_REASON_CHARACTERS_MAX);
       const measuredMs = milliseconds;
       this.#sums.set(key, { kernel, engine, engineClass, reason, calls, measuredMs, predictedMs });
       return;

@@ -1,15 +1,27 @@
 /** A client that comes back after its connection broke still reads what its jobs left, when the time for coming back is over. */
+import * as v from "valibot";
 import { expect, test, vi } from "vitest";
+import { JobInfos } from "../../../nodes/messages.ts";
 import { HubClient } from "../../../nodes/remote/hub-client.ts";
 import { LastingLink } from "../../../nodes/remote/lasting-link.ts";
 import { FollowedJobs } from "../../../nodes/serve/followed-jobs.ts";
 import { HeldResults } from "../../../nodes/serve/held-results.ts";
-import { JobService } from "../../../nodes/serve/job-service.ts";
+import { JobService, jobsJson } from "../../../nodes/serve/job-service.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { findFile } from "../../../runtime/find-file.ts";
+import { MESSAGE_CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
+import type { JobInfo } from "../../../runtime/contracts/jobs.ts";
+import type { KernelReport } from "../../../runtime/contracts/kernels.ts";
+import {
+  ENGINE_CLASS_CHARACTERS_MAX,
+  ENGINE_REASON_CHARACTERS_MAX,
+  JOBS_MAX,
+  JOBS_REMEMBERED,
+  KERNEL_REPORTS_MAX,
+} from "../../../runtime/limits.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import { programCode } from "../../program-code.ts";
 import { execStream } from "../../suites/exec-packets.ts";
@@ -108,4 +120,23 @@ test("what runs for one key is another tenant's than what runs for another, jobs
   }
   load.mockRestore();
   expect(tenants).toEqual(ids.map((id) => new Set([id])));
+});
+
+test("jobs with the most to say of their kernels fit into one message, the newest with all of it", () => {
+  const reports = Array.from({ length: KERNEL_REPORTS_MAX }, (): KernelReport => {
+    const engineClass = "c".repeat(ENGINE_CLASS_CHARACTERS_MAX);
+    const reason = "…".repeat(ENGINE_REASON_CHARACTERS_MAX);
+    return { kernel: "k".repeat(64), engine: "gpu", engineClass, calls: 1, measuredMs: 1.5, reason };
+  });
+  const infos = Array.from({ length: JOBS_MAX + JOBS_REMEMBERED }, (_, index): JobInfo => {
+    const times = { startedAt: index, milliseconds: 1, done: 1, tasks: 1 };
+    return { job: String(index), program: "many.ts", state: "done", ...times, kernels: reports };
+  });
+  const json = jobsJson(infos);
+  expect(Buffer.byteLength(json)).toBeLessThan(MESSAGE_CHUNK_BYTES_MAX);
+  const told = v.parse(JobInfos, JSON.parse(json));
+  expect(told).toHaveLength(infos.length);
+  expect(told[0]).toEqual(infos[0]);
+  expect(told.at(-1)!.kernels).toBeUndefined();
+  expect(jobsJson([])).toBe("[]");
 });
