@@ -188,6 +188,7 @@ export class Job {
       calls ??= this.#isOpen(options) ? await this.#expectedCalls(splits) : [];
       const plan = this.#choose(options, lost, calls);
       if (plan === undefined && error !== undefined) throw error;
+      if (error !== undefined) this.#retries += this.#record.restarted(messageOf(error));
       const edition = editionOf(plan, options, lost);
       this.#record.planned(plan);
       const engineClass = plan?.option.engineClass;
@@ -199,7 +200,6 @@ export class Job {
         error = cause;
         lost.add(edition.edition);
         if (plan !== undefined && hasCode(cause, JobErrorCode.engineLost)) this.#givenUp(plan, calls);
-        this.#retries += this.#record.restarted(messageOf(cause));
       }
     }
   }

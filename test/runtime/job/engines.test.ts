@@ -239,6 +239,8 @@ describe("when the class that it runs on is lost", () => {
       message: expect.stringContaining("the GPU does not run it any more") as unknown,
     });
     expect(world.writers).toBe(1);
+    // Nothing runs again, and nothing says so.
+    expect(world.events.filter(({ kind }) => kind === "note")).toEqual([]);
   });
 
   test("and the job is cancelled right then, it is cancelled", async () => {
@@ -246,7 +248,13 @@ describe("when the class that it runs on is lost", () => {
     world.watched.on("job", (event) => {
       if (event.kind === "note" && event.text.includes("given up")) world.jobs.cancel(event.job);
     });
-    const cpu = world.add("cpu", answering("cpu"), 4);
+    const cpu = answering("cpu");
+    const asked: string[] = [];
+    const taken = (waiting: Waiting): void => {
+      asked.push(waiting.entry);
+      cpu.taken(waiting);
+    };
+    world.add("cpu", { taken }, 4);
     world.add(
       "gpu",
       { taken: ({ lane, packet }) => lane.fault(packet, FaultCode.engineLost, "gone") },
@@ -255,9 +263,9 @@ describe("when the class that it runs on is lost", () => {
       FAST,
     );
     const input = await world.putFile("x", 500);
-    const outcome = world.run({ inputs: [input], splitBytes: 100, engine: "gpu" }, FLOATS);
+    const outcome = world.run({ inputs: [input], splitBytes: 100 }, FLOATS);
     await expect(outcome).rejects.toMatchObject({ code: "PFS_CANCELLED" });
-    expect([world.writers, cpu.lanes]).toEqual([1, []]);
+    expect([world.writers, asked]).toEqual([1, ["estimate"]]);
   });
 
   test("leaves a file under its name from one class alone", async () => {
