@@ -124,14 +124,14 @@ type DimensionsOf<Inputs extends Tensors> = { [Name in keyof Inputs]: NamesIn<In
 /** The dimensions of a call, by name. */
 export type Dimensions<Names extends string> = Readonly<Record<Names, number>>;
 
-/** An input as the source of a kernel of kind "js" sees it. */
+/** An input as the source of a kernel of kind "js" sees it. That nothing is assigned to it, who validates the source looks after. */
 export type KernelValue<Shape extends readonly Dimension[]> = Shape extends readonly []
   ? number
   : Shape extends readonly [Dimension]
-    ? readonly number[]
+    ? number[]
     : Shape extends readonly [Dimension, Dimension]
-      ? readonly (readonly number[])[]
-      : readonly (readonly (readonly number[])[])[];
+      ? number[][]
+      : number[][][];
 
 /** What `this` is in a source: which element of the output it computes, and what stays the same for all of them. */
 export interface KernelScope<Constants> {
@@ -140,12 +140,18 @@ export interface KernelScope<Constants> {
   readonly constants: Constants;
 }
 
-/** Parameters may be annotated more narrowly than this says, since which of them is which input is told by their order alone. */
+/**
+ * All that one of the inputs is: which parameter is which input is told by their order alone, which types do not know of names. So a
+ * parameter may be used as any of them is, and be annotated as the one that it is.
+ */
+type AnyValue<Inputs extends Tensors> = {
+  [Name in keyof Inputs]: (value: KernelValue<Inputs[Name]["shape"]>) => void;
+}[keyof Inputs] extends (value: infer Value) => void
+  ? Value
+  : never;
+
 type Source<Inputs extends Tensors, Constants> = {
-  source(
-    this: KernelScope<Constants>,
-    ...inputs: { [Name in keyof Inputs]: KernelValue<Inputs[Name]["shape"]> }[keyof Inputs][]
-  ): number;
+  source(this: KernelScope<Constants>, ...inputs: AnyValue<Inputs>[]): number;
 }["source"];
 
 interface KernelParts<Inputs extends Tensors, Names extends string, Result> {
@@ -247,20 +253,21 @@ declare const $packetfs:
     }
   | undefined;
 
-/** Says what a kernel is. For the scope of a module: kernels are known before anything of a program runs. */
+/**
+ * Says what a kernel is. For the scope of a module: kernels are known before anything of a program runs.
+ *
+ * Of several signatures, compilers tell what is wrong with the last: it is the one that nearly all kernels have.
+ */
+export function defineKernel<const Inputs extends Tensors, const Outputs extends Tensors>(
+  kernel: WgslKernels<Inputs, Outputs>,
+): KernelFunction<Inputs, DimensionsOf<Inputs> | DimensionsOf<Outputs>, KernelResults<Outputs>>;
 export function defineKernel<
   const Inputs extends Tensors,
   const Output extends TensorType,
   const Constants extends string = never,
 >(
-  kernel: JsKernel<Inputs, Output, Constants>,
+  kernel: JsKernel<Inputs, Output, Constants> | WgslKernel<Inputs, Output>,
 ): KernelFunction<Inputs, DimensionsOf<Inputs> | NamesIn<Output>, KernelResult<Output>>;
-export function defineKernel<const Inputs extends Tensors, const Output extends TensorType>(
-  kernel: WgslKernel<Inputs, Output>,
-): KernelFunction<Inputs, DimensionsOf<Inputs> | NamesIn<Output>, KernelResult<Output>>;
-export function defineKernel<const Inputs extends Tensors, const Outputs extends Tensors>(
-  kernel: WgslKernels<Inputs, Outputs>,
-): KernelFunction<Inputs, DimensionsOf<Inputs> | DimensionsOf<Outputs>, KernelResults<Outputs>>;
 export function defineKernel(kernel: object): unknown {
   if (typeof $packetfs === "undefined")
     return () => {

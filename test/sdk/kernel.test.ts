@@ -185,7 +185,9 @@ describe("a kernel", () => {
       /the input rows takes a Float32Array, numbers, a matrix or a block/,
     ],
     ["rows: new Float32Array(4), weight: 1", /the input rows has 4 elements, which are not n × 3/],
-    ["rows: new Float32Array(3)", /the input weight is a number/],
+    ["rows: new Float32Array(3)", /the input weight is missing/],
+    ['rows: new Float32Array(3), weight: "1"', /the input weight is a number/],
+    ["rows: undefined, weight: 1", /the input rows is missing/],
     ["rows: new Float32Array(3), weight: 1 }, { n: 2", /n = 2/],
     ['rows: ["1", 2, 3], weight: 1', /the input rows has what is no number/],
   ])("refuses %s", async (given, message) => {
@@ -315,7 +317,29 @@ describe("the types of kernels", () => {
     cpu: ({ data }) => ({ counts: new Uint32Array(256 + 0 * data.length) }),
   });
 
+  const scale = defineKernel({
+    kind: "js",
+    inputs: { rows: f32(["n", 4]), factor: f32() },
+    output: f32(["n"]),
+    result: "exact",
+    // Which parameter is which input is not known to types: as what it is used, that it may be.
+    source(rows, factor) {
+      return rows[this.thread.x]![0]! * factor;
+    },
+  });
+  const annotated = defineKernel({
+    kind: "js",
+    inputs: { rows: f32(["n", 4]), factor: f32() },
+    output: f32(["n"]),
+    result: "exact",
+    source(rows: readonly (readonly number[])[], factor: number) {
+      return rows[this.thread.x]![0]! * factor;
+    },
+  });
+
   it("follow from inputs and outputs", () => {
+    expectTypeOf<ReturnType<typeof scale>>().toEqualTypeOf<Float32Array<ArrayBuffer>>();
+    expectTypeOf<Parameters<typeof annotated>>().toEqualTypeOf<Parameters<typeof scale>>();
     expectTypeOf<ReturnType<typeof search>>().toEqualTypeOf<Float32Array<ArrayBuffer>>();
     expectTypeOf<ReturnType<typeof histogram>>().toEqualTypeOf<{
       readonly counts: Uint32Array<ArrayBuffer>;

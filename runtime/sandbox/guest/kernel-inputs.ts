@@ -56,6 +56,8 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
   function inputOf(kernel: CalledKernel, tensor: Tensor, value: unknown): KernelInput {
     const { name, type, shape } = tensor;
     const none = { tensor, source: undefined, values: undefined, sides: undefined };
+    if (value === undefined)
+      wrong(kernel, `the input ${name} is missing: what was given for it is undefined`);
     if (shape.length === 0) {
       if (typeof value !== "number") wrong(kernel, `the input ${name} is a number`);
       return { ...none, count: 1, values: numbers(kernel, tensor, [value]) };
