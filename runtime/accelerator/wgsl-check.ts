@@ -50,17 +50,15 @@ export async function checkKernel(kernel: Kernel): Promise<boolean> {
   const [note] = check.notes;
   if (note === undefined) return true;
   const { name } = kernel;
+  // Behind its first line stand all operators that there are.
+  const [reason = ""] = note.text.split("\n", 1);
   const place = authorsPlace(kernel, note);
   const where = place === undefined ? "" : ` (line ${place.line}, column ${place.column})`;
-  throw new KernelError(
-    KernelErrorCode.invalid,
-    `the kernel ${name} does not compile: ${note.text}${where}`,
-    {
-      kernel: name,
-      reason: note.text,
-      ...place,
-    },
-  );
+  throw new KernelError(KernelErrorCode.invalid, `the kernel ${name} does not compile: ${reason}${where}`, {
+    kernel: name,
+    reason,
+    ...place,
+  });
 }
 
 /** Of kernels that were written in WGSL; the modules of others are nobody's to look at. */

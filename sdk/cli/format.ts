@@ -25,13 +25,17 @@ export function formatRate(bytes: number, milliseconds: number): string {
   return `${formatBytes((bytes / milliseconds) * 1000)}/s`;
 }
 
-/** "search: 32 calls on nvidia-… took 1.2s, 1.4s expected: …": what computed a kernel, and why. */
+/**
+ * "search: 32 calls on the GPU nvidia-… took 1.2s, 1.4s expected: …", behind "kernel": what computed a kernel, and why. One without a
+ * name of its own is called "kernel 2".
+ */
 export function formatKernel(report: KernelReport): string {
   const { kernel, engine, engineClass, calls, measuredMs, predictedMs, reason } = report;
-  const where = engine === "gpu" ? engineClass : "CPUs";
+  const where = engine === "gpu" ? `the GPU ${printable(engineClass)}` : "CPUs";
+  const name = printable(kernel).replace(/^kernel (?=\d+$)/, "");
   const expected = predictedMs === undefined ? "" : `, ${formatDuration(predictedMs)} expected`;
   const took = `${plural(calls, "call")} on ${where} took ${formatDuration(measuredMs)}${expected}`;
-  return `${printable(kernel)}: ${took}: ${printable(reason)}`;
+  return `${name}: ${took}: ${printable(reason)}`;
 }
 
 /** "2026-11-20 10:14", local time. */

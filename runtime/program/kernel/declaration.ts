@@ -182,8 +182,7 @@ export function kernelSpec(declaration: unknown, position = 0): KernelSpec {
   const given = declaredName(declaration) ?? `kernel ${position + 1}`;
   if (!result.success) {
     const [issue] = result.issues;
-    const path = v.getDotPath(issue);
-    throw invalid(given, path === null ? issue.message : `${issue.message} (at ${path})`);
+    throw invalid(given, reasonOf(issue, v.getDotPath(issue)));
   }
   try {
     return specOf(result.output, given);
@@ -192,6 +191,14 @@ export function kernelSpec(declaration: unknown, position = 0): KernelSpec {
     const { reason = error.message, ...place } = error.data;
     throw invalid(given, String(reason), place);
   }
+}
+
+/** What is wrong at a place in a declaration. What is missing there, or is too much, is all that needs to be said of it. */
+function reasonOf({ type, expected, message }: v.BaseIssue<unknown>, path: string | null): string {
+  if (path === null) return message;
+  if (type === "strict_object")
+    return expected === "never" ? `${message}; nothing is called ${path}` : `it has no ${path}`;
+  return `${message} (at ${path})`;
 }
 
 /** A kernel in WGSL, which has all that a GPU needs in itself. */

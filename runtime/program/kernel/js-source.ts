@@ -110,7 +110,10 @@ function readFunction(source: string, context: JsContext): ReadFunction {
     const expression = statement?.type === "ExpressionStatement" ? statement.expression : undefined;
     const found = isMethod ? methodOf(expression) : expression;
     if (program.body.length !== 1 || found?.type !== "FunctionExpression")
-      throw reader.wrongAt(0, "it is no function: write function (a, b) { … }");
+      throw reader.wrongAt(
+        0,
+        "it is no function with a this: write source(a, b) { … }, which arrow functions are not",
+      );
     if (found.async || found.generator)
       throw reader.wrong(found, "it is a plain function, neither async nor a generator");
     return { reader, parameters: found.params, body: found.body };
@@ -275,6 +278,8 @@ class SourceReader {
       const operator = node.operator === "++" ? "+" : "-";
       return { kind: "assign", at, id, value: this.#joined(at, operator, { kind: "local", at, id }, one) };
     }
+    if (node.type === "CallExpression")
+      throw this.wrong(node, "it calls nothing but functions of Math, for what they return");
     if (node.type !== "AssignmentExpression") throw this.wrong(node, "this statement does nothing");
     const id = this.#target(node.left, scope);
     const value = this.#value(node.right, scope);
@@ -380,7 +385,7 @@ class SourceReader {
     }
     throw this.wrong(
       node,
-      "a loop's bound is a whole number, a dimension or a whole input without dimensions, or one of these and a number: put an if with break into the loop for what it ends at besides",
+      "a loop ends at a whole number, a dimension, an input that is i32() or u32(), or one of these and a number: put an if with break into it for what it ends at besides",
     );
   }
 

@@ -229,8 +229,8 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
       .trimEnd()
       .split("\n");
     expect(card.slice(-2)).toEqual([
-      "kernel   search: 32 calls on nvidia-0123456789ab took 1.2s, 1s expected: it",
-      "         should take 1s, and 44s on CPUs, as calculated",
+      "kernel   search: 32 calls on the GPU nvidia-0123456789ab took 1.2s, 1s expected:",
+      "         it should take 1s, and 44s on CPUs, as calculated",
     ]);
   });
 });
