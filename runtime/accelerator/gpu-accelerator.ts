@@ -29,6 +29,7 @@ import {
   GPU_STRIKES_MAX,
 } from "../limits.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
+import { wrongCall } from "../program/kernel/binding.ts";
 import { CallOutputs } from "./call-outputs.ts";
 import type { CallInputs, PlannedRange, StreamRange } from "./call-inputs.ts";
 import type { GpuProcessEnd, SentMessage } from "./gpu-process.ts";
@@ -128,7 +129,12 @@ export class GpuAccelerator implements Accelerator {
     const { memoryBytes } = this.info;
     if (prepared.bytes > memoryBytes) throw overLimit(call.kernel, prepared.bytes, memoryBytes);
     const planned = await Promise.all(
-      prepared.inputs.map(async (input) => ("root" in input ? this.#inputs.plan(input, signal) : undefined)),
+      prepared.inputs.map(async (input, index) => {
+        if (!("root" in input)) return undefined;
+        const range = await this.#inputs.plan(input, signal);
+        // What was looked at is kept by a name of its own, and is not looked at again.
+        return prepared.integers[index] === undefined ? range : { ...range, key: `${range.key} integers` };
+      }),
     );
     signal.throwIfAborted();
     this.#checkOpen();
@@ -286,19 +292,20 @@ export class GpuAccelerator implements Accelerator {
     const sent: KernelInput[] = [];
     const inputs = prepared.inputs.map((input, index): GpuInput => {
       const range = planned[index];
+      const integers = prepared.integers[index];
       if (!("root" in input) || range === undefined) {
         sent.push(input);
-        return { length: (input as { readonly bytes: Uint8Array }).bytes.byteLength };
+        return { length: (input as { readonly bytes: Uint8Array }).bytes.byteLength, integers };
       }
       const { length } = input;
       const { key, plan } = range;
       if (worker.resident.has(key)) return { length, key, isResident: true };
       if (plan !== undefined && !task.sent.has(index)) {
         plans.push(plan.bytes);
-        return { length, key, rows: plan.rows, files: plan.files };
+        return { length, key, rows: plan.rows, files: plan.files, integers };
       }
       sent.push(input);
-      return { length, key };
+      return { length, key, integers };
     });
     const { module, uniform, workgroups, buffers, outputs } = prepared;
     yield {
@@ -418,7 +425,8 @@ export class GpuAccelerator implements Accelerator {
         task,
         new KernelError(KernelErrorCode.invalid, message, { kernel: name, reason, ...place }),
       );
-    } else if (why === "memory" && isAlone)
+    } else if (why === "integers") this.#reject(task, wrongCall(kernel, reason));
+    else if (why === "memory" && isAlone)
       this.#reject(task, overLimit(kernel, task.prepared.bytes, this.#processes.budgetBytes));
     else {
       if (why === "unread") this.#unread(worker, task);

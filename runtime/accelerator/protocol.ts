@@ -68,6 +68,13 @@ export interface GpuModule {
   readonly bindings: readonly BindingAccess[];
 }
 
+/** 32-bit integers that floats must have, none of which is beyond KERNEL_WHOLE_MAX. */
+export interface Integers {
+  /** Of the input. */
+  readonly name: string;
+  readonly isSigned: boolean;
+}
+
 /** Where an input's bytes are, and under what name they may stay in the GPU's memory. */
 export interface GpuInput {
   readonly length: number;
@@ -78,6 +85,8 @@ export interface GpuInput {
   readonly key?: string;
   /** Whether it should be in memory under that name, so that nothing says where it is. */
   readonly isResident?: boolean;
+  /** What is looked at as its bytes come; undefined where they may be any. */
+  readonly integers?: Integers | undefined;
 }
 
 export interface RunMessage extends GpuModule {
@@ -164,9 +173,9 @@ export interface DoneMessage extends Omit<KernelTimes, "totalMs" | "waitMs"> {
 
 /**
  * "module": the compiler refuses it. "memory": the GPU has too little. "unread": the bytes of an input are not where they
- * should be. "cancelled": as it was asked.
+ * should be. "integers": one of an input's is too large. "cancelled": as it was asked.
  */
-export type FailureKind = "module" | "memory" | "unread" | "cancelled";
+export type FailureKind = "module" | "memory" | "unread" | "integers" | "cancelled";
 
 export interface FailedMessage {
   readonly kind: "failed";
@@ -234,6 +243,7 @@ const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
   done: object({
     kind: literal("done"),
     call: whole,
+    compileMs: amount,
     uploadMs: amount,
     kernelMs: amount,
     downloadMs: amount,
@@ -244,7 +254,7 @@ const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
   failed: object({
     kind: literal("failed"),
     call: whole,
-    why: picklist(["module", "memory", "unread", "cancelled"]),
+    why: picklist(["module", "memory", "unread", "integers", "cancelled"]),
     reason: text,
     notes,
   }),

@@ -19,7 +19,7 @@ import {
   CODE_MODULES_MAX,
   CODE_RANGES_MEASURED,
 } from "../limits.ts";
-import { bucketOf, kernelKey, sizeOf, workOf } from "../program/kernel/cost.ts";
+import { bucketOf, kernelKey, sizeOf, workOf, measuredGpuMs } from "../program/kernel/cost.ts";
 import type { UsedCall } from "../program/kernel/uses.ts";
 import type { Outcome } from "./code-answers.ts";
 import type { CodeLane } from "./code-lane.ts";
@@ -85,7 +85,7 @@ export class RowRanges {
     const bucket = bucketOf(workOf(sizeOf(call)));
     const state = answer?.outputs && program.rowKernel?.state(answer.outputs, rows);
     const found = state && encodeState(program.code, state);
-    const gpuMs = answer === undefined ? 0 : answer.times.totalMs - answer.times.waitMs;
+    const gpuMs = answer === undefined ? 0 : measuredGpuMs(answer.times);
     const byGpu: UsedCall = { kernel: 0, engine: "gpu", decision, bucket, milliseconds: gpuMs };
     const seen = this.#seenOf(call);
     if (found !== undefined && seen.byGpu++ % CODE_COMPARED_RANGES !== 0) {

@@ -33,6 +33,8 @@ export interface KernelTimes {
   readonly totalMs: number;
   /** Of it, waiting for other calls. */
   readonly waitMs: number;
+  /** Of it, waiting for the GPU's code of the kernel, which is made once and serves all calls. */
+  readonly compileMs: number;
   readonly uploadMs: number;
   readonly kernelMs: number;
   readonly downloadMs: number;
@@ -133,7 +135,7 @@ export interface KernelUse {
   /** Size of the calls: the power of two at or below operations + bytes. */
   readonly bucket: number;
   readonly calls: number;
-  /** Of all of them together: on a GPU from asking to the outputs, waiting for others left out; on a CPU of its time. */
+  /** Of all of them together: on a GPU from asking to the outputs, `waitMs` and `compileMs` left out; on a CPU of its time. */
   readonly milliseconds: number;
   /** What was expected of all of them together, where somebody knew. */
   readonly predictedMs?: number | undefined;

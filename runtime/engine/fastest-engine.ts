@@ -15,7 +15,15 @@ import { EngineError, EngineErrorCode } from "../errors.ts";
 import { formatDuration } from "../format.ts";
 import { KERNEL_PROBE_CALLS, KERNEL_PROBE_TIMES_MAX } from "../limits.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
-import { bucketOf, cpuCallMs, gpuCallMs, kernelKey, sizeOf, workOf } from "../program/kernel/cost.ts";
+import {
+  bucketOf,
+  cpuCallMs,
+  gpuCallMs,
+  kernelKey,
+  measuredGpuMs,
+  sizeOf,
+  workOf,
+} from "../program/kernel/cost.ts";
 import type { CallSize } from "../program/kernel/cost.ts";
 import { isGpuError, runOn } from "./gpu-engine.ts";
 
@@ -107,9 +115,9 @@ export class FastestEngine implements KernelEngine {
     this.#ahead(accelerator, callMs);
     try {
       const answer = await runOn(accelerator, call, signal);
-      const { totalMs, waitMs, uploadedBytes } = answer.times;
+      const { uploadedBytes } = answer.times;
       const name = classOf(accelerator, { ...size, uploadBytes: uploadedBytes });
-      this.#measured(key, size, name, totalMs - waitMs);
+      this.#measured(key, size, name, measuredGpuMs(answer.times));
       return answer;
     } finally {
       this.#ahead(accelerator, -callMs);

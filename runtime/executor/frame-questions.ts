@@ -18,7 +18,7 @@ import type {
 import { EngineErrorCode, KernelError } from "../errors.ts";
 import { BLOCK_READ_BYTES_MAX, KERNEL_QUESTION_BYTES_MAX, KERNEL_VALUES_BYTES_MAX } from "../limits.ts";
 import { checkDimensions, paddedBytes } from "../program/kernel/binding.ts";
-import { bucketOf, sizeOf, workOf } from "../program/kernel/cost.ts";
+import { bucketOf, sizeOf, workOf, measuredGpuMs } from "../program/kernel/cost.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
 import { KernelUses } from "../program/kernel/uses.ts";
 import type { Manifest } from "../program/program.ts";
@@ -257,8 +257,8 @@ export class FrameQuestions implements Questions {
       this.#own = { index, call, decision, bucket, sinceMs: cpuMs };
       return { kind: AnswerKind.compute };
     }
-    const { totalMs, waitMs } = answer.times;
-    this.#uses.add({ kernel: index, engine: "gpu", decision, bucket, milliseconds: totalMs - waitMs });
+    const milliseconds = measuredGpuMs(answer.times);
+    this.#uses.add({ kernel: index, engine: "gpu", decision, bucket, milliseconds });
     if (offset !== undefined) return { kind: AnswerKind.shared, offset, length: outputBytes };
     const bytes = answer.outputs;
     if (bytes?.byteLength !== outputBytes)

@@ -196,6 +196,24 @@ describe("a kernel", () => {
   });
 
   it.each([
+    ["[1, 2 ** 24, 2 ** 24 + 1]", /the input v has 16777217 at 2, and whole numbers go to 16777216/],
+    ["Int32Array.of(-(2 ** 24) - 1)", /the input v has -16777217 at 0/],
+    ["rows", /the input v has 33554432 at 1/],
+  ])("in JavaScript refuses integers that its floats do not have: %s", async (given, message) => {
+    const kernel = `
+      const same = defineKernel({
+        kind: "js", inputs: { v: i32(["n"]) }, output: i32(["n"]), result: "exact",
+        source: "function (v) { return v[this.thread.x] }",
+        cpu: ({ v }) => v,
+      });`;
+    const source = program(
+      kernel,
+      `input: matrix({ type: "i32", columns: 1 }), map: (rows) => [...same({ v: ${given} })]`,
+    );
+    await expect(run(source, Int32Array.of(1, 2 ** 25))).rejects.toThrow(message);
+  });
+
+  it.each([
     ["() => [1, 2]", /cpu returned no typed array as output, which is a Float32Array of 1 elements/],
     ["() => new Float32Array(2)", /cpu returned a Float32Array of 2 as output/],
     ["() => same({ numbers: [1] })", /same was called by a kernel's cpu/],

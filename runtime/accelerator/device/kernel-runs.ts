@@ -12,6 +12,7 @@ import type {
 } from "../protocol.ts";
 import type { Gpu } from "./gpu.ts";
 import type { GpuMemory, ResidentInput } from "./gpu-memory.ts";
+import { IntegerCheck } from "./integer-check.ts";
 import { scoped } from "./modules.ts";
 import type { Modules, Pipeline } from "./modules.ts";
 import { PlanReader, UnreadError } from "./plan-reader.ts";
@@ -96,11 +97,13 @@ export class KernelRuns {
       const compiled = this.#compile(run);
       compiled.catch(() => undefined);
       const uploaded = await this.#upload(run, body, pieces, held);
+      const there = performance.now();
       const pipeline = await compiled;
+      const compileMs = performance.now() - there;
       const before = this.#computed;
       const computed = Promise.withResolvers<void>();
       this.#computed = computed.promise;
-      void this.#finish(run, uploaded, pipeline, held, before, computed.resolve);
+      void this.#finish(run, { ...uploaded, compileMs }, pipeline, held, before, computed.resolve);
     } catch (error) {
       await this.#fail(run, error, held);
     }
@@ -118,7 +121,7 @@ export class KernelRuns {
   /** Computes and reads back. Never rejects. */
   async #finish(
     run: RunMessage,
-    uploaded: Uploaded,
+    uploaded: Uploaded & { readonly compileMs: number },
     pipeline: Pipeline,
     held: Held,
     before: Promise<unknown>,
@@ -175,7 +178,7 @@ export class KernelRuns {
     let residentBytes = 0;
     let rowsAt = 0;
     for (const input of run.inputs) {
-      const { length, rows, files = [], key, isResident = false } = input;
+      const { length, rows, files = [], key, isResident = false, integers } = input;
       const planBytes = rows === undefined ? 0 : rows * PLAN_ROW_BYTES;
       const plan = rows === undefined ? undefined : planIn(body.slice(rowsAt, rowsAt + planBytes), rows);
       rowsAt += planBytes;
@@ -190,8 +193,14 @@ export class KernelRuns {
         continue;
       }
       const buffer = await this.#take(length, held);
-      if (plan === undefined) await this.#receive(buffer, run, length, pieces);
-      else await this.#read(buffer, plan, files, length);
+      const check = integers && new IntegerCheck(integers);
+      const looked = (bytes: Uint8Array): Uint8Array => {
+        const wrong = check?.look(bytes);
+        if (wrong !== undefined) throw new RunFailure("integers", wrong);
+        return bytes;
+      };
+      if (plan === undefined) await this.#receive(buffer, run, length, pieces, looked);
+      else await this.#read(buffer, plan, files, length, looked);
       uploadedBytes += length;
       inputs.push(buffer);
       if (key === undefined || this.#memory.has(key)) continue;
@@ -214,13 +223,14 @@ export class KernelRuns {
     plan: ReturnType<typeof planIn>,
     files: readonly string[],
     length: number,
+    looked: (bytes: Uint8Array) => Uint8Array,
   ): Promise<void> {
     const upload = this.#uploads.begin(buffer);
     try {
       let bytes = 0;
       await this.#plans.read(plan, files, async (piece) => {
         bytes += piece.byteLength;
-        if (bytes <= length) await upload.push(piece);
+        if (bytes <= length) await upload.push(looked(piece));
       });
       if (bytes !== length) throw new UnreadError(`the plan yields ${bytes} bytes instead of ${length}`);
     } finally {
@@ -229,7 +239,13 @@ export class KernelRuns {
   }
 
   /** From the node itself. */
-  async #receive(buffer: GPUBuffer, { call }: RunMessage, length: number, pieces: NextPiece): Promise<void> {
+  async #receive(
+    buffer: GPUBuffer,
+    { call }: RunMessage,
+    length: number,
+    pieces: NextPiece,
+    looked: (bytes: Uint8Array) => Uint8Array,
+  ): Promise<void> {
     const upload = this.#uploads.begin(buffer);
     try {
       for (let missing = length; missing > 0;) {
@@ -237,6 +253,7 @@ export class KernelRuns {
         if (piece === undefined || piece.byteLength > missing)
           throw new UnreadError("the node sends no more of it");
         missing -= piece.byteLength;
+        looked(piece);
         if (piece.byteLength === length && writeFew(this.#gpu.device, buffer, piece)) return;
         await upload.push(piece);
       }

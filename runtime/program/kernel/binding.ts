@@ -173,7 +173,8 @@ function shapeText({ type, shape }: Tensor, sizes: Sizes): string {
   return known === "" ? text : `${text} (${known})`;
 }
 
-function wrongCall(kernel: Pick<KernelSpec, "name">, reason: string): KernelError {
+/** A call that does not fit its kernel. */
+export function wrongCall(kernel: Pick<KernelSpec, "name">, reason: string): KernelError {
   return new KernelError(KernelErrorCode.invalidCall, `${kernel.name} cannot be called so: ${reason}`, {
     kernel: kernel.name,
     reason,

@@ -4,7 +4,7 @@
  */
 import { sha256 } from "../../../packets/digest.ts";
 import { CPU_KERNEL_CALL_MS, CPU_KERNEL_WORK_PER_MS } from "../../limits.ts";
-import type { Calibration, KernelCall } from "../../contracts/kernels.ts";
+import type { Calibration, KernelCall, KernelTimes } from "../../contracts/kernels.ts";
 import { boundSizes, callOperations, outputPlaces, paddedBytes } from "./binding.ts";
 import type { KernelSpec } from "./kernel.ts";
 
@@ -50,6 +50,11 @@ export function gpuCallMs(size: CallSize, { uploadGBps, downloadGBps, launchMs, 
     millionths(size.operations, gops) +
     millionths(size.outputBytes, downloadGBps)
   );
+}
+
+/** What such a call took: neither what it waited for others is of it, nor what the next one does not take again. */
+export function measuredGpuMs({ totalMs, waitMs, compileMs }: KernelTimes): number {
+  return Math.max(0, totalMs - waitMs - compileMs);
 }
 
 /** Milliseconds of a call's CPU time. `workPerMs`: what calls of any kernel were seen to get through. */

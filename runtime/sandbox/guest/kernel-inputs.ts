@@ -6,6 +6,8 @@ import type { ElementType, Tensor } from "../../program/kernel/kernel.ts";
 /** A kernel as far as its calls go by it. */
 export interface CalledKernel {
   readonly name: string;
+  /** Whether its integers are computed with as floats, which have them up to a number only. */
+  readonly isJs: boolean;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   readonly maxTrip: readonly (readonly [name: string, most: number])[];
@@ -29,6 +31,8 @@ export interface KernelInputs {
   take(kernel: CalledKernel, given: unknown): KernelInput[];
   /** Every dimension by its name. Throws where inputs do not agree, one is not known, or is beyond its maxTrip. */
   bind(kernel: CalledKernel, inputs: readonly KernelInput[], given: unknown): Map<string, number>;
+  /** Throws where elements of an input are integers that the kernel's floats do not have. */
+  checkIntegers(kernel: CalledKernel, tensor: Tensor, values: Uint8Array<ArrayBuffer>): void;
   /** Elements of a tensor. */
   count(kernel: CalledKernel, tensor: Tensor, bound: Map<string, number>): number;
   /** A copy of elements. */
@@ -41,7 +45,8 @@ export interface KernelInputs {
   readonly kinds: Readonly<Record<ElementType, string>>;
 }
 
-export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
+/** `wholeMax`: floats have all integers up to it. */
+export function makeKernelInputs(p: Primordials, blocks: Blocks, wholeMax: number): KernelInputs {
   const KINDS: Readonly<Record<ElementType, string>> = {
     f32: "Float32Array",
     i32: "Int32Array",
@@ -51,6 +56,16 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
 
   function wrong(kernel: CalledKernel, reason: string): never {
     throw new p.TypeError(`${kernel.name}: ${reason}`);
+  }
+
+  function checkIntegers(kernel: CalledKernel, { name, type }: Tensor, values: Uint8Array): void {
+    if (!kernel.isJs || (type !== "i32" && type !== "u32")) return;
+    const count = p.bytesLength(values);
+    for (let index = 0; index < count; index++) {
+      const value = values[index]!;
+      if (value > wholeMax || value < -wholeMax)
+        wrong(kernel, `the input ${name} has ${value} at ${index}, and whole numbers go to ${wholeMax}`);
+    }
   }
 
   function inputOf(kernel: CalledKernel, tensor: Tensor, value: unknown): KernelInput {
@@ -75,12 +90,14 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
       return { ...none, count: source.length / size, source, sides };
     }
     const kind = typeof value === "object" && value !== null ? p.arrayKind(value) : undefined;
-    if (kind === KINDS[type])
+    if (kind === KINDS[type]) {
+      checkIntegers(kernel, tensor, value as Uint8Array);
       return {
         ...none,
         count: p.bytesLength(value as Uint8Array),
         values: value as Uint8Array<ArrayBuffer>,
       };
+    }
     if (type === "bytes" || !p.isArray(value))
       return wrong(
         kernel,
@@ -90,11 +107,8 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
   }
 
   /** Numbers as elements of a tensor. */
-  function numbers(
-    kernel: CalledKernel,
-    { name, type }: Tensor,
-    list: readonly unknown[],
-  ): Uint8Array<ArrayBuffer> {
+  function numbers(kernel: CalledKernel, tensor: Tensor, list: readonly unknown[]): Uint8Array<ArrayBuffer> {
+    const { name, type } = tensor;
     const array = blocks.elements(type, new p.Uint8Array(list.length * blocks.elementBytes(type)));
     for (let index = 0; index < list.length; index++) {
       const value = list[index];
@@ -103,6 +117,7 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
       if (type !== "f32" && array[index] !== value)
         wrong(kernel, `the input ${name} is of ${type}, and was given ${value}`);
     }
+    checkIntegers(kernel, tensor, array);
     return array;
   }
 
@@ -243,6 +258,7 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks): KernelInputs {
       return inputs;
     },
     bind,
+    checkIntegers,
     count: countOf,
     copy: copied,
     wholes,

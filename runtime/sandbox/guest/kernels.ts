@@ -88,6 +88,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     const name = typeof declaration.name === "string" ? declaration.name : `kernel ${index + 1}`;
     const kernel: DefinedKernel = {
       name,
+      isJs: declaration.kind === "js",
       inputs: tensorsOf(name, declaration.inputs),
       outputs: tensorsOf(name, declaration.outputs),
       maxTrip: tripsOf(name, declaration.maxTrip),

@@ -3,7 +3,7 @@
  * function runs in an evaluation of the module that nothing else uses, and gets copies: what it changes is seen by nobody, and
  * its console says nothing.
  */
-import type { Blocks } from "./blocks.ts";
+import type { BlockSource, Blocks } from "./blocks.ts";
 import type { ComputeKernel, TensorArgument } from "./compute.ts";
 import type { CalledKernel, KernelInput, KernelInputs } from "./kernel-inputs.ts";
 import type { Primordials } from "./primordials.ts";
@@ -67,7 +67,7 @@ export function makeOwnKernels(p: Primordials, tools: OwnKernelTools): OwnKernel
           ? tensor.shape.length === 0
             ? values![0]
             : tools.inputs.copy(tensor.type, values!)
-          : blocks.elements(tensor.type, blocks.bytesOf(source));
+          : read(kernel, tensor, source);
       p.defineProperty(given, tensor.name, { value, enumerable: true });
     }
     const made = callApart(index, [given, dimensions]);
@@ -96,7 +96,7 @@ export function makeOwnKernels(p: Primordials, tools: OwnKernelTools): OwnKernel
     // What has no elements is not worth asking for.
     if (counts[0] === 0) return [blocks.elements(type, new p.Uint8Array(0))];
     const given: (number | TensorArgument)[] = [];
-    for (let at = 0; at < inputs.length; at++) given[at] = argumentOf(inputs[at]!, bound);
+    for (let at = 0; at < inputs.length; at++) given[at] = argumentOf(kernel, inputs[at]!, bound);
     for (let at = 0; at < names.length; at++) given[given.length] = p.mapGet(bound, names[at]!)!;
     let buffer: ArrayBuffer;
     try {
@@ -110,15 +110,20 @@ export function makeOwnKernels(p: Primordials, tools: OwnKernelTools): OwnKernel
     return [fromFloats(type, new p.Float32Array(buffer))];
   }
 
+  /** A block's elements. */
+  function read(kernel: DefinedKernel, tensor: Tensor, source: BlockSource): Uint8Array<ArrayBuffer> {
+    const values = blocks.elements(tensor.type, blocks.bytesOf(source));
+    tools.inputs.checkIntegers(kernel, tensor, values);
+    return values;
+  }
+
   function argumentOf(
+    kernel: DefinedKernel,
     { tensor, source, values }: KernelInput,
     bound: Map<string, number>,
   ): number | TensorArgument {
     if (tensor.shape.length === 0) return values![0]!;
-    const own =
-      source === undefined
-        ? tools.inputs.copy(tensor.type, values!)
-        : blocks.elements(tensor.type, blocks.bytesOf(source));
+    const own = source === undefined ? tools.inputs.copy(tensor.type, values!) : read(kernel, tensor, source);
     const [x = 1, y = 1, z = 1] = sidesOf(tensor.shape, bound);
     if (tensor.type === "f32") return [own.buffer, x, y, z];
     const floats = new p.Float32Array(p.bytesLength(own));

@@ -85,6 +85,7 @@ export interface PreludeConfig {
   readonly wasmMemoryShare: number;
   readonly wasmTableElementsMax: number;
   readonly kernelsMax: number;
+  readonly kernelWholeMax: number;
   readonly askNumbers: AskNumbers;
   readonly kernelValuesBytesMax: number;
   /** The memory that a program can ask for at most. */
@@ -192,7 +193,7 @@ export function makePrelude(
   const questions = parts.makeQuestions(p, { codec, faults, ask, numbers, exchange, askAt, askBytes });
   const blocks = parts.makeBlocks(p, { freeze, read: questions.read });
   const { kernelsMax, kernelValuesBytesMax: valuesBytesMax } = config;
-  const inputs = parts.makeKernelInputs(p, blocks);
+  const inputs = parts.makeKernelInputs(p, blocks, config.kernelWholeMax);
   const own = parts.makeOwnKernels(p, {
     blocks,
     inputs,

@@ -20,6 +20,8 @@ import { gpuProcessesOf, runningOf, signalAll } from "../../suites/processes.ts"
 import { until } from "../../suites/until.ts";
 import { failure, put, temporaryDirectory, textBytes } from "../store/store-fixture.ts";
 import { seededBytes } from "../../suites/exec-packets.ts";
+import { kernelSpec } from "../../../runtime/program/kernel/declaration.ts";
+import { compiledJs } from "../program/kernel/gpujs.ts";
 import { endless, kernelOf, mix, mixed } from "./kernels.ts";
 
 const { signal } = new AbortController();
@@ -248,6 +250,56 @@ describe.skipIf(noGpu !== undefined)("a GPU", () => {
     misleading = (places) => ({ ...places!, files: places!.files.map((path) => `${path}.gone`) });
     const other = await gpu.run(mixCall({ root, from: from + 4, length }, length / 4), signal);
     expectMixed(other, rangeWords(from + 4, length));
+  });
+
+  test("takes integers that floats have, and says which one they do not have", async () => {
+    const kernel = compiledJs(
+      kernelSpec({
+        kind: "js",
+        inputs: [{ name: "v", type: "i32", shape: ["n"] }],
+        outputs: [{ name: "w", type: "i32", shape: ["n"] }],
+        result: "exact",
+        hasCpu: false,
+        source: "function (v) { return v[this.thread.x] }",
+      }),
+    );
+    const values = new Int32Array(300_000).map((_, index) => (index % 2 === 0 ? index : -(2 ** 24)));
+    const asked = (input: KernelInput, n: number): KernelCall => ({
+      kernel,
+      dimensions: { n },
+      inputs: [input],
+    });
+    const given = { bytes: new Uint8Array(values.buffer) };
+    const { outputs } = await gpu.run(asked(given, values.length), signal);
+    expect(Buffer.compare(outputs!, given.bytes)).toBe(0);
+    const stored = await put(store, "integers", Uint8Array.from(given.bytes));
+    const range = { root: stored.root, from: 4, length: stored.length - 4 };
+    for (const residentBytes of [0, range.length]) {
+      const { times } = await gpu.run(asked(range, range.length / 4), signal);
+      expect(times).toMatchObject({ residentBytes });
+    }
+    values[299_998] = -(2 ** 24) - 1;
+    const refused = {
+      code: "PFS_KERNEL_CALL_INVALID",
+      message: expect.stringContaining("the input v has -16777217 at 299998"),
+    };
+    expect(await failure(gpu.run(asked(given, values.length), signal))).toMatchObject(refused);
+    // What any other kernel has there already was not looked at.
+    await gpu.run(mixCall({ root, from: 0, length: 400 }, 100), signal);
+    const other = await failure(gpu.run(asked({ root, from: 0, length: 400 }, 100), signal));
+    expect(other).toMatchObject({ code: "PFS_KERNEL_CALL_INVALID" });
+  });
+
+  test("tells what it took to make a kernel's code from what the call took", async () => {
+    const kernel = kernelOf({
+      inputs: { v: ["u32", "n"] },
+      outputs: { w: ["u32", "n"] },
+      source: `fn main(@builtin(global_invocation_id) id: vec3u) { if (id.x < dims.n) { w[id.x] = v[id.x] + 7919u; } }`,
+    });
+    const call = { kernel, dimensions: { n: 100 }, inputs: [bytesOf(words(100))] };
+    const [first, second] = [await gpu.run(call, signal), await gpu.run(call, signal)];
+    expect(second.times.compileMs).toBeLessThan(first.times.compileMs);
+    expect(first.times.compileMs).toBeLessThanOrEqual(first.times.totalMs);
   });
 
   test("takes ranges that stand in no file of this machine", async () => {

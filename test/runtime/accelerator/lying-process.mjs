@@ -14,6 +14,7 @@ const adapter = {
 };
 const done = {
   kind: "done",
+  compileMs: 0,
   uploadMs: 0,
   kernelMs: 0,
   downloadMs: 0,

@@ -83,6 +83,7 @@ test.each([
     {
       kind: "done",
       call: 1,
+      compileMs: 0,
       uploadMs: -1,
       kernelMs: 0,
       downloadMs: 0,

@@ -90,6 +90,7 @@ class ToldEngine implements KernelEngine {
 const TIMES = {
   totalMs: 1,
   waitMs: 0,
+  compileMs: 0,
   uploadMs: 0,
   kernelMs: 1,
   downloadMs: 0,

@@ -57,6 +57,7 @@ export const INFO: AcceleratorInfo = {
 const TIMES: KernelTimes = {
   totalMs: 3,
   waitMs: 1,
+  compileMs: 0,
   uploadMs: 0,
   kernelMs: 2,
   downloadMs: 0,

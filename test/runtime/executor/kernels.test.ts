@@ -57,6 +57,7 @@ class Engine implements KernelEngine {
     const times = {
       totalMs: 5,
       waitMs: 1,
+      compileMs: 0,
       uploadMs: 1,
       kernelMs: 1,
       downloadMs: 1,
