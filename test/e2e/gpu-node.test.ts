@@ -3,10 +3,8 @@
  * runs a kernel that never ends, or goes with its machine. The program's own function gives the same integers, so that what came of
  * it is known; what it says of its results makes it a program of one engine all the same.
  */
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { KERNEL_HISTORY_FILE } from "../../runtime/kernel-history.ts";
 import { connect } from "../../sdk/index.ts";
 import type { JobEvent, JobResult } from "../../sdk/index.ts";
 import { pfs, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
@@ -21,57 +19,9 @@ import {
 import { until } from "../suites/until.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import type { Daemon, HubDaemon } from "./daemon.ts";
+import { program, rememberSlowCpus, ROWS, SOFTWARE, SPLITS, sumOf, words } from "./mix-kernel.ts";
 
 const GPU_MAIN = "gpu-main";
-const SOFTWARE = { PACKETFS_GPU_SOFTWARE: "1", LP_NUM_THREADS: "1" };
-const ROWS = 1024;
-const SPLITS = 24;
-/** Of a GPU's own time for one call. */
-const GPU_MS = 500;
-/** What a hub remembers of CPUs here: that they take a second for a thousand operations. So its jobs go to a GPU as long as there is one. */
-const SLOW_CPUS = { averages: [{ kernel: "", engineClass: "cpu", bucket: 0, value: 1, calls: 16 }] };
-
-/** Words mixed `rounds` times and added up. Where the first word of a block is `never`, a GPU never ends with it. */
-function program(rounds: number, never = 0, result = "{ relL2: 0, abs: 0 }"): string {
-  return `import { defineKernel, defineProgram, matrix, u32 } from "packetfs";
-const mix = defineKernel({
-  name: "mix",
-  kind: "wgsl",
-  inputs: { words: u32(["n", 1]) },
-  output: u32(["n"]),
-  result: ${result},
-  operations: "n * ${rounds}",
-  workgroup: { size: [64], count: ["n / 64"] },
-  limits: { gpuMs: ${GPU_MS} },
-  source: \`fn main(@builtin(global_invocation_id) id: vec3u) {
-    if (id.x >= dims.n) { return; }
-    var word = words[id.x];
-    for (var round = 0u; round < ${rounds}u || (words[0] == ${never}u && words[0] != 0u); round++) {
-      word = (word ^ (word >> 15u)) * 2654435761u;
-    }
-    output[id.x] = word;
-  }\`,
-  cpu: ({ words }) => words.map((word) => {
-    for (let round = 0; round < ${rounds}; round++) word = Math.imul(word ^ (word >>> 15), 2654435761) >>> 0;
-    return word;
-  }),
-});
-export default defineProgram({
-  input: matrix({ type: "u32", columns: 1, rows: ${ROWS} }),
-  map: (rows) => mix({ words: rows }).reduce((sum, word) => sum + word, 0),
-  combine: (a: number, b: number) => a + b,
-});`;
-}
-
-function sumOf(words: Uint32Array, rounds: number): number {
-  return words.reduce((sum, first) => {
-    let word = first;
-    for (let round = 0; round < rounds; round++) word = Math.imul(word ^ (word >>> 15), 2654435761) >>> 0;
-    return sum + word;
-  }, 0);
-}
-
-const words = Uint32Array.from({ length: ROWS * SPLITS }, (_, index) => index * 40_503 + 1);
 
 describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
   let hub: HubDaemon;
@@ -79,8 +29,7 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
 
   beforeAll(async () => {
     const store = join(await temporaryDirectory(), "hub");
-    await (await startHub({ store })).end("SIGTERM");
-    await writeFile(join(store, KERNEL_HISTORY_FILE), JSON.stringify(SLOW_CPUS));
+    await rememberSlowCpus(store);
     hub = await startHub({ store });
     await using network = await connect(hub.clientToken);
     await network.put(new Uint8Array(words.buffer), { name: "words" });
