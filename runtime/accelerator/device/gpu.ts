@@ -33,7 +33,9 @@ export async function openGpu({
     Object.assign(globalThis, webgpu.globals);
     create = webgpu.create;
   } catch (error) {
-    return { why: "package", reason: messageOf(error) };
+    // Who required it stands behind the first line.
+    const [reason = ""] = messageOf(error).split("\n", 1);
+    return { why: "package", reason };
   }
   let instance: GPU;
   let adapter: GPUAdapter | null;
@@ -44,7 +46,7 @@ export async function openGpu({
   } catch (error) {
     return { why: "adapter", reason: messageOf(error) };
   }
-  if (adapter === null) return { why: "adapter", reason: "there is none" };
+  if (adapter === null) return { why: "adapter", reason: "no adapter is offered" };
   const { vendor, architecture, device: model, description, isFallbackAdapter } = adapter.info;
   const isSoftware = isFallbackAdapter || SOFTWARE.test(`${model} ${description}`);
   if (isSoftware && !isSoftwareAllowed) return { why: "software", reason: description || model };
