@@ -6,7 +6,8 @@ import { ENGINE_CLASS_CHARACTERS_MAX } from "../limits.ts";
 import { CallInputs } from "./call-inputs.ts";
 import { memoryOf } from "./gpu-memory-size.ts";
 import { GpuAccelerator } from "./gpu-accelerator.ts";
-import { GpuProcess } from "./gpu-process.ts";
+import { GpuProcess, standingGpuWalls } from "./gpu-process.ts";
+import { GpuWall } from "./gpu-walls.ts";
 import { driverAbsence } from "./vulkan-files.ts";
 import type { AbsentMessage, CalibratedMessage, GpuProcessOptions, ReadyMessage } from "./protocol.ts";
 
@@ -29,6 +30,15 @@ const BACKEND = process.platform === "win32" ? "d3d12" : process.platform === "d
 const LABEL_CHARACTERS = 96;
 /** Of a vendor's name, in the name of a class. */
 const VENDOR_CHARACTERS = 10;
+
+/** What of the walls around this machine's GPU processes stands, and what does not; undefined where none has started. */
+export function gpuWalls():
+  | { readonly standing: readonly string[]; readonly missing: readonly string[] }
+  | undefined {
+  const standing = standingGpuWalls();
+  if (standing === undefined) return undefined;
+  return { standing, missing: Object.values(GpuWall).filter((wall) => !standing.includes(wall)) };
+}
 
 /** Of this machine, as far as it was found out: drivers are not installed that often. */
 const absences = new Map<"any" | "real", UnusedAccelerator>();

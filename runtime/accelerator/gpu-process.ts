@@ -14,7 +14,7 @@ import { messageOf } from "../../packets/errors.ts";
 import { builtUrl } from "../built.ts";
 import { systemCode } from "../errors.ts";
 import { EXECUTOR_STDERR_BYTES } from "../limits.ts";
-import { landlocked, wallsHere } from "./gpu-walls.ts";
+import { GpuWall, landlocked, wallsHere } from "./gpu-walls.ts";
 import { openWindow } from "./output-window.ts";
 import {
   GPU_CONTROL_DESCRIPTOR,
@@ -68,6 +68,14 @@ export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Those around processes that have started last. */
+let standing: readonly GpuWall[] | undefined;
+
+/** The walls around this machine's GPU processes; undefined until one has started. */
+export function standingGpuWalls(): readonly GpuWall[] | undefined {
+  return standing;
+}
+
 /** Whether this machine's drivers were found to work without Landlock only. */
 let isLandlockRefused = false;
 
@@ -117,13 +125,19 @@ export class GpuProcess {
     { reads = [], main = mainPath(), signal }: StartOptions = {},
   ): Promise<StartedGpuProcess | AbsentMessage> {
     signal?.throwIfAborted();
-    const bounds = await wallsHere();
-    const restricted = isLandlockRefused ? undefined : landlocked([dirname(main), ...reads]);
-    if (restricted === undefined) return await GpuProcess.#start(options, bounds, main, signal);
+    const { words: bounds, names } = await wallsHere();
+    const restricted = isLandlockRefused ? undefined : landlocked(main, reads);
+    if (restricted === undefined) {
+      standing = names;
+      return await GpuProcess.#start(options, bounds, main, signal);
+    }
     const started = await GpuProcess.#start(options, [...bounds, ...restricted], main, signal);
+    standing = [...names, GpuWall.files];
     if (!("kind" in started) || started.why === "software") return started;
     const other = await GpuProcess.#start(options, bounds, main, signal);
-    if (!("kind" in other)) isLandlockRefused = true;
+    if ("kind" in other) return other;
+    isLandlockRefused = true;
+    standing = names;
     return other;
   }
 

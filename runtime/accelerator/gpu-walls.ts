@@ -11,7 +11,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { delimiter, dirname } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { findProgram } from "../find-program.ts";
 import {
   EXECUTE,
@@ -52,17 +52,32 @@ const SYSTEM: readonly string[] = [
 ];
 const DEVICES = "/dev";
 
-/** Found out once, by what runs there. */
-let standing: Promise<readonly string[]> | undefined;
+/** What people read of them. Which files a process has is its own, whatever else stands. */
+export const GpuWall = {
+  environment: "empty environment",
+  network: "network namespace",
+  privileges: "no new privileges",
+  files: "Landlock",
+} as const;
+export type GpuWall = (typeof GpuWall)[keyof typeof GpuWall];
 
-/** The words before a command that runs behind all but Landlock. Never rejects. */
-export function wallsHere(): Promise<readonly string[]> {
+/** The words before a command that runs behind these walls. */
+export interface GpuWalls {
+  readonly words: readonly string[];
+  readonly names: readonly GpuWall[];
+}
+
+/** Found out once, by what runs there. */
+let standing: Promise<GpuWalls> | undefined;
+
+/** All but Landlock, as far as this machine has them. Never rejects. */
+export function wallsHere(): Promise<GpuWalls> {
   standing ??= strongest();
   return standing;
 }
 
-/** The same words for Landlock, with what the process reads besides; undefined where the system has none. */
-export function landlocked(reads: readonly string[]): readonly string[] | undefined {
+/** The words for Landlock around what runs `main`, with folders that it reads besides; undefined where the system has none. */
+export function landlocked(main: string, reads: readonly string[]): readonly string[] | undefined {
   const perl = findProgram("perl");
   const numbers = NUMBERS[process.arch];
   if (process.platform !== "linux" || perl === undefined || numbers === undefined) return undefined;
@@ -73,7 +88,7 @@ export function landlocked(reads: readonly string[]): readonly string[] | undefi
     "exec { $ARGV[0] } @ARGV;",
     'print STDERR "$ARGV[0]: $!\\n"; exit 1',
   ].join("\n");
-  const rules = [...SYSTEM, ...namedByEnvironment(), packageFolder(), ...reads]
+  const rules = [...SYSTEM, ...namedByEnvironment(), packageFolder(), ...filesOf(main), ...reads]
     .filter((path) => path !== undefined && existsSync(path))
     .map((path) => `${isFolder(path!) ? READ_FILE | READ_FOLDER : READ_FILE}:${path}`);
   const node = `${EXECUTE | READ_FILE}:${process.execPath}`;
@@ -91,6 +106,13 @@ function namedByEnvironment(): string[] {
   );
 }
 
+/** Its folder, and what Node looks at in those around it before it finds a package. */
+function filesOf(main: string): string[] {
+  const folders = [dirname(main)];
+  while (dirname(folders.at(-1)!) !== folders.at(-1)) folders.push(dirname(folders.at(-1)!));
+  return [dirname(main), ...folders.map((folder) => join(folder, "package.json"))];
+}
+
 function packageFolder(): string | undefined {
   try {
     return dirname(realpathSync(createRequire(import.meta.url).resolve("webgpu")));
@@ -103,16 +125,23 @@ function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
-async function strongest(): Promise<readonly string[]> {
+async function strongest(): Promise<GpuWalls> {
   const [setpriv, prlimit, unshare] = ["setpriv", "prlimit", "unshare"].map(findProgram);
-  if (process.platform !== "linux" || setpriv === undefined || prlimit === undefined) return [];
+  if (process.platform !== "linux" || setpriv === undefined || prlimit === undefined)
+    return { words: [], names: [GpuWall.environment] };
   // A core file would have what the GPU's driver holds of everybody's inputs.
   const isRoot = process.getuid?.() === 0;
   const capabilities = isRoot ? ["--inh-caps=-all", "--bounding-set=-all"] : [];
   const bounded = [setpriv, ...capabilities, "--no-new-privs", "--pdeathsig", "SIGKILL", prlimit, "--core=0"];
-  const alone = isRoot && unshare !== undefined ? [[unshare, "--net", "--ipc", ...bounded]] : [];
-  for (const walls of [...alone, bounded]) if (await runs([...walls, prlimit, "--version"])) return walls;
-  return [];
+  const names: readonly GpuWall[] = [GpuWall.environment, GpuWall.privileges];
+  const alone = {
+    words: [unshare ?? "", "--net", "--ipc", ...bounded],
+    names: [...names, GpuWall.network],
+  };
+  const all = isRoot && unshare !== undefined ? [alone] : [];
+  for (const walls of [...all, { words: bounded, names }])
+    if (await runs([...walls.words, prlimit, "--version"])) return walls;
+  return { words: [], names: [GpuWall.environment] };
 }
 
 async function runs([command, ...args]: readonly string[]): Promise<boolean> {

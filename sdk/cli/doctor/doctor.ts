@@ -247,6 +247,7 @@ async function kernelChecks(): Promise<Check[]> {
     for (const { accelerators, unusedAccelerators = [] } of await pfs.nodes()) {
       for (const accelerator of accelerators)
         checks.push(ok("kernels", "GPU", describeAccelerator(accelerator)));
+      if (accelerators.length > 0) checks.push(...(await gpuWallChecks()));
       for (const unused of unusedAccelerators) checks.push(ok("kernels", "GPU", describeUnused(unused)));
     }
   } catch (error) {
@@ -256,6 +257,18 @@ async function kernelChecks(): Promise<Check[]> {
     await rm(directory, { recursive: true, force: true });
   }
   return checks;
+}
+
+/** What stands between a compiler or a driver that a kernel has broken out of and this machine. */
+async function gpuWallChecks(): Promise<Check[]> {
+  const { gpuWalls } = await import("../../../runtime/accelerator/accelerators.ts");
+  const walls = gpuWalls();
+  if (walls === undefined) return [];
+  const { standing, missing } = walls;
+  const found = `behind ${standing.join(", ")}`;
+  if (missing.length === 0) return [ok("kernels", "GPU process", found)];
+  const advice = `without ${missing.join(", ")}: who breaks out of a GPU's compiler or driver is held by the others alone`;
+  return [warning("kernels", "GPU process", found, advice)];
 }
 
 /** What stands between native code that has broken out of a program and this machine, and what of it stood there before. */

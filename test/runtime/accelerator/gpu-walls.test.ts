@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { GpuProcess } from "../../../runtime/accelerator/gpu-process.ts";
+import { GpuProcess, standingGpuWalls } from "../../../runtime/accelerator/gpu-process.ts";
+import { noGpu } from "../../suites/gpu.ts";
 import { temporaryDirectory } from "../store/store-fixture.ts";
 
 const MAIN = fileURLToPath(new URL("./walls-probe.mjs", import.meta.url));
@@ -48,3 +49,19 @@ test.skipIf(!(landlock >= 4))("is to read chunks, and no more of anybody's", asy
     "reach another process by TCP": false,
   });
 });
+
+test.skipIf(!(landlock >= 4) || noGpu !== undefined)(
+  "does not keep one from finding its driver",
+  async () => {
+    const started = await GpuProcess.start({
+      backend: "vulkan",
+      isSoftwareAllowed: true,
+      computes: true,
+      calibrates: false,
+      memoryBytes: 1e8,
+    });
+    if ("kind" in started) throw new Error(started.reason);
+    started.process.kill();
+    expect(standingGpuWalls()).toContain("Landlock");
+  },
+);

@@ -30,7 +30,11 @@ describe("doctor", () => {
   });
 
   it.skipIf(noGpu !== undefined)("says what was measured of a GPU that is used", async () => {
-    const [kernel, gpu] = await kernelChecks({ PACKETFS_GPU_SOFTWARE: "1" });
+    const [kernel, gpu, walls] = await kernelChecks({ PACKETFS_GPU_SOFTWARE: "1" });
+    expect(walls).toMatchObject({
+      name: "GPU process",
+      found: expect.stringMatching(/^behind empty environment/),
+    });
     expect(kernel).toMatchObject(RUNS);
     expect(gpu!.found).toMatch(/: .*B of memory, .*\/s there and .*\/s back, .*s for a call, [\d,]+ Gop\/s$/);
   });
