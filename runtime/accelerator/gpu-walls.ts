@@ -1,5 +1,5 @@
 /**
- * What a GPU process gives up before it becomes Node: whoever breaks out of a compiler or a driver is in there. It keeps devices,
+ * What a GPU process gives up before it becomes Node: whoever breaks out of a compiler or a driver is in there. It keeps devices of GPUs,
  * and reading what drivers are made of and the chunks that it computes over; files of people, keys above all, it cannot open.
  *
  *   unshare: no network ──▶ setpriv: no privileges, ends with its parent ──▶ prlimit ──▶ perl: Landlock ──▶ node
@@ -9,7 +9,7 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
 import { findProgram } from "../find-program.ts";
@@ -50,7 +50,13 @@ const SYSTEM: readonly string[] = [
   "/etc/nvidia",
   "/etc/vulkan",
 ];
+/**
+ * What drivers of GPUs open, by name. There is more in that folder, which a node's user may open: disks, where he is root; and
+ * terminals, to which whoever has one open can type commands.
+ */
 const DEVICES = "/dev";
+const GPU_DEVICE =
+  /^(dri|kfd|nvidia.*|nvhost.*|nvmap|nvgpu|mali.*|dxg|dma_heap|udmabuf|null|zero|full|random|urandom)$/;
 
 /** What people read of them. Which files a process has is its own, whatever else stands. */
 export const GpuWall = {
@@ -94,8 +100,7 @@ export function landlocked(main: string, reads: readonly string[]): readonly str
   const node = `${EXECUTE | READ_FILE}:${process.execPath}`;
   // What executes it.
   const loaders = ["/lib64", "/lib", "/usr/lib"].filter(existsSync).map((path) => `${EXECUTE}:${path}`);
-  const devices = `${READ_FILE | WRITE_FILE | READ_FOLDER | USE_DEVICE}:${DEVICES}`;
-  return [perl, "-e", script, "--", ...rules, node, ...loaders, devices, "--"];
+  return [perl, "-e", script, "--", ...rules, node, ...loaders, ...deviceRules(), "--"];
 }
 
 /** Folders of drivers and libraries that somebody has told this process of. */
@@ -104,6 +109,15 @@ function namedByEnvironment(): string[] {
   return lists.flatMap((name) =>
     (process.env[name] ?? "").split(delimiter).filter((path) => path.startsWith("/")),
   );
+}
+
+/** Those that are there when a process starts: drivers make theirs before. */
+function deviceRules(): string[] {
+  const use = READ_FILE | WRITE_FILE | USE_DEVICE;
+  return readdirSync(DEVICES)
+    .filter((name) => GPU_DEVICE.test(name))
+    .map((name) => join(DEVICES, name))
+    .map((path) => `${isFolder(path) ? use | READ_FOLDER : use}:${path}`);
 }
 
 /** Its folder, and what Node looks at in those around it before it finds a package. */

@@ -40,11 +40,14 @@ test.skipIf(!(landlock >= 4))("is to read chunks, and no more of anybody's", asy
   expect("kind" in said && (JSON.parse(said.reason) as unknown)).toEqual({
     "read a person's file": false,
     "read /etc/passwd": false,
+    "load webgpu": true,
     "read chunks": true,
     "change chunks": false,
     "write a file": false,
     "write to its window": true,
     "read the node's environment": false,
+    "open a disk, a terminal, or memory of others": false,
+    "use /dev/null": true,
     "become another program": false,
     "reach another process by TCP": false,
   });
