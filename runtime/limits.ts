@@ -584,10 +584,15 @@ export const GPU_LIMIT_TIMES_MAX = 8;
 /** Whoever looks whether a limit is over does not look again before. */
 export const GPU_WATCH_MS_MIN = 10;
 /** What a probe may take before the GPU is said to answer nobody. */
-export const GPU_PROBE_WAIT_MS = 2_000;
-/** A GPU's process that says nothing and uses no CPU time is looked at so often, in milliseconds, until another one has its calls. */
-export const GPU_SILENCE_LOOK_MS = 2_500;
-export const GPU_SILENCE_LOOKS = 4;
+export const GPU_PROBE_WAIT_MS = 1_000;
+/** What one takes at most that tells, once a call was ended, that it had kept the GPU from answering: a machine without turns is slow still. */
+export const GPU_PROBE_QUICK_MS = 200;
+/**
+ * A GPU's process that says nothing and uses no CPU time is looked at so often, in milliseconds, until another one has its calls: in
+ * all no longer than a kernel may compute, and a second, which costs calls that were only slow nothing but time.
+ */
+export const GPU_SILENCE_LOOK_MS = 250;
+export const GPU_SILENCE_LOOKS = 10;
 /** What a call may take beside its limit: its inputs may come from elsewhere. */
 export const GPU_CALL_CEILING_MS: number = 5 * 60 * 1000;
 /** Ranges of streams of which it is remembered where they stand in files, and what that takes: many pieces take much. */

@@ -24,6 +24,7 @@ import {
   GPU_COMPILE_CPU_MS,
   GPU_LIMIT_TIMES_MAX,
   GPU_PIECE_BYTES,
+  GPU_PROBE_QUICK_MS,
   GPU_PROBE_WAIT_MS,
   GPU_REST_MS,
   GPU_STRIKES_MAX,
@@ -554,9 +555,11 @@ export class GpuAccelerator implements Accelerator {
       this.#reject(task, stage === "compile" ? slowToCompile(kernel) : deadline(kernel));
     };
     if (probed === undefined) return blame();
-    // The GPU answered nobody: if it does now, it was this call that it was busy with.
+    // The GPU answered nobody: if it does now, and at once, it was this call that it was busy with, and not the machine.
+    const askedAt = performance.now();
     void probed.then((milliseconds) => {
-      if (milliseconds === undefined) this.#reject(task, lost("the GPU answers nobody"));
+      const isQuick = performance.now() - askedAt < GPU_PROBE_QUICK_MS;
+      if (milliseconds === undefined || !isQuick) this.#reject(task, lost("the GPU answers nobody"));
       else blame();
     });
   }
