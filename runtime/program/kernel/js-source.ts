@@ -34,7 +34,11 @@ export interface JsContext {
 type Scope = ReadonlyMap<string, Binding>;
 type Binding =
   | { readonly kind: "input"; readonly input: number }
+  /** Of a block that declares it further down, where it hides what has its name around the block already. */
+  | { readonly kind: "undeclared" }
   | { readonly kind: "local" | "constant" | "counter"; readonly id: number };
+
+const UNDECLARED: Binding = { kind: "undeclared" };
 
 /** What is known of a condition before anything runs. */
 type Test = Condition | boolean;
@@ -196,6 +200,7 @@ class SourceReader {
   /** Statements of a block, in which names may hide others. */
   block(nodes: readonly acorn.Node[], around: Scope): Statement[] {
     const scope = new Map(around);
+    for (const name of namesDeclaredIn(nodes)) scope.set(name, UNDECLARED);
     const own = new Set<string>();
     const statements: Statement[] = [];
     for (const node of nodes as readonly (acorn.Statement | acorn.ModuleDeclaration)[]) {
@@ -298,6 +303,7 @@ class SourceReader {
     const binding = node.type === "Identifier" ? scope.get(node.name) : undefined;
     if (node.type !== "Identifier" || binding === undefined)
       throw this.wrong(node, "only variables are assigned to");
+    if (binding.kind === "undeclared") throw this.#early(node);
     if (binding.kind === "local") return binding.id;
     const why = {
       constant: "is a constant",
@@ -317,7 +323,13 @@ class SourceReader {
       throw this.wrong(init, `this loop has no counter: ${shape}`);
     const { name } = counter.id;
     this.checkName(counter.id);
-    const from = this.#whole(counter.init, scope, "a loop's counter begins with a whole number");
+    const from = this.#whole(
+      counter.init,
+      new Map(scope).set(name, UNDECLARED),
+      "a loop's counter begins with a whole number",
+    );
+    const id = this.#ids++;
+    const inner = new Map(scope).set(name, { kind: "counter", id } as const);
     const isCounter = (each: acorn.Node | null | undefined): boolean =>
       each?.type === "Identifier" && (each as acorn.Identifier).name === name;
     const compare = test?.type === "BinaryExpression" ? test : undefined;
@@ -326,8 +338,8 @@ class SourceReader {
         test ?? node,
         `a loop ends when its counter reaches something: ${name} < …, or ${name} <= …`,
       );
-    const bound = this.#bound(compare.right, scope);
-    const step = this.#step(update, isCounter, scope, node);
+    const bound = this.#bound(compare.right, inner);
+    const step = this.#step(update, isCounter, inner, node);
     const most = this.#mostOf(bound, compare.right) + bound.add;
     const isInclusive = compare.operator === "<=";
     const trips = Math.max(0, Math.ceil((most + (isInclusive ? 1 : 0) - from) / step));
@@ -337,8 +349,6 @@ class SourceReader {
     this.#trips *= Math.max(1, trips);
     if (this.#trips > KERNEL_TRIPS_MAX)
       throw this.wrong(node, `with the loops around it, it runs more than ${KERNEL_TRIPS_MAX} times`);
-    const id = this.#ids++;
-    const inner = new Map(scope).set(name, { kind: "counter", id } as const);
     this.#loops++;
     const body = this.block([node.body], inner);
     this.#loops--;
@@ -477,6 +487,7 @@ class SourceReader {
     const at = node.start;
     const binding = scope.get(node.name);
     if (binding === undefined) throw this.wrong(node, `it knows no ${node.name}`);
+    if (binding.kind === "undeclared") throw this.#early(node);
     if (binding.kind === "counter") return { kind: "counter", at, id: binding.id };
     if (binding.kind !== "input") return { kind: "local", at, id: binding.id };
     const { shape, type } = this.#context.inputs[binding.input]!;
@@ -486,6 +497,10 @@ class SourceReader {
         `${node.name} has ${shape.length} dimensions: ${node.name}${"[…]".repeat(shape.length)} is a number`,
       );
     return { kind: "scalar", at, input: binding.input, type: type === "f32" ? "float" : "int" };
+  }
+
+  #early(node: acorn.Identifier): KernelError {
+    return this.wrong(node, `${node.name} is used before its declaration is over`);
   }
 
   #member(node: acorn.MemberExpression, scope: Scope): Value {
@@ -531,6 +546,7 @@ class SourceReader {
       at = at.object;
     }
     const binding = at.type === "Identifier" ? scope.get(at.name) : undefined;
+    if (at.type === "Identifier" && binding?.kind === "undeclared") throw this.#early(at);
     if (at.type !== "Identifier" || binding?.kind !== "input")
       throw this.wrong(at, "only inputs have elements");
     const { shape } = this.#context.inputs[binding.input]!;
@@ -668,6 +684,15 @@ const TOO_DEEP = `its parts stand more than ${KERNEL_DEPTH_MAX} deep in each oth
 function baseOf(value: Value): string | number | undefined {
   if (value.kind === "dimension") return value.name;
   return value.kind === "scalar" && value.type === "int" ? value.input : undefined;
+}
+
+/** Names that a block declares, which are its own from its beginning on. */
+function namesDeclaredIn(nodes: readonly acorn.Node[]): string[] {
+  return (nodes as readonly acorn.Statement[]).flatMap((node) =>
+    node.type === "VariableDeclaration"
+      ? node.declarations.flatMap(({ id }) => (id.type === "Identifier" ? [id.name] : []))
+      : [],
+  );
 }
 
 /** Whether it is no more than a name. */
