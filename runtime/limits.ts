@@ -444,6 +444,8 @@ export const STRAGGLER_MS_BLIND = 15_000;
 export const EXECUTORS_WAIT_MS = 120_000;
 /** and one whose class of engine is gone, while there is another that could run all of it. */
 export const ENGINE_WAIT_MS = 1_000;
+/** Classes of engine that a job begins on, one after the other is lost: the last are CPUs, where they will do. */
+export const JOB_ENGINES_MAX = 4;
 /** How old the sum of what a program's lanes may have in flight may be. */
 export const WEIGHT_STALE_MS = 50;
 

@@ -153,8 +153,9 @@ export class Attempt {
     const programs = new Map<Entry, number>();
     this.#failure.throwIfFailed();
     for (const [index, entry] of entries.entries()) {
-      const { name, kind, tenant } = this.#spec;
-      const toLoad = { name, kind, source: sources[index]!, tenant };
+      const { name, kind, tenant, description } = this.#spec;
+      const hasKernels = description.kernels !== undefined;
+      const toLoad = { name, kind, source: sources[index]!, tenant, hasKernels };
       const program = this.#context.dispatcher.openProgram(toLoad, this.#options.edition);
       this.#programs.push(program);
       programs.set(entry, program);

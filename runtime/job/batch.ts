@@ -164,6 +164,8 @@ export interface ProgramToLoad {
   readonly source: Ref | InlineCode;
   /** Whose it is; this machine's owner's unless it says otherwise. */
   readonly tenant?: Tenant | undefined;
+  /** Whether it calls kernels, which there may be no engine for. */
+  readonly hasKernels: boolean;
 }
 
 /** A program that batches run. */
@@ -173,17 +175,23 @@ export class DispatchedProgram {
   readonly kind: ProgramKind;
   readonly source: Ref | InlineCode;
   readonly tenant: Tenant | undefined;
+  readonly hasKernels: boolean;
   readonly choice: EditionChoice;
   readonly batches: Set<Batch> = new Set();
   /** Why it could not be loaded the last time. */
   loadError: unknown;
 
-  constructor(number: number, { name, kind, source, tenant }: ProgramToLoad, choice: EditionChoice) {
+  constructor(
+    number: number,
+    { name, kind, source, tenant, hasKernels }: ProgramToLoad,
+    choice: EditionChoice,
+  ) {
     this.number = number;
     this.name = name;
     this.kind = kind;
     this.source = source;
     this.tenant = tenant;
+    this.hasKernels = hasKernels;
     this.choice = choice;
   }
 

@@ -108,11 +108,13 @@ export class Dispatcher implements LaneEvents {
   }
 
   /** What the program is made of, and on which edition it runs, once that is chosen. */
-  programOf(number: number): (ProgramToLoad & { readonly edition: string | undefined }) | undefined {
+  programOf(
+    number: number,
+  ): (Pick<ProgramToLoad, "kind" | "source"> & { readonly edition: string | undefined }) | undefined {
     const program = this.#programs.get(number);
     if (program === undefined) return undefined;
-    const { name, kind, source, choice } = program;
-    return { name, kind, source, edition: choice.edition };
+    const { kind, source, choice } = program;
+    return { kind, source, edition: choice.edition };
   }
 
   /** Removes the program's batches and closes its lanes; what was made there and not kept may be gone then. */
@@ -173,7 +175,11 @@ export class Dispatcher implements LaneEvents {
 
   /** What the batch's program is made of. */
   kindOf(batch: Batch): ProgramKind {
-    return this.#programs.get(batch.program)!.kind;
+    return this.programOfBatch(batch).kind;
+  }
+
+  programOfBatch(batch: Batch): Pick<ProgramToLoad, "kind" | "hasKernels"> {
+    return this.#programs.get(batch.program)!;
   }
 
   /** Packets in flight on the executor, and those it has finished since it came. */

@@ -12,9 +12,16 @@ import { refToHex } from "../../packets/digest.ts";
 import { PacketfsError, hasCode, messageOf } from "../../packets/errors.ts";
 import { faultErrorCode } from "../../packets/faults.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import { ENGINE_WAIT_MS, JOB_TASKS_MAX, KERNEL_AVERAGE_CALLS, PLAN_PACKETS_MAX } from "../limits.ts";
+import {
+  ENGINE_WAIT_MS,
+  JOB_TASKS_MAX,
+  JOB_ENGINES_MAX,
+  KERNEL_AVERAGE_CALLS,
+  PLAN_PACKETS_MAX,
+} from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
+import type { Engine } from "../contracts/kernels.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
 import { bucketOf, workOf } from "../program/kernel/cost.ts";
 import { expectedCalls } from "../program/kernel/estimate.ts";
@@ -27,7 +34,7 @@ import { inTurns } from "../turns.ts";
 import { Attempt } from "./attempt.ts";
 import type { AttemptOptions, Result, ResultFile, StoredStream } from "./attempt.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
-import { chooseEngine, engineOptions, noEngine } from "./engine-choice.ts";
+import { CPU_CLASS, chooseEngine, engineOptions, noEngine } from "./engine-choice.ts";
 import type { EngineOption, EnginePlan } from "./engine-choice.ts";
 import type { ProgramSpec } from "./program-sources.ts";
 import { Failure } from "./record.ts";
@@ -187,8 +194,10 @@ export class Job {
       const options = this.#engineOptions();
       calls ??= this.#isOpen(options) ? await this.#expectedCalls(splits) : [];
       const plan = this.#choose(options, lost, calls);
-      if (plan === undefined && error !== undefined) throw error;
-      if (error !== undefined) this.#retries += this.#record.restarted(messageOf(error));
+      // Machines come back as others than they were, and may do so for ever.
+      const isSpent = plan === undefined || lost.size >= JOB_ENGINES_MAX;
+      if (isSpent && error !== undefined) throw error;
+      if (error !== undefined) this.#retries += this.#record.restarted(lossOf(error));
       const edition = editionOf(plan, options, lost);
       this.#record.planned(plan);
       const engineClass = plan?.option.engineClass;
@@ -296,7 +305,10 @@ export class Job {
   ): EnginePlan | undefined {
     const { engine: wanted, name: program } = this.#spec;
     const { averages } = this.#context;
-    const plan = chooseEngine(options, { wanted, lost, calls, averages });
+    const choose = (engine: Engine | undefined): EnginePlan | undefined =>
+      chooseEngine(options, { wanted: engine, lost, calls, averages });
+    const isLast = lost.size === JOB_ENGINES_MAX - 1;
+    const plan = (isLast ? choose(wanted ?? CPU_CLASS) : undefined) ?? choose(wanted);
     if (plan !== undefined || wanted === undefined || lost.size > 0) return plan;
     throw noEngine(wanted, program);
   }
@@ -345,4 +357,10 @@ const LOST_CODES = [JobErrorCode.engineLost, JobErrorCode.noExecutor, JobErrorCo
 /** Whether an attempt failed for what it ran on, so that another engine may do. */
 function isEngineLost(error: unknown): boolean {
   return LOST_CODES.some((code) => hasCode(error, code));
+}
+
+/** What became of what an attempt ran on, for people. */
+function lossOf(error: unknown): string {
+  const isGone = hasCode(error, JobErrorCode.noExecutor) && error.data["reason"] === "no executor";
+  return isGone ? 'no machine lends it any more; "pfs nodes" says why' : messageOf(error);
 }

@@ -142,7 +142,7 @@ export class Jobs implements AsyncDisposable {
   async #run(id: string, request: JobRequest, options: RunJobOptions): Promise<JobOutcome<Uint8Array>> {
     const { signal, onEvent = () => {} } = options;
     const { description, writer } = await this.#prepare(request, signal);
-    const kind = request.kind ?? programKind(description);
+    const kind = request.kind ?? programKind(description, request.engine);
     try {
       signal?.throwIfAborted();
       if (this.#isClosed) throw closedUnder(id);
@@ -218,15 +218,18 @@ export class Jobs implements AsyncDisposable {
   async #load(stored: StoredProgram): Promise<ProgramLanes> {
     const { description, writer } = await this.#prepare(stored);
     try {
-      const spec: ProgramSpec = { ...stored, kind: stored.kind ?? programKind(description), description };
-      const { name, kind, tenant } = spec;
+      const kind = stored.kind ?? programKind(description, stored.engine);
+      const spec: ProgramSpec = { ...stored, kind, description };
+      const { name, tenant } = spec;
       const edition = this.#editionOf(spec);
       const [source] = await programSources(writer, spec, ["map"]);
       if (this.#isClosed) throw cancelled("no program is loaded any more");
+      const hasKernels = description.kernels !== undefined;
+      const toLoad = { name, kind, source: source!, tenant, hasKernels };
       const program = new ProgramLanes({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
-        program: this.#dispatcher.openProgram({ name, kind, source: source!, tenant }, edition),
+        program: this.#dispatcher.openProgram(toLoad, edition),
         group: () => ++this.#lastGroup,
         packetMs: packetMsOf(description),
         writer,

@@ -111,7 +111,7 @@ export class DispatchedLane implements LaneListener {
       run.indexes[run.count] = index;
       run.tasks[run.count] = batch === undefined ? 0 : at - batch.base;
       const isFault = opAt(frame, index) === Op.FAULT;
-      run.outcomes[run.count++] = isFault ? outcomeOf(fromAt(frame, index)) : Outcome.final;
+      run.outcomes[run.count++] = isFault ? outcomeOf(fromAt(frame, index), this.program) : Outcome.final;
     }
     this.#flush(batch, run);
     run.frame = NO_PACKETS;
@@ -168,10 +168,13 @@ function isIn(batch: Batch, at: number): boolean {
 
 const INPUT_FAULTS: ReadonlySet<number> = new Set([FaultCode.inputMissing, ...INVALID_INPUT_FAULTS]);
 
-/** A fault of the program or its input is final; any other, also one of a code that nobody knows, may not come elsewhere. */
-export function outcomeOf(code: number): Outcome {
+/**
+ * A fault of the program or its input is final; any other, also one of a code that nobody knows, may not come elsewhere. Who says that
+ * no engine computes kernels is believed where there are some.
+ */
+export function outcomeOf(code: number, { hasKernels }: Pick<DispatchedProgram, "hasKernels">): Outcome {
   if (isOwnFault(code)) return Outcome.final;
-  if (code === FaultCode.engineLost) return Outcome.incapable;
+  if (code === FaultCode.engineLost && hasKernels) return Outcome.incapable;
   return code === FaultCode.inputMissing ? Outcome.inputMissing : Outcome.elsewhere;
 }
 

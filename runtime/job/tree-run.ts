@@ -228,7 +228,7 @@ export class TreeRun {
     const { level } = place;
     const code = fromAt(answer, 0);
     // The fault that it had last need not be what it failed by before.
-    const outcome = outcomeOf(code);
+    const outcome = outcomeOf(code, this.#dispatcher.programOfBatch(this.#batches[level]!));
     const mayBeInput =
       isInputFault(code) || outcome === Outcome.elsewhere || outcome === Outcome.inputMissing;
     if (level > 0 && mayBeInput && this.#search(place)) return;

@@ -29,8 +29,12 @@ export interface ProgramDescription {
   readonly kernels?: readonly Kernel[];
 }
 
-/** What a program is, where it is no packet code: one whose results depend on the engine that computes its kernels is a kind of its own. */
-export function programKind({ kernels = [] }: ProgramDescription): ProgramKind {
+/**
+ * What a program is, where it is no packet code: one whose results depend on the engine that computes its kernels is a kind of its own.
+ * So is one whose kernels are asked to be a GPU's: only who has a GPU gets its packets.
+ */
+export function programKind({ kernels = [] }: ProgramDescription, engine: Engine | undefined): ProgramKind {
+  if (kernels.length > 0 && engine === "gpu") return "kernel";
   return kernels.every(({ result }) => result === "exact") ? "js" : "kernel";
 }
 

@@ -3,12 +3,13 @@
  * runs a kernel that never ends, or goes with its machine. The program's own function gives the same integers, so that what came of
  * it is known; what it says of its results makes it a program of one engine all the same.
  */
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { connect } from "../../sdk/index.ts";
 import type { JobEvent, JobResult } from "../../sdk/index.ts";
 import { pfs, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
-import { noGpu } from "../suites/gpu.ts";
+import { copyDrivers, noGpu } from "../suites/gpu.ts";
 import {
   descendantsOf,
   goneAll,
@@ -90,6 +91,8 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     expect(value).toBe(sumOf(words, 1001));
     expect(statistics.byNode).toEqual({ gpu: SPLITS });
     expect(statistics.kernels).toMatchObject([{ kernel: "mix", engine: "gpu", calls: SPLITS }]);
+    // Nothing was sent to those that have none.
+    expect([statistics.retries, statistics.notes]).toEqual([0, []]);
     await using network = await connect(hub.clientToken);
     // Who has none is not to blame.
     expect((await network.nodes()).flatMap(({ barred }) => barred)).toEqual([]);
@@ -136,5 +139,34 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     expect(below).not.toEqual([]);
     await goneAll(below);
     await until(() => ![...processesOf(GPU_MAIN).values()].includes(node.pid));
+  });
+
+  it("ends a job elsewhere when its GPU never starts again, and says why it is not used", async () => {
+    // Another GPU of the class would do.
+    await node.end("SIGTERM");
+    const drivers = join(await temporaryDirectory(), "drivers");
+    const environment = { ...SOFTWARE, ...(await copyDrivers(drivers)) };
+    node = await joinNode(hub.joinToken, "once", { workers: 2, environment });
+    let lost: number[] = [];
+    const { value, statistics } = await run(program(20_000), () => {
+      rmSync(drivers, { recursive: true });
+      lost = gpuProcesses();
+      signalAll(lost, "SIGKILL");
+    });
+    expect(lost).not.toEqual([]);
+    expect(value).toBe(sumOf(words, 20_000));
+    expect(statistics.kernels).toContainEqual(expect.objectContaining({ engine: "cpu" }));
+    expect(statistics.notes.join("\n")).toMatch(/is given up, and all packets run again: /);
+    await goneAll(lost);
+    await using network = await connect(hub.clientToken);
+    const once = (await network.nodes()).find(({ label }) => label === "once")!;
+    expect(once).toMatchObject({ accelerators: [], barred: [] });
+    expect(once.unusedAccelerators).toMatchObject([{ reason: expect.stringMatching(/starts any more: ./) }]);
+    const told = await pfs(["nodes"], { environment: { PACKETFS_AT: hub.clientToken } });
+    expect(told.err).toMatch(/^once: .* is not used: no process of it starts any more: ./m);
+    // Nothing that a GPU was started for is left at work or tried again, and it still computes.
+    expect(gpuProcesses()).toEqual([]);
+    expect((await run(program(1000))).value).toBe(sumOf(words, 1000));
+    expect((await node.end("SIGTERM")).status).toBe(0);
   });
 });

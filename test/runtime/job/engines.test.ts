@@ -1,7 +1,7 @@
 /** Jobs whose results depend on the engine: planned on one class, and begun again on another when that is lost. */
 import { describe, expect, test } from "vitest";
 import { FaultCode } from "../../../packets/faults.ts";
-import { ENGINE_WAIT_MS } from "../../../runtime/limits.ts";
+import { ENGINE_WAIT_MS, JOB_ENGINES_MAX } from "../../../runtime/limits.ts";
 import type { KernelUse } from "../../../runtime/contracts/kernels.ts";
 import type { JobOutcome } from "../../../runtime/contracts/jobs.ts";
 import type { ProgramDescription } from "../../../runtime/program/program.ts";
@@ -104,6 +104,24 @@ describe("where it is planned to run", () => {
     expect(world.writers).toBe(1);
   });
 
+  test("is a GPU where that is asked for, though its results do not depend on it, and no other gets a packet", async () => {
+    const world = new ScriptedWorld();
+    const cpu = world.add("cpu", answering("cpu"), 4);
+    const exact = { kernels: [{ ...FLOAT_KERNEL, result: "exact" as const }] };
+    const input = await world.putFile("x", 1_000);
+    await expect(world.run({ inputs: [input], engine: "gpu" }, exact)).rejects.toMatchObject({
+      code: "PFS_NO_EXECUTOR",
+      data: { reason: "no engine" },
+      message: expect.stringContaining("there is no GPU") as unknown,
+    });
+    world.add("gpu", answering("gpu"), 2, GPU_EDITION, FAST);
+    const { value, statistics } = await world.run({ inputs: [input], splitBytes: 100, engine: "gpu" }, exact);
+    expect([value, statistics.retries, statistics.notes]).toEqual(["gpu", 0, []]);
+    await using loaded = await world.jobs.load({ ...world.program(exact), engine: "gpu" });
+    expect(loaded.loadable).toMatchObject({ kind: "kernel", edition: GPU_EDITION });
+    expect(cpu.lanes).toEqual([]);
+  });
+
   test("is any edition of CPUs as ever where results do not depend on it", async () => {
     const world = new ScriptedWorld();
     world.add("cpu", answering("cpu"), 4);
@@ -203,6 +221,54 @@ describe("when the class that it runs on is lost", () => {
     expect(value).toBe("cpu");
     expect(tried.toSorted()).toEqual(["a", "b"]);
     expect(statistics.notes.filter((note) => note.includes("given up"))).toHaveLength(2);
+  });
+
+  test("by a machine that comes back as another each time, it ends on CPUs", async () => {
+    const world = new ScriptedWorld();
+    world.add("cpu", answering("cpu"), 1);
+    let classes = 0;
+    const join = (): void => {
+      const engineClass = `class-${classes++}`;
+      const liar = world.add(
+        engineClass,
+        {
+          taken: (waiting) => {
+            if (waiting.entry === "estimate") return answering("gpu").taken(waiting);
+            waiting.lane.fault(waiting.packet, FaultCode.engineLost, "gone");
+            if (!world.executors.list().includes(liar)) return;
+            world.executors.remove(liar);
+            join();
+          },
+        },
+        2,
+        `test-${engineClass}`,
+        { ...FAST, engineClass },
+      );
+    };
+    join();
+    const running = world.run({ inputs: [await world.putFile("x", 500)], splitBytes: 100 }, FLOATS);
+    await world.pass(JOB_ENGINES_MAX * (ENGINE_WAIT_MS + 200));
+    const { value, statistics } = await running;
+    expect(value).toBe("cpu");
+    expect(statistics.notes.filter((note) => note.includes("given up"))).toHaveLength(JOB_ENGINES_MAX - 1);
+  });
+
+  test("in a program that has no kernels, who says so is not believed, and struck for it", async () => {
+    const world = new ScriptedWorld();
+    const liar = world.add(
+      "liar",
+      { taken: ({ lane, packet }) => lane.fault(packet, FaultCode.engineLost, "gone") },
+      4,
+    );
+    world.add("honest", answering("right"), 1);
+    for (let job = 0; job < 10; job++) {
+      const input = await world.putFile("x", 1_000);
+      const running = world.run({ id: `job${job}`, inputs: [input], splitBytes: 100 });
+      await world.pass(2_000);
+      expect((await running).value).toBe("right");
+    }
+    expect(liar.lanes.length).toBeGreaterThan(0);
+    expect(world.jobs.barsOf("liar")).toEqual([{ kind: "js", reason: "it failed packets that others ran" }]);
   });
 
   test("goes to another executor of the class first, whose results are the same", async () => {
