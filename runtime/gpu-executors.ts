@@ -6,14 +6,10 @@ import { messageOf } from "../packets/errors.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { Accelerator, FoundAccelerators, UnusedAccelerator } from "./contracts/kernels.ts";
 import { AdmittedAccelerator } from "./engine/admission.ts";
-import { formatDuration } from "./format.ts";
-import { GPU_FIND_MS_MAX } from "./limits.ts";
 
 export interface GpuExecutorsOptions {
   /** Looks for GPUs. May reject, and leaves nothing open when the signal fires before it resolves. */
   readonly find: (signal: AbortSignal) => Promise<FoundAccelerators>;
-  /** How long that may take, in milliseconds; GPU_FIND_MS_MAX unless given. */
-  readonly findMsMax?: number | undefined;
   /** An executor whose kernels run on the GPU of this index. */
   readonly open: (accelerator: Accelerator, index: number) => Opened;
   /** Called once, when all are there. */
@@ -59,17 +55,12 @@ export class GpuExecutors implements AsyncDisposable {
   }
 
   async #find(): Promise<void> {
-    const { findMsMax = GPU_FIND_MS_MAX } = this.#options;
     const { signal } = this.#closing;
-    // A driver that hangs takes nothing but its GPU away.
-    const patience = AbortSignal.timeout(findMsMax);
     let found: FoundAccelerators;
     try {
-      found = await this.#options.find(AbortSignal.any([signal, patience]));
+      found = await this.#options.find(signal);
     } catch (error) {
-      const late = `its driver did not answer within ${formatDuration(findMsMax)}`;
-      const reason = patience.aborted ? late : messageOf(error);
-      found = { accelerators: [], unused: [{ label: "GPU", reason }] };
+      found = { accelerators: [], unused: [{ label: "GPU", reason: messageOf(error) }] };
     }
     this.#unused = found.unused;
     this.#accelerators = found.accelerators.map((accelerator) => new AdmittedAccelerator(accelerator));

@@ -270,8 +270,9 @@ export const LANE_REST_MS = 1_000;
 export const DESCRIPTIONS_KEPT_MAX = 256;
 /** and how long the JSON text of one may be for that. */
 export const DESCRIPTION_KEPT_CHARACTERS_MAX: number = 16 * 1024;
-/** GPUs of one machine that are used. */
+/** GPUs of one machine that are used, and that its drivers may name. */
 export const ACCELERATORS_MAX = 8;
+export const ADAPTERS_LISTED_MAX = 64;
 /** Packets whose kernels run on one GPU that are worked on at once: while one waits for its answer, others get theirs ready. */
 export const GPU_PACKETS_MAX = 4;
 /** How long a machine looks for GPUs: it does without one whose driver does not come up. */

@@ -2,11 +2,16 @@
 import { createHash } from "node:crypto";
 import type { ChunkPlaces, ChunkSource } from "../contracts/chunks.ts";
 import type { FoundAccelerators, UnusedAccelerator } from "../contracts/kernels.ts";
-import { ENGINE_CLASS_CHARACTERS_MAX } from "../limits.ts";
+import { messageOf } from "../../packets/errors.ts";
+import { formatDuration } from "../format.ts";
+import { ENGINE_CLASS_CHARACTERS_MAX, GPU_FIND_MS_MAX } from "../limits.ts";
+import { IMITATED, chooseAdapters } from "./adapter-names.ts";
+import type { ChosenAdapters } from "./adapter-names.ts";
 import { CallInputs } from "./call-inputs.ts";
 import { memoryOf } from "./gpu-memory-size.ts";
 import { GpuAccelerator } from "./gpu-accelerator.ts";
 import { GpuProcess, standingGpuWalls } from "./gpu-process.ts";
+import type { StartedGpuProcess } from "./gpu-process.ts";
 import { GpuWall } from "./gpu-walls.ts";
 import { driverAbsence } from "./vulkan-files.ts";
 import type { AbsentMessage, CalibratedMessage, GpuProcessOptions, ReadyMessage } from "./protocol.ts";
@@ -22,6 +27,8 @@ export interface FindOptions {
   readonly isSoftwareUsed?: boolean | undefined;
   /** What is used of a GPU's memory at most; by default most of what it has. */
   readonly memoryBytesMax?: number | undefined;
+  /** How long a driver may take to open a GPU, and to measure it, in milliseconds; GPU_FIND_MS_MAX by default. */
+  readonly findMsMax?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -41,67 +48,153 @@ export function gpuWalls():
 }
 
 /** Of this machine, as far as it was found out: drivers are not installed that often. */
-const absences = new Map<"any" | "real", UnusedAccelerator>();
+const absences = new Map<"any" | "real", readonly UnusedAccelerator[]>();
 
-/** Never rejects, but with the signal's reason. Takes about a second. */
-export async function findAccelerators({
-  source,
-  places,
-  reads,
-  isSoftwareUsed = process.env["PACKETFS_GPU_SOFTWARE"] === "1",
-  memoryBytesMax = Infinity,
-  signal,
-}: FindOptions): Promise<FoundAccelerators> {
-  const options: GpuProcessOptions = {
-    backend: BACKEND,
-    isSoftwareAllowed: isSoftwareUsed,
-    computes: true,
-    calibrates: true,
-    memoryBytes: 0,
-  };
+/**
+ * Never rejects, but with the signal's reason. Takes about a second, and one with a driver that hangs as long as is waited for it. Those
+ * that are used are in the order of their drivers, those that compute most before others.
+ */
+export async function findAccelerators(options: FindOptions): Promise<FoundAccelerators> {
+  const { isSoftwareUsed = process.env["PACKETFS_GPU_SOFTWARE"] === "1" } = options;
   const lacking = driverAbsence();
   if (lacking !== undefined) return { accelerators: [], unused: [{ label: "GPU", reason: lacking }] };
   const kind = isSoftwareUsed ? "any" : "real";
   const before = absences.get(kind);
-  if (before !== undefined) return { accelerators: [], unused: [before] };
-  const started = await GpuProcess.start(options, { reads, signal });
-  if ("kind" in started) {
-    const absence = unused(started);
-    // What crashed may do better another time.
-    if (started.why !== "device") absences.set(kind, absence);
-    return { accelerators: [], unused: [absence] };
-  }
-  const { ready, calibrated } = started;
-  const label = labelOf(ready);
-  if (calibrated === undefined || calibrated.wrong !== "") {
-    started.process.kill();
-    return { accelerators: [], unused: [{ label, reason: wrong(calibrated) }] };
-  }
-  const memoryBytes = Math.min(memoryBytesMax, await memoryOf(ready.adapter));
-  if (signal?.aborted === true) {
-    started.process.kill();
-    signal.throwIfAborted();
-  }
-  started.process.tell({ kind: "budget", bytes: memoryBytes });
-  const { uploadGBps, downloadGBps, launchMs, gops } = calibrated;
-  const accelerator = new GpuAccelerator({
-    info: {
-      label,
-      engineClass: engineClassOf(ready),
-      isSoftware: ready.adapter.isSoftware,
-      memoryBytes,
-      calibration: { uploadGBps, downloadGBps, launchMs, gops },
-    },
-    process: { ...options, memoryBytes },
-    first: started,
-    inputs: new CallInputs(source, places),
-    reads,
-  });
-  return { accelerators: [accelerator], unused: [] };
+  if (before !== undefined) return { accelerators: [], unused: before };
+  const search = new Search(options, isSoftwareUsed);
+  const found = await search.run();
+  if (search.isKnownAbsent) absences.set(kind, found.unused);
+  return found;
 }
 
-function labelOf({ adapter: { device, description, vendor } }: ReadyMessage): string {
-  return (description || device || vendor || "GPU").slice(0, LABEL_CHARACTERS);
+/** An adapter by its name, and what came of it. */
+interface Candidate {
+  readonly name: string;
+  readonly started: StartedGpuProcess | AbsentMessage;
+}
+
+/**
+ * One look at all adapters: the first process names them and opens the first of them, while others open the others. None is measured
+ * before all have started, and one after the other then.
+ */
+class Search {
+  readonly #options: FindOptions;
+  readonly #process: GpuProcessOptions;
+  #chosen: ChosenAdapters | undefined;
+  /** Those that open others than the first. */
+  #others: readonly Promise<Candidate>[] = [];
+  #isKnownAbsent = false;
+
+  constructor(options: FindOptions, isSoftwareUsed: boolean) {
+    this.#options = options;
+    this.#process = {
+      backend: BACKEND,
+      isSoftwareAllowed: isSoftwareUsed,
+      computes: true,
+      memoryBytes: 0,
+    };
+  }
+
+  /** Whether there is none, and another look would find none either. */
+  get isKnownAbsent(): boolean {
+    return this.#isKnownAbsent;
+  }
+
+  async run(): Promise<FoundAccelerators> {
+    const first = await this.#start({ ...this.#process, lists: true }, (names) => this.#choose(names));
+    const { names = [], unused = [] } = this.#chosen ?? {};
+    if (names.length === 0) {
+      this.#options.signal?.throwIfAborted();
+      // What crashed may do better another time.
+      this.#isKnownAbsent = "kind" in first && first.why !== "device";
+      return {
+        accelerators: [],
+        unused: unused.length > 0 || !("kind" in first) ? unused : [absence(first)],
+      };
+    }
+    const others = await Promise.all(this.#others);
+    const found: FoundAccelerators[] = [];
+    for (const candidate of [{ name: names[0]!, started: first }, ...others])
+      found.push(await this.#measure(candidate));
+    const accelerators = found.flatMap((each) => each.accelerators);
+    if (this.#options.signal?.aborted === true) {
+      await Promise.all(accelerators.map((each) => each.close()));
+      this.#options.signal.throwIfAborted();
+    }
+    return { accelerators, unused: [...found.flatMap((each) => each.unused), ...unused] };
+  }
+
+  /** The first, while others start for the others. */
+  #choose(all: readonly string[]): string | undefined {
+    if (this.#chosen === undefined) {
+      this.#chosen = chooseAdapters(all, this.#process.isSoftwareAllowed);
+      this.#others = this.#chosen.names.slice(1).map(async (name) => ({
+        name,
+        started: await this.#start({ ...this.#process, adapter: name }),
+      }));
+    }
+    return this.#chosen.names[0];
+  }
+
+  /** A driver that hangs takes nothing but its GPU away. Never rejects. */
+  async #start(
+    process: GpuProcessOptions,
+    choose?: (names: readonly string[]) => string | undefined,
+  ): Promise<StartedGpuProcess | AbsentMessage> {
+    const { reads } = this.#options;
+    const patience = this.#patience();
+    try {
+      return await GpuProcess.start(process, { reads, choose, signal: patience });
+    } catch (error) {
+      return { kind: "absent", why: "device", reason: this.#late(patience) ?? messageOf(error) };
+    }
+  }
+
+  async #measure({ name, started }: Candidate): Promise<FoundAccelerators> {
+    const label = name.slice(0, LABEL_CHARACTERS);
+    if ("kind" in started) return { accelerators: [], unused: [absence(started, label)] };
+    const { process, ready } = started;
+    const patience = this.#patience();
+    const kill = (): void => process.kill();
+    patience.addEventListener("abort", kill, { once: true });
+    if (patience.aborted) kill();
+    const [calibrated, bytes] = await Promise.all([process.calibrate(), memoryOf(ready.adapter, name)]);
+    patience.removeEventListener("abort", kill);
+    if (calibrated === undefined || calibrated.wrong !== "") {
+      process.kill();
+      return { accelerators: [], unused: [{ label, reason: this.#late(patience) ?? wrong(calibrated) }] };
+    }
+    const { source, places, reads, memoryBytesMax = Infinity } = this.#options;
+    const memoryBytes = Math.min(memoryBytesMax, bytes);
+    process.tell({ kind: "budget", bytes: memoryBytes });
+    const { uploadGBps, downloadGBps, launchMs, gops } = calibrated;
+    const accelerator = new GpuAccelerator({
+      info: {
+        label,
+        engineClass: engineClassOf(ready),
+        isSoftware: ready.adapter.isSoftware,
+        memoryBytes,
+        calibration: { uploadGBps, downloadGBps, launchMs, gops },
+      },
+      process: { ...this.#process, adapter: name, memoryBytes },
+      first: started,
+      inputs: new CallInputs(source, places),
+      reads,
+    });
+    return { accelerators: [accelerator], unused: [] };
+  }
+
+  #patience(): AbortSignal {
+    const { findMsMax = GPU_FIND_MS_MAX, signal } = this.#options;
+    const patience = AbortSignal.timeout(findMsMax);
+    return signal === undefined ? patience : AbortSignal.any([signal, patience]);
+  }
+
+  /** What is said of a driver that was waited for so long. */
+  #late(patience: AbortSignal): string | undefined {
+    if (!patience.aborted) return undefined;
+    return `its driver did not answer within ${formatDuration(this.#options.findMsMax ?? GPU_FIND_MS_MAX)}`;
+  }
 }
 
 /** All that a float result depends on: the device, its driver, and what makes its code of WGSL. */
@@ -123,14 +216,10 @@ function wrong(calibrated: CalibratedMessage | undefined): string {
     : `it computes wrong results, so that nothing runs on it: ${calibrated.wrong}`;
 }
 
-function unused({ why, reason }: AbsentMessage): UnusedAccelerator {
+function absence({ why, reason }: AbsentMessage, label = "GPU"): UnusedAccelerator {
   if (why === "package")
-    return { label: "GPU", reason: `the package webgpu is not installed, or does not load here: ${reason}` };
-  if (why === "software")
-    return {
-      label: reason,
-      reason: "it is a CPU that imitates a GPU, which is slower than using the CPU itself",
-    };
-  if (why === "device") return { label: "GPU", reason: `it does not start: ${reason}` };
-  return { label: "GPU", reason: `none was found: the drivers that are installed have none (${reason})` };
+    return { label, reason: `the package webgpu is not installed, or does not load here: ${reason}` };
+  if (why === "software") return { label: reason, reason: IMITATED };
+  if (why === "device" || label !== "GPU") return { label, reason: `it does not start: ${reason}` };
+  return { label, reason: `none was found: the drivers that are installed have none (${reason})` };
 }

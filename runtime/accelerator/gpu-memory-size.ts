@@ -12,19 +12,27 @@ const CARDS = "/sys/class/drm";
 /** Of the machine's own memory, where a CPU imitates a GPU. */
 const SOFTWARE_SHARE = 1 / 8;
 
-/** What is used of it at most, in bytes. */
-export async function memoryOf({ vendor, isSoftware }: ReadyMessage["adapter"]): Promise<number> {
+/** What is used of it at most, in bytes. `name` is what its driver calls it. */
+export async function memoryOf(
+  { vendor, isSoftware }: ReadyMessage["adapter"],
+  name: string,
+): Promise<number> {
   if (isSoftware) return Math.min(GPU_MEMORY_UNKNOWN_BYTES, Math.floor(totalmem() * SOFTWARE_SHARE));
-  const total = /nvidia/i.test(vendor) ? await ofNvidia() : await ofAmd();
+  const total = /nvidia/i.test(vendor) ? await ofNvidia(name) : await ofAmd();
   return total === undefined ? GPU_MEMORY_UNKNOWN_BYTES : Math.floor(total * GPU_MEMORY_SHARE);
 }
 
-/** The least that one of its GPUs has. */
-async function ofNvidia(): Promise<number | undefined> {
+/** The least that one of this name has, or that one of all has where none is called so. */
+async function ofNvidia(name: string): Promise<number | undefined> {
   try {
-    const words = ["--query-gpu=memory.total", "--format=csv,noheader,nounits"];
+    const words = ["--query-gpu=memory.total,name", "--format=csv,noheader,nounits"];
     const { stdout } = await run("nvidia-smi", words, { timeout: GPU_MEMORY_TOOL_MS, windowsHide: true });
-    return leastOf(stdout.split("\n").map((line) => Number(line) * 1024 * 1024));
+    const cards = Array.from(stdout.matchAll(/^ *(\d+), *(.*?)\r?$/gm), ([, mebibytes, called]) => ({
+      bytes: Number(mebibytes) * 1024 * 1024,
+      called,
+    }));
+    const own = cards.filter(({ called }) => called === name);
+    return leastOf((own.length > 0 ? own : cards).map(({ bytes }) => bytes));
   } catch {
     return undefined;
   }

@@ -15,6 +15,7 @@ import { builtUrl } from "../built.ts";
 import { systemCode } from "../errors.ts";
 import { EXECUTOR_STDERR_BYTES } from "../limits.ts";
 import { GpuWall, landlocked, wallsHere } from "./gpu-walls.ts";
+import type { GpuWalls } from "./gpu-walls.ts";
 import { openWindow } from "./output-window.ts";
 import {
   GPU_CONTROL_DESCRIPTOR,
@@ -59,12 +60,15 @@ export interface GpuProcessEnd {
 export interface StartedGpuProcess {
   readonly process: GpuProcess;
   readonly ready: ReadyMessage;
-  readonly calibrated: CalibratedMessage | undefined;
+  /** Those around it. */
+  readonly walls: readonly GpuWall[];
 }
 
 export interface StartOptions {
   readonly reads?: readonly string[] | undefined;
   readonly main?: string | undefined;
+  /** Of the names of all adapters, the one to open: asked of one that lists them, again where it starts again. Undefined: none of them. */
+  readonly choose?: ((names: readonly string[]) => string | undefined) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -76,8 +80,8 @@ export function standingGpuWalls(): readonly GpuWall[] | undefined {
   return standing;
 }
 
-/** Whether this machine's drivers were found to work without Landlock only. */
-let isLandlockRefused = false;
+/** Adapters of this machine that were found to work without Landlock only. */
+const landlockRefusedBy = new Set<string>();
 
 export class GpuProcess {
   /** Resolves when it is gone. Never rejects. */
@@ -122,35 +126,37 @@ export class GpuProcess {
    */
   static async start(
     options: GpuProcessOptions,
-    { reads = [], main = mainPath(), signal }: StartOptions = {},
+    { reads = [], main = mainPath(), choose, signal }: StartOptions = {},
   ): Promise<StartedGpuProcess | AbsentMessage> {
     signal?.throwIfAborted();
-    const { words: bounds, names } = await wallsHere();
-    const restricted = isLandlockRefused ? undefined : landlocked(main, reads);
-    if (restricted === undefined) {
-      standing = names;
-      return await GpuProcess.#start(options, bounds, main, signal);
-    }
-    const started = await GpuProcess.#start(options, [...bounds, ...restricted], main, signal);
-    standing = [...names, GpuWall.files];
-    if (!("kind" in started) || started.why === "software") return started;
-    const other = await GpuProcess.#start(options, bounds, main, signal);
-    if ("kind" in other) return other;
-    isLandlockRefused = true;
-    standing = names;
+    let { adapter = "" } = options;
+    const remembering = (names: readonly string[]): string | undefined => {
+      const chosen = choose?.(names);
+      adapter = chosen ?? adapter;
+      return chosen;
+    };
+    const how = { main, choose: remembering, signal };
+    const weaker = await wallsHere();
+    const restricted = landlockRefusedBy.has(adapter) ? undefined : landlocked(main, reads);
+    if (restricted === undefined) return await GpuProcess.#start(options, weaker, how);
+    const { words, names } = weaker;
+    const walls = { words: [...words, ...restricted], names: [...names, GpuWall.files] };
+    const started = await GpuProcess.#start(options, walls, how);
+    if (!("kind" in started) || started.why === "software" || started.why === "unwanted") return started;
+    const other = await GpuProcess.#start(options, weaker, how);
+    if (!("kind" in other)) landlockRefusedBy.add(adapter);
     return other;
   }
 
   static async #start(
     options: GpuProcessOptions,
-    walls: readonly string[],
-    main: string,
-    signal: AbortSignal | undefined,
+    { words, names }: GpuWalls,
+    { main = mainPath(), choose, signal }: StartOptions,
   ): Promise<StartedGpuProcess | AbsentMessage> {
     signal?.throwIfAborted();
     const window = options.computes ? openWindow() : undefined;
     const given = JSON.stringify({ ...options, hasWindow: window !== undefined });
-    const [command, ...args] = [...walls, process.execPath, ...NODE_FLAGS, main, given];
+    const [command, ...args] = [...words, process.execPath, ...NODE_FLAGS, main, given];
     const child = spawn(command!, args, {
       cwd: dirname(main),
       env: environment(),
@@ -162,11 +168,13 @@ export class GpuProcess {
     const gpu = new GpuProcess(child, window);
     const abort = (): void => gpu.kill();
     signal?.addEventListener("abort", abort, { once: true });
-    const started = await gpu.#untilReady(options.calibrates);
+    const started = await gpu.#untilReady(choose);
     signal?.removeEventListener("abort", abort);
     if (signal?.aborted === true) gpu.kill();
     signal?.throwIfAborted();
-    return started;
+    if ("kind" in started) return started;
+    standing = names;
+    return { process: gpu, ready: started.ready, walls: names };
   }
 
   get pid(): number {
@@ -175,6 +183,17 @@ export class GpuProcess {
 
   get isEnded(): boolean {
     return this.#isEnded;
+  }
+
+  /** What it measures of its adapter, before it has calls; undefined where it ends meanwhile. */
+  async calibrate(): Promise<CalibratedMessage | undefined> {
+    const { promise, resolve } = Promise.withResolvers<CalibratedMessage | undefined>();
+    this.onMessage = (message) => {
+      if (message.kind === "calibrated") resolve(message);
+    };
+    void this.ended.then(() => resolve(undefined));
+    void this.send([{ message: { kind: "calibrate" } }]);
+    return await promise;
   }
 
   /** Resolves when it was taken, or nobody takes it any more. What is sent in one call comes together, its body unchanged till then. */
@@ -272,17 +291,18 @@ export class GpuProcess {
     });
   }
 
-  #untilReady(calibrates: boolean): Promise<StartedGpuProcess | AbsentMessage> {
-    const { promise, resolve } = Promise.withResolvers<StartedGpuProcess | AbsentMessage>();
-    let ready: ReadyMessage | undefined;
-    const first = (message: ProcessMessage): void => {
+  #untilReady(choose: StartOptions["choose"]): Promise<{ readonly ready: ReadyMessage } | AbsentMessage> {
+    const { promise, resolve } = Promise.withResolvers<{ readonly ready: ReadyMessage } | AbsentMessage>();
+    this.onMessage = (message) => {
       if (message.kind === "absent") resolve(message);
-      else if (message.kind === "ready") ready = message;
-      if (ready === undefined || (calibrates && message.kind !== "calibrated")) return;
-      const calibrated = message.kind === "calibrated" ? message : undefined;
-      resolve({ process: this, ready, calibrated });
+      else if (message.kind === "ready") resolve({ ready: message });
+      else if (message.kind === "adapters") {
+        const adapter = choose?.(message.names);
+        if (adapter !== undefined) return void this.send([{ message: { kind: "open", adapter } }]);
+        resolve({ kind: "absent", why: "unwanted", reason: "none of them is wanted" });
+        this.kill();
+      }
     };
-    this.onMessage = first;
     void this.ended.then(({ reason }) => resolve({ kind: "absent", why: "device", reason }));
     void this.#listen();
     return promise;

@@ -182,10 +182,7 @@ export class GpuProcesses {
       const patience = AbortSignal.any([signal, AbortSignal.timeout(GPU_FIND_MS_MAX)]);
       try {
         const { process, reads } = this.#options;
-        const started = await GpuProcess.start(
-          { ...process, calibrates: false },
-          { reads, signal: patience },
-        );
+        const started = await GpuProcess.start(process, { reads, signal: patience });
         if (!("kind" in started)) return this.#adopt(started);
         this.#failure = started.reason;
       } catch (error) {

@@ -31,7 +31,7 @@ import {
 } from "valibot";
 import type { GenericSchema } from "valibot";
 import type { KernelTimes } from "../contracts/kernels.ts";
-import { GPU_FRAME_BODY_BYTES_MAX, GPU_FRAME_HEAD_BYTES_MAX } from "../limits.ts";
+import { ADAPTERS_LISTED_MAX, GPU_FRAME_BODY_BYTES_MAX, GPU_FRAME_HEAD_BYTES_MAX } from "../limits.ts";
 
 /** In the process: of the pipe, of a second one for what cannot wait behind bytes, and of the window for outputs, if there is one. */
 export const GPU_PIPE_DESCRIPTOR = 3;
@@ -44,12 +44,12 @@ export interface GpuProcessOptions {
   readonly backend: string;
   /** The adapter's name, or a part of it; undefined for the one that the system likes best. */
   readonly adapter?: string | undefined;
+  /** Whether it names all adapters first, and is told which of them to open. */
+  readonly lists?: boolean | undefined;
   /** Whether it may be one that a CPU imitates. */
   readonly isSoftwareAllowed: boolean;
   /** Whether it computes, or is there to compile only. */
   readonly computes: boolean;
-  /** Whether it measures the adapter before its first call. */
-  readonly calibrates: boolean;
   /** Of the GPU's memory. */
   readonly memoryBytes: number;
   /** Whether it has a window for outputs; whoever starts it says so. */
@@ -113,6 +113,10 @@ export type ControlMessage =
 
 export type NodeMessage =
   | RunMessage
+  /** The answer to a list: this one is opened. */
+  | { readonly kind: "open"; readonly adapter: string }
+  /** Measures the adapter, and checks results. */
+  | { readonly kind: "calibrate" }
   /** Body: what follows of the bytes of the input that is being sent. */
   | { readonly kind: "piece"; readonly call: number }
   /** No more of the input's bytes come, since they cannot be read. */
@@ -127,6 +131,13 @@ export interface CompilerNote {
   readonly line: number;
   readonly column: number;
   readonly text: string;
+}
+
+/** Said once, before anything else, where it was asked for. */
+export interface AdaptersMessage {
+  readonly kind: "adapters";
+  /** As drivers call them, in the order in which they are found by a part of their names; those of one model have one name. */
+  readonly names: readonly string[];
 }
 
 /** Said once, when it takes calls. */
@@ -187,14 +198,15 @@ export interface FailedMessage {
 
 export type Stage = "compile" | "upload" | "kernel" | "download";
 
-/** Why a process has no adapter to offer: it says so, and ends. */
+/** Why a process has no adapter to offer: it says so, and ends. No process says "unwanted": none of what it has was asked for. */
 export interface AbsentMessage {
   readonly kind: "absent";
-  readonly why: "package" | "adapter" | "software" | "device";
+  readonly why: "package" | "adapter" | "software" | "device" | "unwanted";
   readonly reason: string;
 }
 
 export type ProcessMessage =
+  | AdaptersMessage
   | ReadyMessage
   | CalibratedMessage
   | DoneMessage
@@ -219,6 +231,7 @@ const keys = pipe(array(pipe(string(), maxLength(128))), maxLength(256));
 const notes = pipe(array(object({ line: whole, column: whole, text })), maxLength(64));
 
 const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
+  adapters: object({ kind: literal("adapters"), names: pipe(array(text), maxLength(ADAPTERS_LISTED_MAX)) }),
   ready: object({
     kind: literal("ready"),
     adapter: object({

@@ -29,7 +29,6 @@ const OPTIONS = {
   backend: "null",
   isSoftwareAllowed: true,
   computes: false,
-  calibrates: false,
   memoryBytes: 0,
 };
 const SLOW: CompilerNote = { line: 0, column: 0, text: `it is not compiled within ${GPU_COMPILE_CPU_MS} ms` };

@@ -11,7 +11,6 @@ const started = await GpuProcess.start({
   backend: "vulkan",
   isSoftwareAllowed: true,
   computes: false,
-  calibrates: false,
   memoryBytes: 0,
 });
 if (!("kind" in started)) started.process.kill();

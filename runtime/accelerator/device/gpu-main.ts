@@ -6,7 +6,8 @@ import { Socket } from "node:net";
 import { GPU_CONTROL_DESCRIPTOR, GPU_PIPE_DESCRIPTOR, encodeFrame, readFrames } from "../protocol.ts";
 import type { ControlMessage, GpuProcessOptions, NodeMessage, ProcessMessage } from "../protocol.ts";
 import { Probe, calibrate } from "./calibration.ts";
-import { openGpu } from "./gpu.ts";
+import { listAdapters, openGpu } from "./gpu.ts";
+import type { AbsentGpu, Gpu } from "./gpu.ts";
 import { GpuMemory } from "./gpu-memory.ts";
 import { KernelRuns } from "./kernel-runs.ts";
 import { Modules } from "./modules.ts";
@@ -21,8 +22,25 @@ void main()
   .finally(end);
 
 async function main(): Promise<void> {
-  const gpu = await openGpu(options);
+  const frames = readFrames(pipe);
+  const adapter = options.lists === true ? await chosen(frames) : options.adapter;
+  const gpu = typeof adapter === "object" ? adapter : await openGpu({ ...options, adapter });
   if ("why" in gpu) return await say({ kind: "absent", why: gpu.why, reason: gpu.reason.slice(0, 1000) });
+  await compute(gpu, frames);
+}
+
+/** The adapter that the node wants of all that there are. */
+async function chosen(frames: ReturnType<typeof readFrames>): Promise<string | AbsentGpu> {
+  const names = await listAdapters(options);
+  if ("why" in names) return names;
+  await say({ kind: "adapters", names });
+  const next = await frames.next();
+  const message = next.done === true ? undefined : (next.value.message as NodeMessage);
+  if (message?.kind !== "open") return { why: "adapter", reason: "none of them is wanted" };
+  return message.adapter;
+}
+
+async function compute(gpu: Gpu, frames: ReturnType<typeof readFrames>): Promise<void> {
   const { device, adapter, limits } = gpu;
   void device.lost.then(async ({ message }) => {
     await say({ kind: "lost", reason: message.slice(0, 1000) });
@@ -35,10 +53,8 @@ async function main(): Promise<void> {
   const runs = new KernelRuns(gpu, memory, modules, window, say);
   const probe = options.computes ? new Probe(gpu) : undefined;
   await say({ kind: "ready", adapter, limits, probeMs: (await probe?.prepare()) ?? 0 });
-  if (options.calibrates) await say({ kind: "calibrated", ...(await calibrate(gpu)) });
   void obey(memory, runs, window).finally(end);
 
-  const frames = readFrames(pipe);
   const nextPiece = async (call: number): Promise<Uint8Array | undefined> => {
     const next = await frames.next();
     if (next.done === true) return undefined;
@@ -53,6 +69,8 @@ async function main(): Promise<void> {
     else if (message.kind === "check") {
       const result = await modules.compile(message);
       await say({ kind: "checked", call: message.call, notes: "pipeline" in result ? [] : [...result] });
+    } else if (message.kind === "calibrate") {
+      await say({ kind: "calibrated", ...(await calibrate(gpu)) });
     } else if (message.kind === "probe") {
       await say({ kind: "probed", call: message.call, probeMs: (await probe?.run()) ?? 0 });
     }

@@ -1,6 +1,8 @@
-/** The one place that imports `webgpu`: opens an adapter, or says why there is none to open. */
+/** The one place that imports `webgpu`: names adapters and opens one, or says why there is none to open. */
 import { createRequire } from "node:module";
 import { messageOf } from "../../../packets/errors.ts";
+import { ADAPTERS_LISTED_MAX } from "../../limits.ts";
+import { isSoftwareName } from "../adapter-names.ts";
 import type { AbsentMessage, GpuProcessOptions, ReadyMessage } from "../protocol.ts";
 
 export interface Gpu {
@@ -15,10 +17,30 @@ export interface Gpu {
 
 export type AbsentGpu = Pick<AbsentMessage, "why" | "reason">;
 
-/** What CPUs imitate GPUs with, where they do not say so themselves. */
-const SOFTWARE = /llvmpipe|lavapipe|softpipe|swiftshader|basic render|warp/i;
 /** Times of passes are told to the nanosecond, not to a tenth of a millisecond: there is no web page here to hide them from. */
 const FLAGS: readonly string[] = ["disable-dawn-features=timestamp_quantization"];
+
+/** A name that no adapter has, so that those are named which there are. */
+const NOBODY = "\u0001";
+const NAMED = /^ \* backend: '[^']*', name: '(.*)'$/gm;
+/** Those that compute most come first. */
+const MOST: GPURequestAdapterOptions = { powerPreference: "high-performance" };
+const NONE: AbsentGpu = { why: "adapter", reason: "no adapter is offered" };
+const require: NodeJS.Require = createRequire(import.meta.url);
+
+/** As AdaptersMessage has them: at least one. */
+export async function listAdapters({ backend }: GpuProcessOptions): Promise<readonly string[] | AbsentGpu> {
+  const create = load();
+  if (typeof create !== "function") return create;
+  try {
+    await create([`backend=${backend}`, `adapter=${NOBODY}`]).requestAdapter(MOST);
+    return NONE;
+  } catch (error) {
+    const text = messageOf(error);
+    const names = Array.from(text.matchAll(NAMED), ([, name = ""]) => name);
+    return names.length > 0 ? names.slice(0, ADAPTERS_LISTED_MAX) : { why: "adapter", reason: text };
+  }
+}
 
 /** Rejects with defects only. */
 export async function openGpu({
@@ -26,29 +48,20 @@ export async function openGpu({
   adapter: name,
   isSoftwareAllowed,
 }: GpuProcessOptions): Promise<Gpu | AbsentGpu> {
-  const require = createRequire(import.meta.url);
-  let create: (typeof import("webgpu"))["create"];
-  try {
-    const webgpu = require("webgpu") as typeof import("webgpu");
-    Object.assign(globalThis, webgpu.globals);
-    create = webgpu.create;
-  } catch (error) {
-    // Who required it stands behind the first line.
-    const [reason = ""] = messageOf(error).split("\n", 1);
-    return { why: "package", reason };
-  }
+  const create = load();
+  if (typeof create !== "function") return create;
   let instance: GPU;
   let adapter: GPUAdapter | null;
   try {
     const chosen = name === undefined ? [] : [`adapter=${name}`];
     instance = create([`backend=${backend}`, ...FLAGS, ...chosen]);
-    adapter = await instance.requestAdapter({ powerPreference: "high-performance" });
+    adapter = await instance.requestAdapter(MOST);
   } catch (error) {
     return { why: "adapter", reason: messageOf(error) };
   }
-  if (adapter === null) return { why: "adapter", reason: "no adapter is offered" };
+  if (adapter === null) return NONE;
   const { vendor, architecture, device: model, description, isFallbackAdapter } = adapter.info;
-  const isSoftware = isFallbackAdapter || SOFTWARE.test(`${model} ${description}`);
+  const isSoftware = isFallbackAdapter || isSoftwareName(`${model} ${description}`);
   if (isSoftware && !isSoftwareAllowed) return { why: "software", reason: description || model };
   const hasTimestamps = adapter.features.has("timestamp-query");
   const { limits } = adapter;
@@ -90,4 +103,16 @@ export async function openGpu({
     },
     hasTimestamps,
   };
+}
+
+function load(): (typeof import("webgpu"))["create"] | AbsentGpu {
+  try {
+    const webgpu = require("webgpu") as typeof import("webgpu");
+    Object.assign(globalThis, webgpu.globals);
+    return webgpu.create;
+  } catch (error) {
+    // Who required it stands behind the first line.
+    const [reason = ""] = messageOf(error).split("\n", 1);
+    return { why: "package", reason };
+  }
 }

@@ -17,7 +17,6 @@ test.skipIf(noGpu !== undefined)(
       backend: "vulkan",
       isSoftwareAllowed: true,
       computes: true,
-      calibrates: false,
       memoryBytes: 1e8,
     };
     const first = await GpuProcess.start(process);

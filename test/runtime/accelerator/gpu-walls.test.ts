@@ -32,7 +32,6 @@ test.skipIf(!(landlock >= 4))("is to read chunks, and no more of anybody's", asy
     backend: JSON.stringify({ secret, chunks, port }),
     isSoftwareAllowed: true,
     computes: true,
-    calibrates: false,
     memoryBytes: 0,
   };
   const said = await GpuProcess.start(options, { main: MAIN, reads: [store!] });
@@ -60,7 +59,6 @@ test.skipIf(!(landlock >= 4) || noGpu !== undefined)(
       backend: "vulkan",
       isSoftwareAllowed: true,
       computes: true,
-      calibrates: false,
       memoryBytes: 1e8,
     });
     if ("kind" in started) throw new Error(started.reason);

@@ -17,7 +17,6 @@ async function open(manner: string): Promise<Accelerator> {
     backend: manner,
     isSoftwareAllowed: true,
     computes: true,
-    calibrates: false,
     memoryBytes: 1e6,
   };
   const first = await GpuProcess.start(options, { main: MAIN });
