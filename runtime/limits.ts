@@ -340,6 +340,8 @@ export const KERNEL_USES_MAX = 48;
 /** Reports of calls of kernels that a job has: of each kernel on a GPU and on CPUs; and characters of why an engine was chosen. */
 export const KERNEL_REPORTS_MAX: number = 2 * KERNELS_MAX;
 export const ENGINE_REASON_CHARACTERS_MAX = 256;
+/** Of what a GPU is called for people: more is no name. */
+export const ENGINE_LABEL_CHARACTERS_MAX = 96;
 /** Part of the jobs whose results depend on the engine of which another one runs a split too, and how many do at once. */
 export const KERNEL_PROBE_JOBS = 0.02;
 export const KERNEL_PROBES_MAX = 1;
@@ -456,6 +458,8 @@ export const JOB_TASKS_MAX: number = 1024 * 1024;
 export const JOBS_MAX = 64;
 export const PROGRAMS_OPEN_MAX = 256;
 export const PROGRAM_FRAMES_MAX = 1024;
+/** Packets that a loaded program is expected to have run when it is closed: what computes its kernels is chosen for so many. */
+export const LOADED_PACKETS_EXPECTED = 64;
 /** Packets of a frame that shares a batch with others of its turn, and of such a batch. */
 export const SHARED_CALL_PACKETS_MAX = 64;
 export const SHARED_BATCH_PACKETS_MAX = 1024;

@@ -150,6 +150,8 @@ export interface KernelReport {
   readonly engine: Engine;
   /** The accelerator's class, or "cpu". */
   readonly engineClass: string;
+  /** Of a GPU, what people call it ("NVIDIA H200"), where that is known. */
+  readonly label?: string | undefined;
   readonly calls: number;
   /** Of all of them together, as KernelUse has it. */
   readonly measuredMs: number;

@@ -101,6 +101,13 @@ export class Dispatcher implements LaneEvents {
     );
   }
 
+  /** What people call the GPUs of a class, as long as one is there. */
+  labelOf(engineClass: string): string | undefined {
+    for (const { accelerator } of this.#candidates.executors.values())
+      if (accelerator?.engineClass === engineClass) return accelerator.label;
+    return undefined;
+  }
+
   openProgram(program: ProgramToLoad, choice: EditionChoice = this.chooseEdition(program.kind)): number {
     const number = this.#scheduler.openProgram(program.kind, choice);
     this.#programs.set(number, new DispatchedProgram(number, program, choice));

@@ -1,5 +1,5 @@
 /** What computed a job's kernels, and how long that took: what lanes say of it, added up for people. Pure. */
-import { ENGINE_REASON_CHARACTERS_MAX, KERNEL_REPORTS_MAX } from "../limits.ts";
+import { ENGINE_LABEL_CHARACTERS_MAX, ENGINE_REASON_CHARACTERS_MAX, KERNEL_REPORTS_MAX } from "../limits.ts";
 import type { KernelReport, KernelUse } from "../contracts/kernels.ts";
 import type { KernelSpec } from "../program/kernel/kernel.ts";
 import type { EnginePlan } from "./engine-choice.ts";
@@ -8,12 +8,15 @@ interface Sum {
   readonly kernel: string;
   readonly engine: KernelReport["engine"];
   readonly engineClass: string;
+  readonly label: string | undefined;
   readonly reason: string;
   calls: number;
   measuredMs: number;
   /** Undefined when of some of the calls nobody knew what to expect. */
   predictedMs: number | undefined;
 }
+
+export type LabelOf = (engineClass: string) => string | undefined;
 
 export class KernelReports {
   readonly #kernels: readonly Pick<KernelSpec, "name">[];
@@ -25,9 +28,9 @@ export class KernelReports {
 
   /**
    * `plan`: what the job runs on where its results depend on that; calls that run elsewhere all the same have their own reasons.
-   * What is of no kernel of the program is left out.
+   * `labelOf`: what people call the GPUs of a class, as far as any is there. What is of no kernel of the program is left out.
    */
-  add(use: KernelUse, plan: EnginePlan | undefined): void {
+  add(use: KernelUse, plan: EnginePlan | undefined, labelOf: LabelOf = () => undefined): void {
     const { kernel: index, engine, engineClass, calls, milliseconds } = use;
     const kernel = this.#kernels[index]?.name;
     if (kernel === undefined || calls === 0) return;
@@ -40,7 +43,9 @@ export class KernelReports {
       if (this.#sums.size >= KERNEL_REPORTS_MAX) return;
       const reason = (planned?.reason ?? use.reason).slice(0, ENGINE_REASON_CHARACTERS_MAX);
       const measuredMs = milliseconds;
-      this.#sums.set(key, { kernel, engine, engineClass, reason, calls, measuredMs, predictedMs });
+      const known = engine === "cpu" ? undefined : (planned?.option.label ?? labelOf(engineClass));
+      const label = known?.slice(0, ENGINE_LABEL_CHARACTERS_MAX);
+      this.#sums.set(key, { kernel, engine, engineClass, label, reason, calls, measuredMs, predictedMs });
       return;
     }
     sum.calls += calls;
@@ -52,8 +57,9 @@ export class KernelReports {
   /** Nothing where there were no calls. */
   all(): { readonly kernels?: readonly KernelReport[] } {
     if (this.#sums.size === 0) return {};
-    const kernels = [...this.#sums.values()].map(({ predictedMs, measuredMs, ...sum }) => ({
+    const kernels = [...this.#sums.values()].map(({ label, predictedMs, measuredMs, ...sum }) => ({
       ...sum,
+      ...(label === undefined ? {} : { label }),
       measuredMs: rounded(measuredMs),
       ...(predictedMs === undefined ? {} : { predictedMs: rounded(predictedMs) }),
     }));

@@ -12,6 +12,7 @@ import type { KernelSpec } from "../program/kernel/kernel.ts";
 import type { EnginePlan } from "./engine-choice.ts";
 import type { JobContext, JobSpec } from "./job.ts";
 import { KernelReports } from "./kernel-reports.ts";
+import type { LabelOf } from "./kernel-reports.ts";
 import type { MergeTree, TaskRef } from "./merge-tree.ts";
 import { faultError } from "./results.ts";
 import type { FaultPlace } from "./results.ts";
@@ -101,8 +102,8 @@ export class JobRecord {
   }
 
   /** Calls of kernels took so long. */
-  measured(uses: readonly KernelUse[]): void {
-    for (const use of uses) this.#kernels.add(use, this.#plan);
+  measured(uses: readonly KernelUse[], labelOf: LabelOf): void {
+    for (const use of uses) this.#kernels.add(use, this.#plan, labelOf);
   }
 
   /** What runs it from now on, and why; undefined where that is still to come. */
@@ -315,7 +316,7 @@ export class JobReporter implements TreeRunEvents {
   measured(uses: readonly KernelUse[]): void {
     const { record, context, spec, engineClass } = this.#options;
     const { kernels = [] } = spec.description;
-    if (!this.#options.isApart) record.measured(uses);
+    if (!this.#options.isApart) record.measured(uses, (name) => context.dispatcher.labelOf(name));
     for (const { kernel: index, ...use } of uses) {
       const kernel = kernels[index];
       // Of what it is not to run on, an executor has nothing to say.

@@ -26,12 +26,12 @@ export function formatRate(bytes: number, milliseconds: number): string {
 }
 
 /**
- * "search: 32 calls on the GPU nvidia-… took 1.2s, 1.4s expected: …", behind "kernel": what computed a kernel, and why. One without a
+ * "search: 32 calls on the GPU NVIDIA H200 took 1.2s, 1.4s expected: …", behind "kernel": what computed a kernel, and why. One without a
  * name of its own is called "kernel 2".
  */
 export function formatKernel(report: KernelReport): string {
-  const { kernel, engine, engineClass, calls, measuredMs, predictedMs, reason } = report;
-  const where = engine === "gpu" ? `the GPU ${printable(engineClass)}` : "CPUs";
+  const { kernel, engine, engineClass, label = engineClass, calls, measuredMs, predictedMs, reason } = report;
+  const where = engine === "gpu" ? `the GPU ${printable(label)}` : "CPUs";
   const name = printable(kernel).replace(/^kernel (?=\d+$)/, "");
   const expected = predictedMs === undefined ? "" : `, ${formatDuration(predictedMs)} expected`;
   const took = `${plural(calls, "call")} on ${where} took ${formatDuration(measuredMs)}${expected}`;

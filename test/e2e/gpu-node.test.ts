@@ -83,7 +83,9 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     const { value, statistics } = await run(program(1000));
     expect(value).toBe(sumOf(words, 1000));
     expect(statistics.byNode).toEqual({ gpu: SPLITS });
-    expect(statistics.kernels).toMatchObject([{ kernel: "mix", engine: "gpu", calls: SPLITS }]);
+    await using network = await connect(hub.clientToken);
+    const label = (await network.nodes()).flatMap(({ accelerators }) => accelerators)[0]!.label;
+    expect(statistics.kernels).toMatchObject([{ kernel: "mix", engine: "gpu", label, calls: SPLITS }]);
   });
 
   it("is the only one that computes a kernel which a GPU is asked to, though its results are a CPU's too", async () => {

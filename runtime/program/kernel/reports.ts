@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import {
   ENGINE_CLASS_CHARACTERS_MAX,
+  ENGINE_LABEL_CHARACTERS_MAX,
   ENGINE_REASON_CHARACTERS_MAX,
   KERNELS_MAX,
   KERNEL_NAME_CHARACTERS_MAX,
@@ -43,6 +44,7 @@ export const kernelReportsSchema: v.GenericSchema<unknown, KernelReport[]> = v.p
       kernel: v.pipe(v.string(), v.maxLength(KERNEL_NAME_CHARACTERS_MAX)),
       engine: engineSchema,
       engineClass,
+      label: v.exactOptional(v.pipe(v.string(), v.maxLength(ENGINE_LABEL_CHARACTERS_MAX))),
       calls: count,
       measuredMs: milliseconds,
       predictedMs: v.exactOptional(milliseconds),

@@ -17,6 +17,7 @@ import type { JobInfo } from "../../../runtime/contracts/jobs.ts";
 import type { KernelReport } from "../../../runtime/contracts/kernels.ts";
 import {
   ENGINE_CLASS_CHARACTERS_MAX,
+  ENGINE_LABEL_CHARACTERS_MAX,
   ENGINE_REASON_CHARACTERS_MAX,
   JOBS_MAX,
   JOBS_REMEMBERED,
@@ -126,7 +127,8 @@ test("jobs with the most to say of their kernels fit into one message, the newes
   const reports = Array.from({ length: KERNEL_REPORTS_MAX }, (): KernelReport => {
     const engineClass = "c".repeat(ENGINE_CLASS_CHARACTERS_MAX);
     const reason = "…".repeat(ENGINE_REASON_CHARACTERS_MAX);
-    return { kernel: "k".repeat(64), engine: "gpu", engineClass, calls: 1, measuredMs: 1.5, reason };
+    const label = "…".repeat(ENGINE_LABEL_CHARACTERS_MAX);
+    return { kernel: "k".repeat(64), engine: "gpu", engineClass, label, calls: 1, measuredMs: 1.5, reason };
   });
   const infos = Array.from({ length: JOBS_MAX + JOBS_REMEMBERED }, (_, index): JobInfo => {
     const times = { startedAt: index, milliseconds: 1, done: 1, tasks: 1 };

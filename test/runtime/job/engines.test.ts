@@ -383,6 +383,7 @@ describe("what is measured", () => {
     expect(statistics.kernels).toEqual([
       {
         kernel: "double",
+        label: INFO.label,
         engine: "gpu",
         engineClass: INFO.engineClass,
         calls: 20,

@@ -19,7 +19,9 @@ test("what the job was planned on has the plan's reason, and what runs elsewhere
   reports.add(use({}), plan);
   reports.add(use({ milliseconds: 2.25 }), plan);
   const exact = { kernel: 1, engine: "gpu", engineClass: "nvidia-00", predictedMs: 7 } as const;
-  reports.add(use({ ...exact, reason: "a CPU would take 2s" }), plan);
+  reports.add(use({ ...exact, reason: "a CPU would take 2s" }), plan, (name) =>
+    name === "nvidia-00" ? "NVIDIA H200" : undefined,
+  );
   expect(reports.all().kernels).toEqual([
     {
       kernel: "scores",
@@ -34,6 +36,7 @@ test("what the job was planned on has the plan's reason, and what runs elsewhere
       kernel: "counts",
       engine: "gpu",
       engineClass: "nvidia-00",
+      label: "NVIDIA H200",
       calls: 2,
       measuredMs: 5,
       predictedMs: 7,

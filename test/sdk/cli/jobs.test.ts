@@ -13,6 +13,7 @@ const KERNELS = [
     kernel: "search",
     engine: "gpu",
     engineClass: "nvidia-0123456789ab",
+    label: "NVIDIA H200",
     calls: 32,
     measuredMs: 1234.5,
     predictedMs: 1000,
