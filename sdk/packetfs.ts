@@ -188,7 +188,13 @@ export interface LoadOptions extends Pick<RunOptions, "files" | "engine"> {
   readonly signal?: AbortSignal;
 }
 
-/** A program in lanes: on every node that has room, from its first packet on until it is closed. */
+/**
+ * A program in lanes: on every node that has room, from its first packet on until it is closed. Where its results depend on the engine
+ * that computes its kernels, or a GPU is asked for, all of its packets run on one class of it, GPU, driver and all: which one is chosen
+ * by what the first packet is found to call, as for a job, unless `engine` says it. When that class is lost nothing goes on elsewhere,
+ * since answers were given that are its own: packets are answered by FAULT packets of PFS_ENGINE_LOST, or, once no machine has
+ * lent it for two minutes, `exec` rejects with PFS_NO_EXECUTOR. Loaded again, the program runs on what is there then.
+ */
 export interface LoadedProgram extends AsyncDisposable {
   /**
    * Executes EXEC packets (n × 64 bytes) and resolves with n RETURN or FAULT packets, the i-th for the i-th. Calls may

@@ -7,10 +7,12 @@ import { JobError, JobErrorCode } from "../errors.ts";
 import type { Executor, ProgramKind } from "../contracts/executor.ts";
 import type { AcceleratorInfo, Engine } from "../contracts/kernels.ts";
 import { formatDuration } from "../format.ts";
+import { KERNEL_AVERAGE_CALLS } from "../limits.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
-import { cpuCallMs, gpuCallMs, workOf } from "../program/kernel/cost.ts";
+import { bucketOf, cpuCallMs, gpuCallMs, workOf } from "../program/kernel/cost.ts";
 import type { CallSize } from "../program/kernel/cost.ts";
 import type { ExpectedCalls } from "../program/kernel/estimate.ts";
+import type { KernelSpec } from "../program/kernel/kernel.ts";
 
 /** What all CPUs are called: they compute the same, as far as an edition goes. */
 export const CPU_CLASS = "cpu";
@@ -96,6 +98,24 @@ export function chooseEngine(
   const best = others.reduce((least, each) => (each.totalMs < least.totalMs ? each : least), first);
   const { option, callMs } = best;
   return { option, callMs, reason: reasonFor(best, expected, question, options) };
+}
+
+/** What gave kernels up is expected to take as long as those may on it, until that is measured again. */
+export function rememberGivenUp(
+  averages: KernelAverages,
+  { option: { engineClass } }: EnginePlan,
+  calls: readonly ExpectedCalls[],
+  kernels: readonly KernelSpec[],
+): void {
+  for (const { kernel, key, size } of calls) {
+    averages.add({
+      kernel: key,
+      engineClass,
+      bucket: bucketOf(workOf(size)),
+      calls: KERNEL_AVERAGE_CALLS,
+      milliseconds: kernels[kernel]!.limits.gpuMs * KERNEL_AVERAGE_CALLS,
+    });
+  }
 }
 
 interface Expectation {

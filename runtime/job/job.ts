@@ -12,18 +12,11 @@ import { refToHex } from "../../packets/digest.ts";
 import { PacketfsError, hasCode, messageOf } from "../../packets/errors.ts";
 import { faultErrorCode } from "../../packets/faults.ts";
 import { JobError, JobErrorCode } from "../errors.ts";
-import {
-  ENGINE_WAIT_MS,
-  JOB_TASKS_MAX,
-  JOB_ENGINES_MAX,
-  KERNEL_AVERAGE_CALLS,
-  PLAN_PACKETS_MAX,
-} from "../limits.ts";
+import { ENGINE_WAIT_MS, JOB_TASKS_MAX, JOB_ENGINES_MAX, PLAN_PACKETS_MAX } from "../limits.ts";
 import type { ChunkSource, StoreWriter } from "../contracts/chunks.ts";
 import type { JobInput, JobOutcome, JobRequest } from "../contracts/jobs.ts";
 import type { Engine } from "../contracts/kernels.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
-import { bucketOf, workOf } from "../program/kernel/cost.ts";
 import { expectedCalls } from "../program/kernel/estimate.ts";
 import type { ExpectedCalls } from "../program/kernel/estimate.ts";
 import { inputFault } from "../stream/inputs.ts";
@@ -34,7 +27,7 @@ import { inTurns } from "../turns.ts";
 import { Attempt } from "./attempt.ts";
 import type { AttemptOptions, Result, ResultFile, StoredStream } from "./attempt.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
-import { CPU_CLASS, chooseEngine, engineOptions, noEngine } from "./engine-choice.ts";
+import { CPU_CLASS, chooseEngine, engineOptions, noEngine, rememberGivenUp } from "./engine-choice.ts";
 import type { EngineOption, EnginePlan } from "./engine-choice.ts";
 import type { ProgramSpec } from "./program-sources.ts";
 import { Failure } from "./record.ts";
@@ -208,22 +201,10 @@ export class Job {
         if (edition.edition === undefined || !isEngineLost(cause)) throw cause;
         error = cause;
         lost.add(edition.edition);
-        if (plan !== undefined && hasCode(cause, JobErrorCode.engineLost)) this.#givenUp(plan, calls);
+        const { kernels = [] } = this.#spec.description;
+        if (plan !== undefined && hasCode(cause, JobErrorCode.engineLost))
+          rememberGivenUp(this.#context.averages, plan, calls, kernels);
       }
-    }
-  }
-
-  /** What gave a kernel up is expected to take as long as that may on it, until it is measured again. */
-  #givenUp({ option: { engineClass } }: EnginePlan, calls: readonly ExpectedCalls[]): void {
-    const { kernels = [] } = this.#spec.description;
-    for (const { kernel, key, size } of calls) {
-      this.#context.averages.add({
-        kernel: key,
-        engineClass,
-        bucket: bucketOf(workOf(size)),
-        calls: KERNEL_AVERAGE_CALLS,
-        milliseconds: kernels[kernel]!.limits.gpuMs * KERNEL_AVERAGE_CALLS,
-      });
     }
   }
 

@@ -25,16 +25,16 @@ import { describeCode } from "../program/code.ts";
 import { programKind } from "../program/program.ts";
 import { KernelAverages } from "../program/kernel/averages.ts";
 import type { ProgramDescription } from "../program/program.ts";
-import type { EditionChoice } from "../schedule/state.ts";
 import { reachable } from "../stream/walk.ts";
 import { unlessAborted } from "../unless-aborted.ts";
+import type { ProgramToLoad } from "./batch.ts";
 import type { ExecutorSet } from "./candidates.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { SetTimer } from "./dispatcher.ts";
-import { chooseEngine, engineOptions, noEngine } from "./engine-choice.ts";
 import type { JobHistory } from "./job-history.ts";
 import { Job } from "./job.ts";
 import type { Probe } from "./job.ts";
+import { LoadedEngine } from "./loaded-engine.ts";
 import { ProgramLanes } from "./loaded-program.ts";
 import { programSources } from "./program-sources.ts";
 import type { ProgramSpec } from "./program-sources.ts";
@@ -221,19 +221,28 @@ export class Jobs implements AsyncDisposable {
       const kind = stored.kind ?? programKind(description, stored.engine);
       const spec: ProgramSpec = { ...stored, kind, description };
       const { name, tenant } = spec;
-      const edition = this.#editionOf(spec);
-      const [source] = await programSources(writer, spec, ["map"]);
+      const [source, estimate] = await programSources(
+        writer,
+        spec,
+        kind === "kernel" ? ["map", "estimate"] : ["map"],
+      );
       if (this.#isClosed) throw cancelled("no program is loaded any more");
       const hasKernels = description.kernels !== undefined;
       const toLoad = { name, kind, source: source!, tenant, hasKernels };
+      const engine = estimate === undefined ? undefined : this.#loadedEngine(spec, toLoad, estimate);
+      const choice = engine?.choice ?? this.#dispatcher.chooseEdition(kind);
       const program = new ProgramLanes({
         dispatcher: this.#dispatcher,
         setTimer: this.#setTimer,
-        program: this.#dispatcher.openProgram(toLoad, edition),
+        program: this.#dispatcher.openProgram(toLoad, choice),
         group: () => ++this.#lastGroup,
         packetMs: packetMsOf(description),
         writer,
-        closed: () => void this.#programs.delete(program),
+        closed: () => {
+          this.#programs.delete(program);
+          if (engine !== undefined) void this.#options.kernels?.keep();
+        },
+        engine,
       });
       this.#programs.add(program);
       return program;
@@ -243,14 +252,17 @@ export class Jobs implements AsyncDisposable {
     }
   }
 
-  /** On which edition a program runs whose packets are nobody knows what. Throws PFS_NO_EXECUTOR. */
-  #editionOf({ kind, name, engine: wanted }: ProgramSpec): EditionChoice {
-    if (kind !== "kernel" || wanted === undefined) return this.#dispatcher.chooseEdition(kind);
-    const options = engineOptions(this.#dispatcher.executorsFor(kind), kind);
-    const question = { wanted, lost: new Set<string>(), calls: [], averages: this.#averages };
-    const plan = chooseEngine(options, question);
-    if (plan === undefined) throw noEngine(wanted, name);
-    return { edition: plan.option.edition };
+  /** What chooses where a program runs whose results depend on the engine. Throws PFS_NO_EXECUTOR. */
+  #loadedEngine(spec: ProgramSpec, toLoad: ProgramToLoad, estimate: ProgramToLoad["source"]): LoadedEngine {
+    return new LoadedEngine({
+      dispatcher: this.#dispatcher,
+      source: this.#options.source,
+      averages: this.#averages,
+      kernels: spec.description.kernels ?? [],
+      wanted: spec.engine,
+      estimate: { ...toLoad, source: estimate },
+      group: () => ++this.#lastGroup,
+    });
   }
 
   /** Nobody reads the job's unnamed result any more: what executors keep for it is freed. What fails may be tried again. */

@@ -14,9 +14,11 @@ import {
 } from "../limits.ts";
 import type { StoreWriter } from "../contracts/chunks.ts";
 import type { InlineCode, ProgramKind } from "../contracts/executor.ts";
+import type { KernelUse } from "../contracts/kernels.ts";
 import type { Batch, BatchListener } from "./batch.ts";
 import { Calls } from "./calls.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
+import type { LoadedEngine } from "./loaded-engine.ts";
 import { Locality, samplePackets } from "./locality.ts";
 
 const LOST_TEXT = new TextEncoder().encode("every node that ran it died");
@@ -32,6 +34,8 @@ export interface ProgramLanesOptions {
   /** Holds the manifest; closed with the program. */
   readonly writer: StoreWriter;
   readonly closed: () => void;
+  /** What chooses its edition, where its results depend on the engine. */
+  readonly engine?: LoadedEngine | undefined;
 }
 
 export interface LoadableProgram {
@@ -52,6 +56,9 @@ interface RoundEvents {
   readonly over: (packets: number) => void;
   readonly finished: (round: Round) => void;
   readonly failed: (round: Round, error: Error) => void;
+  /** Answers to these tasks came. */
+  readonly answered?: LoadedEngine["answered"] | undefined;
+  readonly measured?: LoadedEngine["measured"] | undefined;
 }
 
 /** Calls that are being answered as one batch. */
@@ -86,6 +93,7 @@ class Round implements BatchListener {
   }
 
   settled(tasks: Uint32Array): void {
+    this.#events.answered?.(tasks, this.batch.answers.packets);
     this.calls.answered(tasks, this.batch.answers.packets, this.#events.over);
   }
 
@@ -104,7 +112,11 @@ class Round implements BatchListener {
     this.#events.failed(this, error);
   }
 
-  /** It is told of nothing but answers. */
+  measured(uses: readonly KernelUse[]): void {
+    this.#events.measured?.(uses);
+  }
+
+  /** It is told of nothing else. */
   laneLost(): void {}
   logged(): void {}
   noted(): void {}
@@ -123,14 +135,18 @@ export class ProgramLanes implements AsyncDisposable {
   /** Whether answers may still come that nobody waits for: to calls that were given up, and to packets that were sent twice. */
   #hasStrays = false;
   #closed: JobError | undefined;
-  readonly #roundEvents: RoundEvents = {
-    over: (packets) => this.#over(packets),
-    finished: (round) => this.#finish(round),
-    failed: (round, error) => this.#abandon(round, error),
-  };
+  readonly #roundEvents: RoundEvents;
 
   constructor(options: ProgramLanesOptions) {
     this.#options = options;
+    const { engine } = options;
+    this.#roundEvents = {
+      over: (packets) => this.#over(packets),
+      finished: (round) => this.#finish(round),
+      failed: (round, error) => this.#abandon(round, error),
+      answered: engine && ((tasks, answers) => engine.answered(tasks, answers)),
+      measured: engine && ((uses) => engine.measured(uses)),
+    };
   }
 
   /**
@@ -183,7 +199,7 @@ export class ProgramLanes implements AsyncDisposable {
   }
 
   #begin(calls: Calls, signal?: AbortSignal): void {
-    const { dispatcher, program, group, setTimer } = this.#options;
+    const { dispatcher, program, group, setTimer, engine } = this.#options;
     const round = new Round(calls, this.#roundEvents);
     const batch = dispatcher.start({
       program,
@@ -198,8 +214,9 @@ export class ProgramLanes implements AsyncDisposable {
     );
     round.began(batch, locality, signal);
     this.#rounds.add(round);
-    if (!locality.isOfUse) return dispatcher.release(batch);
-    void locality.known().then(() => {
+    const chosen = engine === undefined || engine.isChosen ? undefined : engine.chosen(batch.frame);
+    if (!locality.isOfUse && chosen === undefined) return dispatcher.release(batch);
+    void Promise.all([locality.isOfUse ? locality.known() : undefined, chosen]).then(() => {
       if (this.#rounds.has(round)) dispatcher.release(batch);
     });
   }
@@ -250,7 +267,8 @@ export class ProgramLanes implements AsyncDisposable {
     this.#closed = new JobError(JobErrorCode.cancelled, "the program was closed");
     for (const round of this.#rounds) this.#abandon(round, this.#closed);
     this.#gathered?.fail(this.#closed, this.#roundEvents.over);
-    const { dispatcher, program, writer, closed } = this.#options;
+    const { dispatcher, program, writer, closed, engine } = this.#options;
+    engine?.close();
     dispatcher.closeProgram(program);
     closed();
     await writer.close();

@@ -1,5 +1,5 @@
 /** Which engine computes a job's kernels, as whoever runs it asks and is told: on CPUs everywhere, and where there is a GPU on that. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -68,6 +68,13 @@ async function run(source: { readonly source: string }, engine?: RunOptions["eng
   await using pfs = await openLocal(join(directory, "store"), { workers: 1 });
   const options = { files: { factors: "factors" }, splitBytes: ROWS * 4 };
   return await pfs.run(source, ["words"], { ...options, ...(engine === undefined ? {} : { engine }) });
+}
+
+/** How many sizes of calls are remembered of a class. */
+async function measuredOn(engineClass: string): Promise<number> {
+  const text = await readFile(join(directory, "store", KERNEL_HISTORY_FILE), "utf8");
+  const { averages } = JSON.parse(text) as { averages: { kernel: string; engineClass: string }[] };
+  return averages.filter((each) => each.kernel !== "" && each.engineClass === engineClass).length;
 }
 
 describe("where there is no GPU", () => {
@@ -143,12 +150,27 @@ describe.skipIf(noGpu !== undefined)("where there is a GPU", () => {
     expect(statistics.kernels).toMatchObject([{ engine: "gpu", calls: 4 }]);
     // What that took is remembered.
     expect(JSON.stringify(statistics.kernels)).toContain("predictedMs");
+    // So does what a program calls that is loaded, and it is chosen as it is for jobs.
+    const { engineClass } = statistics.kernels![0]!;
+    const before = await measuredOn(engineClass);
+    {
+      await using pfs = await openLocal(join(directory, "store"), { workers: 1 });
+      const { root, length } = await pfs.stat("words");
+      const packet = { op: Op.EXEC, flags: Flag.STREAM, lane: 1, length, ref: refFromHex(root)! };
+      await using loaded = await pfs.load(FLOAT, { files: { factors: "factors" } });
+      const answer = decodePacket(await loaded.exec(encodePacket(packet)));
+      expect(JSON.parse(new TextDecoder().decode(answer.ref.subarray(0, answer.length)))).toBe(SUM);
+    }
+    expect(await measuredOn(engineClass)).toBe(before + 1);
   });
 
-  test("exact kernels are computed by either, as parts of one job", async () => {
+  test("exact kernels are computed by either, as parts of one job, and by one class of GPU where that is asked for", async () => {
     withSoftware("1");
+    const either = await run(EXACT);
+    expect([either.value, either.statistics.edition]).toEqual([SUM, guestEdition()]);
     const { value, statistics } = await run(EXACT, "gpu");
-    expect([value, statistics.edition]).toEqual([SUM, guestEdition()]);
-    expect(statistics.kernels).toMatchObject([{ engine: "gpu", calls: 4, reason: "it was asked for" }]);
+    const [report] = statistics.kernels!;
+    expect([value, statistics.edition]).toEqual([SUM, `${guestEdition()}-${report!.engineClass}`]);
+    expect(report).toMatchObject({ engine: "gpu", calls: 4, reason: "it was asked for" });
   });
 });
