@@ -21,9 +21,10 @@
  * `mandelbrot({}, { width: 800, height: 600 })`. A block of records, a stored file and a part of either is handed to a GPU as what it
  * is, bytes of a stream, and is never in the program's memory unless the program computes over it.
  *
- * Whoever runs the program chooses the engine. "exact" says that all of them give the same bits, which holds for integers up
- * to 24 bits in "js", of 32 bits in "wgsl", and for + - * of floats that are not summed up; every other kernel says how far
- * apart two engines may be, and a job with such a kernel stays on one.
+ * Whoever runs the program chooses the engine. "exact" says that all of them give the same bits, which holds for integers in "wgsl",
+ * and in "js" for what is computed of whole numbers, and for one + - or * of floats: examples/kernels/README.md says what else such
+ * kernels keep to. Every other kernel says how far apart two engines may be, and a job with such a kernel stays on one. A `cpu` is
+ * believed: nobody compares what it gives with what the source does.
  *
  * Who computes does not show: a `cpu` runs in an evaluation of the module of its own, over copies; what it logs, draws from Math.random
  * or leaves in variables is gone, and WebAssembly modules are new after each call of a kernel.

@@ -134,7 +134,8 @@ export class GpuAccelerator implements Accelerator {
         if (!("root" in input)) return undefined;
         const range = await this.#inputs.plan(input, signal);
         // What was looked at is kept by a name of its own, and is not looked at again.
-        return prepared.integers[index] === undefined ? range : { ...range, key: `${range.key} integers` };
+        const check = prepared.checks[index];
+        return check === undefined ? range : { ...range, key: `${range.key} ${check.type}` };
       }),
     );
     signal.throwIfAborted();
@@ -293,20 +294,20 @@ export class GpuAccelerator implements Accelerator {
     const sent: KernelInput[] = [];
     const inputs = prepared.inputs.map((input, index): GpuInput => {
       const range = planned[index];
-      const integers = prepared.integers[index];
+      const check = prepared.checks[index];
       if (!("root" in input) || range === undefined) {
         sent.push(input);
-        return { length: (input as { readonly bytes: Uint8Array }).bytes.byteLength, integers };
+        return { length: (input as { readonly bytes: Uint8Array }).bytes.byteLength, check };
       }
       const { length } = input;
       const { key, plan } = range;
       if (worker.resident.has(key)) return { length, key, isResident: true };
       if (plan !== undefined && !task.sent.has(index)) {
         plans.push(plan.bytes);
-        return { length, key, rows: plan.rows, files: plan.files, integers };
+        return { length, key, rows: plan.rows, files: plan.files, check };
       }
       sent.push(input);
-      return { length, key, integers };
+      return { length, key, check };
     });
     const { module, uniform, workgroups, buffers, outputs } = prepared;
     yield {
@@ -426,7 +427,7 @@ export class GpuAccelerator implements Accelerator {
         task,
         new KernelError(KernelErrorCode.invalid, message, { kernel: name, reason, ...place }),
       );
-    } else if (why === "integers") this.#reject(task, wrongCall(kernel, reason));
+    } else if (why === "elements") this.#reject(task, wrongCall(kernel, reason));
     else if (why === "memory" && isAlone)
       this.#reject(task, overLimit(kernel, task.prepared.bytes, this.#processes.budgetBytes));
     else {

@@ -12,7 +12,7 @@ import {
   workgroupsOf,
 } from "../program/kernel/binding.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
-import type { GpuModule, Integers, ReadyMessage } from "./protocol.ts";
+import type { CheckedElements, GpuModule, ReadyMessage } from "./protocol.ts";
 
 export interface PreparedCall {
   readonly module: GpuModule;
@@ -23,7 +23,7 @@ export interface PreparedCall {
   /** Those that are no scalars, in the order of the bindings. */
   readonly inputs: readonly KernelInput[];
   /** Of each of them, what floats are to have. */
-  readonly integers: readonly (Integers | undefined)[];
+  readonly checks: readonly (CheckedElements | undefined)[];
   readonly outputs: readonly number[];
   /** Of all outputs, back to back. */
   readonly outputBytes: number;
@@ -71,13 +71,13 @@ export function prepareCall(
   if (output !== undefined && output.length !== outputBytes)
     throw new Error(`a place of ${output.length} bytes for outputs of ${outputBytes}`);
   const bound: KernelInput[] = [];
-  const integers: (Integers | undefined)[] = [];
+  const checks: (CheckedElements | undefined)[] = [];
   const buffers = kernel.layout.bindings.map(({ input, output: made }) => {
     if (input === undefined) return { output: made! };
     bound.push(inputs[input]!);
     const { name, type } = kernel.inputs[input]!;
-    const isWhole = kernel.kind === "js" && (type === "i32" || type === "u32");
-    integers.push(isWhole ? { name, isSigned: type === "i32" } : undefined);
+    const isChecked = kernel.kind === "js" && (type !== "f32" || kernel.result === "exact");
+    checks.push(isChecked && type !== "bytes" ? { name, type } : undefined);
     return { input: bound.length - 1 };
   });
   const over = (what: string, size: number, max: number): void => {
@@ -98,7 +98,7 @@ export function prepareCall(
     workgroups,
     buffers,
     inputs: bound,
-    integers,
+    checks,
     outputs,
     outputBytes,
     bytes,

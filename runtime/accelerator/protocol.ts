@@ -68,11 +68,11 @@ export interface GpuModule {
   readonly bindings: readonly BindingAccess[];
 }
 
-/** 32-bit integers that floats must have, none of which is beyond KERNEL_WHOLE_MAX. */
-export interface Integers {
+/** 32-bit integers that floats must have, none of which is beyond KERNEL_WHOLE_MAX; or floats that all GPUs have alike. */
+export interface CheckedElements {
   /** Of the input. */
   readonly name: string;
-  readonly isSigned: boolean;
+  readonly type: "i32" | "u32" | "f32";
 }
 
 /** Where an input's bytes are, and under what name they may stay in the GPU's memory. */
@@ -86,7 +86,7 @@ export interface GpuInput {
   /** Whether it should be in memory under that name, so that nothing says where it is. */
   readonly isResident?: boolean;
   /** What is looked at as its bytes come; undefined where they may be any. */
-  readonly integers?: Integers | undefined;
+  readonly check?: CheckedElements | undefined;
 }
 
 export interface RunMessage extends GpuModule {
@@ -184,9 +184,9 @@ export interface DoneMessage extends Omit<KernelTimes, "totalMs" | "waitMs"> {
 
 /**
  * "module": the compiler refuses it. "memory": the GPU has too little. "unread": the bytes of an input are not where they
- * should be. "integers": one of an input's is too large. "cancelled": as it was asked.
+ * should be. "elements": an input has one that it must not have. "cancelled": as it was asked.
  */
-export type FailureKind = "module" | "memory" | "unread" | "integers" | "cancelled";
+export type FailureKind = "module" | "memory" | "unread" | "elements" | "cancelled";
 
 export interface FailedMessage {
   readonly kind: "failed";
@@ -267,7 +267,7 @@ const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
   failed: object({
     kind: literal("failed"),
     call: whole,
-    why: picklist(["module", "memory", "unread", "integers", "cancelled"]),
+    why: picklist(["module", "memory", "unread", "elements", "cancelled"]),
     reason: text,
     notes,
   }),

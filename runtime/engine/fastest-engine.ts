@@ -3,7 +3,7 @@
  * expected to be done first; the others by the program, since a CPU's results are what its job is of. A GPU that is slower, dies or
  * does not run a call costs time and nothing else.
  */
-import { errorToJson } from "../../packets/errors.ts";
+import { errorToJson, hasCode } from "../../packets/errors.ts";
 import type {
   Accelerator,
   EngineDecision,
@@ -11,7 +11,7 @@ import type {
   KernelCall,
   KernelEngine,
 } from "../contracts/kernels.ts";
-import { EngineError, EngineErrorCode } from "../errors.ts";
+import { EngineError, EngineErrorCode, KernelErrorCode } from "../errors.ts";
 import { formatDuration } from "../format.ts";
 import { KERNEL_PROBE_CALLS, KERNEL_PROBE_TIMES_MAX } from "../limits.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
@@ -90,6 +90,8 @@ export class FastestEngine implements KernelEngine {
     } catch (error) {
       signal.throwIfAborted();
       const { message } = errorToJson(error);
+      // What its inputs have is told where the program can catch it: it looks at them as the GPU did.
+      if (hasCode(error, KernelErrorCode.invalidCall)) return byCpu(message, expected.cpuMs);
       if (engine === "gpu") throw isGpuError(error) ? noGpu(message, error) : error;
       // What cannot be read has its own fault when the program reads it.
       return byCpu(message, expected.cpuMs);

@@ -10,7 +10,7 @@ import { builtText } from "../built.ts";
 
 const DIGEST_CHARACTERS = 12;
 /** Of what kernels in JavaScript become for GPU.js (program/kernel/gpujs.ts): another number whenever that becomes another. */
-export const KERNEL_LOWERING = 1;
+export const KERNEL_LOWERING = 2;
 
 let edition: string | undefined;
 

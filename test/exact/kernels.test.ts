@@ -6,6 +6,7 @@
  * PACKETFS_EXACT_PROGRAMS is how many there are (default 12), PACKETFS_EXACT_SEED what they follow from.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { hasCode } from "../../packets/errors.ts";
 import { Op } from "../../packets/layout.ts";
 import { encodeFrame } from "../../packets/packet.ts";
 import { findAccelerators } from "../../runtime/accelerator/accelerators.ts";
@@ -15,6 +16,7 @@ import type {
   KernelCall,
   KernelEngine,
 } from "../../runtime/contracts/kernels.ts";
+import { KernelErrorCode } from "../../runtime/errors.ts";
 import { Random } from "../sim/random.ts";
 import { Collector } from "../suites/collector.ts";
 import { execStream, seededBytes } from "../suites/exec-packets.ts";
@@ -30,7 +32,7 @@ const SEED = Number(process.env["PACKETFS_EXACT_SEED"] ?? 1);
 class ByChance implements KernelEngine {
   random: Random | undefined;
   gpu: Accelerator | undefined;
-  readonly count = { gpu: 0, cpu: 0 };
+  readonly count = { gpu: 0, cpu: 0, refused: 0 };
 
   async run(call: KernelCall, signal: AbortSignal): Promise<EngineDecision> {
     const isOwn = this.random?.chance(0.5) ?? true;
@@ -39,8 +41,17 @@ class ByChance implements KernelEngine {
       return { engineClass: "cpu", reason: "by chance" };
     }
     this.count.gpu++;
-    const answer = await this.gpu!.run(call, signal);
-    return { answer, engineClass: "gpu", reason: "by chance" };
+    try {
+      const answer = await this.gpu!.run(call, signal);
+      return { answer, engineClass: "gpu", reason: "by chance" };
+    } catch (error) {
+      if (!hasCode(error, KernelErrorCode.invalidCall)) throw error;
+      this.count.refused++;
+      return {
+        engineClass: "cpu",
+        reason: "it says what is wrong with the inputs, as the engines of programs do",
+      };
+    }
   }
 
   computed(): void {
@@ -119,7 +130,25 @@ const BY_GPU_JS = `const blurred = $packetfs.kernel({ name: "blurred", kind: "js
   const halves = $packetfs.kernel({ name: "halves", kind: "js", hasCpu: false, result: "exact",
     inputs: [{ name: "list", type: "f32", shape: ["n"] }, { name: "by", type: "f32", shape: [] }],
     outputs: [{ name: "output", type: "f32", shape: ["n"] }],
-    source: "function halves(list, by) { return Math.floor(list[this.thread.x]) - by; }" }, { isSingle: true, cpu: undefined });`;
+    source: "function halves(list, by) { return Math.floor(list[this.thread.x]) - by; }" }, { isSingle: true, cpu: undefined });
+  const scaled = $packetfs.kernel({ name: "scaled", kind: "js", hasCpu: false, result: "exact",
+    inputs: [{ name: "list", type: "f32", shape: ["n"] }, { name: "by", type: "f32", shape: [] }],
+    outputs: [{ name: "output", type: "f32", shape: ["n"] }],
+    source: \`function scaled(list, by) {
+      const product = list[this.thread.x] * by;
+      if (product > 0) return product;
+      return Math.min(-Math.abs(product), Math.ceil(by < 0 ? -0.5 : by));
+    }\` }, { isSingle: true, cpu: undefined });
+  const sums = ["i32", "u32", "f32"].map((type) => $packetfs.kernel({ name: "sums " + type, kind: "js", hasCpu: false, result: "exact",
+    inputs: [{ name: "a", type: "i32", shape: ["n"] }, { name: "b", type: "i32", shape: ["n"] }, { name: "to", type: "i32", shape: [] }],
+    outputs: [{ name: "output", type, shape: ["n"] }], maxTrip: { to: 64 },
+    source: \`function sums(a, b, to) {
+      let sum = 1;
+      for (let i = 0; i < to; i++) sum += a[this.thread.x + i] * b[this.thread.x] - (sum & 4095);
+      return sum;
+    }\` }, { isSingle: true, cpu: undefined }));
+  const attempt = (call) => { try { return call(); } catch (error) { return String(error); } };
+  const ints = (bytes, scale, mask) => Int32Array.from(bytes, (byte, at) => ((byte + 1) * scale + at) & mask);`;
 
 const DEFINED = Object.entries(KERNELS)
   .map(
@@ -145,6 +174,18 @@ const CALLS = [
   "blurred({ grid: [1, -2, 3, 4, 5, 6], add: block.bytes[1] }, { h: 3, w: 2 })",
   "halves({ list: Float32Array.from(block.bytes, (byte) => byte / 3 - 20), by: 0.25 })",
   "ramp({ first: 4294967295 }, { m: 1 + block.length % 50 })",
+  "scaled({ list: Float32Array.from(few, (byte) => byte - 128), by: 0 })",
+  "scaled({ list: Float32Array.from(few, (byte) => 2 ** (-byte / 2.1)), by: 2 ** -64 })",
+  "scaled({ list: Float32Array.from(few, (byte) => (byte - 100) / 7), by: -0.1 })",
+  "attempt(() => scaled({ list: Float32Array.from(few, (byte) => byte === 7 ? NaN : byte), by: 1 }))",
+  "attempt(() => scaled({ list: files.other.matrix({ type: 'f32', columns: 8 }).slice(2, 90), by: 1 }, { n: 704 }))",
+  "attempt(() => scaled({ list: [1, 2 ** 100, 3], by: 2 ** 100 }))",
+  "sums[2]({ a: ints(few, 65000, 0xffffff), b: ints(few, 9999, 0xfffff), to: 40 })",
+  "sums[2]({ a: ints(few, 65000, 0xffffff), b: ints(few, -31, -1), to: 9 })",
+  "sums[0]({ a: ints(few, 1, 0xff), b: ints(few, 7, 0xff), to: 3 })",
+  "attempt(() => sums[0]({ a: ints(few, 1, 0xfff), b: ints(few, -1, -1), to: 9 }))",
+  "attempt(() => sums[1]({ a: ints(few, 1, 0xff), b: ints(few, -1, -1), to: 1 }))",
+  "attempt(() => sums[1]({ a: files.other.slice(0, 400), b: ints(few.subarray(0, 100), 1, 0xff), to: 1 }))",
 ];
 const NOTICES = [
   "left.calls",
@@ -170,7 +211,7 @@ function programOf(random: Random): string {
     const weights = Int32Array.from({ length: 16 }, (_, at) => at - 7);
     ${DEFINED}
     ${BY_GPU_JS}
-    export default { input: { kind: "block"${size} }, map: (block, { files }) => [${parts.join(", ")}] };`;
+    export default { input: { kind: "block"${size} }, map: (block, { files }) => { const few = block.bytes.slice(0, 1000); return [${parts.join(", ")}]; } };`;
 }
 
 const DATA = seededBytes(1_500_000, 5);
@@ -263,5 +304,6 @@ describe.skipIf(noGpu !== undefined)("who computes a kernel", () => {
 
   it("was both of them", () => {
     expect(Math.min(engine.count.cpu, engine.count.gpu)).toBeGreaterThan(PROGRAMS);
+    expect(engine.count.refused).toBeGreaterThan(0);
   });
 });

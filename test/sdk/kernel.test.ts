@@ -214,6 +214,86 @@ describe("a kernel", () => {
   });
 
   it.each([
+    [
+      "i32",
+      "v[this.thread.x] * 65536",
+      "",
+      /each: its output has what is no whole number from -16777216 to 16777216 at 1/,
+    ],
+    ["i32", "v[this.thread.x] * 0.5", "", /no whole number from -16777216 to 16777216 at 1/],
+    [
+      "i32",
+      "-v[this.thread.x] * 65536 * 65536 * 65536 * 65536 * 65536 * 65536 * 65536 * 65536 * 65536",
+      "",
+      /no whole number/,
+    ],
+    [
+      "u32",
+      "3 - v[this.thread.x]",
+      "",
+      /each: its output has what is no whole number from 0 to 16777216 at 1/,
+    ],
+    ["i32", "v[this.thread.x]", ", cpu: () => Int32Array.of(0, 0, -16777217)", /no whole number .* at 2/],
+    ["u32", "v[this.thread.x]", ", cpu: () => Uint32Array.of(0, 2 ** 31, 0)", /no whole number .* at 1/],
+    [
+      "f32",
+      "v[this.thread.x]",
+      ", cpu: () => Float32Array.of(0, Infinity, 0)",
+      /its output has what is no finite number at 1/,
+    ],
+    ["f32", "v[this.thread.x]", ", cpu: () => Float32Array.of(NaN, 1, 0)", /what is no finite number at 0/],
+  ])("in JavaScript refuses %s that are no result: %s%s", async (type, value, cpu, message) => {
+    const kernel = `const each = defineKernel({ name: "each", kind: "js", inputs: { v: i32(["n"]) }, output: ${type}(["n"]),
+      result: "exact", source: "function (v) { return ${value} }"${cpu} });`;
+    const source = program(kernel, "input: block(), map: () => [...each({ v: [2, 257, 2] })]");
+    await expect(run(source, Uint8Array.of(1))).rejects.toThrow(message);
+  });
+
+  it("in JavaScript gives whole numbers to 2^24, and no 0 with a sign where engines are to agree", async () => {
+    const kernel = ["i32", "u32", "f32"]
+      .map(
+        (
+          type,
+        ) => `const ${type}s = defineKernel({ kind: "js", inputs: { v: f32(["n"]), s: f32() }, output: ${type}(["n"]),
+          result: "exact", source: "function (v, s) { return v[this.thread.x] * s }" });`,
+      )
+      .join("\n");
+    const source = program(
+      `${kernel} const own = defineKernel({ kind: "js", inputs: { v: f32(["n"]) }, output: f32(["n"]), result: "exact",
+         source: "function (v) { return -v[this.thread.x] }", cpu: ({ v }) => v.map((each) => -each) });`,
+      `input: block(), map: () => [
+        [...i32s({ v: [2 ** 24, -(2 ** 24), 0, -0, 2 ** -126], s: 1 })],
+        [...u32s({ v: [2 ** 24, 0, -0], s: 1 })],
+        [...f32s({ v: [0, 1, 2 ** -100, 2 ** -10], s: -(2 ** -60) })],
+        [...own({ v: [0, -0, 2 ** -126, 5] })],
+      ]`,
+    );
+    expect(await run(source, Uint8Array.of(1))).toEqual([
+      [
+        [2 ** 24, -(2 ** 24), 0, 0, 0],
+        [2 ** 24, 0, 0],
+        [0, -(2 ** -60), 0, -(2 ** -70)],
+        [0, 0, 0, -5],
+      ],
+    ]);
+  });
+
+  it.each([
+    ["[1, NaN]", /each: the input v has NaN at 1, which is not the same number on all engines/],
+    ["[1, 2, -1e39]", /the input v has -Infinity at 2/],
+    ["Float32Array.of(2 ** -127)", /the input v has 5.877471754111438e-39 at 0/],
+    ["rows", /the input v has NaN at 1/],
+  ])("in JavaScript refuses floats that engines take for others: %s", async (given, message) => {
+    const kernel = `const each = defineKernel({ name: "each", kind: "js", inputs: { v: f32(["n"]) }, output: f32(["n"]),
+      result: "exact", source: "function (v) { return v[this.thread.x] }" });`;
+    const source = program(
+      kernel,
+      `input: matrix({ type: "f32", columns: 1 }), map: (rows) => [...each({ v: ${given} })]`,
+    );
+    await expect(run(source, Float32Array.of(1, NaN))).rejects.toThrow(message);
+  });
+
+  it.each([
     ["() => [1, 2]", /cpu returned no typed array as output, which is a Float32Array of 1 elements/],
     ["() => new Float32Array(2)", /cpu returned a Float32Array of 2 as output/],
     ["() => same({ numbers: [1] })", /same was called by a kernel's cpu/],

@@ -12,7 +12,7 @@ import type {
 } from "../protocol.ts";
 import type { Gpu } from "./gpu.ts";
 import type { GpuMemory, ResidentInput } from "./gpu-memory.ts";
-import { IntegerCheck } from "./integer-check.ts";
+import { ElementCheck } from "./element-check.ts";
 import { scoped } from "./modules.ts";
 import type { Modules, Pipeline } from "./modules.ts";
 import { PlanReader, UnreadError } from "./plan-reader.ts";
@@ -178,7 +178,7 @@ export class KernelRuns {
     let residentBytes = 0;
     let rowsAt = 0;
     for (const input of run.inputs) {
-      const { length, rows, files = [], key, isResident = false, integers } = input;
+      const { length, rows, files = [], key, isResident = false, check } = input;
       const planBytes = rows === undefined ? 0 : rows * PLAN_ROW_BYTES;
       const plan = rows === undefined ? undefined : planIn(body.slice(rowsAt, rowsAt + planBytes), rows);
       rowsAt += planBytes;
@@ -193,10 +193,10 @@ export class KernelRuns {
         continue;
       }
       const buffer = await this.#take(length, held);
-      const check = integers && new IntegerCheck(integers);
+      const looking = check && new ElementCheck(check);
       const looked = (bytes: Uint8Array): Uint8Array => {
-        const wrong = check?.look(bytes);
-        if (wrong !== undefined) throw new RunFailure("integers", wrong);
+        const wrong = looking?.look(bytes);
+        if (wrong !== undefined) throw new RunFailure("elements", wrong);
         return bytes;
       };
       if (plan === undefined) await this.#receive(buffer, run, length, pieces, looked);

@@ -5,18 +5,24 @@
  * of its first half, a loop that it does not take for safe skips its end on `continue`. So what it gets leaves it nothing to
  * guess: integers become floats by Math.fround and nothing else, loops count from 0 by 1 to a number, whatever is cut off to an
  * integer is an operation of its own, indices are moved inside where they need not be inside already.
+ *
+ * WebGPU lets a GPU join a product and a sum into one operation that rounds once, add and multiply in another order, and take
+ * numbers below 2^-126 for 0; no word of WGSL forbids it, and Tint tells Vulkan nothing either (SPIR-V's NoContraction). Where a
+ * result is "exact", each float that is computed goes through fround of the module, which joins its bits with those of a word that
+ * is 0, which no compiler knows: bits are had of what was rounded, and nothing that is known of floats reaches across.
  */
 import { KernelError, KernelErrorCode } from "../../errors.ts";
 import { KERNEL_MODULE_BYTES_MAX, KERNEL_WORKGROUPS_MAX } from "../../limits.ts";
 import { dimensionNames } from "./binding.ts";
 import type { Dimension, KernelLayout, KernelSpec, SizeExpression, UniformWord } from "./kernel.ts";
+import { wholeValues } from "./js-exact.ts";
 import { StatementPrinter, numberText } from "./js-print.ts";
 import { parseJsSource } from "./js-source.ts";
 import { isOdd, isWhole, typeOf } from "./js-tree.ts";
 import type { Condition, Loop, LoopBound, Value } from "./js-tree.ts";
 import { tensorBindings } from "./wgsl.ts";
 
-type JsSpec = Pick<KernelSpec, "name" | "inputs" | "outputs" | "source" | "maxTrip">;
+type JsSpec = Pick<KernelSpec, "name" | "inputs" | "outputs" | "source" | "maxTrip" | "result">;
 
 /** What GPU.js compiles. Its arguments are the inputs, then the sizes of `dimensions`. */
 export interface GpuJsSource {
@@ -50,9 +56,40 @@ export interface GpuJsModule {
 }
 
 const AXES = ["x", "y", "z"] as const;
+const PARAMS_END = "}\n@group(0) @binding(0) var<uniform> params : Params;";
 /** Threads of a workgroup, as GPU.js has them for outputs of one dimension and of more. */
 const LINE_THREADS = 64;
 const SQUARE_THREADS = 8;
+/** The smallest float above 0 that GPUs tell from 0: 2^-126. */
+const FLOAT_MIN = 2 ** -126;
+/** What GPU.js makes of Math.fround, and what becomes of that where a result is exact. */
+const FROUND = "fn fround(x : f32) -> f32 {\n  return x;\n}";
+const FROUND_EXACT = "fn fround(x : f32) -> f32 {\n  return bitcast<f32>(bitcast<u32>(x) ^ params.zero);\n}";
+/** The bits of KERNEL_WHOLE_MAX as a float, and of 2^-126: floats without a sign are in the order of their bits. */
+const WHOLE_MAX_BITS = "0x4b800000u";
+const FLOAT_MIN_BITS = "0x00800000u";
+/**
+ * What an output of integers has where a result is none that floats have: no whole number to KERNEL_WHOLE_MAX. Looked for by whoever
+ * takes outputs (sandbox/guest/kernel-inputs.ts).
+ */
+const WHOLE_NUMBER = {
+  i32: `fn whole_number(x : f32) -> i32 {
+  let size : u32 = bitcast<u32>(x) & 0x7fffffffu;
+  if (size < ${FLOAT_MIN_BITS}) { return 0; }
+  if (size > ${WHOLE_MAX_BITS}) { return ${-(2 ** 31)}; }
+  let cut : i32 = i32(x);
+  return select(${-(2 ** 31)}, cut, f32(cut) == x);
+}
+`,
+  u32: `fn whole_number(x : f32) -> u32 {
+  let bits : u32 = bitcast<u32>(x);
+  if ((bits & 0x7fffffffu) < ${FLOAT_MIN_BITS}) { return 0u; }
+  if (bits > ${WHOLE_MAX_BITS}) { return ${2 ** 32 - 1}u; }
+  let cut : u32 = u32(x);
+  return select(${2 ** 32 - 1}u, cut, f32(cut) == x);
+}
+`,
+} as const;
 
 /** By kernel: what it is asked for is asked several times, of which each would be reading its source again. */
 const made = new WeakMap<JsSpec, GpuJsSource>();
@@ -73,7 +110,8 @@ function makeSource(spec: JsSpec): GpuJsSource {
     constants: {},
     maxTrip: spec.maxTrip,
   });
-  const printer = new GpuJsPrinter(spec);
+  const isWholeValue = spec.result === "exact" ? wholeValues(statements, spec.inputs) : undefined;
+  const printer = new GpuJsPrinter(spec, isWholeValue);
   const body = printer.block(statements);
   const used = dimensions.filter((name) => printer.used.has(name));
   const parameters = [
@@ -106,6 +144,7 @@ export function gpuJsLayout(spec: JsSpec): KernelLayout {
     words.push(...[...axesOf(shape), shape.join(" * ")].map(u32));
   for (const [input, { shape }] of spec.inputs.entries()) if (shape.length === 0) words.push({ input });
   words.push(...dimensions.map(u32));
+  if (spec.result === "exact") words.push(u32("0"));
   while (words.length % 4 !== 0) words.push(u32("0"));
   return { uniform: words, bindings: tensorBindings(spec), entryPoint: "main", workgroups: groups };
 }
@@ -134,10 +173,18 @@ export function gpuJsWgsl(spec: JsSpec, { wgsl, params, workgroupSize }: GpuJsMo
     module = replaced(spec, module, `> ${name} : array<f32>;`, `> ${name} : array<${type}>;`);
     module = replaced(spec, module, `return ${read};`, `return f32(${read});`);
   }
+  if (spec.result === "exact") {
+    module = replaced(spec, module, PARAMS_END, `  zero : u32,\n${PARAMS_END}`);
+    if (/\bfround\(/.test(module)) module = replaced(spec, module, FROUND, FROUND_EXACT);
+  }
   const [{ type }] = spec.outputs as [KernelSpec["outputs"][number]];
-  if (type === "f32") return module;
+  if (type !== "i32" && type !== "u32") return module;
   module = replaced(spec, module, "> result : array<f32>;", `> result : array<${type}>;`);
-  return module.replace(/\bresult\[data_index\] = ([^;]*);(?=return;)/g, `result[data_index] = ${type}($1);`);
+  module = replaced(spec, module, "@compute ", `${WHOLE_NUMBER[type]}@compute `);
+  return module.replace(
+    /\bresult\[data_index\] = ([^;]*);(?=return;)/g,
+    "result[data_index] = whole_number($1);",
+  );
 }
 
 function expectedParams(spec: JsSpec): string {
@@ -206,10 +253,14 @@ class GpuJsPrinter extends StatementPrinter {
   readonly #spec: JsSpec;
   readonly #dimensions: readonly string[];
   readonly #loops = new Map<number, Loop>();
+  /** Of an exact kernel. */
+  readonly #isWhole: ((value: Value) => boolean) | undefined;
+  #roundings = 0;
 
-  constructor(spec: JsSpec) {
+  constructor(spec: JsSpec, isWholeValue: ((value: Value) => boolean) | undefined) {
     super();
     this.#spec = spec;
+    this.#isWhole = isWholeValue;
     this.#dimensions = dimensionNames(spec);
   }
 
@@ -261,13 +312,13 @@ class GpuJsPrinter extends StatementPrinter {
       case "binary": {
         const { operator, left, right } = value;
         const isBits = !["+", "-", "*"].includes(operator);
-        const [a, b] = [left, right].map((each) => (isBits ? this.#cut(each) : this.#int(each)));
+        const [a, b] = [left, right].map((each) => (isBits ? this.#bits(each) : this.#int(each)));
         return `(${a} ${operator} ${b})`;
       }
       case "negative":
         return `(0 - ${this.#int(value.value)})`;
       case "complement":
-        return `(${this.#cut(value.value)} ^ (-1))`;
+        return `(${this.#bits(value.value)} ^ (-1))`;
       default:
         throw new Error(`a ${value.kind} is no integer`);
     }
@@ -278,6 +329,17 @@ class GpuJsPrinter extends StatementPrinter {
     if (typeOf(value) === "int") return this.#int(value);
     // What stands within something else is not taken for an integer itself.
     return `(${this.#float(value)} * 1)`;
+  }
+
+  /** A value as 32 bits. What is beyond all integers is another one on each engine, unless it is moved to the last. */
+  #bits(value: Value): string {
+    if (typeOf(value) === "int" || this.#isInteger(value)) return this.#cut(value);
+    return `(Math.min(Math.max(${this.#float(value)}, ${INT_MIN}), ${INT_MAX}) * 1)`;
+  }
+
+  /** Whether it is an element of an input of integers, which are looked at. */
+  #isInteger(value: Value): boolean {
+    return value.kind === "element" && this.#spec.inputs[value.input]!.type !== "f32";
   }
 
   /** An expression that GPU.js takes for a float, or a whole number that it takes for one where it stands. */
@@ -295,7 +357,7 @@ class GpuJsPrinter extends StatementPrinter {
       case "element":
         return this.#element(value.input, value.indices);
       case "binary":
-        return `(${this.#float(value.left)} ${value.operator} ${this.#float(value.right)})`;
+        return this.#computed(value);
       case "negative":
         return `(-${this.#float(value.value)})`;
       case "call":
@@ -305,6 +367,18 @@ class GpuJsPrinter extends StatementPrinter {
       default:
         throw new Error(`a ${value.kind} is no float`);
     }
+  }
+
+  #computed(value: Extract<Value, { readonly kind: "binary" }>): string {
+    const text = `(${this.#float(value.left)} ${value.operator} ${this.#float(value.right)})`;
+    if (this.#isWhole === undefined) return text;
+    const rounded = `Math.fround(${text})`;
+    // No whole number is that small.
+    if (this.#isWhole(value)) return rounded;
+    // It stands in what follows twice, and what it is made of may hold others.
+    const name = `t${this.#roundings++}`;
+    this.before.push(`let ${name} = ${rounded};`);
+    return `(Math.abs(${name}) <= ${numberText(FLOAT_MIN)} ? Math.fround(0) : ${name})`;
   }
 
   #call({ name, values }: Extract<Value, { readonly kind: "call" }>): string {
@@ -371,6 +445,9 @@ class GpuJsPrinter extends StatementPrinter {
   }
 }
 
+const INT_MIN = `(${-(2 ** 31)})`;
+/** The last float that is a 32-bit integer. */
+const INT_MAX: number = 2 ** 31 - 128;
 const ANYTHING: Range = { least: -Infinity, most: Infinity };
 
 /** What wraps around can be anything. */

@@ -1,7 +1,7 @@
 /**
- * Whether all engines give the same bits for a kernel in JavaScript. They do for whole numbers to 2^24, and for one + - or * of
- * floats. GPUs may join a product and a sum into one operation that rounds once, and add in another order; they divide, take
- * roots and all that is made of series only about right.
+ * Whether all engines give the same bits for a kernel in JavaScript. They do for + - and * of whole numbers, and for one of these of
+ * floats, which gpujs.ts keeps apart: GPUs may join a product and a sum into one operation that rounds once, and add in another
+ * order. They divide, take roots and all that is made of series only about right.
  */
 import { MATH_FUNCTIONS, isWhole, typeOf } from "./js-tree.ts";
 import type { Condition, Statement, Value } from "./js-tree.ts";
@@ -21,13 +21,26 @@ export function inexactness(
   statements: readonly Statement[],
   inputs: readonly Tensor[],
 ): Inexact | undefined {
+  return graded(statements, inputs).inexact;
+}
+
+/** Tells of values among the statements whether they are whole numbers, whatever the inputs are. */
+export function wholeValues(
+  statements: readonly Statement[],
+  inputs: readonly Tensor[],
+): (value: Value) => boolean {
+  const grading = graded(statements, inputs);
+  return (value) => grading.of(value) === Grade.whole;
+}
+
+function graded(statements: readonly Statement[], inputs: readonly Tensor[]): Grading {
   const grading = new Grading(inputs);
   // What a variable can be follows from all that is assigned to it, which may be other variables.
   for (let changes = -1; changes !== grading.changes;) {
     changes = grading.changes;
     grading.block(statements);
   }
-  return grading.inexact;
+  return grading;
 }
 
 class Grading {
@@ -45,7 +58,7 @@ class Grading {
       switch (statement.kind) {
         case "declare":
         case "assign":
-          this.#assign(statement.id, this.#grade(statement.value));
+          this.#assign(statement.id, this.of(statement.value));
           break;
         case "if":
           this.#test(statement.test);
@@ -56,7 +69,7 @@ class Grading {
           this.block(statement.body);
           break;
         case "return":
-          this.#grade(statement.value);
+          this.of(statement.value);
           break;
         default:
       }
@@ -70,7 +83,7 @@ class Grading {
     this.changes++;
   }
 
-  #grade(value: Value): Grade {
+  of(value: Value): Grade {
     switch (value.kind) {
       case "number":
         return isWhole(value.value) ? Grade.whole : Grade.float;
@@ -79,18 +92,18 @@ class Grading {
       case "local":
         return this.#locals.get(value.id) ?? Grade.whole;
       case "element":
-        for (const index of value.indices) this.#grade(index);
+        for (const index of value.indices) this.of(index);
         return this.#inputs[value.input]!.type === "f32" ? Grade.float : Grade.whole;
       case "binary":
         return this.#binary(value);
       case "negative":
       case "complement":
-        return this.#grade(value.value);
+        return this.of(value.value);
       case "call":
         return this.#call(value);
       case "choice":
         this.#test(value.test);
-        return higher(this.#grade(value.yes), this.#grade(value.no));
+        return higher(this.of(value.yes), this.of(value.no));
       default:
         return Grade.whole;
     }
@@ -98,7 +111,7 @@ class Grading {
 
   #binary(value: Extract<Value, { readonly kind: "binary" }>): Grade {
     const { at, operator, left, right } = value;
-    const grade = higher(this.#grade(left), this.#grade(right));
+    const grade = higher(this.of(left), this.of(right));
     if (typeOf(value) === "int") return Grade.whole;
     if (operator === "/" || operator === "%") this.#tell(at, `${operator} is not the same on all engines`);
     if (grade === Grade.result)
@@ -110,7 +123,7 @@ class Grading {
   }
 
   #call({ at, name, values }: Extract<Value, { readonly kind: "call" }>): Grade {
-    const grade = values.map((each) => this.#grade(each)).reduce(higher, Grade.whole);
+    const grade = values.map((each) => this.of(each)).reduce(higher, Grade.whole);
     const { isExact, isWhole: givesWhole } = MATH_FUNCTIONS[name];
     if (!isExact) this.#tell(at, `Math.${name} is not the same on all engines`);
     if (name === "round" && grade === Grade.result)
@@ -120,8 +133,8 @@ class Grading {
 
   #test(test: Condition): void {
     if (test.kind === "compare") {
-      this.#grade(test.left);
-      this.#grade(test.right);
+      this.of(test.left);
+      this.of(test.right);
     } else if (test.kind === "not") this.#test(test.test);
     else {
       this.#test(test.left);

@@ -37,13 +37,22 @@ class JsNames {
 /** Prints statements and conditions. How values and loops are written is for whoever extends it. */
 export abstract class StatementPrinter {
   protected readonly names: JsNames = new JsNames();
+  /** Statements that must stand before the one that is being printed. */
+  protected before: string[] = [];
 
   protected abstract value(value: Value): string;
   protected abstract loop(loop: Loop): string;
   protected abstract comparison(test: Extract<Condition, { readonly kind: "compare" }>): string;
 
   block(statements: readonly Statement[]): string {
-    return statements.map((each) => `${this.#statement(each)}\n`).join("");
+    const around = this.before;
+    const lines = statements.map((each) => {
+      this.before = [];
+      const text = this.#statement(each);
+      return [...this.before, text].map((line) => `${line}\n`).join("");
+    });
+    this.before = around;
+    return lines.join("");
   }
 
   #statement(statement: Statement): string {

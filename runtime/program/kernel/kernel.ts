@@ -6,8 +6,8 @@
 
 /**
  * What the elements of a tensor are. Bytes are for kernels in WGSL, where four of them stand in each u32, the first lowest. Kernels in
- * JavaScript compute with 32-bit floats: integers become floats when they are read, exactly up to 24 bits; what an output of integers
- * gets is cut off towards zero, and moved to the nearest float that its type has (-2^31 to 2^31 - 128, or 0 to 2^32 - 256).
+ * JavaScript compute with 32-bit floats: integers become floats when they are read, up to 24 bits, beyond which they are refused; an
+ * output of integers has whole numbers to 2^24, and a call whose source gives anything else fails.
  */
 export type ElementType = "f32" | "i32" | "u32" | "bytes";
 
@@ -26,7 +26,12 @@ export interface Tensor {
 /** "js" is GPU.js's subset of JavaScript, one call per element of its output. "wgsl" is WGSL without its declarations of bindings. */
 export type KernelKind = "js" | "wgsl";
 
-/** How close results of different engines are: bit by bit, or to be told apart by no more than this. */
+/**
+ * How close results of different engines are: bit by bit, or to be told apart by no more than this. Exact kernels in JavaScript round to
+ * a 32-bit float, to the nearest and of two to the even one, after each operation. Floats of theirs are finite: others, and those closer
+ * to 0 than 2^-126, are refused among inputs. What comes of an operation on floats that need not be whole is 0 where it is not further
+ * from 0 than 2^-126. Their outputs have no -0 either, and a call that gives NaN or an infinity fails.
+ */
 export type Agreement = "exact" | { readonly relL2: number; readonly abs: number };
 
 /**

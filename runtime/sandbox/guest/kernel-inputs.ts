@@ -6,6 +6,8 @@ import type { ElementType, Tensor } from "../../program/kernel/kernel.ts";
 /** A kernel as far as its calls go by it. */
 export interface CalledKernel {
   readonly name: string;
+  /** Whether its results are to be the same bits whoever computes them. */
+  readonly isExact: boolean;
   /** Whether its integers are computed with as floats, which have them up to a number only. */
   readonly isJs: boolean;
   readonly inputs: readonly Tensor[];
@@ -31,8 +33,16 @@ export interface KernelInputs {
   take(kernel: CalledKernel, given: unknown): KernelInput[];
   /** Every dimension by its name. Throws where inputs do not agree, one is not known, or is beyond its maxTrip. */
   bind(kernel: CalledKernel, inputs: readonly KernelInput[], given: unknown): Map<string, number>;
-  /** Throws where elements of an input are integers that the kernel's floats do not have. */
-  checkIntegers(kernel: CalledKernel, tensor: Tensor, values: Uint8Array<ArrayBuffer>): void;
+  /**
+   * Throws where elements of an input are integers that the kernel's floats do not have, or of an exact kernel are floats that GPUs
+   * may take for others: NaN, infinities, and what is closer to 0 than 2^-126.
+   */
+  checkElements(kernel: CalledKernel, tensor: Tensor, values: Uint8Array<ArrayBuffer>): void;
+  /**
+   * Makes of an output's elements what they are whoever has computed them: of floats of an exact kernel, 0 of -0 and of what is not
+   * further from 0 than 2^-126. Throws where they are no such results.
+   */
+  settle(kernel: CalledKernel, tensor: Tensor, values: Uint8Array<ArrayBuffer>): void;
   /** Elements of a tensor. */
   count(kernel: CalledKernel, tensor: Tensor, bound: Map<string, number>): number;
   /** A copy of elements. */
@@ -58,8 +68,50 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks, wholeMax: numbe
     throw new p.TypeError(`${kernel.name}: ${reason}`);
   }
 
-  function checkIntegers(kernel: CalledKernel, { name, type }: Tensor, values: Uint8Array): void {
-    if (!kernel.isJs || (type !== "i32" && type !== "u32")) return;
+  const FLOAT_MIN = 2 ** -126;
+  const FLOAT_MAX = 3.4028234663852886e38;
+
+  function checkElements(kernel: CalledKernel, tensor: Tensor, values: Uint8Array): void {
+    if (!kernel.isJs) return;
+    if (tensor.type === "f32") checkFloats(kernel, tensor, values);
+    else checkIntegers(kernel, tensor, values);
+  }
+
+  function checkFloats(kernel: CalledKernel, { name }: Tensor, values: Uint8Array): void {
+    if (!kernel.isExact) return;
+    const count = p.bytesLength(values);
+    for (let index = 0; index < count; index++) {
+      const value = values[index]!;
+      const size = value < 0 ? -value : value;
+      if (!(size <= FLOAT_MAX) || (size < FLOAT_MIN && size > 0))
+        wrong(
+          kernel,
+          `the input ${name} has ${value} at ${index}, which is not the same number on all engines`,
+        );
+    }
+  }
+
+  function settle(kernel: CalledKernel, { name, type }: Tensor, values: Uint8Array<ArrayBuffer>): void {
+    if (!kernel.isJs || (type === "f32" && !kernel.isExact)) return;
+    const count = p.bytesLength(values);
+    if (type === "f32") {
+      for (let index = 0; index < count; index++) {
+        const value = values[index]!;
+        const size = value < 0 ? -value : value;
+        if (!(size <= FLOAT_MAX)) wrong(kernel, `its ${name} has what is no finite number at ${index}`);
+        if (size <= FLOAT_MIN) values[index] = 0;
+      }
+      return;
+    }
+    const least = type === "u32" ? 0 : -wholeMax;
+    for (let index = 0; index < count; index++) {
+      const value = values[index]!;
+      if (value > wholeMax || value < least)
+        wrong(kernel, `its ${name} has what is no whole number from ${least} to ${wholeMax} at ${index}`);
+    }
+  }
+
+  function checkIntegers(kernel: CalledKernel, { name }: Tensor, values: Uint8Array): void {
     const count = p.bytesLength(values);
     for (let index = 0; index < count; index++) {
       const value = values[index]!;
@@ -91,7 +143,7 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks, wholeMax: numbe
     }
     const kind = typeof value === "object" && value !== null ? p.arrayKind(value) : undefined;
     if (kind === KINDS[type]) {
-      checkIntegers(kernel, tensor, value as Uint8Array);
+      checkElements(kernel, tensor, value as Uint8Array);
       return {
         ...none,
         count: p.bytesLength(value as Uint8Array),
@@ -117,7 +169,7 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks, wholeMax: numbe
       if (type !== "f32" && array[index] !== value)
         wrong(kernel, `the input ${name} is of ${type}, and was given ${value}`);
     }
-    checkIntegers(kernel, tensor, array);
+    checkElements(kernel, tensor, array);
     return array;
   }
 
@@ -258,7 +310,8 @@ export function makeKernelInputs(p: Primordials, blocks: Blocks, wholeMax: numbe
       return inputs;
     },
     bind,
-    checkIntegers,
+    checkElements,
+    settle,
     count: countOf,
     copy: copied,
     wholes,

@@ -88,6 +88,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     const name = typeof declaration.name === "string" ? declaration.name : `kernel ${index + 1}`;
     const kernel: DefinedKernel = {
       name,
+      isExact: declaration.result === "exact",
       isJs: declaration.kind === "js",
       inputs: tensorsOf(name, declaration.inputs),
       outputs: tensorsOf(name, declaration.outputs),
@@ -148,6 +149,8 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
       counts[at] = kernelInputs.count(kernel, kernel.outputs[at]!, bound);
     const outputs = computed({ index, kernel, inputs, bound, counts });
     over();
+    for (let at = 0; at < kernel.outputs.length; at++)
+      kernelInputs.settle(kernel, kernel.outputs[at]!, outputs[at]!);
     return result(kernel, outputs);
   }
 

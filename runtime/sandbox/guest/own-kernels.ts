@@ -113,7 +113,7 @@ export function makeOwnKernels(p: Primordials, tools: OwnKernelTools): OwnKernel
   /** A block's elements. */
   function read(kernel: DefinedKernel, tensor: Tensor, source: BlockSource): Uint8Array<ArrayBuffer> {
     const values = blocks.elements(tensor.type, blocks.bytesOf(source));
-    tools.inputs.checkIntegers(kernel, tensor, values);
+    tools.inputs.checkElements(kernel, tensor, values);
     return values;
   }
 
@@ -141,21 +141,21 @@ export function makeOwnKernels(p: Primordials, tools: OwnKernelTools): OwnKernel
     return sides;
   }
 
-  /** As WGSL makes integers of floats: cut off, and no further than the last float that is such an integer. */
+  /** As the modules of GPUs make integers of floats: what is none becomes one that no output may have (program/kernel/gpujs.ts). */
   function fromFloats(type: ElementType, floats: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     const count = p.bytesLength(floats as unknown as Uint8Array);
     const array = blocks.elements(type, new p.Uint8Array(count * 4));
-    const [least, most] = type === "i32" ? [-2147483648, 2147483520] : [0, 4294967040];
+    if (type === "f32") {
+      p.bytesSet(array, floats as unknown as Uint8Array);
+      return array;
+    }
+    const none = type === "i32" ? -2147483648 : 4294967295;
+    const FLOAT_MIN = 2 ** -126;
     for (let at = 0; at < count; at++) {
       const value = floats[at]!;
-      array[at] =
-        type === "f32" || (value >= least && value <= most)
-          ? value
-          : value < least
-            ? least
-            : value > most
-              ? most
-              : 0;
+      // An array of integers has of others what is left of them when they are cut off.
+      array[at] = value;
+      if (array[at] !== value && !(value < FLOAT_MIN && value > -FLOAT_MIN)) array[at] = none;
     }
     return array;
   }

@@ -1,8 +1,10 @@
 /**
  * What a kernel in JavaScript means, computed plainly, one element after the other: what every engine is compared with. It rounds
- * to a 32-bit float after each operation, and joins none.
+ * to a 32-bit float after each operation, and joins none. Of exact kernels, what is not further from 0 than 2^-126 is 0, unless it
+ * is what an input has.
  */
 import { dimensionNames, tensorBytes } from "../../../../runtime/program/kernel/binding.ts";
+import { wholeValues } from "../../../../runtime/program/kernel/js-exact.ts";
 import { parseJsSource } from "../../../../runtime/program/kernel/js-source.ts";
 import { isOdd, mathOf, typeOf } from "../../../../runtime/program/kernel/js-tree.ts";
 import type { Condition, Statement, Value } from "../../../../runtime/program/kernel/js-tree.ts";
@@ -11,12 +13,17 @@ import type { KernelSpec } from "../../../../runtime/program/kernel/kernel.ts";
 export type JsInput = Float32Array<ArrayBuffer> | number;
 
 const { fround, trunc } = Math;
-const INT_MAX = 2 ** 31 - 1;
+/** The last float that is one. */
+const INT_MAX = 2 ** 31 - 128;
+const FLOAT_MIN = 2 ** -126;
 const INT_MIN = -(2 ** 31);
 
 type Outcome = "next" | "break" | "continue" | { readonly value: number };
 
-/** `inputs` are floats, whatever the kernel's are of: whole numbers up to 2^24 are. Gives floats too. */
+/**
+ * `inputs` are floats, whatever the kernel's are of: whole numbers up to 2^24 are. Gives floats too. Throws RangeError where one that
+ * an exact kernel computes is beyond all floats, which is no answer.
+ */
 export function interpretJs(
   spec: KernelSpec,
   dimensions: Readonly<Record<string, number>>,
@@ -30,11 +37,12 @@ export function interpretJs(
     constants: {},
     maxTrip: spec.maxTrip,
   });
+  const isWhole = spec.result === "exact" ? wholeValues(statements, spec.inputs) : undefined;
   const result = new Float32Array(tensorBytes(output, dimensions) / 4);
   const [width = 1, height = 1] = output.shape.map((each) => sizeOf(each, dimensions)).toReversed();
   for (let at = 0; at < result.length; at++) {
     const thread = { x: at % width, y: trunc(at / width) % height, z: trunc(at / (width * height)) };
-    const end = new Run(spec, dimensions, inputs, thread).block(statements);
+    const end = new Run(spec, dimensions, inputs, thread, isWhole).block(statements);
     if (typeof end !== "object") throw new Error("it returned nothing");
     result[at] = end.value;
   }
@@ -46,6 +54,7 @@ class Run {
   readonly #dimensions: Readonly<Record<string, number>>;
   readonly #inputs: readonly JsInput[];
   readonly #thread: Readonly<Record<"x" | "y" | "z", number>>;
+  readonly #isWhole: ((value: Value) => boolean) | undefined;
   readonly #variables = new Map<number, number>();
 
   constructor(
@@ -53,7 +62,9 @@ class Run {
     dimensions: Readonly<Record<string, number>>,
     inputs: readonly JsInput[],
     thread: Readonly<Record<"x" | "y" | "z", number>>,
+    isWhole: ((value: Value) => boolean) | undefined,
   ) {
+    this.#isWhole = isWhole;
     this.#spec = spec;
     this.#dimensions = dimensions;
     this.#inputs = inputs;
@@ -138,9 +149,17 @@ class Run {
     return (this.#inputs[input] as Float32Array)[at]!;
   }
 
-  #binary({ operator, left, right, type }: Extract<Value, { readonly kind: "binary" }>): number {
+  #binary(value: Extract<Value, { readonly kind: "binary" }>): number {
+    const { operator, left, right, type } = value;
     const [a, b] = [this.#value(left), this.#value(right)];
     if (type === "int") return whole(operator, a, b);
+    const made = this.#floats(operator, a, b);
+    if (this.#isWhole === undefined) return made;
+    if (!Number.isFinite(made)) throw new RangeError("it is beyond all floats");
+    return !this.#isWhole(value) && Math.abs(made) <= FLOAT_MIN ? 0 : made;
+  }
+
+  #floats(operator: string, a: number, b: number): number {
     const [x, y] = [fround(a), fround(b)];
     switch (operator) {
       case "+":

@@ -75,14 +75,55 @@ export function randomKernel(random: Random): RandomKernel {
   };
 }
 
+/** Of sums and products of whole numbers that are large, with variables and loops: an exact one. */
+export function randomWholeKernel(random: Random): RandomKernel {
+  const names = ["a[this.thread.x]", "b[this.thread.x]", "a[0]", "s", "x", "y", "3", "this.thread.x"];
+  const value = (depth: number): string => {
+    if (depth === 0) return names[random(names.length)]!;
+    const [left, right] = [value(depth - 1), value(random(depth))];
+    const operator = ["+", "-", "*"][random(3)]!;
+    if (random(12) === 0) return `(${left} > ${right} ? ${right} : ${left})`;
+    if (random(12) === 0) return `Math.max(${left}, -${right})`;
+    if (random(20) === 0) return `(${left} & ${right})`;
+    return `(${left} ${operator} ${right})`;
+  };
+  const numbers = (): Float32Array<ArrayBuffer> =>
+    Float32Array.from({ length: MOST }, () => random(2 ** (1 + random(24))) - random(999));
+  const tensor = { type: "i32", shape: ["n"] } as const;
+  return {
+    declaration: {
+      kind: "js",
+      name: "whole",
+      inputs: [
+        { name: "a", ...tensor },
+        { name: "b", ...tensor },
+        { name: "s", type: "i32", shape: [] },
+      ],
+      outputs: [{ name: "out", type: random(2) === 0 ? "f32" : "i32", shape: ["n"] }],
+      constants: {},
+      maxTrip: {},
+      source: `function (a, b, s) {
+        let x = b[1]; let y = s;
+        for (let i = 0; i < 3; i++) { x = ${value(1 + random(2))}; if (x < y) y += ${value(1)}; }
+        return ${value(1 + random(3))};
+      }`,
+      hasCpu: false,
+    },
+    dimensions: { n: MOST },
+    inputs: [numbers(), numbers(), random(9999)],
+  };
+}
+
 function valuesOf(
   random: Random,
   { type, shape }: RandomKernel["declaration"]["inputs"][number],
   dimensions: Readonly<Record<string, number>>,
 ): JsInput {
   const one = (): number => {
-    if (type === "u32") return random(MOST + 1);
-    if (type === "i32") return random(2 * MOST + 1) - MOST;
+    // Some are as large as they may be: what is computed of those is rounded.
+    const isLarge = shape.length > 0 && random(4) === 0;
+    if (type === "u32") return isLarge ? random(2 ** 24 + 1) : random(MOST + 1);
+    if (type === "i32") return isLarge ? random(2 ** 25 + 1) - 2 ** 24 : random(2 * MOST + 1) - MOST;
     return Math.fround(random(4) === 0 ? (random(2001) - 1000) / 7 : (random(33) - 16) / 4);
   };
   if (shape.length === 0) return one();
