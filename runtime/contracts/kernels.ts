@@ -137,6 +137,8 @@ export interface KernelUse {
   readonly calls: number;
   /** Of all of them together: on a GPU from asking to the outputs, `waitMs` and `compileMs` left out; on a CPU of its time. */
   readonly milliseconds: number;
+  /** The most that one of them waited besides for the GPU's code of the kernel; absent where that was there. */
+  readonly compileMs?: number | undefined;
   /** What was expected of all of them together, where somebody knew. */
   readonly predictedMs?: number | undefined;
   /** Why this engine, for people. */

@@ -13,13 +13,13 @@ import type {
 } from "../contracts/kernels.ts";
 import { EngineError, EngineErrorCode, KernelErrorCode } from "../errors.ts";
 import { formatDuration } from "../format.ts";
-import { KERNEL_PROBE_CALLS, KERNEL_PROBE_TIMES_MAX } from "../limits.ts";
+import { KERNEL_AVERAGES_MAX, KERNEL_PROBE_CALLS, KERNEL_PROBE_TIMES_MAX } from "../limits.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
 import {
   bucketOf,
   cpuCallMs,
   gpuCallMs,
-  kernelKey,
+  measuredOf,
   measuredGpuMs,
   sizeOf,
   workOf,
@@ -36,7 +36,7 @@ export interface FastestEngineOptions {
 
 /** What is expected of a call. */
 interface Expected {
-  readonly key: string;
+  readonly of: ReturnType<typeof measuredOf>;
   readonly size: CallSize;
   readonly cpuMs: number;
 }
@@ -45,7 +45,9 @@ interface ExpectedOfGpu {
   readonly accelerator: Accelerator;
   /** Of the call itself. */
   readonly callMs: number;
-  /** Of it and of the calls before it. */
+  /** Of its code, where that is not there yet. */
+  readonly compileMs: number;
+  /** Of both, and of the calls before it. */
   readonly doneMs: number;
 }
 
@@ -55,6 +57,11 @@ export class FastestEngine implements KernelEngine {
   readonly #options: FastestEngineOptions;
   /** What is expected of the calls that each GPU has from here. */
   readonly #aheadMs = new Map<Accelerator, number>();
+  /**
+   * By GPU and key, milliseconds that calls would have been faster there than they were on CPUs: once they come to what the code of a
+   * kernel takes, that is worth making. Infinity where it is made.
+   */
+  readonly #missed = new WeakMap<Accelerator, Map<string, number>>();
   /** Calls that a GPU and a CPU could compute. */
   #calls = 0;
 
@@ -78,6 +85,7 @@ export class FastestEngine implements KernelEngine {
       .map((accelerator) => this.#expectOf(accelerator, call, expected))
       .reduce((best, other) => (other.doneMs < best.doneMs ? other : best));
     if (engine !== "gpu" && !this.#prefersGpu(expected, gpu)) {
+      this.#missedBy(expected, gpu);
       const reason = `${gpu.accelerator.info.label} would take ${formatDuration(gpu.doneMs)}`;
       return byCpu(reason, expected.cpuMs);
     }
@@ -105,21 +113,22 @@ export class FastestEngine implements KernelEngine {
   computed(call: KernelCall, cpuMs: number): void {
     // Who plans jobs remembers those whose results depend on the engine.
     if (call.kernel.result !== "exact") return;
-    this.#measured(kernelKey(call.kernel), sizeOf(call), CPU, cpuMs);
+    this.#measured(measuredOf(call.kernel), sizeOf(call), CPU, cpuMs);
   }
 
   async #runOn(
     { accelerator, callMs }: ExpectedOfGpu,
-    { key, size }: Expected,
+    { of, size }: Expected,
     call: KernelCall,
     signal: AbortSignal,
   ): Promise<KernelAnswer> {
     this.#ahead(accelerator, callMs);
     try {
       const answer = await runOn(accelerator, call, signal);
-      const { uploadedBytes } = answer.times;
+      const { uploadedBytes, compileMs } = answer.times;
+      this.#missedOn(accelerator).set(of.kernel, Number.POSITIVE_INFINITY);
       const name = classOf(accelerator, { ...size, uploadBytes: uploadedBytes });
-      this.#measured(key, size, name, measuredGpuMs(answer.times));
+      this.#measured(of, size, name, measuredGpuMs(answer.times), compileMs);
       return answer;
     } finally {
       this.#ahead(accelerator, -callMs);
@@ -128,22 +137,26 @@ export class FastestEngine implements KernelEngine {
 
   #expect(call: KernelCall): Expected {
     const { averages } = this.#options;
-    const key = kernelKey(call.kernel);
+    const of = measuredOf(call.kernel);
     const size = sizeOf(call);
-    const cpuMs = averages.callMs(key, CPU, workOf(size)) ?? cpuCallMs(size, averages.workPerMs(CPU));
-    return { key, size, cpuMs };
+    const cpuMs = averages.callMs(of.kernel, CPU, workOf(size)) ?? cpuCallMs(size, averages.workPerMs(CPU));
+    return { of, size, cpuMs };
   }
 
-  #expectOf(accelerator: Accelerator, call: KernelCall, { key, size }: Expected): ExpectedOfGpu {
+  #expectOf(accelerator: Accelerator, call: KernelCall, { of, size }: Expected): ExpectedOfGpu {
+    const { averages } = this.#options;
     const resident = call.inputs.reduce(
       (sum, input) => sum + ("bytes" in input ? 0 : accelerator.resident(input)),
       0,
     );
     const sent = { ...size, uploadBytes: Math.max(0, size.inputBytes - resident) };
     const callMs =
-      this.#options.averages.callMs(key, classOf(accelerator, sent), workOf(size)) ??
+      averages.callMs(of.kernel, classOf(accelerator, sent), workOf(size)) ??
       gpuCallMs(sent, accelerator.info.calibration);
-    return { accelerator, callMs, doneMs: callMs + (this.#aheadMs.get(accelerator) ?? 0) };
+    const missedMs = this.#missedOn(accelerator).get(of.kernel) ?? 0;
+    const compileMs = Math.max(0, averages.compileMs(accelerator.info.engineClass) - missedMs);
+    const doneMs = compileMs + callMs + (this.#aheadMs.get(accelerator) ?? 0);
+    return { accelerator, callMs, compileMs, doneMs };
   }
 
   /** Some calls go where they are expected to take longer, as long as that is not much: what is expected may be wrong. */
@@ -154,10 +167,34 @@ export class FastestEngine implements KernelEngine {
     return isProbe ? !isFaster : isFaster;
   }
 
-  #measured(kernel: string, size: CallSize, engineClass: string, milliseconds: number): void {
+  /** A call goes to a CPU, though the GPU may be faster but for its code. */
+  #missedBy({ of, cpuMs }: Expected, { accelerator, compileMs, doneMs }: ExpectedOfGpu): void {
+    const gainMs = cpuMs - (doneMs - compileMs);
+    if (compileMs === 0 || gainMs <= 0) return;
+    const missed = this.#missedOn(accelerator);
+    missed.set(of.kernel, (missed.get(of.kernel) ?? 0) + gainMs);
+  }
+
+  #missedOn(accelerator: Accelerator): Map<string, number> {
+    const known = this.#missed.get(accelerator);
+    // Of those that were called longest ago a GPU may have no code any more.
+    if (known !== undefined && known.size < KERNEL_AVERAGES_MAX) return known;
+    const missed = new Map<string, number>();
+    this.#missed.set(accelerator, missed);
+    return missed;
+  }
+
+  #measured(
+    of: Expected["of"],
+    size: CallSize,
+    engineClass: string,
+    milliseconds: number,
+    compileMs = 0,
+  ): void {
     this.#options.averages.add({
-      kernel,
+      ...of,
       engineClass,
+      compileMs,
       bucket: bucketOf(workOf(size)),
       calls: 1,
       milliseconds,

@@ -114,6 +114,7 @@ export function rememberGivenUp(
       bucket: bucketOf(workOf(size)),
       calls: KERNEL_AVERAGE_CALLS,
       milliseconds: kernels[kernel]!.limits.gpuMs * KERNEL_AVERAGE_CALLS,
+      isCounted: false,
     });
   }
 }
@@ -137,8 +138,10 @@ function expect(option: EngineOption, { calls, averages }: EngineQuestion): Expe
     isMeasured &&= measured !== undefined;
     callMs.set(each.kernel, milliseconds);
     totalMs += (milliseconds * each.calls) / Math.max(1, Math.min(option.lanes, each.calls));
-    if (option.accelerator !== undefined && measured === undefined)
-      totalMs += each.sharedBytes / (option.accelerator.calibration.uploadGBps * 1e6);
+    if (option.accelerator === undefined || measured !== undefined) continue;
+    totalMs += each.sharedBytes / (option.accelerator.calibration.uploadGBps * 1e6);
+    // What was never measured there is not compiled either; each GPU does that for itself, at the same time.
+    totalMs += averages.compileMs(option.engineClass);
   }
   return { option, callMs, totalMs, isMeasured };
 }

@@ -13,7 +13,7 @@ import { LOADED_PACKETS_EXPECTED } from "../limits.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import type { Engine, KernelEstimate, KernelUse } from "../contracts/kernels.ts";
 import type { KernelAverages } from "../program/kernel/averages.ts";
-import { kernelKey } from "../program/kernel/cost.ts";
+import { measuredOf } from "../program/kernel/cost.ts";
 import { expectedCalls, parseEstimates } from "../program/kernel/estimate.ts";
 import type { ExpectedCalls } from "../program/kernel/estimate.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
@@ -77,7 +77,7 @@ export class LoadedEngine {
     for (const { kernel: index, ...use } of uses) {
       const kernel = kernels[index];
       if (kernel !== undefined && use.engineClass === this.#plan?.option.engineClass)
-        averages.add({ kernel: kernelKey(kernel), ...use });
+        averages.add({ ...measuredOf(kernel), ...use });
     }
   }
 

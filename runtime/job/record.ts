@@ -7,7 +7,7 @@ import type { JobEvent } from "../contracts/events.ts";
 import type { Executor } from "../contracts/executor.ts";
 import type { JobInfo, JobStatistics } from "../contracts/jobs.ts";
 import type { KernelUse } from "../contracts/kernels.ts";
-import { kernelKey } from "../program/kernel/cost.ts";
+import { measuredOf } from "../program/kernel/cost.ts";
 import type { KernelSpec } from "../program/kernel/kernel.ts";
 import type { EnginePlan } from "./engine-choice.ts";
 import type { JobContext, JobSpec } from "./job.ts";
@@ -321,7 +321,7 @@ export class JobReporter implements TreeRunEvents {
       const kernel = kernels[index];
       // Of what it is not to run on, an executor has nothing to say.
       if (kernel === undefined || use.engineClass !== engineClass) continue;
-      context.averages.add({ kernel: kernelKey(kernel), ...use });
+      context.averages.add({ ...measuredOf(kernel), ...use });
     }
   }
 

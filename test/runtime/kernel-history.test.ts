@@ -17,7 +17,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-const calls = { kernel: "k", engineClass: "cpu", bucket: 1024, calls: 1, milliseconds: 7 };
+const calls = { kernel: "k", isCounted: true, engineClass: "cpu", bucket: 1024, calls: 1, milliseconds: 7 };
 
 test("what calls took is known after the process that measured it", async () => {
   const first = await KernelHistory.open(file);

@@ -23,19 +23,25 @@ export interface MeasuredCalls {
   readonly calls: number;
   /** Of all of them together. */
   readonly milliseconds: number;
+  /** Whether their work was counted by us, and not said by an author: then it says what other kernels take, too. */
+  readonly isCounted: boolean;
+  /** What one of them waited besides for the GPU's code of the kernel, where that was not there. */
+  readonly compileMs?: number | undefined;
 }
 
 /** One average as it is kept: its value is milliseconds of a call, or of a rate work in a millisecond. */
 export interface KeptAverage {
-  /** Empty for a class's rate over all kernels. */
+  /** Empty for a class's rate over all kernels, "compile" for what making the code of one takes there. */
   readonly kernel: string;
   readonly engineClass: string;
-  /** 0 for a rate. */
+  /** 0 for these two. */
   readonly bucket: number;
   readonly value: number;
   readonly calls: number;
 }
 
+/** No kernel is called so: their keys are 32 hexadecimal digits. */
+const COMPILE = "compile";
 /** Of a bucket's calls, whose work is anything from it to twice as much. */
 const MEAN_OF_BUCKET = Math.SQRT2;
 /** What follows from what a call can take, and from calls that count for rates. */
@@ -54,12 +60,17 @@ export class KernelAverages {
   }
 
   /** What is no measurement changes nothing: other machines say what calls took there, and one of them may lie. */
-  add({ kernel, engineClass, bucket, calls, milliseconds }: MeasuredCalls): void {
+  add({ kernel, engineClass, bucket, calls, milliseconds, isCounted, compileMs = 0 }: MeasuredCalls): void {
     const callMs = milliseconds / calls;
     const measured = { kernel, engineClass, bucket, value: callMs, calls };
-    if (kernel === "" || !isPossible(measured)) return;
+    if (kernel === "" || kernel === COMPILE || !isPossible(measured)) return;
     this.additions++;
     this.#average(measured);
+    // Where inputs were is no matter of it.
+    const [device = engineClass] = engineClass.split("+");
+    const compiled = { kernel: COMPILE, engineClass: device, bucket: 0, value: compileMs, calls: 1 };
+    if (compileMs > 0 && isPossible(compiled)) this.#average(compiled);
+    if (!isCounted) return;
     // Small calls say what a call costs, not what a rate is.
     if (bucket < KERNEL_RATE_WORK_MIN || callMs < KERNEL_CALL_MS_MIN) return;
     this.#average({ kernel: "", engineClass, bucket: 0, value: (bucket * MEAN_OF_BUCKET) / callMs, calls });
@@ -83,6 +94,11 @@ export class KernelAverages {
   /** Work that calls of any kernel on the class got through in a millisecond. */
   workPerMs(engineClass: string): number | undefined {
     return this.#averages.get(keyOf("", engineClass, 0))?.value;
+  }
+
+  /** Milliseconds that a kernel's first call on the class waits for its code; 0 where that was never measured. */
+  compileMs(engineClass: string): number {
+    return this.#averages.get(keyOf(COMPILE, engineClass, 0))?.value ?? 0;
   }
 
   /** Everything that it knows, the oldest first. */

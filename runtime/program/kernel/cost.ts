@@ -6,6 +6,7 @@ import { sha256 } from "../../../packets/digest.ts";
 import { CPU_KERNEL_CALL_MS, CPU_KERNEL_WORK_PER_MS } from "../../limits.ts";
 import type { Calibration, KernelCall, KernelTimes } from "../../contracts/kernels.ts";
 import { boundSizes, callOperations, outputPlaces, paddedBytes } from "./binding.ts";
+import { isCounted } from "./declaration.ts";
 import type { KernelSpec } from "./kernel.ts";
 
 /** How large a call is. */
@@ -78,5 +79,15 @@ export function kernelKey(kernel: KernelSpec): string {
   return key;
 }
 
-/** It is asked for at each call, and kernels live as long as their programs. */
+/** What is said of calls of a kernel with what they took, as MeasuredCalls have it. */
+export function measuredOf(kernel: KernelSpec): { readonly kernel: string; readonly isCounted: boolean } {
+  const known = measured.get(kernel);
+  if (known !== undefined) return known;
+  const of = { kernel: kernelKey(kernel), isCounted: isCounted(kernel) };
+  measured.set(kernel, of);
+  return of;
+}
+
+/** They are asked for at each call, and kernels live as long as their programs. */
 const keys = new WeakMap<KernelSpec, string>();
+const measured = new WeakMap<KernelSpec, ReturnType<typeof measuredOf>>();

@@ -337,6 +337,13 @@ function sourceOf(parsed: Declared): Pick<KernelSpec, "source" | "operations"> {
   };
 }
 
+/** Whether the operations of a kernel are those that we count, and not what its author says. */
+export function isCounted(kernel: KernelSpec): boolean {
+  if (kernel.kind !== "js") return false;
+  const { wgsl: _wgsl, layout: _layout, operations, ...declaration } = kernel as Kernel;
+  return kernelSpec(declaration).operations === operations;
+}
+
 /** How many elements tensors have. */
 function elementsOf(tensors: readonly Tensor[]): string {
   return tensors.map(({ shape }) => (shape.length === 0 ? "1" : shape.join(" * "))).join(" + ");

@@ -31,6 +31,7 @@ export const kernelUsesSchema: v.GenericSchema<unknown, KernelUse[]> = v.pipe(
       bucket: milliseconds,
       calls: count,
       milliseconds,
+      compileMs: v.optional(milliseconds),
       predictedMs: v.optional(milliseconds),
       reason,
     }),

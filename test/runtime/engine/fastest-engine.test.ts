@@ -115,6 +115,27 @@ describe("with one", () => {
     expect((await decide(engine, gpu, exactCall(LARGE))).engineClass).toBe(INFO.engineClass);
   });
 
+  it("has code made for a kernel when calls have missed as much as that takes, and counts it once", async () => {
+    const gpu = fast();
+    const { engine, averages } = engineOver(gpu);
+    // Of another kernel: so the next one's takes as long.
+    const other = { kernel: "other", engineClass: `${INFO.engineClass}+resident`, isCounted: false } as const;
+    averages.add({ ...other, bucket: 1024, calls: 1, milliseconds: 1, compileMs: 50 });
+    expect(averages.compileMs(INFO.engineClass)).toBe(50);
+    const classes: string[] = [];
+    while (classes.length < 20) {
+      const { engineClass, predictedMs } = await decide(engine, gpu, exactCall(LARGE));
+      // What is expected of calls is what is measured of them.
+      if (engineClass === INFO.engineClass) expect(predictedMs).toBeLessThan(3);
+      classes.push(engineClass);
+    }
+    // Each misses about eight milliseconds.
+    const first = classes.indexOf(INFO.engineClass);
+    expect(first).toBeGreaterThan(2);
+    expect(first).toBeLessThan(12);
+    expect(new Set(classes.slice(first))).toEqual(new Set([INFO.engineClass]));
+  });
+
   it("takes the one of several that is done first", async () => {
     const [slow, quick] = [new HeldAccelerator(), fast()];
     const { engine } = engineOver(slow, quick);

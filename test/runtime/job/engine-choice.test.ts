@@ -56,7 +56,14 @@ describe("a job whose results depend on the engine", () => {
     const scan = { operations: 8e6, inputBytes: 1e9, uploadBytes: 1e9, outputBytes: 4 };
     const averages = new KernelAverages();
     // CPUs that get through bytes as fast as memory gives them.
-    averages.add({ kernel: "other", engineClass: "cpu", bucket: 2 ** 30, calls: 16, milliseconds: 16 * 75 });
+    averages.add({
+      kernel: "other",
+      isCounted: true,
+      engineClass: "cpu",
+      bucket: 2 ** 30,
+      calls: 16,
+      milliseconds: 16 * 75,
+    });
     expect(chooseEngine(options, question({ calls: [calls(scan, 320)], averages }))!.option.engine).toBe(
       "cpu",
     );
@@ -68,16 +75,45 @@ describe("a job whose results depend on the engine", () => {
     const averages = new KernelAverages();
     const [only] = question().calls;
     const bucket = bucketOf(workOf(only!.size));
-    averages.add({ kernel: "k", engineClass: GPU.engineClass, bucket, calls: 4, milliseconds: 4 * 5_000 });
+    averages.add({
+      kernel: "k",
+      isCounted: true,
+      engineClass: GPU.engineClass,
+      bucket,
+      calls: 4,
+      milliseconds: 4 * 5_000,
+    });
     const slower = chooseEngine(options, question({ averages }))!;
     expect([slower.option.engine, slower.reason]).toEqual(["cpu", expect.stringMatching(/as calculated$/)]);
-    averages.add({ kernel: "k", engineClass: "cpu", bucket, calls: 4, milliseconds: 4 * 500_000 });
+    averages.add({
+      kernel: "k",
+      isCounted: true,
+      engineClass: "cpu",
+      bucket,
+      calls: 4,
+      milliseconds: 4 * 500_000,
+    });
     const faster = chooseEngine(options, question({ averages }))!;
     expect([faster.option.engine, faster.reason]).toEqual([
       "gpu",
       expect.stringMatching(/as measured before$/),
     ]);
     expect(faster.callMs.get(0)).toBe(5_000);
+  });
+
+  test("expects a kernel's code to be made once on a GPU that never ran it, on one of that many at once", () => {
+    const averages = new KernelAverages();
+    const [only] = question().calls;
+    const before = chooseEngine(options, question({ averages }))!;
+    expect(before.option.engine).toBe("gpu");
+    const compiled = { kernel: "other", isCounted: false, engineClass: GPU.engineClass, bucket: 1 } as const;
+    averages.add({ ...compiled, calls: 1, milliseconds: 1, compileMs: 8e7 });
+    expect(chooseEngine(options, question({ averages }))!.option.engine).toBe("cpu");
+    // What was measured there has been made there.
+    const { key: kernel, size } = only!;
+    const known = { kernel, isCounted: false, engineClass: GPU.engineClass, bucket: bucketOf(workOf(size)) };
+    averages.add({ ...known, calls: 1, milliseconds: 1 });
+    expect(chooseEngine(options, question({ averages }))!.option.engine).toBe("gpu");
   });
 
   test("stays on CPUs as long as nothing is known of its kernels", () => {

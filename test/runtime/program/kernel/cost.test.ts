@@ -6,8 +6,10 @@ import {
   cpuCallMs,
   gpuCallMs,
   kernelKey,
+  measuredOf,
   workOf,
 } from "../../../../runtime/program/kernel/cost.ts";
+import { kernelSpec } from "../../../../runtime/program/kernel/declaration.ts";
 import type { KernelSpec } from "../../../../runtime/program/kernel/kernel.ts";
 
 /** As one NVIDIA H200 measured itself. */
@@ -79,7 +81,7 @@ describe("what a call is expected to take", () => {
 });
 
 describe("averages of what calls took", () => {
-  const calls = { kernel: "k", engineClass: "cpu", bucket: 2 ** 21, calls: 1 };
+  const calls = { kernel: "k", isCounted: true, engineClass: "cpu", bucket: 2 ** 21, calls: 1 };
 
   test("are those of a kernel, a class and a size, and say in proportion what sizes near it take", () => {
     const averages = new KernelAverages();
@@ -94,6 +96,49 @@ describe("averages of what calls took", () => {
     expect(averages.callMs("k", "nvidia", 2 ** 21)).toBeUndefined();
     expect(averages.workPerMs("cpu")).toBeCloseTo((2 ** 21 * Math.SQRT2) / 10);
     expect(averages.workPerMs("nvidia")).toBeUndefined();
+  });
+
+  test("make a rate for other kernels of those alone whose operations are not what their author says", () => {
+    const averages = new KernelAverages();
+    averages.add({ ...calls, isCounted: false, milliseconds: 10 });
+    expect(averages.callMs("k", "cpu", 2 ** 21)).toBe(10);
+    expect(averages.workPerMs("cpu")).toBeUndefined();
+    const declared = {
+      kind: "js",
+      inputs: [{ name: "v", type: "f32", shape: ["n"] }],
+      outputs: [{ name: "output", type: "f32", shape: ["n"] }],
+      source: "function (v) { return v[this.thread.x] * this.constants.FACTOR; }",
+      constants: { FACTOR: 3 },
+      result: { relL2: 0, abs: 0 },
+      hasCpu: false,
+    };
+    const wgsl = {
+      ...declared,
+      kind: "wgsl",
+      constants: {},
+      hasCpu: true,
+      source: "fn main(@builtin(global_invocation_id) id: vec3u) { output[id.x] = v[id.x]; }",
+      workgroup: { size: [64], count: ["n / 64"] },
+    };
+    const specs = [declared, { ...declared, operations: "n * 1000000" }, wgsl].map((each) =>
+      kernelSpec(each),
+    );
+    expect(specs.map((spec) => measuredOf(spec).isCounted)).toEqual([true, false, false]);
+  });
+
+  test("remember what making code takes on a class, which is no kernel's time", () => {
+    const averages = new KernelAverages();
+    const gpu = { ...calls, engineClass: "nvidia-0" };
+    expect(averages.compileMs("nvidia-0")).toBe(0);
+    averages.add({ ...gpu, milliseconds: 1, compileMs: 100 });
+    averages.add({ ...gpu, milliseconds: 1 });
+    averages.add({ ...gpu, kernel: "l", milliseconds: 1, compileMs: 300 });
+    for (const compileMs of [Number.NaN, -1, Infinity, 1e300])
+      averages.add({ ...gpu, milliseconds: 1, compileMs });
+    averages.add({ ...gpu, kernel: "compile", bucket: 0, milliseconds: 1 });
+    expect(averages.compileMs("nvidia-0")).toBe(200);
+    expect(averages.callMs("k", "nvidia-0", 2 ** 21)).toBe(1);
+    expect(new KernelAverages(averages.kept()).compileMs("nvidia-0")).toBe(200);
   });
 
   test("prefer what was measured for the very size", () => {
