@@ -107,6 +107,8 @@ export const PROGRAM_LIMITS_MIN: ProgramLimits = {
   outputBytes: 1,
   logBytes: 0,
 };
+/** A packet's calls of kernels may take so many times its limit of CPU time of a GPU's own time, all together. */
+export const PACKET_GPU_TIMES = 4;
 export const PROGRAM_LIMITS_MAX: ProgramLimits = {
   timeMs: 10 * 60 * 1000,
   memoryBytes: 2 * 1024 * 1024 * 1024,

@@ -129,7 +129,10 @@ interface ProgramParts<Rec, State, Args> {
    * `args` a type: `init: (args: { pattern: string }) => new RegExp(args.pattern)`.
    */
   readonly init?: (args: Args) => State;
-  /** What one packet may use: by default 10 s of CPU time, 256 MiB of memory, 64 MiB of output and 16 KiB of console output. */
+  /**
+   * What one packet may use: by default 10 s of CPU time, 256 MiB of memory, 64 MiB of output and 16 KiB of console output. Its calls of
+   * kernels may take four times its CPU time of a GPU's own time, all together, or as long as one of them may.
+   */
   readonly limits?: Partial<ProgramLimits>;
 }
 

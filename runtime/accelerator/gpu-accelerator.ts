@@ -594,12 +594,12 @@ function lost(reason: string): AcceleratorError {
 }
 
 function overLimit({ name }: Kernel, bytes: number, max: number): KernelError {
-  const message = `a call of ${name} takes ${bytes} bytes of the GPU's memory, and ${max} of it are used`;
+  const message = `a call of ${name} takes ${bytes} bytes of the GPU's memory, and ${max} of it are used: give each call less`;
   return new KernelError(KernelErrorCode.overLimit, message, { kernel: name, bytes, max });
 }
 
 function deadline({ name, limits: { gpuMs } }: Kernel): KernelError {
-  const message = `${name} took more of the GPU's time than its limit of ${gpuMs} ms, and was ended`;
+  const message = `${name} took more of the GPU's time than its limit of ${gpuMs} ms, and was ended: raise its limits.gpuMs, or give each call less to do`;
   return new KernelError(KernelErrorCode.deadline, message, { kernel: name, limitMs: gpuMs });
 }
 

@@ -16,7 +16,13 @@ import type {
   KernelUse,
 } from "../contracts/kernels.ts";
 import { EngineErrorCode, KernelError } from "../errors.ts";
-import { BLOCK_READ_BYTES_MAX, KERNEL_QUESTION_BYTES_MAX, KERNEL_VALUES_BYTES_MAX } from "../limits.ts";
+import { formatDuration } from "../format.ts";
+import {
+  BLOCK_READ_BYTES_MAX,
+  KERNEL_QUESTION_BYTES_MAX,
+  KERNEL_VALUES_BYTES_MAX,
+  PACKET_GPU_TIMES,
+} from "../limits.ts";
 import { checkDimensions, paddedBytes } from "../program/kernel/binding.ts";
 import { bucketOf, sizeOf, workOf, measuredGpuMs } from "../program/kernel/cost.ts";
 import type { Kernel } from "../program/kernel/kernel.ts";
@@ -88,6 +94,9 @@ export class FrameQuestions implements Questions {
   /** Outputs that had no room there. */
   #held: Uint8Array | undefined;
   #own: OwnCall | undefined;
+  /** The packet that called a kernel last, and what its calls took of a GPU's own time. */
+  #packet = 0;
+  #gpuMs = 0;
 
   constructor(context: QuestionContext, frame: AskingFrame) {
     const { description, files = {} } = context.manifest;
@@ -180,6 +189,10 @@ export class FrameQuestions implements Questions {
     // A call before it that did not come to its end is nobody's measure.
     this.#own = undefined;
     const { question, values } = decoded;
+    // One packet runs after the other.
+    if (question.packet < this.#packet || question.packet >= packetCount(this.#frame.frame)) return false;
+    if (question.packet > this.#packet) this.#gpuMs = 0;
+    this.#packet = question.packet;
     const kernel = this.#kernels[question.kernel];
     const inputs = kernel && this.#inputsOf(kernel, question.inputs, values);
     if (kernel === undefined || inputs === undefined) return false;
@@ -258,7 +271,11 @@ export class FrameQuestions implements Questions {
       return { kind: AnswerKind.compute };
     }
     const milliseconds = measuredGpuMs(answer.times);
-    this.#uses.add({ kernel: index, engine: "gpu", decision, bucket, milliseconds });
+    const { compileMs, kernelMs } = answer.times;
+    this.#uses.add({ kernel: index, engine: "gpu", decision, bucket, milliseconds, compileMs });
+    this.#gpuMs += kernelMs;
+    const fault = this.#gpuFault();
+    if (fault !== undefined) return fault;
     if (offset !== undefined) return { kind: AnswerKind.shared, offset, length: outputBytes };
     const bytes = answer.outputs;
     if (bytes?.byteLength !== outputBytes)
@@ -266,6 +283,19 @@ export class FrameQuestions implements Questions {
     if (outputBytes <= ANSWER_BYTES_MAX) return { kind: AnswerKind.here, bytes };
     this.#held = bytes;
     return { kind: AnswerKind.held, length: outputBytes };
+  }
+
+  /** Each call has a limit of its own; of many short ones, a packet has one as it has of CPU time. */
+  #gpuFault(): NodeAnswer | undefined {
+    const { limits, kernels = [] } = this.#context.manifest.description;
+    const mostMs = Math.max(
+      limits.timeMs * PACKET_GPU_TIMES,
+      ...kernels.map((kernel) => kernel.limits.gpuMs),
+    );
+    if (this.#gpuMs <= mostMs) return undefined;
+    this.#forget();
+    const text = `its calls of kernels took ${formatDuration(this.#gpuMs)} of the GPU's time, more than the ${formatDuration(mostMs)} that go with its limit of CPU time: raise limits.timeMs of the program, or use smaller splits`;
+    return { kind: AnswerKind.fault, code: FaultCode.timeLimit, text };
   }
 
   /** Who writes outputs may come to it when the frame's process has ended. */

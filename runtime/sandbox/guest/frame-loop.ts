@@ -21,6 +21,8 @@ export interface FrameLoopTools {
   readonly log: PacketLog;
   readonly random: Randomness;
   readonly promises: Promises;
+  /** Told of each packet that begins, by its index. */
+  readonly inPacket: (index: number) => void;
   /** FaultCode. */
   readonly threw: number;
   /** Per packet. */
@@ -172,6 +174,7 @@ export function makeFrameLoop(p: Primordials, tools: FrameLoopTools): FrameLoop 
     log.begin();
     random.begin(words, next * 16 + 4);
     promises.begin();
+    tools.inPacket(next);
     output.begin(tools.outputBytes);
     countedUnits = 0;
     countedBytes = 0;

@@ -19,6 +19,8 @@ export interface Kernels {
   end(): void;
   /** The node knows the program's kernels. */
   askNode(): void;
+  /** The packet of that index in its frame runs from now on. */
+  inPacket(index: number): void;
   /** Calls the cpu of the kernel of that index, as the evaluation that was last has defined it. No kernel is called within. */
   callCpu(index: number, given: readonly unknown[]): unknown;
   /**
@@ -64,6 +66,8 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
   /** Whether it has left the call to this isolate, and wants to hear when that is over. */
   let isLeft = false;
   let isEstimating = false;
+  /** The index of the packet that runs. */
+  let packet = 0;
   let noted: KernelEstimate[] = [];
   /** Thrown where a call would be computed: a program that catches it gets no further by that. */
   const STOP = freeze.deep({});
@@ -209,7 +213,7 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     isLeft = false;
     if (!isAsking || isEmpty) return undefined;
     const answered = questions.call(
-      p.stringify({ kernel: index, dimensions: kernelInputs.named(bound), inputs: places })!,
+      p.stringify({ packet, kernel: index, dimensions: kernelInputs.named(bound), inputs: places })!,
       values,
     );
     isLeft = answered === undefined;
@@ -259,6 +263,9 @@ export function makeKernels(p: Primordials, tools: KernelTools): Kernels {
     begin,
     end() {
       isEvaluating = false;
+    },
+    inPacket(at) {
+      packet = at;
     },
     askNode() {
       isAsking = true;

@@ -336,6 +336,7 @@ export function makePrelude(
         log,
         random,
         promises,
+        inPacket: (index) => kernels.inPacket(index),
         threw,
         outputBytes,
         faultTextMax,

@@ -30,6 +30,8 @@ export function isQuestion(kind: number): boolean {
 
 /** A call of a kernel, as the guest asks for it. */
 export interface KernelQuestion {
+  /** Index in the frame of the packet that runs. */
+  readonly packet: number;
   /** Index among the kernels of the program. */
   readonly kernel: number;
   readonly dimensions: Readonly<Record<string, number>>;
@@ -158,8 +160,9 @@ export function decodeCall(
 
 function isKernelQuestion(value: unknown): value is KernelQuestion {
   if (!isObject(value)) return false;
-  const { kernel, dimensions, inputs } = value;
+  const { packet, kernel, dimensions, inputs } = value;
   return (
+    isIndex(packet) &&
     isIndex(kernel) &&
     isObject(dimensions) &&
     Object.values(dimensions).every(isIndex) &&

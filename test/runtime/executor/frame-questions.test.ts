@@ -6,6 +6,7 @@ import { encodeFrame } from "../../../packets/packet.ts";
 import type { ChunkSource } from "../../../runtime/contracts/chunks.ts";
 import type { KernelEngine } from "../../../runtime/contracts/kernels.ts";
 import { StoreError, StoreErrorCode } from "../../../runtime/errors.ts";
+import { PACKET_GPU_TIMES } from "../../../runtime/limits.ts";
 import { FrameQuestions } from "../../../runtime/executor/frame-questions.ts";
 import { InputBuffer } from "../../../runtime/executor/input-buffer.ts";
 import { EXTENT_NUMBERS, LAZY_OFFSET } from "../../../runtime/sandbox/process/executor-process.ts";
@@ -77,7 +78,7 @@ async function answerOf(asked: Promise<Uint8Array> | undefined | false): Promise
 
 const RANGE = { origin: 0, from: 0, length: 8 };
 const WEIGHTS = { origin: -1, from: 8, length: 8 };
-const CALL = { kernel: 0, dimensions: { n: 8 }, inputs: [RANGE, WEIGHTS] };
+const CALL = { packet: 0, kernel: 0, dimensions: { n: 8 }, inputs: [RANGE, WEIGHTS] };
 
 describe("a question is none where", () => {
   it.each([
@@ -101,6 +102,8 @@ describe("a question is none where", () => {
     ["its text is no JSON", callOf("{")],
     ["its text ends behind it", Buffer.from([255, 0, 0, 0, 1])],
     ["it is empty", new Uint8Array(0)],
+    ["it is of no packet", callOf({ ...CALL, packet: undefined })],
+    ["there is no such packet", callOf({ ...CALL, packet: 2 })],
     ["there is no such kernel", callOf({ ...CALL, kernel: 1 })],
     ["an input is missing", callOf({ ...CALL, inputs: [RANGE] })],
     ["bytes are missing", callOf({ ...CALL, inputs: [RANGE, { length: 8 }] }, new Uint8Array(4))],
@@ -109,6 +112,12 @@ describe("a question is none where", () => {
     ["a length is none", callOf({ ...CALL, inputs: [{ ...RANGE, length: 1.5 }, WEIGHTS] })],
   ])("%s", (_name, body) => {
     expect(questionsOf().ask(QuestionKind.call, body, 0)).toBe(false);
+  });
+
+  it("it is of a packet that is over", async () => {
+    const questions = questionsOf();
+    await answerOf(questions.ask(QuestionKind.call, callOf({ ...CALL, packet: 1 }), 0));
+    expect(questions.ask(QuestionKind.call, callOf(CALL), 0)).toBe(false);
   });
 
   it("nothing was left to the program that it says it has computed", async () => {
@@ -122,6 +131,39 @@ describe("a question is none where", () => {
     expect(questions.uses()).toMatchObject([
       { kernel: 0, engine: "cpu", engineClass: "cpu", calls: 1, milliseconds: 3 },
     ]);
+  });
+});
+
+describe("a packet whose calls take too much of the GPU's time, all together", () => {
+  /** Of a GPU that takes so long for each call. */
+  function askedOf(kernelMs: number): (packet: number) => Promise<NodeAnswer> {
+    const times = { totalMs: 1, waitMs: 0, compileMs: 0, uploadMs: 0, downloadMs: 0, uploadedBytes: 0 };
+    const answer = { times: { ...times, kernelMs, residentBytes: 0 }, outputs: new Uint8Array(32) };
+    const questions = questionsOf({
+      run: () => Promise.resolve({ engineClass: "gpu-0", reason: "it is a test", answer }),
+      computed: () => undefined,
+    });
+    return (packet) => answerOf(questions.ask(QuestionKind.call, callOf({ ...CALL, packet }), 0));
+  }
+
+  it("fails as one that takes too much of a CPU's, by the call that is too much", async () => {
+    const { timeMs } = inspectionImage().description.limits;
+    const ask = askedOf(timeMs);
+    for (let calls = 0; calls < PACKET_GPU_TIMES; calls++)
+      expect(await ask(0)).toMatchObject({ kind: AnswerKind.here });
+    expect(await ask(0)).toMatchObject({
+      kind: AnswerKind.fault,
+      code: FaultCode.timeLimit,
+      text: expect.stringContaining("limits.timeMs") as unknown,
+    });
+    // What it took is none of the next one's.
+    for (let calls = 0; calls < PACKET_GPU_TIMES; calls++)
+      expect(await ask(1)).toMatchObject({ kind: AnswerKind.here });
+  });
+
+  it("but for one call, which has a limit of its own", async () => {
+    const { gpuMs } = kernel.limits;
+    expect(await askedOf(gpuMs)(0)).toMatchObject({ kind: AnswerKind.here });
   });
 });
 
