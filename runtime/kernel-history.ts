@@ -44,7 +44,12 @@ export class KernelHistory {
   async keep(): Promise<void> {
     if (!this.#isQueued && this.averages.additions > this.#kept) {
       this.#isQueued = true;
-      this.#last = this.#last.then(() => this.#write()).catch(() => undefined);
+      this.#last = this.#last
+        .then(() => this.#write())
+        .catch(() => {
+          // It is written again when it is asked for the next time: there may be room by then.
+          this.#kept = 0;
+        });
     }
     await this.#last;
   }

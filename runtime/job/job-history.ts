@@ -34,7 +34,12 @@ export class JobHistory {
 
   /** Remembers a job that has ended. A file that cannot be written costs the memory of the job, not the job. */
   add(info: JobInfo): Promise<void> {
-    this.#last = this.#last.then(() => this.#add(info)).catch(() => undefined);
+    this.#last = this.#last
+      .then(() => this.#add(info))
+      .catch(() => {
+        // A part of its line may be there, which the next one must not stand behind.
+        this.#lines = undefined;
+      });
     return this.#last;
   }
 

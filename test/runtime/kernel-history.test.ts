@@ -1,9 +1,12 @@
+import { fileURLToPath } from "node:url";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { KERNEL_HISTORY_FILE, KernelHistory } from "../../runtime/kernel-history.ts";
 import { Machine } from "../../runtime/machine.ts";
+import { runSync } from "../suites/run-sync.ts";
+import { isSmallDisk } from "../suites/small-disk.ts";
 
 let directory: string;
 let file: string;
@@ -61,6 +64,25 @@ test("a file that is damaged, or cannot be written, costs the memory and nothing
   await nowhere.keep();
   expect(nowhere.averages.callMs("k", "cpu", 1024)).toBe(7);
 });
+
+/** A disk in a namespace of its own, so that nothing of it is left. */
+const SMALL_DISK_BYTES = 1024 * 1024;
+const SMALL_DISK = ["-rm", "sh", "-c", `mount -t tmpfs -o size=${SMALL_DISK_BYTES} tmpfs "$0" && exec "$@"`];
+const IS_SMALL = isSmallDisk(tmpdir(), SMALL_DISK_BYTES);
+const HAS_SMALL_DISKS = runSync("unshare", [...SMALL_DISK, tmpdir(), ...IS_SMALL]).status === 0;
+
+test.skipIf(!HAS_SMALL_DISKS)(
+  "a disk that is full costs no job anything, and all is kept once it has room",
+  () => {
+    const child = fileURLToPath(new URL("./full-history-child.ts", import.meta.url));
+    const { stdout } = runSync("unshare", [...SMALL_DISK, directory, process.execPath, child, directory]);
+    const { value, kernels, files, full, room } = JSON.parse(stdout) as Record<string, unknown>;
+    expect([value, kernels]).toEqual(["gpu", [expect.objectContaining({ engine: "gpu", calls: 10 })]]);
+    expect([files, full]).toEqual([["ballast"], { averages: 0, jobs: [] }]);
+    expect(room).toEqual({ averages: expect.any(Number) as unknown, jobs: ["later"] });
+    expect((room as { averages: number }).averages).toBeGreaterThan(0);
+  },
+);
 
 test("a machine that is closed keeps what it measured, though no job was its own", async () => {
   const machine = await Machine.open({ directory, id: "node", label: "node", workers: 0 });

@@ -6,6 +6,7 @@ import { ExecutorList } from "../../../runtime/job/candidates.ts";
 import type { EventMap, Events, JobEvent } from "../../../runtime/contracts/events.ts";
 import type { JobInput, JobOutcome, JobRequest, StoredProgram } from "../../../runtime/contracts/jobs.ts";
 import { Jobs } from "../../../runtime/job/jobs.ts";
+import type { JobsOptions } from "../../../runtime/job/jobs.ts";
 import { StreamWriter } from "../../../packets/stream-writer.ts";
 import { execute } from "../../../runtime/stream/execute.ts";
 import type { AcceleratorInfo } from "../../../runtime/contracts/kernels.ts";
@@ -41,7 +42,8 @@ export class ScriptedWorld {
   chance = 1;
   readonly #timers = new Set<{ readonly at: number; readonly run: () => void }>();
 
-  constructor() {
+  /** `kept`: where it is remembered what jobs and their kernels took; nowhere unless given. */
+  constructor(kept: Pick<JobsOptions, "history" | "kernels"> = {}) {
     this.source = { read: async (refs) => refs.map((ref) => this.#read(ref)) };
     this.jobs = new Jobs({
       source: this.source,
@@ -50,6 +52,7 @@ export class ScriptedWorld {
       inspect: async (code) => this.#descriptions.get(refToHex(code))!,
       removeParts: async (out) => void this.freed.push(out),
       events: this.watched,
+      ...kept,
       now: () => this.now,
       chance: () => this.chance,
       setTimer: (run, milliseconds) => {
