@@ -451,6 +451,8 @@ export const EXECUTORS_WAIT_MS = 120_000;
 export const ENGINE_WAIT_MS = 1_000;
 /** Classes of engine that a job begins on, one after the other is lost: the last are CPUs, where they will do. */
 export const JOB_ENGINES_MAX = 4;
+/** Streams of which it is remembered that a class of GPUs computed over them. */
+export const RESIDENT_STREAMS_MAX = 1024;
 /** How old the sum of what a program's lanes may have in flight may be. */
 export const WEIGHT_STALE_MS = 50;
 

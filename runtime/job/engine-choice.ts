@@ -39,6 +39,16 @@ export interface EngineQuestion {
   /** None where nothing is known of them. */
   readonly calls: readonly ExpectedCalls[];
   readonly averages: KernelAverages;
+  /** What is likely to be in the memory of a class's GPUs; nothing unless given. */
+  readonly residentOn?: ((engineClass: string) => ResidentInputs) | undefined;
+}
+
+/** Which inputs of calls need not be sent. */
+export interface ResidentInputs {
+  /** The program's files. */
+  readonly files: boolean;
+  /** The ranges that packets read. */
+  readonly ranges: boolean;
 }
 
 export interface EnginePlan {
@@ -128,18 +138,20 @@ interface Expectation {
   readonly isMeasured: boolean;
 }
 
-function expect(option: EngineOption, { calls, averages }: EngineQuestion): Expectation {
+function expect(option: EngineOption, { calls, averages, residentOn }: EngineQuestion): Expectation {
+  const resident = residentOn?.(option.engineClass) ?? { files: false, ranges: false };
   const callMs = new Map<number, number>();
   let totalMs = 0;
   let isMeasured = calls.length > 0;
   for (const each of calls) {
     const measured = averages.callMs(each.key, option.engineClass, workOf(each.size));
-    const milliseconds = measured ?? modelledMs(option, each.size, averages);
+    const uploadBytes = each.size.uploadBytes - (resident.ranges ? each.rangeBytes : 0);
+    const milliseconds = measured ?? modelledMs(option, { ...each.size, uploadBytes }, averages);
     isMeasured &&= measured !== undefined;
     callMs.set(each.kernel, milliseconds);
     totalMs += (milliseconds * each.calls) / Math.max(1, Math.min(option.lanes, each.calls));
     if (option.accelerator === undefined || measured !== undefined) continue;
-    totalMs += each.sharedBytes / (option.accelerator.calibration.uploadGBps * 1e6);
+    if (!resident.files) totalMs += each.sharedBytes / (option.accelerator.calibration.uploadGBps * 1e6);
     // What was never measured there is not compiled either; each GPU does that for itself, at the same time.
     totalMs += averages.compileMs(option.engineClass);
   }

@@ -28,9 +28,10 @@ import { Attempt } from "./attempt.ts";
 import type { AttemptOptions, Result, ResultFile, StoredStream } from "./attempt.ts";
 import type { Dispatcher, SetTimer } from "./dispatcher.ts";
 import { CPU_CLASS, chooseEngine, engineOptions, noEngine, rememberGivenUp } from "./engine-choice.ts";
-import type { EngineOption, EnginePlan } from "./engine-choice.ts";
+import type { EngineOption, EnginePlan, ResidentInputs } from "./engine-choice.ts";
 import type { ProgramSpec } from "./program-sources.ts";
 import { Failure } from "./record.ts";
+import type { Residency } from "./residency.ts";
 import type { JobRecord } from "./record.ts";
 import { expectedSplits, inputsToCut, planSplits } from "./splits.ts";
 import type { Splits } from "./splits.ts";
@@ -48,6 +49,10 @@ export interface JobContext {
   readonly setTimer: SetTimer;
   /** What calls of kernels took. */
   readonly averages: KernelAverages;
+  /** What GPUs computed over lately. */
+  readonly residency: Residency;
+  /** Milliseconds of a monotonic clock. */
+  readonly now: () => number;
   /** Whether this job is one that has another engine run something of it too, for what that takes. */
   readonly mayProbe: () => boolean;
   /** Told of what runs so, at once. */
@@ -196,7 +201,9 @@ export class Job {
       const engineClass = plan?.option.engineClass;
       if (lost.size === 0 && calls.length > 0) this.#probeOther(splits, plan, options, calls);
       try {
-        return await this.#with(splits, { edition, engineClass }, (attempt) => attempt.run());
+        const result = await this.#with(splits, { edition, engineClass }, (attempt) => attempt.run());
+        this.#computedOver(plan, calls);
+        return result;
       } catch (cause) {
         if (edition.edition === undefined || !isEngineLost(cause)) throw cause;
         error = cause;
@@ -206,6 +213,34 @@ export class Job {
           rememberGivenUp(this.#context.averages, plan, calls, kernels);
       }
     }
+  }
+
+  /** What its calls had is in the memory of the GPUs that it ran on, for the next job. */
+  #computedOver(plan: EnginePlan | undefined, calls: readonly ExpectedCalls[]): void {
+    const { accelerator, engineClass, lanes } = plan?.option ?? {};
+    if (accelerator === undefined) return;
+    const memoryBytes = accelerator.memoryBytes * lanes!;
+    for (const [streams, how, has] of [
+      [Object.values(this.#spec.files ?? {}), WHOLE, calls.some(({ sharedBytes }) => sharedBytes > 0)],
+      [this.#spec.inputs, this.#cut, calls.some(({ rangeBytes }) => rangeBytes > 0)],
+    ] as const)
+      if (has) this.#context.residency.used(engineClass!, streams, how, memoryBytes, this.#context.now());
+  }
+
+  /** What is likely to be there of its own. */
+  #residentOn(engineClass: string): ResidentInputs {
+    const { residency, now } = this.#context;
+    const { files = {}, inputs } = this.#spec;
+    return {
+      files: residency.has(engineClass, Object.values(files), WHOLE, now()),
+      ranges: residency.has(engineClass, inputs, this.#cut, now()),
+    };
+  }
+
+  /** What ranges its inputs are cut into follows from. */
+  get #cut(): string {
+    const { description, splitBytes = 0 } = this.#spec;
+    return JSON.stringify([splitBytes, description.reader]);
   }
 
   /** Sometimes, another engine runs the first split too: what was once slower need not be so for ever. */
@@ -287,7 +322,13 @@ export class Job {
     const { engine: wanted, name: program } = this.#spec;
     const { averages } = this.#context;
     const choose = (engine: Engine | undefined): EnginePlan | undefined =>
-      chooseEngine(options, { wanted: engine, lost, calls, averages });
+      chooseEngine(options, {
+        wanted: engine,
+        lost,
+        calls,
+        averages,
+        residentOn: (engineClass) => this.#residentOn(engineClass),
+      });
     const isLast = lost.size === JOB_ENGINES_MAX - 1;
     const plan = (isLast ? choose(wanted ?? CPU_CLASS) : undefined) ?? choose(wanted);
     if (plan !== undefined || wanted === undefined || lost.size > 0) return plan;
@@ -332,6 +373,9 @@ function editionOf(
   const isLast = options.every((each) => each.edition === edition || lost.has(each.edition));
   return isLast ? { edition } : { edition, waitMs: ENGINE_WAIT_MS };
 }
+
+/** How a program's files are given to kernels. */
+const WHOLE = "file";
 
 const LOST_CODES = [JobErrorCode.engineLost, JobErrorCode.noExecutor, JobErrorCode.nodeLost] as const;
 

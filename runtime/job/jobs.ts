@@ -39,6 +39,7 @@ import { ProgramLanes } from "./loaded-program.ts";
 import { programSources } from "./program-sources.ts";
 import type { ProgramSpec } from "./program-sources.ts";
 import { JobRecord } from "./record.ts";
+import { Residency } from "./residency.ts";
 import { unnamedOut } from "./results.ts";
 
 export type { SetTimer } from "./dispatcher.ts";
@@ -88,6 +89,7 @@ export class Jobs implements AsyncDisposable {
   readonly #setTimer: SetTimer;
   readonly #dispatcher: Dispatcher;
   readonly #averages: KernelAverages;
+  readonly #residency = new Residency();
   readonly #running = new Map<string, RunningJob>();
   /** Jobs that are taken on: those that run, and those whose programs are being looked into. */
   readonly #admitted = new Set<string>();
@@ -174,6 +176,8 @@ export class Jobs implements AsyncDisposable {
       dispatcher: this.#dispatcher,
       setTimer: this.#setTimer,
       averages: this.#averages,
+      residency: this.#residency,
+      now: this.#now,
       mayProbe: () => this.#probes.size < KERNEL_PROBES_MAX && this.#chance() < KERNEL_PROBE_JOBS,
       probing: (probe: Probe) => this.#probing(probe),
     };

@@ -50,6 +50,8 @@ export interface ExpectedCalls {
   readonly calls: number;
   /** Bytes of inputs that a GPU is sent once, because all calls have them. */
   readonly sharedBytes: number;
+  /** Bytes of `size.uploadBytes` that are of the packet's range. */
+  readonly rangeBytes: number;
 }
 
 /**
@@ -79,6 +81,7 @@ export function expectedCalls(
       },
       calls: splits,
       sharedBytes: sum((input) => inputs[input] === "file"),
+      rangeBytes: sum((input) => inputs[input] === "range"),
     };
   });
 }

@@ -19,7 +19,7 @@ const ON_OTHER = { capacity: { kernel: 4 }, edition: `v8-${OTHER.engineClass}`, 
 
 function calls(fields: Partial<ExpectedCalls["size"]> = {}, count = 32): ExpectedCalls {
   const size = { operations: 2e9, inputBytes: 8e6, uploadBytes: 8e6, outputBytes: 4e6, ...fields };
-  return { kernel: 0, key: "k", size, calls: count, sharedBytes: 0 };
+  return { kernel: 0, key: "k", size, calls: count, sharedBytes: 0, rangeBytes: 0 };
 }
 
 function question(fields: Partial<EngineQuestion> = {}): EngineQuestion {
@@ -69,6 +69,24 @@ describe("a job whose results depend on the engine", () => {
     );
     const shared = { ...calls({ ...scan, uploadBytes: 0 }, 320), sharedBytes: 1e9 };
     expect(chooseEngine(options, question({ calls: [shared], averages }))!.option.engine).toBe("gpu");
+  });
+
+  test("sends nothing that is in a class's memory already", () => {
+    const scan = { operations: 8e6, inputBytes: 1e9, uploadBytes: 1e9, outputBytes: 4 };
+    const averages = new KernelAverages();
+    const other = { kernel: "other", isCounted: true, engineClass: "cpu", bucket: 2 ** 30 } as const;
+    averages.add({ ...other, calls: 16, milliseconds: 16 * 75 });
+    const once = { ...calls({ ...scan, uploadBytes: 0 }, 1), sharedBytes: 1e9 };
+    const ranges = { ...calls(scan, 1), rangeBytes: 1e9 };
+    const engineWith = (call: typeof once, resident: { files: boolean; ranges: boolean }): string => {
+      const residentOn = (engineClass: string): typeof resident =>
+        engineClass === GPU.engineClass ? resident : { files: false, ranges: false };
+      return chooseEngine(options, question({ calls: [call], averages, residentOn }))!.option.engine;
+    };
+    expect(engineWith(once, { files: false, ranges: true })).toBe("cpu");
+    expect(engineWith(once, { files: true, ranges: false })).toBe("gpu");
+    expect(engineWith(ranges, { files: true, ranges: false })).toBe("cpu");
+    expect(engineWith(ranges, { files: false, ranges: true })).toBe("gpu");
   });
 
   test("believes what was measured, and says so once both engines were", () => {

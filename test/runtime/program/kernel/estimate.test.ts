@@ -39,6 +39,7 @@ describe("estimates", () => {
         },
         calls: 7,
         sharedBytes: 64 * 1024,
+        rangeBytes: 1_024_000,
       },
     ]);
   });
