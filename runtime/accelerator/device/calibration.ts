@@ -48,6 +48,17 @@ const MULTIPLY_ADD = `
   output[id.x] = a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w;
 }`;
 
+/** Rounds after each operation, as exact kernels in JavaScript do (program/kernel/gpujs.ts). */
+const ROUND = `
+@group(0) @binding(0) var<uniform> zero: vec4u;
+@group(0) @binding(1) var<storage, read_write> words: array<u32>;
+fn fround(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ zero.x); }
+@compute @workgroup_size(${GROUP_THREADS}) fn main(@builtin(global_invocation_id) id: vec3u) {
+  let a = f32(words[id.x] & 0xffffffu);
+  let b = f32(words[id.x] >> 8u);
+  words[id.x] = bitcast<u32>(fround(fround(fround(a * b) - fround(b * b)) + a));
+}`;
+
 /** A kernel of one buffer and four words, to be measured. */
 class Sample {
   readonly #gpu: Gpu;
@@ -128,8 +139,28 @@ export class Probe {
 export async function calibrate(gpu: Gpu): Promise<Omit<CalibratedMessage, "kind">> {
   const launchMs = await launch(gpu);
   const { gops, wrong: wrongFloats } = await multiplyAdd(gpu);
+  const wrongRounding = await round(gpu);
   const { uploadGBps, downloadGBps, wrong: wrongWords } = await move(gpu);
-  return { uploadGBps, downloadGBps, launchMs, gops, wrong: wrongWords || wrongFloats };
+  return { uploadGBps, downloadGBps, launchMs, gops, wrong: wrongWords || wrongFloats || wrongRounding };
+}
+
+/** What it rounds otherwise than to the nearest float, and of two to the even one; empty where it does that. */
+async function round(gpu: Gpu): Promise<string> {
+  const words = Uint32Array.from({ length: PROBE_GROUPS * GROUP_THREADS }, (_, at) =>
+    Math.imul(at + 1, 2246822519),
+  );
+  const sample = new Sample(gpu, ROUND, words.byteLength);
+  gpu.device.queue.writeBuffer(sample.buffer, 0, words);
+  await sample.run(0, PROBE_GROUPS);
+  const rounded = new Float32Array(await readBack(gpu, sample.buffer, words.byteLength));
+  sample.destroy();
+  const { fround } = Math;
+  // What is rounded here has no more digits than a double.
+  const wrong = rounded.findIndex((value, at) => {
+    const [a, b] = [words[at]! & 0xff_ffff, words[at]! >>> 8];
+    return value !== fround(fround(fround(a * b) - fround(b * b)) + a);
+  });
+  return wrong < 0 ? "" : `thread ${wrong} of a kernel that rounds whole numbers came to ${rounded[wrong]}`;
 }
 
 async function launch(gpu: Gpu): Promise<number> {
