@@ -40,7 +40,7 @@ export interface RunOptions {
 }
 
 /** Nothing of this process's own settings but the path. */
-async function environment(): Promise<Record<string, string | undefined>> {
+export async function cleanEnvironment(): Promise<Record<string, string | undefined>> {
   const home = await cacheDirectory();
   return { PATH: process.env["PATH"], XDG_CACHE_HOME: home, XDG_DATA_HOME: join(home, "data"), CI: "1" };
 }
@@ -51,7 +51,7 @@ export async function pfs(words: readonly string[], options: RunOptions = {}): P
   const [command, ...args] = [...(options.through ?? []), ...node];
   const child = spawn(command!, args, {
     cwd: options.cwd,
-    env: { ...(await environment()), ...options.environment },
+    env: { ...(await cleanEnvironment()), ...options.environment },
   });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
@@ -83,7 +83,7 @@ export async function serve(
   cwd: string,
   execArgv: readonly string[] = [],
 ): Promise<Server> {
-  const child = spawn(process.execPath, [...execArgv, PFS, ...words], { cwd, env: await environment() });
+  const child = spawn(process.execPath, [...execArgv, PFS, ...words], { cwd, env: await cleanEnvironment() });
   const exited = new Promise<number | null>((resolve) => child.on("exit", resolve));
   let err = "";
   child.stderr.on("data", (piece: Buffer) => (err += piece.toString()));

@@ -159,11 +159,10 @@ describe.runIf(HAS_SCRIPT)("at a terminal", () => {
     const run = (name: string, rest = ""): string =>
       atTerminal(`pfs run ${name} text.txt --no-check --quiet ${rest}`);
     expect(run("nan.ts")).toBe("NaN\n");
-    expect(run("nan.ts", "| cat")).toBe('{"$":"number","v":"NaN"}\n');
     const lines = run("many.ts").trimEnd().split("\n");
     expect(lines.length).toBeLessThan(30);
     for (const line of lines) expect(displayWidth(line)).toBeLessThanOrEqual(COLUMNS);
-    expect(JSON.parse(run("many.ts"))).toHaveLength(256);
+    expect(JSON.parse(lines.join(""))).toHaveLength(256);
     expect(run("odd.ts")).toBe("[ -0, 1180591620717411303424n, Map(1) { 'a' => NaN }, '\\x9B31m\\u202e' ]\n");
     expect(stripVTControlCharacters(run("groups.ts"))).toBe(
       "KEY   VALUE\nkey   [ NaN, 1n ]\ntext  as it is\n",

@@ -10,6 +10,7 @@ import { dial } from "../../../nodes/wire/zeromq/dial.ts";
 import { Daemon, joinNode, startHub } from "../../e2e/daemon.ts";
 import type { HubDaemon } from "../../e2e/daemon.ts";
 import type { Link } from "../../../nodes/wire/link.ts";
+import { OneProcess } from "./one-process.ts";
 import { pfs, temporaryDirectory, TEXT } from "./run-pfs.ts";
 import type { Finished } from "./run-pfs.ts";
 import { outputSync, runSync } from "../../suites/run-sync.ts";
@@ -21,16 +22,19 @@ let cwd: string;
 let store: string;
 let hub: HubDaemon;
 let node: Daemon;
+let commands: OneProcess;
 beforeAll(async () => {
   cwd = await temporaryDirectory();
   store = join(cwd, "hub");
   await writeFile(join(cwd, "text.txt"), TEXT);
   await writeFile(join(cwd, "count.ts"), COUNT);
+  commands = await OneProcess.start(cwd);
   hub = await startHub({ store });
   node = await joinNode(hub.joinToken, "attic");
   expect((await as(hub.clientToken, "put", "text.txt", "--name", "text")).status).toBe(0);
 });
 afterAll(async () => {
+  await commands[Symbol.asyncDispose]();
   await node.end("SIGTERM");
   await hub.end("SIGTERM");
 });
@@ -80,7 +84,7 @@ describe("a role", () => {
     expect((await as(reader, "cat", "text")).out).toBe(TEXT);
     expect((await as(reader, "cat", "text", "--node", "attic")).out).toBe(TEXT);
     for (const words of [["ls"], ["stat", "text"], ["nodes"], ["jobs"]]) {
-      expect((await as(reader, ...words)).status).toBe(0);
+      expect((await commands.run([...words, "--at", reader])).status).toBe(0);
     }
     const forbidden = [
       ["put", "text.txt", "--name", "mine"],
@@ -92,7 +96,7 @@ describe("a role", () => {
       ["verify"],
     ];
     for (const words of forbidden)
-      expect([words, await as(reader, ...words)]).toEqual([words, expect.objectContaining(refused)]);
+      expect([words, await commands.run([...words, "--at", reader])]).toEqual([words, refused]);
     expect((await as(hub.clientToken, "ls")).out.split("\n")).toHaveLength(2);
   });
 
@@ -108,7 +112,7 @@ describe("a role", () => {
       ["verify"],
     ];
     for (const words of forbidden)
-      expect([words, await as(submitter, ...words)]).toEqual([words, expect.objectContaining(refused)]);
+      expect([words, await commands.run([...words, "--at", submitter])]).toEqual([words, refused]);
   });
 
   it("of a node lets a machine join, and that is listed under its token", async () => {
@@ -230,7 +234,7 @@ it("a token whose terms mean nothing is not made", async () => {
     [["--role", "reader", "--name", "0123456789abcdef".repeat(2)], /looks like an id/],
   ] as const;
   for (const [words, says] of wrong) {
-    const made = await pfs(["token", "add", ...words, "--store", store], { cwd });
+    const made = await commands.run(["token", "add", ...words, "--store", store]);
     expect([words, made]).toEqual([
       words,
       expect.objectContaining({ status: 2, out: "", err: expect.stringMatching(says) }),
@@ -284,7 +288,7 @@ describe("a token is given", () => {
       [["join", "--store", "x"], 2, /a join token is missing/],
     ] as const;
     for (const [words, status, says] of wrong) {
-      expect([words, await pfs(words, { cwd })]).toEqual([
+      expect([words, await commands.run(words)]).toEqual([
         words,
         expect.objectContaining({ status, err: expect.stringMatching(says) }),
       ]);
@@ -352,11 +356,11 @@ describe("a token is given", () => {
     ];
     for (const words of wrong) {
       const [command = "", option = ""] = [words[0], words.at(-1)];
-      expect(await pfs([...words, "x", "--store", "x"], { cwd })).toMatchObject({
+      expect(await commands.run([...words, "x", "--store", "x"])).toMatchObject({
         status: 2,
         err: `pfs: ${command} has no use for ${option}; "pfs help ${command}" says what it takes\n`,
       });
-      expect((await pfs(["help", command])).out).not.toContain(`\n  ${option} `);
+      expect((await commands.run(["help", command])).out).not.toContain(`\n  ${option} `);
     }
   });
 
@@ -427,7 +431,7 @@ describe("an address", () => {
       expect(parseToken(String(told["joinToken"]), "join").address).toBe(address);
     }
     for (const address of ["0.0.0.0:7400", "[::]:7400", "[::ffff:0.0.0.0]:7400", "0:7400", "nowhere"]) {
-      const refused = await pfs(["up", "--advertise", address, "--store", "unused"], { cwd });
+      const refused = await commands.run(["up", "--advertise", address, "--store", "unused"]);
       expect([address, refused.status, refused.err]).toEqual([
         address,
         2,

@@ -1,7 +1,8 @@
 /** Called wrongly, every command says so in one sentence, with the right exit status, and leaves nothing half done. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { OneProcess } from "./one-process.ts";
 import { pfs, temporaryDirectory } from "./run-pfs.ts";
 
 interface Case {
@@ -112,6 +113,7 @@ const CASES: readonly Case[] = [
 ];
 
 let cwd: string;
+let commands: OneProcess;
 beforeAll(async () => {
   cwd = await temporaryDirectory();
   await mkdir(join(cwd, "folder"));
@@ -121,13 +123,15 @@ beforeAll(async () => {
     join(cwd, "fs.ts"),
     'import { readFileSync } from "node:fs";\nexport default readFileSync;\n',
   );
+  commands = await OneProcess.start(cwd);
 });
+afterAll(() => commands[Symbol.asyncDispose]());
 
-describe.concurrent("called wrongly", () => {
+describe("called wrongly", () => {
   it.each(CASES.map((each) => [each.words.join(" "), each] as const))(
     "pfs %s",
     async (_name, { words, status, says }) => {
-      const finished = await pfs(words, { cwd });
+      const finished = await commands.run(words);
       const lines = finished.err.trimEnd().split("\n");
       expect(lines).toHaveLength(1);
       expect(lines[0]).toMatch(says);
@@ -136,6 +140,14 @@ describe.concurrent("called wrongly", () => {
       expect(finished.status).toBe(status);
     },
   );
+
+  it("a process of its own says the same, and ends with that status", async () => {
+    for (const status of [1, 2, 3, 6]) {
+      const { words } = CASES.find((each) => each.status === status)!;
+      const { out, err, ...own } = await pfs(words, { cwd });
+      expect({ out, err, status: own.status }).toEqual(await commands.run(words));
+    }
+  });
 
   it("tells as JSON what is wrong, when it is asked to", async () => {
     for (const words of [["lss"], ["get", "a", "--range", "x"], ["put", "missing.txt"]]) {
