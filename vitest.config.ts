@@ -13,7 +13,7 @@ if (!process.versions.node.startsWith("24.")) {
   createRequire(import.meta.url)("./runtime/build/current.mjs") as { builtFolder: () => string }
 ).builtFolder();
 
-const HANGING_MS = 240_000;
+const HANGING_MS = 600_000;
 
 const config: ViteUserConfig = defineConfig({
   test: {

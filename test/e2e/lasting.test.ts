@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { connect } from "../../sdk/index.ts";
 import type { ConnectionEvent } from "../../sdk/index.ts";
+import { LINK_WINDOW_BYTES } from "../../nodes/limits.ts";
 import { Identity } from "../../nodes/wire/trust/keys.ts";
 import { parseToken, TokenKind } from "../../nodes/wire/trust/token.ts";
 import { dial } from "../../nodes/wire/zeromq/dial.ts";
@@ -18,6 +19,10 @@ import { Line } from "./line.ts";
 const MIB = 1024 * 1024;
 /** A hub that is started again on a busy machine takes its time. */
 const PATIENT = { reconnectMs: 180_000 };
+/** More than is under way at once: between two of them something arrives, however busy the machine is. */
+const CUT_EACH_BYTES: number = LINK_WINDOW_BYTES + 2 * MIB;
+/** So many come even where nothing is sent twice. */
+const CUTS = 2;
 
 async function* inPieces(bytes: Buffer): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.byteLength; at += MIB) yield Uint8Array.from(bytes.subarray(at, at + MIB));
@@ -29,38 +34,43 @@ describe("a line to the hub that is cut", () => {
     const line = await Line.to(hub.address);
     const news: ConnectionEvent[] = [];
     await using client = await connect(line.token(hub.clientToken), {
+      ...PATIENT,
       onConnection: (event) => news.push(event),
     });
-    const bytes = noise(48 * MIB, 7);
+    const bytes = noise(40 * MIB, 7);
     let cuts = 0;
     line.onBytes = () => {
-      if (line.sent < (cuts + 1) * 12 * MIB) return;
+      if (cuts === CUTS || line.sent < (cuts + 1) * CUT_EACH_BYTES) return;
       cuts++;
       line.cut();
     };
     // What a stream gave is gone: only the part that was under way can be sent again.
     await client.put(inPieces(bytes), { name: "large" });
-    expect(cuts).toBeGreaterThanOrEqual(3);
+    expect(cuts).toBe(CUTS);
     expect(line.connections).toBeGreaterThan(cuts);
-    expect(news.filter(({ kind }) => kind === "back")).toHaveLength(cuts);
-    // A window of bytes may have been under way at each cut.
-    expect(line.sent).toBeLessThan(bytes.byteLength + (cuts + 1) * 17 * MIB);
+    // A busy machine may lose sessions besides, and each loss costs the bytes that were under way.
+    const back = news.filter(({ kind }) => kind === "back").length;
+    expect(back).toBeGreaterThanOrEqual(cuts);
+    const again = back * (LINK_WINDOW_BYTES + MIB);
+    expect(line.sent).toBeLessThan(bytes.byteLength + again);
+    // From the beginning each time it would have been more.
+    expect(CUTS * (CUT_EACH_BYTES - LINK_WINDOW_BYTES - MIB)).toBeGreaterThan(0);
     let more = 0;
     line.received = 0;
     line.onBytes = () => {
-      if (line.received < (more + 1) * 16 * MIB) return;
+      if (more === CUTS || line.received < (more + 1) * 16 * MIB) return;
       more++;
       line.cut();
     };
     expect((await bytesOf(client, "large")).equals(bytes)).toBe(true);
-    expect(more).toBeGreaterThanOrEqual(2);
+    expect(more).toBe(CUTS);
   });
 
   it("during a job: it is found again, and has run once", async () => {
     const hub = await startHub();
     await joinNode(hub.joinToken, "node");
     const line = await Line.to(hub.address);
-    await using client = await connect(line.token(hub.clientToken));
+    await using client = await connect(line.token(hub.clientToken), PATIENT);
     const lines = 4_000;
     await client.put(Buffer.from("a line of text\n".repeat(lines)), { name: "lines" });
     let cuts = 0;
@@ -164,13 +174,14 @@ describe("a get that is killed", () => {
     const line = await Line.to(hub.address);
     const words = ["get", "large", "-o", "out", "--at", line.token(hub.clientToken)];
     const parts = (): string[] => readdirSync(cwd).filter((name) => name.endsWith(".part"));
-    line.onBytes = () => {
-      if (line.received > 30 * MIB) line.hold();
-    };
     const child = spawn(process.execPath, [PFS, ...words], { cwd, stdio: "ignore" });
     const closed = once(child, "close");
     const size = (): number => Math.max(0, ...parts().map((name) => statSync(join(cwd, name)).size));
-    while (size() < 10 * MIB) await sleep(20);
+    // By what is written, and not by what has passed: a busy machine writes it much later.
+    line.onBytes = () => {
+      if (size() >= 10 * MIB) line.hold();
+    };
+    while (size() < 10 * MIB && child.exitCode === null) await sleep(20);
     child.kill("SIGKILL");
     await closed;
     line.cut();
