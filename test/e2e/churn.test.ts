@@ -19,7 +19,7 @@ import { INSPECTED } from "./inspector.ts";
 import { HAS_PROC } from "../suites/processes.ts";
 
 const CLIENTS = Number(process.env["PACKETFS_TEST_CLIENTS"] ?? 5);
-const SECONDS = Number(process.env["PACKETFS_TEST_SECONDS"] ?? 16);
+const SECONDS = Number(process.env["PACKETFS_TEST_SECONDS"] ?? 8);
 /** A hub or a node goes after each of the first four eighths. */
 const PART_MS: number = (SECONDS * 1000) / 8;
 const IS_LONG: boolean = SECONDS >= 120;

@@ -15,7 +15,7 @@ import { signalThatEnded } from "../suites/processes.ts";
 const MIB = 1024 * 1024;
 const WORD_COUNT = { path: fileURLToPath(new URL("../../examples/word-count.ts", import.meta.url)) };
 
-const text = prose(24 * MIB, 5);
+const text = prose(8 * MIB, 5);
 const expected = wordCounts(text);
 
 /** Counts words at the hub; `onProgress` is called once, when the first packets are done and others are not. */
@@ -23,7 +23,7 @@ async function count(token: string, onProgress?: () => void): Promise<JobResult>
   await using pfs = await connect(token);
   let told = false;
   return await pfs.run(WORD_COUNT, ["prose.txt"], {
-    splitBytes: MIB,
+    splitBytes: MIB / 2,
     onEvent: (event: JobEvent) => {
       if (told || event.kind !== "progress" || event.done === 0 || event.done === event.tasks) return;
       told = true;

@@ -16,10 +16,13 @@ import { descriptorKinds, expectBack, expectNoneMore, holdingsOf } from "./holdi
 import type { Descriptors, Holdings } from "./holdings.ts";
 import { HAS_PROC } from "../suites/processes.ts";
 
-const JOBS = Number(process.env["PACKETFS_TEST_JOBS"] ?? 20);
+const JOBS = Number(process.env["PACKETFS_TEST_JOBS"] ?? 10);
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 20_261_126);
-/** Before the base is taken: more than the jobs that a hub remembers, where it is to be compared closely. */
-const WARM_UP_JOBS: number = Math.ceil(JOBS / 2);
+/**
+ * Before the base is taken: of each end of jobs one, and more than the jobs that a hub remembers, where it is to be compared
+ * closely.
+ */
+const WARM_UP_JOBS: number = Math.max(10, Math.ceil(JOBS / 2));
 const LONG_JOBS = 4 * JOBS_REMEMBERED;
 const AT_ONCE = 2;
 

@@ -4,7 +4,7 @@
  * first fault. A record may have but a few bytes here, so that limits are met as often as everything else; readers of
  * bytes that splits decide (`bytes()`, `blocks`) must give the same bytes.
  *
- * PACKETFS_EXACT_DRAWS is how many files are made (default 300), PACKETFS_EXACT_SEED what they follow from.
+ * PACKETFS_EXACT_DRAWS is how many files are made (default 120), PACKETFS_EXACT_SEED what they follow from.
  */
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { PacketfsError } from "../../packets/errors.ts";
@@ -19,7 +19,7 @@ import type { Plan, SplitInput } from "../runtime/program/splits.ts";
 import { Random } from "../sim/random.ts";
 import { Inputs, openProgram } from "./machine.ts";
 
-const DRAWS = Number(process.env["PACKETFS_EXACT_DRAWS"] ?? 300);
+const DRAWS = Number(process.env["PACKETFS_EXACT_DRAWS"] ?? 120);
 const SEED = Number(process.env["PACKETFS_EXACT_SEED"] ?? 1);
 const FILES_PER_READER = 10;
 const ENCODINGS: readonly TextEncoding[] = ["utf-8", "utf-8", "latin1", "utf-16le", "utf-16be"];

@@ -13,7 +13,7 @@ import { Random } from "./random.ts";
 import { assert } from "./scheduler-world.ts";
 
 /** `PACKETFS_SIM_SEEDS` runs more of them, `PACKETFS_SIM_SEED` a single one. */
-const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 40);
+const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 20);
 const ONLY = process.env["PACKETFS_SIM_SEED"];
 const STEPS_MAX = 5_000;
 

@@ -7,7 +7,7 @@ import { SchedulerWorld, assert } from "./scheduler-world.ts";
 import type { SimulatedBatch } from "./scheduler-world.ts";
 
 /** `PACKETFS_SIM_SEEDS` runs more of them, `PACKETFS_SIM_SEED` a single one. */
-const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 200);
+const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 80);
 const ONLY = process.env["PACKETFS_SIM_SEED"];
 const HOUR_MS = 3_600_000;
 /** One that is alone has each task lost as often as may be, before it is given up: that takes its time. */

@@ -6,7 +6,7 @@ import { SchedulerWorld, assert } from "./scheduler-world.ts";
 import type { SimulatedBatch } from "./scheduler-world.ts";
 
 /** `PACKETFS_SIM_SEEDS` runs more of them, `PACKETFS_SIM_SEED` a single one. */
-const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 1500);
+const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 500);
 const ONLY = process.env["PACKETFS_SIM_SEED"];
 const HOUR_MS = 3_600_000;
 

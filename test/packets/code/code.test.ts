@@ -30,7 +30,7 @@ import { parseCode } from "../../../sdk/code/parse.ts";
 import { randomBytes, randomCode, randomFrom } from "./random-code.ts";
 
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 7);
-const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 20_000);
+const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 6_000);
 /** Each of them is run many times. */
 const SPLIT_PROGRAMS: number = Math.ceil(PROGRAMS / 50);
 

@@ -14,7 +14,7 @@ import { randomBytes, randomCode, randomFrom } from "./random-code.ts";
 import type { Random } from "./random-code.ts";
 
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 3);
-const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 2_000);
+const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 700);
 
 const PAGES = 4;
 const memory = makeMemory(PAGES);

@@ -12,7 +12,7 @@ import { parseCode } from "../../../sdk/code/parse.ts";
 import { randomBytes, randomCode, randomFrom } from "../../packets/code/random-code.ts";
 
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 11);
-const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 1_000);
+const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 300);
 
 const memory = new Uint8Array(CARRY_BYTES + PIECE_BYTES_MAX + PADDING_BYTES);
 

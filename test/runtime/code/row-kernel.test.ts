@@ -20,7 +20,7 @@ import { noGpu } from "../../suites/gpu.ts";
 import { inOnePiece, randomBytes, temporaryDirectory } from "../store/store-fixture.ts";
 
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 5);
-const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 20);
+const PROGRAMS = Number(process.env["PACKETFS_TEST_PROGRAMS"] ?? 10);
 const never = new AbortController().signal;
 
 describe.skipIf(noGpu !== undefined)("packet code on a GPU", () => {

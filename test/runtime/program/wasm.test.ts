@@ -13,7 +13,7 @@ import type { ValueType, WasmParts } from "../../wasm-module.ts";
 
 /** PACKETFS_TEST_SEED repeats a run that failed, PACKETFS_TEST_MODULES says how many there are. */
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 20_261_127);
-const MODULES = Number(process.env["PACKETFS_TEST_MODULES"] ?? 100);
+const MODULES = Number(process.env["PACKETFS_TEST_MODULES"] ?? 50);
 const PAGE_BYTES = 65536;
 const LIMITS: WasmLimits = { memoryPagesMax: 64, tableElementsMax: 1000 };
 

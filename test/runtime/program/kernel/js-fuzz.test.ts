@@ -18,7 +18,7 @@ import { mutated, randomKernel, randomWholeKernel, seeded } from "./js-random.ts
 import type { RandomKernel } from "./js-random.ts";
 
 const SEED = Number(process.env["PACKETFS_TEST_SEED"] ?? 1);
-const KERNELS = Number(process.env["PACKETFS_TEST_KERNELS"] ?? 200);
+const KERNELS = Number(process.env["PACKETFS_TEST_KERNELS"] ?? 100);
 const CLOSE = { relL2: 1, abs: 1 };
 
 /** As an exact one if it can be. */
