@@ -1,6 +1,6 @@
 /** GPUs as machines tell each other of them: what a hub chooses by, and what people are shown. */
 import * as v from "valibot";
-import type { AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/kernels.ts";
+import type { Accelerator, AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/kernels.ts";
 import { ENGINE_CLASS_CHARACTERS_MAX, KERNEL_CALL_MS_MAX } from "../runtime/limits.ts";
 import {
   ACCELERATOR_RATE_MAX,
@@ -50,6 +50,11 @@ export function acceleratorFields({
   const { uploadGBps, downloadGBps, launchMs: launch, gops } = calibration;
   const numbers = [memoryBytes, uploadGBps, downloadGBps, launch, gops];
   return ["accelerator", name, engineClass, String(isSoftware), numbers.join(" ")];
+}
+
+/** What people who look after a machine are told when its GPUs are found. */
+export function describeFound(accelerators: readonly Pick<Accelerator, "info">[]): string {
+  return `kernels run on ${accelerators.map(({ info }) => info.label).join(", ")} here`;
 }
 
 /** What people who look after a machine are told when one of its GPUs runs no calls any more. */

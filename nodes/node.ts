@@ -10,7 +10,8 @@ import { Machine } from "../runtime/machine.ts";
 import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 import { unlessAborted } from "../runtime/unless-aborted.ts";
-import { describeWithdrawn } from "./accelerator-info.ts";
+import { describeFound, describeWithdrawn } from "./accelerator-info.ts";
+import { WireErrorCode } from "./errors.ts";
 import { Grants } from "./grants/grants.ts";
 import { MembersMeta, WithdrawMeta } from "./messages.ts";
 import type { NodeLanes } from "./messages.ts";
@@ -140,11 +141,17 @@ export class JoinedNode implements AsyncDisposable {
   async join(token: ReturnType<typeof parseToken>): Promise<void> {
     const { listen, signal } = this.#options;
     if (listen !== undefined) await this.#listen(listen);
-    // The hub is told at once what its programs will be behind here, and what GPUs there are for them.
+    // The hub is told at once what its programs will be behind here.
     const { machine } = this.#parts;
-    [this.#walls] = await Promise.all([machine.walls(), machine.findAccelerators()]);
+    this.#walls = await machine.walls();
     machine.events.on("withdrawn", (gpu) => {
       this.#options.onEvent?.(describeWithdrawn(gpu));
+      this.#redialer?.lend(this.#offers());
+    });
+    // Finding its GPUs takes a second, and a minute where a driver hangs: the hub is told of them then.
+    void machine.findAccelerators().then(() => {
+      if (machine.accelerators.length === 0 || this.#ending !== undefined) return;
+      this.#options.onEvent?.(describeFound(machine.accelerators));
       this.#redialer?.lend(this.#offers());
     });
     await this.#dial(token);
@@ -221,7 +228,7 @@ export class JoinedNode implements AsyncDisposable {
         onLink: (link) => {
           links.setHub(link);
           this.#serve(link, this.#hubServices(link));
-          if (hasJoined) this.#options.onEvent?.("the hub is here again");
+          if (told !== undefined) this.#options.onEvent?.("the hub is here again");
           hasJoined = true;
           told = undefined;
           resolve();
@@ -229,6 +236,8 @@ export class JoinedNode implements AsyncDisposable {
         onFailure: (error: PacketfsError) => {
           links.setHub(undefined);
           if (hasJoined) {
+            // It was this side, which lends others now.
+            if (error.code === WireErrorCode.closed) return;
             // It may be so for days.
             if (error.message !== told) this.#options.onEvent?.(`${error.message}; dialing again`);
             told = error.message;
@@ -272,7 +281,7 @@ export class JoinedNode implements AsyncDisposable {
       return undefined;
     });
     const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers, withdrawGrants];
-    return [...services, new LaneService(link, machine.executors)];
+    return [...services, new LaneService(link, machine)];
   }
 
   /** Who belongs to the network, from the hub. */
@@ -291,7 +300,7 @@ export class JoinedNode implements AsyncDisposable {
     const { id, role } = link.peer;
     if (!isClient(role)) return [new ChunkService(this.#shared())];
     const { usages, machine, grants } = this.#parts;
-    return [...this.#storeServices(usages.of(id)), new LaneService(link, machine.executors, grants)];
+    return [...this.#storeServices(usages.of(id)), new LaneService(link, machine, grants)];
   }
 
   #storeServices(usage?: Usage): Service[] {

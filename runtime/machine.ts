@@ -36,7 +36,7 @@ import { ExecutorList } from "./job/candidates.ts";
 import { JOB_HISTORY_FILE, JobHistory } from "./job/job-history.ts";
 import { Jobs } from "./job/jobs.ts";
 import { partName } from "./job/results.ts";
-import type { FoundAccelerators, UnusedAccelerator } from "./contracts/kernels.ts";
+import type { Accelerator, FoundAccelerators, UnusedAccelerator } from "./contracts/kernels.ts";
 import type { ChunkSource, StoreWriterOptions } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
@@ -117,7 +117,7 @@ export class Machine implements AsyncDisposable {
       lanes: this.lanes,
     };
     const fastest = new FastestEngine({
-      accelerators: () => this.#gpus?.accelerators ?? [],
+      accelerators: () => this.accelerators,
       averages: kernels.averages,
     });
     this.executor = new LocalExecutor({ ...shared, id, threads: workers, kernels: fastest });
@@ -169,6 +169,11 @@ export class Machine implements AsyncDisposable {
   get executors(): readonly Executor[] {
     const gpus = this.#gpus?.executors ?? [];
     return [this.executor, this.#code, ...gpus].filter((each) => each !== undefined);
+  }
+
+  /** GPUs that are used, once they were found. */
+  get accelerators(): readonly Accelerator[] {
+    return this.#gpus?.accelerators ?? [];
   }
 
   /** GPUs that are not used, and why, once they were looked for. */

@@ -28,7 +28,7 @@ import { Role } from "../wire/link.ts";
 import type { Link } from "../wire/link.ts";
 import { checkPort, describeWireEvent, WireServer } from "../wire/zeromq/server.ts";
 import { HUB_ID, HubServices } from "./hub-services.ts";
-import { describeWithdrawn } from "../accelerator-info.ts";
+import { describeFound, describeWithdrawn } from "../accelerator-info.ts";
 import { Members, lentBy, pushMembers } from "./members.ts";
 import type { ExecutorLoad } from "./members.ts";
 import { Access } from "./access.ts";
@@ -156,7 +156,11 @@ export class Hub implements AsyncDisposable {
       throw error;
     }
     // Jobs without kernels need not wait for its own GPUs, and those with any wait less.
-    void this.#parts.machine.findAccelerators();
+    const { machine } = this.#parts;
+    void machine.findAccelerators().then(() => {
+      if (machine.accelerators.length === 0 || this.#ending !== undefined) return;
+      this.#options.onEvent?.(describeFound(machine.accelerators));
+    });
     void this.walls().then((walls) => (this.#walls = namesOfStanding(walls)));
     const { signal } = this.#options;
     signal?.addEventListener("abort", () => void this.close(), { once: true });

@@ -33,10 +33,15 @@ interface ServedLane {
   readonly over: AbortController;
 }
 
+/** Whose executors they are: there may be others from one moment to the next. */
+export interface Lender {
+  readonly executors: readonly Executor[];
+}
+
 export class LaneService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #link: Link;
-  readonly #executors: readonly Executor[];
+  readonly #lender: Lender;
   /** Undefined where the peer is the hub itself. */
   readonly #grants: Grants | undefined;
   /** By the peer's number. */
@@ -44,9 +49,9 @@ export class LaneService implements Service {
   readonly #budget = new LogBudget(performance.now());
 
   /** A LOAD names one of the executors by its id. With `grants`, it takes one of those. */
-  constructor(link: Link, executors: readonly Executor[], grants?: Grants) {
+  constructor(link: Link, lender: Lender, grants?: Grants) {
     this.#link = link;
-    this.#executors = executors;
+    this.#lender = lender;
     this.#grants = grants;
     const handlers = new Map<MessageType, Handler>([
       [MessageType.LOAD, (message, reply) => this.#load(message, reply.signal)],
@@ -60,7 +65,7 @@ export class LaneService implements Service {
 
   async #load(message: WireMessage, withdrawn: AbortSignal): Promise<OutMessage> {
     const { executor: id, tenant, grant, engine } = readMeta(LoadMeta, message);
-    const executor = this.#executors.find((one) => one.id === id);
+    const executor = this.#lender.executors.find((one) => one.id === id);
     if (executor === undefined)
       throw new WireError("PFS_NOT_FOUND", `there is no executor ${id} here`, { executor: id });
     const { op, flags, lane, ref } = decodePacket(message.packets);

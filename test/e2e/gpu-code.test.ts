@@ -8,6 +8,7 @@ import { gpuProcessesOf, signalAll } from "../suites/processes.ts";
 import { randomBytes } from "../runtime/store/store-fixture.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import type { Daemon, HubDaemon } from "./daemon.ts";
+import { untilGpu } from "./mix-kernel.ts";
 
 const MEBIBYTE: number = 1024 * 1024;
 const SPLITS = 12;
@@ -27,6 +28,7 @@ describe.skipIf(noGpu !== undefined)("packet code at a node with a GPU", () => {
       workers: 2,
       environment: { PACKETFS_GPU_SOFTWARE: "1", LP_NUM_THREADS: "1" },
     });
+    await untilGpu(hub.clientToken, "gpu");
     await using network = await connect(hub.clientToken);
     await network.put(file, { name: "file" });
   });

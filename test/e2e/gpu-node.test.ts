@@ -20,7 +20,7 @@ import {
 import { until } from "../suites/until.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import type { Daemon, HubDaemon } from "./daemon.ts";
-import { program, rememberSlowCpus, ROWS, SOFTWARE, SPLITS, sumOf, words } from "./mix-kernel.ts";
+import { program, rememberSlowCpus, ROWS, SOFTWARE, SPLITS, sumOf, untilGpu, words } from "./mix-kernel.ts";
 
 const GPU_MAIN = "gpu-main";
 
@@ -36,6 +36,11 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     await network.put(new Uint8Array(words.buffer), { name: "words" });
     node = await joinNode(hub.joinToken, "gpu", { workers: 2, environment: SOFTWARE });
     await joinNode(hub.joinToken, "cpu");
+    await untilGpu(hub.clientToken, "gpu");
+    await until(async () => {
+      const [cpu] = (await network.nodes()).filter(({ label }) => label === "cpu");
+      return cpu?.unusedAccelerators !== undefined;
+    });
   });
   afterAll(async () => {
     await node?.end("SIGTERM");
@@ -149,6 +154,7 @@ describe.skipIf(noGpu !== undefined)("a node with a GPU", () => {
     const drivers = join(await temporaryDirectory(), "drivers");
     const environment = { ...SOFTWARE, ...(await copyDrivers(drivers)) };
     node = await joinNode(hub.joinToken, "once", { workers: 2, environment });
+    await untilGpu(hub.clientToken, "once");
     let lost: number[] = [];
     // Of one that nobody knows, a GPU is expected to be fast.
     const { value, statistics } = await run(program(20_001), () => {

@@ -70,6 +70,7 @@ class KernelStorm {
     await storm.#startNode();
     storm.#client = await connect(storm.#hub.clientToken, { reconnectMs: 180_000 });
     await storm.#client.put(new Uint8Array(words.buffer), { name: "words" });
+    await storm.#untilThere();
     return storm;
   }
 

@@ -2,6 +2,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { KERNEL_HISTORY_FILE } from "../../runtime/kernel-history.ts";
+import { connect } from "../../sdk/index.ts";
+import { until } from "../suites/until.ts";
 import { startHub } from "./daemon.ts";
 
 /** How a node is started that has a GPU, as a CPU imitates it. */
@@ -17,6 +19,14 @@ const SLOW_CPUS = { averages: [{ kernel: "", engineClass: "cpu", bucket: 0, valu
 export async function rememberSlowCpus(store: string): Promise<void> {
   await (await startHub({ store })).end("SIGTERM");
   await writeFile(join(store, KERNEL_HISTORY_FILE), JSON.stringify(SLOW_CPUS));
+}
+
+/** Resolves when that node's GPU is known to its hub, which is a moment after it has joined. */
+export async function untilGpu(clientToken: string, node: string): Promise<void> {
+  await using network = await connect(clientToken);
+  await until(async () =>
+    (await network.nodes()).some(({ label, accelerators }) => label === node && accelerators.length > 0),
+  );
 }
 
 /** Words mixed `rounds` times and added up. Where the first word of a block is `never`, a GPU never ends with it. */

@@ -383,6 +383,7 @@ export class Redialer implements AsyncDisposable {
   async #session(begun: () => void): Promise<PacketfsError> {
     try {
       const { signal } = this.#closing;
+      const { executors } = this.#options;
       const link = await dial({ ...this.#options, signal });
       // It may have come in the very moment of the end, which waits for no session that it does not know.
       if (signal.aborted) await link.close();
@@ -390,6 +391,8 @@ export class Redialer implements AsyncDisposable {
       this.#link = link;
       begun();
       this.#options.onLink(link);
+      // It was said before that this side lends others.
+      if (this.#options.executors !== executors) void link.close();
       return await link.closed;
     } catch (error) {
       if (error instanceof PacketfsError) return error;

@@ -1,6 +1,8 @@
 /** A job on the GPU of another machine: a hub and a node, each a process that a command starts, and this one as their client. */
 import { availableParallelism } from "node:os";
+import { setTimeout as pause } from "node:timers/promises";
 import { startNetwork } from "../../../sdk/cli/demo/network.ts";
+import type { NodeInfo, PacketFS } from "../../../sdk/packetfs.ts";
 import { connect } from "../../../sdk/remote.ts";
 import { Jobs } from "./jobs.ts";
 import type { Findings, Table } from "./report.ts";
@@ -8,12 +10,24 @@ import { StoredFiles } from "./stored-files.ts";
 import { inTurn } from "./workloads.ts";
 import type { Workload } from "./workloads.ts";
 
+const LOOK_AGAIN_MS = 50;
+
 export interface NetworkOptions {
   /** A folder for files. */
   readonly directory: string;
   readonly workloads: readonly Workload[];
   readonly rounds: number;
   readonly hasGpu: boolean;
+}
+
+/** The node, once it has looked for GPUs. */
+async function looked(pfs: PacketFS): Promise<NodeInfo | undefined> {
+  for (;;) {
+    const node = (await pfs.nodes()).find(({ label }) => label === "node-1");
+    const { accelerators = [], unusedAccelerators = [] } = node ?? {};
+    if (accelerators.length + unusedAccelerators.length > 0) return node;
+    await pause(LOOK_AGAIN_MS);
+  }
 }
 
 export async function runNetwork({
@@ -28,7 +42,7 @@ export async function runNetwork({
   try {
     await using pfs = await connect(network.clientToken);
     const jobs = new Jobs(pfs, new StoredFiles(pfs, directory));
-    const node = (await pfs.nodes()).find(({ label }) => label === "node-1");
+    const node = await looked(pfs);
     const gpus = node?.accelerators.map(({ label }) => label).join(", ") ?? "";
     if (hasGpu && gpus === "") wrong.push("the node tells the hub of no GPU");
     await inTurn("network", workloads, wrong, async (workload) => {

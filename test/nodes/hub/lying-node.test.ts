@@ -224,7 +224,9 @@ describe("a job has its right value beside a node that", () => {
       if (message.type === RETURN)
         node.peer.notify({ ...message, packets: Uint8Array.from(message.packets!) });
     };
-    const lanes = new LaneService({ notify, peer: { role: "hub" } } as unknown as Link, [machine.executor!]);
+    const lanes = new LaneService({ notify, peer: { role: "hub" } } as unknown as Link, {
+      executors: [machine.executor!],
+    });
     const script: Script = Object.fromEntries(lanes.handlers);
     const node: ScriptedPeer = join(script, [{ ...offer, name: machine.executor!.id }]);
     const { value: lines, statistics } = await run();

@@ -33,7 +33,7 @@ async function behind(connect: Connect): Promise<ExecutorHarness> {
   const hasAnywhere = (refs: Uint8Array): Promise<Uint8Array> => store.has(refs);
   serve(node, [
     new ChunkService({ store, source: store, hasAnywhere }),
-    new LaneService(node, [local.executor]),
+    new LaneService(node, { executors: [local.executor] }),
   ]);
   const lanes = new RemoteExecutors(hub);
   serve(hub, [lanes]);
@@ -80,7 +80,7 @@ test("a node is told whose program it loads", async () => {
       return { close: async () => undefined };
     },
   } as Partial<Executor> as Executor;
-  serve(far, [new LaneService(far, [executor])]);
+  serve(far, [new LaneService(far, { executors: [executor] })]);
   const [remote] = new RemoteExecutors(near).executors;
   const tenant = "0123456789abcdef".repeat(2);
   for (const whose of [tenant, undefined]) {
@@ -103,7 +103,7 @@ test("what calls of kernels took comes before the answers of the packets that ma
       return { exec: () => {}, keep: async () => new Uint8Array(32), close: async () => undefined };
     },
   } as Partial<Executor> as Executor;
-  serve(far, [new LaneService(far, [executor])]);
+  serve(far, [new LaneService(far, { executors: [executor] })]);
   const lanes = new RemoteExecutors(near);
   serve(near, [lanes]);
   const told: unknown[] = [];

@@ -68,7 +68,7 @@ function openNode(): {
     },
   } as Partial<Executor> as Executor;
   const grants = new Grants(hub.signingKey, node, Date.now() - 1000);
-  serve(far, [new LaneService(far, [executor], grants)]);
+  serve(far, [new LaneService(far, { executors: [executor] }, grants)]);
   const executors = new RemoteExecutors(near);
   serve(near, [executors]);
   links.push(near);
@@ -237,7 +237,7 @@ test("a grant that ends while its program is being loaded leaves no lane", async
     },
   } as Partial<Executor> as Executor;
   const grants = new Grants(hub.signingKey, node, Date.now() - 1000);
-  serve(far, [new LaneService(far, [executor], grants)]);
+  serve(far, [new LaneService(far, { executors: [executor] }, grants)]);
   const meta = { executor: "node", grant: granted() };
   const packets = encodePacket({ op: Op.LOAD, lane: 9, ref: program });
   const loading = near.request({ type: MessageType.LOAD, meta, packets });

@@ -64,7 +64,7 @@ function asNode(): Link {
 
 function asHub(): Link {
   const { near, far } = memoryPair({ near: { role: "hub", label: "hub" }, far: { role: "node" } });
-  serve(far, [new LaneService(far, machine.executors)]);
+  serve(far, [new LaneService(far, machine)]);
   return near;
 }
 

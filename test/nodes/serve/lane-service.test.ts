@@ -29,7 +29,7 @@ test("a program is of whom the hub says, and of nobody else where another peer s
     },
   } as Partial<Executor> as Executor;
   const load = async (peer: Pick<PeerInfo, "role" | "id">, tenant?: string): Promise<unknown> => {
-    await using lanes = new LaneService(linkTo(peer), [executor]);
+    await using lanes = new LaneService(linkTo(peer), { executors: [executor] });
     const packets = encodePacket({ op: Op.LOAD, lane: 1, ref: new Uint8Array(32) });
     const meta = { executor: "executor", ...(tenant === undefined ? {} : { tenant }) };
     const message = { type: MessageType.LOAD, meta, packets } as unknown as WireMessage;
@@ -55,7 +55,7 @@ test("a frame that is none is refused, and nothing of it is run", async () => {
     close: async () => undefined,
   };
   const executor = { id: "executor", load: async () => lane } as Partial<Executor> as Executor;
-  await using lanes = new LaneService(linkTo({ role: Role.hub, id: HUB }), [executor]);
+  await using lanes = new LaneService(linkTo({ role: Role.hub, id: HUB }), { executors: [executor] });
   const reply = { signal: new AbortController().signal } as Reply;
   const packets = encodePacket({ op: Op.LOAD, lane: 1, ref: new Uint8Array(32) });
   const load = { type: MessageType.LOAD, meta: { executor: "executor" }, packets } as unknown as WireMessage;
@@ -100,7 +100,10 @@ test("frames that say their lane themselves need no metadata, and neither do the
     },
   } as Partial<Executor> as Executor;
   const notify = (message: OutMessage): void => void sent.push(message);
-  await using lanes = new LaneService({ ...linkTo({ role: Role.hub, id: HUB }), notify }, [executor]);
+  await using lanes = new LaneService(
+    { ...linkTo({ role: Role.hub, id: HUB }), notify },
+    { executors: [executor] },
+  );
   const reply = { signal: new AbortController().signal } as Reply;
   const say = async (type: MessageType, packets: Uint8Array, meta?: object): Promise<unknown> =>
     await lanes.handlers.get(type)!({ type, meta, packets } as unknown as WireMessage, reply);
@@ -132,7 +135,7 @@ test("the memory of a large frame is free once the lane has it", async () => {
     close: async () => undefined,
   };
   const executor = { id: "executor", load: async () => lane } as Partial<Executor> as Executor;
-  await using lanes = new LaneService(linkTo({ role: Role.hub, id: HUB }), [executor]);
+  await using lanes = new LaneService(linkTo({ role: Role.hub, id: HUB }), { executors: [executor] });
   const reply = { signal: new AbortController().signal } as Reply;
   const packets = encodePacket({ op: Op.LOAD, lane: 1, ref: ZERO_REF });
   const load = { type: MessageType.LOAD, meta: { executor: "executor" }, packets } as unknown as WireMessage;

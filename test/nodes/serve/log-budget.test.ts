@@ -64,7 +64,7 @@ test("a node whose programs log without end keeps within what its hub takes, and
     peer: { role: "hub", id: "hub" },
     notify: (message: OutMessage) => void said.push(message),
   } as unknown as Link;
-  await using lanes = new LaneService(link, [executor]);
+  await using lanes = new LaneService(link, { executors: [executor] });
   const packets = encodePacket({ op: Op.LOAD, lane: 1, ref: new Uint8Array(32) });
   const load = { type: MessageType.LOAD, meta: { executor: "executor" }, packets } as unknown as WireMessage;
   await lanes.handlers.get(MessageType.LOAD)!(load, { signal: new AbortController().signal } as Reply);

@@ -216,6 +216,30 @@ test.concurrent("a redialer that lends others says so in a session of its own", 
   await network.close();
 });
 
+test.concurrent("what a redialer lends when it has just been told is not lost in its dial", async ({
+  expect,
+}) => {
+  const network = await openNetwork({});
+  const identity = Identity.create();
+  list(network.allowList, identity, "node");
+  const [cpu, gpu] = ["cpu", "gpu"].map((name) => ({ name, capacity: { js: 1 }, edition: "v8-1-icu-2" }));
+  const redialer = new Redialer({
+    address: network.address,
+    server: network.hub,
+    identity,
+    role: "node",
+    label: "node",
+    executors: [cpu!],
+    onLink: () => undefined,
+  });
+  // There is no session yet that it could end.
+  redialer.lend([cpu!, gpu!]);
+  await until(() => network.links.at(-1)?.peer.executors.length === 2);
+  expect(network.links.at(-1)!.peer.executors).toEqual([cpu, gpu]);
+  await redialer.close();
+  await network.close();
+});
+
 test.concurrent("a redialer that is closed while it dials ends in order", async ({ expect }) => {
   const connections: Socket[] = [];
   const silent = createServer((socket) => connections.push(socket)).listen(0, "127.0.0.1");
