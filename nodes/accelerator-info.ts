@@ -1,10 +1,13 @@
 /** GPUs as machines tell each other of them: what a hub chooses by, and what people are shown. */
 import * as v from "valibot";
 import type { Accelerator, AcceleratorInfo, UnusedAccelerator } from "../runtime/contracts/kernels.ts";
-import { ENGINE_CLASS_CHARACTERS_MAX, KERNEL_CALL_MS_MAX } from "../runtime/limits.ts";
 import {
   ACCELERATOR_RATE_MAX,
   ACCELERATOR_RATE_MIN,
+  ENGINE_CLASS_CHARACTERS_MAX,
+  KERNEL_CALL_MS_MAX,
+} from "../runtime/limits.ts";
+import {
   LABEL_CHARACTERS_MAX,
   OFFERS_MAX,
   REASON_CHARACTERS_MAX,

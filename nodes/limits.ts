@@ -101,9 +101,6 @@ export const WALL_CHARACTERS_MAX = 64;
 export const OFFERS_MAX = 16;
 export const OFFER_NAME_CHARACTERS_MAX = 16;
 export const OFFER_CAPACITY_MAX = 4096;
-/** GB/s, or thousand million operations a second, that a GPU may say it was measured with. */
-export const ACCELERATOR_RATE_MIN = 1e-6;
-export const ACCELERATOR_RATE_MAX = 1e9;
 /** GPUs that a machine says it does not use, and the sentence that says why. */
 export const UNUSED_ACCELERATORS_MAX = 16;
 export const REASON_CHARACTERS_MAX = 512;

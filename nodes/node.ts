@@ -77,6 +77,7 @@ export async function joinHub(options: JoinOptions): Promise<JoinedNode> {
     id: "node",
     label,
     workers,
+    looksAfresh: true,
     source: (store) => new PeerSource({ store, peers, events }),
   });
   let node: JoinedNode | undefined;

@@ -275,10 +275,20 @@ export const DESCRIPTION_KEPT_CHARACTERS_MAX: number = 16 * 1024;
 /** GPUs of one machine that are used, and that its drivers may name. */
 export const ACCELERATORS_MAX = 8;
 export const ADAPTERS_LISTED_MAX = 64;
+export const ADAPTER_NAME_CHARACTERS_MAX = 256;
+/** GB/s, or thousand million operations a second, that a GPU may say it was measured with. */
+export const ACCELERATOR_RATE_MIN = 1e-6;
+export const ACCELERATOR_RATE_MAX = 1e9;
 /** Packets whose kernels run on one GPU that are worked on at once: while one waits for its answer, others get theirs ready. */
 export const GPU_PACKETS_MAX = 4;
 /** How long a machine looks for GPUs: it does without one whose driver does not come up. */
 export const GPU_FIND_MS_MAX = 60_000;
+/** For how long commands do without a GPU whose driver did not come up, and how long what was measured of one is believed. */
+export const GPU_HANG_MS: number = 60 * 60 * 1000;
+export const GPU_CALIBRATION_MS_MAX: number = 7 * 24 * 60 * 60 * 1000;
+/** GPUs, by driver and all, of which it is remembered beside a store what was measured; and bytes of what is remembered. */
+export const GPU_CALIBRATIONS_MAX = 32;
+export const GPU_HISTORY_BYTES_MAX: number = 64 * 1024;
 /** How often a call is made of a GPU whose process is lost meanwhile. */
 export const ACCELERATOR_TRIES_MAX = 3;
 /** Of the name of a class of engines, which stands in editions. */

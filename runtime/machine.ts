@@ -41,6 +41,7 @@ import type { ChunkSource, StoreWriterOptions } from "./contracts/chunks.ts";
 import type { Executor } from "./contracts/executor.ts";
 import type { EventMap, Events } from "./contracts/events.ts";
 import { findAccelerators } from "./accelerator/accelerators.ts";
+import { GPU_HISTORY_FILE } from "./gpu-history.ts";
 import { checkKernel } from "./accelerator/wgsl-check.ts";
 import { KERNEL_HISTORY_FILE, KernelHistory } from "./kernel-history.ts";
 import { WALL_HISTORY_FILE, WallHistory } from "./wall-history.ts";
@@ -56,6 +57,8 @@ export interface MachineOptions {
   readonly findAccelerators?:
     | ((machine: Pick<Machine, "store" | "source">, signal: AbortSignal) => Promise<FoundAccelerators>)
     | undefined;
+  /** Whether GPUs are looked for and measured whatever is remembered of them: by who has time. */
+  readonly looksAfresh?: boolean | undefined;
   /** As StoreOptions have it. */
   readonly writesLittle?: boolean | undefined;
   /** Where it is remembered what programs say of themselves; nowhere by default. */
@@ -133,7 +136,7 @@ export class Machine implements AsyncDisposable {
       kernels: fastest,
       findGpus: () => this.findAccelerators(),
     });
-    const find = options.findAccelerators ?? findMachineAccelerators;
+    const { looksAfresh, findAccelerators: find = findMachineAccelerators(looksAfresh) } = options;
     this.#gpus = new GpuExecutors({
       find: (signal) => find(this, signal),
       open: (accelerator, index) =>
@@ -303,11 +306,14 @@ export class Machine implements AsyncDisposable {
 }
 
 /** What is read of inputs on this machine's disk, its GPUs read themselves. */
-async function findMachineAccelerators(
-  { source, store }: Pick<Machine, "store" | "source">,
-  signal: AbortSignal,
-): Promise<FoundAccelerators> {
-  return await findAccelerators({ source, places: store, reads: [store.segments], signal });
+function findMachineAccelerators(
+  looksAfresh: boolean | undefined,
+): NonNullable<MachineOptions["findAccelerators"]> {
+  return async ({ source, store }, signal) => {
+    const history = join(store.directory, GPU_HISTORY_FILE);
+    const reads = [store.segments];
+    return await findAccelerators({ source, places: store, reads, history, looksAfresh, signal });
+  };
 }
 
 /** The id of the executor of packet code beside the one of this id. */

@@ -70,6 +70,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     id: HUB_ID,
     label,
     workers,
+    looksAfresh: true,
     source: (store) => new PeerSource({ store, peers, events }),
   });
   try {

@@ -1,20 +1,35 @@
 /** Finds the GPUs of a machine: those that compute right, and why others are not used. */
 import { createHash } from "node:crypto";
+import { availableParallelism, cpus } from "node:os";
 import type { ChunkPlaces, ChunkSource } from "../contracts/chunks.ts";
-import type { FoundAccelerators, UnusedAccelerator } from "../contracts/kernels.ts";
+import type { Calibration, FoundAccelerators, UnusedAccelerator } from "../contracts/kernels.ts";
 import { messageOf } from "../../packets/errors.ts";
 import { formatDuration } from "../format.ts";
-import { ENGINE_CLASS_CHARACTERS_MAX, GPU_FIND_MS_MAX } from "../limits.ts";
+import {
+  ACCELERATOR_RATE_MAX,
+  ACCELERATOR_RATE_MIN,
+  ENGINE_CLASS_CHARACTERS_MAX,
+  GPU_FIND_MS_MAX,
+  GPU_HANG_MS,
+  KERNEL_CALL_MS_MAX,
+} from "../limits.ts";
 import { IMITATED, chooseAdapters } from "./adapter-names.ts";
 import type { ChosenAdapters } from "./adapter-names.ts";
 import { CallInputs } from "./call-inputs.ts";
 import { memoryOf } from "./gpu-memory-size.ts";
+import { GpuHistory } from "../gpu-history.ts";
 import { GpuAccelerator } from "./gpu-accelerator.ts";
 import { GpuProcess, standingGpuWalls } from "./gpu-process.ts";
 import type { StartedGpuProcess } from "./gpu-process.ts";
 import { GpuWall } from "./gpu-walls.ts";
-import { driverAbsence } from "./vulkan-files.ts";
-import type { AbsentMessage, CalibratedMessage, GpuProcessOptions, ReadyMessage } from "./protocol.ts";
+import { driverAbsence, driverDigest, startedDriverDigest } from "./vulkan-files.ts";
+import type {
+  AbsentMessage,
+  CalibratedMessage,
+  GpuProcessOptions,
+  ReadyMessage,
+  VerifiedMessage,
+} from "./protocol.ts";
 
 export interface FindOptions {
   /** Where chunks of inputs come from. */
@@ -29,6 +44,10 @@ export interface FindOptions {
   readonly memoryBytesMax?: number | undefined;
   /** How long a driver may take to open a GPU, and to measure it, in milliseconds; GPU_FIND_MS_MAX by default. */
   readonly findMsMax?: number | undefined;
+  /** A file that remembers what was measured, and which drivers hang; nothing is remembered by default. */
+  readonly history?: string | undefined;
+  /** Whether that is not believed, but found out anew. */
+  readonly looksAfresh?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -61,8 +80,10 @@ export async function findAccelerators(options: FindOptions): Promise<FoundAccel
   const kind = isSoftwareUsed ? "any" : "real";
   const before = absences.get(kind);
   if (before !== undefined) return { accelerators: [], unused: before };
-  const search = new Search(options, isSoftwareUsed);
+  const history = options.history === undefined ? undefined : await GpuHistory.open(options.history);
+  const search = new Search(options, isSoftwareUsed, history);
   const found = await search.run();
+  await history?.keep();
   if (search.isKnownAbsent) absences.set(kind, found.unused);
   return found;
 }
@@ -80,13 +101,20 @@ interface Candidate {
 class Search {
   readonly #options: FindOptions;
   readonly #process: GpuProcessOptions;
+  readonly #history: GpuHistory | undefined;
+  /** Those that may hang. */
+  readonly #drivers: string;
   #chosen: ChosenAdapters | undefined;
   /** Those that open others than the first. */
   #others: readonly Promise<Candidate>[] = [];
+  /** Whether any was left out since it hung before. */
+  #hasHung = false;
   #isKnownAbsent = false;
 
-  constructor(options: FindOptions, isSoftwareUsed: boolean) {
+  constructor(options: FindOptions, isSoftwareUsed: boolean, history: GpuHistory | undefined) {
     this.#options = options;
+    this.#history = history;
+    this.#drivers = startedDriverDigest();
     this.#process = {
       backend: BACKEND,
       isSoftwareAllowed: isSoftwareUsed,
@@ -95,27 +123,26 @@ class Search {
     };
   }
 
-  /** Whether there is none, and another look would find none either. */
+  /** Whether there is none, and another look would find none either: what crashed, or hung, may do better another time. */
   get isKnownAbsent(): boolean {
     return this.#isKnownAbsent;
   }
 
   async run(): Promise<FoundAccelerators> {
+    const hung = this.#hung("");
+    if (hung !== undefined) return { accelerators: [], unused: [{ label: "GPU", reason: hung }] };
     const first = await this.#start({ ...this.#process, lists: true }, (names) => this.#choose(names));
     const { names = [], unused = [] } = this.#chosen ?? {};
     if (names.length === 0) {
       this.#options.signal?.throwIfAborted();
-      // What crashed may do better another time.
-      this.#isKnownAbsent = "kind" in first && first.why !== "device";
+      this.#isKnownAbsent = "kind" in first && first.why !== "device" && !this.#hasHung;
       return {
         accelerators: [],
         unused: unused.length > 0 || !("kind" in first) ? unused : [absence(first)],
       };
     }
-    const others = await Promise.all(this.#others);
-    const found: FoundAccelerators[] = [];
-    for (const candidate of [{ name: names[0]!, started: first }, ...others])
-      found.push(await this.#measure(candidate));
+    const candidates = [{ name: names[0]!, started: first }, ...(await Promise.all(this.#others))];
+    const found = await this.#measureAll(candidates);
     const accelerators = found.flatMap((each) => each.accelerators);
     if (this.#options.signal?.aborted === true) {
       await Promise.all(accelerators.map((each) => each.close()));
@@ -127,13 +154,53 @@ class Search {
   /** The first, while others start for the others. */
   #choose(all: readonly string[]): string | undefined {
     if (this.#chosen === undefined) {
-      this.#chosen = chooseAdapters(all, this.#process.isSoftwareAllowed);
+      this.#history?.answered("");
+      this.#chosen = this.#withoutHung(chooseAdapters(all, this.#process.isSoftwareAllowed));
       this.#others = this.#chosen.names.slice(1).map(async (name) => ({
         name,
         started: await this.#start({ ...this.#process, adapter: name }),
       }));
     }
     return this.#chosen.names[0];
+  }
+
+  #withoutHung({ names, unused }: ChosenAdapters): ChosenAdapters {
+    const reasons = new Map(names.map((name) => [name, this.#hung(name)]));
+    const hung = names.filter((name) => reasons.get(name) !== undefined);
+    this.#hasHung = hung.length > 0;
+    return {
+      names: names.filter((name) => !hung.includes(name)),
+      unused: [...unused, ...hung.map((name) => ({ label: labelOf(name), reason: reasons.get(name)! }))],
+    };
+  }
+
+  /** Why an adapter is not waited for, where it hung before: "" is whatever names them. */
+  #hung(adapter: string): string | undefined {
+    if (this.#options.looksAfresh === true) return undefined;
+    const agoMs = this.#history?.hungAgoMs(adapter, this.#drivers);
+    if (agoMs === undefined) return undefined;
+    const [ago, after] = [formatDuration(agoMs, 1), formatDuration(GPU_HANG_MS, 1)];
+    return `its driver did not answer ${ago} ago, and is not waited for again before ${after} have passed, or pfs doctor has found that it does`;
+  }
+
+  /** Those that are measured one after the other, and others, of which that is known, side by side before. */
+  async #measureAll(candidates: readonly Candidate[]): Promise<readonly FoundAccelerators[]> {
+    const known = candidates.map((candidate) => this.#known(candidate));
+    const found = await Promise.all(
+      candidates.map(async (candidate, at) =>
+        known[at] === undefined ? undefined : await this.#measure(candidate, known[at]),
+      ),
+    );
+    const all: FoundAccelerators[] = [];
+    for (const [at, candidate] of candidates.entries())
+      all.push(found[at] ?? (await this.#measure(candidate, undefined)));
+    return all;
+  }
+
+  /** What was measured of it before. */
+  #known({ started }: Candidate): Calibration | undefined {
+    if ("kind" in started || this.#options.looksAfresh === true) return undefined;
+    return this.#history?.calibration(calibrationKey(started));
   }
 
   /** A driver that hangs takes nothing but its GPU away. Never rejects. */
@@ -146,35 +213,45 @@ class Search {
     try {
       return await GpuProcess.start(process, { reads, choose, signal: patience });
     } catch (error) {
-      return { kind: "absent", why: "device", reason: this.#late(patience) ?? messageOf(error) };
+      const late = this.#late(patience);
+      if (late !== undefined)
+        this.#history?.hung(process.adapter ?? this.#chosen?.names[0] ?? "", this.#drivers);
+      return { kind: "absent", why: "device", reason: late ?? messageOf(error) };
     }
   }
 
-  async #measure({ name, started }: Candidate): Promise<FoundAccelerators> {
-    const label = name.slice(0, LABEL_CHARACTERS);
+  async #measure({ name, started }: Candidate, known: Calibration | undefined): Promise<FoundAccelerators> {
+    const label = labelOf(name);
     if ("kind" in started) return { accelerators: [], unused: [absence(started, label)] };
     const { process, ready } = started;
     const patience = this.#patience();
     const kill = (): void => process.kill();
     patience.addEventListener("abort", kill, { once: true });
     if (patience.aborted) kill();
-    const [calibrated, bytes] = await Promise.all([process.calibrate(), memoryOf(ready.adapter, name)]);
+    const [measured, bytes] = await Promise.all([
+      known === undefined ? process.calibrate() : process.verify(),
+      memoryOf(ready.adapter, name),
+    ]);
     patience.removeEventListener("abort", kill);
-    if (calibrated === undefined || calibrated.wrong !== "") {
+    const late = measured === undefined ? this.#late(patience) : undefined;
+    if (late === undefined) this.#history?.answered(name);
+    else this.#history?.hung(name, this.#drivers);
+    if (measured === undefined || measured.wrong !== "") {
       process.kill();
-      return { accelerators: [], unused: [{ label, reason: this.#late(patience) ?? wrong(calibrated) }] };
+      return { accelerators: [], unused: [{ label, reason: late ?? wrong(measured) }] };
     }
+    const calibration = measured.kind === "calibrated" ? calibrationOf(measured) : known!;
+    if (measured.kind === "calibrated") this.#history?.measured(calibrationKey(started), calibration);
     const { source, places, reads, memoryBytesMax = Infinity } = this.#options;
     const memoryBytes = Math.min(memoryBytesMax, bytes);
     process.tell({ kind: "budget", bytes: memoryBytes });
-    const { uploadGBps, downloadGBps, launchMs, gops } = calibrated;
     const accelerator = new GpuAccelerator({
       info: {
         label,
         engineClass: engineClassOf(ready),
         isSoftware: ready.adapter.isSoftware,
         memoryBytes,
-        calibration: { uploadGBps, downloadGBps, launchMs, gops },
+        calibration,
       },
       process: { ...this.#process, adapter: name, memoryBytes },
       first: started,
@@ -192,7 +269,7 @@ class Search {
 
   /** What is said of a driver that was waited for so long. */
   #late(patience: AbortSignal): string | undefined {
-    if (!patience.aborted) return undefined;
+    if (!patience.aborted || this.#options.signal?.aborted === true) return undefined;
     return `its driver did not answer within ${formatDuration(this.#options.findMsMax ?? GPU_FIND_MS_MAX)}`;
   }
 }
@@ -210,10 +287,33 @@ function engineClassOf({ adapter }: ReadyMessage): string {
   return `${name}-${digest}`.slice(0, ENGINE_CLASS_CHARACTERS_MAX);
 }
 
-function wrong(calibrated: CalibratedMessage | undefined): string {
-  return calibrated === undefined
+/** All that how fast it is depends on: the same as its results do, the drivers' files, the walls around it, and the machine. */
+function calibrationKey({ ready, walls }: StartedGpuProcess): string {
+  const machine = [cpus()[0]?.model, availableParallelism(), process.env["LP_NUM_THREADS"]];
+  const all = JSON.stringify([engineClassOf(ready), driverDigest(), walls, machine]);
+  return createHash("sha256").update(all).digest("hex");
+}
+
+function labelOf(name: string): string {
+  return name.slice(0, LABEL_CHARACTERS);
+}
+
+/** Within what others believe. */
+function calibrationOf({ uploadGBps, downloadGBps, launchMs, gops }: CalibratedMessage): Calibration {
+  const rate = (value: number): number =>
+    Math.min(ACCELERATOR_RATE_MAX, Math.max(ACCELERATOR_RATE_MIN, value));
+  return {
+    uploadGBps: rate(uploadGBps),
+    downloadGBps: rate(downloadGBps),
+    launchMs: Math.min(launchMs, KERNEL_CALL_MS_MAX),
+    gops: rate(gops),
+  };
+}
+
+function wrong(measured: CalibratedMessage | VerifiedMessage | undefined): string {
+  return measured === undefined
     ? "it ended while it was measured"
-    : `it computes wrong results, so that nothing runs on it: ${calibrated.wrong}`;
+    : `it computes wrong results, so that nothing runs on it: ${measured.wrong}`;
 }
 
 function absence({ why, reason }: AbsentMessage, label = "GPU"): UnusedAccelerator {

@@ -32,6 +32,7 @@ import type {
   NodeMessage,
   ProcessMessage,
   ReadyMessage,
+  VerifiedMessage,
 } from "./protocol.ts";
 
 /** Where drivers are, and how many threads those that imitate a GPU may have; nothing else of ours is of their business. */
@@ -193,6 +194,17 @@ export class GpuProcess {
     };
     void this.ended.then(() => resolve(undefined));
     void this.send([{ message: { kind: "calibrate" } }]);
+    return await promise;
+  }
+
+  /** Whether its adapter computes right, as `calibrate` finds out too, and no more than that. */
+  async verify(): Promise<VerifiedMessage | undefined> {
+    const { promise, resolve } = Promise.withResolvers<VerifiedMessage | undefined>();
+    this.onMessage = (message) => {
+      if (message.kind === "verified") resolve(message);
+    };
+    void this.ended.then(() => resolve(undefined));
+    void this.send([{ message: { kind: "verify" } }]);
     return await promise;
   }
 

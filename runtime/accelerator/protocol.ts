@@ -31,7 +31,12 @@ import {
 } from "valibot";
 import type { GenericSchema } from "valibot";
 import type { KernelTimes } from "../contracts/kernels.ts";
-import { ADAPTERS_LISTED_MAX, GPU_FRAME_BODY_BYTES_MAX, GPU_FRAME_HEAD_BYTES_MAX } from "../limits.ts";
+import {
+  ADAPTERS_LISTED_MAX,
+  ADAPTER_NAME_CHARACTERS_MAX,
+  GPU_FRAME_BODY_BYTES_MAX,
+  GPU_FRAME_HEAD_BYTES_MAX,
+} from "../limits.ts";
 
 /** In the process: of the pipe, of a second one for what cannot wait behind bytes, and of the window for outputs, if there is one. */
 export const GPU_PIPE_DESCRIPTOR = 3;
@@ -117,6 +122,8 @@ export type NodeMessage =
   | { readonly kind: "open"; readonly adapter: string }
   /** Measures the adapter, and checks results. */
   | { readonly kind: "calibrate" }
+  /** Checks results. */
+  | { readonly kind: "verify" }
   /** Body: what follows of the bytes of the input that is being sent. */
   | { readonly kind: "piece"; readonly call: number }
   /** No more of the input's bytes come, since they cannot be read. */
@@ -174,6 +181,12 @@ export interface CalibratedMessage {
   readonly wrong: string;
 }
 
+export interface VerifiedMessage {
+  readonly kind: "verified";
+  /** As CalibratedMessage has it. */
+  readonly wrong: string;
+}
+
 /** With what its process knows of what the call took. */
 export interface DoneMessage extends Omit<KernelTimes, "totalMs" | "waitMs"> {
   readonly kind: "done";
@@ -209,6 +222,7 @@ export type ProcessMessage =
   | AdaptersMessage
   | ReadyMessage
   | CalibratedMessage
+  | VerifiedMessage
   | DoneMessage
   | FailedMessage
   | AbsentMessage
@@ -228,10 +242,14 @@ const whole = pipe(number(), integer(), minValue(0), maxValue(Number.MAX_SAFE_IN
 const amount = pipe(number(), minValue(0), maxValue(Number.MAX_SAFE_INTEGER));
 const text = pipe(string(), maxLength(4096));
 const keys = pipe(array(pipe(string(), maxLength(128))), maxLength(256));
+const names = pipe(
+  array(pipe(string(), maxLength(ADAPTER_NAME_CHARACTERS_MAX))),
+  maxLength(ADAPTERS_LISTED_MAX),
+);
 const notes = pipe(array(object({ line: whole, column: whole, text })), maxLength(64));
 
 const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
-  adapters: object({ kind: literal("adapters"), names: pipe(array(text), maxLength(ADAPTERS_LISTED_MAX)) }),
+  adapters: object({ kind: literal("adapters"), names }),
   ready: object({
     kind: literal("ready"),
     adapter: object({
@@ -253,6 +271,7 @@ const SCHEMAS: { readonly [Kind in ProcessMessage["kind"]]: GenericSchema } = {
     gops: amount,
     wrong: text,
   }),
+  verified: object({ kind: literal("verified"), wrong: text }),
   done: object({
     kind: literal("done"),
     call: whole,

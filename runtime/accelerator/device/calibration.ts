@@ -12,6 +12,8 @@ const PROBES = 3;
 const MOVED_BYTES_MIN: number = 2 * 1024 * 1024;
 const MOVED_BYTES_MAX: number = 128 * 1024 * 1024;
 const MEASURED_MS_MIN = 30;
+/** How often they are moved before: once for the ring's own buffers, which are made for it. */
+const WARMS = 2;
 /** Multiply-adds of a thread in one round of its loop, and threads that run them. */
 const ROUND_OPERATIONS = 8 * 2;
 const GOPS_GROUPS = 1024;
@@ -138,7 +140,7 @@ export class Probe {
 /** Takes about a second. Rejects where the device is lost. */
 export async function calibrate(gpu: Gpu): Promise<Omit<CalibratedMessage, "kind">> {
   const launchMs = await launch(gpu);
-  const { gops, wrong: wrongFloats } = await multiplyAdd(gpu);
+  const { gops, wrong: wrongFloats } = await multiplyAdd(gpu, MEASURED_MS_MIN);
   const wrongRounding = await round(gpu);
   const { uploadGBps, downloadGBps, wrong: wrongWords } = await move(gpu);
   return { uploadGBps, downloadGBps, launchMs, gops, wrong: wrongWords || wrongFloats || wrongRounding };
@@ -163,6 +165,15 @@ async function round(gpu: Gpu): Promise<string> {
   return wrong < 0 ? "" : `thread ${wrong} of a kernel that rounds whole numbers came to ${rounded[wrong]}`;
 }
 
+/** What comes out wrong; empty where nothing does. Takes a fraction of what measuring takes. Rejects where the device is lost. */
+export async function verify(gpu: Gpu): Promise<string> {
+  const { wrong: wrongFloats } = await multiplyAdd(gpu, 0);
+  const wrongRounding = await round(gpu);
+  const bytes = Math.min(MOVED_BYTES_MIN, gpu.limits.bindingBytes, gpu.limits.bufferBytes);
+  const { wrong: wrongWords } = await moveOnce(gpu, bytes, 0);
+  return wrongWords || wrongFloats || wrongRounding;
+}
+
 async function launch(gpu: Gpu): Promise<number> {
   const sample = new Sample(gpu, PROBE, GROUP_THREADS * 4);
   const times: number[] = [];
@@ -171,12 +182,16 @@ async function launch(gpu: Gpu): Promise<number> {
   return times.toSorted((a, b) => a - b)[LAUNCHES >> 1]!;
 }
 
-async function multiplyAdd(gpu: Gpu): Promise<{ readonly gops: number; readonly wrong: string }> {
+/** Of so many milliseconds at least, for which it computes more and more. */
+async function multiplyAdd(
+  gpu: Gpu,
+  leastMs: number,
+): Promise<{ readonly gops: number; readonly wrong: string }> {
   const threads = GOPS_GROUPS * GROUP_THREADS;
   const sample = new Sample(gpu, MULTIPLY_ADD, threads * 4);
   let rounds = ROUNDS_MIN;
   let milliseconds = await sample.run(rounds, GOPS_GROUPS);
-  while (milliseconds < MEASURED_MS_MIN && rounds < ROUNDS_MAX) {
+  while (milliseconds < leastMs && rounds < ROUNDS_MAX) {
     rounds *= 4;
     milliseconds = await sample.run(rounds, GOPS_GROUPS);
   }
@@ -197,7 +212,7 @@ async function move(
   const most = Math.min(MOVED_BYTES_MAX, gpu.limits.bindingBytes, gpu.limits.bufferBytes);
   let bytes = Math.min(MOVED_BYTES_MIN, most);
   for (;;) {
-    const { upload, download, wrong } = await moveOnce(gpu, bytes);
+    const { upload, download, wrong } = await moveOnce(gpu, bytes, WARMS);
     const isMeasured = Math.min(upload, download) >= MEASURED_MS_MIN || bytes * 4 > most;
     const [uploadGBps, downloadGBps] = [bytes / upload / 1e6, bytes / download / 1e6];
     if (isMeasured || wrong !== "") return { uploadGBps, downloadGBps, wrong };
@@ -205,18 +220,18 @@ async function move(
   }
 }
 
-/** Both in milliseconds. */
+/** Both in milliseconds, after so many times that do not count. */
 async function moveOnce(
   gpu: Gpu,
   bytes: number,
+  warms: number,
 ): Promise<{ readonly upload: number; readonly download: number; readonly wrong: string }> {
   const { device } = gpu;
   const words = new Uint32Array(bytes / 4);
   for (let at = 0; at < words.length; at++) words[at] = Math.imul(at, 2246822519) ^ (at >>> 7);
   const sample = new Sample(gpu, MIX, bytes);
   const ring = new UploadRing(device);
-  // Once for the ring's own buffers, which are made for it.
-  for (let warm = 0; warm < 2; warm++) {
+  for (let warm = 0; warm < warms; warm++) {
     const first = ring.begin(sample.buffer);
     await first.push(new Uint8Array(words.buffer));
     first.end();

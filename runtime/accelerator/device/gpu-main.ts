@@ -5,7 +5,7 @@
 import { Socket } from "node:net";
 import { GPU_CONTROL_DESCRIPTOR, GPU_PIPE_DESCRIPTOR, encodeFrame, readFrames } from "../protocol.ts";
 import type { ControlMessage, GpuProcessOptions, NodeMessage, ProcessMessage } from "../protocol.ts";
-import { Probe, calibrate } from "./calibration.ts";
+import { Probe, calibrate, verify } from "./calibration.ts";
 import { listAdapters, openGpu } from "./gpu.ts";
 import type { AbsentGpu, Gpu } from "./gpu.ts";
 import { GpuMemory } from "./gpu-memory.ts";
@@ -71,6 +71,8 @@ async function compute(gpu: Gpu, frames: ReturnType<typeof readFrames>): Promise
       await say({ kind: "checked", call: message.call, notes: "pipeline" in result ? [] : [...result] });
     } else if (message.kind === "calibrate") {
       await say({ kind: "calibrated", ...(await calibrate(gpu)) });
+    } else if (message.kind === "verify") {
+      await say({ kind: "verified", wrong: await verify(gpu) });
     } else if (message.kind === "probe") {
       await say({ kind: "probed", call: message.call, probeMs: (await probe?.run()) ?? 0 });
     }

@@ -1,7 +1,7 @@
 /** The one place that imports `webgpu`: names adapters and opens one, or says why there is none to open. */
 import { createRequire } from "node:module";
 import { messageOf } from "../../../packets/errors.ts";
-import { ADAPTERS_LISTED_MAX } from "../../limits.ts";
+import { ADAPTERS_LISTED_MAX, ADAPTER_NAME_CHARACTERS_MAX } from "../../limits.ts";
 import { isSoftwareName } from "../adapter-names.ts";
 import type { AbsentMessage, GpuProcessOptions, ReadyMessage } from "../protocol.ts";
 
@@ -37,7 +37,9 @@ export async function listAdapters({ backend }: GpuProcessOptions): Promise<read
     return NONE;
   } catch (error) {
     const text = messageOf(error);
-    const names = Array.from(text.matchAll(NAMED), ([, name = ""]) => name);
+    const names = Array.from(text.matchAll(NAMED), ([, name = ""]) =>
+      name.slice(0, ADAPTER_NAME_CHARACTERS_MAX),
+    );
     return names.length > 0 ? names.slice(0, ADAPTERS_LISTED_MAX) : { why: "adapter", reason: text };
   }
 }

@@ -49,7 +49,7 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
     // What every other command would use.
     () => (token === undefined ? storeChecks(...storePlace(options)) : hubChecks(token, options, signal)),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
-    kernelChecks,
+    () => kernelChecks(token === undefined ? storeDirectory(options) : undefined),
     // Known once a program has run.
     () => wallChecks(token === undefined ? storeDirectory(options) : undefined),
     networkChecks,
@@ -224,8 +224,11 @@ const KERNEL = `import { block, bytes, defineKernel, defineProgram, u32 } from "
   export default defineProgram({ input: block(4096), map: (data) => ones({ data })[0], combine: (a, b) => a + b });`;
 const KERNEL_BYTES = 4096;
 
-/** Runs a kernel, before which GPUs are looked for; which of them are used for kernels, and why others are not. */
-async function kernelChecks(): Promise<Check[]> {
+/**
+ * Runs a kernel, before which GPUs are looked for, whatever was remembered of them beside the store, which remembers what is found
+ * now; which of them are used for kernels, and why others are not.
+ */
+async function kernelChecks(storeOf: string | undefined): Promise<Check[]> {
   const directory = await makeTemporaryDirectory("doctor");
   const checks: Check[] = [];
   try {
@@ -244,6 +247,12 @@ async function kernelChecks(): Promise<Check[]> {
             "results are not to be trusted",
           ),
     );
+    if (storeOf !== undefined) {
+      const { GPU_HISTORY_FILE, GpuHistory } = await import("../../../runtime/gpu-history.ts");
+      const history = await GpuHistory.open(join(storeOf, GPU_HISTORY_FILE));
+      await history.adopt(join(directory, "store", GPU_HISTORY_FILE));
+      await history.keep();
+    }
     for (const { accelerators, unusedAccelerators = [] } of await pfs.nodes()) {
       for (const accelerator of accelerators)
         checks.push(ok("kernels", "GPU", describeAccelerator(accelerator)));
