@@ -594,6 +594,8 @@ export const GPU_CALLS_MAX = 3;
 export const GPU_CALL_TRIES_MAX = 4;
 /** How often a kernel may use up its time on a GPU, or end its process; then it gets no more calls there. */
 export const GPU_STRIKES_MAX = 3;
+/** Kernels of which a GPU remembers how often. */
+export const GPU_STRIKES_KEPT_MAX = 1024;
 /** How long inputs stay in a GPU's memory while nobody calls a kernel. */
 export const GPU_REST_MS: number = 60 * 1000;
 /** How often the process of a GPU is started in a row before it is said to be gone. */

@@ -38,6 +38,7 @@ import { GpuProcesses } from "./gpu-processes.ts";
 import type { GpuProcessesOptions, LiveProcess } from "./gpu-processes.ts";
 import { isInWindow } from "./output-window.ts";
 import { SilenceWatch } from "./silence.ts";
+import { Strikes } from "./strikes.ts";
 import { OwnTimeWatch } from "./own-time.ts";
 import type { WatchEnd } from "./own-time.ts";
 import { moduleOf, prepareCall } from "./prepared-call.ts";
@@ -95,8 +96,7 @@ export class GpuAccelerator implements Accelerator {
   readonly #inputs: CallInputs;
   readonly #closing = new AbortController();
   readonly #queue: Task[] = [];
-  /** By module, how often it used up its time, or ended its process. */
-  readonly #strikes = new Map<string, number>();
+  readonly #strikes = new Strikes();
   #worker: Worker | undefined;
   #calls = 0;
   #rest: NodeJS.Timeout | undefined;
@@ -181,7 +181,7 @@ export class GpuAccelerator implements Accelerator {
   }
 
   isBarred(kernel: Kernel): boolean {
-    return (this.#strikes.get(moduleOf(kernel).module) ?? 0) >= GPU_STRIKES_MAX;
+    return this.#strikes.isBarred(moduleOf(kernel).module);
   }
 
   async close(): Promise<void> {
@@ -501,8 +501,7 @@ export class GpuAccelerator implements Accelerator {
   }
 
   #strike({ call: { kernel } }: Task): void {
-    const { module } = moduleOf(kernel);
-    this.#strikes.set(module, (this.#strikes.get(module) ?? 0) + 1);
+    this.#strikes.add(moduleOf(kernel).module);
   }
 
   /** It has calls from now on. */
