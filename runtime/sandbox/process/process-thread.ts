@@ -120,6 +120,12 @@ export class ProcessThread {
     const call = this.#running;
     if (call?.id !== id || call.questions === undefined || this.#waits !== undefined) return false;
     const used = this.clock.read();
+    const cpuMs = used - this.#usedBefore;
+    // It stands still now, so this is what it used. Whoever goes on asking would never be found late by what was not read yet.
+    if (cpuMs >= call.limitMs + EXECUTOR_GRACE_MS) {
+      this.#late(call, "deadline", Math.round(cpuMs));
+      return true;
+    }
     const answer = call.questions.ask(kind, body, used);
     if (answer === undefined || answer === false) return answer !== false;
     this.#waits = { since: performance.now(), used };
