@@ -615,7 +615,7 @@ export const GPU_PROBE_QUICK_MS = 200;
  * all no longer than a kernel may compute, and a second, which costs calls that were only slow nothing but time.
  */
 export const GPU_SILENCE_LOOK_MS = 250;
-export const GPU_SILENCE_LOOKS = 10;
+export const GPU_SILENCE_LOOKS = 9;
 /** What a call may take beside its limit: its inputs may come from elsewhere. */
 export const GPU_CALL_CEILING_MS: number = 5 * 60 * 1000;
 /** Ranges of streams of which it is remembered where they stand in files, and what that takes: many pieces take much. */
