@@ -91,7 +91,13 @@ export function packetToJson(frame: Uint8Array, index: number): PacketJson {
       };
     case Op.HALT:
       if ((flags & Flag.OPEN) !== 0) return { ...head, packets: at, open: true };
-      return { ...head, packets: at, length, ...((flags & Flag.DIGEST) !== 0 ? { digest: ref } : {}) };
+      return {
+        ...head,
+        packets: at,
+        length,
+        ...((flags & Flag.DIGEST) !== 0 ? { digest: ref } : {}),
+        ...((flags & Flag.TREE) !== 0 ? { tree: true } : {}),
+      };
   }
 }
 
@@ -146,7 +152,10 @@ function source(frame: Uint8Array, index: number, op: Op, refDigits: number): st
     }
     case Op.HALT:
       if ((flags & Flag.OPEN) !== 0) return "length not known yet";
-      return (flags & Flag.DIGEST) !== 0 ? `in all, SHA-256 ${name}` : "in all";
+      return (
+        ((flags & Flag.TREE) !== 0 ? "in all, a directory" : "in all") +
+        ((flags & Flag.DIGEST) !== 0 ? `, SHA-256 ${name}` : "")
+      );
   }
 }
 

@@ -70,6 +70,8 @@ export const PacketErrorCode = {
   invalidEnvelope: "PFS_ENVELOPE_INVALID",
   /** The program's packets must be executed by a job, not by reading bytes; data: op. */
   notPlain: "PFS_STREAM_NOT_PLAIN",
+  /** What a directory's stream begins with is no manifest, or does not go with its files; data: reason, entry. */
+  invalidTree: "PFS_TREE_INVALID",
   /** 32 bytes, or the text of builders, that are no packet code; data: reason. */
   invalidCode: "PFS_CODE_INVALID",
 } as const;

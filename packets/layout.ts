@@ -57,6 +57,8 @@ export const Flag = {
   DIGEST: 1,
   /** HALT: the total output is not known yet (derived files); `length` is zero. */
   OPEN: 2,
+  /** HALT: the output begins with the manifest of a directory (tree.ts), whose files' bytes follow. */
+  TREE: 4,
 } as const;
 
 /** The flag bits that each op may set. */
@@ -70,7 +72,7 @@ export const FLAGS_ALLOWED: Readonly<Record<OpName, number>> = {
   EXEC: Flag.STREAM | Flag.WHOLE,
   RETURN: Flag.INLINE | Flag.STREAM,
   FAULT: Flag.INLINE,
-  HALT: Flag.DIGEST | Flag.OPEN,
+  HALT: Flag.DIGEST | Flag.OPEN | Flag.TREE,
 };
 
 if (Offset.ref + REF_BYTES !== PACKET_BYTES || Offset.from + 8 !== Offset.ref)

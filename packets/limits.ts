@@ -12,6 +12,22 @@ export const FRAME_PACKETS_MAX = 4096;
 export const LANES_MAX = 65_535;
 /** Bytes of a name in the catalog, UTF-8. */
 export const NAME_BYTES_MAX = 1024;
+/** Files of a directory that have more bytes are streams of their own; others stand one behind the other in its run. */
+export const TREE_RUN_FILE_BYTES_MAX: number = 256 * 1024;
+/** Entries of a directory and all below it. */
+export const TREE_ENTRIES_MAX: number = 1024 * 1024;
+/** Bytes of its manifest. */
+export const TREE_MANIFEST_BYTES_MAX: number = 256 * 1024 * 1024;
+/** Bytes of the name of a file in a directory, as the file systems of all common systems have it; */
+export const TREE_NAME_BYTES_MAX = 255;
+/** of a path within a tree, */
+export const TREE_PATH_BYTES_MAX = 4096;
+/** names in one, */
+export const TREE_DEPTH_MAX = 512;
+/** and bytes of what a symbolic link points to. */
+export const TREE_TARGET_BYTES_MAX = 4095;
+/** Owners that a manifest names. */
+export const TREE_OWNERS_MAX = 4096;
 /** Bytes of a line that packet code takes, without its separator. */
 export const CODE_RECORD_BYTES_MAX: number = 1024 * 1024;
 /** Bytes of what ends a line for packet code. */

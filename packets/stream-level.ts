@@ -19,6 +19,14 @@ export const CUT_CHECK_BELOW: number = Math.floor(0x1_0000_0000 / (CUT_PACKETS_A
 
 const PACKETS_AT_FIRST = 16;
 
+/** What the HALT of a stream says beside its length. */
+export interface StreamEnd {
+  /** SHA-256 of everything that the stream yields. */
+  readonly digest?: Ref;
+  /** The output begins with the manifest of a directory. Default false. */
+  readonly isTree?: boolean;
+}
+
 export class StreamLevel {
   /** Packets so far. */
   count = 0;
@@ -45,15 +53,12 @@ export class StreamLevel {
   }
 
   /** The sub-stream with its HALT, in a buffer of its own; the level is empty again then. */
-  take(digest?: Ref): Uint8Array<ArrayBuffer> {
+  take({ digest, isTree = false }: StreamEnd = {}): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array((this.count + 1) * PACKET_BYTES);
     bytes.set(this.#frame.subarray(0, this.count * PACKET_BYTES));
-    const halt: PacketFields = { op: Op.HALT, at: this.count, length: this.length };
-    writePacket(
-      bytes,
-      this.count,
-      digest === undefined ? halt : { ...halt, flags: Flag.DIGEST, ref: digest },
-    );
+    const flags = (digest === undefined ? 0 : Flag.DIGEST) | (isTree ? Flag.TREE : 0);
+    const halt: PacketFields = { op: Op.HALT, flags, at: this.count, length: this.length };
+    writePacket(bytes, this.count, digest === undefined ? halt : { ...halt, ref: digest });
     this.count = 0;
     this.length = 0;
     this.isComplete = false;

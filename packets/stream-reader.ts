@@ -17,6 +17,8 @@ export class Stream {
   readonly length: number;
   /** A derived stream: LOAD and EXEC packets, whose output has to be computed before its length is known. */
   readonly open: boolean;
+  /** Whether it says that its output begins with the manifest of a directory. */
+  readonly isTree: boolean;
   /** SHA-256 of everything that the stream yields, where its writer knew it. Not checked here. */
   readonly digest: Ref | undefined;
   /** Indexes of the packets that yield bytes, only where there are others between them. */
@@ -28,6 +30,7 @@ export class Stream {
     this.length = length;
     const flags = flagsAt(frame, this.count);
     this.open = (flags & Flag.OPEN) !== 0;
+    this.isTree = (flags & Flag.TREE) !== 0;
     this.digest = (flags & Flag.DIGEST) === 0 ? undefined : refOf(frame, this.count);
     this.#yielding = yielding;
   }

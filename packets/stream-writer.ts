@@ -17,6 +17,7 @@ import { CALL_DEPTH_MAX, CHUNK_BYTES_MAX } from "./limits.ts";
 import { writePacket } from "./packet.ts";
 import type { PacketFields } from "./packet.ts";
 import { CUT_PACKETS_MIN, StreamLevel } from "./stream-level.ts";
+import type { StreamEnd } from "./stream-level.ts";
 
 export interface StreamSummary {
   /** SHA-256 of the top stream chunk: the file's name for machines. */
@@ -94,14 +95,14 @@ export class StreamWriter {
     this.#reference(Op.CALL, ref, from, length);
   }
 
-  /** Ends the stream. `digest` is the SHA-256 of everything it yields, where somebody wants to keep that too. */
-  finish(options: { readonly digest?: Ref } = {}): StreamSummary {
+  /** Ends the stream; `end` is what its HALT says of all of it. */
+  finish(end: StreamEnd = {}): StreamSummary {
     if (this.#finished) throw new Error("the stream is finished");
     this.#settle();
     this.#finished = true;
     let depth = 0;
     while (depth < this.#levels.length - 1) this.#cut(depth++);
-    const root = this.#write(this.#levels[depth]!, options.digest);
+    const root = this.#write(this.#levels[depth]!, end);
     return { root, length: this.#length, packets: this.#packets, streams: this.#streams };
   }
 
@@ -157,8 +158,8 @@ export class StreamWriter {
     this.#append(depth + 1, { op: Op.CALL, ref, length });
   }
 
-  #write(level: StreamLevel, digest?: Ref): Ref {
-    const bytes = level.take(digest);
+  #write(level: StreamLevel, end?: StreamEnd): Ref {
+    const bytes = level.take(end);
     const ref = sha256(bytes);
     this.#packets += bytes.byteLength / PACKET_BYTES;
     this.#streams++;

@@ -99,6 +99,7 @@ function invalidForOp(
       if (from !== 0) return "unused field is not zero";
       if (flags & Flag.OPEN) {
         if (flags & Flag.DIGEST || length !== 0) return "an open HALT knows neither length nor digest";
+        if (flags & Flag.TREE) return "an open HALT says nothing of a tree";
       }
       return flags & Flag.DIGEST || isZero(frame, ref, 0) ? null : "unused field is not zero";
   }

@@ -189,3 +189,26 @@ export const FileErrorCode = {
   rootAmbiguous: "PFS_ROOT_AMBIGUOUS",
 } as const;
 export type FileErrorCode = (typeof FileErrorCode)[keyof typeof FileErrorCode];
+
+/** A directory that cannot be stored, read or written out as it was asked for. Paths are of the directory, UTF-8 where they are any. */
+export class TreeError extends PacketfsError<TreeErrorCode> {
+  override readonly name: string = "TreeError";
+}
+
+export const TreeErrorCode = {
+  /** What is stored there is a file and no directory; data: file. */
+  notTree: "PFS_NOT_A_TREE",
+  /** Its stream and its manifest do not go together; data: reason, entry. */
+  invalid: "PFS_TREE_INVALID",
+  /** A path of a stored directory that is not in it, or is no file; data: file. */
+  notFound: "PFS_NOT_FOUND",
+  /** The operating system refused to read or write a file; data: path, system. */
+  fileFailed: "PFS_FILE_FAILED",
+  /** A file changed each time it was read; data: path, reason. */
+  inputChanged: "PFS_INPUT_CHANGED",
+  /** Something is in the way, or this system cannot have a file of that name; data: path, reason. */
+  blocked: "PFS_TARGET_BLOCKED",
+  /** A pattern of a filter is none; data: pattern, reason. */
+  invalidPattern: "PFS_PATTERN_INVALID",
+} as const;
+export type TreeErrorCode = (typeof TreeErrorCode)[keyof typeof TreeErrorCode];

@@ -91,6 +91,26 @@ export const WALK_STREAMS = 16;
 /** Refs in one batch of a walk. */
 export const WALK_REFS = 4096;
 
+// ── tree ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Bytes of files of a directory that are read at once, ahead of what is cut into chunks. */
+export const TREE_READ_BYTES: number = 4 * 1024 * 1024;
+/** How often a file that changes while it is read is read again before that is told. */
+export const TREE_READ_TRIES = 3;
+/**
+ * How long a file must have been left alone before it was read, to be taken for unchanged by its times later: the clocks of file
+ * systems are as coarse as that.
+ */
+export const TREE_SETTLED_MS = 2_000;
+/** Directories of which is remembered which of their files were stored, and as what. */
+export const TREE_INDEXES_MAX = 64;
+/** Bytes between two ranges of a tree that are read with them, since they stand in the same chunks mostly. */
+export const TREE_GAP_BYTES_MAX: number = 256 * 1024;
+/** A row of so many zeros, from a multiple of it on, is left out where a file is written: it becomes a hole. */
+export const TREE_HOLE_BYTES: number = 64 * 1024;
+/** Bytes of two files that are compared at once. */
+export const TREE_COMPARE_BYTES: number = 1024 * 1024;
+
 // ── sandbox ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What a program gets when it asks for nothing else, per packet. Time is CPU time of the thread that it runs on. */

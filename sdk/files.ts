@@ -1,5 +1,7 @@
 /** Reading files, the same for a directory and a hub: only where names and chunks come from differs. */
 import { refToHex } from "../packets/digest.ts";
+import type { Ref } from "../packets/digest.ts";
+import { hasCode } from "../packets/errors.ts";
 import { invalidName } from "../packets/name.ts";
 import { PARTS_PREFIX } from "../runtime/job/results.ts";
 import { execute } from "../runtime/stream/execute.ts";
@@ -49,7 +51,7 @@ export async function* readFile(
   file: string,
   { range, signal }: GetOptions = {},
 ): AsyncGenerator<Uint8Array> {
-  const { root, length } = await findFile(files, file);
+  const { root, at, length } = await findBytes(files, file);
   const start = range?.start ?? 0;
   const end = Math.min(range?.end ?? length, length);
   if (start > length || start > end) {
@@ -57,7 +59,25 @@ export async function* readFile(
       `the range ${start}-${range?.end ?? ""} is outside of ${file}, which has ${length} bytes`,
     );
   }
-  yield* execute(files.source, root, { start, end, ...(signal === undefined ? {} : { signal }) });
+  yield* execute(files.source, root, {
+    start: at + start,
+    end: at + end,
+    ...(signal === undefined ? {} : { signal }),
+  });
+}
+
+/** What a text names, a path in a stored directory too, and where in the output of its root it stands. */
+async function findBytes(
+  files: StoredFiles,
+  file: string,
+): Promise<{ readonly root: Ref; readonly at: number; readonly length: number }> {
+  try {
+    return { ...(await findFile(files, file)), at: 0 };
+  } catch (error) {
+    if (!file.includes("/") || !hasCode(error, "PFS_NOT_FOUND")) throw error;
+    const { findInTree } = await import("./trees.ts");
+    return await findInTree(files, file);
+  }
 }
 
 export async function* streamParts(files: StoredFiles, file: string): AsyncGenerator<StreamPart> {

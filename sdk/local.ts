@@ -37,6 +37,7 @@ import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
   FileInfo,
+  FileKind,
   FileSource,
   GcReport,
   GetOptions,
@@ -52,14 +53,20 @@ import type {
   ProgramSource,
   PutOptions,
   PutResult,
+  PutTreeOptions,
+  PutTreeResult,
   RunOptions,
   StreamPart,
+  SyncTreeOptions,
+  SyncTreeResult,
+  Tree,
   VerifyReport,
   WallState,
 } from "./packetfs.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
 import { lanesLimit } from "./lanes.ts";
 import { LaneSlots } from "../runtime/lane-slots.ts";
+import type { TreePlace } from "./trees.ts";
 import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { PacketCode } from "./code/builders.ts";
@@ -157,6 +164,37 @@ class LocalPacketFS implements PacketFS {
 
   async stat(file: string): Promise<FileInfo> {
     return fileInfo(await findFile(await this.#files(), file));
+  }
+
+  async kinds(roots: readonly string[]): Promise<(FileKind | undefined)[]> {
+    const { kindsOf } = await import("./trees.ts");
+    return await kindsOf(await this.#files(), roots);
+  }
+
+  async putTree(path: string, options?: PutTreeOptions): Promise<PutTreeResult> {
+    const { putTree } = await import("./trees.ts");
+    return await putTree(await this.#treePlace(), path, options);
+  }
+
+  async syncTree(path: string, name: string, options?: SyncTreeOptions): Promise<SyncTreeResult> {
+    const { syncTree } = await import("./trees.ts");
+    return await syncTree(await this.#treePlace(), path, name, options);
+  }
+
+  async openTree(file: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Tree> {
+    const { openTree } = await import("./trees.ts");
+    return await openTree(await this.#files(), file, signal);
+  }
+
+  async #treePlace(): Promise<TreePlace> {
+    const { store } = await this.#writable();
+    return {
+      files: await this.#files(),
+      id: "",
+      indexes: join(this.#directory, "trees"),
+      openWriter: () => store.openWriter(),
+      bind: (writer, binding) => writer.bind(binding),
+    };
   }
 
   async history(name: string): Promise<FileInfo[]> {

@@ -24,7 +24,10 @@ export type { WallState } from "../runtime/sandbox/process/wall-states.ts";
 export interface PacketFS extends AsyncDisposable {
   /** Stores a file: the path of one, or bytes in any form. Durable when it resolves. */
   put(source: FileSource, options?: PutOptions): Promise<PutResult>;
-  /** The bytes of a file or a range of them, in order, verified. Rejects with PFS_NOT_FOUND. */
+  /**
+   * The bytes of a file or a range of them, in order, verified. A file in a stored directory is named by its path behind the directory's
+   * name. Rejects with PFS_NOT_FOUND.
+   */
   get(file: string, options?: GetOptions): AsyncIterable<Uint8Array>;
   /** Rejects with PFS_NOT_FOUND. */
   stat(file: string): Promise<FileInfo>;
@@ -32,6 +35,28 @@ export interface PacketFS extends AsyncDisposable {
   history(name: string): Promise<FileInfo[]>;
   /** Names that begin with `prefix`, in byte order. */
   list(options?: { readonly prefix?: string }): AsyncIterable<FileInfo>;
+  /**
+   * What the streams with these roots yield: a file, or a directory; undefined where one cannot be read. Takes one read of chunks
+   * for all of them.
+   */
+  kinds(roots: readonly string[]): Promise<(FileKind | undefined)[]>;
+  /**
+   * Stores a directory and all below it as one file, durable when it resolves. Files that did not change since the directory was
+   * stored from this machine last are not read again. Rejects with PFS_FILE_NOT_FOUND, PFS_FILE_FAILED {path, system},
+   * PFS_INPUT_CHANGED {path, reason} for what changes each time it is read, PFS_PATTERN_INVALID, or PFS_TREE_INVALID for more than a
+   * tree may have.
+   */
+  putTree(path: string, options?: PutTreeOptions): Promise<PutTreeResult>;
+  /**
+   * Makes a stored directory equal to one of this machine: its next version, unless nothing differs. A file is the same where its
+   * length and time of modification are. Rejects as `putTree` does, and with PFS_NOT_A_TREE where the name is a file's.
+   */
+  syncTree(path: string, name: string, options?: SyncTreeOptions): Promise<SyncTreeResult>;
+  /**
+   * A stored directory, or a path in one behind its name: "photos", "photos@2", "photos/2024/a.jpg". Rejects with PFS_NOT_FOUND,
+   * PFS_NOT_A_TREE {file}, or PFS_TREE_INVALID.
+   */
+  openTree(file: string, options?: { readonly signal?: AbortSignal }): Promise<Tree>;
   /** Removes a name; its bytes go with the next gc. Rejects with PFS_NOT_FOUND. */
   remove(name: string): Promise<void>;
   /** The file's stream chunks, the top one first, each followed by those it calls. */
@@ -139,6 +164,137 @@ export interface GetOptions {
    * found in them, by its hash, is not fetched from a hub or node.
    */
   readonly reuse?: readonly string[];
+}
+
+export type FileKind = "file" | "tree";
+
+/**
+ * One rule of a filter: the first that fits a path decides, and what none fits is taken. Patterns are those of .gitignore: `*.o` fits a
+ * name at any depth, `/build` one in the directory itself, `docs/*.md` a path from there on, `tmp/` directories alone; `**` goes through any number of
+ * directories. What is below a directory that is left out is left out.
+ */
+export interface TreeRule {
+  readonly kind: "include" | "exclude";
+  readonly pattern: string;
+}
+
+export interface PutTreeOptions {
+  /** Without one the directory is stored under no name, and the next gc frees it. */
+  readonly name?: string;
+  readonly filter?: readonly TreeRule[];
+  /** Reads every file, also those that did not change by their times. Default false. */
+  readonly checksum?: boolean;
+  /** Leaves out what cannot be read, instead of failing. Default false. */
+  readonly skipsUnreadable?: boolean;
+  readonly signal?: AbortSignal;
+  /** Called with the bytes of files taken in so far, and those that there are. */
+  readonly onProgress?: (bytes: number, total: number) => void;
+  /** Hears of what is left out since it cannot be read, or is no file, directory or link. */
+  readonly onSkipped?: (path: string, reason: string) => void;
+}
+
+export interface PutTreeResult extends PutResult {
+  /** Files, directories and links, the directory itself among them. */
+  readonly entries: number;
+  /** Files that were read: those that are new or changed. */
+  readonly readFiles: number;
+}
+
+export interface SyncTreeOptions extends Omit<PutTreeOptions, "name"> {
+  /** What is not in the directory any more goes, unless the filter leaves it out. Default false: it stays. */
+  readonly deletes?: boolean;
+  /** Says what would change, and changes nothing. Default false. */
+  readonly dryRun?: boolean;
+}
+
+export interface SyncTreeResult {
+  readonly root: string;
+  readonly length: number;
+  /** Of the name, afterwards; 0 where a dry run would make its first one. */
+  readonly version: number;
+  readonly changes: readonly TreeDifference[];
+}
+
+/** What happened to one path. */
+export interface TreeDifference {
+  /** "mode" and "time" are of paths that are the same otherwise. */
+  readonly change: "added" | "removed" | "changed" | "mode" | "time";
+  readonly path: string;
+  readonly type: TreeEntryInfo["type"];
+}
+
+/** A file, directory or link in a stored directory. */
+export interface TreeEntryInfo {
+  /** From the directory that was opened on; "" for that itself. Bytes that are no UTF-8 are shown as U+FFFD. */
+  readonly path: string;
+  /** The path as it is, in bytes. */
+  readonly pathBytes: Uint8Array;
+  readonly type: "file" | "directory" | "symlink";
+  /** Permissions, setuid, setgid and sticky; 0 for symbolic links. */
+  readonly mode: number;
+  /** Milliseconds since 1970, to the microsecond. */
+  readonly mtimeMs: number;
+  /** Bytes of a file. */
+  readonly length: number;
+  /** What a symbolic link points to. */
+  readonly target?: string;
+  /** The path of the file that this one is another name of. */
+  readonly linkTo?: string;
+}
+
+/** A path in a stored directory, most of the time all of it. What it reads is what was found when it was opened. */
+export interface Tree {
+  /** What is stored. */
+  readonly info: FileInfo;
+  /** Where in that this is; "" for all of it. */
+  readonly path: string;
+  /** Everything in it and below it, itself first, in the order of the bytes of the names. */
+  entries(): Iterable<TreeEntryInfo>;
+  /** What is at a path, this one unless given; undefined where nothing is. */
+  entry(path?: string): TreeEntryInfo | undefined;
+  /** The bytes of the file at a path, this one unless given. Rejects with PFS_NOT_FOUND for what is no file. */
+  read(path?: string, options?: Pick<GetOptions, "range" | "signal">): AsyncIterable<Uint8Array>;
+  /**
+   * Writes the directory and all below it into one of this machine, which is made if it is not there. Nothing is ever written outside
+   * of that, and no symbolic link is followed; a file is replaced when its bytes are there; what is as it should be (by length and time)
+   * stays, so a write that was interrupted goes on. Rejects with PFS_TARGET_BLOCKED {path, reason} and PFS_FILE_FAILED {path, system}.
+   */
+  write(directory: string, options?: WriteTreeOptions): Promise<WriteTreeResult>;
+  /** What differs in `after`, which may be another version or another directory. */
+  diff(after: Tree, options?: { readonly signal?: AbortSignal }): AsyncIterable<TreeDifference>;
+}
+
+export interface WriteTreeOptions {
+  readonly filter?: readonly TreeRule[];
+  /**
+   * The directory becomes equal: what is in the way of a file is replaced, and the directory's own mode and time are set. Otherwise what is
+   * written joins what is there. Default false.
+   */
+  readonly sync?: boolean;
+  /** With `sync`, what is not in the stored directory is removed, unless the filter leaves it out. Default false. */
+  readonly deletes?: boolean;
+  /** Compares the bytes of files that are there, whatever their times say. Default false. */
+  readonly checksum?: boolean;
+  /** Says what would change, and changes nothing. Default false. */
+  readonly dryRun?: boolean;
+  /** Keeps setuid and setgid bits. Default false. */
+  readonly keepsPrivileges?: boolean;
+  /** Leaves out symbolic links that lead out of the directory. Default false: they are made, and never followed. */
+  readonly safeLinks?: boolean;
+  readonly signal?: AbortSignal;
+  /** Called with the bytes written so far, and those to be written. */
+  readonly onProgress?: (bytes: number, total: number) => void;
+}
+
+export interface WriteTreeResult {
+  /** Files whose bytes were written, and those. */
+  readonly files: number;
+  readonly bytes: number;
+  /** Files, directories and links that the stored directory has. */
+  readonly entries: number;
+  readonly changes: readonly TreeDifference[];
+  /** Symbolic links that were left out. */
+  readonly unsafeLinks: readonly string[];
 }
 
 export interface FileInfo {

@@ -26,6 +26,7 @@ import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
   FileInfo,
+  FileKind,
   FileSource,
   GcReport,
   GetOptions,
@@ -41,14 +42,22 @@ import type {
   ProgramSource,
   PutOptions,
   PutResult,
+  PutTreeOptions,
+  PutTreeResult,
   RunOptions,
   StreamPart,
+  SyncTreeOptions,
+  SyncTreeResult,
+  Tree,
   VerifyReport,
 } from "./packetfs.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
 import { lanesLimit } from "./lanes.ts";
 import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
+import { cacheDirectory } from "./programs/result-cache.ts";
+import { kindsOf, openTree, putTree, syncTree } from "./trees.ts";
+import type { TreePlace } from "./trees.ts";
 import { inSourcePlaces } from "./programs/source-places.ts";
 
 /** What a hub says that does not give a file a name. */
@@ -104,13 +113,18 @@ class RemotePacketFS implements PacketFS {
 
   async put(source: FileSource, options: PutOptions = {}): Promise<PutResult> {
     checkName(options.name);
+    const put = (): Promise<PutResult> => this.#put(source, options);
+    // A stream's beginning cannot be read twice.
+    return await (source instanceof Uint8Array || "path" in source ? this.#again(put) : put());
+  }
+
+  /** Stores it once more where the connection was lost meanwhile: what the peer has is not sent again. */
+  async #again<Result>(put: () => Promise<Result>): Promise<Result> {
     try {
-      return await this.#put(source, options);
+      return await put();
     } catch (error) {
-      // What the peer has is not sent again. A stream's beginning cannot be read twice.
-      const isThere = source instanceof Uint8Array || "path" in source;
-      if (!isThere || !hasCode(error, WireErrorCode.putLost)) throw error;
-      return await this.#put(source, options);
+      if (!hasCode(error, WireErrorCode.putLost)) throw error;
+      return await put();
     }
   }
 
@@ -132,10 +146,10 @@ class RemotePacketFS implements PacketFS {
     return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
   }
 
-  async #bindAtHub(record: NameRecord, signal: AbortSignal | undefined): Promise<void> {
+  async #bindAtHub(record: NameRecord, signal: AbortSignal | undefined): Promise<NameRecord> {
     const { name, root, length } = record;
     try {
-      await this.#hub.bindAt(this.#data.link.peer.id, { name, root, length }, signal);
+      return await this.#hub.bindAt(this.#data.link.peer.id, { name, root, length }, signal);
     } catch (error) {
       // Where nobody knows what came of it, the hub may have the name, and counts on the node.
       if (REFUSALS.some((code) => hasCode(error, code))) await this.#takeBack(record).catch(() => undefined);
@@ -178,6 +192,36 @@ class RemotePacketFS implements PacketFS {
     for await (const record of this.#hub.data.catalog.list(options.prefix ?? "")) {
       if (isListed(record.name, options.prefix)) yield fileInfo(record);
     }
+  }
+
+  async kinds(roots: readonly string[]): Promise<(FileKind | undefined)[]> {
+    return await kindsOf(this.#files, roots);
+  }
+
+  async putTree(path: string, options?: PutTreeOptions): Promise<PutTreeResult> {
+    return await this.#again(() => putTree(this.#treePlace(options?.signal), path, options));
+  }
+
+  async syncTree(path: string, name: string, options?: SyncTreeOptions): Promise<SyncTreeResult> {
+    return await this.#again(() => syncTree(this.#treePlace(options?.signal), path, name, options));
+  }
+
+  async openTree(file: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Tree> {
+    return await openTree(this.#files, file, signal);
+  }
+
+  #treePlace(signal: AbortSignal | undefined): TreePlace {
+    return {
+      files: this.#files,
+      id: this.#data.link.peer.id,
+      indexes: cacheDirectory("trees"),
+      openWriter: () => this.#data.openWriter(),
+      bind: async (writer, binding) => {
+        // A node keeps what it was given under the name too, so that its own gc knows.
+        const record = await writer.bind(binding);
+        return this.#data === this.#hub.data ? record : await this.#bindAtHub(record, signal);
+      },
+    };
   }
 
   async remove(name: string): Promise<void> {

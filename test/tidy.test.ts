@@ -25,6 +25,7 @@ const ROOMS = new Map<string, readonly string[]>([
   ["schedule", []],
   ["stream", ["contracts", "program"]],
   ["store", ["contracts", "stream"]],
+  ["tree", ["contracts", "stream"]],
   ["sandbox", ["contracts", "program"]],
   ["accelerator", ["contracts", "program", "stream"]],
   ["engine", ["contracts", "program"]],

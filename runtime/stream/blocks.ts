@@ -168,6 +168,6 @@ function continues(bytes: Buffer, run: Run, from: number, end: number): boolean 
 }
 
 /** Whether all bytes are the same: they are when each equals its neighbour, which is one comparison of memory. */
-function isRun(bytes: Buffer, from: number, to: number): boolean {
+export function isRun(bytes: Buffer, from: number, to: number): boolean {
   return bytes[from] === bytes[to - 1] && bytes.compare(bytes, from, to - 1, from + 1, to) === 0;
 }

@@ -125,6 +125,8 @@ export interface StreamDescription {
   readonly packets: number;
   /** Whether reading it takes no computing. */
   readonly isPlain: boolean;
+  /** Whether what it yields is a directory: a manifest, and the files' bytes behind it. */
+  readonly isTree: boolean;
   /** SHA-256 of the whole output, where the stream says it. */
   readonly digest?: Ref;
 }
@@ -135,7 +137,7 @@ export async function describeStream(
   root: Ref,
   signal?: AbortSignal,
 ): Promise<StreamDescription> {
-  const { length, count, isPlain, digest } = await readStream(source, root, signal);
-  const description = { packets: count + 1, isPlain, ...(isPlain ? { length } : {}) };
+  const { length, count, isPlain, isTree, digest } = await readStream(source, root, signal);
+  const description = { packets: count + 1, isPlain, isTree, ...(isPlain ? { length } : {}) };
   return digest === undefined ? description : { ...description, digest: Uint8Array.from(digest) };
 }

@@ -15,6 +15,10 @@ import type { Matcher } from "../contracts/matcher.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 
 export { fileSource, invalidInput } from "./sources.ts";
+export type { FillingSource } from "./sources.ts";
+export { StreamAssembly } from "./assembly.ts";
+export { IS_MATCHED, IS_STORED, isRun } from "./blocks.ts";
+export type { BlockCut } from "./blocks.ts";
 export type { KeptStream } from "./results.ts";
 export { appendResult, writeChunks, writeKeptStream, writeKeptStreams, writeStream } from "./results.ts";
 

@@ -8,11 +8,14 @@ import { readInteger32 } from "../../packets/integer.ts";
 import { Offset, Op, PACKET_BYTES, REF_BYTES } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
+import { checkPlan } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { TURN_STEP_PACKETS } from "../limits.ts";
 import { inTurns, turnOver } from "../turns.ts";
 import { StreamCache } from "./caches.ts";
+import { Cursor } from "./cursor.ts";
+import type { PieceSink } from "./cursor.ts";
 
 /** Streams that are read together. */
 const STREAMS_AT_ONCE = 64;
@@ -140,4 +143,101 @@ function note(visits: Map<string, Visit>, ref: Ref, place: number, position: num
   }
   visit.places.push(place);
   visit.positions.push(position);
+}
+
+/** What a range of a stream is made of, piece by piece in its order. */
+export interface StreamPieces {
+  /** Where each begins in the range, and its bytes. */
+  readonly at: Float64Array;
+  readonly length: Float64Array;
+  /** The chunk that it is copied from, 32 bytes a piece, zeros for bytes that stand in the stream itself; and from where in it. */
+  readonly refs: Uint8Array;
+  readonly from: Float64Array;
+}
+
+/** The pieces of bytes `start` to `end`. Reads streams and no chunk of data. Rejects as executing the range does. */
+export async function streamPieces(
+  source: ChunkSource,
+  root: Ref,
+  start: number,
+  end: number,
+  signal: AbortSignal,
+): Promise<StreamPieces> {
+  const streams = new StreamCache(source, signal);
+  const top = await streams.get(root);
+  const limits = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
+  checkPlan(top, limits, end - start);
+  const cursor = new Cursor(streams, limits, top, start, end - start);
+  const at: number[] = [];
+  const lengths: number[] = [];
+  const from: number[] = [];
+  const refs: Ref[] = [];
+  let position = 0;
+  const add = (ref: Ref, begin: number, length: number): void => {
+    if (length === 0) return;
+    at.push(position);
+    lengths.push(length);
+    from.push(begin);
+    refs.push(ref);
+    position += length;
+  };
+  const sink: PieceSink = {
+    isFull: false,
+    copy: (ref, begin, take) => add(ref, begin, take),
+    literal: (_frame, _index, _skip, take) => add(NO_REF, 0, take),
+  };
+  await cursor.fill(sink, signal);
+  const all = new Uint8Array(refs.length * REF_BYTES);
+  for (const [index, ref] of refs.entries()) all.set(ref, index * REF_BYTES);
+  return {
+    at: Float64Array.from(at),
+    length: Float64Array.from(lengths),
+    refs: all,
+    from: Float64Array.from(from),
+  };
+}
+
+const NO_REF: Ref = new Uint8Array(REF_BYTES);
+
+/**
+ * The stream that is called as a whole for exactly the bytes `at` to `at + length`, for each of them; undefined where there is none.
+ * Rejects as reading and parsing streams does.
+ */
+export async function calledStreams(
+  source: ChunkSource,
+  root: Ref,
+  wanted: Iterable<{ readonly at: number; readonly length: number }>,
+  signal: AbortSignal,
+): Promise<(Ref | undefined)[]> {
+  const streams = new StreamCache(source, signal);
+  const called: (Ref | undefined)[] = [];
+  for (const { at, length } of wanted) {
+    const over = turnOver();
+    if (over !== undefined) await over;
+    called.push(await calledStream(streams, root, at, length));
+  }
+  return called;
+}
+
+async function calledStream(
+  streams: StreamCache,
+  root: Ref,
+  at: number,
+  length: number,
+): Promise<Ref | undefined> {
+  let stream = await streams.get(root);
+  let inside = at;
+  for (let depth = 0; depth < CALL_DEPTH_MAX; depth++) {
+    const { frame } = stream;
+    const index = stream.find(inside);
+    if (index < 0 || opAt(frame, index) !== Op.CALL) return undefined;
+    const ref = refOf(frame, index).slice();
+    const begins = atOf(frame, index);
+    const from = fromAt(frame, index);
+    const isIt = begins === inside && lengthAt(frame, index) === length && from === 0;
+    stream = await streams.get(ref);
+    if (isIt) return stream.length === length ? ref : undefined;
+    inside += from - begins;
+  }
+  return undefined;
 }

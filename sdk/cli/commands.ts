@@ -16,6 +16,7 @@ import { packetsCommand } from "./packets.ts";
 import { putCommand } from "./put.ts";
 import { runCommand } from "./run.ts";
 import { tokenCommand } from "./token.ts";
+import { diffCommand, syncCommand } from "./trees.ts";
 import type { Host } from "./context.ts";
 import { gcCommand, verifyCommand } from "./maintenance.ts";
 
@@ -27,6 +28,8 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, MakeCommand>>>> = 
     get: getCommand,
     cat: catCommand,
     ls: lsCommand,
+    sync: syncCommand,
+    diff: diffCommand,
     stat: statCommand,
     rm: rmCommand,
     packets: packetsCommand,

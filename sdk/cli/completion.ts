@@ -8,7 +8,7 @@ const SHELLS = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof SHELLS)[number];
 
 /** Commands whose operands are names of stored files. */
-const TAKE_NAMES = ["get", "cat", "ls", "stat", "rm", "packets", "run"];
+const TAKE_NAMES = ["get", "cat", "ls", "stat", "rm", "packets", "run", "sync", "diff"];
 /** Stored names, one a line. */
 const LIST_NAMES = "pfs ls --quiet 2>/dev/null | cut -f1";
 

@@ -2,20 +2,25 @@
 import { access } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Command } from "commander";
+import { hasCode } from "../../packets/errors.ts";
 import { UsageError } from "../errors.ts";
-import type { FileInfo, GetOptions, PacketFS } from "../packetfs.ts";
+import type { FileInfo, GetOptions, PacketFS, Tree, TreeRule } from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
 import { findTarget, isDirectory } from "./file-target.ts";
-import { formatBytes, formatDuration, printable } from "./format.ts";
+import { formatBytes, formatCount, formatDuration, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { FILE_OPERAND, option } from "./options.ts";
 import { jsonText } from "./output.ts";
 import { Progress } from "./progress.ts";
+import { checksumOption, filterOptions } from "./trees.ts";
 
 interface GetCommandOptions {
   readonly output?: string;
   readonly range?: string;
+  readonly checksum?: boolean;
+  readonly keepSetuid?: boolean;
+  readonly safeLinks?: boolean;
 }
 
 type Range = NonNullable<GetOptions["range"]>;
@@ -27,7 +32,7 @@ export function getCommand(host: Host): Command {
   const command = new Command("get")
     .summary("write stored files to disk")
     .description(
-      "Write stored files, or a range of one, to disk or to stdout. Every byte is verified. A file that is there is replaced when all bytes have come, untouched when not; it keeps its mode and owner, and links to it are followed. What it holds already is not fetched from a hub again.",
+      "Write stored files, or a range of one, to disk or to stdout. Every byte is verified. A file that is there is replaced when all bytes have come, untouched when not; it keeps its mode and owner, and links to it are followed. What it holds already is not fetched from a hub again. A stored directory is written to -o DIR, or into it where that ends with a slash; one that is there keeps what else is in it, and files that are whole are not written again. Nothing is written outside of it.",
     )
     .argument("<NAME...>", FILE_OPERAND)
     .addOption(
@@ -44,8 +49,22 @@ export function getCommand(host: Host): Command {
         "PACKETFS_RANGE",
       ),
     )
+    .addOption(checksumOption())
+    .addOption(
+      option("--keep-setuid", "keep setuid and setgid bits of files of a directory", "PACKETFS_KEEP_SETUID"),
+    )
+    .addOption(
+      option(
+        "--safe-links",
+        "leave out symbolic links that lead out of the directory",
+        "PACKETFS_SAFE_LINKS",
+      ),
+    )
     .addHelpText("after", example("pfs get access.log error.log -o logs/"));
-  return onRun<GetCommandOptions>(command, host, get);
+  const rules = filterOptions(command);
+  return onRun<GetCommandOptions>(command, host, (context, files, options) =>
+    get(context, files, options, rules()),
+  );
 }
 
 export function catCommand(host: Host): Command {
@@ -57,7 +76,12 @@ export function catCommand(host: Host): Command {
   return onRun(command, host, cat);
 }
 
-async function get(context: Context, files: readonly string[], options: GetCommandOptions): Promise<void> {
+async function get(
+  context: Context,
+  files: readonly string[],
+  options: GetCommandOptions,
+  filter: readonly TreeRule[],
+): Promise<void> {
   const { output, aborted } = context;
   const range = options.range === undefined ? undefined : parseRange(options.range);
   const to = options.output ?? (range === undefined ? undefined : "-");
@@ -68,9 +92,13 @@ async function get(context: Context, files: readonly string[], options: GetComma
   output.carriesBytes = isToStdout;
   const pfs = await context.open({ reachesNodes: true });
   // All are looked up first: what is mistyped or cannot be written shows before the first byte has come.
-  const infos: FileInfo[] = [];
-  for (const file of files) infos.push(await pfs.stat(file));
-  const [{ length }] = infos as [FileInfo];
+  const infos: Found[] = await lookUp(context, pfs, files);
+  if (infos.some(({ tree }) => tree?.entry()?.type === "directory")) {
+    if (range !== undefined || isToStdout)
+      throw new UsageError("a directory has no bytes of its own; name a file in it, as NAME/PATH");
+    return await getDirectories(context, pfs, infos, { ...options, filter });
+  }
+  const [{ length }] = infos as [Found];
   if (range !== undefined && range.start > length) {
     throw new UsageError(
       `the range begins at byte ${range.start}, but ${printable(files[0]!)} has ${length}`,
@@ -106,6 +134,77 @@ async function report({ output }: Context, file: string, info: FileInfo, written
   );
 }
 
+/** A file that is stored by itself, or one in a directory that is. */
+interface Found extends FileInfo {
+  /** Opened at the file, or at the directory that is meant. */
+  readonly tree?: Tree;
+}
+
+async function lookUp({ signal }: Context, pfs: PacketFS, files: readonly string[]): Promise<Found[]> {
+  const found: Found[] = [];
+  for (const file of files) {
+    try {
+      found.push(await pfs.stat(file));
+    } catch (error) {
+      if (!file.includes("/") || !hasCode(error, "PFS_NOT_FOUND")) throw error;
+      const tree = await pfs.openTree(file, { signal }).catch((inTree: unknown) => {
+        throw hasCode(inTree, "PFS_NOT_A_TREE") ? error : inTree;
+      });
+      const { length } = tree.entry()!;
+      found.push({ ...tree.info, name: `${tree.info.name}/${tree.path}`, length, tree });
+    }
+  }
+  const kinds = await pfs.kinds(found.map(({ root }) => root));
+  return await Promise.all(
+    found.map(async (each, index) => {
+      if (each.tree !== undefined || kinds[index] !== "tree") return each;
+      return { ...each, tree: await pfs.openTree(each.root, { signal }) };
+    }),
+  );
+}
+
+/** Of several, each into a directory of its own name; files among them beside those. */
+async function getDirectories(
+  context: Context,
+  pfs: PacketFS,
+  found: readonly Found[],
+  options: GetCommandOptions & { readonly filter: readonly TreeRule[] },
+): Promise<void> {
+  const { output, signal } = context;
+  const { output: to, checksum = false, keepSetuid = false, safeLinks = false, filter } = options;
+  const isWithin = to !== undefined && (to.endsWith("/") || found.length > 1);
+  if (isWithin && !(await isDirectory(to))) throw new UsageError(`${to} is not a directory; make it first`);
+  for (const each of found) {
+    if (each.tree?.entry()?.type !== "directory")
+      throw new UsageError(
+        `${printable(each.name)} is a file; get files and directories one after the other`,
+      );
+    const path = to === undefined || isWithin ? join(to ?? "", lastPart(each)) : to;
+    if (to === undefined) await checkIsNotThere(path);
+    const progress = new Progress(output, printable(each.name));
+    const startedAt = performance.now();
+    const { files, bytes, entries, unsafeLinks } = await each.tree.write(path, {
+      filter,
+      checksum,
+      keepsPrivileges: keepSetuid,
+      safeLinks,
+      signal,
+      onProgress: (done, total) => progress.update(done, total),
+    });
+    progress.end();
+    const milliseconds = Math.round(performance.now() - startedAt);
+    if (output.json) {
+      const { name, root } = each;
+      await output.object({ name, root, path, entries, files, length: bytes, milliseconds, unsafeLinks });
+      continue;
+    }
+    for (const link of unsafeLinks) output.talk(`left out ${printable(link)}: it leads out of the directory`);
+    output.talk(
+      `${printable(each.name)}: ${formatCount(files)} of ${formatCount(entries)} entries, ${formatBytes(bytes)} in ${formatDuration(milliseconds)}, verified → ${path}`,
+    );
+  }
+}
+
 /** A path for each of the files: in a directory, the one that is given, or in the current directory. */
 async function targetPaths(infos: readonly FileInfo[], to: string | undefined): Promise<string[]> {
   if (to !== undefined && !(await isDirectory(to))) {
@@ -123,8 +222,13 @@ async function cat(context: Context, files: readonly string[]): Promise<void> {
   context.output.carriesBytes = true;
   const pfs = await context.open({ reachesNodes: true });
   // All are looked up first: a name that is missing shows before the first byte, not in the middle.
-  const infos: FileInfo[] = [];
-  for (const file of files) infos.push(await pfs.stat(file));
+  const infos = await lookUp(context, pfs, files);
+  const directory = infos.find(({ tree }) => tree?.entry()?.type === "directory");
+  if (directory !== undefined) {
+    throw new UsageError(
+      `${printable(directory.name)} is a directory; name a file in it, as ${printable(directory.name)}/PATH`,
+    );
+  }
   for (const [index, file] of files.entries()) {
     const wanted = { file, info: infos[index]!, range: undefined, held: [] };
     await toStdout(context, read(context, pfs, wanted));
@@ -133,7 +237,7 @@ async function cat(context: Context, files: readonly string[]): Promise<void> {
 
 interface Wanted {
   readonly file: string;
-  readonly info: FileInfo;
+  readonly info: Found;
   readonly range: Range | undefined;
   /** Files that may hold some of it already. */
   readonly held: readonly string[];
@@ -150,7 +254,8 @@ async function* read(
   let done = 0;
   // By root: the bytes are those that were looked up, even if the name is given to others meanwhile.
   const options = { signal, reuse: held, ...(range === undefined ? {} : { range }) };
-  for await (const piece of pfs.get(info.root, options)) {
+  const pieces = info.tree === undefined ? pfs.get(info.root, options) : info.tree.read("", options);
+  for await (const piece of pieces) {
     yield piece;
     done += piece.byteLength;
     progress.update(done, total);

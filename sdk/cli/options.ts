@@ -138,7 +138,10 @@ export function likelyOption(wrong: string, known: readonly Option[]): string | 
 export function tidyEnvironment(environment: NodeJS.ProcessEnv): void {
   for (const [name, value] of Object.entries(environment)) {
     if (!name.startsWith("PACKETFS_")) continue;
-    const isSwitch = /_(ALL|JSON|QUIET|VERBOSE|VERSIONS|NO_CHECK)$/.test(name);
+    const isSwitch =
+      /_(ALL|JSON|QUIET|VERBOSE|VERSIONS|NO_CHECK|CHECKSUM|DELETE|DRY_RUN|KEEP_SETUID|RECURSIVE|SAFE_LINKS|SKIP_UNREADABLE)$/.test(
+        name,
+      );
     if (value === "" || (isSwitch && (value === "0" || value === "false"))) delete environment[name];
   }
 }

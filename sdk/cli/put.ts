@@ -1,27 +1,30 @@
 /** pfs put */
 import { access, constants, stat } from "node:fs/promises";
-import { basename } from "node:path";
+import { basename, resolve } from "node:path";
 import { Command } from "commander";
 import { fileError, UsageError } from "../errors.ts";
-import type { FileSource, PacketFS } from "../packetfs.ts";
+import type { FileSource, PacketFS, PutTreeOptions, TreeRule } from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
 import { formatBytes, formatCount, formatDuration, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option } from "./options.ts";
 import { Progress } from "./progress.ts";
+import { checksumOption, filterOptions } from "./trees.ts";
 
 interface PutCommandOptions {
   readonly name?: string;
+  readonly checksum?: boolean;
+  readonly skipUnreadable?: boolean;
 }
 
 export function putCommand(host: Host): Command {
   const command = new Command("put")
-    .summary("store files")
+    .summary("store files and directories")
     .description(
-      "Store files, or what comes from stdin (-). Each is durable when its root is printed, which names exactly these bytes. A name that is stored already gets a new version; the last ones before it stay readable as NAME@1, NAME@2 and so on. Chunks that are stored already are not stored again.",
+      "Store files, directories with all below them, or what comes from stdin (-). Each is durable when its root is printed, which names exactly these bytes. A name that is stored already gets a new version; the last ones before it stay readable as NAME@1, NAME@2 and so on. Chunks that are stored already are not stored again.",
     )
-    .argument("<FILE...>", "paths, or - for stdin")
+    .argument("<FILE...>", "paths of files or directories, or - for stdin")
     .addOption(
       option(
         "--name <NAME>",
@@ -29,11 +32,27 @@ export function putCommand(host: Host): Command {
         "PACKETFS_NAME",
       ),
     )
+    .addOption(checksumOption())
+    .addOption(
+      option(
+        "--skip-unreadable",
+        "leave out what cannot be read of a directory, and say so",
+        "PACKETFS_SKIP_UNREADABLE",
+      ),
+    )
     .addHelpText("after", example("pg_dump shop | pfs put - --name backups/shop.sql"));
-  return onRun<PutCommandOptions>(command, host, put);
+  const rules = filterOptions(command);
+  return onRun<PutCommandOptions>(command, host, (context, paths, options) =>
+    put(context, paths, options, rules()),
+  );
 }
 
-async function put(context: Context, paths: readonly string[], { name }: PutCommandOptions): Promise<void> {
+async function put(
+  context: Context,
+  paths: readonly string[],
+  { name, checksum = false, skipUnreadable = false }: PutCommandOptions,
+  filter: readonly TreeRule[],
+): Promise<void> {
   if (name !== undefined && paths.length > 1)
     throw new UsageError("--name goes with one file; store the files one by one, each with its own");
   // All are looked at first: with one path mistyped none is stored.
@@ -48,7 +67,42 @@ async function put(context: Context, paths: readonly string[], { name }: PutComm
     );
   }
   const pfs = await context.open({ creates: true, reachesNodes: true });
-  for (const source of sources) await store(context, pfs, source);
+  for (const source of sources) {
+    if (source.directory === undefined) await store(context, pfs, source);
+    else
+      await storeDirectory(context, pfs, source.name, source.directory, {
+        filter,
+        checksum,
+        skipsUnreadable: skipUnreadable,
+      });
+  }
+}
+
+async function storeDirectory(
+  { output, signal }: Context,
+  pfs: PacketFS,
+  name: string,
+  path: string,
+  options: PutTreeOptions,
+): Promise<void> {
+  const progress = new Progress(output, printable(name));
+  const startedAt = performance.now();
+  const result = await pfs.putTree(path, {
+    ...options,
+    name,
+    signal,
+    onProgress: (bytes, total) => progress.update(bytes, total),
+    onSkipped: (each, reason) => output.talk(`left out ${printable(each)}: ${reason}`),
+  });
+  progress.end();
+  const milliseconds = Math.round(performance.now() - startedAt);
+  if (output.json) return output.object({ ...result, name, milliseconds });
+  await output.line(`${result.root}  ${printable(name)}`);
+  const entries = result.entries === 1 ? "1 entry" : `${formatCount(result.entries)} entries`;
+  output.talk(
+    `stored ${entries}, ${formatBytes(result.length)} in ${formatDuration(milliseconds)}: ` +
+      `${plural(result.readFiles, "file")} read, ${plural(result.newChunks, "new chunk")}, ${formatBytes(result.storedBytes)} at rest`,
+  );
 }
 
 async function store(
@@ -77,30 +131,24 @@ interface Source {
   /** Bytes, where they are known beforehand. */
   readonly total: number | undefined;
   readonly name: string;
+  /** The path of one, where it is a directory. */
+  readonly directory: string | undefined;
 }
 
 async function openSource(path: string, name: string | undefined): Promise<Source> {
   if (path === "-") {
     if (name === undefined) throw new UsageError("what comes from stdin needs a name: add --name NAME");
-    return { source: process.stdin, total: undefined, name };
+    return { source: process.stdin, total: undefined, name, directory: undefined };
   }
   try {
     const found = await stat(path);
-    const own = basename(path);
-    if (found.isDirectory()) throw directoryError(path, own);
+    const directory = found.isDirectory() ? path : undefined;
+    // "." and "src/.." are called by the names that they have.
+    const own = basename(directory === undefined ? path : resolve(path));
     await access(path, constants.R_OK);
     const total = found.isFile() ? found.size : undefined;
-    return { source: { path }, total, name: name ?? own };
+    return { source: { path }, total, name: name ?? own, directory };
   } catch (error) {
     throw fileError(error, "read", path);
   }
-}
-
-/** PacketFS stores files; what to do with a folder is for its owner to say. */
-function directoryError(path: string, own: string): UsageError {
-  const name = /^\.*$/.test(own) ? "folder" : own;
-  return new UsageError(
-    `${path} is a directory; store it as one file with "tar c ${path} | pfs put - --name ${name}.tar", ` +
-      `or the files in it with "pfs put ${path.replace(/\/+$/, "")}/*"`,
-  );
 }

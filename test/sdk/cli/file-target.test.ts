@@ -237,11 +237,6 @@ describe("pfs put", () => {
     writeFileSync(join(cwd, "folder", "text.txt"), "one more\n");
     const wrong: readonly (readonly [readonly string[], number, RegExp])[] = [
       [["put", "text.txt", "nope"], 3, /no such file: nope/],
-      [
-        ["put", "text.txt", "folder"],
-        2,
-        /folder is a directory; .*tar c folder \| pfs put - --name folder\.tar/,
-      ],
       [["put", "text.txt", "folder/text.txt"], 2, /several of the files would be called text\.txt/],
       [["put", "text.txt", "other.txt", "--name", "x"], 2, /--name goes with one file/],
     ];
