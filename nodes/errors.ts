@@ -50,6 +50,15 @@ export const WireErrorCode = {
   /** A peer broke the rules of the wire and its session was ended; data: reason. */
   offence: "PFS_PEER_OFFENDED",
 
+  /** Bytes on a bulk channel are not the next ones that its peer sent; data: reason. */
+  bulkDamaged: "PFS_BULK_DAMAGED",
+  /** A bulk channel ended before its peer said so; data: reason. */
+  bulkCut: "PFS_BULK_CUT",
+  /** There is no bulk channel with the peer; data: reason. */
+  bulkUnavailable: "PFS_BULK_UNAVAILABLE",
+  /** A file that a bulk channel reads from or writes to cannot be used; data: file, system. */
+  bulkFileFailed: "PFS_BULK_FILE_FAILED",
+
   // What a node answers to requests that came over a link.
 
   /** A grant lets nobody do this here; data: reason. */

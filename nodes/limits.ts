@@ -1,4 +1,5 @@
 /** Every limit and default of machines that speak with each other on one page, the unit last in the name. */
+import { CHUNK_BYTES_MAX } from "../packets/limits.ts";
 
 // ── wire ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,6 +153,37 @@ export const PENALTY_HALF_LIFE_MS = 60_000;
 export const PENALTIES_MAX = 4096;
 /** How long the check that the port is guarded may take, for each of two connections, by the loop's clock. */
 export const PORT_CHECK_MS_MAX = 60_000;
+
+/** A record of a bulk channel: its head, and its body, which one chunk fits into. */
+export const BULK_HEAD_BYTES_MAX: number = 64 * 1024;
+export const BULK_BODY_BYTES_MAX: number = CHUNK_BYTES_MAX;
+/** What is encrypted or decrypted of one in one go. */
+export const BULK_PIECE_BYTES: number = 256 * 1024;
+/** What one key of a bulk channel seals, and then the next one follows: 2^32 blocks of AES, far from where chance would tell something. */
+export const BULK_KEY_BYTES_MAX: number = 64 * 1024 * 1024 * 1024;
+export const BULK_KEY_RECORDS_MAX: number = 16 * 1024 * 1024;
+/** Bulk channels of one link, those that are about to be opened too. */
+export const BULK_CHANNELS_PER_LINK_MAX = 4;
+/** How long a port expects whoever was promised a channel. */
+export const BULK_TICKET_MS = 30_000;
+/** What came over a channel and nobody has said what becomes of it: with more, nothing is read. */
+export const BULK_HELD_BYTES_MAX: number = 8 * 1024 * 1024;
+/** Bytes of a channel that wait for the system to take them; with more, nothing is sealed. */
+export const BULK_UNWRITTEN_BYTES_MAX: number = 1024 * 1024;
+/** Messages whose files are read before their turn. */
+export const BULK_READ_AHEAD = 3;
+/** Bodies that a thread keeps memory for; read at once by a dialing side; and pieces of a file that are written at once. */
+export const BULK_SPARE_BLOCKS_MAX = 16;
+export const BULK_READ_BYTES: number = 256 * 1024;
+export const BULK_WRITE_PIECES_MAX = 256;
+/** Files that a thread keeps open, and how long after their last use. */
+export const BULK_FILES_OPEN_MAX = 64;
+export const BULK_FILES_IDLE_MS = 1_000;
+/** What was handed to a channel and has not left: `room` waits for less than the one, and with more than the other it ends. */
+export const BULK_QUEUE_LOW_BYTES: number = 4 * 1024 * 1024;
+export const BULK_QUEUE_BYTES_MAX: number = 64 * 1024 * 1024;
+/** A channel that nobody used for so long is closed; the next use opens one. */
+export const BULK_IDLE_MS = 30_000;
 
 /** An error as it travels: characters of its message and of each text in its data, entries of that, and causes below it. */
 export const ERROR_CHARACTERS_MAX = 4096;

@@ -40,6 +40,8 @@ export const MessageType = {
   MAINTENANCE: 27,
   // What a client may run at a node without its hub in between.
   GRANT: 28,
+  // A connection of its own for many bytes.
+  BULK: 29,
 } as const;
 export type MessageType = (typeof MessageType)[keyof typeof MessageType];
 export type MessageTypeName = keyof typeof MessageType;

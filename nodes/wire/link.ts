@@ -5,6 +5,7 @@
 import type { MessageType, Priority } from "../../packets/envelope.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import type { Capacity } from "../../runtime/contracts/executor.ts";
+import type { BulkLink } from "./bulk/dialing.ts";
 import type { AcceleratorInfo } from "../../runtime/contracts/kernels.ts";
 
 /**
@@ -151,6 +152,10 @@ export interface Link {
   readonly isSuspect: boolean;
   /** Called when the peer begins to leave requests without a word, and when it answers again. */
   onSilence(listener: (isSilent: boolean) => void): void;
+  /** Connections of its own for many bytes, which whoever dialed opens. Undefined at the port's end, which is told of them. */
+  readonly bulk: BulkLink | undefined;
+  /** 32 bytes that stand for this session and both its sides, which both know and no other session has. */
+  readonly session: Uint8Array;
   /** Why the session is over; undefined while it is not. */
   readonly ended: PacketfsError | undefined;
   /** Resolves, never rejects, with the reason when the session is over. Whoever asks again and again reads `ended`. */

@@ -10,7 +10,15 @@ import type { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
 import { errorOf } from "../session/errors.ts";
 import { fromParts, outFrame, toParts } from "../session/message.ts";
-import { Challenge, Welcome, WIRE_VERSIONS, isWelcomeSigned, ownerOf, signHello } from "./messages.ts";
+import {
+  Challenge,
+  Welcome,
+  WIRE_VERSIONS,
+  isWelcomeSigned,
+  ownerOf,
+  sessionOf,
+  signHello,
+} from "./messages.ts";
 import type { Hello, SelfDescription, SignedHello, ServerKeys } from "./messages.ts";
 import { peerId } from "../trust/keys.ts";
 import type { Identity } from "../trust/keys.ts";
@@ -30,7 +38,7 @@ export interface ClientHandshakeOptions {
 
 export type ClientStep =
   | { readonly kind: "say"; readonly parts: Uint8Array[] }
-  | { readonly kind: "welcomed"; readonly peer: PeerInfo }
+  | { readonly kind: "welcomed"; readonly peer: PeerInfo; readonly session: Uint8Array }
   | { readonly kind: "failed"; readonly error: PacketfsError };
 
 export class ClientHandshake {
@@ -93,7 +101,8 @@ export class ClientHandshake {
     }
     const { role, label, features, version } = welcome;
     const peer = { id: peerId(server.signingKey), ...server, role, label, features, executors: [], version };
-    return { kind: "welcomed", peer: { ...peer, address: this.#options.address } };
+    const session = sessionOf(signed, server);
+    return { kind: "welcomed", peer: { ...peer, address: this.#options.address }, session };
   }
 
   /** The port's own words, with the address that was dialed. */

@@ -13,6 +13,7 @@
  * signature can be taken for another. This file is pure: it makes and checks these messages.
  */
 import * as v from "valibot";
+import { sha256 } from "../../../packets/digest.ts";
 import { acceleratorFields, acceleratorInfo } from "../../accelerator-info.ts";
 import {
   ADDRESS_CHARACTERS_MAX,
@@ -208,6 +209,11 @@ export function isWelcomeSigned(
   server: ServerKeys,
 ): boolean {
   return isSignedBy(server.signingKey, welcomeText(welcome, hello), welcome.signature);
+}
+
+/** What stands for the session that a signed HELLO begins: all that was signed, so both sides' keys, nonce and challenge. */
+export function sessionOf(hello: SignedHello, server: ServerKeys): Uint8Array {
+  return sha256(signedText(["packetfs 1 session", helloText(hello, hello.challenge, server, hello.joiner)]));
 }
 
 /** The newest version that both sides speak, or undefined. */

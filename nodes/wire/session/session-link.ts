@@ -1,6 +1,8 @@
 /** A `Link` around a `SessionCore`: promises, signals and iterators in front, a port with a socket behind. */
+import type { MessageType } from "../../../packets/envelope.ts";
 import { PacketfsError, errorToJson, messageOf } from "../../../packets/errors.ts";
 import { CLOSE_FLUSH_MS, EARLY_REQUESTS_MAX } from "../../limits.ts";
+import type { BulkLink } from "../bulk/dialing.ts";
 import { errorMessage, busy, cancelled, closedHere, offence } from "./errors.ts";
 import type { SessionAction } from "./session-core.ts";
 import { SessionCore } from "./session-core.ts";
@@ -21,12 +23,25 @@ interface Waiter {
   failed(error: unknown): void;
 }
 
+export interface SessionLinkOptions {
+  readonly peer: PeerInfo;
+  readonly session: Uint8Array;
+  readonly port: LinkPort;
+  readonly now: () => number;
+  /** What the wire itself answers, whoever answers the rest. */
+  readonly own?: ReadonlyMap<MessageType, (message: WireMessage) => OutMessage>;
+}
+
 export class SessionLink implements Link {
   readonly peer: PeerInfo;
+  readonly session: Uint8Array;
+  /** Set by who dialed it. */
+  bulk: BulkLink | undefined;
   readonly closed: Promise<PacketfsError>;
   readonly core: SessionCore;
   readonly #port: LinkPort;
   readonly #now: () => number;
+  readonly #own: NonNullable<SessionLinkOptions["own"]>;
   readonly #waiters = new Map<number, Waiter>();
   readonly #replier: Replier;
   readonly #early: SessionAction[] = [];
@@ -40,9 +55,11 @@ export class SessionLink implements Link {
   #closedAt = Number.POSITIVE_INFINITY;
   #isOver = false;
 
-  constructor(options: { readonly peer: PeerInfo; readonly port: LinkPort; readonly now: () => number }) {
-    const { peer, port, now } = options;
+  constructor(options: SessionLinkOptions) {
+    const { peer, session, port, now, own = new Map() } = options;
     this.peer = peer;
+    this.session = session;
+    this.#own = own;
     this.core = new SessionCore(`${peer.label} (${peer.id.slice(0, 8)})`, now());
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#over = new Promise((resolve) => (this.#resolveOver = resolve));
@@ -225,8 +242,10 @@ export class SessionLink implements Link {
   }
 
   #handle(action: SessionAction & { kind: "asked" | "notified" }): void {
-    const handler = this.#handler;
     const request = action.kind === "asked" ? action.request : 0;
+    const own = this.#own.get(action.message.type);
+    const handler: RequestHandler | undefined =
+      own === undefined ? this.#handler : (message, reply) => reply(own(message));
     if (handler === undefined) {
       if (this.#early.length < EARLY_REQUESTS_MAX) this.#early.push(action);
       else if (request !== 0) this.core.answer(request, errorMessage(busy("this side")), true);

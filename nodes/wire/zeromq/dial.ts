@@ -13,6 +13,8 @@ import {
   RECONNECT_MS_MIN,
   TICK_MS,
 } from "../../limits.ts";
+import { BulkLink } from "../bulk/dialing.ts";
+import type { BulkLinkOptions } from "../bulk/dialing.ts";
 import { ClientHandshake } from "../handshake/client-handshake.ts";
 import { NONCE_BYTES } from "../handshake/messages.ts";
 import type { ServerKeys } from "../handshake/messages.ts";
@@ -50,6 +52,8 @@ export interface DialOptions {
    */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** For the link's bulk channels. */
+  readonly bulk?: BulkLinkOptions;
 }
 
 /** Contexts own threads and live until the process ends, so all dials share one. */
@@ -112,6 +116,7 @@ class DialedConnection {
   /** All that the name leads to; the first of them is tried now. */
   readonly #endpoints: Endpoint[];
   readonly #address: string;
+  readonly #bulk: BulkLinkOptions | undefined;
   readonly #handshake: ClientHandshake;
   #resolve!: (link: Link) => void;
   #reject!: (error: unknown) => void;
@@ -138,7 +143,9 @@ class DialedConnection {
       listen,
       joining,
       timeoutMs,
+      bulk,
     } = options;
+    this.#bulk = bulk;
     this.#timeoutMs = timeoutMs;
     this.#dealer = dealer;
     this.#endpoints = [...endpoints];
@@ -259,12 +266,12 @@ class DialedConnection {
       case "failed":
         return this.fail(step.error);
       case "welcomed":
-        this.#link = this.#begin(step.peer);
+        this.#link = this.#begin(step.peer, step.session);
         return this.#resolve(this.#link);
     }
   }
 
-  #begin(peer: PeerInfo): SessionLink {
+  #begin(peer: PeerInfo, session: Uint8Array): SessionLink {
     const dealer = this.#dealer;
     const writer = new SocketWriter<SessionLink>({
       write: async (_link, parts) => {
@@ -279,6 +286,7 @@ class DialedConnection {
     });
     const link: SessionLink = new SessionLink({
       peer,
+      session,
       now: () => performance.now(),
       port: {
         wake: () => {
@@ -292,6 +300,7 @@ class DialedConnection {
         },
       },
     });
+    link.bulk = new BulkLink(link, this.#bulk);
     const ticker = new Ticker(() => {
       link.tick();
       return !link.core.isIdle;

@@ -12,7 +12,7 @@ import type { Admission } from "./admissions.ts";
 import { errorMessage } from "../session/errors.ts";
 import { LoopClock } from "../session/loop-clock.ts";
 import { outFrame, toParts } from "../session/message.ts";
-import { NONCE_BYTES, ownerOf, signWelcome } from "../handshake/messages.ts";
+import { NONCE_BYTES, ownerOf, sessionOf, signWelcome } from "../handshake/messages.ts";
 import type { SignedHello } from "../handshake/messages.ts";
 import { withHost } from "../trust/address.ts";
 import type { Identity } from "../trust/keys.ts";
@@ -33,7 +33,14 @@ export interface PendingConnectionsOptions {
   readonly onEvent: (event: WireEvent) => void;
   readonly write: (connection: number, parts: readonly Uint8Array[]) => void;
   /** A connection was welcomed: from now on the connection is a session with this peer. */
-  readonly onSession: (connection: number, peer: PeerInfo, admission: Admission) => void;
+  readonly onSession: (connection: number, begun: BegunSession) => void;
+}
+
+export interface BegunSession {
+  readonly peer: PeerInfo;
+  /** As its `Link` has it. */
+  readonly session: Uint8Array;
+  readonly admission: Admission;
 }
 
 interface Waiting extends PendingConnection {
@@ -143,7 +150,8 @@ export class PendingConnections {
       executors: hello.executors,
       version,
     };
-    this.#options.onSession(connection, peer, pending.admission);
+    const session = sessionOf(hello, identity);
+    this.#options.onSession(connection, { peer, session, admission: pending.admission });
   }
 
   async #join(hello: SignedHello, token: AllowListEntry, from: string): Promise<AllowListEntry> {

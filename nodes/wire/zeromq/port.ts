@@ -13,6 +13,7 @@ import { PacketfsError } from "../../../packets/errors.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { systemCode } from "../../../runtime/errors.ts";
 import { PEER_LOST_MS } from "../../limits.ts";
+import type { BulkEnd } from "../bulk/bulk-end.ts";
 import { LoopClock } from "../session/loop-clock.ts";
 import { endpointPort, formatAddress } from "../trust/address.ts";
 import type { Address } from "../trust/address.ts";
@@ -109,6 +110,11 @@ export class Port {
       await this.close();
       throw error instanceof PacketfsError ? error : unavailable(this.#address, error);
     }
+  }
+
+  /** The bulk channels of its thread. */
+  get bulk(): BulkEnd {
+    return this.#proxy!.bulk;
   }
 
   /** Writes one message to a connection. */

@@ -3,6 +3,7 @@
  *
  *     greeting ──INITIATE is whole──▶ waiting ──its turn──▶ admitted ──the ROUTER has it──▶ open ──▶ gone
  *        └── foreign, late ──▶ gone     └── one too many ──▶ gone  └── refused ─────▶ gone
+ *        └── a bulk channel that is expected ──▶ gone from here
  *
  * While it is open, what went into the ROUTER and did not come out of it is counted: libzmq hands over whole messages only,
  * and bounds their parts but not their number.
@@ -10,10 +11,15 @@
 import type { OnReadOpts, Socket } from "node:net";
 import { CONNECTION_LINGER_MS, FLOOD_TICKS, UNDELIVERED_BYTES_MAX } from "../../limits.ts";
 import { plainIp } from "../trust/address.ts";
+import { BULK_BEGINNING_BYTES, readBulkBeginning, startsLikeBulk } from "../bulk/beginning.ts";
+import type { BulkBeginning } from "../bulk/beginning.ts";
 import type { Account, KeyBudget } from "./key-budget.ts";
 import { CLOSING_INDEX, TICKS_INDEX } from "./proxy-protocol.ts";
 import type { ProxyCounters } from "./proxy-protocol.ts";
 import { GREETING_BYTES, INITIATE_AT, WRONG_KEY, readBeginning } from "./zmtp.ts";
+
+/** What comes with a connection that would be a bulk channel: its beginning, and what was said behind it. */
+export type AcceptBulk = (beginning: BulkBeginning, client: Socket, rest: Buffer) => boolean;
 
 export interface ProxiedConnectionOptions {
   readonly number: number;
@@ -21,6 +27,7 @@ export interface ProxiedConnectionOptions {
   /** By the loop's clock. */
   readonly since: number;
   readonly counters: ProxyCounters;
+  readonly acceptBulk: AcceptBulk;
   readonly connectInner: (onread: OnReadOpts) => Socket;
   readonly onWaiting: () => void;
   readonly onForeign: () => void;
@@ -156,6 +163,7 @@ export class ProxiedConnection implements Account {
     if (this.#state === "open") return this.#forward(bytes);
     if (this.#state === "refused") return;
     this.#said = this.#said.byteLength === 0 ? bytes : Buffer.concat([this.#said, bytes]);
+    if (startsLikeBulk(this.#said)) return this.#heardBulk();
     const beginning = readBeginning(this.#said);
     switch (beginning.kind) {
       case "foreign":
@@ -172,6 +180,19 @@ export class ProxiedConnection implements Account {
         this.#state = "waiting";
         return this.#options.onWaiting();
     }
+  }
+
+  /** It is no ZMTP at all. Where a channel takes it, it is no connection of the ROUTER's, and nothing of it is left here. */
+  #heardBulk(): void {
+    const client = this.#client;
+    const beginning = readBulkBeginning(this.#said);
+    if (beginning === undefined) return;
+    const rest = this.#said.subarray(BULK_BEGINNING_BYTES);
+    for (const event of ["data", "drain", "close", "error"]) client.removeAllListeners(event);
+    if (this.#options.acceptBulk(beginning, client, rest)) return this.#end();
+    client.on("error", () => undefined);
+    this.#options.onForeign();
+    this.cut();
   }
 
   #pass(until: number): void {

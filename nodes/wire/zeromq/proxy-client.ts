@@ -1,8 +1,10 @@
 /** The port's side of the thread of its proxy. */
-import { Worker } from "node:worker_threads";
+import { MessageChannel, Worker } from "node:worker_threads";
 import type { NetConnectOpts } from "node:net";
 import { builtUrl } from "../../../runtime/built.ts";
 import { CONNECTIONS_MAX } from "../../limits.ts";
+import { BulkEnd } from "../bulk/bulk-end.ts";
+import { closedHere } from "../session/errors.ts";
 import type { Address } from "../trust/address.ts";
 import { CLOSING_INDEX, COUNTERS_INDEX, FULL_INDEX, TICKS_INDEX } from "./proxy-protocol.ts";
 import type { FromProxy, ProxyCounters, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
@@ -30,14 +32,23 @@ export interface ProxyListener {
 export class ProxyClient {
   /** The port's number. */
   readonly port: number;
+  /** The bulk channels of the thread. */
+  readonly bulk: BulkEnd;
   readonly #worker: Worker;
   readonly #counters: ProxyCounters;
   readonly #freeCounters: number[];
   readonly #closed: Promise<void>;
   #isClosing = false;
 
-  private constructor(worker: Worker, counters: ProxyCounters, port: number, listener: ProxyListener) {
+  private constructor(
+    worker: Worker,
+    counters: ProxyCounters,
+    port: number,
+    bulk: BulkEnd,
+    listener: ProxyListener,
+  ) {
     this.#worker = worker;
+    this.bulk = bulk;
     this.#counters = counters;
     this.#freeCounters = Array.from(
       { length: counters.length - COUNTERS_INDEX },
@@ -48,6 +59,7 @@ export class ProxyClient {
     this.#closed = new Promise((resolve) => {
       worker.once("error", (error) => listener.failed(error));
       worker.once("exit", () => {
+        bulk.lost(closedHere());
         if (!this.#isClosing) listener.failed(new Error("the thread of the port's proxy ended"));
         resolve();
       });
@@ -60,9 +72,15 @@ export class ProxyClient {
     const counters = new Int32Array(
       new SharedArrayBuffer((CONNECTIONS_MAX + 64) * Int32Array.BYTES_PER_ELEMENT),
     );
-    const workerData: ProxyThreadData = { address, inner, counters };
+    const { port1, port2 } = new MessageChannel();
+    const workerData: ProxyThreadData = { address, inner, counters, bulk: port2 };
     const url = builtUrl(new URL("./proxy-thread.ts", import.meta.url));
-    const worker = new Worker(url, { workerData, execArgv: [], name: "packetfs-port" });
+    const worker = new Worker(url, {
+      workerData,
+      transferList: [port2],
+      execArgv: [],
+      name: "packetfs-port",
+    });
     try {
       const port = await new Promise<number>((resolve, reject) => {
         worker.once("error", reject);
@@ -72,8 +90,9 @@ export class ProxyClient {
           if (message.kind === "not-listening") reject(new ListenError(message.message, message.system));
         });
       });
-      return new ProxyClient(worker, counters, port, listener);
+      return new ProxyClient(worker, counters, port, new BulkEnd(port1), listener);
     } catch (error) {
+      port1.close();
       await worker.terminate();
       throw error;
     }

@@ -1,5 +1,6 @@
 /** What a port and the thread of its proxy say to each other. */
 import type { NetConnectOpts } from "node:net";
+import type { MessagePort } from "node:worker_threads";
 import type { Address } from "../trust/address.ts";
 
 export interface ProxyThreadData {
@@ -7,6 +8,8 @@ export interface ProxyThreadData {
   /** Where the ROUTER listens. */
   readonly inner: NetConnectOpts;
   readonly counters: ProxyCounters;
+  /** To those who use the port's bulk channels. */
+  readonly bulk: MessagePort;
 }
 
 /**

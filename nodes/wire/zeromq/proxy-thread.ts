@@ -2,15 +2,23 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../../packets/errors.ts";
 import { systemCode } from "../../../runtime/errors.ts";
+import { BulkEngine } from "../bulk/engine.ts";
 import type { FromProxy, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { TcpProxy } from "./tcp-proxy.ts";
 
 const port = parentPort!;
 const tell = (message: FromProxy): void => port.postMessage(message);
-const { address, inner, counters } = workerData as ProxyThreadData;
-const proxy = new TcpProxy({ inner, counters, tell });
+const { address, inner, counters, bulk } = workerData as ProxyThreadData;
+const channels = new BulkEngine(bulk);
+const proxy = new TcpProxy({
+  inner,
+  counters,
+  tell,
+  acceptBulk: (beginning, socket, rest) => channels.accept(beginning, socket, rest),
+});
 
 async function close(): Promise<void> {
+  channels.close();
   await proxy.close();
   port.close();
 }

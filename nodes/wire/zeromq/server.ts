@@ -8,12 +8,16 @@ import { EnvelopeOffset, MessageType } from "../../../packets/envelope.ts";
 import { hasCode } from "../../../packets/errors.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
 import { RefusalReason, WireError, WireErrorCode } from "../../errors.ts";
-import type { Admission } from "./admissions.ts";
 import { errorMessage, closedHere } from "../session/errors.ts";
 import { outFrame, toParts } from "../session/message.ts";
 import type { Identity } from "../trust/keys.ts";
-import type { Link, PeerInfo } from "../link.ts";
+import type { Link, OutMessage, WireMessage } from "../link.ts";
+import { BulkGrants } from "../bulk/granting.ts";
+import type { BulkGrantsOptions } from "../bulk/granting.ts";
+import { BULK_FEATURE } from "../bulk/messages.ts";
 import { PendingConnections } from "./pending-connections.ts";
+import type { Admission } from "./admissions.ts";
+import type { BegunSession } from "./pending-connections.ts";
 import { Port } from "./port.ts";
 import { SocketWriter } from "./socket-writer.ts";
 import { putOut, refusal, replayedHello } from "../handshake/server-handshake.ts";
@@ -38,6 +42,8 @@ export interface WireServerOptions {
   /** A machine has joined the allow list; keep it. When this rejects, the machine is removed again and refused. */
   readonly onJoin?: (joined: AllowListEntry, token: AllowListEntry) => void | Promise<void>;
   readonly onEvent?: (event: WireEvent) => void;
+  /** Bulk channels, where peers may open some. */
+  readonly bulk?: Pick<BulkGrantsOptions, "allowsClear" | "onChannel">;
 }
 
 export class WireServer implements AsyncDisposable {
@@ -54,12 +60,14 @@ export class WireServer implements AsyncDisposable {
   readonly #ignoreRemovals: () => void;
   readonly #ticker: Ticker;
   #address: string | undefined;
+  #grants: BulkGrants | undefined;
   #resolveClosed!: (error: PacketfsError) => void;
 
   constructor(options: WireServerOptions) {
     this.#options = options;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
-    const { identity, allowList, role, label, features = [], onJoin } = options;
+    const { identity, allowList, role, label, onJoin, bulk } = options;
+    const features = [...(options.features ?? []), ...(bulk === undefined ? [] : [BULK_FEATURE])];
     const onEvent = (event: WireEvent): void => options.onEvent?.(event);
     this.#port = new Port({
       identity,
@@ -83,7 +91,7 @@ export class WireServer implements AsyncDisposable {
       onEvent,
       // The socket never makes these wait, and a connection that has no room for them is no loss.
       write: (connection, parts) => void this.#port.write(connection, parts),
-      onSession: (connection, peer, admission) => this.#begin(connection, peer, admission),
+      onSession: (connection, begun) => this.#begin(connection, begun),
     });
     this.#writer = new SocketWriter<SessionLink>({
       write: (link, parts) => {
@@ -99,6 +107,8 @@ export class WireServer implements AsyncDisposable {
   /** Opens the port, once; 0 lets the system choose. Rejects with PFS_PORT_UNAVAILABLE or PFS_AUTHENTICATOR_LOST. */
   async bind(host: string, port: number): Promise<void> {
     this.#address = await this.#port.open(host, port);
+    const { bulk } = this.#options;
+    if (bulk !== undefined) this.#grants = new BulkGrants({ end: this.#port.bulk, ...bulk });
   }
 
   /** HOST:PORT. */
@@ -127,9 +137,13 @@ export class WireServer implements AsyncDisposable {
     await this.close();
   }
 
-  #begin(connection: number, peer: PeerInfo, admission: Admission): void {
+  #begin(connection: number, { peer, session, admission }: BegunSession): void {
+    const grant = (message: WireMessage): OutMessage => this.#grants!.grant(link, message);
+    const own = this.#grants === undefined ? [] : [[MessageType.BULK, grant] as const];
     const link: SessionLink = new SessionLink({
       peer,
+      session,
+      own: new Map(own),
       now: () => performance.now(),
       port: { wake: () => this.#wake(link), over: () => this.#forget(link) },
     });

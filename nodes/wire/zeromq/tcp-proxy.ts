@@ -22,6 +22,7 @@ import { LoopClock } from "../session/loop-clock.ts";
 import type { Address } from "../trust/address.ts";
 import { KeyBudget } from "./key-budget.ts";
 import { ProxiedConnection } from "./proxied-connection.ts";
+import type { AcceptBulk } from "./proxied-connection.ts";
 import { FULL_INDEX } from "./proxy-protocol.ts";
 import type { FromProxy, ProxyCounters } from "./proxy-protocol.ts";
 
@@ -30,6 +31,8 @@ export interface TcpProxyOptions {
   readonly inner: NetConnectOpts;
   readonly counters: ProxyCounters;
   readonly tell: (message: FromProxy) => void;
+  /** A connection would be a bulk channel. Whether it is one: it then belongs to that. */
+  readonly acceptBulk: AcceptBulk;
 }
 
 export class TcpProxy {
@@ -138,13 +141,14 @@ export class TcpProxy {
   }
 
   #accept(client: Socket): void {
-    const { inner, counters, tell } = this.#options;
+    const { inner, counters, tell, acceptBulk } = this.#options;
     const number = ++this.#lastNumber;
     const connection: ProxiedConnection = new ProxiedConnection({
       number,
       client,
       since: this.#clock.at(performance.now()),
       counters,
+      acceptBulk,
       connectInner: (onread) => connect({ ...inner, onread }),
       onWaiting: () => this.#admitNext(),
       onForeign: () => tell({ kind: "unfinished", address: connection.address, reason: "foreign" }),

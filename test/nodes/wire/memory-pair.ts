@@ -34,6 +34,7 @@ export function memoryPair(
     const ticker = setInterval(() => ends[index]!.tick(), TICK_MS).unref();
     return new SessionLink({
       peer,
+      session: new Uint8Array(32),
       now: () => performance.now(),
       port: { wake, over: () => clearInterval(ticker) },
     });

@@ -1,0 +1,330 @@
+/**
+ * A bulk channel as its users have it: messages whose bodies are many bytes, between two ends of one session, which neither
+ * pass through ZeroMQ nor through this thread unless somebody wants them here.
+ */
+import { errorToJson, PacketfsError } from "../../../packets/errors.ts";
+import { WireError, WireErrorCode } from "../../errors.ts";
+import {
+  BULK_BODY_BYTES_MAX,
+  BULK_HEAD_BYTES_MAX,
+  BULK_QUEUE_BYTES_MAX,
+  BULK_QUEUE_LOW_BYTES,
+  MESSAGE_COST_BYTES,
+} from "../../limits.ts";
+import { slow } from "../session/errors.ts";
+import type { FileRanges, FromBulk, OutBody, Placed, Placement, ToBulk } from "./protocol.ts";
+
+export interface BulkOutMessage {
+  /** 0 to 65,535: what it is, to those who use the channel. */
+  readonly type: number;
+  /** At most 64 KiB. */
+  readonly head?: Uint8Array;
+  /**
+   * At most 1 MiB: bytes, whose buffer is transferred where they are all of it, or what stands in files, which the channel's
+   * thread reads.
+   */
+  readonly body?: Uint8Array<ArrayBuffer> | FileRanges;
+  /** The receiver verifies the body by what it knows already, as chunks by their refs: so it may travel in the clear. */
+  readonly isVerified?: boolean;
+}
+
+/** A message that came. Its body stays in the channel's thread until somebody says what becomes of it, once. */
+export interface BulkMessage {
+  readonly type: number;
+  readonly head: Uint8Array;
+  readonly bodyBytes: number;
+  /** The body came in the clear, so that anybody may have changed it. */
+  readonly hasClearBody: boolean;
+  /** The body, in memory of its own. Rejects with what ended the channel. */
+  take(): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Has the chunks that it is made of verified and written in the channel's thread. Rejects with PFS_BULK_FILE_FAILED, with a
+   * RangeError for lists that do not fit the body, and with what ended the channel.
+   */
+  place(placement: Placement): Promise<Placed>;
+  /** Nobody needs it; so it is when its handler is done with it. */
+  drop(): void;
+}
+
+/** While what it resolves with is awaited, the body is there. What it throws or rejects with ends the channel. */
+export type BulkHandler = (message: BulkMessage) => void | Promise<void>;
+
+export interface BulkChannel {
+  /** Whether bodies that are verified travel in the clear. */
+  readonly isClear: boolean;
+  /**
+   * Resolves when the system has the message, in the order of the calls. Rejects with PFS_BULK_FILE_FAILED where its body
+   * could not be read (the channel goes on), PFS_MESSAGE_TOO_LARGE, or with what ended the channel.
+   */
+  send(message: BulkOutMessage): Promise<void>;
+  /** Bytes that were handed over and have not left; files count as the bytes that are read of them. */
+  readonly queuedBytes: number;
+  /** Resolves when few bytes wait, or the channel is over. */
+  room(): Promise<void>;
+  /** Who gets messages, which are kept until there is somebody. */
+  onMessage(handler: BulkHandler): void;
+  /** Why the channel is over; undefined while it is not. */
+  readonly ended: PacketfsError | undefined;
+  /** Resolves, never rejects, with the reason when it is over. */
+  readonly closed: Promise<PacketfsError>;
+  /** Sends what was handed over, tells the peer, and ends it. Resolves when the peer has read everything, or is gone. */
+  close(): Promise<void>;
+}
+
+const REF_BYTES = 32;
+
+interface Waiter<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Sent extends Waiter<void> {
+  readonly cost: number;
+}
+
+export type Post = (message: ToBulk, transferred?: readonly ArrayBuffer[]) => void;
+
+/** The end of a channel in the thread that uses it. */
+export class BulkChannelEnd implements BulkChannel {
+  readonly isClear: boolean;
+  readonly closed: Promise<PacketfsError>;
+  readonly #number: number;
+  readonly #peer: string;
+  readonly #post: Post;
+  readonly #onDone: () => void;
+  /** Messages whose handlers are not done with them. */
+  #inHand = 0;
+  #resolveClosed!: (error: PacketfsError) => void;
+  #ended: PacketfsError | undefined;
+  #lastId = 0;
+  readonly #sent = new Map<number, Sent>();
+  #queuedBytes = 0;
+  #rooms: (() => void)[] = [];
+  #handler: BulkHandler | undefined;
+  readonly #early: (FromBulk & { readonly kind: "message" })[] = [];
+  readonly #taking = new Map<number, Waiter<Uint8Array<ArrayBuffer>>>();
+  readonly #placing = new Map<number, Waiter<Placed>>();
+  #usedAt = performance.now();
+
+  constructor(options: {
+    readonly number: number;
+    readonly peer: string;
+    readonly isClear: boolean;
+    readonly post: Post;
+    /** It is over, and nobody waits for anything of it. */
+    readonly onDone: () => void;
+  }) {
+    const { number, peer, isClear, post, onDone } = options;
+    this.#number = number;
+    this.#peer = peer;
+    this.isClear = isClear;
+    this.#post = post;
+    this.#onDone = onDone;
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  get ended(): PacketfsError | undefined {
+    return this.#ended;
+  }
+
+  /** Milliseconds for which nothing went over it; 0 while something is under way. */
+  idleMs(now: number): number {
+    const isBusy = this.#sent.size > 0 || this.#inHand > 0;
+    return isBusy ? 0 : now - this.#usedAt;
+  }
+
+  send({ type, head = new Uint8Array(0), body, isVerified = false }: BulkOutMessage): Promise<void> {
+    const out = bodyOf(body);
+    const bytes = out.kind === "none" ? 0 : out.kind === "bytes" ? out.bytes.byteLength : out.bytes;
+    if (head.byteLength > BULK_HEAD_BYTES_MAX)
+      return Promise.reject(tooLarge(head.byteLength, BULK_HEAD_BYTES_MAX));
+    if (bytes > BULK_BODY_BYTES_MAX) return Promise.reject(tooLarge(bytes, BULK_BODY_BYTES_MAX));
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    const cost = MESSAGE_COST_BYTES + head.byteLength + bytes;
+    this.#queuedBytes += cost;
+    if (this.#queuedBytes > BULK_QUEUE_BYTES_MAX) {
+      const error = slow(this.#peer, this.#queuedBytes);
+      this.cut(error);
+      return Promise.reject(error);
+    }
+    this.#usedAt = performance.now();
+    const id = ++this.#lastId;
+    const channel = this.#number;
+    const transferred = out.kind === "bytes" ? [out.bytes.buffer] : [];
+    const hasClearBody = this.isClear && isVerified && bytes > 0;
+    this.#post({ kind: "send", channel, id, type, head, body: out, hasClearBody }, transferred);
+    return new Promise((resolve, reject) => this.#sent.set(id, { resolve, reject, cost }));
+  }
+
+  async room(): Promise<void> {
+    if (this.#ended !== undefined || this.#queuedBytes < BULK_QUEUE_LOW_BYTES) return;
+    await new Promise<void>((resolve) => this.#rooms.push(resolve));
+  }
+
+  onMessage(handler: BulkHandler): void {
+    this.#handler = handler;
+    for (const message of this.#early.splice(0)) void this.#handle(handler, message);
+  }
+
+  async close(): Promise<void> {
+    if (this.#ended === undefined) this.#post({ kind: "close", channel: this.#number });
+    await this.closed;
+  }
+
+  /** Ends it at once. */
+  cut(error: PacketfsError): void {
+    for (const { message } of this.#early.splice(0))
+      this.#post({ kind: "drop", channel: this.#number, message });
+    this.#post({ kind: "cut", channel: this.#number });
+    this.#over(error);
+  }
+
+  /** What its thread says. */
+  heard(message: FromBulk): void {
+    this.#usedAt = performance.now();
+    this.#sort(message);
+    this.#checkDone();
+  }
+
+  #sort(message: FromBulk): void {
+    switch (message.kind) {
+      case "opened":
+        return;
+      case "sent":
+        return this.#wasSent(message);
+      case "message":
+        if (this.#handler === undefined) this.#early.push(message);
+        else void this.#handle(this.#handler, message);
+        return;
+      case "taken":
+        this.#taking.get(message.message)?.resolve(message.body);
+        this.#taking.delete(message.message);
+        return;
+      case "placed":
+        this.#placing.get(message.message)?.resolve(message.placed);
+        this.#placing.delete(message.message);
+        return;
+      case "not-placed":
+        this.#placing.get(message.message)?.reject(PacketfsError.fromJSON(message.error));
+        this.#placing.delete(message.message);
+        return;
+      case "closed":
+        return this.#over(PacketfsError.fromJSON(message.error));
+    }
+  }
+
+  /** Its thread is gone, and what it had. */
+  lost(error: PacketfsError): void {
+    this.#over(error);
+    for (const waiting of [this.#taking, this.#placing]) {
+      for (const { reject } of waiting.values()) reject(error);
+      waiting.clear();
+    }
+  }
+
+  async #handle(handler: BulkHandler, message: FromBulk & { readonly kind: "message" }): Promise<void> {
+    const { message: number, type, head, bodyBytes, hasClearBody } = message;
+    const channel = this.#number;
+    this.#inHand++;
+    let isSettled = false;
+    const settle = (): void => {
+      if (isSettled) throw new Error("what becomes of a body is said once");
+      isSettled = true;
+    };
+    try {
+      await handler({
+        type,
+        head,
+        bodyBytes,
+        hasClearBody,
+        take: () => {
+          settle();
+          this.#post({ kind: "take", channel, message: number });
+          return new Promise((resolve, reject) => this.#taking.set(number, { resolve, reject }));
+        },
+        place: async (placement) => {
+          checkPlacement(placement, bodyBytes);
+          settle();
+          this.#post({ kind: "place", channel, message: number, placement });
+          return await new Promise((resolve, reject) => this.#placing.set(number, { resolve, reject }));
+        },
+        drop: () => {
+          settle();
+          this.#post({ kind: "drop", channel, message: number });
+        },
+      });
+    } catch (error) {
+      this.cut(PacketfsError.fromJSON(errorToJson(error)));
+    } finally {
+      if (!isSettled) this.#post({ kind: "drop", channel, message: number });
+      this.#inHand--;
+      this.#checkDone();
+    }
+  }
+
+  #wasSent({ id, error }: FromBulk & { readonly kind: "sent" }): void {
+    const sent = this.#sent.get(id);
+    if (sent === undefined) return;
+    this.#sent.delete(id);
+    this.#queuedBytes -= sent.cost;
+    if (error === undefined) sent.resolve();
+    else sent.reject(PacketfsError.fromJSON(error));
+    if (this.#queuedBytes < BULK_QUEUE_LOW_BYTES) for (const resolve of this.#rooms.splice(0)) resolve();
+  }
+
+  #over(error: PacketfsError): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    for (const { reject } of this.#sent.values()) reject(error);
+    this.#sent.clear();
+    this.#queuedBytes = 0;
+    for (const resolve of this.#rooms.splice(0)) resolve();
+    this.#resolveClosed(error);
+    this.#checkDone();
+  }
+
+  #checkDone(): void {
+    const isWaitedFor = this.#inHand + this.#taking.size + this.#placing.size + this.#early.length > 0;
+    if (this.#ended !== undefined && !isWaitedFor) this.#onDone();
+  }
+}
+
+function bodyOf(body: BulkOutMessage["body"]): OutBody {
+  if (body === undefined) return { kind: "none" };
+  if (body instanceof Uint8Array) {
+    // A part of somebody's buffer cannot be given away.
+    const isWhole = body.byteLength === body.buffer.byteLength;
+    return { kind: "bytes", bytes: isWhole ? body : Uint8Array.from(body) };
+  }
+  let bytes = 0;
+  for (const length of body.bytes) bytes += length;
+  return bytes === 0 ? { kind: "none" } : { kind: "ranges", ranges: body, bytes };
+}
+
+function checkPlacement(
+  { refs, storedBytes, plainBytes, codec, files, targets }: Placement,
+  bodyBytes: number,
+): void {
+  const chunks = storedBytes.length;
+  let bytes = 0;
+  for (const length of storedBytes) bytes += length;
+  const areLists =
+    refs.byteLength === chunks * REF_BYTES &&
+    plainBytes.length === chunks &&
+    codec.length === chunks &&
+    targets.file.length === targets.chunk.length &&
+    targets.offset.length === targets.chunk.length;
+  const areTargets =
+    targets.chunk.every((chunk) => chunk < chunks) && targets.file.every((file) => file < files.length);
+  if (bytes !== bodyBytes || !areLists || !areTargets)
+    throw new RangeError("what is to become of a body does not fit it");
+}
+
+function tooLarge(bytes: number, limit: number): WireError {
+  const message = `a message of ${bytes} bytes is above the limit of ${limit}`;
+  return new WireError(WireErrorCode.messageTooLarge, message, { bytes, limit });
+}

@@ -1,0 +1,144 @@
+/** The bulk channels of one thread: a port's, beside its proxy, or those that this process dials. */
+import { connect } from "node:net";
+import type { Socket } from "node:net";
+import type { MessagePort } from "node:worker_threads";
+import { errorToJson, messageOf } from "../../../packets/errors.ts";
+import { BULK_READ_BYTES, CONNECT_TIMEOUT_MS } from "../../limits.ts";
+import { keyToHex } from "../trust/keys.ts";
+import { bulkGreeting } from "./beginning.ts";
+import type { BulkBeginning } from "./beginning.ts";
+import { bulkUnavailable } from "./errors.ts";
+import type { FromBulk, ToBulk } from "./protocol.ts";
+import { discard } from "./record.ts";
+import { BulkResources, ThreadChannel } from "./thread-channel.ts";
+
+const NOTHING = new Uint8Array(0);
+
+export class BulkEngine {
+  readonly #port: MessagePort;
+  readonly #resources = new BulkResources();
+  readonly #channels = new Map<number, ThreadChannel>();
+  /** Those that are expected, by the digits of their tickets; and the tickets by channel. */
+  readonly #expected = new Map<string, ToBulk & { readonly kind: "expect" }>();
+  readonly #tickets = new Map<number, string>();
+
+  /** Does what is asked over the port, until it is told to end. */
+  constructor(port: MessagePort) {
+    this.#port = port;
+    port.on("message", (message: ToBulk) => this.#do(message));
+  }
+
+  /**
+   * Somebody came with a ticket. Has the connection from then on, and true, where that is who was expected; `rest` is what
+   * it said behind the beginning.
+   */
+  accept({ ticket, hello }: BulkBeginning, socket: Socket, rest: Uint8Array): boolean {
+    const digits = keyToHex(ticket);
+    const expected = this.#expected.get(digits);
+    if (expected === undefined) return false;
+    const { channel: number, agreement } = expected;
+    const channel = this.#make(number, agreement, true);
+    // A ticket can be read on the line: it is not used up by somebody without the key.
+    if (!channel.isGreetedBy(hello)) return false;
+    this.#forget(number);
+    this.#channels.set(number, channel);
+    channel.start(socket, NOTHING);
+    if (rest.byteLength > 0) channel.receive(rest);
+    // The memory of what was read is Node's own, and anew for each read.
+    socket.on("data", (bytes: Buffer<ArrayBuffer>) => {
+      channel.receive(bytes);
+      discard(bytes);
+    });
+    return true;
+  }
+
+  /** Ends all channels. */
+  close(): void {
+    for (const channel of this.#channels.values()) channel.cut();
+    this.#resources.close();
+    this.#port.close();
+  }
+
+  #do(message: ToBulk): void {
+    switch (message.kind) {
+      case "expect": {
+        const digits = keyToHex(message.agreement.ticket);
+        this.#expected.set(digits, message);
+        this.#tickets.set(message.channel, digits);
+        return;
+      }
+      case "dial":
+        return this.#dial(message);
+      case "spare":
+        return this.#resources.memory.giveBack(message.buffer);
+      case "end":
+        return this.close();
+      case "send":
+        return this.#channels.get(message.channel)?.send(message);
+      case "take":
+        return this.#channels.get(message.channel)?.take(message.message);
+      case "place":
+        return void this.#channels.get(message.channel)?.place(message.message, message.placement);
+      case "drop":
+        return this.#channels.get(message.channel)?.drop(message.message);
+      case "close":
+        return this.#channels.get(message.channel)?.close();
+      case "cut":
+        this.#forget(message.channel);
+        return this.#channels.get(message.channel)?.cut();
+    }
+  }
+
+  #forget(channel: number): void {
+    const digits = this.#tickets.get(channel);
+    this.#tickets.delete(channel);
+    if (digits !== undefined) this.#expected.delete(digits);
+  }
+
+  #dial({ channel: number, host, port, agreement }: ToBulk & { readonly kind: "dial" }): void {
+    const channel = this.#make(number, agreement, false);
+    this.#channels.set(number, channel);
+    const buffer = Buffer.allocUnsafeSlow(BULK_READ_BYTES);
+    const socket = connect({
+      host,
+      port,
+      noDelay: true,
+      keepAlive: true,
+      onread: { buffer, callback: (bytes) => channel.receive(buffer.subarray(0, bytes)) },
+    });
+    const failed = (error: unknown): void => {
+      socket.destroy();
+      this.#channels.delete(number);
+      const unavailable = bulkUnavailable(`the port cannot be reached for one: ${messageOf(error)}`, error);
+      this.#tell({ kind: "closed", channel: number, error: errorToJson(unavailable) });
+    };
+    socket.once("error", failed);
+    socket.setTimeout(CONNECT_TIMEOUT_MS, () => failed(new Error("no connection in time")));
+    socket.once("connect", () => {
+      socket.off("error", failed);
+      socket.setTimeout(0);
+      // It may have been given up meanwhile.
+      if (this.#channels.get(number) !== channel) return void socket.destroy();
+      channel.start(socket, bulkGreeting(agreement.ticket));
+    });
+  }
+
+  #make(
+    channel: number,
+    agreement: (ToBulk & { readonly kind: "dial" })["agreement"],
+    isPort: boolean,
+  ): ThreadChannel {
+    return new ThreadChannel({
+      channel,
+      agreement,
+      isPort,
+      resources: this.#resources,
+      tell: (message, transferred) => this.#tell(message, transferred),
+      onGone: () => this.#channels.delete(channel),
+    });
+  }
+
+  #tell(message: FromBulk, transferred: readonly ArrayBuffer[] = []): void {
+    this.#port.postMessage(message, transferred);
+  }
+}

@@ -1,0 +1,128 @@
+/** Files that bodies are read from and written to, open as long as they are in use and a moment longer. */
+import { close, open, read, writev } from "node:fs";
+import { messageOf } from "../../../packets/errors.ts";
+import { systemCode } from "../../../runtime/errors.ts";
+import { WireError, WireErrorCode } from "../../errors.ts";
+import { BULK_FILES_IDLE_MS, BULK_FILES_OPEN_MAX } from "../../limits.ts";
+import type { FileName, FileRanges } from "./protocol.ts";
+
+interface OpenFile {
+  readonly descriptor: Promise<number>;
+  users: number;
+}
+
+export class OpenFiles {
+  readonly #flags: "r" | "r+";
+  /** By path, the least recently used first. */
+  readonly #open = new Map<string, OpenFile>();
+  #idle: NodeJS.Timeout | undefined;
+
+  /** For reading, or for writing to files that are there. */
+  constructor(flags: "r" | "r+") {
+    this.#flags = flags;
+  }
+
+  /** Fills the memory with the ranges, which are as many bytes. Rejects with PFS_BULK_FILE_FAILED. */
+  async read(ranges: FileRanges, memory: Uint8Array): Promise<void> {
+    const { files, file, offset, bytes } = ranges;
+    let at = 0;
+    for (let row = 0; row < file.length;) {
+      const name = files[file[row]!]!;
+      const from = offset[row]!;
+      let length = 0;
+      // What stands in one piece is read in one go.
+      do length += bytes[row++]!;
+      while (row < file.length && file[row] === file[row - 1] && offset[row] === from + length);
+      await this.#with(name, (fd) => readFully(fd, memory.subarray(at, at + length), from));
+      at += length;
+    }
+  }
+
+  /** Writes pieces one behind the other. Rejects with PFS_BULK_FILE_FAILED. */
+  async write(name: FileName, pieces: readonly Uint8Array[], offset: number): Promise<void> {
+    await this.#with(name, (fd) => writeFully(fd, pieces, offset));
+  }
+
+  close(): void {
+    clearTimeout(this.#idle);
+    this.#closeUnused(0);
+  }
+
+  async #with(name: FileName, use: (descriptor: number) => Promise<void>): Promise<void> {
+    try {
+      if (typeof name === "number") return await use(name);
+      const file = this.#take(name);
+      try {
+        await use(await file.descriptor);
+      } finally {
+        file.users--;
+      }
+    } catch (error) {
+      if (typeof name === "string") this.#forget(name);
+      const text = `a file cannot be used: ${messageOf(error)}`;
+      const data = { file: String(name), system: systemCode(error) };
+      throw new WireError(WireErrorCode.bulkFileFailed, text, data, { cause: error });
+    }
+  }
+
+  #take(name: string): OpenFile {
+    const file = this.#open.get(name) ?? { descriptor: openFile(name, this.#flags), users: 0 };
+    this.#open.delete(name);
+    this.#open.set(name, file);
+    file.users++;
+    if (this.#open.size > BULK_FILES_OPEN_MAX) this.#closeUnused(BULK_FILES_OPEN_MAX);
+    // A file that was removed keeps its bytes on the disk while it is open.
+    if (this.#idle === undefined) this.#idle = setTimeout(() => this.close(), BULK_FILES_IDLE_MS).unref();
+    else this.#idle.refresh();
+    return file;
+  }
+
+  #closeUnused(kept: number): void {
+    for (const [name, file] of this.#open) {
+      if (this.#open.size <= kept) return;
+      if (file.users === 0) this.#forget(name);
+    }
+  }
+
+  #forget(name: string): void {
+    const file = this.#open.get(name);
+    if (file === undefined || file.users > 0) return;
+    this.#open.delete(name);
+    void file.descriptor.then(
+      (fd) => close(fd, () => undefined),
+      () => undefined,
+    );
+  }
+}
+
+function openFile(path: string, flags: "r" | "r+"): Promise<number> {
+  return new Promise((resolve, reject) => {
+    open(path, flags, (error, fd) => (error === null ? resolve(fd) : reject(error)));
+  });
+}
+
+async function readFully(fd: number, memory: Uint8Array, offset: number): Promise<void> {
+  let at = 0;
+  while (at < memory.byteLength) {
+    const bytes = await new Promise<number>((resolve, reject) => {
+      read(fd, memory, at, memory.byteLength - at, offset + at, (error, count) =>
+        error === null ? resolve(count) : reject(error),
+      );
+    });
+    if (bytes === 0) throw new Error("it ends before its bytes do");
+    at += bytes;
+  }
+}
+
+async function writeFully(fd: number, pieces: readonly Uint8Array[], offset: number): Promise<void> {
+  let rest = pieces.filter(({ byteLength }) => byteLength > 0);
+  let at = offset;
+  while (rest.length > 0) {
+    let bytes = await new Promise<number>((resolve, reject) => {
+      writev(fd, rest, at, (error, count) => (error === null ? resolve(count) : reject(error)));
+    });
+    at += bytes;
+    while (rest.length > 0 && bytes >= rest[0]!.byteLength) bytes -= rest.shift()!.byteLength;
+    if (bytes > 0) rest = [rest[0]!.subarray(bytes), ...rest.slice(1)];
+  }
+}
