@@ -68,6 +68,8 @@ export const PacketErrorCode = {
   overLimit: "PFS_STREAM_OVER_LIMIT",
   /** A wire envelope is malformed; data: reason. */
   invalidEnvelope: "PFS_ENVELOPE_INVALID",
+  /** A patch that does not say which chunks it makes of which bytes, or does not make them; data: reason. */
+  invalidPatch: "PFS_PATCH_INVALID",
   /** The program's packets must be executed by a job, not by reading bytes; data: op. */
   notPlain: "PFS_STREAM_NOT_PLAIN",
   /** What a directory's stream begins with is no manifest, or does not go with its files; data: reason, entry. */

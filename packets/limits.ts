@@ -36,3 +36,16 @@ export const CODE_SEPARATOR_BYTES_MAX = 4;
 export const META_BYTES_MAX: number = 64 * 1024;
 /** Chunk bytes of one wire message. */
 export const MESSAGE_CHUNK_BYTES_MAX: number = 8 * 1024 * 1024;
+/** Bytes of the chunks of all parts of a patch, */
+export const PATCH_BYTES_MAX: number = MESSAGE_CHUNK_BYTES_MAX;
+/** of those of one part, */
+export const PATCH_PART_BYTES_MAX: number = CHUNK_BYTES_MAX;
+/** and of what a part, or a patch's list, is written against; it is put together of so many ranges. */
+export const PATCH_DICTIONARY_BYTES_MAX: number = 2 * 1024 * 1024;
+export const PATCH_RANGES_MAX = 8;
+/** Bytes that all parts of a patch are written against: reading them is the work that a few bytes can ask for. */
+export const PATCH_DICTIONARIES_BYTES_MAX: number = 128 * 1024 * 1024;
+/** Packets of the streams of one patch. */
+export const PATCH_STREAM_PACKETS_MAX: number = 4 * STREAM_PACKETS_MAX;
+/** What a frame of zstd may ask its reader to keep, in bits: a window of 8 MiB. */
+export const PATCH_WINDOW_BITS_MAX = 23;

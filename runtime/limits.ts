@@ -111,6 +111,40 @@ export const TREE_HOLE_BYTES: number = 64 * 1024;
 /** Bytes of two files that are compared at once. */
 export const TREE_COMPARE_BYTES: number = 1024 * 1024;
 
+// ── patches ─────────────────────────────────────────────────────────────────────────────────────────────────────
+/** Refs that are compared without reading them again, of each of two trees: those of some 64 GiB. */
+export const PATCH_REFS_MAX: number = 1024 * 1024;
+/** How far ahead of a place in the new bytes the old ones' refs are read. */
+export const PATCH_AHEAD_BYTES: number = 16 * 1024 * 1024 * 1024;
+/** Old chunks that stay in memory, since neighbouring parts are written against them; the same again of new ones. */
+export const PATCH_CACHE_BYTES: number = 8 * 1024 * 1024;
+/** What is lacking is told in units of about so many chunks or streams, whichever comes first. */
+export const PATCH_UNIT_CHUNKS = 512;
+export const PATCH_UNIT_STREAMS = 8;
+/** Neighbouring chunks are written together up to so many bytes: more is slower, and finds less. */
+export const PATCH_PART_BYTES: number = 256 * 1024;
+/** Old bytes on each side of where a part is expected: where nothing moved beside it, where something did, */
+export const PATCH_PAD_BYTES: number = 32 * 1024;
+export const PATCH_WIDE_PAD_BYTES: number = 64 * 1024;
+/** and around what is alike. */
+export const PATCH_ALIKE_PAD_BYTES: number = 64 * 1024;
+/** Chunks that both have say where what is between them is, up to so many bytes of it. */
+export const PATCH_GAP_BYTES_MAX: number = 4 * 1024 * 1024;
+/** Parts that are written at once: a buffer of old bytes and one of new ones each. */
+export const PATCH_PARTS_AT_ONCE = 4;
+/** Bytes of chunks in one patch. */
+export const PATCH_MESSAGE_BYTES: number = 4 * 1024 * 1024;
+/** Old bytes among which those are looked for that are like new ones, */
+export const ALIKE_BYTES_MAX: number = 4 * 1024 * 1024 * 1024;
+/** places that are remembered of them, 8 bytes each, and as many free ones, */
+export const ALIKE_PLACES_MAX: number = 1024 * 1024;
+/** what of them is looked through at once for a few new ones, */
+export const ALIKE_CHEAP_BYTES: number = 256 * 1024 * 1024;
+/** and how many more for each new byte whose place nothing else tells. */
+export const ALIKE_BYTES_PER_BYTE = 32;
+/** Parts that a quick estimate writes. */
+export const ESTIMATE_PARTS = 64;
+
 // ── sandbox ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What a program gets when it asks for nothing else, per packet. Time is CPU time of the thread that it runs on. */

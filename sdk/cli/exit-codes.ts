@@ -82,6 +82,7 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_PACKET_QUARANTINED: program,
   PFS_PACKET_STALLED: failed,
   PFS_PATTERN_INVALID: usage,
+  PFS_PATCH_INVALID: integrity,
   PFS_PEER_BUSY: unreachable,
   PFS_PEER_OFFENDED: failed,
   PFS_PEER_QUOTA: failed,

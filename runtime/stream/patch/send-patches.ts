@@ -1,0 +1,341 @@
+/**
+ * What a receiver needs of a root when it has others, as patches: first the streams that it lacks, against those of its bases
+ * that are like them, then the chunks that they name, a few neighbours at a time, against the old bytes around the place
+ * where they come from. Memory is some parts and their dictionaries, however large the files.
+ */
+import type { Ref } from "../../../packets/digest.ts";
+import {
+  FRAME_PACKETS_MAX,
+  PATCH_DICTIONARIES_BYTES_MAX,
+  PATCH_DICTIONARY_BYTES_MAX,
+  PATCH_PART_BYTES_MAX,
+  PATCH_RANGES_MAX,
+} from "../../../packets/limits.ts";
+import { encodePart, writeChunkPatch, writeStreamPatch } from "../../../packets/patch.ts";
+import type { BaseRange, Patch, PatchPart } from "../../../packets/patch.ts";
+import type { ChunkSource } from "../../contracts/chunks.ts";
+import { PATCH_MESSAGE_BYTES, PATCH_PARTS_AT_ONCE, PATCH_PART_BYTES } from "../../limits.ts";
+import { BaseBytes, Bases, calledStreams } from "./bases.ts";
+import { lacking } from "./lacking.ts";
+import type { LackingChunk, LackingRun, LackingStream, LackingUnit } from "./lacking.ts";
+import { POOR_SHARE, Places } from "./places.ts";
+import type { PartPlace } from "./places.ts";
+
+export interface SendOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Of so many parts one is written, and stands for the others: for an estimate. 1, if left out. */
+  readonly every?: number;
+}
+
+/** A patch, and what it brings. */
+export interface SentPatch extends Patch {
+  /** Stream chunks, or chunks of data, and their plain bytes. */
+  readonly chunks: number;
+  readonly plainBytes: number;
+}
+
+/** A part before it is read: neighbours, and where they may come from. */
+interface PlannedPart extends PartPlace {
+  readonly chunks: readonly LackingChunk[];
+}
+
+interface WrittenPart extends PatchPart {
+  readonly at: number;
+  readonly end: number;
+  readonly plainBytes: number;
+}
+
+/**
+ * Yields the patches in the order in which they can be read. A receiver that has all of `bases` then has all of `root`; of bases
+ * that are not plain streams nothing is used. Rejects with PFS_STREAM_NOT_PLAIN when `root` has to be computed, and as
+ * reading its chunks does.
+ */
+export async function* patches(
+  source: ChunkSource,
+  root: Ref,
+  bases: readonly Ref[],
+  options: SendOptions = {},
+): AsyncGenerator<SentPatch, void, undefined> {
+  const stop = new AbortController();
+  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+  signal.throwIfAborted();
+  try {
+    const sender = await PatchSender.open(source, root, bases, signal, options.every ?? 1);
+    yield* sender.patches();
+  } finally {
+    stop.abort(STOPPED);
+  }
+}
+
+/** Parts that are under way when nobody wants more are told so. */
+const STOPPED = new Error("no more of the patches is wanted");
+
+export class PatchSender {
+  readonly #source: ChunkSource;
+  readonly #root: Ref;
+  readonly #bases: Bases;
+  readonly #new: BaseBytes;
+  readonly #places: Places;
+  readonly #signal: AbortSignal;
+  readonly #every: number;
+  readonly #buffers: Uint8Array<ArrayBuffer>[] = [];
+  #parts = 0;
+
+  private constructor(
+    source: ChunkSource,
+    root: Ref,
+    bases: Bases,
+    fresh: BaseBytes,
+    signal: AbortSignal,
+    every: number,
+  ) {
+    this.#source = source;
+    this.#root = root;
+    this.#bases = bases;
+    this.#new = fresh;
+    this.#places = new Places(bases, signal);
+    this.#signal = signal;
+    this.#every = every;
+  }
+
+  static async open(
+    source: ChunkSource,
+    root: Ref,
+    roots: readonly Ref[],
+    signal: AbortSignal,
+    every: number,
+  ): Promise<PatchSender> {
+    const fresh = new BaseBytes(source, signal);
+    const bases = new Bases(source, signal);
+    const called = await calledStreams(fresh.streams, root, signal);
+    await bases.open(roots, (frame, offset) => called.find(frame, offset) !== undefined);
+    return new PatchSender(source, root, bases, fresh, signal, every);
+  }
+
+  async *patches(): AsyncGenerator<SentPatch, void, undefined> {
+    for await (const unit of lacking(this.#new.streams, this.#root, this.#bases, this.#signal)) {
+      if (unit.streams.length > 0) yield await this.#streamPatch(unit.streams);
+      yield* this.#chunkPatches(unit);
+    }
+  }
+
+  async #streamPatch(streams: readonly LackingStream[]): Promise<SentPatch> {
+    const frames = streams.map(({ frame }) => frame);
+    const spans = streams
+      .flatMap(({ like }) => like)
+      .map(({ at, length }) => this.#bases.rangeOf(at, at + length));
+    const ranges = joined(spans.filter((span) => span !== undefined));
+    const { dictionary, packets } = await packetsOf(this.#bases.bytes, ranges);
+    const patch = await writeStreamPatch(frames, dictionary, packets);
+    return {
+      ...patch,
+      chunks: frames.length,
+      plainBytes: frames.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    };
+  }
+
+  async *#chunkPatches({ runs }: LackingUnit): AsyncGenerator<SentPatch, void, undefined> {
+    let parts: WrittenPart[] = [];
+    let size = NO_SIZE;
+    for await (const part of this.#written(runs)) {
+      const more = sizeOf(part);
+      if (parts.length > 0 && !fits(size, more)) {
+        yield await this.#chunkPatch(parts);
+        [parts, size] = [[], NO_SIZE];
+      }
+      parts.push(part);
+      size = sum(size, more);
+    }
+    if (parts.length > 0) yield await this.#chunkPatch(parts);
+  }
+
+  /** The list is written against the streams that name its chunks: they come before it, and it says little else. */
+  async #chunkPatch(parts: readonly WrittenPart[]): Promise<SentPatch> {
+    const from = parts.reduce((least, { at }) => Math.min(least, at), Number.POSITIVE_INFINITY);
+    const end = parts.reduce((most, part) => Math.max(most, part.end), 0);
+    const { dictionary, packets } = await packetsOf(this.#new, [
+      { root: this.#root, from, length: end - from },
+    ]);
+    return {
+      ...(await writeChunkPatch(parts, dictionary, packets)),
+      chunks: parts.reduce((sum, { refs }) => sum + refs.length, 0),
+      plainBytes: parts.reduce((sum, part) => sum + part.plainBytes, 0),
+    };
+  }
+
+  /** The parts of some runs in order, a few of them under way at once. */
+  async *#written(runs: readonly LackingRun[]): AsyncGenerator<WrittenPart, void, undefined> {
+    const underWay: Promise<WrittenPart[]>[] = [];
+    for (const planned of runs.flatMap(partsOf)) {
+      if (this.#parts++ % this.#every !== 0) continue;
+      const written = this.#write(planned);
+      // Its failure is met when its turn comes.
+      written.catch(() => {});
+      underWay.push(written);
+      if (underWay.length === PATCH_PARTS_AT_ONCE) yield* await underWay.shift()!;
+    }
+    for (const written of underWay) yield* await written;
+  }
+
+  /** Chunks may be longer than their packets tell: then they are written one by one. */
+  async #write(planned: PlannedPart): Promise<WrittenPart[]> {
+    const chunks = await this.#source.read(
+      planned.chunks.map(({ ref }) => ref),
+      this.#signal,
+    );
+    const bytes = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (bytes <= PATCH_PART_BYTES_MAX) return [await this.#writeOne(planned, chunks)];
+    const written: WrittenPart[] = [];
+    for (const [index, chunk] of planned.chunks.entries()) {
+      written.push(await this.#writeOne({ ...planned, at: chunk.at, chunks: [chunk] }, [chunks[index]!]));
+    }
+    return written;
+  }
+
+  async #writeOne(planned: PlannedPart, chunks: readonly Uint8Array[]): Promise<WrittenPart> {
+    const plain = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+    let ranges = await this.#places.of(plain, planned);
+    let frame = await this.#encode(plain, ranges);
+    if (ranges.length > 0 && (frame?.byteLength ?? plain.byteLength) > plain.byteLength * POOR_SHARE) {
+      const others = await this.#places.of(plain, planned, true);
+      const better = sameRanges(ranges, others) ? undefined : await this.#encode(plain, others);
+      if (better !== undefined && better.byteLength < (frame?.byteLength ?? Number.POSITIVE_INFINITY)) {
+        [ranges, frame] = [others, better];
+      }
+    }
+    if (frame === undefined) [ranges, frame] = [[], (await encodePart(plain, NO_BYTES))!];
+    const last = planned.chunks.at(-1)!;
+    return {
+      refs: planned.chunks.map(({ ref }) => ref),
+      lengths: chunks.map(({ byteLength }) => byteLength),
+      dictionary: ranges,
+      frame,
+      at: planned.chunks[0]!.at,
+      end: last.at + last.length,
+      plainBytes: plain.byteLength,
+    };
+  }
+
+  async #encode(plain: Uint8Array, ranges: readonly BaseRange[]): Promise<Uint8Array | undefined> {
+    const length = ranges.reduce((sum, range) => sum + range.length, 0);
+    const buffer = this.#buffers.pop() ?? new Uint8Array(PATCH_DICTIONARY_BYTES_MAX);
+    try {
+      const dictionary = buffer.subarray(0, length);
+      await readRanges(this.#bases.bytes, ranges, dictionary);
+      return await encodePart(plain, dictionary);
+    } finally {
+      this.#buffers.push(buffer);
+    }
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** What is limited of a patch. */
+interface PatchSize {
+  readonly plainBytes: number;
+  readonly dictionaryBytes: number;
+  readonly packets: number;
+}
+
+const NO_SIZE: PatchSize = { plainBytes: 0, dictionaryBytes: 0, packets: 0 };
+
+function sizeOf({ plainBytes, refs, dictionary }: WrittenPart): PatchSize {
+  const dictionaryBytes = dictionary.reduce((bytes, { length }) => bytes + length, 0);
+  return { plainBytes, dictionaryBytes, packets: refs.length + dictionary.length + 1 };
+}
+
+function sum(a: PatchSize, b: PatchSize): PatchSize {
+  return {
+    plainBytes: a.plainBytes + b.plainBytes,
+    dictionaryBytes: a.dictionaryBytes + b.dictionaryBytes,
+    packets: a.packets + b.packets,
+  };
+}
+
+function fits(size: PatchSize, more: PatchSize): boolean {
+  const { plainBytes, dictionaryBytes, packets } = sum(size, more);
+  return (
+    plainBytes <= PATCH_MESSAGE_BYTES &&
+    dictionaryBytes <= PATCH_DICTIONARIES_BYTES_MAX &&
+    packets <= FRAME_PACKETS_MAX
+  );
+}
+
+/** The bytes of the ranges, one behind the other. Rejects as reading them does. */
+export async function readRanges(
+  bytes: BaseBytes,
+  ranges: readonly BaseRange[],
+  target: Uint8Array,
+): Promise<void> {
+  let at = 0;
+  for (const { root, from, length } of ranges) {
+    await bytes.read(root, from, target.subarray(at, at + length));
+    at += length;
+  }
+}
+
+/** The packets of the streams of as many ranges as a dictionary may have, and these ranges. */
+async function packetsOf(
+  bytes: BaseBytes,
+  ranges: readonly BaseRange[],
+): Promise<{ dictionary: BaseRange[]; packets: Uint8Array }> {
+  const dictionary: BaseRange[] = [];
+  const frames: Uint8Array[] = [];
+  let room = PATCH_DICTIONARY_BYTES_MAX;
+  for (const range of ranges.slice(0, PATCH_RANGES_MAX)) {
+    const packets =
+      range.length === 0 ? undefined : await bytes.packets(range.root, range.from, range.length, room);
+    if (packets === undefined) continue;
+    room -= packets.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    frames.push(...packets);
+    dictionary.push(range);
+  }
+  return { dictionary, packets: Buffer.concat(frames) };
+}
+
+/** Ranges in order, those that touch as one. */
+function joined(ranges: readonly BaseRange[]): BaseRange[] {
+  const result: BaseRange[] = [];
+  for (const range of ranges.toSorted((a, b) => Buffer.compare(a.root, b.root) || a.from - b.from)) {
+    const last = result.at(-1);
+    if (
+      last === undefined ||
+      Buffer.compare(last.root, range.root) !== 0 ||
+      range.from > last.from + last.length
+    ) {
+      result.push(range);
+    } else {
+      const end = Math.max(last.from + last.length, range.from + range.length);
+      result[result.length - 1] = { ...last, length: end - last.from };
+    }
+  }
+  return result;
+}
+
+function sameRanges(a: readonly BaseRange[], b: readonly BaseRange[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(({ root, from, length }, index) => {
+      const other = b[index]!;
+      return from === other.from && length === other.length && Buffer.compare(root, other.root) === 0;
+    })
+  );
+}
+
+/** The chunks of a run, put together to parts. */
+function partsOf({ chunks, before, after }: LackingRun): PlannedPart[] {
+  const parts: PlannedPart[] = [];
+  let some: LackingChunk[] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    if (some.length > 0 && bytes + chunk.length > PATCH_PART_BYTES) {
+      parts.push({ at: some[0]!.at, before, after, chunks: some });
+      [some, bytes] = [[], 0];
+    }
+    some.push(chunk);
+    bytes += chunk.length;
+  }
+  if (some.length > 0) parts.push({ at: some[0]!.at, before, after, chunks: some });
+  return parts;
+}
