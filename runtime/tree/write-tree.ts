@@ -128,7 +128,11 @@ class TreeWriting {
       names.length = Math.max(0, entry.depth - 1);
       if (entry.depth > 0) names.push(entry.name);
       const isDirectory = entry.type === TreeType.DIRECTORY;
-      if (isDirectory) this.#open[entry.depth] = entry;
+      if (isDirectory) {
+        // Those that are left are settled by their own entries, so this one comes after them.
+        this.#cursor.leave(Math.max(0, entry.depth - 1));
+        this.#open[entry.depth] = entry;
+      }
       if (entry.depth === 0 || unsafe.has(index)) continue;
       if (steps[index] === Step.LEAVE && isTouched[index] === 0) continue;
       await this.#turn();
