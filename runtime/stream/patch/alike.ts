@@ -128,21 +128,35 @@ export class AlikeIndex {
   }
 }
 
-/** Where windows end whose content says that they are taken: as many of the first ones as `ends` has room for. */
+/**
+ * Where windows end whose content says that they are taken: as many of the first ones as `ends` has room for. A word costs one
+ * load for four bytes, as in the chunker.
+ */
 function windowEnds(bytes: Uint8Array, mask: number, ends: Uint32Array): number {
   const gear = GEAR;
-  const length = bytes.length;
-  const room = ends.length - 1;
+  const room = ends.length;
+  const aligned = Math.min(bytes.length, -bytes.byteOffset & 3);
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + aligned, (bytes.length - aligned) >>> 2);
   let taken = 0;
+  // One window in as many places is enough: a run of the same bytes would be taken at each.
+  let next = WINDOW_BYTES;
   let hash = 0;
-  for (let at = 0; at < length && taken < room; at++) {
-    hash = ((hash << 1) + gear[bytes[at]!]!) | 0;
-    if ((hash & mask) !== 0 || at < WINDOW_BYTES) continue;
-    ends[taken++] = at + 1;
-    // One window in as many places is enough: a run of the same bytes would be taken at each.
-    const next = Math.min(length, at + APART_BYTES);
-    for (at++; at < next; at++) hash = ((hash << 1) + gear[bytes[at]!]!) | 0;
-    at--;
+  const take = (end: number): void => {
+    if (end < next || taken === room) return;
+    ends[taken++] = end;
+    next = end + APART_BYTES;
+  };
+  for (let at = 0; at < aligned; at++) hash = ((hash << 1) + gear[bytes[at]!]!) | 0;
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index]!;
+    hash = ((hash << 1) + gear[word & 0xff]!) | 0;
+    if ((hash & mask) === 0) take(aligned + index * 4 + 1);
+    hash = ((hash << 1) + gear[(word >>> 8) & 0xff]!) | 0;
+    if ((hash & mask) === 0) take(aligned + index * 4 + 2);
+    hash = ((hash << 1) + gear[(word >>> 16) & 0xff]!) | 0;
+    if ((hash & mask) === 0) take(aligned + index * 4 + 3);
+    hash = ((hash << 1) + gear[word >>> 24]!) | 0;
+    if ((hash & mask) === 0) take(aligned + index * 4 + 4);
   }
   return taken;
 }

@@ -45,6 +45,8 @@ export class Places {
   readonly #signal: AbortSignal;
   #index: AlikeIndex | undefined;
   #building: Promise<void> | undefined;
+  /** Buffers for old bytes that are looked at: as many as parts are under way. */
+  readonly #spare: Uint8Array<ArrayBuffer>[] = [];
   /** New bytes so far of which nobody could tell where they are. */
   #lost = 0;
 
@@ -77,11 +79,13 @@ export class Places {
     for (const span of spans) {
       const [range] = this.#ranges([span]);
       if (range === undefined) continue;
-      const old = new Uint8Array(range.length);
+      const buffer = this.#spare.pop() ?? new Uint8Array(PATCH_DICTIONARY_BYTES_MAX);
+      const old = buffer.subarray(0, range.length);
       await this.#bases.bytes.read(range.root, range.from, old);
       await turnOver();
       const near = new AlikeIndex(0, old.byteLength);
       near.learn(old, 0);
+      this.#spare.push(buffer);
       const { share } = near.find(bytes);
       if (share > best.share) best = { span, share };
     }
