@@ -1,5 +1,6 @@
 /** What is measured, by the names that `--only` takes. */
 import type { Section } from "./harness.ts";
+import { bulkRows } from "./rows/bulk.ts";
 import { distinctKeysRows } from "./rows/distinct-keys.ts";
 import { fileRows } from "./rows/files.ts";
 import { laneRows } from "./rows/lanes.ts";
@@ -14,6 +15,7 @@ import { growthRows, wordCountRows } from "./rows/word-count.ts";
 /** In the order in which they are measured. */
 export const SECTIONS: Readonly<Record<string, Section>> = {
   files: fileRows,
+  bulk: bulkRows,
   "word-count": wordCountRows,
   growth: growthRows,
   race: raceRows,

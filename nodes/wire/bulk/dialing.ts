@@ -6,7 +6,6 @@ import { PacketfsError, messageOf } from "../../../packets/errors.ts";
 import { builtUrl } from "../../../runtime/built.ts";
 import { BULK_CHANNELS_PER_LINK_MAX, BULK_IDLE_MS } from "../../limits.ts";
 import type { Link } from "../link.ts";
-import { closedHere } from "../session/errors.ts";
 import { readMeta } from "../session/meta.ts";
 import { parseAddress } from "../trust/address.ts";
 import { BulkEnd } from "./bulk-end.ts";
@@ -42,9 +41,9 @@ export class BulkLink {
   constructor(link: Link, options: BulkLinkOptions = {}) {
     this.#link = link;
     this.#options = options;
-    void link.closed.then(() => {
+    void link.closed.then((reason) => {
       clearInterval(this.#idle);
-      for (const channel of this.#channels) channel.cut(closedHere());
+      for (const channel of this.#channels) channel.cut(reason);
     });
   }
 
@@ -98,7 +97,7 @@ export class BulkLink {
     this.#channels.push(channel);
     void channel.closed.then(() => this.#channels.splice(this.#channels.indexOf(channel), 1));
     this.#options.onChannel?.(channel);
-    if (this.#link.ended !== undefined) channel.cut(closedHere());
+    if (this.#link.ended !== undefined) channel.cut(this.#link.ended);
     const { idleMs = BULK_IDLE_MS } = this.#options;
     this.#idle ??= setInterval(() => this.#closeIdle(idleMs), idleMs / 2).unref();
   }

@@ -1,4 +1,10 @@
-/** The bulk channels of one thread: a port's, beside its proxy, or those that this process dials. */
+/**
+ * The bulk channels of one thread: a port's, in its proxy's, or those that this process dials, in one of their own.
+ *
+ * A connection cannot go from one thread to another, and another hop costs a copy of everything. Beside a channel at the speed of
+ * memory, on two cores that were both full, a question of a session at the same port took 3 to 10 ms in the median, 0.3 without. So this
+ * thread only seals, opens and verifies piece by piece, and waits for no disk.
+ */
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 import type { MessagePort } from "node:worker_threads";

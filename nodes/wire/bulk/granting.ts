@@ -3,7 +3,6 @@ import { randomBytes } from "node:crypto";
 import { MessageType } from "../../../packets/envelope.ts";
 import { BULK_CHANNELS_PER_LINK_MAX, BULK_TICKET_MS } from "../../limits.ts";
 import type { Link, OutMessage, WireMessage } from "../link.ts";
-import { closedHere } from "../session/errors.ts";
 import { readMeta } from "../session/meta.ts";
 import type { BulkEnd } from "./bulk-end.ts";
 import type { BulkChannel, BulkChannelEnd } from "./channel.ts";
@@ -62,9 +61,9 @@ export class BulkGrants {
     if (known !== undefined) return known;
     const channels = new Set<BulkChannelEnd>();
     this.#channels.set(link, channels);
-    void link.closed.then(() => {
+    void link.closed.then((reason) => {
       this.#channels.delete(link);
-      for (const channel of channels) channel.cut(closedHere());
+      for (const channel of channels) channel.cut(reason);
     });
     return channels;
   }

@@ -5,6 +5,7 @@ import { Admissions, connectionOf } from "../../../nodes/wire/zeromq/admissions.
 import { Authenticator } from "../../../nodes/wire/zeromq/authenticator.ts";
 import { ClientHandshake } from "../../../nodes/wire/handshake/client-handshake.ts";
 import { dial } from "../../../nodes/wire/zeromq/dial.ts";
+import type { BulkChannel } from "../../../nodes/wire/bulk/dialing.ts";
 import { Identity } from "../../../nodes/wire/trust/keys.ts";
 import { AllowList } from "../../../nodes/wire/trust/allow-list.ts";
 import {
@@ -34,6 +35,7 @@ async function serve(port: number, turnMs = 0): Promise<void> {
     allowList,
     role: "hub",
     label: "hub",
+    bulk: { allowsClear: false, onChannel: (channel) => void pour(channel) },
     onLink: (link) =>
       link.onRequest(async ({ type, meta, chunks }, reply) => {
         if (type === WANT) return reply({ type: OK, meta: meta ?? chunks.byteLength });
@@ -48,6 +50,14 @@ async function serve(port: number, turnMs = 0): Promise<void> {
   await server.bind("127.0.0.1", port);
   process.send?.(server.address);
   if (turnMs > 0) setInterval(() => computeFor(turnMs), 1);
+}
+
+/** Sends without end. */
+async function pour(channel: BulkChannel): Promise<void> {
+  while (channel.ended === undefined) {
+    await channel.room();
+    channel.send({ type: 1, body: new Uint8Array(1024 * 1024) }).catch(() => undefined);
+  }
 }
 
 function computeFor(ms: number): void {

@@ -39,6 +39,24 @@ async function connect(address: string): Promise<Link> {
   return await dial({ address, server: hub, identity: client, role: "client", label: "test" });
 }
 
+test("a process that is killed in the middle of a bulk channel cuts it, and nothing half of it comes", async () => {
+  const { child, said: address } = await start("serve", "0");
+  const link = await connect(address);
+  const channel = await link.bulk!.channel();
+  let received = 0;
+  channel.onMessage(async (message) => {
+    const body = await message.take();
+    expect(body.byteLength).toBe(1024 * 1024);
+    received++;
+  });
+  await until(() => received > 3);
+  child.kill("SIGKILL");
+  const { code } = await channel.closed;
+  // Whichever of its two connections is noticed first.
+  expect(["PFS_BULK_CUT", "PFS_NODE_LOST"]).toContain(code);
+  expect(await link.closed).toMatchObject({ code: "PFS_NODE_LOST" });
+});
+
 test("bytes between processes arrive whole and in order", async () => {
   const { said: address } = await start("serve", "0");
   const link = await connect(address);
