@@ -21,6 +21,7 @@ import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
+import { filesByThemselves } from "./trees.ts";
 import type { Column, ListItem } from "./output.ts";
 import { valueCodec } from "../../runtime/program/values.ts";
 
@@ -106,7 +107,8 @@ async function run(
   const program = options.code === true ? await parsed(path) : await bundled(path, options.check, context);
   const pfs = await context.open();
   const progress = new Progress(output, program instanceof PacketCode ? String(program) : program.name);
-  const result = await pfs.run(program, files, {
+  const inputs = await filesByThemselves(context, pfs, files);
+  const result = await pfs.run(program, inputs, {
     ...(args === undefined ? {} : { args }),
     ...(options.out === undefined ? {} : { out: options.out }),
     ...(options.split === undefined ? {} : { splitBytes: options.split }),

@@ -56,6 +56,31 @@ export function checksumOption(): ReturnType<typeof option> {
   );
 }
 
+/** The files as programs can read them: one of a stored directory is stored by itself, under no name, which takes no room if it is large. */
+export async function filesByThemselves(
+  { signal }: Context,
+  pfs: PacketFS,
+  files: readonly string[],
+): Promise<string[]> {
+  const found: string[] = [];
+  for (const file of files) {
+    const isStored = !file.includes("/") || (await isThere(pfs.stat(file)));
+    if (isStored) found.push(file);
+    else found.push((await pfs.put(pfs.get(file, { signal }), { signal })).root);
+  }
+  return found;
+}
+
+async function isThere(looking: Promise<unknown>): Promise<boolean> {
+  try {
+    await looking;
+    return true;
+  } catch (error) {
+    if (hasCode(error, "PFS_NOT_FOUND")) return false;
+    throw error;
+  }
+}
+
 // ── sync ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 interface SyncCommandOptions {

@@ -1,7 +1,7 @@
 /** What every `PacketFS` must do, whether it is a directory or a hub with nodes. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hasCode } from "../../packets/errors.ts";
 import { Op } from "../../packets/layout.ts";
@@ -161,6 +161,107 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         const { root } = await pfs.stat("numbers.txt");
         expect(parts[0]).toMatchObject({ ref: root, depth: 0, at: 0 });
         expect(parts[0]!.frame.byteLength % 64).toBe(0);
+      });
+    });
+
+    describe("directories", () => {
+      const filesIn = async (at: string): Promise<Record<string, string>> => {
+        const found: Record<string, string> = {};
+        for (const entry of await readdir(at, { withFileTypes: true, recursive: true })) {
+          const path = join(entry.parentPath, entry.name);
+          if (entry.isFile()) found[relative(at, path)] = (await readFile(path)).toString("latin1");
+        }
+        return found;
+      };
+
+      it("are stored, listed, read and written out, with versions, and gc keeps all of them", async () => {
+        const from = join(directory, "site");
+        await mkdir(join(from, "docs"), { recursive: true });
+        await writeFile(join(from, "index.html"), "<html>");
+        await writeFile(join(from, "docs", "large"), TEXT.toString().repeat(3));
+        const first = await pfs.putTree(from, { name: "trees/site" });
+        expect(first).toMatchObject({ name: "trees/site", entries: 4, readFiles: 2 });
+        expect(await pfs.kinds([first.root, (await pfs.stat("numbers.txt")).root])).toEqual(["tree", "file"]);
+        await writeFile(join(from, "index.html"), "<html lang=en>");
+        const second = await pfs.putTree(from, { name: "trees/site" });
+        expect((await pfs.history("trees/site")).map(({ root }) => root)).toEqual([second.root, first.root]);
+        await pfs.gc();
+        const tree = await pfs.openTree("trees/site");
+        expect([...tree.entries()].map(({ path, type }) => `${type} ${path}`)).toEqual([
+          "directory ",
+          "directory docs",
+          "file docs/large",
+          "file index.html",
+        ]);
+        expect((await bytesOf(pfs.get("trees/site/index.html"))).toString()).toBe("<html lang=en>");
+        expect(
+          (await bytesOf(pfs.get("trees/site@1/index.html", { range: { start: 1, end: 3 } }))).toString(),
+        ).toBe("ht");
+        expect((await bytesOf((await pfs.openTree("trees/site/docs/large")).read())).length).toBe(
+          3 * TEXT.length,
+        );
+        const changes = [];
+        for await (const change of (await pfs.openTree("trees/site@1")).diff(tree)) changes.push(change);
+        expect(changes).toEqual([{ change: "changed", path: "index.html", type: "file" }]);
+        const to = join(directory, "site copy");
+        await tree.write(to);
+        expect(await filesIn(to)).toEqual(await filesIn(from));
+        expect((await pfs.putTree(to)).root).toBe(second.root);
+        await (await pfs.openTree("trees/site/docs")).write(join(directory, "docs copy"));
+        expect(Object.keys(await filesIn(join(directory, "docs copy")))).toEqual(["large"]);
+      });
+
+      it("are told from files, and missing paths by one code", async () => {
+        expect(await codeOf(pfs.openTree("numbers.txt"))).toBe("PFS_NOT_A_TREE");
+        expect(await codeOf(pfs.openTree("nothing"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.openTree("trees/site/nothing"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.get("trees/site/nothing"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.get("trees/site/docs"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.get("numbers.txt/nothing"))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.putTree(join(directory, "nothing")))).toBe("PFS_FILE_NOT_FOUND");
+        expect(await codeOf(pfs.syncTree(directory, "numbers.txt"))).toBe("PFS_NOT_A_TREE");
+        const filter = [{ kind: "exclude", pattern: "[" }] as const;
+        expect(await codeOf(pfs.putTree(directory, { filter }))).toBe("PFS_PATTERN_INVALID");
+      });
+
+      it("are made equal both ways, removing what is gone only when told to", async () => {
+        const [from, to] = [join(directory, "sync from"), join(directory, "sync to")];
+        await mkdir(join(from, "sub"), { recursive: true });
+        await writeFile(join(from, "a"), "1");
+        await writeFile(join(from, "sub", "b"), "2");
+        const first = await pfs.syncTree(from, "trees/sync");
+        expect(first.changes.map(({ change, path }) => `${change} ${path}`)).toEqual([
+          "added a",
+          "added sub",
+          "added sub/b",
+        ]);
+        expect(await pfs.syncTree(from, "trees/sync")).toMatchObject({ changes: [], version: first.version });
+        await rm(join(from, "a"));
+        await writeFile(join(from, "c"), "33");
+        const dry = await pfs.syncTree(from, "trees/sync", { deletes: true, dryRun: true });
+        expect(dry.changes.map(({ change, path }) => `${change} ${path}`)).toEqual(["removed a", "added c"]);
+        expect((await pfs.stat("trees/sync")).version).toBe(first.version);
+        await pfs.syncTree(from, "trees/sync");
+        expect((await bytesOf(pfs.get("trees/sync/a"))).toString()).toBe("1");
+        const last = await pfs.syncTree(from, "trees/sync", { deletes: true });
+        expect(await codeOf(pfs.get("trees/sync/a"))).toBe("PFS_NOT_FOUND");
+        expect((await pfs.putTree(from)).root).toBe(last.root);
+        await mkdir(to);
+        await writeFile(join(to, "mine"), "mine");
+        const tree = await pfs.openTree("trees/sync");
+        const plan = await tree.write(to, { sync: true, deletes: true, dryRun: true });
+        expect(plan.changes.map(({ change, path }) => `${change} ${path}`).toSorted()).toEqual([
+          "added c",
+          "added sub",
+          "added sub/b",
+          "removed mine",
+        ]);
+        expect(Object.keys(await filesIn(to))).toEqual(["mine"]);
+        await tree.write(to, { sync: true, deletes: true });
+        expect(await filesIn(to)).toEqual(await filesIn(from));
+        expect(await tree.write(to, { sync: true, deletes: true, checksum: true })).toMatchObject({
+          changes: [],
+        });
       });
     });
 
