@@ -58,6 +58,10 @@ export const WireErrorCode = {
   bulkUnavailable: "PFS_BULK_UNAVAILABLE",
   /** A file that a bulk channel reads from or writes to cannot be used; data: file, system. */
   bulkFileFailed: "PFS_BULK_FILE_FAILED",
+  /** A peer says what it may not in a transfer; data: reason. */
+  transferInvalid: "PFS_TRANSFER_INVALID",
+  /** A transfer was begun again and again, and nothing came; data: runs. */
+  transferFruitless: "PFS_TRANSFER_FRUITLESS",
 
   // What a node answers to requests that came over a link.
 

@@ -185,6 +185,31 @@ export const BULK_QUEUE_BYTES_MAX: number = 64 * 1024 * 1024;
 /** A channel that nobody used for so long is closed; the next use opens one. */
 export const BULK_IDLE_MS = 30_000;
 
+/** Transfers of one channel that a sender has open; */
+export const TRANSFERS_PER_CHANNEL_MAX = 64;
+/** of those of all of them, bytes that are read and not handed to the channel, */
+export const TRANSFER_READY_BYTES_MAX: number = 8 * 1024 * 1024;
+/** and that are handed to it and have not left. */
+export const TRANSFER_QUEUE_BYTES_MAX: number = 4 * 1024 * 1024;
+/** Roots that a receiver may say that it has. */
+export const TRANSFER_BASES_MAX = 8;
+/** Ranges of a file that are told of when a transfer goes on; the shortest of more are sent again. */
+export const RESUME_RANGES_MAX = 1024;
+/** Chunks of one message of a transfer that are as they are stored. */
+export const TRANSFER_ROWS_MAX = 1024;
+/** What may be on its way to a receiver: of short files (the largest message fits), of each thousand bytes, and at most. */
+export const TRANSFER_CREDIT_BYTES_MIN: number = 2 * 1024 * 1024;
+export const TRANSFER_CREDIT_PER_MILLE = 2;
+export const TRANSFER_CREDIT_BYTES_MAX: number = 16 * 1024 * 1024;
+/** Chunks of one complaint, those of all that wait for their turn, and how often one chunk may come with wrong bytes. */
+export const TRANSFER_COMPLAINT_REFS_MAX = 64;
+export const TRANSFER_COMPLAINTS_REFS_MAX = 4096;
+export const TRANSFER_CHUNK_TRIES_MAX = 3;
+/** What may come that was not lacking, beside as many bytes as the file has. */
+export const TRANSFER_USELESS_BYTES_MAX: number = 64 * 1024 * 1024;
+/** Requests under one number of which none brought anything. */
+export const TRANSFER_FRUITLESS_RUNS_MAX = 4;
+
 /** An error as it travels: characters of its message and of each text in its data, entries of that, and causes below it. */
 export const ERROR_CHARACTERS_MAX = 4096;
 export const ERROR_DATA_CHARACTERS_MAX = 512;

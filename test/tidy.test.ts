@@ -53,6 +53,7 @@ const ENTRIES = new Map([
   // What transfers are put together of: no message carries patches yet.
   ["runtime/stream/patch/estimate.ts", "test/runtime/stream/patch"],
   ["runtime/stream/patch/receive-patches.ts", "test/runtime/stream/patch"],
+  ["nodes/transfer/replication/transfers.ts", "test/nodes/transfer/replication"],
 ]);
 
 const sources = LAYERS.flatMap(sourcesIn);

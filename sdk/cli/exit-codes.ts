@@ -113,6 +113,8 @@ export const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
   PFS_STREAM_OVER_LIMIT: failed,
   PFS_TARGET_BLOCKED: failed,
   PFS_TOKEN_INVALID: usage,
+  PFS_TRANSFER_FRUITLESS: unreachable,
+  PFS_TRANSFER_INVALID: failed,
   PFS_TREE_INVALID: integrity,
   PFS_USAGE: usage,
   PFS_SHARED_MEMORY_FAILED: failed,

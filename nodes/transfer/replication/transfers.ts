@@ -1,0 +1,220 @@
+/**
+ * All transfers of a channel, both ways: heads are read and written here, numbers are given out, and each message finds whom it
+ * is for. Pure, as what it puts together: after each event whoever drives it takes the actions and does them in order.
+ */
+import type { Ref } from "../../../packets/digest.ts";
+import type { PacketfsError } from "../../../packets/errors.ts";
+import { WireError } from "../../errors.ts";
+import { TRANSFERS_PER_CHANNEL_MAX } from "../../limits.ts";
+import { invalidTransfer } from "./byte-ranges.ts";
+import { TransferKind, decodeTransfer, encodeTransfer } from "./messages.ts";
+import type { FileOffer, TransferMessage } from "./messages.ts";
+import { FileReceiver } from "./receiver.ts";
+import type { ReceiverAction, WantedFile } from "./receiver.ts";
+import { TransferSender, failedMessage } from "./sender.ts";
+import type { SenderAction } from "./sender.ts";
+import type { TransferStats } from "./statistics.ts";
+
+/** What a record of a bulk channel has beside its head and body. */
+const RECORD_BYTES = 32;
+
+export type TransferAction<Body> =
+  /** A message for the peer, in this order; with a cost, `sender.left` once the channel has sent it. */
+  | {
+      readonly kind: "send";
+      readonly type: TransferKind;
+      readonly head: Uint8Array;
+      readonly body?: Body;
+      readonly cost: number;
+    }
+  /** The peer would send something: `accept`, `known` or `refuse`. */
+  | { readonly kind: "offered"; readonly offer: FileOffer }
+  | Exclude<SenderAction<Body>, { readonly kind: "send" }>
+  | Exclude<ReceiverAction<Body>, { readonly kind: "reply" }>;
+
+export class Transfers<Body> {
+  readonly sender: TransferSender<Body>;
+  readonly #bodyBytes: (body: Body) => number;
+  readonly #receivers = new Map<number, FileReceiver<Body>>();
+  readonly #offers = new Set<number>();
+  #actions: TransferAction<Body>[] = [];
+  #next: number;
+  #lastOfPeer = 0;
+
+  constructor(options: { readonly isDialer: boolean; readonly bodyBytes: (body: Body) => number }) {
+    this.#next = options.isDialer ? 1 : 2;
+    this.#bodyBytes = options.bodyBytes;
+    this.sender = new TransferSender((action) => {
+      if (action.kind === "send") this.#send(action.message, action.body, action.cost);
+      else this.#actions.push(action);
+    });
+  }
+
+  takeActions(): TransferAction<Body>[] {
+    const actions = this.#actions;
+    this.#actions = [];
+    return actions;
+  }
+
+  /** Asks the peer for a file. */
+  get(wanted: WantedFile): FileReceiver<Body> {
+    return this.#receive(this.#number(), wanted);
+  }
+
+  /** Goes on with what another channel broke off. */
+  resume(receiver: FileReceiver<Body>): void {
+    this.#adopt(this.#number(), receiver);
+  }
+
+  /** Offers the peer a root, and returns the transfer's number. */
+  offer(root: Ref, length: number, name?: string): number {
+    const transfer = this.#number();
+    this.sender.offer(transfer, root, length, name);
+    return transfer;
+  }
+
+  /** Asks for what was offered. */
+  accept(
+    { transfer, root, length }: FileOffer,
+    wanted: Pick<WantedFile, "bases" | "resume">,
+  ): FileReceiver<Body> {
+    this.#take(transfer);
+    return this.#receive(transfer, { ...wanted, root, length });
+  }
+
+  /** All of what was offered is here. */
+  known({ transfer }: FileOffer): void {
+    this.#take(transfer);
+    this.#send({ kind: TransferKind.FILE_END, transfer, run: 0, isDone: true });
+  }
+
+  refuse({ transfer }: FileOffer, error: PacketfsError): void {
+    this.#take(transfer);
+    this.#send(failedMessage(transfer, 0, error));
+  }
+
+  /**
+   * A message that came. Throws PFS_TRANSFER_INVALID {reason} and PFS_META_INVALID for what no honest peer sends, which ends
+   * the channel; what ends a transfer only is told by an action.
+   */
+  received(type: number, head: Uint8Array, body: Body | undefined): void {
+    const bodyBytes = body === undefined ? 0 : this.#bodyBytes(body);
+    const message = decodeTransfer(type, head, bodyBytes);
+    const { transfer } = message;
+    if (message.kind === TransferKind.FILE_OFFER) this.#offered(message);
+    else if (message.kind === TransferKind.FILE_REQUEST) {
+      if (this.sender.has(transfer) || this.#isNew(transfer)) this.sender.requested(message);
+    } else if (this.#receivers.has(transfer)) this.#toReceiver(message, body, bodyBytes);
+    else if (this.sender.has(transfer)) this.#toSender(message);
+    // What crossed the end of its transfer is of no use; what never was one is no message.
+    else if (!this.#wasThere(transfer)) throw invalidTransfer("no such transfer");
+    else if (body !== undefined) this.#actions.push({ kind: "drop", body });
+    const stats = this.#statsOf(transfer);
+    if (stats !== undefined) stats.receivedBytes += RECORD_BYTES + head.byteLength + bodyBytes;
+  }
+
+  /** The channel is over: what was sent is, and what was received may go on over another one. */
+  lost(error: PacketfsError): FileReceiver<Body>[] {
+    const receivers = [...this.#receivers.values()];
+    this.#receivers.clear();
+    this.#offers.clear();
+    this.sender.lost(error);
+    return receivers;
+  }
+
+  #toReceiver(message: TransferMessage, body: Body | undefined, bodyBytes: number): void {
+    switch (message.kind) {
+      case TransferKind.FILE_START:
+      case TransferKind.FILE_DATA:
+      case TransferKind.FILE_COMPLETE:
+      case TransferKind.FILE_LOST:
+      case TransferKind.FILE_FAILED:
+        return this.#receivers.get(message.transfer)!.received(message, body, bodyBytes);
+      default:
+        throw invalidTransfer("a message of a receiver to one");
+    }
+  }
+
+  #toSender(message: TransferMessage): void {
+    switch (message.kind) {
+      case TransferKind.FILE_CREDIT:
+      case TransferKind.FILE_WRONG:
+      case TransferKind.FILE_END:
+      case TransferKind.FILE_FAILED:
+        return this.sender.received(message);
+      default:
+        throw invalidTransfer("a message of a sender to one");
+    }
+  }
+
+  #offered(offer: FileOffer): void {
+    if (!this.#isNew(offer.transfer)) throw invalidTransfer("an offer under a number that was used");
+    this.#offers.add(offer.transfer);
+    if (this.#offers.size + this.#receivers.size <= TRANSFERS_PER_CHANNEL_MAX) {
+      this.#actions.push({ kind: "offered", offer });
+      return;
+    }
+    const max = TRANSFERS_PER_CHANNEL_MAX;
+    this.refuse(offer, new WireError("PFS_PEER_QUOTA", `a channel has ${max} transfers at a time`, { max }));
+  }
+
+  /** Whether the peer may begin a transfer under this number: then it has. */
+  #isNew(transfer: number): boolean {
+    if (transfer % 2 === this.#next % 2) {
+      if (transfer >= this.#next) throw invalidTransfer("a number of the other side");
+      return false;
+    }
+    if (transfer <= this.#lastOfPeer) return false;
+    this.#lastOfPeer = transfer;
+    return true;
+  }
+
+  #wasThere(transfer: number): boolean {
+    return transfer % 2 === this.#next % 2 ? transfer < this.#next : transfer <= this.#lastOfPeer;
+  }
+
+  #number(): number {
+    const number = this.#next;
+    this.#next += 2;
+    return number;
+  }
+
+  #take(transfer: number): void {
+    if (!this.#offers.delete(transfer)) throw new Error("an offer is answered once");
+  }
+
+  #receive(transfer: number, wanted: WantedFile): FileReceiver<Body> {
+    const receiver = new FileReceiver<Body>(wanted);
+    this.#adopt(transfer, receiver);
+    return receiver;
+  }
+
+  #adopt(transfer: number, receiver: FileReceiver<Body>): void {
+    this.#receivers.set(transfer, receiver);
+    receiver.request(transfer, (action) => {
+      if (action.kind === "reply") this.#send(action.message);
+      else {
+        if (action.kind === "received") this.#receivers.delete(transfer);
+        this.#actions.push(action);
+      }
+    });
+  }
+
+  #send(message: TransferMessage, body?: Body, cost: number = 0): void {
+    const head = encodeTransfer(message);
+    const stats = this.#statsOf(message.transfer);
+    const bodyBytes = body === undefined ? 0 : this.#bodyBytes(body);
+    if (stats !== undefined) stats.sentBytes += RECORD_BYTES + head.byteLength + bodyBytes;
+    this.#actions.push({
+      kind: "send",
+      type: message.kind,
+      head,
+      ...(body === undefined ? {} : { body }),
+      cost,
+    });
+  }
+
+  #statsOf(transfer: number): TransferStats | undefined {
+    return this.#receivers.get(transfer)?.stats ?? this.sender.statsOf(transfer);
+  }
+}
