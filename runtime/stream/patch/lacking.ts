@@ -42,6 +42,9 @@ export interface LackingStream {
   readonly like: readonly BaseStream[];
 }
 
+/** Whether somebody has all streams and chunks of these bytes of the root already. */
+export type IsThere = (from: number, end: number) => boolean;
+
 /** Some of what is lacking. Each stream comes before the chunks and streams that it names, or together with them. */
 export interface LackingUnit {
   readonly streams: LackingStream[];
@@ -63,28 +66,32 @@ export async function* lacking(
   root: Ref,
   bases: Bases,
   signal: AbortSignal,
+  isThere: IsThere = () => false,
 ): AsyncGenerator<LackingUnit, void, undefined> {
-  if (!bases.isRoot(root)) yield* new Walk(streams, bases, signal).run(root);
+  if (!bases.isRoot(root)) yield* new Walk(streams, bases, signal, isThere).run(root);
 }
 
 class Walk {
   readonly #streams: StreamCache;
   readonly #bases: Bases;
   readonly #signal: AbortSignal;
+  readonly #isThere: IsThere;
   readonly #met = new RefTable(PATCH_REFS_MAX);
   #unit: LackingUnit = { streams: [], runs: [] };
   #chunks = 0;
   #run: LackingRun | undefined;
   #before: Anchor | undefined;
 
-  constructor(streams: StreamCache, bases: Bases, signal: AbortSignal) {
+  constructor(streams: StreamCache, bases: Bases, signal: AbortSignal, isThere: IsThere) {
+    this.#isThere = isThere;
     this.#streams = streams;
     this.#bases = bases;
     this.#signal = signal;
   }
 
   async *run(root: Ref): AsyncGenerator<LackingUnit, void, undefined> {
-    yield* this.#stream(await this.#streams.get(root), 0, 0);
+    const stream = await this.#streams.get(root);
+    if (stream.length === 0 || !this.#isThere(0, stream.length)) yield* this.#stream(stream, 0, 0);
     if (this.#unit.streams.length > 0 || this.#chunks > 0) yield this.#unit;
   }
 
@@ -104,6 +111,10 @@ class Walk {
       const length = lengthAt(frame, index);
       if (this.#has(frame, index, start)) continue;
       if (!this.#met.add(frame, index * PACKET_BYTES + Offset.ref, at, 0)) continue;
+      if (this.#isThere(start + atOf(frame, index), start + atOf(frame, index) + length)) {
+        this.#run = undefined;
+        continue;
+      }
       if (op === Op.COPY)
         this.#lacks({ ref: refOf(frame, index), at, length: fromAt(frame, index) + length });
       else if (depth >= CALL_DEPTH_MAX) checkPlan(stream, { ...LIMITS, outputBytesMax: 0 });

@@ -3,6 +3,7 @@
  * that are like them, then the chunks that they name, a few neighbours at a time, against the old bytes around the place
  * where they come from. Memory is some parts and their dictionaries, however large the files.
  */
+import { sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import {
   FRAME_PACKETS_MAX,
@@ -17,7 +18,7 @@ import type { ChunkSource } from "../../contracts/chunks.ts";
 import { PATCH_MESSAGE_BYTES, PATCH_PARTS_AT_ONCE, PATCH_PART_BYTES } from "../../limits.ts";
 import { BaseBytes, Bases, calledStreams } from "./bases.ts";
 import { lacking } from "./lacking.ts";
-import type { LackingChunk, LackingRun, LackingStream, LackingUnit } from "./lacking.ts";
+import type { IsThere, LackingChunk, LackingRun, LackingStream, LackingUnit } from "./lacking.ts";
 import { POOR_SHARE, Places } from "./places.ts";
 import type { PartPlace } from "./places.ts";
 
@@ -25,10 +26,15 @@ export interface SendOptions {
   readonly signal?: AbortSignal | undefined;
   /** Of so many parts one is written, and stands for the others: for an estimate. 1, if left out. */
   readonly every?: number;
+  /** What the receiver has of the root itself: it is left out. */
+  readonly isThere?: IsThere;
+  /** Bytes of chunks in one patch, of which there is one chunk at least; PATCH_MESSAGE_BYTES, if left out. */
+  readonly messageBytes?: number;
 }
 
 /** A patch, and what it brings. */
 export interface SentPatch extends Patch {
+  readonly refs: readonly Ref[];
   /** Stream chunks, or chunks of data, and their plain bytes. */
   readonly chunks: number;
   readonly plainBytes: number;
@@ -60,7 +66,7 @@ export async function* patches(
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   signal.throwIfAborted();
   try {
-    const sender = await PatchSender.open(source, root, bases, signal, options.every ?? 1);
+    const sender = await PatchSender.open(source, root, bases, signal, options);
     yield* sender.patches();
   } finally {
     stop.abort(STOPPED);
@@ -78,6 +84,8 @@ export class PatchSender {
   readonly #places: Places;
   readonly #signal: AbortSignal;
   readonly #every: number;
+  readonly #isThere: IsThere | undefined;
+  readonly #messageBytes: number;
   readonly #buffers: Uint8Array<ArrayBuffer>[] = [];
   #parts = 0;
 
@@ -87,7 +95,7 @@ export class PatchSender {
     bases: Bases,
     fresh: BaseBytes,
     signal: AbortSignal,
-    every: number,
+    options: SendOptions,
   ) {
     this.#source = source;
     this.#root = root;
@@ -95,7 +103,9 @@ export class PatchSender {
     this.#new = fresh;
     this.#places = new Places(bases, signal);
     this.#signal = signal;
-    this.#every = every;
+    this.#every = options.every ?? 1;
+    this.#isThere = options.isThere;
+    this.#messageBytes = options.messageBytes ?? PATCH_MESSAGE_BYTES;
   }
 
   static async open(
@@ -103,17 +113,18 @@ export class PatchSender {
     root: Ref,
     roots: readonly Ref[],
     signal: AbortSignal,
-    every: number,
+    options: SendOptions,
   ): Promise<PatchSender> {
     const fresh = new BaseBytes(source, signal);
     const bases = new Bases(source, signal);
     const called = await calledStreams(fresh.streams, root, signal);
     await bases.open(roots, (frame, offset) => called.find(frame, offset) !== undefined);
-    return new PatchSender(source, root, bases, fresh, signal, every);
+    return new PatchSender(source, root, bases, fresh, signal, options);
   }
 
   async *patches(): AsyncGenerator<SentPatch, void, undefined> {
-    for await (const unit of lacking(this.#new.streams, this.#root, this.#bases, this.#signal)) {
+    const units = lacking(this.#new.streams, this.#root, this.#bases, this.#signal, this.#isThere);
+    for await (const unit of units) {
       if (unit.streams.length > 0) yield await this.#streamPatch(unit.streams);
       yield* this.#chunkPatches(unit);
     }
@@ -129,6 +140,7 @@ export class PatchSender {
     const patch = await writeStreamPatch(frames, dictionary, packets);
     return {
       ...patch,
+      refs: frames.map(sha256),
       chunks: frames.length,
       plainBytes: frames.reduce((sum, { byteLength }) => sum + byteLength, 0),
     };
@@ -139,7 +151,7 @@ export class PatchSender {
     let size = NO_SIZE;
     for await (const part of this.#written(runs)) {
       const more = sizeOf(part);
-      if (parts.length > 0 && !fits(size, more)) {
+      if (parts.length > 0 && !fits(size, more, this.#messageBytes)) {
         yield await this.#chunkPatch(parts);
         [parts, size] = [[], NO_SIZE];
       }
@@ -158,6 +170,7 @@ export class PatchSender {
     ]);
     return {
       ...(await writeChunkPatch(parts, dictionary, packets)),
+      refs: parts.flatMap(({ refs }) => refs),
       chunks: parts.reduce((sum, { refs }) => sum + refs.length, 0),
       plainBytes: parts.reduce((sum, part) => sum + part.plainBytes, 0),
     };
@@ -253,10 +266,10 @@ function sum(a: PatchSize, b: PatchSize): PatchSize {
   };
 }
 
-function fits(size: PatchSize, more: PatchSize): boolean {
+function fits(size: PatchSize, more: PatchSize, plainBytesMax: number): boolean {
   const { plainBytes, dictionaryBytes, packets } = sum(size, more);
   return (
-    plainBytes <= PATCH_MESSAGE_BYTES &&
+    plainBytes <= plainBytesMax &&
     dictionaryBytes <= PATCH_DICTIONARIES_BYTES_MAX &&
     packets <= FRAME_PACKETS_MAX
   );

@@ -109,6 +109,45 @@ describe("patches", () => {
     expect(wireBytes).toBeLessThan(chunks * 40 + 2857 * 12);
   });
 
+  test("leave out what somebody has of the root itself, and are as short as is asked", async () => {
+    const bytes = seededBytes("resumed", 2_000_000);
+    const old = bytes.slice(0, 400_000);
+    const [sender, receiver] = [new ShelfSource(), new ShelfSource()];
+    const [root, base] = [put(sender, bytes), put(sender, old)];
+    put(receiver, old);
+    const has = (from: number, end: number): boolean => {
+      try {
+        receiver.shelf.execute(root, from, end - from, LIMITS);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    const receive = async (chunksMax: number): Promise<number> => {
+      const reader = new PatchReceiver(receiver, root, [base], NEVER);
+      let chunks = 0;
+      const options = { isThere: has, messageBytes: 100_000 };
+      for await (const patch of patches(sender, root, [base], options)) {
+        expect(patch.refs).toHaveLength(patch.chunks);
+        if (patch.kind === PatchKind.chunks) expect(patch.plainBytes).toBeLessThanOrEqual(300_000);
+        for await (const chunk of reader.chunks(patch)) receiver.shelf.put(chunk.bytes.slice());
+        chunks += patch.chunks;
+        if (chunks > chunksMax) break;
+      }
+      return chunks;
+    };
+    const first = await receive(600);
+    const second = await receive(Number.POSITIVE_INFINITY);
+    const afterwards = await receive(Number.POSITIVE_INFINITY);
+    expect(sha256(receiver.shelf.execute(root, 0, undefined, LIMITS))).toEqual(sha256(bytes));
+    expect(first).toBeGreaterThan(600);
+    // The streams on the way down to where it goes on come twice.
+    const whole = await update([old], bytes);
+    expect(first + second).toBeGreaterThanOrEqual(whole.chunks);
+    expect(first + second).toBeLessThan(whole.chunks + 4);
+    expect(afterwards).toBe(0);
+  });
+
   test("find blocks that moved", async () => {
     const random = new Random(8);
     const old = seededBytes("blocks", 3_000_000);
