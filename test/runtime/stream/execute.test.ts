@@ -319,7 +319,7 @@ describe("a stream that is too much", () => {
     });
     const calls = streamOf(source, [{ op: Op.CALL, length: 1, ref }]);
     expect(await failure(readAll(source, calls))).toMatchObject({ code: "PFS_STREAM_NOT_PLAIN" });
-    expect(await describeStream(source, ref)).toEqual({ packets: 3, isPlain: false });
+    expect(await describeStream(source, ref)).toEqual({ packets: 3, isPlain: false, isTree: false });
   });
 
   test("by being a program is computed by whoever can, once for each reading", async () => {
