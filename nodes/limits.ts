@@ -195,6 +195,10 @@ export const TRANSFER_QUEUE_BYTES_MAX: number = 4 * 1024 * 1024;
 export const TRANSFER_BASES_MAX = 8;
 /** Ranges of a file that are told of when a transfer goes on; the shortest of more are sent again. */
 export const RESUME_RANGES_MAX = 1024;
+/** Bytes of the chunks of one message that is a patch: it is no longer than a body may be, and its list beside it. */
+export const TRANSFER_PATCH_BYTES: number = 768 * 1024;
+/** Chunks and streams that are named and have not come, of one transfer: those of some 64 GiB. */
+export const TRANSFER_LACKING_MAX: number = 1024 * 1024;
 /** Chunks of one message of a transfer that are as they are stored. */
 export const TRANSFER_ROWS_MAX = 1024;
 /** What may be on its way to a receiver: of short files (the largest message fits), of each thousand bytes, and at most. */

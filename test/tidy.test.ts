@@ -50,10 +50,9 @@ const ENTRIES = new Map([
   ["sdk/bin/pfs.mjs", "package.json, bin"],
   ["runtime/build/absent/gl/index.js", "package.json, workspaces"],
   ["sdk/bin/ensure-installed.mjs", "package.json, scripts"],
-  // What transfers are put together of: no message carries patches yet.
+  // What transfers are put together of: nothing begins one yet.
   ["runtime/stream/patch/estimate.ts", "test/runtime/stream/patch"],
-  ["runtime/stream/patch/receive-patches.ts", "test/runtime/stream/patch"],
-  ["nodes/transfer/replication/transfers.ts", "test/nodes/transfer/replication"],
+  ["nodes/transfer/transfer-channel.ts", "test/nodes/transfer"],
 ]);
 
 const sources = LAYERS.flatMap(sourcesIn);

@@ -38,6 +38,8 @@ export interface SentPatch extends Patch {
   /** Stream chunks, or chunks of data, and their plain bytes. */
   readonly chunks: number;
   readonly plainBytes: number;
+  /** Those that are written against bytes of a base. */
+  readonly patchedChunks: number;
 }
 
 /** A part before it is read: neighbours, and where they may come from. */
@@ -140,7 +142,8 @@ export class PatchSender {
     const patch = await writeStreamPatch(frames, dictionary, packets);
     return {
       ...patch,
-      refs: frames.map(sha256),
+      refs: frames.map((frame) => sha256(frame)),
+      patchedChunks: dictionary.length === 0 ? 0 : frames.length,
       chunks: frames.length,
       plainBytes: frames.reduce((sum, { byteLength }) => sum + byteLength, 0),
     };
@@ -171,6 +174,10 @@ export class PatchSender {
     return {
       ...(await writeChunkPatch(parts, dictionary, packets)),
       refs: parts.flatMap(({ refs }) => refs),
+      patchedChunks: parts.reduce(
+        (sum, part) => sum + (part.dictionary.length === 0 ? 0 : part.refs.length),
+        0,
+      ),
       chunks: parts.reduce((sum, { refs }) => sum + refs.length, 0),
       plainBytes: parts.reduce((sum, part) => sum + part.plainBytes, 0),
     };

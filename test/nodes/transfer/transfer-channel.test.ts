@@ -1,0 +1,200 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Chunker } from "../../../packets/chunker.ts";
+import { refAt, refToHex, sha256 } from "../../../packets/digest.ts";
+import type { Ref } from "../../../packets/digest.ts";
+import { PacketfsError } from "../../../packets/errors.ts";
+import { ReceivedRoot, presenceOf } from "../../../nodes/transfer/received-root.ts";
+import type { ReceivingStore } from "../../../nodes/transfer/received-root.ts";
+import { ratioOf } from "../../../nodes/transfer/replication/statistics.ts";
+import { SentRoot } from "../../../nodes/transfer/sent-root.ts";
+import { TransferChannel } from "../../../nodes/transfer/transfer-channel.ts";
+import type { TransferChannelOptions } from "../../../nodes/transfer/transfer-channel.ts";
+import type { BulkChannel } from "../../../nodes/wire/bulk/dialing.ts";
+import { seededBytes } from "../../packets/seed.ts";
+import { ShelfSource } from "../../runtime/stream/shelf-source.ts";
+import { openBulkNetwork } from "../wire/bulk/bulk-network.ts";
+import type { BulkNetwork } from "../wire/bulk/bulk-network.ts";
+
+const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: 8 };
+const NEVER = new AbortController().signal;
+const chunker = new Chunker({ minBytes: 4_096, averageBytes: 16_384, maxBytes: 65_536 });
+
+/** Chunks in memory, that count what comes. */
+class Shelves implements ReceivingStore {
+  readonly source: ShelfSource = new ShelfSource();
+  kept = 0;
+  /** Called with the chunks that came so far. */
+  onKept: (kept: number) => void = () => {};
+
+  put(bytes: Uint8Array): Ref {
+    const { shelf } = this.source;
+    return shelf.write((writer) => {
+      for (let start = 0; start < bytes.byteLength;) {
+        const end = chunker.cut(bytes, start, bytes.byteLength, true);
+        writer.copy(shelf.put(bytes.slice(start, end)), 0, end - start);
+        start = end;
+      }
+    }).root;
+  }
+
+  has(refs: Uint8Array): Promise<Uint8Array> {
+    const count = refs.byteLength / 32;
+    return Promise.resolve(
+      Uint8Array.from({ length: count }, (_, index) => (this.source.shelf.has(refAt(refs, index)) ? 1 : 0)),
+    );
+  }
+
+  keep(chunks: readonly { readonly ref: Ref; readonly bytes: Uint8Array }[]): Promise<void> {
+    for (const { bytes } of chunks) this.source.shelf.put(bytes.slice());
+    this.kept += chunks.length;
+    this.onKept(this.kept);
+    return Promise.resolve();
+  }
+
+  get(root: Ref): Uint8Array {
+    return this.source.shelf.execute(root, 0, undefined, LIMITS);
+  }
+}
+
+/** Sends from shelves what they have. */
+function opener({ source }: Shelves, bytes: () => number): TransferChannelOptions["open"] {
+  return async ({ root, bases, resume, resumeRoot }, signal) => {
+    if (root === undefined || !source.shelf.has(root))
+      throw new PacketfsError("PFS_NOT_FOUND", "no such root");
+    const isResumed = resumeRoot !== undefined;
+    const known = bases.filter((base) => source.shelf.has(base));
+    const sent = new SentRoot(source, root, known, isResumed ? resume : undefined, signal);
+    return await Promise.resolve({ info: { root, length: bytes(), isResumed }, sent });
+  };
+}
+
+describe("transfers over bulk channels", () => {
+  let bulk: BulkNetwork;
+  beforeAll(async () => {
+    bulk = await openBulkNetwork(true);
+  });
+  afterAll(async () => {
+    await bulk.network.close();
+  });
+
+  async function pair(
+    sender: Shelves,
+    length: number,
+    offered?: TransferChannelOptions["offered"],
+  ): Promise<{ client: TransferChannel; near: BulkChannel; far: BulkChannel }> {
+    const { near, far } = await bulk.open();
+    const open = opener(sender, () => length);
+    new TransferChannel(far, { isDialer: false, open, ...(offered === undefined ? {} : { offered }) });
+    return { client: new TransferChannel(near, { isDialer: true, open }), near, far };
+  }
+
+  test("bring a file that is new, then an update of it, then nothing", async () => {
+    const [hub, here] = [new Shelves(), new Shelves()];
+    const old = seededBytes("old", 5_000_000);
+    const next = old.slice();
+    for (let at = 1_000; at < next.byteLength; at += 150_000) next[at]! ^= 1;
+    const [first, second] = [hub.put(old), hub.put(next)];
+    const { client } = await pair(hub, old.byteLength);
+    const cold = await client.receive({ root: first, store: here });
+    expect(sha256(here.get(first))).toEqual(sha256(old));
+    expect(cold.receivedBytes).toBeGreaterThan(old.byteLength);
+    expect(cold.receivedBytes).toBeLessThan(old.byteLength * 1.01);
+    expect(cold.sentBytes).toBeLessThan(3_000);
+    const update = await client.receive({ root: second, store: here, bases: [first] });
+    expect(sha256(here.get(second))).toEqual(sha256(next));
+    expect(update.patchedChunks).toBeGreaterThan(20);
+    expect(ratioOf(update, next.byteLength)).toBeGreaterThan(300);
+    const again = await client.receive({ root: second, store: here });
+    expect(again.sentBytes + again.receivedBytes).toBeLessThan(1_000);
+    expect(again.messages).toBe(0);
+  });
+
+  test("bring what is put to a hub, against a version that it has, and nothing that it has", async () => {
+    const [hub, here] = [new Shelves(), new Shelves()];
+    const old = seededBytes("put", 3_000_000);
+    const next = old.slice();
+    next[1_500_000]! ^= 1;
+    const [base, root] = [here.put(old), here.put(next)];
+    hub.put(old);
+    const { client } = await pair(here, next.byteLength, async (offer) => {
+      const { missing } = await presenceOf(hub, offer.root, 1, NEVER);
+      return missing.length === 0 ? undefined : { store: hub, root: offer.root, bases: [base] };
+    });
+    const stats = await client.send(root, next.byteLength);
+    expect(sha256(hub.get(root))).toEqual(sha256(next));
+    expect(stats.sentBytes + stats.receivedBytes).toBeLessThan(4_000);
+    const again = await client.send(root, next.byteLength);
+    expect(again.sentBytes + again.receivedBytes).toBeLessThan(1_000);
+  });
+
+  test("go on where they were when their channel is cut in the middle", async () => {
+    const [hub, here] = [new Shelves(), new Shelves()];
+    const bytes = seededBytes("cut", 10_000_000);
+    const root = hub.put(bytes);
+    const { client, near } = await pair(hub, bytes.byteLength);
+    let atCut = 0;
+    here.onKept = (kept) => {
+      if (atCut > 0 || kept < 250) return;
+      atCut = kept;
+      void near.close();
+      for (const channel of bulk.accepted) void channel.close();
+    };
+    await expect(client.receive({ root, store: here })).rejects.toThrow();
+    here.onKept = () => {};
+    const { client: other } = await pair(hub, bytes.byteLength);
+    const stats = await other.receive({ root, store: here });
+    expect(sha256(here.get(root))).toEqual(sha256(bytes));
+    expect(stats.receivedBytes).toBeLessThan(bytes.byteLength * 0.7);
+  });
+
+  test("mend chunks of which the base here is damaged, and end where the sender has lost some", async () => {
+    const [hub, here] = [new Shelves(), new Shelves()];
+    const old = seededBytes("damaged", 2_000_000);
+    const next = old.slice();
+    for (let at = 1_000; at < next.byteLength; at += 100_000) next[at]! ^= 1;
+    const [base, root] = [hub.put(old), hub.put(next)];
+    // Of the base there is the stream here, and no chunk.
+    here.source.shelf.put(hub.source.shelf.get(base).slice());
+    const { client } = await pair(hub, next.byteLength);
+    const stats = await client.receive({ root, store: here, bases: [base] });
+    expect(sha256(here.get(root))).toEqual(sha256(next));
+    expect(stats.runs).toBeGreaterThan(1);
+    await expect(client.receive({ root: sha256(old), store: here })).rejects.toThrow(
+      expect.objectContaining({ code: "PFS_NOT_FOUND" }),
+    );
+  });
+
+  test("end when nobody wants them any more, and others go on", async () => {
+    const [hub, here] = [new Shelves(), new Shelves()];
+    const bytes = seededBytes("both", 6_000_000);
+    const root = hub.put(bytes);
+    const { client } = await pair(hub, bytes.byteLength);
+    const stop = new AbortController();
+    const reason = new Error("enough");
+    const elsewhere = new Shelves();
+    elsewhere.onKept = () => stop.abort(reason);
+    const [ended] = await Promise.all([
+      client.receive({ root, store: elsewhere, signal: stop.signal }).catch((error: unknown) => error),
+      client.receive({ root, store: here }),
+    ]);
+    expect(ended).toBe(reason);
+    expect(sha256(here.get(root))).toEqual(sha256(bytes));
+  });
+});
+
+test("chunks that nobody asked for are not kept", async () => {
+  const [hub, here] = [new Shelves(), new Shelves()];
+  const [root, other] = [hub.put(seededBytes("one", 100_000)), hub.put(seededBytes("other", 100_000))];
+  const received = new ReceivedRoot(here, root, [], NEVER);
+  const sent = new SentRoot(hub.source, other, [], undefined, NEVER);
+  const unit = (await sent.reread([other])).unit!;
+  expect(await received.place(unit, unit.body)).toMatchObject({ chunks: 0, wrong: [], covered: [] });
+  expect(here.kept, refToHex(other)).toBe(0);
+  const wanted = (await sent.reread([root])).unit!;
+  const damaged = Uint8Array.from(wanted.body);
+  damaged[damaged.byteLength - 1]! ^= 1;
+  expect((await received.place(wanted, damaged)).wrong).toEqual([root]);
+  expect(here.kept).toBe(0);
+  expect((await received.place(wanted, wanted.body)).chunks).toBe(1);
+  await sent.close();
+});
