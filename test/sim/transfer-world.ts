@@ -7,6 +7,7 @@ import {
   MESSAGE_COST_BYTES,
   TRANSFER_COMPLAINTS_REFS_MAX,
   TRANSFER_CREDIT_BYTES_MAX,
+  TRANSFER_CREDIT_BYTES_MIN,
   TRANSFER_QUEUE_BYTES_MAX,
   TRANSFER_READY_BYTES_MAX,
 } from "../../nodes/limits.ts";
@@ -152,6 +153,8 @@ export class TransferWorld {
   readonly tasks: Task[] = [];
   readonly #trouble: Trouble;
   #ends: [End, End] | undefined;
+  /** Bytes of bodies that wait to be placed. */
+  readonly #held: WeakMap<FileReceiver<SimBody>, number> = new WeakMap();
   #files = 0;
   #breaks = 0;
 
@@ -499,8 +502,14 @@ export class TransferWorld {
     const { run, number, body } = action;
     const { receiver, file, bases } = end.receivers.get(action.transfer)!;
     const { machine } = end;
+    const held = (this.#held.get(receiver) ?? 0) + body.bytes;
+    // Whatever run they came by; these files are too short for a larger window.
+    assert(held <= TRANSFER_CREDIT_BYTES_MIN, "more waits to be placed than was granted");
+    this.#held.set(receiver, held);
+    const free = (): void => void this.#held.set(receiver, this.#held.get(receiver)! - body.bytes);
     this.#later(end, 8, () => {
       if (!body.isReadable) {
+        free();
         receiver.unreadable(run, number, new PacketfsError("PFS_PATCH_INVALID", "this is no patch"));
         return;
       }
@@ -528,6 +537,7 @@ export class TransferWorld {
         const journal = new ByteRanges(receiver.had);
         for (const { from, end: to } of covered) journal.add(from, to);
         machine.journals.set(refKey(file!.root), journal.encode());
+        free();
         receiver.placed(run, number, {
           chunks: placed.length,
           plainBytes: placed.reduce((sum, { from, end: to }) => sum + to - from, 0),

@@ -47,7 +47,7 @@ function troubleOf(random: Random): Trouble {
 
 function addTasks(world: TransferWorld): void {
   const { random, clock } = world;
-  for (let left = random.integer(1, 5); left > 0; left--) {
+  for (let left = random.chance(0.1) ? 14 : random.integer(1, 5); left > 0; left--) {
     const base = world.file(random.integer(1, 60));
     const file = world.file(random.integer(1, 60), base);
     const bases = random.chance(0.5) ? [base] : [];

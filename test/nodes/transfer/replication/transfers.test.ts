@@ -10,6 +10,7 @@ import {
   TRANSFER_CREDIT_BYTES_MAX,
   TRANSFER_CREDIT_BYTES_MIN,
   TRANSFER_FRUITLESS_RUNS_MAX,
+  TRANSFER_READY_BYTES_MAX,
 } from "../../../../nodes/limits.ts";
 import { ByteRanges } from "../../../../nodes/transfer/replication/byte-ranges.ts";
 import {
@@ -253,6 +254,17 @@ describe("a sender", () => {
     expect(spent).toBe(2 * costOf(64, 700_000));
     say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 4 * MIB });
     expect(heard(hub).actions).toMatchObject([{ kind: "produce" }]);
+  });
+
+  test("reads no more at a time than there is room for, however many transfers there are", () => {
+    const hub = transfers(false);
+    for (let index = 0; index < 20; index++) {
+      say(hub, request(1, 2 * index + 1));
+      hub.sender.opened(2 * index + 1, 1, { root: ROOT, length: 100 * MIB, isResumed: false });
+    }
+    const reads = heard(hub).actions.filter(({ kind }) => kind === "produce");
+    expect(reads.length).toBeGreaterThan(1);
+    expect(reads.length * MIB).toBeLessThan(TRANSFER_READY_BYTES_MAX);
   });
 
   test("reads again what was wrong, before it says that all was sent", () => {
