@@ -335,7 +335,7 @@ export const ACCELERATOR_RATE_MIN = 1e-6;
 export const ACCELERATOR_RATE_MAX = 1e9;
 /** Packets whose kernels run on one GPU that are worked on at once: while one waits for its answer, others get theirs ready. */
 export const GPU_PACKETS_MAX = 4;
-/** How long a machine looks for GPUs: it does without one whose driver does not come up. */
+/** How long a driver may take to open a GPU, and again to measure it: a machine does without one whose driver does not come up. */
 export const GPU_FIND_MS_MAX = 60_000;
 /** For how long commands do without a GPU whose driver did not come up, and how long what was measured of one is believed. */
 export const GPU_HANG_MS: number = 60 * 60 * 1000;

@@ -9,6 +9,7 @@ import {
   ACCELERATOR_RATE_MAX,
   ACCELERATOR_RATE_MIN,
   ENGINE_CLASS_CHARACTERS_MAX,
+  ENGINE_LABEL_CHARACTERS_MAX,
   GPU_FIND_MS_MAX,
   GPU_HANG_MS,
   KERNEL_CALL_MS_MAX,
@@ -52,8 +53,6 @@ export interface FindOptions {
 }
 
 const BACKEND = process.platform === "win32" ? "d3d12" : process.platform === "darwin" ? "metal" : "vulkan";
-/** Of what a driver calls a GPU: more is no name, and hubs take no more. */
-const LABEL_CHARACTERS = 96;
 /** Of a vendor's name, in the name of a class. */
 const VENDOR_CHARACTERS = 10;
 
@@ -295,7 +294,7 @@ function calibrationKey({ ready, walls }: StartedGpuProcess): string {
 }
 
 function labelOf(name: string): string {
-  return name.slice(0, LABEL_CHARACTERS);
+  return name.slice(0, ENGINE_LABEL_CHARACTERS_MAX);
 }
 
 /** Within what others believe. */

@@ -188,23 +188,25 @@ export class GpuProcess {
 
   /** What it measures of its adapter, before it has calls; undefined where it ends meanwhile. */
   async calibrate(): Promise<CalibratedMessage | undefined> {
-    const { promise, resolve } = Promise.withResolvers<CalibratedMessage | undefined>();
-    this.onMessage = (message) => {
-      if (message.kind === "calibrated") resolve(message);
-    };
-    void this.ended.then(() => resolve(undefined));
-    void this.send([{ message: { kind: "calibrate" } }]);
-    return await promise;
+    return await this.#answer("calibrate", "calibrated");
   }
 
   /** Whether its adapter computes right, as `calibrate` finds out too, and no more than that. */
   async verify(): Promise<VerifiedMessage | undefined> {
-    const { promise, resolve } = Promise.withResolvers<VerifiedMessage | undefined>();
+    return await this.#answer("verify", "verified");
+  }
+
+  async #answer<Kind extends "calibrated" | "verified">(
+    question: "calibrate" | "verify",
+    kind: Kind,
+  ): Promise<Extract<ProcessMessage, { readonly kind: Kind }> | undefined> {
+    type Answer = Extract<ProcessMessage, { readonly kind: Kind }>;
+    const { promise, resolve } = Promise.withResolvers<Answer | undefined>();
     this.onMessage = (message) => {
-      if (message.kind === "verified") resolve(message);
+      if (message.kind === kind) resolve(message as Answer);
     };
     void this.ended.then(() => resolve(undefined));
-    void this.send([{ message: { kind: "verify" } }]);
+    void this.send([{ message: { kind: question } }]);
     return await promise;
   }
 

@@ -148,13 +148,10 @@ async function strongest(): Promise<GpuWalls> {
   const capabilities = isRoot ? ["--inh-caps=-all", "--bounding-set=-all"] : [];
   const bounded = [setpriv, ...capabilities, "--no-new-privs", "--pdeathsig", "SIGKILL", prlimit, "--core=0"];
   const names: readonly GpuWall[] = [GpuWall.environment, GpuWall.privileges];
-  const alone = {
-    words: [unshare ?? "", "--net", "--ipc", ...bounded],
-    names: [...names, GpuWall.network],
-  };
-  const all = isRoot && unshare !== undefined ? [alone] : [];
-  for (const walls of [...all, { words: bounded, names }])
-    if (await runs([...walls.words, prlimit, "--version"])) return walls;
+  const all = [{ words: bounded, names }];
+  if (isRoot && unshare !== undefined)
+    all.unshift({ words: [unshare, "--net", "--ipc", ...bounded], names: [...names, GpuWall.network] });
+  for (const walls of all) if (await runs([...walls.words, prlimit, "--version"])) return walls;
   return { words: [], names: [GpuWall.environment] };
 }
 

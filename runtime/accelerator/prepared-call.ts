@@ -22,7 +22,7 @@ export interface PreparedCall {
   readonly buffers: readonly ({ readonly input: number } | { readonly output: number })[];
   /** Those that are no scalars, in the order of the bindings. */
   readonly inputs: readonly KernelInput[];
-  /** Of each of them, what floats are to have. */
+  /** Of each of them, what its elements are looked at for; undefined where they may be any. */
   readonly checks: readonly (CheckedElements | undefined)[];
   readonly outputs: readonly number[];
   /** Of all outputs, back to back. */

@@ -18,12 +18,12 @@ interface Kept {
 }
 
 export class Residency {
-  /** By class of engine and then by stream; those that were used last stand last. */
+  /** By class of engine and then by stream; of either, those that were used last stand last. */
   readonly #classes = new Map<string, Map<string, Kept>>();
 
   /**
-   * Kernels on GPUs of the class, with so much memory each, computed over these until now. `how`: what ranges of a stream follow from, since
-   * others are sent again.
+   * Kernels on GPUs of the class, with so much memory all together, computed over these until now. `how`: what ranges of a stream follow
+   * from, since others are sent again.
    */
   used(
     engineClass: string,
@@ -33,6 +33,8 @@ export class Residency {
     now: number,
   ): void {
     const kept = this.#classes.get(engineClass) ?? new Map<string, Kept>();
+    this.#classes.delete(engineClass);
+    this.#forgetUnused(now);
     this.#classes.set(engineClass, kept);
     for (const { root, length } of streams) {
       const key = keyOf(root, how);
@@ -46,6 +48,15 @@ export class Residency {
       if (until >= now && bytes <= memoryBytes && kept.size <= RESIDENT_STREAMS_MAX) break;
       kept.delete(key);
       bytes -= length;
+    }
+  }
+
+  /** Machines come and go, and a class with them. */
+  #forgetUnused(now: number): void {
+    for (const [engineClass, kept] of this.#classes) {
+      const until = [...kept.values()].at(-1)?.until ?? -Infinity;
+      if (until >= now) break;
+      this.#classes.delete(engineClass);
     }
   }
 
