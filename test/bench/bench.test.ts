@@ -35,6 +35,8 @@ describe("npm run bench, in its smallest sizes", () => {
   });
 
   test("says which sections there are", async () => {
-    await expect(bench("--only", "wrong")).rejects.toThrow(/no section "wrong": there are files, bulk, word-count/);
+    await expect(bench("--only", "wrong")).rejects.toThrow(
+      /no section "wrong": there are files, bulk, word-count/,
+    );
   });
 });
