@@ -6,6 +6,24 @@ export function systemCode(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
+/** What a system error means, for errors that say so in one sentence. */
+export const SYSTEM_REASONS: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EROFS: "the file system is read-only",
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  EISDIR: "it is a directory",
+  ENOTDIR: "a part of the path is not a directory",
+  EMFILE: "too many files are open",
+  ENFILE: "too many files are open",
+  ELOOP: "too many symbolic links",
+  ENAMETOOLONG: "the name is too long",
+  EILSEQ: "this file system cannot have a file of that name",
+  EIO: "the disk reports an error",
+  ENOENT: "no such file or directory",
+};
+
 /** A lane that cannot go on. */
 export class LaneError extends PacketfsError<LaneErrorCode> {
   override readonly name: string = "LaneError";

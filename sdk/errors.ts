@@ -1,6 +1,7 @@
 /** Errors of the SDK and the command line: what was asked for cannot be done as it was asked. */
 import { PacketfsError } from "../packets/errors.ts";
 import type { ErrorData } from "../packets/errors.ts";
+import { SYSTEM_REASONS } from "../runtime/errors.ts";
 
 export const SdkErrorCode = {
   /** The command or call is wrong in itself, whatever is stored. */
@@ -36,19 +37,7 @@ export class UsageError extends SdkError {
 }
 
 const REASONS: Readonly<Record<string, string>> = {
-  EACCES: "permission denied",
-  EPERM: "permission denied",
-  EROFS: "the file system is read-only",
-  ENOSPC: "the disk is full",
-  EDQUOT: "the disk quota is used up",
-  EISDIR: "it is a directory",
-  ENOTDIR: "a part of the path is not a directory",
-  EMFILE: "too many files are open",
-  ENFILE: "too many files are open",
-  ELOOP: "too many symbolic links",
-  ENAMETOOLONG: "the name is too long",
-  EIO: "the disk reports an error",
-  ENOENT: "no such file or directory",
+  ...SYSTEM_REASONS,
   EADDRINUSE: "something else listens there already",
   EADDRNOTAVAIL: "this machine has no such address",
   ENOTFOUND: "no such host",

@@ -52,18 +52,22 @@ export async function* readFile(
   { range, signal }: GetOptions = {},
 ): AsyncGenerator<Uint8Array> {
   const { root, at, length } = await findBytes(files, file);
+  const { start, end } = rangeIn(range, length, file);
+  yield* execute(files.source, root, { start: at + start, end: at + end, signal });
+}
+
+/** The bytes of a file that are meant, all of them where there is no range. Throws PFS_USAGE for those that it has not. */
+export function rangeIn(
+  range: GetOptions["range"],
+  length: number,
+  file: string,
+): { readonly start: number; readonly end: number } {
   const start = range?.start ?? 0;
   const end = Math.min(range?.end ?? length, length);
-  if (start > length || start > end) {
-    throw new UsageError(
-      `the range ${start}-${range?.end ?? ""} is outside of ${file}, which has ${length} bytes`,
-    );
-  }
-  yield* execute(files.source, root, {
-    start: at + start,
-    end: at + end,
-    ...(signal === undefined ? {} : { signal }),
-  });
+  if (start <= length && start <= end) return { start, end };
+  throw new UsageError(
+    `the range ${start}-${range?.end ?? ""} is outside of ${file}, which has ${length} bytes`,
+  );
 }
 
 /** What a text names, a path in a stored directory too, and where in the output of its root it stands. */

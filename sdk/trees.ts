@@ -28,7 +28,7 @@ import { viewOf } from "../runtime/tree/tree-view.ts";
 import { Step, planWriting } from "../runtime/tree/write-plan.ts";
 import type { WritePlan } from "../runtime/tree/write-plan.ts";
 import { hasSameBytes, writeTree } from "../runtime/tree/write-tree.ts";
-import { checkName, fileInfo } from "./files.ts";
+import { checkName, fileInfo, rangeIn } from "./files.ts";
 import { UsageError, fileError } from "./errors.ts";
 import type {
   FileInfo,
@@ -70,7 +70,7 @@ export async function putTree(
   const directory = await directoryAt(path);
   const key = treeIndexKey(place.id, directory);
   const known = checksum ? undefined : await readTreeIndex(place.indexes, key);
-  const tree = known === undefined ? undefined : await openEarlier(place, known.root);
+  const tree = known === undefined ? undefined : await openEarlier(place, known.root, options.signal);
   const current = name === undefined ? undefined : await place.files.catalog.resolve(name);
   const isKnown = known !== undefined && tree?.manifest.entries.length === known.entries;
   const earlier: EarlierTree | undefined = isKnown
@@ -128,8 +128,7 @@ export async function syncTree(
   };
   const before = tree?.manifest.entries ?? [];
   if (dryRun) {
-    const has = async (refs: Uint8Array): Promise<Uint8Array> => new Uint8Array(refs.length / 32).fill(1);
-    const { root, length, entries } = await storeTree(new HashingSink(has), directory, toStore);
+    const { root, length, entries } = await storeTree(new HashingSink(), directory, toStore);
     using top = OpenDirectory.at(directory);
     const same =
       checksum && tree !== undefined ? onDisk(tree, top, entries, signal) : byTimes(before, entries);
@@ -230,9 +229,13 @@ async function directoryAt(path: string): Promise<string> {
 }
 
 /** The version that is remembered, as long as its manifest is there. */
-async function openEarlier({ files }: TreePlace, root: Ref): Promise<StoredTree | undefined> {
+async function openEarlier(
+  { files }: TreePlace,
+  root: Ref,
+  signal: AbortSignal | undefined,
+): Promise<StoredTree | undefined> {
   try {
-    return await StoredTree.open(files.source, root);
+    return await StoredTree.open(files.source, root, signal);
   } catch (error) {
     if (isStreamFault(error) || error instanceof PacketfsError) return undefined;
     throw error;
@@ -339,12 +342,10 @@ class OpenTree implements Tree {
     const { entries } = this.stored.manifest;
     const end = this.stored.endOf(this.#top);
     const base = entries[this.#top]!.depth;
-    const names: string[] = [];
+    const paths = new PathNames();
     for (let index = this.#top; index < end; index++) {
       const { depth, name } = entries[index]!;
-      names.length = Math.max(0, depth - base - 1);
-      if (depth > base) names.push(name);
-      yield this.#infoOf(index, names.join("/"));
+      yield this.#infoOf(index, paths.at({ depth: depth - base, name }).join("/"));
     }
   }
 
@@ -428,6 +429,14 @@ class OpenTree implements Tree {
   }
 }
 
+const CHANGES = {
+  [Step.TIME]: "time",
+  [Step.MODE]: "mode",
+  [Step.CREATE]: "added",
+  [Step.REPLACE]: "changed",
+  [Step.CLEAR]: "changed",
+} as const;
+
 function changesOf({
   view,
   steps,
@@ -438,15 +447,15 @@ function changesOf({
   const texts = view.map(({ entry }) => textOf(paths.at(entry).join("/")));
   const changes = view.flatMap(({ entry }, index): TreeDifference[] => {
     const step = steps[index] as Step;
-    if (step === Step.LEAVE || index === 0 || (step === Step.TOUCH && entry.type === TreeType.DIRECTORY))
+    // Of directories the times are of no interest, as where two stored ones are compared.
+    if (step === Step.LEAVE || index === 0 || (step === Step.TIME && entry.type === TreeType.DIRECTORY))
       return [];
-    const change = step === Step.CREATE ? "added" : step === Step.TOUCH ? "time" : "changed";
-    return [{ change, path: texts[index]!, type: typeName(entry) }];
+    return [{ change: CHANGES[step], path: texts[index]!, type: typeName(entry) }];
   });
-  const gone = removed.map((names): TreeDifference => ({
+  const gone = removed.map(({ names, type }): TreeDifference => ({
     change: "removed",
     path: textOf(names.join("/")),
-    type: "file",
+    type: typeName({ type }),
   }));
   return { changes: [...gone, ...changes], unsafeLinks: unsafe.map((index) => texts[index]!) };
 }
@@ -458,19 +467,6 @@ function openIfThere(path: string): OpenDirectory | undefined {
     if (systemCode(error) === "ENOENT") return undefined;
     throw fileError(error, "write", path);
   }
-}
-
-export function rangeIn(
-  range: GetOptions["range"],
-  length: number,
-  file: string,
-): { readonly start: number; readonly end: number } {
-  const start = range?.start ?? 0;
-  const end = Math.min(range?.end ?? length, length);
-  if (start <= length && start <= end) return { start, end };
-  throw new UsageError(
-    `the range ${start}-${range?.end ?? ""} is outside of ${file}, which has ${length} bytes`,
-  );
 }
 
 function typeName({ type }: Pick<TreeEntry, "type">): TreeEntryInfo["type"] {

@@ -47,8 +47,12 @@ export interface Ingested {
   readonly storedBytes: number;
 }
 
+let chunkerOfAll: Chunker | undefined;
+
 /** Made for the first file that is stored: its table takes longer than a small file does, and whoever only reads needs none. */
-let defaultChunker: Chunker | undefined;
+export function defaultChunker(): Chunker {
+  return (chunkerOfAll ??= new Chunker());
+}
 
 /**
  * Writes the source's bytes to the sink. What rejects, the source, the sink or the signal, rejects this, and the source is
@@ -60,8 +64,7 @@ export async function ingest(
   options: IngestOptions = {},
 ): Promise<Ingested> {
   const { signal, matcher, length: expected = Infinity, onProgress } = options;
-  const chunker =
-    options.chunker === undefined ? (defaultChunker ??= new Chunker()) : new Chunker(options.chunker);
+  const chunker = options.chunker === undefined ? defaultChunker() : new Chunker(options.chunker);
   const { maxBytes } = chunker.parameters;
   const blocks = new BlockSource(source, maxBytes, Math.min(INGEST_BLOCK_BYTES, Math.max(1, expected)));
   const assembly = new StreamAssembly(sink, (buffer) => blocks.reuse(buffer));

@@ -1,5 +1,5 @@
 /** What differs between two directories, by their manifests; bytes are compared only where those leave it open. */
-import { sameBytes } from "../../packets/digest.ts";
+import { refAt, sameBytes } from "../../packets/digest.ts";
 import { TreeType, isInRun } from "../../packets/tree.ts";
 import type { TreeEntry } from "../../packets/tree.ts";
 import { calledStreams, streamPieces } from "../stream/leaves.ts";
@@ -127,9 +127,8 @@ export class ContentComparison {
       const b = indexAt(now.at, right + done);
       const inA = left + done - old.at[a]!;
       const inB = right + done - now.at[b]!;
-      const refA = old.refs.subarray(a * 32, a * 32 + 32);
-      const refB = now.refs.subarray(b * 32, b * 32 + 32);
-      if (!sameBytes(refA, refB) || refA.every((byte) => byte === 0)) return false;
+      const ref = refAt(old.refs, a);
+      if (!sameBytes(ref, refAt(now.refs, b)) || ref.every((byte) => byte === 0)) return false;
       if (old.from[a]! + inA !== now.from[b]! + inB) return false;
       done += Math.min(old.length[a]! - inA, now.length[b]! - inB);
     }
@@ -141,8 +140,9 @@ export class ContentComparison {
   }
 
   async #hasSameBytes([left, right]: readonly [number, number], length: number): Promise<boolean> {
-    const old = this.#before.bytes(left, left + length, this.#signal, Math.min(length, READ_BYTES));
-    const now = this.#after.bytes(right, right + length, this.#signal, Math.min(length, READ_BYTES));
+    const atOnce = Math.min(length, TREE_COMPARE_BYTES);
+    const old = this.#before.bytes(left, left + length, this.#signal, atOnce);
+    const now = this.#after.bytes(right, right + length, this.#signal, atOnce);
     let a: Uint8Array = new Uint8Array(0);
     let b: Uint8Array = new Uint8Array(0);
     try {
@@ -161,6 +161,3 @@ export class ContentComparison {
     }
   }
 }
-
-/** What is read of a file at once where it is compared. */
-const READ_BYTES: number = TREE_COMPARE_BYTES;

@@ -5,6 +5,7 @@
  * `[a-z]` and `[!a-z]` for one, and a backslash takes the next character as it is. What is below a directory that is left out is left out.
  */
 import { TreeError, TreeErrorCode } from "../errors.ts";
+import { bytesOfText } from "./text.ts";
 
 export interface TreeRule {
   readonly kind: "include" | "exclude";
@@ -47,7 +48,7 @@ function parseRule({ kind, pattern }: TreeRule): Rule {
   if (body.replace(/^\//, "") === "") throw invalid(pattern, "it has no name");
   const isOfName = !body.includes("/");
   // Paths are bytes, so what is typed is compared as bytes too.
-  const bytes = Buffer.from(body.replace(/^\//, "")).toString("latin1");
+  const bytes = bytesOfText(body.replace(/^\//, ""));
   return {
     includes: kind === "include",
     expression: new RegExp(`^${expressionOf(bytes, pattern)}$`, "s"),

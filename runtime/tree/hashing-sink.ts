@@ -1,16 +1,9 @@
-/** Finds out the refs of chunks and keeps none: for those who ask what would be stored. */
+/** Finds out the refs of chunks and keeps none, for those who ask what would be stored: what is claimed of it is taken for there. */
 import { sha256 } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import type { ChunkSink, Lease, WrittenChunks } from "../contracts/chunks.ts";
 
 export class HashingSink implements ChunkSink, Pick<Lease, "claim"> {
-  readonly #has: (refs: Uint8Array) => Promise<Uint8Array>;
-
-  /** `has` knows which chunks are there. */
-  constructor(has: (refs: Uint8Array) => Promise<Uint8Array>) {
-    this.#has = has;
-  }
-
   async write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks> {
     const refs = new Uint8Array(lengths.length * REF_BYTES);
     let at = 0;
@@ -20,6 +13,6 @@ export class HashingSink implements ChunkSink, Pick<Lease, "claim"> {
   }
 
   async claim(refs: Uint8Array): Promise<Uint8Array> {
-    return await this.#has(refs);
+    return new Uint8Array(refs.length / REF_BYTES).fill(1);
   }
 }

@@ -26,6 +26,7 @@ import {
 } from "node:fs";
 import type { BigIntStats } from "node:fs";
 import { systemCode } from "../errors.ts";
+import { bytesOfText } from "./text.ts";
 
 const DESCRIPTORS = "/proc/self/fd";
 const HAS_DESCRIPTORS: boolean = process.platform === "linux" && existsSync(DESCRIPTORS);
@@ -55,7 +56,7 @@ export class OpenDirectory implements Disposable {
 
   /** By a path of this machine, whose links are followed: it is its user's own. Throws as the system does. */
   static at(path: string): OpenDirectory {
-    return new OpenDirectory(Buffer.from(path).toString("latin1"), true);
+    return new OpenDirectory(bytesOfText(path), true);
   }
 
   /** What the directory was when it was opened. */

@@ -1,6 +1,6 @@
 /** Which names a system cannot have, or takes for others. */
 import type { TreeEntry } from "../../packets/tree.ts";
-import { textOf } from "./text.ts";
+import { bytesOfText, textOf } from "./text.ts";
 
 /** Names that are devices on Windows, with any ending. */
 const DEVICES =
@@ -10,8 +10,7 @@ const DEVICES =
 export function unwritableName(name: string, platform: NodeJS.Platform): string | null {
   if (platform === "linux") return null;
   const text = textOf(name);
-  if (Buffer.from(text).toString("latin1") !== name)
-    return "its name is no UTF-8, which this system asks for";
+  if (bytesOfText(text) !== name) return "its name is no UTF-8, which this system asks for";
   if (platform !== "win32") return null;
   if (/[<>:"|?*\\]/.test(text) || Array.from(text).some((character) => character < " "))
     return "its name has a character that Windows has other uses for";

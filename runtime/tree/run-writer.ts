@@ -7,14 +7,13 @@
  *   now       │ a  b  c │ d  E  f' …  │ f  g  h │ i  j │        E was written to: it is read, with its neighbours,
  *                         └─ read ────┘                         until a chunk ends where an earlier one did
  */
-import { Chunker } from "../../packets/chunker.ts";
 import { refAt } from "../../packets/digest.ts";
 import { INLINE_BYTES_MAX, REF_BYTES } from "../../packets/layout.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 import type { BaseMatch } from "../contracts/matcher.ts";
 import { INGEST_BLOCK_BYTES, TREE_READ_BYTES } from "../limits.ts";
-import { IS_MATCHED, IS_STORED, StreamAssembly, isRun } from "../stream/ingest.ts";
-import type { BlockCut } from "../stream/ingest.ts";
+import { IS_MATCHED, IS_STORED, StreamAssembly, defaultChunker, isRun } from "../stream/ingest.ts";
+import type { BlockCut, Ingested } from "../stream/ingest.ts";
 import type { StreamPieces } from "../stream/leaves.ts";
 
 /** A file of the run. */
@@ -37,27 +36,14 @@ export interface EarlierRun {
   readonly length: number;
 }
 
-export interface WrittenRun {
-  readonly root: Uint8Array;
-  readonly length: number;
-  readonly packets: number;
-  readonly chunks: number;
-  readonly newChunks: number;
-  readonly newBytes: number;
-  readonly storedBytes: number;
-}
-
-let chunker: Chunker | undefined;
-
 /** Rejects as the sink and reading the files do. */
 export async function writeRun(
   sink: ChunkSink,
   files: readonly RunFile[],
   earlier: EarlierRun | undefined,
   onProgress: (bytes: number) => void = () => undefined,
-): Promise<WrittenRun> {
-  chunker ??= new Chunker();
-  const writer = new RunWriter(sink, chunker, files, earlier);
+): Promise<Ingested> {
+  const writer = new RunWriter(sink, files, earlier);
   try {
     return await writer.write(onProgress);
   } catch (error) {
@@ -67,7 +53,7 @@ export async function writeRun(
 }
 
 class RunWriter {
-  readonly #chunker: Chunker;
+  readonly #chunker = defaultChunker();
   readonly #files: readonly RunFile[];
   readonly #earlier: EarlierRun | undefined;
   readonly #assembly: StreamAssembly;
@@ -82,6 +68,8 @@ class RunWriter {
   #cutFile = 0;
   #inCutFile = 0;
   #block: Uint8Array<ArrayBuffer> = new Uint8Array(INGEST_BLOCK_BYTES);
+  /** What the sink gave back of the blocks before. */
+  readonly #spare: ArrayBuffer[] = [];
   #blockBytes = 0;
   #lengths: number[] = [];
   #kinds: number[] = [];
@@ -89,21 +77,15 @@ class RunWriter {
   #matches: BaseMatch[] = [];
   #length = 0;
 
-  constructor(
-    sink: ChunkSink,
-    chunkerOfAll: Chunker,
-    files: readonly RunFile[],
-    earlier: EarlierRun | undefined,
-  ) {
-    this.#chunker = chunkerOfAll;
+  constructor(sink: ChunkSink, files: readonly RunFile[], earlier: EarlierRun | undefined) {
     this.#files = files;
     this.#earlier = earlier;
-    this.#assembly = new StreamAssembly(sink, () => undefined);
-    const { maxBytes } = chunkerOfAll.parameters;
+    this.#assembly = new StreamAssembly(sink, (buffer) => this.#spare.push(buffer));
+    const { maxBytes } = this.#chunker.parameters;
     this.#buffer = new Uint8Array(TREE_READ_BYTES + 2 * maxBytes);
   }
 
-  async write(onProgress: (bytes: number) => void): Promise<WrittenRun> {
+  async write(onProgress: (bytes: number) => void): Promise<Ingested> {
     const { maxBytes } = this.#chunker.parameters;
     let tail: Uint8Array | undefined;
     for (;;) {
@@ -160,7 +142,8 @@ class RunWriter {
     };
     await this.#assembly.add(this.#block, 0, cut);
     // The sink has the buffer of the block now.
-    if (this.#blockBytes > 0) this.#block = new Uint8Array(INGEST_BLOCK_BYTES);
+    if (this.#blockBytes > 0)
+      this.#block = new Uint8Array(this.#spare.pop() ?? new ArrayBuffer(INGEST_BLOCK_BYTES));
     this.#blockBytes = 0;
     this.#lengths = [];
     this.#kinds = [];

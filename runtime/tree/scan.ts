@@ -2,7 +2,7 @@
 import type { BigIntStats } from "node:fs";
 import { TREE_MODE_MAX, TreeType } from "../../packets/tree.ts";
 import type { TreeEntry } from "../../packets/tree.ts";
-import { TreeError, TreeErrorCode, systemCode } from "../errors.ts";
+import { SYSTEM_REASONS, TreeError, TreeErrorCode, systemCode } from "../errors.ts";
 import type { TreeFilter } from "./filter.ts";
 import type { OpenDirectory } from "./open-directory.ts";
 import { textOf } from "./text.ts";
@@ -127,19 +127,12 @@ export function isRefused(error: unknown): boolean {
   return ["EACCES", "EPERM"].includes(systemCode(error));
 }
 
+/** In a directory that is open, these mean something else than elsewhere. */
 const REASONS: Readonly<Record<string, string>> = {
-  EACCES: "permission denied",
-  EPERM: "permission denied",
-  EROFS: "the file system is read-only",
-  ENOSPC: "the disk is full",
-  EDQUOT: "the disk quota is used up",
+  ...SYSTEM_REASONS,
   ENOTDIR: "a part of the path is no directory any more",
   ELOOP: "a symbolic link stands there",
   ENOENT: "it is not there",
-  EMFILE: "too many files are open",
-  EILSEQ: "this file system cannot have a file of that name",
-  ENAMETOOLONG: "the name is too long",
-  EIO: "the disk reports an error",
 };
 
 /** What the system says as one sentence; what is no system's error comes back as it is. */

@@ -16,6 +16,7 @@ import type { ChunkSink, Lease } from "../contracts/chunks.ts";
 import { StreamError, StreamErrorCode, TreeError } from "../errors.ts";
 import { TREE_READ_TRIES } from "../limits.ts";
 import { ingest } from "../stream/ingest.ts";
+import type { Ingested } from "../stream/ingest.ts";
 import { calledStreams, streamPieces } from "../stream/leaves.ts";
 import { isComplete } from "../stream/walk.ts";
 import { inTurns, turnOver } from "../turns.ts";
@@ -27,7 +28,7 @@ import type { EarlierRun, RunFile } from "./run-writer.ts";
 import { hardLink, isRefused, markOf, microseconds, modeOf, readError, scanInSteps } from "./scan.ts";
 import type { FileMark, ScannedEntry } from "./scan.ts";
 import type { StoredTree } from "./stored-tree.ts";
-import { textOf } from "./text.ts";
+import { bytesOfText, textOf } from "./text.ts";
 import { PathNames, sideBySide } from "./tree-order.ts";
 
 export interface StoreTreeOptions {
@@ -55,30 +56,17 @@ export interface EarlierTree {
   readonly isSure: boolean;
 }
 
-export interface StoredTreeResult {
-  readonly root: Ref;
-  /** Bytes of the whole: the manifest's and the files'. */
-  readonly length: number;
+/** Its `length` are the bytes of the whole: the manifest's and the files'. */
+export interface StoredTreeResult extends Ingested {
   readonly entries: readonly TreeEntry[];
   /** Of each entry that is a file of the directory. */
   readonly marks: readonly (FileMark | undefined)[];
   /** Files that were read. */
   readonly readFiles: number;
-  readonly packets: number;
-  readonly chunks: number;
-  readonly newChunks: number;
-  readonly newBytes: number;
-  readonly storedBytes: number;
 }
 
 /** What of the result adds up. */
-interface Written {
-  readonly packets: number;
-  readonly chunks: number;
-  readonly newChunks: number;
-  readonly newBytes: number;
-  readonly storedBytes: number;
-}
+const SUMS = ["packets", "chunks", "newChunks", "newBytes", "storedBytes"] as const;
 
 /**
  * Chunks are durable when the sink has been flushed. Rejects with PFS_INPUT_CHANGED {path, reason} for what changes each time it is
@@ -94,7 +82,7 @@ export async function storeTree(
     try {
       top = OpenDirectory.at(path);
     } catch (error) {
-      throw readError(error, Buffer.from(path).toString("latin1"));
+      throw readError(error, bytesOfText(path));
     }
     try {
       return await new TreeStoring(sink, top, options).store();
@@ -150,7 +138,7 @@ class TreeStoring {
       if (isEarlierKept && isSame(items, earlier?.tree.manifest.entries ?? []))
         return unchanged(items, earlier!);
       this.#total = items.reduce((sum, { entry }) => sum + entry.length, 0);
-      const written: Written[] = [];
+      const written: Ingested[] = [];
       // The run first: a file of it that grew out of it is found before anything large is read.
       const run = await this.#writeRun(items.filter(({ entry }) => isInRun(entry)));
       if (run !== undefined) written.push(run);
@@ -164,19 +152,9 @@ class TreeStoring {
         for (const { root, length } of large) writer.call(root, 0, length);
       });
       written.push(top);
-      const sum = (field: keyof Written): number => written.reduce((total, each) => total + each[field], 0);
-      return {
-        root: top.root,
-        length: top.length,
-        entries,
-        marks,
-        readFiles: this.#readFiles,
-        packets: sum("packets"),
-        chunks: sum("chunks"),
-        newChunks: sum("newChunks"),
-        newBytes: sum("newBytes"),
-        storedBytes: sum("storedBytes"),
-      };
+      const sums = { packets: 0, chunks: 0, newChunks: 0, newBytes: 0, storedBytes: 0 };
+      for (const each of written) for (const field of SUMS) sums[field] += each[field];
+      return { root: top.root, length: top.length, entries, marks, readFiles: this.#readFiles, ...sums };
     } finally {
       this.#files[Symbol.dispose]();
     }
@@ -199,9 +177,7 @@ class TreeStoring {
     return merge.items();
   }
 
-  async #writeRun(
-    items: readonly Item[],
-  ): Promise<(Written & { readonly root: Ref; readonly length: number }) | undefined> {
+  async #writeRun(items: readonly Item[]): Promise<Ingested | undefined> {
     if (items.every(({ entry }) => entry.length === 0)) return undefined;
     const earlier = await this.#earlierRun(items);
     const files = items.map((item) => this.#runFile(item, earlier !== undefined));
@@ -249,7 +225,7 @@ class TreeStoring {
       read: (from, target) => {
         const wanted = target.subarray(0, entry.length - from);
         if (wanted.byteLength === 0) return undefined;
-        if (!isSure || mark === undefined) return this.#readEarlier(begins + from, wanted);
+        if (!isSure || mark === undefined) return tree.read(begins + from, wanted, this.#signal);
         this.#files.readUnchanged(names!, mark, from, wanted);
         return undefined;
       },
@@ -283,19 +259,10 @@ class TreeStoring {
     onSkipped?.(item.names!.join("/"), "it cannot be read");
   }
 
-  async #readEarlier(at: number, target: Uint8Array): Promise<void> {
-    const { tree } = this.#options.earlier!;
-    let filled = 0;
-    for await (const piece of tree.bytes(at, at + target.byteLength, this.#signal, target.byteLength)) {
-      target.set(piece, filled);
-      filled += piece.byteLength;
-    }
-  }
-
   /** The streams of the large files, in their order. */
   async #writeLarge(
     items: readonly Item[],
-    written: Written[],
+    written: Ingested[],
   ): Promise<{ readonly root: Ref; readonly length: number }[]> {
     const large = items.filter(({ entry }) => entry.type === TreeType.FILE && !isInRun(entry));
     const known = await this.#knownStreams(large);
@@ -338,7 +305,7 @@ class TreeStoring {
   }
 
   /** Undefined where it cannot be read and is left out. */
-  async #readLarge(item: Item): Promise<(Written & { root: Ref; length: number }) | undefined> {
+  async #readLarge(item: Item): Promise<Ingested | undefined> {
     const options = {
       signal: this.#signal,
       onProgress: (bytes: number) => this.#progress(this.#done + bytes),
@@ -364,7 +331,7 @@ class TreeStoring {
     }
   }
 
-  async #writeTop(write: (writer: StreamWriter) => void): Promise<Written & { root: Ref; length: number }> {
+  async #writeTop(write: (writer: StreamWriter) => void): Promise<Ingested> {
     const streams: Uint8Array[] = [];
     const writer = new StreamWriter((_ref, bytes) => streams.push(bytes));
     write(writer);

@@ -9,12 +9,6 @@ import { describeStream, execute } from "../stream/execute.ts";
 import { inTurns } from "../turns.ts";
 import { textOf } from "./text.ts";
 
-export interface ReadOptions {
-  readonly start?: number | undefined;
-  readonly end?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
 export class StoredTree {
   readonly root: Ref;
   readonly manifest: TreeManifest;
@@ -36,10 +30,13 @@ export class StoredTree {
       const file = refToHex(root);
       throw new TreeError(TreeErrorCode.notTree, `${file} is a file, and no directory`, { file });
     }
-    const header = await collect(source, root, 0, Math.min(length, TREE_HEADER_BYTES), signal);
+    const header = new Uint8Array(Math.min(length, TREE_HEADER_BYTES));
+    await fill(header, execute(source, root, { end: header.byteLength, signal }));
     const { bytes, contentBytes } = treeExtent(header);
     if (bytes + contentBytes !== length) throw unlike();
-    const manifest = await inTurns(decodeTreeInSteps(await collect(source, root, 0, bytes, signal)));
+    const encoded = new Uint8Array(bytes);
+    await fill(encoded, execute(source, root, { end: bytes, signal }));
+    const manifest = await inTurns(decodeTreeInSteps(encoded));
     return new StoredTree(source, root, manifest);
   }
 
@@ -110,22 +107,19 @@ export class StoredTree {
   ): AsyncGenerator<Uint8Array> {
     return execute(this.#source, this.root, { start, end, signal, readAheadBytes });
   }
+
+  /** Fills `target` with the bytes from `start` on, verified. Rejects as executing it does. */
+  async read(start: number, target: Uint8Array, signal?: AbortSignal): Promise<void> {
+    await fill(target, this.bytes(start, start + target.byteLength, signal, target.byteLength));
+  }
 }
 
-async function collect(
-  source: ChunkSource,
-  root: Ref,
-  start: number,
-  end: number,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array> {
-  const bytes = new Uint8Array(end - start);
+async function fill(target: Uint8Array, pieces: AsyncIterable<Uint8Array>): Promise<void> {
   let at = 0;
-  for await (const piece of execute(source, root, { start, end, signal })) {
-    bytes.set(piece, at);
+  for await (const piece of pieces) {
+    target.set(piece, at);
     at += piece.byteLength;
   }
-  return bytes;
 }
 
 function unlike(): TreeError {

@@ -11,13 +11,12 @@
  *   56     …    of each entry 24 bytes: device, file, changed (nanoseconds); zeros where it is no file
  *   end    32   SHA-256 of all that
  */
-import { randomBytes } from "node:crypto";
-import { readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { readFile, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { isRefOf, refToHex, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { makeDirectory, PRIVATE_FILE_MODE } from "../durable-file.ts";
 import { TREE_INDEXES_MAX, TREE_SETTLED_MS } from "../limits.ts";
+import { rememberFile } from "../remembered-files.ts";
 import type { FileMark } from "./scan.ts";
 
 const MAGIC = 0x31_58_53_46_50n;
@@ -34,7 +33,7 @@ export interface KnownTree {
 
 /** What is remembered by `key`; undefined where nothing is. */
 export async function readTreeIndex(directory: string, key: string): Promise<KnownTree | undefined> {
-  const path = pathOf(directory, key);
+  const path = join(directory, fileName(key));
   const file = await readFile(path).catch(() => undefined);
   if (file === undefined || file.byteLength < HEADER_BYTES + DIGEST_BYTES) return undefined;
   const body = new Uint8Array(file.subarray(0, -DIGEST_BYTES));
@@ -81,20 +80,8 @@ export async function rememberTree(
     words[index * MARK_WORDS + 1] = BigInt.asIntN(64, mark.file);
     words[index * MARK_WORDS + 2] = BigInt.asIntN(64, mark.changed);
   }
-  try {
-    await makeDirectory(directory);
-    const path = pathOf(directory, key);
-    const part = `${path}.${randomBytes(4).toString("hex")}.new`;
-    try {
-      await writeFile(part, Buffer.concat([body, sha256(body)]), { mode: PRIVATE_FILE_MODE });
-      await rename(part, path);
-    } finally {
-      await rm(part, { force: true });
-    }
-    await removeOldest(directory);
-  } catch {
-    // The next put reads all files again.
-  }
+  const bytes = Buffer.concat([body, sha256(body)]);
+  await rememberFile(directory, fileName(key), bytes, TREE_INDEXES_MAX);
 }
 
 /** The key of a directory of this machine, as it is stored in one place: a store or a hub. */
@@ -102,16 +89,6 @@ export function treeIndexKey(place: string, path: string): string {
   return refToHex(sha256(Buffer.from(`${place}\0${path}`))).slice(0, 32);
 }
 
-function pathOf(directory: string, key: string): string {
-  return join(directory, `${key}.tree`);
-}
-
-async function removeOldest(directory: string): Promise<void> {
-  const names = await readdir(directory);
-  if (names.length <= TREE_INDEXES_MAX) return;
-  const ages = await Promise.all(
-    names.map(async (name) => ({ name, age: (await stat(join(directory, name))).mtimeMs })),
-  );
-  const oldest = ages.toSorted((a, b) => a.age - b.age).slice(0, names.length - TREE_INDEXES_MAX);
-  await Promise.all(oldest.map(({ name }) => rm(join(directory, name), { force: true })));
+function fileName(key: string): string {
+  return `${key}.tree`;
 }

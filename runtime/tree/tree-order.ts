@@ -63,7 +63,7 @@ export class PathNames {
   readonly names: string[] = [];
 
   /** The names of this entry's path; what was given before has changed then. */
-  at({ depth, name }: TreeEntry): readonly string[] {
+  at({ depth, name }: Pick<TreeEntry, "depth" | "name">): readonly string[] {
     this.names.length = Math.max(0, depth - 1);
     if (depth > 0) this.names.push(name);
     return this.names;

@@ -51,14 +51,17 @@ export class TreeReader {
     if (length === 0) return target;
     while (this.#range === undefined || at >= this.#range.end) {
       const next = this.#ranges[0];
-      if (next === undefined || at < next.start) return await this.#alone(at, target);
+      if (next === undefined || at < next.start) break;
       await this.close();
       this.#range = this.#ranges.shift()!;
       this.#pieces = this.#tree.bytes(next.start, next.end, this.#signal);
       this.#piece = new Uint8Array(0);
       this.#at = next.start;
     }
-    if (at < this.#at || at + length > this.#range.end) return await this.#alone(at, target);
+    if (this.#range === undefined || at < this.#at || at + length > this.#range.end) {
+      await this.#tree.read(at, target, this.#signal);
+      return target;
+    }
     let filled = 0;
     for (;;) {
       const from = at + filled - this.#at;
@@ -73,14 +76,5 @@ export class TreeReader {
       this.#at += this.#piece.byteLength;
       this.#piece = value;
     }
-  }
-
-  async #alone(at: number, target: Uint8Array): Promise<Uint8Array> {
-    let filled = 0;
-    for await (const piece of this.#tree.bytes(at, at + target.byteLength, this.#signal, target.byteLength)) {
-      target.set(piece, filled);
-      filled += piece.byteLength;
-    }
-    return target;
   }
 }

@@ -3,6 +3,7 @@ import { TreeType } from "../../packets/tree.ts";
 import type { TreeEntry } from "../../packets/tree.ts";
 import type { TreeFilter } from "./filter.ts";
 import type { StoredTree } from "./stored-tree.ts";
+import { PathNames } from "./tree-order.ts";
 
 export interface ViewedEntry {
   /** Its depth counts from the directory on; a hard link names an entry of the view. */
@@ -17,7 +18,7 @@ export function viewOf(tree: StoredTree, top: number, filter: TreeFilter): Viewe
   const view: ViewedEntry[] = [];
   /** By the files of the tree, where they stand in the view. */
   const places = new Map<number, number>();
-  const names: string[] = [];
+  const paths = new PathNames();
   const base = entries[top]!.depth;
   const end = tree.endOf(top);
   let leftOut = Infinity;
@@ -27,8 +28,7 @@ export function viewOf(tree: StoredTree, top: number, filter: TreeFilter): Viewe
     if (depth > leftOut) continue;
     leftOut = Infinity;
     const name = depth === 0 ? "" : old.name;
-    names.length = Math.max(0, depth - 1);
-    if (depth > 0) names.push(name);
+    const names = paths.at({ depth, name });
     if (depth > 0 && !filter.takes(names.join("/"), old.type === TreeType.DIRECTORY)) {
       leftOut = depth;
       continue;

@@ -3,6 +3,7 @@
  * whoever does it believes none of it, for others may write there meanwhile.
  */
 import { randomBytes } from "node:crypto";
+import type { BigIntStats } from "node:fs";
 import { TREE_MODE_MAX, TreeType } from "../../packets/tree.ts";
 import type { TreeEntry } from "../../packets/tree.ts";
 import { TreeError, TreeErrorCode } from "../errors.ts";
@@ -14,20 +15,23 @@ import type { OpenDirectory } from "./open-directory.ts";
 import { NameCollisions, unwritableName } from "./portable.ts";
 import { fileError, microseconds, modeOf } from "./scan.ts";
 import { textOf } from "./text.ts";
+import { PathNames } from "./tree-order.ts";
 import type { ViewedEntry } from "./tree-view.ts";
 
 /** What becomes of an entry. */
 export const Step = {
   /** It is as it is to be. */
   LEAVE: 0,
-  /** Its mode or its time differ. */
-  TOUCH: 1,
+  /** Its time differs. */
+  TIME: 1,
+  /** Its mode differs, and its time perhaps too. */
+  MODE: 2,
   /** Nothing is there by that name. */
-  CREATE: 2,
+  CREATE: 3,
   /** Something is there that is no directory. */
-  REPLACE: 3,
+  REPLACE: 4,
   /** A directory is there and is removed, with all that is in it. */
-  CLEAR: 4,
+  CLEAR: 5,
 } as const;
 export type Step = (typeof Step)[keyof typeof Step];
 
@@ -55,12 +59,18 @@ export interface WritePlan {
   readonly steps: Uint8Array;
   /** Directories in which something is done: their times are set again. */
   readonly isTouched: Uint8Array;
-  /** Paths that are removed, by their names; of a directory all that is in it. */
-  readonly removed: readonly (readonly string[])[];
+  /** What is removed; of a directory all that is in it. */
+  readonly removed: readonly Removal[];
   /** What killed processes left here, likewise. */
   readonly left: readonly (readonly string[])[];
   /** Links that are left out. */
   readonly unsafe: readonly number[];
+}
+
+export interface Removal {
+  /** Of its path. */
+  readonly names: readonly string[];
+  readonly type: TreeType;
 }
 
 /** Whether a file of the machine, which looks alike, has the bytes of the stored one. */
@@ -98,7 +108,7 @@ class Planning {
   readonly #cursor: DirectoryCursor | undefined;
   readonly #steps: Uint8Array;
   readonly #isTouched: Uint8Array;
-  readonly #removed: (readonly string[])[] = [];
+  readonly #removed: Removal[] = [];
   readonly #left: (readonly string[])[] = [];
   readonly #unsafe: number[] = [];
   /** By the number of names: what is there; undefined below what is not. */
@@ -125,15 +135,14 @@ class Planning {
 
   async plan(): Promise<WritePlan> {
     checkNames(this.#view, process.platform);
-    const names: string[] = [];
+    const paths = new PathNames();
     for (const [index, { entry }] of this.#view.entries()) {
       const over = turnOver();
       if (over !== undefined) await over;
       this.#options.signal.throwIfAborted();
       const { depth } = entry;
       this.#leave(depth);
-      names.length = Math.max(0, depth - 1);
-      if (depth > 0) names.push(entry.name);
+      const names = paths.at(entry);
       try {
         const step = depth === 0 ? this.#topStep(entry) : await this.#step(index, names);
         this.#steps[index] = step;
@@ -163,7 +172,7 @@ class Planning {
   #topStep(entry: TreeEntry): Step {
     if (this.#top === undefined) return Step.CREATE;
     const { isSync } = this.#options;
-    return isSync && !this.#isAlike(entry, this.#top.stats) ? Step.TOUCH : Step.LEAVE;
+    return isSync ? this.#touch(entry, this.#top.stats) : Step.LEAVE;
   }
 
   async #step(index: number, names: readonly string[]): Promise<Step> {
@@ -180,7 +189,7 @@ class Planning {
     if (there === undefined) return Step.CREATE;
     const path = textOf(names.join("/"));
     if (entry.type === TreeType.DIRECTORY) {
-      if (there.isDirectory()) return this.#isAlike(entry, there) ? Step.LEAVE : Step.TOUCH;
+      if (there.isDirectory()) return this.#touch(entry, there);
       if (this.#options.isSync) return Step.REPLACE;
       throw blocked(path, "it is to be a directory, and something else is there");
     }
@@ -190,7 +199,7 @@ class Planning {
     }
     if (entry.type === TreeType.SYMLINK) {
       if (!there.isSymbolicLink() || directory.readSymlink(entry.name) !== entry.target) return Step.REPLACE;
-      return microseconds(there.mtimeNs) === entry.mtime ? Step.LEAVE : Step.TOUCH;
+      return microseconds(there.mtimeNs) === entry.mtime ? Step.LEAVE : Step.TIME;
     }
     const identity = `${there.dev} ${there.ino}`;
     if (entry.type === TreeType.LINK)
@@ -202,19 +211,18 @@ class Planning {
         ? isNow
         : await this.#hasContent(directory, entry.name, this.#view[index]!.file);
     if (!isRight) return Step.REPLACE;
-    const isAlike = this.#isAlike(entry, there);
+    const step = this.#touch(entry, there);
     // Another name of the file, which may be outside of the directory, would be touched with it.
-    if (!isAlike && there.nlink > 1n) return Step.REPLACE;
+    if (step !== Step.LEAVE && there.nlink > 1n) return Step.REPLACE;
     this.#staying.set(index, identity);
-    return isAlike ? Step.LEAVE : Step.TOUCH;
+    return step;
   }
 
-  #isAlike(
-    entry: TreeEntry,
-    there: { readonly mode: bigint; readonly mtimeNs: bigint } & Parameters<typeof modeOf>[0],
-  ): boolean {
+  /** What becomes of a file or directory that is the right one. */
+  #touch(entry: TreeEntry, there: BigIntStats): Step {
     const mode = givenMode(entry, this.#options.keepsPrivileges);
-    return (modeOf(there) & MODE_KEPT) === (mode & MODE_KEPT) && microseconds(there.mtimeNs) === entry.mtime;
+    if ((modeOf(there) & MODE_KEPT) !== (mode & MODE_KEPT)) return Step.MODE;
+    return microseconds(there.mtimeNs) === entry.mtime ? Step.LEAVE : Step.TIME;
   }
 
   async #enter(names: readonly string[]): Promise<Level> {
@@ -235,9 +243,12 @@ class Planning {
       if (level === undefined || !this.#options.deletes) continue;
       for (const name of level.others) {
         const names = [...level.names, name];
-        const isDirectory = this.#cursor!.move(level.names).stat(name)?.isDirectory() === true;
+        const there = this.#cursor!.move(level.names).stat(name);
+        const isDirectory = there?.isDirectory() === true;
         if (!this.#options.filter.takes(names.join("/"), isDirectory)) continue;
-        this.#removed.push(names);
+        const isLink = there?.isSymbolicLink() === true;
+        const type = isDirectory ? TreeType.DIRECTORY : isLink ? TreeType.SYMLINK : TreeType.FILE;
+        this.#removed.push({ names, type });
         this.#isTouched[this.#above[level.names.length]!] = 1;
       }
     }
@@ -245,7 +256,7 @@ class Planning {
 }
 
 /** The mode that is given to a file or directory of this machine. */
-export function givenMode({ mode }: TreeEntry, keepsPrivileges: boolean): number {
+export function givenMode({ mode }: Pick<TreeEntry, "mode">, keepsPrivileges: boolean): number {
   return keepsPrivileges ? mode : mode & ~PRIVILEGES;
 }
 

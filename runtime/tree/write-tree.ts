@@ -24,7 +24,8 @@ import { turnOver } from "../turns.ts";
 import { DirectoryCursor, OpenDirectory, isAbsent } from "./open-directory.ts";
 import { fileError } from "./scan.ts";
 import type { StoredTree } from "./stored-tree.ts";
-import { textOf } from "./text.ts";
+import { bytesOfText, textOf } from "./text.ts";
+import { PathNames } from "./tree-order.ts";
 import { TreeReader } from "./tree-reader.ts";
 import type { ViewedEntry } from "./tree-view.ts";
 import { Step, blocked, givenMode, partName } from "./write-plan.ts";
@@ -61,7 +62,7 @@ export async function writeTree(
     if (plan.steps[0] === Step.CREATE) mkdirSync(path, { mode: OWN_DIRECTORY_MODE });
     top = OpenDirectory.at(path);
   } catch (error) {
-    throw fileError(error, "write", Buffer.from(path).toString("latin1"));
+    throw fileError(error, "write", bytesOfText(path));
   }
   const writing = new TreeWriting(tree, top, plan, options, onProgress);
   try {
@@ -112,7 +113,7 @@ class TreeWriting {
   async write(): Promise<WrittenTree> {
     const { view, steps, isTouched, removed, left } = this.#plan;
     for (const names of left) this.#removeLeft(names);
-    for (const names of removed) {
+    for (const { names } of removed) {
       await this.#turn();
       this.#inWords(names, () => {
         const directory = this.#cursor.move(names.slice(0, -1));
@@ -122,11 +123,10 @@ class TreeWriting {
     }
     this.#cursor.leave(0);
     const unsafe = new Set(this.#plan.unsafe);
-    const names: string[] = [];
+    const paths = new PathNames();
     for (const [index, viewed] of view.entries()) {
       const { entry } = viewed;
-      names.length = Math.max(0, entry.depth - 1);
-      if (entry.depth > 0) names.push(entry.name);
+      const names = paths.at(entry);
       const isDirectory = entry.type === TreeType.DIRECTORY;
       if (isDirectory) {
         // Those that are left are settled by their own entries, so this one comes after them.
@@ -143,7 +143,7 @@ class TreeWriting {
       }
     }
     this.#cursor.leave(0);
-    if (steps[0]! >= Step.TOUCH || (isTouched[0] === 1 && this.#options.isSync))
+    if (steps[0]! > Step.LEAVE || (isTouched[0] === 1 && this.#options.isSync))
       this.#settle(view[0]!.entry, this.#top);
     return { files: this.#files, bytes: this.#bytes };
   }
@@ -181,8 +181,9 @@ class TreeWriting {
       case TreeType.LINK:
         return await this.#makeLink(directory, viewed, step);
       case TreeType.FILE:
-        if (step === Step.TOUCH && this.#touch(directory, entry)) return;
-        return await this.#writeFile(directory, viewed, step === Step.TOUCH ? Step.REPLACE : step);
+        if (step >= Step.CREATE) return await this.#writeFile(directory, viewed, step);
+        if (this.#touch(directory, entry)) return;
+        return await this.#writeFile(directory, viewed, Step.REPLACE);
     }
   }
 
@@ -340,7 +341,7 @@ class TreeWriting {
 function makeUsable(directory: OpenDirectory, mode: number): void {
   if ((Number(directory.stats.mode) & OWN_DIRECTORY_MODE) === OWN_DIRECTORY_MODE) return;
   try {
-    setMode(directory, (mode & TREE_MODE_MAX & ~0o6000) | OWN_DIRECTORY_MODE);
+    setMode(directory, givenMode({ mode: mode & TREE_MODE_MAX }, false) | OWN_DIRECTORY_MODE);
   } catch (error) {
     if (!["EPERM", "EACCES"].includes(systemCode(error))) throw error;
   }

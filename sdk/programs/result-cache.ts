@@ -2,11 +2,11 @@
  * Results that commands remember for each other, in the user's cache: a file for each, named by the hash of what it follows
  * from. They are best effort: what is not there, or cannot be read or written, is made again.
  */
-import { readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import envPaths from "env-paths";
 import { refToHex, sha256 } from "../../packets/digest.ts";
-import { PRIVATE_FILE_MODE, makeDirectory } from "../../runtime/durable-file.ts";
+import { rememberFile } from "../../runtime/remembered-files.ts";
 
 const RESULTS_MAX = 256;
 
@@ -30,24 +30,5 @@ export async function readResult(directory: string, key: string): Promise<unknow
 
 /** Remembers what JSON carries. Never rejects. */
 export async function rememberResult(directory: string, key: string, result: unknown): Promise<void> {
-  try {
-    await makeDirectory(directory);
-    const path = join(directory, `${key}.json`);
-    const part = `${path}.${process.pid}`;
-    await writeFile(part, JSON.stringify(result), { mode: PRIVATE_FILE_MODE });
-    await rename(part, path);
-    await removeOldest(directory);
-  } catch {
-    // The next run makes it again.
-  }
-}
-
-async function removeOldest(directory: string): Promise<void> {
-  const names = await readdir(directory);
-  if (names.length <= RESULTS_MAX) return;
-  const ages = await Promise.all(
-    names.map(async (name) => ({ name, age: (await stat(join(directory, name))).mtimeMs })),
-  );
-  const oldest = ages.toSorted((a, b) => a.age - b.age).slice(0, names.length - RESULTS_MAX);
-  await Promise.all(oldest.map(({ name }) => rm(join(directory, name), { force: true })));
+  await rememberFile(directory, `${key}.json`, JSON.stringify(result), RESULTS_MAX);
 }
