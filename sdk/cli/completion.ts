@@ -9,8 +9,8 @@ type Shell = (typeof SHELLS)[number];
 
 /** Commands whose operands are names of stored files. */
 const TAKE_NAMES = ["get", "cat", "ls", "stat", "rm", "packets", "run", "sync", "diff"];
-/** Stored names, one a line. */
-const LIST_NAMES = "pfs ls --quiet 2>/dev/null | cut -f1";
+/** Stored names, one a line, without the slash that ls puts behind those of directories. */
+const LIST_NAMES = 'pfs ls --quiet 2>/dev/null | cut -f1 | sed "s,/\\$,,"';
 
 export function completionCommand(host: Host): Command {
   const command = new Command("completion")

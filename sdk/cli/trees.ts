@@ -13,7 +13,7 @@ import { checkName, option } from "./options.ts";
 import type { Column, ListItem } from "./output.ts";
 import { Progress } from "./progress.ts";
 
-export const TREE_OPERAND = "a stored directory, or one in it (NAME/PATH)";
+const TREE_OPERAND = "a stored directory, or one in it (NAME/PATH)";
 
 /** --include and --exclude: their order says which rule goes first, so both add to one list. */
 export function filterOptions(command: Command): () => readonly TreeRule[] {
@@ -105,7 +105,8 @@ export function syncCommand(host: Host): Command {
     .addHelpText("after", example("pfs sync ./site site --delete --exclude .git/"));
   const rules = filterOptions(command);
   return onRun<SyncCommandOptions>(command, host, async (context, [from = "", to = ""], options) => {
-    const pfs = await context.open({ creates: true, reachesNodes: true });
+    // Where something is written to a path of this machine there is a store already.
+    const pfs = await context.open({ creates: !PATH.test(to), reachesNodes: true });
     const how = {
       filter: rules(),
       deletes: options.delete === true,
@@ -113,7 +114,7 @@ export function syncCommand(host: Host): Command {
       checksum: options.checksum === true,
       signal: context.signal,
     };
-    const isStoring = await goesToStore(pfs, from, to);
+    const isStoring = await goesToStore(pfs, from, to, context.signal);
     const progress = new Progress(context.output, printable(isStoring ? to : from));
     const onProgress = (done: number, total: number): void => progress.update(done, total);
     const startedAt = performance.now();
@@ -145,7 +146,7 @@ export function syncCommand(host: Host): Command {
 const PATH = /^(\.{0,2}\/|\.{1,2}$)|\/$/;
 
 /** Whether the directory of this machine is the first of the two. Rejects with PFS_USAGE where that cannot be told. */
-async function goesToStore(pfs: PacketFS, from: string, to: string): Promise<boolean> {
+async function goesToStore(pfs: PacketFS, from: string, to: string, signal: AbortSignal): Promise<boolean> {
   const [isFromPath, isToPath] = [PATH.test(from), PATH.test(to)];
   if (isFromPath && isToPath)
     throw new UsageError("both are directories of this machine; one has to be a stored one");
@@ -154,7 +155,7 @@ async function goesToStore(pfs: PacketFS, from: string, to: string): Promise<boo
     (found) => found.isDirectory(),
     () => false,
   );
-  const isStored = await pfs.openTree(from).then(
+  const isStored = await pfs.openTree(from, { signal }).then(
     () => true,
     (error: unknown) => {
       if (hasCode(error, "PFS_NOT_FOUND") || hasCode(error, "PFS_NOT_A_TREE")) return false;
@@ -285,7 +286,7 @@ function* treeItems(
 }
 
 /** "drwxr-xr-x", as ls has it. */
-export function modeText({ type, mode }: Pick<TreeEntryInfo, "type" | "mode">): string {
+function modeText({ type, mode }: Pick<TreeEntryInfo, "type" | "mode">): string {
   const kind = { file: "-", directory: "d", symlink: "l" }[type];
   if (type === "symlink") return "lrwxrwxrwx";
   const bits = Array.from("rwxrwxrwx", (letter, index) => ((mode >> (8 - index)) & 1 ? letter : "-"));

@@ -17,7 +17,7 @@ import struct
 import zlib
 
 OPS = {name: op for op, name in enumerate("NOP DATA FILL COPY CALL LOAD EXEC RETURN FAULT HALT".split())}
-INLINE, STREAM, WHOLE, DIGEST, OPEN = 1, 2, 4, 1, 2
+INLINE, STREAM, WHOLE, DIGEST, OPEN, TREE = 1, 2, 4, 1, 2, 4
 LARGEST = 2**53 - 1
 
 
@@ -163,6 +163,8 @@ def packet_vectors():
         ("HALT", {}),
         ("HALT", {"flags": DIGEST, "at": 16383, "length": LARGEST, "ref": ref}),
         ("HALT", {"flags": OPEN, "at": 2}),
+        ("HALT", {"flags": TREE, "at": 3, "length": LARGEST}),
+        ("HALT", {"flags": TREE | DIGEST, "at": 3, "length": 5, "ref": ref}),
     ]
     valid = []
     for op, given in rows:
@@ -202,6 +204,7 @@ def packet_vectors():
         ("inline bytes above 32", make("FAULT", lane=1, flags=INLINE, length=33, ref=text)),
         ("an open HALT knows neither length nor digest", make("HALT", flags=OPEN, length=1)),
         ("an open HALT knows neither length nor digest", make("HALT", flags=OPEN | DIGEST, ref=ref)),
+        ("an open HALT says nothing of a tree", make("HALT", flags=OPEN | TREE)),
         (unused, make("NOP", at=1)),
         (unused, make("DATA", length=5, ref=b"hello!")),
         (unused, make("FILL", flags=2, length=5, ref=b"abc")),

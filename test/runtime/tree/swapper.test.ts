@@ -93,7 +93,9 @@ test.runIf(process.platform === "linux")("writes nothing outside", async () => {
   await once(swapper, "message");
   const { signal } = new AbortController();
   const ends = new Map<string, number>();
-  for (let round = 0; round < ROUNDS; round++) {
+  // Both have to happen: it is kept from writing, and it writes.
+  const happened = (): boolean => ends.has("done") && ends.size > 1;
+  for (let round = 0; round < ROUNDS || !happened(); round++) {
     const tree = trees[round % 2]!;
     const options = {
       filter,
@@ -119,8 +121,6 @@ test.runIf(process.platform === "linux")("writes nothing outside", async () => {
   swapper.send("stop");
   const [swaps] = (await once(swapper, "message")) as [number];
   expect(swaps).toBeGreaterThan(100);
-  // Both happened: it was kept from writing, or wrote.
-  expect([...ends.values()].reduce((sum, count) => sum + count, 0)).toBe(ROUNDS);
   expect(describeDirectory(outside)).toEqual(before);
   expect(lstatSync(join(outside, "d")).isDirectory()).toBe(true);
   expect(readFileSync(join(outside, "d", "f3"), "utf8")).toBe("theirs");
