@@ -133,8 +133,10 @@ export class KernelRuns {
       const { inputs: _inputs, outputs: _outputs, ...told } = uploaded;
       const times = await this.#compute(run, uploaded, pipeline, computed);
       const done: DoneMessage = { kind: "done", call: run.call, ...told, kept: [...told.kept], ...times };
+      // What of its inputs is given up at once, since memory has become scarce, is not there behind what says that it is.
+      const said = this.#say(done);
       this.#release(run, held);
-      await this.#say(done);
+      await said;
     } catch (error) {
       computed();
       await this.#fail(run, error, held);
