@@ -9,6 +9,7 @@ import { PatchKind } from "../../packets/patch.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { PatchReceiver } from "../../runtime/stream/patch/receive-patches.ts";
+import { TURN_STEP_PACKETS } from "../../runtime/limits.ts";
 import { turnOver } from "../../runtime/turns.ts";
 import { TRANSFER_LACKING_MAX } from "../limits.ts";
 import { ByteRanges, invalidTransfer } from "./replication/byte-ranges.ts";
@@ -26,11 +27,20 @@ export interface ReceivingStore {
   keep(chunks: readonly { readonly ref: Ref; readonly bytes: Uint8Array }[]): Promise<void>;
 }
 
+/** A chunk or stream that is lacking: where its first byte would stand, and what of it is needed there. */
+export interface Lacking {
+  readonly ref: Ref;
+  readonly isStream: boolean;
+  readonly start: number;
+  readonly from: number;
+  readonly end: number;
+}
+
 /** What of a root is here. */
 export interface Presence {
   readonly ranges: ByteRanges;
   /** The first of what is not, in order. */
-  readonly missing: readonly Ref[];
+  readonly missing: readonly Lacking[];
 }
 
 /** Goes down what is here of a root. Rejects with PFS_PACKET_INVALID, PFS_STREAM_INVALID, and as reading its streams does. */
@@ -41,34 +51,63 @@ export async function presenceOf(
   signal: AbortSignal,
 ): Promise<Presence> {
   const ranges = new ByteRanges();
-  const missing: Ref[] = [];
+  const missing: Lacking[] = [];
   const met = new Set<string>();
-  const visit = async (ref: Ref, start: number, depth: number): Promise<void> => {
-    if (met.has(refKey(ref)) || missing.length >= missingMax) return;
-    met.add(refKey(ref));
-    if ((await store.has(ref))[0] !== 1) {
-      missing.push(ref);
+  const visit = async (stream: Lacking, depth: number): Promise<void> => {
+    if (met.has(refKey(stream.ref)) || missing.length >= missingMax) return;
+    met.add(refKey(stream.ref));
+    if ((await store.has(stream.ref))[0] !== 1) {
+      missing.push(stream);
       return;
     }
-    const [bytes] = await store.source.read([ref], signal);
+    const [bytes] = await store.source.read([stream.ref], signal);
     const { frame, count } = Stream.parse(bytes!);
     const there = await chunksThere(frame, count, (refs) => store.has(refs));
     for (let index = 0; index < count && missing.length < missingMax; index++) {
-      await turnOver();
-      signal.throwIfAborted();
-      const at = start + atOf(frame, index);
+      if (index % TURN_STEP_PACKETS === 0) {
+        await turnOver();
+        signal.throwIfAborted();
+      }
       const op = opAt(frame, index);
-      if (op === Op.CALL && depth < CALL_DEPTH_MAX)
-        await visit(refOf(frame, index), at - fromAt(frame, index), depth + 1);
-      else if (there[index] === 1) ranges.add(at, at + lengthAt(frame, index));
-      else if (op === Op.COPY && !met.has(refKey(refOf(frame, index)))) {
-        met.add(refKey(refOf(frame, index)));
-        missing.push(refOf(frame, index));
+      if (there[index] === 1) {
+        const { from, end } = placeOf(frame, index, stream);
+        ranges.add(from, end);
+        continue;
+      }
+      const named = lackingOf(frame, index, stream);
+      if (op === Op.CALL && depth < CALL_DEPTH_MAX) await visit(named, depth + 1);
+      else if (op === Op.COPY && !met.has(refKey(named.ref))) {
+        met.add(refKey(named.ref));
+        missing.push(named);
       }
     }
   };
-  await visit(root, 0, 0);
+  await visit(rootOf(root), 0);
   return { ranges, missing };
+}
+
+function rootOf(ref: Ref): Lacking {
+  return { ref, isStream: true, start: 0, from: 0, end: Number.MAX_SAFE_INTEGER };
+}
+
+/** What is needed of what a packet of a stream yields: a CALL may be of a part of a stream, the rest of which stands nowhere. */
+function placeOf(
+  frame: Uint8Array,
+  index: number,
+  stream: Lacking,
+): { readonly from: number; readonly end: number } {
+  const at = stream.start + atOf(frame, index);
+  return { from: Math.max(at, stream.from), end: Math.min(at + lengthAt(frame, index), stream.end) };
+}
+
+/** What a COPY or CALL of a stream names. */
+function lackingOf(frame: Uint8Array, index: number, stream: Lacking): Lacking {
+  return {
+    ref: refOf(frame, index),
+    isStream: opAt(frame, index) === Op.CALL,
+    start: stream.start + atOf(frame, index) - fromAt(frame, index),
+    ...placeOf(frame, index, stream),
+  };
 }
 
 /** A byte (0 or 1) for each packet: whether the bytes that it yields are here. */
@@ -91,27 +130,30 @@ async function chunksThere(
   return there;
 }
 
-/** A chunk or stream that is lacking: where its first byte would stand, and what of it is needed there. */
-interface Lacking {
-  readonly isStream: boolean;
-  readonly start: number;
-  readonly from: number;
-  readonly end: number;
+/** A chunk of a message; without bytes where they are not what its ref says. */
+interface MadeChunk {
+  readonly ref: Ref;
+  readonly bytes: Uint8Array | undefined;
+  /** Whether bytes of a base were needed for it. */
+  readonly isPatched: boolean;
 }
 
 export class ReceivedRoot {
   readonly #store: ReceivingStore;
   readonly #signal: AbortSignal;
   readonly #patches: PatchReceiver;
-  readonly #bases: ReadonlySet<string>;
   readonly #lacking = new Map<string, Lacking>();
 
   constructor(store: ReceivingStore, root: Ref, bases: readonly Ref[], signal: AbortSignal) {
     this.#store = store;
     this.#signal = signal;
     this.#patches = new PatchReceiver(store.source, root, bases, signal);
-    this.#bases = new Set(bases.map(refKey));
-    this.#lacking.set(refKey(root), { isStream: true, start: 0, from: 0, end: 0 });
+    this.#lacking.set(refKey(root), rootOf(root));
+  }
+
+  /** These are asked for, and are to be kept when they come: also such as were here when what names them came. */
+  expect(missing: readonly Lacking[]): void {
+    for (const lacking of missing) this.#lacking.set(refKey(lacking.ref), lacking);
   }
 
   /** Rejects with PFS_PATCH_INVALID, and others, where nothing can be made of it. */
@@ -119,66 +161,64 @@ export class ReceivedRoot {
     const result = { chunks: 0, plainBytes: 0, patchedChunks: 0, compressedChunks: 0 };
     const wrong: Ref[] = [];
     const covered: { from: number; end: number }[] = [];
-    const kept: { ref: Ref; bytes: Uint8Array }[] = [];
+    const kept = new Map<string, { ref: Ref; bytes: Uint8Array }>();
     const isPatch = data.form !== DataForm.stored;
-    for await (const { ref, bytes } of isPatch ? this.#unpatched(data, body) : this.#unpacked(data, body)) {
+    const made = isPatch ? this.#unpatched(data, body) : this.#unpacked(data, body);
+    for await (const { ref, bytes, isPatched } of made) {
       this.#signal.throwIfAborted();
       const lacking = this.#lacking.get(refKey(ref));
-      if (lacking === undefined) continue;
+      if (lacking === undefined || kept.has(refKey(ref))) continue;
       if (bytes === undefined) {
         wrong.push(ref);
         continue;
       }
       result.chunks++;
       result.plainBytes += bytes.byteLength;
-      if (isPatch && this.#bases.size > 0) result.patchedChunks++;
-      else if (body.byteLength < bytes.byteLength) result.compressedChunks++;
-      kept.push({ ref, bytes });
-      this.#lacking.delete(refKey(ref));
-      if (lacking.isStream) covered.push(...(await this.#stream(Stream.parse(bytes), lacking.start)));
+      if (isPatched) result.patchedChunks++;
+      kept.set(refKey(ref), { ref, bytes });
+      if (lacking.isStream) covered.push(...(await this.#stream(Stream.parse(bytes), lacking)));
       else covered.push({ from: lacking.from, end: lacking.end });
     }
-    await this.#store.keep(kept);
+    if (body.byteLength < result.plainBytes) result.compressedChunks = result.chunks - result.patchedChunks;
+    await this.#store.keep([...kept.values()]);
+    // Of a message that is not read to its end nothing is kept: it all comes again.
+    for (const key of kept.keys()) this.#lacking.delete(key);
     return { ...result, wrong, covered };
   }
 
-  async *#unpatched(
-    { form, packets }: DataHead,
-    body: Uint8Array,
-  ): AsyncGenerator<{ ref: Ref; bytes: Uint8Array | undefined }> {
+  async *#unpatched({ form, packets }: DataHead, body: Uint8Array): AsyncGenerator<MadeChunk> {
     const kind = form === DataForm.streams ? PatchKind.streams : PatchKind.chunks;
     yield* this.#patches.chunks({ kind, packets, body });
   }
 
-  async *#unpacked(
-    { packets }: DataHead,
-    body: Uint8Array,
-  ): AsyncGenerator<{ ref: Ref; bytes: Uint8Array | undefined }> {
+  async *#unpacked({ packets }: DataHead, body: Uint8Array): AsyncGenerator<MadeChunk> {
     const { refs, storedBytes, plainBytes, codec } = decodeRows(packets, body.byteLength);
     let at = 0;
     for (const [row, stored] of storedBytes.entries()) {
       const ref = refAt(refs, row);
       const bytes = await decompressAside(body.subarray(at, at + stored), codec[row]!, plainBytes[row]!);
       at += stored;
-      yield { ref, bytes: bytes !== undefined && isRefOf(ref, bytes) ? bytes : undefined };
+      const isRight = bytes !== undefined && isRefOf(ref, bytes);
+      yield { ref, bytes: isRight ? bytes : undefined, isPatched: false };
     }
   }
 
   /** What it names is lacking from now on, unless it is here. Returns the bytes that are. */
-  async #stream({ frame, count }: Stream, start: number): Promise<{ from: number; end: number }[]> {
+  async #stream(
+    { frame, count }: Stream,
+    stream: Lacking,
+  ): Promise<{ readonly from: number; readonly end: number }[]> {
     const there = await chunksThere(frame, count, (refs) => this.#store.has(refs));
-    const covered: { from: number; end: number }[] = [];
+    const covered: { readonly from: number; readonly end: number }[] = [];
     for (let index = 0; index < count; index++) {
-      const from = start + atOf(frame, index);
-      const end = from + lengthAt(frame, index);
       const op = opAt(frame, index);
-      if (there[index] === 1) covered.push({ from, end });
+      if (there[index] === 1) covered.push(placeOf(frame, index, stream));
       else if (op === Op.COPY || op === Op.CALL) {
         const key = refKey(refOf(frame, index));
         if (this.#lacking.has(key)) continue;
         if (this.#lacking.size >= TRANSFER_LACKING_MAX)
           throw invalidTransfer("too much is lacking at a time");
-        this.#lacking.set(key, { isStream: op === Op.CALL, start: from - fromAt(frame, index), from, end });
+        this.#lacking.set(key, lackingOf(frame, index, stream));
       }
     }
     return covered;

@@ -1,5 +1,5 @@
 /** A root on its way to somebody: what they lack, in messages of a transfer. */
-import { Compressor } from "../../packets/codec.ts";
+import { Codec, Compressor } from "../../packets/codec.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PatchKind } from "../../packets/patch.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
@@ -64,7 +64,9 @@ export class SentRoot {
   }
 
   async #stored(ref: Ref, plain: Uint8Array): Promise<DataUnit<Uint8Array>> {
-    const { codec, bytes: body } = await this.#compressor.compressAside(plain);
+    const { codec, bytes } = await this.#compressor.compressAside(plain);
+    // A message's body is given away, and what was read may be somebody else's too.
+    const body = codec === Codec.plain ? plain.slice() : bytes;
     const rows = {
       refs: ref,
       storedBytes: Uint32Array.of(body.byteLength),

@@ -38,7 +38,6 @@ export interface TransferChannelOptions {
 export interface ReceiveOptions {
   readonly store: ReceivingStore;
   readonly root: Ref;
-  readonly length?: number | undefined;
   readonly bases?: readonly Ref[];
   readonly isUrgent?: boolean;
   readonly signal?: AbortSignal;
@@ -83,7 +82,6 @@ export class TransferChannel {
    */
   async receive(options: ReceiveOptions): Promise<TransferStats> {
     const { root, store, bases = [], isUrgent = false, signal } = options;
-    signal?.throwIfAborted();
     const { ranges } = await presenceOf(store, root, 1 + TRANSFER_COMPLAINTS_REFS_MAX, signal ?? NEVER);
     return await this.#until(options, () =>
       this.#transfers.get({
@@ -108,6 +106,7 @@ export class TransferChannel {
   async #until(options: ReceiveOptions, begin: () => FileReceiver<Body>): Promise<TransferStats> {
     if (this.#channel.ended !== undefined) throw this.#channel.ended;
     const { root, store, bases = [], signal } = options;
+    signal?.throwIfAborted();
     return await new Promise((resolve, reject) => {
       const receiver = begin();
       const { transfer } = receiver;
@@ -306,10 +305,14 @@ export class TransferChannel {
   #check({ transfer, run }: Action<"check">): void {
     const receiving = this.#receiving.get(transfer);
     if (receiving === undefined) return;
-    const { receiver, store, root, stop } = receiving;
+    const { receiver, received, store, root, stop } = receiving;
     presenceOf(store, root, TRANSFER_COMPLAINTS_REFS_MAX, stop.signal).then(
       ({ missing }) => {
-        receiver.checked(run, missing);
+        received.expect(missing);
+        receiver.checked(
+          run,
+          missing.map(({ ref }) => ref),
+        );
         this.#settle();
       },
       (error: unknown) => {

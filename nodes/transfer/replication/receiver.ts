@@ -30,7 +30,7 @@ import type {
 } from "./messages.ts";
 import { failedMessage, failureOf } from "./sender.ts";
 import { noStats } from "./statistics.ts";
-import type { TransferStats } from "./statistics.ts";
+import type { TransferEnd, TransferStats } from "./statistics.ts";
 
 /** What is wanted: a root, or what a name stands for. */
 export interface WantedFile {
@@ -80,12 +80,7 @@ export type ReceiverAction<Body> =
   | { readonly kind: "drop"; readonly body: Body }
   /** Everything came: is it whole? `checked`. */
   | { readonly kind: "check"; readonly transfer: number; readonly run: number }
-  | {
-      readonly kind: "received";
-      readonly transfer: number;
-      readonly stats: TransferStats;
-      readonly error: PacketfsError | undefined;
-    };
+  | ({ readonly kind: "received" } & TransferEnd);
 
 /** `draining`: what came for the request before is placed first, so that it is not asked for again. */
 type Phase = "new" | "draining" | "requested" | "receiving" | "checking" | "over";

@@ -19,7 +19,7 @@ import { invalidTransfer } from "./byte-ranges.ts";
 import { TransferKind, costOf } from "./messages.ts";
 import type { DataHead, FileFailed, FileRequest, FileWrong, ToReceiver, ToSender } from "./messages.ts";
 import { noStats } from "./statistics.ts";
-import type { TransferStats } from "./statistics.ts";
+import type { TransferEnd, TransferStats } from "./statistics.ts";
 
 /** What one message of FILE_DATA brings. */
 export interface DataUnit<Body> extends DataHead {
@@ -54,13 +54,8 @@ export type SenderAction<Body> =
     }
   /** `left`, once the channel has it. */
   | { readonly kind: "send"; readonly message: ToReceiver; readonly body?: Body; readonly cost: number }
-  /** It is over: `error` says why it did not end well. Whatever is kept for it is of no use any more. */
-  | {
-      readonly kind: "sent";
-      readonly transfer: number;
-      readonly stats: TransferStats;
-      readonly error: PacketfsError | undefined;
-    };
+  /** It is over. Whatever is kept for it is of no use any more. */
+  | ({ readonly kind: "sent" } & TransferEnd);
 
 /** What was made of chunks that a receiver complained about. */
 export interface Reread<Body> {
@@ -104,10 +99,6 @@ export class TransferSender<Body> {
 
   constructor(emit: (action: SenderAction<Body>) => void) {
     this.#emit = emit;
-  }
-
-  get size(): number {
-    return this.#transfers.size;
   }
 
   /** Bytes that were read and wait, those that are being read counted as the largest message. */

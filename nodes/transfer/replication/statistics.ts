@@ -1,4 +1,5 @@
 /** What a transfer cost and brought, counted where it happened: no peer is believed. */
+import type { PacketfsError } from "../../../packets/errors.ts";
 
 export interface TransferStats {
   /** Bytes of all its messages: heads, bodies, and what a record has around them. */
@@ -17,6 +18,13 @@ export interface TransferStats {
   wrongChunks: number;
   /** Requests: 1 where nothing was begun again. */
   runs: number;
+}
+
+/** How a transfer ended: `error` says why not well. */
+export interface TransferEnd {
+  readonly transfer: number;
+  readonly stats: TransferStats;
+  readonly error: PacketfsError | undefined;
 }
 
 export function noStats(): TransferStats {

@@ -20,6 +20,7 @@ export class BulkEnd {
     port.on("message", (message: FromBulk) => {
       const entry = this.#channels.get(message.channel);
       if (message.kind === "opened") entry?.opened();
+      if (message.kind === "gone") this.#channels.delete(message.channel);
       entry?.channel.heard(message);
     });
     // Whoever waits for a channel has a session, which keeps the process.
@@ -65,8 +66,6 @@ export class BulkEnd {
       peer,
       isClear,
       post: (message, transferred = []) => this.#port.postMessage(message, transferred),
-      // What came before its end may still be taken, and that is told to who has it: until nobody waits for anything.
-      onDone: () => this.#channels.delete(number),
     });
     this.#channels.set(number, { channel, opened });
     this.#port.postMessage(ask(number));

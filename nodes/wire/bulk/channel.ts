@@ -11,7 +11,7 @@ import {
   BULK_QUEUE_LOW_BYTES,
   MESSAGE_COST_BYTES,
 } from "../../limits.ts";
-import { slow } from "../session/errors.ts";
+import { closedHere, slow } from "../session/errors.ts";
 import type { FileRanges, FromBulk, OutBody, Placed, Placement, ToBulk } from "./protocol.ts";
 
 export interface BulkOutMessage {
@@ -88,14 +88,19 @@ export type Post = (message: ToBulk, transferred?: readonly ArrayBuffer[]) => vo
 export class BulkChannelEnd implements BulkChannel {
   readonly isClear: boolean;
   readonly closed: Promise<PacketfsError>;
+  /** Resolves when nothing of it is left, which may be after it is over: its connection, or what came and nobody has taken. */
+  readonly gone: Promise<void>;
   readonly #number: number;
   readonly #peer: string;
   readonly #post: Post;
-  readonly #onDone: () => void;
   /** Messages whose handlers are not done with them. */
   #inHand = 0;
   #resolveClosed!: (error: PacketfsError) => void;
+  #resolveGone!: () => void;
   #ended: PacketfsError | undefined;
+  #isClosing = false;
+  /** Its thread answers nothing any more. */
+  #isLost = false;
   #lastId = 0;
   readonly #sent = new Map<number, Sent>();
   #queuedBytes = 0;
@@ -111,16 +116,14 @@ export class BulkChannelEnd implements BulkChannel {
     readonly peer: string;
     readonly isClear: boolean;
     readonly post: Post;
-    /** It is over, and nobody waits for anything of it. */
-    readonly onDone: () => void;
   }) {
-    const { number, peer, isClear, post, onDone } = options;
+    const { number, peer, isClear, post } = options;
     this.#number = number;
     this.#peer = peer;
     this.isClear = isClear;
     this.#post = post;
-    this.#onDone = onDone;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    this.gone = new Promise((resolve) => (this.#resolveGone = resolve));
   }
 
   get queuedBytes(): number {
@@ -129,6 +132,11 @@ export class BulkChannelEnd implements BulkChannel {
 
   get ended(): PacketfsError | undefined {
     return this.#ended;
+  }
+
+  /** Whether more may be sent. */
+  get isOpen(): boolean {
+    return this.#ended === undefined && !this.#isClosing;
   }
 
   /** Milliseconds for which nothing went over it; 0 while something is under way. */
@@ -143,7 +151,7 @@ export class BulkChannelEnd implements BulkChannel {
     if (head.byteLength > BULK_HEAD_BYTES_MAX)
       return Promise.reject(tooLarge(head.byteLength, BULK_HEAD_BYTES_MAX));
     if (bytes > BULK_BODY_BYTES_MAX) return Promise.reject(tooLarge(bytes, BULK_BODY_BYTES_MAX));
-    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    if (!this.isOpen) return Promise.reject(this.#ended ?? closedHere());
     const cost = MESSAGE_COST_BYTES + head.byteLength + bytes;
     this.#queuedBytes += cost;
     if (this.#queuedBytes > BULK_QUEUE_BYTES_MAX) {
@@ -171,11 +179,12 @@ export class BulkChannelEnd implements BulkChannel {
   }
 
   async close(): Promise<void> {
-    if (this.#ended === undefined) this.#post({ kind: "close", channel: this.#number });
+    if (this.isOpen) this.#post({ kind: "close", channel: this.#number });
+    this.#isClosing = true;
     await this.closed;
   }
 
-  /** Ends it at once. */
+  /** Ends it at once. Of one that is over, what is left of its connection. */
   cut(error: PacketfsError): void {
     for (const { message } of this.#early.splice(0))
       this.#post({ kind: "drop", channel: this.#number, message });
@@ -186,11 +195,6 @@ export class BulkChannelEnd implements BulkChannel {
   /** What its thread says. */
   heard(message: FromBulk): void {
     this.#usedAt = performance.now();
-    this.#sort(message);
-    this.#checkDone();
-  }
-
-  #sort(message: FromBulk): void {
     switch (message.kind) {
       case "opened":
         return;
@@ -214,12 +218,16 @@ export class BulkChannelEnd implements BulkChannel {
         return;
       case "closed":
         return this.#over(PacketfsError.fromJSON(message.error));
+      case "gone":
+        return this.#resolveGone();
     }
   }
 
   /** Its thread is gone, and what it had. */
   lost(error: PacketfsError): void {
     this.#over(error);
+    this.#isLost = true;
+    this.#resolveGone();
     for (const waiting of [this.#taking, this.#placing]) {
       for (const { reject } of waiting.values()) reject(error);
       waiting.clear();
@@ -241,14 +249,16 @@ export class BulkChannelEnd implements BulkChannel {
         head,
         bodyBytes,
         hasClearBody,
-        take: () => {
+        take: async () => {
           settle();
+          if (this.#isLost) throw this.#ended!;
           this.#post({ kind: "take", channel, message: number });
-          return new Promise((resolve, reject) => this.#taking.set(number, { resolve, reject }));
+          return await new Promise((resolve, reject) => this.#taking.set(number, { resolve, reject }));
         },
         place: async (placement) => {
           checkPlacement(placement, bodyBytes);
           settle();
+          if (this.#isLost) throw this.#ended!;
           this.#post({ kind: "place", channel, message: number, placement });
           return await new Promise((resolve, reject) => this.#placing.set(number, { resolve, reject }));
         },
@@ -262,7 +272,6 @@ export class BulkChannelEnd implements BulkChannel {
     } finally {
       if (!isSettled) this.#post({ kind: "drop", channel, message: number });
       this.#inHand--;
-      this.#checkDone();
     }
   }
 
@@ -284,12 +293,6 @@ export class BulkChannelEnd implements BulkChannel {
     this.#queuedBytes = 0;
     for (const resolve of this.#rooms.splice(0)) resolve();
     this.#resolveClosed(error);
-    this.#checkDone();
-  }
-
-  #checkDone(): void {
-    const isWaitedFor = this.#inHand + this.#taking.size + this.#placing.size + this.#early.length > 0;
-    if (this.#ended !== undefined && !isWaitedFor) this.#onDone();
   }
 }
 

@@ -34,7 +34,10 @@ let dialed: BulkEnd | undefined;
 export class BulkLink {
   readonly #link: Link;
   readonly #options: BulkLinkOptions;
-  readonly #channels: BulkChannelEnd[] = [];
+  /** Those of which there is something: that are being dialed, open, or over and not gone yet. */
+  readonly #all = new Set<BulkChannelEnd>();
+  /** Those that were opened and are not over. */
+  readonly #channels = new Set<BulkChannelEnd>();
   readonly #opening = new Set<Promise<BulkChannelEnd>>();
   #idle: NodeJS.Timeout | undefined;
 
@@ -43,7 +46,7 @@ export class BulkLink {
     this.#options = options;
     void link.closed.then((reason) => {
       clearInterval(this.#idle);
-      for (const channel of this.#channels) channel.cut(reason);
+      for (const channel of this.#all) channel.cut(reason);
     });
   }
 
@@ -58,8 +61,9 @@ export class BulkLink {
    */
   async channel(most = 1): Promise<BulkChannel> {
     const wanted = Math.min(most, BULK_CHANNELS_PER_LINK_MAX);
-    if (this.#channels.length + this.#opening.size < wanted) return await this.#opened();
-    const [least] = this.#channels.toSorted((a, b) => a.queuedBytes - b.queuedBytes);
+    const open = [...this.#channels].filter(({ isOpen }) => isOpen);
+    if (open.length + this.#opening.size < wanted) return await this.#opened();
+    const [least] = open.toSorted((a, b) => a.queuedBytes - b.queuedBytes);
     const [opening] = this.#opening;
     return least ?? (await opening!);
   }
@@ -87,17 +91,21 @@ export class BulkLink {
       this.#add(channel);
       resolve();
     });
+    this.#all.add(channel);
+    void channel.gone.then(() => this.#all.delete(channel));
+    if (this.#link.ended !== undefined) channel.cut(this.#link.ended);
     await Promise.race([opened, channel.closed]);
     const { ended } = channel;
     if (ended === undefined) return channel;
+    if (this.#link.ended !== undefined) throw this.#link.ended;
     throw bulkUnavailable(`${peer.label} did not open it: ${ended.message}`, ended);
   }
 
   #add(channel: BulkChannelEnd): void {
-    this.#channels.push(channel);
-    void channel.closed.then(() => this.#channels.splice(this.#channels.indexOf(channel), 1));
+    if (channel.ended !== undefined) return;
+    this.#channels.add(channel);
+    void channel.closed.then(() => this.#channels.delete(channel));
     this.#options.onChannel?.(channel);
-    if (this.#link.ended !== undefined) channel.cut(this.#link.ended);
     const { idleMs = BULK_IDLE_MS } = this.#options;
     this.#idle ??= setInterval(() => this.#closeIdle(idleMs), idleMs / 2).unref();
   }
@@ -105,7 +113,7 @@ export class BulkLink {
   #closeIdle(idleMs: number): void {
     const now = performance.now();
     for (const channel of this.#channels) if (channel.idleMs(now) > idleMs) void channel.close();
-    if (this.#channels.length > 0) return;
+    if (this.#channels.size > 0) return;
     clearInterval(this.#idle);
     this.#idle = undefined;
   }

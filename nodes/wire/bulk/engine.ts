@@ -75,8 +75,6 @@ export class BulkEngine {
       }
       case "dial":
         return this.#dial(message);
-      case "spare":
-        return this.#resources.memory.giveBack(message.buffer);
       case "end":
         return this.close();
       case "send":
@@ -90,15 +88,21 @@ export class BulkEngine {
       case "close":
         return this.#channels.get(message.channel)?.close();
       case "cut":
-        this.#forget(message.channel);
+        if (this.#forget(message.channel)) return this.#gone(message.channel);
         return this.#channels.get(message.channel)?.cut();
     }
   }
 
-  #forget(channel: number): void {
+  /** Whether it was expected. */
+  #forget(channel: number): boolean {
     const digits = this.#tickets.get(channel);
     this.#tickets.delete(channel);
-    if (digits !== undefined) this.#expected.delete(digits);
+    return digits !== undefined && this.#expected.delete(digits);
+  }
+
+  #gone(channel: number): void {
+    this.#channels.delete(channel);
+    this.#tell({ kind: "gone", channel });
   }
 
   #dial({ channel: number, host, port, agreement }: ToBulk & { readonly kind: "dial" }): void {
@@ -114,9 +118,10 @@ export class BulkEngine {
     });
     const failed = (error: unknown): void => {
       socket.destroy();
-      this.#channels.delete(number);
+      if (!this.#channels.has(number)) return;
       const unavailable = bulkUnavailable(`the port cannot be reached for one: ${messageOf(error)}`, error);
       this.#tell({ kind: "closed", channel: number, error: errorToJson(unavailable) });
+      this.#gone(number);
     };
     socket.once("error", failed);
     socket.setTimeout(CONNECT_TIMEOUT_MS, () => failed(new Error("no connection in time")));
@@ -140,7 +145,9 @@ export class BulkEngine {
       isPort,
       resources: this.#resources,
       tell: (message, transferred) => this.#tell(message, transferred),
-      onGone: () => this.#channels.delete(channel),
+      onGone: () => {
+        if (this.#channels.has(channel)) this.#gone(channel);
+      },
     });
   }
 

@@ -21,7 +21,7 @@ export interface BulkGrantsOptions {
 
 export class BulkGrants {
   readonly #options: BulkGrantsOptions;
-  /** Those that are open or expected. */
+  /** Those that are open or expected, or of which something is left. */
   readonly #channels = new Map<Link, Set<BulkChannelEnd>>();
 
   constructor(options: BulkGrantsOptions) {
@@ -47,10 +47,8 @@ export class BulkGrants {
       onChannel(channel, link);
     });
     channels.add(channel);
-    void channel.closed.then(() => {
-      clearTimeout(expiry);
-      channels.delete(channel);
-    });
+    void channel.closed.then(() => clearTimeout(expiry));
+    void channel.gone.then(() => channels.delete(channel));
     const expiry = setTimeout(() => channel.cut(bulkUnavailable("nobody came for it")), BULK_TICKET_MS);
     expiry.unref();
     return { type: MessageType.OK, meta: grant };

@@ -56,6 +56,7 @@ export class OpenFiles {
         await use(await file.descriptor);
       } finally {
         file.users--;
+        this.#closeLater();
       }
     } catch (error) {
       if (typeof name === "string") this.#forget(name);
@@ -71,10 +72,14 @@ export class OpenFiles {
     this.#open.set(name, file);
     file.users++;
     if (this.#open.size > BULK_FILES_OPEN_MAX) this.#closeUnused(BULK_FILES_OPEN_MAX);
-    // A file that was removed keeps its bytes on the disk while it is open.
-    if (this.#idle === undefined) this.#idle = setTimeout(() => this.close(), BULK_FILES_IDLE_MS).unref();
-    else this.#idle.refresh();
     return file;
+  }
+
+  /** A file that was removed keeps its bytes on the disk while it is open. */
+  #closeLater(): void {
+    this.#idle ??= setTimeout(() => this.#closeUnused(0), BULK_FILES_IDLE_MS).unref();
+    // Also one that has run.
+    this.#idle.refresh();
   }
 
   #closeUnused(kept: number): void {

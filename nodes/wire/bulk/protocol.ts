@@ -80,8 +80,6 @@ export type ToBulk =
   /** After what was to be sent, or at once: then nobody is expected for it any more, either. */
   | { readonly kind: "close"; readonly channel: number }
   | { readonly kind: "cut"; readonly channel: number }
-  /** Memory that came with a message and is not needed any more. */
-  | { readonly kind: "spare"; readonly buffer: ArrayBuffer }
   | { readonly kind: "end" };
 
 export type FromBulk =
@@ -110,7 +108,9 @@ export type FromBulk =
       readonly message: number;
       readonly error: ErrorJson;
     }
-  | { readonly kind: "closed"; readonly channel: number; readonly error: ErrorJson };
+  | { readonly kind: "closed"; readonly channel: number; readonly error: ErrorJson }
+  /** Its connection is closed, and all that came over it was taken, placed or dropped: the last word about it. */
+  | { readonly kind: "gone"; readonly channel: number };
 
 export interface BulkThreadData {
   readonly bulk: MessagePort;

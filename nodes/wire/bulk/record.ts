@@ -44,7 +44,6 @@ const Offset = { kind: 0, flags: 1, type: 2, head: 4, body: 8, zero: 12 } as con
 export const RECORD_HEADER_BYTES = 16;
 export const TAG_BYTES = 16;
 const NONCE_BYTES = 12;
-export const MESSAGE_TYPE_MAX = 0xffff;
 const CIPHER = "aes-256-gcm";
 
 /** When a key is followed by the next one. */
@@ -210,11 +209,6 @@ export class RecordOpener {
   constructor(options: OpenerOptions) {
     this.#options = options;
     this.#chain = new KeyChain(options.key, options.limits ?? KEY_LIMITS);
-  }
-
-  /** Whether the peer has said that nothing comes any more. */
-  get hasEnd(): boolean {
-    return this.#hasEnd;
   }
 
   /** Takes bytes of the line. Throws PFS_BULK_DAMAGED where they are not the next ones that the peer sealed: for good. */

@@ -146,9 +146,10 @@ export class ThreadChannel {
     const held = this.#held.get(message);
     if (held === undefined || held.isBusy) return;
     const { channel, tell } = this.#options;
-    this.#release(message, held);
     const body = held.body.byteLength > 0 ? held.body : new Uint8Array(0);
     tell({ kind: "taken", channel, message, body }, [body.buffer]);
+    // Then it may be gone, which is the last word about it.
+    this.#release(message, held);
   }
 
   async place(message: number, placement: Placement): Promise<void> {

@@ -2,7 +2,7 @@
  * What a receiver has: roots, one behind the other in one row of bytes, so that a position says which of them and where. Their
  * streams are read little by little, and those that the other tree has as well not at all.
  */
-import { refKey } from "../../../packets/digest.ts";
+import { refKey, sameBytes } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { Offset, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { CALL_DEPTH_MAX, STREAM_PACKETS_MAX } from "../../../packets/limits.ts";
@@ -24,7 +24,11 @@ import { Cursor } from "../cursor.ts";
 import { PieceBatch } from "../piece-batch.ts";
 import { RefTable } from "./ref-table.ts";
 
-const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
+/** Of a walk that goes down all of a tree. */
+export const LIMITS: { readonly outputBytesMax: number; readonly depthMax: number } = {
+  outputBytesMax: Number.MAX_SAFE_INTEGER,
+  depthMax: CALL_DEPTH_MAX,
+};
 
 /** A base's place in the row of all. */
 interface Base {
@@ -103,6 +107,15 @@ export class BaseBytes {
         target.set(bytes, written);
         written += bytes.byteLength;
       }
+    }
+  }
+
+  /** The bytes of the ranges, one behind the other. Rejects as `read` does. */
+  async readAll(ranges: readonly BaseRange[], target: Uint8Array): Promise<void> {
+    let at = 0;
+    for (const { root, from, length } of ranges) {
+      await this.read(root, from, target.subarray(at, at + length));
+      at += length;
     }
   }
 
@@ -189,7 +202,7 @@ export class Bases {
   }
 
   isRoot(ref: Ref): boolean {
-    return this.#rows.some(({ root }) => Buffer.compare(root, ref) === 0);
+    return this.#rows.some(({ root }) => sameBytes(root, ref));
   }
 
   stream(owner: number): BaseStream {

@@ -11,6 +11,7 @@ import type { Stream } from "../../../packets/stream-reader.ts";
 import { PATCH_REFS_MAX, PATCH_UNIT_CHUNKS, PATCH_UNIT_STREAMS, TURN_STEP_PACKETS } from "../../limits.ts";
 import { turnOver } from "../../turns.ts";
 import type { StreamCache } from "../caches.ts";
+import { LIMITS } from "./bases.ts";
 import type { BaseStream, Bases } from "./bases.ts";
 import { RefTable } from "./ref-table.ts";
 
@@ -55,7 +56,6 @@ export interface LackingUnit {
 const LIKE_MAX = 3;
 /** A stream is like another one that names so many of the same. */
 const LIKE_PACKETS_MIN = 4;
-const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
 
 /**
  * Goes through a plain root. Everything comes once, and what the bases have not at all; of trees of more than PATCH_REFS_MAX

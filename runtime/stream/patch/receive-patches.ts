@@ -2,7 +2,7 @@
  * Makes of patches what they bring. Nothing that a sender says is believed: it may name the roots that it was told of and no
  * others, ranges within them, and as many bytes as limits allow; and each chunk must be what its ref says.
  */
-import { isRefOf, refKey, refToHex, sha256 } from "../../../packets/digest.ts";
+import { isRefOf, refKey, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { PATCH_DICTIONARY_BYTES_MAX } from "../../../packets/limits.ts";
 import {
@@ -17,12 +17,13 @@ import type { BaseRange, Patch, PatchHead, PatchPart } from "../../../packets/pa
 import type { ChunkSource } from "../../contracts/chunks.ts";
 import { turnOver } from "../../turns.ts";
 import { BaseBytes } from "./bases.ts";
-import { readRanges } from "./send-patches.ts";
 
 /** A chunk, verified. */
 export interface PatchedChunk {
   readonly ref: Ref;
   readonly bytes: Uint8Array;
+  /** Whether it was made of bytes of a base. */
+  readonly isPatched: boolean;
 }
 
 export class PatchReceiver {
@@ -52,7 +53,7 @@ export class PatchReceiver {
     if (isStreams) {
       for (const { frame } of await readStreamPatch(patch, head, packets)) {
         await this.#turn();
-        yield { ref: sha256(frame), bytes: frame };
+        yield { ref: sha256(frame), bytes: frame, isPatched: head.dictionary.length > 0 };
       }
       return;
     }
@@ -64,7 +65,7 @@ export class PatchReceiver {
     const length = part.dictionary.reduce((sum, range) => sum + range.length, 0);
     this.#dictionary ??= new Uint8Array(PATCH_DICTIONARY_BYTES_MAX);
     const dictionary = this.#dictionary.subarray(0, length);
-    await readRanges(this.#bytes, part.dictionary, dictionary);
+    await this.#bytes.readAll(part.dictionary, dictionary);
     const plain = await decodePart(part, dictionary);
     if (plain === undefined) throw invalidPatch("a frame does not make as many bytes as it says");
     let at = 0;
@@ -73,13 +74,14 @@ export class PatchReceiver {
       const bytes = plain.subarray(at, at + part.lengths[index]!);
       at += bytes.byteLength;
       if (!isRefOf(ref, bytes)) throw invalidPatch(`it makes other bytes than those of ${refToHex(ref)}`);
-      yield { ref, bytes };
+      yield { ref, bytes, isPatched: part.dictionary.length > 0 };
     }
   }
 
   async #packetsOf({ dictionary }: PatchHead, isStreams: boolean): Promise<Uint8Array> {
-    const isOfRoot = (ref: Ref): boolean => Buffer.compare(ref, this.#root) === 0;
-    await this.#check(dictionary, (ref) => (isStreams ? this.#roots.has(refKey(ref)) : isOfRoot(ref)));
+    await this.#check(dictionary, (ref) =>
+      isStreams ? this.#roots.has(refKey(ref)) : sameBytes(ref, this.#root),
+    );
     const frames: Uint8Array[] = [];
     let room = PATCH_DICTIONARY_BYTES_MAX;
     for (const { root, from, length } of dictionary) {

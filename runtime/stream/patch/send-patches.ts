@@ -3,7 +3,7 @@
  * that are like them, then the chunks that they name, a few neighbours at a time, against the old bytes around the place
  * where they come from. Memory is some parts and their dictionaries, however large the files.
  */
-import { sha256 } from "../../../packets/digest.ts";
+import { sameBytes, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import {
   FRAME_PACKETS_MAX,
@@ -54,9 +54,8 @@ interface WrittenPart extends PatchPart {
 }
 
 /**
- * Yields the patches in the order in which they can be read. A receiver that has all of `bases` then has all of `root`; of bases
- * that are not plain streams nothing is used. Rejects with PFS_STREAM_NOT_PLAIN when `root` has to be computed, and as
- * reading its chunks does.
+ * Yields the patches in the order in which they can be read. A receiver that has all of `bases` then has all of `root`. Rejects
+ * with PFS_STREAM_NOT_PLAIN when `root` or one of the bases has to be computed, and as reading their chunks does.
  */
 export async function* patches(
   source: ChunkSource,
@@ -78,7 +77,7 @@ export async function* patches(
 /** Parts that are under way when nobody wants more are told so. */
 const STOPPED = new Error("no more of the patches is wanted");
 
-export class PatchSender {
+class PatchSender {
   readonly #source: ChunkSource;
   readonly #root: Ref;
   readonly #bases: Bases;
@@ -241,7 +240,7 @@ export class PatchSender {
     const buffer = this.#buffers.pop() ?? new Uint8Array(PATCH_DICTIONARY_BYTES_MAX);
     try {
       const dictionary = buffer.subarray(0, length);
-      await readRanges(this.#bases.bytes, ranges, dictionary);
+      await this.#bases.bytes.readAll(ranges, dictionary);
       return await encodePart(plain, dictionary);
     } finally {
       this.#buffers.push(buffer);
@@ -282,19 +281,6 @@ function fits(size: PatchSize, more: PatchSize, plainBytesMax: number): boolean 
   );
 }
 
-/** The bytes of the ranges, one behind the other. Rejects as reading them does. */
-export async function readRanges(
-  bytes: BaseBytes,
-  ranges: readonly BaseRange[],
-  target: Uint8Array,
-): Promise<void> {
-  let at = 0;
-  for (const { root, from, length } of ranges) {
-    await bytes.read(root, from, target.subarray(at, at + length));
-    at += length;
-  }
-}
-
 /** The packets of the streams of as many ranges as a dictionary may have, and these ranges. */
 async function packetsOf(
   bytes: BaseBytes,
@@ -319,11 +305,7 @@ function joined(ranges: readonly BaseRange[]): BaseRange[] {
   const result: BaseRange[] = [];
   for (const range of ranges.toSorted((a, b) => Buffer.compare(a.root, b.root) || a.from - b.from)) {
     const last = result.at(-1);
-    if (
-      last === undefined ||
-      Buffer.compare(last.root, range.root) !== 0 ||
-      range.from > last.from + last.length
-    ) {
+    if (last === undefined || !sameBytes(last.root, range.root) || range.from > last.from + last.length) {
       result.push(range);
     } else {
       const end = Math.max(last.from + last.length, range.from + range.length);
@@ -338,7 +320,7 @@ function sameRanges(a: readonly BaseRange[], b: readonly BaseRange[]): boolean {
     a.length === b.length &&
     a.every(({ root, from, length }, index) => {
       const other = b[index]!;
-      return from === other.from && length === other.length && Buffer.compare(root, other.root) === 0;
+      return from === other.from && length === other.length && sameBytes(root, other.root);
     })
   );
 }
