@@ -72,8 +72,9 @@ export class HangReporter implements Reporter {
     this.#heardAt.set(module.relativeModuleId, performance.now());
   }
 
-  onTestCaseResult({ module }: { readonly module: TestModule }): void {
-    this.#heardAt.set(module.relativeModuleId, performance.now());
+  onTestCaseResult({ module: { relativeModuleId: file } }: { readonly module: TestModule }): void {
+    // A busy machine may tell of a file's last test when the file has ended already.
+    if (this.#heardAt.has(file)) this.#heardAt.set(file, performance.now());
   }
 
   onTestModuleEnd(module: TestModule): void {
