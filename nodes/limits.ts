@@ -172,6 +172,9 @@ export const BULK_HELD_BYTES_MAX: number = 8 * 1024 * 1024;
 export const BULK_UNWRITTEN_BYTES_MAX: number = 1024 * 1024;
 /** Messages whose files are read before their turn. */
 export const BULK_READ_AHEAD = 3;
+/** Ranges of a file that are so near each other are read together, and so many pieces of memory at once. */
+export const BULK_READ_GAP_BYTES_MAX: number = 4 * 1024;
+export const BULK_READ_PIECES_MAX = 256;
 /** Bodies that a thread keeps memory for; read at once by a dialing side; and pieces of a file that are written at once. */
 export const BULK_SPARE_BLOCKS_MAX = 16;
 export const BULK_READ_BYTES: number = 256 * 1024;
@@ -193,6 +196,8 @@ export const TRANSFER_READY_BYTES_MAX: number = 8 * 1024 * 1024;
 export const TRANSFER_QUEUE_BYTES_MAX: number = 4 * 1024 * 1024;
 /** Roots that a receiver may say that it has. */
 export const TRANSFER_BASES_MAX = 8;
+/** Versions of the name that a put is for, which may be bases of it. */
+export const TRANSFER_NAME_BASES_MAX = 2;
 /** Ranges of a file that are told of when a transfer goes on; the shortest of more are sent again. */
 export const RESUME_RANGES_MAX = 1024;
 /** Bytes of the chunks of one message that is a patch: it is no longer than a body may be, and its list beside it. */
@@ -201,16 +206,28 @@ export const TRANSFER_PATCH_BYTES: number = 768 * 1024;
 export const TRANSFER_LACKING_MAX: number = 1024 * 1024;
 /** Chunks of one message of a transfer that are as they are stored. */
 export const TRANSFER_ROWS_MAX = 1024;
+/** Chunks whose places in files are looked up together, and those that are read together where they have none. */
+export const TRANSFER_PLACES = 128;
+export const TRANSFER_READ_CHUNKS = 16;
 /** What may be on its way to a receiver: of short files (the largest message fits), of each thousand bytes, and at most. */
 export const TRANSFER_CREDIT_BYTES_MIN: number = 2 * 1024 * 1024;
 export const TRANSFER_CREDIT_PER_MILLE = 2;
 export const TRANSFER_CREDIT_BYTES_MAX: number = 16 * 1024 * 1024;
+/** Bodies of a transfer that fit into what may be on its way, where that is not much. */
+export const TRANSFER_BODIES_PER_WINDOW = 4;
 /** Chunks of one complaint, those of all that wait for their turn, and how often one chunk may come with wrong bytes. */
 export const TRANSFER_COMPLAINT_REFS_MAX = 64;
 export const TRANSFER_COMPLAINTS_REFS_MAX = 4096;
 export const TRANSFER_CHUNK_TRIES_MAX = 3;
 /** What may come that was not lacking, beside as many bytes as the file has. */
 export const TRANSFER_USELESS_BYTES_MAX: number = 64 * 1024 * 1024;
+/** Messages of one channel that are verified and written at once. */
+export const TRANSFER_PLACING_MAX = 8;
+/** How often it is looked whether anything came of a transfer, and after how many looks without it is asked for again, at first. */
+export const TRANSFER_LOOK_MS = 10_000;
+export const TRANSFER_SILENT_LOOKS_MAX = 12;
+/** Bulk channels that a client's transfer is begun over in one session, one after the other, of which none brought anything. */
+export const TRANSFER_CHANNELS_FRUITLESS_MAX = 4;
 /** Requests under one number of which none brought anything. */
 export const TRANSFER_FRUITLESS_RUNS_MAX = 4;
 
@@ -243,6 +260,8 @@ export const FILE_REQUESTS_IN_FLIGHT = 3;
 export const NODES_WAIT_MS_MAX = 86_400_000;
 /** Puts that one peer may have open. */
 export const PUTS_PER_LINK_MAX = 64;
+/** What was stored in a put whose connection broke is safe from gc for so long: its client may come back. */
+export const PUT_HELD_MS = 600_000;
 /** What was fetched from peers is safe from gc for this long after the last fetch. */
 export const CACHE_WRITER_IDLE_MS = 30_000;
 /** Names in one answer to a listing, and UTF-16 units of them all. */

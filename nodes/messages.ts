@@ -41,7 +41,7 @@ export const count: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.safe
 export const milliseconds: v.GenericSchema<unknown, number> = v.pipe(v.number(), v.finite(), v.minValue(0));
 export const name: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX));
 /** What a file is called: a name may have "@" and a version of 15 digits behind it. */
-const file = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX + 16));
+export const file: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(NAME_BYTES_MAX + 16));
 export const id: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.regex(/^[0-9a-zA-Z._-]{1,64}$/));
 export const label: v.GenericSchema<unknown, string> = v.pipe(v.string(), v.maxLength(LABEL_CHARACTERS_MAX));
 export const ref: v.GenericSchema<unknown, Uint8Array> = v.pipe(

@@ -18,14 +18,17 @@ import type { NodeLanes } from "./messages.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "./serve/chunk-service.ts";
+import { HeldPuts } from "./serve/held-puts.ts";
 import { lanesOf } from "./serve/lane-list.ts";
 import { LaneService } from "./serve/lane-service.ts";
 import { USAGE_FILE, Usages } from "./serve/usage.ts";
 import type { Usage } from "./serve/usage.ts";
 import { answering, describeLeftBehind, serve } from "./serve/service.ts";
-import type { Service } from "./serve/service.ts";
+import type { ServedLink, Service } from "./serve/service.ts";
+import { TransferService } from "./serve/transfer-service.ts";
 import { MaintenanceService } from "./serve/maintenance-service.ts";
 import { hasAnywhere, PeerSource } from "./transfer/peer-source.ts";
+import { TRANSFER_FEATURE } from "./transfer/replication/messages.ts";
 import { reachableAddress } from "./wire/trust/address.ts";
 import type { Address } from "./wire/trust/address.ts";
 import { loadIdentity } from "./wire/trust/identity-file.ts";
@@ -52,6 +55,8 @@ export interface JoinOptions {
   readonly label?: string;
   /** Packets that it works on at once; one per core by default. */
   readonly workers?: number;
+  /** As HubOptions has it. */
+  readonly allowsClear?: boolean;
   /** Ends the node. */
   readonly signal?: AbortSignal;
   /** News for people. */
@@ -116,6 +121,8 @@ export class JoinedNode implements AsyncDisposable {
   #label: string;
   #server: WireServer | undefined;
   #redialer: Redialer | undefined;
+  readonly #served = new WeakMap<Link, ServedLink>();
+  readonly #puts = new HeldPuts();
   #walls: readonly WallState[] = [];
   #ending: Promise<void> | undefined;
   #resolveClosed!: () => void;
@@ -195,6 +202,11 @@ export class JoinedNode implements AsyncDisposable {
       allowList,
       role: "node",
       label: this.label,
+      features: [TRANSFER_FEATURE],
+      bulk: {
+        allowsClear: this.#options.allowsClear === true,
+        onChannel: (channel, link) => this.#served.get(link)!.channel(channel),
+      },
       onLink: (link) => this.#serve(link, this.#peerServices(link)),
       onEvent: (event) => this.#options.onEvent?.(describeWireEvent(event)),
     });
@@ -263,7 +275,10 @@ export class JoinedNode implements AsyncDisposable {
   }
 
   #serve(link: Link, services: readonly Service[]): void {
-    serve(link, services, (error) => this.#options.onEvent?.(describeLeftBehind(link.peer, error)));
+    const served = serve(link, services, (error) =>
+      this.#options.onEvent?.(describeLeftBehind(link.peer, error)),
+    );
+    this.#served.set(link, served);
   }
 
   #hubServices(link: Link): Service[] {
@@ -281,7 +296,12 @@ export class JoinedNode implements AsyncDisposable {
       grants.withdraw(readMeta(WithdrawMeta, message).job, Date.now());
       return undefined;
     });
-    const services = [...this.#storeServices(), this.#maintenanceService(), learnMembers, withdrawGrants];
+    const services = [
+      ...this.#storeServices(link.peer.id),
+      this.#maintenanceService(),
+      learnMembers,
+      withdrawGrants,
+    ];
     return [...services, new LaneService(link, machine)];
   }
 
@@ -299,18 +319,25 @@ export class JoinedNode implements AsyncDisposable {
   /** Other nodes may read; clients store and name files here too, and run packets, as far as their tokens and grants let them. */
   #peerServices(link: Link): Service[] {
     const { id, role } = link.peer;
-    if (!isClient(role)) return [new ChunkService(this.#shared())];
     const { usages, machine, grants } = this.#parts;
-    return [...this.#storeServices(usages.of(id)), new LaneService(link, machine, grants)];
+    const { catalog } = machine.store;
+    if (!isClient(role)) {
+      const shared = this.#shared();
+      return [new ChunkService(shared), new TransferService({ ...shared, catalog })];
+    }
+    return [...this.#storeServices(id, usages.of(id)), new LaneService(link, machine, grants)];
   }
 
-  #storeServices(usage?: Usage): Service[] {
+  #storeServices(key: string, usage?: Usage): Service[] {
     const shared = this.#shared();
     const { store } = shared;
-    const puts = new PutWriters(() => store.openWriter());
+    const { catalog } = store;
+    const puts = new PutWriters(() => store.openWriter(), { puts: this.#puts, key });
+    const counted = usage === undefined ? {} : { usage };
     return [
-      new ChunkService({ ...shared, puts, ...(usage === undefined ? {} : { usage }) }),
-      new CatalogService({ ...shared, catalog: store.catalog, puts }),
+      new ChunkService({ ...shared, puts, ...counted }),
+      new TransferService({ ...shared, catalog, puts, ...counted }),
+      new CatalogService({ ...shared, catalog, puts }),
     ];
   }
 

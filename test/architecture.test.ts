@@ -25,6 +25,8 @@ const folders = [...new Set(sources.map(({ path }) => dirname(path)))].toSorted(
 /** Where two files say what crosses between them as messages. */
 const PROTOCOLS = [
   "nodes/messages.ts",
+  "nodes/transfer/replication/messages.ts",
+  "nodes/wire/bulk/protocol.ts",
   "nodes/wire/session/message.ts",
   "nodes/wire/handshake/messages.ts",
   "packets/envelope.ts",

@@ -10,12 +10,14 @@ import type { RemoteExecutors } from "../remote/remote-executor.ts";
 import { CatalogService } from "../serve/catalog-service.ts";
 import { ChunkService, PutWriters } from "../serve/chunk-service.ts";
 import { FollowedJobs } from "../serve/followed-jobs.ts";
+import { HeldPuts } from "../serve/held-puts.ts";
 import { HeldResults } from "../serve/held-results.ts";
 import { lanesOf } from "../serve/lane-list.ts";
 import { JobService } from "../serve/job-service.ts";
 import { answering } from "../serve/service.ts";
 import type { Service } from "../serve/service.ts";
 import { MessageType } from "../../packets/envelope.ts";
+import { TransferService } from "../serve/transfer-service.ts";
 import { MaintenanceService } from "../serve/maintenance-service.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import { hasAnywhere } from "../transfer/peer-source.ts";
@@ -45,6 +47,7 @@ export class HubServices {
   readonly #followed = new FollowedJobs();
   readonly #held: HeldResults;
   readonly #grants: HubGrants;
+  readonly #puts = new HeldPuts();
 
   constructor(options: HubServicesOptions) {
     this.#options = options;
@@ -55,8 +58,9 @@ export class HubServices {
 
   /** A node may read what the hub has or can get, and answers for the lanes that it lends. */
   forNode(executors: RemoteExecutors): Service[] {
-    const chunks = new ChunkService(this.#shared());
-    return [chunks, executors];
+    const shared = this.#shared();
+    const { catalog } = this.#options.machine.store;
+    return [new ChunkService(shared), new TransferService({ ...shared, catalog }), executors];
   }
 
   /** `usage` is the client's: jobs that it left behind on a lost connection are found by its id. */
@@ -64,9 +68,11 @@ export class HubServices {
     const { label, machine, members, jobs, usages } = this.#options;
     const shared = this.#shared();
     const { catalog } = machine.store;
-    const puts = new PutWriters(() => machine.store.openWriter());
+    const held = { puts: this.#puts, key: usage.id };
+    const puts = new PutWriters(() => machine.store.openWriter(), held);
     return [
       new ChunkService({ ...shared, puts, usage }),
+      new TransferService({ ...shared, catalog, puts, usage }),
       new CatalogService({
         ...shared,
         catalog,

@@ -18,8 +18,10 @@ import type { WallState } from "../../runtime/sandbox/process/wall-states.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
 import { describeLeftBehind, serve } from "../serve/service.ts";
+import type { ServedLink, Service } from "../serve/service.ts";
 import { USAGE_FILE, Usages } from "../serve/usage.ts";
 import { PeerSource } from "../transfer/peer-source.ts";
+import { TRANSFER_FEATURE } from "../transfer/replication/messages.ts";
 import { reachableAddress } from "../wire/trust/address.ts";
 import type { Address } from "../wire/trust/address.ts";
 import { keysToJson } from "../wire/trust/keys.ts";
@@ -45,6 +47,8 @@ export interface HubOptions {
   readonly label?: string;
   /** Packets that it works on itself at once; 0 for a hub that only coordinates. By default one per core. */
   readonly workers?: number;
+  /** Whether bytes that are verified otherwise travel in the clear to clients that would have it so too; they do not by default. */
+  readonly allowsClear?: boolean;
   /** Ends the hub. */
   readonly signal?: AbortSignal;
   /** News for people: who came, who went, who was refused. */
@@ -110,6 +114,7 @@ export class Hub implements AsyncDisposable {
   readonly #jobs: Jobs;
   readonly #services: HubServices;
   readonly #server: WireServer;
+  readonly #served = new WeakMap<Link, ServedLink>();
   #advertised = "";
   #printed: PrintedTokens | undefined;
   /** Once they are known. */
@@ -138,6 +143,11 @@ export class Hub implements AsyncDisposable {
       allowList: access.allowList,
       role: "hub",
       label: options.label,
+      features: [TRANSFER_FEATURE],
+      bulk: {
+        allowsClear: options.allowsClear === true,
+        onChannel: (channel, link) => this.#served.get(link)!.channel(channel),
+      },
       onLink: (link) => this.#welcome(link),
       onJoin: () => access.save(),
       onEvent: (event) => options.onEvent?.(describeWireEvent(event)),
@@ -226,19 +236,23 @@ export class Hub implements AsyncDisposable {
     const { usages } = this.#parts;
     if (link.peer.role === Role.node) this.#welcomeNode(link);
     else
-      serve(
+      this.#serve(
         link,
         this.#services.forClient(() => this.#nodes(), usages.of(link.peer.id)),
-        (error) => this.#options.onEvent?.(describeLeftBehind(link.peer, error)),
       );
+  }
+
+  #serve(link: Link, services: readonly Service[]): void {
+    const served = serve(link, services, (error) =>
+      this.#options.onEvent?.(describeLeftBehind(link.peer, error)),
+    );
+    this.#served.set(link, served);
   }
 
   #welcomeNode(link: Link): void {
     const { members } = this.#parts;
     const { label } = link.peer;
-    serve(link, this.#services.forNode(members.add(link)), (error) =>
-      this.#options.onEvent?.(describeLeftBehind(link.peer, error)),
-    );
+    this.#serve(link, this.#services.forNode(members.add(link)));
     this.#options.onEvent?.(`${label} is here`);
     link.onSilence((isSilent) =>
       this.#options.onEvent?.(

@@ -30,6 +30,7 @@ import type {
   NamedFile,
   NodeStatus,
 } from "../messages.ts";
+import type { BulkLinkOptions } from "../wire/bulk/dialing.ts";
 import type { Link, WireMessage } from "../wire/link.ts";
 import { readJson, readMeta } from "../wire/session/meta.ts";
 import { Identity, keysFromJson } from "../wire/trust/keys.ts";
@@ -77,6 +78,8 @@ export interface HubClientOptions {
   readonly onConnection?: ((event: ConnectionEvent) => void) | undefined;
   /** Whether packets of loaded programs go to nodes by themselves where the hub grants it; they do by default. */
   readonly direct?: boolean | undefined;
+  /** Whether bytes that are verified otherwise may travel in the clear, where hub or node would have it so too; they do not by default. */
+  readonly allowsClear?: boolean | undefined;
 }
 
 /** A client's session with a hub, dialed again when it is lost. What was asked goes on then where it was. */
@@ -107,7 +110,15 @@ export class HubClient {
     const identity = Identity.fromSecret(secret);
     const server = { curveKey, signingKey };
     const dialHub = (signal: AbortSignal | undefined): Promise<Link> =>
-      dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });
+      dial({
+        address,
+        server,
+        identity,
+        role: "client",
+        label: LABEL,
+        bulk: bulkOf(options),
+        ...withSignal(signal),
+      });
     const link = lasting(await dialHub(options.signal), dialHub, options);
     return new HubClient(link, identity, options);
   }
@@ -147,7 +158,16 @@ export class HubClient {
     const server = keysFromJson(node);
     const identity = this.#identity;
     try {
-      return await dial({ address, server, identity, role: "client", label: LABEL, ...withSignal(signal) });
+      const bulk = bulkOf(this.#options);
+      return await dial({
+        address,
+        server,
+        identity,
+        role: "client",
+        label: LABEL,
+        bulk,
+        ...withSignal(signal),
+      });
     } catch (cause) {
       if (!(cause instanceof PacketfsError)) throw cause;
       const { data, message } = cause;
@@ -354,6 +374,10 @@ function namedFiles(files: Readonly<Record<string, string>>): NamedFile[] {
 
 function argsJson(args: unknown): Uint8Array {
   return Buffer.from(JSON.stringify(args ?? null));
+}
+
+function bulkOf({ allowsClear = false }: HubClientOptions): BulkLinkOptions {
+  return { allowsClear };
 }
 
 function withSignal(signal: AbortSignal | undefined): { signal?: AbortSignal } {

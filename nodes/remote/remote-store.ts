@@ -20,15 +20,19 @@ import { readMeta } from "../wire/session/meta.ts";
 import { LastingLink } from "./lasting-link.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
 import type { RemotePut } from "./remote-catalog.ts";
+import { TransferClient } from "./transfer-client.ts";
 
 export class RemoteStore implements ChunkStore {
   readonly link: LastingLink;
   readonly catalog: RemoteCatalog;
+  /** Whole files, where the peer takes part in transfers. */
+  readonly transfers: TransferClient;
   readonly #chunks: RemoteChunks;
 
   constructor(link: Link | LastingLink, options: RemoteChunksOptions) {
     this.link = link instanceof LastingLink ? link : LastingLink.over(link);
     this.catalog = new RemoteCatalog(this.link);
+    this.transfers = new TransferClient(this.link);
     this.#chunks = new RemoteChunks(this.link, options);
   }
 

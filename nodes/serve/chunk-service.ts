@@ -2,9 +2,16 @@
 import { refAt, sameBytes } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
+import type { PacketfsError } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { blockOf } from "../../runtime/block.ts";
-import type { ChunkSource, ChunkStore, StoreWriter, WrittenChunks } from "../../runtime/contracts/chunks.ts";
+import type {
+  ChunkSource,
+  ChunkStore,
+  StoreWriter,
+  StoredFormWriter,
+  WrittenChunks,
+} from "../../runtime/contracts/chunks.ts";
 import { readEach } from "../../runtime/read-each.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import {
@@ -20,6 +27,8 @@ import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
+import type { HeldPuts } from "./held-puts.ts";
+import { mayReturn } from "./service.ts";
 import type { Handler, Service } from "./service.ts";
 import type { Usage } from "./usage.ts";
 import { WorkPlaces } from "./work-places.ts";
@@ -137,6 +146,10 @@ export class ChunkService implements Service {
     }
   }
 
+  ended(reason: PacketfsError): void {
+    this.#options.puts?.ended(reason);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#options.puts?.[Symbol.asyncDispose]();
   }
@@ -173,19 +186,26 @@ function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {
 
 /** The writers that a peer has open here, by the name that the peer gave each put. Gone with the peer's link. */
 export class PutWriters implements AsyncDisposable {
-  readonly #open: () => Promise<StoreWriter>;
-  readonly #writers = new Map<string, Promise<StoreWriter>>();
+  readonly #open: () => Promise<StoredFormWriter>;
+  readonly #held: { readonly puts: HeldPuts; readonly key: string } | undefined;
+  readonly #writers = new Map<string, Promise<StoredFormWriter>>();
   #isClosed = false;
+  #mayReturn = false;
 
-  constructor(open: () => Promise<StoreWriter>) {
+  /** `held`: where those go whose link broke, and come back from. */
+  constructor(
+    open: () => Promise<StoredFormWriter>,
+    held?: { readonly puts: HeldPuts; readonly key: string },
+  ) {
     this.#open = open;
+    this.#held = held;
   }
 
   /**
    * The put's writer, opened when it is new. Rejects with PFS_PEER_QUOTA beyond PUTS_PER_LINK_MAX, and with PFS_CANCELLED once
    * the peer is gone: a request that is still being worked on must not open what nobody would close.
    */
-  async get(put: string): Promise<StoreWriter> {
+  async get(put: string): Promise<StoredFormWriter> {
     if (this.#isClosed) throw new WireError(WireErrorCode.cancelled, "the peer whose put it is has gone");
     const existing = this.#writers.get(put);
     if (existing !== undefined) return await existing;
@@ -194,7 +214,8 @@ export class PutWriters implements AsyncDisposable {
         max: PUTS_PER_LINK_MAX,
       });
     }
-    const opened = this.#open();
+    const held = this.#held?.puts.take(this.#held.key, put);
+    const opened = held === undefined ? this.#open() : Promise.resolve(held);
     this.#writers.set(put, opened);
     // The put may try again: what it failed for may be gone by then.
     opened.catch(() => {
@@ -209,10 +230,22 @@ export class PutWriters implements AsyncDisposable {
     await (await writer)?.close();
   }
 
-  /** Closes them all, also where one cannot be; rejects then with what the first failed with. */
+  /** The link is over, for this reason. */
+  ended(reason: PacketfsError): void {
+    this.#mayReturn = mayReturn(reason);
+  }
+
+  /** Closes them all, also where one cannot be; rejects then with what the first failed with. Those of a link that broke are held. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
-    const ends = await Promise.allSettled([...this.#writers.keys()].map((put) => this.end(put)));
+    const held = this.#mayReturn ? this.#held : undefined;
+    const endOf = async (put: string): Promise<void> => {
+      const writer = this.#writers.get(put);
+      if (held === undefined || writer === undefined) return await this.end(put);
+      this.#writers.delete(put);
+      held.puts.hold(held.key, put, await writer);
+    };
+    const ends = await Promise.allSettled([...this.#writers.keys()].map(endOf));
     for (const end of ends) if (end.status === "rejected") throw end.reason;
   }
 }

@@ -3,6 +3,7 @@
  * several things, which of them. What is not here is refused, whatever services there are.
  */
 import { MessageType, messageTypeName } from "../../packets/envelope.ts";
+import { WireError, WireErrorCode } from "../errors.ts";
 import { Role } from "../wire/link.ts";
 import type { WireMessage } from "../wire/link.ts";
 
@@ -90,6 +91,14 @@ const NOTIFICATIONS: Permissions = new Map<MessageType, Operations>([
 /** Whether a role may ask for what the message asks for. */
 export function mayAsk(role: Role, message: Asking): boolean {
   return includes(PERMISSIONS[role], message);
+}
+
+/** Throws PFS_NOT_ALLOWED where a role may not ask for what the message asks for. */
+export function assertMayAsk(role: Role, message: Asking): void {
+  if (mayAsk(role, message)) return;
+  const text = `a ${role} may not ${describeAsked(message)}; SECURITY.md says what each role may`;
+  const { type } = message;
+  throw new WireError(WireErrorCode.notAllowed, text, { type, operation: operationOf(message) });
 }
 
 /** Whether this is said and not asked: nobody waits for an answer to it. */

@@ -6,7 +6,8 @@ import { Share, inShare } from "../../runtime/turns.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { AT_WORK_BYTES_MAX, AT_WORK_INTERVAL_MS, MESSAGE_COST_BYTES } from "../limits.ts";
 import { busy } from "../wire/session/errors.ts";
-import { describeAsked, isNotification, mayAsk, operationOf } from "./permissions.ts";
+import { assertMayAsk, isNotification, operationOf } from "./permissions.ts";
+import type { BulkChannel } from "../wire/bulk/dialing.ts";
 import type { Link, OutMessage, PeerInfo, Reply, WireMessage } from "../wire/link.ts";
 
 /**
@@ -19,6 +20,17 @@ export interface Service extends AsyncDisposable {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   /** The link is over, for this reason; it is disposed of next. */
   readonly ended?: (reason: PacketfsError) => void;
+  /** Has a bulk channel that the peer opened; it works there in the peer's share of this machine's time. */
+  readonly channel?: (channel: BulkChannel, peer: PeerInfo, inShare: TakeShare) => void;
+}
+
+/** Does work in somebody's share of this machine's time. */
+export type TakeShare = <Result>(work: () => Result) => Result;
+
+/** A link that is served. */
+export interface ServedLink {
+  /** Hands over a bulk channel that its peer opened. One that no service has any use for is closed. */
+  readonly channel: (channel: BulkChannel) => void;
 }
 
 /** A service that holds nothing and answers messages of one type. */
@@ -42,7 +54,7 @@ export function serve(
   link: Link,
   services: readonly Service[],
   onFailure: (error: unknown) => void = () => {},
-): void {
+): ServedLink {
   const handlers = new Map(services.flatMap((service) => [...service.handlers]));
   const inWork = new InWork();
   const share = new Share();
@@ -59,10 +71,7 @@ export function serve(
     const { type } = message;
     const handler = handlers.get(type);
     const { role } = link.peer;
-    if (!mayAsk(role, message)) {
-      const text = `a ${role} may not ${describeAsked(message)}; SECURITY.md says what each role may`;
-      throw new WireError(WireErrorCode.notAllowed, text, { type, operation: operationOf(message) });
-    }
+    assertMayAsk(role, message);
     if (handler === undefined) {
       const text = `nobody here answers ${`${messageTypeName(type)} ${operationOf(message)}`.trim()} of a ${role}`;
       throw new WireError(WireErrorCode.notAllowed, text, { type });
@@ -85,6 +94,13 @@ export function serve(
       }
     }
   });
+  return {
+    channel: (channel) => {
+      const service = services.find((each) => each.channel !== undefined);
+      if (service === undefined) return void channel.close();
+      service.channel!(channel, link.peer, (work) => inShare(share, work));
+    },
+  };
 }
 
 /** For people: what is to be said of an error that `serve` tells `onFailure` of. */

@@ -1,5 +1,5 @@
 /** A root on its way here, into a store: what of it is here, what is lacking, and what came. */
-import { decompressAside } from "../../packets/codec.ts";
+import { Codec, decompressAside } from "../../packets/codec.ts";
 import { isRefOf, refAt, refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES, Op } from "../../packets/layout.ts";
@@ -14,7 +14,7 @@ import { turnOver } from "../../runtime/turns.ts";
 import { TRANSFER_LACKING_MAX } from "../limits.ts";
 import { ByteRanges, invalidTransfer } from "./replication/byte-ranges.ts";
 import { DataForm, decodeRows } from "./replication/messages.ts";
-import type { DataHead } from "./replication/messages.ts";
+import type { DataHead, StoredRows } from "./replication/messages.ts";
 import type { PlacedData } from "./replication/receiver.ts";
 
 /** Where chunks come to. */
@@ -25,6 +25,11 @@ export interface ReceivingStore {
   has(refs: Uint8Array): Promise<Uint8Array>;
   /** Keeps chunks that were verified: `source` has them when it resolves. */
   keep(chunks: readonly { readonly ref: Ref; readonly bytes: Uint8Array }[]): Promise<void>;
+  /**
+   * Verifies and keeps chunks of data as they are stored, back to back in the body, which it may give away. One byte (0 or 1)
+   * for each: which were what their refs say; the others were not kept. Without it they are verified before `keep`.
+   */
+  keepStored?(rows: StoredRows, body: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
 }
 
 /** A chunk or stream that is lacking: where its first byte would stand, and what of it is needed there. */
@@ -156,8 +161,13 @@ export class ReceivedRoot {
     for (const lacking of missing) this.#lacking.set(refKey(lacking.ref), lacking);
   }
 
-  /** Rejects with PFS_PATCH_INVALID, and others, where nothing can be made of it. */
-  async place(data: DataHead, body: Uint8Array): Promise<PlacedData> {
+  /** Has the body. Rejects with PFS_PATCH_INVALID, and others, where nothing can be made of it. */
+  async place(data: DataHead, body: Uint8Array<ArrayBuffer>): Promise<PlacedData> {
+    if (data.form === DataForm.stored && this.#store.keepStored !== undefined) {
+      const rows = decodeRows(data.packets, body.byteLength);
+      const lacking = this.#lackingData(rows);
+      if (lacking !== undefined) return await this.#placeStored(rows, lacking, body);
+    }
     const result = { chunks: 0, plainBytes: 0, patchedChunks: 0, compressedChunks: 0 };
     const wrong: Ref[] = [];
     const covered: { from: number; end: number }[] = [];
@@ -183,6 +193,40 @@ export class ReceivedRoot {
     await this.#store.keep([...kept.values()]);
     // Of a message that is not read to its end nothing is kept: it all comes again.
     for (const key of kept.keys()) this.#lacking.delete(key);
+    return { ...result, wrong, covered };
+  }
+
+  /** What is lacking of the rows, where that is all of them, each once, and no stream is among them. */
+  #lackingData({ refs, codec }: StoredRows): Lacking[] | undefined {
+    const rows = new Set<Lacking>();
+    for (let row = 0; row < codec.length; row++) {
+      const lacking = this.#lacking.get(refKey(refAt(refs, row)));
+      if (lacking === undefined || lacking.isStream || rows.has(lacking)) return undefined;
+      rows.add(lacking);
+    }
+    return [...rows];
+  }
+
+  async #placeStored(
+    rows: StoredRows,
+    lacking: readonly Lacking[],
+    body: Uint8Array<ArrayBuffer>,
+  ): Promise<PlacedData> {
+    const good = await this.#store.keepStored!(rows, body);
+    const result = { chunks: 0, plainBytes: 0, patchedChunks: 0, compressedChunks: 0 };
+    const wrong: Ref[] = [];
+    const covered: { from: number; end: number }[] = [];
+    for (const [row, { ref, from, end }] of lacking.entries()) {
+      if (good[row] !== 1) {
+        wrong.push(ref);
+        continue;
+      }
+      result.chunks++;
+      result.plainBytes += rows.plainBytes[row]!;
+      if (rows.codec[row] !== Codec.plain) result.compressedChunks++;
+      covered.push({ from, end });
+      this.#lacking.delete(refKey(ref));
+    }
     return { ...result, wrong, covered };
   }
 

@@ -1,36 +1,76 @@
-/** A root on its way to somebody: what they lack, in messages of a transfer. */
+/**
+ * A root on its way to somebody: what they lack, in messages of a transfer. What no base is like goes as it is stored: where a
+ * disk has it, the channel's thread reads it there, and nothing of it is looked at here.
+ */
 import { Codec, Compressor } from "../../packets/codec.ts";
 import type { Ref } from "../../packets/digest.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
 import { PatchKind } from "../../packets/patch.ts";
-import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
+import type {
+  ChunkPlaces,
+  ChunkSource,
+  StoredChunk,
+  StoredFormStore,
+  StoredPlaces,
+} from "../../runtime/contracts/chunks.ts";
 import { readEach } from "../../runtime/read-each.ts";
-import { patches } from "../../runtime/stream/patch/send-patches.ts";
-import type { SentPatch } from "../../runtime/stream/patch/send-patches.ts";
-import { BULK_BODY_BYTES_MAX, TRANSFER_PATCH_BYTES } from "../limits.ts";
-import { DataForm, encodeRows } from "./replication/messages.ts";
-import type { FileRequest } from "./replication/messages.ts";
+import { describeStream } from "../../runtime/stream/execute.ts";
+import { isStreamFault } from "../../runtime/stream/walk.ts";
+import { patchesOfAlike } from "../../runtime/stream/patch/send-patches.ts";
+import type { SentPatch, UnlikeChunks } from "../../runtime/stream/patch/send-patches.ts";
+import {
+  BULK_BODY_BYTES_MAX,
+  TRANSFER_BODIES_PER_WINDOW,
+  TRANSFER_PATCH_BYTES,
+  TRANSFER_PLACES,
+  TRANSFER_READ_CHUNKS,
+  TRANSFER_ROWS_MAX,
+} from "../limits.ts";
+import type { FileRanges } from "../wire/bulk/dialing.ts";
+import { DataForm, encodeRows, windowOf } from "./replication/messages.ts";
+import type { FileRequest, StoredRows } from "./replication/messages.ts";
 import type { DataUnit, Reread } from "./replication/sender.ts";
+
+/** Where a root comes from. Those that keep chunks say how, so that they can go as they are. */
+export interface SentSource
+  extends ChunkSource, Partial<ChunkPlaces>, Partial<Pick<StoredFormStore, "readStored">> {}
+
+/** Bytes, or where they stand. */
+export type SentBody = Uint8Array | FileRanges;
+export type SentUnit = DataUnit<SentBody>;
+
+export interface SentRootOptions {
+  readonly root: Ref;
+  /** Bytes that it yields. */
+  readonly length: number;
+  /** Those of the receiver that are here, too. */
+  readonly bases?: readonly Ref[];
+  /** What the receiver has of it. */
+  readonly resume?: FileRequest["resume"] | undefined;
+  readonly signal: AbortSignal;
+}
 
 /** What is lacking of a root, told in messages; and chunks of it, as they are. */
 export class SentRoot {
-  readonly #source: ChunkSource;
+  /** Bytes of the body of most messages. */
+  readonly bodyBytes: number;
+  readonly #source: SentSource;
   readonly #signal: AbortSignal;
-  readonly #patches: AsyncGenerator<SentPatch, void, undefined>;
+  readonly #patches: AsyncGenerator<SentPatch | UnlikeChunks, void, undefined>;
   readonly #compressor: Compressor = new Compressor();
-  /** Chunks of a patch that is too long for a message. */
-  #left: Ref[] = [];
+  /** Chunks that are to go as they are stored, and messages of some that were before them. */
+  #left: readonly Ref[] = [];
+  #ready: SentUnit[] = [];
+  /** Some of those have no place on a disk. */
+  #areScattered = false;
 
-  /** `bases` are those of the receiver that are here, too. */
-  constructor(
-    source: ChunkSource,
-    root: Ref,
-    bases: readonly Ref[],
-    resume: FileRequest["resume"] | undefined,
-    signal: AbortSignal,
-  ) {
+  constructor(source: SentSource, options: SentRootOptions) {
+    const { root, length, bases = [], resume, signal } = options;
     this.#source = source;
     this.#signal = signal;
-    this.#patches = patches(source, root, bases, {
+    // Of a window that is small several fit in, so that one is on its way while another one is placed.
+    this.bodyBytes = Math.min(BULK_BODY_BYTES_MAX, windowOf(length) / TRANSFER_BODIES_PER_WINDOW);
+    this.#patches = patchesOfAlike(source, root, bases, {
       signal,
       messageBytes: TRANSFER_PATCH_BYTES,
       ...(resume === undefined ? {} : { isThere: (from, end) => resume.covers(from, end) }),
@@ -38,55 +78,164 @@ export class SentRoot {
   }
 
   /** The next message; undefined where there is none. Rejects as `patches` does. */
-  async next(): Promise<DataUnit<Uint8Array> | undefined> {
-    if (this.#left.length === 0) {
+  async next(): Promise<SentUnit | undefined> {
+    for (;;) {
+      const ready = this.#ready.shift();
+      if (ready !== undefined) return ready;
+      if (this.#left.length > 0) {
+        await this.#pack();
+        continue;
+      }
       const next = await this.#patches.next();
       if (next.done === true) return undefined;
       const patch = next.value;
-      if (patch.body.byteLength <= BULK_BODY_BYTES_MAX) return unitOf(patch);
-      this.#left = [...patch.refs];
+      this.#areScattered = false;
+      if ("unlike" in patch) this.#left = patch.unlike;
+      else if (patch.body.byteLength <= BULK_BODY_BYTES_MAX) return unitOf(patch);
+      else this.#left = patch.refs;
     }
-    const ref = this.#left.shift()!;
-    const [bytes] = await this.#source.read([ref], this.#signal);
-    return await this.#stored(ref, bytes!);
   }
 
   /** The first of these chunks, read again, or that it is not here. */
-  async reread([ref]: readonly Ref[]): Promise<Reread<Uint8Array>> {
+  async reread([ref]: readonly Ref[]): Promise<Reread<SentBody>> {
     const [bytes] = await readEach(this.#source, [ref!], this.#signal);
-    return bytes instanceof Uint8Array
-      ? { done: 1, unit: await this.#stored(ref!, bytes), lost: [] }
-      : { done: 1, unit: undefined, lost: [ref!] };
+    if (!(bytes instanceof Uint8Array)) return { done: 1, unit: undefined, lost: [ref!] };
+    const [unit] = this.#units([ref!], [await this.#encoded(bytes)]);
+    return { done: 1, unit, lost: [] };
   }
 
   async close(): Promise<void> {
     await this.#patches.return();
   }
 
-  async #stored(ref: Ref, plain: Uint8Array): Promise<DataUnit<Uint8Array>> {
-    const { codec, bytes } = await this.#compressor.compressAside(plain);
-    // A message's body is given away, and what was read may be somebody else's too.
-    const body = codec === Codec.plain ? plain.slice() : bytes;
-    const rows = {
-      refs: ref,
-      storedBytes: Uint32Array.of(body.byteLength),
-      plainBytes: Uint32Array.of(plain.byteLength),
-      codec: Uint8Array.of(codec),
+  /** Makes messages of the next chunks that go as they are stored. */
+  async #pack(): Promise<void> {
+    let refs = this.#left.slice(0, this.#areScattered ? TRANSFER_READ_CHUNKS : TRANSFER_PLACES);
+    let places = await this.#placesOf(refs);
+    if (places === undefined) {
+      this.#areScattered = true;
+      refs = refs.slice(0, TRANSFER_READ_CHUNKS);
+      places = await this.#placesOf(refs);
+    }
+    this.#left = this.#left.slice(refs.length);
+    if (places !== undefined) this.#ready = this.#unitsAt(refs, places);
+    else this.#ready = this.#units(refs, await this.#read(refs));
+  }
+
+  async #placesOf(refs: readonly Ref[]): Promise<StoredPlaces | undefined> {
+    return await this.#source.places?.(Buffer.concat(refs));
+  }
+
+  async #read(refs: readonly Ref[]): Promise<StoredChunk[]> {
+    const stored = await this.#source.readStored?.(refs, this.#signal);
+    if (stored !== undefined) return stored;
+    const chunks = await this.#source.read(refs, this.#signal);
+    return await Promise.all(chunks.map((plain) => this.#encoded(plain)));
+  }
+
+  async #encoded(plain: Uint8Array): Promise<StoredChunk> {
+    return { ...(await this.#compressor.compressAside(plain)), plainBytes: plain.byteLength };
+  }
+
+  /** Messages whose bodies are read where they stand. */
+  #unitsAt(refs: readonly Ref[], { files, file, offset, ...rows }: StoredPlaces): SentUnit[] {
+    const all: StoredRows = { ...rows, refs: Buffer.concat(refs) };
+    return this.#split(rows.storedBytes).map(([from, end]) => {
+      const bytes = rows.storedBytes.slice(from, end);
+      return storedUnit(sliceOf(all, from, end), {
+        files,
+        file: file.slice(from, end),
+        offset: offset.slice(from, end),
+        bytes,
+      });
+    });
+  }
+
+  #units(refs: readonly Ref[], chunks: readonly StoredChunk[]): SentUnit[] {
+    const all: StoredRows = {
+      refs: Buffer.concat(refs),
+      storedBytes: Uint32Array.from(chunks, ({ bytes }) => bytes.byteLength),
+      plainBytes: Uint32Array.from(chunks, ({ plainBytes }) => plainBytes),
+      codec: Uint8Array.from(chunks, ({ codec }) => codec),
     };
-    return {
-      form: DataForm.stored,
-      packets: encodeRows(rows),
-      body,
-      bodyBytes: body.byteLength,
-      chunks: 1,
-      plainBytes: plain.byteLength,
-      patchedChunks: 0,
-      compressedChunks: body.byteLength < plain.byteLength ? 1 : 0,
-    };
+    return this.#split(all.storedBytes).map(([from, end]) => {
+      // A message's body is given away, and what was read may be somebody else's too.
+      const body = joined(chunks.slice(from, end));
+      return storedUnit(sliceOf(all, from, end), body);
+    });
+  }
+
+  /** Rows that make a message together. */
+  #split(storedBytes: Uint32Array): (readonly [number, number])[] {
+    const spans: (readonly [number, number])[] = [];
+    let [from, bytes] = [0, 0];
+    for (let row = 0; row < storedBytes.length; row++) {
+      const isFull = bytes + storedBytes[row]! > this.bodyBytes || row - from === TRANSFER_ROWS_MAX;
+      if (row > from && isFull) {
+        spans.push([from, row]);
+        [from, bytes] = [row, 0];
+      }
+      bytes += storedBytes[row]!;
+    }
+    spans.push([from, storedBytes.length]);
+    return spans;
   }
 }
 
-function unitOf({ kind, packets, body, chunks, plainBytes, patchedChunks }: SentPatch): DataUnit<Uint8Array> {
+/** Those of the roots that are plain streams here, as far as their tops tell: what else they need is read when it is. */
+export async function readableRoots(
+  source: ChunkSource,
+  roots: readonly Ref[],
+  signal: AbortSignal,
+): Promise<Ref[]> {
+  const found: Ref[] = [];
+  for (const root of roots) {
+    try {
+      if ((await describeStream(source, root, signal)).isPlain) found.push(root);
+    } catch (error) {
+      if (!isStreamFault(error)) throw error;
+    }
+  }
+  return found;
+}
+
+function joined(chunks: readonly StoredChunk[]): Uint8Array {
+  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.bytes.byteLength, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk.bytes, at);
+    at += chunk.bytes.byteLength;
+  }
+  return bytes;
+}
+
+function sliceOf(
+  { refs, storedBytes, plainBytes, codec }: StoredRows,
+  from: number,
+  end: number,
+): StoredRows {
+  return {
+    refs: refs.subarray(from * REF_BYTES, end * REF_BYTES),
+    storedBytes: storedBytes.subarray(from, end),
+    plainBytes: plainBytes.subarray(from, end),
+    codec: codec.subarray(from, end),
+  };
+}
+
+function storedUnit(rows: StoredRows, body: SentBody): SentUnit {
+  return {
+    form: DataForm.stored,
+    packets: encodeRows(rows),
+    body,
+    bodyBytes: rows.storedBytes.reduce((sum, bytes) => sum + bytes, 0),
+    chunks: rows.codec.length,
+    plainBytes: rows.plainBytes.reduce((sum, bytes) => sum + bytes, 0),
+    patchedChunks: 0,
+    compressedChunks: rows.codec.reduce((sum, codec) => sum + (codec === Codec.plain ? 0 : 1), 0),
+  };
+}
+
+function unitOf({ kind, packets, body, chunks, plainBytes, patchedChunks }: SentPatch): SentUnit {
   return {
     form: kind === PatchKind.streams ? DataForm.streams : DataForm.chunks,
     packets,

@@ -2,37 +2,61 @@
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, errorToJson } from "../../packets/errors.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { TRANSFER_COMPLAINTS_REFS_MAX } from "../limits.ts";
-import type { BulkChannel, BulkMessage } from "../wire/bulk/dialing.ts";
+import {
+  TRANSFER_COMPLAINTS_REFS_MAX,
+  TRANSFER_LOOK_MS,
+  TRANSFER_PLACING_MAX,
+  TRANSFER_SILENT_LOOKS_MAX,
+} from "../limits.ts";
+import { WorkPlaces } from "../serve/work-places.ts";
+import type { BulkChannel, BulkMessage, FileRanges } from "../wire/bulk/dialing.ts";
 import { ReceivedRoot, presenceOf } from "./received-root.ts";
 import type { ReceivingStore } from "./received-root.ts";
 import { DataForm } from "./replication/messages.ts";
-import type { FileOffer, FileRequest } from "./replication/messages.ts";
+import type { FileOffer, FileRequest, OfferTerms } from "./replication/messages.ts";
 import type { FileReceiver } from "./replication/receiver.ts";
 import type { SentRoot as SentRootInfo } from "./replication/sender.ts";
+import { addStats } from "./replication/statistics.ts";
 import type { TransferStats } from "./replication/statistics.ts";
 import { Transfers } from "./replication/transfers.ts";
 import type { TransferAction } from "./replication/transfers.ts";
-import type { SentRoot } from "./sent-root.ts";
+import type { SentRoot, SentUnit } from "./sent-root.ts";
 
 /** A body that is to be sent, or one that came. */
 interface Body {
   readonly bytes: number;
-  readonly out?: Uint8Array<ArrayBuffer>;
-  readonly come?: { readonly take: () => Promise<Uint8Array>; readonly free: () => void };
+  readonly out?: Uint8Array<ArrayBuffer> | FileRanges;
+  readonly come?: { readonly take: () => Promise<Uint8Array<ArrayBuffer>>; readonly free: () => void };
 }
 
 type Action<Kind> = Extract<TransferAction<Body>, { readonly kind: Kind }>;
 
+/** Finds what a peer asks for. Rejects with what the peer is told. */
+export type OpenSent = (
+  request: FileRequest,
+  signal: AbortSignal,
+) => Promise<{ readonly info: SentRootInfo; readonly sent: SentRoot }>;
+
 export interface TransferChannelOptions {
   readonly isDialer: boolean;
-  /** Finds what a peer asks for. Rejects with what the peer is told. */
-  readonly open: (
-    request: FileRequest,
+  /** For what was not offered by `send`. */
+  readonly open: OpenSent;
+  /** Where what a peer offers comes to, and the bases that are there. Rejects with what the peer is told. */
+  readonly offered?: (
+    offer: FileOffer,
     signal: AbortSignal,
-  ) => Promise<{ readonly info: SentRootInfo; readonly sent: SentRoot }>;
-  /** Where what a peer offers comes to, and the bases that are there; undefined where all of it is here. Rejects with what the peer is told. */
-  readonly offered?: (offer: FileOffer) => Promise<Omit<ReceiveOptions, "name"> | undefined>;
+  ) => Promise<Pick<ReceiveOptions, "store" | "bases">>;
+  /** In whose name it computes; nobody's by default. */
+  readonly inShare?: <Result>(work: () => Result) => Result;
+  /** How often it is looked whether anything came, in milliseconds; TRANSFER_LOOK_MS by default. */
+  readonly lookMs?: number;
+}
+
+/** How far a transfer is. */
+export interface TransferProgress {
+  /** Bytes of the file that are there, as far as they are known to be; all of them at its end. */
+  readonly doneBytes: number;
+  readonly length: number;
 }
 
 export interface ReceiveOptions {
@@ -41,11 +65,26 @@ export interface ReceiveOptions {
   readonly bases?: readonly Ref[];
   readonly isUrgent?: boolean;
   readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: TransferProgress) => void;
+  /** What it costs and brings is counted here too, also where it fails. */
+  readonly tally?: TransferStats;
+}
+
+export interface SendOptions extends Partial<OfferTerms> {
+  readonly root: Ref;
+  readonly length: number;
+  /** Finds what is asked for of it. */
+  readonly open?: OpenSent;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: TransferProgress) => void;
+  readonly tally?: TransferStats;
 }
 
 interface Sending {
   readonly run: number;
   readonly stop: AbortController;
+  /** Bytes of the file that the receiver says it has. */
+  readonly hadBytes: number;
   sent: SentRoot | undefined;
 }
 
@@ -55,8 +94,19 @@ interface Receiving {
   readonly root: Ref;
   readonly received: ReceivedRoot;
   readonly stop: AbortController;
-  /** One message is placed after the other: streams come before what they name. */
+  /** Streams come before what they name: what waits for a patch, and what a patch waits for. */
+  patched: Promise<void>;
   last: Promise<void>;
+  readonly onProgress: ((progress: TransferProgress) => void) | undefined;
+  readonly done: (stats: TransferStats, error: PacketfsError | undefined) => void;
+  /** Looks at which nothing had come since the one before, how many are too many, and what had come by then. */
+  silentLooks: number;
+  patience: number;
+  receivedBytes: number;
+}
+
+interface Offering {
+  readonly options: SendOptions;
   readonly done: (stats: TransferStats, error: PacketfsError | undefined) => void;
 }
 
@@ -66,12 +116,16 @@ export class TransferChannel {
   readonly #transfers: Transfers<Body>;
   readonly #sending = new Map<number, Sending>();
   readonly #receiving = new Map<number, Receiving>();
-  readonly #puts = new Map<number, (stats: TransferStats, error: PacketfsError | undefined) => void>();
+  readonly #offering = new Map<number, Offering>();
+  readonly #placing = new WorkPlaces(TRANSFER_PLACING_MAX);
+  readonly #ended = new AbortController();
+  #looking: NodeJS.Timeout | undefined;
 
   constructor(channel: BulkChannel, options: TransferChannelOptions) {
     this.#channel = channel;
     this.#options = options;
     this.#transfers = new Transfers({ isDialer: options.isDialer, bodyBytes: ({ bytes }: Body) => bytes });
+    channel.keepWhile(() => this.#receiving.size + this.#offering.size + this.#sending.size > 0);
     channel.onMessage((message) => this.#came(message));
     void channel.closed.then((error) => this.#lost(error));
   }
@@ -82,7 +136,9 @@ export class TransferChannel {
    */
   async receive(options: ReceiveOptions): Promise<TransferStats> {
     const { root, store, bases = [], isUrgent = false, signal } = options;
-    const { ranges } = await presenceOf(store, root, 1 + TRANSFER_COMPLAINTS_REFS_MAX, signal ?? NEVER);
+    const ended = this.#ended.signal;
+    const either = signal === undefined ? ended : AbortSignal.any([signal, ended]);
+    const { ranges } = await presenceOf(store, root, 1 + TRANSFER_COMPLAINTS_REFS_MAX, either);
     return await this.#until(options, () =>
       this.#transfers.get({
         root,
@@ -94,25 +150,40 @@ export class TransferChannel {
   }
 
   /** Offers the peer a root, and resolves when the peer has all of it. Rejects as `receive` does. */
-  async send(root: Ref, length: number, name?: string): Promise<TransferStats> {
+  async send(options: SendOptions): Promise<TransferStats> {
     if (this.#channel.ended !== undefined) throw this.#channel.ended;
+    const { root, length, name, put, bases = [], signal, tally } = options;
+    signal?.throwIfAborted();
     return await new Promise((resolve, reject) => {
-      const transfer = this.#transfers.offer(root, length, name);
-      this.#puts.set(transfer, (stats, error) => (error === undefined ? resolve(stats) : reject(error)));
+      const transfer = this.#transfers.offer(root, length, { name, put, bases });
+      const cancel = (): void => {
+        this.#transfers.sender.failed(transfer, cancelled());
+        this.#settle();
+      };
+      signal?.addEventListener("abort", cancel, { once: true });
+      this.#offering.set(transfer, {
+        options,
+        done: (stats, error) => {
+          signal?.removeEventListener("abort", cancel);
+          if (tally !== undefined) addStats(tally, stats);
+          if (error === undefined) resolve(stats);
+          else reject(signal?.aborted === true ? (signal.reason as Error) : error);
+        },
+      });
       this.#settle();
     });
   }
 
   async #until(options: ReceiveOptions, begin: () => FileReceiver<Body>): Promise<TransferStats> {
     if (this.#channel.ended !== undefined) throw this.#channel.ended;
-    const { root, store, bases = [], signal } = options;
+    const { root, store, bases = [], signal, onProgress, tally } = options;
     signal?.throwIfAborted();
     return await new Promise((resolve, reject) => {
       const receiver = begin();
       const { transfer } = receiver;
       const stop = new AbortController();
       const cancel = (): void => {
-        receiver.cancel(new WireError(WireErrorCode.cancelled, "nobody wants it any more"));
+        receiver.cancel(cancelled());
         this.#settle();
       };
       signal?.addEventListener("abort", cancel, { once: true });
@@ -122,17 +193,48 @@ export class TransferChannel {
         root,
         received: new ReceivedRoot(store, root, bases, stop.signal),
         stop,
+        patched: Promise.resolve(),
         last: Promise.resolve(),
+        onProgress,
+        silentLooks: 0,
+        patience: TRANSFER_SILENT_LOOKS_MAX,
+        receivedBytes: 0,
         done: (stats, error) => {
           signal?.removeEventListener("abort", cancel);
           this.#receiving.delete(transfer);
           stop.abort(OVER);
+          if (tally !== undefined) addStats(tally, stats);
           if (error === undefined) resolve(stats);
           else reject(signal?.aborted === true ? (signal.reason as Error) : error);
         },
       });
+      this.#look();
       this.#settle();
     });
+  }
+
+  /** Looks all the while where something is to come. */
+  #look(): void {
+    this.#looking ??= setInterval(() => {
+      for (const receiving of this.#receiving.values()) this.#lookAt(receiving);
+      this.#settle();
+      if (this.#receiving.size > 0) return;
+      clearInterval(this.#looking);
+      this.#looking = undefined;
+    }, this.#options.lookMs ?? TRANSFER_LOOK_MS).unref();
+  }
+
+  /** A peer that has work to do with it may say nothing for long; what was lost, if anything was, is asked for again. */
+  #lookAt(receiving: Receiving): void {
+    const { receiver } = receiving;
+    const { receivedBytes } = receiver.stats;
+    const isSilent = receiver.isWaiting && receivedBytes === receiving.receivedBytes;
+    receiving.receivedBytes = receivedBytes;
+    receiving.silentLooks = isSilent ? receiving.silentLooks + 1 : 0;
+    if (receiving.silentLooks < receiving.patience) return;
+    receiving.silentLooks = 0;
+    receiving.patience *= 2;
+    receiver.restart();
   }
 
   /** The body is there until somebody has it, or nobody wants it. */
@@ -154,6 +256,8 @@ export class TransferChannel {
   }
 
   #lost(error: PacketfsError): void {
+    this.#ended.abort(error);
+    clearInterval(this.#looking);
     this.#transfers.lost(error);
     this.#settle();
     for (const { done, receiver } of this.#receiving.values()) done(receiver.stats, error);
@@ -165,7 +269,7 @@ export class TransferChannel {
       actions.length > 0;
       actions = this.#transfers.takeActions()
     )
-      for (const action of actions) this.#do(action);
+      for (const action of actions) (this.#options.inShare ?? simply)(() => this.#do(action));
   }
 
   #do(action: TransferAction<Body>): void {
@@ -177,19 +281,22 @@ export class TransferChannel {
       case "produce":
         return this.#work(action, async ({ sent }) => {
           const unit = await sent!.next();
-          const made = unit === undefined ? undefined : { ...unit, body: bodyOf(unit.body) };
-          return () => this.#transfers.sender.produced(action.transfer, action.run, made);
+          const made = unit === undefined ? undefined : { ...unit, body: bodyOf(unit) };
+          return () => {
+            this.#transfers.sender.produced(action.transfer, action.run, made);
+            this.#tellSent(action.transfer);
+          };
         });
       case "reread":
         return this.#work(action, async ({ sent }) => {
           const { unit, ...said } = await sent!.reread(action.refs);
-          const made = unit === undefined ? undefined : { ...unit, body: bodyOf(unit.body) };
+          const made = unit === undefined ? undefined : { ...unit, body: bodyOf(unit) };
           return () => this.#transfers.sender.reread(action.transfer, action.run, { ...said, unit: made });
         });
       case "sent":
         this.#stop(action.transfer);
-        this.#puts.get(action.transfer)?.(action.stats, action.error);
-        this.#puts.delete(action.transfer);
+        this.#offering.get(action.transfer)?.done(action.stats, action.error);
+        this.#offering.delete(action.transfer);
         return;
       case "offered":
         void this.#offered(action.offer);
@@ -208,7 +315,9 @@ export class TransferChannel {
   }
 
   #send({ type, head, body, cost }: Action<"send">): void {
-    const message = { type, head, ...(body?.out === undefined ? {} : { body: body.out, isVerified: true }) };
+    // What cannot be read any more where it stood is found to be wrong, asked for again, and read where it stands then.
+    const sent = body?.out && { body: body.out, isVerified: true, fillsUnreadable: true };
+    const message = { type, head, ...sent };
     this.#channel.send(message).then(
       () => {
         if (cost === 0) return;
@@ -223,13 +332,24 @@ export class TransferChannel {
   #open(request: FileRequest): void {
     const { transfer, run } = request;
     this.#stop(transfer);
-    const sending: Sending = { run, stop: new AbortController(), sent: undefined };
+    const hadBytes = request.resume.bytes;
+    const sending: Sending = { run, stop: new AbortController(), hadBytes, sent: undefined };
     this.#sending.set(transfer, sending);
     this.#work({ transfer, run }, async () => {
-      const { info, sent } = await this.#options.open(request, sending.stop.signal);
+      const { open = this.#options.open } = this.#offering.get(transfer)?.options ?? {};
+      const { info, sent } = await open(request, sending.stop.signal);
       sending.sent = sent;
-      return () => this.#transfers.sender.opened(transfer, run, info);
+      const { bodyBytes } = sent;
+      return () => this.#transfers.sender.opened(transfer, run, { ...info, bodyBytes });
     });
+  }
+
+  #tellSent(transfer: number): void {
+    const { onProgress, length } = this.#offering.get(transfer)?.options ?? {};
+    const stats = this.#transfers.sender.statsOf(transfer);
+    if (onProgress === undefined || stats === undefined) return;
+    const { hadBytes = 0 } = this.#sending.get(transfer) ?? {};
+    onProgress({ doneBytes: Math.min(hadBytes + stats.plainBytes, length!), length: length! });
   }
 
   /** Works for a transfer that sends, and tells the core, unless it is over meanwhile. */
@@ -263,11 +383,14 @@ export class TransferChannel {
       const { offered } = this.#options;
       if (offered === undefined)
         throw new WireError(WireErrorCode.notAllowed, "nobody may put anything here");
-      const into = await offered(offer);
-      if (into === undefined) this.#transfers.known(offer);
+      const { root } = offer;
+      const into = await offered(offer, this.#ended.signal);
+      const missingMax = 1 + TRANSFER_COMPLAINTS_REFS_MAX;
+      const { ranges, missing } = await presenceOf(into.store, root, missingMax, this.#ended.signal);
+      // It may have ended meanwhile.
+      if (this.#channel.ended !== undefined) return;
+      if (missing.length === 0) this.#transfers.known(offer);
       else {
-        const { root } = offer;
-        const { ranges } = await presenceOf(into.store, root, 1 + TRANSFER_COMPLAINTS_REFS_MAX, NEVER);
         const resume = ranges.size === 0 ? {} : { resume: { root, ranges } };
         const accept = (): FileReceiver<Body> =>
           this.#transfers.accept(offer, { bases: into.bases ?? [], ...resume });
@@ -280,26 +403,39 @@ export class TransferChannel {
     this.#settle();
   }
 
-  #place({ transfer, run, number, data, body }: Action<"place">): void {
+  #place(action: Action<"place">): void {
+    const receiving = this.#receiving.get(action.transfer);
+    if (receiving === undefined) return action.body.come!.free();
+    const place = (): Promise<void> => this.#placing.run(() => this.#placeNow(receiving, action));
+    if (action.data.form === DataForm.stored) {
+      const placed = receiving.patched.then(place);
+      receiving.last = Promise.all([receiving.last, placed]).then(() => {});
+    } else {
+      receiving.patched = receiving.last.then(place);
+      receiving.last = receiving.patched;
+    }
+  }
+
+  async #placeNow(
+    { receiver, received, onProgress }: Receiving,
+    { run, number, data, body }: Action<"place">,
+  ): Promise<void> {
     const { free, take } = body.come!;
-    const receiving = this.#receiving.get(transfer);
-    if (receiving === undefined) return free();
-    const { receiver, received } = receiving;
-    receiving.last = receiving.last.then(async () => {
-      try {
-        const bytes = await take();
-        free();
-        receiver.placed(run, number, await received.place(data, bytes));
-      } catch (error) {
-        free();
-        if (receiver.isOver) return;
-        // What is no chunk of the root may be a patch of a base that is damaged here.
-        if (isUnreadable(error) && data.form !== DataForm.stored)
-          receiver.unreadable(run, number, asError(error));
-        else receiver.fail(asError(error));
-      }
-      this.#settle();
-    });
+    try {
+      const bytes = await take();
+      free();
+      receiver.placed(run, number, await received.place(data, bytes));
+      const { had, length = 0 } = receiver;
+      onProgress?.({ doneBytes: had.bytes, length });
+    } catch (error) {
+      free();
+      if (receiver.isOver) return;
+      // What is no chunk of the root may be a patch of a base that is damaged here.
+      if (isUnreadable(error) && data.form !== DataForm.stored)
+        receiver.unreadable(run, number, asError(error));
+      else receiver.fail(asError(error));
+    }
+    this.#settle();
   }
 
   #check({ transfer, run }: Action<"check">): void {
@@ -323,12 +459,19 @@ export class TransferChannel {
   }
 }
 
-const NEVER = new AbortController().signal;
 /** What is under way of a transfer that is over is told so. */
 const OVER = new Error("the transfer is over");
 
-function bodyOf(bytes: Uint8Array): Body {
-  return { bytes: bytes.byteLength, out: bytes as Uint8Array<ArrayBuffer> };
+function cancelled(): WireError {
+  return new WireError(WireErrorCode.cancelled, "nobody wants it any more");
+}
+
+function simply<Result>(work: () => Result): Result {
+  return work();
+}
+
+function bodyOf({ body, bodyBytes }: SentUnit): Body {
+  return { bytes: bodyBytes, out: body as Uint8Array<ArrayBuffer> | FileRanges };
 }
 
 function asError(error: unknown): PacketfsError {

@@ -297,7 +297,10 @@ export class TransferWorld {
   #begin(end: End, task: Task): void {
     task.begun++;
     if (task.kind === "put") {
-      end.tasks.set(end.transfers.offer(task.file.root, task.file.length, task.name), task);
+      end.tasks.set(
+        end.transfers.offer(task.file.root, task.file.length, { name: task.name, bases: [] }),
+        task,
+      );
       return;
     }
     if (task.receiver !== undefined && !task.receiver.isOver) end.transfers.resume(task.receiver);

@@ -16,9 +16,10 @@ import {
   TRANSFER_COMPLAINT_REFS_MAX,
   TRANSFER_CREDIT_BYTES_MAX,
   TRANSFER_CREDIT_BYTES_MIN,
+  TRANSFER_CREDIT_PER_MILLE,
   TRANSFER_ROWS_MAX,
 } from "../../limits.ts";
-import { count, name, ref } from "../../messages.ts";
+import { count, file, id, name, ref } from "../../messages.ts";
 import { decodeMeta, encodeMeta } from "../../wire/session/meta.ts";
 import { ByteRanges, invalidTransfer } from "./byte-ranges.ts";
 
@@ -60,13 +61,22 @@ interface OfTransfer {
   readonly run: number;
 }
 
+/** What a sender says of a root that it offers, beside its length. */
+export interface OfferTerms {
+  /** The name that it will have: older versions may be like it. */
+  readonly name?: string | undefined;
+  /** The put that keeps its chunks where they come to, by the number that STORE and NAME have for it. */
+  readonly put?: string | undefined;
+  /** Roots that are like it, the most alike first: those that the receiver has may be bases. */
+  readonly bases: readonly Ref[];
+}
+
 /** The sender has this, and would send it. */
-export interface FileOffer {
+export interface FileOffer extends OfferTerms {
   readonly kind: typeof TransferKind.FILE_OFFER;
   readonly transfer: number;
   readonly root: Ref;
   readonly length: number;
-  readonly name?: string | undefined;
 }
 
 /** The receiver wants it. */
@@ -179,7 +189,17 @@ const SCHEMAS: ReadonlyMap<number, v.GenericSchema<unknown, Omit<TransferMessage
   number,
   v.GenericSchema<unknown, Omit<TransferMessage, "kind">>
 >([
-  [TransferKind.FILE_OFFER, v.object({ transfer, root: ref, length: count, name: v.optional(name) })],
+  [
+    TransferKind.FILE_OFFER,
+    v.object({
+      transfer,
+      root: ref,
+      length: count,
+      name: v.optional(name),
+      put: v.optional(id),
+      bases: refs(TRANSFER_BASES_MAX),
+    }),
+  ],
   [
     TransferKind.FILE_REQUEST,
     v.pipe(
@@ -187,7 +207,7 @@ const SCHEMAS: ReadonlyMap<number, v.GenericSchema<unknown, Omit<TransferMessage
         transfer,
         run,
         root: v.optional(ref),
-        name: v.optional(name),
+        name: v.optional(file),
         bases: refs(TRANSFER_BASES_MAX),
         resumeRoot: v.optional(ref),
         resume: ranges,
@@ -276,6 +296,12 @@ function checkData({ form, packets: { byteLength } }: DataHead, bodyBytes: numbe
 /** What a message counts for in credit: both sides know it. */
 export function costOf(packetBytes: number, bodyBytes: number): number {
   return MESSAGE_COST_BYTES + packetBytes + bodyBytes;
+}
+
+/** What of a file of that length may be on its way: it is lost, at most, when one side is killed. */
+export function windowOf(length: number): number {
+  const wanted = Math.floor((length / 1000) * TRANSFER_CREDIT_PER_MILLE);
+  return Math.min(Math.max(wanted, TRANSFER_CREDIT_BYTES_MIN), TRANSFER_CREDIT_BYTES_MAX);
 }
 
 /** Chunks as they stand in a body in form `stored`, as lists of one row each. */

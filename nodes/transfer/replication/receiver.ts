@@ -10,15 +10,13 @@ import {
   TRANSFER_CHUNK_TRIES_MAX,
   TRANSFER_COMPLAINTS_REFS_MAX,
   TRANSFER_COMPLAINT_REFS_MAX,
-  TRANSFER_CREDIT_BYTES_MAX,
   TRANSFER_CREDIT_BYTES_MIN,
-  TRANSFER_CREDIT_PER_MILLE,
   TRANSFER_FRUITLESS_RUNS_MAX,
   TRANSFER_USELESS_BYTES_MAX,
 } from "../../limits.ts";
 import { ByteRanges, invalidTransfer } from "./byte-ranges.ts";
 import type { ByteRange } from "./byte-ranges.ts";
-import { TransferKind, costOf } from "./messages.ts";
+import { TransferKind, costOf, windowOf } from "./messages.ts";
 import type {
   DataHead,
   FileComplete,
@@ -142,6 +140,16 @@ export class FileReceiver<Body> {
 
   get had(): ByteRanges {
     return this.#had;
+  }
+
+  /** Bytes of the file; undefined before it begins. */
+  get length(): number | undefined {
+    return this.#length;
+  }
+
+  /** Whether it is the peer who is to say something. */
+  get isWaiting(): boolean {
+    return (this.#phase === "requested" || this.#phase === "receiving") && this.#held.size === 0;
   }
 
   /** Asks for it, under this number of a channel: at first, and again over another channel. */
@@ -408,10 +416,4 @@ export class FileReceiver<Body> {
     this.#heldBytes = 0;
     this.#emit({ kind: "received", transfer: this.#transfer, stats: this.stats, error });
   }
-}
-
-/** What is lost when one side is killed is at most that. */
-function windowOf(length: number): number {
-  const wanted = Math.floor((length / 1000) * TRANSFER_CREDIT_PER_MILLE);
-  return Math.min(Math.max(wanted, TRANSFER_CREDIT_BYTES_MIN), TRANSFER_CREDIT_BYTES_MAX);
 }

@@ -17,7 +17,15 @@ import {
 } from "../../limits.ts";
 import { invalidTransfer } from "./byte-ranges.ts";
 import { TransferKind, costOf } from "./messages.ts";
-import type { DataHead, FileFailed, FileRequest, FileWrong, ToReceiver, ToSender } from "./messages.ts";
+import type {
+  DataHead,
+  FileFailed,
+  FileRequest,
+  FileWrong,
+  OfferTerms,
+  ToReceiver,
+  ToSender,
+} from "./messages.ts";
 import { noStats } from "./statistics.ts";
 import type { TransferEnd, TransferStats } from "./statistics.ts";
 
@@ -38,6 +46,8 @@ export interface SentRoot {
   readonly version?: number | undefined;
   /** Whether the ranges of the request are left out. */
   readonly isResumed: boolean;
+  /** Bytes of the body of most messages; as many as there may be, if left out. */
+  readonly bodyBytes?: number;
 }
 
 export type SenderAction<Body> =
@@ -81,6 +91,8 @@ interface Sending<Body> {
   granted: number;
   spent: number;
   messages: number;
+  /** What most messages cost at most. */
+  messageBytes: number;
   /** Its share of the channel so far: the one with the least is next. */
   share: number;
   complaint: number;
@@ -124,9 +136,9 @@ export class TransferSender<Body> {
   }
 
   /** Offers a root under a number of this side: what the receiver lacks of it follows when it asks. */
-  offer(transfer: number, root: Ref, length: number, name?: string): void {
+  offer(transfer: number, root: Ref, length: number, terms: OfferTerms): void {
     this.#begin(transfer);
-    const message = { kind: TransferKind.FILE_OFFER, transfer, root, length, name } as const;
+    const message = { kind: TransferKind.FILE_OFFER, transfer, root, length, ...terms } as const;
     this.#emit({ kind: "send", message, cost: 0 });
   }
 
@@ -171,10 +183,12 @@ export class TransferSender<Body> {
   }
 
   /** The root is found, and its walk has begun. */
-  opened(transfer: number, run: number, { root, length, version, isResumed }: SentRoot): void {
+  opened(transfer: number, run: number, sent: SentRoot): void {
     const sending = this.#reading(transfer, run);
     if (sending === undefined) return;
+    const { root, length, version, isResumed, bodyBytes = BULK_BODY_BYTES_MAX } = sent;
     sending.isOpen = true;
+    sending.messageBytes = costOf(BULK_HEAD_BYTES_MAX, bodyBytes);
     const message = {
       kind: TransferKind.FILE_START,
       transfer,
@@ -246,6 +260,7 @@ export class TransferSender<Body> {
       granted: 0,
       spent: 0,
       messages: 0,
+      messageBytes: MESSAGE_BYTES_MAX,
       share: this.#share,
       complaint: 0,
       wrong: [],
@@ -345,7 +360,7 @@ export class TransferSender<Body> {
     const { run } = sending.request!;
     if (isExhausted && wrong.length === 0) return this.#complete(sending);
     // Without credit for whatever it will be, what is read would only lie there, in the way of other transfers.
-    if (sending.spent + MESSAGE_BYTES_MAX > sending.granted) return;
+    if (sending.spent + sending.messageBytes > sending.granted) return;
     if (this.readyBytes + MESSAGE_BYTES_MAX > TRANSFER_READY_BYTES_MAX) return;
     sending.isReading = true;
     if (wrong.length === 0) this.#emit({ kind: "produce", transfer, run });

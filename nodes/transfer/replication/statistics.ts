@@ -41,6 +41,11 @@ export function noStats(): TransferStats {
   };
 }
 
+/** Counts what another transfer of the same file cost and brought, too. */
+export function addStats(sum: TransferStats, more: TransferStats): void {
+  for (const key of Object.keys(more) as (keyof TransferStats)[]) sum[key] += more[key];
+}
+
 /** How many bytes of a file came of each byte on the wire; infinite where none was needed. */
 export function ratioOf({ sentBytes, receivedBytes }: TransferStats, length: number): number {
   return length / (sentBytes + receivedBytes);

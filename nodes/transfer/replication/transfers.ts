@@ -4,11 +4,11 @@
  */
 import type { Ref } from "../../../packets/digest.ts";
 import type { PacketfsError } from "../../../packets/errors.ts";
-import { WireError } from "../../errors.ts";
+import { WireError, WireErrorCode } from "../../errors.ts";
 import { TRANSFERS_PER_CHANNEL_MAX } from "../../limits.ts";
 import { invalidTransfer } from "./byte-ranges.ts";
 import { TransferKind, decodeTransfer, encodeTransfer } from "./messages.ts";
-import type { FileOffer, TransferMessage } from "./messages.ts";
+import type { FileOffer, OfferTerms, TransferMessage } from "./messages.ts";
 import { FileReceiver } from "./receiver.ts";
 import type { ReceiverAction, WantedFile } from "./receiver.ts";
 import { TransferSender, failedMessage } from "./sender.ts";
@@ -31,6 +31,10 @@ export type TransferAction<Body> =
   | { readonly kind: "offered"; readonly offer: FileOffer }
   | Exclude<SenderAction<Body>, { readonly kind: "send" }>
   | Exclude<ReceiverAction<Body>, { readonly kind: "reply" }>;
+
+function noMore(): WireError {
+  return new WireError(WireErrorCode.cancelled, "the transfer is over where it comes from");
+}
 
 export class Transfers<Body> {
   readonly sender: TransferSender<Body>;
@@ -67,9 +71,9 @@ export class Transfers<Body> {
   }
 
   /** Offers the peer a root, and returns the transfer's number. */
-  offer(root: Ref, length: number, name?: string): number {
+  offer(root: Ref, length: number, terms: OfferTerms = { bases: [] }): number {
     const transfer = this.#number();
-    this.sender.offer(transfer, root, length, name);
+    this.sender.offer(transfer, root, length, terms);
     return transfer;
   }
 
@@ -104,6 +108,8 @@ export class Transfers<Body> {
     if (message.kind === TransferKind.FILE_OFFER) this.#offered(message);
     else if (message.kind === TransferKind.FILE_REQUEST) {
       if (this.sender.has(transfer) || this.#isNew(transfer)) this.sender.requested(message);
+      // What was offered is offered no more, and whoever asks for it waits.
+      else if (transfer % 2 === this.#next % 2) this.#send(failedMessage(transfer, message.run, noMore()));
     } else if (this.#receivers.has(transfer)) this.#toReceiver(message, body, bodyBytes);
     else if (this.sender.has(transfer)) this.#toSender(message);
     // What crossed the end of its transfer is of no use; what never was one is no message.

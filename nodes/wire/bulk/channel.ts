@@ -26,6 +26,8 @@ export interface BulkOutMessage {
   readonly body?: Uint8Array<ArrayBuffer> | FileRanges;
   /** The receiver verifies the body by what it knows already, as chunks by their refs: so it may travel in the clear. */
   readonly isVerified?: boolean;
+  /** Files that cannot be read are no reason not to send it: zeros go in their place, which the receiver finds to be wrong. */
+  readonly fillsUnreadable?: boolean;
 }
 
 /** A message that came. Its body stays in the channel's thread until somebody says what becomes of it, once. */
@@ -61,6 +63,8 @@ export interface BulkChannel {
   readonly queuedBytes: number;
   /** Resolves when few bytes wait, or the channel is over. */
   room(): Promise<void>;
+  /** It is not closed for that nobody uses it while this says that somebody does. */
+  keepWhile(isUsed: () => boolean): void;
   /** Who gets messages, which are kept until there is somebody. */
   onMessage(handler: BulkHandler): void;
   /** Why the channel is over; undefined while it is not. */
@@ -110,6 +114,7 @@ export class BulkChannelEnd implements BulkChannel {
   readonly #taking = new Map<number, Waiter<Uint8Array<ArrayBuffer>>>();
   readonly #placing = new Map<number, Waiter<Placed>>();
   #usedAt = performance.now();
+  #isUsed: () => boolean = () => false;
 
   constructor(options: {
     readonly number: number;
@@ -141,11 +146,12 @@ export class BulkChannelEnd implements BulkChannel {
 
   /** Milliseconds for which nothing went over it; 0 while something is under way. */
   idleMs(now: number): number {
-    const isBusy = this.#sent.size > 0 || this.#inHand > 0;
+    const isBusy = this.#sent.size > 0 || this.#inHand > 0 || this.#isUsed();
     return isBusy ? 0 : now - this.#usedAt;
   }
 
-  send({ type, head = new Uint8Array(0), body, isVerified = false }: BulkOutMessage): Promise<void> {
+  send(message: BulkOutMessage): Promise<void> {
+    const { type, head = new Uint8Array(0), body, isVerified = false, fillsUnreadable = false } = message;
     const out = bodyOf(body);
     const bytes = out.kind === "none" ? 0 : out.kind === "bytes" ? out.bytes.byteLength : out.bytes;
     if (head.byteLength > BULK_HEAD_BYTES_MAX)
@@ -164,13 +170,20 @@ export class BulkChannelEnd implements BulkChannel {
     const channel = this.#number;
     const transferred = out.kind === "bytes" ? [out.bytes.buffer] : [];
     const hasClearBody = this.isClear && isVerified && bytes > 0;
-    this.#post({ kind: "send", channel, id, type, head, body: out, hasClearBody }, transferred);
+    this.#post(
+      { kind: "send", channel, id, type, head, body: out, hasClearBody, fillsUnreadable },
+      transferred,
+    );
     return new Promise((resolve, reject) => this.#sent.set(id, { resolve, reject, cost }));
   }
 
   async room(): Promise<void> {
     if (this.#ended !== undefined || this.#queuedBytes < BULK_QUEUE_LOW_BYTES) return;
     await new Promise<void>((resolve) => this.#rooms.push(resolve));
+  }
+
+  keepWhile(isUsed: () => boolean): void {
+    this.#isUsed = isUsed;
   }
 
   onMessage(handler: BulkHandler): void {

@@ -15,6 +15,7 @@ import { BULK_NONCE_BYTES } from "./keys.ts";
 import { BULK_FEATURE, BulkGrantMeta } from "./messages.ts";
 import type { BulkThreadData } from "./protocol.ts";
 
+export { bulkUnavailable } from "./errors.ts";
 export type { BulkChannel, BulkHandler, BulkMessage, BulkOutMessage } from "./channel.ts";
 export type { FileName, FileRanges, Placed, Placement } from "./protocol.ts";
 

@@ -1,9 +1,14 @@
 /** Files that bodies are read from and written to, open as long as they are in use and a moment longer. */
-import { close, open, read, writev } from "node:fs";
+import { close, open, readv, writev } from "node:fs";
 import { messageOf } from "../../../packets/errors.ts";
 import { systemCode } from "../../../runtime/errors.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
-import { BULK_FILES_IDLE_MS, BULK_FILES_OPEN_MAX } from "../../limits.ts";
+import {
+  BULK_FILES_IDLE_MS,
+  BULK_FILES_OPEN_MAX,
+  BULK_READ_GAP_BYTES_MAX,
+  BULK_READ_PIECES_MAX,
+} from "../../limits.ts";
 import type { FileName, FileRanges } from "./protocol.ts";
 
 interface OpenFile {
@@ -16,6 +21,7 @@ export class OpenFiles {
   /** By path, the least recently used first. */
   readonly #open = new Map<string, OpenFile>();
   #idle: NodeJS.Timeout | undefined;
+  readonly #between = new Uint8Array(BULK_READ_GAP_BYTES_MAX);
 
   /** For reading, or for writing to files that are there. */
   constructor(flags: "r" | "r+") {
@@ -29,12 +35,18 @@ export class OpenFiles {
     for (let row = 0; row < file.length;) {
       const name = files[file[row]!]!;
       const from = offset[row]!;
-      let length = 0;
-      // What stands in one piece is read in one go.
-      do length += bytes[row++]!;
-      while (row < file.length && file[row] === file[row - 1] && offset[row] === from + length);
-      await this.#with(name, (fd) => readFully(fd, memory.subarray(at, at + length), from));
-      at += length;
+      const pieces: Uint8Array[] = [];
+      let end = from;
+      // What stands near each other is read in one go: what is between goes to memory that nobody looks at.
+      for (const first = row; row < file.length; row++) {
+        const gap = offset[row]! - end;
+        if (file[row] !== file[first] || gap < 0 || gap > BULK_READ_GAP_BYTES_MAX) break;
+        if (pieces.length + 2 > BULK_READ_PIECES_MAX) break;
+        if (gap > 0) pieces.push(this.#between.subarray(0, gap));
+        pieces.push(memory.subarray(at, (at += bytes[row]!)));
+        end = offset[row]! + bytes[row]!;
+      }
+      await this.#with(name, (fd) => readFully(fd, pieces, from));
     }
   }
 
@@ -106,16 +118,16 @@ function openFile(path: string, flags: "r" | "r+"): Promise<number> {
   });
 }
 
-async function readFully(fd: number, memory: Uint8Array, offset: number): Promise<void> {
-  let at = 0;
-  while (at < memory.byteLength) {
+async function readFully(fd: number, pieces: readonly Uint8Array[], offset: number): Promise<void> {
+  let rest = pieces.filter(({ byteLength }) => byteLength > 0);
+  let at = offset;
+  while (rest.length > 0) {
     const bytes = await new Promise<number>((resolve, reject) => {
-      read(fd, memory, at, memory.byteLength - at, offset + at, (error, count) =>
-        error === null ? resolve(count) : reject(error),
-      );
+      readv(fd, rest, at, (error, count) => (error === null ? resolve(count) : reject(error)));
     });
     if (bytes === 0) throw new Error("it ends before its bytes do");
     at += bytes;
+    rest = behind(rest, bytes);
   }
 }
 
@@ -123,11 +135,19 @@ async function writeFully(fd: number, pieces: readonly Uint8Array[], offset: num
   let rest = pieces.filter(({ byteLength }) => byteLength > 0);
   let at = offset;
   while (rest.length > 0) {
-    let bytes = await new Promise<number>((resolve, reject) => {
+    const bytes = await new Promise<number>((resolve, reject) => {
       writev(fd, rest, at, (error, count) => (error === null ? resolve(count) : reject(error)));
     });
     at += bytes;
-    while (rest.length > 0 && bytes >= rest[0]!.byteLength) bytes -= rest.shift()!.byteLength;
-    if (bytes > 0) rest = [rest[0]!.subarray(bytes), ...rest.slice(1)];
+    rest = behind(rest, bytes);
   }
+}
+
+/** What of the pieces comes behind so many bytes. */
+function behind(pieces: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let [first, left] = [0, bytes];
+  while (first < pieces.length && left >= pieces[first]!.byteLength) left -= pieces[first++]!.byteLength;
+  const rest = pieces.slice(first);
+  if (left > 0) rest[0] = rest[0]!.subarray(left);
+  return rest;
 }

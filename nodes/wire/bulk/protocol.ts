@@ -67,6 +67,8 @@ export type ToBulk =
       readonly head: Uint8Array;
       readonly body: OutBody;
       readonly hasClearBody: boolean;
+      /** What cannot be read of its body is sent as zeros. */
+      readonly fillsUnreadable: boolean;
     }
   /** What becomes of a message's body, which is where it came until one of these. */
   | { readonly kind: "take"; readonly channel: number; readonly message: number }

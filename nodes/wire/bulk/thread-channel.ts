@@ -222,10 +222,16 @@ export class ThreadChannel {
   #readAhead(): void {
     const { sources, memory } = this.#options.resources;
     for (const queued of this.#queue.slice(0, BULK_READ_AHEAD)) {
-      const { body } = queued.message;
+      const { body, fillsUnreadable } = queued.message;
       if (body.kind !== "ranges" || queued.body !== undefined) continue;
       const block = memory.take(body.bytes);
-      queued.body = sources.read(body.ranges, block).then(() => block);
+      queued.body = sources.read(body.ranges, block).then(
+        () => block,
+        (error) => {
+          if (!fillsUnreadable) throw error;
+          return block.fill(0);
+        },
+      );
       // Somebody waits for it later.
       queued.body.catch(() => memory.giveBack(block.buffer));
     }

@@ -42,6 +42,11 @@ export interface SentPatch extends Patch {
   readonly patchedChunks: number;
 }
 
+/** Chunks of data that no base is like, in order: they cost least as they are stored. */
+export interface UnlikeChunks {
+  readonly unlike: readonly Ref[];
+}
+
 /** A part before it is read: neighbours, and where they may come from. */
 interface PlannedPart extends PartPlace {
   readonly chunks: readonly LackingChunk[];
@@ -63,12 +68,35 @@ export async function* patches(
   bases: readonly Ref[],
   options: SendOptions = {},
 ): AsyncGenerator<SentPatch, void, undefined> {
+  for await (const patch of sent(source, root, bases, options, false)) yield patch as SentPatch;
+}
+
+/**
+ * As `patches`, but chunks for which bases are of no use are told by their refs: those that cannot be made smaller, and without
+ * bases all of them. They are not read.
+ */
+export function patchesOfAlike(
+  source: ChunkSource,
+  root: Ref,
+  bases: readonly Ref[],
+  options: SendOptions = {},
+): AsyncGenerator<SentPatch | UnlikeChunks, void, undefined> {
+  return sent(source, root, bases, options, true);
+}
+
+async function* sent(
+  source: ChunkSource,
+  root: Ref,
+  bases: readonly Ref[],
+  options: SendOptions,
+  leavesUnlike: boolean,
+): AsyncGenerator<SentPatch | UnlikeChunks, void, undefined> {
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   signal.throwIfAborted();
   try {
     const sender = await PatchSender.open(source, root, bases, signal, options);
-    yield* sender.patches();
+    yield* sender.patches(leavesUnlike);
   } finally {
     stop.abort(STOPPED);
   }
@@ -123,11 +151,12 @@ class PatchSender {
     return new PatchSender(source, root, bases, fresh, signal, options);
   }
 
-  async *patches(): AsyncGenerator<SentPatch, void, undefined> {
+  async *patches(leavesUnlike: boolean): AsyncGenerator<SentPatch | UnlikeChunks, void, undefined> {
     const units = lacking(this.#new.streams, this.#root, this.#bases, this.#signal, this.#isThere);
     for await (const unit of units) {
       if (unit.streams.length > 0) yield await this.#streamPatch(unit.streams);
-      yield* this.#chunkPatches(unit);
+      if (leavesUnlike && this.#bases.length === 0) yield* unlike(unit.runs.flatMap(({ chunks }) => chunks));
+      else yield* this.#chunkPatches(unit, leavesUnlike);
     }
   }
 
@@ -148,10 +177,18 @@ class PatchSender {
     };
   }
 
-  async *#chunkPatches({ runs }: LackingUnit): AsyncGenerator<SentPatch, void, undefined> {
+  async *#chunkPatches(
+    { runs }: LackingUnit,
+    leavesUnlike: boolean,
+  ): AsyncGenerator<SentPatch | UnlikeChunks, void, undefined> {
     let parts: WrittenPart[] = [];
     let size = NO_SIZE;
+    const left: { readonly ref: Ref }[] = [];
     for await (const part of this.#written(runs)) {
+      if (leavesUnlike && part.frame.byteLength >= part.plainBytes) {
+        for (const ref of part.refs) left.push({ ref });
+        continue;
+      }
       const more = sizeOf(part);
       if (parts.length > 0 && !fits(size, more, this.#messageBytes)) {
         yield await this.#chunkPatch(parts);
@@ -161,6 +198,7 @@ class PatchSender {
       size = sum(size, more);
     }
     if (parts.length > 0) yield await this.#chunkPatch(parts);
+    yield* unlike(left);
   }
 
   /** The list is written against the streams that name its chunks: they come before it, and it says little else. */
@@ -249,6 +287,10 @@ class PatchSender {
 }
 
 const NO_BYTES = new Uint8Array(0);
+
+function* unlike(chunks: readonly { readonly ref: Ref }[]): Generator<UnlikeChunks, void, undefined> {
+  if (chunks.length > 0) yield { unlike: chunks.map(({ ref }) => ref) };
+}
 
 /** What is limited of a patch. */
 interface PatchSize {

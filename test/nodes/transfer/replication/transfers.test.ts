@@ -151,7 +151,7 @@ describe("a transfer", () => {
 
   test("of what the receiver has costs less than a kilobyte both ways", () => {
     const [client, hub] = [transfers(true), transfers(false)];
-    const number = client.offer(ROOT, 5e12, "a/name");
+    const number = client.offer(ROOT, 5e12, { name: "a/name", put: "p", bases: [OTHER] });
     deliver(client, hub);
     const [{ offer }] = hub.takeActions() as [Action<"offered">];
     expect(offer).toMatchObject({ transfer: number, root: ROOT, length: 5e12, name: "a/name" });
@@ -299,7 +299,13 @@ describe("a sender", () => {
     expect(said).toMatchObject([{ kind: TransferKind.FILE_FAILED, code: "PFS_PEER_QUOTA" }]);
     const other = transfers(false);
     for (let index = 0; index <= TRANSFERS_PER_CHANNEL_MAX; index++)
-      say(other, { kind: TransferKind.FILE_OFFER, transfer: 2 * index + 1, root: ROOT, length: 1 });
+      say(other, {
+        kind: TransferKind.FILE_OFFER,
+        transfer: 2 * index + 1,
+        root: ROOT,
+        length: 1,
+        bases: [],
+      });
     expect(heard(other).said).toMatchObject([{ code: "PFS_PEER_QUOTA" }]);
   });
 
@@ -325,7 +331,7 @@ describe("a sender", () => {
     ["what senders say", [START]],
     [
       "an offer under a number that was used",
-      [{ kind: TransferKind.FILE_OFFER, transfer: 1, root: ROOT, length: 1 }],
+      [{ kind: TransferKind.FILE_OFFER, transfer: 1, root: ROOT, length: 1, bases: [] }],
     ],
     ["too little credit", [request(2, 1, { credit: 1 })]],
     ["ranges of no root", [request(2, 1, { resume: new ByteRanges([{ from: 0, end: 1 }]) })]],
