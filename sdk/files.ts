@@ -51,9 +51,25 @@ export async function* readFile(
   file: string,
   { range, signal }: GetOptions = {},
 ): AsyncGenerator<Uint8Array> {
-  const { root, at, length } = await findBytes(files, file);
-  const { start, end } = rangeIn(range, length, file);
-  yield* execute(files.source, root, { start: at + start, end: at + end, signal });
+  const bytes = await findBytes(files, file, range);
+  yield* readBytes(files, bytes, signal);
+}
+
+/** Bytes of what a root yields. */
+export interface FoundBytes {
+  readonly root: Ref;
+  readonly start: number;
+  readonly end: number;
+  /** Whether that is all that it yields. */
+  readonly isWhole: boolean;
+}
+
+export function readBytes(
+  { source }: Pick<StoredFiles, "source">,
+  { root, start, end }: FoundBytes,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  return execute(source, root, { start, end, signal });
 }
 
 /** The bytes of a file that are meant, all of them where there is no range. Throws PFS_USAGE for those that it has not. */
@@ -70,17 +86,27 @@ export function rangeIn(
   );
 }
 
-/** What a text names, a path in a stored directory too, and where in the output of its root it stands. */
-async function findBytes(
+/** The bytes that a text names, a path in a stored directory too; a range of them. Throws PFS_USAGE for one outside of them. */
+export async function findBytes(
   files: StoredFiles,
   file: string,
-): Promise<{ readonly root: Ref; readonly at: number; readonly length: number }> {
+  range: GetOptions["range"],
+): Promise<FoundBytes> {
+  const { root, at, length, isWhole } = await findExtent(files, file);
+  const { start, end } = rangeIn(range, length, file);
+  return { root, start: at + start, end: at + end, isWhole: isWhole && start === 0 && end === length };
+}
+
+async function findExtent(
+  files: StoredFiles,
+  file: string,
+): Promise<{ readonly root: Ref; readonly at: number; readonly length: number; readonly isWhole: boolean }> {
   try {
-    return { ...(await findFile(files, file)), at: 0 };
+    return { ...(await findFile(files, file)), at: 0, isWhole: true };
   } catch (error) {
     if (!file.includes("/") || !hasCode(error, "PFS_NOT_FOUND")) throw error;
     const { findInTree } = await import("./trees.ts");
-    return await findInTree(files, file);
+    return { ...(await findInTree(files, file)), isWhole: false };
   }
 }
 

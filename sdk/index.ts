@@ -49,6 +49,8 @@ export type {
   FileKind,
   FileSource,
   GcReport,
+  GetFileOptions,
+  GetFileResult,
   GetOptions,
   JobEvent,
   JobInfo,

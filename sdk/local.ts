@@ -26,6 +26,8 @@ import {
   checkFiles,
   checkName,
   fileHistory,
+  findBytes,
+  readBytes,
   fileInfo,
   findFiles,
   isListed,
@@ -40,6 +42,8 @@ import type {
   FileKind,
   FileSource,
   GcReport,
+  GetFileOptions,
+  GetFileResult,
   GetOptions,
   JobInfo,
   JobResult,
@@ -160,6 +164,15 @@ class LocalPacketFS implements PacketFS {
   async *get(file: string, options?: GetOptions): AsyncGenerator<Uint8Array> {
     const files = await this.#files();
     yield* this.#rememberingDamage(readFile(files, file, options));
+  }
+
+  async getFile(file: string, path: string, options: GetFileOptions = {}): Promise<GetFileResult> {
+    const files = await this.#files();
+    const found = await findBytes(files, file, options.range);
+    const read = (): AsyncIterable<Uint8Array> =>
+      this.#rememberingDamage(readBytes(files, found, options.signal));
+    const { getFile } = await import("./target/get-file.ts");
+    return await getFile(path, found, { read }, options);
   }
 
   async stat(file: string): Promise<FileInfo> {

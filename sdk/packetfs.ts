@@ -29,6 +29,13 @@ export interface PacketFS extends AsyncDisposable {
    * name. Rejects with PFS_NOT_FOUND.
    */
   get(file: string, options?: GetOptions): AsyncIterable<Uint8Array>;
+  /**
+   * Writes a file, or a range of it, to a path of this machine, verified and durable when it resolves. As cp does it: links are followed,
+   * and what is there keeps its mode and owner; it is replaced when all bytes have come, and untouched when not. What it holds already,
+   * or what an earlier try has written that was killed, does not come again. Rejects with PFS_NOT_FOUND, and PFS_FILE_FAILED,
+   * PFS_FILE_NOT_FOUND or PFS_USAGE where nothing can be written there.
+   */
+  getFile(file: string, path: string, options?: GetFileOptions): Promise<GetFileResult>;
   /** Rejects with PFS_NOT_FOUND. */
   stat(file: string): Promise<FileInfo>;
   /** The versions of a name that are still kept, the latest first. Rejects with PFS_NOT_FOUND. */
@@ -164,6 +171,19 @@ export interface GetOptions {
    * found in them, by its hash, is not fetched from a hub or node.
    */
   readonly reuse?: readonly string[];
+}
+
+export interface GetFileOptions extends Omit<GetOptions, "reuse"> {
+  /** Told of bytes that are there, of all that will be. */
+  readonly onProgress?: (bytes: number, total: number) => void;
+}
+
+export interface GetFileResult {
+  /** Of the whole file. */
+  readonly root: string;
+  readonly path: string;
+  /** Bytes that were written. */
+  readonly length: number;
 }
 
 export type FileKind = "file" | "tree";

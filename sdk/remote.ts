@@ -17,11 +17,15 @@ import {
   checkName,
   fileHistory,
   fileInfo,
+  findBytes,
   isListed,
+  readBytes,
   readFile,
   sourceBytes,
   streamParts,
 } from "./files.ts";
+import type { FoundBytes } from "./files.ts";
+import { getFile } from "./target/get-file.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
@@ -29,6 +33,8 @@ import type {
   FileKind,
   FileSource,
   GcReport,
+  GetFileOptions,
+  GetFileResult,
   GetOptions,
   JobInfo,
   JobResult,
@@ -178,6 +184,21 @@ class RemotePacketFS implements PacketFS {
     await using held = await FileChunks.open(reuse, signal);
     const files = { ...this.#files, source: held.before(this.#files.source) };
     return yield* readFile(files, file, options);
+  }
+
+  async getFile(file: string, path: string, options: GetFileOptions = {}): Promise<GetFileResult> {
+    const { range, signal } = options;
+    const found = await findBytes(this.#files, file, range);
+    return await getFile(path, found, { read: (held) => this.#readBeside(found, held, signal) }, options);
+  }
+
+  async *#readBeside(
+    found: FoundBytes,
+    paths: readonly string[],
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array> {
+    await using held = await FileChunks.open(paths, signal);
+    yield* readBytes({ source: held.before(this.#data) }, found, signal);
   }
 
   async stat(file: string): Promise<FileInfo> {

@@ -7,7 +7,7 @@ import { UsageError } from "../errors.ts";
 import type { FileInfo, GetOptions, PacketFS, Tree, TreeRule } from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
-import { findTarget, isDirectory } from "./file-target.ts";
+import { findTarget, isDirectory } from "../target/file-target.ts";
 import { formatBytes, formatCount, formatDuration, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { FILE_OPERAND, option } from "./options.ts";
@@ -82,7 +82,7 @@ async function get(
   options: GetCommandOptions,
   filter: readonly TreeRule[],
 ): Promise<void> {
-  const { output, aborted } = context;
+  const { output, signal } = context;
   const range = options.range === undefined ? undefined : parseRange(options.range);
   const to = options.output ?? (range === undefined ? undefined : "-");
   const isToStdout = to !== undefined && STDOUT.includes(to);
@@ -105,14 +105,15 @@ async function get(
     );
   }
   const paths = isToStdout ? ["-"] : await targetPaths(infos, to);
-  const targets = isToStdout ? [] : await Promise.all(paths.map((path) => findTarget(path, aborted)));
+  if (!isToStdout) for (const path of paths) await findTarget(path, signal);
   for (const [index, info] of infos.entries()) {
     const startedAt = performance.now();
-    const contentOf = (held: readonly string[]): AsyncIterable<Uint8Array> =>
-      read(context, pfs, { file: files[index]!, info, range, held });
-    const bytes = await (targets[index]?.write(contentOf) ?? toStdout(context, contentOf([])));
+    const wanted = { file: files[index]!, info, range };
+    const length = isToStdout
+      ? await toStdout(context, read(context, pfs, wanted))
+      : await toFile(context, pfs, wanted, paths[index]!);
     const milliseconds = Math.round(performance.now() - startedAt);
-    await report(context, files[index]!, info, { path: paths[index]!, length: bytes, milliseconds });
+    await report(context, files[index]!, info, { path: paths[index]!, length, milliseconds });
   }
 }
 
@@ -230,7 +231,7 @@ async function cat(context: Context, files: readonly string[]): Promise<void> {
     );
   }
   for (const [index, file] of files.entries()) {
-    const wanted = { file, info: infos[index]!, range: undefined, held: [] };
+    const wanted = { file, info: infos[index]!, range: undefined };
     await toStdout(context, read(context, pfs, wanted));
   }
 }
@@ -239,23 +240,40 @@ interface Wanted {
   readonly file: string;
   readonly info: Found;
   readonly range: Range | undefined;
-  /** Files that may hold some of it already. */
-  readonly held: readonly string[];
+}
+
+/** By its root: the bytes are those that were looked up, even if the name is given to others meanwhile. */
+function textOf({ root, tree }: Found): string {
+  return tree === undefined ? root : `${root}/${tree.path}`;
+}
+
+async function toFile(
+  { output, signal }: Context,
+  pfs: PacketFS,
+  { file, info, range }: Wanted,
+  path: string,
+): Promise<number> {
+  const progress = new Progress(output, printable(file));
+  const { length } = await pfs.getFile(textOf(info), path, {
+    signal,
+    onProgress: (bytes, total) => progress.update(bytes, total),
+    ...(range === undefined ? {} : { range }),
+  });
+  progress.end();
+  return length;
 }
 
 async function* read(
   { output, signal }: Context,
   pfs: PacketFS,
-  { file, info, range, held }: Wanted,
+  { file, info, range }: Wanted,
 ): AsyncGenerator<Uint8Array> {
   const end = Math.min(range?.end ?? info.length, info.length);
   const total = end - (range?.start ?? 0);
   const progress = new Progress(output, printable(file));
   let done = 0;
-  // By root: the bytes are those that were looked up, even if the name is given to others meanwhile.
-  const options = { signal, reuse: held, ...(range === undefined ? {} : { range }) };
-  const pieces = info.tree === undefined ? pfs.get(info.root, options) : info.tree.read("", options);
-  for await (const piece of pieces) {
+  const options = { signal, ...(range === undefined ? {} : { range }) };
+  for await (const piece of pfs.get(textOf(info), options)) {
     yield piece;
     done += piece.byteLength;
     progress.update(done, total);

@@ -1,5 +1,5 @@
 /** What every `PacketFS` must do, whether it is a directory or a hub with nodes. */
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -120,6 +120,31 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         expect(await codeOf(pfs.get("numbers.txt", { range: { start: TEXT.length + 1 } }))).toBe("PFS_USAGE");
       });
 
+      it("are written to paths, whole or not at all, with what is there already", async () => {
+        const path = join(directory, "fetched");
+        const told: [number, number][] = [];
+        const { root } = await pfs.stat("numbers.txt");
+        const got = await pfs.getFile("numbers.txt", path, { onProgress: (...both) => told.push(both) });
+        expect(got).toMatchObject({ root, path, length: TEXT.length });
+        expect(told.at(-1)).toEqual([TEXT.length, TEXT.length]);
+        expect((await readFile(path)).equals(TEXT)).toBe(true);
+        await writeFile(path, Buffer.concat([Buffer.from("before it "), TEXT]));
+        await chmod(path, 0o640);
+        await pfs.getFile(root, path);
+        expect((await readFile(path)).equals(TEXT)).toBe(true);
+        expect((await stat(path)).mode & 0o777).toBe(0o640);
+        expect(await pfs.getFile("numbers.txt", path, { range: { start: 5, end: 9 } })).toMatchObject({
+          length: 4,
+        });
+        expect((await readFile(path)).equals(TEXT.subarray(5, 9))).toBe(true);
+        expect(await codeOf(pfs.getFile("nothing", path))).toBe("PFS_NOT_FOUND");
+        expect(await codeOf(pfs.getFile("numbers.txt", directory))).toBe("PFS_USAGE");
+        expect(await codeOf(pfs.getFile("numbers.txt", join(directory, "no/such/place")))).toBe(
+          "PFS_FILE_NOT_FOUND",
+        );
+        expect((await readdir(directory)).filter((name) => name.endsWith(".part"))).toEqual([]);
+      });
+
       it("are listed by name, in order, and their versions count up", async () => {
         await pfs.put(Buffer.from("1"), { name: "list/b" });
         await pfs.put(Buffer.from("2"), { name: "list/a" });
@@ -197,6 +222,12 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         expect(
           (await bytesOf(pfs.get("trees/site@1/index.html", { range: { start: 1, end: 3 } }))).toString(),
         ).toBe("ht");
+        const page = join(directory, "page.html");
+        expect(await pfs.getFile(`${first.root}/index.html`, page)).toMatchObject({
+          root: first.root,
+          length: 6,
+        });
+        expect(await readFile(page, "utf8")).toBe("<html>");
         expect((await bytesOf((await pfs.openTree("trees/site/docs/large")).read())).length).toBe(
           3 * TEXT.length,
         );

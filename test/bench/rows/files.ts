@@ -15,7 +15,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { openLocal } from "packetfs";
 import type { PacketFS } from "packetfs";
-import { writePieces } from "../../../sdk/cli/file-target.ts";
+import { writePieces } from "../../../sdk/target/file-target.ts";
 import { writeRandom } from "../corpus.ts";
 import type { Bench, Row, Side } from "../harness.ts";
 import { seconds } from "../harness.ts";

@@ -1,5 +1,5 @@
 /**
- * The temporary files that "get" writes before it replaces its target, beside it. A process that is killed leaves its own
+ * The temporary files into which a file is fetched before it replaces its target, beside it. A process that is killed leaves its own
  * behind. The next one that writes to the same target takes it over, so that what it holds is not fetched again; others are
  * removed when they are a day old.
  *

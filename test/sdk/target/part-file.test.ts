@@ -4,9 +4,9 @@ import { readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "n
 import { basename, join } from "node:path";
 import { expect, it } from "vitest";
 import { ownMark } from "../../../runtime/process-mark.ts";
-import { openPart } from "../../../sdk/cli/part-file.ts";
+import { openPart } from "../../../sdk/target/part-file.ts";
 import { descriptorsOf } from "../../suites/processes.ts";
-import { temporaryDirectory } from "./run-pfs.ts";
+import { temporaryDirectory } from "../cli/run-pfs.ts";
 
 /** Of a process that had this one's number before. */
 const DEAD_MARK = ownMark().replace(/\d+$/, "1");

@@ -3,12 +3,11 @@ import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync 
 import { linkSync, lstatSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { findTarget } from "../../../sdk/cli/file-target.ts";
-import { makePlace, PFS, temporaryDirectory, TEXT } from "./run-pfs.ts";
-import type { Place } from "./run-pfs.ts";
+import { findTarget } from "../../../sdk/target/file-target.ts";
+import { makePlace, PFS, temporaryDirectory, TEXT } from "../cli/run-pfs.ts";
+import type { Place } from "../cli/run-pfs.ts";
 import { outputSync, runSync } from "../../suites/run-sync.ts";
 
-const never = new Promise<never>(() => undefined);
 const IS_ROOT = process.geteuid?.() === 0;
 
 async function* inPieces(...pieces: string[]): AsyncGenerator<Uint8Array> {
@@ -21,7 +20,7 @@ async function* failing(): AsyncGenerator<Uint8Array> {
 }
 
 async function write(path: string, content: AsyncIterable<Uint8Array>): Promise<number> {
-  return await (await findTarget(path, never)).write(() => content);
+  return await (await findTarget(path, undefined)).write({ read: () => content });
 }
 
 function modeOf(path: string): string {

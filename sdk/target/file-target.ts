@@ -1,5 +1,5 @@
 /**
- * Where "get" writes, treated as cp treats it: links are followed, and what stands there keeps its mode and its owner. A
+ * Where a file is fetched to, treated as cp treats it: links are followed, and what stands there keeps its mode and its owner. A
  * file is as it was until all bytes have come:
  *
  *   no file yet, or one that can be replaced                 a temporary file beside it, synced, renamed over it, and the
@@ -13,6 +13,7 @@ import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, resolve } from "node:path";
 import { PRIVATE_FILE_MODE, syncDirectory } from "../../runtime/durable-file.ts";
+import { unlessAborted } from "../../runtime/unless-aborted.ts";
 import { fileError, systemCode, UsageError } from "../errors.ts";
 import { openPart, removeLeftParts } from "./part-file.ts";
 import type { PartFile } from "./part-file.ts";
@@ -29,27 +30,39 @@ const NOTHING_BESIDE = ["EACCES", "EPERM", "EROFS"];
 /** What syncing a directory fails with that one may write to but not read, or whose file system has no such thing. */
 const NOT_SYNCED = ["EACCES", "EPERM", "EINVAL", "ENOTSUP"];
 
-/** What is to be written. `held` are files that may hold some of it already; they are there until it has been read. */
-export type ContentOf = (held: readonly string[]) => AsyncIterable<Uint8Array>;
+/** What is to be written. */
+export interface Content {
+  /** All of it, in order. `held` are files that may hold some of it already; they are there until it has been read. */
+  read(held: readonly string[]): AsyncIterable<Uint8Array>;
+  /** Has it written where it belongs in a file that nobody else uses. Resolves with its bytes. Used instead, where there is such a file. */
+  fill?(part: Part): Promise<number>;
+}
+
+export interface Part {
+  readonly handle: FileHandle;
+  readonly path: string;
+  /** Files that may hold some of the content; the part's own where somebody who was killed has written some of it there. */
+  readonly held: readonly string[];
+}
 
 /** Where bytes can be written to. */
 export interface FileTarget {
   /** Resolves with the bytes written. */
-  write(contentOf: ContentOf): Promise<number>;
+  write(content: Content): Promise<number>;
 }
 
 /**
  * Looks at `path` before anything is fetched for it. Rejects with PFS_FILE_FAILED, PFS_FILE_NOT_FOUND or PFS_USAGE where it
- * cannot be written to. `aborted` rejects when nobody waits any more: a pipe that nobody reads would keep it for ever.
+ * cannot be written to. Nobody waits any more after `signal`: a pipe that nobody reads would keep whoever writes for ever.
  */
-export async function findTarget(path: string, aborted: Promise<never>): Promise<FileTarget> {
+export async function findTarget(path: string, signal: AbortSignal | undefined): Promise<FileTarget> {
   try {
     const found = await statOf(path);
     if (found === undefined) return await newFile(await endOfLinks(path), path);
     if (found.isDirectory()) throw new UsageError(`${path} is a directory; name a file in it`);
     await access(path, constants.W_OK);
     if (found.isFile() && !DESCRIPTOR.test(path)) return oldFile(await realpath(path), path, found);
-    return { write: (contentOf) => Promise.race([writeInto(path, path, contentOf([])), aborted]) };
+    return { write: (content) => unlessAborted(writeInto(path, path, content.read([])), signal) };
   } catch (error) {
     throw fileError(error, "write", path);
   }
@@ -66,9 +79,9 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
     throw new UsageError(`cannot write ${shown}: ${directory} is not a directory`);
   }
   return {
-    write: async (contentOf) => {
+    write: async (content) => {
       await using temporary = await openTemporary([directory], path, NEW_FILE_MODE, shown);
-      const bytes = await temporary.fill(contentOf(temporary.held));
+      const bytes = await temporary.fill(content, []);
       await temporary.rename(path).catch((error: unknown) => {
         throw fileError(error, "write", shown);
       });
@@ -80,9 +93,9 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
 
 function oldFile(path: string, shown: string, found: Stats): FileTarget {
   return {
-    write: async (contentOf) => {
+    write: async (content) => {
       await using temporary = await openTemporary([dirname(path), tmpdir()], path, PRIVATE_FILE_MODE, shown);
-      const bytes = await temporary.fill(contentOf([...temporary.held, path]));
+      const bytes = await temporary.fill(content, [path]);
       // Its other names are to show the new bytes too.
       const isReplaced = found.nlink === 1 && (await replace(path, shown, found, temporary));
       if (isReplaced) await syncName(path, shown);
@@ -119,10 +132,8 @@ async function syncName(path: string, shown: string): Promise<void> {
 /** A file that is gone when it is disposed of, unless it was renamed. */
 interface Temporary extends AsyncDisposable {
   readonly handle: FileHandle;
-  /** Its own path where it holds what a killed process has written for the same target: it is written over. */
-  readonly held: readonly string[];
-  /** Resolves with the bytes, which are durable then. */
-  fill(content: AsyncIterable<Uint8Array>): Promise<number>;
+  /** Resolves with the bytes, which are durable then. `held` may hold some of them, and so may what a killed process left here. */
+  fill(content: Content, held: readonly string[]): Promise<number>;
   read(): AsyncIterable<Uint8Array>;
   rename(path: string): Promise<void>;
 }
@@ -147,9 +158,11 @@ async function openTemporary(
   let isKept = false;
   return {
     handle,
-    held: isTakenOver ? [path] : [],
-    fill: async (content) => {
-      const bytes = await writePieces(handle, content, failed);
+    fill: async (content, held) => {
+      const own = isTakenOver ? [path, ...held] : held;
+      const bytes =
+        (await content.fill?.({ handle, path, held: own })) ??
+        (await writePieces(handle, content.read(own), failed));
       if (isTakenOver) await cutOff(handle, bytes, failed);
       await handle.sync();
       await removeLeftParts(directory, target);
