@@ -1,4 +1,6 @@
 /** A block: chunks back to back in one buffer, as they are handed to whoever writes them. */
+import { sha256 } from "../packets/digest.ts";
+import { REF_BYTES } from "../packets/layout.ts";
 import { CHUNK_BYTES_MAX } from "../packets/limits.ts";
 import { WRITE_BLOCK_BYTES_MAX } from "./limits.ts";
 
@@ -23,6 +25,13 @@ export function blockOf(chunks: readonly Uint8Array[]): Block {
 export function chunksOf({ block, lengths }: Block): Uint8Array<ArrayBuffer>[] {
   let at = 0;
   return Array.from(lengths, (length) => block.subarray(at, (at += length)));
+}
+
+/** The refs of a block's chunks, 32 bytes each, back to back. */
+export function refsOf(block: Block): Uint8Array<ArrayBuffer> {
+  const refs = new Uint8Array(block.lengths.length * REF_BYTES);
+  for (const [index, chunk] of chunksOf(block).entries()) refs.set(sha256(chunk), index * REF_BYTES);
+  return refs;
 }
 
 /** Throws a RangeError for what is no block of chunks, or too much of it. */

@@ -62,12 +62,21 @@ export const GC_UNKNOWN_BYTES: number = 16 * 1024 * 1024;
 export const WRITER_REFS_MAX: number = 4 * 1024 * 1024;
 /** What ingest hands to a store at once, */
 export const INGEST_BLOCK_BYTES: number = 4 * 1024 * 1024;
-/** Chunks that are looked for in files outside of any store, so that they need not be fetched: about 64 GiB of them. */
-export const FILE_CHUNKS_INDEXED_MAX: number = 1024 * 1024;
 /** and how many of these it has handed over without having got their refs back. */
 export const INGEST_BLOCKS_MAX = 4;
+/** What is hashed before a thread is begun for more of it. */
+export const HASH_ASIDE_BYTES: number = 16 * 1024 * 1024;
+/** A file outside of any store that is used as a stored one: the places of its chunks take a five-hundredth of that in memory. */
+export const HELD_FILE_BYTES_MAX: number = 64 * 1024 * 1024 * 1024;
+/** Neighbouring chunks of such a file are read at once, up to so many bytes. */
+export const HELD_READ_BYTES: number = 4 * 1024 * 1024;
 /** What a file is read in where it is not read into such blocks. */
 export const FILE_READ_BYTES: number = 1024 * 1024;
+/**
+ * How long a file must have been left alone before it was read, to be taken for unchanged by its times later: the clocks of file
+ * systems are as coarse as that.
+ */
+export const FILE_SETTLED_MS = 2_000;
 /** How long a device that has nothing to read yet is left alone. */
 export const DEVICE_RETRY_MS = 20;
 
@@ -97,11 +106,6 @@ export const WALK_REFS = 4096;
 export const TREE_READ_BYTES: number = 4 * 1024 * 1024;
 /** How often a file that changes while it is read is read again before that is told. */
 export const TREE_READ_TRIES = 3;
-/**
- * How long a file must have been left alone before it was read, to be taken for unchanged by its times later: the clocks of file
- * systems are as coarse as that.
- */
-export const TREE_SETTLED_MS = 2_000;
 /** Directories of which is remembered which of their files were stored, and as what. */
 export const TREE_INDEXES_MAX = 64;
 /** Bytes between two ranges of a tree that are read with them, since they stand in the same chunks mostly. */

@@ -6,7 +6,7 @@ import type { RemoteProgram } from "../nodes/remote/hub-client.ts";
 import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
-import { FileChunks } from "../runtime/stream/execute.ts";
+import { HeldFiles } from "../runtime/stream/execute.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { PacketCode } from "./code/builders.ts";
@@ -181,7 +181,7 @@ class RemotePacketFS implements PacketFS {
   async *get(file: string, options: GetOptions = {}): AsyncGenerator<Uint8Array> {
     const { reuse = [], signal } = options;
     if (reuse.length === 0) return yield* readFile(this.#files, file, options);
-    await using held = await FileChunks.open(reuse, signal);
+    await using held = await HeldFiles.open(reuse, signal);
     const files = { ...this.#files, source: held.before(this.#files.source) };
     return yield* readFile(files, file, options);
   }
@@ -197,7 +197,7 @@ class RemotePacketFS implements PacketFS {
     paths: readonly string[],
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array> {
-    await using held = await FileChunks.open(paths, signal);
+    await using held = await HeldFiles.open(paths, signal);
     yield* readBytes({ source: held.before(this.#data) }, found, signal);
   }
 

@@ -12,11 +12,11 @@ import { TreeError, TreeErrorCode, systemCode } from "../runtime/errors.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import { readEach } from "../runtime/read-each.ts";
+import { HashingSink } from "../runtime/stream/ingest.ts";
 import { isStreamFault } from "../runtime/stream/walk.ts";
 import { ContentComparison, differences } from "../runtime/tree/compare-trees.ts";
 import type { SameContent } from "../runtime/tree/compare-trees.ts";
 import { TreeFilter } from "../runtime/tree/filter.ts";
-import { HashingSink } from "../runtime/tree/hashing-sink.ts";
 import { DirectoryCursor, OpenDirectory } from "../runtime/tree/open-directory.ts";
 import { storeTree } from "../runtime/tree/store-tree.ts";
 import type { EarlierTree, StoredTreeResult } from "../runtime/tree/store-tree.ts";
@@ -128,7 +128,8 @@ export async function syncTree(
   };
   const before = tree?.manifest.entries ?? [];
   if (dryRun) {
-    const { root, length, entries } = await storeTree(new HashingSink(), directory, toStore);
+    await using sink = new HashingSink();
+    const { root, length, entries } = await storeTree(sink, directory, toStore);
     using top = OpenDirectory.at(directory);
     const same =
       checksum && tree !== undefined ? onDisk(tree, top, entries, signal) : byTimes(before, entries);

@@ -38,11 +38,16 @@ export class StreamAssembly {
   #newBytes = 0;
   #storedBytes = 0;
 
-  /** `onReturned` gets the buffers of blocks that the sink has given back. */
-  constructor(sink: ChunkSink, onReturned: (buffer: ArrayBuffer) => void) {
+  /** `onReturned` gets the buffers of blocks that the sink has given back, `onStream` each stream chunk before the sink does. */
+  constructor(
+    sink: ChunkSink,
+    onReturned: (buffer: ArrayBuffer) => void,
+    onStream?: (ref: Ref, bytes: Uint8Array) => void,
+  ) {
     this.#sink = sink;
     this.#onReturned = onReturned;
-    this.#writer = new StreamWriter((_ref, bytes) => {
+    this.#writer = new StreamWriter((ref, bytes) => {
+      onStream?.(ref, bytes);
       this.#streams.push(bytes);
       this.#streamBytes += bytes.byteLength;
     });

@@ -16,6 +16,7 @@ import type { ChunkSink } from "../contracts/chunks.ts";
 
 export { fileSource, invalidInput } from "./sources.ts";
 export type { FillingSource } from "./sources.ts";
+export { HashingSink } from "./hashing-sink.ts";
 export { StreamAssembly } from "./assembly.ts";
 export { IS_MATCHED, IS_STORED, isRun } from "./blocks.ts";
 export type { BlockCut } from "./blocks.ts";
@@ -31,6 +32,8 @@ export interface IngestOptions {
   readonly length?: number;
   /** Called with the bytes taken in so far. */
   readonly onProgress?: (bytes: number) => void;
+  /** Called with each stream chunk, those that are called before those that call them; it must stay as it is. */
+  readonly onStream?: (ref: Ref, bytes: Uint8Array) => void;
 }
 
 export interface Ingested {
@@ -67,7 +70,7 @@ export async function ingest(
   const chunker = options.chunker === undefined ? defaultChunker() : new Chunker(options.chunker);
   const { maxBytes } = chunker.parameters;
   const blocks = new BlockSource(source, maxBytes, Math.min(INGEST_BLOCK_BYTES, Math.max(1, expected)));
-  const assembly = new StreamAssembly(sink, (buffer) => blocks.reuse(buffer));
+  const assembly = new StreamAssembly(sink, (buffer) => blocks.reuse(buffer), options.onStream);
   let rest: Uint8Array = new Uint8Array(0);
   let length = 0;
   try {

@@ -15,7 +15,7 @@ import { readFile, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { isRefOf, refToHex, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { TREE_INDEXES_MAX, TREE_SETTLED_MS } from "../limits.ts";
+import { FILE_SETTLED_MS, TREE_INDEXES_MAX } from "../limits.ts";
 import { rememberFile } from "../remembered-files.ts";
 import type { FileMark } from "./scan.ts";
 
@@ -42,7 +42,7 @@ export async function readTreeIndex(directory: string, key: string): Promise<Kno
   const entries = Number(view.getBigUint64(48, true));
   if (view.getBigUint64(0, true) !== MAGIC) return undefined;
   if (body.byteLength !== HEADER_BYTES + entries * MARK_WORDS * 8) return undefined;
-  const settled = BigInt(Math.max(0, Math.floor(view.getFloat64(8, true)) - TREE_SETTLED_MS)) * 1_000_000n;
+  const settled = BigInt(Math.max(0, Math.floor(view.getFloat64(8, true)) - FILE_SETTLED_MS)) * 1_000_000n;
   const marks = new BigInt64Array(body.buffer, HEADER_BYTES);
   // The ones that are used stay.
   const now = new Date();
