@@ -53,8 +53,6 @@ const ENTRIES = new Map([
   // What transfers are put together of: nothing begins one yet.
   ["runtime/stream/patch/estimate.ts", "test/runtime/stream/patch"],
   ["nodes/transfer/transfer-channel.ts", "test/nodes/transfer"],
-  ["sdk/memory/file-index.ts", "test/sdk/memory"],
-  ["sdk/memory/client-store.ts", "test/sdk/memory"],
 ]);
 
 const sources = LAYERS.flatMap(sourcesIn);

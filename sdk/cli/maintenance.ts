@@ -7,11 +7,15 @@ import { ExitCode } from "./exit-codes.ts";
 import { formatBytes, formatCount, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { onRun } from "./context.ts";
-import type { Host } from "./context.ts";
+import type { Context, Host } from "./context.ts";
 import { option, wholeNumber } from "./options.ts";
 
 interface MaintenanceCommandOptions {
   readonly nodesWait?: number;
+}
+
+interface GcCommandOptions extends MaintenanceCommandOptions {
+  readonly cache?: boolean;
 }
 
 /** A node that is at work for longer keeps nobody from knowing about the others. */
@@ -103,8 +107,17 @@ export function gcCommand(host: Host): Command {
       "Free the space of chunks that no name needs, with --at at the hub and its nodes: what it keeps and frees is together what verify reads. Safe beside running puts and jobs. Names files that cannot be read whole: what they need is kept, as far as it can be known.",
     )
     .addOption(nodesWaitOption())
+    .addOption(
+      option(
+        "--cache",
+        "instead, forget what commands remember on this machine of files that they stored at hubs and fetched: nothing that is stored is lost",
+        "PACKETFS_CACHE",
+      ),
+    )
     .addHelpText("after", example("pfs rm old.log && pfs gc"));
-  return onRun<MaintenanceCommandOptions>(command, host, async ({ output, signal, open }, _, options) => {
+  return onRun<GcCommandOptions>(command, host, async (context, _, options) => {
+    if (options.cache === true) return await clearCache(context);
+    const { output, signal, open } = context;
     output.status("looking for chunks that no name needs …");
     const report = await (await open()).gc({ signal, ...waiting(options) });
     if (output.json) return output.object({ ...report });
@@ -123,4 +136,13 @@ export function gcCommand(host: Host): Command {
       `freed ${plural(freedChunks, "chunk")}, ${formatBytes(freedBytes)}; kept ${formatCount(keptChunks)}`,
     );
   });
+}
+
+async function clearCache({ output, signal }: Context): Promise<void> {
+  const { ClientMemory } = await import("../memory/client-memory.ts");
+  using memory = await ClientMemory.open();
+  const freedBytes = await memory.clear(signal);
+  const { directory } = memory;
+  if (output.json) return output.object({ directory, freedBytes });
+  output.talk(`freed ${formatBytes(freedBytes)} of ${directory}`);
 }

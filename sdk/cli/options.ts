@@ -139,7 +139,7 @@ export function tidyEnvironment(environment: NodeJS.ProcessEnv): void {
   for (const [name, value] of Object.entries(environment)) {
     if (!name.startsWith("PACKETFS_")) continue;
     const isSwitch =
-      /_(ALL|JSON|QUIET|VERBOSE|VERSIONS|NO_CHECK|CHECKSUM|DELETE|DRY_RUN|KEEP_SETUID|RECURSIVE|SAFE_LINKS|SKIP_UNREADABLE)$/.test(
+      /_(ALL|CACHE|JSON|QUIET|VERBOSE|VERSIONS|NO_CHECK|CHECKSUM|DELETE|DRY_RUN|KEEP_SETUID|RECURSIVE|SAFE_LINKS|SKIP_UNREADABLE)$/.test(
         name,
       );
     if (value === "" || (isSwitch && (value === "0" || value === "false"))) delete environment[name];
@@ -156,6 +156,19 @@ export function switchIsOn(name: "json" | "quiet" | "verbose", words: readonly s
 /** The directory of the embedded store, or of the node's own. */
 export function storeDirectory(options: GlobalOptions): string {
   return options.store ?? envPaths("packetfs", { suffix: "" }).data;
+}
+
+/**
+ * Bytes of disk that commands may take to remember what they stored at hubs, 0 for none; undefined for the default. Throws PFS_USAGE.
+ */
+export function cacheBytes(): number | undefined {
+  const text = process.env["PACKETFS_CACHE_BYTES"];
+  if (text === undefined) return undefined;
+  const bytes = text === "0" ? 0 : SIZE.parse(text);
+  if (bytes !== undefined) return bytes;
+  throw new UsageError(
+    `PACKETFS_CACHE_BYTES takes ${SIZE.takes}, or 0 to remember nothing, not "${printable(text)}"`,
+  );
 }
 
 /** What an option's value has to be; a command that is given another one says so with the option's name. */

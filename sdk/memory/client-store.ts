@@ -27,6 +27,8 @@ const USE_NOTED_MS: number = 60 * 60 * 1000;
 /** What writes shares the caller's thread where fewer bytes are to come. */
 const LITTLE_BYTES: number = 4 * 1024 * 1024;
 
+const NO_DISK = { bavail: 0, bsize: 0 } as const;
+
 export interface ClientStoreOptions {
   /** Where it is, or is to be. */
   readonly directory: string;
@@ -151,7 +153,7 @@ export class ClientStore {
 
   async #limit(bytes: number): Promise<number> {
     if (this.#bytesMax !== undefined) return this.#bytesMax;
-    const { bavail, bsize } = await statfs(await nearestThere(this.directory));
+    const { bavail, bsize } = await statfs(await nearestThere(this.directory)).catch(() => NO_DISK);
     return Math.min(BYTES_MAX, Math.floor((bavail * bsize + bytes) * DISK_SHARE));
   }
 

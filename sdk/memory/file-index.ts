@@ -9,7 +9,7 @@
  * asked for and exchanged at once.
  */
 import { stat } from "node:fs/promises";
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
@@ -89,13 +89,15 @@ export class FileIndex implements Disposable {
     this.#isOff = isOff;
   }
 
-  /** The index in a directory, which is made where it is not there. Never rejects, and neither do its calls. */
-  static async open(directory: string): Promise<FileIndex> {
-    const made = await makeDirectory(directory).then(
-      () => true,
-      () => false,
-    );
-    return new FileIndex(join(directory, FILE_NAME), !made);
+  /** The index in a directory, which is made where it is not there, unless it `isOff`. Never rejects, and neither do its calls. */
+  static async open(directory: string, isOff = false): Promise<FileIndex> {
+    const isThere =
+      !isOff &&
+      (await makeDirectory(directory).then(
+        () => true,
+        () => false,
+      ));
+    return new FileIndex(join(directory, FILE_NAME), !isThere);
   }
 
   /** The root of the file as it is, where that is sure; undefined otherwise. */
@@ -153,6 +155,7 @@ export class FileIndex implements Disposable {
 
   /** Forgets everything. */
   clear(): void {
+    if (!existsSync(this.#path)) return;
     this.#use((database) => database.exec("delete from files; vacuum; pragma wal_checkpoint(truncate)"));
   }
 

@@ -11,13 +11,14 @@ import packageJson from "../../../package.json" with { type: "json" };
 import { errorToJson, hasCode } from "../../../packets/errors.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { describeAccelerator, describeUnused, formatBytes, formatDuration, plural } from "../format.ts";
-import { storeDirectory } from "../options.ts";
+import { cacheBytes, storeDirectory } from "../options.ts";
 import type { GlobalOptions } from "../options.ts";
 import { makeTemporaryDirectory } from "../../../runtime/temporary-directory.ts";
 import { example } from "../help.ts";
 import { onRun } from "../context.ts";
 import type { Host, Context } from "../context.ts";
 import type { TokenSource } from "../secrets.ts";
+import { cacheChecks } from "./cache.ts";
 import { failure, inOneLine, ok, topicLines, warning } from "./check.ts";
 import type { Check } from "./check.ts";
 import { contentOf, storeChecks } from "./store.ts";
@@ -48,6 +49,7 @@ async function doctor({ output, options, token, signal, finish }: Context): Prom
     machineChecks,
     // What every other command would use.
     () => (token === undefined ? storeChecks(...storePlace(options)) : hubChecks(token, options, signal)),
+    () => cacheChecks(cacheBytes()),
     async () => [await sharedMemoryCheck(), await timeCheck(), await isolateCheck(), await programCheck()],
     () => kernelChecks(token === undefined ? storeDirectory(options) : undefined),
     // Known once a program has run.

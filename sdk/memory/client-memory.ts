@@ -1,0 +1,65 @@
+/** All that a client of hubs remembers of files, in one directory of the user's cache. */
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { cacheDirectory } from "../programs/result-cache.ts";
+import { ClientStore } from "./client-store.ts";
+import { FileIndex } from "./file-index.ts";
+
+export interface ClientMemoryOptions {
+  /** Where it is, or is to be; the user's cache by default. */
+  readonly directory?: string | undefined;
+  /** Bytes of disk that what is kept may take; 0 for remembering nothing. By default a tenth of what is free, and 20 GiB at most. */
+  readonly bytesMax?: number | undefined;
+}
+
+export class ClientMemory implements Disposable {
+  readonly directory: string;
+  /** Which files have which root. */
+  readonly files: FileIndex;
+  /** What was stored. */
+  readonly store: ClientStore;
+
+  private constructor(directory: string, files: FileIndex, store: ClientStore) {
+    this.directory = directory;
+    this.files = files;
+    this.store = store;
+  }
+
+  /** Never rejects: what cannot be there is as if it were empty. */
+  static async open(options: ClientMemoryOptions = {}): Promise<ClientMemory> {
+    const { directory = cacheDirectory("files"), bytesMax } = options;
+    const files = await FileIndex.open(directory, bytesMax === 0);
+    return new ClientMemory(
+      directory,
+      files,
+      new ClientStore({ directory: join(directory, "store"), bytesMax }),
+    );
+  }
+
+  /** Bytes of disk that it takes, and that what is kept may take. */
+  async usage(): Promise<{ readonly bytes: number; readonly bytesMax: number }> {
+    const { bytes, bytesMax } = await this.store.usage();
+    const names = await readdir(this.directory).catch(() => []);
+    const sizes = await Promise.all(
+      names.map((name) =>
+        stat(join(this.directory, name)).then(
+          (found) => (found.isFile() ? found.size : 0),
+          () => 0,
+        ),
+      ),
+    );
+    return { bytes: bytes + sizes.reduce((sum, size) => sum + size, 0), bytesMax };
+  }
+
+  /** Forgets everything. Resolves with the bytes that are free for it. Rejects as clearing the store does. */
+  async clear(signal?: AbortSignal): Promise<number> {
+    const before = (await this.usage()).bytes;
+    await this.store.clear(signal);
+    this.files.clear();
+    return Math.max(0, before - (await this.usage()).bytes);
+  }
+
+  [Symbol.dispose](): void {
+    this.files.close();
+  }
+}
