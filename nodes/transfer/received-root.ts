@@ -11,11 +11,13 @@ import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { PatchReceiver } from "../../runtime/stream/patch/receive-patches.ts";
 import { TURN_STEP_PACKETS } from "../../runtime/limits.ts";
 import { turnOver } from "../../runtime/turns.ts";
-import { TRANSFER_LACKING_MAX } from "../limits.ts";
+import { TRANSFER_COMPLAINTS_REFS_MAX, TRANSFER_LACKING_MAX } from "../limits.ts";
 import { ByteRanges, invalidTransfer } from "./replication/byte-ranges.ts";
 import { DataForm, decodeRows } from "./replication/messages.ts";
 import type { DataHead, StoredRows } from "./replication/messages.ts";
 import type { PlacedData } from "./replication/receiver.ts";
+import { InOrder } from "./root-sink.ts";
+import type { ReceiveContext, ReceivedBody, RootSink, SinkPresence } from "./root-sink.ts";
 
 /** Where chunks come to. */
 export interface ReceivingStore {
@@ -40,6 +42,9 @@ export interface Lacking {
   readonly from: number;
   readonly end: number;
 }
+
+/** Where the bytes of a stream stand, and what of them is needed. */
+export type StreamPlace = Pick<Lacking, "start" | "from" | "end">;
 
 /** What of a root is here. */
 export interface Presence {
@@ -91,22 +96,23 @@ export async function presenceOf(
   return { ranges, missing };
 }
 
-function rootOf(ref: Ref): Lacking {
+/** A root itself, which stands for all of its bytes. */
+export function rootOf(ref: Ref): Lacking {
   return { ref, isStream: true, start: 0, from: 0, end: Number.MAX_SAFE_INTEGER };
 }
 
 /** What is needed of what a packet of a stream yields: a CALL may be of a part of a stream, the rest of which stands nowhere. */
-function placeOf(
+export function placeOf(
   frame: Uint8Array,
   index: number,
-  stream: Lacking,
+  stream: StreamPlace,
 ): { readonly from: number; readonly end: number } {
   const at = stream.start + atOf(frame, index);
   return { from: Math.max(at, stream.from), end: Math.min(at + lengthAt(frame, index), stream.end) };
 }
 
 /** What a COPY or CALL of a stream names. */
-function lackingOf(frame: Uint8Array, index: number, stream: Lacking): Lacking {
+export function lackingOf(frame: Uint8Array, index: number, stream: StreamPlace): Lacking {
   return {
     ref: refOf(frame, index),
     isStream: opAt(frame, index) === Op.CALL,
@@ -136,46 +142,93 @@ async function chunksThere(
 }
 
 /** A chunk of a message; without bytes where they are not what its ref says. */
-interface MadeChunk {
+export interface MadeChunk {
   readonly ref: Ref;
   readonly bytes: Uint8Array | undefined;
   /** Whether bytes of a base were needed for it. */
   readonly isPatched: boolean;
 }
 
-export class ReceivedRoot {
-  readonly #store: ReceivingStore;
-  readonly #signal: AbortSignal;
-  readonly #patches: PatchReceiver;
-  readonly #lacking = new Map<string, Lacking>();
+/** The chunks of a message, verified. Rejects with PFS_PATCH_INVALID, and others, where nothing can be made of it. */
+export async function* madeOf(
+  { form, packets }: DataHead,
+  body: Uint8Array,
+  patches: PatchReceiver,
+): AsyncGenerator<MadeChunk, void, undefined> {
+  if (form !== DataForm.stored) {
+    const kind = form === DataForm.streams ? PatchKind.streams : PatchKind.chunks;
+    yield* patches.chunks({ kind, packets, body });
+    return;
+  }
+  const { refs, storedBytes, plainBytes, codec } = decodeRows(packets, body.byteLength);
+  let at = 0;
+  for (const [row, stored] of storedBytes.entries()) {
+    const ref = refAt(refs, row);
+    const bytes = await decompressAside(body.subarray(at, at + stored), codec[row]!, plainBytes[row]!);
+    at += stored;
+    const isRight = bytes !== undefined && isRefOf(ref, bytes);
+    yield { ref, bytes: isRight ? bytes : undefined, isPatched: false };
+  }
+}
 
-  constructor(store: ReceivingStore, root: Ref, bases: readonly Ref[], signal: AbortSignal) {
+export class ReceivedRoot implements RootSink {
+  readonly #store: ReceivingStore;
+  readonly #root: Ref;
+  readonly #order = new InOrder();
+  readonly #lacking = new Map<string, Lacking>();
+  #context: ReceiveContext | undefined;
+  #patches: PatchReceiver | undefined;
+  #doneBytes = 0;
+
+  constructor(store: ReceivingStore, root: Ref) {
     this.#store = store;
-    this.#signal = signal;
-    this.#patches = new PatchReceiver(store.source, root, bases, signal);
+    this.#root = root;
     this.#lacking.set(refKey(root), rootOf(root));
   }
 
-  /** These are asked for, and are to be kept when they come: also such as were here when what names them came. */
-  expect(missing: readonly Lacking[]): void {
-    for (const lacking of missing) this.#lacking.set(refKey(lacking.ref), lacking);
+  async begin(context: ReceiveContext): Promise<SinkPresence> {
+    const { bases, signal } = context;
+    const missingMax = 1 + TRANSFER_COMPLAINTS_REFS_MAX;
+    const { ranges, missing } = await presenceOf(this.#store, this.#root, missingMax, signal);
+    this.#context = context;
+    this.#patches = new PatchReceiver(this.#store.source, this.#root, bases, signal);
+    this.#doneBytes = ranges.bytes;
+    return { ranges, isWhole: missing.length === 0 };
   }
 
-  /** Has the body. Rejects with PFS_PATCH_INVALID, and others, where nothing can be made of it. */
-  async place(data: DataHead, body: Uint8Array<ArrayBuffer>): Promise<PlacedData> {
-    if (data.form === DataForm.stored && this.#store.keepStored !== undefined) {
-      const rows = decodeRows(data.packets, body.byteLength);
-      const lacking = this.#lackingData(rows);
-      if (lacking !== undefined) return await this.#placeStored(rows, lacking, body);
-    }
+  async place(data: DataHead, body: ReceivedBody): Promise<PlacedData> {
+    const { inRoom, onDone } = this.#context!;
+    const placed = await this.#order.run(async ({ letPass, alone }) => {
+      const isStored = data.form === DataForm.stored && this.#store.keepStored !== undefined;
+      const rows = isStored ? decodeRows(data.packets, body.bytes) : undefined;
+      const lacking = rows === undefined ? undefined : this.#lackingData(rows);
+      if (lacking !== undefined) {
+        letPass();
+        return await inRoom(async () => await this.#placeStored(rows!, lacking, await body.take()));
+      }
+      // Streams come before what they name.
+      await alone();
+      return await inRoom(async () => await this.#placeMade(data, await body.take()));
+    });
+    for (const { from, end } of placed.covered) this.#doneBytes += end - from;
+    onDone(this.#doneBytes);
+    return placed;
+  }
+
+  async check(signal: AbortSignal): Promise<readonly Ref[]> {
+    const { missing } = await presenceOf(this.#store, this.#root, TRANSFER_COMPLAINTS_REFS_MAX, signal);
+    // Also such as were here when what names them came.
+    for (const lacking of missing) this.#lacking.set(refKey(lacking.ref), lacking);
+    return missing.map(({ ref }) => ref);
+  }
+
+  async #placeMade(data: DataHead, body: Uint8Array): Promise<PlacedData> {
     const result = { chunks: 0, plainBytes: 0, patchedChunks: 0, compressedChunks: 0 };
     const wrong: Ref[] = [];
     const covered: { from: number; end: number }[] = [];
     const kept = new Map<string, { ref: Ref; bytes: Uint8Array }>();
-    const isPatch = data.form !== DataForm.stored;
-    const made = isPatch ? this.#unpatched(data, body) : this.#unpacked(data, body);
-    for await (const { ref, bytes, isPatched } of made) {
-      this.#signal.throwIfAborted();
+    for await (const { ref, bytes, isPatched } of madeOf(data, body, this.#patches!)) {
+      this.#context!.signal.throwIfAborted();
       const lacking = this.#lacking.get(refKey(ref));
       if (lacking === undefined || kept.has(refKey(ref))) continue;
       if (bytes === undefined) {
@@ -228,23 +281,6 @@ export class ReceivedRoot {
       this.#lacking.delete(refKey(ref));
     }
     return { ...result, wrong, covered };
-  }
-
-  async *#unpatched({ form, packets }: DataHead, body: Uint8Array): AsyncGenerator<MadeChunk> {
-    const kind = form === DataForm.streams ? PatchKind.streams : PatchKind.chunks;
-    yield* this.#patches.chunks({ kind, packets, body });
-  }
-
-  async *#unpacked({ packets }: DataHead, body: Uint8Array): AsyncGenerator<MadeChunk> {
-    const { refs, storedBytes, plainBytes, codec } = decodeRows(packets, body.byteLength);
-    let at = 0;
-    for (const [row, stored] of storedBytes.entries()) {
-      const ref = refAt(refs, row);
-      const bytes = await decompressAside(body.subarray(at, at + stored), codec[row]!, plainBytes[row]!);
-      at += stored;
-      const isRight = bytes !== undefined && isRefOf(ref, bytes);
-      yield { ref, bytes: isRight ? bytes : undefined, isPatched: false };
-    }
   }
 
   /** What it names is lacking from now on, unless it is here. Returns the bytes that are. */

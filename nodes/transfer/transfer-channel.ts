@@ -2,31 +2,27 @@
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError, errorToJson } from "../../packets/errors.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import {
-  TRANSFER_COMPLAINTS_REFS_MAX,
-  TRANSFER_LOOK_MS,
-  TRANSFER_PLACING_MAX,
-  TRANSFER_SILENT_LOOKS_MAX,
-} from "../limits.ts";
+import { TRANSFER_LOOK_MS, TRANSFER_PLACING_MAX, TRANSFER_SILENT_LOOKS_MAX } from "../limits.ts";
 import { WorkPlaces } from "../serve/work-places.ts";
-import type { BulkChannel, BulkMessage, FileRanges } from "../wire/bulk/dialing.ts";
-import { ReceivedRoot, presenceOf } from "./received-root.ts";
+import type { BulkChannel, BulkMessage, FileRanges, Placement } from "../wire/bulk/dialing.ts";
+import { ReceivedRoot } from "./received-root.ts";
 import type { ReceivingStore } from "./received-root.ts";
 import { DataForm } from "./replication/messages.ts";
 import type { FileOffer, FileRequest, OfferTerms } from "./replication/messages.ts";
-import type { FileReceiver } from "./replication/receiver.ts";
+import type { FileReceiver, WantedFile } from "./replication/receiver.ts";
 import type { SentRoot as SentRootInfo } from "./replication/sender.ts";
 import { addStats } from "./replication/statistics.ts";
 import type { TransferStats } from "./replication/statistics.ts";
 import { Transfers } from "./replication/transfers.ts";
 import type { TransferAction } from "./replication/transfers.ts";
+import type { ReceivedBody, RootSink } from "./root-sink.ts";
 import type { SentRoot, SentUnit } from "./sent-root.ts";
 
 /** A body that is to be sent, or one that came. */
 interface Body {
   readonly bytes: number;
   readonly out?: Uint8Array<ArrayBuffer> | FileRanges;
-  readonly come?: { readonly take: () => Promise<Uint8Array<ArrayBuffer>>; readonly free: () => void };
+  readonly come?: ReceivedBody & { readonly free: () => void };
 }
 
 type Action<Kind> = Extract<TransferAction<Body>, { readonly kind: Kind }>;
@@ -60,7 +56,8 @@ export interface TransferProgress {
 }
 
 export interface ReceiveOptions {
-  readonly store: ReceivingStore;
+  /** What it comes into: a store, or what makes of it what it likes, as a file (received-file.ts). */
+  readonly store: ReceivingStore | RootSink;
   readonly root: Ref;
   readonly bases?: readonly Ref[];
   readonly isUrgent?: boolean;
@@ -90,19 +87,24 @@ interface Sending {
 
 interface Receiving {
   readonly receiver: FileReceiver<Body>;
-  readonly store: ReceivingStore;
-  readonly root: Ref;
-  readonly received: ReceivedRoot;
+  readonly sink: RootSink;
   readonly stop: AbortController;
-  /** Streams come before what they name: what waits for a patch, and what a patch waits for. */
-  patched: Promise<void>;
-  last: Promise<void>;
-  readonly onProgress: ((progress: TransferProgress) => void) | undefined;
   readonly done: (stats: TransferStats, error: PacketfsError | undefined) => void;
   /** Looks at which nothing had come since the one before, how many are too many, and what had come by then. */
   silentLooks: number;
   patience: number;
   receivedBytes: number;
+}
+
+/** What is wanted, and what it comes into, which has said what is here. */
+interface Wanted {
+  readonly options: ReceiveOptions;
+  readonly sink: RootSink;
+  readonly isWhole: boolean;
+  readonly resume: Pick<WantedFile, "resume">;
+  readonly stop: AbortController;
+  /** How far it is, is told with its length, which its receiver knows. */
+  receiver: FileReceiver<Body> | undefined;
 }
 
 interface Offering {
@@ -135,18 +137,9 @@ export class TransferChannel {
    * PFS_CHUNK_DAMAGED, PFS_TRANSFER_INVALID, what the sender says, and what ended the channel: what came until then is not sent again.
    */
   async receive(options: ReceiveOptions): Promise<TransferStats> {
-    const { root, store, bases = [], isUrgent = false, signal } = options;
-    const ended = this.#ended.signal;
-    const either = signal === undefined ? ended : AbortSignal.any([signal, ended]);
-    const { ranges } = await presenceOf(store, root, 1 + TRANSFER_COMPLAINTS_REFS_MAX, either);
-    return await this.#until(options, () =>
-      this.#transfers.get({
-        root,
-        bases,
-        isUrgent,
-        ...(ranges.size === 0 ? {} : { resume: { root, ranges } }),
-      }),
-    );
+    const { root, bases = [], isUrgent = false } = options;
+    const wanted = await this.#wanted(options);
+    return await this.#until(wanted, () => this.#transfers.get({ root, bases, isUrgent, ...wanted.resume }));
   }
 
   /** Offers the peer a root, and resolves when the peer has all of it. Rejects as `receive` does. */
@@ -174,14 +167,34 @@ export class TransferChannel {
     });
   }
 
-  async #until(options: ReceiveOptions, begin: () => FileReceiver<Body>): Promise<TransferStats> {
+  async #wanted(options: ReceiveOptions): Promise<Wanted> {
+    const { root, store, bases = [], signal, onProgress } = options;
+    const stop = new AbortController();
+    const signals = [stop.signal, this.#ended.signal, ...(signal === undefined ? [] : [signal])];
+    const either = AbortSignal.any(signals);
+    either.throwIfAborted();
+    const sink = "begin" in store ? store : new ReceivedRoot(store, root);
+    let wanted: Wanted | undefined;
+    const { ranges, isWhole } = await sink.begin({
+      bases,
+      signal: either,
+      inRoom: (work) => this.#placing.run(work),
+      onDone: (doneBytes) => onProgress?.({ doneBytes, length: wanted?.receiver?.length ?? 0 }),
+    });
+    const resume = ranges.size === 0 ? {} : { resume: { root, ranges } };
+    wanted = { options, sink, isWhole, resume, stop, receiver: undefined };
+    return wanted;
+  }
+
+  async #until(wanted: Wanted, begin: () => FileReceiver<Body>): Promise<TransferStats> {
+    const { sink, stop } = wanted;
+    const { signal, tally } = wanted.options;
     if (this.#channel.ended !== undefined) throw this.#channel.ended;
-    const { root, store, bases = [], signal, onProgress, tally } = options;
     signal?.throwIfAborted();
     return await new Promise((resolve, reject) => {
       const receiver = begin();
+      wanted.receiver = receiver;
       const { transfer } = receiver;
-      const stop = new AbortController();
       const cancel = (): void => {
         receiver.cancel(cancelled());
         this.#settle();
@@ -189,13 +202,8 @@ export class TransferChannel {
       signal?.addEventListener("abort", cancel, { once: true });
       this.#receiving.set(transfer, {
         receiver,
-        store,
-        root,
-        received: new ReceivedRoot(store, root, bases, stop.signal),
+        sink,
         stop,
-        patched: Promise.resolve(),
-        last: Promise.resolve(),
-        onProgress,
         silentLooks: 0,
         patience: TRANSFER_SILENT_LOOKS_MAX,
         receivedBytes: 0,
@@ -245,7 +253,12 @@ export class TransferChannel {
       return this.#settle();
     }
     await new Promise<void>((resolve, reject) => {
-      const come = { take: () => message.take(), free: resolve };
+      const come = {
+        bytes: bodyBytes,
+        take: () => message.take(),
+        place: (placement: Placement) => message.place(placement),
+        free: resolve,
+      };
       try {
         this.#transfers.received(type, head, { bytes: bodyBytes, come });
         this.#settle();
@@ -385,17 +398,15 @@ export class TransferChannel {
         throw new WireError(WireErrorCode.notAllowed, "nobody may put anything here");
       const { root } = offer;
       const into = await offered(offer, this.#ended.signal);
-      const missingMax = 1 + TRANSFER_COMPLAINTS_REFS_MAX;
-      const { ranges, missing } = await presenceOf(into.store, root, missingMax, this.#ended.signal);
+      const wanted = await this.#wanted({ ...into, root });
       // It may have ended meanwhile.
       if (this.#channel.ended !== undefined) return;
-      if (missing.length === 0) this.#transfers.known(offer);
+      if (wanted.isWhole) this.#transfers.known(offer);
       else {
-        const resume = ranges.size === 0 ? {} : { resume: { root, ranges } };
-        const accept = (): FileReceiver<Body> =>
-          this.#transfers.accept(offer, { bases: into.bases ?? [], ...resume });
+        const { bases = [] } = into;
+        const accept = (): FileReceiver<Body> => this.#transfers.accept(offer, { bases, ...wanted.resume });
         // Its sender is told how it ends.
-        this.#until({ ...into, root }, accept).catch(() => {});
+        this.#until(wanted, accept).catch(() => {});
       }
     } catch (error) {
       if (this.#channel.ended === undefined) this.#transfers.refuse(offer, asError(error));
@@ -406,29 +417,14 @@ export class TransferChannel {
   #place(action: Action<"place">): void {
     const receiving = this.#receiving.get(action.transfer);
     if (receiving === undefined) return action.body.come!.free();
-    const place = (): Promise<void> => this.#placing.run(() => this.#placeNow(receiving, action));
-    if (action.data.form === DataForm.stored) {
-      const placed = receiving.patched.then(place);
-      receiving.last = Promise.all([receiving.last, placed]).then(() => {});
-    } else {
-      receiving.patched = receiving.last.then(place);
-      receiving.last = receiving.patched;
-    }
+    // At once: a sink has messages in the order in which they come, and says itself which wait for others.
+    void this.#placeIn(receiving, action);
   }
 
-  async #placeNow(
-    { receiver, received, onProgress }: Receiving,
-    { run, number, data, body }: Action<"place">,
-  ): Promise<void> {
-    const { free, take } = body.come!;
+  async #placeIn({ receiver, sink }: Receiving, { run, number, data, body }: Action<"place">): Promise<void> {
     try {
-      const bytes = await take();
-      free();
-      receiver.placed(run, number, await received.place(data, bytes));
-      const { had, length = 0 } = receiver;
-      onProgress?.({ doneBytes: had.bytes, length });
+      receiver.placed(run, number, await sink.place(data, body.come!).finally(body.come!.free));
     } catch (error) {
-      free();
       if (receiver.isOver) return;
       // What is no chunk of the root may be a patch of a base that is damaged here.
       if (isUnreadable(error) && data.form !== DataForm.stored)
@@ -441,14 +437,10 @@ export class TransferChannel {
   #check({ transfer, run }: Action<"check">): void {
     const receiving = this.#receiving.get(transfer);
     if (receiving === undefined) return;
-    const { receiver, received, store, root, stop } = receiving;
-    presenceOf(store, root, TRANSFER_COMPLAINTS_REFS_MAX, stop.signal).then(
-      ({ missing }) => {
-        received.expect(missing);
-        receiver.checked(
-          run,
-          missing.map(({ ref }) => ref),
-        );
+    const { receiver, sink, stop } = receiving;
+    sink.check(stop.signal).then(
+      (missing) => {
+        receiver.checked(run, missing);
         this.#settle();
       },
       (error: unknown) => {

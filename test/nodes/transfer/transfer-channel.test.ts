@@ -5,6 +5,7 @@ import type { Ref } from "../../../packets/digest.ts";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { ReceivedRoot } from "../../../nodes/transfer/received-root.ts";
 import type { ReceivingStore } from "../../../nodes/transfer/received-root.ts";
+import type { ReceivedBody } from "../../../nodes/transfer/root-sink.ts";
 import { ratioOf } from "../../../nodes/transfer/replication/statistics.ts";
 import { SentRoot } from "../../../nodes/transfer/sent-root.ts";
 import type { SentUnit } from "../../../nodes/transfer/sent-root.ts";
@@ -192,19 +193,30 @@ function bodyOf({ body }: SentUnit): Uint8Array<ArrayBuffer> {
   return body.slice();
 }
 
+/** A body that came, for whoever takes it. */
+function come(bytes: Uint8Array<ArrayBuffer>): ReceivedBody {
+  return {
+    bytes: bytes.byteLength,
+    take: () => Promise.resolve(bytes),
+    place: () => Promise.reject(new Error("a store takes what comes")),
+  };
+}
+
 test("chunks that nobody asked for are not kept", async () => {
   const [hub, here] = [new Shelves(), new Shelves()];
   const [root, other] = [hub.put(seededBytes("one", 100_000)), hub.put(seededBytes("other", 100_000))];
-  const received = new ReceivedRoot(here, root, [], NEVER);
+  const received = new ReceivedRoot(here, root);
+  await received.begin({ bases: [], signal: NEVER, inRoom: (work) => work(), onDone: () => {} });
   const sent = new SentRoot(hub.source, { root: other, length: 100_000, signal: NEVER });
   const unit = (await sent.reread([other])).unit!;
-  expect(await received.place(unit, bodyOf(unit))).toMatchObject({ chunks: 0, wrong: [], covered: [] });
+  const foreign = await received.place(unit, come(bodyOf(unit)));
+  expect(foreign).toMatchObject({ chunks: 0, wrong: [], covered: [] });
   expect(here.kept, refToHex(other)).toBe(0);
   const wanted = (await sent.reread([root])).unit!;
   const damaged = bodyOf(wanted);
   damaged[damaged.byteLength - 1]! ^= 1;
-  expect((await received.place(wanted, damaged)).wrong).toEqual([root]);
+  expect((await received.place(wanted, come(damaged))).wrong).toEqual([root]);
   expect(here.kept).toBe(0);
-  expect((await received.place(wanted, bodyOf(wanted))).chunks).toBe(1);
+  expect((await received.place(wanted, come(bodyOf(wanted)))).chunks).toBe(1);
   await sent.close();
 });
