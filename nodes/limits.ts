@@ -230,6 +230,21 @@ export const TRANSFER_SILENT_LOOKS_MAX = 12;
 export const TRANSFER_CHANNELS_FRUITLESS_MAX = 4;
 /** Requests under one number of which none brought anything. */
 export const TRANSFER_FRUITLESS_RUNS_MAX = 4;
+/** A file that a root is brought into: chunks that are named and have not come, of which the oldest are forgotten and asked for at the end; */
+export const FILE_LACKING_MAX: number = 128 * 1024;
+/** places that were written, apart from each other, of which the shortest are forgotten; */
+export const FILE_RANGES_MAX: number = 256 * 1024;
+/** streams, and chunks that stand nowhere in it as a whole, those of 1 TiB; their bytes in its journal, and in memory; */
+export const FILE_KEPT_CHUNKS_MAX: number = 64 * 1024;
+export const FILE_KEPT_BYTES_MAX: number = 1024 * 1024 * 1024;
+export const FILE_KEPT_CACHE_BYTES: number = 2 * 1024 * 1024;
+export const FILE_STREAMS_CACHED = 32;
+/** chunks for which it is looked elsewhere at once, and those of them that are read at once; */
+export const FILE_FILLED_CHUNKS: number = 16 * 1024;
+export const FILE_READS_MAX = 16;
+/** and what is written or read again in one go. */
+export const FILE_WRITE_BYTES: number = 1024 * 1024;
+export const FILE_WRITE_PIECES_MAX = 256;
 
 /** An error as it travels: characters of its message and of each text in its data, entries of that, and causes below it. */
 export const ERROR_CHARACTERS_MAX = 4096;

@@ -53,6 +53,7 @@ const ENTRIES = new Map([
   // What transfers are put together of: nothing begins one yet.
   ["runtime/stream/patch/estimate.ts", "test/runtime/stream/patch"],
   ["nodes/transfer/transfer-channel.ts", "test/nodes/transfer"],
+  ["nodes/transfer/received-file.ts", "test/nodes/transfer"],
 ]);
 
 const sources = LAYERS.flatMap(sourcesIn);

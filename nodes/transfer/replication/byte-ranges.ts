@@ -9,9 +9,12 @@ export interface ByteRange {
 }
 
 export class ByteRanges implements Iterable<ByteRange> {
+  readonly #max: number;
   #ranges: ByteRange[] = [];
 
-  constructor(ranges: Iterable<ByteRange> = []) {
+  /** At most `max` of them: RESUME_RANGES_MAX, if left out, which can be told to a peer. */
+  constructor(ranges: Iterable<ByteRange> = [], max: number = RESUME_RANGES_MAX) {
+    this.#max = max;
     for (const { from, end } of ranges) this.add(from, end);
   }
 
@@ -32,7 +35,7 @@ export class ByteRanges implements Iterable<ByteRange> {
     return this.#ranges[Symbol.iterator]();
   }
 
-  /** Beyond RESUME_RANGES_MAX of them the shortest is forgotten: its bytes come once more. */
+  /** Of more than it has room for the shortest is forgotten: its bytes come once more. */
   add(from: number, end: number): void {
     if (from >= end) return;
     const ranges = this.#ranges;
@@ -45,7 +48,7 @@ export class ByteRanges implements Iterable<ByteRange> {
       last++;
     }
     ranges.splice(first, last - first, { from: low, end: high });
-    if (ranges.length > RESUME_RANGES_MAX) ranges.splice(shortest(ranges), 1);
+    if (ranges.length > this.#max) ranges.splice(shortest(ranges), 1);
   }
 
   /** Whether all of these bytes are in them. */
@@ -53,6 +56,12 @@ export class ByteRanges implements Iterable<ByteRange> {
     if (from >= end) return true;
     const range = this.#ranges[this.#firstEndingAt(end)];
     return range !== undefined && range.from <= from && range.end >= end;
+  }
+
+  /** Whether one of these bytes is in them. */
+  meets(from: number, end: number): boolean {
+    const range = this.#ranges[this.#firstEndingAt(from + 1)];
+    return from < end && range !== undefined && range.from < end;
   }
 
   /** For each range how many bytes are missing before it and how many it has, each as a number of seven bits a byte. */
