@@ -71,9 +71,11 @@ export class Compressor {
   }
 }
 
+const seen = new Uint8Array(256);
+
 /** A microsecond's worth of a look, against a hundred for an attempt. */
 function looksRandom(chunk: Uint8Array): boolean {
-  const seen = new Uint8Array(256);
+  seen.fill(0);
   const step = Math.max(SAMPLE_BYTES, Math.floor(chunk.byteLength / SAMPLES));
   let values = 0;
   for (let from = 0; from + SAMPLE_BYTES <= chunk.byteLength; from += step) {

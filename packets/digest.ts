@@ -13,6 +13,11 @@ export function sha256(bytes: Uint8Array): Ref {
   return new Uint8Array(digest.buffer, digest.byteOffset, digest.byteLength);
 }
 
+/** The key (see refKey) of the SHA-256 of `bytes`, without a buffer for each. */
+export function sha256Key(bytes: Uint8Array): string {
+  return hash("sha256", bytes, "binary");
+}
+
 /** Whether `ref` is the SHA-256 of `bytes`. */
 export function isRefOf(ref: Ref, bytes: Uint8Array): boolean {
   return Buffer.compare(hash("sha256", bytes, "buffer"), ref) === 0;
@@ -26,6 +31,11 @@ export function refToHex(ref: Ref): string {
 /** A ref as the key of a map, cheaper to make than hexadecimal digits: one character a byte. */
 export function refKey(ref: Ref): string {
   return Buffer.from(ref.buffer, ref.byteOffset, ref.byteLength).toString("latin1");
+}
+
+/** The ref whose key it is; of memory that others share, to be read at once. */
+export function refOfKey(key: string): Ref {
+  return Buffer.from(key, "latin1");
 }
 
 /** The ref that `hex` spells, or undefined when it is not 64 hexadecimal digits. */

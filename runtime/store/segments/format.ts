@@ -160,7 +160,8 @@ export function decodeSegmentHeader(bytes: Uint8Array): (SegmentHeader & { versi
 }
 
 export function encodeRecordHeader(header: RecordHeader, seed: number): Buffer {
-  const bytes = Buffer.alloc(RECORD_HEADER_BYTES);
+  // Of memory that many share: a buffer for each chunk is what a writer's garbage would be.
+  const bytes = Buffer.allocUnsafe(RECORD_HEADER_BYTES).fill(0);
   bytes.set(RECORD_MAGIC);
   bytes[Record.kind] = header.kind;
   bytes[Record.codec] = header.codec;

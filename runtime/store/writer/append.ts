@@ -1,13 +1,14 @@
 /** What a writer appends: the chunks of a block that are new (the hot path of a put), and what happens to names. */
 import { Codec, decompress } from "../../../packets/codec.ts";
 import type { Compressor, Encoded } from "../../../packets/codec.ts";
-import { isRefOf, refAt, refKey, refToHex, sha256 } from "../../../packets/digest.ts";
+import { isRefOf, refAt, refKey, refToHex, sha256, sha256Key } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
 import type { StoredForms } from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode, nameChanged } from "../../errors.ts";
 import type { StorePaths } from "../directory.ts";
 import type { Disk } from "../disk.ts";
+import { reading } from "../index/database.ts";
 import type { ChunkRow, IndexTables } from "../index/tables.ts";
 import type { SegmentAppender } from "../segments/appender.ts";
 import { damagedChunk } from "../segments/chunk-reader.ts";
@@ -52,16 +53,17 @@ export function appendBlock(
   block: Uint8Array<ArrayBuffer>,
   lengths: Uint32Array,
 ): WriteAnswer {
-  const append = new BlockAppend(store, writer, lengths.length);
-  let start = 0;
-  for (const length of lengths) {
-    const chunk = block.subarray(start, (start += length));
-    const ref = sha256(chunk);
-    const key = refKey(ref);
-    if (append.finds(ref, key)) continue;
-    append.add(ref, key, compressor?.compress(chunk) ?? { codec: Codec.plain, bytes: chunk }, length);
-  }
-  return append.answer();
+  return reading(store.tables.database, lengths.length, () => {
+    const append = new BlockAppend(store, writer, lengths.length);
+    let start = 0;
+    for (const length of lengths) {
+      const chunk = block.subarray(start, (start += length));
+      const key = sha256Key(chunk);
+      if (append.finds(key)) continue;
+      append.add(key, compressor?.compress(chunk) ?? { codec: Codec.plain, bytes: chunk }, length);
+    }
+    return append.answer();
+  });
 }
 
 /**
@@ -84,15 +86,14 @@ export function appendStored(
     if (plain === undefined || !isRefOf(ref, plain)) throw damagedChunk(ref);
     bodies.push(plain.byteLength <= length ? { codec: Codec.plain, bytes: plain } : { codec, bytes: body });
   }
-  const append = new BlockAppend(store, writer, lengths.length);
-  for (const [index, body] of bodies.entries()) {
-    // The list of refs may be reused by whoever called; the records need their own.
-    const ref = refAt(refs, index).slice();
-    const key = refKey(ref);
-    if (append.finds(ref, key)) continue;
-    append.add(ref, key, body, plainLengths[index]!);
-  }
-  return append.answer();
+  return reading(store.tables.database, lengths.length, () => {
+    const append = new BlockAppend(store, writer, lengths.length);
+    for (const [index, body] of bodies.entries()) {
+      const key = refKey(refAt(refs, index));
+      if (!append.finds(key)) append.add(key, body, plainLengths[index]!);
+    }
+    return append.answer();
+  });
 }
 
 /** The chunks of one block, in their order, and what became of them. */
@@ -100,6 +101,8 @@ class BlockAppend {
   readonly #store: WriterContext;
   readonly #writer: OpenWriter;
   readonly #refs: Uint8Array<ArrayBuffer>;
+  /** The same bytes. */
+  readonly #keys: Buffer;
   readonly #places: number[] = [];
   #next = 0;
   #newBytes = 0;
@@ -110,11 +113,13 @@ class BlockAppend {
     this.#store = store;
     this.#writer = writer;
     this.#refs = new Uint8Array(count * REF_BYTES);
+    this.#keys = Buffer.from(this.#refs.buffer);
   }
 
   /** Takes the next chunk if it is there already; `add` has to follow otherwise. */
-  finds(ref: Uint8Array, key: string): boolean {
-    this.#refs.set(ref, this.#next * REF_BYTES);
+  finds(key: string): boolean {
+    this.#keys.write(key, this.#next * REF_BYTES, "latin1");
+    const ref = refAt(this.#refs, this.#next);
     const known = findChunk(this.#store, ref, key);
     if (known?.isDamaged === true) this.#mendedChunks++;
     if (known === undefined || known.isDamaged) return false;
@@ -123,11 +128,12 @@ class BlockAppend {
     return true;
   }
 
-  add(ref: Uint8Array, key: string, { codec, bytes: body }: Encoded, plainBytes: number): void {
+  add(key: string, { codec, bytes: body }: Encoded, plainBytes: number): void {
     const { segments, commits, writers } = this.#store;
+    const ref = refAt(this.#refs, this.#next);
     const record = { kind: RecordKind.chunk, codec, plainBytes, ref, body };
     const place = segments.append({ ...record, sequence: this.#store.nextSequence() });
-    commits.addChunk(key, { ref, place, storedBytes: body.byteLength, plainBytes, codec });
+    commits.addChunk(key, { place, storedBytes: body.byteLength, plainBytes, codec });
     writers.rely(this.#writer, ref, place);
     this.#places.push(this.#next++, place, body.byteLength, plainBytes, codec);
     this.#newBytes += plainBytes;

@@ -2,15 +2,15 @@
  * What was appended and is not in the index yet, and how it gets there: the segments are synchronised, then one transaction
  * takes over everything that was in them. Calls that come while a commit runs share the next one.
  */
-import { sameBytes } from "../../../packets/digest.ts";
+import { refOfKey, sameBytes } from "../../../packets/digest.ts";
 import { COMMITS_BEHIND_MAX, COMMIT_BYTES, COMMIT_RECORDS } from "../../limits.ts";
 import { transaction } from "../index/database.ts";
-import type { ChunkRowWithRef, IndexTables } from "../index/tables.ts";
+import type { ChunkRow, IndexTables } from "../index/tables.ts";
 import type { SegmentAppender } from "../segments/appender.ts";
 import { offsetOf, placeOf, segmentOf } from "../segments/format.ts";
 import type { NameEvent, SegmentPosition } from "../segments/format.ts";
 
-export type PendingChunk = Omit<ChunkRowWithRef, "isDamaged">;
+export type PendingChunk = Omit<ChunkRow, "isDamaged">;
 
 export interface PendingName {
   readonly event: NameEvent;
@@ -37,7 +37,8 @@ export interface CommitsOptions {
 }
 
 interface Records {
-  readonly chunks: readonly PendingChunk[];
+  /** With their keys. */
+  readonly chunks: readonly (readonly [string, PendingChunk])[];
   readonly names: readonly PendingName[];
   readonly copies: readonly PendingCopy[];
   readonly ends: readonly SegmentPosition[];
@@ -124,7 +125,7 @@ export class Commits {
     const copies = this.#copies.filter((copy) => copy.place < place);
     // One that was finished meanwhile may end behind what this commit takes over.
     const ends = segments.ends.filter(({ segment, bytes }) => placeOf(segment, bytes) <= place);
-    this.#write(place, { chunks: chunks.map(([, chunk]) => chunk), names, copies, ends });
+    this.#write(place, { chunks, names, copies, ends });
     this.#committedPlace = place;
     this.#copies = this.#copies.filter((copy) => copy.place >= place);
     segments.ends.splice(0, ends.length);
@@ -138,9 +139,9 @@ export class Commits {
     const { sequence } = this.#options;
     const tables = this.#options.tables();
     // Neighbours in the tree are written together: half the pages are touched half as often.
-    const sorted = chunks.toSorted((a, b) => Buffer.compare(a.ref, b.ref));
+    const sorted = chunks.toSorted(([a], [b]) => (a < b ? -1 : 1));
     transaction(tables.database, () => {
-      for (const chunk of sorted) tables.chunks.put(chunk.ref, chunk);
+      for (const [key, chunk] of sorted) tables.chunks.put(refOfKey(key), chunk);
       for (const name of names) tables.names.append(name.event, name.sequence, segmentOf(name.place));
       for (const copy of copies) tables.names.addCopy(copy, segmentOf(copy.place));
       const last = { segment: segmentOf(place), bytes: offsetOf(place) };
