@@ -1,4 +1,4 @@
-/** This process's WebAssembly as packet code needs it: TypeScript knows it only where there are browsers. */
+/** This process's WebAssembly as packet code and the chunker need it: TypeScript knows it only where there are browsers. */
 
 /** Bytes of a page of memory. */
 export const PAGE_BYTES: number = 64 * 1024;
@@ -20,7 +20,7 @@ interface Engine {
   readonly Instance: new (
     module: CompiledModule,
     imports: { readonly env: { readonly memory: EngineMemory } },
-  ) => { readonly exports: { readonly run: Run } };
+  ) => { readonly exports: { readonly run: unknown } };
 }
 
 const { Module, Memory, Instance } = (globalThis as unknown as { readonly WebAssembly: Engine }).WebAssembly;
@@ -34,6 +34,10 @@ export function makeMemory(pages: number): EngineMemory {
   return new Memory({ initial: pages, maximum: pages });
 }
 
-export function instantiate(module: CompiledModule, memory: EngineMemory): Run {
-  return new Instance(module, { env: { memory } }).exports.run;
+/** What the module exports as `run`, whose parameters are the caller's business: all are numbers. */
+export function instantiate<Exported extends (...parameters: never[]) => number = Run>(
+  module: CompiledModule,
+  memory: EngineMemory,
+): Exported {
+  return new Instance(module, { env: { memory } }).exports.run as Exported;
 }
