@@ -31,6 +31,12 @@ export const COMMITS_BEHIND_MAX = 4;
 export const READ_RUN_BYTES_MAX: number = 1024 * 1024;
 /** over gaps of at most so many. */
 export const READ_GAP_BYTES_MAX: number = 16 * 1024;
+/** Reads of at least so many bytes are done by threads of their own, once so many bytes were read so: starting them takes as long. */
+export const READ_ASIDE_BYTES_MIN: number = 1024 * 1024;
+export const READ_ASIDE_BYTES_BEFORE: number = 16 * 1024 * 1024;
+/** As many threads as there are cores, but no more than these; and when they end that read nothing any more. */
+export const READ_THREADS_MAX = 4;
+export const READ_THREADS_IDLE_MS = 5_000;
 /** Segments that a process keeps open for reading. */
 export const SEGMENTS_OPEN_MAX = 64;
 /** A second writer waits so long for the first one to end. */
@@ -81,8 +87,9 @@ export const FILE_SETTLED_MS = 2_000;
 export const DEVICE_RETRY_MS = 20;
 
 // ── stream ──────────────────────────────────────────────────────────────────────────────────────────────────────
-/** Bytes that are being read while as many before them are being yielded. */
+/** Bytes that are read at once, in a batch; and batches that are being read while the one before them is being yielded. */
 export const READ_AHEAD_BYTES: number = 4 * 1024 * 1024;
+export const READ_AHEAD_BATCHES = 2;
 /** Chunks in one batch of them: little may be wanted of each, but each is read whole. */
 export const READ_AHEAD_CHUNKS = 64;
 /** Packets in one batch. */

@@ -7,12 +7,13 @@ import { CODE_EDITION } from "../packets/code/format.ts";
 import { refFromHex, refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
-import type { ChunkSource, ChunkStore } from "../runtime/contracts/chunks.ts";
+import type { ChunkPlacer, ChunkSource, ChunkStore } from "../runtime/contracts/chunks.ts";
 import type { EventMap, Events, RepairEvent } from "../runtime/contracts/events.ts";
 import { StoreError, StoreErrorCode } from "../runtime/errors.ts";
 import type { Jobs } from "../runtime/job/jobs.ts";
 import { WORKERS_MAX } from "../runtime/limits.ts";
 import type { Machine, MachineOptions, Memory } from "../runtime/machine.ts";
+import { executeInto } from "../runtime/stream/execute-into.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { makeTemporaryDirectory } from "../runtime/temporary-directory.ts";
 import { Store } from "../runtime/store/store.ts";
@@ -21,7 +22,7 @@ import { acceleratedEdition, guestEdition } from "../runtime/sandbox/edition.ts"
 import { namesOfStanding } from "../runtime/sandbox/process/wall-states.ts";
 import { checkArgs } from "./programs/args.ts";
 import { bundleProgram } from "./programs/bundle.ts";
-import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
+import { SdkError, SdkErrorCode, UsageError, fileError } from "./errors.ts";
 import {
   checkFiles,
   checkName,
@@ -35,6 +36,8 @@ import {
   sourceBytes,
   streamParts,
 } from "./files.ts";
+import type { FoundBytes } from "./files.ts";
+import type { Part } from "./target/file-target.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import type {
@@ -171,8 +174,34 @@ class LocalPacketFS implements PacketFS {
     const found = await findBytes(files, file, options.range);
     const read = (): AsyncIterable<Uint8Array> =>
       this.#rememberingDamage(readBytes(files, found, options.signal));
+    const fill = (part: Part): Promise<number> => this.#fill(part, found, path, options);
     const { getFile } = await import("./target/get-file.ts");
-    return await getFile(path, found, { read }, options);
+    return await getFile(path, found, { read, fill }, options);
+  }
+
+  async #fill(
+    { handle }: Part,
+    { root, start, end }: FoundBytes,
+    path: string,
+    { signal, onProgress }: GetFileOptions,
+  ): Promise<number> {
+    const store = await this.#readable();
+    const { source } = await this.#files();
+    const placer: ChunkPlacer = {
+      read: (refs, stop) => source.read(refs, stop),
+      place: (...what) => store.place(...what),
+    };
+    try {
+      return await executeInto(placer, root, handle.fd, {
+        start,
+        end,
+        signal,
+        onProgress: (bytes) => onProgress?.(bytes, end - start),
+      });
+    } catch (error) {
+      if (hasCode(error, StoreErrorCode.chunkDamaged)) await this.#rememberDamage(String(error.data["ref"]));
+      throw fileError(error, "write", path);
+    }
   }
 
   async stat(file: string): Promise<FileInfo> {

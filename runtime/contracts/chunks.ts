@@ -51,6 +51,24 @@ export interface ChunkPlaces {
   places(refs: Uint8Array): Promise<StoredPlaces | undefined>;
 }
 
+/** Pieces of chunks and where they belong in a file: all lists have a row for each. */
+export interface PlacedPieces {
+  /** Which of the chunks, where in it the piece begins, and its bytes. */
+  readonly chunk: readonly number[];
+  readonly from: readonly number[];
+  readonly bytes: readonly number[];
+  /** Where it begins in the file. */
+  readonly at: readonly number[];
+}
+
+export interface ChunkPlacer extends ChunkSource {
+  /**
+   * Writes pieces of chunks, verified before, to an open file, by its descriptor, which has to stay open until this is settled. False
+   * where the caller has to read and write them: some may be written then. Rejects with the signal's reason alone.
+   */
+  place(refs: readonly Ref[], pieces: PlacedPieces, file: number, signal?: AbortSignal): Promise<boolean>;
+}
+
 /** Where chunks are kept: a store, or the store of a peer. */
 export interface ChunkStore extends ChunkSource {
   /** One byte (0 or 1) per 32-byte ref: which chunks are there already, those with damaged bytes not counted. */

@@ -11,8 +11,10 @@ import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import type { Catalog, GcRoots } from "../contracts/catalog.ts";
 import type {
+  ChunkPlacer,
   ChunkPlaces,
   ChunkSource,
+  PlacedPieces,
   StoredChunk,
   StoredPlaces,
   StoredFormStore,
@@ -49,7 +51,7 @@ export interface StoreOptions {
   readonly events?: Events | undefined;
 }
 
-export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDisposable {
+export class Store implements StoredFormStore, ChunkPlacer, ChunkPlaces, Maintenance, AsyncDisposable {
   readonly directory: string;
   /** The folder in which chunks stand where `places` says. */
   readonly segments: string;
@@ -158,6 +160,10 @@ export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDi
     return this.#reader.read(refs, signal);
   }
 
+  place(refs: readonly Ref[], pieces: PlacedPieces, file: number, signal?: AbortSignal): Promise<boolean> {
+    return this.#reader.place(refs, pieces, file, signal);
+  }
+
   readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]> {
     return this.#reader.readStored(refs, signal);
   }
@@ -227,6 +233,7 @@ export class Store implements StoredFormStore, ChunkPlaces, Maintenance, AsyncDi
     this.#writer = undefined;
     // The writer's connection has to be the last one: it takes over the log and removes it.
     this.#index.close();
+    this.#reader.close();
     this.#files.close();
     // A gc that runs has lost its reader by now, or ends after the segment that it is at.
     await writer?.call({ kind: "gc-stop" }).catch(() => {});

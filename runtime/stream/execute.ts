@@ -8,7 +8,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { checkPlan } from "../../packets/plan.ts";
 import { StreamError, StreamErrorCode } from "../errors.ts";
-import { READ_AHEAD_BYTES } from "../limits.ts";
+import { READ_AHEAD_BATCHES, READ_AHEAD_BYTES } from "../limits.ts";
 import { turnOver } from "../turns.ts";
 import type { Evaluator } from "../contracts/evaluator.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
@@ -17,7 +17,7 @@ import { PieceBatch } from "./piece-batch.ts";
 import { StreamCache, readStream } from "./caches.ts";
 
 /** Whoever reads ahead is told so when nobody wants more: an error for each range that was read would cost more than many of them. */
-const STOPPED = new Error("no more of the stream is wanted");
+export const STOPPED: Error = new Error("no more of the stream is wanted");
 
 export { HeldFile, HeldFiles } from "./held-file.ts";
 
@@ -55,32 +55,33 @@ export async function* execute(
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   signal.throwIfAborted();
-  const streams = new StreamCache(source, signal, options.evaluator);
-  const top = await streams.get(root);
-  const limits = {
-    outputBytesMax: options.outputBytesMax ?? Number.MAX_SAFE_INTEGER,
-    depthMax: options.depthMax ?? CALL_DEPTH_MAX,
-  };
-  checkPlan(top, limits, 0);
-  const { start = 0, end = top.length } = options;
-  checkRange(start, end, top.length);
-  checkPlan(top, limits, end - start);
-  const digest = start === 0 && end === top.length ? top.digest : undefined;
+  const { cursor, digest } = await begin(source, root, options, signal);
   const hash = digest === undefined ? undefined : createHash("sha256");
-  const cursor = new Cursor(streams, limits, top, start, end - start);
-  const read = async (): Promise<ReadBatch> => {
-    const batch = new PieceBatch(options.readAheadBytes ?? READ_AHEAD_BYTES);
-    await cursor.fill(batch, signal);
-    return { batch, chunks: batch.refs.length === 0 ? [] : await source.read(batch.refs, signal) };
+  let planned: Promise<unknown> = Promise.resolve();
+  const read = (): Promise<ReadBatch | undefined> => {
+    // What a batch is made of is found out one after the other; their chunks are read at the same time.
+    const plan = planned.then(async () => {
+      if (cursor.isDone) return undefined;
+      const batch = new PieceBatch(options.readAheadBytes ?? READ_AHEAD_BYTES);
+      await cursor.fill(batch, signal);
+      return batch;
+    });
+    planned = plan;
+    const done = plan.then(async (batch) => {
+      if (batch === undefined) return undefined;
+      return { batch, chunks: batch.refs.length === 0 ? [] : await source.read(batch.refs, signal) };
+    });
+    // Its failure is met when its turn comes, after what is good was yielded.
+    done.catch(() => {});
+    return done;
   };
-  let next: Promise<ReadBatch> | undefined = read();
+  const ahead = Array.from({ length: READ_AHEAD_BATCHES }, read);
   try {
-    while (next !== undefined) {
-      const { batch, chunks }: ReadBatch = await next;
-      next = cursor.isDone ? undefined : read();
-      // Its failure is met when its turn comes, after what is good was yielded.
-      next?.catch(() => {});
-      for (const bytes of batch.output(chunks)) {
+    for (;;) {
+      const next = await ahead.shift();
+      if (next === undefined) break;
+      ahead.push(read());
+      for (const bytes of next.batch.output(next.chunks)) {
         const over = turnOver();
         if (over !== undefined) await over;
         signal.throwIfAborted();
@@ -92,6 +93,27 @@ export async function* execute(
   } finally {
     stop.abort(STOPPED);
   }
+}
+
+/** What is to be read of a stream, and the digest that all of it has to have. Rejects as `execute` does. */
+export async function begin(
+  source: ChunkSource,
+  root: Ref,
+  options: ExecuteOptions,
+  signal: AbortSignal,
+): Promise<{ readonly cursor: Cursor; readonly digest: Ref | undefined }> {
+  const streams = new StreamCache(source, signal, options.evaluator);
+  const top = await streams.get(root);
+  const limits = {
+    outputBytesMax: options.outputBytesMax ?? Number.MAX_SAFE_INTEGER,
+    depthMax: options.depthMax ?? CALL_DEPTH_MAX,
+  };
+  checkPlan(top, limits, 0);
+  const { start = 0, end = top.length } = options;
+  checkRange(start, end, top.length);
+  checkPlan(top, limits, end - start);
+  const digest = start === 0 && end === top.length ? top.digest : undefined;
+  return { cursor: new Cursor(streams, limits, top, start, end - start), digest };
 }
 
 function checkRange(start: number, end: number, length: number): void {

@@ -13,6 +13,7 @@ import {
   READ_AHEAD_CHUNKS,
   READ_AHEAD_PACKETS,
 } from "../limits.ts";
+import type { PlacedPieces } from "../contracts/chunks.ts";
 
 const NO_CHUNK = -1;
 const NO_FRAME = new Uint8Array(0);
@@ -29,10 +30,17 @@ export class PieceBatch {
   /** Per piece: where it begins in its source, and its bytes. */
   readonly #from: number[] = [];
   readonly #take: number[] = [];
+  /** Bytes of pieces of chunks, and of all of them. */
   #bytes = 0;
+  #length = 0;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
+  }
+
+  /** The bytes of all pieces. */
+  get length(): number {
+    return this.#length;
   }
 
   get isFull(): boolean {
@@ -78,12 +86,55 @@ export class PieceBatch {
     yield* joined.rest();
   }
 
+  /** Where pieces of chunks belong in a file in which the first of all pieces stands at `start`. */
+  placed(start: number): PlacedPieces {
+    const chunk: number[] = [];
+    const from: number[] = [];
+    const bytes: number[] = [];
+    const at: number[] = [];
+    for (const { piece, position } of this.#positions(start)) {
+      if (this.#chunks[piece] === NO_CHUNK) continue;
+      chunk.push(this.#chunks[piece]!);
+      from.push(this.#from[piece]!);
+      bytes.push(this.#take[piece]!);
+      at.push(position);
+    }
+    return { chunk, from, bytes, at };
+  }
+
+  /** The bytes of all other pieces, and where they belong there. */
+  *literals(start: number): Generator<{ readonly bytes: Uint8Array; readonly at: number }> {
+    for (const { piece, position } of this.#positions(start)) {
+      if (this.#chunks[piece] !== NO_CHUNK) continue;
+      const [frame, packet, from, take] = [
+        this.#frames[piece]!,
+        this.#packets[piece]!,
+        this.#from[piece]!,
+        this.#take[piece]!,
+      ];
+      let at = position;
+      for (const bytes of literalBlocks(frame, packet, from, take, FILL_BLOCK_BYTES)) {
+        yield { bytes, at };
+        at += bytes.byteLength;
+      }
+    }
+  }
+
+  *#positions(start: number): Generator<{ readonly piece: number; readonly position: number }> {
+    let position = start;
+    for (let piece = 0; piece < this.#take.length; piece++) {
+      yield { piece, position };
+      position += this.#take[piece]!;
+    }
+  }
+
   #push(chunk: number, frame: Uint8Array, packet: number, from: number, take: number): void {
     this.#chunks.push(chunk);
     this.#frames.push(frame);
     this.#packets.push(packet);
     this.#from.push(from);
     this.#take.push(take);
+    this.#length += take;
   }
 }
 

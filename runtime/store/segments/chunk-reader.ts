@@ -3,17 +3,31 @@ import { Codec, decompress } from "../../../packets/codec.ts";
 import { isRefOf, refAt, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
-import type { ChunkPlaces, ChunkSource, StoredChunk, StoredPlaces } from "../../contracts/chunks.ts";
+import type {
+  ChunkPlacer,
+  ChunkPlaces,
+  PlacedPieces,
+  StoredChunk,
+  StoredPlaces,
+} from "../../contracts/chunks.ts";
 import { StoreError, StoreErrorCode, systemCode } from "../../errors.ts";
-import { READ_RUN_BYTES_MAX, TURN_STEP_PACKETS } from "../../limits.ts";
+import {
+  READ_ASIDE_BYTES_BEFORE,
+  READ_ASIDE_BYTES_MIN,
+  READ_RUN_BYTES_MAX,
+  TURN_STEP_PACKETS,
+} from "../../limits.ts";
 import { SpareMemory } from "../../spare-memory.ts";
 import { inTurns, turnOver } from "../../turns.ts";
 import { diskError } from "../disk.ts";
 import type { IndexReader, PendingPlaces } from "../index/reader.ts";
 import type { ChunkRow, ChunkRowWithRef } from "../index/tables.ts";
-import { bodyInRun, planRuns } from "./files.ts";
+import { bodyAt, bodyInRun, planRuns } from "./files.ts";
 import type { ReadRun, SegmentFiles } from "./files.ts";
 import { RECORD_HEADER_BYTES, offsetOf, segmentOf } from "./format.ts";
+import { ROW_NUMBERS } from "./read-protocol.ts";
+import type { FromReadThread, RunToRead } from "./read-protocol.ts";
+import { ReadThreads } from "./read-threads.ts";
 
 export interface ChunkReaderOptions {
   readonly index: IndexReader;
@@ -55,13 +69,21 @@ const SPARE_RUNS_MAX = 2;
 /** The file is gone or the medium cannot read it: as bad as wrong bytes. */
 const LOST = new Set(["ENOENT", "EIO"]);
 
-export class ChunkReader implements ChunkSource, ChunkPlaces {
+export class ChunkReader implements ChunkPlacer, ChunkPlaces {
   readonly #options: ChunkReaderOptions;
+  readonly #threads = new ReadThreads();
+  /** Of reads that were large enough for threads. */
+  #largeBytes = 0;
   /** What is compressed is read into it. */
   readonly #memory = new SpareMemory(READ_RUN_BYTES_MAX, SPARE_RUNS_MAX);
 
   constructor(options: ChunkReaderOptions) {
     this.#options = options;
+  }
+
+  /** Reads under way still end well. */
+  close(): void {
+    this.#threads.close();
   }
 
   /** One byte per ref: whether a chunk is there whose bytes are not known to be wrong. */
@@ -118,8 +140,8 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
   /** The chunks as they are kept, verified all the same. */
   async readStored(refs: readonly Ref[], signal?: AbortSignal): Promise<StoredChunk[]> {
     const chunks: StoredChunk[] = Array.from({ length: refs.length });
-    const take: Taker["take"] = (index, { byteLength }, { codec }, bytes) => {
-      chunks[index] = { codec: codec as Codec, plainBytes: byteLength, bytes };
+    const take: Taker["take"] = (index, _plain, { codec, plainBytes }, bytes) => {
+      chunks[index] = { codec: codec as Codec, plainBytes, bytes };
     };
     await this.#readTo(refs, { keepsBodies: true, take }, signal);
     return chunks;
@@ -133,6 +155,34 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
       throw new StoreError(StoreErrorCode.chunkMissing, `chunk ${ref} is not here`, { ref });
     }
     if (damaged.length > 0) throw damagedChunk(damaged[0]!);
+  }
+
+  /** As `ChunkPlacer` has it: threads do it, or nobody. */
+  async place(
+    refs: readonly Ref[],
+    pieces: PlacedPieces,
+    file: number,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
+    signal?.throwIfAborted();
+    const { wanted, missing } = await this.#locate(refs.map((ref, index) => ({ ref, index })));
+    if (missing !== undefined || !this.#isAside(wanted)) return false;
+    const rowsOf: number[][] = refs.map(() => []);
+    for (const [row, chunk] of pieces.chunk.entries()) rowsOf[chunk]!.push(row);
+    const sorted = wanted.toSorted((a, b) => a.place - b.place);
+    const placed = planRuns(sorted).map(async (run) => {
+      const rows = sorted.slice(run.first, run.end);
+      const numbers = rows.flatMap(({ index }, position) =>
+        rowsOf[index]!.flatMap((row) => [position, pieces.from[row]!, pieces.bytes[row]!, pieces.at[row]!]),
+      );
+      const target = { file, pieces: Float64Array.from(numbers) };
+      // What a thread cannot do is met again by the caller, who finds out why.
+      const answer = await this.#askThread(run, rows, { keepsBodies: false, target }).catch(() => undefined);
+      return answer !== undefined && "good" in answer && !answer.good.includes(0);
+    });
+    const done = await Promise.all(placed);
+    signal?.throwIfAborted();
+    return !done.includes(false) && piecesFit(wanted, pieces);
   }
 
   /** Which of these chunks are damaged. One that is not there any more is not. */
@@ -231,10 +281,72 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
   /** Hands out what it could read and returns the rest. */
   async #readAll(wanted: readonly Wanted[], taker: Taker, signal?: AbortSignal): Promise<Wanted[]> {
     const sorted = wanted.toSorted((a, b) => a.place - b.place);
-    const runs = planRuns(sorted).map((run) =>
-      this.#readRun(run, sorted.slice(run.first, run.end), taker, signal),
-    );
+    const isAside = this.#isAside(sorted);
+    const runs = planRuns(sorted).map((run) => {
+      const rows = sorted.slice(run.first, run.end);
+      return isAside ? this.#readAside(run, rows, taker, signal) : this.#readRun(run, rows, taker, signal);
+    });
     return (await Promise.all(runs)).flat();
+  }
+
+  /** Whether it is so much that threads read it, and they are there. */
+  #isAside(wanted: readonly Wanted[]): boolean {
+    let bytes = 0;
+    for (const { plainBytes } of wanted) bytes += plainBytes;
+    if (bytes < READ_ASIDE_BYTES_MIN) return false;
+    this.#largeBytes += bytes;
+    return this.#largeBytes >= READ_ASIDE_BYTES_BEFORE && this.#threads.ready();
+  }
+
+  /** As `#readRun`, by another thread. */
+  async #readAside(
+    run: ReadRun,
+    wanted: readonly Wanted[],
+    taker: Taker,
+    signal?: AbortSignal,
+  ): Promise<readonly Wanted[]> {
+    signal?.throwIfAborted();
+    let answer: FromReadThread | undefined;
+    try {
+      answer = await this.#askThread(run, wanted, { keepsBodies: taker.keepsBodies });
+    } catch (error) {
+      if (LOST.has(systemCode(error))) return wanted;
+      throw diskError(error);
+    }
+    signal?.throwIfAborted();
+    if (answer === undefined) return await this.#readRun(run, wanted, taker, signal);
+    if ("code" in answer) {
+      if (LOST.has(answer.code)) return wanted;
+      throw diskError(Object.assign(new Error(answer.message), { code: answer.code }));
+    }
+    const { bytes, good, plain } = answer;
+    let plainAt = 0;
+    for (const [index, row] of wanted.entries()) {
+      const body = bodyInRun(bytes, run, row);
+      const isPlain = row.codec === Codec.plain;
+      const chunk = isPlain ? body : plain.subarray(plainAt, plainAt + row.plainBytes);
+      if (!isPlain) plainAt += row.plainBytes;
+      if (good[index] === 1) taker.take(row.index, chunk, row, body);
+    }
+    return wanted.filter((_row, index) => good[index] === 0);
+  }
+
+  /** Undefined where no thread did it. Rejects as opening the file does. */
+  #askThread(
+    run: ReadRun,
+    wanted: readonly Wanted[],
+    what: Pick<RunToRead, "keepsBodies" | "target">,
+  ): Promise<FromReadThread | undefined> {
+    const refs = new Uint8Array(wanted.length * REF_BYTES);
+    const rows = new Uint32Array(wanted.length * ROW_NUMBERS);
+    for (const [index, { ref, place, storedBytes, plainBytes, codec }] of wanted.entries()) {
+      refs.set(ref, index * REF_BYTES);
+      rows.set([bodyAt(run, place), storedBytes, plainBytes, codec], index * ROW_NUMBERS);
+    }
+    const { offset, length } = run;
+    return this.#options.files.use(run.segment, ({ fd }) =>
+      this.#threads.read({ file: fd, offset, length, refs, rows, ...what }),
+    );
   }
 
   async #readRun(
@@ -281,4 +393,11 @@ export class ChunkReader implements ChunkSource, ChunkPlaces {
 export function damagedChunk(ref: Ref): StoreError {
   const hex = refToHex(ref);
   return new StoreError(StoreErrorCode.chunkDamaged, `the bytes of chunk ${hex} are damaged`, { ref: hex });
+}
+
+/** Whether no piece reaches beyond the end of its chunk. */
+function piecesFit(wanted: readonly Wanted[], { chunk, from, bytes }: PlacedPieces): boolean {
+  const sizes: number[] = [];
+  for (const { index, plainBytes } of wanted) sizes[index] = plainBytes;
+  return chunk.every((index, row) => from[row]! + bytes[row]! <= sizes[index]!);
 }

@@ -38,14 +38,20 @@ export class SegmentFiles {
     length: number,
     memory?: Uint8Array<ArrayBuffer>,
   ): Promise<Buffer<ArrayBuffer>> {
-    const file = this.#use(segment);
-    try {
-      const handle = await file.handle;
+    return await this.use(segment, async (handle) => {
       // One at a time: reads beside each other fault in their fresh buffers at a third of the speed, and what was read
       // is hashed while the next one is under way.
       const read = this.#last.then(() => readFully(handle, offset, length, memory));
       this.#last = read.catch(() => undefined);
       return await read;
+    });
+  }
+
+  /** The segment's file stays open until `work` is done. Rejects as the system does where it cannot be opened. */
+  async use<Result>(segment: number, work: (handle: FileHandle) => Promise<Result>): Promise<Result> {
+    const file = this.#use(segment);
+    try {
+      return await work(await file.handle);
     } finally {
       file.readers--;
       if (file.isForgotten) closeUnused(file);
@@ -155,11 +161,12 @@ export function planRuns(records: readonly RecordPlace[]): ReadRun[] {
 }
 
 /** The stored body of a record in what was read for its run; shorter than it should be when the segment is cut off. */
-export function bodyInRun(
-  bytes: Buffer<ArrayBuffer>,
-  run: ReadRun,
-  record: RecordPlace,
-): Buffer<ArrayBuffer> {
-  const start = offsetOf(record.place) - run.offset + RECORD_HEADER_BYTES;
-  return bytes.subarray(start, start + record.storedBytes);
+export function bodyInRun<Bytes extends Uint8Array>(bytes: Bytes, run: ReadRun, record: RecordPlace): Bytes {
+  const start = bodyAt(run, record.place);
+  return bytes.subarray(start, start + record.storedBytes) as Bytes;
+}
+
+/** Where the body of the record at a place begins in its run. */
+export function bodyAt(run: ReadRun, place: number): number {
+  return offsetOf(place) - run.offset + RECORD_HEADER_BYTES;
 }

@@ -11,11 +11,9 @@ import {
   rmSync,
   statSync,
 } from "node:fs";
-import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { openLocal } from "packetfs";
 import type { PacketFS } from "packetfs";
-import { writePieces } from "../../../sdk/target/file-target.ts";
 import { writeRandom } from "../corpus.ts";
 import type { Bench, Row, Side } from "../harness.ts";
 import { seconds } from "../harness.ts";
@@ -89,7 +87,7 @@ async function measureGet(
   await using pfs = await openLocal(join(directory, "get-store"));
   const stored = await pfs.stat("random").catch(() => undefined);
   if (stored === undefined) await pfs.put({ path: file }, { name: "random" });
-  const fetch = toFile ? (): Promise<void> => getToFile(pfs, join(directory, "got")) : () => getAll(pfs);
+  const fetch = toFile ? () => pfs.getFile("random", join(directory, "got")) : () => getAll(pfs);
   return megabytes / (await seconds(fetch));
 }
 
@@ -97,13 +95,6 @@ async function getAll(pfs: PacketFS): Promise<void> {
   let length = 0;
   for await (const bytes of pfs.get("random")) length += bytes.byteLength;
   if (length === 0) throw new Error("nothing was read");
-}
-
-async function getToFile(pfs: PacketFS, target: string): Promise<void> {
-  const output = await open(target, "w");
-  await writePieces(output, pfs.get("random"));
-  await output.sync();
-  await output.close();
 }
 
 /** The floor: hashing chunks of the size that PacketFS hashes, on one core, from memory. */
