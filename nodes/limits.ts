@@ -259,6 +259,11 @@ export const META_ITEMS_MAX: number = 16 * 1024;
 
 /** Plain bytes of chunks in one message. */
 export const BATCH_BYTES_MAX: number = 4 * 1024 * 1024;
+/** Chunks that come along with a name: of a file that needs no more of them, and no more bytes. */
+export const ALONG_BYTES_MAX: number = 64 * 1024;
+export const ALONG_CHUNKS_MAX = 16;
+/** So few bytes of chunks are sent without asking whether they are there, which takes as long. */
+export const UNASKED_BYTES_MAX: number = 64 * 1024;
 /** Refs in one request for chunks, and in one question for which are there. */
 export const REFS_PER_REQUEST_MAX = 256;
 export const REFS_PER_WANT_MAX = 4096;

@@ -105,7 +105,8 @@ export type NameMeta =
       put?: string | undefined;
       expected?: number | undefined;
     }
-  | { op: "resolve"; name: string }
+  /** Chunks of a file that needs no more than `along` bytes of them may come along: packets = COPY, chunks = body. */
+  | { op: "resolve"; name: string; along?: number | undefined }
   | { op: "history"; name: string }
   | { op: "find-roots"; digits: string; limit: number }
   | { op: "list"; prefix: string; after: string }
@@ -121,7 +122,7 @@ export const NameMeta: v.GenericSchema<unknown, NameMeta> = v.variant("op", [
     put: v.optional(id),
     expected: v.optional(count),
   }),
-  v.object({ op: v.literal("resolve"), name }),
+  v.object({ op: v.literal("resolve"), name, along: v.optional(count) }),
   v.object({ op: v.literal("history"), name }),
   v.object({ op: v.literal("find-roots"), digits: rootDigits, limit: atMostListed }),
   v.object({ op: v.literal("list"), prefix: name, after: name }),
@@ -137,11 +138,20 @@ const nameRecord: v.GenericSchema<unknown, NameRecord> = v.object({
   version: count,
   storedAt: milliseconds,
 });
-/** The answer to NAME: the records asked for, bound or removed; a list has more when `more` is true. */
-export const NamesMeta: v.GenericSchema<unknown, { records: NameRecord[]; more: boolean }> = v.object({
+/**
+ * The answer to NAME: the records asked for, bound or removed; a list has more when `more` is true. `codec` is that of the body of
+ * chunks which came along.
+ */
+export const NamesMeta: v.GenericSchema<unknown, NamesMeta> = v.object({
   records: v.pipe(v.array(nameRecord), v.maxLength(LIST_ENTRIES_MAX)),
   more: v.boolean(),
+  codec: v.optional(codec),
 });
+export interface NamesMeta {
+  readonly records: NameRecord[];
+  readonly more: boolean;
+  readonly codec?: Codec | undefined;
+}
 
 /**
  * LOAD: packets = one LOAD packet, its lane chosen by the sender; `executor` is one of those that the node offers, `tenant` the

@@ -8,6 +8,7 @@ import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
 import { HeldFiles } from "../runtime/stream/execute.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { ChunkSource } from "../runtime/contracts/chunks.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { PacketCode } from "./code/builders.ts";
 import { checkArgs } from "./programs/args.ts";
@@ -180,25 +181,34 @@ class RemotePacketFS implements PacketFS {
 
   async *get(file: string, options: GetOptions = {}): AsyncGenerator<Uint8Array> {
     const { reuse = [], signal } = options;
-    if (reuse.length === 0) return yield* readFile(this.#files, file, options);
+    const files = this.#filesForOne();
+    if (reuse.length === 0) return yield* readFile(files, file, options);
     await using held = await HeldFiles.open(reuse, signal);
-    const files = { ...this.#files, source: held.before(this.#files.source) };
-    return yield* readFile(files, file, options);
+    return yield* readFile({ ...files, source: held.before(files.source) }, file, options);
   }
 
   async getFile(file: string, path: string, options: GetFileOptions = {}): Promise<GetFileResult> {
     const { range, signal } = options;
-    const found = await findBytes(this.#files, file, range);
-    return await getFile(path, found, { read: (held) => this.#readBeside(found, held, signal) }, options);
+    const { catalog, source } = this.#filesForOne();
+    const found = await findBytes({ catalog, source }, file, range);
+    const read = (held: readonly string[]): AsyncIterable<Uint8Array> =>
+      this.#readBeside(source, found, held, signal);
+    return await getFile(path, found, { read }, options);
+  }
+
+  /** For whoever reads one file. The chunks of a file at a node are not the hub's. */
+  #filesForOne(): StoredFiles {
+    return this.#data === this.#hub.data ? this.#data.forOneFile() : this.#files;
   }
 
   async *#readBeside(
+    source: ChunkSource,
     found: FoundBytes,
     paths: readonly string[],
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array> {
     await using held = await HeldFiles.open(paths, signal);
-    yield* readBytes({ source: held.before(this.#data) }, found, signal);
+    yield* readBytes({ source: held.before(source) }, found, signal);
   }
 
   async stat(file: string): Promise<FileInfo> {

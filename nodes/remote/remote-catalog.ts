@@ -7,9 +7,11 @@ import { invalidName } from "../../packets/name.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
 import { StoreErrorCode } from "../../runtime/errors.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { LIST_ENTRIES_MAX } from "../limits.ts";
+import { ALONG_BYTES_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NamesMeta } from "../messages.ts";
 import type { NameMeta } from "../messages.ts";
+import { unpackChunks } from "../transfer/chunk-batch.ts";
+import type { Chunk } from "../transfer/chunk-batch.ts";
 import type { Link } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { LastingLink } from "./lasting-link.ts";
@@ -35,6 +37,18 @@ export class RemoteCatalog implements Catalog {
     if (!isSendable(name)) return undefined;
     const { records } = await this.#ask({ op: "resolve", name });
     return records.length === 0 ? undefined : theOne(records, name);
+  }
+
+  /** As `resolve`; chunks of the file, verified, come along where it is so small that the peer sends it at once. */
+  async resolveFile(name: string): Promise<{ record: NameRecord; chunks: readonly Chunk[] } | undefined> {
+    if (!isSendable(name)) return undefined;
+    const meta: NameMeta = { op: "resolve", name, along: ALONG_BYTES_MAX };
+    const reply = await this.#link.repeat((link) => link.request({ type: MessageType.NAME, meta }));
+    const { records, codec } = readMeta(NamesMeta, reply);
+    if (records.length === 0) return undefined;
+    const record = theOne(records, name);
+    if (codec === undefined) return { record, chunks: [] };
+    return { record, chunks: await unpackChunks({ packets: reply.packets, body: reply.chunks, codec }) };
   }
 
   async history(name: string): Promise<readonly NameRecord[]> {
@@ -140,11 +154,11 @@ export class RemoteCatalog implements Catalog {
     return expected === undefined || record.version === expected + 1 ? record : undefined;
   }
 
-  async #ask(meta: NameMeta): Promise<{ records: NameRecord[]; more: boolean }> {
+  async #ask(meta: NameMeta): Promise<NamesMeta> {
     return await this.#link.repeat((link) => this.#askOver(link, meta));
   }
 
-  async #askOver(link: Link, meta: NameMeta): Promise<{ records: NameRecord[]; more: boolean }> {
+  async #askOver(link: Link, meta: NameMeta): Promise<NamesMeta> {
     const timeoutMs = this.#timeoutMs;
     const options = timeoutMs === undefined ? {} : { timeoutMs };
     return readMeta(NamesMeta, await link.request({ type: MessageType.NAME, meta }, options));

@@ -1,15 +1,17 @@
 /** The store of a hub or node, over a link: its chunks, its names, and writers of new ones. */
 import { randomUUID } from "node:crypto";
-import { refAt, refToHex, sha256 } from "../../packets/digest.ts";
+import { refAt, refKey, refToHex, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
+import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { checkBlock, chunksOf } from "../../runtime/block.ts";
 import type { Binding, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkStore, StoreWriter, WrittenChunks } from "../../runtime/contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
+import type { StoredFiles } from "../../runtime/find-file.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { BATCH_BYTES_MAX, REFS_PER_WANT_MAX } from "../limits.ts";
+import { BATCH_BYTES_MAX, REFS_PER_WANT_MAX, UNASKED_BYTES_MAX } from "../limits.ts";
 import { StoredMeta } from "../messages.ts";
 import { ChunkPacker } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
@@ -34,6 +36,29 @@ export class RemoteStore implements ChunkStore {
     this.catalog = new RemoteCatalog(this.link);
     this.transfers = new TransferClient(this.link);
     this.#chunks = new RemoteChunks(this.link, options);
+  }
+
+  /** The store for whoever reads one file: what came along with the file's name is not asked for again. */
+  forOneFile(): StoredFiles {
+    const { catalog } = this;
+    const brought = new Map<string, Uint8Array>();
+    return {
+      catalog: {
+        resolve: async (name) => {
+          const found = await catalog.resolveFile(name);
+          for (const { ref, bytes } of found?.chunks ?? []) brought.set(refKey(ref), bytes);
+          return found?.record;
+        },
+        history: (name) => catalog.history(name),
+        findRoots: (digits, limit) => catalog.findRoots(digits, limit),
+      },
+      source: {
+        read: async (refs, signal) => {
+          const chunks = refs.flatMap((ref) => brought.get(refKey(ref)) ?? []);
+          return chunks.length === refs.length ? chunks : await this.read(refs, signal);
+        },
+      },
+    };
   }
 
   has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
@@ -82,15 +107,10 @@ class RemoteWriter implements StoreWriter {
     const total = { newChunks: 0, newBytes: 0, storedBytes: 0 };
     await this.#link.repeat(async (link) => {
       await this.#renew(link);
+      const isFew = block.byteLength <= UNASKED_BYTES_MAX;
+      if (isFew && (await this.#sendUnasked(link, lacking(chunks), total))) return;
       const there = await chunksOver(link).claim(refs, id);
-      const sent = new Set<string>();
-      const lacking = chunks.filter(({ ref }, index) => {
-        const hex = refToHex(ref);
-        if (there[index] === 1 || sent.has(hex)) return false;
-        sent.add(hex);
-        return true;
-      });
-      await this.#send(link, lacking, total);
+      await this.#send(link, lacking(chunks, there), total);
     });
     this.#kept.push(refs);
     return { refs, ...total };
@@ -122,7 +142,8 @@ class RemoteWriter implements StoreWriter {
     this.#kept.clear();
     // The peer ends the puts of a session with it.
     if (this.#renewed === undefined || this.#renewed.link.ended !== undefined) return;
-    await this.#catalog.endPut(this.#put.id, this.#renewed.link).catch(() => undefined);
+    // Nobody has to wait for it: what is asked next over the link comes behind it.
+    void this.#catalog.endPut(this.#put.id, this.#renewed.link).catch(() => undefined);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -149,6 +170,17 @@ class RemoteWriter implements StoreWriter {
       const ref = refToHex(refAt(refs, missing));
       const message = `${link.peer.label} has lost what it had taken of a file that was being stored; store it again`;
       throw new WireError(WireErrorCode.putLost, message, { ref });
+    }
+  }
+
+  /** False where the peer has no room for what may be there already. It keeps what it is sent, as it would what it has. */
+  async #sendUnasked(link: Link, chunks: readonly Chunk[], total: Total): Promise<boolean> {
+    try {
+      await this.#send(link, chunks, total);
+      return true;
+    } catch (error) {
+      if (hasCode(error, WireErrorCode.quota)) return false;
+      throw error;
     }
   }
 
@@ -188,6 +220,17 @@ interface Total {
   newChunks: number;
   newBytes: number;
   storedBytes: number;
+}
+
+/** Each chunk once, without those that are there. */
+function lacking(chunks: readonly Chunk[], there?: Uint8Array): Chunk[] {
+  const sent = new Set<string>();
+  return chunks.filter(({ ref }, index) => {
+    const key = refKey(ref);
+    if (there?.[index] === 1 || sent.has(key)) return false;
+    sent.add(key);
+    return true;
+  });
 }
 
 /** Refs back to back, as many as there come: 32 bytes each and nothing else. */

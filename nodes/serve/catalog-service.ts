@@ -1,17 +1,20 @@
 /** Answers for names. A name is bound only to a file that can be read: its every chunk is somewhere in the network. */
 import { MessageType } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
 import { invalidName } from "../../packets/name.ts";
-import { refToHex } from "../../packets/digest.ts";
+import { refAt, refKey, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
-import { checkExtents, firstMissing } from "../../runtime/stream/walk.ts";
+import { checkExtents, firstMissing, reachable } from "../../runtime/stream/walk.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSizes, ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { StoreErrorCode, nameChanged } from "../../runtime/errors.ts";
 import { WireError } from "../errors.ts";
-import { LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
+import { ALONG_BYTES_MAX, ALONG_CHUNKS_MAX, LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
+import { ChunkPacker } from "../transfer/chunk-batch.ts";
+import type { Chunk } from "../transfer/chunk-batch.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
 import type { PutWriters } from "./chunk-service.ts";
@@ -21,8 +24,8 @@ export interface CatalogServiceOptions {
   readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
-  /** How long the chunks are that this machine has itself. */
-  readonly store: ChunkSizes;
+  /** What this machine has itself. */
+  readonly store: ChunkSource & ChunkSizes;
   readonly puts: PutWriters;
   /** Frees what stands elsewhere under a name that was removed, which had these versions, one at least. */
   readonly removed?: (name: string, versions: readonly NameRecord[]) => Promise<void>;
@@ -31,6 +34,7 @@ export interface CatalogServiceOptions {
 export class CatalogService implements Service {
   readonly handlers: ReadonlyMap<MessageType, Handler>;
   readonly #options: CatalogServiceOptions;
+  readonly #packer = new ChunkPacker();
 
   constructor(options: CatalogServiceOptions) {
     this.#options = options;
@@ -47,7 +51,9 @@ export class CatalogService implements Service {
       }
       case "resolve": {
         const record = await catalog.resolve(request.name);
-        return names(record === undefined ? [] : [record]);
+        if (record === undefined) return names([]);
+        const bytesMax = Math.min(request.along ?? 0, ALONG_BYTES_MAX);
+        return record.length > bytesMax ? names([record]) : await this.#withChunks(record, bytesMax);
       }
       case "history":
         return names(await catalog.history(request.name));
@@ -113,6 +119,15 @@ export class CatalogService implements Service {
     throw new WireError("PFS_CHUNK_MISSING", `the file is not complete: chunk ${ref} is on no node`, { ref });
   }
 
+  /** What its reader would ask for next, if that is little. */
+  async #withChunks(record: NameRecord, bytesMax: number): Promise<OutMessage> {
+    // Whoever asks for them meets what is wrong with them.
+    const chunks = await fewChunks(this.#options.store, record.root, bytesMax).catch(() => []);
+    if (chunks.length === 0) return names([record]);
+    const { packets, body, codec } = await this.#packer.pack(chunks);
+    return { type: MessageType.OK, meta: { records: [record], more: false, codec }, packets, chunks: body };
+  }
+
   async #list(prefix: string, after: string): Promise<OutMessage> {
     const records: NameRecord[] = [];
     let characters = 0;
@@ -132,4 +147,21 @@ export class CatalogService implements Service {
 
 function names(records: readonly NameRecord[], more = false): OutMessage {
   return { type: MessageType.OK, meta: { records, more } };
+}
+
+/** Everything that a stream needs, none of it where that is more than `bytesMax` or many chunks. Rejects as reading does. */
+async function fewChunks(store: ChunkSource & ChunkSizes, root: Ref, bytesMax: number): Promise<Chunk[]> {
+  const found = new Map<string, Ref>();
+  for await (const refs of reachable(store, root)) {
+    for (let index = 0; index < refs.byteLength / REF_BYTES; index++) {
+      const ref = refAt(refs, index);
+      found.set(refKey(ref), ref);
+    }
+    if (found.size > ALONG_CHUNKS_MAX) return [];
+  }
+  const refs = [...found.values()];
+  const sizes = await store.sizes(Buffer.concat(refs));
+  if (sizes.reduce((sum, bytes) => sum + bytes, 0) > bytesMax) return [];
+  const chunks = await store.read(refs);
+  return refs.map((ref, index) => ({ ref, bytes: chunks[index]! }));
 }
