@@ -10,7 +10,7 @@
  * refs, and places are read again (received-file.ts), since after a loss of power they may be here and the bytes not.
  */
 import { constants } from "node:fs";
-import { open } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { isRefOf, refKey, sha256 } from "../../packets/digest.ts";
@@ -30,7 +30,7 @@ import { readAt, usingFile, writeAt } from "./part-writer.ts";
 import { ByteRanges, invalidTransfer } from "./replication/byte-ranges.ts";
 import type { ByteRange } from "./replication/byte-ranges.ts";
 
-/** Others may lay links where a file may lie that everybody writes beside. */
+/** Windows has none of them. */
 const FLAGS = constants.O_RDWR | constants.O_CREAT | (constants.O_NOFOLLOW ?? 0);
 const MAGIC = Buffer.from("PFSPART1");
 const HEAD_BYTES = MAGIC.byteLength + REF_BYTES + 4;
@@ -79,7 +79,7 @@ export class FileJournal {
   /** Goes on with what is there of this root, or begins anew. Rejects with PFS_BULK_FILE_FAILED. */
   static async open(path: string, root: Ref): Promise<FileJournal> {
     return await usingFile(path, async () => {
-      const handle = await open(path, FLAGS, PRIVATE_FILE_MODE);
+      const handle = await openOwn(path);
       try {
         const head = Buffer.concat([MAGIC, root, new Uint8Array(4)]);
         const seed = crc32(head.subarray(0, HEAD_BYTES - 4));
@@ -253,6 +253,16 @@ export class FileJournal {
       this.#recentBytes -= byteLength;
     }
   }
+}
+
+/** What somebody else laid there, where everybody may write, or is another name of something, is not written to. */
+async function openOwn(path: string): Promise<FileHandle> {
+  const handle = await open(path, FLAGS, PRIVATE_FILE_MODE);
+  const { nlink, uid } = await handle.stat();
+  if (nlink === 1 && uid === (process.geteuid?.() ?? uid)) return handle;
+  await handle.close();
+  await rm(path, { force: true });
+  return await open(path, FLAGS | constants.O_EXCL, PRIVATE_FILE_MODE);
 }
 
 function encodeRanges(ranges: readonly ByteRange[]): Uint8Array {

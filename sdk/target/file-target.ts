@@ -41,6 +41,8 @@ export interface Content {
 export interface Part {
   readonly handle: FileHandle;
   readonly path: string;
+  /** Where a journal of it can be: it is there still when the part is taken over from somebody who was killed, and goes with it otherwise. */
+  readonly journal: string;
   /** Files that may hold some of the content; the part's own where somebody who was killed has written some of it there. */
   readonly held: readonly string[];
 }
@@ -154,14 +156,14 @@ async function openTemporary(
     if (next === undefined || !NOTHING_BESIDE.includes(systemCode(error) ?? "")) throw failed(error);
     return openTemporary([next, ...rest], target, mode, shown);
   }
-  const { handle, path, isTakenOver } = part;
+  const { handle, path, journal, isTakenOver } = part;
   let isKept = false;
   return {
     handle,
     fill: async (content, held) => {
       const own = isTakenOver ? [path, ...held] : held;
       const bytes =
-        (await content.fill?.({ handle, path, held: own })) ??
+        (await content.fill?.({ handle, path, journal, held: own })) ??
         (await writePieces(handle, content.read(own), failed));
       if (isTakenOver) await cutOff(handle, bytes, failed);
       await handle.sync();
@@ -172,10 +174,13 @@ async function openTemporary(
     rename: async (target) => {
       await rename(path, target);
       isKept = true;
+      await rm(journal, { force: true });
     },
     [Symbol.asyncDispose]: async () => {
       await handle.close();
-      if (!isKept) await rm(path, { force: true });
+      if (isKept) return;
+      await rm(path, { force: true });
+      await rm(journal, { force: true });
     },
   };
 }

@@ -4,6 +4,9 @@
  * removed when they are a day old.
  *
  *   .pfs-<target>-<process>-<random>.part     target: of its name; process: see process-mark.ts
+ *   .pfs-<target>-<random>.journal            what is there of it, where somebody writes that down
+ *
+ * A part that is taken over keeps its random digits, and so its journal: the one rename takes over both.
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
@@ -15,13 +18,16 @@ import { ownMark, PROCESS_MARK, stateOfProcess } from "../../runtime/process-mar
 
 /** What is older and belongs to no process that lives here is removed. */
 const PART_AGE_MS_MAX = 24 * 60 * 60 * 1000;
-const PART = new RegExp(`^\\.pfs-([0-9a-f]{16})-(${PROCESS_MARK})-[0-9a-f]{8}\\.part$`);
+const PART = new RegExp(`^\\.pfs-([0-9a-f]{16})-(${PROCESS_MARK})-([0-9a-f]{8})\\.part$`);
+const JOURNAL = /^\.pfs-([0-9a-f]{16})-([0-9a-f]{8})\.journal$/;
 /** As earlier versions named them. */
 const OLD_PART = /^\.pfs-[0-9a-f]{16}\.part$/;
 
 export interface PartFile {
   readonly handle: FileHandle;
   readonly path: string;
+  /** Where its journal is, or may be. Whoever removes or renames the part removes it. */
+  readonly journal: string;
   /** Whether it holds what a process wrote that is dead now; to be written over from its beginning. */
   readonly isTakenOver: boolean;
 }
@@ -29,14 +35,19 @@ export interface PartFile {
 /** Opens a part file for `target` in `directory`. Rejects as the system does. */
 export async function openPart(directory: string, target: string, mode: number): Promise<PartFile> {
   const key = digest(basename(target));
-  const path = join(directory, `.pfs-${key}-${ownMark()}-${randomBytes(4).toString("hex")}.part`);
+  const named = (digits: string): Pick<PartFile, "path" | "journal"> => ({
+    path: join(directory, `.pfs-${key}-${ownMark()}-${digits}.part`),
+    journal: journalOf(directory, key, digits),
+  });
   const left = await partsLeft(directory);
   for (const part of left.filter((one) => one.key === key)) {
     left.splice(left.indexOf(part), 1);
-    const handle = await takeOver(part.path, path, mode);
-    if (handle !== undefined) return { handle, path, isTakenOver: true };
+    const taken = named(part.digits);
+    const handle = await takeOver(part.path, taken.path, mode);
+    if (handle !== undefined) return { handle, ...taken, isTakenOver: true };
   }
-  return { handle: await open(path, "wx+", mode), path, isTakenOver: false };
+  const made = named(randomBytes(4).toString("hex"));
+  return { handle: await open(made.path, "wx+", mode), ...made, isTakenOver: false };
 }
 
 /** Removes the parts of `target` that dead processes left in `directory`, and old ones of other targets. */
@@ -46,13 +57,20 @@ export async function removeLeftParts(directory: string, target: string): Promis
   for (const part of left.filter((one) => one.key === key || one.isOld)) {
     left.splice(left.indexOf(part), 1);
     await rm(part.path, { force: true }).catch(() => undefined);
+    if (part.key !== "")
+      await rm(journalOf(directory, part.key, part.digits), { force: true }).catch(() => undefined);
   }
+}
+
+function journalOf(directory: string, key: string, digits: string): string {
+  return join(directory, `.pfs-${key}-${digits}.journal`);
 }
 
 interface LeftPart {
   readonly path: string;
   /** Empty where it is not to be taken over. */
   readonly key: string;
+  readonly digits: string;
   readonly isOld: boolean;
 }
 
@@ -69,18 +87,22 @@ function partsLeft(directory: string): Promise<LeftPart[]> {
 async function findParts(directory: string): Promise<LeftPart[]> {
   const names = await readdir(directory).catch(() => []);
   const left: LeftPart[] = [];
+  const parts = new Set(names.map((name) => PART.exec(name)).map((found) => `${found?.[1]}-${found?.[3]}`));
   for (const name of names) {
-    const [, key = "", mark = ""] = PART.exec(name) ?? [];
-    if (key === "" && !OLD_PART.test(name)) continue;
+    const [, key = "", mark = "", digits = ""] = PART.exec(name) ?? [];
+    const [, target, random] = JOURNAL.exec(name) ?? [];
+    const isLost = target !== undefined && !parts.has(`${target}-${random}`);
+    if (key === "" && !OLD_PART.test(name) && !isLost) continue;
     const path = join(directory, name);
     const stats = await lstat(path).catch(() => undefined);
     // Others may lay what they like into a directory that everybody writes to.
     if (stats?.isFile() !== true || stats.nlink !== 1) continue;
     if (stats.uid !== (process.geteuid?.() ?? stats.uid)) continue;
+    // The part of a journal may just have become what it was to be.
     const isOld = Date.now() - stats.mtimeMs > PART_AGE_MS_MAX;
     const state = await stateOfProcess(mark);
-    if (state === "dead") left.push({ path, key, isOld });
-    else if (isOld && state === "elsewhere") left.push({ path, key: "", isOld });
+    if (state === "dead") left.push({ path, key, digits, isOld });
+    else if (isOld && state === "elsewhere") left.push({ path, key: "", digits, isOld });
   }
   return left;
 }

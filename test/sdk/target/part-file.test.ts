@@ -1,10 +1,20 @@
 /** What becomes of the parts that "get" left which was killed, where they cannot be gone on with. */
 import { createHash } from "node:crypto";
-import { readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 import { expect, it } from "vitest";
 import { ownMark } from "../../../runtime/process-mark.ts";
-import { openPart } from "../../../sdk/target/part-file.ts";
+import { findTarget } from "../../../sdk/target/file-target.ts";
+import { openPart, removeLeftParts } from "../../../sdk/target/part-file.ts";
 import { descriptorsOf } from "../../suites/processes.ts";
 import { temporaryDirectory } from "../cli/run-pfs.ts";
 
@@ -40,3 +50,48 @@ it.runIf(process.platform === "linux")(
     );
   },
 );
+
+function journalOf(target: string, digits = "01234567"): string {
+  const key = createHash("sha256").update(target).digest("hex").slice(0, 16);
+  return `.pfs-${key}-${digits}.journal`;
+}
+
+it("a part that is taken over has its journal still, and what becomes of it takes the journal along", async () => {
+  for (const isWhole of [true, false]) {
+    const directory = realpathSync(await temporaryDirectory());
+    writeFileSync(join(directory, partOf("target")), "some of it");
+    const journal = join(directory, journalOf("target"));
+    writeFileSync(journal, "what is there");
+    const target = await findTarget(join(directory, "target"), undefined);
+    const written = target.write({
+      read: () => {
+        throw new Error("it is filled");
+      },
+      fill: async (part) => {
+        expect(part.journal).toBe(journal);
+        expect(readFileSync(part.journal, "utf8")).toBe("what is there");
+        expect(await part.handle.readFile("utf8")).toBe("some of it");
+        if (!isWhole) throw new Error("it cannot be filled");
+        return 4;
+      },
+    });
+    if (isWhole) expect(await written).toBe(4);
+    else await expect(written).rejects.toThrow("it cannot be filled");
+    expect(readdirSync(directory)).toEqual(isWhole ? ["target"] : []);
+  }
+});
+
+it("a journal without a part is removed when it is old, and one of a part that is being written never", async () => {
+  const directory = realpathSync(await temporaryDirectory());
+  const [lost, young] = [journalOf("lost"), journalOf("young")].map((name) => join(directory, name));
+  const writing = await openPart(directory, join(directory, "writing"), 0o600);
+  const old = new Date(Date.now() - 48 * 60 * 60 * 1000);
+  for (const path of [lost!, young!, writing.journal]) writeFileSync(path, "");
+  for (const path of [lost!, writing.journal]) utimesSync(path, old, old);
+  // It is looked once at what is there, by the directory's name: under another one it is looked anew.
+  await removeLeftParts(`${directory}/.`, "target");
+  await writing.handle.close();
+  expect(existsSync(lost!)).toBe(false);
+  expect(existsSync(young!)).toBe(true);
+  expect(existsSync(writing.journal)).toBe(true);
+});
