@@ -87,6 +87,11 @@ export interface ConnectOptions {
    * by default.
    */
   readonly direct?: boolean;
+  /**
+   * Whether files travel encrypted ("sealed", the default), or unencrypted ("clear") where hub or node would have it so too, which is
+   * for networks that you trust: whoever is on the line reads them, and what he changes is noticed. All else is encrypted.
+   */
+  readonly bulk?: "sealed" | "clear";
   /** Told when the connection is lost while a call needs it, and when it is there again. */
   readonly onConnection?: (event: ConnectionEvent) => void;
 }
@@ -96,8 +101,8 @@ export interface ConnectOptions {
  * PFS_TOKEN_INVALID, PFS_PEER_UNREACHABLE, PFS_PEER_REFUSED, or PFS_NOT_FOUND when the network has no such node.
  */
 export async function connect(token: string, options: ConnectOptions = {}): Promise<PacketFS> {
-  const { node, ...connection } = options;
-  const hub = await HubClient.connect(token, connection);
+  const { node, bulk, ...connection } = options;
+  const hub = await HubClient.connect(token, { ...connection, allowsClear: bulk === "clear" });
   try {
     return new RemotePacketFS(hub, node === undefined ? hub.data : await hub.dialNode(node));
   } catch (error) {

@@ -24,9 +24,9 @@ export class HeldPuts {
 
   /** Has the writer from now on; of a key with too many the oldest one is closed. */
   hold(key: string, put: string, writer: StoredFormWriter): void {
+    this.#close(key, put);
     const puts = this.#held.get(key) ?? new Map<string, HeldPut>();
     this.#held.set(key, puts);
-    this.#close(key, put);
     const keep = this.#setTimer(() => this.#close(key, put), PUT_HELD_MS);
     puts.set(put, { writer, keep });
     const [oldest] = puts.keys();

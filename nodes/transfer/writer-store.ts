@@ -40,7 +40,8 @@ export class WriterStore implements ReceivingStore {
     const { block, lengths } = blockOf(chunks.map(({ bytes }) => bytes));
     // The block goes to the writer, and its lists with it.
     const plainBytes = lengths.slice();
-    const { refs } = await this.#counted(plainBytes, () => this.#writer.write(block, lengths));
+    const { refs, buffer } = await this.#counted(plainBytes, () => this.#writer.write(block, lengths));
+    giveUp(buffer);
     chunks.forEach(({ ref }, index) => {
       if (!sameBytes(ref, refAt(refs, index)))
         throw new Error("the store hashed a verified chunk differently");
@@ -58,7 +59,8 @@ export class WriterStore implements ReceivingStore {
       codecs: Uint8Array.from(codec),
     };
     try {
-      await this.#counted(plainBytes, () => this.#writer.writeStored(body, forms));
+      const { buffer } = await this.#counted(plainBytes, () => this.#writer.writeStored(body, forms));
+      giveUp(buffer);
     } catch (error) {
       // Then nothing of it was kept: each of them comes again, alone.
       if (hasCode(error, StoreErrorCode.chunkDamaged)) return new Uint8Array(codec.length);
@@ -66,4 +68,9 @@ export class WriterStore implements ReceivingStore {
     }
     return new Uint8Array(codec.length).fill(1);
   }
+}
+
+/** What came back has V8 look for garbage, again and again, unless it is told that this is some. */
+function giveUp(buffer: ArrayBuffer | undefined): void {
+  buffer?.transfer(0);
 }

@@ -147,6 +147,7 @@ async function openPacketFS(
     return connect(await token.read(signal), {
       signal,
       ...(options.node === undefined ? {} : { node: options.node }),
+      ...(options.bulk === undefined ? {} : { bulk: options.bulk }),
       onConnection: (event) => {
         // Once for each loss, however often it is dialed.
         if (event.kind === "back") output.talk("the connection is there again; going on");

@@ -177,6 +177,7 @@ function common(
   advertise?: string;
   label?: string;
   workers?: number;
+  allowsClear: boolean;
   signal: AbortSignal;
   onEvent: (text: string) => void;
 } {
@@ -185,6 +186,7 @@ function common(
     ...(options.advertise === undefined ? {} : { advertise: options.advertise }),
     ...(options.label === undefined ? {} : { label: options.label }),
     ...(options.workers === undefined ? {} : { workers: options.workers }),
+    allowsClear: options.bulk === "clear",
     signal,
     onEvent: (text) => {
       if (output.json) void output.object({ event: "note", text });

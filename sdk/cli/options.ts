@@ -6,11 +6,15 @@ import { invalidName, versionOfName } from "../../packets/name.ts";
 import { SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import { formatCount, parseBytes, printable } from "./format.ts";
 
+/** How bytes travel that are verified by their hashes: in the clear where both sides would have it so. */
+export type BulkMode = "sealed" | "clear";
+
 export interface GlobalOptions {
   readonly store?: string;
   readonly at?: string;
   readonly tokenFile?: string;
   readonly node?: string;
+  readonly bulk?: BulkMode;
   readonly json?: boolean;
   readonly quiet?: boolean;
   readonly verbose?: boolean;
@@ -62,6 +66,12 @@ export function addGlobalOptions(program: Command): void {
       "--node <LABEL>",
       "with --at, use the store of that node: put, get, cat and stat",
       "PACKETFS_NODE",
+    ),
+    option(
+      "--bulk <HOW>",
+      "with --at, up and join: files travel encrypted (sealed), or in a network that you trust unencrypted (clear) where the other side says so too (default: sealed)",
+      "PACKETFS_BULK",
+      oneOf("sealed", "clear"),
     ),
     option("--json", "machine-readable output, errors too", "PACKETFS_JSON"),
     option("--quiet", "say nothing but data and errors", "PACKETFS_QUIET"),

@@ -281,6 +281,32 @@ describe("a transfer", () => {
     expect((await other.hubHas(root)).equals(bytes)).toBe(true);
   });
 
+  test("that its client gave up is gone on with by another one, which sends what is lacking", async () => {
+    await using network = await Network.open();
+    await using line = await openLine(network.hub.address);
+    const client = await network.client({ address: line.address });
+    const bytes = randomBytes("given up", 32 * MIB);
+    const stored = await client.ingest(bytes);
+    const stop = new AbortController();
+    const given = client.hub.data.transfers.put({
+      ...stored,
+      source: client.store,
+      signal: stop.signal,
+      onProgress: ({ doneBytes }) => {
+        if (doneBytes < 20 * MIB) return;
+        stop.abort(new Error("killed"));
+        line.cut(0);
+      },
+    });
+    await expect(given).rejects.toThrow("killed");
+    const other = await network.client();
+    await other.hub.gc();
+    await other.ingest(bytes);
+    const { plainBytes } = await other.put(stored, "gone on with");
+    expect(plainBytes).toBeLessThan(15 * MIB);
+    expect((await other.hubHas(stored.root)).equals(bytes)).toBe(true);
+  });
+
   test("ends well though what is sent is moved by gc, or gone where it stood", async () => {
     await using network = await Network.open();
     const client = await network.client();

@@ -6,6 +6,9 @@ import { MessageType } from "../../../packets/envelope.ts";
 import { Op } from "../../../packets/layout.ts";
 import { encodeFrame } from "../../../packets/packet.ts";
 import { ChunkService, PutWriters } from "../../../nodes/serve/chunk-service.ts";
+import { HeldPuts } from "../../../nodes/serve/held-puts.ts";
+import { WireError, WireErrorCode } from "../../../nodes/errors.ts";
+import { PUTS_PER_LINK_MAX } from "../../../nodes/limits.ts";
 import { serve } from "../../../nodes/serve/service.ts";
 import type { Service } from "../../../nodes/serve/service.ts";
 import type { OutMessage } from "../../../nodes/wire/link.ts";
@@ -83,6 +86,55 @@ test("a put that is being opened when its peer goes is closed", async () => {
   await expect(
     (async () => (await writer).write(Uint8Array.from(bytes), Uint32Array.of(bytes.byteLength)))(),
   ).rejects.toThrow();
+});
+
+test("what was stored in a put whose link broke is safe from gc until it is given up, or goes on", async () => {
+  await using directory = await temporaryDirectory();
+  await using here = await Store.open(directory.path);
+  const due: (() => void)[] = [];
+  const held = new HeldPuts((run) => {
+    due.push(run);
+    return () => void due.splice(due.indexOf(run), 1);
+  });
+  const sessionOf = (key: string): { puts: PutWriters; end: (error: WireError) => Promise<void> } => {
+    const puts = new PutWriters(() => here.openWriter(), { puts: held, key });
+    return {
+      puts,
+      end: async (error) => {
+        puts.ended(error);
+        await puts[Symbol.asyncDispose]();
+      },
+    };
+  };
+  const lost = new WireError(WireErrorCode.nodeLost, "cut");
+  const closed = new WireError(WireErrorCode.closed, "closed");
+  const write = async (puts: PutWriters, put: string, seed: string): Promise<void> => {
+    const chunk = randomBytes(seed, 10_000);
+    await (await puts.get(put)).write(chunk, Uint32Array.of(chunk.byteLength));
+  };
+  const first = sessionOf("key");
+  await write(first.puts, "p", "one");
+  await first.end(lost);
+  expect(await here.gc()).toMatchObject({ freedChunks: 0 });
+  const second = sessionOf("key");
+  await write(second.puts, "p", "two");
+  expect(due).toHaveLength(0);
+  await second.end(lost);
+  expect(await here.gc()).toMatchObject({ freedChunks: 0 });
+  // Another key's put of that name is another one, and what is closed in order is not kept.
+  const other = sessionOf("other");
+  await write(other.puts, "p", "three");
+  await other.end(closed);
+  expect(due).toHaveLength(1);
+  due[0]!();
+  await until(async () => (await here.gc()).keptChunks === 0);
+  const many = sessionOf("key");
+  for (let put = 0; put < PUTS_PER_LINK_MAX; put++) await write(many.puts, `put-${put}`, `${put}`);
+  await many.end(lost);
+  const more = sessionOf("key");
+  await write(more.puts, "one-more", "more");
+  await more.end(lost);
+  expect(due).toHaveLength(PUTS_PER_LINK_MAX);
 });
 
 test("a service that cannot be put away keeps neither the others nor the process", async () => {

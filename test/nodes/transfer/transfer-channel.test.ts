@@ -11,7 +11,7 @@ import { SentRoot } from "../../../nodes/transfer/sent-root.ts";
 import type { SentUnit } from "../../../nodes/transfer/sent-root.ts";
 import { TransferChannel } from "../../../nodes/transfer/transfer-channel.ts";
 import type { TransferChannelOptions } from "../../../nodes/transfer/transfer-channel.ts";
-import type { BulkChannel } from "../../../nodes/wire/bulk/dialing.ts";
+import type { BulkChannel, BulkHandler } from "../../../nodes/wire/bulk/dialing.ts";
 import { seededBytes } from "../../packets/seed.ts";
 import { ShelfSource } from "../../runtime/stream/shelf-source.ts";
 import { openBulkNetwork } from "../wire/bulk/bulk-network.ts";
@@ -170,6 +170,19 @@ describe("transfers over bulk channels", () => {
     );
   });
 
+  test("begin again where nothing comes", async () => {
+    const [hub, here] = [new Shelves(), new Shelves()];
+    const bytes = seededBytes("silent", 3_000_000);
+    const root = hub.put(bytes);
+    const { near, far } = await bulk.open();
+    const open = opener(hub, () => bytes.byteLength);
+    new TransferChannel(withoutTheFirst(far), { isDialer: false, open });
+    const client = new TransferChannel(near, { isDialer: true, open, lookMs: 100 });
+    const stats = await client.receive({ root, store: here });
+    expect(sha256(here.get(root))).toEqual(sha256(bytes));
+    expect(stats.runs).toBeGreaterThan(1);
+  });
+
   test("end when nobody wants them any more, and others go on", async () => {
     const [hub, here] = [new Shelves(), new Shelves()];
     const bytes = seededBytes("both", 6_000_000);
@@ -200,6 +213,19 @@ function come(bytes: Uint8Array<ArrayBuffer>): ReceivedBody {
     take: () => Promise.resolve(bytes),
     place: () => Promise.reject(new Error("a store takes what comes")),
   };
+}
+
+/** A channel whose first message is lost on its way. */
+function withoutTheFirst(channel: BulkChannel): BulkChannel {
+  let heard = 0;
+  const onMessage = (handler: BulkHandler): void =>
+    channel.onMessage((message) => (heard++ === 0 ? undefined : handler(message)));
+  return new Proxy(channel, {
+    get: (_, key) => {
+      const value: unknown = key === "onMessage" ? onMessage : Reflect.get(channel, key);
+      return typeof value === "function" ? (value.bind(channel) as unknown) : value;
+    },
+  });
 }
 
 test("chunks that nobody asked for are not kept", async () => {

@@ -152,6 +152,33 @@ describe("bodies that are ranges of files", () => {
     await until(() => received.length === 1);
     expect(received[0]!.type).toBe(3);
   });
+
+  test("that stand near each other are read together, and what cannot be read goes as zeros where it may", async () => {
+    const { near, far } = await sealed.open();
+    const received = collect(near);
+    const path = join(folder, "near");
+    const bytes = Buffer.from(Array.from({ length: 20_000 }, (_, index) => index % 251));
+    writeFileSync(path, bytes);
+    const rows: [number, number, number][] = [];
+    for (let at = 0; at < 12_000; at += 300) rows.push([0, at, 200]);
+    rows.push([0, 19_000, 1_000], [0, 11_000, 10]);
+    await far.send({ type: 1, body: ranges([path], rows) });
+    const wanted = Buffer.concat(rows.map(([, from, length]) => bytes.subarray(from, from + length)));
+    await until(() => received.length === 1);
+    expect(Buffer.compare(received[0]!.body, wanted)).toBe(0);
+    const beyond = ranges(
+      [path, join(folder, "gone")],
+      [
+        [0, 0, 100],
+        [0, 19_950, 100],
+        [1, 0, 50],
+      ],
+    );
+    await far.send({ type: 2, body: beyond, isVerified: true, fillsUnreadable: true });
+    await until(() => received.length === 2);
+    expect(received[1]).toMatchObject({ type: 2 });
+    expect(Buffer.compare(received[1]!.body, Buffer.alloc(250))).toBe(0);
+  });
 });
 
 describe("bodies that are made of chunks", () => {
