@@ -26,6 +26,8 @@ import {
   streamParts,
 } from "./files.ts";
 import type { FoundBytes } from "./files.ts";
+import { getByTransfer, survives } from "./memory/get-file.ts";
+import type { Part } from "./target/file-target.ts";
 import { getFile } from "./target/get-file.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
@@ -198,7 +200,13 @@ class RemotePacketFS implements PacketFS {
     const found = await findBytes({ catalog, source }, file, range);
     const read = (held: readonly string[]): AsyncIterable<Uint8Array> =>
       this.#readBeside(source, found, held, signal);
-    return await getFile(path, found, { read }, options);
+    const { root, start, end } = found;
+    const fill = async (part: Part): Promise<number | undefined> => {
+      const onProgress = (bytes: number): void => options.onProgress?.(bytes, end - start);
+      const how = { peer: this.#data, memory: undefined, root, length: end, part, signal, onProgress };
+      return (await getByTransfer(how)) === undefined ? undefined : end;
+    };
+    return await getFile(path, found, found.isWhole ? { read, fill, survives } : { read }, options);
   }
 
   /** For whoever reads one file. The chunks of a file at a node are not the hub's. */

@@ -56,7 +56,12 @@ export interface ReceivedFileOptions {
   /** Where the journal is, or is to be. It stays, also when the file is whole: whoever removes or renames the one removes the other. */
   readonly journal: string;
   /** What else is here: bases, with their streams, and files with chunks like those of the root (HeldFile). */
-  readonly held?: readonly ChunkSource[];
+  readonly held?: readonly HeldChunks[];
+}
+
+/** Chunks that are here, outside of the file. Those that it says it has are not asked for before it turns out that it has not. */
+export interface HeldChunks extends ChunkSource {
+  has?(ref: Ref): boolean;
 }
 
 const NOTHING_PLACED: PlacedData = {
@@ -73,7 +78,7 @@ export class ReceivedFile implements RootSink {
   readonly #handle: PartHandle;
   readonly #path: string;
   readonly #journal: FileJournal;
-  readonly #held: readonly ChunkSource[];
+  readonly #held: readonly HeldChunks[];
   readonly #places: RootPlaces;
   readonly #order = new InOrder();
   /** By ref, the oldest first. */
@@ -189,6 +194,10 @@ export class ReceivedFile implements RootSink {
     return found;
   }
 
+  #isHeld(ref: Ref): boolean {
+    return this.#journal.has(ref) || this.#held.some((held) => held.has?.(ref) === true);
+  }
+
   async #readAll(refs: readonly Ref[], signal: AbortSignal): Promise<Uint8Array[]> {
     signal.throwIfAborted();
     const found = await this.#readSome(refs);
@@ -243,7 +252,7 @@ export class ReceivedFile implements RootSink {
     const isDone = (from: number, end: number): boolean => this.#written.covers(from, end);
     for await (const place of this.#places.all({ signal, isDone })) {
       if (place.kind === "literal") ranges.add(place.from, place.end);
-      else if (place.kind === "chunk" && this.#journal.has(place.lacking.ref))
+      else if (place.kind === "chunk" && this.#isHeld(place.lacking.ref))
         ranges.add(place.lacking.from, place.lacking.end);
       else this.#expect(place.lacking);
     }
@@ -389,7 +398,7 @@ export class ReceivedFile implements RootSink {
       const isNamed = op === Op.COPY || op === Op.CALL;
       const lacking = isNamed ? lackingOf(frame, index, place) : undefined;
       const isHere = lacking === undefined || this.#written.covers(from, end);
-      if (isHere || (op === Op.COPY && this.#journal.has(lacking.ref))) covered.push({ from, end });
+      if (isHere || (op === Op.COPY && this.#isHeld(lacking.ref))) covered.push({ from, end });
       else if (!this.#journal.has(lacking.ref)) this.#expect(lacking);
     }
     return covered;

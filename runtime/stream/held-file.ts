@@ -151,10 +151,10 @@ export class HeldFile implements ChunkSource, AsyncDisposable {
 
 /** Several of them, of which some may be of no use. */
 export class HeldFiles implements AsyncDisposable {
-  readonly #files: readonly HeldFile[];
+  readonly files: readonly HeldFile[];
 
   private constructor(files: readonly HeldFile[]) {
-    this.#files = files;
+    this.files = files;
   }
 
   /** Reads the files. One that cannot be read, or changes meanwhile, holds nothing. Rejects with the signal's reason. */
@@ -188,11 +188,11 @@ export class HeldFiles implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await closeAll(this.#files);
+    await closeAll(this.files);
   }
 
   async #read(ref: Ref): Promise<Uint8Array | undefined> {
-    for (const file of this.#files) {
+    for (const file of this.files) {
       if (!file.has(ref)) continue;
       const [bytes] = await file.read([ref]).catch(() => []);
       if (bytes !== undefined) return bytes;

@@ -34,8 +34,13 @@ const NOT_SYNCED = ["EACCES", "EPERM", "EINVAL", "ENOTSUP"];
 export interface Content {
   /** All of it, in order. `held` are files that may hold some of it already; they are there until it has been read. */
   read(held: readonly string[]): AsyncIterable<Uint8Array>;
-  /** Has it written where it belongs in a file that nobody else uses. Resolves with its bytes. Used instead, where there is such a file. */
-  fill?(part: Part): Promise<number>;
+  /**
+   * Has it written where it belongs in a file that nobody else uses, where there is such a file. Resolves with its bytes, or with
+   * undefined where it has to be read after all.
+   */
+  fill?(part: Part): Promise<number | undefined>;
+  /** Whether what was written of it until this error is of use to a later process. */
+  survives?(error: unknown): boolean;
 }
 
 export interface Part {
@@ -43,7 +48,7 @@ export interface Part {
   readonly path: string;
   /** Where a journal of it can be: it is there still when the part is taken over from somebody who was killed, and goes with it otherwise. */
   readonly journal: string;
-  /** Files that may hold some of the content; the part's own where somebody who was killed has written some of it there. */
+  /** Other files that may hold some of the content. */
   readonly held: readonly string[];
 }
 
@@ -162,9 +167,15 @@ async function openTemporary(
     handle,
     fill: async (content, held) => {
       const own = isTakenOver ? [path, ...held] : held;
-      const bytes =
-        (await content.fill?.({ handle, path, journal, held: own })) ??
-        (await writePieces(handle, content.read(own), failed));
+      let bytes: number;
+      try {
+        bytes =
+          (await content.fill?.({ handle, path, journal, held })) ??
+          (await writePieces(handle, content.read(own), failed));
+      } catch (error) {
+        isKept = content.survives?.(error) === true;
+        throw error;
+      }
       if (isTakenOver) await cutOff(handle, bytes, failed);
       await handle.sync();
       await removeLeftParts(directory, target);
