@@ -221,7 +221,10 @@ describe("what a peer may not", () => {
     expect(await client.hub.data.catalog.resolve("much")).toBeUndefined();
     // What failed is given up: of puts that are open there may be so many.
     for (let put = 0; put < PUTS_PER_LINK_MAX; put++)
-      await expect(client.put(much, "much")).rejects.toMatchObject({ data: {}, code: "PFS_PEER_QUOTA" });
+      await expect(client.put(much, "much")).rejects.toMatchObject({
+        data: { max: 2 * MIB, of: "storedBytes" },
+        code: "PFS_PEER_QUOTA",
+      });
     await client.put(little, "little again");
   });
 });
