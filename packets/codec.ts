@@ -10,7 +10,7 @@ export const CODECS: readonly Codec[] = Object.values(Codec);
 /** Bytes are kept compressed when that saves at least this share of them. */
 const COMPRESSION_GAIN_MIN = 0.06;
 /** While nothing shrinks, compression is tried on one piece in so many. */
-export const COMPRESSION_SKIP_CHUNKS_MAX = 128;
+export const COMPRESSION_SKIP_CHUNKS_MAX = 1024;
 
 /** From so many bytes on the system's threads are worth their while: they leave the caller's own to others. */
 const ASIDE_BYTES_MIN: number = 128 * 1024;

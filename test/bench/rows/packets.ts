@@ -7,7 +7,7 @@ import { decodePacket, encodeFrame, opAt } from "../../../packets/packet.ts";
 import { startNetwork } from "../../../sdk/cli/demo/network.ts";
 import { connect, openLocal } from "packetfs";
 import type { LoadedProgram, PacketFS, ProgramSource } from "packetfs";
-import { spreadOf } from "../harness.ts";
+import { medianOf } from "../harness.ts";
 import type { Bench, Row, Side } from "../harness.ts";
 import type { Sizes } from "../sizes.ts";
 import { startEcho, startPool } from "../task-rivals.ts";
@@ -42,8 +42,6 @@ const FRAMES_IN_FLIGHT = 16;
 const FRAME_TASKS = 100;
 const TASKS_IN_FLIGHT = 64;
 const INPUT_BYTES = 64;
-/** So many times the calls of a figure go before the first one. */
-const CALLS_BEFORE_TIMES = 8;
 
 export async function* packetRows({ directory, sizes }: Bench): AsyncGenerator<Row> {
   yield* localRows(join(directory, "packets-store"), sizes);
@@ -183,29 +181,6 @@ const perSecond = (name: string, calls: number, call: () => Promise<void>): Side
   name,
   measure: () => callsPerSecond(calls, TASKS_IN_FLIGHT, call),
 });
-
-/**
- * Once V8 has compiled what a call needs, whatever it is a call of: its last compiler waits for 3,000 calls of a function, and
- * until then a packet to a remote node takes a fifth more of the main threads' CPU time.
- */
-const medianOf = (name: string, calls: number, call: () => Promise<void>): Side => {
-  let isCompiled = false;
-  return {
-    name,
-    measure: async () => {
-      const callsBefore = isCompiled ? calls : calls * CALLS_BEFORE_TIMES;
-      isCompiled = true;
-      for (let done = 0; done < callsBefore; done++) await call();
-      const times: number[] = [];
-      for (let done = 0; done < calls; done++) {
-        const start = performance.now();
-        await call();
-        times.push(performance.now() - start);
-      }
-      return spreadOf(times).median;
-    },
-  };
-};
 
 async function callsPerSecond(calls: number, inFlight: number, call: () => Promise<void>): Promise<number> {
   let next = 0;
