@@ -194,6 +194,8 @@ export const TRANSFERS_PER_CHANNEL_MAX = 64;
 export const TRANSFER_READY_BYTES_MAX: number = 8 * 1024 * 1024;
 /** and that are handed to it and have not left. */
 export const TRANSFER_QUEUE_BYTES_MAX: number = 4 * 1024 * 1024;
+/** Chunks of a file that is put of which is asked first whether they are there, before all are asked about. */
+export const CHUNKS_TRIED = 64;
 /** Roots that a receiver may say that it has. */
 export const TRANSFER_BASES_MAX = 8;
 /** Versions of the name that a put is for, which may be bases of it. */

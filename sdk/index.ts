@@ -82,6 +82,7 @@ export type {
   StreamPart,
   SyncTreeOptions,
   SyncTreeResult,
+  TransferInfo,
   Tree,
   TreeDifference,
   TreeEntryInfo,

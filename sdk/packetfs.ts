@@ -160,6 +160,18 @@ export interface PutResult {
   readonly newChunks: number;
   readonly newBytes: number;
   readonly storedBytes: number;
+  /** How it went to a hub or node, where it went as a whole file. `packets` and `chunks` are 0 then of one that had not changed. */
+  readonly transfer?: TransferInfo;
+}
+
+/** What bringing a file to or from another machine cost, and what made it less. */
+export interface TransferInfo {
+  /** Bytes on the wire of this file's messages. */
+  readonly wireBytes: { readonly sent: number; readonly received: number };
+  /** Chunks that were there already, came as what changed of others, and came compressed. */
+  readonly chunks: { readonly reused: number; readonly patched: number; readonly compressed: number };
+  /** Bytes of the file for each on the wire. */
+  readonly ratio: number;
 }
 
 export interface GetOptions {

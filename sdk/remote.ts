@@ -7,7 +7,7 @@ import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
 import { HeldFiles } from "../runtime/stream/execute.ts";
-import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { Binding, NameRecord } from "../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../runtime/contracts/chunks.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
 import { PacketCode } from "./code/builders.ts";
@@ -60,6 +60,10 @@ import type {
   Tree,
   VerifyReport,
 } from "./packetfs.ts";
+import { ClientMemory } from "./memory/client-memory.ts";
+import type { ClientMemoryOptions } from "./memory/client-memory.ts";
+import { putByTransfer } from "./memory/put-file.ts";
+import { transferInfo } from "./transfer-info.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
 import { lanesLimit } from "./lanes.ts";
 import { jobResult } from "./job-result.ts";
@@ -94,6 +98,11 @@ export interface ConnectOptions {
    * for networks that you trust: whoever is on the line reads them, and what he changes is noticed. All else is encrypted.
    */
   readonly bulk?: "sealed" | "clear";
+  /**
+   * Remembers on this machine what is stored, so that the next version of a file goes as what changed of it, and of one that did not
+   * change nothing is read. All processes of a user may share it. Nothing is remembered by default.
+   */
+  readonly cache?: ClientMemoryOptions | undefined;
   /** Told when the connection is lost while a call needs it, and when it is there again. */
   readonly onConnection?: (event: ConnectionEvent) => void;
 }
@@ -103,10 +112,11 @@ export interface ConnectOptions {
  * PFS_TOKEN_INVALID, PFS_PEER_UNREACHABLE, PFS_PEER_REFUSED, or PFS_NOT_FOUND when the network has no such node.
  */
 export async function connect(token: string, options: ConnectOptions = {}): Promise<PacketFS> {
-  const { node, bulk, ...connection } = options;
+  const { node, bulk, cache, ...connection } = options;
   const hub = await HubClient.connect(token, { ...connection, allowsClear: bulk === "clear" });
   try {
-    return new RemotePacketFS(hub, node === undefined ? hub.data : await hub.dialNode(node));
+    const data = node === undefined ? hub.data : await hub.dialNode(node);
+    return new RemotePacketFS(hub, data, cache === undefined ? undefined : await ClientMemory.open(cache));
   } catch (error) {
     await hub.close();
     throw error;
@@ -118,10 +128,12 @@ class RemotePacketFS implements PacketFS {
   /** Where bytes go to and come from: the hub itself, or the node that was asked for. */
   readonly #data: RemoteStore;
   readonly #files: StoredFiles;
+  readonly #memory: ClientMemory | undefined;
 
-  constructor(hub: HubClient, data: RemoteStore) {
+  constructor(hub: HubClient, data: RemoteStore, memory: ClientMemory | undefined) {
     this.#hub = hub;
     this.#data = data;
+    this.#memory = memory;
     this.#files = { source: data, catalog: hub.data.catalog };
   }
 
@@ -143,21 +155,60 @@ class RemotePacketFS implements PacketFS {
   }
 
   async #put(source: FileSource, options: PutOptions): Promise<PutResult> {
-    const { name } = options;
+    const { name, signal, onProgress } = options;
+    const sent = isPath(source) ? await this.#putByTransfer(source.path, options) : undefined;
+    if (sent !== undefined) return sent;
     await using writer = await this.#data.openWriter();
-    const { signal, onProgress } = options;
     const stored = await ingest(writer, sourceBytes(source, signal), {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
     if (name === undefined) await writer.flush();
-    else {
-      const binding = { name, root: stored.root, length: stored.length };
-      // A node keeps what it was given under the name too, so that its own gc knows.
-      const record = await writer.bind(binding);
-      if (this.#data !== this.#hub.data) await this.#bindAtHub(record, signal);
-    }
+    else await this.#bind((binding) => writer.bind(binding), { ...stored, name }, signal);
     return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
+  }
+
+  /** Undefined where the file goes by messages of the session. */
+  async #putByTransfer(
+    path: string,
+    { name, signal, onProgress }: PutOptions,
+  ): Promise<PutResult | undefined> {
+    await using sent = await putByTransfer({
+      peer: this.#data,
+      history: async () => (name === undefined ? [] : await this.#hub.data.catalog.history(name)),
+      memory: this.#memory,
+      path,
+      name,
+      signal,
+      onProgress,
+    });
+    if (sent === undefined) return undefined;
+    const { put, root, length, packets, chunks } = sent;
+    const { catalog } = this.#data;
+    if (name === undefined) await catalog.flush(put);
+    else await this.#bind((binding) => catalog.bind(binding, {}, put), { name, root, length }, signal);
+    await sent.remember();
+    return {
+      root: refToHex(root),
+      length,
+      packets,
+      chunks,
+      newChunks: put.stats.chunks,
+      newBytes: put.stats.plainBytes,
+      storedBytes: put.stats.sentBytes,
+      transfer: transferInfo(put.stats, length, chunks - put.stats.chunks),
+      ...(name === undefined ? {} : { name }),
+    };
+  }
+
+  /** A node keeps what it was given under the name too, so that its own gc knows. */
+  async #bind(
+    bind: (binding: Binding) => Promise<NameRecord>,
+    { name, root, length }: Binding,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const record = await bind({ name, root, length });
+    if (this.#data !== this.#hub.data) await this.#bindAtHub(record, signal);
   }
 
   async #bindAtHub(record: NameRecord, signal: AbortSignal | undefined): Promise<NameRecord> {
@@ -373,6 +424,7 @@ class RemotePacketFS implements PacketFS {
   }
 
   async close(): Promise<void> {
+    this.#memory?.[Symbol.dispose]();
     if (this.#data !== this.#hub.data) await this.#data.link.close();
     await this.#hub.close();
   }
@@ -391,4 +443,10 @@ function termsOf({ files = {}, engine }: ProgramTerms): Pick<RemoteProgram, "bes
 interface ProgramTerms {
   readonly files?: LoadOptions["files"] | undefined;
   readonly engine?: LoadOptions["engine"] | undefined;
+}
+
+/** A stream of Node's has a path too, and what comes of it is something else. */
+function isPath(source: FileSource): source is { readonly path: string } {
+  if (source instanceof Uint8Array || typeof source !== "object" || source === null) return false;
+  return !(Symbol.asyncIterator in source) && typeof source.path === "string";
 }

@@ -30,12 +30,14 @@ export class RemoteStore implements ChunkStore {
   /** Whole files, where the peer takes part in transfers. */
   readonly transfers: TransferClient;
   readonly #chunks: RemoteChunks;
+  readonly #own: RemoteChunks;
 
   constructor(link: Link | LastingLink, options: RemoteChunksOptions) {
     this.link = link instanceof LastingLink ? link : LastingLink.over(link);
     this.catalog = new RemoteCatalog(this.link);
     this.transfers = new TransferClient(this.link);
     this.#chunks = new RemoteChunks(this.link, options);
+    this.#own = new RemoteChunks(this.link, { here: true });
   }
 
   /** The store for whoever reads one file: what came along with the file's name is not asked for again. */
@@ -63,6 +65,11 @@ export class RemoteStore implements ChunkStore {
 
   has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
     return this.#chunks.has(refs, signal);
+  }
+
+  /** As `has`, of the peer's own store, and of no other that it reaches. */
+  hasItself(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {
+    return this.#own.has(refs, signal);
   }
 
   read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {

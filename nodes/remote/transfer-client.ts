@@ -18,6 +18,7 @@ import type { OpenSent, ReceiveOptions, TransferProgress } from "../transfer/tra
 import { bulkUnavailable } from "../wire/bulk/dialing.ts";
 import type { BulkChannel } from "../wire/bulk/dialing.ts";
 import type { Link } from "../wire/link.ts";
+import type { IsThere } from "./chunks-there.ts";
 import type { LastingLink } from "./lasting-link.ts";
 import { RemoteCatalog } from "./remote-catalog.ts";
 import type { RemotePut } from "./remote-catalog.ts";
@@ -34,6 +35,8 @@ export interface PutTransferOptions {
   readonly name?: string | undefined;
   /** Other roots that may be like it, the most alike first, at most TRANSFER_BASES_MAX: those that the peer has may be bases. */
   readonly bases?: readonly Ref[];
+  /** What of it the peer has, as far as that is known before it is asked. */
+  readonly isThere?: IsThere | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: TransferProgress) => void) | undefined;
 }
@@ -45,6 +48,8 @@ export interface PutTransferOptions {
 export interface TransferredPut extends RemotePut, AsyncDisposable {
   readonly stats: TransferStats;
 }
+
+const NOTHING_THERE: IsThere = () => false;
 
 type OverChannel<Result> = (channel: TransferChannel, progressed: () => void) => Promise<Result>;
 
@@ -109,7 +114,7 @@ export class TransferClient {
   }
 
   #sending(id: string, tally: TransferStats, options: PutTransferOptions): OverChannel<unknown> {
-    const { root, length, source, name, bases = [], signal, onProgress } = options;
+    const { root, length, source, name, bases = [], isThere = NOTHING_THERE, signal, onProgress } = options;
     let isAlone = false;
     const open: OpenSent = async (request, stop) => {
       if (request.root === undefined || !sameBytes(request.root, root))
@@ -121,7 +126,9 @@ export class TransferClient {
         root,
         length,
         bases: known,
-        resume: isResumed ? resume : undefined,
+        resume: {
+          covers: (from, end) => isThere(from, end) || (isResumed && resume?.covers(from, end) === true),
+        },
         signal: stop,
       });
       return { info: { root, length, isResumed }, sent };

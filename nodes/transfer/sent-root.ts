@@ -27,8 +27,9 @@ import {
   TRANSFER_ROWS_MAX,
 } from "../limits.ts";
 import type { FileRanges } from "../wire/bulk/dialing.ts";
+import type { ByteRanges } from "./replication/byte-ranges.ts";
 import { DataForm, encodeRows, windowOf } from "./replication/messages.ts";
-import type { FileRequest, StoredRows } from "./replication/messages.ts";
+import type { StoredRows } from "./replication/messages.ts";
 import type { DataUnit, Reread } from "./replication/sender.ts";
 
 /** Where a root comes from. Those that keep chunks say how, so that they can go as they are. */
@@ -46,7 +47,7 @@ export interface SentRootOptions {
   /** Those of the receiver that are here, too. */
   readonly bases?: readonly Ref[];
   /** What the receiver has of it. */
-  readonly resume?: FileRequest["resume"] | undefined;
+  readonly resume?: Pick<ByteRanges, "covers"> | undefined;
   readonly signal: AbortSignal;
 }
 

@@ -16,6 +16,7 @@ import { turnOver } from "../turns.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { HashingSink } from "./hashing-sink.ts";
 import { ingest } from "./ingest.ts";
+import type { Ingested } from "./ingest.ts";
 import { fileSource } from "./sources.ts";
 
 /** Windows has neither the flag nor what it is for. */
@@ -34,8 +35,10 @@ interface Place {
 
 export class HeldFile implements ChunkSource, AsyncDisposable {
   readonly root: Ref;
-  /** Bytes that the root yields. */
+  /** Bytes that the root yields, packets of all its streams, and chunks with them, one that repeats counted each time. */
   readonly length: number;
+  readonly packets: number;
+  readonly chunks: number;
   readonly #file: FileHandle;
   /** By their keys: stream chunks, and where others are. */
   readonly #streams: ReadonlyMap<string, Uint8Array>;
@@ -43,13 +46,15 @@ export class HeldFile implements ChunkSource, AsyncDisposable {
 
   private constructor(
     file: FileHandle,
-    { root, length }: { readonly root: Ref; readonly length: number },
+    { root, length, packets, chunks }: Ingested,
     streams: ReadonlyMap<string, Uint8Array>,
     places: ReadonlyMap<string, Place>,
   ) {
     this.#file = file;
     this.root = root;
     this.length = length;
+    this.packets = packets;
+    this.chunks = chunks;
     this.#streams = streams;
     this.#places = places;
   }
@@ -80,14 +85,25 @@ export class HeldFile implements ChunkSource, AsyncDisposable {
     }
   }
 
-  /** Chunks that differ, its streams not among them. */
-  get size(): number {
-    return this.#places.size;
-  }
-
   /** Whether it has the chunk, or had it when it was read. */
   has(ref: Ref): boolean {
     return this.#streams.has(refKey(ref)) || this.#places.has(refKey(ref));
+  }
+
+  /** A source that reads from the file what that has, and the rest from `source`. */
+  before(source: ChunkSource): ChunkSource {
+    return {
+      read: async (refs, signal) => {
+        const own = refs.filter((ref) => this.has(ref));
+        const others = refs.filter((ref) => !this.has(ref));
+        const [held, rest] = await Promise.all([
+          this.read(own, signal),
+          others.length === 0 ? [] : source.read(others, signal),
+        ]);
+        let [nextOwn, nextOther] = [0, 0];
+        return refs.map((ref) => (this.has(ref) ? held[nextOwn++]! : rest[nextOther++]!));
+      },
+    };
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {

@@ -4,7 +4,7 @@ import type { Command, Option } from "commander";
 import { fileError, SdkError, SdkErrorCode, UsageError } from "../errors.ts";
 import type { PacketFS } from "../packetfs.ts";
 import type { ExitCode } from "./exit-codes.ts";
-import { storeDirectory } from "./options.ts";
+import { cacheBytes, storeDirectory } from "./options.ts";
 import type { GlobalOptions } from "./options.ts";
 import type { Output } from "./output.ts";
 import { tokenSource } from "./secrets.ts";
@@ -146,6 +146,7 @@ async function openPacketFS(
     let isLost = false;
     return connect(await token.read(signal), {
       signal,
+      cache: { bytesMax: cacheBytes() },
       ...(options.node === undefined ? {} : { node: options.node }),
       ...(options.bulk === undefined ? {} : { bulk: options.bulk }),
       onConnection: (event) => {

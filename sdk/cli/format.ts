@@ -3,6 +3,7 @@ import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
 import type { AcceleratorInfo, KernelReport, UnusedAccelerator } from "../../runtime/contracts/kernels.ts";
 import { formatBytes, formatCount, formatDuration, plural, splitStack } from "../../runtime/format.ts";
+import type { TransferInfo } from "../packetfs.ts";
 
 export { formatBytes, formatCount, formatDuration, plural } from "../../runtime/format.ts";
 
@@ -23,6 +24,14 @@ const SUFFIXES: Readonly<Record<string, number>> = {
 /** "12.3 MB/s". */
 export function formatRate(bytes: number, milliseconds: number): string {
   return `${formatBytes((bytes / milliseconds) * 1000)}/s`;
+}
+
+/** "12 kB sent, 400 B received (1 : 85): 1,000 chunks reused, 3 patched, 1 compressed". */
+export function formatTransfer({ wireBytes, chunks, ratio }: TransferInfo): string {
+  const { reused, patched, compressed } = chunks;
+  const moved = `${formatBytes(wireBytes.sent)} sent, ${formatBytes(wireBytes.received)} received`;
+  const made = `${plural(reused, "chunk")} reused, ${formatCount(patched)} patched, ${formatCount(compressed)} compressed`;
+  return `${moved} (1 : ${ratio < 10 ? ratio.toFixed(1) : formatCount(Math.round(ratio))}): ${made}`;
 }
 
 /**

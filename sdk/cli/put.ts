@@ -6,7 +6,7 @@ import { fileError, UsageError } from "../errors.ts";
 import type { FileSource, PacketFS, PutTreeOptions, TreeRule } from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
-import { formatBytes, formatCount, formatDuration, plural, printable } from "./format.ts";
+import { formatBytes, formatCount, formatDuration, formatTransfer, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option } from "./options.ts";
 import { Progress } from "./progress.ts";
@@ -120,9 +120,10 @@ async function store(
   const milliseconds = Math.round(performance.now() - startedAt);
   if (output.json) return output.object({ ...result, name, milliseconds });
   await output.line(`${result.root}  ${printable(name)}`);
+  const took = `stored ${formatBytes(result.length)} in ${formatDuration(milliseconds)}`;
+  if (result.transfer !== undefined) return output.talk(`${took}: ${formatTransfer(result.transfer)}`);
   output.talk(
-    `stored ${formatBytes(result.length)} in ${formatDuration(milliseconds)}: ` +
-      `${plural(result.chunks, "chunk")}, ${formatCount(result.newChunks)} new, ${formatBytes(result.storedBytes)} at rest`,
+    `${took}: ${plural(result.chunks, "chunk")}, ${formatCount(result.newChunks)} new, ${formatBytes(result.storedBytes)} at rest`,
   );
 }
 

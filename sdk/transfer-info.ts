@@ -1,0 +1,14 @@
+/** What people are told of what a transfer cost. */
+import { ratioOf } from "../nodes/transfer/replication/statistics.ts";
+import type { TransferStats } from "../nodes/transfer/replication/statistics.ts";
+import type { TransferInfo } from "./packetfs.ts";
+
+/** `reused` are chunks of the file that were there already, of `length` bytes. */
+export function transferInfo(stats: TransferStats, length: number, reused: number): TransferInfo {
+  const { sentBytes, receivedBytes, patchedChunks, compressedChunks } = stats;
+  return {
+    wireBytes: { sent: sentBytes, received: receivedBytes },
+    chunks: { reused: Math.max(0, reused), patched: patchedChunks, compressed: compressedChunks },
+    ratio: ratioOf(stats, length),
+  };
+}
