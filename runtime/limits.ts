@@ -104,6 +104,8 @@ export const FILL_BLOCK_BYTES: number = 256 * 1024;
 export const STREAMS_CACHED = 32;
 /** Stream chunks that a walk reads at once. */
 export const WALK_STREAMS = 16;
+/** Stream chunks that stay in memory where several walks follow each other. */
+export const WALK_CACHE_BYTES: number = 4 * 1024 * 1024;
 /** Refs in one batch of a walk. */
 export const WALK_REFS = 4096;
 

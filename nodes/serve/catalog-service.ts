@@ -6,7 +6,7 @@ import { invalidName } from "../../packets/name.ts";
 import { refAt, refKey, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
-import { checkExtents, firstMissing, reachable } from "../../runtime/stream/walk.ts";
+import { checkExtents, firstMissing, reachable, remembering } from "../../runtime/stream/walk.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
 import type { ChunkSizes, ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { StoreErrorCode, nameChanged } from "../../runtime/errors.ts";
@@ -107,7 +107,8 @@ export class CatalogService implements Service {
   }
 
   async #assertComplete(root: Ref, length: number): Promise<void> {
-    const { source, hasAnywhere, store } = this.#options;
+    const { hasAnywhere, store } = this.#options;
+    const source = remembering(this.#options.source);
     // Of a derived stream nobody knows it yet: such a name says 0.
     const { length: yielded = 0, isPlain } = await describeStream(source, root);
     if (yielded !== length) {

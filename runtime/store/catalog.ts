@@ -51,11 +51,11 @@ export class StoreCatalog implements Catalog, GcRoots {
   async bind(binding: Binding, condition: NameCondition = {}): Promise<NameRecord> {
     checkBinding(binding);
     const writer = this.#writer();
-    const id = await writer.call({ kind: "open-writer" });
+    const id = writer.openWriter();
     try {
       return await writer.call({ kind: "bind", writer: id, ...binding, expected: condition.expected });
     } finally {
-      await writer.call({ kind: "close-writer", writer: id }).catch(() => {});
+      writer.closeWriter(id);
     }
   }
 

@@ -139,8 +139,7 @@ export class Store implements StoredFormStore, ChunkPlacer, ChunkPlaces, Mainten
 
   async openWriter({ isTemporary = false }: StoreWriterOptions = {}): Promise<StoredFormWriter> {
     const writer = this.#requireWriter();
-    const id = await writer.call({ kind: "open-writer", isTemporary });
-    return new ClientWriter(writer, this.#pending, id);
+    return new ClientWriter(writer, this.#pending, writer.openWriter(isTemporary));
   }
 
   async has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {

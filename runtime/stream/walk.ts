@@ -12,12 +12,17 @@ import { checkCall } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { parseManifest } from "../program/manifest.ts";
 import { StoreErrorCode } from "../errors.ts";
-import { TURN_STEP_PACKETS, WALK_REFS, WALK_STREAMS } from "../limits.ts";
+import { TURN_STEP_PACKETS, WALK_CACHE_BYTES, WALK_REFS, WALK_STREAMS } from "../limits.ts";
 import type { ChunkSizes, ChunkSource } from "../contracts/chunks.ts";
 import { inTurns, turnOver } from "../turns.ts";
-import { readStream } from "./caches.ts";
+import { ChunkCache, readStream } from "./caches.ts";
 import { readEach } from "../read-each.ts";
 import { beyondChunk } from "./piece-batch.ts";
+
+/** The same chunks, of which those that were read stay in memory, up to some: for who goes through streams more than once. */
+export function remembering(source: ChunkSource): ChunkSource {
+  return new ChunkCache(source, WALK_CACHE_BYTES);
+}
 
 export interface WalkedStream {
   readonly ref: Ref;

@@ -63,6 +63,7 @@ export class WriterClient {
   readonly #calls: Map<number, Call> = new Map();
   readonly #exited: PromiseWithResolvers<void> = Promise.withResolvers();
   #nextId = 1;
+  #nextWriter = 1;
   #ended: Error | undefined;
 
   private constructor(
@@ -127,6 +128,20 @@ export class WriterClient {
       if (this.#calls.size === 1) this.#host.await(true);
       this.#host.post({ id, request }, transfer);
     }) as Promise<WriterAnswers[K]>;
+  }
+
+  /** Begins to write, and returns the writer's number for the calls that follow. Throws PFS_STORE_CLOSED or why it has ended. */
+  openWriter(isTemporary = false): number {
+    if (this.#ended !== undefined) throw this.#ended;
+    const writer = this.#nextWriter++;
+    // It fails with all that writes, which is told to whoever asks for something of the writer.
+    this.call({ kind: "open-writer", writer, isTemporary }).catch(() => {});
+    return writer;
+  }
+
+  /** Nobody has to wait for it: a gc that is asked for next comes behind it. */
+  closeWriter(writer: number): void {
+    this.call({ kind: "close-writer", writer }).catch(() => {});
   }
 
   /** Has the index built again and stands still until it is, by a writer that is aside. Throws PFS_STORE_IO or PFS_STORE_CLOSED. */
@@ -257,10 +272,8 @@ export class ClientWriter implements StoredFormWriter {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await this.#writer.call({ kind: "close-writer", writer: this.#id }).catch((error: unknown) => {
-      // A store that was closed first has ended its writers too.
-      if (!(error instanceof StoreError && error.code === StoreErrorCode.closed)) throw error;
-    });
+    // A store that was closed first has ended its writers too.
+    this.#writer.closeWriter(this.#id);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

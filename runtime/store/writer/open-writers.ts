@@ -25,11 +25,11 @@ export class OpenWriters {
   readonly #open: Map<number, OpenWriter> = new Map();
   #lingering: OpenWriter[] = [];
   #holds = false;
-  #nextId = 1;
+  #nextId = -1;
   #clock = 0;
 
-  open(place: number, isTemporary = false): OpenWriter {
-    const id = this.#nextId++;
+  /** Numbers that are given are greater than zero. */
+  open(place: number, isTemporary = false, id: number = this.#nextId--): OpenWriter {
     const refs = new RefSet();
     const writer: OpenWriter = { id, place, isTemporary, refs, reliedAt: 0, failure: undefined };
     this.#open.set(id, writer);

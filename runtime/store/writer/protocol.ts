@@ -10,7 +10,8 @@ export interface WriterData {
 
 /** One call. `id` comes back with its answer. */
 export type WriterRequest =
-  | { readonly kind: "open-writer"; readonly isTemporary?: boolean }
+  /** Whoever asks chooses the number, and need not wait: what is asked next comes behind it. */
+  | { readonly kind: "open-writer"; readonly writer: number; readonly isTemporary: boolean }
   | { readonly kind: "close-writer"; readonly writer: number }
   | {
       readonly kind: "write";
@@ -76,7 +77,7 @@ export interface SweepAnswer {
 
 /** What each kind of call answers with. */
 export interface WriterAnswers {
-  readonly "open-writer": number;
+  readonly "open-writer": undefined;
   readonly "close-writer": undefined;
   readonly write: WriteAnswer;
   readonly "write-stored": WriteAnswer;

@@ -137,7 +137,7 @@ function placed(error: unknown, { directory }: WriterData): unknown {
 async function answer(writer: WriterThread, request: WriterRequest): Promise<unknown> {
   switch (request.kind) {
     case "open-writer":
-      return writer.openWriter(request);
+      return void writer.openWriter(request, request.writer);
     case "close-writer":
       return writer.closeWriter(request.writer);
     case "write":

@@ -141,8 +141,9 @@ export class WriterThread implements WriterContext {
     return ++this.#sequence;
   }
 
-  openWriter({ isTemporary = false }: StoreWriterOptions = {}): number {
-    return this.writers.open(this.segments.place, isTemporary).id;
+  /** Returns the writer's number, which may be given. */
+  openWriter({ isTemporary = false }: StoreWriterOptions = {}, id?: number): number {
+    return this.writers.open(this.segments.place, isTemporary, id).id;
   }
 
   closeWriter(id: number): void {
