@@ -168,8 +168,8 @@ export interface PutResult {
 export interface TransferInfo {
   /** Bytes on the wire of this file's messages. */
   readonly wireBytes: { readonly sent: number; readonly received: number };
-  /** Chunks that were there already, came as what changed of others, and came compressed. */
-  readonly chunks: { readonly reused: number; readonly patched: number; readonly compressed: number };
+  /** Chunks that were there already (of a put), came as what changed of others, and came compressed. */
+  readonly chunks: { readonly reused?: number; readonly patched: number; readonly compressed: number };
   /** Bytes of the file for each on the wire. */
   readonly ratio: number;
 }
@@ -196,6 +196,8 @@ export interface GetFileResult {
   readonly path: string;
   /** Bytes that were written. */
   readonly length: number;
+  /** How it came from a hub or node, where it came as a whole file. */
+  readonly transfer?: TransferInfo;
 }
 
 export type FileKind = "file" | "tree";

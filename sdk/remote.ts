@@ -6,6 +6,7 @@ import type { RemoteProgram } from "../nodes/remote/hub-client.ts";
 import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
+import type { TransferStats } from "../nodes/transfer/replication/statistics.ts";
 import { HeldFiles } from "../runtime/stream/execute.ts";
 import type { Binding, NameRecord } from "../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../runtime/contracts/chunks.ts";
@@ -62,6 +63,7 @@ import type {
 } from "./packetfs.ts";
 import { ClientMemory } from "./memory/client-memory.ts";
 import type { ClientMemoryOptions } from "./memory/client-memory.ts";
+import { seeFile } from "./memory/file-index.ts";
 import { putByTransfer } from "./memory/put-file.ts";
 import { transferInfo } from "./transfer-info.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
@@ -252,12 +254,18 @@ class RemotePacketFS implements PacketFS {
     const read = (held: readonly string[]): AsyncIterable<Uint8Array> =>
       this.#readBeside(source, found, held, signal);
     const { root, start, end } = found;
+    let stats: TransferStats | undefined;
     const fill = async (part: Part): Promise<number | undefined> => {
       const onProgress = (bytes: number): void => options.onProgress?.(bytes, end - start);
-      const how = { peer: this.#data, memory: undefined, root, length: end, part, signal, onProgress };
-      return (await getByTransfer(how)) === undefined ? undefined : end;
+      const how = { peer: this.#data, memory: this.#memory, root, length: end, part, signal, onProgress };
+      stats = await getByTransfer(how);
+      return stats === undefined ? undefined : end;
     };
-    return await getFile(path, found, found.isWhole ? { read, fill, survives } : { read }, options);
+    const got = await getFile(path, found, found.isWhole ? { read, fill, survives } : { read }, options);
+    if (stats === undefined) return got;
+    const seen = await seeFile(path);
+    if (seen?.length === end) await this.#memory?.files.remember(seen, root);
+    return { ...got, transfer: transferInfo(stats, end) };
   }
 
   /** For whoever reads one file. The chunks of a file at a node are not the hub's. */

@@ -30,7 +30,11 @@ export function formatRate(bytes: number, milliseconds: number): string {
 export function formatTransfer({ wireBytes, chunks, ratio }: TransferInfo): string {
   const { reused, patched, compressed } = chunks;
   const moved = `${formatBytes(wireBytes.sent)} sent, ${formatBytes(wireBytes.received)} received`;
-  const made = `${plural(reused, "chunk")} reused, ${formatCount(patched)} patched, ${formatCount(compressed)} compressed`;
+  const made = [
+    ...(reused === undefined ? [] : [`${plural(reused, "chunk")} reused`]),
+    `${formatCount(patched)} patched`,
+    `${formatCount(compressed)} compressed`,
+  ].join(", ");
   return `${moved} (1 : ${ratio < 10 ? ratio.toFixed(1) : formatCount(Math.round(ratio))}): ${made}`;
 }
 

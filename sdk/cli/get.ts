@@ -4,11 +4,19 @@ import { basename, join } from "node:path";
 import { Command } from "commander";
 import { hasCode } from "../../packets/errors.ts";
 import { UsageError } from "../errors.ts";
-import type { FileInfo, GetOptions, PacketFS, Tree, TreeRule } from "../packetfs.ts";
+import type {
+  FileInfo,
+  GetFileResult,
+  GetOptions,
+  PacketFS,
+  TransferInfo,
+  Tree,
+  TreeRule,
+} from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
 import { findTarget, isDirectory } from "../target/file-target.ts";
-import { formatBytes, formatCount, formatDuration, printable } from "./format.ts";
+import { formatBytes, formatCount, formatDuration, formatTransfer, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { FILE_OPERAND, option } from "./options.ts";
 import { jsonText } from "./output.ts";
@@ -109,11 +117,11 @@ async function get(
   for (const [index, info] of infos.entries()) {
     const startedAt = performance.now();
     const wanted = { file: files[index]!, info, range };
-    const length = isToStdout
-      ? await toStdout(context, read(context, pfs, wanted))
+    const got = isToStdout
+      ? { length: await toStdout(context, read(context, pfs, wanted)) }
       : await toFile(context, pfs, wanted, paths[index]!);
     const milliseconds = Math.round(performance.now() - startedAt);
-    await report(context, files[index]!, info, { path: paths[index]!, length, milliseconds });
+    await report(context, files[index]!, info, { ...got, path: paths[index]!, milliseconds });
   }
 }
 
@@ -121,17 +129,19 @@ interface Written {
   readonly path: string;
   readonly length: number;
   readonly milliseconds: number;
+  readonly transfer?: TransferInfo;
 }
 
 async function report({ output }: Context, file: string, info: FileInfo, written: Written): Promise<void> {
   // Who has had enough of the bytes is told nothing of them.
   if (output.carriesBytes && output.readerGone.aborted) return;
-  const { path, length, milliseconds } = written;
+  const { path, length, milliseconds, transfer } = written;
   const json = { name: info.name, root: info.root, ...written };
   if (output.json) return output.carriesBytes ? output.complain(jsonText(json)) : output.object(json);
   output.talk(
     `${printable(file)}: ${formatBytes(length)} in ${formatDuration(milliseconds)}, verified` +
-      (output.carriesBytes ? "" : ` → ${path}`),
+      (output.carriesBytes ? "" : ` → ${path}`) +
+      (transfer === undefined ? "" : `; ${formatTransfer(transfer)}`),
   );
 }
 
@@ -252,15 +262,15 @@ async function toFile(
   pfs: PacketFS,
   { file, info, range }: Wanted,
   path: string,
-): Promise<number> {
+): Promise<GetFileResult> {
   const progress = new Progress(output, printable(file));
-  const { length } = await pfs.getFile(textOf(info), path, {
+  const got = await pfs.getFile(textOf(info), path, {
     signal,
     onProgress: (bytes, total) => progress.update(bytes, total),
     ...(range === undefined ? {} : { range }),
   });
   progress.end();
-  return length;
+  return got;
 }
 
 async function* read(

@@ -184,6 +184,24 @@ describe("what is remembered may be lost or wrong", () => {
   });
 });
 
+test("a file that was fetched before is where the next copy of it comes from", async () => {
+  await using at = await world();
+  const bytes = randomBytes("file", 4 * MIB);
+  await (await at.client()).put(bytes, { name: "file" });
+  const pfs = await at.client({ directory: at.cache });
+  const first = await pfs.getFile("file", at.file);
+  expect(first.transfer!.wireBytes.received).toBeGreaterThan(4 * MIB);
+  const copy = join(at.directory, "copy");
+  const again = await pfs.getFile("file", copy);
+  expect(again.transfer!.wireBytes.received).toBeLessThan(20_000);
+  expect((await readFile(copy)).equals(bytes)).toBe(true);
+  // Others write to it: it is what it is then, and no copy.
+  await writeFile(at.file, randomBytes("other", 4 * MIB));
+  await writeFile(copy, "");
+  await pfs.getFile("file", join(at.directory, "third"));
+  expect((await readFile(join(at.directory, "third"))).equals(bytes)).toBe(true);
+});
+
 test("small files, bytes and streams go by messages", async () => {
   await using at = await world();
   const pfs = await at.client({ directory: at.cache });
