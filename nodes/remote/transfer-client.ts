@@ -94,11 +94,23 @@ export class TransferClient {
     const id = randomUUID();
     const tally = noStats();
     const send = this.#sending(id, tally, options);
-    const keeper = await this.#repeat(options.signal, async (channel, progressed, link) => {
-      await send(channel, progressed);
-      return link;
-    });
-    return this.#transferred(id, tally, keeper, send);
+    let keeper: Link | undefined;
+    try {
+      await this.#repeat(options.signal, async (channel, progressed, link) => {
+        keeper = link;
+        await send(channel, progressed);
+      });
+    } catch (error) {
+      await this.#end(id, keeper);
+      throw error;
+    }
+    return this.#transferred(id, tally, keeper!, send);
+  }
+
+  /** The peer need not keep it any more. It ends the puts of a session with it. */
+  async #end(put: string, keeper: Link | undefined): Promise<void> {
+    if (keeper === undefined || keeper.ended !== undefined) return;
+    await new RemoteCatalog(this.#link).endPut(put, keeper).catch(() => undefined);
   }
 
   #sending(id: string, tally: TransferStats, options: PutTransferOptions): OverChannel<unknown> {
@@ -153,11 +165,7 @@ export class TransferClient {
         if (renewed.link !== link) renewed = { link, done: this.#over(link, undefined, () => {}, send) };
         await renewed.done;
       },
-      [Symbol.asyncDispose]: async () => {
-        // The peer ends the puts of a session with it.
-        if (renewed.link.ended !== undefined) return;
-        await new RemoteCatalog(this.#link).endPut(id, renewed.link).catch(() => undefined);
-      },
+      [Symbol.asyncDispose]: () => this.#end(id, renewed.link),
     };
   }
 

@@ -105,9 +105,9 @@ export class TransferService implements Service {
       const key = refToHex(base);
       if (found.has(key) || sameBytes(base, root) || found.size === TRANSFER_BASES_MAX) continue;
       if ((await store.has(base))[0] !== 1) continue;
-      const { isPlain } = await describeStream(store.source, base, signal);
-      if (isPlain && (await isComplete(store.source, base, (refs) => store.has(refs), { signal })))
-        found.set(key, base);
+      const [readable] = await readableRoots(store.source, [base], signal);
+      if (readable === undefined) continue;
+      if (await isComplete(store.source, base, (refs) => store.has(refs), { signal })) found.set(key, base);
     }
     return [...found.values()];
   }

@@ -6,11 +6,13 @@ import * as v from "valibot";
 import { CODECS } from "../../../packets/codec.ts";
 import { refAt } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
+import type { ErrorData } from "../../../packets/errors.ts";
 import { PACKET_BYTES, REF_BYTES } from "../../../packets/layout.ts";
 import { CHUNK_BYTES_MAX, PATCH_RANGES_MAX } from "../../../packets/limits.ts";
 import {
   BULK_BODY_BYTES_MAX,
   BULK_HEAD_BYTES_MAX,
+  ERROR_CHARACTERS_MAX,
   MESSAGE_COST_BYTES,
   TRANSFER_BASES_MAX,
   TRANSFER_COMPLAINT_REFS_MAX,
@@ -20,6 +22,7 @@ import {
   TRANSFER_ROWS_MAX,
 } from "../../limits.ts";
 import { count, file, id, name, ref } from "../../messages.ts";
+import { errorData } from "../../wire/session/errors.ts";
 import { decodeMeta, encodeMeta } from "../../wire/session/meta.ts";
 import { ByteRanges, invalidTransfer } from "./byte-ranges.ts";
 
@@ -157,6 +160,7 @@ export interface FileFailed extends OfTransfer {
   readonly kind: typeof TransferKind.FILE_FAILED;
   readonly code: string;
   readonly message: string;
+  readonly data?: ErrorData | undefined;
 }
 
 export type ToReceiver = FileOffer | FileStart | FileData | FileComplete | FileLost | FileFailed;
@@ -250,7 +254,8 @@ const SCHEMAS: ReadonlyMap<number, v.GenericSchema<unknown, Omit<TransferMessage
       transfer,
       run: count,
       code: v.pipe(v.string(), v.regex(/^PFS_[A-Z_]{1,60}$/)),
-      message: v.pipe(v.string(), v.maxLength(1000)),
+      message: v.pipe(v.string(), v.maxLength(ERROR_CHARACTERS_MAX)),
+      data: v.optional(errorData),
     }),
   ],
 ]);

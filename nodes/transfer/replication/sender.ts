@@ -5,6 +5,7 @@
 import type { Ref } from "../../../packets/digest.ts";
 import { PacketfsError } from "../../../packets/errors.ts";
 import { WireError } from "../../errors.ts";
+import { boundedError } from "../../wire/session/errors.ts";
 import {
   BULK_BODY_BYTES_MAX,
   BULK_HEAD_BYTES_MAX,
@@ -383,10 +384,11 @@ export class TransferSender<Body> {
   }
 }
 
-export function failedMessage(transfer: number, run: number, { code, message }: PacketfsError): FileFailed {
-  return { kind: TransferKind.FILE_FAILED, transfer, run, code, message: message.slice(0, 1000) };
+export function failedMessage(transfer: number, run: number, error: PacketfsError): FileFailed {
+  const { code, message, data } = boundedError(error);
+  return { kind: TransferKind.FILE_FAILED, transfer, run, code, message, data };
 }
 
-export function failureOf({ code, message }: FileFailed): PacketfsError {
-  return new PacketfsError(code, message);
+export function failureOf({ code, message, data }: FileFailed): PacketfsError {
+  return new PacketfsError(code, message, data);
 }

@@ -66,19 +66,27 @@ export function unknownType(type: number): WireError {
   return new WireError(WireErrorCode.messageUnknown, message, { type });
 }
 
+/** What an error that a peer tells may have beside its code and message. */
+export const errorData: v.GenericSchema<unknown, ErrorData> = v.record(
+  v.pipe(v.string(), v.maxLength(64)),
+  v.union([v.string(), v.number(), v.boolean()]),
+);
+
 const errorJson = v.object({
   code: v.pipe(v.string(), v.regex(/^PFS_[A-Z0-9_]{1,60}$/)),
   message: v.pipe(v.string(), v.maxLength(ERROR_CHARACTERS_MAX)),
-  data: v.optional(
-    v.record(v.pipe(v.string(), v.maxLength(64)), v.union([v.string(), v.number(), v.boolean()])),
-    {},
-  ),
+  data: v.optional(errorData, {}),
   cause: v.optional(v.unknown()),
 });
 
+/** What a peer is told of an error, of which it takes so much and no more. */
+export function boundedError(error: PacketfsError): ErrorJson {
+  return bounded(error.toJSON(), 0);
+}
+
 /** The message that says `error`: as a reply, or about the session itself when it belongs to no request. */
 export function errorMessage(error: PacketfsError): OutMessage {
-  return { type: MessageType.ERROR, priority: Priority.control, meta: bounded(error.toJSON(), 0) };
+  return { type: MessageType.ERROR, priority: Priority.control, meta: boundedError(error) };
 }
 
 /** The same, ready to leave. */

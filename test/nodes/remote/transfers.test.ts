@@ -5,6 +5,7 @@ import { refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { startHub } from "../../../nodes/hub/hub.ts";
 import type { Hub } from "../../../nodes/hub/hub.ts";
+import { PUTS_PER_LINK_MAX } from "../../../nodes/limits.ts";
 import { HubTokens } from "../../../nodes/hub/tokens.ts";
 import type { TokenTerms } from "../../../nodes/hub/tokens.ts";
 import { joinHub } from "../../../nodes/node.ts";
@@ -218,6 +219,12 @@ describe("what a peer may not", () => {
     await client.put(little, "little");
     await expect(client.put(much, "much")).rejects.toMatchObject({ code: "PFS_PEER_QUOTA" });
     expect(await client.hub.data.catalog.resolve("much")).toBeUndefined();
+    // What failed is given up: of puts that are open there may be so many.
+    for (let put = 0; put < PUTS_PER_LINK_MAX; put++)
+      await expect(client.put(much, "much")).rejects.toMatchObject({
+        data: { max: 2 * MIB, of: "storedBytes" },
+        code: "PFS_PEER_QUOTA",
+      });
     await client.put(little, "little again");
   });
 });

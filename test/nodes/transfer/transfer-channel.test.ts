@@ -12,6 +12,7 @@ import type { SentUnit } from "../../../nodes/transfer/sent-root.ts";
 import { TransferChannel } from "../../../nodes/transfer/transfer-channel.ts";
 import type { TransferChannelOptions } from "../../../nodes/transfer/transfer-channel.ts";
 import type { BulkChannel, BulkHandler } from "../../../nodes/wire/bulk/dialing.ts";
+import type { StoredPlaces } from "../../../runtime/contracts/chunks.ts";
 import { seededBytes } from "../../packets/seed.ts";
 import { ShelfSource } from "../../runtime/stream/shelf-source.ts";
 import { openBulkNetwork } from "../wire/bulk/bulk-network.ts";
@@ -168,6 +169,41 @@ describe("transfers over bulk channels", () => {
     await expect(client.receive({ root: sha256(old), store: here })).rejects.toThrow(
       expect.objectContaining({ code: "PFS_NOT_FOUND" }),
     );
+  });
+
+  test("send again, from where it is then, what is not any more where it was found", async () => {
+    const [hub, here] = [new Shelves(), new Shelves()];
+    const bytes = seededBytes("moved", 2_000_000);
+    const root = hub.put(bytes);
+    const { source } = hub;
+    const moved = {
+      read: (refs: readonly Ref[], signal?: AbortSignal) => source.read(refs, signal),
+      places: async (refs: Uint8Array): Promise<StoredPlaces> => {
+        const each = Array.from({ length: refs.byteLength / 32 }, (_, index) => refAt(refs, index));
+        const lengths = Uint32Array.from(await source.read(each), ({ byteLength }) => byteLength);
+        const zeros = new Uint32Array(each.length);
+        return {
+          files: ["/nowhere/segment"],
+          place: new Float64Array(each.length),
+          file: zeros,
+          offset: new Float64Array(each.length),
+          storedBytes: lengths,
+          plainBytes: lengths,
+          codec: new Uint8Array(each.length),
+        };
+      },
+    };
+    const { near, far } = await bulk.open();
+    const length = bytes.byteLength;
+    const open: TransferChannelOptions["open"] = async (_request, signal) => ({
+      info: { root, length, isResumed: false },
+      sent: new SentRoot(moved, { root, length, signal }),
+    });
+    new TransferChannel(far, { isDialer: false, open });
+    const stats = await new TransferChannel(near, { isDialer: true, open }).receive({ root, store: here });
+    expect(sha256(here.get(root))).toEqual(sha256(bytes));
+    expect(stats.wrongChunks).toBeGreaterThan(50);
+    expect(far.ended).toBeUndefined();
   });
 
   test("begin again where nothing comes", async () => {
