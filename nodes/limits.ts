@@ -215,8 +215,10 @@ export const TRANSFER_READ_CHUNKS = 16;
 export const TRANSFER_CREDIT_BYTES_MIN: number = 2 * 1024 * 1024;
 export const TRANSFER_CREDIT_PER_MILLE = 2;
 export const TRANSFER_CREDIT_BYTES_MAX: number = 16 * 1024 * 1024;
-/** Bodies of a transfer that fit into what may be on its way, where that is not much. */
-export const TRANSFER_BODIES_PER_WINDOW = 4;
+/** Messages that fit into what may be on its way, where that is not much: fewer cost more time, more of them more work. */
+export const TRANSFER_MESSAGES_PER_WINDOW = 2;
+/** Packets or rows of most messages. */
+export const TRANSFER_PACKET_BYTES = 4096;
 /** Chunks of one complaint, those of all that wait for their turn, and how often one chunk may come with wrong bytes. */
 export const TRANSFER_COMPLAINT_REFS_MAX = 64;
 export const TRANSFER_COMPLAINTS_REFS_MAX = 4096;

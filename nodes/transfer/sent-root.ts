@@ -20,7 +20,8 @@ import { patchesOfAlike } from "../../runtime/stream/patch/send-patches.ts";
 import type { SentPatch, UnlikeChunks } from "../../runtime/stream/patch/send-patches.ts";
 import {
   BULK_BODY_BYTES_MAX,
-  TRANSFER_BODIES_PER_WINDOW,
+  TRANSFER_MESSAGES_PER_WINDOW,
+  TRANSFER_PACKET_BYTES,
   TRANSFER_PATCH_BYTES,
   TRANSFER_PLACES,
   TRANSFER_READ_CHUNKS,
@@ -28,7 +29,7 @@ import {
 } from "../limits.ts";
 import type { FileRanges } from "../wire/bulk/dialing.ts";
 import type { ByteRanges } from "./replication/byte-ranges.ts";
-import { DataForm, encodeRows, windowOf } from "./replication/messages.ts";
+import { DataForm, costOf, encodeRows, windowOf } from "./replication/messages.ts";
 import type { StoredRows } from "./replication/messages.ts";
 import type { DataUnit, Reread } from "./replication/sender.ts";
 
@@ -70,7 +71,8 @@ export class SentRoot {
     this.#source = source;
     this.#signal = signal;
     // Of a window that is small several fit in, so that one is on its way while another one is placed.
-    this.bodyBytes = Math.min(BULK_BODY_BYTES_MAX, windowOf(length) / TRANSFER_BODIES_PER_WINDOW);
+    const share = Math.floor(windowOf(length) / TRANSFER_MESSAGES_PER_WINDOW);
+    this.bodyBytes = Math.min(BULK_BODY_BYTES_MAX, share - costOf(TRANSFER_PACKET_BYTES, 0));
     this.#patches = patchesOfAlike(source, root, bases, {
       signal,
       messageBytes: TRANSFER_PATCH_BYTES,

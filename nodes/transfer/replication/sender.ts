@@ -13,6 +13,7 @@ import {
   TRANSFER_COMPLAINTS_REFS_MAX,
   TRANSFER_COMPLAINT_REFS_MAX,
   TRANSFER_CREDIT_BYTES_MAX,
+  TRANSFER_PACKET_BYTES,
   TRANSFER_QUEUE_BYTES_MAX,
   TRANSFER_READY_BYTES_MAX,
 } from "../../limits.ts";
@@ -187,9 +188,9 @@ export class TransferSender<Body> {
   opened(transfer: number, run: number, sent: SentRoot): void {
     const sending = this.#reading(transfer, run);
     if (sending === undefined) return;
-    const { root, length, version, isResumed, bodyBytes = BULK_BODY_BYTES_MAX } = sent;
+    const { root, length, version, isResumed, bodyBytes } = sent;
     sending.isOpen = true;
-    sending.messageBytes = costOf(BULK_HEAD_BYTES_MAX, bodyBytes);
+    if (bodyBytes !== undefined) sending.messageBytes = costOf(TRANSFER_PACKET_BYTES, bodyBytes);
     const message = {
       kind: TransferKind.FILE_START,
       transfer,
