@@ -50,10 +50,8 @@ const ENTRIES = new Map([
   ["sdk/bin/pfs.mjs", "package.json, bin"],
   ["runtime/build/absent/gl/index.js", "package.json, workspaces"],
   ["sdk/bin/ensure-installed.mjs", "package.json, scripts"],
-  // What transfers are put together of: nothing begins one yet.
+  // What an update will cost: nobody asks yet.
   ["runtime/stream/patch/estimate.ts", "test/runtime/stream/patch"],
-  ["nodes/transfer/transfer-channel.ts", "test/nodes/transfer"],
-  ["nodes/transfer/received-file.ts", "test/nodes/transfer"],
 ]);
 
 const sources = LAYERS.flatMap(sourcesIn);

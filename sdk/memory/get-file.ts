@@ -14,7 +14,6 @@ import type { RemoteStore } from "../../nodes/remote/remote-store.ts";
 import { ReceivedFile } from "../../nodes/transfer/received-file.ts";
 import type { HeldChunks } from "../../nodes/transfer/received-file.ts";
 import type { TransferStats } from "../../nodes/transfer/replication/statistics.ts";
-
 import { HeldFiles } from "../../runtime/stream/execute.ts";
 import type { HeldFile } from "../../runtime/stream/execute.ts";
 import type { Part } from "../target/file-target.ts";

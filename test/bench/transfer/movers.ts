@@ -26,7 +26,7 @@ const NAME = "moved";
 
 export function packetfs(installed: InstalledPackage, isClear: boolean): Mover {
   const pfs = [process.execPath, installed.main];
-  const clear = isClear ? ["--bulk-clear"] : [];
+  const clear = isClear ? ["--bulk", "clear"] : [];
   return {
     name: isClear ? "packetfs, in the clear" : "packetfs",
     serve: async (versions, folder) => {
