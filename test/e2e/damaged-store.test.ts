@@ -10,12 +10,18 @@ import { makePlace, temporaryDirectory } from "../sdk/cli/run-pfs.ts";
 import { joinNode, startHub } from "./daemon.ts";
 import { noise, sha256 } from "./inputs.ts";
 
+/** Where a record's header has its ref. */
+const REF_AT = 32;
+
 /** Flips a bit of the body that stands behind this ref in the only segment of a store. */
 async function damage(store: string, ref: string): Promise<void> {
   const [segment] = await readdir(join(store, "segments"));
   const path = join(store, "segments", segment!);
   const bytes = await readFile(path);
-  const at = bytes.indexOf(Buffer.from(ref, "hex"));
+  // Streams name it too: its record is where a header does.
+  let at = -1;
+  do at = bytes.indexOf(Buffer.from(ref, "hex"), at + 1);
+  while (at !== -1 && bytes.toString("latin1", at - REF_AT, at - REF_AT + 4) !== "PFSR");
   expect(at).toBeGreaterThan(0);
   bytes[at + 60]! ^= 1;
   await writeFile(path, bytes);
