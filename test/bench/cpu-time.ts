@@ -18,8 +18,8 @@ export async function cpuSecondsOf(command: string, words: readonly string[]): P
   return endedSeconds() - before;
 }
 
-/** Only Linux tells: elsewhere it is 0. */
-function endedSeconds(): number {
+/** Of what this process started and that has ended, with all that these started, in seconds. Only Linux tells: elsewhere it is 0. */
+export function endedSeconds(): number {
   try {
     const fields = readFileSync("/proc/self/stat", "latin1").split(") ").at(-1)!.split(" ");
     return (Number(fields[13]) + Number(fields[14])) / TICKS_PER_SECOND;
@@ -29,7 +29,7 @@ function endedSeconds(): number {
 }
 
 /** USER_HZ, the same on every Linux that Node runs on. */
-const TICKS_PER_SECOND = 100;
+export const TICKS_PER_SECOND = 100;
 
 /** CPU seconds of a process and of all that it started, and memory that they have resident, in bytes, now. Only Linux tells. */
 export function treeUse(): { readonly cpuSeconds: number; readonly residentBytes: number } {
@@ -56,7 +56,7 @@ export function treeUse(): { readonly cpuSeconds: number; readonly residentBytes
 }
 
 /** What the system says of a process, from its state on; nothing where it is gone. */
-function statOf(pid: number): string[] {
+export function statOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1)!.split(" ");
   } catch {

@@ -21,7 +21,7 @@ import { Line } from "./line.ts";
 const CLIENT = fileURLToPath(new URL("./transferring-main.ts", import.meta.url));
 const FILE_BYTES = 6_000_000;
 /** Of the file: what is on its way when somebody is killed, and what is said beside its bytes. */
-const SLACK_BYTES = 4_500_000;
+const SLACK_BYTES = 3_200_000;
 
 describe.skipIf(!HAS_PROC)("files on their way when one end is killed", () => {
   it(

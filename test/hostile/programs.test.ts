@@ -13,11 +13,10 @@ import { HOSTILE_PROGRAMS } from "./programs.ts";
 import type { HostileEnd, HostileProgram } from "./programs.ts";
 
 const LIMIT_MS = 300;
-/**
- * CPU time that one call may take beyond its limit, the process's end included. What V8 compiles at a stretch is the most of it, and
- * takes twice as long on a core whose other half works too.
- */
-const BEYOND_MS = 1500;
+/** CPU time that one call may take beyond its limit, the process's end included. */
+const BEYOND_MS = 750;
+/** A core whose other half works too is slower for a while: what a program really takes too much of, it takes each time. */
+const TRIES = 3;
 const MIB = 1024 * 1024;
 const HONEST = `export default { input: { kind: "lines" }, map: (line) => line.length, combine: (a, b) => a + b };`;
 
@@ -110,15 +109,19 @@ describe("hostile programs", () => {
   it.each(HOSTILE_PROGRAMS.map((program) => [program.name, program] as const))(
     "%s",
     async (_name, program) => {
-      const { end, text, cpuMs } = await fairEnding(program);
-      if (end === "ok") {
-        expect(program.yields).toBeDefined();
-        expect(text).toBe(program.yields);
-      } else {
-        expect(program.ends, text).toContain(end);
-        expect(Buffer.byteLength(text)).toBeLessThan(5_000);
+      let least = Infinity;
+      for (let tries = 0; tries < TRIES && least >= LIMIT_MS + BEYOND_MS; tries++) {
+        const { end, text, cpuMs } = await fairEnding(program);
+        if (end === "ok") {
+          expect(program.yields).toBeDefined();
+          expect(text).toBe(program.yields);
+        } else {
+          expect(program.ends, text).toContain(end);
+          expect(Buffer.byteLength(text)).toBeLessThan(5_000);
+        }
+        least = Math.min(least, cpuMs);
       }
-      expect(cpuMs).toBeLessThan(LIMIT_MS + BEYOND_MS);
+      expect(least).toBeLessThan(LIMIT_MS + BEYOND_MS);
     },
   );
 

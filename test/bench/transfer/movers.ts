@@ -1,5 +1,5 @@
 /** Who moves files: PacketFS, and what people use for it. Each serves at one end of a link and is asked at the other. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { InstalledPackage } from "../installed.ts";
@@ -62,6 +62,10 @@ export function packetfs(installed: InstalledPackage, isClear: boolean): Mover {
       };
     },
   };
+}
+
+export function hasRsync(): boolean {
+  return spawnSync("rsync", ["--version"]).status === 0;
 }
 
 /** rsync's daemon: nothing of it is encrypted. */

@@ -4,10 +4,10 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { TICKS_PER_SECOND, endedSeconds, statOf } from "../cpu-time.ts";
 
-/** USER_HZ, the same on every Linux that Node runs on. */
-const TICKS_PER_SECOND = 100;
 const LOOK_MS = 50;
+const KILL_MS = 2;
 
 export interface Use {
   readonly cpuSeconds: number;
@@ -33,7 +33,7 @@ class Tree {
   look(): number {
     let ticks = 0;
     const visit = (pid: number): void => {
-      const stat = textOf(`/proc/${pid}/stat`).split(") ").at(-1)!.split(" ");
+      const stat = statOf(pid);
       if (stat.length < 15) return;
       for (const field of stat.slice(11, 15)) ticks += Number(field);
       const peak = Number(/VmHWM:\s+(\d+)/.exec(textOf(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
@@ -110,7 +110,7 @@ export class ServerProcess implements AsyncDisposable {
 export interface ClientOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;
-  /** It is killed when this says so: looked at every few milliseconds. */
+  /** It is killed, with all that it started, when this says so: looked at every few milliseconds. */
   readonly isKilled?: () => boolean;
 }
 
@@ -123,25 +123,24 @@ export async function runClient(command: readonly string[], options: ClientOptio
     env: { ...process.env, ...env },
     cwd,
     stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
   });
   let said = "";
   for (const stream of [child.stdout, child.stderr])
     stream.on("data", (bytes: Buffer) => (said = (said + bytes.toString()).slice(-10_000)));
   const tree = new Tree(child.pid!);
   const looking = setInterval(() => tree.look(), LOOK_MS);
-  const killing =
-    isKilled === undefined ? undefined : setInterval(() => isKilled() && child.kill("SIGKILL"), 2);
+  const killing = setInterval(() => {
+    if (isKilled?.() !== true) return;
+    clearInterval(killing);
+    // With all that it started, unless it has ended just now.
+    if (child.exitCode === null) process.kill(-child.pid!, "SIGKILL");
+  }, KILL_MS);
   const [status] = (await once(child, "close")) as [number | null];
   clearInterval(looking);
   clearInterval(killing);
   const seconds = (performance.now() - startedAt) / 1000;
   return { seconds, status, said, cpuSeconds: endedSeconds() - ticksBefore, peakBytes: tree.peakBytes };
-}
-
-/** Of what this process started and that has ended, with all that it had started. */
-function endedSeconds(): number {
-  const fields = textOf("/proc/self/stat").split(") ").at(-1)!.split(" ");
-  return (Number(fields[13]) + Number(fields[14])) / TICKS_PER_SECOND;
 }
 
 function isListening(port: number): boolean {

