@@ -64,12 +64,40 @@ async function writeBatch(
   signal: AbortSignal,
 ): Promise<void> {
   const { refs } = batch;
-  if (refs.length === 0 || (await source.place(refs, batch.placed(start), file, signal))) {
-    for (const { bytes, at } of batch.literals(start)) await writeAll(file, [bytes], at);
+  if (refs.length > 0 && (await source.place(refs, batch.placed(start), file, signal))) {
+    for (const { bytes, at } of batch.literals(start)) {
+      signal.throwIfAborted();
+      await writeAll(file, [bytes], at);
+    }
     return;
   }
-  const chunks = await source.read(refs, signal);
-  await writeAll(file, [...batch.output(chunks)], start);
+  const chunks = refs.length === 0 ? [] : await source.read(refs, signal);
+  await writeTogether(file, batch.output(chunks), start, signal);
+}
+
+/** Many at a time, and never all of them: a FILL may yield more than memory holds. */
+async function writeTogether(
+  file: number,
+  pieces: Iterable<Uint8Array>,
+  start: number,
+  signal: AbortSignal,
+): Promise<void> {
+  let at = start;
+  let together: Uint8Array[] = [];
+  let bytes = 0;
+  const flush = async (): Promise<void> => {
+    signal.throwIfAborted();
+    await writeAll(file, together, at);
+    at += bytes;
+    together = [];
+    bytes = 0;
+  };
+  for (const piece of pieces) {
+    together.push(piece);
+    bytes += piece.byteLength;
+    if (bytes >= READ_AHEAD_BYTES) await flush();
+  }
+  await flush();
 }
 
 async function writeInOrder(

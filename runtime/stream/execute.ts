@@ -1,5 +1,5 @@
 /**
- * What a stream says of itself, and its bytes: DATA, FILL, COPY and CALL become bytes. While a batch of chunks is being yielded, the next one is
+ * What a stream says of itself, and its bytes: DATA, FILL, COPY and CALL become bytes. While a batch of chunks is being yielded, the next ones are
  * being read; a range costs the packets and chunks that it touches.
  */
 import { createHash } from "node:crypto";
@@ -32,7 +32,7 @@ export interface ExecuteOptions {
   readonly depthMax?: number | undefined;
   /** Computes what derived streams yield, here and below; without one they are refused. */
   readonly evaluator?: Evaluator | undefined;
-  /** Bytes that are read at once. Twice as many are in memory. */
+  /** Bytes that are read at once. Those of READ_AHEAD_BATCHES and one more are in memory. */
   readonly readAheadBytes?: number | undefined;
 }
 
