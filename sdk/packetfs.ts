@@ -32,7 +32,7 @@ export interface PacketFS extends AsyncDisposable {
   /**
    * Writes a file, or a range of it, to a path of this machine, verified and durable when it resolves. As cp does it: links are followed,
    * and what is there keeps its mode and owner; it is replaced when all bytes have come, and untouched when not. What it holds already,
-   * or what an earlier try has written that was killed, does not come again. Rejects with PFS_NOT_FOUND, and PFS_FILE_FAILED,
+   * or what an earlier try has written that was killed or lost its connection, does not come again. Rejects with PFS_NOT_FOUND, and PFS_FILE_FAILED,
    * PFS_FILE_NOT_FOUND or PFS_USAGE where nothing can be written there.
    */
   getFile(file: string, path: string, options?: GetFileOptions): Promise<GetFileResult>;

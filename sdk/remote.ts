@@ -143,7 +143,7 @@ class RemotePacketFS implements PacketFS {
     checkName(options.name);
     const put = (): Promise<PutResult> => this.#put(source, options);
     // A stream's beginning cannot be read twice.
-    return await (source instanceof Uint8Array || "path" in source ? this.#again(put) : put());
+    return await (source instanceof Uint8Array || isPath(source) ? this.#again(put) : put());
   }
 
   /** Stores it once more where the connection was lost meanwhile: what the peer has is not sent again. */

@@ -14,8 +14,9 @@ import { tmpdir } from "node:os";
 import { dirname, resolve } from "node:path";
 import { PRIVATE_FILE_MODE, syncDirectory } from "../../runtime/durable-file.ts";
 import { unlessAborted } from "../../runtime/unless-aborted.ts";
+import { writeAll } from "../../runtime/write-all.ts";
 import { fileError, systemCode, UsageError } from "../errors.ts";
-import { openPart, removeLeftParts } from "./part-file.ts";
+import { leavePart, openPart, removeLeftParts } from "./part-file.ts";
 import type { PartFile } from "./part-file.ts";
 
 /** Bytes that are written at once; as many may be on their way before them. */
@@ -39,14 +40,14 @@ export interface Content {
    * undefined where it has to be read after all.
    */
   fill?(part: Part): Promise<number | undefined>;
-  /** Whether what was written of it until this error is of use to a later process. */
+  /** Whether what was written of it until this error is of use to whoever tries again. */
   survives?(error: unknown): boolean;
 }
 
 export interface Part {
   readonly handle: FileHandle;
   readonly path: string;
-  /** Where a journal of it can be: it is there still when the part is taken over from somebody who was killed, and goes with it otherwise. */
+  /** Where a journal of it can be: it is there still when the part is taken over from an earlier try, and goes with it otherwise. */
   readonly journal: string;
   /** Other files that may hold some of the content. */
   readonly held: readonly string[];
@@ -136,10 +137,10 @@ async function syncName(path: string, shown: string): Promise<void> {
   }
 }
 
-/** A file that is gone when it is disposed of, unless it was renamed. */
+/** A file that is gone when it is disposed of, unless it was renamed or is left to whoever tries again. */
 interface Temporary extends AsyncDisposable {
   readonly handle: FileHandle;
-  /** Resolves with the bytes, which are durable then. `held` may hold some of them, and so may what a killed process left here. */
+  /** Resolves with the bytes, which are durable then. `held` may hold some of them, and so may what an earlier try left here. */
   fill(content: Content, held: readonly string[]): Promise<number>;
   read(): AsyncIterable<Uint8Array>;
   rename(path: string): Promise<void>;
@@ -163,6 +164,7 @@ async function openTemporary(
   }
   const { handle, path, journal, isTakenOver } = part;
   let isKept = false;
+  let isLeft = false;
   return {
     handle,
     fill: async (content, held) => {
@@ -173,7 +175,7 @@ async function openTemporary(
           (await content.fill?.({ handle, path, journal, held })) ??
           (await writePieces(handle, content.read(own), failed));
       } catch (error) {
-        isKept = content.survives?.(error) === true;
+        isLeft = content.survives?.(error) === true;
         throw error;
       }
       if (isTakenOver) await cutOff(handle, bytes, failed);
@@ -189,7 +191,8 @@ async function openTemporary(
     },
     [Symbol.asyncDispose]: async () => {
       await handle.close();
-      if (isKept) return;
+      if (isLeft) await leavePart(directory, part);
+      if (isLeft || isKept) return;
       await rm(path, { force: true });
       await rm(journal, { force: true });
     },
@@ -236,10 +239,10 @@ async function endOfLinks(path: string): Promise<string> {
  * Writes pieces of bytes to a file: many at a time, and the next ones are fetched meanwhile. Resolves with the bytes
  * written. A write that fails rejects with what `failed` makes of its error.
  */
-export async function writePieces(
+async function writePieces(
   handle: FileHandle,
   content: AsyncIterable<Uint8Array>,
-  failed: (error: unknown) => unknown = (error) => error,
+  failed: (error: unknown) => unknown,
 ): Promise<number> {
   let total = 0;
   let pieces: Uint8Array[] = [];
@@ -252,7 +255,7 @@ export async function writePieces(
     const batch = pieces;
     pieces = [];
     waiting = 0;
-    writing = writeAll(handle, batch).catch((error: unknown) => {
+    writing = writeAll(handle.fd, batch, undefined).catch((error: unknown) => {
       failure = { error };
     });
   };
@@ -270,21 +273,5 @@ export async function writePieces(
   } finally {
     // Nobody may close the file while something is still being written.
     await writing;
-  }
-}
-
-async function writeAll(handle: FileHandle, pieces: readonly Uint8Array[]): Promise<void> {
-  let rest = pieces.filter(({ byteLength }) => byteLength > 0);
-  while (rest.length > 0) {
-    let { bytesWritten } = await handle.writev(rest);
-    const next: Uint8Array[] = [];
-    for (const piece of rest) {
-      if (bytesWritten >= piece.byteLength) bytesWritten -= piece.byteLength;
-      else {
-        next.push(piece.subarray(bytesWritten));
-        bytesWritten = 0;
-      }
-    }
-    rest = next;
   }
 }

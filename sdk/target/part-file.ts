@@ -1,6 +1,6 @@
 /**
  * The temporary files into which a file is fetched before it replaces its target, beside it. A process that is killed leaves its own
- * behind. The next one that writes to the same target takes it over, so that what it holds is not fetched again; others are
+ * behind, and so does a try whose connection is lost. The next one that writes to the same target takes it over, so that what it holds is not fetched again; others are
  * removed when they are a day old.
  *
  *   .pfs-<target>-<process>-<random>.part     target: of its name; process: see process-mark.ts
@@ -28,7 +28,7 @@ export interface PartFile {
   readonly path: string;
   /** Where its journal is, or may be. Whoever removes or renames the part removes it. */
   readonly journal: string;
-  /** Whether it holds what a process wrote that is dead now; to be written over from its beginning. */
+  /** Whether it holds what an earlier try wrote; to be written over from its beginning. */
   readonly isTakenOver: boolean;
 }
 
@@ -41,7 +41,7 @@ export async function openPart(directory: string, target: string, mode: number):
   });
   const left = await partsLeft(directory);
   for (const part of left.filter((one) => one.key === key)) {
-    left.splice(left.indexOf(part), 1);
+    if (!isTaken(left, part)) continue;
     const taken = named(part.digits);
     const handle = await takeOver(part.path, taken.path, mode);
     if (handle !== undefined) return { handle, ...taken, isTakenOver: true };
@@ -50,12 +50,18 @@ export async function openPart(directory: string, target: string, mode: number):
   return { handle: await open(made.path, "wx+", mode), ...made, isTakenOver: false };
 }
 
-/** Removes the parts of `target` that dead processes left in `directory`, and old ones of other targets. */
+/** Leaves a part of this process, which is closed, to whoever opens the next one for its target: this process, or one that comes after it. */
+export async function leavePart(directory: string, { path }: PartFile): Promise<void> {
+  const [, key = "", , digits = ""] = PART.exec(basename(path)) ?? [];
+  (await partsLeft(directory)).push({ path, key, digits, isOld: false });
+}
+
+/** Removes the parts of `target` that were left in `directory`, and old ones of other targets. */
 export async function removeLeftParts(directory: string, target: string): Promise<void> {
   const key = digest(basename(target));
   const left = await partsLeft(directory);
   for (const part of left.filter((one) => one.key === key || one.isOld)) {
-    left.splice(left.indexOf(part), 1);
+    if (!isTaken(left, part)) continue;
     await rm(part.path, { force: true }).catch(() => undefined);
     if (part.key !== "")
       await rm(journalOf(directory, part.key, part.digits), { force: true }).catch(() => undefined);
@@ -74,8 +80,15 @@ interface LeftPart {
   readonly isOld: boolean;
 }
 
-/** What was left in each directory before this process came; whoever takes one takes it out. */
+/** What was left in each directory, by others before this process came and by itself; whoever takes one takes it out. */
 const found = new Map<string, Promise<LeftPart[]>>();
+
+/** Whether it was still there to be taken: calls at the same time share the list. */
+function isTaken(left: LeftPart[], part: LeftPart): boolean {
+  const index = left.indexOf(part);
+  if (index >= 0) left.splice(index, 1);
+  return index >= 0;
+}
 
 function partsLeft(directory: string): Promise<LeftPart[]> {
   let parts = found.get(directory);

@@ -95,3 +95,29 @@ it("a journal without a part is removed when it is old, and one of a part that i
   expect(existsSync(young!)).toBe(true);
   expect(existsSync(writing.journal)).toBe(true);
 });
+
+it("a part that is left to whoever tries again is taken over in the same process, and not one more", async () => {
+  const directory = realpathSync(await temporaryDirectory());
+  const seen: string[] = [];
+  for (const isLast of [false, false, true]) {
+    const target = await findTarget(join(directory, "target"), undefined);
+    const written = target.write({
+      read: () => {
+        throw new Error("it is filled");
+      },
+      fill: async ({ handle, journal }) => {
+        seen.push(await handle.readFile("utf8"));
+        await handle.write("more", 0);
+        writeFileSync(journal, "what is there");
+        if (!isLast) throw new Error("lost");
+        return 4;
+      },
+      survives: () => true,
+    });
+    if (isLast) expect(await written).toBe(4);
+    else await expect(written).rejects.toThrow("lost");
+    expect(readdirSync(directory)).toHaveLength(isLast ? 1 : 2);
+  }
+  expect(seen).toEqual(["", "more", "more"]);
+  expect(readFileSync(join(directory, "target"), "utf8")).toBe("more");
+});
