@@ -188,6 +188,8 @@ export const BULK_QUEUE_BYTES_MAX: number = 64 * 1024 * 1024;
 /** A channel that nobody used for so long is closed; the next use opens one. */
 export const BULK_IDLE_MS = 30_000;
 
+/** Shorter files are there sooner by messages of the session, which open no channel. */
+export const TRANSFER_FILE_BYTES_MIN: number = 256 * 1024;
 /** Transfers of one channel that a sender has open; */
 export const TRANSFERS_PER_CHANNEL_MAX = 64;
 /** of those of all of them, bytes that are read and not handed to the channel, */

@@ -7,8 +7,8 @@ const writevAsync = promisify(writev);
 const BUFFERS_MAX = 1024;
 
 /**
- * Writes all of `buffers`, back to back, at `position` of the file with this descriptor, or where it stands now. Rejects as the system does;
- * some of them may have been written then.
+ * Writes all of `buffers`, back to back, at `position` of the file with this descriptor, or where it stands now. Rejects as the system does,
+ * which takes a part before it refuses the rest: some of them may have been written then.
  */
 export async function writeAll(
   file: number,
@@ -37,8 +37,9 @@ function nonEmpty(buffers: readonly Uint8Array[]): readonly Uint8Array[] {
   return buffers.filter(({ byteLength }) => byteLength > 0);
 }
 
-/** What is left of `buffers` behind their first `count` bytes. */
+/** What is left of `buffers` behind their first `count` bytes. Throws where the system took none without a word. */
 function behind(buffers: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  if (count === 0) throw Object.assign(new Error("no more bytes are taken"), { code: "ENOSPC" });
   let skipped = count;
   for (const [index, buffer] of buffers.entries()) {
     if (skipped < buffer.byteLength) return [buffer.subarray(skipped), ...buffers.slice(index + 1)];

@@ -24,7 +24,8 @@ import {
   syncDirectory,
 } from "../durable-file.ts";
 import { StoreError, StoreErrorCode, systemCode } from "../errors.ts";
-import { diskError, sqliteCode } from "./disk.ts";
+import { sqliteCode } from "../sqlite.ts";
+import { diskError } from "./disk.ts";
 import {
   SEGMENT_HEADER_BYTES,
   SEGMENT_NUMBER_MAX,

@@ -4,6 +4,8 @@ import type { FileHandle } from "node:fs/promises";
 import { PRIVATE_FILE_MODE, syncDirectory } from "../durable-file.ts";
 import { PacketfsError, hasCode } from "../../packets/errors.ts";
 import { StoreError, StoreErrorCode, systemCode } from "../errors.ts";
+import { sqliteCode } from "../sqlite.ts";
+import { writeAll } from "../write-all.ts";
 
 export interface Disk {
   /** A new file. Rejects when it exists. */
@@ -53,16 +55,8 @@ class NodeFile implements DiskFile {
     this.#handle = handle;
   }
 
-  async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
-    let rest: readonly Uint8Array[] = buffers;
-    let at = position;
-    while (rest.length > 0) {
-      const { bytesWritten } = await this.#handle.writev(rest as Uint8Array[], at);
-      if (bytesWritten === 0)
-        throw new StoreError(StoreErrorCode.full, "the disk takes no more bytes", { system: "" });
-      at += bytesWritten;
-      rest = withoutFirst(rest, bytesWritten);
-    }
+  write(buffers: readonly Uint8Array[], position: number): Promise<void> {
+    return writeAll(this.#handle.fd, buffers, position);
   }
 
   async sync(): Promise<void> {
@@ -86,17 +80,6 @@ function deletedFile(): StoreError {
   return new StoreError(StoreErrorCode.io, "a file of the store was deleted while it was written to", {
     system: "ENOENT",
   });
-}
-
-/** What is left of `buffers` behind their first `count` bytes. A full disk takes a part before it refuses the rest. */
-function withoutFirst(buffers: readonly Uint8Array[], count: number): readonly Uint8Array[] {
-  let skipped = count;
-  for (let index = 0; index < buffers.length; index++) {
-    const buffer = buffers[index]!;
-    if (skipped < buffer.byteLength) return [buffer.subarray(skipped), ...buffers.slice(index + 1)];
-    skipped -= buffer.byteLength;
-  }
-  return [];
 }
 
 const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
@@ -133,10 +116,4 @@ function isSharedMemoryShort(error: Error): boolean {
 export function isWithoutSharedMemory(error: unknown): boolean {
   if (!(error instanceof Error) || !("errcode" in error)) return false;
   return isSharedMemoryShort(error) || error.errcode === SQLITE_IOERR_SHMOPEN;
-}
-
-/** SQLite's primary result code, or 0 when the error is not one of SQLite's. */
-export function sqliteCode(error: unknown): number {
-  if (!(error instanceof Error) || !("errcode" in error) || typeof error.errcode !== "number") return 0;
-  return error.errcode & 0xff;
 }

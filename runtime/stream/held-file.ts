@@ -1,6 +1,6 @@
 /**
  * A file outside of any store as chunks of one: its root and streams, as if it had been stored, and its chunks where they lie. It is
- * read once, and nothing of it is kept but its streams, a thousandth of its bytes. Files may change at any time, so that what is read
+ * read once, and nothing of it is kept but its streams, a thousandth of its bytes, and where they say its chunks are. Files may change at any time, so that what is read
  * of it later is verified: a chunk that is no more there is missing.
  */
 import { constants, open } from "node:fs/promises";

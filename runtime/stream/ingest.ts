@@ -14,7 +14,7 @@ import { StreamAssembly } from "./assembly.ts";
 import type { Matcher } from "../contracts/matcher.ts";
 import type { ChunkSink } from "../contracts/chunks.ts";
 
-export { fileSource, invalidInput } from "./sources.ts";
+export { fileSource, inputChanged, invalidInput } from "./sources.ts";
 export type { FillingSource } from "./sources.ts";
 export { HashingSink } from "./hashing-sink.ts";
 export { StreamAssembly } from "./assembly.ts";

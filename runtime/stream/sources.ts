@@ -191,11 +191,7 @@ class DescriptorReader implements FileReader {
                 ? "another file took its place"
                 : undefined;
     if (reason === undefined) return;
-    throw new StreamError(
-      StreamErrorCode.inputChanged,
-      `${this.#path} changed while it was being read: ${reason}`,
-      { path: this.#path, reason },
-    );
+    throw inputChanged(this.#path, reason);
   }
 }
 
@@ -253,6 +249,13 @@ function checkPiece(piece: unknown): Uint8Array {
 }
 
 /** For what is no bytes at all; `reason` says what it is instead. */
+export function inputChanged(path: string, reason: string): StreamError {
+  return new StreamError(StreamErrorCode.inputChanged, `${path} changed while it was being read: ${reason}`, {
+    path,
+    reason,
+  });
+}
+
 export function invalidInput(reason: string): StreamError {
   return new StreamError(
     StreamErrorCode.invalidInput,

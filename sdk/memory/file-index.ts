@@ -18,6 +18,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { makeDirectory, makePrivate } from "../../runtime/durable-file.ts";
 import { FILE_SETTLED_MS } from "../../runtime/limits.ts";
+import { sqliteCode, transaction } from "../../runtime/sqlite.ts";
 
 /** Files that are remembered at most; of more, those go that were not used for the longest. */
 const ROWS_MAX: number = 64 * 1024;
@@ -138,7 +139,7 @@ export class FileIndex implements Disposable {
     const { path, length, mark, isSettled } = before;
     const row = { path, length, mark, isSettled, root };
     const done = this.#use((database) =>
-      inTransaction(database, () => {
+      transaction(database, () => {
         const old = rowAt(database, path);
         const isKnown = old?.mark === mark && sameBytes(old.root, root) && (old.isSettled || !isSettled);
         if (isKnown) return true;
@@ -203,11 +204,6 @@ const BUSY_CODES: ReadonlySet<number> = new Set([5, 6]);
 /** SQLITE_PERM, SQLITE_NOMEM, SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN: nothing is wrong with the file itself. */
 const REFUSAL_CODES: ReadonlySet<number> = new Set([3, 7, 8, 10, 13, 14]);
 
-function sqliteCode(error: unknown): number {
-  if (!(error instanceof Error) || !("errcode" in error) || typeof error.errcode !== "number") return 0;
-  return error.errcode & 0xff;
-}
-
 function openDatabase(path: string): DatabaseSync {
   makePrivate(path);
   const database = new DatabaseSync(path, { timeout: BUSY_MS });
@@ -230,18 +226,6 @@ function removeDatabase(path: string): void {
     } catch {
       // It stays damaged, and nothing is remembered.
     }
-  }
-}
-
-function inTransaction<Result>(database: DatabaseSync, work: () => Result): Result {
-  database.exec("begin immediate");
-  try {
-    const result = work();
-    database.exec("commit");
-    return result;
-  } catch (error) {
-    if (database.isTransaction) database.exec("rollback");
-    throw error;
   }
 }
 

@@ -10,6 +10,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { hasCode, PacketErrorCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { WireErrorCode } from "../../nodes/errors.ts";
+import { TRANSFER_FILE_BYTES_MIN } from "../../nodes/limits.ts";
 import type { RemoteStore } from "../../nodes/remote/remote-store.ts";
 import { ReceivedFile } from "../../nodes/transfer/received-file.ts";
 import type { HeldChunks } from "../../nodes/transfer/received-file.ts";
@@ -19,8 +20,6 @@ import type { HeldFile } from "../../runtime/stream/execute.ts";
 import type { Part } from "../target/file-target.ts";
 import type { ClientMemory } from "./client-memory.ts";
 
-/** Smaller ones come with fewer messages by their chunks. */
-const BYTES_MIN: number = 256 * 1024;
 /** Files elsewhere that had this root when they were remembered: the first that has it still is enough. */
 const PLACES_MAX = 3;
 
@@ -41,7 +40,7 @@ export interface FileGet {
  */
 export async function getByTransfer(options: FileGet): Promise<TransferStats | undefined> {
   const { peer, memory, root, length, part, signal, onProgress } = options;
-  if (!peer.transfers.isOffered || length < BYTES_MIN) return undefined;
+  if (!peer.transfers.isOffered || length < TRANSFER_FILE_BYTES_MIN) return undefined;
   const elsewhere = memory?.files.placesOf(root, PLACES_MAX).map(({ path }) => path) ?? [];
   await using files = await HeldFiles.open([...new Set([...part.held, ...elsewhere])], signal);
   const bases = await basesOf(peer, files.files, signal);

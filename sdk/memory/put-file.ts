@@ -9,22 +9,21 @@ import { hasCode } from "../../packets/errors.ts";
 import { refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { WireErrorCode } from "../../nodes/errors.ts";
+import { TRANSFER_FILE_BYTES_MIN } from "../../nodes/limits.ts";
 import { chunksThere } from "../../nodes/remote/chunks-there.ts";
 import type { IsThere } from "../../nodes/remote/chunks-there.ts";
 import type { RemoteStore } from "../../nodes/remote/remote-store.ts";
 import type { TransferredPut } from "../../nodes/remote/transfer-client.ts";
 import type { SentSource } from "../../nodes/transfer/sent-root.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
-import { StoreError, StoreErrorCode, StreamError, StreamErrorCode } from "../../runtime/errors.ts";
+import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
 import { HeldFile } from "../../runtime/stream/execute.ts";
-import { fileSource, ingest } from "../../runtime/stream/ingest.ts";
+import { fileSource, ingest, inputChanged } from "../../runtime/stream/ingest.ts";
 import type { ClientMemory } from "./client-memory.ts";
 import type { KeptFiles } from "./client-store.ts";
 import { seeFile } from "./file-index.ts";
 import type { SeenFile } from "./file-index.ts";
 
-/** Shorter ones are there sooner by messages of the session, which open no channel. */
-const BYTES_MIN: number = 256 * 1024;
 /** Versions of its name that it may be like. */
 const BASES_MAX = 4;
 
@@ -64,7 +63,7 @@ export async function putByTransfer(options: FilePut): Promise<PutByTransfer | u
   const { peer, path } = options;
   if (!peer.transfers.isOffered) return undefined;
   const seen = await seeFile(path);
-  if (seen === undefined || seen.length < BYTES_MIN) return undefined;
+  if (seen === undefined || seen.length < TRANSFER_FILE_BYTES_MIN) return undefined;
   try {
     return (await putKnown(options, seen)) ?? (await putRead(options, seen));
   } catch (error) {
@@ -137,7 +136,7 @@ async function putKept(
     options.signal?.throwIfAborted();
     const isOfCache = error instanceof StoreError || isLost(error);
     if (!isOfCache) throw error;
-    if ((await seeFile(seen.path))?.mark !== seen.mark) throw changed(seen.path);
+    if ((await seeFile(seen.path))?.mark !== seen.mark) throw inputChanged(seen.path, "it was written to");
     if (kept === undefined) throw error;
     for (const root of kept.roots) await kept.forget(root);
     return undefined;
@@ -202,14 +201,6 @@ function closing(open: readonly AsyncDisposable[]): AsyncDisposable {
       for (const each of open) await each[Symbol.asyncDispose]();
     },
   };
-}
-
-function changed(path: string): StreamError {
-  const reason = "it was written to";
-  return new StreamError(StreamErrorCode.inputChanged, `${path} changed while it was being read: ${reason}`, {
-    path,
-    reason,
-  });
 }
 
 function isLost(error: unknown): boolean {

@@ -21,7 +21,7 @@ import { DatabaseSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
 import { crc32 } from "node:zlib";
 import { PRIVATE_FILE_MODE, makePrivate } from "../../durable-file.ts";
-import { sqliteCode } from "../disk.ts";
+import { sqliteCode } from "../../sqlite.ts";
 import type { StorePaths } from "../directory.ts";
 
 /** 1: of stores of version 1, and not bound to its store. 2: may say that a segment ends before it does. */
@@ -133,19 +133,6 @@ function requireSchema(database: DatabaseSync, seed: number): void {
  */
 export function isSound(database: DatabaseSync): boolean {
   return database.prepare("pragma integrity_check(1)").get()?.["integrity_check"] === "ok";
-}
-
-/** Runs `work` in one durable transaction; all of it or nothing. */
-export function transaction<T>(database: DatabaseSync, work: () => T): T {
-  database.exec("begin immediate");
-  try {
-    const result = work();
-    database.exec("commit");
-    return result;
-  } catch (error) {
-    if (database.isTransaction) database.exec("rollback");
-    throw error;
-  }
 }
 
 /** From so many lookups on, one transaction for all of them costs less than one for each, which takes and gives up locks. */

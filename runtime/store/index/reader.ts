@@ -8,7 +8,8 @@
  */
 import { existsSync, statSync } from "node:fs";
 import { StoreError, StoreErrorCode } from "../../errors.ts";
-import { diskError, isWithoutSharedMemory, sqliteCode } from "../disk.ts";
+import { sqliteCode } from "../../sqlite.ts";
+import { diskError, isWithoutSharedMemory } from "../disk.ts";
 import { IndexDamaged, hasWal, isIndexDamage, matchesIndexCheck, openIndexForReading } from "./database.ts";
 import { IndexTables } from "./tables.ts";
 import { buildIndexInMemory } from "./rebuild.ts";

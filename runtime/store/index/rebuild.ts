@@ -1,5 +1,6 @@
 /** Builds the index again from the segments, which hold everything that it says: when it is lost, or found damaged while it is used. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { transaction } from "../../sqlite.ts";
 import { listSegments, readSegmentHeader, segmentPath } from "../directory.ts";
 import type { StorePaths } from "../directory.ts";
 import { diskError } from "../disk.ts";
@@ -13,14 +14,7 @@ import {
 } from "../segments/format.ts";
 import { acknowledgedIn, scanSegment } from "../segments/scan.ts";
 import type { ScannedRecord } from "../segments/scan.ts";
-import {
-  IN_MEMORY,
-  createIndex,
-  isIndexDamage,
-  openIndexForWriting,
-  placeOfIndexCheck,
-  transaction,
-} from "./database.ts";
+import { IN_MEMORY, createIndex, isIndexDamage, openIndexForWriting, placeOfIndexCheck } from "./database.ts";
 import { IndexTables } from "./tables.ts";
 
 /** Replaces the index file. No connection may be open. A crash on the way leaves the old one, or none. */

@@ -21,7 +21,7 @@ import {
 import { segmentPath } from "../directory.ts";
 import { systemCode } from "../../errors.ts";
 import { truncateFile } from "../disk.ts";
-import { transaction } from "../index/database.ts";
+import { transaction } from "../../sqlite.ts";
 import type { NameRow } from "../index/name-table.ts";
 import { rowsInSegment } from "../index/tables.ts";
 import type { ChunkRowWithRef } from "../index/tables.ts";

@@ -4,7 +4,7 @@
  */
 import { refOfKey, sameBytes } from "../../../packets/digest.ts";
 import { COMMITS_BEHIND_MAX, COMMIT_BYTES, COMMIT_RECORDS } from "../../limits.ts";
-import { transaction } from "../index/database.ts";
+import { transaction } from "../../sqlite.ts";
 import type { ChunkRow, IndexTables } from "../index/tables.ts";
 import type { SegmentAppender } from "../segments/appender.ts";
 import { offsetOf, placeOf, segmentOf } from "../segments/format.ts";

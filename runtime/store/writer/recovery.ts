@@ -1,15 +1,10 @@
 /** Brings a store's index and segments to one state when a writer opens it, whatever happened to the one before. */
 import { existsSync, rmSync } from "node:fs";
 import { SEGMENT_BYTES_MAX, UNCOMMITTED_BYTES_MAX } from "../../limits.ts";
+import { transaction } from "../../sqlite.ts";
 import { truncateFile } from "../disk.ts";
 import type { Disk } from "../disk.ts";
-import {
-  isIndexDamage,
-  isSound,
-  matchesIndexCheck,
-  openIndexForWriting,
-  transaction,
-} from "../index/database.ts";
+import { isIndexDamage, isSound, matchesIndexCheck, openIndexForWriting } from "../index/database.ts";
 import { IndexTables, rowsInSegment } from "../index/tables.ts";
 import { addRecords, rebuildIndex, removeUnfinishedIndex, segmentEnds } from "../index/rebuild.ts";
 import { SEGMENT_HEADER_BYTES, offsetOf, recordBytes } from "../segments/format.ts";
