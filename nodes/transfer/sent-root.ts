@@ -107,10 +107,6 @@ export class SentRoot {
     return { done: 1, unit, lost: [] };
   }
 
-  async close(): Promise<void> {
-    await this.#patches.return();
-  }
-
   /** Makes messages of the next chunks that go as they are stored. */
   async #pack(): Promise<void> {
     let refs = this.#left.slice(0, this.#areScattered ? TRANSFER_READ_CHUNKS : TRANSFER_PLACES);

@@ -145,7 +145,7 @@ export class TransferChannel {
   /** Offers the peer a root, and resolves when the peer has all of it. Rejects as `receive` does. */
   async send(options: SendOptions): Promise<TransferStats> {
     if (this.#channel.ended !== undefined) throw this.#channel.ended;
-    const { root, length, name, put, bases = [], signal, tally } = options;
+    const { root, length, name, put, bases = [], signal, onProgress, tally } = options;
     signal?.throwIfAborted();
     return await new Promise((resolve, reject) => {
       const transfer = this.#transfers.offer(root, length, { name, put, bases });
@@ -159,8 +159,9 @@ export class TransferChannel {
         done: (stats, error) => {
           signal?.removeEventListener("abort", cancel);
           if (tally !== undefined) addStats(tally, stats);
-          if (error === undefined) resolve(stats);
-          else reject(signal?.aborted === true ? (signal.reason as Error) : error);
+          if (error !== undefined) return reject(signal?.aborted === true ? (signal.reason as Error) : error);
+          onProgress?.({ doneBytes: length, length });
+          resolve(stats);
         },
       });
       this.#settle();
@@ -188,7 +189,7 @@ export class TransferChannel {
 
   async #until(wanted: Wanted, begin: () => FileReceiver<Body>): Promise<TransferStats> {
     const { sink, stop } = wanted;
-    const { signal, tally } = wanted.options;
+    const { signal, onProgress, tally } = wanted.options;
     if (this.#channel.ended !== undefined) throw this.#channel.ended;
     signal?.throwIfAborted();
     return await new Promise((resolve, reject) => {
@@ -212,8 +213,10 @@ export class TransferChannel {
           this.#receiving.delete(transfer);
           stop.abort(OVER);
           if (tally !== undefined) addStats(tally, stats);
-          if (error === undefined) resolve(stats);
-          else reject(signal?.aborted === true ? (signal.reason as Error) : error);
+          if (error !== undefined) return reject(signal?.aborted === true ? (signal.reason as Error) : error);
+          const { length } = receiver;
+          if (length !== undefined) onProgress?.({ doneBytes: length, length });
+          resolve(stats);
         },
       });
       this.#look();

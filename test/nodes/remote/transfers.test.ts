@@ -320,19 +320,29 @@ describe("a transfer", () => {
     const bytes = randomBytes("moved", 8 * MIB);
     const other = await network.client();
     const stored = await other.ingest(bytes);
+    const { data } = other.hub;
     // Garbage before it and behind it, so that gc moves it.
-    await put(other.store, "garbage", randomBytes("garbage", 8 * MIB));
+    await other.put(await other.ingest(randomBytes("garbage before", 8 * MIB)), "before");
     await other.put(stored, "moved");
+    await other.put(await other.ingest(randomBytes("garbage behind", 8 * MIB)), "behind");
+    for (const name of ["before", "behind"]) await data.catalog.remove(name);
     await using hubStore = await Store.open(join(network.directory, "hub"), { readOnly: true });
-    const places = (await hubStore.places(stored.root))!;
-    let isGone = false;
-    const reading = client.get(stored.root, [], () => {
-      if (isGone) return;
-      isGone = true;
-      void other.hub.gc();
-    });
-    await reading;
-    expect(places.files).toHaveLength(1);
+    const before = (await hubStore.places(stored.root))!;
+    let moved: Promise<unknown> | undefined;
+    /** Nothing is kept, and so no more is sent than is on its way, before gc is done. */
+    class Patient extends WriterStore {
+      override async keepStored(
+        ...kept: Parameters<WriterStore["keepStored"]>
+      ): ReturnType<WriterStore["keepStored"]> {
+        moved ??= other.hub.gc();
+        await moved;
+        return await super.keepStored(...kept);
+      }
+    }
+    await using writer = await client.store.openWriter();
+    await client.hub.data.transfers.get({ root: stored.root, store: new Patient(client.store, writer) });
+    expect(moved).toBeDefined();
+    expect((await hubStore.places(stored.root))!.files).not.toEqual(before.files);
     expect((await readAll(client.store, stored.root)).equals(bytes)).toBe(true);
   });
 

@@ -10,7 +10,7 @@ import { ratioOf } from "../../../nodes/transfer/replication/statistics.ts";
 import { SentRoot } from "../../../nodes/transfer/sent-root.ts";
 import type { SentUnit } from "../../../nodes/transfer/sent-root.ts";
 import { TransferChannel } from "../../../nodes/transfer/transfer-channel.ts";
-import type { TransferChannelOptions } from "../../../nodes/transfer/transfer-channel.ts";
+import type { TransferChannelOptions, TransferProgress } from "../../../nodes/transfer/transfer-channel.ts";
 import type { BulkChannel, BulkHandler } from "../../../nodes/wire/bulk/dialing.ts";
 import type { StoredPlaces } from "../../../runtime/contracts/chunks.ts";
 import { seededBytes } from "../../packets/seed.ts";
@@ -127,7 +127,10 @@ describe("transfers over bulk channels", () => {
     const [base, root] = [here.put(old), here.put(next)];
     hub.put(old);
     const { client } = await pair(here, next.byteLength, async () => ({ store: hub, bases: [base] }));
-    const stats = await client.send({ root, length: next.byteLength });
+    const told: TransferProgress[] = [];
+    const onProgress = (progress: TransferProgress): void => void told.push(progress);
+    const stats = await client.send({ root, length: next.byteLength, onProgress });
+    expect(told.at(-1)).toEqual({ doneBytes: next.byteLength, length: next.byteLength });
     expect(sha256(hub.get(root))).toEqual(sha256(next));
     expect(stats.sentBytes + stats.receivedBytes).toBeLessThan(4_000);
     const again = await client.send({ root, length: next.byteLength });
@@ -280,5 +283,4 @@ test("chunks that nobody asked for are not kept", async () => {
   expect((await received.place(wanted, come(damaged))).wrong).toEqual([root]);
   expect(here.kept).toBe(0);
   expect((await received.place(wanted, come(bodyOf(wanted)))).chunks).toBe(1);
-  await sent.close();
 });
