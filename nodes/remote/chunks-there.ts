@@ -4,7 +4,7 @@
  */
 import { packetCount, atOf, lengthAt, opAt, refOf } from "../../packets/packet.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { Op, REF_BYTES } from "../../packets/layout.ts";
+import { Op } from "../../packets/layout.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { TURN_STEP_PACKETS } from "../../runtime/limits.ts";
 import { walkStreams } from "../../runtime/stream/walk.ts";
@@ -51,11 +51,11 @@ export async function chunksThere(
   signal: AbortSignal | undefined,
 ): Promise<IsThere | undefined> {
   const rows = await rowsOf(source, root, signal);
-  const step = Math.max(1, Math.floor(rows.refs.length / CHUNKS_TRIED));
+  const step = Math.ceil(rows.refs.length / CHUNKS_TRIED);
   const some = rows.refs.filter((_, row) => row % step === 0);
-  const tried = await peer.hasItself(joined(some), signal);
+  const tried = await peer.hasItself(Buffer.concat(some), signal);
   if (tried[0] === 1 || !tried.includes(1)) return undefined;
-  const places = rows.places(await peer.hasItself(joined(rows.refs), signal));
+  const places = rows.places(await peer.hasItself(Buffer.concat(rows.refs), signal));
   return (from, end) => places.has(placeOf(from, end));
 }
 
@@ -73,12 +73,6 @@ async function rowsOf(source: ChunkSource, root: Ref, signal: AbortSignal | unde
     }
   }
   return rows;
-}
-
-function joined(refs: readonly Ref[]): Uint8Array {
-  const bytes = new Uint8Array(refs.length * REF_BYTES);
-  refs.forEach((ref, row) => bytes.set(ref, row * REF_BYTES));
-  return bytes;
 }
 
 function placeOf(from: number, end: number): string {

@@ -53,7 +53,8 @@ export class CatalogService implements Service {
         const record = await catalog.resolve(request.name);
         if (record === undefined) return names([]);
         const bytesMax = Math.min(request.along ?? 0, ALONG_BYTES_MAX);
-        return record.length > bytesMax ? names([record]) : await this.#withChunks(record, bytesMax);
+        const fits = bytesMax > 0 && record.length <= bytesMax;
+        return fits ? await this.#withChunks(record, bytesMax) : names([record]);
       }
       case "history":
         return names(await catalog.history(request.name));

@@ -111,6 +111,7 @@ export class FileContent {
     const found = await Promise.all(refs.map((ref) => this.#journal.read(ref)));
     for (const held of this.#held) {
       const lacking = [...refs.keys()].filter((index) => found[index] === undefined);
+      if (lacking.length === 0) break;
       const read = await readEach(
         held,
         lacking.map((index) => refs[index]!),

@@ -9,10 +9,10 @@
  *
  * Every byte is hashed before it is written, and again where it is from before this process.
  */
+import { Codec } from "../../packets/codec.ts";
 import { refAt, refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
-import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { opAt } from "../../packets/packet.ts";
 import { checkPlan } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
@@ -30,6 +30,7 @@ import type { ByteRange } from "./replication/byte-ranges.ts";
 import { DataForm, decodeRows } from "./replication/messages.ts";
 import type { DataHead, StoredRows } from "./replication/messages.ts";
 import type { PlacedData } from "./replication/receiver.ts";
+import { ROOT_LIMITS } from "./root-places.ts";
 import { InOrder } from "./root-sink.ts";
 import type { ReceiveContext, ReceivedBody, RootSink, SinkPresence } from "./root-sink.ts";
 
@@ -194,11 +195,16 @@ export class ReceivedFile implements RootSink {
     const files = [this.#descriptor];
     const wrong: Lacking[] = [];
     const covered: ByteRange[] = [];
+    let compressedChunks = 0;
     try {
       const { good } = await body.place({ refs, storedBytes, plainBytes, codec, files, targets });
       for (const { row, lacking } of claimed) {
-        if (good[row] === 1) covered.push({ from: lacking.from, end: lacking.end });
-        else wrong.push(lacking);
+        if (good[row] !== 1) {
+          wrong.push(lacking);
+          continue;
+        }
+        covered.push({ from: lacking.from, end: lacking.end });
+        if (codec[row] !== Codec.plain) compressedChunks++;
       }
       await this.#journal.note([], joined(covered));
     } catch (error) {
@@ -216,7 +222,7 @@ export class ReceivedFile implements RootSink {
       ...NOTHING_PLACED,
       chunks: covered.length,
       plainBytes: bytes,
-      compressedChunks: claimed.filter(({ row }) => storedBytes[row]! < plainBytes[row]!).length,
+      compressedChunks,
       wrong: wrong.map(({ ref }) => ref),
       covered: joined(covered),
     };
@@ -266,7 +272,7 @@ export class ReceivedFile implements RootSink {
 
   /** What it names is lacking from now on, unless it is here. Returns the bytes that are. */
   #named(stream: Stream, place: Lacking): ByteRange[] {
-    checkPlan(stream, LIMITS, 0);
+    checkPlan(stream, ROOT_LIMITS, 0);
     const { frame, count } = stream;
     const covered: ByteRange[] = [];
     for (let index = 0; index < count; index++) {
@@ -282,8 +288,6 @@ export class ReceivedFile implements RootSink {
     return covered;
   }
 }
-
-const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
 
 /** Those that touch as one. */
 function joined(ranges: readonly ByteRange[]): ByteRange[] {

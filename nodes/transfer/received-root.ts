@@ -47,14 +47,14 @@ export interface Lacking {
 export type StreamPlace = Pick<Lacking, "start" | "from" | "end">;
 
 /** What of a root is here. */
-export interface Presence {
+interface Presence {
   readonly ranges: ByteRanges;
   /** The first of what is not, in order. */
   readonly missing: readonly Lacking[];
 }
 
 /** Goes down what is here of a root. Rejects with PFS_PACKET_INVALID, PFS_STREAM_INVALID, and as reading its streams does. */
-export async function presenceOf(
+async function presenceOf(
   store: Pick<ReceivingStore, "source" | "has">,
   root: Ref,
   missingMax: number,

@@ -5,12 +5,13 @@ import { Op } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { opAt } from "../../packets/packet.ts";
 import { checkCall, checkPlan } from "../../packets/plan.ts";
+import type { PlanLimits } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { TURN_STEP_PACKETS } from "../../runtime/limits.ts";
 import { turnOver } from "../../runtime/turns.ts";
 import { FILE_STREAMS_CACHED } from "../limits.ts";
 import { lackingOf, placeOf, rootOf } from "./received-root.ts";
-import type { Lacking } from "./received-root.ts";
+import type { Lacking, StreamPlace } from "./received-root.ts";
 
 export type RootPlace =
   /** A chunk, or a stream that is not here and stands for all below it. */
@@ -34,11 +35,12 @@ export interface PlacesOptions {
 interface Level {
   readonly stream: Stream;
   /** Where its first byte would stand, and what is needed of it. */
-  readonly place: Pick<Lacking, "start" | "from" | "end">;
+  readonly place: StreamPlace;
   index: number;
 }
 
-const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
+/** What a root may be: any plain stream. */
+export const ROOT_LIMITS: PlanLimits = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
 
 export class RootPlaces {
   readonly root: Ref;
@@ -79,7 +81,7 @@ export class RootPlaces {
       yield { kind: "stream", lacking: rootOf(this.root) };
       return;
     }
-    checkPlan(top, LIMITS, 0);
+    checkPlan(top, ROOT_LIMITS, 0);
     const levels: Level[] = [{ stream: top, place: rootOf(this.root), index: 0 }];
     for (let steps = 1; levels.length > 0; steps++) {
       if (steps % TURN_STEP_PACKETS === 0) {
@@ -105,7 +107,7 @@ export class RootPlaces {
           yield { kind: "stream", lacking };
           continue;
         }
-        checkCall(frame, index, callee, levels.length, LIMITS);
+        checkCall(frame, index, callee, levels.length, ROOT_LIMITS);
         levels.push({ stream: callee, place: lacking, index: 0 });
       } else yield { kind: "literal", frame, index, skip: from - lacking.start, from, end };
     }
