@@ -31,7 +31,8 @@ function say(answer: FromReadThread, buffers: ArrayBuffer[]): void {
 function read(run: RunToRead): ReadAnswer {
   const { id, file, offset, length, rows, keepsBodies, target } = run;
   const isKept = target === undefined && (keepsBodies || hasPlain(rows));
-  const memory = isKept ? fresh(length) : scratch.subarray(0, length);
+  // A run of one chunk alone may be longer.
+  const memory = isKept || length > scratch.byteLength ? fresh(length) : scratch.subarray(0, length);
   const bytes = memory.subarray(0, readFully(file, memory, offset));
   const chunks = verify(bytes, run);
   const good = Uint8Array.from(chunks, (chunk) => (chunk === undefined ? 0 : 1));

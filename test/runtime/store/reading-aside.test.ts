@@ -7,8 +7,9 @@ import { join } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Codec, decompress } from "../../../packets/codec.ts";
-import { refKey, refToHex } from "../../../packets/digest.ts";
+import { refAt, refKey, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
+import { CHUNK_BYTES_MAX } from "../../../packets/limits.ts";
 import { READ_ASIDE_BYTES_BEFORE, READ_ASIDE_BYTES_MIN } from "../../../runtime/limits.ts";
 import type { ChunkPlacer } from "../../../runtime/contracts/chunks.ts";
 import { Store } from "../../../runtime/store/store.ts";
@@ -156,6 +157,21 @@ describe.skipIf(availableParallelism() < 2)("threads that read", () => {
     // What was written before that is right; the rest of the file is a hole.
     for (const [at, byte] of readFileSync(path).entries())
       if (byte !== 0 && byte !== BYTES[at]) throw new Error(`byte ${at} is wrong`);
+  });
+
+  test("write the longest chunks too", async () => {
+    await using directory = await temporaryDirectory();
+    await using opened = await open(directory);
+    const { store } = opened;
+    await using writer = await store.openWriter();
+    const bytes = Uint8Array.from(randomBytes("longest", 2 * CHUNK_BYTES_MAX));
+    const { refs } = await writer.write(bytes.slice(), Uint32Array.of(CHUNK_BYTES_MAX, CHUNK_BYTES_MAX));
+    const path = join(directory.path, "out");
+    await using target = await openFile(path, "w+");
+    const at = [0, CHUNK_BYTES_MAX];
+    const pieces = { chunk: [0, 1], from: [0, 0], bytes: at.map(() => CHUNK_BYTES_MAX), at };
+    expect(await store.place([refAt(refs, 0), refAt(refs, 1)], pieces, target.fd)).toBe(true);
+    expect(Buffer.compare(readFileSync(path), bytes)).toBe(0);
   });
 
   test("give out no wrong bytes, and what was read before them", async () => {
