@@ -90,9 +90,9 @@ export class ClientStore {
         found.push(nameOf(root));
         this.#use(nameOf(root), 1);
       }
+      if (isWritable) for (const name of found) await noteUse(store, name);
       const hasRoom = isWritable && (await this.#makeRoom(store, bytes, signal));
       const writer = hasRoom ? await store.openWriter() : undefined;
-      if (isWritable) for (const name of found) await noteUse(store, name);
       return keptFiles(
         store,
         writer,

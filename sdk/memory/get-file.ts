@@ -65,9 +65,14 @@ export async function getByTransfer(options: FileGet): Promise<TransferStats | u
   }
 }
 
-/** Whether what came until then is of use to whoever tries again. */
+/** Whether what came until then is of use to whoever tries again: the connection was lost, and nothing else was wrong. */
 export function survives(error: unknown): boolean {
-  const lost = [WireErrorCode.closed, WireErrorCode.unreachable];
+  const lost = [
+    WireErrorCode.nodeLost,
+    WireErrorCode.unreachable,
+    WireErrorCode.bulkCut,
+    WireErrorCode.closed,
+  ];
   return lost.some((code) => hasCode(error, code));
 }
 
