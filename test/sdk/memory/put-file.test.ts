@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { startHub } from "../../../nodes/hub/hub.ts";
 import type { Hub } from "../../../nodes/hub/hub.ts";
+import { FILE_SETTLED_MS } from "../../../runtime/limits.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import { connect } from "../../../sdk/remote.ts";
 import type { ClientMemoryOptions } from "../../../sdk/memory/client-memory.ts";
@@ -44,13 +45,11 @@ async function world(): Promise<World> {
 
 /** As if the file had been written long ago, to be believed to be what it was. */
 async function settle(path: string): Promise<void> {
-  for (;;) {
-    await utimes(path, 1000, 1000);
-    const { ctimeMs } = await stat(path);
-    // Nobody can set the time at which a file was changed: it has to go by.
-    while (Date.now() - ctimeMs < 2_500) await new Promise((resolve) => setTimeout(resolve, 100));
-    return;
-  }
+  await utimes(path, 1000, 1000);
+  const { ctimeMs } = await stat(path);
+  // Nobody can set the time at which a file was changed: it has to go by.
+  while (Date.now() - ctimeMs < FILE_SETTLED_MS + 500)
+    await new Promise((resolve) => setTimeout(resolve, 100));
 }
 
 /** Writes a version of the file that differs from the one before in a few bytes. */
