@@ -52,14 +52,23 @@ export function systemCode(error: unknown): string | undefined {
 /** What went wrong with a file of this machine, as one sentence. Errors that no system call made come back as they are. */
 export function fileError(error: unknown, action: "read" | "write", path: string): unknown {
   const system = systemCode(error);
-  if (system === undefined) return error;
+  return system === undefined ? error : fileFailure(system, action, path, error);
+}
+
+/** The same, where it is known what the system said. */
+export function fileFailure(
+  system: string,
+  action: "read" | "write",
+  path: string,
+  cause: unknown,
+): SdkError {
   if (system === "ENOENT") {
     const message =
       action === "read" ? `no such file: ${path}` : `no such directory for ${path}; make it first`;
-    return new SdkError(SdkErrorCode.fileNotFound, message, { path }, { cause: error });
+    return new SdkError(SdkErrorCode.fileNotFound, message, { path }, { cause });
   }
   const message = `cannot ${action} ${path}: ${REASONS[system] ?? system}`;
-  return new SdkError(SdkErrorCode.fileFailed, message, { path, system }, { cause: error });
+  return new SdkError(SdkErrorCode.fileFailed, message, { path, system }, { cause });
 }
 
 /** Any system error as one sentence, for those that nobody closer to the cause has put into words. */

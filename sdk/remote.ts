@@ -27,7 +27,7 @@ import {
   streamParts,
 } from "./files.ts";
 import type { FoundBytes } from "./files.ts";
-import { getByTransfer, survives } from "./memory/get-file.ts";
+import { getByTransfer, partError, survives } from "./memory/get-file.ts";
 import type { Part } from "./target/file-target.ts";
 import { getFile } from "./target/get-file.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
@@ -198,7 +198,8 @@ class RemotePacketFS implements PacketFS {
       newChunks: put.stats.chunks,
       newBytes: put.stats.plainBytes,
       storedBytes: put.stats.sentBytes,
-      transfer: transferInfo(put.stats, length, chunks - put.stats.chunks),
+      // Of a file that was not read nobody has counted its chunks.
+      transfer: transferInfo(put.stats, length, chunks === 0 ? undefined : chunks - put.stats.chunks),
       ...(name === undefined ? {} : { name }),
     };
   }
@@ -258,7 +259,9 @@ class RemotePacketFS implements PacketFS {
     const fill = async (part: Part): Promise<number | undefined> => {
       const onProgress = (bytes: number): void => options.onProgress?.(bytes, end - start);
       const how = { peer: this.#data, memory: this.#memory, root, length: end, part, signal, onProgress };
-      stats = await getByTransfer(how);
+      stats = await getByTransfer(how).catch((error: unknown) => {
+        throw partError(error, path);
+      });
       return stats === undefined ? undefined : end;
     };
     const got = await getFile(path, found, found.isWhole ? { read, fill, survives } : { read }, options);

@@ -1,6 +1,6 @@
 /** pfs get and pfs cat: bytes of stored files, verified on the way. */
 import { access } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { Command } from "commander";
 import { hasCode } from "../../packets/errors.ts";
 import { UsageError } from "../errors.ts";
@@ -184,7 +184,8 @@ async function getDirectories(
   const { output, signal } = context;
   const { output: to, checksum = false, keepSetuid = false, safeLinks = false, filter } = options;
   const isWithin = to !== undefined && (to.endsWith("/") || found.length > 1);
-  if (isWithin && !(await isDirectory(to))) throw new UsageError(`${to} is not a directory; make it first`);
+  if (isWithin && !(await isDirectory(resolve(to))))
+    throw new UsageError(`${to} is not a directory; make it first`);
   for (const each of found) {
     if (each.tree?.entry()?.type !== "directory")
       throw new UsageError(

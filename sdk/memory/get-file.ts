@@ -17,6 +17,7 @@ import type { HeldChunks } from "../../nodes/transfer/received-file.ts";
 import type { TransferStats } from "../../nodes/transfer/replication/statistics.ts";
 import { HeldFiles } from "../../runtime/stream/execute.ts";
 import type { HeldFile } from "../../runtime/stream/execute.ts";
+import { fileFailure } from "../errors.ts";
 import type { Part } from "../target/file-target.ts";
 import type { ClientMemory } from "./client-memory.ts";
 
@@ -87,4 +88,11 @@ async function basesOf(
   const refs = Buffer.concat([...roots.values()], roots.size * REF_BYTES);
   const there = await peer.has(refs, signal);
   return [...roots.values()].filter((_, index) => there[index] === 1);
+}
+
+/** What the system said of a part is told of the path that it was to become. */
+export function partError(error: unknown, path: string): unknown {
+  if (!hasCode(error, WireErrorCode.bulkFileFailed)) return error;
+  const { system } = error.data;
+  return typeof system === "string" ? fileFailure(system, "write", path, error) : error;
 }
