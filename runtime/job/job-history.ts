@@ -43,16 +43,14 @@ export class JobHistory {
     return this.#last;
   }
 
-  /** The jobs that `jobs` runs, then those that ended, the newest first. Damaged lines are left out. */
+  /** The jobs that `jobs` knows and that are not in the file yet, then those in it, the newest first. Damaged lines are left out. */
   async list(jobs?: { jobs(): JobInfo[] }): Promise<JobInfo[]> {
+    // Asked before the file is read, so that a job which ends meanwhile is in one of them at least.
+    const known = jobs?.jobs() ?? [];
     await this.#last;
-    const running = jobs?.jobs().filter(({ state }) => state === "running") ?? [];
-    return [
-      ...running,
-      ...jobsIn(await this.#text())
-        .toReversed()
-        .slice(0, JOBS_REMEMBERED),
-    ];
+    const kept = jobsIn(await this.#text()).toReversed();
+    const inFile = new Set(kept.map(({ job }) => job));
+    return [...known.filter(({ job }) => !inFile.has(job)), ...kept.slice(0, JOBS_REMEMBERED)];
   }
 
   async #add(info: JobInfo): Promise<void> {

@@ -34,6 +34,30 @@ describe("the history of jobs", () => {
     expect(listed[1]!.error?.code).toBe("PFS_X");
   });
 
+  it("tells of a job that has ended and whose line is not written yet, and tells of none twice", async () => {
+    const history = new JobHistory(file);
+    await history.add(ended("a"));
+    const states: JobInfo["state"][] = ["cancelled", "running"];
+    for (const state of states) {
+      const jobs = { jobs: () => [ended("b", state), ended("a")] };
+      const listed = await history.list(jobs);
+      expect(listed.map(({ job, state }) => [job, state])).toEqual([
+        ["b", state],
+        ["a", "done"],
+      ]);
+    }
+    const jobs = {
+      jobs: () => {
+        void history.add(ended("b", "cancelled"));
+        return [ended("b", "running")];
+      },
+    };
+    expect((await history.list(jobs)).map(({ job, state }) => [job, state])).toEqual([
+      ["b", "cancelled"],
+      ["a", "done"],
+    ]);
+  });
+
   it("tells what computed the kernels of jobs, and leaves out what says nonsense of them", async () => {
     const kernels = [
       {
