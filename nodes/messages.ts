@@ -95,8 +95,12 @@ export const StoredMeta: v.GenericSchema<unknown, StoredMeta> = v.object({
 const rootDigits = v.pipe(v.string(), v.regex(/^[0-9a-f]{0,64}$/));
 const atMostListed = v.pipe(count, v.maxValue(LIST_ENTRIES_MAX));
 
+/** What a peer says among its features to which a name may bring the chunks of its file along. */
+export const WHOLE_PUT_FEATURE = "whole-put-1";
+
 /** NAME: one question about the catalog or one change of it. */
 export type NameMeta =
+  /** With `codec`, chunks of the file come along: packets = COPY, chunks = body. */
   | {
       op: "set";
       name: string;
@@ -104,6 +108,7 @@ export type NameMeta =
       length: number;
       put?: string | undefined;
       expected?: number | undefined;
+      codec?: Codec | undefined;
     }
   /** Chunks of a file that needs no more than `along` bytes of them may come along: packets = COPY, chunks = body. */
   | { op: "resolve"; name: string; along?: number | undefined }
@@ -121,6 +126,7 @@ export const NameMeta: v.GenericSchema<unknown, NameMeta> = v.variant("op", [
     length: count,
     put: v.optional(id),
     expected: v.optional(count),
+    codec: v.optional(codec),
   }),
   v.object({ op: v.literal("resolve"), name, along: v.optional(count) }),
   v.object({ op: v.literal("history"), name }),
@@ -140,17 +146,19 @@ const nameRecord: v.GenericSchema<unknown, NameRecord> = v.object({
 });
 /**
  * The answer to NAME: the records asked for, bound or removed; a list has more when `more` is true. `codec` is that of the body of
- * chunks which came along.
+ * chunks which came along, `stored` what was new of those that were brought along.
  */
 export const NamesMeta: v.GenericSchema<unknown, NamesMeta> = v.object({
   records: v.pipe(v.array(nameRecord), v.maxLength(LIST_ENTRIES_MAX)),
   more: v.boolean(),
   codec: v.optional(codec),
+  stored: v.optional(StoredMeta),
 });
 export interface NamesMeta {
   readonly records: NameRecord[];
   readonly more: boolean;
   readonly codec?: Codec | undefined;
+  readonly stored?: StoredMeta | undefined;
 }
 
 /**

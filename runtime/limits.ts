@@ -22,6 +22,8 @@ export const RESERVE_BYTES_MAX: number = 8 * 1024 * 1024;
 export const RESERVE_DISK_SHARE = 8;
 /** Bytes of chunks in one call to a store's `write`. */
 export const WRITE_BLOCK_BYTES_MAX: number = 64 * 1024 * 1024;
+/** Bytes of the chunks of a file that is stored with its name in one step. */
+export const PUT_WHOLE_BYTES_MAX: number = 64 * 1024;
 /** So much is written, or so many records, before what is there is made durable without anybody having asked. */
 export const COMMIT_BYTES: number = 64 * 1024 * 1024;
 export const COMMIT_RECORDS = 8192;

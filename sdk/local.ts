@@ -72,6 +72,7 @@ import type {
 } from "./packetfs.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
 import { lanesLimit } from "./lanes.ts";
+import { NamedPut } from "./named-put.ts";
 import { LaneSlots } from "../runtime/lane-slots.ts";
 import type { TreePlace } from "./trees.ts";
 import { jobResult } from "./job-result.ts";
@@ -154,14 +155,20 @@ class LocalPacketFS implements PacketFS {
     const { name, signal, onProgress } = options;
     checkName(name);
     const { store } = await this.#writable();
-    await using writer = await store.openWriter();
-    const stored = await ingest(writer, sourceBytes(source, signal), {
+    const how = {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
-    });
-    if (name === undefined) await writer.flush();
-    else await writer.bind({ name, root: stored.root, length: stored.length });
-    return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
+    };
+    if (name === undefined) {
+      await using writer = await store.openWriter();
+      const stored = await ingest(writer, sourceBytes(source, signal), how);
+      await writer.flush();
+      return { ...stored, root: refToHex(stored.root) };
+    }
+    await using put = new NamedPut(store);
+    const stored = await ingest(put, sourceBytes(source, signal), how);
+    await put.bind({ name, root: stored.root, length: stored.length });
+    return { ...stored, ...put.counts, root: refToHex(stored.root), name };
   }
 
   async *get(file: string, options?: GetOptions): AsyncGenerator<Uint8Array> {

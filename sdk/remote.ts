@@ -65,6 +65,7 @@ import { ClientMemory } from "./memory/client-memory.ts";
 import type { ClientMemoryOptions } from "./memory/client-memory.ts";
 import { seeFile } from "./memory/file-index.ts";
 import { putByTransfer } from "./memory/put-file.ts";
+import { NamedPut } from "./named-put.ts";
 import { transferInfo } from "./transfer-info.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
 import { lanesLimit } from "./lanes.ts";
@@ -160,14 +161,20 @@ class RemotePacketFS implements PacketFS {
     const { name, signal, onProgress } = options;
     const sent = isPath(source) ? await this.#putByTransfer(source.path, options) : undefined;
     if (sent !== undefined) return sent;
-    await using writer = await this.#data.openWriter();
-    const stored = await ingest(writer, sourceBytes(source, signal), {
+    const how = {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
-    });
-    if (name === undefined) await writer.flush();
-    else await this.#bind((binding) => writer.bind(binding), { ...stored, name }, signal);
-    return { ...stored, root: refToHex(stored.root), ...(name === undefined ? {} : { name }) };
+    };
+    if (name === undefined) {
+      await using writer = await this.#data.openWriter();
+      const stored = await ingest(writer, sourceBytes(source, signal), how);
+      await writer.flush();
+      return { ...stored, root: refToHex(stored.root) };
+    }
+    await using put = new NamedPut(this.#data);
+    const stored = await ingest(put, sourceBytes(source, signal), how);
+    await this.#bind((binding) => put.bind(binding), { ...stored, name }, signal);
+    return { ...stored, ...put.counts, root: refToHex(stored.root), name };
   }
 
   /** Undefined where the file goes by messages of the session. */

@@ -77,6 +77,7 @@ export class HubServices {
         ...shared,
         catalog,
         puts,
+        usage,
         removed: (name, versions) => this.#removed(name, versions),
       }),
       new JobService({

@@ -2,16 +2,18 @@
 import { refToHex, sameBytes } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { MessageType } from "../../packets/envelope.ts";
+import { packetCount } from "../../packets/packet.ts";
 import { NAME_BYTES_MAX } from "../../packets/limits.ts";
 import { invalidName } from "../../packets/name.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
+import type { WholePut } from "../../runtime/contracts/chunks.ts";
 import { StoreErrorCode } from "../../runtime/errors.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { ALONG_BYTES_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NamesMeta } from "../messages.ts";
 import type { NameMeta } from "../messages.ts";
 import { unpackChunks } from "../transfer/chunk-batch.ts";
-import type { Chunk } from "../transfer/chunk-batch.ts";
+import type { Chunk, ChunkBatch } from "../transfer/chunk-batch.ts";
 import type { Link } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { LastingLink } from "./lasting-link.ts";
@@ -85,19 +87,55 @@ export class RemoteCatalog implements Catalog {
   /** As every catalog does; with `put`, what was written in it is made durable too. */
   async bind(binding: Binding, { expected }: NameCondition = {}, put?: RemotePut): Promise<NameRecord> {
     const { name, root, length } = binding;
+    return await this.#binding(binding, expected, async (link, boundBefore) => {
+      await put?.renew(link);
+      const bound = await boundBefore();
+      if (bound !== undefined) return bound;
+      const meta: NameMeta = { op: "set", name, root, length, put: put?.id, expected };
+      return boundTo(binding, (await this.#askOver(link, meta)).records);
+    });
+  }
+
+  /**
+   * Binds a name to a file whose chunks, or those that are not there, are in `batch`, and are stored with it. Whether they were new is
+   * not known where the answer to an earlier try was lost. The peer has to say that it understands that (WHOLE_PUT_FEATURE).
+   */
+  async bindWhole(
+    binding: Binding,
+    batch: ChunkBatch,
+    { expected }: NameCondition = {},
+  ): Promise<Omit<WholePut, "refs">> {
+    const { name, root, length } = binding;
+    const { packets, body, codec } = batch;
+    return await this.#binding(binding, expected, async (link, boundBefore) => {
+      const bound = await boundBefore();
+      const sent = { storedBytes: packets.byteLength + body.byteLength };
+      if (bound !== undefined) return { record: bound, newChunks: 0, newBytes: 0, ...sent };
+      const meta: NameMeta = { op: "set", name, root, length, expected, codec };
+      const message = { type: MessageType.NAME, meta, packets, chunks: body };
+      const { records, stored } = readMeta(NamesMeta, await link.request(message));
+      const record = boundTo(binding, records);
+      if (stored === undefined || stored.newChunks > packetCount(packets)) throw wrong("more than was sent");
+      return { record, newChunks: stored.newChunks, newBytes: stored.newBytes, ...sent };
+    });
+  }
+
+  /** `bind` is told how to find out whether an earlier try of it has done it, whose answer never came. */
+  async #binding<Bound>(
+    binding: Binding,
+    expected: number | undefined,
+    bind: (link: Link, boundBefore: () => Promise<NameRecord | undefined>) => Promise<Bound>,
+  ): Promise<Bound> {
+    const { name } = binding;
     const reason = invalidName(name);
     if (reason !== null)
       throw new WireError("PFS_NAME_INVALID", `"${name}" is no name for a file: ${reason}`, { reason });
-    return await this.#link.repeat(async (link, { number }) => {
-      await put?.renew(link);
-      const bound = number === 0 ? undefined : await this.#boundBefore(link, binding, expected);
-      if (bound !== undefined) return bound;
-      const meta: NameMeta = { op: "set", name, root, length, put: put?.id, expected };
-      const record = theOne((await this.#askOver(link, meta)).records, name);
-      if (!sameBytes(record.root, root) || record.length !== length)
-        throw wrong("another file than was named");
-      return record;
-    });
+    return await this.#link.repeat(
+      async (link, { number }) =>
+        await bind(link, async () =>
+          number === 0 ? undefined : await this.#boundBefore(link, binding, expected),
+        ),
+    );
   }
 
   async remove(name: string, { expected }: NameCondition = {}): Promise<boolean> {
@@ -178,6 +216,12 @@ function isSame(one: NameRecord, other: NameRecord): boolean {
     one.length === other.length &&
     sameBytes(one.root, other.root)
   );
+}
+
+function boundTo({ name, root, length }: Binding, records: readonly NameRecord[]): NameRecord {
+  const record = theOne(records, name);
+  if (!sameBytes(record.root, root) || record.length !== length) throw wrong("another file than was named");
+  return record;
 }
 
 function theOne(records: readonly NameRecord[], name: string): NameRecord {

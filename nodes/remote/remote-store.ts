@@ -7,12 +7,19 @@ import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { checkBlock, chunksOf } from "../../runtime/block.ts";
 import type { Binding, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
-import type { ChunkStore, StoreWriter, WrittenChunks } from "../../runtime/contracts/chunks.ts";
+import type {
+  ChunkStore,
+  StoreWriter,
+  WholeFiles,
+  WholePut,
+  WrittenChunks,
+} from "../../runtime/contracts/chunks.ts";
 import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
 import type { StoredFiles } from "../../runtime/find-file.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { BATCH_BYTES_MAX, REFS_PER_WANT_MAX, UNASKED_BYTES_MAX } from "../limits.ts";
-import { StoredMeta } from "../messages.ts";
+import { StoredMeta, WHOLE_PUT_FEATURE } from "../messages.ts";
+import { BroughtChunks } from "../transfer/brought-chunks.ts";
 import { ChunkPacker } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
 import { RemoteChunks, batchInvalid } from "../transfer/remote-chunks.ts";
@@ -24,13 +31,14 @@ import { RemoteCatalog } from "./remote-catalog.ts";
 import type { RemotePut } from "./remote-catalog.ts";
 import { TransferClient } from "./transfer-client.ts";
 
-export class RemoteStore implements ChunkStore {
+export class RemoteStore implements ChunkStore, WholeFiles {
   readonly link: LastingLink;
   readonly catalog: RemoteCatalog;
   /** Whole files, where the peer takes part in transfers. */
   readonly transfers: TransferClient;
   readonly #chunks: RemoteChunks;
   readonly #own: RemoteChunks;
+  readonly #packer = new ChunkPacker();
 
   constructor(link: Link | LastingLink, options: RemoteChunksOptions) {
     this.link = link instanceof LastingLink ? link : LastingLink.over(link);
@@ -43,23 +51,18 @@ export class RemoteStore implements ChunkStore {
   /** The store for whoever reads one file: what came along with the file's name is not asked for again. */
   forOneFile(): StoredFiles {
     const { catalog } = this;
-    const brought = new Map<string, Uint8Array>();
+    const brought = new BroughtChunks();
     return {
       catalog: {
         resolve: async (name) => {
           const found = await catalog.resolveFile(name);
-          for (const { ref, bytes } of found?.chunks ?? []) brought.set(refKey(ref), bytes);
+          brought.add(found?.chunks ?? []);
           return found?.record;
         },
         history: (name) => catalog.history(name),
         findRoots: (digits, limit) => catalog.findRoots(digits, limit),
       },
-      source: {
-        read: async (refs, signal) => {
-          const chunks = refs.flatMap((ref) => brought.get(refKey(ref)) ?? []);
-          return chunks.length === refs.length ? chunks : await this.read(refs, signal);
-        },
-      },
+      source: brought.before(this),
     };
   }
 
@@ -76,10 +79,37 @@ export class RemoteStore implements ChunkStore {
     return this.#chunks.read(refs, signal);
   }
 
+  /** In one message, where the peer takes such ones and has room without asking what of it is there. */
+  async putWhole(
+    block: Uint8Array<ArrayBuffer>,
+    lengths: Uint32Array<ArrayBuffer>,
+    binding: Binding,
+    condition?: NameCondition,
+  ): Promise<WholePut> {
+    const chunks = chunksIn(block, lengths);
+    if (this.link.peer.features.includes(WHOLE_PUT_FEATURE)) {
+      try {
+        const refs = Buffer.concat(chunks.map(({ ref }) => ref));
+        const batch = await this.#packer.pack(lacking(chunks));
+        return { refs, ...(await this.catalog.bindWhole(binding, batch, condition)) };
+      } catch (error) {
+        if (!hasCode(error, WireErrorCode.quota)) throw error;
+      }
+    }
+    await using writer = await this.openWriter();
+    const written = await writer.write(block, lengths);
+    return { ...written, record: await writer.bind(binding, condition) };
+  }
+
   /** Nothing is sent until it writes. A peer that takes no chunks from here answers that with PFS_NOT_ALLOWED. */
   async openWriter(): Promise<StoreWriter> {
     return new RemoteWriter(this.link, this.catalog);
   }
+}
+
+function chunksIn(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Chunk[] {
+  checkBlock(block, lengths);
+  return chunksOf({ block, lengths }).map((bytes) => ({ ref: sha256(bytes), bytes }));
 }
 
 /**
@@ -105,12 +135,8 @@ class RemoteWriter implements StoreWriter {
 
   async write(block: Uint8Array<ArrayBuffer>, lengths: Uint32Array<ArrayBuffer>): Promise<WrittenChunks> {
     const { id } = this.#open();
-    checkBlock(block, lengths);
-    const refs = new Uint8Array(lengths.length * REF_BYTES);
-    const chunks: Chunk[] = chunksOf({ block, lengths }).map((bytes, index) => {
-      refs.set(sha256(bytes), index * REF_BYTES);
-      return { ref: refAt(refs, index), bytes };
-    });
+    const chunks = chunksIn(block, lengths);
+    const refs = Buffer.concat(chunks.map(({ ref }) => ref));
     const total = { newChunks: 0, newBytes: 0, storedBytes: 0 };
     await this.#link.repeat(async (link) => {
       await this.#renew(link);

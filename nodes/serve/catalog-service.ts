@@ -1,4 +1,5 @@
 /** Answers for names. A name is bound only to a file that can be read: its every chunk is somewhere in the network. */
+import type { Codec } from "../../packets/codec.ts";
 import { MessageType } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
@@ -8,25 +9,31 @@ import type { Ref } from "../../packets/digest.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
 import { checkExtents, firstMissing, reachable, remembering } from "../../runtime/stream/walk.ts";
 import type { Binding, Catalog, NameCondition, NameRecord } from "../../runtime/contracts/catalog.ts";
-import type { ChunkSizes, ChunkSource } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSizes, ChunkSource, WholeFiles } from "../../runtime/contracts/chunks.ts";
 import { StoreErrorCode, nameChanged } from "../../runtime/errors.ts";
+import { PUT_WHOLE_BYTES_MAX } from "../../runtime/limits.ts";
 import { WireError } from "../errors.ts";
 import { ALONG_BYTES_MAX, ALONG_CHUNKS_MAX, LIST_CHARACTERS_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { NameMeta } from "../messages.ts";
-import { ChunkPacker } from "../transfer/chunk-batch.ts";
+import { BroughtChunks } from "../transfer/brought-chunks.ts";
+import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { OutMessage, WireMessage } from "../wire/link.ts";
+import { writeChunks } from "./chunk-service.ts";
 import type { PutWriters } from "./chunk-service.ts";
 import type { Handler, Service } from "./service.ts";
+import type { Usage } from "./usage.ts";
 
 export interface CatalogServiceOptions {
   readonly catalog: Catalog;
   readonly source: ChunkSource;
   readonly hasAnywhere: (refs: Uint8Array) => Promise<Uint8Array>;
   /** What this machine has itself. */
-  readonly store: ChunkSource & ChunkSizes;
+  readonly store: ChunkSource & ChunkSizes & WholeFiles;
   readonly puts: PutWriters;
+  /** Whose chunks come along with names. */
+  readonly usage?: Usage;
   /** Frees what stands elsewhere under a name that was removed, which had these versions, one at least. */
   readonly removed?: (name: string, versions: readonly NameRecord[]) => Promise<void>;
 }
@@ -46,7 +53,8 @@ export class CatalogService implements Service {
     const { catalog, puts } = this.#options;
     switch (request.op) {
       case "set": {
-        const { put, expected } = request;
+        const { put, expected, codec } = request;
+        if (codec !== undefined) return await this.#putWhole(request, { expected }, { ...message, codec });
         return names([await this.#bind(request, { expected }, put)]);
       }
       case "resolve": {
@@ -82,13 +90,30 @@ export class CatalogService implements Service {
     condition: NameCondition,
     put: string | undefined,
   ): Promise<NameRecord> {
-    const reason = invalidName(name);
-    if (reason !== null)
-      throw new WireError("PFS_NAME_INVALID", `"${name}" is no name for a file: ${reason}`, { reason });
+    assertName(name);
     await this.#assertComplete(root, length);
     const { catalog, puts } = this.#options;
     const binds = put === undefined ? catalog : await puts.get(put);
     return await binds.bind({ name, root, length }, condition);
+  }
+
+  /** Stores a file whose chunks came along with its name. */
+  async #putWhole(
+    { name, root, length }: Binding,
+    condition: NameCondition,
+    { packets, chunks: body, codec }: Pick<WireMessage, "packets" | "chunks"> & { readonly codec: Codec },
+  ): Promise<OutMessage> {
+    assertName(name);
+    const chunks = await unpackChunks({ packets, body, codec }, PUT_WHOLE_BYTES_MAX);
+    const brought = new BroughtChunks();
+    brought.add(chunks);
+    await this.#assertComplete(root, length, brought);
+    const { store, usage } = this.#options;
+    const { record, newChunks, newBytes, storedBytes } = await writeChunks(chunks, usage, (block) =>
+      store.putWhole(block.block, block.lengths, { name, root, length }, condition),
+    );
+    const stored = { newChunks, newBytes, storedBytes };
+    return { type: MessageType.OK, meta: { records: [record], more: false, stored } };
   }
 
   /** Resolves with what was removed, the latest version first; empty where there is nothing. */
@@ -107,16 +132,20 @@ export class CatalogService implements Service {
     }
   }
 
-  async #assertComplete(root: Ref, length: number): Promise<void> {
-    const { hasAnywhere, store } = this.#options;
-    const source = remembering(this.#options.source);
+  /** What came along counts as there. */
+  async #assertComplete(root: Ref, length: number, brought?: BroughtChunks): Promise<void> {
+    const { hasAnywhere: has, store } = this.#options;
+    const others = remembering(this.#options.source);
+    const source = brought?.before(others) ?? others;
+    const hasAnywhere = brought === undefined ? has : (refs: Uint8Array) => brought.has(refs, has);
+    const sizes = brought?.sizesBefore(store) ?? store;
     // Of a derived stream nobody knows it yet: such a name says 0.
     const { length: yielded = 0, isPlain } = await describeStream(source, root);
     if (yielded !== length) {
       throw new WireError("PFS_MESSAGE_INVALID", `the stream yields ${yielded} bytes, not ${length}`, {});
     }
     const missing = await firstMissing(source, root, hasAnywhere);
-    if (missing === undefined) return isPlain ? checkExtents(source, root, store) : undefined;
+    if (missing === undefined) return isPlain ? checkExtents(source, root, sizes) : undefined;
     const ref = refToHex(missing);
     throw new WireError("PFS_CHUNK_MISSING", `the file is not complete: chunk ${ref} is on no node`, { ref });
   }
@@ -147,6 +176,12 @@ export class CatalogService implements Service {
   }
 }
 
+function assertName(name: string): void {
+  const reason = invalidName(name);
+  if (reason === null) return;
+  throw new WireError("PFS_NAME_INVALID", `"${name}" is no name for a file: ${reason}`, { reason });
+}
+
 function names(records: readonly NameRecord[], more = false): OutMessage {
   return { type: MessageType.OK, meta: { records, more } };
 }
@@ -154,7 +189,9 @@ function names(records: readonly NameRecord[], more = false): OutMessage {
 /** Everything that a stream needs, none of it where that is more than `bytesMax` or many chunks. Rejects as reading does. */
 async function fewChunks(store: ChunkSource & ChunkSizes, root: Ref, bytesMax: number): Promise<Chunk[]> {
   const found = new Map<string, Ref>();
-  for await (const refs of reachable(store, root)) {
+  // Its streams are read once.
+  const source = remembering(store);
+  for await (const refs of reachable(source, root)) {
     for (let index = 0; index < refs.byteLength / REF_BYTES; index++) {
       const ref = refAt(refs, index);
       found.set(refKey(ref), ref);
@@ -164,6 +201,6 @@ async function fewChunks(store: ChunkSource & ChunkSizes, root: Ref, bytesMax: n
   const refs = [...found.values()];
   const sizes = await store.sizes(Buffer.concat(refs));
   if (sizes.reduce((sum, bytes) => sum + bytes, 0) > bytesMax) return [];
-  const chunks = await store.read(refs);
+  const chunks = await source.read(refs);
   return refs.map((ref, index) => ({ ref, bytes: chunks[index]! }));
 }

@@ -5,10 +5,10 @@ import { hasCode } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { blockOf } from "../../runtime/block.ts";
+import type { Block } from "../../runtime/block.ts";
 import type {
   ChunkSource,
   ChunkStore,
-  StoreWriter,
   StoredFormWriter,
   WrittenChunks,
 } from "../../runtime/contracts/chunks.ts";
@@ -132,18 +132,12 @@ export class ChunkService implements Service {
   async #store(message: WireMessage, puts: PutWriters): Promise<OutMessage> {
     const { put, codec } = readMeta(StoreMeta, message);
     const chunks = await unpackChunks({ packets: message.packets, body: message.chunks, codec });
-    const { usage } = this.#options;
-    const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes.byteLength, 0);
-    usage?.reserve("storedBytes", bytes);
-    let unused = bytes;
-    try {
-      const { newChunks, newBytes, storedBytes, ...written } = await writeChunks(await puts.get(put), chunks);
-      unused -= newBytes;
-      await usage?.record(written.refs, written.lengths, written.isNew);
-      return { type: MessageType.STORED, meta: { newChunks, newBytes, storedBytes } };
-    } finally {
-      usage?.release("storedBytes", unused);
-    }
+    const { newChunks, newBytes, storedBytes } = await writeChunks(
+      chunks,
+      this.#options.usage,
+      async (block) => (await puts.get(put)).write(block.block, block.lengths),
+    );
+    return { type: MessageType.STORED, meta: { newChunks, newBytes, storedBytes } };
   }
 
   ended(reason: PacketfsError): void {
@@ -155,23 +149,22 @@ export class ChunkService implements Service {
   }
 }
 
-/** Writes chunks that were verified already; the store hashes them again, as it does everything. */
-async function writeChunks(
-  writer: StoreWriter,
+/** Writes chunks that were verified already; the store hashes them again, as it does everything. `usage` is whose they are. */
+export async function writeChunks<Written extends WrittenChunks>(
   chunks: readonly Chunk[],
-): Promise<Required<Omit<WrittenChunks, "buffer">> & { readonly lengths: Uint32Array }> {
+  usage: Usage | undefined,
+  write: (block: Block) => Promise<Written>,
+): Promise<Written> {
   const block = blockOf(chunks.map(({ bytes }) => bytes));
   // The block goes to the store.
   const lengths = block.lengths.slice();
-  const {
-    refs,
-    isNew = new Uint8Array(chunks.length),
-    ...counts
-  } = await writer.write(block.block, block.lengths);
+  const store = (): Promise<Written> => write(block);
+  const written = await (usage === undefined ? store() : usage.storing(lengths, store));
   chunks.forEach(({ ref }, index) => {
-    if (!sameBytes(ref, refAt(refs, index))) throw new Error("the store hashed a verified chunk differently");
+    if (!sameBytes(ref, refAt(written.refs, index)))
+      throw new Error("the store hashed a verified chunk differently");
   });
-  return { ...counts, refs, isNew, lengths };
+  return written;
 }
 
 function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {

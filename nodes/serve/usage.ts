@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { messageOf } from "../../packets/errors.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
-import type { ChunkSizes } from "../../runtime/contracts/chunks.ts";
+import type { ChunkSizes, WrittenChunks } from "../../runtime/contracts/chunks.ts";
 import { makeDirectory, replaceFile } from "../../runtime/durable-file.ts";
 import { formatBytes, plural } from "../../runtime/format.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
@@ -100,6 +100,27 @@ export class Usage {
     if (quota()?.storedBytes === undefined) return;
     // They count all the same, for as long as the key lives.
     await chunks?.add(refs, lengths, isNew).catch(() => undefined);
+  }
+
+  /**
+   * Has somebody store chunks of these lengths for the key, of which those count that are new. Rejects with PFS_PEER_QUOTA, before
+   * anything is stored, and as `store` does.
+   */
+  async storing<Written extends Pick<WrittenChunks, "refs" | "newBytes" | "isNew">>(
+    lengths: Uint32Array,
+    store: () => Promise<Written>,
+  ): Promise<Written> {
+    const bytes = lengths.reduce((sum, length) => sum + length, 0);
+    this.reserve("storedBytes", bytes);
+    let unused = bytes;
+    try {
+      const written = await store();
+      unused -= written.newBytes;
+      await this.record(written.refs, lengths, written.isNew ?? new Uint8Array(lengths.length));
+      return written;
+    } finally {
+      this.release("storedBytes", unused);
+    }
   }
 
   /** Before chunks are freed; what it returns is to be called after that. Neither rejects. */

@@ -51,10 +51,10 @@ export class ChunkPacker {
 }
 
 /**
- * The chunks of a batch, every one verified against its ref, in turns as they are packed. Rejects what a hostile peer may send with
+ * The chunks of a batch, of so many plain bytes at most, every one verified against its ref, in turns as they are packed. Rejects what a hostile peer may send with
  * PFS_CHUNK_BATCH_INVALID, and bytes that are not what they claim with PFS_CHUNK_DAMAGED.
  */
-export async function unpackChunks(batch: ChunkBatch): Promise<Chunk[]> {
+export async function unpackChunks(batch: ChunkBatch, bytesMax: number = BATCH_BYTES_MAX): Promise<Chunk[]> {
   const count = packetCount(batch.packets);
   if (count > FRAME_PACKETS_MAX) throw invalid(`${count} chunks in one message`);
   const spans: { ref: Ref; at: number; length: number }[] = [];
@@ -66,7 +66,7 @@ export async function unpackChunks(batch: ChunkBatch): Promise<Chunk[]> {
     spans.push({ ref, at, length });
     total += length;
   }
-  if (total > BATCH_BYTES_MAX) throw invalid(`${total} bytes in one message`);
+  if (total > bytesMax) throw invalid(`${total} bytes in one message`);
   const plain = await decompressAside(batch.body, batch.codec, total);
   if (plain === undefined) throw invalid(`its body is not the ${total} bytes that were announced`);
   const chunks: Chunk[] = [];

@@ -135,6 +135,24 @@ export interface StoreWriter extends ChunkSink, Lease {
   bind(binding: Binding, condition?: NameCondition): Promise<NameRecord>;
 }
 
+/** Takes a small file and its name at once, where writing it and binding the name take longer than its bytes. */
+export interface WholeFiles {
+  /**
+   * Writes the chunks of a file, its stream among them, as `ChunkSink.write` has them, PUT_WHOLE_BYTES_MAX at most, and binds the
+   * name, as the catalog does: durable when it resolves. Rejects as these do; there is no name then.
+   */
+  putWhole(
+    block: Uint8Array<ArrayBuffer>,
+    lengths: Uint32Array<ArrayBuffer>,
+    binding: Binding,
+    condition?: NameCondition,
+  ): Promise<WholePut>;
+}
+
+export interface WholePut extends WrittenChunks {
+  readonly record: NameRecord;
+}
+
 /** A writer of a store that takes chunks as another one keeps them. */
 export interface StoredFormWriter extends StoreWriter {
   /**

@@ -9,7 +9,7 @@
 import { resolve } from "node:path";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode } from "../../packets/errors.ts";
-import type { Catalog, GcRoots } from "../contracts/catalog.ts";
+import type { Binding, Catalog, GcRoots, NameCondition } from "../contracts/catalog.ts";
 import type {
   ChunkPlacer,
   ChunkPlaces,
@@ -20,12 +20,15 @@ import type {
   StoredFormStore,
   StoredFormWriter,
   StoreWriterOptions,
+  WholeFiles,
+  WholePut,
 } from "../contracts/chunks.ts";
 import type { Events } from "../contracts/events.ts";
 import type { GcResult, Maintenance, StoreReport } from "../contracts/maintenance.ts";
+import { checkBlock } from "../block.ts";
 import { StoreError, StoreErrorCode } from "../errors.ts";
 import { LOCK_WAIT_MS } from "../limits.ts";
-import { StoreCatalog } from "./catalog.ts";
+import { StoreCatalog, checkBinding } from "./catalog.ts";
 import { readStoreId, segmentBytes, segmentPath, storePaths } from "./directory.ts";
 import { diskError } from "./disk.ts";
 import type { StorePaths } from "./directory.ts";
@@ -36,7 +39,7 @@ import { verifyStore } from "./maintenance/verifier.ts";
 import { ChunkReader } from "./segments/chunk-reader.ts";
 import { SegmentFiles } from "./segments/files.ts";
 import { checkSeed } from "./segments/format.ts";
-import { ClientWriter, WriterClient } from "./writer/client.ts";
+import { ClientWriter, WriterClient, newOf } from "./writer/client.ts";
 import type { OpenedWriter, WriterEvents } from "./writer/client.ts";
 import type { WriterData } from "./writer/protocol.ts";
 
@@ -51,7 +54,9 @@ export interface StoreOptions {
   readonly events?: Events | undefined;
 }
 
-export class Store implements StoredFormStore, ChunkPlacer, ChunkPlaces, Maintenance, AsyncDisposable {
+export class Store
+  implements StoredFormStore, WholeFiles, ChunkPlacer, ChunkPlaces, Maintenance, AsyncDisposable
+{
   readonly directory: string;
   /** The folder in which chunks stand where `places` says. */
   readonly segments: string;
@@ -140,6 +145,22 @@ export class Store implements StoredFormStore, ChunkPlacer, ChunkPlaces, Mainten
   async openWriter({ isTemporary = false }: StoreWriterOptions = {}): Promise<StoredFormWriter> {
     const writer = this.#requireWriter();
     return new ClientWriter(writer, this.#pending, writer.openWriter(isTemporary));
+  }
+
+  async putWhole(
+    block: Uint8Array<ArrayBuffer>,
+    lengths: Uint32Array<ArrayBuffer>,
+    binding: Binding,
+    { expected }: NameCondition = {},
+  ): Promise<WholePut> {
+    checkBlock(block, lengths);
+    checkBinding(binding);
+    const writer = this.#requireWriter();
+    const { places, ...put } = await writer.call(
+      { kind: "put-whole", block, lengths, ...binding, expected },
+      [block.buffer],
+    );
+    return { ...put, isNew: newOf(places, lengths.length) };
   }
 
   async has(refs: Uint8Array, signal?: AbortSignal): Promise<Uint8Array> {

@@ -223,6 +223,13 @@ function closedError(): StoreError {
   return new StoreError(StoreErrorCode.closed, "the store is closed");
 }
 
+/** One byte (0 or 1) per chunk of a block: which were not there before. */
+export function newOf(places: Float64Array, chunks: number): Uint8Array {
+  const isNew = new Uint8Array(chunks);
+  for (let at = 0; at < places.length; at += PLACE_NUMBERS) isNew[places[at]!] = 1;
+  return isNew;
+}
+
 /** A writer as its users hold it; the thread knows it by its number. */
 export class ClientWriter implements StoredFormWriter {
   readonly #writer: WriterClient;
@@ -282,9 +289,7 @@ export class ClientWriter implements StoredFormWriter {
 
   #written({ places, ...written }: WriteAnswer): WrittenChunks {
     this.#pending.add(written.refs, places);
-    const isNew = new Uint8Array(written.refs.byteLength / REF_BYTES);
-    for (let at = 0; at < places.length; at += PLACE_NUMBERS) isNew[places[at]!] = 1;
-    return { ...written, isNew };
+    return { ...written, isNew: newOf(places, written.refs.byteLength / REF_BYTES) };
   }
 
   #open(): number {

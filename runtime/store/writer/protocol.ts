@@ -1,7 +1,7 @@
 /** What the thread that uses a store and the thread that writes it say to each other. */
 import type { ErrorJson } from "../../../packets/errors.ts";
 import type { NameRecord } from "../../contracts/catalog.ts";
-import type { StoredForms, WrittenChunks } from "../../contracts/chunks.ts";
+import type { StoredForms, WholePut, WrittenChunks } from "../../contracts/chunks.ts";
 
 export interface WriterData {
   readonly directory: string;
@@ -32,6 +32,16 @@ export type WriterRequest =
   | {
       readonly kind: "bind";
       readonly writer: number;
+      readonly name: string;
+      readonly root: Uint8Array;
+      readonly length: number;
+      readonly expected: number | undefined;
+    }
+  | {
+      readonly kind: "put-whole";
+      /** Its buffer is transferred. */
+      readonly block: Uint8Array<ArrayBuffer>;
+      readonly lengths: Uint32Array<ArrayBuffer>;
       readonly name: string;
       readonly root: Uint8Array;
       readonly length: number;
@@ -84,6 +94,7 @@ export interface WriterAnswers {
   readonly claim: Uint8Array<ArrayBuffer>;
   readonly flush: undefined;
   readonly bind: NameRecord;
+  readonly "put-whole": WriteAnswer & WholePut;
   readonly "remove-name": boolean;
   readonly damaged: undefined;
   /** Whether the segment could be read. */

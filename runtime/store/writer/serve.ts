@@ -151,6 +151,8 @@ async function answer(writer: WriterThread, request: WriterRequest): Promise<unk
       return writer.flush(request.writer);
     case "bind":
       return writer.bind(request.writer, request, request);
+    case "put-whole":
+      return writer.putWhole(request.block, request.lengths, request, request);
     case "remove-name":
       return writer.removeName(request.name, request);
     case "damaged":

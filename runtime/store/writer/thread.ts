@@ -6,7 +6,7 @@ import { Compressor } from "../../../packets/codec.ts";
 import { refAt, refToHex } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
 import type { Binding, NameCondition, NameRecord } from "../../contracts/catalog.ts";
-import type { StoreWriterOptions, StoredForms } from "../../contracts/chunks.ts";
+import type { StoreWriterOptions, StoredForms, WholePut } from "../../contracts/chunks.ts";
 import type { StorePaths, WriterLock } from "../directory.ts";
 import { isDiskFull } from "../disk.ts";
 import type { Disk } from "../disk.ts";
@@ -206,6 +206,34 @@ export class WriterThread implements WriterContext {
       this.#sweeper.named(binding.root);
       return this.#names.bind(writer, binding, condition);
     });
+  }
+
+  /** As `write` and `bind` of a writer of its own: chunks and name are written and synchronised together. */
+  async putWhole(
+    block: Uint8Array<ArrayBuffer>,
+    lengths: Uint32Array,
+    binding: Binding,
+    condition: NameCondition,
+  ): Promise<WriteAnswer & WholePut> {
+    const id = this.openWriter();
+    try {
+      return await this.#index.attempt(async () => {
+        if (this.#isShort) await this.#holdReserve();
+        const writer = this.#writer(id);
+        this.#sweeper.named(binding.root);
+        const answer = appendBlock(this, writer, this.#compressor, block, lengths);
+        try {
+          const record = await this.#names.bind(writer, binding, condition);
+          return { ...answer, buffer: block.buffer, record };
+        } finally {
+          // What was appended is there, whatever becomes of its name.
+          await this.segments.flush();
+          this.#tellMended(answer);
+        }
+      });
+    } finally {
+      this.closeWriter(id);
+    }
   }
 
   /** Whether there was such a name. */

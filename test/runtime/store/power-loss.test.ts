@@ -2,6 +2,8 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { refToHex } from "../../../packets/digest.ts";
+import { refsOf } from "../../../runtime/block.ts";
+import type { Block } from "../../../runtime/block.ts";
 import { storePaths } from "../../../runtime/store/directory.ts";
 import { nodeDisk } from "../../../runtime/store/disk.ts";
 import { Store } from "../../../runtime/store/store.ts";
@@ -65,9 +67,16 @@ class Workload {
     const bytes = randomBytes(`power ${seed}`, 200 + (seed % 30_000));
     const id = this.#writer.openWriter();
     const refs: Uint8Array[] = [];
+    const isAtOnce = this.#random.below(2) === 0;
+    let held: Block | undefined;
     const { root, length } = await ingest(
       {
         write: async (block, lengths) => {
+          if (isAtOnce) {
+            held = { block, lengths };
+            refs.push(refsOf(held));
+            return { refs: refs[0]!, newChunks: 0, newBytes: 0, storedBytes: 0 };
+          }
           const written = await this.#writer.write(id, block, lengths);
           refs.push(written.refs.slice());
           return written;
@@ -78,7 +87,11 @@ class Workload {
     const key = refToHex(root);
     this.contents.set(key, bytes);
     this.#refs.set(key, refs);
-    await this.#step(name, key, () => this.#writer.bind(id, { name, root, length }, {}));
+    await this.#step(name, key, () =>
+      held === undefined
+        ? this.#writer.bind(id, { name, root, length }, {})
+        : this.#writer.putWhole(held.block, held.lengths, { name, root, length }, {}),
+    );
     this.#writer.closeWriter(id);
   }
 

@@ -5,6 +5,7 @@
 import { writeSync } from "node:fs";
 import { ingest } from "../../../runtime/stream/ingest.ts";
 import { Store } from "../../../runtime/store/store.ts";
+import { NamedPut } from "../../../sdk/named-put.ts";
 import { REMOVED } from "../../suites/acknowledged.ts";
 import { bytesOf } from "./put-content.ts";
 import { inPieces } from "./store-fixture.ts";
@@ -20,10 +21,9 @@ async function say(name: string, content: string, work: () => Promise<unknown>):
 
 async function putOne(name: string, content: string): Promise<void> {
   const bytes = bytesOf(content);
-  const writer = await store.openWriter();
-  const { root } = await ingest(writer, inPieces(bytes, 500_000));
-  await writer.bind({ name, root, length: bytes.byteLength });
-  await writer.close();
+  await using put = new NamedPut(store);
+  const { root } = await ingest(put, inPieces(bytes, 500_000));
+  await put.bind({ name, root, length: bytes.byteLength });
 }
 
 async function putForever(lane: number): Promise<void> {
