@@ -85,6 +85,8 @@ export const FILE_READ_BYTES: number = 1024 * 1024;
  * systems are as coarse as that.
  */
 export const FILE_SETTLED_MS = 2_000;
+/** Where they tell less than a millisecond, their clocks go on at least so often. */
+export const FILE_TICK_MS = 20;
 /** How long a device that has nothing to read yet is left alone. */
 export const DEVICE_RETRY_MS = 20;
 

@@ -62,6 +62,8 @@ export interface FoundBytes {
   readonly end: number;
   /** Whether that is all that it yields. */
   readonly isWhole: boolean;
+  /** What it is stored as; undefined where it was asked for by its root. */
+  readonly name?: string | undefined;
 }
 
 export function readBytes(
@@ -92,17 +94,20 @@ export async function findBytes(
   file: string,
   range: GetOptions["range"],
 ): Promise<FoundBytes> {
-  const { root, at, length, isWhole } = await findExtent(files, file);
+  const { root, at, length, isWhole, name } = await findExtent(files, file);
   const { start, end } = rangeIn(range, length, file);
-  return { root, start: at + start, end: at + end, isWhole: isWhole && start === 0 && end === length };
+  return { root, start: at + start, end: at + end, isWhole: isWhole && start === 0 && end === length, name };
 }
 
-async function findExtent(
-  files: StoredFiles,
-  file: string,
-): Promise<{ readonly root: Ref; readonly at: number; readonly length: number; readonly isWhole: boolean }> {
+interface Extent extends Pick<FoundBytes, "root" | "isWhole" | "name"> {
+  readonly at: number;
+  readonly length: number;
+}
+
+async function findExtent(files: StoredFiles, file: string): Promise<Extent> {
   try {
-    return { ...(await findFile(files, file)), at: 0, isWhole: true };
+    const { root, length, name, version } = await findFile(files, file);
+    return { root, length, at: 0, isWhole: true, name: version === 0 ? undefined : name };
   } catch (error) {
     if (!file.includes("/") || !hasCode(error, "PFS_NOT_FOUND")) throw error;
     const { findInTree } = await import("./trees.ts");

@@ -168,7 +168,7 @@ export interface PutResult {
 export interface TransferInfo {
   /** Bytes on the wire of this file's messages. */
   readonly wireBytes: { readonly sent: number; readonly received: number };
-  /** Chunks that were there already (of a put), came as what changed of others, and came compressed. */
+  /** Chunks that were there already, came as what changed of others, and came compressed. */
   readonly chunks: { readonly reused?: number; readonly patched: number; readonly compressed: number };
   /** Bytes of the file for each on the wire. */
   readonly ratio: number;
@@ -186,6 +186,8 @@ export interface GetOptions {
 }
 
 export interface GetFileOptions extends Omit<GetOptions, "reuse"> {
+  /** What a file is stored as that is asked for by its root: other versions of it, which may be here, are what it is like. */
+  readonly name?: string;
   /** Told of bytes that are there, of all that will be. */
   readonly onProgress?: (bytes: number, total: number) => void;
 }
@@ -194,8 +196,10 @@ export interface GetFileResult {
   /** Of the whole file. */
   readonly root: string;
   readonly path: string;
-  /** Bytes that were written. */
+  /** Bytes of the file that is there now, or of the range. */
   readonly length: number;
+  /** The file that was there had these bytes already: nothing was written, and its times are what they were. */
+  readonly unchanged?: true;
   /** How it came from a hub or node, where it came as a whole file. */
   readonly transfer?: TransferInfo;
 }

@@ -6,7 +6,6 @@ import type { RemoteProgram } from "../nodes/remote/hub-client.ts";
 import type { ConnectionEvent } from "../nodes/remote/lasting-link.ts";
 import { WireErrorCode } from "../nodes/errors.ts";
 import type { RemoteStore } from "../nodes/remote/remote-store.ts";
-import type { TransferStats } from "../nodes/transfer/replication/statistics.ts";
 import { HeldFiles } from "../runtime/stream/execute.ts";
 import type { Binding, NameRecord } from "../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../runtime/contracts/chunks.ts";
@@ -27,7 +26,7 @@ import {
   streamParts,
 } from "./files.ts";
 import type { FoundBytes } from "./files.ts";
-import { getByTransfer, partError, survives } from "./memory/get-file.ts";
+import { FileFromPeer, survives } from "./memory/get-file.ts";
 import type { Part } from "./target/file-target.ts";
 import { getFile } from "./target/get-file.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
@@ -63,7 +62,6 @@ import type {
 } from "./packetfs.ts";
 import { ClientMemory } from "./memory/client-memory.ts";
 import type { ClientMemoryOptions } from "./memory/client-memory.ts";
-import { seeFile } from "./memory/file-index.ts";
 import { putByTransfer } from "./memory/put-file.ts";
 import { NamedPut } from "./named-put.ts";
 import { transferInfo } from "./transfer-info.ts";
@@ -256,26 +254,30 @@ class RemotePacketFS implements PacketFS {
   }
 
   async getFile(file: string, path: string, options: GetFileOptions = {}): Promise<GetFileResult> {
-    const { range, signal } = options;
+    const { range, signal, onProgress } = options;
     const { catalog, source } = this.#filesForOne();
     const found = await findBytes({ catalog, source }, file, range);
+    const { root, end, isWhole, name = options.name } = found;
     const read = (held: readonly string[]): AsyncIterable<Uint8Array> =>
       this.#readBeside(source, found, held, signal);
-    const { root, start, end } = found;
-    let stats: TransferStats | undefined;
-    const fill = async (part: Part): Promise<number | undefined> => {
-      const onProgress = (bytes: number): void => options.onProgress?.(bytes, end - start);
-      const how = { peer: this.#data, memory: this.#memory, root, length: end, part, signal, onProgress };
-      stats = await getByTransfer(how).catch((error: unknown) => {
-        throw partError(error, path);
-      });
-      return stats === undefined ? undefined : end;
-    };
-    const got = await getFile(path, found, found.isWhole ? { read, fill, survives } : { read }, options);
-    if (stats === undefined) return got;
-    const seen = await seeFile(path);
-    if (seen?.length === end) await this.#memory?.files.remember(seen, root);
-    return { ...got, transfer: transferInfo(stats, end) };
+    if (!isWhole) return await getFile(path, found, { read }, options);
+    await using incoming = new FileFromPeer({
+      peer: this.#data,
+      memory: this.#memory,
+      root,
+      length: end,
+      path,
+      name,
+      signal,
+      onProgress: (bytes) => onProgress?.(bytes, end),
+    });
+    const isThere = (): Promise<boolean> => incoming.isThere();
+    const fill = (part: Part): Promise<number | undefined> => incoming.fill(part);
+    const got = await getFile(path, found, { read, isThere, fill, survives }, options);
+    if (got.unchanged === true) return got;
+    await incoming.remember();
+    const { transfer } = incoming;
+    return transfer === undefined ? got : { ...got, transfer };
   }
 
   /** For whoever reads one file. The chunks of a file at a node are not the hub's. */

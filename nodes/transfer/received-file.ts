@@ -50,6 +50,8 @@ const NOTHING_PLACED: PlacedData = {
   covered: [],
 };
 
+const NEVER = new AbortController().signal;
+
 export class ReceivedFile implements RootSink {
   readonly #root: Ref;
   readonly #descriptor: number;
@@ -86,6 +88,11 @@ export class ReceivedFile implements RootSink {
   /** Whether all of it is there, verified and synced. */
   get isWhole(): boolean {
     return this.#content.isWhole;
+  }
+
+  /** Streams of the root that are here: all of them, once it is whole. */
+  get streams(): ChunkSource {
+    return { read: (refs, signal = NEVER) => this.#content.readAll(refs, signal) };
   }
 
   /** Waits for what is under way. The file's handle can be closed then, and not before. */

@@ -19,7 +19,7 @@ import { StreamCache, readStream } from "./caches.ts";
 /** Whoever reads ahead is told so when nobody wants more: an error for each range that was read would cost more than many of them. */
 export const STOPPED: Error = new Error("no more of the stream is wanted");
 
-export { HeldFile, HeldFiles } from "./held-file.ts";
+export { HeldFile, HeldFiles, heldBefore } from "./held-file.ts";
 
 export interface ExecuteOptions {
   /** Bytes `start` to `end`, the end not included; the whole, if left out. */

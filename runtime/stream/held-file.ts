@@ -1,23 +1,25 @@
 /**
  * A file outside of any store as chunks of one: its root and streams, as if it had been stored, and its chunks where they lie. It is
- * read once, and nothing of it is kept but its streams, a thousandth of its bytes, and where they say its chunks are. Files may change at any time, so that what is read
- * of it later is verified: a chunk that is no more there is missing.
+ * read once, or not at all where somebody has its streams, and nothing of it is kept but these, a thousandth of its bytes, and where they
+ * say its chunks are. Files may change at any time, so that what is read of it later is verified: a chunk that is no more there is missing.
  */
 import { constants, open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { isRefOf, refKey, refToHex } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
-import { atOf, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
+import { atOf, fromAt, lengthAt, opAt, packetCount, refOf } from "../../packets/packet.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { StoreError, StoreErrorCode, StreamError, StreamErrorCode } from "../errors.ts";
 import { HELD_FILE_BYTES_MAX, HELD_READ_BYTES, TURN_STEP_PACKETS } from "../limits.ts";
+import { readEach } from "../read-each.ts";
 import { turnOver } from "../turns.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { HashingSink } from "./hashing-sink.ts";
 import { ingest } from "./ingest.ts";
 import type { Ingested } from "./ingest.ts";
 import { fileSource } from "./sources.ts";
+import { walkStreams } from "./walk.ts";
 
 /** Windows has neither the flag nor what it is for. */
 const NONBLOCK = constants.O_NONBLOCK ?? 0;
@@ -46,7 +48,7 @@ export class HeldFile implements ChunkSource, AsyncDisposable {
 
   private constructor(
     file: FileHandle,
-    { root, length, packets, chunks }: Ingested,
+    { root, length, packets, chunks }: Pick<Ingested, "root" | "length" | "packets" | "chunks">,
     streams: ReadonlyMap<string, Uint8Array>,
     places: ReadonlyMap<string, Place>,
   ) {
@@ -64,12 +66,8 @@ export class HeldFile implements ChunkSource, AsyncDisposable {
    * HELD_FILE_BYTES_MAX, PFS_INPUT_CHANGED {path, reason} for one that changes meanwhile, and with the signal's reason.
    */
   static async open(path: string, { signal, onProgress }: HeldFileOptions = {}): Promise<HeldFile> {
-    // A pipe that nobody writes to is open at once.
-    const file = await open(path, constants.O_RDONLY | NONBLOCK);
+    const file = await openRegular(path);
     try {
-      const stats = await file.stat();
-      if (!stats.isFile()) throw notHeld(path, "it is no regular file");
-      if (stats.size > HELD_FILE_BYTES_MAX) throw notHeld(path, `it has ${stats.size} bytes`);
       const streams = new Map<string, Uint8Array>();
       await using sink = new HashingSink();
       const ingested = await ingest(sink, fileSource(path, signal), {
@@ -85,25 +83,37 @@ export class HeldFile implements ChunkSource, AsyncDisposable {
     }
   }
 
+  /**
+   * A file that somebody knows to have this root, whose streams `source` has: nothing of it is read. Rejects as `open` does, and as
+   * reading the streams does.
+   */
+  static async known(path: string, root: Ref, source: ChunkSource, signal?: AbortSignal): Promise<HeldFile> {
+    const file = await openRegular(path);
+    try {
+      const streams = new Map<string, Uint8Array>();
+      const counted = { root, length: 0, packets: 0, chunks: 0 };
+      for await (const { ref, depth, frame } of walkStreams(source, root, signal)) {
+        streams.set(refKey(ref), frame);
+        const count = packetCount(frame);
+        if (depth === 0) counted.length = lengthAt(frame, count - 1);
+        counted.packets += count;
+        counted.chunks += 1 + copiesIn(frame, count);
+      }
+      return new HeldFile(file, counted, streams, await placesIn(streams, root, signal));
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** Its streams: all that `known` needs of it. */
+  get streams(): Iterable<Uint8Array> {
+    return this.#streams.values();
+  }
+
   /** Whether it has the chunk, or had it when it was read. */
   has(ref: Ref): boolean {
     return this.#streams.has(refKey(ref)) || this.#places.has(refKey(ref));
-  }
-
-  /** A source that reads from the file what that has, and the rest from `source`. */
-  before(source: ChunkSource): ChunkSource {
-    return {
-      read: async (refs, signal) => {
-        const own = refs.filter((ref) => this.has(ref));
-        const others = refs.filter((ref) => !this.has(ref));
-        const [held, rest] = await Promise.all([
-          this.read(own, signal),
-          others.length === 0 ? [] : source.read(others, signal),
-        ]);
-        let [nextOwn, nextOther] = [0, 0];
-        return refs.map((ref) => (this.has(ref) ? held[nextOwn++]! : rest[nextOther++]!));
-      },
-    };
   }
 
   async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
@@ -191,30 +201,44 @@ export class HeldFiles implements AsyncDisposable {
 
   /** A source that reads from the files what they have, and the rest from `source`. */
   before(source: ChunkSource): ChunkSource {
-    return {
-      read: async (refs, signal) => {
-        signal?.throwIfAborted();
-        const found = await Promise.all(refs.map((ref) => this.#read(ref)));
-        const lacking = refs.filter((_, index) => found[index] === undefined);
-        const others = lacking.length === 0 ? [] : await source.read(lacking, signal);
-        let next = 0;
-        return found.map((bytes) => bytes ?? others[next++]!);
-      },
-    };
+    return heldBefore(this.files, source);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await closeAll(this.files);
   }
+}
 
-  async #read(ref: Ref): Promise<Uint8Array | undefined> {
-    for (const file of this.files) {
-      if (!file.has(ref)) continue;
-      const [bytes] = await file.read([ref]).catch(() => []);
-      if (bytes !== undefined) return bytes;
-    }
-    return undefined;
-  }
+/** A source that reads from the files what they have, as long as they have it, and the rest from `source`. */
+export function heldBefore(files: readonly HeldFile[], source: ChunkSource): ChunkSource {
+  return {
+    read: async (refs, signal) => {
+      signal?.throwIfAborted();
+      const found: (Uint8Array | undefined)[] = refs.map(() => undefined);
+      for (const file of files) await readHeld(file, refs, found);
+      const lacking = refs.filter((_, index) => found[index] === undefined);
+      const others = lacking.length === 0 ? [] : await source.read(lacking, signal);
+      let next = 0;
+      return found.map((bytes) => bytes ?? others[next++]!);
+    },
+  };
+}
+
+/** Of those that were not found yet the file's. */
+async function readHeld(
+  file: HeldFile,
+  refs: readonly Ref[],
+  found: (Uint8Array | undefined)[],
+): Promise<void> {
+  const own = [...refs.keys()].filter((index) => found[index] === undefined && file.has(refs[index]!));
+  const read = await readEach(
+    file,
+    own.map((index) => refs[index]!),
+  );
+  own.forEach((index, row) => {
+    const bytes = read[row]!;
+    if (bytes instanceof Uint8Array) found[index] = bytes;
+  });
 }
 
 async function closeAll(files: readonly HeldFile[]): Promise<void> {
@@ -249,6 +273,26 @@ async function placesIn(
   };
   await visit(root, 0);
   return places;
+}
+
+/** A pipe that nobody writes to is open at once. */
+async function openRegular(path: string): Promise<FileHandle> {
+  const file = await open(path, constants.O_RDONLY | NONBLOCK);
+  try {
+    const stats = await file.stat();
+    if (!stats.isFile()) throw notHeld(path, "it is no regular file");
+    if (stats.size > HELD_FILE_BYTES_MAX) throw notHeld(path, `it has ${stats.size} bytes`);
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+function copiesIn(frame: Uint8Array, count: number): number {
+  let copies = 0;
+  for (let index = 0; index < count; index++) if (opAt(frame, index) === Op.COPY) copies++;
+  return copies;
 }
 
 function missing(ref: Ref): StoreError {

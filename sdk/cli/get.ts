@@ -129,17 +129,20 @@ interface Written {
   readonly path: string;
   readonly length: number;
   readonly milliseconds: number;
+  readonly unchanged?: true;
   readonly transfer?: TransferInfo;
 }
 
 async function report({ output }: Context, file: string, info: FileInfo, written: Written): Promise<void> {
   // Who has had enough of the bytes is told nothing of them.
   if (output.carriesBytes && output.readerGone.aborted) return;
-  const { path, length, milliseconds, transfer } = written;
-  const json = { name: info.name, root: info.root, ...written };
+  const { path, length, milliseconds, unchanged, transfer } = written;
+  const version = info.version === 0 ? {} : { version: info.version };
+  const json = { name: info.name, ...version, root: info.root, ...written };
   if (output.json) return output.carriesBytes ? output.complain(jsonText(json)) : output.object(json);
   output.talk(
     `${printable(file)}: ${formatBytes(length)} in ${formatDuration(milliseconds)}, verified` +
+      (unchanged === true ? ", unchanged" : "") +
       (output.carriesBytes ? "" : ` → ${path}`) +
       (transfer === undefined ? "" : `; ${formatTransfer(transfer)}`),
   );
@@ -268,6 +271,7 @@ async function toFile(
   const got = await pfs.getFile(textOf(info), path, {
     signal,
     onProgress: (bytes, total) => progress.update(bytes, total),
+    ...(info.version === 0 ? {} : { name: info.name }),
     ...(range === undefined ? {} : { range }),
   });
   progress.end();

@@ -4,6 +4,10 @@ import { join } from "node:path";
 import { cacheDirectory } from "../programs/result-cache.ts";
 import { ClientStore } from "./client-store.ts";
 import { FileIndex } from "./file-index.ts";
+import { KeptCopies } from "./kept-copies.ts";
+
+/** Of the bytes that it may take, what is for copies of files that were fetched; the rest is for what was stored. */
+const COPIES_SHARE: number = 1 / 3;
 
 export interface ClientMemoryOptions {
   /** Where it is, or is to be; the user's cache by default. */
@@ -18,27 +22,33 @@ export class ClientMemory implements Disposable {
   readonly files: FileIndex;
   /** What was stored. */
   readonly store: ClientStore;
+  /** What was fetched. */
+  readonly copies: KeptCopies;
 
-  private constructor(directory: string, files: FileIndex, store: ClientStore) {
+  private constructor(directory: string, files: FileIndex, bytesMax: number | undefined) {
     this.directory = directory;
     this.files = files;
-    this.store = store;
+    this.store = new ClientStore({
+      directory: join(directory, "store"),
+      bytesMax,
+      share: 1 - COPIES_SHARE,
+    });
+    this.copies = new KeptCopies({
+      directory: join(directory, "fetched"),
+      bytesMax: async () => Math.floor((await this.#bytesMax()) * COPIES_SHARE),
+    });
   }
 
   /** Never rejects: what cannot be there is as if it were empty. */
   static async open(options: ClientMemoryOptions = {}): Promise<ClientMemory> {
     const { directory = cacheDirectory("files"), bytesMax } = options;
-    const files = await FileIndex.open(directory, bytesMax === 0);
-    return new ClientMemory(
-      directory,
-      files,
-      new ClientStore({ directory: join(directory, "store"), bytesMax }),
-    );
+    return new ClientMemory(directory, await FileIndex.open(directory, bytesMax === 0), bytesMax);
   }
 
   /** Bytes of disk that it takes, and that what is kept may take. */
   async usage(): Promise<{ readonly bytes: number; readonly bytesMax: number }> {
-    const { bytes, bytesMax } = await this.store.usage();
+    const { bytes } = await this.store.usage();
+    const copies = await this.copies.bytes();
     const names = await readdir(this.directory).catch(() => []);
     const sizes = await Promise.all(
       names.map((name) =>
@@ -48,13 +58,22 @@ export class ClientMemory implements Disposable {
         ),
       ),
     );
-    return { bytes: bytes + sizes.reduce((sum, size) => sum + size, 0), bytesMax };
+    return {
+      bytes: bytes + copies + sizes.reduce((sum, size) => sum + size, 0),
+      bytesMax: await this.#bytesMax(),
+    };
+  }
+
+  async #bytesMax(): Promise<number> {
+    const { bytesMax } = await this.store.usage();
+    return Math.round(bytesMax / (1 - COPIES_SHARE));
   }
 
   /** Forgets everything. Resolves with the bytes that are free for it. Rejects as clearing the store does. */
   async clear(signal?: AbortSignal): Promise<number> {
     const before = (await this.usage()).bytes;
     await this.store.clear(signal);
+    await this.copies.clear();
     this.files.clear();
     return Math.max(0, before - (await this.usage()).bytes);
   }

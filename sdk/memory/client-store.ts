@@ -34,6 +34,8 @@ export interface ClientStoreOptions {
   readonly directory: string;
   /** Bytes of disk that it may take, and 0 for none at all; by default a tenth of what is free, and 20 GiB at most. */
   readonly bytesMax?: number | undefined;
+  /** What of that it may take, and something else has the rest: a number up to 1, which it is by default. */
+  readonly share?: number;
 }
 
 /** The store while somebody uses it. What reading and writing it rejects with is nobody's concern: one goes without it then. */
@@ -57,6 +59,7 @@ interface OpenStore {
 export class ClientStore {
   readonly directory: string;
   readonly #bytesMax: number | undefined;
+  readonly #share: number;
   /** All that use it share it, and the last closes it: so others can write. */
   #opened: Promise<OpenStore | undefined> | undefined;
   #users = 0;
@@ -65,9 +68,10 @@ export class ClientStore {
   /** Roots in use, by how many. */
   readonly #inUse = new Map<string, number>();
 
-  constructor({ directory, bytesMax }: ClientStoreOptions) {
+  constructor({ directory, bytesMax, share = 1 }: ClientStoreOptions) {
     this.directory = directory;
     this.#bytesMax = bytesMax;
+    this.#share = share;
   }
 
   /**
@@ -152,9 +156,9 @@ export class ClientStore {
   }
 
   async #limit(bytes: number): Promise<number> {
-    if (this.#bytesMax !== undefined) return this.#bytesMax;
+    if (this.#bytesMax !== undefined) return Math.floor(this.#bytesMax * this.#share);
     const { bavail, bsize } = await statfs(await nearestThere(this.directory)).catch(() => NO_DISK);
-    return Math.min(BYTES_MAX, Math.floor((bavail * bsize + bytes) * DISK_SHARE));
+    return Math.floor(Math.min(BYTES_MAX, (bavail * bsize + bytes) * DISK_SHARE) * this.#share);
   }
 
   /** One after the other. */

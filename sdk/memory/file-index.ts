@@ -10,14 +10,14 @@
  */
 import { stat } from "node:fs/promises";
 import { existsSync, rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
 import { refToHex, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { makeDirectory, makePrivate } from "../../runtime/durable-file.ts";
-import { FILE_SETTLED_MS } from "../../runtime/limits.ts";
+import { FILE_SETTLED_MS, FILE_TICK_MS } from "../../runtime/limits.ts";
 import { sqliteCode, transaction } from "../../runtime/sqlite.ts";
 
 /** Files that are remembered at most; of more, those go that were not used for the longest. */
@@ -25,15 +25,17 @@ const ROWS_MAX: number = 64 * 1024;
 /** How long a call may stand still for another process that writes; without, rows of processes that end together would be lost. */
 const BUSY_MS = 100;
 /** What another version of the format is in has another name: neither throws the other's away. */
-const FILE_NAME = "files-1.db";
+const FILE_NAME = "files-2.db";
 /** The rows' numbers are the order of their use: of the oldest and the latest there are never more than ROWS_MAX between. */
 const SCHEMA = `
   create table if not exists files (
     use integer primary key, path text not null unique, mark text not null, settled integer not null, root blob not null,
-    length integer not null, check_value integer not null
+    length integer not null, name text not null, kin text not null, check_value integer not null
   );
   create index if not exists files_by_root on files (root);
+  create index if not exists files_by_kin on files (kin);
 `;
+const MS_NS = 1_000_000n;
 const TOUCH = "update files set use = (select max(use) + 1 from files) where use = ?";
 
 /** What the system said of a file. */
@@ -48,6 +50,10 @@ export interface SeenFile {
    * system's clock, and would look the same.
    */
   readonly isSettled: boolean;
+  /** Whether its bytes were written a tick of the clock, and more, before it got its name: a write since then would show. */
+  readonly isSinceNamed: boolean;
+  /** When that was, in milliseconds by this process's clock. */
+  readonly seenAt: number;
 }
 
 /** Undefined for what is not there, or is no regular file. */
@@ -62,20 +68,36 @@ export async function seeFile(path: string): Promise<SeenFile | undefined> {
     length: Number(size),
     mark: [dev, ino, size, mtimeNs, ctimeNs].join(" "),
     isSettled: last < BigInt(now - FILE_SETTLED_MS) * 1_000_000n,
+    isSinceNamed: ctimeNs % MS_NS !== 0n && ctimeNs - mtimeNs > BigInt(FILE_TICK_MS) * MS_NS,
+    seenAt: performance.now(),
   };
 }
 
-/** Where bytes of a root lie, as far as anybody remembers: whoever reads them there verifies them. */
+/**
+ * What was seen of a file that this process has just renamed to where it is, and what of that is settled by now: the clock has gone on
+ * since, and nobody else wrote to it.
+ */
+export async function seeAgain(before: SeenFile): Promise<SeenFile> {
+  const now = await seeFile(before.path);
+  if (now?.mark !== before.mark) return before;
+  const isSettled = before.isSinceNamed && now.seenAt - before.seenAt > FILE_TICK_MS;
+  return { ...before, isSettled: before.isSettled || isSettled };
+}
+
+/** Where bytes of a root lay when that was remembered: whoever reads them there verifies them. */
 export interface KnownPlace {
   readonly path: string;
   readonly length: number;
+  readonly root: Ref;
+  /** As SeenFile has them. */
+  readonly mark: string;
+  readonly isSettled: boolean;
+  /** What it is stored as; empty where it had no name. */
+  readonly name: string;
 }
 
 interface Row extends KnownPlace {
   readonly use: number;
-  readonly mark: string;
-  readonly isSettled: boolean;
-  readonly root: Ref;
 }
 
 export class FileIndex implements Disposable {
@@ -118,35 +140,49 @@ export class FileIndex implements Disposable {
 
   /** Files that had this root when they were remembered, the latest first. */
   placesOf(root: Ref, limit: number): KnownPlace[] {
+    return this.#places("select * from files where root = ? order by use desc limit ?", root, limit);
+  }
+
+  /** What was remembered of the file at a path, which may be another one by now. */
+  placeAt(path: string): KnownPlace | undefined {
+    return this.#places("select * from files where path = ?", resolve(path))[0];
+  }
+
+  /** Files that were stored or fetched by this name, and then those whose names differ from it in digits alone, each the latest first. */
+  placesLike(name: string, limit: number): KnownPlace[] {
+    if (name === "") return [];
+    const query = "select * from files where kin = ? order by name = ? desc, use desc limit ?";
+    return this.#places(query, kinOf(name), name, limit);
+  }
+
+  #places(query: string, ...values: (Ref | string | number)[]): KnownPlace[] {
     const found = this.#use((database) =>
       database
-        .prepare("select * from files where root = ? order by use desc limit ?")
-        .all(root, limit)
-        .map(readRow)
-        .filter((row) => row !== undefined)
-        .map(({ path, length }) => ({ path, length })),
+        .prepare(query)
+        .all(...values)
+        .map(readRow),
     );
-    return found ?? [];
+    return (found ?? []).filter((row) => row !== undefined).map(({ use: _use, ...place }) => place);
   }
 
   /**
-   * Remembers that a file has the bytes of this root. `before` is what was seen of it before it was read, or since it was written: a
+   * Remembers that a file has the bytes of this root, and what it is stored as. `before` is what was seen of it before it was read, or since it was written: a
    * file that is another one by now is not remembered. Resolves with whether it is.
    */
-  async remember(before: SeenFile, root: Ref): Promise<boolean> {
+  async remember(before: SeenFile, root: Ref, name: string = ""): Promise<boolean> {
     const now = await seeFile(before.path);
     if (now?.mark !== before.mark) return false;
     const { path, length, mark, isSettled } = before;
-    const row = { path, length, mark, isSettled, root };
+    const row = { path, length, mark, isSettled, root, name };
     const done = this.#use((database) =>
       transaction(database, () => {
         const old = rowAt(database, path);
-        const isKnown = old?.mark === mark && sameBytes(old.root, root) && (old.isSettled || !isSettled);
-        if (isKnown) return true;
+        const isSame = old?.mark === mark && sameBytes(old.root, root) && (name === "" || old.name === name);
+        if (isSame && (old.isSettled || !isSettled)) return true;
         const use = latestUse(database) + 1;
         database
-          .prepare("insert or replace into files values (?, ?, ?, ?, ?, ?, ?)")
-          .run(use, path, mark, isSettled ? 1 : 0, root, length, checkOf(row));
+          .prepare("insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+          .run(use, path, mark, isSettled ? 1 : 0, root, length, name, kinOf(name), checkOf(row));
         database.prepare("delete from files where use <= ?").run(use - ROWS_MAX);
         return true;
       }),
@@ -240,15 +276,26 @@ function latestUse(database: DatabaseSync): number {
 }
 
 function readRow(row: Readonly<Record<string, unknown>>): Row | undefined {
-  const { use, path, mark, settled, root, length, check_value: check } = row;
-  if (typeof use !== "number" || typeof path !== "string" || typeof mark !== "string") return undefined;
+  const { use, path, mark, settled, root, length, name, check_value: check } = row;
+  if (
+    typeof name !== "string" ||
+    typeof use !== "number" ||
+    typeof path !== "string" ||
+    typeof mark !== "string"
+  )
+    return undefined;
   if (typeof length !== "number" || !(root instanceof Uint8Array) || root.byteLength !== REF_BYTES)
     return undefined;
-  const read = { use, path, mark, isSettled: settled === 1, root: new Uint8Array(root), length };
+  const read = { use, path, mark, isSettled: settled === 1, root: new Uint8Array(root), length, name };
   return checkOf(read) === check ? read : undefined;
 }
 
 /** SQLite does not check what it reads back. */
-function checkOf({ path, mark, isSettled, root, length }: Omit<Row, "use">): number {
-  return crc32(JSON.stringify([path, mark, isSettled, refToHex(root), length]));
+function checkOf({ path, mark, isSettled, root, length, name }: KnownPlace): number {
+  return crc32(JSON.stringify([path, mark, isSettled, refToHex(root), length, name]));
+}
+
+/** What versions of a file have in common that have their numbers in their names: its last part, without digits. Empty for no name. */
+function kinOf(name: string): string {
+  return basename(name).replace(/\d+/g, "0");
 }

@@ -6,10 +6,10 @@
  *            ─▶ what the client keeps (or its place on the disk) ─▶ the rest, against versions that both have
  */
 import { hasCode } from "../../packets/errors.ts";
-import { refToHex } from "../../packets/digest.ts";
+import { refKey, refToHex, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { WireErrorCode } from "../../nodes/errors.ts";
-import { TRANSFER_FILE_BYTES_MIN } from "../../nodes/limits.ts";
+import { TRANSFER_BASES_MAX, TRANSFER_FILE_BYTES_MIN } from "../../nodes/limits.ts";
 import { chunksThere } from "../../nodes/remote/chunks-there.ts";
 import type { IsThere } from "../../nodes/remote/chunks-there.ts";
 import type { RemoteStore } from "../../nodes/remote/remote-store.ts";
@@ -17,8 +17,10 @@ import type { TransferredPut } from "../../nodes/remote/transfer-client.ts";
 import type { SentSource } from "../../nodes/transfer/sent-root.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
-import { HeldFile } from "../../runtime/stream/execute.ts";
+import { HeldFile, heldBefore } from "../../runtime/stream/execute.ts";
 import { fileSource, ingest, inputChanged } from "../../runtime/stream/ingest.ts";
+import { alikeRoots, openKnown, placesOf } from "./alike-files.ts";
+import type { AlikeRoot } from "./alike-files.ts";
 import type { ClientMemory } from "./client-memory.ts";
 import type { KeptFiles } from "./client-store.ts";
 import { seeFile } from "./file-index.ts";
@@ -90,45 +92,92 @@ async function putKnown(options: FilePut, seen: SeenFile): Promise<PutByTransfer
 const NOTHING: SentSource = { read: (refs) => Promise.reject(notHere(refs)) };
 
 async function putRead(options: FilePut, seen: SeenFile): Promise<PutByTransfer> {
-  const { memory, signal } = options;
+  const { memory } = options;
+  if (memory !== undefined) {
+    const kept = await openKept(options, memory, seen);
+    try {
+      const done = await putKept(options, seen, kept);
+      if (done !== undefined) return done;
+    } catch (error) {
+      await kept[Symbol.asyncDispose]();
+      throw error;
+    }
+    // What is kept turned out to be of no use.
+    await kept[Symbol.asyncDispose]();
+  }
+  return (await putKept(options, seen, NOTHING_KEPT))!;
+}
+
+/** What is here that the file may be like, and what it is stored in to be that for others. */
+interface Kept extends AsyncDisposable {
+  readonly files: KeptFiles | undefined;
+  readonly copies: readonly HeldFile[];
+  readonly bases: readonly Ref[];
+  /** Whether one of them is a version of its name: what the peer has of it is reachable from that. */
+  readonly hasVersion: boolean;
+}
+
+const NOTHING_KEPT: Kept = {
+  files: undefined,
+  copies: [],
+  bases: [],
+  hasVersion: false,
+  [Symbol.asyncDispose]: async () => {},
+};
+
+async function openKept(options: FilePut, memory: ClientMemory, seen: SeenFile): Promise<Kept> {
+  const { path, name, signal } = options;
   // Who may put need not be one who may ask for names.
-  const versions = memory === undefined ? [] : await allowed(options.history(), []);
-  const bases = versions.slice(0, BASES_MAX).map(({ root }) => root);
-  const kept = await memory?.store.open(seen.length, bases, signal);
+  const versions = await allowed(options.history(), []);
+  const known = alikeRoots(memory, path, name);
+  const roots = new Map<string, AlikeRoot>(known.map((alike) => [refKey(alike.root), alike]));
+  for (const { root } of versions.slice(0, BASES_MAX)) {
+    if (!roots.has(refKey(root))) roots.set(refKey(root), placesOf(memory.files, root));
+  }
+  const alike = [...roots.values()].slice(0, TRANSFER_BASES_MAX);
+  const files = await memory.store.open(
+    seen.length,
+    alike.map(({ root }) => root),
+    signal,
+  );
+  const bases = [...(files?.roots ?? [])];
+  const copies: HeldFile[] = [];
+  const close = async (): Promise<void> => {
+    for (const copy of copies.splice(0)) await copy[Symbol.asyncDispose]();
+    await files?.[Symbol.asyncDispose]();
+  };
   try {
-    const done = await putKept(options, seen, kept);
-    if (done !== undefined) return done;
+    for (const each of alike) {
+      if (bases.some((root) => sameBytes(root, each.root))) continue;
+      const copy = await openKnown(memory, each, signal);
+      if (copy === undefined) continue;
+      copies.push(copy);
+      bases.push(each.root);
+    }
   } catch (error) {
-    await kept?.[Symbol.asyncDispose]();
+    await close();
     throw error;
   }
-  // What is kept turned out to be of no use.
-  await kept?.[Symbol.asyncDispose]();
-  return (await putKept(options, seen, undefined))!;
+  const hasVersion = versions.some(({ root }) => bases.some((base) => sameBytes(base, root)));
+  return { files, copies, bases, hasVersion, [Symbol.asyncDispose]: close };
 }
 
 /** With what is kept, whatever that is; undefined where it fails for that. */
-async function putKept(
-  options: FilePut,
-  seen: SeenFile,
-  kept: KeptFiles | undefined,
-): Promise<PutByTransfer | undefined> {
-  const open: AsyncDisposable[] = kept === undefined ? [] : [kept];
+async function putKept(options: FilePut, seen: SeenFile, kept: Kept): Promise<PutByTransfer | undefined> {
+  const open: AsyncDisposable[] = [kept];
   try {
     const file = await readInto(options, kept);
     if (file.held !== undefined) open.unshift(file.held);
     const { root, length, packets, chunks, source } = file;
-    const bases = kept?.roots ?? [];
-    // What is reachable from a base need not be asked about.
-    const isThere =
-      bases.length > 0
-        ? undefined
-        : await allowed(chunksThere(options.peer, source, root, options.signal), undefined);
+    const { bases } = kept;
+    const isThere = kept.hasVersion
+      ? undefined
+      : await allowed(chunksThere(options.peer, source, root, options.signal), undefined);
     const put = await send(options, { root, length, source, bases, isThere, isTold: true });
     open.unshift(put);
     const remember = async (): Promise<void> => {
-      if (file.held === undefined) await kept?.keep(root, length);
-      await options.memory?.files.remember(seen, root);
+      if (file.held === undefined) await kept.files?.keep(root, length);
+      await options.memory?.files.remember(seen, root, options.name);
     };
     return { root, length, packets, chunks, put, remember, ...closing(open) };
   } catch (error) {
@@ -137,8 +186,8 @@ async function putKept(
     const isOfCache = error instanceof StoreError || isLost(error);
     if (!isOfCache) throw error;
     if ((await seeFile(seen.path))?.mark !== seen.mark) throw inputChanged(seen.path, "it was written to");
-    if (kept === undefined) throw error;
-    for (const root of kept.roots) await kept.forget(root);
+    if (kept === NOTHING_KEPT) throw error;
+    for (const root of kept.bases) await kept.files?.forget(root);
     return undefined;
   }
 }
@@ -149,21 +198,30 @@ interface ReadFile extends FileRoot {
 }
 
 /** Into what is kept, where that can be written to; what the file is where it lies, otherwise. */
-async function readInto(
-  { path, signal, onProgress }: FilePut,
-  kept: KeptFiles | undefined,
-): Promise<ReadFile> {
+async function readInto({ path, signal, onProgress }: FilePut, { files, copies }: Kept): Promise<ReadFile> {
   const how = {
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress: (bytes: number) => onProgress(bytes / 2) }),
   };
-  if (kept?.writer !== undefined) {
-    const stored = await ingest(kept.writer, fileSource(path, signal), how);
-    return { ...stored, source: kept.store, held: undefined };
+  if (files?.writer !== undefined) {
+    const stored = await ingest(files.writer, fileSource(path, signal), how);
+    const { store } = files;
+    const source = copies.length === 0 ? store : withCopies(copies, store);
+    return { ...stored, source, held: undefined };
   }
   const held = await HeldFile.open(path, how);
   const { root, length, packets, chunks } = held;
-  return { root, length, packets, chunks, source: kept === undefined ? held : held.before(kept.store), held };
+  const source = heldBefore([held, ...copies], files?.store ?? NOTHING);
+  return { root, length, packets, chunks, source, held };
+}
+
+/** Chunks of bases come from the copies, those of the file as they are stored. */
+function withCopies(copies: readonly HeldFile[], store: KeptFiles["store"]): SentSource {
+  return {
+    ...heldBefore(copies, store),
+    places: (refs) => store.places(refs),
+    readStored: (refs, signal) => store.readStored(refs, signal),
+  };
 }
 
 interface Sent {

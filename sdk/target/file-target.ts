@@ -33,6 +33,8 @@ const NOT_SYNCED = ["EACCES", "EPERM", "EINVAL", "ENOTSUP"];
 
 /** What is to be written. */
 export interface Content {
+  /** Whether the file that is there has these bytes and no others: then nothing is written. Asked once, before the others. */
+  isThere?(): Promise<boolean>;
   /** All of it, in order. `held` are files that may hold some of it already; they are there until it has been read. */
   read(held: readonly string[]): AsyncIterable<Uint8Array>;
   /**
@@ -55,6 +57,8 @@ export interface Part {
 
 /** Where bytes can be written to. */
 export interface FileTarget {
+  /** Whether there is a file that they are to replace. */
+  readonly isFile: boolean;
   /** Resolves with the bytes written. */
   write(content: Content): Promise<number>;
 }
@@ -70,7 +74,10 @@ export async function findTarget(path: string, signal: AbortSignal | undefined):
     if (found.isDirectory()) throw new UsageError(`${path} is a directory; name a file in it`);
     await access(path, constants.W_OK);
     if (found.isFile() && !DESCRIPTOR.test(path)) return oldFile(await realpath(path), path, found);
-    return { write: (content) => unlessAborted(writeInto(path, path, content.read([])), signal) };
+    return {
+      isFile: false,
+      write: (content) => unlessAborted(writeInto(path, path, content.read([])), signal),
+    };
   } catch (error) {
     throw fileError(error, "write", path);
   }
@@ -87,6 +94,7 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
     throw new UsageError(`cannot write ${shown}: ${directory} is not a directory`);
   }
   return {
+    isFile: false,
     write: async (content) => {
       await using temporary = await openTemporary([directory], path, NEW_FILE_MODE, shown);
       const bytes = await temporary.fill(content, []);
@@ -101,6 +109,7 @@ async function newFile(path: string, shown: string): Promise<FileTarget> {
 
 function oldFile(path: string, shown: string, found: Stats): FileTarget {
   return {
+    isFile: true,
     write: async (content) => {
       await using temporary = await openTemporary([dirname(path), tmpdir()], path, PRIVATE_FILE_MODE, shown);
       const bytes = await temporary.fill(content, [path]);

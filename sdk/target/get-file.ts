@@ -17,11 +17,14 @@ export async function getFile(
   signal?.throwIfAborted();
   const target = await findTarget(path, signal);
   const total = found.end - found.start;
+  const root = refToHex(found.root);
+  if (target.isFile && (await content.isThere?.()) === true)
+    return { root, path, length: total, unchanged: true };
   const length = await target.write({
     ...content,
     read: (held) => told(content.read(held), total, onProgress),
   });
-  return { root: refToHex(found.root), path, length };
+  return { root, path, length };
 }
 
 async function* told(
