@@ -157,8 +157,8 @@ export const PORT_CHECK_MS_MAX = 60_000;
 /** A record of a bulk channel: its head, and its body, which one chunk fits into. */
 export const BULK_HEAD_BYTES_MAX: number = 64 * 1024;
 export const BULK_BODY_BYTES_MAX: number = CHUNK_BYTES_MAX;
-/** What is encrypted or decrypted of one in one go. */
-export const BULK_PIECE_BYTES: number = 256 * 1024;
+/** What is encrypted or decrypted of one in one go: longer pieces are memory that the system maps, and clears, for each of them. */
+export const BULK_PIECE_BYTES: number = 64 * 1024;
 /** What one key of a bulk channel seals, and then the next one follows: 2^32 blocks of AES, far from where chance would tell something. */
 export const BULK_KEY_BYTES_MAX: number = 64 * 1024 * 1024 * 1024;
 export const BULK_KEY_RECORDS_MAX: number = 16 * 1024 * 1024;
@@ -168,6 +168,9 @@ export const BULK_CHANNELS_PER_LINK_MAX = 4;
 export const BULK_TICKET_MS = 30_000;
 /** What came over a channel and nobody has said what becomes of it: with more, nothing is read. */
 export const BULK_HELD_BYTES_MAX: number = 8 * 1024 * 1024;
+/** Messages that the system has are told of together: with so many bytes, with what else there is to tell, or after so long. */
+export const BULK_SENT_BYTES: number = 1024 * 1024;
+export const BULK_SENT_MS = 20;
 /** Bytes of a channel that wait for the system to take them; with more, nothing is sealed. */
 export const BULK_UNWRITTEN_BYTES_MAX: number = 1024 * 1024;
 /** Messages whose files are read before their turn. */
@@ -218,7 +221,7 @@ export const TRANSFER_CREDIT_BYTES_MIN: number = 2 * 1024 * 1024;
 export const TRANSFER_CREDIT_PER_MILLE = 2;
 export const TRANSFER_CREDIT_BYTES_MAX: number = 16 * 1024 * 1024;
 /** Messages that fit into what may be on its way, where that is not much: fewer cost more time, more of them more work. */
-export const TRANSFER_MESSAGES_PER_WINDOW = 2;
+export const TRANSFER_MESSAGES_PER_WINDOW = 4;
 /** Packets or rows of most messages. */
 export const TRANSFER_PACKET_BYTES = 4096;
 /** Chunks of one complaint, those of all that wait for their turn, and how often one chunk may come with wrong bytes. */
@@ -243,6 +246,8 @@ export const FILE_RANGES_MAX: number = 256 * 1024;
 /** streams, and chunks that stand nowhere in it as a whole, those of 1 TiB; their bytes in its journal, and in memory; */
 export const FILE_KEPT_CHUNKS_MAX: number = 64 * 1024;
 export const FILE_KEPT_BYTES_MAX: number = 1024 * 1024 * 1024;
+/** places that are noted together: so much comes once more at most when its process is killed, beside what was on its way; */
+export const FILE_NOTED_BYTES: number = 512 * 1024;
 export const FILE_KEPT_CACHE_BYTES: number = 2 * 1024 * 1024;
 export const FILE_STREAMS_CACHED = 32;
 /** chunks for which it is looked elsewhere at once, and those of them that are read at once; */

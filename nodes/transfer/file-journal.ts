@@ -23,6 +23,7 @@ import {
   FILE_KEPT_BYTES_MAX,
   FILE_KEPT_CACHE_BYTES,
   FILE_KEPT_CHUNKS_MAX,
+  FILE_NOTED_BYTES,
   FILE_RANGES_MAX,
   FILE_WRITE_BYTES,
 } from "../limits.ts";
@@ -67,6 +68,10 @@ export class FileJournal {
   /** What is good ends here. */
   #end: number = HEAD_BYTES;
   #unwritten: Unwritten[] = [];
+  /** Places that are noted with the next ones, and why those before could not be. */
+  #unnoted: ByteRange[] = [];
+  #unnotedBytes = 0;
+  #failure: unknown;
   #isWriting = false;
 
   private constructor(handle: FileHandle, path: string, seed: number, isOld: boolean) {
@@ -131,8 +136,10 @@ export class FileJournal {
    */
   async note(
     chunks: readonly { readonly ref: Ref; readonly bytes: Uint8Array }[],
-    ranges: readonly ByteRange[],
+    places: readonly ByteRange[],
   ): Promise<void> {
+    const ranges = [...this.#unnoted, ...places];
+    [this.#unnoted, this.#unnotedBytes] = [[], 0];
     const entries: Uint8Array[] = [];
     const added: { readonly key: string; readonly bytes: Uint8Array; readonly at: number }[] = [];
     let size = 0;
@@ -155,8 +162,24 @@ export class FileJournal {
     }
   }
 
+  /**
+   * Notes places that were written some time: FILE_NOTED_BYTES of them together, with what else is noted, or when it is closed. Throws what
+   * came of those before, as `note` rejects.
+   */
+  noteLater(ranges: readonly ByteRange[]): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    for (const range of ranges) {
+      this.#unnoted.push(range);
+      this.#unnotedBytes += range.end - range.from;
+    }
+    if (this.#unnotedBytes >= FILE_NOTED_BYTES)
+      this.note([], []).catch((error: unknown) => (this.#failure = error));
+  }
+
   /** What was noted stays, for whoever opens it next. */
   async close(): Promise<void> {
+    // What cannot be noted comes once more, which is no reason to fail.
+    await this.note([], []).catch(() => undefined);
     await this.#handle.close();
   }
 

@@ -213,7 +213,7 @@ export class ReceivedFile implements RootSink {
         covered.push({ from: lacking.from, end: lacking.end });
         if (codec[row] !== Codec.plain) compressedChunks++;
       }
-      await this.#journal.note([], joined(covered));
+      this.#journal.noteLater(joined(covered));
     } catch (error) {
       for (const { lacking } of claimed) this.#expect(lacking);
       throw error;

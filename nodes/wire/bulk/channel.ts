@@ -212,7 +212,10 @@ export class BulkChannelEnd implements BulkChannel {
       case "opened":
         return;
       case "sent":
-        return this.#wasSent(message);
+        for (const id of message.ids) this.#wasSent(id, undefined);
+        return;
+      case "not-sent":
+        return this.#wasSent(message.id, PacketfsError.fromJSON(message.error));
       case "message":
         if (this.#handler === undefined) this.#early.push(message);
         else void this.#handle(this.#handler, message);
@@ -288,13 +291,13 @@ export class BulkChannelEnd implements BulkChannel {
     }
   }
 
-  #wasSent({ id, error }: FromBulk & { readonly kind: "sent" }): void {
+  #wasSent(id: number, error: PacketfsError | undefined): void {
     const sent = this.#sent.get(id);
     if (sent === undefined) return;
     this.#sent.delete(id);
     this.#queuedBytes -= sent.cost;
     if (error === undefined) sent.resolve();
-    else sent.reject(PacketfsError.fromJSON(error));
+    else sent.reject(error);
     if (this.#queuedBytes < BULK_QUEUE_LOW_BYTES) for (const resolve of this.#rooms.splice(0)) resolve();
   }
 

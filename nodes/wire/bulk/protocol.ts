@@ -86,8 +86,10 @@ export type ToBulk =
 
 export type FromBulk =
   | { readonly kind: "opened"; readonly channel: number }
-  /** The system has it, or (with the error) it could not be read. */
-  | { readonly kind: "sent"; readonly channel: number; readonly id: number; readonly error?: ErrorJson }
+  /** The system has these, in their order. */
+  | { readonly kind: "sent"; readonly channel: number; readonly ids: readonly number[] }
+  /** What it is made of could not be read. */
+  | { readonly kind: "not-sent"; readonly channel: number; readonly id: number; readonly error: ErrorJson }
   | {
       readonly kind: "message";
       readonly channel: number;

@@ -17,8 +17,8 @@
  * The first record of a direction is a hello, the last one an end: what stops without an end was cut. When a key has sealed
  * as much as it may, both sides go on with the next one, which each derives from it.
  */
-import { createCipheriv, createDecipheriv } from "node:crypto";
-import type { CipherGCM, DecipherGCM } from "node:crypto";
+import { createCipheriv, createDecipheriv, createSecretKey } from "node:crypto";
+import type { CipherGCM, DecipherGCM, KeyObject } from "node:crypto";
 import { readInteger32, writeInteger32 } from "../../../packets/integer.ts";
 import {
   BULK_BODY_BYTES_MAX,
@@ -57,6 +57,8 @@ const KEY_LIMITS: KeyLimits = { records: BULK_KEY_RECORDS_MAX, bytes: BULK_KEY_B
 /** A direction's keys, one after the other, and the number of the next record. */
 class KeyChain {
   #key: Uint8Array;
+  /** The same for the ciphers: of bytes Node finds out each time that they are no such object, by an error that it throws. */
+  #object: KeyObject;
   readonly #limits: KeyLimits;
   readonly #nonce = new Uint8Array(NONCE_BYTES);
   #records = 0;
@@ -64,13 +66,14 @@ class KeyChain {
 
   constructor(key: Uint8Array, limits: KeyLimits) {
     this.#key = key;
+    this.#object = createSecretKey(key);
     this.#limits = limits;
   }
 
   /** Of the next record, never the same twice. */
-  next(): { readonly key: Uint8Array; readonly nonce: Uint8Array } {
+  next(): { readonly key: KeyObject; readonly nonce: Uint8Array } {
     writeInteger32(this.#nonce, 0, this.#records);
-    return { key: this.#key, nonce: this.#nonce };
+    return { key: this.#object, nonce: this.#nonce };
   }
 
   /** A record of so many sealed bytes is done. */
@@ -81,6 +84,7 @@ class KeyChain {
     const next = nextKey(this.#key);
     this.#key.fill(0);
     this.#key = next;
+    this.#object = createSecretKey(next);
     this.#records = 0;
     this.#bytes = 0;
   }

@@ -15,6 +15,8 @@ import {
   BULK_BODY_BYTES_MAX,
   BULK_HELD_BYTES_MAX,
   BULK_READ_AHEAD,
+  BULK_SENT_BYTES,
+  BULK_SENT_MS,
   BULK_SPARE_BLOCKS_MAX,
   BULK_UNWRITTEN_BYTES_MAX,
   MESSAGE_COST_BYTES,
@@ -78,6 +80,10 @@ export class ThreadChannel {
   #isPumping = false;
   #isEnding = false;
   #roomWanted: (() => void) | undefined;
+  /** Messages that the system has, of which nothing was told yet. */
+  #sent: number[] = [];
+  #sentBytes = 0;
+  #telling: NodeJS.Timeout | undefined;
   readonly #held = new Map<number, Held>();
   #heldBytes = 0;
   #isPaused = false;
@@ -145,9 +151,9 @@ export class ThreadChannel {
   take(message: number): void {
     const held = this.#held.get(message);
     if (held === undefined || held.isBusy) return;
-    const { channel, tell } = this.#options;
+    const { channel } = this.#options;
     const body = held.body.byteLength > 0 ? held.body : new Uint8Array(0);
-    tell({ kind: "taken", channel, message, body }, [body.buffer]);
+    this.#tell({ kind: "taken", channel, message, body }, [body.buffer]);
     // Then it may be gone, which is the last word about it.
     this.#release(message, held);
   }
@@ -156,15 +162,15 @@ export class ThreadChannel {
     const held = this.#held.get(message);
     if (held === undefined || held.isBusy) return;
     held.isBusy = true;
-    const { channel, tell, resources } = this.#options;
+    const { channel, resources } = this.#options;
     try {
       const placed = await place(held.body, placement, resources.targets);
-      tell(
+      this.#tell(
         { kind: "placed", channel, message, placed },
         placed.plain === undefined ? [] : [placed.plain.buffer],
       );
     } catch (error) {
-      tell({ kind: "not-placed", channel, message, error: errorToJson(error) });
+      this.#tell({ kind: "not-placed", channel, message, error: errorToJson(error) });
     }
     held.isBusy = false;
     this.drop(message);
@@ -189,11 +195,11 @@ export class ThreadChannel {
   }
 
   #opened(record: OpenedRecord): void {
-    const { channel, tell } = this.#options;
+    const { channel } = this.#options;
     switch (record.kind) {
       case RecordKind.hello:
         // A port's channel is open when its dialing side has shown that it has the key.
-        return tell({ kind: "opened", channel });
+        return this.#tell({ kind: "opened", channel });
       case RecordKind.end:
         return this.#endedByPeer();
       case RecordKind.message: {
@@ -203,9 +209,31 @@ export class ThreadChannel {
         this.#held.set(message, { body, cost, isBusy: false });
         this.#heldBytes += cost;
         const bodyBytes = body.byteLength;
-        return tell({ kind: "message", channel, message, type, head, bodyBytes, hasClearBody });
+        return this.#tell({ kind: "message", channel, message, type, head, bodyBytes, hasClearBody });
       }
     }
+  }
+
+  /** Each message to the thread that uses the channel wakes it: what nobody waits for goes with others. */
+  #wasSent(id: number, bytes: number): void {
+    this.#sent.push(id);
+    this.#sentBytes += bytes;
+    if (this.#sentBytes >= BULK_SENT_BYTES) this.#tellSent();
+    else this.#telling ??= setTimeout(() => this.#tellSent(), BULK_SENT_MS);
+  }
+
+  #tellSent(): void {
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
+    const ids = this.#sent;
+    if (ids.length === 0) return;
+    [this.#sent, this.#sentBytes] = [[], 0];
+    this.#options.tell({ kind: "sent", channel: this.#options.channel, ids });
+  }
+
+  #tell(message: FromBulk, transferred: readonly ArrayBuffer[] = []): void {
+    this.#tellSent();
+    this.#options.tell(message, transferred);
   }
 
   #release(message: number, { cost }: Held): void {
@@ -252,13 +280,13 @@ export class ThreadChannel {
   }
 
   async #sendNext({ message, body: reading }: Queued): Promise<void> {
-    const { channel, tell } = this.#options;
+    const { channel } = this.#options;
     const { id, type, head, hasClearBody } = message;
     let body: Uint8Array;
     try {
       body = message.body.kind === "bytes" ? message.body.bytes : ((await reading) ?? NOTHING);
     } catch (error) {
-      return tell({ kind: "sent", channel, id, error: errorToJson(error) });
+      return this.#tell({ kind: "not-sent", channel, id, error: errorToJson(error) });
     }
     const done = (): void => this.#bodyDone(message, body);
     if (this.#error !== undefined) return done();
@@ -267,7 +295,7 @@ export class ThreadChannel {
     await this.#write(pieces, (isWritten) => {
       for (const piece of pieces) if (piece !== body) discard(piece);
       if (hasClearBody) done();
-      if (isWritten) tell({ kind: "sent", channel, id });
+      if (isWritten) this.#wasSent(id, head.byteLength + body.byteLength);
     });
   }
 
@@ -331,7 +359,7 @@ export class ThreadChannel {
   #over(error: PacketfsError): void {
     if (this.#error !== undefined) return;
     this.#error = error;
-    const { channel, tell } = this.#options;
+    const { channel } = this.#options;
     this.#roomWanted?.();
     for (const { message, body } of this.#queue.splice(0)) {
       void body?.then(
@@ -339,7 +367,7 @@ export class ThreadChannel {
         () => undefined,
       );
     }
-    tell({ kind: "closed", channel, error: errorToJson(error) });
+    this.#tell({ kind: "closed", channel, error: errorToJson(error) });
     this.#checkGone();
   }
 
