@@ -22,6 +22,12 @@ export const RESERVE_BYTES_MAX: number = 8 * 1024 * 1024;
 export const RESERVE_DISK_SHARE = 8;
 /** Bytes of chunks in one call to a store's `write`. */
 export const WRITE_BLOCK_BYTES_MAX: number = 64 * 1024 * 1024;
+/** So few bytes are written to a file, or read from one, without another thread: handing it over would take longer. */
+export const WRITE_HERE_BYTES_MAX: number = 128 * 1024;
+export const READ_HERE_BYTES_MAX: number = 64 * 1024;
+/** Unless the disk had to be waited for: then so many of the next reads go to other threads, and this one goes on meanwhile. */
+export const READ_HERE_MS_MAX = 1;
+export const READS_ASIDE = 64;
 /** Bytes of the chunks of a file that is stored with its name in one step. */
 export const PUT_WHOLE_BYTES_MAX: number = 64 * 1024;
 /** So much is written, or so many records, before what is there is made durable without anybody having asked. */

@@ -21,7 +21,7 @@ import { DatabaseSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
 import { crc32 } from "node:zlib";
 import { PRIVATE_FILE_MODE, makePrivate } from "../../durable-file.ts";
-import { sqliteCode } from "../../sqlite.ts";
+import { sqliteCode, transaction } from "../../sqlite.ts";
 import type { StorePaths } from "../directory.ts";
 
 /** 1: of stores of version 1, and not bound to its store. 2: may say that a segment ends before it does. */
@@ -146,6 +146,19 @@ export function reading<T>(database: DatabaseSync, lookups: number, work: () => 
     return work();
   } finally {
     if (database.isTransaction) database.exec("commit");
+  }
+}
+
+/**
+ * Does `work` in a transaction which a loss of power may undo, with those behind it, though no process that is killed: for what stands in
+ * synchronised segments, from which whoever next opens the store to write takes it over again. One that is not so makes it durable, too.
+ */
+export function recoverableTransaction<T>(database: DatabaseSync, work: () => T): T {
+  database.exec("pragma synchronous = normal");
+  try {
+    return transaction(database, work);
+  } finally {
+    database.exec("pragma synchronous = full");
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { refOfKey, sameBytes } from "../../../packets/digest.ts";
 import { COMMITS_BEHIND_MAX, COMMIT_BYTES, COMMIT_RECORDS } from "../../limits.ts";
-import { transaction } from "../../sqlite.ts";
+import { recoverableTransaction } from "../index/database.ts";
 import type { ChunkRow, IndexTables } from "../index/tables.ts";
 import type { SegmentAppender } from "../segments/appender.ts";
 import { offsetOf, placeOf, segmentOf } from "../segments/format.ts";
@@ -140,7 +140,8 @@ export class Commits {
     const tables = this.#options.tables();
     // Neighbours in the tree are written together: half the pages are touched half as often.
     const sorted = chunks.toSorted(([a], [b]) => (a < b ? -1 : 1));
-    transaction(tables.database, () => {
+    // The segments have it already.
+    recoverableTransaction(tables.database, () => {
       for (const [key, chunk] of sorted) tables.chunks.put(refOfKey(key), chunk);
       for (const name of names) tables.names.append(name.event, name.sequence, segmentOf(name.place));
       for (const copy of copies) tables.names.addCopy(copy, segmentOf(copy.place));

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { refToHex } from "../../../packets/digest.ts";
 import { refsOf } from "../../../runtime/block.ts";
 import type { Block } from "../../../runtime/block.ts";
-import { storePaths } from "../../../runtime/store/directory.ts";
+import { listSegments, segmentBytes, storePaths } from "../../../runtime/store/directory.ts";
 import { nodeDisk } from "../../../runtime/store/disk.ts";
 import { Store } from "../../../runtime/store/store.ts";
 import type { WriterThread } from "../../../runtime/store/writer/thread.ts";
@@ -136,6 +136,11 @@ async function losePower(
   let workload: Workload | undefined;
   /** The index some moments ago, when the power is to be lost while it changes. */
   let before: IndexFiles | undefined;
+  /** How often it changes until then, and what segments there were: without the last of their rows an index may be, without more not. */
+  let changes = 0;
+  let isOnly = true;
+  let log: Buffer | undefined;
+  let segments: ReadonlyMap<number, number> = new Map();
   const lose = (index: IndexFiles | undefined, what: string): void => {
     const target = storePaths(join(directory, `state-${states.length}`));
     disk.losePower(paths, target, mode);
@@ -147,16 +152,26 @@ async function losePower(
     if (workload === undefined || states.length === STATES_PER_RUN) return;
     if (before !== undefined) {
       const now = readIndex(paths);
-      if (now.log.equals(before.log)) return;
-      lose(tornIndex(before, now, random), "with the index torn");
+      if (now.log.equals(log!)) return;
+      log = now.log;
+      // What is freed is freed behind a transaction that lasts.
+      const isFreed = [...segments].some(([number, bytes]) => segmentBytes(paths, number) < bytes);
+      if (--changes > 0 && !isFreed) return;
+      if (isOnly || !isFreed) lose(tornIndex(before, now, random), "with the index torn");
       before = undefined;
       return;
     }
     if (random.below(OPERATIONS_PER_RUN / STATES_PER_RUN) > 0) return;
-    const kind = random.below(3);
+    const kind = random.below(4);
     if (kind === 0) lose(undefined, "without the index");
     else if (kind === 1) lose(readIndex(paths), "with the index");
-    else before = readIndex(paths);
+    else {
+      before = readIndex(paths);
+      log = before.log;
+      isOnly = kind === 2;
+      changes = isOnly ? 1 : 2 + random.below(6);
+      segments = new Map(listSegments(paths).map((number) => [number, segmentBytes(paths, number)]));
+    }
   });
   // Where there is no room gc frees segments piece by piece.
   if (random.below(2) === 0) disk.free = 0;
