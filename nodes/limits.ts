@@ -222,6 +222,18 @@ export const TRANSFER_CREDIT_PER_MILLE = 2;
 export const TRANSFER_CREDIT_BYTES_MAX: number = 16 * 1024 * 1024;
 /** Messages that fit into what may be on its way, where that is not much: fewer cost more time, more of them more work. */
 export const TRANSFER_MESSAGES_PER_WINDOW = 4;
+/**
+ * Chunks go compressed together where less than so many bytes a second go by, which is about what a core makes of chunks; over how many
+ * bytes that is measured; the share of them that it has to save; and the bytes after which it is tried again where it was of no use,
+ * at first and at most.
+ */
+export const SOLID_LINK_BYTES_MAX: number = 24 * 1024 * 1024;
+export const SOLID_MEASURED_BYTES: number = 512 * 1024;
+export const SOLID_GAIN_MIN = 0.04;
+export const SOLID_PAUSE_BYTES: number = 16 * 1024 * 1024;
+export const SOLID_PAUSE_BYTES_MAX: number = 1024 * 1024 * 1024;
+/** Such chunks as have more than this share of their bytes as they are stored are left as they are. */
+export const SOLID_STORED_SHARE_MAX = 0.9;
 /** Packets or rows of most messages. */
 export const TRANSFER_PACKET_BYTES = 4096;
 /** Chunks of one complaint, those of all that wait for their turn, and how often one chunk may come with wrong bytes. */

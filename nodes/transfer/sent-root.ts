@@ -5,7 +5,8 @@
 import { Codec, Compressor } from "../../packets/codec.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import { PatchKind } from "../../packets/patch.ts";
+import { PATCH_PART_BYTES_MAX } from "../../packets/limits.ts";
+import { PatchKind, SLOW_LINK_LEVEL, encodePart, writeChunkPatch } from "../../packets/patch.ts";
 import type {
   ChunkPlaces,
   ChunkSource,
@@ -20,6 +21,7 @@ import { patchesOfAlike } from "../../runtime/stream/patch/send-patches.ts";
 import type { SentPatch, UnlikeChunks } from "../../runtime/stream/patch/send-patches.ts";
 import {
   BULK_BODY_BYTES_MAX,
+  SOLID_STORED_SHARE_MAX,
   TRANSFER_MESSAGES_PER_WINDOW,
   TRANSFER_PACKET_BYTES,
   TRANSFER_PATCH_BYTES,
@@ -32,6 +34,7 @@ import type { ByteRanges } from "./replication/byte-ranges.ts";
 import { DataForm, costOf, encodeRows, windowOf } from "./replication/messages.ts";
 import type { StoredRows } from "./replication/messages.ts";
 import type { DataUnit, Reread } from "./replication/sender.ts";
+import { SolidPace } from "./solid-pace.ts";
 
 /** Where a root comes from. Those that keep chunks say how, so that they can go as they are. */
 export interface SentSource
@@ -50,6 +53,8 @@ export interface SentRootOptions {
   /** What the receiver has of it. */
   readonly resume?: Pick<ByteRanges, "covers"> | undefined;
   readonly signal: AbortSignal;
+  /** Milliseconds of a clock; the process's, if left out. */
+  readonly now?: () => number;
 }
 
 /** What is lacking of a root, told in messages; and chunks of it, as they are. */
@@ -63,16 +68,21 @@ export class SentRoot {
   /** Chunks that are to go as they are stored, and messages of some that were before them. */
   #left: readonly Ref[] = [];
   #ready: SentUnit[] = [];
+  #packed: readonly Ref[] = [];
   /** Some of those have no place on a disk. */
   #areScattered = false;
+  readonly #pace: SolidPace;
+  /** Whether those that are ready were made so although others go together. */
+  #areLeft = false;
 
   constructor(source: SentSource, options: SentRootOptions) {
-    const { root, length, bases = [], resume, signal } = options;
+    const { root, length, bases = [], resume, signal, now } = options;
     this.#source = source;
     this.#signal = signal;
     // Of a window that is small several fit in, so that one is on its way while another one is placed.
     const share = Math.floor(windowOf(length) / TRANSFER_MESSAGES_PER_WINDOW);
     this.bodyBytes = Math.min(BULK_BODY_BYTES_MAX, share - costOf(TRANSFER_PACKET_BYTES, 0));
+    this.#pace = new SolidPace(windowOf(length), now);
     this.#patches = patchesOfAlike(source, root, bases, {
       signal,
       messageBytes: TRANSFER_PATCH_BYTES,
@@ -80,13 +90,28 @@ export class SentRoot {
     });
   }
 
-  /** The next message; undefined where there is none. Rejects as `patches` does. */
+  /** The next message, when there is room for one; undefined where there is none. Rejects as `patches` does. */
   async next(): Promise<SentUnit | undefined> {
+    this.#pace.wanted();
+    const unit = await this.#made();
+    if (unit !== undefined) this.#pace.handed(unit.bodyBytes, unit.plainBytes);
+    return unit;
+  }
+
+  async #made(): Promise<SentUnit | undefined> {
     for (;;) {
+      const { isTogether } = this.#pace;
+      if (isTogether && !this.#areLeft) this.#unpack();
       const ready = this.#ready.shift();
-      if (ready !== undefined) return ready;
+      if (ready !== undefined) {
+        this.#packed = this.#packed.slice(ready.chunks);
+        return ready;
+      }
       if (this.#left.length > 0) {
+        const solid = isTogether ? await this.#together() : undefined;
+        if (solid !== undefined) return solid;
         await this.#pack();
+        this.#areLeft = isTogether;
         continue;
       }
       const next = await this.#patches.next();
@@ -117,8 +142,43 @@ export class SentRoot {
       places = await this.#placesOf(refs);
     }
     this.#left = this.#left.slice(refs.length);
+    this.#packed = refs;
     if (places !== undefined) this.#ready = this.#unitsAt(refs, places);
     else this.#ready = this.#units(refs, await this.#read(refs));
+  }
+
+  /**
+   * The next chunks compressed together, without anything else, as a patch may be; undefined where that is of no use, or not all of
+   * them can be read here: as they are stored they are mended when the receiver complains.
+   */
+  async #together(): Promise<SentUnit | undefined> {
+    const some = this.#left.slice(0, TRANSFER_READ_CHUNKS);
+    const places = await this.#placesOf(some);
+    const refs = places === undefined ? some : some.slice(0, fitting(places.plainBytes));
+    const storedBytes = places && sumOf(places.storedBytes.subarray(0, refs.length));
+    const placedBytes = places && sumOf(places.plainBytes.subarray(0, refs.length));
+    if (storedBytes !== undefined && storedBytes > placedBytes! * SOLID_STORED_SHARE_MAX) return undefined;
+    const read = await readEach(this.#source, refs, this.#signal);
+    const chunks = read.filter((bytes) => bytes instanceof Uint8Array);
+    if (chunks.length < refs.length) return undefined;
+    const count = fitting(chunks.map(({ byteLength }) => byteLength));
+    const part = { refs: refs.slice(0, count), chunks: chunks.slice(0, count) };
+    const plain = Buffer.concat(part.chunks);
+    const frame = await encodePart(plain, NO_BYTES, SLOW_LINK_LEVEL);
+    if (frame === undefined || frame.byteLength > plain.byteLength * SOLID_STORED_SHARE_MAX) return undefined;
+    const lengths = part.chunks.map(({ byteLength }) => byteLength);
+    const patch = await writeChunkPatch([{ refs: part.refs, lengths, dictionary: [], frame }], [], NO_BYTES);
+    if (patch.body.byteLength > BULK_BODY_BYTES_MAX) return undefined;
+    if (storedBytes !== undefined) this.#pace.made(storedBytes, patch.body.byteLength);
+    this.#left = this.#left.slice(count);
+    const plainBytes = plain.byteLength;
+    return unitOf({ ...patch, refs: part.refs, chunks: count, plainBytes, patchedChunks: 0 });
+  }
+
+  /** What is ready is made anew. */
+  #unpack(): void {
+    this.#left = [...this.#packed, ...this.#left];
+    [this.#ready, this.#packed] = [[], []];
   }
 
   async #placesOf(refs: readonly Ref[]): Promise<StoredPlaces | undefined> {
@@ -196,6 +256,20 @@ export async function readableRoots(
     }
   }
   return found;
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** How many chunks of these lengths make a part of a patch: one at least. */
+function fitting(plainBytes: ArrayLike<number>): number {
+  let [count, bytes] = [0, 0];
+  while (count < plainBytes.length && bytes + plainBytes[count]! <= PATCH_PART_BYTES_MAX)
+    bytes += plainBytes[count++]!;
+  return Math.max(count, 1);
+}
+
+function sumOf(numbers: Uint32Array): number {
+  return numbers.reduce((sum, number) => sum + number, 0);
 }
 
 function joined(chunks: readonly StoredChunk[]): Uint8Array {

@@ -102,7 +102,11 @@ function contentOf(name: string): Uint8Array {
 }
 
 /** As sender of patches, and of chunks of which no base has anything. */
-function patchOpener(source: ShelfSource, length: number): TransferChannelOptions["open"] {
+function patchOpener(
+  source: ShelfSource,
+  length: number,
+  now?: () => number,
+): TransferChannelOptions["open"] {
   return ({ root, bases, resume, resumeRoot }, signal) => {
     const isResumed = resumeRoot !== undefined;
     const sent = new SentRoot(source, {
@@ -111,6 +115,7 @@ function patchOpener(source: ShelfSource, length: number): TransferChannelOption
       bases,
       resume: isResumed ? resume : undefined,
       signal,
+      ...(now === undefined ? {} : { now }),
     });
     return Promise.resolve({ info: { root: root!, length, isResumed }, sent });
   };
@@ -135,6 +140,45 @@ describe("a root is received into a file", () => {
     const again = await receive(client, { root, name });
     expect(again.messages).toBe(0);
     expect(sha256(contentOf(name))).toEqual(sha256(bytes));
+  });
+
+  test("whose chunks are like each other: over a slow link they come together, in fewer bytes", async () => {
+    const source = new ShelfSource();
+    const random = new Random(SEED);
+    const phrases = Array.from({ length: 1000 }, (_, index) => seededBytes(`phrase ${index}`, 200));
+    const bytes = Buffer.concat(Array.from({ length: 60_000 }, () => phrases[random.below(1000)]!));
+    const root = putFile(source.shelf, bytes);
+    const received: number[] = [];
+    for (const [name, step] of [
+      ["over a fast link", 0.001],
+      ["over a slow link", 100],
+    ] as const) {
+      let now = 0;
+      const client = await clientOf(patchOpener(source, bytes.byteLength, () => (now += step)));
+      const { receivedBytes, wrongChunks } = await receive(client, { root, name });
+      expect(sha256(contentOf(name))).toEqual(sha256(bytes));
+      expect(wrongChunks).toBe(0);
+      received.push(receivedBytes);
+    }
+    expect(received[1]!).toBeLessThan(received[0]! * 0.7);
+  });
+
+  test("over a slow link also where the sender has a chunk no more in its right bytes: then the receiver is told", async () => {
+    const source = new ShelfSource();
+    const bytes = Buffer.alloc(8_000_000, Buffer.from(seededBytes("row", 100)));
+    for (let at = 0; at < bytes.byteLength; at += 1_000) bytes.writeUInt32LE(at, at);
+    const root = putFile(source.shelf, bytes);
+    let now = 0;
+    const { shelf } = source;
+    const lost = shelf.stream(root);
+    const client = await clientOf(patchOpener(source, bytes.byteLength, () => (now += 100)));
+    source.beforeAnswer = (refs) => {
+      const last = refOf(lost.frame, lost.count - 2);
+      if (refs.some((ref) => Buffer.compare(ref, last) === 0))
+        throw new StoreError(StoreErrorCode.chunkMissing, "gone", { ref: refToHex(last) });
+    };
+    const receiving = receive(client, { root, name: "gone there" });
+    await expect(receiving).rejects.toMatchObject({ code: "PFS_CHUNK_MISSING" });
   });
 
   test("of no bytes, and of bytes that stand in the stream itself", async () => {
