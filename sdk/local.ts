@@ -237,12 +237,12 @@ class LocalPacketFS implements PacketFS {
 
   async #treePlace(): Promise<TreePlace> {
     const { store } = await this.#writable();
+    const { storingHere } = await import("./trees.ts");
     return {
       files: await this.#files(),
       id: "",
       indexes: join(this.#directory, "trees"),
-      openWriter: () => store.openWriter(),
-      bind: (writer, binding) => writer.bind(binding),
+      begin: async ({ name }) => storingHere(store, name),
     };
   }
 

@@ -251,6 +251,8 @@ export interface SyncTreeResult {
   /** Of the name, afterwards; 0 where a dry run would make its first one. */
   readonly version: number;
   readonly changes: readonly TreeDifference[];
+  /** How it went to a hub or node, where it went as a whole. */
+  readonly transfer?: TransferInfo;
 }
 
 /** What happened to one path. */
@@ -333,6 +335,8 @@ export interface WriteTreeResult {
   readonly changes: readonly TreeDifference[];
   /** Symbolic links that were left out. */
   readonly unsafeLinks: readonly string[];
+  /** How it came from a hub or node, where it came as a whole. */
+  readonly transfer?: TransferInfo;
 }
 
 export interface FileInfo {

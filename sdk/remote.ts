@@ -10,6 +10,7 @@ import { HeldFiles } from "../runtime/stream/execute.ts";
 import type { Binding, NameRecord } from "../runtime/contracts/catalog.ts";
 import type { ChunkSource } from "../runtime/contracts/chunks.ts";
 import { ingest } from "../runtime/stream/ingest.ts";
+import type { StoredTreeResult } from "../runtime/tree/store-tree.ts";
 import { PacketCode } from "./code/builders.ts";
 import { checkArgs } from "./programs/args.ts";
 import { bundleProgram } from "./programs/bundle.ts";
@@ -27,6 +28,8 @@ import {
 } from "./files.ts";
 import type { FoundBytes } from "./files.ts";
 import { FileFromPeer, survives } from "./memory/get-file.ts";
+import { getTree } from "./memory/get-tree.ts";
+import { NearSource } from "./memory/near-source.ts";
 import type { Part } from "./target/file-target.ts";
 import { getFile } from "./target/get-file.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
@@ -63,6 +66,7 @@ import type {
 import { ClientMemory } from "./memory/client-memory.ts";
 import type { ClientMemoryOptions } from "./memory/client-memory.ts";
 import { putByTransfer } from "./memory/put-file.ts";
+import { beginTreePut, isForSession } from "./memory/put-tree.ts";
 import { NamedPut } from "./named-put.ts";
 import { transferInfo } from "./transfer-info.ts";
 import { ProgramInLanes } from "./exec-stream.ts";
@@ -71,7 +75,7 @@ import { jobResult } from "./job-result.ts";
 import type { JobArgs, JobValue } from "./program.ts";
 import { cacheDirectory } from "./programs/result-cache.ts";
 import { kindsOf, openTree, putTree, syncTree } from "./trees.ts";
-import type { TreePlace } from "./trees.ts";
+import type { BringTree, BroughtTree, TreePlace } from "./trees.ts";
 import { inSourcePlaces } from "./programs/source-places.ts";
 
 /** What a hub says that does not give a file a name. */
@@ -214,9 +218,9 @@ class RemotePacketFS implements PacketFS {
     bind: (binding: Binding) => Promise<NameRecord>,
     { name, root, length }: Binding,
     signal: AbortSignal | undefined,
-  ): Promise<void> {
+  ): Promise<NameRecord> {
     const record = await bind({ name, root, length });
-    if (this.#data !== this.#hub.data) await this.#bindAtHub(record, signal);
+    return this.#data === this.#hub.data ? record : await this.#bindAtHub(record, signal);
   }
 
   async #bindAtHub(record: NameRecord, signal: AbortSignal | undefined): Promise<NameRecord> {
@@ -314,29 +318,104 @@ class RemotePacketFS implements PacketFS {
   }
 
   async putTree(path: string, options?: PutTreeOptions): Promise<PutTreeResult> {
-    return await this.#again(() => putTree(this.#treePlace(options?.signal), path, options));
+    return await this.#storeTree((place) => putTree(place, path, options), options?.signal);
   }
 
   async syncTree(path: string, name: string, options?: SyncTreeOptions): Promise<SyncTreeResult> {
-    return await this.#again(() => syncTree(this.#treePlace(options?.signal), path, name, options));
+    return await this.#storeTree((place) => syncTree(place, path, name, options), options?.signal);
   }
 
   async openTree(file: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Tree> {
-    return await openTree(this.#files, file, signal);
+    const memory = this.#memory;
+    if (memory === undefined) return await openTree(this.#files, file, signal);
+    const { catalog } = this.#files;
+    const near = new NearSource(this.#files.source);
+    await using seen = await memory.store.look();
+    near.near = seen;
+    try {
+      return await openTree({ catalog, source: near }, file, signal, (...wanted) =>
+        this.#bringTree(memory, ...wanted),
+      );
+    } finally {
+      near.near = undefined;
+    }
   }
 
-  #treePlace(signal: AbortSignal | undefined): TreePlace {
+  /** By what is kept, or where that is of no use, by messages of the session. */
+  async #storeTree<Result>(
+    store: (place: TreePlace) => Promise<Result>,
+    signal: AbortSignal | undefined,
+  ): Promise<Result> {
+    const by = (memory: ClientMemory | undefined): Promise<Result> =>
+      this.#again(() => store(this.#treePlace(memory, signal)));
+    if (this.#memory === undefined) return await by(undefined);
+    try {
+      return await by(this.#memory);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!isForSession(error)) throw error;
+      return await by(undefined);
+    }
+  }
+
+  #treePlace(memory: ClientMemory | undefined, signal: AbortSignal | undefined): TreePlace {
+    const { catalog } = this.#data;
     return {
       files: this.#files,
       id: this.#data.link.peer.id,
       indexes: cacheDirectory("trees"),
-      openWriter: () => this.#data.openWriter(),
-      bind: async (writer, binding) => {
-        // A node keeps what it was given under the name too, so that its own gc knows.
-        const record = await writer.bind(binding);
-        return this.#data === this.#hub.data ? record : await this.#bindAtHub(record, signal);
+      begin: async ({ name, ...beginning }) => {
+        const bind = async (
+          { root, length }: StoredTreeResult,
+          set: (binding: Binding) => Promise<NameRecord>,
+          flush: () => Promise<void>,
+        ): Promise<NameRecord | undefined> => {
+          if (name !== undefined) return await this.#bind(set, { name, root, length }, signal);
+          await flush();
+          return undefined;
+        };
+        return await beginTreePut({
+          ...beginning,
+          peer: this.#data,
+          memory,
+          name,
+          signal,
+          bind: (stored, put) =>
+            bind(
+              stored,
+              (binding) => catalog.bind(binding, {}, put),
+              async () => {
+                if (put !== undefined) await catalog.flush(put);
+              },
+            ),
+          bindWritten: (stored, writer) =>
+            bind(
+              stored,
+              (binding) => writer.bind(binding),
+              () => writer.flush(),
+            ),
+        });
       },
     };
+  }
+
+  async #bringTree(
+    memory: ClientMemory,
+    ...[record, target, signal, onProgress]: Parameters<BringTree>
+  ): Promise<BroughtTree | undefined> {
+    const fetched = await getTree({
+      peer: this.#data,
+      memory,
+      record,
+      history: () => this.#hub.data.catalog.history(record.name),
+      target,
+      signal,
+      onProgress,
+    });
+    if (fetched === undefined) return undefined;
+    const { source, stats } = fetched;
+    const transfer = stats === undefined ? undefined : transferInfo(stats, record.length);
+    return { source, transfer, [Symbol.asyncDispose]: () => fetched[Symbol.asyncDispose]() };
   }
 
   async remove(name: string): Promise<void> {

@@ -6,8 +6,8 @@ import { PacketfsError, hasCode } from "../packets/errors.ts";
 import { Stream } from "../packets/stream-reader.ts";
 import { TreeType } from "../packets/tree.ts";
 import type { TreeEntry } from "../packets/tree.ts";
-import type { Binding, NameRecord } from "../runtime/contracts/catalog.ts";
-import type { StoreWriter } from "../runtime/contracts/chunks.ts";
+import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { ChunkSource, ChunkStore, StoreWriter } from "../runtime/contracts/chunks.ts";
 import { TreeError, TreeErrorCode, systemCode } from "../runtime/errors.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
@@ -19,14 +19,14 @@ import type { SameContent } from "../runtime/tree/compare-trees.ts";
 import { TreeFilter } from "../runtime/tree/filter.ts";
 import { DirectoryCursor, OpenDirectory } from "../runtime/tree/open-directory.ts";
 import { storeTree } from "../runtime/tree/store-tree.ts";
-import type { EarlierTree, StoredTreeResult } from "../runtime/tree/store-tree.ts";
+import type { EarlierTree, StoredTreeResult, TreeSink } from "../runtime/tree/store-tree.ts";
 import { StoredTree } from "../runtime/tree/stored-tree.ts";
 import { bytesOfText, textOf } from "../runtime/tree/text.ts";
 import { readTreeIndex, rememberTree, treeIndexKey } from "../runtime/tree/tree-index.ts";
 import { PathNames } from "../runtime/tree/tree-order.ts";
 import { viewOf } from "../runtime/tree/tree-view.ts";
 import { Step, planWriting } from "../runtime/tree/write-plan.ts";
-import type { WritePlan } from "../runtime/tree/write-plan.ts";
+import type { WritePlan, WriteTreeOptions as WritingOptions } from "../runtime/tree/write-plan.ts";
 import { hasSameBytes, writeTree } from "../runtime/tree/write-tree.ts";
 import { checkName, fileInfo, rangeIn } from "./files.ts";
 import { UsageError, fileError } from "./errors.ts";
@@ -38,6 +38,7 @@ import type {
   PutTreeResult,
   SyncTreeOptions,
   SyncTreeResult,
+  TransferInfo,
   Tree,
   TreeDifference,
   TreeEntryInfo,
@@ -52,9 +53,53 @@ export interface TreePlace {
   readonly id: string;
   /** Where it is remembered which files of this machine were stored. */
   readonly indexes: string;
-  openWriter(): Promise<StoreWriter>;
-  /** Makes what was written durable, and gives it the name. */
-  bind(writer: StoreWriter, binding: Binding): Promise<NameRecord>;
+  /** Begins to store a directory. */
+  begin(how: TreeBeginning): Promise<TreeStoring>;
+}
+
+export interface TreeBeginning {
+  readonly name: string | undefined;
+  /** Versions that are stored and may be like it, the most alike first. */
+  readonly versions: readonly Ref[];
+  /** Whether the bytes of files that stay as they are stored are to be taken from there, and not from the directory. */
+  readonly namesWhatIsThere: boolean;
+}
+
+/** A directory that is being stored. */
+export interface TreeStoring extends AsyncDisposable {
+  /** What is stored there, read from where it is nearest. */
+  readonly source: ChunkSource;
+  /** What of the work is done when all is written to the sink, 0 to 1: the rest is done by `finish`. */
+  readonly writtenShare: number;
+  /** Where a directory whose files have so many bytes is written to; the same place if it is asked for once more. */
+  openSink(bytes: number): Promise<TreeSink>;
+  /** Makes it durable, and gives it its name. `onProgress` hears of how much of this is done, 0 to 1. */
+  finish(stored: StoredTreeResult, onProgress?: (share: number) => void): Promise<FinishedTree>;
+}
+
+export interface FinishedTree {
+  /** What has the name now; undefined where there is none. */
+  readonly record: NameRecord | undefined;
+  /** What it cost, where `finish` brought it to another machine. */
+  readonly sent: Partial<Pick<PutTreeResult, "newChunks" | "newBytes" | "storedBytes" | "transfer">>;
+}
+
+/** Storing that writes to a store of this machine. */
+export function storingHere(store: ChunkStore, name: string | undefined): TreeStoring {
+  let opened: Promise<StoreWriter> | undefined;
+  const writer = (): Promise<StoreWriter> => (opened ??= store.openWriter());
+  return {
+    source: store,
+    writtenShare: 1,
+    openSink: writer,
+    finish: async ({ root, length }) => {
+      const written = await writer();
+      if (name !== undefined) return { record: await written.bind({ name, root, length }), sent: {} };
+      await written.flush();
+      return { record: undefined, sent: {} };
+    },
+    [Symbol.asyncDispose]: async () => await (await opened)?.close(),
+  };
 }
 
 const NEVER = new AbortController().signal;
@@ -70,8 +115,12 @@ export async function putTree(
   const directory = await directoryAt(path);
   const key = treeIndexKey(place.id, directory);
   const known = checksum ? undefined : await readTreeIndex(place.indexes, key);
-  const tree = known === undefined ? undefined : await openEarlier(place, known.root, options.signal);
-  const current = name === undefined ? undefined : await place.files.catalog.resolve(name);
+  const kept = name === undefined ? [] : await place.files.catalog.history(name);
+  const [current] = kept;
+  const versions = [...(known === undefined ? [] : [known.root]), ...kept.map((record) => record.root)];
+  await using storing = await place.begin({ name, versions: unlike(versions), namesWhatIsThere: false });
+  const tree =
+    known === undefined ? undefined : await openEarlier(storing.source, known.root, options.signal);
   const isKnown = known !== undefined && tree?.manifest.entries.length === known.entries;
   const earlier: EarlierTree | undefined = isKnown
     ? {
@@ -82,19 +131,42 @@ export async function putTree(
       }
     : undefined;
   const readAt = Date.now();
-  await using writer = await place.openWriter();
-  const stored = await storeTree(writer, directory, {
+  const progress = new StoringProgress(storing, options.onProgress);
+  const stored = await storeTree((bytes) => storing.openSink(bytes), directory, {
     ...storeOptions(options),
+    onProgress: progress.written,
     filter,
     earlier,
     isEarlierKept: isKnown && current !== undefined && sameBytes(current.root, known.root),
   });
-  const { root, length, marks } = stored;
-  if (name === undefined) await writer.flush();
-  else await place.bind(writer, { name, root, length });
+  const { root, marks } = stored;
+  const { sent } = await storing.finish(stored, progress.finished);
   if (!isKnown || !sameBytes(root, known.root) || stored.readFiles > 0)
     await rememberTree(place.indexes, key, { root, readAt, marks });
-  return { ...reportOf(stored), ...(name === undefined ? {} : { name }) };
+  return { ...reportOf(stored), ...sent, ...(name === undefined ? {} : { name }) };
+}
+
+/** Says of storing a directory how far it is, in bytes of its files. */
+class StoringProgress {
+  readonly written: (bytes: number, total: number) => void;
+  readonly finished: (share: number) => void;
+
+  constructor(storing: TreeStoring, onProgress: PutTreeOptions["onProgress"] = () => undefined) {
+    let all = 0;
+    this.written = (bytes, total) => {
+      all = total;
+      onProgress(bytes * storing.writtenShare, total);
+    };
+    this.finished = (share) => {
+      const { writtenShare } = storing;
+      onProgress(all * (writtenShare + (1 - writtenShare) * share), all);
+    };
+  }
+}
+
+/** Each once. */
+function unlike(roots: readonly Ref[]): Ref[] {
+  return [...new Map(roots.map((root) => [refToHex(root), root])).values()];
 }
 
 export async function syncTree(
@@ -107,8 +179,14 @@ export async function syncTree(
   const { deletes = false, dryRun = false, checksum = false, signal = NEVER } = options;
   const filter = new TreeFilter(options.filter);
   const directory = await directoryAt(path);
-  const current = await place.files.catalog.resolve(name);
-  const tree = current === undefined ? undefined : await openStored(place.files, current, name, signal);
+  const kept = await place.files.catalog.history(name);
+  const [current] = kept;
+  await using storing = await place.begin({
+    name,
+    versions: unlike(kept.map(({ root }) => root)),
+    namesWhatIsThere: true,
+  });
+  const tree = current === undefined ? undefined : await openStored(storing.source, current, name, signal);
   const earlier: EarlierTree | undefined =
     tree === undefined
       ? undefined
@@ -129,23 +207,29 @@ export async function syncTree(
   const before = tree?.manifest.entries ?? [];
   if (dryRun) {
     await using sink = new HashingSink();
-    const { root, length, entries } = await storeTree(sink, directory, toStore);
+    const { root, length, entries } = await storeTree(async () => sink, directory, toStore);
     using top = OpenDirectory.at(directory);
     const same =
       checksum && tree !== undefined ? onDisk(tree, top, entries, signal) : byTimes(before, entries);
     const changes = await listed(before, entries, same);
     return { root: refToHex(root), length, version: current?.version ?? 0, changes };
   }
-  await using writer = await place.openWriter();
-  const stored = await storeTree(writer, directory, toStore);
+  const progress = new StoringProgress(storing, options.onProgress);
+  const stored = await storeTree((bytes) => storing.openSink(bytes), directory, {
+    ...toStore,
+    onProgress: progress.written,
+  });
   const { root, length, entries } = stored;
   const isSame = current !== undefined && sameBytes(root, current.root);
-  const version = isSame ? current.version : (await place.bind(writer, { name, root, length })).version;
+  const finished = isSame ? undefined : await storing.finish(stored, progress.finished);
+  const version = finished?.record?.version ?? current?.version ?? 0;
   const same =
     checksum && tree !== undefined && !isSame
-      ? new ContentComparison(tree, await StoredTree.open(place.files.source, root, signal), signal).isSame
+      ? new ContentComparison(tree, await StoredTree.open(storing.source, root, signal), signal).isSame
       : byTimes(before, entries);
-  return { root: refToHex(root), length, version, changes: await listed(before, entries, same) };
+  const changes = await listed(before, entries, same);
+  const transfer = finished?.sent.transfer;
+  return { root: refToHex(root), length, version, changes, ...(transfer === undefined ? {} : { transfer }) };
 }
 
 /** Whether files are the same as far as their times say. */
@@ -231,12 +315,12 @@ async function directoryAt(path: string): Promise<string> {
 
 /** The version that is remembered, as long as its manifest is there. */
 async function openEarlier(
-  { files }: TreePlace,
+  source: ChunkSource,
   root: Ref,
   signal: AbortSignal | undefined,
 ): Promise<StoredTree | undefined> {
   try {
-    return await StoredTree.open(files.source, root, signal);
+    return await StoredTree.open(source, root, signal);
   } catch (error) {
     if (isStreamFault(error) || error instanceof PacketfsError) return undefined;
     throw error;
@@ -244,13 +328,13 @@ async function openEarlier(
 }
 
 async function openStored(
-  files: StoredFiles,
+  source: ChunkSource,
   { root }: Pick<NameRecord, "root">,
   file: string,
   signal: AbortSignal | undefined,
 ): Promise<StoredTree> {
   try {
-    return await StoredTree.open(files.source, root, signal);
+    return await StoredTree.open(source, root, signal);
   } catch (error) {
     if (!hasCode(error, TreeErrorCode.notTree)) throw error;
     throw new TreeError(TreeErrorCode.notTree, `${JSON.stringify(file)} is a file, and no directory`, {
@@ -300,7 +384,7 @@ export async function findTree(
       continue;
     }
     const path = file.slice(name.length).replace(/^\/+|\/+$/g, "");
-    const tree = await openStored(files, record, name, signal);
+    const tree = await openStored(files.source, record, name, signal);
     return { record, tree, path };
   }
 }
@@ -319,24 +403,64 @@ export async function findInTree(
   return { root: tree.root, at, length };
 }
 
-export async function openTree(files: StoredFiles, file: string, signal?: AbortSignal): Promise<Tree> {
+/** What a stored directory is to be written to. */
+export interface TreeTarget {
+  readonly path: string;
+  /** What of it may be like what is stored. */
+  readonly filter: Pick<TreeFilter, "takes">;
+  /** Bytes of files that are to be written, and of those that are there by the same names. */
+  readonly lackingBytes: number;
+  readonly thereBytes: number;
+}
+
+/** All that is stored under a root, brought to this machine. */
+export interface BroughtTree extends AsyncDisposable {
+  readonly source: ChunkSource;
+  /** What that cost; undefined where it was here. */
+  readonly transfer: TransferInfo | undefined;
+}
+
+/** Brings a stored directory here before it is written; undefined where its files are read as they are written. */
+export type BringTree = (
+  record: NameRecord,
+  target: TreeTarget,
+  signal: AbortSignal,
+  onProgress: (share: number) => void,
+) => Promise<BroughtTree | undefined>;
+
+export async function openTree(
+  files: StoredFiles,
+  file: string,
+  signal?: AbortSignal,
+  bring?: BringTree,
+): Promise<Tree> {
   const { record, tree, path } = await findTree(files, file, signal);
   const top = tree.find(bytesOfText(path));
   if (top === undefined) throw fileNotFound(file);
-  return new OpenTree(fileInfo(record), tree, path, top);
+  return new OpenTree(record, tree, path, top, bring);
 }
 
 class OpenTree implements Tree {
   readonly info: FileInfo;
   readonly path: string;
   readonly stored: StoredTree;
+  readonly #record: NameRecord;
   readonly #top: number;
+  readonly #bring: BringTree | undefined;
 
-  constructor(info: FileInfo, stored: StoredTree, path: string, top: number) {
-    this.info = info;
+  constructor(
+    record: NameRecord,
+    stored: StoredTree,
+    path: string,
+    top: number,
+    bring: BringTree | undefined,
+  ) {
+    this.info = fileInfo(record);
     this.path = path;
     this.stored = stored;
+    this.#record = record;
     this.#top = top;
+    this.#bring = bring;
   }
 
   *entries(): Generator<TreeEntryInfo, void, undefined> {
@@ -383,10 +507,20 @@ class OpenTree implements Tree {
     } finally {
       top?.close();
     }
-    const done = dryRun
-      ? { files: 0, bytes: 0 }
-      : await writeTree(stored, directory, plan, how, options.onProgress);
-    return { ...done, entries: view.length, ...changesOf(plan) };
+    const told = { entries: view.length, ...changesOf(plan) };
+    if (dryRun) return { files: 0, bytes: 0, ...told };
+    const { onProgress = () => undefined } = options;
+    const target = targetOf(directory, plan, how);
+    const { lackingBytes } = target;
+    await using brought = await this.#bring?.(this.#record, target, signal, (share) =>
+      onProgress((lackingBytes * share) / 2, lackingBytes),
+    );
+    const tree = brought === undefined ? stored : stored.from(brought.source);
+    const transfer = brought?.transfer;
+    const done = await writeTree(tree, directory, plan, how, (bytes, total) =>
+      onProgress(transfer === undefined ? bytes : (total + bytes) / 2, total),
+    );
+    return { ...done, ...told, ...(transfer === undefined ? {} : { transfer }) };
   }
 
   async *diff(
@@ -428,6 +562,22 @@ class OpenTree implements Tree {
       ...(entry.type === TreeType.LINK ? { linkTo: textOf(this.stored.pathOf(entry.link)) } : {}),
     };
   }
+}
+
+/** What is read of the directory: all that is to be like the stored one, or what has a name in it. */
+function targetOf(path: string, { view, steps }: WritePlan, how: WritingOptions): TreeTarget {
+  const bytes = { lacking: 0, there: 0 };
+  const names = new Set<string>();
+  const paths = new PathNames();
+  for (const [index, { entry }] of view.entries()) {
+    const step = steps[index] as Step;
+    names.add(paths.at(entry).join("/"));
+    if (entry.type !== TreeType.FILE) continue;
+    if (step >= Step.CREATE) bytes.lacking += entry.length;
+    if (step < Step.CREATE || step === Step.REPLACE) bytes.there += entry.length;
+  }
+  const filter = how.isSync && how.deletes ? how.filter : { takes: (each: string) => names.has(each) };
+  return { path, filter, lackingBytes: bytes.lacking, thereBytes: bytes.there };
 }
 
 const CHANGES = {

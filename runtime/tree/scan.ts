@@ -25,7 +25,7 @@ export interface ScannedEntry {
 }
 
 export interface ScanOptions {
-  readonly filter: TreeFilter;
+  readonly filter: Pick<TreeFilter, "takes">;
   /** Hears of what is left out since it cannot be read, or is no file, directory or link. */
   readonly onSkipped: (path: string, reason: string) => void;
   /** What cannot be read is left out; otherwise it is an error. */

@@ -31,9 +31,12 @@ import type { StoredTree } from "./stored-tree.ts";
 import { bytesOfText, textOf } from "./text.ts";
 import { PathNames, sideBySide } from "./tree-order.ts";
 
+/** Where a directory is written to. */
+export type TreeSink = ChunkSink & Pick<Lease, "claim">;
+
 export interface StoreTreeOptions {
   /** Leaves out what it does not take. */
-  readonly filter: TreeFilter;
+  readonly filter: Pick<TreeFilter, "takes">;
   /** A version that is stored: what is unchanged since then is taken from it. */
   readonly earlier?: EarlierTree | undefined;
   /** The earlier version has a name, so that all of it stays: where nothing changed, nothing of it is looked at. Default false. */
@@ -69,11 +72,12 @@ export interface StoredTreeResult extends Ingested {
 const SUMS = ["packets", "chunks", "newChunks", "newBytes", "storedBytes"] as const;
 
 /**
- * Chunks are durable when the sink has been flushed. Rejects with PFS_INPUT_CHANGED {path, reason} for what changes each time it is
+ * `openSink` is asked for a place to write to once it is known how many bytes the files have, and not at all where nothing changed; again
+ * where the directory has to be looked at again. Chunks are durable when the sink has been flushed. Rejects with PFS_INPUT_CHANGED {path, reason} for what changes each time it is
  * looked at, PFS_FILE_FAILED {path, system}, PFS_TREE_INVALID for more than a tree may have, the signal's reason, and as the sink does.
  */
 export async function storeTree(
-  sink: ChunkSink & Pick<Lease, "claim">,
+  openSink: (bytes: number) => Promise<TreeSink>,
   path: string,
   options: StoreTreeOptions,
 ): Promise<StoredTreeResult> {
@@ -85,7 +89,7 @@ export async function storeTree(
       throw readError(error, bytesOfText(path));
     }
     try {
-      return await new TreeStoring(sink, top, options).store();
+      return await new TreeStoring(openSink, top, options).store();
     } catch (error) {
       if (!(error instanceof ChangedMeanwhile)) throw error;
       if (tries < TREE_READ_TRIES) continue;
@@ -114,17 +118,18 @@ interface Item {
 }
 
 class TreeStoring {
-  readonly #sink: ChunkSink & Pick<Lease, "claim">;
+  readonly #openSink: (bytes: number) => Promise<TreeSink>;
   readonly #top: OpenDirectory;
   readonly #options: StoreTreeOptions;
   readonly #signal: AbortSignal;
   readonly #files: DiskFiles;
+  #opened: TreeSink | undefined;
   #readFiles = 0;
   #done = 0;
   #total = 0;
 
-  constructor(sink: ChunkSink & Pick<Lease, "claim">, top: OpenDirectory, options: StoreTreeOptions) {
-    this.#sink = sink;
+  constructor(openSink: (bytes: number) => Promise<TreeSink>, top: OpenDirectory, options: StoreTreeOptions) {
+    this.#openSink = openSink;
     this.#top = top;
     this.#options = options;
     this.#signal = options.signal ?? new AbortController().signal;
@@ -138,6 +143,7 @@ class TreeStoring {
       if (isEarlierKept && isSame(items, earlier?.tree.manifest.entries ?? []))
         return unchanged(items, earlier!);
       this.#total = items.reduce((sum, { entry }) => sum + entry.length, 0);
+      this.#opened = await this.#openSink(this.#total);
       const written: Ingested[] = [];
       // The run first: a file of it that grew out of it is found before anything large is read.
       const run = await this.#writeRun(items.filter(({ entry }) => isInRun(entry)));
@@ -158,6 +164,10 @@ class TreeStoring {
     } finally {
       this.#files[Symbol.dispose]();
     }
+  }
+
+  get #sink(): TreeSink {
+    return this.#opened!;
   }
 
   /** What the directory has, and what stays of the earlier version. */

@@ -44,6 +44,11 @@ export class StoredTree {
     return this.#source;
   }
 
+  /** The same, whose files are read elsewhere. */
+  from(source: ChunkSource): StoredTree {
+    return new StoredTree(source, this.root, this.manifest);
+  }
+
   /** The index of the entry with this path, in bytes; undefined where there is none. A slash at its end is of no importance. */
   find(path: string): number | undefined {
     const names = path.split("/").filter((name) => name !== "");

@@ -172,9 +172,14 @@ async function lookUp({ signal }: Context, pfs: PacketFS, files: readonly string
   return await Promise.all(
     found.map(async (each, index) => {
       if (each.tree !== undefined || kinds[index] !== "tree") return each;
-      return { ...each, tree: await pfs.openTree(each.root, { signal }) };
+      return { ...each, tree: await pfs.openTree(sameVersion(each), { signal }) };
     }),
   );
+}
+
+/** What was looked up, also if the name is given to something else meanwhile; by its name, whose versions may be here. */
+function sameVersion({ name, version, root }: FileInfo): string {
+  return version === 0 ? root : `${name}@${version}`;
 }
 
 /** Of several, each into a directory of its own name; files among them beside those. */
@@ -198,7 +203,7 @@ async function getDirectories(
     if (to === undefined) await checkIsNotThere(path);
     const progress = new Progress(output, printable(each.name));
     const startedAt = performance.now();
-    const { files, bytes, entries, unsafeLinks } = await each.tree.write(path, {
+    const { files, bytes, entries, unsafeLinks, transfer } = await each.tree.write(path, {
       filter,
       checksum,
       keepsPrivileges: keepSetuid,
@@ -210,12 +215,14 @@ async function getDirectories(
     const milliseconds = Math.round(performance.now() - startedAt);
     if (output.json) {
       const { name, root } = each;
-      await output.object({ name, root, path, entries, files, length: bytes, milliseconds, unsafeLinks });
+      const json = { name, root, path, entries, files, length: bytes, milliseconds, unsafeLinks };
+      await output.object(transfer === undefined ? json : { ...json, transfer });
       continue;
     }
     for (const link of unsafeLinks) output.talk(`left out ${printable(link)}: it leads out of the directory`);
     output.talk(
-      `${printable(each.name)}: ${formatCount(files)} of ${formatCount(entries)} entries, ${formatBytes(bytes)} in ${formatDuration(milliseconds)}, verified → ${path}`,
+      `${printable(each.name)}: ${formatCount(files)} of ${formatCount(entries)} entries, ${formatBytes(bytes)} in ${formatDuration(milliseconds)}, verified → ${path}` +
+        (transfer === undefined ? "" : `; ${formatTransfer(transfer)}`),
     );
   }
 }

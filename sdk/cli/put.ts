@@ -99,9 +99,14 @@ async function storeDirectory(
   if (output.json) return output.object({ ...result, name, milliseconds });
   await output.line(`${result.root}  ${printable(name)}`);
   const entries = result.entries === 1 ? "1 entry" : `${formatCount(result.entries)} entries`;
+  const { transfer } = result;
+  const cost =
+    transfer === undefined
+      ? `${plural(result.newChunks, "new chunk")}, ${formatBytes(result.storedBytes)} at rest`
+      : formatTransfer(transfer);
   output.talk(
     `stored ${entries}, ${formatBytes(result.length)} in ${formatDuration(milliseconds)}: ` +
-      `${plural(result.readFiles, "file")} read, ${plural(result.newChunks, "new chunk")}, ${formatBytes(result.storedBytes)} at rest`,
+      `${plural(result.readFiles, "file")} read, ${cost}`,
   );
 }
 

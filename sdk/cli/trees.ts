@@ -4,10 +4,18 @@ import { Command } from "commander";
 import { hasCode } from "../../packets/errors.ts";
 import { TreeFilter } from "../../runtime/tree/filter.ts";
 import { UsageError } from "../errors.ts";
-import type { PacketFS, Tree, TreeDifference, TreeEntryInfo, TreeRule } from "../packetfs.ts";
+import type { PacketFS, TransferInfo, Tree, TreeDifference, TreeEntryInfo, TreeRule } from "../packetfs.ts";
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
-import { formatBytes, formatCount, formatDuration, formatTime, isoTime, printable } from "./format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatTime,
+  formatTransfer,
+  isoTime,
+  printable,
+} from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option } from "./options.ts";
 import type { Column, ListItem } from "./output.ts";
@@ -122,20 +130,26 @@ export function syncCommand(host: Host): Command {
       checkName(to);
       const onSkipped = (path: string, reason: string): void =>
         context.output.talk(`left out ${printable(path)}: ${reason}`);
-      const { changes, root, version } = await pfs.syncTree(from, to, { ...how, onProgress, onSkipped });
+      const { changes, root, version, transfer } = await pfs.syncTree(from, to, {
+        ...how,
+        onProgress,
+        onSkipped,
+      });
       progress.end();
       await tellChanges(context, changes, {
         dryRun: how.dryRun,
         startedAt,
+        transfer,
         json: { name: to, root, version },
       });
     } else {
       const tree = await pfs.openTree(from, { signal: context.signal });
-      const { changes, files, bytes } = await tree.write(to, { ...how, sync: true, onProgress });
+      const { changes, files, bytes, transfer } = await tree.write(to, { ...how, sync: true, onProgress });
       progress.end();
       await tellChanges(context, changes, {
         dryRun: how.dryRun,
         startedAt,
+        transfer,
         json: { path: to, files, bytes },
       });
     }
@@ -218,8 +232,14 @@ async function tellChanges(
   {
     dryRun,
     startedAt,
+    transfer,
     json,
-  }: { dryRun: boolean; startedAt: number; json: Readonly<Record<string, unknown>> },
+  }: {
+    dryRun: boolean;
+    startedAt: number;
+    transfer: TransferInfo | undefined;
+    json: Readonly<Record<string, unknown>>;
+  },
 ): Promise<void> {
   const { output } = context;
   const count = { added: 0, removed: 0, changed: 0, mode: 0, time: 0 };
@@ -228,10 +248,13 @@ async function tellChanges(
     if (dryRun || output.verbose || output.json) await tellChange(context, difference);
   }
   const milliseconds = Math.round(performance.now() - startedAt);
-  if (output.json) return output.object({ ...json, ...count, dryRun, milliseconds });
-  output.talk(
-    `${dryRun ? "would be: " : ""}${summary(count)}${dryRun ? "" : `, in ${formatDuration(milliseconds)}`}`,
-  );
+  if (output.json) {
+    const all = { ...json, ...count, dryRun, milliseconds };
+    return output.object(transfer === undefined ? all : { ...all, transfer });
+  }
+  if (dryRun) return output.talk(`would be: ${summary(count)}`);
+  const cost = transfer === undefined ? "" : `: ${formatTransfer(transfer)}`;
+  output.talk(`${summary(count)}, in ${formatDuration(milliseconds)}${cost}`);
 }
 
 // ── ls ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -110,6 +110,12 @@ export class ClientStore {
     }
   }
 
+  /** Opens it to read alone, beside whoever writes: what goes meanwhile is missing. Undefined where nothing is kept. */
+  async look(): Promise<Store | undefined> {
+    if (this.#bytesMax === 0) return undefined;
+    return await Store.open(this.directory, { readOnly: true }).catch(() => undefined);
+  }
+
   /** Bytes of disk that it takes, and may take. */
   async usage(): Promise<{ readonly bytes: number; readonly bytesMax: number }> {
     const bytes = await bytesIn(this.directory);

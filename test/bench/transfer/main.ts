@@ -21,6 +21,7 @@ import type { LinkShape } from "./relay.ts";
 import { ROWS } from "./rows.ts";
 import type { Figures, Row } from "./rows.ts";
 import { workload } from "./workloads.ts";
+import type { Workload } from "./workloads.ts";
 
 const { values } = parseArgs({
   options: {
@@ -106,7 +107,7 @@ async function moved(row: Row, mover: Mover, killedAt?: number): Promise<Figures
     await using relay = shape === undefined ? undefined : await Relay.to(served.port, shape);
     const reached = relay?.port ?? served.port;
     const counted = relay === undefined ? loopbackBytes : (): number => relay.bytes;
-    if (row.isPut === true) await prepared(served, row, work.before, reached);
+    if (row.isPut === true) await prepared(served, row, work, reached);
     else if (row.clientHas !== undefined) execFileSync("cp", ["-a", work[row.clientHas], target]);
     const command = row.isPut === true ? served.put(work.after, reached) : served.get(target, reached);
     const options = { env: served.env ?? {}, cwd: folder };
@@ -134,10 +135,12 @@ async function moved(row: Row, mover: Mover, killedAt?: number): Promise<Figures
   }
 }
 
-/** Who stores the next version has stored the one before. */
-async function prepared(served: Served, row: Row, before: string, reached: number): Promise<void> {
+/** Who stores a version has stored the one before, or this one. */
+async function prepared(served: Served, row: Row, work: Workload, reached: number): Promise<void> {
   if (row.clientHas === undefined) return;
-  const { status, said } = await runClient(served.put(before, reached), { env: served.env ?? {} });
+  const { status, said } = await runClient(served.put(work[row.clientHas], reached), {
+    env: served.env ?? {},
+  });
   if (status !== 0) throw new Error(said);
 }
 

@@ -85,15 +85,17 @@ export function rsync(...flags: readonly string[]): Mover {
       );
       const command = ["rsync", "--daemon", "--no-detach", `--config=${config}`];
       const { server } = await ServerProcess.start(command, port);
-      const isTree = last !== undefined && statSync(last).isDirectory();
-      const slash = isTree ? "/" : "";
-      const base = ["rsync", "-a", ...(isTree ? ["--delete"] : []), ...flags];
-      const url = (reached: number): string => `rsync://127.0.0.1:${reached}/all/${NAME}${slash}`;
+      const moving = (isTree: boolean, from: string, to: string): string[] => {
+        const slash = isTree ? "/" : "";
+        return ["rsync", "-a", ...(isTree ? ["--delete"] : []), ...flags, from + slash, to + slash];
+      };
+      const url = (reached: number): string => `rsync://127.0.0.1:${reached}/all/${NAME}`;
       return {
         server,
         port,
-        get: (target, reached) => [...base, url(reached), target + slash],
-        put: (source, reached) => [...base, source + slash, url(reached)],
+        get: (target, reached) =>
+          moving(last !== undefined && statSync(last).isDirectory(), url(reached), target),
+        put: (source, reached) => moving(statSync(source).isDirectory(), source, url(reached)),
       };
     },
   };

@@ -67,7 +67,7 @@ async function store(
   directory: string,
   options: Partial<StoreTreeOptions> = {},
 ): Promise<StoredTreeResult> {
-  return await storeTree(sink, directory, { filter: everything, ...options });
+  return await storeTree(async () => sink, directory, { filter: everything, ...options });
 }
 
 const PLAIN: WriteTreeOptions = {
