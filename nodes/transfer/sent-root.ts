@@ -71,12 +71,15 @@ export class SentRoot {
   #packed: readonly Ref[] = [];
   /** Some of those have no place on a disk. */
   #areScattered = false;
+  readonly #now: () => number;
   readonly #pace: SolidPace;
   /** Whether those that are ready were made so although others go together. */
   #areLeft = false;
 
   constructor(source: SentSource, options: SentRootOptions) {
-    const { root, length, bases = [], resume, signal, now } = options;
+    const { root, length, bases = [], resume, signal } = options;
+    const { now = () => performance.now() } = options;
+    this.#now = now;
     this.#source = source;
     this.#signal = signal;
     // Of a window that is small several fit in, so that one is on its way while another one is placed.
@@ -164,14 +167,19 @@ export class SentRoot {
     const count = fitting(chunks.map(({ byteLength }) => byteLength));
     const part = { refs: refs.slice(0, count), chunks: chunks.slice(0, count) };
     const plain = Buffer.concat(part.chunks);
+    const before = this.#now();
     const frame = await encodePart(plain, NO_BYTES, SLOW_LINK_LEVEL);
+    const ms = this.#now() - before;
     if (frame === undefined || frame.byteLength > plain.byteLength * SOLID_STORED_SHARE_MAX) return undefined;
     const lengths = part.chunks.map(({ byteLength }) => byteLength);
     const patch = await writeChunkPatch([{ refs: part.refs, lengths, dictionary: [], frame }], [], NO_BYTES);
     if (patch.body.byteLength > BULK_BODY_BYTES_MAX) return undefined;
-    if (storedBytes !== undefined) this.#pace.made(storedBytes, patch.body.byteLength);
     this.#left = this.#left.slice(count);
     const plainBytes = plain.byteLength;
+    const together = patch.body.byteLength;
+    // What they would be as they are stored is known of those that are stored, and otherwise found out to no purpose.
+    const stored = storedBytes ?? plainBytes;
+    this.#pace.made({ plain: plainBytes, stored, together, ms });
     return unitOf({ ...patch, refs: part.refs, chunks: count, plainBytes, patchedChunks: 0 });
   }
 

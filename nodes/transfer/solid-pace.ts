@@ -12,6 +12,7 @@ import {
   SOLID_MEASURED_BYTES,
   SOLID_PAUSE_BYTES,
   SOLID_PAUSE_BYTES_MAX,
+  SOLID_TRIED_BYTES,
 } from "../limits.ts";
 
 /** What differs by less may be chance. */
@@ -43,6 +44,9 @@ export class SolidPace {
   /** What chunks have been as they are stored, and what became of them. */
   #storedBytes = 0;
   #madeBytes = 0;
+  #plainBytes = 0;
+  #madeMs = 0;
+  #tried = false;
 
   /** `windowBytes` may be on their way. */
   constructor(windowBytes: number, now: () => number = () => performance.now()) {
@@ -80,10 +84,23 @@ export class SolidPace {
     this.#handedAt = this.#now();
   }
 
-  /** Chunks that are so many bytes as they are stored became so many together. */
-  made(storedBytes: number, madeBytes: number): void {
-    this.#storedBytes += storedBytes;
-    this.#madeBytes += madeBytes;
+  /**
+   * Chunks of so many plain bytes, stored as so many, became so many together in so many milliseconds. A core that cannot keep up
+   * with what went by as it is stored is found out before much depends on it.
+   */
+  made(made: {
+    readonly plain: number;
+    readonly stored: number;
+    readonly together: number;
+    readonly ms: number;
+  }): void {
+    this.#storedBytes += made.stored;
+    this.#madeBytes += made.together;
+    this.#plainBytes += made.plain;
+    this.#madeMs += made.ms;
+    if (this.#plainBytes < SOLID_TRIED_BYTES || this.#tried) return;
+    this.#tried = true;
+    if (this.#plainBytes < this.#storedRate * this.#madeMs) this.#giveUp();
   }
 
   #measure(now: number): void {
@@ -101,10 +118,15 @@ export class SolidPace {
     this.#togetherRate = plain / ms;
     const isSlower = this.#togetherRate < this.#storedRate * SLOWER_SHARE;
     if (isSlower || this.#madeBytes > this.#storedBytes * (1 - SOLID_GAIN_MIN)) {
-      this.#togetherRate = undefined;
-      this.#go(false, this.#pause);
-      this.#pause = Math.min(this.#pause * 2, SOLID_PAUSE_BYTES_MAX);
+      this.#giveUp();
     } else if (waitedMs < ms * WAITING_SHARE_MIN && this.#sinceStored > SOLID_PAUSE_BYTES) this.#go(false, 0);
+  }
+
+  /** It is of no use now, and tried again later. */
+  #giveUp(): void {
+    this.#togetherRate = undefined;
+    this.#go(false, this.#pause);
+    this.#pause = Math.min(this.#pause * 2, SOLID_PAUSE_BYTES_MAX);
   }
 
   /** What is on its way still goes by at the pace of before. */
@@ -113,6 +135,7 @@ export class SolidPace {
     this.#unmeasured = Math.max(pause, this.#windowBytes);
     this.#measured = undefined;
     this.#sinceStored = 0;
-    [this.#storedBytes, this.#madeBytes] = [0, 0];
+    [this.#storedBytes, this.#madeBytes, this.#plainBytes, this.#madeMs] = [0, 0, 0, 0];
+    this.#tried = false;
   }
 }

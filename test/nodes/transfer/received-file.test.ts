@@ -147,7 +147,8 @@ describe("a root is received into a file", () => {
     const random = new Random(SEED);
     const phrases = Array.from({ length: 1000 }, (_, index) => seededBytes(`phrase ${index}`, 200));
     const bytes = Buffer.concat(Array.from({ length: 60_000 }, () => phrases[random.below(1000)]!));
-    const root = putFile(source.shelf, bytes);
+    const chunker = new Chunker({ minBytes: 32_768, averageBytes: 65_536, maxBytes: 131_072 });
+    const root = putFile(source.shelf, bytes, chunker);
     const received: number[] = [];
     for (const [name, step] of [
       ["over a fast link", 0.001],

@@ -30,8 +30,9 @@ function send(world: World, bytes: number): { readonly modes: boolean[]; readonl
     modes.push(isTogether);
     const wire = (MIB / 2) * (isTogether ? world.together : world.stored);
     if (isTogether) {
-      now += (MIB / 2 / world.core) * 1000;
-      pace.made((MIB / 2) * world.stored, wire);
+      const ms = (MIB / 2 / world.core) * 1000;
+      now += ms;
+      pace.made({ plain: MIB / 2, stored: (MIB / 2) * world.stored, together: wire, ms });
     }
     pace.handed(wire, MIB / 2);
     const rate = typeof world.link === "number" ? world.link : world.link(sent);
@@ -63,6 +64,13 @@ test("a core that is slower than the link is asked for less and less", () => {
   expect(modes).toContain(true);
   expect(share(modes.slice(0, 512))).toBeGreaterThan(share(modes.slice(-1024)));
   expect(seconds).toBeLessThan(((2048 * world.stored) / 12) * 1.2);
+});
+
+test("and where it is far too slow, it is not asked for long", () => {
+  const world = { link: 20 * MIB, core: MIB, stored: 0.4, together: 0.32 };
+  const { modes } = send(world, 128 * MIB);
+  expect(modes).toContain(true);
+  expect(modes.filter(Boolean).length).toBeLessThan(20);
 });
 
 test("what is hardly smaller is left as it is", () => {
