@@ -73,6 +73,7 @@ export type {
   PacketFS,
   ProgramBundle,
   ProgramSource,
+  ProgressStep,
   PutOptions,
   PutResult,
   PutTreeOptions,

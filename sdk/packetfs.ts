@@ -145,8 +145,20 @@ export interface PutOptions {
   /** Without one the file is stored under no name, and the next gc frees it. */
   readonly name?: string;
   readonly signal?: AbortSignal;
-  /** Called with the bytes taken in so far. */
-  readonly onProgress?: (bytes: number) => void;
+  /**
+   * Called with the bytes taken in so far. Of a file that goes to a hub or node that is the mean of what was read and what is there; `step`
+   * is what is being done.
+   */
+  readonly onProgress?: (bytes: number, step?: ProgressStep) => void;
+}
+
+/** What is being done with a whole file, of several things one after the other. */
+export interface ProgressStep {
+  readonly doing: "reading" | "sending" | "receiving";
+  /** Of the file, with which this is done. */
+  readonly bytes: number;
+  /** What the machine is called that it goes to or comes from. */
+  readonly peer?: string;
 }
 
 export interface PutResult {
@@ -166,6 +178,10 @@ export interface PutResult {
 
 /** What bringing a file to or from another machine cost, and what made it less. */
 export interface TransferInfo {
+  /** What the machine is called that it went to or came from. */
+  readonly peer: string;
+  /** Whether its bytes were encrypted on the way: `bulk` says so. */
+  readonly encrypted: boolean;
   /** Bytes on the wire of this file's messages. */
   readonly wireBytes: { readonly sent: number; readonly received: number };
   /** Chunks that were there already, came as what changed of others, and came compressed. */
@@ -189,7 +205,12 @@ export interface GetFileOptions extends Omit<GetOptions, "reuse"> {
   /** What a file is stored as that is asked for by its root: other versions of it, which may be here, are what it is like. */
   readonly name?: string;
   /** Told of bytes that are there, of all that will be. */
-  readonly onProgress?: (bytes: number, total: number) => void;
+  readonly onProgress?: (bytes: number, total: number, step?: ProgressStep) => void;
+  /**
+   * Has what came of a whole file, if it is much, stay beside the path when the signal ends the call, for the next one, and is told of its
+   * bytes. Without it that is so only where the connection is lost.
+   */
+  readonly onLeft?: (bytes: number, total: number) => void;
 }
 
 export interface GetFileResult {

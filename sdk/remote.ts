@@ -27,7 +27,7 @@ import {
   streamParts,
 } from "./files.ts";
 import type { FoundBytes } from "./files.ts";
-import { FileFromPeer, survives } from "./memory/get-file.ts";
+import { FileFromPeer } from "./memory/get-file.ts";
 import { getTree } from "./memory/get-tree.ts";
 import { NearSource } from "./memory/near-source.ts";
 import type { Part } from "./target/file-target.ts";
@@ -208,7 +208,12 @@ class RemotePacketFS implements PacketFS {
       newBytes: put.stats.plainBytes,
       storedBytes: put.stats.sentBytes,
       // Of a file that was not read nobody has counted its chunks.
-      transfer: transferInfo(put.stats, length, chunks === 0 ? undefined : chunks - put.stats.chunks),
+      transfer: transferInfo(
+        put.stats,
+        length,
+        chunks === 0 ? undefined : chunks - put.stats.chunks,
+        this.#data.transfers.route,
+      ),
       ...(name === undefined ? {} : { name }),
     };
   }
@@ -258,7 +263,7 @@ class RemotePacketFS implements PacketFS {
   }
 
   async getFile(file: string, path: string, options: GetFileOptions = {}): Promise<GetFileResult> {
-    const { range, signal, onProgress } = options;
+    const { range, signal, onProgress, onLeft } = options;
     const { catalog, source } = this.#filesForOne();
     const found = await findBytes({ catalog, source }, file, range);
     const { root, end, isWhole, name = options.name } = found;
@@ -273,11 +278,18 @@ class RemotePacketFS implements PacketFS {
       path,
       name,
       signal,
-      onProgress: (bytes) => onProgress?.(bytes, end),
+      onProgress: (bytes, step) => onProgress?.(bytes, end, step),
+      leavesPart: onLeft !== undefined,
     });
     const isThere = (): Promise<boolean> => incoming.isThere();
     const fill = (part: Part): Promise<number | undefined> => incoming.fill(part);
-    const got = await getFile(path, found, { read, isThere, fill, survives }, options);
+    const survives = (error: unknown): boolean => incoming.survives(error);
+    const got = await getFile(path, found, { read, isThere, fill, survives }, options).catch(
+      (error: unknown) => {
+        if (incoming.leftBytes !== undefined) onLeft?.(incoming.leftBytes, end);
+        throw error;
+      },
+    );
     if (got.unchanged === true) return got;
     await incoming.remember();
     const { transfer } = incoming;
@@ -414,7 +426,8 @@ class RemotePacketFS implements PacketFS {
     });
     if (fetched === undefined) return undefined;
     const { source, stats } = fetched;
-    const transfer = stats === undefined ? undefined : transferInfo(stats, record.length);
+    const { route } = this.#data.transfers;
+    const transfer = stats === undefined ? undefined : transferInfo(stats, record.length, undefined, route);
     return { source, transfer, [Symbol.asyncDispose]: () => fetched[Symbol.asyncDispose]() };
   }
 

@@ -56,9 +56,15 @@ type OverChannel<Result> = (channel: TransferChannel, progressed: () => void) =>
 export class TransferClient {
   readonly #link: LastingLink;
   readonly #channels = new WeakMap<BulkChannel, TransferChannel>();
+  #isClear = false;
 
   constructor(link: LastingLink) {
     this.#link = link;
+  }
+
+  /** Whose files come and go, and whether bodies did so in the clear over the channel that was used last. */
+  get route(): { readonly peer: string; readonly isClear: boolean } {
+    return { peer: this.#link.peer.label, isClear: this.#isClear };
   }
 
   /** Whether the peer, as its present session says, takes part in transfers at all. An older one does not. */
@@ -189,6 +195,7 @@ export class TransferClient {
   ): Promise<Result> {
     for (let fruitless = 0; ;) {
       const channel = await channelOf(link);
+      this.#isClear = channel.isClear;
       try {
         return await work(this.#transfers(channel), () => {
           fruitless = 0;

@@ -3,7 +3,7 @@ import { inspect } from "node:util";
 import measure from "fast-string-truncated-width";
 import type { AcceleratorInfo, KernelReport, UnusedAccelerator } from "../../runtime/contracts/kernels.ts";
 import { formatBytes, formatCount, formatDuration, plural, splitStack } from "../../runtime/format.ts";
-import type { TransferInfo } from "../packetfs.ts";
+import type { ProgressStep, TransferInfo } from "../packetfs.ts";
 
 export { formatBytes, formatCount, formatDuration, plural } from "../../runtime/format.ts";
 
@@ -21,13 +21,20 @@ const SUFFIXES: Readonly<Record<string, number>> = {
   gib: 1024 ** 3,
 };
 
+const PEER_COLUMNS_MAX = 12;
+
 /** "12.3 MB/s". */
 export function formatRate(bytes: number, milliseconds: number): string {
   return `${formatBytes((bytes / milliseconds) * 1000)}/s`;
 }
 
-/** "12 kB sent, 400 B received (1 : 85): 1,000 chunks reused, 3 patched, 1 compressed". */
-export function formatTransfer({ wireBytes, chunks, ratio }: TransferInfo): string {
+/** "43 %", never more than there is. */
+export function formatShare(part: number, whole: number): string {
+  return `${Math.floor((part / whole) * 100)} %`;
+}
+
+/** "12 kB sent, 400 B received (1 : 85): 1,000 chunks reused, 3 patched, 1 compressed"; whether it was in the clear is said, too. */
+export function formatTransfer({ wireBytes, chunks, ratio, encrypted }: TransferInfo): string {
   const { reused, patched, compressed } = chunks;
   const moved = `${formatBytes(wireBytes.sent)} sent, ${formatBytes(wireBytes.received)} received`;
   const made = [
@@ -35,7 +42,18 @@ export function formatTransfer({ wireBytes, chunks, ratio }: TransferInfo): stri
     `${formatCount(patched)} patched`,
     `${formatCount(compressed)} compressed`,
   ].join(", ");
-  return `${moved} (1 : ${ratio < 10 ? ratio.toFixed(1) : formatCount(Math.round(ratio))}): ${made}`;
+  return `${moved}${encrypted ? "" : " in the clear"} (1 : ${formatRatio(ratio)}): ${made}`;
+}
+
+/** "0.99", "85": never more than it is. */
+function formatRatio(ratio: number): string {
+  return ratio < 10 ? (Math.floor(ratio * 100) / 100).toFixed(2) : formatCount(Math.floor(ratio));
+}
+
+/** "reading", "to lab1", "from lab1": what a line about a file's progress ends with. */
+export function formatStep({ doing, peer = "" }: ProgressStep): string {
+  if (doing === "reading" || peer === "") return doing;
+  return `${doing === "sending" ? "to" : "from"} ${truncate(printable(peer), PEER_COLUMNS_MAX)}`;
 }
 
 /**

@@ -16,7 +16,14 @@ import type {
 import { onRun } from "./context.ts";
 import type { Context, Host } from "./context.ts";
 import { findTarget, isDirectory } from "../target/file-target.ts";
-import { formatBytes, formatCount, formatDuration, formatTransfer, printable } from "./format.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatShare,
+  formatTransfer,
+  printable,
+} from "./format.ts";
 import { example } from "./help.ts";
 import { FILE_OPERAND, option } from "./options.ts";
 import { jsonText } from "./output.ts";
@@ -277,7 +284,13 @@ async function toFile(
   const progress = new Progress(output, printable(file));
   const got = await pfs.getFile(textOf(info), path, {
     signal,
-    onProgress: (bytes, total) => progress.update(bytes, total),
+    onProgress: (bytes, total, step) => progress.updateStep(bytes, total, step),
+    onLeft: (bytes, total) => {
+      progress.end();
+      output.talk(
+        `${printable(file)}: ${formatShare(bytes, total)} of it is here; the same command goes on from there`,
+      );
+    },
     ...(info.version === 0 ? {} : { name: info.name }),
     ...(range === undefined ? {} : { range }),
   });

@@ -110,7 +110,7 @@ export function gcCommand(host: Host): Command {
     .addOption(
       option(
         "--cache",
-        "instead, forget what commands remember on this machine of files that they stored at hubs and fetched, in PACKETFS_CACHE_BYTES at most (0 for none): nothing that is stored is lost",
+        "instead, forget what commands remember on this machine of files that they stored at hubs and fetched, in PACKETFS_CACHE_BYTES at most (0 for none), and remove what is left of gets that nobody went on with: nothing that is stored is lost",
         "PACKETFS_CACHE",
       ),
     )

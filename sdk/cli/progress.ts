@@ -1,6 +1,15 @@
 /** One line at the bottom of the terminal: how much is done, how fast, how long still. Silent where stderr is no terminal. */
 import { styleText } from "node:util";
-import { displayWidth, formatBytes, formatDuration, formatRate, pad, truncate } from "./format.ts";
+import {
+  displayWidth,
+  formatBytes,
+  formatDuration,
+  formatRate,
+  formatStep,
+  pad,
+  truncate,
+} from "./format.ts";
+import type { ProgressStep } from "../packetfs.ts";
 import type { Output } from "./output.ts";
 
 const REDRAW_MS = 100;
@@ -50,6 +59,11 @@ export class Progress {
     if (now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
     this.#output.status(this.#text(total, now, note));
+  }
+
+  /** As `update`, of a whole file: of several steps each has a bar of its own. */
+  updateStep(done: number, total: number | undefined, step: ProgressStep | undefined): void {
+    this.update(step?.bytes ?? done, total, step === undefined ? "" : formatStep(step));
   }
 
   /** Removes the line. */

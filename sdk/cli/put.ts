@@ -118,7 +118,7 @@ async function store(
   const progress = new Progress(output, printable(name));
   const startedAt = performance.now();
   const result = await Promise.race([
-    pfs.put(source, { name, signal, onProgress: (bytes) => progress.update(bytes, total) }),
+    pfs.put(source, { name, signal, onProgress: (bytes, step) => progress.updateStep(bytes, total, step) }),
     aborted,
   ]);
   progress.end();

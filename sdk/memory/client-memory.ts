@@ -1,6 +1,7 @@
 /** All that a client of hubs remembers of files, in one directory of the user's cache. */
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { removeDeadParts } from "../target/file-target.ts";
 import { cacheDirectory } from "../programs/result-cache.ts";
 import { ClientStore } from "./client-store.ts";
 import { FileIndex } from "./file-index.ts";
@@ -69,13 +70,33 @@ export class ClientMemory implements Disposable {
     return Math.round(bytesMax / (1 - COPIES_SHARE));
   }
 
-  /** Forgets everything. Resolves with the bytes that are free for it. Rejects as clearing the store does. */
+  /**
+   * Removes what killed processes, or those that were interrupted, left of files on their way, if it is so old, in milliseconds. Resolves
+   * with its bytes. Never rejects.
+   */
+  async removeParts(ageMs: number): Promise<number> {
+    let removed = 0;
+    for (const { directory, since } of this.files.partDirectories()) {
+      // What was left there cannot be old yet.
+      if (Date.now() - since < ageMs) continue;
+      const { bytes, isClean } = await removeDeadParts(directory, ageMs);
+      removed += bytes;
+      if (isClean) this.files.forgetPart(directory);
+    }
+    return removed;
+  }
+
+  /**
+   * Forgets everything, parts of files with it that nobody fetches any more. Resolves with the bytes that are free for it. Rejects as
+   * clearing the store does.
+   */
   async clear(signal?: AbortSignal): Promise<number> {
+    const parts = await this.removeParts(0);
     const before = (await this.usage()).bytes;
     await this.store.clear(signal);
     await this.copies.clear();
     this.files.clear();
-    return Math.max(0, before - (await this.usage()).bytes);
+    return parts + Math.max(0, before - (await this.usage()).bytes);
   }
 
   [Symbol.dispose](): void {

@@ -34,7 +34,11 @@ const SCHEMA = `
   );
   create index if not exists files_by_root on files (root);
   create index if not exists files_by_kin on files (kin);
+  create table if not exists parts (directory text primary key, since integer not null);
 `;
+/** So many directories are noted in which something may be left, the latest of them. */
+const PARTS_MAX = 256;
+const DROP_PARTS = `delete from parts where directory in (select directory from parts order by since desc limit -1 offset ${PARTS_MAX})`;
 const MS_NS = 1_000_000n;
 const TOUCH = "update files set use = (select max(use) + 1 from files) where use = ?";
 
@@ -190,10 +194,34 @@ export class FileIndex implements Disposable {
     return done === true;
   }
 
+  /** Notes that a file is being fetched into this directory: what a killed process leaves there can be found. */
+  notePart(directory: string): void {
+    this.#use((database) => {
+      database.prepare("insert or ignore into parts values (?, ?)").run(resolve(directory), Date.now());
+      database.prepare(DROP_PARTS).run();
+    });
+  }
+
+  /** Directories that were noted, and when, in milliseconds since 1970; the longest ago first. */
+  partDirectories(): { readonly directory: string; readonly since: number }[] {
+    const found = this.#use((database) => database.prepare("select * from parts order by since").all());
+    return (found ?? []).map(({ directory, since }) => ({
+      directory: String(directory),
+      since: Number(since),
+    }));
+  }
+
+  /** Nothing is left in this directory. */
+  forgetPart(directory: string): void {
+    this.#use((database) => database.prepare("delete from parts where directory = ?").run(directory));
+  }
+
   /** Forgets everything. */
   clear(): void {
     if (!existsSync(this.#path)) return;
-    this.#use((database) => database.exec("delete from files; vacuum; pragma wal_checkpoint(truncate)"));
+    this.#use((database) =>
+      database.exec("delete from files; delete from parts; vacuum; pragma wal_checkpoint(truncate)"),
+    );
   }
 
   close(): void {

@@ -8,6 +8,7 @@
  *
  * What came is remembered, with a copy of it: it is what a later version is like, there and here.
  */
+import { dirname } from "node:path";
 import { refKey, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode, PacketErrorCode } from "../../packets/errors.ts";
@@ -23,7 +24,8 @@ import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { HeldFile } from "../../runtime/stream/execute.ts";
 import { walkStreams } from "../../runtime/stream/walk.ts";
 import { fileFailure } from "../errors.ts";
-import type { TransferInfo } from "../packetfs.ts";
+import type { ProgressStep, TransferInfo } from "../packetfs.ts";
+import { PART_AGE_MS_MAX } from "../target/file-target.ts";
 import type { Part } from "../target/file-target.ts";
 import { transferInfo } from "../transfer-info.ts";
 import { alikeRoots, openKnown, openRead, placesOf } from "./alike-files.ts";
@@ -45,9 +47,14 @@ export interface FileGet {
   /** What it is stored as, where that is known. */
   readonly name: string | undefined;
   readonly signal: AbortSignal | undefined;
-  /** Called with bytes of the file that are there. */
-  readonly onProgress: (bytes: number) => void;
+  /** Called with bytes of the file that are there, and what is being done. */
+  readonly onProgress: (bytes: number, step: ProgressStep) => void;
+  /** Whether what came stays where its part is when the signal ends it. */
+  readonly leavesPart: boolean;
 }
+
+/** Of less than this nobody goes on: it comes again as fast. */
+const LEFT_BYTES_MIN: number = 1024 * 1024;
 
 /** What came, and what it cost. */
 interface Came {
@@ -62,6 +69,8 @@ export class FileFromPeer implements AsyncDisposable {
   #there: HeldFile | undefined;
   readonly #open: AsyncDisposable[] = [];
   #came: Came | undefined;
+  #doneBytes = 0;
+  #leftBytes: number | undefined;
 
   constructor(get: FileGet) {
     this.#get = get;
@@ -88,6 +97,7 @@ export class FileFromPeer implements AsyncDisposable {
   async fill(part: Part): Promise<number | undefined> {
     const { peer, root, length, path, signal, onProgress } = this.#get;
     if (!peer.transfers.isOffered || length < TRANSFER_FILE_BYTES_MIN) return undefined;
+    this.#get.memory?.files.notePart(dirname(part.path));
     const { held, bases } = await this.#held(part.held);
     const { handle, path: partPath, journal } = part;
     const file = await ReceivedFile.open({ root, handle, path: partPath, journal, held });
@@ -96,7 +106,10 @@ export class FileFromPeer implements AsyncDisposable {
         store: file,
         root,
         bases,
-        onProgress: ({ doneBytes }) => onProgress(doneBytes),
+        onProgress: ({ doneBytes }) => {
+          this.#doneBytes = doneBytes;
+          onProgress(doneBytes, { doing: "receiving", bytes: doneBytes, peer: peer.transfers.route.peer });
+        },
         ...(signal === undefined ? {} : { signal }),
       });
       this.#came = { stats, streams: await streamsOf(file.streams, root, signal) };
@@ -110,11 +123,26 @@ export class FileFromPeer implements AsyncDisposable {
     }
   }
 
+  /** Whether what came until this error is left to whoever tries again. */
+  survives(error: unknown): boolean {
+    const { signal, leavesPart } = this.#get;
+    const isStopped = signal?.aborted === true && leavesPart && this.#doneBytes >= LEFT_BYTES_MIN;
+    if (!isStopped && !isOfConnection(error)) return false;
+    this.#leftBytes = this.#doneBytes;
+    return true;
+  }
+
+  /** Bytes of it that were left to whoever tries again. */
+  get leftBytes(): number | undefined {
+    return this.#leftBytes;
+  }
+
   /** What it cost, once it is there; undefined where it came by its chunks, or was there. */
   get transfer(): TransferInfo | undefined {
     if (this.#came === undefined) return undefined;
     const { stats, streams } = this.#came;
-    return transferInfo(stats, this.#get.length, chunksIn(streams) - stats.chunks);
+    const { length, peer } = this.#get;
+    return transferInfo(stats, length, chunksIn(streams) - stats.chunks, peer.transfers.route);
   }
 
   /** It is where it is to be: what will save work the next time is kept. Never rejects. */
@@ -125,6 +153,7 @@ export class FileFromPeer implements AsyncDisposable {
     if (seen?.length !== length) return;
     if (this.#came !== undefined) await memory.copies.keep(path, root, length, this.#came.streams);
     await memory.files.remember(await seeAgain(seen), root, name);
+    await memory.removeParts(PART_AGE_MS_MAX);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -133,7 +162,8 @@ export class FileFromPeer implements AsyncDisposable {
 
   async #read(path: string): Promise<HeldFile | undefined> {
     const { signal } = this.#get;
-    const held = await HeldFile.open(path, { signal }).catch(() => undefined);
+    const onProgress = (bytes: number): void => this.#get.onProgress(0, { doing: "reading", bytes });
+    const held = await HeldFile.open(path, { signal, onProgress }).catch(() => undefined);
     signal?.throwIfAborted();
     return this.#keepOpen(held);
   }
@@ -208,8 +238,8 @@ interface Held {
   readonly bases: readonly Ref[];
 }
 
-/** Whether what came until then is of use to whoever tries again: the connection was lost, and nothing else was wrong. */
-export function survives(error: unknown): boolean {
+/** The connection was lost, and nothing else was wrong. */
+function isOfConnection(error: unknown): boolean {
   const lost = [
     WireErrorCode.nodeLost,
     WireErrorCode.unreachable,

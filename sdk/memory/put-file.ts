@@ -15,10 +15,12 @@ import type { IsThere } from "../../nodes/remote/chunks-there.ts";
 import type { RemoteStore } from "../../nodes/remote/remote-store.ts";
 import type { TransferredPut } from "../../nodes/remote/transfer-client.ts";
 import type { SentSource } from "../../nodes/transfer/sent-root.ts";
+import type { TransferProgress } from "../../nodes/transfer/transfer-channel.ts";
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
 import { HeldFile, heldBefore } from "../../runtime/stream/execute.ts";
 import { fileSource, ingest, inputChanged } from "../../runtime/stream/ingest.ts";
+import type { PutOptions } from "../packetfs.ts";
 import { alikeRoots, openKnown, placesOf } from "./alike-files.ts";
 import type { AlikeRoot } from "./alike-files.ts";
 import type { ClientMemory } from "./client-memory.ts";
@@ -38,7 +40,7 @@ export interface FilePut {
   readonly name: string | undefined;
   readonly signal: AbortSignal | undefined;
   /** Called with bytes of the file that are done with, of reading them and bringing them there the mean. */
-  readonly onProgress: ((bytes: number) => void) | undefined;
+  readonly onProgress: PutOptions["onProgress"];
 }
 
 /** What is known of the file when it has been brought there. */
@@ -201,7 +203,9 @@ interface ReadFile extends FileRoot {
 async function readInto({ path, signal, onProgress }: FilePut, { files, copies }: Kept): Promise<ReadFile> {
   const how = {
     ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress: (bytes: number) => onProgress(bytes / 2) }),
+    ...(onProgress === undefined
+      ? {}
+      : { onProgress: (bytes: number) => onProgress(bytes / 2, { doing: "reading", bytes }) }),
   };
   if (files?.writer !== undefined) {
     const stored = await ingest(files.writer, fileSource(path, signal), how);
@@ -237,12 +241,9 @@ async function send(
   { peer, name, signal, onProgress }: FilePut,
   { isTold, ...sent }: Sent,
 ): Promise<TransferredPut> {
-  return await peer.transfers.put({
-    ...sent,
-    name,
-    signal,
-    onProgress: isTold ? ({ doneBytes, length }) => onProgress?.((length + doneBytes) / 2) : undefined,
-  });
+  const tell = ({ doneBytes: bytes, length }: TransferProgress): void =>
+    onProgress?.((length + bytes) / 2, { doing: "sending", bytes, peer: peer.transfers.route.peer });
+  return await peer.transfers.put({ ...sent, name, signal, onProgress: isTold ? tell : undefined });
 }
 
 /** What comes of it, or something else where the peer does not let this client ask. */

@@ -170,7 +170,7 @@ class RemoteTreeStoring implements TreeStoring {
         newChunks: stats.chunks,
         newBytes: stats.plainBytes,
         storedBytes: stats.sentBytes,
-        transfer: transferInfo(stats, length, chunks - stats.chunks),
+        transfer: transferInfo(stats, length, chunks - stats.chunks, peer.transfers.route),
       },
     };
   }

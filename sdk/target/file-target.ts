@@ -19,6 +19,8 @@ import { fileError, systemCode, UsageError } from "../errors.ts";
 import { leavePart, openPart, removeLeftParts } from "./part-file.ts";
 import type { PartFile } from "./part-file.ts";
 
+export { PART_AGE_MS_MAX, removeDeadParts } from "./part-file.ts";
+
 /** Bytes that are written at once; as many may be on their way before them. */
 const WRITE_BYTES: number = 1 * 1024 * 1024;
 const NEW_FILE_MODE = 0o666;

@@ -17,7 +17,7 @@ import { refToHex, sha256 } from "../../packets/digest.ts";
 import { ownMark, PROCESS_MARK, stateOfProcess } from "../../runtime/process-mark.ts";
 
 /** What is older and belongs to no process that lives here is removed. */
-const PART_AGE_MS_MAX = 24 * 60 * 60 * 1000;
+export const PART_AGE_MS_MAX: number = 24 * 60 * 60 * 1000;
 const PART = new RegExp(`^\\.pfs-([0-9a-f]{16})-(${PROCESS_MARK})-([0-9a-f]{8})\\.part$`);
 const JOURNAL = /^\.pfs-([0-9a-f]{16})-([0-9a-f]{8})\.journal$/;
 /** As earlier versions named them. */
@@ -53,7 +53,14 @@ export async function openPart(directory: string, target: string, mode: number):
 /** Leaves a part of this process, which is closed, to whoever opens the next one for its target: this process, or one that comes after it. */
 export async function leavePart(directory: string, { path }: PartFile): Promise<void> {
   const [, key = "", , digits = ""] = PART.exec(basename(path)) ?? [];
-  (await partsLeft(directory)).push({ path, key, digits, isOld: false });
+  (await partsLeft(directory)).push({
+    path,
+    key,
+    digits,
+    isOld: false,
+    size: 0,
+    writtenAt: Date.now(),
+  });
 }
 
 /** Removes the parts of `target` that were left in `directory`, and old ones of other targets. */
@@ -68,6 +75,27 @@ export async function removeLeftParts(directory: string, target: string): Promis
   }
 }
 
+/**
+ * Removes parts and journals that dead processes left in a directory, if they are so old, in milliseconds. Resolves with the bytes that they
+ * took, and whether others are left. Never rejects.
+ */
+export async function removeDeadParts(
+  directory: string,
+  ageMs: number,
+): Promise<{ readonly bytes: number; readonly isClean: boolean }> {
+  let [bytes, isClean] = [0, true];
+  for (const { path, key, digits, size, writtenAt } of await findParts(directory)) {
+    if (Date.now() - writtenAt < ageMs) {
+      isClean = false;
+      continue;
+    }
+    bytes += size;
+    await rm(path, { force: true }).catch(() => undefined);
+    if (key !== "") await rm(journalOf(directory, key, digits), { force: true }).catch(() => undefined);
+  }
+  return { bytes, isClean };
+}
+
 function journalOf(directory: string, key: string, digits: string): string {
   return join(directory, `.pfs-${key}-${digits}.journal`);
 }
@@ -78,6 +106,9 @@ interface LeftPart {
   readonly key: string;
   readonly digits: string;
   readonly isOld: boolean;
+  /** Bytes, and when they were written last, in milliseconds since 1970. */
+  readonly size: number;
+  readonly writtenAt: number;
 }
 
 /** What was left in each directory, by others before this process came and by itself; whoever takes one takes it out. */
@@ -112,10 +143,11 @@ async function findParts(directory: string): Promise<LeftPart[]> {
     if (stats?.isFile() !== true || stats.nlink !== 1) continue;
     if (stats.uid !== (process.geteuid?.() ?? stats.uid)) continue;
     // The part of a journal may just have become what it was to be.
-    const isOld = Date.now() - stats.mtimeMs > PART_AGE_MS_MAX;
+    const { size, mtimeMs: writtenAt } = stats;
+    const isOld = Date.now() - writtenAt > PART_AGE_MS_MAX;
     const state = await stateOfProcess(mark);
-    if (state === "dead") left.push({ path, key, digits, isOld });
-    else if (isOld && state === "elsewhere") left.push({ path, key: "", digits, isOld });
+    if (state === "dead") left.push({ path, key, digits, isOld, size, writtenAt });
+    else if (isOld && state === "elsewhere") left.push({ path, key: "", digits, isOld, size, writtenAt });
   }
   return left;
 }

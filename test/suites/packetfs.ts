@@ -124,7 +124,9 @@ export function describePacketFS(name: string, open: () => Promise<PacketFSHarne
         const path = join(directory, "fetched");
         const told: [number, number][] = [];
         const { root } = await pfs.stat("numbers.txt");
-        const got = await pfs.getFile("numbers.txt", path, { onProgress: (...both) => told.push(both) });
+        const got = await pfs.getFile("numbers.txt", path, {
+          onProgress: (bytes, total) => told.push([bytes, total]),
+        });
         expect(got).toMatchObject({ root, path, length: TEXT.length });
         expect(told.at(-1)).toEqual([TEXT.length, TEXT.length]);
         expect((await readFile(path)).equals(TEXT)).toBe(true);

@@ -4,6 +4,8 @@ import {
   formatBytes,
   formatDuration,
   formatRate,
+  formatShare,
+  formatTransfer,
   pad,
   parseBytes,
   plural,
@@ -86,6 +88,31 @@ describe("sizes and times", () => {
       "1 chunk",
       "1,234 chunks",
     ]);
+  });
+});
+
+describe("what a transfer cost", () => {
+  const transfer = {
+    peer: "hub",
+    encrypted: true,
+    wireBytes: { sent: 12_000, received: 400 },
+    chunks: { reused: 1, patched: 3, compressed: 1000 },
+    ratio: 85.99,
+  };
+
+  it("is told with what made it less, and never as less than it is", () => {
+    expect(formatTransfer(transfer)).toBe(
+      "12 kB sent, 400 B received (1 : 85): 1 chunk reused, 3 patched, 1,000 compressed",
+    );
+    expect(formatTransfer({ ...transfer, ratio: 0.9996 })).toContain("(1 : 0.99)");
+    expect(formatTransfer({ ...transfer, ratio: 9.999 })).toContain("(1 : 9.99)");
+    expect(formatShare(99_999, 100_000)).toBe("99 %");
+  });
+
+  it("says when it was not encrypted", () => {
+    expect(formatTransfer({ ...transfer, encrypted: false })).toContain(
+      "400 B received in the clear (1 : 85)",
+    );
   });
 });
 

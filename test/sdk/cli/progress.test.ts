@@ -88,4 +88,26 @@ describe("what is left", () => {
     progress.update(2 * MB, 100 * MB, "2/100 packets");
     expect(shown).toMatch(/ 2 % +2 MB of 100 MB +2\/100 packets$/);
   });
+
+  it("says what is done with a file, each step from its beginning, and with whom", () => {
+    const output = new Output({ json: false, quiet: false, verbose: false });
+    const shown: string[] = [];
+    Object.defineProperty(output, "showsProgress", { value: true });
+    output.status = (text) => void shown.push(stripVTControlCharacters(text));
+    const progress = new Progress(output, "words");
+    vi.advanceTimersByTime(500);
+    progress.updateStep(40 * MB, 100 * MB, { doing: "reading", bytes: 80 * MB });
+    vi.advanceTimersByTime(500);
+    progress.updateStep(60 * MB, 100 * MB, {
+      doing: "sending",
+      bytes: 20 * MB,
+      peer: "a hub of a long name",
+    });
+    vi.advanceTimersByTime(500);
+    progress.updateStep(30 * MB, 100 * MB, { doing: "receiving", bytes: 30 * MB, peer: "lab1" });
+    expect(shown[0]).toMatch(/ 80 % +80 MB of 100 MB .*reading$/);
+    expect(shown[1]).toMatch(/ 20 % +20 MB of 100 MB .*to a hub of a …$/);
+    expect(shown[2]).toMatch(/ 30 % +30 MB of 100 MB .*from lab1$/);
+    for (const line of shown) expect(line.length).toBeLessThan(80);
+  });
 });

@@ -14,7 +14,7 @@ import { basename, join } from "node:path";
 import { expect, it } from "vitest";
 import { ownMark } from "../../../runtime/process-mark.ts";
 import { findTarget } from "../../../sdk/target/file-target.ts";
-import { openPart, removeLeftParts } from "../../../sdk/target/part-file.ts";
+import { openPart, removeDeadParts, removeLeftParts } from "../../../sdk/target/part-file.ts";
 import { descriptorsOf } from "../../suites/processes.ts";
 import { temporaryDirectory } from "../cli/run-pfs.ts";
 
@@ -120,4 +120,23 @@ it("a part that is left to whoever tries again is taken over in the same process
   }
   expect(seen).toEqual(["", "more", "more"]);
   expect(readFileSync(join(directory, "target"), "utf8")).toBe("more");
+});
+
+it("parts of dead processes go once they are old enough, with their journals, and nothing else does", async () => {
+  const directory = realpathSync(await temporaryDirectory());
+  const day = 24 * 60 * 60 * 1000;
+  for (const target of ["old", "young"]) {
+    writeFileSync(join(directory, partOf(target)), "some of it");
+    writeFileSync(join(directory, journalOf(target)), "what is there");
+  }
+  writeFileSync(join(directory, "precious"), "");
+  const writing = await openPart(directory, join(directory, "writing"), 0o600);
+  const before = new Date(Date.now() - 2 * day);
+  for (const path of [join(directory, partOf("old")), writing.path]) utimesSync(path, before, before);
+  expect(await removeDeadParts(directory, day)).toEqual({ bytes: 10, isClean: false });
+  const left = [partOf("young"), journalOf("young"), basename(writing.path), "precious"];
+  expect(readdirSync(directory).toSorted()).toEqual(left.toSorted());
+  expect(await removeDeadParts(directory, 0)).toEqual({ bytes: 10, isClean: true });
+  expect(readdirSync(directory).toSorted()).toEqual([basename(writing.path), "precious"].toSorted());
+  await writing.handle.close();
 });
