@@ -271,6 +271,7 @@ export class ReceivedFile implements RootSink {
     }
     await writer.flush();
     await this.#journal.note(kept, joined(written));
+    this.#patches!.discard();
     if (bytes.byteLength < result.plainBytes) result.compressedChunks = result.chunks - result.patchedChunks;
     for (const key of done) this.#lacking.delete(key);
     this.#content.tellDone();

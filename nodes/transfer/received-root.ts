@@ -25,7 +25,7 @@ export interface ReceivingStore {
   readonly source: ChunkSource;
   /** One byte (0 or 1) per 32-byte ref: which chunks are here, in their right bytes. */
   has(refs: Uint8Array): Promise<Uint8Array>;
-  /** Keeps chunks that were verified: `source` has them when it resolves. */
+  /** Keeps chunks that were verified: `source` has them when it resolves, and their bytes are given up. */
   keep(chunks: readonly { readonly ref: Ref; readonly bytes: Uint8Array }[]): Promise<void>;
   /**
    * Verifies and keeps chunks of data as they are stored, back to back in the body, which it may give away. One byte (0 or 1)
@@ -244,6 +244,7 @@ export class ReceivedRoot implements RootSink {
     }
     if (body.byteLength < result.plainBytes) result.compressedChunks = result.chunks - result.patchedChunks;
     await this.#store.keep([...kept.values()]);
+    this.#patches!.discard();
     // Of a message that is not read to its end nothing is kept: it all comes again.
     for (const key of kept.keys()) this.#lacking.delete(key);
     return { ...result, wrong, covered };

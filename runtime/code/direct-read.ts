@@ -4,7 +4,7 @@
  * left to those who read chunks in the ordinary way, and tell others of damage.
  */
 import { closeSync, openSync, readSync } from "node:fs";
-import { Codec, decompress } from "../../packets/codec.ts";
+import { Codec, decompress, discardPlain } from "../../packets/codec.ts";
 import { decodeCode } from "../../packets/code/format.ts";
 import { encodeState } from "../../packets/code/state.ts";
 import type { RecordFault } from "../../packets/code/interpreter.ts";
@@ -125,6 +125,7 @@ class RunReader {
     const plain = decompress(packed, codec[piece]!, plainBytes[piece]!);
     if (plain === undefined) return -1;
     this.#workspace.memory.set(plain, CARRY_BYTES);
+    discardPlain(plain, codec[piece]!);
     return CARRY_BYTES;
   }
 

@@ -1,5 +1,5 @@
 /** Bodies that are made of chunks: each is verified where it came, and written where it belongs. */
-import { decompress } from "../../../packets/codec.ts";
+import { decompress, discardPlain } from "../../../packets/codec.ts";
 import { isRefOf, refAt } from "../../../packets/digest.ts";
 import { BULK_WRITE_PIECES_MAX } from "../../limits.ts";
 import type { OpenFiles } from "./open-files.ts";
@@ -8,9 +8,14 @@ import type { Placed, Placement } from "./protocol.ts";
 /** Rejects with PFS_BULK_FILE_FAILED; some of it may have been written then. The body must stay until it resolves. */
 export async function place(body: Uint8Array, placement: Placement, files: OpenFiles): Promise<Placed> {
   const chunks = verify(body, placement);
-  await write(chunks, placement, files);
-  const good = Uint8Array.from(chunks, (plain) => (plain === undefined ? 0 : 1));
-  return placement.wantsPlain === true ? { good, plain: together(chunks) } : { good };
+  try {
+    await write(chunks, placement, files);
+    const good = Uint8Array.from(chunks, (plain) => (plain === undefined ? 0 : 1));
+    return placement.wantsPlain === true ? { good, plain: together(chunks) } : { good };
+  } finally {
+    for (const [row, plain] of chunks.entries())
+      if (plain !== undefined) discardPlain(plain, placement.codec[row]!);
+  }
 }
 
 /** The plain bytes of each chunk; undefined for those that are not what their ref says. */

@@ -1,5 +1,5 @@
 /** Reads chunks: finds them, reads neighbours at once, and returns nothing that does not match its ref. */
-import { Codec, decompress } from "../../../packets/codec.ts";
+import { Codec, decompress, discardPlain } from "../../../packets/codec.ts";
 import { isRefOf, refAt, refToHex } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
@@ -384,6 +384,8 @@ export class ChunkReader implements ChunkPlacer, ChunkPlaces {
       }
       if (plain === undefined) failed.push(row);
       else taker.take(row.index, plain, row, body);
+      // Then it was for verifying alone.
+      if (plain !== undefined && (taker.keepsBodies || taker === NOBODY)) discardPlain(plain, row.codec);
     }
     this.#memory.giveBack(memory?.buffer);
     return failed;

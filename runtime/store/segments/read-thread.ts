@@ -1,7 +1,7 @@
 /** A thread that reads runs of records, verifies their chunks, and hands them over or writes them to a file. */
 import { readSync } from "node:fs";
 import { parentPort } from "node:worker_threads";
-import { Codec, decompress } from "../../../packets/codec.ts";
+import { Codec, decompress, discardPlain } from "../../../packets/codec.ts";
 import { isRefOf, refAt } from "../../../packets/digest.ts";
 import { messageOf } from "../../../packets/errors.ts";
 import { systemCode } from "../../errors.ts";
@@ -38,12 +38,10 @@ function read(run: RunToRead): ReadAnswer {
   const good = Uint8Array.from(chunks, (chunk) => (chunk === undefined ? 0 : 1));
   if (target !== undefined) writePieces(chunks, target);
   const isHandedOver = target === undefined && !keepsBodies;
-  return {
-    id,
-    bytes: isKept ? bytes : fresh(0),
-    good,
-    plain: isHandedOver ? together(chunks, rows) : fresh(0),
-  };
+  const plain = isHandedOver ? together(chunks, rows) : fresh(0);
+  for (const [row, chunk] of chunks.entries())
+    if (chunk !== undefined) discardPlain(chunk, rows[row * ROW_NUMBERS + 3]!);
+  return { id, bytes: isKept ? bytes : fresh(0), good, plain };
 }
 
 /** The plain bytes of each chunk; undefined for those that are not what their ref says. */

@@ -1,5 +1,5 @@
 /** What a writer appends: the chunks of a block that are new (the hot path of a put), and what happens to names. */
-import { Codec, decompress } from "../../../packets/codec.ts";
+import { Codec, decompress, discardPlain } from "../../../packets/codec.ts";
 import type { Compressor, Encoded } from "../../../packets/codec.ts";
 import { isRefOf, refAt, refKey, refToHex, sha256, sha256Key } from "../../../packets/digest.ts";
 import { REF_BYTES } from "../../../packets/layout.ts";
@@ -84,7 +84,9 @@ export function appendStored(
     const codec = codecs[index] as Codec;
     const plain = decompress(body, codec, plainLengths[index]!);
     if (plain === undefined || !isRefOf(ref, plain)) throw damagedChunk(ref);
-    bodies.push(plain.byteLength <= length ? { codec: Codec.plain, bytes: plain } : { codec, bytes: body });
+    const isSmaller = plain.byteLength <= length;
+    bodies.push(isSmaller ? { codec: Codec.plain, bytes: plain } : { codec, bytes: body });
+    if (!isSmaller) discardPlain(plain, codec);
   }
   return reading(store.tables.database, lengths.length, () => {
     const append = new BlockAppend(store, writer, lengths.length);

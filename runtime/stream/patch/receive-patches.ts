@@ -4,6 +4,7 @@
  */
 import { isRefOf, refKey, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
+import { Codec, discardPlain } from "../../../packets/codec.ts";
 import { PATCH_DICTIONARY_BYTES_MAX } from "../../../packets/limits.ts";
 import {
   PatchKind,
@@ -32,6 +33,8 @@ export class PatchReceiver {
   readonly #roots: ReadonlySet<string>;
   readonly #root: Ref;
   #dictionary: Uint8Array<ArrayBuffer> | undefined;
+  /** Bytes of parts that were handed out in chunks. */
+  readonly #made: Uint8Array[] = [];
 
   /** `source` has the bases, and what came of `root` so far. */
   constructor(source: ChunkSource, root: Ref, bases: readonly Ref[], signal: AbortSignal) {
@@ -47,6 +50,7 @@ export class PatchReceiver {
    * PFS_PACKET_INVALID and PFS_STREAM_INVALID for packets that are none; and as reading the bases does.
    */
   async *chunks(patch: Patch): AsyncGenerator<PatchedChunk, void, undefined> {
+    this.#made.length = 0;
     const head = readPatchHead(patch);
     const isStreams = patch.kind === PatchKind.streams;
     const packets = await this.#packetsOf(head, isStreams);
@@ -60,6 +64,11 @@ export class PatchReceiver {
     for (const part of await readChunkPatch(patch, head, packets)) yield* this.#part(part);
   }
 
+  /** Nobody needs the bytes of the last patch's chunks any more: their memory is freed at once. */
+  discard(): void {
+    for (const plain of this.#made.splice(0)) discardPlain(plain, Codec.zstd);
+  }
+
   async *#part(part: PatchPart): AsyncGenerator<PatchedChunk, void, undefined> {
     await this.#check(part.dictionary, (ref) => this.#roots.has(refKey(ref)));
     const length = part.dictionary.reduce((sum, range) => sum + range.length, 0);
@@ -68,6 +77,8 @@ export class PatchReceiver {
     await this.#bytes.readAll(part.dictionary, dictionary);
     const plain = await decodePart(part, dictionary);
     if (plain === undefined) throw invalidPatch("a frame does not make as many bytes as it says");
+    // A part that was not packed has no memory of its own.
+    if (plain !== part.frame) this.#made.push(plain);
     let at = 0;
     for (const [index, ref] of part.refs.entries()) {
       await this.#turn();
