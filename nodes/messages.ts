@@ -61,7 +61,26 @@ export const WantMeta: v.GenericSchema<unknown, WantMeta> = v.object({
 });
 
 /** FILE_REQUEST: chunks = refs. `here` forbids the node to ask others for what it lacks. */
-export const FileRequestMeta: v.GenericSchema<unknown, { here: boolean }> = v.object({ here: v.boolean() });
+/** FILE_REQUEST: chunks = refs. With `cost` they are a root and bases, and nothing of them is asked for but what bringing it would cost. */
+export const FileRequestMeta: v.GenericSchema<unknown, { here: boolean; cost?: boolean | undefined }> =
+  v.object({ here: v.boolean(), cost: v.optional(v.boolean()) });
+
+/** What a peer says among its features that tells costs. */
+export const COST_FEATURE = "cost-1";
+
+/** FILE_COMPLETE: what bringing a root would cost, as far as a sample of its parts tells. */
+export interface FileCostMeta {
+  /** Plain bytes that are lacking, and what they would be on the wire. */
+  readonly plainBytes: number;
+  readonly wireBytes: number;
+  /** Whether that was found out of all parts. */
+  readonly isExact: boolean;
+}
+export const FileCostMeta: v.GenericSchema<unknown, FileCostMeta> = v.object({
+  plainBytes: count,
+  wireBytes: count,
+  isExact: v.boolean(),
+});
 
 /**
  * FILE_DATA: packets = COPY, chunks = body. `missing` are indexes of refs that cannot be had, `damaged` those of them whose

@@ -13,7 +13,7 @@ import { unlessAborted } from "../runtime/unless-aborted.ts";
 import { describeFound, describeWithdrawn } from "./accelerator-info.ts";
 import { WireErrorCode } from "./errors.ts";
 import { Grants } from "./grants/grants.ts";
-import { MembersMeta, WHOLE_PUT_FEATURE, WithdrawMeta } from "./messages.ts";
+import { COST_FEATURE, MembersMeta, WHOLE_PUT_FEATURE, WithdrawMeta } from "./messages.ts";
 import type { NodeLanes } from "./messages.ts";
 import { PeerLinks } from "./transfer/peer-links.ts";
 import { CatalogService } from "./serve/catalog-service.ts";
@@ -202,7 +202,7 @@ export class JoinedNode implements AsyncDisposable {
       allowList,
       role: "node",
       label: this.label,
-      features: [TRANSFER_FEATURE, WHOLE_PUT_FEATURE],
+      features: [TRANSFER_FEATURE, WHOLE_PUT_FEATURE, COST_FEATURE],
       bulk: {
         allowsClear: this.#options.allowsClear === true,
         onChannel: (channel, link) => this.#served.get(link)!.channel(channel),

@@ -1,19 +1,22 @@
 /** Reading files, the same for a directory and a hub: only where names and chunks come from differs. */
-import { refToHex } from "../packets/digest.ts";
+import { refKey, refToHex } from "../packets/digest.ts";
 import type { Ref } from "../packets/digest.ts";
 import { hasCode } from "../packets/errors.ts";
+import { Op } from "../packets/layout.ts";
 import { invalidName } from "../packets/name.ts";
+import { lengthAt, opAt, packetCount, refOf } from "../packets/packet.ts";
 import { PARTS_PREFIX } from "../runtime/job/results.ts";
-import { execute } from "../runtime/stream/execute.ts";
+import { execute, HeldFile } from "../runtime/stream/execute.ts";
 import { walkStreams } from "../runtime/stream/walk.ts";
 import type { NameRecord } from "../runtime/contracts/catalog.ts";
+import type { ChunkStore } from "../runtime/contracts/chunks.ts";
 import type { JobInput } from "../runtime/contracts/jobs.ts";
 import { PROGRAM_FILES_MAX } from "../runtime/limits.ts";
 import { invalidFileName } from "../runtime/program/manifest.ts";
 import { fileNotFound, findFile } from "../runtime/find-file.ts";
 import type { StoredFiles } from "../runtime/find-file.ts";
 import { SdkError, SdkErrorCode, UsageError } from "./errors.ts";
-import type { FileInfo, FileSource, GetOptions, StreamPart } from "./packetfs.ts";
+import type { FileInfo, FileSource, GetOptions, StreamPart, TransferCost } from "./packetfs.ts";
 import { fileSource, invalidInput } from "../runtime/stream/ingest.ts";
 
 /** The versions of a name that are still kept, the latest first. Rejects with PFS_NOT_FOUND. */
@@ -143,6 +146,36 @@ export function sourceBytes(source: FileSource, signal: AbortSignal | undefined)
 
 async function* oneOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
+}
+
+/** Questions about so many chunks are asked at once. */
+const HAS_AT_ONCE = 4096;
+
+/** What storing a file of this machine would add to a store here. Rejects as reading the file does. */
+export async function costOfStoring(
+  store: Pick<ChunkStore, "has">,
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<TransferCost> {
+  await using held = await HeldFile.open(path, { signal });
+  const chunks = new Map<string, { readonly ref: Ref; readonly bytes: number }>();
+  for await (const { ref, frame } of walkStreams(held, held.root, signal)) {
+    chunks.set(refKey(ref), { ref, bytes: frame.byteLength });
+    for (let index = 0; index < packetCount(frame); index++) {
+      if (opAt(frame, index) !== Op.COPY) continue;
+      const named = refOf(frame, index);
+      chunks.set(refKey(named), { ref: named, bytes: lengthAt(frame, index) });
+    }
+  }
+  const all = [...chunks.values()];
+  let newBytes = 0;
+  for (let from = 0; from < all.length; from += HAS_AT_ONCE) {
+    const some = all.slice(from, from + HAS_AT_ONCE);
+    const there = await store.has(Buffer.concat(some.map(({ ref }) => ref)));
+    some.forEach(({ bytes }, index) => (newBytes += there[index] === 1 ? 0 : bytes));
+  }
+  const { root, length } = held;
+  return { root: refToHex(root), length, newBytes, wireBytes: { sent: 0, received: 0 }, exact: true };
 }
 
 /** Refuses what cannot name a file, before anything is read. */

@@ -83,6 +83,7 @@ export type {
   StreamPart,
   SyncTreeOptions,
   SyncTreeResult,
+  TransferCost,
   TransferInfo,
   Tree,
   TreeDifference,

@@ -66,6 +66,7 @@ import type {
   StreamPart,
   SyncTreeOptions,
   SyncTreeResult,
+  TransferCost,
   Tree,
   VerifyReport,
   WallState,
@@ -209,6 +210,27 @@ class LocalPacketFS implements PacketFS {
       if (hasCode(error, StoreErrorCode.chunkDamaged)) await this.#rememberDamage(String(error.data["ref"]));
       throw fileError(error, "write", path);
     }
+  }
+
+  async costOfPut(
+    path: string,
+    { name, signal }: Pick<PutOptions, "name" | "signal"> = {},
+  ): Promise<TransferCost> {
+    checkName(name);
+    const { costOfStoring } = await import("./files.ts");
+    return await costOfStoring(await this.#readable(), path, signal);
+  }
+
+  async costOfGet(file: string): Promise<TransferCost> {
+    const { root, start, end } = await findBytes(await this.#files(), file, undefined);
+    const length = end - start;
+    return {
+      root: refToHex(root),
+      length,
+      newBytes: length,
+      wireBytes: { sent: 0, received: 0 },
+      exact: true,
+    };
   }
 
   async stat(file: string): Promise<FileInfo> {

@@ -36,6 +36,16 @@ export interface PacketFS extends AsyncDisposable {
    * PFS_FILE_NOT_FOUND or PFS_USAGE where nothing can be written there.
    */
   getFile(file: string, path: string, options?: GetFileOptions): Promise<GetFileResult>;
+  /**
+   * What `put` of this path, or `getFile` to it, would move, without doing it: estimated by some of it where it is much. Reject as these
+   * do.
+   */
+  costOfPut(path: string, options?: Pick<PutOptions, "name" | "signal">): Promise<TransferCost>;
+  costOfGet(
+    file: string,
+    path: string,
+    options?: Pick<GetFileOptions, "name" | "signal">,
+  ): Promise<TransferCost>;
   /** Rejects with PFS_NOT_FOUND. */
   stat(file: string): Promise<FileInfo>;
   /** The versions of a name that are still kept, the latest first. Rejects with PFS_NOT_FOUND. */
@@ -188,6 +198,19 @@ export interface TransferInfo {
   readonly chunks: { readonly reused?: number; readonly patched: number; readonly compressed: number };
   /** Bytes of the file for each on the wire. */
   readonly ratio: number;
+}
+
+/** What bringing a file there or here would cost. */
+export interface TransferCost {
+  readonly root: string;
+  /** Bytes of the file. */
+  readonly length: number;
+  /** Those of its chunks and streams that are lacking where it is to be. */
+  readonly newBytes: number;
+  /** Bytes of its messages; none within one machine. */
+  readonly wireBytes: { readonly sent: number; readonly received: number };
+  /** Whether that was found out of all of it, and not of a sample. */
+  readonly exact: boolean;
 }
 
 export interface GetOptions {

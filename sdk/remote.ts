@@ -60,12 +60,14 @@ import type {
   StreamPart,
   SyncTreeOptions,
   SyncTreeResult,
+  TransferCost,
   Tree,
   VerifyReport,
 } from "./packetfs.ts";
 import { ClientMemory } from "./memory/client-memory.ts";
 import type { ClientMemoryOptions } from "./memory/client-memory.ts";
-import { putByTransfer } from "./memory/put-file.ts";
+import { costOfPut, putByTransfer } from "./memory/put-file.ts";
+import type { FilePut } from "./memory/put-file.ts";
 import { beginTreePut, isForSession } from "./memory/put-tree.ts";
 import { NamedPut } from "./named-put.ts";
 import { transferInfo } from "./transfer-info.ts";
@@ -180,19 +182,9 @@ class RemotePacketFS implements PacketFS {
   }
 
   /** Undefined where the file goes by messages of the session. */
-  async #putByTransfer(
-    path: string,
-    { name, signal, onProgress }: PutOptions,
-  ): Promise<PutResult | undefined> {
-    await using sent = await putByTransfer({
-      peer: this.#data,
-      history: async () => (name === undefined ? [] : await this.#hub.data.catalog.history(name)),
-      memory: this.#memory,
-      path,
-      name,
-      signal,
-      onProgress,
-    });
+  async #putByTransfer(path: string, options: PutOptions): Promise<PutResult | undefined> {
+    const { name, signal } = options;
+    await using sent = await putByTransfer(this.#filePut(path, options));
     if (sent === undefined) return undefined;
     const { put, root, length, packets, chunks } = sent;
     const { catalog } = this.#data;
@@ -294,6 +286,43 @@ class RemotePacketFS implements PacketFS {
     await incoming.remember();
     const { transfer } = incoming;
     return transfer === undefined ? got : { ...got, transfer };
+  }
+
+  async costOfPut(path: string, options: Pick<PutOptions, "name" | "signal"> = {}): Promise<TransferCost> {
+    checkName(options.name);
+    return await costOfPut(this.#filePut(path, options));
+  }
+
+  async costOfGet(
+    file: string,
+    path: string,
+    options: Pick<GetFileOptions, "name" | "signal"> = {},
+  ): Promise<TransferCost> {
+    const { root, end, name = options.name } = await findBytes(this.#files, file, undefined);
+    await using incoming = new FileFromPeer({
+      peer: this.#data,
+      memory: this.#memory,
+      root,
+      length: end,
+      path,
+      name,
+      signal: options.signal,
+      onProgress: () => {},
+      leavesPart: false,
+    });
+    return await incoming.cost();
+  }
+
+  #filePut(path: string, { name, signal, onProgress }: PutOptions): FilePut {
+    return {
+      peer: this.#data,
+      history: async () => (name === undefined ? [] : await this.#hub.data.catalog.history(name)),
+      memory: this.#memory,
+      path,
+      name,
+      signal,
+      onProgress,
+    };
   }
 
   /** For whoever reads one file. The chunks of a file at a node are not the hub's. */

@@ -15,7 +15,7 @@ import type { Executor } from "../../runtime/contracts/executor.ts";
 import { Machine } from "../../runtime/machine.ts";
 import { namesOfStanding } from "../../runtime/sandbox/process/wall-states.ts";
 import type { WallState } from "../../runtime/sandbox/process/wall-states.ts";
-import { WHOLE_PUT_FEATURE } from "../messages.ts";
+import { COST_FEATURE, WHOLE_PUT_FEATURE } from "../messages.ts";
 import type { NodeStatus } from "../messages.ts";
 import { WireErrorCode } from "../errors.ts";
 import { describeLeftBehind, serve } from "../serve/service.ts";
@@ -144,7 +144,7 @@ export class Hub implements AsyncDisposable {
       allowList: access.allowList,
       role: "hub",
       label: options.label,
-      features: [TRANSFER_FEATURE, WHOLE_PUT_FEATURE],
+      features: [TRANSFER_FEATURE, WHOLE_PUT_FEATURE, COST_FEATURE],
       bulk: {
         allowsClear: options.allowsClear === true,
         onChannel: (channel, link) => this.#served.get(link)!.channel(channel),

@@ -17,8 +17,14 @@ import type {
 import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
 import type { StoredFiles } from "../../runtime/find-file.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
-import { BATCH_BYTES_MAX, REFS_PER_WANT_MAX, UNASKED_BYTES_MAX } from "../limits.ts";
-import { StoredMeta, WHOLE_PUT_FEATURE } from "../messages.ts";
+import {
+  BATCH_BYTES_MAX,
+  REFS_PER_WANT_MAX,
+  UNASKED_BYTES_MAX,
+  TRANSFER_BASES_MAX,
+  TRANSFER_TIMEOUT_MS,
+} from "../limits.ts";
+import { COST_FEATURE, FileCostMeta, StoredMeta, WHOLE_PUT_FEATURE } from "../messages.ts";
 import { BroughtChunks } from "../transfer/brought-chunks.ts";
 import { ChunkPacker } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
@@ -77,6 +83,22 @@ export class RemoteStore implements ChunkStore, WholeFiles {
 
   read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
     return this.#chunks.read(refs, signal);
+  }
+
+  /**
+   * What bringing a root from there would cost somebody who has these bases. Undefined where the peer does not tell. Rejects as reading the
+   * root and the bases there does.
+   */
+  async cost(root: Ref, bases: readonly Ref[], signal?: AbortSignal): Promise<FileCostMeta | undefined> {
+    if (!this.link.peer.features.includes(COST_FEATURE)) return undefined;
+    const chunks = Buffer.concat([root, ...bases.slice(0, TRANSFER_BASES_MAX)]);
+    const request = { type: MessageType.FILE_REQUEST, meta: { here: false, cost: true }, chunks };
+    const timeoutMs = TRANSFER_TIMEOUT_MS;
+    const reply = await this.link.request(request, {
+      timeoutMs,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    return readMeta(FileCostMeta, reply);
   }
 
   /** In one message, where the peer takes such ones and has room without asking what of it is there. */

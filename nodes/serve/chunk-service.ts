@@ -1,5 +1,6 @@
 /** Answers for chunks: which are here, here they are, and (for those who may) here are new ones. */
 import { refAt, sameBytes } from "../../packets/digest.ts";
+import type { Ref } from "../../packets/digest.ts";
 import { MessageType, Priority } from "../../packets/envelope.ts";
 import { hasCode } from "../../packets/errors.ts";
 import type { PacketfsError } from "../../packets/errors.ts";
@@ -13,6 +14,7 @@ import type {
   WrittenChunks,
 } from "../../runtime/contracts/chunks.ts";
 import { readEach } from "../../runtime/read-each.ts";
+import { estimateUpdate } from "../../runtime/stream/patch/estimate.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import {
   BATCH_BYTES_MAX,
@@ -21,10 +23,13 @@ import {
   REFS_PER_REQUEST_MAX,
   REFS_PER_WANT_MAX,
   STORES_AT_WORK_MAX,
+  TRANSFER_BASES_MAX,
 } from "../limits.ts";
 import { FileRequestMeta, StoreMeta, WantMeta } from "../messages.ts";
+import type { FileCostMeta } from "../messages.ts";
 import { ChunkPacker, unpackChunks } from "../transfer/chunk-batch.ts";
 import type { Chunk } from "../transfer/chunk-batch.ts";
+import { readableRoots } from "../transfer/sent-root.ts";
 import type { OutMessage, Reply, WireMessage } from "../wire/link.ts";
 import { readMeta } from "../wire/session/meta.ts";
 import type { HeldPuts } from "./held-puts.ts";
@@ -95,15 +100,26 @@ export class ChunkService implements Service {
       await reply.room();
       // Nobody waits for it any more.
       reply.signal.throwIfAborted();
-      return await this.#send(message);
+      const { here, cost } = readMeta(FileRequestMeta, message);
+      return cost === true ? await this.#cost(message, reply.signal) : await this.#send(message, here);
     });
   }
 
-  async #send(message: WireMessage): Promise<OutMessage> {
-    const { here } = readMeta(FileRequestMeta, message);
+  /** Writes some of what it would send. */
+  async #cost(message: WireMessage, signal: AbortSignal): Promise<OutMessage> {
+    const refs = checkedRefs(message.chunks, 1 + TRANSFER_BASES_MAX);
+    const { source } = this.#options;
+    const [root, ...others] = refList(refs);
+    const bases = await readableRoots(source, others, signal);
+    const { plainBytes, wireBytes, isExact } = await estimateUpdate(source, root!, bases, { signal });
+    const meta: FileCostMeta = { plainBytes, wireBytes, isExact };
+    return { type: MessageType.FILE_COMPLETE, meta };
+  }
+
+  async #send(message: WireMessage, here: boolean): Promise<OutMessage> {
     const refs = checkedRefs(message.chunks, REFS_PER_REQUEST_MAX);
     const source = here ? this.#options.store : this.#options.source;
-    const all = Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
+    const all = refList(refs);
     const chunks: Chunk[] = [];
     const missing: number[] = [];
     const damaged: number[] = [];
@@ -165,6 +181,10 @@ export async function writeChunks<Written extends WrittenChunks>(
       throw new Error("the store hashed a verified chunk differently");
   });
   return written;
+}
+
+function refList(refs: Uint8Array): Ref[] {
+  return Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
 }
 
 function checkedRefs(refs: Uint8Array, countMax: number): Uint8Array {

@@ -27,6 +27,7 @@ import {
 import { example } from "./help.ts";
 import { FILE_OPERAND, option } from "./options.ts";
 import { jsonText } from "./output.ts";
+import { dryRunOption, listCosts } from "./costs.ts";
 import { Progress } from "./progress.ts";
 import { checksumOption, filterOptions } from "./trees.ts";
 
@@ -36,6 +37,7 @@ interface GetCommandOptions {
   readonly checksum?: boolean;
   readonly keepSetuid?: boolean;
   readonly safeLinks?: boolean;
+  readonly dryRun?: boolean;
 }
 
 type Range = NonNullable<GetOptions["range"]>;
@@ -75,6 +77,7 @@ export function getCommand(host: Host): Command {
         "PACKETFS_SAFE_LINKS",
       ),
     )
+    .addOption(dryRunOption("what each file would bring here, and write nothing"))
     .addHelpText("after", example("pfs get access.log error.log -o logs/"));
   const rules = filterOptions(command);
   return onRun<GetCommandOptions>(command, host, (context, files, options) =>
@@ -109,6 +112,10 @@ async function get(
   // All are looked up first: what is mistyped or cannot be written shows before the first byte has come.
   const infos: Found[] = await lookUp(context, pfs, files);
   if (infos.some(({ tree }) => tree?.entry()?.type === "directory")) {
+    if (options.dryRun === true)
+      throw new UsageError(
+        '--dry-run takes files; "pfs sync NAME DIR --dry-run" says what would change in a directory',
+      );
     if (range !== undefined || isToStdout)
       throw new UsageError("a directory has no bytes of its own; name a file in it, as NAME/PATH");
     return await getDirectories(context, pfs, infos, { ...options, filter });
@@ -117,6 +124,18 @@ async function get(
   if (range !== undefined && range.start > length) {
     throw new UsageError(
       `the range begins at byte ${range.start}, but ${printable(files[0]!)} has ${length}`,
+    );
+  }
+  if (options.dryRun === true) {
+    if (isToStdout) throw new UsageError("--dry-run takes whole files that go to files");
+    const paths = await targetPaths(infos, to);
+    const wanted = infos.map((info, index) => ({
+      name: printable(files[index]!),
+      info,
+      path: paths[index]!,
+    }));
+    return await listCosts(context, wanted, ({ info, path }) =>
+      pfs.costOfGet(textOf(info), path, { signal, ...(info.version === 0 ? {} : { name: info.name }) }),
     );
   }
   const paths = isToStdout ? ["-"] : await targetPaths(infos, to);
@@ -148,8 +167,7 @@ async function report({ output }: Context, file: string, info: FileInfo, written
   const json = { name: info.name, ...version, root: info.root, ...written };
   if (output.json) return output.carriesBytes ? output.complain(jsonText(json)) : output.object(json);
   output.talk(
-    `${printable(file)}: ${formatBytes(length)} in ${formatDuration(milliseconds)}, verified` +
-      (unchanged === true ? ", unchanged" : "") +
+    `${printable(file)}: ${formatBytes(length)} in ${formatDuration(milliseconds)}, ${unchanged === true ? "unchanged" : "verified"}` +
       (output.carriesBytes ? "" : ` → ${path}`) +
       (transfer === undefined ? "" : `; ${formatTransfer(transfer)}`),
   );

@@ -9,6 +9,7 @@ import type { Context, Host } from "./context.ts";
 import { formatBytes, formatCount, formatDuration, formatTransfer, plural, printable } from "./format.ts";
 import { example } from "./help.ts";
 import { checkName, option } from "./options.ts";
+import { dryRunOption, listCosts } from "./costs.ts";
 import { Progress } from "./progress.ts";
 import { checksumOption, filterOptions } from "./trees.ts";
 
@@ -16,6 +17,7 @@ interface PutCommandOptions {
   readonly name?: string;
   readonly checksum?: boolean;
   readonly skipUnreadable?: boolean;
+  readonly dryRun?: boolean;
 }
 
 export function putCommand(host: Host): Command {
@@ -40,6 +42,7 @@ export function putCommand(host: Host): Command {
         "PACKETFS_SKIP_UNREADABLE",
       ),
     )
+    .addOption(dryRunOption("what storing each file would send, and store nothing"))
     .addHelpText("after", example("pg_dump shop | pfs put - --name backups/shop.sql"));
   const rules = filterOptions(command);
   return onRun<PutCommandOptions>(command, host, (context, paths, options) =>
@@ -50,7 +53,7 @@ export function putCommand(host: Host): Command {
 async function put(
   context: Context,
   paths: readonly string[],
-  { name, checksum = false, skipUnreadable = false }: PutCommandOptions,
+  { name, checksum = false, skipUnreadable = false, dryRun = false }: PutCommandOptions,
   filter: readonly TreeRule[],
 ): Promise<void> {
   if (name !== undefined && paths.length > 1)
@@ -66,7 +69,8 @@ async function put(
       `several of the files would be called ${printable(repeated)}: store them one by one, with --name`,
     );
   }
-  const pfs = await context.open({ creates: true, reachesNodes: true });
+  const pfs = await context.open({ creates: !dryRun, reachesNodes: true });
+  if (dryRun) return await tellCosts(context, pfs, sources);
   for (const source of sources) {
     if (source.directory === undefined) await store(context, pfs, source);
     else
@@ -76,6 +80,20 @@ async function put(
         skipsUnreadable: skipUnreadable,
       });
   }
+}
+
+async function tellCosts(context: Context, pfs: PacketFS, sources: readonly Source[]): Promise<void> {
+  const files = sources.map(({ source, directory, name }) => {
+    if (directory !== undefined)
+      throw new UsageError(
+        `${printable(name)} is a directory: "pfs sync DIR NAME --dry-run" says what would change`,
+      );
+    if (source === process.stdin || !("path" in source) || typeof source.path !== "string")
+      throw new UsageError("what comes from stdin can be read once; --dry-run takes files");
+    return { name, path: source.path };
+  });
+  const { signal } = context;
+  await listCosts(context, files, ({ name, path }) => pfs.costOfPut(path, { name, signal }));
 }
 
 async function storeDirectory(

@@ -9,7 +9,7 @@
  * What came is remembered, with a copy of it: it is what a later version is like, there and here.
  */
 import { dirname } from "node:path";
-import { refKey, sameBytes } from "../../packets/digest.ts";
+import { refKey, refToHex, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { hasCode, PacketErrorCode } from "../../packets/errors.ts";
 import { Op, REF_BYTES } from "../../packets/layout.ts";
@@ -24,7 +24,7 @@ import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { HeldFile } from "../../runtime/stream/execute.ts";
 import { walkStreams } from "../../runtime/stream/walk.ts";
 import { fileFailure } from "../errors.ts";
-import type { ProgressStep, TransferInfo } from "../packetfs.ts";
+import type { ProgressStep, TransferCost, TransferInfo } from "../packetfs.ts";
 import { PART_AGE_MS_MAX } from "../target/file-target.ts";
 import type { Part } from "../target/file-target.ts";
 import { transferInfo } from "../transfer-info.ts";
@@ -135,6 +135,26 @@ export class FileFromPeer implements AsyncDisposable {
   /** Bytes of it that were left to whoever tries again. */
   get leftBytes(): number | undefined {
     return this.#leftBytes;
+  }
+
+  /** What it would cost, as far as the peer tells. Rejects as `fill` does. */
+  async cost(): Promise<TransferCost> {
+    const { peer, root, length, path, signal } = this.#get;
+    const of = { root: refToHex(root), length };
+    if (await this.isThere()) return { ...of, newBytes: 0, wireBytes: { sent: 0, received: 0 }, exact: true };
+    const isHere = (await seeFile(path)) !== undefined;
+    const { bases } = await this.#held(isHere ? [path] : []);
+    const told = await peer.cost(root, bases, signal).catch((error: unknown) => {
+      if (hasCode(error, PacketErrorCode.notPlain)) return undefined;
+      throw error;
+    });
+    // Of one that has to be computed, and of an older peer, no more is known than how long the file is.
+    const { plainBytes, wireBytes, isExact } = told ?? {
+      plainBytes: length,
+      wireBytes: length,
+      isExact: false,
+    };
+    return { ...of, newBytes: plainBytes, wireBytes: { sent: 0, received: wireBytes }, exact: isExact };
   }
 
   /** What it cost, once it is there; undefined where it came by its chunks, or was there. */

@@ -19,8 +19,9 @@ import type { TransferProgress } from "../../nodes/transfer/transfer-channel.ts"
 import type { NameRecord } from "../../runtime/contracts/catalog.ts";
 import { StoreError, StoreErrorCode } from "../../runtime/errors.ts";
 import { HeldFile, heldBefore } from "../../runtime/stream/execute.ts";
+import { estimateUpdate } from "../../runtime/stream/patch/estimate.ts";
 import { fileSource, ingest, inputChanged } from "../../runtime/stream/ingest.ts";
-import type { PutOptions } from "../packetfs.ts";
+import type { PutOptions, TransferCost } from "../packetfs.ts";
 import { alikeRoots, openKnown, placesOf } from "./alike-files.ts";
 import type { AlikeRoot } from "./alike-files.ts";
 import type { ClientMemory } from "./client-memory.ts";
@@ -90,6 +91,28 @@ async function putKnown(options: FilePut, seen: SeenFile): Promise<PutByTransfer
   }
 }
 
+/** What putting it would cost: as much is sent as for this, and nothing else is done. Rejects as reading the file does. */
+export async function costOfPut(options: FilePut): Promise<TransferCost> {
+  const { peer, memory, path, signal } = options;
+  const seen = await seeFile(path);
+  const known = seen === undefined ? undefined : memory?.files.rootOf(seen);
+  const nothing = { newBytes: 0, wireBytes: { sent: 0, received: 0 }, exact: true };
+  if (known !== undefined && (await peer.has(known, signal))[0] === 1)
+    return { root: refToHex(known), length: seen!.length, ...nothing };
+  await using held = await HeldFile.open(path, { signal });
+  const { root, length } = held;
+  const of = { root: refToHex(root), length };
+  if ((await peer.has(root, signal))[0] === 1) return { ...of, ...nothing };
+  await using kept =
+    memory === undefined || seen === undefined ? NOTHING_KEPT : await openKept(options, memory, seen, 0);
+  const source = heldBefore([held, ...kept.copies], kept.files?.store ?? NOTHING);
+  const there = kept.bases.length === 0 ? [] : await peer.has(Buffer.concat(kept.bases), signal);
+  const bases = kept.bases.filter((_, index) => there[index] === 1);
+  const isThere = await allowed(chunksThere(peer, source, root, signal), undefined);
+  const { plainBytes, wireBytes, isExact } = await estimateUpdate(source, root, bases, { isThere, signal });
+  return { ...of, newBytes: plainBytes, wireBytes: { sent: wireBytes, received: 0 }, exact: isExact };
+}
+
 /** Nothing is read before it is known to be lacking. */
 const NOTHING: SentSource = { read: (refs) => Promise.reject(notHere(refs)) };
 
@@ -127,7 +150,12 @@ const NOTHING_KEPT: Kept = {
   [Symbol.asyncDispose]: async () => {},
 };
 
-async function openKept(options: FilePut, memory: ClientMemory, seen: SeenFile): Promise<Kept> {
+async function openKept(
+  options: FilePut,
+  memory: ClientMemory,
+  seen: SeenFile,
+  bytes: number = seen.length,
+): Promise<Kept> {
   const { path, name, signal } = options;
   // Who may put need not be one who may ask for names.
   const versions = await allowed(options.history(), []);
@@ -138,7 +166,7 @@ async function openKept(options: FilePut, memory: ClientMemory, seen: SeenFile):
   }
   const alike = [...roots.values()].slice(0, TRANSFER_BASES_MAX);
   const files = await memory.store.open(
-    seen.length,
+    bytes,
     alike.map(({ root }) => root),
     signal,
   );

@@ -4,6 +4,7 @@ import type { ChunkSource } from "../../contracts/chunks.ts";
 import { ESTIMATE_PARTS, PATCH_PART_BYTES } from "../../limits.ts";
 import { BaseBytes, Bases, calledStreams } from "./bases.ts";
 import { lacking } from "./lacking.ts";
+import type { IsThere } from "./lacking.ts";
 import { patches } from "./send-patches.ts";
 import { PatchKind } from "../../../packets/patch.ts";
 
@@ -22,6 +23,8 @@ export interface EstimateOptions {
   readonly isExact?: boolean;
   /** Parts that are written otherwise, or one more; ESTIMATE_PARTS, if left out. */
   readonly partsMax?: number;
+  /** What the receiver has of the root itself: it costs nothing. */
+  readonly isThere?: IsThere | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -36,12 +39,17 @@ export async function estimateUpdate(
   options: EstimateOptions = {},
 ): Promise<UpdateCost> {
   const signal = options.signal ?? new AbortController().signal;
-  const lack = await lackingOf(source, root, bases, signal);
+  const { isThere } = options;
+  const lack = await lackingOf(source, root, bases, signal, isThere);
   const parts = Math.ceil(lack.bytes / PATCH_PART_BYTES);
   const every =
     options.isExact === true ? 1 : Math.max(1, Math.floor(parts / (options.partsMax ?? ESTIMATE_PARTS)));
   let [streams, streamBytes, streamWire, sampled, sampledWire] = [0, 0, 0, 0, 0];
-  for await (const patch of patches(source, root, bases, { signal, every })) {
+  for await (const patch of patches(source, root, bases, {
+    signal,
+    every,
+    ...(isThere === undefined ? {} : { isThere }),
+  })) {
     const wire = patch.packets.byteLength + patch.body.byteLength;
     if (patch.kind === PatchKind.streams) {
       streams += patch.chunks;
@@ -68,13 +76,14 @@ async function lackingOf(
   root: Ref,
   roots: readonly Ref[],
   signal: AbortSignal,
+  isThere: IsThere | undefined,
 ): Promise<{ chunks: number; bytes: number }> {
   const fresh = new BaseBytes(source, signal);
   const bases = new Bases(source, signal);
   const called = await calledStreams(fresh.streams, root, signal);
   await bases.open(roots, (frame, offset) => called.find(frame, offset) !== undefined);
   let [chunks, bytes] = [0, 0];
-  for await (const unit of lacking(fresh.streams, root, bases, signal)) {
+  for await (const unit of lacking(fresh.streams, root, bases, signal, isThere)) {
     for (const chunk of unit.runs.flatMap((run) => run.chunks)) {
       chunks++;
       bytes += chunk.length;
