@@ -13,8 +13,11 @@ import { benchDirectory } from "../corpus.ts";
 import { spreadOf } from "../harness.ts";
 import type { Spread } from "../harness.ts";
 import { InstalledPackage } from "../installed.ts";
+import { anchor, whyNot } from "./anchors.ts";
 import { hasRsync, packetfs, rsync } from "./movers.ts";
 import type { Mover, Served } from "./movers.ts";
+import { OPEN_ROWS, measureOpen } from "./open-rows.ts";
+import type { OpenRow } from "./open-rows.ts";
 import { runClient } from "./processes.ts";
 import { Relay } from "./relay.ts";
 import type { LinkShape } from "./relay.ts";
@@ -60,19 +63,30 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 using installed = new InstalledPackage();
 const rounds = Number(values.rounds);
 const loadBefore = loadavg()[0]!;
-const measured: { readonly row: Row; readonly movers: readonly (readonly [string, readonly Figures[]])[] }[] =
-  [];
+const measured: {
+  readonly row: Row | OpenRow;
+  readonly movers: readonly (readonly [string, readonly Figures[]])[];
+}[] = [];
 const isRsyncThere = hasRsync();
 const rivals = {
   plain: rsync(),
   compressed: rsync("-z", "--zc=zstd"),
   resuming: rsync("--partial", "--inplace"),
 };
-for (const row of ROWS) {
-  if (values.only !== undefined && !values.only.split(",").some((word) => row.name.includes(word))) continue;
+const isMeant = ({ name }: { readonly name: string }): boolean =>
+  values.only === undefined || values.only.split(",").some((word) => name.includes(word));
+const rows = ROWS.filter(isMeant);
+const skipped = new Map<string, string>();
+for (const row of rows) {
+  const beside = (row.anchors ?? []).filter((name) => {
+    const reason = whyNot(name);
+    if (reason !== undefined) skipped.set(name, reason);
+    return reason === undefined;
+  });
   const movers: readonly Mover[] = [
     packetfs(installed, row.isClear === true),
     ...(row.rival === undefined || !isRsyncThere ? [] : [rivals[row.rival]]),
+    ...beside.map((name) => anchor(name)),
   ];
   const all = movers.map(({ name }) => [name, [] as Figures[]] as const);
   for (let round = 0; round < rounds; round++)
@@ -83,6 +97,18 @@ for (const row of ROWS) {
     }
   measured.push({ row, movers: all });
 }
+for (const row of OPEN_ROWS.filter(isMeant)) {
+  const movers: readonly Mover[] = [packetfs(installed, false), ...(isRsyncThere ? [rivals.plain] : [])];
+  const all = movers.map(({ name }) => [name, [] as Figures[]] as const);
+  for (let round = 0; round < rounds; round++)
+    for (const [index, mover] of movers.entries()) {
+      const figures = await measureOpen(row, mover, scratch, loopbackBytes);
+      all[index]![1].push(figures);
+      process.stderr.write(`${row.name}: ${mover.name}: ${JSON.stringify(figures)}\n`);
+    }
+  measured.push({ row, movers: all });
+}
+if (!isRsyncThere) skipped.set("rsync", "rsync is not installed");
 report();
 
 /** Does a row's work once. */
@@ -155,14 +181,16 @@ function report(): void {
     row: row.name,
     movers: movers.map(([name, figures]) => ({ name, ...spreadsOf(figures) })),
     goals: row.goals.flatMap(({ says, figure, most }) => {
-      const figures = movers[0]![1].flatMap((own, round) => figure(own, movers[1]?.[1][round]) ?? []);
+      const rival = "rival" in row && row.rival !== undefined && isRsyncThere ? movers[1] : undefined;
+      const figures = movers[0]![1].flatMap((own, round) => figure(own, rival?.[1][round]) ?? []);
       if (figures.length === 0) return [];
       const found = spreadOf(figures);
       return [{ goal: says, most, figure: found, reached: found.median <= most }];
     }),
   }));
+  for (const [name, reason] of skipped) process.stderr.write(`${name} is not measured: ${reason}\n`);
   if (values.json) return console.log(JSON.stringify({ loadBefore, results }));
-  const rows = results.flatMap(({ row, movers, goals }) => [
+  const table = results.flatMap(({ row, movers, goals }) => [
     ...movers.map((mover, index) => [
       index === 0 ? row : "",
       mover.name,
@@ -181,7 +209,9 @@ function report(): void {
     ]),
   ]);
   const columns = ["row", "who", "MB on the wire", "s", "CPU s, both ends", "MB of memory, client + server"];
-  console.log(tableOf({ title: `Moving files (load before: ${loadBefore.toFixed(1)})`, columns, rows }));
+  console.log(
+    tableOf({ title: `Moving files (load before: ${loadBefore.toFixed(1)})`, columns, rows: table }),
+  );
 }
 
 function spreadsOf(figures: readonly Figures[]): Readonly<Record<keyof Figures, Spread>> {

@@ -12,6 +12,8 @@ export interface Served {
   readonly port: number;
   get(target: string, at: number): readonly string[];
   put(source: string, at: number): readonly string[];
+  /** Of who keeps a connection open: what an SDK connects with. */
+  readonly token?: (at: number) => string;
   /** Of whoever asks: where what it remembers is kept. */
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -50,6 +52,7 @@ export function packetfs(installed: InstalledPackage, isClear: boolean): Mover {
       return {
         server,
         port,
+        token: at,
         get: (target, reached) => [
           ...pfs,
           ...(isTree ? ["sync", NAME, target, "--delete"] : ["get", NAME, "-o", target]),
@@ -104,6 +107,6 @@ export function rsync(...flags: readonly string[]): Mover {
 let lastPort = 17_400;
 
 /** In a network of its own nobody else listens. */
-function freePort(): number {
+export function freePort(): number {
   return ++lastPort;
 }

@@ -13,8 +13,10 @@ export interface LinkShape {
   readonly bitsPerSecond?: number;
 }
 
-/** Bytes that wait before the sender is held back. */
+/** Bytes that wait before the sender is held back, beside those that are on their way. */
 const QUEUE_BYTES_MAX = 512 * 1024;
+/** What may be on its way where the link has no rate. */
+const FLIGHT_BYTES_MAX = 64 * 1024 * 1024;
 
 /** One direction of the link, which all connections share. */
 class Direction {
@@ -28,6 +30,9 @@ class Direction {
   }
 
   carry(from: Socket, to: Socket): void {
+    const { delayMs, bitsPerSecond } = this.#shape;
+    const flight = bitsPerSecond === undefined ? FLIGHT_BYTES_MAX : (delayMs * bitsPerSecond) / 8000;
+    const waitingMax = flight + QUEUE_BYTES_MAX;
     let waiting = 0;
     let last = Promise.resolve();
     const deliver = (at: number, whenThere: () => void): void => {
@@ -39,10 +44,10 @@ class Direction {
     from.on("data", (bytes: Buffer) => {
       this.bytes += bytes.byteLength;
       waiting += bytes.byteLength;
-      if (waiting > QUEUE_BYTES_MAX) from.pause();
+      if (waiting > waitingMax) from.pause();
       deliver(this.#arrival(bytes.byteLength), () => {
         waiting -= bytes.byteLength;
-        if (from.isPaused() && waiting <= QUEUE_BYTES_MAX / 2) from.resume();
+        if (from.isPaused() && waiting <= waitingMax - QUEUE_BYTES_MAX / 2) from.resume();
         if (!to.destroyed) to.write(bytes);
       });
     });

@@ -1,4 +1,5 @@
 /** The rows: what is moved, over which link, what both ends have of it already, and what is to come out. */
+import type { AnchorName } from "./anchors.ts";
 import type { LinkShape } from "./relay.ts";
 import type { Workload, WorkloadName } from "./workloads.ts";
 
@@ -35,6 +36,8 @@ export interface Row {
   /** The client is killed half-way, by what a whole run takes on the wire; then it runs again. */
   readonly isKilled?: boolean;
   readonly rival?: "plain" | "compressed" | "resuming";
+  /** Measured beside, where they are installed. */
+  readonly anchors?: readonly AnchorName[];
   readonly goals: readonly Goal[];
 }
 
@@ -117,6 +120,7 @@ export const ROWS: readonly Row[] = [
     serverHas: [],
     clientHas: "before",
     rival: "compressed",
+    anchors: ["borg", "restic"],
     goals: [megabytes(10), seconds(2.5), bytesTimes(0.5)],
   },
   {
@@ -133,6 +137,7 @@ export const ROWS: readonly Row[] = [
     serverHas: ["before", "after"],
     clientHas: "before",
     rival: "compressed",
+    anchors: ["zsync", "casync"],
     goals: [megabytes(11.5), seconds(2.5)],
   },
   {
@@ -141,7 +146,63 @@ export const ROWS: readonly Row[] = [
     serverHas: ["before", "after"],
     clientHas: "before",
     rival: "compressed",
+    anchors: ["zsync", "casync"],
     goals: [megabytes(0.15)],
+  },
+  {
+    name: "update another program",
+    work: "compiled",
+    serverHas: ["before", "after"],
+    clientHas: "before",
+    rival: "compressed",
+    anchors: ["zsync", "casync"],
+    goals: [bytesTimes(0.5)],
+  },
+  {
+    name: "update a database",
+    work: "database",
+    serverHas: ["before", "after"],
+    clientHas: "before",
+    rival: "compressed",
+    anchors: ["zsync", "casync"],
+    goals: [bytesTimes(0.5)],
+  },
+  {
+    name: "put a database that was changed",
+    work: "database",
+    isPut: true,
+    serverHas: [],
+    clientHas: "before",
+    rival: "compressed",
+    anchors: ["borg", "restic"],
+    goals: [bytesTimes(0.5)],
+  },
+  {
+    name: "update a log that grew",
+    work: "log",
+    serverHas: ["before", "after"],
+    clientHas: "before",
+    rival: "compressed",
+    anchors: ["zsync", "casync"],
+    goals: [bytesTimes(0.5)],
+  },
+  {
+    name: "put a log that grew",
+    work: "log",
+    isPut: true,
+    serverHas: [],
+    clientHas: "before",
+    rival: "compressed",
+    anchors: ["borg", "restic"],
+    goals: [bytesTimes(0.5)],
+  },
+  {
+    name: "update photos, some added, renamed and removed",
+    work: "photos",
+    serverHas: ["before", "after"],
+    clientHas: "before",
+    rival: "compressed",
+    goals: [bytesTimes(0.5)],
   },
   {
     name: "get 1 GiB that is there",

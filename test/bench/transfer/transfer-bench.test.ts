@@ -13,6 +13,21 @@ interface Result {
 const isolated = ["--map-root-user", "--user", "--net", "ip", "link", "set", "lo", "up"];
 const hasNetworks = spawnSync("unshare", isolated).status === 0;
 
+test.runIf(hasNetworks)("files over an open connection are measured, near and far", async () => {
+  const words = ["test/bench/transfer/main.ts", "--rounds", "1", "--json", "--only", "get 15 KB"];
+  const { stdout } = await promisify(execFile)(process.execPath, words, { cwd: ROOT });
+  const { results } = JSON.parse(stdout) as { readonly results: readonly Result[] };
+  expect(results).toHaveLength(2);
+  for (const { movers } of results) {
+    expect(movers[0]!.name).toBe("packetfs");
+    // What was fetched, and no more than its messages beside.
+    expect(movers[0]!.bytes.median).toBeGreaterThan(15_000);
+    expect(movers[0]!.bytes.median).toBeLessThan(25_000);
+  }
+  // No answer is there before the link has carried it.
+  expect(results[1]!.movers[0]!.seconds.median).toBeGreaterThan(0.5);
+});
+
 test.runIf(hasNetworks)("an update is measured in a network of its own", async () => {
   const words = ["test/bench/transfer/main.ts", "--part", "0.01", "--rounds", "1", "--json"];
   const { stdout } = await promisify(execFile)(process.execPath, [...words, "--only", "inserts"], {

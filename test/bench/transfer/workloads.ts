@@ -1,6 +1,6 @@
 /** What is moved: a version of a file or directory, and the next one. */
 import { execFileSync } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createCipheriv, createHash } from "node:crypto";
 import {
   closeSync,
   copyFileSync,
@@ -16,6 +16,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join, relative } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { writeRandom } from "../corpus.ts";
 
 /** Paths of both versions. */
@@ -24,11 +25,20 @@ export interface Workload {
   readonly after: string;
 }
 
-export type WorkloadName = "random" | "program" | "archive" | "tree" | "inserts";
+export type WorkloadName =
+  | "random"
+  | "program"
+  | "compiled"
+  | "archive"
+  | "tree"
+  | "inserts"
+  | "database"
+  | "log"
+  | "photos";
 
 const MIB = 1024 * 1024;
 
-/** Makes a workload in a directory, unless it is there. Those that are software are fetched by npm. `part` makes files of random bytes smaller. */
+/** Makes a workload in a directory, unless it is there. Those that are software are fetched by npm. `part` makes those smaller that are made here. */
 export function workload(name: WorkloadName, directory: string, part: number): Workload {
   const [before, after] = ["before", "after"].map((version) => join(directory, version, name)) as [
     string,
@@ -70,6 +80,17 @@ const MAKERS: Readonly<Record<WorkloadName, Maker>> = {
       rmSync(`${path}.unpacked`, { recursive: true });
     }
   },
+  /** The program biome, which Rust's compiler made, of two releases, 98 MB. */
+  compiled: (before, after) => {
+    for (const [path, version] of [
+      [before, "2.6.7"],
+      [after, "2.6.8"],
+    ] as const) {
+      const unpacked = npmPackage(`@biomejs/cli-linux-x64@${version}`, `${path}.unpacked`);
+      renameSync(join(unpacked, "biome"), path);
+      rmSync(`${path}.unpacked`, { recursive: true });
+    }
+  },
   /** The npm package next of two releases as a tar file, 199 MB. */
   archive: (before, after) => nextReleases(before, after, asArchive),
   /** The npm package next of two releases, 8,711 files. */
@@ -98,7 +119,125 @@ const MAKERS: Readonly<Record<WorkloadName, Maker>> = {
     pieces.push(bytes.subarray(from));
     writeFileSync(after, Buffer.concat(pieces));
   },
+  /** An SQLite database of 300,000 orders with an index, 46 MB; 3,000 of them are changed, 3,000 added and 3,000 removed. */
+  database: (before, after, part) => {
+    const orders = Math.ceil(300_000 * part);
+    const draw = numbers("orders");
+    const edits = Math.ceil(orders / 100);
+    changeDatabase(before, (database) => {
+      database.exec(
+        "create table orders (id integer primary key, customer text, state text, cents integer, note text); create index orders_by_customer on orders (customer)",
+      );
+      addOrders(database, orders, draw);
+    });
+    copyFileSync(before, after);
+    changeDatabase(after, (database) => {
+      const change = database.prepare("update orders set state = 'sent', cents = cents + ? where id = ?");
+      for (let edit = 0; edit < edits; edit++) change.run(draw(1000), 1 + draw(orders));
+      const remove = database.prepare("delete from orders where id = ?");
+      for (let edit = 0; edit < edits; edit++) remove.run(1 + draw(orders));
+      addOrders(database, edits, draw);
+    });
+  },
+  /** The log of a server, 128 MiB, and the 256 KiB of the next few minutes. */
+  log: (before, after, part) => {
+    const draw = numbers("log");
+    const clock = { at: Date.UTC(2026, 0, 1) };
+    writeFileSync(before, "");
+    appendLines(before, Math.ceil(128 * part) * MIB, draw, clock);
+    copyFileSync(before, after);
+    appendLines(after, Math.ceil(part * (MIB / 4)), draw, clock);
+  },
+  /** Albums of 80 photos, 160 MB: one of four is renamed, four photos are added, four renamed and four removed. */
+  photos: (before, after, part) => {
+    const draw = numbers("photos");
+    const perAlbum = Math.max(5, Math.ceil(20 * part));
+    const albums = ["coast", "family", "garden", "mountains"];
+    for (const album of albums)
+      for (let photo = 0; photo < perAlbum; photo++) writePhoto(join(before, album, `${photo}.jpg`), draw);
+    execFileSync("cp", ["-a", before, after]);
+    for (const [index, album] of albums.entries()) {
+      const folder = join(after, album);
+      writePhoto(join(folder, "added.jpg"), draw);
+      renameSync(join(folder, "0.jpg"), join(folder, "the best.jpg"));
+      rmSync(join(folder, `${perAlbum - 1}.jpg`), { force: true });
+      if (index === 0) renameSync(folder, join(after, "sea"));
+    }
+  },
 };
+
+function changeDatabase(path: string, change: (database: DatabaseSync) => void): void {
+  const database = new DatabaseSync(path);
+  database.exec("pragma journal_mode = off; pragma synchronous = off; begin");
+  change(database);
+  database.exec("commit");
+  database.close();
+}
+
+const WORDS = [
+  "blue",
+  "box",
+  "door",
+  "fragile",
+  "gift",
+  "left",
+  "neighbour",
+  "please",
+  "red",
+  "ring",
+  "the",
+  "twice",
+];
+
+function addOrders(database: DatabaseSync, count: number, draw: Draw): void {
+  const add = database.prepare("insert into orders (customer, state, cents, note) values (?, ?, ?, ?)");
+  for (let order = 0; order < count; order++) {
+    const words = Array.from({ length: 4 + draw(12) }, () => WORDS[draw(WORDS.length)]);
+    const customer = `${draw(1e9).toString(36)}@customers.example`;
+    add.run(
+      customer,
+      draw(3) === 0 ? "open" : "paid",
+      draw(1e6),
+      `${words.join(" ")} ${bytesOf(draw, 12).toString("base64")}`,
+    );
+  }
+}
+
+/** Requests to a server, a line each: of sessions and pages some come again and again, and most seldom. */
+function appendLines(path: string, bytes: number, draw: Draw, clock: { at: number }): void {
+  const [sessions, agents, pages] = [
+    listOf("sessions", 20_000, 16),
+    listOf("agents", 300, 40),
+    listOf("pages", 5_000, 12),
+  ];
+  const often = (list: readonly string[]): string => list[Math.floor(list.length * (draw(1e6) / 1e6) ** 3)]!;
+  const file = openSync(path, "a");
+  for (let written = 0; written < bytes;) {
+    const lines: string[] = [];
+    for (let line = 0; line < 100; line++) {
+      clock.at += draw(200);
+      const status = draw(20) === 0 ? 404 : 200;
+      lines.push(
+        `${new Date(clock.at).toISOString()} session=${often(sessions)} GET /pages/${often(pages)} ${status} ${draw(900)}ms "${often(agents)}"\n`,
+      );
+    }
+    written += writeSync(file, lines.join(""));
+  }
+  closeSync(file);
+}
+
+/** The same on every run. */
+function listOf(what: string, count: number, bytes: number): readonly string[] {
+  const draw = numbers(what);
+  return Array.from({ length: count }, () => bytesOf(draw, bytes).toString("hex"));
+}
+
+/** 1 to 3 MB that no compressor makes smaller, as those of photos are. */
+function writePhoto(path: string, draw: Draw): void {
+  mkdirSync(join(path, ".."), { recursive: true });
+  const cipher = createCipheriv("aes-128-ctr", bytesOf(draw, 16), Buffer.alloc(16));
+  writeFileSync(path, cipher.update(Buffer.alloc(1_000_000 + draw(2_000_000))));
+}
 
 function nextReleases(before: string, after: string, use: (unpacked: string, path: string) => void): void {
   for (const [path, version] of [
@@ -138,8 +277,10 @@ function npmPackage(name: string, directory: string): string {
   return join(directory, "package");
 }
 
+type Draw = (bound: number) => number;
+
 /** Numbers below a bound, the same on every run. */
-function numbers(seed: string): (bound: number) => number {
+function numbers(seed: string): Draw {
   let block = Buffer.alloc(0);
   let count = 0;
   return (bound) => {
@@ -150,6 +291,6 @@ function numbers(seed: string): (bound: number) => number {
   };
 }
 
-function bytesOf(draw: (bound: number) => number, length: number): Buffer {
+function bytesOf(draw: Draw, length: number): Buffer {
   return Buffer.from(Array.from({ length }, () => draw(256)));
 }
