@@ -4,6 +4,7 @@
  */
 import { PacketError, PacketErrorCode } from "./errors.ts";
 import { INLINE_BYTES_MAX, OP_NAMES, Offset, Op, PACKET_BYTES } from "./layout.ts";
+import { CALL_DEPTH_MAX } from "./limits.ts";
 import { atOf, flagsAt, fromAt, lengthAt, opAt } from "./packet.ts";
 import type { Stream } from "./stream-reader.ts";
 
@@ -13,6 +14,9 @@ export interface PlanLimits {
   /** CALL within CALL: 0 refuses every CALL. At most CALL_DEPTH_MAX for streams from others. */
   readonly depthMax: number;
 }
+
+/** Of whoever goes through all of a stream, however much it yields. */
+export const WHOLE_LIMITS: PlanLimits = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
 
 /** The packets `first` .. `end` yield a range, and `skip` + `drop` bytes around it. */
 export interface RangePlan {

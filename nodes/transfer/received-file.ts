@@ -14,7 +14,7 @@ import { refAt, refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
 import { opAt } from "../../packets/packet.ts";
-import { checkPlan } from "../../packets/plan.ts";
+import { WHOLE_LIMITS, checkPlan } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { PatchReceiver } from "../../runtime/stream/patch/receive-patches.ts";
@@ -30,7 +30,6 @@ import type { ByteRange } from "./replication/byte-ranges.ts";
 import { DataForm, decodeRows } from "./replication/messages.ts";
 import type { DataHead, StoredRows } from "./replication/messages.ts";
 import type { PlacedData } from "./replication/receiver.ts";
-import { ROOT_LIMITS } from "./root-places.ts";
 import { InOrder } from "./root-sink.ts";
 import type { ReceiveContext, ReceivedBody, RootSink, SinkPresence } from "./root-sink.ts";
 
@@ -280,7 +279,7 @@ export class ReceivedFile implements RootSink {
 
   /** What it names is lacking from now on, unless it is here. Returns the bytes that are. */
   #named(stream: Stream, place: Lacking): ByteRange[] {
-    checkPlan(stream, ROOT_LIMITS, 0);
+    checkPlan(stream, WHOLE_LIMITS, 0);
     const { frame, count } = stream;
     const covered: ByteRange[] = [];
     for (let index = 0; index < count; index++) {

@@ -2,10 +2,8 @@
 import { refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { Op } from "../../packets/layout.ts";
-import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { opAt } from "../../packets/packet.ts";
-import { checkCall, checkPlan } from "../../packets/plan.ts";
-import type { PlanLimits } from "../../packets/plan.ts";
+import { WHOLE_LIMITS, checkCall, checkPlan } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { TURN_STEP_PACKETS } from "../../runtime/limits.ts";
 import { turnOver } from "../../runtime/turns.ts";
@@ -38,9 +36,6 @@ interface Level {
   readonly place: StreamPlace;
   index: number;
 }
-
-/** What a root may be: any plain stream. */
-export const ROOT_LIMITS: PlanLimits = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
 
 export class RootPlaces {
   readonly root: Ref;
@@ -81,7 +76,7 @@ export class RootPlaces {
       yield { kind: "stream", lacking: rootOf(this.root) };
       return;
     }
-    checkPlan(top, ROOT_LIMITS, 0);
+    checkPlan(top, WHOLE_LIMITS, 0);
     const levels: Level[] = [{ stream: top, place: rootOf(this.root), index: 0 }];
     for (let steps = 1; levels.length > 0; steps++) {
       if (steps % TURN_STEP_PACKETS === 0) {
@@ -107,7 +102,7 @@ export class RootPlaces {
           yield { kind: "stream", lacking };
           continue;
         }
-        checkCall(frame, index, callee, levels.length, ROOT_LIMITS);
+        checkCall(frame, index, callee, levels.length, WHOLE_LIMITS);
         levels.push({ stream: callee, place: lacking, index: 0 });
       } else yield { kind: "literal", frame, index, skip: from - lacking.start, from, end };
     }

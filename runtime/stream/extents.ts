@@ -1,8 +1,7 @@
 /** The chunks that a range of a stream is copied from, for whoever reads them where they lie. */
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
-import { checkPlan } from "../../packets/plan.ts";
+import { WHOLE_LIMITS, checkPlan } from "../../packets/plan.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { PIECE_BYTES_MIN } from "../limits.ts";
 import { StreamCache } from "./caches.ts";
@@ -34,9 +33,8 @@ export async function rangeExtents(
 ): Promise<Extents | undefined> {
   const streams = new StreamCache(source, signal);
   const top = await streams.get(root);
-  const limits = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
-  checkPlan(top, limits, end - start);
-  const cursor = new Cursor(streams, limits, top, start, end - start);
+  checkPlan(top, WHOLE_LIMITS, end - start);
+  const cursor = new Cursor(streams, WHOLE_LIMITS, top, start, end - start);
   const refs: Ref[] = [];
   const from: number[] = [];
   const take: number[] = [];

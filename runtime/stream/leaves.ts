@@ -8,7 +8,7 @@ import { readInteger32 } from "../../packets/integer.ts";
 import { Offset, Op, PACKET_BYTES, REF_BYTES } from "../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
-import { checkPlan } from "../../packets/plan.ts";
+import { WHOLE_LIMITS, checkPlan } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import type { ChunkSource } from "../contracts/chunks.ts";
 import { TURN_STEP_PACKETS } from "../limits.ts";
@@ -165,9 +165,8 @@ export async function streamPieces(
 ): Promise<StreamPieces> {
   const streams = new StreamCache(source, signal);
   const top = await streams.get(root);
-  const limits = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
-  checkPlan(top, limits, end - start);
-  const cursor = new Cursor(streams, limits, top, start, end - start);
+  checkPlan(top, WHOLE_LIMITS, end - start);
+  const cursor = new Cursor(streams, WHOLE_LIMITS, top, start, end - start);
   const at: number[] = [];
   const lengths: number[] = [];
   const from: number[] = [];

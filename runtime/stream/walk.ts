@@ -6,9 +6,8 @@ import { refAt, refFromHex, refKey, sameBytes } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketErrorCode, PacketfsError } from "../../packets/errors.ts";
 import { Flag, Op, REF_BYTES } from "../../packets/layout.ts";
-import { CALL_DEPTH_MAX } from "../../packets/limits.ts";
 import { atOf, flagsAt, fromAt, lengthAt, opAt, refOf } from "../../packets/packet.ts";
-import { checkCall } from "../../packets/plan.ts";
+import { WHOLE_LIMITS, checkCall } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
 import { parseManifest } from "../program/manifest.ts";
 import { StoreErrorCode } from "../errors.ts";
@@ -48,8 +47,6 @@ export async function* walkStreams(
   yield* walkCalls(source, top, 1, 0, signal);
 }
 
-const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: CALL_DEPTH_MAX };
-
 async function* walkCalls(
   source: ChunkSource,
   stream: Stream,
@@ -72,7 +69,7 @@ async function* walkCalls(
       await turnOver();
       signal?.throwIfAborted();
       const callee = Stream.parse(chunks[position]!);
-      checkCall(frame, index, callee, depth, LIMITS);
+      checkCall(frame, index, callee, depth, WHOLE_LIMITS);
       const at = base + atOf(frame, index);
       yield { ref: refOf(frame, index), depth, at, frame: callee.frame };
       yield* walkCalls(source, callee, depth + 1, at, signal);
@@ -257,11 +254,11 @@ class ExtentCheck {
     let callee = this.#checked.get(key);
     if (callee === undefined) {
       const stream = await readStream(this.#source, ref, this.#signal);
-      checkCall(frame, index, stream, depth, LIMITS);
+      checkCall(frame, index, stream, depth, WHOLE_LIMITS);
       callee = await this.#visit(stream, depth);
       this.#checked.set(key, callee);
     }
-    checkCall(frame, index, callee, depth + callee.height, LIMITS);
+    checkCall(frame, index, callee, depth + callee.height, WHOLE_LIMITS);
     return callee.height;
   }
 

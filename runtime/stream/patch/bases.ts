@@ -8,7 +8,7 @@ import { Offset, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { CALL_DEPTH_MAX, STREAM_PACKETS_MAX } from "../../../packets/limits.ts";
 import { atOf, fromAt, lengthAt, opAt, refOf } from "../../../packets/packet.ts";
 import type { BaseRange } from "../../../packets/patch.ts";
-import { checkPlan, planRange } from "../../../packets/plan.ts";
+import { WHOLE_LIMITS, checkPlan, planRange } from "../../../packets/plan.ts";
 import type { Stream } from "../../../packets/stream-reader.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
 import {
@@ -23,12 +23,6 @@ import { StreamCache } from "../caches.ts";
 import { Cursor } from "../cursor.ts";
 import { PieceBatch } from "../piece-batch.ts";
 import { RefTable } from "./ref-table.ts";
-
-/** Of a walk that goes down all of a tree. */
-export const LIMITS: { readonly outputBytesMax: number; readonly depthMax: number } = {
-  outputBytesMax: Number.MAX_SAFE_INTEGER,
-  depthMax: CALL_DEPTH_MAX,
-};
 
 /** A base's place in the row of all. */
 interface Base {
@@ -89,15 +83,15 @@ export class BaseBytes {
   /** Bytes that the root yields. Rejects with PFS_STREAM_NOT_PLAIN and as reading a stream does. */
   async lengthOf(root: Ref): Promise<number> {
     const stream = await this.streams.get(root);
-    checkPlan(stream, LIMITS, 0);
+    checkPlan(stream, WHOLE_LIMITS, 0);
     return stream.length;
   }
 
   /** Writes `target.length` bytes from `from` on, which the root must have. Rejects as `execute` does. */
   async read(root: Ref, from: number, target: Uint8Array): Promise<void> {
     const top = await this.streams.get(root);
-    checkPlan(top, LIMITS, target.byteLength);
-    const cursor = new Cursor(this.streams, LIMITS, top, from, target.byteLength);
+    checkPlan(top, WHOLE_LIMITS, target.byteLength);
+    const cursor = new Cursor(this.streams, WHOLE_LIMITS, top, from, target.byteLength);
     let written = 0;
     while (!cursor.isDone) {
       const batch = new PieceBatch(READ_AHEAD_BYTES);
@@ -254,7 +248,7 @@ export class Bases {
       const isNew = this.#refs.add(frame, offset, at, owner);
       if (op === Op.COPY || !isNew || isShared(frame, offset) || depth >= CALL_DEPTH_MAX) continue;
       const callee = await this.bytes.streams.get(refOf(frame, index));
-      checkPlan(callee, LIMITS, 0);
+      checkPlan(callee, WHOLE_LIMITS, 0);
       yield* this.#walkStream(callee, at, depth + 1, isShared);
       yield start + atOf(frame, index) + lengthAt(frame, index);
     }

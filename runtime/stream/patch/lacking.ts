@@ -6,12 +6,11 @@ import type { Ref } from "../../../packets/digest.ts";
 import { Offset, Op, PACKET_BYTES } from "../../../packets/layout.ts";
 import { CALL_DEPTH_MAX } from "../../../packets/limits.ts";
 import { atOf, fromAt, lengthAt, opAt, refOf } from "../../../packets/packet.ts";
-import { checkPlan } from "../../../packets/plan.ts";
+import { WHOLE_LIMITS, checkPlan } from "../../../packets/plan.ts";
 import type { Stream } from "../../../packets/stream-reader.ts";
 import { PATCH_REFS_MAX, PATCH_UNIT_CHUNKS, PATCH_UNIT_STREAMS, TURN_STEP_PACKETS } from "../../limits.ts";
 import { turnOver } from "../../turns.ts";
 import type { StreamCache } from "../caches.ts";
-import { LIMITS } from "./bases.ts";
 import type { BaseStream, Bases } from "./bases.ts";
 import { RefTable } from "./ref-table.ts";
 
@@ -96,7 +95,7 @@ class Walk {
   }
 
   async *#stream(stream: Stream, start: number, depth: number): AsyncGenerator<LackingUnit, void, undefined> {
-    checkPlan(stream, LIMITS, 0);
+    checkPlan(stream, WHOLE_LIMITS, 0);
     const { frame, count } = stream;
     await this.#bases.loadAround(this.#expected(start) + stream.length);
     this.#unit.streams.push({ frame, like: this.#like(stream) });
@@ -117,7 +116,7 @@ class Walk {
       }
       if (op === Op.COPY)
         this.#lacks({ ref: refOf(frame, index), at, length: fromAt(frame, index) + length });
-      else if (depth >= CALL_DEPTH_MAX) checkPlan(stream, { ...LIMITS, outputBytesMax: 0 });
+      else if (depth >= CALL_DEPTH_MAX) checkPlan(stream, { ...WHOLE_LIMITS, outputBytesMax: 0 });
       else yield* this.#stream(await this.#streams.get(refOf(frame, index)), at, depth + 1);
       // Streams are told first of all that they name: what is under way below this one waits for its next packet.
       const isFull = this.#chunks >= PATCH_UNIT_CHUNKS || this.#unit.streams.length >= PATCH_UNIT_STREAMS;
