@@ -25,6 +25,15 @@ export async function readEach(
   return chunks;
 }
 
+/** Chunks in memory that is the caller's, where the source gives such; otherwise in whatever memory. */
+export function readOwn(
+  source: ChunkSource,
+  refs: readonly Ref[],
+  signal?: AbortSignal,
+): Promise<Uint8Array[]> {
+  return source.readOwn?.(refs, signal) ?? source.read(refs, signal);
+}
+
 /** The error, where it is about one chunk alone; throws it otherwise. */
 function lost(error: unknown): PacketfsError {
   if (error instanceof PacketfsError && LOST.has(error.code)) return error;

@@ -6,12 +6,14 @@ import { PacketError, PacketErrorCode } from "../../packets/errors.ts";
 import type { Catalog } from "../../runtime/contracts/catalog.ts";
 import type { ChunkPlaces, ChunkSource } from "../../runtime/contracts/chunks.ts";
 import { findFile } from "../../runtime/find-file.ts";
+import { readEach } from "../../runtime/read-each.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
 import { isComplete } from "../../runtime/stream/walk.ts";
 import { WireError, WireErrorCode } from "../errors.ts";
 import { TRANSFER_BASES_MAX, TRANSFER_NAME_BASES_MAX } from "../limits.ts";
 import type { FileOffer, FileRequest } from "../transfer/replication/messages.ts";
 import type { SentRoot as SentRootInfo } from "../transfer/replication/sender.ts";
+import type { SentSource } from "../transfer/sent-root.ts";
 import { SentRoot, readableRoots } from "../transfer/sent-root.ts";
 import { TransferChannel } from "../transfer/transfer-channel.ts";
 import type { ReceiveOptions } from "../transfer/transfer-channel.ts";
@@ -26,7 +28,7 @@ import type { Usage } from "./usage.ts";
 
 export interface TransferServiceOptions {
   /** Where chunks stand that this machine has itself. */
-  readonly store: ChunkPlaces;
+  readonly store: ChunkPlaces & ChunkSource;
   /** What it can get, from others too. */
   readonly source: ChunkSource;
   readonly catalog: Pick<Catalog, "resolve" | "history" | "findRoots">;
@@ -73,7 +75,8 @@ export class TransferService implements Service {
       throw new PacketError(PacketErrorCode.notPlain, "a stream that has to be computed is no file to send");
     const isResumed = resumeRoot !== undefined && sameBytes(resumeRoot, root);
     const bases = await readableRoots(source, request.bases, signal);
-    const from = {
+    const from: SentSource = {
+      readOwn: (refs, unwanted) => ownChunks(store, source, refs, unwanted),
       read: (refs: readonly Ref[], unwanted?: AbortSignal) => source.read(refs, unwanted),
       places: (refs: Uint8Array) => store.places(refs),
     };
@@ -115,6 +118,19 @@ export class TransferService implements Service {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#options.puts?.[Symbol.asyncDispose]();
   }
+}
+
+/** Chunks in memory of their own: those of a store are nobody else's, those of others may have been asked for by several. */
+async function ownChunks(
+  store: ChunkSource,
+  source: ChunkSource,
+  refs: readonly Ref[],
+  signal?: AbortSignal,
+): Promise<Uint8Array[]> {
+  const found = await readEach(store, refs, signal);
+  const chunks = found.filter((chunk) => chunk instanceof Uint8Array);
+  if (chunks.length === refs.length) return chunks;
+  return (await source.read(refs, signal)).map((chunk) => chunk.slice());
 }
 
 /** Counts as the key's what is new of the chunks, which it must have room for before they are written. */

@@ -2,7 +2,7 @@
  * A root on its way to somebody: what they lack, in messages of a transfer. What no base is like goes as it is stored: where a
  * disk has it, the channel's thread reads it there, and nothing of it is looked at here.
  */
-import { Codec, Compressor } from "../../packets/codec.ts";
+import { Codec, Compressor, discardPlain } from "../../packets/codec.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
 import { PATCH_PART_BYTES_MAX } from "../../packets/limits.ts";
@@ -14,7 +14,7 @@ import type {
   StoredFormStore,
   StoredPlaces,
 } from "../../runtime/contracts/chunks.ts";
-import { readEach } from "../../runtime/read-each.ts";
+import { readEach, readOwn } from "../../runtime/read-each.ts";
 import { describeStream } from "../../runtime/stream/execute.ts";
 import { isStreamFault } from "../../runtime/stream/walk.ts";
 import { patchesOfAlike } from "../../runtime/stream/patch/send-patches.ts";
@@ -161,17 +161,19 @@ export class SentRoot {
     const storedBytes = places && sumOf(places.storedBytes.subarray(0, refs.length));
     const placedBytes = places && sumOf(places.plainBytes.subarray(0, refs.length));
     if (storedBytes !== undefined && storedBytes > placedBytes! * SOLID_STORED_SHARE_MAX) return undefined;
-    const read = await readEach(this.#source, refs, this.#signal);
+    const own = { read: (some: readonly Ref[]) => readOwn(this.#source, some, this.#signal) };
+    const read = await readEach(own, refs, this.#signal);
     const chunks = read.filter((bytes) => bytes instanceof Uint8Array);
     if (chunks.length < refs.length) return undefined;
     const count = fitting(chunks.map(({ byteLength }) => byteLength));
     const part = { refs: refs.slice(0, count), chunks: chunks.slice(0, count) };
     const plain = Buffer.concat(part.chunks);
+    const lengths = part.chunks.map(({ byteLength }) => byteLength);
+    if (this.#source.readOwn !== undefined) for (const chunk of chunks) discardPlain(chunk, Codec.zstd);
     const before = this.#now();
     const frame = await encodePart(plain, NO_BYTES, SLOW_LINK_LEVEL);
     const ms = this.#now() - before;
     if (frame === undefined || frame.byteLength > plain.byteLength * SOLID_STORED_SHARE_MAX) return undefined;
-    const lengths = part.chunks.map(({ byteLength }) => byteLength);
     const patch = await writeChunkPatch([{ refs: part.refs, lengths, dictionary: [], frame }], [], NO_BYTES);
     if (patch.body.byteLength > BULK_BODY_BYTES_MAX) return undefined;
     this.#left = this.#left.slice(count);

@@ -13,6 +13,8 @@ export interface ChunkSource {
    * Rejects with PFS_CHUNK_MISSING {ref} or PFS_CHUNK_DAMAGED {ref}; nothing is returned then.
    */
   read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]>;
+  /** As `read`, in memory that nobody else has: whoever asked may free it (`discardPlain`), and has to know of refs that it asked for twice. */
+  readOwn?(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]>;
 }
 
 /** A chunk as it is kept, so that it need not be decompressed and compressed again on its way to another store. */

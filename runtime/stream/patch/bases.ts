@@ -2,6 +2,7 @@
  * What a receiver has: roots, one behind the other in one row of bytes, so that a position says which of them and where. Their
  * streams are read little by little, and those that the other tree has as well not at all.
  */
+import { Codec, discardPlain } from "../../../packets/codec.ts";
 import { refKey, sameBytes } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { Offset, Op, PACKET_BYTES } from "../../../packets/layout.ts";
@@ -18,6 +19,7 @@ import {
   READ_AHEAD_BYTES,
   TURN_STEP_PACKETS,
 } from "../../limits.ts";
+import { readOwn } from "../../read-each.ts";
 import { turnOver } from "../../turns.ts";
 import { StreamCache } from "../caches.ts";
 import { Cursor } from "../cursor.ts";
@@ -33,21 +35,41 @@ interface Base {
 
 /**
  * Chunks that were read last. Their bytes stay where they were read: neighbours were read together, and are forgotten
- * together.
+ * together. Memory that is its own is freed when nobody reads any more who may have got it.
  */
-class RecentChunks implements ChunkSource {
+class RecentChunks {
   readonly #source: ChunkSource;
   readonly #chunks = new Map<string, Uint8Array>();
   #bytes = 0;
+  /** Reads that are under way, by numbers that rise; and what was forgotten, with the number of the last read that may have it. */
+  readonly #reads = new Set<number>();
+  #lastRead = 0;
+  #forgotten: { readonly bytes: Uint8Array; readonly read: number }[] = [];
 
   constructor(source: ChunkSource) {
     this.#source = source;
   }
 
-  async read(refs: readonly Ref[], signal?: AbortSignal): Promise<Uint8Array[]> {
+  /** Calls `use` with the chunks, whose bytes are there until it returns. */
+  async use<Result>(
+    refs: readonly Ref[],
+    signal: AbortSignal,
+    use: (chunks: readonly Uint8Array[]) => Result,
+  ): Promise<Result> {
+    const read = ++this.#lastRead;
+    this.#reads.add(read);
+    try {
+      return use(await this.#read(refs, signal));
+    } finally {
+      this.#reads.delete(read);
+      this.#free();
+    }
+  }
+
+  async #read(refs: readonly Ref[], signal: AbortSignal): Promise<Uint8Array[]> {
     const found = refs.map((ref) => this.#chunks.get(refKey(ref)));
     const missing = refs.filter((_ref, index) => found[index] === undefined);
-    const read = missing.length === 0 ? [] : await this.#source.read(missing, signal);
+    const read = missing.length === 0 ? [] : await readOwn(this.#source, missing, signal);
     let next = 0;
     return refs.map((ref, index) => {
       const bytes = found[index] ?? read[next++]!;
@@ -57,14 +79,26 @@ class RecentChunks implements ChunkSource {
   }
 
   #keep(key: string, bytes: Uint8Array): void {
+    // A read that was waiting for others has it still.
+    const again = this.#forgotten.findIndex((forgotten) => forgotten.bytes === bytes);
+    if (again >= 0) this.#forgotten.splice(again, 1);
     if (this.#chunks.delete(key)) this.#bytes -= bytes.byteLength;
     this.#chunks.set(key, bytes);
     this.#bytes += bytes.byteLength;
-    for (const [oldest, { byteLength }] of this.#chunks) {
+    for (const [oldest, chunk] of this.#chunks) {
       if (this.#bytes <= PATCH_CACHE_BYTES) break;
       this.#chunks.delete(oldest);
-      this.#bytes -= byteLength;
+      this.#bytes -= chunk.byteLength;
+      if (this.#source.readOwn !== undefined) this.#forgotten.push({ bytes: chunk, read: this.#lastRead });
     }
+  }
+
+  #free(): void {
+    const [first = Number.POSITIVE_INFINITY] = this.#reads;
+    let count = 0;
+    while (count < this.#forgotten.length && this.#forgotten[count]!.read < first)
+      discardPlain(this.#forgotten[count++]!.bytes, Codec.zstd);
+    this.#forgotten.splice(0, count);
   }
 }
 
@@ -76,7 +110,7 @@ export class BaseBytes {
 
   constructor(source: ChunkSource, signal: AbortSignal) {
     this.#chunks = new RecentChunks(source);
-    this.streams = new StreamCache(this.#chunks, signal);
+    this.streams = new StreamCache(source, signal);
     this.#signal = signal;
   }
 
@@ -96,11 +130,12 @@ export class BaseBytes {
     while (!cursor.isDone) {
       const batch = new PieceBatch(READ_AHEAD_BYTES);
       await cursor.fill(batch, this.#signal);
-      const chunks = batch.refs.length === 0 ? [] : await this.#chunks.read(batch.refs, this.#signal);
-      for (const bytes of batch.output(chunks)) {
-        target.set(bytes, written);
-        written += bytes.byteLength;
-      }
+      await this.#chunks.use(batch.refs, this.#signal, (chunks) => {
+        for (const bytes of batch.output(chunks)) {
+          target.set(bytes, written);
+          written += bytes.byteLength;
+        }
+      });
     }
   }
 

@@ -30,6 +30,8 @@ export interface PartPlace {
 const ALIKE_SHARE_ENOUGH = 0.9;
 /** and where they have less than this one, it may be chance. */
 const ALIKE_SHARE_MIN = 0.1;
+/** With so many, what an index of all old bytes finds is enough. */
+const ALIKE_SHARE_KNOWN = 0.3;
 /** Bytes that lie so near are read together. */
 const JOIN_BYTES = 32 * 1024;
 /** A part that shrank to more than this share of it was written against the wrong bytes, or is new. */
@@ -60,17 +62,24 @@ export class Places {
     if (this.#bases.length === 0) return [];
     const expected = spansOf(part, bytes.byteLength);
     if (!isPoor && agree(part)) return this.#ranges(expected);
+    const known = isPoor ? undefined : this.#known(bytes);
+    if (known !== undefined) return this.#ranges(known);
     const { span, share } = await this.#best(expected, bytes);
     if (share >= ALIKE_SHARE_ENOUGH) return this.#ranges([span]);
     this.#lost += bytes.byteLength;
     await this.#learnAround(span.from);
     const found = this.#index?.find(bytes);
     if (found === undefined || found.share <= share) return this.#ranges([span]);
-    const spans = found.places.map(({ from, end }) => ({
-      from: from - PATCH_ALIKE_PAD_BYTES,
-      end: end + PATCH_ALIKE_PAD_BYTES,
-    }));
+    const spans = found.places.map(padded);
     return this.#ranges(share < ALIKE_SHARE_MIN && found.share >= ALIKE_SHARE_MIN ? spans : [...spans, span]);
+  }
+
+  /** Where an index of all old bytes says that they are, if it is sure: what is near need not be looked through then. */
+  #known(bytes: Uint8Array): Span[] | undefined {
+    const index = this.#index;
+    if (index === undefined || index.from > 0 || index.end < this.#bases.length) return undefined;
+    const { places, share } = index.find(bytes);
+    return share < ALIKE_SHARE_KNOWN ? undefined : places.map(padded);
   }
 
   /** The span that has most windows in common with the bytes, and its share of theirs. */
@@ -148,6 +157,10 @@ export class Places {
     }
     this.#index = index;
   }
+}
+
+function padded({ from, end }: Span): Span {
+  return { from: from - PATCH_ALIKE_PAD_BYTES, end: end + PATCH_ALIKE_PAD_BYTES };
 }
 
 /** What of old bytes is looked through in one go. */

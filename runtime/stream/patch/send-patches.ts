@@ -3,6 +3,7 @@
  * that are like them, then the chunks that they name, a few neighbours at a time, against the old bytes around the place
  * where they come from. Memory is some parts and their dictionaries, however large the files.
  */
+import { Codec, discardPlain } from "../../../packets/codec.ts";
 import { sameBytes, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import {
@@ -16,6 +17,7 @@ import { encodePart, writeChunkPatch, writeStreamPatch } from "../../../packets/
 import type { BaseRange, Patch, PatchPart } from "../../../packets/patch.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
 import { PATCH_MESSAGE_BYTES, PATCH_PARTS_AT_ONCE, PATCH_PART_BYTES } from "../../limits.ts";
+import { readOwn } from "../../read-each.ts";
 import { BaseBytes, Bases, calledStreams } from "./bases.ts";
 import { lacking } from "./lacking.ts";
 import type { IsThere, LackingChunk, LackingRun, LackingStream, LackingUnit } from "./lacking.ts";
@@ -236,10 +238,17 @@ class PatchSender {
 
   /** Chunks may be longer than their packets tell: then they are written one by one. */
   async #write(planned: PlannedPart): Promise<WrittenPart[]> {
-    const chunks = await this.#source.read(
-      planned.chunks.map(({ ref }) => ref),
-      this.#signal,
-    );
+    const refs = planned.chunks.map(({ ref }) => ref);
+    const chunks = await readOwn(this.#source, refs, this.#signal);
+    const written = await this.#writeAll(planned, chunks);
+    // A part that did not shrink is the chunk itself.
+    const kept = new Set(written.map(({ frame }) => frame.buffer));
+    if (this.#source.readOwn !== undefined)
+      for (const chunk of chunks) if (!kept.has(chunk.buffer)) discardPlain(chunk, Codec.zstd);
+    return written;
+  }
+
+  async #writeAll(planned: PlannedPart, chunks: readonly Uint8Array[]): Promise<WrittenPart[]> {
     const bytes = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
     if (bytes <= PATCH_PART_BYTES_MAX) return [await this.#writeOne(planned, chunks)];
     const written: WrittenPart[] = [];

@@ -1,11 +1,14 @@
+import { zstdCompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { Chunker } from "../../../../packets/chunker.ts";
+import { Codec, decompress } from "../../../../packets/codec.ts";
 import { refToHex, sha256 } from "../../../../packets/digest.ts";
 import type { Ref } from "../../../../packets/digest.ts";
 import { Flag, Op } from "../../../../packets/layout.ts";
 import { encodeFrame } from "../../../../packets/packet.ts";
 import { PatchKind, encodePart, writeChunkPatch } from "../../../../packets/patch.ts";
 import type { BaseRange, Patch } from "../../../../packets/patch.ts";
+import type { ChunkSource } from "../../../../runtime/contracts/chunks.ts";
 import { estimateUpdate } from "../../../../runtime/stream/patch/estimate.ts";
 import { PatchReceiver } from "../../../../runtime/stream/patch/receive-patches.ts";
 import { patches } from "../../../../runtime/stream/patch/send-patches.ts";
@@ -18,10 +21,10 @@ const LIMITS = { outputBytesMax: Number.MAX_SAFE_INTEGER, depthMax: 8 };
 /** Small chunks, so that small files have many. */
 const chunker = new Chunker({ minBytes: 256, averageBytes: 1024, maxBytes: 4096 });
 
-function put({ shelf }: ShelfSource, bytes: Uint8Array): Ref {
+function put({ shelf }: ShelfSource, bytes: Uint8Array, cutting: Chunker = chunker): Ref {
   return shelf.write((writer) => {
     for (let start = 0; start < bytes.byteLength;) {
-      const end = chunker.cut(bytes, start, bytes.byteLength, true);
+      const end = cutting.cut(bytes, start, bytes.byteLength, true);
       writer.copy(shelf.put(bytes.slice(start, end)), 0, end - start);
       start = end;
     }
@@ -146,6 +149,35 @@ describe("patches", () => {
     expect(first + second).toBeGreaterThanOrEqual(whole.chunks);
     expect(first + second).toBeLessThan(whole.chunks + 4);
     expect(afterwards).toBe(0);
+  });
+
+  test("free memory that is theirs when it was read, and need none of it later", async () => {
+    const random = new Random(5);
+    const old = text(random, 12_000_000);
+    const sender = new ShelfSource();
+    const receiver = new ShelfSource();
+    const large = new Chunker({ minBytes: 32_768, averageBytes: 65_536, maxBytes: 131_072 });
+    const base = put(sender, old, large);
+    put(receiver, old, large);
+    const next = Buffer.concat([old.subarray(6_000_000), old.subarray(0, 6_000_000)]);
+    for (let at = 0; at < next.byteLength; at += 9_000) next[at]! ^= 1;
+    const root = put(sender, next, large);
+    const given: Uint8Array[] = [];
+    const source: ChunkSource = {
+      read: (refs, signal) => sender.read(refs, signal),
+      readOwn: async (refs, signal) => {
+        const chunks = await sender.read(refs, signal);
+        const own = chunks.map((chunk) => decompress(zstdCompressSync(chunk), Codec.zstd, chunk.byteLength)!);
+        given.push(...own);
+        return own;
+      },
+    };
+    const reader = new PatchReceiver(receiver, root, [base], NEVER);
+    for await (const patch of patches(source, root, [base]))
+      for await (const { bytes } of reader.chunks(patch)) receiver.shelf.put(bytes.slice());
+    expect(Buffer.compare(receiver.shelf.execute(root, 0, undefined, LIMITS), next)).toBe(0);
+    const freed = given.filter(({ byteLength }) => byteLength === 0).length;
+    expect(freed / given.length).toBeGreaterThan(0.4);
   });
 
   test("find blocks that moved", async () => {
