@@ -221,7 +221,7 @@ export const TRANSFER_CREDIT_BYTES_MIN: number = 2 * 1024 * 1024;
 export const TRANSFER_CREDIT_PER_MILLE = 2;
 export const TRANSFER_CREDIT_BYTES_MAX: number = 16 * 1024 * 1024;
 /** Messages that fit into what may be on its way, where that is not much: fewer cost more time, more of them more work. */
-export const TRANSFER_MESSAGES_PER_WINDOW = 4;
+export const TRANSFER_MESSAGES_PER_WINDOW = 3;
 /**
  * Chunks go compressed together where less than so many bytes a second go by, which is about what a core makes of chunks; over how many
  * bytes that is measured, and of plain bytes how fast a core is; the share of them that it has to save; and the bytes after which it is tried again where it was of no use,

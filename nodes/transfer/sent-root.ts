@@ -160,8 +160,9 @@ export class SentRoot {
     const refs = places === undefined ? some : some.slice(0, fitting(places.plainBytes));
     const storedBytes = places && sumOf(places.storedBytes.subarray(0, refs.length));
     const placedBytes = places && sumOf(places.plainBytes.subarray(0, refs.length));
-    if (storedBytes !== undefined && storedBytes > placedBytes! * SOLID_STORED_SHARE_MAX) return undefined;
-    const own = { read: (some: readonly Ref[]) => readOwn(this.#source, some, this.#signal) };
+    const least = (placedBytes ?? 0) * SOLID_STORED_SHARE_MAX;
+    if (storedBytes !== undefined && storedBytes > least) return this.#useless(placedBytes!, storedBytes, 0);
+    const own = { read: (wanted: readonly Ref[]) => readOwn(this.#source, wanted, this.#signal) };
     const read = await readEach(own, refs, this.#signal);
     const chunks = read.filter((bytes) => bytes instanceof Uint8Array);
     if (chunks.length < refs.length) return undefined;
@@ -173,16 +174,23 @@ export class SentRoot {
     const before = this.#now();
     const frame = await encodePart(plain, NO_BYTES, SLOW_LINK_LEVEL);
     const ms = this.#now() - before;
-    if (frame === undefined || frame.byteLength > plain.byteLength * SOLID_STORED_SHARE_MAX) return undefined;
-    const patch = await writeChunkPatch([{ refs: part.refs, lengths, dictionary: [], frame }], [], NO_BYTES);
-    if (patch.body.byteLength > BULK_BODY_BYTES_MAX) return undefined;
-    this.#left = this.#left.slice(count);
     const plainBytes = plain.byteLength;
-    const together = patch.body.byteLength;
     // What they would be as they are stored is known of those that are stored, and otherwise found out to no purpose.
     const stored = storedBytes ?? plainBytes;
+    if (frame === undefined || frame.byteLength > plainBytes * SOLID_STORED_SHARE_MAX)
+      return this.#useless(plainBytes, stored, ms);
+    const patch = await writeChunkPatch([{ refs: part.refs, lengths, dictionary: [], frame }], [], NO_BYTES);
+    const together = patch.body.byteLength;
+    if (together > BULK_BODY_BYTES_MAX) return this.#useless(plainBytes, stored, ms);
+    this.#left = this.#left.slice(count);
     this.#pace.made({ plain: plainBytes, stored, together, ms });
     return unitOf({ ...patch, refs: part.refs, chunks: count, plainBytes, patchedChunks: 0 });
+  }
+
+  /** Chunks go as they are stored after all. */
+  #useless(plain: number, stored: number, ms: number): undefined {
+    this.#pace.made({ plain, stored, together: stored, ms });
+    return undefined;
   }
 
   /** What is ready is made anew. */

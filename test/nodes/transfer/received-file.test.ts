@@ -164,6 +164,20 @@ describe("a root is received into a file", () => {
     expect(received[1]!).toBeLessThan(received[0]! * 0.7);
   });
 
+  test("of bytes that hardly shrink, which over a slow link go as they are, and are not tried again and again", async () => {
+    const source = new ShelfSource();
+    const bytes = seededBytes("random", 12_000_000);
+    const chunker = new Chunker({ minBytes: 32_768, averageBytes: 65_536, maxBytes: 131_072 });
+    const root = putFile(source.shelf, bytes, chunker);
+    let now = 0;
+    const client = await clientOf(patchOpener(source, bytes.byteLength, () => (now += 100)));
+    const { receivedBytes } = await receive(client, { root, name: "random" });
+    expect(sha256(contentOf("random"))).toEqual(sha256(bytes));
+    expect(receivedBytes).toBeLessThan(bytes.byteLength * 1.01);
+    // What is tried is read once more.
+    expect(source.calls.flat().length).toBeLessThan(1.5 * source.shelf.stream(root).count);
+  });
+
   test("over a slow link also where the sender has a chunk no more in its right bytes: then the receiver is told", async () => {
     const source = new ShelfSource();
     const bytes = Buffer.alloc(8_000_000, Buffer.from(seededBytes("row", 100)));
