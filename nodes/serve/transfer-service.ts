@@ -130,7 +130,7 @@ async function ownChunks(
   const found = await readEach(store, refs, signal);
   const chunks = found.filter((chunk) => chunk instanceof Uint8Array);
   if (chunks.length === refs.length) return chunks;
-  return (await source.read(refs, signal)).map((chunk) => chunk.slice());
+  return (await source.read(refs, signal)).map((chunk) => new Uint8Array(chunk));
 }
 
 /** Counts as the key's what is new of the chunks, which it must have room for before they are written. */

@@ -150,7 +150,7 @@ export class FileJournal {
       if (this.#kept.size >= FILE_KEPT_CHUNKS_MAX || this.#keptBytes > FILE_KEPT_BYTES_MAX)
         throw invalidTransfer("more streams than a file may have");
       entries.push(this.#entry(Entry.chunk, bytes));
-      added.push({ key, bytes: bytes.slice(), at: size + ENTRY_BYTES });
+      added.push({ key, bytes: new Uint8Array(bytes), at: size + ENTRY_BYTES });
       size += ENTRY_BYTES + bytes.byteLength;
     }
     if (ranges.length > 0) entries.push(this.#entry(Entry.ranges, encodeRanges(ranges)));

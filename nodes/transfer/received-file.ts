@@ -260,7 +260,8 @@ export class ReceivedFile implements RootSink {
       if (made.isPatched) result.patchedChunks++;
       const isWhole = isWholeChunk(lacking, made.bytes.byteLength);
       if (lacking.isStream || !isWhole) kept.push({ ref: made.ref, bytes: made.bytes });
-      if (lacking.isStream) covered.push(...this.#named(Stream.parse(made.bytes), lacking));
+      // Refs that it names are needed longer than what it came with.
+      if (lacking.isStream) covered.push(...this.#named(Stream.parse(new Uint8Array(made.bytes)), lacking));
       else {
         await writer.write(partOf(made.bytes, lacking), lacking.from);
         const { from, end } = lacking;

@@ -239,7 +239,9 @@ export class ReceivedRoot implements RootSink {
       result.plainBytes += bytes.byteLength;
       if (isPatched) result.patchedChunks++;
       kept.set(refKey(ref), { ref, bytes });
-      if (lacking.isStream) covered.push(...(await this.#stream(Stream.parse(bytes), lacking)));
+      // Refs that it names are needed longer than what it came with.
+      if (lacking.isStream)
+        covered.push(...(await this.#stream(Stream.parse(new Uint8Array(bytes)), lacking)));
       else covered.push({ from: lacking.from, end: lacking.end });
     }
     if (body.byteLength < result.plainBytes) result.compressedChunks = result.chunks - result.patchedChunks;

@@ -82,7 +82,8 @@ export class PatchReceiver {
     let at = 0;
     for (const [index, ref] of part.refs.entries()) {
       await this.#turn();
-      const bytes = plain.subarray(at, at + part.lengths[index]!);
+      // No Buffer, whose `slice` would be no copy of what is freed.
+      const bytes = new Uint8Array(plain.buffer, plain.byteOffset + at, part.lengths[index]!);
       at += bytes.byteLength;
       if (!isRefOf(ref, bytes)) throw invalidPatch(`it makes other bytes than those of ${refToHex(ref)}`);
       yield { ref, bytes, isPatched: part.dictionary.length > 0 };

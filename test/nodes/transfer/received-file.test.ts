@@ -18,12 +18,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Chunker } from "../../../packets/chunker.ts";
 import { refToHex, sha256 } from "../../../packets/digest.ts";
+import { encodePart, writeChunkPatch } from "../../../packets/patch.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { Op } from "../../../packets/layout.ts";
 import { opAt, refOf } from "../../../packets/packet.ts";
 import { FILE_NOTED_BYTES } from "../../../nodes/limits.ts";
 import type { PartHandle } from "../../../nodes/transfer/part-writer.ts";
 import { ReceivedFile } from "../../../nodes/transfer/received-file.ts";
+import { DataForm } from "../../../nodes/transfer/replication/messages.ts";
 import type { TransferStats } from "../../../nodes/transfer/replication/statistics.ts";
 import { SentRoot } from "../../../nodes/transfer/sent-root.ts";
 import { TransferChannel } from "../../../nodes/transfer/transfer-channel.ts";
@@ -334,6 +336,29 @@ describe("a file that is received from somebody who means harm", () => {
     const open = storedOpener(source, bytes.byteLength, (unit) => change(unit, source, number++));
     return await receive(await clientOf(open), { root, name });
   }
+
+  test("has streams that came as chunks of a patch, and knows what they name when that came wrong", async () => {
+    const source = new ShelfSource();
+    const bytes = seededBytes("streams as chunks", 16_000_000);
+    const root = putFile(source.shelf, bytes);
+    const top = source.shelf.get(root);
+    const frame = (await encodePart(top, new Uint8Array(0)))!;
+    const part = { refs: [root], lengths: [top.byteLength], dictionary: [], frame };
+    const { packets, body } = await writeChunkPatch([part], [], new Uint8Array(0));
+    let sent = 0;
+    const opener = storedOpener(source, bytes.byteLength, (unit) => {
+      sent++;
+      if (sent > 2) return unit;
+      if (sent === 1) return { ...unit, form: DataForm.chunks, packets, body, bodyBytes: body.byteLength };
+      const wrong = Uint8Array.from(unit.body);
+      wrong[wrong.byteLength - 1]! ^= 1;
+      return { ...unit, body: wrong };
+    });
+    const stats = await receive(await clientOf(opener), { root, name: "streams as chunks" });
+    expect(sha256(contentOf("streams as chunks"))).toEqual(sha256(bytes));
+    expect(stats.wrongChunks).toBeGreaterThan(0);
+    expect(stats.runs).toBe(1);
+  });
 
   test("has none of the wrong bytes, which are asked for again", async () => {
     const stats = await from("wrong", (unit, _source, number) => {
