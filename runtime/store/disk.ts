@@ -66,6 +66,8 @@ class NodeFile implements DiskFile {
 
   async sync(): Promise<void> {
     const synced = this.#handle.datasync();
+    // Who cannot be looked at fails for that.
+    synced.catch(() => {});
     // The system synchronises what has no name any more without a word, and nobody will ever find it. Looked at meanwhile, since the
     // file may be closed as soon as it is done.
     const { nlink } = fstatSync(this.#handle.fd);

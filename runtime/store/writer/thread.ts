@@ -224,11 +224,12 @@ export class WriterThread implements WriterContext {
         const answer = appendBlock(this, writer, this.#compressor, block, lengths);
         try {
           const record = await this.#names.bind(writer, binding, condition);
-          return { ...answer, buffer: block.buffer, record };
-        } finally {
-          // What was appended is there, whatever becomes of its name.
-          await this.segments.flush();
           this.#tellMended(answer);
+          return { ...answer, buffer: block.buffer, record };
+        } catch (error) {
+          // What was appended is there, though it got no name.
+          await this.segments.flush().catch(() => {});
+          throw error;
         }
       });
     } finally {

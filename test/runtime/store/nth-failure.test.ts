@@ -5,7 +5,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { refToHex } from "../../../packets/digest.ts";
+import { refToHex, sha256 } from "../../../packets/digest.ts";
 import { PacketfsError, hasCode } from "../../../packets/errors.ts";
 import { diskError } from "../../../runtime/store/disk.ts";
 import { Store } from "../../../runtime/store/store.ts";
@@ -45,6 +45,13 @@ class Workload {
 
   async #put(name: string, chunk: number): Promise<void> {
     const bytes = randomBytes(`nth ${chunk}`, 8000 + chunk);
+    const root = sha256(bytes);
+    const binding = { name, root, length: bytes.byteLength };
+    if (chunk % 2 === 1)
+      return await this.#twice(async () => {
+        await this.#writer.putWhole(bytes.slice(), Uint32Array.of(bytes.byteLength), binding, {});
+        this.held.set(name, Buffer.from(root));
+      });
     await this.#twice(async () => {
       const id = this.#writer.openWriter();
       try {
