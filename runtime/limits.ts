@@ -129,8 +129,10 @@ export const TREE_READ_TRIES = 3;
 export const TREE_INDEXES_MAX = 64;
 /** Bytes between two ranges of a tree that are read with them, since they stand in the same chunks mostly. */
 export const TREE_GAP_BYTES_MAX: number = 256 * 1024;
-/** A row of so many zeros, from a multiple of it on, is left out where a file is written: it becomes a hole. */
+/** A row of so many zeros is left out where a file of a directory is written: it becomes a hole. */
 export const TREE_HOLE_BYTES: number = 64 * 1024;
+/** Large files of a directory that are written beside each other. */
+export const TREE_FILES_AT_ONCE = 3;
 /** Bytes of two files that are compared at once. */
 export const TREE_COMPARE_BYTES: number = 1024 * 1024;
 

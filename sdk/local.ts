@@ -187,18 +187,22 @@ class LocalPacketFS implements PacketFS {
     return await getFile(path, found, { read, fill }, options);
   }
 
+  async #placer(): Promise<ChunkPlacer> {
+    const store = await this.#readable();
+    const { source } = await this.#files();
+    return {
+      read: (refs, signal) => source.read(refs, signal),
+      place: (...what) => store.place(...what),
+    };
+  }
+
   async #fill(
     { handle }: Part,
     { root, start, end }: FoundBytes,
     path: string,
     { signal, onProgress }: GetFileOptions,
   ): Promise<number> {
-    const store = await this.#readable();
-    const { source } = await this.#files();
-    const placer: ChunkPlacer = {
-      read: (refs, stop) => source.read(refs, stop),
-      place: (...what) => store.place(...what),
-    };
+    const placer = await this.#placer();
     try {
       return await executeInto(placer, root, handle.fd, {
         start,
@@ -254,7 +258,8 @@ class LocalPacketFS implements PacketFS {
 
   async openTree(file: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Tree> {
     const { openTree } = await import("./trees.ts");
-    return await openTree(await this.#files(), file, signal);
+    const { catalog } = await this.#files();
+    return await openTree({ catalog, source: await this.#placer() }, file, signal);
   }
 
   async #treePlace(): Promise<TreePlace> {

@@ -1,7 +1,7 @@
 /** Writes a stream's bytes to a file. What has them verifies and writes them where they belong, and none goes through here. */
 import type { Ref } from "../../packets/digest.ts";
 import type { ChunkPlacer } from "../contracts/chunks.ts";
-import { READ_AHEAD_BATCHES, READ_AHEAD_BYTES } from "../limits.ts";
+import { READ_AHEAD_BATCHES, READ_AHEAD_BYTES, TREE_HOLE_BYTES } from "../limits.ts";
 import { writeAll } from "../write-all.ts";
 import { STOPPED, begin, execute } from "./execute.ts";
 import type { ExecuteOptions } from "./execute.ts";
@@ -10,6 +10,8 @@ import { PieceBatch } from "./piece-batch.ts";
 export interface ExecuteIntoOptions extends ExecuteOptions {
   /** Called with the bytes that are written; the same number may come more than once. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
+  /** The file is a new one, and reads as zeros where nothing is written: rows of them that stand in the stream are left out. Default false. */
+  readonly leavesHoles?: boolean | undefined;
 }
 
 /**
@@ -25,7 +27,7 @@ export async function executeInto(
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   signal.throwIfAborted();
-  const { onProgress } = options;
+  const { onProgress, leavesHoles = false } = options;
   const { cursor, digest } = await begin(source, root, options, signal);
   // All of them have to be hashed in their order.
   if (digest !== undefined) return await writeInOrder(source, root, file, options);
@@ -33,7 +35,7 @@ export async function executeInto(
   let planned = 0;
   let written = 0;
   const write = async (batch: PieceBatch, start: number): Promise<void> => {
-    await writeBatch(source, batch, file, start, signal);
+    await writeBatch(source, batch, file, start, signal, leavesHoles);
     written += batch.length;
     onProgress?.(written);
   };
@@ -62,17 +64,30 @@ async function writeBatch(
   file: number,
   start: number,
   signal: AbortSignal,
+  leavesHoles: boolean,
 ): Promise<void> {
   const { refs } = batch;
   if (refs.length > 0 && (await source.place(refs, batch.placed(start), file, signal))) {
     for (const { bytes, at } of batch.literals(start)) {
       signal.throwIfAborted();
-      await writeAll(file, [bytes], at);
+      if (!leavesHoles || !isZero(bytes)) await writeAll(file, [bytes], at);
     }
     return;
   }
   const chunks = refs.length === 0 ? [] : await source.read(refs, signal);
-  await writeTogether(file, batch.output(chunks), start, signal);
+  await writeTogether(file, batch.output(chunks), start, signal, leavesHoles);
+}
+
+const ZEROS: Buffer = Buffer.alloc(TREE_HOLE_BYTES);
+
+/** Whether it is a row of zeros that makes a hole. */
+function isZero(bytes: Uint8Array): boolean {
+  if (bytes[0] !== 0 || bytes.byteLength < TREE_HOLE_BYTES) return false;
+  for (let at = 0; at < bytes.byteLength; at += ZEROS.byteLength) {
+    const end = Math.min(bytes.byteLength, at + ZEROS.byteLength);
+    if (ZEROS.compare(bytes, at, end, 0, end - at) !== 0) return false;
+  }
+  return true;
 }
 
 /** Many at a time, and never all of them: a FILL may yield more than memory holds. */
@@ -81,6 +96,7 @@ async function writeTogether(
   pieces: Iterable<Uint8Array>,
   start: number,
   signal: AbortSignal,
+  leavesHoles: boolean,
 ): Promise<void> {
   let at = start;
   let together: Uint8Array[] = [];
@@ -93,6 +109,11 @@ async function writeTogether(
     bytes = 0;
   };
   for (const piece of pieces) {
+    if (leavesHoles && isZero(piece)) {
+      await flush();
+      at += piece.byteLength;
+      continue;
+    }
     together.push(piece);
     bytes += piece.byteLength;
     if (bytes >= READ_AHEAD_BYTES) await flush();

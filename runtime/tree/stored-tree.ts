@@ -3,7 +3,7 @@ import type { Ref } from "../../packets/digest.ts";
 import { refToHex } from "../../packets/digest.ts";
 import { TREE_HEADER_BYTES, TreeType, decodeTreeInSteps, treeExtent, treePath } from "../../packets/tree.ts";
 import type { TreeEntry, TreeManifest } from "../../packets/tree.ts";
-import type { ChunkSource } from "../contracts/chunks.ts";
+import type { ChunkPlacer, ChunkSource } from "../contracts/chunks.ts";
 import { TreeError, TreeErrorCode } from "../errors.ts";
 import { describeStream, execute } from "../stream/execute.ts";
 import { inTurns } from "../turns.ts";
@@ -42,6 +42,15 @@ export class StoredTree {
 
   get source(): ChunkSource {
     return this.#source;
+  }
+
+  /** The source, whether it can write to files itself or not. */
+  get placer(): ChunkPlacer {
+    const source: ChunkSource & Partial<ChunkPlacer> = this.#source;
+    return {
+      read: (refs, signal) => source.read(refs, signal),
+      place: async (...what) => (await source.place?.(...what)) ?? false,
+    };
   }
 
   /** The same, whose files are read elsewhere. */

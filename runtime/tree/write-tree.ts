@@ -11,7 +11,6 @@ import {
   ftruncateSync,
   futimesSync,
   read,
-  write,
   writeSync,
 } from "node:fs";
 import { chmodSync, mkdirSync, utimesSync } from "node:fs";
@@ -19,7 +18,8 @@ import { promisify } from "node:util";
 import { TREE_MODE_MAX, TreeType, isInRun } from "../../packets/tree.ts";
 import type { TreeEntry } from "../../packets/tree.ts";
 import { systemCode } from "../errors.ts";
-import { TREE_COMPARE_BYTES, TREE_HOLE_BYTES } from "../limits.ts";
+import { TREE_COMPARE_BYTES, TREE_FILES_AT_ONCE } from "../limits.ts";
+import { executeInto } from "../stream/execute-into.ts";
 import { turnOver } from "../turns.ts";
 import { DirectoryCursor, OpenDirectory, isAbsent } from "./open-directory.ts";
 import { fileError } from "./scan.ts";
@@ -32,11 +32,11 @@ import { Step, blocked, givenMode, partName } from "./write-plan.ts";
 import type { WritePlan, WriteTreeOptions } from "./write-plan.ts";
 
 const readAsync = promisify(read);
-const writeAsync = promisify(write);
 const closeAsync = promisify(close);
 
 const OWN_FILE_MODE = 0o600;
 const OWN_DIRECTORY_MODE = 0o700;
+const STOPPED = new Error("something else of the directory could not be written");
 /** What file systems without hard links answer, and those that have no room for one more. */
 const NO_LINKS = ["EPERM", "ENOTSUP", "EMLINK", "EXDEV", "ENOSYS"];
 
@@ -83,6 +83,11 @@ class TreeWriting {
   /** For the files that hard links name, which are elsewhere. */
   readonly #linked: DirectoryCursor;
   readonly #reader: TreeReader;
+  /** Ends what is under way when something fails. */
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  /** Large files that are written under their own names: nothing of their directories is needed for that. */
+  readonly #writing = new Set<Promise<void>>();
   /** The entries of the directories that are open, by their number of names. */
   readonly #open: TreeEntry[] = [];
   #files = 0;
@@ -99,6 +104,7 @@ class TreeWriting {
     this.#top = top;
     this.#plan = plan;
     this.#options = options;
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#cursor = new DirectoryCursor(top, (depth, directory) => this.#settle(this.#open[depth], directory));
     this.#linked = new DirectoryCursor(top);
     const written = plan.view.filter(
@@ -107,7 +113,7 @@ class TreeWriting {
     const total = written.reduce((sum, { entry }) => sum + entry.length, 0);
     this.#onProgress = (bytes) => onProgress(bytes, total);
     const places = written.filter(({ entry }) => isInRun(entry)).map((each) => this.#placeOf(each));
-    this.#reader = new TreeReader(tree, places, options.signal);
+    this.#reader = new TreeReader(tree, places, this.#signal);
   }
 
   async write(): Promise<WrittenTree> {
@@ -143,12 +149,15 @@ class TreeWriting {
       }
     }
     this.#cursor.leave(0);
+    await Promise.all(this.#writing);
     if (steps[0]! > Step.LEAVE || (isTouched[0] === 1 && this.#options.isSync))
       this.#settle(view[0]!.entry, this.#top);
     return { files: this.#files, bytes: this.#bytes };
   }
 
   async close(): Promise<void> {
+    this.#stop.abort(STOPPED);
+    await Promise.allSettled(this.#writing);
     this.#cursor[Symbol.dispose]();
     this.#linked[Symbol.dispose]();
     await this.#reader.close();
@@ -157,7 +166,7 @@ class TreeWriting {
   async #turn(): Promise<void> {
     const over = turnOver();
     if (over !== undefined) await over;
-    this.#options.signal.throwIfAborted();
+    this.#signal.throwIfAborted();
   }
 
   async #do(index: number, viewed: ViewedEntry, names: readonly string[]): Promise<void> {
@@ -179,11 +188,11 @@ class TreeWriting {
         if (process.platform !== "win32") directory.setLinkTime(name, timeOf(entry));
         return;
       case TreeType.LINK:
-        return await this.#makeLink(directory, viewed, step);
+        return await this.#makeLink(directory, names, viewed, step);
       case TreeType.FILE:
-        if (step >= Step.CREATE) return await this.#writeFile(directory, viewed, step);
+        if (step >= Step.CREATE) return await this.#writeFile(directory, names, viewed, step);
         if (this.#touch(directory, entry)) return;
-        return await this.#writeFile(directory, viewed, Step.REPLACE);
+        return await this.#writeFile(directory, names, viewed, Step.REPLACE);
     }
   }
 
@@ -200,27 +209,38 @@ class TreeWriting {
     }
   }
 
-  async #makeLink(directory: OpenDirectory, viewed: ViewedEntry, step: Step): Promise<void> {
+  async #makeLink(
+    directory: OpenDirectory,
+    names: readonly string[],
+    viewed: ViewedEntry,
+    step: Step,
+  ): Promise<void> {
     const { entry } = viewed;
     const { view } = this.#plan;
-    const names = namesOf(view, entry.link);
+    const linked = namesOf(view, entry.link);
     try {
       // Directories are made anew on the way, so none of those that were open before is taken.
       this.#linked.leave(0);
-      const target = this.#linked.move(names.slice(0, -1));
-      this.#place(directory, entry.name, step, (as) => directory.link(as, target, names.at(-1)!));
+      const target = this.#linked.move(linked.slice(0, -1));
+      this.#place(directory, entry.name, step, (as) => directory.link(as, target, linked.at(-1)!));
     } catch (error) {
       if (!NO_LINKS.includes(systemCode(error))) throw error;
       const file = view[entry.link]!.entry;
       await this.#writeFile(
         directory,
+        names,
         { ...viewed, entry: { ...file, name: entry.name, depth: entry.depth } },
         step,
       );
     }
   }
 
-  async #writeFile(directory: OpenDirectory, viewed: ViewedEntry, step: Step): Promise<void> {
+  async #writeFile(
+    directory: OpenDirectory,
+    names: readonly string[],
+    viewed: ViewedEntry,
+    step: Step,
+  ): Promise<void> {
     const { entry } = viewed;
     const as = step === Step.REPLACE ? partName() : entry.name;
     let file: number;
@@ -230,13 +250,9 @@ class TreeWriting {
       if (systemCode(error) === "EEXIST") throw blocked(textOf(entry.name), "something has come to be there");
       throw error;
     }
+    if (as === entry.name && !isInRun(entry)) return await this.#writeBeside(file, [...names], viewed);
     try {
-      try {
-        await this.#fill(file, viewed);
-        this.#settleFile(file, entry);
-      } finally {
-        await this.#close(file, entry);
-      }
+      await this.#complete(file, viewed);
       if (as !== entry.name) directory.rename(as, entry.name);
     } catch (error) {
       removeQuietly(directory, as);
@@ -245,10 +261,45 @@ class TreeWriting {
     this.#files++;
   }
 
-  /** Closing waits for no disk where little was written. */
-  async #close(file: number, entry: TreeEntry): Promise<void> {
-    if (isInRun(entry)) closeSync(file);
-    else await closeAsync(file);
+  /** Goes on when the file is being written, or one of those that are. */
+  async #writeBeside(file: number, names: readonly string[], viewed: ViewedEntry): Promise<void> {
+    const writing = this.#complete(file, viewed).then(
+      () => {
+        this.#files++;
+        this.#writing.delete(writing);
+      },
+      (error: unknown) => {
+        this.#removeUnfinished(names);
+        throw fileError(error, "write", names.join("/"));
+      },
+    );
+    // It is met where all are waited for.
+    writing.catch(() => {});
+    this.#writing.add(writing);
+    if (this.#writing.size >= TREE_FILES_AT_ONCE) await Promise.race(this.#writing);
+  }
+
+  /** Its directory may be another one by now: nothing is removed outside. */
+  #removeUnfinished(names: readonly string[]): void {
+    try {
+      this.#linked.leave(0);
+      this.#linked.move(names.slice(0, -1)).remove(names.at(-1)!);
+    } catch {
+      // It is not whole, and has not the time of one that is.
+    }
+  }
+
+  /** Writes the bytes of a new file, and closes it. */
+  async #complete(file: number, viewed: ViewedEntry): Promise<void> {
+    const { entry } = viewed;
+    try {
+      await this.#fill(file, viewed);
+      this.#settleFile(file, entry);
+    } finally {
+      // Closing waits for no disk where little was written.
+      if (isInRun(entry)) closeSync(file);
+      else await closeAsync(file);
+    }
   }
 
   async #fill(file: number, viewed: ViewedEntry): Promise<void> {
@@ -261,13 +312,18 @@ class TreeWriting {
       this.#onProgress(this.#bytes);
       return;
     }
-    let position = 0;
-    for await (const piece of this.#tree.bytes(at, at + length, this.#options.signal)) {
-      await writeWithHoles(file, piece, position);
-      position += piece.byteLength;
-      this.#bytes += piece.byteLength;
-      this.#onProgress(this.#bytes);
-    }
+    let written = 0;
+    await executeInto(this.#tree.placer, this.#tree.root, file, {
+      start: at,
+      end: at + length,
+      signal: this.#signal,
+      leavesHoles: true,
+      onProgress: (bytes) => {
+        this.#bytes += bytes - written;
+        written = bytes;
+        this.#onProgress(this.#bytes);
+      },
+    });
     // A hole at its end was not written.
     ftruncateSync(file, length);
   }
@@ -383,28 +439,6 @@ function namesOf(view: readonly ViewedEntry[], index: number): string[] {
 export function timeOf({ mtime }: Pick<TreeEntry, "mtime">): number | string {
   const seconds = (mtime + 0.5) / 1_000_000;
   return seconds < 0 ? String(seconds) : seconds;
-}
-
-/** Writes bytes at their place, and leaves out rows of zeros: what is not written of a new file reads as zeros. */
-async function writeWithHoles(file: number, piece: Uint8Array, position: number): Promise<void> {
-  let from = 0;
-  while (from < piece.byteLength) {
-    // Up to the next border of what may be a hole.
-    const blockEnd = (at: number): number =>
-      Math.min(piece.byteLength, at + TREE_HOLE_BYTES - ((position + at) % TREE_HOLE_BYTES));
-    let to = from;
-    while (to < piece.byteLength && !isZero(piece, to, blockEnd(to))) to = blockEnd(to);
-    while (from < to) {
-      from += (await writeAsync(file, piece, from, to - from, position + from)).bytesWritten;
-    }
-    while (from < piece.byteLength && isZero(piece, from, blockEnd(from))) from = blockEnd(from);
-  }
-}
-
-const ZEROS = Buffer.alloc(TREE_HOLE_BYTES);
-
-function isZero(bytes: Uint8Array, from: number, to: number): boolean {
-  return bytes[from] === 0 && ZEROS.compare(bytes, from, to, 0, to - from) === 0;
 }
 
 function removeQuietly(directory: OpenDirectory, name: string): void {

@@ -1,11 +1,12 @@
 /** Chunks that a client may have kept: what is there is read there, and the rest where it is stored. */
 import type { Ref } from "../../packets/digest.ts";
 import { readEach } from "../../runtime/read-each.ts";
-import type { ChunkSource, ChunkStore } from "../../runtime/contracts/chunks.ts";
+import type { ChunkPlacer, ChunkSource, PlacedPieces } from "../../runtime/contracts/chunks.ts";
+import type { Store } from "../../runtime/store/store.ts";
 
-export class NearSource implements ChunkSource {
+export class NearSource implements ChunkPlacer {
   /** Undefined where nothing is kept, or it is not open any more. */
-  near: Pick<ChunkStore, "has" | "read"> | undefined;
+  near: Pick<Store, "has" | "read" | "place"> | undefined;
   readonly #far: ChunkSource;
 
   constructor(far: ChunkSource) {
@@ -19,6 +20,15 @@ export class NearSource implements ChunkSource {
     const rest = lacking.length === 0 ? [] : await this.#far.read(lacking, signal);
     let next = 0;
     return refs.map((_, index) => found[index] ?? rest[next++]!);
+  }
+
+  async place(
+    refs: readonly Ref[],
+    pieces: PlacedPieces,
+    file: number,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
+    return (await this.near?.place(refs, pieces, file, signal)) ?? false;
   }
 
   /** Whatever is wrong with what is kept, one goes without it. */
