@@ -65,7 +65,7 @@ export function statCommand(host: Host): Command {
     const { output } = context;
     const pfs = await context.open({ reachesNodes: true });
     const infos: FileInfo[] = [];
-    for (const name of names) infos.push(await pfs.stat(name));
+    for (const name of names) infos.push(await statStored(pfs, name));
     if (!output.isTerminal || output.json)
       return void (await output.list(COLUMNS, items(context, pfs, infos)));
     const kinds = await pfs.kinds(infos.map(({ root }) => root));
@@ -84,20 +84,33 @@ export function rmCommand(host: Host): Command {
   return onRun(command, host, async (context, names) => {
     const { output } = context;
     const pfs = await context.open();
-    const unique = [...new Set(names)];
     // All are looked up first: with one name mistyped none is removed.
-    for (const name of unique) await checkIsName(pfs, name);
+    const found: string[] = [];
+    for (const name of names) found.push(await nameOf(pfs, name));
+    const unique = [...new Set(found)];
     for (const name of unique) await pfs.remove(name);
     if (output.json) return output.object({ removed: unique });
     output.talk(`removed ${plural(unique.length, "name")}`);
   });
 }
 
-async function checkIsName(pfs: PacketFS, name: string): Promise<void> {
-  const found = await pfs.stat(name);
-  if (found.name === name && found.version > 0) return;
-  const what = found.version > 0 ? "a version of a name" : "a root";
-  throw new UsageError(`${printable(name)} is ${what}; rm takes names, and removes all their versions`);
+async function nameOf(pfs: PacketFS, text: string): Promise<string> {
+  const { name, version } = await statStored(pfs, text);
+  if (version > 0 && (text === name || text === `${name}/`)) return name;
+  const what = version > 0 ? "a version of a name" : "a root";
+  throw new UsageError(`${printable(text)} is ${what}; rm takes names, and removes all their versions`);
+}
+
+/** Of a file, or of a stored directory as `ls` shows it, with a slash at its end. Rejects with PFS_NOT_FOUND. */
+export async function statStored(pfs: PacketFS, text: string): Promise<FileInfo> {
+  try {
+    return await pfs.stat(text);
+  } catch (error) {
+    if (!text.endsWith("/") || !hasCode(error, "PFS_NOT_FOUND")) throw error;
+    const info = await pfs.stat(text.slice(0, -1)).catch(() => undefined);
+    if (info === undefined || (await pfs.kinds([info.root]))[0] !== "tree") throw error;
+    return info;
+  }
 }
 
 /** Names whose streams are looked at together, to tell directories. */

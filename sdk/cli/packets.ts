@@ -8,6 +8,7 @@ import { opAt, packetCount, refOf } from "../../packets/packet.ts";
 import type { StreamPart } from "../packetfs.ts";
 import { formatCount, printable } from "./format.ts";
 import { example } from "./help.ts";
+import { statStored } from "./names.ts";
 import { FILE_OPERAND, option, wholeNumber } from "./options.ts";
 import type { Output } from "./output.ts";
 import { jsonText } from "./output.ts";
@@ -49,7 +50,7 @@ async function showPackets(
 ): Promise<void> {
   const { output, signal } = context;
   const pfs = await context.open();
-  const { name, root, length } = await pfs.stat(file);
+  const { name, root, length } = await statStored(pfs, file);
   if (output.json) await output.object({ name, root, length });
   else await output.line(`${printable(file)}: ${formatCount(length)} bytes, root ${root}`);
   const listing = new Listing(output, limit);

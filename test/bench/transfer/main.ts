@@ -134,6 +134,7 @@ async function moved(row: Row, mover: Mover, killedAt?: number): Promise<Figures
     const reached = relay?.port ?? served.port;
     const counted = relay === undefined ? loopbackBytes : (): number => relay.bytes;
     if (row.isPut === true) await prepared(served, row, work, reached);
+    else if (row.isKnown === true) await fetched(served, row, work, { target, reached });
     else if (row.clientHas !== undefined) execFileSync("cp", ["-a", work[row.clientHas], target]);
     const command = row.isPut === true ? served.put(work.after, reached) : served.get(target, reached);
     const options = { env: served.env ?? {}, cwd: folder };
@@ -168,6 +169,24 @@ async function prepared(served: Served, row: Row, work: Workload, reached: numbe
     env: served.env ?? {},
   });
   if (status !== 0) throw new Error(said);
+}
+
+/** Who fetches a version has fetched it from there before, or the one before it, which somebody else put a new one upon. */
+async function fetched(
+  served: Served,
+  row: Row,
+  work: Workload,
+  { target, reached }: { readonly target: string; readonly reached: number },
+): Promise<void> {
+  const commands = [
+    served.get(target, reached),
+    ...(row.clientHas === "before" ? [served.put(work.after, reached)] : []),
+  ];
+  for (const [index, command] of commands.entries()) {
+    const env = index === 0 ? served.env : { ...served.env, ...served.otherEnv };
+    const { status, said } = await runClient(command, { env: env ?? {} });
+    if (status !== 0) throw new Error(said);
+  }
 }
 
 /** What went over the loopback of this namespace, with all headers. */

@@ -16,6 +16,8 @@ export interface Served {
   readonly token?: (at: number) => string;
   /** Of whoever asks: where what it remembers is kept. */
   readonly env?: NodeJS.ProcessEnv;
+  /** Of somebody else. */
+  readonly otherEnv?: NodeJS.ProcessEnv;
 }
 
 export interface Mover {
@@ -62,6 +64,7 @@ export function packetfs(installed: InstalledPackage, isClear: boolean): Mover {
         ],
         put: (source, reached) => [...pfs, "put", source, "--name", NAME, "--at", at(reached), ...clear],
         env: { XDG_CACHE_HOME: join(folder, "client-cache"), XDG_CONFIG_HOME: join(folder, "client-config") },
+        otherEnv: { XDG_CACHE_HOME: join(folder, "other-cache") },
       };
     },
   };

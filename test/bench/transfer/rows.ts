@@ -33,6 +33,8 @@ export interface Row {
   readonly serverHas: readonly Version[];
   /** At the place where it comes to; of a put: stored before. */
   readonly clientHas?: Version;
+  /** The client fetched from there what it has: it knows it. */
+  readonly isKnown?: boolean;
   /** The client is killed half-way, by what a whole run takes on the wire; then it runs again. */
   readonly isKilled?: boolean;
   readonly rival?: "plain" | "compressed" | "resuming";
@@ -232,6 +234,24 @@ export const ROWS: readonly Row[] = [
     work: "tree",
     serverHas: ["before", "after"],
     clientHas: "before",
+    rival: "compressed",
+    goals: [megabytes(0.1), times(1)],
+  },
+  {
+    name: "get 8,711 files that were fetched before",
+    work: "tree",
+    serverHas: ["after"],
+    clientHas: "after",
+    isKnown: true,
+    rival: "compressed",
+    goals: [megabytes(0.006), times(1)],
+  },
+  {
+    name: "update 8,711 files that were fetched before",
+    work: "tree",
+    serverHas: ["before"],
+    clientHas: "before",
+    isKnown: true,
     rival: "compressed",
     goals: [megabytes(0.1), times(1)],
   },

@@ -2,8 +2,15 @@
 import { chmod, mkdir, readFile, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { startHub } from "../../../nodes/hub/hub.ts";
+import type { TransferInfo } from "../../../sdk/packetfs.ts";
+import { randomBytes } from "../../runtime/store/store-fixture.ts";
 import { OneProcess } from "./one-process.ts";
 import { makePlace } from "./run-pfs.ts";
+
+interface Moved {
+  readonly transfer: TransferInfo;
+}
 
 let cwd: string;
 let commands: OneProcess;
@@ -88,6 +95,41 @@ it("make the stored one and the one that is here equal, either way, and say firs
   expect(await lines("sync", "./copy", "site", "--delete", "--dry-run")).toEqual(["- docs/b.md"]);
   await lines("sync", "./copy", "site", "--delete");
   expect(await lines("diff", "site@2", "site")).toEqual(["- docs/b.md"]);
+});
+
+it("say what it cost to move one to a hub and from there", async () => {
+  await using hub = await startHub({
+    store: join(cwd, "hub"),
+    listen: { host: "127.0.0.1", port: 0 },
+    workers: 0,
+  });
+  const at = ["--at", hub.clientToken];
+  await mkdir(join(cwd, "large"));
+  await writeFile(join(cwd, "large", "file"), randomBytes("large", 400_000));
+  await writeFile(join(cwd, "large", "other"), "other");
+  const put = await commands.run(["put", "large", ...at]);
+  expect(put.err).toMatch(/2 files read, 4\d\d kB sent, .* received \(1 : [\d.]+\): /);
+  await writeFile(join(cwd, "large", "other"), "another");
+  const sync = JSON.parse((await lines("sync", "./large", "large", "--json", ...at)).at(-1)!) as Moved;
+  expect(sync).toMatchObject({ name: "large", version: 2, changed: 1 });
+  expect(sync.transfer.wireBytes.sent).toBeLessThan(20_000);
+  await rm(join(cwd, "large", "file"));
+  const get = await commands.run(["get", "large", "-o", "fetched", ...at]);
+  // All of it was put from here.
+  expect(get.err).toMatch(/2 of 3 entries, 400 kB in .*, verified → fetched$/m);
+  await using others = await OneProcess.start(cwd, { XDG_CACHE_HOME: join(cwd, "another cache") });
+  const elsewhere = await others.run(["sync", "large", "./elsewhere", ...at]);
+  expect(elsewhere.err).toMatch(/2 added, .* sent, 4\d\d kB received \(1 : /);
+  expect(await readFile(join(cwd, "elsewhere", "other"), "utf8")).toBe("another");
+});
+
+it("take a stored directory as ls shows it", async () => {
+  expect((await lines("stat", "site/"))[0]).toMatch(/^site\/\t/);
+  expect((await lines("packets", "site/"))[0]).toMatch(/^site\/: /);
+  await lines("put", "site", "--name", "gone");
+  await lines("rm", "gone/");
+  expect((await wrong("stat", "gone/")).err).toMatch(/there is no file called "gone\/"/);
+  expect((await wrong("rm", "text/")).err).toMatch(/there is no file called "text\/"/);
 });
 
 it("refuse what cannot be meant", async () => {
