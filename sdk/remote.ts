@@ -28,7 +28,7 @@ import {
 } from "./files.ts";
 import type { FoundBytes } from "./files.ts";
 import { FileFromPeer } from "./memory/get-file.ts";
-import { getTree } from "./memory/get-tree.ts";
+import { getManifest, getTree } from "./memory/get-tree.ts";
 import { NearSource } from "./memory/near-source.ts";
 import type { Part } from "./target/file-target.ts";
 import { getFile } from "./target/get-file.ts";
@@ -371,14 +371,18 @@ class RemotePacketFS implements PacketFS {
     if (memory === undefined) return await openTree(this.#files, file, signal);
     const { catalog } = this.#files;
     const near = new NearSource(this.#files.source);
-    await using seen = await memory.store.look();
-    near.near = seen;
+    const found = async (record: NameRecord): Promise<void> => {
+      near.near = await memory.store.look();
+      const history = (): Promise<readonly NameRecord[]> => this.#hub.data.catalog.history(record.name);
+      await getManifest({ peer: this.#data, memory, record, history, near, signal });
+    };
     try {
-      return await openTree({ catalog, source: near }, file, signal, (...wanted) =>
-        this.#bringTree(memory, ...wanted),
-      );
+      return await openTree({ catalog, source: near }, file, signal, {
+        found,
+        bring: (...wanted) => this.#bringTree(memory, ...wanted),
+      });
     } finally {
-      near.near = undefined;
+      await near.close();
     }
   }
 

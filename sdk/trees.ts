@@ -370,6 +370,7 @@ export async function findTree(
   files: StoredFiles,
   file: string,
   signal?: AbortSignal,
+  found: (record: NameRecord) => Promise<void> = async () => {},
 ): Promise<{ readonly record: NameRecord; readonly tree: StoredTree; readonly path: string }> {
   let name = file.replace(/\/+$/, "");
   for (;;) {
@@ -384,6 +385,7 @@ export async function findTree(
       continue;
     }
     const path = file.slice(name.length).replace(/^\/+|\/+$/g, "");
+    await found(record);
     const tree = await openStored(files.source, record, name, signal);
     return { record, tree, path };
   }
@@ -428,16 +430,23 @@ export type BringTree = (
   onProgress: (share: number) => void,
 ) => Promise<BroughtTree | undefined>;
 
+/** What is done for a directory that is stored on another machine. */
+export interface TreeNearer {
+  /** Before its manifest is read. */
+  readonly found?: (record: NameRecord) => Promise<void>;
+  readonly bring?: BringTree;
+}
+
 export async function openTree(
   files: StoredFiles,
   file: string,
   signal?: AbortSignal,
-  bring?: BringTree,
+  nearer: TreeNearer = {},
 ): Promise<Tree> {
-  const { record, tree, path } = await findTree(files, file, signal);
+  const { record, tree, path } = await findTree(files, file, signal, nearer.found);
   const top = tree.find(bytesOfText(path));
   if (top === undefined) throw fileNotFound(file);
-  return new OpenTree(record, tree, path, top, bring);
+  return new OpenTree(record, tree, path, top, nearer.bring);
 }
 
 class OpenTree implements Tree {

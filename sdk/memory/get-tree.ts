@@ -10,6 +10,9 @@ import type { Ref } from "../../packets/digest.ts";
 import { hasCode, PacketErrorCode } from "../../packets/errors.ts";
 import { WireErrorCode } from "../../nodes/errors.ts";
 import { TRANSFER_FILE_BYTES_MIN } from "../../nodes/limits.ts";
+import { Op } from "../../packets/layout.ts";
+import { lengthAt, opAt, refOf } from "../../packets/packet.ts";
+import { Stream } from "../../packets/stream-reader.ts";
 import type { RemoteStore } from "../../nodes/remote/remote-store.ts";
 import type { TransferStats } from "../../nodes/transfer/replication/statistics.ts";
 import { WriterStore } from "../../nodes/transfer/writer-store.ts";
@@ -30,6 +33,45 @@ const READ_TIMES_MAX = 16;
 /** All of it comes where at least this part of it is lacking. */
 const LACKING_SHARE_MIN = 0.5;
 const STREAMS_KEPT_AT_ONCE = 64;
+
+/** A shorter manifest is there sooner by messages of the session. */
+const MANIFEST_BYTES_MIN: number = 64 * 1024;
+
+export type ManifestGet = Pick<TreeGet, "peer" | "memory" | "record" | "history"> & {
+  readonly near: NearSource;
+  readonly signal: AbortSignal | undefined;
+};
+
+/**
+ * Brings the manifest of a directory into what is kept, as what changed of one that is kept, if a version of its name is. Whoever reads it asks its
+ * peer otherwise. Rejects with the signal's reason alone.
+ */
+export async function getManifest(options: ManifestGet): Promise<void> {
+  const { peer, memory, record, history, near, signal } = options;
+  if (!peer.transfers.isOffered || record.version === 0) return;
+  try {
+    // What names it is here only if it is.
+    if ((await near.near?.has(record.root))?.[0] !== 0) return;
+    const [top] = await near.read([record.root], signal);
+    const { frame, isTree } = Stream.parse(top!);
+    if (!isTree || opAt(frame, 0) !== Op.CALL || lengthAt(frame, 0) < MANIFEST_BYTES_MIN) return;
+    const others = (await history()).slice(0, BASES_MAX).map((version) => version.root);
+    await using kept = await memory.store.open(lengthAt(frame, 0), others, signal);
+    if (kept?.writer === undefined || kept.roots.length === 0) return;
+    const into = new WriterStore(kept.store, kept.writer);
+    const root = refOf(frame, 0).slice();
+    await peer.transfers.get({
+      store: into,
+      root,
+      bases: kept.roots,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    await into.keep([{ ref: record.root, bytes: top! }]);
+    await kept.writer.flush();
+  } catch {
+    signal?.throwIfAborted();
+  }
+}
 
 export interface TreeGet {
   readonly peer: RemoteStore;

@@ -6,7 +6,7 @@ import type { Store } from "../../runtime/store/store.ts";
 
 export class NearSource implements ChunkPlacer {
   /** Undefined where nothing is kept, or it is not open any more. */
-  near: Pick<Store, "has" | "read" | "place"> | undefined;
+  near: Pick<Store, "has" | "read" | "place" | "close"> | undefined;
   readonly #far: ChunkSource;
 
   constructor(far: ChunkSource) {
@@ -20,6 +20,13 @@ export class NearSource implements ChunkPlacer {
     const rest = lacking.length === 0 ? [] : await this.#far.read(lacking, signal);
     let next = 0;
     return refs.map((_, index) => found[index] ?? rest[next++]!);
+  }
+
+  /** From now on all is read where it is stored. */
+  async close(): Promise<void> {
+    const { near } = this;
+    this.near = undefined;
+    await near?.close();
   }
 
   async place(

@@ -7,6 +7,8 @@ import { describe, expect, test } from "vitest";
 import type { ClientMemoryOptions } from "../../../sdk/memory/client-memory.ts";
 import type { PacketFS, WriteTreeOptions, WriteTreeResult } from "../../../sdk/packetfs.ts";
 import { Store } from "../../../runtime/store/store.ts";
+import { connect } from "../../../sdk/remote.ts";
+import { Line } from "../../e2e/line.ts";
 import { randomBytes } from "../../runtime/store/store-fixture.ts";
 import { describeDirectory } from "../../runtime/tree/tree-place.ts";
 import { world } from "./world.ts";
@@ -160,6 +162,37 @@ describe("a directory that is fetched", () => {
     // Chunks of what is known to no peer come whole, if they changed.
     expect(sum(result.transfer!.wireBytes)).toBeLessThan(isStrange ? 700_000 : 30_000);
     expect(describeDirectory(at.to)).toEqual(describeDirectory(at.from));
+  });
+
+  test("has its manifest come as what changed of one that was fetched before", async () => {
+    await using at = await world();
+    const from = join(at.directory, "from");
+    for (let file = 0; file < 6000; file++) {
+      const below = join(from, `${file % 60}`);
+      await mkdir(below, { recursive: true });
+      const path = join(below, Buffer.from(randomBytes(`name ${file}`, 24)).toString("hex"));
+      await writeFile(path, "");
+      await utimes(path, file * 1000, file * 1000);
+    }
+    await writeFile(join(from, "0", "file"), randomBytes("file", 1_000_000));
+    const hub = await at.client();
+    await hub.putTree(from, { name: "tree" });
+    await write(await at.client({ directory: at.cache }), "tree", join(at.directory, "first"));
+    await writeFile(join(from, "0", "another"), "another");
+    await hub.putTree(from, { name: "tree" });
+    const line = await Line.to(at.hub.address);
+    const opened = async (cache: ClientMemoryOptions | undefined): Promise<number> => {
+      await using pfs = await connect(line.token(at.hub.clientToken), { cache });
+      const before = line.received;
+      const tree = await pfs.openTree("tree");
+      expect(tree.entry("0/another")).toMatchObject({ length: 7 });
+      expect([...tree.entries()].length).toBe(1 + 60 + 6000 + 2);
+      return line.received - before;
+    };
+    const unknown = await opened(undefined);
+    expect(unknown).toBeGreaterThan(100_000);
+    expect(await opened({ directory: at.cache })).toBeLessThan(unknown / 4);
+    line.close();
   });
 
   test("in part comes by its files", async () => {
