@@ -50,7 +50,10 @@ describe("the cache", () => {
     await mkdir(join(home, "packetfs", "files", "store"), { recursive: true });
     await writeFile(join(home, "packetfs", "files", "store", "some"), Buffer.alloc(5000));
     const { out, status } = await pfs(["gc", "--cache", "--json"], { environment });
-    expect(JSON.parse(out)).toMatchObject({ directory: join(home, "packetfs", "files"), freedBytes: 5000 });
+    const { directory, freedBytes } = JSON.parse(out) as { directory: string; freedBytes: number };
+    expect(directory).toBe(join(home, "packetfs", "files"));
+    // The log of the index, which opening it has made, goes too.
+    expect([freedBytes >= 5000, freedBytes < 100_000]).toEqual([true, true]);
     expect(status).toBe(0);
     const again = await pfs(["gc", "--cache"], { environment });
     expect(again.err).toMatch(/^freed 0 B of /);
