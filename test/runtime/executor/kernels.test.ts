@@ -232,7 +232,8 @@ describe("a call of a kernel", () => {
     await listener.answered(2);
     const inputs = engine.calls
       .slice(-2)
-      .map((call) => (call.inputs[0] as { readonly bytes: Uint8Array }).bytes);
+      .map((call) => (call.inputs[0] as { readonly bytes: Uint8Array }).bytes)
+      .toSorted((one, other) => one.byteLength - other.byteLength);
     expect(inputs.map((bytes) => Buffer.from(bytes).toString("hex"))).toEqual(
       [DATA.subarray(1, 10), DATA.subarray(101, 4100)].map((bytes) => Buffer.from(bytes).toString("hex")),
     );
@@ -293,7 +294,7 @@ describe("a call of a kernel", () => {
     expect([values, faults]).toEqual([[histogramOf(DATA)[0]], []]);
   });
 
-  it("that no engine runs any more is the environment's fault, and the packets behind it run", async () => {
+  it("that no engine runs any more is the environment's fault, and other packets run", async () => {
     engine.next.push(new EngineError(EngineErrorCode.engineLost, "the GPU is gone", {}));
     const source = program(
       COUNT,
@@ -304,7 +305,9 @@ describe("a call of a kernel", () => {
       [MIB, MIB],
     ]);
     expect(faults).toEqual([[FaultCode.engineLost, expect.stringContaining("the GPU is gone")]]);
-    expect(values).toEqual([histogramOf(DATA.subarray(MIB, 2 * MIB))[0]]);
+    // Two run beside each other, and either may have called first.
+    const each = [0, MIB].map((from) => histogramOf(DATA.subarray(from, from + MIB))[0]);
+    expect([values.length, each.includes(values[0] as number)]).toEqual([1, true]);
   });
 
   it("beyond a limit of the kernel's fails as the program's", async () => {
