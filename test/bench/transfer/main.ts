@@ -76,6 +76,11 @@ const rivals = {
 const isMeant = ({ name }: { readonly name: string }): boolean =>
   values.only === undefined || values.only.split(",").some((word) => name.includes(word));
 const rows = ROWS.filter(isMeant);
+if (![...ROWS, ...OPEN_ROWS].some(isMeant)) {
+  const names = [...ROWS, ...OPEN_ROWS].map(({ name }) => `  ${name}`);
+  console.error(`no row's name has "${values.only}"; there are\n${names.join("\n")}`);
+  process.exit(2);
+}
 const skipped = new Map<string, string>();
 for (const row of rows) {
   const beside = (row.anchors ?? []).filter((name) => {
