@@ -262,9 +262,7 @@ class RemotePacketFS implements PacketFS {
     const read = (held: readonly string[]): AsyncIterable<Uint8Array> =>
       this.#readBeside(source, found, held, signal);
     if (!isWhole) return await getFile(path, found, { read }, options);
-    await using incoming = new FileFromPeer({
-      peer: this.#data,
-      memory: this.#memory,
+    await using incoming = this.#incoming({
       root,
       length: end,
       path,
@@ -288,6 +286,10 @@ class RemotePacketFS implements PacketFS {
     return transfer === undefined ? got : { ...got, transfer };
   }
 
+  #incoming(what: Omit<ConstructorParameters<typeof FileFromPeer>[0], "peer" | "memory">): FileFromPeer {
+    return new FileFromPeer({ peer: this.#data, memory: this.#memory, ...what });
+  }
+
   async costOfPut(path: string, options: Pick<PutOptions, "name" | "signal"> = {}): Promise<TransferCost> {
     checkName(options.name);
     return await costOfPut(this.#filePut(path, options));
@@ -299,17 +301,9 @@ class RemotePacketFS implements PacketFS {
     options: Pick<GetFileOptions, "name" | "signal"> = {},
   ): Promise<TransferCost> {
     const { root, end, name = options.name } = await findBytes(this.#files, file, undefined);
-    await using incoming = new FileFromPeer({
-      peer: this.#data,
-      memory: this.#memory,
-      root,
-      length: end,
-      path,
-      name,
-      signal: options.signal,
-      onProgress: () => {},
-      leavesPart: false,
-    });
+    const { signal } = options;
+    const what = { root, length: end, path, name, signal };
+    await using incoming = this.#incoming({ ...what, onProgress: () => {}, leavesPart: false });
     return await incoming.cost();
   }
 

@@ -135,18 +135,5 @@ async function ownChunks(
 
 /** Counts as the key's what is new of the chunks, which it must have room for before they are written. */
 function countedBy(usage: Usage): CountedWrite {
-  return async (plainBytes, write) => {
-    const bytes = plainBytes.reduce((sum, length) => sum + length, 0);
-    usage.reserve("storedBytes", bytes);
-    let unused = bytes;
-    try {
-      const written = await write();
-      unused -= written.newBytes;
-      const { refs, isNew = new Uint8Array(plainBytes.length) } = written;
-      await usage.record(refs, plainBytes, isNew);
-      return written;
-    } finally {
-      usage.release("storedBytes", unused);
-    }
-  };
+  return (plainBytes, write) => usage.storing(plainBytes, write);
 }

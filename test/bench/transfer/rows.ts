@@ -73,6 +73,27 @@ const bytesTimes = (most: number): Goal => ({
   most,
 });
 
+/** Pairs of versions of which half of a compressed rsync's bytes are the goal. */
+const updated = (name: string, work: Row["work"]): Row => ({
+  name,
+  work,
+  serverHas: ["before", "after"],
+  clientHas: "before",
+  rival: "compressed",
+  anchors: ["zsync", "casync"],
+  goals: [bytesTimes(0.5)],
+});
+const putAgain = (name: string, work: Row["work"]): Row => ({
+  name,
+  work,
+  isPut: true,
+  serverHas: [],
+  clientHas: "before",
+  rival: "compressed",
+  anchors: ["borg", "restic"],
+  goals: [bytesTimes(0.5)],
+});
+
 export const ROWS: readonly Row[] = [
   {
     name: "get 1 GiB",
@@ -151,53 +172,11 @@ export const ROWS: readonly Row[] = [
     anchors: ["zsync", "casync"],
     goals: [megabytes(0.15)],
   },
-  {
-    name: "update another program",
-    work: "compiled",
-    serverHas: ["before", "after"],
-    clientHas: "before",
-    rival: "compressed",
-    anchors: ["zsync", "casync"],
-    goals: [bytesTimes(0.5)],
-  },
-  {
-    name: "update a database",
-    work: "database",
-    serverHas: ["before", "after"],
-    clientHas: "before",
-    rival: "compressed",
-    anchors: ["zsync", "casync"],
-    goals: [bytesTimes(0.5)],
-  },
-  {
-    name: "put a database that was changed",
-    work: "database",
-    isPut: true,
-    serverHas: [],
-    clientHas: "before",
-    rival: "compressed",
-    anchors: ["borg", "restic"],
-    goals: [bytesTimes(0.5)],
-  },
-  {
-    name: "update a log that grew",
-    work: "log",
-    serverHas: ["before", "after"],
-    clientHas: "before",
-    rival: "compressed",
-    anchors: ["zsync", "casync"],
-    goals: [bytesTimes(0.5)],
-  },
-  {
-    name: "put a log that grew",
-    work: "log",
-    isPut: true,
-    serverHas: [],
-    clientHas: "before",
-    rival: "compressed",
-    anchors: ["borg", "restic"],
-    goals: [bytesTimes(0.5)],
-  },
+  updated("update another program", "compiled"),
+  updated("update a database", "database"),
+  putAgain("put a database that was changed", "database"),
+  updated("update a log that grew", "log"),
+  putAgain("put a log that grew", "log"),
   {
     name: "update photos, some added, renamed and removed",
     work: "photos",
