@@ -199,6 +199,13 @@ export const TRANSFERS_PER_CHANNEL_MAX = 64;
 export const TRANSFER_READY_BYTES_MAX: number = 8 * 1024 * 1024;
 /** and that are handed to it and have not left. */
 export const TRANSFER_QUEUE_BYTES_MAX: number = 4 * 1024 * 1024;
+/** Of what may be on its way it is granted so much at a time, where messages are placed and where they come. */
+export const TRANSFER_GRANTS_PER_WINDOW = 8;
+/** Messages that were placed where they came are told of after so many bytes of them, or so long. */
+export const TRANSFER_TOLD_BYTES: number = 1024 * 1024;
+export const TRANSFER_TOLD_MS = 20;
+/** Of one transfer, bytes that are made before they are granted. */
+export const TRANSFER_AHEAD_BYTES: number = 2 * 1024 * 1024;
 /** Chunks of a file that is put of which is asked first whether they are there, before all are asked about. */
 export const CHUNKS_TRIED = 64;
 /** Roots that a receiver may say that it has. */

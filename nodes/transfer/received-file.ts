@@ -12,7 +12,7 @@
 import { Codec } from "../../packets/codec.ts";
 import { refAt, refKey } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
-import { Op } from "../../packets/layout.ts";
+import { Op, REF_BYTES } from "../../packets/layout.ts";
 import { opAt } from "../../packets/packet.ts";
 import { WHOLE_LIMITS, checkPlan } from "../../packets/plan.ts";
 import { Stream } from "../../packets/stream-reader.ts";
@@ -32,6 +32,7 @@ import type { DataHead, StoredRows } from "./replication/messages.ts";
 import type { PlacedData } from "./replication/receiver.ts";
 import { InOrder } from "./root-sink.ts";
 import type { ReceiveContext, ReceivedBody, RootSink, SinkPresence } from "./root-sink.ts";
+import type { PlacedRows } from "./transfer-offload.ts";
 
 export type { HeldChunks } from "./file-content.ts";
 
@@ -61,6 +62,8 @@ export class ReceivedFile implements RootSink {
   readonly #lacking = new Map<string, Lacking>();
   #context: ReceiveContext | undefined;
   #patches: PatchReceiver | undefined;
+  /** Of those that are lacking, chunks of which nobody was told yet that they are expected. */
+  #untold: Lacking[] = [];
 
   private constructor(options: ReceivedFileOptions, journal: FileJournal) {
     this.#root = options.root;
@@ -111,6 +114,7 @@ export class ReceivedFile implements RootSink {
       this.#patches = new PatchReceiver(source, this.#root, bases, signal);
       await this.#content.verify(signal);
       const ranges = await this.#presence(signal);
+      this.#tellExpected();
       // What needs nothing from a peer may still have to be written.
       return { ranges, isWhole: this.#content.isWhole };
     });
@@ -132,12 +136,24 @@ export class ReceivedFile implements RootSink {
     });
   }
 
+  placedAside({ good, wrong, covered, plainBytes, compressedChunks }: PlacedRows): PlacedData {
+    const ranges: ByteRange[] = [];
+    for (let at = 0; at < covered.length; at += 2) ranges.push({ from: covered[at]!, end: covered[at + 1]! });
+    for (const ref of refsOf(good)) this.#lacking.delete(refKey(ref));
+    for (const { from, end } of ranges) this.#content.isThere(from, end);
+    this.#journal.noteLater(ranges);
+    this.#content.tellDone();
+    const chunks = good.byteLength / REF_BYTES;
+    return { chunks, plainBytes, patchedChunks: 0, compressedChunks, wrong: refsOf(wrong), covered: ranges };
+  }
+
   async check(signal: AbortSignal): Promise<readonly Ref[]> {
     return await this.#order.run(async ({ alone }) => {
       await alone();
       const missing = await this.#content.fill(signal);
       if (missing.length === 0) await this.#content.finish(signal);
       for (const lacking of missing) this.#expect(lacking);
+      this.#tellExpected();
       return missing.map(({ ref }) => ref);
     });
   }
@@ -163,6 +179,19 @@ export class ReceivedFile implements RootSink {
     // The oldest are what stands elsewhere already, or in a base.
     if (this.#lacking.size >= FILE_LACKING_MAX) this.#lacking.delete(this.#lacking.keys().next().value!);
     this.#lacking.set(key, lacking);
+    if (!lacking.isStream && isWholeChunk(lacking)) this.#untold.push(lacking);
+  }
+
+  #tellExpected(): void {
+    const rows = this.#untold;
+    this.#untold = [];
+    if (rows.length === 0) return;
+    this.#context!.expect({
+      file: this.#descriptor,
+      refs: Buffer.concat(rows.map(({ ref }) => ref)),
+      from: Float64Array.from(rows, ({ from }) => from),
+      bytes: Uint32Array.from(rows, ({ from, end }) => end - from),
+    });
   }
 
   /**
@@ -274,6 +303,7 @@ export class ReceivedFile implements RootSink {
     this.#patches!.discard();
     if (bytes.byteLength < result.plainBytes) result.compressedChunks = result.chunks - result.patchedChunks;
     for (const key of done) this.#lacking.delete(key);
+    this.#tellExpected();
     this.#content.tellDone();
     return { ...result, wrong, covered: joined(covered) };
   }
@@ -295,6 +325,10 @@ export class ReceivedFile implements RootSink {
     }
     return covered;
   }
+}
+
+function refsOf(refs: Uint8Array): Ref[] {
+  return Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
 }
 
 /** Those that touch as one. */

@@ -4,6 +4,7 @@ import type { Placed, Placement } from "../wire/bulk/dialing.ts";
 import type { ByteRanges } from "./replication/byte-ranges.ts";
 import type { DataHead } from "./replication/messages.ts";
 import type { PlacedData } from "./replication/receiver.ts";
+import type { ExpectedRows, PlacedRows } from "./transfer-offload.ts";
 
 /** The body of a message, where it came: one of these is said of it, once, or nothing, where nobody needs it. */
 export interface ReceivedBody {
@@ -22,6 +23,8 @@ export interface ReceiveContext {
   readonly inRoom: <Result>(work: () => Promise<Result>) => Promise<Result>;
   /** Hears how many bytes of the file are here. */
   readonly onDone: (doneBytes: number) => void;
+  /** Chunks that may be placed where they come, without asking (`placedAside`). */
+  readonly expect: (rows: ExpectedRows) => void;
 }
 
 /** What is here of a root before anything comes. */
@@ -40,6 +43,8 @@ export interface RootSink {
    * overlap. Rejects with PFS_PATCH_INVALID, and others, where nothing can be made of it: then it may come again.
    */
   place(data: DataHead, body: ReceivedBody): Promise<PlacedData>;
+  /** A message's chunks, which were expected, were placed where they came. Throws where it cannot go on. */
+  placedAside?(message: PlacedRows): PlacedData;
   /**
    * Everything was sent. Resolves with what is missing still, and expected from now on, TRANSFER_COMPLAINTS_REFS_MAX of it at most;
    * with nothing where it is whole, and safe.

@@ -7,7 +7,7 @@ import { WorkPlaces } from "../serve/work-places.ts";
 import type { BulkChannel, BulkMessage, FileRanges, Placement } from "../wire/bulk/dialing.ts";
 import { ReceivedRoot } from "./received-root.ts";
 import type { ReceivingStore } from "./received-root.ts";
-import { DataForm } from "./replication/messages.ts";
+import { DataForm, TransferKind } from "./replication/messages.ts";
 import type { FileOffer, FileRequest, OfferTerms } from "./replication/messages.ts";
 import type { FileReceiver, WantedFile } from "./replication/receiver.ts";
 import type { SentRoot as SentRootInfo } from "./replication/sender.ts";
@@ -17,6 +17,7 @@ import { Transfers } from "./replication/transfers.ts";
 import type { TransferAction } from "./replication/transfers.ts";
 import type { ReceivedBody, RootSink } from "./root-sink.ts";
 import type { SentRoot, SentUnit } from "./sent-root.ts";
+import type { ExpectedRows, FromTransferOffload, ToTransferOffload } from "./transfer-offload.ts";
 
 /** A body that is to be sent, or one that came. */
 interface Body {
@@ -105,6 +106,8 @@ interface Wanted {
   readonly stop: AbortController;
   /** How far it is, is told with its length, which its receiver knows. */
   receiver: FileReceiver<Body> | undefined;
+  /** What it expects, until there is a transfer whose rows these are. */
+  readonly expected: ExpectedRows[];
 }
 
 interface Offering {
@@ -129,6 +132,7 @@ export class TransferChannel {
     this.#transfers = new Transfers({ isDialer: options.isDialer, bodyBytes: ({ bytes }: Body) => bytes });
     channel.keepWhile(() => this.#receiving.size + this.#offering.size + this.#sending.size > 0);
     channel.onMessage((message) => this.#came(message));
+    channel.onOffload((said) => this.#placedAside(said as FromTransferOffload));
     void channel.closed.then((error) => this.#lost(error));
   }
 
@@ -176,14 +180,20 @@ export class TransferChannel {
     either.throwIfAborted();
     const sink = "begin" in store ? store : new ReceivedRoot(store, root);
     let wanted: Wanted | undefined;
+    const expected: ExpectedRows[] = [];
     const { ranges, isWhole } = await sink.begin({
       bases,
       signal: either,
       inRoom: (work) => this.#placing.run(work),
       onDone: (doneBytes) => onProgress?.({ doneBytes, length: wanted?.receiver?.length ?? 0 }),
+      expect: (rows) => {
+        const transfer = wanted?.receiver?.transfer;
+        if (transfer === undefined) expected.push(rows);
+        else this.#tellOffload({ kind: "expect", transfer, rows });
+      },
     });
     const resume = ranges.size === 0 ? {} : { resume: { root, ranges } };
-    wanted = { options, sink, isWhole, resume, stop, receiver: undefined };
+    wanted = { options, sink, isWhole, resume, stop, receiver: undefined, expected };
     return wanted;
   }
 
@@ -196,6 +206,7 @@ export class TransferChannel {
       const receiver = begin();
       wanted.receiver = receiver;
       const { transfer } = receiver;
+      for (const rows of wanted.expected.splice(0)) this.#tellOffload({ kind: "expect", transfer, rows });
       const cancel = (): void => {
         receiver.cancel(cancelled());
         this.#settle();
@@ -211,6 +222,7 @@ export class TransferChannel {
         done: (stats, error) => {
           signal?.removeEventListener("abort", cancel);
           this.#receiving.delete(transfer);
+          this.#tellOffload({ kind: "over", transfer });
           stop.abort(OVER);
           if (tally !== undefined) addStats(tally, stats);
           if (error !== undefined) return reject(signal?.aborted === true ? (signal.reason as Error) : error);
@@ -311,6 +323,7 @@ export class TransferChannel {
         });
       case "sent":
         this.#stop(action.transfer);
+        this.#tellOffload({ kind: "over", transfer: action.transfer });
         this.#offering.get(action.transfer)?.done(action.stats, action.error);
         this.#offering.delete(action.transfer);
         return;
@@ -330,10 +343,14 @@ export class TransferChannel {
     }
   }
 
-  #send({ type, head, body, cost }: Action<"send">): void {
+  #send({ type, head, body, cost, gate, grant }: Action<"send">): void {
+    if (grant !== undefined) {
+      this.#tellOffload({ kind: "grant", ...grant });
+      if (type === TransferKind.FILE_CREDIT) return;
+    }
     // What cannot be read any more where it stood is found to be wrong, asked for again, and read where it stands then.
     const sent = body?.out && { body: body.out, isVerified: true, fillsUnreadable: true };
-    const message = { type, head, ...sent };
+    const message = { type, head, ...sent, ...(gate === undefined ? {} : { held: gate }) };
     this.#channel.send(message).then(
       () => {
         if (cost === 0) return;
@@ -343,6 +360,24 @@ export class TransferChannel {
       // The channel says so itself, once.
       () => {},
     );
+  }
+
+  #tellOffload(said: ToTransferOffload): void {
+    this.#channel.tellOffload(said);
+  }
+
+  /** Messages that the channel's thread has placed, and not those that come after them. */
+  #placedAside({ transfer, run, messages, granted, sentBytes }: FromTransferOffload): void {
+    const receiving = this.#receiving.get(transfer);
+    if (receiving === undefined) return;
+    const { receiver, sink } = receiving;
+    try {
+      const placed = messages.map((message) => ({ ...message, ...sink.placedAside!(message) }));
+      this.#transfers.placedAside(transfer, run, { messages: placed, granted, sentBytes });
+    } catch (error) {
+      receiver.fail(asError(error));
+    }
+    this.#settle();
   }
 
   #open(request: FileRequest): void {

@@ -12,8 +12,9 @@ import {
   TRANSFER_READY_BYTES_MAX,
 } from "../../nodes/limits.ts";
 import { ByteRanges } from "../../nodes/transfer/replication/byte-ranges.ts";
-import { DataForm } from "../../nodes/transfer/replication/messages.ts";
+import { DataForm, TransferKind, decodeTransfer } from "../../nodes/transfer/replication/messages.ts";
 import type { FileRequest } from "../../nodes/transfer/replication/messages.ts";
+import { OutGate } from "../../nodes/transfer/replication/out-gate.ts";
 import type { FileReceiver } from "../../nodes/transfer/replication/receiver.ts";
 import type { DataUnit } from "../../nodes/transfer/replication/sender.ts";
 import { Transfers } from "../../nodes/transfer/replication/transfers.ts";
@@ -118,6 +119,8 @@ interface Walk {
   next: number;
 }
 
+type SentMessage = TransferAction<SimBody> & { readonly kind: "send" };
+
 /** What one end of a channel keeps beside its core. */
 class End {
   readonly machine: Machine;
@@ -133,13 +136,18 @@ class End {
   >();
   /** The client's. */
   readonly tasks = new Map<number, Task>();
+  readonly gate: OutGate<SentMessage>;
   peer!: End;
   /** When the last message that is under way arrives: the next one does not overtake it. */
   arrival = 0;
   heardAt = 0;
 
-  constructor(machine: Machine, isDialer: boolean) {
+  constructor(machine: Machine, isDialer: boolean, pass: (end: End, message: SentMessage) => void) {
     this.machine = machine;
+    this.gate = new OutGate({
+      pass: (message) => pass(this, message),
+      drop: ({ cost }) => this.transfers.sender.left(cost),
+    });
     this.transfers = new Transfers({ isDialer, bodyBytes: ({ bytes }: SimBody) => bytes });
   }
 }
@@ -250,8 +258,9 @@ export class TransferWorld {
   }
 
   #connect(): void {
-    const client = new End(this.client, true);
-    const hub = new End(this.hub, false);
+    const travel = (end: End, message: SentMessage): void => this.#travel(end, message);
+    const client = new End(this.client, true, travel);
+    const hub = new End(this.hub, false, travel);
     [client.peer, hub.peer] = [hub, client];
     this.#ends = [client, hub];
     for (const end of this.#ends) [end.arrival, end.heardAt] = [this.clock.now, this.clock.now];
@@ -335,7 +344,9 @@ export class TransferWorld {
 
   #checkMemory({ transfers: { sender }, receivers }: End): void {
     assert(sender.readyBytes <= TRANSFER_READY_BYTES_MAX, "a sender has read more than it may");
-    assert(sender.queuedBytes <= TRANSFER_QUEUE_BYTES_MAX + 2 * BULK_BODY_BYTES_MAX, "too much is queued");
+    // What was made ahead of credit is queued when the credit comes.
+    const queuedMax = 2 * (TRANSFER_QUEUE_BYTES_MAX + BULK_BODY_BYTES_MAX);
+    assert(sender.queuedBytes <= queuedMax, "too much is queued");
     for (const { receiver } of receivers.values())
       assert(receiver.heldBytes <= TRANSFER_CREDIT_BYTES_MAX, "a receiver holds more than it granted");
   }
@@ -383,7 +394,12 @@ export class TransferWorld {
     }
   }
 
-  #send(end: End, { type, head, body, cost }: TransferAction<SimBody> & { readonly kind: "send" }): void {
+  #send(end: End, message: SentMessage): void {
+    if (message.gate === undefined) this.#travel(end, message);
+    else end.gate.send(message.gate, message);
+  }
+
+  #travel(end: End, { type, head, body, cost }: SentMessage): void {
     const { random, clock } = this;
     const lies = end.machine === this.hub ? this.#trouble.hubLies : this.#trouble.clientLies;
     let [sentHead, sentBody, times] = [head, body, 1];
@@ -421,6 +437,9 @@ export class TransferWorld {
     if (!this.#isUp(end)) return;
     end.heardAt = this.clock.now;
     try {
+      const message = type === TransferKind.FILE_CREDIT ? decodeTransfer(type, head, 0) : undefined;
+      if (message?.kind === TransferKind.FILE_CREDIT)
+        end.gate.granted(message.transfer, message.run, message.granted);
       end.transfers.received(type, head, body);
     } catch (error) {
       if (!(error instanceof PacketfsError)) throw error;
@@ -589,6 +608,7 @@ export class TransferWorld {
 
   #sent(end: End, { transfer, error }: TransferAction<SimBody> & { readonly kind: "sent" }): void {
     end.walks.delete(transfer);
+    end.gate.over(transfer);
     const task = end.tasks.get(transfer);
     if (task?.kind === "put") this.#over(end, task, error);
   }

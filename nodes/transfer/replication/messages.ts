@@ -44,6 +44,9 @@ export const TransferKind = {
 } as const;
 export type TransferKind = (typeof TransferKind)[keyof typeof TransferKind];
 
+/** What a record of a bulk channel has beside its head and body. */
+export const RECORD_BYTES = 32;
+
 /** How the body of FILE_DATA is written. */
 export const DataForm = {
   /** A patch of SPEC.md section 14: of streams, or of chunks. */

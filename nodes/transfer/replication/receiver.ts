@@ -12,6 +12,7 @@ import {
   TRANSFER_COMPLAINT_REFS_MAX,
   TRANSFER_CREDIT_BYTES_MIN,
   TRANSFER_FRUITLESS_RUNS_MAX,
+  TRANSFER_GRANTS_PER_WINDOW,
   TRANSFER_USELESS_BYTES_MAX,
 } from "../../limits.ts";
 import { ByteRanges, invalidTransfer } from "./byte-ranges.ts";
@@ -57,7 +58,7 @@ export interface PlacedData {
 }
 
 export type ReceiverAction<Body> =
-  | { readonly kind: "reply"; readonly message: ToSender }
+  | { readonly kind: "reply"; readonly message: ToSender; readonly grant?: Grant }
   /** A root's bytes will come. What is there of another one is of no use, unless `isResumed`. */
   | {
       readonly kind: "begin";
@@ -79,6 +80,25 @@ export type ReceiverAction<Body> =
   /** Everything came: is it whole? `checked`. */
   | { readonly kind: "check"; readonly transfer: number; readonly run: number }
   | ({ readonly kind: "received" } & TransferEnd);
+
+/** How much may come, told to whoever places messages where they come, aside of this. */
+export interface Grant {
+  readonly transfer: number;
+  readonly run: number;
+  readonly granted: number;
+  /** What may be on its way at a time. */
+  readonly window: number;
+  /** What those messages of the run have cost that were placed aside, as far as it is known here. */
+  readonly aside: number;
+}
+
+/** A message that was placed aside. */
+export interface PlacedAside extends PlacedData {
+  readonly number: number;
+  readonly cost: number;
+  /** Of its head and body. */
+  readonly bytes: number;
+}
 
 /** `draining`: what came for the request before is placed first, so that it is not asked for again. */
 type Phase = "new" | "draining" | "requested" | "receiving" | "checking" | "over";
@@ -103,6 +123,8 @@ export class FileReceiver<Body> {
   #window = TRANSFER_CREDIT_BYTES_MIN;
   #granted = 0;
   #received = 0;
+  /** Of those, messages that were placed aside. */
+  #aside = 0;
   /** Costs of the messages that are being placed. */
   readonly #held = new Map<number, number>();
   #heldBytes = 0;
@@ -178,6 +200,7 @@ export class FileReceiver<Body> {
     this.#run++;
     this.#isFruitful = false;
     this.#received = 0;
+    this.#aside = 0;
     this.#messages = 0;
     this.#complaint = 0;
     this.#complete = undefined;
@@ -200,6 +223,7 @@ export class FileReceiver<Body> {
         credit: this.#window,
         isUrgent: this.#isUrgent,
       },
+      grant: this.#grantNow(),
     });
   }
 
@@ -256,18 +280,41 @@ export class FileReceiver<Body> {
   }
 
   #data({ number, form, packets }: FileData, body: Body, bodyBytes: number): void {
+    this.#arrived(number, costOf(packets.byteLength, bodyBytes));
+    const data = { form, packets };
+    this.#emit({ kind: "place", transfer: this.#transfer, run: this.#run, number, data, body });
+  }
+
+  #arrived(number: number, cost: number): void {
     if (this.#phase !== "receiving") throw invalidTransfer("data before it begins, or behind its end");
     if (this.#complete !== undefined && this.#waiting === 0) throw invalidTransfer("data behind its end");
     if (number !== this.#messages + 1) throw invalidTransfer("messages out of order");
-    const cost = costOf(packets.byteLength, bodyBytes);
     if (this.#received + cost > this.#granted) throw invalidTransfer("more bytes than it was granted");
     this.#messages = number;
     this.#received += cost;
     this.#held.set(number, cost);
     this.#heldBytes += cost;
     this.stats.messages++;
-    const data = { form, packets };
-    this.#emit({ kind: "place", transfer: this.#transfer, run: this.#run, number, data, body });
+  }
+
+  /** Whoever places messages aside has granted so much of a run. */
+  grantedAside(run: number, granted: number): void {
+    if (run === this.#run) this.#granted = Math.max(this.#granted, granted);
+  }
+
+  /** A message that came, and was placed at once where it came. */
+  placedAside(run: number, message: PlacedAside): void {
+    const { number, cost } = message;
+    if (run === this.#run && this.#phase !== "draining" && !this.isOver) {
+      try {
+        this.#arrived(number, cost);
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        return this.fail(error);
+      }
+      this.#aside += cost;
+    }
+    this.placed(run, number, message);
   }
 
   /** What became of a message of this run. */
@@ -403,10 +450,21 @@ export class FileReceiver<Body> {
   /** Grants what was placed, and not for each message. */
   #grant(): void {
     const granted = this.#received - this.#heldBytes + this.#window;
-    if (granted - this.#granted < this.#window / 4) return;
+    if (granted - this.#granted < this.#window / TRANSFER_GRANTS_PER_WINDOW) return;
     this.#granted = granted;
     const said = { transfer: this.#transfer, run: this.#run, granted };
-    this.#emit({ kind: "reply", message: { kind: TransferKind.FILE_CREDIT, ...said } });
+    const grant = this.#grantNow();
+    this.#emit({ kind: "reply", message: { kind: TransferKind.FILE_CREDIT, ...said }, grant });
+  }
+
+  #grantNow(): Grant {
+    return {
+      transfer: this.#transfer,
+      run: this.#run,
+      granted: this.#granted,
+      window: this.#window,
+      aside: this.#aside,
+    };
   }
 
   #end(error: PacketfsError | undefined): void {

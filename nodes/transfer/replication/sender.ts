@@ -10,6 +10,7 @@ import {
   BULK_BODY_BYTES_MAX,
   BULK_HEAD_BYTES_MAX,
   TRANSFERS_PER_CHANNEL_MAX,
+  TRANSFER_AHEAD_BYTES,
   TRANSFER_COMPLAINTS_REFS_MAX,
   TRANSFER_COMPLAINT_REFS_MAX,
   TRANSFER_CREDIT_BYTES_MAX,
@@ -28,6 +29,7 @@ import type {
   ToReceiver,
   ToSender,
 } from "./messages.ts";
+import type { Gate } from "./out-gate.ts";
 import { noStats } from "./statistics.ts";
 import type { TransferEnd, TransferStats } from "./statistics.ts";
 
@@ -64,8 +66,14 @@ export type SenderAction<Body> =
       readonly run: number;
       readonly refs: readonly Ref[];
     }
-  /** `left`, once the channel has it. */
-  | { readonly kind: "send"; readonly message: ToReceiver; readonly body?: Body; readonly cost: number }
+  /** `left`, once the channel has sent it or dropped it. What has a gate goes through one (out-gate.ts). */
+  | {
+      readonly kind: "send";
+      readonly message: ToReceiver;
+      readonly body?: Body;
+      readonly cost: number;
+      readonly gate?: Gate;
+    }
   /** It is over. Whatever is kept for it is of no use any more. */
   | ({ readonly kind: "sent" } & TransferEnd);
 
@@ -92,6 +100,8 @@ interface Sending<Body> {
   ready: DataUnit<Body> | undefined;
   granted: number;
   spent: number;
+  /** Messages that were made before they were granted, the oldest first: what the run costs up to them, and what they do. */
+  ahead: { readonly at: number; readonly cost: number }[];
   messages: number;
   /** What most messages cost at most. */
   messageBytes: number;
@@ -106,8 +116,10 @@ interface Sending<Body> {
 export class TransferSender<Body> {
   readonly #transfers = new Map<number, Sending<Body>>();
   readonly #emit: (action: SenderAction<Body>) => void;
-  /** Bytes that the channel has not sent yet. */
+  /** Bytes that were granted, and that the channel has not sent yet; less where it knew before this did that they were. */
   #queued = 0;
+  /** Bytes that the channel has, and that are not granted. */
+  #ahead = 0;
   /** The share that a new transfer begins with: it has missed nothing, and is owed nothing. */
   #share = 0;
 
@@ -177,6 +189,7 @@ export class TransferSender<Body> {
         if (message.granted - sending.spent > TRANSFER_CREDIT_BYTES_MAX)
           throw invalidTransfer("too much credit");
         sending.granted = Math.max(sending.granted, message.granted);
+        this.#catchUp(sending, sending.granted);
         return this.#pump();
       case TransferKind.FILE_WRONG:
         if (sending.request?.run === message.run && sending.next === undefined) this.#wrong(sending, message);
@@ -200,7 +213,7 @@ export class TransferSender<Body> {
       version,
       isResumed,
     } as const;
-    this.#emit({ kind: "send", message, cost: 0 });
+    this.#emit({ kind: "send", message, cost: 0, gate: gateOf(sending, 0) });
     this.#pump();
   }
 
@@ -222,7 +235,7 @@ export class TransferSender<Body> {
     sending.wrong.splice(0, done);
     if (lost.length > 0) {
       const message = { kind: TransferKind.FILE_LOST, transfer, run, refs: lost } as const;
-      this.#emit({ kind: "send", message, cost: 0 });
+      this.#emit({ kind: "send", message, cost: 0, gate: gateOf(sending, 0) });
     }
     this.#pump();
   }
@@ -261,6 +274,7 @@ export class TransferSender<Body> {
       ready: undefined,
       granted: 0,
       spent: 0,
+      ahead: [],
       messages: 0,
       messageBytes: MESSAGE_BYTES_MAX,
       share: this.#share,
@@ -279,6 +293,7 @@ export class TransferSender<Body> {
     sending.isReading = true;
     sending.isExhausted = false;
     sending.ready = undefined;
+    this.#catchUp(sending, Number.POSITIVE_INFINITY);
     sending.granted = request.credit;
     sending.spent = 0;
     sending.messages = 0;
@@ -338,7 +353,7 @@ export class TransferSender<Body> {
   #send(sending: Sending<Body>, unit: DataUnit<Body>): void {
     const { form, packets, body, bodyBytes } = unit;
     const cost = costOf(packets.byteLength, bodyBytes);
-    if (sending.spent + cost > sending.granted || this.#queued >= TRANSFER_QUEUE_BYTES_MAX) return;
+    if (!this.#hasRoom(sending, cost) || this.#queued >= TRANSFER_QUEUE_BYTES_MAX) return;
     const { transfer, stats } = sending;
     sending.ready = undefined;
     sending.spent += cost;
@@ -350,19 +365,42 @@ export class TransferSender<Body> {
     stats.plainBytes += unit.plainBytes;
     stats.patchedChunks += unit.patchedChunks;
     stats.compressedChunks += unit.compressedChunks;
-    this.#queued += cost;
+    if (sending.spent <= sending.granted) this.#queued += cost;
+    else {
+      sending.ahead.push({ at: sending.spent, cost });
+      this.#ahead += cost;
+    }
     const { run } = sending.request!;
     const number = sending.messages;
     const message = { kind: TransferKind.FILE_DATA, transfer, run, number, form, packets } as const;
-    this.#emit({ kind: "send", message, body, cost });
+    this.#emit({ kind: "send", message, body, cost, gate: gateOf(sending, sending.spent) });
+  }
+
+  /**
+   * Whether so many bytes may be made: what was granted, and some ahead of it, that is there when more is granted. What is ahead is
+   * bounded for all transfers together.
+   */
+  #hasRoom({ spent, granted }: Sending<Body>, cost: number): boolean {
+    const over = spent + cost - granted;
+    if (over <= 0) return true;
+    return over <= TRANSFER_AHEAD_BYTES && this.#ahead + cost <= TRANSFER_QUEUE_BYTES_MAX;
+  }
+
+  /** What was ahead is not any more, up to what was granted. */
+  #catchUp(sending: Sending<Body>, granted: number): void {
+    while (sending.ahead.length > 0 && sending.ahead[0]!.at <= granted) {
+      const { cost } = sending.ahead.shift()!;
+      this.#ahead -= cost;
+      this.#queued += cost;
+    }
   }
 
   #read(sending: Sending<Body>): void {
     const { transfer, isExhausted, wrong } = sending;
     const { run } = sending.request!;
     if (isExhausted && wrong.length === 0) return this.#complete(sending);
-    // Without credit for whatever it will be, what is read would only lie there, in the way of other transfers.
-    if (sending.spent + sending.messageBytes > sending.granted) return;
+    // Without room for whatever it will be, what is read would only lie there, in the way of other transfers.
+    if (!this.#hasRoom(sending, sending.messageBytes)) return;
     if (this.readyBytes + MESSAGE_BYTES_MAX > TRANSFER_READY_BYTES_MAX) return;
     sending.isReading = true;
     if (wrong.length === 0) this.#emit({ kind: "produce", transfer, run });
@@ -375,14 +413,22 @@ export class TransferSender<Body> {
     sending.answered = complaint;
     const { run } = sending.request!;
     const said = { transfer, run, messages, bytes: spent, answered: complaint };
-    this.#emit({ kind: "send", message: { kind: TransferKind.FILE_COMPLETE, ...said }, cost: 0 });
+    const message = { kind: TransferKind.FILE_COMPLETE, ...said } as const;
+    this.#emit({ kind: "send", message, cost: 0, gate: gateOf(sending, 0) });
   }
 
-  #end({ transfer, stats }: Sending<Body>, error: PacketfsError | undefined): void {
+  #end(sending: Sending<Body>, error: PacketfsError | undefined): void {
+    const { transfer, stats } = sending;
     this.#transfers.delete(transfer);
+    // The channel drops them.
+    this.#catchUp(sending, Number.POSITIVE_INFINITY);
     this.#emit({ kind: "sent", transfer, stats, error });
     this.#pump();
   }
+}
+
+function gateOf<Body>({ transfer, request, granted }: Sending<Body>, at: number): Gate {
+  return { transfer, run: request!.run, at, granted };
 }
 
 export function failedMessage(transfer: number, run: number, error: PacketfsError): FileFailed {

@@ -7,25 +7,28 @@ import type { PacketfsError } from "../../../packets/errors.ts";
 import { WireError, WireErrorCode } from "../../errors.ts";
 import { TRANSFERS_PER_CHANNEL_MAX } from "../../limits.ts";
 import { invalidTransfer } from "./byte-ranges.ts";
-import { TransferKind, decodeTransfer, encodeTransfer } from "./messages.ts";
+import { RECORD_BYTES, TransferKind, decodeTransfer, encodeTransfer } from "./messages.ts";
 import type { FileOffer, OfferTerms, TransferMessage } from "./messages.ts";
+import type { Gate } from "./out-gate.ts";
 import { FileReceiver } from "./receiver.ts";
-import type { ReceiverAction, WantedFile } from "./receiver.ts";
+import type { Grant, PlacedAside, ReceiverAction, WantedFile } from "./receiver.ts";
 import { TransferSender, failedMessage } from "./sender.ts";
 import type { SenderAction } from "./sender.ts";
 import type { TransferStats } from "./statistics.ts";
 
-/** What a record of a bulk channel has beside its head and body. */
-const RECORD_BYTES = 32;
-
 export type TransferAction<Body> =
-  /** A message for the peer, in this order; with a cost, `sender.left` once the channel has sent it. */
+  /**
+   * A message for the peer, in this order; with a cost, `sender.left` once the channel has sent it or dropped it. With a gate it goes
+   * through one (out-gate.ts); with a grant it is credit, or what asks for a run, and whoever places messages aside hears of it first.
+   */
   | {
       readonly kind: "send";
       readonly type: TransferKind;
       readonly head: Uint8Array;
       readonly body?: Body;
       readonly cost: number;
+      readonly gate?: Gate;
+      readonly grant?: Grant;
     }
   /** The peer would send something: `accept`, `known` or `refuse`. */
   | { readonly kind: "offered"; readonly offer: FileOffer }
@@ -49,7 +52,7 @@ export class Transfers<Body> {
     this.#next = options.isDialer ? 1 : 2;
     this.#bodyBytes = options.bodyBytes;
     this.sender = new TransferSender((action) => {
-      if (action.kind === "send") this.#send(action.message, action.body, action.cost);
+      if (action.kind === "send") this.#send(action.message, action);
       else this.#actions.push(action);
     });
   }
@@ -117,6 +120,30 @@ export class Transfers<Body> {
     else if (body !== undefined) this.#actions.push({ kind: "drop", body });
     const stats = this.#statsOf(transfer);
     if (stats !== undefined) stats.receivedBytes += RECORD_BYTES + head.byteLength + bodyBytes;
+  }
+
+  /** Messages of a transfer that were placed where they came, and what was granted for them, by so many bytes of messages. */
+  placedAside(
+    transfer: number,
+    run: number,
+    {
+      messages,
+      granted,
+      sentBytes,
+    }: {
+      readonly messages: readonly PlacedAside[];
+      readonly granted: number;
+      readonly sentBytes: number;
+    },
+  ): void {
+    const receiver = this.#receivers.get(transfer);
+    if (receiver === undefined) return;
+    receiver.grantedAside(run, granted);
+    receiver.stats.sentBytes += sentBytes;
+    for (const message of messages) {
+      receiver.stats.receivedBytes += RECORD_BYTES + message.bytes;
+      receiver.placedAside(run, message);
+    }
   }
 
   /** The channel is over: what was sent is, and what was received may go on over another one. */
@@ -198,7 +225,7 @@ export class Transfers<Body> {
   #adopt(transfer: number, receiver: FileReceiver<Body>): void {
     this.#receivers.set(transfer, receiver);
     receiver.request(transfer, (action) => {
-      if (action.kind === "reply") this.#send(action.message);
+      if (action.kind === "reply") this.#send(action.message, action);
       else {
         if (action.kind === "received") this.#receivers.delete(transfer);
         this.#actions.push(action);
@@ -206,17 +233,25 @@ export class Transfers<Body> {
     });
   }
 
-  #send(message: TransferMessage, body?: Body, cost: number = 0): void {
+  #send(
+    message: TransferMessage,
+    more: { readonly body?: Body; readonly cost?: number; readonly gate?: Gate; readonly grant?: Grant } = {},
+  ): void {
+    const { body, cost = 0, gate, grant } = more;
     const head = encodeTransfer(message);
     const stats = this.#statsOf(message.transfer);
     const bodyBytes = body === undefined ? 0 : this.#bodyBytes(body);
-    if (stats !== undefined) stats.sentBytes += RECORD_BYTES + head.byteLength + bodyBytes;
+    // Credit is counted by whoever grants it to the peer.
+    if (stats !== undefined && message.kind !== TransferKind.FILE_CREDIT)
+      stats.sentBytes += RECORD_BYTES + head.byteLength + bodyBytes;
     this.#actions.push({
       kind: "send",
       type: message.kind,
       head,
-      ...(body === undefined ? {} : { body }),
       cost,
+      ...(body === undefined ? {} : { body }),
+      ...(gate === undefined ? {} : { gate }),
+      ...(grant === undefined ? {} : { grant }),
     });
   }
 

@@ -28,6 +28,8 @@ export interface BulkOutMessage {
   readonly isVerified?: boolean;
   /** Files that cannot be read are no reason not to send it: zeros go in their place, which the receiver finds to be wrong. */
   readonly fillsUnreadable?: boolean;
+  /** What the channel's offload (offload.ts) is to know of it. */
+  readonly held?: unknown;
 }
 
 /** A message that came. Its body stays in the channel's thread until somebody says what becomes of it, once. */
@@ -65,6 +67,9 @@ export interface BulkChannel {
   room(): Promise<void>;
   /** It is not closed for that nobody uses it while this says that somebody does. */
   keepWhile(isUsed: () => boolean): void;
+  /** Says something to what the channel's thread does by itself (offload.ts), and hears what it says. */
+  tellOffload(said: unknown): void;
+  onOffload(handler: (said: unknown) => void): void;
   /** Who gets messages, which are kept until there is somebody. */
   onMessage(handler: BulkHandler): void;
   /** Why the channel is over; undefined while it is not. */
@@ -110,6 +115,7 @@ export class BulkChannelEnd implements BulkChannel {
   #queuedBytes = 0;
   #rooms: (() => void)[] = [];
   #handler: BulkHandler | undefined;
+  #offloadHandler: (said: unknown) => void = () => {};
   readonly #early: (FromBulk & { readonly kind: "message" })[] = [];
   readonly #taking = new Map<number, Waiter<Uint8Array<ArrayBuffer>>>();
   readonly #placing = new Map<number, Waiter<Placed>>();
@@ -152,6 +158,7 @@ export class BulkChannelEnd implements BulkChannel {
 
   send(message: BulkOutMessage): Promise<void> {
     const { type, head = new Uint8Array(0), body, isVerified = false, fillsUnreadable = false } = message;
+    const held = message.held === undefined ? {} : { held: message.held };
     const out = bodyOf(body);
     const bytes = out.kind === "none" ? 0 : out.kind === "bytes" ? out.bytes.byteLength : out.bytes;
     if (head.byteLength > BULK_HEAD_BYTES_MAX)
@@ -171,7 +178,7 @@ export class BulkChannelEnd implements BulkChannel {
     const transferred = out.kind === "bytes" ? [out.bytes.buffer] : [];
     const hasClearBody = this.isClear && isVerified && bytes > 0;
     this.#post(
-      { kind: "send", channel, id, type, head, body: out, hasClearBody, fillsUnreadable },
+      { kind: "send", channel, id, type, head, body: out, hasClearBody, fillsUnreadable, ...held },
       transferred,
     );
     return new Promise((resolve, reject) => this.#sent.set(id, { resolve, reject, cost }));
@@ -184,6 +191,14 @@ export class BulkChannelEnd implements BulkChannel {
 
   keepWhile(isUsed: () => boolean): void {
     this.#isUsed = isUsed;
+  }
+
+  tellOffload(said: unknown): void {
+    if (this.isOpen) this.#post({ kind: "offload", channel: this.#number, said });
+  }
+
+  onOffload(handler: (said: unknown) => void): void {
+    this.#offloadHandler = handler;
   }
 
   onMessage(handler: BulkHandler): void {
@@ -232,6 +247,8 @@ export class BulkChannelEnd implements BulkChannel {
         this.#placing.get(message.message)?.reject(PacketfsError.fromJSON(message.error));
         this.#placing.delete(message.message);
         return;
+      case "offloaded":
+        return this.#offloadHandler(message.said);
       case "closed":
         return this.#over(PacketfsError.fromJSON(message.error));
       case "gone":

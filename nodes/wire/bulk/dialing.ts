@@ -17,6 +17,7 @@ import type { BulkThreadData } from "./protocol.ts";
 
 export { bulkUnavailable } from "./errors.ts";
 export type { BulkChannel, BulkHandler, BulkMessage, BulkOutMessage } from "./channel.ts";
+export type { ArrivedMessage, Offload, OffloadContext, OutgoingMessage } from "./offload.ts";
 export type { FileName, FileRanges, Placed, Placement } from "./protocol.ts";
 
 export interface BulkLinkOptions {

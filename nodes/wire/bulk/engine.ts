@@ -14,6 +14,7 @@ import { keyToHex } from "../trust/keys.ts";
 import { bulkGreeting } from "./beginning.ts";
 import type { BulkBeginning } from "./beginning.ts";
 import { bulkUnavailable } from "./errors.ts";
+import type { MakeOffload } from "./offload.ts";
 import type { FromBulk, ToBulk } from "./protocol.ts";
 import { discard } from "./record.ts";
 import { BulkResources, ThreadChannel } from "./thread-channel.ts";
@@ -28,9 +29,12 @@ export class BulkEngine {
   readonly #expected = new Map<string, ToBulk & { readonly kind: "expect" }>();
   readonly #tickets = new Map<number, string>();
 
+  readonly #makeOffload: MakeOffload;
+
   /** Does what is asked over the port, until it is told to end. */
-  constructor(port: MessagePort) {
+  constructor(port: MessagePort, makeOffload: MakeOffload) {
     this.#port = port;
+    this.#makeOffload = makeOffload;
     port.on("message", (message: ToBulk) => this.#do(message));
   }
 
@@ -79,6 +83,8 @@ export class BulkEngine {
         return this.close();
       case "send":
         return this.#channels.get(message.channel)?.send(message);
+      case "offload":
+        return this.#channels.get(message.channel)?.told(message.said);
       case "take":
         return this.#channels.get(message.channel)?.take(message.message);
       case "place":
@@ -144,6 +150,7 @@ export class BulkEngine {
       agreement,
       isPort,
       resources: this.#resources,
+      makeOffload: this.#makeOffload,
       tell: (message, transferred) => this.#tell(message, transferred),
       onGone: () => {
         if (this.#channels.has(channel)) this.#gone(channel);

@@ -3,19 +3,39 @@ import { decompress, discardPlain } from "../../../packets/codec.ts";
 import { isRefOf, refAt } from "../../../packets/digest.ts";
 import { BULK_WRITE_PIECES_MAX } from "../../limits.ts";
 import type { OpenFiles } from "./open-files.ts";
-import type { Placed, Placement } from "./protocol.ts";
+import type { FileName, Placed, Placement } from "./protocol.ts";
 
 /** Rejects with PFS_BULK_FILE_FAILED; some of it may have been written then. The body must stay until it resolves. */
 export async function place(body: Uint8Array, placement: Placement, files: OpenFiles): Promise<Placed> {
   const chunks = verify(body, placement);
   try {
-    await write(chunks, placement, files);
-    const good = Uint8Array.from(chunks, (plain) => (plain === undefined ? 0 : 1));
-    return placement.wantsPlain === true ? { good, plain: together(chunks) } : { good };
+    for (const { file, pieces, offset } of writesOf(chunks, placement))
+      await files.write(file, pieces, offset);
+    return placed(chunks, placement);
   } finally {
-    for (const [row, plain] of chunks.entries())
-      if (plain !== undefined) discardPlain(plain, placement.codec[row]!);
+    free(chunks, placement);
   }
+}
+
+/** As `place`, at once, where all files are open. Throws PFS_BULK_FILE_FAILED. */
+export function placeNow(body: Uint8Array, placement: Placement, files: OpenFiles): Placed {
+  const chunks = verify(body, placement);
+  try {
+    for (const { file, pieces, offset } of writesOf(chunks, placement))
+      files.writeNow(file as number, pieces, offset);
+    return placed(chunks, placement);
+  } finally {
+    free(chunks, placement);
+  }
+}
+
+function placed(chunks: readonly (Uint8Array | undefined)[], { wantsPlain }: Placement): Placed {
+  const good = Uint8Array.from(chunks, (plain) => (plain === undefined ? 0 : 1));
+  return wantsPlain === true ? { good, plain: together(chunks) } : { good };
+}
+
+function free(chunks: readonly (Uint8Array | undefined)[], { codec }: Placement): void {
+  for (const [row, plain] of chunks.entries()) if (plain !== undefined) discardPlain(plain, codec[row]!);
 }
 
 /** The plain bytes of each chunk; undefined for those that are not what their ref says. */
@@ -34,35 +54,32 @@ function verify(
   return chunks;
 }
 
+interface Write {
+  readonly file: FileName;
+  readonly pieces: Uint8Array[];
+  readonly offset: number;
+}
+
 /** Rows that stand one behind the other in a file are written together. */
-async function write(
+function* writesOf(
   chunks: readonly (Uint8Array | undefined)[],
-  { files: names, targets: { chunk, file, offset } }: Placement,
-  files: OpenFiles,
-): Promise<void> {
-  let pieces: Uint8Array[] = [];
-  let from = 0;
+  { files, targets: { chunk, file, offset } }: Placement,
+): Generator<Write> {
+  let next: (Write & { readonly target: number }) | undefined;
   let end = 0;
-  let target = 0;
-  const flush = async (): Promise<void> => {
-    const now = pieces;
-    pieces = [];
-    if (now.length > 0) await files.write(names[target]!, now, from);
-  };
   for (let row = 0; row < chunk.length; row++) {
     const plain = chunks[chunk[row]!];
     if (plain === undefined) continue;
-    const follows = file[row] === target && offset[row] === end && pieces.length < BULK_WRITE_PIECES_MAX;
+    const [target, from] = [file[row]!, offset[row]!];
+    const follows = target === next?.target && from === end && next.pieces.length < BULK_WRITE_PIECES_MAX;
     if (!follows) {
-      await flush();
-      target = file[row]!;
-      from = offset[row]!;
-      end = from;
+      if (next !== undefined) yield next;
+      next = { target, file: files[target]!, pieces: [], offset: from };
     }
-    pieces.push(plain);
-    end += plain.byteLength;
+    next!.pieces.push(plain);
+    end = from + plain.byteLength;
   }
-  await flush();
+  if (next !== undefined) yield next;
 }
 
 function together(chunks: readonly (Uint8Array | undefined)[]): Uint8Array<ArrayBuffer> {

@@ -69,7 +69,11 @@ export type ToBulk =
       readonly hasClearBody: boolean;
       /** What cannot be read of its body is sent as zeros. */
       readonly fillsUnreadable: boolean;
+      /** What the channel's offload is to know of it (offload.ts). */
+      readonly held?: unknown;
     }
+  /** To the channel's offload. */
+  | { readonly kind: "offload"; readonly channel: number; readonly said: unknown }
   /** What becomes of a message's body, which is where it came until one of these. */
   | { readonly kind: "take"; readonly channel: number; readonly message: number }
   | {
@@ -112,6 +116,8 @@ export type FromBulk =
       readonly message: number;
       readonly error: ErrorJson;
     }
+  /** From the channel's offload, of what came before all that follows. */
+  | { readonly kind: "offloaded"; readonly channel: number; readonly said: unknown }
   | { readonly kind: "closed"; readonly channel: number; readonly error: ErrorJson }
   /** Its connection is closed, and all that came over it was taken, placed or dropped: the last word about it. */
   | { readonly kind: "gone"; readonly channel: number };

@@ -25,9 +25,10 @@ import { closedHere } from "../session/errors.ts";
 import { bulkCut, closedThere } from "./errors.ts";
 import { channelKey, Direction } from "./keys.ts";
 import type { Agreement } from "./keys.ts";
+import type { MakeOffload, Offload, OutgoingMessage } from "./offload.ts";
 import { OpenFiles } from "./open-files.ts";
-import { place } from "./placing.ts";
-import type { FromBulk, Placement, ToBulk } from "./protocol.ts";
+import { place, placeNow } from "./placing.ts";
+import type { FromBulk, Placement } from "./protocol.ts";
 import { discard, RecordKind, RecordOpener, RecordSealer } from "./record.ts";
 import type { OpenedRecord } from "./record.ts";
 
@@ -52,12 +53,11 @@ export interface ThreadChannelOptions {
   readonly tell: (message: FromBulk, transferred?: readonly ArrayBuffer[]) => void;
   /** It is over, and nothing of it is here any more. */
   readonly onGone: () => void;
+  readonly makeOffload: MakeOffload;
 }
 
-type Outgoing = ToBulk & { readonly kind: "send" };
-
 interface Queued {
-  readonly message: Outgoing;
+  readonly message: OutgoingMessage;
   /** Its body, once it is being read. */
   body: Promise<Uint8Array> | undefined;
 }
@@ -70,6 +70,15 @@ interface Held {
 }
 
 const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+
+/** Of messages of the offload, of which nobody hears when they are sent. */
+const OF_OFFLOAD = {
+  kind: "send",
+  id: 0,
+  body: { kind: "none" },
+  hasClearBody: false,
+  fillsUnreadable: false,
+} as const;
 
 export class ThreadChannel {
   readonly #options: ThreadChannelOptions;
@@ -89,9 +98,11 @@ export class ThreadChannel {
   #isPaused = false;
   #lastMessage = 0;
   #error: PacketfsError | undefined;
+  readonly #offload: Offload;
 
   constructor(options: ThreadChannelOptions) {
     this.#options = options;
+    this.#offload = this.#makeOffload(options.makeOffload);
     const { agreement, isPort, resources } = options;
     const [mine, theirs] = isPort
       ? [Direction.fromPort, Direction.toPort]
@@ -141,7 +152,28 @@ export class ThreadChannel {
     return !this.#isPaused;
   }
 
-  send(message: Outgoing): void {
+  send(message: OutgoingMessage): void {
+    if (this.#error !== undefined || this.#isEnding || this.#offload.holds(message)) return;
+    this.#pass(message);
+  }
+
+  /** What the channel's user says to the offload. */
+  told(said: unknown): void {
+    if (this.#error === undefined) this.#offload.told(said);
+  }
+
+  #makeOffload(make: MakeOffload): Offload {
+    const { channel, resources } = this.#options;
+    return make({
+      send: (type, head) => this.#pass({ ...OF_OFFLOAD, channel, type, head }),
+      pass: (message) => this.#pass(message),
+      drop: ({ id }) => this.#wasSent(id, 0),
+      place: (body, placement) => placeNow(body, placement, resources.targets),
+      tell: (said) => this.#options.tell({ kind: "offloaded", channel, said }),
+    });
+  }
+
+  #pass(message: OutgoingMessage): void {
     if (this.#error !== undefined || this.#isEnding) return;
     this.#queue.push({ message, body: undefined });
     this.#readAhead();
@@ -204,6 +236,10 @@ export class ThreadChannel {
         return this.#endedByPeer();
       case RecordKind.message: {
         const { type, head, body, hasClearBody } = record;
+        if (this.#offload.received({ type, head, body })) {
+          this.#options.resources.memory.giveBack(body.buffer);
+          return;
+        }
         const message = ++this.#lastMessage;
         const cost = MESSAGE_COST_BYTES + head.byteLength + body.byteLength;
         this.#held.set(message, { body, cost, isBusy: false });
@@ -216,6 +252,7 @@ export class ThreadChannel {
 
   /** Each message to the thread that uses the channel wakes it: what nobody waits for goes with others. */
   #wasSent(id: number, bytes: number): void {
+    if (id === OF_OFFLOAD.id) return;
     this.#sent.push(id);
     this.#sentBytes += bytes;
     if (this.#sentBytes >= BULK_SENT_BYTES) this.#tellSent();
@@ -232,6 +269,7 @@ export class ThreadChannel {
   }
 
   #tell(message: FromBulk, transferred: readonly ArrayBuffer[] = []): void {
+    this.#offload.flush();
     this.#tellSent();
     this.#options.tell(message, transferred);
   }
@@ -300,7 +338,7 @@ export class ThreadChannel {
   }
 
   /** The memory of a body that was sent is used again, or given up at once. */
-  #bodyDone({ body: { kind } }: Outgoing, body: Uint8Array): void {
+  #bodyDone({ body: { kind } }: OutgoingMessage, body: Uint8Array): void {
     if (kind === "ranges") this.#options.resources.memory.giveBack(body.buffer);
     else discard(body);
   }
@@ -360,6 +398,8 @@ export class ThreadChannel {
     if (this.#error !== undefined) return;
     this.#error = error;
     const { channel } = this.#options;
+    this.#offload.flush();
+    this.#offload.close();
     this.#roomWanted?.();
     for (const { message, body } of this.#queue.splice(0)) {
       void body?.then(

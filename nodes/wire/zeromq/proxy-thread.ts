@@ -2,6 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../../packets/errors.ts";
 import { systemCode } from "../../../runtime/errors.ts";
+import { TransferOffload } from "../../transfer/transfer-offload.ts";
 import { BulkEngine } from "../bulk/engine.ts";
 import type { FromProxy, ProxyThreadData, ToProxy } from "./proxy-protocol.ts";
 import { TcpProxy } from "./tcp-proxy.ts";
@@ -9,7 +10,7 @@ import { TcpProxy } from "./tcp-proxy.ts";
 const port = parentPort!;
 const tell = (message: FromProxy): void => port.postMessage(message);
 const { address, inner, counters, bulk } = workerData as ProxyThreadData;
-const channels = new BulkEngine(bulk);
+const channels = new BulkEngine(bulk, (context) => new TransferOffload(context));
 const proxy = new TcpProxy({
   inner,
   counters,

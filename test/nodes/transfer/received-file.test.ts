@@ -22,7 +22,7 @@ import { encodePart, writeChunkPatch } from "../../../packets/patch.ts";
 import type { Ref } from "../../../packets/digest.ts";
 import { Op } from "../../../packets/layout.ts";
 import { opAt, refOf } from "../../../packets/packet.ts";
-import { FILE_NOTED_BYTES } from "../../../nodes/limits.ts";
+import { FILE_NOTED_BYTES, TRANSFER_TOLD_BYTES } from "../../../nodes/limits.ts";
 import type { PartHandle } from "../../../nodes/transfer/part-writer.ts";
 import { ReceivedFile } from "../../../nodes/transfer/received-file.ts";
 import { DataForm } from "../../../nodes/transfer/replication/messages.ts";
@@ -476,7 +476,7 @@ describe("a file whose process was killed", () => {
       expect(sha256(contentOf("killed")), where).toEqual(sha256(bytes));
       // What was sent and is not here was on its way, in the hands of those who wrote it, or not noted yet.
       const lost = stats.receivedBytes + sent * 256 * 1024 - bytes.byteLength;
-      expect(lost, where).toBeLessThan(WINDOW_BYTES + FILE_NOTED_BYTES + 1_000_000);
+      expect(lost, where).toBeLessThan(WINDOW_BYTES + TRANSFER_TOLD_BYTES + FILE_NOTED_BYTES + 1_000_000);
     }
   }, 600_000);
 

@@ -271,7 +271,13 @@ test("chunks that nobody asked for are not kept", async () => {
   const [hub, here] = [new Shelves(), new Shelves()];
   const [root, other] = [hub.put(seededBytes("one", 100_000)), hub.put(seededBytes("other", 100_000))];
   const received = new ReceivedRoot(here, root);
-  await received.begin({ bases: [], signal: NEVER, inRoom: (work) => work(), onDone: () => {} });
+  await received.begin({
+    bases: [],
+    signal: NEVER,
+    inRoom: (work) => work(),
+    onDone: () => {},
+    expect: () => {},
+  });
   const sent = new SentRoot(hub.source, { root: other, length: 100_000, signal: NEVER });
   const unit = (await sent.reread([other])).unit!;
   const foreign = await received.place(unit, come(bodyOf(unit)));

@@ -4,6 +4,7 @@ import type { Ref } from "../../../../packets/digest.ts";
 import { PacketfsError } from "../../../../packets/errors.ts";
 import {
   TRANSFERS_PER_CHANNEL_MAX,
+  TRANSFER_AHEAD_BYTES,
   TRANSFER_CHUNK_TRIES_MAX,
   TRANSFER_COMPLAINT_REFS_MAX,
   TRANSFER_COMPLAINTS_REFS_MAX,
@@ -23,6 +24,7 @@ import {
   encodeTransfer,
 } from "../../../../nodes/transfer/replication/messages.ts";
 import type { FileRequest, TransferMessage } from "../../../../nodes/transfer/replication/messages.ts";
+import type { Gate } from "../../../../nodes/transfer/replication/out-gate.ts";
 import type { DataUnit } from "../../../../nodes/transfer/replication/sender.ts";
 import { ratioOf } from "../../../../nodes/transfer/replication/statistics.ts";
 import { Transfers } from "../../../../nodes/transfer/replication/transfers.ts";
@@ -242,18 +244,33 @@ describe("a transfer", () => {
 });
 
 describe("a sender", () => {
-  test("sends no more than it has credit for, and goes on with more", () => {
+  test("makes no more than it has credit for and a little ahead, which waits at a gate, and goes on with more", () => {
     const hub = sending();
-    let spent = 0;
-    for (let times = 0; times < 100; times++) {
-      const { said, actions } = heard(hub);
-      for (const message of said) if (message.kind === TransferKind.FILE_DATA) spent += costOf(64, 700_000);
-      hub.sender.left(said.some(({ kind }) => kind === TransferKind.FILE_DATA) ? costOf(64, 700_000) : 0);
-      if (actions.some(({ kind }) => kind === "produce")) hub.sender.produced(1, 1, unit(700_000));
-    }
-    expect(spent).toBe(2 * costOf(64, 700_000));
+    const cost = costOf(64, 700_000);
+    const gates: Gate[] = [];
+    const run = (): void => {
+      for (let times = 0; times < 100; times++) {
+        const actions = hub.takeActions();
+        for (const action of actions) {
+          if (action.kind !== "send" || action.type !== TransferKind.FILE_DATA) continue;
+          gates.push(action.gate!);
+          if (action.gate!.at <= action.gate!.granted) hub.sender.left(action.cost);
+        }
+        if (actions.some(({ kind }) => kind === "produce")) hub.sender.produced(1, 1, unit(700_000));
+      }
+    };
+    const heldOf = (granted: number): Gate[] => gates.filter(({ at }) => at > granted);
+    run();
+    const granted = TRANSFER_CREDIT_BYTES_MIN;
+    expect(gates.length - heldOf(granted).length).toBe(Math.floor(granted / cost));
+    expect(heldOf(granted).length).toBe(
+      Math.floor((granted + TRANSFER_AHEAD_BYTES) / cost) - Math.floor(granted / cost),
+    );
     say(hub, { kind: TransferKind.FILE_CREDIT, transfer: 1, run: 1, granted: 4 * MIB });
-    expect(heard(hub).actions).toMatchObject([{ kind: "produce" }]);
+    for (const _ of heldOf(granted).filter(({ at }) => at <= 4 * MIB)) hub.sender.left(cost);
+    run();
+    expect(gates.length).toBe(Math.floor((4 * MIB + TRANSFER_AHEAD_BYTES) / cost));
+    expect(gates.map(({ at }) => at)).toEqual(gates.map((_, index) => (index + 1) * cost));
   });
 
   test("reads no more at a time than there is room for, however many transfers there are", () => {
