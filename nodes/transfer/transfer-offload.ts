@@ -6,13 +6,9 @@
 import { Codec } from "../../packets/codec.ts";
 import { refAt, refKey } from "../../packets/digest.ts";
 import { REF_BYTES } from "../../packets/layout.ts";
-import {
-  FILE_LACKING_MAX,
-  TRANSFER_GRANTS_PER_WINDOW,
-  TRANSFER_TOLD_BYTES,
-  TRANSFER_TOLD_MS,
-} from "../limits.ts";
+import { FILE_LACKING_MAX, TRANSFER_TOLD_BYTES, TRANSFER_TOLD_MS } from "../limits.ts";
 import type { ArrivedMessage, Offload, OffloadContext, OutgoingMessage } from "../wire/bulk/dialing.ts";
+import { AsideCredit } from "./replication/aside-credit.ts";
 import {
   DataForm,
   RECORD_BYTES,
@@ -75,14 +71,7 @@ interface Receiving {
   file: number;
   /** By ref, the oldest first. */
   readonly rows: Map<string, Expected>;
-  run: number;
-  window: number;
-  /** What the channel's user has granted, knowing of so many bytes of messages that were placed here. */
-  granted: number;
-  known: number;
-  /** What those cost in all, and what was granted to the peer. */
-  placed: number;
-  told: number;
+  readonly credit: AsideCredit;
   /** What the channel's user does not know yet. */
   messages: PlacedRows[];
   sentBytes: number;
@@ -112,7 +101,7 @@ export class TransferOffload implements Offload {
     if (type !== TransferKind.FILE_DATA || this.#receiving.size === 0) return false;
     const data = decoded<FileData>(type, head, body.byteLength);
     const receiving = data && this.#receiving.get(data.transfer);
-    if (receiving === undefined || receiving.run !== data!.run || data!.form !== DataForm.stored)
+    if (receiving === undefined || receiving.credit.run !== data!.run || data!.form !== DataForm.stored)
       return false;
     return this.#place(receiving, data!, message);
   }
@@ -152,9 +141,10 @@ export class TransferOffload implements Offload {
     this.#telling = undefined;
     this.#untoldBytes = 0;
     for (const receiving of this.#untold) {
-      const { transfer, run, messages, told, sentBytes } = receiving;
+      const { transfer, messages, sentBytes } = receiving;
+      const { run, granted } = receiving.credit;
       [receiving.messages, receiving.sentBytes] = [[], 0];
-      const said: FromTransferOffload = { transfer, run, messages, granted: told, sentBytes };
+      const said: FromTransferOffload = { transfer, run, messages, granted, sentBytes };
       this.#context.tell(said);
     }
     this.#untold.clear();
@@ -173,12 +163,7 @@ export class TransferOffload implements Offload {
       transfer,
       file: -1,
       rows: new Map(),
-      run: 0,
-      window: 0,
-      granted: 0,
-      known: 0,
-      placed: 0,
-      told: 0,
+      credit: new AsideCredit(),
       messages: [],
       sentBytes: 0,
     };
@@ -186,25 +171,17 @@ export class TransferOffload implements Offload {
     return receiving;
   }
 
-  #granted({ transfer, run, granted, window, aside }: Grant): void {
-    const receiving = this.#of(transfer);
-    if (run < receiving.run) return;
-    if (run > receiving.run) {
-      this.flush();
-      // What is asked for says how much may come.
-      Object.assign(receiving, { run, placed: 0, told: granted });
-    }
-    Object.assign(receiving, { granted, window, known: aside });
-    this.#grant(receiving);
+  #granted(grant: Grant): void {
+    const receiving = this.#of(grant.transfer);
+    // What was placed of the run before is told as that.
+    if (grant.run > receiving.credit.run) this.flush();
+    this.#grant(receiving, receiving.credit.grantedBy(grant));
   }
 
-  /** Grants what was placed, and not for each message. */
-  #grant(receiving: Receiving): void {
-    const { transfer, run, granted, known, placed, told, window } = receiving;
-    const now = granted + placed - known;
-    if (now - told < window / TRANSFER_GRANTS_PER_WINDOW) return;
-    const head = encodeTransfer({ kind: TransferKind.FILE_CREDIT, transfer, run, granted: now });
-    receiving.told = now;
+  #grant(receiving: Receiving, granted: number | undefined): void {
+    if (granted === undefined) return;
+    const { transfer, credit } = receiving;
+    const head = encodeTransfer({ kind: TransferKind.FILE_CREDIT, transfer, run: credit.run, granted });
     receiving.sentBytes += RECORD_BYTES + head.byteLength;
     this.#untold.add(receiving);
     this.#context.send(TransferKind.FILE_CREDIT, head);
@@ -231,11 +208,10 @@ export class TransferOffload implements Offload {
       return false;
     }
     const cost = costOf(data.packets.byteLength, body.byteLength);
-    receiving.placed += cost;
     const placed = { number: data.number, cost, bytes: head.byteLength + body.byteLength };
     receiving.messages.push({ ...placed, ...outcomeOf(receiving, rows!, claimed, good) });
     this.#untold.add(receiving);
-    this.#grant(receiving);
+    this.#grant(receiving, receiving.credit.placed(cost));
     this.#untoldBytes += cost;
     if (this.#untoldBytes >= TRANSFER_TOLD_BYTES || good.includes(0)) this.flush();
     else this.#telling ??= setTimeout(() => this.flush(), TRANSFER_TOLD_MS);
