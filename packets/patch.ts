@@ -7,6 +7,7 @@
  *             frame, frame, …     one for each part, in their order
  */
 import { constants, zstdCompress, zstdDecompress } from "node:zlib";
+import { differenceBytesMax, undoDifference, writeDifference } from "./difference.ts";
 import type { Ref } from "./digest.ts";
 import { PacketError, PacketErrorCode } from "./errors.ts";
 import { Op, PACKET_BYTES } from "./layout.ts";
@@ -29,6 +30,15 @@ import { Stream } from "./stream-reader.ts";
 const LEVEL = 3;
 /** Where a core waits for a link anyway: 9 saves a hundredth more, and takes half as long again. */
 export const SLOW_LINK_LEVEL = 6;
+
+/** What stands before the frame of a difference: no zstd frame begins so. */
+const DIFFERENCE = 0;
+/** A part of which no larger share is new is written as a difference, and nothing else is tried. */
+const FRESH_SHARE_FEW = 1 / 8;
+
+/** What is shorter is not worth its while. */
+const OWN_MEMORY_BYTES_MIN: number = 16 * 1024;
+const NO_BYTES = new Uint8Array(0);
 
 /** What a patch's bytes are. */
 export const PatchKind = {
@@ -61,7 +71,10 @@ export interface PatchPart {
   readonly lengths: readonly number[];
   /** What their dictionary is put together of, in this order; none for a frame that needs no other bytes. */
   readonly dictionary: readonly BaseRange[];
-  /** A zstd frame of all of them; or themselves, where it has as many bytes as they and there is no dictionary. */
+  /**
+   * A zstd frame of all of them; or DIFFERENCE and one of their difference from the dictionary; or themselves, where it has as many
+   * bytes as they and there is no dictionary.
+   */
   readonly frame: Uint8Array;
 }
 
@@ -103,7 +116,18 @@ async function patchOf(
   const packed = await packPackets(list, packets);
   const head: PacketFields[] = rangePackets(dictionary, 0);
   head.push({ op: Op.HALT, at: packetCount(list), length: packed.byteLength });
-  return { kind, packets: encodeFrame(head), body: Buffer.concat([packed, ...frames]) };
+  return { kind, packets: encodeFrame(head), body: joined([packed, ...frames]) };
+}
+
+/** In memory of its own, however little it is: bodies are given away. */
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(pieces.reduce((sum, { byteLength }) => sum + byteLength, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.byteLength;
+  }
+  return bytes;
 }
 
 function packetsOf({ refs, lengths, dictionary, frame }: PatchPart): PacketFields[] {
@@ -254,43 +278,92 @@ class ListReader {
 }
 
 /**
- * Compresses a part against its dictionary, by another thread: both must stay as they are until it resolves. The bytes
- * themselves where that saves none and there is no dictionary; undefined where it saves none beside one.
+ * Compresses a part against its dictionary, by another thread: both must stay as they are until it resolves, and so must
+ * `scratch`, of `scratchBytes()`. The bytes themselves where that saves none and there is no dictionary; undefined where it saves
+ * none beside one.
  */
 export async function encodePart(
   plain: Uint8Array,
   dictionary: Uint8Array,
-  level: number = LEVEL,
+  options: { readonly level?: number; readonly scratch?: Uint8Array } = {},
 ): Promise<Uint8Array | undefined> {
+  const { level = LEVEL } = options;
+  if (dictionary.byteLength === 0) {
+    const frame = await compressed(plain, { level });
+    return frame.byteLength < plain.byteLength ? frame : plain;
+  }
+  const scratch = options.scratch ?? new Uint8Array(scratchBytes(plain.byteLength));
+  const difference = writeDifference(plain, dictionary, scratch);
+  const isLittle = difference.fresh <= plain.byteLength * FRESH_SHARE_FEW;
+  const packed = await compressed(difference.bytes, { level, mark: DIFFERENCE });
+  if (isLittle && packed.byteLength < plain.byteLength) return packed;
+  // Where much is new, the rest may help with it.
+  const frame = await compressed(plain, { level, dictionary });
+  const smaller = frame.byteLength < packed.byteLength ? frame : packed;
+  return smaller.byteLength < plain.byteLength ? smaller : undefined;
+}
+
+/** What `encodePart` needs to write to for so many bytes. */
+export const scratchBytes: (plainBytes: number) => number = differenceBytesMax;
+
+async function compressed(
+  bytes: Uint8Array,
+  {
+    level,
+    dictionary,
+    mark,
+  }: { readonly level: number; readonly dictionary?: Uint8Array; readonly mark?: number },
+): Promise<Uint8Array> {
   const options = {
-    ...(dictionary.byteLength === 0 ? {} : { dictionary }),
-    pledgedSrcSize: plain.byteLength,
+    ...(dictionary === undefined ? {} : { dictionary }),
+    pledgedSrcSize: bytes.byteLength,
     // What is written before it is known how little it is would be a buffer as long as the chunks, each time.
-    chunkSize: Math.max(constants.Z_MIN_CHUNK, plain.byteLength >>> 2),
+    chunkSize: Math.max(constants.Z_MIN_CHUNK, bytes.byteLength >>> (mark === undefined ? 2 : 4)),
     params: { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_contentSizeFlag]: 0 },
   };
   const frame = await new Promise<Uint8Array>((resolve, reject) => {
-    zstdCompress(plain, options, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
+    zstdCompress(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
   });
-  if (frame.byteLength < plain.byteLength) return frame;
-  return dictionary.byteLength === 0 ? plain : undefined;
+  return mark === undefined ? frame : Buffer.concat([Uint8Array.of(mark), frame]);
 }
 
 /** The plain bytes of a part, given its dictionary's; undefined where its frame is not as many. Decompressed by another thread. */
 export async function decodePart(part: PatchPart, dictionary: Uint8Array): Promise<Uint8Array | undefined> {
+  const { frame } = part;
   const plainBytes = part.lengths.reduce((sum, length) => sum + length, 0);
-  if (part.dictionary.length === 0 && part.frame.byteLength === plainBytes) return part.frame;
+  if (part.dictionary.length === 0) {
+    if (frame.byteLength === plainBytes) return frame;
+  } else if (frame[0] === DIFFERENCE) {
+    const difference = await decompressed(frame.subarray(1), differenceBytesMax(plainBytes));
+    return difference && undoDifference(difference, plainBytes, dictionary);
+  }
+  const plain = await decompressed(frame, plainBytes, dictionary);
+  return plain?.byteLength === plainBytes ? plain : undefined;
+}
+
+/** Frees memory at once that `decodePart` made for a part, of which nobody has a part any more. */
+export function discardPart({ frame }: PatchPart, plain: Uint8Array): void {
+  const { buffer, byteLength } = plain;
+  if (plain === frame || byteLength < OWN_MEMORY_BYTES_MIN || !(buffer instanceof ArrayBuffer)) return;
+  // What is short shares its memory with others, unless it was made for more.
+  if (buffer.byteLength <= differenceBytesMax(byteLength) + 1) buffer.transfer(0);
+}
+
+async function decompressed(
+  frame: Uint8Array,
+  bytesMax: number,
+  dictionary: Uint8Array = NO_BYTES,
+): Promise<Uint8Array | undefined> {
   const options = {
     ...(dictionary.byteLength === 0 ? {} : { dictionary }),
-    maxOutputLength: plainBytes,
-    chunkSize: Math.max(constants.Z_MIN_CHUNK, plainBytes + 1),
+    maxOutputLength: bytesMax,
+    chunkSize: Math.max(constants.Z_MIN_CHUNK, bytesMax + 1),
     params: { [constants.ZSTD_d_windowLogMax]: PATCH_WINDOW_BITS_MAX },
   };
-  const plain = await new Promise<Uint8Array | undefined>((resolve) => {
+  return await new Promise((resolve) => {
     // Bytes that are no frame, or one of more bytes: the caller says which part of whose patch it was.
-    zstdDecompress(part.frame, options, (error, bytes) => resolve(error === null ? bytes : undefined));
+    zstdDecompress(frame, options, (error, bytes) => resolve(error === null ? bytes : undefined));
   });
-  return plain?.byteLength === plainBytes ? plain : undefined;
 }
 
 /** A patch that is none. */

@@ -154,7 +154,7 @@ export const PATCH_WIDE_PAD_BYTES: number = 64 * 1024;
 /** and around what is alike. */
 export const PATCH_ALIKE_PAD_BYTES: number = 64 * 1024;
 /** Chunks that both have say where what is between them is, up to so many bytes of it. */
-export const PATCH_GAP_BYTES_MAX: number = 4 * 1024 * 1024;
+export const PATCH_GAP_BYTES_MAX: number = 64 * 1024 * 1024;
 /** Parts that are written at once: a buffer of old bytes and one of new ones each. */
 export const PATCH_PARTS_AT_ONCE = 4;
 /** Bytes of chunks in one patch. */

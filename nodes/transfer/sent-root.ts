@@ -172,7 +172,7 @@ export class SentRoot {
     const lengths = part.chunks.map(({ byteLength }) => byteLength);
     if (this.#source.readOwn !== undefined) for (const chunk of chunks) discardPlain(chunk, Codec.zstd);
     const before = this.#now();
-    const frame = await encodePart(plain, NO_BYTES, SLOW_LINK_LEVEL);
+    const frame = await encodePart(plain, NO_BYTES, { level: SLOW_LINK_LEVEL });
     const ms = this.#now() - before;
     const plainBytes = plain.byteLength;
     // What they would be as they are stored is known of those that are stored, and otherwise found out to no purpose.

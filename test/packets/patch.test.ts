@@ -14,6 +14,7 @@ import { packPackets, unpackPackets } from "../../packets/packed-packets.ts";
 import {
   PatchKind,
   decodePart,
+  discardPart,
   encodePart,
   readChunkPatch,
   readPatchHead,
@@ -127,6 +128,57 @@ describe("a patch", () => {
     expect(Buffer.from((await decodePart(read[0]!, old))!)).toEqual(plain);
     expect(Buffer.from((await decodePart(read[1]!, NONE))!)).toEqual(Buffer.from(random));
     expect(Buffer.from((await decodePart(read[0]!, old.subarray(1))) ?? NONE)).not.toEqual(plain);
+    // It is given away, and what is short would share its memory with others.
+    expect(patch.body.buffer.byteLength).toBe(patch.body.byteLength);
+  });
+
+  test("has a part as its difference where little is new, and else as what is smaller", async () => {
+    const range = { root: ROOT, from: 0, length: 200_000 };
+    const old = seededBytes("old", range.length);
+    const part = (plain: Uint8Array, frame: Uint8Array): PatchPart => ({
+      refs: [sha256(plain)],
+      lengths: [plain.byteLength],
+      dictionary: [range],
+      frame,
+    });
+    const moved = Buffer.from(old.map((byte, index) => (index % 50 === 0 ? byte + 3 : byte)));
+    const shuffled = Buffer.concat(
+      Array.from({ length: 4000 }, (_, index) => old.subarray((index * 7919) % 199_000).subarray(0, 20)),
+    );
+    for (const [plain, isDifference] of [
+      [moved, true],
+      [shuffled, false],
+    ] as const) {
+      const frame = (await encodePart(plain, old))!;
+      expect(frame[0] === 0).toBe(isDifference);
+      const decoded = (await decodePart(part(plain, frame), old))!;
+      expect(Buffer.compare(decoded, plain)).toBe(0);
+      discardPart(part(plain, frame), decoded);
+      expect(decoded.byteLength).toBe(0);
+    }
+    // Of zeros and a few bytes: as short as it says, or nothing.
+    for (const frame of [Uint8Array.of(0), Uint8Array.of(0, 1, 2, 3)])
+      expect(await decodePart(part(moved, frame), old)).toBeUndefined();
+    const other = (await encodePart(moved, old))!;
+    expect(await decodePart(part(moved.subarray(1), other), old)).toBeUndefined();
+    expect(await decodePart(part(moved, other), old.subarray(0, 100_000))).toBeUndefined();
+  });
+
+  test("frees no memory that others share", async () => {
+    const old = seededBytes("old", 60_000);
+    // Shorter than what a Buffer has memory of its own for.
+    const plain = Buffer.from(old.subarray(0, 20_000));
+    const frame = (await encodePart(plain, old))!;
+    const part = {
+      refs: [sha256(plain)],
+      lengths: [plain.byteLength],
+      dictionary: [{ root: ROOT, from: 0, length: old.byteLength }],
+      frame,
+    };
+    const decoded = (await decodePart(part, old))!;
+    discardPart(part, decoded);
+    expect(decoded.byteLength === 0 || Buffer.compare(decoded, plain) === 0).toBe(true);
+    expect(Buffer.from("still here").toString()).toBe("still here");
   });
 
   test("that asks for more than it may, or says what is not so, is none", async () => {

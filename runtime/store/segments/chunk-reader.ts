@@ -65,7 +65,7 @@ interface Fetched {
 
 /** gc may move a chunk between looking it up and reading it, but not again and again. */
 const ATTEMPTS_MAX = 4;
-const SPARE_RUNS_MAX = 2;
+const SPARE_RUNS_MAX = 8;
 /** The file is gone or the medium cannot read it: as bad as wrong bytes. */
 const LOST = new Set(["ENOENT", "EIO"]);
 

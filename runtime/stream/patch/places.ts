@@ -35,7 +35,7 @@ const ALIKE_SHARE_KNOWN = 0.3;
 /** Bytes that lie so near are read together. */
 const JOIN_BYTES = 32 * 1024;
 /** A part that shrank to more than this share of it was written against the wrong bytes, or is new. */
-export const POOR_SHARE = 0.4;
+export const POOR_SHARE = 0.25;
 
 interface Span {
   from: number;
@@ -64,6 +64,8 @@ export class Places {
     if (!isPoor && agree(part)) return this.#ranges(expected);
     const known = isPoor ? undefined : this.#known(bytes);
     if (known !== undefined) return this.#ranges(known);
+    // Whoever writes the part against them finds out whether they are like it.
+    if (!isPoor && (part.before ?? part.after) !== undefined) return this.#ranges(expected);
     const { span, share } = await this.#best(expected, bytes);
     if (share >= ALIKE_SHARE_ENOUGH) return this.#ranges([span]);
     this.#lost += bytes.byteLength;

@@ -4,11 +4,11 @@
  */
 import { isRefOf, refKey, refToHex, sameBytes, sha256 } from "../../../packets/digest.ts";
 import type { Ref } from "../../../packets/digest.ts";
-import { Codec, discardPlain } from "../../../packets/codec.ts";
 import { PATCH_DICTIONARY_BYTES_MAX } from "../../../packets/limits.ts";
 import {
   PatchKind,
   decodePart,
+  discardPart,
   invalidPatch,
   readChunkPatch,
   readPatchHead,
@@ -34,7 +34,7 @@ export class PatchReceiver {
   readonly #root: Ref;
   #dictionary: Uint8Array<ArrayBuffer> | undefined;
   /** Bytes of parts that were handed out in chunks. */
-  readonly #made: Uint8Array[] = [];
+  readonly #made: { readonly part: PatchPart; readonly plain: Uint8Array }[] = [];
 
   /** `source` has the bases, and what came of `root` so far. */
   constructor(source: ChunkSource, root: Ref, bases: readonly Ref[], signal: AbortSignal) {
@@ -66,7 +66,7 @@ export class PatchReceiver {
 
   /** Nobody needs the bytes of the last patch's chunks any more: their memory is freed at once. */
   discard(): void {
-    for (const plain of this.#made.splice(0)) discardPlain(plain, Codec.zstd);
+    for (const { part, plain } of this.#made.splice(0)) discardPart(part, plain);
   }
 
   async *#part(part: PatchPart): AsyncGenerator<PatchedChunk, void, undefined> {
@@ -77,8 +77,7 @@ export class PatchReceiver {
     await this.#bytes.readAll(part.dictionary, dictionary);
     const plain = await decodePart(part, dictionary);
     if (plain === undefined) throw invalidPatch("a frame does not make as many bytes as it says");
-    // A part that was not packed has no memory of its own.
-    if (plain !== part.frame) this.#made.push(plain);
+    this.#made.push({ part, plain });
     let at = 0;
     for (const [index, ref] of part.refs.entries()) {
       await this.#turn();

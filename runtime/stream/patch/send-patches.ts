@@ -13,7 +13,7 @@ import {
   PATCH_PART_BYTES_MAX,
   PATCH_RANGES_MAX,
 } from "../../../packets/limits.ts";
-import { encodePart, writeChunkPatch, writeStreamPatch } from "../../../packets/patch.ts";
+import { encodePart, scratchBytes, writeChunkPatch, writeStreamPatch } from "../../../packets/patch.ts";
 import type { BaseRange, Patch, PatchPart } from "../../../packets/patch.ts";
 import type { ChunkSource } from "../../contracts/chunks.ts";
 import { PATCH_MESSAGE_BYTES, PATCH_PARTS_AT_ONCE, PATCH_PART_BYTES } from "../../limits.ts";
@@ -117,7 +117,10 @@ class PatchSender {
   readonly #every: number;
   readonly #isThere: IsThere | undefined;
   readonly #messageBytes: number;
+  /** As many as parts are under way: for their bytes, for their dictionaries, and for `encodePart`. */
+  readonly #plain: Uint8Array<ArrayBuffer>[] = [];
   readonly #buffers: Uint8Array<ArrayBuffer>[] = [];
+  readonly #scratch: Uint8Array<ArrayBuffer>[] = [];
   #parts = 0;
 
   private constructor(
@@ -259,7 +262,24 @@ class PatchSender {
   }
 
   async #writeOne(planned: PlannedPart, chunks: readonly Uint8Array[]): Promise<WrittenPart> {
-    const plain = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+    if (chunks.length === 1) return await this.#writePlain(planned, chunks, chunks[0]!);
+    const buffer = this.#plain.pop() ?? new Uint8Array(PATCH_PART_BYTES_MAX);
+    let at = 0;
+    for (const chunk of chunks) {
+      buffer.set(chunk, at);
+      at += chunk.byteLength;
+    }
+    const written = await this.#writePlain(planned, chunks, buffer.subarray(0, at));
+    // What could not be made smaller has that memory.
+    if (written.frame.buffer !== buffer.buffer) this.#plain.push(buffer);
+    return written;
+  }
+
+  async #writePlain(
+    planned: PlannedPart,
+    chunks: readonly Uint8Array[],
+    plain: Uint8Array,
+  ): Promise<WrittenPart> {
     let ranges = await this.#places.of(plain, planned);
     let frame = await this.#encode(plain, ranges);
     if (ranges.length > 0 && (frame?.byteLength ?? plain.byteLength) > plain.byteLength * POOR_SHARE) {
@@ -288,7 +308,12 @@ class PatchSender {
     try {
       const dictionary = buffer.subarray(0, length);
       await this.#bases.bytes.readAll(ranges, dictionary);
-      return await encodePart(plain, dictionary);
+      const scratch = this.#scratch.pop() ?? new Uint8Array(scratchBytes(PATCH_PART_BYTES_MAX));
+      try {
+        return await encodePart(plain, dictionary, { scratch });
+      } finally {
+        this.#scratch.push(scratch);
+      }
     } finally {
       this.#buffers.push(buffer);
     }
