@@ -77,17 +77,22 @@ interface Receiving {
   sentBytes: number;
 }
 
+/** Calls it after so many milliseconds. Returns what keeps it from that. */
+export type After = (milliseconds: number, happen: () => void) => () => void;
+
 export class TransferOffload implements Offload {
   readonly #context: OffloadContext;
+  readonly #after: After;
   readonly #gate: OutGate<OutgoingMessage>;
   readonly #receiving = new Map<number, Receiving>();
   /** Those of which there is something that the channel's user does not know. */
   readonly #untold = new Set<Receiving>();
   #untoldBytes = 0;
-  #telling: NodeJS.Timeout | undefined;
+  #cancelTelling: (() => void) | undefined;
 
-  constructor(context: OffloadContext) {
+  constructor(context: OffloadContext, after: After = afterTime) {
     this.#context = context;
+    this.#after = after;
     this.#gate = new OutGate({ pass: context.pass, drop: context.drop });
   }
 
@@ -137,8 +142,8 @@ export class TransferOffload implements Offload {
   }
 
   flush(): void {
-    clearTimeout(this.#telling);
-    this.#telling = undefined;
+    this.#cancelTelling?.();
+    this.#cancelTelling = undefined;
     this.#untoldBytes = 0;
     for (const receiving of this.#untold) {
       const { transfer, messages, sentBytes } = receiving;
@@ -151,7 +156,7 @@ export class TransferOffload implements Offload {
   }
 
   close(): void {
-    clearTimeout(this.#telling);
+    this.#cancelTelling?.();
     this.#receiving.clear();
     this.#untold.clear();
   }
@@ -214,9 +219,14 @@ export class TransferOffload implements Offload {
     this.#grant(receiving, receiving.credit.placed(cost));
     this.#untoldBytes += cost;
     if (this.#untoldBytes >= TRANSFER_TOLD_BYTES || good.includes(0)) this.flush();
-    else this.#telling ??= setTimeout(() => this.flush(), TRANSFER_TOLD_MS);
+    else this.#cancelTelling ??= this.#after(TRANSFER_TOLD_MS, () => this.flush());
     return true;
   }
+}
+
+function afterTime(milliseconds: number, happen: () => void): () => void {
+  const timer = setTimeout(happen, milliseconds);
+  return () => clearTimeout(timer);
 }
 
 function decoded<Message>(type: number, head: Uint8Array, bodyBytes: number): Message | undefined {

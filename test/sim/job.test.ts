@@ -10,7 +10,7 @@ import type { ScriptedExecutor, Waiting } from "../runtime/job/scripted-executor
 import { FLOAT_KERNEL, INFO } from "../runtime/engine/kernels.ts";
 import { ScriptedWorld, settle } from "../runtime/job/scripted-world.ts";
 import { Random } from "./random.ts";
-import { assert } from "./scheduler-world.ts";
+import { assert } from "./assert.ts";
 
 /** `PACKETFS_SIM_SEEDS` runs more of them, `PACKETFS_SIM_SEED` a single one. */
 const SEEDS = Number(process.env["PACKETFS_SIM_SEEDS"] ?? 20);

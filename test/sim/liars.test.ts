@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { HONEST, Lie } from "./node.ts";
 import type { Character, Node } from "./node.ts";
 import { Random } from "./random.ts";
-import { SchedulerWorld, assert } from "./scheduler-world.ts";
+import { assert } from "./assert.ts";
+import { SchedulerWorld } from "./scheduler-world.ts";
 import type { SimulatedBatch } from "./scheduler-world.ts";
 
 /** `PACKETFS_SIM_SEEDS` runs more of them, `PACKETFS_SIM_SEED` a single one. */

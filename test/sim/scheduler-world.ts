@@ -11,6 +11,7 @@ import {
 import { Decision, LaneEnd, Outcome } from "../../runtime/schedule/actions.ts";
 import type { Action } from "../../runtime/schedule/actions.ts";
 import { Scheduler } from "../../runtime/schedule/scheduler.ts";
+import { assert } from "./assert.ts";
 import { SimulatedClock } from "./clock.ts";
 import { Lie, Node } from "./node.ts";
 import type { Answer, Character, Work } from "./node.ts";
@@ -334,8 +335,4 @@ export class SchedulerWorld {
     this.#lanes.get(id)?.node.dropLane(id);
     this.#lanes.delete(id);
   }
-}
-
-export function assert(condition: boolean, message: string): asserts condition {
-  if (!condition) throw new Error(message);
 }

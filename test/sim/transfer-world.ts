@@ -1,155 +1,52 @@
 /** Two machines that move files over channels that break, in simulated time: what drives the cores, without bytes. */
-import { refKey, sha256 } from "../../packets/digest.ts";
+import { Codec } from "../../packets/codec.ts";
+import { refAt, refKey, sha256 } from "../../packets/digest.ts";
 import type { Ref } from "../../packets/digest.ts";
 import { PacketfsError } from "../../packets/errors.ts";
+import { REF_BYTES } from "../../packets/layout.ts";
 import {
   BULK_BODY_BYTES_MAX,
-  MESSAGE_COST_BYTES,
   TRANSFER_COMPLAINTS_REFS_MAX,
-  TRANSFER_CREDIT_BYTES_MAX,
-  TRANSFER_CREDIT_BYTES_MIN,
   TRANSFER_QUEUE_BYTES_MAX,
   TRANSFER_READY_BYTES_MAX,
 } from "../../nodes/limits.ts";
 import { ByteRanges } from "../../nodes/transfer/replication/byte-ranges.ts";
-import { DataForm, TransferKind, decodeTransfer } from "../../nodes/transfer/replication/messages.ts";
+import {
+  DataForm,
+  TransferKind,
+  decodeTransfer,
+  encodeRows,
+  windowOf,
+} from "../../nodes/transfer/replication/messages.ts";
 import type { FileRequest } from "../../nodes/transfer/replication/messages.ts";
-import { OutGate } from "../../nodes/transfer/replication/out-gate.ts";
-import type { FileReceiver } from "../../nodes/transfer/replication/receiver.ts";
+import type { FileReceiver, PlacedData } from "../../nodes/transfer/replication/receiver.ts";
 import type { DataUnit } from "../../nodes/transfer/replication/sender.ts";
-import { Transfers } from "../../nodes/transfer/replication/transfers.ts";
 import type { TransferAction } from "../../nodes/transfer/replication/transfers.ts";
+import type { FromTransferOffload, PlacedRows } from "../../nodes/transfer/transfer-offload.ts";
+import type { Placed, Placement } from "../../nodes/wire/bulk/dialing.ts";
+import { assert } from "./assert.ts";
 import { SimulatedClock } from "./clock.ts";
 import { Random } from "./random.ts";
-
-export function assert(condition: boolean, message: string): asserts condition {
-  if (!condition) throw new Error(message);
-}
-
-interface SimChunk {
-  readonly ref: Ref;
-  readonly key: string;
-  readonly from: number;
-  readonly end: number;
-}
-
-export interface SimFile {
-  readonly root: Ref;
-  readonly length: number;
-  readonly chunks: readonly SimChunk[];
-}
-
-/** A body: which chunks, and whether their bytes are right. */
-export interface SimBody {
-  readonly bytes: number;
-  readonly chunks: { readonly ref: Ref; isGood: boolean }[];
-  isReadable: boolean;
-}
-
-/** What goes wrong. */
-export interface Trouble {
-  /** Of messages: lost without the channel's end; and milliseconds that each one takes. */
-  readonly drops: number;
-  readonly delayMs: number;
-  /** Milliseconds between ends of channels, and between crashes of each machine; infinite for never. */
-  readonly breaksMs: number;
-  readonly crashesMs: number;
-  /** Of chunks: damaged at the sender, of which so many can be mended, and damaged in a receiver's base. */
-  readonly damaged: number;
-  readonly mended: number;
-  readonly badBases: number;
-  /** Of messages that the hub sends, and that the client sends: changed in one way or another. */
-  readonly hubLies: number;
-  readonly clientLies: number;
-}
-
-export const QUIET: Trouble = {
-  drops: 0,
-  delayMs: 5,
-  breaksMs: Number.POSITIVE_INFINITY,
-  crashesMs: Number.POSITIVE_INFINITY,
-  damaged: 0,
-  mended: 1,
-  badBases: 0,
-  hubLies: 0,
-  clientLies: 0,
-};
-
-/** What a client would have done. */
-export interface Task {
-  readonly kind: "get" | "put";
-  readonly file: SimFile;
-  readonly name: string | undefined;
-  readonly bases: readonly SimFile[];
-  readonly isUrgent: boolean;
-  /** Bytes of it that were lacking at the beginning. */
-  readonly lackingBytes: number;
-  receiver: FileReceiver<SimBody> | undefined;
-  failures: number;
-  outcome: "open" | "right" | PacketfsError;
-  /** Bytes of its bodies that a sender gave to a channel, and how often it began again. */
-  sentBytes: number;
-  begun: number;
-}
+import { End, Machine } from "./transfer-end.ts";
+import type { Receiving, SimBody, SimChunk, SimFile, SimMessage, Task, Walk } from "./transfer-end.ts";
+import { lieOf } from "./transfer-lies.ts";
+import type { Trouble } from "./transfer-trouble.ts";
 
 const SILENCE_MS = 20_000;
 const FAILURES_MAX = 12;
 const CALM_FROM_MS = 600_000;
 const BREAK = new PacketfsError("PFS_BULK_CUT", "the channel ended");
+const CANCELLED = new PacketfsError("PFS_CANCELLED", "nobody wants it any more");
+const CANCELLED_MS = 2_000;
+/** Of channels that end: those that tell before what their thread has done. */
+const LAST_WORDS = 0.7;
 /** Of a patch with one range; opaque to the cores. */
 const PACKETS = new Uint8Array(64);
 
-/** What a machine has when it is started again. */
-class Machine {
-  readonly chunks: Set<string> = new Set<string>();
-  readonly damaged: Set<string> = new Set<string>();
-  readonly journals: Map<string, Uint8Array> = new Map<string, Uint8Array>();
-  readonly files: Map<string, SimFile> = new Map<string, SimFile>();
-  life = 0;
-
-  store(file: SimFile): void {
-    this.files.set(refKey(file.root), file);
-    for (const { key } of file.chunks) this.chunks.add(key);
-  }
-}
-
-interface Walk {
+/** What a thread knows of a file that it writes to. */
+interface OpenFile {
   readonly file: SimFile;
-  readonly chunks: readonly SimChunk[];
-  next: number;
-}
-
-type SentMessage = TransferAction<SimBody> & { readonly kind: "send" };
-
-/** What one end of a channel keeps beside its core. */
-class End {
   readonly machine: Machine;
-  readonly transfers: Transfers<SimBody>;
-  readonly walks = new Map<number, Walk>();
-  readonly receivers = new Map<
-    number,
-    {
-      readonly receiver: FileReceiver<SimBody>;
-      readonly bases: readonly SimFile[];
-      file: SimFile | undefined;
-    }
-  >();
-  /** The client's. */
-  readonly tasks = new Map<number, Task>();
-  readonly gate: OutGate<SentMessage>;
-  peer!: End;
-  /** When the last message that is under way arrives: the next one does not overtake it. */
-  arrival = 0;
-  heardAt = 0;
-
-  constructor(machine: Machine, isDialer: boolean, pass: (end: End, message: SentMessage) => void) {
-    this.machine = machine;
-    this.gate = new OutGate({
-      pass: (message) => pass(this, message),
-      drop: ({ cost }) => this.transfers.sender.left(cost),
-    });
-    this.transfers = new Transfers({ isDialer, bodyBytes: ({ bytes }: SimBody) => bytes });
-  }
 }
 
 export class TransferWorld {
@@ -163,8 +60,15 @@ export class TransferWorld {
   #ends: [End, End] | undefined;
   /** Bytes of bodies that wait to be placed. */
   readonly #held: WeakMap<FileReceiver<SimBody>, number> = new WeakMap();
+  readonly #tasksOf: WeakMap<SimBody, Task> = new WeakMap();
+  /** What to call when a body is placed, or is not needed. */
+  readonly #settled: WeakMap<SimBody, () => void> = new WeakMap();
+  /** By what threads call them. */
+  readonly #open: Map<number, OpenFile> = new Map();
   #files = 0;
   #breaks = 0;
+  #isBreaking = false;
+  #unheardBytes = 0;
 
   constructor(seed: number, trouble: Trouble) {
     this.random = new Random(seed);
@@ -174,8 +78,8 @@ export class TransferWorld {
     for (const machine of [this.client, this.hub]) this.#often(trouble.crashesMs, () => this.#crash(machine));
   }
 
-  /** A file of some chunks, that shares most of them with another. */
-  file(chunks: number, like?: SimFile): SimFile {
+  /** A file of some chunks, that shares most of them with another, and of so many bytes that its streams say. */
+  file(chunks: number, like?: SimFile, literalBytes = 0): SimFile {
     const name = `${this.#files++}`;
     const made: SimChunk[] = [];
     let at = 0;
@@ -186,7 +90,7 @@ export class TransferWorld {
       made.push({ ref, key: refKey(ref), from: at, end: at + length });
       at += length;
     }
-    return { root: sha256(Buffer.from(`file ${name}`)), length: at, chunks: made };
+    return { root: sha256(Buffer.from(`file ${name}`)), length: at + literalBytes, chunks: made };
   }
 
   task(
@@ -197,10 +101,10 @@ export class TransferWorld {
     const { name, bases = [], isUrgent = false } = options;
     const receiver = kind === "get" ? this.client : this.hub;
     const sender = kind === "get" ? this.hub : this.client;
-    sender.store(file);
+    store(sender, file);
     for (const base of bases) {
-      sender.store(base);
-      receiver.store(base);
+      store(sender, base);
+      store(receiver, base);
     }
     for (const { key } of file.chunks) if (this.random.chance(this.#trouble.damaged)) sender.damaged.add(key);
     for (const { key } of bases.flatMap(({ chunks }) => chunks))
@@ -214,8 +118,8 @@ export class TransferWorld {
       bases,
       isUrgent,
       lackingBytes: lacking.reduce((sum, { from, end }) => sum + end - from, 0),
-      receiver: undefined,
       failures: 0,
+      isCancelled: false,
       outcome: "open",
       sentBytes: 0,
       begun: 0,
@@ -224,6 +128,8 @@ export class TransferWorld {
     if (name !== undefined) this.names.set(name, file);
     if (this.#ends !== undefined) this.#begin(this.#ends[0], task);
     this.#settle();
+    if (this.random.chance(this.#trouble.cancelled))
+      this.clock.after(this.random.between(0, CANCELLED_MS), () => this.#cancel(task));
     return task;
   }
 
@@ -242,7 +148,9 @@ export class TransferWorld {
       const journal = machine.journals.get(refKey(file.root));
       const had = journal === undefined ? new ByteRanges() : ByteRanges.decode(journal);
       for (const { from, end, key } of file.chunks) {
-        const isClaimed = outcome === "right" || had.covers(from, end);
+        // That a put is done, a client has from the hub.
+        const isSaid = outcome === "right" && (kind === "get" || this.#trouble.hubLies === 0);
+        const isClaimed = isSaid || had.covers(from, end);
         assert(!isClaimed || machine.chunks.has(key), "what was not verified counts");
       }
     }
@@ -258,9 +166,8 @@ export class TransferWorld {
   }
 
   #connect(): void {
-    const travel = (end: End, message: SentMessage): void => this.#travel(end, message);
-    const client = new End(this.client, true, travel);
-    const hub = new End(this.hub, false, travel);
+    const client = this.#end(this.client, true);
+    const hub = this.#end(this.hub, false);
     [client.peer, hub.peer] = [hub, client];
     this.#ends = [client, hub];
     for (const end of this.#ends) [end.arrival, end.heardAt] = [this.clock.now, this.clock.now];
@@ -269,11 +176,37 @@ export class TransferWorld {
     this.#listen(client);
   }
 
+  #end(machine: Machine, isDialer: boolean): End {
+    const { clock, random } = this;
+    const { lagMs, toldMs } = this.#trouble;
+    const end: End = new End(machine, isDialer, {
+      lane: {
+        clock,
+        delayMs: () => (lagMs === 0 ? 0 : random.exponential(lagMs)),
+        heard: () => this.#settle(),
+      },
+      after: (_, happen) => {
+        let isWanted = true;
+        clock.after(random.exponential(toldMs), () => {
+          if (!isWanted) return;
+          happen();
+          this.#settle();
+        });
+        return () => (isWanted = false);
+      },
+      travel: (message) => this.#travel(end, message),
+      place: (body, placement) => this.#placeAside(end, body, placement),
+      said: (said) => this.#placedAside(end, said),
+    });
+    return end;
+  }
+
   /** Who hears nothing for long begins again, and then anew. */
   #listen(end: End, times = 0): void {
     this.clock.after(SILENCE_MS, () => {
       if (!this.#isUp(end)) return;
       if (this.clock.now - end.heardAt < SILENCE_MS) return this.#listen(end);
+      assert(!this.#isCalm || !this.#standsStill(end), "a transfer stands still");
       if (times === 2) return this.#break();
       for (const { receiver } of end.receivers.values()) receiver.restart();
       this.#settle();
@@ -281,16 +214,37 @@ export class TransferWorld {
     });
   }
 
+  /** Whether somebody waits for what does not come. */
+  #standsStill(end: End): boolean {
+    return [end, end.peer].some(({ heardAt, receivers }) => {
+      const isWaiting = [...receivers.values()].some(({ receiver }) => receiver.isWaiting);
+      return isWaiting && this.clock.now - heardAt >= SILENCE_MS;
+    });
+  }
+
+  /** Whether everything that is sent comes as it is, and soon. */
+  get #isCalm(): boolean {
+    const { drops, delayMs, lagMs } = this.#trouble;
+    return this.#isHonest && drops === 0 && Math.max(delayMs, lagMs) < SILENCE_MS / 100;
+  }
+
   #isUp(end: End): boolean {
     return this.#ends?.includes(end) ?? false;
   }
 
-  #break(): void {
+  #break(crashed?: Machine): void {
     const ends = this.#ends;
-    if (ends === undefined) return;
+    if (ends === undefined || this.#isBreaking) return;
     this.#breaks++;
+    this.#isBreaking = true;
+    for (const end of ends) {
+      end.over(end.machine !== crashed && this.random.chance(LAST_WORDS));
+      this.#settle();
+    }
+    this.#isBreaking = false;
     this.#ends = undefined;
     for (const end of ends) {
+      this.#unheardBytes += end.untoldBytes;
       end.transfers.lost(BREAK);
       end.transfers.takeActions();
     }
@@ -299,8 +253,25 @@ export class TransferWorld {
 
   #crash(machine: Machine): void {
     machine.life++;
-    if (machine === this.client) for (const task of this.tasks) task.receiver = undefined;
-    this.#break();
+    this.#break(machine);
+  }
+
+  /** As where something is found to be wrong. Something has come since it was begun. */
+  #restart(receiving: Receiving): void {
+    if (!receiving.isFruitful) return;
+    receiving.isFruitful = false;
+    receiving.receiver.restart();
+  }
+
+  #cancel(task: Task): void {
+    if (task.outcome !== "open") return;
+    task.isCancelled = true;
+    const client = this.#ends?.[0];
+    const [transfer] = [...(client?.tasks ?? [])].find(([, each]) => each === task) ?? [];
+    if (client === undefined || transfer === undefined) task.outcome = CANCELLED;
+    else if (task.kind === "put") client.transfers.sender.failed(transfer, CANCELLED);
+    else client.receivers.get(transfer)!.receiver.cancel(CANCELLED);
+    this.#settle();
   }
 
   #begin(end: End, task: Task): void {
@@ -312,20 +283,50 @@ export class TransferWorld {
       );
       return;
     }
-    if (task.receiver !== undefined && !task.receiver.isOver) end.transfers.resume(task.receiver);
-    else {
-      const { file, name, bases, isUrgent } = task;
-      const journal = this.client.journals.get(refKey(file.root));
-      task.receiver = end.transfers.get({
-        ...(name === undefined ? { root: file.root } : { name }),
-        bases: bases.map(({ root }) => root),
-        ...(journal === undefined ? {} : { resume: { root: file.root, ranges: ByteRanges.decode(journal) } }),
-        isUrgent,
-      });
-    }
-    const { receiver, file, bases } = task;
+    const { file, name, bases, isUrgent } = task;
+    const journal = this.client.journals.get(refKey(file.root));
+    const receiver = end.transfers.get({
+      ...(name === undefined ? { root: file.root } : { name }),
+      bases: bases.map(({ root }) => root),
+      ...(journal === undefined ? {} : { resume: { root: file.root, ranges: ByteRanges.decode(journal) } }),
+      isUrgent,
+    });
     end.tasks.set(receiver.transfer, task);
-    end.receivers.set(receiver.transfer, { receiver, bases, file });
+    this.#receive(end, receiver, { bases, file });
+  }
+
+  #receive(
+    end: End,
+    receiver: FileReceiver<SimBody>,
+    { bases, file }: Pick<Receiving, "bases" | "file">,
+  ): void {
+    const { random } = this;
+    const { transfer } = receiver;
+    const descriptor = this.#open.size + 1;
+    this.#open.set(descriptor, { file, machine: end.machine });
+    const isAside = random.chance(this.#trouble.aside);
+    const aside = !isAside ? 0 : random.chance(0.5) ? 1 : random.between(0.6, 1);
+    const receiving = { receiver, bases, file, descriptor, aside, isFruitful: false };
+    end.receivers.set(transfer, receiving);
+    end.credit.receives(transfer, () => windowFor(receiving));
+    this.#expect(
+      end,
+      receiving,
+      file.chunks.filter((chunk) => !receiver.had.covers(chunk.from, chunk.end)),
+    );
+  }
+
+  /** Some of these the thread may place. */
+  #expect(end: End, { receiver, descriptor, aside }: Receiving, chunks: readonly SimChunk[]): void {
+    const some = chunks.filter(() => this.random.chance(aside));
+    if (some.length === 0) return;
+    const rows = {
+      file: descriptor,
+      refs: Buffer.concat(some.map(({ ref }) => ref)),
+      from: Float64Array.from(some, ({ from }) => from),
+      bytes: Uint32Array.from(some, ({ from, end: to }) => to - from),
+    };
+    end.tell({ kind: "expect", transfer: receiver.transfer, rows });
   }
 
   /** Does what the cores of both ends want done, until they want nothing. */
@@ -347,8 +348,8 @@ export class TransferWorld {
     // What was made ahead of credit is queued when the credit comes.
     const queuedMax = 2 * (TRANSFER_QUEUE_BYTES_MAX + BULK_BODY_BYTES_MAX);
     assert(sender.queuedBytes <= queuedMax, "too much is queued");
-    for (const { receiver } of receivers.values())
-      assert(receiver.heldBytes <= TRANSFER_CREDIT_BYTES_MAX, "a receiver holds more than it granted");
+    for (const receiving of receivers.values())
+      assert(receiving.receiver.heldBytes <= windowFor(receiving), "a receiver holds more than it granted");
   }
 
   #later(end: End, meanMs: number, happen: () => void): void {
@@ -365,9 +366,9 @@ export class TransferWorld {
     const { sender } = end.transfers;
     switch (action.kind) {
       case "send":
-        return this.#send(end, action);
+        return end.send(action);
       case "open":
-        return this.#later(end, 10, () => this.#open(end, action.request));
+        return this.#later(end, 10, () => this.#walk(end, action.request));
       case "produce":
         return this.#later(end, 2, () => {
           // It may be over meanwhile.
@@ -388,72 +389,80 @@ export class TransferWorld {
         return this.#check(end, action);
       case "received":
         return this.#received(end, action);
-      case "begin":
       case "drop":
+        return this.#settled.get(action.body)?.();
+      case "begin":
         return;
     }
   }
 
-  #send(end: End, message: SentMessage): void {
-    if (message.gate === undefined) this.#travel(end, message);
-    else end.gate.send(message.gate, message);
-  }
-
-  #travel(end: End, { type, head, body, cost }: SentMessage): void {
+  #travel(end: End, message: SimMessage): void {
     const { random, clock } = this;
-    const lies = end.machine === this.hub ? this.#trouble.hubLies : this.#trouble.clientLies;
-    let [sentHead, sentBody, times] = [head, body, 1];
-    if (random.chance(lies)) {
-      const lie = random.integer(0, 6);
-      if (lie === 0) sentHead = head.map((byte) => (random.chance(0.05) ? random.integer(0, 255) : byte));
-      if (lie === 1) times = 2;
-      if (lie === 2) times = 0;
-      if (lie === 3 && body !== undefined)
-        sentBody = {
-          ...body,
-          chunks: body.chunks.map((chunk) => ({ ...chunk, isGood: random.chance(0.3) })),
-        };
-      if (lie === 4 && body !== undefined) sentBody = { ...body, chunks: body.chunks.slice(1) };
-      if (lie === 5 && body !== undefined) sentBody = { ...body, isReadable: false };
-      if (lie === 6) sentHead = new Uint8Array(random.integer(0, 40)).map(() => random.integer(0, 255));
-    }
-    if (random.chance(this.#trouble.drops)) times = 0;
+    const { hubLies, clientLies, drops, delayMs } = this.#trouble;
+    const { type, head, body, cost } = message;
+    if (type === TransferKind.FILE_REQUEST || type === TransferKind.FILE_CREDIT)
+      end.credit.says(decodeTransfer(type, head, 0));
+    const task = body && this.#tasksOf.get(body);
+    if (task !== undefined) task.sentBytes += body!.bytes;
+    const lies = end.machine === this.hub ? hubLies : clientLies;
+    let sent = random.chance(lies) ? lieOf(random, message) : [message];
+    if (random.chance(drops)) sent = [];
     const { peer } = end;
-    const travel = random.exponential(this.#trouble.delayMs) + cost / 20_000;
-    for (; times > 0; times--) {
+    const travel = random.exponential(delayMs) + cost / 20_000;
+    for (const each of sent) {
       // Later by more than sums of such numbers are rounded.
       peer.arrival = Math.max(peer.arrival + 0.001, clock.now + travel);
-      clock.after(peer.arrival - clock.now, () => this.#arrives(peer, type, sentHead, sentBody));
+      clock.after(peer.arrival - clock.now, () => this.#arrives(peer, each));
     }
     if (cost === 0) return;
     clock.after(travel / 2, () => {
       if (!this.#isUp(end)) return;
-      end.transfers.sender.left(cost);
+      end.left(cost);
       this.#settle();
     });
   }
 
-  #arrives(end: End, type: number, head: Uint8Array, body: SimBody | undefined): void {
+  #arrives(end: End, message: SimMessage): void {
     if (!this.#isUp(end)) return;
     end.heardAt = this.clock.now;
+    const { type, head } = message;
+    // Memory of its own.
+    const body = message.body === undefined ? undefined : { ...message.body };
+    if (type === TransferKind.FILE_DATA) this.#comes(end, head, body!);
+    end.arrives({ ...message, body }, () => this.#hears(end, type, head, body));
+    this.#settle();
+  }
+
+  #comes(end: End, head: Uint8Array, body: SimBody): void {
     try {
-      const message = type === TransferKind.FILE_CREDIT ? decodeTransfer(type, head, 0) : undefined;
-      if (message?.kind === TransferKind.FILE_CREDIT)
-        end.gate.granted(message.transfer, message.run, message.granted);
+      const message = decodeTransfer(TransferKind.FILE_DATA, head, body.bytes);
+      if (message.kind === TransferKind.FILE_DATA)
+        this.#settled.set(body, end.credit.came(message, body.bytes, this.#isHonest));
+    } catch (error) {
+      // Its core says what is wrong with it.
+      if (!(error instanceof PacketfsError)) throw error;
+    }
+  }
+
+  #hears(end: End, type: number, head: Uint8Array, body: SimBody | undefined): void {
+    try {
       end.transfers.received(type, head, body);
     } catch (error) {
       if (!(error instanceof PacketfsError)) throw error;
       // Who says what nobody may has no channel any more.
-      const isHonest = this.#trouble.hubLies + this.#trouble.clientLies === 0;
-      assert(!isHonest || this.#trouble.drops > 0, `an honest peer is refused: ${error.message}`);
+      assert(!this.#isHonest || this.#trouble.drops > 0, `an honest peer is refused: ${error.message}`);
+      end.over(false);
+      this.#break();
       for (const task of this.tasks)
         if (task.outcome === "open" && ++task.failures === FAILURES_MAX) task.outcome = error;
-      return this.#break();
     }
-    this.#settle();
   }
 
-  #open(end: End, request: FileRequest): void {
+  get #isHonest(): boolean {
+    return this.#trouble.hubLies + this.#trouble.clientLies === 0;
+  }
+
+  #walk(end: End, request: FileRequest): void {
     const { transfer, run, root, name, bases, resume, resumeRoot } = request;
     const { machine } = end;
     const file = root === undefined ? this.names.get(name!) : machine.files.get(refKey(root));
@@ -468,9 +477,12 @@ export class TransferWorld {
     const chunks = file.chunks.filter(
       ({ key, from, end: to }) => !known.has(key) && !(isResumed && resume.covers(from, to)),
     );
-    end.walks.set(transfer, { file, chunks, next: 0 });
+    const { random } = this;
+    const form = random.chance(0.8) ? DataForm.stored : DataForm.chunks;
+    const bodyBytes = random.chance(0.3) ? random.integer(1, BULK_BODY_BYTES_MAX) : BULK_BODY_BYTES_MAX;
+    end.walks.set(transfer, { file, chunks, form, bodyBytes, next: 0 });
     const { length } = file;
-    end.transfers.sender.opened(transfer, run, { root: file.root, length, isResumed });
+    end.transfers.sender.opened(transfer, run, { root: file.root, length, isResumed, bodyBytes });
   }
 
   #next(end: End, walk: Walk): DataUnit<SimBody> | undefined {
@@ -479,25 +491,26 @@ export class TransferWorld {
     for (; walk.next < walk.chunks.length; walk.next++) {
       const chunk = walk.chunks[walk.next]!;
       const more = chunk.end - chunk.from;
-      if (bytes + more > BULK_BODY_BYTES_MAX) break;
+      if (chunks.length > 0 && bytes + more > walk.bodyBytes) break;
       bytes += more;
       chunks.push(chunk);
     }
-    return chunks.length === 0 ? undefined : this.#unit(end, walk.file, chunks, DataForm.chunks);
+    return chunks.length === 0 ? undefined : this.#unit(end, walk.file, chunks, walk.form);
   }
 
   #unit(end: End, file: SimFile, chunks: readonly SimChunk[], form: DataForm): DataUnit<SimBody> {
     const bytes = chunks.reduce((sum, { from, end: to }) => sum + to - from, 0);
+    const body = {
+      bytes,
+      chunks: chunks.map(({ ref, key }) => ({ ref, isGood: !end.machine.damaged.has(key) })),
+      isReadable: true,
+    };
     const task = this.tasks.find((each) => each.file === file);
-    if (task !== undefined) task.sentBytes += bytes;
+    if (task !== undefined) this.#tasksOf.set(body, task);
     return {
       form,
-      packets: form === DataForm.stored ? new Uint8Array(41) : PACKETS,
-      body: {
-        bytes,
-        chunks: chunks.map(({ ref, key }) => ({ ref, isGood: !end.machine.damaged.has(key) })),
-        isReadable: true,
-      },
+      packets: form === DataForm.stored ? rowsOf(chunks) : PACKETS,
+      body,
       bodyBytes: bytes,
       chunks: chunks.length,
       plainBytes: bytes,
@@ -521,18 +534,24 @@ export class TransferWorld {
   }
 
   #place(end: End, action: TransferAction<SimBody> & { readonly kind: "place" }): void {
-    const { run, number, body } = action;
-    const { receiver, file, bases } = end.receivers.get(action.transfer)!;
+    const { run, number, data, body } = action;
+    const receiving = end.receivers.get(action.transfer)!;
+    const { receiver, file, bases } = receiving;
     const { machine } = end;
     const held = (this.#held.get(receiver) ?? 0) + body.bytes;
-    // Whatever run they came by; these files are too short for a larger window.
-    assert(held <= TRANSFER_CREDIT_BYTES_MIN, "more waits to be placed than was granted");
+    // Whatever run they came by.
+    assert(held <= windowFor(receiving), "more waits to be placed than was granted");
     this.#held.set(receiver, held);
-    const free = (): void => void this.#held.set(receiver, this.#held.get(receiver)! - body.bytes);
-    this.#later(end, 8, () => {
+    const free = (): void => {
+      this.#held.set(receiver, this.#held.get(receiver)! - body.bytes);
+      this.#settled.get(body)?.();
+    };
+    this.#later(end, this.#trouble.placeMs, () => {
       if (!body.isReadable) {
         free();
-        receiver.unreadable(run, number, new PacketfsError("PFS_PATCH_INVALID", "this is no patch"));
+        const error = new PacketfsError("PFS_PATCH_INVALID", "this is no patch");
+        if (data.form === DataForm.stored) receiver.fail(error);
+        else receiver.unreadable(run, number, error);
         return;
       }
       const known = new Set(bases.flatMap(({ chunks }) => chunks.map(({ key }) => key)));
@@ -540,7 +559,7 @@ export class TransferWorld {
       const wrong: Ref[] = [];
       const placed: SimChunk[] = [];
       for (const { ref, isGood } of body.chunks) {
-        const chunk = file!.chunks.find(({ key }) => key === refKey(ref));
+        const chunk = file.chunks.find(({ key }) => key === refKey(ref));
         if (chunk === undefined || !lacking(chunk)) continue;
         if (isGood) placed.push(chunk);
         else wrong.push(ref);
@@ -550,33 +569,91 @@ export class TransferWorld {
       this.#later(end, 1, () => {
         const covered = [...placed];
         for (const chunk of placed) {
-          for (let index = file!.chunks.indexOf(chunk) + 1; index < file!.chunks.length; index++) {
-            const next = file!.chunks[index]!;
+          for (let index = file.chunks.indexOf(chunk) + 1; index < file.chunks.length; index++) {
+            const next = file.chunks[index]!;
             if (!known.has(next.key) || !machine.chunks.has(next.key)) break;
             covered.push(next);
           }
         }
-        const journal = new ByteRanges(receiver.had);
-        for (const { from, end: to } of covered) journal.add(from, to);
-        machine.journals.set(refKey(file!.root), journal.encode());
+        const noted = this.#noted(end, receiving, placed, covered);
         free();
-        receiver.placed(run, number, {
-          chunks: placed.length,
-          plainBytes: placed.reduce((sum, { from, end: to }) => sum + to - from, 0),
-          patchedChunks: 0,
-          compressedChunks: 0,
-          wrong,
-          covered: covered.map(({ from, end: to }) => ({ from, end: to })),
-        });
+        receiver.placed(run, number, { ...noted, wrong });
       });
     });
   }
 
+  /** The thread of a channel verifies a message's chunks, and writes them to their places. */
+  #placeAside(end: End, body: SimBody, { refs, plainBytes, files, targets }: Placement): Placed {
+    const { file, machine } = this.#open.get(files[0] as number)!;
+    assert(machine === end.machine, "the file of another machine");
+    if (this.random.chance(this.#trouble.unwritten)) throw new Error("it cannot be written");
+    const good = Uint8Array.from(plainBytes, (bytes, row) => {
+      const key = refKey(refAt(refs, row));
+      const chunk = file.chunks.find((each) => each.key === key)!;
+      assert(targets.offset[row] === chunk.from && bytes === chunk.end - chunk.from, "another place");
+      const isGood = body.isReadable && body.chunks.some(({ ref, isGood: is }) => is && refKey(ref) === key);
+      if (isGood) machine.chunks.add(key);
+      return Number(isGood);
+    });
+    this.#settled.get(body)!();
+    return { good };
+  }
+
+  /** The core hears of what was placed aside. */
+  #placedAside(end: End, { transfer, run, messages, granted, sentBytes }: FromTransferOffload): void {
+    const receiving = end.receivers.get(transfer);
+    if (receiving === undefined) return;
+    const placed = messages.map((message) => ({ ...message, ...this.#outcomeOf(end, receiving, message) }));
+    end.transfers.placedAside(transfer, run, { messages: placed, granted, sentBytes });
+  }
+
+  #outcomeOf(end: End, receiving: Receiving, { good, wrong }: PlacedRows): PlacedData {
+    const chunks = refsOf(good).map((ref) => {
+      const chunk = receiving.file.chunks.find(({ key }) => key === refKey(ref))!;
+      assert(end.machine.chunks.has(chunk.key), "what was not written was placed");
+      return chunk;
+    });
+    return { ...this.#noted(end, receiving, chunks, chunks), wrong: refsOf(wrong) };
+  }
+
+  /** Notes in the journal what is covered, by chunks that were placed. */
+  #noted(
+    end: End,
+    receiving: Receiving,
+    placed: readonly SimChunk[],
+    covered: readonly SimChunk[],
+  ): Omit<PlacedData, "wrong"> {
+    const { journals } = end.machine;
+    const root = refKey(receiving.file.root);
+    const ranges = covered.map(({ from, end: to }) => ({ from, end: to }));
+    const noted = journals.get(root);
+    const journal = noted === undefined ? new ByteRanges() : ByteRanges.decode(noted);
+    for (const { from, end: to } of ranges) journal.add(from, to);
+    journals.set(root, journal.encode());
+    if (placed.length > 0) {
+      receiving.isFruitful = true;
+      if (this.random.chance(this.#trouble.restarts)) this.#later(end, 20, () => this.#restart(receiving));
+    }
+    return {
+      chunks: placed.length,
+      plainBytes: placed.reduce((sum, { from, end: to }) => sum + to - from, 0),
+      patchedChunks: 0,
+      compressedChunks: 0,
+      covered: ranges,
+    };
+  }
+
   #check(end: End, { transfer, run }: TransferAction<SimBody> & { readonly kind: "check" }): void {
-    const { receiver, file } = end.receivers.get(transfer)!;
+    const receiving = end.receivers.get(transfer)!;
+    const { receiver, file } = receiving;
     this.#later(end, 5, () => {
-      const missing = file!.chunks.filter(({ key }) => !end.machine.chunks.has(key)).map(({ ref }) => ref);
-      receiver.checked(run, missing.slice(0, TRANSFER_COMPLAINTS_REFS_MAX));
+      const lacking = file.chunks.filter(({ key }) => !end.machine.chunks.has(key));
+      const missing = lacking.slice(0, TRANSFER_COMPLAINTS_REFS_MAX);
+      this.#expect(end, receiving, missing);
+      receiver.checked(
+        run,
+        missing.map(({ ref }) => ref),
+      );
     });
   }
 
@@ -595,21 +672,24 @@ export class TransferWorld {
       bases: task.bases.map(({ root }) => root),
       ...(journal === undefined ? {} : { resume: { root: offer.root, ranges: ByteRanges.decode(journal) } }),
     });
-    end.receivers.set(offer.transfer, { receiver, bases: task.bases, file: task.file });
+    this.#receive(end, receiver, task);
   }
 
   #received(end: End, { transfer, error }: TransferAction<SimBody> & { readonly kind: "received" }): void {
     const { file } = end.receivers.get(transfer)!;
     end.receivers.delete(transfer);
-    if (error === undefined) end.machine.store(file!);
+    end.tell({ kind: "over", transfer });
+    if (error === undefined) store(end.machine, file);
     const task = end.tasks.get(transfer);
+    end.tasks.delete(transfer);
     if (task !== undefined) this.#over(end, task, error);
   }
 
   #sent(end: End, { transfer, error }: TransferAction<SimBody> & { readonly kind: "sent" }): void {
     end.walks.delete(transfer);
-    end.gate.over(transfer);
+    end.tell({ kind: "over", transfer });
     const task = end.tasks.get(transfer);
+    end.tasks.delete(transfer);
     if (task?.kind === "put") this.#over(end, task, error);
   }
 
@@ -620,17 +700,47 @@ export class TransferWorld {
       return;
     }
     assert(error.code.startsWith("PFS_"), `an error without a code: ${error.message}`);
-    const isHonest = this.#trouble.hubLies + this.#trouble.clientLies + this.#trouble.drops === 0;
-    const isReason = this.#trouble.mended < 1 && error.code === "PFS_CHUNK_MISSING";
+    const isLost = this.#trouble.mended < 1 && error.code === "PFS_CHUNK_MISSING";
+    const isReason = isLost || task.isCancelled;
+    const isHonest = this.#isHonest && this.#trouble.drops === 0;
     assert(!isHonest || isReason, `without a reason: ${error.code} ${error.message}`);
-    task.receiver = undefined;
     if (isReason || ++task.failures === FAILURES_MAX) task.outcome = error;
-    else if (this.#isUp(end)) this.#later(end, 100, () => this.#isUp(end) && this.#begin(end, task));
+    else if (this.#isUp(end))
+      this.#later(end, 100, () => {
+        if (this.#isUp(end) && task.outcome === "open") this.#begin(end, task);
+      });
   }
 
   get breaks(): number {
     return this.#breaks;
   }
+
+  /** Bytes that were placed, and that no core has heard of, since the channel ended. */
+  get unheardBytes(): number {
+    return this.#unheardBytes;
+  }
 }
 
-export const MESSAGE_BYTES_MAX: number = BULK_BODY_BYTES_MAX + MESSAGE_COST_BYTES;
+function store(machine: Machine, file: SimFile): void {
+  machine.files.set(refKey(file.root), file);
+  for (const { key } of file.chunks) machine.chunks.add(key);
+}
+
+/** What may be on its way, of a file of which a liar has said how long it is. */
+function windowFor({ receiver, file }: Receiving): number {
+  return windowOf(receiver.length ?? file.length);
+}
+
+function rowsOf(chunks: readonly SimChunk[]): Uint8Array {
+  const bytes = Uint32Array.from(chunks, ({ from, end }) => end - from);
+  return encodeRows({
+    refs: Buffer.concat(chunks.map(({ ref }) => ref)),
+    storedBytes: bytes,
+    plainBytes: bytes,
+    codec: Uint8Array.from(chunks, () => Codec.plain),
+  });
+}
+
+function refsOf(refs: Uint8Array): Ref[] {
+  return Array.from({ length: refs.byteLength / REF_BYTES }, (_, index) => refAt(refs, index));
+}

@@ -105,10 +105,11 @@ type Phase = "new" | "draining" | "requested" | "receiving" | "checking" | "over
 
 export class FileReceiver<Body> {
   readonly stats: TransferStats = noStats();
-  #emit: (action: ReceiverAction<Body>) => void = () => {};
+  /** Its number on the channel. */
+  readonly transfer: number;
+  readonly #emit: (action: ReceiverAction<Body>) => void;
   readonly #isUrgent: boolean;
   readonly #name: string | undefined;
-  #transfer = 0;
   #root: Ref | undefined;
   #length: number | undefined;
   #bases: readonly Ref[];
@@ -136,7 +137,9 @@ export class FileReceiver<Body> {
   #tries = new Map<string, number>();
   #waiting = 0;
 
-  constructor(wanted: WantedFile) {
+  constructor(transfer: number, wanted: WantedFile, emit: (action: ReceiverAction<Body>) => void) {
+    this.transfer = transfer;
+    this.#emit = emit;
     this.#name = wanted.name;
     this.#root = wanted.root;
     this.#length = wanted.length;
@@ -145,10 +148,6 @@ export class FileReceiver<Body> {
     this.#had = wanted.resume?.ranges ?? new ByteRanges();
     this.#isUrgent = wanted.isUrgent ?? false;
     if (this.#length !== undefined) this.#window = windowOf(this.#length);
-  }
-
-  get transfer(): number {
-    return this.#transfer;
   }
 
   get isOver(): boolean {
@@ -174,12 +173,9 @@ export class FileReceiver<Body> {
     return (this.#phase === "requested" || this.#phase === "receiving") && this.#held.size === 0;
   }
 
-  /** Asks for it, under this number of a channel: at first, and again over another channel. */
-  request(transfer: number, emit: (action: ReceiverAction<Body>) => void): void {
-    if (this.isOver) return;
-    this.#transfer = transfer;
-    this.#emit = emit;
-    this.#again();
+  /** Asks for it. */
+  request(): void {
+    if (this.#phase === "new") this.#again();
   }
 
   /** Nothing came for long, or what came is of no use: it is begun again, with what is here left out. */
@@ -214,7 +210,7 @@ export class FileReceiver<Body> {
       kind: "reply",
       message: {
         kind: TransferKind.FILE_REQUEST,
-        transfer: this.#transfer,
+        transfer: this.transfer,
         run: this.#run,
         ...(this.#root === undefined ? { name: this.#name } : { root: this.#root }),
         bases: this.#bases,
@@ -274,7 +270,7 @@ export class FileReceiver<Body> {
     this.#length = length;
     this.#phase = "receiving";
     this.#window = windowOf(length);
-    if (!this.#hasBegun) this.#emit({ kind: "begin", transfer: this.#transfer, root, length, version });
+    if (!this.#hasBegun) this.#emit({ kind: "begin", transfer: this.transfer, root, length, version });
     this.#hasBegun = true;
     this.#grant();
   }
@@ -282,7 +278,7 @@ export class FileReceiver<Body> {
   #data({ number, form, packets }: FileData, body: Body, bodyBytes: number): void {
     this.#arrived(number, costOf(packets.byteLength, bodyBytes));
     const data = { form, packets };
-    this.#emit({ kind: "place", transfer: this.#transfer, run: this.#run, number, data, body });
+    this.#emit({ kind: "place", transfer: this.transfer, run: this.#run, number, data, body });
   }
 
   #arrived(number: number, cost: number): void {
@@ -356,7 +352,7 @@ export class FileReceiver<Body> {
   checked(run: number, missing: readonly Ref[]): void {
     if (run !== this.#run || this.#phase !== "checking") return;
     if (missing.length === 0) {
-      const message = { kind: TransferKind.FILE_END, transfer: this.#transfer, run, isDone: true } as const;
+      const message = { kind: TransferKind.FILE_END, transfer: this.transfer, run, isDone: true } as const;
       this.#emit({ kind: "reply", message });
       return this.#end(undefined);
     }
@@ -374,7 +370,7 @@ export class FileReceiver<Body> {
   /** It cannot go on, or nobody wants it: the sender is told. */
   fail(error: PacketfsError): void {
     if (this.isOver) return;
-    this.#emit({ kind: "reply", message: failedMessage(this.#transfer, this.#run, error) });
+    this.#emit({ kind: "reply", message: failedMessage(this.transfer, this.#run, error) });
     this.#end(error);
   }
 
@@ -383,7 +379,7 @@ export class FileReceiver<Body> {
     if (this.isOver) return;
     const message = {
       kind: TransferKind.FILE_END,
-      transfer: this.#transfer,
+      transfer: this.transfer,
       run: this.#run,
       isDone: false,
     } as const;
@@ -410,7 +406,7 @@ export class FileReceiver<Body> {
     if (this.#complete?.answered !== this.#complaint) return;
     this.#waiting = 0;
     this.#phase = "checking";
-    this.#emit({ kind: "check", transfer: this.#transfer, run: this.#run });
+    this.#emit({ kind: "check", transfer: this.transfer, run: this.#run });
   }
 
   #complain(refs: readonly Ref[]): void {
@@ -431,7 +427,7 @@ export class FileReceiver<Body> {
       const complaint = ++this.#complaint;
       this.#waiting += some.length;
       this.stats.wrongChunks += some.length;
-      const said = { transfer: this.#transfer, run: this.#run, complaint, refs: some };
+      const said = { transfer: this.transfer, run: this.#run, complaint, refs: some };
       this.#emit({ kind: "reply", message: { kind: TransferKind.FILE_WRONG, ...said } });
     }
   }
@@ -452,14 +448,14 @@ export class FileReceiver<Body> {
     const granted = this.#received - this.#heldBytes + this.#window;
     if (granted - this.#granted < this.#window / TRANSFER_GRANTS_PER_WINDOW) return;
     this.#granted = granted;
-    const said = { transfer: this.#transfer, run: this.#run, granted };
+    const said = { transfer: this.transfer, run: this.#run, granted };
     const grant = this.#grantNow();
     this.#emit({ kind: "reply", message: { kind: TransferKind.FILE_CREDIT, ...said }, grant });
   }
 
   #grantNow(): Grant {
     return {
-      transfer: this.#transfer,
+      transfer: this.transfer,
       run: this.#run,
       granted: this.#granted,
       window: this.#window,
@@ -472,6 +468,6 @@ export class FileReceiver<Body> {
     this.#phase = "over";
     this.#held.clear();
     this.#heldBytes = 0;
-    this.#emit({ kind: "received", transfer: this.#transfer, stats: this.stats, error });
+    this.#emit({ kind: "received", transfer: this.transfer, stats: this.stats, error });
   }
 }

@@ -68,11 +68,6 @@ export class Transfers<Body> {
     return this.#receive(this.#number(), wanted);
   }
 
-  /** Goes on with what another channel broke off. */
-  resume(receiver: FileReceiver<Body>): void {
-    this.#adopt(this.#number(), receiver);
-  }
-
   /** Offers the peer a root, and returns the transfer's number. */
   offer(root: Ref, length: number, terms: OfferTerms = { bases: [] }): number {
     const transfer = this.#number();
@@ -146,13 +141,11 @@ export class Transfers<Body> {
     }
   }
 
-  /** The channel is over: what was sent is, and what was received may go on over another one. */
-  lost(error: PacketfsError): FileReceiver<Body>[] {
-    const receivers = [...this.#receivers.values()];
+  /** The channel is over, and with it all that was sent and received: what is here need not come again (`WantedFile.resume`). */
+  lost(error: PacketfsError): void {
     this.#receivers.clear();
     this.#offers.clear();
     this.sender.lost(error);
-    return receivers;
   }
 
   #toReceiver(message: TransferMessage, body: Body | undefined, bodyBytes: number): void {
@@ -217,20 +210,16 @@ export class Transfers<Body> {
   }
 
   #receive(transfer: number, wanted: WantedFile): FileReceiver<Body> {
-    const receiver = new FileReceiver<Body>(wanted);
-    this.#adopt(transfer, receiver);
-    return receiver;
-  }
-
-  #adopt(transfer: number, receiver: FileReceiver<Body>): void {
-    this.#receivers.set(transfer, receiver);
-    receiver.request(transfer, (action) => {
+    const receiver = new FileReceiver<Body>(transfer, wanted, (action) => {
       if (action.kind === "reply") this.#send(action.message, action);
       else {
         if (action.kind === "received") this.#receivers.delete(transfer);
         this.#actions.push(action);
       }
     });
+    this.#receivers.set(transfer, receiver);
+    receiver.request();
+    return receiver;
   }
 
   #send(
