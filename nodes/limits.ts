@@ -248,7 +248,7 @@ export const TRANSFER_PACKET_BYTES = 4096;
 export const TRANSFER_COMPLAINT_REFS_MAX = 64;
 export const TRANSFER_COMPLAINTS_REFS_MAX = 4096;
 export const TRANSFER_CHUNK_TRIES_MAX = 3;
-/** What may come that was not lacking, beside as many bytes as the file has. */
+/** What may come that was not lacking, or is wrong where no more can be complained about, beside as many bytes as the file has. */
 export const TRANSFER_USELESS_BYTES_MAX: number = 64 * 1024 * 1024;
 /** Messages of one channel that are verified and written at once. */
 export const TRANSFER_PLACING_MAX = 8;

@@ -301,39 +301,43 @@ export class FileReceiver<Body> {
   /** A message that came, and was placed at once where it came. */
   placedAside(run: number, message: PlacedAside): void {
     const { number, cost } = message;
-    if (run === this.#run && this.#phase !== "draining" && !this.isOver) {
-      try {
-        this.#arrived(number, cost);
-      } catch (error) {
-        if (!(error instanceof WireError)) throw error;
-        return this.fail(error);
-      }
-      this.#aside += cost;
+    if (run !== this.#run || this.#phase === "draining" || this.isOver) return this.#isHere(message);
+    try {
+      this.#arrived(number, cost);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      return this.fail(error);
     }
+    this.#aside += cost;
     this.placed(run, number, message);
   }
 
   /** What became of a message of this run. */
   placed(run: number, number: number, placed: PlacedData): void {
-    // What is here is here, whichever run brought it.
+    this.#isHere(placed);
+    const cost = this.#release(run, number);
+    if (cost === 0) return;
+    const room = TRANSFER_COMPLAINTS_REFS_MAX - Math.max(this.#waiting, this.#tries.size);
+    // Those that are too many to be told now are found when it is looked whether it is whole.
+    const wrong = placed.wrong.slice(0, room);
+    if (placed.chunks === 0 && wrong.length === 0) this.#useless += cost;
+    // Some may come twice, and all that is here already where the sender cannot go on in the middle: but not for ever.
+    if (this.#useless > (this.#length ?? 0) + TRANSFER_USELESS_BYTES_MAX)
+      return this.fail(invalidTransfer("bytes that nobody asked for"));
+    this.#complain(wrong);
+    if (this.isOver) return;
+    this.#grant();
+    this.#checkIfAllCame();
+  }
+
+  /** Whichever run brought it. */
+  #isHere(placed: PlacedData): void {
     for (const { from, end } of placed.covered) this.#had.add(from, end);
     this.stats.chunks += placed.chunks;
     this.stats.plainBytes += placed.plainBytes;
     this.stats.patchedChunks += placed.patchedChunks;
     this.stats.compressedChunks += placed.compressedChunks;
     if (placed.chunks > 0) this.#isFruitful = true;
-    const cost = this.#release(run, number);
-    if (cost === 0) return;
-    if (placed.chunks === 0 && placed.wrong.length === 0) this.#useless += cost;
-    // Some may come twice, and all that is here already where the sender cannot go on in the middle: but not for ever.
-    if (this.#useless > (this.#length ?? 0) + TRANSFER_USELESS_BYTES_MAX)
-      return this.fail(invalidTransfer("bytes that nobody asked for"));
-    const room = TRANSFER_COMPLAINTS_REFS_MAX - Math.max(this.#waiting, this.#tries.size);
-    // Those that are too many to be told now are found when it is looked whether it is whole.
-    this.#complain(placed.wrong.slice(0, room));
-    if (this.isOver) return;
-    this.#grant();
-    this.#checkIfAllCame();
   }
 
   /** A message from which nothing can be made. Of a base that may be damaged here: then it is begun again without bases. */

@@ -410,6 +410,23 @@ describe("a receiver", () => {
     }
     expect(number).toBeLessThan(70);
   });
+
+  test("ends with wrong bytes, also where there is no room for more complaints", () => {
+    const client = transfers(true);
+    const receiver = client.get({ root: ROOT });
+    say(client, START);
+    const many = Array.from({ length: TRANSFER_COMPLAINTS_REFS_MAX }, (_, index) =>
+      sha256(Buffer.from(`${index}`)),
+    );
+    let number = 0;
+    while (!receiver.isOver && number < 1000) {
+      number++;
+      say(client, { ...DATA, number }, MIB);
+      receiver.placed(1, number, { ...NONE, wrong: number === 1 ? many : [REF] });
+      client.takeActions();
+    }
+    expect(number).toBeLessThan(70);
+  });
 });
 
 describe("messages", () => {
