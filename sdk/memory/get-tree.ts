@@ -53,17 +53,19 @@ export async function getManifest(options: ManifestGet): Promise<void> {
     // What names it is here only if it is.
     if ((await near.near?.has(record.root))?.[0] !== 0) return;
     const [top] = await near.read([record.root], signal);
-    const { frame, isTree } = Stream.parse(top!);
-    if (!isTree || opAt(frame, 0) !== Op.CALL || lengthAt(frame, 0) < MANIFEST_BYTES_MIN) return;
+    const manifest = manifestOf(top!);
+    if (manifest === undefined || manifest.length < MANIFEST_BYTES_MIN) return;
     const others = (await history()).slice(0, BASES_MAX).map((version) => version.root);
-    await using kept = await memory.store.open(lengthAt(frame, 0), others, signal);
+    await using kept = await memory.store.open(manifest.length, others, signal);
     if (kept?.writer === undefined || kept.roots.length === 0) return;
     const into = new WriterStore(kept.store, kept.writer);
-    const root = refOf(frame, 0).slice();
+    // Not the directories that they are of: what is new would be looked for in all of their files.
+    const tops = await kept.store.read(kept.roots, signal);
+    const bases = tops.map((bytes) => manifestOf(bytes)?.root).filter((root) => root !== undefined);
     await peer.transfers.get({
       store: into,
-      root,
-      bases: kept.roots,
+      root: manifest.root,
+      bases,
       ...(signal === undefined ? {} : { signal }),
     });
     await into.keep([{ ref: record.root, bytes: top! }]);
@@ -71,6 +73,13 @@ export async function getManifest(options: ManifestGet): Promise<void> {
   } catch {
     signal?.throwIfAborted();
   }
+}
+
+/** The manifest of a directory, by its stream's top; undefined for other streams. Throws for what is none. */
+function manifestOf(top: Uint8Array): { readonly root: Ref; readonly length: number } | undefined {
+  const { frame, isTree } = Stream.parse(top);
+  if (!isTree || opAt(frame, 0) !== Op.CALL) return undefined;
+  return { root: refOf(frame, 0).slice(), length: lengthAt(frame, 0) };
 }
 
 export interface TreeGet {
